@@ -1,0 +1,1 @@
+"""Vision that stands beside the production line."""

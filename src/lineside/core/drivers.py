@@ -1,0 +1,51 @@
+"""Choose an adapter by URL scheme: the room's own table first, then installed entry points."""
+
+import importlib
+from collections.abc import Callable, Mapping
+from importlib.metadata import entry_points
+from typing import Any
+from urllib.parse import urlsplit, urlunsplit
+
+from lineside.core.errors import InvalidError, MissingExtraError
+
+Opener = Callable[..., Any]
+
+
+def find_driver(kind: str, url: str, *, table: Mapping[str, str]) -> Opener:
+    """The opening function for a URL: ``table`` maps scheme → ``"module:function"``.
+
+    Raises:
+        InvalidError: no table and no entry point of group ``lineside.<kind>`` knows the scheme.
+    """
+    scheme = urlsplit(url).scheme
+    if scheme in table:
+        module, _, function = table[scheme].partition(":")
+        return getattr(importlib.import_module(module), function)  # type: ignore[no-any-return]  # the table is ours
+    for point in entry_points(group=f"lineside.{kind}"):
+        if point.name == scheme:
+            return point.load()  # type: ignore[no-any-return]  # an entry point is untyped
+    raise InvalidError(
+        f"no {kind} driver for {scheme or url!r}",
+        where=without_secret(url),
+        fix=f"Known schemes: {', '.join(sorted(table))}.",
+    )
+
+
+def need(module: str, *, extra: str) -> Any:  # noqa: ANN401  a module has no useful type
+    """Import a driver's library, or name the command that installs it."""
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        if error.name is None or not module.startswith(error.name):
+            raise
+        raise MissingExtraError(
+            f"{module} is not installed", fix=f'pip install "lineside[{extra}]"'
+        ) from error
+
+
+def without_secret(url: str) -> str:
+    """A URL that may be shown and logged: user information is cut out."""
+    parts = urlsplit(url)
+    if "@" not in parts.netloc:
+        return url
+    return urlunsplit(parts._replace(netloc="…@" + parts.netloc.rpartition("@")[2]))

@@ -1,0 +1,98 @@
+"""The six things a caller can do about a failure.
+
+    LinesideError
+    ├── InvalidError        your input is wrong; do not retry          exit 2   HTTP 400
+    ├── NotFoundError       it is not there                            exit 3   HTTP 404
+    ├── ConflictError       it changed under you; read again, redo     exit 4   HTTP 409
+    ├── RefusedError        signature, digest, credentials refused     exit 5   HTTP 403
+    ├── UnavailableError    the other side is away; retry later        exit 6   HTTP 503
+    └── MissingExtraError   an optional dependency is absent           exit 7   HTTP 501
+
+A message says what happened, ``where`` says at which place, ``fix`` says what to do. Secrets never
+stand in any of the three.
+"""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fault:
+    """One thing wrong with a document: where it is, what was seen, what was expected, the mend."""
+
+    path: str
+    value: str
+    expected: str
+    fix: str
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.value} is not {self.expected}. {self.fix}".rstrip()
+
+
+class LinesideError(Exception):
+    """Any failure lineside names; the subclass says what the caller can do about it."""
+
+    exit_code = 1
+    http_status = 500
+    title = "Internal error"
+
+    def __init__(
+        self, message: str, *, where: str = "", fix: str = "", faults: tuple[Fault, ...] = ()
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.where = where
+        self.fix = fix
+        self.faults = faults
+
+    def __str__(self) -> str:
+        place = f" ({self.where})" if self.where else ""
+        mend = f" fix: {self.fix}" if self.fix else ""
+        return f"{self.message}{place}{mend}"
+
+
+class InvalidError(LinesideError):
+    """The input is wrong; sending it again will not help."""
+
+    exit_code = 2
+    http_status = 400
+    title = "Invalid input"
+
+
+class NotFoundError(LinesideError):
+    """What was asked for is not there."""
+
+    exit_code = 3
+    http_status = 404
+    title = "Not found"
+
+
+class ConflictError(LinesideError):
+    """It changed under the caller: read again, then redo."""
+
+    exit_code = 4
+    http_status = 409
+    title = "Conflict"
+
+
+class RefusedError(LinesideError):
+    """A signature, digest, credential or permission was refused; never retry."""
+
+    exit_code = 5
+    http_status = 403
+    title = "Refused"
+
+
+class UnavailableError(LinesideError):
+    """The other side is away; retry later."""
+
+    exit_code = 6
+    http_status = 503
+    title = "Unavailable"
+
+
+class MissingExtraError(LinesideError):
+    """An optional dependency is absent; the fix names the command that installs it."""
+
+    exit_code = 7
+    http_status = 501
+    title = "Missing optional dependency"

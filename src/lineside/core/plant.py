@@ -1,0 +1,266 @@
+"""The plant file: everything a site declares, as frozen records.
+
+These are declarations only; the rooms give them meaning. Cross references (a route naming a
+camera, a slot naming a region) are checked by ``lineside.core.plant_check``.
+"""
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Literal, TypeVar
+
+from lineside.core.errors import InvalidError
+
+PLANT_SCHEMA = "lineside.plant/1"
+_Named = TypeVar("_Named", "Camera", "Inspection")
+
+
+class Task(StrEnum):
+    """What an inspection answers; more tasks come with the issue that trains them."""
+
+    MULTILABEL = "multilabel"
+
+
+class RouteKind(StrEnum):
+    """What a routed message is, hence which reader decodes it."""
+
+    FRAME = "frame"
+    SENSOR = "sensor"
+    STOCK = "stock"
+    ORDER = "order"
+    STATION = "station"
+    ALERT = "alert"
+    MESSAGE = "message"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Box:
+    """An upright rectangle in pixels of the reference view; x1 and y1 lie outside it."""
+
+    x0_px: float
+    y0_px: float
+    x1_px: float
+    y1_px: float
+
+    def __post_init__(self) -> None:
+        if self.x1_px <= self.x0_px or self.y1_px <= self.y0_px:
+            raise InvalidError(
+                "a box with x0_px < x1_px and y0_px < y1_px", fix="Swap the two corners."
+            )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Region:
+    """A place on the reference view that answers one presence label, or one of several classes.
+
+    ``label`` alone: present or absent. ``classes``: exactly one of them. Never both.
+    """
+
+    id: str
+    box_px: Box
+    label: str = ""
+    classes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if bool(self.label) == bool(self.classes):
+            raise InvalidError(
+                "a region with either label or classes",
+                fix='Write label = "…" for presence, or classes = ["…", "…"].',
+            )
+        if len(set(self.classes)) != len(self.classes) or len(self.classes) == 1:
+            raise InvalidError(
+                "two or more different classes", where="classes", fix="Name each class once."
+            )
+
+    @property
+    def answers(self) -> tuple[str, ...]:
+        """The names this region can give: its label, or its classes."""
+        return self.classes or (self.label,)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trigger:
+    """When a frame is inspected: each one, at most every ``interval_s``, after a message on
+    ``topic``, or when a part id arrives with the frame.
+    """
+
+    on: Literal["frame", "interval", "topic", "part"] = "frame"
+    interval_s: float = 0.0
+    topic: str = ""
+
+    def __post_init__(self) -> None:
+        if self.on == "interval" and self.interval_s <= 0:
+            raise InvalidError("above 0", where="interval_s", fix="Add interval_s = 1.0.")
+        if self.on == "topic" and not self.topic:
+            raise InvalidError("a topic", where="topic", fix='Add topic = "…".')
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class View:
+    """The reference view: its size and how the camera may have moved from it."""
+
+    width_px: int
+    height_px: int
+    register: bool = True
+    max_shift_share: float = 0.25
+    max_rotation_deg: float = 20.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Policy:
+    """How scores become decisions.
+
+    ``error_rate`` is the wished share of wrong answers (0-1). ``escape_cost`` is the price of
+    saying absent where the label is present, ``over_reject_cost`` the reverse. ``present_above``
+    replaces the learned cuts by one strict cut ("present only if greater"), for contracts that
+    fix it.
+    """
+
+    error_rate: float = 0.05
+    escape_cost: float = 1.0
+    over_reject_cost: float = 1.0
+    present_above: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inspection:
+    """One task on one camera."""
+
+    id: str
+    camera: str
+    task: Task = Task.MULTILABEL
+    trigger: Trigger = field(default_factory=Trigger)
+    view: View | None = None
+    region: tuple[Region, ...] = ()
+    labels: tuple[str, ...] = ()
+    policy: Policy = field(default_factory=Policy)
+    max_age_s: float = 60.0
+    max_skew_s: float = 5.0
+    endpoint: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.region and not self.labels:
+            raise InvalidError(
+                "an inspection that answers something",
+                fix="Add [[inspection.region]] tables, or labels for the whole picture.",
+            )
+        if self.region and self.labels:
+            raise InvalidError(
+                "labels only where no region is named", where="labels", fix="Remove labels."
+            )
+        if self.region and self.view is None:
+            raise InvalidError(
+                "regions with a view", where="view", fix="Add [inspection.view] with its size."
+            )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Line:
+    """A production line: cameras and stations that belong together."""
+
+    id: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Camera:
+    """Where frames come from. ``source``: ``mqtt:<topic>`` on the site's bus, ``folder:<path>``,
+    ``video:<file>``, ``v4l:<number>`` or an ``rtsp://`` URL.
+    """
+
+    id: str
+    line: str
+    source: str
+    name: str = ""
+    max_frame_bytes: int = 8_000_000
+    no_signal_after_s: float = 4.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Route:
+    """A topic pattern (MQTT wildcards) and what its messages are.
+
+    Attributes:
+        collection: the document collection of the reference they also appear in; "" for none.
+        max_bytes: larger payloads become dead letters.
+    """
+
+    topic: str
+    kind: RouteKind
+    camera: str = ""
+    collection: str = ""
+    max_bytes: int = 1_000_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Station:
+    """A station of the twin; ``code`` is the last level of its ``f/i/state/<code>`` topic."""
+
+    id: str
+    name: str
+    code: str
+    shape: Literal["rack", "gripper", "oven", "sorter", "output", "input"] = "oven"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Slot:
+    """A storage place: which region sees it, and which colour a bare presence label means.
+
+    ``colour`` is empty where the region answers classes; then class names are colours and
+    ``empty_class`` is the free place.
+    """
+
+    id: str
+    region: str
+    colour: str = ""
+    empty_class: str = "empty"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OrderPolicy:
+    """How an order reaches the factory and when its reservation ends."""
+
+    topic: str = "f/o/order"
+    time_out_s: float = 300.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Twin:
+    """The scene: stock seen by one inspection, stations, what may be ordered."""
+
+    inspection: str
+    colours: tuple[str, ...] = ("blue", "red", "white")
+    slot: tuple[Slot, ...] = ()
+    station: tuple[Station, ...] = ()
+    order: OrderPolicy = field(default_factory=OrderPolicy)
+    stale_after_s: float = 10.0
+    discrepancy_after_s: float = 3.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plant:
+    """A whole plant file."""
+
+    schema: Literal["lineside.plant/1"]
+    site: str
+    name: str = ""
+    line: tuple[Line, ...] = ()
+    camera: tuple[Camera, ...] = ()
+    inspection: tuple[Inspection, ...] = ()
+    route: tuple[Route, ...] = ()
+    twin: Twin | None = None
+
+    def find_camera(self, camera_id: str) -> Camera:
+        """The camera of that id; ``InvalidError`` lists the known ones."""
+        return _find(self.camera, camera_id, "camera")
+
+    def find_inspection(self, inspection_id: str) -> Inspection:
+        """The inspection of that id; ``InvalidError`` lists the known ones."""
+        return _find(self.inspection, inspection_id, "inspection")
+
+
+def _find(items: tuple[_Named, ...], wanted: str, noun: str) -> _Named:
+    for item in items:
+        if item.id == wanted:
+            return item
+    known = ", ".join(item.id for item in items) or "none"
+    raise InvalidError(f"no {noun} {wanted!r}", where="plant file", fix=f"Known: {known}.")

@@ -1,0 +1,112 @@
+"""What is live: a message bus and cameras, whichever protocol carries them.
+
+1. A subscription hands messages to a bounded mailbox; what does not fit is dropped by a stated
+   rule and counted, never queued without limit.
+2. Loss and return of the connection are handled inside (``Reconnecting``), logged once each; a
+   subscription survives them.
+3. ``publish`` returns when the broker has taken the message over (QoS 1 and 2), raises
+   ``UnavailableError`` when that did not happen within the deadline.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from lineside.vision import Frame
+
+Qos = Literal[0, 1, 2]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Message:
+    """One message of the bus. ``arrived_s`` is the receiver's monotonic clock."""
+
+    topic: str
+    payload: bytes
+    qos: int = 0
+    retain: bool = False
+    arrived_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Will:
+    """What the broker says in our name when we vanish."""
+
+    topic: str
+    payload: bytes
+    qos: Qos = 1
+    retain: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MailboxFigures:
+    """Counts since the mailbox was made."""
+
+    received: int
+    taken: int
+    dropped: int
+    waiting: int
+
+
+class Mailbox(Protocol):
+    """A bounded queue of messages, filled by the bus, emptied by one reader."""
+
+    def get(self, *, timeout_s: float | None) -> Message | None:
+        """The oldest message; None when nothing came in time or the mailbox was closed."""
+        ...
+
+    def get_many(self, *, most: int, timeout_s: float | None) -> list[Message]:
+        """Wait for one, then take what is there, up to ``most``."""
+        ...
+
+    def figures(self) -> MailboxFigures:
+        """Counts, for metrics."""
+        ...
+
+    def close(self) -> None:
+        """Stop the subscription; waiting readers get None."""
+        ...
+
+
+class Bus(Protocol):
+    """A client of a message bus; safe from several threads."""
+
+    def publish(
+        self,
+        topic: str,
+        payload: bytes,
+        *,
+        qos: Qos = 1,
+        retain: bool = False,
+        timeout_s: float = 5.0,
+    ) -> None:
+        """Hand one message over."""
+        ...
+
+    def subscribe(
+        self, topics: tuple[str, ...], *, qos: Qos = 1, size: int = 1000, name: str = ""
+    ) -> Mailbox:
+        """Receive messages of these patterns (MQTT wildcards) in a mailbox that drops its
+        oldest message when full.
+        """
+        ...
+
+    def connected(self) -> bool:
+        """Whether the broker answers right now."""
+        ...
+
+    def close(self) -> None:
+        """Leave; the last will is not sent."""
+        ...
+
+
+class Camera(Protocol):
+    """A source of frames."""
+
+    def frames(self) -> Iterator[Frame]:
+        """Frames until the source ends or ``close`` is called; capture order."""
+        ...
+
+    def close(self) -> None:
+        """Stop ``frames`` and free the source."""
+        ...

@@ -1,0 +1,162 @@
+"""The line's state as records: what the twin shows, each value with its age and its evidence.
+
+Encoded with ``core.to_plain`` this is exactly what ``GET /api/v1/twin`` and the live socket send.
+``at`` is capture time. ``event``, ``frame`` and ``package`` are the way back; "" where none.
+"""
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+
+TWIN_SCHEMA = "lineside.twin/1"
+
+
+class Seen(StrEnum):
+    """What is known of a place or colour; ``unknown``: no camera has seen it yet."""
+
+    PRESENT = "present"
+    ABSENT = "absent"
+    UNSURE = "unsure"
+    UNKNOWN = "unknown"
+
+
+class OrderStatus(StrEnum):
+    """Life of an order. The first text is the reference's."""
+
+    SUBMITTED = "Order Submitted"
+    ORDERED = "ORDERED"
+    IN_PROCESS = "IN_PROCESS"
+    SHIPPED = "SHIPPED"
+    RELEASED = "RELEASED"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evidence:
+    """Where a value comes from."""
+
+    at: datetime | None = None
+    event: str = ""
+    frame: str = ""
+    package: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SlotState:
+    """One storage place.
+
+    Attributes:
+        seen: whether the picture shows a piece.
+        colour: the seen colour; "" where none or not known.
+        probability: of what was seen, 0-1.
+        reported: colour the factory's ``f/i/stock`` states ("" empty, None never told).
+        differs_since: when picture and report began to differ.
+    """
+
+    id: str
+    seen: Seen = Seen.UNKNOWN
+    colour: str = ""
+    probability: float = 0.0
+    evidence: Evidence = field(default_factory=Evidence)
+    reported: str | None = None
+    reported_evidence: Evidence = field(default_factory=Evidence)
+    differs_since: datetime | None = None
+    reserved_by: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ColourState:
+    """Stock of one colour, folded from the slots; ``free`` = present minus reserved."""
+
+    colour: str
+    seen: Seen = Seen.UNKNOWN
+    present: int = 0
+    reserved: int = 0
+    probability: float = 0.0
+    evidence: Evidence = field(default_factory=Evidence)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StationState:
+    """One station, from ``f/i/state/<code>``; ``active`` None: never heard of."""
+
+    id: str
+    name: str
+    code: str
+    shape: str
+    active: bool | None = None
+    description: str = ""
+    target: str = ""
+    evidence: Evidence = field(default_factory=Evidence)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SensorState:
+    """One sensor value; None and no age mean that no data ever came."""
+
+    id: str
+    name: str
+    unit: str
+    value: float | None = None
+    shown: str = ""
+    evidence: Evidence = field(default_factory=Evidence)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OrderStep:
+    """One thing that happened to an order."""
+
+    name: str
+    at: datetime
+    event: str = ""
+    frame: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Order:
+    """An accepted order; refused ones are events only."""
+
+    id: str
+    colour: str
+    status: OrderStatus
+    placed_at: datetime
+    placed_by: str
+    expires_at: datetime
+    slot: str = ""
+    steps: tuple[OrderStep, ...] = ()
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Discrepancy:
+    """A slot where picture and ``f/i/stock`` have differed for longer than allowed."""
+
+    slot: str
+    seen: str
+    reported: str
+    since: datetime
+    event: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PictureView:
+    """The last answer of the twin's inspection: its state and sentence."""
+
+    state: str = "unknown"
+    reason: str = ""
+    evidence: Evidence = field(default_factory=Evidence)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LineState:
+    """The whole twin. ``revision`` counts applied events; ``orders`` newest first, bounded."""
+
+    schema: str = TWIN_SCHEMA
+    revision: int = 0
+    picture: PictureView = field(default_factory=PictureView)
+    slots: dict[str, SlotState] = field(default_factory=dict)
+    colours: dict[str, ColourState] = field(default_factory=dict)
+    stations: dict[str, StationState] = field(default_factory=dict)
+    sensors: dict[str, SensorState] = field(default_factory=dict)
+    orders: tuple[Order, ...] = ()
+    discrepancies: tuple[Discrepancy, ...] = ()
+    alerts: tuple[str, ...] = ()
