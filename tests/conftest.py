@@ -1,0 +1,52 @@
+"""What every test gets: real pictures when they are there, and a check for what it leaves behind."""
+
+import os
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from lineside.testing import FakeClock
+
+pytest.register_assert_rewrite("lineside.testing")
+
+_REQUIRED = os.environ.get("LINESIDE_REQUIRE", "")  # noqa: TID251  the tests' own switch
+_DATA = os.environ.get("LINESIDE_DATA", "")  # noqa: TID251  the tests' own switch
+
+
+def skip_or_fail(kind: str, reason: str) -> None:
+    """Skip with the reason; where ``LINESIDE_REQUIRE`` names the kind, that is a failure."""
+    if kind in _REQUIRED.split(","):
+        pytest.fail(f"required here: {reason}")
+    pytest.skip(reason)
+
+
+@pytest.fixture(scope="session")
+def data_folder() -> Path:
+    """The folder of real pictures; skips with a reason where there is none."""
+    if not _DATA or not Path(_DATA).is_dir():
+        skip_or_fail("data", "LINESIDE_DATA does not name the folder of real pictures")
+    return Path(_DATA).resolve()
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    """A clock that only the test moves."""
+    return FakeClock()
+
+
+@pytest.fixture(autouse=True)
+def nothing_left_behind() -> Iterator[None]:
+    """Fail a test that leaves a thread or an environment variable."""
+    threads = set(threading.enumerate())
+    environment = dict(os.environ)  # noqa: TID251  compared, not read
+    yield
+    left = [thread for thread in threading.enumerate() if thread not in threads]
+    for thread in left:
+        thread.join(timeout=2)
+    names = [thread.name for thread in left if thread.is_alive()]
+    assert not names, f"threads left running: {names}"
+    now = {k: v for k, v in os.environ.items() if k != "PYTEST_CURRENT_TEST"}  # noqa: TID251
+    before = {k: v for k, v in environment.items() if k != "PYTEST_CURRENT_TEST"}
+    assert now == before, "environment variables changed"
