@@ -1,0 +1,202 @@
+"""Records the hub answers with, in the API and on the pages: ``core.to_plain`` is the JSON."""
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from lineside.core import Digest
+from lineside.store import FrameRow
+from lineside.vision import Prediction
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Identity:
+    """Who asks. ``kind``: ``session`` (browser), ``api``, ``device`` or ``ingest`` (tokens)."""
+
+    name: str
+    kind: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EventView:
+    """One entry of the event log with its place in the chain. ``event`` is the CloudEvent."""
+
+    position: int
+    source_position: int
+    id: str
+    source: str
+    type: str
+    subject: str
+    time: datetime
+    arrived_at: datetime
+    hash: str
+    previous: str
+    event: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CameraView:
+    """A camera now. ``state``: ``live``, ``no signal`` or ``never``; ``since`` of that state."""
+
+    id: str
+    name: str
+    line: str
+    inspections: tuple[str, ...]
+    state: str
+    since: datetime | None
+    newest: FrameRow | None
+    prediction: Prediction | None
+    event: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FrameView:
+    """A frame and all that names it."""
+
+    row: FrameRow
+    predictions: tuple[EventView, ...]
+    events: tuple[EventView, ...]
+    orders: tuple[str, ...]
+    datasets: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Picture:
+    """Bytes of a picture with their media type."""
+
+    data: bytes
+    media_type: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DatasetView:
+    """A data set: its draft and its frozen versions (number → digest, samples, leaks)."""
+
+    name: str
+    draft_samples: int
+    labels: dict[str, int]
+    versions: tuple["VersionView", ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VersionView:
+    """A frozen version in figures."""
+
+    number: int
+    digest: Digest
+    samples: int
+    splits: dict[str, int]
+    leaks: int
+    created_at: datetime
+    created_by: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunView:
+    """A training run. ``state``: ``running``, ``done``, ``failed``, ``cancelled``, ``lost`` (the
+    hub went away while it ran). All but ``running`` and ``done`` can be resumed.
+
+    Attributes:
+        loss, held_out: the last figures; None before the first.
+        history: (percent, loss, held-out figure) of each report, thinned to at most 500.
+        log: the child's last lines of standard error.
+    """
+
+    id: str
+    state: str
+    task: str
+    dataset: str
+    version: int
+    inspection: str
+    seed: int
+    started_at: datetime
+    started_by: str
+    ended_at: datetime | None = None
+    percent: float = 0.0
+    eta_s: float | None = None
+    stage: str = ""
+    loss: float | None = None
+    held_out: float | None = None
+    reason: str = ""
+    package: str = ""
+    metrics: dict[str, Any] = field(default_factory=dict)
+    history: tuple[tuple[float, float | None, float | None], ...] = ()
+    log: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PackageView:
+    """A package in the registry; ``used_by`` names inspections that run it now."""
+
+    digest: Digest
+    name: str
+    inspection: str
+    added_at: datetime
+    added_by: str
+    approved_by: str
+    approved_at: datetime | None
+    reason: str
+    used_by: tuple[str, ...]
+    manifest: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tried:
+    """A package's answer to a picture that nobody stores. ``heat``: label → PNG as data URL."""
+
+    prediction: Prediction
+    heat: dict[str, str]
+    width_px: int
+    height_px: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeviceView:
+    """A device as it last told of itself, with what is wished of it and what was acknowledged."""
+
+    id: str
+    state: str
+    at: datetime | None
+    version: str
+    packages: tuple[dict[str, Any], ...]
+    desired: tuple[dict[str, Any], ...]
+    spool_depth: int
+    acked: int
+    status: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeadLetterView:
+    """A message that was refused; its bytes stand under ``digest``."""
+
+    id: str
+    reason: str
+    detail: str
+    topic: str
+    at: datetime
+    size_bytes: int
+    digest: Digest
+    truncated: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TraceStep:
+    """One step back. ``kind``: ``twin``, ``event``, ``frame``, ``package``, ``dataset``,
+    ``approval``, ``rule`` (cuts) or ``chain``.
+    """
+
+    kind: str
+    id: str
+    sentence: str
+    at: datetime | None = None
+    facts: dict[str, Any] = field(default_factory=dict)
+    ok: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trace:
+    """A value back to its evidence; ``chain_ok`` is false when any hash on the way fails."""
+
+    id: str
+    chain_ok: bool
+    steps: tuple[TraceStep, ...]
