@@ -1,12 +1,27 @@
 """From a picture to the network's input: one function, its settings in the manifest.
 
 Training, evaluation and device all call ``prepare``; there is no second way.
+
+1. Each crop is sampled from the original picture through registration and crop in one bilinear
+   warp; nothing is resized in between.
+2. Where a crop is larger than the network's input, the warp samples a whole multiple of it and
+   averages, so that no pixel of the picture is passed over. The multiple follows from the settings
+   alone, never from the picture.
+3. What lies outside the picture repeats its edge.
 """
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from lineside.core import Box, View
+import numpy as np
+from numpy.typing import NDArray
+
+from lineside.core import Box, Region, View
+from lineside.vision.geometry import Matrix, compose
+
+_MOST_SAMPLES = 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,3 +47,110 @@ class Prepare:
     scale: float = 128.0
     colour: Literal["rgb"] = "rgb"
     view: View | None = None
+
+
+def crops_for(
+    regions: Sequence[Region], *, width_px: int, height_px: int, margin: float
+) -> tuple[Crop, ...]:
+    """One crop per region, in the order given; without regions one crop of the whole view.
+
+    Args:
+        regions: the inspection's regions; empty means the whole picture (``region`` is "").
+        width_px: of the reference view (of the picture, where there is no view).
+        height_px: likewise.
+        margin: share of the box's own size added on each side; the crop may reach over the edge of
+            the view, which keeps the region's place in its crop the same for every region.
+    """
+    if not regions:
+        whole = Box(x0_px=0.0, y0_px=0.0, x1_px=float(width_px), y1_px=float(height_px))
+        return (Crop(region="", box_px=whole),)
+    return tuple(Crop(region=each.id, box_px=_widened(each.box_px, margin)) for each in regions)
+
+
+def _widened(box: Box, margin: float) -> Box:
+    across = margin * (box.x1_px - box.x0_px)
+    down = margin * (box.y1_px - box.y0_px)
+    return Box(
+        x0_px=box.x0_px - across,
+        y0_px=box.y0_px - down,
+        x1_px=box.x1_px + across,
+        y1_px=box.y1_px + down,
+    )
+
+
+def crop_matrix(box: Box, *, width_px: int, height_px: int) -> Matrix:
+    """Maps pixel centres of a crop resized to that size to pixel centres of the view."""
+    across = (box.x1_px - box.x0_px) / width_px
+    down = (box.y1_px - box.y0_px) / height_px
+    return np.array(
+        [
+            [across, 0.0, box.x0_px + across / 2 - 0.5],
+            [0.0, down, box.y0_px + down / 2 - 0.5],
+        ]
+    )
+
+
+def prepare(
+    image: NDArray[np.uint8], settings: Prepare, *, matrix: Matrix | None = None
+) -> NDArray[np.float32]:
+    """Cut, warp and normalise.
+
+    Args:
+        image: (height, width, 3) uint8 RGB, any size.
+        settings: from the manifest.
+        matrix: (2, 3), reference px → picture px, from the ``Registrar``; None where the
+            inspection has no view, or the picture is the reference view itself.
+
+    Returns:
+        (regions, 3, height_px, width_px) float32.
+    """
+    pixels = cut(image, settings, matrix=matrix)
+    return normalise(pixels, settings)
+
+
+def cut(
+    image: NDArray[np.uint8], settings: Prepare, *, matrix: Matrix | None = None
+) -> NDArray[np.uint8]:
+    """The crops as pixels, (regions, height_px, width_px, 3) uint8 RGB, before normalisation."""
+    size = (len(settings.crops), settings.height_px, settings.width_px, 3)
+    batch = np.empty(size, np.uint8)
+    for crop, out in zip(settings.crops, batch, strict=True):
+        _cut_one(image, crop.box_px, matrix=matrix, out=out)
+    return batch
+
+
+def normalise(pixels: NDArray[np.uint8], settings: Prepare) -> NDArray[np.float32]:
+    """(n, h, w, 3) uint8 → (n, 3, h, w) float32, (value - mean) / scale."""
+    planes = np.ascontiguousarray(pixels.transpose(0, 3, 1, 2)).astype(np.float32)
+    planes -= np.float32(settings.mean)
+    planes *= np.float32(1.0 / settings.scale)
+    return planes
+
+
+def _samples(length_px: float, out_px: int) -> int:
+    """Samples per output pixel: 1 up to a quarter above its size, then enough to touch each px."""
+    return min(_MOST_SAMPLES, max(1, math.ceil(length_px / out_px - 0.25)))
+
+
+def _cut_one(
+    image: NDArray[np.uint8], box: Box, *, matrix: Matrix | None, out: NDArray[np.uint8]
+) -> None:
+    import cv2
+
+    height, width = out.shape[:2]
+    across = _samples(box.x1_px - box.x0_px, width)
+    down = _samples(box.y1_px - box.y0_px, height)
+    fine_width, fine_height = width * across, height * down
+    to_view = crop_matrix(box, width_px=fine_width, height_px=fine_height)
+    to_picture = to_view if matrix is None else compose(matrix, to_view)
+    single = across == down == 1
+    fine = cv2.warpAffine(
+        image,
+        to_picture,
+        (fine_width, fine_height),
+        dst=out if single else None,
+        flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+        borderMode=cv2.BORDER_REPLICATE,
+    )
+    if not single:
+        cv2.resize(fine, (width, height), dst=out, interpolation=cv2.INTER_AREA)

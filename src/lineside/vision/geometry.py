@@ -1,0 +1,123 @@
+"""Similarity transforms and boxes, as plain arrays.
+
+A transform is a (2, 3) float64 matrix ``[[a, -b, tx], [b, a, ty]]`` with a = s cos φ and
+b = s sin φ. Points are (n, 2), x before y, in pixels; the centre of the first pixel is (0, 0).
+Pixel edges therefore lie at -0.5, and a ``Box`` counts from edges: it covers pixels x0_px to
+x1_px - 1, so its left edge is at x0_px - 0.5 in these coordinates.
+"""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lineside.core import Box, InvalidError
+
+Matrix = NDArray[np.float64]
+
+
+def identity() -> Matrix:
+    """The transform that moves nothing."""
+    return np.array([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
+
+
+def similarity(
+    *, scale: float = 1.0, rotation_deg: float = 0.0, dx_px: float = 0.0, dy_px: float = 0.0
+) -> Matrix:
+    """Rotate about the origin, scale, then shift; y points down, so positive turns clockwise."""
+    turn = math.radians(rotation_deg)
+    a, b = scale * math.cos(turn), scale * math.sin(turn)
+    return np.array([[a, -b, dx_px], [b, a, dy_px]])
+
+
+def about(centre: tuple[float, float], turn: Matrix) -> Matrix:
+    """The same turn and scale about ``centre`` instead of the origin, shift added after."""
+    to_origin = similarity(dx_px=-centre[0], dy_px=-centre[1])
+    return compose(similarity(dx_px=centre[0], dy_px=centre[1]), compose(turn, to_origin))
+
+
+def compose(outer: Matrix, inner: Matrix) -> Matrix:
+    """``inner`` first, then ``outer``."""
+    linear = outer[:, :2] @ inner[:, :2]
+    return np.hstack([linear, (outer[:, :2] @ inner[:, 2:]) + outer[:, 2:]])
+
+
+def invert(matrix: Matrix) -> Matrix:
+    """The way back; ``InvalidError`` if the transform flattens the plane."""
+    determinant = matrix[0, 0] * matrix[1, 1] - matrix[0, 1] * matrix[1, 0]
+    if not abs(determinant) > 1e-12:
+        raise InvalidError("a transform that cannot be inverted", fix="Register the picture again.")
+    back = np.array([[matrix[1, 1], -matrix[0, 1]], [-matrix[1, 0], matrix[0, 0]]]) / determinant
+    return np.hstack([back, -(back @ matrix[:, 2:])])
+
+
+def apply(matrix: Matrix, points: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Transform (n, 2) points."""
+    return points.astype(np.float64) @ matrix[:, :2].T + matrix[:, 2]
+
+
+def scale_of(matrix: Matrix) -> float:
+    """By how much lengths grow."""
+    return math.hypot(matrix[0, 0], matrix[1, 0])
+
+
+def rotation_of(matrix: Matrix) -> float:
+    """Degrees, -180 to 180, clockwise as seen."""
+    return math.degrees(math.atan2(matrix[1, 0], matrix[0, 0]))
+
+
+def corners(box: Box) -> NDArray[np.float64]:
+    """(4, 2) corners of a box in pixel-centre coordinates, clockwise from the upper left."""
+    left, top, right, bottom = box.x0_px, box.y0_px, box.x1_px, box.y1_px
+    around = np.array([[left, top], [right, top], [right, bottom], [left, bottom]])
+    return around - 0.5
+
+
+def transform_box(matrix: Matrix, box: Box) -> Box:
+    """The upright box around a transformed box."""
+    moved = apply(matrix, corners(box)) + 0.5
+    (x0, y0), (x1, y1) = moved.min(axis=0), moved.max(axis=0)
+    return Box(x0_px=float(x0), y0_px=float(y0), x1_px=float(x1), y1_px=float(y1))
+
+
+def box_inside(box: Box, *, width_px: int, height_px: int) -> bool:
+    """Whether no part of the box lies outside a picture of that size."""
+    return box.x0_px >= 0 and box.y0_px >= 0 and box.x1_px <= width_px and box.y1_px <= height_px
+
+
+def scaled(matrix: Matrix, *, target: float, source: float) -> Matrix:
+    """Carry a transform between two pictures over to both of them resized.
+
+    ``source`` and ``target`` are the resize factors of the picture transformed from and to; pixel
+    centres move by half a pixel in a resize, and that is accounted for.
+    """
+    grow = np.array([[target, 0.0, (target - 1) / 2], [0.0, target, (target - 1) / 2]])
+    shrink = np.array(
+        [[1 / source, 0.0, (1 / source - 1) / 2], [0.0, 1 / source, (1 / source - 1) / 2]]
+    )
+    return compose(grow, compose(matrix, shrink))
+
+
+def fit_similarity(source: NDArray[np.float64], target: NDArray[np.float64]) -> Matrix:
+    """Least squares similarity from (n, 2) to (n, 2) points, n >= 2 (Umeyama 1991)."""
+    from_mean, to_mean = source.mean(axis=0), target.mean(axis=0)
+    from_zero, to_zero = source - from_mean, target - to_mean
+    spread = float((from_zero**2).sum())
+    if spread <= 0:
+        raise InvalidError("points that all coincide", fix="Give two different points.")
+    a = float((from_zero * to_zero).sum()) / spread
+    cross = from_zero[:, 0] * to_zero[:, 1] - from_zero[:, 1] * to_zero[:, 0]
+    b = float(cross.sum()) / spread
+    linear = np.array([[a, -b], [b, a]])
+    return np.hstack([linear, (to_mean - linear @ from_mean)[:, None]])
+
+
+def union_box(boxes: Sequence[Box]) -> Box:
+    """The smallest box that holds all of them."""
+    return Box(
+        x0_px=min(box.x0_px for box in boxes),
+        y0_px=min(box.y0_px for box in boxes),
+        x1_px=max(box.x1_px for box in boxes),
+        y1_px=max(box.y1_px for box in boxes),
+    )
