@@ -10,7 +10,7 @@ Rules:
 """
 
 import base64
-import binascii
+import math
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, TypeVar
@@ -18,13 +18,14 @@ from typing import Any, TypeVar
 import msgspec
 
 from lineside.core.clock import parse_rfc3339, rfc3339
-from lineside.core.codec import decode_json
+from lineside.core.codec import decode_json, nearest
 from lineside.core.errors import InvalidError
 
 T = TypeVar("T", bound=msgspec.Struct)
 
 SLOTS = ("A1", "A2", "A3", "B1", "B2", "B3", "C1", "C2", "C3")
 _JPEG_MARK = ";base64,"
+_NO_TARGET = ("target", "")
 
 
 class OrderState(StrEnum):
@@ -53,7 +54,7 @@ class PieceState(StrEnum):
     REJECTED = "REJECTED"
 
 
-class _Message(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class _Message(msgspec.Struct, frozen=True, kw_only=True):
     ts: str
 
     @property
@@ -82,7 +83,7 @@ class CameraMessage(_Message, frozen=True, kw_only=True):
             )
         try:
             return base64.b64decode(text, validate=True)
-        except binascii.Error as error:
+        except ValueError as error:
             raise InvalidError(
                 f"bad base64: {error}", where="data", fix="Encode with standard base64."
             ) from error
@@ -113,11 +114,14 @@ class BrightnessMessage(_Message, frozen=True, kw_only=True):
         if self.br is None:
             return None
         try:
-            return float(self.br)
-        except ValueError as error:
+            brightness = float(self.br)
+        except ValueError:
+            brightness = math.nan
+        if not math.isfinite(brightness):
             raise InvalidError(
                 f"{self.br!r} is no brightness", where="br", fix='Send a number or "84.3".'
-            ) from error
+            )
+        return brightness
 
 
 class Workpiece(msgspec.Struct, frozen=True, kw_only=True):
@@ -166,6 +170,37 @@ class AlertMessage(_Message, frozen=True, kw_only=True):
     data: str | float
 
 
+class HistoryItem(msgspec.Struct, frozen=True, kw_only=True):
+    """One step of a workpiece's life on its tag: code 100 delivered raw … 800 shipped."""
+
+    ts: str
+    code: int
+
+
+class TagMessage(_Message, frozen=True, kw_only=True):
+    """``f/i/nfc/ds``: the tag read at the delivery station."""
+
+    workpiece: Workpiece | None = None
+    history: tuple[HistoryItem, ...] = ()
+
+
+class PanTiltMessage(_Message, frozen=True, kw_only=True):
+    """``i/ptu/pos``: where the camera looks, each -1 to 1."""
+
+    pan: float
+    tilt: float
+
+
+class BroadcastMessage(_Message, frozen=True, kw_only=True, rename="camel"):
+    """``i/broadcast``: who the controller is."""
+
+    hardware_id: str
+    hardware_model: str
+    software_name: str
+    software_version: str
+    message: str = ""
+
+
 class OrderCommand(_Message, frozen=True, kw_only=True):
     """``f/o/order``: what we ask the factory for."""
 
@@ -188,10 +223,19 @@ def read_message(kind: type[T], raw: bytes | dict[str, Any], *, where: str) -> T
 
 
 def write_message(message: msgspec.Struct) -> bytes:
-    """The message as JSON, fields in the firmware's order."""
-    return msgspec.json.encode(message)
+    """The message as JSON; a value that was not measured and an empty target are left out."""
+    fields = msgspec.to_builtins(message)
+    absent = [name for name in fields if fields[name] is None or (name, fields[name]) == _NO_TARGET]
+    return msgspec.json.encode({name: fields[name] for name in fields if name not in absent})
 
 
 def order_command(colour: str, *, at: datetime) -> bytes:
-    """``f/o/order`` for a lower-case colour name."""
+    """``f/o/order`` for a lower-case colour name.
+
+    Raises:
+        InvalidError: no such colour.
+    """
+    names = [one.value.lower() for one in Colour if one is not Colour.NONE]
+    if colour not in names:
+        raise InvalidError(f"{colour!r} is no colour to order", fix=nearest(colour, names))
     return write_message(OrderCommand(ts=rfc3339(at), type=Colour(colour.upper())))
