@@ -1,4 +1,4 @@
-"""What every test gets: real pictures when they are there, and a check for what it leaves behind."""
+"""What every test gets: real pictures where they are, and a check for what it leaves behind."""
 
 import os
 import threading
@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from lineside.testing import FakeClock
-
 pytest.register_assert_rewrite("lineside.testing")
+
+from lineside.testing import FakeClock  # noqa: E402  the line above must come first
 
 _REQUIRED = os.environ.get("LINESIDE_REQUIRE", "")  # noqa: TID251  the tests' own switch
 _DATA = os.environ.get("LINESIDE_DATA", "")  # noqa: TID251  the tests' own switch
