@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from lineside.core import Digest, Policy
-from lineside.vision import Prepare
+from lineside.vision import LabelRule, Prepare
 
 MANIFEST_SCHEMA = "lineside.manifest/1"
 
@@ -25,46 +25,13 @@ class Metric:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LimitRow:
-    """One cut of a label's limit table: what escapes and what is rejected too much at it."""
-
-    cut: float
-    escapes: int
-    over_rejects: int
-    cost: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LabelRule:
-    """How one output becomes one label's decision.
-
-    probability = sigmoid(slope * logit + offset), clipped to [floor, 1 - floor];
-    present if probability > high, absent if probability < low, else unsure.
+class HealthLimits:
+    """Outside of these a picture is not judged; learned from the training pictures.
 
     Attributes:
-        output: index into the flat logits of the region's row.
-        floor: 1 / (n + 2) with n training pictures of the label's rarer side.
-        error_rate: the rate the unsure band was made for; never below 1 / (n + 1).
-        calibration_pictures: how many held-out answers slope, offset and band rest on.
+        frozen_after: so many pictures in a row with the same bytes but later capture times are a
+            frozen camera; 0 never says so.
     """
-
-    name: str
-    region: str
-    label: str
-    output: int
-    slope: float
-    offset: float
-    floor: float
-    low: float
-    high: float
-    error_rate: float
-    calibration_pictures: int
-    limits: tuple[LimitRow, ...] = ()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HealthLimits:
-    """Outside of these a picture is not judged; learned from the training pictures."""
 
     sharpness_min: float
     mean_grey_min: float
@@ -72,6 +39,7 @@ class HealthLimits:
     clipped_share_max: float
     residual_max_px: float
     feature_distance_max: float
+    frozen_after: int = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

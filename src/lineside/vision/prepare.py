@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lineside.core import Box, Region, View
-from lineside.vision.geometry import Matrix, compose
+from lineside.vision.geometry import Matrix, compose, invert
 
 _MOST_SAMPLES = 16
 
@@ -154,3 +154,44 @@ def _cut_one(
     )
     if not single:
         cv2.resize(fine, (width, height), dst=out, interpolation=cv2.INTER_AREA)
+
+
+def activation_on_picture(
+    grid: NDArray[np.float32],
+    crop: Crop,
+    *,
+    width_px: int,
+    height_px: int,
+    matrix: Matrix | None = None,
+) -> NDArray[np.float32]:
+    """Lay a network's map of one crop back onto the picture the crop was cut from.
+
+    Args:
+        grid: (rows, columns) float, evenly spread over the crop.
+        crop: where it was cut on the view.
+        width_px: of the picture.
+        height_px: of the picture.
+        matrix: reference px → picture px, as ``prepare`` got it.
+
+    Returns:
+        (height_px, width_px) float32, bilinear; 0 outside the crop.
+    """
+    import cv2
+
+    rows, columns = grid.shape
+    to_view = crop_matrix(crop.box_px, width_px=columns, height_px=rows)
+    to_picture = to_view if matrix is None else compose(matrix, to_view)
+    back = invert(to_picture)
+    # Beyond the outer cells' centres the map repeats them up to the crop's own edge.
+    warped = cv2.warpAffine(
+        np.asarray(grid, np.float32),
+        back,
+        (width_px, height_px),
+        flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+        borderMode=cv2.BORDER_REPLICATE,
+    )
+    across, down = np.meshgrid(np.arange(width_px), np.arange(height_px))
+    column = back[0, 0] * across + back[0, 1] * down + back[0, 2]
+    row = back[1, 0] * across + back[1, 1] * down + back[1, 2]
+    inside = (column >= -0.5) & (column <= columns - 0.5) & (row >= -0.5) & (row <= rows - 0.5)
+    return np.asarray(warped * inside, np.float32)

@@ -255,7 +255,7 @@ class _Features:
     ) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
         keys, descriptors = self._detector.detectAndCompute(grey, None)
         points = np.array([key.pt for key in keys], np.float32).reshape(-1, 2)
-        return points, descriptors
+        return points, np.asarray(descriptors, np.float32) if keys else None
 
     def match(self, grey: NDArray[np.uint8]) -> _Coarse | None:
         """The transform most matches agree on; None where fewer than three agree."""

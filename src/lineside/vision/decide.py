@@ -1,0 +1,178 @@
+"""From the network's logits to decisions: calibration, cuts, and the unsure band.
+
+1. probability = sigmoid(slope * logit + offset), held between floor and 1 - floor.
+2. A presence label: present if the probability is strictly greater than ``high``, absent if
+   strictly less than ``low``, else unsure.
+3. A region of classes: each class is calibrated by itself (one against the rest), then the region
+   decides. Exactly one class not absent and that one present: it is the answer, the rest absent.
+   Otherwise the region is unsure: every class that is not absent is unsure; where all are absent,
+   the two likeliest are.
+4. Where the policy fixes one cut (``present_above``), there is no unsure band: present if strictly
+   greater, else absent. Of several classes above the cut the likeliest is present, equals are
+   unsure; none above it leaves all absent.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lineside.core import InvalidError, Policy
+from lineside.vision.metrics import LimitRow
+from lineside.vision.prediction import Decision, LabelAnswer
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LabelRule:
+    """How one output becomes one label's decision.
+
+    probability = sigmoid(slope * logit + offset), clipped to [floor, 1 - floor];
+    present if probability > high, absent if probability < low, else unsure.
+
+    Attributes:
+        name: ``blue`` for presence, ``A1/blue`` for a class of region A1.
+        output: index into the flat logits of the region's row.
+        floor: 1 / (n + 2) with n training pictures of the label's rarer side.
+        error_rate: the rate the unsure band was made for; never below 1 / (n + 1).
+        calibration_pictures: how many held-out answers slope, offset and band rest on.
+    """
+
+    name: str
+    region: str
+    label: str
+    output: int
+    slope: float
+    offset: float
+    floor: float
+    low: float
+    high: float
+    error_rate: float
+    calibration_pictures: int
+    limits: tuple[LimitRow, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.floor <= 0.5:
+            raise InvalidError("between 0 and 0.5", where="floor", fix="Use 1 / (n + 2).")
+        if self.low > self.high:
+            raise InvalidError("at most high", where="low", fix="Swap low and high.")
+        if self.output < 0:
+            raise InvalidError("0 or above", where="output", fix="Count outputs from 0.")
+
+    @property
+    def is_class(self) -> bool:
+        """Whether the label is one of its region's classes, of which one holds."""
+        return bool(self.region) and self.name == f"{self.region}/{self.label}"
+
+
+def decide(
+    logits: NDArray[np.float32],
+    rules: Sequence[LabelRule],
+    *,
+    regions: Sequence[str],
+    policy: Policy,
+) -> tuple[LabelAnswer, ...]:
+    """Answers in the order of the rules.
+
+    Args:
+        logits: (regions, outputs), a row per crop.
+        rules: of the manifest.
+        regions: region id of each row.
+        policy: of the inspection.
+
+    Raises:
+        InvalidError: a rule names a region or output that is not there, or a logit is no number.
+    """
+    chances = probabilities(logits, rules, regions=regions)
+    return decide_probabilities(chances, rules, policy=policy)
+
+
+def probabilities(
+    logits: NDArray[np.float32], rules: Sequence[LabelRule], *, regions: Sequence[str]
+) -> NDArray[np.float64]:
+    """Calibrated probability of each rule's label, (rules,) float64."""
+    rows = {region: row for row, region in enumerate(regions)}
+    try:
+        picked = [float(logits[rows[rule.region], rule.output]) for rule in rules]
+    except (KeyError, IndexError) as error:
+        raise InvalidError(
+            f"a rule names {error}, the network answers {logits.shape} for {list(regions)}",
+            where="rules",
+            fix="Export the package again.",
+        ) from error
+    values = np.array(picked, np.float64)
+    if not np.isfinite(values).all():
+        raise InvalidError("the network answered something that is no number", where="logits")
+    return calibrated(values, rules)
+
+
+def calibrated(values: NDArray[np.float64], rules: Sequence[LabelRule]) -> NDArray[np.float64]:
+    """Probability of each rule for its own logit, (rules,) float64."""
+    slope = np.array([rule.slope for rule in rules])
+    offset = np.array([rule.offset for rule in rules])
+    floor = np.array([rule.floor for rule in rules])
+    score = np.clip(slope * values + offset, -60.0, 60.0)
+    return np.asarray(np.clip(1.0 / (1.0 + np.exp(-score)), floor, 1.0 - floor))
+
+
+def decide_probabilities(
+    chances: NDArray[np.float64], rules: Sequence[LabelRule], *, policy: Policy
+) -> tuple[LabelAnswer, ...]:
+    """Answers for probabilities that are there already."""
+    cut = policy.present_above
+    single = [_single(float(p), rule, cut=cut) for p, rule in zip(chances, rules, strict=True)]
+    for places in _class_regions(rules):
+        chosen = [float(chances[place]) for place in places]
+        verdicts = [single[place] for place in places]
+        for place, verdict in zip(places, _one_class(chosen, verdicts, cut=cut), strict=True):
+            single[place] = verdict
+    return tuple(
+        LabelAnswer(
+            name=rule.name,
+            region=rule.region,
+            label=rule.label,
+            probability=float(p),
+            decision=verdict,
+        )
+        for rule, p, verdict in zip(rules, chances, single, strict=True)
+    )
+
+
+def _single(chance: float, rule: LabelRule, *, cut: float | None) -> Decision:
+    if cut is not None:
+        return Decision.PRESENT if chance > cut else Decision.ABSENT
+    if chance > rule.high:
+        return Decision.PRESENT
+    return Decision.ABSENT if chance < rule.low else Decision.UNSURE
+
+
+def _class_regions(rules: Sequence[LabelRule]) -> list[list[int]]:
+    """Places of the rules of each region of classes."""
+    found: dict[str, list[int]] = {}
+    for place, rule in enumerate(rules):
+        if rule.is_class:
+            found.setdefault(rule.region, []).append(place)
+    return list(found.values())
+
+
+def _one_class(
+    chances: list[float], verdicts: list[Decision], *, cut: float | None
+) -> list[Decision]:
+    possible = [place for place, each in enumerate(verdicts) if each is not Decision.ABSENT]
+    if cut is not None:
+        best = max(chances)
+        possible = [place for place in possible if chances[place] == best]
+        return _only(
+            possible,
+            Decision.PRESENT if len(possible) == 1 else Decision.UNSURE,
+            count=len(chances),
+        )
+    if len(possible) == 1 and verdicts[possible[0]] is Decision.PRESENT:
+        return _only(possible, Decision.PRESENT, count=len(chances))
+    if not possible:
+        possible = sorted(range(len(chances)), key=lambda place: -chances[place])[:2]
+    return _only(possible, Decision.UNSURE, count=len(chances))
+
+
+def _only(places: list[int], verdict: Decision, *, count: int) -> list[Decision]:
+    return [verdict if place in places else Decision.ABSENT for place in range(count)]

@@ -1,0 +1,146 @@
+"""Evidence pictures: boxes with their answers, and heat laid over the picture."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lineside.vision.geometry import Matrix, apply, corners
+from lineside.vision.prediction import Decision, LabelAnswer, PictureState, Prediction
+from lineside.vision.prepare import Crop
+
+_COLOURS: dict[Decision, tuple[int, int, int]] = {
+    Decision.PRESENT: (44, 182, 125),
+    Decision.ABSENT: (150, 160, 172),
+    Decision.UNSURE: (245, 166, 35),
+}
+_REFUSED = (229, 72, 77)
+_INK = (16, 18, 20)
+_AMBER = (255, 176, 0)
+_MAGENTA = (214, 0, 147)
+_MOST_OPAQUE = 0.75
+_PADDING_PX = 3
+
+
+def draw_overlay(
+    image: NDArray[np.uint8],
+    prediction: Prediction,
+    *,
+    crops: Sequence[Crop] = (),
+    matrix: Matrix | None = None,
+) -> NDArray[np.uint8]:
+    """A copy of the picture with each region's outline and answer, or with the refusal.
+
+    Args:
+        image: (height, width, 3) uint8 RGB.
+        prediction: of that picture.
+        crops: where the regions lie on the reference view; regions not named get no outline, their
+            answers stand at the upper left.
+        matrix: reference px → picture px; None draws the boxes where the view has them.
+    """
+    canvas = np.array(image, np.uint8, copy=True)
+    if prediction.state is not PictureState.OK:
+        reason = f": {prediction.reason}" if prediction.reason else ""
+        _text(canvas, f"{prediction.state.value}{reason}", at=(0, 0), colour=_REFUSED)
+        return canvas
+    places = {crop.region: crop for crop in crops}
+    line = 0
+    for region, answers in _by_region(prediction.labels).items():
+        text, colour = _caption(answers)
+        crop = places.get(region) if region else None
+        if crop is None:
+            line += _text(canvas, text, at=(0, line), colour=colour)
+        else:
+            _outlined(canvas, _outline(crop, matrix), text=text, colour=colour)
+    return canvas
+
+
+def heat_layer(heat: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """(height, width, 4) uint8 RGBA of a 0-1 map: transparent, through amber, to magenta."""
+    level = np.clip(heat, 0.0, 1.0).astype(np.float32)[..., None]
+    low, high = np.array(_AMBER, np.float32), np.array(_MAGENTA, np.float32)
+    blend = np.clip(2 * level - 1, 0.0, 1.0)
+    colour = low + blend * (high - low)
+    opacity = 255 * _MOST_OPAQUE * np.minimum(1.0, 2 * level)
+    return np.asarray(np.rint(np.concatenate([colour, opacity], axis=2)), np.uint8)
+
+
+def draw_heat(image: NDArray[np.uint8], heat: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """The picture with a 0-1 map of its own size laid over it."""
+    layer = heat_layer(heat).astype(np.float32)
+    opacity = layer[..., 3:] / 255
+    mixed = image * (1 - opacity) + layer[..., :3] * opacity
+    return np.asarray(np.rint(mixed), np.uint8)
+
+
+def _by_region(answers: Sequence[LabelAnswer]) -> dict[str, list[LabelAnswer]]:
+    """Answers of one region together; whole-picture labels and single ones each by themselves."""
+    found: dict[str, list[LabelAnswer]] = {}
+    for answer in answers:
+        found.setdefault(answer.region, []).append(answer)
+    return found
+
+
+def _caption(answers: Sequence[LabelAnswer]) -> tuple[str, tuple[int, int, int]]:
+    """What a region says: what is present, else what is unsure, else the likeliest absence."""
+    for wanted in (Decision.PRESENT, Decision.UNSURE):
+        chosen = [answer for answer in answers if answer.decision is wanted]
+        if chosen:
+            said = ", ".join(f"{answer.label} {answer.probability:.2f}" for answer in chosen)
+            mark = "? " if wanted is Decision.UNSURE else ""
+            return mark + said, _COLOURS[wanted]
+    best = max(answers, key=lambda answer: answer.probability)
+    return f"no {best.label} {best.probability:.2f}", _COLOURS[Decision.ABSENT]
+
+
+def _outline(crop: Crop, matrix: Matrix | None) -> NDArray[np.float64]:
+    around = corners(crop.box_px)
+    return around if matrix is None else apply(matrix, around)
+
+
+def _outlined(
+    canvas: NDArray[np.uint8],
+    around: NDArray[np.float64],
+    *,
+    text: str,
+    colour: tuple[int, int, int],
+) -> None:
+    import cv2
+
+    points = np.rint(around).astype(np.int32)
+    cv2.polylines(canvas, [points], isClosed=True, color=colour, thickness=_thick(canvas))
+    left, top = int(points[:, 0].min()), int(points[:, 1].min())
+    _text(canvas, text, at=(left, top - _line_height(canvas)), colour=colour)
+
+
+def _thick(canvas: NDArray[np.uint8]) -> int:
+    return max(1, int(canvas.shape[1] / 640 + 0.5))
+
+
+def _font_scale(canvas: NDArray[np.uint8]) -> float:
+    return max(0.35, float(canvas.shape[1]) / 1400)
+
+
+def _line_height(canvas: NDArray[np.uint8]) -> int:
+    import cv2
+
+    (_, height), below = cv2.getTextSize("Ag", cv2.FONT_HERSHEY_SIMPLEX, _font_scale(canvas), 1)
+    return int(height) + int(below) + _PADDING_PX
+
+
+def _text(
+    canvas: NDArray[np.uint8], text: str, *, at: tuple[int, int], colour: tuple[int, int, int]
+) -> int:
+    """Dark text on a colour, moved so far that it lies inside the picture; returns its height."""
+    import cv2
+
+    scale, line = _font_scale(canvas), _line_height(canvas)
+    plain = text.encode("ascii", "replace").decode()  # the built-in font has no other letters
+    (width, height), _ = cv2.getTextSize(plain, cv2.FONT_HERSHEY_SIMPLEX, scale, 1)
+    left = max(0, min(at[0], canvas.shape[1] - int(width) - 2 * _PADDING_PX))
+    top = max(0, min(at[1], canvas.shape[0] - line))
+    corner = (left + int(width) + 2 * _PADDING_PX - 1, top + line - 1)
+    cv2.rectangle(canvas, (left, top), corner, colour, thickness=-1)
+    origin = (left + _PADDING_PX, top + int(height) + _PADDING_PX // 2 + 1)
+    cv2.putText(canvas, plain, origin, cv2.FONT_HERSHEY_SIMPLEX, scale, _INK, 1, cv2.LINE_AA)
+    return line

@@ -1,0 +1,298 @@
+"""Figures that are never bare: rates and scores with intervals, curves, cuts.
+
+Names are those of every report: ``accuracy``, ``balanced_accuracy``, ``macro_f1``, ``auroc``,
+``average_precision``, ``unsure_rate``. Classes are whole numbers from 0; ``UNSURE`` (-1) as a
+prediction is never right. A figure that is undefined on the data given is NaN.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lineside.core import InvalidError
+
+UNSURE = -1
+Numbers = NDArray[np.floating] | NDArray[np.integer] | NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Interval:
+    """A figure with its 95 % interval and how many answers it rests on."""
+
+    value: float
+    low: float
+    high: float
+    n: int
+
+
+def wilson(successes: int, n: int) -> Interval:
+    """Share with its 95 % score interval (Wilson 1927); 0 of 0 is NaN with interval 0 to 1."""
+    if not 0 <= successes <= n:
+        raise InvalidError(f"{successes} of {n}", fix="Count at most as many as there are.")
+    if n == 0:
+        return Interval(value=math.nan, low=0.0, high=1.0, n=0)
+    z = 1.959963984540054
+    share = successes / n
+    middle = (share + z**2 / (2 * n)) / (1 + z**2 / n)
+    reach = z * math.sqrt(share * (1 - share) / n + z**2 / (4 * n**2)) / (1 + z**2 / n)
+    low = 0.0 if successes == 0 else max(0.0, middle - reach)
+    high = 1.0 if successes == n else min(1.0, middle + reach)
+    return Interval(value=share, low=low, high=high, n=n)
+
+
+def bootstrap(
+    statistic: Callable[..., float],
+    *columns: Numbers,
+    groups: Numbers | None = None,
+    rounds: int = 1000,
+    seed: int = 0,
+) -> Interval:
+    """A statistic with its 95 % percentile interval (Efron 1979).
+
+    Args:
+        statistic: takes the columns, each (n, …); may answer NaN where it is undefined, and such
+            rounds are left out.
+        *columns: arrays of one length.
+        groups: (n,) whole numbers; whole groups are drawn, because what belongs together (a part, a
+            picture) varies together. None draws single rows.
+        rounds: how many resamples.
+        seed: of the resampling.
+    """
+    n = len(columns[0])
+    if any(len(column) != n for column in columns):
+        raise InvalidError("columns of different lengths", fix="Give one value per answer.")
+    value = float(statistic(*columns)) if n else math.nan
+    if not n:
+        return Interval(value=value, low=math.nan, high=math.nan, n=0)
+    rows = _rows_of_groups(groups, n)
+    rng = np.random.default_rng(seed)
+    drawn = []
+    for _ in range(rounds):
+        chosen = np.concatenate([rows[place] for place in rng.integers(len(rows), size=len(rows))])
+        drawn.append(float(statistic(*(column[chosen] for column in columns))))
+    kept = np.array(drawn)[~np.isnan(drawn)]
+    low, high = np.quantile(kept, [0.025, 0.975]) if len(kept) else (math.nan, math.nan)
+    return Interval(value=value, low=float(low), high=float(high), n=n)
+
+
+def _rows_of_groups(groups: Numbers | None, n: int) -> list[NDArray[np.intp]]:
+    if groups is None:
+        return [np.array([row]) for row in range(n)]
+    if len(groups) != n:
+        raise InvalidError("groups of another length", fix="Give one group per answer.")
+    return [np.flatnonzero(groups == each) for each in np.unique(groups)]
+
+
+def accuracy(truth: Numbers, predicted: Numbers) -> float:
+    """Share of right answers; unsure is not right."""
+    return float(np.mean(truth == predicted)) if len(truth) else math.nan
+
+
+def unsure_rate(predicted: Numbers) -> float:
+    """Share of answers that are unsure."""
+    return float(np.mean(predicted == UNSURE)) if len(predicted) else math.nan
+
+
+def balanced_accuracy(truth: Numbers, predicted: Numbers) -> float:
+    """Mean recall over the classes that occur in the truth."""
+    recalls = [float(np.mean(predicted[truth == each] == each)) for each in np.unique(truth)]
+    return float(np.mean(recalls)) if recalls else math.nan
+
+
+def macro_f1(truth: Numbers, predicted: Numbers) -> float:
+    """Mean F1 over the classes that occur in truth or answers."""
+    classes = [each for each in np.union1d(truth, predicted) if each != UNSURE]
+    scores = [_f1(truth == each, predicted == each) for each in classes]
+    return float(np.mean(scores)) if scores else math.nan
+
+
+def _f1(truth: NDArray[np.bool_], found: NDArray[np.bool_]) -> float:
+    both = int(np.sum(truth & found))
+    return 2 * both / (int(truth.sum()) + int(found.sum()))
+
+
+def confusion(truth: Numbers, predicted: Numbers, *, classes: int) -> NDArray[np.int64]:
+    """(classes, classes + 1) counts: rows are the truth, the last column is unsure."""
+    table = np.zeros((classes, classes + 1), np.int64)
+    columns = np.where(predicted == UNSURE, classes, predicted).astype(np.intp)
+    np.add.at(table, (truth.astype(np.intp), columns), 1)
+    return table
+
+
+def auroc(truth: Numbers, scores: Numbers) -> float:
+    """Area under the receiver operating curve; ties count half. NaN with one class only."""
+    positive = truth.astype(bool)
+    ups, downs = int(positive.sum()), int((~positive).sum())
+    if not ups or not downs:
+        return math.nan
+    _, place, counts = np.unique(scores, return_inverse=True, return_counts=True)
+    ranks = (np.cumsum(counts) - (counts - 1) / 2)[place]
+    return float((ranks[positive].sum() - ups * (ups + 1) / 2) / (ups * downs))
+
+
+def average_precision(truth: Numbers, scores: Numbers) -> float:
+    """Sum of precision times the step in recall; equals are one step. NaN if none is true."""
+    positive = truth.astype(bool)
+    if not positive.any():
+        return math.nan
+    order = np.argsort(-scores.astype(np.float64), kind="stable")
+    ranked, hits = scores[order], np.cumsum(positive[order])
+    ends = np.append(np.flatnonzero(np.diff(ranked)), len(ranked) - 1)
+    recall = hits[ends] / positive.sum()
+    return float(np.sum(np.diff(recall, prepend=0.0) * hits[ends] / (ends + 1)))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReliabilityBin:
+    """Answers of similar probability: what was said, what came true, how many."""
+
+    low: float
+    high: float
+    said: float
+    came_true: float
+    n: int
+
+
+def reliability(truth: Numbers, chances: Numbers, *, bins: int = 10) -> tuple[ReliabilityBin, ...]:
+    """Bins of equal width over 0-1; empty bins are left out."""
+    place = np.minimum((chances.astype(np.float64) * bins).astype(np.intp), bins - 1)
+    return tuple(
+        ReliabilityBin(
+            low=each / bins,
+            high=(each + 1) / bins,
+            said=float(np.mean(chances[place == each])),
+            came_true=float(np.mean(truth[place == each])),
+            n=int(np.sum(place == each)),
+        )
+        for each in np.unique(place).tolist()
+    )
+
+
+def calibration_error(truth: Numbers, chances: Numbers, *, bins: int = 10) -> float:
+    """Expected calibration error: the bins' |said - came true|, weighted by their counts."""
+    found = reliability(truth, chances, bins=bins)
+    total = sum(each.n for each in found)
+    if not total:
+        return math.nan
+    return sum(abs(each.said - each.came_true) * each.n for each in found) / total
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LimitRow:
+    """One cut of a label's limit table: what escapes, what is rejected too much, and the cost.
+
+    Positives at or below the cut escape; negatives above it are over-rejects.
+    """
+
+    cut: float
+    escapes: int
+    over_rejects: int
+    cost: float
+
+
+def limit_table(
+    truth: Numbers, chances: Numbers, *, escape_cost: float = 1.0, over_reject_cost: float = 1.0
+) -> tuple[LimitRow, ...]:
+    """A row per cut that changes an answer, ascending; "positive" is ``chance > cut``.
+
+    Cuts lie midway between neighbouring probabilities, and at 0 and 1.
+    """
+    positive = truth.astype(bool)
+    values = np.unique(np.append(chances.astype(np.float64), [0.0, 1.0]))
+    cuts = np.unique(np.concatenate([[0.0], (values[:-1] + values[1:]) / 2, [1.0]]))
+    ups, downs = np.sort(chances[positive]), np.sort(chances[~positive])
+    escapes = np.searchsorted(ups, cuts, side="right")
+    over = len(downs) - np.searchsorted(downs, cuts, side="right")
+    cost = escapes * escape_cost + over * over_reject_cost
+    return tuple(
+        LimitRow(cut=float(cut), escapes=int(lost), over_rejects=int(extra), cost=float(price))
+        for cut, lost, extra, price in zip(cuts, escapes, over, cost, strict=True)
+    )
+
+
+def cheapest_cut(table: Sequence[LimitRow]) -> float:
+    """The cut of least cost; among equals the middle of the widest run of neighbours."""
+    least = min(row.cost for row in table)
+    runs: list[list[float]] = [[]]
+    for row in table:
+        if row.cost == least:
+            runs[-1].append(row.cut)
+        elif runs[-1]:
+            runs.append([])
+    widest = max((run for run in runs if run), key=lambda run: run[-1] - run[0])
+    return (widest[0] + widest[-1]) / 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConformalCut:
+    """A bound that a new score exceeds at most at ``error_rate``.
+
+    Attributes:
+        cut: scores at or below it are expected.
+        error_rate: the rate that holds: as wished, or 1 / (n + 1) where n scores cannot do better.
+        n: scores it rests on.
+    """
+
+    cut: float
+    error_rate: float
+    n: int
+
+
+def conformal_cut(scores: Numbers, *, error_rate: float) -> ConformalCut:
+    """The ceil((1 - rate)(n + 1))-th smallest score (Vovk et al. 2005), rate floored to 1/(n+1).
+
+    Args:
+        scores: (n,) of held-out data; larger is stranger.
+        error_rate: wished share of exceptions, strictly between 0 and 1.
+
+    Raises:
+        InvalidError: no scores, or a rate outside (0, 1).
+    """
+    n = len(scores)
+    if not n:
+        raise InvalidError("no scores to calibrate on", fix="Hold some pictures back.")
+    if not 0 < error_rate < 1:
+        raise InvalidError(f"an error rate of {error_rate}", fix="Give a share between 0 and 1.")
+    held = max(error_rate, 1 / (n + 1))
+    # The small amount keeps (1/(n+1)) * (n+1) from falling below 1 by rounding.
+    spared = math.floor(held * (n + 1) + 1e-9)
+    place = min(n, max(1, n + 1 - spared))
+    return ConformalCut(cut=float(np.sort(scores)[place - 1]), error_rate=held, n=n)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnsureBand:
+    """Cuts of one label: present above ``high``, absent below ``low``, unsure between.
+
+    ``error_rate`` is the larger of the two sides' rates that hold.
+    """
+
+    low: float
+    high: float
+    error_rate: float
+
+
+def unsure_band(truth: Numbers, chances: Numbers, *, error_rate: float, cut: float) -> UnsureBand:
+    """Class-conditional conformal sets turned into two cuts (Vovk et al. 2005, ch. 4.5).
+
+    A probability is unsure when both answers are expected of it. Where the two sides do not overlap
+    there is no such probability, and both cuts are ``cut`` held between the sides.
+
+    Args:
+        truth: (n,) whether the label holds.
+        chances: (n,) held-out probabilities.
+        error_rate: wished, per side.
+        cut: preferred where both sides are apart, such as the cheapest of the limit table.
+    """
+    positive = truth.astype(bool)
+    ups = conformal_cut(1.0 - chances[positive].astype(np.float64), error_rate=error_rate)
+    downs = conformal_cut(chances[~positive], error_rate=error_rate)
+    held = max(ups.error_rate, downs.error_rate)
+    lowest_up, highest_down = 1.0 - ups.cut, downs.cut
+    if lowest_up <= highest_down:
+        return UnsureBand(low=lowest_up, high=highest_down, error_rate=held)
+    between = min(max(cut, highest_down), lowest_up)
+    return UnsureBand(low=between, high=between, error_rate=held)
