@@ -83,6 +83,16 @@ class Bus(Protocol):
         """Hand one message over."""
         ...
 
+    def publish_soon(
+        self, topic: str, payload: bytes, *, qos: Qos = 1, retain: bool = False
+    ) -> bool:
+        """Hand one message to the client without waiting for the broker.
+
+        False, and nothing was taken, while the bus is away or too many messages are under way.
+        True promises nothing about delivery: who needs it waits for the receiver's own answer.
+        """
+        ...
+
     def subscribe(
         self, topics: tuple[str, ...], *, qos: Qos = 1, size: int = 1000, name: str = ""
     ) -> Mailbox:

@@ -1,0 +1,212 @@
+"""The embedded broker: amqtt with limits, on a thread of its own with its own event loop.
+
+Without a password file it serves loopback addresses only. Retained messages and sessions live in
+memory: after a restart, who needs a retained message says it again.
+"""
+
+import asyncio
+import ipaddress
+import logging
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lineside.core import InvalidError, UnavailableError, need
+
+if TYPE_CHECKING:
+    from lineside.links.amqtt_bounded import BoundedBroker
+
+logger = logging.getLogger(__name__)
+
+_START_S = 10.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BrokerLimits:
+    """What one client, and all of them together, may cost.
+
+    Attributes:
+        packet_bytes: a longer packet ends the connection; a picture of 8 MB as base64 fits.
+        outbox_bytes, outbox_messages: what may wait for one client.
+        inbox_messages: what of one client may wait to be passed on.
+        in_flight: messages sent to one client and not yet acknowledged.
+        stalled_s: a client that takes longer for one message is cut off.
+        connect_s: from the connection to a whole CONNECT packet.
+        session_s: how long an absent persistent session is kept.
+        connections, retained_topics, retained_bytes: of the whole broker.
+    """
+
+    packet_bytes: int = 12_000_000
+    outbox_bytes: int = 64_000_000
+    outbox_messages: int = 20_000
+    inbox_messages: int = 64
+    in_flight: int = 64
+    stalled_s: float = 10.0
+    connect_s: float = 10.0
+    session_s: int = 3600
+    connections: int = 500
+    retained_topics: int = 10_000
+    retained_bytes: int = 64_000_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BrokerFigures:
+    """Counts since the broker was started, and what it holds now."""
+
+    clients: int
+    sessions: int
+    retained: int
+    waiting_messages: int
+    waiting_bytes: int
+    received: int
+    delivered: int
+    dropped: int
+    cut_off: int
+    refused: int
+
+
+_NOTHING = BrokerFigures(
+    clients=0,
+    sessions=0,
+    retained=0,
+    waiting_messages=0,
+    waiting_bytes=0,
+    received=0,
+    delivered=0,
+    dropped=0,
+    cut_off=0,
+    refused=0,
+)
+
+
+class EmbeddedBroker:
+    """An MQTT 3.1.1 broker in this process; ``with`` starts and stops it."""
+
+    def __init__(
+        self,
+        *,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        password_file: Path | None = None,
+        limits: BrokerLimits | None = None,
+    ) -> None:
+        """Take the settings; nothing is opened before ``start``.
+
+        Args:
+            host: address to listen on.
+            port: 0 takes a free one, which a later ``start`` takes again.
+            password_file: lines of ``name:argon2 hash``; needed off loopback.
+            limits: the defaults fit one plant.
+        """
+        if password_file is None and not _is_loopback(host):
+            raise InvalidError(
+                f"{host} can be reached from outside and no password file is given",
+                where="bus_host",
+                fix="Listen on 127.0.0.1, or give a password file.",
+            )
+        self._host = host
+        self._port = port
+        self._password_file = password_file
+        self._limits = limits or BrokerLimits()
+        self._thread: threading.Thread | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._stop: asyncio.Event | None = None
+        self._broker: BoundedBroker | None = None
+        self._started = threading.Event()
+        self._failure: Exception | None = None
+
+    @property
+    def url(self) -> str:
+        """``mqtt://host:port`` of the running broker."""
+        host = f"[{self._host}]" if ":" in self._host else self._host
+        return f"mqtt://{host}:{self._port}"
+
+    @property
+    def port(self) -> int:
+        """The port it listens on; 0 before the first start."""
+        return self._port
+
+    def start(self) -> None:
+        """Listen; returns when clients can connect.
+
+        Raises:
+            UnavailableError: the address is in use, or not this machine's.
+        """
+        if self._thread is not None:
+            return
+        need("amqtt", extra="hub")
+        self._started.clear()
+        self._failure = None
+        self._thread = threading.Thread(target=self._run, name="broker", daemon=True)
+        self._thread.start()
+        answered = self._started.wait(_START_S)
+        if answered and self._failure is None:
+            logger.info("broker started bus=%s", self.url)
+            return
+        self.stop()
+        raise UnavailableError(
+            f"the broker did not start: {self._failure or 'no answer'}",
+            where=f"{self._host}:{self._port}",
+            fix="Choose a free port, or 0 for any.",
+        ) from self._failure
+
+    def stop(self) -> None:
+        """Close every connection and join the thread."""
+        if self._thread is None:
+            return
+        if self._loop is not None and self._stop is not None and self._thread.is_alive():
+            self._loop.call_soon_threadsafe(self._stop.set)
+        self._thread.join()
+        self._thread = None
+        self._broker = None
+
+    def figures(self) -> BrokerFigures:
+        """What it holds and what it counted; zeros while it does not run."""
+        broker = self._broker
+        return _NOTHING if broker is None else broker.figures()
+
+    def __enter__(self) -> "EmbeddedBroker":
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def _run(self) -> None:
+        try:
+            asyncio.run(self._serve())
+        except Exception as error:  # boundary: the thread must not die silently
+            logger.exception("broker thread ended")
+            self._failure = error
+        finally:
+            self._started.set()
+
+    async def _serve(self) -> None:
+        from lineside.links.amqtt_bounded import make_broker
+
+        self._loop = asyncio.get_running_loop()
+        self._stop = asyncio.Event()
+        broker = make_broker(
+            host=self._host,
+            port=self._port,
+            password_file=self._password_file,
+            limits=self._limits,
+        )
+        try:
+            await broker.listen()
+        except OSError as error:
+            self._failure = error
+            return
+        self._port = broker.port()
+        self._broker = broker
+        self._started.set()
+        await self._stop.wait()
+        await broker.shutdown()
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

@@ -1,0 +1,195 @@
+"""A bus inside the process: a real broker with wildcards, retained messages, wills and sessions.
+
+``memory://name`` opens a client of the broker of that name; the broker lives as long as one of
+its clients, so two tests never meet.
+
+1. Each mailbox gets a message once, however many of its patterns match.
+2. A persistent client that was lost gets, on return, the QoS 1 and 2 messages it missed, the
+   newest ``_SESSION_SIZE`` of them.
+3. ``lose`` and ``regain`` cut and mend a client's connection, as a pulled cable would.
+"""
+
+import logging
+import threading
+from collections import deque
+from dataclasses import dataclass, field, replace
+from urllib.parse import urlsplit
+
+from lineside.core import Clock, UnavailableError
+from lineside.links.contract import Message, Qos, Will
+from lineside.links.mailbox import BoundedMailbox
+from lineside.links.topics import check_pattern, check_topic, topic_matches
+
+logger = logging.getLogger(__name__)
+
+_SESSION_SIZE = 10_000
+
+
+@dataclass(slots=True, kw_only=True)
+class _Subscription:
+    patterns: tuple[str, ...]
+    qos: Qos
+    mailbox: BoundedMailbox
+
+
+@dataclass(slots=True, kw_only=True)
+class _Broker:
+    lock: threading.RLock = field(default_factory=threading.RLock)
+    clients: "list[MemoryBus]" = field(default_factory=list)
+    retained: dict[str, Message] = field(default_factory=dict)
+
+    def publish(self, message: Message, *, retain: bool) -> None:
+        with self.lock:
+            if retain and message.payload:
+                self.retained[message.topic] = replace(message, retain=True)
+            elif retain:
+                self.retained.pop(message.topic, None)
+            for client in list(self.clients):
+                client.receive(message)
+
+
+_brokers: dict[str, _Broker] = {}
+_brokers_lock = threading.Lock()
+
+
+def open_memory(
+    url: str, *, client_id: str, clock: Clock, will: Will | None, persistent: bool
+) -> "MemoryBus":
+    """Join the broker named in the URL, making it when this is its first client."""
+    name = urlsplit(url).netloc
+    bus = MemoryBus(name, client_id=client_id, clock=clock, will=will, persistent=persistent)
+    with _brokers_lock:
+        broker = _brokers.setdefault(name, _Broker())
+        with broker.lock:
+            broker.clients.append(bus)
+            bus.broker = broker
+    return bus
+
+
+def _leave(bus: "MemoryBus", *, name: str) -> None:
+    with _brokers_lock:
+        broker = _brokers[name]
+        broker.clients.remove(bus)
+        if not broker.clients:
+            del _brokers[name]
+
+
+class MemoryBus:
+    """One client of a broker in this process."""
+
+    def __init__(
+        self, name: str, *, client_id: str, clock: Clock, will: Will | None, persistent: bool
+    ) -> None:
+        self.broker = _Broker()
+        self._name = name
+        self._client_id = client_id
+        self._clock = clock
+        self._will = will
+        self._persistent = persistent
+        self._subscriptions: list[_Subscription] = []
+        self._missed: deque[Message] = deque(maxlen=_SESSION_SIZE)
+        self._connected = True
+        self._closed = False
+
+    def publish(
+        self,
+        topic: str,
+        payload: bytes,
+        *,
+        qos: Qos = 1,
+        retain: bool = False,
+        timeout_s: float = 5.0,  # noqa: ARG002  a broker in the process answers at once
+    ) -> None:
+        if not self.publish_soon(topic, payload, qos=qos, retain=retain):
+            raise UnavailableError(
+                "the bus is away", where=f"memory://{self._name}", fix="Send it again later."
+            )
+
+    def publish_soon(
+        self, topic: str, payload: bytes, *, qos: Qos = 1, retain: bool = False
+    ) -> bool:
+        check_topic(topic)
+        if not self._connected:
+            return False
+        message = Message(
+            topic=topic, payload=bytes(payload), qos=qos, arrived_s=self._clock.monotonic()
+        )
+        self.broker.publish(message, retain=retain)
+        return True
+
+    def subscribe(
+        self,
+        topics: tuple[str, ...],
+        *,
+        qos: Qos = 1,
+        size: int = 1000,
+        name: str = "",  # noqa: ARG002  names a figure of the network clients
+    ) -> BoundedMailbox:
+        for pattern in topics:
+            check_pattern(pattern)
+        mailbox = BoundedMailbox(size=size, on_close=lambda: self._forget(mailbox))
+        with self.broker.lock:
+            self._subscriptions.append(_Subscription(patterns=topics, qos=qos, mailbox=mailbox))
+            for topic, message in self.broker.retained.items():
+                if any(topic_matches(pattern, topic) for pattern in topics):
+                    mailbox.put(message)
+        return mailbox
+
+    def connected(self) -> bool:
+        return self._connected
+
+    def close(self) -> None:
+        with self.broker.lock:
+            if self._closed:
+                return
+            self._closed = True
+            self._connected = False
+            left, self._subscriptions = self._subscriptions, []
+        for subscription in left:
+            subscription.mailbox.close()
+        _leave(self, name=self._name)
+
+    def receive(self, message: Message) -> None:
+        """Take one message from the broker, or keep it for the return."""
+        if self._connected:
+            self._deliver(message)
+        elif self._persistent and message.qos > 0:
+            self._missed.append(message)
+
+    def lose(self) -> None:
+        """Cut the connection without a word; the broker says the last will."""
+        with self.broker.lock:
+            if not self._connected:
+                return
+            self._connected = False
+            logger.warning("bus lost client=%s", self._client_id)
+            if self._will is not None:
+                will = Message(
+                    topic=self._will.topic,
+                    payload=self._will.payload,
+                    qos=self._will.qos,
+                    arrived_s=self._clock.monotonic(),
+                )
+                self.broker.publish(will, retain=self._will.retain)
+
+    def regain(self) -> None:
+        """Mend the connection; what a persistent session missed arrives first."""
+        with self.broker.lock:
+            if self._connected or self._closed:
+                return
+            self._connected = True
+            logger.info("bus regained client=%s", self._client_id)
+            while self._missed:
+                self._deliver(self._missed.popleft())
+
+    def _deliver(self, message: Message) -> None:
+        for subscription in self._subscriptions:
+            if any(topic_matches(pattern, message.topic) for pattern in subscription.patterns):
+                qos = min(message.qos, subscription.qos)
+                subscription.mailbox.put(
+                    replace(message, qos=qos, arrived_s=self._clock.monotonic())
+                )
+
+    def _forget(self, mailbox: BoundedMailbox) -> None:
+        with self.broker.lock:
+            self._subscriptions = [s for s in self._subscriptions if s.mailbox is not mailbox]

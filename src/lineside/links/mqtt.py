@@ -1,0 +1,495 @@
+"""MQTT 3.1.1 and 5 through paho-mqtt, with a network thread of our own.
+
+``mqtt://user:password@host:1883`` and ``mqtts://…``; after ``?``: ``version=5`` (3.1.1
+otherwise), ``ca=/path/ca.pem`` (the system's authorities otherwise), ``keepalive=30`` (seconds).
+
+1. Opening waits for the first answer. Broker away: the client is returned and goes on trying.
+   Credentials refused: ``RefusedError``. Settings that can never work: ``InvalidError``.
+2. ``publish`` that raises ``UnavailableError`` before anything was sent leaves nothing behind;
+   when the connection broke while the message was under way, it is sent again after the return
+   (MQTT 4.4), so the receiver may still get it.
+3. At most ``_IN_FLIGHT`` messages are under way at once, from all threads together.
+4. Retry waits grow from 0.1 to 15 s with jitter; loss and return are logged once each.
+"""
+
+import logging
+import socket
+import ssl
+import threading
+from collections import deque
+from dataclasses import dataclass
+from pathlib import Path
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+from lineside.core import (
+    Clock,
+    InvalidError,
+    LinesideError,
+    RefusedError,
+    UnavailableError,
+    need,
+    without_secret,
+)
+from lineside.links.backoff import backoff_s
+from lineside.links.contract import Message, Qos, Will
+from lineside.links.mailbox import BoundedMailbox
+from lineside.links.topics import check_pattern, check_topic, topic_matches
+
+if TYPE_CHECKING:
+    import paho.mqtt.client as paho
+    from paho.mqtt.properties import Properties
+    from paho.mqtt.reasoncodes import ReasonCode
+
+logger = logging.getLogger(__name__)
+
+_IN_FLIGHT = 256
+_FIRST_ANSWER_S = 5.0
+_CONNECT_S = 5.0
+_LOOP_S = 0.5
+_SESSION_EXPIRY_S = 3600
+_REFUSALS = ("Bad user name or password", "Not authorized", "Bad authentication method", "Banned")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MqttAddress:
+    """A bus URL taken apart."""
+
+    shown: str
+    host: str
+    port: int
+    user: str | None
+    password: str | None
+    tls: bool
+    version: int
+    ca: Path | None
+    keepalive_s: int
+
+
+def parse_address(url: str) -> MqttAddress:
+    """Take a bus URL apart.
+
+    Raises:
+        InvalidError: no host, no number where one is needed, or an unknown option.
+    """
+    shown = without_secret(url)
+    parts = urlsplit(url)
+    options = dict(parse_qsl(parts.query))
+    known = {"version", "ca", "keepalive"}
+    try:
+        port = parts.port or (8883 if parts.scheme == "mqtts" else 1883)
+        keepalive_s = int(options.get("keepalive", "30"))
+    except ValueError as error:
+        raise InvalidError(
+            f"not a number: {error}", where=shown, fix="Write mqtt://host:1883."
+        ) from error
+    version = options.get("version", "3.1.1")
+    if not parts.hostname or not set(options) <= known or version not in ("3.1.1", "5"):
+        raise InvalidError(
+            "not a bus address",
+            where=shown,
+            fix=f"Write mqtt://host:1883; options: {', '.join(sorted(known))}.",
+        )
+    return MqttAddress(
+        shown=shown,
+        host=parts.hostname,
+        port=port,
+        user=unquote(parts.username) if parts.username else None,
+        password=unquote(parts.password) if parts.password else None,
+        tls=parts.scheme == "mqtts",
+        version=5 if version == "5" else 4,
+        ca=Path(options["ca"]) if "ca" in options else None,
+        keepalive_s=keepalive_s,
+    )
+
+
+def open_mqtt(
+    url: str, *, client_id: str, clock: Clock, will: Will | None, persistent: bool
+) -> "MqttBus":
+    """Start a client; see the module's rules for what is raised."""
+    address = parse_address(url)
+    client = _make_client(address, client_id=client_id, will=will, persistent=persistent)
+    bus = MqttBus(client, address=address, client_id=client_id, clock=clock)
+    try:
+        bus.start(persistent=persistent)
+    except LinesideError:
+        bus.close()
+        raise
+    return bus
+
+
+def _make_client(
+    address: MqttAddress, *, client_id: str, will: Will | None, persistent: bool
+) -> "paho.Client":
+    module = need("paho.mqtt.client", extra="edge")
+    enums = need("paho.mqtt.enums", extra="edge")
+    five = address.version == 5
+    client: paho.Client = module.Client(
+        enums.CallbackAPIVersion.VERSION2,
+        client_id=client_id,
+        clean_session=None if five else not persistent,
+        protocol=enums.MQTTProtocolVersion.MQTTv5 if five else enums.MQTTProtocolVersion.MQTTv311,
+        reconnect_on_failure=False,  # the thread below waits and retries, with jitter
+    )
+    client.max_inflight_messages_set(0)  # the window is kept here
+    client.connect_timeout = _CONNECT_S
+    if address.user is not None:
+        client.username_pw_set(address.user, address.password)
+    if address.tls:
+        client.tls_set_context(_tls_context(address))
+    if will is not None:
+        client.will_set(will.topic, will.payload, qos=will.qos, retain=will.retain)
+    return client
+
+
+def _tls_context(address: MqttAddress) -> ssl.SSLContext:
+    try:
+        return ssl.create_default_context(cafile=str(address.ca) if address.ca else None)
+    except OSError as error:  # ssl.SSLError is one
+        raise InvalidError(
+            f"cannot read the authorities: {error}",
+            where=str(address.ca),
+            fix="Give ca= a PEM file of certificates.",
+        ) from error
+
+
+@dataclass(slots=True, kw_only=True)
+class _Subscription:
+    patterns: tuple[str, ...]
+    qos: Qos
+    mailbox: BoundedMailbox
+
+
+class MqttBus:
+    """One client; made by ``open_mqtt``, closed by whoever opened it."""
+
+    def __init__(
+        self, client: "paho.Client", *, address: MqttAddress, client_id: str, clock: Clock
+    ) -> None:
+        self._client = client
+        self._address = address
+        self._client_id = client_id
+        self._clock = clock
+        self._changed = threading.Condition()
+        self._stop = threading.Event()
+        self._closing = False
+        self._connected = False
+        self._lost_logged = False
+        self._answered = False
+        self._failure: LinesideError | None = None
+        self._sending = threading.Lock()
+        self._under_way: set[int] = set()
+        self._settled: deque[tuple[int, bool]] = deque()
+        self._room = threading.Event()
+        self._refused_mids: deque[int] = deque(maxlen=_IN_FLIGHT)
+        self._granted: dict[int, list[bool]] = {}
+        self._subscriptions: list[_Subscription] = []
+        self._thread = threading.Thread(target=self._run, name=f"bus-{client_id}", daemon=True)
+
+    def start(self, *, persistent: bool) -> None:
+        """Bind the callbacks, start the network thread, wait for the first answer."""
+        client = self._client
+        client.on_connect = self._on_connect
+        client.on_disconnect = self._on_disconnect
+        client.on_message = self._on_message
+        client.on_publish = self._on_publish
+        client.on_subscribe = self._on_subscribe
+        client.on_socket_open = self._on_socket_open
+        # With this callback set, paho leaves all writing to the thread that runs loop().
+        client.on_socket_register_write = lambda *_: None
+        options: dict[str, Any] = {}
+        if self._address.version == 5:
+            options = {"clean_start": not persistent, "properties": _session_kept(persistent)}
+        client.connect_async(
+            self._address.host, self._address.port, keepalive=self._address.keepalive_s, **options
+        )
+        self._thread.start()
+        with self._changed:
+            self._changed.wait_for(lambda: self._answered, timeout=_FIRST_ANSWER_S)
+            if self._failure is not None and not isinstance(self._failure, UnavailableError):
+                raise self._failure
+
+    def publish(
+        self,
+        topic: str,
+        payload: bytes,
+        *,
+        qos: Qos = 1,
+        retain: bool = False,
+        timeout_s: float = 5.0,
+    ) -> None:
+        check_topic(topic)
+        deadline_s = monotonic() + timeout_s
+        with self._changed:
+            if not self._changed.wait_for(
+                lambda: self._connected or self._stop.is_set(), timeout=timeout_s
+            ):
+                raise self._failure or self._away("not connected")
+            if self._stop.is_set():
+                raise self._away("the client was closed")
+        info = self._send(topic, payload, qos=qos, retain=retain)
+        while info is None:
+            if not self._room.wait(max(0.0, deadline_s - monotonic())):
+                raise self._away(f"{_IN_FLIGHT} messages are under way unanswered")
+            info = self._send(topic, payload, qos=qos, retain=retain)
+        try:
+            info.wait_for_publish(max(0.0, deadline_s - monotonic()))
+        except (RuntimeError, ValueError) as error:
+            raise self._away(str(error)) from error
+        if not info.is_published():
+            raise self._away(f"no acknowledgement within {timeout_s:g} s")
+        self._check_refused(info.mid, topic)
+
+    def publish_soon(
+        self, topic: str, payload: bytes, *, qos: Qos = 1, retain: bool = False
+    ) -> bool:
+        check_topic(topic)
+        if not self._connected or self._stop.is_set():
+            return False
+        if qos == 0 and self._client.want_write():
+            return False  # QoS 0 has no answer to count by: one unsent message at a time
+        return self._send(topic, payload, qos=qos, retain=retain) is not None
+
+    def _send(
+        self, topic: str, payload: bytes, *, qos: Qos, retain: bool
+    ) -> "paho.MQTTMessageInfo | None":
+        """Hand one message to paho; None while the window is full."""
+        with self._sending:
+            self._settle()
+            if qos > 0 and len(self._under_way) >= _IN_FLIGHT:
+                return None
+            try:
+                info = self._client.publish(topic, payload, qos=qos, retain=retain)
+            except ValueError as error:
+                raise InvalidError(str(error), where=topic, fix="Send less than 256 MB.") from error
+            if qos > 0:
+                self._under_way.add(info.mid)
+            return info
+
+    def _settle(self) -> None:
+        """Take answered messages off the window; numbers that are not in it were QoS 0.
+
+        The answers are queued by the network thread without a lock, because it holds paho's
+        while it calls us; the lock ``_sending`` makes sure that each number was entered first.
+        """
+        self._room.clear()
+        while self._settled:
+            mid, refused = self._settled.popleft()
+            self._under_way.discard(mid)
+            if refused:
+                self._refused_mids.append(mid)
+
+    def _check_refused(self, mid: int, topic: str) -> None:
+        with self._sending:
+            self._settle()
+            self._room.set()
+            refused = mid in self._refused_mids
+            if refused:
+                self._refused_mids.remove(mid)
+        if refused:
+            raise RefusedError(
+                "the broker refused the message",
+                where=f"{self._address.shown} {topic}",
+                fix="Let the broker's access list allow this topic.",
+            )
+
+    def subscribe(
+        self, topics: tuple[str, ...], *, qos: Qos = 1, size: int = 1000, name: str = ""
+    ) -> BoundedMailbox:
+        for pattern in topics:
+            check_pattern(pattern)
+        mailbox = BoundedMailbox(size=size, on_close=lambda: self._forget(mailbox))
+        subscription = _Subscription(patterns=topics, qos=qos, mailbox=mailbox)
+        with self._changed:
+            self._subscriptions.append(subscription)
+            if self._connected:
+                self._ask_for(subscription, name=name)
+        return mailbox
+
+    def connected(self) -> bool:
+        return self._connected
+
+    def close(self) -> None:
+        with self._changed:
+            left, self._subscriptions = self._subscriptions, []
+            self._closing = True
+        if not self._stop.is_set():
+            self._client.disconnect()
+            self._stop.set()
+        with self._changed:
+            self._changed.notify_all()
+        if self._thread.is_alive() and threading.current_thread() is not self._thread:
+            self._thread.join()
+        for subscription in left:
+            subscription.mailbox.close()
+
+    # subscriptions
+
+    def _ask_for(self, subscription: _Subscription, *, name: str) -> None:
+        """Subscribe and wait for the broker's word; the lock is held, and let go while waiting."""
+        wanted = [(pattern, subscription.qos) for pattern in subscription.patterns]
+        code, mid = self._client.subscribe(wanted)
+        if mid is None or code != 0:
+            return  # the connection just broke: all are asked for again when it is back
+        self._changed.wait_for(
+            lambda: mid in self._granted or not self._connected, timeout=_FIRST_ANSWER_S
+        )
+        if not all(self._granted.pop(mid, [True])):
+            self._subscriptions.remove(subscription)
+            raise RefusedError(
+                f"the broker refused the subscription {name or subscription.patterns}",
+                where=self._address.shown,
+                fix="Let the broker's access list allow these topics.",
+            )
+
+    def _forget(self, mailbox: BoundedMailbox) -> None:
+        with self._changed:
+            gone = [s for s in self._subscriptions if s.mailbox is mailbox]
+            self._subscriptions = [s for s in self._subscriptions if s.mailbox is not mailbox]
+            kept = {pattern for s in self._subscriptions for pattern in s.patterns}
+            unused = [p for s in gone for p in s.patterns if p not in kept]
+            if unused and self._connected:
+                self._client.unsubscribe(unused)
+
+    # the network thread
+
+    def _run(self) -> None:
+        attempt = 0
+        while not self._stop.is_set():
+            if self._connect():
+                while self._client.loop(timeout=_LOOP_S) == 0 and not self._leaving():
+                    if self._connected:
+                        attempt = 0
+                self._note_lost("the connection broke")
+            if self._stop.is_set():
+                break
+            self._stop.wait(backoff_s(attempt))
+            attempt += 1
+
+    def _leaving(self) -> bool:
+        """Closed, and everything handed over before has been written."""
+        return self._stop.is_set() and not self._client.want_write()
+
+    def _connect(self) -> bool:
+        try:
+            self._client.reconnect()
+        except ssl.SSLCertVerificationError as error:
+            fix = "Give ca= the authority that signed the broker's certificate."
+            self._note_failure(RefusedError(str(error), where=self._address.shown, fix=fix))
+        except (OSError, ValueError) as error:
+            self._note_failure(self._away(str(error)))
+        else:
+            return True
+        return False
+
+    def _note_failure(self, failure: LinesideError) -> None:
+        with self._changed:
+            self._failure = failure
+            self._answered = True
+            self._changed.notify_all()
+        self._note_lost(failure.message)
+
+    def _note_lost(self, reason: str) -> None:
+        with self._changed:
+            was, self._connected = self._connected, False
+            self._changed.notify_all()
+            if self._closing or self._lost_logged:
+                return
+            self._lost_logged = True
+        logger.warning(
+            "bus %s client=%s bus=%s reason=%s",
+            "lost" if was else "away",
+            self._client_id,
+            self._address.shown,
+            reason,
+        )
+
+    def _on_socket_open(self, _client: object, _data: object, sock: Any) -> None:  # noqa: ANN401  paho's SocketLike lacks setsockopt
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+    def _on_connect(
+        self, _client: object, _data: object, _flags: object, reason: "ReasonCode", _more: object
+    ) -> None:
+        if reason.is_failure:
+            self._note_failure(self._refusal(str(reason)))
+            return
+        with self._changed:
+            self._connected = True
+            self._answered = True
+            self._failure = None
+            again, self._lost_logged = self._lost_logged, False
+            wanted = {p: s.qos for s in self._subscriptions for p in s.patterns}
+            if wanted:
+                self._client.subscribe(list(wanted.items()))
+            self._changed.notify_all()
+        if again:
+            logger.info("bus regained client=%s bus=%s", self._client_id, self._address.shown)
+
+    def _refusal(self, reason: str) -> LinesideError:
+        if reason in _REFUSALS:
+            return RefusedError(
+                f"the broker refused: {reason}",
+                where=self._address.shown,
+                fix="Check user and password of the bus address.",
+            )
+        if "protocol version" in reason.lower() or "identifier" in reason.lower():
+            return InvalidError(
+                f"the broker refused: {reason}", where=self._address.shown, fix="Set version=."
+            )
+        return self._away(f"the broker refused: {reason}")
+
+    def _on_disconnect(
+        self, _client: object, _data: object, _flags: object, reason: object, _more: object
+    ) -> None:
+        self._note_lost(str(reason))
+
+    def _on_message(self, _client: object, _data: object, message: "paho.MQTTMessage") -> None:
+        try:
+            topic = message.topic
+        except UnicodeDecodeError:
+            logger.debug("message with an unreadable topic passed over")
+            return
+        taken = Message(
+            topic=topic,
+            payload=bytes(message.payload),
+            qos=message.qos,
+            retain=message.retain,
+            arrived_s=self._clock.monotonic(),
+        )
+        with self._changed:
+            mailboxes = [
+                s.mailbox
+                for s in self._subscriptions
+                if any(topic_matches(pattern, topic) for pattern in s.patterns)
+            ]
+        for mailbox in mailboxes:
+            mailbox.put(taken)
+
+    def _on_publish(
+        self, _client: object, _data: object, mid: int, reason: "ReasonCode", _more: object
+    ) -> None:
+        self._settled.append((mid, reason.is_failure))
+        self._room.set()
+
+    def _on_subscribe(
+        self, _client: object, _data: object, mid: int, codes: "list[ReasonCode]", _more: object
+    ) -> None:
+        with self._changed:
+            self._granted = {mid: [not code.is_failure for code in codes]}
+            self._changed.notify_all()
+
+    def _away(self, reason: str) -> UnavailableError:
+        return UnavailableError(
+            f"the bus is away: {reason}",
+            where=self._address.shown,
+            fix="Start the broker; the client reconnects by itself.",
+        )
+
+
+def _session_kept(persistent: bool) -> "Properties":  # noqa: FBT001  a flag of the protocol
+    properties_module = need("paho.mqtt.properties", extra="edge")
+    packet_types = need("paho.mqtt.packettypes", extra="edge").PacketTypes
+    properties: Properties = properties_module.Properties(packet_types.CONNECT)
+    properties.SessionExpiryInterval = _SESSION_EXPIRY_S if persistent else 0
+    return properties
