@@ -36,7 +36,7 @@ def rfc3339(moment: datetime) -> str:
     """
     if moment.tzinfo is None:
         raise InvalidError("a time without zone cannot be written", fix="Attach a UTC offset.")
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3] + "Z"
+    return moment.astimezone(UTC).isoformat(timespec="milliseconds").removesuffix("+00:00") + "Z"
 
 
 def parse_rfc3339(text: str, *, where: str = "") -> datetime:
@@ -47,11 +47,11 @@ def parse_rfc3339(text: str, *, where: str = "") -> datetime:
     """
     try:
         moment = datetime.fromisoformat(text)
-    except (TypeError, ValueError) as error:
+        if moment.tzinfo is not None:
+            return moment.astimezone(UTC)
+    except (TypeError, ValueError, OverflowError) as error:
         raise _bad_time(text, where) from error
-    if moment.tzinfo is None:
-        raise _bad_time(text, where)
-    return moment.astimezone(UTC)
+    raise _bad_time(text, where)
 
 
 def _bad_time(text: object, where: str) -> InvalidError:

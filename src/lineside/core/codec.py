@@ -12,9 +12,11 @@ Rules of ``decode``:
 lineside itself.
 """
 
+import contextlib
 import dataclasses
 import difflib
 import enum
+import math
 import tomllib
 import types
 import typing
@@ -41,11 +43,17 @@ def decode(kind: type[T], raw: object, *, where: str) -> T:
         InvalidError: with one ``Fault`` for everything that is wrong, in document order.
     """
     document = decode_json(raw, where=where) if isinstance(raw, bytes | str) else raw
+    record, faults = read_part(kind, document, path="$")
+    if record is None:
+        raise faults_error(faults, where=where)
+    return record
+
+
+def read_part(kind: type[T], part: object, *, path: str) -> tuple[T | None, tuple[Fault, ...]]:
+    """One part of a document at ``path``: the record, or None and what is wrong with it."""
     walker = _Walker()
-    record = walker.read(kind, document, "$")
-    if walker.faults:
-        raise faults_error(walker.faults, where=where)
-    return typing.cast(T, record)
+    record = walker.read(kind, part, path=path)
+    return (None if walker.faults else typing.cast(T, record)), tuple(walker.faults)
 
 
 def faults_error(faults: Sequence[Fault], *, where: str) -> InvalidError:
@@ -60,6 +68,11 @@ def faults_error(faults: Sequence[Fault], *, where: str) -> InvalidError:
 
 
 @lru_cache(maxsize=256)
+def _hints(kind: Any) -> dict[str, Any]:
+    return get_type_hints(kind)
+
+
+@lru_cache(maxsize=256)
 def _fast_decoder(kind: Any) -> msgspec.json.Decoder[Any]:
     return msgspec.json.Decoder(kind)
 
@@ -68,7 +81,7 @@ def decode_fast(kind: type[T], raw: bytes, *, where: str) -> T:
     """Decode JSON bytes written by lineside itself: first fault only, unknown keys passed over."""
     try:
         return typing.cast(T, _fast_decoder(typing.cast(Any, kind)).decode(raw))
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise InvalidError(str(error), where=where, fix="Send the documented shape.") from error
 
 
@@ -76,7 +89,7 @@ def decode_json(raw: bytes | str, *, where: str) -> Any:
     """Parse JSON text into plain objects; the error names the place."""
     try:
         return msgspec.json.decode(raw)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise InvalidError(f"not JSON: {error}", where=where, fix="Send one JSON value.") from error
 
 
@@ -95,7 +108,7 @@ def encode(record: object) -> bytes:
 
 def to_plain(record: object) -> Any:
     """A record as plain dicts, lists, text and numbers, as JSON would carry it."""
-    return msgspec.to_builtins(record, order="deterministic")
+    return msgspec.json.decode(encode(record))
 
 
 def json_schema(kind: type[object]) -> dict[str, Any]:
@@ -112,10 +125,21 @@ def _shown(value: object) -> str:
     return text if len(text) <= _LONGEST_SHOWN else text[: _LONGEST_SHOWN - 1] + "…"
 
 
-def _nearest(name: str, known: Sequence[str]) -> str:
-    close = difflib.get_close_matches(name, known, n=1)
-    meant = f"Did you mean {close[0]!r}? " if close else ""
-    return f"{meant}Known: {', '.join(sorted(known))}."
+def nearest(name: str, known: Sequence[str]) -> str:
+    """The fix for an unknown name: the one probably meant, then all known ones, as they stand."""
+    return f"{_meant(name, known)}Known: {', '.join(known) or 'none'}."
+
+
+def _meant(name: str, known: Sequence[str]) -> str:
+    folded = {one.casefold(): one for one in known}
+    close = difflib.get_close_matches(name.casefold(), list(folded), n=1)
+    return f"Did you mean {folded[close[0]]!r}? " if close else ""
+
+
+def _choices(kind: Any) -> list[str]:
+    if isinstance(kind, type) and issubclass(kind, enum.Enum):
+        return [str(member.value) for member in kind]
+    return [str(value) for value in get_args(kind)] if get_origin(kind) is Literal else []
 
 
 _FAILED = object()
@@ -140,110 +164,169 @@ def _name_of(kind: Any) -> str:
     return _NAMES.get(kind, str(kind))
 
 
+def salvage(kind: type[T], document: object) -> T | None:
+    """What can be built of a faulty document, for looking at it further, never for use.
+
+    A failed optional key takes its default, a failed entry of a list is None.
+    """
+    record = _Salvager().read(kind, document, path="$")
+    return None if record is _FAILED else typing.cast(T, record)
+
+
 class _Walker:
     """Reads one document against types, keeping every fault it meets."""
 
     def __init__(self) -> None:
         self.faults: list[Fault] = []
 
-    def fault(self, path: str, value: object, kind: str, fix: str) -> object:
-        self.faults.append(Fault(path=path, value=_shown(value), expected=kind, fix=fix))
+    def fault(self, value: object, *, path: str, expected: str, fix: str) -> object:
+        self.faults.append(Fault(path=path, value=_shown(value), expected=expected, fix=fix))
         return _FAILED
 
-    def mismatch(self, path: str, value: object, kind: Any) -> object:
-        return self.fault(path, value, _name_of(kind), f"Write {_name_of(kind)}.")
+    def mismatch(self, kind: Any, value: object, *, path: str) -> object:
+        name = _name_of(kind)
+        meant = _meant(str(value), _choices(kind)) if isinstance(value, str) else ""
+        return self.fault(value, path=path, expected=name, fix=f"{meant}Write {name}.")
 
-    def read(self, kind: Any, value: Any, path: str) -> Any:  # noqa: PLR0911  one return a shape
+    def read(self, kind: Any, value: Any, *, path: str) -> Any:
         kind = getattr(kind, "__supertype__", kind)
         origin = get_origin(kind)
         if kind in (Any, object):
             return value
-        if origin in (Union, types.UnionType):
-            return self.read_union(kind, value, path)
         if origin is Literal:
-            return value if value in get_args(kind) else self.mismatch(path, value, kind)
-        if origin in (list, tuple, Sequence):
-            return self.read_items(kind, value, path)
-        if origin in (dict, Mapping):
-            return self.read_table(kind, value, path)
-        if dataclasses.is_dataclass(kind):
-            return self.read_record(kind, value, path)
-        return self.read_leaf(kind, value, path)
+            same = any(value == known and type(value) is type(known) for known in get_args(kind))
+            return value if same else self.mismatch(kind, value, path=path)
+        reader = self.read_record if dataclasses.is_dataclass(kind) else self.read_leaf
+        reader = {
+            Union: self.read_union,
+            types.UnionType: self.read_union,
+            list: self.read_items,
+            tuple: self.read_items,
+            Sequence: self.read_items,
+            dict: self.read_table,
+            Mapping: self.read_table,
+        }.get(typing.cast(Any, origin), reader)
+        return reader(kind, value, path=path)
 
-    def read_leaf(self, kind: Any, value: Any, path: str) -> Any:
-        if kind is float and isinstance(value, int) and not isinstance(value, bool):
-            return float(value)
-        if kind is datetime and isinstance(value, str):
-            try:
-                return parse_rfc3339(value)
-            except InvalidError:
-                return self.mismatch(path, value, kind)
+    def read_leaf(self, kind: Any, value: Any, *, path: str) -> Any:
+        if kind is float:
+            return self.read_number(value, path=path)
+        if kind is datetime:
+            return self.read_time(value, path=path)
         if isinstance(kind, type) and issubclass(kind, enum.Enum):
             known = {member.value: member for member in kind}
-            hashable = isinstance(value, str | int)
-            return known[value] if hashable and value in known else self.mismatch(path, value, kind)
-        if isinstance(value, bool) is (kind is bool) and isinstance(value, kind):
+            plain = isinstance(value, str | int) and not isinstance(value, bool)
+            if plain and value in known:
+                return known[value]
+        elif isinstance(value, bool) is (kind is bool) and isinstance(value, kind):
             return value
-        return self.mismatch(path, value, kind)
+        return self.mismatch(kind, value, path=path)
 
-    def read_union(self, kind: Any, value: Any, path: str) -> Any:
+    def read_number(self, value: Any, *, path: str) -> Any:
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            with contextlib.suppress(OverflowError):
+                if math.isfinite(number := float(value)):
+                    return number
+        return self.mismatch(float, value, path=path)
+
+    def read_time(self, value: Any, *, path: str) -> Any:
+        text = value.isoformat() if isinstance(value, datetime) else value
+        try:
+            return parse_rfc3339(text)
+        except InvalidError:
+            return self.mismatch(datetime, value, path=path)
+
+    def read_union(self, kind: Any, value: Any, *, path: str) -> Any:
         if value is None and type(None) in get_args(kind):
             return None
         parts = [part for part in get_args(kind) if part is not type(None)]
         if len(parts) == 1:
-            return self.read(parts[0], value, path)
+            return self.read(parts[0], value, path=path)
         for part in parts:
             trial = _Walker()
-            read = trial.read(part, value, path)
+            read = trial.read(part, value, path=path)
             if not trial.faults:
                 return read
-        return self.mismatch(path, value, kind)
+        return self.mismatch(kind, value, path=path)
 
-    def read_items(self, kind: Any, value: Any, path: str) -> Any:
+    def read_items(self, kind: Any, value: Any, *, path: str) -> Any:
         parts = get_args(kind)
         if not isinstance(value, list | tuple):
-            return self.mismatch(path, value, kind)
+            return self.mismatch(kind, value, path=path)
         fixed = get_origin(kind) is tuple and not (len(parts) == 2 and parts[1] is Ellipsis)
         if fixed and len(value) != len(parts):
-            return self.fault(path, value, f"{len(parts)} values", f"Write {len(parts)} values.")
+            count = f"{len(parts)} values"
+            return self.fault(value, path=path, expected=count, fix=f"Write {count}.")
         kinds = parts if fixed else (parts[0],) * len(value)
         read = [
-            self.read(part, item, f"{path}[{place}]")
+            self.read(part, item, path=f"{path}[{place}]")
             for place, (part, item) in enumerate(zip(kinds, value, strict=True))
         ]
-        return tuple(read) if get_origin(kind) in (tuple, Sequence) else read
+        return read if get_origin(kind) is list else tuple(read)
 
-    def read_table(self, kind: Any, value: Any, path: str) -> Any:
+    def read_table(self, kind: Any, value: Any, *, path: str) -> Any:
         if not isinstance(value, Mapping):
-            return self.mismatch(path, value, kind)
+            return self.mismatch(kind, value, path=path)
         part = get_args(kind)[1]
-        return {str(key): self.read(part, item, f"{path}.{key}") for key, item in value.items()}
+        return {
+            str(key): self.read(part, item, path=f"{path}.{key}") for key, item in value.items()
+        }
 
-    def read_record(self, kind: Any, value: Any, path: str) -> Any:
+    def read_record(self, kind: Any, value: Any, *, path: str) -> Any:
         if isinstance(value, kind):
             return value
         if not isinstance(value, Mapping):
-            return self.mismatch(path, value, kind)
-        hints = get_type_hints(kind)
-        fields = {field.name: field for field in dataclasses.fields(kind) if field.init}
+            return self.mismatch(kind, value, path=path)
         before = len(self.faults)
+        fields = {field.name: field for field in dataclasses.fields(kind) if field.init}
         for key in value:
             if key not in fields:
-                self.fault(f"{path}.{key}", key, "a known key", _nearest(str(key), list(fields)))
-        read: dict[str, Any] = {}
-        for name, field in fields.items():
-            if name in value:
-                read[name] = self.read(hints[name], value[name], f"{path}.{name}")
-            elif field.default is dataclasses.MISSING and (
-                field.default_factory is dataclasses.MISSING
-            ):
-                self.fault(f"{path}.{name}", None, _name_of(hints[name]), f"Add {name!r}.")
-        return _FAILED if len(self.faults) > before else self.build(kind, read, path)
+                fix = nearest(str(key), sorted(fields))
+                self.fault(key, path=f"{path}.{key}", expected="a known key", fix=fix)
+        read = self.read_fields(kind, value, path=path)
+        if len(self.faults) > before:
+            return self.give_up(kind, read)
+        return self.build(kind, value, read=read, path=path)
 
-    def build(self, kind: Any, read: dict[str, Any], path: str) -> Any:
+    def give_up(self, _kind: Any, _read: dict[str, Any]) -> Any:
+        return _FAILED
+
+    def read_fields(self, kind: Any, value: Any, *, path: str) -> dict[str, Any]:
+        hints = _hints(kind)
+        read: dict[str, Any] = {}
+        for field in dataclasses.fields(kind):
+            name, here = field.name, f"{path}.{field.name}"
+            needed = field.default is field.default_factory is dataclasses.MISSING
+            if name in value and field.init:
+                read[name] = self.read(hints[name], value[name], path=here)
+            elif needed and field.init:
+                expected = _name_of(hints[name])
+                self.faults.append(
+                    Fault(path=here, value="nothing", expected=expected, fix=f"Add {name!r}.")
+                )
+        return read
+
+    def build(self, kind: Any, value: Any, *, read: dict[str, Any], path: str) -> Any:
         try:
             return kind(**read)
         except InvalidError as error:
             place = f"{path}.{error.where}" if error.where else path
-            shown = read.get(error.where, error.message)
-            return self.fault(place, shown, error.message, error.fix)
+            seen = read.get(error.where, "nothing") if error.where else value
+            return self.fault(seen, path=place, expected=error.message, fix=error.fix)
+
+
+class _Salvager(_Walker):
+    """Goes on where the walker gives up."""
+
+    def read_items(self, kind: Any, value: Any, *, path: str) -> Any:
+        read = super().read_items(kind, value, path=path)
+        if read is _FAILED:
+            return read
+        return type(read)(None if item is _FAILED else item for item in read)
+
+    def give_up(self, kind: Any, read: dict[str, Any]) -> Any:
+        sound = {name: value for name, value in read.items() if value is not _FAILED}
+        try:
+            return kind(**sound)
+        except (InvalidError, TypeError):
+            return _FAILED

@@ -11,7 +11,7 @@ from typing import Any, Generic, TypeVar
 
 import msgspec
 
-from lineside.core.codec import decode, decode_toml
+from lineside.core.codec import decode, decode_toml, read_part
 from lineside.core.errors import NotFoundError
 
 T = TypeVar("T")
@@ -48,13 +48,17 @@ def load_config(
     """
     document = _read(path)
     origins = dict.fromkeys(_leaves(document), str(path))
-    for key, value in _from_environ(program, environ).items():
-        _set(document, key, _scalar(value))
+    variables = _from_environ(program, environ)
+    for key, value in variables.items():
+        _set(document, key, value=_scalar(value))
         origins[key] = _variable(program, key)
     for key, flag in flags.items():
         if flag is not None:
-            _set(document, key, flag)
+            _set(document, key, value=flag)
             origins[key] = "--" + key.replace(".", "-").replace("_", "-")
+    for key in _meant_as_text(kind, document):
+        if origins.get(key) == _variable(program, key):
+            _set(document, key, value=variables[key])
     where = str(path) if path else f"{program} settings"
     return Loaded(config=decode(kind, document, where=where), origins=origins)
 
@@ -64,8 +68,16 @@ def _read(path: Path | None) -> dict[str, Any]:
         return {}
     try:
         return decode_toml(path.read_bytes(), where=str(path))
-    except FileNotFoundError as error:
-        raise NotFoundError("no such file", where=str(path), fix="Name the TOML file.") from error
+    except OSError as error:
+        raise NotFoundError(
+            f"cannot read the settings: {error.strerror}", where=str(path), fix="Name a TOML file."
+        ) from error
+
+
+def _meant_as_text(kind: type[T], document: dict[str, Any]) -> set[str]:
+    """Keys whose value was read as a number or list where the record wants text."""
+    _, faults = read_part(kind, document, path="$")
+    return {fault.path.removeprefix("$.") for fault in faults if "text" in fault.expected}
 
 
 def _leaves(document: Mapping[str, Any], prefix: str = "") -> list[str]:
@@ -97,8 +109,10 @@ def _scalar(text: str) -> object:
         return text
 
 
-def _set(document: dict[str, Any], key: str, value: object) -> None:
+def _set(document: dict[str, Any], key: str, *, value: object) -> None:
     *parents, last = key.split(".")
     for parent in parents:
-        document = document.setdefault(parent, {})
+        if not isinstance(document.get(parent), dict):
+            document[parent] = {}
+        document = document[parent]
     document[last] = value

@@ -17,7 +17,7 @@ def find_driver(kind: str, url: str, *, table: Mapping[str, str]) -> Opener:
     Raises:
         InvalidError: no table and no entry point of group ``lineside.<kind>`` knows the scheme.
     """
-    scheme = urlsplit(url).scheme
+    scheme = _scheme(url)
     if scheme in table:
         module, _, function = table[scheme].partition(":")
         return getattr(importlib.import_module(module), function)  # type: ignore[no-any-return]  # the table is ours
@@ -25,7 +25,7 @@ def find_driver(kind: str, url: str, *, table: Mapping[str, str]) -> Opener:
         if point.name == scheme:
             return point.load()  # type: ignore[no-any-return]  # an entry point is untyped
     raise InvalidError(
-        f"no {kind} driver for {scheme or url!r}",
+        f"no {kind} driver for {scheme or without_secret(url)!r}",
         where=without_secret(url),
         fix=f"Known schemes: {', '.join(sorted(table))}.",
     )
@@ -36,7 +36,7 @@ def need(module: str, *, extra: str) -> Any:  # noqa: ANN401  a module has no us
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
-        if error.name is None or not module.startswith(error.name):
+        if error.name is None or not f"{module}.".startswith(f"{error.name}."):
             raise
         raise MissingExtraError(
             f"{module} is not installed", fix=f'pip install "lineside[{extra}]"'
@@ -45,7 +45,17 @@ def need(module: str, *, extra: str) -> Any:  # noqa: ANN401  a module has no us
 
 def without_secret(url: str) -> str:
     """A URL that may be shown and logged: user information is cut out."""
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return "…"
     if "@" not in parts.netloc:
         return url
     return urlunsplit(parts._replace(netloc="…@" + parts.netloc.rpartition("@")[2]))
+
+
+def _scheme(url: str) -> str:
+    try:
+        return urlsplit(url).scheme
+    except ValueError as error:
+        raise InvalidError(f"not a URL: {error}", fix="Write scheme://host:port/path.") from error

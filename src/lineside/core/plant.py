@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Literal, TypeVar
 
+from lineside.core.codec import nearest
 from lineside.core.errors import InvalidError
 
 PLANT_SCHEMA = "lineside.plant/1"
@@ -79,8 +80,10 @@ class Region:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trigger:
-    """When a frame is inspected: each one, at most every ``interval_s``, after a message on
-    ``topic``, or when a part id arrives with the frame.
+    """When a frame is inspected.
+
+    ``frame``: each one; ``interval``: at most every ``interval_s``; ``topic``: after a message on
+    ``topic``; ``part``: when a part id arrives with the frame.
     """
 
     on: Literal["frame", "interval", "topic", "part"] = "frame"
@@ -104,6 +107,10 @@ class View:
     max_shift_share: float = 0.25
     max_rotation_deg: float = 20.0
 
+    def __post_init__(self) -> None:
+        _above_zero(width_px=self.width_px, height_px=self.height_px)
+        _share(max_shift_share=self.max_shift_share)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
@@ -119,6 +126,10 @@ class Policy:
     escape_cost: float = 1.0
     over_reject_cost: float = 1.0
     present_above: float | None = None
+
+    def __post_init__(self) -> None:
+        _share(error_rate=self.error_rate, present_above=self.present_above or 0.0)
+        _above_zero(escape_cost=self.escape_cost, over_reject_cost=self.over_reject_cost)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -163,8 +174,10 @@ class Line:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Camera:
-    """Where frames come from. ``source``: ``mqtt:<topic>`` on the site's bus, ``folder:<path>``,
-    ``video:<file>``, ``v4l:<number>`` or an ``rtsp://`` URL.
+    """Where frames come from.
+
+    ``source``: ``mqtt:<topic>`` on the site's bus, ``folder:<path>``, ``video:<file>``,
+    ``v4l:<number>`` or an ``rtsp://`` URL.
     """
 
     id: str
@@ -173,6 +186,14 @@ class Camera:
     name: str = ""
     max_frame_bytes: int = 8_000_000
     no_signal_after_s: float = 4.0
+
+    def __post_init__(self) -> None:
+        scheme, colon, rest = self.source.partition(":")
+        if not (scheme and colon and rest):
+            raise InvalidError(
+                "a source", where="source", fix='Write source = "mqtt:<topic>" or an rtsp:// URL.'
+            )
+        _above_zero(max_frame_bytes=self.max_frame_bytes, no_signal_after_s=self.no_signal_after_s)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -189,6 +210,18 @@ class Route:
     camera: str = ""
     collection: str = ""
     max_bytes: int = 1_000_000
+
+    def __post_init__(self) -> None:
+        levels = self.topic.split("/")
+        wild = [level for level in levels[:-1] if "#" in level]
+        mixed = [level for level in levels if len(level) > 1 and ("+" in level or "#" in level)]
+        if not self.topic or wild or mixed:
+            raise InvalidError(
+                "a topic pattern",
+                where="topic",
+                fix='Write levels as in "f/i/state/+"; "#" only as the whole last level.',
+            )
+        _above_zero(max_bytes=self.max_bytes)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -222,6 +255,9 @@ class OrderPolicy:
     topic: str = "f/o/order"
     time_out_s: float = 300.0
 
+    def __post_init__(self) -> None:
+        _above_zero(time_out_s=self.time_out_s)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Twin:
@@ -251,16 +287,28 @@ class Plant:
 
     def find_camera(self, camera_id: str) -> Camera:
         """The camera of that id; ``InvalidError`` lists the known ones."""
-        return _find(self.camera, camera_id, "camera")
+        return _find(self.camera, camera_id, noun="camera")
 
     def find_inspection(self, inspection_id: str) -> Inspection:
         """The inspection of that id; ``InvalidError`` lists the known ones."""
-        return _find(self.inspection, inspection_id, "inspection")
+        return _find(self.inspection, inspection_id, noun="inspection")
 
 
-def _find(items: tuple[_Named, ...], wanted: str, noun: str) -> _Named:
+def _find(items: tuple[_Named, ...], wanted: str, *, noun: str) -> _Named:
     for item in items:
         if item.id == wanted:
             return item
-    known = ", ".join(item.id for item in items) or "none"
-    raise InvalidError(f"no {noun} {wanted!r}", where="plant file", fix=f"Known: {known}.")
+    fix = nearest(wanted, [item.id for item in items])
+    raise InvalidError(f"no {noun} {wanted!r}", where="plant file", fix=fix)
+
+
+def _above_zero(**figures: float) -> None:
+    for name, figure in figures.items():
+        if figure <= 0:
+            raise InvalidError("above 0", where=name, fix=f"Write {name} = 1 or more.")
+
+
+def _share(**figures: float) -> None:
+    for name, figure in figures.items():
+        if not 0 <= figure <= 1:
+            raise InvalidError("between 0 and 1", where=name, fix=f"Write {name} = 0.05, say.")

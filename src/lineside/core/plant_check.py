@@ -1,11 +1,30 @@
-"""Cross references of a plant file: ids used once, names that point somewhere, boxes in view."""
+"""Cross references of a plant file: ids used once, names that point somewhere, boxes in view.
 
-from collections.abc import Iterable, Iterator
+Faults of form do not hide faults of reference: what can be built of a faulty file is looked at
+too, and the names of entries that could not be built still count as known.
+"""
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, TypeVar
 
-from lineside.core.codec import decode, decode_toml, faults_error
+from lineside.core.codec import (
+    decode_toml,
+    faults_error,
+    json_schema,
+    nearest,
+    read_part,
+    salvage,
+)
 from lineside.core.errors import Fault, NotFoundError
-from lineside.core.plant import Inspection, Plant, RouteKind, Slot, Twin
+from lineside.core.plant import PLANT_SCHEMA, Inspection, Plant, RouteKind, Slot, Twin
+
+_Item = TypeVar("_Item")
+
+# Ids become levels of topics, parts of addresses and names of files.
+_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
 def load_plant(path: Path) -> Plant:
@@ -26,39 +45,121 @@ def load_plant(path: Path) -> Plant:
 
 def parse_plant(raw: bytes, *, where: str) -> Plant:
     """Decode and check the bytes of a plant file."""
-    plant = decode(Plant, decode_toml(raw, where=where), where=where)
-    faults = list(check_references(plant))
-    if faults:
+    document = decode_toml(raw, where=where)
+    plant, faults = read_part(Plant, document, path="$")
+    if plant is not None:
+        faults = tuple(check_references(plant))
+    else:
+        faults += tuple(_further_faults(document, faults))
+    if plant is None or faults:
         raise faults_error(faults, where=where)
     return plant
 
 
+def plant_schema() -> dict[str, Any]:
+    """JSON Schema of the plant file, for editors; references it cannot check."""
+    return {"title": "lineside plant file", **json_schema(Plant)}
+
+
 def check_references(plant: Plant) -> Iterator[Fault]:
     """Every reference that leads nowhere, every id used twice, every box outside its view."""
-    lines = [line.id for line in plant.line]
-    cameras = [camera.id for camera in plant.camera]
-    inspections = [inspection.id for inspection in plant.inspection]
-    yield from _twice(lines, "$.line")
-    yield from _twice(cameras, "$.camera")
-    yield from _twice(inspections, "$.inspection")
-    for place, camera in enumerate(plant.camera):
-        yield from _known(camera.line, lines, f"$.camera[{place}].line", "line")
-    for place, inspection in enumerate(plant.inspection):
+    names = _Names(
+        line={place: line.id for place, line in enumerate(plant.line)},
+        camera={place: camera.id for place, camera in enumerate(plant.camera)},
+        inspection={place: inspection.id for place, inspection in enumerate(plant.inspection)},
+    )
+    return _check(plant, names)
+
+
+def _further_faults(document: Mapping[str, Any], faults: tuple[Fault, ...]) -> Iterator[Fault]:
+    """Faults of reference in a file that has faults of form."""
+    stand_ins = {"schema": PLANT_SCHEMA, "site": "site"}
+    plant = salvage(Plant, {**document, **stand_ins})
+    if plant is None:
+        return
+    known = [fault.path for fault in faults]
+    for fault in _check(plant, _Names.of_document(document)):
+        if not any(path.startswith(fault.path) for path in known):
+            yield fault
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Names:
+    """The ids of a file by place, those of entries that could not be built included."""
+
+    line: dict[int, str]
+    camera: dict[int, str]
+    inspection: dict[int, str]
+
+    @classmethod
+    def of_document(cls, document: Mapping[str, Any]) -> "_Names":
+        ids = {
+            section: {
+                place: str(entry["id"])
+                for place, entry in enumerate(_list(document.get(section)))
+                if isinstance(entry, Mapping) and "id" in entry
+            }
+            for section in ("line", "camera", "inspection")
+        }
+        return cls(**ids)
+
+
+def _list(value: object) -> list[Any]:
+    return value if isinstance(value, list) else []
+
+
+def _check(plant: Plant, names: _Names) -> Iterator[Fault]:
+    yield from _good_id(plant.site, "$.site")
+    yield from _check_names(names)
+    for place, camera in _entries(plant.camera):
+        path = f"$.camera[{place}].line"
+        yield from _known(camera.line, names.line.values(), path=path, noun="line")
+    for place, inspection in _entries(plant.inspection):
         path = f"$.inspection[{place}]"
-        yield from _known(inspection.camera, cameras, f"{path}.camera", "camera")
+        yield from _known(
+            inspection.camera, names.camera.values(), path=f"{path}.camera", noun="camera"
+        )
+        yield from _check_labels(inspection, path)
         yield from _check_regions(inspection, path)
-    yield from _check_routes(plant, cameras)
+    endpoints = (inspection.endpoint for _, inspection in _entries(plant.inspection))
+    yield from _twice((name for name in endpoints if name), "$.inspection")
+    yield from _check_routes(plant, names.camera.values())
     if plant.twin is not None:
-        yield from _check_twin(plant, plant.twin, inspections)
+        yield from _check_twin(plant, plant.twin, inspections=names.inspection.values())
+
+
+def _entries(items: Iterable[_Item]) -> Iterator[tuple[int, _Item]]:
+    """The entries with their places; those that could not be built are passed over."""
+    return ((place, item) for place, item in enumerate(items) if item is not None)
+
+
+def _check_names(names: _Names) -> Iterator[Fault]:
+    for section in ("line", "camera", "inspection"):
+        ids: dict[int, str] = getattr(names, section)
+        yield from _twice(ids.values(), f"$.{section}")
+        for place, name in ids.items():
+            yield from _good_id(name, f"$.{section}[{place}].id")
+
+
+def _check_labels(inspection: Inspection, path: str) -> Iterator[Fault]:
+    yield from _twice(inspection.labels, f"{path}.labels")
+    for place, label in enumerate(inspection.labels):
+        yield from _good_name(label, f"{path}.labels[{place}]")
+    for place, region in _entries(inspection.region):
+        yield from _good_name(region.id, f"{path}.region[{place}].id")
+        for name in region.answers:
+            key = "classes" if region.classes else "label"
+            yield from _good_name(name, f"{path}.region[{place}].{key}")
 
 
 def _check_regions(inspection: Inspection, path: str) -> Iterator[Fault]:
-    yield from _twice([region.id for region in inspection.region], f"{path}.region")
-    yield from _twice([region.label for region in inspection.region if region.label], path)
+    regions = [region for _, region in _entries(inspection.region)]
+    yield from _twice((region.id for region in regions), f"{path}.region")
+    yield from _twice((region.label for region in regions if region.label), f"{path}.region")
     view = inspection.view
     if view is None:
         return
-    for place, region in enumerate(inspection.region):
+    for place, region in _entries(inspection.region):
         box = region.box_px
         if min(box.x0_px, box.y0_px) < 0 or box.x1_px > view.width_px or box.y1_px > view.height_px:
             yield Fault(
@@ -69,49 +170,55 @@ def _check_regions(inspection: Inspection, path: str) -> Iterator[Fault]:
             )
 
 
-def _check_routes(plant: Plant, cameras: list[str]) -> Iterator[Fault]:
-    yield from _twice([route.topic for route in plant.route], "$.route")
-    for place, route in enumerate(plant.route):
+def _check_routes(plant: Plant, cameras: Iterable[str]) -> Iterator[Fault]:
+    yield from _twice((route.topic for _, route in _entries(plant.route)), "$.route")
+    for place, route in _entries(plant.route):
         if route.kind is RouteKind.FRAME:
-            yield from _known(route.camera, cameras, f"$.route[{place}].camera", "camera")
+            path = f"$.route[{place}].camera"
+            yield from _known(route.camera, cameras, path=path, noun="camera")
 
 
-def _check_twin(plant: Plant, twin: Twin, inspections: list[str]) -> Iterator[Fault]:
-    yield from _twice([slot.id for slot in twin.slot], "$.twin.slot")
-    yield from _twice([station.code for station in twin.station], "$.twin.station")
-    if twin.inspection not in inspections:
-        yield from _known(twin.inspection, inspections, "$.twin.inspection", "inspection")
-        return
-    inspection = plant.find_inspection(twin.inspection)
-    for place, slot in enumerate(twin.slot):
-        yield from _check_slot(slot, inspection, twin, f"$.twin.slot[{place}]")
+def _check_twin(plant: Plant, twin: Twin, *, inspections: Iterable[str]) -> Iterator[Fault]:
+    yield from _twice((slot.id for _, slot in _entries(twin.slot)), "$.twin.slot")
+    yield from _twice((station.id for _, station in _entries(twin.station)), "$.twin.station")
+    yield from _twice((station.code for _, station in _entries(twin.station)), "$.twin.station")
+    yield from _known(twin.inspection, inspections, path="$.twin.inspection", noun="inspection")
+    for _, inspection in _entries(plant.inspection):
+        if inspection.id == twin.inspection and None not in inspection.region:
+            for place, slot in _entries(twin.slot):
+                path, colours = f"$.twin.slot[{place}]", list(twin.colours)
+                yield from _check_slot(slot, inspection, colours=colours, path=path)
 
 
-def _check_slot(slot: Slot, inspection: Inspection, twin: Twin, path: str) -> Iterator[Fault]:
+def _check_slot(
+    slot: Slot, inspection: Inspection, *, colours: list[str], path: str
+) -> Iterator[Fault]:
     regions = {region.id: region for region in inspection.region}
-    yield from _known(slot.region, list(regions), f"{path}.region", "region")
+    yield from _known(slot.region, list(regions), path=f"{path}.region", noun="region")
     region = regions.get(slot.region)
     if region is None:
         return
     if slot.colour:
-        yield from _known(slot.colour, list(twin.colours), f"{path}.colour", "colour")
+        yield from _known(slot.colour, colours, path=f"{path}.colour", noun="colour")
     elif region.label:
         yield Fault(
             path=f"{path}.colour",
             value="nothing",
             expected="the colour that presence here means",
-            fix=f'Add colour = "{twin.colours[0]}".',
+            fix=f'Add colour = "{next(iter(colours), "")}".',
         )
     for name in region.classes:
         if name != slot.empty_class:
-            yield from _known(name, list(twin.colours), f"{path}.region", "colour")
+            yield from _known(name, colours, path=f"{path}.region", noun="colour")
 
 
-def _known(name: str, known: list[str], path: str, noun: str) -> Iterator[Fault]:
+def _known(name: str, known: Iterable[str], *, path: str, noun: str) -> Iterator[Fault]:
     if name not in known:
-        listed = ", ".join(known) or f"no {noun} is declared"
         yield Fault(
-            path=path, value=repr(name), expected=f"a declared {noun}", fix=f"Known: {listed}."
+            path=path,
+            value=repr(name),
+            expected=f"a declared {noun}",
+            fix=nearest(name, list(known)),
         )
 
 
@@ -121,3 +228,23 @@ def _twice(names: Iterable[str], path: str) -> Iterator[Fault]:
         if name in seen:
             yield Fault(path=path, value=repr(name), expected="used once", fix="Rename one.")
         seen.add(name)
+
+
+def _good_id(name: str, path: str) -> Iterator[Fault]:
+    if not _ID.fullmatch(name):
+        yield Fault(
+            path=path,
+            value=repr(name),
+            expected="an id",
+            fix="Use letters, digits, '.', '_' and '-', a letter or digit first.",
+        )
+
+
+def _good_name(name: str, path: str) -> Iterator[Fault]:
+    if not name.strip() or "/" in name or not name.isprintable():
+        yield Fault(
+            path=path,
+            value=repr(name),
+            expected="a name",
+            fix="Use readable text without '/', which joins region and class.",
+        )
