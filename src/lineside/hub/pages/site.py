@@ -1,0 +1,142 @@
+"""What all pages share: the templates, the files they load, and the frame around their content.
+
+Files are served below ``/static/<release>/`` where the release is the package's version and eight
+digits over all files' bytes: a browser may keep them for ever, and after an upgrade no page mixes
+its modules with older ones.
+"""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from fastapi import Request
+from fastapi.responses import HTMLResponse
+
+from lineside.core import encode, rfc3339
+from lineside.hub.pages import format as written
+
+FOLDER = Path(__file__).parent
+STATIC = FOLDER / "static"
+NO_STORE = {"cache-control": "no-store"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """One entry of the navigation; ``key`` names its icon. ``apart``: a line stands above it."""
+
+    key: str
+    name: str
+    href: str
+    apart: bool = False
+
+
+NAV = (
+    Entry(key="lines", name="Lines", href="/"),
+    Entry(key="twin", name="Twin", href="/twin"),
+    Entry(key="events", name="Events", href="/events"),
+    Entry(key="data", name="Data", href="/data", apart=True),
+    Entry(key="runs", name="Train", href="/runs"),
+    Entry(key="models", name="Models", href="/models"),
+    Entry(key="try", name="Try", href="/try"),
+    Entry(key="regions", name="Regions", href="/regions"),
+    Entry(key="fleet", name="Fleet", href="/fleet", apart=True),
+    Entry(key="dead", name="Refused", href="/dead-letters"),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chrome:
+    """What the header says on every page of someone who is signed in."""
+
+    plant: str
+    name: str
+    reporting: int
+    devices: int
+
+
+def release(folder: Path = STATIC) -> str:
+    """The package's version and a digest over every file of ``folder``: ``0.1.0-3f2a91c0``."""
+    digest = hashlib.sha256()
+    for path in sorted(folder.rglob("*")):
+        if path.is_file():
+            digest.update(path.relative_to(folder).as_posix().encode() + b"\n")
+            digest.update(hashlib.sha256(path.read_bytes()).digest())
+    return f"{version('lineside')}-{digest.hexdigest()[:8]}"
+
+
+def _json(value: object) -> str:
+    return encode(value).decode()
+
+
+_FILTERS = {
+    "number": written.number,
+    "percent": written.percent,
+    "probability": written.probability,
+    "milliseconds": written.milliseconds,
+    "span": written.span,
+    "size": written.size,
+    "day_time": written.day_time,
+    "tail": written.tail,
+    "json": _json,
+}
+
+
+class Site:
+    """Renders pages: one environment, autoescaped, in which a missing name is an error."""
+
+    def __init__(self) -> None:
+        from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+        self.release = release()
+        self._templates = Environment(
+            loader=FileSystemLoader(FOLDER / "templates"),
+            autoescape=True,
+            undefined=StrictUndefined,
+            trim_blocks=True,
+            lstrip_blocks=True,
+        )
+        self._templates.filters |= {**_FILTERS, "iso": _iso}
+        self._templates.globals |= {
+            "static": f"/static/{self.release}",
+            "version": version("lineside"),
+            "nav": NAV,
+            "counted": written.counted,
+        }
+
+    def text(self, template: str, context: Mapping[str, Any]) -> str:
+        """The template filled in."""
+        blank = {"chrome": None, "active": "", "sub": "", "title": "", "wall": False}
+        return self._templates.get_template(template).render({**blank, **context})
+
+    def fragment(self, template: str, **context: Any) -> HTMLResponse:  # noqa: ANN401  a template's own names
+        """A part of a page, for what reads itself anew."""
+        return HTMLResponse(self.text(template, context), headers=NO_STORE)
+
+    def page(self, request: Request, template: str, **context: Any) -> HTMLResponse:  # noqa: ANN401  a template's own names
+        """A whole page; never kept by browser or proxy."""
+        text = self.text(template, {"chrome": chrome_of(request), **context})
+        return HTMLResponse(text, headers=NO_STORE)
+
+
+def chrome_of(request: Request) -> Chrome | None:
+    """The header's facts; None for someone who is not signed in."""
+    identity = getattr(request.state, "identity", None)
+    services = getattr(request.app.state, "services", None)
+    if identity is None or services is None:
+        return None
+    devices = services.devices.all()
+    plant = services.plant
+    return Chrome(
+        plant=plant.name or plant.site,
+        name=identity.name,
+        reporting=sum(device.state == "online" for device in devices),
+        devices=len(devices),
+    )
+
+
+def _iso(at: datetime) -> str:
+    return rfc3339(at)

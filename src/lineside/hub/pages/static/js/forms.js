@@ -1,0 +1,122 @@
+// @ts-check
+/**
+ * Forms that send JSON to the API. `data-json="/api/v1/…"` is the address; each named field is a
+ * key, dotted names nest, `data-type` says `number` or `list`. On success the page goes to
+ * `data-next` (`{id}` is filled from the answer), or is read again; on refusal the problem's own
+ * words stand in the form.
+ */
+
+/** @param {HTMLFormElement} form @returns {Record<string, unknown>} */
+export function readForm(form) {
+  /** @type {Record<string, any>} */
+  const body = {};
+  for (const field of form.elements) {
+    const input = /** @type {HTMLInputElement} */ (field);
+    if (!input.name || input.disabled || input.type === "submit") continue;
+    if ((input.type === "checkbox" || input.type === "radio") && !input.checked) continue;
+    const kind = input.dataset.type ?? "text";
+    if (input.value === "" && kind !== "text") continue;
+    if (kind === "number") body[input.name] = Number(input.value);
+    else if (kind === "answer") addAnswer(body, input);
+    else if (kind === "list") (body[input.name] ??= []).push(input.value);
+    else body[input.name] = input.value;
+  }
+  return body;
+}
+
+/**
+ * A select that judges one region: its value names the label that holds, `data-known` all labels
+ * the choice judges. "" is not judged.
+ * @param {Record<string, any>} body @param {HTMLInputElement} input
+ */
+function addAnswer(body, input) {
+  body.labels ??= [];
+  body.known ??= [];
+  body.known.push(...(input.dataset.known ?? "").split("\n").filter(Boolean));
+  if (input.value !== "-") body.labels.push(input.value);
+}
+
+/** @param {Response} response @returns {Promise<{title: string, text: string}>} */
+export async function problemOf(response) {
+  try {
+    const body = await response.json();
+    const faults = (body.faults ?? []).map((/** @type {any} */ f) => `${f.path}: ${f.expected}`);
+    const parts = [body.detail, body.fix, ...faults].filter(Boolean);
+    return { title: body.title ?? response.statusText, text: parts.join(" ") };
+  } catch {
+    return { title: `${response.status} ${response.statusText}`, text: "" };
+  }
+}
+
+/** @param {HTMLElement} form @param {{title: string, text: string}} problem */
+export function showProblem(form, problem) {
+  let box = form.querySelector(".problem");
+  if (!box) {
+    box = document.createElement("div");
+    box.className = "problem";
+    box.setAttribute("role", "alert");
+    form.append(box);
+  }
+  const title = document.createElement("b");
+  title.textContent = problem.title;
+  box.replaceChildren(title, problem.text);
+}
+
+/** @param {string} address @param {RequestInit} [init] */
+export async function ask(address, init) {
+  try {
+    return await fetch(address, init);
+  } catch {
+    const body = { title: "The hub does not answer", detail: "Nothing was sent. Try again." };
+    return new Response(JSON.stringify(body), { status: 503 });
+  }
+}
+
+/** @param {HTMLFormElement} form */
+async function send(form) {
+  form.querySelector(".problem")?.remove();
+  const buttons = /** @type {NodeListOf<HTMLButtonElement>} */ (form.querySelectorAll("button"));
+  for (const button of buttons) button.disabled = true;
+  const values = readForm(form);
+  const address = (form.dataset.json ?? "").replace(/\{(\w+)\}/g, (_, key) => {
+    const value = String(values[key] ?? "");
+    delete values[key];
+    return encodeURIComponent(value);
+  });
+  const shaped = form.dataset.shape === "frames" ? { ...values, frames: [values.frame] } : values;
+  if ("frame" in shaped && "frames" in shaped) delete shaped.frame;
+  const response = await ask(address, {
+    method: "POST",
+    headers: { "content-type": "application/json" },
+    body: JSON.stringify(shaped),
+  });
+  for (const button of buttons) button.disabled = false;
+  if (!response.ok) return showProblem(form, await problemOf(response));
+  const answer = await response.json().catch(() => ({}));
+  const next = form.dataset.next?.replace("{id}", encodeURIComponent(answer.id ?? ""));
+  if (next) location.assign(next);
+  else if (form.dataset.done) done(form);
+  else location.reload();
+}
+
+/** @param {HTMLFormElement} form */
+function done(form) {
+  const said = document.createElement("p");
+  said.className = "state";
+  said.dataset.shape = "tick";
+  said.dataset.tone = "ok";
+  said.setAttribute("role", "status");
+  said.textContent = form.dataset.done ?? "";
+  form.querySelector("[role=status]")?.remove();
+  form.append(said);
+}
+
+/** Take over every form that names an address of the API. */
+export function wireForms(root = document) {
+  for (const form of root.querySelectorAll("form[data-json]")) {
+    form.addEventListener("submit", (event) => {
+      event.preventDefault();
+      void send(/** @type {HTMLFormElement} */ (form));
+    });
+  }
+}

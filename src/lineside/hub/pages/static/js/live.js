@@ -1,0 +1,90 @@
+// @ts-check
+/**
+ * One socket per page. A message is `u32 header length | JSON header | JPEG or nothing`, so a
+ * picture and what is said of it never come apart. A frame is acknowledged once drawn: a slow or
+ * hidden page gets fewer, never a backlog.
+ */
+
+const RETRY_FIRST_MS = 500;
+const RETRY_MOST_MS = 5000;
+const decoder = new TextDecoder();
+
+/** @typedef {Record<string, any>} Header */
+/** @typedef {(header: Header, picture: Blob | null) => void | Promise<void>} Handler */
+
+/** @param {ArrayBuffer} buffer @returns {{header: Header, picture: Blob | null}} */
+export function readMessage(buffer) {
+  const length = new DataView(buffer).getUint32(0);
+  const header = JSON.parse(decoder.decode(new Uint8Array(buffer, 4, length)));
+  const rest = buffer.byteLength - 4 - length;
+  const picture = rest > 0 ? new Blob([new Uint8Array(buffer, 4 + length)]) : null;
+  return { header, picture };
+}
+
+export class Live {
+  /** @param {Header} subscription @param {Record<string, Handler>} handlers by `kind` */
+  constructor(subscription, handlers) {
+    this.subscription = subscription;
+    this.handlers = handlers;
+    this.heardAt = performance.now();
+    this.retryMs = RETRY_FIRST_MS;
+    /** @type {WebSocket | null} */
+    this.socket = null;
+    document.addEventListener("visibilitychange", () => this.send({ visible: !document.hidden }));
+    this.open();
+  }
+
+  open() {
+    const scheme = location.protocol === "https:" ? "wss:" : "ws:";
+    const socket = new WebSocket(`${scheme}//${location.host}/ws`);
+    socket.binaryType = "arraybuffer";
+    socket.onopen = () => {
+      this.retryMs = RETRY_FIRST_MS;
+      this.send({ subscribe: this.subscription });
+      if (document.hidden) this.send({ visible: false });
+    };
+    socket.onmessage = (event) => void this.hear(event.data);
+    socket.onclose = (event) => this.closed(event.code);
+    this.socket = socket;
+  }
+
+  /** @param {number} code */
+  closed(code) {
+    if (code === 4401) return location.reload(); // the session ended: the server says what to do
+    setTimeout(() => this.open(), this.retryMs);
+    this.retryMs = Math.min(RETRY_MOST_MS, this.retryMs * 2);
+  }
+
+  /** @param {Header} message */
+  send(message) {
+    if (this.socket?.readyState === WebSocket.OPEN) this.socket.send(JSON.stringify(message));
+  }
+
+  /** Ask for the twin anew after a gap. */
+  resubscribe() {
+    this.send({ subscribe: this.subscription });
+  }
+
+  /** @param {ArrayBuffer} data */
+  async hear(data) {
+    this.heardAt = performance.now();
+    const { header, picture } = readMessage(data);
+    if (header.kind === "hello") return this.greet(header);
+    try {
+      await this.handlers[header.kind]?.(header, picture);
+    } finally {
+      if (header.kind === "frame" && !document.hidden) this.send({ ack: header.round });
+    }
+  }
+
+  /** Another version of the server: its pages and its modules belong together. @param {Header} h */
+  greet(h) {
+    const mine = document.documentElement.dataset.version;
+    if (mine && h.server && h.server !== mine) location.reload();
+  }
+
+  /** Seconds since the server last said anything; its status comes every second. */
+  silence() {
+    return (performance.now() - this.heardAt) / 1000;
+  }
+}

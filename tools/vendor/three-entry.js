@@ -1,0 +1,21 @@
+// The part of three.js the twin draws with; `make` of this folder's README bundles it.
+export {
+  AmbientLight,
+  Box3,
+  BoxGeometry,
+  Color,
+  CylinderGeometry,
+  DirectionalLight,
+  EdgesGeometry,
+  Group,
+  LineBasicMaterial,
+  LineSegments,
+  Mesh,
+  MeshLambertMaterial,
+  PerspectiveCamera,
+  Raycaster,
+  Scene,
+  Vector2,
+  Vector3,
+  WebGLRenderer,
+} from "three";
