@@ -17,23 +17,24 @@ outbox instead, and these rules hold:
 """
 
 import asyncio
-import itertools
 import logging
 import math
-from asyncio import IncompleteReadError, StreamReader, StreamWriter
-from collections import deque
-from dataclasses import dataclass, field
+from asyncio import StreamReader, StreamWriter
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from amqtt.adapters import ReaderAdapter, StreamReaderAdapter, StreamWriterAdapter, WriterAdapter
+from amqtt.adapters import ReaderAdapter, WriterAdapter
 from amqtt.broker import Broker, RetainedApplicationMessage, Server
 from amqtt.contexts import BrokerConfig, ListenerConfig
 from amqtt.errors import AMQTTError, BrokerError
 from amqtt.mqtt.protocol.broker_handler import BrokerProtocolHandler
 from amqtt.session import Session
+from typing_extensions import override  # amqtt brings it
 
-from lineside.links.broker import BrokerFigures, BrokerLimits
+from lineside.links.amqtt_outbox import Counts, Outbox, Parcel
+from lineside.links.amqtt_streams import BoundedReader, BoundedWriter, abort
+from lineside.links.limits import BrokerFigures, BrokerLimits
 from lineside.links.topics import topic_matches
 
 logger = logging.getLogger(__name__)
@@ -42,99 +43,9 @@ _LISTENER = "default"
 _RESERVED = ("$SYS/", "$share/")
 _OUTBOX = "lineside.outbox"
 _READER = "lineside.reader"
+_ENDED = "lineside.ended"
 _CLOSE_S = 1.0
 _FILE_PLUGIN = "amqtt.plugins.authentication.FileAuthPlugin"
-
-
-@dataclass(slots=True, kw_only=True)
-class _Parcel:
-    topic: str
-    data: bytes
-    qos: int
-    retain: bool
-
-
-@dataclass(slots=True, kw_only=True)
-class _Outbox:
-    """What waits for one session."""
-
-    waiting: deque[_Parcel] = field(default_factory=deque)
-    under_way: dict[int, _Parcel] = field(default_factory=dict)
-    held_bytes: int = 0
-    arrived: asyncio.Event = field(default_factory=asyncio.Event)
-    sender: "asyncio.Task[None] | None" = None
-    handler: BrokerProtocolHandler | None = None
-
-    def put(self, parcel: _Parcel) -> None:
-        self.waiting.append(parcel)
-        self.held_bytes += len(parcel.data)
-        self.arrived.set()
-
-    def over(self, limits: BrokerLimits) -> bool:
-        held = len(self.waiting) + len(self.under_way)
-        return held > limits.outbox_messages or self.held_bytes > limits.outbox_bytes
-
-    def drop_oldest(self) -> None:
-        self.held_bytes -= len(self.waiting.popleft().data)
-
-    def done(self, number: int) -> None:
-        parcel = self.under_way.pop(number, None)
-        if parcel is not None:
-            self.held_bytes -= len(parcel.data)
-
-    def take_back(self) -> None:
-        """What was sent and not acknowledged waits again, in its order."""
-        self.waiting.extendleft(reversed(self.under_way.values()))
-        self.under_way.clear()
-
-    def clear(self) -> None:
-        self.waiting.clear()
-        self.under_way.clear()
-        self.held_bytes = 0
-
-
-class _Writer(StreamWriterAdapter):  # type: ignore[misc]  # amqtt carries no types
-    """Closes within a bounded time even when the other side reads nothing."""
-
-    def abort(self) -> None:
-        self.is_closed = True
-        self._writer.transport.abort()
-
-    async def close(self) -> None:
-        if self.is_closed:
-            return
-        self.is_closed = True
-        self._writer.close()
-        try:
-            async with asyncio.timeout(_CLOSE_S):
-                await self._writer.wait_closed()
-        except (TimeoutError, OSError):
-            self._writer.transport.abort()
-
-
-class _Reader(StreamReaderAdapter):  # type: ignore[misc]  # amqtt carries no types
-    """Waits before a packet while its client is too far ahead; ends at a packet too long."""
-
-    def __init__(self, reader: StreamReader, *, writer: _Writer, limit_bytes: int) -> None:
-        super().__init__(reader)
-        self._out = writer
-        self._limit_bytes = limit_bytes
-        self._ended = False
-        self.room = asyncio.Event()
-        self.room.set()
-
-    async def read(self, n: int = -1) -> bytes:
-        # Only a fixed header is read by single bytes, so one byte means: between two packets.
-        if n == 1:
-            await self.room.wait()
-        if n > self._limit_bytes and not self._ended:
-            logger.warning("client sent a packet of %d bytes, limit %d", n, self._limit_bytes)
-            self._ended = True
-            self._out.abort()
-        if self._ended:
-            raise IncompleteReadError(b"", n)
-        data: bytes = await super().read(n)
-        return data
 
 
 def make_broker(
@@ -159,10 +70,9 @@ class BoundedBroker(Broker):  # type: ignore[misc]  # amqtt carries no types
         self._limits = limits
         self._open_to_all = open_to_all
         self._connections: set[asyncio.Task[Any]] = set()
-        self._writers: set[_Writer] = set()
-        self._numbers = itertools.count()
+        self._writers: set[BoundedWriter] = set()
         self._retained_bytes = 0
-        self._counts = dict.fromkeys(("received", "delivered", "dropped", "cut_off", "refused"), 0)
+        self._counts = Counts()
 
     async def listen(self) -> None:
         """Start; ``OSError`` when the address cannot be had."""
@@ -181,16 +91,17 @@ class BoundedBroker(Broker):  # type: ignore[misc]  # amqtt carries no types
 
     def figures(self) -> BrokerFigures:
         """Read from any thread: single numbers, each of its own moment."""
-        boxes = [_outbox(session) for session, _ in list(self._sessions.values())]
+        boxes = [self._outbox(session) for session, _ in list(self._sessions.values())]
         return BrokerFigures(
             clients=len(self._writers),
             sessions=len(boxes),
             retained=len(self._retained_messages),
-            waiting_messages=sum(len(box.waiting) + len(box.under_way) for box in boxes),
+            waiting_messages=sum(len(box) for box in boxes),
             waiting_bytes=sum(box.held_bytes for box in boxes),
-            **self._counts,
+            **asdict(self._counts),
         )
 
+    @override
     async def shutdown(self) -> None:
         """Cut every connection, wait for their tasks, then close the listener."""
         for writer in list(self._writers):
@@ -204,27 +115,30 @@ class BoundedBroker(Broker):  # type: ignore[misc]  # amqtt carries no types
 
     # one connection
 
+    @override
     async def stream_connected(
         self, reader: StreamReader, writer: StreamWriter, listener_name: str
     ) -> None:
         task = asyncio.current_task()
-        out = _Writer(writer)
+        out = BoundedWriter(writer)
         if task is None or len(self._writers) >= self._limits.connections:
-            self._counts["refused"] += 1
+            self._counts.refused += 1
             out.abort()
             return
         self._connections.add(task)
         self._writers.add(out)
         try:
-            limited = _Reader(reader, writer=out, limit_bytes=self._limits.packet_bytes)
+            limited = BoundedReader(reader, writer=out, limit_bytes=self._limits.packet_bytes)
             await self._client_connected(listener_name, limited, out)
-        except (OSError, AMQTTError) as error:
-            logger.debug("connection ended: %s", error)
+        except Exception as error:  # noqa: BLE001  boundary: its own connection ends
+            self._counts.refused += 1
+            logger.warning("connection ended: %r", error)
         finally:
             self._writers.discard(out)
             self._connections.discard(task)
             await out.close()
 
+    @override
     async def _initialize_client_session(
         self, reader: ReaderAdapter, writer: WriterAdapter, remote_address: str, remote_port: int
     ) -> tuple[BrokerProtocolHandler, Session]:
@@ -240,14 +154,16 @@ class BoundedBroker(Broker):  # type: ignore[misc]  # amqtt carries no types
         handler.handle_read_timeout = writer.abort
         return handler, session
 
+    @override
     async def _authenticate(self, session: Session, listener: ListenerConfig) -> bool:
         if self._open_to_all:
             return True
         allowed: bool = await super()._authenticate(session, listener)
         if not allowed:
-            self._counts["refused"] += 1
+            self._counts.refused += 1
         return allowed
 
+    @override
     async def _handle_client_session(
         self,
         reader: ReaderAdapter,
@@ -257,25 +173,43 @@ class BoundedBroker(Broker):  # type: ignore[misc]  # amqtt carries no types
         server: Server,
         listener_name: str,
     ) -> None:
-        client_session.attributes[_READER] = reader
-        await super()._handle_client_session(
-            reader, writer, client_session, handler, server, listener_name
-        )
+        attributes = client_session.attributes
+        if client_session.transitions.is_connected():
+            self._abort_client(client_session.client_id)
+            async with asyncio.timeout(self._limits.connect_s):
+                await attributes[_ENDED].wait()
+        attributes[_READER] = reader
+        attributes[_ENDED] = ended = asyncio.Event()
+        try:
+            await super()._handle_client_session(
+                reader, writer, client_session, handler, server, listener_name
+            )
+        finally:
+            ended.set()
 
+    def _abort_client(self, client_id: str) -> None:
+        _, handler = self._sessions.get(client_id, (None, None))
+        if handler is not None:
+            abort(handler.writer)
+
+    @override
     async def _delete_session(self, client_id: str) -> None:
-        session, handler = self._sessions.get(client_id, (None, None))
-        if session is not None and session.transitions.is_connected():
-            _abort(handler)
+        self._abort_client(client_id)
         await super()._delete_session(client_id)
 
+    @override
     async def _stop_handler(self, handler: BrokerProtocolHandler) -> None:
         session = handler.session
-        if session is not None and _outbox(session).handler is handler:
-            await self._stop_sending(session)
+        if session is not None and self._outbox(session).handler is handler:
+            box = self._outbox(session)
+            await box.stop()
+            if session.clean_session:
+                box.clear()
         await super()._stop_handler(handler)
 
     # messages in
 
+    @override
     async def _handle_message_delivery(
         self,
         client_session: Session,
@@ -288,18 +222,19 @@ class BoundedBroker(Broker):  # type: ignore[misc]  # amqtt carries no types
             return True
         topic: str = message.topic
         if not topic or "#" in topic or "+" in topic:
-            self._counts["refused"] += 1
-            _abort(handler)
+            self._counts.refused += 1
+            abort(handler.writer)
             return True
         if topic.startswith(_RESERVED):
-            self._counts["refused"] += 1
+            self._counts.refused += 1
             return True
-        self._counts["received"] += 1
+        self._counts.received += 1
         await self._broadcast_message(client_session, topic, message.data, message.qos)
         if message.publish_packet and message.publish_packet.retain_flag:
             await self.retain_message(client_session, topic, message.data, message.qos)
         return True
 
+    @override
     async def retain_message(
         self,
         source_session: Session | None,
@@ -313,7 +248,7 @@ class BoundedBroker(Broker):  # type: ignore[misc]  # amqtt carries no types
         grown = self._retained_bytes + len(data or b"") - len(old.data if old else b"")
         full = old is None and len(self._retained_messages) >= self._limits.retained_topics
         if data and (full or grown > self._limits.retained_bytes):
-            self._counts["refused"] += 1
+            self._counts.refused += 1
             return
         self._retained_bytes = grown
         if data:
@@ -325,9 +260,10 @@ class BoundedBroker(Broker):  # type: ignore[misc]  # amqtt carries no types
 
     # messages out
 
+    @override
     async def _broadcast_message(
         self,
-        session: Session | None,  # noqa: ARG002  the library's signature
+        session: Session | None,
         topic: str | None,
         data: bytes | bytearray | None,
         force_qos: int | None = None,
@@ -343,8 +279,9 @@ class BoundedBroker(Broker):  # type: ignore[misc]  # amqtt carries no types
         payload = bytes(data or b"")
         for target, granted in targets.values():
             qos = granted if force_qos is None else min(granted, force_qos)
-            self._offer(target, _Parcel(topic=topic, data=payload, qos=qos, retain=False))
+            self._offer(target, Parcel(topic=topic, data=payload, qos=qos, retain=False))
 
+    @override
     async def _publish_retained_messages_for_subscription(
         self, subscription: tuple[str, int], session: Session
     ) -> None:
@@ -354,103 +291,50 @@ class BoundedBroker(Broker):  # type: ignore[misc]  # amqtt carries no types
         for topic, kept in list(self._retained_messages.items()):
             if topic_matches(pattern, topic):
                 qos = min(granted, kept.qos or 0)
-                parcel = _Parcel(topic=topic, data=bytes(kept.data), qos=qos, retain=True)
+                parcel = Parcel(topic=topic, data=bytes(kept.data), qos=qos, retain=True)
                 self._offer(session, parcel)
 
-    def _offer(self, session: Session, parcel: _Parcel) -> None:
-        box = _outbox(session)
+    def _offer(self, session: Session, parcel: Parcel) -> None:
+        box = self._outbox(session)
         if session.transitions.is_connected():
-            box.put(parcel)
-            if box.over(self._limits) and box.handler is not None:
+            if not box.put(parcel) and box.handler is not None:
                 self._cut_off(session, box.handler, reason="it does not read")
         elif not session.clean_session and parcel.qos > 0:
             box.put(parcel)
-            while box.over(self._limits) and box.waiting:
-                box.drop_oldest()
-                self._counts["dropped"] += 1
+        box.drop_oldest()
 
+    @override
     async def _publish_session_retained_messages(self, session: Session) -> None:
         """Called once a connection is up: what waited for the session is sent from here on."""
         handler = self._get_handler(session)
         if handler is None:
             return
-        await self._stop_sending(session)
-        box = _outbox(session)
-        box.handler = handler
-        box.sender = asyncio.create_task(self._send_all(session, box, handler))
+        box = self._outbox(session)
+        await box.stop()
 
-    async def _stop_sending(self, session: Session) -> None:
-        box = _outbox(session)
-        sender, box.sender, box.handler = box.sender, None, None
-        if sender is not None:
-            sender.cancel()
-            await asyncio.gather(sender, return_exceptions=True)
-        box.take_back()
-        if session.clean_session:
-            box.clear()
+        def stalled() -> None:
+            self._cut_off(session, handler, reason="it does not answer")
 
-    async def _send_all(
-        self, session: Session, box: _Outbox, handler: BrokerProtocolHandler
-    ) -> None:
-        window = asyncio.Semaphore(self._limits.in_flight)
-        sending: set[asyncio.Task[None]] = set()
-        try:
-            while True:
-                await window.acquire()
-                while not box.waiting:
-                    box.arrived.clear()
-                    await box.arrived.wait()
-                number, parcel = next(self._numbers), box.waiting.popleft()
-                box.under_way[number] = parcel
-                task = asyncio.create_task(self._send_one(session, box, handler, number))
-                sending.add(task)
-                task.add_done_callback(sending.discard)
-                task.add_done_callback(lambda _: window.release())
-        finally:
-            for task in list(sending):
-                task.cancel()
-            await asyncio.gather(*sending, return_exceptions=True)
-
-    async def _send_one(
-        self, session: Session, box: _Outbox, handler: BrokerProtocolHandler, number: int
-    ) -> None:
-        parcel = box.under_way[number]
-        try:
-            async with asyncio.timeout(self._limits.stalled_s):
-                await handler.mqtt_publish(parcel.topic, parcel.data, parcel.qos, parcel.retain)
-        except (TimeoutError, AMQTTError, OSError):
-            if box.handler is handler:
-                self._cut_off(session, handler, reason="it does not answer")
-            return
-        box.done(number)
-        self._counts["delivered"] += 1
+        box.start(handler, stalled=stalled)
 
     def _cut_off(self, session: Session, handler: BrokerProtocolHandler, *, reason: str) -> None:
-        if _abort(handler):
-            self._counts["cut_off"] += 1
+        if abort(handler.writer):
+            self._counts.cut_off += 1
             logger.warning("client cut off client=%s: %s", session.client_id, reason)
 
-
-def _outbox(session: Session) -> _Outbox:
-    box: _Outbox = session.attributes.setdefault(_OUTBOX, _Outbox())
-    return box
+    def _outbox(self, session: Session) -> Outbox:
+        box: Outbox = session.attributes.setdefault(
+            _OUTBOX, Outbox(limits=self._limits, counts=self._counts)
+        )
+        return box
 
 
 def _make_room(session: Session, *, most: int) -> None:
     """Let the client's next packet in, or not yet."""
-    reader: _Reader | None = session.attributes.get(_READER)
+    reader: BoundedReader | None = session.attributes.get(_READER)
     if reader is None:
         return
     if session.delivered_message_queue.qsize() < most:
         reader.room.set()
     else:
         reader.room.clear()
-
-
-def _abort(handler: BrokerProtocolHandler | None) -> bool:
-    """Close a connection at once; False when it was closed already."""
-    writer = handler.writer if handler is not None else None
-    if not isinstance(writer, _Writer) or writer.is_closed:
-        return False
-    writer.abort()
-    return True

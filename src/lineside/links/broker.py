@@ -8,11 +8,11 @@ import asyncio
 import ipaddress
 import logging
 import threading
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from lineside.core import InvalidError, UnavailableError, need
+from lineside.links.limits import BrokerFigures, BrokerLimits
 
 if TYPE_CHECKING:
     from lineside.links.amqtt_bounded import BoundedBroker
@@ -20,50 +20,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _START_S = 10.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BrokerLimits:
-    """What one client, and all of them together, may cost.
-
-    Attributes:
-        packet_bytes: a longer packet ends the connection; a picture of 8 MB as base64 fits.
-        outbox_bytes, outbox_messages: what may wait for one client.
-        inbox_messages: what of one client may wait to be passed on.
-        in_flight: messages sent to one client and not yet acknowledged.
-        stalled_s: a client that takes longer for one message is cut off.
-        connect_s: from the connection to a whole CONNECT packet.
-        session_s: how long an absent persistent session is kept.
-        connections, retained_topics, retained_bytes: of the whole broker.
-    """
-
-    packet_bytes: int = 12_000_000
-    outbox_bytes: int = 64_000_000
-    outbox_messages: int = 20_000
-    inbox_messages: int = 64
-    in_flight: int = 64
-    stalled_s: float = 10.0
-    connect_s: float = 10.0
-    session_s: int = 3600
-    connections: int = 500
-    retained_topics: int = 10_000
-    retained_bytes: int = 64_000_000
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BrokerFigures:
-    """Counts since the broker was started, and what it holds now."""
-
-    clients: int
-    sessions: int
-    retained: int
-    waiting_messages: int
-    waiting_bytes: int
-    received: int
-    delivered: int
-    dropped: int
-    cut_off: int
-    refused: int
 
 
 _NOTHING = BrokerFigures(
@@ -141,15 +97,16 @@ class EmbeddedBroker:
         self._thread = threading.Thread(target=self._run, name="broker", daemon=True)
         self._thread.start()
         answered = self._started.wait(_START_S)
-        if answered and self._failure is None:
+        failure = self._failure_seen()
+        if answered and failure is None:
             logger.info("broker started bus=%s", self.url)
             return
         self.stop()
         raise UnavailableError(
-            f"the broker did not start: {self._failure or 'no answer'}",
+            f"the broker did not start: {failure or 'no answer'}",
             where=f"{self._host}:{self._port}",
             fix="Choose a free port, or 0 for any.",
-        ) from self._failure
+        ) from failure
 
     def stop(self) -> None:
         """Close every connection and join the thread."""
@@ -166,7 +123,10 @@ class EmbeddedBroker:
         broker = self._broker
         return _NOTHING if broker is None else broker.figures()
 
-    def __enter__(self) -> "EmbeddedBroker":
+    def _failure_seen(self) -> Exception | None:
+        return self._failure
+
+    def __enter__(self) -> Self:
         self.start()
         return self
 

@@ -96,8 +96,9 @@ class Bus(Protocol):
     def subscribe(
         self, topics: tuple[str, ...], *, qos: Qos = 1, size: int = 1000, name: str = ""
     ) -> Mailbox:
-        """Receive messages of these patterns (MQTT wildcards) in a mailbox that drops its
-        oldest message when full.
+        """Receive what matches these patterns in a mailbox that drops its oldest when full.
+
+        A retained message may come again when another subscription of the same client begins.
         """
         ...
 

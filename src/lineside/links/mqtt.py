@@ -328,7 +328,7 @@ class MqttBus:
 
     def _ask_for(self, subscription: _Subscription, *, name: str) -> None:
         """Subscribe and wait for the broker's word; the lock is held, and let go while waiting."""
-        wanted = [(pattern, subscription.qos) for pattern in subscription.patterns]
+        wanted = [(pattern, int(subscription.qos)) for pattern in subscription.patterns]
         code, mid = self._client.subscribe(wanted)
         if mid is None or code != 0:
             return  # the connection just broke: all are asked for again when it is back
@@ -419,7 +419,7 @@ class MqttBus:
             self._answered = True
             self._failure = None
             again, self._lost_logged = self._lost_logged, False
-            wanted = {p: s.qos for s in self._subscriptions for p in s.patterns}
+            wanted = {p: int(s.qos) for s in self._subscriptions for p in s.patterns}
             if wanted:
                 self._client.subscribe(list(wanted.items()))
             self._changed.notify_all()

@@ -1,0 +1,130 @@
+"""What waits for one session of the embedded broker, and the task that sends it.
+
+1. Messages are sent in the order they came, at most ``in_flight`` of them unanswered.
+2. What was sent and not answered when the connection ended waits again, in its order, so a
+   persistent session gets it after its return.
+3. The outbox never cuts a connection itself; it calls ``stalled`` and goes on.
+"""
+
+import asyncio
+import itertools
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from amqtt.errors import AMQTTError
+from amqtt.mqtt.protocol.broker_handler import BrokerProtocolHandler
+
+from lineside.links.limits import BrokerLimits
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parcel:
+    """One message for one session."""
+
+    topic: str
+    data: bytes
+    qos: int
+    retain: bool = False
+
+
+@dataclass(slots=True, kw_only=True)
+class Counts:
+    """What the broker did since it was started."""
+
+    received: int = 0
+    delivered: int = 0
+    dropped: int = 0
+    cut_off: int = 0
+    refused: int = 0
+
+
+class Outbox:
+    """Lives with its session; sends while a connection is there."""
+
+    def __init__(self, *, limits: BrokerLimits, counts: Counts) -> None:
+        self._limits = limits
+        self._counts = counts
+        self._waiting: deque[Parcel] = deque()
+        self._under_way: dict[int, Parcel] = {}
+        self._numbers = itertools.count()
+        self._arrived = asyncio.Event()
+        self._sender: asyncio.Task[None] | None = None
+        self.handler: BrokerProtocolHandler | None = None
+        self.held_bytes = 0
+
+    def __len__(self) -> int:
+        return len(self._waiting) + len(self._under_way)
+
+    def put(self, parcel: Parcel) -> bool:
+        """Add a message; False when the outbox now holds more than it may."""
+        self._waiting.append(parcel)
+        self.held_bytes += len(parcel.data)
+        self._arrived.set()
+        return not self._over()
+
+    def drop_oldest(self) -> None:
+        """Drop and count until the outbox holds no more than it may."""
+        while self._over() and self._waiting:
+            self.held_bytes -= len(self._waiting.popleft().data)
+            self._counts.dropped += 1
+
+    def clear(self) -> None:
+        """Forget everything that waits."""
+        self._waiting.clear()
+        self.held_bytes = sum(len(parcel.data) for parcel in self._under_way.values())
+
+    def start(self, handler: BrokerProtocolHandler, *, stalled: Callable[[], None]) -> None:
+        """Send through this connection from now on."""
+        self.handler = handler
+        self._sender = asyncio.create_task(self._send_all(handler, stalled=stalled))
+
+    async def stop(self) -> None:
+        """Send nothing more; returns when no task of it is left."""
+        sender, self._sender, self.handler = self._sender, None, None
+        if sender is not None:
+            sender.cancel()
+            await asyncio.gather(sender, return_exceptions=True)
+        self._waiting.extendleft(reversed(self._under_way.values()))
+        self._under_way.clear()
+
+    def _over(self) -> bool:
+        limits = self._limits
+        return len(self) > limits.outbox_messages or self.held_bytes > limits.outbox_bytes
+
+    async def _send_all(
+        self, handler: BrokerProtocolHandler, *, stalled: Callable[[], None]
+    ) -> None:
+        window = asyncio.Semaphore(self._limits.in_flight)
+        sending: set[asyncio.Task[None]] = set()
+        try:
+            while True:
+                await window.acquire()
+                while not self._waiting:
+                    self._arrived.clear()
+                    await self._arrived.wait()
+                number = next(self._numbers)
+                self._under_way[number] = self._waiting.popleft()
+                task = asyncio.create_task(self._send_one(number, handler, stalled=stalled))
+                sending.add(task)
+                task.add_done_callback(sending.discard)
+                task.add_done_callback(lambda _: window.release())
+        finally:
+            for task in list(sending):
+                task.cancel()
+            await asyncio.gather(*sending, return_exceptions=True)
+
+    async def _send_one(
+        self, number: int, handler: BrokerProtocolHandler, *, stalled: Callable[[], None]
+    ) -> None:
+        parcel = self._under_way[number]
+        try:
+            async with asyncio.timeout(self._limits.stalled_s):
+                await handler.mqtt_publish(parcel.topic, parcel.data, parcel.qos, parcel.retain)
+        except (TimeoutError, AMQTTError, OSError):
+            if self.handler is handler:
+                stalled()
+            return
+        del self._under_way[number]
+        self.held_bytes -= len(parcel.data)
+        self._counts.delivered += 1
