@@ -2,7 +2,7 @@
 
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -20,6 +20,12 @@ def skip_or_fail(kind: str, reason: str) -> None:
     if kind in _REQUIRED.split(","):
         pytest.fail(f"required here: {reason}")
     pytest.skip(reason)
+
+
+@pytest.fixture(scope="session")
+def absent() -> Callable[[str, str], None]:
+    """Call it with kind and reason where a test cannot run on this machine."""
+    return skip_or_fail
 
 
 @pytest.fixture(scope="session")

@@ -1,8 +1,5 @@
 """MQTT 3.1.1 and 5 through paho-mqtt, with a network thread of our own.
 
-``mqtt://user:password@host:1883`` and ``mqtts://…``; after ``?``: ``version=5`` (3.1.1
-otherwise), ``ca=/path/ca.pem`` (the system's authorities otherwise), ``keepalive=30`` (seconds).
-
 1. Opening waits for the first answer. Broker away: the client is returned and goes on trying.
    Credentials refused: ``RefusedError``. Settings that can never work: ``InvalidError``.
 2. ``publish`` that raises ``UnavailableError`` before anything was sent leaves nothing behind;
@@ -17,11 +14,10 @@ import socket
 import ssl
 import threading
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Any
-from urllib.parse import parse_qsl, unquote, urlsplit
 
 from lineside.core import (
     Clock,
@@ -29,79 +25,30 @@ from lineside.core import (
     LinesideError,
     RefusedError,
     UnavailableError,
-    need,
-    without_secret,
 )
 from lineside.links.backoff import backoff_s
 from lineside.links.contract import Message, Qos, Will
 from lineside.links.mailbox import BoundedMailbox
+from lineside.links.mqtt_address import (
+    MqttAddress,
+    make_client,
+    parse_address,
+    pattern_identifier,
+    session_kept,
+)
 from lineside.links.topics import check_pattern, check_topic, topic_matches
 
 if TYPE_CHECKING:
     import paho.mqtt.client as paho
-    from paho.mqtt.properties import Properties
+    from paho.mqtt.enums import MQTTErrorCode
     from paho.mqtt.reasoncodes import ReasonCode
 
 logger = logging.getLogger(__name__)
 
 _IN_FLIGHT = 256
 _FIRST_ANSWER_S = 5.0
-_CONNECT_S = 5.0
 _LOOP_S = 0.5
-_SESSION_EXPIRY_S = 3600
 _REFUSALS = ("Bad user name or password", "Not authorized", "Bad authentication method", "Banned")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MqttAddress:
-    """A bus URL taken apart."""
-
-    shown: str
-    host: str
-    port: int
-    user: str | None
-    password: str | None
-    tls: bool
-    version: int
-    ca: Path | None
-    keepalive_s: int
-
-
-def parse_address(url: str) -> MqttAddress:
-    """Take a bus URL apart.
-
-    Raises:
-        InvalidError: no host, no number where one is needed, or an unknown option.
-    """
-    shown = without_secret(url)
-    parts = urlsplit(url)
-    options = dict(parse_qsl(parts.query))
-    known = {"version", "ca", "keepalive"}
-    try:
-        port = parts.port or (8883 if parts.scheme == "mqtts" else 1883)
-        keepalive_s = int(options.get("keepalive", "30"))
-    except ValueError as error:
-        raise InvalidError(
-            f"not a number: {error}", where=shown, fix="Write mqtt://host:1883."
-        ) from error
-    version = options.get("version", "3.1.1")
-    if not parts.hostname or not set(options) <= known or version not in ("3.1.1", "5"):
-        raise InvalidError(
-            "not a bus address",
-            where=shown,
-            fix=f"Write mqtt://host:1883; options: {', '.join(sorted(known))}.",
-        )
-    return MqttAddress(
-        shown=shown,
-        host=parts.hostname,
-        port=port,
-        user=unquote(parts.username) if parts.username else None,
-        password=unquote(parts.password) if parts.password else None,
-        tls=parts.scheme == "mqtts",
-        version=5 if version == "5" else 4,
-        ca=Path(options["ca"]) if "ca" in options else None,
-        keepalive_s=keepalive_s,
-    )
 
 
 def open_mqtt(
@@ -109,7 +56,7 @@ def open_mqtt(
 ) -> "MqttBus":
     """Start a client; see the module's rules for what is raised."""
     address = parse_address(url)
-    client = _make_client(address, client_id=client_id, will=will, persistent=persistent)
+    client = make_client(address, client_id=client_id, will=will, persistent=persistent)
     bus = MqttBus(client, address=address, client_id=client_id, clock=clock)
     try:
         bus.start(persistent=persistent)
@@ -119,46 +66,16 @@ def open_mqtt(
     return bus
 
 
-def _make_client(
-    address: MqttAddress, *, client_id: str, will: Will | None, persistent: bool
-) -> "paho.Client":
-    module = need("paho.mqtt.client", extra="edge")
-    enums = need("paho.mqtt.enums", extra="edge")
-    five = address.version == 5
-    client: paho.Client = module.Client(
-        enums.CallbackAPIVersion.VERSION2,
-        client_id=client_id,
-        clean_session=None if five else not persistent,
-        protocol=enums.MQTTProtocolVersion.MQTTv5 if five else enums.MQTTProtocolVersion.MQTTv311,
-        reconnect_on_failure=False,  # the thread below waits and retries, with jitter
-    )
-    client.max_inflight_messages_set(0)  # the window is kept here
-    client.connect_timeout = _CONNECT_S
-    if address.user is not None:
-        client.username_pw_set(address.user, address.password)
-    if address.tls:
-        client.tls_set_context(_tls_context(address))
-    if will is not None:
-        client.will_set(will.topic, will.payload, qos=will.qos, retain=will.retain)
-    return client
-
-
-def _tls_context(address: MqttAddress) -> ssl.SSLContext:
-    try:
-        return ssl.create_default_context(cafile=str(address.ca) if address.ca else None)
-    except OSError as error:  # ssl.SSLError is one
-        raise InvalidError(
-            f"cannot read the authorities: {error}",
-            where=str(address.ca),
-            fix="Give ca= a PEM file of certificates.",
-        ) from error
-
-
 @dataclass(slots=True, kw_only=True)
 class _Subscription:
     patterns: tuple[str, ...]
     qos: Qos
     mailbox: BoundedMailbox
+
+    def wants(self, topic: str, *, named: set[str]) -> bool:
+        """Whether a message is for this mailbox; ``named``: the patterns it was sent for."""
+        patterns = named.intersection(self.patterns) if named else self.patterns
+        return any(topic_matches(pattern, topic) for pattern in patterns)
 
 
 class MqttBus:
@@ -183,7 +100,8 @@ class MqttBus:
         self._settled: deque[tuple[int, bool]] = deque()
         self._room = threading.Event()
         self._refused_mids: deque[int] = deque(maxlen=_IN_FLIGHT)
-        self._granted: dict[int, list[bool]] = {}
+        self._granted: dict[int, bool] = {}
+        self._numbers: dict[str, int] = {}
         self._subscriptions: list[_Subscription] = []
         self._thread = threading.Thread(target=self._run, name=f"bus-{client_id}", daemon=True)
 
@@ -200,7 +118,7 @@ class MqttBus:
         client.on_socket_register_write = lambda *_: None
         options: dict[str, Any] = {}
         if self._address.version == 5:
-            options = {"clean_start": not persistent, "properties": _session_kept(persistent)}
+            options = {"clean_start": not persistent, "properties": session_kept(persistent)}
         client.connect_async(
             self._address.host, self._address.port, keepalive=self._address.keepalive_s, **options
         )
@@ -328,20 +246,34 @@ class MqttBus:
 
     def _ask_for(self, subscription: _Subscription, *, name: str) -> None:
         """Subscribe and wait for the broker's word; the lock is held, and let go while waiting."""
-        wanted = [(pattern, int(subscription.qos)) for pattern in subscription.patterns]
-        code, mid = self._client.subscribe(wanted)
-        if mid is None or code != 0:
-            return  # the connection just broke: all are asked for again when it is back
+        asked = self._request(dict.fromkeys(subscription.patterns, subscription.qos))
         self._changed.wait_for(
-            lambda: mid in self._granted or not self._connected, timeout=_FIRST_ANSWER_S
+            lambda: not self._connected or all(mid in self._granted for mid in asked),
+            timeout=_FIRST_ANSWER_S,
         )
-        if not all(self._granted.pop(mid, [True])):
+        answers = [self._granted.pop(mid, True) for mid in asked]
+        if not all(answers):
             self._subscriptions.remove(subscription)
             raise RefusedError(
                 f"the broker refused the subscription {name or subscription.patterns}",
                 where=self._address.shown,
                 fix="Let the broker's access list allow these topics.",
             )
+
+    def _request(self, wanted: Mapping[str, int]) -> list[int]:
+        """Send the patterns; the numbers of the packets whose answers are to be awaited.
+
+        With MQTT 5 each pattern goes with an identifier, because there a broker may send one copy
+        of a message for each pattern that matches (3.3.4); the identifier tells them apart.
+        """
+        if self._address.version != 5:
+            return _numbers_of(self._client.subscribe([*wanted.items()]))
+        asked: list[int] = []
+        for pattern, qos in wanted.items():
+            number = self._numbers.setdefault(pattern, len(self._numbers) + 1)
+            properties = pattern_identifier(number)
+            asked += _numbers_of(self._client.subscribe([(pattern, qos)], properties=properties))
+        return asked
 
     def _forget(self, mailbox: BoundedMailbox) -> None:
         with self._changed:
@@ -421,7 +353,7 @@ class MqttBus:
             again, self._lost_logged = self._lost_logged, False
             wanted = {p: int(s.qos) for s in self._subscriptions for p in s.patterns}
             if wanted:
-                self._client.subscribe(list(wanted.items()))
+                self._request(wanted)
             self._changed.notify_all()
         if again:
             logger.info("bus regained client=%s bus=%s", self._client_id, self._address.shown)
@@ -457,12 +389,10 @@ class MqttBus:
             retain=message.retain,
             arrived_s=self._clock.monotonic(),
         )
+        identifiers = getattr(message.properties, "SubscriptionIdentifier", ())
         with self._changed:
-            mailboxes = [
-                s.mailbox
-                for s in self._subscriptions
-                if any(topic_matches(pattern, topic) for pattern in s.patterns)
-            ]
+            named = {p for p, number in self._numbers.items() if number in identifiers}
+            mailboxes = [s.mailbox for s in self._subscriptions if s.wants(topic, named=named)]
         for mailbox in mailboxes:
             mailbox.put(taken)
 
@@ -476,7 +406,9 @@ class MqttBus:
         self, _client: object, _data: object, mid: int, codes: "list[ReasonCode]", _more: object
     ) -> None:
         with self._changed:
-            self._granted = {mid: [not code.is_failure for code in codes]}
+            if len(self._granted) > _IN_FLIGHT:  # answers that nobody waited for
+                self._granted.clear()
+            self._granted[mid] = not any(code.is_failure for code in codes)
             self._changed.notify_all()
 
     def _away(self, reason: str) -> UnavailableError:
@@ -487,9 +419,6 @@ class MqttBus:
         )
 
 
-def _session_kept(persistent: bool) -> "Properties":  # noqa: FBT001  a flag of the protocol
-    properties_module = need("paho.mqtt.properties", extra="edge")
-    packet_types = need("paho.mqtt.packettypes", extra="edge").PacketTypes
-    properties: Properties = properties_module.Properties(packet_types.CONNECT)
-    properties.SessionExpiryInterval = _SESSION_EXPIRY_S if persistent else 0
-    return properties
+def _numbers_of(answer: "tuple[MQTTErrorCode, int | None]") -> list[int]:
+    code, mid = answer
+    return [] if mid is None or code != 0 else [mid]

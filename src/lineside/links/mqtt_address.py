@@ -1,0 +1,127 @@
+"""The address of an MQTT broker, and the paho client made for it.
+
+``mqtt://user:password@host:1883`` and ``mqtts://…``; after ``?``: ``version=5`` (3.1.1
+otherwise), ``ca=/path/ca.pem`` (the system's authorities otherwise), ``keepalive=30`` (seconds).
+"""
+
+import ssl
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+from lineside.core import InvalidError, need, without_secret
+from lineside.links.contract import Will
+
+if TYPE_CHECKING:
+    import paho.mqtt.client as paho
+    from paho.mqtt.properties import Properties
+
+CONNECT_S = 5.0
+_SESSION_EXPIRY_S = 3600
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MqttAddress:
+    """A bus URL taken apart."""
+
+    shown: str
+    host: str
+    port: int
+    user: str | None
+    password: str | None
+    tls: bool
+    version: int
+    ca: Path | None
+    keepalive_s: int
+
+
+def parse_address(url: str) -> MqttAddress:
+    """Take a bus URL apart.
+
+    Raises:
+        InvalidError: no host, no number where one is needed, or an unknown option.
+    """
+    shown = without_secret(url)
+    parts = urlsplit(url)
+    options = dict(parse_qsl(parts.query))
+    known = {"version", "ca", "keepalive"}
+    try:
+        port = parts.port or (8883 if parts.scheme == "mqtts" else 1883)
+        keepalive_s = int(options.get("keepalive", "30"))
+    except ValueError as error:
+        raise InvalidError(
+            f"not a number: {error}", where=shown, fix="Write mqtt://host:1883."
+        ) from error
+    version = options.get("version", "3.1.1")
+    if not parts.hostname or not set(options) <= known or version not in ("3.1.1", "5"):
+        raise InvalidError(
+            "not a bus address",
+            where=shown,
+            fix=f"Write mqtt://host:1883; options: {', '.join(sorted(known))}.",
+        )
+    return MqttAddress(
+        shown=shown,
+        host=parts.hostname,
+        port=port,
+        user=unquote(parts.username) if parts.username else None,
+        password=unquote(parts.password) if parts.password else None,
+        tls=parts.scheme == "mqtts",
+        version=5 if version == "5" else 4,
+        ca=Path(options["ca"]) if "ca" in options else None,
+        keepalive_s=keepalive_s,
+    )
+
+
+def make_client(
+    address: MqttAddress, *, client_id: str, will: Will | None, persistent: bool
+) -> "paho.Client":
+    """A client that is not connected yet, with credentials, encryption and last will set."""
+    module = need("paho.mqtt.client", extra="edge")
+    enums = need("paho.mqtt.enums", extra="edge")
+    five = address.version == 5
+    client: paho.Client = module.Client(
+        enums.CallbackAPIVersion.VERSION2,
+        client_id=client_id,
+        clean_session=None if five else not persistent,
+        protocol=enums.MQTTProtocolVersion.MQTTv5 if five else enums.MQTTProtocolVersion.MQTTv311,
+        reconnect_on_failure=False,  # the thread below waits and retries, with jitter
+    )
+    client.max_inflight_messages_set(0)  # the window is kept here
+    client.connect_timeout = CONNECT_S
+    if address.user is not None:
+        client.username_pw_set(address.user, address.password)
+    if address.tls:
+        client.tls_set_context(_tls_context(address))
+    if will is not None:
+        client.will_set(will.topic, will.payload, qos=will.qos, retain=will.retain)
+    return client
+
+
+def _tls_context(address: MqttAddress) -> ssl.SSLContext:
+    try:
+        return ssl.create_default_context(cafile=str(address.ca) if address.ca else None)
+    except OSError as error:  # ssl.SSLError is one
+        raise InvalidError(
+            f"cannot read the authorities: {error}",
+            where=str(address.ca),
+            fix="Give ca= a PEM file of certificates.",
+        ) from error
+
+
+def pattern_identifier(number: int) -> "Properties":
+    """MQTT 5: the number a broker gives back with each message of a pattern."""
+    properties_module = need("paho.mqtt.properties", extra="edge")
+    packet_types = need("paho.mqtt.packettypes", extra="edge").PacketTypes
+    properties: Properties = properties_module.Properties(packet_types.SUBSCRIBE)
+    properties.SubscriptionIdentifier = number
+    return properties
+
+
+def session_kept(persistent: bool) -> "Properties":  # noqa: FBT001  a flag of the protocol
+    """MQTT 5: how long the broker keeps an absent client's session."""
+    properties_module = need("paho.mqtt.properties", extra="edge")
+    packet_types = need("paho.mqtt.packettypes", extra="edge").PacketTypes
+    properties: Properties = properties_module.Properties(packet_types.CONNECT)
+    properties.SessionExpiryInterval = _SESSION_EXPIRY_S if persistent else 0
+    return properties

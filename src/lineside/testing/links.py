@@ -1,0 +1,276 @@
+"""Contract suites of the links room: an adapter's test class subclasses one, with its fixtures.
+
+Main names: ``BusContract`` (fixture ``url``), ``CameraContract`` (fixture ``opened``). Waits are
+on conditions with deadlines far above what a working adapter needs.
+"""
+
+import threading
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from lineside.core import InvalidError, SystemClock
+from lineside.links import Bus, Mailbox, Message, Qos, Will, open_bus
+
+LONG_S = 10.0
+SHORT_S = 0.3
+
+Join = Callable[..., Bus]
+
+
+def take(mailbox: Mailbox, count: int) -> list[Message]:
+    """The next ``count`` messages, fewer when they do not come."""
+    taken: list[Message] = []
+    while len(taken) < count:
+        message = mailbox.get(timeout_s=LONG_S)
+        if message is None:
+            break
+        taken.append(message)
+    return taken
+
+
+def nothing_more(mailbox: Mailbox) -> bool:
+    """Whether the mailbox stays empty for a while."""
+    return mailbox.get(timeout_s=SHORT_S) is None
+
+
+class BusContract:
+    """What every bus adapter must do; the fixture ``url`` names a fresh, empty broker.
+
+    Attributes:
+        copy_per_pattern: the broker may send a message once for each pattern that matches
+            (allowed by MQTT 5, 3.3.4); who counts messages then tells them apart by their ids.
+    """
+
+    copy_per_pattern = False
+
+    @pytest.fixture
+    def join(self, url: str) -> Iterator[Join]:
+        """Opens clients and closes them after the test, last first."""
+        opened: list[Bus] = []
+
+        def open_one(client_id: str, *, will: Will | None = None, persistent: bool = False) -> Bus:
+            bus = open_bus(
+                url, client_id=client_id, clock=SystemClock(), will=will, persistent=persistent
+            )
+            opened.append(bus)
+            return bus
+
+        yield open_one
+        for bus in reversed(opened):
+            bus.close()
+
+    def vanish(self, bus: Bus) -> None:
+        """Cut the client's connection without a word; an adapter's test says how."""
+        raise NotImplementedError
+
+    @pytest.mark.parametrize("qos", [0, 1, 2])
+    def test_a_message_arrives_once_whatever_its_quality(self, join: Join, qos: Qos) -> None:
+        sender, receiver = join("sender"), join("receiver")
+        mailbox = receiver.subscribe(("line/a",), qos=qos)
+        sender.publish("line/a", b"\x00payload\xff", qos=qos)
+        message = mailbox.get(timeout_s=LONG_S)
+        assert message is not None
+        assert (message.topic, message.payload) == ("line/a", b"\x00payload\xff")
+        assert (message.qos, message.retain) == (qos, False)
+        assert message.arrived_s > 0
+        assert nothing_more(mailbox)
+
+    def test_messages_of_one_sender_keep_their_order(self, join: Join) -> None:
+        sender, receiver = join("sender"), join("receiver")
+        mailbox = receiver.subscribe(("line/#",))
+        for number in range(50):
+            sender.publish(f"line/{number % 3}", str(number).encode())
+        assert [int(m.payload) for m in take(mailbox, 50)] == list(range(50))
+
+    def test_a_client_hears_itself(self, join: Join) -> None:
+        bus = join("alone")
+        mailbox = bus.subscribe(("line/a",))
+        bus.publish("line/a", b"1")
+        assert len(take(mailbox, 1)) == 1
+
+    def test_wildcards_choose_levels(self, join: Join) -> None:
+        bus = join("one")
+        plus = bus.subscribe(("f/+/state",), name="plus")
+        hash_ = bus.subscribe(("f/i/#",), name="hash")
+        for topic in ("f/i/state", "f/o/state", "f/i/state/hbw", "f/i"):
+            bus.publish(topic, topic.encode())
+        assert [m.topic for m in take(plus, 2)] == ["f/i/state", "f/o/state"]
+        assert [m.topic for m in take(hash_, 3)] == ["f/i/state", "f/i/state/hbw", "f/i"]
+        assert nothing_more(plus)
+        assert nothing_more(hash_)
+
+    def test_a_mailbox_gets_a_message_once_though_two_patterns_match(self, join: Join) -> None:
+        sender, receiver = join("sender"), join("receiver")
+        mailbox = receiver.subscribe(("line/#", "line/+", "line/a"))
+        sender.publish("line/a", b"1")
+        assert len(take(mailbox, 1)) == 1
+        assert self.copy_per_pattern or nothing_more(mailbox)
+
+    def test_dollar_topics_pass_and_stay_out_of_wildcards(self, join: Join) -> None:
+        bus = join("thing")
+        named = bus.subscribe(("$aws/things/+/jobs/#",), name="named")
+        everything = bus.subscribe(("#",), name="everything")
+        bus.publish("$aws/things/dev1/jobs/notify", b"{}")
+        bus.publish("line/a", b"1")
+        assert [m.topic for m in take(named, 1)] == ["$aws/things/dev1/jobs/notify"]
+        assert [m.topic for m in take(everything, 1)] == ["line/a"]
+        assert nothing_more(everything)
+
+    def test_a_retained_message_waits_for_late_subscribers(self, join: Join) -> None:
+        sender, late = join("sender"), join("late")
+        sender.publish("device/d/desired", b"1", retain=True)
+        sender.publish("device/d/desired", b"2", retain=True)
+        message = late.subscribe(("device/+/desired",)).get(timeout_s=LONG_S)
+        assert message is not None
+        assert (message.payload, message.retain) == (b"2", True)
+
+    def test_an_empty_retained_message_clears_the_topic(self, join: Join) -> None:
+        sender, late = join("sender"), join("late")
+        sender.publish("device/d/desired", b"1", retain=True)
+        sender.publish("device/d/desired", b"", retain=True)
+        assert nothing_more(late.subscribe(("device/+/desired",)))
+
+    def test_a_full_mailbox_drops_its_oldest_and_counts(self, join: Join) -> None:
+        sender, receiver = join("sender"), join("receiver")
+        small = receiver.subscribe(("line/a",), size=2, name="small")
+        last = receiver.subscribe(("line/end",), name="last")
+        for number in range(5):
+            sender.publish("line/a", str(number).encode())
+        sender.publish("line/end", b"")
+        assert len(take(last, 1)) == 1
+        figures = small.figures()
+        assert (figures.received, figures.dropped, figures.waiting) == (5, 3, 2)
+        assert [m.payload for m in take(small, 2)] == [b"3", b"4"]
+
+    def test_a_closed_mailbox_frees_its_reader_and_gets_no_more(self, join: Join) -> None:
+        bus = join("one")
+        mailbox = bus.subscribe(("line/a",), name="closed")
+        other = bus.subscribe(("line/a",), name="other")
+        results: list[Message | None] = []
+        reader = threading.Thread(
+            target=lambda: results.append(mailbox.get(timeout_s=None)), name="reader"
+        )
+        reader.start()
+        mailbox.close()
+        reader.join(LONG_S)
+        assert results == [None]
+        bus.publish("line/a", b"1")
+        assert len(take(other, 1)) == 1
+        assert mailbox.figures().received == 0
+
+    def test_closing_the_bus_closes_its_mailboxes(self, join: Join) -> None:
+        bus = join("one")
+        mailbox = bus.subscribe(("line/a",))
+        bus.close()
+        assert mailbox.get(timeout_s=None) is None
+        assert not bus.connected()
+        assert not bus.publish_soon("line/a", b"1")
+        bus.close()
+
+    def test_the_last_will_is_said_when_a_client_vanishes(self, join: Join) -> None:
+        watcher = join("watcher")
+        mailbox = watcher.subscribe(("device/+/status",))
+        device = join("device", will=Will(topic="device/d/status", payload=b"offline"))
+        self.vanish(device)
+        message = mailbox.get(timeout_s=LONG_S)
+        assert message is not None
+        assert message.payload == b"offline"
+        late = join("late").subscribe(("device/+/status",)).get(timeout_s=LONG_S)
+        assert late is not None
+        assert late.retain
+
+    def test_the_last_will_is_not_said_when_a_client_leaves(self, join: Join) -> None:
+        watcher = join("watcher")
+        mailbox = watcher.subscribe(("device/+/status",))
+        device = join("device", will=Will(topic="device/d/status", payload=b"offline"))
+        device.close()
+        assert nothing_more(mailbox)
+
+    def test_a_persistent_client_gets_what_it_missed_while_away(self, join: Join) -> None:
+        sender, receiver = join("sender"), join("receiver", persistent=True)
+        mailbox = receiver.subscribe(("line/a",))
+        self.vanish(receiver)
+        for number in range(20):
+            sender.publish("line/a", str(number).encode())
+        self.come_back(receiver)
+        seen = {int(m.payload) for m in take(mailbox, 20)}
+        assert seen == set(range(20))
+
+    def come_back(self, bus: Bus) -> None:
+        """Wait until a vanished client is there again; an adapter may have to help it."""
+        wait_until(bus.connected)
+
+    def test_a_subscription_outlives_a_lost_connection(self, join: Join) -> None:
+        sender, receiver = join("sender"), join("receiver")
+        mailbox = receiver.subscribe(("line/a",))
+        self.vanish(receiver)
+        self.come_back(receiver)
+        wait_until(lambda: _reaches(sender, mailbox))
+
+    def test_a_payload_of_eight_megabytes_passes(self, join: Join) -> None:
+        sender, receiver = join("sender"), join("receiver")
+        mailbox = receiver.subscribe(("cam/frame",), size=2)
+        payload = bytes(range(256)) * 31250
+        sender.publish("cam/frame", payload, timeout_s=LONG_S)
+        message = mailbox.get(timeout_s=LONG_S)
+        assert message is not None
+        assert message.payload == payload
+
+    def test_messages_handed_over_without_waiting_all_arrive(self, join: Join) -> None:
+        sender, receiver = join("sender"), join("receiver")
+        mailbox = receiver.subscribe(("line/a",), size=3000)
+        sent = 0
+        pause = threading.Event()
+        while sent < 2000:
+            if sender.publish_soon("line/a", str(sent).encode()):
+                sent += 1
+            else:
+                pause.wait(0.001)
+        assert [int(m.payload) for m in take(mailbox, 2000)] == list(range(2000))
+
+    def test_several_threads_publish_on_one_client(self, join: Join) -> None:
+        sender, receiver = join("sender"), join("receiver")
+        mailbox = receiver.subscribe(("line/#",))
+
+        def work(name: str) -> None:
+            for number in range(50):
+                sender.publish(f"line/{name}", str(number).encode())
+
+        threads = [threading.Thread(target=work, args=(str(n),), name=f"p{n}") for n in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        messages = take(mailbox, 200)
+        for name in range(4):
+            own = [int(m.payload) for m in messages if m.topic == f"line/{name}"]
+            assert own == list(range(50))
+
+    @pytest.mark.parametrize("topic", ["", "a/+", "a/#", "a\0b", "x" * 70_000])
+    def test_impossible_topics_are_refused(self, join: Join, topic: str) -> None:
+        bus = join("one")
+        with pytest.raises(InvalidError):
+            bus.publish(topic, b"")
+        with pytest.raises(InvalidError):
+            bus.publish_soon(topic, b"")
+
+    @pytest.mark.parametrize("pattern", ["", "a#", "#/a", "a+/b", "a\0b"])
+    def test_impossible_patterns_are_refused(self, join: Join, pattern: str) -> None:
+        with pytest.raises(InvalidError):
+            join("one").subscribe((pattern,))
+
+
+def wait_until(holds: Callable[[], bool]) -> None:
+    """Return when it holds; fail after a long while."""
+    pause = threading.Event()
+    clock = SystemClock()
+    deadline_s = clock.monotonic() + LONG_S
+    while not holds():
+        assert clock.monotonic() < deadline_s, "did not happen in time"
+        pause.wait(0.02)
+
+
+def _reaches(sender: Bus, mailbox: Mailbox) -> bool:
+    sender.publish("line/a", b"?")
+    return mailbox.get(timeout_s=SHORT_S) is not None

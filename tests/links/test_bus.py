@@ -1,0 +1,69 @@
+"""Every bus passes the same contract."""
+
+import socket
+from collections.abc import Iterator
+from typing import Protocol, cast
+
+import pytest
+
+from lineside.links import Bus, EmbeddedBroker
+from lineside.links.memory import MemoryBus
+from lineside.links.mqtt import MqttBus
+from lineside.testing.links import BusContract, wait_until
+
+
+class Server(Protocol):
+    @property
+    def url(self) -> str: ...
+
+
+class TestMemory(BusContract):
+    @pytest.fixture
+    def url(self, request: pytest.FixtureRequest) -> str:
+        return f"memory://{abs(hash(request.node.nodeid))}"
+
+    def vanish(self, bus: Bus) -> None:
+        cast("MemoryBus", bus).lose()
+
+    def come_back(self, bus: Bus) -> None:
+        cast("MemoryBus", bus).regain()
+
+
+def cut(bus: Bus) -> None:
+    """Close the client's socket under it, as a pulled cable would."""
+    sock = cast("MqttBus", bus)._client.socket()
+    assert isinstance(sock, socket.socket)
+    sock.shutdown(socket.SHUT_RDWR)
+    wait_until(lambda: not bus.connected() or cast("MqttBus", bus)._client.socket() is not sock)
+
+
+class TestEmbeddedBroker(BusContract):
+    @pytest.fixture
+    def url(self) -> Iterator[str]:
+        with EmbeddedBroker() as broker:
+            yield broker.url
+
+    def vanish(self, bus: Bus) -> None:
+        cut(bus)
+
+
+@pytest.mark.service
+class TestMosquitto(BusContract):
+    @pytest.fixture
+    def url(self, mosquitto: Server) -> str:
+        return mosquitto.url
+
+    def vanish(self, bus: Bus) -> None:
+        cut(bus)
+
+
+@pytest.mark.service
+class TestMosquittoWithVersion5(BusContract):
+    copy_per_pattern = True
+
+    @pytest.fixture
+    def url(self, mosquitto: Server) -> str:
+        return f"{mosquitto.url}?version=5"
+
+    def vanish(self, bus: Bus) -> None:
+        cut(bus)
