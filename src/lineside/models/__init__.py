@@ -1,1 +1,54 @@
-"""models room."""
+"""What is learned, as something that can be kept, checked and run.
+
+Main names: ``Manifest``, ``build_package`` and ``Package`` (the ``.lspkg`` archive), ``Predictor``
+(from a frame to a prediction), ``Registry`` (which packages there are and which is in use), the
+answer shapes of others' contracts in ``serving``. Not here: training, and what knows torch.
+"""
+
+from lineside.models.archive import Package, PackageLimits, build_package
+from lineside.models.engines.onnx import Answer, OnnxEngine
+from lineside.models.manifest import (
+    MANIFEST_SCHEMA,
+    Engine,
+    Golden,
+    HealthLimits,
+    Lineage,
+    Manifest,
+    Metric,
+    manifest_faults,
+)
+from lineside.models.predictor import GoldenReport, Predictor, heat_png
+from lineside.models.serving.sagemaker import (
+    Presence,
+    answer_labels,
+    invocation_picture,
+    presence_flags,
+    sagemaker_answer,
+)
+from lineside.vision import LabelRule, LimitRow
+
+__all__ = [
+    "MANIFEST_SCHEMA",
+    "Answer",
+    "Engine",
+    "Golden",
+    "GoldenReport",
+    "HealthLimits",
+    "LabelRule",
+    "LimitRow",
+    "Lineage",
+    "Manifest",
+    "Metric",
+    "OnnxEngine",
+    "Package",
+    "PackageLimits",
+    "Predictor",
+    "Presence",
+    "answer_labels",
+    "build_package",
+    "heat_png",
+    "invocation_picture",
+    "manifest_faults",
+    "presence_flags",
+    "sagemaker_answer",
+]

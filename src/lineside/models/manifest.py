@@ -7,10 +7,12 @@ record training used.
 from dataclasses import dataclass, field
 from typing import Literal
 
-from lineside.core import Digest, Policy
+from lineside.core import Digest, Fault, Policy
 from lineside.vision import LabelRule, Prepare
 
 MANIFEST_SCHEMA = "lineside.manifest/1"
+_LARGEST_INPUT_PX = 4096
+_LONGEST_SHOWN = 60
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,11 +77,20 @@ class Engine:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Golden:
-    """A picture with the answers the package must give to it."""
+    """A picture with the answers the package must give to it.
+
+    Attributes:
+        logits: (regions, outputs), as the engine gave them when the package was made.
+        matrix: two rows of three, reference px → picture px, the transform the logits were computed
+            with; empty: the picture is registered anew before it is compared. With it, the network
+            is compared apart from the registration, which may differ in the last digits between
+            processors.
+    """
 
     file: str
     digest: Digest
     logits: tuple[tuple[float, ...], ...]
+    matrix: tuple[tuple[float, ...], ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,3 +112,81 @@ class Manifest:
     metrics: dict[str, Metric] = field(default_factory=dict)
     reference_file: str = ""
     reference_digest: str = ""
+
+
+def manifest_faults(manifest: Manifest) -> tuple[Fault, ...]:
+    """What does not fit together inside a manifest; its types are checked by ``decode``."""
+    regions = [crop.region for crop in manifest.prepare.crops]
+    return (
+        *_prepare_faults(manifest.prepare),
+        *_rule_faults(manifest, regions),
+        *_golden_faults(manifest, rows=len(regions)),
+        *_reference_faults(manifest),
+    )
+
+
+def _prepare_faults(prepare: Prepare) -> list[Fault]:
+    found = []
+    if not prepare.crops:
+        found.append(_fault("prepare.crops", [], expected="one crop or more"))
+    for name, size in (("width_px", prepare.width_px), ("height_px", prepare.height_px)):
+        if not 1 <= size <= _LARGEST_INPUT_PX:
+            found.append(_fault(f"prepare.{name}", size, expected=f"1 to {_LARGEST_INPUT_PX}"))
+    if not prepare.scale > 0:
+        found.append(_fault("prepare.scale", prepare.scale, expected="above 0"))
+    regions = [crop.region for crop in prepare.crops]
+    if len(set(regions)) != len(regions):
+        found.append(_fault("prepare.crops", regions, expected="one crop a region"))
+    return found
+
+
+def _rule_faults(manifest: Manifest, regions: list[str]) -> list[Fault]:
+    found = [
+        _fault(f"rules[{place}].region", rule.region, expected=f"one of {regions}")
+        for place, rule in enumerate(manifest.rules)
+        if rule.region not in regions
+    ]
+    names = tuple(rule.name for rule in manifest.rules)
+    if names != manifest.labels:
+        found.append(
+            _fault("labels", manifest.labels, expected=f"the rules' names in order, {names}")
+        )
+    if len(set(names)) != len(names):
+        found.append(_fault("rules", names, expected="different names"))
+    return found
+
+
+def _golden_faults(manifest: Manifest, *, rows: int) -> list[Fault]:
+    found = []
+    outputs = max((rule.output for rule in manifest.rules), default=-1) + 1
+    for place, golden in enumerate(manifest.golden):
+        widths = {len(row) for row in golden.logits}
+        if len(golden.logits) != rows or len(widths) != 1 or min(widths) < outputs:
+            shape = f"{rows} rows of at least {outputs} numbers"
+            found.append(_fault(f"golden[{place}].logits", widths, expected=shape))
+        if golden.matrix and [len(row) for row in golden.matrix] != [3, 3]:
+            found.append(
+                _fault(f"golden[{place}].matrix", golden.matrix, expected="two rows of three")
+            )
+    return found
+
+
+def _reference_faults(manifest: Manifest) -> list[Fault]:
+    view = manifest.prepare.view
+    if view is not None and view.register and not manifest.reference_file:
+        return [
+            _fault(
+                "reference_file", "", expected="the reference picture that the view registers to"
+            )
+        ]
+    return []
+
+
+def _fault(path: str, value: object, *, expected: str) -> Fault:
+    shown = repr(value)
+    return Fault(
+        path=f"$.{path}",
+        value=shown if len(shown) <= _LONGEST_SHOWN else shown[:_LONGEST_SHOWN] + "…",
+        expected=expected,
+        fix="Export the package again.",
+    )

@@ -81,9 +81,12 @@ def transform_box(matrix: Matrix, box: Box) -> Box:
     return Box(x0_px=float(x0), y0_px=float(y0), x1_px=float(x1), y1_px=float(y1))
 
 
-def box_inside(box: Box, *, width_px: int, height_px: int) -> bool:
-    """Whether no part of the box lies outside a picture of that size."""
-    return box.x0_px >= 0 and box.y0_px >= 0 and box.x1_px <= width_px and box.y1_px <= height_px
+def share_inside(box: Box, *, width_px: float, height_px: float) -> float:
+    """Share of the box's area that lies inside a picture of that size, 0-1."""
+    across = min(box.x1_px, width_px) - max(box.x0_px, 0.0)
+    down = min(box.y1_px, height_px) - max(box.y0_px, 0.0)
+    area = (box.x1_px - box.x0_px) * (box.y1_px - box.y0_px)
+    return max(0.0, across) * max(0.0, down) / area
 
 
 def scaled(matrix: Matrix, *, target: float, source: float) -> Matrix:

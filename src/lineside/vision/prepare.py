@@ -26,10 +26,16 @@ _MOST_SAMPLES = 16
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Crop:
-    """One region to cut out, in pixels of the reference view, margin already included."""
+    """One region to cut out, in pixels of the reference view.
+
+    Attributes:
+        box_px: what is cut, margin included.
+        region_px: the region itself, which must be in the picture; None where it is ``box_px``.
+    """
 
     region: str
     box_px: Box
+    region_px: Box | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,7 +70,10 @@ def crops_for(
     if not regions:
         whole = Box(x0_px=0.0, y0_px=0.0, x1_px=float(width_px), y1_px=float(height_px))
         return (Crop(region="", box_px=whole),)
-    return tuple(Crop(region=each.id, box_px=_widened(each.box_px, margin)) for each in regions)
+    return tuple(
+        Crop(region=each.id, box_px=_widened(each.box_px, margin), region_px=each.box_px)
+        for each in regions
+    )
 
 
 def _widened(box: Box, margin: float) -> Box:

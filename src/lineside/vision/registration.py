@@ -23,11 +23,11 @@ from lineside.core import Box, InvalidError, View
 from lineside.vision.geometry import (
     Matrix,
     apply,
-    box_inside,
     identity,
     rotation_of,
     scale_of,
     scaled,
+    share_inside,
     transform_box,
 )
 from lineside.vision.health import grey_of
@@ -45,6 +45,7 @@ class RegistrationLimits:
     scale_min: float = 0.8
     scale_max: float = 1.25
     overlap_min: float = 0.5
+    box_seen_min: float = 0.6
     correlation_min: float = 0.3
     inliers_min: int = 15
     inliers_least: int = 6
@@ -89,7 +90,7 @@ class Registrar:
         Args:
             view: its size must be the reference's.
             reference: (height, width, 3) uint8 RGB.
-            boxes: boxes on the view that must lie inside every picture.
+            boxes: regions on the view; each must be in the picture by ``box_seen_min``.
             limits: when to refuse.
         """
         if reference.shape[:2] != (view.height_px, view.width_px):
@@ -202,8 +203,9 @@ class Registrar:
                 x1_px=box.x1_px * self._factor,
                 y1_px=box.y1_px * self._factor,
             )
-            if not box_inside(transform_box(matrix, small), width_px=width, height_px=height):
-                return "a region lies outside the picture"
+            seen = share_inside(transform_box(matrix, small), width_px=width, height_px=height)
+            if seen < self._limits.box_seen_min:
+                return f"a region lies outside the picture: only {seen:.0%} of it is seen"
         return ""
 
     def _unlike(self, figures: RegistrationFigures, overlap: float) -> str:

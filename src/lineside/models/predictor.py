@@ -1,0 +1,308 @@
+"""A package at work: from a frame to a prediction, the same on every machine.
+
+1. Figures of the picture, then its place, then the network, then decisions. The first of them that
+   refuses ends the work: a refused picture carries its state and reason, and no labels.
+2. The registration is kept per camera, so a camera that stands still is only checked.
+3. ``predict`` computes no activation maps; ``explain`` does, on request.
+"""
+
+import threading
+from collections import OrderedDict
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lineside.core import Box, Clock, InvalidError, RefusedError
+from lineside.models.archive import Package
+from lineside.models.engines.onnx import Answer, OnnxEngine
+from lineside.models.manifest import Golden, Manifest
+from lineside.models.watch import (
+    Repeats,
+    Verdict,
+    judge_features,
+    judge_picture,
+    judge_place,
+    repeated,
+)
+from lineside.vision import (
+    Frame,
+    HealthFigures,
+    LabelAnswer,
+    PictureState,
+    Prediction,
+    Registered,
+    Registrar,
+    RegistrationFigures,
+    StageTimes,
+    activation_on_picture,
+    decide,
+    decode_picture,
+    draw_heat,
+    encode_png,
+    picture_health,
+    prepare,
+)
+
+_MOST_CAMERAS = 32
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GoldenReport:
+    """How near the engine here came to the answers the package promises.
+
+    Attributes:
+        max_abs_diff: largest difference of any logit on any golden picture.
+        pictures: how many were compared.
+    """
+
+    max_abs_diff: float
+    bound: float
+    pictures: int
+
+
+@dataclass(slots=True, kw_only=True)
+class _Seat:
+    """What is kept of one camera between its frames."""
+
+    registrar: Registrar | None
+    repeats: Repeats | None = None
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class _Work:
+    """What one frame has come to so far."""
+
+    verdict: Verdict
+    health: HealthFigures
+    placed: Registered
+    labels: tuple[LabelAnswer, ...] = ()
+    times: StageTimes = StageTimes()  # noqa: RUF009  a frozen record
+
+
+_NOWHERE = Registered(figures=RegistrationFigures(state="none"), matrix=None)
+
+
+class Predictor:
+    """Runs one package; safe from several threads, one frame at a time."""
+
+    def __init__(self, package: Package, *, clock: Clock) -> None:
+        """Load the network and the reference picture.
+
+        Raises:
+            InvalidError: the network or the reference picture is not usable.
+            MissingExtraError: the engine's library is not installed.
+        """
+        self._package = package
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._seats: OrderedDict[str, _Seat] = OrderedDict()
+        self._regions = tuple(crop.region for crop in self.manifest.prepare.crops)
+        self._reference = _reference(package)
+        self._engine = _engine(package)
+
+    @property
+    def package(self) -> Package:
+        """What is run."""
+        return self._package
+
+    @property
+    def manifest(self) -> Manifest:
+        """Of the package that is run."""
+        return self._package.manifest
+
+    def predict(self, frame: Frame, *, device: str = "", decode_ms: float = 0.0) -> Prediction:
+        """Judge one frame.
+
+        Args:
+            frame: any size; its pixels are as they came.
+            device: who says it.
+            decode_ms: what decoding took, where the caller measured it.
+        """
+        with self._lock:
+            started_s = self._clock.monotonic()
+            work = self._judge(frame)
+            ended_s = self._clock.monotonic()
+        total_ms = (ended_s - started_s) * 1000 + decode_ms
+        return Prediction(
+            frame=frame.ref,
+            inspection=self.manifest.inspection,
+            task=self.manifest.task,
+            state=work.verdict.state,
+            labels=work.labels,
+            package=self._package.digest,
+            dataset=self.manifest.lineage.dataset,
+            registration=work.placed.figures,
+            health=work.health,
+            latency_ms=replace(work.times, decode=decode_ms, total=total_ms),
+            device=device,
+            reason=work.verdict.reason,
+        )
+
+    def explain(self, frame: Frame) -> dict[str, NDArray[np.float32]]:
+        """What spoke for each label, on the picture's own pixels.
+
+        Returns:
+            Label name → (height, width) float32, 0-1: the share of a place's support for the label
+            in the strongest support for or against it anywhere. Empty where the picture's place
+            cannot be found.
+        """
+        with self._lock:
+            placed = self._place(self._seat(frame.camera), frame.image)
+            if placed.figures.state == "moved":
+                return {}
+            crops = prepare(frame.image, self.manifest.prepare, matrix=placed.matrix)
+            maps = self._engine.run_with_activation(crops).activation
+        if maps is None:
+            return {}
+        height, width = frame.image.shape[:2]
+        found = {}
+        for rule in self.manifest.rules:
+            row = self._regions.index(rule.region)
+            found[rule.name] = activation_on_picture(
+                _support(maps[row, rule.output] * np.float32(np.sign(rule.slope) or 1)),
+                self.manifest.prepare.crops[row],
+                width_px=width,
+                height_px=height,
+                matrix=placed.matrix,
+            )
+        return found
+
+    def check_golden(self) -> GoldenReport:
+        """Ask for the golden pictures' answers again, through registration, crops and engine.
+
+        Raises:
+            RefusedError: an answer differs by more than the manifest's bound.
+            InvalidError: the package has no golden picture, or one cannot be read.
+        """
+        if not self.manifest.golden:
+            raise InvalidError(
+                "no golden pictures", where=self.manifest.name, fix="Export the package again."
+            )
+        worst = max(self._golden_difference(golden) for golden in self.manifest.golden)
+        bound = self.manifest.engine.bound
+        if not worst <= bound:
+            raise RefusedError(
+                f"the golden pictures' answers differ by {worst:.3g}, at most {bound:.3g} is taken",
+                where=self.manifest.name,
+                fix="Export the package again, or report this processor.",
+            )
+        return GoldenReport(max_abs_diff=worst, bound=bound, pictures=len(self.manifest.golden))
+
+    def _golden_difference(self, golden: Golden) -> float:
+        image = decode_picture(self._package.file(golden.file))
+        matrix = np.array(golden.matrix) if golden.matrix else self._golden_place(image, golden)
+        crops = prepare(image, self.manifest.prepare, matrix=matrix)
+        logits = self._engine.run(crops).logits
+        wanted = np.array(golden.logits, np.float64)
+        if wanted.shape != logits.shape:
+            raise InvalidError(
+                f"the engine answers {logits.shape}, the manifest promises {wanted.shape}",
+                where=golden.file,
+                fix="Export the package again.",
+            )
+        return float(np.abs(logits - wanted).max())
+
+    def _golden_place(self, image: NDArray[np.uint8], golden: Golden) -> NDArray[np.float64] | None:
+        registrar = self._new_registrar()
+        if registrar is None:
+            return None
+        placed = registrar.register(image)
+        if placed.matrix is None:
+            reason = placed.figures.reason
+            raise RefusedError(f"a golden picture is not placed: {reason}", where=golden.file)
+        return placed.matrix
+
+    def _seat(self, camera: str) -> _Seat:
+        seat = self._seats.pop(camera, None) or _Seat(registrar=self._new_registrar())
+        self._seats[camera] = seat
+        if len(self._seats) > _MOST_CAMERAS:
+            self._seats.popitem(last=False)
+        return seat
+
+    def _new_registrar(self) -> Registrar | None:
+        view = self.manifest.prepare.view
+        if view is None or self._reference is None:
+            return None
+        return Registrar(view, self._reference, boxes=self._boxes())
+
+    def _judge(self, frame: Frame) -> _Work:
+        seat = self._seat(frame.camera)
+        seat.repeats = repeated(seat.repeats, frame)
+        limits, start_s = self.manifest.health, self._clock.monotonic()
+        health = picture_health(frame.image)
+        work = _Work(
+            verdict=judge_picture(health, limits, repeats=seat.repeats.count),
+            health=health,
+            placed=_NOWHERE,
+        )
+        if work.verdict.state is not PictureState.OK:
+            return work
+        seen_s = self._clock.monotonic()
+        work.placed = self._place(seat, frame.image)
+        work.verdict = judge_place(work.placed.figures, limits)
+        placed_s = self._clock.monotonic()
+        work.times = StageTimes(
+            prepare=(seen_s - start_s) * 1000, register=(placed_s - seen_s) * 1000
+        )
+        if work.verdict.state is PictureState.OK:
+            self._answer(work, frame.image)
+        return work
+
+    def _answer(self, work: _Work, image: NDArray[np.uint8]) -> None:
+        start_s = self._clock.monotonic()
+        crops = prepare(image, self.manifest.prepare, matrix=work.placed.matrix)
+        cut_s = self._clock.monotonic()
+        answer = self._engine.run(crops)
+        inferred_s = self._clock.monotonic()
+        work.health = replace(work.health, feature_distance=_distance(answer))
+        work.verdict = judge_features(work.health, self.manifest.health)
+        if work.verdict.state is PictureState.OK:
+            work.labels = decide(
+                answer.logits,
+                self.manifest.rules,
+                regions=self._regions,
+                policy=self.manifest.policy,
+            )
+        work.times = replace(
+            work.times,
+            prepare=work.times.prepare + (cut_s - start_s) * 1000,
+            infer=(inferred_s - cut_s) * 1000,
+            decide=(self._clock.monotonic() - inferred_s) * 1000,
+        )
+
+    def _place(self, seat: _Seat, image: NDArray[np.uint8]) -> Registered:
+        return _NOWHERE if seat.registrar is None else seat.registrar.register(image)
+
+    def _boxes(self) -> list[Box]:
+        return [crop.region_px or crop.box_px for crop in self.manifest.prepare.crops]
+
+
+def heat_png(image: NDArray[np.uint8], heat: NDArray[np.float32]) -> bytes:
+    """PNG of the picture with one of ``explain``'s maps laid over it."""
+    return encode_png(draw_heat(image, heat))
+
+
+def _distance(answer: Answer) -> float:
+    """Of the whole picture: that of its strangest region."""
+    return float(answer.distance.max())
+
+
+def _support(grid: NDArray[np.float32]) -> NDArray[np.float32]:
+    strongest = float(np.abs(grid).max())
+    return np.clip(grid, 0.0, None) / np.float32(strongest or 1.0)
+
+
+def _reference(package: Package) -> NDArray[np.uint8] | None:
+    name = package.manifest.reference_file
+    return decode_picture(package.file(name)) if name else None
+
+
+def _engine(package: Package) -> OnnxEngine:
+    manifest = package.manifest
+    settings = manifest.prepare
+    return OnnxEngine(
+        package.file(manifest.engine.file),
+        crops=(len(settings.crops), 3, settings.height_px, settings.width_px),
+        where=manifest.name,
+    )

@@ -1,0 +1,1 @@
+"""Answers in the shapes that others' clients expect; the hub carries them."""
