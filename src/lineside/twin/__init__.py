@@ -1,1 +1,86 @@
-"""twin room."""
+"""The state of the line as a fold over events, and the decisions that rest on it.
+
+Main names: ``initial``, ``apply``, ``replay``, ``LineState``; ``place``, ``order_event``,
+``next_to_send`` and ``due`` for orders; ``patch`` for browsers; ``documents`` and
+``reference_document`` for the reference's readers; ``sensor_panel``; ``Snapshot``.
+Not here: who delivers events, who publishes, any clock.
+"""
+
+from lineside.twin.change import Applied, Outcome
+from lineside.twin.documents import (
+    camera_document,
+    documents,
+    order_document,
+    reference_document,
+    stock_document,
+)
+from lineside.twin.due import due, next_to_send
+from lineside.twin.fold import apply, replay
+from lineside.twin.order_events import ORDER_TYPE, OrderAction, OrderData, order_event, read_order
+from lineside.twin.panel import PANEL_TITLE, PanelLine, sensor_panel
+from lineside.twin.patches import patch
+from lineside.twin.placing import Refusal, place
+from lineside.twin.snapshots import Snapshot, load_snapshot, rebuild, save_snapshot
+from lineside.twin.start import initial
+from lineside.twin.state import (
+    TWIN_SCHEMA,
+    Alert,
+    ColourState,
+    Discrepancy,
+    Evidence,
+    FactoryState,
+    LineState,
+    Order,
+    OrderStatus,
+    OrderStep,
+    PictureView,
+    Seen,
+    SensorState,
+    SlotState,
+    StationState,
+)
+
+__all__ = [
+    "ORDER_TYPE",
+    "PANEL_TITLE",
+    "TWIN_SCHEMA",
+    "Alert",
+    "Applied",
+    "ColourState",
+    "Discrepancy",
+    "Evidence",
+    "FactoryState",
+    "LineState",
+    "Order",
+    "OrderAction",
+    "OrderData",
+    "OrderStatus",
+    "OrderStep",
+    "Outcome",
+    "PanelLine",
+    "PictureView",
+    "Refusal",
+    "Seen",
+    "SensorState",
+    "SlotState",
+    "Snapshot",
+    "StationState",
+    "apply",
+    "camera_document",
+    "documents",
+    "due",
+    "initial",
+    "load_snapshot",
+    "next_to_send",
+    "order_document",
+    "order_event",
+    "patch",
+    "place",
+    "read_order",
+    "rebuild",
+    "reference_document",
+    "replay",
+    "save_snapshot",
+    "sensor_panel",
+    "stock_document",
+]

@@ -2,6 +2,7 @@
 
 Encoded with ``core.to_plain`` this is exactly what ``GET /api/v1/twin`` and the live socket send.
 ``at`` is capture time. ``event``, ``frame`` and ``package`` are the way back; "" where none.
+States are never changed in place: a fold makes a new one and shares what stayed the same.
 """
 
 from dataclasses import dataclass, field
@@ -47,7 +48,8 @@ class SlotState:
     Attributes:
         seen: whether the picture shows a piece.
         colour: the seen colour; "" where none or not known.
-        probability: of what was seen, 0-1.
+        possible: colours that may be there while ``seen`` is unsure.
+        probability: of what was seen, 0-1; of the likeliest colour while unsure.
         reported: colour the factory's ``f/i/stock`` states ("" empty, None never told).
         differs_since: when picture and report began to differ.
     """
@@ -55,6 +57,7 @@ class SlotState:
     id: str
     seen: Seen = Seen.UNKNOWN
     colour: str = ""
+    possible: tuple[str, ...] = ()
     probability: float = 0.0
     evidence: Evidence = field(default_factory=Evidence)
     reported: str | None = None
@@ -65,7 +68,11 @@ class SlotState:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ColourState:
-    """Stock of one colour, folded from the slots; ``free`` = present minus reserved."""
+    """Stock of one colour, folded from the slots; ``free`` = present minus reserved.
+
+    ``reserved`` counts reserved places that still show a piece of the colour; ``probability`` is
+    that of ``seen``, from the slot that decides it.
+    """
 
     colour: str
     seen: Seen = Seen.UNKNOWN
@@ -73,6 +80,11 @@ class ColourState:
     reserved: int = 0
     probability: float = 0.0
     evidence: Evidence = field(default_factory=Evidence)
+
+    @property
+    def free(self) -> int:
+        """Pieces that an order may still take."""
+        return self.present - self.reserved
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,7 +115,12 @@ class SensorState:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OrderStep:
-    """One thing that happened to an order."""
+    """One thing that happened to an order.
+
+    ``name`` is ``placed``, ``sending``, ``sent``, ``fetched`` (the reserved place was seen empty),
+    a state of the factory (``ORDERED``, ``IN_PROCESS``, ``SHIPPED``), ``RELEASED``, or the id of a
+    station that began to work on it. ``frame`` is the picture last judged at that moment.
+    """
 
     name: str
     at: datetime
@@ -124,6 +141,36 @@ class Order:
     slot: str = ""
     steps: tuple[OrderStep, ...] = ()
     reason: str = ""
+
+    @property
+    def open(self) -> bool:
+        """Whether it still holds its piece."""
+        return self.status not in (OrderStatus.SHIPPED, OrderStatus.RELEASED)
+
+    @property
+    def sent(self) -> bool:
+        """Whether sending has begun; from then on it is never sent again."""
+        return any(step.name in ("sending", "sent") for step in self.steps)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FactoryState:
+    """The last ``f/i/order``: state ("" never told), colour, and the order of ours it drives."""
+
+    state: str = ""
+    colour: str = ""
+    order: str = ""
+    evidence: Evidence = field(default_factory=Evidence)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Alert:
+    """The newest ``i/alert`` of one sensor and code."""
+
+    id: str
+    code: int
+    text: str
+    evidence: Evidence = field(default_factory=Evidence)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,7 +195,14 @@ class PictureView:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LineState:
-    """The whole twin. ``revision`` counts applied events; ``orders`` newest first, bounded."""
+    """The whole twin.
+
+    Attributes:
+        revision: count of applied events.
+        orders: newest first; open ones are kept, closed ones up to a limit.
+        alerts: newest first, up to a limit.
+        recent: ids of the last applied events, newest first; a second delivery is known by them.
+    """
 
     schema: str = TWIN_SCHEMA
     revision: int = 0
@@ -157,6 +211,12 @@ class LineState:
     colours: dict[str, ColourState] = field(default_factory=dict)
     stations: dict[str, StationState] = field(default_factory=dict)
     sensors: dict[str, SensorState] = field(default_factory=dict)
+    factory: FactoryState = field(default_factory=FactoryState)
     orders: tuple[Order, ...] = ()
     discrepancies: tuple[Discrepancy, ...] = ()
-    alerts: tuple[str, ...] = ()
+    alerts: tuple[Alert, ...] = ()
+    recent: tuple[str, ...] = ()
+
+    def order(self, order_id: str) -> Order | None:
+        """The order of that id, while it is kept."""
+        return next((order for order in self.orders if order.id == order_id), None)

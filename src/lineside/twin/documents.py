@@ -1,0 +1,122 @@
+"""The reference's documents: what its other readers find in their collections.
+
+Rules:
+
+1. Every document carries ``_partition``; ``ts`` is a date, the capture time, never now.
+2. ``is_present`` knows true and false only: unsure and unknown are false, with the true word in
+   ``state`` beside it, and probability, frame and package as far as there are any.
+3. There is no stock document before the first picture was judged; then there is one.
+4. ``_id`` is 24 hex digits made of the thing's own id, so writing twice keeps one.
+"""
+
+import base64
+import hashlib
+from typing import Any, Literal
+
+from lineside.core import Plant
+from lineside.streams import Event
+from lineside.twin.state import ColourState, LineState, Order, Seen
+
+PARTITION = "DTPartition"
+STOCK_COLLECTION = "sagemaker_stock_inference"
+ORDER_COLLECTION = "digital_twin_orders"
+CAMERA_COLLECTION = "factory_camera"
+
+Document = dict[str, Any]
+
+
+def documents(state: LineState, *, plant: Plant) -> dict[str, list[Document]]:
+    """The documents that follow from the state, by collection."""
+    stock = stock_document(state, plant=plant)
+    return {
+        STOCK_COLLECTION: [stock] if stock else [],
+        ORDER_COLLECTION: [order_document(order) for order in state.orders],
+    }
+
+
+def stock_document(state: LineState, *, plant: Plant) -> Document | None:
+    """The one document of the stock; None before a picture was judged."""
+    judged = [slot.evidence.at for slot in state.slots.values() if slot.evidence.at]
+    if not judged:
+        return None
+    colours = state.colours
+    return {
+        "_id": object_id("stock", plant.site),
+        "_partition": PARTITION,
+        "ts": max(judged),
+        "is_present": {name: each.seen is Seen.PRESENT for name, each in colours.items()},
+        "state": {name: each.seen.value for name, each in colours.items()},
+        "probability": {name: each.probability for name, each in colours.items()},
+        "count": {name: each.present for name, each in colours.items()},
+        "evidence": {name: _evidence(each) for name, each in colours.items()},
+        "picture": {
+            "state": state.picture.state,
+            "reason": state.picture.reason,
+            "ts": state.picture.evidence.at,
+            "frame": state.picture.evidence.frame,
+            "package": state.picture.evidence.package,
+        },
+    }
+
+
+def _evidence(colour: ColourState) -> Document:
+    told = colour.evidence
+    return {"ts": told.at, "event": told.event, "frame": told.frame, "package": told.package}
+
+
+def order_document(order: Order) -> Document:
+    """An order as the reference's twin writes it; its constant fields are constants here too."""
+    return {
+        "_id": object_id(order.id),
+        "_partition": PARTITION,
+        "color": order.colour,
+        "firstName": "H",
+        "lastName": "A",
+        "orderStatus": order.status.value,
+        "ship_from": "North York",
+        "ship_to": "Barcelona",
+        "userId": "DT",
+        "timeStamp": order.placed_at,
+        "order": order.id,
+        "placedBy": order.placed_by,
+        "slot": order.slot,
+        "reason": order.reason,
+    }
+
+
+def reference_document(event: Event, *, collection: str) -> tuple[str, Document]:
+    """A message of the plant as its collection holds it: as sent, with ``ts`` as a date.
+
+    Args:
+        event: of type ``lineside.plant.<kind>.v1``; its data carries the topic.
+        collection: that of the message's route.
+    """
+    own = {"_id": object_id(event.id), "_partition": PARTITION, "ts": event.time}
+    return collection, {**event.data, **own}
+
+
+def camera_document(
+    event: Event, encoded: bytes, *, picture: Literal["text", "binary", "digest"] = "text"
+) -> tuple[str, Document]:
+    """A picture's document: base64 text as the reference has it, bytes, or its digest alone.
+
+    Args:
+        event: the frame's event, of type ``lineside.plant.frame.v1``.
+        encoded: JPEG or PNG bytes as they came.
+        picture: what ``data`` holds.
+    """
+    collection, document = reference_document(event, collection=CAMERA_COLLECTION)
+    match picture:
+        case "text":
+            kind = "png" if encoded.startswith(b"\x89PNG") else "jpeg"
+            text = base64.b64encode(encoded).decode()
+            return collection, {**document, "data": f"data:image/{kind};base64,{text}"}
+        case "binary":
+            return collection, {**document, "data": encoded}
+        case "digest":
+            return collection, document
+
+
+def object_id(*parts: str) -> str:
+    """24 hex digits, the form of a MongoDB object id, from the thing's own names."""
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:24]

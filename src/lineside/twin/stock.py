@@ -1,0 +1,86 @@
+"""Places and colours: what a set of slots says of each colour, and where two witnesses differ."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import datetime
+
+from lineside.core import Slot, Twin
+from lineside.twin.state import ColourState, Evidence, LineState, Seen, SlotState
+
+
+def with_slots(state: LineState, changed: Mapping[str, SlotState], *, twin: Twin) -> LineState:
+    """The state with some slots replaced and the colours folded anew."""
+    slots = {**state.slots, **changed}
+    colours = {
+        colour: _fold_colour(state.colours.get(colour), colour, slots=slots, twin=twin)
+        for colour in twin.colours
+    }
+    return replace(state, slots=slots, colours=colours)
+
+
+def holders(colour: str, *, slots: Mapping[str, SlotState], twin: Twin) -> list[SlotState]:
+    """The slots that can hold a colour, in the order of the plant file."""
+    return [
+        slots[slot.id] for slot in twin.slot if slot.colour in ("", colour) and slot.id in slots
+    ]
+
+
+def shows(slot: SlotState, colour: str) -> bool:
+    """Whether the picture shows a piece of that colour there."""
+    return slot.seen is Seen.PRESENT and slot.colour == colour
+
+
+def differs(slot: SlotState, declared: Slot) -> bool | None:
+    """Whether picture and report contradict each other; None where they cannot be compared.
+
+    A slot that declares its colour is asked for that colour only: "no blue piece" does not
+    contradict a report of a red one.
+    """
+    if slot.reported is None or slot.seen in (Seen.UNKNOWN, Seen.UNSURE):
+        return None
+    if declared.colour:
+        return (slot.seen is Seen.PRESENT) is not (slot.reported == declared.colour)
+    return slot.colour != slot.reported
+
+
+def watched(slot: SlotState, declared: Slot, *, at: datetime) -> SlotState:
+    """The slot with ``differs_since`` brought up to date; what cannot be compared keeps it."""
+    contradicts = differs(slot, declared)
+    if contradicts is None or contradicts is (slot.differs_since is not None):
+        return slot
+    return replace(slot, differs_since=at if contradicts else None)
+
+
+def _fold_colour(
+    before: ColourState | None, colour: str, *, slots: Mapping[str, SlotState], twin: Twin
+) -> ColourState:
+    places = holders(colour, slots=slots, twin=twin)
+    present = [slot for slot in places if shows(slot, colour)]
+    seen, deciding = _decide(colour, places, present=present)
+    folded = ColourState(
+        colour=colour,
+        seen=seen,
+        present=len(present),
+        reserved=sum(1 for slot in present if slot.reserved_by),
+        probability=deciding.probability if deciding else 0.0,
+        evidence=deciding.evidence if deciding else Evidence(),
+    )
+    return before if before == folded else folded
+
+
+def _decide(
+    colour: str, places: list[SlotState], *, present: list[SlotState]
+) -> tuple[Seen, SlotState | None]:
+    """Present beats unsure beats unknown beats absent; the slot that speaks for it."""
+    if present:
+        return Seen.PRESENT, max(present, key=_sureness)
+    unsure = [slot for slot in places if slot.seen is Seen.UNSURE and colour in slot.possible]
+    if unsure:
+        return Seen.UNSURE, max(unsure, key=_sureness)
+    if not places or any(slot.seen is Seen.UNKNOWN for slot in places):
+        return Seen.UNKNOWN, None
+    return Seen.ABSENT, min(places, key=_sureness)
+
+
+def _sureness(slot: SlotState) -> float:
+    return slot.probability
