@@ -1,18 +1,30 @@
 """What is live: message buses and cameras, whichever protocol carries them.
 
-Main names: ``open_bus``, ``Bus``, ``Mailbox``, ``Message``, ``Will``, ``EmbeddedBroker``,
-``topic_matches``. Not here: deciding anything about what a message or picture says.
+Main names: ``open_bus``, ``open_camera``, ``Bus``, ``Mailbox``, ``Message``, ``Will``, ``Camera``,
+``Shot``, ``EmbeddedBroker``, ``topic_matches``.
+Not here: deciding anything about what a message or picture says.
 """
 
 from lineside.links.broker import EmbeddedBroker
-from lineside.links.contract import Bus, Camera, Mailbox, MailboxFigures, Message, Qos, Will
+from lineside.links.contract import (
+    Bus,
+    Camera,
+    Mailbox,
+    MailboxFigures,
+    Message,
+    Qos,
+    Refused,
+    Shot,
+    Will,
+)
 from lineside.links.limits import BrokerFigures, BrokerLimits
 from lineside.links.mailbox import BoundedMailbox
-from lineside.links.opening import BUSES, open_bus
+from lineside.links.opening import BUSES, CAMERAS, open_bus, open_camera
 from lineside.links.topics import check_pattern, check_topic, topic_matches
 
 __all__ = [
     "BUSES",
+    "CAMERAS",
     "BoundedMailbox",
     "BrokerFigures",
     "BrokerLimits",
@@ -23,9 +35,12 @@ __all__ = [
     "MailboxFigures",
     "Message",
     "Qos",
+    "Refused",
+    "Shot",
     "Will",
     "check_pattern",
     "check_topic",
     "open_bus",
+    "open_camera",
     "topic_matches",
 ]

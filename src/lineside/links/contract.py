@@ -2,17 +2,21 @@
 
 1. A subscription hands messages to a bounded mailbox; what does not fit is dropped by a stated
    rule and counted, never queued without limit.
-2. Loss and return of the connection are handled inside (``Reconnecting``), logged once each; a
-   subscription survives them.
+2. Loss and return of the connection are handled inside, logged once each; a subscription
+   survives them.
 3. ``publish`` returns when the broker has taken the message over (QoS 1 and 2), raises
    ``UnavailableError`` when that did not happen within the deadline.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Literal, Protocol
 
-from lineside.vision import Frame
+import numpy as np
+from numpy.typing import NDArray
+
+from lineside.vision import Frame, encode_jpeg, open_frame
 
 Qos = Literal[0, 1, 2]
 
@@ -111,13 +115,72 @@ class Bus(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Shot:
+    """A picture as it came, not looked at yet: what decides whether it is worth opening.
+
+    Attributes:
+        captured_at: aware UTC; the camera's own time, or the time of arrival.
+        own_time: whether ``captured_at`` is the camera's; False for bare picture bytes.
+        encoded: JPEG or PNG bytes; empty where the source gives pixels.
+        image: (height, width, 3) uint8 RGB, where the source gives pixels.
+        arrived_s: monotonic time of arrival.
+    """
+
+    camera: str
+    captured_at: datetime
+    own_time: bool = True
+    encoded: bytes = b""
+    image: NDArray[np.uint8] | None = None
+    sequence: int = 0
+    part: str = ""
+    arrived_s: float = 0.0
+    max_bytes: int = 8_000_000
+
+    def open(self) -> Frame:
+        """Decode it. Pixels are encoded first, so that what is judged is what can be kept.
+
+        Raises:
+            InvalidError: the bytes are no picture, or too large.
+        """
+        encoded = encode_jpeg(self.image) if self.image is not None else self.encoded
+        return open_frame(
+            encoded,
+            camera=self.camera,
+            captured_at=self.captured_at,
+            sequence=self.sequence,
+            part=self.part,
+            max_bytes=self.max_bytes,
+        )
+
+
+Refused = Callable[[str, str], None]
+"""Told of each message that gave no picture: a short reason to count by, and a sentence."""
+
+
 class Camera(Protocol):
-    """A source of frames."""
+    """A source of pictures.
+
+    Opening one that cannot work raises ``UnavailableError`` (try later), ``RefusedError`` (wrong
+    credentials) or ``InvalidError`` (hopeless). A live source that is lost later is opened again
+    inside; loss and return are logged once each.
+    """
+
+    def shots(self) -> Iterator[Shot]:
+        """Pictures until the source ends or ``close`` is called, in capture order.
+
+        A live source drops its oldest waiting shot when they are not taken fast enough.
+        """
+        ...
 
     def frames(self) -> Iterator[Frame]:
-        """Frames until the source ends or ``close`` is called; capture order."""
+        """The same, opened; what cannot be opened is refused and passed over."""
+        ...
+
+    def dropped(self) -> int:
+        """How many shots were not taken in time."""
         ...
 
     def close(self) -> None:
-        """Stop ``frames`` and free the source."""
+        """End ``shots`` and free the source; safe from another thread."""
         ...

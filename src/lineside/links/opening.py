@@ -1,14 +1,24 @@
-"""Open a bus by URL."""
+"""Open a bus or a camera by its address."""
 
 from typing import cast
 
+from lineside.core import Camera as CameraRecord
 from lineside.core import Clock, find_driver
-from lineside.links.contract import Bus, Will
+from lineside.links.contract import Bus, Camera, Refused, Will
+from lineside.links.shots import say_nothing
 
 BUSES = {
     "memory": "lineside.links.memory:open_memory",
     "mqtt": "lineside.links.mqtt:open_mqtt",
     "mqtts": "lineside.links.mqtt:open_mqtt",
+}
+
+CAMERAS = {
+    "folder": "lineside.links.camera_folder:open_folder_camera",
+    "mqtt": "lineside.links.camera_mqtt:open_mqtt_camera",
+    "rtsp": "lineside.links.camera_rtsp:open_rtsp_camera",
+    "v4l": "lineside.links.camera_v4l:open_v4l_camera",
+    "video": "lineside.links.camera_video:open_video_camera",
 }
 
 
@@ -33,3 +43,21 @@ def open_bus(
     return cast(
         "Bus", opener(url, client_id=client_id, clock=clock, will=will, persistent=persistent)
     )
+
+
+def open_camera(
+    camera: CameraRecord, *, clock: Clock, bus: Bus | None = None, refused: Refused = say_nothing
+) -> Camera:
+    """Open a camera of the plant file; the caller closes it.
+
+    Args:
+        camera: its ``source`` chooses the adapter.
+        clock: gives capture times where the source has none.
+        bus: where ``mqtt:`` cameras publish; stays open when the camera is closed.
+        refused: told of each message that gave no picture.
+
+    Raises:
+        UnavailableError, RefusedError, InvalidError: see ``contract.Camera``.
+    """
+    opener = find_driver("cameras", camera.source, table=CAMERAS)
+    return cast("Camera", opener(camera, clock=clock, bus=bus, refused=refused))

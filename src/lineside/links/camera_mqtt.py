@@ -1,0 +1,134 @@
+"""``mqtt:<topic>``: a camera that publishes on the site's bus.
+
+Takes the factory's JSON (``ts``, ``data`` as a data URL, optional ``sequence`` and ``part``) and
+bare JPEG or PNG bytes, whose capture time is then the time of arrival. A message that is neither
+is refused with its reason; the stream goes on.
+"""
+
+from collections.abc import Iterator
+
+from lineside.core import Camera as CameraRecord
+from lineside.core import CameraMessage, Clock, InvalidError, read_message
+from lineside.links.contract import Bus, Message, Refused, Shot
+from lineside.links.shots import UNREADABLE, WAITING, ShotCamera
+
+_BARE = (b"\xff\xd8\xff", b"\x89PNG")
+_ENVELOPE_BYTES = 4096
+_LONGEST_PART = 200
+_MOST_COUNT = 2**53 - 1
+
+
+class FrameMessage(CameraMessage, frozen=True, kw_only=True):
+    """The factory's camera message with the two fields lineside adds."""
+
+    sequence: int = 0
+    part: str = ""
+
+
+class NoShotError(InvalidError):
+    """A message without a picture; ``reason`` is what it is counted under."""
+
+    def __init__(self, reason: str, sentence: str, *, where: str, fix: str) -> None:
+        super().__init__(sentence, where=where, fix=fix)
+        self.reason = reason
+
+
+def open_mqtt_camera(
+    camera: CameraRecord, *, clock: Clock, bus: Bus | None, refused: Refused
+) -> "MqttCamera":
+    """Subscribe to the camera's topic."""
+    if bus is None:
+        raise InvalidError(
+            f"camera {camera.id!r} needs a bus", where=camera.source, fix="Name the site's bus."
+        )
+    return MqttCamera(camera, clock=clock, bus=bus, refused=refused)
+
+
+class MqttCamera(ShotCamera):
+    """Newest shots of one topic."""
+
+    def __init__(self, camera: CameraRecord, *, clock: Clock, bus: Bus, refused: Refused) -> None:
+        super().__init__(refused=refused)
+        self._camera = camera
+        self._clock = clock
+        topic = camera.source.removeprefix("mqtt:")
+        self._mailbox = bus.subscribe((topic,), size=WAITING, name=f"camera {camera.id}")
+
+    def shots(self) -> Iterator[Shot]:
+        while (message := self._mailbox.get(timeout_s=None)) is not None:
+            try:
+                shot = read_shot(message, camera=self._camera, clock=self._clock)
+            except NoShotError as error:
+                self._refused(error.reason, str(error))
+                continue
+            yield shot
+
+    def dropped(self) -> int:
+        return self._mailbox.figures().dropped
+
+    def close(self) -> None:
+        """End ``shots``."""
+        self._mailbox.close()
+
+
+def read_shot(message: Message, *, camera: CameraRecord, clock: Clock) -> Shot:
+    """Take one message of a camera apart.
+
+    Raises:
+        NoShotError: too large, no JSON of the documented shape, no time, or no picture in it.
+    """
+    payload = message.payload
+    bare = payload.startswith(_BARE)
+    limit = camera.max_frame_bytes if bare else camera.max_frame_bytes * 4 // 3 + _ENVELOPE_BYTES
+    if len(payload) > limit:
+        raise NoShotError(
+            "too large",
+            f"{len(payload)} bytes, at most {limit} are taken",
+            where=message.topic,
+            fix="Send a smaller picture, or raise max_frame_bytes of the camera.",
+        )
+    if bare:
+        return Shot(
+            camera=camera.id,
+            captured_at=clock.now(),
+            own_time=False,
+            encoded=payload,
+            arrived_s=message.arrived_s,
+            max_bytes=camera.max_frame_bytes,
+        )
+    read = _read(message)
+    return Shot(
+        camera=camera.id,
+        captured_at=read.at,
+        encoded=_picture(read, where=message.topic),
+        sequence=read.sequence,
+        part=read.part,
+        arrived_s=message.arrived_s,
+        max_bytes=camera.max_frame_bytes,
+    )
+
+
+def _read(message: Message) -> FrameMessage:
+    where = message.topic
+    try:
+        read = read_message(FrameMessage, message.payload, where=where)
+    except (InvalidError, RecursionError, OverflowError) as error:
+        fix = getattr(error, "fix", "Send the documented fields.")
+        raise NoShotError("fields not as documented", str(error), where=where, fix=fix) from error
+    if not 0 <= read.sequence <= _MOST_COUNT or len(read.part) > _LONGEST_PART:
+        raise NoShotError(
+            "fields not as documented",
+            "sequence or part out of bounds",
+            where=where,
+            fix=f"Count from 0; a part has at most {_LONGEST_PART} characters.",
+        )
+    return read
+
+
+def _picture(read: FrameMessage, *, where: str) -> bytes:
+    try:
+        return read.picture()
+    except (InvalidError, ValueError) as error:
+        raise NoShotError(
+            UNREADABLE, str(error), where=where, fix="Send data:image/jpeg;base64,…"
+        ) from error

@@ -1,0 +1,79 @@
+"""``video:<file>``: the pictures of a video file through OpenCV; then it ends.
+
+The file's modification time is the capture time of its first picture; the others follow by their
+position in the video.
+"""
+
+import threading
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from lineside.core import Camera as CameraRecord
+from lineside.core import Clock, InvalidError, need
+from lineside.links.contract import Bus, Refused, Shot
+from lineside.links.shots import ShotCamera
+
+
+def open_video_camera(
+    camera: CameraRecord,
+    *,
+    clock: Clock,
+    bus: Bus | None,  # noqa: ARG001  every opener takes the same
+    refused: Refused,
+) -> "VideoCamera":
+    """Open the file."""
+    cv2 = need("cv2", extra="edge")
+    path = Path(camera.source.removeprefix("video:"))
+    if not path.is_file():
+        raise InvalidError("no such file", where=str(path), fix="Name a video file.")
+    capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)
+    if not capture.isOpened():
+        raise InvalidError("no video that can be read", where=str(path), fix="Convert it to MP4.")
+    begun = datetime.fromtimestamp(path.stat().st_mtime, tz=UTC)
+    return VideoCamera(camera, capture=capture, begun=begun, clock=clock, refused=refused)
+
+
+class VideoCamera(ShotCamera):
+    """Each picture of the video once, as fast as they are taken."""
+
+    def __init__(
+        self,
+        camera: CameraRecord,
+        *,
+        capture: Any,  # noqa: ANN401  cv2.VideoCapture carries no type
+        begun: datetime,
+        clock: Clock,
+        refused: Refused,
+    ) -> None:
+        super().__init__(refused=refused)
+        self._camera = camera
+        self._capture = capture
+        self._begun = begun
+        self._clock = clock
+        self._lock = threading.Lock()
+
+    def shots(self) -> Iterator[Shot]:
+        cv2 = need("cv2", extra="edge")
+        number = 0
+        while True:
+            with self._lock:
+                position_ms = self._capture.get(cv2.CAP_PROP_POS_MSEC)
+                good, image = self._capture.read()
+            if not good:
+                return
+            number += 1
+            yield Shot(
+                camera=self._camera.id,
+                captured_at=self._begun + timedelta(milliseconds=max(0.0, position_ms)),
+                image=cv2.cvtColor(image, cv2.COLOR_BGR2RGB),
+                sequence=number,
+                arrived_s=self._clock.monotonic(),
+                max_bytes=self._camera.max_frame_bytes,
+            )
+
+    def close(self) -> None:
+        """End ``shots`` and free the file."""
+        with self._lock:
+            self._capture.release()
