@@ -18,7 +18,7 @@ WIDTH_PX, HEIGHT_PX = 320, 240
 
 LEVEL_MM = 80.0
 UPRIGHTS_MM = ((-12.0, 10.0), (100.0, 144.0), (212.0, 256.0), (318.0, 340.0))
-COLUMNS_MM = (55.0, 178.0, 287.0)
+COLUMNS_MM = (46.0, 176.0, 284.0)
 DEPTH_MM = 60.0
 DISC_RADIUS_MM, DISC_HEIGHT_MM = 17.0, 6.0
 TRAY_HALF_MM, TRAY_HEIGHT_MM = 22.0, 9.0
@@ -37,7 +37,8 @@ def _rotation(vector: tuple[float, float, float]) -> NDArray[np.float64]:
     angle = float(np.linalg.norm(turn))
     x, y, z = turn / angle
     cross = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]])
-    return np.eye(3) + np.sin(angle) * cross + (1 - np.cos(angle)) * (cross @ cross)
+    turned = np.eye(3) + np.sin(angle) * cross + (1 - np.cos(angle)) * (cross @ cross)
+    return np.asarray(turned, dtype=np.float64)
 
 
 _MATRIX = _rotation(_TURN)
@@ -46,7 +47,8 @@ _MATRIX = _rotation(_TURN)
 def project(points_mm: Sequence[Sequence[float]] | NDArray[np.float64]) -> NDArray[np.float64]:
     """Pixels of the unmoved view, (n, 2), of (n, 3) rack points."""
     seen = np.asarray(points_mm, dtype=np.float64) @ _MATRIX.T + np.asarray(_SHIFT_MM)
-    return _FOCAL_PX * seen[:, :2] / seen[:, 2:] + np.asarray(_CENTRE_PX)
+    pixels = _FOCAL_PX * seen[:, :2] / seen[:, 2:] + np.asarray(_CENTRE_PX)
+    return np.asarray(pixels, dtype=np.float64)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,0 +1,1 @@
+"""The warehouse of the fischertechnik training factory: rack, stations, camera, messages."""

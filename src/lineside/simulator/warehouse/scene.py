@@ -1,0 +1,333 @@
+"""What stands before the camera: the room, the rack, the trays and the discs in them.
+
+Painted once in three layers: ``behind`` (room, side faces, rear rails, brackets), the slots'
+contents, ``before`` (front faces, front rails, fittings, the controller at the bottom). A slot's
+patch is its piece of ``behind``, tray and disc, and ``before`` over them.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lineside.simulator.warehouse.brush import FINE, MARGIN_PX, Brush, Paint
+from lineside.simulator.warehouse.rack import (
+    COLUMNS_MM,
+    DEPTH_MM,
+    DISC_HEIGHT_MM,
+    LEVEL_MM,
+    SEAT_MM,
+    SEATS,
+    TRAY_HALF_MM,
+    TRAY_HEIGHT_MM,
+    UPRIGHTS_MM,
+    Seat,
+    disc_box,
+    disc_ring,
+    project,
+)
+
+BLACK = Paint(red=33, green=37, blue=42)
+SLIT = Paint(red=14, green=15, blue=17)
+ORANGE = Paint(red=182, green=66, blue=50)
+STEEL = Paint(red=158, green=156, blue=150, shine=20)
+PLATE = Paint(red=60, green=65, blue=60)
+_BOTTOM_MM = 300.0
+_FLOOR_MM = 232.0
+_ROOM_SEED = 20230515
+
+
+class Content(StrEnum):
+    """What a slot shows: a tray with a disc, an empty tray, or no tray at all."""
+
+    BLUE = "blue"
+    RED = "red"
+    WHITE = "white"
+    EMPTY = "empty"
+    BARE = "bare"
+
+
+DISCS = {
+    Content.BLUE: Paint(red=38, green=98, blue=196, shine=46),
+    Content.RED: Paint(red=196, green=44, blue=38, shine=46),
+    Content.WHITE: Paint(red=226, green=224, blue=214, shine=46),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Patch:
+    """A piece of the canvas at fine resolution; the place in pixels of the view."""
+
+    x0_px: int
+    y0_px: int
+    pixels: NDArray[np.uint8]
+
+
+class Scene:
+    """The painted layers of one room; ``clutter`` is what happens to stand behind the glass."""
+
+    def __init__(self, clutter: np.random.Generator) -> None:
+        self._behind = Brush.whole()
+        self._before = Brush.whole()
+        _paint_room(self._behind, clutter)
+        _paint_behind(self._behind)
+        _paint_before(self._before)
+        for layer in (self._behind, self._before):
+            _roughen(layer)
+
+    def without_discs(self) -> Patch:
+        """The whole canvas with nine empty trays."""
+        front = self._before.cover[..., None] > 0
+        pixels = np.where(front, self._before.pixels, self._behind.pixels)
+        whole = Patch(x0_px=-MARGIN_PX, y0_px=-MARGIN_PX, pixels=pixels)
+        for seat in SEATS:
+            lay(whole, self.slot(seat, Content.EMPTY))
+        return whole
+
+    def slot(self, seat: Seat, content: Content) -> Patch:
+        """One slot's piece of the canvas with this content."""
+        box = disc_box(seat)
+        x0, y0 = int(box.x0_px) - 8, int(box.y0_px) - 6
+        brush = Brush(
+            x0_px=x0, y0_px=y0, width_px=int(box.x1_px) + 9 - x0, height_px=int(box.y1_px) + 15 - y0
+        )
+        height, width = brush.cover.shape
+        top, left = (y0 + MARGIN_PX) * FINE, (x0 + MARGIN_PX) * FINE
+        piece = np.s_[top : top + height, left : left + width]
+        brush.pixels[:] = self._behind.pixels[piece]
+        if content is not Content.BARE:
+            _paint_tray(brush, seat)
+        if content in DISCS:
+            _paint_disc(brush, seat, paint=DISCS[content])
+        front = self._before.cover[piece] > 0
+        brush.pixels[front] = self._before.pixels[piece][front]
+        return Patch(x0_px=x0, y0_px=y0, pixels=brush.pixels)
+
+
+def lay(whole: Patch, piece: Patch) -> None:
+    """Put a piece in its place on the whole canvas."""
+    height, width, _ = piece.pixels.shape
+    top, left = (piece.y0_px - whole.y0_px) * FINE, (piece.x0_px - whole.x0_px) * FINE
+    whole.pixels[top : top + height, left : left + width] = piece.pixels
+
+
+def _paint_tray(brush: Brush, seat: Seat) -> None:
+    half, top, floor = TRAY_HALF_MM, seat.y_mm - TRAY_HEIGHT_MM, seat.y_mm
+    low, high = (
+        (seat.x_mm - half, top, seat.z_mm - half),
+        (seat.x_mm + half, floor, seat.z_mm + half),
+    )
+    brush.bar(low, high, paint=BLACK.shade(0.8))
+    brush.polygon(disc_ring(seat, height_mm=-1.0, share=1.12), SLIT)
+
+
+def _paint_disc(brush: Brush, seat: Seat, *, paint: Paint) -> None:
+    """A short cylinder: its side as rings, darker; its top with a rim and a lit half."""
+    brush.polygon(disc_ring(seat, height_mm=0.0, share=1.06), SLIT)
+    for height in np.linspace(0.0, DISC_HEIGHT_MM, 7):
+        side = paint.shade(0.52 + 0.2 * height / DISC_HEIGHT_MM)
+        brush.polygon(disc_ring(seat, height_mm=float(height)), Paint(
+            red=side.red, green=side.green, blue=side.blue, shine=8))  # fmt: skip
+    brush.polygon(disc_ring(seat, height_mm=DISC_HEIGHT_MM, share=0.98), paint)
+    ring = disc_ring(seat, height_mm=DISC_HEIGHT_MM, share=0.8)
+    brush.polygon(ring, paint.shade(0.86))
+    brush.polygon(disc_ring(seat, height_mm=DISC_HEIGHT_MM, share=0.74), paint.shade(1.02))
+    glare = disc_ring(seat, height_mm=DISC_HEIGHT_MM, share=0.74)
+    lit = glare[glare[:, 0] > glare[:, 0].mean()]
+    bright = Paint(red=paint.red, green=paint.green, blue=paint.blue, shine=paint.shine + 28)
+    brush.polygon(lit[np.argsort(np.arctan2(*(lit - glare.mean(axis=0)).T))], bright)
+
+
+def _paint_behind(brush: Brush) -> None:
+    _paint_plate(brush)
+    for level in range(3):
+        y_mm = level * LEVEL_MM
+        brush.bar((-12, y_mm - 2, DEPTH_MM - 6), (340, y_mm + 7, DEPTH_MM), paint=BLACK.shade(0.7))
+    for left, right in UPRIGHTS_MM:
+        brush.bar((left, -12, 0), (right, _BOTTOM_MM, DEPTH_MM), paint=BLACK, faces="top right")
+        for y_mm in np.arange(2, _FLOOR_MM, 15):
+            for z_mm in (16.0, 42.0):
+                _slit(brush, (right, float(y_mm), z_mm), along="z", shine=90 if z_mm > 20 else 0)
+    for level in range(3):
+        for column in range(3):
+            _paint_brackets(brush, column=column, y_mm=level * LEVEL_MM + SEAT_MM)
+
+
+def _paint_brackets(brush: Brush, *, column: int, y_mm: float) -> None:
+    """The two orange supports of a slot, each with a groove."""
+    left, right = UPRIGHTS_MM[column][1], UPRIGHTS_MM[column + 1][0]
+    centre = COLUMNS_MM[column]
+    for x0, x1 in ((left, centre - 9), (centre + 12, right)):
+        brush.bar((x0, y_mm, 2), (x1, y_mm + 11, 50), paint=ORANGE)
+        brush.bar((x0 + 2, y_mm + 11, 6), (x1 - 4, y_mm + 24, 46), paint=ORANGE.shade(0.8))
+        groove = [(x0, y_mm + 6, 2), (x1, y_mm + 6, 2), (x1, y_mm + 8, 2), (x0, y_mm + 8, 2)]
+        brush.quad([(float(x), float(y), float(z)) for x, y, z in groove], ORANGE.shade(0.4))
+
+
+def _paint_plate(brush: Brush) -> None:
+    """The perforated base plate, a red frame member and two steel shafts on it."""
+    y = _FLOOR_MM
+    brush.quad([(-260, y, -210), (520, y, -210), (520, y, 190), (-260, y, 190)], PLATE)
+    for z in np.arange(-200, 185, 22):
+        shift = 12 if round(float(z)) % 44 else 0
+        for x in np.arange(-250, 510, 24):
+            here = float(x + shift)
+            slot = [(here, y, z), (here + 11, y, z), (here + 11, y, z + 6), (here, y, z + 6)]
+            brush.quad([(float(a), float(b), float(c)) for a, b, c in slot], SLIT.shade(1.3))
+    for z_mm in (78.0, 96.0):
+        brush.bar((-60, y - 22, z_mm), (420, y - 17, z_mm + 5), paint=STEEL)
+    brush.bar((-60, y - 30, 110), (60, y, 150), paint=ORANGE.shade(0.9))
+    brush.bar((330, y - 60, 70), (430, y, 130), paint=ORANGE)
+
+
+def _paint_before(brush: Brush) -> None:
+    rng = np.random.default_rng(_ROOM_SEED + 1)
+    for left, right in UPRIGHTS_MM:
+        brush.bar((left, -12, 0), (right, _BOTTOM_MM, 0.1), paint=BLACK, faces="front")
+        posts = 1 if right - left < 30 else 2
+        width = (right - left) / posts
+        for post in range(posts):
+            x_mm = left + width * (post + 0.5)
+            _seam(brush, left + width * post)
+            for y_mm in np.arange(-4, _FLOOR_MM, 15):
+                shine = float(rng.choice([0, 0, 60, 170]))
+                _slit(brush, (x_mm, float(y_mm), 0.0), along="x", shine=shine)
+    for level in range(3):
+        _paint_front_rail(brush, y_mm=level * LEVEL_MM)
+    _paint_controller(brush)
+
+
+def _seam(brush: Brush, x_mm: float) -> None:
+    line = [
+        (x_mm, -12, 0),
+        (x_mm + 1.2, -12, 0),
+        (x_mm + 1.2, _BOTTOM_MM, 0),
+        (x_mm, _BOTTOM_MM, 0),
+    ]
+    brush.quad([(x, float(y), float(z)) for x, y, z in line], SLIT)
+
+
+def _slit(brush: Brush, centre: tuple[float, float, float], *, along: str, shine: float) -> None:
+    x, y, z = centre
+    dx, dz = (2.2, 0.0) if along == "x" else (0.0, 3.0)
+    hole = [
+        (x - dx, y, z - dz),
+        (x + dx, y, z + dz),
+        (x + dx, y + 7, z + dz),
+        (x - dx, y + 7, z - dz),
+    ]
+    brush.quad(hole, Paint(red=SLIT.red, green=SLIT.green, blue=SLIT.blue, shine=shine))
+
+
+def _paint_front_rail(brush: Brush, *, y_mm: float) -> None:
+    rng = np.random.default_rng(round(y_mm) + 3)
+    brush.bar((-14, y_mm - 3, -2), (342, y_mm + 8, 1), paint=BLACK.shade(1.05), faces="top front")
+    for x_mm in np.arange(22, 330, 15.0):
+        shine = float(rng.choice([0, 0, 90, 200]))
+        hole = Paint(red=SLIT.red, green=SLIT.green, blue=SLIT.blue, shine=shine)
+        brush.disc((float(x_mm), y_mm + 2.5, -2.1), radius_mm=3.0, paint=hole)
+    for left, right in UPRIGHTS_MM:
+        for x_mm in {left + 7, right - 7}:
+            brush.disc((x_mm, y_mm + 2.5, -3), radius_mm=4.6, paint=ORANGE)
+            brush.disc((x_mm, y_mm + 2.5, -3.1), radius_mm=2.2, paint=ORANGE.shade(0.75))
+
+
+def _paint_controller(brush: Brush) -> None:
+    """The controller's board, its display, terminals and wires, and a motor beside it."""
+    board = np.array([[44, 262], [70, 214], [140, 232], [150, 290], [30, 290]], dtype=np.float64)
+    brush.polygon(board, Paint(red=32, green=40, blue=36))
+    display = np.array([[58, 262], [74, 228], [112, 238], [118, 270]], dtype=np.float64)
+    brush.polygon(display, Paint(red=40, green=84, blue=150, shine=30))
+    for place in range(7):
+        x, y = 84 + 8 * place, 214 + 3 * place
+        plug = np.array([[x, y], [x + 5, y + 1], [x + 5, y + 10], [x, y + 9]], dtype=np.float64)
+        brush.polygon(plug, ORANGE.shade(0.8 + 0.06 * place))
+        brush.polygon(plug - [0, 4], Paint(red=60, green=110, blue=52))
+    for x, y in ((6, 196), (-14, 226), (8, 232)):
+        crate = np.array(
+            [[x, y], [x + 20, y - 10], [x + 26, y + 4], [x + 6, y + 16]], dtype=np.float64
+        )
+        brush.polygon(crate, ORANGE.shade(0.9))
+    turn = np.linspace(0, 2 * np.pi, 30)
+    for radius in (13.0, 10.0, 7.0, 4.0):
+        ring = np.stack([5 + radius * np.cos(turn), 190 + 0.9 * radius * np.sin(turn)], axis=1)
+        brush.polygon(ring, STEEL.shade(0.5 if radius in {13.0, 7.0} else 1.1))
+
+
+def _paint_room(brush: Brush, clutter: np.random.Generator) -> None:
+    """Wall, glass doors with frames, and blurred things behind the glass."""
+    import cv2
+
+    rng = np.random.default_rng(_ROOM_SEED)
+    wall = Paint(red=52, green=54, blue=48)
+    _block(brush, (-40, -40, 400, 320), paint=wall)
+    _block(brush, (82, -40, 400, 150), paint=Paint(red=250, green=252, blue=250, shine=250))
+    for source, count, size in ((rng, 90, 9.0), (clutter, 16, 9.0)):
+        _scatter(brush, source, count=count, size_px=size)
+    for x0, x1 in ((94, 112), (188, 197), (228, 246), (296, 304)):
+        slanted = np.array([[x0, -40], [x1, -40], [x1 - 6, 190], [x0 - 6, 190]], dtype=np.float64)
+        brush.polygon(slanted, Paint(red=46, green=48, blue=56, shine=10))
+    floor = np.array([[82, 128], [400, 100], [400, 320], [82, 320]], dtype=np.float64)
+    brush.polygon(floor, Paint(red=206, green=192, blue=168, shine=150))
+    for shift in (0.0, 26.0, 60.0):
+        edge = np.array([[82, 132 + shift], [400, 106 + 1.6 * shift], [400, 110 + 1.6 * shift],
+                         [82, 135 + shift]])  # fmt: skip
+        brush.polygon(edge, Paint(red=110, green=96, blue=80, shine=60))
+    brush.pixels[:] = cv2.GaussianBlur(brush.pixels, (0, 0), 1.3 * FINE)
+    _paint_crane(brush)
+
+
+def _scatter(brush: Brush, rng: np.random.Generator, *, count: int, size_px: float) -> None:
+    """Things that happen to stand behind the glass and along the wall."""
+    for _ in range(count):
+        middle = rng.uniform((-30, -30), (350, 130))
+        corners = middle + rng.normal(0, size_px, (int(rng.integers(3, 7)), 2))
+        grey = float(rng.uniform(30, 235))
+        tint = rng.normal(0, 9, 3)
+        behind_glass = middle[0] > 90
+        shine = float(rng.uniform(110, 250)) if behind_glass else 0.0
+        red, green, blue = np.clip((grey if behind_glass else 0.4 * grey) + tint, 0, 255)
+        hull = corners[np.argsort(np.arctan2(*(corners - corners.mean(axis=0)).T))]
+        brush.polygon(hull, Paint(red=red, green=green, blue=blue, shine=shine))
+
+
+def _paint_crane(brush: Brush) -> None:
+    """The crane's mast behind the rack, with its orange carriages and bright profiles."""
+    for x in (40.0, 50.0, 60.0):
+        _block(brush, (x, -40, x + 6, 200), paint=STEEL.shade(0.72 + 0.004 * x))
+        _block(brush, (x + 6, -40, x + 8, 200), paint=SLIT)
+    for box in (
+        (22, 2, 36, 12),
+        (44, 4, 56, 17),
+        (66, -6, 78, 14),
+        (56, 26, 96, 33),
+        (96, 22, 106, 40),
+    ):
+        _block(brush, box, paint=ORANGE.shade(0.85))
+    for box in ((38, 24, 52, 40), (78, 34, 92, 44)):
+        _block(brush, box, paint=BLACK)
+    _block(brush, (-40, 98, 20, 168), paint=ORANGE)
+    _block(brush, (-40, 90, 34, 112), paint=ORANGE.shade(1.2))
+    _block(brush, (18, 112, 40, 136), paint=BLACK.shade(0.7))
+    x, y = project([(318, -12, 0)])[0]
+    _block(brush, (x - 4, y - 26, x + 18, y - 2), paint=BLACK.shade(1.1))
+    _block(brush, (x - 18, y - 52, x, y - 26), paint=Paint(red=222, green=176, blue=42))
+    _block(brush, (x, y - 54, x + 9, y - 26), paint=ORANGE)
+
+
+def _roughen(brush: Brush) -> None:
+    """Wear, dust and the grain of plastic: surfaces differ by some percent from place to place."""
+    import cv2
+
+    rng = np.random.default_rng(_ROOM_SEED + 2)
+    height, width = (side // 6 for side in brush.cover.shape)
+    grain = rng.normal(1.0, 0.08, (height, width)).astype(np.float32)
+    wide = cv2.resize(grain, brush.cover.shape[::-1], interpolation=cv2.INTER_CUBIC)
+    rough = brush.pixels[..., :3] * wide[..., None]
+    brush.pixels[..., :3] = np.clip(rough, 0, 255).astype(np.uint8)
+
+
+def _block(brush: Brush, box: tuple[float, float, float, float], *, paint: Paint) -> None:
+    x0, y0, x1, y1 = box
+    brush.polygon(np.array([[x0, y0], [x1, y0], [x1, y1], [x0, y1]], dtype=np.float64), paint)
