@@ -1,1 +1,48 @@
-"""store room."""
+"""What is kept: records (documents, event log, frame index) and blobs, by URL.
+
+Main names: ``open_records`` and ``open_blobs``; the contracts ``Records``, ``Documents``,
+``EventLog``, ``FrameIndex``, ``Blobs`` with their records; ``anchor`` and ``check_anchors`` for
+the log's chains; ``sweep`` for retention; ``backup`` and ``restore``.
+Not here: what a dataset, device or prediction is; anything live (links).
+"""
+
+from lineside.store.anchors import ANCHOR_TYPE, anchor, check_anchors
+from lineside.store.contract import (
+    CHECKPOINT,
+    LEAVING,
+    Blobs,
+    ChainReport,
+    Document,
+    Documents,
+    EventLog,
+    FrameIndex,
+    FrameRow,
+    LogEntry,
+    Logged,
+    Records,
+    Row,
+)
+from lineside.store.opening import open_blobs, open_records
+from lineside.store.sweep import sweep
+
+__all__ = [
+    "ANCHOR_TYPE",
+    "CHECKPOINT",
+    "LEAVING",
+    "Blobs",
+    "ChainReport",
+    "Document",
+    "Documents",
+    "EventLog",
+    "FrameIndex",
+    "FrameRow",
+    "LogEntry",
+    "Logged",
+    "Records",
+    "Row",
+    "anchor",
+    "check_anchors",
+    "open_blobs",
+    "open_records",
+    "sweep",
+]

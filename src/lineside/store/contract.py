@@ -5,14 +5,26 @@
 3. Methods are safe to call from several threads.
 4. Driver errors never leave the room: ``UnavailableError`` (retry), ``ConflictError`` (read
    again), ``NotFoundError``, ``RefusedError`` (bytes changed at rest).
+5. Names (kinds, ids, sources, types, subjects, cameras, reasons) are text without NUL, at most
+   2,000 bytes of UTF-8, kinds and reasons 500; others are an ``InvalidError``.
+6. What keeps a blob: a frame that has not aged out names it, a frame names it as thumbnail, or
+   the body of a document holds its digest as text. Nothing else does, so whoever keeps bytes
+   that may equal a frame's picture names them in a document.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
-from lineside.core import Digest, FrameId
+from lineside.core import Clock, Digest, FrameId
+
+LEAVING = "blob-leaving"
+"""Kind of the documents that name blobs about to be deleted; the id is the digest."""
+
+CHECKPOINT = "log-checkpoint"
+"""Kind of the documents that say where a pruned chain begins; the id is the source."""
 
 
 class Blobs(Protocol):
@@ -28,6 +40,14 @@ class Blobs(Protocol):
 
     def delete(self, digest: Digest) -> None:
         """Forget the bytes; absent is fine."""
+        ...
+
+    def discard(self, digest: Digest, *, idle_s: float) -> bool:
+        """Forget the bytes unless somebody put them during the last ``idle_s`` seconds.
+
+        Putting bytes that are there already counts too: it makes them fresh. True when they are
+        gone, also when they were not there.
+        """
         ...
 
     def digests(self) -> Iterator[Digest]:
@@ -60,8 +80,16 @@ class Documents(Protocol):
     def put(
         self, kind: str, doc_id: str, *, body: dict[str, Any], expect: int | None = None
     ) -> Document:
-        """Write; ``expect`` is the version read before (0: must not exist), else
-        ``ConflictError``. None overwrites.
+        """Write, and return what is kept now.
+
+        Args:
+            kind: what sort of document.
+            doc_id: its name among them.
+            body: plain JSON.
+            expect: the version read before (0: must not exist); None overwrites.
+
+        Raises:
+            ConflictError: it is not at the version expected.
         """
         ...
 
@@ -122,7 +150,12 @@ class EventLog(Protocol):
     """Append-only, hash-chained per source, idempotent by (source, id)."""
 
     def append(self, entries: Sequence[LogEntry]) -> list[Logged]:
-        """Keep all or none, in one transaction; an id already there is returned as it stands."""
+        """Keep all or none, in one transaction; an id already there is returned as it stands.
+
+        Raises:
+            InvalidError: an attribute differs from what the body says. ``captured_at`` may be
+                cut to milliseconds; the body's own ``time`` is what is kept.
+        """
         ...
 
     def read(
@@ -135,11 +168,15 @@ class EventLog(Protocol):
         subject: str = "",
         newest_first: bool = False,
     ) -> list[Logged]:
-        """Entries by position, strictly after ``after`` (before it when newest first; 0: end)."""
+        """Entries by position, strictly after ``after`` (before it when newest first; 0: end).
+
+        Oldest first, a reader that goes on from the last position it saw misses nothing: an
+        entry is held back while an append that began before it has not ended.
+        """
         ...
 
     def get(self, event_id: str) -> Logged:
-        """``NotFoundError`` if absent."""
+        """``NotFoundError`` if absent; the first kept where two sources used one id."""
         ...
 
     def heads(self) -> dict[str, Logged]:
@@ -147,7 +184,28 @@ class EventLog(Protocol):
         ...
 
     def verify(self, source: str) -> ChainReport:
-        """Recompute a source's chain from its first kept entry."""
+        """Recompute a source's chain from its first kept entry to its head.
+
+        Raises:
+            NotFoundError: the log has no such source.
+        """
+        ...
+
+    def prune(self, source: str, *, before: datetime, anchors: str) -> int:
+        """Forget a source's entries that an anchor older than ``before`` covers; how many.
+
+        The anchored entry itself stays, and a document of kind ``log-checkpoint`` keeps position
+        and hash of the last one forgotten, so that ``verify`` still works. Without an anchor
+        nothing is forgotten. A forgotten id is new again if it is sent once more.
+
+        Args:
+            source: whose chain.
+            before: anchors that arrived before this moment count.
+            anchors: the source whose chain holds the anchors.
+
+        Raises:
+            RefusedError: the chain is broken, or differs from the anchor; all of it is kept.
+        """
         ...
 
 
@@ -198,17 +256,92 @@ class FrameIndex(Protocol):
         before: FrameId | None = None,
         limit: int = 100,
     ) -> list[FrameRow]:
-        """Newest first (capture time, then id), strictly older than ``before``."""
+        """Newest first (capture time, then id), strictly older than ``before``.
+
+        ``since`` is inside the span, ``until`` outside.
+        """
         ...
 
     def pin(self, frames: Sequence[FrameId], *, reason: str) -> None:
-        """Keep these from ageing out; pinning twice with one reason is one pin."""
+        """Keep these from ageing out; pinning twice with one reason is one pin.
+
+        A tombstone can be pinned; its picture does not come back.
+
+        Raises:
+            NotFoundError: one of them is not there; none is pinned.
+        """
         ...
 
     def age_out(
         self, *, older_than: datetime | None, keep_bytes: int | None, limit: int = 1000
     ) -> list[FrameRow]:
-        """Turn unpinned frames into tombstones, oldest first, by age and by total size; returns
-        those whose blob no other kept frame names, so that the caller can delete the blobs.
+        """Turn unpinned frames into tombstones, oldest first, by age and by total size.
+
+        Returns those whose blob nothing else keeps (rule 6), so that the caller can delete the
+        blobs. At most ``limit`` frames a call. For each row returned a document of kind
+        ``blob-leaving`` is written in the same commit: a crash before the blob is deleted leaves
+        that note, and ``sweep`` goes by it.
         """
         ...
+
+
+Row = Document | Logged | FrameRow
+
+
+class Records(Protocol):
+    """Documents, event log and frame index over one database."""
+
+    @property
+    def clock(self) -> Clock:
+        """Where arrival and update times come from."""
+        ...
+
+    @property
+    def documents(self) -> Documents:
+        """Named JSON documents."""
+        ...
+
+    @property
+    def log(self) -> EventLog:
+        """The event log."""
+        ...
+
+    @property
+    def frames(self) -> FrameIndex:
+        """The frame index."""
+        ...
+
+    def transaction(self) -> AbstractContextManager[None]:
+        """Everything this thread writes inside is one commit, or nothing when the block raises.
+
+        Bound to the thread; a block inside a block joins it (and is undone alone if it raises).
+        Keep it short: on SQLite every other writer waits.
+        """
+        ...
+
+    def named(self, digests: Sequence[Digest]) -> set[Digest]:
+        """Those that something keeps (rule 6)."""
+        ...
+
+    def export(self) -> Iterator[Row]:
+        """Everything at one moment: documents, then entries chain by chain, then frames.
+
+        Others may write meanwhile. Close the iterator if it is not read to its end.
+        """
+        ...
+
+    def load(self, rows: Iterable[Row]) -> None:
+        """Fill empty records with what ``export`` gave, in one transaction.
+
+        Raises:
+            ConflictError: the records are not empty.
+        """
+        ...
+
+    def close(self) -> None:
+        """Release what ``open_records`` opened."""
+        ...
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(self, *raised: object) -> None: ...

@@ -1,0 +1,189 @@
+"""Blobs in an S3-compatible bucket through obstore.
+
+``s3://bucket/prefix?endpoint=http://host:9000&region=…&credentials=/abs/file``; the file is TOML
+with ``access_key_id`` and ``secret_access_key`` (and ``session_token``); without it the usual
+places are asked (environment, profile, instance).
+
+1. A put is one request and is acknowledged by the bucket; nothing is kept here.
+2. Putting again makes the object's ``LastModified`` new, which is what ``discard`` goes by. Between
+   its look and the deletion lies one request: a put in that moment is lost, so callers leave an
+   ``idle_s`` that is long beside it and never discard what was put a moment ago.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import parse_qs, unquote, urlsplit
+
+from lineside.core import (
+    Clock,
+    Digest,
+    InvalidError,
+    NotFoundError,
+    RefusedError,
+    UnavailableError,
+    decode,
+    decode_toml,
+    digest_of,
+    need,
+    parse_digest,
+)
+
+if TYPE_CHECKING:
+    from obstore.store import S3Store
+
+_KNOWN = {"endpoint", "region", "credentials"}
+_PATIENCE_S = 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Credentials:
+    """What the credentials file holds."""
+
+    access_key_id: str
+    secret_access_key: str
+    session_token: str = ""
+
+
+def open_bucket(url: str, *, clock: Clock) -> "BucketBlobs":
+    """Open a bucket that is there already.
+
+    Raises:
+        NotFoundError: no such bucket.
+        RefusedError: the credentials are wrong or may not list it.
+        UnavailableError: the server does not answer.
+    """
+    need("obstore", extra="s3")
+    blobs = BucketBlobs(_store(url), where=url.partition("?")[0], clock=clock)
+    blobs.check()
+    return blobs
+
+
+def _store(url: str) -> "S3Store":
+    from obstore.store import S3Store
+
+    parts = urlsplit(url)
+    asked = {key: values[-1] for key, values in parse_qs(parts.query).items()}
+    if not parts.hostname or not asked.keys() <= _KNOWN:
+        raise InvalidError(
+            "no bucket, or an unknown setting",
+            where=url.partition("?")[0],
+            fix=f"Write s3://bucket/prefix?… with {', '.join(sorted(_KNOWN))}.",
+        )
+    config: dict[str, object] = {"region": asked.get("region", "us-east-1")}
+    if "endpoint" in asked:
+        config["endpoint"] = asked["endpoint"]
+    if "credentials" in asked:
+        config |= _read_credentials(Path(asked["credentials"]))
+    return S3Store(
+        parts.netloc,
+        prefix=unquote(parts.path).strip("/") or None,
+        config=config,  # type: ignore[arg-type]  # a TypedDict built key by key
+        client_options={
+            "allow_http": asked.get("endpoint", "").startswith("http://"),
+            "timeout": timedelta(seconds=_PATIENCE_S),
+            "connect_timeout": timedelta(seconds=5),
+        },
+        retry_config={"max_retries": 3, "retry_timeout": timedelta(seconds=_PATIENCE_S)},
+    )
+
+
+def _read_credentials(path: Path) -> dict[str, str]:
+    try:
+        document = decode_toml(path.read_bytes(), where=str(path))
+    except OSError as error:
+        raise NotFoundError(
+            f"cannot read the credentials: {error.strerror}", where=str(path), fix="Name a file."
+        ) from error
+    read = decode(_Credentials, document, where=str(path))
+    found = {"access_key_id": read.access_key_id, "secret_access_key": read.secret_access_key}
+    return found | ({"session_token": read.session_token} if read.session_token else {})
+
+
+class BucketBlobs:
+    """``Blobs`` as objects named by their hexadecimal digest."""
+
+    def __init__(self, store: "S3Store", *, where: str, clock: Clock) -> None:
+        self._store = store
+        self._where = where
+        self._clock = clock
+
+    def check(self) -> None:
+        """Ask for nothing in particular, to learn whether the bucket answers."""
+        with self._translated("the bucket"):
+            for _ in self._store.list(chunk_size=1):
+                break
+
+    def put(self, data: bytes) -> Digest:
+        digest = digest_of(data)
+        with self._translated("the bucket"):
+            self._store.put(_key(digest), data, use_multipart=False)
+        return digest
+
+    def get(self, digest: Digest) -> bytes:
+        with self._translated(digest):
+            data = self._store.get(_key(digest)).bytes().to_bytes()
+        if digest_of(data) != digest:
+            raise RefusedError(
+                f"the bytes in the bucket are not those of {digest}",
+                where=self._where,
+                fix="Restore the object from a backup.",
+            )
+        return data
+
+    def delete(self, digest: Digest) -> None:
+        try:
+            with self._translated(digest):
+                self._store.delete(_key(digest))
+        except NotFoundError:
+            return
+
+    def discard(self, digest: Digest, *, idle_s: float) -> bool:
+        try:
+            with self._translated(digest):
+                put_at = self._store.head(_key(digest))["last_modified"]
+        except NotFoundError:
+            return True
+        if (self._clock.now() - put_at).total_seconds() < idle_s:
+            return False
+        self.delete(digest)
+        return True
+
+    def digests(self) -> Iterator[Digest]:
+        with self._translated("the bucket"):
+            for page in self._store.list(chunk_size=1000):
+                for item in page:
+                    name = item["path"].rpartition("/")[2]
+                    if len(name) == 64:
+                        yield Digest("sha256:" + name)
+
+    def close(self) -> None:
+        """Connections close by themselves when idle."""
+
+    @contextmanager
+    def _translated(self, what: str) -> Iterator[None]:
+        from obstore.exceptions import BaseError, PermissionDeniedError, UnauthenticatedError
+
+        try:
+            yield
+        except FileNotFoundError as error:
+            raise NotFoundError(
+                f"{what} is not there", where=self._where, fix="It was deleted, or never made."
+            ) from error
+        except (PermissionDeniedError, UnauthenticatedError) as error:
+            raise RefusedError(
+                "the bucket refused the credentials", where=self._where, fix="Correct them."
+            ) from error
+        except (BaseError, OSError, ValueError) as error:
+            raise UnavailableError(
+                f"the bucket cannot be used: {str(error).splitlines()[0][:200]}",
+                where=self._where,
+                fix="Look at the server, then try again.",
+            ) from error
+
+
+def _key(digest: Digest) -> str:
+    return parse_digest(digest, where="blob")[len("sha256:") :]

@@ -1,0 +1,195 @@
+"""Blobs in a folder (``file:///abs/dir``): ``ab/cd/<64 hex>``, one file a blob.
+
+1. A file appears whole or not at all: temporary file, fsync, rename, fsync of the folder. A blob
+   that was acknowledged survives kill -9 and a power cut; a full disk leaves nothing behind.
+2. What is read is hashed; bytes that no longer match are refused, and putting them again mends
+   the file.
+3. Putting bytes that are there already sets the file's time, and ``discard`` moves a file aside
+   before it looks at that time: a blob cannot be deleted between somebody's put and the record
+   that names it, as long as no more than ``idle_s`` lie between.
+"""
+
+import errno
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from lineside.core import (
+    Clock,
+    Digest,
+    InvalidError,
+    NotFoundError,
+    RefusedError,
+    UnavailableError,
+    digest_of,
+    parse_digest,
+)
+
+_HEX = frozenset("0123456789abcdef")
+_ABANDONED_S = 3600
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+
+def open_folder(url: str, *, clock: Clock) -> "FolderBlobs":
+    """Open a folder; it is made if it is not there."""
+    parts = urlsplit(url)
+    path = Path(unquote(parts.path))
+    if parts.netloc not in ("", "localhost") or not path.is_absolute() or path == Path("/"):
+        raise InvalidError("no absolute folder", where=url, fix="Write file:///abs/dir.")
+    blobs = FolderBlobs(path, clock=clock)
+    blobs.prepare()
+    return blobs
+
+
+class FolderBlobs:
+    """``Blobs`` as files."""
+
+    def __init__(self, root: Path, *, clock: Clock) -> None:
+        self._root = root
+        self._passing = root / "passing"
+        self._clock = clock
+
+    def prepare(self) -> None:
+        """Make the folder; clear away what a process that died left behind."""
+        with self._translated(self._root):
+            self._passing.mkdir(parents=True, exist_ok=True)
+            for left in sorted(self._passing.iterdir()):
+                self._recover(left)
+
+    def put(self, data: bytes) -> Digest:
+        digest = digest_of(data)
+        path = self._path(digest)
+        with self._translated(path):
+            if not self._refresh(path, data=data):
+                self._write(path, data=data)
+        return digest
+
+    def get(self, digest: Digest) -> bytes:
+        path = self._path(digest)
+        with self._translated(path):
+            data = path.read_bytes()
+        if digest_of(data) != digest:
+            raise RefusedError(
+                f"the bytes on the disk are not those of {digest}",
+                where=str(path),
+                fix="Restore the file from a backup; look at the disk.",
+            )
+        return data
+
+    def delete(self, digest: Digest) -> None:
+        path = self._path(digest)
+        with self._translated(path), suppress(FileNotFoundError):
+            path.unlink()
+
+    def discard(self, digest: Digest, *, idle_s: float) -> bool:
+        path = self._path(digest)
+        aside = self._passing / f"leaving-{path.name}"
+        with self._translated(path), suppress(FileNotFoundError):
+            if self._is_fresh(path, idle_s=idle_s):
+                return False
+            path.replace(aside)
+            if self._is_fresh(aside, idle_s=idle_s):  # put while it was being moved
+                aside.replace(path)
+                _sync(path.parent)
+                return False
+            aside.unlink()
+        return True
+
+    def digests(self) -> Iterator[Digest]:
+        with self._translated(self._root):
+            for first in _folders(self._root):
+                for second in _folders(first):
+                    for name in sorted(path.name for path in second.iterdir()):
+                        if len(name) == 64 and name.startswith(first.name + second.name):
+                            yield Digest("sha256:" + name)
+
+    def close(self) -> None:
+        """Nothing to release."""
+
+    def _path(self, digest: Digest) -> Path:
+        name = parse_digest(digest, where="blob")[len("sha256:") :]
+        return self._root / name[:2] / name[2:4] / name
+
+    def _refresh(self, path: Path, *, data: bytes) -> bool:
+        """True when exactly these bytes are there; they count as put now."""
+        try:
+            os.utime(path, ns=self._times())
+            if path.read_bytes() != data:
+                return False
+        except FileNotFoundError:
+            return False
+        _sync(path.parent)  # whoever wrote it may have died before this
+        return True
+
+    def _write(self, path: Path, *, data: bytes) -> None:
+        temporary = self._passing / f"put-{secrets.token_hex(8)}"
+        try:
+            with temporary.open("xb") as file:
+                file.write(data)
+                file.flush()
+                os.utime(file.fileno(), ns=self._times())
+                os.fsync(file.fileno())
+            self._move(temporary, path)
+        except BaseException:
+            with suppress(OSError):
+                temporary.unlink()
+            raise
+
+    def _move(self, temporary: Path, path: Path) -> None:
+        try:
+            temporary.replace(path)
+        except FileNotFoundError:  # the first of its folder
+            path.parent.mkdir(parents=True, exist_ok=True)
+            _sync(path.parent.parent)
+            _sync(self._root)
+            temporary.replace(path)
+        _sync(path.parent)
+
+    def _recover(self, left: Path) -> None:
+        with suppress(FileNotFoundError):  # another process may be doing the same
+            if left.name.startswith("leaving-"):
+                left.replace(self._path(Digest("sha256:" + left.name.removeprefix("leaving-"))))
+            elif not self._is_fresh(left, idle_s=_ABANDONED_S):
+                left.unlink()
+
+    def _is_fresh(self, path: Path, *, idle_s: float) -> bool:
+        return self._clock.now().timestamp() - path.stat().st_mtime < idle_s
+
+    def _times(self) -> tuple[int, int]:
+        now_ns = int(self._clock.now().timestamp() * 1_000_000) * 1000
+        return now_ns, now_ns
+
+    @contextmanager
+    def _translated(self, path: Path) -> Iterator[None]:
+        try:
+            yield
+        except FileNotFoundError as error:
+            raise NotFoundError("no such blob", where=str(path), fix="It was deleted.") from error
+        except PermissionError as error:
+            raise RefusedError(
+                "this user may not use the file", where=str(path), fix="Correct its owner or mode."
+            ) from error
+        except OSError as error:
+            full = error.errno in _FULL
+            raise UnavailableError(
+                "the disk is full" if full else f"the disk refused: {error.strerror}",
+                where=str(path),
+                fix="Free space, then try again." if full else "Look at the disk.",
+            ) from error
+
+
+def _folders(folder: Path) -> list[Path]:
+    """The folders of two hexadecimal digits."""
+    found = [Path(entry.path) for entry in os.scandir(folder) if entry.is_dir()]
+    return sorted(path for path in found if len(path.name) == 2 and set(path.name) <= _HEX)
+
+
+def _sync(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,296 @@
+"""The frame index over SQL."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+
+from lineside.core import Clock, Digest, FrameId, NotFoundError
+from lineside.store.ageing import Ageing, choose
+from lineside.store.contract import LEAVING, FrameRow
+from lineside.store.documents import SqlDocuments, in_chunks
+from lineside.store.names import MAX_KIND_BYTES, check_count, check_limit, check_moment, check_name
+from lineside.store.session import Session
+from lineside.store.tables import Moment, frames, mentions, pins
+
+_KEPT = sa.text("aged_out_at_us IS NULL")  # literal, so that the partial indexes are used
+_FREE = sa.text("aged_out_at_us IS NULL AND pinned = 0")
+_NEWEST = (
+    sa.select(frames)
+    .where(frames.c.camera == sa.bindparam("camera"))
+    .order_by(frames.c.captured_at_us.desc(), frames.c.id.desc())
+    .limit(1)
+)
+_NAMES = ("id", "camera", "digest", "thumbnail")
+
+
+class SqlFrameIndex:
+    """``FrameIndex`` in two tables: frames and their pins."""
+
+    def __init__(self, session: Session, *, documents: SqlDocuments, clock: Clock) -> None:
+        self._session = session
+        self._documents = documents
+        self._clock = clock
+
+    def add(self, rows: Sequence[FrameRow]) -> int:
+        for row in rows:
+            _check(row)
+        unique = {row.id: row for row in rows}
+        if not unique:
+            return 0
+        with self._session.transaction(), self._session.writing() as connection:
+            new = _insert(connection, list(unique.values()), session=self._session)
+            known = [frame for frame in unique if frame not in new]
+            self._leave_again(_find(connection, known))
+        return len(new)
+
+    def get(self, frame: FrameId) -> FrameRow:
+        with self._session.reading() as connection:
+            found = _find(connection, [frame])
+        if not found:
+            raise NotFoundError(
+                f"no frame {frame!r}", where=self._session.flavour.where, fix="List the frames."
+            )
+        return found[0]
+
+    def newest(self, camera: str) -> FrameRow | None:
+        with self._session.reading() as connection:
+            rows = connection.execute(_NEWEST, {"camera": camera}).all()
+            found = _with_pins(connection, rows)
+        return found[0] if found else None
+
+    def page(
+        self,
+        *,
+        camera: str = "",
+        since: datetime | None = None,
+        until: datetime | None = None,
+        before: FrameId | None = None,
+        limit: int = 100,
+    ) -> list[FrameRow]:
+        check_limit(limit)
+        when = frames.c.captured_at_us
+        query = sa.select(frames).order_by(when.desc(), frames.c.id.desc()).limit(limit)
+        if camera:
+            query = query.where(frames.c.camera == camera)
+        for moment in (since, until):
+            check_moment(moment, what="since or until")
+        if since is not None:
+            query = query.where(when >= since)
+        if until is not None:
+            query = query.where(when < until)
+        if before is not None:
+            edge = self.get(before)
+            place = sa.tuple_(sa.literal(edge.captured_at, Moment()), sa.literal(edge.id))
+            query = query.where(sa.tuple_(when, frames.c.id) < place)
+        with self._session.reading() as connection:
+            return _with_pins(connection, connection.execute(query).all())
+
+    def pin(self, frames: Sequence[FrameId], *, reason: str) -> None:
+        check_name(reason, what="reason", most=MAX_KIND_BYTES)
+        wanted = sorted(set(frames))
+        with self._session.writing() as connection:
+            for chunk in in_chunks(wanted):
+                _pin(connection, chunk, reason=reason, session=self._session)
+
+    def age_out(
+        self, *, older_than: datetime | None, keep_bytes: int | None, limit: int = 1000
+    ) -> list[FrameRow]:
+        check_limit(limit)
+        check_moment(older_than, what="older_than")
+        excess = 0 if keep_bytes is None else self._kept_bytes() - keep_bytes
+        if older_than is None and excess <= 0:
+            return []
+        now = self._clock.now()
+        with self._session.transaction(), self._session.writing() as connection:
+            free = _free(connection, limit=limit, older_than=older_than if excess <= 0 else None)
+            decision = choose(
+                free,
+                kept=_kept_counts(connection, {row.digest for row in free}),
+                older_than=older_than,
+                excess_bytes=excess,
+            )
+            return self._carry_out(connection, decision, now=now)
+
+    def _carry_out(
+        self, connection: sa.Connection, decision: Ageing, *, now: datetime
+    ) -> list[FrameRow]:
+        for chunk in in_chunks([row.id for row in decision.aged]):
+            connection.execute(
+                sa.update(frames).where(frames.c.id.in_(chunk)).values(aged_out_at_us=now)
+            )
+        named = named_by(connection, [row.digest for row in decision.freed])
+        gone = [replace(row, aged_out_at=now) for row in decision.freed if row.digest not in named]
+        for row in gone:
+            self._documents.put(LEAVING, row.digest, body={})
+        return gone
+
+    def _leave_again(self, known: Iterable[FrameRow]) -> None:
+        """A tombstone's picture came once more: note that it has to go once more."""
+        for row in known:
+            if row.aged_out_at is not None:
+                self._documents.put(LEAVING, row.digest, body={})
+
+    def _kept_bytes(self) -> int:
+        each = (
+            sa.select(sa.func.max(frames.c.size_bytes).label("size_bytes"))
+            .where(_KEPT)
+            .group_by(frames.c.digest)
+            .subquery()
+        )
+        query = sa.select(sa.func.coalesce(sa.func.sum(each.c.size_bytes), 0))
+        with self._session.reading() as connection:
+            return int(connection.execute(query).scalar_one())
+
+
+def named_by(connection: sa.Connection, digests: Iterable[Digest]) -> set[Digest]:
+    """Those digests that a kept frame, a thumbnail or a document names."""
+    named: set[Digest] = set()
+    for chunk in in_chunks(digests):
+        for column, condition in (
+            (frames.c.digest, _KEPT),
+            (frames.c.thumbnail, sa.true()),
+            (mentions.c.digest, sa.true()),
+        ):
+            query = sa.select(column).where(column.in_(chunk), condition).distinct()
+            named |= {Digest(digest) for digest in connection.execute(query).scalars()}
+    return named
+
+
+def all_frames(connection: sa.Connection) -> Iterator[FrameRow]:
+    """Every frame, by id."""
+    seen = ""
+    while True:
+        query = sa.select(frames).where(frames.c.id > seen).order_by(frames.c.id).limit(1000)
+        rows = connection.execute(query).all()
+        if not rows:
+            return
+        yield from _with_pins(connection, rows)
+        seen = rows[-1].id
+
+
+def insert_frames(connection: sa.Connection, rows: Sequence[FrameRow]) -> None:
+    """Write rows as they are into an empty table."""
+    connection.execute(sa.insert(frames), [_values(row) for row in rows])
+    _insert_pins(connection, rows)
+
+
+def _check(row: FrameRow) -> None:
+    for what in _NAMES:
+        check_name(getattr(row, what), what=what)
+    check_name(row.part, what="part", empty=True)
+    for what in ("size_bytes", "width_px", "height_px", "sequence"):
+        check_count(getattr(row, what), what=what)
+    for moment in (row.captured_at, row.arrived_at, row.aged_out_at):
+        check_moment(moment, what="time of a frame")
+    for reason in row.pins:
+        check_name(reason, what="reason", most=MAX_KIND_BYTES)
+
+
+def _insert(
+    connection: sa.Connection, rows: Sequence[FrameRow], *, session: Session
+) -> set[FrameId]:
+    statement = session.flavour.insert(frames).on_conflict_do_nothing().returning(frames.c.id)
+    inserted = connection.execute(statement, [_values(row) for row in rows]).scalars()
+    new = {FrameId(frame) for frame in inserted}
+    _insert_pins(connection, [row for row in rows if row.id in new])
+    return new
+
+
+def _insert_pins(connection: sa.Connection, rows: Sequence[FrameRow]) -> None:
+    values = [{"frame": row.id, "reason": reason} for row in rows for reason in set(row.pins)]
+    if values:
+        connection.execute(sa.insert(pins), values)
+
+
+def _values(row: FrameRow) -> dict[str, Any]:
+    return {
+        "id": row.id,
+        "camera": row.camera,
+        "captured_at_us": row.captured_at,
+        "arrived_at_us": row.arrived_at,
+        "digest": row.digest,
+        "size_bytes": row.size_bytes,
+        "width_px": row.width_px,
+        "height_px": row.height_px,
+        "thumbnail": row.thumbnail,
+        "part": row.part,
+        "sequence": row.sequence,
+        "aged_out_at_us": row.aged_out_at,
+        "pinned": 1 if row.pins else 0,
+    }
+
+
+def _find(connection: sa.Connection, wanted: Sequence[FrameId]) -> list[FrameRow]:
+    found: list[FrameRow] = []
+    for chunk in in_chunks(wanted):
+        rows = connection.execute(sa.select(frames).where(frames.c.id.in_(chunk))).all()
+        found += _with_pins(connection, rows)
+    return found
+
+
+def _with_pins(connection: sa.Connection, rows: Sequence[sa.Row[Any]]) -> list[FrameRow]:
+    reasons: dict[str, list[str]] = {}
+    for chunk in in_chunks([row.id for row in rows if row.pinned]):
+        query = sa.select(pins).where(pins.c.frame.in_(chunk)).order_by(pins.c.reason)
+        for pin in connection.execute(query):
+            reasons.setdefault(pin.frame, []).append(pin.reason)
+    return [_row(row, reasons=tuple(reasons.get(row.id, ()))) for row in rows]
+
+
+def _row(row: sa.Row[Any], *, reasons: tuple[str, ...]) -> FrameRow:
+    return FrameRow(
+        id=row.id,
+        camera=row.camera,
+        captured_at=row.captured_at_us,
+        arrived_at=row.arrived_at_us,
+        digest=row.digest,
+        size_bytes=row.size_bytes,
+        width_px=row.width_px,
+        height_px=row.height_px,
+        thumbnail=row.thumbnail,
+        part=row.part,
+        sequence=row.sequence,
+        pins=reasons,
+        aged_out_at=row.aged_out_at_us,
+    )
+
+
+def _pin(
+    connection: sa.Connection, chunk: Sequence[FrameId], *, reason: str, session: Session
+) -> None:
+    touched = connection.execute(
+        sa.update(frames).where(frames.c.id.in_(chunk)).values(pinned=1)
+    ).rowcount
+    if touched != len(chunk):
+        present = {row.id for row in _find(connection, chunk)}
+        absent = next(frame for frame in chunk if frame not in present)
+        raise NotFoundError(
+            f"no frame {absent!r}", where=session.flavour.where, fix="Pin frames that are there."
+        )
+    connection.execute(
+        session.flavour.insert(pins).on_conflict_do_nothing(),
+        [{"frame": frame, "reason": reason} for frame in chunk],
+    )
+
+
+def _free(connection: sa.Connection, *, limit: int, older_than: datetime | None) -> list[FrameRow]:
+    query = sa.select(frames).where(_FREE).order_by(frames.c.captured_at_us, frames.c.id)
+    if older_than is not None:
+        query = query.where(frames.c.captured_at_us < older_than)
+    rows = connection.execute(query.limit(limit).with_for_update(skip_locked=True))
+    return [_row(row, reasons=()) for row in rows]
+
+
+def _kept_counts(connection: sa.Connection, digests: set[Digest]) -> dict[Digest, int]:
+    counts: dict[Digest, int] = {}
+    for chunk in in_chunks(sorted(digests)):
+        query = (
+            sa.select(frames.c.digest, sa.func.count())
+            .where(frames.c.digest.in_(chunk), _KEPT)
+            .group_by(frames.c.digest)
+        )
+        counts |= {Digest(digest): count for digest, count in connection.execute(query).tuples()}
+    return counts

@@ -1,0 +1,401 @@
+"""The event log over SQL.
+
+An append locks the chains of its sources (in the order of their names, so that two appends cannot
+wait for each other), looks for ids already there, takes positions and writes. Appends to other
+sources do not wait for it, except that SQLite has one writer at all.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+
+from lineside.core import Clock, NotFoundError, RefusedError
+from lineside.store.anchors import ANCHOR_TYPE, anchored_head
+from lineside.store.chain import (
+    FIRST_PREVIOUS,
+    Link,
+    chain_hash,
+    checked,
+    cut_to_milliseconds,
+    fault_of,
+)
+from lineside.store.contract import CHECKPOINT, ChainReport, LogEntry, Logged
+from lineside.store.documents import SqlDocuments, find_document, in_chunks
+from lineside.store.names import check_limit
+from lineside.store.session import Session
+from lineside.store.tables import chains, entries
+
+_WALK = 1000
+_PRUNE = 5000
+_SOURCE = (
+    sa.select(chains.c.source).where(chains.c.chain == entries.c.chain).scalar_subquery()
+).label("source")
+_ALL = sa.select(entries, _SOURCE)
+
+
+class SqlEventLog:
+    """``EventLog`` in two tables: entries, and where each chain stands."""
+
+    def __init__(self, session: Session, *, documents: SqlDocuments, clock: Clock) -> None:
+        self._session = session
+        self._documents = documents
+        self._clock = clock
+
+    def append(self, entries: Sequence[LogEntry]) -> list[Logged]:
+        offered = [checked(entry) for entry in entries]
+        if not offered:
+            return []
+        with self._session.writing() as connection:
+            heads = self._lock(connection, sorted({entry.source for entry in offered}))
+            known = _already_there(connection, offered)
+            arrived_at = cut_to_milliseconds(self._clock.now())
+            fresh = _first_of_each(entry for entry in offered if _key(entry) not in known)
+            positions = self._session.flavour.positions(connection, len(fresh)) if fresh else []
+            added = _linked(fresh, heads=heads, positions=positions, arrived_at=arrived_at)
+            _write(connection, added, heads=heads)
+        return _answers(offered, known=known, added=added)
+
+    def read(
+        self,
+        *,
+        after: int = 0,
+        limit: int = 1000,
+        source: str = "",
+        type: str = "",  # noqa: A002  the CloudEvents attribute's name
+        subject: str = "",
+        newest_first: bool = False,
+    ) -> list[Logged]:
+        check_limit(limit)
+        place = entries.c.position
+        query = _ALL.limit(limit).order_by(place.desc() if newest_first else place)
+        if source:
+            query = query.where(entries.c.chain == _chain_of(source))
+        if type:
+            query = query.where(entries.c.type == type)
+        if subject:
+            query = query.where(entries.c.subject == subject)
+        if after:
+            query = query.where(place < after if newest_first else place > after)
+        with self._session.reading() as connection:
+            horizon = None if newest_first else self._session.flavour.horizon(connection)
+            if horizon is not None:
+                query = query.where(place <= horizon)
+            return [_logged(row) for row in connection.execute(query)]
+
+    def get(self, event_id: str) -> Logged:
+        query = _ALL.where(entries.c.id == event_id).order_by(entries.c.position).limit(1)
+        with self._session.reading() as connection:
+            row = connection.execute(query).one_or_none()
+        if row is None:
+            raise NotFoundError(
+                f"no event {event_id!r}",
+                where=self._session.flavour.where,
+                fix="It never came, or was pruned.",
+            )
+        return _logged(row)
+
+    def heads(self) -> dict[str, Logged]:
+        query = _ALL.where(entries.c.position.in_(sa.select(chains.c.head_position)))
+        with self._session.reading() as connection:
+            found = [_logged(row) for row in connection.execute(query)]
+        return {logged.entry.source: logged for logged in found}
+
+    def verify(self, source: str) -> ChainReport:
+        with self._session.snapshot() as connection:
+            chain = _chain(connection, source)
+            count, at, link = 0, 0, _start(connection, source)
+            for logged in _walk(connection, chain.chain, upto=None):
+                reason = fault_of(logged, after=link) or _order_fault(logged, after=at)
+                if reason:
+                    return _broken(source, reason, count=count, at=logged.source_position)
+                count, at = count + 1, logged.position
+                link = Link(source_position=logged.source_position, hash=logged.hash)
+            reason = _head_fault(chain, link, at=at)
+        if reason:
+            return _broken(source, reason, count=count, at=link.source_position + 1)
+        return ChainReport(source=source, entries=count, ok=True)
+
+    def prune(self, source: str, *, before: datetime, anchors: str) -> int:
+        with self._session.reading() as connection:
+            chain = _chain(connection, source)
+            anchor = _newest_anchor(connection, anchors=anchors, before=before)
+        head = anchored_head(anchor, source=source) if anchor is not None else None
+        if anchor is None or head is None:
+            return 0
+        start = self._check_behind(source, chain=chain.chain, head=head)
+        forgotten = 0
+        while start.source_position < head.source_position - 1:
+            upto = min(start.source_position + _PRUNE, head.source_position - 1)
+            start, count = self._forget(source, upto=upto, anchor=anchor)
+            forgotten += count
+        return forgotten
+
+    def _check_behind(self, source: str, *, chain: int, head: Link) -> Link:
+        """Walk what may be forgotten up to the anchored entry; where the chain begins."""
+        with self._session.snapshot() as connection:
+            start = link = _start(connection, source)
+            for logged in _walk(connection, chain, upto=head.source_position):
+                reason = fault_of(logged, after=link)
+                if reason:
+                    raise _not_pruned(source, reason, at=logged.source_position)
+                link = Link(source_position=logged.source_position, hash=logged.hash)
+        if start.source_position < head.source_position and link != head:
+            raise _not_pruned(source, "the anchor names another hash", at=head.source_position)
+        return start
+
+    def _forget(self, source: str, *, upto: int, anchor: Logged) -> tuple[Link, int]:
+        with self._session.transaction(), self._session.writing() as connection:
+            chain = self._lock(connection, [source])[source].chain
+            behind = sa.and_(entries.c.chain == chain, entries.c.source_position <= upto)
+            last = connection.execute(
+                sa.select(entries.c.hash).where(behind, entries.c.source_position == upto)
+            ).scalar_one_or_none()
+            if last is None:  # another process was first
+                return Link(source_position=upto), 0
+            count = connection.execute(sa.delete(entries).where(behind)).rowcount
+            self._documents.put(
+                CHECKPOINT,
+                source,
+                body={
+                    "schema": "lineside.checkpoint/1",
+                    "source": source,
+                    "source_position": upto,
+                    "hash": last,
+                    "anchor": anchor.entry.id,
+                },
+            )
+        return Link(source_position=upto, hash=last), count
+
+    def _lock(self, connection: sa.Connection, sources: list[str]) -> dict[str, sa.Row[Any]]:
+        found = _locked(connection, sources)
+        new = [{"source": source, **_EMPTY} for source in sources if source not in found]
+        if new:
+            connection.execute(self._session.flavour.insert(chains).on_conflict_do_nothing(), new)
+            found = _locked(connection, sources)
+        return found
+
+
+_EMPTY = {"length": 0, "head_position": 0, "head_hash": FIRST_PREVIOUS}
+
+
+def _locked(connection: sa.Connection, sources: list[str]) -> dict[str, sa.Row[Any]]:
+    found: dict[str, sa.Row[Any]] = {}
+    for chunk in in_chunks(sources):
+        query = sa.select(chains).where(chains.c.source.in_(chunk)).order_by(chains.c.source)
+        found |= {row.source: row for row in connection.execute(query.with_for_update())}
+    return found
+
+
+def _key(entry: LogEntry) -> tuple[str, str]:
+    return entry.source, entry.id
+
+
+def _first_of_each(offered: Iterable[LogEntry]) -> list[LogEntry]:
+    first: dict[tuple[str, str], LogEntry] = {}
+    for entry in offered:
+        first.setdefault(_key(entry), entry)
+    return list(first.values())
+
+
+def _already_there(
+    connection: sa.Connection, offered: Sequence[LogEntry]
+) -> dict[tuple[str, str], Logged]:
+    wanted = {_key(entry) for entry in offered}
+    known: dict[tuple[str, str], Logged] = {}
+    for chunk in in_chunks(sorted({entry.id for entry in offered})):
+        for row in connection.execute(_ALL.where(entries.c.id.in_(chunk))):
+            logged = _logged(row)
+            if _key(logged.entry) in wanted:
+                known[_key(logged.entry)] = logged
+    return known
+
+
+def _linked(
+    fresh: Sequence[LogEntry],
+    *,
+    heads: Mapping[str, sa.Row[Any]],
+    positions: Sequence[int],
+    arrived_at: datetime,
+) -> list[Logged]:
+    """The entries as they will be kept, each linked to the one before it of its source."""
+    ends = {
+        source: Link(source_position=head.length, hash=head.head_hash)
+        for source, head in heads.items()
+    }
+    added: list[Logged] = []
+    for entry, position in zip(fresh, positions, strict=True):
+        end = ends[entry.source]
+        logged = Logged(
+            position=position,
+            source_position=end.source_position + 1,
+            entry=entry,
+            arrived_at=arrived_at,
+            previous=end.hash,
+            hash=chain_hash(
+                previous=end.hash,
+                source_position=end.source_position + 1,
+                arrived_at=arrived_at,
+                body=entry.body,
+            ),
+        )
+        ends[entry.source] = Link(source_position=logged.source_position, hash=logged.hash)
+        added.append(logged)
+    return added
+
+
+def _write(
+    connection: sa.Connection, added: Sequence[Logged], *, heads: Mapping[str, sa.Row[Any]]
+) -> None:
+    if not added:
+        return
+    connection.execute(
+        sa.insert(entries),
+        [entry_values(logged, chain=heads[logged.entry.source].chain) for logged in added],
+    )
+    for source, logged in {logged.entry.source: logged for logged in added}.items():
+        connection.execute(
+            sa.update(chains).where(chains.c.source == source).values(head_values(logged))
+        )
+
+
+def _answers(
+    offered: Sequence[LogEntry],
+    *,
+    known: Mapping[tuple[str, str], Logged],
+    added: Sequence[Logged],
+) -> list[Logged]:
+    kept = dict(known)
+    new = {_key(logged.entry): logged for logged in added}
+    answers: list[Logged] = []
+    for entry in offered:
+        key = _key(entry)
+        if key in kept:
+            answers.append(replace(kept[key], duplicate=True))
+        else:
+            kept[key] = new[key]
+            answers.append(new[key])
+    return answers
+
+
+def entry_values(logged: Logged, *, chain: int) -> dict[str, Any]:
+    """An entry as a row of its table."""
+    return {
+        "position": logged.position,
+        "chain": chain,
+        "source_position": logged.source_position,
+        "id": logged.entry.id,
+        "type": logged.entry.type,
+        "subject": logged.entry.subject,
+        "captured_at_us": logged.entry.captured_at,
+        "arrived_at_us": logged.arrived_at,
+        "body": logged.entry.body,
+        "previous": logged.previous,
+        "hash": logged.hash,
+    }
+
+
+def head_values(logged: Logged) -> dict[str, Any]:
+    """What a chain's row says once this entry is its last."""
+    return {
+        "length": logged.source_position,
+        "head_position": logged.position,
+        "head_hash": logged.hash,
+    }
+
+
+def all_entries(connection: sa.Connection) -> Iterator[Logged]:
+    """Every entry, chain by chain."""
+    query = sa.select(chains.c.chain).order_by(chains.c.source)
+    for chain in connection.execute(query).scalars().all():
+        yield from _walk(connection, chain, upto=None)
+
+
+def _logged(row: sa.Row[Any]) -> Logged:
+    return Logged(
+        position=row.position,
+        source_position=row.source_position,
+        entry=LogEntry(
+            id=row.id,
+            source=row.source,
+            type=row.type,
+            subject=row.subject,
+            captured_at=row.captured_at_us,
+            body=row.body,
+        ),
+        arrived_at=row.arrived_at_us,
+        previous=row.previous,
+        hash=row.hash,
+    )
+
+
+def _chain_of(source: str) -> sa.ScalarSelect[Any]:
+    return sa.select(chains.c.chain).where(chains.c.source == source).scalar_subquery()
+
+
+def _chain(connection: sa.Connection, source: str) -> sa.Row[Any]:
+    row = connection.execute(sa.select(chains).where(chains.c.source == source)).one_or_none()
+    if row is None:
+        raise NotFoundError(f"the log has no source {source!r}", fix="List the log's heads.")
+    return row
+
+
+def _start(connection: sa.Connection, source: str) -> Link:
+    """Where a chain begins: after its checkpoint, or at nothing."""
+    checkpoint = find_document(connection, kind=CHECKPOINT, doc_id=source)
+    if checkpoint is None:
+        return Link()
+    body = checkpoint.body
+    return Link(source_position=int(body.get("source_position", 0)), hash=str(body.get("hash", "")))
+
+
+def _walk(connection: sa.Connection, chain: int, *, upto: int | None) -> Iterator[Logged]:
+    """The entries of a chain in order."""
+    seen = -1
+    while True:
+        query = _ALL.where(entries.c.chain == chain, entries.c.source_position > seen)
+        if upto is not None:
+            query = query.where(entries.c.source_position <= upto)
+        rows = connection.execute(query.order_by(entries.c.source_position).limit(_WALK)).all()
+        if not rows:
+            return
+        yield from map(_logged, rows)
+        seen = rows[-1].source_position
+
+
+def _order_fault(logged: Logged, *, after: int) -> str:
+    return "" if logged.position > after else "it stands before the one it follows"
+
+
+def _head_fault(chain: sa.Row[Any], link: Link, *, at: int) -> str:
+    if (chain.length, chain.head_hash, chain.head_position) == (
+        link.source_position,
+        link.hash,
+        at,
+    ):
+        return ""
+    return f"the chain's head is entry {chain.length}, but its entries end at another"
+
+
+def _broken(source: str, reason: str, *, count: int, at: int) -> ChainReport:
+    return ChainReport(source=source, entries=count, ok=False, broken_at=at, reason=reason)
+
+
+def _not_pruned(source: str, reason: str, *, at: int) -> RefusedError:
+    return RefusedError(
+        f"entry {at} of {source} is not as it was written: {reason}",
+        where=source,
+        fix="Nothing was pruned. Keep the database as it is and find out who changed it.",
+    )
+
+
+def _newest_anchor(connection: sa.Connection, *, anchors: str, before: datetime) -> Logged | None:
+    query = _ALL.where(
+        entries.c.chain == _chain_of(anchors),
+        entries.c.type == ANCHOR_TYPE,
+        entries.c.arrived_at_us < before,
+    )
+    row = connection.execute(query.order_by(entries.c.position.desc()).limit(1)).one_or_none()
+    return None if row is None else _logged(row)

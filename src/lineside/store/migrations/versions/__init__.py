@@ -1,0 +1,1 @@
+"""One migration a file; a released one is never changed."""

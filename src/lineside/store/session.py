@@ -1,0 +1,155 @@
+"""Connections and transactions of one database, and what differs between databases.
+
+1. A thread has at most one transaction; what it reads meanwhile it reads inside it.
+2. Each call of the room is all or nothing: inside a transaction it is a savepoint.
+3. A database that gave a transaction up by itself (SQLite does on a full disk) is noticed before
+   the next statement and before the commit: half a transaction is never committed.
+4. Driver errors are translated here and nowhere else.
+"""
+
+import threading
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any, Protocol
+
+import sqlalchemy as sa
+
+from lineside.core import LinesideError, UnavailableError
+
+
+class Flavour(Protocol):
+    """What one kind of database does in its own way."""
+
+    where: str
+    """The database's URL without secrets, for messages."""
+
+    reader: sa.Engine
+    """Connections that begin no transaction."""
+
+    writer: sa.Engine
+    """Connections whose transactions may write."""
+
+    snapshot: sa.Engine
+    """Connections whose transactions see one moment, whatever others write."""
+
+    def gate(self, *, writes: bool) -> AbstractContextManager[object]:
+        """Held while a connection is used: where only one may write, the others wait here."""
+        ...
+
+    def alone(self, connection: sa.Connection) -> None:
+        """Keep other processes from migrating until the transaction ends."""
+        ...
+
+    def insert(self, table: sa.Table) -> Any:  # noqa: ANN401  two unrelated classes with on_conflict_do_nothing
+        """An INSERT that knows ``on_conflict_do_nothing``."""
+        ...
+
+    def positions(self, connection: sa.Connection, count: int) -> list[int]:
+        """New places at the end of the log, increasing; the chains are locked already."""
+        ...
+
+    def horizon(self, connection: sa.Connection) -> int | None:
+        """The last position with nothing still to come before it; None: all that is seen."""
+        ...
+
+    def loaded(self, connection: sa.Connection, last_position: int) -> None:
+        """Take note that positions up to this one were written by hand."""
+        ...
+
+    def lost(self, connection: sa.Connection) -> bool:
+        """Whether the database ended the transaction by itself."""
+        ...
+
+    def translate(self, error: sa.exc.SQLAlchemyError) -> LinesideError:
+        """The error that tells the caller what to do."""
+        ...
+
+
+class Session:
+    """The way to the database for documents, log and frames."""
+
+    def __init__(self, flavour: Flavour) -> None:
+        self.flavour = flavour
+        self._bound = threading.local()
+        self._closed = False
+
+    @contextmanager
+    def reading(self) -> Iterator[sa.Connection]:
+        """A connection to read with: the thread's transaction, if it has one."""
+        with self._translated():
+            joined = self._joined()
+            if joined is not None:
+                yield joined
+                return
+            with self.flavour.gate(writes=False), self.flavour.reader.connect() as connection:
+                yield connection
+
+    @contextmanager
+    def writing(self) -> Iterator[sa.Connection]:
+        """A connection to write with: all of the block is kept, or nothing."""
+        with self._translated():
+            joined = self._joined()
+            if joined is None:
+                with self._whole() as connection:
+                    yield connection
+                return
+            with joined.begin_nested():
+                yield joined
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """Bind one transaction to the thread."""
+        with self.writing() as connection:
+            outer = getattr(self._bound, "connection", None)
+            self._bound.connection = connection
+            try:
+                yield
+            finally:
+                self._bound.connection = outer
+
+    @contextmanager
+    def snapshot(self) -> Iterator[sa.Connection]:
+        """A connection that sees one moment: the thread's transaction, if it has one."""
+        with self._translated():
+            joined = self._joined()
+            if joined is not None:
+                yield joined
+                return
+            gate = self.flavour.gate(writes=False)
+            with gate, self.flavour.snapshot.begin() as connection:
+                yield connection
+
+    def close(self) -> None:
+        """Close every connection; later calls are refused."""
+        self._closed = True
+        with self.flavour.gate(writes=True):
+            self.flavour.writer.dispose()
+
+    @contextmanager
+    def _whole(self) -> Iterator[sa.Connection]:
+        with self.flavour.gate(writes=True), self.flavour.writer.begin() as connection:
+            yield connection
+            self._check_kept(connection)
+
+    def _joined(self) -> sa.Connection | None:
+        if self._closed:
+            raise UnavailableError("the records are closed", where=self.flavour.where)
+        connection: sa.Connection | None = getattr(self._bound, "connection", None)
+        if connection is not None:
+            self._check_kept(connection)
+        return connection
+
+    def _check_kept(self, connection: sa.Connection) -> None:
+        if self.flavour.lost(connection):
+            raise UnavailableError(
+                "the database gave the transaction up; nothing of it was kept",
+                where=self.flavour.where,
+                fix="Look at the error before this one, then redo it.",
+            )
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
+        except sa.exc.SQLAlchemyError as error:
+            raise self.flavour.translate(error) from error

@@ -1,0 +1,64 @@
+"""Retention: frames age out, then their pictures are deleted.
+
+1. Frames become tombstones in a commit that also notes which pictures have to go (documents of
+   kind ``blob-leaving``). Pictures are deleted after it, notes after that: a crash in between
+   leaves a picture with its note, and the next sweep goes on from there.
+2. A picture goes only if nothing names it (``Records.named``) and nobody put it during the last
+   ``idle_s`` seconds. Whoever puts bytes and then writes the record that names them therefore has
+   that long, also when the bytes were there already. What is too fresh waits for a later sweep.
+"""
+
+from datetime import datetime
+
+from lineside.core import Digest
+from lineside.store.contract import LEAVING, Blobs, Records
+
+IDLE_S = 300.0
+_PAGE = 500
+
+
+def sweep(
+    records: Records,
+    blobs: Blobs,
+    *,
+    older_than: datetime | None,
+    keep_bytes: int | None,
+    idle_s: float = IDLE_S,
+) -> int:
+    """Age frames out and delete what they alone named.
+
+    Args:
+        records: whose frames.
+        blobs: where their pictures are.
+        older_than: unpinned frames captured before it go; None: age does not matter.
+        keep_bytes: then the oldest unpinned ones go until the pictures of all frames together
+            are not larger; None: size does not matter.
+        idle_s: a picture put less than this many seconds ago stays until a later sweep.
+
+    Returns:
+        How many pictures frames let go of.
+    """
+    let_go = 0
+    while aged := records.frames.age_out(older_than=older_than, keep_bytes=keep_bytes):
+        let_go += len(aged)
+    delete_leaving(records, blobs, idle_s=idle_s)
+    return let_go
+
+
+def delete_leaving(records: Records, blobs: Blobs, *, idle_s: float = IDLE_S) -> int:
+    """Delete the pictures that are noted as leaving; how many are gone."""
+    gone = 0
+    after = ""
+    while page := records.documents.page(LEAVING, after=after, limit=_PAGE):
+        after = page[-1].id
+        leaving = [Digest(note.id) for note in page]
+        named = records.named(leaving)
+        done = [digest for digest in leaving if digest in named]
+        for digest in leaving:
+            if digest not in named and blobs.discard(digest, idle_s=idle_s):
+                done.append(digest)
+                gone += 1
+        with records.transaction():
+            for digest in done:
+                records.documents.delete(LEAVING, digest)
+    return gone

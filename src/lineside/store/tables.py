@@ -1,0 +1,143 @@
+"""The tables as the newest migration leaves them; ``migrations/`` is what makes them.
+
+Times are whole microseconds since 1970 UTC, so that both databases sort and compare them alike.
+Names are compared byte by byte (collation ``C`` on PostgreSQL, SQLite's own order).
+
+Which index serves what:
+
+- ``entries_type``, ``entries_subject``, ``entries_source``: filtered readers with a cursor.
+- ``entries_id``: "is it there already", and an event by its id.
+- ``frames_camera``: the newest frame of a camera in one step, whatever the number of frames.
+- ``frames_free``: what may age out, oldest first; ``frames_kept``: bytes kept, and whether a
+  kept frame names a picture, without reading the table itself.
+"""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import sqlalchemy as sa
+
+_ZERO = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+
+
+class Moment(sa.TypeDecorator[datetime]):
+    """An aware time as whole microseconds since 1970 UTC."""
+
+    impl = sa.BigInteger
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: sa.Dialect) -> int | None:
+        del dialect
+        return None if value is None else (value - _ZERO) // _MICROSECOND
+
+    def process_result_value(
+        self,
+        value: int | None,
+        dialect: sa.Dialect,
+    ) -> datetime | None:
+        del dialect
+        return None if value is None else _ZERO + timedelta(microseconds=value)
+
+
+Name = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
+Count = sa.BigInteger()
+Key = sa.BigInteger().with_variant(sa.Integer(), "sqlite")  # INTEGER is SQLite's row id
+
+metadata = sa.MetaData()
+
+
+def _filled(name: str, kind: sa.types.TypeEngine[Any]) -> sa.Column[Any]:
+    return sa.Column(name, kind, nullable=False)
+
+
+documents = sa.Table(
+    "documents",
+    metadata,
+    sa.Column("kind", Name, primary_key=True),
+    sa.Column("id", Name, primary_key=True),
+    _filled("version", Count),
+    _filled("updated_at_us", Moment()),
+    _filled("body", sa.LargeBinary()),
+)
+
+# Which documents hold a digest in their body.
+mentions = sa.Table(
+    "mentions",
+    metadata,
+    sa.Column("digest", Name, primary_key=True),
+    sa.Column("kind", Name, primary_key=True),
+    sa.Column("id", Name, primary_key=True),
+)
+
+chains = sa.Table(
+    "chains",
+    metadata,
+    sa.Column("chain", Key, primary_key=True),
+    sa.Column("source", Name, nullable=False, unique=True),
+    _filled("length", Count),
+    _filled("head_position", Count),
+    _filled("head_hash", Name),
+)
+
+entries = sa.Table(
+    "entries",
+    metadata,
+    sa.Column("position", Key, primary_key=True, autoincrement=False),
+    _filled("chain", Count),
+    _filled("source_position", Count),
+    _filled("id", Name),
+    _filled("type", Name),
+    _filled("subject", Name),
+    _filled("captured_at_us", Moment()),
+    _filled("arrived_at_us", Moment()),
+    _filled("body", sa.LargeBinary()),
+    _filled("previous", Name),
+    _filled("hash", Name),
+    sa.Index("entries_source", "chain", "source_position", unique=True),
+    sa.Index("entries_id", "id", "chain", unique=True),
+    sa.Index("entries_type", "type", "position"),
+    sa.Index("entries_subject", "subject", "position"),
+)
+
+frames = sa.Table(
+    "frames",
+    metadata,
+    sa.Column("id", Name, primary_key=True),
+    _filled("camera", Name),
+    _filled("captured_at_us", Moment()),
+    _filled("arrived_at_us", Moment()),
+    _filled("digest", Name),
+    _filled("size_bytes", Count),
+    _filled("width_px", Count),
+    _filled("height_px", Count),
+    _filled("thumbnail", Name),
+    _filled("part", Name),
+    _filled("sequence", Count),
+    sa.Column("aged_out_at_us", Moment()),
+    _filled("pinned", Count),
+    sa.Index("frames_camera", "camera", "captured_at_us", "id"),
+    sa.Index("frames_captured", "captured_at_us", "id"),
+    sa.Index("frames_thumbnail", "thumbnail"),
+    sa.Index(
+        "frames_kept",
+        "digest",
+        "size_bytes",
+        sqlite_where=sa.text("aged_out_at_us IS NULL"),
+        postgresql_where=sa.text("aged_out_at_us IS NULL"),
+    ),
+    sa.Index(
+        "frames_free",
+        "captured_at_us",
+        "id",
+        sqlite_where=sa.text("aged_out_at_us IS NULL AND pinned = 0"),
+        postgresql_where=sa.text("aged_out_at_us IS NULL AND pinned = 0"),
+    ),
+)
+
+pins = sa.Table(
+    "pins",
+    metadata,
+    sa.Column("frame", Name, primary_key=True),
+    sa.Column("reason", Name, primary_key=True),
+)
