@@ -1,1 +1,54 @@
-"""datasets room."""
+"""Labelled pictures: read from files or taught from the line, frozen to versions, split, checked.
+
+Main names: ``load_source`` (list files, CSV, class folders), ``Library`` (drafts and versions on
+the store), ``Sample``, ``DatasetVersion``, ``split``, ``folds``, ``grouped``, ``find_leaks``.
+Not here: cameras (frames are handed in), networks and features of networks (handed in as vectors).
+"""
+
+from lineside.datasets.formats import read_lst, read_table, write_lst
+from lineside.datasets.grouping import grouped, natural_key
+from lineside.datasets.leaks import Leak, crossing, find_leaks, parts_of, region_vectors
+from lineside.datasets.library import Added, Draft, Entry, FreezePlan, Library
+from lineside.datasets.samples import (
+    Import,
+    Part,
+    Sample,
+    Skipped,
+    judged,
+    label_names,
+    merge_same_pictures,
+)
+from lineside.datasets.sources import load_source
+from lineside.datasets.split import folds, split
+from lineside.datasets.versions import DatasetVersion, Judgement, version_digest
+
+__all__ = [
+    "Added",
+    "DatasetVersion",
+    "Draft",
+    "Entry",
+    "FreezePlan",
+    "Import",
+    "Judgement",
+    "Leak",
+    "Library",
+    "Part",
+    "Sample",
+    "Skipped",
+    "crossing",
+    "find_leaks",
+    "folds",
+    "grouped",
+    "judged",
+    "label_names",
+    "load_source",
+    "merge_same_pictures",
+    "natural_key",
+    "parts_of",
+    "read_lst",
+    "read_table",
+    "region_vectors",
+    "split",
+    "version_digest",
+    "write_lst",
+]

@@ -1,0 +1,48 @@
+# Every target makes and fills the virtual environment when it is missing or pyproject.toml changed.
+VENV ?= .venv
+PYTHON ?= python3
+SCALE ?=
+DEMO_ARGS ?=
+PYTEST_ARGS ?=
+BIN := $(VENV)/bin
+EXTRAS_TEST := all,test$(if $(SCALE),$(comma)test-scale)
+comma := ,
+export OMP_NUM_THREADS ?= 1
+
+.PHONY: demo test check docs bench unit clean
+
+demo: $(VENV)/.installed-all
+	$(BIN)/lineside demo $(DEMO_ARGS)
+
+test: check docs unit
+
+check: $(VENV)/.installed-test
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/codespell src tests docs examples benchmarks README.md CONTRIBUTING.md CHANGELOG.md
+	$(BIN)/lint-imports
+	$(BIN)/mypy
+
+unit: $(VENV)/.installed-test
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+docs: $(VENV)/.installed-test
+	$(BIN)/mkdocs build --strict --quiet
+
+bench: $(VENV)/.installed-test
+	for file in benchmarks/[a-z]*.py; do \
+	  case $$file in */measure.py) ;; *) echo "== $$file"; $(BIN)/python $$file || exit 1;; esac; done
+
+$(VENV)/bin/pip:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed-all: pyproject.toml | $(VENV)/bin/pip
+	$(BIN)/pip install --quiet --editable ".[all]"
+	touch $@
+
+$(VENV)/.installed-test: pyproject.toml | $(VENV)/bin/pip
+	$(BIN)/pip install --quiet --editable ".[$(EXTRAS_TEST)]"
+	touch $@ $(VENV)/.installed-all
+
+clean:
+	rm -rf $(VENV) site build dist

@@ -1,0 +1,79 @@
+"""A small client of the hub's HTTP API, for commands that talk to a running hub."""
+
+import json
+import urllib.error
+import urllib.request
+from typing import Any
+from urllib.parse import urlencode
+
+from lineside.core import InvalidError, LinesideError, NotFoundError, RefusedError, UnavailableError
+
+
+class HubClient:
+    """JSON requests with a token; failures come back as the six classes."""
+
+    def __init__(self, base: str, *, token: str) -> None:
+        self._base = base.rstrip("/")
+        self._token = token
+
+    def get(self, path: str, **query: object) -> Any:  # noqa: ANN401  JSON of many shapes
+        """GET a path below ``/api/v1``."""
+        given = {key: value for key, value in query.items() if value is not None}
+        return self._send("GET", f"/api/v1{path}" + (f"?{urlencode(given)}" if given else ""))
+
+    def post(self, path: str, body: object = None) -> Any:  # noqa: ANN401  JSON of many shapes
+        """POST JSON to a path below ``/api/v1``."""
+        return self._send("POST", f"/api/v1{path}", json.dumps(body or {}).encode())
+
+    def items(self, path: str, **query: object) -> list[Any]:
+        """Every item of a list, page after page."""
+        found: list[Any] = []
+        cursor: dict[str, object] = {}
+        while True:
+            page = self.get(path, **query, **cursor)
+            found += page["items"]
+            if not page.get("next"):
+                return found
+            cursor = {page.get("cursor", "after"): page["next"]}
+
+    def ready(self) -> bool:
+        """Whether the hub answers that it is ready."""
+        try:
+            self._send("GET", "/readyz")
+        except LinesideError:
+            return False
+        return True
+
+    def _send(self, method: str, path: str, body: bytes | None = None) -> Any:  # noqa: ANN401
+        request = urllib.request.Request(  # noqa: S310  the base URL is the user's own
+            self._base + path,
+            data=body,
+            method=method,
+            headers={
+                "Authorization": f"Bearer {self._token}",
+                "Content-Type": "application/json",
+            },
+        )
+        try:
+            with urllib.request.urlopen(request, timeout=30) as answer:  # noqa: S310
+                text = answer.read()
+        except urllib.error.HTTPError as error:
+            raise _refusal(error, where=f"{method} {path}") from error
+        except OSError as error:
+            raise UnavailableError(
+                f"the hub does not answer: {error}", where=self._base, fix="Start lineside hub."
+            ) from error
+        return json.loads(text) if text else None
+
+
+def _refusal(error: urllib.error.HTTPError, *, where: str) -> LinesideError:
+    try:
+        problem = json.loads(error.read())
+    except ValueError:
+        problem = {}
+    kinds: dict[int, type[LinesideError]] = {400: InvalidError, 404: NotFoundError}
+    kinds |= {401: RefusedError, 403: RefusedError, 503: UnavailableError}
+    kind = kinds.get(error.code, LinesideError)
+    return kind(
+        str(problem.get("detail", error.reason)), where=where, fix=str(problem.get("fix", ""))
+    )

@@ -1,0 +1,87 @@
+"""The command and the order of its acts: start, teach, train, use, watch, score."""
+
+import shutil
+import tempfile
+import threading
+import time
+import webbrowser
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Literal
+
+import msgspec
+import typer
+
+from lineside.cli.demo.acts import Demo, Settings
+from lineside.cli.demo.programs import Programs
+from lineside.cli.output import JsonFlag, say, show
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("demo")(demo)
+
+
+def demo(
+    solution: Annotated[Literal["warehouse"], typer.Argument(help="Which example.")] = "warehouse",
+    *,
+    port: Annotated[int, typer.Option(help="The page's port; taken ports are passed over.")] = 8080,
+    browser: Annotated[bool, typer.Option(help="Open the page.")] = True,
+    seconds: Annotated[
+        float, typer.Option("--for", help="End by itself after this many seconds of scored run.")
+    ] = 0.0,
+    report: Annotated[Path | None, typer.Option(help="Write the figures as JSON here.")] = None,
+    fps: Annotated[float, typer.Option(help="Frames a second of the simulated camera.")] = 5.0,
+    speed: Annotated[float, typer.Option(help="How much faster the factory runs.")] = 12.0,
+    seed: Annotated[int, typer.Option(help="Seed of the scored run.")] = 11,
+    folder: Annotated[
+        Path | None, typer.Option(help="Keep everything here instead of a temporary folder.")
+    ] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Run the whole loop on this machine: simulated line, hub, edge agent, page."""
+    settings = Settings(
+        solution=solution, port=port, fps=fps, speed=speed, seed=seed, seconds=seconds
+    )
+    with _workplace(folder) as place, Programs(place) as programs:
+        figures = _run(Demo(settings, folder=place, programs=programs), browser=browser)
+    if report is not None:
+        report.write_bytes(msgspec.json.format(msgspec.json.encode(figures)) + b"\n")
+        say(f"report written to {report}")
+    if seconds or as_json:
+        show(figures, as_json=as_json, text=_sentences)
+
+
+def _run(demo: "Demo", *, browser: bool) -> dict[str, object]:
+    began = time.monotonic()
+    link = demo.start()
+    say(f"page: {link}")
+    if browser:
+        threading.Thread(target=webbrowser.open, args=(link,), name="browser").start()
+    demo.teach()
+    demo.train()
+    demo.go_live()
+    say(f"live after {time.monotonic() - began:.0f} s; page: {link}")
+    try:
+        demo.watch()
+    except KeyboardInterrupt:
+        say("stopping")
+    return demo.finish()
+
+
+@contextmanager
+def _workplace(folder: Path | None) -> Iterator[Path]:
+    if folder is not None:
+        folder.mkdir(parents=True, exist_ok=True)
+        yield folder.resolve()
+        return
+    made = Path(tempfile.mkdtemp(prefix="lineside-demo-"))
+    try:
+        yield made
+    finally:
+        shutil.rmtree(made, ignore_errors=True)
+
+
+def _sentences(figures: dict[str, object]) -> str:
+    return "\n".join(f"{key}: {value}" for key, value in figures.items())

@@ -1,0 +1,96 @@
+"""What ``lineside doctor`` looks at, each with the fix when it is wrong."""
+
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lineside.core import LinesideError, SystemClock, load_plant
+
+if TYPE_CHECKING:
+    from lineside.hub import HubConfig
+
+_LOW_SPACE_BYTES = 1_000_000_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Check:
+    """One thing looked at."""
+
+    name: str
+    ok: bool
+    found: str
+    fix: str = ""
+
+    def __str__(self) -> str:
+        mend = f"  fix: {self.fix}" if self.fix else ""
+        return f"{'ok ' if self.ok else 'BAD'} {self.name}: {self.found}{mend}"
+
+
+def examine(config: "HubConfig") -> list[Check]:
+    """Every check, in the order in which a broken one breaks the next."""
+    looks: list[tuple[str, Callable[[HubConfig], str]]] = [
+        ("plant file", _plant),
+        ("free space", _space),
+        ("records", _records),
+        ("event chains", _chains),
+        ("pictures and packages", _blobs),
+    ]
+    return [_look(name, look, config) for name, look in looks]
+
+
+def _look(name: str, look: "Callable[[HubConfig], str]", config: "HubConfig") -> Check:
+    try:
+        return Check(name=name, ok=True, found=look(config))
+    except LinesideError as error:
+        return Check(name=name, ok=False, found=error.message, fix=error.fix)
+
+
+def _plant(config: "HubConfig") -> str:
+    plant = load_plant(Path(config.plant))
+    return f"{len(plant.camera)} cameras, {len(plant.inspection)} inspections"
+
+
+def _space(config: "HubConfig") -> str:
+    from lineside.core import UnavailableError
+
+    folder = next(p for p in [config.folder, *config.folder.parents] if p.exists())
+    free = shutil.disk_usage(folder).free
+    if free < _LOW_SPACE_BYTES:
+        raise UnavailableError(
+            f"{free / 1e9:.1f} GB free at {folder}", fix="Free some, or set retention.max_bytes."
+        )
+    return f"{free / 1e9:.0f} GB"
+
+
+def _records(config: "HubConfig") -> str:
+    from lineside.store import open_records
+
+    with open_records(config.records_url, clock=SystemClock()) as records:
+        return f"{len(records.log.heads())} chains in the event log"
+
+
+def _chains(config: "HubConfig") -> str:
+    from lineside.core import RefusedError
+    from lineside.store import open_records
+
+    with open_records(config.records_url, clock=SystemClock()) as records:
+        reports = [records.log.verify(source) for source in records.log.heads()]
+    broken = [report for report in reports if not report.ok]
+    if broken:
+        raise RefusedError(
+            f"{broken[0].source} is broken at entry {broken[0].broken_at}: {broken[0].reason}",
+            fix="Someone changed the database: restore a backup and keep this one as evidence.",
+        )
+    return f"{sum(report.entries for report in reports)} entries hold"
+
+
+def _blobs(config: "HubConfig") -> str:
+    from lineside.store import open_blobs
+
+    blobs = open_blobs(config.blobs_url)
+    try:
+        return f"{sum(1 for _ in blobs.digests())} kept"
+    finally:
+        blobs.close()

@@ -1,0 +1,50 @@
+"""How commands speak: results on stdout, everything else on stderr, failures as sentences."""
+
+import sys
+from collections.abc import Callable
+from typing import Annotated, TypeVar
+
+import msgspec
+import typer
+
+from lineside.core import LinesideError, to_plain
+
+T = TypeVar("T")
+
+JsonFlag = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+
+
+def show(result: T, *, as_json: bool, text: Callable[[T], str]) -> None:
+    """Print a result: as JSON for programs, as text for people."""
+    if as_json:
+        sys.stdout.write(msgspec.json.format(msgspec.json.encode(to_plain(result))).decode() + "\n")
+    else:
+        sys.stdout.write(text(result).rstrip("\n") + "\n")
+
+
+def say(line: str) -> None:
+    """Progress and remarks, on stderr."""
+    sys.stderr.write(line + "\n")
+    sys.stderr.flush()
+
+
+def explain(error: LinesideError) -> None:
+    """A failure in words: what and where, every fault, how to fix."""
+    place = f" ({error.where})" if error.where else ""
+    say(f"error: {error.message}{place}")
+    if len(error.faults) > 1:
+        for fault in error.faults:
+            say(f"  - {fault}")
+    if error.fix:
+        say(f"fix: {error.fix}")
+
+
+def table(rows: list[tuple[str, ...]]) -> str:
+    """Rows as aligned columns."""
+    if not rows:
+        return ""
+    widths = [max(len(row[place]) for row in rows) for place in range(len(rows[0]))]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    )

@@ -1,0 +1,182 @@
+"""A labelled picture, what a reading of a source gives, and what it had to leave out."""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from enum import StrEnum
+
+from lineside.core import Digest, Inspection, InvalidError
+
+
+class Part(StrEnum):
+    """What a sample is for; the empty part is not decided yet."""
+
+    OPEN = ""
+    TRAIN = "train"
+    VALID = "valid"
+    TEST = "test"
+
+
+_PART_WORDS = {
+    "": Part.OPEN,
+    "train": Part.TRAIN,
+    "training": Part.TRAIN,
+    "valid": Part.VALID,
+    "val": Part.VALID,
+    "validation": Part.VALID,
+    "test": Part.TEST,
+    "testing": Part.TEST,
+}
+
+
+def part_of(word: str, *, where: str = "") -> Part:
+    """The part a word names; ``InvalidError`` lists the known words."""
+    part = _PART_WORDS.get(word.strip().lower())
+    if part is None:
+        known = ", ".join(sorted(word for word in _PART_WORDS if word))
+        raise InvalidError(f"{word!r} is not a split", where=where, fix=f"Known: {known}.")
+    return part
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sample:
+    """One picture with what is known of it.
+
+    Attributes:
+        name: as its source calls it (file name relative to the source, or a frame id).
+        digest: of the picture's bytes; two samples of one version never share it.
+        labels: names that hold, sorted: ``blue``, or ``A1/blue`` for a class of region A1.
+        known: names that were judged at all, sorted; a superset of ``labels``.
+        group: samples of one group (part, tile, time block) never cross a split; "" for none.
+        split: the part its source declared; "" where it declared none.
+        captured_at: when the picture was taken, where that is known.
+        author: who judged it.
+        mask: name of its mask in the source; "" for none.
+        count: how many objects it shows, where the source says so.
+    """
+
+    name: str
+    digest: Digest
+    labels: tuple[str, ...] = ()
+    known: tuple[str, ...] = ()
+    group: str = ""
+    split: Part = Part.OPEN
+    captured_at: datetime | None = None
+    author: str = ""
+    mask: str = ""
+    count: int | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "labels", tuple(sorted(set(self.labels))))
+        object.__setattr__(self, "known", tuple(sorted({*self.known, *self.labels})))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Skipped:
+    """Something a reading left out or had to settle: the place, and why."""
+
+    where: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Import:
+    """What a source holds.
+
+    Attributes:
+        skipped: every line and picture left out, and every double picture that was merged.
+        format: how it was read: ``lst``, ``csv`` or ``folders``.
+    """
+
+    samples: tuple[Sample, ...]
+    skipped: tuple[Skipped, ...]
+    format: str
+    reader: Callable[[Sample], bytes] = field(repr=False, compare=False)
+
+    def read(self, sample: Sample) -> bytes:
+        """The picture's bytes; ``ConflictError`` when they changed since the source was read."""
+        return self.reader(sample)
+
+
+def label_names(inspection: Inspection) -> tuple[str, ...]:
+    """Every name an inspection can answer, in its own order: ``blue``, or ``A1/blue``."""
+    if not inspection.region:
+        return inspection.labels
+    return tuple(
+        f"{region.id}/{name}" if region.classes else name
+        for region in inspection.region
+        for name in region.answers
+    )
+
+
+def judged(labels: Sequence[str], names: Sequence[str]) -> tuple[str, ...]:
+    """What a person judged who named these labels: every bare label, and all classes of each
+    region of which they named one; a region they did not mention stays open.
+
+    Raises:
+        InvalidError: a label that is not among the names.
+    """
+    unknown = [label for label in labels if label not in names]
+    if unknown:
+        raise InvalidError(
+            f"label {unknown[0]!r} is unknown", where="labels", fix=f"Known: {', '.join(names)}."
+        )
+    regions = {label.partition("/")[0] for label in labels if "/" in label}
+    return tuple(name for name in names if "/" not in name or name.partition("/")[0] in regions)
+
+
+def merge_same_pictures(
+    samples: Iterable[Sample],
+) -> tuple[tuple[Sample, ...], tuple[Skipped, ...]]:
+    """One sample per picture, in order of first appearance.
+
+    A label that two sources judge differently is judged by neither afterwards: it leaves both
+    ``labels`` and ``known``, and the report says so. Different parts or groups are reported; the
+    first stands.
+    """
+    by_digest: dict[Digest, list[Sample]] = defaultdict(list)
+    for sample in samples:
+        by_digest[sample.digest].append(sample)
+    merged: list[Sample] = []
+    report: list[Skipped] = []
+    for same in by_digest.values():
+        one, notes = _merge(same)
+        merged.append(one)
+        report += notes
+    return tuple(merged), tuple(report)
+
+
+def _merge(same: Sequence[Sample]) -> tuple[Sample, list[Skipped]]:
+    first = same[0]
+    notes: list[Skipped] = []
+    for other in same[1:]:
+        disputed = disputed_labels(first, other)
+        notes.append(
+            Skipped(where=other.name, reason=_same_picture(first, other, disputed=disputed))
+        )
+        held = (set(first.labels) | set(other.labels)) - disputed
+        judged = (set(first.known) | set(other.known)) - disputed
+        first = replace(first, labels=tuple(held), known=tuple(judged))
+    return first, notes
+
+
+def disputed_labels(one: Sample, other: Sample) -> set[str]:
+    """Labels that both judge, and not alike; of one region, classes that cannot both hold."""
+    both = set(one.known) & set(other.known)
+    disputed = {name for name in both if (name in one.labels) != (name in other.labels)}
+    for name in one.labels:
+        region, slash, _ = name.rpartition("/")
+        rivals = {other_name for other_name in other.labels if other_name.startswith(region + "/")}
+        if slash and rivals and name not in rivals:
+            disputed |= {name, *rivals}
+    return disputed
+
+
+def _same_picture(first: Sample, other: Sample, *, disputed: set[str]) -> str:
+    reason = f"the same picture as {first.name}; kept once"
+    if disputed:
+        reason += f"; the two disagree on {', '.join(sorted(disputed))}, taken as not judged"
+    if other.split is not first.split:
+        reason += f"; it stands in {first.split or 'no part'} and {other.split or 'no part'}"
+    return reason

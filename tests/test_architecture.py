@@ -1,0 +1,209 @@
+"""What linters cannot say: the room table, faces, file sizes, documented names."""
+
+import ast
+import importlib
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+SOURCE = Path(__file__).parents[1] / "src" / "lineside"
+DOCS = Path(__file__).parents[1] / "docs"
+
+ROOMS: dict[str, set[str]] = {
+    "core": set(),
+    "vision": {"core"},
+    "store": {"core"},
+    "links": {"core", "vision"},
+    "datasets": {"core", "vision", "store"},
+    "models": {"core", "vision", "store"},
+    "streams": {"core", "vision"},
+    "twin": {"core", "store", "streams"},
+    "training": {"core", "vision", "store", "datasets", "models"},
+    "edge": {"core", "vision", "store", "links", "models", "streams"},
+    "simulator": {"core", "vision", "links"},
+    "hub": {"core", "vision", "store", "links", "datasets", "models", "streams", "twin"},
+    "cli": set(),  # every room below it
+    "testing": set(),  # every room
+}
+
+
+def modules() -> Iterator[tuple[str, Path]]:
+    for path in sorted(SOURCE.rglob("*.py")):
+        parts = path.relative_to(SOURCE).parts
+        if len(parts) > 1:
+            yield parts[0], path
+
+
+def imports_of(path: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module
+        elif isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+
+
+def test_every_folder_is_a_declared_room() -> None:
+    folders = {path.name for path in SOURCE.iterdir() if (path / "__init__.py").exists()}
+    assert folders == set(ROOMS)
+
+
+@pytest.mark.parametrize("room", [room for room in ROOMS if room not in {"cli", "testing"}])
+def test_a_room_imports_only_what_the_table_allows(room: str) -> None:
+    for owner, path in modules():
+        if owner != room:
+            continue
+        for name in imports_of(path):
+            parts = name.split(".")
+            if parts[0] == "lineside" and len(parts) > 1 and parts[1] != room:
+                assert parts[1] in ROOMS[room], f"{path.name} imports {name}"
+
+
+def test_rooms_are_entered_by_their_faces() -> None:
+    allowed = {"lineside.hub.pages"}
+    for owner, path in modules():
+        for name in imports_of(path):
+            parts = name.split(".")
+            if parts[0] == "lineside" and len(parts) > 2 and parts[1] != owner:
+                inner = owner in {"testing", "hub"} and name in allowed
+                suite = parts[1] == "testing" or owner == "testing"
+                assert inner or suite, f"{path.relative_to(SOURCE)} imports {name}"
+
+
+def test_no_source_file_is_longer_than_500_lines() -> None:
+    root = SOURCE.parents[1]
+    files = [*SOURCE.rglob("*.py"), *(root / "tests").rglob("*.py")]
+    files += [path for path in SOURCE.rglob("*.js") if "vendor" not in path.parts]
+    long = {
+        str(p.relative_to(root)): n for p in files if (n := len(p.read_text().splitlines())) > 500
+    }
+    assert long == {}
+
+
+@pytest.mark.parametrize("room", sorted(set(ROOMS) - {"testing", "cli"}))
+def test_a_face_lists_exactly_what_it_exports(room: str) -> None:
+    face = importlib.import_module(f"lineside.{room}")
+    tree = ast.parse((SOURCE / room / "__init__.py").read_text())
+    imported = {
+        alias.asname or alias.name
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    }
+    defined = {
+        node.name
+        for node in tree.body
+        if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_")
+    }
+    public = {name for name in imported | defined if not name.startswith("_")}
+    assert set(face.__all__) == public - {"Any", "TYPE_CHECKING"}
+    assert face.__doc__
+    assert "Not here" in face.__doc__
+
+
+def run_python(code: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
+    )
+    return done.stdout
+
+
+def test_the_command_line_starts_without_numpy_or_torch() -> None:
+    heavy = "{'numpy', 'torch', 'cv2', 'fastapi', 'sqlalchemy', 'onnxruntime'}"
+    code = f"import sys, lineside.cli; print(sorted({heavy} & set(sys.modules)))"
+    assert run_python(code).strip() == "[]"
+
+
+@pytest.mark.parametrize("room", ["edge", "hub", "models", "vision", "simulator"])
+def test_torch_is_never_loaded_outside_training(room: str) -> None:
+    assert run_python(f"import sys, lineside.{room}; print('torch' in sys.modules)") == "False\n"
+
+
+def words_of(name: str) -> str:
+    return (DOCS / "reference" / name).read_text()
+
+
+def test_every_command_is_documented() -> None:
+    import typer.main
+
+    from lineside.cli.app import app
+
+    def walk(command: object, path: str) -> Iterator[str]:
+        inner = getattr(command, "commands", None)
+        if inner is None:
+            yield path
+            return
+        if getattr(command, "invoke_without_command", False) and path != "lineside":
+            yield path
+        for name, child in inner.items():
+            yield from walk(child, f"{path} {name}")
+
+    text = words_of("commands.md")
+    missing = [path for path in walk(typer.main.get_command(app), "lineside") if path not in text]
+    assert missing == []
+
+
+def test_every_error_class_is_documented() -> None:
+    from lineside.core import LinesideError
+
+    text = words_of("errors.md")
+    for kind in LinesideError.__subclasses__():
+        row = next(line for line in text.splitlines() if f"`{kind.__name__}`" in line)
+        assert f"| {kind.exit_code} | {kind.http_status} |" in row
+
+
+def test_every_configuration_key_is_documented() -> None:
+    import dataclasses
+
+    from lineside.edge import EdgeConfig
+    from lineside.hub import HubConfig
+
+    text = words_of("configuration.md")
+    for kind in (HubConfig, EdgeConfig):
+        for field in dataclasses.fields(kind):
+            assert f"`{field.name}`" in text, f"{kind.__name__}.{field.name}"
+
+
+def test_every_plant_file_key_is_documented() -> None:
+    import dataclasses
+
+    from lineside import core
+
+    kinds = (core.Plant, core.Line, core.Camera, core.Inspection, core.Region, core.Trigger)
+    kinds += (core.View, core.Policy, core.Route, core.Twin, core.Slot, core.Station)  # type: ignore[assignment]  # one tuple of record types
+    text = words_of("plant-file.md")
+    for kind in kinds:
+        for field in dataclasses.fields(kind):
+            assert f"`{field.name}`" in text, f"{kind.__name__}.{field.name}"
+
+
+def test_every_url_scheme_has_a_row_among_the_adapters() -> None:
+    text = words_of("adapters.md")
+    pattern = r'^\s+"([a-z0-9+]+)": "lineside\.[a-z_.]+:[a-z_]+"'
+    tables = re.findall(pattern, source_text(), re.MULTILINE)
+        r'^\s+"([a-z0-9+]+)": "lineside\.[a-z_.]+:[a-z_]+"', source_text(), re.MULTILINE
+    )
+    assert tables
+    for scheme in tables:
+        assert f"`{scheme}:" in text, scheme
+
+
+def source_text() -> str:
+    return "\n".join(path.read_text() for _, path in modules())
+
+
+def test_every_contract_suite_has_an_adapter_that_passes_it() -> None:
+    suites = set()
+    for path in (SOURCE / "testing").glob("*.py"):
+        suites |= {
+            node.name
+            for node in ast.walk(ast.parse(path.read_text()))
+            if isinstance(node, ast.ClassDef) and node.name.endswith("Contract")
+        }
+    tests = "\n".join(p.read_text() for p in (SOURCE.parents[1] / "tests").rglob("test_*.py"))
+    assert suites
+    for suite in suites:
+        assert re.search(rf"class Test\w+\({suite}\b", tests) or f", {suite})" in tests, suite
