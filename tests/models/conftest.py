@@ -88,7 +88,7 @@ def network(*, rows: int = 2, outputs: int = 2, side: int = SIDE) -> bytes:
     return bytes(model.SerializeToString())
 
 
-def rule(name: str, *, region: str, output: int, **changes: Any) -> LabelRule:
+def rule(name: str, *, region: str, output: int, **changes: Any) -> LabelRule:  # noqa: ANN401  any of its fields
     label = name.rpartition("/")[2]
     made = LabelRule(
         name=name,

@@ -92,14 +92,20 @@ def share_inside(box: Box, *, width_px: float, height_px: float) -> float:
 def scaled(matrix: Matrix, *, target: float, source: float) -> Matrix:
     """Carry a transform between two pictures over to both of them resized.
 
-    ``source`` and ``target`` are the resize factors of the picture transformed from and to; pixel
-    centres move by half a pixel in a resize, and that is accounted for.
+    Args:
+        matrix: from one picture to the other.
+        target: by how much the picture transformed to is enlarged.
+        source: by how much the picture transformed from is enlarged.
+
+    Pixel centres move by half a pixel in a resize; that is accounted for.
     """
-    grow = np.array([[target, 0.0, (target - 1) / 2], [0.0, target, (target - 1) / 2]])
-    shrink = np.array(
-        [[1 / source, 0.0, (1 / source - 1) / 2], [0.0, 1 / source, (1 / source - 1) / 2]]
-    )
-    return compose(grow, compose(matrix, shrink))
+    grow = resize_matrix(target, target)
+    return compose(grow, compose(matrix, resize_matrix(1 / source, 1 / source)))
+
+
+def resize_matrix(across: float, down: float) -> Matrix:
+    """Where pixel centres go when a picture is enlarged by these factors."""
+    return np.array([[across, 0.0, (across - 1) / 2], [0.0, down, (down - 1) / 2]])
 
 
 def fit_similarity(source: NDArray[np.float64], target: NDArray[np.float64]) -> Matrix:
