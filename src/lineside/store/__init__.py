@@ -7,6 +7,8 @@ Not here: what a dataset, device or prediction is; anything live (links).
 """
 
 from lineside.store.anchors import ANCHOR_TYPE, anchor, check_anchors
+from lineside.store.archive import ArchiveLimits
+from lineside.store.backup import BackupReport, backup
 from lineside.store.contract import (
     CHECKPOINT,
     LEAVING,
@@ -23,12 +25,15 @@ from lineside.store.contract import (
     Row,
 )
 from lineside.store.opening import open_blobs, open_records
+from lineside.store.restore import RestoreReport, restore
 from lineside.store.sweep import sweep
 
 __all__ = [
     "ANCHOR_TYPE",
     "CHECKPOINT",
     "LEAVING",
+    "ArchiveLimits",
+    "BackupReport",
     "Blobs",
     "ChainReport",
     "Document",
@@ -39,10 +44,13 @@ __all__ = [
     "LogEntry",
     "Logged",
     "Records",
+    "RestoreReport",
     "Row",
     "anchor",
+    "backup",
     "check_anchors",
     "open_blobs",
     "open_records",
+    "restore",
     "sweep",
 ]

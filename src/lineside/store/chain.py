@@ -12,8 +12,8 @@ import hashlib
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
-from lineside.core import Digest, InvalidError, decode_fast, rfc3339
-from lineside.store.contract import LogEntry, Logged
+from lineside.core import Digest, InvalidError, RefusedError, decode_fast, rfc3339
+from lineside.store.contract import CHECKPOINT, Document, LogEntry, Logged
 from lineside.store.names import check_name
 
 FIRST_PREVIOUS = ""
@@ -26,6 +26,23 @@ class Link:
 
     source_position: int = 0
     hash: str = FIRST_PREVIOUS
+
+    @classmethod
+    def of_checkpoint(cls, checkpoint: Document) -> "Link":
+        """The last entry that a chain's checkpoint says was pruned.
+
+        Raises:
+            RefusedError: the checkpoint does not say.
+        """
+        position = checkpoint.body.get("source_position")
+        last = checkpoint.body.get("hash")
+        if not isinstance(position, int) or not isinstance(last, str):
+            raise RefusedError(
+                f"the checkpoint of {checkpoint.id} is damaged",
+                where=CHECKPOINT,
+                fix="Restore a backup.",
+            )
+        return cls(source_position=position, hash=last)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,7 +12,7 @@
    that may equal a frame's picture names them in a document.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
@@ -323,10 +323,10 @@ class Records(Protocol):
         """Those that something keeps (rule 6)."""
         ...
 
-    def export(self) -> Iterator[Row]:
+    def export(self) -> Generator[Row, None, None]:
         """Everything at one moment: documents, then entries chain by chain, then frames.
 
-        Others may write meanwhile. Close the iterator if it is not read to its end.
+        Others may write meanwhile. Close it if it is not read to its end.
         """
         ...
 

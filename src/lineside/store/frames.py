@@ -292,5 +292,5 @@ def _kept_counts(connection: sa.Connection, digests: set[Digest]) -> dict[Digest
             .where(frames.c.digest.in_(chunk), _KEPT)
             .group_by(frames.c.digest)
         )
-        counts |= {Digest(digest): count for digest, count in connection.execute(query).tuples()}
+        counts |= {Digest(digest): count for digest, count in connection.execute(query)}
     return counts

@@ -345,10 +345,7 @@ def _chain(connection: sa.Connection, source: str) -> sa.Row[Any]:
 def _start(connection: sa.Connection, source: str) -> Link:
     """Where a chain begins: after its checkpoint, or at nothing."""
     checkpoint = find_document(connection, kind=CHECKPOINT, doc_id=source)
-    if checkpoint is None:
-        return Link()
-    body = checkpoint.body
-    return Link(source_position=int(body.get("source_position", 0)), hash=str(body.get("hash", "")))
+    return Link() if checkpoint is None else Link.of_checkpoint(checkpoint)
 
 
 def _walk(connection: sa.Connection, chain: int, *, upto: int | None) -> Iterator[Logged]:

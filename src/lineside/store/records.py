@@ -1,6 +1,6 @@
 """Documents, event log and frames over one SQL database."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Self, assert_never
 
@@ -48,7 +48,7 @@ class SqlRecords:
         with self._session.reading() as connection:
             return named_by(connection, digests)
 
-    def export(self) -> Iterator[Row]:
+    def export(self) -> Generator[Row, None, None]:
         with self._session.snapshot() as connection:
             yield from all_documents(connection)
             yield from all_entries(connection)

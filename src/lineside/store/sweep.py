@@ -5,7 +5,8 @@
    leaves a picture with its note, and the next sweep goes on from there.
 2. A picture goes only if nothing names it (``Records.named``) and nobody put it during the last
    ``idle_s`` seconds. Whoever puts bytes and then writes the record that names them therefore has
-   that long, also when the bytes were there already. What is too fresh waits for a later sweep.
+   that long, also when the bytes were there already. What is named again or too fresh keeps its
+   note and waits for a later sweep.
 """
 
 from datetime import datetime
@@ -53,12 +54,13 @@ def delete_leaving(records: Records, blobs: Blobs, *, idle_s: float = IDLE_S) ->
         after = page[-1].id
         leaving = [Digest(note.id) for note in page]
         named = records.named(leaving)
-        done = [digest for digest in leaving if digest in named]
-        for digest in leaving:
-            if digest not in named and blobs.discard(digest, idle_s=idle_s):
-                done.append(digest)
-                gone += 1
+        done = [
+            digest
+            for digest in leaving
+            if digest not in named and blobs.discard(digest, idle_s=idle_s)
+        ]
         with records.transaction():
             for digest in done:
                 records.documents.delete(LEAVING, digest)
+        gone += len(done)
     return gone
