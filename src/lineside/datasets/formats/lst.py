@@ -1,0 +1,115 @@
+"""List files: ``id <TAB> label columns <TAB> file name``, one picture a line.
+
+1. Columns are split on tabs only (file names hold spaces and commas) and stripped of spaces around.
+2. The first column is a whole number, the last one the file, everything between is a label.
+3. The last line may lack its line end. Empty lines are passed over.
+4. A line of fewer than three columns, or whose numbers do not parse, is reported and skipped; so is
+   an id or a file named before.
+5. One label column and several wanted labels: the column is a class number. Otherwise there is one
+   column per wanted label, 0 or 1, with any number of ones. Both number forms are read, ``1`` and
+   ``1.000000``.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from lineside.core import InvalidError
+from lineside.datasets.formats.rows import Row, Source, Truth, number, zero_or_one
+from lineside.datasets.samples import Part, Skipped
+
+
+def read_lst(
+    raw: bytes, *, where: str, labels: Sequence[str] = (), split: Part = Part.OPEN
+) -> Source:
+    """Read the bytes of a list file.
+
+    Args:
+        raw: the file's bytes, UTF-8.
+        where: the file's name, for the report.
+        labels: names of the label columns in their order, or of the class numbers from 0. Without
+            them columns are called ``label-0`` … and classes ``class-0`` ….
+        split: the part all rows belong to.
+    """
+    reader = _Reader(labels=tuple(labels), split=split)
+    for place, line in enumerate(raw.removeprefix(b"\xef\xbb\xbf").split(b"\n"), start=1):
+        if line.strip():
+            reader.take(line, where=f"{where}:{place}")
+    return Source(format="lst", rows=tuple(reader.rows), skipped=tuple(reader.skipped))
+
+
+def write_lst(rows: Sequence[tuple[int, Sequence[float], str]]) -> bytes:
+    """Write ids, label values and file names as the reference tool writes them (``%f``)."""
+    lines = []
+    for row_id, values, file in rows:
+        if any(mark in file for mark in "\t\n\r") or file != file.strip() or not file:
+            raise InvalidError(
+                f"{file!r} cannot stand in a list file",
+                fix="Rename it: no tabs, no line ends, no spaces around.",
+            )
+        columns = [str(row_id), *(f"{value:.6f}" for value in values), file]
+        lines.append("\t".join(columns) + "\n")
+    return "".join(lines).encode()
+
+
+@dataclass(slots=True)
+class _Reader:
+    labels: tuple[str, ...]
+    split: Part
+    rows: list[Row] = field(default_factory=list)
+    skipped: list[Skipped] = field(default_factory=list)
+    ids: dict[int, str] = field(default_factory=dict)
+    files: dict[str, str] = field(default_factory=dict)
+
+    def take(self, line: bytes, *, where: str) -> None:
+        try:
+            row_id, row = self.parse(line, where=where)
+            _once(row_id, self.ids, noun="id", where=where)
+            _once(row.file, self.files, noun="file", where=where)
+        except InvalidError as error:
+            self.skipped.append(Skipped(where=where, reason=f"{error.message} {error.fix}".strip()))
+        else:
+            self.rows.append(row)
+
+    def parse(self, line: bytes, *, where: str) -> tuple[int, Row]:
+        try:
+            columns = [column.strip() for column in line.decode().split("\t")]
+        except UnicodeDecodeError as error:
+            raise InvalidError("not UTF-8 text") from error
+        if len(columns) < 3:
+            raise InvalidError(f"{len(columns)} columns, at least 3 are needed")
+        if not columns[-1] or "\0" in columns[-1]:
+            raise InvalidError("no file name in the last column")
+        row_id = number(columns[0])
+        if row_id != int(row_id):
+            raise InvalidError(f"id {columns[0]!r} is not a whole number")
+        held, known = self.labels_of(columns[1:-1])
+        row = Row(where=where, file=columns[-1], labels=held, known=known, split=self.split)
+        return int(row_id), row
+
+    def labels_of(self, values: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        if len(values) == 1 and len(self.labels) != 1:
+            return self.class_of(values[0])
+        names = self.labels or tuple(f"label-{place}" for place in range(len(values)))
+        if len(values) != len(names):
+            raise InvalidError(
+                f"{len(values)} label columns, {len(names)} labels are wanted: {', '.join(names)}."
+            )
+        held = tuple(name for name, text in zip(names, values, strict=True) if zero_or_one(text))
+        return held, Truth(names).judged(held, over=names)
+
+    def class_of(self, text: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        value = number(text)
+        if value != int(value) or value < 0:
+            raise InvalidError(f"class {text!r} is not a whole number from 0")
+        if not self.labels:
+            return (f"class-{int(value)}",), (f"class-{int(value)}",)
+        if value >= len(self.labels):
+            raise InvalidError(f"class {text!r} is unknown, there are {len(self.labels)}")
+        held = (self.labels[int(value)],)
+        return held, Truth(self.labels).judged(held, over=self.labels)
+
+
+def _once(key: int | str, seen: dict[int, str] | dict[str, str], *, noun: str, where: str) -> None:
+    first = seen.setdefault(key, where)  # type: ignore[arg-type]  # key and dict go together
+    if first != where:
+        raise InvalidError(f"{noun} {key!r} stands already at {first}")

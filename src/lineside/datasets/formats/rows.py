@@ -1,0 +1,114 @@
+"""What every format reader gives: rows that name a picture, and the truth of names over classes.
+
+A wanted name is bare (``blue``: holds or not, on its own) or ``<region>/<class>``; of the classes
+of one region exactly one holds. A source may write the bare class where only one wanted name ends
+in it.
+"""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from lineside.core import InvalidError
+from lineside.datasets.samples import Part, Skipped
+
+_NUMBER = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]{1,3})?")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """A picture as a source names it, ``where`` it does so, and what is known of it."""
+
+    where: str
+    file: str
+    labels: tuple[str, ...] = ()
+    known: tuple[str, ...] = ()
+    group: str = ""
+    split: Part = Part.OPEN
+    captured_at: datetime | None = None
+    mask: str = ""
+    count: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """All rows of one source."""
+
+    format: str
+    rows: tuple[Row, ...]
+    skipped: tuple[Skipped, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Truth:
+    """Which names a source may give, and what one row's names say of all of them."""
+
+    wanted: tuple[str, ...]
+    regions: Mapping[str, tuple[str, ...]] = field(init=False)
+    by_class: Mapping[str, tuple[str, ...]] = field(init=False)
+
+    def __post_init__(self) -> None:
+        regions: dict[str, list[str]] = {}
+        by_class: dict[str, list[str]] = {}
+        for name in self.wanted:
+            region, slash, bare = name.rpartition("/")
+            if slash:
+                regions.setdefault(region, []).append(name)
+                by_class.setdefault(bare, []).append(name)
+        object.__setattr__(self, "regions", {key: tuple(value) for key, value in regions.items()})
+        object.__setattr__(self, "by_class", {key: tuple(value) for key, value in by_class.items()})
+
+    def name(self, written: str) -> str:
+        """The wanted name a source means; with nothing wanted, every name is taken as it stands.
+
+        Raises:
+            InvalidError: it is none of the wanted names, or several end in it.
+        """
+        if not self.wanted or written in self.wanted:
+            return written
+        ends = self.by_class.get(written, ())
+        if len(ends) == 1:
+            return ends[0]
+        if ends:
+            raise InvalidError(
+                f"label {written!r} is a class of {len(ends)} regions", fix=f"Write {ends[0]!r}."
+            )
+        raise InvalidError(f"label {written!r} is unknown", fix=f"Known: {', '.join(self.wanted)}.")
+
+    def judged(self, held: Iterable[str], *, over: Sequence[str]) -> tuple[str, ...]:
+        """Of the names ``over`` which a row speaks, those it judges, given those that hold.
+
+        A bare name is judged by being left out; a class only where one class of its region holds.
+
+        Raises:
+            InvalidError: two classes of one region hold.
+        """
+        held = set(held)
+        known: set[str] = set()
+        for region, names in self.regions.items():
+            holding = held.intersection(names)
+            if len(holding) > 1:
+                both = " and ".join(sorted(holding))
+                raise InvalidError(
+                    f"region {region} cannot be {both} at once", fix="Keep one of them."
+                )
+            if holding:
+                known.update(names)
+        known.update(name for name in over if "/" not in name)
+        return tuple(sorted(known))
+
+
+def number(text: str) -> float:
+    """A plain decimal number; ``InvalidError`` for anything else, infinities included."""
+    if _NUMBER.fullmatch(text) is None:
+        raise InvalidError(f"{text!r} is not a number")
+    return float(text)
+
+
+def zero_or_one(text: str) -> bool:
+    """Whether a label column says 1; ``InvalidError`` unless it says 0 or 1."""
+    value = number(text)
+    if value not in (0.0, 1.0):
+        raise InvalidError(f"{text!r} is neither 0 nor 1")
+    return value == 1.0

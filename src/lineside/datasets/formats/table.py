@@ -1,0 +1,160 @@
+"""CSV tables: one row a picture.
+
+1. The first line names the columns; ``file`` is needed. Read as present: ``label`` (several
+   separated by ``;``, empty for none), ``mask``, ``count``, ``group``, ``split``, ``captured_at``.
+2. A further column that is named like a wanted label and holds only 0 and 1 (or nothing: not
+   judged) is that label's truth. Then ``label`` speaks of the remaining wanted labels only; when
+   none remain it is passed over.
+3. A row that names an unknown label, split or time, or that has too few or too many cells, is
+   reported and skipped.
+"""
+
+import csv
+import io
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from lineside.core import InvalidError, parse_rfc3339
+from lineside.datasets.formats.rows import Row, Source, Truth, number, zero_or_one
+from lineside.datasets.samples import Skipped, part_of
+
+_OWN = ("file", "label", "mask", "count", "group", "split", "captured_at")
+_LONGEST_CELL = 65_536
+
+Cells = Mapping[str, str]
+
+
+def read_table(raw: bytes, *, where: str, labels: Sequence[str] = ()) -> Source:
+    """Read the bytes of a CSV table.
+
+    Raises:
+        InvalidError: no header, or no ``file`` column.
+    """
+    numbered, skipped = _cells(raw, where=where)
+    held_by_column, odd = _label_columns(numbered, labels=labels, where=where)
+    plan = _Plan(truth=Truth(tuple(labels)), columns=held_by_column)
+    rows: list[Row] = []
+    skipped += odd
+    for place, cells in numbered:
+        try:
+            rows.append(plan.row(cells, where=place))
+        except InvalidError as error:
+            reason = f"{error.message} {error.fix}".strip()
+            skipped.append(Skipped(where=place, reason=reason))
+    return Source(format="csv", rows=tuple(rows), skipped=tuple(skipped))
+
+
+def _cells(raw: bytes, *, where: str) -> tuple[list[tuple[str, Cells]], list[Skipped]]:
+    try:
+        text = raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InvalidError("not UTF-8 text", where=where, fix="Save it as UTF-8.") from error
+    lines = _rows(text, where=where)
+    header = [name.strip() for name in next(lines, ("", []))[1]]
+    if "file" not in header or len(set(header)) != len(header):
+        raise InvalidError(
+            f"the columns are {', '.join(header) or 'missing'}",
+            where=f"{where}:1",
+            fix="The first line names each column once; one of them is file.",
+        )
+    numbered: list[tuple[str, Cells]] = []
+    skipped: list[Skipped] = []
+    for place, row in lines:
+        if len(row) == len(header):
+            numbered.append((place, dict(zip(header, map(str.strip, row), strict=True))))
+        elif row:
+            reason = f"{len(row)} cells, the header has {len(header)}"
+            skipped.append(Skipped(where=place, reason=reason))
+    return numbered, skipped
+
+
+def _rows(text: str, *, where: str) -> Iterator[tuple[str, list[str]]]:
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    while True:
+        try:
+            row = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            raise InvalidError(
+                f"not CSV: {error}", where=f"{where}:{reader.line_num}", fix="Mend that line."
+            ) from error
+        if any(len(cell) > _LONGEST_CELL for cell in row):
+            raise InvalidError(
+                "a cell above 64 KiB", where=f"{where}:{reader.line_num}", fix="Close its quotes."
+            )
+        yield f"{where}:{reader.line_num}", row
+
+
+def _label_columns(
+    numbered: Sequence[tuple[str, Cells]], *, labels: Sequence[str], where: str
+) -> tuple[tuple[str, ...], list[Skipped]]:
+    """Columns named like a wanted label with cells 0, 1 or empty alone; the odd ones reported."""
+    taken: list[str] = []
+    odd: list[Skipped] = []
+    header = numbered[0][1] if numbered else {}
+    for name in labels:
+        if name not in header or name in _OWN:
+            continue
+        wrong = next((place for place, cells in numbered if not _is_truth(cells[name])), "")
+        if wrong:
+            reason = f"column {name!r} holds more than 0 and 1 ({wrong}); not read as a label"
+            odd.append(Skipped(where=where, reason=reason))
+        else:
+            taken.append(name)
+    return tuple(taken), odd
+
+
+def _is_truth(cell: str) -> bool:
+    try:
+        return not cell or zero_or_one(cell) in (True, False)
+    except InvalidError:
+        return False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Plan:
+    truth: Truth
+    columns: tuple[str, ...]
+
+    def row(self, cells: Cells, *, where: str) -> Row:
+        if not cells["file"] or "\0" in cells["file"]:
+            raise InvalidError("no file name")
+        held, known = self.labels(cells)
+        return Row(
+            where=where,
+            file=cells["file"],
+            labels=held,
+            known=known,
+            group=cells.get("group", ""),
+            split=part_of(cells.get("split", "")),
+            captured_at=_moment(cells.get("captured_at", "")),
+            mask=cells.get("mask", ""),
+            count=_whole(cells.get("count", "")),
+        )
+
+    def labels(self, cells: Cells) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        judged = {name for name in self.columns if cells[name]}
+        held = {name for name in judged if zero_or_one(cells[name])}
+        rest = [name for name in self.truth.wanted if name not in self.columns]
+        speaks = "label" in cells and bool(rest or not self.truth.wanted)
+        if speaks:
+            written = [word.strip() for word in cells["label"].split(";")]
+            held |= {self.truth.name(word) for word in written if word}
+        over = {*judged, *(rest if speaks else ())}
+        known = {*judged, *self.truth.judged(held, over=sorted(over))}
+        return tuple(sorted(held)), tuple(sorted(known))
+
+
+def _moment(text: str) -> datetime | None:
+    return parse_rfc3339(text) if text else None
+
+
+def _whole(text: str) -> int | None:
+    if not text:
+        return None
+    value = number(text)
+    if value != int(value) or value < 0:
+        raise InvalidError(f"count {text!r} is not a whole number from 0")
+    return int(value)

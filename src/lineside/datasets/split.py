@@ -1,0 +1,160 @@
+"""Parts and folds that hold no surprise: by group, by content, the same on every machine.
+
+1. What shares a group stays together; a sample without a group stands alone.
+2. A declared part is honoured, and draws the rest of its group with it.
+3. The rest is placed by a hash of seed and group alone, so that adding samples moves none of the
+   old ones and the order of samples changes nothing. Only a part that would stay empty takes the
+   group that lay nearest to it.
+"""
+
+import hashlib
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+from lineside.core import InvalidError
+from lineside.datasets.samples import Part, Sample
+
+By = Literal["group", "sample"]
+_DEFAULT_SHARES = {Part.TRAIN: 0.8, Part.VALID: 0.2}
+
+
+def split(
+    samples: Sequence[Sample],
+    *,
+    by: By = "group",
+    seed: int = 0,
+    shares: Mapping[Part, float] | None = None,
+) -> dict[Part, tuple[Sample, ...]]:
+    """Samples by part; every sample in exactly one, each part in the order given.
+
+    Args:
+        samples: with different digests.
+        by: ``group`` keeps groups together, ``sample`` places each on its own.
+        seed: another seed, another split.
+        shares: of the samples whose group declares no part; 0.8 train, 0.2 valid by default.
+    """
+    shares = _checked(shares if shares is not None else _DEFAULT_SHARES)
+    keys = [_key(sample, by) for sample in samples]
+    declared = _declared(samples, keys)
+    free = sorted(set(keys) - set(declared))
+    placed = {**declared, **_place(free, seed=seed, shares=shares)}
+    parts: dict[Part, list[Sample]] = {part: [] for part in (Part.TRAIN, Part.VALID, Part.TEST)}
+    for sample, key in zip(samples, keys, strict=True):
+        # A declared part is the source's word even where its group says two; the leak report tells.
+        parts[sample.split or placed[key]].append(sample)
+    return {part: tuple(members) for part, members in parts.items() if members}
+
+
+def folds(samples: Sequence[Sample], *, count: int = 0, seed: int = 0) -> tuple[int, ...]:
+    """The fold of each sample, for cross-validation; groups stay together.
+
+    With groups and ``count`` 0 or at least their number, each group is a fold of its own
+    (leave one group out). Otherwise groups, or samples without one, are dealt into ``count`` folds
+    (8 when 0) so that every label is spread as evenly as its groups allow.
+    """
+    by_key: dict[str, list[int]] = defaultdict(list)
+    for place, sample in enumerate(samples):
+        by_key[_key(sample, "group")].append(place)
+    all_grouped = all(sample.group for sample in samples)
+    few = 2 <= len(by_key) <= (count or 12)
+    if all_grouped and few:
+        order = {key: rank for rank, key in enumerate(sorted(by_key))}
+    else:
+        order = _deal(samples, by_key, count=min(count or 8, len(by_key)), seed=seed)
+    return tuple(order[_key(sample, "group")] for sample in samples)
+
+
+def _deal(
+    samples: Sequence[Sample], by_key: Mapping[str, Sequence[int]], *, count: int, seed: int
+) -> dict[str, int]:
+    """Deal groups out, the rarest labels first, each to the fold that holds least of its labels."""
+    often = Counter(name for sample in samples for name in sample.labels)
+    held = {
+        key: Counter(n for p in places for n in samples[p].labels) for key, places in by_key.items()
+    }
+
+    def rank(key: str) -> tuple[int, float]:
+        return min((often[name] for name in held[key]), default=len(samples) + 1), _unit(key, seed)
+
+    loads: list[Counter[str]] = [Counter() for _ in range(max(1, count))]
+    sizes = [0] * len(loads)
+    order: dict[str, int] = {}
+    for key in sorted(by_key, key=rank):
+        best = min(
+            range(len(loads)),
+            key=lambda fold: (
+                sum(loads[fold][name] / often[name] for name in held[key]),
+                sizes[fold],
+                fold,
+            ),
+        )
+        loads[best].update(held[key])
+        sizes[best] += len(by_key[key])
+        order[key] = best
+    return order
+
+
+def _key(sample: Sample, by: By) -> str:
+    return f"g:{sample.group}" if by == "group" and sample.group else f"s:{sample.digest}"
+
+
+def _checked(shares: Mapping[Part, float]) -> Mapping[Part, float]:
+    if not shares or min(shares.values()) < 0 or sum(shares.values()) <= 0 or Part.OPEN in shares:
+        raise InvalidError(
+            f"shares {dict(shares)} cannot be used",
+            fix="Give train, valid and test shares from 0, at least one above.",
+        )
+    return shares
+
+
+def _declared(samples: Sequence[Sample], keys: Sequence[str]) -> dict[str, Part]:
+    """Per group the part most of its samples declare (train before valid before test on a tie)."""
+    votes: dict[str, Counter[Part]] = defaultdict(Counter)
+    for sample, key in zip(samples, keys, strict=True):
+        if sample.split is not Part.OPEN:
+            votes[key][sample.split] += 1
+    order = list(Part)
+    return {key: max(c, key=lambda part: (c[part], -order.index(part))) for key, c in votes.items()}
+
+
+def _unit(key: str, seed: int) -> float:
+    """A number in [0, 1) of seed and key alone."""
+    hashed = hashlib.sha256(f"{seed}\n{key}".encode()).digest()
+    return int.from_bytes(hashed[:8], "big") / 2**64
+
+
+def _place(keys: Sequence[str], *, seed: int, shares: Mapping[Part, float]) -> dict[str, Part]:
+    parts = [part for part in (Part.TRAIN, Part.VALID, Part.TEST) if shares.get(part, 0) > 0]
+    total = sum(shares[part] for part in parts)
+    edges: list[tuple[float, float]] = []
+    low = 0.0
+    for part in parts:
+        edges.append((low, low + shares[part] / total))
+        low = edges[-1][1]
+    placed: dict[str, Part] = {}
+    for key in keys:
+        value = _unit(key, seed)
+        inside = [p for p, (_, high) in zip(parts, edges, strict=True) if value < high]
+        placed[key] = inside[0] if inside else parts[-1]
+    if len(keys) >= len(parts):
+        _fill_empty(placed, parts=parts, edges=edges, seed=seed)
+    return placed
+
+
+def _fill_empty(
+    placed: dict[str, Part],
+    *,
+    parts: Sequence[Part],
+    edges: Sequence[tuple[float, float]],
+    seed: int,
+) -> None:
+    """Give each empty part the nearest group of a part that has several."""
+    for part, (low, high) in zip(parts, edges, strict=True):
+        counts = Counter(placed.values())
+        if counts[part]:
+            continue
+        spare = [key for key in sorted(placed) if counts[placed[key]] > 1]
+        middle = (low + high) / 2
+        nearest = min(spare, key=lambda key: (abs(_unit(key, seed) - middle), key))
+        placed[nearest] = part

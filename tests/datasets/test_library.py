@@ -1,0 +1,258 @@
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import timedelta
+from threading import Thread
+
+import numpy as np
+import pytest
+
+from lineside.core import ConflictError, Digest, InvalidError, NotFoundError, digest_of, frame_id
+from lineside.datasets import FreezePlan, Library, Part, Sample
+from lineside.store import Blobs, FrameRow, Records
+from lineside.testing import FakeClock
+
+Png = Callable[[int], bytes]
+
+
+def labelled(encoded: bytes, *labels: str, **facts: object) -> tuple[Sample, bytes]:
+    facts.setdefault("name", "p.png")
+    facts.setdefault("known", ("blue", "red"))
+    return Sample(digest=digest_of(encoded), labels=labels, **facts), encoded  # type: ignore[arg-type]  # by name
+
+
+def frame(encoded: bytes, *, records: Records, blobs: Blobs, part: str = "") -> FrameRow:
+    moment = records.clock.now()
+    digest = blobs.put(encoded)
+    row = FrameRow(
+        id=frame_id(camera="rack", captured_at=moment, digest=digest),
+        camera="rack",
+        captured_at=moment,
+        arrived_at=moment,
+        digest=digest,
+        size_bytes=len(encoded),
+        width_px=24,
+        height_px=16,
+        thumbnail=digest,
+        part=part,
+    )
+    records.frames.add([row])
+    return row
+
+
+def test_the_same_picture_twice_is_one_sample(library: Library, png: Png) -> None:
+    first = library.add("rack", [labelled(png(1), "blue"), labelled(png(2))], by="ann")
+    again = library.add("rack", [labelled(png(1), "blue")], by="ann")
+    assert (first.new, first.same, again.new, again.same) == (2, 0, 0, 1)
+    draft = library.draft("rack")
+    assert len(draft.entries) == 2
+    assert [len(entry.judgements) for entry in draft.entries] == [1, 1]
+
+
+def test_contradicting_labels_are_reported_and_judged_by_neither(
+    library: Library, png: Png
+) -> None:
+    library.add("rack", [labelled(png(1), "blue")], by="ann")
+    added = library.add("rack", [labelled(png(1), "blue", "red")], by="bob")
+    assert "red" in added.reported[0].reason
+    draft = library.draft("rack")
+    (entry,) = draft.review
+    assert entry.disputed == ("red",)
+    assert (entry.sample.labels, entry.sample.known) == (("blue",), ("blue",))
+    assert [judgement.by for judgement in entry.judgements] == ["ann", "bob"]
+
+
+def test_two_classes_of_one_region_contradict_each_other(library: Library, png: Png) -> None:
+    library.add("rack", [labelled(png(1), "A1/blue", known=())], by="ann")
+    library.add("rack", [labelled(png(1), "A1/red", known=())], by="bob")
+    (entry,) = library.draft("rack").review
+    assert entry.disputed == ("A1/blue", "A1/red")
+    assert entry.sample.known == ()
+
+
+def test_a_correction_settles_a_dispute_and_keeps_what_was_said(
+    *, library: Library, png: Png, clock: FakeClock
+) -> None:
+    library.add("rack", [labelled(png(1), "blue")], by="ann")
+    library.add("rack", [labelled(png(1), "red")], by="bob")
+    clock.advance(60)
+    library.correct("rack", digest_of(png(1)), labels=["red"], known=["blue", "red"], by="cy")
+    (entry,) = library.draft("rack").entries
+    assert (entry.disputed, entry.sample.labels, entry.sample.author) == ((), ("red",), "cy")
+    assert [judgement.by for judgement in entry.judgements] == ["ann", "bob", "cy"]
+    assert entry.judgements[2].at - entry.judgements[0].at == timedelta(seconds=60)
+
+
+def test_unjudged_pictures_are_listed_for_review(library: Library, png: Png) -> None:
+    library.add("rack", [labelled(png(1), known=()), labelled(png(2), "blue")], by="ann")
+    assert [entry.sample.digest for entry in library.draft("rack").review] == [digest_of(png(1))]
+
+
+@pytest.mark.parametrize("name", ["", "../x", "a/b", "a b", "é", "-a", "x" * 65])
+def test_a_name_that_is_none_is_refused(library: Library, name: str) -> None:
+    with pytest.raises(InvalidError):
+        library.add(name, [], by="ann")
+
+
+def test_bytes_of_another_picture_are_refused(library: Library, png: Png) -> None:
+    sample, _ = labelled(png(1))
+    with pytest.raises(InvalidError, match="not those of the digest"):
+        library.add("rack", [(sample, png(2))], by="ann")
+
+
+def test_what_is_no_picture_is_refused(library: Library) -> None:
+    with pytest.raises(InvalidError):
+        library.add("rack", [labelled(b"GIF89a")], by="ann")
+
+
+def test_a_version_never_changes_and_knows_who_said_what(library: Library, png: Png) -> None:
+    library.add("rack", [labelled(png(1), "blue"), labelled(png(2))], by="ann")
+    version = library.freeze("rack", by="bob")
+    library.add("rack", [labelled(png(3), "red")], by="ann")
+    library.remove("rack", digest_of(png(1)))
+    kept = library.version("rack", 1)
+    assert kept == version
+    assert (kept.number, kept.created_by, len(kept.samples)) == (1, "bob", 2)
+    assert kept.lineage[digest_of(png(1))][0].by == "ann"
+    assert library.read(kept.samples[0]) in (png(1), png(2))
+    assert library.version("rack").number == 1
+    assert library.freeze("rack", by="bob").number == 2
+    assert library.version("rack", 2).digest != version.digest
+
+
+def test_the_store_keeps_the_pictures_of_versions_although_the_draft_dropped_them(
+    *, library: Library, records: Records, png: Png
+) -> None:
+    library.add("rack", [labelled(png(1), "blue"), labelled(png(2))], by="ann")
+    library.freeze("rack", by="bob")
+    library.remove("rack", digest_of(png(1)))
+    assert digest_of(png(1)) in records.named([digest_of(png(1)), digest_of(png(3))])
+    assert digest_of(png(3)) not in records.named([digest_of(png(3))])
+
+
+def test_freezing_the_same_again_gives_the_same_version(
+    *, library: Library, png: Png, clock: FakeClock
+) -> None:
+    library.add("rack", [labelled(png(1), "blue")], by="ann")
+    first = library.freeze("rack", by="bob")
+    clock.advance(60)
+    assert library.freeze("rack", by="cy") == first
+
+
+def test_the_digest_is_of_the_content_not_of_the_library(
+    *, library: Library, records: Records, blobs: Blobs, clock: FakeClock, png: Png
+) -> None:
+    content = [labelled(png(1), "blue"), labelled(png(2))]
+    library.add("rack", content, by="ann")
+    clock.advance(60)
+    Library(records, blobs, clock=clock).add("other", reversed(content), by="bob")
+    assert library.freeze("rack", by="x").digest == library.freeze("other", by="y").digest
+    assert library.names() == ("other", "rack")
+
+
+def test_a_declared_split_is_frozen_and_the_rest_goes_to_training(
+    library: Library, png: Png
+) -> None:
+    content = [labelled(png(1), split=Part.VALID), labelled(png(2)), labelled(png(3))]
+    library.add("rack", content, by="ann")
+    version = library.freeze("rack", by="bob")
+    assert [s.digest for s in version.part(Part.VALID)] == [digest_of(png(1))]
+    assert len(version.part(Part.TRAIN)) == 2
+
+
+def test_without_parts_nothing_is_parted_unless_shares_are_asked_for(
+    library: Library, png: Png
+) -> None:
+    library.add("rack", [labelled(png(n)) for n in range(10)], by="ann")
+    assert library.freeze("rack", by="bob").splits == {}
+    shares = {Part.TRAIN: 0.7, Part.VALID: 0.3}
+    version = library.freeze("rack", by="bob", plan=FreezePlan(shares=shares, seed=3))
+    assert {len(v) for v in version.splits.values()} != {0}
+    assert sum(len(v) for v in version.splits.values()) == 10
+
+
+def test_a_version_carries_its_leak_report(library: Library, png: Png) -> None:
+    content = [
+        labelled(png(1), name="a", group="tile", split=Part.TRAIN),
+        labelled(png(2), name="b", group="tile", split=Part.VALID),
+        labelled(png(3), name="c", split=Part.VALID),
+    ]
+    library.add("rack", content, by="ann")
+    vector = np.full(4, 9.0, np.float32)
+    features = {
+        digest_of(png(1)): vector,
+        digest_of(png(2)): -vector,
+        digest_of(png(3)): vector,
+    }
+    plan = FreezePlan(features=features, features_by="region crops")
+    version = library.freeze("rack", by="bob", plan=plan)
+    assert version.leaking
+    assert {leak.kind for leak in version.leaks} == {"same group", "near-duplicate"}
+    assert library.version("rack").leaks == version.leaks
+
+
+def test_frames_are_taught_pinned_and_grouped_by_minute_or_part(
+    *, library: Library, records: Records, blobs: Blobs, clock: FakeClock, png: Png
+) -> None:
+    rows = [frame(png(1), records=records, blobs=blobs)]
+    clock.advance(5)
+    rows.append(frame(png(2), records=records, blobs=blobs, part="part-7"))
+    added = library.add_frames("rack", rows, ["A1/blue", "B1/empty"], by="ann")
+    assert (added.new, added.reported) == (2, ())
+    assert records.frames.get(rows[0].id).pins == ("dataset:rack",)
+    samples = {sample.name: sample for sample in library.draft("rack").samples}
+    assert samples[rows[0].id].labels == ("A1/blue", "B1/empty")
+    assert samples[rows[0].id].captured_at == rows[0].captured_at
+    assert samples[rows[0].id].group.startswith("rack@")
+    assert samples[rows[1].id].group == "part-7"
+    library.freeze("rack", by="bob")
+    assert set(records.frames.get(rows[0].id).pins) == {"dataset:rack", "dataset:rack/1"}
+
+
+def test_a_frame_that_aged_out_is_reported(
+    *, library: Library, records: Records, blobs: Blobs, clock: FakeClock, png: Png
+) -> None:
+    row = frame(png(1), records=records, blobs=blobs)
+    clock.advance(100)
+    records.frames.age_out(older_than=clock.now(), keep_bytes=None)
+    added = library.add_frames("rack", [row], ["blue"], by="ann")
+    assert added.new == 0
+    assert "aged out" in added.reported[0].reason
+
+
+def test_an_empty_or_unknown_dataset_cannot_be_frozen(library: Library) -> None:
+    with pytest.raises(NotFoundError):
+        library.freeze("rack", by="bob")
+    library.add("rack", [], by="ann")
+    with pytest.raises(InvalidError, match="nothing to freeze"):
+        library.freeze("rack", by="bob")
+    with pytest.raises(NotFoundError, match="no version 1"):
+        library.version("rack", 1)
+
+
+def test_two_who_add_at_once_lose_nothing(library: Library, png: Png) -> None:
+    pictures = [png(n) for n in range(6)]
+
+    def add(by: str) -> None:
+        library.add("rack", [labelled(p, "blue") for p in pictures], by=by)
+
+    threads = [Thread(target=add, args=(name,)) for name in ("ann", "bob")]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    entries = library.draft("rack").entries
+    assert len(entries) == 6
+    assert all({j.by for j in entry.judgements} == {"ann", "bob"} for entry in entries)
+
+
+def test_a_correction_of_an_unknown_picture_is_not_found(library: Library) -> None:
+    library.add("rack", [], by="ann")
+    with pytest.raises(NotFoundError):
+        library.correct("rack", Digest("sha256:" + "0" * 64), labels=[], known=[], by="ann")
+
+
+def test_a_version_that_is_frozen_meanwhile_is_a_conflict(library: Library, png: Png) -> None:
+    library.add("rack", [labelled(png(1), "blue")], by="ann")
+    version = library.freeze("rack", by="bob")
+    with pytest.raises(ConflictError, match="meanwhile"):
+        library._write(replace(version, number=1))

@@ -1,0 +1,152 @@
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from lineside.core import (
+    Box,
+    ConflictError,
+    Inspection,
+    InvalidError,
+    NotFoundError,
+    Region,
+    View,
+)
+from lineside.datasets import Part, label_names, load_source
+
+Put = Callable[[Path, int], Path]
+COLOURS = ("blue", "red", "white")
+
+
+def test_pictures_are_found_beside_the_list_and_in_direct_sub_folders(
+    tmp_path: Path, put: Put
+) -> None:
+    put(tmp_path / "a.png", 1)
+    put(tmp_path / "imgs" / "b, c.png", 2)
+    put(tmp_path / "imgs" / "deep" / "d.png", 3)
+    (tmp_path / "train.lst").write_text(
+        "1\t1\t0\t0\ta.png\n2\t0\t1\t0\tb, c.png\n3\t0\t0\t1\td.png"
+    )
+    loaded = load_source(tmp_path / "train.lst", labels=COLOURS)
+    assert [sample.name for sample in loaded.samples] == ["a.png", "b, c.png"]
+    assert "d.png: no such picture" in loaded.skipped[0].reason
+    assert loaded.skipped[0].where == "train.lst:3"
+
+
+def test_a_folder_of_their_own_can_be_named(tmp_path: Path, put: Put) -> None:
+    put(tmp_path / "elsewhere" / "a.png", 1)
+    lists = tmp_path / "lists"
+    lists.mkdir()
+    (lists / "all.lst").write_text("1\t1\t0\t0\ta.png")
+    assert load_source(lists, labels=COLOURS).samples == ()
+    loaded = load_source(lists, labels=COLOURS, images=tmp_path / "elsewhere")
+    assert loaded.samples[0].split is Part.OPEN
+
+
+def test_a_folders_lists_are_read_together_and_their_names_say_the_part(
+    tmp_path: Path, put: Put
+) -> None:
+    put(tmp_path / "a.png", 1)
+    put(tmp_path / "b.png", 2)
+    (tmp_path / "rack_train.lst").write_text("1\t1\t0\t0\ta.png")
+    (tmp_path / "rack_valid.lst").write_text("2\t1\t0\t0\tb.png")
+    loaded = load_source(tmp_path, labels=COLOURS)
+    assert [sample.split for sample in loaded.samples] == [Part.TRAIN, Part.VALID]
+
+
+@pytest.mark.parametrize("name", ["../secret.png", "/etc/passwd", "imgs/../../secret.png"])
+def test_a_name_never_leads_out_of_the_folder(*, tmp_path: Path, put: Put, name: str) -> None:
+    put(tmp_path / "secret.png", 1)
+    inside = tmp_path / "data"
+    inside.mkdir()
+    (inside / "all.lst").write_text(f"1\t1\t0\t0\t{name}")
+    loaded = load_source(inside, labels=COLOURS)
+    assert loaded.samples == ()
+    assert "leads out of the folder" in loaded.skipped[0].reason
+
+
+def test_a_link_that_leads_out_is_not_followed(tmp_path: Path, put: Put) -> None:
+    secret = put(tmp_path / "secret.png", 1)
+    inside = tmp_path / "data"
+    inside.mkdir()
+    (inside / "link.png").symlink_to(secret)
+    (inside / "all.lst").write_text("1\t1\t0\t0\tlink.png")
+    assert "leads out" in load_source(inside, labels=COLOURS).skipped[0].reason
+
+
+def test_what_is_no_picture_is_reported(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(b"GIF89a")
+    (tmp_path / "b.png").write_bytes(b"")
+    (tmp_path / "labels.csv").write_text("file,label\na.png,x\nb.png,x\n")
+    loaded = load_source(tmp_path)
+    assert loaded.samples == ()
+    assert [note.where for note in loaded.skipped] == ["labels.csv:2", "labels.csv:3"]
+
+
+def test_the_same_picture_twice_is_one_sample_and_is_reported(tmp_path: Path, put: Put) -> None:
+    put(tmp_path / "a.png", 1)
+    put(tmp_path / "b.png", 1)
+    (tmp_path / "labels.csv").write_text("file,label\na.png,blue;red\nb.png,blue;white\n")
+    loaded = load_source(tmp_path, labels=COLOURS)
+    (sample,) = loaded.samples
+    assert sample.labels == ("blue",)
+    assert sample.known == ("blue",)
+    assert "same picture as a.png" in loaded.skipped[0].reason
+    assert "disagree on red, white" in loaded.skipped[0].reason
+
+
+def test_class_folders_label_their_pictures(tmp_path: Path, put: Put) -> None:
+    put(tmp_path / "images" / "dent" / "1.png", 1)
+    put(tmp_path / "images" / "good" / "2.png", 2)
+    loaded = load_source(tmp_path)
+    assert loaded.format == "folders"
+    assert [(s.name, s.labels, s.known) for s in loaded.samples] == [
+        ("images/dent/1.png", ("dent",), ("dent", "good")),
+        ("images/good/2.png", ("good",), ("dent", "good")),
+    ]
+
+
+def test_part_folders_above_the_classes_declare_the_split(tmp_path: Path, put: Put) -> None:
+    put(tmp_path / "train" / "dent" / "1.png", 1)
+    put(tmp_path / "valid" / "dent" / "2.png", 2)
+    put(tmp_path / "valid" / "rust" / "3.png", 3)
+    loaded = load_source(tmp_path, labels=("dent", "good"))
+    assert [sample.split for sample in loaded.samples] == [Part.TRAIN, Part.VALID]
+    assert "rust" in loaded.skipped[0].reason
+
+
+@pytest.mark.parametrize("made", ["nothing.lst", "empty", "text.txt"])
+def test_what_is_no_source_is_refused_with_the_way_to_mend_it(tmp_path: Path, made: str) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "text.txt").write_text("hello")
+    with pytest.raises((NotFoundError, InvalidError)) as caught:
+        load_source(tmp_path / made)
+    assert caught.value.fix
+
+
+def test_an_unknown_format_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InvalidError, match="format 'coco'"):
+        load_source(tmp_path, format="coco")
+
+
+def test_a_picture_that_changed_since_is_a_conflict(tmp_path: Path, put: Put) -> None:
+    put(tmp_path / "a.png", 1)
+    (tmp_path / "labels.csv").write_text("file,label\na.png,x\n")
+    loaded = load_source(tmp_path)
+    put(tmp_path / "a.png", 2)
+    with pytest.raises(ConflictError):
+        loaded.read(loaded.samples[0])
+
+
+def test_an_inspections_names_follow_its_regions() -> None:
+    box = Box(x0_px=0, y0_px=0, x1_px=8, y1_px=8)
+    inspection = Inspection(
+        id="stock",
+        camera="rack",
+        view=View(width_px=32, height_px=32),
+        region=(
+            Region(id="top", box_px=box, label="blue"),
+            Region(id="A1", box_px=box, classes=("empty", "red")),
+        ),
+    )
+    assert label_names(inspection) == ("blue", "A1/empty", "A1/red")
