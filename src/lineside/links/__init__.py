@@ -17,6 +17,7 @@ from lineside.links.contract import (
     Shot,
     Will,
 )
+from lineside.links.frames import FrameMessage
 from lineside.links.limits import BrokerFigures, BrokerLimits
 from lineside.links.mailbox import BoundedMailbox
 from lineside.links.opening import BUSES, CAMERAS, open_bus, open_camera
@@ -31,6 +32,7 @@ __all__ = [
     "Bus",
     "Camera",
     "EmbeddedBroker",
+    "FrameMessage",
     "Mailbox",
     "MailboxFigures",
     "Message",

@@ -11,7 +11,7 @@ from pathlib import Path
 from lineside.core import Camera as CameraRecord
 from lineside.core import Clock, InvalidError, RefusedError
 from lineside.links.contract import Bus, Refused, Shot
-from lineside.links.shots import UNREADABLE, ShotCamera
+from lineside.links.shots import UNREADABLE, ShotCamera, whole_ms
 
 _KINDS = frozenset({".jpg", ".jpeg", ".png"})
 
@@ -61,7 +61,7 @@ class FolderCamera(ShotCamera):
             if encoded:
                 yield Shot(
                     camera=self._camera.id,
-                    captured_at=datetime.fromtimestamp(size.st_mtime, tz=UTC),
+                    captured_at=whole_ms(datetime.fromtimestamp(size.st_mtime, tz=UTC)),
                     encoded=encoded,
                     sequence=number,
                     arrived_s=self._clock.monotonic(),

@@ -8,21 +8,15 @@ is refused with its reason; the stream goes on.
 from collections.abc import Iterator
 
 from lineside.core import Camera as CameraRecord
-from lineside.core import CameraMessage, Clock, InvalidError, read_message
+from lineside.core import Clock, InvalidError, read_message
 from lineside.links.contract import Bus, Message, Refused, Shot
-from lineside.links.shots import UNREADABLE, WAITING, ShotCamera
+from lineside.links.frames import FrameMessage
+from lineside.links.shots import UNREADABLE, WAITING, ShotCamera, whole_ms
 
 _BARE = (b"\xff\xd8\xff", b"\x89PNG")
 _ENVELOPE_BYTES = 4096
 _LONGEST_PART = 200
 _MOST_COUNT = 2**53 - 1
-
-
-class FrameMessage(CameraMessage, frozen=True, kw_only=True):
-    """The factory's camera message with the two fields lineside adds."""
-
-    sequence: int = 0
-    part: str = ""
 
 
 class NoShotError(InvalidError):
@@ -90,7 +84,7 @@ def read_shot(message: Message, *, camera: CameraRecord, clock: Clock) -> Shot:
     if bare:
         return Shot(
             camera=camera.id,
-            captured_at=clock.now(),
+            captured_at=whole_ms(clock.now()),
             own_time=False,
             encoded=payload,
             arrived_s=message.arrived_s,

@@ -13,7 +13,7 @@ from typing import Any
 from lineside.core import Camera as CameraRecord
 from lineside.core import Clock, InvalidError, need
 from lineside.links.contract import Bus, Refused, Shot
-from lineside.links.shots import ShotCamera
+from lineside.links.shots import ShotCamera, whole_ms
 
 
 def open_video_camera(
@@ -66,7 +66,7 @@ class VideoCamera(ShotCamera):
             number += 1
             yield Shot(
                 camera=self._camera.id,
-                captured_at=self._begun + timedelta(milliseconds=max(0.0, position_ms)),
+                captured_at=whole_ms(self._begun + timedelta(milliseconds=max(0.0, position_ms))),
                 image=cv2.cvtColor(image, cv2.COLOR_BGR2RGB),
                 sequence=number,
                 arrived_s=self._clock.monotonic(),

@@ -30,6 +30,11 @@ Pixels = NDArray[np.uint8]
 Grab = Callable[[], Pixels | None]
 
 
+def whole_ms(moment: datetime) -> datetime:
+    """Cut to milliseconds, as messages carry them, so that a frame has one time everywhere."""
+    return moment.replace(microsecond=moment.microsecond // 1000 * 1000)
+
+
 def say_nothing(_reason: str, _sentence: str) -> None:
     """For callers that count no refusals."""
 
@@ -115,7 +120,7 @@ class LiveCamera(ShotCamera):
             while not self._stop.is_set():
                 image = self._grab() if self._grab is not None else None
                 if image is not None:
-                    self._put(image, at=self._clock.now())
+                    self._put(image, at=whole_ms(self._clock.now()))
                 elif not self._stop.is_set():
                     self._open_again()
         finally:

@@ -1,0 +1,273 @@
+"""The device's work, wired: cameras, packages, spool, and what is said on the bus."""
+
+import logging
+import threading
+from collections.abc import Callable
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from lineside.core import Camera as CameraRecord
+from lineside.core import Clock, InvalidError, LinesideError, Plant, encode, rfc3339
+from lineside.edge.config import EdgeConfig
+from lineside.edge.contract import MakeReady
+from lineside.edge.fetch import fetch, read_token
+from lineside.edge.loader import Loader
+from lineside.edge.messages import (
+    DeviceStatus,
+    device_topic,
+    frame_message,
+    frame_topic,
+    offline,
+    prediction_topic,
+    read_ack,
+    read_desired,
+)
+from lineside.edge.shelf import Shelf
+from lineside.edge.shipper import Shipper
+from lineside.edge.spool import Draft, Spool
+from lineside.edge.tally import Tally
+from lineside.edge.worker import Around, Worker
+from lineside.links import Bus, Camera, Message, Will, open_camera, topic_matches
+from lineside.streams import encode_event, prediction_event
+from lineside.vision import Frame, Prediction
+
+logger = logging.getLogger(__name__)
+
+_TURN_S = 0.25
+_TELL_S = 2.0
+
+
+def last_will(plant: Plant, *, device: str, clock: Clock) -> Will:
+    """What the broker says when the device vanishes."""
+    return Will(
+        topic=device_topic(plant, device=device, noun="status"),
+        payload=offline(device=device, version=program_version(), at=clock.now()),
+    )
+
+
+def program_version() -> str:
+    """The installed version."""
+    try:
+        return version("lineside")
+    except PackageNotFoundError:
+        return "unknown"
+
+
+class Agent:
+    """Started and closed by ``run``; bus and spool are closed by whoever opened them."""
+
+    def __init__(
+        self,
+        config: EdgeConfig,
+        *,
+        plant: Plant,
+        bus: Bus,
+        spool: Spool,
+        clock: Clock,
+        make_ready: MakeReady,
+    ) -> None:
+        self._config = config
+        self._plant = plant
+        self._bus = bus
+        self._clock = clock
+        self._tally = Tally()
+        self._shelf = Shelf(config.folder)
+        self._cameras = chosen_cameras(plant, config.cameras)
+        names = {camera.id for camera in self._cameras}
+        self._inspections = tuple(item for item in plant.inspection if item.camera in names)
+        self._shipper = Shipper(
+            spool,
+            bus=bus,
+            clock=clock,
+            tally=self._tally,
+            resend_after_s=config.resend_after_s,
+            announce=self.tell_status,
+        )
+        self._loader = Loader(
+            self._shelf,
+            fetch=self._fetch,
+            make_ready=make_ready,
+            inspections=frozenset(item.id for item in self._inspections),
+            most=config.max_loaded_packages,
+            tally=self._tally,
+            clock=clock,
+        )
+        self._workers = tuple(self._worker(camera) for camera in self._cameras)
+        self._topics = {
+            noun: device_topic(plant, device=config.device, noun=noun)
+            for noun in ("status", "desired", "ack")
+        }
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._listen, name="control", daemon=True)
+        self._told: tuple[int, float] | None = None
+
+    def start(self) -> None:
+        """Subscribe, load what the disk has, begin to look."""
+        self._shelf.open()
+        triggers = tuple(item.trigger.topic for item in self._inspections if item.trigger.topic)
+        self._mailbox = self._bus.subscribe(
+            (self._topics["desired"], self._topics["ack"], *dict.fromkeys(triggers)), name="control"
+        )
+        self._thread.start()
+        self._loader.start()
+        self._shipper.start()
+        for worker in self._workers:
+            worker.start()
+
+    def close(self) -> None:
+        """Finish the frames under work, commit their events, say goodbye."""
+        for worker in self._workers:
+            worker.close()
+        self._loader.close()
+        self._shipper.close()
+        self._stop.set()
+        self._mailbox.close()
+        self._thread.join()
+        self._say_goodbye()
+
+    def status(self) -> DeviceStatus:
+        """How the device is right now."""
+        counted = self._tally.read()
+        return DeviceStatus(
+            device=self._config.device,
+            state="online",
+            version=program_version(),
+            at=rfc3339(self._clock.now()),
+            packages=self._loader.in_use(),
+            spool_depth=self._shipper.depth(),
+            spool_dropped=self._shipper.dropped(),
+            frames=counted.frames,
+            predictions=counted.predictions,
+            refused=counted.refused,
+            faults=counted.faults,
+        )
+
+    def tell_status(self) -> None:
+        """Say it on the bus; ``UnavailableError`` while the bus is away."""
+        told = (self._tally.revision, self._clock.monotonic())
+        payload = encode(self.status())
+        self._bus.publish(self._topics["status"], payload, retain=True, timeout_s=_TELL_S)
+        self._told = told
+
+    def _worker(self, camera: CameraRecord) -> Worker:
+        return Worker(
+            camera,
+            inspections=tuple(i for i in self._inspections if i.camera == camera.id),
+            device=self._config.device,
+            around=Around(
+                open_camera=self._open_camera,
+                find_judge=self._loader.judge,
+                emit=self._emit,
+                forward=self._forward,
+            ),
+            tally=self._tally,
+            clock=self._clock,
+        )
+
+    def _open_camera(self, camera: CameraRecord, refused: Callable[[str, str], None]) -> Camera:
+        return open_camera(camera, clock=self._clock, bus=self._bus, refused=refused)
+
+    def _emit(self, prediction: Prediction) -> bool:
+        def make(sequence: int) -> bytes:
+            event = prediction_event(
+                prediction,
+                site=self._plant.site,
+                device=self._config.device,
+                sequence=sequence,
+                first=0,  # told when it is sent
+            )
+            return encode_event(event)
+
+        topic = prediction_topic(self._plant, prediction.frame.camera)
+        return self._shipper.ship(Draft(topic=topic, make=make))
+
+    def _forward(self, frame: Frame) -> bool:
+        topic = frame_topic(self._plant, frame.camera)
+        return self._bus.publish_soon(topic, frame_message(frame))
+
+    def _fetch(self, url: str) -> bytes:
+        path = Path(self._config.token_file) if self._config.token_file else None
+        return fetch(url, hub=self._config.hub, token=read_token(path))
+
+    # what the bus says
+
+    def _listen(self) -> None:
+        while not self._stop.is_set():
+            for message in self._mailbox.get_many(most=100, timeout_s=_TURN_S):
+                try:
+                    self._take(message)
+                except Exception as error:  # boundary: one message must not end the device
+                    logger.exception("message failed topic=%s", message.topic)
+                    self._tally.fault(message.topic, error)
+            for worker in self._workers:
+                worker.count_dropped()
+            self._tell_when_due()
+
+    def _take(self, message: Message) -> None:
+        try:
+            if message.topic == self._topics["ack"]:
+                device = self._config.device
+                self._shipper.acknowledge(
+                    read_ack(message.payload, device=device, where=message.topic)
+                )
+            elif message.topic == self._topics["desired"]:
+                self._wish(message)
+        except LinesideError as error:
+            self._tally.refuse("message not as documented")
+            logger.warning("message refused: %s", error)
+        self._arm(message.topic)
+
+    def _wish(self, message: Message) -> None:
+        if not message.payload:
+            return  # a retained message was cleared: no wish is no change
+        desired = read_desired(message.payload, where=message.topic)
+        self._shelf.keep_desired(message.payload)
+        self._loader.wish(desired)
+
+    def _arm(self, topic: str) -> None:
+        for worker in self._workers:
+            for inspection in worker.inspections:
+                trigger = inspection.trigger
+                if trigger.on == "topic" and topic_matches(trigger.topic, topic):
+                    worker.arm(inspection.id)
+
+    def _tell_when_due(self) -> None:
+        if self._told is None or not self._bus.connected():
+            return  # the first of a connection is said by the shipper
+        revision, told_s = self._told
+        late = self._clock.monotonic() - told_s >= self._config.status_every_s
+        if late or revision != self._tally.revision:
+            self._try_to_tell()
+
+    def _try_to_tell(self) -> None:
+        try:
+            self.tell_status()
+        except LinesideError as error:
+            logger.debug("status not told: %s", error)
+
+    def _say_goodbye(self) -> None:
+        goodbye = offline(
+            device=self._config.device, version=program_version(), at=self._clock.now()
+        )
+        if not self._bus.connected():
+            return
+        try:
+            self._bus.publish(self._topics["status"], goodbye, retain=True, timeout_s=_TELL_S)
+        except LinesideError as error:
+            logger.debug("goodbye not told: %s", error)
+
+
+def chosen_cameras(plant: Plant, names: tuple[str, ...]) -> tuple[CameraRecord, ...]:
+    """The cameras this device looks at: those named, or all, that some inspection needs.
+
+    Raises:
+        InvalidError: a name that the plant does not have.
+    """
+    chosen = tuple(plant.find_camera(name) for name in names) if names else plant.camera
+    needed = {inspection.camera for inspection in plant.inspection}
+    found = tuple(camera for camera in chosen if camera.id in needed)
+    if not found:
+        raise InvalidError(
+            "no camera to look at", where="cameras", fix="Declare an inspection on a camera."
+        )
+    return found

@@ -1,0 +1,29 @@
+"""What the agent needs of a package at work; ``models.Predictor`` is one."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from lineside.core import Digest
+from lineside.vision import Frame, Prediction
+
+
+class Judge(Protocol):
+    """From a frame to a prediction; safe from several threads."""
+
+    def predict(self, frame: Frame, *, device: str = "", decode_ms: float = 0.0) -> Prediction:
+        """Judge one frame."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ready:
+    """A package that was checked and answered its golden pictures."""
+
+    digest: Digest
+    inspection: str
+    judge: Judge
+
+
+MakeReady = Callable[[bytes], Ready]
+"""Reads an archive, loads it and runs its golden pictures; raises when it must not run."""

@@ -1,0 +1,108 @@
+"""Fetch a package from the hub.
+
+The token goes to the configured hub only: of an address that came over the bus nothing but path
+and query are used, and redirects are not followed.
+"""
+
+import urllib.error
+import urllib.request
+from email.message import Message
+from http.client import HTTPException
+from pathlib import Path
+from typing import IO
+from urllib.parse import urlsplit
+
+from lineside.core import InvalidError, NotFoundError, RefusedError, UnavailableError
+
+_MOST_BYTES = 512_000_000
+_TIMEOUT_S = 20.0
+_PART_BYTES = 1 << 20
+
+
+class _NoRedirect(urllib.request.HTTPRedirectHandler):
+    def redirect_request(  # noqa: PLR0917  the library's signature
+        self,
+        req: urllib.request.Request,  # noqa: ARG002
+        fp: IO[bytes],  # noqa: ARG002
+        code: int,  # noqa: ARG002
+        msg: str,  # noqa: ARG002
+        headers: Message,  # noqa: ARG002
+        newurl: str,  # noqa: ARG002
+    ) -> None:
+        return None
+
+
+def fetch(url: str, *, hub: str, token: str, most_bytes: int = _MOST_BYTES) -> bytes:
+    """Get what the hub has under this address.
+
+    Raises:
+        UnavailableError: the hub is away, overloaded, or broke off.
+        RefusedError: the token is not taken.
+        NotFoundError: there is no such package.
+        InvalidError: no hub is configured, or the answer is too long or a redirect.
+    """
+    address = rebased(url, hub=hub)
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    request = urllib.request.Request(address, headers=headers)  # noqa: S310  the scheme is checked
+    opener = urllib.request.build_opener(_NoRedirect)
+    try:
+        with opener.open(request, timeout=_TIMEOUT_S) as answer:
+            return _read(answer, most_bytes=most_bytes, where=address)
+    except urllib.error.HTTPError as error:
+        error.close()
+        raise _translated(error.code, address) from error
+    except (OSError, HTTPException) as error:
+        raise UnavailableError(
+            f"the hub does not answer: {error}", where=address, fix="Start the hub."
+        ) from error
+
+
+def rebased(url: str, *, hub: str) -> str:
+    """The address on the configured hub."""
+    base, asked = urlsplit(hub), urlsplit(url)
+    if base.scheme not in ("http", "https") or not base.netloc:
+        raise InvalidError("no hub is configured", where="hub", fix='Set hub = "http://host:8080".')
+    if not asked.path.startswith("/"):
+        raise InvalidError(f"{url[:100]!r} has no path", where="desired", fix="Send a whole URL.")
+    return base._replace(path=asked.path, query=asked.query, fragment="").geturl()
+
+
+def read_token(path: Path | None) -> str:
+    """The device's token; read again for each fetch, so that it can be changed.
+
+    Raises:
+        RefusedError: the file cannot be read.
+    """
+    if path is None:
+        return ""
+    try:
+        return path.read_text().strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise RefusedError(
+            f"the token cannot be read: {error}", where=str(path), fix="Name the token's file."
+        ) from error
+
+
+def _read(answer: IO[bytes], *, most_bytes: int, where: str) -> bytes:
+    parts: list[bytes] = []
+    size = 0
+    while part := answer.read(_PART_BYTES):
+        size += len(part)
+        if size > most_bytes:
+            raise InvalidError(
+                f"more than {most_bytes} bytes", where=where, fix="Make a smaller package."
+            )
+        parts.append(part)
+    return b"".join(parts)
+
+
+def _translated(
+    status: int, address: str
+) -> InvalidError | NotFoundError | RefusedError | UnavailableError:
+    if status in (401, 403):
+        return RefusedError("the hub refuses the token", where=address, fix="Enrol the device.")
+    if status in (404, 410):
+        return NotFoundError("the hub has no such package", where=address, fix="Upload it again.")
+    if status in (408, 425, 429) or status >= 500:
+        return UnavailableError(f"the hub answers {status}", where=address, fix="Try later.")
+    return InvalidError(f"the hub answers {status}", where=address, fix="Correct the address.")

@@ -1,0 +1,95 @@
+"""Packages and wishes on the device's disk, so that it starts while the hub is away.
+
+``packages/<hex of the digest>.lspkg`` and ``desired.json``, each replaced atomically. What stands
+here is checked again whenever it is loaded.
+"""
+
+import contextlib
+import os
+from collections.abc import Collection
+from pathlib import Path
+
+from lineside.core import Digest, LinesideError, UnavailableError
+from lineside.edge.messages import Desired, read_desired
+
+
+class Shelf:
+    """One folder, one process."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._packages = folder / "packages"
+
+    def open(self) -> None:
+        """Make the folders; ``UnavailableError`` when that is not allowed."""
+        try:
+            self._packages.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise _bad_disk(error, self._packages) from error
+
+    def desired(self) -> Desired | None:
+        """The wish that was kept last; None where there is none that can be read."""
+        path = self._folder / "desired.json"
+        try:
+            return read_desired(path.read_bytes(), where=str(path))
+        except (OSError, LinesideError):
+            return None
+
+    def keep_desired(self, raw: bytes) -> None:
+        """Keep a wish, as it was sent."""
+        self._replace(self._folder / "desired.json", raw)
+
+    def get(self, digest: Digest) -> bytes | None:
+        """A package's archive; None where it is not here."""
+        try:
+            return self._path(digest).read_bytes()
+        except OSError:
+            return None
+
+    def put(self, digest: Digest, data: bytes) -> None:
+        """Keep an archive."""
+        self._replace(self._path(digest), data)
+
+    def remove(self, digest: Digest) -> None:
+        """Throw an archive away, as one that turned out to be damaged."""
+        with contextlib.suppress(OSError):
+            self._path(digest).unlink()
+
+    def sweep(self, *, keep: Collection[Digest]) -> None:
+        """Throw away every archive but these."""
+        names = {self._path(digest).name for digest in keep}
+        for path in self._packages.glob("*"):
+            if path.name not in names:
+                with contextlib.suppress(OSError):
+                    path.unlink()
+
+    def _path(self, digest: Digest) -> Path:
+        return self._packages / f"{digest.removeprefix('sha256:')}.lspkg"
+
+    def _replace(self, path: Path, data: bytes) -> None:
+        temporary = path.with_name(f".{path.name}.new")
+        try:
+            with temporary.open("wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+            _sync_folder(path.parent)
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                temporary.unlink()
+            raise _bad_disk(error, path) from error
+
+
+def _sync_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _bad_disk(error: OSError, path: Path) -> UnavailableError:
+    return UnavailableError(
+        f"cannot write: {error.strerror}", where=str(path), fix="Free space, and allow writing."
+    )

@@ -1,0 +1,211 @@
+"""One camera: from its shots to events handed to the shipper.
+
+Every shot ends in exactly one of: judged, or counted under the reason for which it was left. A
+shot that nobody wants is not decoded.
+"""
+
+import logging
+import threading
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from lineside.core import Camera as CameraRecord
+from lineside.core import (
+    Clock,
+    FrameId,
+    Inspection,
+    InvalidError,
+    LinesideError,
+    UnavailableError,
+)
+from lineside.edge.contract import Judge
+from lineside.edge.tally import Tally
+from lineside.edge.trigger import Seen, arm, inspected, wants
+from lineside.links import Camera, Shot
+from lineside.streams import NotFresh, freshness
+from lineside.vision import Frame, Prediction
+
+logger = logging.getLogger(__name__)
+
+_REMEMBERED = 64
+_FIRST_RETRY_S = 1.0
+_LONGEST_RETRY_S = 30.0
+
+OpenCamera = Callable[[CameraRecord, Callable[[str, str], None]], Camera]
+FindJudge = Callable[[str], Judge | None]
+Emit = Callable[[Prediction], bool]
+Forward = Callable[[Frame], bool]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Around:
+    """What a worker calls: its camera, its packages, and where answers and frames go."""
+
+    open_camera: OpenCamera
+    find_judge: FindJudge
+    emit: Emit
+    forward: Forward
+
+
+class Worker:
+    """Started and closed by the agent."""
+
+    def __init__(
+        self,
+        camera: CameraRecord,
+        *,
+        inspections: tuple[Inspection, ...],
+        device: str,
+        around: Around,
+        tally: Tally,
+        clock: Clock,
+    ) -> None:
+        self._camera = camera
+        self._inspections = inspections
+        self._device = device
+        self._around = around
+        self._tally = tally
+        self._clock = clock
+        self._seen: dict[str, Seen] = {item.id: Seen() for item in inspections}
+        self._seen_lock = threading.Lock()
+        self._recent: deque[FrameId] = deque(maxlen=_REMEMBERED)
+        self._source: Camera | None = None
+        self._dropped = 0
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name=f"look-{camera.id}", daemon=True)
+
+    @property
+    def inspections(self) -> tuple[Inspection, ...]:
+        """What is asked of this camera."""
+        return self._inspections
+
+    def start(self) -> None:
+        """Begin to look."""
+        self._thread.start()
+
+    def arm(self, inspection: str) -> None:
+        """A message came on the inspection's trigger topic."""
+        with self._seen_lock:
+            self._seen[inspection] = arm(self._seen[inspection])
+
+    def count_dropped(self) -> None:
+        """Add what the camera's mailbox dropped since the last call."""
+        source = self._source
+        if source is not None:
+            now = source.dropped()
+            self._tally.refuse("not taken in time", count=now - self._dropped)
+            self._dropped = now
+
+    def close(self) -> None:
+        """End the camera; the frame under work is finished."""
+        self._stop.set()
+        source = self._source
+        if source is not None:
+            source.close()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def _run(self) -> None:
+        place = f"camera {self._camera.id}"
+        retry_s = _FIRST_RETRY_S
+        while not self._stop.is_set():
+            try:
+                self._source = self._around.open_camera(self._camera, self._refused)
+            except UnavailableError as error:
+                if self._tally.fault(place, error):
+                    logger.warning("%s: %s", place, error)
+                self._stop.wait(retry_s)
+                retry_s = min(2 * retry_s, _LONGEST_RETRY_S)
+                continue
+            except LinesideError as error:
+                self._tally.fault(place, error)
+                logger.error("%s: %s", place, error)  # noqa: TRY400  a known failure
+                return
+            self._tally.mended(place)
+            self._look(self._source)
+            return
+
+    def _look(self, source: Camera) -> None:
+        if self._stop.is_set():
+            source.close()
+        try:
+            for shot in source.shots():
+                self._take(shot)
+                if self._stop.is_set():
+                    break
+        except Exception as error:  # boundary: the other cameras go on
+            logger.exception("camera failed camera=%s", self._camera.id)
+            self._tally.fault(f"camera {self._camera.id}", error)
+        finally:
+            self.count_dropped()
+            source.close()
+
+    def _refused(self, reason: str, sentence: str) -> None:
+        self._tally.frame()
+        self._tally.refuse(reason)
+        logger.debug("message refused camera=%s: %s", self._camera.id, sentence)
+
+    def _take(self, shot: Shot) -> None:
+        self._tally.frame()
+        due = [item for item in self._inspections if self._is_due(item, shot)]
+        if not due:
+            return
+        try:
+            self._inspect(shot, due)
+        except InvalidError as error:
+            self._tally.refuse("picture cannot be read")
+            logger.debug("picture refused camera=%s: %s", self._camera.id, error)
+        except Exception as error:  # boundary: one picture must not end the camera
+            self._tally.refuse("failed")
+            if self._tally.fault(f"camera {self._camera.id}", error):
+                logger.exception("picture failed camera=%s", self._camera.id)
+
+    def _is_due(self, inspection: Inspection, shot: Shot) -> bool:
+        seen = self._seen[inspection.id]
+        trigger, at = inspection.trigger, shot.captured_at
+        if not wants(trigger, seen, captured_at=at, part=shot.part):
+            self._tally.refuse("not triggered")
+            return False
+        state = freshness(
+            at,
+            self._clock.now(),
+            max_age_s=inspection.max_age_s,
+            max_skew_s=inspection.max_skew_s,
+        )
+        if isinstance(state, NotFresh):
+            self._tally.refuse(state.reason)
+            return False
+        return True
+
+    def _inspect(self, shot: Shot, due: list[Inspection]) -> None:
+        began_s = self._clock.monotonic()
+        frame = shot.open()
+        decode_ms = (self._clock.monotonic() - began_s) * 1000
+        if frame.id in self._recent:
+            self._tally.refuse("delivered twice")
+            return
+        if self._needs_forwarding(shot) and not self._around.forward(frame):
+            self._tally.refuse("not forwarded")
+        for inspection in due:
+            self._judge(frame, inspection, decode_ms=decode_ms)
+        self._recent.append(frame.id)
+
+    def _judge(self, frame: Frame, inspection: Inspection, *, decode_ms: float) -> None:
+        judge = self._around.find_judge(inspection.id)
+        if judge is None:
+            self._tally.refuse("no package")
+            return
+        prediction = judge.predict(frame, device=self._device, decode_ms=decode_ms)
+        with self._seen_lock:
+            self._seen[inspection.id] = inspected(
+                self._seen[inspection.id], captured_at=frame.captured_at
+            )
+        if self._around.emit(prediction):
+            self._tally.prediction()
+        else:
+            self._tally.refuse("agent is closing")
+
+    def _needs_forwarding(self, shot: Shot) -> bool:
+        """The hub sees what is on the bus; a picture without a time gets another one there."""
+        return not self._camera.source.startswith("mqtt:") or not shot.own_time
