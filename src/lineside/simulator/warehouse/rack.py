@@ -83,7 +83,23 @@ def disc_box(seat: Seat) -> Box:
     points = np.concatenate(
         [disc_ring(seat, height_mm=0), disc_ring(seat, height_mm=DISC_HEIGHT_MM)]
     )
-    (x0, y0), (x1, y1) = points.min(axis=0), points.max(axis=0)
+    return _around(points)
+
+
+def tray_box(seat: Seat) -> Box:
+    """The outline of tray and disc together in the unmoved view."""
+    half = TRAY_HALF_MM
+    corners = [
+        (seat.x_mm + x, y, seat.z_mm + z)
+        for x in (-half, half)
+        for z in (-half, half)
+        for y in (seat.y_mm, seat.y_mm - TRAY_HEIGHT_MM)
+    ]
+    return _around(np.concatenate([project(corners), disc_ring(seat, height_mm=DISC_HEIGHT_MM)]))
+
+
+def _around(points_px: NDArray[np.float64]) -> Box:
+    (x0, y0), (x1, y1) = points_px.min(axis=0), points_px.max(axis=0)
     return Box(x0_px=float(x0), y0_px=float(y0), x1_px=float(x1), y1_px=float(y1))
 
 

@@ -23,9 +23,9 @@ from lineside.simulator.warehouse.rack import (
     TRAY_HEIGHT_MM,
     UPRIGHTS_MM,
     Seat,
-    disc_box,
     disc_ring,
     project,
+    tray_box,
 )
 
 BLACK = Paint(red=33, green=37, blue=42)
@@ -87,10 +87,10 @@ class Scene:
 
     def slot(self, seat: Seat, content: Content) -> Patch:
         """One slot's piece of the canvas with this content."""
-        box = disc_box(seat)
-        x0, y0 = int(box.x0_px) - 8, int(box.y0_px) - 6
+        box = tray_box(seat)
+        x0, y0 = int(box.x0_px) - 2, int(box.y0_px) - 2
         brush = Brush(
-            x0_px=x0, y0_px=y0, width_px=int(box.x1_px) + 9 - x0, height_px=int(box.y1_px) + 15 - y0
+            x0_px=x0, y0_px=y0, width_px=int(box.x1_px) + 3 - x0, height_px=int(box.y1_px) + 3 - y0
         )
         height, width = brush.cover.shape
         top, left = (y0 + MARGIN_PX) * FINE, (x0 + MARGIN_PX) * FINE
