@@ -184,8 +184,6 @@ def test_every_url_scheme_has_a_row_among_the_adapters() -> None:
     text = words_of("adapters.md")
     pattern = r'^\s+"([a-z0-9+]+)": "lineside\.[a-z_.]+:[a-z_]+"'
     tables = re.findall(pattern, source_text(), re.MULTILINE)
-        r'^\s+"([a-z0-9+]+)": "lineside\.[a-z_.]+:[a-z_]+"', source_text(), re.MULTILINE
-    )
     assert tables
     for scheme in tables:
         assert f"`{scheme}:" in text, scheme

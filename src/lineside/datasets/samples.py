@@ -111,8 +111,10 @@ def label_names(inspection: Inspection) -> tuple[str, ...]:
 
 
 def judged(labels: Sequence[str], names: Sequence[str]) -> tuple[str, ...]:
-    """What a person judged who named these labels: every bare label, and all classes of each
-    region of which they named one; a region they did not mention stays open.
+    """What a person judged who named these labels.
+
+    Every bare label, and all classes of each region of which they named one; a region they did
+    not mention stays open.
 
     Raises:
         InvalidError: a label that is not among the names.
