@@ -23,8 +23,8 @@ def due(state: LineState, *, now: datetime, plant: Plant) -> tuple[Event, ...]:
         return ()
     return (
         *_releases(state, now=now, plant=plant, twin=twin),
-        *_begun(state, now=now, plant=plant, twin=twin),
         *_ended(state, now=now, plant=plant),
+        *_begun(state, now=now, plant=plant, twin=twin),
     )
 
 

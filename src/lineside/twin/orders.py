@@ -2,7 +2,8 @@
 
 Rules:
 
-1. ``placed`` reserves its slot; SHIPPED and ``released`` end the reservation.
+1. ``placed`` reserves its slot; SHIPPED and ``released`` end the reservation. When the factory had
+   begun on the order, a place that still shows the piece is unknown until a newer picture.
 2. ``sending`` is written before the publish. An order with ``sending`` is never sent again: after
    a crash it waits for ORDERED or for its time-out, so the factory gets it once or not at all.
 3. The factory works on one order at a time. ORDERED binds its run to the oldest sent order of the
@@ -26,8 +27,10 @@ from lineside.twin.state import (
     Order,
     OrderStatus,
     OrderStep,
+    Seen,
+    SlotState,
 )
-from lineside.twin.stock import with_slots
+from lineside.twin.stock import shows, with_slots
 
 MOST_CLOSED = 100
 
@@ -73,7 +76,8 @@ def _placed(state: LineState, event: Event, *, data: OrderData, plant: Plant) ->
     listed = replace(state, orders=_trimmed((order, *state.orders)))
     slot = state.slots.get(data.slot)
     if slot is not None and not slot.reserved_by:
-        return Applied(state=_reserve(listed, slot.id, by=order.id, plant=plant))
+        reserved = replace(slot, reserved_by=order.id)
+        return Applied(state=_with_slot(listed, reserved, plant=plant))
     reason = f"place {data.slot or 'none'} was taken by another order in the same moment"
     released = order_event(
         order.id, "released", at=event.time, site=plant.site, colour=order.colour, reason=reason
@@ -94,7 +98,8 @@ def _released(
 ) -> LineState:
     closed = _with_step(order, OrderStatus.RELEASED, event=event)
     closed = replace(closed, status=OrderStatus.RELEASED, reason=reason)
-    return _closed(state, closed, at=event.time, plant=plant)
+    taken = order.status is not OrderStatus.SUBMITTED
+    return _closed(state, closed, event=event, taken=taken, plant=plant)
 
 
 def fold_factory_order(state: LineState, event: Event, *, plant: Plant) -> Applied:
@@ -151,29 +156,39 @@ def _advanced(
         status=to, frame=frame, cause=event.id,
     )  # fmt: skip
     if to is OrderState.SHIPPED:
-        after = _closed(state, moved, at=event.time, plant=plant)
+        after = _closed(state, moved, event=event, taken=True, plant=plant)
     else:
         after = _put(state, _extended(moved, event.time, plant=plant))
     return Applied(state=after, raised=(raised,))
 
 
-def _closed(state: LineState, order: Order, *, at: datetime, plant: Plant) -> LineState:
+def _closed(
+    state: LineState, order: Order, *, event: Event, taken: bool, plant: Plant
+) -> LineState:
     """The order ends: its place is free again, and who waited behind it gets the full time."""
     after = _put(state, order)
-    held = [slot.id for slot in state.slots.values() if slot.reserved_by == order.id]
-    for slot in held:
-        after = _reserve(after, slot, by="", plant=plant)
+    for slot in state.slots.values():
+        if slot.reserved_by == order.id:
+            freed = _unproven(slot, order, event=event) if taken else slot
+            after = _with_slot(after, replace(freed, reserved_by=""), plant=plant)
     waiting = tuple(
-        _extended(other, at, plant=plant) if other.open and not other.sent else other
+        _extended(other, event.time, plant=plant) if other.open and not other.sent else other
         for other in after.orders
     )
     return replace(after, orders=_trimmed(waiting))
 
 
-def _reserve(state: LineState, slot: str, *, by: str, plant: Plant) -> LineState:
-    if plant.twin is None:
-        return state
-    return with_slots(state, {slot: replace(state.slots[slot], reserved_by=by)}, twin=plant.twin)
+def _unproven(slot: SlotState, order: Order, *, event: Event) -> SlotState:
+    """The place of a piece that the factory took: a picture from before proves nothing any more."""
+    outdated = slot.evidence.at is not None and slot.evidence.at < event.time
+    if not (outdated and shows(slot, order.colour)):
+        return slot
+    evidence = Evidence(at=event.time, event=event.id)
+    return replace(slot, seen=Seen.UNKNOWN, colour="", probability=0.0, evidence=evidence)
+
+
+def _with_slot(state: LineState, slot: SlotState, *, plant: Plant) -> LineState:
+    return with_slots(state, {slot.id: slot}, twin=plant.twin) if plant.twin else state
 
 
 def _with_step(order: Order, name: str, *, event: Event, frame: str = "") -> Order:

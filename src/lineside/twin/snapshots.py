@@ -5,16 +5,13 @@ change of either it is passed over and the whole log is folded anew, which alway
 """
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from lineside.core import InvalidError, NotFoundError, Plant, decode, digest_of, encode, to_plain
+from lineside.store import Documents, EventLog
 from lineside.streams import decode_event
 from lineside.twin.fold import apply
 from lineside.twin.start import initial
 from lineside.twin.state import LineState
-
-if TYPE_CHECKING:
-    from lineside.store import Documents, EventLog
 
 SNAPSHOT_SCHEMA = "lineside.twin-snapshot/1"
 
@@ -30,7 +27,7 @@ class Snapshot:
     position: int
 
 
-def save_snapshot(documents: "Documents", snapshot: Snapshot, *, plant: Plant) -> None:
+def save_snapshot(documents: Documents, snapshot: Snapshot, *, plant: Plant) -> None:
     """Keep it as the plant's only one."""
     body = {
         "schema": SNAPSHOT_SCHEMA,
@@ -41,7 +38,7 @@ def save_snapshot(documents: "Documents", snapshot: Snapshot, *, plant: Plant) -
     documents.put(_KIND, plant.site, body=body)
 
 
-def load_snapshot(documents: "Documents", *, plant: Plant) -> Snapshot | None:
+def load_snapshot(documents: Documents, *, plant: Plant) -> Snapshot | None:
     """The kept one, or None where there is none that still fits."""
     try:
         body = documents.get(_KIND, plant.site).body
@@ -58,7 +55,7 @@ def load_snapshot(documents: "Documents", *, plant: Plant) -> Snapshot | None:
     return Snapshot(state=state, position=position)
 
 
-def rebuild(log: "EventLog", *, plant: Plant, snapshot: Snapshot | None = None) -> Snapshot:
+def rebuild(log: EventLog, *, plant: Plant, snapshot: Snapshot | None = None) -> Snapshot:
     """Fold the log behind a snapshot, or all of it, a page at a time."""
     state = snapshot.state if snapshot else initial(plant)
     position = snapshot.position if snapshot else 0
