@@ -18,6 +18,7 @@ from lineside.models.manifest import (
     manifest_faults,
 )
 from lineside.models.predictor import GoldenReport, Predictor, heat_png
+from lineside.models.registry import Approval, PackageRecord, Registry
 from lineside.models.serving.sagemaker import (
     Presence,
     answer_labels,
@@ -30,6 +31,7 @@ from lineside.vision import LabelRule, LimitRow
 __all__ = [
     "MANIFEST_SCHEMA",
     "Answer",
+    "Approval",
     "Engine",
     "Golden",
     "GoldenReport",
@@ -42,8 +44,10 @@ __all__ = [
     "OnnxEngine",
     "Package",
     "PackageLimits",
+    "PackageRecord",
     "Predictor",
     "Presence",
+    "Registry",
     "answer_labels",
     "build_package",
     "heat_png",

@@ -21,7 +21,7 @@ class StillCheck:
         kept: NDArray[np.uint8],
         *,
         correlation_min: float = 0.8,
-        motion_max_px: float = 0.5,
+        motion_max_px: float = 0.7,
     ) -> None:
         """``kept``: (height, width) uint8 grey, the picture that was registered in full."""
         self._correlation_min = correlation_min
