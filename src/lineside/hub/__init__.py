@@ -1,1 +1,29 @@
-"""hub room."""
+"""The hub: store, twin, API and pages of one site, fed by messages.
+
+Main names: ``HubConfig``, ``run`` and ``running`` (the program), ``create_app`` over
+``build_services``, ``issue_access_key`` and ``issue_link`` for people who administer it, ``trace``.
+Not here: rules. A handler decodes, calls one room, encodes; what an order may do is the twin's.
+"""
+
+from lineside.hub.app import create_app
+from lineside.hub.auth import AccessKey, issue_access_key, issue_link, revoke_access_key
+from lineside.hub.config import HubConfig, Retention
+from lineside.hub.run import RunningHub, run, running
+from lineside.hub.services import Services, build_services
+from lineside.hub.trace import trace
+
+__all__ = [
+    "AccessKey",
+    "HubConfig",
+    "Retention",
+    "RunningHub",
+    "Services",
+    "build_services",
+    "create_app",
+    "issue_access_key",
+    "issue_link",
+    "revoke_access_key",
+    "run",
+    "running",
+    "trace",
+]

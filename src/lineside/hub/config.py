@@ -4,6 +4,7 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 from lineside.core import InvalidError
 
@@ -29,12 +30,14 @@ class HubConfig:
         allowed_hosts: further host names under which browsers may reach it.
         bus: ``embedded``, or the URL of a broker.
         bus_host, bus_port: where the embedded broker listens; port 0 takes a free one.
+        bus_password_file: ``name:argon2 hash`` lines; needed when ``bus_host`` is not loopback.
+        public_url: how devices reach the hub; empty: ``http://host:port``.
         strays: also listen beside the routed topics, so that a mistyped topic becomes a dead
             letter instead of nothing.
         records, blobs: URLs; empty: SQLite and a folder in ``data_dir``.
         mongo: URL of a MongoDB that gets the reference's documents; empty: none.
         mongo_picture: how a picture stands in its document there.
-        ingest_token_file: token of ``/mqttingest``; empty: ``data_dir/ingest.token``.
+        ingest_token_file: token of ``/mqttingest``; empty: ``data_dir/tokens/ingest.token``.
         session_hours: how long a sign-in lasts.
         max_body_bytes: largest request body; uploads of packages and pictures included.
         dead_letters: how many refused messages are kept.
@@ -48,11 +51,13 @@ class HubConfig:
     bus: str = "embedded"
     bus_host: str = "127.0.0.1"
     bus_port: int = 1883
+    bus_password_file: str = ""
+    public_url: str = ""
     strays: bool = True
     records: str = ""
     blobs: str = ""
     mongo: str = ""
-    mongo_picture: str = "base64"
+    mongo_picture: Literal["text", "binary", "digest"] = "text"
     retention: Retention = field(default_factory=Retention)
     ingest_token_file: str = ""
     session_hours: float = 12.0
@@ -62,10 +67,6 @@ class HubConfig:
     def __post_init__(self) -> None:
         if not 0 <= self.port <= 65535 or not 0 <= self.bus_port <= 65535:
             raise InvalidError("a port from 0 to 65535", where="port", fix="Choose another port.")
-        if self.mongo_picture not in ("base64", "binary", "digest"):
-            raise InvalidError(
-                "base64, binary or digest", where="mongo_picture", fix="Choose one of the three."
-            )
         if self.session_hours <= 0:
             raise InvalidError("above 0", where="session_hours", fix="Write session_hours = 12.")
 
@@ -87,7 +88,7 @@ class HubConfig:
     @property
     def ingest_token_path(self) -> Path:
         """The file of the token of ``/mqttingest``."""
-        return Path(self.ingest_token_file or self.folder / "ingest.token")
+        return Path(self.ingest_token_file or self.folder / "tokens" / "ingest.token")
 
     @property
     def loopback_only(self) -> bool:

@@ -8,17 +8,148 @@ Everything here is synchronous and safe from several threads; async code calls i
 |---|---|
 | ``cameras`` | ``all() -> tuple[CameraView, ...]``, ``one(id)`` |
 | ``frames`` | ``page(camera=, since=, until=, before=, limit=) -> list[FrameRow]``, ``view(id) -> FrameView``, ``picture(id)``, ``thumbnail(id) -> Picture``, ``activation(id, label=, package="") -> Picture`` (PNG) |
-| ``datasets`` | ``all() -> tuple[DatasetView, ...]``, ``one(name)``, ``teach(name, selection, by=) -> DatasetView``, ``freeze(name, by=) -> VersionView``, ``version(name, number)``, ``leaks(name, number)`` |
+| ``datasets`` | ``all() -> tuple[DatasetView, ...]``, ``one(name)``, ``teach(name, Teaching, by=) -> DatasetView``, ``freeze(name, by=) -> VersionView``, ``version(name, number)``, ``leaks(name, number)`` |
 | ``packages`` | ``all() -> tuple[PackageView, ...]``, ``one(digest)``, ``content(digest)``, ``add(data, by=)``, ``use(digest, inspection=, by=, reason=)``, ``try_picture(digest, data) -> Tried`` |
 | ``runs`` | ``all() -> tuple[RunView, ...]``, ``one(id)``, ``start(RunRequest, by=)``, ``cancel(id)``, ``resume(id)`` |
-| ``events`` | ``page(after=, type=, source=, subject=, limit=) -> list[EventView]``, ``one(id)`` |
+| ``events`` | ``page(after=, kind=, source=, subject=, limit=, newest_first=) -> list[EventView]``, ``one(id)`` |
 | ``orders`` | ``place(colour, by=) -> Order`` (``ConflictError`` with the sentence), ``all() -> tuple[Order, ...]`` |
-| ``twin`` | ``state -> LineState`` |
+| ``ledger`` | ``state -> LineState`` (the twin) |
 | ``devices`` | ``all() -> tuple[DeviceView, ...]`` |
-| ``dead_letters`` | ``page(after=, limit=) -> list[DeadLetterView]``, ``payload(id) -> bytes``, ``counts() -> dict[str, int]`` |
+| ``dead_letters`` | ``page(before=, limit=) -> list[DeadLetterView]``, ``payload(id) -> bytes``, ``counts() -> dict[str, int]`` |
 | ``stats`` | ``plain() -> dict`` |
-| ``tracer`` | ``trace(id) -> Trace`` |
+| ``tracer`` | ``trace(id) -> Trace`` (event, frame, or a twin path such as ``slots/A1``) |
 
 A route finds them as ``request.app.state.services`` and who asks as ``request.state.identity``
 (``views.Identity``; its ``name`` is the ``by`` of every call). Records are in ``hub/views.py``.
 """
+
+from dataclasses import dataclass, replace
+
+from lineside.core import Clock, Plant, UnavailableError
+from lineside.datasets import Library
+from lineside.hub.auth import Auth
+from lineside.hub.config import HubConfig
+from lineside.hub.datasets import Datasets
+from lineside.hub.dead import DeadLetters
+from lineside.hub.devices import Devices
+from lineside.hub.events import Events
+from lineside.hub.frames import Frames
+from lineside.hub.ingest import Ingest, Watchers
+from lineside.hub.intake import Intake
+from lineside.hub.jobs import Runs, RunSettings
+from lineside.hub.ledger import Ledger
+from lineside.hub.live import Live
+from lineside.hub.orders import Orders
+from lineside.hub.packages import Packages
+from lineside.hub.stats import Stats
+from lineside.hub.topics import Router
+from lineside.hub.trace import Tracer
+from lineside.hub.watch import Watch
+from lineside.links import Bus
+from lineside.models import Registry
+from lineside.store import Blobs, Records
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Services:
+    """The hub's parts over one open store."""
+
+    config: HubConfig
+    plant: Plant
+    clock: Clock
+    records: Records
+    blobs: Blobs
+    stats: Stats
+    auth: Auth
+    ledger: Ledger
+    ingest: Ingest
+    dead_letters: DeadLetters
+    devices: Devices
+    watch: Watch
+    packages: Packages
+    frames: Frames
+    datasets: Datasets
+    runs: Runs
+    events: Events
+    orders: Orders
+    tracer: Tracer
+    live: Live
+
+    @property
+    def cameras(self) -> Watch:
+        """The cameras as they stand now."""
+        return self.watch
+
+    def load(self) -> None:
+        """Bring everything up from the store; once, before the first message."""
+        self.ledger.rebuild()
+        self.watch.load()
+        self.runs.load()
+
+    def join(self, bus: Bus, *, base_url: str) -> None:
+        """Give the bus to everything that speaks on it."""
+        self.ingest.bus = bus
+        self.orders.bus = bus
+        self.packages.bus = bus
+        self.packages.base_url = base_url
+
+    def away(self) -> list[str]:
+        """What does not answer right now; empty when the hub can do its work."""
+        found = []
+        try:
+            self.records.log.read(newest_first=True, limit=1)
+        except UnavailableError:
+            found.append("records")
+        if self.ingest.bus is None or not self.ingest.bus.connected():
+            found.append("bus")
+        return found
+
+    def tick(self) -> None:
+        """What time alone brings; called about twice a second by one thread."""
+        self.ledger.pass_time()
+        self.orders.dispatch()
+
+
+def build_services(
+    config: HubConfig, *, plant: Plant, records: Records, blobs: Blobs, clock: Clock,
+    run_command: tuple[str, ...] = (),
+) -> Services:  # fmt: skip
+    """Put the hub's parts together over an open store; opens and starts nothing."""
+    stats, router = Stats(), Router(plant)
+    ledger = Ledger(records, plant=plant, clock=clock)
+    devices = Devices(records, plant=plant, clock=clock)
+    registry = Registry(records, blobs, clock=clock)
+    library = Library(records, blobs, clock=clock)
+    packages = Packages(registry, ledger=ledger, devices=devices, plant=plant, clock=clock)
+    frames = Frames(records, blobs, plant=plant, packages=packages)
+    watch = Watch(records, plant=plant, clock=clock)
+    dead = DeadLetters(records, blobs, clock=clock, most=config.dead_letters)
+    intake = Intake(router, plant=plant, blobs=blobs, clock=clock, stats=stats)
+    ingest = Ingest(
+        router=router, intake=intake, ledger=ledger, dead=dead, devices=devices, stats=stats,
+        frames=records.frames, clock=clock,
+    )  # fmt: skip
+    ingest.watchers = Watchers(
+        frame=watch.frame, prediction=watch.prediction, device=packages.tell_device
+    )
+    runs = Runs(
+        records, settings=_run_settings(config, run_command), plant=plant, library=library,
+        packages=packages, clock=clock,
+    )  # fmt: skip
+    return Services(
+        config=config, plant=plant, clock=clock, records=records, blobs=blobs, stats=stats,
+        auth=Auth(records, clock=clock, session_hours=config.session_hours),
+        ledger=ledger, ingest=ingest, dead_letters=dead, devices=devices, watch=watch,
+        packages=packages, frames=frames, runs=runs, events=Events(records.log),
+        datasets=Datasets(library, frames=frames, log=records.log, plant=plant, clock=clock),
+        orders=Orders(ledger, plant=plant, clock=clock, stats=stats),
+        tracer=Tracer(records, registry=registry, state=lambda: ledger.state),
+        live=Live(watch=watch, ledger=ledger, devices=devices, runs=runs),
+    )  # fmt: skip
+
+
+def _run_settings(config: HubConfig, command: tuple[str, ...]) -> RunSettings:
+    settings = RunSettings(
+        folder=config.folder / "runs", records_url=config.records_url, blobs_url=config.blobs_url
+    )
+    return replace(settings, command=command) if command else settings

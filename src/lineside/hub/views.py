@@ -187,7 +187,7 @@ class TraceStep:
 
     kind: str
     id: str
-    sentence: str
+    text: str
     at: datetime | None = None
     facts: dict[str, Any] = field(default_factory=dict)
     ok: bool = True

@@ -1,0 +1,88 @@
+"""``/api/v1/cameras`` and ``/api/v1/frames``."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query
+from fastapi.responses import Response
+
+from lineside.core import encode
+from lineside.hub.api.wire import Hub, Limit, answer, following_of, listed, moment
+from lineside.hub.events import plain
+from lineside.hub.frames import GoneError
+from lineside.hub.problems import MEDIA_TYPE
+from lineside.hub.views import FrameView, Picture
+
+router = APIRouter(prefix="/api/v1", tags=["frames"])
+
+_KEEP = {"Cache-Control": "private, max-age=31536000, immutable"}
+Time = Annotated[str, Query(description="RFC 3339 time with zone")]
+
+
+@router.get("/cameras", summary="Cameras with state, newest frame, newest prediction")
+def list_cameras(hub: Hub) -> Response:
+    """Every camera of the plant file, in its order."""
+    return listed(hub.cameras.all())
+
+
+@router.get("/cameras/{camera}", summary="One camera")
+def get_camera(hub: Hub, camera: str) -> Response:
+    """A camera as it stands now."""
+    return answer(hub.cameras.one(camera))
+
+
+@router.get("/frames", summary="Stored frames, newest first")
+def list_frames(
+    hub: Hub, *, camera: str = "", since: Time = "", until: Time = "", before: str = "",
+    limit: Limit = 100,
+) -> Response:  # fmt: skip
+    """Rows of the frame index; ``before`` is the id of the last frame already seen."""
+    rows = hub.frames.page(
+        camera=camera, since=moment(since, name="since"), until=moment(until, name="until"),
+        before=before, limit=limit,
+    )  # fmt: skip
+    return listed(rows, following=following_of(rows, limit, lambda row: row.id), cursor="before")
+
+
+@router.get("/frames/{frame}", summary="A frame and everything that names it")
+def get_frame(hub: Hub, frame: str) -> Response:
+    """The row, predictions, events, orders and data sets."""
+    return answer(_plain(hub.frames.view(frame)))
+
+
+@router.get("/frames/{frame}/picture", summary="The picture's bytes as they came")
+def get_picture(hub: Hub, frame: str) -> Response:
+    """410 with what is left of the frame when the picture aged out."""
+    try:
+        return _bytes(hub.frames.picture(frame))
+    except GoneError as error:
+        gone = {
+            "type": "about:blank", "title": error.title, "status": 410, "detail": error.message,
+            "where": error.where, "fix": error.fix, "faults": [], "tombstone": error.row,
+        }  # fmt: skip
+        return Response(encode(gone), status_code=410, media_type=MEDIA_TYPE)
+
+
+@router.get("/frames/{frame}/thumbnail", summary="A small JPEG that outlives the picture")
+def get_thumbnail(hub: Hub, frame: str) -> Response:
+    """At most 160 px wide."""
+    return _bytes(hub.frames.thumbnail(frame))
+
+
+@router.get("/frames/{frame}/activation", summary="Where the network looked, as a PNG layer")
+def get_activation(hub: Hub, frame: str, label: str, package: str = "") -> Response:
+    """Computed now; ``package`` empty is the one that answered the frame."""
+    return _bytes(hub.frames.activation(frame, label=label, package=package))
+
+
+def _plain(view: FrameView) -> dict[str, object]:
+    return {
+        "row": view.row,
+        "predictions": [plain(event) for event in view.predictions],
+        "events": [plain(event) for event in view.events],
+        "orders": view.orders,
+        "datasets": view.datasets,
+    }
+
+
+def _bytes(picture: Picture) -> Response:
+    return Response(picture.data, media_type=picture.media_type, headers=_KEEP)

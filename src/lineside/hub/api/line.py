@@ -1,0 +1,147 @@
+"""``/api/v1``: twin, orders, events, trace, devices, refused messages, figures."""
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Query
+from fastapi.responses import Response
+
+from lineside.core import Json, to_plain
+from lineside.hub.api.wire import (
+    Hub,
+    Limit,
+    Who,
+    answer,
+    body_of,
+    described,
+    following_of,
+    listed,
+    whole_number,
+)
+from lineside.hub.reference import collection_page
+from lineside.hub.events import plain
+from lineside.hub.trace import at_path
+
+router = APIRouter(prefix="/api/v1", tags=["line"])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewOrder:
+    """Body of ``POST /orders``."""
+
+    colour: str
+
+
+@router.get("/twin", summary="The whole twin")
+def get_twin(hub: Hub) -> Response:
+    """Every value with its age and its evidence."""
+    return answer(hub.ledger.state)
+
+
+@router.get("/twin/documents/{collection}", summary="Documents as the reference has them")
+def get_documents(hub: Hub, collection: str, *, after: str = "", limit: Limit = 100) -> Response:
+    """``sagemaker_stock_inference``, ``digital_twin_orders``, and those of the routes."""
+    items, following = collection_page(
+        hub, collection, after=whole_number(after, name="after"), limit=limit
+    )
+    return listed(items, following=following)
+
+
+@router.get("/twin/{path:path}", summary="One value of the twin")
+def get_value(hub: Hub, path: str, fields: str = "") -> Response:
+    """A path such as ``slots/A1``; ``fields`` keeps only these keys."""
+    value = at_path(to_plain(hub.ledger.state), path)
+    return answer(_only(value, tuple(name for name in fields.split(",") if name)))
+
+
+def _only(value: Json, fields: tuple[str, ...]) -> Json:
+    if not fields or not isinstance(value, dict):
+        return value
+    if any(name in value for name in fields):
+        return {name: value[name] for name in fields if name in value}
+    return {key: _only(item, fields) for key, item in value.items()}
+
+
+@router.get("/orders", summary="Orders, newest first")
+def list_orders(hub: Hub) -> Response:
+    """Accepted ones; refused ones are events."""
+    return listed(hub.orders.all())
+
+
+@router.post("/orders", summary="Order a piece", openapi_extra=described(NewOrder))
+def place_order(
+    hub: Hub, who: Who, order: Annotated[NewOrder, Depends(body_of(NewOrder))]
+) -> Response:
+    """201 with the order; 409 with the sentence why not."""
+    return answer(hub.orders.place(order.colour, by=who.name), status=201)
+
+
+@router.get("/orders/{order}", summary="One order")
+def get_order(hub: Hub, order: str) -> Response:
+    """With every step."""
+    return answer(hub.orders.one(order))
+
+
+@router.get("/events", summary="The event log")
+def list_events(  # noqa: PLR0913  one parameter a filter
+    hub: Hub, *, after: str = "", kind: Annotated[str, Query(alias="type")] = "",
+    source: str = "", subject: str = "", newest_first: bool = False, limit: Limit = 100,
+) -> Response:  # fmt: skip
+    """Oldest first from ``after``, a log position; ``newest_first`` turns it round."""
+    page = hub.events.page(
+        after=whole_number(after, name="after"), kind=kind, source=source, subject=subject,
+        newest_first=newest_first, limit=limit,
+    )  # fmt: skip
+    following = following_of(page, limit, lambda view: view.position)
+    return listed([plain(view) for view in page], following=following)
+
+
+@router.get("/events/{event}", summary="One event")
+def get_event(hub: Hub, event: str) -> Response:
+    """With its place in the log and its hash."""
+    return answer(plain(hub.events.one(event)))
+
+
+@router.get("/trace/{identifier:path}", summary="Back to the evidence")
+def get_trace(hub: Hub, identifier: str) -> Response:
+    """From an event, a frame or a twin path; recomputes the chains on the way."""
+    return answer(hub.tracer.trace(identifier))
+
+
+@router.get("/devices", summary="The fleet")
+def list_devices(hub: Hub) -> Response:
+    """What devices last told of themselves."""
+    return listed(hub.devices.all())
+
+
+@router.get("/dead-letters", summary="Refused messages, newest first")
+def list_dead_letters(hub: Hub, *, before: str = "", limit: Limit = 100) -> Response:
+    """With reason, time and topic; counted by reason."""
+    page = hub.dead_letters.page(before=before, limit=limit)
+    following = following_of(page, limit, lambda letter: letter.id)
+    return answer(
+        {
+            "items": page, "next": following or None, "cursor": "before",
+            "counts": hub.dead_letters.counts(),
+        }
+    )  # fmt: skip
+
+
+@router.get("/dead-letters/{letter}", summary="One refused message")
+def get_dead_letter(hub: Hub, letter: str) -> Response:
+    """Why, when, from where."""
+    return answer(hub.dead_letters.one(letter))
+
+
+@router.get("/dead-letters/{letter}/payload", summary="Its bytes as they came")
+def get_payload(hub: Hub, letter: str) -> Response:
+    """Never shown by a browser: it is offered as a download."""
+    headers = {"Content-Disposition": f'attachment; filename="{hub.dead_letters.one(letter).id}"'}
+    payload = hub.dead_letters.payload(letter)
+    return Response(payload, media_type="application/octet-stream", headers=headers)
+
+
+@router.get("/stats", summary="Counters and latencies")
+def get_stats(hub: Hub) -> Response:
+    """Since the hub started."""
+    return answer(hub.stats.plain())

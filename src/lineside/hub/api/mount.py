@@ -1,0 +1,75 @@
+"""Every route of the API on one application, and failures as problem documents."""
+
+import logging
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import Response
+from starlette.exceptions import HTTPException
+
+from lineside.core import Fault, LinesideError
+from lineside.hub.api import docs, frames, line, machines, session, socket, teaching
+from lineside.hub.problems import MEDIA_TYPE, document, problem
+
+logger = logging.getLogger(__name__)
+
+
+def mount_api(app: FastAPI) -> None:
+    """Add routes and failure handlers."""
+    # Before ``line``: its ``/twin/{path}`` would take ``/twin/live``.
+    for part in (socket, frames, teaching, line, machines, session, docs):
+        app.include_router(part.router)
+    app.add_exception_handler(LinesideError, _named)
+    app.add_exception_handler(RequestValidationError, _parameters)
+    app.add_exception_handler(HTTPException, _http)
+    app.add_exception_handler(Exception, _unnamed)
+
+
+def _answer(status: int, body: bytes) -> Response:
+    return Response(body, status_code=status, media_type=MEDIA_TYPE)
+
+
+async def _named(_: Request, error: Exception) -> Response:
+    assert isinstance(error, LinesideError)  # noqa: S101  registered for this class
+    if error.http_status >= 500:
+        logger.warning("request failed reason=%s", error)
+    return _answer(error.http_status, problem(error))
+
+
+async def _parameters(_: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)  # noqa: S101  registered for this class
+    faults = tuple(
+        Fault(
+            path=".".join(str(part) for part in found["loc"]),
+            value=repr(found.get("input"))[:80],
+            expected=str(found["msg"]),
+            fix="See /api/docs.",
+        )
+        for found in error.errors()
+    )
+    body = document(
+        status=400, title="Invalid input", detail=f"{faults[0].path}: {faults[0].expected}",
+        where=faults[0].path, fix="See /api/docs.", faults=faults,
+    )  # fmt: skip
+    return _answer(400, body)
+
+
+async def _http(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)  # noqa: S101  registered for this class
+    body = document(
+        status=error.status_code, detail=str(error.detail), where=request.url.path,
+        fix="See /api/docs for every path.",
+    )  # fmt: skip
+    answer = _answer(error.status_code, body)
+    for name, value in (error.headers or {}).items():
+        answer.headers[name] = value
+    return answer
+
+
+async def _unnamed(request: Request, error: Exception) -> Response:
+    logger.error("request failed path=%s", request.url.path, exc_info=error)
+    body = document(
+        status=500, title="Internal error", detail="something failed that nobody foresaw",
+        where=request.url.path, fix="Read the hub's log.",
+    )  # fmt: skip
+    return _answer(500, body)

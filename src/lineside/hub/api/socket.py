@@ -1,0 +1,67 @@
+"""``/ws`` and the twin as server-sent events."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+from fastapi import APIRouter, Request, WebSocket
+from fastapi.responses import Response, StreamingResponse
+from starlette.websockets import WebSocketDisconnect
+
+from lineside.core import LinesideError
+from lineside.hub.api.wire import services_of
+from lineside.hub.live import SESSION_OVER, Socket
+from lineside.hub.services import Services
+
+router = APIRouter(tags=["live"])
+
+
+@router.websocket("/ws")
+async def live_socket(websocket: WebSocket) -> None:
+    """The live socket of ``docs/reference/messages.md``."""
+    hub: Services = websocket.app.state.services
+    await websocket.accept()
+    if websocket.state.identity is None:
+        await websocket.close(SESSION_OVER, "not signed in")
+        return
+
+    async def receive() -> str | None:
+        try:
+            return await websocket.receive_text()
+        except (WebSocketDisconnect, KeyError):
+            return None
+
+    async def send(message: bytes) -> None:
+        try:
+            await websocket.send_bytes(message)
+        except (WebSocketDisconnect, RuntimeError):
+            # The page left while a message was under way; ``receive`` says so at once.
+            await asyncio.Event().wait()
+
+    async def close(code: int, reason: str) -> None:
+        await websocket.close(code, reason)
+
+    signed_in = _signed_in(hub, websocket.state.session)
+    await hub.live.serve(Socket(receive=receive, send=send, close=close, signed_in=signed_in))
+
+
+@router.get("/api/v1/twin/live", summary="The twin as server-sent events")
+async def twin_live(request: Request) -> Response:
+    """``snapshot`` first, then ``patch`` events (RFC 6902)."""
+    hub = services_of(request)
+    signed_in = _signed_in(hub, request.state.session)
+    return StreamingResponse(hub.live.twin_stream(signed_in), media_type="text/event-stream")
+
+
+def _signed_in(hub: Services, session: str) -> Callable[[], Awaitable[bool]]:
+    """Whether the session still holds; who came with a token has none that could end."""
+
+    async def check() -> bool:
+        if not session:
+            return True
+        try:
+            await asyncio.to_thread(hub.auth.session, session)
+        except LinesideError:
+            return False
+        return True
+
+    return check

@@ -1,0 +1,178 @@
+"""``/api/v1/datasets``, ``/runs`` and ``/packages``: from labels to a package in use."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Request
+from fastapi.responses import Response
+
+from lineside.hub.api.wire import (
+    Hub,
+    Limit,
+    Who,
+    answer,
+    body_of,
+    described,
+    following_of,
+    listed,
+    raw_body,
+)
+from lineside.hub.datasets import Teaching
+from lineside.hub.jobs import RunRequest
+from lineside.hub.problems import WrongTypeError
+
+router = APIRouter(prefix="/api/v1", tags=["teaching"])
+
+_ARCHIVES = ("application/octet-stream", "application/zip", "application/vnd.lineside.package")
+_PICTURES = ("image/jpeg", "image/png", "application/x-image", "application/octet-stream")
+_KEEP = {"Cache-Control": "private, max-age=31536000, immutable"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Use:
+    """Body of ``POST …/use``; the approver is who asks."""
+
+    inspection: str
+    reason: str
+
+
+# ---- data sets
+
+
+@router.get("/datasets", summary="Data sets")
+def list_datasets(hub: Hub) -> Response:
+    """By name, with the figures of draft and versions."""
+    return listed(hub.datasets.all())
+
+
+@router.get("/datasets/{name}", summary="One data set")
+def get_dataset(hub: Hub, name: str) -> Response:
+    """Draft and versions in figures."""
+    return answer(hub.datasets.one(name))
+
+
+@router.post(
+    "/datasets/{name}/samples",
+    summary="Teach: frames with labels",
+    openapi_extra=described(Teaching),
+)
+def add_samples(
+    hub: Hub, who: Who, name: str, teaching: Annotated[Teaching, Depends(body_of(Teaching))]
+) -> Response:
+    """Add frames, a span of them, or a camera's time; with labels, or those of a stock topic."""
+    return answer(hub.datasets.teach(name, teaching, by=who.name), status=201)
+
+
+@router.post("/datasets/{name}/freeze", summary="Freeze the draft to a version")
+def freeze(hub: Hub, who: Who, name: str) -> Response:
+    """Unchanged content gives the version that holds it already."""
+    return answer(hub.datasets.freeze(name, by=who.name), status=201)
+
+
+@router.get("/datasets/{name}/versions/{number}", summary="A frozen version")
+def get_version(hub: Hub, name: str, number: int) -> Response:
+    """Every sample with labels, split, leaks and lineage; 0 is the newest."""
+    return answer(hub.datasets.version(name, number))
+
+
+@router.get("/datasets/{name}/versions/{number}/leaks", summary="Its leak report")
+def get_leaks(hub: Hub, name: str, number: int) -> Response:
+    """Pairs too alike, with the parts they stand in."""
+    return listed(hub.datasets.leaks(name, number))
+
+
+# ---- runs
+
+
+@router.get("/runs", summary="Training runs, newest first")
+def list_runs(hub: Hub, *, before: str = "", limit: Limit = 100) -> Response:
+    """Runs in figures."""
+    runs = [run for run in hub.runs.all() if not before or run.id < before][:limit]
+    return listed(runs, following=following_of(runs, limit, lambda run: run.id), cursor="before")
+
+
+@router.post("/runs", summary="Train in a child process", openapi_extra=described(RunRequest))
+def start_run(
+    hub: Hub, who: Who, request: Annotated[RunRequest, Depends(body_of(RunRequest))]
+) -> Response:
+    """409 while another run is at work."""
+    return answer(hub.runs.start(request, by=who.name), status=201)
+
+
+@router.get("/runs/{run}", summary="One run")
+def get_run(hub: Hub, run: str) -> Response:
+    """Its progress, figures and end."""
+    return answer(hub.runs.one(run))
+
+
+@router.post("/runs/{run}/cancel", summary="Stop after the step")
+def cancel_run(hub: Hub, run: str) -> Response:
+    """The run can be resumed."""
+    return answer(hub.runs.cancel(run))
+
+
+@router.post("/runs/{run}/resume", summary="Go on where it stood")
+def resume_run(hub: Hub, run: str) -> Response:
+    """Of a cancelled or failed run."""
+    return answer(hub.runs.resume(run))
+
+
+# ---- packages
+
+
+@router.get("/packages", summary="The registry")
+def list_packages(hub: Hub) -> Response:
+    """Newest first."""
+    return listed(hub.packages.all())
+
+
+def _bytes_of(kinds: tuple[str, ...]) -> Callable[[Request], Awaitable[bytes]]:
+    """A dependency that reads a body of bytes of one of these media types."""
+
+    async def read(request: Request) -> bytes:
+        kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+        if kind not in kinds:
+            raise WrongTypeError(f"{kind or 'no type'!r}", fix=f"Send one of {', '.join(kinds)}.")
+        return await request.body()
+
+    return read
+
+
+Archive = Annotated[bytes, Depends(_bytes_of(_ARCHIVES))]
+PictureBytes = Annotated[bytes, Depends(_bytes_of(_PICTURES))]
+
+
+@router.post("/packages", summary="Add a package", openapi_extra=raw_body(_ARCHIVES[0]))
+def add_package(hub: Hub, who: Who, data: Archive) -> Response:
+    """The body is the archive's bytes; everything in it is checked."""
+    return answer(hub.packages.add(data, by=who.name), status=201)
+
+
+@router.get("/packages/{digest}", summary="One package")
+def get_package(hub: Hub, digest: str) -> Response:
+    """Its manifest, and who took it into use."""
+    return answer(hub.packages.one(digest))
+
+
+@router.get("/packages/{digest}/content", summary="The archive's bytes")
+def get_content(hub: Hub, digest: str) -> Response:
+    """What devices fetch with their token."""
+    return Response(hub.packages.content(digest), media_type=_ARCHIVES[0], headers=_KEEP)
+
+
+@router.post("/packages/{digest}/use", summary="Take into use", openapi_extra=described(Use))
+def use_package(
+    hub: Hub, who: Who, digest: str, use: Annotated[Use, Depends(body_of(Use))]
+) -> Response:
+    """Approved by who asks; devices get it as desired."""
+    used = hub.packages.use(digest, inspection=use.inspection, by=who.name, reason=use.reason)
+    return answer(used)
+
+
+@router.post(
+    "/packages/{digest}/predict", summary="Try a picture", openapi_extra=raw_body(_PICTURES[0])
+)
+def predict(hub: Hub, digest: str, data: PictureBytes) -> Response:
+    """Decisions and activation maps; nothing is stored."""
+    return answer(hub.packages.try_picture(digest, data))

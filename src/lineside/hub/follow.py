@@ -1,0 +1,115 @@
+"""Readers of the event log that remember how far they came.
+
+A follower handles entries in log order and writes its position down afterwards: after a crash the
+last entries come once more, never never. What it feeds may be away for days; the log waits.
+"""
+
+import logging
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from lineside.core import LinesideError, NotFoundError, UnavailableError
+from lineside.hub.ledger import Ledger
+from lineside.store import Logged, Records
+
+logger = logging.getLogger(__name__)
+
+_PAGE = 200
+_WAIT_S = 1.0
+_RETRY_S = 2.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Selection:
+    """Which entries a follower wants; empty is all."""
+
+    source: str = ""
+    type: str = ""
+
+
+class Follower:
+    """A thread of its own over the log."""
+
+    def __init__(
+        self, name: str, *, records: Records, ledger: Ledger,
+        handle: Callable[[Sequence[Logged]], None], selection: Selection,
+    ) -> None:  # fmt: skip
+        self.name = name
+        self._records = records
+        self._ledger = ledger
+        self._handle = handle
+        self._selection = selection
+        self._stop = threading.Event()
+        self._lost = False
+        self._thread = threading.Thread(target=self._run, name=f"follow-{name}")
+        self.position = self._load()
+
+    def start(self) -> None:
+        """Begin to follow."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End after the page in hand."""
+        self._stop.set()
+        with self._ledger.grown:
+            self._ledger.grown.notify_all()
+        if self._thread.ident is not None:
+            self._thread.join()
+
+    @property
+    def behind(self) -> int:
+        """Log positions not looked at yet."""
+        return max(0, self._ledger.position - self.position)
+
+    def step(self) -> int:
+        """Handle one page; how many entries it had."""
+        page = self._records.log.read(
+            after=self.position, limit=_PAGE, source=self._selection.source,
+            type=self._selection.type,
+        )  # fmt: skip
+        if page:
+            self._handle(page)
+            self.position = page[-1].position
+            self._records.documents.put("cursor", self.name, body={"position": self.position})
+        return len(page)
+
+    def _load(self) -> int:
+        try:
+            return int(self._records.documents.get("cursor", self.name).body["position"])
+        except NotFoundError:
+            return 0
+
+    def _run(self) -> None:
+        while not self._stop.is_set():
+            if not self._guarded():
+                self._wait(_RETRY_S if self._lost else _WAIT_S)
+
+    def _guarded(self) -> bool:
+        try:
+            handled = self.step()
+        except UnavailableError as error:
+            self._note_lost(error)
+            return False
+        except LinesideError:
+            logger.exception("follower stopped at an entry name=%s", self.name)
+            self._lost = True
+            return False
+        except Exception:  # boundary
+            logger.exception("follower failed name=%s position=%d", self.name, self.position)
+            self._lost = True
+            return False
+        if self._lost:
+            self._lost = False
+            logger.info("follower goes on name=%s position=%d", self.name, self.position)
+        return handled > 0
+
+    def _note_lost(self, error: UnavailableError) -> None:
+        if not self._lost:
+            logger.warning("follower waits name=%s reason=%s", self.name, error)
+        self._lost = True
+
+    def _wait(self, seconds: float) -> None:
+        with self._ledger.grown:
+            if not self._stop.is_set():
+                self._ledger.grown.wait(seconds)

@@ -1,0 +1,110 @@
+"""A camera's message becomes a kept picture: checked, stored under its digest, with a thumbnail.
+
+The picture's own bytes are kept, never encoded anew. What the pages show live is handed on from
+memory, so that nobody reads back what was just written.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from lineside.core import Clock, InvalidError, Plant, digest_of, frame_id
+from lineside.hub.ledger import is_late
+from lineside.hub.stats import Stats
+from lineside.hub.topics import (
+    DeadLetterError,
+    PictureMessage,
+    Reason,
+    Router,
+    check_not_ahead,
+    frame_event,
+)
+from lineside.store import Blobs, FrameRow
+from lineside.streams import Event
+from lineside.vision import FrameRef, decode_picture, thumbnail
+
+_THUMBNAIL_PX = 160
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Taken:
+    """A frame ready for the log: its row, its event, and the bytes for those who watch."""
+
+    row: FrameRow
+    event: Event
+    encoded: bytes
+
+    @property
+    def ref(self) -> FrameRef:
+        """The frame's name."""
+        row = self.row
+        return FrameRef(
+            id=row.id, camera=row.camera, captured_at=row.captured_at, digest=row.digest,
+            sequence=row.sequence, part=row.part,
+        )  # fmt: skip
+
+
+class Intake:
+    """Pictures in; safe from several threads."""
+
+    def __init__(
+        self, router: Router, *, plant: Plant, blobs: Blobs, clock: Clock, stats: Stats
+    ) -> None:
+        self._router = router
+        self._plant = plant
+        self._blobs = blobs
+        self._clock = clock
+        self._stats = stats
+
+    def take(self, message: PictureMessage) -> Taken:
+        """Check and keep one picture.
+
+        Raises:
+            DeadLetterError: the picture cannot be read, is too large, or comes from the future.
+        """
+        now = self._clock.now()
+        at = message.captured_at or now
+        self._check_time(message, at, now=now)
+        size, small = self._look(message)
+        digest = self._blobs.put(message.encoded)
+        row = FrameRow(
+            id=frame_id(camera=message.camera, captured_at=at, digest=digest),
+            camera=message.camera, captured_at=at, arrived_at=now, digest=digest,
+            size_bytes=len(message.encoded), width_px=size[0], height_px=size[1],
+            thumbnail=self._blobs.put(small), part=message.part, sequence=message.sequence,
+        )  # fmt: skip
+        event = frame_event(message, frame=row.id, digest=digest, at=at, site=self._plant.site)
+        return Taken(row=row, event=event, encoded=message.encoded)
+
+    def _check_time(self, message: PictureMessage, at: datetime, *, now: datetime) -> None:
+        try:
+            check_not_ahead(
+                at, now=now, skew_s=self._router.skew_s(message.camera), where=message.topic
+            )
+        except DeadLetterError:
+            self._stats.skewed("future")
+            raise
+        if is_late(at, now=now, max_age_s=self._router.max_age_s(message.camera)):
+            self._stats.skewed("late")
+
+    def _look(self, message: PictureMessage) -> tuple[tuple[int, int], bytes]:
+        limit = self._plant.find_camera(message.camera).max_frame_bytes
+        if len(message.encoded) > limit:
+            raise DeadLetterError(
+                Reason.TOO_LARGE,
+                f"a picture of {len(message.encoded)} bytes, at most {limit}",
+                where=message.topic,
+            )
+        try:
+            image = decode_picture(message.encoded, max_bytes=limit)
+        except InvalidError as error:
+            raise DeadLetterError(Reason.PICTURE, str(error), where=message.topic) from error
+        return (image.shape[1], image.shape[0]), thumbnail(image, width_px=_THUMBNAIL_PX)
+
+
+def is_repeat(message: PictureMessage, newest: FrameRow | None) -> bool:
+    """Whether bare bytes without a time are the newest frame once more (delivered twice)."""
+    return (
+        message.captured_at is None
+        and newest is not None
+        and newest.digest == digest_of(message.encoded)
+    )

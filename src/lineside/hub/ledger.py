@@ -1,0 +1,233 @@
+"""The one place where events enter the log and move the twin.
+
+Rules:
+
+1. What belongs together is one transaction: frames, events, what the twin raises from them, and
+   whatever the caller adds. Only after it does anybody hear of it.
+2. The twin is folded in log order, each entry once: an entry the log knew already moves nothing.
+3. A decision (an order, a time-out) reads the state and writes its events under the same lock.
+4. Every so often the state is kept with its position; a start replays the log behind it.
+"""
+
+import logging
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from lineside.core import Clock, FrameId, NotFoundError, Plant
+from lineside.hub.topics import hub_source
+from lineside.store import FrameRow, LogEntry, Logged, Records, anchor
+from lineside.streams import PREDICTION_TYPE, Event, encode_event
+from lineside.twin import (
+    LineState,
+    Snapshot,
+    apply,
+    due,
+    initial,
+    load_snapshot,
+    rebuild,
+    save_snapshot,
+)
+
+logger = logging.getLogger(__name__)
+
+_SNAPSHOT_EVERY = 2000
+_MOST_PENDING_PINS = 1000
+_MOST_ROUNDS = 10
+
+Within = Callable[[list[Logged]], None]
+Listener = Callable[["Recorded"], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recorded:
+    """What one transaction brought: the events as logged, those raised, the state after."""
+
+    logged: tuple[Logged, ...]
+    events: tuple[Event, ...]
+    raised: tuple[Event, ...]
+    new_frames: int
+    state: LineState
+    at: datetime
+
+
+def to_entry(event: Event) -> LogEntry:
+    """An event as the log takes it."""
+    return LogEntry(
+        id=event.id,
+        source=event.source,
+        type=event.type,
+        subject=event.subject,
+        captured_at=event.time,
+        body=encode_event(event),
+    )
+
+
+class Ledger:
+    """Events in, state out; every writer of the hub goes through here."""
+
+    def __init__(self, records: Records, *, plant: Plant, clock: Clock) -> None:
+        self._records = records
+        self._plant = plant
+        self._clock = clock
+        self._lock = threading.RLock()
+        self._state = initial(plant)
+        self._position = 0
+        self._kept_position = 0
+        self._listeners: list[Listener] = []
+        self._pending_pins: dict[str, list[str]] = {}
+        self.grown = threading.Condition()
+
+    @property
+    def state(self) -> LineState:
+        """The twin after the last commit."""
+        return self._state
+
+    @property
+    def position(self) -> int:
+        """Log position up to which the twin is folded."""
+        return self._position
+
+    def listen(self, listener: Listener) -> None:
+        """Call ``listener`` after each commit, in order, on the writer's thread; be quick."""
+        self._listeners.append(listener)
+
+    def rebuild(self) -> int:
+        """Bring the twin up from its kept state and the log behind it; positions replayed."""
+        with self._lock:
+            kept = load_snapshot(self._records.documents, plant=self._plant)
+            built = rebuild(self._records.log, plant=self._plant, snapshot=kept)
+            self._state, self._position = built.state, built.position
+            self._kept_position = kept.position if kept else 0
+            return self._position - self._kept_position
+
+    def record(
+        self, events: Sequence[Event], *, frames: Sequence[FrameRow] = (),
+        within: Within | None = None,
+    ) -> Recorded:  # fmt: skip
+        """Commit events and frames, move the twin, tell the listeners.
+
+        Args:
+            events: in the order they happened to arrive; ids already there change nothing.
+            frames: rows whose blobs are already kept.
+            within: further writes of the same transaction; gets the entries as logged.
+        """
+        with self._lock:
+            before = self._state, self._position, self._kept_position
+            try:
+                with self._records.transaction():
+                    recorded = self._write(events, frames, within)
+            except BaseException:
+                self._state, self._position, self._kept_position = before
+                raise
+            for listener in self._listeners:
+                listener(recorded)
+        with self.grown:
+            self.grown.notify_all()
+        return recorded
+
+    def decide(self, decision: Callable[[LineState], Sequence[Event]]) -> Recorded | None:
+        """Ask for events by the present state and commit them, nothing coming in between."""
+        with self._lock:
+            events = decision(self._state)
+            return self.record(events) if events else None
+
+    def pass_time(self) -> Recorded | None:
+        """What falls due by time alone: releases, discrepancies that lasted."""
+        return self.decide(lambda state: due(state, now=self._clock.now(), plant=self._plant))
+
+    def anchor(self) -> None:
+        """Name the heads of all chains in the hub's own, unless nothing came since."""
+        with self._lock:
+            source = hub_source(self._plant.site)
+            anchored = anchor(self._records.log, clock=self._clock, source=source)
+            if anchored is not None:
+                self._position = max(self._position, anchored.position)
+
+    def keep_snapshot(self) -> None:
+        """Write the state down so that the next start replays little."""
+        with self._lock:
+            if self._position == self._kept_position:
+                return
+            snapshot = Snapshot(state=self._state, position=self._position)
+            save_snapshot(self._records.documents, snapshot, plant=self._plant)
+            self._kept_position = self._position
+
+    def _write(
+        self, events: Sequence[Event], frames: Sequence[FrameRow], within: Within | None
+    ) -> Recorded:
+        new_frames = self._records.frames.add(frames) if frames else 0
+        self._pin_waiting(frames)
+        logged = self._append(events)
+        raised, fresh = self._fold_new(events, logged), []
+        for _ in range(_MOST_ROUNDS):
+            if not raised:
+                break
+            fresh += raised
+            raised = self._fold_new(raised, self._append(raised))
+        if within is not None:
+            within(logged)
+        if self._position - self._kept_position >= _SNAPSHOT_EVERY:
+            self.keep_snapshot()
+        return Recorded(
+            logged=tuple(logged), events=tuple(events), raised=tuple(fresh),
+            new_frames=new_frames, state=self._state, at=self._clock.now(),
+        )  # fmt: skip
+
+    def _append(self, events: Sequence[Event]) -> list[Logged]:
+        return self._records.log.append([to_entry(event) for event in events]) if events else []
+
+    def _fold_new(self, events: Sequence[Event], logged: Sequence[Logged]) -> list[Event]:
+        raised: list[Event] = []
+        for event, kept in zip(events, logged, strict=True):
+            if kept.duplicate:
+                continue
+            raised += self._fold(event)
+            self._position = max(self._position, kept.position)
+            self._pin(event)
+        return raised
+
+    def _fold(self, event: Event) -> tuple[Event, ...]:
+        applied = apply(self._state, event, plant=self._plant)
+        self._state = applied.state
+        return applied.raised
+
+    def _pin(self, event: Event) -> None:
+        """Frames that orders and rule events name may not age out."""
+        if event.type == PREDICTION_TYPE or event.type.startswith("lineside.plant."):
+            return
+        frame = event.data.get("frame")
+        if not isinstance(frame, str) or not frame:
+            return
+        reason = _pin_reason(event)
+        try:
+            self._records.frames.get(FrameId(frame))
+        except NotFoundError:
+            self._wait_to_pin(frame, reason)
+            return
+        self._records.frames.pin([FrameId(frame)], reason=reason)
+
+    def _wait_to_pin(self, frame: str, reason: str) -> None:
+        """The event came before its frame; the oldest such wait is given up when full."""
+        while len(self._pending_pins) >= _MOST_PENDING_PINS:
+            self._pending_pins.pop(next(iter(self._pending_pins)))
+        self._pending_pins.setdefault(frame, []).append(reason)
+
+    def _pin_waiting(self, frames: Sequence[FrameRow]) -> None:
+        for row in frames if self._pending_pins else ():
+            for reason in self._pending_pins.pop(row.id, ()):
+                self._records.frames.pin([row.id], reason=reason)
+
+
+def _pin_reason(event: Event) -> str:
+    order: Any = event.data.get("order", "")
+    if event.type.startswith("lineside.order.") and isinstance(order, str) and order:
+        return f"order:{order}"
+    return f"event:{event.id}"
+
+
+def is_late(at: datetime, *, now: datetime, max_age_s: float) -> bool:
+    """Whether a message is older than it may be to count as fresh; exactly the age is fresh."""
+    return now - at > timedelta(seconds=max_age_s)

@@ -1,0 +1,216 @@
+"""Packages: the registry, taking one into use, trying one, and what devices are asked to run.
+
+Taking into use is one event in the hub's chain, written with the registry's own record in one
+transaction; devices hear of it by a retained message, said again after every start, because a
+broker may have forgotten it.
+"""
+
+import base64
+import logging
+import threading
+from collections import OrderedDict
+from datetime import datetime
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lineside.core import (
+    Clock,
+    Digest,
+    InvalidError,
+    NotFoundError,
+    Plant,
+    UnavailableError,
+    parse_digest,
+    rfc3339,
+    stable_id,
+    to_plain,
+)
+from lineside.hub.devices import Devices, desired_payload
+from lineside.hub.ledger import Ledger
+from lineside.hub.topics import hub_source
+from lineside.hub.views import PackageView, Tried
+from lineside.links import Bus
+from lineside.models import Package, PackageRecord, Predictor, Registry
+from lineside.streams import Event
+from lineside.vision import Frame, encode_png, heat_layer, open_frame
+
+logger = logging.getLogger(__name__)
+
+PACKAGE_TYPE = "lineside.package.v1"
+_LOADED = 2
+_MOST_PICTURE_BYTES = 16_000_000
+
+
+class Packages:
+    """The registry as the hub uses it."""
+
+    def __init__(
+        self, registry: Registry, *, ledger: Ledger, devices: Devices, plant: Plant, clock: Clock
+    ) -> None:
+        self._registry = registry
+        self._ledger = ledger
+        self._devices = devices
+        self._plant = plant
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._loaded: OrderedDict[str, Predictor] = OrderedDict()
+        self.bus: Bus | None = None
+        self.base_url = ""
+
+    def all(self) -> tuple[PackageView, ...]:
+        """Every package, newest first."""
+        used = self._used()
+        return tuple(_view(record, used) for record in self._registry.list())
+
+    def one(self, digest: str) -> PackageView:
+        """``NotFoundError`` if it is not in the registry."""
+        return _view(self._registry.get(parse_digest(digest, where="digest")), self._used())
+
+    def digests(self) -> tuple[Digest, ...]:
+        """Every package's digest."""
+        return tuple(record.digest for record in self._registry.list())
+
+    def content(self, digest: str) -> bytes:
+        """The archive's bytes."""
+        return self._registry.content(parse_digest(digest, where="digest"))
+
+    def add(self, data: bytes, *, by: str) -> PackageView:
+        """Check an archive and keep it."""
+        record = self._registry.add(data, by=by)
+        logger.info("package added digest=%s by=%s", record.digest, by)
+        return _view(record, self._used())
+
+    def use(self, digest: str, *, inspection: str, by: str, reason: str) -> PackageView:
+        """Take a package into use for an inspection, and tell the devices."""
+        self._plant.find_inspection(inspection)
+        parsed = parse_digest(digest, where="digest")
+        now = self._clock.now()
+        event = self._used_event(parsed, inspection=inspection, by=by, reason=reason, now=now)
+        self._ledger.record(
+            [event],
+            within=lambda _: self._put_into_use(parsed, inspection, by=by, reason=reason),
+        )
+        logger.info("package in use digest=%s inspection=%s by=%s", digest, inspection, by)
+        self.tell_devices()
+        return self.one(digest)
+
+    def _put_into_use(self, digest: Digest, inspection: str, *, by: str, reason: str) -> None:
+        self._registry.use(digest, inspection=inspection, by=by, reason=reason)
+
+    def _used_event(
+        self, digest: Digest, *, inspection: str, by: str, reason: str, now: datetime
+    ) -> Event:
+        return Event(
+            id=stable_id("evt", "used", digest, inspection, by, rfc3339(now)),
+            source=hub_source(self._plant.site),
+            type=PACKAGE_TYPE,
+            subject=inspection,
+            time=now,
+            data={
+                "action": "used", "digest": digest, "inspection": inspection, "by": by,
+                "reason": reason,
+            },
+        )  # fmt: skip
+
+    # ---- devices
+
+    def desired(self) -> list[dict[str, str]]:
+        """What every device is asked to run: the package in use of each inspection."""
+        wished = []
+        for inspection, digest in sorted(self._used().items()):
+            url = f"{self.base_url}/api/v1/packages/{digest}/content"
+            wished.append({"inspection": inspection, "digest": digest, "url": url})
+        return wished
+
+    def tell_devices(self) -> None:
+        """Say to every known device what it should run."""
+        for device in self._devices.known():
+            self.tell_device(device)
+
+    def tell_device(self, device: str) -> None:
+        """Say to one device what it should run; while the bus is away it is said on its return."""
+        wished = self.desired()
+        self._devices.wish(device, tuple(wished))
+        if self.bus is None:
+            return
+        topic = f"lineside/{self._plant.site}/device/{device}/desired"
+        try:
+            self.bus.publish(topic, desired_payload(wished), qos=1, retain=True)
+        except UnavailableError as error:
+            logger.warning("desired packages not told device=%s reason=%s", device, error)
+
+    # ---- looking
+
+    def predictor(self, digest: str) -> Predictor:
+        """A loaded package; the two used last are kept."""
+        with self._lock:
+            if digest not in self._loaded:
+                package = Package.read(self.content(digest))
+                self._loaded[digest] = Predictor(package, clock=self._clock)
+            self._loaded.move_to_end(digest)
+            while len(self._loaded) > _LOADED:
+                self._loaded.popitem(last=False)
+            return self._loaded[digest]
+
+    def explain(self, digest: str, frame: Frame) -> dict[str, NDArray[np.float32]]:
+        """Label → where the network looked, 0-1, in the picture's own pixels."""
+        return dict(self.predictor(digest).explain(frame))
+
+    def in_use(self, inspection: str) -> Digest:
+        """The package an inspection runs; ``NotFoundError`` when none was taken into use."""
+        record = self._registry.in_use(inspection)
+        if record is None:
+            raise NotFoundError(
+                f"no package is in use for {inspection!r}",
+                where=inspection,
+                fix="Train one and take it into use.",
+            )
+        return record.digest
+
+    def judge(self, digest: str, data: bytes) -> tuple[Frame, Predictor]:
+        """A picture of somebody's, opened for a package; nothing of it is stored."""
+        predictor = self.predictor(digest)
+        frame = open_frame(
+            data, camera="tried", captured_at=self._clock.now(), max_bytes=_MOST_PICTURE_BYTES
+        )
+        return frame, predictor
+
+    def try_picture(self, digest: str, data: bytes) -> Tried:
+        """What a package says of a picture, with its activation maps."""
+        frame, predictor = self.judge(digest, data)
+        heat = predictor.explain(frame)
+        return Tried(
+            prediction=predictor.predict(frame),
+            heat={name: _data_url(values) for name, values in heat.items()},
+            width_px=int(frame.image.shape[1]),
+            height_px=int(frame.image.shape[0]),
+        )
+
+    def _used(self) -> dict[str, Digest]:
+        used = {}
+        for inspection in self._plant.inspection:
+            record = self._registry.in_use(inspection.id)
+            if record is not None:
+                used[inspection.id] = record.digest
+        return used
+
+
+def _data_url(heat: NDArray[np.float32]) -> str:
+    png = encode_png(heat_layer(heat))
+    return "data:image/png;base64," + base64.b64encode(png).decode()
+
+
+def _view(record: PackageRecord, used: dict[str, Digest]) -> PackageView:
+    return PackageView(
+        digest=record.digest,
+        name=record.name,
+        inspection=record.inspection,
+        added_at=record.added_at,
+        added_by=record.added_by,
+        approved_by=record.approved_by,
+        approved_at=record.approved_at,
+        reason=record.reason,
+        used_by=tuple(name for name, digest in used.items() if digest == record.digest),
+        manifest=to_plain(record.manifest),
+    )

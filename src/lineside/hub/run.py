@@ -1,0 +1,238 @@
+"""The hub program: opens everything in order, serves, closes in reverse.
+
+SIGTERM ends it cleanly; kill -9 at any moment leaves a store that the next start goes on with.
+"""
+
+import fcntl
+import logging
+import os
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lineside.core import Clock, ConflictError, UnavailableError, encode, load_plant
+from lineside.hub.app import create_app
+from lineside.hub.config import HubConfig
+from lineside.hub.follow import Follower, Selection
+from lineside.hub.outbox import EventOutbox
+from lineside.hub.readers import open_readers
+from lineside.hub.services import Services, build_services
+from lineside.hub.timers import Timers
+from lineside.hub.topics import Router, hub_source
+from lineside.links import Bus, EmbeddedBroker, open_bus
+from lineside.store import open_blobs, open_records
+from lineside.streams import EVENT_TYPE
+
+if TYPE_CHECKING:
+    import uvicorn
+
+logger = logging.getLogger(__name__)
+
+_TOKENS = (("admin", "api"), ("device", "device"))
+_START_S = 30.0
+_GRACE_S = 3
+_MOST_SOCKET_TEXT = 65_536
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunningHub:
+    """Where a running hub is reached."""
+
+    url: str
+    bus_url: str
+    services: Services
+
+
+def run(
+    config: HubConfig, *, clock: Clock, stop: threading.Event, announce: Callable[[str], None]
+) -> None:
+    """Run until ``stop`` is set.
+
+    Args:
+        config: the settings.
+        clock: where times come from.
+        stop: ends the hub.
+        announce: is given one line with the sign-in link, and one with the bus.
+    """
+    with running(config, clock=clock) as hub:
+        token = hub.services.auth.issue_link(name="operator")
+        announce(f"bus {hub.bus_url}")
+        announce(f"sign in once: {hub.url}/sign-in?token={token}")
+        stop.wait()
+        logger.info("hub stops")
+
+
+@contextmanager
+def running(config: HubConfig, *, clock: Clock) -> Iterator[RunningHub]:
+    """A hub for the length of a ``with``."""
+    with ExitStack() as stack:
+        stack.enter_context(_only_one(config))
+        services = _open(config, clock=clock, stack=stack)
+        server, url = _bind(services, stack=stack)
+        bus, bus_url = _join_bus(config, services, stack=stack)
+        services.join(bus, base_url=config.public_url or url)
+        _start_work(services, bus, stack=stack)
+        _serve(server, stack=stack)
+        _write_address(config, url=url, bus_url=bus_url)
+        services.packages.tell_devices()
+        logger.info("hub runs url=%s bus=%s", url, bus_url)
+        yield RunningHub(url=url, bus_url=bus_url, services=services)
+
+
+@contextmanager
+def _only_one(config: HubConfig) -> Iterator[None]:
+    """One hub a data folder."""
+    config.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    path = config.folder / "hub.lock"
+    with path.open("ab") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise ConflictError(
+                "another hub uses this data folder", where=str(config.folder), fix="Stop it first."
+            ) from error
+        yield
+
+
+def _open(config: HubConfig, *, clock: Clock, stack: ExitStack) -> Services:
+    plant = load_plant(Path(config.plant))
+    records = stack.enter_context(open_records(config.records_url, clock=clock))
+    blobs = open_blobs(config.blobs_url)
+    stack.callback(blobs.close)
+    services = build_services(config, plant=plant, records=records, blobs=blobs, clock=clock)
+    services.load()
+    stack.callback(services.runs.close)
+    for name, kind in _TOKENS:
+        path = config.folder / "tokens" / f"{name}.token"
+        services.auth.ensure_token_file(path, name=name, kind=kind)
+    services.auth.ensure_token_file(config.ingest_token_path, name="ingest", kind="ingest")
+    return services
+
+
+def _join_bus(config: HubConfig, services: Services, *, stack: ExitStack) -> tuple[Bus, str]:
+    url = config.bus
+    if url == "embedded":
+        password_file = Path(config.bus_password_file) if config.bus_password_file else None
+        broker = EmbeddedBroker(
+            host=config.bus_host, port=config.bus_port, password_file=password_file
+        )
+        stack.enter_context(broker)
+        services.stats.watch("broker_waiting_bytes", lambda: broker.figures().waiting_bytes)
+        services.stats.watch("broker_clients", lambda: broker.figures().clients)
+        url = broker.url
+    name = f"hub-{services.plant.site}"
+    bus = open_bus(url, client_id=name, clock=services.clock, persistent=config.bus != "embedded")
+    stack.callback(bus.close)
+    return bus, url
+
+
+def _start_work(services: Services, bus: Bus, *, stack: ExitStack) -> None:
+    """Threads, in the order in which they may be needed; stopped in reverse."""
+    source = hub_source(services.plant.site)
+    outbox = Follower(
+        "events", records=services.records, ledger=services.ledger,
+        handle=EventOutbox(bus, plant=services.plant).publish,
+        selection=Selection(source=source, type=EVENT_TYPE),
+    )  # fmt: skip
+    stack.callback(services.ledger.keep_snapshot)
+    outbox.start()
+    stack.callback(outbox.stop)
+    _start_mongo(services, stack=stack)
+    timers = Timers(services, clock=services.clock)
+    timers.start()
+    stack.callback(timers.stop)
+    readers = open_readers(
+        bus, router=Router(services.plant), ingest=services.ingest, strays=services.config.strays
+    )
+    for reader in readers:
+        services.stats.watch_mailbox(reader.name, reader.mailbox.figures)
+        stack.callback(reader.stop)
+        reader.start()
+    stack.callback(services.ingest.stop)
+
+
+def _start_mongo(services: Services, *, stack: ExitStack) -> None:
+    if not services.config.mongo:
+        return
+    from lineside.hub.mongo import MongoOrders, MongoWriter
+    from lineside.links import MongoSink
+
+    sink = MongoSink(services.config.mongo)
+    stack.callback(sink.close)
+    writer = Follower(
+        "mongo", records=services.records, ledger=services.ledger,
+        handle=MongoWriter(sink, services=services).write, selection=Selection(),
+    )  # fmt: skip
+    writer.start()
+    stack.callback(writer.stop)
+    services.stats.watch("mongo_behind", lambda: writer.behind)
+    orders = MongoOrders(sink, services=services)
+    orders.start()
+    stack.callback(orders.stop)
+
+
+# ---- the web server
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Bound:
+    """A server that listens already and does not serve yet."""
+
+    server: "uvicorn.Server"
+    listener: socket.socket
+
+
+def _bind(services: Services, *, stack: ExitStack) -> tuple[_Bound, str]:
+    import uvicorn
+
+    config = services.config
+    family = socket.AF_INET6 if ":" in config.host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    stack.callback(listener.close)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((config.host, config.port))
+    except OSError as error:
+        raise UnavailableError(
+            f"cannot listen: {error.strerror}", where=f"{config.host}:{config.port}",
+            fix="Choose a free port.",
+        ) from error  # fmt: skip
+    settings = uvicorn.Config(
+        create_app(services), log_config=None, access_log=False, server_header=False,
+        ws_max_size=_MOST_SOCKET_TEXT, timeout_graceful_shutdown=_GRACE_S, lifespan="on",
+    )  # fmt: skip
+    host = f"[{config.host}]" if family == socket.AF_INET6 else config.host
+    url = f"http://{host}:{listener.getsockname()[1]}"
+    return _Bound(server=uvicorn.Server(settings), listener=listener), url
+
+
+def _serve(bound: _Bound, *, stack: ExitStack) -> None:
+    """Serve on a thread of its own; returns when requests are answered."""
+    server = bound.server
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [bound.listener]}, name="web")
+    thread.start()
+
+    def end() -> None:
+        server.should_exit = True
+        thread.join()
+
+    stack.callback(end)
+    pause = threading.Event()
+    waited_s = 0.0
+    while not server.started:
+        if not thread.is_alive() or waited_s > _START_S:
+            raise UnavailableError("the web server did not start", fix="Read the log above.")
+        pause.wait(0.01)
+        waited_s += 0.01
+
+
+def _write_address(config: HubConfig, *, url: str, bus_url: str) -> None:
+    """``hub.json``: where this hub is reached, for programs beside it."""
+    path = config.folder / "hub.json"
+    temporary = path.with_suffix(".new")
+    temporary.write_bytes(encode({"url": url, "bus": bus_url, "pid": os.getpid()}))
+    temporary.replace(path)

@@ -1,0 +1,133 @@
+"""The hub's own figures: counters for ``/metrics`` and ``/api/v1/stats``, and latencies.
+
+Latency publish → twin is the time from a frame's capture to the commit that moved the twin by its
+prediction; the last 10 000 are kept.
+"""
+
+import threading
+from collections import Counter, deque
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from lineside.links import MailboxFigures
+
+_MOST_LATENCIES = 10_000
+
+
+class Stats:
+    """Counts since the hub started."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._counts: Counter[str] = Counter()
+        self._dropped: Counter[str] = Counter()
+        self._skew: Counter[str] = Counter()
+        self._latencies_s: deque[float] = deque(maxlen=_MOST_LATENCIES)
+        self._gauges: dict[str, Callable[[], float]] = {}
+        self._mailboxes: dict[str, Callable[[], MailboxFigures]] = {}
+
+    def count(self, name: str, *, by: int = 1) -> None:
+        """Add to a counter; see ``NAMES``."""
+        with self._lock:
+            self._counts[name] += by
+
+    def drop(self, reason: str, *, by: int = 1) -> None:
+        """A message or frame that was not kept, or kept as a dead letter only."""
+        with self._lock:
+            self._dropped[reason] += by
+
+    def skewed(self, kind: str) -> None:
+        """``late`` or ``future``."""
+        with self._lock:
+            self._skew[kind] += 1
+
+    def latency(self, seconds: float) -> None:
+        """One publish → twin."""
+        with self._lock:
+            self._latencies_s.append(seconds)
+
+    def watch(self, name: str, read: Callable[[], float]) -> None:
+        """A figure read when asked for."""
+        self._gauges[name] = read
+
+    def watch_mailbox(self, name: str, figures: Callable[[], MailboxFigures]) -> None:
+        """Count what a mailbox drops; what waits in it is a gauge."""
+        self._mailboxes[name] = figures
+        self.watch(f"mailbox_{name}_waiting", lambda: figures().waiting)
+
+    def plain(self) -> dict[str, Any]:
+        """Everything, as ``GET /api/v1/stats`` answers."""
+        with self._lock:
+            counts = {name: self._counts[name] for name in NAMES}
+            dropped, skew = dict(self._dropped), dict(self._skew)
+            latencies = sorted(self._latencies_s)
+        for figures in self._mailboxes.values():
+            lost = figures().dropped
+            if lost:
+                dropped["mailbox full"] = dropped.get("mailbox full", 0) + lost
+        gauges = {name: read() for name, read in sorted(self._gauges.items())}
+        return {
+            **counts, "frames_dropped": dropped, "skew": {"late": 0, "future": 0, **skew},
+            "latency_ms": quantiles_ms(latencies), "gauges": gauges,
+        }  # fmt: skip
+
+    def exposition(self) -> bytes:
+        """The same in Prometheus' text format, from a registry of its own."""
+        from prometheus_client import CollectorRegistry, generate_latest
+
+        registry = CollectorRegistry()
+        registry.register(_Collector(self.plain()))
+        return generate_latest(registry)
+
+
+NAMES = (
+    "frames_published", "frames_stored", "frames_duplicate", "messages_received",
+    "messages_duplicate", "predictions", "predictions_duplicate", "events", "orders",
+    "status_messages", "frames_aged_out",
+)  # fmt: skip
+
+
+def quantiles_ms(ordered_s: list[float]) -> dict[str, float | int | None]:
+    """p50, p95 and p99 in milliseconds (nearest rank) of sorted seconds; None without any."""
+    return {
+        "n": len(ordered_s),
+        **{f"p{share}": _rank_ms(ordered_s, share) for share in (50, 95, 99)},
+    }
+
+
+def _rank_ms(ordered_s: list[float], percent: int) -> float | None:
+    if not ordered_s:
+        return None
+    place = max(0, -(-percent * len(ordered_s) // 100) - 1)
+    return round(ordered_s[place] * 1000, 3)
+
+
+class _Collector:
+    """Turns the plain figures into metric families, at each scrape anew."""
+
+    def __init__(self, plain: Mapping[str, Any]) -> None:
+        self._plain = plain
+
+    def collect(self) -> list[Any]:
+        from prometheus_client.core import (
+            CounterMetricFamily,
+            GaugeMetricFamily,
+        )
+
+        families: list[Any] = []
+        for name in NAMES:
+            families.append(CounterMetricFamily(f"lineside_{name}", name, self._plain[name]))
+        for name, label in (("frames_dropped", "reason"), ("skew", "kind")):
+            family = CounterMetricFamily(f"lineside_{name}", name, labels=[label])
+            for key, value in sorted(self._plain[name].items()):
+                family.add_metric([key], value)
+            families.append(family)
+        for name, value in self._plain["gauges"].items():
+            families.append(GaugeMetricFamily(f"lineside_{name}", name, value))
+        latency = GaugeMetricFamily(
+            "lineside_publish_to_twin_ms", "capture to twin", labels=["quantile"]
+        )
+        for key in ("p50", "p95", "p99"):
+            if self._plain["latency_ms"][key] is not None:
+                latency.add_metric([key], self._plain["latency_ms"][key])
+        return [*families, latency]

@@ -1,0 +1,104 @@
+"""What happens by the clock: orders and time-outs, anchors, ageing out, snapshots, housekeeping."""
+
+import logging
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+
+from lineside.core import Clock, LinesideError
+from lineside.hub.config import Retention
+from lineside.hub.services import Services
+from lineside.store import sweep
+
+logger = logging.getLogger(__name__)
+
+_TICK_S = 0.5
+_ANCHOR_S = 60.0
+_SNAPSHOT_S = 30.0
+_SWEEP_S = 60.0
+_HOUSEKEEPING_S = 600.0
+
+
+@dataclass(slots=True, kw_only=True)
+class _Duty:
+    """Something to do every so often."""
+
+    name: str
+    every_s: float
+    act: Callable[[], object]
+    next_s: float = 0.0
+    failed: bool = False
+
+
+class Timers:
+    """One thread that does what is due; a failure of one duty does not stop the others."""
+
+    def __init__(self, services: Services, *, clock: Clock) -> None:
+        self._clock = clock
+        self._stop = threading.Event()
+        self._duties = [
+            _Duty(name="orders", every_s=_TICK_S, act=services.tick),
+            _Duty(name="anchor", every_s=_ANCHOR_S, act=services.ledger.anchor),
+            _Duty(name="snapshot", every_s=_SNAPSHOT_S, act=services.ledger.keep_snapshot),
+            _Duty(name="sessions", every_s=_HOUSEKEEPING_S, act=services.auth.sweep),
+        ]
+        if services.config.retention != Retention():
+            self._duties.append(
+                _Duty(name="retention", every_s=_SWEEP_S, act=lambda: age_out(services))
+            )
+        self._thread = threading.Thread(target=self._run, name="timers")
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End after the duty in hand."""
+        self._stop.set()
+        if self._thread.ident is not None:
+            self._thread.join()
+
+    def step(self) -> None:
+        """Do what is due now."""
+        for duty in self._duties:
+            now_s = self._clock.monotonic()
+            if now_s >= duty.next_s:
+                duty.next_s = now_s + duty.every_s
+                _do(duty)
+
+    def _run(self) -> None:
+        while not self._stop.wait(_TICK_S / 2):
+            self.step()
+
+
+def _do(duty: _Duty) -> None:
+    try:
+        duty.act()
+    except LinesideError as error:
+        if not duty.failed:
+            logger.warning("duty failed name=%s reason=%s", duty.name, error)
+        duty.failed = True
+    except Exception:  # boundary
+        logger.exception("duty failed name=%s", duty.name)
+        duty.failed = True
+    else:
+        if duty.failed:
+            logger.info("duty works again name=%s", duty.name)
+        duty.failed = False
+
+
+def age_out(services: Services) -> int:
+    """Let pictures go that are too old or too many; how many went."""
+    retention = services.config.retention
+    oldest = None
+    if retention.max_age_days:
+        oldest = services.clock.now() - timedelta(days=retention.max_age_days)
+    gone = sweep(
+        services.records, services.blobs, older_than=oldest,
+        keep_bytes=retention.max_bytes or None,
+    )  # fmt: skip
+    if gone:
+        services.stats.count("frames_aged_out", by=gone)
+        logger.info("frames aged out count=%d", gone)
+    return gone

@@ -1,0 +1,329 @@
+"""From any event, frame or twin value back to its evidence, with the chains proved on the way.
+
+    twin value → event → prediction → frame → package → cuts → data set version → approval
+
+Each step says in one sentence what it rests on. Every chain that is touched is recomputed from
+its first entry, and the hub's anchors are compared with what they name.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from lineside.core import (
+    Digest,
+    FrameId,
+    InvalidError,
+    NotFoundError,
+    parse_digest,
+    rfc3339,
+    short,
+    stable_id,
+    to_plain,
+)
+from lineside.hub.views import Trace, TraceStep
+from lineside.models import PackageRecord, Registry
+from lineside.store import FrameRow, Logged, Records, check_anchors, open_blobs
+from lineside.streams import PREDICTION_TYPE, Event, decode_event, read_prediction
+from lineside.twin import LineState
+from lineside.vision import Prediction
+
+_MOST_CAUSES = 8
+_PACKAGE_TYPE = "lineside.package.v1"
+_BACK = ("cause", "evidence", "report")
+
+
+@dataclass(slots=True, kw_only=True)
+class _Walk:
+    """What a walk has met."""
+
+    steps: list[TraceStep] = field(default_factory=list)
+    sources: dict[str, None] = field(default_factory=dict)
+    seen: set[str] = field(default_factory=set)
+    packages: dict[str, None] = field(default_factory=dict)
+
+
+class Tracer:
+    """Walks back through one store."""
+
+    def __init__(
+        self, records: Records, *, registry: Registry, state: Callable[[], LineState] | None = None
+    ) -> None:
+        self._records = records
+        self._registry = registry
+        self._state = state
+
+    def trace(self, identifier: str) -> Trace:
+        """Walk back from an event's or frame's id, or where there is a twin from a path in it.
+
+        Raises:
+            NotFoundError: nothing of that name.
+        """
+        walk = _Walk()
+        if identifier.startswith("frm_"):
+            self._from_frame(identifier, walk)
+        elif identifier.startswith("evt_"):
+            self._from_event(identifier, walk)
+        else:
+            self._from_twin(identifier, walk)
+        for digest in walk.packages:
+            self._add_package(digest, walk)
+        walk.steps += self._proofs(walk)
+        return Trace(
+            id=identifier,
+            chain_ok=all(step.ok for step in walk.steps),
+            steps=tuple(walk.steps),
+        )
+
+    # ---- where it begins
+
+    def _from_twin(self, path: str, walk: _Walk) -> None:
+        if self._state is None:
+            raise NotFoundError(
+                f"no event or frame {path!r}", where=path, fix="Name an evt_… or frm_… id."
+            )
+        value = at_path(to_plain(self._state()), path)
+        evidence = _evidence_of(value)
+        event = str(evidence.get("event", ""))
+        walk.steps.append(
+            TraceStep(
+                kind="twin", id=path, text=f"the twin says {_brief(value)}",
+                facts={"value": value}, ok=True,
+            )
+        )  # fmt: skip
+        if not event:
+            raise NotFoundError(
+                "nothing was ever said of this value", where=path, fix="Ask for a slot or sensor."
+            )
+        self._from_event(event, walk)
+
+    def _from_frame(self, frame: str, walk: _Walk) -> None:
+        row = self._records.frames.get(FrameId(frame))
+        walk.steps.append(_frame_step(row))
+        for logged in self._answers(row):
+            self._add_event(logged, walk)
+
+    def _answers(self, row: FrameRow) -> Iterator[Logged]:
+        for record in self._registry.list():
+            event_id = stable_id("evt", row.id, record.inspection, record.digest)
+            try:
+                yield self._records.log.get(event_id)
+            except NotFoundError:
+                continue
+
+    def _from_event(self, event_id: str, walk: _Walk) -> None:
+        self._add_event(self._records.log.get(event_id), walk)
+
+    # ---- on the way
+
+    def _add_event(self, logged: Logged, walk: _Walk) -> None:
+        if logged.entry.id in walk.seen or len(walk.seen) >= _MOST_CAUSES:
+            return
+        walk.seen.add(logged.entry.id)
+        walk.sources[logged.entry.source] = None
+        event = decode_event(logged.entry.body, where=logged.entry.id)
+        if event.type == PREDICTION_TYPE:
+            self._add_prediction(event, logged, walk)
+            return
+        walk.steps.append(_event_step(event, logged))
+        self._add_frame_of(event, walk)
+        for name in _BACK:
+            self._add_cause(event.data.get(name), walk)
+
+    def _add_cause(self, event_id: object, walk: _Walk) -> None:
+        if isinstance(event_id, str) and event_id.startswith("evt_"):
+            try:
+                self._from_event(event_id, walk)
+            except NotFoundError:
+                walk.steps.append(
+                    TraceStep(kind="event", id=event_id, text="is not in the log", ok=False)
+                )
+
+    def _add_frame_of(self, event: Event, walk: _Walk) -> None:
+        frame = event.data.get("frame")
+        if isinstance(frame, str) and frame and not _BACK_KNOWN.intersection(event.data):
+            self._add_frame(frame, walk)
+
+    def _add_prediction(self, event: Event, logged: Logged, walk: _Walk) -> None:
+        prediction = read_prediction(event)
+        walk.steps.append(_prediction_step(event, prediction, logged))
+        self._add_frame(prediction.frame.id, walk, digest=prediction.frame.digest)
+        walk.packages[prediction.package] = None
+
+    def _add_frame(self, frame: str, walk: _Walk, *, digest: str = "") -> None:
+        if any(step.id == frame for step in walk.steps):
+            return
+        try:
+            row = self._records.frames.get(FrameId(frame))
+        except NotFoundError:
+            walk.steps.append(
+                TraceStep(kind="frame", id=frame, text="was never stored here", ok=False)
+            )
+            return
+        walk.steps.append(_frame_step(row, digest=digest))
+
+    # ---- what answered
+
+    def _add_package(self, digest: str, walk: _Walk) -> None:
+        try:
+            record = self._registry.get(parse_digest(digest))
+        except (NotFoundError, InvalidError):
+            text = "is not in the registry"
+            walk.steps.append(TraceStep(kind="package", id=digest, text=text, ok=False))
+            return
+        walk.steps += _package_steps(record)
+        walk.steps.append(self._approval(record, walk))
+
+    def _approval(self, record: PackageRecord, walk: _Walk) -> TraceStep:
+        """The event that took the package into use, in the hub's chain."""
+        for logged in self._records.log.read(
+            type=_PACKAGE_TYPE, subject=record.inspection, newest_first=True, limit=1000
+        ):
+            event = decode_event(logged.entry.body, where=logged.entry.id)
+            if event.data.get("digest") == record.digest:
+                walk.sources[logged.entry.source] = None
+                by, reason = event.data.get("by", ""), event.data.get("reason", "")
+                return TraceStep(
+                    kind="approval", id=event.id, at=event.time,
+                    text=f"taken into use by {by} for {record.inspection}: {reason}",
+                    facts=dict(event.data),
+                )  # fmt: skip
+        return TraceStep(
+            kind="approval", id=record.digest, ok=True,
+            text="nobody took this package into use here",
+        )  # fmt: skip
+
+    # ---- proofs
+
+    def _proofs(self, walk: _Walk) -> Iterator[TraceStep]:
+        for source in walk.sources:
+            report = self._records.log.verify(source)
+            text = f"{report.entries} entries of {source} hold"
+            if not report.ok:
+                text = f"{source} is broken at entry {report.broken_at}: {report.reason}"
+            yield TraceStep(kind="chain", id=source, text=text, ok=report.ok)
+        yield from self._anchors(walk)
+
+    def _anchors(self, walk: _Walk) -> Iterator[TraceStep]:
+        hubs = [source for source in self._records.log.heads() if source.endswith("/hub")]
+        for hub in hubs if walk.sources else ():
+            report = check_anchors(self._records.log, source=hub)
+            text = f"{report.entries} anchored heads stand as {hub} named them"
+            if not report.ok:
+                text = f"anchors of {hub} do not hold: {report.reason}"
+            yield TraceStep(kind="chain", id=f"{hub} anchors", text=text, ok=report.ok)
+
+
+_BACK_KNOWN = frozenset(_BACK)
+
+
+def trace(records: Records, identifier: str) -> Trace:
+    """Walk back through a store that is open, without a running hub."""
+    blobs = open_blobs("memory://")
+    try:
+        registry = Registry(records, blobs, clock=records.clock)
+        return Tracer(records, registry=registry).trace(identifier)
+    finally:
+        blobs.close()
+
+
+def at_path(plain: Any, path: str) -> Any:  # noqa: ANN401  JSON of any shape
+    """A value inside plain JSON by ``slots/A1/colour``; lists by index or by ``id``.
+
+    Raises:
+        NotFoundError: the path leads nowhere; the fix lists what is there.
+    """
+    value = plain
+    for step in (part for part in path.split("/") if part):
+        found = _step_into(value, step)
+        if found is None:
+            raise NotFoundError(f"nothing at {step!r}", where=path, fix=_known(value))
+        value = found[0]
+    return value
+
+
+def _step_into(value: Any, step: str) -> tuple[Any] | None:  # noqa: ANN401
+    if isinstance(value, dict):
+        return (value[step],) if step in value else None
+    if isinstance(value, list):
+        for item in value:
+            if isinstance(item, dict) and item.get("id", item.get("slot")) == step:
+                return (item,)
+        if step.isdigit() and int(step) < len(value):
+            return (value[int(step)],)
+    return None
+
+
+def _known(value: Any) -> str:  # noqa: ANN401
+    if isinstance(value, dict):
+        return f"Known: {', '.join(value)}."
+    return f"A list of {len(value)}." if isinstance(value, list) else "This value has no parts."
+
+
+def _evidence_of(value: Any) -> dict[str, Any]:  # noqa: ANN401
+    if not isinstance(value, dict):
+        return {}
+    if "event" in value:
+        return value
+    found = value.get("evidence", {})
+    if isinstance(found, dict) and found.get("event"):
+        return found
+    steps = value.get("steps")
+    return dict(steps[-1]) if isinstance(steps, list) and steps else {}
+
+
+def _brief(value: Any) -> str:  # noqa: ANN401
+    if isinstance(value, dict):
+        told = (value.get(key) for key in ("seen", "colour", "shown", "state", "status"))
+        return " ".join(str(part) for part in told if part) or "so"
+    return str(value)
+
+
+def _event_step(event: Event, logged: Logged) -> TraceStep:
+    what = event.data.get("sentence") or event.data.get("action") or event.subject
+    return TraceStep(
+        kind="event", id=event.id, at=event.time, text=f"{event.type} {what}".strip(),
+        facts={"source": event.source, "position": logged.position, "hash": logged.hash,
+               "data": event.data},
+    )  # fmt: skip
+
+
+def _prediction_step(event: Event, prediction: Prediction, logged: Logged) -> TraceStep:
+    answers = ", ".join(
+        f"{answer.name} {answer.decision} {answer.probability:.3f}" for answer in prediction.labels
+    )
+    text = f"{event.subject} on {prediction.device or event.source}: {prediction.state}"
+    return TraceStep(
+        kind="event", id=event.id, at=event.time, text=f"{text}; {answers}" if answers else text,
+        facts={"source": event.source, "position": logged.position, "hash": logged.hash,
+               "frame": prediction.frame.id, "package": prediction.package,
+               "registration": to_plain(prediction.registration)},
+    )  # fmt: skip
+
+
+def _frame_step(row: FrameRow, *, digest: str = "") -> TraceStep:
+    text = f"picture {short(row.digest)} of {row.camera}, {row.width_px} x {row.height_px} px"
+    if row.aged_out_at is not None:
+        text += f", aged out {rfc3339(row.aged_out_at)}"
+    ok = not digest or digest == row.digest
+    if not ok:
+        text += f"; the answer was given on {short(Digest(digest))}"
+    return TraceStep(
+        kind="frame", id=row.id, at=row.captured_at, text=text, ok=ok, facts=to_plain(row)
+    )
+
+
+def _package_steps(record: PackageRecord) -> Iterator[TraceStep]:
+    manifest, lineage = record.manifest, record.manifest.lineage
+    yield TraceStep(
+        kind="package", id=record.digest, at=record.added_at,
+        text=f"package {record.name} {short(record.digest)}, code {lineage.code_version}",
+        facts={"task": manifest.task, "engine": to_plain(manifest.engine)},
+    )  # fmt: skip
+    cuts = ", ".join(
+        f"{rule.name} present above {rule.high:.3f}, absent below {rule.low:.3f}"
+        for rule in manifest.rules
+    )
+    yield TraceStep(kind="rule", id=record.digest, text=cuts, facts=to_plain(manifest.policy))
+    text = f"trained on {lineage.dataset}, {lineage.pictures} pictures, seed {lineage.seed}"
+    yield TraceStep(kind="dataset", id=lineage.dataset, text=text, facts=to_plain(lineage))
