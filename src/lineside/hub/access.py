@@ -2,7 +2,7 @@
 
 | Identity | May |
 |---|---|
-| nobody | sign in, the welcome page, its styles, health; signed inference calls (they carry a signature) |
+| nobody | sign in, welcome page, styles, health; inference calls (these are signed) |
 | ``session``, ``api`` | everything |
 | ``device`` | read a package's bytes |
 | ``ingest`` | hand in messages at ``/mqttingest`` |

@@ -86,7 +86,7 @@ class Auth:
         """A token for ``/sign-in?token=…``."""
         token = secrets.token_urlsafe(32)
         ends = self._clock.now() + timedelta(hours=_LINK_HOURS)
-        self._put("sign-in", token, {"name": name, "ends_at": rfc3339(ends)})
+        self._put("sign-in", token, body={"name": name, "ends_at": rfc3339(ends)})
         return token
 
     def sign_in(self, token: str) -> str:
@@ -124,7 +124,7 @@ class Auth:
     def _begin_session(self, name: str) -> str:
         token = secrets.token_urlsafe(32)
         ends = self._clock.now() + self._session
-        self._put("session", token, {"name": name, "ends_at": rfc3339(ends)})
+        self._put("session", token, body={"name": name, "ends_at": rfc3339(ends)})
         return token
 
     def session(self, token: str) -> Session:
@@ -163,7 +163,7 @@ class Auth:
     def issue_token(self, name: str, *, kind: str) -> str:
         """A token for a program: ``api``, ``device`` or ``ingest``; shown once."""
         token = secrets.token_urlsafe(32)
-        self._put("token", token, {"name": name, "kind": kind})
+        self._put("token", token, body={"name": name, "kind": kind})
         return token
 
     def identify(self, token: str) -> Identity:
@@ -198,11 +198,11 @@ class Auth:
 
     def _put_known(self, token: str, *, name: str, kind: str) -> None:
         if self._body("token", _hash(token)) is None:
-            self._put("token", token, {"name": name, "kind": kind})
+            self._put("token", token, body={"name": name, "kind": kind})
 
     # ---- keeping
 
-    def _put(self, kind: str, token: str, body: dict[str, Any]) -> None:
+    def _put(self, kind: str, token: str, *, body: dict[str, Any]) -> None:
         now = rfc3339(self._clock.now())
         self._documents.put(kind, _hash(token), body={**body, "issued_at": now})
 

@@ -1,5 +1,6 @@
-"""Settings of the hub: one TOML file, ``LINESIDE_HUB__KEY``, flags; documented in
-``docs/reference/configuration.md``.
+"""Settings of the hub: one TOML file, then ``LINESIDE_HUB__<KEY>``, then flags.
+
+Each key is described in ``docs/reference/configuration.md``.
 """
 
 from dataclasses import dataclass, field

@@ -128,7 +128,7 @@ class Datasets:
         if not rows:
             raise InvalidError("no frame chosen", where="frames", fix="Name stored frames.")
         inspection = self._inspection(teaching, rows[0])
-        for labels, same in self._labelled(rows, teaching, inspection).items():
+        for labels, same in self._labelled(rows, teaching, inspection=inspection).items():
             known = teaching.known or label_names(inspection)
             self._library.add_frames(name, same, labels, by=by, known=known)
         logger.info("frames taught dataset=%s frames=%d by=%s", name, len(rows), by)
@@ -194,7 +194,7 @@ class Datasets:
     # ---- labels
 
     def _labelled(
-        self, rows: Sequence[FrameRow], teaching: Teaching, inspection: Inspection
+        self, rows: Sequence[FrameRow], teaching: Teaching, *, inspection: Inspection
     ) -> dict[tuple[str, ...], list[FrameRow]]:
         if not teaching.labels_from:
             _check_labels((*teaching.labels, *teaching.known), inspection)
@@ -205,7 +205,7 @@ class Datasets:
         for row in rows:
             content = stock.get(row.id)
             if content is not None:
-                by_labels[_labels_of(content, slots, inspection)].append(row)
+                by_labels[_labels_of(content, slots, inspection=inspection)].append(row)
         if not by_labels:
             raise NotFoundError(
                 f"no message on {teaching.labels_from!r} before these frames",
@@ -255,7 +255,7 @@ def _content(logged: Logged) -> dict[str, str]:
 
 
 def _labels_of(
-    content: dict[str, str], slots: Sequence[Slot], inspection: Inspection
+    content: dict[str, str], slots: Sequence[Slot], *, inspection: Inspection
 ) -> tuple[str, ...]:
     """What the stock report says of each region, in the inspection's own names."""
     regions = {region.id: region for region in inspection.region}

@@ -8,7 +8,6 @@ import contextlib
 import threading
 from collections import Counter, deque
 
-
 from lineside.core import Clock, Digest, NotFoundError, decode, new_id, to_plain
 from lineside.hub.topics import DeadLetterError
 from lineside.hub.views import DeadLetterView

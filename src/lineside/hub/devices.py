@@ -165,7 +165,9 @@ class Devices:
         with self._lock:
             entries = {name: _copy(entry) for name, entry in sorted(self._devices.items())}
             desired = dict(self._desired)
-        return tuple(_view(name, entry, desired.get(name, ())) for name, entry in entries.items())
+        return tuple(
+            _view(name, entry, desired=desired.get(name, ())) for name, entry in entries.items()
+        )
 
     def _save(self, device: str, *, acked: int | None = None) -> None:
         with self._lock:
@@ -211,7 +213,7 @@ def _read_status(device: str, payload: bytes) -> dict[str, Any]:
     return dict(status)
 
 
-def _view(name: str, entry: _Device, desired: tuple[dict[str, Any], ...]) -> DeviceView:
+def _view(name: str, entry: _Device, *, desired: tuple[dict[str, Any], ...]) -> DeviceView:
     status = entry.status
     return DeviceView(
         id=name,

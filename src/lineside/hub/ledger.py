@@ -118,7 +118,7 @@ class Ledger:
             before = self._state, self._position, self._kept_position
             try:
                 with self._records.transaction():
-                    recorded = self._write(events, frames, within)
+                    recorded = self._write(events, frames, within=within)
             except BaseException:
                 self._state, self._position, self._kept_position = before
                 raise
@@ -156,7 +156,7 @@ class Ledger:
             self._kept_position = self._position
 
     def _write(
-        self, events: Sequence[Event], frames: Sequence[FrameRow], within: Within | None
+        self, events: Sequence[Event], frames: Sequence[FrameRow], *, within: Within | None
     ) -> Recorded:
         new_frames = self._records.frames.add(frames) if frames else 0
         self._pin_waiting(frames)

@@ -222,9 +222,9 @@ class Live:
         viewer.round += 1
         for camera, shown in news:
             viewer.sent_frame[camera] = shown
-            await send(framed(self._frame_header(camera, shown, viewer.round), shown.jpeg))
+            await send(framed(self._frame_header(camera, shown, number=viewer.round), shown.jpeg))
 
-    def _frame_header(self, camera: str, shown: Shown, number: int) -> bytes:
+    def _frame_header(self, camera: str, shown: Shown, *, number: int) -> bytes:
         kept = self._frame_headers.get(camera)
         if kept is None or kept[0] is not shown:
             shared = encode(
@@ -302,6 +302,6 @@ class Socket:
 
 async def _guard(socket: Socket) -> None:
     """Look from time to time whether the session still holds."""
-    while await socket.signed_in():
+    while await socket.signed_in():  # noqa: ASYNC110  a session ends by time, not by an event
         await asyncio.sleep(_SESSION_CHECK_S)
     raise SessionOverError("the session is over")

@@ -49,7 +49,7 @@ class SecureHeaders:
     def __init__(self, app: App) -> None:
         self._app = app
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: PLR0917  ASGI
         """Pass on, adding headers to the response's start."""
 
         async def add(message: Message) -> None:
@@ -73,7 +73,7 @@ class KnownHost:
         self._names = frozenset((*names, *_LOOPBACK))
         self._any_name = any_name
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: PLR0917  ASGI
         """Refuse a request to a name that is not ours."""
         if scope["type"] in ("http", "websocket") and not self._any_name:
             host = _host_name(_header(scope, b"host"))
@@ -81,7 +81,7 @@ class KnownHost:
                 refusal = RefusedError(
                     f"this hub is not called {host!r}", fix="Add the name to allowed_hosts."
                 )
-                await _refuse(scope, send, refusal)
+                await _refuse(scope, send, error=refusal)
                 return
         await self._app(scope, receive, send)
 
@@ -93,7 +93,7 @@ class BodyLimit:
         self._app = app
         self._limit_of = limit_of
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: PLR0917  ASGI
         """Count the body as it comes; what was announced too large is not read at all."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
@@ -101,7 +101,7 @@ class BodyLimit:
         limit = self._limit_of(scope["path"])
         announced = _header(scope, b"content-length")
         if announced.isdigit() and int(announced) > limit:
-            await _refuse(scope, send, _too_large(limit))
+            await _refuse(scope, send, error=_too_large(limit))
             return
         taken = 0
 
@@ -123,7 +123,7 @@ class Gate:
         self._app = app
         self._auth = auth
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: PLR0917  ASGI
         """Find out who asks, and refuse what they may not."""
         if scope["type"] not in ("http", "websocket"):
             await self._app(scope, receive, send)
@@ -134,9 +134,9 @@ class Gate:
             if _wants_page(scope):
                 await _to_sign_in(send)
             else:
-                await _refuse(scope, send, error)
+                await _refuse(scope, send, error=error)
         except LinesideError as error:
-            await _refuse(scope, send, error)
+            await _refuse(scope, send, error=error)
         else:
             await self._app(scope, receive, send)
 
@@ -230,7 +230,7 @@ async def _to_sign_in(send: Send) -> None:
     await send({"type": "http.response.body", "body": b""})
 
 
-async def _refuse(scope: Scope, send: Send, error: LinesideError) -> None:
+async def _refuse(scope: Scope, send: Send, *, error: LinesideError) -> None:
     if scope["type"] == "websocket":
         await send({"type": "websocket.close", "code": 4403, "reason": error.message[:100]})
         return

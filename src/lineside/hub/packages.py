@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 from lineside.core import (
     Clock,
     Digest,
-    InvalidError,
     NotFoundError,
     Plant,
     UnavailableError,

@@ -36,7 +36,7 @@ def problem(error: LinesideError) -> bytes:
     )
 
 
-def document(  # noqa: PLR0913  the members of a problem document
+def document(
     *, status: int, title: str = "", detail: str = "", where: str = "", fix: str = "",
     faults: tuple[Fault, ...] = (),
 ) -> bytes:  # fmt: skip

@@ -4,20 +4,16 @@ Everything here is synchronous and safe from several threads; async code calls i
 ``asyncio.to_thread`` (a plain ``def`` route does so by itself). Failures are the six errors of
 ``core``; the application turns them into problem documents, or into a page for a browser.
 
-| Part | Calls |
-|---|---|
-| ``cameras`` | ``all() -> tuple[CameraView, ...]``, ``one(id)`` |
-| ``frames`` | ``page(camera=, since=, until=, before=, limit=) -> list[FrameRow]``, ``view(id) -> FrameView``, ``picture(id)``, ``thumbnail(id) -> Picture``, ``activation(id, label=, package="") -> Picture`` (PNG) |
-| ``datasets`` | ``all() -> tuple[DatasetView, ...]``, ``one(name)``, ``teach(name, Teaching, by=) -> DatasetView``, ``freeze(name, by=) -> VersionView``, ``version(name, number)``, ``leaks(name, number)`` |
-| ``packages`` | ``all() -> tuple[PackageView, ...]``, ``one(digest)``, ``content(digest)``, ``add(data, by=)``, ``use(digest, inspection=, by=, reason=)``, ``try_picture(digest, data) -> Tried`` |
-| ``runs`` | ``all() -> tuple[RunView, ...]``, ``one(id)``, ``start(RunRequest, by=)``, ``cancel(id)``, ``resume(id)`` |
-| ``events`` | ``page(after=, kind=, source=, subject=, limit=, newest_first=) -> list[EventView]``, ``one(id)`` |
-| ``orders`` | ``place(colour, by=) -> Order`` (``ConflictError`` with the sentence), ``all() -> tuple[Order, ...]`` |
-| ``ledger`` | ``state -> LineState`` (the twin) |
-| ``devices`` | ``all() -> tuple[DeviceView, ...]`` |
-| ``dead_letters`` | ``page(before=, limit=) -> list[DeadLetterView]``, ``payload(id) -> bytes``, ``counts() -> dict[str, int]`` |
-| ``stats`` | ``plain() -> dict`` |
-| ``tracer`` | ``trace(id) -> Trace`` (event, frame, or a twin path such as ``slots/A1``) |
+What a page or route mostly calls (``hub/views.py`` holds the records):
+
+* ``cameras``: ``all()``, ``one(id)``
+* ``frames``: ``page(…)``, ``view(id)``, ``picture(id)``, ``thumbnail(id)``, ``activation(…)``
+* ``datasets``: ``all()``, ``one(name)``, ``teach(name, Teaching, by=)``, ``freeze(name, by=)``
+* ``packages``: ``all()``, ``one(digest)``, ``add(data, by=)``, ``use(…)``, ``try_picture(…)``
+* ``runs``: ``all()``, ``one(id)``, ``start(RunRequest, by=)``, ``cancel(id)``, ``resume(id)``
+* ``events``: ``page(…)``, ``one(id)``; ``ledger.state`` is the twin
+* ``orders``: ``place(colour, by=)`` (``ConflictError`` with the sentence), ``all()``
+* ``devices``, ``dead_letters``, ``stats``, ``tracer.trace(id or twin path)``
 
 A route finds them as ``request.app.state.services`` and who asks as ``request.state.identity``
 (``views.Identity``; its ``name`` is the ``by`` of every call). Records are in ``hub/views.py``.

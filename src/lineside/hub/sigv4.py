@@ -85,7 +85,7 @@ def verify(request: SignedRequest, *, secret_of: Callable[[str], str], now: date
             "UnrecognizedClientException", "The security token included in the request is invalid."
         ) from error
     canonical = hashlib.sha256(_canonical(request, credential.signed).encode()).hexdigest()
-    to_sign = "\n".join((_ALGORITHM, stamp, credential.scope, canonical))
+    to_sign = f"{_ALGORITHM}\n{stamp}\n{credential.scope}\n{canonical}"
     expected = hmac.new(_signing_key(secret, credential), to_sign.encode(), hashlib.sha256)
     if not hmac.compare_digest(expected.hexdigest(), credential.signature):
         raise SignatureRefusedError(

@@ -114,9 +114,9 @@ class _Collector:
             GaugeMetricFamily,
         )
 
-        families: list[Any] = []
-        for name in NAMES:
-            families.append(CounterMetricFamily(f"lineside_{name}", name, self._plain[name]))
+        families: list[Any] = [
+            CounterMetricFamily(f"lineside_{name}", name, self._plain[name]) for name in NAMES
+        ]
         for name, label in (("frames_dropped", "reason"), ("skew", "kind")):
             family = CounterMetricFamily(f"lineside_{name}", name, labels=[label])
             for key, value in sorted(self._plain[name].items()):

@@ -144,7 +144,7 @@ def read_picture(route: Route, payload: bytes, *, topic: str) -> PictureMessage:
 def picture_of(route: Route, document: dict[str, Any], *, topic: str) -> PictureMessage:
     """A camera's message from its JSON document."""
     captured_at = _time(document, topic)
-    message = _fields(CameraMessage, document, topic)
+    message = _fields(CameraMessage, document, topic=topic)
     try:
         encoded = message.picture()
     except (InvalidError, ValueError) as error:
@@ -174,7 +174,7 @@ def plant_event(route: Route, document: dict[str, Any], *, topic: str, site: str
     if len(encode(document)) > _MOST_EVENT_BYTES:
         raise DeadLetterError(Reason.TOO_LARGE, f"more than {_MOST_EVENT_BYTES} bytes", where=topic)
     at = _time(document, topic)
-    _check_fields(route.kind, document, topic)
+    _check_fields(route.kind, document, topic=topic)
     data = {**document, "topic": topic}
     return Event(
         id=stable_id("evt", topic, digest_of(encode(data))),
@@ -268,13 +268,13 @@ _KINDS: dict[RouteKind, type[msgspec.Struct]] = {
 }  # fmt: skip
 
 
-def _check_fields(kind: RouteKind, document: dict[str, Any], topic: str) -> None:
+def _check_fields(kind: RouteKind, document: dict[str, Any], *, topic: str) -> None:
     if kind is RouteKind.SENSOR:
         bright = "br" in document or "ldr" in document
-        message = _fields(BrightnessMessage if bright else ClimateMessage, document, topic)
+        message = _fields(BrightnessMessage if bright else ClimateMessage, document, topic=topic)
         _check_brightness(message, topic)
     elif kind in _KINDS:
-        _fields(_KINDS[kind], document, topic)
+        _fields(_KINDS[kind], document, topic=topic)
 
 
 def _check_brightness(message: object, topic: str) -> None:
@@ -284,7 +284,7 @@ def _check_brightness(message: object, topic: str) -> None:
         raise DeadLetterError(Reason.FIELDS, str(error), where=topic) from error
 
 
-def _fields(kind: type[_M], document: dict[str, Any], topic: str) -> _M:
+def _fields(kind: type[_M], document: dict[str, Any], *, topic: str) -> _M:
     try:
         return read_message(kind, document, where=topic)
     except InvalidError as error:

@@ -123,7 +123,7 @@ class Tracer:
         walk.sources[logged.entry.source] = None
         event = decode_event(logged.entry.body, where=logged.entry.id)
         if event.type == PREDICTION_TYPE:
-            self._add_prediction(event, logged, walk)
+            self._add_prediction(event, logged, walk=walk)
             return
         walk.steps.append(_event_step(event, logged))
         self._add_frame_of(event, walk)
@@ -144,9 +144,9 @@ class Tracer:
         if isinstance(frame, str) and frame and not _BACK_KNOWN.intersection(event.data):
             self._add_frame(frame, walk)
 
-    def _add_prediction(self, event: Event, logged: Logged, walk: _Walk) -> None:
+    def _add_prediction(self, event: Event, logged: Logged, *, walk: _Walk) -> None:
         prediction = read_prediction(event)
-        walk.steps.append(_prediction_step(event, prediction, logged))
+        walk.steps.append(_prediction_step(event, prediction, logged=logged))
         self._add_frame(prediction.frame.id, walk, digest=prediction.frame.digest)
         walk.packages[prediction.package] = None
 
@@ -288,7 +288,7 @@ def _event_step(event: Event, logged: Logged) -> TraceStep:
     )  # fmt: skip
 
 
-def _prediction_step(event: Event, prediction: Prediction, logged: Logged) -> TraceStep:
+def _prediction_step(event: Event, prediction: Prediction, *, logged: Logged) -> TraceStep:
     answers = ", ".join(
         f"{answer.name} {answer.decision} {answer.probability:.3f}" for answer in prediction.labels
     )

@@ -93,10 +93,10 @@ class VersionView:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunView:
-    """A training run. ``state``: ``running``, ``done``, ``failed``, ``cancelled``, ``lost`` (the
-    hub went away while it ran). All but ``running`` and ``done`` can be resumed.
+    """A training run; all that is not ``running`` or ``done`` can be resumed.
 
     Attributes:
+        state: ``running``, ``done``, ``failed`` or ``cancelled``.
         loss, held_out: the last figures; None before the first.
         history: (percent, loss, held-out figure) of each report, thinned to at most 500.
         log: the child's last lines of standard error.
@@ -181,8 +181,10 @@ class DeadLetterView:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TraceStep:
-    """One step back. ``kind``: ``twin``, ``event``, ``frame``, ``package``, ``dataset``,
-    ``approval``, ``rule`` (cuts) or ``chain``.
+    """One step back.
+
+    ``kind``: ``twin``, ``event``, ``frame``, ``package``, ``rule`` (cuts), ``dataset``,
+    ``approval`` or ``chain``.
     """
 
     kind: str

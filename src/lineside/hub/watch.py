@@ -97,7 +97,7 @@ class Watch:
             early = seen.last if seen.last and seen.last.frame.id == taken.row.id else None
             shows = early is not None or self._unanswered(seen, taken)
         if shows:
-            self._show(camera, taken, early)
+            self._show(camera, taken, prediction=early)
 
     def prediction(self, prediction: Prediction, event: str) -> None:
         """An answer was stored."""
@@ -109,14 +109,14 @@ class Watch:
             seen.last, seen.last_event = prediction, event
             taken = seen.frames.get(prediction.frame.id)
         if taken is not None:
-            self._show(camera, taken, prediction)
+            self._show(camera, taken, prediction=prediction)
 
     def _unanswered(self, seen: _Seen, taken: Taken) -> bool:
         """Nothing answers this camera lately, so the bare picture is shown."""
         last = seen.shown.prediction if seen.shown else None
         return last is None or taken.row.captured_at - last.frame.captured_at > _UNANSWERED_AFTER
 
-    def _show(self, camera: str, taken: Taken, prediction: Prediction | None) -> None:
+    def _show(self, camera: str, taken: Taken, *, prediction: Prediction | None) -> None:
         shown = Shown(ref=taken.ref, jpeg=_jpeg(taken.encoded), prediction=prediction)
         with self._lock:
             seen = self._cameras[camera]

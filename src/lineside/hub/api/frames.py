@@ -40,7 +40,9 @@ def list_frames(
         camera=camera, since=moment(since, name="since"), until=moment(until, name="until"),
         before=before, limit=limit,
     )  # fmt: skip
-    return listed(rows, following=following_of(rows, limit, lambda row: row.id), cursor="before")
+    return listed(
+        rows, following=following_of(rows, limit, key=lambda row: row.id), cursor="before"
+    )
 
 
 @router.get("/frames/{frame}", summary="A frame and everything that names it")
@@ -69,7 +71,7 @@ def get_thumbnail(hub: Hub, frame: str) -> Response:
 
 
 @router.get("/frames/{frame}/activation", summary="Where the network looked, as a PNG layer")
-def get_activation(hub: Hub, frame: str, label: str, package: str = "") -> Response:
+def get_activation(hub: Hub, frame: str, *, label: str, package: str = "") -> Response:
     """Computed now; ``package`` empty is the one that answered the frame."""
     return _bytes(hub.frames.activation(frame, label=label, package=package))
 

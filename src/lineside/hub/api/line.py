@@ -18,8 +18,8 @@ from lineside.hub.api.wire import (
     listed,
     whole_number,
 )
-from lineside.hub.reference import collection_page
 from lineside.hub.events import plain
+from lineside.hub.reference import collection_page
 from lineside.hub.trace import at_path
 
 router = APIRouter(prefix="/api/v1", tags=["line"])
@@ -48,7 +48,7 @@ def get_documents(hub: Hub, collection: str, *, after: str = "", limit: Limit = 
 
 
 @router.get("/twin/{path:path}", summary="One value of the twin")
-def get_value(hub: Hub, path: str, fields: str = "") -> Response:
+def get_value(hub: Hub, path: str, *, fields: str = "") -> Response:
     """A path such as ``slots/A1``; ``fields`` keeps only these keys."""
     value = at_path(to_plain(hub.ledger.state), path)
     return answer(_only(value, tuple(name for name in fields.split(",") if name)))
@@ -70,7 +70,7 @@ def list_orders(hub: Hub) -> Response:
 
 @router.post("/orders", summary="Order a piece", openapi_extra=described(NewOrder))
 def place_order(
-    hub: Hub, who: Who, order: Annotated[NewOrder, Depends(body_of(NewOrder))]
+    hub: Hub, who: Who, *, order: Annotated[NewOrder, Depends(body_of(NewOrder))]
 ) -> Response:
     """201 with the order; 409 with the sentence why not."""
     return answer(hub.orders.place(order.colour, by=who.name), status=201)
@@ -83,7 +83,7 @@ def get_order(hub: Hub, order: str) -> Response:
 
 
 @router.get("/events", summary="The event log")
-def list_events(  # noqa: PLR0913  one parameter a filter
+def list_events(
     hub: Hub, *, after: str = "", kind: Annotated[str, Query(alias="type")] = "",
     source: str = "", subject: str = "", newest_first: bool = False, limit: Limit = 100,
 ) -> Response:  # fmt: skip
@@ -92,7 +92,7 @@ def list_events(  # noqa: PLR0913  one parameter a filter
         after=whole_number(after, name="after"), kind=kind, source=source, subject=subject,
         newest_first=newest_first, limit=limit,
     )  # fmt: skip
-    following = following_of(page, limit, lambda view: view.position)
+    following = following_of(page, limit, key=lambda view: view.position)
     return listed([plain(view) for view in page], following=following)
 
 
@@ -118,7 +118,7 @@ def list_devices(hub: Hub) -> Response:
 def list_dead_letters(hub: Hub, *, before: str = "", limit: Limit = 100) -> Response:
     """With reason, time and topic; counted by reason."""
     page = hub.dead_letters.page(before=before, limit=limit)
-    following = following_of(page, limit, lambda letter: letter.id)
+    following = following_of(page, limit, key=lambda letter: letter.id)
     return answer(
         {
             "items": page, "next": following or None, "cursor": "before",

@@ -23,7 +23,7 @@ Body = Annotated[bytes, Depends(_body)]
 
 
 @router.post("/mqttingest", summary="Hand in one factory message")
-def ingest(hub: Hub, request: Request, body: Body) -> Response:
+def ingest(hub: Hub, request: Request, *, body: Body) -> Response:
     """JSON with ``topic``. 2xx means stored; 400 means kept among the dead letters."""
     kind = request.headers.get("content-type", "application/json").partition(";")[0].strip()
     if kind.lower() not in ("application/json", "text/json", "text/plain"):
@@ -41,7 +41,7 @@ def ingest(hub: Hub, request: Request, body: Body) -> Response:
 
 
 @router.post("/endpoints/{name}/invocations", summary="SageMaker runtime: InvokeEndpoint")
-def invocations(hub: Hub, request: Request, name: str, body: Body) -> Response:
+def invocations(hub: Hub, request: Request, *, name: str, body: Body) -> Response:
     """An array of probabilities in declared order; the caller signs (signature version 4)."""
     signed = SignedRequest(
         method=request.method,
@@ -53,14 +53,14 @@ def invocations(hub: Hub, request: Request, name: str, body: Body) -> Response:
     try:
         values, variant = invoke(hub, Invocation(name=name, request=signed))
     except SignatureRefusedError as error:
-        return aws_error(403, error.code, error.message)
+        return aws_error(403, error.code, message=error.message)
     except LinesideError as error:
-        return aws_error(_aws_status(error), _aws_code(error), str(error))
+        return aws_error(_aws_status(error), _aws_code(error), message=str(error))
     headers = {"x-Amzn-Invoked-Production-Variant": variant}
     return Response(encode(values), media_type="application/json", headers=headers)
 
 
-def aws_error(status: int, code: str, message: str) -> Response:  # noqa: PLR0917  status, code, text
+def aws_error(status: int, code: str, *, message: str) -> Response:
     """An error as AWS' JSON protocol writes it."""
     return JSONResponse(
         {"message": message, "Message": message, "ErrorCode": code},

@@ -3,8 +3,7 @@
 from html import escape
 from typing import Annotated
 
-from fastapi import APIRouter, Request
-from fastapi.params import Query
+from fastapi import APIRouter, Query, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
 from lineside.core import RefusedError
@@ -19,14 +18,15 @@ router = APIRouter(tags=["session"])
 _GO_ON = """<!doctype html><html lang="en"><head><meta charset="utf-8">
 <meta http-equiv="refresh" content="0; url=/"><title>Signed in</title></head>
 <body><h1>Signed in</h1><p><a href="/">Go on to lineside</a></p></body></html>"""
-_REFUSED = """<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Not signed in</title>
-</head><body><h1>Not signed in</h1><p>{reason}</p><p><a href="/welcome">How to sign in</a></p>
+_REFUSED = """<!doctype html><html lang="en"><head><meta charset="utf-8">
+<title>Not signed in</title></head><body><h1>Not signed in</h1><p>{reason}</p>
+<p><a href="/welcome">How to sign in</a></p>
 </body></html>"""
 
 
 @router.get("/sign-in", summary="Sign in by a one-time link", include_in_schema=False)
 def sign_in(
-    hub: Hub, request: Request, token: Annotated[str, Query(max_length=200)] = ""
+    hub: Hub, request: Request, *, token: Annotated[str, Query(max_length=200)] = ""
 ) -> Response:
     """Turn the link into a session."""
     try:

@@ -58,26 +58,26 @@ def get_dataset(hub: Hub, name: str) -> Response:
     openapi_extra=described(Teaching),
 )
 def add_samples(
-    hub: Hub, who: Who, name: str, teaching: Annotated[Teaching, Depends(body_of(Teaching))]
+    hub: Hub, who: Who, *, name: str, teaching: Annotated[Teaching, Depends(body_of(Teaching))]
 ) -> Response:
     """Add frames, a span of them, or a camera's time; with labels, or those of a stock topic."""
     return answer(hub.datasets.teach(name, teaching, by=who.name), status=201)
 
 
 @router.post("/datasets/{name}/freeze", summary="Freeze the draft to a version")
-def freeze(hub: Hub, who: Who, name: str) -> Response:
+def freeze(hub: Hub, who: Who, *, name: str) -> Response:
     """Unchanged content gives the version that holds it already."""
     return answer(hub.datasets.freeze(name, by=who.name), status=201)
 
 
 @router.get("/datasets/{name}/versions/{number}", summary="A frozen version")
-def get_version(hub: Hub, name: str, number: int) -> Response:
+def get_version(hub: Hub, name: str, *, number: int) -> Response:
     """Every sample with labels, split, leaks and lineage; 0 is the newest."""
     return answer(hub.datasets.version(name, number))
 
 
 @router.get("/datasets/{name}/versions/{number}/leaks", summary="Its leak report")
-def get_leaks(hub: Hub, name: str, number: int) -> Response:
+def get_leaks(hub: Hub, name: str, *, number: int) -> Response:
     """Pairs too alike, with the parts they stand in."""
     return listed(hub.datasets.leaks(name, number))
 
@@ -89,12 +89,14 @@ def get_leaks(hub: Hub, name: str, number: int) -> Response:
 def list_runs(hub: Hub, *, before: str = "", limit: Limit = 100) -> Response:
     """Runs in figures."""
     runs = [run for run in hub.runs.all() if not before or run.id < before][:limit]
-    return listed(runs, following=following_of(runs, limit, lambda run: run.id), cursor="before")
+    return listed(
+        runs, following=following_of(runs, limit, key=lambda run: run.id), cursor="before"
+    )
 
 
 @router.post("/runs", summary="Train in a child process", openapi_extra=described(RunRequest))
 def start_run(
-    hub: Hub, who: Who, request: Annotated[RunRequest, Depends(body_of(RunRequest))]
+    hub: Hub, who: Who, *, request: Annotated[RunRequest, Depends(body_of(RunRequest))]
 ) -> Response:
     """409 while another run is at work."""
     return answer(hub.runs.start(request, by=who.name), status=201)
@@ -144,7 +146,7 @@ PictureBytes = Annotated[bytes, Depends(_bytes_of(_PICTURES))]
 
 
 @router.post("/packages", summary="Add a package", openapi_extra=raw_body(_ARCHIVES[0]))
-def add_package(hub: Hub, who: Who, data: Archive) -> Response:
+def add_package(hub: Hub, who: Who, *, data: Archive) -> Response:
     """The body is the archive's bytes; everything in it is checked."""
     return answer(hub.packages.add(data, by=who.name), status=201)
 
@@ -163,7 +165,7 @@ def get_content(hub: Hub, digest: str) -> Response:
 
 @router.post("/packages/{digest}/use", summary="Take into use", openapi_extra=described(Use))
 def use_package(
-    hub: Hub, who: Who, digest: str, use: Annotated[Use, Depends(body_of(Use))]
+    hub: Hub, who: Who, *, digest: str, use: Annotated[Use, Depends(body_of(Use))]
 ) -> Response:
     """Approved by who asks; devices get it as desired."""
     used = hub.packages.use(digest, inspection=use.inspection, by=who.name, reason=use.reason)
@@ -173,6 +175,6 @@ def use_package(
 @router.post(
     "/packages/{digest}/predict", summary="Try a picture", openapi_extra=raw_body(_PICTURES[0])
 )
-def predict(hub: Hub, digest: str, data: PictureBytes) -> Response:
+def predict(hub: Hub, digest: str, *, data: PictureBytes) -> Response:
     """Decisions and activation maps; nothing is stored."""
     return answer(hub.packages.try_picture(digest, data))

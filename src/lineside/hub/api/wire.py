@@ -40,7 +40,7 @@ def listed(items: Sequence[object], *, following: str = "", cursor: str = "after
     return answer({"items": items, "next": following or None, "cursor": cursor})
 
 
-def following_of(items: Sequence[T], limit: int, key: Callable[[T], object]) -> str:
+def following_of(items: Sequence[T], limit: int, *, key: Callable[[T], object]) -> str:
     """The cursor behind a full page; "" where the list ended."""
     return str(key(items[-1])) if items and len(items) >= limit else ""
 
