@@ -44,6 +44,8 @@ def options(
         level=logging.DEBUG if debug else logging.INFO,
         format="%(asctime)s %(levelname)s %(name)s %(message)s",
     )
+    for chatty in ("amqtt", "transitions", "uvicorn"):
+        logging.getLogger(chatty).setLevel(logging.DEBUG if debug else logging.WARNING)
 
 
 for room in (check, config, dataset, demo, evaluate, hub, model, package, run, store, train):
