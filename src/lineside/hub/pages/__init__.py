@@ -1,0 +1,16 @@
+"""What people see: pages made on the server, live where something moves.
+
+Main name: ``mount_pages`` (routes, files, failures as pages). Pages read through the hub's
+parts; everything a page changes goes through ``/api/v1`` like any other client.
+Not here: who may see what (``hub.access``), JSON for programs (``hub.api``).
+
+| Files | Hold |
+|---|---|
+| ``line_pages learning_pages log_pages`` | routes: ask the hub, make a view, fill a template |
+| ``views/`` | pure functions from records to what a template shows |
+| ``templates/`` ``static/`` | HTML, styles, ES modules, files made by others with their licences |
+"""
+
+from lineside.hub.pages.mount import mount_pages
+
+__all__ = ["mount_pages"]

@@ -11,6 +11,7 @@ from lineside.core import rfc3339, short
 
 NARROW = "\u202f"
 UNIT = "\u00a0"
+DASH = "\u2013"
 _MINUTE_S = 60
 _HOUR_S = 3600
 _DAY_S = 86400
@@ -24,7 +25,7 @@ def number(value: float, *, digits: int = 0) -> str:
     sign = "-" if value < 0 and whole else ""
     text = str(whole).rjust(digits + 1, "0")
     head, tail = (text[:-digits], text[-digits:]) if digits else (text, "")
-    groups = []
+    groups: list[str] = []
     while len(head) > 3:
         head, last = head[:-3], head[-3:]
         groups.insert(0, last)
@@ -57,7 +58,7 @@ def milliseconds(value_ms: float) -> str:
 
 
 def span(seconds: float) -> str:
-    """A length of time in at most two units: ``3 s``, ``6 min 40 s``, ``2 h 5 min``, ``4 d 1 h``."""
+    """A length of time in at most two units: ``3 s``, ``6 min 40 s``, ``4 d 1 h``."""
     left = max(0, int(seconds))
     if left < _MINUTE_S:
         return f"{left}{UNIT}s"

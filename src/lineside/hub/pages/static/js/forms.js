@@ -1,7 +1,7 @@
 // @ts-check
 /**
  * Forms that send JSON to the API. `data-json="/api/v1/…"` is the address; each named field is a
- * key, dotted names nest, `data-type` says `number` or `list`. On success the page goes to
+ * key, `data-type` says `number`, `moment`, `list` or `answer`. On success the page goes to
  * `data-next` (`{id}` is filled from the answer), or is read again; on refusal the problem's own
  * words stand in the form.
  */
@@ -15,9 +15,10 @@ export function readForm(form) {
     if (!input.name || input.disabled || input.type === "submit") continue;
     if ((input.type === "checkbox" || input.type === "radio") && !input.checked) continue;
     const kind = input.dataset.type ?? "text";
-    if (input.value === "" && kind !== "text") continue;
-    if (kind === "number") body[input.name] = Number(input.value);
-    else if (kind === "answer") addAnswer(body, input);
+    if (kind === "answer") addAnswer(body, input);
+    else if (input.value === "" && kind !== "text") continue;
+    else if (kind === "number") body[input.name] = Number(input.value);
+    else if (kind === "moment") body[input.name] = new Date(input.value).toISOString();
     else if (kind === "list") (body[input.name] ??= []).push(input.value);
     else body[input.name] = input.value;
   }
@@ -32,6 +33,7 @@ export function readForm(form) {
 function addAnswer(body, input) {
   body.labels ??= [];
   body.known ??= [];
+  if (input.value === "") return;
   body.known.push(...(input.dataset.known ?? "").split("\n").filter(Boolean));
   if (input.value !== "-") body.labels.push(input.value);
 }
@@ -78,17 +80,19 @@ async function send(form) {
   const buttons = /** @type {NodeListOf<HTMLButtonElement>} */ (form.querySelectorAll("button"));
   for (const button of buttons) button.disabled = true;
   const values = readForm(form);
+  if (Array.isArray(values.known) && !values.known.length) {
+    for (const button of buttons) button.disabled = false;
+    return showProblem(form, { title: "Nothing judged", text: "Say of at least one region what is true." });
+  }
   const address = (form.dataset.json ?? "").replace(/\{(\w+)\}/g, (_, key) => {
     const value = String(values[key] ?? "");
     delete values[key];
     return encodeURIComponent(value);
   });
-  const shaped = form.dataset.shape === "frames" ? { ...values, frames: [values.frame] } : values;
-  if ("frame" in shaped && "frames" in shaped) delete shaped.frame;
   const response = await ask(address, {
     method: "POST",
     headers: { "content-type": "application/json" },
-    body: JSON.stringify(shaped),
+    body: JSON.stringify(values),
   });
   for (const button of buttons) button.disabled = false;
   if (!response.ok) return showProblem(form, await problemOf(response));

@@ -1,0 +1,67 @@
+"""Brings routes and files into the application."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.responses import Response
+from starlette.staticfiles import StaticFiles
+
+from lineside.core import decode_json
+from lineside.hub.pages import learning_pages, line_pages, log_pages
+from lineside.hub.pages.site import STATIC, Site
+from lineside.hub.services import Services
+
+Handler = Callable[[Request, Any], Response | Awaitable[Response]]
+PageHandler = Callable[[Request, Exception], Awaitable[Response]]
+
+_FOR_EVER = "public, max-age=31536000, immutable"
+_FOR_PROGRAMS = ("/api/", "/endpoints/", "/v2/", "/static/")
+
+
+class ReleasedFiles(StaticFiles):
+    """Files below an address that names their release: they never change there."""
+
+    def file_response(self, *args: Any, **kwargs: Any) -> Response:  # noqa: ANN401  starlette's own
+        response = super().file_response(*args, **kwargs)
+        response.headers["cache-control"] = _FOR_EVER
+        return response
+
+
+def mount_pages(app: FastAPI, services: Services) -> None:
+    """Add every page and the files they load, and show failures as pages to browsers.
+
+    Call it after everything else is mounted: the failure handlers that stand then keep answering
+    programs.
+    """
+    app.state.services = services
+    app.state.site = site = Site()
+    app.mount(f"/static/{site.release}", ReleasedFiles(directory=STATIC), name="static")
+    for pages in (line_pages, learning_pages, log_pages):
+        app.include_router(pages.router, include_in_schema=False)
+    for kind, handler in list(app.exception_handlers.items()):
+        app.exception_handlers[kind] = _as_page(handler, site=site)
+
+
+def _as_page(handler: Handler, *, site: Site) -> PageHandler:
+    """The same failure as a page, in the same words, where a browser asked for one."""
+
+    async def handle(request: Request, error: Exception) -> Response:
+        answer = handler(request, error)
+        response = answer if isinstance(answer, Response) else await answer
+        if not _wants_page(request) or response.media_type != "application/problem+json":
+            return response
+        problem = decode_json(bytes(response.body), where="problem")
+        page = await asyncio.to_thread(
+            site.page, request, "problem.html", title=problem["title"], problem=problem
+        )
+        page.status_code = response.status_code
+        return page
+
+    return handle
+
+
+def _wants_page(request: Request) -> bool:
+    reads = request.method in ("GET", "HEAD") and "text/html" in request.headers.get("accept", "")
+    return reads and not request.url.path.startswith(_FOR_PROGRAMS)

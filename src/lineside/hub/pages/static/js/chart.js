@@ -1,0 +1,81 @@
+// @ts-check
+/** Line charts over time by uPlot, in the page's colours, drawn anew when the theme changes. */
+import { number } from "./format.js";
+
+const DASHES = [[], [6, 4], [2, 3], [8, 3, 2, 3]];
+const COLOURS = ["--accent", "--warn", "--ink", "--muted"];
+
+/** A colour as the theme resolves it. @param {Element} near @param {string} name */
+export function colour(near, name) {
+  const probe = document.createElement("i");
+  probe.style.color = `var(${name})`;
+  near.append(probe);
+  const value = getComputedStyle(probe).color;
+  probe.remove();
+  return value;
+}
+
+/**
+ * `data-chart` holds `{series: [[name, unit], …], points: [[x, y…], …], x: "time" | name}`.
+ * @param {HTMLElement} element
+ */
+export function drawChart(element) {
+  const { series, points, x = "time" } = JSON.parse(element.dataset.chart ?? "{}");
+  if (!points?.length) return null;
+  const columns = points[0].map((/** @type {any} */ _, /** @type {number} */ n) =>
+    points.map((/** @type {any[]} */ row) => row[n]),
+  );
+  const ink = colour(element, "--muted");
+  const grid = { stroke: colour(element, "--line"), width: 1 };
+  const font = '12px "Inter", sans-serif';
+  const axis = { stroke: ink, grid, ticks: grid, font };
+  const units = [...new Set(series.map((/** @type {string[]} */ one) => one[1]))];
+  const options = {
+    width: element.clientWidth,
+    height: 200,
+    scales: { x: { time: x === "time" } },
+    axes: [
+      axis,
+      ...units.map((unit, n) => ({
+        ...axis,
+        scale: unit,
+        side: n ? 1 : 3,
+        grid: n ? { show: false } : grid,
+        size: 64,
+        values: (/** @type {any} */ _, /** @type {number[]} */ at) =>
+          at.map((value) => `${+value.toFixed(3)} ${unit}`.trim()),
+      })),
+    ],
+    series: [
+      x === "time" ? { label: "time" } : { label: x },
+      ...series.map((/** @type {string[]} */ [label, unit], /** @type {number} */ n) => ({
+        label,
+        scale: unit,
+        stroke: colour(element, COLOURS[n]),
+        width: 1.5,
+        dash: DASHES[n],
+        points: { show: points.length < 3 },
+        spanGaps: true,
+        value: (/** @type {any} */ _, /** @type {number | null} */ value) =>
+          value === null ? "–" : `${number(value, 2)} ${unit}`.trim(),
+      })),
+    ],
+  };
+  element.replaceChildren();
+  // @ts-ignore  a classic script of the same page brings uPlot
+  return new globalThis.uPlot(options, columns, element);
+}
+
+/** Draw every chart that is not drawn yet, or all of them again. @param {boolean} again */
+export function drawAll(again) {
+  for (const found of document.querySelectorAll("[data-chart]")) {
+    const element = /** @type {HTMLElement} */ (found);
+    if (again || !element.querySelector(".uplot")) drawChart(element);
+  }
+}
+
+drawAll(false);
+addEventListener("lineside:theme", () => drawAll(true));
+addEventListener("resize", () => drawAll(true));
+matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => drawAll(true));
+document.addEventListener("htmx:after:swap", () => drawAll(false));

@@ -1,0 +1,50 @@
+// @ts-check
+/** Small parts of a page made by script: the same as `templates/parts.html` makes. */
+import { tail } from "./format.js";
+
+/**
+ * @param {string} tag @param {Record<string, string>} [attributes] @param {(Node | string)[]} children
+ * @returns {HTMLElement}
+ */
+export function make(tag, attributes = {}, ...children) {
+  const element = document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
+  element.append(...children);
+  return element;
+}
+
+/** A link whose text is the end of an id, or the word none. @param {string} folder @param {string} id @param {string} [text] */
+export function idLink(folder, id, text) {
+  if (!id) return make("span", { class: "muted" }, "none");
+  return make("a", { class: "id", href: `/${folder}/${encodeURIComponent(id)}`, title: id }, text ?? tail(id));
+}
+
+/** A time that `page.js` keeps telling. @param {string | null} at @param {string} [show] */
+export function when(at, show = "both") {
+  if (!at) return make("span", { class: "muted" }, "never");
+  return make("time", { datetime: at, "data-show": show }, at);
+}
+
+/** @param {{shape: string, tone: string, word: string}} said */
+export function mark({ shape, tone, word }) {
+  return make("span", { class: "state", "data-shape": shape, "data-tone": tone }, word);
+}
+
+/** @param {string} colour @param {string} [seen] */
+export function piece(colour, seen = "present") {
+  return make("span", { class: "piece", "data-colour": colour, "data-seen": seen });
+}
+
+/** Write text only where it changed, so that nothing flickers. @param {Element | null} element @param {string} text */
+export function put(element, text) {
+  if (element && element.textContent !== text) element.textContent = text;
+}
+
+/** Replace children only where they changed. @param {Element | null} element @param {...(Node | string)} children */
+export function fill(element, ...children) {
+  if (!element) return;
+  const fresh = make("div", {}, ...children);
+  if (fresh.innerHTML === element.getAttribute("data-was")) return;
+  element.setAttribute("data-was", fresh.innerHTML);
+  element.replaceChildren(...fresh.childNodes);
+}

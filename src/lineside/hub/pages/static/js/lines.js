@@ -1,0 +1,42 @@
+// @ts-check
+/** The Lines page and a camera's own page: tiles fed by one socket, one sentence about all. */
+import { summary } from "./answers.js";
+import { span } from "./format.js";
+import { Live } from "./live.js";
+import { Tile } from "./tile.js";
+
+const elements = /** @type {NodeListOf<HTMLElement>} */ (document.querySelectorAll(".tile"));
+const tiles = new Map([...elements].map((element) => [element.dataset.camera ?? "", new Tile(element)]));
+
+const live = new Live(
+  { cameras: [...tiles.keys()], twin: false, runs: [] },
+  {
+    frame: (header, picture) => tiles.get(header.camera)?.show(header, picture),
+    status: (header) => {
+      for (const camera of header.cameras) tiles.get(camera.id)?.hear(camera);
+      showDevices(header.devices);
+    },
+  },
+);
+
+/** @param {{state: string}[]} devices */
+function showDevices(devices) {
+  const reporting = devices.filter((device) => device.state === "online").length;
+  const shown = document.querySelector("[data-devices]");
+  if (shown) shown.textContent = `${reporting} of ${devices.length} reporting`;
+}
+
+function tick() {
+  const silence = live.silence();
+  for (const tile of tiles.values()) tile.tick(silence);
+  const sentence = document.querySelector("[data-summary]");
+  const text = summary([...tiles.values()].map((tile) => tile.state));
+  if (sentence && sentence.textContent !== text) sentence.textContent = text;
+  const lost = /** @type {HTMLElement | null} */ (document.querySelector("[data-lost]"));
+  if (!lost) return;
+  lost.hidden = silence < 2;
+  lost.textContent = `The hub has said nothing for ${span(silence)}. What stands here is old.`;
+}
+
+tick();
+setInterval(tick, 500);

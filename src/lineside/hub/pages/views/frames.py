@@ -1,0 +1,341 @@
+"""The page of one frame: what was said of it, how it was judged, where it leads."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any
+
+from lineside.core import Inspection, Json, Region, decode, short, to_plain
+from lineside.hub.pages.format import milliseconds, number, percent, with_unit
+from lineside.hub.pages.views.answers import Mark, plan_of
+from lineside.hub.pages.views.lines import mark_of
+from lineside.hub.views import FrameView, PackageView, Trace, TraceStep
+from lineside.store import FrameRow
+from lineside.streams import Event, read_prediction
+from lineside.vision import Decision, LabelAnswer, Prediction
+
+Rows = tuple[tuple[str, str], ...]
+NOT_JUDGED = ""
+NONE_HOLDS = "-"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AnswerRow:
+    """One probability with the cuts that turned it into a decision; "" where not known."""
+
+    name: str
+    region: str
+    label: str
+    probability: float
+    mark: Mark
+    cuts: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SaidOfFrame:
+    """Everything one package said of the frame."""
+
+    inspection: str
+    mark: Mark
+    reason: str
+    rows: tuple[AnswerRow, ...]
+    package: str
+    package_name: str
+    dataset: str
+    dataset_href: str
+    device: str
+    event: str
+    registration: Rows
+    health: Rows
+    times: Rows
+    plain: Json
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Option:
+    """One thing that may be true of a region."""
+
+    value: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Choice:
+    """What may be said of one region; ``known`` are the labels a choice judges."""
+
+    region: str
+    known: tuple[str, ...]
+    options: tuple[Option, ...]
+    chosen: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Teach:
+    """The form that adds the frame to a dataset."""
+
+    inspection: str
+    dataset: str
+    datasets: tuple[str, ...]
+    choices: tuple[Choice, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """One step of a trace with the page it leads to; "" where there is none."""
+
+    kind: str
+    id: str
+    text: str
+    at: datetime | None
+    ok: bool
+    href: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Provenance:
+    """A trace as steps with links."""
+
+    chain_ok: bool
+    steps: tuple[Step, ...]
+
+
+_MARKS = {
+    Decision.PRESENT: Mark(shape="dot", word="present", tone="ink"),
+    Decision.ABSENT: Mark(shape="ring", word="absent"),
+    Decision.UNSURE: Mark(shape="triangle", word="unsure", tone="warn"),
+}
+
+
+def said_of_frame(
+    view: FrameView, *, packages: Mapping[str, PackageView]
+) -> tuple[SaidOfFrame, ...]:
+    """Every prediction of the frame, in the order of the log; what is in use comes first."""
+    said = []
+    for entry in view.predictions:
+        event = _event(entry.event)
+        prediction = read_prediction(event)
+        said.append(_said(prediction, event=entry.id, package=packages.get(prediction.package)))
+    return tuple(reversed(said))
+
+
+def _event(plain: Mapping[str, Any]) -> Event:
+    return decode(Event, dict(plain), where="event log")
+
+
+def _said(prediction: Prediction, *, event: str, package: PackageView | None) -> SaidOfFrame:
+    rules = {rule["name"]: rule for rule in package.manifest["rules"]} if package else {}
+    return SaidOfFrame(
+        inspection=prediction.inspection,
+        mark=mark_of("live", prediction),
+        reason=prediction.reason,
+        rows=tuple(_row(answer, rules) for answer in prediction.labels),
+        package=prediction.package,
+        package_name=package.name if package else "",
+        dataset=prediction.dataset,
+        dataset_href=dataset_href(prediction.dataset),
+        device=prediction.device,
+        event=event,
+        registration=registration_rows(prediction),
+        health=health_rows(prediction),
+        times=time_rows(prediction),
+        plain=to_plain(prediction),
+    )
+
+
+def _row(answer: LabelAnswer, rules: Mapping[str, Any]) -> AnswerRow:
+    rule = rules.get(answer.name)
+    cuts = f"{number(rule['low'], digits=2)}, {number(rule['high'], digits=2)}" if rule else ""
+    return AnswerRow(
+        name=answer.name,
+        region=answer.region,
+        label=answer.label,
+        probability=answer.probability,
+        mark=_MARKS[answer.decision],
+        cuts=cuts,
+    )
+
+
+def dataset_href(dataset: str) -> str:
+    """The page of ``rack/3``, or of ``dataset://rack/3``; "" for data that came from a folder."""
+    name, slash, version = dataset.removeprefix("dataset://").partition("/")
+    if not slash or not version.isdigit():
+        return ""
+    return f"/data/{name}/versions/{version}"
+
+
+def registration_rows(prediction: Prediction) -> Rows:
+    """How the picture lay against the reference view."""
+    figures = prediction.registration
+    words = {
+        "aligned": "aligned anew",
+        "still": "still, checked",
+        "moved": "refused",
+        "none": "no reference view",
+    }
+    rows = [("State", words.get(figures.state, figures.state))]
+    if figures.reason:
+        rows.append(("Reason", figures.reason))
+    if figures.state in ("aligned", "still"):
+        rows += [
+            ("Shift", f"{number(figures.dx_px, digits=1)}, {_px(figures.dy_px)}"),
+            ("Rotation", f"{number(figures.rotation_deg, digits=2)}°"),
+            ("Scale", number(figures.scale, digits=3)),
+            ("Residual", _px(figures.residual_px, digits=2)),
+            ("Matches", number(figures.inliers)),
+            ("Edge correlation", number(figures.correlation, digits=2)),
+        ]
+    return tuple(rows)
+
+
+def _px(value: float, *, digits: int = 1) -> str:
+    return with_unit(value, "px", digits=digits)
+
+
+def health_rows(prediction: Prediction) -> Rows:
+    """The picture itself, watched."""
+    figures = prediction.health
+    return (
+        ("Sharpness", number(figures.sharpness)),
+        ("Mean grey", f"{number(figures.mean_grey)} of 255"),
+        ("Clipped", percent(figures.clipped_share)),
+        ("Feature distance", f"{number(figures.feature_distance, digits=2)}, usual up to 1"),
+    )
+
+
+def time_rows(prediction: Prediction) -> Rows:
+    """Milliseconds of each stage."""
+    times = prediction.latency_ms
+    stages = (
+        ("Decode", times.decode),
+        ("Register", times.register),
+        ("Prepare", times.prepare),
+        ("Infer", times.infer),
+        ("Decide", times.decide),
+        ("Total", times.total),
+    )
+    return tuple((name, milliseconds(value)) for name, value in stages)
+
+
+def choices_for(inspection: Inspection, said: SaidOfFrame | None) -> tuple[Choice, ...]:
+    """What can be said of each region, the package's own answer chosen beforehand."""
+    answers = {row.name: row for row in said.rows} if said else {}
+    if not inspection.region:
+        return tuple(_presence(label, label=label, answers=answers) for label in inspection.labels)
+    return tuple(_choice(region, answers=answers) for region in inspection.region)
+
+
+def _choice(region: Region, *, answers: Mapping[str, AnswerRow]) -> Choice:
+    if not region.classes:
+        return replace(_presence(region.label, label=region.label, answers=answers))
+    names = tuple(f"{region.id}/{name}" for name in region.classes)
+    present = [name for name in names if _is(answers, name, word="present")]
+    options = tuple(
+        Option(value=name, text=text) for name, text in zip(names, region.classes, strict=True)
+    )
+    return Choice(
+        region=region.id,
+        known=names,
+        options=(*options, Option(value=NOT_JUDGED, text="not judged")),
+        chosen=present[0] if present else NOT_JUDGED,
+    )
+
+
+def _presence(region: str, *, label: str, answers: Mapping[str, AnswerRow]) -> Choice:
+    chosen = NOT_JUDGED
+    if _is(answers, label, word="present"):
+        chosen = label
+    elif _is(answers, label, word="absent"):
+        chosen = NONE_HOLDS
+    return Choice(
+        region=region,
+        known=(label,),
+        options=(
+            Option(value=label, text="present"),
+            Option(value=NONE_HOLDS, text="absent"),
+            Option(value=NOT_JUDGED, text="not judged"),
+        ),
+        chosen=chosen,
+    )
+
+
+def _is(answers: Mapping[str, AnswerRow], name: str, *, word: str) -> bool:
+    return name in answers and answers[name].mark.word == word
+
+
+def short_provenance(
+    row: FrameRow, said: Sequence[SaidOfFrame], *, packages: Mapping[str, PackageView]
+) -> tuple[Step, ...]:
+    """From picture to approval, as far as it is known without walking the chains."""
+    size = f"{row.width_px} x {row.height_px} px"
+    steps = [_step("frame", row.id, text=f"picture of {row.camera}, {size}", at=row.captured_at)]
+    for one in said:
+        on = f" on {one.device}" if one.device else ""
+        steps.append(_step("event", one.event, text=f"{one.inspection} answered{on}"))
+        package = packages.get(one.package)
+        if package is None:
+            text = "answered by a package that is not in the registry"
+            steps.append(_step("package", one.package, text=text, ok=False))
+            continue
+        name = f"answered by {package.name} {short(package.digest)}"
+        steps.append(_step("package", one.package, text=name, at=package.added_at))
+        pictures = number(package.manifest["lineage"]["pictures"])
+        steps.append(_step("dataset", one.dataset, text=f"trained on {pictures} pictures"))
+        if package.approved_by:
+            text = f"taken into use by {package.approved_by}: {package.reason}"
+            steps.append(_step("approval", one.package, text=text, at=package.approved_at))
+    return tuple(steps)
+
+
+def _step(
+    kind: str, identifier: str, *, text: str, at: datetime | None = None, ok: bool = True
+) -> Step:
+    href = _href(TraceStep(kind=kind, id=identifier, text=text))
+    return Step(kind=kind, id=identifier, text=text, at=at, ok=ok, href=href)
+
+
+def dataset_links(pins: Sequence[str]) -> tuple[tuple[str, str], ...]:
+    """(text, address) of each data set that holds the frame: ``rack``, ``rack/3``."""
+    return tuple(
+        (pin, dataset_href(pin) or f"/data/{pin.partition('/')[0]}") for pin in sorted(pins)
+    )
+
+
+def provenance_of(trace: Trace) -> Provenance:
+    """The steps of a trace, each leading to its own page."""
+    return Provenance(
+        chain_ok=trace.chain_ok,
+        steps=tuple(
+            Step(
+                kind=step.kind,
+                id=step.id,
+                text=step.text,
+                at=step.at,
+                ok=step.ok,
+                href=_href(step),
+            )
+            for step in trace.steps
+        ),
+    )
+
+
+def _href(step: TraceStep) -> str:
+    match step.kind:
+        case "frame":
+            return f"/frames/{step.id}"
+        case "event" | "approval":
+            return f"/events/{step.id}" if step.id.startswith("evt_") else ""
+        case "package":
+            return f"/models/{step.id}"
+        case "dataset":
+            return dataset_href(step.id)
+        case _:
+            return ""
+
+
+def overlay_of(
+    said: Sequence[SaidOfFrame], inspections: Mapping[str, Inspection]
+) -> tuple[Json, Json]:
+    """The prediction drawn on the picture and the regions it is drawn with; None for nothing."""
+    if not said or said[0].inspection not in inspections:
+        return None, None
+    return said[0].plain, plan_of(inspections[said[0].inspection])
