@@ -3,7 +3,7 @@
 import threading
 from collections.abc import Iterator
 
-from lineside.core import Clock, Digest, NotFoundError, RefusedError, digest_of
+from lineside.core import Clock, Digest, NotFoundError, RefusedError, digest_of, parse_digest
 
 
 def open_memory(url: str, *, clock: Clock) -> "MemoryBlobs":
@@ -29,8 +29,9 @@ class MemoryBlobs:
         return digest
 
     def get(self, digest: Digest) -> bytes:
+        wanted = parse_digest(digest, where="blob")
         with self._lock:
-            data = self._kept.get(digest)
+            data = self._kept.get(wanted)
         if data is None:
             raise NotFoundError(f"no blob {digest}", where="memory://", fix="It was deleted.")
         if digest_of(data) != digest:
@@ -40,8 +41,9 @@ class MemoryBlobs:
         return data
 
     def delete(self, digest: Digest) -> None:
+        wanted = parse_digest(digest, where="blob")
         with self._lock:
-            self._forget(digest)
+            self._forget(wanted)
 
     def discard(self, digest: Digest, *, idle_s: float) -> bool:
         with self._lock:

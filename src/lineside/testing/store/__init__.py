@@ -1,0 +1,27 @@
+"""Contract suites of the store room: an adapter's test class subclasses one, with its fixtures.
+
+Main names: ``BlobsContract`` (fixtures ``blobs`` and ``tamper``), ``DocumentsContract``,
+``EventLogContract``, ``FrameIndexContract`` and ``RecordsContract`` (fixture ``records``, empty and
+opened with the fixture ``clock``); ``log_entry`` and ``frame_row`` make rows.
+Not here: adapters; they stand in the store room.
+"""
+
+from lineside.testing.store.blobs import BlobsContract, Tamper
+from lineside.testing.store.documents import DocumentsContract
+from lineside.testing.store.frames import FrameIndexContract
+from lineside.testing.store.log import EventLogContract
+from lineside.testing.store.records import RecordsContract
+from lineside.testing.store.rows import HUB, NOON, frame_row, log_entry
+
+__all__ = [
+    "HUB",
+    "NOON",
+    "BlobsContract",
+    "DocumentsContract",
+    "EventLogContract",
+    "FrameIndexContract",
+    "RecordsContract",
+    "Tamper",
+    "frame_row",
+    "log_entry",
+]

@@ -1,0 +1,57 @@
+"""Log entries and frame rows as the suites write them."""
+
+from datetime import UTC, datetime, timedelta
+
+from lineside.core import digest_of, encode, frame_id, rfc3339
+from lineside.store import FrameRow, LogEntry
+
+NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
+HUB = "/site/hub"
+
+
+def log_entry(
+    number: int,
+    *,
+    source: str = HUB,
+    kind: str = "lineside.event.v1",
+    subject: str = "",
+    at: datetime = NOON,
+) -> LogEntry:
+    """An event as the log takes it; ``number`` makes its id."""
+    event_id = f"evt_{number:06d}"
+    body = {
+        "specversion": "1.0",
+        "id": event_id,
+        "source": source,
+        "type": kind,
+        "time": rfc3339(at),
+        "data": {"number": number},
+    } | ({"subject": subject} if subject else {})
+    return LogEntry(
+        id=event_id, source=source, type=kind, subject=subject, captured_at=at, body=encode(body)
+    )
+
+
+def frame_row(
+    second: float,
+    *,
+    camera: str = "rack",
+    picture: bytes = b"",
+    size_bytes: int = 100,
+    pins: tuple[str, ...] = (),
+) -> FrameRow:
+    """A frame captured so many seconds after noon; its picture is its own unless given."""
+    captured_at = NOON + timedelta(seconds=second)
+    digest = digest_of(picture or f"{camera} {second}".encode())
+    return FrameRow(
+        id=frame_id(camera=camera, captured_at=captured_at, digest=digest),
+        camera=camera,
+        captured_at=captured_at,
+        arrived_at=captured_at + timedelta(seconds=0.25),
+        digest=digest,
+        size_bytes=size_bytes,
+        width_px=320,
+        height_px=240,
+        thumbnail=digest_of(b"small " + digest.encode()),
+        pins=pins,
+    )
