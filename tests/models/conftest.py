@@ -167,3 +167,45 @@ def parts() -> tuple[Manifest, dict[str, bytes]]:
 @pytest.fixture(scope="session")
 def archive(parts: tuple[Manifest, dict[str, bytes]]) -> bytes:
     return build_package(*parts)
+
+
+@pytest.fixture
+def lit_scene() -> NDArray[np.uint8]:
+    return scene()
+
+
+@pytest.fixture
+def dark_scene() -> NDArray[np.uint8]:
+    return scene(lit=False)
+
+
+def _model(nodes: list[onnx.NodeProto], *, outputs: list[str], weights: list[TensorProto]) -> bytes:
+    taken = helper.make_tensor_value_info("crops", TensorProto.FLOAT, [1, 3, 16, 16])
+    given = [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in outputs]
+    graph = helper.make_graph(nodes, "other", [taken], given, weights)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+    return bytes(model.SerializeToString())
+
+
+@pytest.fixture
+def plain_network() -> bytes:
+    """A network as others export it: one output, named otherwise."""
+    node = helper.make_node("Flatten", ["crops"], ["scores"])
+    return _model([node], outputs=["scores"], weights=[])
+
+
+@pytest.fixture
+def outside_network() -> bytes:
+    """A network whose weights are said to stand in a file of this machine."""
+    weight = TensorProto()
+    weight.name = "weight"
+    weight.data_type = TensorProto.FLOAT
+    weight.dims.extend([1])
+    weight.data_location = TensorProto.EXTERNAL
+    for key, value in (("location", "/etc/hostname"), ("offset", "0"), ("length", "4")):
+        weight.external_data.add(key=key, value=value)
+    nodes = [
+        helper.make_node("Mul", ["crops", "weight"], [name])
+        for name in ("logits", "activation", "distance")
+    ]
+    return _model(nodes, outputs=["logits", "activation", "distance"], weights=[weight])

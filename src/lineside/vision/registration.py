@@ -149,6 +149,7 @@ class Registrar:
         if reason:
             return _refused(self._figures(coarse, matrix=coarse.matrix, correlation=0.0), reason)
         fine = self._refiner.refine(work, coarse.matrix)
+        fine = replace(fine, matrix=_rounded(fine.matrix))
         figures = self._figures(coarse, matrix=fine.matrix, correlation=fine.correlation)
         reason = self._out_of_range(fine.matrix) or self._unlike(figures, fine.overlap)
         if reason:
@@ -170,13 +171,13 @@ class Registrar:
         shift = _centre_shift(matrix, self._work_size) / self._factor
         return RegistrationFigures(
             state="aligned",
-            dx_px=float(shift[0]),
-            dy_px=float(shift[1]),
-            rotation_deg=rotation_of(matrix),
-            scale=scale_of(matrix),
-            residual_px=coarse.residual_px / self._factor,
+            dx_px=round(float(shift[0]), 4),
+            dy_px=round(float(shift[1]), 4),
+            rotation_deg=round(rotation_of(matrix), 4),
+            scale=round(scale_of(matrix), 6),
+            residual_px=round(coarse.residual_px / self._factor, 4),
             inliers=coarse.inliers,
-            correlation=correlation,
+            correlation=round(correlation, 4),
         )
 
     def _out_of_range(self, matrix: Matrix) -> str:
@@ -221,6 +222,11 @@ class Registrar:
         if figures.inliers < limits.inliers_least:
             return f"{figures.inliers} features agree, {limits.inliers_least} are needed"
         return ""
+
+
+def _rounded(matrix: Matrix) -> Matrix:
+    """To far less than a pixel: the last bits of a sum depend on where arrays lie in memory."""
+    return np.hstack([np.round(matrix[:, :2], 7), np.round(matrix[:, 2:], 4)])
 
 
 def _refused(figures: RegistrationFigures, reason: str) -> Registered:

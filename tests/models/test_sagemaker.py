@@ -1,0 +1,192 @@
+"""The SageMaker contract: what goes in, what comes out, and the strict cut."""
+
+import base64
+import json
+import math
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lineside.core import InvalidError, Policy, digest_of, frame_id
+from lineside.models import (
+    LabelRule,
+    Manifest,
+    answer_labels,
+    invocation_picture,
+    presence_flags,
+    sagemaker_answer,
+)
+from lineside.vision import (
+    Decision,
+    FrameRef,
+    HealthFigures,
+    PictureState,
+    Prediction,
+    RegistrationFigures,
+    StageTimes,
+    decide_probabilities,
+)
+
+PICTURE = b"\xff\xd8\xff\xe0 picture"
+MOMENT = datetime(2026, 1, 1, tzinfo=UTC)
+CUT = Policy(present_above=0.85)
+
+
+def rule(name: str, region: str) -> LabelRule:
+    return LabelRule(
+        name=name,
+        region=region,
+        label=name.rpartition("/")[2],
+        output=0,
+        slope=1.0,
+        offset=0.0,
+        floor=0.0,
+        low=0.4,
+        high=0.6,
+        error_rate=0.1,
+        calibration_pictures=16,
+    )
+
+
+RACK = (rule("blue", "top"), rule("red", "middle"), rule("white", "bottom"))
+SLOTS = tuple(
+    rule(f"{slot}/{kind}", slot) for slot in ("A1", "A2") for kind in ("empty", "blue", "red")
+)
+
+
+def prediction(
+    chances: list[float], rules: tuple[LabelRule, ...] = RACK, *, policy: Policy | None = None
+) -> Prediction:
+    digest = digest_of(PICTURE)
+    labels = decide_probabilities(np.array(chances), rules, policy=policy or Policy())
+    ref = FrameRef(
+        id=frame_id(camera="rack", captured_at=MOMENT, digest=digest),
+        camera="rack",
+        captured_at=MOMENT,
+        digest=digest,
+    )
+    return Prediction(
+        frame=ref,
+        inspection="stock",
+        task="multilabel",
+        state=PictureState.OK,
+        labels=labels,
+        package=digest,
+        dataset="rack/1",
+        registration=RegistrationFigures(state="none"),
+        health=HealthFigures(sharpness=100.0, mean_grey=100.0, clipped_share=0.0),
+        latency_ms=StageTimes(),
+    )
+
+
+@pytest.fixture(scope="session")
+def rack_manifest(parts: tuple[Manifest, dict[str, bytes]]) -> Manifest:
+    return replace(parts[0], rules=RACK, labels=("blue", "red", "white"))
+
+
+@pytest.fixture(scope="session")
+def slot_manifest(parts: tuple[Manifest, dict[str, bytes]]) -> Manifest:
+    return replace(parts[0], rules=SLOTS, labels=tuple(each.name for each in SLOTS))
+
+
+def test_the_answer_is_one_probability_per_label_in_declared_order(rack_manifest: Manifest) -> None:
+    said = sagemaker_answer(prediction([0.9731, 0.0412, 0.85]), rack_manifest)
+    assert json.dumps(said) == "[0.9731, 0.0412, 0.85]"
+
+
+def test_labels_may_be_asked_for_in_another_order(rack_manifest: Manifest) -> None:
+    answer = prediction([0.1, 0.2, 0.3])
+    assert sagemaker_answer(answer, rack_manifest, labels=["white", "blue"]) == [0.3, 0.1]
+    with pytest.raises(InvalidError, match="'green' is unknown") as caught:
+        sagemaker_answer(answer, rack_manifest, labels=["green"])
+    assert "blue, red, white" in caught.value.fix
+
+
+def test_a_class_of_many_regions_is_given_where_it_is_likeliest(slot_manifest: Manifest) -> None:
+    answer = prediction([0.1, 0.8, 0.2, 0.7, 0.3, 0.05], SLOTS)
+    assert answer_labels(slot_manifest) == ("empty", "blue", "red")
+    assert sagemaker_answer(answer, slot_manifest) == [0.7, 0.8, 0.2]
+    assert sagemaker_answer(answer, slot_manifest, labels=["blue", "red"]) == [0.8, 0.2]
+
+
+def test_a_picture_that_could_not_be_judged_gives_no_numbers(rack_manifest: Manifest) -> None:
+    refused = replace(
+        prediction([0.5] * 3), state=PictureState.CAMERA_MOVED, labels=(), reason="scale 2.00"
+    )
+    with pytest.raises(InvalidError, match=r"camera moved: scale 2\.00"):
+        sagemaker_answer(refused, rack_manifest)
+
+
+def test_the_cut_is_strict() -> None:
+    flags = presence_flags(prediction([0.9731, 0.0412, 0.85], policy=CUT), ["blue", "red", "white"])
+    assert {label: flag.present for label, flag in flags.items()} == {
+        "blue": True,
+        "red": False,
+        "white": False,
+    }
+    just_above = prediction([math.nextafter(0.85, 1), 0.0, 0.0], policy=CUT)
+    assert presence_flags(just_above, ["blue"])["blue"].present
+
+
+@given(chances=st.lists(st.floats(0, 1), min_size=3, max_size=3))
+def test_a_fixed_cut_agrees_with_a_client_that_cuts_for_itself(chances: list[float]) -> None:
+    flags = presence_flags(prediction(chances, policy=CUT), ["blue", "red", "white"])
+    assert [flag.present for flag in flags.values()] == [chance > 0.85 for chance in chances]
+    assert Decision.UNSURE not in {flag.state for flag in flags.values()}
+
+
+def test_unsure_is_false_with_its_state_beside() -> None:
+    flag = presence_flags(prediction([0.5, 0.1, 0.9]), ["blue"])["blue"]
+    assert (flag.present, flag.state) == (False, Decision.UNSURE)
+
+
+def test_one_certain_place_outweighs_an_unsure_one() -> None:
+    answer = prediction([0.1, 0.9, 0.1, 0.5, 0.5, 0.1], SLOTS)
+    flags = presence_flags(answer, ["blue", "empty", "red"])
+    assert [flags[label].state for label in ("blue", "empty", "red")] == [
+        Decision.PRESENT,
+        Decision.UNSURE,
+        Decision.ABSENT,
+    ]
+
+
+def test_a_label_nobody_spoke_of_is_unsure() -> None:
+    refused = replace(prediction([0.5] * 3), state=PictureState.BLACK, labels=())
+    assert presence_flags(refused, ["blue"])["blue"].state is Decision.UNSURE
+
+
+@pytest.mark.parametrize(
+    "content_type",
+    ["image/jpeg", "IMAGE/PNG", "application/x-image", "image/*", "image/jpeg; charset=binary"],
+)
+def test_bare_bytes_are_taken_as_they_are(content_type: str) -> None:
+    assert invocation_picture(PICTURE, content_type=content_type) == PICTURE
+
+
+@pytest.mark.parametrize("prefix", ["", "data:image/jpeg;base64,"])
+def test_a_picture_in_json_is_taken_out(prefix: str) -> None:
+    text = prefix + base64.b64encode(PICTURE).decode()
+    body = json.dumps({"image": text}).encode()
+    assert invocation_picture(body, content_type="application/json; charset=utf-8") == PICTURE
+
+
+@pytest.mark.parametrize(
+    ("body", "content_type"),
+    [
+        (b"{}", "application/json"),
+        (b"[]", "application/json"),
+        (b"{", "application/json"),
+        (b'{"image": 3}', "application/json"),
+        (b'{"image": "not base64!"}', "application/json"),
+        (PICTURE, "text/csv"),
+        (PICTURE, ""),
+    ],
+)
+def test_anything_else_is_refused_with_what_to_send(body: bytes, content_type: str) -> None:
+    with pytest.raises(InvalidError) as caught:
+        invocation_picture(body, content_type=content_type)
+    assert caught.value.fix
