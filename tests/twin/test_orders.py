@@ -361,3 +361,28 @@ def test_an_order_for_a_place_that_the_plant_no_longer_has_is_released() -> None
     event = order_event("ord_1", "placed", at=after(1), site="hall", colour="red", slot="Z9")
     applied = apply(seen(ONE_RED), event, plant=PLANT)
     assert status(applied.state) == "RELEASED"
+
+
+def test_an_order_whose_place_was_emptied_for_another_claims_the_next_piece() -> None:
+    state, _ = ordered(seen({**ONE_RED, "B3": "red"}), "red")
+    state = told(sent(state), factory_event("ORDERED", "red", at_s=12))
+    state, second = ordered(state, "red", at_s=13, order="ord_2")
+    assert second.data["slot"] == "B3"
+    picture = picture_event(ONE_RED, at_s=14)
+    state = told(state, picture, factory_event("SHIPPED", "red", at_s=15))
+    assert state.slots["B3"].reserved_by == "ord_2"
+    state = told(state, picture_event(ONE_RED, at_s=16))
+    assert state.slots["A2"].reserved_by == "ord_2"
+    assert state.slots["B3"].reserved_by == ""
+    assert state.orders[0].slot == "A2"
+    assert state.orders[0].steps[-1].name == "moved"
+    _, third = ordered(state, "red", at_s=17, order="ord_3")
+    assert third.data["code"] == Refusal.RESERVED
+
+
+def test_a_running_order_keeps_its_place_when_the_picture_shows_it_empty() -> None:
+    state, _ = ordered(seen({**ONE_RED, "B3": "red"}), "red")
+    state = told(sent(state), factory_event("ORDERED", "red", at_s=12))
+    state = told(state, picture_event({**EMPTY, "B3": "red"}, at_s=14))
+    assert state.slots["A2"].reserved_by == "ord_1"
+    assert state.colours["red"].free == 1

@@ -9,6 +9,7 @@ from lineside.streams import Event, prediction_event
 from lineside.testing.events import (
     PACKAGE,
     after,
+    factory_event,
     picture_event,
     prediction_of,
     small_plant,
@@ -202,11 +203,12 @@ def test_a_reserved_piece_that_leaves_the_picture_is_a_step_of_its_order() -> No
         picture_event(FULL, at_s=1),
         order_event("ord_1", "placed", at=after(2), site="hall", colour="red", slot="A2"),
         order_event("ord_1", "sending", at=after(2), site="hall"),
+        factory_event("ORDERED", "red", at_s=3),
     ]
     gone = picture_event({**FULL, "A2": "empty"}, at_s=9)
     state = replay([*events, gone, picture_event({**FULL, "A2": "empty"}, at_s=10)], plant=PLANT)
     steps = {step.name: step for step in state.orders[0].steps}
-    assert list(steps) == ["placed", "sending", "fetched"]
+    assert list(steps) == ["placed", "sending", "ORDERED", "fetched"]
     assert steps["fetched"].at == after(9)
     assert steps["fetched"].frame == gone.data["frame"]["id"]
     assert state.slots["A2"].reserved_by == "ord_1"

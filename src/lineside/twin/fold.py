@@ -18,6 +18,7 @@ from dataclasses import replace
 from lineside.core import InvalidError, Plant
 from lineside.streams import EVENT_TYPE, PREDICTION_TYPE, Event
 from lineside.twin.change import Applied, Outcome, ignored, remembered
+from lineside.twin.claims import with_claims
 from lineside.twin.due import listed_discrepancies
 from lineside.twin.order_events import ORDER_TYPE
 from lineside.twin.orders import fold_factory_order, fold_order
@@ -40,7 +41,8 @@ def apply(state: LineState, event: Event, *, plant: Plant) -> Applied:
         return Applied(state=state, outcome=Outcome.UNREADABLE, reason=str(error))
     if applied.state is state:
         return applied
-    return replace(applied, state=remembered(applied.state, event))
+    settled = with_claims(applied.state, event, plant=plant)
+    return replace(applied, state=remembered(settled, event))
 
 
 def replay(events: Iterable[Event], *, plant: Plant, state: LineState | None = None) -> LineState:

@@ -1,83 +1,95 @@
 """JSON Patch (RFC 6902) from one state to the next, for browsers that hold the one before.
 
-A small difference of plain documents: tables by key, lists by their common ends. It makes correct
-patches, not shortest ones.
+A small difference of records and plain documents: records by field, tables by key, lists by their
+first item. States share what stayed the same, so most of a state is passed over by identity and
+only what is sent is turned into JSON. It makes correct patches, not shortest ones.
 """
 
-from collections.abc import Iterator
-from dataclasses import fields
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import fields, is_dataclass
 from typing import Any
 
-from lineside.core import Json, to_plain
+from lineside.core import to_plain
 from lineside.twin.state import LineState
 
-Patch = list[dict[str, Any]]
+Operation = dict[str, Any]
+
+_MOST_NEW = 4
+_PLAIN = (str, int, float, bool, type(None))
 
 
-def patch(before: LineState, after: LineState) -> Patch:
+def patch(before: LineState, after: LineState) -> list[Operation]:
     """Operations that turn ``to_plain(before)`` into ``to_plain(after)``."""
-    operations: Patch = []
-    for field in fields(LineState):
-        was, now = getattr(before, field.name), getattr(after, field.name)
-        # States share what stayed the same, so most of a state is passed over here.
-        if was is not now:
-            operations += difference(to_plain(was), to_plain(now), at=f"/{field.name}")
-    return operations
+    return list(difference(before, after))
 
 
-def difference(before: Json, after: Json, *, at: str = "") -> Iterator[dict[str, Any]]:
-    """Operations from one plain document to another, below the JSON Pointer ``at``."""
-    if isinstance(before, dict) and isinstance(after, dict):
+def difference(before: object, after: object, *, at: str = "") -> Iterator[Operation]:
+    """Operations from one document to another, below the JSON Pointer ``at``."""
+    if before is after:
+        return
+    if is_dataclass(before) and type(before) is type(after):
+        for field in fields(before):
+            was, now = getattr(before, field.name), getattr(after, field.name)
+            yield from difference(was, now, at=f"{at}/{field.name}")
+    elif isinstance(before, dict) and isinstance(after, dict):
         yield from _of_tables(before, after, at=at)
-    elif isinstance(before, list) and isinstance(after, list):
+    elif isinstance(before, list | tuple) and isinstance(after, list | tuple):
         yield from _of_lists(before, after, at=at)
     elif not _same(before, after):
-        yield {"op": "replace", "path": at, "value": after}
+        yield {"op": "replace", "path": at, "value": _plain(after)}
 
 
-def _same(before: Json, after: Json) -> bool:
+def _same(before: object, after: object) -> bool:
     """Equal as JSON: true is not 1, and 1 is 1.0."""
     return before == after and isinstance(before, bool) is isinstance(after, bool)
 
 
 def _of_tables(
-    before: dict[str, Json], after: dict[str, Json], *, at: str
-) -> Iterator[dict[str, Any]]:
+    before: Mapping[str, object], after: Mapping[str, object], *, at: str
+) -> Iterator[Operation]:
     for key in before:
         if key not in after:
             yield {"op": "remove", "path": f"{at}/{_escaped(key)}"}
     for key, value in after.items():
-        place = f"{at}/{_escaped(key)}"
-        if key not in before:
-            yield {"op": "add", "path": place, "value": value}
-        elif before[key] is not value:
-            yield from difference(before[key], value, at=place)
+        if key in before:
+            yield from difference(before[key], value, at=f"{at}/{_escaped(key)}")
+        else:
+            yield {"op": "add", "path": f"{at}/{_escaped(key)}", "value": _plain(value)}
 
 
-def _of_lists(before: list[Json], after: list[Json], *, at: str) -> Iterator[dict[str, Any]]:
+def _of_lists(before: Sequence[object], after: Sequence[object], *, at: str) -> Iterator[Operation]:
     """Drop from the end what was pushed out, put new ones in, then compare place by place."""
     head, kept = _shift(before, after)
     for place in range(len(before) - 1, kept - 1, -1):
         yield {"op": "remove", "path": f"{at}/{place}"}
     for place in range(head):
-        yield {"op": "add", "path": f"{at}/{place}", "value": after[place]}
-    for place in range(kept):
-        yield from difference(before[place], after[head + place], at=f"{at}/{head + place}")
+        yield {"op": "add", "path": f"{at}/{place}", "value": _plain(after[place])}
+    for place in range(head, head + kept):
+        yield from difference(before[place - head], after[place], at=f"{at}/{place}")
     for place in range(head + kept, len(after)):
-        yield {"op": "add", "path": f"{at}/{place}", "value": after[place]}
+        yield {"op": "add", "path": f"{at}/{place}", "value": _plain(after[place])}
 
 
-def _shift(before: list[Json], after: list[Json]) -> tuple[int, int]:
+def _shift(before: Sequence[object], after: Sequence[object]) -> tuple[int, int]:
     """How many new ones stand before the old, and how many old ones stay behind them."""
-    for head in range(min(4, len(after)) if before else 0):
+    for head in range(min(_MOST_NEW, len(after)) if before else 0):
         if _named(after[head]) == _named(before[0]):
             return head, min(len(before), len(after) - head)
     return 0, min(len(before), len(after))
 
 
-def _named(value: Json) -> Json:
+def _named(value: object) -> object:
     """What tells one item of a list from another."""
-    return value.get("id", value.get("slot")) if isinstance(value, dict) else value
+    if isinstance(value, dict):
+        return value.get("id", value.get("slot"))
+    if is_dataclass(value):
+        return getattr(value, "id", None) or getattr(value, "slot", None)
+    return value
+
+
+def _plain(value: object) -> object:
+    """The value as JSON; the plain ones, nearly all, without a way round through the codec."""
+    return value if type(value) in _PLAIN else to_plain(value)
 
 
 def _escaped(key: str) -> str:

@@ -125,7 +125,7 @@ def _by_class(answers: list[_Answer], *, empty: str) -> tuple[Seen, tuple[str, .
 def _with_fetched(
     state: LineState, event: Event, *, before: LineState, changed: Iterable[SlotState]
 ) -> LineState:
-    """Orders whose reserved piece has just gone from the picture get that step."""
+    """Running orders whose reserved piece has just gone from the picture get that step."""
     gone = {
         slot.reserved_by: slot
         for slot in changed
@@ -138,7 +138,7 @@ def _with_fetched(
     orders = list(state.orders)
     for place, order in enumerate(orders):
         known = any(step.name == "fetched" for step in order.steps)
-        if order.id in gone and order.open and order.sent and not known:
+        if order.id in gone and order.begun and not known:
             frame = gone[order.id].evidence.frame
             step = OrderStep(name="fetched", at=event.time, event=event.id, frame=frame)
             orders[place] = replace(order, steps=(*order.steps, step))

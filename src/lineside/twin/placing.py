@@ -19,7 +19,7 @@ from lineside.streams import Event
 from lineside.twin.order_events import order_event
 from lineside.twin.picture import JUDGED
 from lineside.twin.state import LineState, Seen, SlotState
-from lineside.twin.stock import differs, holders, shows
+from lineside.twin.stock import differs, first_free, holders, shows
 
 # Word for word the reference's alert; one text for each colour.
 OUT_OF_STOCK = "The {colour} piece you are requesting is out of stock in the Physical Factory!"
@@ -55,7 +55,7 @@ def place(
             f"order {order_id} is there already", where="order", fix="Take a new id."
         )
     refused = _not_knowing(state, colour, now=now, twin=twin)
-    slot = None if refused else _first_free(state, colour, twin=twin)
+    slot = None if refused else first_free(colour, slots=state.slots, twin=twin)
     if slot is not None:
         expires = rfc3339(now + timedelta(seconds=twin.order.time_out_s))
         return order_event(
@@ -110,16 +110,6 @@ def _not_knowing(
             f"{twin.stale_after_s:g} s, so nobody knows whether a {colour} piece is still there. "
             "The order was not placed."
         )
-    return None
-
-
-def _first_free(state: LineState, colour: str, *, twin: Twin) -> SlotState | None:
-    """The first free piece in the order of the plant file."""
-    declared = {slot.id: slot for slot in twin.slot}
-    for slot in holders(colour, slots=state.slots, twin=twin):
-        contradicted = differs(slot, declared[slot.id])
-        if shows(slot, colour) and not slot.reserved_by and not contradicted:
-            return slot
     return None
 
 

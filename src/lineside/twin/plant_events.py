@@ -21,7 +21,6 @@ from lineside.twin.state import (
     Alert,
     Evidence,
     LineState,
-    OrderStatus,
     OrderStep,
     SensorState,
     SlotState,
@@ -91,7 +90,7 @@ def _find_station(state: LineState, event: Event, *, named: str) -> StationState
 
 def _with_station_step(state: LineState, event: Event, *, station: StationState) -> LineState:
     running = state.order(state.factory.order)
-    if running is None or running.status not in (OrderStatus.ORDERED, OrderStatus.IN_PROCESS):
+    if running is None or not running.begun:
         return state
     visited = [step.name for step in running.steps if step.name in state.stations]
     if visited[-1:] == [station.id] or len(running.steps) >= _MOST_STEPS:

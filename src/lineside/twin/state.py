@@ -117,7 +117,8 @@ class SensorState:
 class OrderStep:
     """One thing that happened to an order.
 
-    ``name`` is ``placed``, ``sending``, ``sent``, ``fetched`` (the reserved place was seen empty),
+    ``name`` is ``placed``, ``sending``, ``sent``, ``moved`` (to another place, see
+    ``twin.claims``), ``fetched`` (the reserved place was seen empty while the factory worked),
     a state of the factory (``ORDERED``, ``IN_PROCESS``, ``SHIPPED``), ``RELEASED``, or the id of a
     station that began to work on it. ``frame`` is the picture last judged at that moment.
     """
@@ -146,6 +147,11 @@ class Order:
     def open(self) -> bool:
         """Whether it still holds its piece."""
         return self.status not in (OrderStatus.SHIPPED, OrderStatus.RELEASED)
+
+    @property
+    def begun(self) -> bool:
+        """Whether the factory works on it."""
+        return self.status in (OrderStatus.ORDERED, OrderStatus.IN_PROCESS)
 
     @property
     def sent(self) -> bool:

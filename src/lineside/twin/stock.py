@@ -30,6 +30,15 @@ def shows(slot: SlotState, colour: str) -> bool:
     return slot.seen is Seen.PRESENT and slot.colour == colour
 
 
+def first_free(colour: str, *, slots: Mapping[str, SlotState], twin: Twin) -> SlotState | None:
+    """The first piece, in the order of the plant file, that is seen, free and not denied."""
+    declared = {slot.id: slot for slot in twin.slot}
+    for slot in holders(colour, slots=slots, twin=twin):
+        if shows(slot, colour) and not slot.reserved_by and not differs(slot, declared[slot.id]):
+            return slot
+    return None
+
+
 def differs(slot: SlotState, declared: Slot) -> bool | None:
     """Whether picture and report contradict each other; None where they cannot be compared.
 

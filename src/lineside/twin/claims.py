@@ -1,0 +1,46 @@
+"""An order that the factory has not begun keeps a claim on a piece, not on a place.
+
+The crane takes any piece of the colour, so the place that an order reserved may be emptied for
+another one. The claim then moves to the first free piece; without that the piece would be sold
+again. Once the factory has begun, the piece is on its way and the claim stays where it was.
+"""
+
+from dataclasses import replace
+
+from lineside.core import Plant, Twin
+from lineside.streams import Event
+from lineside.twin.state import LineState, Order, OrderStatus, OrderStep, Seen, SlotState
+from lineside.twin.stock import first_free, shows, with_slots
+
+
+def with_claims(state: LineState, event: Event, *, plant: Plant) -> LineState:
+    """The state after every waiting order whose place was emptied has looked for another."""
+    twin = plant.twin
+    if twin is None:
+        return state
+    for order in reversed(state.orders):
+        if order.status is OrderStatus.SUBMITTED:
+            state = _claimed(state, order, event=event, twin=twin)
+    return state
+
+
+def _claimed(state: LineState, order: Order, *, event: Event, twin: Twin) -> LineState:
+    held = state.slots.get(order.slot)
+    if held is None or not _lost(held, order.colour):
+        return state
+    found = first_free(order.colour, slots=state.slots, twin=twin)
+    if found is None:
+        return state
+    changed = {
+        held.id: replace(held, reserved_by=""),
+        found.id: replace(found, reserved_by=order.id),
+    }
+    step = OrderStep(name="moved", at=event.time, event=event.id, frame=found.evidence.frame)
+    moved = replace(order, slot=found.id, steps=(*order.steps, step))
+    orders = tuple(moved if other is order else other for other in state.orders)
+    return with_slots(replace(state, orders=orders), changed, twin=twin)
+
+
+def _lost(slot: SlotState, colour: str) -> bool:
+    """Whether the picture says that the piece is not there any more."""
+    return slot.seen in (Seen.ABSENT, Seen.PRESENT) and not shows(slot, colour)
