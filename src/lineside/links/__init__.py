@@ -1,7 +1,7 @@
 """What is live: message buses and cameras, whichever protocol carries them.
 
 Main names: ``open_bus``, ``open_camera``, ``Bus``, ``Mailbox``, ``Message``, ``Will``, ``Camera``,
-``Shot``, ``EmbeddedBroker``, ``topic_matches``.
+``Shot``, ``EmbeddedBroker``, ``MongoSink``.
 Not here: deciding anything about what a message or picture says.
 """
 
@@ -20,6 +20,7 @@ from lineside.links.contract import (
 from lineside.links.frames import FrameMessage
 from lineside.links.limits import BrokerFigures, BrokerLimits
 from lineside.links.mailbox import BoundedMailbox
+from lineside.links.mongo import MongoSink
 from lineside.links.opening import BUSES, CAMERAS, open_bus, open_camera
 from lineside.links.topics import check_pattern, check_topic, topic_matches
 
@@ -36,6 +37,7 @@ __all__ = [
     "Mailbox",
     "MailboxFigures",
     "Message",
+    "MongoSink",
     "Qos",
     "Refused",
     "Shot",

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from lineside.core import Camera as CameraRecord
-from lineside.core import Clock, InvalidError, RefusedError
+from lineside.core import Clock, NotFoundError, RefusedError
 from lineside.links.contract import Bus, Refused, Shot
 from lineside.links.shots import UNREADABLE, ShotCamera, whole_ms
 
@@ -30,7 +30,7 @@ def open_folder_camera(
     except PermissionError as error:
         raise RefusedError("may not be read", where=str(folder), fix="Allow reading.") from error
     except OSError as error:
-        raise InvalidError(
+        raise NotFoundError(
             f"no folder to read: {error.strerror}", where=str(folder), fix="Name a folder."
         ) from error
     return FolderCamera(camera, files=files, clock=clock, refused=refused)

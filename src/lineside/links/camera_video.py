@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from lineside.core import Camera as CameraRecord
-from lineside.core import Clock, InvalidError, need
+from lineside.core import Clock, InvalidError, NotFoundError, need
 from lineside.links.contract import Bus, Refused, Shot
 from lineside.links.shots import ShotCamera, whole_ms
 
@@ -27,7 +27,7 @@ def open_video_camera(
     cv2 = need("cv2", extra="edge")
     path = Path(camera.source.removeprefix("video:"))
     if not path.is_file():
-        raise InvalidError("no such file", where=str(path), fix="Name a video file.")
+        raise NotFoundError("no such file", where=str(path), fix="Name a video file.")
     capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)
     if not capture.isOpened():
         raise InvalidError("no video that can be read", where=str(path), fix="Convert it to MP4.")

@@ -162,8 +162,8 @@ class Camera(Protocol):
     """A source of pictures.
 
     Opening one that cannot work raises ``UnavailableError`` (try later), ``RefusedError`` (wrong
-    credentials) or ``InvalidError`` (hopeless). A live source that is lost later is opened again
-    inside; loss and return are logged once each.
+    credentials), or ``InvalidError`` and ``NotFoundError`` (hopeless). A live source that is lost
+    later is opened again inside; loss and return are logged once each.
     """
 
     def shots(self) -> Iterator[Shot]:

@@ -30,6 +30,7 @@ from lineside.links.backoff import backoff_s
 from lineside.links.contract import Message, Qos, Will
 from lineside.links.mailbox import BoundedMailbox
 from lineside.links.mqtt_address import (
+    ClosingContext,
     MqttAddress,
     make_client,
     parse_address,
@@ -56,8 +57,8 @@ def open_mqtt(
 ) -> "MqttBus":
     """Start a client; see the module's rules for what is raised."""
     address = parse_address(url)
-    client = make_client(address, client_id=client_id, will=will, persistent=persistent)
-    bus = MqttBus(client, address=address, client_id=client_id, clock=clock)
+    client, context = make_client(address, client_id=client_id, will=will, persistent=persistent)
+    bus = MqttBus(client, context=context, address=address, client_id=client_id, clock=clock)
     try:
         bus.start(persistent=persistent)
     except LinesideError:
@@ -82,9 +83,16 @@ class MqttBus:
     """One client; made by ``open_mqtt``, closed by whoever opened it."""
 
     def __init__(
-        self, client: "paho.Client", *, address: MqttAddress, client_id: str, clock: Clock
+        self,
+        client: "paho.Client",
+        *,
+        context: ClosingContext | None,
+        address: MqttAddress,
+        client_id: str,
+        clock: Clock,
     ) -> None:
         self._client = client
+        self._context = context
         self._address = address
         self._client_id = client_id
         self._clock = clock
@@ -118,7 +126,8 @@ class MqttBus:
         client.on_socket_register_write = lambda *_: None
         options: dict[str, Any] = {}
         if self._address.version == 5:
-            options = {"clean_start": not persistent, "properties": session_kept(persistent)}
+            options = {"clean_start": not persistent}
+            options |= {"properties": session_kept()} if persistent else {}
         client.connect_async(
             self._address.host, self._address.port, keepalive=self._address.keepalive_s, **options
         )
@@ -313,6 +322,8 @@ class MqttBus:
             self._note_failure(self._away(str(error)))
         else:
             return True
+        if self._context is not None:
+            self._context.close_last()
         return False
 
     def _note_failure(self, failure: LinesideError) -> None:

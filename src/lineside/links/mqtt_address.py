@@ -7,7 +7,7 @@ otherwise), ``ca=/path/ca.pem`` (the system's authorities otherwise), ``keepaliv
 import ssl
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from lineside.core import InvalidError, need, without_secret
@@ -73,9 +73,24 @@ def parse_address(url: str) -> MqttAddress:
     )
 
 
+class ClosingContext(ssl.SSLContext):
+    """Remembers its last socket, because paho leaves one open whose handshake failed."""
+
+    _last: ssl.SSLSocket | None = None
+
+    def wrap_socket(self, *args: Any, **kwargs: Any) -> ssl.SSLSocket:  # noqa: ANN401  passed on
+        self._last = super().wrap_socket(*args, **kwargs)
+        return self._last
+
+    def close_last(self) -> None:
+        """After a failed attempt."""
+        if self._last is not None:
+            self._last.close()
+
+
 def make_client(
     address: MqttAddress, *, client_id: str, will: Will | None, persistent: bool
-) -> "paho.Client":
+) -> "tuple[paho.Client, ClosingContext | None]":
     """A client that is not connected yet, with credentials, encryption and last will set."""
     module = need("paho.mqtt.client", extra="edge")
     enums = need("paho.mqtt.enums", extra="edge")
@@ -91,22 +106,28 @@ def make_client(
     client.connect_timeout = CONNECT_S
     if address.user is not None:
         client.username_pw_set(address.user, address.password)
-    if address.tls:
-        client.tls_set_context(_tls_context(address))
+    context = _tls_context(address) if address.tls else None
+    if context is not None:
+        client.tls_set_context(context)
     if will is not None:
         client.will_set(will.topic, will.payload, qos=will.qos, retain=will.retain)
-    return client
+    return client, context
 
 
-def _tls_context(address: MqttAddress) -> ssl.SSLContext:
+def _tls_context(address: MqttAddress) -> ClosingContext:
+    context = ClosingContext(ssl.PROTOCOL_TLS_CLIENT)
     try:
-        return ssl.create_default_context(cafile=str(address.ca) if address.ca else None)
+        if address.ca is None:
+            context.load_default_certs()
+        else:
+            context.load_verify_locations(cafile=str(address.ca))
     except OSError as error:  # ssl.SSLError is one
         raise InvalidError(
             f"cannot read the authorities: {error}",
             where=str(address.ca),
             fix="Give ca= a PEM file of certificates.",
         ) from error
+    return context
 
 
 def pattern_identifier(number: int) -> "Properties":
@@ -118,10 +139,10 @@ def pattern_identifier(number: int) -> "Properties":
     return properties
 
 
-def session_kept(persistent: bool) -> "Properties":  # noqa: FBT001  a flag of the protocol
+def session_kept() -> "Properties":
     """MQTT 5: how long the broker keeps an absent client's session."""
     properties_module = need("paho.mqtt.properties", extra="edge")
     packet_types = need("paho.mqtt.packettypes", extra="edge").PacketTypes
     properties: Properties = properties_module.Properties(packet_types.CONNECT)
-    properties.SessionExpiryInterval = _SESSION_EXPIRY_S if persistent else 0
+    properties.SessionExpiryInterval = _SESSION_EXPIRY_S
     return properties

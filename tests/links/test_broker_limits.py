@@ -1,0 +1,278 @@
+"""What one client of the embedded broker may cost, and that it costs no more."""
+
+import contextlib
+import gc
+import logging
+import socket
+import struct
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from pwdlib import PasswordHash
+
+from lineside.core import InvalidError, RefusedError, SystemClock, UnavailableError
+from lineside.links import BrokerLimits, Bus, EmbeddedBroker, open_bus
+from lineside.testing.links import LONG_S, take, wait_until
+
+MEGABYTE = 1_000_000
+
+
+def join(url: str, client_id: str, *, persistent: bool = False) -> Bus:
+    return open_bus(url, client_id=client_id, clock=SystemClock(), persistent=persistent)
+
+
+def text(value: str) -> bytes:
+    return struct.pack("!H", len(value)) + value.encode()
+
+
+def packet(kind: int, body: bytes) -> bytes:
+    length, left = bytearray(), len(body)
+    while True:
+        left, digit = left >> 7, left & 0x7F
+        length.append(digit | (0x80 if left else 0))
+        if not left:
+            return bytes([kind]) + bytes(length) + body
+
+
+def connect_packet(client_id: str, *, keepalive_s: int = 60) -> bytes:
+    head = text("MQTT") + b"\x04\x02" + struct.pack("!H", keepalive_s)
+    return packet(0x10, head + text(client_id))
+
+
+def raw_client(broker: EmbeddedBroker, client_id: str, *, keepalive_s: int = 60) -> socket.socket:
+    """A client that speaks the protocol by hand, so that it can misbehave."""
+    link = socket.create_connection(("127.0.0.1", broker.port), timeout=LONG_S)
+    link.sendall(connect_packet(client_id, keepalive_s=keepalive_s))
+    assert link.recv(4) == b"\x20\x02\x00\x00"
+    return link
+
+
+def subscribe_by_hand(link: socket.socket, pattern: str, *, qos: int) -> None:
+    link.sendall(packet(0x82, b"\x00\x01" + text(pattern) + bytes([qos])))
+    assert link.recv(5)[0] == 0x90
+
+
+def is_closed(link: socket.socket) -> bool:
+    link.settimeout(LONG_S)
+    try:
+        while link.recv(65536):
+            pass
+    except ConnectionError:
+        return True
+    return True
+
+
+class TestAStalledReader:
+    @pytest.fixture
+    def broker(self) -> Iterator[EmbeddedBroker]:
+        limits = BrokerLimits(outbox_bytes=4 * MEGABYTE, stalled_s=60)
+        with EmbeddedBroker(limits=limits) as broker:
+            yield broker
+
+    @pytest.mark.parametrize("qos", [0, 1])
+    def test_is_cut_off_and_costs_a_bounded_memory(self, broker: EmbeddedBroker, qos: int) -> None:
+        stalled = raw_client(broker, "stalled")
+        subscribe_by_hand(stalled, "cam/#", qos=qos)
+        sender = join(broker.url, "sender")
+        receiver = join(broker.url, "healthy")
+        healthy = receiver.subscribe(("cam/#",), size=10)
+        gc.collect()
+        before = psutil.Process().memory_info().rss
+        for _ in range(300):  # 60 MB, fifteen times what may wait
+            sender.publish("cam/a", bytes(200_000), qos=1)
+        gc.collect()
+        grown = psutil.Process().memory_info().rss - before
+        figures = broker.figures()
+        assert figures.cut_off == 1
+        assert figures.waiting_bytes <= 4 * MEGABYTE + 200_000
+        assert grown < 30 * MEGABYTE
+        assert is_closed(stalled)
+        wait_until(lambda: healthy.figures().received == 300)
+        stalled.close()
+        sender.close()
+        receiver.close()
+
+    def test_is_cut_off_when_it_never_acknowledges(self) -> None:
+        with EmbeddedBroker(limits=BrokerLimits(stalled_s=0.3)) as broker:
+            silent = raw_client(broker, "silent")
+            subscribe_by_hand(silent, "line/a", qos=1)
+            sender = join(broker.url, "sender")
+            sender.publish("line/a", b"1")
+            assert is_closed(silent)
+            wait_until(lambda: broker.figures().cut_off == 1)
+            silent.close()
+            sender.close()
+
+
+def test_an_absent_session_keeps_its_newest_messages_and_counts_the_rest() -> None:
+    with EmbeddedBroker(limits=BrokerLimits(outbox_messages=10)) as broker:
+        sender = join(broker.url, "sender")
+        away = join(broker.url, "away", persistent=True)
+        away.subscribe(("line/a",))
+        away.close()
+        wait_until(lambda: broker.figures().clients == 1)
+        for number in range(25):
+            sender.publish("line/a", str(number).encode())
+        wait_until(lambda: broker.figures().dropped == 15)
+        back = join(broker.url, "away", persistent=True)
+        mailbox = back.subscribe(("line/a",))
+        seen = [int(m.payload) for m in take(mailbox, 10)]
+        assert seen == list(range(15, 25))
+        back.close()
+        sender.close()
+
+
+def test_a_packet_above_the_limit_ends_the_connection_unread() -> None:
+    with EmbeddedBroker(limits=BrokerLimits(packet_bytes=MEGABYTE)) as broker:
+        link = raw_client(broker, "greedy")
+        body = text("line/a") + bytes(2 * MEGABYTE)
+        with contextlib.suppress(ConnectionError):
+            link.sendall(packet(0x30, body))
+        assert is_closed(link)
+        link.close()
+        other = join(broker.url, "other")
+        other.publish("line/a", b"1")
+        other.close()
+
+
+def test_a_client_that_says_nothing_is_closed() -> None:
+    with EmbeddedBroker(limits=BrokerLimits(connect_s=0.2)) as broker:
+        link = socket.create_connection(("127.0.0.1", broker.port), timeout=LONG_S)
+        assert is_closed(link)
+        link.close()
+
+
+def test_a_client_silent_beyond_its_keepalive_is_cut_off() -> None:
+    with EmbeddedBroker() as broker:
+        link = raw_client(broker, "sleeper", keepalive_s=1)
+        began_s = SystemClock().monotonic()
+        assert is_closed(link)
+        assert SystemClock().monotonic() - began_s >= 1
+        link.close()
+
+
+def test_too_many_connections_are_refused() -> None:
+    with EmbeddedBroker(limits=BrokerLimits(connections=2)) as broker:
+        first, second = raw_client(broker, "a"), raw_client(broker, "b")
+        third = socket.create_connection(("127.0.0.1", broker.port), timeout=LONG_S)
+        assert is_closed(third)
+        assert broker.figures().refused == 1
+        for link in (first, second, third):
+            link.close()
+
+
+def test_retained_topics_are_bounded() -> None:
+    with EmbeddedBroker(limits=BrokerLimits(retained_topics=3, retained_bytes=100)) as broker:
+        bus = join(broker.url, "one")
+        for number in range(5):
+            bus.publish(f"r/{number}", b"x", retain=True)
+        bus.publish("r/0", b"y" * 200, retain=True)
+        wait_until(lambda: broker.figures().refused == 3)
+        assert broker.figures().retained == 3
+        bus.publish("r/0", b"", retain=True)
+        bus.publish("r/9", b"z", retain=True)
+        wait_until(lambda: broker.figures().retained == 3)
+        assert broker.figures().refused == 3
+        bus.close()
+
+
+def test_reserved_topics_are_not_passed_on() -> None:
+    with EmbeddedBroker() as broker:
+        bus = join(broker.url, "one")
+        mailbox = bus.subscribe(("$SYS/#",))
+        bus.publish("$SYS/broker/version", b"mine")
+        bus.publish("line/a", b"1")
+        wait_until(lambda: broker.figures().refused == 1)
+        assert mailbox.figures().received == 0
+        bus.close()
+
+
+def test_a_fast_sender_is_slowed_down_instead_of_filling_the_memory() -> None:
+    with EmbeddedBroker(limits=BrokerLimits(inbox_messages=4)) as broker:
+        sender, receiver = join(broker.url, "sender"), join(broker.url, "receiver")
+        mailbox = receiver.subscribe(("line/#",), size=2)
+        sent, pause = 0, threading.Event()
+        while sent < 200:
+            if sender.publish_soon("line/a", bytes(100_000)):
+                sent += 1
+            else:
+                pause.wait(0.001)
+        wait_until(lambda: mailbox.figures().received == 200)
+        sender.close()
+        receiver.close()
+
+
+@pytest.fixture(scope="module")
+def victim() -> Iterator[EmbeddedBroker]:
+    with EmbeddedBroker(limits=BrokerLimits(connect_s=0.1, packet_bytes=100_000)) as broker:
+        yield broker
+
+
+GOOD = connect_packet("x") + packet(0x82, b"\x00\x01" + text("a") + b"\x01")
+GOOD += packet(0x32, text("a") + b"\x00\x07hello")
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@given(
+    raw=st.one_of(
+        st.binary(max_size=200),
+        st.builds(lambda n: GOOD[:n], st.integers(0, len(GOOD))),
+        st.builds(
+            lambda place, value: GOOD[:place] + bytes([value]) + GOOD[place + 1 :],
+            st.integers(0, len(GOOD) - 1),
+            st.integers(0, 255),
+        ),
+    )
+)
+def test_bytes_that_are_no_mqtt_harm_nobody_else(victim: EmbeddedBroker, raw: bytes) -> None:
+    logging.disable(logging.CRITICAL)
+    try:
+        with socket.create_connection(("127.0.0.1", victim.port), timeout=LONG_S) as link:
+            link.sendall(raw)
+        bus = join(victim.url, "bystander")
+        bus.publish("line/a", b"1")
+        bus.close()
+    finally:
+        logging.disable(logging.NOTSET)
+
+
+class TestStartAndStop:
+    def test_the_same_port_is_taken_again(self) -> None:
+        broker = EmbeddedBroker()
+        broker.start()
+        broker.start()
+        port = broker.port
+        bus = join(broker.url, "one")
+        broker.stop()
+        broker.stop()
+        assert broker.figures().clients == 0
+        broker.start()
+        assert broker.port == port
+        wait_until(bus.connected)
+        bus.close()
+        broker.stop()
+
+    def test_a_port_in_use_says_so(self) -> None:
+        with EmbeddedBroker() as first, pytest.raises(UnavailableError, match="did not start"):
+            EmbeddedBroker(port=first.port).start()
+
+    def test_outside_addresses_need_a_password_file(self) -> None:
+        with pytest.raises(InvalidError, match="password file"):
+            EmbeddedBroker(host="0.0.0.0")  # noqa: S104  refused is what is tested
+
+    def test_a_password_file_lets_in_who_knows_it(self, tmp_path: Path) -> None:
+        passwords = tmp_path / "passwords"
+        passwords.write_text(f"line:{PasswordHash.recommended().hash('geheim')}\n")
+        with EmbeddedBroker(password_file=passwords) as broker:
+            known = join(f"mqtt://line:geheim@127.0.0.1:{broker.port}", "known")
+            assert known.connected()
+            known.close()
+            for who in ("line:falsch@", "other:geheim@", ""):
+                with pytest.raises(RefusedError):
+                    join(f"mqtt://{who}127.0.0.1:{broker.port}", "unknown")
+            assert broker.figures().refused == 3
