@@ -16,6 +16,7 @@ import contextlib
 import dataclasses
 import difflib
 import enum
+import inspect
 import math
 import tomllib
 import types
@@ -117,6 +118,8 @@ def json_schema(kind: type[object]) -> dict[str, Any]:
     for definition in schema.get("$defs", {}).values():
         if definition.get("type") == "object" and "properties" in definition:
             definition["additionalProperties"] = False
+        if "description" in definition:
+            definition["description"] = inspect.cleandoc(definition["description"])
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
 
 
@@ -150,6 +153,7 @@ _NAMES: dict[object, str] = {
 
 
 def _name_of(kind: Any) -> str:
+    kind = getattr(kind, "__supertype__", kind)
     origin = get_origin(kind)
     if origin in (Union, types.UnionType):
         return " or ".join(_name_of(part) for part in get_args(kind) if part is not type(None))

@@ -74,9 +74,8 @@ def check_references(plant: Plant) -> Iterator[Fault]:
 def _further_faults(document: Mapping[str, Any], faults: tuple[Fault, ...]) -> Iterator[Fault]:
     """Faults of reference in a file that has faults of form."""
     stand_ins = {"schema": PLANT_SCHEMA, "site": "site"}
-    plant = salvage(Plant, {**document, **stand_ins})
-    if plant is None:
-        return
+    nothing = Plant(schema="lineside.plant/1", site="site")
+    plant = salvage(Plant, {**document, **stand_ins}) or nothing
     known = [fault.path for fault in faults]
     for fault in _check(plant, _Names.of_document(document)):
         if not any(path.startswith(fault.path) for path in known):
@@ -182,6 +181,8 @@ def _check_twin(plant: Plant, twin: Twin, *, inspections: Iterable[str]) -> Iter
     yield from _twice((slot.id for _, slot in _entries(twin.slot)), "$.twin.slot")
     yield from _twice((station.id for _, station in _entries(twin.station)), "$.twin.station")
     yield from _twice((station.code for _, station in _entries(twin.station)), "$.twin.station")
+    for place, station in _entries(twin.station):
+        yield from _good_id(station.code, f"$.twin.station[{place}].code")
     yield from _known(twin.inspection, inspections, path="$.twin.inspection", noun="inspection")
     for _, inspection in _entries(plant.inspection):
         if inspection.id == twin.inspection and None not in inspection.region:

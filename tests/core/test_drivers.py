@@ -1,0 +1,78 @@
+import sys
+from importlib.metadata import EntryPoint
+
+import pytest
+
+from lineside.core import InvalidError, MissingExtraError, find_driver, need, without_secret
+from lineside.core import drivers as module
+
+TABLE = {"memory": "lineside.core.drivers:without_secret", "sqlite": "json:loads"}
+
+
+def test_the_rooms_own_table_comes_first() -> None:
+    assert find_driver("bus", "memory://name", table=TABLE) is without_secret
+
+
+def test_an_installed_entry_point_is_found_by_its_scheme(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    def installed(*, group: str) -> list[EntryPoint]:
+        asked.append(group)
+        return [
+            EntryPoint(name="other", value="json:dumps", group=group),
+            EntryPoint(name="nats", value="json:loads", group=group),
+        ]
+
+    monkeypatch.setattr(module, "entry_points", installed)
+    import json
+
+    assert find_driver("bus", "nats://host", table=TABLE) is json.loads
+    assert asked == ["lineside.bus"]
+
+
+@pytest.mark.parametrize("url", ["gopher://user:word@host/x", "plain", "", "http://[::1"])
+def test_an_unknown_scheme_is_refused_without_showing_secrets(url: str) -> None:
+    with pytest.raises(InvalidError) as caught:
+        find_driver("bus", url, table=TABLE)
+    assert "word" not in str(caught.value)
+    assert caught.value.fix
+
+
+def test_known_schemes_are_listed() -> None:
+    with pytest.raises(InvalidError, match="Known schemes: memory, sqlite"):
+        find_driver("bus", "redis://host", table=TABLE)
+
+
+def test_a_missing_library_names_the_command_that_installs_it() -> None:
+    with pytest.raises(MissingExtraError) as caught:
+        need("surely_not_installed.inner", extra="mongo")
+    assert caught.value.fix == 'pip install "lineside[mongo]"'
+
+
+def test_an_installed_library_is_handed_over() -> None:
+    assert need("json", extra="hub") is sys.modules["json"]
+
+
+def test_a_library_that_itself_lacks_something_keeps_its_own_error(
+    tmp_path: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from pathlib import Path
+
+    folder = Path(str(tmp_path))
+    (folder / "lacking_driver.py").write_text("import lack\n")
+    monkeypatch.syspath_prepend(str(folder))
+    with pytest.raises(ModuleNotFoundError, match="No module named 'lack'"):
+        need("lacking_driver", extra="hub")
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("mqtt://user:pass@host:1883", "mqtt://…@host:1883"),
+        ("mqtt://u:p@ss@host/x?y=1", "mqtt://…@host/x?y=1"),
+        ("sqlite:////tmp/x.db", "sqlite:////tmp/x.db"),
+        ("http://[::1", "…"),
+    ],
+)
+def test_user_information_is_cut_out_of_what_is_shown(url: str, shown: str) -> None:
+    assert without_secret(url) == shown

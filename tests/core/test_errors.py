@@ -1,0 +1,46 @@
+import pytest
+
+from lineside.core import (
+    ConflictError,
+    Fault,
+    InvalidError,
+    LinesideError,
+    MissingExtraError,
+    NotFoundError,
+    RefusedError,
+    UnavailableError,
+)
+
+SIX = [
+    (InvalidError, 2, 400),
+    (NotFoundError, 3, 404),
+    (ConflictError, 4, 409),
+    (RefusedError, 5, 403),
+    (UnavailableError, 6, 503),
+    (MissingExtraError, 7, 501),
+]
+
+
+@pytest.mark.parametrize(("kind", "code", "status"), SIX)
+def test_each_error_has_its_exit_code_and_status(
+    kind: type[LinesideError], code: int, status: int
+) -> None:
+    assert (kind.exit_code, kind.http_status) == (code, status)
+    assert kind.title
+    assert issubclass(kind, LinesideError)
+
+
+def test_the_six_are_all_there_are() -> None:
+    assert set(LinesideError.__subclasses__()) >= {kind for kind, _, _ in SIX}
+    assert len({code for _, code, _ in SIX} | {LinesideError.exit_code}) == 7
+
+
+def test_an_error_says_what_where_and_how_to_mend_it() -> None:
+    error = InvalidError("label 'x' is unknown", where="labels.json:14", fix="Known: dent.")
+    assert str(error) == "label 'x' is unknown (labels.json:14) fix: Known: dent."
+    assert str(InvalidError("plain")) == "plain"
+
+
+def test_a_fault_reads_as_a_sentence() -> None:
+    fault = Fault(path="$.a", value="3", expected="text", fix="Write text.")
+    assert str(fault) == "$.a: 3 is not text. Write text."

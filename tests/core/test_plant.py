@@ -1,0 +1,347 @@
+"""The plant file: what is declared, what is refused, and that all of it is said at once."""
+
+import tomllib
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lineside.core import (
+    Fault,
+    InvalidError,
+    NotFoundError,
+    Plant,
+    RouteKind,
+    check_references,
+    decode,
+    encode,
+    load_plant,
+    parse_plant,
+    plant_schema,
+)
+
+EXAMPLES = Path(__file__).parents[2] / "examples" / "warehouse"
+SMALL = """
+schema = "lineside.plant/1"
+site = "demo"
+[[line]]
+id = "west"
+name = "West"
+[[camera]]
+id = "rack"
+line = "west"
+source = "mqtt:i/cam"
+[[inspection]]
+id = "stock"
+camera = "rack"
+[inspection.view]
+width_px = 100
+height_px = 80
+[[inspection.region]]
+id = "A1"
+classes = ["empty", "blue", "red"]
+box_px = { x0_px = 1, y0_px = 2, x1_px = 20, y1_px = 30 }
+[[inspection.region]]
+id = "A2"
+label = "lid"
+box_px = { x0_px = 31, y0_px = 2, x1_px = 50, y1_px = 30 }
+[[route]]
+topic = "i/cam"
+kind = "frame"
+camera = "rack"
+[twin]
+inspection = "stock"
+colours = ["blue", "red"]
+[[twin.slot]]
+id = "A1"
+region = "A1"
+[[twin.slot]]
+id = "A2"
+region = "A2"
+colour = "red"
+[[twin.station]]
+id = "w"
+name = "Warehouse"
+code = "hbw"
+"""
+
+
+def faults_of(text: str) -> list[Fault]:
+    with pytest.raises(InvalidError) as caught:
+        parse_plant(text.encode(), where="plant.toml")
+    assert caught.value.where == "plant.toml"
+    return list(caught.value.faults)
+
+
+def paths_of(text: str) -> list[str]:
+    return [fault.path for fault in faults_of(text)]
+
+
+def changed(old: str, new: str) -> str:
+    assert SMALL.count(old) == 1
+    return SMALL.replace(old, new)
+
+
+def test_a_small_plant_reads() -> None:
+    plant = parse_plant(SMALL.encode(), where="plant.toml")
+    assert plant.find_camera("rack").source == "mqtt:i/cam"
+    inspection = plant.find_inspection("stock")
+    assert [region.answers for region in inspection.region] == [
+        ("empty", "blue", "red"), ("lid",),
+    ]  # fmt: skip
+    assert list(check_references(plant)) == []
+    assert decode(Plant, encode(plant), where="") == plant
+
+
+@pytest.mark.parametrize("name", ["plant.toml", "real.toml"])
+def test_the_examples_read_without_a_fault(name: str) -> None:
+    plant = load_plant(EXAMPLES / name)
+    assert plant.twin is not None
+    assert {route.kind for route in plant.route} == set(RouteKind)
+    assert plant.find_inspection("stock").endpoint == "smart-factory-wh-stock-inference"
+
+
+@pytest.mark.parametrize("name", ["plant.toml", "real.toml"])
+def test_the_examples_satisfy_the_editors_schema(name: str) -> None:
+    import jsonschema
+
+    document = tomllib.loads((EXAMPLES / name).read_text())
+    jsonschema.Draft202012Validator(plant_schema()).validate(document)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [('kind = "frame"', 'kind = "fram"'), ("width_px = 100", 'width_px = "100"'),
+     ('site = "demo"', 'sight = "demo"'), ('code = "hbw"', 'code = "hbw"\nshape = "tower"')],
+)  # fmt: skip
+def test_the_editors_schema_refuses_what_the_reader_refuses(old: str, new: str) -> None:
+    import jsonschema
+
+    validator = jsonschema.Draft202012Validator(plant_schema())
+    validator.check_schema(plant_schema())
+    assert validator.is_valid(tomllib.loads(SMALL))
+    text = changed(old, new)
+    assert not validator.is_valid(tomllib.loads(text))
+    assert faults_of(text)
+
+
+def test_the_real_racks_regions_hold_the_measured_pieces() -> None:
+    inspection = load_plant(EXAMPLES / "real.toml").find_inspection("stock")
+    centres = {"blue": (67, 43), "red": (73, 94), "white": (77, 145)}
+    assert [region.label for region in inspection.region] == ["blue", "red", "white"]
+    for region in inspection.region:
+        x, y = centres[region.label]
+        box = region.box_px
+        assert box.x0_px <= x - 12.5
+        assert x + 12.5 <= box.x1_px
+        assert box.y0_px <= y - 5.5
+        assert y + 5.5 <= box.y1_px
+
+
+def test_ten_faults_are_said_at_once_of_form_and_of_reference() -> None:
+    text = (
+        SMALL.replace('name = "West"', "name = 7")
+        .replace('line = "west"', 'line = "wst"')
+        .replace('source = "mqtt:i/cam"', 'source = "cam"')
+        .replace("width_px = 100", "widht_px = 100")
+        .replace('label = "lid"', 'label = "lid"\nclasses = ["a", "b"]')
+        .replace('kind = "frame"', 'kind = "fram"')
+        .replace('colour = "red"\n[[twin.station]]', 'colour = "rde"\n[[twin.station]]')
+        .replace('code = "hbw"', 'code = "hbw"\nshape = "tower"')
+        .replace('schema = "lineside.plant/1"', 'schema = "lineside.plant/9"')
+        .replace('[twin]\ninspection = "stock"', '[twin]\ninspection = "stok"')
+        .replace('site = "demo"', 'site = "demo"\nbus = "mqtt://x"')
+    )
+    found = {fault.path: fault for fault in faults_of(text)}
+    assert set(found) >= {
+        "$.bus",
+        "$.schema",
+        "$.line[0].name",
+        "$.camera[0].source",
+        "$.inspection[0].view.widht_px",
+        "$.inspection[0].view.width_px",
+        "$.inspection[0].region[1]",
+        "$.route[0].kind",
+        "$.twin.station[0].shape",
+        "$.twin.inspection",
+    }
+    assert len(found) >= 10
+    assert "Did you mean 'width_px'?" in found["$.inspection[0].view.widht_px"].fix
+    assert "Did you mean 'frame'?" in found["$.route[0].kind"].fix
+    assert "Did you mean 'stock'?" in found["$.twin.inspection"].fix
+    assert all(fault.fix for fault in found.values())
+
+
+def test_a_fault_of_form_hides_no_fault_of_reference() -> None:
+    text = changed('name = "West"', "name = 7").replace('line = "west"', 'line = "wst"')
+    assert paths_of(text) == ["$.line[0].name", "$.camera[0].line"]
+    assert "Did you mean 'west'?" in faults_of(text)[1].fix
+
+
+def test_an_entry_that_cannot_be_built_is_still_known_by_its_id() -> None:
+    text = changed('source = "mqtt:i/cam"', "source = 3")
+    assert paths_of(text) == ["$.camera[0].source"]
+
+
+def test_a_default_put_in_for_a_faulty_value_raises_no_second_fault() -> None:
+    text = changed('colour = "red"\n', "colour = 3\n")
+    assert paths_of(text) == ["$.twin.slot[1].colour"]
+
+
+@pytest.mark.parametrize("text", ["", "site = 3", "twin = 3", "line = 4\ncamera = [3]"])
+def test_a_file_that_is_hardly_a_plant_is_refused_with_faults(text: str) -> None:
+    assert "$.schema" in paths_of(text)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "path"),
+    [
+        ('line = "west"', 'line = "east"', "$.camera[0].line"),
+        ('camera = "rack"\n[inspection.view]', 'camera = "belt"\n[inspection.view]',
+         "$.inspection[0].camera"),
+        ("x1_px = 50", "x1_px = 101", "$.inspection[0].region[1].box_px"),
+        ("x0_px = 31", "x0_px = -1", "$.inspection[0].region[1].box_px"),
+        ('camera = "rack"\n[twin]', 'camera = "rak"\n[twin]', "$.route[0].camera"),
+        ('camera = "rack"\n[twin]', "[twin]", "$.route[0].camera"),
+        ('inspection = "stock"', 'inspection = "stocks"', "$.twin.inspection"),
+        ('region = "A2"', 'region = "A3"', "$.twin.slot[1].region"),
+        ('colour = "red"\n', "\n", "$.twin.slot[1].colour"),
+        ('colour = "red"\n', 'colour = "green"\n', "$.twin.slot[1].colour"),
+        ('colours = ["blue", "red"]', 'colours = ["red"]', "$.twin.slot[0].region"),
+        ('site = "demo"', 'site = "de/mo"', "$.site"),
+        ('id = "west"', 'id = "we st"', "$.line[0].id"),
+        ('label = "lid"', 'label = "a/b"', "$.inspection[0].region[1].label"),
+        ('"blue", "red"]\nbox', '"blue", "red", " "]\nbox', "$.inspection[0].region[0].classes"),
+        ('code = "hbw"', 'code = "h#"', "$.twin.station[0].code"),
+    ],
+)  # fmt: skip
+def test_a_reference_that_leads_nowhere_is_named(old: str, new: str, path: str) -> None:
+    assert path in paths_of(changed(old, new))
+
+
+@pytest.mark.parametrize(
+    ("more", "path"),
+    [
+        ('[[line]]\nid = "west"\nname = "W"\n', "$.line"),
+        ('[[camera]]\nid = "rack"\nline = "west"\nsource = "v4l:0"\n', "$.camera"),
+        ('[[inspection]]\nid = "stock"\ncamera = "rack"\nlabels = ["ok"]\n', "$.inspection"),
+        (
+            '[[inspection]]\nid = "lid"\ncamera = "rack"\nlabels = ["ok", "ok"]\n',
+            "$.inspection[1].labels",
+        ),
+        (
+            '[[inspection]]\nid = "lid"\ncamera = "rack"\nlabels = ["o/k"]\n',
+            "$.inspection[1].labels[0]",
+        ),
+        ('[[route]]\ntopic = "i/cam"\nkind = "message"\n', "$.route"),
+        ('[[twin.slot]]\nid = "A1"\nregion = "A1"\n', "$.twin.slot"),
+        ('[[twin.station]]\nid = "v"\nname = "V"\ncode = "hbw"\n', "$.twin.station"),
+        ('[[twin.station]]\nid = "w"\nname = "V"\ncode = "vgr"\n', "$.twin.station"),
+    ],
+)
+def test_a_name_used_twice_is_named(more: str, path: str) -> None:
+    head, twin = SMALL.split("[twin]")
+    text = SMALL + more if "twin" in more else head + more + "[twin]" + twin
+    assert path in paths_of(text)
+
+
+def test_two_inspections_cannot_answer_at_one_endpoint() -> None:
+    second = '[[inspection]]\nid = "lid"\ncamera = "rack"\nlabels = ["ok"]\nendpoint = "e"\n'
+    text = changed(
+        'camera = "rack"\n[inspection.view]', 'camera = "rack"\nendpoint = "e"\n[inspection.view]'
+    )
+    head, twin = text.split("[twin]")
+    assert paths_of(head + second + "[twin]" + twin) == ["$.inspection"]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "path", "expected"),
+    [
+        ("x1_px = 20", "x1_px = 1", "$.inspection[0].region[0].box_px", "x0_px < x1_px"),
+        ("y1_px = 30 }\n[[inspection.region]]", "y1_px = nan }\n[[inspection.region]]",
+         "$.inspection[0].region[0].box_px.y1_px", "a number"),
+        ('label = "lid"', "", "$.inspection[0].region[1]", "either label or classes"),
+        ('["empty", "blue", "red"]', '["empty"]', "$.inspection[0].region[0].classes",
+         "two or more"),
+        ('["empty", "blue", "red"]', '["red", "red"]', "$.inspection[0].region[0].classes",
+         "different"),
+        ("width_px = 100", "width_px = 0", "$.inspection[0].view.width_px", "above 0"),
+        ("width_px = 100", "width_px = 100\nmax_shift_share = 2",
+         "$.inspection[0].view.max_shift_share", "between 0 and 1"),
+        ("[inspection.view]\nwidth_px = 100\nheight_px = 80\n", "", "$.inspection[0].view",
+         "regions with a view"),
+        ('camera = "rack"\n[inspection.view]', 'camera = "rack"\nlabels = ["x"]\n[inspection.view]',
+         "$.inspection[0].labels", "labels only"),
+        ('camera = "rack"\n[inspection.view]',
+         'camera = "rack"\ntrigger = { on = "interval" }\n[inspection.view]',
+         "$.inspection[0].trigger.interval_s", "above 0"),
+        ('camera = "rack"\n[inspection.view]',
+         'camera = "rack"\ntrigger = { on = "topic" }\n[inspection.view]',
+         "$.inspection[0].trigger.topic", "a topic"),
+        ('camera = "rack"\n[inspection.view]',
+         'camera = "rack"\npolicy = { error_rate = 1.5 }\n[inspection.view]',
+         "$.inspection[0].policy.error_rate", "between 0 and 1"),
+        ('camera = "rack"\n[inspection.view]',
+         'camera = "rack"\npolicy = { present_above = -0.1 }\n[inspection.view]',
+         "$.inspection[0].policy.present_above", "between 0 and 1"),
+        ('camera = "rack"\n[inspection.view]',
+         'camera = "rack"\npolicy = { escape_cost = 0 }\n[inspection.view]',
+         "$.inspection[0].policy.escape_cost", "above 0"),
+        ('source = "mqtt:i/cam"', 'source = "mqtt:"', "$.camera[0].source", "a source"),
+        ('source = "mqtt:i/cam"', 'source = "mqtt:i/cam"\nmax_frame_bytes = 0',
+         "$.camera[0].max_frame_bytes", "above 0"),
+        ('topic = "i/cam"', 'topic = "i/#/cam"', "$.route[0].topic", "a topic pattern"),
+        ('topic = "i/cam"', 'topic = "i/cam+"', "$.route[0].topic", "a topic pattern"),
+        ('topic = "i/cam"', 'topic = ""', "$.route[0].topic", "a topic pattern"),
+        ('topic = "i/cam"', 'topic = "i/cam"\nmax_bytes = 0', "$.route[0].max_bytes", "above 0"),
+        ('colours = ["blue", "red"]', 'colours = ["blue", "red"]\norder = { time_out_s = 0 }',
+         "$.twin.order.time_out_s", "above 0"),
+    ],
+)  # fmt: skip
+def test_a_value_no_record_can_hold_is_named(old: str, new: str, path: str, expected: str) -> None:
+    found = {fault.path: fault for fault in faults_of(changed(old, new))}
+    assert expected in found[path].expected
+
+
+@pytest.mark.parametrize("topic", ["#", "+", "f/i/state/+", "f/#", "+/i/+/x"])
+def test_every_pattern_of_mqtt_is_taken(topic: str) -> None:
+    text = changed('topic = "i/cam"', f'topic = "{topic}"')
+    assert parse_plant(text.encode(), where="").route[0].topic == topic
+
+
+def test_an_inspection_needs_something_to_answer() -> None:
+    text = SMALL + '[[inspection]]\nid = "none"\ncamera = "rack"\n'
+    assert any("answers something" in fault.expected for fault in faults_of(text))
+
+
+def test_a_name_that_is_not_declared_is_refused_with_the_known_ones() -> None:
+    plant = parse_plant(SMALL.encode(), where="")
+    with pytest.raises(InvalidError, match="Did you mean 'rack'"):
+        plant.find_camera("rak")
+    with pytest.raises(InvalidError, match="Known: stock"):
+        plant.find_inspection("x")
+
+
+def test_a_file_that_cannot_be_read_is_not_found(tmp_path: Path) -> None:
+    for path in (tmp_path / "none.toml", tmp_path):
+        with pytest.raises(NotFoundError) as caught:
+            load_plant(path)
+        assert caught.value.where == str(path)
+
+
+@given(st.data())
+def test_a_mutated_plant_is_refused_with_sentences_or_still_a_plant(data: st.DataObject) -> None:
+    raw = bytearray(SMALL.encode())
+    for _ in range(data.draw(st.integers(1, 3))):
+        place = data.draw(st.integers(0, len(raw) - 1))
+        raw[place] = data.draw(st.integers(32, 126))
+    try:
+        parse_plant(bytes(raw), where="p")
+    except InvalidError as error:
+        refused = error
+    else:
+        return
+    assert refused.where == "p"
+    assert refused.fix
+    assert all(fault.path.startswith("$") and fault.fix for fault in refused.faults)
