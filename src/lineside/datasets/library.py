@@ -344,14 +344,19 @@ def _versions_of(name: str) -> str:
 
 
 def _of_frame(row: FrameRow, *, labels: Sequence[str], known: Sequence[str]) -> Sample:
-    """A frame's sample; frames of one part, or of one minute, are alike and stay together."""
+    """A frame's sample; frames of one part, or of one minute and one content, stay together.
+
+    A minute alone would put a whole quick lesson, each frame showing something else, into one
+    group, and nothing could be held out of it.
+    """
     minute = int(row.captured_at.timestamp()) // _FRAME_GROUP_S
+    shown = digest_of("\n".join(sorted(labels)).encode())[7:15]
     return Sample(
         name=row.id,
         digest=row.digest,
         labels=tuple(labels),
         known=tuple(known),
-        group=row.part or f"{row.camera}@{minute}",
+        group=row.part or f"{row.camera}@{minute}/{shown}",
         captured_at=row.captured_at,
     )
 
