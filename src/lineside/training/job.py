@@ -1,0 +1,212 @@
+"""A training job: what is trained from what, and the folder that holds all of its state.
+
+The folder has ``job.json``, ``features/`` (one file a picture), ``folds/`` (one file a fold) and,
+at the end, ``result.json``, ``package.lspkg``, ``report.json`` and ``report.html``. Every file
+appears whole or not at all, so a job that was killed goes on where it stood. Nothing is kept
+elsewhere.
+"""
+
+import io
+import os
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lineside.core import (
+    ConflictError,
+    Digest,
+    Inspection,
+    InvalidError,
+    NotFoundError,
+    UnavailableError,
+    decode,
+    encode,
+)
+from lineside.models import Metric
+
+JOB_FILE = "job.json"
+RESULT_FILE = "result.json"
+PACKAGE_FILE = "package.lspkg"
+REPORT_FILE = "report.json"
+PAGE_FILE = "report.html"
+
+
+class JobCancelledError(UnavailableError):
+    """The job was asked to stop; the same folder goes on where it stood."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainJob:
+    """What is trained from what; the same job on the same data gives the same package bytes.
+
+    Attributes:
+        inspection: what is answered, on which view and regions, by which policy.
+        data: a list file, a CSV table or a folder; or ``dataset://<name>[/<number>]``.
+        name: of the package; the inspection's id by default.
+        seed: of augmentation and folds.
+        out: where the package is copied to as well; "" for the job folder alone.
+        folds: of cross-validation; 0 leaves one group out where there are 2 to 12 groups, and
+            deals into 8 otherwise.
+        group: rule that groups pictures (``lineside.datasets.grouped``); "" as the source says.
+        format, images: how and where a source is read, as ``load_source`` takes them.
+        labels: order of a list file's label columns, where it is not the inspection's.
+        reference: name of the picture whose view the regions were drawn on; "" chooses the picture
+            that most others lie like.
+        crop_px: side of the network's square input per region, a multiple of 48.
+        variants: augmented copies of each training picture; -1 chooses by the number of pictures.
+        created_at, trained_by, data_licence: copied into the package; not filled in here, because
+            they would make two equal trainings differ.
+    """
+
+    inspection: Inspection
+    data: str
+    name: str = ""
+    seed: int = 7
+    out: str = ""
+    folds: int = 0
+    group: str = ""
+    format: str = "auto"
+    images: str = ""
+    labels: tuple[str, ...] = ()
+    reference: str = ""
+    crop_px: int = 96
+    variants: int = -1
+    created_at: str = ""
+    trained_by: str = ""
+    data_licence: str = ""
+    schema: Literal["lineside.train-job/1"] = "lineside.train-job/1"
+
+    def __post_init__(self) -> None:
+        if self.crop_px % 48 or not 48 <= self.crop_px <= 480:
+            raise InvalidError("a multiple of 48 up to 480", where="crop_px", fix="Write 96.")
+        if self.variants > 64:
+            raise InvalidError("at most 64", where="variants", fix="Write 6.")
+        if self.folds == 1 or self.folds < 0:
+            raise InvalidError("0, or 2 and above", where="folds", fix="Write 0.")
+
+    @property
+    def package_name(self) -> str:
+        """The package's name."""
+        return self.name or self.inspection.id
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """How far a job is.
+
+    Attributes:
+        percent: 0-100, never falling within one run.
+        eta_s: seconds left at the pace so far; 0 where it cannot be said yet.
+        stage: in words.
+        loss: mean cross-entropy of the heads on what they were fitted to; None before a fit.
+        held_out: share of right answers on pictures the heads did not see; None before.
+    """
+
+    percent: float
+    eta_s: float
+    stage: str
+    loss: float | None = None
+    held_out: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainResult:
+    """What a finished job gives.
+
+    Attributes:
+        digest: of the package, as ``Package.digest``.
+        report: the report as JSON.
+        seconds: of the last run alone, waiting not counted; cached work makes it short.
+        pictures: that were learned from.
+    """
+
+    package: bytes = field(repr=False)
+    digest: Digest
+    metrics: Mapping[str, Metric]
+    report: bytes = field(repr=False)
+    seconds: float
+    pictures: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResultFacts:
+    """What ``result.json`` says; written last, so that its presence means done."""
+
+    digest: Digest
+    metrics: dict[str, Metric]
+    seconds: float
+    pictures: int
+    schema: Literal["lineside.train-result/1"] = "lineside.train-result/1"
+
+
+def write_job(job: TrainJob, *, folder: Path) -> None:
+    """Put a job into its folder; ``ConflictError`` when the folder holds another one."""
+    path = folder / JOB_FILE
+    if path.exists() and read_job(folder) != job:
+        raise ConflictError(
+            "the folder holds another job", where=str(folder), fix="Use an empty folder."
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    replace_file(path, encode(job))
+
+
+def read_job(folder: Path) -> TrainJob:
+    """The job of a folder; ``NotFoundError`` if there is none."""
+    path = folder / JOB_FILE
+    try:
+        raw = path.read_bytes()
+    except OSError as error:
+        raise NotFoundError("no job here", where=str(path), fix="Name a job folder.") from error
+    return decode(TrainJob, raw, where=str(path))
+
+
+def read_result(folder: Path) -> TrainResult | None:
+    """The result of a finished job; None while it is not finished."""
+    path = folder / RESULT_FILE
+    if not path.exists():
+        return None
+    facts = decode(ResultFacts, path.read_bytes(), where=str(path))
+    return TrainResult(
+        package=(folder / PACKAGE_FILE).read_bytes(),
+        digest=facts.digest,
+        metrics=facts.metrics,
+        report=(folder / REPORT_FILE).read_bytes(),
+        seconds=facts.seconds,
+        pictures=facts.pictures,
+    )
+
+
+def replace_file(path: Path, content: bytes) -> None:
+    """Write a file whole: temporary, fsync, replace."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".new-")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(temporary).replace(path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def save_arrays(path: Path, arrays: Mapping[str, NDArray[np.generic]]) -> None:
+    """Write named arrays as one ``.npz`` file."""
+    out = io.BytesIO()
+    np.savez(out, **arrays)  # type: ignore[arg-type]  # keyword arrays; the stub sees allow_pickle
+    replace_file(path, out.getvalue())
+
+
+def load_arrays(path: Path) -> dict[str, NDArray[np.generic]] | None:
+    """Named arrays of a file; None where it is absent or damaged (it is then made again)."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return {name: file[name] for name in file.files}
+    except (OSError, ValueError, KeyError, EOFError):
+        return None

@@ -1,0 +1,272 @@
+"""The report of a training: records that become ``report.json``, and what they warn of."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lineside.core import Digest
+from lineside.datasets import Leak, Skipped, crossing
+from lineside.models import Metric
+from lineside.training.answers import PRESENCE, Answered
+from lineside.training.evaluate import Confusion
+from lineside.training.heads import HeadPlan, Truth, logits_of
+from lineside.training.network import Heads
+from lineside.vision import LabelRule, LimitRow, ReliabilityBin, reliability, wilson
+
+_FEW = 30
+_MOST_MISTAKES = 20
+_MOST_LEAKS = 50
+
+Floats = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mistake:
+    """An answer that was not right, the surest first; ``said`` may be ``unsure``."""
+
+    picture: str
+    name: str
+    truth: str
+    said: str
+    probability: float
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LabelEvidence:
+    """What stands behind one label's decisions."""
+
+    name: str
+    low: float
+    high: float
+    floor: float
+    error_rate: float
+    calibration_pictures: int
+    limits: tuple[LimitRow, ...]
+    reliability: tuple[ReliabilityBin, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OtherPlace:
+    """How a presence head answers what stands in another region: ``yes`` of ``n`` that are held."""
+
+    head: str
+    region: str
+    yes: int
+    n: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """Everything a training has to show for itself.
+
+    Attributes:
+        evidence: where ``metrics`` come from: ``validation part`` or ``cross-validation``.
+        cross_validation: figures on training pictures by heads and cuts that had not seen them.
+        left_out: accuracy on each group by heads that had seen none of it; empty without groups.
+        slices: accuracy per group of the validation part.
+        stability: share of changed copies (light, move, blur, compression) of held-out pictures
+            that are answered as the picture itself.
+    """
+
+    package: str
+    inspection: str
+    dataset: str
+    data_digest: Digest
+    reference: str
+    evidence: str
+    training_pictures: int
+    validation_pictures: int
+    metrics: Mapping[str, Metric]
+    per_class: Mapping[str, Metric]
+    confusion: Mapping[str, Confusion]
+    cross_validation: Mapping[str, Metric]
+    left_out: Mapping[str, Metric]
+    slices: Mapping[str, Metric]
+    stability: Metric | None
+    labels: tuple[LabelEvidence, ...]
+    mistakes: tuple[Mistake, ...]
+    other_places: tuple[OtherPlace, ...]
+    refused: tuple[Skipped, ...]
+    skipped: tuple[Skipped, ...]
+    leaks: tuple[Leak, ...]
+    warnings: tuple[str, ...]
+    seed: int
+    schema: str = field(default="lineside.training-report/1")
+
+
+def mistakes_of(pictures: Sequence[Answered]) -> tuple[Mistake, ...]:
+    """The worst answers first: wrong before unsure, the surer the worse."""
+    found = []
+    for picture in pictures:
+        for answer in picture.answers:
+            if answer.right:
+                continue
+            unsure = answer.predicted < 0
+            found.append(
+                Mistake(
+                    picture=picture.sample.name,
+                    name=answer.name,
+                    truth=answer.classes[answer.truth],
+                    said="unsure" if unsure else answer.classes[answer.predicted],
+                    probability=max(answer.chances, default=0.0),
+                    reason=f"{picture.state}: {picture.reason}" if picture.reason else "",
+                )
+            )
+    found.sort(key=lambda m: (m.said == "unsure", -m.probability, m.picture, m.name))
+    return tuple(found[:_MOST_MISTAKES])
+
+
+def label_evidence(
+    rules: Sequence[LabelRule], pictures: Sequence[Answered]
+) -> tuple[LabelEvidence, ...]:
+    """Cuts, limit table and reliability of each label; of a class, over all regions."""
+    found: dict[str, LabelEvidence] = {}
+    for rule in rules:
+        key = rule.label if rule.is_class else rule.name
+        if key in found:
+            continue
+        truth, chance = _said(rule, pictures)
+        found[key] = LabelEvidence(
+            name=key,
+            low=rule.low,
+            high=rule.high,
+            floor=rule.floor,
+            error_rate=rule.error_rate,
+            calibration_pictures=rule.calibration_pictures,
+            limits=rule.limits,
+            reliability=reliability(truth, chance, bins=10) if len(truth) else (),
+        )
+    return tuple(found.values())
+
+
+def _said(
+    rule: LabelRule, pictures: Sequence[Answered]
+) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
+    truth, chance = [], []
+    for picture in pictures:
+        for answer in picture.answers:
+            if not answer.chances:
+                continue
+            if answer.classes == PRESENCE and answer.name == rule.name:
+                truth.append(answer.truth == 1)
+                chance.append(answer.chances[1])
+            elif rule.is_class and rule.label in answer.classes:
+                place = answer.classes.index(rule.label)
+                truth.append(answer.truth == place)
+                chance.append(answer.chances[place])
+    return np.array(truth, bool), np.array(chance, np.float64)
+
+
+def other_places(
+    plan: HeadPlan, heads: Heads, *, features: Sequence[Floats], truth: Truth
+) -> tuple[OtherPlace, ...]:
+    """Ask every presence head about what lies in the other presence regions.
+
+    A head that says yes there recognises that something lies, not what.
+    """
+    single = [head for head in plan.heads if not head.exclusive and plan.regions != ("",)]
+    found = []
+    for head in single:
+        row = head.rows[0]
+        for other in single:
+            place = other.rows[0]
+            if place == row:
+                continue
+            held = [n for n in range(len(features)) if truth[n, place, 0] == 1]
+            moved = np.stack([features[n][0, [place]] for n in held]) if held else None
+            mine = Heads(
+                weight=heads.weight[[row]],
+                bias=heads.bias[[row]],
+                mean=heads.mean[[row]],
+                bank=heads.bank[[row]],
+                spread=heads.spread[[row]],
+                unit=heads.unit[[row]],
+            )
+            yes = 0 if moved is None else int((logits_of(mine, moved)[:, 0, 0] > 0).sum())
+            found.append(
+                OtherPlace(head=head.labels[0], region=other.labels[0], yes=yes, n=len(held))
+            )
+    return tuple(found)
+
+
+def warnings_for(
+    plan: HeadPlan,
+    truth: Truth,
+    *,
+    rules: Sequence[LabelRule],
+    leaks: Sequence[Leak],
+    refused: int,
+    validated: bool,
+) -> tuple[str, ...]:
+    """Sentences that stand beside every figure."""
+    found = []
+    fewest = min(rule.calibration_pictures for rule in rules)
+    if fewest < _FEW:
+        rate = max(rule.error_rate for rule in rules)
+        found.append(
+            f"few pictures: calibrated on {fewest}; an error rate below {rate:.3f} cannot be "
+            f"promised, and no probability leaves {rules[0].floor:.3f} to {1 - rules[0].floor:.3f}"
+        )
+    found += confounded(plan, truth)
+    if crossing(leaks):
+        found.append(
+            f"the split leaks: {len(crossing(leaks))} pairs stand on both sides; figures on it are "
+            "too good"
+        )
+    if refused:
+        found.append(f"{refused} training pictures could not be placed and were not learned from")
+    if not validated:
+        found.append(
+            "no validation part: figures are of cross-validation; pictures of another day, light "
+            "or camera position may do worse"
+        )
+    return tuple(found)
+
+
+def confounded(plan: HeadPlan, truth: Truth) -> list[str]:
+    """Labels of which the data cannot tell what they are from where they are."""
+    found = []
+    if plan.regions != ("",):
+        places = [head.labels[0] for head in plan.heads if not head.exclusive]
+        if places:
+            found.append(
+                f"label confounded with place: {', '.join(places)} each stand at their own region "
+                "only, and nothing else ever does; the answer is that something is there, and this "
+                "data cannot show that colour or kind is recognised"
+            )
+    for head in plan.heads:
+        if not head.exclusive:
+            continue
+        shown = np.array(
+            [[(truth[:, row, place] == 1).any() for place in range(len(head.labels))]
+             for row in head.rows]
+        )  # fmt: skip
+        background = int(np.argmax([(truth[:, list(head.rows), p] == 1).sum()
+                                    for p in range(len(head.labels))]))  # fmt: skip
+        for place, label in enumerate(head.labels):
+            rows = np.flatnonzero(shown[:, place])
+            others = np.delete(
+                shown[rows], [place, background] if place != background else place, 1
+            )
+            if place != background and len(rows) and not others.any() and len(head.rows) > 1:
+                where = ", ".join(plan.regions[head.rows[row]] for row in rows)
+                found.append(
+                    f"label confounded with place: {label} only ever stands at {where}, where no "
+                    "other class does; this data cannot show that it is recognised elsewhere"
+                )
+    return found
+
+
+def shown_leaks(leaks: Sequence[Leak]) -> tuple[Leak, ...]:
+    """The leaks a report lists: the crossing ones and the nearest."""
+    return tuple(leaks[:_MOST_LEAKS])
+
+
+def share_metric(successes: int, n: int, *, baseline: float) -> Metric:
+    """A counted share with Wilson's interval."""
+    share = wilson(successes, n)
+    value = share.value if n else 0.0
+    return Metric(value=value, low=share.low, high=share.high, n=n, baseline=baseline)
