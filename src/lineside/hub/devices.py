@@ -144,11 +144,15 @@ class Devices:
         self._save(device, acked=state.acked)
         return state
 
-    def quarantined(self, device: str, event: Event) -> AckState:
+    def set_aside(self, device: str, event: Event) -> AckState:
         """Note an event that stands among the dead letters: it need not be sent again."""
         with self._lock:
-            state = self._devices[device].acks
-        return state.take(event.deviceseq, first=max(1, event.devicefirst), fresh=False)
+            before = self._devices[device].acks
+            first = max(1, event.devicefirst)
+            state = before.take(event.deviceseq, first=first, fresh=False)
+            self._devices[device].acks = state
+        self._save(device)
+        return state
 
     def committed(self, device: str, state: AckState) -> None:
         """The transaction is done; from now on this is what the device is told."""

@@ -228,6 +228,6 @@ def _pin_reason(event: Event) -> str:
     return f"event:{event.id}"
 
 
-def is_late(at: datetime, *, now: datetime, max_age_s: float) -> bool:
+def is_late(at: datetime, *, now: datetime, max_age_s: float = 60.0) -> bool:
     """Whether a message is older than it may be to count as fresh; exactly the age is fresh."""
     return now - at > timedelta(seconds=max_age_s)

@@ -4,7 +4,7 @@ import logging
 import threading
 from collections.abc import Callable, Sequence
 
-from lineside.hub.ingest import Ingest
+from lineside.hub.services import Services
 from lineside.hub.topics import Router
 from lineside.links import Bus, Mailbox, Message
 
@@ -52,13 +52,14 @@ class Reader:
                 logger.exception("batch failed reader=%s messages=%d", self.name, len(messages))
 
 
-def open_readers(bus: Bus, *, router: Router, ingest: Ingest, strays: bool) -> list[Reader]:
+def open_readers(bus: Bus, *, services: Services) -> list[Reader]:
     """Subscribe to everything the hub listens to; the caller starts and stops them."""
-    site = router.plant.site
+    site = services.plant.site
+    router, strays = Router(services.plant), services.config.strays
     said = (f"lineside/{site}/+/+/prediction", f"lineside/{site}/device/+/status")
     devices = bus.subscribe(said, qos=1, size=_DEVICE_MAILBOX, name="devices")
     plant = bus.subscribe(router.patterns(strays=strays), qos=1, size=_PLANT_MAILBOX, name="plant")
     return [
-        Reader("devices", mailbox=devices, take=ingest.take_devices),
-        Reader("plant", mailbox=plant, take=ingest.take_plant),
+        Reader("devices", mailbox=devices, take=services.device_ingest.take),
+        Reader("plant", mailbox=plant, take=services.plant_ingest.take),
     ]

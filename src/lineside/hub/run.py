@@ -22,7 +22,7 @@ from lineside.hub.outbox import EventOutbox
 from lineside.hub.readers import open_readers
 from lineside.hub.services import Services, build_services
 from lineside.hub.timers import Timers
-from lineside.hub.topics import Router, hub_source
+from lineside.hub.topics import hub_source
 from lineside.links import Bus, EmbeddedBroker, open_bus
 from lineside.store import open_blobs, open_records
 from lineside.streams import EVENT_TYPE
@@ -145,14 +145,12 @@ def _start_work(services: Services, bus: Bus, *, stack: ExitStack) -> None:
     timers = Timers(services, clock=services.clock)
     timers.start()
     stack.callback(timers.stop)
-    readers = open_readers(
-        bus, router=Router(services.plant), ingest=services.ingest, strays=services.config.strays
-    )
+    readers = open_readers(bus, services=services)
     for reader in readers:
         services.stats.watch_mailbox(reader.name, reader.mailbox.figures)
         stack.callback(reader.stop)
         reader.start()
-    stack.callback(services.ingest.stop)
+    stack.callback(services.keeping.stop)
 
 
 def _start_mongo(services: Services, *, stack: ExitStack) -> None:

@@ -30,13 +30,15 @@ from lineside.hub.dead import DeadLetters
 from lineside.hub.devices import Devices
 from lineside.hub.events import Events
 from lineside.hub.frames import Frames
-from lineside.hub.ingest import Ingest, Watchers
+from lineside.hub.ingest import PlantIngest
 from lineside.hub.intake import Intake
 from lineside.hub.jobs import Runs, RunSettings
+from lineside.hub.keeping import Keeping
 from lineside.hub.ledger import Ledger
 from lineside.hub.live import Live
 from lineside.hub.orders import Orders
 from lineside.hub.packages import Packages
+from lineside.hub.predictions import DeviceIngest, DeviceWatchers
 from lineside.hub.stats import Stats
 from lineside.hub.topics import Router
 from lineside.hub.trace import Tracer
@@ -58,7 +60,9 @@ class Services:
     stats: Stats
     auth: Auth
     ledger: Ledger
-    ingest: Ingest
+    keeping: Keeping
+    plant_ingest: PlantIngest
+    device_ingest: DeviceIngest
     dead_letters: DeadLetters
     devices: Devices
     watch: Watch
@@ -84,7 +88,7 @@ class Services:
 
     def join(self, bus: Bus, *, base_url: str) -> None:
         """Give the bus to everything that speaks on it."""
-        self.ingest.bus = bus
+        self.device_ingest.bus = bus
         self.orders.bus = bus
         self.packages.bus = bus
         self.packages.base_url = base_url
@@ -96,7 +100,7 @@ class Services:
             self.records.log.read(newest_first=True, limit=1)
         except UnavailableError:
             found.append("records")
-        if self.ingest.bus is None or not self.ingest.bus.connected():
+        if self.orders.bus is None or not self.orders.bus.connected():
             found.append("bus")
         return found
 
@@ -121,13 +125,15 @@ def build_services(
     watch = Watch(records, plant=plant, clock=clock)
     dead = DeadLetters(records, blobs, clock=clock, most=config.dead_letters)
     intake = Intake(router, plant=plant, blobs=blobs, clock=clock, stats=stats)
-    ingest = Ingest(
-        router=router, intake=intake, ledger=ledger, dead=dead, devices=devices, stats=stats,
-        frames=records.frames, clock=clock,
+    keeping = Keeping(dead, stats=stats)
+    plant_ingest = PlantIngest(
+        router=router, intake=intake, ledger=ledger, keeping=keeping, stats=stats,
+        frames=records.frames, clock=clock, watcher=watch.frame,
     )  # fmt: skip
-    ingest.watchers = Watchers(
-        frame=watch.frame, prediction=watch.prediction, device=packages.tell_device
-    )
+    device_ingest = DeviceIngest(
+        plant=plant, ledger=ledger, devices=devices, keeping=keeping, stats=stats, clock=clock,
+        watchers=DeviceWatchers(prediction=watch.prediction, device=packages.tell_device),
+    )  # fmt: skip
     runs = Runs(
         records, settings=_run_settings(config, run_command), plant=plant, library=library,
         packages=packages, clock=clock,
@@ -135,7 +141,8 @@ def build_services(
     return Services(
         config=config, plant=plant, clock=clock, records=records, blobs=blobs, stats=stats,
         auth=Auth(records, clock=clock, session_hours=config.session_hours),
-        ledger=ledger, ingest=ingest, dead_letters=dead, devices=devices, watch=watch,
+        ledger=ledger, keeping=keeping, plant_ingest=plant_ingest, device_ingest=device_ingest,
+        dead_letters=dead, devices=devices, watch=watch,
         packages=packages, frames=frames, runs=runs, events=Events(records.log),
         datasets=Datasets(library, frames=frames, log=records.log, plant=plant, clock=clock),
         orders=Orders(ledger, plant=plant, clock=clock, stats=stats),

@@ -28,7 +28,7 @@ def ingest(hub: Hub, request: Request, *, body: Body) -> Response:
     kind = request.headers.get("content-type", "application/json").partition(";")[0].strip()
     if kind.lower() not in ("application/json", "text/json", "text/plain"):
         raise WrongTypeError(f"{kind!r} is no JSON", fix="Send application/json.")
-    taken = hub.ingest.take_http(body)
+    taken = hub.plant_ingest.take_http(body)
     if isinstance(taken, DeadLetterView):
         raise InvalidError(
             f"{taken.reason}: {taken.detail}",

@@ -1,0 +1,317 @@
+"""A small warehouse, a package that sees bright discs, and a hub over memory."""
+
+import base64
+import itertools
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import cv2  # noqa: F401  sets LD_LIBRARY_PATH when it is first imported; here, not inside a test
+import numpy as np
+import pytest
+from fastapi.testclient import TestClient
+from numpy.typing import NDArray
+
+from lineside.core import Digest, Json, Plant, digest_of, encode, frame_id, parse_plant, rfc3339
+from lineside.hub import HubConfig, Services, build_services, create_app
+from lineside.links import Bus, Message, open_bus
+from lineside.store import open_blobs, open_records
+from lineside.streams import encode_event, prediction_event
+from lineside.testing import FakeClock
+from lineside.vision import (
+    Decision,
+    FrameRef,
+    HealthFigures,
+    LabelAnswer,
+    PictureState,
+    Prediction,
+    RegistrationFigures,
+    StageTimes,
+    encode_jpeg,
+)
+
+PLANT = b"""
+schema = "lineside.plant/1"
+site = "hall"
+name = "Training hall"
+[[line]]
+id = "warehouse"
+name = "Warehouse"
+[[camera]]
+id = "rack"
+name = "Rack camera"
+line = "warehouse"
+source = "mqtt:i/cam"
+[[camera]]
+id = "gate"
+line = "warehouse"
+source = "folder:/nowhere"
+[[inspection]]
+id = "stock"
+camera = "rack"
+endpoint = "smart-factory-wh-stock-inference"
+view = { width_px = 160, height_px = 120, register = false }
+[[inspection.region]]
+id = "top"
+label = "blue"
+box_px = { x0_px = 10, y0_px = 10, x1_px = 40, y1_px = 30 }
+[[inspection.region]]
+id = "middle"
+label = "red"
+box_px = { x0_px = 10, y0_px = 50, x1_px = 40, y1_px = 70 }
+[[inspection.region]]
+id = "bottom"
+label = "white"
+box_px = { x0_px = 10, y0_px = 90, x1_px = 40, y1_px = 110 }
+[[route]]
+topic = "i/cam"
+kind = "frame"
+camera = "rack"
+collection = "factory_camera"
+[[route]]
+topic = "i/bme680"
+kind = "sensor"
+collection = "sensors"
+[[route]]
+topic = "i/ldr"
+kind = "sensor"
+collection = "sensors"
+[[route]]
+topic = "f/i/stock"
+kind = "stock"
+collection = "mqtt"
+[[route]]
+topic = "f/i/order"
+kind = "order"
+collection = "mqtt"
+[[route]]
+topic = "f/i/state/+"
+kind = "station"
+collection = "mqtt"
+[[route]]
+topic = "i/alert"
+kind = "alert"
+collection = "mqtt"
+[twin]
+inspection = "stock"
+[[twin.slot]]
+id = "A1"
+region = "top"
+colour = "blue"
+[[twin.slot]]
+id = "B1"
+region = "middle"
+colour = "red"
+[[twin.slot]]
+id = "C1"
+region = "bottom"
+colour = "white"
+[[twin.station]]
+id = "hbw"
+name = "High-bay warehouse"
+code = "hbw"
+shape = "rack"
+"""
+PACKAGE = digest_of(b"package")
+_COUNT = itertools.count()
+
+
+@pytest.fixture(scope="session")
+def plant() -> Plant:
+    return parse_plant(PLANT, where="plant")
+
+
+def scene(*bright: str, seed: int = 3) -> NDArray[np.uint8]:
+    """A busy picture; the named regions hold a bright disc."""
+    rng = np.random.default_rng(seed)
+    image = rng.integers(40, 120, (120, 160, 3)).astype(np.uint8)
+    for label, top in (("blue", 10), ("red", 50), ("white", 90)):
+        image[top : top + 20, 10:40] = 250 if label in bright else 20
+    return image
+
+
+@pytest.fixture(scope="session")
+def jpeg() -> Callable[..., bytes]:
+    """Encoded pictures; another seed is another picture."""
+
+    def make(*bright: str, seed: int = 3) -> bytes:
+        return encode_jpeg(scene(*bright, seed=seed))
+
+    return make
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> HubConfig:
+    (tmp_path / "plant.toml").write_bytes(PLANT)
+    return HubConfig(
+        data_dir=str(tmp_path / "data"),
+        plant=str(tmp_path / "plant.toml"),
+        port=0,
+        bus_port=0,
+        records="memory://",
+        blobs="memory://",
+    )
+
+
+@pytest.fixture
+def bus_url() -> str:
+    return f"memory://hub-{next(_COUNT)}"
+
+
+@pytest.fixture
+def bus(clock: FakeClock, bus_url: str) -> Iterator[Bus]:
+    opened = open_bus(bus_url, client_id="hub", clock=clock)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def factory(clock: FakeClock, bus: Bus, bus_url: str) -> Iterator[Bus]:
+    """The other side of the bus."""
+    assert bus.connected()
+    opened = open_bus(bus_url, client_id="factory", clock=clock)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def hub(config: HubConfig, plant: Plant, clock: FakeClock, bus: Bus) -> Iterator[Services]:
+    with open_records("memory://", clock=clock) as records:
+        blobs = open_blobs("memory://", clock=clock)
+        services = build_services(config, plant=plant, records=records, blobs=blobs, clock=clock)
+        services.load()
+        services.join(bus, base_url="http://hub.test")
+        yield services
+        services.runs.close()
+        blobs.close()
+
+
+@pytest.fixture
+def client(hub: Services) -> Iterator[TestClient]:
+    """A program with a token."""
+    token = hub.auth.issue_token("tester", kind="api")
+    with TestClient(
+        create_app(hub),
+        base_url="http://127.0.0.1",
+        headers={"Authorization": f"Bearer {token}"},
+        raise_server_exceptions=False,
+    ) as opened:
+        yield opened
+
+
+@pytest.fixture
+def nobody(hub: Services) -> Iterator[TestClient]:
+    """Somebody without token or session."""
+    with TestClient(
+        create_app(hub), base_url="http://127.0.0.1", raise_server_exceptions=False
+    ) as opened:
+        yield opened
+
+
+@pytest.fixture
+def browser(hub: Services) -> Iterator[TestClient]:
+    """A signed-in browser."""
+    with TestClient(
+        create_app(hub), base_url="http://127.0.0.1", raise_server_exceptions=False
+    ) as opened:
+        token = hub.auth.issue_link(name="anna")
+        assert opened.get("/sign-in", params={"token": token}).status_code == 200
+        yield opened
+
+
+class Line:
+    """What the factory and a device would send, at the clock's time."""
+
+    def __init__(self, hub: Services, clock: FakeClock) -> None:
+        self._hub = hub
+        self._clock = clock
+        self._sequence = 0
+
+    def camera(
+        self, picture: bytes, *, at: datetime | None = None, topic: str = "i/cam", **more: Json
+    ) -> Message:
+        data = "data:image/jpeg;base64," + base64.b64encode(picture).decode()
+        body = {"ts": rfc3339(at or self._clock.now()), "data": data, **more}
+        return Message(topic=topic, payload=encode(body), qos=1)
+
+    def said(self, topic: str, *, at: datetime | None = None, **fields: Json) -> Message:
+        body = {"ts": rfc3339(at or self._clock.now()), **fields}
+        return Message(topic=topic, payload=encode(body), qos=1)
+
+    def status(self, device: str = "edge-1", **more: Json) -> Message:
+        body = {
+            "schema": "lineside.device/1", "device": device, "state": "online",
+            "version": "0.1.0", "at": rfc3339(self._clock.now()), "packages": [],
+            "spool_depth": 0, **more,
+        }  # fmt: skip
+        return Message(topic=f"lineside/hall/device/{device}/status", payload=encode(body))
+
+    def prediction(
+        self, *present: str, at: datetime | None = None, picture: bytes = b"",
+        device: str = "edge-1", sequence: int = 0, first: int = 1, package: str = PACKAGE,
+        camera: str = "rack",
+    ) -> Message:  # fmt: skip
+        self._sequence += 1
+        moment = at or self._clock.now()
+        digest = digest_of(picture)
+        ref = FrameRef(
+            id=frame_id(camera=camera, captured_at=moment, digest=digest), camera=camera,
+            captured_at=moment, digest=digest,
+        )  # fmt: skip
+        prediction = answered(ref, present, package=package)
+        event = prediction_event(
+            replace(prediction, device=device), site="hall", device=device,
+            sequence=sequence or self._sequence, first=first,
+        )  # fmt: skip
+        topic = f"lineside/hall/warehouse/{camera}/prediction"
+        return Message(topic=topic, payload=encode_event(event), qos=1)
+
+    def send(self, *messages: Message) -> None:
+        """Take them in as the readers do."""
+        for message in messages:
+            if message.topic.endswith(("/status", "/prediction")):
+                self._hub.device_ingest.take([message])
+            else:
+                self._hub.plant_ingest.take([message])
+
+    def see(self, *present: str) -> None:
+        """The device is known and has just seen these colours."""
+        self.send(self.status(), self.prediction(*present))
+
+    def wait(self, seconds: float) -> None:
+        self._clock.advance(seconds)
+
+    def ago(self, seconds: float) -> datetime:
+        return self._clock.now() - timedelta(seconds=seconds)
+
+
+def answered(ref: FrameRef, present: tuple[str, ...], *, package: str) -> Prediction:
+    """An answer of inspection ``stock``."""
+    regions = (("blue", "top"), ("red", "middle"), ("white", "bottom"))
+    return Prediction(
+        frame=ref,
+        inspection="stock",
+        task="multilabel",
+        state=PictureState.OK,
+        labels=tuple(
+            LabelAnswer(
+                name=label,
+                region=region,
+                label=label,
+                probability=0.97 if label in present else 0.03,
+                decision=Decision.PRESENT if label in present else Decision.ABSENT,
+            )
+            for label, region in regions
+        ),
+        package=Digest(package),
+        dataset="rack/1",
+        registration=RegistrationFigures(state="none"),
+        health=HealthFigures(sharpness=100.0, mean_grey=100.0, clipped_share=0.0),
+        latency_ms=StageTimes(total=5.0),
+    )
+
+
+@pytest.fixture
+def line(hub: Services, clock: FakeClock) -> Line:
+    return Line(hub, clock)
