@@ -30,7 +30,11 @@ from lineside.core.errors import (
     UnavailableError,
 )
 from lineside.core.factory import (
+    CAMERA_COLLECTION,
+    ORDER_COLLECTION,
+    PARTITION,
     SLOTS,
+    STOCK_COLLECTION,
     AlertMessage,
     BrightnessMessage,
     BroadcastMessage,
@@ -86,7 +90,11 @@ from lineside.core.plant import (
 from lineside.core.plant_check import check_references, load_plant, parse_plant, plant_schema
 
 __all__ = [
+    "CAMERA_COLLECTION",
+    "ORDER_COLLECTION",
+    "PARTITION",
     "SLOTS",
+    "STOCK_COLLECTION",
     "AlertMessage",
     "Box",
     "BrightnessMessage",

@@ -23,6 +23,12 @@ from lineside.core.errors import InvalidError
 
 T = TypeVar("T", bound=msgspec.Struct)
 
+# The reference's document collections (database ``aws``) and the partition of all its documents.
+PARTITION = "DTPartition"
+CAMERA_COLLECTION = "factory_camera"
+STOCK_COLLECTION = "sagemaker_stock_inference"
+ORDER_COLLECTION = "digital_twin_orders"
+
 SLOTS = ("A1", "A2", "A3", "B1", "B2", "B3", "C1", "C2", "C3")
 _JPEG_MARK = ";base64,"
 _NO_TARGET = ("target", "")

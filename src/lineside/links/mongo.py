@@ -18,6 +18,9 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from lineside.core import (
+    ORDER_COLLECTION,
+    PARTITION,
+    STOCK_COLLECTION,
     InvalidError,
     RefusedError,
     UnavailableError,
@@ -27,9 +30,6 @@ from lineside.core import (
     without_secret,
 )
 
-PARTITION = "DTPartition"
-STOCK = "sagemaker_stock_inference"
-ORDERS = "digital_twin_orders"
 SUBMITTED = "Order Submitted"
 
 _SENSORS = "sensors"
@@ -73,7 +73,7 @@ class MongoSink:
         with self._translated():
             target = self._collection(collection)
             found["_id"] = _object_id(found.get("_id"), where=collection)
-            if collection == STOCK:
+            if collection == STOCK_COLLECTION:
                 _update_single(target, found)
                 return
             try:
@@ -105,7 +105,7 @@ class MongoSink:
                 "order": {"$exists": False},
                 "orderStatus": SUBMITTED,
             }
-            rows = self._collection(ORDERS).find(query).sort("_id", 1).limit(_REMEMBERED)
+            rows = self._collection(ORDER_COLLECTION).find(query).sort("_id", 1).limit(_REMEMBERED)
             found = [{**row, "_id": str(row["_id"])} for row in rows]
         new = [row for row in found if row["_id"] not in self._seen][:most]
         for row in new:

@@ -13,14 +13,15 @@ import base64
 import hashlib
 from typing import Any, Literal
 
-from lineside.core import Plant
+from lineside.core import (
+    CAMERA_COLLECTION,
+    ORDER_COLLECTION,
+    PARTITION,
+    STOCK_COLLECTION,
+    Plant,
+)
 from lineside.streams import Event
 from lineside.twin.state import ColourState, LineState, Order, Seen
-
-PARTITION = "DTPartition"
-STOCK_COLLECTION = "sagemaker_stock_inference"
-ORDER_COLLECTION = "digital_twin_orders"
-CAMERA_COLLECTION = "factory_camera"
 
 Document = dict[str, Any]
 
