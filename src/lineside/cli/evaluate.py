@@ -34,13 +34,14 @@ def evaluate(
     from lineside.training import evaluate as measure
 
     opened = Package.open(package)
-    found = load_source(data, labels=_bare_labels(opened.manifest.labels), group=group)
-    result = measure(opened, found, clock=SystemClock())
-    show(result, as_json=as_json, text=lambda done: "\n".join(metric_lines(dict(done.metrics))))
-
-
-def _bare_labels(names: tuple[str, ...]) -> tuple[str, ...]:
-    return names
+    found = load_source(data, labels=opened.manifest.labels, group=group)
+    result = measure(opened, found.samples, read=found.read, clock=SystemClock())
+    skipped = [f"skipped {line.where}: {line.reason}" for line in found.skipped]
+    show(
+        result,
+        as_json=as_json,
+        text=lambda done: "\n".join([*metric_lines(dict(done.metrics)), *done.warnings, *skipped]),
+    )
 
 
 def predict(

@@ -42,13 +42,15 @@ def verify(package: PackageFile, as_json: JsonFlag = False) -> None:
     from lineside.models import Package, Predictor
 
     opened = Package.open(package)
-    difference = Predictor(opened, clock=SystemClock()).check_golden()
-    bound = opened.manifest.engine.bound
-    parity = {"max_abs_diff": difference, "metric_loss": 0.0, "bound": bound}
+    found = Predictor(opened, clock=SystemClock()).check_golden()
+    parity = {"max_abs_diff": found.max_abs_diff, "metric_loss": 0.0, "bound": found.bound}
     show(
         {"digest": opened.digest, "signed_by": [], "parity": parity},
         as_json=as_json,
-        text=lambda _: f"{opened.digest}\ngolden pictures: {difference:.2e} of {bound:.0e} allowed",
+        text=lambda _: (
+            f"{opened.digest}\n{found.pictures} golden pictures answered within "
+            f"{found.max_abs_diff:.2e}, {found.bound:.0e} is allowed"
+        ),
     )
 
 

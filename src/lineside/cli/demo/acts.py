@@ -95,10 +95,10 @@ class Demo:
             self._pause.wait(0.3)
             self._programs.check()
             run = self._hub.get(f"/runs/{run['id']}")
-            line = f"training: {run.get('percent', 0):.0f} % {run.get('stage', '')}"
-            if line != shown:
-                say(line)
-            shown = line
+            step = f"{run['stage']} {run['percent'] // 20:.0f}"
+            if step != shown:
+                say(f"training: {run['percent']:.0f} % {run['stage']}")
+            shown = step
         if run["state"] != "done":
             raise UnavailableError(f"training {run['state']}: {run.get('reason', '')}")
         digest = run["package"]
