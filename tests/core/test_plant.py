@@ -112,7 +112,7 @@ def test_the_examples_satisfy_the_editors_schema(name: str) -> None:
 
 @pytest.mark.parametrize(
     ("old", "new"),
-    [('kind = "frame"', 'kind = "fram"'), ("width_px = 100", 'width_px = "100"'),
+    [('kind = "frame"', 'kind = "frames"'), ("width_px = 100", 'width_px = "100"'),
      ('site = "demo"', 'sight = "demo"'), ('code = "hbw"', 'code = "hbw"\nshape = "tower"')],
 )  # fmt: skip
 def test_the_editors_schema_refuses_what_the_reader_refuses(old: str, new: str) -> None:
@@ -146,7 +146,7 @@ def test_ten_faults_are_said_at_once_of_form_and_of_reference() -> None:
         .replace('source = "mqtt:i/cam"', 'source = "cam"')
         .replace("width_px = 100", "widht_px = 100")
         .replace('label = "lid"', 'label = "lid"\nclasses = ["a", "b"]')
-        .replace('kind = "frame"', 'kind = "fram"')
+        .replace('kind = "frame"', 'kind = "frames"')
         .replace('colour = "red"\n[[twin.station]]', 'colour = "rde"\n[[twin.station]]')
         .replace('code = "hbw"', 'code = "hbw"\nshape = "tower"')
         .replace('schema = "lineside.plant/1"', 'schema = "lineside.plant/9"')
