@@ -288,10 +288,10 @@ def unsure_band(truth: Numbers, chances: Numbers, *, error_rate: float, cut: flo
         cut: preferred where both sides are apart, such as the cheapest of the limit table.
     """
     positive = truth.astype(bool)
-    ups = conformal_cut(1.0 - chances[positive].astype(np.float64), error_rate=error_rate)
+    ups = conformal_cut(-chances[positive].astype(np.float64), error_rate=error_rate)
     downs = conformal_cut(chances[~positive], error_rate=error_rate)
     held = max(ups.error_rate, downs.error_rate)
-    lowest_up, highest_down = 1.0 - ups.cut, downs.cut
+    lowest_up, highest_down = -ups.cut, downs.cut
     if lowest_up <= highest_down:
         return UnsureBand(low=lowest_up, high=highest_down, error_rate=held)
     between = min(max(cut, highest_down), lowest_up)

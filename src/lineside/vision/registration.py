@@ -190,10 +190,9 @@ class Registrar:
         if abs(turn) > view.max_rotation_deg:
             return f"turned by {turn:.1f} degrees, at most {view.max_rotation_deg:g} are allowed"
         if abs(dx) > view.max_shift_share * width or abs(dy) > view.max_shift_share * height:
-            return (
-                f"shifted by {dx / width:+.0%} and {dy / height:+.0%} of the view, "
-                f"at most {view.max_shift_share:.0%} are allowed"
-            )
+            across, down = round(dx / self._factor), round(dy / self._factor)
+            most = f"{view.max_shift_share:.0%} of the view"
+            return f"shifted by {across} px across and {down} px down, at most {most} is allowed"
         return self._boxes_outside(matrix)
 
     def _boxes_outside(self, matrix: Matrix) -> str:
