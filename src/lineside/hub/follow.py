@@ -1,7 +1,7 @@
 """Readers of the event log that remember how far they came.
 
 A follower handles entries in log order and writes its position down afterwards: after a crash the
-last entries come once more, never never. What it feeds may be away for days; the log waits.
+last entries come once more, none is left out. What it feeds may be away for days; the log waits.
 """
 
 import logging
@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from lineside.core import LinesideError, NotFoundError, UnavailableError
+from lineside.core import LinesideError, NotFoundError
 from lineside.hub.ledger import Ledger
 from lineside.store import Logged, Records
 
@@ -88,26 +88,22 @@ class Follower:
     def _guarded(self) -> bool:
         try:
             handled = self.step()
-        except UnavailableError as error:
-            self._note_lost(error)
-            return False
-        except LinesideError:
-            logger.exception("follower stopped at an entry name=%s", self.name)
+        except LinesideError as error:
+            if not self._lost:
+                logger.warning(
+                    "follower waits name=%s position=%d reason=%s", self.name, self.position, error
+                )
             self._lost = True
             return False
         except Exception:  # boundary
-            logger.exception("follower failed name=%s position=%d", self.name, self.position)
+            if not self._lost:
+                logger.exception("follower failed name=%s position=%d", self.name, self.position)
             self._lost = True
             return False
         if self._lost:
             self._lost = False
             logger.info("follower goes on name=%s position=%d", self.name, self.position)
         return handled > 0
-
-    def _note_lost(self, error: UnavailableError) -> None:
-        if not self._lost:
-            logger.warning("follower waits name=%s reason=%s", self.name, error)
-        self._lost = True
 
     def _wait(self, seconds: float) -> None:
         with self._ledger.grown:
