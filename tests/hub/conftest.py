@@ -12,10 +12,21 @@ import numpy as np
 import pytest
 from fastapi.testclient import TestClient
 from numpy.typing import NDArray
+from onnx import TensorProto, helper
 
-from lineside.core import Digest, Json, Plant, digest_of, encode, frame_id, parse_plant, rfc3339
+from lineside.core import Digest, Json, Plant, Policy, digest_of, encode, frame_id, parse_plant, rfc3339
 from lineside.hub import HubConfig, Services, build_services, create_app
 from lineside.links import Bus, Message, open_bus
+from lineside.models import (
+    Engine,
+    Golden,
+    HealthLimits,
+    LabelRule,
+    Lineage,
+    Manifest,
+    OnnxEngine,
+    build_package,
+)
 from lineside.store import open_blobs, open_records
 from lineside.streams import encode_event, prediction_event
 from lineside.testing import FakeClock
@@ -26,9 +37,13 @@ from lineside.vision import (
     LabelAnswer,
     PictureState,
     Prediction,
+    Prepare,
     RegistrationFigures,
     StageTimes,
+    crops_for,
+    decode_picture,
     encode_jpeg,
+    prepare,
 )
 
 PLANT = b"""
@@ -139,6 +154,84 @@ def jpeg() -> Callable[..., bytes]:
         return encode_jpeg(scene(*bright, seed=seed))
 
     return make
+
+
+def network(*, rows: int = 3, side: int = 16) -> bytes:
+    """Logit = mean brightness of the crop; activation = brightness on a 4 x 4 grid."""
+    weight = np.full((rows, 3, 1, 1), 4.0 / 3.0, np.float32)
+    cell = side // 4
+    nodes = [
+        helper.make_node("Conv", ["crops", "weight"], ["bright"]),
+        helper.make_node(
+            "AveragePool", ["bright"], ["activation"], kernel_shape=[cell, cell],
+            strides=[cell, cell],
+        ),
+        helper.make_node("ReduceMean", ["activation", "axes"], ["logits"], keepdims=0),
+        helper.make_node("ReduceMax", ["crops", "all_axes"], ["distance"], keepdims=0),
+    ]  # fmt: skip
+    given = {
+        "logits": [rows, rows], "activation": [rows, rows, 4, 4], "distance": [rows],
+    }  # fmt: skip
+    graph = helper.make_graph(
+        nodes,
+        "brightness",
+        [helper.make_tensor_value_info("crops", TensorProto.FLOAT, [rows, 3, side, side])],
+        [helper.make_tensor_value_info(n, TensorProto.FLOAT, s) for n, s in given.items()],
+        [
+            helper.make_tensor("weight", TensorProto.FLOAT, weight.shape, weight.ravel()),
+            helper.make_tensor("axes", TensorProto.INT64, [2], [2, 3]),
+            helper.make_tensor("all_axes", TensorProto.INT64, [3], [1, 2, 3]),
+        ],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+    return bytes(model.SerializeToString())
+
+
+@pytest.fixture(scope="session")
+def archive(plant: Plant) -> bytes:
+    """A package of inspection ``stock`` that sees bright discs."""
+    regions = plant.find_inspection("stock").region
+    settings = Prepare(
+        crops=crops_for(regions, width_px=160, height_px=120, margin=0.0), width_px=16,
+        height_px=16,
+    )  # fmt: skip
+    model, golden = network(), encode_jpeg(scene("blue"))
+    crops = prepare(decode_picture(golden), settings)
+    logits = OnnxEngine(model, crops=(3, 3, 16, 16), where="made here").run(crops).logits
+    rules = tuple(
+        LabelRule(
+            name=region.label, region=region.id, label=region.label, output=place, slope=2.0,
+            offset=0.0, floor=0.05, low=0.4, high=0.6, error_rate=0.1, calibration_pictures=16,
+        )
+        for place, region in enumerate(regions)
+    )  # fmt: skip
+    manifest = Manifest(
+        schema="lineside.manifest/1",
+        name="bright",
+        task="multilabel",
+        inspection="stock",
+        labels=("blue", "red", "white"),
+        prepare=settings,
+        rules=rules,
+        policy=Policy(),
+        health=HealthLimits(
+            sharpness_min=1.0, mean_grey_min=10.0, mean_grey_max=240.0, clipped_share_max=0.5,
+            residual_max_px=3.0, feature_distance_max=5.0,
+        ),
+        engine=Engine(file="network.onnx", digest=digest_of(model)),
+        golden=(
+            Golden(
+                file="golden/0.jpg",
+                digest=digest_of(golden),
+                logits=tuple(tuple(float(x) for x in row) for row in logits),
+            ),
+        ),
+        lineage=Lineage(
+            dataset="rack/1", data_digest=digest_of(b"data"), pictures=16, seed=7,
+            code_version="0.1.0", created_at="2026-01-01T12:00:00.000Z",
+        ),
+    )  # fmt: skip
+    return build_package(manifest, {"network.onnx": model, "golden/0.jpg": golden})
 
 
 @pytest.fixture

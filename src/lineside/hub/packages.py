@@ -52,6 +52,7 @@ class Packages:
         self._devices = devices
         self._plant = plant
         self._clock = clock
+        self._since = clock.now()
         self._lock = threading.Lock()
         self._loaded: OrderedDict[str, Predictor] = OrderedDict()
         self.bus: Bus | None = None
@@ -168,10 +169,13 @@ class Packages:
         return record.digest
 
     def judge(self, digest: str, data: bytes) -> tuple[Frame, Predictor]:
-        """A picture of somebody's, opened for a package; nothing of it is stored."""
+        """A picture of somebody's, opened for a package; nothing of it is stored.
+
+        All of them carry one time, so that asking twice about a picture is not a frozen camera.
+        """
         predictor = self.predictor(digest)
         frame = open_frame(
-            data, camera="tried", captured_at=self._clock.now(), max_bytes=_MOST_PICTURE_BYTES
+            data, camera="tried", captured_at=self._since, max_bytes=_MOST_PICTURE_BYTES
         )
         return frame, predictor
 

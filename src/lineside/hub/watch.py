@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Literal
 
-from lineside.core import Clock, Plant
+from lineside.core import Clock, NotFoundError, Plant
 from lineside.hub.intake import Taken
 from lineside.hub.views import CameraView
 from lineside.store import FrameRow, Records
@@ -154,7 +154,10 @@ class Watch:
         return tuple(self.one(camera.id) for camera in self._plant.camera)
 
     def one(self, camera_id: str) -> CameraView:
-        """``InvalidError`` lists the known ones."""
+        """``NotFoundError`` lists the known ones."""
+        if camera_id not in self._cameras:
+            known = ", ".join(self._cameras) or "none"
+            raise NotFoundError("no such camera", where=camera_id, fix=f"Known: {known}.")
         camera = self._plant.find_camera(camera_id)
         with self._lock:
             state, since = self._state(camera_id)
