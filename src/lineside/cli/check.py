@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from lineside.cli.output import JsonFlag, show
-from lineside.core import Fault, InvalidError, Plant, json_schema, load_plant
+from lineside.core import Fault, InvalidError, load_plant, plant_schema
 
 
 def register(app: typer.Typer) -> None:
@@ -42,4 +42,4 @@ def _sentences(path: Path, faults: tuple[Fault, ...]) -> str:
 
 def schema() -> None:
     """Print the plant file's JSON Schema, for editors."""
-    show(json_schema(Plant), as_json=True, text=str)
+    show(plant_schema(), as_json=True, text=str)

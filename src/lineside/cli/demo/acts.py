@@ -18,7 +18,7 @@ from lineside.core import SystemClock, UnavailableError, load_plant, rfc3339
 
 T = TypeVar("T")
 
-_TAUGHT_PICTURES = 48
+_TAUGHT_PICTURES = 32
 _TEACH_SEED = 7
 _DATASET = "rack"
 _ORDER_EVERY_S = 10.0
