@@ -35,6 +35,8 @@ def test_every_vendored_file_names_version_licence_and_home(folder: Path) -> Non
 
 @pytest.mark.parametrize("folder", FOLDERS, ids=["pages", "tests"])
 def test_no_file_stands_there_unlisted(folder: Path) -> None:
-    known = {row["file"] for row in listed(folder)} | {row["licence_file"] for row in listed(folder)}
+    known = {row["file"] for row in listed(folder)} | {
+        row["licence_file"] for row in listed(folder)
+    }
     there = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
     assert {name for name in there - known if "LICENSE-3RD-PARTY" not in name} == {"VENDOR.toml"}

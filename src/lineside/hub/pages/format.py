@@ -78,6 +78,14 @@ def age(seconds: float) -> str:
     return "just now" if seconds < 1 else f"{span(seconds)} ago"
 
 
+def later(first: datetime, then: datetime) -> str:
+    """How much later: ``12 ms later``; a clock that runs ahead is named as such."""
+    seconds = (then - first).total_seconds()
+    if seconds < 0:
+        return f"{milliseconds(-seconds * 1000)} earlier: the sender's clock is ahead"
+    return f"{milliseconds(seconds * 1000) if seconds < 60 else span(seconds)} later"
+
+
 def size(count_bytes: int) -> str:
     """Bytes as people read them: ``512 B``, ``54 kB``, ``18.8 MB``, thousands by 1000."""
     if count_bytes < 1000:

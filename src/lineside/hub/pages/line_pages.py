@@ -14,7 +14,7 @@ from lineside.hub.pages.common import (
     names_of,
     packages_by_digest,
 )
-from lineside.hub.pages.format import DASH, probability, span
+from lineside.hub.pages.format import DASH, later, probability, span
 from lineside.hub.pages.views import frames as frame_views
 from lineside.hub.pages.views import lines as line_views
 from lineside.hub.pages.views import twin as twin_views
@@ -208,7 +208,7 @@ def frame_page(ask: Ask, *, frame: str) -> HTMLResponse:
         plan=plan,
         predictions=said,
         answers=said[0].rows if said else (),
-        arrived=f"{span((row.arrived_at - row.captured_at).total_seconds())} later",
+        arrived=later(row.captured_at, row.arrived_at),
         provenance=frame_views.short_provenance(row, said, packages=packages),
         events=view.events,
         orders=view.orders,

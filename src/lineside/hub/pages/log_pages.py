@@ -7,7 +7,7 @@ from fastapi.responses import FileResponse, HTMLResponse, RedirectResponse, Resp
 
 from lineside.core import NotFoundError, RouteKind
 from lineside.hub.pages.common import Ask
-from lineside.hub.pages.format import span
+from lineside.hub.pages.format import later
 from lineside.hub.pages.site import STATIC
 from lineside.hub.pages.views import log as views
 from lineside.hub.services import Services
@@ -62,7 +62,7 @@ def event_page(ask: Ask, *, event: str) -> HTMLResponse:
         what=views.what_happened(view),
         frame=views.frame_of(view),
         package=views.package_of(view),
-        arrived=f"{span((view.arrived_at - view.time).total_seconds())} later",
+        arrived=later(view.time, view.arrived_at),
     )
 
 

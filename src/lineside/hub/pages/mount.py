@@ -5,12 +5,13 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from fastapi import FastAPI, Request
-from fastapi.responses import Response
+from fastapi.responses import HTMLResponse, Response
 from starlette.staticfiles import StaticFiles
 
-from lineside.core import decode_json
+from lineside.core import LinesideError, decode_json
 from lineside.hub.pages import learning_pages, line_pages, log_pages
 from lineside.hub.pages.site import STATIC, Site
+from lineside.hub.problems import problem
 from lineside.hub.services import Services
 
 Handler = Callable[[Request, Any], Response | Awaitable[Response]]
@@ -41,10 +42,22 @@ def mount_pages(app: FastAPI, services: Services) -> None:
     for pages in (line_pages, learning_pages, log_pages):
         app.include_router(pages.router, include_in_schema=False)
     for kind, handler in list(app.exception_handlers.items()):
-        app.exception_handlers[kind] = _as_page(handler, site=site)
+        app.exception_handlers[kind] = _as_page(handler)
 
 
-def _as_page(handler: Handler, *, site: Site) -> PageHandler:
+def problem_page(request: Request, error: LinesideError) -> HTMLResponse:
+    """A failure as a page, in the words of its problem document."""
+    return _page_of(request, decode_json(problem(error), where="problem"))
+
+
+def _page_of(request: Request, told: dict[str, Any]) -> HTMLResponse:
+    site: Site = request.app.state.site
+    page = site.page(request, "problem.html", title=told["title"], problem=told)
+    page.status_code = told["status"]
+    return page
+
+
+def _as_page(handler: Handler) -> PageHandler:
     """The same failure as a page, in the same words, where a browser asked for one."""
 
     async def handle(request: Request, error: Exception) -> Response:
@@ -52,12 +65,8 @@ def _as_page(handler: Handler, *, site: Site) -> PageHandler:
         response = answer if isinstance(answer, Response) else await answer
         if not _wants_page(request) or response.media_type != "application/problem+json":
             return response
-        problem = decode_json(bytes(response.body), where="problem")
-        page = await asyncio.to_thread(
-            site.page, request, "problem.html", title=problem["title"], problem=problem
-        )
-        page.status_code = response.status_code
-        return page
+        told = decode_json(bytes(response.body), where="problem")
+        return await asyncio.to_thread(_page_of, request, told)
 
     return handle
 

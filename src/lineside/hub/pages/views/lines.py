@@ -7,9 +7,16 @@ from typing import Any
 
 from lineside.core import Json, Plant, Task, Trigger, to_plain
 from lineside.hub.pages.format import DASH, counted, milliseconds, number, percent, span
-from lineside.hub.pages.views.answers import Mark, answer_text, plans_for, unsure_count
+from lineside.hub.pages.views.answers import (
+    Mark,
+    Said,
+    answer_text,
+    plans_for,
+    said_of,
+    unsure_count,
+)
 from lineside.hub.views import CameraView, EventView, PackageView
-from lineside.vision import PictureState, Prediction
+from lineside.vision import Decision, PictureState, Prediction
 
 LATENCY_LIMIT_MS = 150.0
 
@@ -33,6 +40,16 @@ class Tile:
     answer: str
     unsure: str
     latency: str
+    said: tuple["SaidRow", ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SaidRow:
+    """One region's answer beside a large picture."""
+
+    region: str
+    mark: Mark
+    probability: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,7 +123,20 @@ def tile_of(camera: CameraView, *, plant: Plant, names: Mapping[str, str], now: 
         answer=answer_text(said) if said else DASH,
         unsure=number(unsure_count(said)) if said else DASH,
         latency=milliseconds(said.latency_ms.total) if said else DASH,
+        said=tuple(_said_row(one) for one in said_of(said)) if said else (),
     )
+
+
+def _said_row(said: Said) -> SaidRow:
+    """``blue`` where a class holds, ``blue absent`` for a presence label that does not."""
+    match said.decision:
+        case Decision.UNSURE:
+            mark = Mark(shape="triangle", word=f"{said.label}?", tone="warn")
+        case Decision.PRESENT:
+            mark = Mark(shape="dot", word=said.label, tone="ink")
+        case Decision.ABSENT:
+            mark = Mark(shape="ring", word=f"no {said.label}")
+    return SaidRow(region=said.region, mark=mark, probability=said.probability)
 
 
 def summary(states: Sequence[str]) -> str:

@@ -132,6 +132,8 @@ def what_happened(event: EventView) -> str:
         return _prediction(data)
     if kind == "anchor":
         return "heads of all chains written down"
+    if kind == "plant.frame":
+        return f"picture of {data.get('camera', 'a camera')}"
     if kind.startswith("plant."):
         return _message(data)
     words = [data.get("action"), data.get("colour"), data.get("sentence"), data.get("reason")]

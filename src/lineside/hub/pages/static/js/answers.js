@@ -39,6 +39,13 @@ export function answerText(prediction) {
   return unsureCount(prediction) ? "none sure" : "none";
 }
 
+/** `blue` where a class holds, `no blue` where it does not. @param {Said} said */
+export function regionMark({ decision, label }) {
+  if (decision === "unsure") return { shape: "triangle", tone: "warn", word: `${label}?` };
+  if (decision === "present") return { shape: "dot", tone: "ink", word: label };
+  return { shape: "ring", tone: "", word: `no ${label}` };
+}
+
 /** How many regions are unsure. @param {any} prediction */
 export function unsureCount(prediction) {
   return saidOf(prediction).filter((one) => one.decision === "unsure").length;

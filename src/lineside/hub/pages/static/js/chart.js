@@ -1,19 +1,10 @@
 // @ts-check
 /** Line charts over time by uPlot, in the page's colours, drawn anew when the theme changes. */
+import { colour } from "./dom.js";
 import { number } from "./format.js";
 
 const DASHES = [[], [6, 4], [2, 3], [8, 3, 2, 3]];
 const COLOURS = ["--accent", "--warn", "--ink", "--muted"];
-
-/** A colour as the theme resolves it. @param {Element} near @param {string} name */
-export function colour(near, name) {
-  const probe = document.createElement("i");
-  probe.style.color = `var(${name})`;
-  near.append(probe);
-  const value = getComputedStyle(probe).color;
-  probe.remove();
-  return value;
-}
 
 /**
  * `data-chart` holds `{series: [[name, unit], …], points: [[x, y…], …], x: "time" | name}`.

@@ -48,3 +48,13 @@ export function fill(element, ...children) {
   element.setAttribute("data-was", fresh.innerHTML);
   element.replaceChildren(...fresh.childNodes);
 }
+
+/** A colour as the theme resolves it. @param {Element} near @param {string} name */
+export function colour(near, name) {
+  const probe = document.createElement("i");
+  probe.style.color = `var(${name})`;
+  near.append(probe);
+  const value = getComputedStyle(probe).color;
+  probe.remove();
+  return value;
+}

@@ -1,7 +1,8 @@
 // @ts-check
 /** One camera's tile: picture and answer of the same frame, or the words that say why not. */
-import { answerText, markOf, unsureCount } from "./answers.js";
-import { milliseconds, span, tail } from "./format.js";
+import { answerText, markOf, regionMark, saidOf, unsureCount } from "./answers.js";
+import { fill, make, mark } from "./dom.js";
+import { milliseconds, probability, span, tail } from "./format.js";
 import { drawOverlay, fit, prepareCanvas } from "./overlay.js";
 
 const SILENT_S = 2; // the server's status comes every second; two missed are a loss
@@ -76,6 +77,7 @@ export class Tile {
     this.put("[data-answer]", said ? answerText(said) : "–");
     this.put("[data-unsure]", said ? String(unsureCount(said)) : "–");
     this.put("[data-latency]", said ? milliseconds(said.latency_ms.total) : "–");
+    if (said) this.list(said);
     if (this.frame) {
       const picture = /** @type {HTMLAnchorElement} */ (this.element.querySelector(".tile-picture"));
       picture.href = `/frames/${this.frame}`;
@@ -86,6 +88,20 @@ export class Tile {
       const text = (name ? name + "@" : "") + tail(said.package);
       this.link("[data-package]", `/models/${said.package}`, said.package, text);
     }
+  }
+
+  /** Every answer, where the tile has room for them. @param {any} said */
+  list(said) {
+    const rows = saidOf(said).map((one) =>
+      make(
+        "li",
+        {},
+        make("span", { class: "place" }, one.region),
+        mark(regionMark(one)),
+        make("span", { class: "probability" }, probability(one.probability)),
+      ),
+    );
+    fill(this.element.querySelector("[data-said]"), ...rows);
   }
 
   /** @param {string} where @param {string} text */

@@ -1,13 +1,12 @@
 // @ts-check
 /** The Twin page: one state, told by the socket, shown as scene, tables and panels. */
-import { make } from "./dom.js";
 import { span, tail } from "./format.js";
 import { ask, problemOf } from "./forms.js";
 import { Live } from "./live.js";
 import { applyPatch } from "./patch.js";
-import { layOver } from "./picture.js";
 import { tellTimes } from "./page.js";
-import { facts, showDifferences, showOrders, showSensors, showStock, showTables } from "./twin_panels.js";
+import { showDifferences, showOrders, showSensors, showStock, showTables } from "./twin_panels.js";
+import { Evidence } from "./twin_evidence.js";
 import { Labels } from "./twin_labels.js";
 import { sceneOf } from "./twin_model.js";
 import { Scene } from "./twin_scene.js";
@@ -20,6 +19,8 @@ let chosen = "";
 let scene = null;
 /** @type {Labels | null} */
 let labels = null;
+/** @type {Evidence | null} */
+let evidence = null;
 let shown = "";
 
 function show() {
@@ -28,7 +29,7 @@ function show() {
   showSensors(root, state);
   showOrders(root, state);
   showDifferences(root, state);
-  if (chosen) void showEvidence();
+  if (chosen) void evidence?.show(state, chosen);
   showScene();
   tellTimes();
 }
@@ -47,43 +48,7 @@ function showScene() {
 function choose(key) {
   chosen = chosen === key ? "" : key;
   labels?.press(chosen);
-  void showEvidence();
-}
-
-let evidenceFor = "";
-async function showEvidence() {
-  const panel = /** @type {HTMLElement} */ (root.querySelector("[data-evidence]"));
-  const [kind, id] = chosen.split(":");
-  const evidence = kind === "slot" ? state.slots[id].evidence : kind ? state.stations[id].evidence : null;
-  const mark = `${chosen} ${evidence?.event ?? ""} ${state.slots[id]?.reported ?? ""}`;
-  if (mark === evidenceFor) return;
-  evidenceFor = mark;
-  if (!evidence) {
-    const say = "Choose a place or a station, in the scene or in a table, to see what its state rests on.";
-    return panel.replaceChildren(make("h2", {}, "Evidence"), make("p", { class: "note" }, say));
-  }
-  const name = kind === "station" ? state.stations[id].name : `place ${id}`;
-  const list = make("dl", { class: "facts-list" });
-  for (const [term, value] of facts(state, chosen)) list.append(make("dt", {}, term), make("dd", {}, value));
-  const children = [make("h2", {}, `Evidence: ${name}`)];
-  if (evidence.frame) children.push(await picture(evidence.frame));
-  if (mark === evidenceFor) panel.replaceChildren(...children, list);
-  tellTimes();
-}
-
-/** The very picture the value rests on, with what was said of it. @param {string} frame */
-async function picture(frame) {
-  const address = `/api/v1/frames/${encodeURIComponent(frame)}`;
-  const image = make("img", { src: `${address}/picture`, alt: `Picture ${tail(frame)}`, width: "320", height: "240" });
-  const figure = make("figure", { class: "picture" }, image, make("canvas"));
-  const response = await ask(address);
-  if (response.ok) {
-    const found = (await response.json()).predictions.find(
-      (/** @type {any} */ one) => one.event.data.inspection === plan.inspection,
-    );
-    layOver(figure, found?.event.data ?? null, plan.plan);
-  }
-  return make("a", { href: `/frames/${encodeURIComponent(frame)}`, "aria-label": "Open the picture" }, figure);
+  void evidence?.show(state, chosen);
 }
 
 /** @param {HTMLButtonElement} button */
@@ -147,6 +112,7 @@ function tick() {
 /** @type {Live} */
 let live;
 if (root) {
+  evidence = new Evidence(/** @type {HTMLElement} */ (root.querySelector("[data-evidence]")), plan);
   live = new Live({ cameras: [], twin: true, runs: [] }, { twin: hear });
   for (const found of root.querySelectorAll("[data-order]")) {
     found.addEventListener("click", () => void order(/** @type {HTMLButtonElement} */ (found)));

@@ -30,16 +30,28 @@ export class Labels {
     this.buttons.set(key, button);
   }
 
-  /** Stations stand centred above their silhouette; a place's name below its disc; none leaves the scene. */
+  /**
+   * Stations stand centred above their silhouette, places below their disc; none leaves the scene,
+   * and a station's label moves up until it covers no other.
+   */
   place() {
     const { clientWidth, clientHeight } = this.element;
+    /** @type {{x: number, y: number, width: number, height: number}[]} */
+    const taken = [];
     for (const [key, button] of this.buttons) {
       const at = this.scene.project(key);
       if (!at) continue;
       const { offsetWidth: width, offsetHeight: height } = button;
-      const below = key.startsWith("slot:");
+      const slot = key.startsWith("slot:");
       const x = Math.max(2, Math.min(at.x - width / 2, clientWidth - width - 2));
-      const y = Math.max(2, Math.min(below ? at.y + 1 : at.y - height, clientHeight - height - 2));
+      let y = slot ? at.y + 1 : at.y - height;
+      if (!slot) {
+        const covers = () =>
+          taken.find((o) => x < o.x + o.width && o.x < x + width && y < o.y + o.height && o.y < y + height);
+        for (let other = covers(); other; other = covers()) y = other.y - height - 1;
+        taken.push({ x, y, width, height });
+      }
+      y = Math.max(2, Math.min(y, clientHeight - height - 2));
       button.style.transform = `translate(${Math.round(x)}px, ${Math.round(y)}px)`;
     }
   }
