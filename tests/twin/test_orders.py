@@ -364,14 +364,12 @@ def test_an_order_for_a_place_that_the_plant_no_longer_has_is_released() -> None
 
 
 def test_an_order_whose_place_was_emptied_for_another_claims_the_next_piece() -> None:
-    state, _ = ordered(seen({**ONE_RED, "B3": "red"}), "red")
+    two = {**ONE_RED, "B3": "red"}
+    state, _ = ordered(seen(two), "red")
     state = told(sent(state), factory_event("ORDERED", "red", at_s=12))
     state, second = ordered(state, "red", at_s=13, order="ord_2")
     assert second.data["slot"] == "B3"
-    picture = picture_event(ONE_RED, at_s=14)
-    state = told(state, picture, factory_event("SHIPPED", "red", at_s=15))
-    assert state.slots["B3"].reserved_by == "ord_2"
-    state = told(state, picture_event(ONE_RED, at_s=16))
+    state = told(state, factory_event("SHIPPED", "red", at_s=14), picture_event(ONE_RED, at_s=15))
     assert state.slots["A2"].reserved_by == "ord_2"
     assert state.slots["B3"].reserved_by == ""
     assert state.orders[0].slot == "A2"
@@ -380,9 +378,23 @@ def test_an_order_whose_place_was_emptied_for_another_claims_the_next_piece() ->
     assert third.data["code"] == Refusal.RESERVED
 
 
-def test_a_running_order_keeps_its_place_when_the_picture_shows_it_empty() -> None:
-    state, _ = ordered(seen({**ONE_RED, "B3": "red"}), "red")
+def test_a_running_order_whose_piece_was_seen_to_leave_keeps_its_place() -> None:
+    two = {**ONE_RED, "B3": "red"}
+    state, _ = ordered(seen(two), "red")
+    state = told(sent(state), factory_event("ORDERED", "red", at_s=12))
+    state = told(state, picture_event(two, at_s=13), picture_event({**EMPTY, "B3": "red"}, at_s=14))
+    assert state.orders[0].steps[-1].name == "fetched"
+    assert state.slots["A2"].reserved_by == "ord_1"
+    assert state.colours["red"].free == 1
+
+
+def test_a_place_found_empty_without_having_been_seen_full_in_the_run_is_no_proof() -> None:
+    two = {**ONE_RED, "B3": "red"}
+    state, _ = ordered(seen(two), "red")
     state = told(sent(state), factory_event("ORDERED", "red", at_s=12))
     state = told(state, picture_event({**EMPTY, "B3": "red"}, at_s=14))
-    assert state.slots["A2"].reserved_by == "ord_1"
+    assert state.slots["B3"].reserved_by == "ord_1"
+    assert state.colours["red"].free == 0
+    state = told(state, factory_event("SHIPPED", "red", at_s=30))
+    state = told(state, picture_event({**EMPTY, "B3": "red"}, at_s=31))
     assert state.colours["red"].free == 1

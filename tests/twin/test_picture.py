@@ -204,6 +204,7 @@ def test_a_reserved_piece_that_leaves_the_picture_is_a_step_of_its_order() -> No
         order_event("ord_1", "placed", at=after(2), site="hall", colour="red", slot="A2"),
         order_event("ord_1", "sending", at=after(2), site="hall"),
         factory_event("ORDERED", "red", at_s=3),
+        picture_event(FULL, at_s=4),
     ]
     gone = picture_event({**FULL, "A2": "empty"}, at_s=9)
     state = replay([*events, gone, picture_event({**FULL, "A2": "empty"}, at_s=10)], plant=PLANT)

@@ -1,5 +1,6 @@
 """The fold stays cheap: processor time of this thread, so that a busy machine does not matter."""
 
+import sys
 import time
 from collections.abc import Callable
 
@@ -34,6 +35,11 @@ def p99_ms(action: Callable[[int], object]) -> float:
         action(number)
         spent.append(time.thread_time() - began)
     return sorted(spent)[int(ROUNDS * 0.99)] * 1000
+
+
+pytestmark = pytest.mark.skipif(
+    sys.gettrace() is not None, reason="a tracer (coverage) is part of what would be measured"
+)
 
 
 @pytest.fixture(scope="module")

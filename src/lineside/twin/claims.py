@@ -1,25 +1,26 @@
-"""An order that the factory has not begun keeps a claim on a piece, not on a place.
+"""An open order keeps a claim on a piece, not on a place, until its piece was seen to leave.
 
 The crane takes any piece of the colour, so the place that an order reserved may be emptied for
 another one. The claim then moves to the first free piece; without that the piece would be sold
-again. Once the factory has begun, the piece is on its way and the claim stays where it was.
+again. Only a place that a picture showed full after the factory had begun, and empty after that,
+was emptied for this order (step ``fetched``); then the claim stays where it was until SHIPPED.
 """
 
 from dataclasses import replace
 
 from lineside.core import Plant, Twin
 from lineside.streams import Event
-from lineside.twin.state import LineState, Order, OrderStatus, OrderStep, Seen, SlotState
+from lineside.twin.state import FETCHED, LineState, Order, OrderStep, Seen, SlotState
 from lineside.twin.stock import first_free, shows, with_slots
 
 
 def with_claims(state: LineState, event: Event, *, plant: Plant) -> LineState:
-    """The state after every waiting order whose place was emptied has looked for another."""
+    """The state after every order whose place was emptied for another has looked for a new one."""
     twin = plant.twin
     if twin is None:
         return state
     for order in reversed(state.orders):
-        if order.status is OrderStatus.SUBMITTED:
+        if order.open and not any(step.name == FETCHED for step in order.steps):
             state = _claimed(state, order, event=event, twin=twin)
     return state
 

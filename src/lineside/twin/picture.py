@@ -10,8 +10,17 @@ from dataclasses import dataclass, replace
 from lineside.core import Plant, Slot, Twin, stable_id
 from lineside.streams import EVENT_TYPE, Event, read_prediction
 from lineside.twin.change import Applied, ignored, is_newer, late
-from lineside.twin.state import Evidence, LineState, OrderStep, PictureView, Seen, SlotState
-from lineside.twin.stock import watched, with_slots
+from lineside.twin.state import (
+    FETCHED,
+    Evidence,
+    LineState,
+    Order,
+    OrderStep,
+    PictureView,
+    Seen,
+    SlotState,
+)
+from lineside.twin.stock import shows, watched, with_slots
 
 JUDGED = "ok"
 
@@ -125,24 +134,24 @@ def _by_class(answers: list[_Answer], *, empty: str) -> tuple[Seen, tuple[str, .
 def _with_fetched(
     state: LineState, event: Event, *, before: LineState, changed: Iterable[SlotState]
 ) -> LineState:
-    """Running orders whose reserved piece has just gone from the picture get that step."""
-    gone = {
-        slot.reserved_by: slot
-        for slot in changed
-        if slot.reserved_by
-        and slot.seen is Seen.ABSENT
-        and before.slots[slot.id].seen is not Seen.ABSENT
-    }
-    if not gone:
-        return state
-    orders = list(state.orders)
+    """Running orders whose piece was seen to leave get that step."""
+    left = {slot.reserved_by: slot for slot in changed if slot.seen is Seen.ABSENT}
+    orders = list(state.orders) if left.keys() - {""} else []
     for place, order in enumerate(orders):
-        known = any(step.name == "fetched" for step in order.steps)
-        if order.id in gone and order.begun and not known:
-            frame = gone[order.id].evidence.frame
-            step = OrderStep(name="fetched", at=event.time, event=event.id, frame=frame)
+        slot = left.get(order.id)
+        if slot is not None and _was_fetched(order, before.slots[slot.id]):
+            frame = slot.evidence.frame
+            step = OrderStep(name=FETCHED, at=event.time, event=event.id, frame=frame)
             orders[place] = replace(order, steps=(*order.steps, step))
-    return replace(state, orders=tuple(orders))
+    return replace(state, orders=tuple(orders)) if orders else state
+
+
+def _was_fetched(order: Order, before: SlotState) -> bool:
+    """Whether the place was still full after the factory had begun on the order."""
+    began, showed = order.begun_at, before.evidence.at
+    if not order.begun or began is None or showed is None or not shows(before, order.colour):
+        return False
+    return showed >= began and all(step.name != FETCHED for step in order.steps)
 
 
 def _picture_events(

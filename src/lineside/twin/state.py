@@ -10,6 +10,7 @@ from datetime import datetime
 from enum import StrEnum
 
 TWIN_SCHEMA = "lineside.twin/1"
+FETCHED = "fetched"
 
 
 class Seen(StrEnum):
@@ -118,7 +119,7 @@ class OrderStep:
     """One thing that happened to an order.
 
     ``name`` is ``placed``, ``sending``, ``sent``, ``moved`` (to another place, see
-    ``twin.claims``), ``fetched`` (the reserved place was seen empty while the factory worked),
+    ``twin.claims``), ``fetched`` (its piece was seen to leave while the factory worked on it),
     a state of the factory (``ORDERED``, ``IN_PROCESS``, ``SHIPPED``), ``RELEASED``, or the id of a
     station that began to work on it. ``frame`` is the picture last judged at that moment.
     """
@@ -152,6 +153,12 @@ class Order:
     def begun(self) -> bool:
         """Whether the factory works on it."""
         return self.status in (OrderStatus.ORDERED, OrderStatus.IN_PROCESS)
+
+    @property
+    def begun_at(self) -> datetime | None:
+        """When the factory first spoke of it."""
+        states = (OrderStatus.ORDERED, OrderStatus.IN_PROCESS, OrderStatus.SHIPPED)
+        return next((step.at for step in self.steps if step.name in states), None)
 
     @property
     def sent(self) -> bool:
