@@ -17,6 +17,7 @@ _STEPS = {
     "sending": "Going out to the factory",
     "sent": "Sent to the factory",
     "ORDERED": "Taken by the factory",
+    "moved": "Another piece is kept for it",
     "fetched": "Fetched from its place",
     "IN_PROCESS": "In process",
     "SHIPPED": "Shipped",

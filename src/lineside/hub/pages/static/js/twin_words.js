@@ -7,6 +7,7 @@ const STEPS = {
   sending: "Going out to the factory",
   sent: "Sent to the factory",
   ORDERED: "Taken by the factory",
+  moved: "Another piece is kept for it",
   fetched: "Fetched from its place",
   IN_PROCESS: "In process",
   SHIPPED: "Shipped",
