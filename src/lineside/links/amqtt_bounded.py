@@ -3,10 +3,10 @@
 The library delivers through unbounded queues with one task a message. Here each session has an
 outbox instead, and these rules hold:
 
-1. An outbox is bounded in messages and bytes. A connected client that lets it run over, or that
-   takes too long for one message, is cut off.
-2. An absent session keeps its QoS 1 and 2 messages within the same limits, oldest dropped and
-   counted; the session itself ends a stated time after it went.
+1. An outbox is bounded in messages and bytes; beyond that its oldest are dropped and counted. A
+   client that takes too long for one message is cut off.
+2. An absent session keeps its QoS 1 and 2 messages within the same limits; the session itself
+   ends a stated time after it went.
 3. A client's packets are read only while few of its own messages wait to be passed on, so a fast
    sender is slowed down by TCP instead of filling the memory.
 4. A packet above the size limit ends the connection before it is read.
@@ -295,13 +295,9 @@ class BoundedBroker(Broker):  # type: ignore[misc]  # amqtt carries no types
                 self._offer(session, parcel)
 
     def _offer(self, session: Session, parcel: Parcel) -> None:
-        box = self._outbox(session)
-        if session.transitions.is_connected():
-            if not box.put(parcel) and box.handler is not None:
-                self._cut_off(session, box.handler, reason="it does not read")
-        elif not session.clean_session and parcel.qos > 0:
-            box.put(parcel)
-        box.drop_oldest()
+        keeps = not session.clean_session and parcel.qos > 0
+        if keeps or session.transitions.is_connected():
+            self._outbox(session).put(parcel)
 
     @override
     async def _publish_session_retained_messages(self, session: Session) -> None:
@@ -313,14 +309,11 @@ class BoundedBroker(Broker):  # type: ignore[misc]  # amqtt carries no types
         await box.stop()
 
         def stalled() -> None:
-            self._cut_off(session, handler, reason="it does not answer")
+            if abort(handler.writer):
+                self._counts.cut_off += 1
+                logger.warning("client cut off, it is stalled client=%s", session.client_id)
 
         box.start(handler, stalled=stalled)
-
-    def _cut_off(self, session: Session, handler: BrokerProtocolHandler, *, reason: str) -> None:
-        if abort(handler.writer):
-            self._counts.cut_off += 1
-            logger.warning("client cut off client=%s: %s", session.client_id, reason)
 
     def _outbox(self, session: Session) -> Outbox:
         box: Outbox = session.attributes.setdefault(

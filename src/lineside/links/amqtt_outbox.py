@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from amqtt.errors import AMQTTError
+from amqtt.errors import AMQTTError, ProtocolHandlerError
 from amqtt.mqtt.protocol.broker_handler import BrokerProtocolHandler
 
 from lineside.links.limits import BrokerLimits
@@ -56,15 +56,11 @@ class Outbox:
     def __len__(self) -> int:
         return len(self._waiting) + len(self._under_way)
 
-    def put(self, parcel: Parcel) -> bool:
-        """Add a message; False when the outbox now holds more than it may."""
+    def put(self, parcel: Parcel) -> None:
+        """Add a message; the oldest waiting ones go, counted, when it is more than may be held."""
         self._waiting.append(parcel)
         self.held_bytes += len(parcel.data)
         self._arrived.set()
-        return not self._over()
-
-    def drop_oldest(self) -> None:
-        """Drop and count until the outbox holds no more than it may."""
         while self._over() and self._waiting:
             self.held_bytes -= len(self._waiting.popleft().data)
             self._counts.dropped += 1
@@ -121,7 +117,7 @@ class Outbox:
         try:
             async with asyncio.timeout(self._limits.stalled_s):
                 await handler.mqtt_publish(parcel.topic, parcel.data, parcel.qos, parcel.retain)
-        except (TimeoutError, AMQTTError, OSError):
+        except (TimeoutError, AMQTTError, ProtocolHandlerError, OSError):
             if self.handler is handler:
                 stalled()
             return

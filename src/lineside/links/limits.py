@@ -19,7 +19,7 @@ class BrokerLimits:
     """
 
     packet_bytes: int = 12_000_000
-    outbox_bytes: int = 64_000_000
+    outbox_bytes: int = 48_000_000
     outbox_messages: int = 20_000
     inbox_messages: int = 64
     in_flight: int = 64

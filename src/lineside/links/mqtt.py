@@ -6,7 +6,9 @@
    when the connection broke while the message was under way, it is sent again after the return
    (MQTT 4.4), so the receiver may still get it.
 3. At most ``_IN_FLIGHT`` messages are under way at once, from all threads together.
-4. Retry waits grow from 0.1 to 15 s with jitter; loss and return are logged once each.
+4. What a persistent session receives before somebody subscribed in this process waits for the
+   subscription, the newest ``_UNCLAIMED`` messages of it.
+5. Retry waits grow from 0.1 to 15 s with jitter; loss and return are logged once each.
 """
 
 import logging
@@ -37,6 +39,7 @@ from lineside.links.mqtt_address import (
     pattern_identifier,
     session_kept,
 )
+from lineside.links.mqtt_turns import Turns
 from lineside.links.topics import check_pattern, check_topic, topic_matches
 
 if TYPE_CHECKING:
@@ -47,8 +50,10 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _IN_FLIGHT = 256
+_UNCLAIMED = 10_000
 _FIRST_ANSWER_S = 5.0
-_LOOP_S = 0.5
+_TURN_S = 0.5
+_LEAVE_S = 2.0
 _REFUSALS = ("Bad user name or password", "Not authorized", "Bad authentication method", "Banned")
 
 
@@ -99,6 +104,8 @@ class MqttBus:
         self._changed = threading.Condition()
         self._stop = threading.Event()
         self._closing = False
+        self._leave_by_s = 0.0
+        self._turns = Turns(client)
         self._connected = False
         self._lost_logged = False
         self._answered = False
@@ -111,10 +118,12 @@ class MqttBus:
         self._granted: dict[int, bool] = {}
         self._numbers: dict[str, int] = {}
         self._subscriptions: list[_Subscription] = []
+        self._unclaimed: deque[Message] = deque(maxlen=0)
         self._thread = threading.Thread(target=self._run, name=f"bus-{client_id}", daemon=True)
 
     def start(self, *, persistent: bool) -> None:
         """Bind the callbacks, start the network thread, wait for the first answer."""
+        self._unclaimed = deque(maxlen=_UNCLAIMED if persistent else 0)
         client = self._client
         client.on_connect = self._on_connect
         client.on_disconnect = self._on_disconnect
@@ -122,8 +131,6 @@ class MqttBus:
         client.on_publish = self._on_publish
         client.on_subscribe = self._on_subscribe
         client.on_socket_open = self._on_socket_open
-        # With this callback set, paho leaves all writing to the thread that runs loop().
-        client.on_socket_register_write = lambda *_: None
         options: dict[str, Any] = {}
         if self._address.version == 5:
             options = {"clean_start": not persistent}
@@ -230,6 +237,7 @@ class MqttBus:
         subscription = _Subscription(patterns=topics, qos=qos, mailbox=mailbox)
         with self._changed:
             self._subscriptions.append(subscription)
+            self._claim(subscription)
             if self._connected:
                 self._ask_for(subscription, name=name)
         return mailbox
@@ -242,8 +250,10 @@ class MqttBus:
             left, self._subscriptions = self._subscriptions, []
             self._closing = True
         if not self._stop.is_set():
+            self._leave_by_s = monotonic() + _LEAVE_S
             self._client.disconnect()
             self._stop.set()
+            self._turns.wake()
         with self._changed:
             self._changed.notify_all()
         if self._thread.is_alive() and threading.current_thread() is not self._thread:
@@ -268,6 +278,14 @@ class MqttBus:
                 where=self._address.shown,
                 fix="Let the broker's access list allow these topics.",
             )
+
+    def _claim(self, subscription: _Subscription) -> None:
+        """Give it what came for it before it was there."""
+        left = [m for m in self._unclaimed if not subscription.wants(m.topic, named=set())]
+        for message in self._unclaimed:
+            if subscription.wants(message.topic, named=set()):
+                subscription.mailbox.put(message)
+        self._unclaimed = deque(left, maxlen=self._unclaimed.maxlen)
 
     def _request(self, wanted: Mapping[str, int]) -> list[int]:
         """Send the patterns; the numbers of the packets whose answers are to be awaited.
@@ -296,21 +314,28 @@ class MqttBus:
     # the network thread
 
     def _run(self) -> None:
+        self._turns.open()
+        try:
+            self._stay_connected()
+        finally:
+            self._turns.close()
+
+    def _stay_connected(self) -> None:
         attempt = 0
         while not self._stop.is_set():
             if self._connect():
-                while self._client.loop(timeout=_LOOP_S) == 0 and not self._leaving():
+                while self._turns.turn(timeout_s=_TURN_S) and not self._has_left():
                     if self._connected:
                         attempt = 0
                 self._note_lost("the connection broke")
-            if self._stop.is_set():
-                break
             self._stop.wait(backoff_s(attempt))
             attempt += 1
 
-    def _leaving(self) -> bool:
-        """Closed, and everything handed over before has been written."""
-        return self._stop.is_set() and not self._client.want_write()
+    def _has_left(self) -> bool:
+        """Closed, and what was handed over before is written, or cannot be for too long."""
+        if not self._stop.is_set():
+            return False
+        return not self._client.want_write() or monotonic() > self._leave_by_s
 
     def _connect(self) -> bool:
         try:
@@ -404,6 +429,8 @@ class MqttBus:
         with self._changed:
             named = {p for p, number in self._numbers.items() if number in identifiers}
             mailboxes = [s.mailbox for s in self._subscriptions if s.wants(topic, named=named)]
+            if not mailboxes:
+                self._unclaimed.append(taken)
         for mailbox in mailboxes:
             mailbox.put(taken)
 
