@@ -12,6 +12,8 @@ pytest.register_assert_rewrite("lineside.testing")
 from lineside.testing import FakeClock  # noqa: E402  the line above must come first
 
 _REQUIRED = os.environ.get("LINESIDE_REQUIRE", "")  # noqa: TID251  the tests' own switch
+# pytest sets the first for each test, cv2 the second when it is imported for the first time.
+_NOT_OURS = ("PYTEST_CURRENT_TEST", "LD_LIBRARY_PATH")
 _DATA = os.environ.get("LINESIDE_DATA", "")  # noqa: TID251  the tests' own switch
 
 
@@ -53,6 +55,6 @@ def nothing_left_behind() -> Iterator[None]:
         thread.join(timeout=2)
     names = [thread.name for thread in left if thread.is_alive()]
     assert not names, f"threads left running: {names}"
-    now = {k: v for k, v in os.environ.items() if k != "PYTEST_CURRENT_TEST"}  # noqa: TID251
-    before = {k: v for k, v in environment.items() if k != "PYTEST_CURRENT_TEST"}
+    now = {k: v for k, v in os.environ.items() if k not in _NOT_OURS}  # noqa: TID251
+    before = {k: v for k, v in environment.items() if k not in _NOT_OURS}
     assert now == before, "environment variables changed"

@@ -59,8 +59,8 @@ class VideoCamera(ShotCamera):
         number = 0
         while True:
             with self._lock:
-                position_ms = self._capture.get(cv2.CAP_PROP_POS_MSEC)
                 good, image = self._capture.read()
+                position_ms = self._capture.get(cv2.CAP_PROP_POS_MSEC) if good else 0.0
             if not good:
                 return
             number += 1

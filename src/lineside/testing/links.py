@@ -6,11 +6,12 @@ on conditions with deadlines far above what a working adapter needs.
 
 import threading
 from collections.abc import Callable, Iterator
+from itertools import islice
 
 import pytest
 
 from lineside.core import InvalidError, SystemClock
-from lineside.links import Bus, Mailbox, Message, Qos, Will, open_bus
+from lineside.links import Bus, Camera, Mailbox, Message, Qos, Will, open_bus
 
 LONG_S = 10.0
 SHORT_S = 0.3
@@ -274,3 +275,42 @@ def wait_until(holds: Callable[[], bool]) -> None:
 def _reaches(sender: Bus, mailbox: Mailbox) -> bool:
     sender.publish("line/a", b"?")
     return mailbox.get(timeout_s=SHORT_S) is not None
+
+
+class CameraContract:
+    """What every camera does; fixture ``opened``: one that has at least three pictures to give."""
+
+    def test_shots_open_to_the_frames(self, opened: Camera) -> None:
+        shots = list(islice(opened.shots(), 3))
+        assert len(shots) == 3
+        for shot in shots:
+            frame = shot.open()
+            assert frame.image.ndim == 3
+            assert frame.camera == shot.camera
+            assert frame.captured_at == shot.captured_at
+            assert not frame.image.flags.writeable
+        opened.close()
+
+    def test_shots_come_in_capture_order_with_whole_milliseconds(self, opened: Camera) -> None:
+        times = [shot.captured_at for shot in islice(opened.shots(), 3)]
+        assert times == sorted(times)
+        assert all(time.tzinfo is not None and time.microsecond % 1000 == 0 for time in times)
+        opened.close()
+
+    def test_frames_are_decoded(self, opened: Camera) -> None:
+        frames = list(islice(opened.frames(), 2))
+        assert all(frame.image.shape[2] == 3 for frame in frames)
+        assert frames[0].id != frames[1].id
+        opened.close()
+
+    def test_closing_ends_a_reader_in_another_thread(self, opened: Camera) -> None:
+        def read() -> None:
+            for _ in opened.shots():
+                pass
+
+        reader = threading.Thread(target=read, name="reader")
+        reader.start()
+        opened.close()
+        reader.join(LONG_S)
+        assert not reader.is_alive()
+        opened.close()

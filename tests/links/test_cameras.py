@@ -1,0 +1,429 @@
+"""Cameras: one contract, and what each kind does with what it should not get."""
+
+import base64
+import contextlib
+import hashlib
+import json
+import os
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lineside.core import Camera as CameraRecord
+from lineside.core import (
+    InvalidError,
+    NotFoundError,
+    RefusedError,
+    UnavailableError,
+    rfc3339,
+    write_message,
+)
+from lineside.links import Bus, Camera, FrameMessage, Message, Shot, open_bus, open_camera
+from lineside.links.camera_mqtt import NoShotError, read_shot
+from lineside.links.camera_v4l import open_v4l_camera
+from lineside.links.rtsp_ask import ask
+from lineside.links.shots import LiveCamera, Pixels, say_nothing
+from lineside.testing import FakeClock
+from lineside.testing.links import LONG_S, CameraContract, wait_until
+from lineside.vision import encode_jpeg
+
+AT = datetime(2026, 1, 1, 12, 0, 0, 123000, tzinfo=UTC)
+
+
+def picture(seed: int = 0) -> bytes:
+    rng = np.random.default_rng(seed)
+    return encode_jpeg(rng.integers(0, 255, (24, 32, 3), dtype=np.uint8))
+
+
+def record(source: str, **more: int) -> CameraRecord:
+    return CameraRecord(id="rack", line="warehouse", source=source, **more)  # type: ignore[arg-type]  # numbers only
+
+
+def data_url(encoded: bytes) -> str:
+    return "data:image/jpeg;base64," + base64.b64encode(encoded).decode()
+
+
+def as_message(encoded: bytes, *, at: datetime = AT, sequence: int = 0, part: str = "") -> bytes:
+    return write_message(
+        FrameMessage(ts=rfc3339(at), data=data_url(encoded), sequence=sequence, part=part)
+    )
+
+
+@pytest.fixture
+def bus(clock: FakeClock) -> Iterator[Bus]:
+    bus = open_bus("memory://cameras", client_id="plant", clock=clock)
+    yield bus
+    bus.close()
+
+
+class TestOnTheBus(CameraContract):
+    @pytest.fixture
+    def opened(self, bus: Bus, clock: FakeClock) -> Iterator[Camera]:
+        camera = open_camera(record("mqtt:i/cam"), clock=clock, bus=bus)
+        stop = threading.Event()
+
+        def play() -> None:
+            number = 0
+            while not stop.wait(0.01):
+                number += 1
+                at = AT + timedelta(seconds=number)
+                bus.publish("i/cam", as_message(picture(number), at=at), qos=0)
+
+        player = threading.Thread(target=play, name="player")
+        player.start()
+        yield camera
+        stop.set()
+        player.join()
+        camera.close()
+
+
+class TestInAFolder(CameraContract):
+    @pytest.fixture
+    def opened(self, tmp_path: Path, clock: FakeClock) -> Camera:
+        for number in range(3):
+            path = tmp_path / f"{number}.jpg"
+            path.write_bytes(picture(number))
+            os.utime(path, (1_700_000_000 + number, 1_700_000_000 + number))
+        return open_camera(record(f"folder:{tmp_path}"), clock=clock)
+
+
+class TestInAVideoFile(CameraContract):
+    @pytest.fixture
+    def opened(self, tmp_path: Path, clock: FakeClock) -> Camera:
+        import cv2
+
+        path = tmp_path / "film.avi"
+        writer = cv2.VideoWriter(
+            str(path), cv2.CAP_FFMPEG, cv2.VideoWriter.fourcc(*"MJPG"), 10.0, (32, 24)
+        )
+        for number in range(5):
+            writer.write(np.full((24, 32, 3), 40 * number, np.uint8))
+        writer.release()
+        os.utime(path, (1_700_000_000, 1_700_000_000))
+        return open_camera(record(f"video:{path}"), clock=clock)
+
+    def test_capture_times_follow_the_position_in_the_video(self, opened: Camera) -> None:
+        times = [shot.captured_at for shot in opened.shots()]
+        begun = datetime.fromtimestamp(1_700_000_000, tz=UTC)
+        assert times == [begun + timedelta(milliseconds=100 * number) for number in range(5)]
+        opened.close()
+
+
+class Source:
+    """A live source in the test's hand: gives pictures, can be lost and found again."""
+
+    def __init__(self) -> None:
+        self.number = 0
+        self.lost = threading.Event()
+        self.refuses = 0
+        self.released = 0
+        self.pace = threading.Event()
+
+    def connect(self) -> Callable[[], Pixels | None]:
+        if self.refuses:
+            self.refuses -= 1
+            raise UnavailableError("away")
+        self.lost.clear()
+        return self.grab
+
+    def grab(self) -> Pixels | None:
+        self.pace.wait(0.005)
+        if self.lost.is_set():
+            return None
+        self.number += 1
+        return np.full((24, 32, 3), self.number % 250, np.uint8)
+
+    def release(self) -> None:
+        self.released += 1
+
+
+class TickingClock(FakeClock):
+    """Each look at the time of day is a millisecond later."""
+
+    def now(self) -> datetime:
+        self.advance(0.001)
+        return super().now()
+
+
+def live(source: Source) -> LiveCamera:
+    camera = LiveCamera(
+        record("v4l:0"),
+        clock=TickingClock(),
+        refused=say_nothing,
+        connect=source.connect,
+        release=source.release,
+    )
+    camera.start(source.connect())
+    return camera
+
+
+class TestLive(CameraContract):
+    @pytest.fixture
+    def opened(self) -> Iterator[Camera]:
+        camera = live(Source())
+        yield camera
+        camera.close()
+
+    def test_the_newest_pictures_wait_and_older_ones_are_counted(self) -> None:
+        source = Source()
+        camera = live(source)
+        wait_until(lambda: source.number >= 10)
+        shot = next(camera.shots())
+        assert shot.sequence >= 8
+        assert camera.dropped() >= 7
+        camera.close()
+        assert source.released == 1
+
+    def test_a_lost_source_is_opened_again_and_said_once(
+        self, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        caplog.set_level("INFO", "lineside.links.shots")
+        source = Source()
+        camera = live(source)
+        before = next(camera.shots()).sequence
+        source.refuses = 2
+        source.lost.set()
+        wait_until(lambda: not source.lost.is_set())
+        wait_until(lambda: next(camera.shots()).sequence > before)
+        camera.close()
+        said = [message.split(" camera=")[0] for message in caplog.messages]
+        assert said == ["camera lost", "camera regained"]
+
+
+class TestMessages:
+    def read(self, payload: bytes, clock: FakeClock, **limits: int) -> Shot:
+        message = Message(topic="i/cam", payload=payload, arrived_s=3.0)
+        return read_shot(message, camera=record("mqtt:i/cam", **limits), clock=clock)
+
+    def test_the_factorys_message_becomes_a_shot(self, clock: FakeClock) -> None:
+        encoded = picture()
+        shot = self.read(as_message(encoded, sequence=7, part="p-1"), clock)
+        assert (shot.encoded, shot.captured_at, shot.own_time) == (encoded, AT, True)
+        assert (shot.sequence, shot.part, shot.arrived_s) == (7, "p-1", 3.0)
+
+    def test_bare_bytes_get_the_time_of_arrival_and_say_so(self, clock: FakeClock) -> None:
+        shot = self.read(picture(), clock)
+        assert (shot.captured_at, shot.own_time) == (clock.now(), False)
+
+    @pytest.mark.parametrize(
+        ("payload", "reason"),
+        [
+            (b"", "fields not as documented"),
+            (b"{", "fields not as documented"),
+            (b"[]", "fields not as documented"),
+            (b'{"data":"data:image/jpeg;base64,/9j/"}', "fields not as documented"),
+            (b'{"ts":"yesterday","data":"x"}', "fields not as documented"),
+            (b'{"ts":"2026-01-01T12:00:00Z","data":"hello"}', "picture cannot be read"),
+            (b'{"ts":"2026-01-01T12:00:00Z","data":5}', "fields not as documented"),
+            (b'{"ts":"2026-01-01T12:00:00Z","data":"data:image/jpeg;base64,=="}',
+             "picture cannot be read"),
+            (b'{"ts":"2026-01-01T12:00:00Z","data":"data:image/jpeg;base64,\xc3\xa4"}',
+             "picture cannot be read"),
+            (b'{"ts":"2026-01-01T12:00:00Z","data":"","sequence":-1}', "fields not as documented"),
+            (b"\xff\xd8\xff" + bytes(2000), "too large"),
+            (b'{"ts":"' + b"0" * 9000, "too large"),
+            (b"[" * 4000, "fields not as documented"),
+        ],
+    )  # fmt: skip
+    def test_what_is_no_picture_is_refused_with_its_reason(
+        self, clock: FakeClock, payload: bytes, reason: str
+    ) -> None:
+        with pytest.raises(NoShotError) as raised:
+            self.read(payload, clock, max_frame_bytes=1000)
+        assert raised.value.reason == reason
+        assert raised.value.fix
+
+    @given(cut=st.integers(0, 2000), value=st.integers(0, 255))
+    def test_damaged_messages_are_refused_or_read(self, cut: int, value: int) -> None:
+        raw = bytearray(as_message(picture()))
+        raw[cut % len(raw)] = value
+        for damaged in (bytes(raw), bytes(raw[:cut])):
+            with contextlib.suppress(InvalidError):
+                self.read(damaged, FakeClock()).open()
+
+    def test_the_stream_goes_on_after_refusals(self, bus: Bus, clock: FakeClock) -> None:
+        reasons: list[str] = []
+        camera = open_camera(
+            record("mqtt:i/cam"), clock=clock, bus=bus, refused=lambda why, _: reasons.append(why)
+        )
+        frames = camera.frames()
+        for payload in (b"nonsense", b"\xff\xd8\xff broken"):
+            bus.publish("i/cam", payload)
+            threading.Timer(0.05, bus.publish, ("i/cam", as_message(picture()))).start()
+            assert next(frames).captured_at == AT
+        assert reasons == ["fields not as documented", "picture cannot be read"]
+        camera.close()
+
+    def test_a_burst_leaves_the_newest_two(self, bus: Bus, clock: FakeClock) -> None:
+        camera = open_camera(record("mqtt:i/cam"), clock=clock, bus=bus)
+        for number in range(5):
+            bus.publish("i/cam", as_message(picture(), sequence=number))
+        shots = camera.shots()
+        assert [next(shots).sequence, next(shots).sequence] == [3, 4]
+        assert camera.dropped() == 3
+        camera.close()
+
+
+class TestSetUpFailures:
+    def test_a_camera_on_the_bus_needs_a_bus(self, clock: FakeClock) -> None:
+        with pytest.raises(InvalidError, match="needs a bus"):
+            open_camera(record("mqtt:i/cam"), clock=clock)
+
+    def test_an_unknown_source_names_the_known_ones(self, clock: FakeClock) -> None:
+        with pytest.raises(InvalidError, match="folder, mqtt, rtsp, v4l, video"):
+            open_camera(record("gige:1"), clock=clock)
+
+    @pytest.mark.parametrize("source", ["folder:/does/not/exist", "video:/does/not/exist.mp4"])
+    def test_what_is_not_there_is_not_found(self, clock: FakeClock, source: str) -> None:
+        with pytest.raises(NotFoundError):
+            open_camera(record(source), clock=clock)
+
+    def test_a_file_that_is_no_video_is_hopeless(self, clock: FakeClock, tmp_path: Path) -> None:
+        path = tmp_path / "film.mp4"
+        path.write_text("no film")
+        with pytest.raises(InvalidError, match="no video"):
+            open_camera(record(f"video:{path}"), clock=clock)
+
+    def test_an_unplugged_camera_may_come_later(self, clock: FakeClock, tmp_path: Path) -> None:
+        with pytest.raises(UnavailableError, match="plugged"):
+            open_v4l_camera(
+                record("v4l:0"), clock=clock, bus=None, refused=say_nothing, devices=tmp_path
+            )
+
+    def test_a_device_that_is_no_camera_may_be_in_use(
+        self, clock: FakeClock, tmp_path: Path
+    ) -> None:
+        (tmp_path / "video0").touch()
+        with pytest.raises(UnavailableError, match="open"):
+            open_v4l_camera(
+                record("v4l:0"), clock=clock, bus=None, refused=say_nothing, devices=tmp_path
+            )
+
+    def test_a_number_is_asked_for(self, clock: FakeClock) -> None:
+        with pytest.raises(InvalidError, match="number"):
+            open_camera(record("v4l:front"), clock=clock)
+
+
+class TestFolder:
+    def test_unreadable_files_are_refused_and_passed_over(
+        self, clock: FakeClock, tmp_path: Path
+    ) -> None:
+        (tmp_path / "a.jpg").write_bytes(b"no picture")
+        (tmp_path / "b.jpg").write_bytes(picture())
+        (tmp_path / "c.png").write_bytes(b"")
+        (tmp_path / "d.jpeg").write_bytes(bytes(2000))
+        (tmp_path / "e.txt").write_text("passed over")
+        (tmp_path / "f.jpg").symlink_to(tmp_path / "gone.jpg")
+        reasons: list[str] = []
+        camera = open_camera(
+            record(f"folder:{tmp_path}", max_frame_bytes=1900),
+            clock=clock,
+            refused=lambda _, sentence: reasons.append(sentence),
+        )
+        assert [frame.sequence for frame in camera.frames()] == [2]
+        assert len(reasons) == 4
+        camera.close()
+
+
+class RtspServer:
+    """Answers DESCRIBE as a camera does; ``answers`` maps a path to what it says."""
+
+    def __init__(self, *, user: str, password: str, scheme: str, status: int = 200) -> None:
+        self.user, self.password, self.scheme, self.status = user, password, scheme, status
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self.listener.getsockname()[1]
+        self.thread = threading.Thread(target=self.serve, name="rtsp")
+        self.thread.start()
+
+    def serve(self) -> None:
+        link, _ = self.listener.accept()
+        with link:
+            while raw := link.recv(4096):
+                link.sendall(self.answer(raw.decode()))
+
+    def answer(self, request: str) -> bytes:
+        if not self.user or self.expected(request):
+            return f"RTSP/1.0 {self.status} Fine\r\nCSeq: 1\r\n\r\n".encode()
+        challenge = {
+            "digest": 'Digest realm="cam", nonce="abc"', "basic": 'Basic realm="cam"'
+        }[self.scheme]  # fmt: skip
+        return f"RTSP/1.0 401 No\r\nCSeq: 1\r\nWWW-Authenticate: {challenge}\r\n\r\n".encode()
+
+    def expected(self, request: str) -> bool:
+        if self.scheme == "basic":
+            secret = base64.b64encode(f"{self.user}:{self.password}".encode()).decode()
+            return f"Authorization: Basic {secret}" in request
+
+        def md5(text: str) -> str:
+            return hashlib.md5(text.encode(), usedforsecurity=False).hexdigest()
+
+        uri = f"rtsp://127.0.0.1:{self.port}/live"
+        first = md5(f"{self.user}:cam:{self.password}")
+        return f'response="{md5(f"{first}:abc:" + md5(f"DESCRIBE:{uri}"))}"' in request
+
+    def close(self) -> None:
+        self.thread.join(LONG_S)
+        self.listener.close()
+
+
+class TestRtsp:
+    @pytest.mark.parametrize("scheme", ["digest", "basic"])
+    def test_the_right_password_is_taken(self, scheme: str) -> None:
+        server = RtspServer(user="me", password="p:w", scheme=scheme)  # noqa: S106  the test's
+        ask(f"rtsp://me:p%3Aw@127.0.0.1:{server.port}/live", timeout_s=LONG_S)
+        server.close()
+
+    @pytest.mark.parametrize("who", ["", "me:wrong@"])
+    def test_another_is_refused_without_showing_it(self, who: str) -> None:
+        server = RtspServer(user="me", password="right", scheme="digest")  # noqa: S106  the test's
+        with pytest.raises(RefusedError) as raised:
+            ask(f"rtsp://{who}127.0.0.1:{server.port}/live", timeout_s=LONG_S)
+        assert "wrong" not in str(raised.value)
+        server.close()
+
+    @pytest.mark.parametrize(
+        ("status", "kind"), [(404, InvalidError), (503, UnavailableError), (454, InvalidError)]
+    )
+    def test_other_answers_are_told_apart(self, status: int, kind: type[Exception]) -> None:
+        server = RtspServer(user="", password="", scheme="basic", status=status)
+        with pytest.raises(kind):
+            ask(f"rtsp://127.0.0.1:{server.port}/live", timeout_s=LONG_S)
+        server.close()
+
+    def test_nobody_there_is_unavailable(self, clock: FakeClock) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            port = listener.getsockname()[1]
+        with pytest.raises(UnavailableError, match="does not answer"):
+            open_camera(record(f"rtsp://me:secret@127.0.0.1:{port}/live"), clock=clock)
+
+    def test_no_rtsp_server_is_hopeless(self) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            port = listener.getsockname()[1]
+
+            def babble() -> None:
+                link, _ = listener.accept()
+                with link:
+                    link.recv(4096)
+                    link.sendall(b"HTTP/1.0 200 OK\r\n\r\n")
+
+            thread = threading.Thread(target=babble, name="babble")
+            thread.start()
+            with pytest.raises(InvalidError, match="no RTSP server"):
+                ask(f"rtsp://127.0.0.1:{port}/", timeout_s=LONG_S)
+            thread.join()
+
+    def test_an_address_without_host_is_hopeless(self) -> None:
+        with pytest.raises(InvalidError):
+            ask("rtsp:///live", timeout_s=1)
+
+
+def test_a_written_frame_message_is_what_the_factory_sends() -> None:
+    document = json.loads(as_message(b"\xff\xd8\xff"))
+    assert document == {"ts": "2026-01-01T12:00:00.123Z", "data": "data:image/jpeg;base64,/9j/"}
