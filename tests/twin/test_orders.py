@@ -132,6 +132,13 @@ def test_a_piece_that_the_factory_denies_is_not_sold() -> None:
     assert "in A2, but the factory's own stock report does not" in event.data["reason"]
 
 
+def test_a_piece_whose_place_was_not_judged_for_too_long_is_not_sold() -> None:
+    state = told(seen(ONE_RED, at_s=10), picture_event({"A1": "empty"}, at_s=25))
+    _, event = ordered(state, "red", at_s=25)
+    assert event.data["code"] == Refusal.STALE
+    assert "No picture has shown A2 for more than 10 s" in event.data["reason"]
+
+
 def test_two_simultaneous_orders_for_one_piece_are_one_accepted_and_one_refused() -> None:
     state = seen(ONE_RED)
     state, first = ordered(state, "red", order="ord_1")
@@ -398,3 +405,12 @@ def test_a_place_found_empty_without_having_been_seen_full_in_the_run_is_no_proo
     state = told(state, factory_event("SHIPPED", "red", at_s=30))
     state = told(state, picture_event({**EMPTY, "B3": "red"}, at_s=31))
     assert state.colours["red"].free == 1
+
+
+def test_a_flickering_picture_makes_no_endless_list_of_steps() -> None:
+    state, _ = ordered(seen({**ONE_RED, "B3": "red"}), "red")
+    for second in range(12, 40):
+        place_shown = "A2" if second % 2 else "B3"
+        state = told(state, picture_event({**EMPTY, place_shown: "red"}, at_s=second))
+    assert [step.name for step in state.orders[0].steps] == ["placed", "moved"]
+    assert state.orders[0].slot == "A2"

@@ -37,7 +37,9 @@ def _claimed(state: LineState, order: Order, *, event: Event, twin: Twin) -> Lin
         found.id: replace(found, reserved_by=order.id),
     }
     step = OrderStep(name="moved", at=event.time, event=event.id, frame=found.evidence.frame)
-    moved = replace(order, slot=found.id, steps=(*order.steps, step))
+    # Only the last of several moves in a row is kept: a flickering picture makes no endless list.
+    kept = order.steps[:-1] if order.steps[-1].name == step.name else order.steps
+    moved = replace(order, slot=found.id, steps=(*kept, step))
     orders = tuple(moved if other is order else other for other in state.orders)
     return with_slots(replace(state, orders=orders), changed, twin=twin)
 

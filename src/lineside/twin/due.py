@@ -103,6 +103,8 @@ def _discrepancy_event(
 ) -> Event:
     seen, reported = slot.colour or NOTHING, slot.reported or NOTHING
     sentence = f"{slot.id}: the picture shows {seen}, the factory reports {reported}"
+    if action == "ended":
+        sentence = f"{slot.id}: picture and report agree again"
     return Event(
         id=stable_id("evt", "discrepancy", plant.site, slot.id, since.isoformat(), action),
         source=f"/{plant.site}/hub",

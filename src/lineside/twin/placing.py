@@ -11,15 +11,16 @@ Rules:
    the next (one authority), and there is no clock in it.
 """
 
+from collections.abc import Iterable
 from datetime import datetime, timedelta
 from enum import StrEnum
 
-from lineside.core import ConflictError, InvalidError, Plant, Slot, Twin, rfc3339
+from lineside.core import ConflictError, InvalidError, Plant, Twin, rfc3339
 from lineside.streams import Event
 from lineside.twin.order_events import order_event
 from lineside.twin.picture import JUDGED
 from lineside.twin.state import LineState, Seen, SlotState
-from lineside.twin.stock import differs, first_free, holders, shows
+from lineside.twin.stock import differs, first_free, holders, is_older, shows
 
 # Word for word the reference's alert; one text for each colour.
 OUT_OF_STOCK = "The {colour} piece you are requesting is out of stock in the Physical Factory!"
@@ -55,15 +56,16 @@ def place(
             f"order {order_id} is there already", where="order", fix="Take a new id."
         )
     refused = _not_knowing(state, colour, now=now, twin=twin)
-    slot = None if refused else first_free(colour, slots=state.slots, twin=twin)
-    if slot is not None:
+    since = now - timedelta(seconds=twin.stale_after_s)
+    slot = first_free(colour, slots=state.slots, twin=twin, shown_since=since)
+    if slot is not None and not refused:
         expires = rfc3339(now + timedelta(seconds=twin.order.time_out_s))
         return order_event(
             order_id, "placed", at=now, site=plant.site, colour=colour, by=by, slot=slot.id,
             expires_at=expires, frame=slot.evidence.frame, package=slot.evidence.package,
             evidence=slot.evidence.event,
         )  # fmt: skip
-    code, reason = refused or _why_not(state, colour, twin=twin)
+    code, reason = refused or _why_not(state, colour, since=since, twin=twin)
     evidence = state.picture.evidence
     return order_event(
         order_id, "refused", at=now, site=plant.site, colour=colour, by=by, code=code,
@@ -94,7 +96,7 @@ def _not_knowing(
     if at is None:
         return Refusal.UNKNOWN, (
             f"No picture of the warehouse has been judged yet, so nobody knows whether a {colour} "
-            "piece is there. The order was not placed."
+            f"{colour} piece is there. The order was not placed."
         )
     if picture.state != JUDGED:
         why = f" ({picture.reason})" if picture.reason else ""
@@ -113,36 +115,47 @@ def _not_knowing(
     return None
 
 
-def _why_not(state: LineState, colour: str, *, twin: Twin) -> tuple[Refusal, str]:
+def _why_not(state: LineState, colour: str, *, since: datetime, twin: Twin) -> tuple[Refusal, str]:
     """The picture is good, and still no piece can be promised."""
     places = holders(colour, slots=state.slots, twin=twin)
-    declared = {slot.id: slot for slot in twin.slot}
-    contradicted = _names(places, declared=declared, colour=colour)
-    if contradicted:
-        return Refusal.DIFFERS, (
-            f"The picture shows a {colour} piece in {contradicted}, but the factory's own stock "
-            "report does not. The order was not placed."
-        )
-    if any(shows(slot, colour) for slot in places):
+    shown = [slot for slot in places if shows(slot, colour)]
+    free = [slot for slot in shown if not slot.reserved_by]
+    if free:
+        return _why_not_these(free, colour, since=since, twin=twin)
+    if shown:
         return Refusal.RESERVED, OUT_OF_STOCK.format(colour=colour)
-    unsure = [s.id for s in places if s.seen is Seen.UNSURE and colour in s.possible]
+    unsure = _named(s for s in places if s.seen is Seen.UNSURE and colour in s.possible)
     if unsure:
         return Refusal.UNSURE, (
-            f"The picture does not show clearly whether a {colour} piece is in "
-            f"{', '.join(unsure)}. The order was not placed."
+            f"The picture does not show clearly whether a {colour} piece is in {unsure}. "
+            "The order was not placed."
         )
-    unknown = [slot.id for slot in places if slot.seen is Seen.UNKNOWN]
+    unknown = _named(slot for slot in places if slot.seen is Seen.UNKNOWN)
     if unknown or not places:
         return Refusal.UNKNOWN, (
-            f"No picture has shown {', '.join(unknown) or 'any place'} yet, so nobody knows "
-            f"whether a {colour} piece is there. The order was not placed."
+            f"No picture has shown {unknown or 'any place'} yet, so nobody knows whether a "
+            f"{colour} piece is there. The order was not placed."
         )
     return Refusal.OUT_OF_STOCK, OUT_OF_STOCK.format(colour=colour)
 
 
-def _names(places: list[SlotState], *, declared: dict[str, Slot], colour: str) -> str:
-    return ", ".join(
-        slot.id
-        for slot in places
-        if shows(slot, colour) and not slot.reserved_by and differs(slot, declared[slot.id])
+def _why_not_these(
+    free: list[SlotState], colour: str, *, since: datetime, twin: Twin
+) -> tuple[Refusal, str]:
+    """Pieces are seen and not reserved, but each is denied or was seen too long ago."""
+    declared = {slot.id: slot for slot in twin.slot}
+    denied = _named(slot for slot in free if differs(slot, declared[slot.id]))
+    if denied:
+        return Refusal.DIFFERS, (
+            f"The picture shows a {colour} piece in {denied}, but the factory's own stock report "
+            "does not. The order was not placed."
+        )
+    old = _named(slot for slot in free if is_older(slot, since))
+    return Refusal.STALE, (
+        f"No picture has shown {old} for more than {twin.stale_after_s:g} s, so nobody knows "
+        f"whether a {colour} piece is still there. The order was not placed."
     )
+
+
+def _named(slots: Iterable[SlotState]) -> str:
+    return ", ".join(slot.id for slot in slots)

@@ -30,13 +30,28 @@ def shows(slot: SlotState, colour: str) -> bool:
     return slot.seen is Seen.PRESENT and slot.colour == colour
 
 
-def first_free(colour: str, *, slots: Mapping[str, SlotState], twin: Twin) -> SlotState | None:
-    """The first piece, in the order of the plant file, that is seen, free and not denied."""
+def first_free(
+    colour: str,
+    *,
+    slots: Mapping[str, SlotState],
+    twin: Twin,
+    shown_since: datetime | None = None,
+) -> SlotState | None:
+    """The first piece, in the order of the plant file, that is seen, free and not denied.
+
+    With ``shown_since`` a place counts only if a picture from then or later showed it.
+    """
     declared = {slot.id: slot for slot in twin.slot}
     for slot in holders(colour, slots=slots, twin=twin):
-        if shows(slot, colour) and not slot.reserved_by and not differs(slot, declared[slot.id]):
+        free = shows(slot, colour) and not slot.reserved_by
+        if free and not differs(slot, declared[slot.id]) and not is_older(slot, shown_since):
             return slot
     return None
+
+
+def is_older(slot: SlotState, than: datetime | None) -> bool:
+    """Whether the last picture that showed the place is from before a time."""
+    return than is not None and (slot.evidence.at is None or slot.evidence.at < than)
 
 
 def differs(slot: SlotState, declared: Slot) -> bool | None:
