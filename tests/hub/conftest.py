@@ -14,7 +14,17 @@ from fastapi.testclient import TestClient
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
-from lineside.core import Digest, Json, Plant, Policy, digest_of, encode, frame_id, parse_plant, rfc3339
+from lineside.core import (
+    Digest,
+    Json,
+    Plant,
+    Policy,
+    digest_of,
+    encode,
+    frame_id,
+    parse_plant,
+    rfc3339,
+)
 from lineside.hub import HubConfig, Services, build_services, create_app
 from lineside.links import Bus, Message, open_bus
 from lineside.models import (

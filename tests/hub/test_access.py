@@ -31,8 +31,10 @@ def routes(app: object) -> Iterator[tuple[str, str]]:
 
 
 def filled(path: str) -> str:
-    filled_in = path.replace("{number}", "1").replace("{path:path}", "slots").replace(
-        "{identifier:path}", "evt_0"
+    filled_in = (
+        path.replace("{number}", "1")
+        .replace("{path:path}", "slots")
+        .replace("{identifier:path}", "evt_0")
     )
     while "{" in filled_in:
         head, _, rest = filled_in.partition("{")
@@ -46,11 +48,9 @@ def everything(hub: Services) -> list[tuple[str, str]]:
     return found
 
 
-def test_every_route_asks_who_it_is_unless_it_is_open(
-    hub: Services, nobody: TestClient
-) -> None:
+def test_every_route_asks_who_it_is_unless_it_is_open(hub: Services, nobody: TestClient) -> None:
     for method, path in everything(hub):
-        if path in OPEN or path == SIGNED or path == "/api/v1/twin/live":
+        if path in {*OPEN, SIGNED, "/api/v1/twin/live"}:
             continue
         answer = nobody.request(method, filled(path))
         assert answer.status_code == 401, (method, path)
@@ -225,9 +225,7 @@ def test_nothing_secret_is_kept_readable(hub: Services) -> None:
     link = hub.auth.issue_link(name="anna")
     session = hub.auth.sign_in(hub.auth.issue_link(name="bob"))
     token = hub.auth.issue_token("program", kind="api")
-    kept = str(
-        [hub.records.documents.page(kind) for kind in ("sign-in", "session", "token")]
-    )
+    kept = str([hub.records.documents.page(kind) for kind in ("sign-in", "session", "token")])
     assert not any(secret in kept for secret in (link, session, token))
 
 
@@ -276,9 +274,11 @@ def test_a_body_above_the_limit_is_refused_announced_or_not(
 
 @pytest.fixture
 def asked(client: TestClient) -> Callable[[str], int]:
-    return lambda kind: client.post(
-        "/api/v1/orders", content=b"colour=red", headers={"Content-Type": kind}
-    ).status_code
+    return lambda kind: (
+        client.post(
+            "/api/v1/orders", content=b"colour=red", headers={"Content-Type": kind}
+        ).status_code
+    )
 
 
 def test_a_body_of_another_type_is_refused(asked: Callable[[str], int]) -> None:

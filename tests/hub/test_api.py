@@ -6,7 +6,7 @@ from datetime import timedelta
 import pytest
 from fastapi.testclient import TestClient
 
-from lineside.core import digest_of, rfc3339
+from lineside.core import Json, digest_of, rfc3339
 from lineside.hub import Services
 from lineside.links import Bus, Message
 from lineside.testing import FakeClock
@@ -28,9 +28,7 @@ def digest(client: TestClient, archive: bytes) -> str:
 # ---- cameras and frames
 
 
-def test_cameras_say_whether_frames_come(
-    client: TestClient, line: Line, jpeg: Pictures
-) -> None:
+def test_cameras_say_whether_frames_come(client: TestClient, line: Line, jpeg: Pictures) -> None:
     picture = jpeg("blue")
     line.send(line.camera(picture), line.status(), line.prediction("blue", picture=picture))
     rack, gate = client.get("/api/v1/cameras").json()["items"]
@@ -47,9 +45,7 @@ def test_an_unknown_camera_is_a_problem_that_names_the_known_ones(client: TestCl
     assert "rack" in answer.json()["fix"]
 
 
-def test_frames_come_newest_first_in_pages(
-    client: TestClient, line: Line, jpeg: Pictures
-) -> None:
+def test_frames_come_newest_first_in_pages(client: TestClient, line: Line, jpeg: Pictures) -> None:
     for number in range(5):
         line.send(line.camera(jpeg(seed=number)))
         line.wait(1)
@@ -79,7 +75,7 @@ def test_frames_are_chosen_by_camera_and_time(
 
 
 def test_a_frame_names_everything_that_names_it(
-    hub: Services, client: TestClient, line: Line, jpeg: Pictures, digest: str
+    client: TestClient, line: Line, jpeg: Pictures, digest: str
 ) -> None:
     picture = jpeg("red")
     line.send(
@@ -175,8 +171,8 @@ def test_labels_come_from_what_the_factory_said_of_its_stock(
     line.send(line.camera(jpeg(seed=0)))
     line.wait(1)
     for number, colour in enumerate(("RED", None)):
-        piece = {"id": "1", "type": colour, "state": "RAW"} if colour else None
-        stock = [{"location": "A1", "workpiece": None}, {"location": "B1", "workpiece": piece}]
+        piece: Json = {"id": "1", "type": colour, "state": "RAW"} if colour else None
+        stock: list[Json] = [{"location": "A1", "workpiece": None}, {"location": "B1", "workpiece": piece}]
         line.send(line.said("f/i/stock", stockItems=stock))
         line.wait(1)
         line.send(line.camera(jpeg(seed=1 + number)))
@@ -246,7 +242,11 @@ def test_a_device_that_comes_later_is_told_what_is_in_use(
 
 @pytest.mark.parametrize(
     "body",
-    [{"inspection": "stock", "reason": " "}, {"inspection": "other", "reason": "x"}, {"reason": "x"}],
+    [
+        {"inspection": "stock", "reason": " "},
+        {"inspection": "other", "reason": "x"},
+        {"reason": "x"},
+    ],
 )
 def test_using_needs_a_known_inspection_and_a_reason(
     hub: Services, client: TestClient, digest: str, body: dict[str, str]
@@ -259,11 +259,10 @@ def test_using_needs_a_known_inspection_and_a_reason(
 def test_a_picture_is_tried_and_nothing_is_stored(
     hub: Services, client: TestClient, jpeg: Pictures, digest: str
 ) -> None:
-    for _ in range(12):  # asking again is not a frozen camera
-        answer = client.post(
-            f"/api/v1/packages/{digest}/predict", content=jpeg("red"), headers=JPEG
-        )
-    tried = answer.json()
+    path = f"/api/v1/packages/{digest}/predict"
+    for _ in range(11):  # asking again is not a frozen camera
+        client.post(path, content=jpeg("red"), headers=JPEG)
+    tried = client.post(path, content=jpeg("red"), headers=JPEG).json()
     decided = {label["name"]: label["decision"] for label in tried["prediction"]["labels"]}
     assert tried["prediction"]["state"] == "ok"
     assert decided == {"blue": "absent", "red": "present", "white": "absent"}
@@ -351,9 +350,7 @@ def test_dead_letters_are_listed_with_counts_and_bytes(client: TestClient, line:
     assert client.get("/api/v1/dead-letters/dlt_0").status_code == 404
 
 
-def test_figures_count_what_came_and_went(
-    client: TestClient, line: Line, jpeg: Pictures
-) -> None:
+def test_figures_count_what_came_and_went(client: TestClient, line: Line, jpeg: Pictures) -> None:
     line.send(line.camera(jpeg()), line.status(), line.prediction("blue"))
     line.send(Message(topic="i/cam", payload=b"no"))
     stats = client.get("/api/v1/stats").json()
@@ -397,9 +394,7 @@ def test_the_first_result_creates_the_stock_document(client: TestClient, line: L
     assert document["evidence"]["blue"]["package"].startswith("sha256:")
 
 
-def test_an_order_stands_in_the_collection_of_the_reference(
-    client: TestClient, line: Line
-) -> None:
+def test_an_order_stands_in_the_collection_of_the_reference(client: TestClient, line: Line) -> None:
     line.see("red")
     client.post("/api/v1/orders", json={"colour": "red"})
     (order,) = client.get("/api/v1/twin/documents/digital_twin_orders").json()["items"]

@@ -115,7 +115,7 @@ class DyingBus:
 
 
 @pytest.mark.parametrize("after", [False, True])
-def test_an_order_cut_off_in_sending_is_never_sent_again(  # noqa: PLR0913  one fixture each
+def test_an_order_cut_off_in_sending_is_never_sent_again(
     hub: Services,
     line: Line,
     bus: Bus,
@@ -132,9 +132,7 @@ def test_an_order_cut_off_in_sending_is_never_sent_again(  # noqa: PLR0913  one 
     hub.orders.bus = DyingBus(bus, after=after)  # type: ignore[assignment]  # the part that orders use
     with pytest.raises(Dies):
         hub.tick()
-    again = build_services(
-        config, plant=plant, records=hub.records, blobs=hub.blobs, clock=clock
-    )
+    again = build_services(config, plant=plant, records=hub.records, blobs=hub.blobs, clock=clock)
     again.load()
     again.join(bus, base_url="")
     for _ in range(5):

@@ -127,10 +127,14 @@ def test_json_with_base64_is_taken_too(
     ],
 )
 def test_a_wrong_key_is_refused_in_the_words_of_aws(
-    aws: Callable[[AccessKey], Any], key: AccessKey, jpeg: Pictures, changes: dict[str, str], code: str
+    aws: Callable[[AccessKey], Any],
+    key: AccessKey,
+    jpeg: Pictures,
+    changes: dict[str, str],
+    code: str,
 ) -> None:
     with pytest.raises(botocore.exceptions.ClientError) as refused:
-        aws(replace(key, **changes)).invoke_endpoint(  # type: ignore[arg-type]  # names of its fields
+        aws(replace(key, **changes)).invoke_endpoint(
             EndpointName=ENDPOINT, ContentType="image/jpeg", Body=jpeg()
         )
     assert refused.value.response["Error"]["Code"] == code
@@ -154,7 +158,7 @@ def test_a_revoked_key_is_refused(
         (ENDPOINT, "application/json", b"{}", "no picture"),
     ],
 )
-def test_a_call_that_makes_no_sense_is_a_validation_error(  # noqa: PLR0913  one argument a column
+def test_a_call_that_makes_no_sense_is_a_validation_error(
     aws: Callable[[AccessKey], Any],
     key: AccessKey,
     used: str,
@@ -190,7 +194,8 @@ SECRET = "secret"  # noqa: S105  a test's own
 PATH = "/endpoints/my%20end%2Fpoint/invocations"
 
 
-def signed(clock: FakeClock, *, path: str = PATH, query: str = "", body: bytes = b"p") -> SignedRequest:
+def signed(*, path: str = PATH, query: str = "", body: bytes = b"p"
+) -> SignedRequest:
     """A request as botocore signs it, now by the machine's clock."""
     url = f"http://127.0.0.1:8080{path}" + (f"?{query}" if query else "")
     request = AWSRequest("POST", url, data=body, headers={"Content-Type": "image/jpeg"})
@@ -198,7 +203,6 @@ def signed(clock: FakeClock, *, path: str = PATH, query: str = "", body: bytes =
     SigV4Auth(credentials, "sagemaker", "eu-west-1").add_auth(request)
     headers = {name.lower(): str(value) for name, value in request.headers.items()}
     headers["host"] = "127.0.0.1:8080"
-    assert clock
     return SignedRequest(method="POST", path=path, query=query, headers=headers, body=body)
 
 
@@ -212,7 +216,7 @@ def refused(request: SignedRequest, clock: FakeClock) -> str:
 @pytest.mark.parametrize("query", ["", "b=2&a=1", "a=&b=x%20y", "a=1&a=0"])
 def test_what_botocore_signs_is_accepted(clock: FakeClock, path: str, query: str) -> None:
     path = "".join(letter if ord(letter) < 128 else "%C3%A4" for letter in path)
-    request = signed(clock, path=path, query=query)
+    request = signed(path=path, query=query)
     assert verify(request, secret_of=lambda _: SECRET, now=clock.now()) == "LSAK1"
 
 
@@ -228,12 +232,12 @@ def test_what_botocore_signs_is_accepted(clock: FakeClock, path: str, query: str
 def test_anything_changed_after_signing_is_refused(
     clock: FakeClock, change: dict[str, Any]
 ) -> None:
-    request = replace(signed(clock), **change)
+    request = replace(signed(), **change)
     assert refused(request, clock) == "InvalidSignatureException"
 
 
 def test_a_clock_may_differ_by_five_minutes_and_no_more(clock: FakeClock) -> None:
-    request = signed(clock)
+    request = signed()
     clock.advance(290)
     assert verify(request, secret_of=lambda _: SECRET, now=clock.now())
     clock.advance(20)
@@ -253,6 +257,6 @@ def test_a_clock_may_differ_by_five_minutes_and_no_more(clock: FakeClock) -> Non
 def test_a_damaged_header_is_refused(
     clock: FakeClock, name: str, change: Callable[[str], str]
 ) -> None:
-    request = signed(clock)
+    request = signed()
     headers = {**request.headers, name: change(request.headers[name])}
     assert refused(replace(request, headers=headers), clock) == "IncompleteSignatureException"

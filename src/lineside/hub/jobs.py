@@ -154,6 +154,7 @@ class Runs:
             self._check_free()
             self._write_job(view)
             self._spawn(view)
+        self._tell(view)
         return view
 
     def cancel(self, run_id: str) -> RunView:
@@ -177,6 +178,7 @@ class Runs:
         with self._lock:
             self._check_free()
             self._spawn(view)
+        self._tell(view)
         return view
 
     def close(self) -> None:
@@ -261,11 +263,10 @@ class Runs:
             view = _moved(self._views[run_id], told)
             self._views[run_id] = view
             due = self._clock.monotonic() - self._saved_s >= _SAVE_EVERY_S
-        if due:
-            self._saved_s = self._clock.monotonic()
-            self._put(view, pid=self._children[run_id].process.pid)
-        else:
-            self._tell(view)
+            if due:
+                self._saved_s = self._clock.monotonic()
+                self._put(view, pid=self._children[run_id].process.pid)
+        self._tell(view)
 
     def _finish(self, run_id: str, code: int) -> None:
         with self._lock:
@@ -322,16 +323,16 @@ class Runs:
                 view = replace(view, percent=100.0, stage="done")
             self._children.pop(run_id, None)
             self._put(view, pid=0)
+        self._tell(view)
         logger.info("run ended run=%s state=%s reason=%s", run_id, state, reason)
 
     def _put(self, view: RunView, *, pid: int) -> None:
-        with self._lock:
-            self._views[view.id] = view
-            body = {"view": to_plain(view), "pid": pid}
-            self._documents.put(_KIND, view.id, body=body)
-        self._tell(view)
+        """Keep the record; the lock is held, so nobody is told yet."""
+        self._views[view.id] = view
+        self._documents.put(_KIND, view.id, body={"view": to_plain(view), "pid": pid})
 
     def _tell(self, view: RunView) -> None:
+        """The lock is not held: a listener may ask back."""
         for listener in self._listeners:
             listener(view)
 
@@ -356,7 +357,9 @@ class Runs:
 def _moved(view: RunView, told: dict[str, Any]) -> RunView:
     percent = _number(told.get("percent")) or 0.0
     loss, held_out = _number(told.get("loss")), _number(told.get("held_out"))
-    history = (*view.history, (percent, loss, held_out))
+    # A run that was resumed may do its last step once more.
+    before = tuple(point for point in view.history if point[0] < percent)
+    history = (*before, (percent, loss, held_out))
     if len(history) > _MOST_HISTORY:
         history = (*history[:-1][::2], history[-1])
     return replace(

@@ -1,0 +1,337 @@
+"""Training runs: a child process whose death takes nothing with it."""
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from fastapi.testclient import TestClient
+
+from lineside.core import ConflictError, Plant, decode_json
+from lineside.hub import HubConfig, Services, build_services
+from lineside.hub.jobs import RunRequest
+from lineside.hub.views import RunView
+from lineside.links import Bus
+from lineside.store import open_blobs, open_records
+from lineside.testing import FakeClock
+from tests.hub.conftest import Line
+
+# A trainer that does what it is told: it speaks the same lines as the real one.
+TRAINER = """
+import json, pathlib, shutil, signal, sys, threading
+folder = pathlib.Path(sys.argv[sys.argv.index("--job") + 1])
+job = json.loads((folder / "job.json").read_text())
+plan = json.loads((folder.parent / "plan.json").read_text())
+stop = threading.Event()
+signal.signal(signal.SIGTERM, lambda *_: stop.set())
+done = folder / "steps"
+begun = int(done.read_text()) if done.exists() else 0
+print("noise that is no progress", flush=True)
+for step in range(begun, 4):
+    line = {"percent": 25.0 * (step + 1), "eta_s": 3 - step, "stage": "fit", "loss": 1 / (step + 1)}
+    line["held_out"] = None if step == 0 else 0.9
+    print(json.dumps(line), flush=True)
+    done.write_text(str(step + 1))
+    if step + 1 == plan.get("fail_at"):
+        print("no more memory", file=sys.stderr)
+        sys.exit(3)
+    if step + 1 == plan.get("wait_at"):
+        stop.wait(30)
+    if stop.is_set():
+        sys.exit(1)
+shutil.copy(plan["package"], folder / "package.lspkg")
+metric = {"value": 1.0, "low": 0.8, "high": 1.0, "n": 8, "baseline": 0.5}
+(folder / "result.json").write_text(json.dumps({"metrics": {"accuracy": metric}}))
+"""
+
+
+@pytest.fixture
+def trainer(tmp_path: Path) -> tuple[str, ...]:
+    script = tmp_path / "trainer.py"
+    script.write_text(TRAINER)
+    return (sys.executable, str(script))
+
+
+@pytest.fixture
+def hub(
+    config: HubConfig,
+    plant: Plant,
+    clock: FakeClock,
+    bus: Bus,
+    *,
+    trainer: tuple[str, ...],
+    tmp_path: Path,
+) -> Iterator[Services]:
+    """The hub of the other tests with a trainer of ours, records that can be opened again."""
+    stored = replace(config, records=f"sqlite:///{tmp_path}/records.db")
+    with open_records(stored.records, clock=clock) as records:
+        blobs = open_blobs("memory://", clock=clock)
+        services = build_services(
+            stored, plant=plant, records=records, blobs=blobs, clock=clock, run_command=trainer
+        )
+        services.load()
+        services.join(bus, base_url="http://hub.test")
+        yield services
+        services.runs.close()
+        blobs.close()
+
+
+@pytest.fixture
+def plan(config: HubConfig, archive: bytes, tmp_path: Path) -> Callable[..., None]:
+    """What the trainer will do."""
+    package = tmp_path / "made.lspkg"
+    package.write_bytes(archive)
+
+    def write(**wanted: int) -> None:
+        folder = config.folder / "runs"
+        folder.mkdir(parents=True, exist_ok=True)
+        import json
+
+        (folder / "plan.json").write_text(json.dumps({"package": str(package), **wanted}))
+
+    write()
+    return write
+
+
+@pytest.fixture
+def version(hub: Services, line: Line, jpeg: Callable[..., bytes]) -> int:
+    """A frozen data set to train on."""
+    from lineside.hub.datasets import Teaching
+
+    line.send(line.camera(jpeg("blue")))
+    frames = tuple(row.id for row in hub.frames.page())
+    hub.datasets.teach("rack", Teaching(frames=frames, labels=("blue",)), by="anna")
+    return hub.datasets.freeze("rack", by="anna").number
+
+
+class Watcher:
+    """Waits until a run is what it should be."""
+
+    def __init__(self, hub: Services) -> None:
+        self._hub = hub
+        self._moved = threading.Condition()
+        hub.runs.listen(lambda _run: self._notify())
+
+    def _notify(self) -> None:
+        with self._moved:
+            self._moved.notify_all()
+
+    def until(self, run: str, wanted: Callable[[RunView], bool]) -> RunView:
+        with self._moved:
+            assert self._moved.wait_for(lambda: wanted(self._hub.runs.one(run)), timeout=20)
+        return self._hub.runs.one(run)
+
+    def ended(self, run: str) -> RunView:
+        return self.until(run, lambda view: view.state != "running")
+
+
+@pytest.fixture
+def watcher(hub: Services) -> Watcher:
+    return Watcher(hub)
+
+
+@pytest.mark.usefixtures("version", "plan")
+def test_a_run_ends_with_a_package_in_the_registry(hub: Services, watcher: Watcher) -> None:
+    run = hub.runs.start(RunRequest(dataset="rack"), by="anna")
+    assert (run.state, run.version, run.inspection) == ("running", 1, "stock")
+    done = watcher.ended(run.id)
+    assert (done.state, done.percent, done.reason) == ("done", 100.0, "")
+    assert done.metrics["accuracy"]["n"] == 8
+    assert [point[0] for point in done.history] == [25.0, 50.0, 75.0, 100.0]
+    assert done.held_out == 0.9
+    assert hub.packages.one(done.package).added_by == "anna"
+
+
+@pytest.mark.usefixtures("version", "plan")
+def test_the_job_names_data_inspection_and_who_asked(hub: Services, watcher: Watcher) -> None:
+    run = hub.runs.start(RunRequest(dataset="rack", seed=11), by="anna")
+    watcher.ended(run.id)
+    job = decode_json((hub.runs.folder(run.id) / "job.json").read_bytes(), where="job")
+    assert (job["data"], job["seed"], job["trained_by"]) == ("dataset://rack/1", 11, "anna")
+    assert job["inspection"]["id"] == "stock"
+    assert job["schema"] == "lineside.train-job/1"
+
+
+@pytest.mark.usefixtures("version")
+def test_a_child_killed_with_kill_9_leaves_the_hub_alive_and_the_run_resumable(
+    hub: Services, plan: Callable[..., None], watcher: Watcher
+) -> None:
+    plan(wait_at=2)
+    run = hub.runs.start(RunRequest(dataset="rack"), by="anna")
+    watcher.until(run.id, lambda view: view.percent >= 50)
+    os.kill(hub.runs._children[run.id].process.pid, signal.SIGKILL)
+    failed = watcher.ended(run.id)
+    assert failed.state == "failed"
+    assert "SIGKILL, perhaps because memory ran out" in failed.reason
+    plan()
+    hub.runs.resume(run.id)
+    done = watcher.ended(run.id)
+    assert done.state == "done"
+    assert [point[0] for point in done.history] == [25.0, 50.0, 75.0, 100.0]
+
+
+@pytest.mark.usefixtures("version")
+def test_a_child_that_fails_leaves_its_last_words(
+    hub: Services, plan: Callable[..., None], watcher: Watcher
+) -> None:
+    plan(fail_at=2)
+    run = hub.runs.start(RunRequest(dataset="rack"), by="anna")
+    failed = watcher.ended(run.id)
+    assert failed.reason == "the training process ended with code 3: no more memory"
+    assert failed.log == ("no more memory",)
+
+
+@pytest.mark.usefixtures("version")
+def test_a_run_is_cancelled_and_goes_on_where_it_stood(
+    hub: Services, plan: Callable[..., None], watcher: Watcher
+) -> None:
+    plan(wait_at=3)
+    run = hub.runs.start(RunRequest(dataset="rack"), by="anna")
+    watcher.until(run.id, lambda view: view.percent >= 75)
+    assert hub.runs.cancel(run.id).state == "cancelled"
+    with pytest.raises(ConflictError):
+        hub.runs.cancel(run.id)
+    plan()
+    hub.runs.resume(run.id)
+    assert watcher.ended(run.id).state == "done"
+    with pytest.raises(ConflictError):
+        hub.runs.resume(run.id)
+
+
+@pytest.mark.usefixtures("version")
+def test_one_run_at_a_time(hub: Services, plan: Callable[..., None], watcher: Watcher) -> None:
+    plan(wait_at=1)
+    run = hub.runs.start(RunRequest(dataset="rack"), by="anna")
+    with pytest.raises(ConflictError, match=run.id):
+        hub.runs.start(RunRequest(dataset="rack"), by="bob")
+    hub.runs.cancel(run.id)
+    watcher.ended(run.id)
+
+
+@pytest.mark.usefixtures("version")
+def test_a_package_that_is_none_fails_the_run(
+    hub: Services, plan: Callable[..., None], watcher: Watcher, tmp_path: Path
+) -> None:
+    plan()
+    (tmp_path / "made.lspkg").write_bytes(b"no package")
+    run = hub.runs.start(RunRequest(dataset="rack"), by="anna")
+    failed = watcher.ended(run.id)
+    assert failed.state == "failed"
+    assert failed.reason.startswith("no usable package")
+
+
+@pytest.mark.usefixtures("version")
+def test_a_run_of_a_hub_that_died_is_marked_and_its_orphan_ended(
+    hub: Services,
+    plan: Callable[..., None],
+    plant: Plant,
+    clock: FakeClock,
+    watcher: Watcher,
+    *,
+    trainer: tuple[str, ...],
+) -> None:
+    plan(wait_at=2)
+    run = hub.runs.start(RunRequest(dataset="rack"), by="anna")
+    watcher.until(run.id, lambda view: view.percent >= 50)
+    process = hub.runs._children[run.id].process
+    # What a new hub finds after kill -9: the record says running, the child may still be at work.
+    with open_records(hub.config.records, clock=clock) as records:
+        again = build_services(
+            hub.config, plant=plant, records=records, blobs=hub.blobs, clock=clock,
+            run_command=trainer,
+        )  # fmt: skip
+        again.load()
+        assert process.wait(timeout=10) == -signal.SIGKILL
+        found = again.runs.one(run.id)
+        assert found.state == "failed"
+        assert found.reason == "the hub stopped while it ran; it can be resumed"
+        watcher.ended(run.id)
+        plan()
+        again.runs.resume(run.id)
+        assert Watcher(again).ended(run.id).state == "done"
+
+
+@pytest.mark.usefixtures("version")
+def test_work_finished_while_the_hub_was_dead_is_taken_over(
+    hub: Services,
+    plan: Callable[..., None],
+    plant: Plant,
+    clock: FakeClock,
+    watcher: Watcher,
+    *,
+    trainer: tuple[str, ...],
+) -> None:
+    plan()
+    run = hub.runs.start(RunRequest(dataset="rack"), by="anna")
+    done = watcher.ended(run.id)
+    left = hub.records.documents.get("run", run.id).body
+    left["view"] |= {"state": "running", "package": ""}
+    hub.records.documents.put("run", run.id, body={**left, "pid": 999_999})
+    again = build_services(
+        hub.config, plant=plant, records=hub.records, blobs=hub.blobs, clock=clock,
+        run_command=trainer,
+    )  # fmt: skip
+    again.load()
+    assert again.runs.one(run.id).state == "done"
+    assert again.runs.one(run.id).package == done.package
+
+
+@pytest.mark.usefixtures("version")
+def test_stopping_the_hub_cancels_what_runs(
+    hub: Services, plan: Callable[..., None], watcher: Watcher
+) -> None:
+    plan(wait_at=1)
+    run = hub.runs.start(RunRequest(dataset="rack"), by="anna")
+    watcher.until(run.id, lambda view: view.percent >= 25)
+    hub.runs.close()
+    assert hub.runs.one(run.id).state == "cancelled"
+
+
+@pytest.mark.usefixtures("version", "plan")
+def test_runs_are_started_and_listed_over_http(client: TestClient, hub: Services) -> None:
+    watcher = Watcher(hub)
+    body = {"task": "multilabel", "dataset": "rack", "inspection": "stock"}
+    started = client.post("/api/v1/runs", json=body)
+    assert started.status_code == 201
+    run = started.json()["id"]
+    watcher.ended(run)
+    assert client.get(f"/api/v1/runs/{run}").json()["state"] == "done"
+    (listed,) = client.get("/api/v1/runs").json()["items"]
+    assert listed["started_by"] == "tester"
+    assert client.post(f"/api/v1/runs/{run}/cancel").status_code == 409
+    assert client.post(f"/api/v1/runs/{run}/resume").status_code == 409
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        ({"dataset": "none"}, 404),
+        ({"dataset": "rack", "version": 9}, 404),
+        ({"dataset": "rack", "task": "detect"}, 400),
+        ({"dataset": "rack", "inspection": "none"}, 400),
+    ],
+)
+@pytest.mark.usefixtures("version")
+def test_a_run_that_makes_no_sense_is_a_problem(
+    client: TestClient, body: dict[str, object], status: int
+) -> None:
+    answer = client.post("/api/v1/runs", json=body)
+    assert answer.status_code == status
+    assert client.get("/api/v1/runs").json()["items"] == []
+
+
+def test_figures_of_a_long_run_stay_bounded() -> None:
+    from lineside.hub.jobs import _moved
+
+    view = RunView(
+        id="run_1", state="running", task="multilabel", dataset="rack", version=1,
+        inspection="stock", seed=7, started_at=FakeClock().now(), started_by="anna",
+    )  # fmt: skip
+    for step in range(3000):
+        view = _moved(view, {"percent": step / 30, "loss": float(step)})
+    assert len(view.history) <= 500
+    assert view.history[-1][1] == 2999.0

@@ -1,0 +1,254 @@
+"""The live socket: paced by the page, whole or not at all, closed when the session ends."""
+
+import json
+import struct
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jsonpatch
+import pytest
+from fastapi.testclient import TestClient
+from starlette.testclient import WebSocketTestSession
+from starlette.websockets import WebSocketDisconnect
+
+from lineside.core import to_plain
+from lineside.hub import Services
+from tests.hub.conftest import Line
+
+URL = "ws://127.0.0.1/ws"
+Pictures = Callable[..., bytes]
+
+
+class Page:
+    """A browser's side of the socket."""
+
+    def __init__(self, socket: WebSocketTestSession) -> None:
+        self.socket = socket
+
+    def next(self, *kinds: str) -> tuple[dict[str, Any], bytes]:
+        """The next message of one of these kinds; others in between are passed over."""
+        while True:
+            raw = self.socket.receive_bytes()
+            (length,) = struct.unpack(">I", raw[:4])
+            header = json.loads(raw[4 : 4 + length])
+            if header["kind"] in kinds:
+                return header, raw[4 + length :]
+
+    def say(self, **message: object) -> None:
+        self.socket.send_text(json.dumps(message))
+
+    def settled(self) -> None:
+        """The server has taken in what was said before: it answers every second at least."""
+        self.next("status")
+        self.next("status")
+
+
+@pytest.fixture
+def page(browser: TestClient) -> Iterator[Page]:
+    with browser.websocket_connect(URL, headers={"Origin": "http://127.0.0.1"}) as socket:
+        yield Page(socket)
+
+
+def test_the_server_says_hello_with_its_version(page: Page) -> None:
+    header, jpeg = page.next("hello")
+    assert header["server"]
+    assert jpeg == b""
+
+
+def test_a_frame_travels_with_its_own_answer(page: Page, line: Line, jpeg: Pictures) -> None:
+    page.say(subscribe={"cameras": ["rack"], "twin": False, "runs": []})
+    picture = jpeg("blue")
+    line.send(line.camera(picture))
+    header, got = page.next("frame")
+    assert (header["round"], header["camera"], header["prediction"]) == (1, "rack", None)
+    assert got == picture
+    page.say(ack=1)
+    line.send(line.status(), line.prediction("blue", picture=picture))
+    header, got = page.next("frame")
+    assert header["round"] == 2
+    assert header["prediction"]["frame"] == header["frame"]
+    assert got == picture
+
+
+def test_while_answers_come_a_frame_waits_for_its_answer(
+    page: Page, line: Line, jpeg: Pictures
+) -> None:
+    page.say(subscribe={"cameras": ["rack"]})
+    first, second = jpeg("blue", seed=1), jpeg("red", seed=2)
+    line.send(line.status(), line.camera(first), line.prediction("blue", picture=first))
+    header, _ = page.next("frame")
+    page.say(ack=header["round"])
+    line.wait(0.2)
+    line.send(line.camera(second))
+    page.settled()
+    line.send(line.prediction("red", picture=second))
+    header, got = page.next("frame")
+    assert got == second
+    assert header["prediction"]["frame"]["id"] == header["frame"]["id"]
+
+
+def test_an_answer_before_its_frame_is_shown_when_the_frame_comes(
+    page: Page, line: Line, jpeg: Pictures
+) -> None:
+    page.say(subscribe={"cameras": ["rack"]})
+    picture = jpeg("blue")
+    line.send(line.status(), line.prediction("blue", picture=picture), line.camera(picture))
+    header, got = page.next("frame")
+    assert got == picture
+    assert header["prediction"]["frame"]["id"] == header["frame"]["id"]
+
+
+def test_a_page_that_does_not_acknowledge_gets_no_backlog(
+    page: Page, line: Line, jpeg: Pictures
+) -> None:
+    page.say(subscribe={"cameras": ["rack"]})
+    line.send(line.camera(jpeg(seed=0)))
+    page.next("frame")
+    for number in range(1, 6):
+        line.wait(0.2)
+        line.send(line.camera(jpeg(seed=number)))
+    page.settled()
+    page.say(ack=1)
+    header, got = page.next("frame")
+    assert header["round"] == 2
+    assert got == jpeg(seed=5)
+
+
+def test_a_hidden_page_gets_nothing_and_the_newest_when_it_returns(
+    page: Page, line: Line, jpeg: Pictures
+) -> None:
+    page.say(subscribe={"cameras": ["rack"], "twin": True})
+    page.next("twin")
+    page.say(visible=False)
+    page.socket.send_text('{"ack":0}')
+    line.send(line.camera(jpeg(seed=1)))
+    line.see("blue")
+    line.wait(0.2)
+    line.send(line.camera(jpeg(seed=2)))
+    page.say(visible=True)
+    kinds = {page.next("frame", "twin")[0]["kind"], page.next("frame", "twin")[0]["kind"]}
+    assert kinds == {"frame", "twin"}
+
+
+def test_the_twin_comes_as_snapshot_then_as_patches_that_fit(
+    page: Page, line: Line, hub: Services
+) -> None:
+    page.say(subscribe={"cameras": [], "twin": True})
+    header, _ = page.next("twin")
+    state = header["snapshot"]
+    revision = header["revision"]
+    assert state == json.loads(json.dumps(to_plain(hub.ledger.state), default=str))
+    for colour in ("blue", "red"):
+        line.wait(1)
+        line.see(colour)
+        header, _ = page.next("twin")
+        assert header["base"] == revision
+        state = jsonpatch.apply_patch(state, header["patch"])
+        revision = header["revision"]
+    assert state["slots"]["B1"]["seen"] == "present"
+    assert state == json.loads(json.dumps(to_plain(hub.ledger.state), default=str))
+
+
+def test_subscribing_anew_without_twin_and_with_it_gives_a_snapshot_again(page: Page) -> None:
+    page.say(subscribe={"twin": True})
+    assert "snapshot" in page.next("twin")[0]
+    page.say(subscribe={"twin": False})
+    page.settled()
+    page.say(subscribe={"twin": True})
+    assert "snapshot" in page.next("twin")[0]
+
+
+def test_status_names_cameras_and_devices_every_second(page: Page, line: Line) -> None:
+    line.send(line.status())
+    page.next("status")
+    header, _ = page.next("status")
+    assert [camera["id"] for camera in header["cameras"]] == ["rack", "gate"]
+    assert header["cameras"][0]["state"] == "never"
+    assert header["devices"] == [{"id": "edge-1", "packages": [], "state": "online"}]
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", '{"ack":"x"}', '{"what":1}', '{"subscribe":{"cameras":"rack"}}']
+)
+def test_a_message_that_is_none_closes_the_socket(page: Page, text: str) -> None:
+    page.socket.send_text(text)
+    with pytest.raises(WebSocketDisconnect) as closed:
+        page.next("never")
+    assert closed.value.code == 4400
+
+
+def test_unknown_cameras_and_runs_are_passed_over(page: Page) -> None:
+    page.say(subscribe={"cameras": ["roof"], "runs": ["run_0"]}, ack=99)
+    page.settled()
+
+
+def test_the_socket_is_closed_when_the_session_ends(
+    page: Page, browser: TestClient
+) -> None:
+    page.next("hello")
+    browser.post("/sign-out", headers={"Origin": "http://127.0.0.1"}, follow_redirects=False)
+    with pytest.raises(WebSocketDisconnect) as closed:
+        page.next("never")
+    assert closed.value.code == 4401
+
+
+def test_nobody_is_sent_away_with_4401(nobody: TestClient) -> None:
+    with nobody.websocket_connect(URL) as socket, pytest.raises(WebSocketDisconnect) as closed:
+        socket.receive_bytes()
+    assert closed.value.code == 4401
+
+
+@pytest.mark.parametrize(
+    "headers", [{}, {"Origin": "http://evil.test"}, {"Sec-Fetch-Site": "cross-site"}]
+)
+def test_a_socket_from_a_foreign_page_is_refused(
+    browser: TestClient, headers: dict[str, str]
+) -> None:
+    with pytest.raises(WebSocketDisconnect), browser.websocket_connect(URL, headers=headers):
+        pass
+
+
+def test_nobody_is_left_behind_when_a_page_leaves(hub: Services, browser: TestClient) -> None:
+    with browser.websocket_connect(URL, headers={"Origin": "http://127.0.0.1"}) as socket:
+        Page(socket).next("hello")
+        assert hub.live.viewers == 1
+    assert hub.live.viewers == 0
+
+
+def test_the_header_of_a_frame_is_made_once_for_all(
+    hub: Services, line: Line, jpeg: Pictures
+) -> None:
+    line.send(line.camera(jpeg()))
+    shown = hub.watch.shown("rack")
+    assert shown is not None
+    one = hub.live._frame_header("rack", shown, number=1)
+    two = hub.live._frame_header("rack", shown, number=22)
+    assert json.loads(one)["round"] == 1
+    assert json.loads(two)["round"] == 22
+    assert hub.live._frame_headers["rack"][1] is hub.live._frame_headers["rack"][1]
+
+
+def test_the_twin_comes_as_server_sent_events_too(hub: Services, line: Line) -> None:
+    import asyncio
+
+    async def first_two() -> list[bytes]:
+        hub.live.start()
+        stream = hub.live.twin_stream(_always)
+        found = [await anext(stream)]
+        await asyncio.to_thread(line.see, "blue")
+        while True:
+            message = await anext(stream)
+            if message.startswith(b"event"):
+                found.append(message)
+                break
+        await stream.aclose()  # type: ignore[attr-defined]  # an asynchronous generator
+        hub.live.stop()
+        return found
+
+    async def _always() -> bool:
+        return True
+
+    snapshot, patch = asyncio.run(first_two())
+    assert snapshot.startswith(b"event: snapshot\ndata: {")
+    assert patch.startswith(b"event: patch\ndata: {")
+    assert patch.endswith(b"\n\n")
