@@ -172,7 +172,10 @@ def test_labels_come_from_what_the_factory_said_of_its_stock(
     line.wait(1)
     for number, colour in enumerate(("RED", None)):
         piece: Json = {"id": "1", "type": colour, "state": "RAW"} if colour else None
-        stock: list[Json] = [{"location": "A1", "workpiece": None}, {"location": "B1", "workpiece": piece}]
+        stock: list[Json] = [
+            {"location": "A1", "workpiece": None},
+            {"location": "B1", "workpiece": piece},
+        ]
         line.send(line.said("f/i/stock", stockItems=stock))
         line.wait(1)
         line.send(line.camera(jpeg(seed=1 + number)))

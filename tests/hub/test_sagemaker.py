@@ -194,8 +194,7 @@ SECRET = "secret"  # noqa: S105  a test's own
 PATH = "/endpoints/my%20end%2Fpoint/invocations"
 
 
-def signed(*, path: str = PATH, query: str = "", body: bytes = b"p"
-) -> SignedRequest:
+def signed(*, path: str = PATH, query: str = "", body: bytes = b"p") -> SignedRequest:
     """A request as botocore signs it, now by the machine's clock."""
     url = f"http://127.0.0.1:8080{path}" + (f"?{query}" if query else "")
     request = AWSRequest("POST", url, data=body, headers={"Content-Type": "image/jpeg"})

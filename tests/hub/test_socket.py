@@ -182,9 +182,7 @@ def test_unknown_cameras_and_runs_are_passed_over(page: Page) -> None:
     page.settled()
 
 
-def test_the_socket_is_closed_when_the_session_ends(
-    page: Page, browser: TestClient
-) -> None:
+def test_the_socket_is_closed_when_the_session_ends(page: Page, browser: TestClient) -> None:
     page.next("hello")
     browser.post("/sign-out", headers={"Origin": "http://127.0.0.1"}, follow_redirects=False)
     with pytest.raises(WebSocketDisconnect) as closed:

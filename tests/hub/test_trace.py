@@ -79,9 +79,7 @@ def test_a_sensor_value_leads_to_its_message(hub: Services, line: Line) -> None:
     assert found.steps[1].facts["data"]["t"] == 22.3
 
 
-def test_it_works_without_a_running_hub(
-    hub: Services, seen: bytes, clock: FakeClock
-) -> None:
+def test_it_works_without_a_running_hub(hub: Services, seen: bytes, clock: FakeClock) -> None:
     assert seen
     (event,) = hub.events.page(kind="lineside.prediction.v1")
     found = trace(hub.records, event.id)
