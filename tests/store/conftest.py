@@ -1,5 +1,6 @@
 """A private PostgreSQL server and a private bucket for the store tests."""
 
+import importlib.util
 import os
 import shutil
 import subprocess
@@ -102,10 +103,10 @@ class BucketServer:
 def bucket_server(
     absent: Callable[[str, str], None], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[BucketServer]:
-    try:
-        from moto.server import ThreadedMotoServer
-    except ImportError:
+    if importlib.util.find_spec("moto") is None:
         absent("service", "moto is not installed")
+    from moto.server import ThreadedMotoServer
+
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()

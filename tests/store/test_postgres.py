@@ -1,19 +1,43 @@
 """Records in PostgreSQL keep the contracts."""
 
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Protocol
 
 import pytest
 
+from lineside.core import (
+    ConflictError,
+    NotFoundError,
+    RefusedError,
+    UnavailableError,
+)
 from lineside.store import Records, open_records
+from lineside.store.records import SqlRecords
 from lineside.testing import FakeClock
 from lineside.testing.store import (
+    HUB,
     DocumentsContract,
     EventLogContract,
     FrameIndexContract,
     RecordsContract,
+    frame_row,
+    log_entry,
 )
 
 pytestmark = pytest.mark.service
+
+
+class Server(Protocol):
+    """The fixture ``postgres_server``."""
+
+    folder: Path
+
+    def start(self) -> None: ...
+
+    def stop(self, mode: str = ...) -> None: ...
 
 
 @pytest.fixture
@@ -36,3 +60,115 @@ class TestFrameIndex(FrameIndexContract):
 
 class TestRecords(RecordsContract):
     pass
+
+
+def test_writers_of_different_sources_do_not_wait_for_one_another(records: Records) -> None:
+    holds, go_on = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with records.transaction():
+            records.log.append([log_entry(1, source="/site/device/a")])
+            records.frames.add([frame_row(1)])
+            holds.set()
+            assert go_on.wait(30)
+
+    with ThreadPoolExecutor(2) as pool:
+        holder = pool.submit(hold)
+        assert holds.wait(10)
+        other = pool.submit(records.log.append, [log_entry(2, source="/site/device/b")])
+        assert other.result(timeout=10)[0].source_position == 1
+        assert records.log.read() == [], "the entry before it has not ended"
+        assert len(records.log.read(newest_first=True)) == 1
+        go_on.set()
+        holder.result()
+    assert len(records.log.read()) == 2
+
+
+def test_appends_that_wait_for_each_other_are_told_to_redo(records: Records) -> None:
+    both = threading.Barrier(2)
+    first = [log_entry(0, source=source) for source in ("/a", "/b")]
+    records.log.append(first)
+
+    def append(number: int) -> bool:
+        order = ("/a", "/b") if number % 2 else ("/b", "/a")
+        try:
+            with records.transaction():
+                records.log.append([log_entry(number, source=order[0])])
+                both.wait(10)
+                records.log.append([log_entry(number, source=order[1])])
+        except ConflictError:
+            return False
+        return True
+
+    with ThreadPoolExecutor(2) as pool:
+        assert sorted(pool.map(append, [1, 2])) == [False, True]
+    assert all(records.log.verify(source).entries == 2 for source in ("/a", "/b"))
+
+
+def test_a_server_that_was_away_is_used_again(records: Records, postgres_server: Server) -> None:
+    records.log.append([log_entry(1)])
+    postgres_server.stop("fast")
+    try:
+        with pytest.raises(UnavailableError):
+            records.log.append([log_entry(2)])
+        with pytest.raises(UnavailableError), records.transaction():
+            records.log.append([log_entry(2)])
+    finally:
+        postgres_server.start()
+    assert records.log.append([log_entry(2)])[0].source_position == 2
+    assert records.log.verify(HUB).ok
+
+
+def test_a_server_that_goes_away_inside_a_transaction_keeps_nothing_of_it(
+    records: Records, postgres_server: Server
+) -> None:
+
+    def write_while_it_dies() -> None:
+        with records.transaction():
+            records.documents.put("order", "first", body={})
+            postgres_server.stop("immediate")
+            postgres_server.start()
+            with pytest.raises(UnavailableError):
+                records.documents.put("order", "second", body={})
+            records.documents.put("order", "third", body={})
+
+    with pytest.raises(UnavailableError):
+        write_while_it_dies()
+    assert records.documents.page("order") == []
+
+
+def test_three_ways_to_fail_at_the_start_are_told_apart(
+    postgres_server: Server, clock: FakeClock
+) -> None:
+    host = f"?host={postgres_server.folder}"
+    with pytest.raises(NotFoundError, match="no such database"):
+        open_records(f"postgresql://postgres@/nowhere{host}", clock=clock)
+    with pytest.raises(RefusedError, match="refused the login"):
+        open_records(f"postgresql://nobody@/postgres{host}", clock=clock)
+    with pytest.raises(UnavailableError):
+        open_records("postgresql://postgres:hidden@127.0.0.1:9/lineside", clock=clock)
+
+
+def test_a_password_in_the_url_is_never_shown(clock: FakeClock) -> None:
+    with pytest.raises(UnavailableError) as caught:
+        open_records("postgresql://postgres:hidden@127.0.0.1:9/lineside", clock=clock)
+    assert "hidden" not in str(caught.value)
+
+
+def test_hot_queries_use_an_index(records: Records) -> None:
+    assert isinstance(records, SqlRecords)
+    records.frames.add([frame_row(second, camera=f"c{second % 20}") for second in range(4000)])
+    records.log.append([log_entry(number, source=f"/s/{number % 9}") for number in range(4000)])
+    with records._session.writing() as connection:
+        connection.exec_driver_sql("ANALYZE")
+        for table, condition in (
+            ("frames", "camera = 'c1' ORDER BY captured_at_us DESC, id DESC"),
+            ("frames", "aged_out_at_us IS NULL AND pinned = 0 ORDER BY captured_at_us, id"),
+            ("entries", "chain = 3 AND position > 9 ORDER BY position"),
+            ("entries", "type = 'x' AND position > 9 ORDER BY position"),
+            ("entries", "id = 'evt_000001'"),
+        ):
+            query = f"EXPLAIN SELECT * FROM {table} WHERE {condition} LIMIT 10"  # noqa: S608  constants
+            plan = connection.exec_driver_sql(query).scalars().all()
+            assert any("Index" in step for step in plan), plan
+            assert not any("Sort" in step for step in plan), plan

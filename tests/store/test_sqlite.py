@@ -1,17 +1,25 @@
 """Records in SQLite keep the contracts."""
 
-from collections.abc import Iterator
+import sqlite3
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 
+from lineside.core import InvalidError, RefusedError, UnavailableError
 from lineside.store import Records, open_records
+from lineside.store.records import SqlRecords
 from lineside.testing import FakeClock
 from lineside.testing.store import (
+    HUB,
     DocumentsContract,
     EventLogContract,
     FrameIndexContract,
     RecordsContract,
+    frame_row,
+    log_entry,
 )
 
 
@@ -40,3 +48,147 @@ class TestFrameIndex(FrameIndexContract):
 
 class TestRecords(RecordsContract):
     pass
+
+
+def test_what_was_written_is_there_after_a_restart(url: str, clock: FakeClock) -> None:
+    with open_records(url, clock=clock) as records:
+        records.documents.put("order", "1", body={"n": 1})
+        records.log.append([log_entry(1), log_entry(2)])
+        records.frames.add([frame_row(1)])
+        before = list(records.export())
+    clock.advance(60)
+    with open_records(url, clock=clock) as records:
+        assert list(records.export()) == before
+        (third,) = records.log.append([log_entry(3)])
+        assert (third.position, third.source_position) == (3, 3)
+        assert records.log.verify(HUB).ok
+
+
+def test_readers_do_not_wait_for_a_writer(records: Records) -> None:
+    records.documents.put("order", "1", body={"n": 1})
+    with ThreadPoolExecutor(1) as pool, records.transaction():
+        records.documents.put("order", "1", body={"n": 2})
+        seen = pool.submit(lambda: records.documents.get("order", "1")).result(timeout=10)
+    assert seen.body == {"n": 1}
+    assert records.documents.get("order", "1").body == {"n": 2}
+
+
+def test_an_export_sees_one_moment(records: Records) -> None:
+    for number in range(1200):
+        records.documents.put("order", f"{number:05d}", body={})
+    rows = records.export()
+    first = next(rows)
+    records.documents.put("order", "99999", body={})
+    records.documents.delete("order", "00700")
+    assert len([first, *rows]) == 1200
+
+
+def test_a_commit_is_synced_to_the_disk(records: Records) -> None:
+    assert isinstance(records, SqlRecords)
+    with records._session.writing() as connection:
+        assert connection.exec_driver_sql("PRAGMA synchronous").scalar_one() == 2
+        assert connection.exec_driver_sql("PRAGMA journal_mode").scalar_one() == "wal"
+
+
+def test_another_process_that_writes_too_long_is_said(url: str, records: Records) -> None:
+    assert isinstance(records, SqlRecords)
+    other = sqlite3.connect(url.removeprefix("sqlite:///"), isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    with records._session.reading() as connection:
+        connection.exec_driver_sql("PRAGMA busy_timeout = 50")
+    with pytest.raises(UnavailableError, match="locked"):
+        records.documents.put("order", "1", body={})
+    other.rollback()
+    other.close()
+    assert records.documents.put("order", "1", body={}).version == 1
+
+
+@pytest.mark.parametrize("content", [b"no database at all" * 300, bytes(8192)])
+def test_a_file_that_is_no_database_is_refused(
+    tmp_path: Path, clock: FakeClock, content: bytes
+) -> None:
+    path = tmp_path / "records.db"
+    path.write_bytes(b"SQLite format 3\x00" + content)
+    with pytest.raises((RefusedError, UnavailableError)):
+        open_records(f"sqlite:///{path}", clock=clock)
+    assert path.read_bytes() == b"SQLite format 3\x00" + content
+
+
+def test_damage_inside_the_file_is_refused(url: str, clock: FakeClock) -> None:
+    with open_records(url, clock=clock) as records:
+        records.log.append([log_entry(number) for number in range(2000)])
+    path = Path(url.removeprefix("sqlite:///"))
+    content = bytearray(path.read_bytes())
+    content[8192:-8192] = b"\xa5" * (len(content) - 16384)
+    path.write_bytes(content)
+    with open_records(url, clock=clock) as records, pytest.raises(RefusedError, match="damaged"):
+        records.log.read(limit=5000)
+
+
+def test_a_folder_that_is_not_there_is_said(tmp_path: Path, clock: FakeClock) -> None:
+    with pytest.raises(UnavailableError, match="open database file"):
+        open_records(f"sqlite:///{tmp_path}/none/records.db", clock=clock)
+
+
+@pytest.mark.parametrize("wrong", ["sqlite://", "sqlite:///:memory:", "mysql://a/b", "nonsense"])
+def test_a_url_without_a_file_or_driver_is_refused(clock: FakeClock, wrong: str) -> None:
+    with pytest.raises(InvalidError):
+        open_records(wrong, clock=clock)
+
+
+def test_odd_characters_in_the_path_are_only_characters(tmp_path: Path, clock: FakeClock) -> None:
+    folder = tmp_path / "line a; größe"
+    folder.mkdir()
+    with open_records(f"sqlite:///{folder}/records.db", clock=clock) as records:
+        records.documents.put("order", "1", body={})
+    assert (folder / "records.db").is_file()
+
+
+def plans_of(records: Records, call: Callable[[], object]) -> list[str]:
+    """How SQLite answers each query that a call makes."""
+    assert isinstance(records, SqlRecords)
+    asked: list[tuple[str, tuple[object, ...]]] = []
+
+    def note(*words: object) -> None:
+        asked.append((str(words[2]), words[3]))  # type: ignore[arg-type]  # statement, parameters
+
+    engine = records._session.flavour.reader
+    sa.event.listen(engine, "before_cursor_execute", note)
+    call()
+    sa.event.remove(engine, "before_cursor_execute", note)
+    with records._session.reading() as connection:
+        return [
+            " / ".join(
+                str(row[3])
+                for row in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {query}", values)
+            )
+            for query, values in asked
+            if query.startswith("SELECT")
+        ]
+
+
+def test_no_query_of_the_hot_path_reads_or_sorts_a_whole_table(records: Records) -> None:
+    row = frame_row(1)
+    records.frames.add([row, frame_row(2)])
+    records.log.append([log_entry(1), log_entry(2)])
+    records.documents.put("twin", "state", body={})
+    calls: list[Callable[[], object]] = [
+        lambda: records.frames.newest("rack"),
+        lambda: records.frames.page(camera="rack", before=row.id),
+        lambda: records.frames.page(since=row.captured_at),
+        lambda: records.named([row.digest]),
+        lambda: records.log.read(after=1),
+        lambda: records.log.read(after=1, source=HUB),
+        lambda: records.log.read(after=1, type="lineside.event.v1", newest_first=True),
+        lambda: records.log.read(after=1, subject="x"),
+        records.log.heads,
+        lambda: records.log.append([log_entry(3)]),
+        lambda: records.documents.get("twin", "state"),
+        lambda: records.documents.page("twin", after="a"),
+        lambda: records.frames.age_out(older_than=row.captured_at, keep_bytes=None),
+    ]
+    for call in calls:
+        for plan in plans_of(records, call):
+            whole = [step for step in plan.split(" / ") if step in ("SCAN frames", "SCAN entries")]
+            assert not whole, plan
+            assert "TEMP B-TREE FOR ORDER" not in plan, plan

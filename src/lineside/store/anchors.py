@@ -9,7 +9,7 @@ vouch for everything.
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from lineside.core import Clock, decode_fast, encode, rfc3339, stable_id
+from lineside.core import Clock, InvalidError, decode_fast, encode, rfc3339, stable_id
 from lineside.store.chain import Link
 from lineside.store.contract import ChainReport, EventLog, LogEntry, Logged
 
@@ -63,27 +63,49 @@ def check_anchors(log: EventLog, *, source: str) -> ChainReport:
     ``entries`` counts the heads compared; ``broken_at`` is the anchor's place in its own chain.
     Heads of entries that were pruned since cannot be compared and are passed over.
     """
-    compared: dict[str, str] = {}
-    first_kept: dict[str, int] = {}
-    count = 0
+    walk = _Walk(log)
     for anchored in _anchors(log, source):
-        for name, head in _heads_of(anchored).items():
-            if name not in first_kept:
-                first_kept[name] = _first_kept(log, name)
-            if head.source_position < first_kept[name] or compared.get(name) == head.hash:
+        reason = walk.fault_of(anchored)
+        if reason:
+            return ChainReport(
+                source=source,
+                entries=walk.compared,
+                ok=False,
+                broken_at=anchored.source_position,
+                reason=reason,
+            )
+    return ChainReport(source=source, entries=walk.compared, ok=True)
+
+
+class _Walk:
+    """What is known while anchor after anchor is compared."""
+
+    def __init__(self, log: EventLog) -> None:
+        self._log = log
+        self._seen: dict[str, str] = {}
+        self._first_kept: dict[str, int] = {}
+        self.compared = 0
+
+    def fault_of(self, anchored: Logged) -> str:
+        try:
+            heads = _heads_of(anchored)
+        except InvalidError as error:
+            return f"its body is no anchor: {error.message}"
+        for source, head in heads.items():
+            if self._is_pruned(source, head) or self._seen.get(source) == head.hash:
                 continue
-            reason = _head_fault(log, name, head=head)
+            reason = _head_fault(self._log, source, head=head)
             if reason:
-                return ChainReport(
-                    source=source,
-                    entries=count,
-                    ok=False,
-                    broken_at=anchored.source_position,
-                    reason=reason,
-                )
-            compared[name] = head.hash
-            count += 1
-    return ChainReport(source=source, entries=count, ok=True)
+                return reason
+            self._seen[source] = head.hash
+            self.compared += 1
+        return ""
+
+    def _is_pruned(self, source: str, head: _Head) -> bool:
+        if source not in self._first_kept:
+            first = self._log.read(limit=1, source=source)
+            self._first_kept[source] = first[0].source_position if first else 1
+        return head.source_position < self._first_kept[source]
 
 
 def _changed(heads: Mapping[str, Logged], *, source: str) -> bool:
@@ -133,11 +155,6 @@ def _anchors(log: EventLog, source: str) -> Iterator[Logged]:
     while page := log.read(after=after, limit=_PAGE, source=source, type=ANCHOR_TYPE):
         yield from page
         after = page[-1].position
-
-
-def _first_kept(log: EventLog, source: str) -> int:
-    first = log.read(limit=1, source=source)
-    return first[0].source_position if first else 1
 
 
 def _head_fault(log: EventLog, source: str, *, head: _Head) -> str:

@@ -10,6 +10,7 @@ places are asked (environment, profile, instance).
    ``idle_s`` that is long beside it and never discard what was put a moment ago.
 """
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 
 _KNOWN = {"endpoint", "region", "credentials"}
 _PATIENCE_S = 20
+_STATUS = re.compile(r"status code: (401|403|404)")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -169,17 +171,20 @@ class BucketBlobs:
 
         try:
             yield
-        except FileNotFoundError as error:
-            raise NotFoundError(
-                f"{what} is not there", where=self._where, fix="It was deleted, or never made."
-            ) from error
-        except (PermissionDeniedError, UnauthenticatedError) as error:
-            raise RefusedError(
-                "the bucket refused the credentials", where=self._where, fix="Correct them."
-            ) from error
         except (BaseError, OSError, ValueError) as error:
+            said = str(error).splitlines()[0][:300]
+            status = _STATUS.search(said)  # a listing's errors carry it in their text alone
+            code = status.group(1) if status else ""
+            if isinstance(error, FileNotFoundError) or code == "404":
+                raise NotFoundError(
+                    f"{what} is not there", where=self._where, fix="It was deleted, or never made."
+                ) from error
+            if isinstance(error, PermissionDeniedError | UnauthenticatedError) or code:
+                raise RefusedError(
+                    "the bucket refused the credentials", where=self._where, fix="Correct them."
+                ) from error
             raise UnavailableError(
-                f"the bucket cannot be used: {str(error).splitlines()[0][:200]}",
+                f"the bucket cannot be used: {said}",
                 where=self._where,
                 fix="Look at the server, then try again.",
             ) from error

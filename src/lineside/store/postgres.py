@@ -9,6 +9,7 @@
 3. A password stands in the file that the URL's ``passfile`` names (libpq's form), not in the URL.
 """
 
+import re
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +33,9 @@ _THREADS = 32
 _APPENDS = 0x6C6F  # "lo": the upper 16 bits of the advisory keys of rule 2
 _OPENING = 0x6C69_6E65_7369_6465  # "lineside": migrations, one process at a time
 _REDO = {"40001", "40P01", "23505"}
+# While connecting, libpq hands on the server's sentence without its code.
+_LOGIN = re.compile(r'authentication failed|role ".*" does not exist|no pg_hba.conf entry')
+_NO_DATABASE = re.compile(r'database ".*" does not exist')
 
 _ANNOUNCE = f"""
 SELECT pg_advisory_xact_lock_shared(({_APPENDS}::bigint << 48) |
@@ -68,7 +72,9 @@ def open_postgres(url: str, *, clock: Clock) -> Records:
         isolation_level="READ COMMITTED",
         connect_args={key: value for key, value in defaults.items() if key not in target.query},
     )
-    return SqlRecords.opened(PostgresFlavour(engine, where=without_secret(url)), clock=clock)
+    return SqlRecords.opened(
+        PostgresFlavour(engine, where=without_secret(url).partition("?")[0]), clock=clock
+    )
 
 
 class PostgresFlavour:
@@ -124,13 +130,13 @@ class PostgresFlavour:
             return ConflictError(
                 f"another writer was first: {said}", where=self.where, fix="Read again, then redo."
             )
-        if state[:2] == "28" or state == "42501" or "authentication failed" in said:
+        if state[:2] == "28" or state == "42501" or _LOGIN.search(said):
             return RefusedError(
                 f"PostgreSQL refused the login: {said}",
                 where=self.where,
                 fix="Correct user and passfile in the URL, or grant the rights.",
             )
-        if state == "3D000" or ("database" in said and "does not exist" in said):
+        if state == "3D000" or _NO_DATABASE.search(said):
             return NotFoundError(
                 f"no such database: {said}", where=self.where, fix="Make it with createdb."
             )

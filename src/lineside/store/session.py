@@ -93,7 +93,7 @@ class Session:
                 with self._whole() as connection:
                     yield connection
                 return
-            with joined.begin_nested():
+            with self._savepoint(joined):
                 yield joined
 
     @contextmanager
@@ -130,6 +130,17 @@ class Session:
         with self.flavour.gate(writes=True), self.flavour.writer.begin() as connection:
             yield connection
             self._check_kept(connection)
+
+    @contextmanager
+    def _savepoint(self, connection: sa.Connection) -> Iterator[None]:
+        savepoint = connection.begin_nested()
+        try:
+            yield
+        except BaseException:
+            if not self.flavour.lost(connection):  # else there is nothing to go back to
+                savepoint.rollback()
+            raise
+        savepoint.commit()
 
     def _joined(self) -> sa.Connection | None:
         if self._closed:

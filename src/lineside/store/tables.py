@@ -6,6 +6,7 @@ Names are compared byte by byte (collation ``C`` on PostgreSQL, SQLite's own ord
 Which index serves what:
 
 - ``entries_type``, ``entries_subject``, ``entries_source``: filtered readers with a cursor.
+- ``entries_chain``: walking a chain; no place in it is taken twice.
 - ``entries_id``: "is it there already", and an event by its id.
 - ``frames_camera``: the newest frame of a camera in one step, whatever the number of frames.
 - ``frames_free``: what may age out, oldest first; ``frames_kept``: bytes kept, and whether a
@@ -94,7 +95,8 @@ entries = sa.Table(
     _filled("body", sa.LargeBinary()),
     _filled("previous", Name),
     _filled("hash", Name),
-    sa.Index("entries_source", "chain", "source_position", unique=True),
+    sa.Index("entries_chain", "chain", "source_position", unique=True),
+    sa.Index("entries_source", "chain", "position"),
     sa.Index("entries_id", "id", "chain", unique=True),
     sa.Index("entries_type", "type", "position"),
     sa.Index("entries_subject", "subject", "position"),
@@ -123,6 +125,7 @@ frames = sa.Table(
         "frames_kept",
         "digest",
         "size_bytes",
+        "aged_out_at_us",
         sqlite_where=sa.text("aged_out_at_us IS NULL"),
         postgresql_where=sa.text("aged_out_at_us IS NULL"),
     ),

@@ -71,7 +71,8 @@ def _log() -> None:
         _filled("previous", _NAME),
         _filled("hash", _NAME),
     )
-    op.create_index("entries_source", "entries", ["chain", "source_position"], unique=True)
+    op.create_index("entries_chain", "entries", ["chain", "source_position"], unique=True)
+    op.create_index("entries_source", "entries", ["chain", "position"])
     op.create_index("entries_id", "entries", ["id", "chain"], unique=True)
     op.create_index("entries_type", "entries", ["type", "position"])
     op.create_index("entries_subject", "entries", ["subject", "position"])
@@ -100,7 +101,7 @@ def _frames() -> None:
     op.create_index(
         "frames_kept",
         "frames",
-        ["digest", "size_bytes"],
+        ["digest", "size_bytes", "aged_out_at_us"],
         sqlite_where=_KEPT,
         postgresql_where=_KEPT,
     )
