@@ -342,7 +342,7 @@ def _furnish(hub: RunningHub) -> None:
 
 def _simulate(bus_url: str, stop: threading.Event, *, speed: float) -> None:
     clock = SystemClock()
-    settings = SimulateSettings(seed=11, fps=5.0, speed=speed, drift_px=3.0)
+    settings = SimulateSettings(seed=11, fps=3.0, speed=speed, drift_px=3.0)
     with closing(open_bus(bus_url, client_id="factory", clock=clock)) as bus:
         simulate(settings, bus=bus, clock=clock, stop=stop)
 
@@ -434,20 +434,20 @@ def watch(context: BrowserContext, url: str) -> Watched:
 
 @pytest.fixture
 def open_page(chromium: Browser, line: Line, signed_in: str) -> Iterator[Callable[..., Watched]]:
-    """Open a page of the running line, signed in; every context is closed afterwards."""
-    contexts: list[BrowserContext] = []
+    """Open a page of the running line, signed in; each theme and size is one browser context."""
+    contexts: dict[tuple[str, tuple[int, int]], BrowserContext] = {}
 
     def opened(path: str, *, theme: str = "dark", size: tuple[int, int] = (1440, 900)) -> Watched:
-        context = chromium.new_context(
-            color_scheme="dark" if theme == "dark" else "light",
-            viewport={"width": size[0], "height": size[1]},
-            storage_state=signed_in,
-        )
-        contexts.append(context)
-        watched = watch(context, line.url)
+        if (theme, size) not in contexts:
+            contexts[theme, size] = chromium.new_context(
+                color_scheme="dark" if theme == "dark" else "light",
+                viewport={"width": size[0], "height": size[1]},
+                storage_state=signed_in,
+            )
+        watched = watch(contexts[theme, size], line.url)
         watched.page.goto(line.url + path)
         return watched
 
     yield opened
-    for context in contexts:
+    for context in contexts.values():
         context.close()

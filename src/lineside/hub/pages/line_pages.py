@@ -22,7 +22,7 @@ from lineside.hub.services import Services
 from lineside.hub.views import FrameView
 from lineside.store import FrameRow
 from lineside.streams import PREDICTION_TYPE
-from lineside.twin import LineState, Order, SlotState
+from lineside.twin import LineState, Order, SlotState, sensor_panel
 
 router = APIRouter()
 
@@ -145,7 +145,7 @@ def twin(ask: Ask) -> HTMLResponse:
             {"colour": one.colour, "word": twin_views.stock_word(one)}
             for one in state.colours.values()
         ],
-        sensors=tuple(state.sensors.values()),
+        sensors=_sensors(state, now=ask.hub.clock.now()),
         orders=_orders(state),
         discrepancies=state.discrepancies,
         alerts=state.alerts,
@@ -168,6 +168,19 @@ def _slot(slot: SlotState) -> dict[str, object]:
         "reserved": slot.reserved_by,
         "evidence": slot.evidence,
     }
+
+
+def _sensors(state: LineState, *, now: datetime) -> list[dict[str, object]]:
+    lines = sensor_panel(state, now=now, silent_after_s=twin_views.SENSOR_SILENT_S)
+    return [
+        {
+            "id": line.sensor,
+            "text": line.text,
+            "silent": bool(line.note),
+            "at": state.sensors[line.sensor].evidence.at,
+        }
+        for line in lines
+    ]
 
 
 def _orders(state: LineState) -> list[dict[str, object]]:

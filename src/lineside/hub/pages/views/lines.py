@@ -129,14 +129,12 @@ def tile_of(camera: CameraView, *, plant: Plant, names: Mapping[str, str], now: 
 
 def _said_row(said: Said) -> SaidRow:
     """``blue`` where a class holds, ``blue absent`` for a presence label that does not."""
-    match said.decision:
-        case Decision.UNSURE:
-            mark = Mark(shape="triangle", word=f"{said.label}?", tone="warn")
-        case Decision.PRESENT:
-            mark = Mark(shape="dot", word=said.label, tone="ink")
-        case Decision.ABSENT:
-            mark = Mark(shape="ring", word=f"no {said.label}")
-    return SaidRow(region=said.region, mark=mark, probability=said.probability)
+    marks = {
+        Decision.UNSURE: Mark(shape="triangle", word=f"{said.label}?", tone="warn"),
+        Decision.PRESENT: Mark(shape="dot", word=said.label, tone="ink"),
+        Decision.ABSENT: Mark(shape="ring", word=f"no {said.label}"),
+    }
+    return SaidRow(region=said.region, mark=marks[said.decision], probability=said.probability)
 
 
 def summary(states: Sequence[str]) -> str:

@@ -12,6 +12,7 @@ from lineside.hub.pages.format import counted
 from lineside.hub.pages.views.answers import Mark, plan_of
 from lineside.twin import ColourState, LineState, Order, OrderStatus, Seen, SlotState, StationState
 
+SENSOR_SILENT_S = 90.0  # the factory sends its sensors about once a minute
 _STEPS = {
     "placed": "Ordered",
     "sending": "Going out to the factory",
@@ -138,6 +139,7 @@ def scene_plan(plant: Plant) -> Json:
         "stations": [{"id": one.id, "name": one.name, "shape": one.shape} for one in twin.station],
         "colours": list(twin.colours),
         "stale_after_s": twin.stale_after_s,
+        "sensor_silent_s": SENSOR_SILENT_S,
         "inspection": inspection.id,
         "plan": plan_of(inspection),
     }

@@ -26,7 +26,7 @@ let shown = "";
 function show() {
   showTables(root, state);
   showStock(root, state);
-  showSensors(root, state);
+  showSensors(root, state, plan.sensor_silent_s);
   showOrders(root, state);
   showDifferences(root, state);
   if (chosen) void evidence?.show(state, chosen);
@@ -106,6 +106,7 @@ function tick() {
   const lost = /** @type {HTMLElement} */ (document.querySelector("[data-lost]"));
   lost.hidden = live.silence() < 2;
   lost.textContent = `The hub has said nothing for ${span(live.silence())}. What stands here is old.`;
+  showSensors(root, state, plan.sensor_silent_s);
   showScene();
 }
 

@@ -41,14 +41,17 @@ export function showStock(root, state) {
   }
 }
 
-/** @param {Element} root @param {any} state */
-export function showSensors(root, state) {
+/** Five lines, each with its age; silence is said as such. @param {Element} root @param {any} state @param {number} silent_s */
+export function showSensors(root, state, silent_s) {
   for (const sensor of Object.values(state.sensors)) {
     const place = root.querySelector(`[data-sensor="${CSS.escape(sensor.id)}"]`);
     put(place?.querySelector("[data-line]") ?? null, `${sensor.name} [${sensor.unit}]: ${sensor.shown || "no data"}`);
     const age = place?.querySelector("[data-age]") ?? null;
-    if (sensor.evidence.at) fill(age, when(sensor.evidence.at));
-    else fill(age, "no data yet");
+    const at = sensor.evidence.at;
+    const silent = !at || Date.now() - new Date(at).getTime() > silent_s * 1000;
+    age?.classList.toggle("warn", silent);
+    if (at) fill(age, silent ? "no data since " : "", when(at));
+    else fill(age, "no data since the start");
   }
 }
 

@@ -1,0 +1,106 @@
+"""What a prediction says in words; the browser's module is held to the same cases."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lineside.core import Plant, parse_plant
+from lineside.hub.pages.views.answers import answer_text, plan_of, plans_for, unsure_count
+from lineside.hub.pages.views.lines import mark_of, summary, trigger_text
+from lineside.testing.events import prediction_of, small_plant
+from lineside.vision import Decision, LabelAnswer, PictureState, Prediction
+
+CASES: list[dict[str, Any]] = json.loads((Path(__file__).parent / "answer_cases.json").read_text())
+
+
+def prediction(case: dict[str, Any]) -> Prediction:
+    labels = tuple(
+        LabelAnswer(
+            name=name, region=region, label=label, probability=p, decision=Decision(decision)
+        )
+        for name, region, label, p, decision in case["labels"]
+    )
+    return replace(prediction_of({}, at_s=1.0), labels=labels, state=PictureState(case["state"]))
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case["what"])
+def test_a_prediction_is_said_in_the_words_of_the_shared_cases(case: dict[str, Any]) -> None:
+    assert answer_text(prediction(case)) == case["text"]
+    assert unsure_count(prediction(case)) == case["unsure"]
+
+
+def test_a_camera_is_quiet_when_all_is_well_and_loud_otherwise() -> None:
+    fine = prediction_of({"A1": "blue"}, at_s=1.0)
+    doubted = prediction_of({"A1": "?blue"}, at_s=1.0)
+    moved = prediction_of({}, at_s=1.0, state=PictureState.CAMERA_MOVED)
+    marks = [
+        mark_of("live", fine),
+        mark_of("live", None),
+        mark_of("live", doubted),
+        mark_of("live", moved),
+        mark_of("no signal", fine, silent_s=14.2),
+        mark_of("never", None),
+    ]
+    assert [(mark.shape, mark.tone) for mark in marks] == [
+        ("ring", ""), ("ring", ""), ("triangle", "warn"), ("square", "bad"), ("bar", "warn"),
+        ("bar", "warn"),
+    ]  # fmt: skip
+    assert marks[4].word == "no signal for 14\u00a0s"
+    assert len({mark.shape for mark in marks[2:5]}) == 3
+
+
+@pytest.mark.parametrize(
+    ("states", "sentence"),
+    [
+        ([], "no cameras"),
+        (["live"], "1 camera, live"),
+        (["no signal"], "1 camera, without signal"),
+        (["live"] * 6, "6 cameras, all live"),
+        (["live", "no signal", "never"], "3 cameras, 2 without signal"),
+    ],
+)
+def test_the_heading_never_claims_more_than_the_tiles(states: list[str], sentence: str) -> None:
+    assert summary(states) == sentence
+
+
+def test_regions_are_handed_to_the_drawing_as_the_plant_file_has_them() -> None:
+    plant = small_plant(slots=("A1", "A2"))
+    assert plan_of(plant.inspection[0]) == {
+        "width_px": 320,
+        "height_px": 240,
+        "regions": [
+            {"id": "A1", "box": [0.0, 0.0, 9.0, 9.0]},
+            {"id": "A2", "box": [10.0, 0.0, 19.0, 9.0]},
+        ],
+    }
+    assert list(plans_for(plant, camera="rack")) == ["stock"]
+    assert plans_for(plant, camera="other") == {}
+
+
+def with_trigger(text: str) -> Plant:
+    return parse_plant(
+        f"""
+        schema = "lineside.plant/1"
+        site = "hall"
+        line = [{{ id = "l", name = "L" }}]
+        camera = [{{ id = "rack", line = "l", source = "mqtt:i/cam" }}]
+        inspection = [{{ id = "stock", camera = "rack", labels = ["blue"], trigger = {text} }}]
+        """.encode(),
+        where="plant",
+    )
+
+
+@pytest.mark.parametrize(
+    ("trigger", "words"),
+    [
+        ('{ on = "frame" }', "every picture"),
+        ('{ on = "interval", interval_s = 2.5 }', "at most every 2.5 s"),
+        ('{ on = "topic", topic = "f/i/stock" }', "after a message on f/i/stock"),
+        ('{ on = "part" }', "when a part is named"),
+    ],
+)
+def test_a_trigger_is_said_in_words(trigger: str, words: str) -> None:
+    assert trigger_text(with_trigger(trigger).inspection[0].trigger) == words

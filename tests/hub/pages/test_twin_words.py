@@ -1,0 +1,120 @@
+"""The twin in words; the browser's module is held to the same cases."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lineside.hub.pages.views.twin import (
+    open_orders,
+    order_steps,
+    reported_word,
+    scene_plan,
+    shown_order,
+    slot_word,
+    station_mark,
+    stock_word,
+    subtitle,
+)
+from lineside.testing.events import START, after, small_plant
+from lineside.twin import (
+    ColourState,
+    LineState,
+    Order,
+    OrderStatus,
+    OrderStep,
+    Seen,
+    SlotState,
+    StationState,
+)
+
+CASES: dict[str, Any] = json.loads((Path(__file__).parent / "twin_cases.json").read_text())
+STATIONS = {
+    key: StationState(id=key, name=name, code=key, shape=shape)
+    for key, name, shape in CASES["stations"]
+}
+
+
+def order(status: str, *steps: str, number: int = 1) -> Order:
+    return Order(
+        id=f"ord_{number}",
+        colour="blue",
+        status=OrderStatus(status),
+        placed_at=START,
+        placed_by="anna",
+        expires_at=after(300),
+        steps=tuple(OrderStep(name=name, at=after(n)) for n, name in enumerate(steps)),
+    )
+
+
+@pytest.mark.parametrize("case", CASES["orders"])
+def test_steps_are_what_happened_then_what_is_to_come(case: dict[str, Any]) -> None:
+    rows = order_steps(order(case["status"], *case["steps"]), STATIONS)
+    assert [[row.words, row.state] for row in rows] == case["rows"]
+
+
+def test_a_step_that_happened_keeps_its_time_and_one_to_come_has_none() -> None:
+    rows = order_steps(order("ORDERED", "placed", "sent"), STATIONS)
+    assert [row.at is not None for row in rows[:3]] == [True, True, False]
+
+
+@pytest.mark.parametrize(("slot", "word"), CASES["slots"])
+def test_a_place_says_what_was_seen(slot: dict[str, Any], word: str) -> None:
+    seen = SlotState(
+        id="A1",
+        seen=Seen(slot["seen"]),
+        colour=slot["colour"],
+        possible=tuple(slot["possible"]),
+    )
+    assert slot_word(seen) == word
+
+
+@pytest.mark.parametrize(("colour", "word"), CASES["stock"])
+def test_a_button_says_what_is_free(colour: dict[str, Any], word: str) -> None:
+    state = ColourState(
+        colour="blue",
+        seen=Seen(colour["seen"]),
+        present=colour["present"],
+        reserved=colour["reserved"],
+    )
+    assert stock_word(state) == word
+
+
+def test_a_report_that_never_came_is_no_empty_place() -> None:
+    assert [reported_word(None), reported_word(""), reported_word("red")] == [
+        "never told",
+        "empty",
+        "red",
+    ]
+
+
+def test_a_station_that_never_spoke_is_not_waiting() -> None:
+    never = STATIONS["gripper"]
+    assert station_mark(never).word == "never heard of"
+
+
+def test_the_oldest_open_order_is_shown_first() -> None:
+    orders = (
+        order("SHIPPED", "placed", number=4),
+        order("ORDERED", "placed", number=3),
+        order("IN_PROCESS", "placed", number=2),
+        order("SHIPPED", "placed", number=1),
+    )
+    state = LineState(orders=orders)
+    shown = shown_order(state)
+    assert shown is not None
+    assert shown.id == "ord_2"
+    assert open_orders(state) == 2
+    assert shown_order(LineState()) is None
+    ended = shown_order(LineState(orders=orders[:1]))
+    assert ended is not None
+    assert ended.id == "ord_4"
+
+
+def test_the_scene_is_told_places_stations_and_when_a_value_is_stale() -> None:
+    plan = scene_plan(small_plant())
+    assert isinstance(plan, dict)
+    assert plan["slots"] == ["A1", "A2", "A3", "B1", "B2", "B3", "C1", "C2", "C3"]
+    assert plan["stale_after_s"] == 10.0
+    assert subtitle(small_plant()) == "hall, 5 stations, 9 places"
