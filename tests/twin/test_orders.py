@@ -395,6 +395,25 @@ def test_a_running_order_whose_piece_was_seen_to_leave_keeps_its_place() -> None
     assert state.colours["red"].free == 1
 
 
+def test_the_crane_before_the_place_of_a_running_order_moves_no_claim() -> None:
+    two = {**ONE_RED, "B3": "red"}
+    state, _ = ordered(seen(two), "red")
+    state = told(sent(state), factory_event("ORDERED", "red", at_s=12), picture_event(two, at_s=13))
+    assert state.orders[0].seen_at == after(13)
+    state = told(state, picture_event({**two, "A2": "?"}, at_s=14))
+    assert state.slots["A2"].reserved_by == "ord_1"
+    state = told(state, picture_event({**two, "A2": "empty"}, at_s=15))
+    assert state.orders[0].steps[-1].name == "fetched"
+
+
+def test_an_order_whose_place_became_unsure_claims_a_sure_piece() -> None:
+    state, _ = ordered(seen({**ONE_RED, "B3": "red"}), "red")
+    state = told(state, picture_event({**EMPTY, "A2": "?", "B3": "red"}, at_s=12))
+    assert state.slots["B3"].reserved_by == "ord_1"
+    _, event = ordered(state, "red", at_s=12, order="ord_2")
+    assert event.data["action"] == "refused"
+
+
 def test_a_place_found_empty_without_having_been_seen_full_in_the_run_is_no_proof() -> None:
     two = {**ONE_RED, "B3": "red"}
     state, _ = ordered(seen(two), "red")

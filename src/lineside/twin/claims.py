@@ -1,16 +1,17 @@
-"""An open order keeps a claim on a piece, not on a place, until its piece was seen to leave.
+"""An open order keeps a claim on a piece, not on a place, until its own piece is certain.
 
 The crane takes any piece of the colour, so the place that an order reserved may be emptied for
-another one. The claim then moves to the first free piece; without that the piece would be sold
-again. Only a place that a picture showed full after the factory had begun, and empty after that,
-was emptied for this order (step ``fetched``); then the claim stays where it was until SHIPPED.
+another one. An order whose place does not surely show a piece claims the first free one instead;
+without that the piece would be sold again. Once a picture has shown the place full after the
+factory began on the order (``Order.seen_at``), it can only be emptied for this order, since the
+factory works on one at a time: then the claim stays, empty or hidden by the crane, until SHIPPED.
 """
 
 from dataclasses import replace
 
 from lineside.core import Plant, Twin
 from lineside.streams import Event
-from lineside.twin.state import FETCHED, LineState, Order, OrderStep, Seen, SlotState
+from lineside.twin.state import LineState, Order, OrderStep
 from lineside.twin.stock import first_free, shows, with_slots
 
 
@@ -20,14 +21,14 @@ def with_claims(state: LineState, event: Event, *, plant: Plant) -> LineState:
     if twin is None:
         return state
     for order in reversed(state.orders):
-        if order.open and not any(step.name == FETCHED for step in order.steps):
+        if order.open and order.seen_at is None:
             state = _claimed(state, order, event=event, twin=twin)
     return state
 
 
 def _claimed(state: LineState, order: Order, *, event: Event, twin: Twin) -> LineState:
     held = state.slots.get(order.slot)
-    if held is None or not _lost(held, order.colour):
+    if held is None or shows(held, order.colour):
         return state
     found = first_free(order.colour, slots=state.slots, twin=twin)
     if found is None:
@@ -42,8 +43,3 @@ def _claimed(state: LineState, order: Order, *, event: Event, twin: Twin) -> Lin
     moved = replace(order, slot=found.id, steps=(*kept, step))
     orders = tuple(moved if other is order else other for other in state.orders)
     return with_slots(replace(state, orders=orders), changed, twin=twin)
-
-
-def _lost(slot: SlotState, colour: str) -> bool:
-    """Whether the picture says that the piece is not there any more."""
-    return slot.seen in (Seen.ABSENT, Seen.PRESENT) and not shows(slot, colour)

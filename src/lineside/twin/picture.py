@@ -11,7 +11,6 @@ from lineside.core import Plant, Slot, Twin, stable_id
 from lineside.streams import EVENT_TYPE, Event, read_prediction
 from lineside.twin.change import Applied, ignored, is_newer, late
 from lineside.twin.state import (
-    FETCHED,
     Evidence,
     LineState,
     Order,
@@ -54,7 +53,7 @@ def fold_prediction(state: LineState, event: Event, *, plant: Plant) -> Applied:
     if not changed and not newer_picture:
         return late(state, state.picture.evidence)
     after = with_slots(state, changed, twin=twin) if changed else state
-    after = _with_fetched(after, event, before=state, changed=changed.values())
+    after = _with_witnessed(after, event, changed=changed.values())
     if not newer_picture:
         return Applied(state=after)
     view = PictureView(state=sight.state, reason=sight.reason, evidence=sight.evidence)
@@ -131,27 +130,29 @@ def _by_class(answers: list[_Answer], *, empty: str) -> tuple[Seen, tuple[str, .
     return Seen.UNSURE, tuple(answer.label for answer in colours), best
 
 
-def _with_fetched(
-    state: LineState, event: Event, *, before: LineState, changed: Iterable[SlotState]
-) -> LineState:
-    """Running orders whose piece was seen to leave get that step."""
-    left = {slot.reserved_by: slot for slot in changed if slot.seen is Seen.ABSENT}
-    orders = list(state.orders) if left.keys() - {""} else []
-    for place, order in enumerate(orders):
-        slot = left.get(order.id)
-        if slot is not None and _was_fetched(order, before.slots[slot.id]):
-            frame = slot.evidence.frame
-            step = OrderStep(name=FETCHED, at=event.time, event=event.id, frame=frame)
-            orders[place] = replace(order, steps=(*order.steps, step))
-    return replace(state, orders=tuple(orders)) if orders else state
+def _with_witnessed(state: LineState, event: Event, *, changed: Iterable[SlotState]) -> LineState:
+    """Running orders whose piece was seen in its place, or seen to have left it."""
+    held = {slot.reserved_by: slot for slot in changed if slot.reserved_by}
+    if not held:
+        return state
+    orders = tuple(
+        _witnessed(order, held[order.id], event=event) if order.id in held else order
+        for order in state.orders
+    )
+    return replace(state, orders=orders)
 
 
-def _was_fetched(order: Order, before: SlotState) -> bool:
-    """Whether the place was still full after the factory had begun on the order."""
-    began, showed = order.begun_at, before.evidence.at
-    if not order.begun or began is None or showed is None or not shows(before, order.colour):
-        return False
-    return showed >= began and all(step.name != FETCHED for step in order.steps)
+def _witnessed(order: Order, slot: SlotState, *, event: Event) -> Order:
+    began = order.begun_at
+    if not order.begun or began is None or event.time < began:
+        return order
+    if order.seen_at is None:
+        return replace(order, seen_at=event.time) if shows(slot, order.colour) else order
+    if slot.seen is not Seen.ABSENT or any(step.name == "fetched" for step in order.steps):
+        return order
+    frame = slot.evidence.frame
+    step = OrderStep(name="fetched", at=event.time, event=event.id, frame=frame)
+    return replace(order, steps=(*order.steps, step))
 
 
 def _picture_events(

@@ -10,7 +10,6 @@ from datetime import datetime
 from enum import StrEnum
 
 TWIN_SCHEMA = "lineside.twin/1"
-FETCHED = "fetched"
 
 
 class Seen(StrEnum):
@@ -132,7 +131,13 @@ class OrderStep:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Order:
-    """An accepted order; refused ones are events only."""
+    """An accepted order; refused ones are events only.
+
+    Attributes:
+        slot: the place it reserves.
+        seen_at: when a picture first showed that place full after the factory had begun.
+        reason: why it was released; "" otherwise.
+    """
 
     id: str
     colour: str
@@ -141,6 +146,7 @@ class Order:
     placed_by: str
     expires_at: datetime
     slot: str = ""
+    seen_at: datetime | None = None
     steps: tuple[OrderStep, ...] = ()
     reason: str = ""
 
