@@ -1,0 +1,321 @@
+"""The hub as a program: its own broker, its port, its death."""
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lineside.core import (
+    ConflictError,
+    SystemClock,
+    UnavailableError,
+    digest_of,
+    encode,
+    frame_id,
+    rfc3339,
+)
+from lineside.hub import HubConfig, RunningHub, run, running
+from lineside.links import Bus, open_bus
+from lineside.streams import encode_event, prediction_event
+from lineside.vision import FrameRef
+from tests.hub.conftest import PACKAGE, answered
+
+Pictures = Callable[..., bytes]
+CLOCK = SystemClock()
+
+
+@pytest.fixture
+def stored(config: HubConfig) -> HubConfig:
+    """Settings that keep everything in the data folder."""
+    return replace(config, records="", blobs="")
+
+
+@contextmanager
+def client(url: str) -> Iterator[Bus]:
+    opened = open_bus(url, client_id=f"test-{os.urandom(4).hex()}", clock=CLOCK)
+    try:
+        yield opened
+    finally:
+        opened.close()
+
+
+def wait_until(ready: Callable[[], object], *, within_s: float = 20.0) -> None:
+    pause, began_s = threading.Event(), CLOCK.monotonic()
+    while not ready():
+        assert CLOCK.monotonic() - began_s < within_s, "it took too long"
+        pause.wait(0.02)
+
+
+def camera_message(picture: bytes) -> bytes:
+    import base64
+
+    data = "data:image/jpeg;base64," + base64.b64encode(picture).decode()
+    return encode({"ts": rfc3339(CLOCK.now()), "data": data})
+
+
+def prediction_message(picture: bytes, *, sequence: int) -> bytes:
+    now, digest = CLOCK.now().replace(microsecond=0), digest_of(picture)
+    named = frame_id(camera="rack", captured_at=now, digest=digest)
+    ref = FrameRef(id=named, camera="rack", captured_at=now, digest=digest)
+    prediction = answered(ref, ("red",), package=PACKAGE)
+    event = prediction_event(prediction, site="hall", device="edge-1", sequence=sequence, first=1)
+    return encode_event(event)
+
+
+STATUS = encode(
+    {"schema": "lineside.device/1", "device": "edge-1", "state": "online", "packages": []}
+)
+
+
+def ask(hub: RunningHub, path: str) -> Any:  # noqa: ANN401  JSON
+    token = (Path(hub.services.config.data_dir) / "tokens" / "admin.token").read_text().strip()
+    return get(hub.url + path, token=token)
+
+
+def get(url: str, *, token: str) -> Any:  # noqa: ANN401  JSON
+    request = urllib.request.Request(url, headers={"Authorization": f"Bearer {token}"})  # noqa: S310  ours
+    with urllib.request.urlopen(request, timeout=10) as answer:  # noqa: S310  ours
+        return json.loads(answer.read())
+
+
+def test_messages_on_the_embedded_broker_are_kept_answered_and_acknowledged(
+    stored: HubConfig, jpeg: Pictures
+) -> None:
+    with running(stored, clock=CLOCK) as hub, client(hub.bus_url) as bus:
+        acks = bus.subscribe(("lineside/hall/device/edge-1/ack",))
+        bus.publish("i/cam", camera_message(jpeg("red")))
+        bus.publish("i/unknown", b"{}")
+        bus.publish("lineside/hall/device/edge-1/status", STATUS, retain=True)
+        bus.publish(
+            "lineside/hall/warehouse/rack/prediction", prediction_message(jpeg("red"), sequence=1)
+        )
+        ack = acks.get(timeout_s=10)
+        assert ack is not None
+        assert json.loads(ack.payload)["sequence"] == 1
+        wait_until(lambda: ask(hub, "/api/v1/stats")["frames_stored"] == 1)
+        assert ask(hub, "/api/v1/twin/slots/B1/seen") == "present"
+        wait_until(lambda: ask(hub, "/api/v1/dead-letters")["counts"] == {"unknown topic": 1})
+        assert ask(hub, "/readyz") == {"away": [], "ready": True}
+
+
+def test_an_order_reaches_the_factory_over_the_embedded_broker(
+    stored: HubConfig, jpeg: Pictures
+) -> None:
+    with running(stored, clock=CLOCK) as hub, client(hub.bus_url) as bus:
+        orders = bus.subscribe(("f/o/order",), qos=2)
+        bus.publish("lineside/hall/device/edge-1/status", STATUS, retain=True)
+        bus.publish(
+            "lineside/hall/warehouse/rack/prediction", prediction_message(jpeg("red"), sequence=1)
+        )
+        wait_until(lambda: hub.services.ledger.state.revision == 1)
+        hub.services.orders.place("red", by="anna")
+        message = orders.get(timeout_s=10)
+        assert message is not None
+        assert json.loads(message.payload)["type"] == "RED"
+        assert orders.get(timeout_s=1.5) is None
+
+
+def test_a_second_hub_on_the_same_data_is_refused(stored: HubConfig) -> None:
+    with running(stored, clock=CLOCK), pytest.raises(ConflictError), running(stored, clock=CLOCK):
+        pass
+
+
+def test_a_port_that_is_taken_is_said(stored: HubConfig) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        busy = replace(stored, port=taken.getsockname()[1])
+        with pytest.raises(UnavailableError, match="cannot listen"), running(busy, clock=CLOCK):
+            pass
+
+
+def test_run_announces_link_and_bus_and_stops_when_told(stored: HubConfig) -> None:
+    said: list[str] = []
+    stop = threading.Event()
+    program = threading.Thread(
+        target=run, args=(stored,), kwargs={"clock": CLOCK, "stop": stop, "announce": said.append}
+    )
+    program.start()
+    wait_until(lambda: len(said) == 2)
+    assert said[0].startswith("bus mqtt://127.0.0.1:")
+    link = said[1].split()[-1]
+    with urllib.request.urlopen(link, timeout=10) as answer:  # noqa: S310  ours
+        assert answer.status == 200
+    with pytest.raises(urllib.error.HTTPError):
+        urllib.request.urlopen(link, timeout=10)  # noqa: S310  ours
+    stop.set()
+    program.join(timeout=20)
+    assert not program.is_alive()
+
+
+def test_the_data_folder_and_its_tokens_are_for_their_owner_only(stored: HubConfig) -> None:
+    with running(stored, clock=CLOCK):
+        assert stored.folder.stat().st_mode & 0o777 == 0o700
+        tokens = sorted((stored.folder / "tokens").iterdir())
+        assert [path.name for path in tokens] == ["admin.token", "device.token", "ingest.token"]
+        assert all(path.stat().st_mode & 0o777 == 0o600 for path in tokens)
+
+
+# ---- as a process of its own
+
+PROGRAM = """
+import sys, threading, signal
+from lineside.core import SystemClock, load_config
+from lineside.hub import HubConfig, run
+from pathlib import Path
+stop = threading.Event()
+signal.signal(signal.SIGTERM, lambda *_: stop.set())
+loaded = load_config(HubConfig, program="hub", path=Path(sys.argv[1]), environ={}, flags={})
+run(loaded.config, clock=SystemClock(), stop=stop, announce=lambda line: print(line, flush=True))
+"""
+
+
+class Process:
+    """A hub in a process of its own over one data folder and one outside broker."""
+
+    def __init__(self, folder: Path, *, bus: str) -> None:
+        self._folder = folder
+        (folder / "hub.toml").write_text(
+            f'data_dir = "{folder}/data"\nplant = "{folder}/plant.toml"\nport = 0\nbus = "{bus}"\n'
+        )
+        self.process: subprocess.Popen[str] | None = None
+
+    def start(self) -> None:
+        command = [sys.executable, "-c", PROGRAM, str(self._folder / "hub.toml")]
+        self.process = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        )
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            if "sign in" in line:
+                return
+        pytest.fail("the hub did not start")
+
+    def end(self, number: signal.Signals) -> int:
+        assert self.process is not None
+        self.process.send_signal(number)
+        code = self.process.wait(timeout=20)
+        assert self.process.stdout is not None
+        self.process.stdout.close()
+        self.process = None
+        return code
+
+    def ask(self, path: str) -> Any:  # noqa: ANN401  JSON
+        address = json.loads((self._folder / "data" / "hub.json").read_bytes())
+        token = (self._folder / "data" / "tokens" / "admin.token").read_text().strip()
+        return get(address["url"] + path, token=token)
+
+
+@pytest.fixture
+def mosquitto(tmp_path: Path, absent: Callable[[str, str], None]) -> Iterator[str]:
+    """The URL of a broker that outlives the hub."""
+    program = shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin")
+    if program is None:
+        absent("service", "mosquitto is not installed")
+        return
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    config = tmp_path / "mosquitto.conf"
+    config.write_text(
+        f"listener {port} 127.0.0.1\nallow_anonymous true\nuser root\npersistence false\n"
+        "set_tcp_nodelay true\n"
+    )
+    process = subprocess.Popen(
+        [program, "-c", str(config)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    with socket.socket() as probe:
+        wait_until(lambda: probe.connect_ex(("127.0.0.1", port)) == 0)
+    yield f"mqtt://127.0.0.1:{port}"
+    process.kill()
+    process.wait()
+
+
+@pytest.fixture
+def program(tmp_path: Path, config: HubConfig, mosquitto: str) -> Iterator[Process]:
+    assert Path(config.plant).exists()
+    made = Process(tmp_path, bus=mosquitto)
+    yield made
+    if made.process is not None:
+        made.end(signal.SIGKILL)
+
+
+@pytest.mark.service
+@pytest.mark.slow
+def test_sigterm_ends_the_hub_cleanly(program: Process) -> None:
+    program.start()
+    assert program.end(signal.SIGTERM) == 0
+
+
+@pytest.mark.service
+@pytest.mark.slow
+def test_kill_9_loses_nothing_that_was_acknowledged_and_doubles_nothing(
+    program: Process, mosquitto: str, jpeg: Pictures
+) -> None:
+    """A device sends until it is acknowledged; the hub dies in between, three times."""
+    pictures = [jpeg("red", seed=number) for number in range(24)]
+    waiting = {
+        n + 1: prediction_message(picture, sequence=n + 1) for n, picture in enumerate(pictures)
+    }
+    sent = dict(waiting)
+    with client(mosquitto) as bus:
+        acks = bus.subscribe(("lineside/hall/device/edge-1/ack",))
+        bus.publish("lineside/hall/device/edge-1/status", STATUS, retain=True)
+        for round_ in range(4):
+            program.start()
+            for sequence in sorted(waiting):
+                bus.publish("lineside/hall/warehouse/rack/prediction", waiting[sequence])
+                if sequence % 8 == 0 and round_ < 3:
+                    break
+            if round_ == 3:
+                wait_until(lambda: _taken(acks, waiting), within_s=30)
+            program.end(signal.SIGKILL if round_ < 3 else signal.SIGTERM)
+            _taken(acks, waiting)
+    assert not waiting
+    program.start()
+    events = program.ask("/api/v1/events?type=lineside.prediction.v1&limit=1000")["items"]
+    assert sorted(event["deviceseq"] for event in events) == sorted(sent)
+    assert program.ask(f"/api/v1/trace/{events[0]['id']}")["steps"]
+
+
+def _taken(acks: Any, waiting: dict[int, bytes]) -> bool:  # noqa: ANN401  a mailbox
+    """Forget what was acknowledged, as a device does."""
+    for message in acks.get_many(most=1000, timeout_s=0.2):
+        told = json.loads(message.payload)["sequence"]
+        for sequence in [number for number in waiting if number <= told]:
+            del waiting[sequence]
+    return not waiting
+
+
+@pytest.mark.service
+@pytest.mark.slow
+def test_frames_that_reached_the_hub_are_there_once_after_kill_9(
+    program: Process, mosquitto: str, jpeg: Pictures
+) -> None:
+    program.start()
+    with client(mosquitto) as bus:
+        messages = [camera_message(jpeg("red", seed=number)) for number in range(20)]
+        for message in messages:
+            bus.publish("i/cam", message)
+        wait_until(lambda: program.ask("/api/v1/stats")["frames_stored"] == 20)
+        program.end(signal.SIGKILL)
+        program.start()
+        for message in messages:
+            bus.publish("i/cam", message)
+        wait_until(lambda: program.ask("/api/v1/stats")["frames_duplicate"] == 20)
+    frames = program.ask("/api/v1/frames?limit=1000")["items"]
+    assert len(frames) == 20
+    assert len(program.ask("/api/v1/events?source=/hall/plant&limit=1000")["items"]) == 20
