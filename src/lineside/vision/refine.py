@@ -30,7 +30,9 @@ def edge_strength(grey: NDArray[np.uint8]) -> NDArray[np.float32]:
     soft = cv2.GaussianBlur(grey, (0, 0), 1.0)
     across = cv2.Sobel(soft, cv2.CV_32F, 1, 0)
     down = cv2.Sobel(soft, cv2.CV_32F, 0, 1)
-    return np.asarray(cv2.sqrt(cv2.magnitude(across, down)), np.float32)
+    # Not cv2.magnitude: its last bit depends on where the result lies in memory, and equal pictures
+    # must give equal transforms.
+    return np.asarray(np.sqrt(np.sqrt(across * across + down * down)), np.float32)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
