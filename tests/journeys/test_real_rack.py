@@ -1,0 +1,166 @@
+"""The real factory's pictures through the running programs: trained, published, decided, folded.
+
+Training uses the 16 pictures of ``train.lst``. The eight of ``valid.lst`` are published as
+``i/cam`` messages, as the factory does; what the hub's log and twin say is held against the labels.
+The design of the method looked at these eight pictures; the figures are not those of a blind test.
+"""
+
+import base64
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lineside.cli.client import HubClient
+from lineside.cli.demo.programs import free_port
+from lineside.core import LinesideError, SystemClock, digest_of, load_plant, rfc3339
+from lineside.datasets import Import, load_source
+from lineside.links import Bus, open_bus
+from lineside.training import TrainJob, run_job
+
+pytestmark = [pytest.mark.data, pytest.mark.slow, pytest.mark.timeout(300)]
+
+REAL = Path(__file__).parents[2] / "examples" / "warehouse" / "real.toml"
+CLOCK = SystemClock()
+PAUSE = threading.Event()
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """A running hub and agent with the package of the real rack."""
+
+    hub: HubClient
+    bus: Bus
+    folder: Path
+    validation: Import
+    seconds_to_loaded: float
+
+
+def until(ask: Callable[[], Any], *, within_s: float = 60) -> Any:  # noqa: ANN401  what ask gives
+    deadline_s = CLOCK.monotonic() + within_s
+    while CLOCK.monotonic() < deadline_s:
+        try:
+            if found := ask():
+                return found
+        except (LinesideError, OSError):
+            pass
+        PAUSE.wait(0.1)
+    raise TimeoutError(ask)
+
+
+def start(stack: ExitStack, folder: Path, name: str) -> None:
+    with (folder / f"{name}.log").open("ab") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "lineside", name, "--config", str(folder / f"{name}.toml")],
+            stdout=log,
+            stderr=log,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},  # noqa: TID251  handed on to a child
+        )
+    stack.callback(process.wait)
+    stack.callback(process.terminate)
+
+
+@pytest.fixture(scope="module")
+def site(data_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    folder = tmp_path_factory.mktemp("site")
+    port, bus_port = free_port(), free_port()
+    (folder / "hub.toml").write_text(
+        f'data_dir = "{folder / "hub"}"\nplant = "{REAL}"\nport = {port}\nbus_port = {bus_port}\n'
+    )
+    (folder / "edge.toml").write_text(
+        f'device = "edge-1"\nbus = "mqtt://127.0.0.1:{bus_port}"\nplant = "{REAL}"\n'
+        f'hub = "http://127.0.0.1:{port}"\ndata_dir = "{folder / "edge"}"\n'
+        f'token_file = "{folder}/hub/tokens/device.token"\n'
+    )
+    rack = data_folder / "smart-factory"
+    inspection = load_plant(REAL).find_inspection("stock")
+    with ExitStack() as stack:
+        start(stack, folder, "hub")
+        token = folder / "hub" / "tokens" / "admin.token"
+        until(token.exists)
+        hub = HubClient(f"http://127.0.0.1:{port}", token=token.read_text().strip())
+        until(hub.ready)
+        start(stack, folder, "edge")
+        began_s = CLOCK.monotonic()
+        result = run_job(
+            TrainJob(inspection=inspection, data=str(rack / "train.lst")),
+            folder=folder / "job",
+            progress=lambda _: None,
+            cancelled=threading.Event(),
+            clock=CLOCK,
+        )
+        (folder / "rack.lspkg").write_bytes(result.package)
+        subprocess.run(
+            [
+                *(sys.executable, "-m", "lineside", "model", "add", str(folder / "rack.lspkg")),
+                *("--config", str(folder / "hub.toml")),
+            ],
+            check=True,
+        )
+        hub.post(f"/packages/{result.digest}/use", {"inspection": "stock", "reason": "journey"})
+        until(lambda: any(d["packages"] for d in hub.get("/devices")["items"]))
+        took_s = CLOCK.monotonic() - began_s
+        bus = open_bus(f"mqtt://127.0.0.1:{bus_port}", client_id="factory", clock=CLOCK)
+        stack.callback(bus.close)
+        validation = load_source(rack / "valid.lst", labels=("blue", "red", "white"))
+        yield Site(hub=hub, bus=bus, folder=folder, validation=validation, seconds_to_loaded=took_s)
+
+
+def publish(site: Site, encoded: bytes) -> dict[str, Any]:
+    """One picture as the factory sends it; the prediction the hub stored of it."""
+    data = "data:image/jpeg;base64," + base64.b64encode(encoded).decode()
+    message = json.dumps({"ts": rfc3339(CLOCK.now()), "data": data}).encode()
+    site.bus.publish("i/cam", message, qos=0)
+    digest = digest_of(encoded)
+
+    def stored() -> dict[str, Any] | None:
+        for event in site.hub.get("/events", type="lineside.prediction.v1", limit=50)["items"]:
+            said: dict[str, Any] = event.get("data") or event["event"]["data"]
+            if said["frame"]["digest"] == digest:
+                return said
+        return None
+
+    found: dict[str, Any] = until(stored, within_s=20)
+    return found
+
+
+def test_the_validation_pictures_are_answered_right_through_the_bus(site: Site) -> None:
+    right, whole = 0, 0
+    for sample in site.validation.samples:
+        said = publish(site, site.validation.read(sample))
+        assert said["state"] == "ok", said["reason"]
+        wanted = {name: "present" if name in sample.labels else "absent" for name in sample.known}
+        correct = [a["decision"] == wanted[a["name"]] for a in said["labels"]]
+        right += sum(correct)
+        whole += all(correct)
+    assert right >= 23
+    assert whole >= 7
+
+
+def test_the_twin_shows_what_the_last_picture_showed(site: Site) -> None:
+    sample = site.validation.samples[0]
+    publish(site, site.validation.read(sample))
+    colours = until(lambda: site.hub.get("/twin"))["colours"]
+    assert {c for c, state in colours.items() if state["seen"] == "present"} == set(sample.labels)
+    documents = site.hub.get("/twin/documents/sagemaker_stock_inference")["items"]
+    present = documents[-1]["is_present"]
+    assert {colour for colour, there in present.items() if there} == set(sample.labels)
+
+
+def test_a_picture_of_something_else_is_camera_moved(site: Site, data_folder: Path) -> None:
+    foreign = min((data_folder / "screw-presence" / "images").glob("*.jpg"))
+    said = publish(site, foreign.read_bytes())
+    assert said["state"] == "camera moved"
+    assert said["labels"] == []
+
+
+def test_sixteen_pictures_become_a_loaded_package_within_a_minute(site: Site) -> None:
+    assert site.seconds_to_loaded < 60
