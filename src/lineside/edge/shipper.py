@@ -58,7 +58,7 @@ class Shipper:
         self._stop = threading.Event()
         self._acked = 0
         self._cursor = spool.first - 1
-        self._was_connected = False
+        self._connection = 0
         self._attempt = 0
         self._progress_s = clock.monotonic()
         self._depth = spool.depth
@@ -165,15 +165,17 @@ class Shipper:
         return 0.0 if len(rows) == _BATCH else _TICK_S
 
     def _reachable(self) -> bool:
-        connected = self._bus.connected()
-        if connected and not self._was_connected:
+        if not self._bus.connected():
+            return False
+        connection = self._bus.connections()
+        if connection != self._connection:
             try:
                 self._announce()
             except UnavailableError:
                 return False
+            self._connection = connection
             self._cursor, self._attempt = self._spool.first - 1, 0
-        self._was_connected = connected
-        return connected
+        return True
 
     def _rewind_if_due(self) -> None:
         """Send again what the hub has not acknowledged for too long."""

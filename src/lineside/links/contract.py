@@ -110,6 +110,10 @@ class Bus(Protocol):
         """Whether the broker answers right now."""
         ...
 
+    def connections(self) -> int:
+        """How often the broker was joined; a higher number means it was lost in between."""
+        ...
+
     def close(self) -> None:
         """Leave; the last will is not sent."""
         ...

@@ -89,6 +89,7 @@ class MemoryBus:
         self._subscriptions: list[_Subscription] = []
         self._missed: deque[Message] = deque(maxlen=_SESSION_SIZE)
         self._connected = True
+        self._connections = 1
         self._closed = False
 
     def publish(
@@ -138,6 +139,9 @@ class MemoryBus:
     def connected(self) -> bool:
         return self._connected
 
+    def connections(self) -> int:
+        return self._connections
+
     def close(self) -> None:
         with self.broker.lock:
             if self._closed:
@@ -178,6 +182,7 @@ class MemoryBus:
             if self._connected or self._closed:
                 return
             self._connected = True
+            self._connections += 1
             logger.info("bus regained client=%s", self._client_id)
             while self._missed:
                 self._deliver(self._missed.popleft())

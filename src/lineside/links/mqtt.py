@@ -107,6 +107,7 @@ class MqttBus:
         self._leave_by_s = 0.0
         self._turns = Turns(client)
         self._connected = False
+        self._connections = 0
         self._lost_logged = False
         self._answered = False
         self._failure: LinesideError | None = None
@@ -244,6 +245,9 @@ class MqttBus:
 
     def connected(self) -> bool:
         return self._connected
+
+    def connections(self) -> int:
+        return self._connections
 
     def close(self) -> None:
         with self._changed:
@@ -384,6 +388,7 @@ class MqttBus:
             return
         with self._changed:
             self._connected = True
+            self._connections += 1
             self._answered = True
             self._failure = None
             again, self._lost_logged = self._lost_logged, False

@@ -205,8 +205,10 @@ class BusContract:
     def test_a_subscription_outlives_a_lost_connection(self, join: Join) -> None:
         sender, receiver = join("sender"), join("receiver")
         mailbox = receiver.subscribe(("line/a",))
+        assert receiver.connections() == 1
         self.vanish(receiver)
         self.come_back(receiver)
+        wait_until(lambda: receiver.connections() == 2)
         wait_until(lambda: _reaches(sender, mailbox))
 
     def test_a_payload_of_eight_megabytes_passes(self, join: Join) -> None:
