@@ -85,7 +85,9 @@ def checked(entry: LogEntry) -> LogEntry:
             where=where,
             fix="Send the attributes that the body holds.",
         )
-    whole = replace(entry, captured_at=said.time.astimezone(UTC))
+    whole = entry
+    if entry.captured_at != said.time or entry.captured_at.tzinfo is not UTC:
+        whole = replace(entry, captured_at=said.time.astimezone(UTC))
     different = _difference(whole, said)
     if different:
         raise InvalidError(different, where=where, fix="Send the attributes that the body holds.")

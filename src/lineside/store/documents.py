@@ -94,6 +94,18 @@ class SqlDocuments:
                 sa.delete(mentions).where(mentions.c.kind == kind, mentions.c.id == doc_id)
             )
 
+    def note(self, kind: str, ids: Iterable[str]) -> None:
+        """Make sure that these documents are there, empty if they were not."""
+        now = self._clock.now()
+        values = [
+            {"kind": kind, "id": doc_id, "version": 1, "updated_at_us": now, "body": b"{}"}
+            for doc_id in ids
+        ]
+        if values:
+            with self._session.writing() as connection:
+                statement = self._session.flavour.insert(documents).on_conflict_do_nothing()
+                connection.execute(statement, values)
+
     def _try_put(
         self,
         connection: sa.Connection,

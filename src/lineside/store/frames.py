@@ -123,15 +123,12 @@ class SqlFrameIndex:
             )
         named = named_by(connection, [row.digest for row in decision.freed])
         gone = [replace(row, aged_out_at=now) for row in decision.freed if row.digest not in named]
-        for row in gone:
-            self._documents.put(LEAVING, row.digest, body={})
+        self._documents.note(LEAVING, [row.digest for row in gone])
         return gone
 
     def _leave_again(self, known: Iterable[FrameRow]) -> None:
         """A tombstone's picture came once more: note that it has to go once more."""
-        for row in known:
-            if row.aged_out_at is not None:
-                self._documents.put(LEAVING, row.digest, body={})
+        self._documents.note(LEAVING, {row.digest for row in known if row.aged_out_at is not None})
 
     def _kept_bytes(self) -> int:
         each = (

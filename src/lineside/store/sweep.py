@@ -15,7 +15,7 @@ from lineside.core import Digest
 from lineside.store.contract import LEAVING, Blobs, Records
 
 IDLE_S = 300.0
-_PAGE = 500
+_PAGE = 100  # a page is one commit, for which other writers wait
 
 
 def sweep(

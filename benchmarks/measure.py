@@ -1,0 +1,90 @@
+"""What every benchmark here shares: the machine it ran on, percentiles, a JSON file of results.
+
+Times are wall time by a monotonic clock. A figure without the machine beside it says nothing, so
+``write`` adds it to every result.
+"""
+
+import json
+import os
+import platform
+from collections.abc import Callable, Mapping, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from time import perf_counter
+
+RESULTS = Path(__file__).parent / "results"
+_LIBRARIES = (
+    "lineside",
+    "numpy",
+    "onnxruntime",
+    "sqlalchemy",
+    "torch",
+    "amqtt",
+    "opencv-python-headless",
+)
+
+
+def machine() -> dict[str, object]:
+    """Processor, cores that may be used, memory, system, and versions of what matters."""
+    return {
+        "processor": _line("/proc/cpuinfo", "model name") or platform.processor(),
+        "cores": len(os.sched_getaffinity(0)),
+        "memory_gb": round(int((_line("/proc/meminfo", "MemTotal") or "0 kB").split()[0]) / 1e6, 1),
+        "load_before": [round(load, 2) for load in os.getloadavg()],
+        "system": f"{platform.system()} {platform.release()}",
+        "python": platform.python_version(),
+        "libraries": {name: found for name in _LIBRARIES if (found := _version(name))},
+    }
+
+
+def percentiles(seconds: Sequence[float]) -> dict[str, float]:
+    """Count, and median, 95th, 99th percentile, largest in milliseconds (nearest rank)."""
+    ordered = sorted(seconds)
+    if not ordered:
+        return {"n": 0}
+
+    def at(share: float) -> float:
+        return round(ordered[min(len(ordered) - 1, int(share * len(ordered)))] * 1000, 4)
+
+    return {
+        "n": len(ordered),
+        "p50_ms": at(0.5),
+        "p95_ms": at(0.95),
+        "p99_ms": at(0.99),
+        "max_ms": at(1.0),
+    }
+
+
+def timed(call: Callable[[], object], *, times: int, warm_up: int = 20) -> list[float]:
+    """Seconds of each of ``times`` calls, after some that do not count."""
+    for _ in range(warm_up):
+        call()
+    taken = []
+    for _ in range(times):
+        start = perf_counter()
+        call()
+        taken.append(perf_counter() - start)
+    return taken
+
+
+def write(name: str, result: Mapping[str, object]) -> Path:
+    """Keep a result under ``results/<name>.json``, the machine beside it."""
+    RESULTS.mkdir(exist_ok=True)
+    path = RESULTS / f"{name}.json"
+    path.write_text(json.dumps({"machine": machine(), **result}, indent=2, default=str) + "\n")
+    return path
+
+
+def _line(file: str, key: str) -> str:
+    try:
+        lines = Path(file).read_text().splitlines()
+    except OSError:
+        return ""
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith(key)), "")
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return ""
