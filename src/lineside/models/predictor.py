@@ -21,8 +21,8 @@ from lineside.models.watch import (
     Repeats,
     Verdict,
     judge_features,
-    judge_picture,
     judge_place,
+    judge_repeats,
     repeated,
 )
 from lineside.vision import (
@@ -232,7 +232,7 @@ class Predictor:
         limits, start_s = self.manifest.health, self._clock.monotonic()
         health = picture_health(frame.image)
         work = _Work(
-            verdict=judge_picture(health, limits, repeats=seat.repeats.count),
+            verdict=judge_repeats(limits, repeats=seat.repeats.count),
             health=health,
             placed=_NOWHERE,
         )
@@ -240,7 +240,7 @@ class Predictor:
             return work
         seen_s = self._clock.monotonic()
         work.placed = self._place(seat, frame.image)
-        work.verdict = judge_place(work.placed.figures, limits)
+        work.verdict = judge_place(work.placed.figures, health, limits=limits)
         placed_s = self._clock.monotonic()
         work.times = StageTimes(
             prepare=(seen_s - start_s) * 1000, register=(placed_s - seen_s) * 1000

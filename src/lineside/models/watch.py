@@ -7,6 +7,12 @@ from lineside.core import Digest
 from lineside.models.manifest import HealthLimits
 from lineside.vision import Frame, HealthFigures, PictureState, RegistrationFigures
 
+# A covered lens gives a mean grey of 0-5 with noise; half of all pixels clipped leave no scene;
+# a sharpness below the noise of a JPEG's blocks has no edge to register by.
+_BLACK_BELOW = 12.0
+_CLIPPED_ABOVE = 0.5
+_FLAT_BELOW = 4.0
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
@@ -34,8 +40,16 @@ def repeated(before: Repeats | None, frame: Frame) -> Repeats:
     return Repeats(digest=frame.digest, captured_at=frame.captured_at, count=before.count + 1)
 
 
-def judge_picture(figures: HealthFigures, limits: HealthLimits, *, repeats: int) -> Verdict:
-    """What can be said before the picture is registered; the first fault found is the answer."""
+def judge_repeats(limits: HealthLimits, *, repeats: int) -> Verdict:
+    """A camera that sends the same bytes again and again shows the past."""
+    if 0 < limits.frozen_after <= repeats:
+        reason = f"the same picture {repeats} times in a row"
+        return Verdict(state=PictureState.FROZEN, reason=reason)
+    return Verdict()
+
+
+def judge_picture(figures: HealthFigures, limits: HealthLimits) -> Verdict:
+    """Exposure and sharpness as in the training pictures; the first fault found is the answer."""
     grey, clipped = figures.mean_grey, figures.clipped_share
     if grey < limits.mean_grey_min:
         reason = f"mean grey {grey:.1f} is below {limits.mean_grey_min:.1f}"
@@ -49,20 +63,35 @@ def judge_picture(figures: HealthFigures, limits: HealthLimits, *, repeats: int)
     if figures.sharpness < limits.sharpness_min:
         reason = f"sharpness {figures.sharpness:.1f} is below {limits.sharpness_min:.1f}"
         return Verdict(state=PictureState.BLURRED, reason=reason)
-    if 0 < limits.frozen_after <= repeats:
-        reason = f"the same picture {repeats} times in a row"
-        return Verdict(state=PictureState.FROZEN, reason=reason)
     return Verdict()
 
 
-def judge_place(figures: RegistrationFigures, limits: HealthLimits) -> Verdict:
-    """Whether the picture lies where regions can be read."""
+def judge_place(
+    figures: RegistrationFigures, health: HealthFigures, *, limits: HealthLimits
+) -> Verdict:
+    """Whether the picture lies where regions can be read, and looks as it was learned.
+
+    A picture that does not fit the reference view is "camera moved", however it is exposed: the
+    limits were learned on that view and say nothing of another. Only a picture that shows nothing
+    at all is called black, overexposed or blurred instead.
+    """
+    looks = judge_picture(health, limits)
     if figures.state == "moved":
-        return Verdict(state=PictureState.CAMERA_MOVED, reason=figures.reason)
+        if looks.state is not PictureState.OK and _shows_nothing(health):
+            return looks
+        more = f"; also, {looks.reason}" if looks.reason else ""
+        return Verdict(state=PictureState.CAMERA_MOVED, reason=figures.reason + more)
+    if looks.state is not PictureState.OK:
+        return looks
     if figures.residual_px > limits.residual_max_px:
         reason = f"residual {figures.residual_px:.1f} px is above {limits.residual_max_px:.1f} px"
         return Verdict(state=PictureState.CAMERA_MOVED, reason=reason)
     return Verdict()
+
+
+def _shows_nothing(health: HealthFigures) -> bool:
+    dark, flat = health.mean_grey < _BLACK_BELOW, health.sharpness < _FLAT_BELOW
+    return dark or flat or health.clipped_share > _CLIPPED_ABOVE
 
 
 def judge_features(figures: HealthFigures, limits: HealthLimits) -> Verdict:
