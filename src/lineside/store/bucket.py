@@ -11,7 +11,8 @@ places are asked (environment, profile, instance).
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 
 _KNOWN = {"endpoint", "region", "credentials"}
 _PATIENCE_S = 20
+_PUTS_AT_ONCE = 8
 _STATUS = re.compile(r"status code: (401|403|404)")
 
 
@@ -124,6 +126,10 @@ class BucketBlobs:
         with self._translated("the bucket"):
             self._store.put(_key(digest), data, use_multipart=False)
         return digest
+
+    def put_many(self, data: Sequence[bytes]) -> list[Digest]:
+        with ThreadPoolExecutor(min(_PUTS_AT_ONCE, len(data) or 1), "put") as threads:
+            return list(threads.map(self.put, data))
 
     def get(self, digest: Digest) -> bytes:
         with self._translated(digest):

@@ -34,6 +34,13 @@ class Blobs(Protocol):
         """Keep the bytes; putting twice keeps one."""
         ...
 
+    def put_many(self, data: Sequence[bytes]) -> list[Digest]:
+        """Keep several, for about the price of one commit; all are kept when the call returns.
+
+        When it raises, some may be kept: nothing names them, and putting them again is fine.
+        """
+        ...
+
     def get(self, digest: Digest) -> bytes:
         """The bytes; ``NotFoundError`` if absent, ``RefusedError`` if they no longer match."""
         ...

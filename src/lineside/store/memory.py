@@ -1,7 +1,7 @@
 """Blobs in memory, for tests and trials: gone when the program ends."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from lineside.core import Clock, Digest, NotFoundError, RefusedError, digest_of, parse_digest
 
@@ -27,6 +27,9 @@ class MemoryBlobs:
             self._kept[digest] = bytes(data)
             self._put_at_s[digest] = self._clock.now().timestamp()
         return digest
+
+    def put_many(self, data: Sequence[bytes]) -> list[Digest]:
+        return [self.put(each) for each in data]
 
     def get(self, digest: Digest) -> bytes:
         wanted = parse_digest(digest, where="blob")

@@ -31,6 +31,16 @@ class BlobsContract:
         assert blobs.put(b"one") == blobs.put(b"one")
         assert list(blobs.digests()) == [digest_of(b"one")]
 
+    def test_many_are_put_at_once_like_one_by_one(self, blobs: Blobs) -> None:
+        data = [b"%d" % number * 1000 for number in range(20)]
+        kept = blobs.put(data[3])
+        digests = blobs.put_many([*data, data[5]])
+        assert digests[3] == kept
+        assert digests[5] == digests[20]
+        assert [blobs.get(digest) for digest in digests[:20]] == data
+        assert sorted(blobs.digests()) == sorted(set(digests))
+        assert blobs.put_many([]) == []
+
     def test_absent_bytes_are_not_found(self, blobs: Blobs) -> None:
         with pytest.raises(NotFoundError):
             blobs.get(digest_of(b"never put"))
