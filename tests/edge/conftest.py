@@ -125,7 +125,9 @@ class PackageServer:
 
         self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self.http.server_address[1]}"
-        self.thread = threading.Thread(target=self.http.serve_forever, name="package-server")
+        self.thread = threading.Thread(
+            target=self.http.serve_forever, args=(0.02,), name="package-server"
+        )
         self.thread.start()
 
     def offer(self, data: bytes) -> None:

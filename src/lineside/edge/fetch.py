@@ -7,7 +7,7 @@ and query are used, and redirects are not followed.
 import urllib.error
 import urllib.request
 from email.message import Message
-from http.client import HTTPException
+from http.client import HTTPException, HTTPResponse
 from pathlib import Path
 from typing import IO
 from urllib.parse import urlsplit
@@ -83,7 +83,7 @@ def read_token(path: Path | None) -> str:
         ) from error
 
 
-def _read(answer: IO[bytes], *, most_bytes: int, where: str) -> bytes:
+def _read(answer: HTTPResponse, *, most_bytes: int, where: str) -> bytes:
     parts: list[bytes] = []
     size = 0
     while part := answer.read(_PART_BYTES):
@@ -93,6 +93,10 @@ def _read(answer: IO[bytes], *, most_bytes: int, where: str) -> bytes:
                 f"more than {most_bytes} bytes", where=where, fix="Make a smaller package."
             )
         parts.append(part)
+    if answer.length:  # http.client tells of a short answer only when it is read in one piece
+        raise UnavailableError(
+            f"the hub broke off, {answer.length} bytes missing", where=where, fix="Try again."
+        )
     return b"".join(parts)
 
 

@@ -1,0 +1,91 @@
+"""Fetching a package: to whom the token goes, and what each answer means."""
+
+import socket
+from pathlib import Path
+
+import pytest
+
+from lineside.core import InvalidError, LinesideError, NotFoundError, RefusedError, UnavailableError
+from lineside.edge.fetch import fetch, read_token, rebased
+from tests.edge.conftest import PackageServer
+
+TOKEN = "tok_geheim"  # noqa: S105  the test's
+
+
+def test_the_bytes_come_and_the_token_goes_along(packages: PackageServer) -> None:
+    packages.answers["/p?x=1"] = (200, b"archive", {})
+    assert fetch(f"{packages.url}/p?x=1", hub=packages.url, token=TOKEN) == b"archive"
+    assert packages.requests == [("/p?x=1", f"Bearer {TOKEN}")]
+
+
+def test_the_token_goes_to_the_configured_hub_whatever_the_wish_says(
+    packages: PackageServer,
+) -> None:
+    packages.answers["/p"] = (200, b"archive", {})
+    assert fetch("http://evil.example/p", hub=packages.url, token=TOKEN) == b"archive"
+    assert rebased("http://evil.example/p#x", hub="https://hub:8080/base") == "https://hub:8080/p"
+
+
+def test_a_redirect_is_not_followed(packages: PackageServer) -> None:
+    packages.answers["/p"] = (302, b"", {"Location": f"{packages.url}/elsewhere"})
+    with pytest.raises(InvalidError, match="302"):
+        fetch("/p", hub=packages.url, token=TOKEN)
+    assert len(packages.requests) == 1
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [
+        (401, RefusedError), (403, RefusedError), (404, NotFoundError), (410, NotFoundError),
+        (429, UnavailableError), (500, UnavailableError), (503, UnavailableError),
+        (400, InvalidError),
+    ],
+)  # fmt: skip
+def test_answers_are_told_apart_and_show_no_token(
+    packages: PackageServer, status: int, kind: type[LinesideError]
+) -> None:
+    packages.answers["/p"] = (status, b"no", {})
+    with pytest.raises(kind) as raised:
+        fetch("/p", hub=packages.url, token=TOKEN)
+    assert TOKEN not in str(raised.value)
+
+
+def test_too_many_bytes_are_refused(packages: PackageServer) -> None:
+    packages.answers["/p"] = (200, bytes(2000), {})
+    with pytest.raises(InvalidError, match="more than 1000"):
+        fetch("/p", hub=packages.url, token="", most_bytes=1000)
+
+
+def test_an_answer_that_breaks_off_is_unavailable(packages: PackageServer) -> None:
+    packages.answers["/p"] = (200, b"half", {"Content-Length": "100"})
+    packages.answers["/p"][2]["Connection"] = "close"
+    with pytest.raises(UnavailableError):
+        fetch("/p", hub=packages.url, token="")
+
+
+def test_a_hub_that_is_away_is_unavailable() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    with pytest.raises(UnavailableError, match="does not answer"):
+        fetch("/p", hub=f"http://127.0.0.1:{port}", token="")
+
+
+@pytest.mark.parametrize("hub", ["", "ftp://hub", "http://"])
+def test_without_a_hub_nothing_is_asked(hub: str) -> None:
+    with pytest.raises(InvalidError, match="hub"):
+        fetch("http://hub/p", hub=hub, token="")
+
+
+def test_an_address_without_path_is_refused() -> None:
+    with pytest.raises(InvalidError, match="path"):
+        rebased("nonsense", hub="http://hub")
+
+
+def test_the_token_is_read_from_its_file(tmp_path: Path) -> None:
+    assert read_token(None) == ""
+    path = tmp_path / "token"
+    path.write_text(" tok \n")
+    assert read_token(path) == "tok"
+    for bad in (tmp_path / "none", tmp_path):
+        with pytest.raises(RefusedError):
+            read_token(bad)

@@ -1,0 +1,222 @@
+"""From wishes to packages at work, and what stays on the disk."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from lineside.core import Digest, LinesideError, RefusedError, UnavailableError, digest_of
+from lineside.edge.contract import Ready
+from lineside.edge.loader import Loader
+from lineside.edge.messages import Desired, Wanted
+from lineside.edge.shelf import Shelf
+from lineside.edge.tally import Tally
+from lineside.testing import FakeClock
+from lineside.testing.links import wait_until
+from tests.edge.conftest import QuickJudge
+
+
+@dataclass
+class Hub:
+    """Gives any archive that is its own address; can be away or give something else."""
+
+    away: int = 0
+    wrong: bytes = b""
+    asked: list[str] = field(default_factory=list)
+
+    def fetch(self, url: str) -> bytes:
+        self.asked.append(url)
+        if self.away:
+            self.away -= 1
+            raise UnavailableError("the hub is away")
+        return self.wrong or url.encode()
+
+
+@dataclass
+class Maker:
+    """Makes ready what begins with the name of an inspection."""
+
+    clock: FakeClock
+    golden_fails: set[bytes] = field(default_factory=set)
+    made: list[bytes] = field(default_factory=list)
+
+    def __call__(self, data: bytes) -> Ready:
+        self.made.append(data)
+        if data in self.golden_fails:
+            raise RefusedError("the golden pictures' answers differ")
+        if data == b"broken":
+            raise ZeroDivisionError
+        inspection = data.decode().partition("-")[0]
+        judge = QuickJudge(digest_of(data), self.clock, inspection=inspection)
+        return Ready(digest=digest_of(data), inspection=inspection, judge=judge)
+
+
+@dataclass
+class Rig:
+    loader: Loader
+    hub: Hub
+    maker: Maker
+    tally: Tally
+    shelf: Shelf
+    folder: Path
+
+    def wish(self, *names: str) -> None:
+        self.loader.wish(desired(*names))
+
+    def loaded(self, *names: str) -> bool:
+        return {item.digest for item in self.loader.in_use()} == {digest(name) for name in names}
+
+    def on_disk(self) -> set[str]:
+        return {path.stem for path in (self.folder / "packages").iterdir()}
+
+
+def digest(name: str) -> Digest:
+    return digest_of(name.encode())
+
+
+def desired(*names: str) -> Desired:
+    wanted = [
+        Wanted(inspection=name.partition("-")[0], digest=digest(name), url=name) for name in names
+    ]
+    return Desired(schema="lineside.desired/1", packages=tuple(wanted))
+
+
+@pytest.fixture
+def rig(tmp_path: Path, clock: FakeClock) -> Iterator[Rig]:
+    made = make_rig(tmp_path, clock)
+    made.loader.start()
+    yield made
+    made.loader.close()
+
+
+def make_rig(folder: Path, clock: FakeClock) -> Rig:
+    hub, maker, tally, shelf = Hub(), Maker(clock), Tally(), Shelf(folder)
+    shelf.open()
+    loader = Loader(
+        shelf,
+        fetch=hub.fetch,
+        make_ready=maker,
+        inspections=frozenset({"stock", "scratch"}),
+        most=2,
+        tally=tally,
+        clock=clock,
+    )
+    return Rig(loader=loader, hub=hub, maker=maker, tally=tally, shelf=shelf, folder=folder)
+
+
+def test_a_wish_is_fetched_checked_and_put_to_work(rig: Rig) -> None:
+    rig.wish("stock-1", "scratch-1")
+    wait_until(lambda: rig.loaded("stock-1", "scratch-1"))
+    assert rig.loader.judge("stock") is not None
+    assert rig.loader.judge("other") is None
+    assert rig.hub.asked == ["stock-1", "scratch-1"]
+
+
+def test_what_is_on_the_disk_is_not_fetched_again(tmp_path: Path, clock: FakeClock) -> None:
+    first = make_rig(tmp_path, clock)
+    first.loader.start()
+    first.wish("stock-1")
+    wait_until(lambda: first.loaded("stock-1"))
+    first.loader.close()
+    second = make_rig(tmp_path, clock)
+    second.loader.start()
+    second.wish("stock-1")
+    wait_until(lambda: second.loaded("stock-1"))
+    second.loader.close()
+    assert second.hub.asked == []
+
+
+def test_a_damaged_archive_on_the_disk_is_fetched_anew(rig: Rig) -> None:
+    rig.shelf.put(digest("stock-1"), b"stock-damaged")
+    rig.wish("stock-1")
+    wait_until(lambda: rig.loaded("stock-1"))
+    assert rig.shelf.get(digest("stock-1")) == b"stock-1"
+
+
+def test_a_hub_that_is_away_is_asked_again(rig: Rig) -> None:
+    rig.hub.away = 1
+    rig.wish("stock-1")
+    wait_until(lambda: rig.tally.read().faults != ())
+    wait_until(lambda: rig.loaded("stock-1"))
+    assert rig.tally.read().faults == ()
+
+
+@pytest.mark.parametrize("bad", ["stock-bad", "broken"])
+def test_a_package_that_must_not_run_leaves_the_one_before(rig: Rig, bad: str) -> None:
+    rig.wish("stock-1")
+    wait_until(lambda: rig.loaded("stock-1"))
+    rig.maker.golden_fails.add(b"stock-bad")
+    wanted = Wanted(inspection="stock", digest=digest(bad), url=bad)
+    rig.loader.wish(Desired(schema="lineside.desired/1", packages=(wanted,)))
+    wait_until(lambda: rig.tally.read().faults != ())
+    assert rig.loaded("stock-1")
+    assert digest(bad)[7:] not in rig.on_disk()
+
+
+@pytest.mark.parametrize("wrong", [b"stock-2", b"scratch-1"])
+def test_other_bytes_than_wished_are_refused(rig: Rig, wrong: bytes) -> None:
+    rig.hub.wrong = wrong
+    rig.wish("stock-1")
+    wait_until(lambda: rig.tally.read().faults != ())
+    assert rig.loader.in_use() == ()
+    assert rig.on_disk() == set()
+
+
+def test_a_package_of_another_inspection_is_refused(rig: Rig) -> None:
+    wanted = Wanted(inspection="stock", digest=digest("scratch-1"), url="scratch-1")
+    rig.loader.wish(Desired(schema="lineside.desired/1", packages=(wanted,)))
+    wait_until(lambda: rig.tally.read().faults != ())
+    assert "scratch" in rig.tally.read().faults[0]
+
+
+def test_a_refused_package_is_tried_again_when_it_is_wished_again(rig: Rig) -> None:
+    rig.maker.golden_fails.add(b"stock-1")
+    rig.wish("stock-1")
+    wait_until(lambda: rig.tally.read().faults != ())
+    rig.maker.golden_fails.clear()
+    rig.wish("stock-1")
+    wait_until(lambda: rig.loaded("stock-1"))
+
+
+def test_no_more_are_loaded_than_allowed(rig: Rig) -> None:
+    rig.loader._most = 1
+    rig.wish("stock-1", "scratch-1")
+    wait_until(lambda: rig.tally.read().faults != ())
+    assert rig.loaded("stock-1")
+    rig.wish("scratch-1")
+    wait_until(lambda: rig.loaded("scratch-1"))
+
+
+def test_packages_of_inspections_elsewhere_are_passed_over(rig: Rig) -> None:
+    rig.wish("stock-1", "elsewhere-1")
+    wait_until(lambda: rig.loaded("stock-1"))
+    assert rig.hub.asked == ["stock-1"]
+
+
+def test_the_one_in_use_and_the_one_before_stay_on_the_disk(rig: Rig) -> None:
+    for name in ("stock-1", "stock-2", "stock-3"):
+        rig.wish(name)
+        wait_until(lambda wished=name: rig.loaded(wished))  # type: ignore[misc]  # a default of a lambda
+    wait_until(lambda: rig.on_disk() == {digest("stock-2")[7:], digest("stock-3")[7:]})
+
+
+def test_a_shelf_that_cannot_be_written_is_unavailable(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(UnavailableError):
+        Shelf(tmp_path / "file").open()
+    shelf = Shelf(tmp_path)
+    shelf.open()
+    (tmp_path / "packages").rmdir()
+    with pytest.raises(LinesideError):
+        shelf.put(digest("stock-1"), b"x")
+
+
+def test_a_kept_wish_that_is_damaged_is_no_wish(tmp_path: Path) -> None:
+    shelf = Shelf(tmp_path)
+    shelf.open()
+    assert shelf.desired() is None
+    shelf.keep_desired(b'{"schema":"lineside.desired/1"}')
+    assert shelf.desired() == desired()
+    (tmp_path / "desired.json").write_bytes(b'{"schema"')
+    assert shelf.desired() is None

@@ -1,0 +1,266 @@
+"""The whole program: with a real package, and killed while it works."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from lineside.core import (
+    ConflictError,
+    Digest,
+    InvalidError,
+    NotFoundError,
+    SystemClock,
+    decode_json,
+    encode,
+)
+from lineside.edge import EdgeConfig, run
+from lineside.edge.messages import frame_message
+from lineside.edge.run import sole_user
+from lineside.links import EmbeddedBroker, Mailbox, open_bus
+from lineside.models import Package, build_package
+from lineside.streams import Event, decode_event, read_prediction
+from lineside.testing.links import LONG_S, wait_until
+from lineside.vision import PictureState, encode_jpeg, open_frame
+from tests.edge.conftest import DEVICE, PREDICTION, PackageServer
+from tests.models.conftest import package_parts, scene
+
+PLANT = """
+schema = "lineside.plant/1"
+site = "demo"
+line = [{ id = "warehouse", name = "Warehouse" }]
+
+[[camera]]
+id = "rack"
+line = "warehouse"
+source = "mqtt:i/cam"
+
+[[inspection]]
+id = "stock"
+camera = "rack"
+view = { width_px = 160, height_px = 120 }
+
+[[inspection.region]]
+id = "top"
+label = "disc"
+box_px = { x0_px = 22, y0_px = 22, x1_px = 46, y1_px = 42 }
+
+[[inspection.region]]
+id = "low"
+label = "ring"
+box_px = { x0_px = 102, y0_px = 62, x1_px = 126, y1_px = 82 }
+"""
+
+
+@pytest.fixture(scope="module")
+def archive() -> bytes:
+    return build_package(*package_parts())
+
+
+@pytest.fixture
+def plant_file(tmp_path: Path) -> Path:
+    path = tmp_path / "plant.toml"
+    path.write_text(PLANT)
+    return path
+
+
+def desired(digest: Digest, url: str) -> bytes:
+    wanted = {"inspection": "stock", "digest": digest, "url": url}
+    return encode({"schema": "lineside.desired/1", "packages": [wanted]})
+
+
+def shown(*, lit: bool = True, seed: int = 3) -> bytes:
+    """A camera message of this moment."""
+    frame = open_frame(
+        encode_jpeg(scene(lit=lit, seed=seed), quality=95),
+        camera="rack",
+        captured_at=SystemClock().now(),
+    )
+    return frame_message(frame)
+
+
+def next_event(mailbox: Mailbox) -> Event:
+    message = mailbox.get(timeout_s=LONG_S)
+    assert message is not None
+    return decode_event(message.payload, where=message.topic)
+
+
+def test_a_real_package_is_fetched_and_judges_real_frames(
+    archive: bytes, packages: PackageServer, plant_file: Path, tmp_path: Path
+) -> None:
+    digest = Package.read(archive).digest
+    packages.answers["/package"] = (200, archive, {})
+    token = tmp_path / "token"
+    token.write_text("tok_1\n")
+    clock, stop = SystemClock(), threading.Event()
+    with EmbeddedBroker() as broker:
+        hub = open_bus(broker.url, client_id="hub", clock=clock)
+        said = hub.subscribe((PREDICTION,), name="said")
+        status = hub.subscribe((f"{DEVICE}/status",), name="status")
+        hub.publish(f"{DEVICE}/desired", desired(digest, "http://x/package"), retain=True)
+        config = EdgeConfig(
+            device="edge-1",
+            bus=broker.url,
+            plant=str(plant_file),
+            data_dir=str(tmp_path / "edge"),
+            hub=packages.url,
+            token_file=str(token),
+        )
+        program = threading.Thread(
+            target=run, args=(config,), kwargs={"clock": clock, "stop": stop}, name="program"
+        )
+        program.start()
+        while message := status.get(timeout_s=LONG_S):
+            if decode_json(message.payload, where="status")["packages"]:
+                break
+        answers = []
+        for lit in (True, False):
+            hub.publish("i/cam", shown(lit=lit))
+            answers.append(read_prediction(next_event(said)))
+        hub.publish("i/cam", shown(seed=99))
+        strange = read_prediction(next_event(said))
+        stop.set()
+        program.join(LONG_S)
+        assert not program.is_alive()
+        hub.close()
+    assert [found.state for found in answers] == [PictureState.OK] * 2
+    bright, dark = ({item.name: item.probability for item in each.labels} for each in answers)
+    assert bright["disc"] > dark["disc"] + 0.1
+    assert bright["ring"] == pytest.approx(dark["ring"], abs=0.02)
+    assert [found.package for found in answers] == [digest, digest]
+    assert strange.state is PictureState.CAMERA_MOVED
+    assert packages.requests == [("/package", "Bearer tok_1")]
+
+
+def test_a_folder_has_one_user(tmp_path: Path) -> None:
+    with sole_user(tmp_path), pytest.raises(ConflictError), sole_user(tmp_path):
+        pass
+    with sole_user(tmp_path):
+        pass
+
+
+def test_a_plant_file_that_is_not_there_ends_the_program(tmp_path: Path) -> None:
+    config = EdgeConfig(
+        device="e", bus="memory://x", plant=str(tmp_path / "none"), data_dir=str(tmp_path)
+    )
+    with pytest.raises(NotFoundError):
+        run(config, clock=SystemClock(), stop=threading.Event())
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"device": "a/b"}, {"device": ""}, {"hub": "ftp://x"}, {"spool_max_bytes": 10},
+     {"max_loaded_packages": 0}, {"resend_after_s": 0.0}],
+)  # fmt: skip
+def test_settings_that_cannot_work_are_refused(changes: dict[str, object]) -> None:
+    with pytest.raises(InvalidError):
+        EdgeConfig(**{"device": "e", "bus": "", "plant": "", "data_dir": "", **changes})  # type: ignore[arg-type]  # wrong on purpose
+
+
+CHILD = """
+import sys, threading
+from lineside.core import SystemClock
+from lineside.edge import EdgeConfig, run
+device, bus, plant, folder, hub = sys.argv[1:]
+config = EdgeConfig(device=device, bus=bus, plant=plant, data_dir=folder, hub=hub,
+                    resend_after_s=0.5, status_every_s=1.0)
+run(config, clock=SystemClock(), stop=threading.Event())
+"""
+
+
+class Plant:
+    """The line and the hub: frames go out, events are stored once, acknowledged like the hub's."""
+
+    def __init__(self, url: str) -> None:
+        clock = SystemClock()
+        self.bus = open_bus(url, client_id="hub", clock=clock)
+        self.said = self.bus.subscribe((PREDICTION,), size=100_000, name="said")
+        self.stored: dict[int, str] = {}
+        self.doubled: list[tuple[int, str, str]] = []
+        self.acked = 0
+        self.stop = threading.Event()
+        self.threads = [
+            threading.Thread(target=self.show, name="line"),
+            threading.Thread(target=self.store, name="hub"),
+        ]
+
+    def show(self) -> None:
+        number = 0
+        while not self.stop.wait(0.03):
+            number += 1
+            self.bus.publish_soon("i/cam", shown(lit=number % 2 == 0))
+
+    def store(self) -> None:
+        while not self.stop.is_set():
+            for message in self.said.get_many(most=20, timeout_s=0.1):
+                event = decode_event(message.payload, where="said")
+                before = self.stored.setdefault(event.deviceseq, event.id)
+                if before != event.id:
+                    self.doubled.append((event.deviceseq, before, event.id))
+                self.acked = max(self.acked, event.devicefirst - 1)
+            while self.acked + 1 in self.stored:
+                self.acked += 1
+            ack = {"schema": "lineside.ack/1", "device": "edge-1", "sequence": self.acked}
+            self.bus.publish_soon(f"{DEVICE}/ack", encode(ack))
+
+    def close(self) -> None:
+        self.stop.set()
+        for thread in self.threads:
+            if thread.ident is not None:
+                thread.join()
+        self.bus.close()
+
+
+@pytest.fixture
+def broker() -> Iterator[EmbeddedBroker]:
+    with EmbeddedBroker() as broker:
+        yield broker
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(180)
+def test_kill_9_of_device_and_broker_loses_and_doubles_nothing(
+    archive: bytes,
+    packages: PackageServer,
+    plant_file: Path,
+    tmp_path: Path,
+    broker: EmbeddedBroker,
+) -> None:
+    rng = random.Random(7)  # noqa: S311  a fixed seed
+    packages.answers["/package"] = (200, archive, {})
+    plant = Plant(broker.url)
+    wish = desired(Package.read(archive).digest, "/package")
+    plant.bus.publish(f"{DEVICE}/desired", wish, retain=True)
+    for thread in plant.threads:
+        thread.start()
+    words = ["edge-1", broker.url, str(plant_file), str(tmp_path / "edge"), packages.url]
+    pause = threading.Event()
+    for turn in range(6):
+        child = subprocess.Popen([sys.executable, "-c", CHILD, *words])
+        before = len(plant.stored)
+        wait_until(lambda sent=before: len(plant.stored) > sent + 3)  # type: ignore[misc]  # a default of a lambda
+        if turn % 2:
+            broker.stop()
+            pause.wait(rng.uniform(0.1, 0.8))
+            broker.start()
+            plant.bus.publish(f"{DEVICE}/desired", wish, retain=True, timeout_s=LONG_S)
+        pause.wait(rng.uniform(0.0, 0.7))
+        os.kill(child.pid, signal.SIGKILL)
+        child.wait()
+    child = subprocess.Popen([sys.executable, "-c", CHILD, *words])
+    before = len(plant.stored)
+    wait_until(lambda: len(plant.stored) > before + 5)
+    plant.stop.set()
+    wait_until(lambda: plant.acked == max(plant.stored))
+    child.kill()
+    child.wait()
+    plant.close()
+    assert plant.doubled == []
+    assert sorted(plant.stored) == list(range(1, max(plant.stored) + 1))
+    assert len(set(plant.stored.values())) == len(plant.stored)
