@@ -12,8 +12,13 @@ pytest.register_assert_rewrite("lineside.testing")
 from lineside.testing import FakeClock  # noqa: E402  the line above must come first
 
 _REQUIRED = os.environ.get("LINESIDE_REQUIRE", "")  # noqa: TID251  the tests' own switch
-# pytest sets the first for each test, cv2 the second when it is imported for the first time.
-_NOT_OURS = ("PYTEST_CURRENT_TEST", "LD_LIBRARY_PATH")
+# pytest sets the first for each test; cv2 the second and sklearn the others when first imported.
+_NOT_OURS = (
+    "PYTEST_CURRENT_TEST",
+    "LD_LIBRARY_PATH",
+    "KMP_DUPLICATE_LIB_OK",
+    "KMP_INIT_AT_FORK",
+)
 _DATA = os.environ.get("LINESIDE_DATA", "")  # noqa: TID251  the tests' own switch
 
 

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import cv2  # noqa: F401  it sets LD_LIBRARY_PATH when it is first imported
 import numpy as np
 import pytest
 

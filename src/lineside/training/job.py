@@ -9,10 +9,13 @@ elsewhere.
 import io
 import os
 import tempfile
-from collections.abc import Mapping
+import zlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import BinaryIO, Literal
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -183,13 +186,20 @@ def read_result(folder: Path) -> TrainResult | None:
 
 def replace_file(path: Path, content: bytes) -> None:
     """Write a file whole: temporary, fsync, replace."""
+    with _replacing(path) as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+@contextmanager
+def _replacing(path: Path) -> Iterator[BinaryIO]:
+    """A temporary file that takes the path's place when the block ends well."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".new-")
     try:
         with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
+            yield file
         Path(temporary).replace(path)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
@@ -197,16 +207,19 @@ def replace_file(path: Path, content: bytes) -> None:
 
 
 def save_arrays(path: Path, arrays: Mapping[str, NDArray[np.generic]]) -> None:
-    """Write named arrays as one ``.npz`` file."""
-    out = io.BytesIO()
-    np.savez(out, **arrays)  # type: ignore[arg-type]  # keyword arrays; the stub sees allow_pickle
-    replace_file(path, out.getvalue())
+    """Write named arrays as one ``.npz`` file.
+
+    Not synced: what a power cut spoils is found damaged and made again.
+    """
+    with _replacing(path) as file:
+        np.savez(file, allow_pickle=False, **arrays)
 
 
 def load_arrays(path: Path) -> dict[str, NDArray[np.generic]] | None:
     """Named arrays of a file; None where it is absent or damaged (it is then made again)."""
     try:
-        with np.load(path, allow_pickle=False) as file:
+        # From bytes: numpy leaves a damaged file open.
+        with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as file:
             return {name: file[name] for name in file.files}
-    except (OSError, ValueError, KeyError, EOFError):
+    except (OSError, ValueError, KeyError, EOFError, BadZipFile, zlib.error):
         return None

@@ -46,6 +46,7 @@ from lineside.training.job import (
     ResultFacts,
     TrainJob,
     TrainResult,
+    read_job,
     read_result,
     replace_file,
     write_job,
@@ -65,7 +66,7 @@ from lineside.training.source import Data, open_data
 from lineside.training.view import Reference, choose_reference
 from lineside.vision import LabelRule, Prepare, crops_for
 
-THREADS = 2
+THREADS = 1
 _MARGIN = 0.25
 _MOST_CROPS = 1500
 _MOST_VARIANTS = 6
@@ -161,6 +162,7 @@ def run_job(
         RefusedError: the exported network does not agree with the trained one.
     """
     write_job(job, folder=folder)
+    job = read_job(folder)  # as it is read, so that a number written 3 or 3.0 makes no difference
     done = read_result(folder)
     if done is not None:
         return done
@@ -175,7 +177,10 @@ def run_job(
 
 @contextmanager
 def _threads(count: int) -> Iterator[None]:
-    """Use a fixed number of threads, so that sums are formed in one order."""
+    """Use a fixed number of threads, so that sums are formed in one order.
+
+    One: beside a hub and an agent on the same two cores, two threads were slower than one.
+    """
     from threadpoolctl import threadpool_limits
 
     before = torch.get_num_threads()

@@ -39,7 +39,8 @@ class Conv(nn.Module):
         total = kernel - stride
         self.before, self.after = total // 2, total - total // 2
         self.active = active
-        self.conv = nn.Conv2d(*channels, kernel, stride, groups=groups, bias=True)
+        even = self.before if self.before == self.after else 0
+        self.conv = nn.Conv2d(*channels, kernel, stride, even, groups=groups, bias=True)
 
     def bias(self) -> Tensor:
         """The bias; every convolution here has one."""
@@ -47,9 +48,10 @@ class Conv(nn.Module):
         return value if value is not None else torch.zeros(self.conv.out_channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        pads = (self.before, self.after, self.before, self.after)
-        y: Tensor = self.conv(nn.functional.pad(x, pads))
-        return nn.functional.relu6(y) if self.active else y
+        if self.before != self.after:
+            x = nn.functional.pad(x, (self.before, self.after, self.before, self.after))
+        y: Tensor = self.conv(x)
+        return nn.functional.relu6(y, inplace=True) if self.active else y
 
 
 class Block(nn.Module):
