@@ -19,7 +19,15 @@ from lineside.core import (
     parse_digest,
     read_message,
 )
-from lineside.datasets import DatasetVersion, Draft, Leak, Library, Sample, label_names
+from lineside.datasets import (
+    DatasetVersion,
+    Draft,
+    Leak,
+    Library,
+    Sample,
+    label_names,
+    plan_freeze,
+)
 from lineside.hub.frames import Frames, picture_of_bytes
 from lineside.hub.views import DatasetView, Picture, VersionView
 from lineside.store import EventLog, FrameRow, Logged
@@ -114,8 +122,9 @@ class Datasets:
         return self._library.version(name, number).leaks
 
     def freeze(self, name: str, *, by: str) -> VersionView:
-        """Freeze the draft."""
-        return _view(self._library.freeze(name, by=by))
+        """Freeze the draft; its leak report looks at the regions of the plant's inspection."""
+        plan = plan_freeze(self._library, name, inspections=self._plant.inspection)
+        return _view(self._library.freeze(name, by=by, plan=plan))
 
     def teach(self, name: str, teaching: Teaching, *, by: str) -> DatasetView:
         """Add frames with labels.

@@ -9,16 +9,14 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from functools import partial
 
 from lineside.core import Clock, Plant, Route, RouteKind
-from lineside.hub.intake import Intake, Taken, is_repeat
+from lineside.hub.intake import Intake, Looked, Taken, is_repeat
 from lineside.hub.keeping import Keeping, keep_batch
 from lineside.hub.ledger import Ledger, Recorded, is_late
 from lineside.hub.stats import Stats
 from lineside.hub.topics import (
     DeadLetterError,
-    PictureMessage,
     Router,
     check_not_ahead,
     check_size,
@@ -35,13 +33,21 @@ from lineside.streams import Event
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class _Item:
-    """A message that was read: its event, and the frame it brought if any."""
+class Item:
+    """A message ready for the log: its event, and the frame it brought if any."""
 
     event: Event
     frame: Taken | None
     raw: bytes
     topic: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Seen:
+    """A camera's message whose picture was decoded and is not kept yet."""
+
+    looked: Looked
+    raw: bytes
 
 
 class PlantIngest:
@@ -62,13 +68,21 @@ class PlantIngest:
         self._watcher = watcher
 
     def take(self, messages: Sequence[Message]) -> None:
-        """One batch from the bus."""
-        items: list[_Item] = []
+        """One batch from the bus: ``prepare``, then ``commit``."""
+        self.commit(self.prepare(messages))
+
+    def prepare(self, messages: Sequence[Message]) -> list[Item]:
+        """Read, decode and keep pictures; several threads may, each with a batch of its own."""
+        items: list[Item | _Seen] = []
         for message in messages:
             try:
                 items += self._read(message)
             except DeadLetterError as refusal:
                 self._keeping.refuse(refusal, message.payload, topic=message.topic)
+        return self._kept(items)
+
+    def commit(self, items: Sequence[Item]) -> None:
+        """Into the log and the twin, in one transaction; in the order the messages came."""
         keep_batch(items, self._commit, refuse=self._refuse_item)
 
     def take_http(self, body: bytes) -> Recorded | DeadLetterView:
@@ -84,13 +98,13 @@ class PlantIngest:
             return self._keeping.refuse(refusal, body, topic=topic)
         answers: list[Recorded | DeadLetterView] = []
         keep_batch(
-            [item],
+            self._kept([item]),
             lambda items: answers.append(self._commit(items)),
             refuse=lambda item, refusal: answers.append(self._refuse_item(item, refusal)),
         )
         return answers[0]
 
-    def _read(self, message: Message) -> list[_Item]:
+    def _read(self, message: Message) -> list[Item | _Seen]:
         self._stats.count("messages_received")
         topic = message.topic
         route = self._router.find(topic)
@@ -102,24 +116,30 @@ class PlantIngest:
         if picture.captured_at is None and is_repeat(picture, self._frames.newest(picture.camera)):
             self._stats.count("frames_duplicate")
             return []
-        return [self._frame_item(picture, raw=message.payload)]
+        return [_Seen(looked=self._intake.look(picture), raw=message.payload)]
 
     def _item_of(
         self, route: Route, document: dict[str, object], *, raw: bytes, topic: str
-    ) -> _Item:
+    ) -> Item | _Seen:
         if route.kind is RouteKind.FRAME:
             self._stats.count("frames_published")
-            return self._frame_item(picture_of(route, document, topic=topic), raw=raw)
+            picture = picture_of(route, document, topic=topic)
+            return _Seen(looked=self._intake.look(picture), raw=raw)
         event = plant_event(route, document, topic=topic, site=self._plant.site)
         return self._plant_item(event, raw=raw)
 
-    def _frame_item(self, picture: PictureMessage, *, raw: bytes) -> _Item:
-        taken = self._keeping.patiently(partial(self._intake.take, picture))
-        return _Item(event=taken.event, frame=taken, raw=raw, topic=picture.topic)
+    def _kept(self, items: Sequence[Item | _Seen]) -> list[Item]:
+        """The same in the same order, with the pictures among the blobs."""
+        looked = [item.looked for item in items if isinstance(item, _Seen)]
+        frames = iter(self._keeping.patiently(lambda: self._intake.keep(looked)) if looked else ())
+        return [
+            _frame_item(next(frames), raw=item.raw) if isinstance(item, _Seen) else item
+            for item in items
+        ]
 
-    def _plant_item(self, event: Event, *, raw: bytes) -> _Item:
+    def _plant_item(self, event: Event, *, raw: bytes) -> Item:
         self._check_time(event.time, topic=event.subject)
-        return _Item(event=event, frame=None, raw=raw, topic=event.subject)
+        return Item(event=event, frame=None, raw=raw, topic=event.subject)
 
     def _check_time(self, at: datetime, *, topic: str) -> None:
         now = self._clock.now()
@@ -131,10 +151,10 @@ class PlantIngest:
         if is_late(at, now=now):
             self._stats.skewed("late")
 
-    def _refuse_item(self, item: _Item, refusal: DeadLetterError) -> DeadLetterView:
+    def _refuse_item(self, item: Item, refusal: DeadLetterError) -> DeadLetterView:
         return self._keeping.refuse(refusal, item.raw, topic=item.topic)
 
-    def _commit(self, items: Sequence[_Item]) -> Recorded:
+    def _commit(self, items: Sequence[Item]) -> Recorded:
         events = [item.event for item in items]
         frames = [item.frame for item in items if item.frame is not None]
         rows = [frame.row for frame in frames]
@@ -148,3 +168,7 @@ class PlantIngest:
             if frame.event.id in fresh:
                 self._watcher(frame)
         return recorded
+
+
+def _frame_item(taken: Taken, *, raw: bytes) -> Item:
+    return Item(event=taken.event, frame=taken, raw=raw, topic=taken.event.subject)

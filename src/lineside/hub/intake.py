@@ -4,10 +4,11 @@ The picture's own bytes are kept, never encoded anew. What the pages show live i
 memory, so that nobody reads back what was just written.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from lineside.core import Clock, InvalidError, Plant, digest_of, frame_id
+from lineside.core import Clock, Digest, InvalidError, Plant, digest_of, frame_id
 from lineside.hub.ledger import is_late
 from lineside.hub.stats import Stats
 from lineside.hub.topics import (
@@ -43,6 +44,18 @@ class Taken:
         )  # fmt: skip
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Looked:
+    """A picture that can be read, with its thumbnail; not kept yet."""
+
+    message: PictureMessage
+    at: datetime
+    arrived_at: datetime
+    width_px: int
+    height_px: int
+    thumbnail: bytes
+
+
 class Intake:
     """Pictures in; safe from several threads."""
 
@@ -55,8 +68,8 @@ class Intake:
         self._clock = clock
         self._stats = stats
 
-    def take(self, message: PictureMessage) -> Taken:
-        """Check and keep one picture.
+    def look(self, message: PictureMessage) -> Looked:
+        """Decode and measure one picture; nothing is written.
 
         Raises:
             DeadLetterError: the picture cannot be read, is too large, or comes from the future.
@@ -64,13 +77,28 @@ class Intake:
         now = self._clock.now()
         at = message.captured_at or now
         self._check_time(message, at, now=now)
-        size, small = self._look(message)
-        digest = self._blobs.put(message.encoded)
+        size, small = self._decode(message)
+        return Looked(
+            message=message, at=at, arrived_at=now, width_px=size[0], height_px=size[1],
+            thumbnail=small,
+        )  # fmt: skip
+
+    def keep(self, looked: Sequence[Looked]) -> list[Taken]:
+        """Keep pictures and thumbnails; all of them are on the disk when this returns."""
+        pictures = [each.message.encoded for each in looked]
+        digests = self._blobs.put_many([*pictures, *(each.thumbnail for each in looked)])
+        return [
+            self._taken(each, digest=digests[place], thumbnail=digests[len(looked) + place])
+            for place, each in enumerate(looked)
+        ]
+
+    def _taken(self, looked: Looked, *, digest: Digest, thumbnail: Digest) -> Taken:
+        message, at = looked.message, looked.at
         row = FrameRow(
             id=frame_id(camera=message.camera, captured_at=at, digest=digest),
-            camera=message.camera, captured_at=at, arrived_at=now, digest=digest,
-            size_bytes=len(message.encoded), width_px=size[0], height_px=size[1],
-            thumbnail=self._blobs.put(small), part=message.part, sequence=message.sequence,
+            camera=message.camera, captured_at=at, arrived_at=looked.arrived_at, digest=digest,
+            size_bytes=len(message.encoded), width_px=looked.width_px, height_px=looked.height_px,
+            thumbnail=thumbnail, part=message.part, sequence=message.sequence,
         )  # fmt: skip
         event = frame_event(message, frame=row.id, digest=digest, at=at, site=self._plant.site)
         return Taken(row=row, event=event, encoded=message.encoded)
@@ -86,7 +114,7 @@ class Intake:
         if is_late(at, now=now, max_age_s=self._router.max_age_s(message.camera)):
             self._stats.skewed("late")
 
-    def _look(self, message: PictureMessage) -> tuple[tuple[int, int], bytes]:
+    def _decode(self, message: PictureMessage) -> tuple[tuple[int, int], bytes]:
         limit = self._plant.find_camera(message.camera).max_frame_bytes
         if len(message.encoded) > limit:
             raise DeadLetterError(

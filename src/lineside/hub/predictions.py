@@ -33,7 +33,7 @@ class DeviceWatchers:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Said:
+class Said:
     """A prediction read from the bus."""
 
     device: str
@@ -59,8 +59,12 @@ class DeviceIngest:
         self.bus: Bus | None = None
 
     def take(self, messages: Sequence[Message]) -> None:
-        """One batch of predictions and status messages."""
-        said: list[_Said] = []
+        """One batch from the bus: ``prepare``, then ``commit``."""
+        self.commit(self.prepare(messages))
+
+    def prepare(self, messages: Sequence[Message]) -> list[Said]:
+        """Take in status messages; read and judge predictions."""
+        said: list[Said] = []
         for message in messages:
             try:
                 if message.topic.endswith("/status"):
@@ -69,6 +73,10 @@ class DeviceIngest:
                     said += self._read(message)
             except DeadLetterError as refusal:
                 self._keeping.refuse(refusal, message.payload, topic=message.topic)
+        return said
+
+    def commit(self, said: Sequence[Said]) -> None:
+        """Into the log and the twin, in one transaction; then tell the devices."""
         keep_batch(said, self._commit, refuse=self._put_away)
 
     def _take_status(self, message: Message) -> None:
@@ -81,7 +89,7 @@ class DeviceIngest:
         if is_new:
             self._watchers.device(device)
 
-    def _read(self, message: Message) -> list[_Said]:
+    def _read(self, message: Message) -> list[Said]:
         _, _, line, camera, _ = message.topic.split("/")
         try:
             event = decode_event(message.payload, where=message.topic)
@@ -95,7 +103,7 @@ class DeviceIngest:
                 self._stats.skewed("future")
             self._set_aside(device, event, refusal=refusal, message=message)
             return []
-        return [_Said(device=device, event=event, prediction=prediction, message=message)]
+        return [Said(device=device, event=event, prediction=prediction, message=message)]
 
     def _judge(self, event: Event, *, camera: str) -> Prediction:
         check_not_ahead(event.time, now=self._clock.now(), where=event.id)
@@ -115,7 +123,7 @@ class DeviceIngest:
             )
         return prediction
 
-    def _put_away(self, said: _Said, refusal: DeadLetterError) -> None:
+    def _put_away(self, said: Said, refusal: DeadLetterError) -> None:
         self._set_aside(said.device, said.event, refusal=refusal, message=said.message)
 
     def _set_aside(
@@ -126,7 +134,7 @@ class DeviceIngest:
         state = self._devices.set_aside(device, event)
         self._tell(device, state.acked)
 
-    def _commit(self, said: Sequence[_Said]) -> None:
+    def _commit(self, said: Sequence[Said]) -> None:
         states: dict[str, AckState] = {}
 
         def note(logged: list[Logged]) -> None:
@@ -143,7 +151,7 @@ class DeviceIngest:
             self._tell(device, state.acked)
         self._count(said, recorded)
 
-    def _count(self, said: Sequence[_Said], recorded: Recorded) -> None:
+    def _count(self, said: Sequence[Said], recorded: Recorded) -> None:
         for item, logged in zip(said, recorded.logged, strict=True):
             if logged.duplicate:
                 self._stats.count("predictions_duplicate")

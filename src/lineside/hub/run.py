@@ -147,7 +147,7 @@ def _start_work(services: Services, bus: Bus, *, stack: ExitStack) -> None:
     stack.callback(timers.stop)
     readers = open_readers(bus, services=services)
     for reader in readers:
-        services.stats.watch_mailbox(reader.name, reader.mailbox.figures)
+        services.stats.watch_mailbox(reader.name, reader.figures)
         stack.callback(reader.stop)
         reader.start()
     stack.callback(services.keeping.stop)
