@@ -14,7 +14,17 @@ from lineside.testing.events import (
     small_plant,
     stock_event,
 )
-from lineside.twin import LineState, due, initial, next_to_send, order_event, place, replay
+from lineside.twin import (
+    LineState,
+    Outcome,
+    apply,
+    due,
+    initial,
+    next_to_send,
+    order_event,
+    place,
+    replay,
+)
 
 PLANT = small_plant()
 EMPTY = dict.fromkeys(SLOTS, "empty")
@@ -222,3 +232,17 @@ def test_every_discrepancy_that_began_ends_before_it_begins_again(
         state = told(state, *events)
         assert due_at(state, at_s) == ()
         assert said.count("begun") - said.count("ended") == len(state.discrepancies)
+
+
+def test_a_discrepancy_event_that_the_state_no_longer_bears_out_is_ignored() -> None:
+    state = told(
+        initial(PLANT), picture_event({**EMPTY, "A2": "red"}, at_s=1),
+        stock_event({"A2": ""}, at_s=2),
+    )  # fmt: skip
+    (begun,) = due_at(state, 10)
+    agreed = told(state, stock_event({"A2": "red"}, at_s=11))
+    elsewhere = replace(begun, id="evt_else", data={**begun.data, "slot": "Z9"})
+    for event in (begun, elsewhere):
+        applied = apply(agreed, event, plant=PLANT)
+        assert applied.outcome is Outcome.IGNORED
+        assert applied.state is agreed
