@@ -1,6 +1,6 @@
 // @ts-check
 /** Small parts of a page made by script: the same as `templates/parts.html` makes. */
-import { tail } from "./format.js";
+import { moment, tail } from "./format.js";
 
 /**
  * @param {string} tag @param {Record<string, string>} [attributes] @param {(Node | string)[]} children
@@ -16,13 +16,13 @@ export function make(tag, attributes = {}, ...children) {
 /** A link whose text is the end of an id, or the word none. @param {string} folder @param {string} id @param {string} [text] */
 export function idLink(folder, id, text) {
   if (!id) return make("span", { class: "muted" }, "none");
-  return make("a", { class: "id", href: `/${folder}/${encodeURIComponent(id)}`, title: id }, text ?? tail(id));
+  return make("a", { class: "id", href: `/${folder}/${encodeURIComponent(id).replaceAll("%3A", ":")}`, title: id }, text ?? tail(id));
 }
 
 /** A time that `page.js` keeps telling. @param {string | null} at @param {string} [show] */
 export function when(at, show = "both") {
   if (!at) return make("span", { class: "muted" }, "never");
-  return make("time", { datetime: at, "data-show": show }, at);
+  return make("time", { datetime: at, "data-show": show }, moment(new Date(at), show, new Date()));
 }
 
 /** @param {{shape: string, tone: string, word: string}} said */
@@ -40,12 +40,16 @@ export function put(element, text) {
   if (element && element.textContent !== text) element.textContent = text;
 }
 
+/** @type {WeakMap<Element, string>} what `fill` last put there */
+const was = new WeakMap();
+
 /** Replace children only where they changed. @param {Element | null} element @param {...(Node | string)} children */
 export function fill(element, ...children) {
   if (!element) return;
   const fresh = make("div", {}, ...children);
-  if (fresh.innerHTML === element.getAttribute("data-was")) return;
-  element.setAttribute("data-was", fresh.innerHTML);
+  const said = fresh.innerHTML.replace(/(<time[^>]*>)[^<]*/g, "$1"); // a time tells its own age
+  if (said === was.get(element)) return;
+  was.set(element, said);
   element.replaceChildren(...fresh.childNodes);
 }
 

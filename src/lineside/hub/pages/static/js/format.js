@@ -87,6 +87,16 @@ export function dayTime(at, now) {
   return `${day} ${clockTime(at)}`;
 }
 
+/**
+ * A moment as people read it: `both` is clock and age, `clock` or `age` one of them.
+ * @param {Date} at @param {string} kind @param {Date} now
+ */
+export function moment(at, kind, now) {
+  const old = age((now.getTime() - at.getTime()) / 1000);
+  if (kind === "age") return old;
+  return kind === "clock" ? dayTime(at, now) : `${dayTime(at, now)}, ${old}`;
+}
+
 /** The end of an id, as people read it out. @param {string} identifier */
 export function tail(identifier) {
   if (identifier.startsWith("sha256:")) return identifier.slice(7, 13);

@@ -1,6 +1,6 @@
 // @ts-check
 /** What every page does: local times with their age, the search key, forms that speak JSON. */
-import { age, dayTime } from "./format.js";
+import { moment } from "./format.js";
 import { wireForms } from "./forms.js";
 
 /** Write each <time> in the reader's own clock and, where asked, how long ago it was. */
@@ -9,10 +9,7 @@ export function tellTimes(root = document) {
   for (const element of root.querySelectorAll("time[datetime]")) {
     const at = new Date(element.getAttribute("datetime") ?? "");
     if (Number.isNaN(at.getTime())) continue;
-    const old = age((now.getTime() - at.getTime()) / 1000);
-    const kind = element.getAttribute("data-show") ?? "both";
-    const clock = dayTime(at, now);
-    const text = kind === "age" ? old : kind === "clock" ? clock : `${clock}, ${old}`;
+    const text = moment(at, element.getAttribute("data-show") ?? "both", now);
     if (element.textContent !== text) element.textContent = text;
     if (!element.hasAttribute("title")) element.setAttribute("title", at.toISOString());
   }

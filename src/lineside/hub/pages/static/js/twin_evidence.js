@@ -6,6 +6,8 @@ import { ask } from "./forms.js";
 import { layOver } from "./picture.js";
 import { facts } from "./twin_panels.js";
 
+// An answer may be stored a moment before the picture it names: two messages, two commits.
+const RETRY_MS = 500;
 const HINT = "Choose a place or a station, in the scene or in a table, to see what its state rests on.";
 
 export class Evidence {
@@ -14,15 +16,23 @@ export class Evidence {
     this.panel = panel;
     this.plan = plan;
     this.shown = "";
+    this.shownAt = 0;
   }
 
-  /** Anew only when the choice or what it rests on changed. @param {any} state @param {string} chosen */
+  /**
+   * Anew when the choice or the value changed; the picture behind an unchanged value once a second.
+   * @param {any} state @param {string} chosen
+   */
   async show(state, chosen) {
     const [kind, id] = chosen.split(":");
     const thing = kind === "slot" ? state.slots[id] : kind ? state.stations[id] : null;
     const mark = `${chosen} ${thing?.evidence.event ?? ""} ${thing?.reported ?? ""}`;
-    if (mark === this.shown) return;
+    const value = `${chosen} ${thing?.seen ?? thing?.active ?? ""} ${thing?.colour ?? ""}`;
+    const soon = performance.now() - this.shownAt < 1000 && value === this.value;
+    if (mark === this.shown || soon) return;
     this.shown = mark;
+    this.value = value;
+    this.shownAt = performance.now();
     if (!thing) return this.panel.replaceChildren(make("h2", {}, "Evidence"), make("p", { class: "note" }, HINT));
     const name = kind === "station" ? thing.name : `place ${id}`;
     const list = make("dl", { class: "facts-list" });
@@ -35,9 +45,13 @@ export class Evidence {
   /** The very picture the value rests on, with what was said of it. @param {string} frame */
   async picture(frame) {
     const address = `/api/v1/frames/${encodeURIComponent(frame)}`;
+    let response = await ask(address);
+    if (response.status === 404) {
+      await new Promise((done) => setTimeout(done, RETRY_MS));
+      response = await ask(address);
+    }
     const image = make("img", { src: `${address}/picture`, alt: `Picture ${tail(frame)}`, width: "320", height: "240" });
     const figure = make("figure", { class: "picture" }, image, make("canvas"));
-    const response = await ask(address);
     if (response.ok) {
       const found = (await response.json()).predictions.find(
         (/** @type {any} */ one) => one.data.inspection === this.plan.inspection,
