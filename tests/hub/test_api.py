@@ -159,7 +159,9 @@ def test_frames_are_taught_frozen_and_listed(
     whole = client.get("/api/v1/datasets/rack/versions/1").json()
     assert whole["digest"] == version["digest"]
     assert whole["samples"][0]["known"] == ["blue", "red", "white"]
-    assert client.get("/api/v1/datasets/rack/versions/1/leaks").json()["items"] == []
+    leaks = client.get("/api/v1/datasets/rack/versions/1/leaks").json()["items"]
+    assert [leak["kind"] for leak in leaks] == ["near-duplicate"] * len(leaks)
+    assert version["leaks"] == len(leaks)
     assert client.get("/api/v1/datasets").json()["items"][0]["name"] == "rack"
     assert client.get("/api/v1/datasets/rack/versions/2").status_code == 404
 
