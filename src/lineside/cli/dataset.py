@@ -156,8 +156,12 @@ def freeze(
     as_json: JsonFlag = False,
 ) -> None:
     """Freeze the draft to an immutable version."""
+    from lineside.datasets import plan_freeze
+
+    inspections = load_plant(Path(settings(config).plant)).inspection
     with library(config) as (datasets, _):
-        version = datasets.freeze(name, by=by)
+        plan = plan_freeze(datasets, name, inspections=inspections)
+        version = datasets.freeze(name, by=by, plan=plan)
     show(
         {"dataset": name, "version": version.number, "digest": version.digest},
         as_json=as_json,

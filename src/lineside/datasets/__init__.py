@@ -7,8 +7,16 @@ Not here: cameras (frames are handed in), networks and features of networks (han
 
 from lineside.datasets.formats import read_lst, read_table, write_lst
 from lineside.datasets.grouping import grouped, natural_key
-from lineside.datasets.leaks import Leak, crossing, find_leaks, parts_of, region_vectors
+from lineside.datasets.leaks import (
+    Leak,
+    crossing,
+    find_leaks,
+    merge_leaks,
+    parts_of,
+    region_vectors,
+)
 from lineside.datasets.library import Added, Draft, Entry, FreezePlan, Library
+from lineside.datasets.likeness import inspection_of, leak_features, plan_freeze
 from lineside.datasets.samples import (
     Import,
     Part,
@@ -39,12 +47,16 @@ __all__ = [
     "find_leaks",
     "folds",
     "grouped",
+    "inspection_of",
     "judged",
     "label_names",
+    "leak_features",
     "load_source",
+    "merge_leaks",
     "merge_same_pictures",
     "natural_key",
     "parts_of",
+    "plan_freeze",
     "read_lst",
     "read_table",
     "region_vectors",

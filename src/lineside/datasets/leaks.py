@@ -4,15 +4,16 @@ A camera that stands still makes every whole picture alike, so similarity is tak
 when the camera's own background is gone: vectors of the registered regions only, less their median
 over all pictures (``region_vectors``).
 
-Of two such vectors a and b of d numbers, in units of the picture's noise,
+Of two such vectors a and b,
 
-    similarity = 1 - |a - b|² / (|a|² + |b|² + d)
+    similarity = 1 - |a - b|² / (|a|² + |b|² + c)
 
-so the same scene seen twice is near 1 even when nothing but background shows, and different scenes
-are near 0 or below.
+where c is half the median squared distance of all pairs, and at least that of pure noise. Without c
+two pictures of nothing but background, which differ by noise alone, would be unlike. The same scene
+seen twice is near 1; scenes that differ as pictures of this camera usually do are far below.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,10 +23,11 @@ from lineside.core import Digest, InvalidError
 from lineside.datasets.samples import Part, Sample
 
 NEAR_DUPLICATE = 0.95
-_NOISE_GREY = 2.0
+_NOISE_GREY = 4.0
 _CELL_PX = 8
 _MOST_PAIRS = 1000
 _ROWS_AT_ONCE = 512
+_SAMPLED = 200
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,7 +92,19 @@ def find_leaks(
                 kind=kind,
             )
             found.setdefault((one, other), leak)
-    ordered = sorted(found.values(), key=lambda x: (not x.crosses, -x.similarity, x.a, x.b))
+    return _ordered(found.values())
+
+
+def merge_leaks(*reports: Sequence[Leak]) -> tuple[Leak, ...]:
+    """Several reports on the same samples as one; of a pair reported twice the first stands."""
+    found: dict[tuple[str, str], Leak] = {}
+    for leak in (leak for report in reports for leak in report):
+        found.setdefault((min(leak.a, leak.b), max(leak.a, leak.b)), leak)
+    return _ordered(found.values())
+
+
+def _ordered(leaks: Iterable[Leak]) -> tuple[Leak, ...]:
+    ordered = sorted(leaks, key=lambda x: (not x.crosses, -x.similarity, x.a, x.b))
     return tuple(ordered[:_MOST_PAIRS])
 
 
@@ -103,7 +117,7 @@ def region_vectors(crops: NDArray[np.uint8], *, cell_px: int = _CELL_PX) -> NDAr
         cell_px: crops are averaged over squares of this side; 1 for crops that are so already.
 
     Returns:
-        (pictures, d) float32: regions averaged over their cells, less the median picture, over two
+        (pictures, d) float32: regions averaged over their cells, less the median picture, over four
         grey levels of noise.
     """
     count, regions, height, width, _ = crops.shape
@@ -144,12 +158,13 @@ def _group_across(samples: Sequence[Sample], placed: Sequence[str]) -> list[tupl
 
 def _near(features: NDArray[np.float32], *, above: float) -> list[tuple[int, int, float]]:
     squares = np.einsum("nd,nd->n", features, features)
+    usual = _usual_difference(features)
     pairs: list[tuple[int, int, float]] = []
     for start in range(0, len(features), _ROWS_AT_ONCE):
         rows = features[start : start + _ROWS_AT_ONCE]
         sums = squares[start : start + len(rows), None] + squares[None, :]
         apart = np.maximum(sums - 2.0 * rows @ features.T, 0.0)
-        similarity = 1.0 - apart / (sums + features.shape[1])
+        similarity = 1.0 - apart / (sums + usual)
         for one, other in np.argwhere(similarity >= above):
             if start + one < other:
                 pairs.append((int(start + one), int(other), float(similarity[one, other])))
@@ -157,12 +172,23 @@ def _near(features: NDArray[np.float32], *, above: float) -> list[tuple[int, int
     return pairs[:_MOST_PAIRS]
 
 
+def _usual_difference(features: NDArray[np.float32]) -> float:
+    """Half the median squared distance over pairs of at most 200 pictures; at least noise's."""
+    few = features[np.unique(np.linspace(0, len(features) - 1, _SAMPLED).round().astype(int))]
+    squares = np.einsum("nd,nd->n", few, few)
+    apart = squares[:, None] + squares[None, :] - 2.0 * few @ few.T
+    pairs = apart[np.triu_indices(len(few), k=1)]
+    return max(float(np.median(pairs)) / 2 if len(pairs) else 0.0, float(features.shape[1]))
+
+
 def crossing(leaks: Sequence[Leak]) -> tuple[Leak, ...]:
     """The leaks that stand between different parts."""
     return tuple(leak for leak in leaks if leak.crosses)
 
 
-def parts_of(samples: Sequence[Sample], splits: dict[Part, tuple[Sample, ...]]) -> tuple[str, ...]:
+def parts_of(
+    samples: Sequence[Sample], splits: Mapping[Part, tuple[Sample, ...]]
+) -> tuple[str, ...]:
     """The part of each sample, in the order of ``samples``."""
     where = {sample.digest: part for part, members in splits.items() for sample in members}
     return tuple(where.get(sample.digest, Part.OPEN) for sample in samples)

@@ -25,7 +25,7 @@ from lineside.core import (
     encode,
     to_plain,
 )
-from lineside.datasets.leaks import find_leaks, parts_of
+from lineside.datasets.leaks import Leak, find_leaks, merge_leaks, parts_of
 from lineside.datasets.samples import Part, Sample, Skipped, disputed_labels
 from lineside.datasets.split import By, split
 from lineside.datasets.versions import DatasetVersion, Judgement, check_name, version_digest
@@ -206,9 +206,7 @@ class Library:
             digest=digest,
             samples=draft.samples,
             splits=splits,
-            leaks=find_leaks(
-                draft.samples, _features(draft, plan), parts=parts_of(draft.samples, parts)
-            ),
+            leaks=_leaks(draft, plan, parts=parts),
             created_at=self._clock.now(),
             created_by=by,
             lineage={entry.sample.digest: entry.judgements for entry in draft.entries},
@@ -393,9 +391,14 @@ def _parts(samples: Sequence[Sample], plan: FreezePlan) -> dict[Part, tuple[Samp
     return {}
 
 
-def _features(draft: Draft, plan: FreezePlan) -> NDArray[np.float32] | None:
-    vectors = [plan.features.get(sample.digest) for sample in draft.samples]
-    known = [vector for vector in vectors if vector is not None]
-    if not known or len(known) < len(vectors):
-        return None
-    return np.stack(known)
+def _leaks(
+    draft: Draft, plan: FreezePlan, *, parts: Mapping[Part, tuple[Sample, ...]]
+) -> tuple[Leak, ...]:
+    """By digest and group over all samples, by likeness over those that have a vector."""
+    samples = draft.samples
+    found = find_leaks(samples, parts=parts_of(samples, parts))
+    seen = [sample for sample in samples if sample.digest in plan.features]
+    if not seen:
+        return found
+    vectors = np.stack([plan.features[sample.digest] for sample in seen])
+    return merge_leaks(found, find_leaks(seen, vectors, parts=parts_of(seen, parts)))

@@ -275,7 +275,9 @@ class Predictor:
         return _NOWHERE if seat.registrar is None else seat.registrar.register(image)
 
     def _boxes(self) -> list[Box]:
-        return [crop.region_px or crop.box_px for crop in self.manifest.prepare.crops]
+        """Regions that must lie in the picture; a whole view may reach over its edge."""
+        crops = self.manifest.prepare.crops
+        return [crop.region_px or crop.box_px for crop in crops if crop.region]
 
 
 def heat_png(image: NDArray[np.uint8], heat: NDArray[np.float32]) -> bytes:

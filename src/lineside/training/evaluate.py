@@ -12,9 +12,9 @@ from lineside.core import Clock, Digest, InvalidError, decode
 from lineside.datasets import Leak, Sample, crossing
 from lineside.models import Manifest, Metric, Package, Predictor
 from lineside.training.answers import Answered, Judge
-from lineside.training.figures import figures, per_class
+from lineside.training.figures import Majority, accuracy_of, figures, per_class
 from lineside.training.heads import Head, HeadPlan, Output
-from lineside.vision import PictureState, open_frame, wilson
+from lineside.vision import PictureState, open_frame
 
 TRAINING_FILE = "evidence/training.json"
 
@@ -91,7 +91,7 @@ def evaluate(
         metrics=figures(judged, majority=evidence.majority),
         per_class=per_class(judged),
         confusion=confusion_of(judged),
-        slices=slices(judged),
+        slices=slices(judged, majority=evidence.majority),
         pictures=tuple(answered),
         warnings=warned if cross else (),
     )
@@ -185,13 +185,9 @@ def confusion_of(pictures: Sequence[Answered]) -> dict[str, Confusion]:
     }
 
 
-def slices(pictures: Sequence[Answered]) -> dict[str, Metric]:
+def slices(pictures: Sequence[Answered], *, majority: Majority) -> dict[str, Metric]:
     """Accuracy per group, where there are groups."""
-    found = {}
-    for group in sorted({picture.sample.group for picture in pictures} - {""}):
-        rights = [a.right for p in pictures if p.sample.group == group for a in p.answers]
-        share = wilson(sum(rights), len(rights))
-        found[group] = Metric(
-            value=share.value, low=share.low, high=share.high, n=share.n, baseline=0.0
-        )
-    return found
+    return {
+        group: accuracy_of([p for p in pictures if p.sample.group == group], majority=majority)
+        for group in sorted({picture.sample.group for picture in pictures} - {""})
+    }

@@ -59,17 +59,24 @@ def figures(pictures: Sequence[Answered], *, majority: Majority) -> dict[str, Me
     return found
 
 
+def accuracy_of(pictures: Sequence[Answered], *, majority: Majority) -> Metric:
+    """Share of right answers."""
+    answers = [answer for picture in pictures for answer in picture.answers]
+    constant = [majority.get(answer.name, 0) == answer.truth for answer in answers]
+    baseline = float(np.mean(constant)) if constant else 0.0
+    return _rate([answer.right for answer in answers], baseline=baseline)
+
+
 def _rates(
     judged: Sequence[Answered], answers: Sequence[Answer], *, majority: Majority
 ) -> dict[str, Metric]:
-    constant = [majority.get(answer.name, 0) == answer.truth for answer in answers]
     all_constant = [
         all(majority.get(a.name, 0) == a.truth for a in picture.answers) for picture in judged
     ]
     unsure = sum(answer.predicted == UNSURE for answer in answers)
     refused = sum(picture.state is not PictureState.OK for picture in judged)
     found = {
-        "accuracy": _rate([a.right for a in answers], baseline=float(np.mean(constant))),
+        "accuracy": accuracy_of(judged, majority=majority),
         "exact": _rate([p.exact for p in judged], baseline=float(np.mean(all_constant))),
         "unsure_rate": _metric(wilson(unsure, len(answers)), baseline=0.0),
         "coverage": _metric(wilson(len(answers) - unsure, len(answers)), baseline=1.0),

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lineside.core import Digest
-from lineside.datasets import Leak, Skipped, crossing
+from lineside.datasets import Leak, Sample, Skipped, crossing
 from lineside.models import Metric
 from lineside.training.answers import PRESENCE, Answered
 from lineside.training.evaluate import Confusion
@@ -196,6 +196,7 @@ def warnings_for(
     plan: HeadPlan,
     truth: Truth,
     *,
+    answered: Sequence[Answered],
     rules: Sequence[LabelRule],
     leaks: Sequence[Leak],
     refused: int,
@@ -203,8 +204,8 @@ def warnings_for(
 ) -> tuple[str, ...]:
     """Sentences that stand beside every figure."""
     found = []
-    fewest = min(rule.calibration_pictures for rule in rules)
-    if fewest < _FEW:
+    fewest = min((rule.calibration_pictures for rule in rules), default=0)
+    if rules and fewest < _FEW:
         rate = max(rule.error_rate for rule in rules)
         found.append(
             f"few pictures: calibrated on {fewest}; an error rate below {rate:.3f} cannot be "
@@ -218,12 +219,33 @@ def warnings_for(
         )
     if refused:
         found.append(f"{refused} training pictures could not be placed and were not learned from")
+    found += [f"{name}: held-out pictures get one answer only" for name in monotonous(answered)]
+    if one_group([picture.sample for picture in answered]):
+        found.append(
+            "all training pictures are of one group; held-out figures are of pictures much like "
+            "those learned from"
+        )
     if not validated:
         found.append(
             "no validation part: figures are of cross-validation; pictures of another day, light "
             "or camera position may do worse"
         )
     return tuple(found)
+
+
+def one_group(samples: Sequence[Sample]) -> bool:
+    """Whether all samples say they belong together, so that no group can be held out."""
+    return len({sample.group for sample in samples}) == 1 and bool(samples[0].group)
+
+
+def monotonous(answered: Sequence[Answered]) -> list[str]:
+    """Kinds of answers of which several are true and only one is ever given."""
+    true: dict[str, set[int]] = {}
+    said: dict[str, set[int]] = {}
+    for answer in (answer for picture in answered for answer in picture.answers):
+        true.setdefault(answer.kind, set()).add(answer.truth)
+        said.setdefault(answer.kind, set()).add(answer.predicted)
+    return [kind for kind in true if len(true[kind]) > 1 and len(said[kind]) == 1]
 
 
 def confounded(plan: HeadPlan, truth: Truth) -> list[str]:

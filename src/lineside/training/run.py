@@ -6,14 +6,14 @@ A step's result depends on job and data alone, never on when or how often the jo
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from lineside.core import Clock, InvalidError, encode
-from lineside.datasets import Leak, Sample, Skipped, find_leaks, folds, region_vectors
+from lineside.datasets import Leak, Sample, Skipped, find_leaks, folds, merge_leaks, region_vectors
 from lineside.models import HealthLimits, Metric, Package
 from lineside.training.answers import Answered, Judge, decided
 from lineside.training.calibrate import rules_for
@@ -57,6 +57,7 @@ from lineside.training.report import (
     Report,
     label_evidence,
     mistakes_of,
+    one_group,
     other_places,
     share_metric,
     shown_leaks,
@@ -215,7 +216,7 @@ def _train(job: TrainJob, data: Data, *, folder: Path, steps: _Steps) -> TrainRe
         read=data.read,
     )
     held = _look_held(looker, data, steps=steps)
-    leaks = data.leaks or _leaks(learned.pictures, held)
+    leaks = merge_leaks(data.leaks, _leaks(learned.pictures, held))
     parts = Parts(
         job=job,
         data=data,
@@ -226,6 +227,7 @@ def _train(job: TrainJob, data: Data, *, folder: Path, steps: _Steps) -> TrainRe
         warnings=warnings_for(
             learned.plan,
             learned.truth,
+            answered=learned.cross_validated,
             rules=learned.rules,
             leaks=leaks,
             refused=len(learned.refused),
@@ -288,7 +290,7 @@ def _learn(job: TrainJob, looked: Sequence[Looked], *, folder: Path, steps: _Ste
     samples = [picture.sample for picture in pictures]
     truth = truth_of(plan, samples)
     check_enough(plan, truth)
-    numbers = folds(samples, count=job.folds, seed=job.seed)
+    numbers = folds(_apart(samples), count=job.folds, seed=job.seed)
     held_out = cross_validate(
         plan,
         pictures,
@@ -316,6 +318,13 @@ def _learn(job: TrainJob, looked: Sequence[Looked], *, folder: Path, steps: _Ste
         cross_validated=answered,
         left_out=left_out,
     )
+
+
+def _apart(samples: Sequence[Sample]) -> list[Sample]:
+    """The samples as groups for folds; of one group alone each stands by itself (and is told)."""
+    if one_group(samples):
+        return [replace(sample, group="") for sample in samples]
+    return list(samples)
 
 
 def _leave_out(
@@ -433,8 +442,8 @@ def _report(
         per_class=per_class(answered),
         confusion=confusion_of(answered),
         cross_validation=figures(learned.cross_validated, majority=majority),
-        left_out=slices(learned.left_out),
-        slices=slices(answered),
+        left_out=slices(learned.left_out, majority=majority),
+        slices=slices(answered, majority=majority),
         stability=_stability(learned, parts),
         labels=label_evidence(learned.rules, learned.cross_validated),
         mistakes=mistakes_of(answered),

@@ -1,0 +1,100 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from lineside.models import OnnxEngine
+from lineside.training.architectures import lite0_trunk
+from lineside.training.network import (
+    FEATURES,
+    POOLED,
+    Heads,
+    RegionNetwork,
+    grid_features,
+    pooled_of,
+)
+from lineside.training.onnx_file import write_onnx
+
+
+def heads(*, regions: int, outputs: int, seed: int = 0) -> Heads:
+    rng = np.random.default_rng(seed)
+
+    def drawn(*shape: int) -> np.ndarray:
+        return rng.normal(0, 1, shape).astype(np.float32)
+
+    return Heads(
+        weight=drawn(regions, outputs, FEATURES) * np.float32(0.01),
+        bias=drawn(regions, outputs),
+        mean=drawn(regions, FEATURES),
+        bank=drawn(regions, 5, POOLED),
+        spread=np.abs(drawn(regions, POOLED)) + np.float32(0.5),
+        unit=np.abs(drawn(regions)) + np.float32(1),
+    )
+
+
+def crops(regions: int, *, side_px: int, seed: int = 1) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    return rng.uniform(-1, 1, (regions, 3, side_px, side_px)).astype(np.float32)
+
+
+@pytest.mark.parametrize(("regions", "outputs", "side_px"), [(1, 1, 48), (3, 2, 96), (2, 4, 144)])
+def test_the_file_says_what_the_network_says(*, regions: int, outputs: int, side_px: int) -> None:
+    made = heads(regions=regions, outputs=outputs)
+    file = write_onnx(made, trunk=lite0_trunk(), crop_px=side_px)
+    engine = OnnxEngine(file, crops=(regions, 3, side_px, side_px), where="test")
+    batch = crops(regions, side_px=side_px)
+    said = engine.run_with_activation(batch)
+    with torch.inference_mode():
+        logits, activation, distance = RegionNetwork(made, trunk=lite0_trunk())(
+            torch.from_numpy(batch)
+        )
+    assert said.activation is not None
+    assert said.activation.shape == (regions, outputs, side_px // 8, side_px // 8)
+    for ours, theirs in ((logits, said.logits), (distance, said.distance)):
+        assert float(np.abs(ours.numpy() - theirs).max()) < 1e-4
+    assert float(np.abs(activation.numpy() - said.activation).max()) < 1e-3
+
+
+def test_the_same_heads_give_the_same_bytes() -> None:
+    made = heads(regions=2, outputs=1)
+    first = write_onnx(made, trunk=lite0_trunk(), crop_px=48)
+    assert first == write_onnx(made, trunk=lite0_trunk(), crop_px=48)
+    other = replace(made, bias=made.bias + np.float32(1))
+    assert first != write_onnx(other, trunk=lite0_trunk(), crop_px=48)
+
+
+def test_activation_averages_to_the_logit_above_that_of_an_average_picture() -> None:
+    made = heads(regions=2, outputs=3)
+    file = write_onnx(made, trunk=lite0_trunk(), crop_px=96)
+    said = OnnxEngine(file, crops=(2, 3, 96, 96), where="test").run_with_activation(
+        crops(2, side_px=96)
+    )
+    assert said.activation is not None
+    average = np.einsum("rof,rf->ro", made.weight, made.mean) + made.bias
+    evidence = said.activation.mean(axis=(2, 3))
+    assert np.abs(evidence + average - said.logits).max() < 1e-3
+
+
+def test_logits_are_linear_in_the_grid_features_that_heads_are_fitted_to() -> None:
+    made = heads(regions=2, outputs=1)
+    batch = crops(2, side_px=48)
+    file = write_onnx(made, trunk=lite0_trunk(), crop_px=48)
+    said = OnnxEngine(file, crops=(2, 3, 48, 48), where="test").run(batch)
+    features = grid_features(batch)
+    assert features.shape == (2, FEATURES)
+    expected = np.einsum("rf,rof->ro", features, made.weight) + made.bias
+    assert np.abs(expected - said.logits).max() < 1e-3
+    apart = pooled_of(features) / made.spread - made.bank[:, 0]
+    nearest = np.linalg.norm(apart, axis=1) / made.unit
+    assert (said.distance <= nearest + 1e-4).all()
+
+
+def test_features_of_a_crop_do_not_depend_on_its_neighbours() -> None:
+    batch = crops(4, side_px=48)
+    alone = np.concatenate([grid_features(batch[place : place + 1]) for place in range(4)])
+    assert np.abs(alone - grid_features(batch)).max() < 1e-3
+
+
+def test_the_published_weights_are_frozen() -> None:
+    assert not any(parameter.requires_grad for parameter in lite0_trunk().parameters())

@@ -1,0 +1,193 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from lineside.core import Box, Digest, Inspection, Region, View
+from lineside.datasets import Leak, Sample, Skipped
+from lineside.models import Metric
+from lineside.training.answers import PRESENCE, Answer, Answered
+from lineside.training.evaluate import confusion_of, slices
+from lineside.training.figures import figures, majority_of, per_class
+from lineside.training.heads import plan_heads, truth_of
+from lineside.training.page import report_page
+from lineside.training.report import (
+    Report,
+    confounded,
+    mistakes_of,
+    monotonous,
+    one_group,
+    warnings_for,
+)
+from lineside.vision import UNSURE, PictureState
+
+BOX = Box(x0_px=0.0, y0_px=0.0, x1_px=8.0, y1_px=8.0)
+CLASSES = ("empty", "blue", "red")
+SLOTS = Inspection(
+    id="i",
+    camera="c",
+    view=View(width_px=32, height_px=32),
+    region=tuple(Region(id=f"A{n}", box_px=BOX, classes=CLASSES) for n in (1, 2, 3)),
+)
+
+
+def sample(number: int, *labels: str, group: str = "") -> Sample:
+    digest = Digest(f"sha256:{number:064x}")
+    return Sample(name=f"p{number}", digest=digest, labels=labels, known=labels, group=group)
+
+
+def presence(name: str, *, truth: int, predicted: int, chance: float = 0.9) -> Answer:
+    chances = (1 - chance, chance)
+    return Answer(
+        name=name, head=0, classes=PRESENCE, truth=truth, predicted=predicted, chances=chances
+    )
+
+
+def picture(number: int, *answers: Answer, group: str = "") -> Answered:
+    return Answered(sample=sample(number, group=group), answers=answers)
+
+
+def test_a_class_that_stands_in_one_place_alone_is_called_confounded() -> None:
+    plan = plan_heads(SLOTS)
+    shown = [("A1/blue", "A2/empty", "A3/empty"), ("A1/empty", "A2/red", "A3/empty")]
+    truth = truth_of(plan, [sample(n, *labels) for n, labels in enumerate(shown)])
+    found = " ".join(confounded(plan, truth))
+    assert "blue only ever stands at A1" in found
+    assert "red only ever stands at A2" in found
+
+
+def test_classes_that_change_places_are_not_confounded() -> None:
+    plan = plan_heads(SLOTS)
+    shown = [("A1/blue", "A2/red", "A3/empty"), ("A1/red", "A2/blue", "A3/empty")]
+    truth = truth_of(plan, [sample(n, *labels) for n, labels in enumerate(shown)])
+    assert confounded(plan, truth) == []
+
+
+def test_unsure_is_not_right_and_intervals_and_baselines_stand_beside() -> None:
+    pictures = [
+        picture(1, presence("a", truth=1, predicted=1), presence("b", truth=0, predicted=0)),
+        picture(2, presence("a", truth=1, predicted=UNSURE), presence("b", truth=0, predicted=1)),
+    ]
+    found = figures(pictures, majority=majority_of(pictures))
+    assert found["accuracy"].value == 0.5
+    assert found["accuracy"].baseline == 1.0
+    assert found["accuracy/a"].value == 0.5
+    assert found["exact"].value == 0.5
+    assert found["unsure_rate"].value == 0.25
+    assert found["coverage"].value == 0.75
+    assert 0 < found["accuracy"].low < 0.5 < found["accuracy"].high < 1
+    assert all(np.isfinite([m.value, m.low, m.high]).all() for m in found.values())
+
+
+def test_figures_of_nothing_are_none() -> None:
+    assert figures([], majority={}) == {}
+    assert figures([picture(1)], majority={}) == {}
+
+
+def test_confusion_counts_unsure_in_its_own_column() -> None:
+    answers = [
+        Answer(name="A1", head=1, classes=CLASSES, truth=1, predicted=1, chances=(0.1, 0.8, 0.1)),
+        Answer(name="A2", head=1, classes=CLASSES, truth=2, predicted=UNSURE, chances=()),
+    ]
+    table = confusion_of([picture(1, *answers)])["empty / blue / red"]
+    assert table.rows == ((0, 0, 0, 0), (0, 1, 0, 0), (0, 0, 0, 1))
+    recalls = per_class([picture(1, *answers)])
+    assert recalls["recall/blue"].value == 1.0
+    assert recalls["recall/red"].value == 0.0
+
+
+def test_slices_follow_groups() -> None:
+    pictures = [
+        picture(1, presence("a", truth=1, predicted=1), group="dark"),
+        picture(2, presence("a", truth=1, predicted=0), group="light"),
+    ]
+    found = slices(pictures, majority={"a": 1})
+    assert {name: metric.value for name, metric in found.items()} == {"dark": 1.0, "light": 0.0}
+    assert found["light"].baseline == 1.0
+
+
+def test_the_surest_mistakes_come_first_and_unsure_last() -> None:
+    pictures = [
+        picture(1, presence("a", truth=0, predicted=UNSURE, chance=0.95)),
+        picture(2, presence("a", truth=0, predicted=1, chance=0.7)),
+        picture(3, presence("a", truth=0, predicted=1, chance=0.9)),
+        picture(4, presence("a", truth=0, predicted=0, chance=0.1)),
+    ]
+    assert [mistake.picture for mistake in mistakes_of(pictures)] == ["p3", "p2", "p1"]
+
+
+def test_a_head_that_gives_one_answer_only_is_called_so() -> None:
+    pictures = [picture(n, presence("a", truth=n, predicted=1)) for n in (0, 1)]
+    assert monotonous(pictures) == ["a"]
+    assert monotonous([picture(1, presence("a", truth=1, predicted=1))]) == []
+
+
+def test_one_group_alone_is_told() -> None:
+    assert one_group([sample(1, group="x"), sample(2, group="x")])
+    assert not one_group([sample(1), sample(2)])
+    assert not one_group([sample(1, group="x"), sample(2, group="y")])
+
+
+@pytest.fixture
+def report() -> Report:
+    hostile = "<script>alert('x')</script>.png"
+    metric = Metric(value=1.0, low=0.8, high=1.0, n=9, baseline=0.5)
+    return Report(
+        package="rack",
+        inspection="stock",
+        dataset="rack/1",
+        data_digest=Digest("sha256:" + "0" * 64),
+        reference=hostile,
+        evidence="validation part",
+        training_pictures=16,
+        validation_pictures=8,
+        metrics={"accuracy": metric},
+        per_class={},
+        confusion={},
+        cross_validation={"accuracy": metric},
+        left_out={"dark": metric},
+        slices={"light": metric},
+        stability=metric,
+        labels=(),
+        mistakes=mistakes_of([picture(1, presence("a", truth=0, predicted=1))]),
+        other_places=(),
+        refused=(Skipped(where=hostile, reason="too few features match"),),
+        skipped=(),
+        leaks=(Leak(a=hostile, b="b", similarity=0.99, splits=("train", "valid")),),
+        warnings=("few pictures: calibrated on 16",),
+        seed=7,
+    )
+
+
+def test_the_page_shows_everything_and_runs_nothing(report: Report) -> None:
+    page = report_page(report).decode()
+    assert "<script" not in page
+    assert page.count("&lt;script&gt;") == 3
+    for shown in ("0.800 to 1.000", "few pictures", "Leaks", "Groups left out", "p1", "rack/1"):
+        assert shown in page
+
+
+def test_an_empty_report_still_makes_a_page(report: Report) -> None:
+    bare = replace(report, mistakes=(), leaks=(), left_out={}, slices={}, stability=None)
+    page = report_page(bare).decode()
+    assert "None." in page
+    assert "No near-duplicates" in page
+
+
+def test_leaks_and_refusals_are_warned_of() -> None:
+    plan = plan_heads(SLOTS)
+    shown = [("A1/blue", "A2/red", "A3/empty"), ("A1/red", "A2/blue", "A3/empty")]
+    samples = [sample(n, *labels) for n, labels in enumerate(shown)]
+    answered = [replace(picture(1), state=PictureState.OK)]
+    found = warnings_for(
+        plan,
+        truth_of(plan, samples),
+        answered=answered,
+        rules=[],
+        leaks=[Leak(a="a", b="b", similarity=1.0, splits=("train", "valid"))],
+        refused=2,
+        validated=True,
+    )
+    text = " ".join(found)
+    assert "the split leaks: 1 pairs" in text
+    assert "2 training pictures could not be placed" in text
