@@ -58,7 +58,7 @@ ELSEWHERE: dict[int, tuple[str, ...]] = {
     1: (
         "edge/test_agent.py::TestAFrame::test_of_sixty_seconds_is_judged_and_a_tenth_older_is_not",
     ),
-    2: ("hub/test_api.py::test_the_first_result_creates_the_stock_document",),
+    2: ("hub/test_api_line.py::test_the_first_result_creates_the_stock_document",),
     3: (
         "edge/test_agent.py::TestAFrame::test_in_a_burst_is_each_judged_for_itself",
         "hub/test_ingest.py::test_two_pictures_in_one_burst_are_two_frames_each_with_its_own_answer",
@@ -66,7 +66,7 @@ ELSEWHERE: dict[int, tuple[str, ...]] = {
     5: ("hub/test_ingest.py::test_an_older_answer_arriving_late_changes_nothing",),
     6: (
         "edge/test_agent.py::TestAFrame::test_that_breaks_the_package_does_not_end_the_camera",
-        "hub/test_api.py::test_ingest_answers_2xx_only_after_the_message_is_stored",
+        "hub/test_api_line.py::test_ingest_answers_2xx_only_after_the_message_is_stored",
         "hub/test_devices.py::test_a_stored_prediction_is_acknowledged_and_moves_the_twin",
     ),
     7: (
