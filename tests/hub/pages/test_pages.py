@@ -1,0 +1,308 @@
+"""Every page by its HTML: headings, links that lead somewhere, nothing inline, nothing kept."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from html.parser import HTMLParser
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+
+from lineside.hub import Services
+from lineside.hub.datasets import Teaching
+from lineside.hub.pages.site import NAV, STATIC, release
+
+EMPTY = (
+    "/", "/lines", "/lines?wall=1", "/lines/warehouse", "/lines/warehouse/rack", "/lines/figures",
+    "/twin", "/data", "/runs", "/models", "/try", "/regions", "/regions?camera=rack", "/events",
+    "/dead-letters", "/fleet", "/search", "/search?q=x", "/welcome",
+)  # fmt: skip
+
+
+@dataclass
+class Found(HTMLParser):
+    """What a page holds."""
+
+    tags: list[tuple[str, dict[str, str]]] = field(default_factory=list)
+    headings: list[str] = field(default_factory=list)
+    inline: list[str] = field(default_factory=list)
+    text: list[str] = field(default_factory=list)
+    _inside: str = ""
+
+    def __post_init__(self) -> None:
+        super().__init__()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        named = {name: value or "" for name, value in attrs}
+        self.tags.append((tag, named))
+        self._inside = tag
+        if tag in ("h1", "h2"):
+            self.headings.append("")
+        if tag == "style" or (tag == "script" and "src" not in named):
+            self.inline.append(tag)
+        self.inline += [n for n in named if n == "style" or n.startswith(("on", "hx-on"))]
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag == self._inside:
+            self._inside = ""
+
+    def handle_data(self, data: str) -> None:
+        self.text.append(data)
+        if self._inside in ("h1", "h2"):
+            self.headings[-1] += data.strip()
+
+    def all(self, tag: str) -> list[dict[str, str]]:
+        return [named for name, named in self.tags if name == tag]
+
+    def links(self) -> Iterator[str]:
+        for tag, named in self.tags:
+            if tag in ("a", "img", "link", "script", "form"):
+                found = named.get("href") or named.get("src") or named.get("action")
+                if found and not found.startswith("#"):
+                    yield found.partition("#")[0]
+
+
+def read(text: str) -> Found:
+    found = Found()
+    found.feed(text)
+    return found
+
+
+def words(text: str) -> str:
+    """The text of a page, one space between any two words."""
+    return " ".join(" ".join(read(text).text).split())
+
+
+@pytest.fixture
+def furnished(
+    hub: Services,
+    line: Any,  # noqa: ANN401  the room's Line
+    jpeg: Callable[..., bytes],
+    archive: bytes,
+) -> dict[str, str]:
+    """A package, a frame with its answer, a refused message, a dataset; ids by name."""
+    package = hub.packages.add(archive, by="trainer").digest
+    hub.packages.use(package, inspection="stock", by="anna", reason="first")
+    picture = jpeg("blue", "red")
+    line.send(line.camera(picture), line.status())
+    line.send(line.prediction("blue", "red", picture=picture, package=package))
+    line.send(line.said("f/i/state/hbw", station="hbw", code=1, active=1, description="fetching"))
+    line.send(line.said("i/ldr", ldr=2355, br="84.3"))
+    frame = hub.frames.page(camera="rack", limit=1)[0].id
+    teaching = Teaching(frames=(frame,), labels=("blue", "red"), known=("white",))
+    hub.datasets.teach("rack", teaching, by="anna")
+    hub.datasets.freeze("rack", by="anna")
+    line.send(line.said("f/i/stock", stockItems="no list"))
+    event = hub.events.page(kind="lineside.prediction.v1", newest_first=True, limit=1)[0].id
+    return {"frame": frame, "event": event, "package": package}
+
+
+def pages_of(ids: dict[str, str]) -> tuple[str, ...]:
+    return (
+        *EMPTY, f"/frames/{ids['frame']}", f"/regions?frame={ids['frame']}", "/data/rack",
+        "/data/rack?label=blue", "/data/rack/versions/1", f"/events/{ids['event']}",
+        f"/models/{ids['package']}", f"/try?package={ids['package']}",
+        "/events?type=lineside.prediction.v1", f"/trace/{ids['event']}",
+    )  # fmt: skip
+
+
+def is_fragment(path: str) -> bool:
+    return path == "/lines/figures" or path.startswith("/trace/")
+
+
+@pytest.mark.parametrize("path", EMPTY)
+def test_a_page_of_an_empty_hub_says_the_next_step(browser: TestClient, path: str) -> None:
+    answer = browser.get(path)
+    assert answer.status_code == 200
+    if path in ("/data", "/runs", "/models", "/try", "/events", "/dead-letters", "/fleet"):
+        assert "empty" in answer.text
+
+
+def test_every_page_answers_with_one_heading_and_nothing_inline(
+    browser: TestClient, furnished: dict[str, str]
+) -> None:
+    for path in pages_of(furnished):
+        answer = browser.get(path)
+        assert answer.status_code == 200, path
+        found = read(answer.text)
+        assert not found.inline, path
+        if not is_fragment(path):
+            assert len(found.all("h1")) == 1, path
+            assert found.all("html")[0]["lang"] == "en"
+            assert found.all("main"), path
+
+
+def test_every_page_has_the_strict_policy_and_is_never_kept(
+    browser: TestClient, furnished: dict[str, str]
+) -> None:
+    for path in pages_of(furnished):
+        headers = browser.get(path).headers
+        policy = headers["content-security-policy"]
+        assert "default-src 'self'" in policy
+        assert "unsafe" not in policy
+        assert headers["cache-control"] == "no-store", path
+
+
+def test_every_link_of_every_page_leads_somewhere(
+    browser: TestClient, furnished: dict[str, str]
+) -> None:
+    seen: set[str] = set()
+    waiting = list(pages_of(furnished))
+    while waiting:
+        path = waiting.pop()
+        if path in seen or len(seen) > 400:
+            continue
+        seen.add(path)
+        answer = browser.get(path)
+        assert answer.status_code == 200, f"{path}: {answer.status_code}"
+        if "text/html" in answer.headers["content-type"]:
+            assert "http://" not in "".join(read(answer.text).links())
+            waiting += [found for found in read(answer.text).links() if found.startswith("/")]
+    assert f"/frames/{furnished['frame']}" in seen
+
+
+def test_navigation_names_every_place_and_marks_the_one_shown(browser: TestClient) -> None:
+    for entry in NAV:
+        found = read(browser.get(entry.href).text)
+        current = [a for a in found.all("a") if a.get("aria-current") == "page"]
+        assert [a["href"] for a in current] == [entry.href]
+        assert {one.href for one in NAV} <= {a.get("href") for a in found.all("a")}
+
+
+def test_the_header_says_plant_devices_and_who_is_signed_in(
+    browser: TestClient, furnished: dict[str, str]
+) -> None:
+    assert furnished
+    text = words(browser.get("/twin").text)
+    assert "Plant Training hall" in text
+    assert "1 of 1 reporting" in text
+    assert "Signed in anna" in text
+
+
+def test_a_frame_shows_answers_figures_and_the_way_back(
+    browser: TestClient, furnished: dict[str, str]
+) -> None:
+    answer = browser.get(f"/frames/{furnished['frame']}")
+    text = words(answer.text)
+    for said in ("blue", "present", "0.970", "white", "absent", "Registration", "Sharpness"):
+        assert said in text
+    assert "stock answered on edge-1" in text
+    assert "taken into use by anna: first" in text
+    assert f"/events/{furnished['event']}" in answer.text
+    assert "/data/rack/versions/1" in answer.text
+
+
+def test_a_frame_offers_to_be_taught_with_its_own_answer_chosen(
+    browser: TestClient, furnished: dict[str, str]
+) -> None:
+    found = read(browser.get(f"/frames/{furnished['frame']}").text)
+    form = next(one for one in found.all("form") if "samples" in one.get("data-json", ""))
+    assert form["data-json"] == "/api/v1/datasets/{name}/samples"
+    chosen = [one["value"] for one in found.all("option") if "selected" in one]
+    assert chosen == ["blue", "red", "-"]
+
+
+def test_a_trace_verifies_the_chains_and_says_so(
+    browser: TestClient, furnished: dict[str, str]
+) -> None:
+    text = browser.get(f"/trace/{furnished['event']}").text
+    assert "entries of /hall/device/edge-1 hold" in text
+
+
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [
+        ("/frames/frm_NOTHERE", 404), ("/events/evt_NOTHERE", 404), ("/models/sha256:1", 400),
+        ("/runs/run_NOTHERE", 404), ("/data/nothere", 404), ("/data/nothere/versions/1", 404),
+        ("/lines/nothere", 404), ("/lines/warehouse/nothere", 404), ("/nothere", 404),
+        ("/data/x/versions/many", 400),
+    ],
+)  # fmt: skip
+def test_an_address_that_leads_nowhere_is_a_page_that_says_what_to_do(
+    browser: TestClient, path: str, status: int
+) -> None:
+    answer = browser.get(path, headers={"accept": "text/html"})
+    assert answer.status_code == status
+    assert "text/html" in answer.headers["content-type"]
+    found = read(answer.text)
+    assert len(found.all("h1")) == 1
+    assert any(named.get("role") == "alert" for _, named in found.tags)
+
+
+def test_what_a_person_typed_is_shown_as_text(browser: TestClient) -> None:
+    attack = "<script>alert(1)</script>"
+    for path in ("/search", "/events", "/regions", "/try"):
+        keys = {"/search": "q", "/events": "source", "/regions": "camera", "/try": "package"}
+        answer = browser.get(path, params={keys[path]: attack})
+        assert attack not in answer.text
+        assert not read(answer.text).inline
+
+
+def test_what_the_plant_says_is_shown_as_text(
+    browser: TestClient,
+    line: Any,  # noqa: ANN401  the room's Line
+) -> None:
+    attack = "</td><script>alert(1)</script>"
+    line.send(line.said("f/i/state/hbw", station="hbw", code=1, active=1, description=attack))
+    for path in ("/twin", "/events"):
+        answer = browser.get(path)
+        assert "alert(1)" in answer.text
+        assert "<script>alert" not in answer.text
+        assert not read(answer.text).inline
+
+
+def test_filters_stand_in_the_address_and_come_back(
+    browser: TestClient, furnished: dict[str, str]
+) -> None:
+    assert furnished
+    found = read(browser.get("/events?type=lineside.prediction.v1&subject=stock").text)
+    values = {one["name"]: one.get("value") for one in found.all("input") if "name" in one}
+    assert values["subject"] == "stock"
+    rows = "".join(found.text)
+    assert "prediction" in rows
+    assert "no list" not in rows
+    none = browser.get("/events?subject=nothing").text
+    assert "No event matches" in none
+
+
+@pytest.mark.parametrize(
+    ("asked", "address"),
+    [
+        ("edge-1", "/fleet#edge-1"), ("gate", "/lines/warehouse/gate"),
+    ],
+)  # fmt: skip
+def test_the_search_goes_straight_to_what_is_called_so(
+    browser: TestClient, furnished: dict[str, str], *, asked: str, address: str
+) -> None:
+    assert furnished
+    answer = browser.get("/search", params={"q": asked}, follow_redirects=False)
+    assert (answer.status_code, answer.headers["location"]) == (303, address)
+
+
+def test_the_search_takes_whole_ids(browser: TestClient, furnished: dict[str, str]) -> None:
+    for kind in ("frame", "event"):
+        answer = browser.get("/search", params={"q": furnished[kind]}, follow_redirects=False)
+        assert answer.headers["location"] == f"/{kind}s/{furnished[kind]}"
+
+
+def test_nobody_sees_the_way_to_sign_in_and_nothing_else(nobody: TestClient) -> None:
+    answer = nobody.get("/", headers={"accept": "text/html"}, follow_redirects=False)
+    assert (answer.status_code, answer.headers["location"]) == (303, "/welcome")
+    welcome = nobody.get("/welcome")
+    assert "printed" in welcome.text
+    assert "Training hall" not in welcome.text
+
+
+def test_files_are_kept_for_ever_under_their_release_and_nowhere_else(nobody: TestClient) -> None:
+    answer = nobody.get(f"/static/{release()}/js/live.js")
+    assert answer.status_code == 200
+    assert "immutable" in answer.headers["cache-control"]
+    assert nobody.get("/static/0.0.0/js/live.js").status_code == 404
+    assert nobody.get(f"/static/{release()}/%2e%2e/%2e%2e/site.py").status_code in (401, 404)
+
+
+def test_every_module_is_short_and_says_what_its_types_are() -> None:
+    for path in (STATIC / "js").glob("*.js"):
+        lines = path.read_text().splitlines()
+        assert len(lines) < 150, path.name
+        assert lines[0] == "// @ts-check", path.name
