@@ -102,7 +102,7 @@ def train(part: Set, *, data: Path, folder: Path, **facts: str) -> tuple[TrainRe
 def published(rack: Set, work: Path) -> dict[str, Any]:
     """The published split: learn from its training part, measure on its validation part."""
     cpu_s = time.process_time()
-    result, seconds = train(rack, data=rack.folder, folder=work / "published")
+    result, seconds = train(rack, data=rack.folder, folder=work / "published", note=SAID)
     package = Package.read(result.package)
     loaded = rack.loaded()
     held = [sample for sample in loaded.samples if sample.split is Part.VALID]

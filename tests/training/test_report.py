@@ -191,3 +191,12 @@ def test_leaks_and_refusals_are_warned_of() -> None:
     text = " ".join(found)
     assert "the split leaks: 1 pairs" in text
     assert "2 training pictures could not be placed" in text
+
+
+def test_flawless_figures_have_an_interval_too() -> None:
+    pictures = [picture(n, presence("a", truth=n % 2, predicted=n % 2, chance=0.1 + 0.8 * (n % 2)))
+                for n in range(8)]  # fmt: skip
+    found = figures(pictures, majority={"a": 0})
+    for name in ("balanced_accuracy", "macro_f1", "auroc/a", "average_precision/a"):
+        assert found[name].value == 1.0
+        assert found[name].low == pytest.approx(0.675592)

@@ -157,7 +157,7 @@ def _group_across(samples: Sequence[Sample], placed: Sequence[str]) -> list[tupl
 
 
 def _near(features: NDArray[np.float32], *, above: float) -> list[tuple[int, int, float]]:
-    squares = np.einsum("nd,nd->n", features, features)
+    squares = (features**2).sum(axis=1)
     usual = _usual_difference(features)
     pairs: list[tuple[int, int, float]] = []
     for start in range(0, len(features), _ROWS_AT_ONCE):
@@ -175,7 +175,7 @@ def _near(features: NDArray[np.float32], *, above: float) -> list[tuple[int, int
 def _usual_difference(features: NDArray[np.float32]) -> float:
     """Half the median squared distance over pairs of at most 200 pictures; at least noise's."""
     few = features[np.unique(np.linspace(0, len(features) - 1, _SAMPLED).round().astype(int))]
-    squares = np.einsum("nd,nd->n", few, few)
+    squares = (few**2).sum(axis=1)
     apart = squares[:, None] + squares[None, :] - 2.0 * few @ few.T
     pairs = apart[np.triu_indices(len(few), k=1)]
     return max(float(np.median(pairs)) / 2 if len(pairs) else 0.0, float(features.shape[1]))

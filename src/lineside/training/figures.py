@@ -8,6 +8,7 @@ show most often.
 import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -103,6 +104,18 @@ def _metric(interval: Interval, *, baseline: float) -> Metric:
     )
 
 
+def _widened(interval: Interval, pictures: int) -> Interval:
+    """An interval as wide as that many flawless pictures leave it.
+
+    Resampling pictures without a mistake never draws one; that is no proof that none will come.
+    """
+    if interval.value >= 1.0:
+        return replace(interval, low=min(interval.low, wilson(pictures, pictures).low))
+    if interval.value <= 0.0:
+        return replace(interval, high=max(interval.high, wilson(0, pictures).high))
+    return interval
+
+
 def _number(value: float, otherwise: float) -> float:
     """JSON has no NaN; an undefined figure is given its widest bound."""
     return round(value, 6) if math.isfinite(value) else otherwise
@@ -132,7 +145,7 @@ def _scores(judged: Sequence[Answered], majority: Majority) -> dict[str, Metric]
     found = {}
     for name, statistic in (("balanced_accuracy", balanced_accuracy), ("macro_f1", macro_f1)):
         interval = bootstrap(statistic, truth, said, groups=owner, rounds=_ROUNDS)
-        found[name] = _metric(interval, baseline=statistic(truth, constant))
+        found[name] = _metric(_widened(interval, len(judged)), baseline=statistic(truth, constant))
     return found
 
 
@@ -151,8 +164,9 @@ def _curves(judged: Sequence[Answered]) -> dict[str, Metric]:
         ap = bootstrap(average_precision, truth, score, groups=owner, rounds=_ROUNDS)
         error = bootstrap(calibration_error, truth, score, groups=owner, rounds=_ROUNDS)
         share = float(truth.mean())
-        found[f"auroc/{label}"] = _metric(area, baseline=0.5)
-        found[f"average_precision/{label}"] = _metric(ap, baseline=share)
+        pictures = len(np.unique(owner))
+        found[f"auroc/{label}"] = _metric(_widened(area, pictures), baseline=0.5)
+        found[f"average_precision/{label}"] = _metric(_widened(ap, pictures), baseline=share)
         found[f"calibration_error/{label}"] = _metric(error, baseline=abs(0.5 - share))
     return found
 

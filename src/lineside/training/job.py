@@ -62,6 +62,8 @@ class TrainJob:
             that most others lie like.
         crop_px: side of the network's square input per region, a multiple of 48.
         variants: augmented copies of each training picture; -1 chooses by the number of pictures.
+        note: a sentence that stands among the warnings of package and report, for what only a
+            person knows of the data.
         created_at, trained_by, data_licence: copied into the package; not filled in here, because
             they would make two equal trainings differ.
     """
@@ -79,6 +81,7 @@ class TrainJob:
     reference: str = ""
     crop_px: int = 96
     variants: int = -1
+    note: str = ""
     created_at: str = ""
     trained_by: str = ""
     data_licence: str = ""

@@ -201,6 +201,7 @@ def warnings_for(
     leaks: Sequence[Leak],
     refused: int,
     validated: bool,
+    note: str = "",
 ) -> tuple[str, ...]:
     """Sentences that stand beside every figure."""
     found = []
@@ -230,7 +231,7 @@ def warnings_for(
             "no validation part: figures are of cross-validation; pictures of another day, light "
             "or camera position may do worse"
         )
-    return tuple(found)
+    return (*found, note) if note else tuple(found)
 
 
 def one_group(samples: Sequence[Sample]) -> bool:

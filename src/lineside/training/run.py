@@ -232,6 +232,7 @@ def _train(job: TrainJob, data: Data, *, folder: Path, steps: _Steps) -> TrainRe
             leaks=leaks,
             refused=len(learned.refused),
             validated=bool(data.validation),
+            note=job.note,
         ),
         pictures=len(learned.pictures),
     )
