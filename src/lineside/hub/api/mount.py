@@ -1,4 +1,7 @@
-"""Every route of the API on one application, and failures as problem documents."""
+"""Every route of the API on one application, and failures as problem documents.
+
+Where a browser asked for a page, ``pages`` shows the same document as one.
+"""
 
 import logging
 
@@ -7,9 +10,8 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
 from starlette.exceptions import HTTPException
 
-from lineside.core import Fault, LinesideError, NotFoundError
+from lineside.core import Fault, LinesideError
 from lineside.hub.api import docs, frames, line, machines, session, socket, teaching
-from lineside.hub.pages import problem_page
 from lineside.hub.problems import MEDIA_TYPE, document, problem
 
 logger = logging.getLogger(__name__)
@@ -26,21 +28,14 @@ def mount_api(app: FastAPI) -> None:
     app.add_exception_handler(Exception, _unnamed)
 
 
-def _wants_page(request: Request) -> bool:
-    reads = request.method in ("GET", "HEAD") and "text/html" in request.headers.get("accept", "")
-    return reads and not request.url.path.startswith(("/api/", "/endpoints/"))
-
-
 def _answer(status: int, body: bytes) -> Response:
     return Response(body, status_code=status, media_type=MEDIA_TYPE)
 
 
-async def _named(request: Request, error: Exception) -> Response:
+async def _named(_: Request, error: Exception) -> Response:
     assert isinstance(error, LinesideError)  # noqa: S101  registered for this class
     if error.http_status >= 500:
         logger.warning("request failed reason=%s", error)
-    if _wants_page(request):
-        return problem_page(request, error)
     return _answer(error.http_status, problem(error))
 
 
@@ -64,9 +59,6 @@ async def _parameters(_: Request, error: Exception) -> Response:
 
 async def _http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)  # noqa: S101  registered for this class
-    if error.status_code == 404 and _wants_page(request):
-        missing = NotFoundError("no such page", where=request.url.path, fix="Begin at Lines.")
-        return problem_page(request, missing)
     body = document(
         status=error.status_code, detail=str(error.detail), where=request.url.path,
         fix="See /api/docs for every path.",

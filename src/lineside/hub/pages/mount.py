@@ -6,6 +6,7 @@ from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.responses import HTMLResponse, Response
+from starlette.exceptions import HTTPException
 from starlette.staticfiles import StaticFiles
 
 from lineside.core import LinesideError, decode_json
@@ -45,6 +46,12 @@ def mount_pages(app: FastAPI, services: Services) -> None:
         app.exception_handlers[kind] = _as_page(handler)
 
 
+def signed_in_page(request: Request) -> HTMLResponse:
+    """Says that the link worked, and goes on to the first page by itself."""
+    site: Site = request.app.state.site
+    return site.page(request, "signed_in.html", title="Signed in")
+
+
 def problem_page(request: Request, error: LinesideError) -> HTMLResponse:
     """A failure as a page, in the words of its problem document."""
     return _page_of(request, decode_json(problem(error), where="problem"))
@@ -66,6 +73,8 @@ def _as_page(handler: Handler) -> PageHandler:
         if not _wants_page(request) or response.media_type != "application/problem+json":
             return response
         told = decode_json(bytes(response.body), where="problem")
+        if isinstance(error, HTTPException) and error.status_code == 404:
+            told |= {"detail": "No page stands at this address.", "fix": "Begin at Lines."}
         return await asyncio.to_thread(_page_of, request, told)
 
     return handle
