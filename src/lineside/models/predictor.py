@@ -40,7 +40,8 @@ from lineside.vision import (
     decode_picture,
     draw_heat,
     encode_png,
-    picture_health,
+    grey_health,
+    grey_of,
     prepare,
 )
 
@@ -148,7 +149,7 @@ class Predictor:
             cannot be found.
         """
         with self._lock:
-            placed = self._place(self._seat(frame.camera), frame.image)
+            placed = _place(self._seat(frame.camera), grey_of(frame.image))
             if placed.figures.state == "moved":
                 return {}
             crops = prepare(frame.image, self.manifest.prepare, matrix=placed.matrix)
@@ -230,7 +231,8 @@ class Predictor:
         seat = self._seat(frame.camera)
         seat.repeats = repeated(seat.repeats, frame)
         limits, start_s = self.manifest.health, self._clock.monotonic()
-        health = picture_health(frame.image)
+        grey = grey_of(frame.image)
+        health = grey_health(grey)
         work = _Work(
             verdict=judge_repeats(limits, repeats=seat.repeats.count),
             health=health,
@@ -239,7 +241,7 @@ class Predictor:
         if work.verdict.state is not PictureState.OK:
             return work
         seen_s = self._clock.monotonic()
-        work.placed = self._place(seat, frame.image)
+        work.placed = _place(seat, grey)
         work.verdict = judge_place(work.placed.figures, health, limits=limits)
         placed_s = self._clock.monotonic()
         work.times = StageTimes(
@@ -271,13 +273,14 @@ class Predictor:
             decide=(self._clock.monotonic() - inferred_s) * 1000,
         )
 
-    def _place(self, seat: _Seat, image: NDArray[np.uint8]) -> Registered:
-        return _NOWHERE if seat.registrar is None else seat.registrar.register(image)
-
     def _boxes(self) -> list[Box]:
         """Regions that must lie in the picture; a whole view may reach over its edge."""
         crops = self.manifest.prepare.crops
         return [crop.region_px or crop.box_px for crop in crops if crop.region]
+
+
+def _place(seat: _Seat, grey: NDArray[np.uint8]) -> Registered:
+    return _NOWHERE if seat.registrar is None else seat.registrar.register_grey(grey)
 
 
 def heat_png(image: NDArray[np.uint8], heat: NDArray[np.float32]) -> bytes:

@@ -28,7 +28,7 @@ from lineside.vision.geometry import (
     similarity,
     transform_box,
 )
-from lineside.vision.health import picture_health
+from lineside.vision.health import grey_health, grey_of, picture_health
 from lineside.vision.metrics import (
     UNSURE,
     ConformalCut,
@@ -131,6 +131,8 @@ __all__ = [
     "encode_jpeg",
     "encode_png",
     "fit_similarity",
+    "grey_health",
+    "grey_of",
     "heat_layer",
     "identity",
     "invert",
