@@ -15,7 +15,7 @@ from lineside.datasets.library import FreezePlan, Library
 from lineside.datasets.samples import Sample, label_names
 from lineside.vision import Prepare, Registrar, crops_for, cut, decode_picture, picture_size
 
-MOST_PICTURES = 500
+MOST_PICTURES = 200
 _CROP_PX = 96
 _LARGEST_PICTURE = 64_000_000
 
