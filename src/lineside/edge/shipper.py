@@ -54,6 +54,7 @@ class Shipper:
         self._resend_after_s = resend_after_s
         self._announce = announce
         self._pending: deque[Draft] = deque()
+        self._fresh: list[Row] = []
         self._changed = threading.Condition()
         self._stop = threading.Event()
         self._acked = 0
@@ -135,7 +136,7 @@ class Shipper:
             batch = [self._pending[place] for place in range(min(_BATCH, len(self._pending)))]
         if not batch:
             return
-        self._spool.append(batch)
+        self._fresh = self._spool.append(batch)
         with self._changed:
             for _ in batch:
                 self._pending.popleft()
@@ -155,7 +156,7 @@ class Shipper:
         first = self._spool.first
         self._cursor = max(self._cursor, first - 1)
         room = first + _OUTSTANDING - 1 - self._cursor
-        rows = self._spool.after(self._cursor, most=max(0, min(room, _BATCH)))
+        rows = self._next_rows(most=max(0, min(room, _BATCH)))
         for row in rows:
             if not self._bus.publish_soon(row.topic, with_first(row, first=first)):
                 return _WINDOW_S
@@ -163,6 +164,13 @@ class Shipper:
                 self._progress_s = self._clock.monotonic()  # the wait begins with the first one
             self._cursor = row.sequence
         return 0.0 if len(rows) == _BATCH else _TICK_S
+
+    def _next_rows(self, *, most: int) -> list[Row]:
+        """What comes after the cursor; usually just committed and still in memory."""
+        fresh, self._fresh = self._fresh, []
+        if fresh and fresh[0].sequence == self._cursor + 1 and len(fresh) <= most:
+            return fresh
+        return self._spool.after(self._cursor, most=most)
 
     def _reachable(self) -> bool:
         if not self._bus.connected():

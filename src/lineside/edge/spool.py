@@ -138,7 +138,8 @@ class Spool:
         self._dropped += gone
         self._held_bytes += grown - freed
         self._last += len(rows)
-        self._first = self._read_first()
+        if gone:
+            self._first = self._read_first()
         return rows
 
     def acknowledge(self, upto: int) -> int:

@@ -182,14 +182,15 @@ class Worker:
         began_s = self._clock.monotonic()
         frame = shot.open()
         decode_ms = (self._clock.monotonic() - began_s) * 1000
-        if frame.id in self._recent:
+        name = frame.id
+        if name in self._recent:
             self._tally.refuse("delivered twice")
             return
         if self._needs_forwarding(shot) and not self._around.forward(frame):
             self._tally.refuse("not forwarded")
         for inspection in due:
             self._judge(frame, inspection, decode_ms=decode_ms)
-        self._recent.append(frame.id)
+        self._recent.append(name)
 
     def _judge(self, frame: Frame, inspection: Inspection, *, decode_ms: float) -> None:
         judge = self._around.find_judge(inspection.id)

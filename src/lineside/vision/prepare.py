@@ -123,40 +123,67 @@ def cut(
     """The crops as pixels, (regions, height_px, width_px, 3) uint8 RGB, before normalisation."""
     size = (len(settings.crops), settings.height_px, settings.width_px, 3)
     batch = np.empty(size, np.uint8)
-    for crop, out in zip(settings.crops, batch, strict=True):
-        _cut_one(image, crop.box_px, matrix=matrix, out=out)
+    samples = [_samples(crop.box_px, settings) for crop in settings.crops]
+    matrices = _crop_matrices(settings, samples)
+    if matrix is not None:
+        matrices = matrix[:, :2] @ matrices
+        matrices[:, :, 2] += matrix[:, 2]
+    for to_picture, times, out in zip(matrices, samples, batch, strict=True):
+        _warp(image, to_picture, times=times, out=out)
     return batch
 
 
 def normalise(pixels: NDArray[np.uint8], settings: Prepare) -> NDArray[np.float32]:
     """(n, h, w, 3) uint8 → (n, 3, h, w) float32, (value - mean) / scale."""
-    planes = np.ascontiguousarray(pixels.transpose(0, 3, 1, 2)).astype(np.float32)
-    planes -= np.float32(settings.mean)
+    number, height, width, channels = pixels.shape
+    planes = np.empty((number, channels, height, width), np.float32)
+    np.subtract(
+        pixels.transpose(0, 3, 1, 2), np.float32(settings.mean), out=planes, dtype=np.float32
+    )
     planes *= np.float32(1.0 / settings.scale)
     return planes
 
 
-def _samples(length_px: float, out_px: int) -> int:
-    """Samples per output pixel: 1 up to a quarter above its size, then enough to touch each px."""
+def _samples(box: Box, settings: Prepare) -> tuple[int, int]:
+    """Samples per output pixel across and down."""
+    return (
+        _samples_along(box.x1_px - box.x0_px, settings.width_px),
+        _samples_along(box.y1_px - box.y0_px, settings.height_px),
+    )
+
+
+def _samples_along(length_px: float, out_px: int) -> int:
+    """1 up to a quarter above the output's size, then enough to touch each pixel."""
     return min(_MOST_SAMPLES, max(1, math.ceil(length_px / out_px - 0.25)))
 
 
-def _cut_one(
-    image: NDArray[np.uint8], box: Box, *, matrix: Matrix | None, out: NDArray[np.uint8]
+def _crop_matrices(settings: Prepare, samples: Sequence[tuple[int, int]]) -> NDArray[np.float64]:
+    """``crop_matrix`` of every crop at its number of samples, (crops, 2, 3), in one go."""
+    boxes = [crop.box_px for crop in settings.crops]
+    low = np.array([(box.x0_px, box.y0_px) for box in boxes])
+    high = np.array([(box.x1_px, box.y1_px) for box in boxes])
+    step = (high - low) / (np.array(samples) * (settings.width_px, settings.height_px))
+    matrices = np.zeros((len(boxes), 2, 3))
+    matrices[:, 0, 0], matrices[:, 1, 1] = step[:, 0], step[:, 1]
+    matrices[:, :, 2] = low + step / 2 - 0.5
+    return matrices
+
+
+def _warp(
+    image: NDArray[np.uint8],
+    to_picture: Matrix,
+    *,
+    times: tuple[int, int],
+    out: NDArray[np.uint8],
 ) -> None:
     import cv2
 
     height, width = out.shape[:2]
-    across = _samples(box.x1_px - box.x0_px, width)
-    down = _samples(box.y1_px - box.y0_px, height)
-    fine_width, fine_height = width * across, height * down
-    to_view = crop_matrix(box, width_px=fine_width, height_px=fine_height)
-    to_picture = to_view if matrix is None else compose(matrix, to_view)
-    single = across == down == 1
+    single = times == (1, 1)
     fine = cv2.warpAffine(
         image,
         to_picture,
-        (fine_width, fine_height),
+        (width * times[0], height * times[1]),
         dst=out if single else None,
         flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
         borderMode=cv2.BORDER_REPLICATE,
