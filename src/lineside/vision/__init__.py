@@ -6,6 +6,7 @@ Not here: cameras, files, networks and engines.
 """
 
 from lineside.vision.decide import (
+    Decider,
     LabelRule,
     calibrated,
     decide,
@@ -87,6 +88,7 @@ __all__ = [
     "UNSURE",
     "ConformalCut",
     "Crop",
+    "Decider",
     "Decision",
     "Frame",
     "FrameRef",

@@ -83,58 +83,109 @@ def decide(
     Raises:
         InvalidError: a rule names a region or output that is not there, or a logit is no number.
     """
-    chances = probabilities(logits, rules, regions=regions)
-    return decide_probabilities(chances, rules, policy=policy)
+    return Decider(rules, regions=regions, policy=policy).decide(logits)
 
 
 def probabilities(
     logits: NDArray[np.float32], rules: Sequence[LabelRule], *, regions: Sequence[str]
 ) -> NDArray[np.float64]:
     """Calibrated probability of each rule's label, (rules,) float64."""
-    rows = {region: row for row, region in enumerate(regions)}
-    try:
-        picked = [float(logits[rows[rule.region], rule.output]) for rule in rules]
-    except (KeyError, IndexError) as error:
-        raise InvalidError(
-            f"a rule names {error}, the network answers {logits.shape} for {list(regions)}",
-            where="rules",
-            fix="Export the package again.",
-        ) from error
-    values = np.array(picked, np.float64)
-    if not np.isfinite(values).all():
-        raise InvalidError("the network answered something that is no number", where="logits")
-    return calibrated(values, rules)
+    return Decider(rules, regions=regions, policy=Policy()).probabilities(logits)
 
 
 def calibrated(values: NDArray[np.float64], rules: Sequence[LabelRule]) -> NDArray[np.float64]:
     """Probability of each rule for its own logit, (rules,) float64."""
-    slope = np.array([rule.slope for rule in rules])
-    offset = np.array([rule.offset for rule in rules])
-    floor = np.array([rule.floor for rule in rules])
-    score = np.clip(slope * values + offset, -60.0, 60.0)
-    return np.asarray(np.clip(1.0 / (1.0 + np.exp(-score)), floor, 1.0 - floor))
+    return _Calibration(rules).apply(values)
 
 
 def decide_probabilities(
     chances: NDArray[np.float64], rules: Sequence[LabelRule], *, policy: Policy
 ) -> tuple[LabelAnswer, ...]:
     """Answers for probabilities that are there already."""
-    cut = policy.present_above
-    single = [_single(float(p), rule, cut=cut) for p, rule in zip(chances, rules, strict=True)]
-    for places in _class_regions(rules):
-        chosen = [float(chances[place]) for place in places]
-        verdicts = [single[place] for place in places]
-        for place, verdict in zip(places, _one_class(chosen, verdicts, cut=cut), strict=True):
+    return _answers(chances, rules, places=_class_regions(rules), cut=policy.present_above)
+
+
+class Decider:
+    """``decide`` for picture after picture: what follows from the rules is computed once."""
+
+    def __init__(
+        self, rules: Sequence[LabelRule], *, regions: Sequence[str], policy: Policy
+    ) -> None:
+        rows = {region: row for row, region in enumerate(regions)}
+        self._rules = tuple(rules)
+        self._regions = tuple(regions)
+        self._cut = policy.present_above
+        self._calibration = _Calibration(rules)
+        self._places = _class_regions(rules)
+        self._rows = [rows.get(rule.region, -1) for rule in rules]
+        self._outputs = [rule.output for rule in rules]
+        self._needs = (max(self._rows, default=-1), max(self._outputs, default=-1))
+
+    def decide(self, logits: NDArray[np.float32]) -> tuple[LabelAnswer, ...]:
+        """Answers in the order of the rules; see the function ``decide``."""
+        chances = self.probabilities(logits)
+        return _answers(chances, self._rules, places=self._places, cut=self._cut)
+
+    def probabilities(self, logits: NDArray[np.float32]) -> NDArray[np.float64]:
+        """Calibrated probability of each rule's label, (rules,) float64."""
+        self._check_shape(logits)
+        values = logits[self._rows, self._outputs].astype(np.float64)
+        if not np.isfinite(values).all():
+            raise InvalidError("the network answered something that is no number", where="logits")
+        return self._calibration.apply(values)
+
+    def _check_shape(self, logits: NDArray[np.float32]) -> None:
+        height, width = logits.shape if logits.ndim == 2 else (0, 0)
+        if min(self._rows, default=0) >= 0 and self._needs[0] < height and self._needs[1] < width:
+            return
+        stray = next(
+            rule
+            for rule, row in zip(self._rules, self._rows, strict=True)
+            if not 0 <= row < height or rule.output >= width
+        )
+        raise InvalidError(
+            f"a rule names output {stray.output} of {stray.region!r}, the network answers"
+            f" {logits.shape} for {list(self._regions)}",
+            where="rules",
+            fix="Export the package again.",
+        )
+
+
+class _Calibration:
+    def __init__(self, rules: Sequence[LabelRule]) -> None:
+        self._slope = np.array([rule.slope for rule in rules])
+        self._offset = np.array([rule.offset for rule in rules])
+        self._floor = np.array([rule.floor for rule in rules])
+
+    def apply(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
+        score = np.clip(self._slope * values + self._offset, -60.0, 60.0)
+        chance = 1.0 / (1.0 + np.exp(-score))
+        return np.asarray(np.clip(chance, self._floor, 1.0 - self._floor))
+
+
+def _answers(
+    chances: NDArray[np.float64],
+    rules: Sequence[LabelRule],
+    *,
+    places: Sequence[Sequence[int]],
+    cut: float | None,
+) -> tuple[LabelAnswer, ...]:
+    numbers = chances.tolist()
+    single = [_single(p, rule, cut=cut) for p, rule in zip(numbers, rules, strict=True)]
+    for group in places:
+        chosen = [numbers[place] for place in group]
+        verdicts = [single[place] for place in group]
+        for place, verdict in zip(group, _one_class(chosen, verdicts, cut=cut), strict=True):
             single[place] = verdict
     return tuple(
         LabelAnswer(
             name=rule.name,
             region=rule.region,
             label=rule.label,
-            probability=float(p),
+            probability=p,
             decision=verdict,
         )
-        for rule, p, verdict in zip(rules, chances, single, strict=True)
+        for rule, p, verdict in zip(rules, numbers, single, strict=True)
     )
 
 
