@@ -4,6 +4,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -31,6 +32,9 @@ def train(
     inspection: Annotated[str, typer.Option(help="Which inspection of it.")] = "",
     out: Annotated[Path | None, typer.Option(help="Write the package here.")] = None,
     group: Annotated[str, typer.Option(help="How pictures are grouped, see the docs.")] = "",
+    images: Annotated[str, typer.Option(help="Where a list's pictures are.")] = "",
+    reference: Annotated[str, typer.Option(help="Picture that the regions were drawn on.")] = "",
+    note: Annotated[str, typer.Option(help="A sentence that report and package carry.")] = "",
     seed: Annotated[int, typer.Option(help="Everything random follows from it.")] = 7,
     records: Annotated[str, typer.Option(help="Records that hold dataset://.")] = "",
     blobs: Annotated[str, typer.Option(help="Blobs that hold dataset://.")] = "",
@@ -42,7 +46,14 @@ def train(
     from lineside.training import read_job, run_job
 
     if data:
-        asked = _job(task, data, plant=plant, inspection=inspection, group=group, seed=seed)
+        asked = replace(
+            _job(task, data, plant=plant, inspection=inspection),
+            group=group,
+            images=images,
+            reference=reference,
+            note=note,
+            seed=seed,
+        )
     elif job is not None:
         asked = read_job(job)
     else:
@@ -78,7 +89,7 @@ def _job(
         raise InvalidError(
             f"inspection {found.id} is of task {found.task}", where=str(plant), fix="Change --task."
         )
-    return TrainJob(inspection=found, data=data, group=group, seed=seed)
+    return TrainJob(inspection=found, data=data)
 
 
 @contextmanager
