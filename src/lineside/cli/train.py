@@ -75,9 +75,7 @@ def train(
         show(_summary(result), as_json=as_json, text=lambda _: _sentences(result))
 
 
-def _job(
-    task: str, data: str, *, plant: Path | None, inspection: str, group: str, seed: int
-) -> "TrainJob":
+def _job(task: str, data: str, *, plant: Path | None, inspection: str) -> "TrainJob":
     from lineside.training import TrainJob
 
     if plant is None:
