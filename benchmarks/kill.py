@@ -2,8 +2,8 @@
 
     python benchmarks/kill.py [--runs 50] [--seed 1]
 
-Each run kills one program, drawn by seed, after a drawn time, and starts it again; it counts as come
-back when it works again by itself: hub ready, agent predicting on pictures captured after the
+Each run kills one program, drawn by seed, after a drawn time, and starts it again; it counts as
+come back when it works again by itself: hub ready, agent predicting on pictures captured after the
 restart, broker reachable, training resumed and done. At the end three promises are checked against
 the store: every message that /mqttingest acknowledged is there once; every prediction up to the
 highest number the hub acknowledged to the device is there once; no order was sent twice. The result
