@@ -13,6 +13,7 @@ from lineside.streams import (
     Event,
     decode_event,
     encode_event,
+    encode_prediction_event,
     prediction_event,
     read_prediction,
 )
@@ -33,6 +34,25 @@ def test_a_prediction_comes_back_as_it_was(
     read = decode_event(encode_event(event), where="x")
     assert read == event
     assert read_prediction(read) == prediction
+
+
+@given(
+    shown=SHOWN,
+    at_s=st.integers(0, 10_000),
+    micros=st.integers(0, 999_999),
+    sequence=st.integers(0, 2**53 - 1),
+    first=st.integers(0, 2**53 - 1),
+)
+def test_the_direct_way_writes_the_same_bytes(
+    *, shown: dict[str, str], at_s: int, micros: int, sequence: int, first: int
+) -> None:
+    made = prediction_of(shown, at_s=at_s)
+    at = made.frame.captured_at.replace(microsecond=micros)
+    prediction = replace(made, frame=replace(made.frame, captured_at=at), reason='a "reason", ü')
+    counts = {"sequence": sequence, "first": first}
+    event = prediction_event(prediction, site="hall", device="edge-1", **counts)
+    direct = encode_prediction_event(prediction, site="hall", device="edge-1", **counts)
+    assert direct == encode_event(event)
 
 
 def test_the_event_names_frame_device_and_time() -> None:

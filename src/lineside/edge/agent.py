@@ -28,7 +28,7 @@ from lineside.edge.spool import Draft, Spool
 from lineside.edge.tally import Tally
 from lineside.edge.worker import Around, Worker
 from lineside.links import Bus, Camera, Message, Will, open_camera, topic_matches
-from lineside.streams import encode_event, prediction_event
+from lineside.streams import encode_prediction_event
 from lineside.vision import Frame, Prediction
 
 logger = logging.getLogger(__name__)
@@ -169,14 +169,13 @@ class Agent:
 
     def _emit(self, prediction: Prediction) -> bool:
         def make(sequence: int) -> bytes:
-            event = prediction_event(
+            return encode_prediction_event(
                 prediction,
                 site=self._plant.site,
                 device=self._config.device,
                 sequence=sequence,
                 first=0,  # told when it is sent
             )
-            return encode_event(event)
 
         topic = prediction_topic(self._plant, prediction.frame.camera)
         return self._shipper.ship(Draft(topic=topic, make=make))

@@ -8,7 +8,11 @@ Not here: reading, writing, clocks; what an event does to the line (twin).
 from lineside.streams.codec import MAX_EVENT_BYTES, decode_event, encode_event
 from lineside.streams.event import EVENT_TYPE, PREDICTION_TYPE, Event
 from lineside.streams.fresh import Fresh, NotFresh, freshness
-from lineside.streams.predictions import prediction_event, read_prediction
+from lineside.streams.predictions import (
+    encode_prediction_event,
+    prediction_event,
+    read_prediction,
+)
 from lineside.streams.windows import Reading, debounce, held_for
 
 __all__ = [
@@ -22,6 +26,7 @@ __all__ = [
     "debounce",
     "decode_event",
     "encode_event",
+    "encode_prediction_event",
     "freshness",
     "held_for",
     "prediction_event",

@@ -41,7 +41,7 @@ def encode_event(event: Event) -> bytes:
         "id": event.id,
         "source": event.source,
         "type": event.type,
-        "time": _written(event.time),
+        "time": written_time(event.time),
         "datacontenttype": event.datacontenttype,
         "data": event.data,
     }
@@ -143,7 +143,8 @@ class _Attributes:
         return value
 
 
-def _written(moment: datetime) -> str:
+def written_time(moment: datetime) -> str:
+    """RFC 3339 UTC with milliseconds, or microseconds where there are any."""
     if moment.tzinfo is None:
         raise InvalidError("a time without zone cannot be written", fix="Attach a UTC offset.")
     timespec = "microseconds" if moment.microsecond % 1000 else "milliseconds"

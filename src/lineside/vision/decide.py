@@ -117,9 +117,10 @@ class Decider:
         self._cut = policy.present_above
         self._calibration = _Calibration(rules)
         self._places = _class_regions(rules)
-        self._rows = [rows.get(rule.region, -1) for rule in rules]
-        self._outputs = [rule.output for rule in rules]
-        self._needs = (max(self._rows, default=-1), max(self._outputs, default=-1))
+        self._rows = np.array([rows.get(rule.region, -1) for rule in rules], np.intp)
+        self._outputs = np.array([rule.output for rule in rules], np.intp)
+        self._lowest = int(self._rows.min(initial=0))
+        self._highest = (int(self._rows.max(initial=-1)), int(self._outputs.max(initial=-1)))
 
     def decide(self, logits: NDArray[np.float32]) -> tuple[LabelAnswer, ...]:
         """Answers in the order of the rules; see the function ``decide``."""
@@ -136,7 +137,7 @@ class Decider:
 
     def _check_shape(self, logits: NDArray[np.float32]) -> None:
         height, width = logits.shape if logits.ndim == 2 else (0, 0)
-        if min(self._rows, default=0) >= 0 and self._needs[0] < height and self._needs[1] < width:
+        if self._lowest >= 0 and self._highest[0] < height and self._highest[1] < width:
             return
         stray = next(
             rule
@@ -156,11 +157,13 @@ class _Calibration:
         self._slope = np.array([rule.slope for rule in rules])
         self._offset = np.array([rule.offset for rule in rules])
         self._floor = np.array([rule.floor for rule in rules])
+        self._ceiling = 1.0 - self._floor
 
     def apply(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
-        score = np.clip(self._slope * values + self._offset, -60.0, 60.0)
+        # minimum and maximum do what clip does, without its detours through Python.
+        score = np.minimum(np.maximum(self._slope * values + self._offset, -60.0), 60.0)
         chance = 1.0 / (1.0 + np.exp(-score))
-        return np.asarray(np.clip(chance, self._floor, 1.0 - self._floor))
+        return np.asarray(np.minimum(np.maximum(chance, self._floor), self._ceiling))
 
 
 def _answers(
