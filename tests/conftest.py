@@ -6,8 +6,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 pytest.register_assert_rewrite("lineside.testing")
+# A shared machine pauses tests at will; how long one example takes says nothing there.
+settings.register_profile("lineside", deadline=None)
+settings.load_profile("lineside")
 
 from lineside.testing import FakeClock  # noqa: E402  the line above must come first
 

@@ -21,6 +21,7 @@ from lineside.core import (
     encode,
 )
 from lineside.models import Manifest, Metric, Package, PackageLimits, build_package
+from lineside.models import archive as archive_file
 
 Parts = tuple[Manifest, dict[str, bytes]]
 Entries = dict[str, bytes]
@@ -320,3 +321,31 @@ def test_mutated_archives_never_pass_as_another_package(
 def test_noise_is_no_package(noise: bytes) -> None:
     with pytest.raises(InvalidError, match="not a package archive"):
         Package.read(noise)
+
+
+def test_sizes_that_sum_to_more_than_the_archive_are_refused() -> None:
+    """Held apart from the reader, which notices shared bytes itself where it is new enough."""
+    entries = [zipfile.ZipInfo(f"{place}.json") for place in range(3)]
+    for entry in entries:
+        entry.file_size = entry.compress_size = 500
+    with pytest.raises(InvalidError, match="larger than the archive"):
+        archive_file._check_list(entries, 1000, where="upload", limits=PackageLimits())
+
+
+def test_a_manifest_without_crops_or_with_one_name_twice_is_refused(parts: Parts) -> None:
+    manifest, files = parts
+    empty = replace(manifest, prepare=replace(manifest.prepare, crops=()))
+    twice = replace(
+        manifest,
+        rules=(manifest.rules[0], replace(manifest.rules[1], name="disc")),
+        labels=("disc", "disc"),
+        prepare=replace(manifest.prepare, crops=manifest.prepare.crops * 2),
+    )
+    for broken, path in (
+        (empty, "$.prepare.crops"),
+        (twice, "$.rules"),
+        (twice, "$.prepare.crops"),
+    ):
+        with pytest.raises(InvalidError) as caught:
+            build_package(broken, files)
+        assert path in {fault.path for fault in caught.value.faults}

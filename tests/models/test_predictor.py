@@ -280,3 +280,46 @@ def test_a_network_with_other_outputs_is_refused(
 def test_a_network_that_points_outside_itself_is_refused(outside_network: bytes) -> None:
     with pytest.raises((InvalidError, NotFoundError)):
         OnnxEngine(outside_network, crops=(1, 3, 16, 16), where="upload")
+
+
+def test_a_golden_picture_that_cannot_be_placed_is_refused(parts: Parts, clock: FakeClock) -> None:
+    manifest, files = parts
+    strange = encode_jpeg(rack(width=160, height=120, seed=99))
+    golden = replace(manifest.golden[0], digest=digest_of(strange), matrix=())
+    data = build_package(replace(manifest, golden=(golden,)), {**files, "golden/0.jpg": strange})
+    with pytest.raises(RefusedError, match="is not placed"):
+        Predictor(Package.read(data), clock=clock).check_golden()
+
+
+def test_golden_pictures_without_a_view_are_cut_as_they_are(parts: Parts, clock: FakeClock) -> None:
+    golden = replace(parts[0].golden[0], matrix=())
+    settings = replace(parts[0].prepare, view=None)
+    package = repackaged(
+        parts, prepare=settings, golden=(golden,), reference_file="", reference_digest=""
+    )
+    assert Predictor(package, clock=clock).check_golden().max_abs_diff <= 1e-3
+
+
+def test_golden_answers_of_another_width_are_refused(parts: Parts, clock: FakeClock) -> None:
+    golden = parts[0].golden[0]
+    wide = tuple((*row, 0.0) for row in golden.logits)
+    package = repackaged(parts, golden=(replace(golden, logits=wide),))
+    with pytest.raises(InvalidError, match="the manifest promises"):
+        Predictor(package, clock=clock).check_golden()
+
+
+def test_the_places_of_only_so_many_cameras_are_kept(
+    predictor: Predictor, lit_scene: NDArray[np.uint8]
+) -> None:
+    for number in range(33):
+        predictor.predict(frame_of(lit_scene, camera=f"cam-{number}"))
+    again = predictor.predict(frame_of(lit_scene, camera="cam-0", after_s=1))
+    assert again.registration.state == "aligned"
+    newest = predictor.predict(frame_of(lit_scene, camera="cam-32", after_s=1))
+    assert newest.registration.state == "still"
+
+
+def test_input_of_another_shape_is_refused_by_the_engine(parts: Parts) -> None:
+    engine = OnnxEngine(parts[1]["network.onnx"], crops=(2, 3, 16, 16), where="rack")
+    with pytest.raises(InvalidError, match="the network failed"):
+        engine.run(np.zeros((1, 3, 8, 8), np.float32))

@@ -1,6 +1,7 @@
 """Encoded bytes come in under limits, or not at all."""
 
 import struct
+import sys
 import zlib
 from datetime import UTC, datetime
 from io import BytesIO
@@ -14,6 +15,7 @@ from PIL import Image
 from lineside.core import InvalidError, digest_of
 from lineside.testing.pictures import rack
 from lineside.vision import (
+    Frame,
     decode_picture,
     encode_jpeg,
     encode_png,
@@ -164,3 +166,43 @@ def test_a_thumbnail_keeps_proportions_and_never_enlarges(
     *, width: int, height: int, expected: tuple[int, int]
 ) -> None:
     assert picture_size(thumbnail(rack(width=width, height=height))) == expected
+
+
+def test_a_header_that_contradicts_its_pixels_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(picture_file, "picture_size", lambda _: (10, 10))
+    with pytest.raises(InvalidError, match="the header says 10 x 10"):
+        decode_picture(JPEG)
+
+
+def test_without_the_faster_library_pictures_are_still_written(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "simplejpeg", None)
+    image = rack(width=64, height=48)
+    assert np.abs(decode_picture(encode_jpeg(image, quality=95)).astype(int) - image).mean() < 4
+
+
+@pytest.mark.parametrize(
+    "encoded",
+    [
+        PNG[:8] + bytes(24) + b"IEND",
+        PNG[:60] + bytes(40) + b"IEND\xaeB`\x82",
+        b"\xff\xd8\xff\xff\xff\xda\0\0",
+        b"\xff\xd8\xff\x01\xff\xe0\0\x02\0\0\0\0\0",
+    ],
+)
+def test_a_damaged_header_or_body_is_refused(encoded: bytes) -> None:
+    with pytest.raises(InvalidError):
+        decode_picture(encoded)
+
+
+def test_a_frame_must_be_rgb_bytes() -> None:
+    for image in (np.zeros((4, 4), np.uint8), np.zeros((4, 4, 3), np.float32)):
+        with pytest.raises(InvalidError, match="a frame has shape"):
+            Frame(
+                image=image,  # type: ignore[arg-type]  # the refusal is the test
+                encoded=b"",
+                camera="rack",
+                captured_at=MOMENT,
+                digest=digest_of(b""),
+            )

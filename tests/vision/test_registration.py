@@ -1,5 +1,7 @@
 """Where a picture lies, and when that cannot be said."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -11,6 +13,7 @@ from lineside.testing.pictures import lit, moved, rack, shifted
 from lineside.vision import (
     Matrix,
     Registrar,
+    RegistrationFigures,
     about,
     apply,
     decode_picture,
@@ -143,6 +146,25 @@ def test_a_region_that_left_the_picture_refuses_it() -> None:
     gone = registrar.register(shifted(REFERENCE, dx_px=-25, dy_px=0))
     assert gone.matrix is None
     assert "a region lies outside the picture" in gone.figures.reason
+
+
+@pytest.mark.parametrize(
+    ("figures", "overlap", "words"),
+    [
+        ({"inliers": 50, "correlation": 0.9}, 0.4, "only 40% of the view"),
+        ({"inliers": 50, "correlation": 0.2}, 0.9, "edges agree by 0.20, 0.3"),
+        ({"inliers": 8, "correlation": 0.35}, 0.9, "8 features agree, 12 are needed"),
+        ({"inliers": 3, "correlation": 0.9}, 0.9, "3 features agree, 4 are needed"),
+        ({"inliers": 4, "correlation": 0.4}, 0.9, ""),
+        ({"inliers": 12, "correlation": 0.3}, 0.5, ""),
+    ],
+)
+def test_few_features_are_enough_where_edges_agree(
+    *, figures: dict[str, Any], overlap: float, words: str
+) -> None:
+    reason = REGISTRAR._unlike(RegistrationFigures(state="aligned", **figures), overlap)
+    assert reason.startswith(words)
+    assert bool(reason) is bool(words)
 
 
 def test_a_reference_of_another_size_than_the_view_is_refused() -> None:

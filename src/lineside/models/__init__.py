@@ -6,7 +6,7 @@ answer shapes of others' contracts in ``serving``. Not here: training, and what 
 """
 
 from lineside.models.archive import Package, PackageLimits, build_package
-from lineside.models.engines.onnx import Answer, OnnxEngine
+from lineside.models.engines.onnx import Answer, Explained, OnnxEngine
 from lineside.models.manifest import (
     MANIFEST_SCHEMA,
     Engine,
@@ -33,6 +33,7 @@ __all__ = [
     "Answer",
     "Approval",
     "Engine",
+    "Explained",
     "Golden",
     "GoldenReport",
     "HealthLimits",

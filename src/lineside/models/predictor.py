@@ -26,6 +26,7 @@ from lineside.models.watch import (
     repeated,
 )
 from lineside.vision import (
+    Decider,
     Frame,
     HealthFigures,
     LabelAnswer,
@@ -36,7 +37,6 @@ from lineside.vision import (
     RegistrationFigures,
     StageTimes,
     activation_on_picture,
-    decide,
     decode_picture,
     draw_heat,
     encode_png,
@@ -99,6 +99,9 @@ class Predictor:
         self._lock = threading.Lock()
         self._seats: OrderedDict[str, _Seat] = OrderedDict()
         self._regions = tuple(crop.region for crop in self.manifest.prepare.crops)
+        self._decider = Decider(
+            self.manifest.rules, regions=self._regions, policy=self.manifest.policy
+        )
         self._reference = _reference(package)
         self._engine = _engine(package)
 
@@ -154,8 +157,6 @@ class Predictor:
                 return {}
             crops = prepare(frame.image, self.manifest.prepare, matrix=placed.matrix)
             maps = self._engine.run_with_activation(crops).activation
-        if maps is None:
-            return {}
         height, width = frame.image.shape[:2]
         found = {}
         for rule in self.manifest.rules:
@@ -180,7 +181,9 @@ class Predictor:
             raise InvalidError(
                 "no golden pictures", where=self.manifest.name, fix="Export the package again."
             )
-        worst = max(self._golden_difference(golden) for golden in self.manifest.golden)
+        # numpy's max, because that of Python passes over what is no number.
+        found = [self._golden_difference(golden) for golden in self.manifest.golden]
+        worst = float(np.max(found))
         bound = self.manifest.engine.bound
         if not worst <= bound:
             raise RefusedError(
@@ -260,12 +263,7 @@ class Predictor:
         work.health = replace(work.health, feature_distance=_distance(answer))
         work.verdict = judge_features(work.health, self.manifest.health)
         if work.verdict.state is PictureState.OK:
-            work.labels = decide(
-                answer.logits,
-                self.manifest.rules,
-                regions=self._regions,
-                policy=self.manifest.policy,
-            )
+            work.labels = self._decider.decide(answer.logits)
         work.times = replace(
             work.times,
             prepare=work.times.prepare + (cut_s - start_s) * 1000,

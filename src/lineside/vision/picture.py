@@ -147,8 +147,6 @@ def _decode_jpeg(encoded: bytes) -> NDArray[np.uint8]:
     try:
         return np.asarray(simplejpeg.decode_jpeg(encoded, colorspace="RGB", strict=True))
     except ValueError as error:
-        if "color" in str(error).lower():  # CMYK, which it does not convert
-            return _decode_by_opencv(encoded)
         raise InvalidError(f"a damaged JPEG: {error}", fix=_WHOLE) from error
 
 

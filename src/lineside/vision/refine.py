@@ -86,10 +86,6 @@ class Refiner:
                 break
         return self._better(edges, start=start, matrix=matrix)
 
-    def judge(self, grey: NDArray[np.uint8], matrix: Matrix) -> Refined:
-        """Correlation and overlap under a transform, as it is."""
-        return self._judged(edge_strength(grey), matrix)
-
     def _better(self, edges: NDArray[np.float32], *, start: Matrix, matrix: Matrix) -> Refined:
         refined, coarse = self._judged(edges, matrix), self._judged(edges, start)
         return refined if refined.correlation >= coarse.correlation else coarse

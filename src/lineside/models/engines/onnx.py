@@ -27,12 +27,21 @@ class Answer:
     Attributes:
         logits: (regions, outputs) float32.
         distance: (regions,) float32, of the features from the training data.
-        activation: (regions, outputs, rows, columns) float32; None unless asked for.
     """
 
     logits: NDArray[np.float32]
     distance: NDArray[np.float32]
-    activation: NDArray[np.float32] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Explained(Answer):
+    """The same with what spoke for it.
+
+    Attributes:
+        activation: (regions, outputs, rows, columns) float32.
+    """
+
+    activation: NDArray[np.float32]
 
 
 class OnnxEngine:
@@ -62,10 +71,10 @@ class OnnxEngine:
         logits, distance = self._run(["logits", "distance"], crops)
         return Answer(logits=logits, distance=distance)
 
-    def run_with_activation(self, crops: NDArray[np.float32]) -> Answer:
+    def run_with_activation(self, crops: NDArray[np.float32]) -> Explained:
         """Everything the network can say."""
         logits, activation, distance = self._run(OUTPUTS, crops)
-        return Answer(logits=logits, distance=distance, activation=activation)
+        return Explained(logits=logits, distance=distance, activation=activation)
 
     def _run(self, outputs: Sequence[str], crops: NDArray[np.float32]) -> list[Any]:
         try:
