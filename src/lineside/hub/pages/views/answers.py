@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from lineside.core import Inspection, Json, Plant
+from lineside.hub.pages.format import UNIT
 from lineside.vision import Decision, LabelAnswer, PictureState, Prediction
 
 
@@ -70,7 +71,7 @@ def answer_text(prediction: Prediction) -> str:
     held = [one for one in said if one.decision is Decision.PRESENT]
     if any(one.classes > 1 for one in said):
         counts = Counter(one.label for one in held)
-        return ", ".join(f"{n} {label}" for label, n in counts.most_common()) or "none sure"
+        return ", ".join(f"{n}{UNIT}{label}" for label, n in counts.most_common()) or "none sure"
     if held:
         return ", ".join(one.label for one in held)
     return "none sure" if unsure_count(prediction) else "none"

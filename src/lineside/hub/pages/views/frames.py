@@ -32,6 +32,24 @@ class AnswerRow:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ClassRow:
+    """A region of several classes: what holds, and a probability a class (None: not asked)."""
+
+    region: str
+    mark: Mark
+    cells: tuple[AnswerRow | None, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClassTable:
+    """Regions that answer classes as rows and columns; the others one by one."""
+
+    classes: tuple[str, ...]
+    rows: tuple[ClassRow, ...]
+    single: tuple[AnswerRow, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SaidOfFrame:
     """Everything one package said of the frame."""
 
@@ -39,6 +57,7 @@ class SaidOfFrame:
     mark: Mark
     reason: str
     rows: tuple[AnswerRow, ...]
+    table: "ClassTable"
     package: str
     package_name: str
     dataset: str
@@ -124,11 +143,13 @@ def _event(plain: Mapping[str, Any]) -> Event:
 
 def _said(prediction: Prediction, *, event: str, package: PackageView | None) -> SaidOfFrame:
     rules = {rule["name"]: rule for rule in package.manifest["rules"]} if package else {}
+    rows = tuple(_row(answer, rules) for answer in prediction.labels)
     return SaidOfFrame(
         inspection=prediction.inspection,
         mark=mark_of("live", prediction),
         reason=prediction.reason,
-        rows=tuple(_row(answer, rules) for answer in prediction.labels),
+        rows=rows,
+        table=class_table(rows),
         package=prediction.package,
         package_name=package.name if package else "",
         dataset=prediction.dataset,
@@ -153,6 +174,36 @@ def _row(answer: LabelAnswer, rules: Mapping[str, Any]) -> AnswerRow:
         mark=_MARKS[answer.decision],
         cuts=cuts,
     )
+
+
+def class_table(rows: Sequence[AnswerRow]) -> ClassTable:
+    """Sort answers into a table: a region with one label alone stays by itself."""
+    regions: dict[str, list[AnswerRow]] = {}
+    for row in rows:
+        regions.setdefault(row.region or row.name, []).append(row)
+    several = {region: answers for region, answers in regions.items() if len(answers) > 1}
+    classes = tuple(dict.fromkeys(row.label for found in several.values() for row in found))
+    return ClassTable(
+        classes=classes,
+        rows=tuple(_class_row(region, found, classes=classes) for region, found in several.items()),
+        single=tuple(found[0] for found in regions.values() if len(found) == 1),
+    )
+
+
+def _class_row(region: str, answers: Sequence[AnswerRow], *, classes: Sequence[str]) -> ClassRow:
+    by_label = {answer.label: answer for answer in answers}
+    likeliest = sorted(answers, key=lambda answer: -answer.probability)
+    held = [answer for answer in likeliest if answer.mark.word == Decision.PRESENT]
+    doubted = [answer for answer in likeliest if answer.mark.word == Decision.UNSURE]
+    if held:
+        mark = Mark(shape="dot", word=held[0].label, tone="ink")
+    elif doubted:
+        among = " or ".join(answer.label for answer in doubted)
+        mark = Mark(shape="triangle", word=f"unsure: {among}", tone="warn")
+    else:
+        mark = Mark(shape="ring", word="none")
+    cells = tuple(by_label.get(name) for name in classes)
+    return ClassRow(region=region, mark=mark, cells=cells)
 
 
 def dataset_href(dataset: str) -> str:

@@ -257,10 +257,12 @@ def _eta(run: RunView) -> str:
 
 
 def _history(run: RunView) -> Json:
-    points: list[Json] = [list(row) for row in run.history]
+    points: list[Json] = [
+        [done, loss, None if held is None else held * 100] for done, loss, held in run.history
+    ]
     if not points:
         return None
-    return {"series": [["loss", ""], ["held out", "share"]], "points": points, "x": "percent"}
+    return {"series": [["loss", ""], ["held out", "%"]], "points": points, "x": "percent done"}
 
 
 # ---- packages

@@ -189,7 +189,7 @@ def _frames(stats: Mapping[str, Any]) -> Figure:
     return Figure(
         name="Frames stored",
         value=number(stats["frames_stored"]),
-        note=f"{number(dropped)} not kept: {reasons}" if dropped else "none dropped",
+        note=f"{counted(dropped, 'message')} refused: {reasons}" if dropped else "none dropped",
         href="/dead-letters" if dropped else "/events",
         tone="warn" if dropped else "",
     )

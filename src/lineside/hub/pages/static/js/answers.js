@@ -33,7 +33,7 @@ export function answerText(prediction) {
     const counts = new Map();
     for (const { label } of held) counts.set(label, (counts.get(label) ?? 0) + 1);
     const ordered = [...counts].sort((a, b) => b[1] - a[1]);
-    return ordered.map(([label, n]) => `${n} ${label}`).join(", ") || "none sure";
+    return ordered.map(([label, n]) => `${n}\u00a0${label}`).join(", ") || "none sure";
   }
   if (held.length) return held.map((one) => one.label).join(", ");
   return unsureCount(prediction) ? "none sure" : "none";

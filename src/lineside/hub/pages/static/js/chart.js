@@ -1,7 +1,7 @@
 // @ts-check
 /** Line charts over time by uPlot, in the page's colours, drawn anew when the theme changes. */
 import { colour } from "./dom.js";
-import { number } from "./format.js";
+import { clockTime, number } from "./format.js";
 
 const DASHES = [[], [6, 4], [2, 3], [8, 3, 2, 3]];
 const COLOURS = ["--accent", "--warn", "--ink", "--muted"];
@@ -20,13 +20,16 @@ export function drawChart(element) {
   const grid = { stroke: colour(element, "--line"), width: 1 };
   const font = '12px "Inter", sans-serif';
   const axis = { stroke: ink, grid, ticks: grid, font };
+  const across = points.at(-1)[0] - points[0][0];
+  const clock = (/** @type {any} */ _, /** @type {number[]} */ at) =>
+    at.map((s) => clockTime(new Date(s * 1000)).slice(0, across > 900 ? 5 : 8));
   const units = [...new Set(series.map((/** @type {string[]} */ one) => one[1]))];
   const options = {
     width: element.clientWidth,
     height: 200,
     scales: { x: { time: x === "time" } },
     axes: [
-      axis,
+      x === "time" ? { ...axis, values: clock, space: 90 } : axis,
       ...units.map((unit, n) => ({
         ...axis,
         scale: unit,
@@ -38,7 +41,9 @@ export function drawChart(element) {
       })),
     ],
     series: [
-      x === "time" ? { label: "time" } : { label: x },
+      x === "time"
+        ? { label: "time", value: (/** @type {any} */ _, /** @type {number | null} */ s) => (s ? clockTime(new Date(s * 1000)) : "–") }
+        : { label: x },
       ...series.map((/** @type {string[]} */ [label, unit], /** @type {number} */ n) => ({
         label,
         scale: unit,

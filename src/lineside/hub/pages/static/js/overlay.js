@@ -109,15 +109,17 @@ function drawRegion(context, points, said, place) {
  */
 function drawTag(context, points, said, place) {
   const unsure = said.decision === "unsure";
-  context.font = '550 12px "Inter", sans-serif';
+  const rem = parseFloat(getComputedStyle(document.documentElement).fontSize) / 16; // the wall's is larger
+  const high = 17 * rem;
+  context.font = `550 ${12 * rem}px "Inter", sans-serif`;
   const width = context.measureText(said.text).width + 8;
   const left = Math.min(...points.map(([x]) => x));
   const top = Math.min(...points.map(([, y]) => y));
   const x = Math.max(place.x, Math.min(left, place.x + place.width - width));
-  const y = Math.max(place.y, Math.min(top - 17, place.y + place.height - 17));
+  const y = Math.max(place.y, Math.min(top - high, place.y + place.height - high));
   context.fillStyle = unsure ? UNSURE : TAG;
-  context.fillRect(x, y, width, 17);
+  context.fillRect(x, y, width, high);
   context.fillStyle = unsure ? "#1d1300" : "#ffffff";
   context.textBaseline = "middle";
-  context.fillText(said.text, x + 4, y + 9);
+  context.fillText(said.text, x + 4, y + high / 2 + 0.5);
 }

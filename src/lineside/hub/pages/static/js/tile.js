@@ -12,6 +12,8 @@ export class Tile {
   constructor(element) {
     this.element = element;
     this.camera = element.dataset.camera ?? "";
+    this.frameBox = /** @type {HTMLElement} */ (element.querySelector(".tile-picture"));
+    this.large = element.classList.contains("large");
     this.canvas = /** @type {HTMLCanvasElement} */ (element.querySelector("canvas"));
     this.plans = JSON.parse(element.dataset.plans ?? "{}");
     this.names = JSON.parse(element.dataset.names ?? "{}");
@@ -62,6 +64,7 @@ export class Tile {
     const { context, size } = prepareCanvas(this.canvas);
     if (!this.picture || !size.width) return;
     const picture = { width: this.picture.width, height: this.picture.height };
+    if (this.large) this.frameBox.style.aspectRatio = `${picture.width} / ${picture.height}`;
     const place = fit(picture, size);
     context.imageSmoothingQuality = "high";
     context.drawImage(this.picture, place.x, place.y, place.width, place.height);
@@ -79,8 +82,7 @@ export class Tile {
     this.put("[data-latency]", said ? milliseconds(said.latency_ms.total) : "–");
     if (said) this.list(said);
     if (this.frame) {
-      const picture = /** @type {HTMLAnchorElement} */ (this.element.querySelector(".tile-picture"));
-      picture.href = `/frames/${this.frame}`;
+      this.frameBox.setAttribute("href", `/frames/${this.frame}`);
       this.link("[data-frame-link]", `/frames/${this.frame}`, this.frame, tail(this.frame));
     }
     if (said) {

@@ -17,6 +17,8 @@ export class Evidence {
     this.plan = plan;
     this.shown = "";
     this.shownAt = 0;
+    /** @type {string} */
+    this.value = "";
   }
 
   /**

@@ -1,7 +1,7 @@
 // @ts-check
 /** The twin's tables and panels, from the same state as the scene. */
 import { fill, idLink, make, mark, piece, put, when } from "./dom.js";
-import { number, probability, tail } from "./format.js";
+import { probability, tail } from "./format.js";
 import { isOpen, orderSteps, reportedWord, slotWord, stationMark, stockWord } from "./twin_words.js";
 
 /** @param {Element} root @param {any} state */
@@ -122,7 +122,7 @@ export function facts(state, key) {
     ];
   }
   const slot = state.slots[id];
-  const value = slotWord(slot) + (slot.seen === "unknown" ? "" : `, ${number(slot.probability, 2)}`);
+  const value = slotWord(slot) + (slot.seen === "unknown" ? "" : `, ${probability(slot.probability)}`);
   return [
     ["Value", value],
     ["Factory reports", reportedWord(slot.reported)],

@@ -99,9 +99,9 @@ const PLACES = {
   rack: [-3.5, -1.7],
   gripper: [-0.1, 0.1],
   oven: [3.7, -1.8],
-  sorter: [3.4, 2],
-  output: [0.1, 2.9],
-  input: [-3.4, 2.6],
+  sorter: [3.3, 2.7],
+  output: [-0.2, 3],
+  input: [-3.6, 2.9],
 };
 
 /**

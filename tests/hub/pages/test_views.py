@@ -1,0 +1,278 @@
+"""Records in words: figures with their limits, runs, packages, events, devices."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from lineside.core import Digest
+from lineside.datasets import Sample
+from lineside.hub.pages.format import later
+from lineside.hub.pages.views.answers import Mark
+from lineside.hub.pages.views.frames import AnswerRow, class_table, dataset_href, dataset_links
+from lineside.hub.pages.views.learning import (
+    gallery,
+    gallery_filters,
+    label_counts,
+    metric_rows,
+    run_row,
+)
+from lineside.hub.pages.views.lines import chart_of, figures, unsure_share
+from lineside.hub.pages.views.log import (
+    EventQuery,
+    Found,
+    comes_near,
+    device_row,
+    frame_of,
+    shortened,
+    what_happened,
+)
+from lineside.hub.views import DeviceView, EventView, RunView
+
+NOW = datetime(2026, 1, 1, 12, 0, 0, tzinfo=UTC)
+
+
+def event(kind: str, data: dict[str, Any]) -> EventView:
+    return EventView(
+        position=7,
+        source_position=3,
+        id="evt_1",
+        source="/hall/plant",
+        type=kind,
+        subject="stock",
+        time=NOW,
+        arrived_at=NOW,
+        hash="sha256:1",
+        previous="",
+        event={"data": data},
+    )
+
+
+def answered(*decisions: str, state: str = "ok") -> EventView:
+    labels = [
+        {"name": f"A{n}/x", "region": f"A{n}", "label": "x", "probability": 0.9, "decision": one}
+        for n, one in enumerate(decisions)
+    ]
+    data = {"state": state, "labels": labels, "latency_ms": {"total": 12.0}, "reason": "by 40 px"}
+    return event("lineside.prediction.v1", data)
+
+
+def stats(**changes: Any) -> dict[str, Any]:  # noqa: ANN401  counters
+    latency = {"n": 0, "p50": None, "p95": None, "p99": None}
+    return {"frames_stored": 1234, "frames_dropped": {}, "latency_ms": latency, **changes}
+
+
+def test_figures_are_quiet_within_their_limits() -> None:
+    strip = figures(stats(), recent=(), discrepancies=0, waiting=1)
+    assert [one.tone for one in strip] == ["", "", "", ""]
+    assert strip[0].value == "1\u202f234"
+    assert strip[1].note == "nothing decided yet"
+    assert strip[3].note == "1 open order"
+    assert all(one.href.startswith("/") for one in strip)
+
+
+def test_figures_past_their_limit_say_which() -> None:
+    told = stats(
+        frames_dropped={"not JSON": 2, "too large": 1},
+        latency_ms={"n": 9, "p50": 20.0, "p95": 151.0, "p99": 160.0},
+    )
+    recent = (answered("present", "unsure"), answered("present", "present"))
+    strip = figures(told, recent=recent, discrepancies=2, waiting=0)
+    assert strip[0].note == "3 messages refused: not JSON, too large"
+    assert (strip[1].value, strip[1].note) == ("25.0\u00a0%", "1 of 4 answers")
+    assert (strip[2].tone, strip[2].note) == ("bad", "limit 150\u00a0ms, passed")
+    assert strip[3].note == "picture and stock differ"
+
+
+def test_a_picture_that_could_not_be_judged_counts_as_unsure() -> None:
+    assert unsure_share((answered(state="camera moved"), answered("present"))) == (1, 2)
+
+
+def test_a_chart_runs_from_the_oldest_to_the_newest() -> None:
+    chart = chart_of((answered("unsure"), answered("present", "present")))
+    assert isinstance(chart, dict)
+    assert chart["points"] == [
+        [NOW.timestamp(), 12.0, 0.0],
+        [NOW.timestamp(), 12.0, 100.0],
+    ]
+    assert chart_of(()) is None
+
+
+def run(**changes: Any) -> RunView:  # noqa: ANN401  any of its fields
+    base: dict[str, Any] = {
+        "id": "run_1", "state": "running", "task": "multilabel", "dataset": "rack", "version": 2,
+        "inspection": "stock", "seed": 7, "started_at": NOW, "started_by": "anna",
+    }  # fmt: skip
+    return RunView(**{**base, **changes})
+
+
+def test_a_run_says_how_far_it_is_and_what_may_be_done() -> None:
+    row = run_row(run(percent=62.4, eta_s=400.0, loss=0.1234, held_out=0.9))
+    assert (row.done, row.eta) == ("62\u00a0%", "6\u00a0min 40\u00a0s left")
+    assert (row.cancels, row.resumes) == (True, False)
+    assert row.data_href == "/data/rack/versions/2"
+    lost = run_row(run(state="lost", ended_at=NOW + timedelta(seconds=75)))
+    assert (lost.cancels, lost.resumes, lost.eta) == (False, True, "took 1\u00a0min 15\u00a0s")
+    assert run_row(run()).eta == "time left not known yet"
+    done = run_row(run(state="done", history=((50.0, 0.3, None), (100.0, 0.1, 0.98))))
+    assert not done.resumes
+    assert isinstance(done.chart, dict)
+    assert done.chart["points"] == [[50.0, 0.3, None], [100.0, 0.1, 98.0]]
+
+
+def test_no_figure_stands_without_interval_count_and_baseline() -> None:
+    figure = {"value": 0.9583, "low": 0.79, "high": 0.99, "n": 24, "baseline": 0.5}
+    rows = metric_rows({"accuracy/blue": figure, "accuracy": figure})
+    assert [row.name for row in rows] == ["accuracy", "accuracy/blue"]
+    assert (rows[0].value, rows[0].interval) == ("0.958", "0.790 to 0.990")
+    assert (rows[0].n, rows[0].baseline) == ("24", "0.500")
+
+
+def sample(name: str, *labels: str, known: tuple[str, ...] = ()) -> Sample:
+    return Sample(name=name, digest=Digest(f"sha256:{name}"), labels=labels, known=known)
+
+
+def test_a_gallery_leads_to_the_frame_or_to_the_picture_of_the_file() -> None:
+    samples = (sample("frm_1", "A1/blue"), sample("a.jpg", known=("A1/blue",)), sample("b.jpg"))
+    cards = {card.alt: card for card in gallery("rack", samples, label="")}
+    assert cards["Picture frm_1"].href == "/frames/frm_1"
+    assert cards["Picture a.jpg"].src == "/data/rack/pictures/sha256:a.jpg"
+    assert [card.text for card in cards.values()] == ["none of its labels", "not judged", "A1/blue"]
+    assert len(gallery("rack", samples, label="A1/blue")) == 1
+    counts = label_counts(samples)
+    filters = gallery_filters("/data/rack", counts, label="A1/blue", total=3)
+    assert [(one.text, one.current) for one in filters] == [("all 3", False), ("A1/blue 1", True)]
+    assert filters[1].href == "/data/rack?label=A1%2Fblue"
+
+
+@pytest.mark.parametrize(
+    ("dataset", "href"),
+    [
+        ("rack/3", "/data/rack/versions/3"),
+        ("dataset://rack/3", "/data/rack/versions/3"),
+        ("/srv/pictures", ""),
+        ("folder", ""),
+        ("", ""),
+    ],
+)
+def test_data_leads_to_its_version_where_it_has_one(dataset: str, href: str) -> None:
+    assert dataset_href(dataset) == href
+
+
+def test_pins_lead_to_the_dataset_that_holds_the_frame() -> None:
+    assert dataset_links(("rack/3", "rack")) == (
+        ("rack", "/data/rack"),
+        ("rack/3", "/data/rack/versions/3"),
+    )
+
+
+def answer(region: str, label: str, *, word: str, probability: float) -> AnswerRow:
+    mark = Mark(shape="dot", word=word)
+    name = f"{region}/{label}"
+    return AnswerRow(
+        name=name, region=region, label=label, probability=probability, mark=mark, cuts=""
+    )
+
+
+def test_classes_become_columns_and_single_labels_stay_rows() -> None:
+    table = class_table(
+        (
+            answer("A1", "empty", word="absent", probability=0.1),
+            answer("A1", "blue", word="present", probability=0.9),
+            answer("A2", "empty", word="unsure", probability=0.5),
+            answer("A2", "blue", word="unsure", probability=0.45),
+            answer("top", "red", word="present", probability=0.8),
+        )
+    )
+    assert table.classes == ("empty", "blue")
+    assert [row.mark.word for row in table.rows] == ["blue", "unsure: empty or blue"]
+    assert [row.region for row in table.single] == ["top"]
+
+
+@pytest.mark.parametrize(
+    ("entry", "words"),
+    [
+        (answered("present", "unsure"), "A0/x 0.90, 1 unsure"),
+        (answered("absent"), "nothing present"),
+        (answered(*["present"] * 5), "A0/x 0.90, A1/x 0.90, A2/x 0.90, 2 more"),
+        (answered(state="camera moved"), "camera moved: by 40 px"),
+        (event("lineside.plant.frame.v1", {"camera": "rack"}), "picture of rack"),
+        (event("lineside.plant.sensor.v1", {"ts": "…", "t": 25.1, "h": 40}), "t 25.1, h 40"),
+        (event("lineside.plant.stock.v1", {"stockItems": [1, 2]}), "stockItems: 2"),
+        (
+            event("lineside.order.v1", {"action": "refused", "colour": "red", "reason": "none"}),
+            "refused, red, none",
+        ),
+        (event("lineside.anchor.v1", {}), "heads of all chains written down"),
+        (event("lineside.plant.message.v1", {"message": "x" * 200}), "message " + "x" * 81 + "…"),
+    ],
+)
+def test_an_event_is_said_in_one_line(entry: EventView, words: str) -> None:
+    assert what_happened(entry) == words
+
+
+def test_an_event_leads_to_its_frame_however_it_names_it() -> None:
+    assert frame_of(event("x", {"frame": "frm_1"})) == "frm_1"
+    assert frame_of(event("x", {"frame": {"id": "frm_2"}})) == "frm_2"
+    assert frame_of(event("x", {"frame": 7})) == ""
+    assert frame_of(event("x", {})) == ""
+
+
+def test_a_picture_inside_an_event_is_not_printed() -> None:
+    told = shortened({"data": "a" * 5000, "list": ["b"], "n": 1})
+    assert isinstance(told, dict)
+    assert told["data"] == "a" * 60 + "… (5\u202f000 characters)"
+    assert (told["list"], told["n"]) == (["b"], 1)
+
+
+def test_filters_make_the_address_and_nothing_else() -> None:
+    query = EventQuery(type="a.b", subject="x y", before=9)
+    assert query.href() == "/events?type=a.b&subject=x+y&before=9"
+    assert query.href(before=0, subject="") == "/events?type=a.b"
+    assert EventQuery().href() == "/events"
+    assert not EventQuery(before=3).filtered
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "wanted", "near"),
+    [
+        ("device", "edge-1", "EDGE", True),
+        ("package", "sha256:b21e04ff", "b21e", True),
+        ("package", "sha256:b21e04ff", "sha256:b21e04", True),
+        ("package", "sha256:b21e04ff", "b2", False),
+        ("package", "sha256:b21e04ff", "1e04", False),
+    ],
+)
+def test_the_search_knows_what_comes_near(*, kind: str, name: str, wanted: str, near: bool) -> None:
+    assert comes_near(Found(kind=kind, name=name, href="/"), wanted) is near
+
+
+def device(**changes: Any) -> DeviceView:  # noqa: ANN401  any of its fields
+    base: dict[str, Any] = {
+        "id": "edge-1", "state": "online", "at": NOW, "version": "0.1.0", "packages": (),
+        "desired": (), "spool_depth": 0, "acked": 5, "status": {},
+    }  # fmt: skip
+    return DeviceView(**{**base, **changes})
+
+
+def test_a_device_says_what_it_runs_against_what_is_wished() -> None:
+    row = device_row(
+        device(
+            packages=({"inspection": "a", "digest": "1"}, {"inspection": "b", "digest": "1"}),
+            desired=({"inspection": "a", "digest": "1"}, {"inspection": "b", "digest": "2"},
+                     {"inspection": "c", "digest": "3"}),
+            status={"refused": {"too old": 2}, "faults": ["golden picture differs"]},
+        )
+    )  # fmt: skip
+    assert [one.mark.word for one in row.packages] == ["as wished", "swapping", "loading"]
+    assert dict(row.facts)["Passed over"] == "2 too old"
+    assert row.faults == ("golden picture differs",)
+    assert device_row(device(state="offline")).mark.tone == "warn"
+    only = device_row(device(packages=({"inspection": "a", "digest": "1"},))).packages[0]
+    assert only.mark.word == "runs, not wished"
+
+
+def test_how_much_later_names_a_clock_that_runs_ahead() -> None:
+    assert later(NOW, NOW + timedelta(milliseconds=12)) == "12\u00a0ms later"
+    assert later(NOW, NOW + timedelta(minutes=2)) == "2\u00a0min later"
+    assert "ahead" in later(NOW, NOW - timedelta(seconds=2))
