@@ -76,11 +76,13 @@ def check_kills(urls: Urls, *, seed: int) -> None:
             assert acknowledged <= check_steps(records, urls, source="/site/device/a")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", [1, 2])
 def test_what_was_acknowledged_survives_kill_9(urls: Urls, seed: int) -> None:
     check_kills(urls, seed=seed)
 
 
+@pytest.mark.slow
 @pytest.mark.service
 def test_what_was_acknowledged_survives_kill_9_on_postgresql(postgres: Urls) -> None:
     check_kills(postgres, seed=3)
@@ -99,10 +101,12 @@ def check_writers_at_once(urls: Urls) -> None:
         assert len(set(positions)) == 300
 
 
+@pytest.mark.slow
 def test_processes_may_open_new_records_and_write_at_once(urls: Urls) -> None:
     check_writers_at_once(urls)
 
 
+@pytest.mark.slow
 @pytest.mark.service
 def test_processes_may_open_new_records_and_write_at_once_on_postgresql(postgres: Urls) -> None:
     check_writers_at_once(postgres)

@@ -82,7 +82,7 @@ def backup(records: Records, blobs: Blobs, *, to: Path, extra: Mapping[str, Path
     except OSError as error:
         raise UnavailableError(
             f"the archive cannot be written: {error.strerror}",
-            where=str(to),
+            where=str(error.filename or to),
             fix="Name a folder that is there, with enough space.",
         ) from error
     finally:

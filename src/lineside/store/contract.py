@@ -129,7 +129,8 @@ class Logged:
         position: place in the whole log, counting up; the cursor of readers.
         source_position: place in its source's chain, from 1 without gaps.
         previous, hash: ``sha256:`` chain of the source:
-            hash = sha256(previous + "\\n" + source_position + "\\n" + arrived_at + "\\n" + body).
+            hash = sha256(previous + "\\n" + source_position + "\\n" + arrived_at + "\\n" + body);
+            before the first entry stands the empty text.
         duplicate: true in the answer of ``append`` when the id was already there.
     """
 

@@ -25,6 +25,9 @@ _DIGEST = re.compile(rb"sha256:[0-9a-f]{64}")
 _CHUNK = 500
 _TRIES = 8
 _ALL = (documents.c.version, documents.c.updated_at_us, documents.c.body)
+_ONE = sa.select(*_ALL).where(
+    documents.c.kind == sa.bindparam("kind"), documents.c.id == sa.bindparam("id")
+)
 
 
 def in_chunks(items: Iterable[T], *, size: int = _CHUNK) -> Iterator[list[T]]:
@@ -183,9 +186,7 @@ class SqlDocuments:
 
 def find_document(connection: sa.Connection, *, kind: str, doc_id: str) -> Document | None:
     """The document, or None."""
-    row = connection.execute(
-        sa.select(*_ALL).where(documents.c.kind == kind, documents.c.id == doc_id)
-    ).one_or_none()
+    row = connection.execute(_ONE, {"kind": kind, "id": doc_id}).one_or_none()
     return None if row is None else _document(row, kind=kind, doc_id=doc_id)
 
 

@@ -1,4 +1,4 @@
-"""Blobs in a folder (``file:///abs/dir``): ``ab/cd/<64 hex>``, one file a blob.
+"""Blobs in a folder (``file:///abs/dir``): ``ab/<64 hex>``, one file a blob.
 
 1. A file appears whole or not at all: temporary file, fsync, rename, fsync of the folder. A blob
    that was acknowledged survives kill -9 and a power cut; a full disk leaves nothing behind.
@@ -119,17 +119,16 @@ class FolderBlobs:
     def digests(self) -> Iterator[Digest]:
         with self._translated(self._root):
             for first in _folders(self._root):
-                for second in _folders(first):
-                    for name in sorted(path.name for path in second.iterdir()):
-                        if len(name) == 64 and name.startswith(first.name + second.name):
-                            yield Digest("sha256:" + name)
+                for name in sorted(path.name for path in first.iterdir()):
+                    if len(name) == 64 and name.startswith(first.name):
+                        yield Digest("sha256:" + name)
 
     def close(self) -> None:
         """Nothing to release."""
 
     def _path(self, digest: Digest) -> Path:
         name = parse_digest(digest, where="blob")[len("sha256:") :]
-        return self._root / name[:2] / name[2:4] / name
+        return self._root / name[:2] / name
 
     def _refresh(self, path: Path, *, data: bytes) -> bool:
         """True when exactly these bytes are there; they count as put now."""
@@ -182,7 +181,6 @@ class FolderBlobs:
             temporary.replace(path)
         except FileNotFoundError:  # the first of its folder
             path.parent.mkdir(parents=True, exist_ok=True)
-            _sync(path.parent.parent)
             _sync(self._root)
             temporary.replace(path)
         _sync(path.parent)

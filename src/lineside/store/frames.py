@@ -17,6 +17,7 @@ from lineside.store.tables import Moment, frames, mentions, pins
 
 _KEPT = sa.text("aged_out_at_us IS NULL")  # literal, so that the partial indexes are used
 _FREE = sa.text("aged_out_at_us IS NULL AND pinned = 0")
+_ONE = sa.select(frames).where(frames.c.id == sa.bindparam("id"))
 _NEWEST = (
     sa.select(frames)
     .where(frames.c.camera == sa.bindparam("camera"))
@@ -48,7 +49,7 @@ class SqlFrameIndex:
 
     def get(self, frame: FrameId) -> FrameRow:
         with self._session.reading() as connection:
-            found = _find(connection, [frame])
+            found = _with_pins(connection, connection.execute(_ONE, {"id": frame}).all())
         if not found:
             raise NotFoundError(
                 f"no frame {frame!r}", where=self._session.flavour.where, fix="List the frames."

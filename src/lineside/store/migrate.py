@@ -1,6 +1,7 @@
 """Bring a database to the newest format, or refuse one that is newer than this program.
 
-1. Reading the format is one small query; Alembic is loaded only when there is something to do.
+1. Reading the format is one small query that waits for nobody; Alembic is loaded only when there
+   is something to do.
 2. All migrations of one opening run in one transaction, under a lock that other processes
    opening the same database wait for; what they find afterwards is up to date.
 3. A format this program does not know was written by a newer one: nothing is touched.
@@ -11,7 +12,7 @@ from importlib.resources import as_file, files
 
 import sqlalchemy as sa
 
-from lineside.core import RefusedError
+from lineside.core import RefusedError, need
 
 NEWEST = "0001"
 _VERSION_TABLE = "lineside_format"
@@ -24,6 +25,11 @@ def format_of(connection: sa.Connection) -> str:
         return ""
     found = connection.execute(sa.text(f"SELECT version_num FROM {_VERSION_TABLE}"))  # noqa: S608  a constant
     return str(found.scalar_one_or_none() or "")
+
+
+def is_newest(connection: sa.Connection) -> bool:
+    """Whether there is nothing to do."""
+    return format_of(connection) == NEWEST
 
 
 def bring_up_to_date(connection: sa.Connection, *, where: str) -> None:
@@ -40,6 +46,7 @@ def bring_up_to_date(connection: sa.Connection, *, where: str) -> None:
 
 
 def _apply(connection: sa.Connection, *, folder: str, found: str, where: str) -> None:
+    need("alembic", extra="hub")
     from alembic.config import Config
     from alembic.runtime.environment import EnvironmentContext
     from alembic.script import ScriptDirectory

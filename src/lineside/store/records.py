@@ -11,7 +11,7 @@ from lineside.store.contract import Document, FrameRow, Logged, Row
 from lineside.store.documents import SqlDocuments, all_documents, digests_in
 from lineside.store.frames import SqlFrameIndex, all_frames, insert_frames, named_by
 from lineside.store.log import SqlEventLog, all_entries, entry_values, head_values
-from lineside.store.migrate import bring_up_to_date
+from lineside.store.migrate import bring_up_to_date, is_newest
 from lineside.store.session import Flavour, Session
 from lineside.store.tables import chains, documents, entries, frames, mentions
 
@@ -33,9 +33,12 @@ class SqlRecords:
         """Bring the database up to date and stand before it; closed again if that fails."""
         session = Session(flavour)
         try:
-            with session.writing() as connection:
-                flavour.alone(connection)
-                bring_up_to_date(connection, where=flavour.where)
+            with session.reading() as connection:
+                ready = is_newest(connection)
+            if not ready:
+                with session.writing() as connection:
+                    flavour.alone(connection)
+                    bring_up_to_date(connection, where=flavour.where)
         except BaseException:
             session.close()
             raise

@@ -53,7 +53,9 @@ def open_sqlite(url: str, *, clock: Clock) -> Records:
         raise InvalidError(
             "a SQLite URL without a file", where=url, fix="Write sqlite:////abs/path.db"
         )
-    engine = _engine(str(Path(path).absolute()), pool={"max_overflow": _THREADS})
+    engine = _engine(
+        str(Path(path).absolute()), pool={"max_overflow": _THREADS, "pool_use_lifo": True}
+    )
     return _records(SqliteFlavour(engine, where=url, shared=True), clock=clock)
 
 
@@ -89,7 +91,7 @@ def _prepare(connection: sqlite3.Connection, _record: object) -> None:
         "journal_mode = WAL",
         "synchronous = FULL",
         "journal_size_limit = 67108864",
-        "cache_size = -16384",
+        "cache_size = -32768",
     ):
         connection.execute(f"PRAGMA {pragma}").close()
 
