@@ -20,7 +20,7 @@ def blobs(tmp_path: Path, clock: FakeClock) -> Blobs:
 @pytest.fixture
 def tamper(tmp_path: Path) -> Tamper:
     def overwrite(digest: Digest, data: bytes) -> None:
-        (path,) = (tmp_path / "blobs").glob(f"*/*/{digest.removeprefix('sha256:')}")
+        (path,) = (tmp_path / "blobs").glob(f"*/{digest.removeprefix('sha256:')}")
         path.write_bytes(data)
 
     return overwrite
@@ -57,7 +57,7 @@ def test_what_a_killed_process_left_is_cleared_away_or_put_back(
 ) -> None:
     url = f"file://{tmp_path}"
     digest = open_blobs(url, clock=clock).put(b"was being discarded")
-    (path,) = tmp_path.glob("*/*/*")
+    (path,) = tmp_path.glob("*/*")
     path.rename(tmp_path / "passing" / f"leaving-{path.name}")
     old, new = (tmp_path / "passing" / f"put-{name}" for name in ("old", "new"))
     for left, age_s in ((old, 7200), (new, 60)):
