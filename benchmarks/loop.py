@@ -17,6 +17,7 @@ exit status is 1 when a budget is missed.
 """
 
 import argparse
+import base64
 import os
 
 # One thread each, as on a device where every core has its camera; set before anything counts cores.
@@ -94,6 +95,10 @@ def shown(count: int, *, seed: int, drift_px: float) -> list[Shown]:
             found.append(Shown(encoded=encoded, slots=slots))
     bus.close()
     return found
+
+
+def data_url(encoded: bytes) -> str:
+    return "data:image/jpeg;base64," + base64.b64encode(encoded).decode()
 
 
 def contents(message: Message) -> dict[str, str]:

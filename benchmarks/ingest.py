@@ -1,0 +1,299 @@
+"""How fast the hub stores frames from the bus, against a subscriber that only writes files.
+
+    python benchmarks/ingest.py [--frames 500] [--runs 3] [--only mosquitto,embedded]
+
+A line of its own process publishes pictures of the simulated rack (QoS 1, 320 x 240, each with
+other bytes) as fast as the broker takes them. The bare subscriber is a paho client that writes each
+payload to a file. The hub parses, checks and decodes each picture, keeps it under its digest, makes
+its thumbnail, and commits its row and its event. Both come after the same publisher on the same
+broker: a mosquitto, or the embedded one (for the bare subscriber in a process of its own, for the
+hub inside the hub). The rate is frames by seconds from the first one published to the last one
+kept. Budget: at least half of the bare rate. Results: ``results/ingest.json``.
+"""
+
+import argparse
+import json
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from datetime import timedelta
+from pathlib import Path
+from statistics import median
+from time import perf_counter
+from typing import Any
+
+import measure
+
+from lineside.core import SystemClock, rfc3339, write_message
+from lineside.links import FrameMessage
+
+CLOCK = SystemClock()
+PLANT = Path(__file__).parents[1] / "examples" / "warehouse" / "plant.toml"
+SHARE = 0.5
+WAIT_S = 120.0
+PAUSE = threading.Event()
+
+BROKER = """
+import sys
+from lineside.links import EmbeddedBroker
+with EmbeddedBroker(port=int(sys.argv[1])):
+    print("ready", flush=True)
+    sys.stdin.read()
+"""
+
+BARE = """
+import sys
+from pathlib import Path
+import paho.mqtt.client as paho
+port, folder, wanted = int(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
+kept = 0
+def keep(client, data, message):
+    global kept
+    (folder / f"{kept}.json").write_bytes(message.payload)
+    kept += 1
+    if kept == wanted:
+        print("done", flush=True)
+client = paho.Client(paho.CallbackAPIVersion.VERSION2, client_id="bare")
+client.on_message = keep
+client.on_subscribe = lambda *_: print("ready", flush=True)
+client.on_connect = lambda *_: client.subscribe("i/cam", qos=1)
+client.connect("127.0.0.1", port)
+client.loop_forever()
+"""
+
+LINE = """
+import sys, threading
+from pathlib import Path
+from lineside.core import SystemClock
+from lineside.links import open_bus
+payloads = [path.read_bytes() for path in sorted(Path(sys.argv[2]).iterdir())]
+bus = open_bus(f"mqtt://127.0.0.1:{sys.argv[1]}", client_id="line", clock=SystemClock())
+pause = threading.Event()
+print("ready", flush=True)
+sys.stdin.readline()
+for payload in payloads:
+    while not bus.publish_soon("i/cam", payload):
+        pause.wait(0.0005)
+print("sent", flush=True)
+sys.stdin.read()
+bus.close()
+"""
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        number: int = probe.getsockname()[1]
+        return number
+
+
+@contextmanager
+def child(code: str, *words: str) -> "Iterator[subprocess.Popen[str]]":
+    """A Python program that says ``ready``; ended when the block ends."""
+    command = [sys.executable, "-c", code, *words]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        try:
+            expect(process, "ready")
+            yield process
+        finally:
+            process.kill()
+
+
+def expect(process: "subprocess.Popen[str]", word: str) -> None:
+    line = process.stdout.readline() if process.stdout is not None else ""
+    if line.strip() != word:
+        raise SystemExit(f"a program ended before it said {word!r}")
+
+
+@contextmanager
+def mosquitto(folder: Path) -> Iterator[int]:
+    binary = shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin")
+    if binary is None:
+        raise SystemExit("mosquitto is not installed; use --only embedded")
+    port = free_port()
+    config = folder / f"mosquitto-{port}.conf"
+    config.write_text(
+        f"listener {port} 127.0.0.1\nallow_anonymous true\nuser root\nset_tcp_nodelay true\n"
+        "max_queued_messages 100000\n"
+    )
+    process = subprocess.Popen([binary, "-c", str(config)], stderr=subprocess.DEVNULL)
+    wait_until(lambda: can_connect(port))
+    try:
+        yield port
+    finally:
+        process.kill()
+        process.wait()
+
+
+def can_connect(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def wait_until(holds: Any) -> None:  # noqa: ANN401  a function without arguments
+    deadline_s = CLOCK.monotonic() + WAIT_S
+    while not holds():
+        if CLOCK.monotonic() > deadline_s:
+            raise SystemExit("did not happen in time")
+        PAUSE.wait(0.01)
+
+
+def write_frames(folder: Path, *, count: int) -> None:
+    """Messages of the camera, each a picture of its own by a comment in the JPEG (T.81, B.2)."""
+    import loop  # renders; imported late because it sets threads for its own measurement
+
+    pictures = [picture.encoded for picture in loop.shown(16, seed=3, drift_px=4)]
+    folder.mkdir()
+    start = CLOCK.now() - timedelta(milliseconds=count)
+    for number in range(count):
+        encoded = pictures[number % 16]
+        mark = f"{number:08d}".encode()
+        unique = encoded[:2] + b"\xff\xfe" + (len(mark) + 2).to_bytes(2, "big") + mark + encoded[2:]
+        text = loop.data_url(unique)
+        at = rfc3339(start + timedelta(milliseconds=number))
+        payload = write_message(FrameMessage(ts=at, data=text))
+        (folder / f"{number:06d}.json").write_bytes(payload)
+
+
+def bare_rate(port: int, *, frames: Path, folder: Path, count: int) -> float:
+    """Frames a second of the subscriber that writes files."""
+    folder.mkdir()
+    with (
+        child(BARE, str(port), str(folder), str(count)) as subscriber,
+        line(port, frames) as sender,
+    ):
+        start = begin(sender)
+        expect(subscriber, "done")
+        return count / (perf_counter() - start)
+
+
+@contextmanager
+def line(port: int, frames: Path) -> "Iterator[subprocess.Popen[str]]":
+    with child(LINE, str(port), str(frames)) as process:
+        yield process
+
+
+def begin(sender: "subprocess.Popen[str]") -> float:
+    assert sender.stdin is not None
+    sender.stdin.write("go\n")
+    sender.stdin.flush()
+    return perf_counter()
+
+
+class Hub:
+    """A hub program, asked for its figures."""
+
+    def __init__(self, folder: Path, *, bus: str, bus_port: int) -> None:
+        self.port = free_port()
+        self.folder = folder
+        folder.mkdir()
+        config = folder / "hub.toml"
+        config.write_text(
+            f'data_dir = "{folder / "data"}"\nplant = "{PLANT}"\nport = {self.port}\n'
+            f'bus = "{bus}"\nbus_port = {bus_port}\n'
+        )
+        log = (folder / "hub.log").open("wb")
+        command = [sys.executable, "-m", "lineside", "hub", "--config", str(config)]
+        self.process = subprocess.Popen(command, stdout=log, stderr=log)
+        log.close()
+        wait_until(self.ready)
+
+    def ready(self) -> bool:
+        try:
+            self.get("/readyz")
+        except (OSError, urllib.error.URLError):
+            return False
+        return True
+
+    def get(self, path: str) -> Any:  # noqa: ANN401  JSON
+        token = self.folder / "data" / "tokens" / "admin.token"
+        headers = {"Authorization": f"Bearer {token.read_text().strip()}"} if token.exists() else {}
+        address = f"http://127.0.0.1:{self.port}{path}"
+        request = urllib.request.Request(address, headers=headers)
+        with urllib.request.urlopen(request, timeout=10) as answer:  # noqa: S310  loopback
+            text = answer.read()
+        return json.loads(text) if text.startswith(b"{") else None
+
+    def stored(self) -> int:
+        stats = self.get("/api/v1/stats")
+        if stats["frames_dropped"]:
+            raise SystemExit(f"frames were dropped: {stats['frames_dropped']}")
+        return int(stats["frames_stored"])
+
+    def close(self) -> None:
+        self.process.terminate()
+        self.process.wait()
+
+
+def hub_rate(hub: Hub, port: int, *, frames: Path, count: int) -> float:
+    """Frames a second of the hub, until the last one is kept."""
+    with line(port, frames) as sender:
+        start = begin(sender)
+        wait_until(lambda: hub.stored() >= count)
+        return count / (perf_counter() - start)
+
+
+def measure_broker(name: str, *, frames: Path, folder: Path, count: int) -> tuple[float, float]:
+    """The two rates on one kind of broker: bare, hub."""
+    with ExitStack() as stack:
+        if name == "mosquitto":
+            port = stack.enter_context(mosquitto(folder))
+            bare = bare_rate(port, frames=frames, folder=folder / "bare", count=count)
+            hub = Hub(folder / "hub", bus=f"mqtt://127.0.0.1:{port}", bus_port=0)
+            stack.callback(hub.close)
+        else:
+            port = free_port()
+            with child(BROKER, str(port)):
+                bare = bare_rate(port, frames=frames, folder=folder / "bare", count=count)
+            hub = Hub(folder / "hub", bus="embedded", bus_port=port)
+            stack.callback(hub.close)
+        return bare, hub_rate(hub, port, frames=frames, count=count)
+
+
+def measure_ingest(names: list[str], *, count: int, runs: int) -> dict[str, Any]:
+    """Medians of several runs, each with fresh folders, and the share of the bare rate."""
+    found: dict[str, Any] = {}
+    with tempfile.TemporaryDirectory() as temporary:
+        frames = Path(temporary) / "frames"
+        write_frames(frames, count=count)
+        for name in names:
+            rates = []
+            for run in range(runs):
+                folder = Path(temporary) / f"{name}-{run}"
+                folder.mkdir()
+                rates.append(measure_broker(name, frames=frames, folder=folder, count=count))
+                shutil.rmtree(folder)
+            bare, hub = (median(each) for each in zip(*rates, strict=True))
+            found[name] = {
+                "bare_per_s": round(bare, 1),
+                "hub_per_s": round(hub, 1),
+                "share": round(median(b / a for a, b in rates), 3),
+                "runs": [[round(a, 1), round(b, 1)] for a, b in rates],
+                "budget_share": SHARE,
+            }
+    return {"frames": count, **found}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--frames", type=int, default=500)
+    parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--only", default="mosquitto,embedded")
+    options = parser.parse_args()
+    names = options.only.split(",")
+    result = measure_ingest(names, count=options.frames, runs=options.runs)
+    print(measure.write("ingest", result).read_text())
+    return 0 if all(result[name]["share"] >= SHARE for name in names) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
