@@ -13,7 +13,9 @@ from lineside.hub.topics import (
     DeadLetterError,
     Reason,
     Router,
+    _read_quickly,
     check_not_ahead,
+    picture_of,
     read_picture,
     read_plant,
     split_document,
@@ -176,6 +178,39 @@ def test_every_routed_topic_is_listened_to_either_way(router: Router) -> None:
     for strays in (True, False):
         patterns = router.patterns(strays=strays)
         assert all(any(topic_matches(p, topic) for p in patterns) for topic in topics)
+
+
+@given(
+    picture=st.binary(max_size=300),
+    head=st.sampled_from(["data:image/jpeg", "data:image/png;x=1", "data:text/plain", ""]),
+    tail=st.sampled_from(["", "=", "é", " ", "\n", '"']),
+    more=st.dictionaries(
+        st.sampled_from(["sequence", "part", "other"]),
+        st.one_of(st.integers(-2, 2**60), st.text(max_size=5), st.none()),
+    ),
+)
+def test_the_quick_reader_of_pictures_says_what_the_plain_one_says(
+    picture: bytes, head: str, tail: str, more: dict[str, object], plant: Plant
+) -> None:
+    route = Router(plant).find("i/cam")
+    text = f"{head};base64,{base64.b64encode(picture).decode()}{tail}"
+    document = {"ts": TS, "data": text, **more}
+    payload = encode(document)
+    quick = _read_quickly(route, payload, topic="i/cam")
+    try:
+        plain = picture_of(route, document, topic="i/cam")
+    except DeadLetterError:
+        assert quick is None
+        return
+    if quick is not None:
+        for field in ("encoded", "captured_at", "sequence", "part", "camera"):
+            assert getattr(quick, field) == getattr(plain, field)
+
+
+def test_an_escaped_slash_in_base64_is_a_slash(router: Router) -> None:
+    escaped = rb'{"ts":"2026-01-01T12:00:00.000Z","data":"data:image\/jpeg;base64,\/9j\/"}'
+    message = read_picture(router.find("i/cam"), escaped, topic="i/cam")
+    assert message.encoded == b"\xff\xd8\xff"
 
 
 @given(payload=st.binary(max_size=200), topic=st.sampled_from(["i/cam", "i/ldr", "f/i/stock"]))

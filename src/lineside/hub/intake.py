@@ -21,7 +21,7 @@ from lineside.hub.topics import (
 )
 from lineside.store import Blobs, FrameRow
 from lineside.streams import Event
-from lineside.vision import FrameRef, decode_picture, thumbnail
+from lineside.vision import CheckedPicture, FrameRef, check_picture
 
 _THUMBNAIL_PX = 160
 
@@ -51,9 +51,7 @@ class Looked:
     message: PictureMessage
     at: datetime
     arrived_at: datetime
-    width_px: int
-    height_px: int
-    thumbnail: bytes
+    picture: CheckedPicture
 
 
 class Intake:
@@ -77,16 +75,12 @@ class Intake:
         now = self._clock.now()
         at = message.captured_at or now
         self._check_time(message, at, now=now)
-        size, small = self._decode(message)
-        return Looked(
-            message=message, at=at, arrived_at=now, width_px=size[0], height_px=size[1],
-            thumbnail=small,
-        )  # fmt: skip
+        return Looked(message=message, at=at, arrived_at=now, picture=self._check(message))
 
     def keep(self, looked: Sequence[Looked]) -> list[Taken]:
         """Keep pictures and thumbnails; all of them are on the disk when this returns."""
         pictures = [each.message.encoded for each in looked]
-        digests = self._blobs.put_many([*pictures, *(each.thumbnail for each in looked)])
+        digests = self._blobs.put_many([*pictures, *(each.picture.thumbnail for each in looked)])
         return [
             self._taken(each, digest=digests[place], thumbnail=digests[len(looked) + place])
             for place, each in enumerate(looked)
@@ -97,8 +91,9 @@ class Intake:
         row = FrameRow(
             id=frame_id(camera=message.camera, captured_at=at, digest=digest),
             camera=message.camera, captured_at=at, arrived_at=looked.arrived_at, digest=digest,
-            size_bytes=len(message.encoded), width_px=looked.width_px, height_px=looked.height_px,
-            thumbnail=thumbnail, part=message.part, sequence=message.sequence,
+            size_bytes=len(message.encoded), width_px=looked.picture.width_px,
+            height_px=looked.picture.height_px, thumbnail=thumbnail, part=message.part,
+            sequence=message.sequence,
         )  # fmt: skip
         event = frame_event(message, frame=row.id, digest=digest, at=at, site=self._plant.site)
         return Taken(row=row, event=event, encoded=message.encoded)
@@ -114,7 +109,7 @@ class Intake:
         if is_late(at, now=now, max_age_s=self._router.max_age_s(message.camera)):
             self._stats.skewed("late")
 
-    def _decode(self, message: PictureMessage) -> tuple[tuple[int, int], bytes]:
+    def _check(self, message: PictureMessage) -> CheckedPicture:
         limit = self._plant.find_camera(message.camera).max_frame_bytes
         if len(message.encoded) > limit:
             raise DeadLetterError(
@@ -123,10 +118,9 @@ class Intake:
                 where=message.topic,
             )
         try:
-            image = decode_picture(message.encoded, max_bytes=limit)
+            return check_picture(message.encoded, width_px=_THUMBNAIL_PX, max_bytes=limit)
         except InvalidError as error:
             raise DeadLetterError(Reason.PICTURE, str(error), where=message.topic) from error
-        return (image.shape[1], image.shape[0]), thumbnail(image, width_px=_THUMBNAIL_PX)
 
 
 def is_repeat(message: PictureMessage, newest: FrameRow | None) -> bool:

@@ -45,6 +45,9 @@ _M = TypeVar("_M", bound=msgspec.Struct)
 _SKEW_S = 5.0
 _ENVELOPE_BYTES = 4096
 _MOST_COUNT = 2**53 - 1
+_HEAD = b'"data:image/'
+_MARK = b";base64,"
+_LONGEST_HEAD = 100
 _MOST_PART = 200
 _MOST_EVENT_BYTES = MAX_EVENT_BYTES - _ENVELOPE_BYTES
 _RAW_PICTURES = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n")
@@ -138,7 +141,44 @@ def read_picture(route: Route, payload: bytes, *, topic: str) -> PictureMessage:
         return PictureMessage(
             camera=route.camera, topic=topic, encoded=payload, captured_at=None, sequence=0, part=""
         )
-    return picture_of(route, _document(payload, topic), topic=topic)
+    quick = _read_quickly(route, payload, topic=topic)
+    return quick or picture_of(route, _document(payload, topic), topic=topic)
+
+
+class _QuickCamera(msgspec.Struct):
+    """A camera's message with its picture left as the text it came in."""
+
+    ts: str
+    data: msgspec.Raw
+    sequence: int = 0
+    part: str = ""
+
+
+_QUICK = msgspec.json.Decoder(_QuickCamera)
+_BASE64 = msgspec.json.Decoder(bytes)
+
+
+def _read_quickly(route: Route, payload: bytes, *, topic: str) -> PictureMessage | None:
+    """The same as ``picture_of`` at a third of its time; None where that one has to say why not.
+
+    The picture goes from JSON text to bytes in one step, without a string in between.
+    """
+    try:
+        told = _QUICK.decode(payload)
+        text = bytes(told.data)
+        mark = text.find(_MARK, 0, _LONGEST_HEAD)
+        if mark < 0 or not text.startswith(_HEAD):
+            return None
+        encoded = _BASE64.decode(b'"' + text[mark + len(_MARK) :])
+        captured_at = parse_rfc3339(told.ts)
+    except (msgspec.MsgspecError, InvalidError, OverflowError, ValueError):
+        return None
+    if not (0 <= told.sequence <= _MOST_COUNT and len(told.part) <= _MOST_PART):
+        return None
+    return PictureMessage(
+        camera=route.camera, topic=topic, encoded=encoded, captured_at=captured_at,
+        sequence=told.sequence, part=told.part,
+    )  # fmt: skip
 
 
 def picture_of(route: Route, document: dict[str, Any], *, topic: str) -> PictureMessage:

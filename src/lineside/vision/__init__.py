@@ -54,6 +54,8 @@ from lineside.vision.metrics import (
     wilson,
 )
 from lineside.vision.picture import (
+    CheckedPicture,
+    check_picture,
     decode_picture,
     encode_jpeg,
     encode_png,
@@ -86,6 +88,7 @@ from lineside.vision.registration import Registered, Registrar, RegistrationLimi
 __all__ = [
     "PREDICTION_SCHEMA",
     "UNSURE",
+    "CheckedPicture",
     "ConformalCut",
     "Crop",
     "Decider",
@@ -119,6 +122,7 @@ __all__ = [
     "calibrated",
     "calibration_error",
     "cheapest_cut",
+    "check_picture",
     "compose",
     "conformal_cut",
     "confusion",
