@@ -38,6 +38,13 @@ def page(open_page: Callable[..., Any]) -> Iterator[Callable[[str], Page]]:
         watched.quiet()
 
 
+def to_frame(lines: Page) -> None:
+    """From a tile to the page of its frame."""
+    lines.locator(".tile [data-frame-link] a").click()
+    lines.wait_for_url("**/frames/*")
+    expect(lines.get_by_role("heading", level=1)).to_contain_text("Frame")
+
+
 def test_an_order_goes_through_every_station_and_leaves_the_rack(
     line: Any,  # noqa: ANN401  conftest's Line
     page: Callable[[str], Page],
@@ -106,9 +113,10 @@ def test_the_scene_is_not_empty_and_turns_by_dragging(page: Callable[[str], Page
     assert len(np.unique(before.reshape(-1, 3), axis=0)) > 50
     box = canvas.bounding_box()
     assert box is not None
-    twin.mouse.move(box["x"] + 200, box["y"] + 300)
+    low = box["y"] + box["height"] - 60  # below every label
+    twin.mouse.move(box["x"] + 60, low)
     twin.mouse.down()
-    twin.mouse.move(box["x"] + 330, box["y"] + 300, steps=4)
+    twin.mouse.move(box["x"] + 260, low, steps=4)
     twin.mouse.up()
     turned = decode_picture(canvas.screenshot())
     assert (np.abs(before.astype(int) - turned.astype(int)).max(axis=2) > 20).mean() > 0.02
@@ -149,8 +157,7 @@ def test_every_value_leads_to_its_frame_and_on_to_the_package_and_its_data(
     page: Callable[[str], Page],
 ) -> None:
     lines = page("/lines")
-    lines.locator(".tile [data-frame-link] a").click()
-    expect(lines.get_by_role("heading", level=1)).to_contain_text("Frame")
+    to_frame(lines)
     expect(lines.get_by_role("table")).to_contain_text("A1")
     lines.get_by_role("button", name="Walk back").click()
     expect(lines.locator("#provenance [role=status]")).to_have_text("Every hash on the way holds")
@@ -163,7 +170,7 @@ def test_every_value_leads_to_its_frame_and_on_to_the_package_and_its_data(
 
 def test_a_frame_shows_where_the_network_looked(page: Callable[[str], Page]) -> None:
     lines = page("/lines")
-    lines.locator(".tile [data-frame-link] a").click()
+    to_frame(lines)
     lines.locator("[data-heat]").select_option("B1/blue")
     heat = lines.locator("img.heat")
     expect(heat).to_be_visible()
@@ -177,7 +184,7 @@ def test_a_frame_is_taught_from_its_page_and_frozen(
     page: Callable[[str], Page],
 ) -> None:
     lines = page("/lines")
-    lines.locator(".tile [data-frame-link] a").click()
+    to_frame(lines)
     lines.get_by_label("Dataset").fill("taught-here")
     for region in ("A1", "A2", "A3", "B1", "B2", "B3", "C2", "C3"):
         lines.locator(f"select[name={region}]").select_option("")
@@ -196,7 +203,7 @@ def test_a_frame_is_taught_from_its_page_and_frozen(
 
 def test_nothing_judged_is_not_sent(page: Callable[[str], Page]) -> None:
     lines = page("/lines")
-    lines.locator(".tile [data-frame-link] a").click()
+    to_frame(lines)
     for select in lines.locator(".label-grid select").all():
         select.select_option("")
     lines.get_by_role("button", name="Add", exact=True).click()

@@ -36,3 +36,4 @@ async function showHeat() {
 }
 
 choice?.addEventListener("change", () => void showHeat());
+if (choice?.value) void showHeat(); // chosen before this module was there, or kept by the browser
