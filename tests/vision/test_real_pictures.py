@@ -118,18 +118,18 @@ def test_a_plain_wooden_board_is_found_in_97_pictures(data_folder: Path) -> None
     assert len(lost) <= 0.01 * len(images) * len(images[::32]), lost
 
 
-def foreign(data_folder: Path, own: str) -> Iterator[tuple[Path, NDArray[np.uint8]]]:
-    for path in pictures_under(data_folder):
-        if path.relative_to(data_folder).parts[0] != own:
-            try:
-                yield path, read(path)
-            except InvalidError:
-                continue
+def foreign(data_folder: Path, own: str, *, every: int) -> Iterator[tuple[Path, NDArray[np.uint8]]]:
+    paths = (p for p in pictures_under(data_folder) if p.relative_to(data_folder).parts[0] != own)
+    for path in islice(paths, None, None, every):
+        try:
+            yield path, read(path)
+        except InvalidError:
+            continue
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize(("own", "every"), [("smart-factory", 1), ("screw-presence", 4)])
+@pytest.mark.parametrize(("own", "every"), [("smart-factory", 7), ("screw-presence", 29)])
 def test_no_picture_of_anything_else_is_taken_for_the_view(
     *, own: str, every: int, data_folder: Path
 ) -> None:
@@ -137,9 +137,9 @@ def test_no_picture_of_anything_else_is_taken_for_the_view(
     view = View(width_px=reference.shape[1], height_px=reference.shape[0])
     registrar = Registrar(view, reference)
     taken, count = [], 0
-    for path, image in islice(foreign(data_folder, own), None, None, every):
+    for path, image in foreign(data_folder, own, every=every):
         count += 1
         if registrar.register(image).matrix is not None:
             taken.append(path.name)
-    assert count > 2400 / every
+    assert count > 2300 / every  # all of them: benchmarks/real_pictures.py
     assert taken == []

@@ -1,6 +1,7 @@
 """The command and the order of its acts: start, teach, train, use, watch, score."""
 
 import shutil
+import signal
 import tempfile
 import threading
 import time
@@ -8,6 +9,7 @@ import webbrowser
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import Annotated, Literal
 
 import msgspec
@@ -44,7 +46,7 @@ def demo(
     settings = Settings(
         solution=solution, port=port, fps=fps, speed=speed, seed=seed, seconds=seconds
     )
-    with _workplace(folder) as place, Programs(place) as programs:
+    with _ends_are_interrupts(), _workplace(folder) as place, Programs(place) as programs:
         figures = _run(Demo(settings, folder=place, programs=programs), browser=browser)
     if report is not None:
         report.write_bytes(msgspec.json.format(msgspec.json.encode(figures)) + b"\n")
@@ -68,6 +70,25 @@ def _run(demo: "Demo", *, browser: bool) -> dict[str, object]:
     except KeyboardInterrupt:
         say("stopping")
     return demo.finish()
+
+
+@contextmanager
+def _ends_are_interrupts() -> Iterator[None]:
+    """However the demo is ended, its programs are stopped: every such signal is a Ctrl-C.
+
+    A shell that starts a command in the background has it ignore Ctrl-C; that is undone here.
+    """
+
+    def interrupt(number: int, frame: FrameType | None) -> None:  # noqa: ARG001  a handler's form
+        raise KeyboardInterrupt
+
+    ends = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = {number: signal.signal(number, interrupt) for number in ends}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 @contextmanager
