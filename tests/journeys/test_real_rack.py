@@ -41,7 +41,6 @@ class Site:
     bus: Bus
     folder: Path
     validation: Import
-    seconds_to_loaded: float
 
 
 def until(ask: Callable[[], Any], *, within_s: float = 60) -> Any:  # noqa: ANN401  what ask gives
@@ -89,7 +88,6 @@ def site(data_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterato
         hub = HubClient(f"http://127.0.0.1:{port}", token=token.read_text().strip())
         until(hub.ready)
         start(stack, folder, "edge")
-        began_s = CLOCK.monotonic()
         result = run_job(
             TrainJob(inspection=inspection, data=str(rack / "train.lst")),
             folder=folder / "job",
@@ -107,7 +105,6 @@ def site(data_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterato
         )
         hub.post(f"/packages/{result.digest}/use", {"inspection": "stock", "reason": "journey"})
         until(lambda: any(d["packages"] for d in hub.get("/devices")["items"]))
-        took_s = CLOCK.monotonic() - began_s
         bus = open_bus(f"mqtt://127.0.0.1:{bus_port}", client_id="factory", clock=CLOCK)
         stack.callback(bus.close)
         validation = load_source(rack / "valid.lst", labels=("blue", "red", "white"))
@@ -160,7 +157,3 @@ def test_a_picture_of_something_else_is_camera_moved(site: Site, data_folder: Pa
     said = publish(site, foreign.read_bytes())
     assert said["state"] == "camera moved"
     assert said["labels"] == []
-
-
-def test_sixteen_pictures_become_a_loaded_package_within_a_minute(site: Site) -> None:
-    assert site.seconds_to_loaded < 60
