@@ -2,8 +2,8 @@
 
     python benchmarks/demo.py [--for 120] [--seeds 11]
 
-The demo runs in a network namespace that has loopback and no route, where the machine allows it. The
-result goes to benchmarks/results/demo.json; the exit status is 1 when a target is missed.
+The demo runs in a network namespace that has loopback and no route, where the machine allows it.
+The result goes to benchmarks/results/demo.json; the exit status is 1 when a target is missed.
 """
 
 import argparse

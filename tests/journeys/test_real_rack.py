@@ -108,7 +108,7 @@ def site(data_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterato
         bus = open_bus(f"mqtt://127.0.0.1:{bus_port}", client_id="factory", clock=CLOCK)
         stack.callback(bus.close)
         validation = load_source(rack / "valid.lst", labels=("blue", "red", "white"))
-        yield Site(hub=hub, bus=bus, folder=folder, validation=validation, seconds_to_loaded=took_s)
+        yield Site(hub=hub, bus=bus, folder=folder, validation=validation)
 
 
 def publish(site: Site, encoded: bytes) -> dict[str, Any]:
