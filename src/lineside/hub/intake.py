@@ -99,18 +99,17 @@ class Intake:
         return Taken(row=row, event=event, encoded=message.encoded)
 
     def _check_time(self, message: PictureMessage, at: datetime, *, now: datetime) -> None:
+        limits = self._router.limits(message.camera)
         try:
-            check_not_ahead(
-                at, now=now, skew_s=self._router.skew_s(message.camera), where=message.topic
-            )
+            check_not_ahead(at, now=now, skew_s=limits.skew_s, where=message.topic)
         except DeadLetterError:
             self._stats.skewed("future")
             raise
-        if is_late(at, now=now, max_age_s=self._router.max_age_s(message.camera)):
+        if is_late(at, now=now, max_age_s=limits.max_age_s):
             self._stats.skewed("late")
 
     def _check(self, message: PictureMessage) -> CheckedPicture:
-        limit = self._plant.find_camera(message.camera).max_frame_bytes
+        limit = self._router.limits(message.camera).max_frame_bytes
         if len(message.encoded) > limit:
             raise DeadLetterError(
                 Reason.TOO_LARGE,

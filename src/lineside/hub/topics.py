@@ -21,6 +21,7 @@ import msgspec
 from lineside.core import (
     AlertMessage,
     BrightnessMessage,
+    Camera,
     CameraMessage,
     ClimateMessage,
     InvalidError,
@@ -43,6 +44,7 @@ from lineside.streams import MAX_EVENT_BYTES, Event
 
 _M = TypeVar("_M", bound=msgspec.Struct)
 _SKEW_S = 5.0
+_MAX_AGE_S = 60.0
 _ENVELOPE_BYTES = 4096
 _MOST_COUNT = 2**53 - 1
 _HEAD = b'"data:image/'
@@ -90,6 +92,20 @@ class PictureMessage:
     part: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CameraLimits:
+    """What is asked of a camera's messages.
+
+    Attributes:
+        skew_s: how far ahead of the hub's clock its time may be.
+        max_age_s: from which age on its frame counts as late.
+    """
+
+    skew_s: float
+    max_age_s: float
+    max_frame_bytes: int
+
+
 class Router:
     """Topics of one plant."""
 
@@ -97,6 +113,7 @@ class Router:
         self.plant = plant
         self.routes = (*_native(plant), *plant.route, *_camera_sources(plant))
         self._find = lru_cache(maxsize=4096)(self._search)
+        self._cameras = {camera.id: _limits_of(plant, camera) for camera in plant.camera}
 
     def find(self, topic: str) -> Route:
         """The route of a topic, lineside's own first, then in the plant file's order.
@@ -123,15 +140,9 @@ class Router:
             topic for topic in wanted if not any(_covers(other, topic) for other in wanted)
         )
 
-    def skew_s(self, camera: str) -> float:
-        """How far ahead of the hub's clock a camera's time may be."""
-        allowed = [item.max_skew_s for item in self.plant.inspection if item.camera == camera]
-        return max(allowed, default=_SKEW_S)
-
-    def max_age_s(self, camera: str) -> float:
-        """From which age on a camera's frame counts as late."""
-        allowed = [item.max_age_s for item in self.plant.inspection if item.camera == camera]
-        return max(allowed, default=60.0)
+    def limits(self, camera: str) -> CameraLimits:
+        """What is asked of a camera's messages."""
+        return self._cameras[camera]
 
 
 def read_picture(route: Route, payload: bytes, *, topic: str) -> PictureMessage:
@@ -329,6 +340,15 @@ def _fields(kind: type[_M], document: dict[str, Any], *, topic: str) -> _M:
         return read_message(kind, document, where=topic)
     except InvalidError as error:
         raise DeadLetterError(Reason.FIELDS, str(error), where=topic) from error
+
+
+def _limits_of(plant: Plant, camera: Camera) -> CameraLimits:
+    asked = [item for item in plant.inspection if item.camera == camera.id]
+    return CameraLimits(
+        skew_s=max((item.max_skew_s for item in asked), default=_SKEW_S),
+        max_age_s=max((item.max_age_s for item in asked), default=_MAX_AGE_S),
+        max_frame_bytes=camera.max_frame_bytes,
+    )
 
 
 def _native(plant: Plant) -> tuple[Route, ...]:

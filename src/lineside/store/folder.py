@@ -77,11 +77,13 @@ class FolderBlobs:
         if len(data) < _FEW or sync_all is None:
             return [self.put(each) for each in data]
         digests = [digest_of(each) for each in data]
+        mark, times = secrets.token_hex(8), self._times()
         with self._translated(self._root):
-            for digest, each in zip(digests, data, strict=True):
+            for place, (digest, each) in enumerate(zip(digests, data, strict=True)):
                 path = self._path(digest)
                 if not self._is_there(path, data=each):
-                    self._write_loosely(path, data=each)
+                    aside = self._passing / f"put-{mark}-{place}"
+                    _write_loosely(each, aside=aside, path=path, times=times)
             sync_all(self._root)
         return digests
 
@@ -144,24 +146,6 @@ class FolderBlobs:
         except FileNotFoundError:
             return False
 
-    def _write_loosely(self, path: Path, *, data: bytes) -> None:
-        """Write without waiting for the disk; the caller syncs what it wrote."""
-        temporary = self._passing / f"put-{secrets.token_hex(8)}"
-        try:
-            with temporary.open("xb") as file:
-                file.write(data)
-                file.flush()
-                os.utime(file.fileno(), ns=self._times())
-            try:
-                temporary.replace(path)
-            except FileNotFoundError:  # the first of its folder
-                path.parent.mkdir(parents=True, exist_ok=True)
-                temporary.replace(path)
-        except BaseException:
-            with suppress(OSError):
-                temporary.unlink()
-            raise
-
     def _write(self, path: Path, *, data: bytes) -> None:
         temporary = self._passing / f"put-{secrets.token_hex(8)}"
         try:
@@ -222,6 +206,32 @@ def _folders(folder: Path) -> list[Path]:
     """The folders of two hexadecimal digits."""
     found = [Path(entry.path) for entry in os.scandir(folder) if entry.is_dir()]
     return sorted(path for path in found if len(path.name) == 2 and set(path.name) <= _HEX)
+
+
+def _write_loosely(data: bytes, *, aside: Path, path: Path, times: tuple[int, int]) -> None:
+    """Write without waiting for the disk; the caller syncs what it wrote.
+
+    Plain calls of the system: this is most of what keeping a picture costs.
+    """
+    temporary, place = str(aside), str(path)
+    try:
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+        try:
+            left = memoryview(data)
+            while left:
+                left = left[os.write(descriptor, left) :]
+            os.utime(descriptor, ns=times)
+        finally:
+            os.close(descriptor)
+        try:
+            os.replace(temporary, place)  # noqa: PTH105  twice as fast as through Path
+        except FileNotFoundError:  # the first of its folder
+            path.parent.mkdir(parents=True, exist_ok=True)
+            aside.replace(path)
+    except BaseException:
+        with suppress(OSError):
+            aside.unlink()
+        raise
 
 
 @lru_cache(maxsize=1)
