@@ -38,5 +38,11 @@ function tick() {
   lost.textContent = `The hub has said nothing for ${span(silence)}. What stands here is old.`;
 }
 
+/** The strip of figures is read anew while someone looks and the hub answers. */
+function readFigures() {
+  if (!document.hidden && live.silence() < 2) document.body.dispatchEvent(new Event("figures"));
+}
+
 tick();
 setInterval(tick, 500);
+setInterval(readFigures, 2000);

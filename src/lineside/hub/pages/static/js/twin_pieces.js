@@ -16,7 +16,10 @@ export class Pieces {
   clear() {
     for (const piece of [...this.group.children]) {
       this.group.remove(piece);
-      piece.traverse((/** @type {any} */ node) => node.geometry?.dispose());
+      piece.traverse((/** @type {any} */ node) => {
+        node.geometry?.dispose();
+        if (node.material !== this.edge) node.material?.dispose();
+      });
     }
   }
 
