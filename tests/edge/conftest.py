@@ -15,6 +15,7 @@ import pytest
 from lineside.core import (
     Digest,
     InvalidError,
+    LinesideError,
     Plant,
     decode_json,
     digest_of,
@@ -271,9 +272,14 @@ def start(clock: FakeClock, plant: Plant, config: EdgeConfig) -> Iterator[StartB
         )
         assert isinstance(device, MemoryBus)
         spool = open_spool(settings.folder / "spool.db", max_bytes=settings.spool_max_bytes)
-        agent = Agent(
-            settings, plant=here, bus=device, spool=spool, clock=clock, make_ready=make_ready
-        )
+        try:
+            agent = Agent(
+                settings, plant=here, bus=device, spool=spool, clock=clock, make_ready=make_ready
+            )
+        except LinesideError:
+            device.close()
+            spool.close()
+            raise
         agent.start()
         benches.append(
             Bench(

@@ -212,6 +212,31 @@ def test_a_fast_sender_is_slowed_down_instead_of_filling_the_memory() -> None:
         receiver.close()
 
 
+def test_a_message_without_topic_ends_the_connection() -> None:
+    with EmbeddedBroker() as broker:
+        link = raw_client(broker, "careless")
+        link.sendall(packet(0x30, text("") + b"1"))
+        assert is_closed(link)
+        link.close()
+
+
+def test_a_persistent_session_survives_a_second_connection_of_its_client() -> None:
+    with EmbeddedBroker() as broker:
+        stale = socket.create_connection(("127.0.0.1", broker.port), timeout=LONG_S)
+        head = text("MQTT") + b"\x04\x00" + struct.pack("!H", 60)  # no clean session
+        stale.sendall(packet(0x10, head + text("device")))
+        assert stale.recv(4)[:2] == b"\x20\x02"
+        subscribe_by_hand(stale, "line/a", qos=1)
+        device, sender = join(broker.url, "device", persistent=True), join(broker.url, "sender")
+        mailbox = device.subscribe(("line/a",))
+        assert is_closed(stale)
+        sender.publish("line/a", b"1", qos=0)
+        assert [m.payload for m in take(mailbox, 1)] == [b"1"]
+        for bus in (device, sender):
+            bus.close()
+        stale.close()
+
+
 @pytest.fixture(scope="module")
 def victim() -> Iterator[EmbeddedBroker]:
     with EmbeddedBroker(limits=BrokerLimits(connect_s=0.1, packet_bytes=100_000)) as broker:

@@ -155,6 +155,73 @@ class TestCredentials:
 
 
 @pytest.mark.service
+class TestAccessLists:
+    @pytest.fixture
+    def limited(self, mosquitto: Server, tmp_path: Path) -> Server:
+        rules = tmp_path / "acl"
+        rules.write_text("topic readwrite open/#\n")
+        rules.chmod(0o600)
+        mosquitto.stop()
+        mosquitto.settings = ("allow_anonymous true", f"acl_file {rules}")
+        mosquitto.start()
+        return mosquitto
+
+    def test_a_publication_that_is_not_allowed_is_refused_by_version_5(
+        self, limited: Server
+    ) -> None:
+        bus = join(f"{limited.url}?version=5")
+        bus.publish("open/a", b"1")
+        with pytest.raises(RefusedError, match="refused the message"):
+            bus.publish("closed/a", b"1")
+        bus.close()
+
+    def test_what_is_allowed_arrives_and_the_rest_does_not(self, limited: Server) -> None:
+        bus = join(limited.url)
+        mailbox = bus.subscribe(("#",))
+        bus.publish("closed/a", b"1")  # version 3.1.1 has no word for a refusal
+        bus.publish("open/a", b"2")
+        assert [m.payload for m in take(mailbox, 1)] == [b"2"]
+        bus.close()
+
+
+def test_a_subscription_the_broker_refuses_is_refused() -> None:
+    with EmbeddedBroker() as broker:
+        bus = join(broker.url)
+        client = cast("MqttBus", bus)
+        client._granted = dict.fromkeys(range(1, 50), False)
+        with pytest.raises(RefusedError, match="line"):
+            bus.subscribe(("line/a",), name="line")
+        bus.close()
+
+
+def test_no_more_than_the_window_is_under_way_unanswered() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        links: list[socket.socket] = []
+
+        def accept() -> None:
+            link, _ = listener.accept()
+            link.recv(4096)
+            link.sendall(b"\x20\x02\x00\x00")  # a broker that connects and then says nothing
+            links.append(link)
+
+        thread = threading.Thread(target=accept, name="silent")
+        thread.start()
+        bus = join(f"mqtt://127.0.0.1:{port}")
+        thread.join()
+        taken = [bus.publish_soon("line/a", b"1") for _ in range(300)]
+        assert taken == [True] * 256 + [False] * 44
+        with pytest.raises(UnavailableError, match="under way"):
+            bus.publish("line/a", b"1", timeout_s=0.05)
+        with pytest.raises(UnavailableError):
+            cast("MqttBus", bus).publish("line/a", b"1", qos=1, timeout_s=0.0)
+        bus.close()
+        with pytest.raises(UnavailableError, match="closed"):
+            bus.publish("line/a", b"1")
+        links[0].close()
+
+
+@pytest.mark.service
 class TestEncryption:
     @pytest.fixture
     def certificates(self, tmp_path: Path) -> Path:

@@ -221,7 +221,7 @@ class BoundedBroker(Broker):  # type: ignore[misc]  # amqtt carries no types
         if message is None:
             return True
         topic: str = message.topic
-        if not topic or "#" in topic or "+" in topic:
+        if not topic:
             self._counts.refused += 1
             abort(handler.writer)
             return True
