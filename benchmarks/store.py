@@ -25,6 +25,7 @@ from lineside.store import FrameRow, LogEntry, Records, open_blobs, open_records
 START = datetime(2026, 1, 1, tzinfo=UTC)
 CAMERAS = 8
 BUDGET_MS = 1.0
+SILENT = "/site/device/silent"
 
 
 def frames(count: int) -> Iterator[FrameRow]:
@@ -74,10 +75,12 @@ class Log:
     def __init__(self, records: Records) -> None:
         self._records = records
         self._next = 0
+        self._batches = 0
 
     def append(self, size: int) -> float:
         """Seconds for one batch."""
-        source = f"/site/device/{self._next % 4}"
+        source = f"/site/device/{self._batches % 4}"
+        self._batches += 1
         batch = [entry(self._next + place, source=source) for place in range(size)]
         self._next += size
         start = perf_counter()
@@ -159,6 +162,7 @@ def measure_documents(records: Records) -> dict[str, object]:
 
 
 def measure_log(records: Records, *, count: int) -> dict[str, object]:
+    records.log.append([entry(-1, source=SILENT)])
     log = Log(records)
     empty = [
         log.rate(size, batches=count_of) for size, count_of in ((1, 500), (100, 50), (500, 40))
@@ -169,7 +173,11 @@ def measure_log(records: Records, *, count: int) -> dict[str, object]:
     full = [log.rate(size, batches=count_of) for size, count_of in ((1, 500), (100, 50), (500, 40))]
     depth = count // 2
     reads: dict[str, object] = {}
-    for name, limit, source in (("100", 100, ""), ("100_of_one_source", 100, "/site/device/1")):
+    for name, limit, source in (
+        ("100", 100, ""),
+        ("100_of_one_source", 100, "/site/device/1"),
+        ("none_of_a_silent_source", 100, SILENT),
+    ):
         taken = measure.timed(
             lambda limit=limit, source=source: records.log.read(  # type: ignore[misc]  # bound now
                 after=depth, limit=limit, source=source

@@ -180,6 +180,7 @@ def test_no_query_of_the_hot_path_reads_or_sorts_a_whole_table(records: Records)
         lambda: records.log.read(after=1),
         lambda: records.log.read(after=1, source=HUB),
         lambda: records.log.read(after=1, type="lineside.event.v1", newest_first=True),
+        lambda: records.log.read(after=1, source=HUB, type="lineside.event.v1"),
         lambda: records.log.read(after=1, subject="x"),
         records.log.heads,
         lambda: records.log.append([log_entry(3)]),
@@ -192,3 +193,7 @@ def test_no_query_of_the_hot_path_reads_or_sorts_a_whole_table(records: Records)
             whole = [step for step in plan.split(" / ") if step in ("SCAN frames", "SCAN entries")]
             assert not whole, plan
             assert "TEMP B-TREE FOR ORDER" not in plan, plan
+    (plan,) = plans_of(
+        records, lambda: records.log.read(after=1, source=HUB, type="lineside.event.v1")
+    )
+    assert "entries_source_type (chain=? AND type=? AND <expr>>?)" in plan

@@ -136,7 +136,8 @@ class FolderBlobs:
         """True when exactly these bytes are there; they count as put now."""
         if not self._is_there(path, data=data):
             return False
-        _sync(path.parent)  # whoever wrote it may have died before this
+        _sync(path)  # whoever wrote it may not have come to this yet, or died before
+        _sync(path.parent)
         return True
 
     def _is_there(self, path: Path, *, data: bytes) -> bool:
@@ -253,8 +254,9 @@ def _file_system_sync() -> Callable[[Path], None] | None:
     return sync
 
 
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
+def _sync(path: Path) -> None:
+    """Wait until a file, or what stands in a folder, is on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:

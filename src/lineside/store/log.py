@@ -34,6 +34,7 @@ _SOURCE = (
     sa.select(chains.c.source).where(chains.c.chain == entries.c.chain).scalar_subquery()
 ).label("source")
 _ALL = sa.select(entries, _SOURCE)
+_PLACE: sa.ColumnElement[int] = entries.c.position + sa.literal_column("0")  # as tables.PLACE
 
 
 class SqlEventLog:
@@ -69,7 +70,7 @@ class SqlEventLog:
         newest_first: bool = False,
     ) -> list[Logged]:
         check_limit(limit)
-        place = entries.c.position
+        place = _PLACE if source or type or subject else entries.c.position
         query = _ALL.limit(limit).order_by(place.desc() if newest_first else place)
         if source:
             query = query.where(entries.c.chain == _chain_of(source))
@@ -394,5 +395,5 @@ def _newest_anchor(connection: sa.Connection, *, anchors: str, before: datetime)
         entries.c.type == ANCHOR_TYPE,
         entries.c.arrived_at_us < before,
     )
-    row = connection.execute(query.order_by(entries.c.position.desc()).limit(1)).one_or_none()
+    row = connection.execute(query.order_by(_PLACE.desc()).limit(1)).one_or_none()
     return None if row is None else _logged(row)

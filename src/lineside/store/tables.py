@@ -5,7 +5,8 @@ Names are compared byte by byte (collation ``C`` on PostgreSQL, SQLite's own ord
 
 Which index serves what:
 
-- ``entries_type``, ``entries_subject``, ``entries_source``: filtered readers with a cursor.
+- ``entries_source``, ``entries_source_type``, ``entries_type``, ``entries_subject``: filtered
+  readers with a cursor; see ``PLACE``.
 - ``entries_chain``: walking a chain; no place in it is taken twice.
 - ``entries_id``: "is it there already", and an event by its id.
 - ``frames_camera``: the newest frame of a camera in one step, whatever the number of frames.
@@ -81,6 +82,13 @@ chains = sa.Table(
     _filled("head_hash", Name),
 )
 
+PLACE = sa.text("(position + 0)")
+"""What filtered readers of the log sort by, so that the primary key cannot serve the order.
+
+A planner may otherwise walk the primary key and drop what does not fit, which reads the whole log
+for a source that has been silent for long.
+"""
+
 entries = sa.Table(
     "entries",
     metadata,
@@ -96,10 +104,11 @@ entries = sa.Table(
     _filled("previous", Name),
     _filled("hash", Name),
     sa.Index("entries_chain", "chain", "source_position", unique=True),
-    sa.Index("entries_source", "chain", "position"),
+    sa.Index("entries_source", "chain", PLACE),
+    sa.Index("entries_source_type", "chain", "type", PLACE),
     sa.Index("entries_id", "id", "chain", unique=True),
-    sa.Index("entries_type", "type", "position"),
-    sa.Index("entries_subject", "subject", "position"),
+    sa.Index("entries_type", "type", PLACE),
+    sa.Index("entries_subject", "subject", PLACE),
 )
 
 frames = sa.Table(

@@ -14,6 +14,7 @@ down_revision = None
 _NAME = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
 _COUNT = sa.BigInteger()
 _KEY = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
+_PLACE = sa.text("(position + 0)")
 _KEPT = sa.text("aged_out_at_us IS NULL")
 _FREE = sa.text("aged_out_at_us IS NULL AND pinned = 0")
 
@@ -72,10 +73,11 @@ def _log() -> None:
         _filled("hash", _NAME),
     )
     op.create_index("entries_chain", "entries", ["chain", "source_position"], unique=True)
-    op.create_index("entries_source", "entries", ["chain", "position"])
+    op.create_index("entries_source", "entries", ["chain", _PLACE])
+    op.create_index("entries_source_type", "entries", ["chain", "type", _PLACE])
     op.create_index("entries_id", "entries", ["id", "chain"], unique=True)
-    op.create_index("entries_type", "entries", ["type", "position"])
-    op.create_index("entries_subject", "entries", ["subject", "position"])
+    op.create_index("entries_type", "entries", ["type", _PLACE])
+    op.create_index("entries_subject", "entries", ["subject", _PLACE])
 
 
 def _frames() -> None:
