@@ -145,6 +145,22 @@ blobs.put(b"small too")
     assert len(files) == 2
 
 
+def test_of_many_blobs_on_a_full_disk_none_is_half(tmp_path: Path) -> None:
+    code = f"""
+from lineside.core import UnavailableError
+from lineside.store import open_blobs
+blobs = open_blobs("file://{tmp_path}/blobs")
+try:
+    blobs.put_many([b"a" * 10, b"b" * 20, b"c" * 100_000, b"d" * 30, b"e" * 40])
+except UnavailableError as error:
+    print(error)
+"""
+    assert "the disk is full" in run_limited(code, most_bytes=50_000)
+    blobs = open_blobs(f"file://{tmp_path}/blobs")
+    assert all(len(blobs.get(digest)) < 50 for digest in blobs.digests())
+    assert list((tmp_path / "blobs" / "passing").iterdir()) == []
+
+
 def test_a_transaction_cut_off_by_a_full_disk_keeps_nothing(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/records.db"
     with open_records(url, clock=SystemClock()) as records:
