@@ -128,12 +128,10 @@ class Spool:
             for number, draft in enumerate(drafts, start=self._last + 1)
         ]
         grown = sum(len(row.payload) + _ROW_BYTES for row in rows)
+        values = [(row.sequence, row.topic, row.payload) for row in rows]
         with _translated(self._path), self._transaction():
             gone, freed = self._drop_for(grown)
-            self._link.executemany(
-                "INSERT INTO event VALUES (?, ?, ?)",
-                ((row.sequence, row.topic, row.payload) for row in rows),
-            )
+            self._link.executemany("INSERT INTO event VALUES (?, ?, ?)", values)
         self._depth += len(rows) - gone
         self._dropped += gone
         self._held_bytes += grown - freed

@@ -23,10 +23,9 @@ def grey_health(grey: NDArray[np.uint8]) -> HealthFigures:
     import cv2
 
     _, deviation = cv2.meanStdDev(cv2.Laplacian(grey, cv2.CV_16S))
-    counts = cv2.calcHist([grey], [0], None, [256], [0, 256]).ravel()
-    clipped = float(counts[:3].sum() + counts[253:].sum())
+    inside = cv2.countNonZero(cv2.inRange(grey, 3, 252))
     return HealthFigures(
         sharpness=float(deviation[0, 0]) ** 2,
-        mean_grey=float(counts @ np.arange(256)) / grey.size,
-        clipped_share=clipped / grey.size,
+        mean_grey=cv2.sumElems(grey)[0] / grey.size,
+        clipped_share=(grey.size - inside) / grey.size,
     )
