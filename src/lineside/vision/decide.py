@@ -12,6 +12,7 @@
    unsure; none above it leaves all absent.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -95,14 +96,16 @@ def probabilities(
 
 def calibrated(values: NDArray[np.float64], rules: Sequence[LabelRule]) -> NDArray[np.float64]:
     """Probability of each rule for its own logit, (rules,) float64."""
-    return _Calibration(rules).apply(values)
+    found = map(_calibrate, values.tolist(), rules)
+    return np.array(list(found), np.float64)
 
 
 def decide_probabilities(
     chances: NDArray[np.float64], rules: Sequence[LabelRule], *, policy: Policy
 ) -> tuple[LabelAnswer, ...]:
     """Answers for probabilities that are there already."""
-    return _answers(chances, rules, places=_class_regions(rules), cut=policy.present_above)
+    cut = policy.present_above
+    return _answers(chances.tolist(), rules, places=_class_regions(rules), cut=cut)
 
 
 class Decider:
@@ -115,25 +118,31 @@ class Decider:
         self._rules = tuple(rules)
         self._regions = tuple(regions)
         self._cut = policy.present_above
-        self._calibration = _Calibration(rules)
         self._places = _class_regions(rules)
-        self._rows = np.array([rows.get(rule.region, -1) for rule in rules], np.intp)
-        self._outputs = np.array([rule.output for rule in rules], np.intp)
-        self._lowest = int(self._rows.min(initial=0))
-        self._highest = (int(self._rows.max(initial=-1)), int(self._outputs.max(initial=-1)))
+        self._rows = [rows.get(rule.region, -1) for rule in rules]
+        self._outputs = [rule.output for rule in rules]
+        self._lowest = min(self._rows, default=0)
+        self._highest = (max(self._rows, default=-1), max(self._outputs, default=-1))
 
     def decide(self, logits: NDArray[np.float32]) -> tuple[LabelAnswer, ...]:
         """Answers in the order of the rules; see the function ``decide``."""
-        chances = self.probabilities(logits)
+        chances = self._chances(logits)
         return _answers(chances, self._rules, places=self._places, cut=self._cut)
 
     def probabilities(self, logits: NDArray[np.float32]) -> NDArray[np.float64]:
         """Calibrated probability of each rule's label, (rules,) float64."""
+        return np.array(self._chances(logits), np.float64)
+
+    def _chances(self, logits: NDArray[np.float32]) -> list[float]:
+        """One by one: for some dozens of numbers that is three times as fast as eight arrays."""
         self._check_shape(logits)
-        values = logits[self._rows, self._outputs].astype(np.float64)
-        if not np.isfinite(values).all():
+        values = logits.tolist()
+        picked = [
+            values[row][output] for row, output in zip(self._rows, self._outputs, strict=True)
+        ]
+        if not all(map(math.isfinite, picked)):
             raise InvalidError("the network answered something that is no number", where="logits")
-        return self._calibration.apply(values)
+        return list(map(_calibrate, picked, self._rules))
 
     def _check_shape(self, logits: NDArray[np.float32]) -> None:
         height, width = logits.shape if logits.ndim == 2 else (0, 0)
@@ -152,28 +161,19 @@ class Decider:
         )
 
 
-class _Calibration:
-    def __init__(self, rules: Sequence[LabelRule]) -> None:
-        self._slope = np.array([rule.slope for rule in rules])
-        self._offset = np.array([rule.offset for rule in rules])
-        self._floor = np.array([rule.floor for rule in rules])
-        self._ceiling = 1.0 - self._floor
-
-    def apply(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
-        # minimum and maximum do what clip does, without its detours through Python.
-        score = np.minimum(np.maximum(self._slope * values + self._offset, -60.0), 60.0)
-        chance = 1.0 / (1.0 + np.exp(-score))
-        return np.asarray(np.minimum(np.maximum(chance, self._floor), self._ceiling))
+def _calibrate(value: float, rule: LabelRule) -> float:
+    score = min(max(rule.slope * value + rule.offset, -60.0), 60.0)
+    chance = 1.0 / (1.0 + math.exp(-score))
+    return min(max(chance, rule.floor), 1.0 - rule.floor)
 
 
 def _answers(
-    chances: NDArray[np.float64],
+    numbers: Sequence[float],
     rules: Sequence[LabelRule],
     *,
     places: Sequence[Sequence[int]],
     cut: float | None,
 ) -> tuple[LabelAnswer, ...]:
-    numbers = chances.tolist()
     single = [_single(p, rule, cut=cut) for p, rule in zip(numbers, rules, strict=True)]
     for group in places:
         chosen = [numbers[place] for place in group]
