@@ -21,9 +21,10 @@ import pytest
 
 from lineside.cli.client import HubClient
 from lineside.cli.demo.programs import free_port
-from lineside.core import LinesideError, SystemClock, digest_of, load_plant, rfc3339
+from lineside.core import LinesideError, SystemClock, digest_of, frame_id, load_plant, rfc3339
 from lineside.datasets import Import, load_source
 from lineside.links import Bus, open_bus
+from lineside.streams import PREDICTION_TYPE
 from lineside.training import TrainJob, run_job
 
 pytestmark = [pytest.mark.data, pytest.mark.slow, pytest.mark.timeout(300)]
@@ -114,14 +115,15 @@ def site(data_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 def publish(site: Site, encoded: bytes) -> dict[str, Any]:
     """One picture as the factory sends it; the prediction the hub stored of it."""
     data = "data:image/jpeg;base64," + base64.b64encode(encoded).decode()
-    message = json.dumps({"ts": rfc3339(CLOCK.now()), "data": data}).encode()
+    now = CLOCK.now()
+    message = json.dumps({"ts": rfc3339(now), "data": data}).encode()
     site.bus.publish("i/cam", message, qos=0)
-    digest = digest_of(encoded)
+    frame = frame_id(camera="rack", captured_at=now, digest=digest_of(encoded))
 
     def stored() -> dict[str, Any] | None:
-        for event in site.hub.get("/events", type="lineside.prediction.v1", limit=50)["items"]:
-            said: dict[str, Any] = event.get("data") or event["event"]["data"]
-            if said["frame"]["digest"] == digest:
+        for event in site.hub.get("/events", type=PREDICTION_TYPE, newest_first=True)["items"]:
+            said: dict[str, Any] = event["data"]
+            if said["frame"]["id"] == frame:
                 return said
         return None
 
@@ -142,10 +144,17 @@ def test_the_validation_pictures_are_answered_right_through_the_bus(site: Site) 
     assert whole >= 7
 
 
+def showing(site: Site, frame: str) -> dict[str, Any] | None:
+    """The twin, once its picture is this frame's."""
+    twin: dict[str, Any] = site.hub.get("/twin")
+    return twin if twin["picture"]["evidence"]["frame"] == frame else None
+
+
 def test_the_twin_shows_what_the_last_picture_showed(site: Site) -> None:
     sample = site.validation.samples[0]
-    publish(site, site.validation.read(sample))
-    colours = until(lambda: site.hub.get("/twin"))["colours"]
+    said = publish(site, site.validation.read(sample))
+    twin = until(lambda: showing(site, said["frame"]["id"]))
+    colours = twin["colours"]
     assert {c for c, state in colours.items() if state["seen"] == "present"} == set(sample.labels)
     documents = site.hub.get("/twin/documents/sagemaker_stock_inference")["items"]
     present = documents[-1]["is_present"]
