@@ -105,7 +105,8 @@ def test_a_dead_letter_keeps_reason_time_topic_and_raw_bytes(
     assert letter.at == clock.now()
     assert letter.detail
     assert hub.dead_letters.payload(letter.id) == b'{"ts": broken'
-    assert hub.stats.plain()["frames_dropped"] == {"not JSON": 1}
+    assert hub.stats.plain()["refused"] == {"not JSON": 1}
+    assert hub.stats.plain()["frames_dropped"] == {}
 
 
 def test_a_bad_time_becomes_a_dead_letter(hub: Services, line: "Line") -> None:

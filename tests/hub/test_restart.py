@@ -1,6 +1,7 @@
 """What a restart finds: the same twin, nothing twice, and work that waits for whoever was away."""
 
 import json
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +16,7 @@ from lineside.core import (
     Plant,
     UnavailableError,
     decode_json,
+    encode,
     rfc3339,
 )
 from lineside.hub import HubConfig, Retention, Services, build_services
@@ -166,6 +168,22 @@ def test_while_the_store_is_away_a_batch_is_tried_again_and_kept_once(
     assert started.ledger.state.revision == 1
 
 
+def test_over_http_a_store_that_is_away_is_said_at_once(
+    hub: Services, plant: Plant, clock: FakeClock
+) -> None:
+    flaky = Flaky(hub.records, times=1)
+    started = build_services(
+        hub.config, plant=plant, records=cast("Records", flaky), blobs=hub.blobs, clock=clock
+    )
+    started.load()
+    body = encode({"topic": "i/ldr", "ts": rfc3339(clock.now()), "ldr": 1})
+    with pytest.raises(UnavailableError):
+        started.plant_ingest.take_http(body)
+    assert started.events.page() == []
+    started.plant_ingest.take_http(body)
+    assert len(started.events.page()) == 1
+
+
 def test_a_transaction_that_fails_leaves_the_twin_where_it_was(
     hub: Services, plant: Plant, clock: FakeClock
 ) -> None:
@@ -197,11 +215,13 @@ class Handler:
     def __init__(self) -> None:
         self.away = False
         self.taken: list[str] = []
+        self.came = threading.Event()
 
     def __call__(self, entries: Sequence[Logged]) -> None:
         if self.away:
             raise UnavailableError("away")
         self.taken += [logged.entry.id for logged in entries]
+        self.came.set()
 
 
 def follower(hub: Services, handler: Handler, *, selection: Selection | None = None) -> Follower:
@@ -243,8 +263,7 @@ def test_a_follower_sees_what_it_selected_only(hub: Services, line: Line) -> Non
     line.send(line.said("i/ldr", ldr=1))
     running = follower(hub, handler, selection=Selection(source="/hall/plant"))
     running.start()
-    with hub.ledger.grown:
-        hub.ledger.grown.wait_for(lambda: handler.taken, timeout=5)
+    assert handler.came.wait(timeout=10)
     running.stop()
     assert len(handler.taken) == 1
 

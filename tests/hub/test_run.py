@@ -27,7 +27,7 @@ from lineside.core import (
     frame_id,
     rfc3339,
 )
-from lineside.hub import HubConfig, RunningHub, run, running
+from lineside.hub import HubConfig, RunningHub, run, running, sign_in_link
 from lineside.links import Bus, open_bus
 from lineside.streams import encode_event, prediction_event
 from lineside.vision import FrameRef
@@ -156,9 +156,14 @@ def test_run_announces_link_and_bus_and_stops_when_told(stored: HubConfig) -> No
         assert answer.status == 200
     with pytest.raises(urllib.error.HTTPError):
         urllib.request.urlopen(link, timeout=10)  # noqa: S310  ours
+    further = sign_in_link(stored, name="bob", clock=CLOCK)
+    with urllib.request.urlopen(further, timeout=10) as answer:  # noqa: S310  ours
+        assert answer.status == 200
     stop.set()
     program.join(timeout=20)
     assert not program.is_alive()
+    with pytest.raises(UnavailableError, match="no hub runs"):
+        sign_in_link(stored, name="bob", clock=CLOCK)
 
 
 def test_the_data_folder_and_its_tokens_are_for_their_owner_only(stored: HubConfig) -> None:

@@ -20,6 +20,7 @@ def register(app: typer.Typer) -> None:
     group = typer.Typer(help="The hub: pages, store, broker.", invoke_without_command=True)
     group.callback()(hub)
     group.command("key")(key)
+    group.command("link")(link)
     app.add_typer(group, name="hub")
 
 
@@ -67,3 +68,15 @@ def key(
         as_json=as_json,
         text=lambda made: f"AWS_ACCESS_KEY_ID={made.id}\nAWS_SECRET_ACCESS_KEY={made.secret}",
     )
+
+
+def link(
+    name: Annotated[
+        str, typer.Option(help="Who signs in; stands beside what they do.")
+    ] = "operator",
+    config: ConfigOption = None,
+) -> None:
+    """Print a further sign-in link of a running hub; it works once, within a day."""
+    from lineside.hub import sign_in_link
+
+    say(sign_in_link(settings(config), name=name, clock=SystemClock()))

@@ -104,7 +104,7 @@ class Auth:
                 self._tries.append(self._clock.monotonic())
                 raise RefusedError(
                     "this sign-in link was used already, or never given out",
-                    fix="Restart the hub, or run `lineside hub link`, for a new one.",
+                    fix="Run `lineside hub link` for a new one.",
                 ) from error
             self._documents.delete("sign-in", _hash(token))
         if parse_rfc3339(body["ends_at"]) <= self._clock.now():

@@ -62,6 +62,7 @@ class PlantIngest:
         self._intake = intake
         self._ledger = ledger
         self._keeping = keeping
+        self._hasty = keeping.hasty()
         self._stats = stats
         self._frames = frames
         self._clock = clock
@@ -78,7 +79,7 @@ class PlantIngest:
             try:
                 items += self._read(message)
             except DeadLetterError as refusal:
-                self._keeping.refuse(refusal, message.payload, topic=message.topic)
+                self._refuse(refusal, message.payload, topic=message.topic)
         return self._kept(items)
 
     def commit(self, items: Sequence[Item]) -> None:
@@ -86,20 +87,24 @@ class PlantIngest:
         keep_batch(items, self._commit, refuse=self._refuse_item)
 
     def take_http(self, body: bytes) -> Recorded | DeadLetterView:
-        """One message that names its topic; returns after the commit."""
+        """One message that names its topic; returns after the commit.
+
+        Raises:
+            UnavailableError: the store is away; nothing was kept, send it again.
+        """
         self._stats.count("messages_received")
-        topic = ""
+        topic, hasty = "", self._hasty
         try:
             topic, document = split_document(body)
             route = self._router.find(topic)
             check_size(route, len(body), topic=topic)
             item = self._item_of(route, document, raw=body, topic=topic)
         except DeadLetterError as refusal:
-            return self._keeping.refuse(refusal, body, topic=topic)
+            return self._refuse(refusal, body, topic=topic, keeping=hasty)
         answers: list[Recorded | DeadLetterView] = []
         keep_batch(
-            self._kept([item]),
-            lambda items: answers.append(self._commit(items)),
+            self._kept([item], keeping=hasty),
+            lambda items: answers.append(self._commit(items, keeping=hasty)),
             refuse=lambda item, refusal: answers.append(self._refuse_item(item, refusal)),
         )
         return answers[0]
@@ -128,10 +133,11 @@ class PlantIngest:
         event = plant_event(route, document, topic=topic, site=self._plant.site)
         return self._plant_item(event, raw=raw)
 
-    def _kept(self, items: Sequence[Item | _Seen]) -> list[Item]:
+    def _kept(self, items: Sequence[Item | _Seen], *, keeping: Keeping | None = None) -> list[Item]:
         """The same in the same order, with the pictures among the blobs."""
+        keeping = keeping or self._keeping
         looked = [item.looked for item in items if isinstance(item, _Seen)]
-        frames = iter(self._keeping.patiently(lambda: self._intake.keep(looked)) if looked else ())
+        frames = iter(keeping.patiently(lambda: self._intake.keep(looked)) if looked else ())
         return [
             _frame_item(next(frames), raw=item.raw) if isinstance(item, _Seen) else item
             for item in items
@@ -152,13 +158,23 @@ class PlantIngest:
             self._stats.skewed("late")
 
     def _refuse_item(self, item: Item, refusal: DeadLetterError) -> DeadLetterView:
-        return self._keeping.refuse(refusal, item.raw, topic=item.topic)
+        return self._refuse(refusal, item.raw, topic=item.topic)
 
-    def _commit(self, items: Sequence[Item]) -> Recorded:
+    def _refuse(
+        self, refusal: DeadLetterError, raw: bytes, *, topic: str, keeping: Keeping | None = None
+    ) -> DeadLetterView:
+        try:
+            frame = self._router.find(topic).kind is RouteKind.FRAME
+        except DeadLetterError:
+            frame = False
+        return (keeping or self._keeping).refuse(refusal, raw, topic=topic, frame=frame)
+
+    def _commit(self, items: Sequence[Item], *, keeping: Keeping | None = None) -> Recorded:
         events = [item.event for item in items]
         frames = [item.frame for item in items if item.frame is not None]
         rows = [frame.row for frame in frames]
-        recorded = self._keeping.patiently(lambda: self._ledger.record(events, frames=rows))
+        keeping = keeping or self._keeping
+        recorded = keeping.patiently(lambda: self._ledger.record(events, frames=rows))
         fresh = {logged.entry.id for logged in recorded.logged if not logged.duplicate}
         self._stats.count("frames_stored", by=recorded.new_frames)
         self._stats.count("frames_duplicate", by=len(rows) - recorded.new_frames)

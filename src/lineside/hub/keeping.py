@@ -20,20 +20,30 @@ _RETRY_S = 1.0
 class Keeping:
     """Tries again while the store is away; puts away what cannot be taken."""
 
-    def __init__(self, dead: DeadLetters, *, stats: Stats) -> None:
+    def __init__(self, dead: DeadLetters, *, stats: Stats, patient: bool = True) -> None:
+        """``patient``: wait for a store that is away; without, the caller hears of it at once."""
         self._dead = dead
         self._stats = stats
         self._stop = threading.Event()
+        if not patient:
+            self._stop.set()
+
+    def hasty(self) -> "Keeping":
+        """The same without patience, for callers who can try again themselves."""
+        return Keeping(self._dead, stats=self._stats, patient=False)
 
     def stop(self) -> None:
         """Give up waiting for a store that is away."""
         self._stop.set()
 
-    def refuse(self, refusal: DeadLetterError, raw: bytes, *, topic: str) -> DeadLetterView:
-        """Count and keep one refused message."""
-        self._stats.drop(str(refusal.reason))
+    def refuse(
+        self, refusal: DeadLetterError, raw: bytes, *, topic: str, frame: bool = False
+    ) -> DeadLetterView:
+        """Keep one refused message and count it."""
+        kept = self.patiently(lambda: self._dead.keep(refusal, raw, topic=topic))
+        self._stats.refuse(str(refusal.reason), frame=frame)
         logger.debug("message refused topic=%s reason=%s", topic, refusal)
-        return self.patiently(lambda: self._dead.keep(refusal, raw, topic=topic))
+        return kept
 
     def patiently(self, act: Callable[[], T]) -> T:
         """Do it, again and again while the store is away."""

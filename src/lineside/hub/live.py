@@ -158,6 +158,7 @@ class Live:
         self._viewers.add(viewer)
         try:
             while await signed_in():
+                viewer.changed.clear()  # first: what changes from here on wakes the wait below
                 state = self._ledger.state
                 if viewer.twin is not state:
                     message = self._twin_message(viewer.twin, state)
@@ -165,7 +166,6 @@ class Live:
                     viewer.twin = state
                     if message:
                         yield b"event: %s\ndata: %s\n\n" % (kind, message)
-                viewer.changed.clear()
                 try:
                     async with asyncio.timeout(_IDLE_S):
                         await viewer.changed.wait()

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Generic, TypeVar
 
 from lineside.hub.services import Services
+from lineside.hub.stats import CAMERAS
 from lineside.hub.topics import Router
 from lineside.links import Bus, Mailbox, MailboxFigures, Message
 
@@ -21,7 +22,7 @@ _BATCH = 64
 _WAIT_S = 0.5
 _PLANT_MAILBOX = 1000
 _DEVICE_MAILBOX = 5000
-_PLANT_THREADS = 2
+_PLANT_THREADS = 3  # two decode while one waits for the disk
 
 
 class Reader(Generic[P]):
@@ -102,12 +103,12 @@ def open_readers(bus: Bus, *, services: Services) -> list[Reader[Any]]:
     router, strays = Router(services.plant), services.config.strays
     said = (f"lineside/{site}/+/+/prediction", f"lineside/{site}/device/+/status")
     devices = bus.subscribe(said, qos=1, size=_DEVICE_MAILBOX, name="devices")
-    plant = bus.subscribe(router.patterns(strays=strays), qos=1, size=_PLANT_MAILBOX, name="plant")
+    plant = bus.subscribe(router.patterns(strays=strays), qos=1, size=_PLANT_MAILBOX, name=CAMERAS)
     heard, seen = services.device_ingest, services.plant_ingest
     return [
         Reader("devices", mailbox=devices, prepare=heard.prepare, commit=heard.commit),
         Reader(
-            "plant", mailbox=plant, prepare=seen.prepare, commit=seen.commit,
+            CAMERAS, mailbox=plant, prepare=seen.prepare, commit=seen.commit,
             threads=_PLANT_THREADS,
         ),
     ]  # fmt: skip

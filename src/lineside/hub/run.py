@@ -14,8 +14,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lineside.core import Clock, ConflictError, UnavailableError, encode, load_plant
+from lineside.core import (
+    Clock,
+    ConflictError,
+    UnavailableError,
+    decode_json,
+    encode,
+    load_plant,
+)
 from lineside.hub.app import create_app
+from lineside.hub.auth import issue_link
 from lineside.hub.config import HubConfig
 from lineside.hub.follow import Follower, Selection
 from lineside.hub.outbox import EventOutbox
@@ -33,6 +41,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _TOKENS = (("admin", "api"), ("device", "device"))
+ADDRESS_FILE = "hub.json"
 _START_S = 30.0
 _GRACE_S = 3
 _MOST_SOCKET_TEXT = 65_536
@@ -77,7 +86,7 @@ def running(config: HubConfig, *, clock: Clock) -> Iterator[RunningHub]:
         services.join(bus, base_url=config.public_url or url)
         _start_work(services, bus, stack=stack)
         _serve(server, stack=stack)
-        _write_address(config, url=url, bus_url=bus_url)
+        stack.enter_context(_address_told(config, url=url, bus_url=bus_url))
         services.packages.tell_devices()
         logger.info("hub runs url=%s bus=%s", url, bus_url)
         yield RunningHub(url=url, bus_url=bus_url, services=services)
@@ -228,9 +237,32 @@ def _serve(bound: _Bound, *, stack: ExitStack) -> None:
         waited_s += 0.01
 
 
-def _write_address(config: HubConfig, *, url: str, bus_url: str) -> None:
-    """``hub.json``: where this hub is reached, for programs beside it."""
-    path = config.folder / "hub.json"
+@contextmanager
+def _address_told(config: HubConfig, *, url: str, bus_url: str) -> Iterator[None]:
+    """``hub.json``: where this hub is reached, for programs beside it, while it runs."""
+    path = config.folder / ADDRESS_FILE
     temporary = path.with_suffix(".new")
     temporary.write_bytes(encode({"url": url, "bus": bus_url, "pid": os.getpid()}))
     temporary.replace(path)
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)
+
+
+def sign_in_link(config: HubConfig, *, name: str, clock: Clock) -> str:
+    """A further one-time link, for a hub that runs already.
+
+    Raises:
+        UnavailableError: no hub runs on this data folder.
+    """
+    path = config.folder / ADDRESS_FILE
+    try:
+        address = decode_json(path.read_bytes(), where=str(path))
+    except FileNotFoundError as error:
+        raise UnavailableError(
+            "no hub runs on this data folder", where=str(config.folder), fix="Start it."
+        ) from error
+    with open_records(config.records_url, clock=clock) as records:
+        token = issue_link(records, name=name, clock=clock)
+    return f"{address['url']}/sign-in?token={token}"

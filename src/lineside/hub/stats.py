@@ -1,7 +1,8 @@
 """The hub's own figures: counters for ``/metrics`` and ``/api/v1/stats``, and latencies.
 
 Latency publish → twin is the time from a frame's capture to the commit that moved the twin by its
-prediction; the last 10 000 are kept.
+prediction; the last 10 000 are kept. Of a mailbox that was full nobody knows which messages it
+dropped; all of them count as frames dropped, so that no lost frame is left out.
 """
 
 import threading
@@ -12,6 +13,9 @@ from typing import Any
 from lineside.links import MailboxFigures
 
 _MOST_LATENCIES = 10_000
+CAMERAS = "plant"
+"""The mailbox that frames come through, among other messages of the plant."""
+FULL = "mailbox full"
 
 
 class Stats:
@@ -21,6 +25,7 @@ class Stats:
         self._lock = threading.Lock()
         self._counts: Counter[str] = Counter()
         self._dropped: Counter[str] = Counter()
+        self._refused: Counter[str] = Counter()
         self._skew: Counter[str] = Counter()
         self._latencies_s: deque[float] = deque(maxlen=_MOST_LATENCIES)
         self._gauges: dict[str, Callable[[], float]] = {}
@@ -31,10 +36,12 @@ class Stats:
         with self._lock:
             self._counts[name] += by
 
-    def drop(self, reason: str, *, by: int = 1) -> None:
-        """A message or frame that was not kept, or kept as a dead letter only."""
+    def refuse(self, reason: str, *, frame: bool) -> None:
+        """A message that became a dead letter; ``frame``: it came from a camera."""
         with self._lock:
-            self._dropped[reason] += by
+            self._refused[reason] += 1
+            if frame:
+                self._dropped[reason] += 1
 
     def skewed(self, kind: str) -> None:
         """``late`` or ``future``."""
@@ -54,20 +61,21 @@ class Stats:
         """Count what a mailbox drops; what waits in it is a gauge."""
         self._mailboxes[name] = figures
         self.watch(f"mailbox_{name}_waiting", lambda: figures().waiting)
+        self.watch(f"mailbox_{name}_dropped", lambda: figures().dropped)
 
     def plain(self) -> dict[str, Any]:
         """Everything, as ``GET /api/v1/stats`` answers."""
         with self._lock:
             counts = {name: self._counts[name] for name in NAMES}
             dropped, skew = dict(self._dropped), dict(self._skew)
+            refused = dict(self._refused)
             latencies = sorted(self._latencies_s)
-        for figures in self._mailboxes.values():
-            lost = figures().dropped
-            if lost:
-                dropped["mailbox full"] = dropped.get("mailbox full", 0) + lost
+        if CAMERAS in self._mailboxes and (lost := self._mailboxes[CAMERAS]().dropped):
+            dropped[FULL] = lost
         gauges = {name: read() for name, read in sorted(self._gauges.items())}
         return {
-            **counts, "frames_dropped": dropped, "skew": {"late": 0, "future": 0, **skew},
+            **counts, "frames_dropped": dropped, "refused": refused,
+            "skew": {"late": 0, "future": 0, **skew},
             "latency_ms": quantiles_ms(latencies), "gauges": gauges,
         }  # fmt: skip
 
@@ -117,7 +125,7 @@ class _Collector:
         families: list[Any] = [
             CounterMetricFamily(f"lineside_{name}", name, self._plain[name]) for name in NAMES
         ]
-        for name, label in (("frames_dropped", "reason"), ("skew", "kind")):
+        for name, label in (("frames_dropped", "reason"), ("refused", "reason"), ("skew", "kind")):
             family = CounterMetricFamily(f"lineside_{name}", name, labels=[label])
             for key, value in sorted(self._plain[name].items()):
                 family.add_metric([key], value)
