@@ -41,6 +41,8 @@ from lineside.links import open_bus
 from lineside.store import open_records
 from lineside.streams import PREDICTION_TYPE, decode_event
 
+# The simulated factory's own i/ldr messages say 0 to 15000 ohm; ours are told apart by their value.
+_BEYOND_ANY_SENSOR = 1_000_000
 CLOCK = SystemClock()
 PAUSE = threading.Event()
 
@@ -157,7 +159,7 @@ class Traffic:
         token = self.rig.token("ingest")
         while not self.stop.wait(0.05):
             self.sent += 1
-            number = self.sent
+            number = _BEYOND_ANY_SENSOR + self.sent
             body = {"topic": "i/ldr", "ts": rfc3339(CLOCK.now()), "ldr": number, "br": "84.3"}
             request = urllib.request.Request(  # noqa: S310  loopback
                 f"{self.rig.base}/mqttingest",

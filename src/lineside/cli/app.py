@@ -4,9 +4,9 @@ import logging
 import os
 import sys
 import traceback
+from importlib.metadata import version
 from typing import Annotated
 
-import click
 import typer
 
 from lineside.cli import (
@@ -23,7 +23,7 @@ from lineside.cli import (
     train,
 )
 from lineside.cli.output import explain, say
-from lineside.core import LinesideError
+from lineside.core import LinesideError, UnavailableError
 
 app = typer.Typer(
     name="lineside",
@@ -34,17 +34,28 @@ app = typer.Typer(
 )
 
 
+def _print_version(asked: bool) -> None:
+    if asked:
+        sys.stdout.write(f"lineside {version('lineside')}\n")
+        raise typer.Exit
+
+
 @app.callback()
 def options(
+    print_version: Annotated[
+        bool,
+        typer.Option("--version", callback=_print_version, is_eager=True, help="Print it, end."),
+    ] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks and debug logs.")] = False,
 ) -> None:
     """Vision that stands beside the production line."""
+    del print_version
     logging.basicConfig(
         stream=sys.stderr,
         level=logging.DEBUG if debug else logging.INFO,
         format="%(asctime)s %(levelname)s %(name)s %(message)s",
     )
-    for chatty in ("amqtt", "transitions", "uvicorn"):
+    for chatty in ("alembic", "amqtt", "transitions", "uvicorn"):
         logging.getLogger(chatty).setLevel(logging.DEBUG if debug else logging.WARNING)
 
 
@@ -57,7 +68,7 @@ def main() -> None:
     sys.exit(_run(sys.argv[1:]))
 
 
-def _run(arguments: list[str]) -> int:  # noqa: PLR0911  one return an exit code
+def _run(arguments: list[str]) -> int:
     command = typer.main.get_command(app)
     try:
         result = command.main(arguments, prog_name="lineside", standalone_mode=False)
@@ -65,22 +76,37 @@ def _run(arguments: list[str]) -> int:  # noqa: PLR0911  one return an exit code
         explain(error)
         _trace_if_debug(arguments)
         return error.exit_code
-    except click.exceptions.Exit as leave:
+    except typer.Exit as leave:
         return leave.exit_code
-    except click.ClickException as error:
-        error.show()
-        return error.exit_code
-    except (KeyboardInterrupt, click.Abort):
+    except (KeyboardInterrupt, typer.Abort):
         return 130
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except Exception as error:  # noqa: BLE001  # boundary
-        say(f"bug: {type(error).__name__}: {error}")
-        say("fix: run it again with --debug and report what it prints.")
-        _trace_if_debug(arguments)
-        return 1
+        return _explain_other(error, arguments=arguments)
     return result if isinstance(result, int) else 0
+
+
+def _explain_other(error: Exception, *, arguments: list[str]) -> int:
+    """A wrong word on the command line, a file that cannot be used, or a bug of ours.
+
+    Wrong words come as the command parser's own exceptions, which print themselves; the parser
+    stands inside typer, whose versions keep it at different places.
+    """
+    show_usage, code = getattr(error, "show", None), getattr(error, "exit_code", None)
+    if callable(show_usage) and isinstance(code, int):
+        show_usage()
+        return code
+    _trace_if_debug(arguments)
+    if isinstance(error, OSError) and error.filename:
+        place = str(error.filename)
+        told = UnavailableError(str(error.strerror), where=place, fix="Check path and rights.")
+        explain(told)
+        return told.exit_code
+    say(f"bug: {type(error).__name__}: {error}")
+    say("fix: run lineside --debug … and report what it prints.")
+    return 1
 
 
 def _trace_if_debug(arguments: list[str]) -> None:

@@ -26,9 +26,9 @@ def check(
     try:
         load_plant(plant)
     except InvalidError as error:
-        faults = error.faults or (
-            Fault(path="$", value=error.message, expected="TOML", fix=error.fix),
-        )
+        faults = error.faults
+        if not faults:
+            raise
     show({"faults": faults}, as_json=as_json, text=lambda found: _sentences(plant, found["faults"]))
     if faults:
         raise typer.Exit(InvalidError.exit_code)
@@ -37,7 +37,8 @@ def check(
 def _sentences(path: Path, faults: tuple[Fault, ...]) -> str:
     if not faults:
         return f"{path}: no faults"
-    return "\n".join([f"{path}: {len(faults)} faults", *(f"  {fault}" for fault in faults)])
+    count = "1 fault" if len(faults) == 1 else f"{len(faults)} faults"
+    return "\n".join([f"{path}: {count}", *(f"  {fault}" for fault in faults)])
 
 
 def schema() -> None:

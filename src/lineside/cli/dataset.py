@@ -55,7 +55,9 @@ def import_source(
     labels: Annotated[str, typer.Option(help="Label names in column order, by comma.")] = "",
     form: Annotated[str, typer.Option("--format", help="lst, csv, folders or auto.")] = "auto",
     images: Annotated[Path | None, typer.Option(help="Where a list's pictures are.")] = None,
-    group: Annotated[str, typer.Option(help="How groups are found, see the docs.")] = "",
+    group: Annotated[
+        str, typer.Option(help="How pictures are grouped: docs/reference/datasets.md.")
+    ] = "",
     by: By = "command line",
     as_json: JsonFlag = False,
 ) -> None:

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lineside.cli.output import JsonFlag, show
+from lineside.cli.output import JsonFlag, explain, say, show
 from lineside.cli.package import PackageFile, metric_lines
-from lineside.core import SystemClock
+from lineside.core import InvalidError, LinesideError, NotFoundError, SystemClock, to_plain
 
 if TYPE_CHECKING:
     from lineside.models import Predictor
@@ -25,7 +25,10 @@ def evaluate(
     package: PackageFile,
     *,
     data: Annotated[Path, typer.Option(help="Folder, .lst or .csv with labels.")],
-    group: Annotated[str, typer.Option(help="How pictures are grouped, see the docs.")] = "",
+    images: Annotated[Path | None, typer.Option(help="Where a list's pictures are.")] = None,
+    group: Annotated[
+        str, typer.Option(help="How pictures are grouped: docs/reference/datasets.md.")
+    ] = "",
     as_json: JsonFlag = False,
 ) -> None:
     """Measure a package on labelled pictures; refuses pictures it was trained on."""
@@ -34,13 +37,15 @@ def evaluate(
     from lineside.training import evaluate as measure
 
     opened = Package.open(package)
-    found = load_source(data, labels=opened.manifest.labels, group=group)
-    result = measure(opened, found.samples, read=found.read, clock=SystemClock())
+    found = load_source(data, labels=opened.manifest.labels, group=group, images=images)
     skipped = [f"skipped {line.where}: {line.reason}" for line in found.skipped]
+    for line in skipped:
+        say(line)
+    result = measure(opened, found.samples, read=found.read, clock=SystemClock())
     show(
-        result,
+        {**to_plain(result), "skipped": found.skipped},
         as_json=as_json,
-        text=lambda done: "\n".join([*metric_lines(dict(done.metrics)), *done.warnings, *skipped]),
+        text=lambda _: "\n".join([*metric_lines(dict(result.metrics)), *result.warnings]),
     )
 
 
@@ -57,22 +62,31 @@ def predict(
     from lineside.models import Package, Predictor
 
     predictor = Predictor(Package.open(package), clock=SystemClock())
-    answers = [_answer(predictor, path, heat=heat) for path in image]
+    answers, failed = [], 0
+    for path in image:
+        try:
+            answers.append(_answer(predictor, path, heat=heat))
+        except LinesideError as error:
+            explain(error)
+            failed = failed or error.exit_code
     show(answers, as_json=as_json, text=lambda found: "\n".join(_words(one) for one in found))
+    if failed:
+        raise typer.Exit(failed)
 
 
 def _answer(predictor: "Predictor", path: Path, *, heat: bool) -> dict[str, Any]:
-    from lineside.core import NotFoundError
     from lineside.models import heat_png
     from lineside.vision import open_frame
 
     try:
-        encoded = path.read_bytes()
+        # Each file is a camera of its own: files share no place, and none is another's repeat.
+        frame = open_frame(path.read_bytes(), camera=str(path), captured_at=SystemClock().now())
     except OSError as error:
         raise NotFoundError(
             f"cannot read the picture: {error.strerror}", where=str(path), fix="Name a JPEG or PNG."
         ) from error
-    frame = open_frame(encoded, camera="file", captured_at=SystemClock().now())
+    except InvalidError as error:
+        raise InvalidError(error.message, where=str(path), fix=error.fix) from error
     said = predictor.predict(frame)
     maps = predictor.explain(frame) if heat else {}
     return {

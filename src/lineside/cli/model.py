@@ -45,12 +45,11 @@ def list_models(config: ConfigOption = None, as_json: JsonFlag = False) -> None:
     """List packages, newest first, with who took them into use."""
     with registry(config) as models:
         found = models.list()
+    rows = [(short(r.digest), r.name, r.inspection, r.approved_by or "nobody") for r in found]
     show(
         {"models": found},
         as_json=as_json,
-        text=lambda _: table(
-            [(short(r.digest), r.name, r.inspection, r.approved_by or "not in use") for r in found]
-        ),
+        text=lambda _: table([("digest", "name", "inspection", "in use by"), *rows]),
     )
 
 

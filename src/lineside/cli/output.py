@@ -1,13 +1,15 @@
 """How commands speak: results on stdout, everything else on stderr, failures as sentences."""
 
+import os
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Annotated, TypeVar
 
 import msgspec
 import typer
 
-from lineside.core import LinesideError, to_plain
+from lineside.core import LinesideError, NotFoundError, to_plain
 
 T = TypeVar("T")
 
@@ -48,3 +50,13 @@ def table(rows: list[tuple[str, ...]]) -> str:
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
         for row in rows
     )
+
+
+def writable(path: Path | None) -> None:
+    """Refuse an output file that could not be written, before any work is done for it."""
+    if path is None:
+        return
+    if path.is_dir() or not os.access(path.absolute().parent, os.W_OK):
+        raise NotFoundError(
+            "no file can be written there", where=str(path), fix="Name a file in a folder of yours."
+        )

@@ -31,7 +31,9 @@ def simulate(
     *,
     bus: Annotated[str, typer.Option(help="URL of the broker.")],
     seed: Annotated[int, typer.Option(help="Everything random follows from it.")] = 1,
-    lighting: Annotated[Literal["dark", "light", "neutral"], typer.Option()] = "light",
+    lighting: Annotated[
+        Literal["dark", "light", "neutral"], typer.Option(help="Of the room.")
+    ] = "light",
     drift_px: Annotated[float, typer.Option(help="How far the camera may wander.")] = 4.0,
     fps: Annotated[float, typer.Option(help="Pictures a second.")] = 5.0,
     speed: Annotated[float, typer.Option(help="How much faster than the real factory.")] = 1.0,

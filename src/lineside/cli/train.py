@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from lineside.cli.output import JsonFlag, say, show
+from lineside.cli.config import load_hub
+from lineside.cli.output import JsonFlag, say, show, writable
 from lineside.cli.package import metric_lines
 from lineside.cli.signals import stop_on_signal
 from lineside.core import InvalidError, SystemClock, encode, load_plant
@@ -31,11 +32,14 @@ def train(
     plant: Annotated[Path | None, typer.Option(help="The plant file.")] = None,
     inspection: Annotated[str, typer.Option(help="Which inspection of it.")] = "",
     out: Annotated[Path | None, typer.Option(help="Write the package here.")] = None,
-    group: Annotated[str, typer.Option(help="How pictures are grouped, see the docs.")] = "",
+    group: Annotated[
+        str, typer.Option(help="How pictures are grouped: docs/reference/datasets.md.")
+    ] = "",
     images: Annotated[str, typer.Option(help="Where a list's pictures are.")] = "",
     reference: Annotated[str, typer.Option(help="Picture that the regions were drawn on.")] = "",
     note: Annotated[str, typer.Option(help="A sentence that report and package carry.")] = "",
     seed: Annotated[int, typer.Option(help="Everything random follows from it.")] = 7,
+    config: Annotated[Path | None, typer.Option(help="The hub's file, for dataset://.")] = None,
     records: Annotated[str, typer.Option(help="Records that hold dataset://.")] = "",
     blobs: Annotated[str, typer.Option(help="Blobs that hold dataset://.")] = "",
     job: Annotated[Path | None, typer.Option(help="Run, or go on with, this job folder.")] = None,
@@ -45,6 +49,10 @@ def train(
     """Train an inspection from labelled pictures and write its package."""
     from lineside.training import read_job, run_job
 
+    writable(out)
+    if config is not None:
+        hub = load_hub(config).config
+        records, blobs = hub.records_url, hub.blobs_url
     if data:
         asked = replace(
             _job(task, data, plant=plant, inspection=inspection),

@@ -100,7 +100,11 @@ class Demo:
                 say(f"training: {run['percent']:.0f} % {run['stage']}")
             shown = step
         if run["state"] != "done":
-            raise UnavailableError(f"training {run['state']}: {run.get('reason', '')}")
+            raise UnavailableError(
+                f"training {run['state']}: {run['reason']}",
+                where=run["id"],
+                fix="Run it again with --folder DIR and read the logs there.",
+            )
         digest = run["package"]
         self._hub.post(
             f"/packages/{digest}/use", {"inspection": self._inspection, "reason": "demo"}
@@ -203,8 +207,9 @@ class Demo:
         colours = self._hub.get("/twin")["colours"]
         free = [c for c, state in colours.items() if state["present"] > state["reserved"]]
         if free:
-            self._hub.post("/orders", {"colour": free[len(self._orders) % len(free)]})
-            self._orders.append(free[0])
+            colour = free[len(self._orders) % len(free)]
+            self._hub.post("/orders", {"colour": colour})
+            self._orders.append(colour)
 
     def _device_is_loaded(self) -> bool:
         return any(device.get("packages") for device in self._hub.get("/devices")["items"])
@@ -228,4 +233,8 @@ class Demo:
             if answer:
                 return answer
             self._pause.wait(0.1)
-        raise UnavailableError(f"{what} did not come up within {within_s:.0f} s")
+        raise UnavailableError(
+            f"{what} did not come up within {within_s:.0f} s",
+            where=str(self._folder),
+            fix="Run it again with --folder DIR and read the logs there.",
+        )

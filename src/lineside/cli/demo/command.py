@@ -17,7 +17,7 @@ import typer
 
 from lineside.cli.demo.acts import Demo, Settings
 from lineside.cli.demo.programs import Programs
-from lineside.cli.output import JsonFlag, say, show
+from lineside.cli.output import JsonFlag, say, show, writable
 
 
 def register(app: typer.Typer) -> None:
@@ -28,10 +28,13 @@ def register(app: typer.Typer) -> None:
 def demo(
     solution: Annotated[Literal["warehouse"], typer.Argument(help="Which example.")] = "warehouse",
     *,
-    port: Annotated[int, typer.Option(help="The page's port; taken ports are passed over.")] = 8080,
+    port: Annotated[
+        int, typer.Option(min=0, max=65535, help="The page's port, if it is free.")
+    ] = 8080,
     browser: Annotated[bool, typer.Option(help="Open the page.")] = True,
     seconds: Annotated[
-        float, typer.Option("--for", help="End by itself after this many seconds of scored run.")
+        float,
+        typer.Option("--for", min=0, help="End by itself after this many seconds of scored run."),
     ] = 0.0,
     report: Annotated[Path | None, typer.Option(help="Write the figures as JSON here.")] = None,
     fps: Annotated[float, typer.Option(help="Frames a second of the simulated camera.")] = 5.0,
@@ -43,6 +46,7 @@ def demo(
     as_json: JsonFlag = False,
 ) -> None:
     """Run the whole loop on this machine: simulated line, hub, edge agent, page."""
+    writable(report)
     settings = Settings(
         solution=solution, port=port, fps=fps, speed=speed, seed=seed, seconds=seconds
     )
