@@ -23,6 +23,8 @@ from lineside.training.job import TrainJob
 
 _SCHEME = "dataset://"
 
+_MOST_SAID = 5
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Data:
@@ -127,8 +129,9 @@ def _data(
 ) -> Data:
     training = tuple(sample for sample in parts.get(Part.TRAIN, ()) if sample.known)
     if not training:
+        left_out = "; ".join(f"{line.where}: {line.reason}" for line in skipped[:_MOST_SAID])
         raise InvalidError(
-            f"no labelled training pictures in {name}",
+            f"no labelled training pictures in {name}" + (f" ({left_out})" if left_out else ""),
             where="data",
             fix="Label some, or check the order and names of the labels.",
         )
