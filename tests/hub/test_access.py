@@ -9,6 +9,7 @@ from starlette.routing import BaseRoute, Route
 
 from lineside.hub import HubConfig, Services, create_app
 from lineside.hub.access import COOKIE
+from lineside.hub.auth import UnauthenticatedError
 from lineside.testing import FakeClock
 
 OPEN = {"/healthz", "/readyz", "/ping", "/sign-in", "/welcome", "/favicon.ico"}
@@ -203,9 +204,10 @@ def test_wrong_links_are_limited_and_the_limit_ends(
     for _ in range(10):
         assert nobody.get("/sign-in", params={"token": "guess"}).status_code == 403
     assert nobody.get("/sign-in", params={"token": "guess"}).status_code == 429
-    clock.advance(61)
     token = hub.auth.issue_link(name="anna")
     assert nobody.get("/sign-in", params={"token": token}).status_code == 200
+    clock.advance(61)
+    assert nobody.get("/sign-in", params={"token": "guess"}).status_code == 403
 
 
 def test_a_session_ends_by_time_and_by_signing_out(
@@ -250,6 +252,19 @@ def test_token_files_are_for_their_owner_only_and_survive_a_restart(
     hub.auth.revoke("admin")
     hub.auth.ensure_token_file(path, name="admin", kind="api")
     assert hub.auth.identify(token).name == "admin"
+
+
+def test_a_token_file_taken_away_gets_a_new_token_and_the_old_one_ends(
+    hub: Services, config: HubConfig
+) -> None:
+    path = config.folder / "tokens" / "admin.token"
+    hub.auth.ensure_token_file(path, name="admin", kind="api")
+    old = path.read_text().strip()
+    path.unlink()
+    hub.auth.ensure_token_file(path, name="admin", kind="api")
+    assert hub.auth.identify(path.read_text().strip()).name == "admin"
+    with pytest.raises(UnauthenticatedError):
+        hub.auth.identify(old)
 
 
 @pytest.mark.parametrize(

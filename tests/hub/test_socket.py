@@ -197,6 +197,19 @@ def test_the_socket_is_closed_when_the_session_ends(page: Page, browser: TestCli
     assert closed.value.code == 4401
 
 
+def test_a_socket_of_a_token_is_closed_when_the_token_is_revoked(
+    hub: Services, nobody: TestClient
+) -> None:
+    token = hub.auth.issue_token("wall", kind="api")
+    headers = {"Authorization": f"Bearer {token}"}
+    with nobody.websocket_connect(URL, headers=headers) as socket:
+        Page(socket).next("hello")
+        hub.auth.revoke("wall")
+        with pytest.raises(WebSocketDisconnect) as closed:
+            Page(socket).next("never")
+    assert closed.value.code == 4401
+
+
 def test_nobody_is_sent_away_with_4401(nobody: TestClient) -> None:
     with nobody.websocket_connect(URL) as socket, pytest.raises(WebSocketDisconnect) as closed:
         socket.receive_bytes()

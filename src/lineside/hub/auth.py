@@ -96,12 +96,11 @@ class Auth:
             TooManyError: too many wrong tokens in the last minute, from anywhere.
             RefusedError: unknown, used or over.
         """
-        self._check_tries()
         with self._lock:
             try:
                 body = self._documents.get("sign-in", _hash(token)).body
             except NotFoundError as error:
-                self._tries.append(self._clock.monotonic())
+                self._count_wrong()
                 raise RefusedError(
                     "this sign-in link was used already, or never given out",
                     fix="Run `lineside hub link` for a new one.",
@@ -111,15 +110,16 @@ class Auth:
             raise RefusedError("this sign-in link is over", fix="Ask the hub for a new one.")
         return self._begin_session(str(body["name"]))
 
-    def _check_tries(self) -> None:
-        with self._lock:
-            horizon = self._clock.monotonic() - _SIGN_IN_WINDOW_S
-            while self._tries and self._tries[0] < horizon:
-                self._tries.popleft()
-            if len(self._tries) >= _SIGN_IN_TRIES:
-                raise TooManyError(
-                    "too many wrong sign-in links in the last minute", fix="Wait a minute."
-                )
+    def _count_wrong(self) -> None:
+        """A right link always works, so that nobody can lock others out by guessing."""
+        now_s = self._clock.monotonic()
+        while self._tries and self._tries[0] < now_s - _SIGN_IN_WINDOW_S:
+            self._tries.popleft()
+        if len(self._tries) >= _SIGN_IN_TRIES:
+            raise TooManyError(
+                "too many wrong sign-in links in the last minute", fix="Wait a minute."
+            )
+        self._tries.append(now_s)
 
     def _begin_session(self, name: str) -> str:
         token = secrets.token_urlsafe(32)
@@ -189,10 +189,14 @@ class Auth:
         return len(found)
 
     def ensure_token_file(self, path: Path, *, name: str, kind: str) -> None:
-        """Make sure that the file holds a token that is known here."""
+        """Make sure that the file holds a token that is known here.
+
+        A file that was taken away gets a new token, and what it held before is worth nothing.
+        """
         try:
             self._put_known(path.read_text().strip(), name=name, kind=kind)
         except FileNotFoundError:
+            self.revoke(name)
             _write_secret(path, self.issue_token(name, kind=kind))
             logger.info("token written name=%s file=%s", name, path)
 

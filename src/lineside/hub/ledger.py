@@ -12,7 +12,7 @@ Rules:
 import logging
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -43,7 +43,10 @@ Listener = Callable[["Recorded"], None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recorded:
-    """What one transaction brought: the events as logged, those raised, the state after."""
+    """What one transaction brought: the events as logged, those raised, the state after.
+
+    ``at`` is when it was committed.
+    """
 
     logged: tuple[Logged, ...]
     events: tuple[Event, ...]
@@ -122,6 +125,7 @@ class Ledger:
             except BaseException:
                 self._state, self._position, self._kept_position = before
                 raise
+            recorded = replace(recorded, at=self._clock.now())
             for listener in self._listeners:
                 listener(recorded)
         with self.grown:

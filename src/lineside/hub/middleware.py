@@ -153,6 +153,7 @@ class Gate:
                 raise
         scope.setdefault("state", {})["identity"] = identity
         scope["state"]["session"] = cookie if identity and not bearer else ""
+        scope["state"]["token"] = bearer if identity else ""
         if identity is not None and not is_open(path):
             may(identity, method=scope.get("method", "GET"), path=path)
 

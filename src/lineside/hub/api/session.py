@@ -14,7 +14,6 @@ from lineside.hub.pages import problem_page, signed_in_page
 router = APIRouter(tags=["session"])
 
 
-
 @router.get("/sign-in", summary="Sign in by a one-time link", include_in_schema=False)
 def sign_in(
     hub: Hub, request: Request, *, token: Annotated[str, Query(max_length=200)] = ""

@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable
 
 from fastapi import APIRouter, Request, WebSocket
 from fastapi.responses import Response, StreamingResponse
+from starlette.types import Scope
 from starlette.websockets import WebSocketDisconnect
 
 from lineside.core import LinesideError
@@ -40,7 +41,7 @@ async def live_socket(websocket: WebSocket) -> None:
     async def close(code: int, reason: str) -> None:
         await websocket.close(code, reason)
 
-    signed_in = _signed_in(hub, websocket.state.session)
+    signed_in = _signed_in(hub, websocket.scope)
     await hub.live.serve(Socket(receive=receive, send=send, close=close, signed_in=signed_in))
 
 
@@ -48,18 +49,20 @@ async def live_socket(websocket: WebSocket) -> None:
 async def twin_live(request: Request) -> Response:
     """``snapshot`` first, then ``patch`` events (RFC 6902)."""
     hub = services_of(request)
-    signed_in = _signed_in(hub, request.state.session)
+    signed_in = _signed_in(hub, request.scope)
     return StreamingResponse(hub.live.twin_stream(signed_in), media_type="text/event-stream")
 
 
-def _signed_in(hub: Services, session: str) -> Callable[[], Awaitable[bool]]:
-    """Whether the session still holds; who came with a token has none that could end."""
+def _signed_in(hub: Services, scope: Scope) -> Callable[[], Awaitable[bool]]:
+    """Whether the session, or the token, that this was opened with still holds."""
+    session, token = scope["state"]["session"], scope["state"]["token"]
 
     async def check() -> bool:
-        if not session:
-            return True
         try:
-            await asyncio.to_thread(hub.auth.session, session)
+            if session:
+                await asyncio.to_thread(hub.auth.session, session)
+            else:
+                await asyncio.to_thread(hub.auth.identify, token)
         except LinesideError:
             return False
         return True
