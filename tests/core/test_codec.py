@@ -256,8 +256,23 @@ def test_deep_nesting_is_refused_and_not_a_crash() -> None:
 
 @pytest.mark.parametrize("raw", [b"a =", b"\xff", b"a = 1\na = 2\n"])
 def test_what_is_not_toml_is_refused_with_its_place(raw: bytes) -> None:
-    with pytest.raises(InvalidError, match="not TOML"):
+    with pytest.raises(InvalidError, match="not TOML") as caught:
         decode_toml(raw, where="plant.toml")
+    assert caught.value.where == "plant.toml"
+    assert len(caught.value.faults) == 1
+
+
+@pytest.mark.parametrize(
+    ("raw", "sentence"),
+    [
+        (b"x = 1\na = \n", "line 2, column 5 is not TOML: invalid value. Mend line 2, column 5."),
+        (b"a = '\xff'", "the file is not TOML: it is not UTF-8 text. Save it as UTF-8."),
+    ],
+)
+def test_what_is_not_toml_is_said_in_one_sentence(raw: bytes, sentence: str) -> None:
+    with pytest.raises(InvalidError) as caught:
+        decode_toml(raw, where="")
+    assert [str(fault) for fault in caught.value.faults] == [sentence]
 
 
 @pytest.mark.parametrize("raw", [b"{", b"\xff", b"{}", b'{"id":3}'])

@@ -13,6 +13,7 @@ from lineside.core import (
     NotFoundError,
     Plant,
     RouteKind,
+    View,
     check_references,
     decode,
     encode,
@@ -20,6 +21,7 @@ from lineside.core import (
     parse_plant,
     plant_schema,
 )
+from lineside.links.opening import CAMERAS
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "warehouse"
 SMALL = """
@@ -288,7 +290,33 @@ def test_two_inspections_cannot_answer_at_one_endpoint() -> None:
         ('camera = "rack"\n[inspection.view]',
          'camera = "rack"\npolicy = { escape_cost = 0 }\n[inspection.view]',
          "$.inspection[0].policy.escape_cost", "above 0"),
-        ('source = "mqtt:i/cam"', 'source = "mqtt:"', "$.camera[0].source", "a source"),
+        ('source = "mqtt:i/cam"', 'source = "mqtt:"', "$.camera[0].source", "a topic after mqtt:"),
+        ('source = "mqtt:i/cam"', 'source = "v4l:one"', "$.camera[0].source", "a number after"),
+        ('source = "mqtt:i/cam"', 'source = "rtsp://"', "$.camera[0].source", "//host after"),
+        ('source = "mqtt:i/cam"', 'source = "telepathy:x"', "$.camera[0].source", "can open"),
+        ('source = "mqtt:i/cam"', 'source = "cam"', "$.camera[0].source", "can open"),
+        ('source = "mqtt:i/cam"', 'source = "mqtt:i/cam"\nno_signal_after_s = -1',
+         "$.camera[0].no_signal_after_s", "above 0"),
+        ("width_px = 100", "width_px = 100\nmax_rotation_deg = -20",
+         "$.inspection[0].view.max_rotation_deg", "between 0 and 180"),
+        ('camera = "rack"\n[inspection.view]',
+         'camera = "rack"\nmax_age_s = -60\n[inspection.view]',
+         "$.inspection[0].max_age_s", "above 0"),
+        ('camera = "rack"\n[inspection.view]',
+         'camera = "rack"\nmax_skew_s = -1\n[inspection.view]',
+         "$.inspection[0].max_skew_s", "0 or more"),
+        ('camera = "rack"\n[inspection.view]',
+         'camera = "rack"\nendpoint = "a/b"\n[inspection.view]',
+         "$.inspection[0].endpoint", "an id"),
+        ('camera = "rack"\n[inspection.view]',
+         'camera = "rack"\ntrigger = { interval_s = -1 }\n[inspection.view]',
+         "$.inspection[0].trigger.interval_s", "0 or more"),
+        ('colours = ["blue", "red"]', 'colours = ["blue", "red"]\nstale_after_s = 0',
+         "$.twin.stale_after_s", "above 0"),
+        ('colours = ["blue", "red"]', 'colours = ["blue", "red"]\ndiscrepancy_after_s = -3',
+         "$.twin.discrepancy_after_s", "0 or more"),
+        ('colours = ["blue", "red"]', 'colours = ["blue", "red"]\norder = { topic = "f/+/order" }',
+         "$.twin.order.topic", "a topic to publish on"),
         ('source = "mqtt:i/cam"', 'source = "mqtt:i/cam"\nmax_frame_bytes = 0',
          "$.camera[0].max_frame_bytes", "above 0"),
         ('topic = "i/cam"', 'topic = "i/#/cam"', "$.route[0].topic", "a topic pattern"),
@@ -302,6 +330,79 @@ def test_two_inspections_cannot_answer_at_one_endpoint() -> None:
 def test_a_value_no_record_can_hold_is_named(old: str, new: str, path: str, expected: str) -> None:
     found = {fault.path: fault for fault in faults_of(changed(old, new))}
     assert expected in found[path].expected
+
+
+def test_every_fault_of_one_record_is_said_at_once() -> None:
+    text = changed('source = "mqtt:i/cam"', 'source = "telepathy:x"\nmax_frame_bytes = -1')
+    text = text.replace(
+        "width_px = 100", "width_px = 0\nmax_shift_share = 2\nmax_rotation_deg = -1"
+    )
+    assert paths_of(text) == [
+        "$.camera[0].source",
+        "$.camera[0].max_frame_bytes",
+        "$.inspection[0].view.width_px",
+        "$.inspection[0].view.max_shift_share",
+        "$.inspection[0].view.max_rotation_deg",
+    ]
+
+
+def test_a_key_that_cannot_be_read_hides_no_value_that_cannot_be_held() -> None:
+    text = changed("width_px = 100", 'width_px = 100\nregister = "yes"\nmax_rotation_deg = -20')
+    assert paths_of(text) == [
+        "$.inspection[0].view.register", "$.inspection[0].view.max_rotation_deg",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "fix"),
+    [("max_age_s", "-60", "Write max_age_s = 60.0, say."),
+     ("max_skew_s", "-1", "Write max_skew_s = 5.0, say.")],
+)  # fmt: skip
+def test_the_mend_names_a_value_that_works(key: str, value: str, fix: str) -> None:
+    here = 'camera = "rack"\n[inspection.view]'
+    told = here.replace("\n", f"\n{key} = {value}\n")
+    assert [fault.fix for fault in faults_of(changed(here, told))] == [fix]
+
+
+@pytest.mark.parametrize("figure", ["max_age_s = 0.5", "max_skew_s = 0"])
+def test_a_small_figure_that_works_is_taken(figure: str) -> None:
+    here = 'camera = "rack"\n[inspection.view]'
+    text = changed(here, here.replace("\n", f"\n{figure}\n"))
+    assert parse_plant(text.encode(), where="").inspection
+
+
+@pytest.mark.parametrize("scheme", sorted(CAMERAS))
+def test_the_known_sources_are_those_that_can_be_opened(scheme: str) -> None:
+    text = changed('source = "mqtt:i/cam"', f'source = "{scheme}:0"')
+    assert parse_plant(text.encode(), where="").camera
+    assert f" {scheme}" in faults_of(changed("mqtt:i/cam", "telepathy:x"))[0].fix
+
+
+def test_a_fault_of_a_source_shows_no_password() -> None:
+    (fault,) = faults_of(changed("mqtt:i/cam", "http://eve:secret@cam/"))
+    assert "secret" not in str(fault)
+    assert "cam" in fault.value
+
+
+def test_a_record_made_in_code_says_all_its_faults_too() -> None:
+    with pytest.raises(InvalidError, match="1 more") as caught:
+        View(width_px=0, height_px=-1)
+    assert caught.value.where == "view.width_px"
+    assert [fault.path for fault in caught.value.faults] == ["width_px", "height_px"]
+
+
+def test_a_frame_route_takes_whatever_its_camera_may_send() -> None:
+    small = parse_plant(SMALL.encode(), where="")
+    assert small.limit_bytes(small.route[0]) == 4 * ((8_000_000 + 2) // 3) + 4096
+    told = parse_plant(
+        changed('topic = "i/cam"', 'topic = "i/cam"\nmax_bytes = 5').encode(), where=""
+    )
+    assert told.limit_bytes(told.route[0]) == 5
+    other = parse_plant(
+        changed('kind = "frame"\ncamera = "rack"\n[twin]', 'kind = "sensor"\n[twin]').encode(),
+        where="",
+    )
+    assert other.limit_bytes(other.route[0]) == 1_000_000
 
 
 @pytest.mark.parametrize("topic", ["#", "+", "f/i/state/+", "f/#", "+/i/+/x"])

@@ -70,6 +70,20 @@ def test_an_unknown_and_a_missing_topic_are_told_apart(router: Router) -> None:
     assert reason_of(router, "", payload=b"{}") is Reason.MISSING_TOPIC
 
 
+@pytest.mark.parametrize("topic", ["i/cam", "lineside/hall/warehouse/rack/frame"])
+def test_the_largest_picture_of_a_camera_passes_and_a_larger_one_does_not(
+    plant: Plant, topic: str
+) -> None:
+    router = Router(plant)
+    most = plant.find_camera("rack").max_frame_bytes
+    head = b'{"ts":"%s","data":"data:image/jpeg;base64,' % TS.encode()
+    payload = head + base64.b64encode(bytes(most)) + b'"}'
+    message = read_picture(router.find(topic), payload, topic=topic)
+    assert len(message.encoded) == most
+    payload = head + base64.b64encode(bytes(most + 3200)) + b'"}'
+    assert reason_of(router, topic, payload=payload) is Reason.TOO_LARGE
+
+
 @pytest.mark.parametrize("ts", ["", "yesterday", "2026-01-01T12:00:00", 17, None])
 def test_a_missing_or_unreadable_time_is_refused(router: Router, ts: object) -> None:
     """Reference defect 8."""

@@ -4,7 +4,9 @@ Rules of ``decode``:
 
 1. Unknown keys are refused, with the known ones listed (and the nearest named).
 2. All faults of a document are collected, each with its path (``$.camera[2].width_px``).
-3. A record's own ``__post_init__`` may raise ``InvalidError``; it becomes a fault at its path.
+3. A record's own ``__post_init__`` may raise ``InvalidError``; it becomes a fault at its path, or
+   several where the error carries faults (``lineside.core.checks``). They are looked for even
+   where a key of the record could not be read.
 4. No coercion: text is not a number, a number is not text; an integer is taken where a float
    stands, because TOML and JSON writers drop ``.0``.
 
@@ -18,10 +20,11 @@ import difflib
 import enum
 import inspect
 import math
+import re
 import tomllib
 import types
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from functools import lru_cache
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -35,6 +38,7 @@ T = TypeVar("T")
 Json = dict[str, "Json"] | list["Json"] | str | int | float | bool | None
 
 _LONGEST_SHOWN = 60
+_TOML_ERROR = re.compile(r"(.*) \(at (.*)\)", re.DOTALL)
 
 
 def decode(kind: type[T], raw: object, *, where: str) -> T:
@@ -99,7 +103,16 @@ def decode_toml(raw: bytes, *, where: str) -> dict[str, Any]:
     try:
         return tomllib.loads(raw.decode())
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InvalidError(f"not TOML: {error}", where=where, fix="Mend the line named.") from error
+        raise _not_toml(error, where=where) from error
+
+
+def _not_toml(error: ValueError, *, where: str) -> InvalidError:
+    found = _TOML_ERROR.fullmatch(str(error))
+    what, place = found.groups() if found else ("it is not UTF-8 text", "the file")
+    what = what[:1].lower() + what[1:]
+    mend = f"Mend {place}." if found else "Save it as UTF-8."
+    fault = Fault(path="$", value=place, expected=f"TOML: {what}", fix=mend)
+    return InvalidError(f"not TOML: {what} at {place}", where=where, fix=mend, faults=(fault,))
 
 
 def encode(record: object) -> bytes:
@@ -123,7 +136,8 @@ def json_schema(kind: type[object]) -> dict[str, Any]:
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
 
 
-def _shown(value: object) -> str:
+def shown(value: object) -> str:
+    """A value as a fault shows it: cut where it is long."""
     text = repr(value)
     return text if len(text) <= _LONGEST_SHOWN else text[: _LONGEST_SHOWN - 1] + "…"
 
@@ -184,7 +198,7 @@ class _Walker:
         self.faults: list[Fault] = []
 
     def fault(self, value: object, *, path: str, expected: str, fix: str) -> object:
-        self.faults.append(Fault(path=path, value=_shown(value), expected=expected, fix=fix))
+        self.faults.append(Fault(path=path, value=shown(value), expected=expected, fix=fix))
         return _FAILED
 
     def mismatch(self, kind: Any, value: object, *, path: str) -> object:
@@ -289,8 +303,20 @@ class _Walker:
                 self.fault(key, path=f"{path}.{key}", expected="a known key", fix=fix)
         read = self.read_fields(kind, value, path=path)
         if len(self.faults) > before:
+            self.judge_rest(kind, read, path=path)
             return self.give_up(kind, read)
         return self.build(kind, value, read=read, path=path)
+
+    def judge_rest(self, kind: Any, read: dict[str, Any], *, path: str) -> None:
+        """Faults of the keys that could be read, in a record that has unreadable ones."""
+        sound = {name: value for name, value in read.items() if _is_whole(value)}
+        try:
+            kind(**sound)
+        except InvalidError as error:
+            told = tuple(fault for fault in error.faults if fault.path in sound)
+            self.faults += _placed(told, read=sound, path=path, whole=sound)
+        except TypeError:  # a needed key is absent, which is a fault already
+            return
 
     def give_up(self, _kind: Any, _read: dict[str, Any]) -> Any:
         return _FAILED
@@ -314,9 +340,28 @@ class _Walker:
         try:
             return kind(**read)
         except InvalidError as error:
-            place = f"{path}.{error.where}" if error.where else path
-            seen = read.get(error.where, "nothing") if error.where else value
-            return self.fault(seen, path=place, expected=error.message, fix=error.fix)
+            alone = Fault(path=error.where, value="", expected=error.message, fix=error.fix)
+            self.faults += _placed(error.faults or (alone,), read=read, path=path, whole=value)
+            return _FAILED
+
+
+def _is_whole(value: object) -> bool:
+    if isinstance(value, list | tuple):
+        return all(_is_whole(item) for item in value)
+    if isinstance(value, dict):
+        return all(_is_whole(item) for item in value.values())
+    return value is not _FAILED
+
+
+def _placed(
+    faults: Sequence[Fault], *, read: Mapping[str, Any], path: str, whole: object
+) -> Iterator[Fault]:
+    """What a record's own check found, at its place in the document."""
+    for fault in faults:
+        key = fault.path
+        seen = fault.value or shown(read.get(key)) if key in read else "nothing"
+        place, value = (f"{path}.{key}", seen) if key else (path, shown(whole))
+        yield dataclasses.replace(fault, path=place, value=value)
 
 
 class _Salvager(_Walker):

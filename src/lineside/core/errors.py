@@ -25,7 +25,8 @@ class Fault:
     fix: str
 
     def __str__(self) -> str:
-        return f"{self.path}: {self.value} is not {self.expected}. {self.fix}".rstrip()
+        place = "" if self.path == "$" else f"{self.path}: "
+        return f"{place}{self.value} is not {self.expected}. {self.fix}".rstrip()
 
 
 class LinesideError(Exception):

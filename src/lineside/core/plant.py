@@ -4,19 +4,28 @@ These are declarations only; the rooms give them meaning. Cross references (a ro
 camera, a slot naming a region) are checked by ``lineside.core.plant_check``.
 """
 
+import math
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Literal, TypeVar
 
+from lineside.core.checks import above_zero, refuse, unless, within, zero_or_more
 from lineside.core.codec import nearest
+from lineside.core.drivers import without_secret
 from lineside.core.errors import InvalidError
 
 PLANT_SCHEMA = "lineside.plant/1"
+_SOURCES = {
+    "folder": "a path", "mqtt": "a topic", "rtsp": "//host", "v4l": "a number", "video": "a file",
+}  # fmt: skip
+_MOST_BYTES = 1_000_000
+_ENVELOPE_BYTES = 4096
+_HALF_TURN_DEG = 180
 _Named = TypeVar("_Named", "Camera", "Inspection")
 
 
 class Task(StrEnum):
-    """What an inspection answers; more tasks come with the issue that trains them."""
+    """What an inspection answers."""
 
     MULTILABEL = "multilabel"
 
@@ -43,10 +52,14 @@ class Box:
     y1_px: float
 
     def __post_init__(self) -> None:
-        if self.x1_px <= self.x0_px or self.y1_px <= self.y0_px:
-            raise InvalidError(
-                "a box with x0_px < x1_px and y0_px < y1_px", fix="Swap the two corners."
-            )
+        refuse(
+            self,
+            unless(
+                self.x0_px < self.x1_px and self.y0_px < self.y1_px,
+                expected="a box with x0_px < x1_px and y0_px < y1_px",
+                fix="Swap the two corners.",
+            ),
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,15 +75,19 @@ class Region:
     classes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        if bool(self.label) == bool(self.classes):
-            raise InvalidError(
-                "a region with either label or classes",
+        different = len(set(self.classes)) == len(self.classes) != 1
+        refuse(
+            self,
+            unless(
+                bool(self.label) != bool(self.classes),
+                expected="a region with either label or classes",
                 fix='Write label = "…" for presence, or classes = ["…", "…"].',
-            )
-        if len(set(self.classes)) != len(self.classes) or len(self.classes) == 1:
-            raise InvalidError(
-                "two or more different classes", where="classes", fix="Name each class once."
-            )
+            ),
+            unless(
+                different, key="classes", seen=self.classes,
+                expected="two or more different classes", fix="Name each class once.",
+            ),
+        )  # fmt: skip
 
     @property
     def answers(self) -> tuple[str, ...]:
@@ -91,10 +108,15 @@ class Trigger:
     topic: str = ""
 
     def __post_init__(self) -> None:
-        if self.on == "interval" and self.interval_s <= 0:
-            raise InvalidError("above 0", where="interval_s", fix="Add interval_s = 1.0.")
-        if self.on == "topic" and not self.topic:
-            raise InvalidError("a topic", where="topic", fix='Add topic = "…".')
+        timed = self.on == "interval"
+        refuse(
+            self,
+            above_zero(self, "interval_s") if timed else zero_or_more(self, "interval_s"),
+            unless(
+                self.on != "topic" or self.topic, key="topic", seen=self.topic,
+                expected="a topic", fix='Add topic = "…".',
+            ),
+        )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,8 +130,12 @@ class View:
     max_rotation_deg: float = 20.0
 
     def __post_init__(self) -> None:
-        _above_zero(width_px=self.width_px, height_px=self.height_px)
-        _share(max_shift_share=self.max_shift_share)
+        refuse(
+            self,
+            above_zero(self, "width_px", "height_px"),
+            within(self, "max_shift_share"),
+            within(self, "max_rotation_deg", high=_HALF_TURN_DEG),
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,8 +154,11 @@ class Policy:
     present_above: float | None = None
 
     def __post_init__(self) -> None:
-        _share(error_rate=self.error_rate, present_above=self.present_above or 0.0)
-        _above_zero(escape_cost=self.escape_cost, over_reject_cost=self.over_reject_cost)
+        refuse(
+            self,
+            within(self, "error_rate", "present_above"),
+            above_zero(self, "escape_cost", "over_reject_cost"),
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,19 +178,24 @@ class Inspection:
     endpoint: str = ""
 
     def __post_init__(self) -> None:
-        if not self.region and not self.labels:
-            raise InvalidError(
-                "an inspection that answers something",
+        refuse(
+            self,
+            above_zero(self, "max_age_s"),
+            zero_or_more(self, "max_skew_s"),
+            unless(
+                self.region or self.labels,
+                expected="an inspection that answers something",
                 fix="Add [[inspection.region]] tables, or labels for the whole picture.",
-            )
-        if self.region and self.labels:
-            raise InvalidError(
-                "labels only where no region is named", where="labels", fix="Remove labels."
-            )
-        if self.region and self.view is None:
-            raise InvalidError(
-                "regions with a view", where="view", fix="Add [inspection.view] with its size."
-            )
+            ),
+            unless(
+                not (self.region and self.labels), key="labels", seen=self.labels,
+                expected="labels only where no region is named", fix="Remove labels.",
+            ),
+            unless(
+                self.view or not self.region, key="view", seen=None,
+                expected="regions with a view", fix="Add [inspection.view] with its size.",
+            ),
+        )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -188,12 +222,23 @@ class Camera:
     no_signal_after_s: float = 4.0
 
     def __post_init__(self) -> None:
-        scheme, colon, rest = self.source.partition(":")
-        if not (scheme and colon and rest):
-            raise InvalidError(
-                "a source", where="source", fix='Write source = "mqtt:<topic>" or an rtsp:// URL.'
-            )
-        _above_zero(max_frame_bytes=self.max_frame_bytes, no_signal_after_s=self.no_signal_after_s)
+        scheme, _, rest = self.source.partition(":")
+        known = scheme in _SOURCES
+        needed = _SOURCES.get(scheme, "something")
+        usable = rest.isdigit() if scheme == "v4l" else rest not in {"", "//"}
+        refuse(
+            self,
+            unless(
+                known, key="source", seen=without_secret(self.source),
+                expected="a source that lineside can open", fix=nearest(scheme, list(_SOURCES)),
+            ),
+            unless(
+                usable or not known, key="source", seen=self.source,
+                expected=f"a source with {needed} after {scheme}:",
+                fix=f'Write source = "{scheme}:…" with it.',
+            ),
+            above_zero(self, "max_frame_bytes", "no_signal_after_s"),
+        )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -202,26 +247,28 @@ class Route:
 
     Attributes:
         collection: the document collection of the reference they also appear in; "" for none.
-        max_bytes: larger payloads become dead letters.
+        max_bytes: larger payloads become dead letters; None: as ``limit_bytes`` of the plant says.
     """
 
     topic: str
     kind: RouteKind
     camera: str = ""
     collection: str = ""
-    max_bytes: int = 1_000_000
+    max_bytes: int | None = None
 
     def __post_init__(self) -> None:
         levels = self.topic.split("/")
         wild = [level for level in levels[:-1] if "#" in level]
         mixed = [level for level in levels if len(level) > 1 and ("+" in level or "#" in level)]
-        if not self.topic or wild or mixed:
-            raise InvalidError(
-                "a topic pattern",
-                where="topic",
+        refuse(
+            self,
+            unless(
+                self.topic and not wild and not mixed, key="topic", seen=self.topic,
+                expected="a topic pattern",
                 fix='Write levels as in "f/i/state/+"; "#" only as the whole last level.',
-            )
-        _above_zero(max_bytes=self.max_bytes)
+            ),
+            above_zero(self, "max_bytes"),
+        )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -256,7 +303,14 @@ class OrderPolicy:
     time_out_s: float = 300.0
 
     def __post_init__(self) -> None:
-        _above_zero(time_out_s=self.time_out_s)
+        refuse(
+            self,
+            unless(
+                self.topic and not {"+", "#"} & set(self.topic), key="topic", seen=self.topic,
+                expected="a topic to publish on", fix='Write topic = "f/o/order", say.',
+            ),
+            above_zero(self, "time_out_s"),
+        )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -270,6 +324,9 @@ class Twin:
     order: OrderPolicy = field(default_factory=OrderPolicy)
     stale_after_s: float = 10.0
     discrepancy_after_s: float = 3.0
+
+    def __post_init__(self) -> None:
+        refuse(self, above_zero(self, "stale_after_s"), zero_or_more(self, "discrepancy_after_s"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -289,9 +346,21 @@ class Plant:
         """The camera of that id; ``InvalidError`` lists the known ones."""
         return _find(self.camera, camera_id, noun="camera")
 
+    def limit_bytes(self, route: Route) -> int:
+        """The largest payload a route takes: what it says, or enough for its camera's pictures."""
+        if route.max_bytes is not None:
+            return route.max_bytes
+        sizes = [camera.max_frame_bytes for camera in self.camera if camera.id == route.camera]
+        return message_bytes(sizes[0]) if sizes and route.kind is RouteKind.FRAME else _MOST_BYTES
+
     def find_inspection(self, inspection_id: str) -> Inspection:
         """The inspection of that id; ``InvalidError`` lists the known ones."""
         return _find(self.inspection, inspection_id, noun="inspection")
+
+
+def message_bytes(frame_bytes: int) -> int:
+    """How long a message with a picture of so many bytes may be: base64, and the rest of it."""
+    return 4 * math.ceil(frame_bytes / 3) + _ENVELOPE_BYTES
 
 
 def _find(items: tuple[_Named, ...], wanted: str, *, noun: str) -> _Named:
@@ -300,15 +369,3 @@ def _find(items: tuple[_Named, ...], wanted: str, *, noun: str) -> _Named:
             return item
     fix = nearest(wanted, [item.id for item in items])
     raise InvalidError(f"no {noun} {wanted!r}", where="plant file", fix=fix)
-
-
-def _above_zero(**figures: float) -> None:
-    for name, figure in figures.items():
-        if figure <= 0:
-            raise InvalidError("above 0", where=name, fix=f"Write {name} = 1 or more.")
-
-
-def _share(**figures: float) -> None:
-    for name, figure in figures.items():
-        if not 0 <= figure <= 1:
-            raise InvalidError("between 0 and 1", where=name, fix=f"Write {name} = 0.05, say.")

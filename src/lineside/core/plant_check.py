@@ -118,6 +118,8 @@ def _check(plant: Plant, names: _Names) -> Iterator[Fault]:
         yield from _known(
             inspection.camera, names.camera.values(), path=f"{path}.camera", noun="camera"
         )
+        if inspection.endpoint:
+            yield from _good_id(inspection.endpoint, f"{path}.endpoint")
         yield from _check_labels(inspection, path)
         yield from _check_regions(inspection, path)
     endpoints = (inspection.endpoint for _, inspection in _entries(plant.inspection))

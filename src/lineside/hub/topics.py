@@ -10,7 +10,7 @@ Rules:
 4. Pure: nothing here reads a clock or touches a disk.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 from functools import lru_cache
@@ -111,7 +111,8 @@ class Router:
 
     def __init__(self, plant: Plant) -> None:
         self.plant = plant
-        self.routes = (*_native(plant), *plant.route, *_camera_sources(plant))
+        routes = (*_native(plant), *plant.route, *_camera_sources(plant))
+        self.routes = tuple(replace(item, max_bytes=plant.limit_bytes(item)) for item in routes)
         self._find = lru_cache(maxsize=4096)(self._search)
         self._cameras = {camera.id: _limits_of(plant, camera) for camera in plant.camera}
 
@@ -289,11 +290,10 @@ def split_document(payload: bytes) -> tuple[str, dict[str, Any]]:
 
 
 def check_size(route: Route, size_bytes: int, *, topic: str) -> None:
-    """Refuse a payload above the route's limit."""
-    if size_bytes > route.max_bytes:
-        raise DeadLetterError(
-            Reason.TOO_LARGE, f"{size_bytes} bytes, at most {route.max_bytes}", where=topic
-        )
+    """Refuse a payload above the limit of a router's route."""
+    most = route.max_bytes or 0
+    if size_bytes > most:
+        raise DeadLetterError(Reason.TOO_LARGE, f"{size_bytes} bytes, at most {most}", where=topic)
 
 
 def _document(payload: bytes, topic: str) -> dict[str, Any]:
@@ -357,7 +357,6 @@ def _native(plant: Plant) -> tuple[Route, ...]:
             topic=f"lineside/{plant.site}/{camera.line}/{camera.id}/frame",
             kind=RouteKind.FRAME,
             camera=camera.id,
-            max_bytes=camera.max_frame_bytes * 4 // 3 + _ENVELOPE_BYTES,
         )
         for camera in plant.camera
     )
@@ -369,7 +368,6 @@ def _camera_sources(plant: Plant) -> tuple[Route, ...]:
             topic=camera.source.removeprefix("mqtt:"),
             kind=RouteKind.FRAME,
             camera=camera.id,
-            max_bytes=camera.max_frame_bytes * 4 // 3 + _ENVELOPE_BYTES,
         )
         for camera in plant.camera
         if camera.source.startswith("mqtt:")

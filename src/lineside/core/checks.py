@@ -1,0 +1,67 @@
+"""Checks of one record, for its ``__post_init__``: all that is wrong with it is said at once.
+
+A fault's path is the key within the record, "" for the record as a whole; whoever decodes a
+document puts the record's own path before it.
+"""
+
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import fields
+from typing import Any, cast
+
+from lineside.core.codec import shown
+from lineside.core.errors import Fault, InvalidError
+
+
+def refuse(record: object, *checks: Iterable[Fault]) -> None:
+    """Raise one error for all faults of a record; return where there is none."""
+    faults = tuple(fault for check in checks for fault in check)
+    if not faults:
+        return
+    noun = type(record).__name__.lower()
+    more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
+    raise InvalidError(
+        f"{faults[0].value} is not {faults[0].expected}{more}",
+        where=f"{noun}.{faults[0].path}" if faults[0].path else noun,
+        fix=faults[0].fix,
+        faults=faults,
+    )
+
+
+def unless(
+    sound: object, *, expected: str, fix: str, key: str = "", seen: object = ""
+) -> Iterator[Fault]:
+    """One fault unless ``sound``; ``seen`` is the value of ``key``."""
+    if not sound:
+        value = shown(seen) if key else "it"
+        yield Fault(path=key, value=value, expected=expected, fix=fix)
+
+
+def above_zero(record: object, *keys: str) -> Iterator[Fault]:
+    """Figures that must be greater than 0."""
+    for key in keys:
+        yield from _figure(record, key, low=math.ulp(0.0), expected="above 0")
+
+
+def zero_or_more(record: object, *keys: str) -> Iterator[Fault]:
+    """Figures that may be 0."""
+    for key in keys:
+        yield from _figure(record, key, expected="0 or more")
+
+
+def within(record: object, *keys: str, high: float = 1) -> Iterator[Fault]:
+    """Figures from 0 to ``high``."""
+    for key in keys:
+        yield from _figure(record, key, high=high, expected=f"between 0 and {high:g}")
+
+
+def _figure(
+    record: object, key: str, *, expected: str, low: float = 0, high: float = math.inf
+) -> Iterator[Fault]:
+    """One fault where a figure lies outside; None stands for "not given"."""
+    figure = getattr(record, key)
+    sound = figure is None or low <= figure <= high
+    usual = next(field.default for field in fields(cast("Any", record)) if field.name == key)
+    told = isinstance(usual, int | float) and usual > 0
+    fix = f"Write {key} = {usual}, say." if told else f"Write a number {expected}."
+    return unless(sound, key=key, seen=figure, expected=expected, fix=fix)
