@@ -306,3 +306,16 @@ class TestStartAndStop:
                 with pytest.raises(RefusedError):
                     join(f"mqtt://{who}127.0.0.1:{broker.port}", "unknown")
             assert broker.figures().refused == 3
+
+    def test_the_process_of_the_broker_joins_it_without_a_line_in_the_file(
+        self, tmp_path: Path
+    ) -> None:
+        passwords = tmp_path / "passwords"
+        passwords.write_text("")
+        everywhere = "0.0.0.0"  # noqa: S104  the address is what is tested
+        with EmbeddedBroker(host=everywhere, password_file=passwords) as broker:
+            own = join(broker.own_url, "own")
+            assert own.connected()
+            own.close()
+            with pytest.raises(RefusedError):
+                join(f"mqtt://lineside-hub:@127.0.0.1:{broker.port}", "other")

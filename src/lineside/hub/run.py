@@ -123,7 +123,7 @@ def _open(config: HubConfig, *, clock: Clock, stack: ExitStack) -> Services:
 
 
 def _join_bus(config: HubConfig, services: Services, *, stack: ExitStack) -> tuple[Bus, str]:
-    url = config.bus
+    url = shown = config.bus
     if url == "embedded":
         password_file = Path(config.bus_password_file) if config.bus_password_file else None
         broker = EmbeddedBroker(
@@ -132,11 +132,11 @@ def _join_bus(config: HubConfig, services: Services, *, stack: ExitStack) -> tup
         stack.enter_context(broker)
         services.stats.watch("broker_waiting_bytes", lambda: broker.figures().waiting_bytes)
         services.stats.watch("broker_clients", lambda: broker.figures().clients)
-        url = broker.url
+        url, shown = broker.own_url, broker.url
     name = f"hub-{services.plant.site}"
     bus = open_bus(url, client_id=name, clock=services.clock, persistent=config.bus != "embedded")
     stack.callback(bus.close)
-    return bus, url
+    return bus, shown
 
 
 def _start_work(services: Services, bus: Bus, *, stack: ExitStack) -> None:

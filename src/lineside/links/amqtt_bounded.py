@@ -17,6 +17,7 @@ outbox instead, and these rules hold:
 """
 
 import asyncio
+import hmac
 import logging
 import math
 from asyncio import StreamReader, StreamWriter
@@ -40,6 +41,7 @@ from lineside.links.topics import topic_matches
 logger = logging.getLogger(__name__)
 
 _LISTENER = "default"
+OWN_NAME = "lineside-hub"
 _RESERVED = ("$SYS/", "$share/")
 _OUTBOX = "lineside.outbox"
 _READER = "lineside.reader"
@@ -49,7 +51,7 @@ _FILE_PLUGIN = "amqtt.plugins.authentication.FileAuthPlugin"
 
 
 def make_broker(
-    *, host: str, port: int, password_file: Path | None, limits: BrokerLimits
+    *, host: str, port: int, password_file: Path | None, own_password: str, limits: BrokerLimits
 ) -> "BoundedBroker":
     """A broker that does not listen yet; call it on the event loop it will run on."""
     plugins = {_FILE_PLUGIN: {"password_file": str(password_file)}} if password_file else {}
@@ -59,16 +61,20 @@ def make_broker(
         session_expiry_interval=limits.session_s,
         plugins=plugins,
     )
-    return BoundedBroker(config, limits=limits, open_to_all=password_file is None)
+    password = own_password if password_file else None
+    return BoundedBroker(config, limits=limits, own_password=password)
 
 
 class BoundedBroker(Broker):  # type: ignore[misc]  # amqtt carries no types
     """See the module's rules."""
 
-    def __init__(self, config: BrokerConfig, *, limits: BrokerLimits, open_to_all: bool) -> None:
+    def __init__(
+        self, config: BrokerConfig, *, limits: BrokerLimits, own_password: str | None
+    ) -> None:
+        """Take the settings; without ``own_password`` everybody is let in."""
         super().__init__(config)
         self._limits = limits
-        self._open_to_all = open_to_all
+        self._own_password = own_password
         self._connections: set[asyncio.Task[Any]] = set()
         self._writers: set[BoundedWriter] = set()
         self._retained_bytes = 0
@@ -156,12 +162,17 @@ class BoundedBroker(Broker):  # type: ignore[misc]  # amqtt carries no types
 
     @override
     async def _authenticate(self, session: Session, listener: ListenerConfig) -> bool:
-        if self._open_to_all:
+        if self._own_password is None or self._is_own(session):
             return True
         allowed: bool = await super()._authenticate(session, listener)
         if not allowed:
             self._counts.refused += 1
         return allowed
+
+    def _is_own(self, session: Session) -> bool:
+        said, wanted = session.password or "", self._own_password or ""
+        same = hmac.compare_digest(said.encode(), wanted.encode())
+        return bool(session.username == OWN_NAME and wanted and same)
 
     @override
     async def _handle_client_session(

@@ -7,6 +7,7 @@ memory: after a restart, who needs a retained message says it again.
 import asyncio
 import ipaddress
 import logging
+import secrets
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
@@ -65,6 +66,7 @@ class EmbeddedBroker:
         self._port = port
         self._password_file = password_file
         self._limits = limits or BrokerLimits()
+        self._own_password = secrets.token_urlsafe(24)
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stop: asyncio.Event | None = None
@@ -77,6 +79,15 @@ class EmbeddedBroker:
         """``mqtt://host:port`` of the running broker."""
         host = f"[{self._host}]" if ":" in self._host else self._host
         return f"mqtt://{host}:{self._port}"
+
+    @property
+    def own_url(self) -> str:
+        """How this process itself joins, with a password that only it knows; never shown."""
+        from lineside.links.amqtt_bounded import OWN_NAME
+
+        near = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(self._host)  # noqa: S104  compared with
+        address = f"{near}:{self._port}" if near else self.url.removeprefix("mqtt://")
+        return f"mqtt://{OWN_NAME}:{self._own_password}@{address}"
 
     @property
     def port(self) -> int:
@@ -151,6 +162,7 @@ class EmbeddedBroker:
             host=self._host,
             port=self._port,
             password_file=self._password_file,
+            own_password=self._own_password,
             limits=self._limits,
         )
         try:
