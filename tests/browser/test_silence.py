@@ -15,10 +15,9 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from lineside.core import SystemClock
-from lineside.hub import issue_link
+from lineside.hub import HubConfig, sign_in_link
 from lineside.links import open_bus
 from lineside.simulator import SimulateSettings, simulate
-from lineside.store import open_records
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(120)]
 
@@ -44,11 +43,9 @@ def hub_program(folder: Path) -> Iterator[Program]:
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         address = wait_for(folder / "hub" / "hub.json")
-        with open_records(f"sqlite:///{folder}/hub/records.db", clock=SystemClock()) as records:
-            token = issue_link(records, name="anna", clock=SystemClock())
-        url = str(address["url"])
-        link = f"{url}/sign-in?token={token}"
-        yield Program(process=process, url=url, bus=str(address["bus"]), link=link)
+        settings = HubConfig(data_dir=str(folder / "hub"), plant=str(PLANT))
+        link = sign_in_link(settings, name="anna", clock=SystemClock())
+        yield Program(process=process, url=str(address["url"]), bus=str(address["bus"]), link=link)
     finally:
         process.send_signal(signal.SIGCONT)
         process.kill()

@@ -113,9 +113,7 @@ def _difference(network: RegionNetwork, engine: OnnxEngine, *, crops: Floats) ->
     with torch.inference_mode():
         logits, activation, distance = network(torch.from_numpy(crops))
     pairs = [(logits, said.logits), (activation, said.activation), (distance, said.distance)]
-    return max(
-        float(np.abs(ours.numpy() - theirs).max()) for ours, theirs in pairs if theirs is not None
-    )
+    return max(float(np.abs(ours.numpy() - theirs).max()) for ours, theirs in pairs)
 
 
 def _picture_file(stem: str, encoded: bytes) -> dict[str, bytes]:
