@@ -9,7 +9,7 @@ import pytest
 from hypothesis import settings
 
 pytest.register_assert_rewrite("lineside.testing")
-# A shared machine pauses tests at will; how long one example takes says nothing there.
+# How long one example takes depends on what else the machine does; it is no property of the code.
 settings.register_profile("lineside", deadline=None)
 settings.load_profile("lineside")
 

@@ -76,3 +76,11 @@ def test_a_library_that_itself_lacks_something_keeps_its_own_error(
 )
 def test_user_information_is_cut_out_of_what_is_shown(url: str, shown: str) -> None:
     assert without_secret(url) == shown
+
+
+def test_an_address_whose_host_cannot_be_read_is_refused_without_its_password() -> None:
+    with pytest.raises(InvalidError, match="not a URL") as caught:
+        find_driver("bus", "mqtt://eve:secret@bro\u2100ker", table={"mqtt": "json:loads"})
+    assert "secret" not in str(caught.value)
+    assert caught.value.where
+    assert caught.value.fix

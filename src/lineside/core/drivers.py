@@ -58,4 +58,8 @@ def _scheme(url: str) -> str:
     try:
         return urlsplit(url).scheme
     except ValueError as error:
-        raise InvalidError(f"not a URL: {error}", fix="Write scheme://host:port/path.") from error
+        raise InvalidError(
+            "not a URL: its host cannot be read",
+            where=without_secret(url),
+            fix="Write scheme://host:port/path.",
+        ) from error

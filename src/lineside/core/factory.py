@@ -243,5 +243,7 @@ def order_command(colour: str, *, at: datetime) -> bytes:
     """
     names = [one.value.lower() for one in Colour if one is not Colour.NONE]
     if colour not in names:
-        raise InvalidError(f"{colour!r} is no colour to order", fix=nearest(colour, names))
+        raise InvalidError(
+            f"{colour!r} is no colour to order", where="colour", fix=nearest(colour, names)
+        )
     return write_message(OrderCommand(ts=rfc3339(at), type=Colour(colour.upper())))

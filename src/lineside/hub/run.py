@@ -70,7 +70,7 @@ def run(
     with running(config, clock=clock) as hub:
         token = hub.services.auth.issue_link(name="operator")
         announce(f"bus {hub.bus_url}")
-        announce(f"sign in once: {hub.url}/sign-in?token={token}")
+        announce(f"sign in once: {config.public_url or hub.url}/sign-in?token={token}")
         stop.wait()
         logger.info("hub stops")
 
@@ -265,4 +265,4 @@ def sign_in_link(config: HubConfig, *, name: str, clock: Clock) -> str:
         ) from error
     with open_records(config.records_url, clock=clock) as records:
         token = issue_link(records, name=name, clock=clock)
-    return f"{address['url']}/sign-in?token={token}"
+    return f"{config.public_url or address['url']}/sign-in?token={token}"
