@@ -32,8 +32,6 @@ import csv
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -143,12 +141,9 @@ class TimedSpool(Spool):
         self.__dict__.update(spool.__dict__)
         self.committed_s = 0.0
 
-    @contextmanager
-    def _transaction(self) -> Iterator[None]:
-        self._link.execute("BEGIN IMMEDIATE")
-        yield
+    def _commit(self) -> None:
         start = perf_counter()
-        self._link.execute("COMMIT")
+        super()._commit()
         self.committed_s += perf_counter() - start
 
 

@@ -30,6 +30,7 @@ def machine() -> dict[str, object]:
         "processor": _line("/proc/cpuinfo", "model name") or platform.processor(),
         "cores": len(os.sched_getaffinity(0)),
         "memory_gb": round(int((_line("/proc/meminfo", "MemTotal") or "0 kB").split()[0]) / 1e6, 1),
+        "scheduler": "usual" if os.sched_getscheduler(0) == os.SCHED_OTHER else "real time",
         "load_before": [round(load, 2) for load in os.getloadavg()],
         "system": f"{platform.system()} {platform.release()}",
         "python": platform.python_version(),

@@ -129,7 +129,7 @@ class Spool:
         ]
         grown = sum(len(row.payload) + _ROW_BYTES for row in rows)
         values = [(row.sequence, row.topic, row.payload) for row in rows]
-        with _translated(self._path), self._transaction():
+        with self._transaction():
             gone, freed = self._drop_for(grown)
             self._link.executemany("INSERT INTO event VALUES (?, ?, ?)", values)
         self._depth += len(rows) - gone
@@ -144,7 +144,7 @@ class Spool:
         """Forget everything up to this number; how many events that were."""
         if not self._first <= upto <= self._last:
             return 0
-        with _translated(self._path), self._transaction():
+        with self._transaction():
             (freed,) = self._link.execute(
                 "SELECT coalesce(sum(length(payload) + ?), 0) FROM event WHERE sequence <= ?",
                 (_ROW_BYTES, upto),
@@ -191,14 +191,20 @@ class Spool:
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
-        self._link.execute("BEGIN IMMEDIATE")
+        link = self._link
         try:
+            link.execute("BEGIN IMMEDIATE")
             yield
-            self._link.execute("COMMIT")
-        except BaseException:
-            if self._link.in_transaction:
-                self._link.execute("ROLLBACK")
+            self._commit()
+        except BaseException as error:
+            if link.in_transaction:
+                link.execute("ROLLBACK")
+            if isinstance(error, sqlite3.DatabaseError):
+                raise _translation(error, self._path) from error
             raise
+
+    def _commit(self) -> None:
+        self._link.execute("COMMIT")
 
 
 @contextmanager
@@ -206,12 +212,16 @@ def _translated(path: Path) -> Iterator[None]:
     try:
         yield
     except sqlite3.DatabaseError as error:
-        if error.sqlite_errorcode in (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT):
-            raise InvalidError(
-                f"the spool is damaged: {error}", where=str(path), fix="Move the file away."
-            ) from error
-        raise UnavailableError(
-            f"the spool cannot be used: {error}",
-            where=str(path),
-            fix="Free space on the disk, and let this user write there.",
-        ) from error
+        raise _translation(error, path) from error
+
+
+def _translation(error: sqlite3.DatabaseError, path: Path) -> InvalidError | UnavailableError:
+    if error.sqlite_errorcode in (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT):
+        return InvalidError(
+            f"the spool is damaged: {error}", where=str(path), fix="Move the file away."
+        )
+    return UnavailableError(
+        f"the spool cannot be used: {error}",
+        where=str(path),
+        fix="Free space on the disk, and let this user write there.",
+    )
