@@ -2,8 +2,7 @@
 
 1. A file appears whole or not at all: temporary file, fsync, rename, fsync of the folder. A blob
    that was acknowledged survives kill -9 and a power cut; a full disk leaves nothing behind.
-   ``put_many`` writes all of them, then asks the file system once for what a file and its folder
-   would ask it twice each; after a power cut in between, what is not whole is refused when read.
+   ``put_many`` writes a batch into one file (``packs.py``).
 2. What is read is hashed; bytes that no longer match are refused, and putting them again mends
    the file.
 3. Putting bytes that are there already sets the file's time, and ``discard`` moves a file aside
@@ -11,13 +10,11 @@
    that names it, as long as no more than ``idle_s`` lie between.
 """
 
-import ctypes
 import errno
 import os
 import secrets
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from functools import lru_cache
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -31,6 +28,7 @@ from lineside.core import (
     digest_of,
     parse_digest,
 )
+from lineside.store.packs import Packs
 
 _HEX = frozenset("0123456789abcdef")
 _ABANDONED_S = 3600
@@ -56,6 +54,7 @@ class FolderBlobs:
         self._root = root
         self._passing = root / "passing"
         self._clock = clock
+        self._packs = Packs(root / "packs", aside=self._passing, clock=clock)
 
     def prepare(self) -> None:
         """Make the folder; clear away what a process that died left behind."""
@@ -63,6 +62,7 @@ class FolderBlobs:
             self._passing.mkdir(parents=True, exist_ok=True)
             for left in sorted(self._passing.iterdir()):
                 self._recover(left)
+            self._packs.open()
 
     def put(self, data: bytes) -> Digest:
         digest = digest_of(data)
@@ -73,24 +73,28 @@ class FolderBlobs:
         return digest
 
     def put_many(self, data: Sequence[bytes]) -> list[Digest]:
-        sync_all = _file_system_sync()
-        if len(data) < _FEW or sync_all is None:
+        if len(data) < _FEW:
             return [self.put(each) for each in data]
         digests = [digest_of(each) for each in data]
-        mark, times = secrets.token_hex(8), self._times()
         with self._translated(self._root):
-            for place, (digest, each) in enumerate(zip(digests, data, strict=True)):
-                path = self._path(digest)
-                if not self._is_there(path, data=each):
-                    aside = self._passing / f"put-{mark}-{place}"
-                    _write_loosely(each, aside=aside, path=path, times=times)
-            sync_all(self._root)
+            new = {
+                digest: each
+                for digest, each in zip(digests, data, strict=True)
+                if not self._is_there(self._path(digest), data=each)
+            }
+            self._packs.put(new)
         return digests
 
     def get(self, digest: Digest) -> bytes:
         path = self._path(digest)
         with self._translated(path):
-            data = path.read_bytes()
+            try:
+                data = path.read_bytes()
+            except FileNotFoundError:
+                packed = self._packs.get(digest)
+                if packed is None:
+                    raise
+                data = packed
         if digest_of(data) != digest:
             raise RefusedError(
                 f"the bytes on the disk are not those of {digest}",
@@ -103,6 +107,8 @@ class FolderBlobs:
         path = self._path(digest)
         with self._translated(path), suppress(FileNotFoundError):
             path.unlink()
+        with self._translated(self._root):
+            self._packs.delete(digest)
 
     def discard(self, digest: Digest, *, idle_s: float) -> bool:
         path = self._path(digest)
@@ -116,7 +122,9 @@ class FolderBlobs:
                 _sync(path.parent)
                 return False
             aside.unlink()
-        return True
+        with self._translated(self._root):
+            put_before_s = self._clock.now().timestamp() - idle_s
+            return self._packs.discard(digest, put_before_s=put_before_s)
 
     def digests(self) -> Iterator[Digest]:
         with self._translated(self._root):
@@ -124,9 +132,12 @@ class FolderBlobs:
                 for name in sorted(path.name for path in first.iterdir()):
                     if len(name) == 64 and name.startswith(first.name):
                         yield Digest("sha256:" + name)
+            for digest in self._packs.digests():
+                if not self._path(digest).exists():
+                    yield digest
 
     def close(self) -> None:
-        """Nothing to release."""
+        self._packs.close()
 
     def _path(self, digest: Digest) -> Path:
         name = parse_digest(digest, where="blob")[len("sha256:") :]
@@ -207,51 +218,6 @@ def _folders(folder: Path) -> list[Path]:
     """The folders of two hexadecimal digits."""
     found = [Path(entry.path) for entry in os.scandir(folder) if entry.is_dir()]
     return sorted(path for path in found if len(path.name) == 2 and set(path.name) <= _HEX)
-
-
-def _write_loosely(data: bytes, *, aside: Path, path: Path, times: tuple[int, int]) -> None:
-    """Write without waiting for the disk; the caller syncs what it wrote.
-
-    Plain calls of the system: this is most of what keeping a picture costs.
-    """
-    temporary, place = str(aside), str(path)
-    try:
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
-        try:
-            left = memoryview(data)
-            while left:
-                left = left[os.write(descriptor, left) :]
-            os.utime(descriptor, ns=times)
-        finally:
-            os.close(descriptor)
-        try:
-            os.replace(temporary, place)  # noqa: PTH105  twice as fast as through Path
-        except FileNotFoundError:  # the first of its folder
-            path.parent.mkdir(parents=True, exist_ok=True)
-            aside.replace(path)
-    except BaseException:
-        with suppress(OSError):
-            aside.unlink()
-        raise
-
-
-@lru_cache(maxsize=1)
-def _file_system_sync() -> Callable[[Path], None] | None:
-    """``syncfs`` of Linux, which the standard library lacks; None where there is none."""
-    call = getattr(ctypes.CDLL(None, use_errno=True), "syncfs", None)
-    if call is None:
-        return None
-
-    def sync(folder: Path) -> None:
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            if call(descriptor) != 0:
-                number = ctypes.get_errno()
-                raise OSError(number, os.strerror(number))
-        finally:
-            os.close(descriptor)
-
-    return sync
 
 
 def _sync(path: Path) -> None:
