@@ -134,9 +134,7 @@ def test_a_dataset_is_imported_shown_and_frozen(tmp_path: Path) -> None:
     for name in ("a.jpg", "b.jpg"):
         picture = rng.integers(0, 255, (24, 32, 3), dtype=np.uint8)
         (source / name).write_bytes(encode_jpeg(picture))
-    (source / "train.lst").write_text(
-        "1\t1\t0\t0\ta.jpg\n2\t0\t1\t0\tb.jpg\nbroken\n3\t0\t0\tc.jpg"
-    )
+    (source / "rack.lst").write_text("1\t1\t0\t0\ta.jpg\n2\t0\t1\t0\tb.jpg\nbroken\n3\t0\t0\tc.jpg")
     done = lineside(
         *("dataset", "import", str(source), "--into", "rack", "--labels", "blue,red,white"),
         *("--config", config, "--json"),
@@ -148,8 +146,14 @@ def test_a_dataset_is_imported_shown_and_frozen(tmp_path: Path) -> None:
     assert lineside("dataset", "list", "--config", config).stdout.split() == ["rack"]
     frozen = json.loads(lineside("dataset", "freeze", "rack", "--config", config, "--json").stdout)
     assert frozen["version"] == 1
+    bad = lineside("dataset", "freeze", "rack", "--shares", "0.8,0.8", "--config", config)
+    assert (bad.returncode, "three shares" in bad.stderr) == (2, True)
+    parts = lineside(
+        *("dataset", "freeze", "rack", "--shares", "0.5,0.5,0", "--config", config, "--json")
+    )
+    assert json.loads(parts.stdout)["splits"] == {"train": 1, "valid": 1}, parts.stderr
     shown = json.loads(lineside("dataset", "show", "rack", "--config", config, "--json").stdout)
-    assert shown["digest"] == frozen["digest"]
+    assert shown["number"] == 2
     leaks = json.loads(lineside("dataset", "leaks", "rack", "--config", config, "--json").stdout)
     assert leaks == {"leaks": []}
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,7 +13,7 @@ from lineside.cli.output import JsonFlag, show, table
 from lineside.core import InvalidError, SystemClock, load_plant
 
 if TYPE_CHECKING:
-    from lineside.datasets import Library
+    from lineside.datasets import Library, Part
     from lineside.store import Records
 
 By = Annotated[str, typer.Option(help="Whose labels these are.")]
@@ -154,21 +155,49 @@ def show_dataset(
 def freeze(
     name: Name,
     config: ConfigOption = None,
+    shares: Annotated[
+        str, typer.Option(help="TRAIN,VALID,TEST, such as 0.8,0.1,0.1; groups stay together.")
+    ] = "",
+    seed: Annotated[int, typer.Option(help="Which pictures fall into which part.")] = 0,
     by: By = "command line",
     as_json: JsonFlag = False,
 ) -> None:
-    """Freeze the draft to an immutable version."""
+    """Freeze the draft to an immutable version, split by group, with its leak report."""
     from lineside.datasets import plan_freeze
 
+    wanted = _shares(shares)
     inspections = load_plant(Path(settings(config).plant)).inspection
     with library(config) as (datasets, _):
         plan = plan_freeze(datasets, name, inspections=inspections)
+        plan = replace(plan, shares=wanted, seed=seed)
         version = datasets.freeze(name, by=by, plan=plan)
     show(
-        {"dataset": name, "version": version.number, "digest": version.digest},
+        {
+            "dataset": name,
+            "version": version.number,
+            "digest": version.digest,
+            "splits": {part: len(members) for part, members in version.splits.items()},
+        },
         as_json=as_json,
         text=lambda done: f"{name}/{done['version']} {done['digest']}",
     )
+
+
+def _shares(text: str) -> "dict[Part, float]":
+    from lineside.datasets import Part
+
+    if not text:
+        return {}
+    try:
+        numbers = [float(part) for part in text.split(",")]
+    except ValueError:
+        numbers = []
+    if len(numbers) != 3 or min(numbers) < 0 or abs(sum(numbers) - 1) > 1e-6:
+        raise InvalidError(
+            f"{text!r} is no split", where="--shares", fix="Write three shares, as in 0.8,0.1,0.1."
+        )
+    parts = (Part.TRAIN, Part.VALID, Part.TEST)
+    return {part: share for part, share in zip(parts, numbers, strict=True) if share > 0}
 
 
 def leaks(
