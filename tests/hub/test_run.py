@@ -320,7 +320,7 @@ def test_frames_that_reached_the_hub_are_there_once_after_kill_9(
         program.start()
         for message in messages:
             bus.publish("i/cam", message)
-        wait_until(lambda: program.ask("/api/v1/stats")["frames_duplicate"] == 20)
+        wait_until(lambda: program.ask("/api/v1/stats")["frames_duplicate"] >= 20)
     frames = program.ask("/api/v1/frames?limit=1000")["items"]
     assert len(frames) == 20
     assert len(program.ask("/api/v1/events?source=/hall/plant&limit=1000")["items"]) == 20

@@ -6,7 +6,14 @@ from hypothesis import strategies as st
 
 from lineside.core import InvalidError
 from lineside.testing.pictures import rack
-from lineside.vision import check_picture, decode_picture, encode_jpeg, encode_png, picture_size
+from lineside.vision import (
+    check_outline,
+    check_picture,
+    decode_picture,
+    encode_jpeg,
+    encode_png,
+    picture_size,
+)
 
 JPEG = encode_jpeg(rack(width=320, height=240))
 SMALL = encode_jpeg(rack(width=64, height=48))
@@ -56,3 +63,15 @@ def _taken(read: object, encoded: bytes) -> bool:
     except InvalidError:
         return False
     return True
+
+
+@pytest.mark.parametrize("encoded", [JPEG, PNG, SMALL])
+def test_an_outline_gives_the_size_and_refuses_what_does_not_end(encoded: bytes) -> None:
+    assert check_outline(encoded) == picture_size(encoded)
+    for length in range(0, len(encoded) - 2, max(1, len(encoded) // 53)):
+        with pytest.raises(InvalidError):
+            check_outline(encoded[:length])
+    with pytest.raises(InvalidError, match="bytes of picture"):
+        check_outline(encoded, max_bytes=10)
+    with pytest.raises(InvalidError, match="pixels, at most"):
+        check_outline(encoded, max_pixels=10)

@@ -12,10 +12,12 @@ from lineside.core import (
     stable_id,
 )
 from lineside.hub.events import view_of
+from lineside.hub.finisher import is_unfinished
+from lineside.hub.intake import THUMBNAIL_PX
 from lineside.hub.packages import Packages
 from lineside.hub.views import EventView, FrameView, Picture
 from lineside.store import Blobs, FrameRow, Records
-from lineside.vision import Frame, encode_png, heat_layer, open_frame
+from lineside.vision import Frame, check_picture, encode_png, heat_layer, open_frame
 
 _PNG = b"\x89PNG"
 _MOST_PAGE = 1000
@@ -84,7 +86,11 @@ class Frames:
 
     def thumbnail(self, frame: str) -> Picture:
         """A small JPEG; it outlives the picture."""
-        return picture_of_bytes(self._blobs.get(Digest(self.row(frame).thumbnail)))
+        row = self.row(frame)
+        kept = self._blobs.get(Digest(row.thumbnail))
+        if is_unfinished(row):
+            kept = check_picture(kept, width_px=THUMBNAIL_PX, max_bytes=len(kept)).thumbnail
+        return picture_of_bytes(kept)
 
     def open(self, frame: str) -> Frame:
         """The decoded frame, for a predictor."""

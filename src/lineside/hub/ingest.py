@@ -17,6 +17,7 @@ from lineside.hub.ledger import Ledger, Recorded, is_late
 from lineside.hub.stats import Stats
 from lineside.hub.topics import (
     DeadLetterError,
+    PictureMessage,
     Router,
     check_not_ahead,
     check_size,
@@ -30,6 +31,8 @@ from lineside.hub.views import DeadLetterView
 from lineside.links import Message
 from lineside.store import FrameIndex
 from lineside.streams import Event
+
+_HURRY = 32
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -73,11 +76,16 @@ class PlantIngest:
         self.commit(self.prepare(messages))
 
     def prepare(self, messages: Sequence[Message]) -> list[Item]:
-        """Read, decode and keep pictures; several threads may, each with a batch of its own."""
+        """Read, check and keep pictures; several threads may, each with a batch of its own.
+
+        A batch this long means that frames come faster than they can be decoded: they are kept
+        after a glance, and the finisher does the rest.
+        """
+        look = self._intake.glance if len(messages) >= _HURRY else self._intake.look
         items: list[Item | _Seen] = []
         for message in messages:
             try:
-                items += self._read(message)
+                items += self._read(message, look=look)
             except DeadLetterError as refusal:
                 self._refuse(refusal, message.payload, topic=message.topic)
         return self._kept(items)
@@ -109,7 +117,9 @@ class PlantIngest:
         )
         return answers[0]
 
-    def _read(self, message: Message) -> list[Item | _Seen]:
+    def _read(
+        self, message: Message, *, look: Callable[[PictureMessage], Looked]
+    ) -> list[Item | _Seen]:
         self._stats.count("messages_received")
         topic = message.topic
         route = self._router.find(topic)
@@ -121,7 +131,7 @@ class PlantIngest:
         if picture.captured_at is None and is_repeat(picture, self._frames.newest(picture.camera)):
             self._stats.count("frames_duplicate")
             return []
-        return [_Seen(looked=self._intake.look(picture), raw=message.payload)]
+        return [_Seen(looked=look(picture), raw=message.payload)]
 
     def _item_of(
         self, route: Route, document: dict[str, object], *, raw: bytes, topic: str

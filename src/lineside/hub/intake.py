@@ -4,7 +4,8 @@ The picture's own bytes are kept, never encoded anew. What the pages show live i
 memory, so that nobody reads back what was just written.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -21,9 +22,9 @@ from lineside.hub.topics import (
 )
 from lineside.store import Blobs, FrameRow
 from lineside.streams import Event
-from lineside.vision import CheckedPicture, FrameRef, check_picture
+from lineside.vision import FrameRef, check_outline, check_picture
 
-_THUMBNAIL_PX = 160
+THUMBNAIL_PX = 160
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -46,12 +47,13 @@ class Taken:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Looked:
-    """A picture that can be read, with its thumbnail; not kept yet."""
+    """A picture that was looked at; not kept yet. ``thumbnail`` empty: it was a glance only."""
 
     message: PictureMessage
     at: datetime
     arrived_at: datetime
-    picture: CheckedPicture
+    size_px: tuple[int, int]
+    thumbnail: bytes
 
 
 class Intake:
@@ -72,18 +74,47 @@ class Intake:
         Raises:
             DeadLetterError: the picture cannot be read, is too large, or comes from the future.
         """
+        with self._judging(message) as (at, now, limit):
+            checked = check_picture(message.encoded, width_px=THUMBNAIL_PX, max_bytes=limit)
+            size, small = (checked.width_px, checked.height_px), checked.thumbnail
+        return Looked(message=message, at=at, arrived_at=now, size_px=size, thumbnail=small)
+
+    def glance(self, message: PictureMessage) -> Looked:
+        """The same in a hurry: beginning, size and end only; the finisher reads it all later."""
+        with self._judging(message) as (at, now, limit):
+            size = check_outline(message.encoded, max_bytes=limit)
+        return Looked(message=message, at=at, arrived_at=now, size_px=size, thumbnail=b"")
+
+    @contextmanager
+    def _judging(self, message: PictureMessage) -> Iterator[tuple[datetime, datetime, int]]:
+        """Capture time, arrival and size limit; what a check refuses becomes a dead letter."""
         now = self._clock.now()
         at = message.captured_at or now
         self._check_time(message, at, now=now)
-        return Looked(message=message, at=at, arrived_at=now, picture=self._check(message))
+        limit = self._router.limits(message.camera).max_frame_bytes
+        if len(message.encoded) > limit:
+            raise DeadLetterError(
+                Reason.TOO_LARGE,
+                f"a picture of {len(message.encoded)} bytes, at most {limit}",
+                where=message.topic,
+            )
+        try:
+            yield at, now, limit
+        except InvalidError as error:
+            raise DeadLetterError(Reason.PICTURE, str(error), where=message.topic) from error
 
     def keep(self, looked: Sequence[Looked]) -> list[Taken]:
-        """Keep pictures and thumbnails; all of them are on the disk when this returns."""
+        """Keep pictures and thumbnails; all of them are on the disk when this returns.
+
+        A picture without thumbnail is its own until the finisher has made one.
+        """
         pictures = [each.message.encoded for each in looked]
-        digests = self._blobs.put_many([*pictures, *(each.picture.thumbnail for each in looked)])
+        small = [each.thumbnail for each in looked if each.thumbnail]
+        digests = self._blobs.put_many([*pictures, *small])
+        made = iter(digests[len(looked) :])
         return [
-            self._taken(each, digest=digests[place], thumbnail=digests[len(looked) + place])
-            for place, each in enumerate(looked)
+            self._taken(each, digest=digest, thumbnail=next(made) if each.thumbnail else digest)
+            for each, digest in zip(looked, digests, strict=False)
         ]
 
     def _taken(self, looked: Looked, *, digest: Digest, thumbnail: Digest) -> Taken:
@@ -91,8 +122,8 @@ class Intake:
         row = FrameRow(
             id=frame_id(camera=message.camera, captured_at=at, digest=digest),
             camera=message.camera, captured_at=at, arrived_at=looked.arrived_at, digest=digest,
-            size_bytes=len(message.encoded), width_px=looked.picture.width_px,
-            height_px=looked.picture.height_px, thumbnail=thumbnail, part=message.part,
+            size_bytes=len(message.encoded), width_px=looked.size_px[0],
+            height_px=looked.size_px[1], thumbnail=thumbnail, part=message.part,
             sequence=message.sequence,
         )  # fmt: skip
         event = frame_event(message, frame=row.id, digest=digest, at=at, site=self._plant.site)
@@ -107,19 +138,6 @@ class Intake:
             raise
         if is_late(at, now=now, max_age_s=limits.max_age_s):
             self._stats.skewed("late")
-
-    def _check(self, message: PictureMessage) -> CheckedPicture:
-        limit = self._router.limits(message.camera).max_frame_bytes
-        if len(message.encoded) > limit:
-            raise DeadLetterError(
-                Reason.TOO_LARGE,
-                f"a picture of {len(message.encoded)} bytes, at most {limit}",
-                where=message.topic,
-            )
-        try:
-            return check_picture(message.encoded, width_px=_THUMBNAIL_PX, max_bytes=limit)
-        except InvalidError as error:
-            raise DeadLetterError(Reason.PICTURE, str(error), where=message.topic) from error
 
 
 def is_repeat(message: PictureMessage, newest: FrameRow | None) -> bool:

@@ -22,7 +22,7 @@ _BATCH = 64
 _WAIT_S = 0.5
 _PLANT_MAILBOX = 1000
 _DEVICE_MAILBOX = 5000
-_PLANT_THREADS = 3  # two decode while one waits for the disk
+_PLANT_THREADS = 2  # one reads and decodes while the other waits for the disk
 
 
 class Reader(Generic[P]):

@@ -155,6 +155,11 @@ def _start_work(services: Services, bus: Bus, *, stack: ExitStack) -> None:
     timers.start()
     stack.callback(timers.stop)
     readers = open_readers(bus, services=services)
+    finisher = services.finisher
+    finisher.busy = lambda: any(reader.figures().waiting for reader in readers)
+    services.stats.watch("frames_unfinished", lambda: finisher.waiting)
+    finisher.start()
+    stack.callback(finisher.stop)
     for reader in readers:
         services.stats.watch_mailbox(reader.name, reader.figures)
         stack.callback(reader.stop)

@@ -29,9 +29,10 @@ from lineside.hub.datasets import Datasets
 from lineside.hub.dead import DeadLetters
 from lineside.hub.devices import Devices
 from lineside.hub.events import Events
+from lineside.hub.finisher import Finisher
 from lineside.hub.frames import Frames
 from lineside.hub.ingest import PlantIngest
-from lineside.hub.intake import Intake
+from lineside.hub.intake import Intake, Taken
 from lineside.hub.jobs import Runs, RunSettings
 from lineside.hub.keeping import Keeping
 from lineside.hub.ledger import Ledger
@@ -61,6 +62,7 @@ class Services:
     auth: Auth
     ledger: Ledger
     keeping: Keeping
+    finisher: Finisher
     plant_ingest: PlantIngest
     device_ingest: DeviceIngest
     dead_letters: DeadLetters
@@ -126,9 +128,15 @@ def build_services(
     dead = DeadLetters(records, blobs, clock=clock, most=config.dead_letters)
     intake = Intake(router, plant=plant, blobs=blobs, clock=clock, stats=stats)
     keeping = Keeping(dead, stats=stats)
+    finisher = Finisher(records, blobs, keeping=keeping)
+
+    def seen(taken: Taken) -> None:
+        watch.frame(taken)
+        finisher.add([taken.row])
+
     plant_ingest = PlantIngest(
         router=router, intake=intake, ledger=ledger, keeping=keeping, stats=stats,
-        frames=records.frames, clock=clock, watcher=watch.frame,
+        frames=records.frames, clock=clock, watcher=seen,
     )  # fmt: skip
     device_ingest = DeviceIngest(
         plant=plant, ledger=ledger, devices=devices, keeping=keeping, stats=stats, clock=clock,
@@ -141,7 +149,8 @@ def build_services(
     return Services(
         config=config, plant=plant, clock=clock, records=records, blobs=blobs, stats=stats,
         auth=Auth(records, clock=clock, session_hours=config.session_hours),
-        ledger=ledger, keeping=keeping, plant_ingest=plant_ingest, device_ingest=device_ingest,
+        ledger=ledger, keeping=keeping, finisher=finisher,
+        plant_ingest=plant_ingest, device_ingest=device_ingest,
         dead_letters=dead, devices=devices, watch=watch,
         packages=packages, frames=frames, runs=runs, events=Events(records.log),
         datasets=Datasets(library, frames=frames, log=records.log, plant=plant, clock=clock),

@@ -12,7 +12,7 @@
    that may equal a frame's picture names them in a document.
 """
 
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
@@ -277,6 +277,14 @@ class FrameIndex(Protocol):
 
         Raises:
             NotFoundError: one of them is not there; none is pinned.
+        """
+        ...
+
+    def set_thumbnails(self, thumbnails: Mapping[FrameId, Digest]) -> None:
+        """Give frames other thumbnails; a frame that is not there is passed over.
+
+        A frame may be added with its own picture as thumbnail until it has a small one: until
+        then the picture stays. A former thumbnail that nothing keeps is noted as leaving.
         """
         ...
 

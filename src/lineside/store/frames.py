@@ -1,6 +1,6 @@
 """The frame index over SQL."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
@@ -95,6 +95,19 @@ class SqlFrameIndex:
         with self._session.writing() as connection:
             for chunk in in_chunks(wanted):
                 _pin(connection, chunk, reason=reason, session=self._session)
+
+    def set_thumbnails(self, thumbnails: Mapping[FrameId, Digest]) -> None:
+        for digest in thumbnails.values():
+            check_name(digest, what="thumbnail")
+        with self._session.transaction(), self._session.writing() as connection:
+            former = {row.thumbnail for row in _find(connection, list(thumbnails))}
+            if not former:
+                return
+            statement = sa.update(frames).where(frames.c.id == sa.bindparam("frame"))
+            values = [{"frame": frame, "small": each} for frame, each in thumbnails.items()]
+            connection.execute(statement.values(thumbnail=sa.bindparam("small")), values)
+            unnamed = former - named_by(connection, former)
+            self._documents.note(LEAVING, unnamed)
 
     def age_out(
         self, *, older_than: datetime | None, keep_bytes: int | None, limit: int = 1000

@@ -55,6 +55,7 @@ from lineside.vision.metrics import (
 )
 from lineside.vision.picture import (
     CheckedPicture,
+    check_outline,
     check_picture,
     decode_picture,
     encode_jpeg,
@@ -122,6 +123,7 @@ __all__ = [
     "calibrated",
     "calibration_error",
     "cheapest_cut",
+    "check_outline",
     "check_picture",
     "compose",
     "conformal_cut",

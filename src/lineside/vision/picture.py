@@ -47,10 +47,7 @@ def decode_picture(
         InvalidError: too many bytes or pixels, another format, damaged or cut short.
     """
     if len(encoded) > max_bytes:
-        raise InvalidError(
-            f"{len(encoded)} bytes of picture, at most {max_bytes} are taken",
-            fix="Send a smaller picture, or raise max_frame_bytes of the camera.",
-        )
+        raise _too_many_bytes(encoded, max_bytes=max_bytes)
     width, height = picture_size(encoded)
     _check_pixels((width, height), max_pixels=max_pixels)
     image = _decode_png(encoded) if encoded.startswith(_PNG) else _decode_jpeg(encoded)
@@ -59,6 +56,13 @@ def decode_picture(
             f"the header says {width} x {height}, the pixels {image.shape}", fix=_WHOLE
         )
     return image
+
+
+def _too_many_bytes(encoded: bytes, *, max_bytes: int) -> InvalidError:
+    return InvalidError(
+        f"{len(encoded)} bytes of picture, at most {max_bytes} are taken",
+        fix="Send a smaller picture, or raise max_frame_bytes of the camera.",
+    )
 
 
 def _check_pixels(size: tuple[int, int], *, max_pixels: int) -> None:
@@ -143,6 +147,23 @@ def thumbnail(image: NDArray[np.uint8], *, width_px: int = 160) -> bytes:
     size = (width_px, max(1, round(height * width_px / width)))
     small = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
     return encode_jpeg(np.asarray(small, np.uint8), quality=80)
+
+
+def check_outline(
+    encoded: bytes, *, max_bytes: int = 8_000_000, max_pixels: int = 40_000_000
+) -> tuple[int, int]:
+    """Width and height of a picture that begins and ends as one; between, nothing is read.
+
+    Takes a hundredth of the time of ``check_picture``, which somebody has to ask later.
+    """
+    if len(encoded) > max_bytes:
+        raise _too_many_bytes(encoded, max_bytes=max_bytes)
+    size = picture_size(encoded)
+    _check_pixels(size, max_pixels=max_pixels)
+    ending = b"IEND" if encoded.startswith(_PNG) else b"\xff\xd9"
+    if ending not in encoded[-1024:]:
+        raise InvalidError("a picture that ends before its end marker", fix=_WHOLE)
+    return size
 
 
 def check_picture(

@@ -44,6 +44,27 @@ class FrameIndexContract:
         assert records.frames.get(row.id) == row
         assert records.frames.add([]) == 0
 
+    def test_a_frame_gets_its_thumbnail_later(self, records: Records) -> None:
+        rows = [replace(row, thumbnail=row.digest) for row in (frame_row(1), frame_row(2))]
+        records.frames.add(rows)
+        small = frame_row(3).thumbnail
+        absent = FrameId("frm_none")
+        records.frames.set_thumbnails({rows[0].id: small, absent: small})
+        records.frames.set_thumbnails({})
+        assert records.frames.get(rows[0].id) == replace(rows[0], thumbnail=small)
+        assert records.frames.get(rows[1].id) == rows[1]
+        assert leaving(records) == set()
+
+    def test_a_picture_that_is_its_own_thumbnail_stays_until_it_has_a_small_one(
+        self, records: Records
+    ) -> None:
+        row = replace(frame_row(1), thumbnail=frame_row(1).digest)
+        records.frames.add([row])
+        assert records.frames.age_out(older_than=NOON + timedelta(days=1), keep_bytes=None) == []
+        assert leaving(records) == set()
+        records.frames.set_thumbnails({row.id: frame_row(2).thumbnail})
+        assert leaving(records) == {row.digest}
+
     def test_an_absent_frame_is_not_found(self, records: Records) -> None:
         with pytest.raises(NotFoundError):
             records.frames.get(FrameId("frm_none"))
