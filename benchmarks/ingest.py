@@ -3,16 +3,16 @@
     python benchmarks/ingest.py [--frames 600] [--runs 3] [--only mosquitto,embedded]
 
 A line of its own process publishes pictures of the simulated rack (QoS 1, 320 x 240, each with
-other bytes) as fast as the broker takes them. The bare subscriber is a paho client that writes each
-payload to a file. The hub parses and checks each picture, keeps it under its digest, and commits
-its row and its event; what comes too fast to be decoded on the spot, as here, is read to its end
-and gets its thumbnail when nothing waits any more, which is not in the rate. Both come after the
-same publisher on the same broker: a mosquitto, or the embedded one (for the bare subscriber in a
-process of its own, for the hub inside the hub). The rate is frames by seconds from the first one published to the last one
-kept. Budget: at least half of the bare rate. A second bare subscriber calls fsync for each file,
-which is what the hub promises of a stored frame; its rate stands beside. All frames
-together fit into what the embedded broker keeps for one reader, so none is dropped there. Results:
-``results/ingest.json``.
+other bytes) as fast as the broker takes them. The bare subscriber is a paho client that writes
+each payload to a file. The hub parses and checks each picture, keeps it under its digest, and
+commits its row and its event; what comes too fast to be decoded on the spot, as here, is read to
+its end and gets its thumbnail when nothing waits any more, which is not in the rate. Both come
+after the same publisher on the same broker: a mosquitto, or the embedded one (for the bare
+subscriber in a process of its own, for the hub inside the hub). The rate is frames by seconds
+from the first one published to the last one kept. Budget: at least half of the bare rate. A
+second bare subscriber calls fsync for each file, which is what the hub promises of a stored
+frame; its rate stands beside. All frames together fit into what the embedded broker keeps for one
+reader, so none is dropped there. Results: ``results/ingest.json``.
 """
 
 import argparse
