@@ -1,6 +1,7 @@
 """The suite of every event log."""
 
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import timedelta, timezone
@@ -192,6 +193,7 @@ class EventLogContract:
                 ended = done.is_set()
                 while page := records.log.read(after=seen[-1].position if seen else 0, limit=7):
                     seen.extend(page)
+                time.sleep(0.001)  # a reader without a pause would keep the writers waiting
 
         def write(number: int) -> None:
             source = f"/site/device/{number % 5}"
@@ -201,8 +203,10 @@ class EventLogContract:
 
         with ThreadPoolExecutor(6) as pool:
             reader = pool.submit(follow)
-            list(pool.map(write, range(60)))
-            done.set()
+            try:
+                list(pool.map(write, range(60)))
+            finally:
+                done.set()
             reader.result()
         assert len(seen) == 240
         assert len(set(ids(seen))) == 240
