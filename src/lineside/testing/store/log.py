@@ -1,7 +1,6 @@
 """The suite of every event log."""
 
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import timedelta, timezone
@@ -193,7 +192,7 @@ class EventLogContract:
                 ended = done.is_set()
                 while page := records.log.read(after=seen[-1].position if seen else 0, limit=7):
                     seen.extend(page)
-                time.sleep(0.001)  # a reader without a pause would keep the writers waiting
+                done.wait(0.001)  # a reader without a pause would keep the writers waiting
 
         def write(number: int) -> None:
             source = f"/site/device/{number % 5}"
