@@ -106,7 +106,7 @@ def published(rack: Set, work: Path) -> dict[str, Any]:
     package = Package.read(result.package)
     loaded = rack.loaded()
     held = [sample for sample in loaded.samples if sample.split is Part.VALID]
-    found = evaluate(package, held, read=loaded.read, clock=CLOCK)
+    found = evaluate(package, held, files=loaded.read_file, clock=CLOCK)
     accuracy, exact = found.metrics["accuracy"], found.metrics["exact"]
     return {
         "said": SAID,
@@ -146,7 +146,7 @@ def lights(rack: Set, work: Path) -> dict[str, Any]:
             reference=view,
         )
         held = [sample for sample, part in samples if part == "valid"]
-        found = evaluate(Package.read(result.package), held, read=loaded.read, clock=CLOCK)
+        found = evaluate(Package.read(result.package), held, files=loaded.read_file, clock=CLOCK)
         folds[light] = fold_of(found, rack.inspection)
     accuracies = [fold["accuracy"] for fold in folds.values()]
     labels = [value for fold in folds.values() for value in fold["per_label"].values()]

@@ -203,7 +203,7 @@ def package_for(plant: Plant, *, pictures: int = 60, seed: int = 5) -> bytes:
     golden = shots[0].picture
     shape = (len(inspection.region), 3, SIDE, SIDE)
     engine = OnnxEngine(model, crops=shape, where="made here")
-    logits = engine.run(prepare(decode_picture(golden), settings)).logits
+    logits = engine.run(prepare(decode_picture(golden), settings), outputs=("logits",))[0]
     n = pictures * len(inspection.region)
     manifest = Manifest(
         schema="lineside.manifest/1",

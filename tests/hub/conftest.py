@@ -207,7 +207,9 @@ def archive(plant: Plant) -> bytes:
     )  # fmt: skip
     model, golden = network(), encode_jpeg(scene("blue"))
     crops = prepare(decode_picture(golden), settings)
-    logits = OnnxEngine(model, crops=(3, 3, 16, 16), where="made here").run(crops).logits
+    logits = OnnxEngine(model, crops=(3, 3, 16, 16), where="made here").run(
+        crops, outputs=("logits",)
+    )[0]
     rules = tuple(
         LabelRule(
             name=region.label, region=region.id, label=region.label, output=place, slope=2.0,

@@ -117,7 +117,9 @@ def package_parts() -> tuple[Manifest, dict[str, bytes]]:
     reference, golden = encode_jpeg(scene(lit=False), quality=95), encode_jpeg(scene(), quality=95)
     model = network()
     crops = prepare(decode_picture(golden), settings)
-    logits = OnnxEngine(model, crops=(2, 3, SIDE, SIDE), where="made here").run(crops).logits
+    logits = OnnxEngine(model, crops=(2, 3, SIDE, SIDE), where="made here").run(
+        crops, outputs=("logits",)
+    )[0]
     manifest = Manifest(
         schema="lineside.manifest/1",
         name="bright",

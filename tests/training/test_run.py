@@ -220,7 +220,7 @@ def test_evaluating_on_training_pictures_is_refused(colours_result: Done) -> Non
     package = Package.read(result.package)
     loaded = load_source(data, labels=package.manifest.labels)
     with pytest.raises(InvalidError, match="16 of 16 pictures were trained on"):
-        evaluate(package, loaded.samples, read=loaded.read, clock=CLOCK)
+        evaluate(package, loaded.samples, files=loaded.read_file, clock=CLOCK)
 
 
 def test_evaluating_on_new_pictures_gives_figures_with_intervals(
@@ -229,7 +229,7 @@ def test_evaluating_on_new_pictures_gives_figures_with_intervals(
     package = Package.read(colours_result[0].package)
     data = write(tmp_path / "new", lessons(count=6, seed=9), classes=True, seed=5)
     loaded = load_source(data, labels=package.manifest.labels)
-    found = evaluate(package, loaded.samples, read=loaded.read, clock=CLOCK)
+    found = evaluate(package, loaded.samples, files=loaded.read_file, clock=CLOCK)
     assert found.metrics["accuracy"].n == 18
     assert found.metrics["accuracy"].value >= 0.9
     assert 0 < found.metrics["accuracy"].baseline < 1
@@ -247,7 +247,7 @@ def test_pictures_of_another_camera_count_as_not_right(
     (tmp_path / "x.png").write_bytes(encode_png(image))
     (tmp_path / "labels.csv").write_text("file,label\nx.png,top/empty;middle/empty\n")
     loaded = load_source(tmp_path, labels=package.manifest.labels)
-    found = evaluate(package, loaded.samples, read=loaded.read, clock=CLOCK)
+    found = evaluate(package, loaded.samples, files=loaded.read_file, clock=CLOCK)
     assert found.metrics["accuracy"].value == 0
     assert found.metrics["unsure_rate"].value == 1
     assert found.metrics["refused_rate"].value == 1

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from lineside.cli.config import load_hub
 from lineside.cli.output import JsonFlag, explain, say, show
 from lineside.cli.package import PackageFile, metric_lines
 from lineside.core import InvalidError, LinesideError, NotFoundError, SystemClock, to_plain
@@ -24,24 +25,35 @@ def register(app: typer.Typer) -> None:
 def evaluate(
     package: PackageFile,
     *,
-    data: Annotated[Path, typer.Option(help="Folder, .lst or .csv with labels.")],
-    images: Annotated[Path | None, typer.Option(help="Where a list's pictures are.")] = None,
+    data: Annotated[str, typer.Option(help="Folder, .lst, .csv, or dataset://NAME/N.")],
+    part: Annotated[str, typer.Option(help="Only train, valid or test; default: all.")] = "",
+    images: Annotated[str, typer.Option(help="Where a list's pictures are.")] = "",
     group: Annotated[
         str, typer.Option(help="How pictures are grouped: docs/reference/datasets.md.")
     ] = "",
+    config: Annotated[Path | None, typer.Option(help="The hub's file, for dataset://.")] = None,
+    records: Annotated[str, typer.Option(help="Records that hold dataset://.")] = "",
+    blobs: Annotated[str, typer.Option(help="Blobs that hold dataset://.")] = "",
     as_json: JsonFlag = False,
 ) -> None:
     """Measure a package on labelled pictures; refuses pictures it was trained on."""
-    from lineside.datasets import load_source
     from lineside.models import Package
+    from lineside.training import Labelled, open_labelled
     from lineside.training import evaluate as measure
 
     opened = Package.open(package)
-    found = load_source(data, labels=opened.manifest.labels, group=group, images=images)
-    skipped = [f"skipped {line.where}: {line.reason}" for line in found.skipped]
-    for line in skipped:
-        say(line)
-    result = measure(opened, found.samples, read=found.read, clock=SystemClock())
+    if config is not None:
+        hub = load_hub(config).config
+        records, blobs = hub.records_url, hub.blobs_url
+    source = Labelled(
+        data=data, labels=opened.manifest.labels, images=images, group=group, part=part,
+        task=opened.manifest.task,
+    )  # fmt: skip
+    clock = SystemClock()
+    with open_labelled(source, clock=clock, records_url=records, blobs_url=blobs) as found:
+        for line in found.skipped:
+            say(f"skipped {line.where}: {line.reason}")
+        result = measure(opened, found.samples, files=found.files, clock=clock, leaks=found.leaks)
     show(
         {**to_plain(result), "skipped": found.skipped},
         as_json=as_json,

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -14,10 +14,12 @@ from lineside.cli.config import load_hub
 from lineside.cli.output import JsonFlag, say, show, writable
 from lineside.cli.package import metric_lines
 from lineside.cli.signals import stop_on_signal
-from lineside.core import InvalidError, SystemClock, encode, load_plant
+from lineside.core import Inspection, InvalidError, SystemClock, Task, encode, load_plant
 
 if TYPE_CHECKING:
-    from lineside.training import Progress, TrainJob, TrainResult
+    from lineside.training import Labelled, Progress, TrainJob, TrainResult
+
+_NAMED = ("multilabel", "classify")
 
 
 def register(app: typer.Typer) -> None:
@@ -27,8 +29,11 @@ def register(app: typer.Typer) -> None:
 
 def train(
     *,
-    task: Annotated[Literal["multilabel"], typer.Option(help="What to learn.")] = "multilabel",
+    task: Annotated[Task, typer.Option(help="What to learn.")] = Task.MULTILABEL,
     data: Annotated[str, typer.Option(help="Folder, .lst, .csv, or dataset://NAME/N.")] = "",
+    labels: Annotated[
+        str, typer.Option(help="Without a plant file: label names, by comma; default: the data's.")
+    ] = "",
     plant: Annotated[Path | None, typer.Option(help="The plant file.")] = None,
     inspection: Annotated[str, typer.Option(help="Which inspection of it.")] = "",
     out: Annotated[Path | None, typer.Option(help="Write the package here.")] = None,
@@ -47,15 +52,21 @@ def train(
     as_json: JsonFlag = False,
 ) -> None:
     """Train an inspection from labelled pictures and write its package."""
-    from lineside.training import read_job, run_job
+    from lineside.training import Labelled, TrainJob, read_job, run_job
 
     writable(out)
     if config is not None:
         hub = load_hub(config).config
         records, blobs = hub.records_url, hub.blobs_url
     if data:
+        source = Labelled(data=data, images=images, group=group, task=str(task))
+        if plant is None:
+            names = _names(labels, source, records=records, blobs=blobs)
+            made = TrainJob(inspection=_bare_inspection(source, names), data=data)
+        else:
+            made = _job(task, data, plant=plant, inspection=inspection)
         asked = replace(
-            _job(task, data, plant=plant, inspection=inspection),
+            made,
             group=group,
             images=images,
             reference=reference,
@@ -83,15 +94,31 @@ def train(
         show(_summary(result), as_json=as_json, text=lambda _: _sentences(result))
 
 
-def _job(task: str, data: str, *, plant: Path | None, inspection: str) -> "TrainJob":
+def _names(labels: str, source: "Labelled", *, records: str, blobs: str) -> tuple[str, ...]:
+    """What a training without a plant file answers."""
+    from lineside.training import labels_of
+
+    named = tuple(name.strip() for name in labels.split(",") if name.strip())
+    if named or source.task not in _NAMED:
+        return named
+    return labels_of(source, clock=SystemClock(), records_url=records, blobs_url=blobs)
+
+
+def _bare_inspection(source: "Labelled", labels: tuple[str, ...]) -> Inspection:
+    """The whole picture, judged by the defaults; named after the data."""
+    name = source.data.removeprefix("dataset://").rstrip("/").split("/")
+    stem = name[0] if source.data.startswith("dataset://") else Path(name[-1]).stem
+    kept = "".join(letter if letter.isalnum() or letter in "-_" else "-" for letter in stem)
+    return Inspection(id=kept or "pictures", camera="", task=Task(source.task), labels=labels)
+
+
+def _job(task: Task, data: str, *, plant: Path, inspection: str) -> "TrainJob":
     from lineside.training import TrainJob
 
-    if plant is None:
-        raise InvalidError("no plant file named", where="--plant", fix="Name the plant file.")
     declared = load_plant(plant)
     only = declared.inspection[0].id if len(declared.inspection) == 1 else ""
     found = declared.find_inspection(inspection or only)
-    if found.task != task:
+    if found.task is not task:
         raise InvalidError(
             f"inspection {found.id} is of task {found.task}", where=str(plant), fix="Change --task."
         )

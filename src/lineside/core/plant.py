@@ -25,9 +25,22 @@ _Named = TypeVar("_Named", "Camera", "Inspection")
 
 
 class Task(StrEnum):
-    """What an inspection answers."""
+    """What an inspection answers.
+
+    ``multilabel``: each label present or absent; ``classify``: exactly one of the labels;
+    ``detect``: boxes of each label; ``count``: how many; ``segment``: which pixels are defect;
+    ``anomaly``: whether it differs from good parts.
+    """
 
     MULTILABEL = "multilabel"
+    CLASSIFY = "classify"
+    DETECT = "detect"
+    COUNT = "count"
+    SEGMENT = "segment"
+    ANOMALY = "anomaly"
+
+
+_NAMED = (Task.MULTILABEL, Task.CLASSIFY)
 
 
 class RouteKind(StrEnum):
@@ -183,9 +196,14 @@ class Inspection:
             above_zero(self, "max_age_s"),
             zero_or_more(self, "max_skew_s"),
             unless(
-                self.region or self.labels,
+                self.region or self.labels or self.task not in _NAMED,
                 expected="an inspection that answers something",
                 fix="Add [[inspection.region]] tables, or labels for the whole picture.",
+            ),
+            unless(
+                not self.region or self.task is Task.MULTILABEL, key="task", seen=str(self.task),
+                expected="regions with the task multilabel",
+                fix='Write task = "multilabel"; other tasks answer for the whole picture.',
             ),
             unless(
                 not (self.region and self.labels), key="labels", seen=self.labels,

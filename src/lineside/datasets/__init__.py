@@ -1,7 +1,8 @@
 """Labelled pictures: read from files or taught from the line, frozen to versions, split, checked.
 
 Main names: ``load_source`` (list files, CSV, class folders), ``Library`` (drafts and versions on
-the store), ``Sample``, ``DatasetVersion``, ``split``, ``folds``, ``grouped``, ``find_leaks``.
+the store), ``Sample`` (with ``Marked`` objects), ``DatasetVersion``, ``split``, ``folds``,
+``grouped``, ``find_leaks``.
 Not here: cameras (frames are handed in), networks and features of networks (handed in as vectors).
 """
 
@@ -19,12 +20,14 @@ from lineside.datasets.library import Added, Draft, Entry, FreezePlan, Library
 from lineside.datasets.likeness import inspection_of, leak_features, plan_freeze
 from lineside.datasets.samples import (
     Import,
+    Marked,
     Part,
     Sample,
     Skipped,
     judged,
     label_names,
     merge_same_pictures,
+    part_of,
 )
 from lineside.datasets.sources import load_source
 from lineside.datasets.split import folds, split
@@ -40,6 +43,7 @@ __all__ = [
     "Judgement",
     "Leak",
     "Library",
+    "Marked",
     "Part",
     "Sample",
     "Skipped",
@@ -55,6 +59,7 @@ __all__ = [
     "merge_leaks",
     "merge_same_pictures",
     "natural_key",
+    "part_of",
     "parts_of",
     "plan_freeze",
     "read_lst",

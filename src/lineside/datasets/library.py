@@ -234,6 +234,10 @@ class Library:
         """The picture's bytes."""
         return self._blobs.get(sample.digest)
 
+    def read_file(self, digest: Digest) -> bytes:
+        """The bytes of a picture, mask or template by digest."""
+        return self._blobs.get(digest)
+
     def _open(self, name: str) -> None:
         """Make the dataset known; one that is there stays as it is."""
         body = {"schema": "lineside.dataset/1", "versions": 0}

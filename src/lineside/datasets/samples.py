@@ -1,7 +1,7 @@
 """A labelled picture, what a reading of a source gives, and what it had to leave out."""
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
@@ -40,6 +40,31 @@ def part_of(word: str, *, where: str = "") -> Part:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Marked:
+    """One object a person marked: its box in pixels of the picture, or its centre alone.
+
+    A box has x0_px < x1_px and y0_px < y1_px, the far corner outside it. A point has both corners
+    equal: where the centre is, of no known size.
+    """
+
+    label: str
+    x0_px: float
+    y0_px: float
+    x1_px: float
+    y1_px: float
+
+    @property
+    def is_point(self) -> bool:
+        """Whether only the centre is known."""
+        return self.x0_px == self.x1_px and self.y0_px == self.y1_px
+
+    @property
+    def centre_px(self) -> tuple[float, float]:
+        """(x, y)."""
+        return (self.x0_px + self.x1_px) / 2, (self.y0_px + self.y1_px) / 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Sample:
     """One picture with what is known of it.
 
@@ -54,6 +79,11 @@ class Sample:
         author: who judged it.
         mask: name of its mask in the source; "" for none.
         count: how many objects it shows, where the source says so.
+        mask_digest: of the mask's bytes (a picture of the same size; above 127 is defect); None
+            for none, which on a defective picture means that nobody drew it.
+        template_digest: of the picture that shows how this one should look; None for none.
+        marked: objects marked on it; None where nobody marked any, empty where there are none.
+        facts: further columns of the source by name, as text; never learned from.
     """
 
     name: str
@@ -66,6 +96,10 @@ class Sample:
     author: str = ""
     mask: str = ""
     count: int | None = None
+    mask_digest: Digest | None = None
+    template_digest: Digest | None = None
+    marked: tuple[Marked, ...] | None = None
+    facts: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "labels", tuple(sorted(set(self.labels))))
@@ -92,11 +126,15 @@ class Import:
     samples: tuple[Sample, ...]
     skipped: tuple[Skipped, ...]
     format: str
-    reader: Callable[[Sample], bytes] = field(repr=False, compare=False)
+    reader: Callable[[Digest], bytes] = field(repr=False, compare=False)
 
     def read(self, sample: Sample) -> bytes:
         """The picture's bytes; ``ConflictError`` when they changed since the source was read."""
-        return self.reader(sample)
+        return self.reader(sample.digest)
+
+    def read_file(self, digest: Digest) -> bytes:
+        """The bytes of a picture, mask or template by digest."""
+        return self.reader(digest)
 
 
 def label_names(inspection: Inspection) -> tuple[str, ...]:

@@ -9,18 +9,23 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
-from lineside.core import ConflictError, InvalidError, NotFoundError, digest_of
+from lineside.core import ConflictError, Digest, InvalidError, NotFoundError, digest_of
 from lineside.datasets.formats import (
+    BOXES,
+    POINTS,
+    Objects,
     Row,
     Source,
     looks_like_folders,
     read_folders,
     read_lst,
+    read_objects,
     read_table,
 )
 from lineside.datasets.grouping import grouped
 from lineside.datasets.samples import (
     Import,
+    Marked,
     Part,
     Sample,
     Skipped,
@@ -63,12 +68,13 @@ def load_source(
     if not src.exists():
         raise NotFoundError("no such file or folder", where=str(src), fix="Check the path.")
     source, root = _read_rows(src, labels=labels, wanted_format=format)
-    shelf = _Shelf(root=root, images=images)
+    shelf = _Shelf(root=root, images=images, objects=_objects(root))
     samples = tuple(sample for row in source.rows if (sample := shelf.sample(row)) is not None)
     merged, doubles = merge_same_pictures(samples)
+    beside = shelf.objects.skipped if shelf.objects is not None else ()
     return Import(
         samples=grouped(merged, rule=group),
-        skipped=(*source.skipped, *shelf.skipped, *doubles),
+        skipped=(*source.skipped, *beside, *shelf.skipped, *doubles),
         format=source.format,
         reader=shelf.read,
     )
@@ -116,6 +122,13 @@ def _read_list(path: Path) -> bytes:
     return path.read_bytes()
 
 
+def _objects(root: Path) -> Objects | None:
+    """Objects marked in tables beside the source."""
+    raw = {name: root / name for name in (BOXES, POINTS)}
+    found = {name: _read_list(path) for name, path in raw.items() if path.is_file()}
+    return read_objects(boxes=found.get(BOXES), points=found.get(POINTS))
+
+
 def _part_in_name(path: Path) -> Part:
     """``rack_train.lst`` is the training part; a name without such a word declares none."""
     for word in path.stem.lower().replace("-", "_").replace(".", "_").split("_"):
@@ -134,8 +147,9 @@ class _Shelf:
 
     root: Path
     images: Path | None
+    objects: Objects | None = None
     skipped: list[Skipped] = field(default_factory=list)
-    paths: dict[str, Path] = field(default_factory=dict)
+    paths: dict[Digest, Path] = field(default_factory=dict)
     folders: list[Path] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -147,24 +161,40 @@ class _Shelf:
 
     def sample(self, row: Row) -> Sample | None:
         try:
-            path = self.find(row.file)
+            return Sample(
+                name=row.file,
+                digest=self._picture(row.file),
+                labels=row.labels,
+                known=row.known,
+                group=row.group,
+                split=row.split,
+                captured_at=row.captured_at,
+                mask=row.mask,
+                count=row.count,
+                mask_digest=self._picture(row.mask) if row.mask else None,
+                template_digest=self._picture(row.template) if row.template else None,
+                marked=self._marked(row),
+                facts=row.facts,
+            )
+        except (InvalidError, NotFoundError) as error:
+            self.skipped.append(Skipped(where=row.where, reason=error.message))
+            return None
+
+    def _picture(self, name: str) -> Digest:
+        try:
+            path = self.find(name)
             encoded = _read_picture(path)
             picture_size(encoded)
         except (InvalidError, NotFoundError) as error:
-            self.skipped.append(Skipped(where=row.where, reason=f"{row.file}: {error.message}"))
-            return None
-        self.paths[row.file] = path
-        return Sample(
-            name=row.file,
-            digest=digest_of(encoded),
-            labels=row.labels,
-            known=row.known,
-            group=row.group,
-            split=row.split,
-            captured_at=row.captured_at,
-            mask=row.mask,
-            count=row.count,
-        )
+            raise InvalidError(f"{name}: {error.message}") from error
+        digest = digest_of(encoded)
+        self.paths.setdefault(digest, path)
+        return digest
+
+    def _marked(self, row: Row) -> tuple[Marked, ...] | None:
+        if row.marked is not None or self.objects is None:
+            return row.marked
+        return self.objects.marks.get(row.file, ())
 
     def find(self, name: str) -> Path:
         written = PurePosixPath(name)
@@ -182,12 +212,12 @@ class _Shelf:
                 return path
         raise NotFoundError("no such picture in the folder or its direct sub-folders")
 
-    def read(self, sample: Sample) -> bytes:
-        path = self.paths.get(sample.name)
+    def read(self, digest: Digest) -> bytes:
+        path = self.paths.get(digest)
         if path is None:
-            raise NotFoundError("not a picture of this source", where=sample.name)
+            raise NotFoundError("not a picture of this source", where=digest)
         encoded = _read_picture(path)
-        if digest_of(encoded) != sample.digest:
+        if digest_of(encoded) != digest:
             raise ConflictError(
                 "the picture changed since the source was read",
                 where=str(path),

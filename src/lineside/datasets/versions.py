@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
-from lineside.core import Digest, InvalidError, digest_of, encode
+from lineside.core import Digest, InvalidError, digest_of, encode, to_plain
 from lineside.datasets.leaks import Leak, crossing
 from lineside.datasets.samples import Part, Sample
 
@@ -64,12 +64,26 @@ class DatasetVersion:
 
 def version_digest(samples: Sequence[Sample], splits: Mapping[Part, Sequence[Digest]]) -> Digest:
     """The digest of what training sees; the order of samples does not matter."""
-    facts = [
-        {"digest": s.digest, "labels": s.labels, "known": s.known, "group": s.group}
-        for s in sorted(samples, key=lambda sample: sample.digest)
-    ]
+    facts = [_facts(s) for s in sorted(samples, key=lambda sample: sample.digest)]
     parts = {str(part): sorted(members) for part, members in splits.items() if members}
     return digest_of(encode({"samples": facts, "splits": parts}))
+
+
+def _facts(sample: Sample) -> dict[str, object]:
+    """What training sees of a sample; what is not there leaves the digest as it always was."""
+    told: dict[str, object] = {
+        "digest": sample.digest,
+        "labels": sample.labels,
+        "known": sample.known,
+        "group": sample.group,
+    }
+    further = {
+        "count": sample.count,
+        "mask": sample.mask_digest,
+        "template": sample.template_digest,
+        "marked": None if sample.marked is None else to_plain(sample.marked),
+    }
+    return told | {name: value for name, value in further.items() if value is not None}
 
 
 def check_name(name: str) -> str:

@@ -5,8 +5,9 @@ Main names: ``Manifest``, ``build_package`` and ``Package`` (the ``.lspkg`` arch
 answer shapes of others' contracts in ``serving``. Not here: training, and what knows torch.
 """
 
+from lineside.models.answerers import Answerer, Place, Said, answerer_for, probe
 from lineside.models.archive import Package, PackageLimits, build_package
-from lineside.models.engines.onnx import Answer, Explained, OnnxEngine
+from lineside.models.engines.onnx import LABEL_OUTPUTS, OnnxEngine
 from lineside.models.manifest import (
     MANIFEST_SCHEMA,
     Engine,
@@ -29,11 +30,11 @@ from lineside.models.serving.sagemaker import (
 from lineside.vision import LabelRule, LimitRow
 
 __all__ = [
+    "LABEL_OUTPUTS",
     "MANIFEST_SCHEMA",
-    "Answer",
+    "Answerer",
     "Approval",
     "Engine",
-    "Explained",
     "Golden",
     "GoldenReport",
     "HealthLimits",
@@ -46,14 +47,18 @@ __all__ = [
     "Package",
     "PackageLimits",
     "PackageRecord",
+    "Place",
     "Predictor",
     "Presence",
     "Registry",
+    "Said",
     "answer_labels",
+    "answerer_for",
     "build_package",
     "heat_png",
     "invocation_picture",
     "manifest_faults",
     "presence_flags",
+    "probe",
     "sagemaker_answer",
 ]

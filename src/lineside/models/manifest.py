@@ -8,9 +8,17 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from lineside.core import Digest, Fault, Policy
-from lineside.vision import LabelRule, Prepare
+from lineside.vision import (
+    AnomalyRule,
+    ClassRule,
+    CountRule,
+    DetectRule,
+    LabelRule,
+    MaskRule,
+    Prepare,
+)
 
-MANIFEST_SCHEMA = "lineside.manifest/1"
+MANIFEST_SCHEMA: Literal["lineside.manifest/2"] = "lineside.manifest/2"
 _LARGEST_INPUT_PX = 4096
 _LONGEST_SHOWN = 60
 
@@ -64,8 +72,18 @@ class Lineage:
 class Engine:
     """The network file and what it promises on the golden pictures.
 
-    Inputs: ``crops`` (regions, 3, height, width) float32. Outputs: ``logits`` (regions, outputs),
-    ``activation`` (regions, outputs, rows, columns), ``distance`` (regions,).
+    Its input is ``crops`` (n, channels, height, width) float32: n regions, or 1 for the whole
+    picture. Its outputs, by task; h and w are rows and columns of a map:
+
+    * multilabel: ``logits`` (n, outputs), ``activation`` (n, outputs, h, w), ``distance`` (n,);
+    * classify: ``logits`` (1, classes), ``activation`` (1, classes, h, w), ``distance`` (1,);
+    * detect and count of objects: ``objectness`` (1, 1, h, w) logits, ``geometry`` (1, 4, h, w)
+      (offset x and y in cells, log width and log height in network pixels), ``classes``
+      (1, labels, h, w) logits;
+    * count as a distribution: ``logits`` (1, most + 2), the last one "more";
+      ``activation`` (1, 1, h, w);
+    * segment: ``map`` (1, 1, h, w) logits; ``distance`` (1,);
+    * anomaly: ``map`` (1, 1, h, w) distances, 0 and above.
     """
 
     file: str
@@ -80,24 +98,34 @@ class Golden:
     """A picture with the answers the package must give to it.
 
     Attributes:
-        logits: (regions, outputs), as the engine gave them when the package was made.
+        logits: (rows, numbers), as the engine gave them when the package was made: all logits of
+            labels and classes, else evenly spaced values of the outputs, a row each.
         matrix: two rows of three, reference px → picture px, the transform the logits were computed
             with; empty: the picture is registered anew before it is compared. With it, the network
             is compared apart from the registration, which may differ in the last digits between
             processors.
+        template_file: the picture that shows how this one should look; "" where the task takes
+            none.
     """
 
     file: str
     digest: Digest
     logits: tuple[tuple[float, ...], ...]
     matrix: tuple[tuple[float, ...], ...] = ()
+    template_file: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Manifest:
-    """A whole manifest."""
+    """A whole manifest.
 
-    schema: Literal["lineside.manifest/1"]
+    Attributes:
+        rules: of multilabel; of the other tasks the rule that carries the task's name stands.
+        template: whether a picture is judged beside its template: the network then takes 9
+            channels, picture, template and their difference.
+    """
+
+    schema: Literal["lineside.manifest/1", "lineside.manifest/2"]
     name: str
     task: str
     inspection: str
@@ -112,6 +140,12 @@ class Manifest:
     metrics: dict[str, Metric] = field(default_factory=dict)
     reference_file: str = ""
     reference_digest: str = ""
+    classes: ClassRule | None = None
+    detect: DetectRule | None = None
+    count: CountRule | None = None
+    mask: MaskRule | None = None
+    anomaly: AnomalyRule | None = None
+    template: bool = False
 
 
 def manifest_faults(manifest: Manifest) -> tuple[Fault, ...]:
@@ -119,10 +153,31 @@ def manifest_faults(manifest: Manifest) -> tuple[Fault, ...]:
     regions = [crop.region for crop in manifest.prepare.crops]
     return (
         *_prepare_faults(manifest.prepare),
-        *_rule_faults(manifest, regions),
-        *_golden_faults(manifest, rows=len(regions)),
+        *_task_faults(manifest, regions),
         *_reference_faults(manifest),
     )
+
+
+_RULES_OF = {
+    "classify": ("classes",),
+    "detect": ("detect",),
+    "count": ("count",),
+    "segment": ("mask",),
+    "anomaly": ("anomaly",),
+}
+
+
+def _task_faults(manifest: Manifest, regions: list[str]) -> list[Fault]:
+    if manifest.task == "multilabel":
+        return [*_rule_faults(manifest, regions), *_golden_faults(manifest, rows=len(regions))]
+    if manifest.task not in _RULES_OF:
+        known = ", ".join(["multilabel", *_RULES_OF])
+        return [_fault("task", manifest.task, expected=f"one of {known}")]
+    return [
+        _fault(name, None, expected=f"the rule of the task {manifest.task}")
+        for name in _RULES_OF[manifest.task]
+        if getattr(manifest, name) is None
+    ]
 
 
 def _prepare_faults(prepare: Prepare) -> list[Fault]:

@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lineside.core import Box, Clock, InvalidError, RefusedError
+from lineside.models.answerers import Place, Said, answerer_for
 from lineside.models.archive import Package
-from lineside.models.engines.onnx import Answer, OnnxEngine
 from lineside.models.manifest import Golden, Manifest
 from lineside.models.watch import (
     Repeats,
@@ -26,26 +26,23 @@ from lineside.models.watch import (
     repeated,
 )
 from lineside.vision import (
-    Decider,
     Frame,
     HealthFigures,
-    LabelAnswer,
     PictureState,
     Prediction,
     Registered,
     Registrar,
     RegistrationFigures,
     StageTimes,
-    activation_on_picture,
     decode_picture,
     draw_heat,
     encode_png,
     grey_health,
     grey_of,
-    prepare,
 )
 
 _MOST_CAMERAS = 32
+_MOST_GOLDEN_BYTES = 64_000_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,7 +74,7 @@ class _Work:
     verdict: Verdict
     health: HealthFigures
     placed: Registered
-    labels: tuple[LabelAnswer, ...] = ()
+    said: Said = Said()  # noqa: RUF009  a frozen record
     times: StageTimes = StageTimes()  # noqa: RUF009  a frozen record
 
 
@@ -98,12 +95,8 @@ class Predictor:
         self._clock = clock
         self._lock = threading.Lock()
         self._seats: OrderedDict[str, _Seat] = OrderedDict()
-        self._regions = tuple(crop.region for crop in self.manifest.prepare.crops)
-        self._decider = Decider(
-            self.manifest.rules, regions=self._regions, policy=self.manifest.policy
-        )
         self._reference = _reference(package)
-        self._engine = _engine(package)
+        self._answerer = answerer_for(package, clock=clock)
 
     @property
     def package(self) -> Package:
@@ -115,17 +108,29 @@ class Predictor:
         """Of the package that is run."""
         return self._package.manifest
 
-    def predict(self, frame: Frame, *, device: str = "", decode_ms: float = 0.0) -> Prediction:
+    def predict(
+        self,
+        frame: Frame,
+        *,
+        device: str = "",
+        decode_ms: float = 0.0,
+        template: NDArray[np.uint8] | None = None,
+    ) -> Prediction:
         """Judge one frame.
 
         Args:
             frame: any size; its pixels are as they came.
             device: who says it.
             decode_ms: what decoding took, where the caller measured it.
+            template: the picture that shows how the frame should look, where the package takes one.
+
+        Raises:
+            InvalidError: a template is missing, or is of another size than the frame.
         """
+        self._check_template(frame, template)
         with self._lock:
             started_s = self._clock.monotonic()
-            work = self._judge(frame)
+            work = self._judge(frame, template)
             ended_s = self._clock.monotonic()
         total_ms = (ended_s - started_s) * 1000 + decode_ms
         return Prediction(
@@ -133,7 +138,11 @@ class Predictor:
             inspection=self.manifest.inspection,
             task=self.manifest.task,
             state=work.verdict.state,
-            labels=work.labels,
+            labels=work.said.labels,
+            boxes=work.said.boxes,
+            count=work.said.count,
+            mask=work.said.mask,
+            anomaly=work.said.anomaly,
             package=self._package.digest,
             dataset=self.manifest.lineage.dataset,
             registration=work.placed.figures,
@@ -143,32 +152,46 @@ class Predictor:
             reason=work.verdict.reason,
         )
 
-    def explain(self, frame: Frame) -> dict[str, NDArray[np.float32]]:
-        """What spoke for each label, on the picture's own pixels.
+    def explain(
+        self, frame: Frame, *, template: NDArray[np.uint8] | None = None
+    ) -> dict[str, NDArray[np.float32]]:
+        """What spoke for each answer, on the picture's own pixels.
 
         Returns:
-            Label name → (height, width) float32, 0-1: the share of a place's support for the label
-            in the strongest support for or against it anywhere. Empty where the picture's place
-            cannot be found.
+            Label name (``objects`` for boxes and counts, ``anomaly``) → (height, width) float32,
+            0-1: the share of a place's support in the strongest support for or against it anywhere.
+            Empty where the picture's place cannot be found.
         """
+        self._check_template(frame, template)
         with self._lock:
             placed = _place(self._seat(frame.camera), grey_of(frame.image))
             if placed.figures.state == "moved":
                 return {}
-            crops = prepare(frame.image, self.manifest.prepare, matrix=placed.matrix)
-            maps = self._engine.run_with_activation(crops).activation
-        height, width = frame.image.shape[:2]
-        found = {}
-        for rule in self.manifest.rules:
-            row = self._regions.index(rule.region)
-            found[rule.name] = activation_on_picture(
-                _support(maps[row, rule.output] * np.float32(np.sign(rule.slope) or 1)),
-                self.manifest.prepare.crops[row],
-                width_px=width,
-                height_px=height,
-                matrix=placed.matrix,
+            return self._answerer.explain(
+                Place(image=frame.image, matrix=placed.matrix, template=template)
             )
-        return found
+
+    def heat(
+        self, frame: Frame, *, template: NDArray[np.uint8] | None = None
+    ) -> NDArray[np.float32] | None:
+        """The map of defects in the task's own unit; see ``Answerer.heat``."""
+        self._check_template(frame, template)
+        with self._lock:
+            placed = _place(self._seat(frame.camera), grey_of(frame.image))
+            return self._answerer.heat(
+                Place(image=frame.image, matrix=placed.matrix, template=template)
+            )
+
+    def _check_template(self, frame: Frame, template: NDArray[np.uint8] | None) -> None:
+        if not self.manifest.template:
+            return
+        if template is None or template.shape != frame.image.shape:
+            seen = "none" if template is None else f"one of {template.shape[:2]}"
+            raise InvalidError(
+                f"the package judges a picture beside its template, and there is {seen}",
+                where=self.manifest.name,
+                fix=f"Hand in the template, {frame.image.shape[:2]} (height, width) pixels.",
+            )
 
     def check_golden(self) -> GoldenReport:
         """Ask for the golden pictures' answers again, through registration, crops and engine.
@@ -193,19 +216,27 @@ class Predictor:
             )
         return GoldenReport(max_abs_diff=worst, bound=bound, pictures=len(self.manifest.golden))
 
-    def _golden_difference(self, golden: Golden) -> float:
-        image = decode_picture(self._package.file(golden.file))
+    def golden_answer(self, golden: Golden) -> NDArray[np.float32]:
+        """What the engine here says of a golden picture, in the form of ``Golden.logits``."""
+        image = decode_picture(self._package.file(golden.file), max_bytes=_MOST_GOLDEN_BYTES)
         matrix = np.array(golden.matrix) if golden.matrix else self._golden_place(image, golden)
-        crops = prepare(image, self.manifest.prepare, matrix=matrix)
-        logits = self._engine.run(crops).logits
+        template = None
+        if golden.template_file:
+            template = decode_picture(
+                self._package.file(golden.template_file), max_bytes=_MOST_GOLDEN_BYTES
+            )
+        return self._answerer.golden(Place(image=image, matrix=matrix, template=template))
+
+    def _golden_difference(self, golden: Golden) -> float:
+        said = self.golden_answer(golden)
         wanted = np.array(golden.logits, np.float64)
-        if wanted.shape != logits.shape:
+        if wanted.shape != said.shape:
             raise InvalidError(
-                f"the engine answers {logits.shape}, the manifest promises {wanted.shape}",
+                f"the engine answers {said.shape}, the manifest promises {wanted.shape}",
                 where=golden.file,
                 fix="Export the package again.",
             )
-        return float(np.abs(logits - wanted).max())
+        return float(np.abs(said - wanted).max())
 
     def _golden_place(self, image: NDArray[np.uint8], golden: Golden) -> NDArray[np.float64] | None:
         registrar = self._new_registrar()
@@ -230,7 +261,7 @@ class Predictor:
             return None
         return Registrar(view, self._reference, boxes=self._boxes())
 
-    def _judge(self, frame: Frame) -> _Work:
+    def _judge(self, frame: Frame, template: NDArray[np.uint8] | None) -> _Work:
         seat = self._seat(frame.camera)
         seat.repeats = repeated(seat.repeats, frame)
         limits, start_s = self.manifest.health, self._clock.monotonic()
@@ -251,24 +282,25 @@ class Predictor:
             prepare=(seen_s - start_s) * 1000, register=(placed_s - seen_s) * 1000
         )
         if work.verdict.state is PictureState.OK:
-            self._answer(work, frame.image)
+            place = Place(image=frame.image, matrix=work.placed.matrix, template=template)
+            self._answer(work, place)
         return work
 
-    def _answer(self, work: _Work, image: NDArray[np.uint8]) -> None:
+    def _answer(self, work: _Work, place: Place) -> None:
         start_s = self._clock.monotonic()
-        crops = prepare(image, self.manifest.prepare, matrix=work.placed.matrix)
-        cut_s = self._clock.monotonic()
-        answer = self._engine.run(crops)
-        inferred_s = self._clock.monotonic()
-        work.health = replace(work.health, feature_distance=_distance(answer))
+        said = self._answerer.answer(place)
+        work.health = replace(work.health, feature_distance=said.distance)
         work.verdict = judge_features(work.health, self.manifest.health)
+        if said.reason:
+            work.verdict = Verdict(state=PictureState.CAMERA_MOVED, reason=said.reason)
         if work.verdict.state is PictureState.OK:
-            work.labels = self._decider.decide(answer.logits)
+            work.said = said
+        spent_ms = (self._clock.monotonic() - start_s) * 1000
         work.times = replace(
             work.times,
-            prepare=work.times.prepare + (cut_s - start_s) * 1000,
-            infer=(inferred_s - cut_s) * 1000,
-            decide=(self._clock.monotonic() - inferred_s) * 1000,
+            prepare=work.times.prepare + said.prepare_ms,
+            infer=said.infer_ms,
+            decide=max(0.0, spent_ms - said.prepare_ms - said.infer_ms),
         )
 
     def _boxes(self) -> list[Box]:
@@ -286,26 +318,6 @@ def heat_png(image: NDArray[np.uint8], heat: NDArray[np.float32]) -> bytes:
     return encode_png(draw_heat(image, heat))
 
 
-def _distance(answer: Answer) -> float:
-    """Of the whole picture: that of its strangest region."""
-    return float(answer.distance.max())
-
-
-def _support(grid: NDArray[np.float32]) -> NDArray[np.float32]:
-    strongest = float(np.abs(grid).max())
-    return np.clip(grid, 0.0, None) / np.float32(strongest or 1.0)
-
-
 def _reference(package: Package) -> NDArray[np.uint8] | None:
     name = package.manifest.reference_file
     return decode_picture(package.file(name)) if name else None
-
-
-def _engine(package: Package) -> OnnxEngine:
-    manifest = package.manifest
-    settings = manifest.prepare
-    return OnnxEngine(
-        package.file(manifest.engine.file),
-        crops=(len(settings.crops), 3, settings.height_px, settings.width_px),
-        where=manifest.name,
-    )

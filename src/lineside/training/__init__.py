@@ -6,7 +6,6 @@ Not here: serving and deciding (models, vision), state outside a job folder, the
 """
 
 from lineside.training.evaluate import (
-    Confusion,
     Evaluation,
     TrainingEvidence,
     evaluate,
@@ -21,19 +20,33 @@ from lineside.training.job import (
     read_result,
     write_job,
 )
+from lineside.training.measures import Case, Confusion, Measured, Worst
 from lineside.training.report import Report
 from lineside.training.run import run_job
+from lineside.training.source import Labelled, Opened, labels_of, open_labelled
+from lineside.training.task_report import TaskReport
+from lineside.training.tasks import Trained, Work
 
 __all__ = [
+    "Case",
     "Confusion",
     "Evaluation",
     "JobCancelledError",
+    "Labelled",
+    "Measured",
+    "Opened",
     "Progress",
     "Report",
+    "TaskReport",
     "TrainJob",
     "TrainResult",
+    "Trained",
     "TrainingEvidence",
+    "Work",
+    "Worst",
     "evaluate",
+    "labels_of",
+    "open_labelled",
     "read_job",
     "read_result",
     "run_job",

@@ -6,7 +6,7 @@ the one before.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 from lineside.core import Clock, Digest, InvalidError, decode
 from lineside.datasets import Leak, Sample, crossing
@@ -14,6 +14,9 @@ from lineside.models import Manifest, Metric, Package, Predictor
 from lineside.training.answers import Answered, Judge
 from lineside.training.figures import Majority, accuracy_of, figures, per_class
 from lineside.training.heads import Head, HeadPlan, Output
+from lineside.training.judging import judge_all
+from lineside.training.measures import Confusion, Measured, measure_for
+from lineside.training.source import is_told
 from lineside.vision import PictureState, open_frame
 
 TRAINING_FILE = "evidence/training.json"
@@ -21,19 +24,18 @@ TRAINING_FILE = "evidence/training.json"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainingEvidence:
-    """What a package says of its training pictures: digests, and the commonest truth per name."""
+    """What a package says of its training pictures.
+
+    Attributes:
+        pictures: their digests.
+        majority: of regions, the commonest truth per name.
+        facts: of other tasks, what the trivial baseline is made of (``Trained.baseline``).
+    """
 
     pictures: tuple[Digest, ...]
     majority: dict[str, int]
+    facts: dict[str, float] = field(default_factory=dict)
     schema: str = "lineside.training-evidence/1"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Confusion:
-    """Counts of truth (rows) against answers (columns; the last one is unsure)."""
-
-    classes: tuple[str, ...]
-    rows: tuple[tuple[int, ...], ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,7 +45,9 @@ class Evaluation:
     Attributes:
         per_class: ``recall/<label>`` and ``precision/<label>``.
         confusion: per label or class list.
-        slices: per group the accuracy on it.
+        slices: of regions, per group the accuracy on it.
+        pictures: of regions, every answer.
+        measured: of other tasks, everything that was found.
         warnings: sentences to stand beside every figure, such as a declared leak.
     """
 
@@ -51,7 +55,8 @@ class Evaluation:
     per_class: Mapping[str, Metric]
     confusion: Mapping[str, Confusion]
     slices: Mapping[str, Metric]
-    pictures: tuple[Answered, ...]
+    pictures: tuple[Answered, ...] = ()
+    measured: Measured | None = None
     warnings: tuple[str, ...] = ()
 
 
@@ -59,16 +64,16 @@ def evaluate(
     package: Package,
     samples: Sequence[Sample],
     *,
-    read: Callable[[Sample], bytes],
+    files: Callable[[Digest], bytes],
     clock: Clock,
     leaks: Sequence[Leak] = (),
 ) -> Evaluation:
-    """Judge every picture with the package and hold the answers against the labels.
+    """Judge every picture with the package and hold the answers against what is known of them.
 
     Args:
         package: what is measured.
         samples: labelled with the package's names; unlabelled ones are passed over.
-        read: gives a sample's encoded picture.
+        files: gives the bytes of a picture, mask or template.
         clock: for the predictor.
         leaks: known of the data the package was trained and is measured on.
 
@@ -77,23 +82,68 @@ def evaluate(
     """
     evidence = training_evidence(package)
     refuse_overlap(samples, evidence)
-    answered = answer_all(package, samples, read=read, clock=clock)
+    if package.manifest.rules:
+        found = _of_regions(package, samples, evidence=evidence, files=files, clock=clock)
+    else:
+        found = _of_task(package, samples, evidence=evidence, files=files, clock=clock)
+    cross = crossing(leaks)
+    if not cross:
+        return found
+    warned = f"the data leaks: {len(cross)} pairs stand on both sides of the split"
+    return replace(found, warnings=(*found.warnings, warned))
+
+
+def _of_regions(
+    package: Package,
+    samples: Sequence[Sample],
+    *,
+    evidence: TrainingEvidence,
+    files: Callable[[Digest], bytes],
+    clock: Clock,
+) -> Evaluation:
+    answered = answer_all(package, samples, read=lambda s: files(s.digest), clock=clock)
     judged = [picture for picture in answered if picture.answers]
     if not judged:
-        raise InvalidError(
-            "none of the pictures is labelled with a name this package answers",
-            where="data",
-            fix=f"It answers {', '.join(package.manifest.labels)}.",
-        )
-    cross = crossing(leaks)
-    warned = (f"the data leaks: {len(cross)} pairs stand on both sides of the split",)
+        raise _unlabelled(package)
     return Evaluation(
         metrics=figures(judged, majority=evidence.majority),
         per_class=per_class(judged),
         confusion=confusion_of(judged),
         slices=slices(judged, majority=evidence.majority),
         pictures=tuple(answered),
-        warnings=warned if cross else (),
+    )
+
+
+def _of_task(
+    package: Package,
+    samples: Sequence[Sample],
+    *,
+    evidence: TrainingEvidence,
+    files: Callable[[Digest], bytes],
+    clock: Clock,
+) -> Evaluation:
+    told = [sample for sample in samples if is_told(sample)]
+    if not told:
+        raise _unlabelled(package)
+    cases = list(judge_all(package, told, files=files, clock=clock))
+    measure = measure_for(package.manifest.task)
+    found = measure(cases, manifest=package.manifest, baseline=evidence.facts)
+    return Evaluation(
+        metrics=found.metrics,
+        per_class=found.per_class,
+        confusion=found.confusion,
+        slices={},
+        measured=found,
+        warnings=found.warnings,
+    )
+
+
+def _unlabelled(package: Package) -> InvalidError:
+    names = ", ".join(package.manifest.labels)
+    return InvalidError(
+        "none of the pictures is labelled with what this package answers",
+        where="data",
+        fix=f"It answers {names}." if names else f"It answers the task {package.manifest.task}.",
     )
 
 

@@ -1,7 +1,7 @@
 """From fitted heads to a package: network, parity, golden pictures, health limits, manifest."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import PurePosixPath
 
@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 
 from lineside.core import RefusedError, digest_of
 from lineside.models import (
+    LABEL_OUTPUTS,
+    MANIFEST_SCHEMA,
     Engine,
     Golden,
     HealthLimits,
@@ -75,7 +77,7 @@ def export(
     for number, looked in enumerate(golden_pictures(pictures)):
         encoded = read(looked.sample)
         crops = prepare(decode_picture(encoded), settings, matrix=looked.matrix)
-        logits = engine.run(crops).logits
+        logits = engine.run(crops, outputs=("logits",))[0]
         worst = max(worst, _difference(torch_network, engine, crops=crops))
         file = _picture_file(f"golden/{number}", encoded)
         files |= file
@@ -109,11 +111,13 @@ def golden_pictures(pictures: Sequence[Looked]) -> list[Looked]:
 
 
 def _difference(network: RegionNetwork, engine: OnnxEngine, *, crops: Floats) -> float:
-    said = engine.run_with_activation(crops)
+    said = engine.run(crops, outputs=LABEL_OUTPUTS)
     with torch.inference_mode():
-        logits, activation, distance = network(torch.from_numpy(crops))
-    pairs = [(logits, said.logits), (activation, said.activation), (distance, said.distance)]
-    return max(float(np.abs(ours.numpy() - theirs).max()) for ours, theirs in pairs)
+        wanted = network(torch.from_numpy(crops))
+    return max(
+        float(np.abs(ours.numpy() - theirs).max())
+        for ours, theirs in zip(wanted, said, strict=True)
+    )
 
 
 def _picture_file(stem: str, encoded: bytes) -> dict[str, bytes]:
@@ -171,7 +175,7 @@ def package_bytes(
     """The package, byte by byte the same for the same parts."""
     job, exported = parts.job, parts.exported
     manifest = Manifest(
-        schema="lineside.manifest/1",
+        schema=MANIFEST_SCHEMA,
         name=job.package_name,
         task=str(job.inspection.task),
         inspection=job.inspection.id,
@@ -182,7 +186,7 @@ def package_bytes(
         health=parts.health,
         engine=exported.engine,
         golden=exported.golden,
-        lineage=_lineage(parts),
+        lineage=lineage_of(job, data=parts.data, warnings=parts.warnings, pictures=parts.pictures),
         metrics=dict(metrics),
         reference_file=exported.reference_file,
         reference_digest=digest_of(exported.files[exported.reference_file]),
@@ -190,19 +194,19 @@ def package_bytes(
     return build_package(manifest, {**exported.files, **evidence})
 
 
-def _lineage(parts: Parts) -> Lineage:
-    job = parts.job
-    lineage = Lineage(
-        dataset=parts.data.name,
-        data_digest=parts.data.digest,
-        pictures=parts.pictures,
+def lineage_of(job: TrainJob, *, data: Data, warnings: tuple[str, ...], pictures: int) -> Lineage:
+    """What a package was made from."""
+    return Lineage(
+        dataset=data.name,
+        data_digest=data.digest,
+        pictures=pictures,
         seed=job.seed,
         code_version=_code_version(),
         created_at=job.created_at,
         trained_by=job.trained_by,
         data_licence=job.data_licence,
+        warnings=warnings,
     )
-    return replace(lineage, warnings=parts.warnings)
 
 
 def _code_version() -> str:

@@ -10,8 +10,8 @@ from lineside.core import Digest
 from lineside.datasets import Leak, Sample, Skipped, crossing
 from lineside.models import Metric
 from lineside.training.answers import PRESENCE, Answered
-from lineside.training.evaluate import Confusion
 from lineside.training.heads import HeadPlan, Truth, logits_of
+from lineside.training.measures import Confusion
 from lineside.training.network import Heads
 from lineside.vision import LabelRule, LimitRow, ReliabilityBin, reliability, wilson
 

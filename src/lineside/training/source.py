@@ -2,10 +2,10 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from lineside.core import Clock, Digest, InvalidError
+from lineside.core import Clock, Digest, Inspection, InvalidError, Task
 from lineside.datasets import (
     Leak,
     Library,
@@ -15,6 +15,7 @@ from lineside.datasets import (
     grouped,
     label_names,
     load_source,
+    part_of,
     split,
     version_digest,
 )
@@ -22,8 +23,10 @@ from lineside.store import open_blobs, open_records
 from lineside.training.job import TrainJob
 
 _SCHEME = "dataset://"
+_WANTING = ("multilabel", "classify")
 
 _MOST_SAID = 5
+_SHARES = {Part.TRAIN: 0.8, Part.VALID: 0.1, Part.TEST: 0.1}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,7 +36,9 @@ class Data:
     Attributes:
         name: as packages and predictions name it: ``rack/3``, or the source's own name.
         digest: of pictures, labels, groups and parts.
-        training, validation: validation is empty where the data has no such part.
+        training: what may be learned from.
+        validation: what is never learned from and the package is measured on; empty where the data
+            has no such part.
         skipped: what the source left out.
         leaks: of a dataset version; a source's are looked for in training.
     """
@@ -42,9 +47,13 @@ class Data:
     digest: Digest
     training: tuple[Sample, ...]
     validation: tuple[Sample, ...]
-    read: Callable[[Sample], bytes]
+    files: Callable[[Digest], bytes]
     skipped: tuple[Skipped, ...] = ()
     leaks: tuple[Leak, ...] = ()
+
+    def read(self, sample: Sample) -> bytes:
+        """The picture's bytes."""
+        return self.files(sample.digest)
 
 
 @contextmanager
@@ -64,59 +73,174 @@ def open_data(
         yield _source(job)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Labelled:
+    """Labelled pictures to be measured on, as a person names them.
+
+    Attributes:
+        data, images, group: as ``TrainJob`` takes them.
+        labels: the names wanted.
+        part: ``train``, ``valid`` or ``test``; "" for all.
+        task: whose names they are; ``classify`` and ``multilabel`` want labels in the source.
+    """
+
+    data: str
+    labels: tuple[str, ...] = ()
+    images: str = ""
+    group: str = ""
+    part: str = ""
+    task: str = "multilabel"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Opened:
+    """Samples with their bytes and what was left out."""
+
+    samples: tuple[Sample, ...]
+    files: Callable[[Digest], bytes]
+    skipped: tuple[Skipped, ...] = ()
+    leaks: tuple[Leak, ...] = ()
+
+
+@contextmanager
+def open_labelled(
+    source: Labelled, *, clock: Clock, records_url: str = "", blobs_url: str = ""
+) -> Iterator[Opened]:
+    """Labelled pictures, open as long as the block.
+
+    Raises:
+        InvalidError: no picture of that part, or a dataset without the store it is in.
+        NotFoundError: no such source or version.
+    """
+    part = part_of(source.part, where="part")
+    if not source.data.startswith(_SCHEME):
+        wanted = source.labels if source.task in _WANTING else ()
+        loaded = load_source(
+            Path(source.data),
+            labels=wanted,
+            images=Path(source.images) if source.images else None,
+            group=source.group,
+        )
+        kept = tuple(s for s in loaded.samples if not part or s.split is part)
+        yield _opened(source, Opened(samples=kept, files=loaded.read_file, skipped=loaded.skipped))
+        return
+    with _library(clock=clock, records_url=records_url, blobs_url=blobs_url) as library:
+        version = library.version(*_numbered(source.data))
+        samples = version.part(part) if part else version.samples
+        found = Opened(
+            samples=grouped(samples, rule=source.group),
+            files=library.read_file,
+            leaks=version.leaks,
+        )
+        yield _opened(source, found)
+
+
+def _opened(source: Labelled, found: Opened) -> Opened:
+    if not found.samples:
+        raise InvalidError(
+            f"no pictures in the part {source.part!r} of {source.data}",
+            where="part",
+            fix="Split the data first, or leave the part out.",
+        )
+    return found
+
+
+def labels_of(
+    source: Labelled, *, clock: Clock, records_url: str = "", blobs_url: str = ""
+) -> tuple[str, ...]:
+    """Every label that holds on some picture, sorted."""
+    bare = replace(source, labels=())
+    with open_labelled(bare, clock=clock, records_url=records_url, blobs_url=blobs_url) as found:
+        return tuple(sorted({label for sample in found.samples for label in sample.labels}))
+
+
 def _source(job: TrainJob) -> Data:
     path = Path(job.data)
     loaded = load_source(
         path,
-        labels=job.labels or label_names(job.inspection),
+        labels=job.labels or _wanted(job.inspection),
         format=job.format,
         images=Path(job.images) if job.images else None,
         group=job.group,
     )
-    parts: Mapping[Part, tuple[Sample, ...]] = {Part.TRAIN: loaded.samples}
+    parts: Mapping[Part, tuple[Sample, ...]] = {}
     if any(sample.split is not Part.OPEN for sample in loaded.samples):
         parts = split(loaded.samples, shares={Part.TRAIN: 1.0})
     return _data(
         path.resolve().name,
         loaded.samples,
-        parts=parts,
-        read=loaded.read,
+        parts=_parted(job, loaded.samples, parts=parts),
+        files=loaded.read_file,
         skipped=loaded.skipped,
     )
 
 
+def _wanted(inspection: Inspection) -> tuple[str, ...]:
+    """Names that a source has to give; of other tasks every name a source has is taken."""
+    return label_names(inspection) if str(inspection.task) in _WANTING else ()
+
+
+def _parted(
+    job: TrainJob, samples: tuple[Sample, ...], *, parts: Mapping[Part, tuple[Sample, ...]]
+) -> Mapping[Part, tuple[Sample, ...]]:
+    """Parts as a learner needs them.
+
+    Labels are judged by cross-validation where the data declares no parts. Other tasks need a part
+    to be measured on: what declares none is split 80:10:10 by group, and where there is a test
+    part, the validation part is for choosing and calibrating, hence handed to the learner.
+    """
+    if job.inspection.task is Task.MULTILABEL:
+        return parts or {Part.TRAIN: samples}
+    if set(parts) <= {Part.TRAIN}:
+        parts = split(samples, seed=job.seed, shares=_SHARES)
+    if Part.TEST not in parts:
+        return parts
+    chosen = tuple(replace(sample, split=Part.VALID) for sample in parts.get(Part.VALID, ()))
+    return {Part.TRAIN: (*parts.get(Part.TRAIN, ()), *chosen), Part.TEST: parts[Part.TEST]}
+
+
 @contextmanager
 def _version(job: TrainJob, *, clock: Clock, records_url: str, blobs_url: str) -> Iterator[Data]:
+    with _library(clock=clock, records_url=records_url, blobs_url=blobs_url) as library:
+        name, number = _numbered(job.data)
+        version = library.version(name, number)
+        samples = grouped(version.samples, rule=job.group)
+        where = {digest: part for part, members in version.splits.items() for digest in members}
+        told = {
+            part: tuple(s for s in samples if where.get(s.digest, Part.TRAIN) == part)
+            for part in (Part.TRAIN, Part.VALID, Part.TEST)
+        }
+        parts = _parted(job, samples, parts={part: some for part, some in told.items() if some})
+        data = _data(f"{name}/{version.number}", samples, parts=parts, files=library.read_file)
+        yield replace(data, digest=version.digest, leaks=version.leaks)
+
+
+def is_told(sample: Sample) -> bool:
+    """Whether anybody said anything of the picture."""
+    marked = sample.marked is not None or sample.mask_digest is not None
+    return bool(sample.known) or marked or sample.count is not None
+
+
+@contextmanager
+def _library(*, clock: Clock, records_url: str, blobs_url: str) -> Iterator[Library]:
     if not (records_url and blobs_url):
         raise InvalidError(
-            f"{job.data} needs the store it is in", where="data", fix="Name records and blobs."
-        )
-    name, _, number = job.data.removeprefix(_SCHEME).partition("/")
-    if number and not number.isdecimal():
-        raise InvalidError(
-            f"{number!r} is no version", where="data", fix=f"Write {_SCHEME}{name}/1."
+            "a dataset needs the store it is in", where="data", fix="Name records and blobs."
         )
     with ExitStack() as stack:
         records = stack.enter_context(open_records(records_url, clock=clock))
         blobs = open_blobs(blobs_url)
         stack.callback(blobs.close)
-        library = Library(records, blobs, clock=clock)
-        version = library.version(name, int(number or 0))
-        samples = grouped(version.samples, rule=job.group)
-        where = {digest: part for part, members in version.splits.items() for digest in members}
-        parts = {
-            part: tuple(s for s in samples if where.get(s.digest, Part.TRAIN) == part)
-            for part in (Part.TRAIN, Part.VALID, Part.TEST)
-        }
-        data = _data(f"{name}/{version.number}", samples, parts=parts, read=library.read)
-        yield Data(
-            name=data.name,
-            digest=version.digest,
-            training=data.training,
-            validation=data.validation,
-            read=data.read,
-            leaks=version.leaks,
+        yield Library(records, blobs, clock=clock)
+
+
+def _numbered(data: str) -> tuple[str, int]:
+    name, _, number = data.removeprefix(_SCHEME).partition("/")
+    if number and not number.isdecimal():
+        raise InvalidError(
+            f"{number!r} is no version", where="data", fix=f"Write {_SCHEME}{name}/1."
         )
+    return name, int(number or 0)
 
 
 def _data(
@@ -124,10 +248,10 @@ def _data(
     samples: tuple[Sample, ...],
     *,
     parts: Mapping[Part, tuple[Sample, ...]],
-    read: Callable[[Sample], bytes],
+    files: Callable[[Digest], bytes],
     skipped: tuple[Skipped, ...] = (),
 ) -> Data:
-    training = tuple(sample for sample in parts.get(Part.TRAIN, ()) if sample.known)
+    training = tuple(sample for sample in parts.get(Part.TRAIN, ()) if is_told(sample))
     if not training:
         left_out = "; ".join(f"{line.where}: {line.reason}" for line in skipped[:_MOST_SAID])
         raise InvalidError(
@@ -135,12 +259,12 @@ def _data(
             where="data",
             fix="Label some, or check the order and names of the labels.",
         )
-    held = [s for part in (Part.VALID, Part.TEST) for s in parts.get(part, ()) if s.known]
+    held = [s for part in (Part.VALID, Part.TEST) for s in parts.get(part, ()) if is_told(s)]
     unjudged = [
         Skipped(where=sample.name, reason="no label of it was judged")
         for members in parts.values()
         for sample in members
-        if not sample.known
+        if not is_told(sample)
     ]
     return Data(
         name=name,
@@ -149,6 +273,6 @@ def _data(
         ),
         training=training,
         validation=tuple(held),
-        read=read,
+        files=files,
         skipped=(*skipped, *unjudged),
     )

@@ -5,6 +5,9 @@ evaluation and devices share; ``Prediction``; the metrics; ``draw_overlay`` and 
 Not here: cameras, files, networks and engines.
 """
 
+from lineside.vision.anomaly import AnomalyRule
+from lineside.vision.classes import ClassRule, class_probabilities, decide_classes
+from lineside.vision.counts import CountRule
 from lineside.vision.decide import (
     Decider,
     LabelRule,
@@ -13,6 +16,7 @@ from lineside.vision.decide import (
     decide_probabilities,
     probabilities,
 )
+from lineside.vision.detections import DetectRule
 from lineside.vision.draw import draw_heat, draw_overlay, heat_layer
 from lineside.vision.frame import Frame, FrameRef
 from lineside.vision.geometry import (
@@ -30,6 +34,7 @@ from lineside.vision.geometry import (
     transform_box,
 )
 from lineside.vision.health import grey_health, grey_of, picture_health
+from lineside.vision.masks import MaskRule
 from lineside.vision.metrics import (
     UNSURE,
     ConformalCut,
@@ -66,9 +71,13 @@ from lineside.vision.picture import (
 )
 from lineside.vision.prediction import (
     PREDICTION_SCHEMA,
+    AnomalyAnswer,
+    BoxAnswer,
+    CountAnswer,
     Decision,
     HealthFigures,
     LabelAnswer,
+    MaskAnswer,
     PictureState,
     Prediction,
     RegistrationFigures,
@@ -81,6 +90,7 @@ from lineside.vision.prepare import (
     crop_matrix,
     crops_for,
     cut,
+    fitted,
     normalise,
     prepare,
 )
@@ -89,11 +99,18 @@ from lineside.vision.registration import Registered, Registrar, RegistrationLimi
 __all__ = [
     "PREDICTION_SCHEMA",
     "UNSURE",
+    "AnomalyAnswer",
+    "AnomalyRule",
+    "BoxAnswer",
     "CheckedPicture",
+    "ClassRule",
     "ConformalCut",
+    "CountAnswer",
+    "CountRule",
     "Crop",
     "Decider",
     "Decision",
+    "DetectRule",
     "Frame",
     "FrameRef",
     "HealthFigures",
@@ -101,6 +118,8 @@ __all__ = [
     "LabelAnswer",
     "LabelRule",
     "LimitRow",
+    "MaskAnswer",
+    "MaskRule",
     "Matrix",
     "PictureState",
     "Prediction",
@@ -125,6 +144,7 @@ __all__ = [
     "cheapest_cut",
     "check_outline",
     "check_picture",
+    "class_probabilities",
     "compose",
     "conformal_cut",
     "confusion",
@@ -132,6 +152,7 @@ __all__ = [
     "crops_for",
     "cut",
     "decide",
+    "decide_classes",
     "decide_probabilities",
     "decode_picture",
     "draw_heat",
@@ -139,6 +160,7 @@ __all__ = [
     "encode_jpeg",
     "encode_png",
     "fit_similarity",
+    "fitted",
     "grey_health",
     "grey_of",
     "heat_layer",

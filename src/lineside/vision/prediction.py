@@ -56,6 +56,75 @@ class LabelAnswer:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class BoxAnswer:
+    """One object or defect found, on the pixels of the picture; x1 and y1 lie outside it.
+
+    Attributes:
+        probability: that it is there and of that label, calibrated, 0-1.
+        decision: present, or unsure where the probability lies in the unsure band.
+    """
+
+    label: str
+    x0_px: float
+    y0_px: float
+    x1_px: float
+    y1_px: float
+    probability: float
+    decision: Decision = Decision.PRESENT
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CountAnswer:
+    """How many objects a picture shows.
+
+    Attributes:
+        value: the likeliest number.
+        low, high: every number from low to high is possible at the stated error rate.
+        more: the picture shows more than ``high``, or may: what was learned ends there; ``high`` is
+            then the largest number the package can tell.
+        decision: present where low == high and not more, else unsure.
+    """
+
+    value: int
+    low: int
+    high: int
+    more: bool = False
+    decision: Decision = Decision.UNSURE
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MaskAnswer:
+    """Which pixels of the picture are defect.
+
+    Attributes:
+        rle: run lengths of the mask in COCO's uncompressed order (columns first, beginning with the
+            run of zeros), separated by blanks; ``lineside.vision.mask_of`` reads it.
+        share: of the picture's pixels that are set, 0-1.
+        areas_px: of each connected piece, largest first, at most 100.
+    """
+
+    rle: str
+    width_px: int
+    height_px: int
+    share: float
+    areas_px: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AnomalyAnswer:
+    """How far a picture is from the good ones.
+
+    Attributes:
+        score: 0 and above; what one unit is, the manifest's rule says.
+        limit: from good pictures alone; above it is present.
+    """
+
+    score: float
+    limit: float
+    decision: Decision
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RegistrationFigures:
     """How the picture lay against the reference view.
 
@@ -126,4 +195,8 @@ class Prediction:
     latency_ms: StageTimes
     device: str = ""
     reason: str = ""
+    boxes: tuple[BoxAnswer, ...] = ()
+    count: CountAnswer | None = None
+    mask: MaskAnswer | None = None
+    anomaly: AnomalyAnswer | None = None
     schema: str = PREDICTION_SCHEMA

@@ -7,12 +7,14 @@ Training, evaluation and device all call ``prepare``; there is no second way.
 2. Where a crop is larger than the network's input, the warp samples a whole multiple of it and
    averages, so that no pixel of the picture is passed over. The multiple follows from the settings
    alone, never from the picture.
-3. What lies outside the picture repeats its edge.
+3. What lies outside the picture repeats its edge, or is black where the settings say so.
+4. Pictures of various sizes are fitted (``fit``): the crop then follows from the picture's size,
+   and everything else is as above.
 """
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -22,6 +24,8 @@ from lineside.core import Box, Region, View
 from lineside.vision.geometry import Matrix, compose, invert
 
 _MOST_SAMPLES = 16
+
+Fit = Literal["view", "stretch", "pad", "crop", "zoom"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +48,15 @@ class Prepare:
 
     Each crop is sampled once from the original picture through registration and crop in a single
     bilinear warp, to ``width_px`` x ``height_px``; then (value - mean) / scale, RGB, NCHW float32.
+
+    Attributes:
+        fit: how a picture of any size meets the one crop: ``view`` takes the crops as they stand;
+            ``stretch`` the whole picture, its proportions not kept; ``pad`` the whole picture in a
+            box of the input's proportions, centred, an odd pixel more at the right and the bottom;
+            ``crop`` the largest centred box of the input's proportions; ``zoom`` the whole picture
+            at ``zoom`` network pixels per picture pixel, up to the next ``multiple`` of pixels at
+            the right and the bottom, so that the input's size follows the picture's.
+        border: outside the picture: its ``edge`` repeated, or ``black``.
     """
 
     crops: tuple[Crop, ...]
@@ -53,6 +66,44 @@ class Prepare:
     scale: float = 128.0
     colour: Literal["rgb"] = "rgb"
     view: View | None = None
+    fit: Fit = "view"
+    border: Literal["edge", "black"] = "edge"
+    zoom: float = 1.0
+    multiple: int = 32
+
+
+def fitted(settings: Prepare, *, width_px: int, height_px: int) -> Prepare:
+    """The settings for a picture of that size: crops and input size as they then are."""
+    if settings.fit == "view":
+        return settings
+    if settings.fit == "zoom":
+        across = _up_to(width_px * settings.zoom, settings.multiple)
+        down = _up_to(height_px * settings.zoom, settings.multiple)
+        size = (across / settings.zoom, down / settings.zoom)
+        box = Box(x0_px=0.0, y0_px=0.0, x1_px=size[0], y1_px=size[1])
+        return replace(
+            settings, crops=(Crop(region="", box_px=box),), width_px=across, height_px=down
+        )
+    box = _box_of(settings, width=width_px, height=height_px)
+    return replace(settings, crops=(Crop(region="", box_px=box),))
+
+
+def _up_to(length_px: float, multiple: int) -> int:
+    return max(1, math.ceil(round(length_px, 6) / multiple)) * multiple
+
+
+def _box_of(settings: Prepare, *, width: int, height: int) -> Box:
+    if settings.fit == "stretch":
+        return Box(x0_px=0.0, y0_px=0.0, x1_px=float(width), y1_px=float(height))
+    wanted = settings.width_px / settings.height_px
+    wider = width / height > wanted
+    keeps_width = wider == (settings.fit == "pad")
+    across, down = (width, width / wanted) if keeps_width else (height * wanted, height)
+    # Whole pixels: an odd one is left over at the right or the bottom.
+    x0, y0 = math.floor((width - across) / 2), math.floor((height - down) / 2)
+    if settings.fit == "pad":
+        x0, y0 = -math.floor((across - width) / 2), -math.floor((down - height) / 2)
+    return Box(x0_px=float(x0), y0_px=float(y0), x1_px=x0 + across, y1_px=y0 + down)
 
 
 def crops_for(
@@ -121,6 +172,7 @@ def cut(
     image: NDArray[np.uint8], settings: Prepare, *, matrix: Matrix | None = None
 ) -> NDArray[np.uint8]:
     """The crops as pixels, (regions, height_px, width_px, 3) uint8 RGB, before normalisation."""
+    settings = fitted(settings, width_px=image.shape[1], height_px=image.shape[0])
     size = (len(settings.crops), settings.height_px, settings.width_px, 3)
     batch = np.empty(size, np.uint8)
     samples = [_samples(crop.box_px, settings) for crop in settings.crops]
@@ -129,7 +181,7 @@ def cut(
         matrices = matrix[:, :2] @ matrices
         matrices[:, :, 2] += matrix[:, 2]
     for to_picture, times, out in zip(matrices, samples, batch, strict=True):
-        _warp(image, to_picture, times=times, out=out)
+        _warp(image, to_picture, times=times, out=out, border=settings.border)
     return batch
 
 
@@ -175,6 +227,7 @@ def _warp(
     *,
     times: tuple[int, int],
     out: NDArray[np.uint8],
+    border: str,
 ) -> None:
     import cv2
 
@@ -186,7 +239,7 @@ def _warp(
         (width * times[0], height * times[1]),
         dst=out if single else None,
         flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
-        borderMode=cv2.BORDER_REPLICATE,
+        borderMode=cv2.BORDER_REPLICATE if border == "edge" else cv2.BORDER_CONSTANT,
     )
     if not single:
         cv2.resize(fine, (width, height), dst=out, interpolation=cv2.INTER_AREA)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from lineside.core import InvalidError
-from lineside.datasets.samples import Part, Skipped
+from lineside.datasets.samples import Marked, Part, Skipped
 
 _NUMBER = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]{1,3})?")
 
@@ -29,6 +29,9 @@ class Row:
     captured_at: datetime | None = None
     mask: str = ""
     count: int | None = None
+    template: str = ""
+    marked: tuple[Marked, ...] | None = None
+    facts: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

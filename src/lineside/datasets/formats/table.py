@@ -1,11 +1,13 @@
 """CSV tables: one row a picture.
 
 1. The first line names the columns; ``file`` is needed. Read as present: ``label`` (several
-   separated by ``;``, empty for none), ``mask``, ``count``, ``group``, ``split``, ``captured_at``.
+   separated by ``;``, empty for none), ``mask``, ``count``, ``group``, ``split``, ``captured_at``,
+   ``template`` (the picture that shows how this one should look).
 2. A further column that is named like a wanted label and holds only 0 and 1 (or nothing: not
    judged) is that label's truth. Then ``label`` speaks of the remaining wanted labels only; when
    none remain it is passed over.
-3. A row that names an unknown label, split or time, or that has too few or too many cells, is
+3. All other columns are kept as the sample's facts; nothing is learned from them.
+4. A row that names an unknown label, split or time, or that has too few or too many cells, is
    reported and skipped.
 """
 
@@ -19,7 +21,7 @@ from lineside.core import InvalidError, parse_rfc3339
 from lineside.datasets.formats.rows import Row, Source, Truth, number, zero_or_one
 from lineside.datasets.samples import Skipped, part_of
 
-_OWN = ("file", "label", "mask", "count", "group", "split", "captured_at")
+_OWN = ("file", "label", "mask", "count", "group", "split", "captured_at", "template")
 _LONGEST_CELL = 65_536
 
 Cells = Mapping[str, str]
@@ -132,6 +134,12 @@ class _Plan:
             captured_at=_moment(cells.get("captured_at", "")),
             mask=cells.get("mask", ""),
             count=_whole(cells.get("count", "")),
+            template=cells.get("template", ""),
+            facts={
+                name: cell
+                for name, cell in cells.items()
+                if cell and name not in _OWN and name not in self.columns
+            },
         )
 
     def labels(self, cells: Cells) -> tuple[tuple[str, ...], tuple[str, ...]]:

@@ -7,7 +7,6 @@ that a network cannot name files beside it.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,44 +15,31 @@ from numpy.typing import NDArray
 from lineside.core import InvalidError, need
 
 INPUT = "crops"
-OUTPUTS = ("logits", "activation", "distance")
+LABEL_OUTPUTS = ("logits", "activation", "distance")
 _FIX = "Export the package again."
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Answer:
-    """What the network says of one batch of crops.
-
-    Attributes:
-        logits: (regions, outputs) float32.
-        distance: (regions,) float32, of the features from the training data.
-    """
-
-    logits: NDArray[np.float32]
-    distance: NDArray[np.float32]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Explained(Answer):
-    """The same with what spoke for it.
-
-    Attributes:
-        activation: (regions, outputs, rows, columns) float32.
-    """
-
-    activation: NDArray[np.float32]
+Floats = NDArray[np.float32]
 
 
 class OnnxEngine:
-    """A network of the shape ``lineside.models.Engine`` describes; safe from several threads."""
+    """A network of a shape ``lineside.models.Engine`` describes; safe from several threads."""
 
-    def __init__(self, network: bytes, *, crops: tuple[int, int, int, int], where: str) -> None:
+    def __init__(
+        self,
+        network: bytes,
+        *,
+        crops: tuple[int, int, int, int],
+        where: str,
+        outputs: Sequence[str] = LABEL_OUTPUTS,
+    ) -> None:
         """Load and check a network.
 
         Args:
             network: the ONNX file's bytes.
-            crops: (regions, 3, height, width) that ``prepare`` will hand in.
+            crops: (n, channels, height, width) that ``prepare`` will hand in; 0 where it varies.
             where: names the package in errors.
+            outputs: that it has to give.
 
         Raises:
             InvalidError: it does not load, or its inputs and outputs are not as described.
@@ -63,18 +49,12 @@ class OnnxEngine:
         self._session = _session(runtime, network, where=where)
         self._quick = runtime.RunOptions()
         self._quick.only_execute_path_to_fetches = True
-        _check(self._session, crops, where=where)
+        _check(self._session, crops, where=where, outputs=outputs)
         self._where = where
 
-    def run(self, crops: NDArray[np.float32]) -> Answer:
-        """Logits and distance only; the activation maps are not computed."""
-        logits, distance = self._run(["logits", "distance"], crops)
-        return Answer(logits=logits, distance=distance)
-
-    def run_with_activation(self, crops: NDArray[np.float32]) -> Explained:
-        """Everything the network can say."""
-        logits, activation, distance = self._run(OUTPUTS, crops)
-        return Explained(logits=logits, distance=distance, activation=activation)
+    def run(self, crops: Floats, *, outputs: Sequence[str]) -> list[Floats]:
+        """The named outputs in order; what others alone need is not computed."""
+        return self._run(outputs, crops)
 
     def _run(self, outputs: Sequence[str], crops: NDArray[np.float32]) -> list[Any]:
         try:
@@ -102,18 +82,24 @@ def _session(runtime: Any, network: bytes, *, where: str) -> Any:  # noqa: ANN40
         ) from error
 
 
-def _check(session: Any, crops: tuple[int, int, int, int], *, where: str) -> None:  # noqa: ANN401
+def _check(
+    session: Any,  # noqa: ANN401  untyped library
+    crops: tuple[int, int, int, int],
+    *,
+    where: str,
+    outputs: Sequence[str],
+) -> None:
     inputs = {each.name: each for each in session.get_inputs()}
-    outputs = {each.name for each in session.get_outputs()}
-    if set(inputs) != {INPUT} or not set(OUTPUTS) <= outputs:
+    given = {each.name for each in session.get_outputs()}
+    if set(inputs) != {INPUT} or not set(outputs) <= given:
         raise InvalidError(
-            f"the network takes {sorted(inputs)} and gives {sorted(outputs)}",
+            f"the network takes {sorted(inputs)} and gives {sorted(given)}",
             where=where,
-            fix=f"It must take {INPUT!r} and give {', '.join(OUTPUTS)}.",
+            fix=f"It must take {INPUT!r} and give {', '.join(outputs)}.",
         )
     shape = inputs[INPUT].shape
     fits = len(shape) == 4 and all(
-        each == wished or not isinstance(each, int)
+        each == wished or not isinstance(each, int) or not wished
         for each, wished in zip(shape, crops, strict=True)
     )
     if not fits:

@@ -1,0 +1,134 @@
+"""The contract of a learner.
+
+A learner sees the training part alone. It draws what it needs for choosing, early stopping and
+calibration from that part, by group (``lineside.datasets.split`` and ``folds``); pictures whose
+sample says ``split == Part.VALID`` are the first choice for it. What the package is measured on is
+never handed in.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lineside.core import Digest
+from lineside.datasets import Leak, Sample
+from lineside.models import HealthLimits
+from lineside.training.job import TrainJob
+from lineside.training.steps import Steps
+from lineside.vision import (
+    AnomalyRule,
+    ClassRule,
+    CountRule,
+    DetectRule,
+    LabelRule,
+    MaskRule,
+    Prepare,
+    decode_picture,
+)
+
+MOST_BYTES = 64_000_000
+
+
+class Files(Protocol):
+    """Gives the bytes of a picture, mask or template by digest."""
+
+    def __call__(self, digest: Digest, /) -> bytes: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Work:
+    """What a learner works with.
+
+    Attributes:
+        folder: the job's own; a learner keeps its checkpoints under ``folder / "<task>"``.
+        steps: told after each step, from 2 to 88 percent; ``steps.at`` raises when cancelled.
+        training: the samples to learn from.
+        files: gives bytes by digest.
+        leaks: known of the data.
+    """
+
+    folder: Path
+    steps: Steps
+    training: tuple[Sample, ...]
+    files: Files
+    leaks: tuple[Leak, ...] = ()
+
+    def picture(self, sample: Sample) -> NDArray[np.uint8]:
+        """(height, width, 3) uint8 RGB; ``InvalidError`` names the sample."""
+        return decode_picture(self.files(sample.digest), max_bytes=MOST_BYTES)
+
+    def template(self, sample: Sample) -> NDArray[np.uint8] | None:
+        """The sample's template, of its size; None where it has none."""
+        if sample.template_digest is None:
+            return None
+        return decode_picture(self.files(sample.template_digest), max_bytes=MOST_BYTES)
+
+    def mask(self, sample: Sample) -> NDArray[np.bool_] | None:
+        """(height, width) bool, True on defect; None where nobody drew one.
+
+        Greys are cut at 127, never interpolated.
+        """
+        if sample.mask_digest is None:
+            return None
+        grey = decode_picture(self.files(sample.mask_digest), max_bytes=MOST_BYTES)
+        return np.asarray(grey.max(axis=2) > 127, np.bool_)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Trained:
+    """What a learner hands back; the package is put together from it.
+
+    Attributes:
+        network: ONNX bytes; inputs and outputs as ``lineside.models.Engine`` says of the task.
+        max_abs_diff: of the network's outputs between torch and ONNX Runtime on golden pictures.
+        prepare: as it was used in training.
+        health: limits learned from the training pictures.
+        golden: up to three training samples that the package carries with their answers.
+        labels: names the package can answer, in order.
+        baseline: facts behind the trivial baseline: ``majority`` (place of the commonest class in
+            ``labels``), ``median_count``, ``mean_count``, ``defect_share``, ``base_rate/<label>``.
+        warnings: sentences that stand beside every figure.
+        held_out: figures on training pictures by networks that had not seen them, by name → value;
+            shown apart from the package's own.
+        history: per epoch what was watched: ``epoch``, ``loss``, ``validation_loss``, ``accuracy``,
+            ``rmse``, ….
+        sections: further facts for the report, JSON-like, by title.
+        files: further files of the package, by name.
+    """
+
+    network: bytes
+    max_abs_diff: float
+    prepare: Prepare
+    health: HealthLimits
+    golden: Sequence[Sample]
+    labels: tuple[str, ...]
+    rules: tuple[LabelRule, ...] = ()
+    classes: ClassRule | None = None
+    detect: DetectRule | None = None
+    count: CountRule | None = None
+    mask: MaskRule | None = None
+    anomaly: AnomalyRule | None = None
+    template: bool = False
+    baseline: Mapping[str, float] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+    held_out: Mapping[str, float] = field(default_factory=dict)
+    history: Sequence[Mapping[str, float]] = ()
+    sections: Mapping[str, object] = field(default_factory=dict)
+    files: Mapping[str, bytes] = field(default_factory=dict)
+
+
+class Learner(Protocol):
+    """Learns one task; the same job on the same data gives the same ``Trained``."""
+
+    def __call__(self, job: TrainJob, work: Work, /) -> Trained:
+        """Learn.
+
+        Raises:
+            JobCancelledError: stopped as asked.
+            InvalidError: the data cannot teach this task; the sentence says what is missing.
+        """
+        ...
