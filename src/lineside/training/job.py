@@ -62,6 +62,8 @@ class TrainJob:
             that most others lie like.
         crop_px: side of the network's square input per region, a multiple of 48.
         variants: augmented copies of each training picture; -1 chooses by the number of pictures.
+        settings: hyper-parameters of the task's learner by name, such as ``learning_rate``,
+            ``batch_size`` and ``epochs``; what is not named is chosen by the learner.
         note: a sentence that stands among the warnings of package and report, for what only a
             person knows of the data.
         created_at, trained_by, data_licence: copied into the package; not filled in here, because
@@ -81,6 +83,7 @@ class TrainJob:
     reference: str = ""
     crop_px: int = 96
     variants: int = -1
+    settings: Mapping[str, float] = field(default_factory=dict)
     note: str = ""
     created_at: str = ""
     trained_by: str = ""
@@ -94,6 +97,10 @@ class TrainJob:
             raise InvalidError("at most 64", where="variants", fix="Write 6.")
         if self.folds == 1 or self.folds < 0:
             raise InvalidError("0, or 2 and above", where="folds", fix="Write 0.")
+
+    def setting(self, name: str, default: float) -> float:
+        """A hyper-parameter: as the job says, else the learner's default."""
+        return self.settings.get(name, default)
 
     @property
     def package_name(self) -> str:

@@ -1,13 +1,14 @@
 """How far a running job is: told after each step, and the place where it can be stopped."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from lineside.core import Clock
 from lineside.training.job import JobCancelledError, Progress
 
 Tell = Callable[[Progress], None]
+Watch = Callable[[int, Mapping[str, float]], bool]
 
 
 @dataclass(slots=True)
@@ -17,12 +18,14 @@ class Steps:
     Attributes:
         progress: told after each step.
         cancelled: set it to stop after the step under way.
+        watcher: told of each epoch's figures; answers whether to go on (a search's pruning).
         loss, held_out: shown with every step from when they are set.
     """
 
     clock: Clock
     progress: Tell
     cancelled: threading.Event
+    watcher: Watch | None = None
     started_s: float = field(init=False)
     percent: float = 0.0
     loss: float | None = None
@@ -48,6 +51,17 @@ class Steps:
         if self.cancelled.is_set():
             raise JobCancelledError(
                 "the job was cancelled", where=stage, fix="Run it again to go on from here."
+            )
+
+    def epoch(self, number: int, **figures: float) -> None:
+        """Say what an epoch came to (``loss``, ``validation_loss``, ``accuracy``, ``rmse``, …).
+
+        Called by learners after each epoch, the same number of times on every machine of a run.
+        ``JobCancelledError`` when whoever watches has seen enough.
+        """
+        if self.watcher is not None and not self.watcher(number, figures):
+            raise JobCancelledError(
+                "stopped by whoever watches it", where=f"epoch {number}", fix="Nothing to do."
             )
 
     @property

@@ -18,6 +18,7 @@ from lineside.core import Digest
 from lineside.datasets import Leak, Sample
 from lineside.models import HealthLimits
 from lineside.training.job import TrainJob
+from lineside.training.parallel import Parallel
 from lineside.training.steps import Steps
 from lineside.vision import (
     AnomalyRule,
@@ -49,6 +50,7 @@ class Work:
         training: the samples to learn from.
         files: gives bytes by digest.
         leaks: known of the data.
+        parallel: this process's share of each batch, where several train together.
     """
 
     folder: Path
@@ -56,6 +58,7 @@ class Work:
     training: tuple[Sample, ...]
     files: Files
     leaks: tuple[Leak, ...] = ()
+    parallel: Parallel = field(default_factory=Parallel)
 
     def picture(self, sample: Sample) -> NDArray[np.uint8]:
         """(height, width, 3) uint8 RGB; ``InvalidError`` names the sample."""
