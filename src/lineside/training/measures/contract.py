@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from lineside.datasets import Sample
 from lineside.models import Manifest, Metric
-from lineside.vision import Prediction, ReliabilityBin
+from lineside.vision import LimitRow, Prediction, ReliabilityBin
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,6 +60,7 @@ class Measured:
     """Everything that was found.
 
     Attributes:
+        limits: per score what escapes and what is rejected too much at every cut.
         slices: figures per group, lighting or kind: slice → name → figure.
         warnings: sentences that stand beside every figure, such as counts that do not beat the
             median guess.
@@ -69,6 +70,7 @@ class Measured:
     per_class: Mapping[str, Metric] = field(default_factory=dict)
     confusion: Mapping[str, Confusion] = field(default_factory=dict)
     reliability: Mapping[str, tuple[ReliabilityBin, ...]] = field(default_factory=dict)
+    limits: Mapping[str, tuple[LimitRow, ...]] = field(default_factory=dict)
     mistakes: tuple[Worst, ...] = ()
     slices: Mapping[str, Mapping[str, Metric]] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
