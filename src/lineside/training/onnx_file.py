@@ -5,19 +5,14 @@ weights alone, no tracing library has to be loaded, and the parity check
 (``lineside.training.export``) holds it against the torch network on real pictures.
 """
 
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import onnx
 from numpy.typing import NDArray
-from onnx import TensorProto, helper, numpy_helper
 
-from lineside.training.architectures import BLOCKS_AT_STRIDE_8, Conv, Lite0Trunk
+from lineside.training.architectures import BLOCKS_AT_STRIDE_8, Lite0Trunk
 from lineside.training.network import CELLS, GRID, Heads, split_taps
-
-_OPSET = 17
-_IR_VERSION = 9
+from lineside.training.onnx_graph import Graph, add_block, add_conv, model_bytes, value_info
 
 Floats = NDArray[np.float32]
 
@@ -26,101 +21,46 @@ def write_onnx(heads: Heads, *, trunk: Lite0Trunk, crop_px: int) -> bytes:
     """The file's bytes: input ``crops`` (regions, 3, crop_px, crop_px), three outputs."""
     regions, outputs = heads.bias.shape
     fine_px, coarse_px = crop_px // 8, crop_px // 16
-    graph = _Graph()
+    graph = Graph()
     fine, coarse = _trunk(graph, trunk)
     fine_grid = graph.add("AveragePool", fine, **_pool(fine_px // GRID))
     coarse_grid = graph.add("AveragePool", coarse, **_pool(coarse_px // GRID))
     _logits(graph, heads, fine=fine_grid, coarse=coarse_grid)
     _activation(graph, heads, fine=fine, coarse=coarse, crop_px=crop_px)
     _distance(graph, heads, fine=fine_grid, coarse=coarse_grid)
-    model = helper.make_model(
-        helper.make_graph(
-            graph.nodes,
-            "regions",
-            [_value("crops", (regions, 3, crop_px, crop_px))],
-            [
-                _value("logits", (regions, outputs)),
-                _value("activation", (regions, outputs, fine_px, fine_px)),
-                _value("distance", (regions,)),
-            ],
-            initializer=graph.constants,
-        ),
-        opset_imports=[helper.make_opsetid("", _OPSET)],
-        ir_version=_IR_VERSION,
-        producer_name="lineside",
+    return model_bytes(
+        graph,
+        name="regions",
+        inputs=[value_info("crops", (regions, 3, crop_px, crop_px))],
+        outputs=[
+            value_info("logits", (regions, outputs)),
+            value_info("activation", (regions, outputs, fine_px, fine_px)),
+            value_info("distance", (regions,)),
+        ],
     )
-    onnx.checker.check_model(model)
-    return bytes(model.SerializeToString(deterministic=True))
-
-
-@dataclass(slots=True)
-class _Graph:
-    nodes: list[Any] = field(default_factory=list)
-    constants: list[Any] = field(default_factory=list)
-
-    def constant(self, value: NDArray[Any]) -> str:
-        name = f"c{len(self.constants)}"
-        self.constants.append(numpy_helper.from_array(np.ascontiguousarray(value), name))
-        return name
-
-    def axes(self, *places: int) -> str:
-        return self.constant(np.array(places, np.int64))
-
-    def add(self, kind: str, *inputs: str, name: str = "", **attributes: Any) -> str:  # noqa: ANN401  ONNX's own
-        output = name or f"v{len(self.nodes)}"
-        self.nodes.append(helper.make_node(kind, list(inputs), [output], **attributes))
-        return output
-
-
-def _value(name: str, shape: tuple[int, ...]) -> Any:  # noqa: ANN401  the library is untyped
-    return helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
 
 
 def _pool(cell: int) -> dict[str, Any]:
     return {"kernel_shape": [cell, cell], "strides": [cell, cell]}
 
 
-def _conv(graph: _Graph, step: Conv, *, x: str) -> str:
-    conv = step.conv
-    weight = graph.constant(conv.weight.detach().contiguous().numpy())
-    bias = graph.constant(step.bias().detach().numpy())
-    y = graph.add(
-        "Conv",
-        x,
-        weight,
-        bias,
-        group=conv.groups,
-        kernel_shape=list(conv.kernel_size),
-        strides=list(conv.stride),
-        pads=[step.before, step.before, step.after, step.after],
-    )
-    if not step.active:
-        return y
-    low = graph.constant(np.array(0.0, np.float32))
-    high = graph.constant(np.array(6.0, np.float32))
-    return graph.add("Clip", y, low, high)
-
-
-def _trunk(graph: _Graph, trunk: Lite0Trunk) -> tuple[str, str]:
-    x = _conv(graph, trunk.stem, x="crops")
+def _trunk(graph: Graph, trunk: Lite0Trunk) -> tuple[str, str]:
+    x = add_conv(graph, trunk.stem, x="crops")
     taps: list[str] = []
     for block in trunk.blocks():
-        y = x
-        for step in block.convs():
-            y = _conv(graph, step, x=y)
-        x = graph.add("Add", x, y) if block.added else y
+        x = add_block(graph, block, x=x)
         taps.append(x)
     return taps[BLOCKS_AT_STRIDE_8 - 1], taps[-1]
 
 
-def _weighted(graph: _Graph, tap: str, *, weight: Floats, over: tuple[int, ...]) -> str:
+def _weighted(graph: Graph, tap: str, *, weight: Floats, over: tuple[int, ...]) -> str:
     """Sum of tap x weight over the axes given, for every output."""
     lifted = graph.add("Unsqueeze", tap, graph.axes(1))
     product = graph.add("Mul", lifted, graph.constant(weight))
     return graph.add("ReduceSum", product, graph.axes(*over), keepdims=0)
 
 
-def _logits(graph: _Graph, heads: Heads, *, fine: str, coarse: str) -> None:
+def _logits(graph: Graph, heads: Heads, *, fine: str, coarse: str) -> None:
     weight_fine, weight_coarse = split_taps(heads.weight)
     one = _weighted(graph, fine, weight=weight_fine, over=(2, 3, 4))
     other = _weighted(graph, coarse, weight=weight_coarse, over=(2, 3, 4))
@@ -128,7 +68,7 @@ def _logits(graph: _Graph, heads: Heads, *, fine: str, coarse: str) -> None:
     graph.add("Add", both, graph.constant(heads.bias), name="logits")
 
 
-def _activation(graph: _Graph, heads: Heads, *, fine: str, coarse: str, crop_px: int) -> None:
+def _activation(graph: Graph, heads: Heads, *, fine: str, coarse: str, crop_px: int) -> None:
     fine_px, coarse_px = crop_px // 8, crop_px // 16
     weight_fine, weight_coarse = split_taps(heads.weight * np.float32(CELLS))
     centre = split_taps(heads.weight * heads.mean[:, None, :] * np.float32(CELLS))
@@ -155,7 +95,7 @@ def _over(grid: Floats, length_px: int) -> Floats:
     return np.asarray(grid.repeat(each, axis=-2).repeat(each, axis=-1), np.float32)
 
 
-def _distance(graph: _Graph, heads: Heads, *, fine: str, coarse: str) -> None:
+def _distance(graph: Graph, heads: Heads, *, fine: str, coarse: str) -> None:
     means = [graph.add("ReduceMean", tap, axes=[2, 3], keepdims=0) for tap in (fine, coarse)]
     pooled = graph.add("Concat", *means, axis=1)
     scaled = graph.add("Div", pooled, graph.constant(heads.spread))

