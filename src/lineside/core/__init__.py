@@ -5,6 +5,7 @@ Main names: the ``LinesideError`` tree, ``Clock``, ``new_id``, ``digest_of``, ``
 Not here: arrays (vision), anything that talks to a disk or a wire beyond reading one file.
 """
 
+from lineside.core.checks import refuse, unless
 from lineside.core.clock import Clock, SystemClock, parse_rfc3339, rfc3339
 from lineside.core.codec import (
     Json,
@@ -166,10 +167,12 @@ __all__ = [
     "parse_rfc3339",
     "plant_schema",
     "read_message",
+    "refuse",
     "rfc3339",
     "short",
     "stable_id",
     "to_plain",
+    "unless",
     "without_secret",
     "write_message",
 ]

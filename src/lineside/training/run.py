@@ -13,9 +13,10 @@ import torch
 from lineside.core import Clock, Task
 from lineside.training.finish import finish
 from lineside.training.job import TrainJob, TrainResult, read_job, read_result, write_job
+from lineside.training.parallel import Parallel
 from lineside.training.regions import train_regions
 from lineside.training.source import open_data
-from lineside.training.steps import Steps, Tell
+from lineside.training.steps import Steps, Tell, Watch
 from lineside.training.tasks import Work, learner_for
 
 THREADS = 1
@@ -30,6 +31,8 @@ def run_job(
     clock: Clock,
     records_url: str = "",
     blobs_url: str = "",
+    watcher: Watch | None = None,
+    parallel: Parallel | None = None,
 ) -> TrainResult:
     """Train, or go on training, or return what is finished.
 
@@ -41,6 +44,8 @@ def run_job(
         clock: for the time left; nothing that is kept depends on it.
         records_url: of the store, for ``dataset://`` data.
         blobs_url: likewise.
+        watcher: told of each epoch; False stops the training.
+        parallel: this process's share, where several train together; None alone.
 
     Raises:
         JobCancelledError: stopped as asked; run it again to go on.
@@ -53,7 +58,7 @@ def run_job(
     done = read_result(folder)
     if done is not None:
         return done
-    steps = Steps(clock=clock, progress=progress, cancelled=cancelled)
+    steps = Steps(clock=clock, progress=progress, cancelled=cancelled, watcher=watcher)
     steps.at(1, "reading")
     with (
         _threads(THREADS),
@@ -67,6 +72,7 @@ def run_job(
             training=data.training,
             files=data.files,
             leaks=data.leaks,
+            parallel=parallel or Parallel(),
         )
         trained = learner_for(job.inspection.task)(job, work)
         return finish(job, trained, data=data, work=work)

@@ -1,0 +1,10 @@
+"""Hyper-parameter search: one space file, run here by Optuna or on a cluster by Ray Tune.
+
+Main names: ``Space``, ``read_space``, ``search``, ``SearchResult``. Not here: training itself.
+"""
+
+from lineside.training.search.record import SearchResult, TrialRecord
+from lineside.training.search.space import Parameter, Space, read_space
+from lineside.training.search.study import search
+
+__all__ = ["Parameter", "SearchResult", "Space", "TrialRecord", "read_space", "search"]
