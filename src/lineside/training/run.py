@@ -6,6 +6,7 @@ A step's result depends on job and data alone, never on when or how often the jo
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -22,6 +23,19 @@ from lineside.training.tasks import Work, learner_for
 THREADS = 1
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Crew:
+    """Who takes part in a training besides its own process.
+
+    Attributes:
+        watcher: told of each epoch; False stops the training.
+        parallel: this process's share of each batch, where several train together.
+    """
+
+    watcher: Watch | None = None
+    parallel: Parallel = field(default_factory=Parallel)
+
+
 def run_job(
     job: TrainJob,
     *,
@@ -31,8 +45,7 @@ def run_job(
     clock: Clock,
     records_url: str = "",
     blobs_url: str = "",
-    watcher: Watch | None = None,
-    parallel: Parallel | None = None,
+    crew: Crew = Crew(),
 ) -> TrainResult:
     """Train, or go on training, or return what is finished.
 
@@ -44,8 +57,7 @@ def run_job(
         clock: for the time left; nothing that is kept depends on it.
         records_url: of the store, for ``dataset://`` data.
         blobs_url: likewise.
-        watcher: told of each epoch; False stops the training.
-        parallel: this process's share, where several train together; None alone.
+        crew: who watches, and who trains along.
 
     Raises:
         JobCancelledError: stopped as asked; run it again to go on.
@@ -58,7 +70,7 @@ def run_job(
     done = read_result(folder)
     if done is not None:
         return done
-    steps = Steps(clock=clock, progress=progress, cancelled=cancelled, watcher=watcher)
+    steps = Steps(clock=clock, progress=progress, cancelled=cancelled, watcher=crew.watcher)
     steps.at(1, "reading")
     with (
         _threads(THREADS),
@@ -72,7 +84,7 @@ def run_job(
             training=data.training,
             files=data.files,
             leaks=data.leaks,
-            parallel=parallel or Parallel(),
+            parallel=crew.parallel,
         )
         trained = learner_for(job.inspection.task)(job, work)
         return finish(job, trained, data=data, work=work)

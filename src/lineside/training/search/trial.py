@@ -11,7 +11,7 @@ from pathlib import Path
 
 from lineside.core import Clock, InvalidError, decode_json, digest_of, encode
 from lineside.training.job import JobCancelledError, Progress, TrainJob
-from lineside.training.run import run_job
+from lineside.training.run import Crew, run_job
 from lineside.training.search.record import TrialRecord
 from lineside.training.search.space import Space
 
@@ -74,7 +74,7 @@ def run_trial(
             clock=bench.clock,
             records_url=bench.records_url,
             blobs_url=bench.blobs_url,
-            watcher=watch,
+            crew=Crew(watcher=watch),
         )
     except JobCancelledError:
         if bench.cancelled.is_set():
