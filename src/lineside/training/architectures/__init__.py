@@ -1,6 +1,7 @@
 """Networks being trained or borrowed from: layers and weights, nothing else.
 
-Main names: ``Lite0Trunk``, ``lite0_trunk``, ``Lite0Full``, ``lite0_full``. Not here: loops, losses, heads and export.
+Main names: ``Lite0Trunk``, ``lite0_trunk``, ``Lite0Full``, ``lite0_full``. Not here: loops,
+losses, heads and export.
 """
 
 from lineside.training.architectures.full import (

@@ -27,7 +27,7 @@ TOP_CHANNELS = 1280
 TAP_CHANNELS = (STRIDE_8_CHANNELS, STRIDE_16_CHANNELS, STRIDE_32_CHANNELS, TOP_CHANNELS)
 TAP_STRIDES = (8, 16, 32, 32)
 
-# (expansion, channels, repeats, stride, kernel) of the stages beyond stride 16; Tan and Le, table 1.
+# (expansion, channels, repeats, stride, kernel) beyond stride 16; Tan and Le, table 1.
 _STAGES = ((6, 192, 4, 2, 5), (6, 320, 1, 1, 3))
 
 

@@ -81,7 +81,7 @@ class Block(nn.Module):
 
 
 def make_blocks(stages: Sequence[tuple[int, int, int, int, int]], *, inside: int) -> list[Block]:
-    """The blocks of (expansion, channels, repeats, stride, kernel) stages, ``inside`` channels in."""
+    """Blocks of (expansion, channels, repeats, stride, kernel) stages, ``inside`` channels in."""
     blocks: list[Block] = []
     for expansion, outside, repeats, stride, kernel in stages:
         for repeat in range(repeats):
