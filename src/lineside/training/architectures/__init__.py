@@ -13,7 +13,9 @@ from lineside.training.architectures.full import (
     lite0_full,
 )
 from lineside.training.architectures.lite0 import (
+    BLOCKS_AT_STRIDE_4,
     BLOCKS_AT_STRIDE_8,
+    STRIDE_4_CHANNELS,
     STRIDE_8_CHANNELS,
     STRIDE_16_CHANNELS,
     Block,
@@ -23,7 +25,9 @@ from lineside.training.architectures.lite0 import (
 )
 
 __all__ = [
+    "BLOCKS_AT_STRIDE_4",
     "BLOCKS_AT_STRIDE_8",
+    "STRIDE_4_CHANNELS",
     "STRIDE_8_CHANNELS",
     "STRIDE_16_CHANNELS",
     "STRIDE_32_CHANNELS",

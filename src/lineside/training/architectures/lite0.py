@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from lineside.core import need
 
+STRIDE_4_CHANNELS = 24
 STRIDE_8_CHANNELS = 40
 STRIDE_16_CHANNELS = 112
 _EPSILON = 1e-3  # TensorFlow's batch normalisation, which the weights were trained with
@@ -26,6 +27,7 @@ _STAGES = (
     (6, 80, 3, 2, 3),
     (6, 112, 3, 1, 5),
 )
+BLOCKS_AT_STRIDE_4 = 3
 BLOCKS_AT_STRIDE_8 = 5
 
 
@@ -104,6 +106,12 @@ class Lite0Trunk(nn.Module):
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         fine: Tensor = self.at_8(self.stem(x))
         return fine, self.at_16(fine)
+
+    def at_strides(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """(n, 3, h, w) → ends at strides 4, 8 and 16: 24, 40 and 112 channels."""
+        finest: Tensor = self.at_8[:BLOCKS_AT_STRIDE_4](self.stem(x))
+        fine: Tensor = self.at_8[BLOCKS_AT_STRIDE_4:](finest)
+        return finest, fine, self.at_16(fine)
 
     def blocks(self) -> list[Block]:
         """All blocks in order; the first five end at stride 8."""
