@@ -16,6 +16,7 @@ from lineside.cli import (
     demo,
     evaluate,
     hub,
+    metrics,
     model,
     package,
     run,
@@ -59,7 +60,20 @@ def options(
         logging.getLogger(chatty).setLevel(logging.DEBUG if debug else logging.WARNING)
 
 
-for room in (check, config, dataset, demo, evaluate, hub, model, package, run, store, train):
+for room in (
+    check,
+    config,
+    dataset,
+    demo,
+    evaluate,
+    hub,
+    metrics,
+    model,
+    package,
+    run,
+    store,
+    train,
+):
     room.register(app)
 
 

@@ -5,6 +5,14 @@ Main names: ``TrainJob`` and ``run_job``; ``Progress``, ``TrainResult``, ``JobCa
 Not here: serving and deciding (models, vision), state outside a job folder, the command line.
 """
 
+from lineside.training.counts_table import (
+    CountClass,
+    CountFigures,
+    CountTable,
+    Floor,
+    count_figures,
+    read_counts,
+)
 from lineside.training.evaluate import (
     Evaluation,
     TrainingEvidence,
@@ -30,7 +38,11 @@ from lineside.training.tasks import Trained, Work
 __all__ = [
     "Case",
     "Confusion",
+    "CountClass",
+    "CountFigures",
+    "CountTable",
     "Evaluation",
+    "Floor",
     "JobCancelledError",
     "Labelled",
     "Measured",
@@ -44,9 +56,11 @@ __all__ = [
     "TrainingEvidence",
     "Work",
     "Worst",
+    "count_figures",
     "evaluate",
     "labels_of",
     "open_labelled",
+    "read_counts",
     "read_job",
     "read_result",
     "run_job",

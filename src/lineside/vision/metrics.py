@@ -67,20 +67,26 @@ def bootstrap(
     value = float(statistic(*columns)) if n else math.nan
     if not n:
         return Interval(value=value, low=math.nan, high=math.nan, n=0)
-    rows = _rows_of_groups(groups, n)
+    rows = None if groups is None else _rows_of_groups(groups, n)
     rng = np.random.default_rng(seed)
     drawn = []
     for _ in range(rounds):
-        chosen = np.concatenate([rows[place] for place in rng.integers(len(rows), size=len(rows))])
+        chosen = _drawn_rows(rows, n, rng=rng)
         drawn.append(float(statistic(*(column[chosen] for column in columns))))
     kept = np.array(drawn)[~np.isnan(drawn)]
     low, high = np.quantile(kept, [0.025, 0.975]) if len(kept) else (math.nan, math.nan)
     return Interval(value=value, low=float(low), high=float(high), n=n)
 
 
-def _rows_of_groups(groups: Numbers | None, n: int) -> list[NDArray[np.intp]]:
-    if groups is None:
-        return [np.array([row]) for row in range(n)]
+def _drawn_rows(
+    rows: list[NDArray[np.intp]] | None, n: int, *, rng: np.random.Generator
+) -> NDArray[np.intp]:
+    if rows is None:
+        return rng.integers(n, size=n)
+    return np.concatenate([rows[place] for place in rng.integers(len(rows), size=len(rows))])
+
+
+def _rows_of_groups(groups: Numbers, n: int) -> list[NDArray[np.intp]]:
     if len(groups) != n:
         raise InvalidError("groups of another length", fix="Give one group per answer.")
     return [np.flatnonzero(groups == each) for each in np.unique(groups)]
