@@ -45,7 +45,7 @@ def _pool(cell: int) -> dict[str, Any]:
 
 
 def _trunk(graph: Graph, trunk: Lite0Trunk) -> tuple[str, str]:
-    x = addconv_node(graph, trunk.stem, x="crops")
+    x = add_conv(graph, trunk.stem, x="crops")
     taps: list[str] = []
     for block in trunk.blocks():
         x = add_block(graph, block, x=x)
