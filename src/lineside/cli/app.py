@@ -20,6 +20,7 @@ from lineside.cli import (
     model,
     package,
     run,
+    scale,
     store,
     train,
 )
@@ -71,6 +72,7 @@ for room in (
     model,
     package,
     run,
+    scale,
     store,
     train,
 ):

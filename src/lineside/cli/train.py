@@ -10,16 +10,23 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lineside.cli.config import load_hub
+from lineside.cli.asking import (
+    HERE,
+    MlflowOption,
+    OnOption,
+    StorageOption,
+    Wish,
+    WorkersOption,
+    job_of,
+    stores,
+)
 from lineside.cli.output import JsonFlag, say, show, writable
 from lineside.cli.package import metric_lines
 from lineside.cli.signals import stop_on_signal
-from lineside.core import Inspection, InvalidError, SystemClock, Task, encode, load_plant
+from lineside.core import InvalidError, SystemClock, Task, encode
 
 if TYPE_CHECKING:
-    from lineside.training import Labelled, Progress, TrainJob, TrainResult
-
-_NAMED = ("multilabel", "classify")
+    from lineside.training import Progress, TrainResult
 
 
 def register(app: typer.Typer) -> None:
@@ -47,82 +54,62 @@ def train(
     config: Annotated[Path | None, typer.Option(help="The hub's file, for dataset://.")] = None,
     records: Annotated[str, typer.Option(help="Records that hold dataset://.")] = "",
     blobs: Annotated[str, typer.Option(help="Blobs that hold dataset://.")] = "",
+    setting: Annotated[
+        list[str] | None, typer.Option(help="NAME=NUMBER of the learner, such as epochs=20.")
+    ] = None,
+    on: OnOption = HERE,
+    workers: WorkersOption = 2,
+    storage: StorageOption = "",
+    mlflow: MlflowOption = "",
     job: Annotated[Path | None, typer.Option(help="Run, or go on with, this job folder.")] = None,
     json_lines: Annotated[bool, typer.Option(help="Progress as JSON Lines on stdout.")] = False,
     as_json: JsonFlag = False,
 ) -> None:
     """Train an inspection from labelled pictures and write its package."""
-    from lineside.training import Labelled, TrainJob, read_job, run_job
+    from lineside.training import Cluster, frozen_data, read_job, run_job, track, train_on
 
     writable(out)
-    if config is not None:
-        hub = load_hub(config).config
-        records, blobs = hub.records_url, hub.blobs_url
+    records, blobs = stores(config, records=records, blobs=blobs)
     if data:
-        source = Labelled(data=data, images=images, group=group, task=str(task))
-        if plant is None:
-            names = _names(labels, source, records=records, blobs=blobs)
-            made = TrainJob(inspection=_bare_inspection(source, names), data=data)
-        else:
-            made = _job(task, data, plant=plant, inspection=inspection)
-        asked = replace(
-            made,
-            group=group,
-            images=images,
-            reference=reference,
-            note=note,
-            seed=seed,
-        )
+        wish = Wish(
+            task=task, data=data, labels=labels, plant=plant, inspection=inspection, group=group,
+            images=images, reference=reference, note=note, seed=seed, settings=tuple(setting or ()),
+        )  # fmt: skip
+        asked = job_of(wish, records=records, blobs=blobs)
     elif job is not None:
         asked = read_job(job)
     else:
         raise InvalidError("nothing to train", fix="Give --data, or --job with a job folder.")
     with _folder(job) as folder, stop_on_signal() as cancelled:
-        result = run_job(
-            asked,
-            folder=folder,
-            progress=_as_lines if json_lines else _as_words(),
-            cancelled=cancelled,
-            clock=SystemClock(),
-            records_url=records,
-            blobs_url=blobs,
-        )
+        tell = _as_lines if json_lines else _as_words()
+        if on == HERE:
+            result = run_job(
+                asked,
+                folder=folder,
+                progress=tell,
+                cancelled=cancelled,
+                clock=SystemClock(),
+                records_url=records,
+                blobs_url=blobs,
+            )
+        else:
+            data = frozen_data(
+                asked.data, clock=SystemClock(), records_url=records, blobs_url=blobs
+            )
+            result = train_on(
+                Cluster(on=on, workers=workers, storage=storage),
+                replace(asked, data=data),
+                folder=folder,
+                progress=tell,
+                blobs_url=blobs,
+            )
+    if mlflow:
+        say(f"MLflow run {track(asked, result, uri=mlflow)}")
     if out is not None:
         out.write_bytes(result.package)
         say(f"package written to {out}")
     if not json_lines:
         show(_summary(result), as_json=as_json, text=lambda _: _sentences(result))
-
-
-def _names(labels: str, source: "Labelled", *, records: str, blobs: str) -> tuple[str, ...]:
-    """What a training without a plant file answers."""
-    from lineside.training import labels_of
-
-    named = tuple(name.strip() for name in labels.split(",") if name.strip())
-    if named or source.task not in _NAMED:
-        return named
-    return labels_of(source, clock=SystemClock(), records_url=records, blobs_url=blobs)
-
-
-def _bare_inspection(source: "Labelled", labels: tuple[str, ...]) -> Inspection:
-    """The whole picture, judged by the defaults; named after the data."""
-    name = source.data.removeprefix("dataset://").rstrip("/").split("/")
-    stem = name[0] if source.data.startswith("dataset://") else Path(name[-1]).stem
-    kept = "".join(letter if letter.isalnum() or letter in "-_" else "-" for letter in stem)
-    return Inspection(id=kept or "pictures", camera="", task=Task(source.task), labels=labels)
-
-
-def _job(task: Task, data: str, *, plant: Path, inspection: str) -> "TrainJob":
-    from lineside.training import TrainJob
-
-    declared = load_plant(plant)
-    only = declared.inspection[0].id if len(declared.inspection) == 1 else ""
-    found = declared.find_inspection(inspection or only)
-    if found.task is not task:
-        raise InvalidError(
-            f"inspection {found.id} is of task {found.task}", where=str(plant), fix="Change --task."
-        )
-    return TrainJob(inspection=found, data=data)
 
 
 @contextmanager

@@ -217,6 +217,11 @@ class Library:
 
     def version(self, name: str, number: int = 0) -> DatasetVersion:
         """A frozen version; 0 is the newest. ``NotFoundError`` if there is none."""
+        content = self._blobs.get(self.content(name, number))
+        return decode(DatasetVersion, content, where=f"{name}/{number or 'newest'}")
+
+    def content(self, name: str, number: int = 0) -> Digest:
+        """The digest of the document that ``version`` reads, a blob like any other."""
         check_name(name)
         newest = int(self._records.documents.get(_DATASET, name).body["versions"])
         wanted = number or newest
@@ -227,8 +232,7 @@ class Library:
                 fix=f"Versions 1 to {newest}." if newest else "Freeze it first.",
             )
         row = self._records.documents.get(_versions_of(name), f"{wanted:06d}")
-        content = self._blobs.get(Digest(str(row.body["content"])))
-        return decode(DatasetVersion, content, where=f"{name}/{wanted}")
+        return Digest(str(row.body["content"]))
 
     def read(self, sample: Sample) -> bytes:
         """The picture's bytes."""

@@ -31,12 +31,39 @@ from lineside.training.job import (
 from lineside.training.measures import Case, Confusion, Measured, Worst
 from lineside.training.report import Report
 from lineside.training.run import run_job
-from lineside.training.source import Labelled, Opened, labels_of, open_labelled
+from lineside.training.scale import (
+    Cluster,
+    ScoredFrame,
+    ScoreJob,
+    score_here,
+    score_on,
+    search_on,
+    train_on,
+)
+from lineside.training.search import (
+    Bench,
+    Parameter,
+    SearchResult,
+    Space,
+    TrialRecord,
+    read_space,
+    search,
+)
+from lineside.training.source import (
+    Labelled,
+    Opened,
+    frozen_data,
+    labels_of,
+    open_labelled,
+)
 from lineside.training.task_report import TaskReport
 from lineside.training.tasks import Trained, Work
+from lineside.training.tracking import track
 
 __all__ = [
+    "Bench",
     "Case",
+    "Cluster",
     "Confusion",
     "CountClass",
     "CountFigures",
@@ -47,23 +74,37 @@ __all__ = [
     "Labelled",
     "Measured",
     "Opened",
+    "Parameter",
     "Progress",
     "Report",
+    "ScoreJob",
+    "ScoredFrame",
+    "SearchResult",
+    "Space",
     "TaskReport",
     "TrainJob",
     "TrainResult",
     "Trained",
     "TrainingEvidence",
+    "TrialRecord",
     "Work",
     "Worst",
     "count_figures",
     "evaluate",
+    "frozen_data",
     "labels_of",
     "open_labelled",
     "read_counts",
     "read_job",
     "read_result",
+    "read_space",
     "run_job",
+    "score_here",
+    "score_on",
+    "search",
+    "search_on",
+    "track",
+    "train_on",
     "training_evidence",
     "write_job",
 ]

@@ -5,8 +5,9 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from lineside.core import Clock, Digest, Inspection, InvalidError, Task
+from lineside.core import Clock, Digest, Inspection, InvalidError, Task, decode
 from lineside.datasets import (
+    DatasetVersion,
     Leak,
     Library,
     Part,
@@ -19,10 +20,11 @@ from lineside.datasets import (
     split,
     version_digest,
 )
-from lineside.store import open_blobs, open_records
+from lineside.store import Blobs, open_blobs, open_records
 from lineside.training.job import TrainJob
 
 _SCHEME = "dataset://"
+_FROZEN = "version://"
 _WANTING = ("multilabel", "classify")
 
 _MOST_SAID = 5
@@ -66,7 +68,10 @@ def open_data(
         InvalidError: nothing to train on, or a dataset without the store it is in.
         NotFoundError: no such source or version.
     """
-    if job.data.startswith(_SCHEME):
+    if job.data.startswith(_FROZEN):
+        with _blobs(blobs_url) as blobs:
+            yield _of_version(job, read_version(blobs, job.data), files=blobs.get)
+    elif job.data.startswith(_SCHEME):
         with _version(job, clock=clock, records_url=records_url, blobs_url=blobs_url) as data:
             yield data
     else:
@@ -203,16 +208,51 @@ def _parted(
 def _version(job: TrainJob, *, clock: Clock, records_url: str, blobs_url: str) -> Iterator[Data]:
     with _library(clock=clock, records_url=records_url, blobs_url=blobs_url) as library:
         name, number = _numbered(job.data)
-        version = library.version(name, number)
-        samples = grouped(version.samples, rule=job.group)
-        where = {digest: part for part, members in version.splits.items() for digest in members}
-        told = {
-            part: tuple(s for s in samples if where.get(s.digest, Part.TRAIN) == part)
-            for part in (Part.TRAIN, Part.VALID, Part.TEST)
-        }
-        parts = _parted(job, samples, parts={part: some for part, some in told.items() if some})
-        data = _data(f"{name}/{version.number}", samples, parts=parts, files=library.read_file)
-        yield replace(data, digest=version.digest, leaks=version.leaks)
+        yield _of_version(job, library.version(name, number), files=library.read_file)
+
+
+def _of_version(
+    job: TrainJob, version: DatasetVersion, *, files: Callable[[Digest], bytes]
+) -> Data:
+    samples = grouped(version.samples, rule=job.group)
+    where = {digest: part for part, members in version.splits.items() for digest in members}
+    told = {
+        part: tuple(s for s in samples if where.get(s.digest, Part.TRAIN) == part)
+        for part in (Part.TRAIN, Part.VALID, Part.TEST)
+    }
+    parts = _parted(job, samples, parts={part: some for part, some in told.items() if some})
+    data = _data(f"{version.name}/{version.number}", samples, parts=parts, files=files)
+    return replace(data, digest=version.digest, leaks=version.leaks)
+
+
+def frozen_data(data: str, *, clock: Clock, records_url: str, blobs_url: str) -> str:
+    """``dataset://NAME/N`` as ``version://DIGEST``, which the blobs alone can answer.
+
+    Other data stays as it is.
+    """
+    if not data.startswith(_SCHEME):
+        return data
+    with _library(clock=clock, records_url=records_url, blobs_url=blobs_url) as library:
+        return _FROZEN + library.content(*_numbered(data))
+
+
+def read_version(blobs: Blobs, data: str) -> DatasetVersion:
+    """The dataset version whose document is a blob."""
+    content = blobs.get(Digest(data.removeprefix(_FROZEN)))
+    return decode(DatasetVersion, content, where=data)
+
+
+@contextmanager
+def _blobs(url: str) -> Iterator[Blobs]:
+    if not url:
+        raise InvalidError(
+            "a dataset version needs the blobs it is in", where="data", fix="Name the blobs."
+        )
+    blobs = open_blobs(url)
+    try:
+        yield blobs
+    finally:
+        blobs.close()
 
 
 def is_told(sample: Sample) -> bool:

@@ -6,5 +6,6 @@ Main names: ``Space``, ``read_space``, ``search``, ``SearchResult``. Not here: t
 from lineside.training.search.record import SearchResult, TrialRecord
 from lineside.training.search.space import Parameter, Space, read_space
 from lineside.training.search.study import search
+from lineside.training.search.trial import Bench
 
-__all__ = ["Parameter", "SearchResult", "Space", "TrialRecord", "read_space", "search"]
+__all__ = ["Bench", "Parameter", "SearchResult", "Space", "TrialRecord", "read_space", "search"]
