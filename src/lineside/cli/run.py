@@ -1,13 +1,17 @@
 """``lineside edge`` and ``lineside simulate``: the programs beside the hub."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from lineside.cli.config import load_edge
+from lineside.cli.output import say, show
 from lineside.cli.signals import stop_on_signal
-from lineside.core import SystemClock
+from lineside.core import InvalidError, SystemClock
+
+if TYPE_CHECKING:
+    from lineside.simulator import BinsSettings, SimulateSettings
 
 
 def register(app: typer.Typer) -> None:
@@ -27,14 +31,16 @@ def edge(
 
 
 def simulate(
-    solution: Annotated[Literal["warehouse"], typer.Argument(help="Which line.")],
+    solution: Annotated[Literal["warehouse", "bins"], typer.Argument(help="Which line.")],
     *,
-    bus: Annotated[str, typer.Option(help="URL of the broker.")],
+    bus: Annotated[str, typer.Option(help="URL of the broker.")] = "",
     seed: Annotated[int, typer.Option(help="Everything random follows from it.")] = 1,
     lighting: Annotated[
-        Literal["dark", "light", "neutral"], typer.Option(help="Of the room.")
+        Literal["dark", "light", "neutral"], typer.Option(help="Of the warehouse's room.")
     ] = "light",
-    drift_px: Annotated[float, typer.Option(help="How far the camera may wander.")] = 4.0,
+    drift_px: Annotated[
+        float, typer.Option(help="How far the warehouse's camera may wander.")
+    ] = 4.0,
     fps: Annotated[float, typer.Option(help="Pictures a second.")] = 5.0,
     speed: Annotated[float, typer.Option(help="How much faster than the real factory.")] = 1.0,
     restock_after_s: Annotated[float, typer.Option(help="Lay shipped pieces in again; 0: no.")] = 0,
@@ -43,12 +49,21 @@ def simulate(
     truth: Annotated[
         Path | None, typer.Option(help="Write what is true here (JSON Lines).")
     ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Bins: write pictures and records here, on no bus.")
+    ] = None,
+    pictures: Annotated[int, typer.Option(min=1, help="How many, with --out.")] = 500,
 ) -> None:
     """Run a simulated line; the rest knows it by its messages alone."""
-    from lineside.links import open_bus
-    from lineside.simulator import SimulateSettings
-    from lineside.simulator import simulate as run
+    if out is not None:
+        _write(solution, out, pictures=pictures, seed=seed)
+        return
+    from lineside.simulator import BinsSettings, SimulateSettings
 
+    written = str(truth) if truth else ""
+    if solution == "bins":
+        _run(bus, BinsSettings(seed=seed, fps=fps, frames=frames, truth=written))
+        return
     settings = SimulateSettings(
         seed=seed,
         lighting=lighting,
@@ -58,12 +73,48 @@ def simulate(
         restock_after_s=restock_after_s,
         frames=frames,
         teach=teach,
-        truth=str(truth) if truth else "",
+        truth=written,
     )
+    _run(bus, settings)
+
+
+def _run(bus: str, settings: "SimulateSettings | BinsSettings") -> None:
+    from lineside.links import open_bus
+    from lineside.simulator import BinsSettings, simulate_bins
+    from lineside.simulator import simulate as simulate_warehouse
+
+    if not bus:
+        raise InvalidError("no broker", where="--bus", fix="Give --bus URL, or bins with --out.")
+    solution = "bins" if isinstance(settings, BinsSettings) else "warehouse"
     clock = SystemClock()
     with stop_on_signal() as stop:
-        client = open_bus(bus, client_id=f"simulator-{solution}-{seed}", clock=clock)
+        client = open_bus(bus, client_id=f"simulator-{solution}-{settings.seed}", clock=clock)
         try:
-            run(settings, bus=client, clock=clock, stop=stop)
+            if isinstance(settings, BinsSettings):
+                simulate_bins(settings, bus=client, clock=clock, stop=stop)
+            else:
+                simulate_warehouse(settings, bus=client, clock=clock, stop=stop)
         finally:
             client.close()
+
+
+def _write(solution: str, out: Path, *, pictures: int, seed: int) -> None:
+    from lineside.simulator import write_bins
+
+    if solution != "bins":
+        raise InvalidError(
+            f"the {solution} writes no folder", where="--out", fix="Give --bus URL instead."
+        )
+
+    def tell(number: int) -> None:
+        if number % max(1, pictures // 10) == 0:
+            say(f"{100 * number // pictures} %, {number} pictures")
+
+    truth = write_bins(out, pictures=pictures, seed=seed, told=tell)
+    show(
+        {"folder": str(out), "pictures": pictures, "truth": str(truth)}, as_json=False, text=_where
+    )
+
+
+def _where(written: dict[str, object]) -> str:
+    return f"{written['pictures']} pictures in {written['folder']}; truth: {written['truth']}"

@@ -1,12 +1,24 @@
 """Simulated lines: what is true, what the camera sees, what the messages say.
 
-Main names: ``simulate`` runs one on a bus by its ``SimulateSettings``; ``slot_boxes`` are the
-warehouse's regions as its plant file names them. The other programs know a simulated line by its
-messages alone. Not here: training, models, anything that looks at a plant file.
+Main names: ``simulate`` runs the warehouse on a bus by its ``SimulateSettings``; ``slot_boxes`` are
+its regions as its plant file names them. ``simulate_bins`` runs the store of shelf bins by its
+``BinsSettings``, and ``write_bins`` renders it into a folder. The other programs know a simulated
+line by its messages alone. Not here: training, models, anything that looks at a plant file.
 """
 
-from lineside.simulator.run import Simulated, Stop, simulate
-from lineside.simulator.settings import SimulateSettings
+from lineside.simulator.bins.folder import write_bins
+from lineside.simulator.bins.line import BinsSettings, simulate_bins
+from lineside.simulator.run import simulate
+from lineside.simulator.settings import Simulated, SimulateSettings, Stop
 from lineside.simulator.warehouse.rack import slot_boxes
 
-__all__ = ["SimulateSettings", "Simulated", "Stop", "simulate", "slot_boxes"]
+__all__ = [
+    "BinsSettings",
+    "SimulateSettings",
+    "Simulated",
+    "Stop",
+    "simulate",
+    "simulate_bins",
+    "slot_boxes",
+    "write_bins",
+]

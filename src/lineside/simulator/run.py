@@ -3,9 +3,7 @@
 import base64
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
 from importlib.metadata import version
-from typing import Protocol
 
 import numpy as np
 
@@ -25,7 +23,7 @@ from lineside.core import (
 )
 from lineside.links import Bus, Mailbox
 from lineside.simulator.outbox import Outbox
-from lineside.simulator.settings import SimulateSettings
+from lineside.simulator.settings import Simulated, SimulateSettings, Stop
 from lineside.simulator.warehouse.camera import RackCamera, encode, first_pose, next_pose
 from lineside.simulator.warehouse.environment import brightness_message, climate_message
 from lineside.simulator.warehouse.factory import step, take_command
@@ -51,26 +49,6 @@ _STRIDE_PER_ROOT_S = 0.06
 _TEACH_STRIDE = 0.35
 _COMMANDS = 64
 _MOST_COMMAND_BYTES = 4096
-
-
-class Stop(Protocol):
-    """What ends a run; a ``threading.Event`` is one."""
-
-    def is_set(self) -> bool:
-        """Whether to end."""
-        ...
-
-    def wait(self, timeout: float) -> bool:
-        """Wait at most ``timeout`` seconds for the end."""
-        ...
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Simulated:
-    """What a run sent: frames published, and messages or frames dropped with the broker away."""
-
-    frames: int
-    dropped: int
 
 
 def simulate(settings: SimulateSettings, *, bus: Bus, clock: Clock, stop: Stop) -> Simulated:

@@ -1,12 +1,32 @@
-"""What a simulated line can be told."""
+"""What a simulated line can be told, what ends it, and what it says of itself afterwards."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol
 
 from lineside.core import InvalidError
 
 _MOST_DRIFT_PX = 20.0
 _MOST_FPS = 100.0
+
+
+class Stop(Protocol):
+    """What ends a run; a ``threading.Event`` is one."""
+
+    def is_set(self) -> bool:
+        """Whether to end."""
+        ...
+
+    def wait(self, timeout: float) -> bool:
+        """Wait at most ``timeout`` seconds for the end."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Simulated:
+    """What a run sent: frames published, and messages or frames dropped with the broker away."""
+
+    frames: int
+    dropped: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
