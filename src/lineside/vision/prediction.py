@@ -4,7 +4,7 @@ These records are also the ``data`` of the event ``lineside.prediction.v1``; arr
 them.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from lineside.core import Digest
@@ -83,6 +83,8 @@ class CountAnswer:
         more: the picture shows more than ``high``, or may: what was learned ends there; ``high`` is
             then the largest number the package can tell.
         decision: present where low == high and not more, else unsure.
+        chances: probabilities of 0, 1, …, the largest number the package can tell, and of more;
+            empty where that number is above 254. Two answers that differ here alone are equal.
     """
 
     value: int
@@ -90,6 +92,7 @@ class CountAnswer:
     high: int
     more: bool = False
     decision: Decision = Decision.UNSURE
+    chances: tuple[float, ...] = field(default=(), compare=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
