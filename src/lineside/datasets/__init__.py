@@ -6,6 +6,7 @@ the store), ``Sample`` (with ``Marked`` objects), ``DatasetVersion``, ``split``,
 Not here: cameras (frames are handed in), networks and features of networks (handed in as vectors).
 """
 
+from lineside.datasets.choice import Choice, read_ids
 from lineside.datasets.formats import read_lst, read_table, write_lst
 from lineside.datasets.grouping import grouped, natural_key
 from lineside.datasets.leaks import (
@@ -29,12 +30,13 @@ from lineside.datasets.samples import (
     merge_same_pictures,
     part_of,
 )
-from lineside.datasets.sources import load_source
+from lineside.datasets.sources import Reading, load_source, plan_source
 from lineside.datasets.split import folds, split
 from lineside.datasets.versions import DatasetVersion, Judgement, version_digest
 
 __all__ = [
     "Added",
+    "Choice",
     "DatasetVersion",
     "Draft",
     "Entry",
@@ -45,6 +47,7 @@ __all__ = [
     "Library",
     "Marked",
     "Part",
+    "Reading",
     "Sample",
     "Skipped",
     "crossing",
@@ -62,6 +65,8 @@ __all__ = [
     "part_of",
     "parts_of",
     "plan_freeze",
+    "plan_source",
+    "read_ids",
     "read_lst",
     "read_table",
     "region_vectors",

@@ -1,235 +1,225 @@
 """Open a labelled source: find its format, its pictures, and say everything that was left out.
 
-A picture is looked for by its written name in the source's own folder, then in each direct
-sub-folder, or only in ``images`` when that is given. A name never leads out of these folders, by
-dots or by links.
+1. A picture is looked for by its written name in the source's own folder, then in each direct
+   sub-folder, or only in ``images`` when that is given. A name never leads out of these folders, by
+   dots or by links.
+2. Every picture is decoded once: what could not be trained on is named here, not hours later.
+3. Nothing is listed ahead. Pictures are opened one after the other (of a bucket, a few at once),
+   and of a choice only the chosen ones.
+4. A mask or template that cannot be used takes its picture with it; a mask has its picture's size.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import chain
+from pathlib import Path
 
-from lineside.core import ConflictError, Digest, InvalidError, NotFoundError, digest_of
+from lineside.core import InvalidError, NotFoundError, digest_of
+from lineside.datasets.archives import ARCHIVES, ArchiveTree
+from lineside.datasets.choice import Choice, chosen
 from lineside.datasets.formats import (
     BOXES,
     POINTS,
+    Asked,
+    Entry,
+    Listing,
     Objects,
-    Row,
-    Source,
-    looks_like_folders,
-    read_folders,
-    read_lst,
+    left_out,
     read_objects,
-    read_table,
+    reader_for,
 )
 from lineside.datasets.grouping import grouped
-from lineside.datasets.samples import (
-    Import,
-    Marked,
-    Part,
-    Sample,
-    Skipped,
-    merge_same_pictures,
-    part_of,
-)
-from lineside.vision import picture_size
+from lineside.datasets.samples import Import, Sample, Skipped, merge_same_pictures
+from lineside.datasets.shelf import Shelf
+from lineside.datasets.trees import MOST_LIST_BYTES, FolderTree, Tree
+from lineside.datasets.turns import in_order
+from lineside.store import open_objects
 
-_LARGEST_LIST = 64 * 1024 * 1024
-_LARGEST_PICTURE = 64 * 1024 * 1024
-_FORMATS = ("auto", "lst", "csv", "folders")
+_BUCKET = "s3://"
+_FETCHES_AT_ONCE = 8
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reading:
+    """Settings of a reading that few sources need.
+
+    Attributes:
+        choice: which pictures are wanted.
+        every: of a video, each so many frames one picture.
+        keep: a folder for what is fetched from a bucket, so that nothing is fetched twice.
+    """
+
+    choice: Choice = field(default_factory=Choice)
+    every: int = 1
+    keep: Path | None = None
 
 
 def load_source(
-    src: Path,
+    src: Path | str,
     *,
     labels: Sequence[str] = (),
     format: str = "auto",  # noqa: A002  the command line's word
     images: Path | None = None,
     group: str = "",
+    reading: Reading | None = None,
 ) -> Import:
-    """Read a labelled source: a list file, a CSV table, or a folder of either or of classes.
+    """Read a labelled source: a list file, a table, a folder, an archive or a bucket of either.
 
     Args:
-        src: ``train.lst``, ``labels.csv``, a folder that holds them, or a folder of class folders.
-            A folder's list files are read together; ``train`` and ``valid`` in their names are
-            their rows' parts.
+        src: a file such as ``train.lst`` or ``labels.csv``, a folder that holds them or class
+            folders, a ``.zip`` or ``.tar`` of such a folder, or ``s3://bucket/prefix``. A folder's
+            list files are read together; ``train`` and ``valid`` in their names are their rows'
+            parts.
         labels: the wanted names, in the order of a list file's label columns; empty takes what the
             source has.
-        format: ``lst``, ``csv``, ``folders``, or ``auto``.
+        format: one of ``FORMATS``, or ``auto``.
         images: where the pictures are, if not beside the list.
         group: a rule of ``grouped``.
+        reading: what is wanted of it.
 
     Raises:
         NotFoundError: there is no such file or folder.
         InvalidError: nothing in it can be read as a labelled source.
     """
-    if format not in _FORMATS:
-        raise InvalidError(f"format {format!r} is unknown", fix=f"Known: {', '.join(_FORMATS)}.")
-    if not src.exists():
-        raise NotFoundError("no such file or folder", where=str(src), fix="Check the path.")
-    source, root = _read_rows(src, labels=labels, wanted_format=format)
-    shelf = _Shelf(root=root, images=images, objects=_objects(root))
-    samples = tuple(sample for row in source.rows if (sample := shelf.sample(row)) is not None)
-    merged, doubles = merge_same_pictures(samples)
+    reading = reading or Reading()
+    asked = _asked(src, labels=labels, every=reading.every)
+    name, reader = reader_for(asked, format)
+    listing = reader.listing(asked)
+    shelf = Shelf(
+        tree=asked.tree,
+        images=FolderTree(images) if images is not None else None,
+        objects=_objects(asked.tree),
+        keep=reading.keep,
+    )
+    entries = _wanted(listing, reading.choice)
+    threads = _FETCHES_AT_ONCE if str(src).startswith(_BUCKET) else 1
+    samples = _opened(entries, shelf=shelf, skipped=listing.skipped, threads=threads)
+    ordered = sorted(samples, key=lambda sample: sample.name) if listing.sorts else samples
+    merged, doubles = merge_same_pictures(ordered)
     beside = shelf.objects.skipped if shelf.objects is not None else ()
     return Import(
         samples=grouped(merged, rule=group),
-        skipped=(*source.skipped, *beside, *shelf.skipped, *doubles),
-        format=source.format,
+        skipped=(*listing.skipped, *beside, *shelf.notes, *doubles),
+        format=name,
         reader=shelf.read,
     )
 
 
-def _read_rows(src: Path, *, labels: Sequence[str], wanted_format: str) -> tuple[Source, Path]:
-    if src.is_file():
-        kind = {".lst": "lst", ".csv": "csv"}.get(src.suffix.lower(), wanted_format)
-        if wanted_format in ("auto", kind) and kind in ("lst", "csv"):
-            return _read_files([src], kind=kind, labels=labels), src.parent
-        raise InvalidError(
-            "this file is no labelled source", where=str(src), fix="Name a .lst or .csv file."
-        )
-    lists, table = sorted(src.glob("*.lst")), src / "labels.csv"
-    if lists and wanted_format in ("auto", "lst"):
-        return _read_files(lists, kind="lst", labels=labels), src
-    if table.is_file() and wanted_format in ("auto", "csv"):
-        return _read_files([table], kind="csv", labels=labels), src
-    if wanted_format in ("auto", "folders") and looks_like_folders(src):
-        return read_folders(src, labels=labels), src
-    raise InvalidError(
-        f"no labelled source of format {wanted_format} here",
-        where=str(src),
-        fix="A folder holds .lst files, a labels.csv, or one folder of pictures per class.",
+def plan_source(
+    src: Path | str,
+    *,
+    labels: Sequence[str] = (),
+    format: str = "auto",  # noqa: A002  the command line's word
+    group: str = "",
+    reading: Reading | None = None,
+) -> Import:
+    """What a source says of its pictures, none of which has to be there.
+
+    For planning splits and groups of what is not fetched yet. A sample's digest is that of its
+    name, so nothing is found to be the same picture, and nothing can be read.
+    """
+    reading = reading or Reading()
+    asked = _asked(src, labels=labels, every=reading.every)
+    name, reader = reader_for(asked, format)
+    listing = reader.listing(asked)
+    entries = _wanted(listing, reading.choice)
+    samples = list(_planned(entries, skipped=listing.skipped))
+    if listing.sorts:
+        samples.sort(key=lambda sample: sample.name)
+    return Import(
+        samples=grouped(samples, rule=group),
+        skipped=tuple(listing.skipped),
+        format=name,
+        reader=_not_opened,
     )
 
 
-def _read_files(paths: Sequence[Path], *, kind: str, labels: Sequence[str]) -> Source:
-    rows: list[Row] = []
-    skipped: list[Skipped] = []
-    for path in paths:
-        raw = _read_list(path)
-        if kind == "lst":
-            source = read_lst(raw, where=path.name, labels=labels, split=_part_in_name(path))
-        else:
-            source = read_table(raw, where=path.name, labels=labels)
-        rows += source.rows
-        skipped += source.skipped
-    return Source(format=kind, rows=tuple(rows), skipped=tuple(skipped))
+def _asked(src: Path | str, *, labels: Sequence[str], every: int) -> Asked:
+    if isinstance(src, str) and src.startswith(_BUCKET):
+        return Asked(tree=open_objects(src), labels=tuple(labels), every=every)
+    path = Path(src)
+    if not path.exists():
+        raise NotFoundError("no such file or folder", where=str(src), fix="Check the path.")
+    if path.is_file() and path.suffix.lower() in ARCHIVES:
+        return Asked(tree=_unpacked(path), labels=tuple(labels), every=every)
+    if path.is_file():
+        tree = FolderTree(path.parent)
+        return Asked(tree=tree, file=path.name, labels=tuple(labels), every=every)
+    return Asked(tree=FolderTree(path), labels=tuple(labels), every=every)
 
 
-def _read_list(path: Path) -> bytes:
-    if path.stat().st_size > _LARGEST_LIST:
-        raise InvalidError("a list above 64 MiB", where=str(path), fix="Split it.")
-    return path.read_bytes()
+def _unpacked(path: Path) -> Tree:
+    """The archive; where it holds one folder and nothing else, that folder."""
+    tree = ArchiveTree(path)
+    folders = tree.folders()
+    return (
+        ArchiveTree(path, below=folders[0]) if len(folders) == 1 and not any(tree.files()) else tree
+    )
 
 
-def _objects(root: Path) -> Objects | None:
-    """Objects marked in tables beside the source."""
-    raw = {name: root / name for name in (BOXES, POINTS)}
-    found = {name: _read_list(path) for name, path in raw.items() if path.is_file()}
-    return read_objects(boxes=found.get(BOXES), points=found.get(POINTS))
+def _wanted(listing: Listing, choice: Choice) -> Iterator[Entry]:
+    of_id = listing.of_id
+    if choice.ids is not None and of_id is not None:
+        named = chain.from_iterable(_of_word(word, listing) for word in choice.ids)
+        return chosen(named, replace(choice, ids=None))
+    return chosen(listing.entries, choice)
 
 
-def _part_in_name(path: Path) -> Part:
-    """``rack_train.lst`` is the training part; a name without such a word declares none."""
-    for word in path.stem.lower().replace("-", "_").replace(".", "_").split("_"):
+def _of_word(word: str, listing: Listing) -> Iterator[Entry]:
+    found = False
+    for entry in listing.of_id(word) if listing.of_id is not None else ():
+        found = True
+        yield entry
+    if not found:
+        listing.skipped.append(Skipped(where=word, reason="no picture of this id"))
+
+
+def _opened(
+    entries: Iterable[Entry], *, shelf: Shelf, skipped: list[Skipped], threads: int
+) -> list[Sample]:
+    def look(entry: Entry) -> Sample | Skipped:
         try:
-            part = part_of(word)
-        except InvalidError:
+            return shelf.sample(entry.row())
+        except (InvalidError, NotFoundError) as error:
+            return left_out(entry.where, error)
+
+    samples: list[Sample] = []
+    for found in in_order(look, entries, threads=threads):
+        if isinstance(found, Sample):
+            samples.append(found)
+        else:
+            skipped.append(found)
+    return samples
+
+
+def _planned(entries: Iterable[Entry], *, skipped: list[Skipped]) -> Iterator[Sample]:
+    for entry in entries:
+        try:
+            row = entry.row()
+        except (InvalidError, NotFoundError) as error:
+            skipped.append(left_out(entry.where, error))
             continue
-        if part is not Part.OPEN:
-            return part
-    return Part.OPEN
+        yield Sample(
+            name=row.file,
+            digest=digest_of(row.file.encode()),
+            labels=row.labels,
+            known=row.known,
+            group=row.group,
+            split=row.split,
+            captured_at=row.captured_at,
+            mask=row.mask,
+            count=row.count,
+            facts=row.facts,
+        )
 
 
-@dataclass(slots=True)
-class _Shelf:
-    """The folders a source's pictures stand in."""
-
-    root: Path
-    images: Path | None
-    objects: Objects | None = None
-    skipped: list[Skipped] = field(default_factory=list)
-    paths: dict[Digest, Path] = field(default_factory=dict)
-    folders: list[Path] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        if self.images is not None:
-            self.folders = [self.images.resolve()]
-        else:
-            inner = sorted(path for path in self.root.iterdir() if path.is_dir())
-            self.folders = [path.resolve() for path in (self.root, *inner)]
-
-    def sample(self, row: Row) -> Sample | None:
-        try:
-            return Sample(
-                name=row.file,
-                digest=self._picture(row.file),
-                labels=row.labels,
-                known=row.known,
-                group=row.group,
-                split=row.split,
-                captured_at=row.captured_at,
-                mask=row.mask,
-                count=row.count,
-                mask_digest=self._picture(row.mask) if row.mask else None,
-                template_digest=self._picture(row.template) if row.template else None,
-                marked=self._marked(row),
-                facts=row.facts,
-            )
-        except (InvalidError, NotFoundError) as error:
-            self.skipped.append(Skipped(where=row.where, reason=error.message))
-            return None
-
-    def _picture(self, name: str) -> Digest:
-        try:
-            path = self.find(name)
-            encoded = _read_picture(path)
-            picture_size(encoded)
-        except (InvalidError, NotFoundError) as error:
-            raise InvalidError(f"{name}: {error.message}") from error
-        digest = digest_of(encoded)
-        self.paths.setdefault(digest, path)
-        return digest
-
-    def _marked(self, row: Row) -> tuple[Marked, ...] | None:
-        if row.marked is not None or self.objects is None:
-            return row.marked
-        return self.objects.marks.get(row.file, ())
-
-    def find(self, name: str) -> Path:
-        written = PurePosixPath(name)
-        if written.is_absolute() or ".." in written.parts:
-            raise InvalidError("the name leads out of the folder")
-        for folder in self.folders:
-            try:
-                path = (folder / written).resolve()
-                found = path.is_file()
-            except (OSError, ValueError) as error:
-                raise InvalidError("no usable file name") from error
-            if found and not path.is_relative_to(folder):
-                raise InvalidError("the name leads out of the folder")
-            if found:
-                return path
-        raise NotFoundError("no such picture in the folder or its direct sub-folders")
-
-    def read(self, digest: Digest) -> bytes:
-        path = self.paths.get(digest)
-        if path is None:
-            raise NotFoundError("not a picture of this source", where=digest)
-        encoded = _read_picture(path)
-        if digest_of(encoded) != digest:
-            raise ConflictError(
-                "the picture changed since the source was read",
-                where=str(path),
-                fix="Read the source again.",
-            )
-        return encoded
+def _not_opened(digest: str) -> bytes:
+    raise NotFoundError("the picture was planned with, not opened", where=digest)
 
 
-def _read_picture(path: Path) -> bytes:
-    try:
-        if path.stat().st_size > _LARGEST_PICTURE:
-            raise InvalidError("a picture above 64 MiB")
-        return path.read_bytes()
-    except OSError as error:
-        raise InvalidError(f"cannot be read: {error.strerror}") from error
+def _objects(tree: Tree) -> Objects | None:
+    """Objects marked in tables beside the source."""
+    found = {
+        name: tree.read(name, most=MOST_LIST_BYTES) for name in (BOXES, POINTS) if tree.has(name)
+    }
+    return read_objects(boxes=found.get(BOXES), points=found.get(POINTS))

@@ -2,7 +2,8 @@
 
 Main names: ``open_records`` and ``open_blobs``; the contracts ``Records``, ``Documents``,
 ``EventLog``, ``FrameIndex``, ``Blobs`` with their records; ``anchor`` and ``check_anchors`` for
-the log's chains; ``sweep`` for retention; ``backup`` and ``restore``.
+the log's chains; ``open_objects`` for a bucket
+of somebody else; ``sweep`` for retention; ``backup`` and ``restore``.
 Not here: what a dataset, device or prediction is; anything live (links).
 """
 
@@ -24,6 +25,7 @@ from lineside.store.contract import (
     Records,
     Row,
 )
+from lineside.store.objects import BucketObjects, open_objects
 from lineside.store.opening import open_blobs, open_records
 from lineside.store.restore import RestoreReport, restore
 from lineside.store.sweep import sweep
@@ -35,6 +37,7 @@ __all__ = [
     "ArchiveLimits",
     "BackupReport",
     "Blobs",
+    "BucketObjects",
     "ChainReport",
     "Document",
     "Documents",
@@ -50,6 +53,7 @@ __all__ = [
     "backup",
     "check_anchors",
     "open_blobs",
+    "open_objects",
     "open_records",
     "restore",
     "sweep",

@@ -61,12 +61,13 @@ def open_bucket(url: str, *, clock: Clock) -> "BucketBlobs":
         UnavailableError: the server does not answer.
     """
     need("obstore", extra="s3")
-    blobs = BucketBlobs(_store(url), where=url.partition("?")[0], clock=clock)
+    blobs = BucketBlobs(open_store(url), where=url.partition("?")[0], clock=clock)
     blobs.check()
     return blobs
 
 
-def _store(url: str) -> "S3Store":
+def open_store(url: str) -> "S3Store":
+    """The driver's own view of a bucket; nothing is asked of it yet."""
     from obstore.store import S3Store
 
     parts = urlsplit(url)
@@ -173,27 +174,34 @@ class BucketBlobs:
 
     @contextmanager
     def _translated(self, what: str) -> Iterator[None]:
-        from obstore.exceptions import BaseError, PermissionDeniedError, UnauthenticatedError
-
-        try:
+        with said_by_bucket(what, where=self._where):
             yield
-        except (BaseError, OSError, ValueError) as error:
-            said = str(error).splitlines()[0][:300]
-            status = _STATUS.search(said)  # a listing's errors carry it in their text alone
-            code = status.group(1) if status else ""
-            if isinstance(error, FileNotFoundError) or code == "404":
-                raise NotFoundError(
-                    f"{what} is not there", where=self._where, fix="It was deleted, or never made."
-                ) from error
-            if isinstance(error, PermissionDeniedError | UnauthenticatedError) or code:
-                raise RefusedError(
-                    "the bucket refused the credentials", where=self._where, fix="Correct them."
-                ) from error
-            raise UnavailableError(
-                f"the bucket cannot be used: {said}",
-                where=self._where,
-                fix="Look at the server, then try again.",
+
+
+@contextmanager
+def said_by_bucket(what: str, *, where: str) -> Iterator[None]:
+    """What the driver raises inside the block, as errors of lineside."""
+    from obstore.exceptions import BaseError, PermissionDeniedError, UnauthenticatedError
+
+    try:
+        yield
+    except (BaseError, OSError, ValueError) as error:
+        said = str(error).splitlines()[0][:300]
+        status = _STATUS.search(said)  # a listing's errors carry it in their text alone
+        code = status.group(1) if status else ""
+        if isinstance(error, FileNotFoundError) or code == "404":
+            raise NotFoundError(
+                f"{what} is not there", where=where, fix="It was deleted, or never made."
             ) from error
+        if isinstance(error, PermissionDeniedError | UnauthenticatedError) or code:
+            raise RefusedError(
+                "the bucket refused the credentials", where=where, fix="Correct them."
+            ) from error
+        raise UnavailableError(
+            f"the bucket cannot be used: {said}",
+            where=where,
+            fix="Look at the server, then try again.",
+        ) from error
 
 
 def _key(digest: Digest) -> str:

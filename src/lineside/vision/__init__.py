@@ -7,7 +7,14 @@ Not here: cameras, files, networks and engines.
 
 from lineside.vision.anomaly import AnomalyRule
 from lineside.vision.classes import ClassRule, class_probabilities, decide_classes
-from lineside.vision.counts import CountRule
+from lineside.vision.counts import (
+    CountRule,
+    count_found,
+    count_likely,
+    doubt_of,
+    number_chances,
+    shortest_run,
+)
 from lineside.vision.decide import (
     Decider,
     LabelRule,
@@ -16,7 +23,14 @@ from lineside.vision.decide import (
     decide_probabilities,
     probabilities,
 )
-from lineside.vision.detections import DetectRule
+from lineside.vision.detections import (
+    LEAST_CHANCE,
+    Candidates,
+    DetectRule,
+    chance_of,
+    find_objects,
+    iou,
+)
 from lineside.vision.draw import draw_heat, draw_overlay, heat_layer
 from lineside.vision.frame import Frame, FrameRef
 from lineside.vision.geometry import (
@@ -62,6 +76,7 @@ from lineside.vision.picture import (
     CheckedPicture,
     check_outline,
     check_picture,
+    check_whole,
     decode_picture,
     encode_jpeg,
     encode_png,
@@ -87,6 +102,7 @@ from lineside.vision.prepare import (
     Crop,
     Prepare,
     activation_on_picture,
+    beside_template,
     crop_matrix,
     crops_for,
     cut,
@@ -109,12 +125,14 @@ from lineside.vision.region_metrics import (
 from lineside.vision.registration import Registered, Registrar, RegistrationLimits
 
 __all__ = [
+    "LEAST_CHANCE",
     "PREDICTION_SCHEMA",
     "PRO_LIMIT",
     "UNSURE",
     "AnomalyAnswer",
     "AnomalyRule",
     "BoxAnswer",
+    "Candidates",
     "CheckedPicture",
     "ClassRule",
     "ConformalCut",
@@ -152,16 +170,21 @@ __all__ = [
     "auroc",
     "average_precision",
     "balanced_accuracy",
+    "beside_template",
     "bootstrap",
     "calibrated",
     "calibration_error",
+    "chance_of",
     "cheapest_cut",
     "check_outline",
     "check_picture",
+    "check_whole",
     "class_probabilities",
     "compose",
     "conformal_cut",
     "confusion",
+    "count_found",
+    "count_likely",
     "crop_matrix",
     "crops_for",
     "cut",
@@ -169,11 +192,13 @@ __all__ = [
     "decide_classes",
     "decide_probabilities",
     "decode_picture",
+    "doubt_of",
     "draw_heat",
     "draw_overlay",
     "encode_jpeg",
     "encode_png",
     "f1_of",
+    "find_objects",
     "fit_similarity",
     "fitted",
     "grey_health",
@@ -186,6 +211,7 @@ __all__ = [
     "limit_table",
     "macro_f1",
     "normalise",
+    "number_chances",
     "open_frame",
     "picture_health",
     "picture_size",
@@ -200,6 +226,7 @@ __all__ = [
     "rotation_of",
     "scale_of",
     "share_inside",
+    "shortest_run",
     "similarity",
     "thumbnail",
     "transform_box",

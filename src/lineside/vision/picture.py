@@ -166,6 +166,19 @@ def check_outline(
     return size
 
 
+def check_whole(
+    encoded: bytes, *, max_bytes: int = 8_000_000, max_pixels: int = 40_000_000
+) -> tuple[int, int]:
+    """Width and height of a picture that ``decode_picture`` takes; every byte of it is read."""
+    if len(encoded) > max_bytes or encoded.startswith(_PNG) or _simplejpeg() is None:
+        image = decode_picture(encoded, max_bytes=max_bytes, max_pixels=max_pixels)
+        return image.shape[1], image.shape[0]
+    size = picture_size(encoded)
+    _check_pixels(size, max_pixels=max_pixels)
+    _decode_jpeg(encoded, min_width_px=1 if min(size) > 1 else 0)
+    return size
+
+
 def check_picture(
     encoded: bytes,
     *,

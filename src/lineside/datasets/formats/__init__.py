@@ -1,26 +1,34 @@
-"""Readers of labelled sources, one file each: a ``Source`` of rows, no pictures opened yet.
+"""Readers and writers of labelled sources, one file each.
 
-Main names: ``Row``, ``Source``, ``Truth``, ``read_lst``, ``read_table``, ``read_folders``.
+A reader gives a ``Listing``: entries one after the other, no picture opened yet. A writer takes
+``Outgoing`` pictures and writes what their format has for them.
+
+Main names: ``Row``, ``Entry``, ``Listing``, ``Truth``; ``FORMATS`` with every reader by its word.
 Not here: opening and checking pictures (``lineside.datasets.sources``).
 """
 
-from lineside.datasets.formats.folders import looks_like_folders, read_folders
 from lineside.datasets.formats.lst import read_lst, write_lst
 from lineside.datasets.formats.objects import BOXES, POINTS, Objects, read_objects
-from lineside.datasets.formats.rows import Row, Source, Truth
+from lineside.datasets.formats.readers import FORMATS, Asked, Reader, reader_for
+from lineside.datasets.formats.rows import Entry, Listing, Row, Source, Truth, left_out
 from lineside.datasets.formats.table import read_table
 
 __all__ = [
     "BOXES",
+    "FORMATS",
     "POINTS",
+    "Asked",
+    "Entry",
+    "Listing",
     "Objects",
+    "Reader",
     "Row",
     "Source",
     "Truth",
-    "looks_like_folders",
-    "read_folders",
+    "left_out",
     "read_lst",
     "read_objects",
     "read_table",
+    "reader_for",
     "write_lst",
 ]

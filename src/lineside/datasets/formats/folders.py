@@ -1,63 +1,74 @@
 """Class folders: the folder's name is the label of every picture in it.
 
 ``<class>/picture`` or ``<part>/<class>/picture`` with parts called train, valid and test; one level
-``images/`` above the classes is passed through.
+``images/`` above the classes is passed through. ``normal/`` and ``anomalous/`` are class folders.
 """
 
 from collections.abc import Iterator, Sequence
-from pathlib import Path
+from dataclasses import replace
+from pathlib import PurePosixPath
 
 from lineside.core import InvalidError
-from lineside.datasets.formats.rows import Row, Source, Truth
+from lineside.datasets.formats.rows import Entry, Listing, Row, Truth, said
 from lineside.datasets.samples import Part, Skipped, part_of
+from lineside.datasets.trees import Tree, suffix_of
 
 PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png")
 
 
-def looks_like_folders(root: Path) -> bool:
-    """Whether a folder holds class folders with pictures (possibly one level further in)."""
-    return any(True for _, folder in _classes(root) for _ in _pictures(folder))
+def looks_like_folders(tree: Tree) -> bool:
+    """Whether a tree holds class folders with pictures (possibly one level further in)."""
+    return any(True for _, folder in _classes(tree) for _ in pictures(tree, folder))
 
 
-def read_folders(root: Path, *, labels: Sequence[str] = ()) -> Source:
-    """Read a folder of class folders; pictures in the order of their names."""
-    found = [(part, folder) for part, folder in _classes(root) if any(_pictures(folder))]
-    truth = Truth(tuple(labels) or tuple(sorted({folder.name for _, folder in found})))
-    rows: list[Row] = []
-    skipped: list[Skipped] = []
-    for part, folder in found:
-        where = folder.relative_to(root).as_posix()
-        try:
-            held = (truth.name(folder.name),)
-        except InvalidError as error:
-            skipped.append(Skipped(where=where, reason=f"{error.message} {error.fix}"))
-            continue
-        known = truth.judged(held, over=truth.wanted)
-        for picture in _pictures(folder):
-            name = picture.relative_to(root).as_posix()
-            rows.append(Row(where=name, file=name, labels=held, known=known, split=part))
-    return Source(format="folders", rows=tuple(rows), skipped=tuple(skipped))
+def list_folders(tree: Tree, *, labels: Sequence[str] = ()) -> Listing:
+    """The pictures of a tree of class folders."""
+    found = [(part, folder) for part, folder in _classes(tree) if any(pictures(tree, folder))]
+    names = {PurePosixPath(folder).name for _, folder in found}
+    truth = Truth(tuple(labels) or tuple(sorted(names)))
+    listing = Listing(format="folders", entries=iter(()), sorts=True)
+
+    def entries() -> Iterator[Entry]:
+        for part, folder in found:
+            try:
+                held = (truth.name(PurePosixPath(folder).name),)
+            except InvalidError as error:
+                reason = f"{error.message} {error.fix}"
+                listing.skipped.append(Skipped(where=folder, reason=reason))
+                continue
+            known = truth.judged(held, over=truth.wanted)
+            for name in pictures(tree, folder):
+                yield said(Row(where=name, file=name, labels=held, known=known, split=part))
+
+    return replace(listing, entries=entries())
 
 
-def _classes(root: Path) -> Iterator[tuple[Part, Path]]:
-    for folder in _folders(root):
-        try:
-            part = part_of(folder.name)
-        except InvalidError:
-            part = Part.OPEN
-        if part is not Part.OPEN or folder.name == "images":
-            yield from ((part, inner) for inner in _folders(folder))
+def pictures(tree: Tree, folder: str) -> Iterator[str]:
+    """Pictures directly in a folder, by their suffixes."""
+    return (name for name in tree.files(folder) if suffix_of(name) in PICTURE_SUFFIXES)
+
+
+def part_named(name: str) -> Part:
+    """The part a folder's or file's name is; open for any other."""
+    try:
+        return part_of(PurePosixPath(name).name)
+    except InvalidError:
+        return Part.OPEN
+
+
+def part_in(name: str) -> Part:
+    """The part whose word stands in a name: ``rack_train`` is training; open where none does."""
+    for word in name.lower().replace("-", "_").replace(".", "_").split("_"):
+        part = part_named(word)
+        if part is not Part.OPEN:
+            return part
+    return Part.OPEN
+
+
+def _classes(tree: Tree) -> Iterator[tuple[Part, str]]:
+    for folder in tree.folders():
+        part = part_named(folder)
+        if part is not Part.OPEN or folder == "images":
+            yield from ((part, inner) for inner in tree.folders(folder))
         else:
             yield part, folder
-
-
-def _folders(root: Path) -> list[Path]:
-    return sorted(
-        path for path in root.iterdir() if path.is_dir() and not path.name.startswith(".")
-    )
-
-
-def _pictures(folder: Path) -> Iterator[Path]:
-    for path in sorted(folder.iterdir()):
-        if path.suffix.lower() in PICTURE_SUFFIXES and path.is_file():
-            yield path

@@ -10,12 +10,28 @@
    ``1.000000``.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+import io
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import BinaryIO, Literal
 
 from lineside.core import InvalidError
-from lineside.datasets.formats.rows import Row, Source, Truth, number, zero_or_one
-from lineside.datasets.samples import Part, Skipped
+from lineside.datasets.formats.rows import (
+    Entry,
+    Listing,
+    Row,
+    Source,
+    Truth,
+    collected,
+    left_out,
+    number,
+    said,
+    zero_or_one,
+)
+from lineside.datasets.samples import Part
+
+NumberForm = Literal["decimals", "plain"]
+_LONGEST_LINE = 65_536
 
 
 def read_lst(
@@ -30,15 +46,47 @@ def read_lst(
             them columns are called ``label-0`` … and classes ``class-0`` ….
         split: the part all rows belong to.
     """
+    return collected(list_lst(lambda: io.BytesIO(raw), where=where, labels=labels, split=split))
+
+
+def list_lst(
+    opening: Callable[[], BinaryIO],
+    *,
+    where: str,
+    labels: Sequence[str] = (),
+    split: Part = Part.OPEN,
+) -> Listing:
+    """The pictures of a list file, a line at a time; as ``read_lst`` otherwise."""
     reader = _Reader(labels=tuple(labels), split=split)
-    for place, line in enumerate(raw.removeprefix(b"\xef\xbb\xbf").split(b"\n"), start=1):
-        if line.strip():
-            reader.take(line, where=f"{where}:{place}")
-    return Source(format="lst", rows=tuple(reader.rows), skipped=tuple(reader.skipped))
+    listing = Listing(format="lst", entries=iter(()))
+
+    def entries() -> Iterator[Entry]:
+        with opening() as file:
+            for place, line in enumerate(_lines(file), start=1):
+                if not line.strip():
+                    continue
+                try:
+                    row = reader.take(line, where=f"{where}:{place}")
+                except InvalidError as error:
+                    listing.skipped.append(left_out(f"{where}:{place}", error))
+                else:
+                    yield said(row)
+
+    return replace(listing, entries=entries())
 
 
-def write_lst(rows: Sequence[tuple[int, Sequence[float], str]]) -> bytes:
-    """Write ids, label values and file names as the reference tool writes them (``%f``)."""
+def _lines(file: BinaryIO) -> Iterator[bytes]:
+    """Lines without their ends, a byte order mark taken away; a long one comes cut, hence bad."""
+    first = True
+    while line := file.readline(_LONGEST_LINE):
+        yield line.removeprefix(b"\xef\xbb\xbf" if first else b"").removesuffix(b"\n")
+        first = False
+
+
+def write_lst(
+    rows: Iterable[tuple[int, Sequence[float], str]], *, form: NumberForm = "decimals"
+) -> bytes:
+    """Write ids, label values and file names: ``4.000000`` with decimals, ``4`` plain."""
     lines = []
     for row_id, values, file in rows:
         if any(mark in file for mark in "\t\n\r") or file != file.strip() or not file:
@@ -46,29 +94,29 @@ def write_lst(rows: Sequence[tuple[int, Sequence[float], str]]) -> bytes:
                 f"{file!r} cannot stand in a list file",
                 fix="Rename it: no tabs, no line ends, no spaces around.",
             )
-        columns = [str(row_id), *(f"{value:.6f}" for value in values), file]
+        columns = [str(row_id), *(_written(value, form) for value in values), file]
         lines.append("\t".join(columns) + "\n")
     return "".join(lines).encode()
+
+
+def _written(value: float, form: NumberForm) -> str:
+    if form == "decimals":
+        return f"{value:.6f}"
+    return str(int(value)) if value == int(value) else repr(float(value))
 
 
 @dataclass(slots=True)
 class _Reader:
     labels: tuple[str, ...]
     split: Part
-    rows: list[Row] = field(default_factory=list)
-    skipped: list[Skipped] = field(default_factory=list)
     ids: dict[int, str] = field(default_factory=dict)
     files: dict[str, str] = field(default_factory=dict)
 
-    def take(self, line: bytes, *, where: str) -> None:
-        try:
-            row_id, row = self.parse(line, where=where)
-            _once(row_id, self.ids, noun="id", where=where)
-            _once(row.file, self.files, noun="file", where=where)
-        except InvalidError as error:
-            self.skipped.append(Skipped(where=where, reason=f"{error.message} {error.fix}".strip()))
-        else:
-            self.rows.append(row)
+    def take(self, line: bytes, *, where: str) -> Row:
+        row_id, row = self.parse(line, where=where)
+        _once(row_id, self.ids, noun="id", where=where)
+        _once(row.file, self.files, noun="file", where=where)
+        return row
 
     def parse(self, line: bytes, *, where: str) -> tuple[int, Row]:
         try:

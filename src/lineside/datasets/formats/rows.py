@@ -6,19 +6,28 @@ in it.
 """
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from lineside.core import InvalidError
+from lineside.core import InvalidError, LinesideError
 from lineside.datasets.samples import Marked, Part, Skipped
 
 _NUMBER = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]{1,3})?")
 
 
+Made = Callable[[], bytes]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """A picture as a source names it, ``where`` it does so, and what is known of it."""
+    """A picture as a source names it, ``where`` it does so, and what is known of it.
+
+    Attributes:
+        in_shares: ``marked`` is in shares of width and height instead of pixels.
+        picture: makes the picture's bytes where it is no file of its own; always the same bytes.
+        drawn: makes the mask's bytes, likewise, given the picture's width and height.
+    """
 
     where: str
     file: str
@@ -32,6 +41,38 @@ class Row:
     template: str = ""
     marked: tuple[Marked, ...] | None = None
     facts: Mapping[str, str] = field(default_factory=dict)
+    in_shares: bool = False
+    picture: Made | None = None
+    drawn: Callable[[int, int], bytes] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """A picture a source names; ``row`` reads what is said of it, and nothing before.
+
+    ``row`` raises ``InvalidError`` or ``NotFoundError`` where that cannot be used.
+    """
+
+    file: str
+    where: str
+    row: Callable[[], Row]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listing:
+    """A source whose pictures come one after the other.
+
+    Attributes:
+        entries: read once; ``skipped`` grows while they are.
+        sorts: the order of the entries means nothing, so samples are put in order of their names.
+        of_id: entries of one id without listing anything, where the format can.
+    """
+
+    format: str
+    entries: Iterator[Entry]
+    skipped: list[Skipped] = field(default_factory=list)
+    sorts: bool = False
+    of_id: Callable[[str], Iterator[Entry]] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,3 +156,24 @@ def zero_or_one(text: str) -> bool:
     if value not in (0.0, 1.0):
         raise InvalidError(f"{text!r} is neither 0 nor 1")
     return value == 1.0
+
+
+def said(row: Row) -> Entry:
+    """The entry of a row that is read already."""
+    return Entry(file=row.file, where=row.where, row=lambda: row)
+
+
+def collected(listing: Listing) -> Source:
+    """Every row of a listing at once."""
+    rows: list[Row] = []
+    for entry in listing.entries:
+        try:
+            rows.append(entry.row())
+        except InvalidError as error:
+            listing.skipped.append(left_out(entry.where, error))
+    return Source(format=listing.format, rows=tuple(rows), skipped=tuple(listing.skipped))
+
+
+def left_out(where: str, error: LinesideError) -> Skipped:
+    """What a report says of a row that cannot be used."""
+    return Skipped(where=where, reason=f"{error.message} {error.fix}".strip())

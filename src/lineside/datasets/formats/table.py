@@ -13,18 +13,31 @@
 
 import csv
 import io
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
+from typing import BinaryIO
 
 from lineside.core import InvalidError, parse_rfc3339
-from lineside.datasets.formats.rows import Row, Source, Truth, number, zero_or_one
+from lineside.datasets.formats.rows import (
+    Entry,
+    Listing,
+    Row,
+    Source,
+    Truth,
+    collected,
+    number,
+    zero_or_one,
+)
 from lineside.datasets.samples import Skipped, part_of
 
 _OWN = ("file", "label", "mask", "count", "group", "split", "captured_at", "template")
 _LONGEST_CELL = 65_536
 
 Cells = Mapping[str, str]
+Opening = Callable[[], BinaryIO]
 
 
 def read_table(raw: bytes, *, where: str, labels: Sequence[str] = ()) -> Source:
@@ -33,51 +46,69 @@ def read_table(raw: bytes, *, where: str, labels: Sequence[str] = ()) -> Source:
     Raises:
         InvalidError: no header, or no ``file`` column.
     """
-    numbered, skipped = _cells(raw, where=where)
-    held_by_column, odd = _label_columns(numbered, labels=labels, where=where)
-    plan = _Plan(truth=Truth(tuple(labels)), columns=held_by_column)
-    rows: list[Row] = []
-    skipped += odd
-    for place, cells in numbered:
-        try:
-            rows.append(plan.row(cells, where=place))
-        except InvalidError as error:
-            reason = f"{error.message} {error.fix}".strip()
-            skipped.append(Skipped(where=place, reason=reason))
-    return Source(format="csv", rows=tuple(rows), skipped=tuple(skipped))
+    return collected(list_table(lambda: io.BytesIO(raw), where=where, labels=labels))
 
 
-def _cells(raw: bytes, *, where: str) -> tuple[list[tuple[str, Cells]], list[Skipped]]:
-    try:
-        text = raw.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise InvalidError("not UTF-8 text", where=where, fix="Save it as UTF-8.") from error
-    lines = _rows(text, where=where)
-    header = [name.strip() for name in next(lines, ("", []))[1]]
-    if "file" not in header or len(set(header)) != len(header):
-        raise InvalidError(
-            f"the columns are {', '.join(header) or 'missing'}",
-            where=f"{where}:1",
-            fix="The first line names each column once; one of them is file.",
-        )
-    numbered: list[tuple[str, Cells]] = []
+def list_table(opening: Opening, *, where: str, labels: Sequence[str] = ()) -> Listing:
+    """The pictures of a CSV table, a line at a time; it is opened twice where labels are wanted.
+
+    Raises:
+        InvalidError: no header, or no ``file`` column.
+    """
+    table = _Table(opening=opening, where=where)
+    header = table.header()
     skipped: list[Skipped] = []
-    for place, row in lines:
-        if len(row) == len(header):
-            numbered.append((place, dict(zip(header, map(str.strip, row), strict=True))))
-        elif row:
-            reason = f"{len(row)} cells, the header has {len(header)}"
-            skipped.append(Skipped(where=place, reason=reason))
-    return numbered, skipped
+    columns = tuple(_label_columns(table, header=header, labels=labels, skipped=skipped))
+    plan = _Plan(truth=Truth(tuple(labels)), columns=columns)
+
+    def entries() -> Iterator[Entry]:
+        for place, cells in table.rows(header, skipped=skipped):
+            yield Entry(file=cells["file"], where=place, row=partial(plan.row, cells, where=place))
+
+    return Listing(format="csv", entries=entries(), skipped=skipped)
 
 
-def _rows(text: str, *, where: str) -> Iterator[tuple[str, list[str]]]:
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Table:
+    opening: Opening
+    where: str
+
+    def header(self) -> tuple[str, ...]:
+        with self.lines() as lines:
+            header = [name.strip() for name in next(lines, ("", []))[1]]
+        if "file" not in header or len(set(header)) != len(header):
+            raise InvalidError(
+                f"the columns are {', '.join(header) or 'missing'}",
+                where=f"{self.where}:1",
+                fix="The first line names each column once; one of them is file.",
+            )
+        return tuple(header)
+
+    def rows(self, header: Sequence[str], *, skipped: list[Skipped]) -> Iterator[tuple[str, Cells]]:
+        with self.lines() as lines:
+            next(lines, None)
+            for place, row in lines:
+                if len(row) == len(header):
+                    yield place, dict(zip(header, map(str.strip, row), strict=True))
+                elif row:
+                    reason = f"{len(row)} cells, the header has {len(header)}"
+                    skipped.append(Skipped(where=place, reason=reason))
+
+    @contextmanager
+    def lines(self) -> Iterator[Iterator[tuple[str, list[str]]]]:
+        with io.TextIOWrapper(self.opening(), encoding="utf-8-sig", newline="") as text:
+            yield _rows(text, where=self.where)
+
+
+def _rows(text: io.TextIOWrapper, *, where: str) -> Iterator[tuple[str, list[str]]]:
+    reader = csv.reader(text, strict=True)
     while True:
         try:
             row = next(reader)
         except StopIteration:
             return
+        except UnicodeDecodeError as error:
+            raise InvalidError("not UTF-8 text", where=where, fix="Save it as UTF-8.") from error
         except csv.Error as error:
             raise InvalidError(
                 f"not CSV: {error}", where=f"{where}:{reader.line_num}", fix="Mend that line."
@@ -90,22 +121,19 @@ def _rows(text: str, *, where: str) -> Iterator[tuple[str, list[str]]]:
 
 
 def _label_columns(
-    numbered: Sequence[tuple[str, Cells]], *, labels: Sequence[str], where: str
-) -> tuple[tuple[str, ...], list[Skipped]]:
+    table: _Table, *, header: Sequence[str], labels: Sequence[str], skipped: list[Skipped]
+) -> list[str]:
     """Columns named like a wanted label with cells 0, 1 or empty alone; the odd ones reported."""
-    taken: list[str] = []
-    odd: list[Skipped] = []
-    header = numbered[0][1] if numbered else {}
-    for name in labels:
-        if name not in header or name in _OWN:
-            continue
-        wrong = next((place for place, cells in numbered if not _is_truth(cells[name])), "")
-        if wrong:
-            reason = f"column {name!r} holds more than 0 and 1 ({wrong}); not read as a label"
-            odd.append(Skipped(where=where, reason=reason))
-        else:
-            taken.append(name)
-    return tuple(taken), odd
+    asked = [name for name in labels if name in header and name not in _OWN]
+    wrong: dict[str, str] = {}
+    for place, cells in table.rows(header, skipped=[]) if asked else ():
+        for name in asked:
+            if name not in wrong and not _is_truth(cells[name]):
+                wrong[name] = place
+    for name, place in wrong.items():
+        reason = f"column {name!r} holds more than 0 and 1 ({place}); not read as a label"
+        skipped.append(Skipped(where=table.where, reason=reason))
+    return [name for name in asked if name not in wrong]
 
 
 def _is_truth(cell: str) -> bool:

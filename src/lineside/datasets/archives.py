@@ -1,0 +1,152 @@
+"""Archives as trees: ``.zip`` (stored or deflated) and ``.tar`` (not compressed).
+
+1. The directory is read once; a member is read where it lies, so order costs nothing.
+2. Members are plain files with names inside the archive; links and devices are passed over.
+3. A member is refused by its declared length, and again where it unpacks to more.
+"""
+
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import BinaryIO
+
+from lineside.core import InvalidError, NotFoundError
+from lineside.datasets.trees import inside
+
+ARCHIVES = (".zip", ".tar")
+_MOST_MEMBERS = 2_000_000
+_LOCAL_HEADER = 30  # APPNOTE.TXT 4.3.7
+_STORED, _DEFLATED = 0, 8
+
+
+@dataclass(frozen=True, slots=True)
+class _Spot:
+    """Where a member lies: of a zip, its local header; of a tar, its bytes."""
+
+    offset: int
+    packed: int
+    size: int
+    method: int = _STORED
+    check: int = 0
+
+
+class ArchiveTree:
+    """An archive's files by name, or those below one of its folders; safe from several threads."""
+
+    def __init__(self, path: Path, *, below: str = "") -> None:
+        self.where = f"{path}:{below}" if below else str(path)
+        self._path = path
+        self._zipped = path.suffix.lower() == ".zip"
+        head = f"{below}/" if below else ""
+        self._spots = {
+            name.removeprefix(head): spot
+            for name, spot in _directory(path, zipped=self._zipped).items()
+            if name.startswith(head)
+        }
+
+    def folders(self, folder: str = "") -> list[str]:
+        head = f"{folder}/" if folder else ""
+        inner = {name[len(head) :].partition("/") for name in self._spots if name.startswith(head)}
+        return sorted(head + first for first, slash, _ in inner if slash and first[:1] not in "._")
+
+    def files(self, folder: str = "") -> Iterator[str]:
+        head = f"{folder}/" if folder else ""
+        for name in self._spots:
+            rest = name[len(head) :]
+            if name.startswith(head) and "/" not in rest and not rest.startswith("."):
+                yield name
+
+    def has(self, name: str) -> bool:
+        return inside(name) in self._spots
+
+    def read(self, name: str, *, most: int) -> bytes:
+        spot = self._spots.get(inside(name))
+        if spot is None:
+            raise NotFoundError("there is no such file", where=f"{self.where}:{name}")
+        if spot.size > most:
+            raise InvalidError(
+                f"{spot.size} bytes, at most {most} are taken", where=f"{self.where}:{name}"
+            )
+        with self._path.open("rb") as file:
+            data = _unpacked(file, spot) if self._zipped else _plain(file, spot)
+        if data is None:
+            raise InvalidError("a damaged member of the archive", where=f"{self.where}:{name}")
+        return data
+
+    def open(self, name: str, *, most: int) -> BinaryIO:
+        return BytesIO(self.read(name, most=most))
+
+
+def _directory(path: Path, *, zipped: bool) -> dict[str, _Spot]:
+    spots: dict[str, _Spot] = {}
+    members: Callable[[Path], Iterator[tuple[str, _Spot]]] = (
+        _zip_members if zipped else _tar_members
+    )
+    try:
+        for name, spot in members(path):
+            spots.setdefault(inside(name.removeprefix("./")), spot)
+            if len(spots) > _MOST_MEMBERS:
+                raise InvalidError(f"more than {_MOST_MEMBERS} files", where=str(path))
+    except (zipfile.BadZipFile, tarfile.TarError, EOFError, UnicodeDecodeError) as error:
+        raise InvalidError(
+            f"not an archive: {error}", where=str(path), fix="Pack it again as .zip or plain .tar."
+        ) from error
+    return spots
+
+
+def _zip_members(path: Path) -> Iterator[tuple[str, _Spot]]:
+    with zipfile.ZipFile(path) as archive:
+        for info in archive.infolist():
+            if info.is_dir():
+                continue
+            if info.compress_type not in (_STORED, _DEFLATED) or info.flag_bits & 1:
+                raise InvalidError(
+                    f"{info.filename} is encrypted or packed in an unusual way",
+                    where=str(path),
+                    fix="Pack it again, deflated and without password.",
+                )
+            yield (
+                info.filename,
+                _Spot(
+                    info.header_offset,
+                    info.compress_size,
+                    info.file_size,
+                    info.compress_type,
+                    info.CRC,
+                ),
+            )
+
+
+def _tar_members(path: Path) -> Iterator[tuple[str, _Spot]]:
+    with tarfile.open(path, mode="r:") as archive:
+        for info in archive:
+            if info.isreg():
+                yield info.name, _Spot(info.offset_data, info.size, info.size)
+
+
+def _plain(file: BinaryIO, spot: _Spot) -> bytes | None:
+    file.seek(spot.offset)
+    data = file.read(spot.size)
+    return data if len(data) == spot.size else None
+
+
+def _unpacked(file: BinaryIO, spot: _Spot) -> bytes | None:
+    file.seek(spot.offset)
+    header = file.read(_LOCAL_HEADER)
+    if len(header) < _LOCAL_HEADER or header[:4] != b"PK\x03\x04":
+        return None
+    skipped = int.from_bytes(header[26:28], "little") + int.from_bytes(header[28:30], "little")
+    file.seek(skipped, 1)
+    packed = file.read(spot.packed)
+    if spot.method == _DEFLATED:
+        unpacker = zlib.decompressobj(-zlib.MAX_WBITS)
+        try:
+            packed = unpacker.decompress(packed, spot.size + 1)
+        except zlib.error:
+            return None
+    whole = len(packed) == spot.size and zlib.crc32(packed) == spot.check
+    return packed if whole else None

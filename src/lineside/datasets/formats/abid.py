@@ -1,0 +1,128 @@
+"""Bins of a warehouse: a picture and a JSON record of one number, as the Amazon Bin Image Dataset.
+
+1. Pictures stand in ``bin-images/`` or ``images/``, records in ``metadata/``, or both in the root.
+   Numbers are written plainly or with zeros before them, in either folder.
+2. The count is ``EXPECTED_QUANTITY`` alone. The products' keys are not always their ``asin``, an
+   ``asin`` may be null, any other field may be missing, further ones may stand there.
+3. Neighbouring numbers show one bin before and after a pick: samples are grouped in blocks of 100
+   numbers unless a rule for groups says otherwise (``ids:N`` for blocks of N).
+4. A picture without a record and a record that cannot be read are named and left out.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+
+from lineside.core import InvalidError, NotFoundError, decode_fast
+from lineside.datasets.formats.folders import PICTURE_SUFFIXES, pictures
+from lineside.datasets.formats.rows import Entry, Listing, Row
+from lineside.datasets.grouping import number_in
+from lineside.datasets.trees import MOST_NOTE_BYTES, Tree, stem_of
+
+_PICTURES = ("bin-images", "images", "")
+_RECORDS = ("metadata", "")
+_WIDTHS = (5, 6, 1)
+_BLOCK = 100
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Product:
+    asin: str | None = None
+    name: str | None = None
+    quantity: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Bin:
+    EXPECTED_QUANTITY: int | None = None
+    BIN_FCSKU_DATA: Mapping[str, _Product] = field(default_factory=dict)
+
+
+def looks_like_abid(tree: Tree) -> bool:
+    """Whether a picture of the tree has a record that tells an expected quantity."""
+    place = _Place.of(tree)
+    first = next((name for name in pictures(tree, place.images) if place.record_of(name)), "")
+    if not first:
+        return False
+    try:
+        return place.row(first).count is not None
+    except (InvalidError, NotFoundError):
+        return False
+
+
+def list_abid(tree: Tree) -> Listing:
+    """The bins that have a picture."""
+    place = _Place.of(tree)
+
+    def entry(name: str) -> Entry:
+        return Entry(file=name, where=name, row=partial(place.row, name))
+
+    def of_id(word: str) -> Iterator[Entry]:
+        yield from (entry(name) for name in place.named(word))
+
+    entries = (entry(name) for name in pictures(tree, place.images))
+    return Listing(format="abid", entries=entries, sorts=True, of_id=of_id)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Place:
+    tree: Tree
+    images: str
+    records: str
+
+    @classmethod
+    def of(cls, tree: Tree) -> "_Place":
+        inner = tree.folders()
+        return cls(
+            tree=tree,
+            images=next(name for name in _PICTURES if not name or name in inner),
+            records=next(name for name in _RECORDS if not name or name in inner),
+        )
+
+    def row(self, name: str) -> Row:
+        record = self.record_of(name)
+        if not record:
+            raise InvalidError("no record of this number", fix="Add its JSON file.")
+        raw = self.tree.read(record, most=MOST_NOTE_BYTES)
+        told = decode_fast(_Bin, raw, where=record)
+        if told.EXPECTED_QUANTITY is None or told.EXPECTED_QUANTITY < 0:
+            raise InvalidError(f"{record} has no EXPECTED_QUANTITY from 0")
+        products = told.BIN_FCSKU_DATA.values()
+        asins = sorted({product.asin for product in products if product.asin})
+        return Row(
+            where=name,
+            file=name,
+            count=told.EXPECTED_QUANTITY,
+            group=_block(name),
+            facts={"products": str(len(products)), "asins": ";".join(asins)},
+        )
+
+    def record_of(self, name: str) -> str:
+        """Where the picture's record stands; empty for nowhere."""
+        found = (_joined(self.records, f"{stem}.json") for stem in _written(stem_of(name)))
+        return next((record for record in found if self.tree.has(record)), "")
+
+    def named(self, word: str) -> Iterator[str]:
+        """The picture of a number, with as few questions as may be."""
+        for stem in _written(stem_of(word)):
+            for suffix in PICTURE_SUFFIXES:
+                name = _joined(self.images, stem + suffix)
+                if self.tree.has(name):
+                    yield name
+                    return
+
+
+def _block(name: str) -> str:
+    number = number_in(name)
+    return "" if number is None else f"ids {number // _BLOCK * _BLOCK}"
+
+
+def _written(stem: str) -> list[str]:
+    """A number as others may write it, its own form first."""
+    if not (stem.isascii() and stem.isdigit()):
+        return [stem]
+    return list(dict.fromkeys([stem, *(f"{int(stem):0{width}d}" for width in _WIDTHS)]))
+
+
+def _joined(folder: str, name: str) -> str:
+    return f"{folder}/{name}" if folder else name

@@ -1,0 +1,133 @@
+"""Every format that is read, by its word, in the order in which a source is tried for them."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import PurePosixPath
+
+from lineside.core import InvalidError
+from lineside.datasets.formats.abid import list_abid, looks_like_abid
+from lineside.datasets.formats.folders import list_folders, looks_like_folders, part_in
+from lineside.datasets.formats.lst import list_lst
+from lineside.datasets.formats.masks import list_masks, looks_like_masks
+from lineside.datasets.formats.rows import Entry, Listing
+from lineside.datasets.formats.table import list_table
+from lineside.datasets.trees import MOST_LIST_BYTES, Tree, suffix_of
+
+LABELS = "labels.csv"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """What is read, and how.
+
+    Attributes:
+        tree: where it lies.
+        file: the one file named; "" for the whole tree.
+        labels: the wanted names.
+        every: of a video, each so many frames one picture.
+    """
+
+    tree: Tree
+    file: str = ""
+    labels: Sequence[str] = ()
+    every: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reader:
+    """How a format is known and read.
+
+    Attributes:
+        found: whether a tree looks like it.
+        listing: the pictures.
+        suffixes: of files that are this format by themselves.
+    """
+
+    found: Callable[[Tree], bool]
+    listing: Callable[[Asked], Listing]
+    suffixes: tuple[str, ...] = ()
+
+
+def reader_for(asked: Asked, word: str) -> tuple[str, Reader]:
+    """The format of a source: the one asked for, or the first that it looks like.
+
+    Raises:
+        InvalidError: it is none of them.
+    """
+    if word not in ("auto", *FORMATS):
+        raise InvalidError(f"format {word!r} is unknown", fix=f"Known: auto, {', '.join(FORMATS)}.")
+    for name, reader in FORMATS.items():
+        if word in ("auto", name) and _fits(asked, reader):
+            return name, reader
+    what = "file" if asked.file else "folder"
+    raise InvalidError(
+        f"no labelled source of format {word} in this {what}",
+        where=f"{asked.tree.where}/{asked.file}".rstrip("/"),
+        fix="A folder holds .lst files, a labels.csv, or one folder of pictures per class; all "
+        "forms stand in docs/reference/formats.md.",
+    )
+
+
+def _fits(asked: Asked, reader: Reader) -> bool:
+    if asked.file:
+        return suffix_of(asked.file) in reader.suffixes
+    return reader.found(asked.tree)
+
+
+def _named(asked: Asked, suffix: str) -> list[str]:
+    """The file named, or all of the tree's own of one suffix, in order."""
+    if asked.file:
+        return [asked.file]
+    return sorted(name for name in asked.tree.files() if suffix_of(name) == suffix)
+
+
+def _joined(name: str, listings: Sequence[Listing]) -> Listing:
+    """Several files of one format as one source."""
+    whole = Listing(format=name, entries=iter(()))
+
+    def entries() -> Iterator[Entry]:
+        for one in listings:
+            yield from one.entries
+            whole.skipped.extend(one.skipped)
+
+    return replace(whole, entries=entries())
+
+
+def _lists(asked: Asked) -> Listing:
+    return _joined(
+        "lst",
+        [
+            list_lst(
+                partial(asked.tree.open, name, most=MOST_LIST_BYTES),
+                where=PurePosixPath(name).name,
+                labels=asked.labels,
+                split=part_in(PurePosixPath(name).stem),
+            )
+            for name in _named(asked, ".lst")
+        ],
+    )
+
+
+def _table(asked: Asked) -> Listing:
+    name = asked.file or LABELS
+    opening = partial(asked.tree.open, name, most=MOST_LIST_BYTES)
+    return list_table(opening, where=PurePosixPath(name).name, labels=asked.labels)
+
+
+def _has(suffix: str) -> Callable[[Tree], bool]:
+    return lambda tree: any(suffix_of(name) == suffix for name in tree.files())
+
+
+FORMATS: Mapping[str, Reader] = {
+    "lst": Reader(found=_has(".lst"), listing=_lists, suffixes=(".lst",)),
+    "csv": Reader(found=lambda tree: tree.has(LABELS), listing=_table, suffixes=(".csv",)),
+    "masks": Reader(
+        found=looks_like_masks, listing=lambda asked: list_masks(asked.tree, labels=asked.labels)
+    ),
+    "abid": Reader(found=looks_like_abid, listing=lambda asked: list_abid(asked.tree)),
+    "folders": Reader(
+        found=looks_like_folders,
+        listing=lambda asked: list_folders(asked.tree, labels=asked.labels),
+    ),
+}
