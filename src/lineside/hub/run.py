@@ -25,6 +25,7 @@ from lineside.core import (
 from lineside.hub.app import create_app
 from lineside.hub.auth import issue_link
 from lineside.hub.config import HubConfig
+from lineside.hub.drift import DriftWatch
 from lineside.hub.follow import Follower, Selection
 from lineside.hub.outbox import EventOutbox
 from lineside.hub.readers import open_readers
@@ -33,7 +34,7 @@ from lineside.hub.timers import Timers
 from lineside.hub.topics import hub_source
 from lineside.links import Bus, EmbeddedBroker, open_bus
 from lineside.store import open_blobs, open_records
-from lineside.streams import EVENT_TYPE
+from lineside.streams import EVENT_TYPE, PREDICTION_TYPE
 
 if TYPE_CHECKING:
     import uvicorn
@@ -150,6 +151,7 @@ def _start_work(services: Services, bus: Bus, *, stack: ExitStack) -> None:
     stack.callback(services.ledger.keep_snapshot)
     outbox.start()
     stack.callback(outbox.stop)
+    _start_drift(services, stack=stack)
     _start_mongo(services, stack=stack)
     timers = Timers(services, clock=services.clock)
     timers.start()
@@ -165,6 +167,18 @@ def _start_work(services: Services, bus: Bus, *, stack: ExitStack) -> None:
         stack.callback(reader.stop)
         reader.start()
     stack.callback(services.keeping.stop)
+
+
+def _start_drift(services: Services, *, stack: ExitStack) -> None:
+    """Predictions tested for drift, in log order."""
+    watch = DriftWatch(services.records.documents, ledger=services.ledger, plant=services.plant)
+    follower = Follower(
+        "drift", records=services.records, ledger=services.ledger, handle=watch.take,
+        selection=Selection(type=PREDICTION_TYPE),
+    )  # fmt: skip
+    follower.start()
+    stack.callback(follower.stop)
+    services.stats.watch("drift_behind", lambda: follower.behind)
 
 
 def _start_mongo(services: Services, *, stack: ExitStack) -> None:
