@@ -196,6 +196,13 @@ def normalise(pixels: NDArray[np.uint8], settings: Prepare) -> NDArray[np.float3
     return planes
 
 
+def beside_template(
+    crops: NDArray[np.float32], template: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """(n, 3, h, w) prepared picture and template → (n, 9, h, w): both, and their difference."""
+    return np.concatenate([crops, template, crops - template], axis=1)
+
+
 def _samples(box: Box, settings: Prepare) -> tuple[int, int]:
     """Samples per output pixel across and down."""
     return (
