@@ -125,3 +125,18 @@ def test_an_unfinished_frame_keeps_its_picture_when_it_ages_out(
     finish(hub)
     assert unfinished(hub) == 0
     assert hub.records.documents.page("blob-leaving")
+
+
+def test_more_than_is_remembered_is_found_again_in_the_index(
+    hub: Services, burst: list[Message], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lineside.hub.finisher._MOST_WAITING", 16)
+    hub.plant_ingest.take(burst)
+    assert hub.finisher.waiting == 16
+    assert unfinished(hub) == 40
+    rounds = 0
+    while unfinished(hub):
+        finish(hub)
+        hub.finisher.look_back()
+        rounds += 1
+    assert rounds == 3

@@ -3,7 +3,8 @@
 When frames come faster than they can be decoded, a picture is kept after a glance at its beginning
 and end, with itself as thumbnail. This thread does the rest when nothing waits, newest batch last.
 A picture that turns out not to be readable becomes a dead letter too; its frame stays as it came.
-After a crash the frames kept last are looked through for those that were left.
+After a crash, and after more were left than are remembered, the frames kept last are looked through
+for those that were left.
 """
 
 import logging
@@ -24,6 +25,7 @@ logger = logging.getLogger(__name__)
 
 _BATCH = 32
 _LOOK_BACK = 10_000
+_MOST_WAITING = 20_000
 _PAGE = 1000
 _WAIT_S = 0.5
 _BUSY_S = 0.05
@@ -37,6 +39,7 @@ class Finisher:
         self._blobs = blobs
         self._keeping = keeping
         self._waiting: deque[FrameId] = deque()
+        self._more = False
         self._added = threading.Condition()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="finisher")
@@ -52,7 +55,9 @@ class Finisher:
         left = [row.id for row in rows if is_unfinished(row)]
         if left:
             with self._added:
-                self._waiting.extend(left)
+                room = _MOST_WAITING - len(self._waiting)
+                self._more = self._more or len(left) > room
+                self._waiting.extend(left[: max(0, room)])
                 self._added.notify()
 
     def start(self) -> None:
@@ -68,12 +73,15 @@ class Finisher:
             self._thread.join()
 
     def look_back(self) -> None:
-        """Find unfinished frames among those captured last."""
+        """Find unfinished frames among those captured last, and on as far as there are some."""
         before: FrameId | None = None
-        for _ in range(_LOOK_BACK // _PAGE):
+        seen = 0
+        while not self._stop.is_set():
             page = self._records.frames.page(before=before, limit=_PAGE)
             self.add(reversed(page))
-            if len(page) < _PAGE:
+            seen += len(page)
+            done = seen >= _LOOK_BACK and not any(map(is_unfinished, page))
+            if done or self._more or len(page) < _PAGE:
                 return
             before = page[-1].id
 
@@ -108,6 +116,10 @@ class Finisher:
         while not self._stop.is_set():
             if self._waiting and not self.busy():
                 self._guarded(self.step)
+                continue
+            if self._more and not self._waiting:
+                self._more = False
+                self._guarded(self.look_back)
                 continue
             with self._added:
                 self._added.wait(_BUSY_S if self._waiting else _WAIT_S)
