@@ -233,7 +233,7 @@ def test_evaluating_on_new_pictures_gives_figures_with_intervals(
     assert found.metrics["accuracy"].n == 18
     assert found.metrics["accuracy"].value >= 0.9
     assert 0 < found.metrics["accuracy"].baseline < 1
-    assert set(found.slices) == {"bright", "dim"}
+    assert set(found.slices["group"]) == {"bright", "dim"}
     assert sum(map(sum, found.confusion["empty / blue / red"].rows)) == 18
     assert set(found.per_class) >= {"recall/blue", "precision/red"}
 

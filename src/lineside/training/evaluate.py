@@ -12,12 +12,15 @@ from lineside.core import Clock, Digest, InvalidError, decode
 from lineside.datasets import Leak, Sample, crossing
 from lineside.models import Manifest, Metric, Package, Predictor
 from lineside.training.answers import Answered, Judge
+from lineside.training.appraise import appraise
+from lineside.training.controls import Controls
 from lineside.training.figures import Majority, accuracy_of, figures, per_class
 from lineside.training.heads import Head, HeadPlan, Output
-from lineside.training.judging import judge_all
-from lineside.training.measures import Confusion, Measured, measure_for
+from lineside.training.measures import Confusion, Worst
+from lineside.training.region_controls import region_controls
 from lineside.training.source import is_told
-from lineside.vision import PictureState, open_frame
+from lineside.training.task_report import leak_warning
+from lineside.vision import LimitRow, PictureState, ReliabilityBin, open_frame
 
 TRAINING_FILE = "evidence/training.json"
 
@@ -45,18 +48,26 @@ class Evaluation:
     Attributes:
         per_class: ``recall/<label>`` and ``precision/<label>``.
         confusion: per label or class list.
-        slices: of regions, per group the accuracy on it.
+        limits: per score, escapes against over-rejects at every cut.
+        slices: by group, lighting or kind: slice → name → figure.
+        controls: what a shortcut would reach on the same pictures.
         pictures: of regions, every answer.
-        measured: of other tasks, everything that was found.
+        thumbnails: JPEG of the worst mistakes, by name of the picture; not part of the JSON.
+        leaking: pairs that stand on both sides of the split.
         warnings: sentences to stand beside every figure, such as a declared leak.
     """
 
     metrics: Mapping[str, Metric]
     per_class: Mapping[str, Metric]
     confusion: Mapping[str, Confusion]
-    slices: Mapping[str, Metric]
+    slices: Mapping[str, Mapping[str, Metric]]
+    limits: Mapping[str, tuple[LimitRow, ...]] = field(default_factory=dict)
+    reliability: Mapping[str, tuple[ReliabilityBin, ...]] = field(default_factory=dict)
+    mistakes: tuple[Worst, ...] = ()
+    controls: Controls = field(default_factory=Controls)
     pictures: tuple[Answered, ...] = ()
-    measured: Measured | None = None
+    thumbnails: Mapping[str, bytes] = field(default_factory=dict)
+    leaking: int = 0
     warnings: tuple[str, ...] = ()
 
 
@@ -86,11 +97,8 @@ def evaluate(
         found = _of_regions(package, samples, evidence=evidence, files=files, clock=clock)
     else:
         found = _of_task(package, samples, evidence=evidence, files=files, clock=clock)
-    cross = crossing(leaks)
-    if not cross:
-        return found
-    warned = f"the data leaks: {len(cross)} pairs stand on both sides of the split"
-    return replace(found, warnings=(*found.warnings, warned))
+    leaking = len(crossing(leaks))
+    return replace(found, leaking=leaking, warnings=(*found.warnings, *leak_warning(leaking)))
 
 
 def _of_regions(
@@ -105,12 +113,24 @@ def _of_regions(
     judged = [picture for picture in answered if picture.answers]
     if not judged:
         raise _unlabelled(package)
+    metrics = figures(judged, majority=evidence.majority)
+    controls = region_controls(
+        package,
+        judged,
+        metrics=metrics,
+        majority=evidence.majority,
+        answer_all=answer_all,
+        files=files,
+        clock=clock,
+    )
     return Evaluation(
-        metrics=figures(judged, majority=evidence.majority),
+        metrics=metrics,
         per_class=per_class(judged),
         confusion=confusion_of(judged),
-        slices=slices(judged, majority=evidence.majority),
+        slices=by_group(judged, majority=evidence.majority),
+        controls=controls,
         pictures=tuple(answered),
+        warnings=controls.warnings,
     )
 
 
@@ -125,16 +145,19 @@ def _of_task(
     told = [sample for sample in samples if is_told(sample)]
     if not told:
         raise _unlabelled(package)
-    cases = list(judge_all(package, told, files=files, clock=clock))
-    measure = measure_for(package.manifest.task)
-    found = measure(cases, manifest=package.manifest, baseline=evidence.facts)
+    looked = appraise(package, told, baseline=evidence.facts, files=files, clock=clock)
+    found = looked.measured
     return Evaluation(
         metrics=found.metrics,
         per_class=found.per_class,
         confusion=found.confusion,
-        slices={},
-        measured=found,
-        warnings=found.warnings,
+        slices=found.slices,
+        limits=found.limits,
+        reliability=found.reliability,
+        mistakes=found.mistakes,
+        controls=looked.controls,
+        thumbnails=looked.pictures,
+        warnings=(*found.warnings, *looked.controls.warnings),
     )
 
 
@@ -233,6 +256,12 @@ def confusion_of(pictures: Sequence[Answered]) -> dict[str, Confusion]:
         key: Confusion(classes=classes, rows=tuple(tuple(row) for row in rows))
         for key, (classes, rows) in tables.items()
     }
+
+
+def by_group(pictures: Sequence[Answered], *, majority: Majority) -> dict[str, dict[str, Metric]]:
+    """Slices of region answers: accuracy per group, where there are groups."""
+    found = slices(pictures, majority=majority)
+    return {"group": found} if found else {}
 
 
 def slices(pictures: Sequence[Answered], *, majority: Majority) -> dict[str, Metric]:

@@ -21,6 +21,8 @@ from lineside.models import (
     answerer_for,
     build_package,
 )
+from lineside.training.appraise import Appraised, appraise
+from lineside.training.controls import Controls
 from lineside.training.evaluate import TRAINING_FILE, TrainingEvidence
 from lineside.training.export import BOUND, ENGINE_FILE, lineage_of
 from lineside.training.job import (
@@ -33,15 +35,14 @@ from lineside.training.job import (
     TrainResult,
     replace_file,
 )
-from lineside.training.judging import judge_all
-from lineside.training.measures import Measured, measure_for
 from lineside.training.source import Data
-from lineside.training.task_report import task_page, task_report
+from lineside.training.task_page import task_page
+from lineside.training.task_report import task_report
 from lineside.training.tasks import Trained, Work
 
 
 def finish(job: TrainJob, trained: Trained, *, data: Data, work: Work) -> TrainResult:
-    """Measure, report, and write package and result into the job's folder."""
+    """Measure, control, report, and write package and result into the job's folder."""
     work.steps.at(90, "measuring")
     clock = work.steps.clock
     evidence = TrainingEvidence(
@@ -52,22 +53,36 @@ def finish(job: TrainJob, trained: Trained, *, data: Data, work: Work) -> TrainR
     files = {TRAINING_FILE: encode(evidence)}
     manifest = _with_golden(_manifest(job, trained, data=data), trained, work=work, clock=clock)
     bare = Package.read(build_package(manifest, _files(trained, files, work=work)))
-    measured = _measured(bare, trained, data=data, clock=clock)
+    found = _appraised(bare, trained, data=data, work=work)
     work.steps.at(96, "writing the report")
-    report = task_report(job, trained, data=data, manifest=manifest, measured=measured)
-    raw, page = encode(report), task_page(report)
+    report = task_report(
+        job,
+        trained,
+        data=data,
+        manifest=manifest,
+        measured=found.measured if found else None,
+        controls=found.controls if found else Controls(),
+    )
+    raw = encode(report)
+    page = task_page(report, pictures=found.pictures if found else {})
     files |= {"evidence/report.json": raw, "evidence/report.html": page}
-    final = replace(manifest, metrics=dict(measured.metrics if measured else {}))
+    lineage = replace(manifest.lineage, warnings=report.warnings)
+    final = replace(manifest, metrics=dict(report.metrics), lineage=lineage)
     package = build_package(final, _files(trained, files, work=work))
     return _write(job, package, report=(raw, page), manifest=final, data=data, work=work)
 
 
-def _measured(package: Package, trained: Trained, *, data: Data, clock: Clock) -> Measured | None:
+def _appraised(package: Package, trained: Trained, *, data: Data, work: Work) -> Appraised | None:
     if not data.validation:
         return None
-    cases = list(judge_all(package, data.validation, files=data.files, clock=clock))
-    measure = measure_for(package.manifest.task)
-    return measure(cases, manifest=package.manifest, baseline=trained.baseline)
+    return appraise(
+        package,
+        data.validation,
+        baseline=trained.baseline,
+        files=data.files,
+        clock=work.steps.clock,
+        tell=lambda: work.steps.at(92, "measuring"),
+    )
 
 
 def _manifest(job: TrainJob, trained: Trained, *, data: Data) -> Manifest:

@@ -1,19 +1,22 @@
-"""The report of a training of one of the whole-picture tasks: records, and one page of them."""
+"""The report of a training or evaluation of a whole-picture task: everything that was found."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from html import escape
 
 from lineside.core import Digest
 from lineside.datasets import Leak, Skipped, crossing
 from lineside.models import Manifest, Metric
+from lineside.training.controls import Controls
 from lineside.training.job import TrainJob
 from lineside.training.measures import Confusion, Measured, Worst
 from lineside.training.source import Data
 from lineside.training.tasks import Trained
-from lineside.vision import ReliabilityBin
+from lineside.vision import LimitRow, ReliabilityBin
 
 _MOST_LEAKS = 50
+NOT_MEASURED = (
+    "nothing was held out to measure on; give more pictures, or a source that declares a test part"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,10 +25,12 @@ class TaskReport:
 
     Attributes:
         evidence: where ``metrics`` come from; "" where there was nothing to measure on.
-        controls: what trivial figures alone reach on the same pictures, by name.
+        limits: per score, escapes against over-rejects at every cut.
+        controls: what a shortcut would reach on the same pictures.
         held_out: figures on training pictures by networks that had not seen them.
         history: per epoch what was watched.
         sections: further facts by title.
+        leaking: pairs that stand on both sides of the split.
     """
 
     package: str
@@ -39,7 +44,8 @@ class TaskReport:
     per_class: Mapping[str, Metric]
     confusion: Mapping[str, Confusion]
     reliability: Mapping[str, tuple[ReliabilityBin, ...]]
-    controls: Mapping[str, Metric]
+    limits: Mapping[str, tuple[LimitRow, ...]]
+    controls: Controls
     held_out: Mapping[str, float]
     history: Sequence[Mapping[str, float]]
     slices: Mapping[str, Mapping[str, Metric]]
@@ -47,18 +53,24 @@ class TaskReport:
     sections: Mapping[str, object]
     skipped: tuple[Skipped, ...]
     leaks: tuple[Leak, ...]
+    leaking: int
     warnings: tuple[str, ...]
     seed: int
     schema: str = field(default="lineside.task-report/1")
 
 
 def task_report(
-    job: TrainJob, trained: Trained, *, data: Data, manifest: Manifest, measured: Measured | None
+    job: TrainJob,
+    trained: Trained,
+    *,
+    data: Data,
+    manifest: Manifest,
+    measured: Measured | None,
+    controls: Controls,
 ) -> TaskReport:
     """Everything that is known after a training."""
     found = measured or Measured(metrics={})
-    leaks = crossing(data.leaks)
-    warned = (f"the data leaks: {len(leaks)} pairs stand on both sides of the split",)
+    leaking = len(crossing(data.leaks))
     return TaskReport(
         package=job.package_name,
         task=manifest.task,
@@ -71,7 +83,8 @@ def task_report(
         per_class=found.per_class,
         confusion=found.confusion,
         reliability=found.reliability,
-        controls={},
+        limits=found.limits,
+        controls=controls,
         held_out=trained.held_out,
         history=trained.history,
         slices=found.slices,
@@ -79,21 +92,23 @@ def task_report(
         sections=trained.sections,
         skipped=data.skipped,
         leaks=tuple(data.leaks[:_MOST_LEAKS]),
-        warnings=(*trained.warnings, *found.warnings, *(warned if leaks else ())),
+        leaking=leaking,
+        warnings=(
+            *trained.warnings,
+            *found.warnings,
+            *controls.warnings,
+            *leak_warning(leaking),
+            *(() if measured else (NOT_MEASURED,)),
+            *((job.note,) if job.note else ()),
+        ),
         seed=job.seed,
     )
 
 
-def task_page(report: TaskReport) -> bytes:
-    """UTF-8 HTML that needs nothing else."""
-    rows = "".join(
-        f"<tr><td>{escape(name)}</td><td>{m.value:.3f}</td><td>{m.low:.3f}-{m.high:.3f}</td>"
-        f"<td>{m.n}</td><td>{m.baseline:.3f}</td></tr>"
-        for name, m in report.metrics.items()
-    )
-    warnings = "".join(f"<p>{escape(warning)}</p>" for warning in report.warnings)
-    title = f"Training of {escape(report.package)}"
+def leak_warning(pairs: int) -> tuple[str, ...]:
+    """What a leaking split is said to be."""
+    if not pairs:
+        return ()
     return (
-        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title>'
-        f"<h1>{title}</h1>{warnings}<table>{rows}</table></html>\n"
-    ).encode()
+        f"the data leaks: {pairs} pairs stand on both sides of the split; figures are too good",
+    )

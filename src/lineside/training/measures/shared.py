@@ -30,6 +30,9 @@ from lineside.vision import (
 ROUNDS = 400
 MOST_MISTAKES = 20
 MOST_LIMITS = 200
+GOOD_NAMES = frozenset(
+    {"good", "normal", "ok", "free", "none", "no defect", "defect-free", "functional"}
+)
 _LIGHTS = ("dark", "middle", "bright")
 _MOST_SLICES = 60
 
@@ -195,3 +198,19 @@ def picture_words(case: Case) -> str:
     if said.state is PictureState.OK:
         return ""
     return f"{said.state}: {said.reason}" if said.reason else str(said.state)
+
+
+def is_defective(case: Case) -> bool | None:
+    """Whether the picture shows a defect or a marked object; None where nobody said.
+
+    A drawn mask says it first, then marked objects, then labels: a picture without labels that was
+    judged, or whose labels all mean good, shows none.
+    """
+    sample = case.sample
+    if case.truth_mask is not None and case.truth_mask.any():
+        return True
+    if sample.marked is not None:
+        return len(sample.marked) > 0
+    if sample.labels:
+        return any(name.lower() not in GOOD_NAMES for name in sample.labels)
+    return False if sample.known or case.truth_mask is not None else None
