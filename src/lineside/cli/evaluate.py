@@ -1,13 +1,14 @@
 """``lineside evaluate`` and ``lineside predict``: what a package says, and how right it is."""
 
 import base64
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from lineside.cli.config import load_hub
-from lineside.cli.output import JsonFlag, explain, say, show
+from lineside.cli.output import JsonFlag, explain, say, show, writable
 from lineside.cli.package import PackageFile, metric_lines
 from lineside.core import InvalidError, LinesideError, NotFoundError, SystemClock, to_plain
 
@@ -34,13 +35,24 @@ def evaluate(
     config: Annotated[Path | None, typer.Option(help="The hub's file, for dataset://.")] = None,
     records: Annotated[str, typer.Option(help="Records that hold dataset://.")] = "",
     blobs: Annotated[str, typer.Option(help="Blobs that hold dataset://.")] = "",
+    report: Annotated[Path | None, typer.Option(help="Write the report page here.")] = None,
+    escape_cost: Annotated[float, typer.Option(help="Cost of a defect let through.")] = 1.0,
+    over_reject_cost: Annotated[float, typer.Option(help="Cost of a good part stopped.")] = 1.0,
     as_json: JsonFlag = False,
 ) -> None:
     """Measure a package on labelled pictures; refuses pictures it was trained on."""
     from lineside.models import Package
-    from lineside.training import Labelled, open_labelled
+    from lineside.training import (
+        Labelled,
+        cheapest_cuts,
+        evaluation_page,
+        evaluation_report,
+        open_labelled,
+        priced,
+    )
     from lineside.training import evaluate as measure
 
+    writable(report)
     opened = Package.open(package)
     if config is not None:
         hub = load_hub(config).config
@@ -54,8 +66,13 @@ def evaluate(
         for line in found.skipped:
             say(f"skipped {line.where}: {line.reason}")
         result = measure(opened, found.samples, files=found.files, clock=clock, leaks=found.leaks)
+    result = priced(result, escape_cost=escape_cost, over_reject_cost=over_reject_cost)
+    if report is not None:
+        told = evaluation_report(opened, found.samples, found=result, source=found, name=data)
+        report.write_bytes(evaluation_page(told, pictures=result.thumbnails))
+    plain = {**to_plain(replace(result, thumbnails={})), "cheapest_cut": cheapest_cuts(result)}
     show(
-        {**to_plain(result), "skipped": found.skipped},
+        {**plain, "skipped": found.skipped},
         as_json=as_json,
         text=lambda _: "\n".join([*metric_lines(dict(result.metrics)), *result.warnings]),
     )

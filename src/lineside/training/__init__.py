@@ -19,6 +19,12 @@ from lineside.training.evaluate import (
     evaluate,
     training_evidence,
 )
+from lineside.training.evaluation_report import (
+    cheapest_cuts,
+    evaluation_page,
+    evaluation_report,
+    priced,
+)
 from lineside.training.job import (
     JobCancelledError,
     Progress,
@@ -89,11 +95,15 @@ __all__ = [
     "TrialRecord",
     "Work",
     "Worst",
+    "cheapest_cuts",
     "count_figures",
     "evaluate",
+    "evaluation_page",
+    "evaluation_report",
     "frozen_data",
     "labels_of",
     "open_labelled",
+    "priced",
     "read_counts",
     "read_job",
     "read_result",

@@ -29,12 +29,15 @@ from lineside.training.task_report import TaskReport
 _MOST_SHOWN = 400
 
 
-def task_page(report: TaskReport, *, pictures: Mapping[str, bytes] | None = None) -> bytes:
+def task_page(
+    report: TaskReport, *, pictures: Mapping[str, bytes] | None = None, title: str = ""
+) -> bytes:
     """UTF-8 HTML.
 
     Args:
         report: what is shown.
         pictures: JPEG thumbnails of the mistakes, by name of the picture.
+        title: of the page, where it is not of a training.
     """
     beside = beside_figures(report)
     parts = [
@@ -67,7 +70,7 @@ def task_page(report: TaskReport, *, pictures: Mapping[str, bytes] | None = None
         skipped_part("Left out or merged when the data was read", report.skipped),
         leaks_part(report.leaks),
     ]
-    return page(f"Training of {report.package}", parts)
+    return page(title or f"Training of {report.package}", parts)
 
 
 def beside_figures(report: TaskReport) -> Beside:

@@ -1,0 +1,78 @@
+"""The report of an evaluation, in the form of a training's; what an error of either kind costs."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from lineside.datasets import Part, Sample, version_digest
+from lineside.models import Package
+from lineside.training.evaluate import Evaluation
+from lineside.training.source import Opened
+from lineside.training.task_page import task_page
+from lineside.training.task_report import TaskReport
+from lineside.vision import cheapest_cut
+
+_MOST_LEAKS = 50
+
+
+def evaluation_report(
+    package: Package, samples: Sequence[Sample], *, found: Evaluation, source: Opened, name: str
+) -> TaskReport:
+    """What an evaluation found, in the form of a training's report.
+
+    Args:
+        package: what was measured.
+        samples: what it was measured on.
+        found: by ``lineside.training.evaluate``.
+        source: where the samples came from, with what was left out and the leaks known of it.
+        name: of the data.
+    """
+    manifest = package.manifest
+    return TaskReport(
+        package=manifest.name,
+        task=manifest.task,
+        dataset=name,
+        data_digest=version_digest(samples, {Part.TEST: [s.digest for s in samples]}),
+        evidence="pictures never trained on",
+        training_pictures=manifest.lineage.pictures,
+        validation_pictures=len(samples),
+        metrics=found.metrics,
+        per_class=found.per_class,
+        confusion=found.confusion,
+        reliability=found.reliability,
+        limits=found.limits,
+        controls=found.controls,
+        held_out={},
+        history=(),
+        slices=found.slices,
+        mistakes=found.mistakes,
+        sections={},
+        skipped=source.skipped,
+        leaks=tuple(source.leaks[:_MOST_LEAKS]),
+        leaking=found.leaking,
+        warnings=found.warnings,
+        seed=manifest.lineage.seed,
+    )
+
+
+def evaluation_page(report: TaskReport, *, pictures: Mapping[str, bytes]) -> bytes:
+    """One page of HTML; pictures as ``Evaluation.thumbnails``."""
+    return task_page(report, pictures=pictures, title=f"Evaluation of {report.package}")
+
+
+def priced(found: Evaluation, *, escape_cost: float, over_reject_cost: float) -> Evaluation:
+    """The evaluation with its limit tables at these costs."""
+    return replace(
+        found,
+        limits={
+            name: tuple(
+                replace(row, cost=row.escapes * escape_cost + row.over_rejects * over_reject_cost)
+                for row in rows
+            )
+            for name, rows in found.limits.items()
+        },
+    )
+
+
+def cheapest_cuts(found: Evaluation) -> dict[str, float]:
+    """The cut of least cost of each limit table."""
+    return {name: cheapest_cut(rows) for name, rows in found.limits.items() if rows}
