@@ -20,13 +20,16 @@ from lineside.models.manifest import (
 )
 from lineside.models.predictor import GoldenReport, Predictor, heat_png
 from lineside.models.registry import Approval, PackageRecord, Registry
+from lineside.models.serving.counts import count_answer
 from lineside.models.serving.sagemaker import (
+    ContentTypeError,
     Presence,
     answer_labels,
     invocation_picture,
     presence_flags,
     sagemaker_answer,
 )
+from lineside.models.versions import ModelVersion, ModelVersions, Status, Verdict
 from lineside.vision import LabelRule, LimitRow
 
 __all__ = [
@@ -34,6 +37,7 @@ __all__ = [
     "MANIFEST_SCHEMA",
     "Answerer",
     "Approval",
+    "ContentTypeError",
     "Engine",
     "Golden",
     "GoldenReport",
@@ -43,6 +47,8 @@ __all__ = [
     "Lineage",
     "Manifest",
     "Metric",
+    "ModelVersion",
+    "ModelVersions",
     "OnnxEngine",
     "Package",
     "PackageLimits",
@@ -52,9 +58,12 @@ __all__ = [
     "Presence",
     "Registry",
     "Said",
+    "Status",
+    "Verdict",
     "answer_labels",
     "answerer_for",
     "build_package",
+    "count_answer",
     "heat_png",
     "invocation_picture",
     "manifest_faults",

@@ -1,0 +1,111 @@
+"""Versions of a model: numbered, waiting until a person decides."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+
+import pytest
+
+from lineside.core import ConflictError, InvalidError, NotFoundError
+from lineside.models import Manifest, Metric, ModelVersions, Registry, Status, build_package
+from lineside.store import Records, open_blobs, open_records
+from lineside.testing import FakeClock
+
+Parts = tuple[Manifest, dict[str, bytes]]
+Make = Callable[[str], bytes]
+METRICS = {"accuracy": Metric(value=0.9, low=0.8, high=0.95, n=50, baseline=0.5)}
+
+
+@pytest.fixture
+def records(clock: FakeClock) -> Iterator[Records]:
+    with open_records("memory://", clock=clock) as opened:
+        yield opened
+
+
+@pytest.fixture
+def versions(records: Records, clock: FakeClock) -> Iterator[ModelVersions]:
+    blobs = open_blobs("memory://")
+    yield ModelVersions(records, Registry(records, blobs, clock=clock), clock=clock)
+    blobs.close()
+
+
+@pytest.fixture
+def make(parts: Parts) -> Make:
+    manifest, files = parts
+    return lambda name: build_package(replace(manifest, name=name), files)
+
+
+def test_versions_count_up_within_their_group(versions: ModelVersions, make: Make) -> None:
+    for name in ("one", "two", "three"):
+        versions.register(make(name), group="tiles", by="ada", metrics=METRICS)
+    versions.register(make("one"), group="tiles-2", by="ada", metrics=METRICS)
+    assert [one.number for one in versions.of("tiles")] == [1, 2, 3]
+    assert [one.number for one in versions.of("tiles-2")] == [1]
+    assert versions.groups() == ("tiles", "tiles-2")
+    assert versions.one("tiles", 2).metrics == METRICS
+    assert versions.of("nothing") == ()
+
+
+def test_a_package_registered_again_keeps_its_number(versions: ModelVersions, make: Make) -> None:
+    first = versions.register(make("one"), group="tiles", by="ada", metrics=METRICS)
+    assert versions.register(make("one"), group="tiles", by="bob", metrics={}) == first
+
+
+def test_the_newest_approved_is_found_over_many_pages(versions: ModelVersions, make: Make) -> None:
+    for number in range(1, 13):
+        versions.register(make(f"m{number}"), group="tiles", by="ada", metrics={})
+    with pytest.raises(NotFoundError, match="no version of 'tiles' is approved"):
+        versions.newest_approved("tiles")
+    for number in (2, 9, 10):
+        versions.decide("tiles", number, status=Status.APPROVED, by="eve", reason="looked at it")
+    assert versions.newest_approved("tiles").number == 10
+    versions.decide("tiles", 10, status=Status.REJECTED, by="eve", reason="too many escapes")
+    assert versions.newest_approved("tiles").number == 9
+    assert [verdict.status for verdict in versions.one("tiles", 10).verdicts] == [
+        Status.APPROVED,
+        Status.REJECTED,
+    ]
+
+
+def test_more_versions_than_a_page_holds_are_all_read(
+    versions: ModelVersions, make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lineside.models.versions._PAGE", 2)
+    for number in range(5):
+        versions.register(make(f"m{number}"), group="tiles", by="ada", metrics={})
+    versions.decide("tiles", 5, status=Status.APPROVED, by="eve", reason="good")
+    assert versions.newest_approved("tiles").number == 5
+
+
+@pytest.mark.parametrize(
+    ("by", "reason", "status"),
+    [("", "x", Status.APPROVED), ("ada", " ", Status.REJECTED), ("ada", "x", Status.PENDING)],
+)
+def test_a_decision_names_person_and_reason(
+    versions: ModelVersions, make: Make, by: str, reason: str, status: Status
+) -> None:
+    versions.register(make("one"), group="tiles", by="ada", metrics={})
+    with pytest.raises(InvalidError):
+        versions.decide("tiles", 1, status=status, by=by, reason=reason)
+
+
+@pytest.mark.parametrize("group", ["", "a b", "-a", "a/b", "x" * 70, "a--b"])
+def test_a_name_that_is_none_is_refused(versions: ModelVersions, make: Make, group: str) -> None:
+    with pytest.raises(InvalidError, match="names no group"):
+        versions.register(make("one"), group=group, by="ada", metrics={})
+
+
+def test_what_is_not_there_is_named(versions: ModelVersions) -> None:
+    with pytest.raises(NotFoundError, match="no version 3"):
+        versions.one("tiles", 3)
+
+
+def test_two_who_decide_at_once_are_told(
+    versions: ModelVersions, make: Make, records: Records
+) -> None:
+    versions.register(make("one"), group="tiles", by="ada", metrics={})
+    document = records.documents.get("model-version", "tiles/00000001")
+    versions.decide("tiles", 1, status=Status.APPROVED, by="eve", reason="good")
+    with pytest.raises(ConflictError):
+        records.documents.put(
+            "model-version", document.id, body=document.body, expect=document.version
+        )
