@@ -176,7 +176,11 @@ class Policy:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Inspection:
-    """One task on one camera."""
+    """One task on one camera.
+
+    ``endpoint_answer``: whether a count is served as probabilities, or as their logarithms for
+    clients that expect logits.
+    """
 
     id: str
     camera: str
@@ -189,6 +193,7 @@ class Inspection:
     max_age_s: float = 60.0
     max_skew_s: float = 5.0
     endpoint: str = ""
+    endpoint_answer: Literal["probabilities", "logits"] = "probabilities"
 
     def __post_init__(self) -> None:
         refuse(
@@ -208,6 +213,12 @@ class Inspection:
             unless(
                 not (self.region and self.labels), key="labels", seen=self.labels,
                 expected="labels only where no region is named", fix="Remove labels.",
+            ),
+            unless(
+                self.task is Task.COUNT or self.endpoint_answer == "probabilities",
+                key="endpoint_answer", seen=self.endpoint_answer,
+                expected="logits of the task count only",
+                fix='Remove it, or write task = "count".',
             ),
             unless(
                 self.view or not self.region, key="view", seen=None,

@@ -16,7 +16,7 @@ from lineside.hub.views import Identity
 COOKIE = "lineside_session"
 
 _OPEN = ("/healthz", "/readyz", "/ping", "/sign-in", "/welcome", "/favicon.ico")
-_OPEN_BELOW = ("/static/", "/endpoints/")
+_OPEN_BELOW = ("/static/", "/endpoints/", "/2015-03-31/functions/")
 _CONTENT = re.compile(r"/api/v1/packages/[^/]+/content")
 
 

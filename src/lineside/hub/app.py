@@ -57,7 +57,7 @@ def _limit_of(most: int) -> Callable[[str], int]:
             return most
         if path == "/mqttingest":
             return min(most, _MESSAGE)
-        if path.endswith(("/predict", "/invocations")):
+        if path.endswith(("/predict", "/invocations", "/counts/uploaded")):
             return min(most, _PICTURE)
         return min(most, _SMALL)
 

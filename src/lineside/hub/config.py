@@ -21,6 +21,35 @@ class Retention:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ServedFunction:
+    """One function that clients of the function contract may invoke, and all it may read.
+
+    Attributes:
+        name: of the function.
+        endpoint: which endpoint answers: an inspection's ``endpoint``, or its id.
+        store: where the pictures are: ``file:///folder`` or ``s3://bucket/prefix?…``.
+        bucket: what callers name as the store; empty: the last part of ``store``.
+        prefix: of the pictures' names inside the store.
+        records: of the names of the inventory records (JSON), inside the store; empty: none.
+        ids: file of the numbers or names on offer, one a line or the column ``id`` of a CSV table;
+            empty: every picture below ``prefix``.
+    """
+
+    name: str
+    endpoint: str
+    store: str
+    bucket: str = ""
+    prefix: str = ""
+    records: str = ""
+    ids: str = ""
+
+    @property
+    def bucket_name(self) -> str:
+        """What callers name as the store."""
+        return self.bucket or self.store.partition("?")[0].rstrip("/").rpartition("/")[2]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class HubConfig:
     """Everything the hub is told.
 
@@ -42,6 +71,7 @@ class HubConfig:
         session_hours: how long a sign-in lasts.
         max_body_bytes: largest request body; uploads of packages and pictures included.
         dead_letters: how many refused messages are kept.
+        function: functions that read a picture from a store and answer it.
     """
 
     data_dir: str
@@ -64,8 +94,12 @@ class HubConfig:
     session_hours: float = 12.0
     max_body_bytes: int = 256_000_000
     dead_letters: int = 1000
+    function: tuple[ServedFunction, ...] = ()
 
     def __post_init__(self) -> None:
+        names = [one.name for one in self.function]
+        if len(set(names)) != len(names) or not all(names):
+            raise InvalidError("a name of its own", where="function", fix="Name each differently.")
         if not 0 <= self.port <= 65535 or not 0 <= self.bus_port <= 65535:
             raise InvalidError("a port from 0 to 65535", where="port", fix="Choose another port.")
         if self.session_hours <= 0:

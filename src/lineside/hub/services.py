@@ -12,6 +12,8 @@ What a page or route mostly calls (``hub/views.py`` holds the records):
 * ``packages``: ``all()``, ``one(digest)``, ``add(data, by=)``, ``use(…)``, ``try_picture(…)``
 * ``runs``: ``all()``, ``one(id)``, ``start(RunRequest, by=)``, ``cancel(id)``, ``resume(id)``
 * ``events``: ``page(…)``, ``one(id)``; ``ledger.state`` is the twin
+* ``functions``: ``all()``, ``call(name, FunctionRequest)``; ``counter``: ``ask(Asked, who=)``,
+  ``look(…)``, ``all(who=)``, ``one(id, who=)``, ``correct(id, Corrected, who=)``
 * ``orders``: ``place(colour, by=)`` (``ConflictError`` with the sentence), ``all()``
 * ``devices``, ``dead_letters``, ``stats``, ``tracer.trace(id or twin path)``
 
@@ -25,12 +27,14 @@ from lineside.core import Clock, Plant, UnavailableError
 from lineside.datasets import Library
 from lineside.hub.auth import Auth
 from lineside.hub.config import HubConfig
+from lineside.hub.counting.counter import Counter
 from lineside.hub.datasets import Datasets
 from lineside.hub.dead import DeadLetters
 from lineside.hub.devices import Devices
 from lineside.hub.events import Events
 from lineside.hub.finisher import Finisher
 from lineside.hub.frames import Frames
+from lineside.hub.functions import Functions
 from lineside.hub.ingest import PlantIngest
 from lineside.hub.intake import Intake, Taken
 from lineside.hub.jobs import Runs, RunSettings
@@ -76,6 +80,8 @@ class Services:
     orders: Orders
     tracer: Tracer
     live: Live
+    functions: Functions
+    counter: Counter
 
     @property
     def cameras(self) -> Watch:
@@ -146,6 +152,7 @@ def build_services(
         records, settings=_run_settings(config, run_command), plant=plant, library=library,
         packages=packages, clock=clock,
     )  # fmt: skip
+    functions = Functions(config.function, plant=plant, packages=packages, clock=clock)
     return Services(
         config=config, plant=plant, clock=clock, records=records, blobs=blobs, stats=stats,
         auth=Auth(records, clock=clock, session_hours=config.session_hours),
@@ -157,6 +164,10 @@ def build_services(
         orders=Orders(ledger, plant=plant, clock=clock, stats=stats),
         tracer=Tracer(records, registry=registry, state=lambda: ledger.state),
         live=Live(watch=watch, ledger=ledger, devices=devices, runs=runs),
+        functions=functions,
+        counter=Counter(
+            records, blobs, functions=functions, plant=plant, library=library, clock=clock
+        ),
     )  # fmt: skip
 
 

@@ -5,10 +5,10 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Request
 from fastapi.responses import JSONResponse, PlainTextResponse, Response
 
-from lineside.core import InvalidError, LinesideError, encode
+from lineside.core import InvalidError, LinesideError, NotFoundError, RefusedError, encode
 from lineside.hub.api.wire import Hub, answer
 from lineside.hub.problems import WrongTypeError
-from lineside.hub.serving import Invocation, invoke
+from lineside.hub.serving import Invocation, PayloadError, invoke, invoke_function, may_invoke
 from lineside.hub.sigv4 import SignatureRefusedError, SignedRequest
 from lineside.hub.views import DeadLetterView
 
@@ -42,22 +42,70 @@ def ingest(hub: Hub, request: Request, *, body: Body) -> Response:
 
 @router.post("/endpoints/{name}/invocations", summary="SageMaker runtime: InvokeEndpoint")
 def invocations(hub: Hub, request: Request, *, name: str, body: Body) -> Response:
-    """An array of probabilities in declared order; the caller signs (signature version 4)."""
-    signed = SignedRequest(
-        method=request.method,
-        path=request.scope.get("raw_path", request.url.path.encode()).decode("latin-1"),
-        query=request.scope.get("query_string", b"").decode("latin-1"),
-        headers={key.lower(): value for key, value in request.headers.items()},
-        body=body,
-    )
+    """An array of probabilities in declared order, ``[[p0 … pN, more]]`` of a count; signed."""
     try:
-        values, variant = invoke(hub, Invocation(name=name, request=signed))
+        values, variant = invoke(hub, Invocation(name=name, request=_signed(request, body)))
     except SignatureRefusedError as error:
         return aws_error(403, error.code, message=error.message)
     except LinesideError as error:
         return aws_error(_aws_status(error), _aws_code(error), message=str(error))
     headers = {"x-Amzn-Invoked-Production-Variant": variant}
     return Response(encode(values), media_type="application/json", headers=headers)
+
+
+@router.post(
+    "/2015-03-31/functions/{name}/invocations", summary="Lambda: Invoke, of a configured function"
+)
+def invoke_named(hub: Hub, request: Request, *, name: str, body: Body) -> Response:
+    """The function's document, its own failures included; the caller signs."""
+    call = Invocation(name=name, request=_signed(request, body))
+    kind = request.headers.get("x-amz-invocation-type", "RequestResponse")
+    try:
+        return _invoked(hub, call, kind=kind)
+    except LinesideError as error:
+        status, code = _lambda_refusal(error)
+        message = error.message if isinstance(error, SignatureRefusedError) else str(error)
+        return aws_error(status, code, message=message)
+
+
+def _invoked(hub: Hub, call: Invocation, *, kind: str) -> Response:
+    if kind == "DryRun":
+        may_invoke(hub, call)
+        return Response(status_code=204)
+    if kind != "RequestResponse":
+        raise InvalidError(
+            f"invocation type {kind!r}", where="X-Amz-Invocation-Type", fix="Use RequestResponse."
+        )
+    reply = invoke_function(hub, call)
+    headers = {"X-Amz-Executed-Version": "$LATEST"}
+    if reply.failed:
+        headers["X-Amz-Function-Error"] = "Handled"
+    return Response(encode(reply.document), media_type="application/json", headers=headers)
+
+
+def _lambda_refusal(error: LinesideError) -> tuple[int, str]:
+    """Status and AWS' name of what stands between a caller and a function."""
+    match error:
+        case SignatureRefusedError():
+            return 403, error.code
+        case PayloadError():
+            return 400, "InvalidRequestContentException"
+        case NotFoundError():
+            return 404, "ResourceNotFoundException"
+        case InvalidError() | RefusedError():
+            return 400, "InvalidParameterValueException"
+        case _:
+            return error.http_status, "ServiceException"
+
+
+def _signed(request: Request, body: bytes) -> SignedRequest:
+    return SignedRequest(
+        method=request.method,
+        path=request.scope.get("raw_path", request.url.path.encode()).decode("latin-1"),
+        query=request.scope.get("query_string", b"").decode("latin-1"),
+        headers={key.lower(): value for key, value in request.headers.items()},
+        body=body,
+    )
 
 
 def aws_error(status: int, code: str, *, message: str) -> Response:
@@ -70,7 +118,9 @@ def aws_error(status: int, code: str, *, message: str) -> Response:
 
 
 def _aws_status(error: LinesideError) -> int:
-    return 503 if error.http_status == 503 else 500 if error.http_status >= 500 else 400
+    if error.http_status in {415, 503}:
+        return error.http_status
+    return 500 if error.http_status >= 500 else 400
 
 
 def _aws_code(error: LinesideError) -> str:

@@ -10,7 +10,7 @@ from fastapi.responses import HTMLResponse
 from lineside.core import Inspection, LinesideError
 from lineside.hub.pages.site import Site
 from lineside.hub.services import Services
-from lineside.hub.views import PackageView
+from lineside.hub.views import Identity, PackageView
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,6 +20,11 @@ class Asked:
     request: Request
     hub: Services
     site: Site
+
+    @property
+    def who(self) -> Identity:
+        """Who asks; the gate has checked it."""
+        return cast("Identity", self.request.state.identity)
 
     def page(self, template: str, **context: object) -> HTMLResponse:
         """A whole page."""

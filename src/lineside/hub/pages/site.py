@@ -42,6 +42,7 @@ NAV = (
     Entry(key="runs", name="Train", href="/runs"),
     Entry(key="models", name="Models", href="/models"),
     Entry(key="try", name="Try", href="/try"),
+    Entry(key="count", name="Count", href="/count"),
     Entry(key="regions", name="Regions", href="/regions"),
     Entry(key="fleet", name="Fleet", href="/fleet", apart=True),
     Entry(key="dead", name="Refused", href="/dead-letters"),

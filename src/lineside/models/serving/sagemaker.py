@@ -20,6 +20,13 @@ from lineside.vision import Decision, PictureState, Prediction
 _BINARY = ("image/jpeg", "image/png", "application/x-image", "application/octet-stream")
 
 
+class ContentTypeError(InvalidError):
+    """The body is of a type that an endpoint does not take."""
+
+    http_status = 415
+    title = "Unsupported media type"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Presence:
     """A label for contracts that know true and false only: unsure is false, said beside."""
@@ -37,13 +44,16 @@ def invocation_picture(body: bytes, *, content_type: str) -> bytes:
             for ``{"image": "<base64>"}``; parameters after ``;`` are passed over.
 
     Raises:
-        InvalidError: another type, or JSON without a picture.
+        ContentTypeError: another type.
+        InvalidError: JSON without a picture, or nothing at all.
     """
     kind = content_type.partition(";")[0].strip().lower()
+    if not body:
+        raise InvalidError("an empty body", where="body", fix="Send a picture.")
     if kind.startswith("image/") or kind in _BINARY:
         return body
     if kind != "application/json":
-        raise InvalidError(
+        raise ContentTypeError(
             f"content type {content_type!r}",
             where="Content-Type",
             fix="Send image/jpeg, image/png, application/x-image or application/json.",

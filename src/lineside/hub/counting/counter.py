@@ -1,0 +1,227 @@
+"""Counts for people: each person's own pictures, answers, history and corrections.
+
+1. What somebody asked is theirs: nobody else's list, page or picture shows it.
+2. The newest 100 of a person are kept; the pictures of older ones may go, unless something else
+   names them.
+3. A picture that was not judged is kept with its reason, and has no number. A picture that cannot
+   be read is refused and not kept.
+4. A correction adds the picture with the number a person counted to a dataset; correcting again
+   replaces it.
+"""
+
+import logging
+from dataclasses import replace
+from pathlib import PurePosixPath
+
+from lineside.core import (
+    Clock,
+    InvalidError,
+    NotFoundError,
+    Plant,
+    Task,
+    decode,
+    digest_of,
+    new_id,
+    to_plain,
+)
+from lineside.datasets import Library, Sample
+from lineside.hub.answering import Answered, endpoint_of
+from lineside.hub.counting.views import Asked, Corrected, Correction, CountView, FunctionView
+from lineside.hub.frames import picture_of_bytes
+from lineside.hub.functions import Functions
+from lineside.hub.shelf import Recorded
+from lineside.hub.views import Identity, Picture
+from lineside.store import LEAVING, Blobs, Records
+
+logger = logging.getLogger(__name__)
+
+_KEPT = 100
+_BLOCK = 100
+_PAGE = 1000
+
+
+class Counter:
+    """The bin counter; safe from several threads."""
+
+    def __init__(
+        self,
+        records: Records,
+        blobs: Blobs,
+        *,
+        functions: Functions,
+        plant: Plant,
+        library: Library,
+        clock: Clock,
+    ) -> None:
+        self._records = records
+        self._blobs = blobs
+        self._functions = functions
+        self._plant = plant
+        self._library = library
+        self._clock = clock
+
+    # ---- what there is
+
+    def functions(self) -> tuple[FunctionView, ...]:
+        """Every function, in the order of the settings."""
+        return tuple(
+            FunctionView(
+                name=one.name,
+                endpoint=one.endpoint,
+                bucket=one.bucket_name,
+                prefix=one.prefix,
+                counts=endpoint_of(self._plant, one.endpoint).task is Task.COUNT,
+            )
+            for one in self._functions.all()
+        )
+
+    def offered(self, function: str) -> tuple[str, ...]:
+        """Names of the pictures on offer."""
+        return self._functions.shelf(function).names()
+
+    # ---- asking
+
+    def ask(self, asked: Asked, *, who: Identity) -> CountView:
+        """Have a picture on offer counted.
+
+        Raises:
+            RefusedError: it is not on offer.
+            NotFoundError: it is not there any more, or no package is in use.
+            InvalidError: it is no picture.
+        """
+        shelf = self._functions.shelf(asked.function)
+        name = shelf.offered(asked.picture)
+        found = self._judged(asked.function, picture := shelf.read(name))
+        recorded = shelf.recorded(name)
+        return self._keep(picture, found, function=asked.function, name=name, recorded=recorded,
+                          who=who)  # fmt: skip
+
+    def look(self, function: str, picture: bytes, *, who: Identity) -> CountView:
+        """Have a picture of somebody's own counted; ``InvalidError`` where it is none."""
+        found = self._judged(function, picture)
+        recorded = Recorded(reason="an uploaded picture has no inventory record")
+        return self._keep(picture, found, function=function, name="", recorded=recorded, who=who)
+
+    def _judged(self, function: str, picture: bytes) -> Answered:
+        found = self._functions.judged(function, picture)
+        if found.manifest.count is None:
+            raise InvalidError(
+                f"the package in use for {found.inspection.id} counts nothing",
+                where=function,
+                fix="Take a package of the task count into use.",
+            )
+        return found
+
+    def _keep(
+        self, picture: bytes, found: Answered, *, function: str, name: str, recorded: Recorded,
+        who: Identity,
+    ) -> CountView:  # fmt: skip
+        said = found.prediction.count
+        rule = found.manifest.count
+        view = CountView(
+            id=new_id("cnt", clock=self._clock),
+            at=self._clock.now(),
+            by=who.name,
+            function=function,
+            picture=name,
+            digest=digest_of(picture),
+            package=found.package,
+            state=found.prediction.state,
+            reason=found.prediction.reason,
+            recorded=recorded.quantity,
+            record_reason=recorded.reason,
+        )
+        if said is not None:
+            view = replace(
+                view, value=said.value, low=said.low, high=said.high, more=said.more,
+                chances=said.chances, error_rate=rule.error_rate if rule else 0.0,
+            )  # fmt: skip
+        self._blobs.put(picture)
+        self._put(view, who)
+        self._forget_oldest(who)
+        return view
+
+    # ---- remembering
+
+    def all(self, *, who: Identity) -> tuple[CountView, ...]:
+        """What this person asked, newest first."""
+        pages = self._records.documents.page(_kind(who), limit=_PAGE)
+        views = [decode(CountView, page.body, where=page.id) for page in pages]
+        return tuple(reversed(views))
+
+    def one(self, count_id: str, *, who: Identity) -> CountView:
+        """``NotFoundError`` where this person asked no such thing."""
+        try:
+            document = self._records.documents.get(_kind(who), count_id)
+        except NotFoundError as error:
+            raise NotFoundError(
+                "you asked for no such count", where=count_id, fix="See your own at /count."
+            ) from error
+        return decode(CountView, document.body, where=count_id)
+
+    def picture(self, count_id: str, *, who: Identity) -> Picture:
+        """The very bytes that were judged."""
+        return picture_of_bytes(self._blobs.get(self.one(count_id, who=who).digest))
+
+    def _put(self, view: CountView, who: Identity) -> None:
+        self._records.documents.put(_kind(who), view.id, body=to_plain(view))
+
+    def _forget_oldest(self, who: Identity) -> None:
+        documents = self._records.documents
+        kept = documents.page(_kind(who), limit=_PAGE)
+        for document in kept[: max(0, len(kept) - _KEPT)]:
+            digest = str(document.body["digest"])
+            with self._records.transaction():
+                documents.delete(_kind(who), document.id)
+                documents.put(LEAVING, digest, body={})
+
+    # ---- correcting
+
+    def correct(self, count_id: str, said: Corrected, *, who: Identity) -> CountView:
+        """Teach from a picture: the number a person counted on it, into a dataset.
+
+        Raises:
+            NotFoundError: this person asked no such thing.
+            InvalidError: no name of a dataset.
+        """
+        view = self.one(count_id, who=who)
+        sample = Sample(
+            name=view.picture or f"{view.digest[7:19]}.jpg",
+            digest=view.digest,
+            count=said.count,
+            group=_group(view),
+            author=who.name,
+        )
+        self._teach(said.dataset, sample, by=who.name)
+        correction = Correction(
+            count=said.count, dataset=said.dataset, by=who.name, at=self._clock.now()
+        )
+        view = replace(view, correction=correction)
+        self._put(view, who)
+        logger.info("count corrected count=%s dataset=%s by=%s", view.id, said.dataset, who.name)
+        return view
+
+    def _teach(self, dataset: str, sample: Sample, *, by: str) -> None:
+        """The last correction of a picture stands alone."""
+        if self._holds_other(dataset, sample):
+            self._library.remove(dataset, sample.digest)
+        self._library.add(dataset, [(sample, self._blobs.get(sample.digest))], by=by)
+
+    def _holds_other(self, dataset: str, sample: Sample) -> bool:
+        if dataset not in self._library.names():
+            return False
+        held = {one.digest: one.count for one in self._library.draft(dataset).samples}
+        return sample.digest in held and held[sample.digest] != sample.count
+
+
+def _kind(who: Identity) -> str:
+    """Where a person's counts stand; a program's token is another person than a browser."""
+    return f"count:{who.kind}:{who.name}"
+
+
+def _group(view: CountView) -> str:
+    """Neighbouring numbers are often the same bin: a hundred of them stay together."""
+    stem = PurePosixPath(view.picture).stem
+    if stem.isascii() and stem.isdigit():
+        return f"{view.function}/{int(stem) // _BLOCK}"
+    return view.picture or view.digest[7:19]

@@ -1,0 +1,157 @@
+"""A count in words, for the pages of the bin counter."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from lineside.hub.counting.views import Agreement, Correction, CountView
+from lineside.hub.pages.format import counted, percent, probability
+from lineside.hub.pages.views.answers import Mark
+from lineside.vision import PictureState
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NumberRow:
+    """One number with its chance; ``share`` 0-1 for the bar, ``inside``: in the interval."""
+
+    name: str
+    chance: str
+    share: float
+    inside: bool
+    recorded: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CountLine:
+    """One line of the history."""
+
+    id: str
+    at: datetime
+    picture: str
+    said: str
+    recorded: str
+    mark: Mark
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CountFacts:
+    """One count as its page shows it."""
+
+    id: str
+    at: datetime
+    function: str
+    picture: str
+    digest: str
+    package: str
+    headline: str
+    interval: str
+    mark: Mark
+    sentence: str
+    rows: tuple[NumberRow, ...]
+    likeliest: int
+    correction: Correction | None
+
+
+def headline(view: CountView) -> str:
+    """``3 objects``, ``more than 8 objects``, or that it was not counted."""
+    if view.value is None:
+        return "Not counted"
+    if view.surely_more:
+        return f"More than {counted(view.most, 'object')}"
+    return counted(view.value, "object")
+
+
+def interval(view: CountView) -> str:
+    """Which numbers are possible, or why there is none."""
+    if view.value is None:
+        reason = f": {view.reason}" if view.reason else ""
+        return (
+            f"The picture is {view.state}{reason}. A picture that cannot be judged has no number."
+        )
+    held = percent(1 - view.error_rate, digits=0)
+    if view.low == view.high and not view.more:
+        return f"Sure: no other number is possible at {held}."
+    if view.more and view.low > view.high - 1 and view.surely_more:
+        return f"Possible at {held}: {view.high} or more."
+    upper = f"{view.high} or more" if view.more else str(view.high)
+    return f"Possible at {held}: {view.low} to {upper}."
+
+
+def agreement_mark(view: CountView) -> Mark:
+    """Agreement with the inventory record in shape and word."""
+    if view.state is not PictureState.OK:
+        return Mark(shape="square", word="not counted", tone="bad")
+    match view.agreement:
+        case Agreement.AGREES:
+            return Mark(shape="tick", word="agrees with the record", tone="ok")
+        case Agreement.POSSIBLE:
+            return Mark(shape="triangle", word="record is possible", tone="warn")
+        case Agreement.DISAGREES:
+            return Mark(shape="diamond", word="disagrees with the record", tone="bad")
+        case Agreement.UNKNOWN:
+            return Mark(shape="ring", word="no record to compare")
+
+
+def agreement_sentence(view: CountView) -> str:
+    """Does the count agree with the inventory record?"""
+    if view.recorded is None:
+        return f"Nothing to compare: {view.record_reason}."
+    says = f"The record says {counted(view.recorded, 'object')}"
+    match view.agreement:
+        case Agreement.AGREES:
+            return f"{says}, and so does the picture."
+        case Agreement.POSSIBLE:
+            return f"{says}; another number is likelier, but the picture does not rule it out."
+        case Agreement.DISAGREES:
+            return f"{says}; the picture rules that out. Count the bin."
+        case Agreement.UNKNOWN:
+            return f"{says}; the picture was not counted."
+
+
+def facts(view: CountView) -> CountFacts:
+    """Everything its page shows."""
+    return CountFacts(
+        id=view.id,
+        at=view.at,
+        function=view.function,
+        picture=view.picture,
+        digest=view.digest,
+        package=view.package,
+        headline=headline(view),
+        interval=interval(view),
+        mark=agreement_mark(view),
+        sentence=agreement_sentence(view),
+        rows=_rows(view),
+        likeliest=view.value or 0,
+        correction=view.correction,
+    )
+
+
+def lines(views: Sequence[CountView]) -> tuple[CountLine, ...]:
+    """The history."""
+    return tuple(
+        CountLine(
+            id=view.id,
+            at=view.at,
+            picture=view.picture or "uploaded",
+            said=headline(view),
+            recorded="none" if view.recorded is None else str(view.recorded),
+            mark=agreement_mark(view),
+        )
+        for view in views
+    )
+
+
+def _rows(view: CountView) -> tuple[NumberRow, ...]:
+    most = view.most
+    high = view.high + (1 if view.more else 0)
+    return tuple(
+        NumberRow(
+            name=str(number) if number <= most else f"more than {most}",
+            chance=probability(chance),
+            share=round(chance, 4),
+            inside=view.low <= number <= high,
+            recorded=view.recorded is not None and min(view.recorded, most + 1) == number,
+        )
+        for number, chance in enumerate(view.chances)
+    )

@@ -1,0 +1,137 @@
+"""A hub that counts squares, its functions, and AWS' own clients."""
+
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+import uvicorn
+from botocore.config import Config
+from fastapi.testclient import TestClient
+
+from lineside.core import Plant, SystemClock, parse_plant
+from lineside.hub import AccessKey, HubConfig, Services, create_app, issue_access_key
+from lineside.hub.config import ServedFunction
+from lineside.testing import FakeClock
+from tests.hub.counting.squares import PLANT, count_package, write_store
+
+FUNCTION = "serve-cv-object-counter"
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    """AWS' clients sign with the machine's clock, so this one shows the same."""
+    return FakeClock(start=SystemClock().now())
+
+
+@pytest.fixture(scope="session")
+def plant() -> Plant:
+    return parse_plant(PLANT, where="plant")
+
+
+@pytest.fixture(scope="session")
+def archive() -> bytes:
+    return count_package()
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Path:
+    return write_store(tmp_path / "amazon-bin-images-sub")
+
+
+@pytest.fixture
+def function(store: Path) -> ServedFunction:
+    return ServedFunction(
+        name=FUNCTION,
+        endpoint="bin-counter",
+        store=store.as_uri(),
+        prefix="bin-images/",
+        records="metadata/",
+    )
+
+
+@pytest.fixture
+def config(tmp_path: Path, function: ServedFunction) -> HubConfig:
+    (tmp_path / "plant.toml").write_bytes(PLANT)
+    return HubConfig(
+        data_dir=str(tmp_path / "data"),
+        plant=str(tmp_path / "plant.toml"),
+        port=0,
+        bus_port=0,
+        records="memory://",
+        blobs="memory://",
+        function=(function,),
+    )
+
+
+@pytest.fixture
+def used(hub: Services, archive: bytes) -> str:
+    """The package in use."""
+    digest = hub.packages.add(archive, by="anna").digest
+    hub.packages.use(digest, inspection="contents", by="anna", reason="test")
+    return digest
+
+
+@pytest.fixture
+def served(hub: Services) -> Iterator[str]:
+    """The hub on a socket of its own."""
+    listener = socket.socket()
+    listener.bind(("127.0.0.1", 0))
+    config = uvicorn.Config(create_app(hub), log_config=None, access_log=False)
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+    thread.start()
+    pause = threading.Event()
+    while not server.started:
+        pause.wait(0.01)
+    yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+    server.should_exit = True
+    thread.join()
+    listener.close()
+
+
+@pytest.fixture
+def key(hub: Services, clock: FakeClock) -> AccessKey:
+    return issue_access_key(hub.records, name="caller", clock=clock)
+
+
+@pytest.fixture
+def aws(served: str, key: AccessKey) -> Iterator[Callable[..., Any]]:
+    """boto3's own clients; nothing but the endpoint's address is changed."""
+    opened = []
+
+    def make(service: str, *, secret: str = key.secret) -> Any:  # noqa: ANN401  boto3 has no types
+        session = boto3.session.Session(
+            aws_access_key_id=key.id, aws_secret_access_key=secret, region_name="eu-west-1"
+        )
+        config = Config(retries={"max_attempts": 0})
+        opened.append(session.client(service, endpoint_url=served, config=config))
+        return opened[-1]
+
+    yield make
+    for client in opened:
+        client.close()
+
+
+@pytest.fixture
+def person(hub: Services) -> Iterator[Callable[[str], TestClient]]:
+    """A signed-in browser of somebody."""
+    opened: list[TestClient] = []
+
+    def make(name: str) -> TestClient:
+        client = TestClient(
+            create_app(hub), base_url="http://127.0.0.1", raise_server_exceptions=False
+        )
+        client.__enter__()
+        opened.append(client)
+        token = hub.auth.issue_link(name=name)
+        assert client.get("/sign-in", params={"token": token}).status_code == 200
+        client.headers["sec-fetch-site"] = "same-origin"
+        return client
+
+    yield make
+    for client in opened:
+        client.__exit__(None, None, None)
