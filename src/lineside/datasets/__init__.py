@@ -6,19 +6,46 @@ the store), ``Sample`` (with ``Marked`` objects), ``DatasetVersion``, ``split``,
 Not here: cameras (frames are handed in), networks and features of networks (handed in as vectors).
 """
 
+from lineside.datasets.checking import (
+    CheckedRecords,
+    check_records,
+    index_again,
+    iter_images,
+    label_words,
+)
 from lineside.datasets.choice import Choice, read_ids
+from lineside.datasets.classes import classes_beside, picture_suffix, read_classes
+from lineside.datasets.diff import Change, VersionDiff, diff_versions
+from lineside.datasets.exact import split_exactly
 from lineside.datasets.formats import read_lst, read_table, write_lst
+from lineside.datasets.freezing import FreezePlan
 from lineside.datasets.grouping import grouped, natural_key
+from lineside.datasets.judging import Entry
 from lineside.datasets.leaks import (
     Leak,
+    LeakCheck,
+    LeakReport,
+    check_leaks,
     crossing,
     find_leaks,
     merge_leaks,
     parts_of,
     region_vectors,
 )
-from lineside.datasets.library import Added, Draft, Entry, FreezePlan, Library
-from lineside.datasets.likeness import inspection_of, leak_features, plan_freeze
+from lineside.datasets.library import Added, Draft, Drawn, Library
+from lineside.datasets.likeness import (
+    LookLimits,
+    inspection_of,
+    leak_features,
+    look_at,
+    picture_vectors,
+    plan_freeze,
+)
+from lineside.datasets.listing import ListPlan, MadeLists, make_lists
+from lineside.datasets.near import NearLimits
+from lineside.datasets.packing import Packed, PackPlan, pack_lists
+from lineside.datasets.parting import Parting, parted
+from lineside.datasets.recordio import ImageRecord
 from lineside.datasets.samples import (
     Import,
     Marked,
@@ -32,45 +59,78 @@ from lineside.datasets.samples import (
 )
 from lineside.datasets.sources import Reading, load_source, plan_source
 from lineside.datasets.split import folds, split
-from lineside.datasets.versions import DatasetVersion, Judgement, version_digest
+from lineside.datasets.tags import Tag, TagMove
+from lineside.datasets.versions import DatasetVersion, Judgement, VersionFacts, version_digest
 
 __all__ = [
     "Added",
+    "Change",
+    "CheckedRecords",
     "Choice",
     "DatasetVersion",
     "Draft",
+    "Drawn",
     "Entry",
     "FreezePlan",
+    "ImageRecord",
     "Import",
     "Judgement",
     "Leak",
+    "LeakCheck",
+    "LeakReport",
     "Library",
+    "ListPlan",
+    "LookLimits",
+    "MadeLists",
     "Marked",
+    "NearLimits",
+    "PackPlan",
+    "Packed",
     "Part",
+    "Parting",
     "Reading",
     "Sample",
     "Skipped",
+    "Tag",
+    "TagMove",
+    "VersionDiff",
+    "VersionFacts",
+    "check_leaks",
+    "check_records",
+    "classes_beside",
     "crossing",
+    "diff_versions",
     "find_leaks",
     "folds",
     "grouped",
+    "index_again",
     "inspection_of",
+    "iter_images",
     "judged",
     "label_names",
+    "label_words",
     "leak_features",
     "load_source",
+    "look_at",
+    "make_lists",
     "merge_leaks",
     "merge_same_pictures",
     "natural_key",
+    "pack_lists",
     "part_of",
+    "parted",
     "parts_of",
+    "picture_suffix",
+    "picture_vectors",
     "plan_freeze",
     "plan_source",
+    "read_classes",
     "read_ids",
     "read_lst",
     "read_table",
     "region_vectors",
     "split",
+    "split_exactly",
     "version_digest",
     "write_lst",
 ]

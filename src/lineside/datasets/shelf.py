@@ -30,7 +30,7 @@ class Shelf:
         tree: the source.
         images: where pictures are instead, if anywhere.
         objects: marked in tables beside the source.
-        keep: a folder for the bytes of every file read.
+        keep: a folder for the bytes of every file of a bucket.
         notes: for the report.
     """
 

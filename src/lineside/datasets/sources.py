@@ -89,10 +89,10 @@ def load_source(
         tree=asked.tree,
         images=FolderTree(images) if images is not None else None,
         objects=_objects(asked.tree),
-        keep=reading.keep,
+        keep=reading.keep if _in_bucket(src) else None,
     )
     entries = _wanted(listing, reading.choice)
-    threads = _FETCHES_AT_ONCE if str(src).startswith(_BUCKET) else 1
+    threads = _FETCHES_AT_ONCE if _in_bucket(src) else 1
     samples = _opened(entries, shelf=shelf, skipped=listing.skipped, threads=threads)
     ordered = sorted(samples, key=lambda sample: sample.name) if listing.sorts else samples
     merged, doubles = merge_same_pictures(ordered)
@@ -134,9 +134,13 @@ def plan_source(
     )
 
 
+def _in_bucket(src: Path | str) -> bool:
+    return isinstance(src, str) and src.startswith(_BUCKET)
+
+
 def _asked(src: Path | str, *, labels: Sequence[str], every: int) -> Asked:
-    if isinstance(src, str) and src.startswith(_BUCKET):
-        return Asked(tree=open_objects(src), labels=tuple(labels), every=every)
+    if _in_bucket(src):
+        return Asked(tree=open_objects(str(src)), labels=tuple(labels), every=every)
     path = Path(src)
     if not path.exists():
         raise NotFoundError("no such file or folder", where=str(src), fix="Check the path.")

@@ -8,7 +8,7 @@
 import os
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
-from typing import BinaryIO, Protocol
+from typing import BinaryIO, Literal, Protocol
 
 from lineside.core import InvalidError, NotFoundError
 
@@ -50,10 +50,11 @@ class Tree(Protocol):
 
 
 class FolderTree:
-    """A folder of this machine."""
+    """A folder of this machine; links are followed to wherever only where that is said."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, *, links: Literal["inside", "followed"] = "inside") -> None:
         self.root = root.resolve()
+        self._inside = links == "inside"
         self.where = str(root)
 
     def folders(self, folder: str = "") -> list[str]:
@@ -90,11 +91,12 @@ class FolderTree:
         """Where the file is; ``InvalidError`` when its name leads out of the folder."""
         written = inside(name)
         try:
-            path = (self.root / written).resolve()
+            path = self.root / written
+            resolved = path.resolve()
             path.is_file()
         except (OSError, ValueError) as error:
             raise NotFoundError("no usable file name", where=self.where) from error
-        if not path.is_relative_to(self.root):
+        if self._inside and not resolved.is_relative_to(self.root):
             raise InvalidError("the name leads out of the folder", where=self.where)
         return path
 

@@ -7,10 +7,10 @@ Main names: ``Row``, ``Entry``, ``Listing``, ``Truth``; ``FORMATS`` with every r
 Not here: opening and checking pictures (``lineside.datasets.sources``).
 """
 
-from lineside.datasets.formats.lst import read_lst, write_lst
+from lineside.datasets.formats.lst import ListLine, NumberForm, list_lines, read_lst, write_lst
 from lineside.datasets.formats.objects import BOXES, POINTS, Objects, read_objects
 from lineside.datasets.formats.readers import FORMATS, Asked, Reader, reader_for
-from lineside.datasets.formats.rows import Entry, Listing, Row, Source, Truth, left_out
+from lineside.datasets.formats.rows import Entry, Listing, Row, Source, Truth, left_out, number
 from lineside.datasets.formats.table import read_table
 
 __all__ = [
@@ -19,13 +19,17 @@ __all__ = [
     "POINTS",
     "Asked",
     "Entry",
+    "ListLine",
     "Listing",
+    "NumberForm",
     "Objects",
     "Reader",
     "Row",
     "Source",
     "Truth",
     "left_out",
+    "list_lines",
+    "number",
     "read_lst",
     "read_objects",
     "read_table",

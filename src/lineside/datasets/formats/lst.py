@@ -28,7 +28,7 @@ from lineside.datasets.formats.rows import (
     said,
     zero_or_one,
 )
-from lineside.datasets.samples import Part
+from lineside.datasets.samples import Part, Skipped
 
 NumberForm = Literal["decimals", "plain"]
 _LONGEST_LINE = 65_536
@@ -83,6 +83,42 @@ def _lines(file: BinaryIO) -> Iterator[bytes]:
         first = False
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListLine:
+    """A line of a list file: its id, its label columns as written, and its file."""
+
+    where: str
+    id: int
+    values: tuple[str, ...]
+    file: str
+
+
+def parse_line(line: bytes, *, where: str) -> ListLine:
+    """A line by its columns; ``InvalidError`` says what is wrong with it."""
+    try:
+        columns = [column.strip() for column in line.decode().split("\t")]
+    except UnicodeDecodeError as error:
+        raise InvalidError("not UTF-8 text") from error
+    if len(columns) < 3:
+        raise InvalidError(f"{len(columns)} columns, at least 3 are needed")
+    if not columns[-1] or "\0" in columns[-1]:
+        raise InvalidError("no file name in the last column")
+    row_id = number(columns[0])
+    if row_id != int(row_id):
+        raise InvalidError(f"id {columns[0]!r} is not a whole number")
+    return ListLine(where=where, id=int(row_id), values=tuple(columns[1:-1]), file=columns[-1])
+
+
+def list_lines(file: BinaryIO, *, where: str) -> Iterator[ListLine | Skipped]:
+    """Every line that is not empty, or why it cannot be read."""
+    for place, line in enumerate(_lines(file), start=1):
+        if line.strip():
+            try:
+                yield parse_line(line, where=f"{where}:{place}")
+            except InvalidError as error:
+                yield left_out(f"{where}:{place}", error)
+
+
 def write_lst(
     rows: Iterable[tuple[int, Sequence[float], str]], *, form: NumberForm = "decimals"
 ) -> bytes:
@@ -119,45 +155,40 @@ class _Reader:
         return row
 
     def parse(self, line: bytes, *, where: str) -> tuple[int, Row]:
-        try:
-            columns = [column.strip() for column in line.decode().split("\t")]
-        except UnicodeDecodeError as error:
-            raise InvalidError("not UTF-8 text") from error
-        if len(columns) < 3:
-            raise InvalidError(f"{len(columns)} columns, at least 3 are needed")
-        if not columns[-1] or "\0" in columns[-1]:
-            raise InvalidError("no file name in the last column")
-        row_id = number(columns[0])
-        if row_id != int(row_id):
-            raise InvalidError(f"id {columns[0]!r} is not a whole number")
-        held, known = self.labels_of(columns[1:-1])
-        row = Row(where=where, file=columns[-1], labels=held, known=known, split=self.split)
-        return int(row_id), row
-
-    def labels_of(self, values: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-        if len(values) == 1 and len(self.labels) != 1:
-            return self.class_of(values[0])
-        names = self.labels or tuple(f"label-{place}" for place in range(len(values)))
-        if len(values) != len(names):
-            raise InvalidError(
-                f"{len(values)} label columns, {len(names)} labels are wanted: {', '.join(names)}."
-            )
-        held = tuple(name for name, text in zip(names, values, strict=True) if zero_or_one(text))
-        return held, Truth(names).judged(held, over=names)
-
-    def class_of(self, text: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
-        value = number(text)
-        if value != int(value) or value < 0:
-            raise InvalidError(f"class {text!r} is not a whole number from 0")
-        if not self.labels:
-            return (f"class-{int(value)}",), (f"class-{int(value)}",)
-        if value >= len(self.labels):
-            raise InvalidError(f"class {text!r} is unknown, there are {len(self.labels)}")
-        held = (self.labels[int(value)],)
-        return held, Truth(self.labels).judged(held, over=self.labels)
+        told = parse_line(line, where=where)
+        held, known = list_labels(told.values, labels=self.labels)
+        row = Row(where=where, file=told.file, labels=held, known=known, split=self.split)
+        return told.id, row
 
 
 def _once(key: int | str, seen: dict[int, str] | dict[str, str], *, noun: str, where: str) -> None:
     first = seen.setdefault(key, where)  # type: ignore[arg-type]  # key and dict go together
     if first != where:
         raise InvalidError(f"{noun} {key!r} stands already at {first}")
+
+
+def list_labels(
+    values: Sequence[str], *, labels: Sequence[str]
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """What label columns say: the names that hold, and those that are judged (rule 5)."""
+    if len(values) == 1 and len(labels) != 1:
+        return _class_of(values[0], labels=labels)
+    names = tuple(labels) or tuple(f"label-{place}" for place in range(len(values)))
+    if len(values) != len(names):
+        raise InvalidError(
+            f"{len(values)} label columns, {len(names)} labels are wanted: {', '.join(names)}."
+        )
+    held = tuple(name for name, text in zip(names, values, strict=True) if zero_or_one(text))
+    return held, Truth(names).judged(held, over=names)
+
+
+def _class_of(text: str, *, labels: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    value = number(text)
+    if value != int(value) or value < 0:
+        raise InvalidError(f"class {text!r} is not a whole number from 0")
+    if not labels:
+        return (f"class-{int(value)}",), (f"class-{int(value)}",)
+    if value >= len(labels):
+        raise InvalidError(f"class {text!r} is unknown, there are {len(labels)}")
+    held = (labels[int(value)],)
+    return held, Truth(tuple(labels)).judged(held, over=labels)

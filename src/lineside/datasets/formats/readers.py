@@ -10,6 +10,7 @@ from lineside.datasets.formats.abid import list_abid, looks_like_abid
 from lineside.datasets.formats.folders import list_folders, looks_like_folders, part_in
 from lineside.datasets.formats.lst import list_lst
 from lineside.datasets.formats.masks import list_masks, looks_like_masks
+from lineside.datasets.formats.records import classes_in, list_records
 from lineside.datasets.formats.rows import Entry, Listing
 from lineside.datasets.formats.table import list_table
 from lineside.datasets.trees import MOST_LIST_BYTES, Tree, suffix_of
@@ -101,11 +102,18 @@ def _lists(asked: Asked) -> Listing:
             list_lst(
                 partial(asked.tree.open, name, most=MOST_LIST_BYTES),
                 where=PurePosixPath(name).name,
-                labels=asked.labels,
+                labels=asked.labels or classes_in(asked.tree, name),
                 split=part_in(PurePosixPath(name).stem),
             )
             for name in _named(asked, ".lst")
         ],
+    )
+
+
+def _records(asked: Asked) -> Listing:
+    return _joined(
+        "records",
+        [list_records(asked.tree, name, labels=asked.labels) for name in _named(asked, ".rec")],
     )
 
 
@@ -120,6 +128,7 @@ def _has(suffix: str) -> Callable[[Tree], bool]:
 
 
 FORMATS: Mapping[str, Reader] = {
+    "records": Reader(found=_has(".rec"), listing=_records, suffixes=(".rec",)),
     "lst": Reader(found=_has(".lst"), listing=_lists, suffixes=(".lst",)),
     "csv": Reader(found=lambda tree: tree.has(LABELS), listing=_table, suffixes=(".csv",)),
     "masks": Reader(

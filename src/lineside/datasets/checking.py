@@ -1,0 +1,155 @@
+"""Read a record file through: how many records, of which labels, and where it is damaged."""
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from lineside.core import InvalidError, NotFoundError
+from lineside.datasets.classes import classes_beside
+from lineside.datasets.recordio import (
+    Damage,
+    ImageRecord,
+    class_of,
+    damaged,
+    index_of,
+    read_by_id,
+    read_index,
+    read_records,
+    scan,
+    unpack_image,
+    write_index,
+)
+from lineside.datasets.replacing import replace_with
+
+_MOST_NAMED = 1000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckedRecords:
+    """What a record file holds.
+
+    Attributes:
+        records: whole ones, raw payloads included.
+        pictures: records with an image header.
+        labels: records of each label, by its name where the classes are known.
+        offset: where the first damage begins; the file's length where there is none.
+        damage: every stretch of it, at most 1,000.
+        faults: of the index beside the file.
+    """
+
+    records: int
+    pictures: int
+    labels: dict[str, int]
+    offset: int
+    damage: tuple[Damage, ...] = ()
+    faults: tuple[str, ...] = ()
+
+
+@dataclass(slots=True)
+class _Seen:
+    records: int = 0
+    index: list[tuple[int, int]] = field(default_factory=list)
+    labels: Counter[str] = field(default_factory=Counter)
+    damage: list[Damage] = field(default_factory=list)
+
+
+def check_records(path: Path) -> CheckedRecords:
+    """Read all of it, going on behind damage.
+
+    Raises:
+        NotFoundError: no such file.
+    """
+    seen = _read(path)
+    found = seen.damage
+    return CheckedRecords(
+        records=seen.records,
+        pictures=len(seen.index),
+        labels=dict(sorted(seen.labels.items())),
+        offset=found[0].offset if found else path.stat().st_size,
+        damage=tuple(found),
+        faults=tuple(_index_faults(path, dict(seen.index))),
+    )
+
+
+def index_again(path: Path) -> int:
+    """Write the index of a file from what it holds; the number of its lines.
+
+    Raises:
+        NotFoundError: no such file.
+        InvalidError: it is damaged.
+    """
+    seen = _read(path)
+    if seen.damage:
+        raise damaged(seen.damage[0], where=path.name)
+    replace_with(path.with_suffix(".idx"), write_index(seen.index))
+    return len(seen.index)
+
+
+def _read(path: Path) -> _Seen:
+    if not path.is_file():
+        raise NotFoundError("no such file", where=str(path), fix="Check the path.")
+    names = classes_beside(path)
+    seen = _Seen()
+    with path.open("rb") as file:
+        for found in scan(file):
+            if isinstance(found, Damage):
+                seen.damage += [found] if len(seen.damage) < _MOST_NAMED else []
+                continue
+            seen.records += 1
+            try:
+                record = unpack_image(found.payload, where=path.name)
+            except InvalidError:
+                continue
+            seen.index.append((record.id, found.offset))
+            seen.labels.update(label_words(record, names=names))
+    return seen
+
+
+def label_words(record: ImageRecord, *, names: tuple[str, ...]) -> list[str]:
+    """A record's labels in words: a class by its name, of several those that hold."""
+    number = class_of(record.labels)
+    if number is not None:
+        return [names[number] if number < len(names) else f"class-{number}"]
+    if len(record.labels) == 1:
+        return [f"{record.labels[0]:g}"]
+    return [
+        names[place] if place < len(names) else f"label-{place}"
+        for place, value in enumerate(record.labels)
+        if value == 1.0
+    ]
+
+
+def _index_faults(path: Path, found: dict[int, int]) -> Iterator[str]:
+    beside = path.with_suffix(".idx")
+    if not beside.is_file():
+        return
+    try:
+        told = read_index(beside.read_bytes(), where=beside.name)
+    except InvalidError as error:
+        yield str(error)
+        return
+    for number in sorted(told.keys() | found.keys())[:_MOST_NAMED]:
+        says, stands = told.get(number), found.get(number)
+        if says != stands:
+            yield f"id {number}: the index says {says}, it stands at {stands}"
+
+
+def iter_images(path: Path, *, only: int | None = None) -> Iterator[tuple[int, ImageRecord]]:
+    """Offset and content of each picture in a file, or of the one with an id.
+
+    Raises:
+        NotFoundError: no such file, or no such id.
+        InvalidError: the offset of the first damage.
+    """
+    if not path.is_file():
+        raise NotFoundError("no such file", where=str(path), fix="Check the path.")
+    if only is not None:
+        offsets = index_of(path)
+        record = read_by_id(path, only, offsets=offsets)
+        yield offsets[only], record
+        return
+    with path.open("rb") as file:
+        for found in read_records(file, where=path.name):
+            where = f"{path.name}: byte {found.offset}"
+            yield found.offset, unpack_image(found.payload, where=where)

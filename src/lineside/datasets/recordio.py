@@ -1,0 +1,315 @@
+"""RecordIO: many pictures with their labels in one file, byte for byte as DMLC and MXNet write it.
+
+Framing (dmlc-core ``recordio.h``), little-endian:
+
+1. A part is the magic ``0a 23 d7 ce``, a word of ``flag << 29 | length``, the payload, and zeros up
+   to a multiple of four. Flag 0 is a whole record, 1 its first part, 2 a middle and 3 the last one.
+2. A payload that holds the magic at an offset divisible by four is parted there and the four bytes
+   are dropped; a reader puts them back between parts. Elsewhere the magic stays as it is.
+3. A reader fails, naming the offset: a short header, another magic, a short payload or padding, a
+   flag above 3, a part without its first one, a record that does not end. The end of the file is
+   clean only between records.
+4. After damage a reader goes on at the next multiple of four that has the magic and flag 0 or 1.
+
+Image header (MXNet ``image_recordio.h``): uint32 flag, float32 label, uint64 id, uint64 second id,
+then ``flag`` float32 labels where flag is above 0, then the encoded picture.
+
+Index: a line ``id <TAB> offset`` for each record, in the order of the file.
+"""
+
+import re
+import struct
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from lineside.core import InvalidError, NotFoundError
+
+MAGIC = struct.pack("<I", 0xCED7230A)
+MOST_PAYLOAD = (1 << 29) - 1
+_WORD = 4
+_HEADER = struct.Struct("<4sI")
+_IMAGE = struct.Struct("<IfQQ")
+_WHOLE, _FIRST, _MIDDLE, _LAST = range(4)
+_INDEX_LINE = re.compile(rb"([0-9]{1,20})\t([0-9]{1,20})\r?")
+_REFORM = "Copy the file again, or make it again from its pictures."
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Record:
+    """A payload and where its first magic stands."""
+
+    offset: int
+    payload: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Damage:
+    """Bytes that are no record: where they begin, and what is wrong there."""
+
+    offset: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageRecord:
+    """A picture with its labels.
+
+    Attributes:
+        as_vector: labels stand behind the header (flag = their number) even where there is one;
+            several always do.
+    """
+
+    id: int
+    labels: tuple[float, ...]
+    picture: bytes
+    as_vector: bool = False
+
+
+def framed(payload: bytes) -> bytes:
+    """The bytes of one record; ``InvalidError`` from 2^29 bytes of payload on."""
+    if len(payload) > MOST_PAYLOAD:
+        raise InvalidError(
+            f"a record of {len(payload)} bytes, at most {MOST_PAYLOAD} fit", fix="Make it smaller."
+        )
+    parts = _parted(payload)
+    if len(parts) == 1:
+        return _part(_WHOLE, parts[0])
+    flags = [_FIRST, *[_MIDDLE] * (len(parts) - 2), _LAST]
+    return b"".join(_part(flag, part) for flag, part in zip(flags, parts, strict=True))
+
+
+def _parted(payload: bytes) -> list[bytes]:
+    """What stands between the magic words at offsets divisible by four."""
+    parts: list[bytes] = []
+    begin = place = 0
+    while (place := payload.find(MAGIC, place)) >= 0:
+        if place % _WORD:
+            place += 1
+            continue
+        parts.append(payload[begin:place])
+        place += _WORD
+        begin = place
+    return [*parts, payload[begin:]]
+
+
+def _part(flag: int, content: bytes) -> bytes:
+    padding = bytes(-len(content) % _WORD)
+    return _HEADER.pack(MAGIC, flag << 29 | len(content)) + content + padding
+
+
+def scan(file: BinaryIO) -> Iterator[Record | Damage]:
+    """Every record from the file's place on, and every stretch of damage between them."""
+    size = _size(file)
+    offset = file.tell()
+    while offset < size:
+        found = _record(file, offset, size=size)
+        yield found
+        if isinstance(found, Record):
+            offset = file.tell()
+        else:
+            offset = _next_start(file, offset + _WORD - offset % _WORD, size=size)
+
+
+def read_records(file: BinaryIO, *, where: str) -> Iterator[Record]:
+    """Every record; ``InvalidError`` names the offset of the first damage."""
+    for found in scan(file):
+        if isinstance(found, Damage):
+            raise damaged(found, where=where)
+        yield found
+
+
+def read_record(file: BinaryIO, offset: int, *, where: str) -> Record:
+    """The record at an offset; ``InvalidError`` when none begins there."""
+    found = _record(file, offset, size=_size(file))
+    if isinstance(found, Damage):
+        raise damaged(found, where=where)
+    return found
+
+
+def damaged(damage: Damage, *, where: str) -> InvalidError:
+    """The damage as an error that names file and offset."""
+    return InvalidError(damage.reason, where=f"{where}: byte {damage.offset}", fix=_REFORM)
+
+
+def _size(file: BinaryIO) -> int:
+    place = file.tell()
+    size = file.seek(0, 2)
+    file.seek(place)
+    return size
+
+
+def _record(file: BinaryIO, offset: int, *, size: int) -> Record | Damage:
+    file.seek(offset)
+    parts: list[bytes] = []
+    place = offset
+    while True:
+        flag, content = _read_part(file, place, size=size)
+        if isinstance(content, str):
+            return Damage(offset=place, reason=content)
+        wrong = _out_of_order(flag, opened=bool(parts))
+        if wrong:
+            return Damage(offset=place, reason=wrong)
+        parts.append(content)
+        if flag in (_WHOLE, _LAST):
+            return Record(offset=offset, payload=MAGIC.join(parts))
+        place = file.tell()
+        if place >= size:
+            return Damage(offset=place, reason="the file ends inside a record")
+
+
+def _read_part(file: BinaryIO, place: int, *, size: int) -> tuple[int, bytes | str]:
+    """Flag and content of the part at the file's place, or what is wrong with it."""
+    header = file.read(_HEADER.size)
+    if len(header) < _HEADER.size:
+        return 0, f"{len(header)} bytes where a header of {_HEADER.size} stands"
+    magic, word = _HEADER.unpack(header)
+    flag, length = word >> 29, word & MOST_PAYLOAD
+    if magic != MAGIC:
+        return 0, f"{magic.hex(' ')} where the magic {MAGIC.hex(' ')} stands"
+    if flag > _LAST:
+        return 0, f"flag {flag}, the highest is {_LAST}"
+    padded = length + -length % _WORD
+    held = size - place - _HEADER.size
+    if held < padded:
+        return 0, f"{held} bytes of payload and padding where {padded} stand"
+    return flag, file.read(padded)[:length]
+
+
+def _out_of_order(flag: int, *, opened: bool) -> str:
+    if opened and flag in (_WHOLE, _FIRST):
+        return f"flag {flag} inside a record that has not ended"
+    if not opened and flag in (_MIDDLE, _LAST):
+        return f"flag {flag} without a first part"
+    return ""
+
+
+def _next_start(file: BinaryIO, offset: int, *, size: int) -> int:
+    """The next offset divisible by four with the magic and flag 0 or 1; the size for none."""
+    held = b""
+    chunk = 1 << 20
+    while offset < size:
+        file.seek(offset)
+        held = file.read(chunk + _HEADER.size)
+        place = -1
+        while (place := held.find(MAGIC, place + 1)) >= 0:
+            word = held[place + _WORD : place + _HEADER.size]
+            begins = len(word) == _WORD and int.from_bytes(word, "little") >> 29 in (_WHOLE, _FIRST)
+            if begins and place % _WORD == 0:
+                return offset + place
+        offset += chunk
+    return size
+
+
+def pack_image(record: ImageRecord) -> bytes:
+    """The payload of a picture with its labels."""
+    if not record.labels:
+        raise InvalidError("a picture without a label", where=f"id {record.id}", fix="Give one.")
+    count = len(record.labels)
+    if count == 1 and not record.as_vector:
+        return _IMAGE.pack(0, record.labels[0], record.id, 0) + record.picture
+    vector = struct.pack(f"<{count}f", *record.labels)
+    return _IMAGE.pack(count, 0.0, record.id, 0) + vector + record.picture
+
+
+def unpack_image(payload: bytes, *, where: str) -> ImageRecord:
+    """The picture in a payload.
+
+    Raises:
+        InvalidError: it is shorter than its header and labels.
+    """
+    if len(payload) < _IMAGE.size:
+        raise InvalidError(
+            f"a payload of {len(payload)} bytes is no picture", where=where, fix=_REFORM
+        )
+    flag, label, number, _ = _IMAGE.unpack_from(payload)
+    end = _IMAGE.size + 4 * flag
+    if len(payload) < end:
+        raise InvalidError(
+            f"{flag} labels in a payload of {len(payload)} bytes", where=where, fix=_REFORM
+        )
+    labels = struct.unpack_from(f"<{flag}f", payload, _IMAGE.size) if flag else (label,)
+    return ImageRecord(id=number, labels=labels, picture=payload[end:], as_vector=flag > 0)
+
+
+def labels_of(record: ImageRecord, *, width: int) -> tuple[float, ...]:
+    """The record's labels, as many as asked for.
+
+    Raises:
+        InvalidError: it has another number of them.
+    """
+    if len(record.labels) != width:
+        raise InvalidError(
+            f"{len(record.labels)} labels, {width} asked for",
+            where=f"id {record.id}",
+            fix="Ask for all of them, or pack with --pack-label.",
+        )
+    return record.labels
+
+
+def write_index(entries: Iterable[tuple[int, int]]) -> bytes:
+    """Ids and offsets as the text of an index."""
+    return "".join(f"{number}\t{offset}\n" for number, offset in entries).encode()
+
+
+def read_index(raw: bytes, *, where: str) -> dict[int, int]:
+    """Offsets by id, in the order of the index.
+
+    Raises:
+        InvalidError: a line is none, or an id stands there twice.
+    """
+    offsets: dict[int, int] = {}
+    for place, line in enumerate(raw.removesuffix(b"\n").split(b"\n") if raw else (), start=1):
+        match = _INDEX_LINE.fullmatch(line)
+        if match is None or int(match[1]) in offsets:
+            raise InvalidError(
+                f"{line[:60]!r} is no line of an index, or its id stands there already",
+                where=f"{where}:{place}",
+                fix="Make the index again: lineside recordio check --write-index.",
+            )
+        offsets[int(match[1])] = int(match[2])
+    return offsets
+
+
+def index_of(path: Path) -> dict[int, int]:
+    """Offsets by id: of the ``.idx`` beside the file, or by reading the file through."""
+    beside = path.with_suffix(".idx")
+    if beside.is_file():
+        return read_index(beside.read_bytes(), where=beside.name)
+    with path.open("rb") as file:
+        return {
+            unpack_image(record.payload, where=path.name).id: record.offset
+            for record in read_records(file, where=path.name)
+        }
+
+
+def read_by_id(path: Path, number: int, *, offsets: dict[int, int]) -> ImageRecord:
+    """The record of an id.
+
+    Raises:
+        NotFoundError: the index has no such id.
+        InvalidError: no whole record begins there, or it is of another id.
+    """
+    if number not in offsets:
+        raise NotFoundError(f"no record of id {number}", where=path.name, fix="See the index.")
+    return read_at(path, offsets[number], number=number)
+
+
+def read_at(path: Path, offset: int, *, number: int) -> ImageRecord:
+    """The record that begins at an offset; ``InvalidError`` when it is of another id."""
+    where = f"{path.name}: byte {offset}"
+    with path.open("rb") as file:
+        record = unpack_image(read_record(file, offset, where=path.name).payload, where=where)
+    if record.id != number:
+        raise InvalidError(
+            f"id {record.id} where the index says {number}", where=where, fix="Index it again."
+        )
+    return record
+
+
+def class_of(labels: Sequence[float]) -> int | None:
+    """The class number of a single label; None for anything else."""
+    if len(labels) == 1 and labels[0] >= 0 and labels[0] == int(labels[0]):
+        return int(labels[0])
+    return None
