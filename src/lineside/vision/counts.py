@@ -22,6 +22,7 @@ from lineside.core import InvalidError
 from lineside.vision.prediction import CountAnswer, Decision
 
 _LEAST_DOUBT = 0.3
+_LARGEST_TOLD = 254
 _MOST_CHANCES = 256
 _DIGITS = 6
 _ROUNDING = 1e-9  # a run that reaches the cut but for the last digit reaches it

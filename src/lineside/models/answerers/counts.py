@@ -1,0 +1,111 @@
+"""How many objects a picture shows: of found ones, or from a distribution over numbers."""
+
+import numpy as np
+
+from lineside.core import Clock, InvalidError
+from lineside.models.answerers.contract import Answerer, Floats, Place, Said, probe
+from lineside.models.answerers.objects import ObjectFinder, boxes_of
+from lineside.models.archive import Package
+from lineside.models.engines.onnx import OnnxEngine
+from lineside.vision import (
+    CountRule,
+    activation_on_picture,
+    count_found,
+    count_likely,
+    fitted,
+    prepare,
+)
+
+_OUTPUTS = ("logits", "activation")
+
+
+class FoundCounter:
+    """Counts objects that are found; see ``Answerer``. The objects are told as well."""
+
+    def __init__(self, package: Package, *, rule: CountRule, clock: Clock) -> None:
+        self._finder = ObjectFinder(package)
+        self._rule = rule
+        self._clock = clock
+        labels = self._finder.rule.labels
+        self._counted = np.array([not rule.labels or name in rule.labels for name in labels])
+
+    def answer(self, place: Place) -> Said:
+        start_s = self._clock.monotonic()
+        crops = self._finder.crops(place)
+        cut_s = self._clock.monotonic()
+        maps = self._finder.maps(crops)
+        ended_s = self._clock.monotonic()
+        found = self._finder.candidates(maps, place=place)
+        found = found.only(self._counted[found.label])
+        detect = self._finder.rule
+        return Said(
+            boxes=boxes_of(found, rule=detect, place=place),
+            count=count_found(found.chance, cut=detect.cut, rule=self._rule),
+            prepare_ms=(cut_s - start_s) * 1000,
+            infer_ms=(ended_s - cut_s) * 1000,
+        )
+
+    def explain(self, place: Place) -> dict[str, Floats]:
+        return self._finder.heat(place)
+
+    def heat(self, place: Place) -> Floats | None:  # noqa: ARG002  a count has no such map
+        return None
+
+    def golden(self, place: Place) -> Floats:
+        return self._finder.golden(place)
+
+
+class LikelyCounter:
+    """Tells a number from a distribution; see ``Answerer``."""
+
+    def __init__(self, package: Package, *, rule: CountRule, clock: Clock) -> None:
+        self._manifest = package.manifest
+        self._rule = rule
+        self._clock = clock
+        settings = self._manifest.prepare
+        self._engine = OnnxEngine(
+            package.file(self._manifest.engine.file),
+            crops=(1, 3, settings.height_px, settings.width_px),
+            where=self._manifest.name,
+            outputs=_OUTPUTS,
+        )
+
+    def answer(self, place: Place) -> Said:
+        start_s = self._clock.monotonic()
+        crops = prepare(place.image, self._manifest.prepare)
+        cut_s = self._clock.monotonic()
+        (logits,) = self._engine.run(crops, outputs=("logits",))
+        ended_s = self._clock.monotonic()
+        return Said(
+            count=count_likely(logits[0], self._rule),
+            prepare_ms=(cut_s - start_s) * 1000,
+            infer_ms=(ended_s - cut_s) * 1000,
+        )
+
+    def explain(self, place: Place) -> dict[str, Floats]:
+        crops = prepare(place.image, self._manifest.prepare)
+        (grid,) = self._engine.run(crops, outputs=("activation",))
+        height, width = place.image.shape[:2]
+        settings = fitted(self._manifest.prepare, width_px=width, height_px=height)
+        positive = np.clip(grid[0, 0], 0.0, None)
+        share = positive / np.float32(float(positive.max()) or 1.0)
+        laid = activation_on_picture(share, settings.crops[0], width_px=width, height_px=height)
+        return {"objects": np.clip(laid, 0, 1)}
+
+    def heat(self, place: Place) -> Floats | None:  # noqa: ARG002  a count has no such map
+        return None
+
+    def golden(self, place: Place) -> Floats:
+        crops = prepare(place.image, self._manifest.prepare)
+        logits, activation = self._engine.run(crops, outputs=_OUTPUTS)
+        return probe(logits, activation)
+
+
+def answerer(package: Package, *, clock: Clock) -> Answerer:
+    """Of a package of the task count."""
+    rule = package.manifest.count
+    if rule is None:
+        raise InvalidError("no rule of a count", where=package.manifest.name, fix="Export it.")
+    if package.manifest.detect is not None:
+        return FoundCounter(package, rule=rule, clock=clock)
+    return LikelyCounter(package, rule=rule, clock=clock)

@@ -1,0 +1,212 @@
+"""Training pictures as a network sees them, with the objects on them in network pixels.
+
+1. Every picture is scaled by one ``zoom``, by the function devices use, so that the median object
+   is about as large as the network resolves best.
+2. A point has no size. It takes the median of the boxes of its label, else of all boxes, else a
+   size that follows from how near points lie to each other; it never teaches a size.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lineside.core import Box, InvalidError
+from lineside.datasets import Marked, Sample
+from lineside.vision import Crop, Prepare, cut
+
+OBJECT_PX = 28.0
+"""Side of the median object on the network's input."""
+
+CROP_PX = 192
+"""Side of the crops that are learned from; less where the pictures are smaller."""
+
+_LEAST_OBJECT_PX = 10.0
+_MOST_ZOOM = 4.0
+_MOST_KEPT_BYTES = 1_000_000_000
+_NOMINAL_SHARE = 0.05  # of the picture's side, where not even two points tell a distance
+
+Image = NDArray[np.uint8]
+Floats = NDArray[np.float64]
+
+
+class Pictures(Protocol):
+    """Gives pictures and templates, as ``lineside.training.tasks.Work`` does."""
+
+    def picture(self, sample: Sample) -> Image:
+        """(height, width, 3) uint8 RGB."""
+        ...
+
+    def template(self, sample: Sample) -> Image | None:
+        """Of the picture's size; None where it has none."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Scene:
+    """Objects of one picture in network pixels.
+
+    Attributes:
+        boxes_px: (n, 4) float64.
+        label: (n,) places in the labels.
+        sized: (n,) whether the size was marked.
+        size_px: (width, height) of the picture itself, without what fills it up.
+    """
+
+    sample: Sample
+    boxes_px: Floats
+    label: NDArray[np.intp]
+    sized: NDArray[np.bool_]
+    size_px: tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scale:
+    """How marks of a data set become boxes.
+
+    Attributes:
+        zoom: network pixels per picture pixel.
+        nominal_px: (width, height) in picture pixels of a point's object, by label.
+    """
+
+    zoom: float
+    nominal_px: Mapping[str, tuple[float, float]]
+
+
+def scale_of(samples: Sequence[Sample], *, labels: Sequence[str], side_px: float) -> Scale:
+    """Zoom and nominal sizes from what is marked.
+
+    Args:
+        samples: with marks.
+        labels: that count.
+        side_px: a usual side of the pictures, for the case that nothing else tells a size.
+    """
+    marks = [m for sample in samples for m in sample.marked or () if m.label in labels]
+    boxes = [m for m in marks if not m.is_point]
+    overall = _median_size(boxes) or _spacing(samples, labels=labels, side_px=side_px)
+    by_label = {
+        name: _median_size([m for m in boxes if m.label == name]) or overall for name in labels
+    }
+    sides = [math.sqrt(_area(m, by_label=by_label)) for m in marks] or [
+        math.sqrt(math.prod(overall))
+    ]
+    zoom = OBJECT_PX / float(np.median(sides))
+    smallest = min(math.sqrt(math.prod(size)) for size in by_label.values())
+    zoom = max(zoom, _LEAST_OBJECT_PX / smallest)
+    return Scale(zoom=round(min(_MOST_ZOOM, zoom), 4), nominal_px=by_label)
+
+
+def _median_size(boxes: Sequence[Marked]) -> tuple[float, float] | None:
+    if not boxes:
+        return None
+    return (
+        float(np.median([m.x1_px - m.x0_px for m in boxes])),
+        float(np.median([m.y1_px - m.y0_px for m in boxes])),
+    )
+
+
+def _spacing(
+    samples: Sequence[Sample], *, labels: Sequence[str], side_px: float
+) -> tuple[float, float]:
+    """Near neighbours lie about one object apart: the tenth part of nearest distances."""
+    nearest = []
+    for sample in samples:
+        points = np.array([m.centre_px for m in sample.marked or () if m.label in labels])
+        if len(points) > 1:
+            apart = np.linalg.norm(points[:, None] - points[None], axis=2)
+            np.fill_diagonal(apart, np.inf)
+            nearest += apart.min(axis=1).tolist()
+    side = float(np.quantile(nearest, 0.1)) if nearest else _NOMINAL_SHARE * side_px
+    side = min(max(side, 0.01 * side_px), 0.25 * side_px)
+    return side, side
+
+
+def _area(mark: Marked, *, by_label: Mapping[str, tuple[float, float]]) -> float:
+    if mark.is_point:
+        return math.prod(by_label[mark.label])
+    return (mark.x1_px - mark.x0_px) * (mark.y1_px - mark.y0_px)
+
+
+def prepare_for(scale: Scale) -> Prepare:
+    """The settings of training and device."""
+    whole = Box(x0_px=0.0, y0_px=0.0, x1_px=float(CROP_PX), y1_px=float(CROP_PX))
+    return Prepare(
+        crops=(Crop(region="", box_px=whole),),
+        width_px=CROP_PX,
+        height_px=CROP_PX,
+        fit="zoom",
+        zoom=scale.zoom,
+    )
+
+
+class Scenes:
+    """Pictures with their objects; pixels are kept up to a limit and read again beyond it."""
+
+    def __init__(
+        self, pictures: Pictures, *, scale: Scale, labels: Sequence[str], template: bool
+    ) -> None:
+        self.settings = prepare_for(scale)
+        self.labels = tuple(labels)
+        self.template = template
+        self._scale = scale
+        self._pictures = pictures
+        self._kept: dict[str, Image] = {}
+        self._kept_bytes = 0
+
+    def scene(self, sample: Sample) -> Scene:
+        """A sample's objects; reads its picture the first time."""
+        pixels = self.pixels(sample)
+        marks = [m for m in sample.marked or () if m.label in self.labels]
+        boxes = np.array([self._box(m) for m in marks], np.float64).reshape(-1, 4)
+        return Scene(
+            sample=sample,
+            boxes_px=boxes * self._scale.zoom,
+            label=np.array([self.labels.index(m.label) for m in marks], np.intp),
+            sized=np.array([not m.is_point for m in marks], np.bool_),
+            size_px=(pixels.shape[1], pixels.shape[0]),
+        )
+
+    def pixels(self, sample: Sample) -> Image:
+        """(h, w, 3) uint8 at the network's scale, (h, w, 6) beside its template."""
+        found = self._kept.get(sample.digest)
+        if found is not None:
+            return found
+        made = self._read(sample)
+        if self._kept_bytes + made.nbytes <= _MOST_KEPT_BYTES:
+            self._kept[sample.digest] = made
+            self._kept_bytes += made.nbytes
+        return made
+
+    def _read(self, sample: Sample) -> Image:
+        image = self._pictures.picture(sample)
+        height, width = image.shape[:2]
+        shown = [image]
+        if self.template:
+            shown.append(template_of(self._pictures, sample, image=image))
+        layers = [cut(each, self.settings)[0] for each in shown]
+        # What fills the input up to a multiple is no picture.
+        down = max(1, min(layers[0].shape[0], math.ceil(height * self._scale.zoom)))
+        across = max(1, min(layers[0].shape[1], math.ceil(width * self._scale.zoom)))
+        return np.ascontiguousarray(np.concatenate(layers, axis=2)[:down, :across])
+
+    def _box(self, mark: Marked) -> tuple[float, float, float, float]:
+        if not mark.is_point:
+            return mark.x0_px, mark.y0_px, mark.x1_px, mark.y1_px
+        (x, y), (width, height) = mark.centre_px, self._scale.nominal_px[mark.label]
+        return x - width / 2, y - height / 2, x + width / 2, y + height / 2
+
+
+def template_of(pictures: Pictures, sample: Sample, *, image: Image) -> Image:
+    """The sample's template; ``InvalidError`` where it is missing or of another size."""
+    template = pictures.template(sample)
+    if template is None or template.shape != image.shape:
+        seen = "none" if template is None else f"one of {template.shape[:2]}"
+        raise InvalidError(
+            f"a picture of {image.shape[:2]} needs a template of its size, and there is {seen}",
+            where=sample.name,
+            fix="Name the template in the table, aligned and of the picture's size.",
+        )
+    return template
