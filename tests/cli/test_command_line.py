@@ -153,9 +153,9 @@ def test_a_dataset_is_imported_shown_and_frozen(tmp_path: Path) -> None:
     )
     assert json.loads(parts.stdout)["splits"] == {"train": 1, "valid": 1}, parts.stderr
     shown = json.loads(lineside("dataset", "show", "rack", "--config", config, "--json").stdout)
-    assert shown["number"] == 2
+    assert shown["version"] == 2
     leaks = json.loads(lineside("dataset", "leaks", "rack", "--config", config, "--json").stdout)
-    assert leaks == {"leaks": []}
+    assert (leaks["leaks"], leaks["check"]["looked_at"]) == ([], 2)
 
 
 def test_a_backup_restores_into_an_empty_hub_only(tmp_path: Path) -> None:

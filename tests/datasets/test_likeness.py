@@ -1,5 +1,3 @@
-from collections.abc import Callable
-
 import cv2
 import numpy as np
 import pytest
@@ -66,7 +64,7 @@ def test_the_same_scene_is_near_although_the_camera_moved_and_others_are_not(
     samples = [sample(encoded, name) for name, encoded in shown.items()]
     kept = {digest_of(encoded): encoded for encoded in shown.values()}
     vectors = leak_features(samples, read=lambda s: kept[s.digest], inspection=INSPECTION)
-    features = np.stack([vectors[s.digest] for s in samples])
+    features = np.stack([vectors[s.digest].vector for s in samples])
     near = find_leaks(samples, features, above=0.9)
     assert [(leak.a, leak.b) for leak in near] == [("left", "left again")]
 
@@ -82,14 +80,20 @@ def test_a_frozen_version_names_near_duplicates_of_its_inspection(
     assert ("left", "left twice") in {(min(x.a, x.b), max(x.a, x.b)) for x in version.leaks}
 
 
-def test_labels_of_no_inspection_leave_digests_and_groups(
-    library: Library, png: Callable[[int], bytes]
+def test_labels_of_no_inspection_leave_whole_pictures_less_their_camera(
+    library: Library, shown: dict[str, bytes]
 ) -> None:
-    encoded = png(1)
-    odd = Sample(name="a", digest=digest_of(encoded), labels=("odd",))
-    library.add("rack", [(odd, encoded)], by="ann")
-    assert plan_freeze(library, "rack", inspections=[INSPECTION]).features_by == ""
-    assert inspection_of([odd], [INSPECTION]) is None
+    content = {**shown, "left twice": scene(left=True, right=False, seed=9)}
+    samples = [
+        Sample(name=name, digest=digest_of(encoded), labels=("odd",))
+        for name, encoded in content.items()
+    ]
+    library.add("rack", zip(samples, content.values(), strict=True), by="ann")
+    plan = plan_freeze(library, "rack", inspections=[INSPECTION])
+    version = library.freeze("rack", by="ann", plan=plan)
+    assert version.leaks_by.startswith("whole pictures")
+    assert [{leak.a, leak.b} for leak in version.leaks] == [{"left", "left twice"}]
+    assert inspection_of(samples, [INSPECTION]) is None
 
 
 def test_pictures_of_another_size_or_damaged_ones_take_no_part(shown: dict[str, bytes]) -> None:

@@ -1,20 +1,25 @@
-"""``lineside dataset``: labelled pictures in the hub's store."""
+"""``lineside dataset``: labelled pictures in, from files or from the line."""
 
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from lineside.cli.hub import ConfigOption, settings
-from lineside.cli.output import JsonFlag, show, table
-from lineside.core import InvalidError, SystemClock, load_plant
-
-if TYPE_CHECKING:
-    from lineside.datasets import Library, Part
-    from lineside.store import Records
+from lineside.cli import dataset_versions
+from lineside.cli.dataset_place import (
+    BlobsOption,
+    ConfigOption,
+    Place,
+    RecordsOption,
+    StoreOption,
+    library,
+    place_of,
+)
+from lineside.cli.output import JsonFlag, show
+from lineside.core import InvalidError
 
 By = Annotated[str, typer.Option(help="Whose labels these are.")]
 Name = Annotated[str, typer.Argument(help="The dataset's name.")]
@@ -25,52 +30,53 @@ def register(app: typer.Typer) -> None:
     group = typer.Typer(help="Labelled pictures.", no_args_is_help=True)
     group.command("import")(import_source)
     group.command("add")(add)
-    group.command("list")(list_datasets)
-    group.command("show")(show_dataset)
-    group.command("freeze")(freeze)
-    group.command("leaks")(leaks)
+    dataset_versions.register(group)
     app.add_typer(group, name="dataset")
 
 
-@contextmanager
-def library(config: Path | None) -> "Iterator[tuple[Library, Records]]":
-    """The hub's datasets, opened for one command."""
-    from lineside.datasets import Library
-    from lineside.store import open_blobs, open_records
-
-    hub = settings(config)
-    clock = SystemClock()
-    with open_records(hub.records_url, clock=clock) as records:
-        blobs = open_blobs(hub.blobs_url)
-        try:
-            yield Library(records, blobs, clock=clock), records
-        finally:
-            blobs.close()
-
-
 def import_source(
-    source: Annotated[Path, typer.Argument(help="Folder, .lst or .csv file.")],
+    source: Annotated[
+        str, typer.Argument(help="Folder, list or table, archive, or s3://bucket/prefix.")
+    ],
     *,
     into: Annotated[str, typer.Option(help="The dataset to add to.")],
     config: ConfigOption = None,
+    store: StoreOption = None,
+    records: RecordsOption = "",
+    blobs: BlobsOption = "",
     labels: Annotated[str, typer.Option(help="Label names in column order, by comma.")] = "",
-    form: Annotated[str, typer.Option("--format", help="lst, csv, folders or auto.")] = "auto",
+    form: Annotated[
+        str, typer.Option("--format", help="auto, or a form of docs/reference/formats.md.")
+    ] = "auto",
     images: Annotated[Path | None, typer.Option(help="Where a list's pictures are.")] = None,
     group: Annotated[
         str, typer.Option(help="How pictures are grouped: docs/reference/datasets.md.")
     ] = "",
+    ids: Annotated[Path | None, typer.Option(help="Only these: one id or name a line.")] = None,
+    sample: Annotated[int, typer.Option(help="Only so many, drawn by the seed; 0 for all.")] = 0,
+    seed: Annotated[int, typer.Option(help="Of the sample.")] = 0,
+    every: Annotated[int, typer.Option(help="Of a video, each so many frames.", min=1)] = 1,
     by: By = "command line",
     as_json: JsonFlag = False,
 ) -> None:
     """Import labelled pictures; every skipped line is reported."""
-    from lineside.datasets import load_source
+    from lineside.datasets import Choice, Reading, load_source, read_ids
 
     names = tuple(name for name in labels.split(",") if name)
-    found = load_source(source, labels=names, format=form, images=images, group=group)
-    with library(config) as (datasets, _):
-        added = datasets.add(into, ((s, found.read(s)) for s in found.samples), by=by)
+    choice = Choice(ids=None if ids is None else read_ids(ids), most=sample, seed=seed)
+    place = place_of(config=config, store=store, records=records, blobs=blobs, fresh=True)
+    with _fetched() as keep, library(place) as (datasets, _):
+        reading = Reading(choice=choice, every=every, keep=keep)
+        found = load_source(
+            source, labels=names, format=form, images=images, group=group, reading=reading
+        )
+        pictures = ((sample, found.read(sample)) for sample in found.samples)
+        added = datasets.add(into, pictures, by=by, files=found.read_file)
     skipped = (*found.skipped, *added.reported)
-    result = {"dataset": into, "samples": added.new + added.same, "skipped": skipped}
+    result = {
+        "dataset": into, "format": found.format, "samples": added.new + added.same,
+        "skipped": skipped,
+    }  # fmt: skip
     show(
         result,
         as_json=as_json,
@@ -81,12 +87,22 @@ def import_source(
     )
 
 
+@contextmanager
+def _fetched() -> Iterator[Path]:
+    """A folder for what is fetched, as long as the block."""
+    with tempfile.TemporaryDirectory(prefix="lineside-import-") as made:
+        yield Path(made)
+
+
 def add(
     name: Name,
     *,
     frames: Annotated[str, typer.Option(help="FROM..TO, ids of the first and last frame.")],
     label: Annotated[list[str], typer.Option(help="A label that holds; repeatable.")],
     config: ConfigOption = None,
+    store: StoreOption = None,
+    records: RecordsOption = "",
+    blobs: BlobsOption = "",
     by: By = "command line",
     as_json: JsonFlag = False,
 ) -> None:
@@ -97,15 +113,16 @@ def add(
     first, dots, last = frames.partition("..")
     if not dots:
         raise InvalidError(f"{frames!r} is no span", where="--frames", fix="Write FROM..TO.")
-    with library(config) as (datasets, records):
-        ends = [records.frames.get(FrameId(end)) for end in (first, last)]
-        rows = records.frames.page(
+    place = place_of(config=config, store=store, records=records, blobs=blobs)
+    with library(place) as (datasets, kept):
+        ends = [kept.frames.get(FrameId(end)) for end in (first, last)]
+        rows = kept.frames.page(
             camera=ends[0].camera,
             since=min(end.captured_at for end in ends),
             until=max(end.captured_at for end in ends),
             limit=100_000,
         )
-        names = _names(Path(settings(config).plant), ends[0].camera)
+        names = _names(place, ends[0].camera) or tuple(label)
         added = datasets.add_frames(name, rows, label, by=by, known=judged(label, names))
     show(
         {"dataset": name, "added": added.new, "same": added.same, "skipped": added.reported},
@@ -114,103 +131,9 @@ def add(
     )
 
 
-def _names(plant: Path, camera: str) -> tuple[str, ...]:
-    """What an inspection of this camera can answer."""
+def _names(place: Place, camera: str) -> tuple[str, ...]:
+    """What an inspection of this camera can answer; without a plant file nothing is known."""
     from lineside.datasets import label_names
 
-    found = [one for one in load_plant(plant).inspection if one.camera == camera]
+    found = [one for one in place.inspections if one.camera == camera]
     return tuple(name for one in found for name in label_names(one))
-
-
-def list_datasets(config: ConfigOption = None, as_json: JsonFlag = False) -> None:
-    """List datasets."""
-    with library(config) as (datasets, _):
-        names = datasets.names()
-    show({"datasets": names}, as_json=as_json, text=lambda _: "\n".join(names))
-
-
-def show_dataset(
-    name: Name,
-    number: Annotated[int, typer.Option("--version", help="0: the newest frozen one.")] = 0,
-    config: ConfigOption = None,
-    as_json: JsonFlag = False,
-) -> None:
-    """Show a frozen version: samples, labels, splits, leaks."""
-    with library(config) as (datasets, _):
-        version = datasets.version(name, number)
-    show(
-        version,
-        as_json=as_json,
-        text=lambda found: table(
-            [
-                ("version", f"{found.name}/{found.number}"),
-                ("digest", found.digest),
-                ("samples", str(len(found.samples))),
-                ("leaks", str(len(found.leaks))),
-            ]
-        ),
-    )
-
-
-def freeze(
-    name: Name,
-    config: ConfigOption = None,
-    shares: Annotated[
-        str, typer.Option(help="TRAIN,VALID,TEST, such as 0.8,0.1,0.1; groups stay together.")
-    ] = "",
-    seed: Annotated[int, typer.Option(help="Which pictures fall into which part.")] = 0,
-    by: By = "command line",
-    as_json: JsonFlag = False,
-) -> None:
-    """Freeze the draft to an immutable version, split by group, with its leak report."""
-    from lineside.datasets import plan_freeze
-
-    wanted = _shares(shares)
-    inspections = load_plant(Path(settings(config).plant)).inspection
-    with library(config) as (datasets, _):
-        plan = plan_freeze(datasets, name, inspections=inspections)
-        plan = replace(plan, shares=wanted, seed=seed)
-        version = datasets.freeze(name, by=by, plan=plan)
-    show(
-        {
-            "dataset": name,
-            "version": version.number,
-            "digest": version.digest,
-            "splits": {part: len(members) for part, members in version.splits.items()},
-        },
-        as_json=as_json,
-        text=lambda done: f"{name}/{done['version']} {done['digest']}",
-    )
-
-
-def _shares(text: str) -> "dict[Part, float]":
-    from lineside.datasets import Part
-
-    if not text:
-        return {}
-    try:
-        numbers = [float(part) for part in text.split(",")]
-    except ValueError:
-        numbers = []
-    if len(numbers) != 3 or min(numbers) < 0 or abs(sum(numbers) - 1) > 1e-6:
-        raise InvalidError(
-            f"{text!r} is no split", where="--shares", fix="Write three shares, as in 0.8,0.1,0.1."
-        )
-    parts = (Part.TRAIN, Part.VALID, Part.TEST)
-    return {part: share for part, share in zip(parts, numbers, strict=True) if share > 0}
-
-
-def leaks(
-    name: Name,
-    number: Annotated[int, typer.Option("--version", help="0: the newest frozen one.")] = 0,
-    config: ConfigOption = None,
-    as_json: JsonFlag = False,
-) -> None:
-    """Show a version's leak report: pairs too alike, and the splits they stand in."""
-    with library(config) as (datasets, _):
-        found = datasets.version(name, number).leaks
-    show(
-        {"leaks": found},
-        as_json=as_json,
-        text=lambda _: "\n".join(str(leak) for leak in found) or "no leaks",
-    )

@@ -17,8 +17,7 @@ from lineside.cli.asking import (
     job_of,
     stores,
 )
-from lineside.cli.dataset import library
-from lineside.cli.hub import settings
+from lineside.cli.dataset_place import library, place_of
 from lineside.cli.output import JsonFlag, say, show, table
 from lineside.cli.package import PackageFile
 from lineside.cli.signals import stop_on_signal
@@ -116,11 +115,10 @@ def score(
     """Judge stored frames with a package: a line a frame, in the order they were taken."""
     from lineside.training import Cluster, ScoreJob, score_here, score_on
 
-    with library(config) as (_, kept):
+    place = place_of(config=config, store=None, records="", blobs="")
+    with library(place) as (_, kept):
         wanted = _frames(kept, span=frames, camera=camera)
-    job = ScoreJob(
-        package=package.read_bytes(), frames=wanted, blobs_url=settings(config).blobs_url
-    )
+    job = ScoreJob(package=package.read_bytes(), frames=wanted, blobs_url=place.blobs)
     lines = score_here(job) if on == HERE else score_on(Cluster(on=on, workers=workers), job)
     count = _write(lines, out)
     say(f"{count} frames scored")

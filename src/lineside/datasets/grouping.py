@@ -7,11 +7,18 @@
 | `regex:PATTERN` | the first bracket of the first match in the name (the whole match without one) |
 | `folder` | the folder the file stands in |
 | `blocks:10` | blocks of ten files in natural order of their names (``a2`` before ``a10``) |
+| `ids:100` | the last number of the file's stem, in blocks of a hundred from 0 |
+| `time:30` | half hours of capture time (UTC); ``time:480@06:00`` shifts of eight hours from 6 |
+| `column:NAME` | what the source says in a further column |
+
+What a rule finds nothing in shares the group ``(none)``: of such pictures nothing says that they
+are apart.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import PurePosixPath
 
 from lineside.core import InvalidError
@@ -19,6 +26,10 @@ from lineside.datasets.samples import Sample
 
 _NONE = "(none)"
 _LONGEST_PATTERN = 200
+_LONGEST_NUMBER = 18
+_NUMBERS = re.compile(r"[0-9]+")
+_CLOCK = re.compile(r"([01][0-9]|2[0-3]):([0-5][0-9])")
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def grouped(samples: Sequence[Sample], *, rule: str) -> tuple[Sample, ...]:
@@ -28,23 +39,32 @@ def grouped(samples: Sequence[Sample], *, rule: str) -> tuple[Sample, ...]:
         InvalidError: the rule is none of the known ones.
     """
     kind, _, detail = rule.partition(":")
-    if kind in ("", "column"):
+    if rule in ("", "column"):
         return tuple(samples)
     if kind == "blocks":
         return _by_blocks(samples, size=_whole(detail, rule=rule))
-    if kind == "suffix" and detail:
-        names = [_suffix(sample.name, detail) for sample in samples]
-    elif kind == "folder":
-        names = [PurePosixPath(sample.name).parent.name or _NONE for sample in samples]
-    elif kind == "regex" and detail:
-        pattern = _compiled(detail)
-        names = [_matched(pattern, sample.name) for sample in samples]
-    else:
-        raise InvalidError(
-            f"{rule!r} is not a rule for groups",
-            fix="Known: column, folder, suffix:TEXT, regex:PATTERN, blocks:NUMBER.",
-        )
-    return tuple(replace(sample, group=name) for sample, name in zip(samples, names, strict=True))
+    group_of = _reader(kind, detail, rule=rule)
+    return tuple(replace(sample, group=group_of(sample)) for sample in samples)
+
+
+def _reader(kind: str, detail: str, *, rule: str) -> Callable[[Sample], str]:
+    """What gives a sample its group; one sample's does not depend on the others."""
+    readers: dict[str, Callable[[str], Callable[[Sample], str]]] = {
+        "suffix": lambda mark: lambda sample: _suffix(sample.name, mark),
+        "regex": _by_pattern,
+        "ids": lambda size: _by_number(_whole(size, rule=rule)),
+        "time": lambda blocks: _by_time(blocks, rule=rule),
+        "column": lambda name: lambda sample: sample.facts.get(name) or _NONE,
+    }
+    if rule == "folder":
+        return lambda sample: PurePosixPath(sample.name).parent.name or _NONE
+    if kind in readers and detail:
+        return readers[kind](detail)
+    raise InvalidError(
+        f"{rule!r} is not a rule for groups",
+        fix="Known: column, column:NAME, folder, suffix:TEXT, regex:PATTERN, blocks:NUMBER, "
+        "ids:NUMBER, time:MINUTES.",
+    )
 
 
 def natural_key(name: str) -> tuple[tuple[int, int, str], ...]:
@@ -61,6 +81,47 @@ def _by_blocks(samples: Sequence[Sample], *, size: int) -> tuple[Sample, ...]:
         replace(sample, group=f"block {block[place]:0{width}d}")
         for place, sample in enumerate(samples)
     )
+
+
+def _by_pattern(text: str) -> Callable[[Sample], str]:
+    pattern = _compiled(text)
+    return lambda sample: _matched(pattern, sample.name)
+
+
+def _by_number(size: int) -> Callable[[Sample], str]:
+    def block(sample: Sample) -> str:
+        number = number_in(sample.name)
+        return _NONE if number is None else f"ids {number // size * size}"
+
+    return block
+
+
+def number_in(name: str) -> int | None:
+    """The last number of a file's stem, as in ``00523.jpg``; None where there is none."""
+    found = _NUMBERS.findall(PurePosixPath(name).stem)
+    return int(found[-1]) if found and len(found[-1]) <= _LONGEST_NUMBER else None
+
+
+def _by_time(text: str, *, rule: str) -> Callable[[Sample], str]:
+    minutes, _, start = text.partition("@")
+    long = _whole(minutes, rule=rule) * 60
+    first = _clock_time(start, rule=rule) if start else 0
+
+    def block(sample: Sample) -> str:
+        if sample.captured_at is None:
+            return _NONE
+        since = int((sample.captured_at - _EPOCH).total_seconds()) - first
+        return f"from {(_EPOCH + timedelta(seconds=since // long * long + first)):%Y-%m-%d %H:%M}"
+
+    return block
+
+
+def _clock_time(text: str, *, rule: str) -> int:
+    """Seconds after midnight of ``HH:MM``."""
+    match = _CLOCK.fullmatch(text)
+    if match is None:
+        raise InvalidError(f"{rule!r} has no start", fix='Write it as "time:480@06:00".')
+    return (int(match[1]) * 60 + int(match[2])) * 60
 
 
 def _suffix(name: str, mark: str) -> str:
@@ -86,5 +147,5 @@ def _compiled(pattern: str) -> re.Pattern[str]:
 
 def _whole(text: str, *, rule: str) -> int:
     if not text.strip().isdecimal() or int(text) < 1:
-        raise InvalidError(f"{rule!r} has no block size", fix='Write it as "blocks:10".')
+        raise InvalidError(f"{rule!r} has no block size", fix="Write a whole number from 1.")
     return int(text)

@@ -13,21 +13,23 @@ two pictures of nothing but background, which differ by noise alone, would be un
 seen twice is near 1; scenes that differ as pictures of this camera usually do are far below.
 """
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lineside.core import Digest, InvalidError
+from lineside.datasets.grouping import natural_key, number_in
+from lineside.datasets.near import Near, NearLimits, near_pairs
 from lineside.datasets.samples import Part, Sample
 
 NEAR_DUPLICATE = 0.95
-_NOISE_GREY = 4.0
+NOISE_GREY = 4.0
 _CELL_PX = 8
 _MOST_PAIRS = 1000
-_ROWS_AT_ONCE = 512
-_SAMPLED = 200
+_LAST_NUMBER = re.compile(r"[0-9]+(?=[^0-9]*$)")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +55,66 @@ class Leak:
         return self.splits[0] != self.splits[1]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Look:
+    """What a picture looks like, less its camera's background.
+
+    Attributes:
+        vector: (d,) float32 in units of noise; near-duplicates are near in it.
+        fine: (f,) float16 of length one: its fine structure; None where only the vector counts.
+    """
+
+    vector: NDArray[np.float32]
+    fine: NDArray[np.float16] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeakCheck:
+    """What a leak report looked at, and what it did not.
+
+    Attributes:
+        pictures: all that were to be parted.
+        looked_at: those of which there is a vector.
+        pairs, compared: pairs of the latter, and how many of them were compared.
+        found: leaks before the list was cut to 1,000.
+        neighbours, neighbours_across: pairs of pictures whose numbers follow one another
+            (``00007.jpg``, ``00008.jpg``), and those of them that stand in different parts. They
+            are often the same scene a moment later, and no leak by themselves.
+    """
+
+    pictures: int
+    looked_at: int = 0
+    pairs: int = 0
+    compared: int = 0
+    found: int = 0
+    neighbours: int = 0
+    neighbours_across: int = 0
+
+    @property
+    def gaps(self) -> tuple[str, ...]:
+        """In a sentence each, what was not compared and what was left out."""
+        said = []
+        if self.looked_at < self.pictures:
+            blind = self.pictures - self.looked_at
+            said.append(f"{blind} of {self.pictures} pictures were not compared by their looks")
+        if self.compared < self.pairs:
+            said.append(f"{self.compared} of {self.pairs} pairs were compared, the likeliest ones")
+        if self.neighbours_across:
+            said.append(
+                f"{self.neighbours_across} of {self.neighbours} pairs of pictures numbered one "
+                "after the other stand in different parts"
+            )
+        return tuple(said)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeakReport:
+    """The leaks found, and how they were looked for."""
+
+    leaks: tuple[Leak, ...]
+    check: LeakCheck
+
+
 def find_leaks(
     samples: Sequence[Sample],
     features: NDArray[np.float32] | None = None,
@@ -72,16 +134,59 @@ def find_leaks(
     Returns:
         Crossing pairs first, then by falling similarity; at most 1,000.
     """
+    if features is not None and len(features) != len(samples):
+        raise InvalidError(
+            f"{len(samples)} samples, {len(features)} vectors", fix="Hand in one of each."
+        )
+    looks = () if features is None else (Look(vector=vector) for vector in features)
+    vectors = dict(enumerate(looks))
+    return _checked(samples, vectors, parts=parts, above=above, limits=None).leaks
+
+
+def check_leaks(
+    samples: Sequence[Sample],
+    features: Mapping[Digest, Look],
+    *,
+    parts: Sequence[str] = (),
+    above: float = NEAR_DUPLICATE,
+    limits: NearLimits | None = None,
+) -> LeakReport:
+    """As ``find_leaks``, by digest, of samples of which not all have a vector; with its coverage.
+
+    Args:
+        samples: the pictures, with different digests.
+        features: digest → its look; a picture without one is compared by digest and group alone.
+        parts: the part of each sample; by default what the sample declares.
+        above: pairs at least this similar are near-duplicates.
+        limits: how many pairs of vectors are compared.
+    """
+    vectors = {
+        place: features[sample.digest]
+        for place, sample in enumerate(samples)
+        if sample.digest in features
+    }
+    return _checked(samples, vectors, parts=parts, above=above, limits=limits)
+
+
+def _checked(
+    samples: Sequence[Sample],
+    vectors: Mapping[int, Look],
+    *,
+    parts: Sequence[str],
+    above: float,
+    limits: NearLimits | None,
+) -> LeakReport:
     placed = tuple(parts) or tuple(sample.split for sample in samples)
-    if len(placed) != len(samples) or (features is not None and len(features) != len(samples)):
+    if len(placed) != len(samples):
         raise InvalidError(
             f"{len(samples)} samples, {len(placed)} parts", fix="Hand in one of each per sample."
         )
+    near = _near(samples, vectors, placed=placed, above=above, limits=limits)
     found: dict[tuple[int, int], Leak] = {}
     for kind, pairs in (
         ("same picture", _same_picture(samples)),
         ("same group", _group_across(samples, placed)),
-        ("near-duplicate", [] if features is None else _near(features, above=above)),
+        ("near-duplicate", near.pairs),
     ):
         for one, other, similarity in pairs:
             leak = Leak(
@@ -92,7 +197,64 @@ def find_leaks(
                 kind=kind,
             )
             found.setdefault((one, other), leak)
-    return _ordered(found.values())
+    neighbours = _numbered_pairs(samples)
+    check = LeakCheck(
+        pictures=len(samples),
+        looked_at=len(vectors),
+        pairs=near.possible,
+        compared=min(near.compared, near.possible),
+        found=len(found) + near.found - len(near.pairs),
+        neighbours=len(neighbours),
+        neighbours_across=sum(placed[one] != placed[other] for one, other in neighbours),
+    )
+    return LeakReport(leaks=_ordered(found.values()), check=check)
+
+
+def _near(
+    samples: Sequence[Sample],
+    vectors: Mapping[int, Look],
+    *,
+    placed: Sequence[str],
+    above: float,
+    limits: NearLimits | None,
+) -> Near:
+    if not vectors:
+        return Near(pairs=(), found=0, compared=0, possible=0)
+    places = list(vectors)
+    order = sorted(range(len(places)), key=lambda row: natural_key(samples[places[row]].name))
+    fine = [look.fine for look in vectors.values() if look.fine is not None]
+    near = near_pairs(
+        np.stack([look.vector for look in vectors.values()]),
+        fine=np.stack(fine) if len(fine) == len(vectors) else None,
+        above=above,
+        parts=[placed[place] for place in places],
+        order=order,
+        limits=limits,
+    )
+    pairs = tuple((places[one], places[other], value) for one, other, value in near.pairs)
+    return replace(near, pairs=pairs)
+
+
+def _numbered_pairs(samples: Sequence[Sample]) -> list[tuple[int, int]]:
+    """Places of pictures of one folder and suffix whose numbers differ by one."""
+    by_number: dict[tuple[str, int], int] = {}
+    for place, sample in enumerate(samples):
+        number = number_in(sample.name)
+        if number is not None:
+            by_number.setdefault((_beside(sample.name), number), place)
+    return [
+        (place, by_number[beside, number + 1])
+        for (beside, number), place in by_number.items()
+        if (beside, number + 1) in by_number
+    ]
+
+
+def _beside(name: str) -> str:
+    """A name without the last number of its stem; names of one series have it in common."""
+    head, _, last = name.rpartition("/")
+    stem, dot, suffix = last.rpartition(".")
+    bare = _LAST_NUMBER.sub("", stem if dot else last, count=1)
+    return f"{head}/{bare}.{suffix}"
 
 
 def merge_leaks(*reports: Sequence[Leak]) -> tuple[Leak, ...]:
@@ -129,7 +291,7 @@ def region_vectors(crops: NDArray[np.uint8], *, cell_px: int = _CELL_PX) -> NDAr
     vectors = cells.mean(axis=(3, 5), dtype=np.float32).reshape(count, -1)
     if count > 2:
         vectors -= np.median(vectors, axis=0)
-    return np.asarray(vectors / np.float32(_NOISE_GREY), np.float32)
+    return np.asarray(vectors / np.float32(NOISE_GREY), np.float32)
 
 
 def _same_picture(samples: Sequence[Sample]) -> list[tuple[int, int, float]]:
@@ -154,31 +316,6 @@ def _group_across(samples: Sequence[Sample], placed: Sequence[str]) -> list[tupl
             pairs += [(earlier, place, 0.0) for earlier in seen.values()]
             seen[placed[place]] = place
     return pairs
-
-
-def _near(features: NDArray[np.float32], *, above: float) -> list[tuple[int, int, float]]:
-    squares = (features**2).sum(axis=1)
-    usual = _usual_difference(features)
-    pairs: list[tuple[int, int, float]] = []
-    for start in range(0, len(features), _ROWS_AT_ONCE):
-        rows = features[start : start + _ROWS_AT_ONCE]
-        sums = squares[start : start + len(rows), None] + squares[None, :]
-        apart = np.maximum(sums - 2.0 * rows @ features.T, 0.0)
-        similarity = 1.0 - apart / (sums + usual)
-        for one, other in np.argwhere(similarity >= above):
-            if start + one < other:
-                pairs.append((int(start + one), int(other), float(similarity[one, other])))
-    pairs.sort(key=lambda pair: (-pair[2], pair[0], pair[1]))
-    return pairs[:_MOST_PAIRS]
-
-
-def _usual_difference(features: NDArray[np.float32]) -> float:
-    """Half the median squared distance over pairs of at most 200 pictures; at least noise's."""
-    few = features[np.unique(np.linspace(0, len(features) - 1, _SAMPLED).round().astype(int))]
-    squares = (few**2).sum(axis=1)
-    apart = squares[:, None] + squares[None, :] - 2.0 * few @ few.T
-    pairs = apart[np.triu_indices(len(few), k=1)]
-    return max(float(np.median(pairs)) / 2 if len(pairs) else 0.0, float(features.shape[1]))
 
 
 def crossing(leaks: Sequence[Leak]) -> tuple[Leak, ...]:

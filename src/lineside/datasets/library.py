@@ -1,17 +1,15 @@
 """The datasets of a site, on the store: drafts that grow, versions that never change.
 
-1. A picture is kept by content digest; the same picture added twice is one sample.
+1. A picture is kept by content digest; the same picture added twice is one sample. Its mask and
+   template are kept likewise, and versions keep all of them.
 2. A judgement that contradicts an earlier one does not replace it: the disputed labels are reported
    and count as not judged until ``correct`` settles them.
 3. Frames are pinned before they are looked at, so that they cannot age out in between.
 4. A version is written once. Freezing unchanged content returns the version that holds it.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-
-import numpy as np
-from numpy.typing import NDArray
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 
 from lineside.core import (
     Clock,
@@ -21,39 +19,44 @@ from lineside.core import (
     InvalidError,
     NotFoundError,
     decode,
-    digest_of,
+    decode_fast,
     encode,
     to_plain,
 )
-from lineside.datasets.leaks import Leak, find_leaks, merge_leaks, parts_of
-from lineside.datasets.samples import Part, Sample, Skipped, disputed_labels
-from lineside.datasets.split import By, split
-from lineside.datasets.versions import DatasetVersion, Judgement, check_name, version_digest
+from lineside.datasets.freezing import FreezePlan, Freezing, frozen, parted_now
+from lineside.datasets.incoming import Files, Incoming, batches, sample_of_frame
+from lineside.datasets.judging import Entry, files_of, merged, notes
+from lineside.datasets.parting import Parting, Parts
+from lineside.datasets.samples import Marked, Sample, Skipped
+from lineside.datasets.tags import Tag, TagMove, Tags
+from lineside.datasets.versions import (
+    DatasetVersion,
+    Judgement,
+    VersionFacts,
+    check_name,
+    facts_of,
+    read_version,
+)
 from lineside.store import Blobs, Document, FrameRow, Records
 from lineside.vision import picture_size
 
 _DATASET = "dataset"
 _PAGE = 500
 _ATTEMPTS = 8
-_FRAME_GROUP_S = 60
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Entry:
-    """A sample of a draft with every judgement of it, oldest first."""
-
-    sample: Sample
-    judgements: tuple[Judgement, ...]
-    disputed: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Draft:
-    """What the next version would hold, and what a person should look at first."""
+    """What the next version would hold, and what a person should look at first.
+
+    Attributes:
+        parting: how the next version will be parted; None as the source declares.
+    """
 
     name: str
     entries: tuple[Entry, ...]
     versions: int
+    parting: Parting | None = None
 
     @property
     def samples(self) -> tuple[Sample, ...]:
@@ -77,21 +80,12 @@ class Added:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class FreezePlan:
-    """How a version is parted and searched for leaks.
+class Drawn:
+    """What is drawn on a picture or counted in it; None for not known."""
 
-    Attributes:
-        by, seed, shares: as ``split`` takes them; empty ``shares`` parts only where every sample's
-            group declares a part, and leaves the rest to cross-validation.
-        features: digest → vector with the background removed (``region_vectors``).
-        features_by: what the vectors are, for the report.
-    """
-
-    by: By = "group"
-    seed: int = 0
-    shares: Mapping[Part, float] = field(default_factory=dict)
-    features: Mapping[Digest, NDArray[np.float32]] = field(default_factory=dict)
-    features_by: str = ""
+    count: int | None = None
+    mask: bytes | None = None
+    marked: tuple[Marked, ...] | None = None
 
 
 class Library:
@@ -106,21 +100,38 @@ class Library:
         """Every dataset's name, in order."""
         return tuple(sorted(document.id for document in self._all(_DATASET)))
 
-    def add(self, name: str, samples: Iterable[tuple[Sample, bytes]], *, by: str) -> Added:
-        """Add pictures with their labels; the bytes are a JPEG or PNG of the sample's digest."""
+    def add(
+        self,
+        name: str,
+        samples: Iterable[tuple[Sample, bytes]],
+        *,
+        by: str,
+        files: Files | None = None,
+    ) -> Added:
+        """Add pictures with their labels, and with all else that is known of them.
+
+        Args:
+            name: of the dataset; made when it is new.
+            samples: with the bytes of a JPEG or PNG of the sample's digest; read one by one.
+            by: whose labels these are, where a sample does not say so.
+            files: gives the bytes of masks and templates by digest; without it they must be in
+                the store already.
+
+        Raises:
+            InvalidError: bytes that are not those of their digest, or no picture. What was added
+                before them stays.
+        """
         self._open(name)
+        kept = Incoming(self._blobs, files)
         new = same = 0
         reported: list[Skipped] = []
-        for sample, encoded in samples:
-            if digest_of(encoded) != sample.digest:
-                raise InvalidError(
-                    "the bytes are not those of the digest", where=sample.name, fix="Read again."
-                )
-            picture_size(encoded)
-            self._blobs.put(encoded)
-            fresh, notes = self._judge(name, sample, by=sample.author or by)
-            new, same = new + fresh, same + (not fresh)
-            reported += notes
+        for batch in batches(kept.checked(sample, encoded) for sample, encoded in samples):
+            self._blobs.put_many([one for _, encoded in batch for one in encoded])
+            with self._records.transaction():
+                for sample, _ in batch:
+                    fresh, said = self._judge(name, sample, by=sample.author or by)
+                    new, same = new + fresh, same + (not fresh)
+                    reported += said
         return Added(new=new, same=same, reported=tuple(reported))
 
     def add_frames(  # noqa: PLR0917  name, frames and labels read like a sentence
@@ -149,7 +160,9 @@ class Library:
             if self._records.frames.get(row.id).aged_out_at is not None:
                 reported.append(Skipped(where=row.id, reason="the picture has aged out"))
                 continue
-            fresh, notes = self._judge(name, _of_frame(row, labels=labels, known=known), by=by)
+            fresh, notes = self._judge(
+                name, sample_of_frame(row, labels=labels, known=known), by=by
+            )
             new, same = new + fresh, same + (not fresh)
             reported += notes
         return Added(new=new, same=same, reported=tuple(reported))
@@ -172,6 +185,23 @@ class Library:
 
         return self._update(name, digest, change=settled)
 
+    def redraw(self, name: str, digest: Digest, *, drawn: Drawn, by: str) -> Entry:
+        """Settle what is drawn on a picture and counted in it; its labels stay."""
+        mask = None
+        if drawn.mask is not None:
+            picture_size(drawn.mask)
+            mask = self._blobs.put(drawn.mask)
+
+        def settled(entry: Entry) -> Entry:
+            sample = replace(
+                entry.sample, count=drawn.count, mask_digest=mask, marked=drawn.marked, author=by
+            )
+            judgement = self._judgement(sample, by=by)
+            left = tuple(name for name in entry.disputed if not name.startswith("("))
+            return Entry(sample=sample, judgements=(*entry.judgements, judgement), disputed=left)
+
+        return self._update(name, digest, change=settled)
+
     def remove(self, name: str, digest: Digest) -> None:
         """Take a picture out of the draft; versions keep it."""
         self._open(name)
@@ -180,50 +210,84 @@ class Library:
     def draft(self, name: str) -> Draft:
         """What the next version would hold; ``NotFoundError`` for an unknown name."""
         body = self._records.documents.get(_DATASET, check_name(name)).body
-        entries = (decode(Entry, d.body, where=d.id) for d in self._all(_samples_of(name)))
+        entries = (
+            decode_fast(Entry, encode(document.body), where=document.id)
+            for document in self._all(_samples_of(name))
+        )
         ordered = sorted(entries, key=lambda entry: entry.sample.digest)
-        return Draft(name=name, entries=tuple(ordered), versions=int(body["versions"]))
+        parting = decode(Parting, body["parting"], where=name) if body.get("parting") else None
+        return Draft(
+            name=name, entries=tuple(ordered), versions=int(body["versions"]), parting=parting
+        )
+
+    def split(self, name: str, parting: Parting) -> Parts:
+        """Say how the next versions are parted; the parts, as they would be now.
+
+        Raises:
+            NotFoundError: no such dataset.
+            InvalidError: it is empty, or cannot be parted like that.
+        """
+        draft = self.draft(name)
+        parts = parted_now(draft.entries, self._freezing(draft, parting, by=""))[1]
+        for _ in range(_ATTEMPTS):
+            document = self._records.documents.get(_DATASET, name)
+            body = {**document.body, "parting": to_plain(parting)}
+            try:
+                self._records.documents.put(_DATASET, name, body=body, expect=document.version)
+            except ConflictError:
+                continue
+            return parts
+        raise ConflictError("the dataset is being changed all the time", where=name)
 
     def freeze(self, name: str, *, by: str, plan: FreezePlan | None = None) -> DatasetVersion:
         """Make the draft an immutable version with its split and its leak report.
 
+        Pictures that the newest version parted in the same way keep their part.
+
         Raises:
             NotFoundError: no such dataset.
-            InvalidError: it is empty.
+            InvalidError: it is empty, or cannot be parted as asked.
         """
         plan = plan or FreezePlan()
         draft = self.draft(name)
+        parting = plan.parting or draft.parting or Parting()
+        version = frozen(draft.entries, self._freezing(draft, parting, by=by), plan=plan)
+        if version.number > draft.versions:
+            self._write(version)
+        return version
+
+    def _freezing(self, draft: Draft, parting: Parting, *, by: str) -> Freezing:
         if not draft.entries:
-            raise InvalidError("nothing to freeze", where=name, fix="Add labelled pictures first.")
-        parts = _parts(draft.samples, plan)
-        splits = {part: tuple(s.digest for s in members) for part, members in parts.items()}
-        digest = version_digest(draft.samples, splits)
-        if draft.versions and self.version(name, draft.versions).digest == digest:
-            return self.version(name, draft.versions)
-        version = DatasetVersion(
-            name=name,
-            number=draft.versions + 1,
-            digest=digest,
-            samples=draft.samples,
-            splits=splits,
-            leaks=_leaks(draft, plan, parts=parts),
+            raise InvalidError(
+                "nothing to freeze", where=draft.name, fix="Add labelled pictures first."
+            )
+        return Freezing(
+            name=draft.name,
+            parting=parting,
+            newest=self.version(draft.name) if draft.versions else None,
             created_at=self._clock.now(),
             created_by=by,
-            lineage={entry.sample.digest: entry.judgements for entry in draft.entries},
-            leaks_by=plan.features_by,
         )
-        self._write(version)
-        return version
 
     def version(self, name: str, number: int = 0) -> DatasetVersion:
         """A frozen version; 0 is the newest. ``NotFoundError`` if there is none."""
-        content = self._blobs.get(self.content(name, number))
-        return decode(DatasetVersion, content, where=f"{name}/{number or 'newest'}")
+        row = self._version_row(name, number)
+        content = self._blobs.get(Digest(str(row.body["content"])))
+        return read_version(content, where=f"{name}/{int(row.id)}")
 
-    def content(self, name: str, number: int = 0) -> Digest:
-        """The digest of the document that ``version`` reads, a blob like any other."""
-        check_name(name)
-        newest = int(self._records.documents.get(_DATASET, name).body["versions"])
+    def versions(self, name: str) -> tuple[VersionFacts, ...]:
+        """Every version in figures, newest first; ``NotFoundError`` for an unknown name."""
+        self._records.documents.get(_DATASET, check_name(name))
+        rows = list(self._all(_versions_of(name)))
+        return tuple(
+            decode(VersionFacts, row.body["facts"], where=f"{name}/{row.id}")
+            if "facts" in row.body
+            else facts_of(self.version(name, int(row.id)))
+            for row in reversed(rows)
+        )
+
+    def _version_row(self, name: str, number: int) -> Document:
+        newest = int(self._records.documents.get(_DATASET, check_name(name)).body["versions"])
         wanted = number or newest
         if not 1 <= wanted <= newest:
             raise NotFoundError(
@@ -231,8 +295,46 @@ class Library:
                 where=name,
                 fix=f"Versions 1 to {newest}." if newest else "Freeze it first.",
             )
-        row = self._records.documents.get(_versions_of(name), f"{wanted:06d}")
-        return Digest(str(row.body["content"]))
+        return self._records.documents.get(_versions_of(name), f"{wanted:06d}")
+
+    def find(self, name: str, which: str) -> DatasetVersion:
+        """The version of that number or tag; "" is the newest.
+
+        Raises:
+            NotFoundError: no such version, or the tag is on none.
+        """
+        if not which or which.isdecimal():
+            return self.version(name, int(which[:9] or 0))
+        number = self._tags(name).one(which).version
+        if not number:
+            raise NotFoundError(
+                f"tag {which!r} is on no version", where=name, fix="Put it on one first."
+            )
+        return self.version(name, number)
+
+    # ---- tags
+
+    def tags(self, name: str) -> tuple[Tag, ...]:
+        """Every tag of a dataset with its moves; ``NotFoundError`` for an unknown name."""
+        self._records.documents.get(_DATASET, check_name(name))
+        return self._tags(name).all()
+
+    def tag(self, name: str, tag: str, *, number: int = 0, by: str) -> Tag:
+        """Put a tag on a version (0: the newest); it leaves the one it was on."""
+        wanted = int(self._version_row(name, number).id)
+        move = TagMove(version=wanted, by=by, at=self._clock.now())
+        return self._tags(name).move(tag, move)
+
+    def untag(self, name: str, tag: str, *, by: str) -> Tag:
+        """Take a tag off the version it is on; its history stays."""
+        tags = self._tags(name)
+        tags.one(tag)
+        return tags.move(tag, TagMove(version=0, by=by, at=self._clock.now()))
+
+    def _tags(self, name: str) -> Tags:
+        return Tags(self._records.documents, dataset=check_name(name))
+
+    # ---- bytes
 
     def read(self, sample: Sample) -> bytes:
         """The picture's bytes."""
@@ -254,21 +356,29 @@ class Library:
         """Add one judgement; whether the picture is new, and what has to be reported."""
         sample = replace(sample, author=by)
         judgement = self._judgement(sample, by=by)
-        entry = Entry(sample=sample, judgements=(judgement,))
+        first = Entry(sample=sample, judgements=(judgement,))
         try:
             self._records.documents.put(
-                _samples_of(name), sample.digest, body=to_plain(entry), expect=0
+                _samples_of(name), sample.digest, body=to_plain(first), expect=0
             )
         except ConflictError:
-            merged = self._update(
-                name, sample.digest, change=lambda old: _merged(old, sample, judgement=judgement)
+            entry = self._update(
+                name, sample.digest, change=lambda old: merged(old, sample, judgement=judgement)
             )
-            return False, _note(merged, sample)
+            return False, notes(entry, sample)
         return True, []
 
     def _judgement(self, sample: Sample, *, by: str) -> Judgement:
         now = self._clock.now()
-        return Judgement(labels=sample.labels, known=sample.known, by=by, at=now)
+        return Judgement(
+            labels=sample.labels,
+            known=sample.known,
+            by=by,
+            at=now,
+            count=sample.count,
+            mask_digest=sample.mask_digest,
+            marked=sample.marked,
+        )
 
     def _update(self, name: str, digest: Digest, *, change: Callable[[Entry], Entry]) -> Entry:
         """Read, change, write; again when somebody else wrote in between."""
@@ -306,6 +416,7 @@ class Library:
                     "content": content,
                     "digest": version.digest,
                     "samples": len(version.samples),
+                    "facts": to_plain(facts_of(version)),
                 },
             )
             self._records.documents.put(
@@ -322,8 +433,9 @@ class Library:
             self._records.frames.pin(frames, reason=reason)
 
     def _keep_pictures(self, version: DatasetVersion) -> None:
-        """Name the version's pictures in documents, so that the store keeps their bytes."""
-        digests = [sample.digest for sample in version.samples]
+        """Name the version's files in documents, so that the store keeps their bytes."""
+        named = (digest for sample in version.samples for digest in files_of(sample))
+        digests = list(dict.fromkeys(named))
         for start in range(0, len(digests), _PAGE):
             self._records.documents.put(
                 f"dataset-pictures:{version.name}",
@@ -347,66 +459,3 @@ def _samples_of(name: str) -> str:
 
 def _versions_of(name: str) -> str:
     return f"dataset-version:{check_name(name)}"
-
-
-def _of_frame(row: FrameRow, *, labels: Sequence[str], known: Sequence[str]) -> Sample:
-    """A frame's sample; frames of one part, or of one minute and one content, stay together.
-
-    A minute alone would put a whole quick lesson, each frame showing something else, into one
-    group, and nothing could be held out of it.
-    """
-    minute = int(row.captured_at.timestamp()) // _FRAME_GROUP_S
-    shown = digest_of("\n".join(sorted(labels)).encode())[7:15]
-    return Sample(
-        name=row.id,
-        digest=row.digest,
-        labels=tuple(labels),
-        known=tuple(known),
-        group=row.part or f"{row.camera}@{minute}/{shown}",
-        captured_at=row.captured_at,
-    )
-
-
-def _merged(old: Entry, sample: Sample, *, judgement: Judgement) -> Entry:
-    said = (judgement.labels, judgement.known, judgement.by)
-    last = old.judgements[-1]
-    if said == (last.labels, last.known, last.by):
-        return old
-    disputed = {*old.disputed, *disputed_labels(old.sample, sample)}
-    held = {*old.sample.labels, *sample.labels} - disputed
-    judged = {*old.sample.known, *sample.known} - disputed
-    merged = replace(old.sample, labels=tuple(held), known=tuple(judged))
-    return Entry(
-        sample=merged,
-        judgements=(*old.judgements, judgement),
-        disputed=tuple(sorted(disputed)),
-    )
-
-
-def _note(entry: Entry, sample: Sample) -> list[Skipped]:
-    if not entry.disputed:
-        return []
-    reason = f"judged differently before: {', '.join(entry.disputed)}; correct it to settle"
-    return [Skipped(where=sample.name, reason=reason)]
-
-
-def _parts(samples: Sequence[Sample], plan: FreezePlan) -> dict[Part, tuple[Sample, ...]]:
-    if plan.shares:
-        return split(samples, by=plan.by, seed=plan.seed, shares=plan.shares)
-    if any(sample.split is not Part.OPEN for sample in samples):
-        # Undeclared samples beside declared ones are for training.
-        return split(samples, by=plan.by, seed=plan.seed, shares={Part.TRAIN: 1.0})
-    return {}
-
-
-def _leaks(
-    draft: Draft, plan: FreezePlan, *, parts: Mapping[Part, tuple[Sample, ...]]
-) -> tuple[Leak, ...]:
-    """By digest and group over all samples, by likeness over those that have a vector."""
-    samples = draft.samples
-    found = find_leaks(samples, parts=parts_of(samples, parts))
-    seen = [sample for sample in samples if sample.digest in plan.features]
-    if not seen:
-        return found
-    vectors = np.stack([plan.features[sample.digest] for sample in seen])
-    return merge_leaks(found, find_leaks(seen, vectors, parts=parts_of(seen, parts)))

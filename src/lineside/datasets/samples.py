@@ -102,8 +102,10 @@ class Sample:
     facts: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "labels", tuple(sorted(set(self.labels))))
-        object.__setattr__(self, "known", tuple(sorted({*self.known, *self.labels})))
+        labels = tuple(sorted(set(self.labels))) if len(self.labels) > 1 else tuple(self.labels)
+        known = tuple(sorted({*self.known, *labels})) if self.known != labels else labels
+        object.__setattr__(self, "labels", labels)
+        object.__setattr__(self, "known", known)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,9 +2,14 @@
 
 1. What shares a group stays together; a sample without a group stands alone.
 2. A declared part is honoured, and draws the rest of its group with it.
-3. The rest is placed by a hash of seed and group alone, so that adding samples moves none of the
-   old ones and the order of samples changes nothing. Only a part that would stay empty takes the
-   group that lay nearest to it.
+3. Stratified, each stratum (label, count or mask: ``strata``) is spread over the parts by
+   the shares: groups first, the largest first, each to the part that lacks most of what it holds;
+   then single samples in the order of a hash of seed and sample, exactly by quota, and what
+   is left of the quotas goes where the whole lacks most.
+4. Not stratified, a hash of seed and group alone places each, so that adding samples moves none
+   of the old ones.
+5. The order of samples changes nothing. Only a part that would stay empty takes the group that lay
+   nearest to it.
 """
 
 import hashlib
@@ -14,9 +19,12 @@ from typing import Literal
 
 from lineside.core import InvalidError
 from lineside.datasets.samples import Part, Sample
+from lineside.datasets.strata import Bundle, spread, strata
 
 By = Literal["group", "sample"]
 _DEFAULT_SHARES = {Part.TRAIN: 0.8, Part.VALID: 0.2}
+_GROUP = "g:"
+_PARTS = (Part.TRAIN, Part.VALID, Part.TEST)
 
 
 def split(
@@ -25,6 +33,7 @@ def split(
     by: By = "group",
     seed: int = 0,
     shares: Mapping[Part, float] | None = None,
+    stratified: bool = True,
 ) -> dict[Part, tuple[Sample, ...]]:
     """Samples by part; every sample in exactly one, each part in the order given.
 
@@ -33,13 +42,21 @@ def split(
         by: ``group`` keeps groups together, ``sample`` places each on its own.
         seed: another seed, another split.
         shares: of the samples whose group declares no part; 0.8 train, 0.2 valid by default.
+        stratified: whether labels are spread evenly; see the module.
     """
     shares = _checked(shares if shares is not None else _DEFAULT_SHARES)
     keys = [_key(sample, by) for sample in samples]
     declared = _declared(samples, keys)
-    free = sorted(set(keys) - set(declared))
-    placed = {**declared, **_place(free, seed=seed, shares=shares)}
-    parts: dict[Part, list[Sample]] = {part: [] for part in (Part.TRAIN, Part.VALID, Part.TEST)}
+    wanted = {part: shares[part] for part in _PARTS if shares.get(part, 0) > 0}
+    units = {key: _unit(key, seed) for key in keys if key not in declared}
+    if stratified:
+        placed = _spread(samples, keys, units=units, shares=wanted)
+    else:
+        placed = _by_hash(units, shares=wanted)
+    if len(units) >= len(wanted):
+        _fill_empty(placed, units=units, shares=wanted)
+    placed.update(declared)
+    parts: dict[Part, list[Sample]] = {part: [] for part in _PARTS}
     for sample, key in zip(samples, keys, strict=True):
         # A declared part is the source's word even where its group says two; the leak report tells.
         parts[sample.split or placed[key]].append(sample)
@@ -96,7 +113,7 @@ def _deal(
 
 
 def _key(sample: Sample, by: By) -> str:
-    return f"g:{sample.group}" if by == "group" and sample.group else f"s:{sample.digest}"
+    return f"{_GROUP}{sample.group}" if by == "group" and sample.group else f"s:{sample.digest}"
 
 
 def _checked(shares: Mapping[Part, float]) -> Mapping[Part, float]:
@@ -118,43 +135,65 @@ def _declared(samples: Sequence[Sample], keys: Sequence[str]) -> dict[str, Part]
     return {key: max(c, key=lambda part: (c[part], -order.index(part))) for key, c in votes.items()}
 
 
+def _spread(
+    samples: Sequence[Sample],
+    keys: Sequence[str],
+    *,
+    units: Mapping[str, float],
+    shares: Mapping[Part, float],
+) -> dict[str, Part]:
+    free = [place for place, key in enumerate(keys) if key in units]
+    names = strata([samples[place] for place in free])
+    alone: dict[str, list[str]] = defaultdict(list)
+    held: dict[str, Counter[str]] = defaultdict(Counter)
+    for place, name in zip(free, names, strict=True):
+        if keys[place].startswith(_GROUP):
+            held[keys[place]][name] += 1
+        else:
+            alone[name].append(keys[place])
+    singles = {name: sorted(one, key=lambda key: (units[key], key)) for name, one in alone.items()}
+    groups = [
+        Bundle(key=key, place=units[key], held=tuple(sorted(counts.items())))
+        for key, counts in held.items()
+    ]
+    return spread(groups, singles, shares=shares)
+
+
 def _unit(key: str, seed: int) -> float:
     """A number in [0, 1) of seed and key alone."""
     hashed = hashlib.sha256(f"{seed}\n{key}".encode()).digest()
     return int.from_bytes(hashed[:8], "big") / 2**64
 
 
-def _place(keys: Sequence[str], *, seed: int, shares: Mapping[Part, float]) -> dict[str, Part]:
-    parts = [part for part in (Part.TRAIN, Part.VALID, Part.TEST) if shares.get(part, 0) > 0]
-    total = sum(shares[part] for part in parts)
-    edges: list[tuple[float, float]] = []
-    low = 0.0
-    for part in parts:
-        edges.append((low, low + shares[part] / total))
-        low = edges[-1][1]
-    placed: dict[str, Part] = {}
-    for key in keys:
-        value = _unit(key, seed)
-        inside = [p for p, (_, high) in zip(parts, edges, strict=True) if value < high]
-        placed[key] = inside[0] if inside else parts[-1]
-    if len(keys) >= len(parts):
-        _fill_empty(placed, parts=parts, edges=edges, seed=seed)
-    return placed
+def _edges(shares: Mapping[Part, float]) -> dict[Part, tuple[float, float]]:
+    total, low = sum(shares.values()), 0.0
+    edges = {}
+    for part, share in shares.items():
+        edges[part] = (low, low + share / total)
+        low = edges[part][1]
+    return edges
+
+
+def _by_hash(units: Mapping[str, float], *, shares: Mapping[Part, float]) -> dict[str, Part]:
+    edges = _edges(shares)
+    last = list(edges)[-1]
+    return {
+        key: next((part for part, (_, high) in edges.items() if value < high), last)
+        for key, value in units.items()
+    }
 
 
 def _fill_empty(
-    placed: dict[str, Part],
-    *,
-    parts: Sequence[Part],
-    edges: Sequence[tuple[float, float]],
-    seed: int,
+    placed: dict[str, Part], *, units: Mapping[str, float], shares: Mapping[Part, float]
 ) -> None:
     """Give each empty part the nearest group of a part that has several."""
-    for part, (low, high) in zip(parts, edges, strict=True):
-        counts = Counter(placed.values())
+    counts = Counter(placed.values())
+    for part, (low, high) in _edges(shares).items():
         if counts[part]:
             continue
-        spare = [key for key in sorted(placed) if counts[placed[key]] > 1]
         middle = (low + high) / 2
-        nearest = min(spare, key=lambda key: (abs(_unit(key, seed) - middle), key))
+        spare = (key for key, held in placed.items() if counts[held] > 1)
+        nearest = min(spare, key=lambda key: (abs(units[key] - middle), key))
+        counts[placed[nearest]] -= 1
+        counts[part] += 1
         placed[nearest] = part
