@@ -30,10 +30,13 @@ class Crew:
     Attributes:
         watcher: told of each epoch; False stops the training.
         parallel: this process's share of each batch, where several train together.
+        cache: folder of features that jobs share; None keeps them in the job's own folder. No
+            result depends on it.
     """
 
     watcher: Watch | None = None
     parallel: Parallel = field(default_factory=Parallel)
+    cache: Path | None = None
 
 
 def run_job(
@@ -85,6 +88,7 @@ def run_job(
             files=data.files,
             leaks=data.leaks,
             parallel=crew.parallel,
+            cache=crew.cache,
         )
         trained = learner_for(job.inspection.task)(job, work)
         return finish(job, trained, data=data, work=work)

@@ -51,6 +51,8 @@ class Work:
         files: gives bytes by digest.
         leaks: known of the data.
         parallel: this process's share of each batch, where several train together.
+        cache: what frozen networks see of pictures is kept here, shared with other jobs; None keeps
+            it in the job's own folder.
     """
 
     folder: Path
@@ -59,6 +61,7 @@ class Work:
     files: Files
     leaks: tuple[Leak, ...] = ()
     parallel: Parallel = field(default_factory=Parallel)
+    cache: Path | None = None
 
     def picture(self, sample: Sample) -> NDArray[np.uint8]:
         """(height, width, 3) uint8 RGB; ``InvalidError`` names the sample."""

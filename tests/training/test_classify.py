@@ -1,0 +1,222 @@
+"""Learning the class of whole pictures: chosen by held-out pictures, measured, explained, kept."""
+
+import threading
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from lineside.core import Inspection, InvalidError, Policy, SystemClock, Task
+from lineside.models import Package, Predictor
+from lineside.training import TrainJob, TrainResult, run_job
+from lineside.training.job import JobCancelledError
+from lineside.training.run import Crew
+from lineside.vision import Decision, PictureState, encode_png, open_frame
+
+SHAPES = ("disc", "ring", "square")
+Image = NDArray[np.uint8]
+
+
+def shape(kind: str, *, seed: int) -> Image:
+    """(88, 120, 3) uint8: one bright shape of a kind somewhere on noise."""
+    rng = np.random.default_rng(seed)
+    image = np.full((88, 120, 3), 60, np.uint8)
+    middle = (int(rng.integers(35, 85)), int(rng.integers(32, 56)))
+    size = int(rng.integers(16, 24))
+    shade = tuple(int(v) for v in rng.integers(150, 240, 3))
+    if kind == "square":
+        corner = (middle[0] - size, middle[1] - size)
+        cv2.rectangle(image, corner, (middle[0] + size, middle[1] + size), shade, -1)
+    else:
+        cv2.circle(image, middle, size, shade, 5 if kind == "ring" else -1, cv2.LINE_AA)
+    return np.asarray(np.clip(image + rng.normal(0, 6, image.shape), 0, 255), np.uint8)
+
+
+def write_shapes(folder: Path, *, each: int = 12, kinds: tuple[str, ...] = SHAPES) -> Path:
+    """A folder with ``labels.csv``; the last three of each kind are the test part."""
+    folder.mkdir(parents=True)
+    rows = ["file,label,split"]
+    for number, kind in enumerate(kinds):
+        for place in range(each):
+            name = f"{kind}-{place}.png"
+            (folder / name).write_bytes(encode_png(shape(kind, seed=100 * number + place)))
+            rows.append(f"{name},{kind},{'test' if place >= each - 3 else 'train'}")
+    (folder / "labels.csv").write_text("\n".join(rows) + "\n")
+    return folder
+
+
+def inspection(*labels: str, error_rate: float = 0.1) -> Inspection:
+    return Inspection(
+        id="shape",
+        camera="bench",
+        task=Task.CLASSIFY,
+        labels=labels,
+        policy=Policy(error_rate=error_rate),
+    )
+
+
+def train(
+    data: Path,
+    folder: Path,
+    *,
+    labels: tuple[str, ...] = SHAPES,
+    cache: Path | None = None,
+    tell: Callable[[object], None] = lambda _: None,
+    cancelled: threading.Event | None = None,
+    settings: dict[str, float] | None = None,
+) -> TrainResult:
+    job = TrainJob(inspection=inspection(*labels), data=str(data), settings=settings or {})
+    return run_job(
+        job,
+        folder=folder,
+        progress=tell,
+        cancelled=cancelled or threading.Event(),
+        clock=SystemClock(),
+        crew=Crew(cache=cache),
+    )
+
+
+@pytest.fixture(scope="module")
+def shapes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_shapes(tmp_path_factory.mktemp("shapes") / "data")
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("features")
+
+
+@pytest.fixture(scope="module")
+def trained(shapes: Path, shared: Path, tmp_path_factory: pytest.TempPathFactory) -> TrainResult:
+    return train(shapes, tmp_path_factory.mktemp("job"), cache=shared)
+
+
+def frame(kind: str, *, seed: int):  # noqa: ANN201  the room's own record
+    return open_frame(
+        encode_png(shape(kind, seed=seed)), camera=f"{seed}", captured_at=SystemClock().now()
+    )
+
+
+def test_shapes_are_told_apart_on_pictures_never_trained_on(trained: TrainResult) -> None:
+    assert trained.metrics["argmax_accuracy"].value >= 8 / 9
+    assert trained.metrics["argmax_accuracy"].n == 9
+    assert trained.metrics["argmax_accuracy"].baseline == pytest.approx(1 / 3, abs=1e-6)
+    assert trained.metrics["coverage"].value >= 8 / 9
+
+
+def test_the_package_holds_what_its_golden_pictures_promise(trained: TrainResult) -> None:
+    predictor = Predictor(Package.read(trained.package), clock=SystemClock())
+    report = predictor.check_golden()
+    assert report.pictures == 3
+    assert report.max_abs_diff <= 1e-4
+
+
+def test_a_picture_of_another_size_is_fitted_and_answered(trained: TrainResult) -> None:
+    predictor = Predictor(Package.read(trained.package), clock=SystemClock())
+    grown = cv2.resize(shape("ring", seed=77), (162, 119), interpolation=cv2.INTER_NEAREST)
+    seen = predictor.predict(
+        open_frame(encode_png(grown), camera="c", captured_at=SystemClock().now())
+    )
+    assert seen.state is PictureState.OK
+    best = max(seen.labels, key=lambda answer: answer.probability)
+    assert best.label == "ring"
+
+
+def test_the_explanation_lies_where_the_shape_is(trained: TrainResult) -> None:
+    predictor = Predictor(Package.read(trained.package), clock=SystemClock())
+    shown = frame("square", seed=4242)
+    maps = predictor.explain(shown)
+    assert set(maps) == set(SHAPES)
+    heat = maps["square"]
+    assert heat.shape == shown.image.shape[:2]
+    assert 0 <= float(heat.min()) <= float(heat.max()) <= 1
+    inside = cv2.dilate((shown.image.mean(axis=2) > 110).astype(np.uint8), np.ones((15, 15)))
+    assert heat[inside == 1].mean() > 1.5 * heat[inside == 0].mean()
+
+
+def test_something_else_entirely_is_unfamiliar(trained: TrainResult) -> None:
+    predictor = Predictor(Package.read(trained.package), clock=SystemClock())
+    noise = np.random.default_rng(3).integers(40, 160, (88, 120, 3)).astype(np.uint8)
+    seen = predictor.predict(
+        open_frame(encode_png(noise), camera="n", captured_at=SystemClock().now())
+    )
+    own = predictor.predict(frame("disc", seed=900))
+    assert own.health.feature_distance < seen.health.feature_distance
+
+
+def test_every_set_holds_one_class_or_says_unsure(trained: TrainResult) -> None:
+    predictor = Predictor(Package.read(trained.package), clock=SystemClock())
+    for seed in range(5):
+        answers = predictor.predict(frame("disc", seed=500 + seed)).labels
+        present = [each for each in answers if each.decision is Decision.PRESENT]
+        unsure = [each for each in answers if each.decision is Decision.UNSURE]
+        assert (len(present), bool(unsure)) in {(1, False), (0, True)}
+        assert sum(each.probability for each in answers) == pytest.approx(1, abs=0.2)
+
+
+def test_the_same_job_gives_the_same_bytes_with_a_full_cache_and_an_empty_one(
+    trained: TrainResult, shapes: Path, shared: Path, tmp_path: Path
+) -> None:
+    again = train(shapes, tmp_path / "again", cache=shared)
+    alone = train(shapes, tmp_path / "alone")
+    assert again.digest == trained.digest == alone.digest
+    assert (tmp_path / "alone" / "features").is_dir()
+    assert not (tmp_path / "again" / "features").exists()
+
+
+def test_a_stopped_job_goes_on_to_the_same_package(
+    trained: TrainResult, shapes: Path, tmp_path: Path
+) -> None:
+    stop = threading.Event()
+
+    def tell(progress: object) -> None:
+        if getattr(progress, "percent", 0) > 20:
+            stop.set()
+
+    with pytest.raises(JobCancelledError):
+        train(shapes, tmp_path / "job", tell=tell, cancelled=stop)
+    assert train(shapes, tmp_path / "job").digest == trained.digest
+
+
+def test_two_classes_get_the_ranking_figures_of_the_rarer_one(tmp_path: Path, shared: Path) -> None:
+    data = write_shapes(tmp_path / "data", kinds=("disc", "ring"), each=10)
+    result = train(data, tmp_path / "job", labels=("disc", "ring"), cache=shared)
+    assert {"auroc", "average_precision", "auroc/disc", "auroc/ring"} <= set(result.metrics)
+    assert result.metrics["auroc"].value >= 0.8
+
+
+def test_a_side_in_pixels_can_be_prescribed(shapes: Path, tmp_path: Path, shared: Path) -> None:
+    result = train(shapes, tmp_path / "job", cache=shared, settings={"input_px": 160})
+    prepare = Package.read(result.package).manifest.prepare
+    assert (prepare.width_px, prepare.height_px) == (192, 128)
+
+
+def test_a_class_with_one_picture_is_named(tmp_path: Path) -> None:
+    data = write_shapes(tmp_path / "data", each=4)
+    table = (data / "labels.csv").read_text()
+    (data / "labels.csv").write_text(table.replace("square-1.png,square", "square-1.png,disc"))
+    with pytest.raises(InvalidError, match="square: 0"):
+        train(_only_first(data, "square"), tmp_path / "job", labels=SHAPES)
+
+
+def _only_first(data: Path, kind: str) -> Path:
+    rows = (data / "labels.csv").read_text().splitlines()
+    kept = [row for row in rows if not row.endswith(f"{kind},train")]
+    (data / "labels.csv").write_text("\n".join(kept) + "\n")
+    return data
+
+
+def test_a_job_names_two_classes_at_least(shapes: Path, tmp_path: Path) -> None:
+    job = TrainJob(inspection=inspection("disc"), data=str(shapes))
+    with pytest.raises(InvalidError, match="too few pictures"):
+        run_job(
+            replace(job, labels=()),
+            folder=tmp_path,
+            progress=lambda _: None,
+            cancelled=threading.Event(),
+            clock=SystemClock(),
+        )
