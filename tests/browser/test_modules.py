@@ -12,10 +12,12 @@ import numpy as np
 import pytest
 from playwright.sync_api import Browser, Page
 
-from lineside.core import Region, decode
+from lineside.core import Region, decode, to_plain
 from lineside.hub.pages.views.twin import scene_plan
 from lineside.testing.events import small_plant
+from lineside.vision import rle_of
 from lineside.vision.geometry import about, apply, similarity
+from tests.hub.pages.test_answers import prediction
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(60)]
 
@@ -52,17 +54,20 @@ def test_figures_are_written_as_on_the_server(page: Page) -> None:
 
 def test_answers_are_said_as_on_the_server(page: Page) -> None:
     cases = json.loads((CASES / "answer_cases.json").read_text())
-    fields = ("name", "region", "label", "probability", "decision")
-    told = [
-        {
-            "state": case["state"],
-            "labels": [dict(zip(fields, label, strict=True)) for label in case["labels"]],
-        }
-        for case in cases
-    ]
+    told = [to_plain(prediction(case)) for case in cases]
     said = call(page, "answers", "a.map((p) => [m.answerText(p), m.unsureCount(p)])", argument=told)
     spaced = [[text.replace("\u00a0", " "), unsure] for text, unsure in said]
     assert spaced == [[case["text"], case["unsure"]] for case in cases]
+
+
+def test_a_mask_is_read_as_it_was_written(page: Page) -> None:
+    mask = np.zeros((5, 4), np.bool_)
+    mask[1:4, 1] = mask[4, 2] = mask[0, 3] = True
+    runs = call(page, "findings", "m.runsOf(a)", argument=rle_of(mask))
+    found = np.zeros(mask.size, np.bool_)
+    for start, length in runs:
+        found[start : start + length] = True
+    assert (mask == found.reshape(4, 5).T).all()
 
 
 def test_the_twin_is_said_as_on_the_server(page: Page) -> None:

@@ -22,7 +22,7 @@ from lineside.core import (
     to_plain,
 )
 from lineside.hub.views import Trace, TraceStep
-from lineside.models import PackageRecord, Registry
+from lineside.models import Manifest, PackageRecord, Registry
 from lineside.store import FrameRow, Logged, Records, check_anchors, open_blobs
 from lineside.streams import PREDICTION_TYPE, Event, decode_event, read_prediction
 from lineside.twin import LineState
@@ -288,10 +288,23 @@ def _event_step(event: Event, logged: Logged) -> TraceStep:
     )  # fmt: skip
 
 
+def _answers(prediction: Prediction) -> Iterator[str]:
+    for label in prediction.labels:
+        yield f"{label.name} {label.decision} {label.probability:.3f}"
+    if prediction.count is not None:
+        count = prediction.count
+        yield f"count {count.value}, {count.low} to {count.high}{' or more' * count.more}"
+    if prediction.boxes:
+        yield f"{len(prediction.boxes)} boxes"
+    if prediction.mask is not None:
+        yield f"defect on {prediction.mask.share:.4%} of the picture"
+    if prediction.anomaly is not None:
+        anomaly = prediction.anomaly
+        yield f"anomaly {anomaly.decision}, {anomaly.score:.3f} against {anomaly.limit:.3f}"
+
+
 def _prediction_step(event: Event, prediction: Prediction, *, logged: Logged) -> TraceStep:
-    answers = ", ".join(
-        f"{answer.name} {answer.decision} {answer.probability:.3f}" for answer in prediction.labels
-    )
+    answers = ", ".join(_answers(prediction))
     text = f"{event.subject} on {prediction.device or event.source}: {prediction.state}"
     return TraceStep(
         kind="event", id=event.id, at=event.time, text=f"{text}; {answers}" if answers else text,
@@ -320,10 +333,31 @@ def _package_steps(record: PackageRecord) -> Iterator[TraceStep]:
         text=f"package {record.name} {short(record.digest)}, code {lineage.code_version}",
         facts={"task": manifest.task, "engine": to_plain(manifest.engine)},
     )  # fmt: skip
-    cuts = ", ".join(
-        f"{rule.name} present above {rule.high:.3f}, absent below {rule.low:.3f}"
-        for rule in manifest.rules
-    )
+    cuts = ", ".join(_cuts(manifest))
     yield TraceStep(kind="rule", id=record.digest, text=cuts, facts=to_plain(manifest.policy))
     text = f"trained on {lineage.dataset}, {lineage.pictures} pictures, seed {lineage.seed}"
     yield TraceStep(kind="dataset", id=lineage.dataset, text=text, facts=to_plain(lineage))
+
+
+def _cuts(manifest: Manifest) -> Iterator[str]:
+    """What turned the network's numbers into a decision."""
+    for rule in manifest.rules:
+        yield f"{rule.name} present above {rule.high:.3f}, absent below {rule.low:.3f}"
+    if manifest.classes is not None:
+        for label, cut in zip(manifest.classes.labels, manifest.classes.cuts, strict=True):
+            yield f"{label} possible from {cut:.3f}"
+    if manifest.detect is not None:
+        detect = manifest.detect
+        yield f"there above {detect.cut:.3f}, sure above {detect.unsure_below:.3f}"
+    if manifest.count is not None:
+        count = manifest.count
+        yield f"counts up to {count.most}, wrong in at most {count.error_rate:.3f}"
+    if manifest.mask is not None:
+        mask = manifest.mask
+        yield (
+            f"{mask.label} pixels above {mask.cut:.3f}, present above {mask.present_above:.3f},"
+            f" absent below {mask.absent_below:.3f}"
+        )
+    if manifest.anomaly is not None:
+        anomaly = manifest.anomaly
+        yield f"anomaly above {anomaly.limit:.3f}, unsure from {anomaly.unsure_above:.3f}"

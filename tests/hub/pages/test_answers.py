@@ -11,7 +11,16 @@ from lineside.core import Plant, parse_plant
 from lineside.hub.pages.views.answers import answer_text, plan_of, plans_for, unsure_count
 from lineside.hub.pages.views.lines import mark_of, summary, trigger_text
 from lineside.testing.events import prediction_of, small_plant
-from lineside.vision import Decision, LabelAnswer, PictureState, Prediction
+from lineside.vision import (
+    AnomalyAnswer,
+    BoxAnswer,
+    CountAnswer,
+    Decision,
+    LabelAnswer,
+    MaskAnswer,
+    PictureState,
+    Prediction,
+)
 
 CASES: list[dict[str, Any]] = json.loads((Path(__file__).parent / "answer_cases.json").read_text())
 
@@ -23,7 +32,39 @@ def prediction(case: dict[str, Any]) -> Prediction:
         )
         for name, region, label, p, decision in case["labels"]
     )
-    return replace(prediction_of({}, at_s=1.0), labels=labels, state=PictureState(case["state"]))
+    bare = prediction_of({}, at_s=1.0)
+    return replace(
+        bare,
+        task=case.get("task", bare.task),
+        labels=labels,
+        state=PictureState(case["state"]),
+        **further(case),
+    )
+
+
+def further(case: dict[str, Any]) -> dict[str, Any]:
+    """What a case says beside labels."""
+    found: dict[str, Any] = {}
+    if "count" in case:
+        value, low, high, more, decision = case["count"]
+        found["count"] = CountAnswer(
+            value=value, low=low, high=high, more=more, decision=Decision(decision)
+        )
+    if "boxes" in case:
+        found["boxes"] = tuple(
+            BoxAnswer(
+                label=label, x0_px=0, y0_px=0, x1_px=9, y1_px=9, probability=p,
+                decision=Decision(decision),
+            )
+            for label, p, decision in case["boxes"]
+        )  # fmt: skip
+    if "anomaly" in case:
+        score, limit, decision = case["anomaly"]
+        found["anomaly"] = AnomalyAnswer(score=score, limit=limit, decision=Decision(decision))
+    if "mask" in case:
+        rle, width, height, share = case["mask"]
+        found["mask"] = MaskAnswer(rle=rle, width_px=width, height_px=height, share=share)
+    return found
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case["what"])

@@ -220,7 +220,7 @@ def frame_page(ask: Ask, *, frame: str) -> HTMLResponse:
         overlay=overlay,
         plan=plan,
         predictions=said,
-        answers=said[0].rows if said else (),
+        maps=said[0].maps if said else (),
         arrived=later(row.captured_at, row.arrived_at),
         provenance=frame_views.short_provenance(row, said, packages=packages),
         events=view.events,

@@ -9,7 +9,18 @@ from dataclasses import dataclass
 
 from lineside.core import Inspection, Json, Plant
 from lineside.hub.pages.format import UNIT
-from lineside.vision import Decision, LabelAnswer, PictureState, Prediction
+from lineside.vision import (
+    AnomalyAnswer,
+    BoxAnswer,
+    CountAnswer,
+    Decision,
+    LabelAnswer,
+    PictureState,
+    Prediction,
+)
+
+_CLASSIFY = "classify"
+_WHOLE = "picture"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,10 +48,14 @@ class Said:
 
 
 def said_of(prediction: Prediction) -> tuple[Said, ...]:
-    """One answer a region, in the order of the prediction; whole picture labels each alone."""
+    """One answer a region, in the order of the prediction; whole picture labels each alone.
+
+    Classes of the whole picture, of which one holds, are one answer.
+    """
     groups: dict[str, list[LabelAnswer]] = {}
+    whole = _WHOLE if prediction.task == _CLASSIFY else ""
     for answer in prediction.labels:
-        groups.setdefault(answer.region or answer.name, []).append(answer)
+        groups.setdefault(answer.region or whole or answer.name, []).append(answer)
     return tuple(_said(region, answers) for region, answers in groups.items())
 
 
@@ -64,11 +79,20 @@ def _said_as(region: str, answer: LabelAnswer, *, classes: int) -> Said:
 
 
 def answer_text(prediction: Prediction) -> str:
-    """``blue, red`` for presence labels, ``3 blue, 6 empty`` for classes; else the state."""
+    """``blue, red`` for presence labels, ``3 blue, 6 empty`` for classes; else the state.
+
+    A count is ``5``, ``5 (4 to 6)`` or ``more than 8``; boxes are counted by label; an anomaly
+    stands with its score and limit, a mask with its share.
+    """
     if prediction.state is not PictureState.OK:
         return str(prediction.state)
+    found = _finding(prediction)
     said = said_of(prediction)
     held = [one for one in said if one.decision is Decision.PRESENT]
+    if found:
+        return found
+    if prediction.task == _CLASSIFY:
+        return _class_text(prediction, held)
     if any(one.classes > 1 for one in said):
         counts = Counter(one.label for one in held)
         return ", ".join(f"{n}{UNIT}{label}" for label, n in counts.most_common()) or "none sure"
@@ -77,9 +101,63 @@ def answer_text(prediction: Prediction) -> str:
     return "none sure" if unsure_count(prediction) else "none"
 
 
+def _class_text(prediction: Prediction, held: Sequence[Said]) -> str:
+    if held:
+        return held[0].label
+    unsure = [one for one in prediction.labels if one.decision is Decision.UNSURE]
+    ordered = sorted(unsure, key=lambda one: -one.probability)
+    return " or ".join(one.label for one in ordered) + "?" if ordered else "none"
+
+
+def _finding(prediction: Prediction) -> str:
+    """What is said beside labels: a count, boxes, an anomaly, a mask; "" where there is none."""
+    if prediction.count is not None:
+        return count_text(prediction.count)
+    if prediction.anomaly is not None:
+        return _anomaly_text(prediction.anomaly)
+    if prediction.boxes or prediction.task == "detect":
+        return _boxes_text(prediction.boxes)
+    if prediction.mask is not None:
+        held = [one.label for one in prediction.labels if one.decision is Decision.PRESENT]
+        unsure = any(one.decision is Decision.UNSURE for one in prediction.labels)
+        share = f"{prediction.mask.share * 100:.2f}{UNIT}%"
+        return f"{', '.join(held)} on {share}" if held else f"unsure, {share}" if unsure else "none"
+    return ""
+
+
+def count_text(count: CountAnswer) -> str:
+    """``5``, ``5 (4 to 6)`` or ``more than 8``."""
+    if count.more:
+        return f"more than {count.high}" if count.value > count.high else f"{count.low} or more"
+    if count.low == count.high:
+        return str(count.value)
+    return f"{count.value} ({count.low} to {count.high})"
+
+
+def _anomaly_text(anomaly: AnomalyAnswer) -> str:
+    words = {
+        Decision.PRESENT: "differs from good parts",
+        Decision.ABSENT: "like good parts",
+        Decision.UNSURE: "unsure",
+    }
+    return f"{words[anomaly.decision]}, {anomaly.score:.2f} against {anomaly.limit:.2f}"
+
+
+def _boxes_text(boxes: Sequence[BoxAnswer]) -> str:
+    sure = Counter(box.label for box in boxes if box.decision is Decision.PRESENT)
+    unsure = sum(box.decision is Decision.UNSURE for box in boxes)
+    parts = [f"{n}{UNIT}{label}" for label, n in sure.most_common()]
+    parts += [f"{unsure}{UNIT}unsure"] if unsure else []
+    return ", ".join(parts) or "none"
+
+
 def unsure_count(prediction: Prediction) -> int:
-    """How many regions (or whole picture labels) are unsure."""
-    return sum(one.decision is Decision.UNSURE for one in said_of(prediction))
+    """How many answers are unsure: regions or labels, boxes, the count, the anomaly."""
+    found = sum(one.decision is Decision.UNSURE for one in said_of(prediction))
+    found += sum(box.decision is Decision.UNSURE for box in prediction.boxes)
+    for answer in (prediction.count, prediction.anomaly):
+        found += answer is not None and answer.decision is Decision.UNSURE
+    return found
 
 
 def plan_of(inspection: Inspection) -> Json:

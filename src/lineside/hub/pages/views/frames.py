@@ -6,17 +6,18 @@ from datetime import datetime
 from typing import Any
 
 from lineside.core import Inspection, Json, Region, decode, short, to_plain
-from lineside.hub.pages.format import milliseconds, number, percent, with_unit
-from lineside.hub.pages.views.answers import Mark, plan_of
+from lineside.hub.pages.format import UNIT, milliseconds, number, percent, with_unit
+from lineside.hub.pages.views.answers import Mark, count_text, plan_of
 from lineside.hub.pages.views.lines import mark_of
 from lineside.hub.views import FrameView, PackageView, Trace, TraceStep
 from lineside.store import FrameRow
 from lineside.streams import Event, read_prediction
-from lineside.vision import Decision, LabelAnswer, Prediction
+from lineside.vision import BoxAnswer, Decision, LabelAnswer, Prediction
 
 Rows = tuple[tuple[str, str], ...]
 NOT_JUDGED = ""
 NONE_HOLDS = "-"
+_MOST_PIECES = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,6 +59,8 @@ class SaidOfFrame:
     reason: str
     rows: tuple[AnswerRow, ...]
     table: "ClassTable"
+    found: Rows
+    maps: tuple[str, ...]
     package: str
     package_name: str
     dataset: str
@@ -143,13 +146,16 @@ def _event(plain: Mapping[str, Any]) -> Event:
 
 def _said(prediction: Prediction, *, event: str, package: PackageView | None) -> SaidOfFrame:
     rules = {rule["name"]: rule for rule in package.manifest["rules"]} if package else {}
-    rows = tuple(_row(answer, rules) for answer in prediction.labels)
+    labels = [_row(answer, rules) for answer in prediction.labels]
+    rows = (*labels, *map(_box_row, prediction.boxes))
     return SaidOfFrame(
         inspection=prediction.inspection,
         mark=mark_of("live", prediction),
         reason=prediction.reason,
         rows=rows,
         table=class_table(rows),
+        found=finding_rows(prediction),
+        maps=map_names(prediction),
         package=prediction.package,
         package_name=package.name if package else "",
         dataset=prediction.dataset,
@@ -174,6 +180,43 @@ def _row(answer: LabelAnswer, rules: Mapping[str, Any]) -> AnswerRow:
         mark=_MARKS[answer.decision],
         cuts=cuts,
     )
+
+
+def _box_row(box: BoxAnswer) -> AnswerRow:
+    corners = [number(edge) for edge in (box.x0_px, box.y0_px, box.x1_px, box.y1_px)]
+    place = f"{corners[0]}, {corners[1]} to {corners[2]}, {corners[3]}{UNIT}px"
+    return AnswerRow(
+        name=place,
+        region=place,
+        label=box.label,
+        probability=box.probability,
+        mark=_MARKS[box.decision],
+        cuts="",
+    )
+
+
+def map_names(prediction: Prediction) -> tuple[str, ...]:
+    """What an activation map can be asked for; see ``Predictor.explain``."""
+    names = [label.name for label in prediction.labels]
+    names += ["objects"] if prediction.boxes or prediction.count is not None else []
+    return (*names, "anomaly") if prediction.anomaly is not None else tuple(names)
+
+
+def finding_rows(prediction: Prediction) -> Rows:
+    """What was said beside labels and boxes, figure by figure."""
+    rows: list[tuple[str, str]] = []
+    if prediction.count is not None:
+        rows.append(("Count", count_text(prediction.count)))
+        rows.append(("Likeliest number", number(prediction.count.value)))
+    if prediction.anomaly is not None:
+        rows.append(("Score", number(prediction.anomaly.score, digits=3)))
+        rows.append(("Limit, from good parts alone", number(prediction.anomaly.limit, digits=3)))
+        rows.append(("Decision", str(prediction.anomaly.decision)))
+    if prediction.mask is not None:
+        rows.append(("Defect pixels", percent(prediction.mask.share)))
+        sizes = ", ".join(number(area) for area in prediction.mask.areas_px[:_MOST_PIECES])
+        rows.append(("Pieces, px", sizes or "none"))
+    return tuple(rows)
 
 
 def class_table(rows: Sequence[AnswerRow]) -> ClassTable:

@@ -9,7 +9,7 @@ export function saidOf(prediction) {
   /** @type {Map<string, Answer[]>} */
   const groups = new Map();
   for (const answer of /** @type {Answer[]} */ (prediction.labels)) {
-    const key = answer.region || answer.name;
+    const key = answer.region || (prediction.task === "classify" ? "picture" : answer.name);
     groups.set(key, [...(groups.get(key) ?? []), answer]);
   }
   return [...groups].map(([region, answers]) => {
@@ -26,8 +26,11 @@ export function saidOf(prediction) {
 /** `blue, red` for presence labels, `3 blue, 6 empty` for classes, or the picture's state. @param {any} prediction */
 export function answerText(prediction) {
   if (prediction.state !== "ok") return prediction.state;
+  const found = finding(prediction);
+  if (found) return found;
   const said = saidOf(prediction);
   const held = said.filter((one) => one.decision === "present");
+  if (prediction.task === "classify") return classText(prediction, held);
   if (said.some((one) => one.classes > 1)) {
     /** @type {Map<string, number>} */
     const counts = new Map();
@@ -46,9 +49,59 @@ export function regionMark({ decision, label }) {
   return { shape: "ring", tone: "", word: `no ${label}` };
 }
 
-/** How many regions are unsure. @param {any} prediction */
+/** @param {any} prediction @param {Said[]} held */
+function classText(prediction, held) {
+  if (held.length) return held[0].label;
+  const unsure = prediction.labels.filter((/** @type {Answer} */ one) => one.decision === "unsure");
+  const ordered = unsure.sort((/** @type {Answer} */ a, /** @type {Answer} */ b) => b.probability - a.probability);
+  return ordered.length ? `${ordered.map((/** @type {Answer} */ one) => one.label).join(" or ")}?` : "none";
+}
+
+/** What is said beside labels: a count, boxes, an anomaly, a mask. @param {any} prediction */
+function finding(prediction) {
+  const { count, anomaly, mask, boxes = [], labels } = prediction;
+  if (count) return countText(count);
+  if (anomaly) return anomalyText(anomaly);
+  if (boxes.length || prediction.task === "detect") return boxesText(boxes);
+  if (!mask) return "";
+  const held = labels.filter((/** @type {Answer} */ one) => one.decision === "present");
+  const unsure = labels.some((/** @type {Answer} */ one) => one.decision === "unsure");
+  const share = `${(mask.share * 100).toFixed(2)}\u00a0%`;
+  if (held.length) return `${held.map((/** @type {Answer} */ one) => one.label).join(", ")} on ${share}`;
+  return unsure ? `unsure, ${share}` : "none";
+}
+
+/** `5`, `5 (4 to 6)` or `more than 8`. @param {{value: number, low: number, high: number, more: boolean}} count */
+export function countText({ value, low, high, more }) {
+  if (more) return value > high ? `more than ${high}` : `${low} or more`;
+  return low === high ? String(value) : `${value} (${low} to ${high})`;
+}
+
+/** @type {Record<string, string>} */
+const ANOMALY = { present: "differs from good parts", absent: "like good parts", unsure: "unsure" };
+
+/** @param {{score: number, limit: number, decision: string}} anomaly */
+function anomalyText({ score, limit, decision }) {
+  return `${ANOMALY[decision]}, ${score.toFixed(2)} against ${limit.toFixed(2)}`;
+}
+
+/** @param {{label: string, decision: string}[]} boxes */
+function boxesText(boxes) {
+  /** @type {Map<string, number>} */
+  const counts = new Map();
+  for (const { label, decision } of boxes) {
+    if (decision === "present") counts.set(label, (counts.get(label) ?? 0) + 1);
+  }
+  const unsure = boxes.filter((box) => box.decision === "unsure").length;
+  const parts = [...counts].sort((a, b) => b[1] - a[1]).map(([label, n]) => `${n}\u00a0${label}`);
+  if (unsure) parts.push(`${unsure}\u00a0unsure`);
+  return parts.join(", ") || "none";
+}
+
+/** How many answers are unsure: regions or labels, boxes, the count, the anomaly. @param {any} prediction */
 export function unsureCount(prediction) {
-  return saidOf(prediction).filter((one) => one.decision === "unsure").length;
+  const { boxes = [], count, anomaly } = prediction;
+  return [...saidOf(prediction), ...boxes, count, anomaly].filter((one) => one?.decision === "unsure").length;
 }
 
 /**

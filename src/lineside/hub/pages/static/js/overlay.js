@@ -1,13 +1,11 @@
 // @ts-check
 /** Draws what a package says of a picture onto that picture. */
+import { drawFindings } from "./findings.js";
 import { probability } from "./format.js";
+import { drawRegion } from "./outline.js";
 
 /** @typedef {{id: string, box: number[]}} Region */
 /** @typedef {{width_px: number, height_px: number, regions: Region[]}} Plan */
-
-const PASS = "rgba(255,255,255,0.7)";
-const UNSURE = "#f0b13b";
-const TAG = "#11171e";
 
 /**
  * The four corners of a region in the picture's own pixels: turned and scaled about the view's
@@ -73,7 +71,9 @@ export function prepareCanvas(canvas) {
  * @param {{width: number, height: number}} picture
  */
 export function drawOverlay(context, place, prediction, plan, picture) {
-  if (!plan || prediction.state !== "ok") return;
+  if (prediction.state !== "ok") return;
+  drawFindings(context, place, prediction);
+  if (!plan) return;
   for (const region of plan.regions) {
     const answers = prediction.labels.filter((/** @type {any} */ a) => a.region === region.id);
     if (!answers.length) continue;
@@ -83,43 +83,4 @@ export function drawOverlay(context, place, prediction, plan, picture) {
     ]);
     drawRegion(context, points, sayRegion(answers), place);
   }
-}
-
-/**
- * @param {CanvasRenderingContext2D} context @param {number[][]} points
- * @param {{decision: string, text: string}} said @param {ReturnType<typeof fit>} place
- */
-function drawRegion(context, points, said, place) {
-  const unsure = said.decision === "unsure";
-  context.lineWidth = unsure ? 2 : 1.5;
-  context.strokeStyle = unsure ? UNSURE : PASS;
-  context.setLineDash(said.decision === "absent" ? [4, 4] : []);
-  context.beginPath();
-  points.forEach(([x, y], n) => (n ? context.lineTo(x, y) : context.moveTo(x, y)));
-  context.closePath();
-  context.stroke();
-  context.setLineDash([]);
-  if (said.text) drawTag(context, points, said, place);
-}
-
-/**
- * The tag stands on the region's upper left corner and never leaves the picture.
- * @param {CanvasRenderingContext2D} context @param {number[][]} points
- * @param {{decision: string, text: string}} said @param {ReturnType<typeof fit>} place
- */
-function drawTag(context, points, said, place) {
-  const unsure = said.decision === "unsure";
-  const rem = parseFloat(getComputedStyle(document.documentElement).fontSize) / 16; // the wall's is larger
-  const high = 17 * rem;
-  context.font = `550 ${12 * rem}px "Inter", sans-serif`;
-  const width = context.measureText(said.text).width + 8;
-  const left = Math.min(...points.map(([x]) => x));
-  const top = Math.min(...points.map(([, y]) => y));
-  const x = Math.max(place.x, Math.min(left, place.x + place.width - width));
-  const y = Math.max(place.y, Math.min(top - high, place.y + place.height - high));
-  context.fillStyle = unsure ? UNSURE : TAG;
-  context.fillRect(x, y, width, high);
-  context.fillStyle = unsure ? "#1d1300" : "#ffffff";
-  context.textBaseline = "middle";
-  context.fillText(said.text, x + 4, y + high / 2 + 0.5);
 }
