@@ -15,7 +15,7 @@ from lineside.models import Package, Predictor
 from lineside.training import TrainJob, TrainResult, run_job
 from lineside.training.job import JobCancelledError
 from lineside.training.run import Crew
-from lineside.vision import Decision, PictureState, encode_png, open_frame
+from lineside.vision import Decision, Frame, PictureState, encode_png, open_frame
 
 SHAPES = ("disc", "ring", "square")
 Image = NDArray[np.uint8]
@@ -95,7 +95,7 @@ def trained(shapes: Path, shared: Path, tmp_path_factory: pytest.TempPathFactory
     return train(shapes, tmp_path_factory.mktemp("job"), cache=shared)
 
 
-def frame(kind: str, *, seed: int):  # noqa: ANN201  the room's own record
+def frame(kind: str, *, seed: int) -> Frame:
     return open_frame(
         encode_png(shape(kind, seed=seed)), camera=f"{seed}", captured_at=SystemClock().now()
     )
@@ -117,7 +117,8 @@ def test_the_package_holds_what_its_golden_pictures_promise(trained: TrainResult
 
 def test_a_picture_of_another_size_is_fitted_and_answered(trained: TrainResult) -> None:
     predictor = Predictor(Package.read(trained.package), clock=SystemClock())
-    grown = cv2.resize(shape("ring", seed=77), (162, 119), interpolation=cv2.INTER_NEAREST)
+    small = shape("ring", seed=77)
+    grown = np.asarray(cv2.resize(small, (162, 119), interpolation=cv2.INTER_NEAREST), np.uint8)
     seen = predictor.predict(
         open_frame(encode_png(grown), camera="c", captured_at=SystemClock().now())
     )

@@ -5,7 +5,7 @@ sights that still miss something of it, and not at all where the cache has every
 """
 
 import hashlib
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from functools import partial
@@ -14,6 +14,7 @@ from typing import cast
 import numpy as np
 from numpy.typing import NDArray
 
+from lineside.core import Digest
 from lineside.datasets import Sample
 from lineside.models import OnnxEngine
 from lineside.training.architectures import lite0_full
@@ -22,19 +23,9 @@ from lineside.training.classes.ahead import ahead
 from lineside.training.classes.network import PER_SCALE, Floats
 from lineside.training.classes.onnx_file import POOLED, write_features
 from lineside.training.classes.sight import Sight
-from lineside.training.tasks.contract import Work
 from lineside.vision import HealthFigures, cut, normalise, picture_health, picture_size
 
 _FACTS = "facts/1"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Picture:
-    """A training picture as every sight has it."""
-
-    sample: Sample
-    size_px: tuple[int, int]
-    health: HealthFigures
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -49,15 +40,25 @@ class _Ready:
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class Looker:
-    """Looks at pictures with the frozen network."""
+    """Looks at pictures with the frozen network.
 
-    work: Work
+    Attributes:
+        samples: what is looked at, in this order.
+        files: bytes by digest.
+        picture: pixels of a sample.
+        at: told the percent and the stage; may raise.
+    """
+
+    samples: Sequence[Sample]
+    files: Callable[[Digest], bytes]
+    picture: Callable[[Sample], NDArray[np.uint8]]
+    at: Callable[[float, str], None]
     cache: FeatureCache
     _engines: dict[int, tuple[str, OnnxEngine]] = field(default_factory=dict, init=False)
 
     def sizes(self) -> list[tuple[int, int]]:
         """(width, height) of every training picture, from their headers."""
-        return [picture_size(self.work.files(sample.digest)) for sample in self.work.training]
+        return [picture_size(self.files(sample.digest)) for sample in self.samples]
 
     def look(
         self, sights: Sequence[Sight], *, first: float, last: float
@@ -69,13 +70,13 @@ class Looker:
             first: percent of the job before.
             last: percent of the job after.
         """
-        samples = self.work.training
+        samples = self.samples
         healths: list[HealthFigures] = []
         found = [np.zeros((len(samples), sight.scales * PER_SCALE), np.float32) for sight in sights]
         with closing(self._ready(sights)) as all_ready:
             for ready in all_ready:
                 share = ready.place / len(samples)
-                self.work.steps.at(first + (last - first) * share, "looking at pictures")
+                self.at(first + (last - first) * share, "looking at pictures")
                 healths.append(ready.health)
                 for row, pooled in self._seen(ready, sights).items():
                     found[row][ready.place] = pooled
@@ -84,10 +85,10 @@ class Looker:
     def _ready(self, sights: Sequence[Sight]) -> Generator[_Ready, None, None]:
         names = [self._engine(sight.scales)[0] for sight in sights]
         ready = partial(self._prepare, sights=sights, names=names)
-        return ahead(ready, range(len(self.work.training)))
+        return ahead(ready, range(len(self.samples)))
 
     def _prepare(self, place: int, *, sights: Sequence[Sight], names: Sequence[str]) -> _Ready:
-        sample = self.work.training[place]
+        sample = self.samples[place]
         kept = [
             self.cache.get(_key(sample, sight, name=name))
             for sight, name in zip(sights, names, strict=True)
@@ -96,7 +97,7 @@ class Looker:
         facts = self.cache.get(_key(sample, sights[0], name=_FACTS))
         if facts is not None and len(known) == len(sights):
             return _Ready(place=place, health=_health(facts["health"]), known=known, inputs={})
-        image = self.work.picture(sample)
+        image = self.picture(sample)
         inputs = {
             row: normalise(cut(image, sight.prepare), sight.prepare)
             for row, sight in enumerate(sights)
@@ -114,7 +115,7 @@ class Looker:
         for row, crops in ready.inputs.items():
             name, engine = self._engine(sights[row].scales)
             seen[row] = engine.run(crops, outputs=(POOLED,))[0][0]
-            sample = self.work.training[ready.place]
+            sample = self.samples[ready.place]
             self.cache.put(_key(sample, sights[row], name=name), {POOLED: seen[row]})
         return seen
 

@@ -122,7 +122,13 @@ def _told(job: TrainJob, work: Work) -> _Told:
 
 def _choose(job: TrainJob, told: _Told) -> _Chosen:
     work = told.work
-    looker = Looker(work=work, cache=FeatureCache(cache_folder(work)))
+    looker = Looker(
+        samples=told.samples,
+        files=work.files,
+        picture=work.picture,
+        at=work.steps.at,
+        cache=FeatureCache(cache_folder(work)),
+    )
     work.steps.at(2, "reading sizes")
     sights = sights_for(looker.sizes(), side_px=int(job.setting("input_px", 0)))
     healths, features = looker.look(sights, first=3, last=50)
