@@ -46,6 +46,8 @@ class Shelf:
     def sample(self, row: Row) -> Sample:
         """The sample of a row; ``InvalidError`` says what of it cannot be used."""
         digest, size = self._picture(row.file, made=row.picture)
+        if row.size not in (None, size):
+            raise InvalidError(_other_size(row.file, size, told=row.size))
         return Sample(
             name=row.file,
             digest=digest,
@@ -106,9 +108,7 @@ class Shelf:
         else:
             return None
         if drawn != size:
-            raise InvalidError(
-                f"{row.mask}: {drawn[0]} x {drawn[1]} pixels, its picture has {size[0]} x {size[1]}"
-            )
+            raise InvalidError(_other_size(row.mask or row.file, size, told=drawn))
         return digest
 
     def _marked(self, row: Row, size: tuple[int, int]) -> tuple[Marked, ...] | None:
@@ -147,3 +147,8 @@ class Shelf:
             if self._folders is None:
                 self._folders = self.tree.folders()
             return self._folders
+
+
+def _other_size(name: str, size: tuple[int, int], *, told: tuple[int, int] | None) -> str:
+    width, height = told or (0, 0)
+    return f"{name}: made for {width} x {height} pixels, the picture has {size[0]} x {size[1]}"

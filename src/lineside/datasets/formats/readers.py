@@ -7,12 +7,18 @@ from pathlib import PurePosixPath
 
 from lineside.core import InvalidError
 from lineside.datasets.formats.abid import list_abid, looks_like_abid
+from lineside.datasets.formats.captures import list_captures, looks_like_captures
+from lineside.datasets.formats.coco import coco_files, list_coco, looks_like_coco
 from lineside.datasets.formats.folders import list_folders, looks_like_folders, part_in
 from lineside.datasets.formats.lst import list_lst
 from lineside.datasets.formats.masks import list_masks, looks_like_masks
 from lineside.datasets.formats.records import classes_in, list_records
 from lineside.datasets.formats.rows import Entry, Listing
 from lineside.datasets.formats.table import list_table
+from lineside.datasets.formats.video import SUFFIXES as VIDEOS
+from lineside.datasets.formats.video import list_video, looks_like_video
+from lineside.datasets.formats.voc import list_voc, looks_like_voc
+from lineside.datasets.formats.yolo import list_yolo, looks_like_yolo
 from lineside.datasets.trees import MOST_LIST_BYTES, Tree, suffix_of
 
 LABELS = "labels.csv"
@@ -110,6 +116,23 @@ def _lists(asked: Asked) -> Listing:
     )
 
 
+def _coco(asked: Asked) -> Listing:
+    names = [asked.file] if asked.file else list(coco_files(asked.tree))
+    return _joined("coco", [list_coco(asked.tree, name, labels=asked.labels) for name in names])
+
+
+def _captures(asked: Asked) -> Listing:
+    names = _named(asked, ".jsonl")
+    return _joined("captures", [list_captures(asked.tree, name) for name in names])
+
+
+def _videos(asked: Asked) -> Listing:
+    found = sorted(name for name in asked.tree.files() if suffix_of(name) in VIDEOS)
+    names = [asked.file] if asked.file else found
+    listings = [list_video(asked.tree, name, every=asked.every) for name in names]
+    return _joined("video", listings)
+
+
 def _records(asked: Asked) -> Listing:
     return _joined(
         "records",
@@ -131,10 +154,21 @@ FORMATS: Mapping[str, Reader] = {
     "records": Reader(found=_has(".rec"), listing=_records, suffixes=(".rec",)),
     "lst": Reader(found=_has(".lst"), listing=_lists, suffixes=(".lst",)),
     "csv": Reader(found=lambda tree: tree.has(LABELS), listing=_table, suffixes=(".csv",)),
+    "coco": Reader(found=looks_like_coco, listing=_coco, suffixes=(".json",)),
+    "voc": Reader(
+        found=looks_like_voc, listing=lambda asked: list_voc(asked.tree, labels=asked.labels)
+    ),
+    "yolo": Reader(
+        found=looks_like_yolo,
+        listing=lambda asked: list_yolo(asked.tree, asked.file, labels=asked.labels),
+        suffixes=(".yaml", ".yml"),
+    ),
     "masks": Reader(
         found=looks_like_masks, listing=lambda asked: list_masks(asked.tree, labels=asked.labels)
     ),
     "abid": Reader(found=looks_like_abid, listing=lambda asked: list_abid(asked.tree)),
+    "captures": Reader(found=looks_like_captures, listing=_captures, suffixes=(".jsonl",)),
+    "video": Reader(found=looks_like_video, listing=_videos, suffixes=VIDEOS),
     "folders": Reader(
         found=looks_like_folders,
         listing=lambda asked: list_folders(asked.tree, labels=asked.labels),

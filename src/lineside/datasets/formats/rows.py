@@ -24,6 +24,7 @@ class Row:
     """A picture as a source names it, ``where`` it does so, and what is known of it.
 
     Attributes:
+        size: width and height of the picture its marks were made on; None for not told.
         in_shares: ``marked`` is in shares of width and height instead of pixels.
         picture: makes the picture's bytes where it is no file of its own; always the same bytes.
         drawn: makes the mask's bytes, likewise, given the picture's width and height.
@@ -41,6 +42,7 @@ class Row:
     template: str = ""
     marked: tuple[Marked, ...] | None = None
     facts: Mapping[str, str] = field(default_factory=dict)
+    size: tuple[int, int] | None = None
     in_shares: bool = False
     picture: Made | None = None
     drawn: Callable[[int, int], bytes] | None = None
@@ -176,4 +178,6 @@ def collected(listing: Listing) -> Source:
 
 def left_out(where: str, error: LinesideError) -> Skipped:
     """What a report says of a row that cannot be used."""
-    return Skipped(where=where, reason=f"{error.message} {error.fix}".strip())
+    return Skipped(
+        where=where, reason=f"{error.message}. {error.fix}" if error.fix else error.message
+    )
