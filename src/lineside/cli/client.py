@@ -25,6 +25,10 @@ class HubClient:
         """POST JSON to a path below ``/api/v1``."""
         return self._send("POST", f"/api/v1{path}", json.dumps(body or {}).encode())
 
+    def upload(self, path: str, data: bytes) -> Any:  # noqa: ANN401  JSON of many shapes
+        """POST bytes to a path below ``/api/v1``."""
+        return self._send("POST", f"/api/v1{path}", data, kind="application/octet-stream")
+
     def items(self, path: str, **query: object) -> list[Any]:
         """Every item of a list, page after page."""
         found: list[Any] = []
@@ -44,14 +48,16 @@ class HubClient:
             return False
         return True
 
-    def _send(self, method: str, path: str, body: bytes | None = None) -> Any:  # noqa: ANN401
+    def _send(
+        self, method: str, path: str, body: bytes | None = None, *, kind: str = "application/json"
+    ) -> Any:  # noqa: ANN401  JSON of many shapes
         request = urllib.request.Request(  # noqa: S310  the base URL is the user's own
             self._base + path,
             data=body,
             method=method,
             headers={
                 "Authorization": f"Bearer {self._token}",
-                "Content-Type": "application/json",
+                "Content-Type": kind,
             },
         )
         try:

@@ -15,9 +15,13 @@ from typing import Annotated, Literal
 import msgspec
 import typer
 
-from lineside.cli.demo.acts import Demo, Settings
+from lineside.cli.demo.bins import Bins
 from lineside.cli.demo.programs import Programs
+from lineside.cli.demo.stage import Settings, Stage
+from lineside.cli.demo.warehouse import Warehouse
 from lineside.cli.output import JsonFlag, say, show, writable
+
+_STAGES: dict[str, type[Stage]] = {"warehouse": Warehouse, "bins": Bins}
 
 
 def register(app: typer.Typer) -> None:
@@ -26,7 +30,9 @@ def register(app: typer.Typer) -> None:
 
 
 def demo(
-    solution: Annotated[Literal["warehouse"], typer.Argument(help="Which example.")] = "warehouse",
+    solution: Annotated[
+        Literal["warehouse", "bins"], typer.Argument(help="Which example.")
+    ] = "warehouse",
     *,
     port: Annotated[
         int, typer.Option(min=0, max=65535, help="The page's port, if it is free.")
@@ -51,7 +57,9 @@ def demo(
         solution=solution, port=port, fps=fps, speed=speed, seed=seed, seconds=seconds
     )
     with _ends_are_interrupts(), _workplace(folder) as place, Programs(place) as programs:
-        figures = _run(Demo(settings, folder=place, programs=programs), browser=browser)
+        figures = _run(
+            _STAGES[solution](settings, folder=place, programs=programs), browser=browser
+        )
     if report is not None:
         report.write_bytes(msgspec.json.format(msgspec.json.encode(figures)) + b"\n")
         say(f"report written to {report}")
@@ -59,7 +67,7 @@ def demo(
         show(figures, as_json=as_json, text=_sentences)
 
 
-def _run(demo: "Demo", *, browser: bool) -> dict[str, object]:
+def _run(demo: Stage, *, browser: bool) -> dict[str, object]:
     began = time.monotonic()
     link = demo.start()
     say(f"page: {link}")

@@ -74,6 +74,11 @@ export async function ask(address, init) {
   }
 }
 
+/** Read as an attribute: a field named `dataset` stands before the form's own `dataset`. @param {HTMLFormElement} form @param {string} name */
+function told(form, name) {
+  return form.getAttribute(`data-${name}`) ?? "";
+}
+
 /** @param {HTMLFormElement} form */
 async function send(form) {
   form.querySelector(".problem")?.remove();
@@ -84,7 +89,7 @@ async function send(form) {
     for (const button of buttons) button.disabled = false;
     return showProblem(form, { title: "Nothing judged", text: "Say of at least one region what is true." });
   }
-  const address = (form.dataset.json ?? "").replace(/\{(\w+)\}/g, (_, key) => {
+  const address = told(form, "json").replace(/\{(\w+)\}/g, (_, key) => {
     const value = String(values[key] ?? "");
     delete values[key];
     return encodeURIComponent(value);
@@ -97,9 +102,9 @@ async function send(form) {
   for (const button of buttons) button.disabled = false;
   if (!response.ok) return showProblem(form, await problemOf(response));
   const answer = await response.json().catch(() => ({}));
-  const next = form.dataset.next?.replace("{id}", encodeURIComponent(answer.id ?? ""));
+  const next = told(form, "next").replace("{id}", encodeURIComponent(answer.id ?? ""));
   if (next) location.assign(next);
-  else if (form.dataset.done) done(form);
+  else if (told(form, "done")) done(form);
   else location.reload();
 }
 
@@ -110,7 +115,7 @@ function done(form) {
   said.dataset.shape = "tick";
   said.dataset.tone = "ok";
   said.setAttribute("role", "status");
-  said.textContent = form.dataset.done ?? "";
+  said.textContent = told(form, "done");
   form.querySelector("[role=status]")?.remove();
   form.append(said);
 }

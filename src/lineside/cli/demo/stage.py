@@ -1,9 +1,9 @@
-"""The demo's acts, each what a person would do on the pages, done through the hub's API."""
+"""What every demo does: start programs, wait for them, ask the hub, and count at the end."""
 
-import json
 import threading
+from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -12,16 +12,10 @@ from typing import Any, TypeVar
 from lineside.cli.client import HubClient
 from lineside.cli.demo.plant import example
 from lineside.cli.demo.programs import Program, Programs, free_port
-from lineside.cli.demo.score import Truth, read_truth, score, twin_matches
-from lineside.cli.output import say
 from lineside.core import SystemClock, UnavailableError, load_plant, rfc3339
 
 T = TypeVar("T")
 
-_TAUGHT_PICTURES = 32
-_TEACH_SEED = 7
-_DATASET = "rack"
-_ORDER_EVERY_S = 10.0
 _SETTLE_S = 3.0
 
 
@@ -37,7 +31,7 @@ class Settings:
     seconds: float
 
 
-class Demo:
+class Stage(ABC):
     """One demo from start to score; the acts are called in the order they stand here."""
 
     def __init__(self, settings: Settings, *, folder: Path, programs: Programs) -> None:
@@ -57,13 +51,13 @@ class Demo:
         self._hub = HubClient(self._base, token="")
         self._line: Program | None = None
         self._live_since: datetime | None = None
-        self._orders: list[str] = []
 
     def start(self) -> str:
         """Start the hub and wait until it is ready; returns the one-time sign-in link."""
         (self._folder / "hub.toml").write_text(
             f'data_dir = "{self._folder / "hub"}"\nplant = "{self._plant_file}"\n'
             f'port = {self._port}\nbus = "embedded"\nbus_port = {self._bus_port}\n'
+            f"{self.hub_settings()}"
         )
         program = self._programs.start("hub", "hub", "--config", str(self._folder / "hub.toml"))
         link = self._until(lambda: self._sign_in_link(program.log), "the hub", 60)
@@ -71,45 +65,29 @@ class Demo:
         self._until(self._hub.ready, "the hub", 60)
         return link
 
-    def teach(self) -> None:
-        """Let the line show its pictures and label each by what the factory said of its stock."""
-        say(f"teaching: {_TAUGHT_PICTURES} pictures from the line, labelled by f/i/stock")
-        since = self._clock.now()
-        program = self._simulate(
-            "teaching", f"--teach={_TAUGHT_PICTURES}", f"--seed={_TEACH_SEED}", "--fps=20"
-        )
-        self._programs.wait(program, timeout_s=120)
-        self._until(lambda: self._stored(since) >= _TAUGHT_PICTURES, "the taught frames", 20)
-        self._hub.post(
-            f"/datasets/{_DATASET}/samples",
-            {"camera": self._camera, "since": rfc3339(since), "labels_from": "f/i/stock"},
-        )
-        self._hub.post(f"/datasets/{_DATASET}/freeze")
+    def hub_settings(self) -> str:
+        """Further lines of the hub's settings."""
+        return ""
 
+    @abstractmethod
+    def teach(self) -> None:
+        """Bring labelled pictures to where they are learned from."""
+
+    @abstractmethod
     def train(self) -> None:
-        """Train in the hub's child process and take the package into use."""
-        body = {"task": "multilabel", "dataset": _DATASET, "inspection": self._inspection}
-        run = self._hub.post("/runs", body)
-        shown = ""
-        while run["state"] not in {"done", "failed", "cancelled"}:
-            self._pause.wait(0.3)
-            self._programs.check()
-            run = self._hub.get(f"/runs/{run['id']}")
-            step = f"{run['stage']} {run['percent'] // 20:.0f}"
-            if step != shown:
-                say(f"training: {run['percent']:.0f} % {run['stage']}")
-            shown = step
-        if run["state"] != "done":
-            raise UnavailableError(
-                f"training {run['state']}: {run['reason']}",
-                where=run["id"],
-                fix="Run it again with --folder DIR and read the logs there.",
-            )
-        digest = run["package"]
-        self._hub.post(
-            f"/packages/{digest}/use", {"inspection": self._inspection, "reason": "demo"}
-        )
-        say(f"trained package {digest[7:13]} is in use")
+        """Make a package and take it into use."""
+
+    @abstractmethod
+    def line_options(self) -> tuple[str, ...]:
+        """Of the scored line, beside seed, pace and truth file."""
+
+    @abstractmethod
+    def report(self) -> dict[str, object]:
+        """The figures of this demo alone, from what the line wrote down and the hub stored."""
+
+    @abstractmethod
+    def step(self) -> None:
+        """What happens now and then while the line runs."""
 
     def go_live(self) -> None:
         """Start the edge agent and the scored line, and wait for the first live answer."""
@@ -124,58 +102,40 @@ class Demo:
         self._line = self._simulate(
             "line",
             f"--seed={self._settings.seed}",
-            "--lighting=neutral",
-            "--restock-after-s=20",
             f"--fps={self._settings.fps:g}",
-            f"--speed={self._settings.speed:g}",
             f"--truth={self._truth_file}",
+            *self.line_options(),
         )
         self._until(lambda: bool(self._predictions(limit=1)), "the first decision", 60)
 
     def watch(self) -> None:
-        """Place an order now and then; return when the time is over."""
+        """Return when the time is over."""
         began = self._clock.monotonic()
-        next_order_s = began + 2
         while not self._settings.seconds or (
             self._clock.monotonic() - began < self._settings.seconds
         ):
             self._pause.wait(0.25)
             self._programs.check()
-            if self._settings.seconds and self._clock.monotonic() >= next_order_s:
-                self._order()
-                next_order_s = self._clock.monotonic() + _ORDER_EVERY_S
+            self.step()
 
     def finish(self) -> dict[str, object]:
         """Stop the line, let the last answers arrive, and count."""
         if self._line is not None:
             self._programs.stop(self._line)
         self._pause.wait(_SETTLE_S)
-        lines = [json.loads(line) for line in self._truth_file.read_text().splitlines()]
-        truths = read_truth(lines, camera=self._camera)
-        return self._report(truths)
+        return self.report()
 
-    def _report(self, truths: list[Truth]) -> dict[str, object]:
-        predictions = self._predictions()
+    def _flow(self, published: Iterable[str]) -> dict[str, object]:
+        """What became of the frames the line sent."""
+        sent = list(published)
         stats = self._hub.get("/stats")
         stored = {row["id"] for row in self._frames()}
-        missing = [truth.frame for truth in truths if truth.frame not in stored]
-        counted = score(truths, predictions)
-        answered = counted.total - counted.unsure
+        missing = [frame for frame in sent if frame not in stored]
         return {
-            "frames_published": len(truths),
-            "frames_stored": len(truths) - len(missing),
+            "frames_published": len(sent),
+            "frames_stored": len(sent) - len(missing),
             "frames_dropped": dict(Counter(stats["frames_dropped"]) if missing else Counter[str]()),
-            "predictions": len(predictions),
-            "events": self._hub.get("/stats")["events"],
-            "decisions_correct": counted.correct,
-            "decisions_unsure": counted.unsure,
-            "decisions_total": counted.total,
-            "right_of_answered": counted.correct / answered if answered else 0.0,
-            "wrong": counted.wrong,
-            "pictures_refused": counted.refused,
-            "twin_matches_truth": bool(truths)
-            and twin_matches(self._hub.get("/twin"), truths[-1].slots),
-            "orders": [order["status"] for order in self._hub.get("/orders")["items"]],
+            "events": stats["events"],
             "latency_ms": stats["latency_ms"],
         }
 
@@ -198,18 +158,6 @@ class Demo:
         if limit:
             return list(self._hub.get("/events", type=kind, limit=limit)["items"])
         return [event["data"] for event in self._hub.items("/events", type=kind, limit=1000)]
-
-    def _stored(self, since: datetime) -> int:
-        return len(self._hub.get("/frames", since=rfc3339(since), limit=1000)["items"])
-
-    def _order(self) -> None:
-        """Order a colour that is free; the page would show the same refusal if there is none."""
-        colours = self._hub.get("/twin")["colours"]
-        free = [c for c, state in colours.items() if state["present"] > state["reserved"]]
-        if free:
-            colour = free[len(self._orders) % len(free)]
-            self._hub.post("/orders", {"colour": colour})
-            self._orders.append(colour)
 
     def _device_is_loaded(self) -> bool:
         return any(device.get("packages") for device in self._hub.get("/devices")["items"])
