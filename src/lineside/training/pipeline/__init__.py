@@ -1,0 +1,27 @@
+"""Pipelines: prepare, train, evaluate, gate, register, with cached steps and a record of each run.
+
+Main names: ``Pipeline``, ``run_pipeline``, ``gate_of``; ``image_classification`` and
+``semantic_segmentation`` are pipelines ready to run. Not here: learning itself
+(``lineside.training.tasks``), the registry (models).
+"""
+
+from lineside.training.pipeline.definition import Parameter, Pipeline, Role, Step
+from lineside.training.pipeline.gate import Check, Gate, Limits, gate_of
+from lineside.training.pipeline.records import Outcome, RunRecord, StepRecord
+from lineside.training.pipeline.running import Ground, run_pipeline
+
+__all__ = [
+    "Check",
+    "Gate",
+    "Ground",
+    "Limits",
+    "Outcome",
+    "Parameter",
+    "Pipeline",
+    "Role",
+    "RunRecord",
+    "Step",
+    "StepRecord",
+    "gate_of",
+    "run_pipeline",
+]

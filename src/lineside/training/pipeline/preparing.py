@@ -1,0 +1,182 @@
+"""The first step: read, part, copy, and write a table that any training can take.
+
+The pictures keep their bytes: padding and size belong to the package's own ``Prepare``, so that
+what is trained on is what a device does. Masks are kept pixel by pixel. What is written:
+``labels.csv`` (file, label, mask, group, split), ``pictures/``, ``masks/`` and
+``preprocessing_report.json``.
+"""
+
+import csv
+import io
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from lineside.core import Clock, Digest, InvalidError, encode
+from lineside.datasets import Part, Sample, version_digest
+from lineside.training.job import replace_file
+from lineside.training.pipeline.definition import Pipeline
+from lineside.training.pipeline.parting import changed, drawn, parted
+from lineside.training.source import Labelled, Opened, open_labelled
+from lineside.training.tasks.contract import MOST_BYTES
+from lineside.vision import decode_picture, encode_png
+
+NORMAL, ANOMALOUS = "normal", "anomalous"
+TABLE_FILE = "labels.csv"
+REPORT_FILE = "preprocessing_report.json"
+_COLUMNS = ("file", "label", "mask", "group", "split")
+_PNG = b"\x89PNG"
+_FEWEST = 10
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Counted:
+    """What was written."""
+
+    training: int
+    validation: int
+    test: int
+    copies: int
+
+    def report(self) -> bytes:
+        """``preprocessing_report.json``."""
+        counts = {
+            "num_training_samples": self.training + self.copies,
+            "num_test_samples": self.test,
+            "num_val_samples": self.validation,
+        }
+        return encode({"preprocessing": {"dataset": counts, "copies": self.copies}})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Source:
+    """What the pipeline was given: samples that are either normal or anomalous."""
+
+    samples: tuple[Sample, ...]
+    opened: Opened
+    digest: Digest
+
+
+@contextmanager
+def open_source(
+    data: str, *, clock: Clock, records_url: str = "", blobs_url: str = ""
+) -> Iterator[Source]:
+    """Every picture that somebody called normal or anomalous, open as long as the block.
+
+    Raises:
+        InvalidError: no data named, other labels, or too few pictures.
+    """
+    if not data:
+        raise InvalidError(
+            "no data to train on",
+            where="InputData",
+            fix="""Name it: -kwargs "{'parameters': {'InputData': 'FOLDER'}}".""",
+        )
+    source = Labelled(data=data, task="segment")  # every label that the source has
+    with open_labelled(source, clock=clock, records_url=records_url, blobs_url=blobs_url) as found:
+        samples = tuple(sample for sample in found.samples if sample.labels)
+        _check(samples, where=data)
+        yield Source(samples=samples, opened=found, digest=version_digest(samples, {}))
+
+
+def _check(samples: tuple[Sample, ...], *, where: str) -> None:
+    others = {name for one in samples for name in one.labels} - {NORMAL, ANOMALOUS}
+    if others:
+        raise InvalidError(
+            f"label {min(others)!r} is neither {NORMAL} nor {ANOMALOUS}",
+            where=where,
+            fix=f"Put pictures into {NORMAL}/ and {ANOMALOUS}/, or into images/ with masks/.",
+        )
+    if len(samples) < _FEWEST:
+        raise InvalidError(
+            f"{len(samples)} labelled pictures", where=where, fix=f"Give at least {_FEWEST}."
+        )
+
+
+def prepare_pictures(
+    pipeline: Pipeline, source: Source, *, folder: Path, copies: Mapping[str, int]
+) -> Counted:
+    """Part the pictures, add copies to the training part, write all of it into a folder.
+
+    Args:
+        pipeline: its split and seed.
+        source: opened.
+        folder: is filled; files of an earlier try are replaced.
+        copies: how many augmented copies per label.
+    """
+    seed = int(pipeline.number("Seed"))
+    parts = parted(source.samples, share=pipeline.split, seed=seed)
+    rows = [row for part in parts for row in _rows(parts[part], part, source=source, to=folder)]
+    made = list(_copies(parts[Part.TRAIN], copies, source=source, to=folder, seed=seed))
+    replace_file(folder / TABLE_FILE, _table([*rows, *made]))
+    counted = Counted(
+        training=len(parts[Part.TRAIN]),
+        validation=len(parts[Part.VALID]),
+        test=len(parts[Part.TEST]),
+        copies=len(made),
+    )
+    replace_file(folder / REPORT_FILE, counted.report())
+    return counted
+
+
+def _rows(
+    samples: tuple[Sample, ...], part: Part, *, source: Source, to: Path
+) -> Iterator[tuple[str, ...]]:
+    for sample in samples:
+        encoded = source.opened.files(sample.digest)
+        file = f"pictures/{_stem(sample)}{_suffix(encoded)}"
+        replace_file(to / file, encoded)
+        group = _group(sample) if part is Part.TRAIN else sample.group
+        yield file, sample.labels[0], _mask(sample, source=source, to=to), group, str(part)
+
+
+def _stem(sample: Sample) -> str:
+    return sample.digest.removeprefix("sha256:")[:20]
+
+
+def _suffix(encoded: bytes) -> str:
+    return ".png" if encoded.startswith(_PNG) else ".jpg"
+
+
+def _group(sample: Sample) -> str:
+    """Copies go with the picture they come from, so one without a group gets one of its own."""
+    return sample.group or _stem(sample)
+
+
+def _mask(sample: Sample, *, source: Source, to: Path) -> str:
+    if sample.mask_digest is None:
+        return ""
+    encoded = source.opened.files(sample.mask_digest)
+    file = f"masks/{_stem(sample)}{_suffix(encoded)}"
+    replace_file(to / file, encoded)
+    return file
+
+
+def _copies(
+    training: tuple[Sample, ...],
+    copies: Mapping[str, int],
+    *,
+    source: Source,
+    to: Path,
+    seed: int,
+) -> Iterator[tuple[str, ...]]:
+    for label, count in copies.items():
+        some = [sample for sample in training if label in sample.labels]
+        for number, sample in enumerate(drawn(some, count=count, seed=seed)):
+            rng = np.random.default_rng([seed, number, int(sample.digest[-8:], 16)])
+            encoded = source.opened.files(sample.digest)
+            image = decode_picture(encoded, max_bytes=MOST_BYTES)
+            file = f"pictures/{_stem(sample)}-{label}-{number}.png"
+            replace_file(to / file, encode_png(changed(image, rng=rng)))
+            yield file, label, "", _group(sample), str(Part.TRAIN)
+
+
+def _table(rows: list[tuple[str, ...]]) -> bytes:
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(_COLUMNS)
+    writer.writerows(rows)
+    return text.getvalue().encode()

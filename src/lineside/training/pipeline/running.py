@@ -1,0 +1,372 @@
+"""Carry a pipeline out: prepare, train, evaluate, gate, register.
+
+1. Each step reads what the steps before it left; what is cached is not done again.
+2. A run ends with a record whatever happens, in ``runs/<id>.json``; a gate that refuses ends it,
+   with its reasons.
+3. Registration waits for a person: a wish to be ``Approved`` is noted and not carried out.
+"""
+
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from pathlib import Path
+
+from lineside.core import Clock, Inspection, LinesideError, Task, decode, encode, new_id
+from lineside.models import ModelVersions, Package, Status
+from lineside.training.evaluate import evaluate
+from lineside.training.evaluation_report import evaluation_page, evaluation_report
+from lineside.training.job import JobCancelledError, TrainJob, replace_file
+from lineside.training.pipeline.cache import Cache, Done, key_of
+from lineside.training.pipeline.definition import Pipeline, Role, Step
+from lineside.training.pipeline.gate import Gate, Limits, gate_of
+from lineside.training.pipeline.preparing import (
+    ANOMALOUS,
+    NORMAL,
+    open_source,
+    prepare_pictures,
+)
+from lineside.training.pipeline.published import published_report
+from lineside.training.pipeline.records import Outcome, RunRecord, StepRecord
+from lineside.training.run import run_job
+from lineside.training.source import Labelled, open_labelled
+from lineside.training.steps import Tell
+from lineside.training.task_report import TaskReport
+
+_PICTURES = "pictures"
+_PACKAGE = "package.lspkg"
+EVALUATION_FILE = "evaluation.json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Ground:
+    """What a run stands on.
+
+    Attributes:
+        folder: keeps cached steps and run records.
+        versions: where a model that passes is registered; opened and closed by the caller.
+        by: who runs it.
+        records_url, blobs_url: of the store, for ``dataset://`` data.
+        progress: told while training runs.
+        told: told when a step begins.
+    """
+
+    folder: Path
+    versions: ModelVersions
+    by: str
+    clock: Clock
+    progress: Tell
+    cancelled: threading.Event
+    records_url: str = ""
+    blobs_url: str = ""
+    told: Callable[[str], None] = lambda _: None
+
+
+@dataclass(slots=True, kw_only=True)
+class _State:
+    """What the steps so far left."""
+
+    prepared: Path | None = None
+    trained: Path | None = None
+    evaluation: TaskReport | None = None
+    gate: Gate | None = None
+    version: str = ""
+    remarks: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Left:
+    """What a step left: whether it was there already, its key, its facts."""
+
+    cached: bool = False
+    key: str = ""
+    facts: Mapping[str, str | int | float] = field(default_factory=dict)
+    refused: str = ""
+
+
+def run_pipeline(
+    pipeline: Pipeline,
+    ground: Ground,
+    *,
+    description: str = "",
+    tags: Mapping[str, str] | None = None,
+) -> RunRecord:
+    """Run every step in order and keep the record.
+
+    Raises:
+        LinesideError: what a step raised; the record is kept before.
+    """
+    run = _Run(pipeline=pipeline, ground=ground)
+    try:
+        for step in pipeline.steps:
+            if not run.do(step):
+                break
+    finally:
+        record = replace(run.record(), description=description, tags=dict(tags or {}))
+        replace_file(ground.folder / "runs" / f"{record.id}.json", encode(record))
+    return record
+
+
+class _Run:
+    """One run under way."""
+
+    def __init__(self, *, pipeline: Pipeline, ground: Ground) -> None:
+        self._pipeline = pipeline
+        self._ground = ground
+        self._cache = Cache(ground.folder / "steps", clock=ground.clock)
+        self._state = _State()
+        self._steps: list[StepRecord] = []
+        self._id = new_id("run", clock=ground.clock)
+        self._started: datetime = ground.clock.now()
+        self._ended = Outcome.FAILED
+        self._reason = ""
+        self._acts: dict[Role, Callable[[Step], _Left]] = {
+            Role.PREPARE: self._prepare,
+            Role.TRAIN: self._train,
+            Role.EVALUATE: self._evaluate,
+            Role.GATE: self._gate,
+            Role.REGISTER: self._register,
+        }
+
+    def do(self, step: Step) -> bool:
+        """Carry a step out; whether to go on."""
+        self._ground.told(step.name)
+        before_s = self._ground.clock.monotonic()
+        try:
+            left = self._acts[step.role](step)
+        except LinesideError as error:
+            stopped = isinstance(error, JobCancelledError)
+            self._ended = Outcome.CANCELLED if stopped else Outcome.FAILED
+            self._reason = f"{step.name}: {error.message}"
+            self._note(step, _Left(), outcome=self._ended, since_s=before_s, reason=error.message)
+            raise
+        outcome = Outcome.REFUSED if left.refused else Outcome.SUCCEEDED
+        self._ended, self._reason = outcome, left.refused
+        self._note(step, left, outcome=outcome, since_s=before_s, reason=left.refused)
+        return outcome is Outcome.SUCCEEDED
+
+    def record(self) -> RunRecord:
+        """The run so far; steps that were not reached say so."""
+        missing = [
+            StepRecord(name=step.name, type=str(step.role), outcome=Outcome.NOT_RUN)
+            for step in self._pipeline.steps[len(self._steps) :]
+        ]
+        gate = self._state.gate
+        return RunRecord(
+            id=self._id,
+            pipeline=self._pipeline.name,
+            started_at=self._started,
+            ended_at=self._ground.clock.now(),
+            by=self._ground.by,
+            parameters={p.name: self._pipeline.value(p.name) for p in self._pipeline.parameters},
+            outcome=self._ended,
+            steps=(*self._steps, *missing),
+            reason=self._reason,
+            checks=gate.checks if gate else (),
+            version=self._state.version,
+            remarks=tuple(self._state.remarks),
+        )
+
+    def _note(
+        self, step: Step, left: _Left, *, outcome: Outcome, since_s: float, reason: str
+    ) -> None:
+        self._steps.append(
+            StepRecord(
+                name=step.name,
+                type=str(step.role),
+                outcome=outcome,
+                cached=left.cached,
+                seconds=round(self._ground.clock.monotonic() - since_s, 3),
+                key=left.key,
+                facts=left.facts,
+                reason=reason,
+            )
+        )
+
+    # ---- the steps
+
+    def _prepare(self, step: Step) -> _Left:
+        pipeline, ground = self._pipeline, self._ground
+        with open_source(
+            pipeline.text("InputData"),
+            clock=ground.clock,
+            records_url=ground.records_url,
+            blobs_url=ground.blobs_url,
+        ) as source:
+            copies = {
+                label: int(pipeline.number(name))
+                for label, name in (
+                    (NORMAL, "AugmentCountNormal"),
+                    (ANOMALOUS, "AugmentCountAnomalous"),
+                )
+                if name in step.parameters
+            }
+            key = key_of(
+                step.name,
+                inputs={
+                    "data": source.digest,
+                    "copies": copies,
+                    "split": pipeline.split,
+                    "seed": pipeline.value("Seed"),
+                },
+            )
+            done = self._cache.find(key)
+            self._state.prepared = self._cache.folder(key)
+            if done is not None:
+                return _of(done)
+            counted = prepare_pictures(
+                pipeline, source, folder=self._cache.folder(key), copies=copies
+            )
+            facts: dict[str, str | int | float] = {
+                "data_digest": source.digest,
+                "training": counted.training,
+                "validation": counted.validation,
+                "test": counted.test,
+                "copies": counted.copies,
+                "left_out": len(source.opened.skipped),
+            }
+        return _left(self._cache.finish(key, step=step.name, facts=facts))
+
+    def _train(self, step: Step) -> _Left:
+        pipeline, ground = self._pipeline, self._ground
+        job = self._job()
+        key = key_of(step.name, inputs={"prepared": self._prepared.name, "job": encode(
+            replace(job, data="")).decode()})  # fmt: skip
+        done = self._cache.find(key)
+        self._state.trained = self._cache.folder(key)
+        self._remark_on_count()
+        if done is not None:
+            return _of(done)
+        result = run_job(
+            job,
+            folder=self._cache.folder(key),
+            progress=ground.progress,
+            cancelled=ground.cancelled,
+            clock=ground.clock,
+        )
+        facts: dict[str, str | int | float] = {
+            "package": result.digest,
+            "pictures": result.pictures,
+            "task": str(pipeline.task),
+        }
+        return _left(self._cache.finish(key, step=step.name, facts=facts))
+
+    def _job(self) -> TrainJob:
+        pipeline = self._pipeline
+        named = {parameter.name for parameter in pipeline.parameters}
+        settings = {"epochs": pipeline.number("TrainingEpochs")}
+        if "TargetImageSize" in named:
+            settings["input_px"] = pipeline.number("TargetImageSize")
+        labels = (NORMAL, ANOMALOUS) if pipeline.task is Task.CLASSIFY else ()
+        return TrainJob(
+            inspection=Inspection(
+                id=pipeline.base_job_prefix, camera="", task=pipeline.task, labels=labels
+            ),
+            data=str(self._prepared),
+            seed=int(pipeline.number("Seed")),
+            settings=settings,
+            trained_by=self._ground.by,
+        )
+
+    def _remark_on_count(self) -> None:
+        """The number of pictures is counted; one that a person typed is only compared."""
+        name = "TrainingNumTrainingSamples"
+        counted = next((s.facts for s in self._steps if "training" in s.facts), {})
+        if name not in self._pipeline.values or not counted:
+            return
+        there = int(counted["training"]) + int(counted["copies"])
+        if int(self._pipeline.number(name)) != there:
+            self._state.remarks.append(
+                f"{name} is {self._pipeline.value(name)}; {there} pictures were counted and used"
+            )
+
+    def _evaluate(self, step: Step) -> _Left:
+        ground = self._ground
+        package = Package.open(self._trained / _PACKAGE)
+        key = key_of(step.name, inputs={"package": package.digest, "on": self._prepared.name})
+        into = self._cache.folder(key)
+        done = self._cache.find(key)
+        if done is not None:
+            path = into / EVALUATION_FILE
+            self._state.evaluation = decode(TaskReport, path.read_bytes(), where=str(path))
+            return _of(done)
+        source = Labelled(data=str(self._prepared), part="test", task=package.manifest.task)
+        with open_labelled(source, clock=ground.clock) as opened:
+            found = evaluate(
+                package, opened.samples, files=opened.files, clock=ground.clock, leaks=opened.leaks
+            )
+            told = evaluation_report(
+                package, opened.samples, found=found, source=opened, name=self._pipeline.name
+            )
+        self._state.evaluation = told
+        replace_file(into / EVALUATION_FILE, encode(told))
+        replace_file(into / "evaluation.html", evaluation_page(told, pictures=found.thumbnails))
+        replace_file(into / "evaluation_report.json", published_report(told))
+        facts = {name: metric.value for name, metric in found.metrics.items()}
+        return _left(self._cache.finish(key, step=step.name, facts=facts))
+
+    def _gate(self, step: Step) -> _Left:
+        pipeline = self._pipeline
+        asked = {"GateBalancedAccuracy": "balanced_accuracy", "GatePixelF1": "pixel_f1"}
+        limits = Limits(
+            recall=pipeline.number("GateRecall"),
+            least={
+                metric: pipeline.number(name)
+                for name, metric in asked.items()
+                if name in step.parameters
+            },
+        )
+        gate = gate_of(self._evaluation, limits)
+        self._state.gate = gate
+        return _Left(
+            facts={"checks": len(gate.checks), "failed": sum(not c.passed for c in gate.checks)},
+            refused="" if gate.passed else gate.reason,
+        )
+
+    def _register(self, step: Step) -> _Left:
+        del step
+        pipeline, ground = self._pipeline, self._ground
+        raw = (self._trained / _PACKAGE).read_bytes()
+        package = Package.read(raw)
+        version = ground.versions.register(
+            raw,
+            group=pipeline.text("ModelPackageGroupName"),
+            by=ground.by,
+            metrics=self._evaluation.metrics,
+            evidence={
+                "run": self._id,
+                "pipeline": pipeline.name,
+                "dataset": pipeline.text("InputData"),
+                "data_digest": package.manifest.lineage.data_digest,
+            },
+        )
+        self._state.version = f"{version.group}/{version.number}"
+        if pipeline.text("ModelApprovalStatus") != Status.PENDING:
+            self._state.remarks.append(
+                "the wish for another status than waiting was not carried out: a person approves, "
+                f"by lineside model approve {self._state.version}"
+            )
+        return _Left(facts={"version": self._state.version, "status": str(version.status)})
+
+    @property
+    def _prepared(self) -> Path:
+        assert self._state.prepared is not None  # noqa: S101  a pipeline begins with it
+        return self._state.prepared
+
+    @property
+    def _trained(self) -> Path:
+        assert self._state.trained is not None  # noqa: S101  the step before
+        return self._state.trained
+
+    @property
+    def _evaluation(self) -> TaskReport:
+        assert self._state.evaluation is not None  # noqa: S101  the step before
+        return self._state.evaluation
+
+
+def _of(done: Done) -> _Left:
+    return _Left(cached=True, key=done.key, facts=done.facts)
+
+
+def _left(done: Done) -> _Left:
+    return _Left(key=done.key, facts=done.facts)
