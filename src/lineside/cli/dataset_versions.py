@@ -15,6 +15,7 @@ from lineside.cli.dataset_place import (
     library,
     place_of,
 )
+from lineside.cli.dataset_report import report
 from lineside.cli.output import JsonFlag, show, table
 from lineside.core import InvalidError
 
@@ -37,6 +38,7 @@ def register(group: typer.Typer) -> None:
     group.command("leaks")(leaks)
     group.command("diff")(diff)
     group.command("tag")(tag)
+    group.command("report")(report)
     group.command("export")(export)
 
 

@@ -17,6 +17,7 @@ from lineside.datasets.choice import Choice, read_ids
 from lineside.datasets.classes import classes_beside, picture_suffix, read_classes
 from lineside.datasets.diff import Change, VersionDiff, diff_versions
 from lineside.datasets.exact import split_exactly
+from lineside.datasets.exports import Written, write_source
 from lineside.datasets.formats import read_lst, read_table, write_lst
 from lineside.datasets.freezing import FreezePlan
 from lineside.datasets.grouping import grouped, natural_key
@@ -47,6 +48,14 @@ from lineside.datasets.near import NearLimits
 from lineside.datasets.packing import Packed, PackPlan, pack_lists
 from lineside.datasets.parting import Parting, parted
 from lineside.datasets.recordio import ImageRecord
+from lineside.datasets.report import (
+    DatasetReport,
+    Subject,
+    dataset_report,
+    subject_of_source,
+    subject_of_version,
+)
+from lineside.datasets.report_page import report_page
 from lineside.datasets.samples import (
     Import,
     Marked,
@@ -68,6 +77,7 @@ __all__ = [
     "Change",
     "CheckedRecords",
     "Choice",
+    "DatasetReport",
     "DatasetVersion",
     "Draft",
     "Drawn",
@@ -93,14 +103,17 @@ __all__ = [
     "Reading",
     "Sample",
     "Skipped",
+    "Subject",
     "Tag",
     "TagMove",
     "VersionDiff",
     "VersionFacts",
+    "Written",
     "check_leaks",
     "check_records",
     "classes_beside",
     "crossing",
+    "dataset_report",
     "diff_versions",
     "find_leaks",
     "folds",
@@ -131,8 +144,12 @@ __all__ = [
     "read_lst",
     "read_table",
     "region_vectors",
+    "report_page",
     "split",
     "split_exactly",
+    "subject_of_source",
+    "subject_of_version",
     "version_digest",
     "write_lst",
+    "write_source",
 ]
