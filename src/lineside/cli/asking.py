@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lineside.cli.config import load_hub
+from lineside.cli.dataset_place import place_of
 from lineside.core import Inspection, InvalidError, SystemClock, Task, load_plant
 
 if TYPE_CHECKING:
@@ -38,12 +38,14 @@ class Wish:
     settings: tuple[str, ...] = ()
 
 
-def stores(config: Path | None, *, records: str, blobs: str) -> tuple[str, str]:
-    """Records and blobs: those of the hub's file, else as named."""
-    if config is None:
-        return records, blobs
-    hub = load_hub(config).config
-    return hub.records_url, hub.blobs_url
+def stores(
+    config: Path | None, *, store: Path | None = None, records: str = "", blobs: str = ""
+) -> tuple[str, str]:
+    """Records and blobs of ``dataset://`` data; both empty where none are named."""
+    if config is None and store is None and not (records or blobs):
+        return "", ""
+    place = place_of(config=config, store=store, records=records, blobs=blobs)
+    return place.records, place.blobs
 
 
 def job_of(wish: Wish, *, records: str, blobs: str) -> "TrainJob":

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lineside.cli.config import load_hub
+from lineside.cli.asking import stores
+from lineside.cli.dataset_place import BlobsOption, ConfigOption, RecordsOption, StoreOption
 from lineside.cli.output import JsonFlag, explain, say, show, writable
 from lineside.cli.package import PackageFile, metric_lines
 from lineside.core import InvalidError, LinesideError, NotFoundError, SystemClock, to_plain
@@ -32,9 +33,10 @@ def evaluate(
     group: Annotated[
         str, typer.Option(help="How pictures are grouped: docs/reference/datasets.md.")
     ] = "",
-    config: Annotated[Path | None, typer.Option(help="The hub's file, for dataset://.")] = None,
-    records: Annotated[str, typer.Option(help="Records that hold dataset://.")] = "",
-    blobs: Annotated[str, typer.Option(help="Blobs that hold dataset://.")] = "",
+    config: ConfigOption = None,
+    store: StoreOption = None,
+    records: RecordsOption = "",
+    blobs: BlobsOption = "",
     report: Annotated[Path | None, typer.Option(help="Write the report page here.")] = None,
     escape_cost: Annotated[float, typer.Option(help="Cost of a defect let through.")] = 1.0,
     over_reject_cost: Annotated[float, typer.Option(help="Cost of a good part stopped.")] = 1.0,
@@ -54,9 +56,7 @@ def evaluate(
 
     writable(report)
     opened = Package.open(package)
-    if config is not None:
-        hub = load_hub(config).config
-        records, blobs = hub.records_url, hub.blobs_url
+    records, blobs = stores(config, store=store, records=records, blobs=blobs)
     source = Labelled(
         data=data, labels=opened.manifest.labels, images=images, group=group, part=part,
         task=opened.manifest.task,

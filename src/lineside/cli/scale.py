@@ -17,7 +17,14 @@ from lineside.cli.asking import (
     job_of,
     stores,
 )
-from lineside.cli.dataset_place import library, place_of
+from lineside.cli.dataset_place import (
+    BlobsOption,
+    ConfigOption,
+    RecordsOption,
+    StoreOption,
+    library,
+    place_of,
+)
 from lineside.cli.output import JsonFlag, say, show, table
 from lineside.cli.package import PackageFile
 from lineside.cli.signals import stop_on_signal
@@ -51,15 +58,16 @@ def tune(
     on: OnOption = HERE,
     workers: WorkersOption = 2,
     storage: StorageOption = "",
-    config: Annotated[Path | None, typer.Option(help="The hub's file, for dataset://.")] = None,
-    records: Annotated[str, typer.Option(help="Records that hold dataset://.")] = "",
-    blobs: Annotated[str, typer.Option(help="Blobs that hold dataset://.")] = "",
+    config: ConfigOption = None,
+    store: StoreOption = None,
+    records: RecordsOption = "",
+    blobs: BlobsOption = "",
     as_json: JsonFlag = False,
 ) -> None:
     """Search hyper-parameters by validation loss; a search that was stopped goes on."""
     from lineside.training import Bench, Cluster, read_space
 
-    records, blobs = stores(config, records=records, blobs=blobs)
+    records, blobs = stores(config, store=store, records=records, blobs=blobs)
     wish = Wish(
         task=task, data=data, labels=labels, plant=plant, inspection=inspection, group=group,
         seed=seed,
@@ -110,12 +118,15 @@ def score(
     camera: Annotated[str, typer.Option(help="All frames of this camera.")] = "",
     on: OnOption = HERE,
     workers: WorkersOption = 2,
-    config: Annotated[Path | None, typer.Option(help="The hub's file.")] = None,
+    config: ConfigOption = None,
+    store: StoreOption = None,
+    records: RecordsOption = "",
+    blobs: BlobsOption = "",
 ) -> None:
     """Judge stored frames with a package: a line a frame, in the order they were taken."""
     from lineside.training import Cluster, ScoreJob, score_here, score_on
 
-    place = place_of(config=config, store=None, records="", blobs="")
+    place = place_of(config=config, store=store, records=records, blobs=blobs)
     with library(place) as (_, kept):
         wanted = _frames(kept, span=frames, camera=camera)
     job = ScoreJob(package=package.read_bytes(), frames=wanted, blobs_url=place.blobs)

@@ -20,6 +20,7 @@ from lineside.cli.asking import (
     job_of,
     stores,
 )
+from lineside.cli.dataset_place import BlobsOption, ConfigOption, RecordsOption, StoreOption
 from lineside.cli.output import JsonFlag, say, show, writable
 from lineside.cli.package import metric_lines
 from lineside.cli.signals import stop_on_signal
@@ -51,9 +52,10 @@ def train(
     reference: Annotated[str, typer.Option(help="Picture that the regions were drawn on.")] = "",
     note: Annotated[str, typer.Option(help="A sentence that report and package carry.")] = "",
     seed: Annotated[int, typer.Option(help="Everything random follows from it.")] = 7,
-    config: Annotated[Path | None, typer.Option(help="The hub's file, for dataset://.")] = None,
-    records: Annotated[str, typer.Option(help="Records that hold dataset://.")] = "",
-    blobs: Annotated[str, typer.Option(help="Blobs that hold dataset://.")] = "",
+    config: ConfigOption = None,
+    store: StoreOption = None,
+    records: RecordsOption = "",
+    blobs: BlobsOption = "",
     setting: Annotated[
         list[str] | None, typer.Option(help="NAME=NUMBER of the learner, such as epochs=20.")
     ] = None,
@@ -69,7 +71,7 @@ def train(
     from lineside.training import Cluster, frozen_data, read_job, run_job, track, train_on
 
     writable(out)
-    records, blobs = stores(config, records=records, blobs=blobs)
+    records, blobs = stores(config, store=store, records=records, blobs=blobs)
     if data:
         wish = Wish(
             task=task, data=data, labels=labels, plant=plant, inspection=inspection, group=group,

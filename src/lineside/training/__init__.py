@@ -34,7 +34,8 @@ from lineside.training.job import (
     read_result,
     write_job,
 )
-from lineside.training.measures import Case, Confusion, Measured, Worst
+from lineside.training.judging import judge_all
+from lineside.training.measures import Case, Confusion, Measured, Worst, measure_for
 from lineside.training.report import Report
 from lineside.training.run import run_job
 from lineside.training.scale import (
@@ -101,7 +102,9 @@ __all__ = [
     "evaluation_page",
     "evaluation_report",
     "frozen_data",
+    "judge_all",
     "labels_of",
+    "measure_for",
     "open_labelled",
     "priced",
     "read_counts",
