@@ -86,7 +86,8 @@ class Candidates:
     def inside(self, width_px: float, *, height_px: float) -> "Candidates":
         """Those whose centre lies in a picture of that size."""
         centre = (self.boxes_px[:, :2] + self.boxes_px[:, 2:]) / 2
-        return self.only(((centre >= 0) & (centre < (width_px, height_px))).all(axis=1))
+        within = (centre >= 0) & (centre < np.array((width_px, height_px)))
+        return self.only(np.asarray(within.all(axis=1), np.bool_))
 
     def scaled(self, across: float, *, down: float) -> "Candidates":
         """The same on pixels that are so many times finer."""
@@ -150,7 +151,7 @@ def box_iou(one: Numbers, other: Numbers) -> Numbers:
     area = np.prod(np.clip(one[:, 2:] - one[:, :2], 0, None), axis=1)
     area_other = np.prod(np.clip(other[:, 2:] - other[:, :2], 0, None), axis=1)
     union = area[:, None] + area_other[None, :] - shared
-    return np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
+    return np.asarray(np.divide(shared, union, out=np.zeros_like(shared), where=union > 0))
 
 
 def suppressed(boxes_px: Numbers, *, iou_max: float) -> NDArray[np.intp]:

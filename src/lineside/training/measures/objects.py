@@ -44,7 +44,8 @@ def measure(
     if not told:
         return Measured(metrics={}, warnings=("no picture with marked objects to measure on",))
     pictures = [picture_of(case, labels=labels) for case in told]
-    metrics, per_class = _scores(pictures), {}
+    metrics = _scores(pictures)
+    per_class: dict[str, Metric] = {}
     for place, name in enumerate(labels):
         only = [_of_label(picture, place) for picture in pictures]
         per_class |= {f"{key}/{name}": value for key, value in _scores_of_label(only).items()}
@@ -169,7 +170,9 @@ def _counts(
     pictures: Sequence[Picture], *, labels: Sequence[str], baseline: Mapping[str, float]
 ) -> tuple[dict[str, Metric], dict[str, Metric], tuple[str, ...]]:
     """Counts made of boxes, over all and per label, with what does not beat the median guess."""
-    overall, per_class, warnings = {}, {}, []
+    overall: dict[str, Metric] = {}
+    per_class: dict[str, Metric] = {}
+    warnings = []
     for place, name in ((-1, ""), *enumerate(labels)):
         pairs = np.array(
             [(_number(p.said, place), _number(p.truth, place)) for p in pictures], np.float64

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
+from torch import Tensor, nn
 
 from lineside.core import RefusedError
 from lineside.datasets import Sample
@@ -11,11 +12,15 @@ from lineside.models import HealthLimits, OnnxEngine
 from lineside.training.objects.crops import whole_piece
 from lineside.training.objects.fitting import batch_of
 from lineside.training.objects.network import TEMPLATE_CHANNELS, CentreNetwork, network_bytes
+from lineside.training.objects.number_network import NumberNetwork, number_bytes
+from lineside.training.objects.numbers import SIDE_PX, Numbered
 from lineside.training.objects.scene import Scenes
 from lineside.vision import HealthFigures
 
 OUTPUTS = ("objectness", "geometry", "classes")
+NUMBER_OUTPUTS = ("logits", "activation")
 BOUND = 1e-3
+_FILE = "network.onnx"
 _GOLDEN = 3
 _MOST_CLIPPED = 0.95
 
@@ -30,24 +35,52 @@ def exported(
     """
     encoded = network_bytes(network, labels=len(scenes.labels))
     channels = TEMPLATE_CHANNELS if scenes.template else 3
-    engine = OnnxEngine(encoded, crops=(1, channels, 0, 0), where="network.onnx", outputs=OUTPUTS)
+    engine = OnnxEngine(encoded, crops=(1, channels, 0, 0), where=_FILE, outputs=OUTPUTS)
     worst = 0.0
     for sample in golden:
         multiple = scenes.settings.multiple
         piece = whole_piece(scenes.scene(sample), scenes.pixels(sample), multiple=multiple)
         crops = batch_of([piece], scenes=scenes).contiguous()
-        with torch.inference_mode():
-            wanted = network(crops)
-        said = engine.run(crops.numpy(), outputs=OUTPUTS)
-        for ours, theirs in zip(wanted, said, strict=True):
-            worst = max(worst, float(np.abs(ours.numpy() - theirs).max()))
+        worst = max(worst, _apart(network, crops, engine=engine, outputs=OUTPUTS))
+    return encoded, checked(worst)
+
+
+def exported_numbers(
+    network: NumberNetwork, golden: Sequence[Sample], *, numbered: Numbered
+) -> tuple[bytes, float]:
+    """As ``exported``, of a network that tells numbers."""
+    encoded = number_bytes(network, side_px=SIDE_PX)
+    engine = OnnxEngine(
+        encoded, crops=(1, 3, SIDE_PX, SIDE_PX), where=_FILE, outputs=NUMBER_OUTPUTS
+    )
+    worst = 0.0
+    for sample in golden:
+        crops = numbered.tensor([numbered.pixels(sample)]).contiguous()
+        worst = max(worst, _apart(network, crops, engine=engine, outputs=NUMBER_OUTPUTS))
+    return encoded, checked(worst)
+
+
+def _apart(
+    network: nn.Module, crops: Tensor, *, engine: OnnxEngine, outputs: Sequence[str]
+) -> float:
+    with torch.inference_mode():
+        wanted = network(crops)
+    said = engine.run(crops.numpy(), outputs=outputs)
+    return max(
+        float(np.abs(ours.numpy() - theirs).max())
+        for ours, theirs in zip(wanted, said, strict=True)
+    )
+
+
+def checked(worst: float) -> float:
+    """The difference itself; ``RefusedError`` above the bound."""
     if not worst <= BOUND:
         raise RefusedError(
             f"the exported network differs from the trained one by {worst:.2g}",
-            where="network.onnx",
+            where=_FILE,
             fix=f"At most {BOUND} is taken; report this processor.",
         )
-    return encoded, worst
+    return worst
 
 
 def golden_of(samples: Sequence[Sample], *, numbers: Sequence[int]) -> list[Sample]:

@@ -1,0 +1,237 @@
+"""Gradient descent that can be stopped at any step and goes on as if it had not been.
+
+A step depends on job, pictures and its own number alone. After each hundred steps the loss on
+held-out pictures is looked at and everything is kept in one file.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from lineside.training.job import load_arrays, save_arrays
+from lineside.training.parallel import Parallel
+
+EPOCH = 100
+"""Steps between checkpoints and looks at held-out pictures."""
+
+_TRUNK_SHARE = 0.25  # of the learning rate: the trunk knows pictures already
+_DECAY = 1e-2
+_WARM = 0.15
+_SAY_EVERY = 10
+_LARGEST_STEP = 5.0
+
+Told = Callable[[int, float], None]
+History = tuple[dict[str, float], ...]
+Arrays = dict[str, NDArray[np.generic]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoopPlan:
+    """One descent.
+
+    Attributes:
+        name: of its checkpoint.
+        seed: everything random follows from it.
+        steps: of gradient descent.
+        rate: learning rate of new layers at its height; the trunk's is a quarter of it.
+        batch: pictures or crops a step.
+        best: whether the weights of the least loss on watched pictures are kept, not the last.
+    """
+
+    name: str
+    seed: int
+    steps: int
+    rate: float
+    batch: int
+    best: bool = False
+
+
+class Pupil(Protocol):
+    """What is taught."""
+
+    @property
+    def network(self) -> nn.Module:
+        """In training or evaluation mode as the loop says."""
+        ...
+
+    def learned(self) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
+        """Weights of the trunk, and new ones."""
+        ...
+
+    def loss(self, step: int, *, parallel: Parallel) -> tuple[Tensor | None, int]:
+        """Mean loss over this process's share of a step, None for an empty share; its size."""
+        ...
+
+    def watched(self) -> float | None:
+        """The loss on held-out pictures; None where there are none."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Course:
+    """Where a descent is kept and who is told.
+
+    Attributes:
+        folder: for checkpoints.
+        told: called with step and loss; may raise to stop.
+        epoch: called after each hundred steps with what was watched; may raise to stop.
+        parallel: this process's share.
+    """
+
+    folder: Path
+    told: Told
+    epoch: Callable[[dict[str, float]], None]
+    parallel: Parallel
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class _Run:
+    """A pupil on its way."""
+
+    pupil: Pupil
+    optimiser: torch.optim.AdamW
+    done: int = 0
+    losses: list[float] = field(default_factory=list)
+    seen: list[float] = field(default_factory=list)
+    best: Arrays = field(default_factory=dict)
+
+
+def descend(pupil: Pupil, plan: LoopPlan, *, course: Course) -> History:
+    """Teach the pupil; returns what each hundred steps came to."""
+    run = _begun(pupil, plan)
+    path = course.folder / f"{plan.name}.npz"
+    _restore(run, path)
+    pupil.network.train()
+    while run.done < plan.steps:
+        run.losses.append(_step(run, plan, parallel=course.parallel))
+        run.done += 1
+        ended = run.done == plan.steps
+        if run.done % EPOCH == 0 or ended:
+            _look(run, best=plan.best)
+            _keep(run, path)
+            course.epoch(_history(run)[-1])
+        if run.done % _SAY_EVERY == 0 or ended:
+            course.told(run.done, float(np.mean(run.losses[-_SAY_EVERY:])))
+    if plan.best and run.best:
+        _load(pupil.network, run.best)
+    pupil.network.eval()
+    return _history(run)
+
+
+def drawn(pictures: int, *, plan: LoopPlan, step: int) -> list[int]:
+    """Pictures of a step: all in turn, in an order that changes with each turn."""
+    found = []
+    for number in range(step * plan.batch, (step + 1) * plan.batch):
+        turn, place = divmod(number, pictures)
+        found.append(int(np.random.default_rng([plan.seed, 2, turn]).permutation(pictures)[place]))
+    return found
+
+
+def _begun(pupil: Pupil, plan: LoopPlan) -> _Run:
+    trunk, new = pupil.learned()
+    optimiser = torch.optim.AdamW(
+        [{"params": trunk, "top": plan.rate * _TRUNK_SHARE}, {"params": new, "top": plan.rate}],
+        weight_decay=_DECAY,
+    )
+    return _Run(pupil=pupil, optimiser=optimiser)
+
+
+def _step(run: _Run, plan: LoopPlan, *, parallel: Parallel) -> float:
+    for group in run.optimiser.param_groups:
+        group["lr"] = group["top"] * _rate(run.done / plan.steps)
+    run.optimiser.zero_grad(set_to_none=True)
+    loss, own = run.pupil.loss(run.done, parallel=parallel)
+    if loss is not None:
+        torch.autograd.backward(loss)
+    learned = [one for group in run.pupil.learned() for one in group]
+    parallel.average(learned, own=own, batch=plan.batch)
+    torch.nn.utils.clip_grad_norm_(learned, _LARGEST_STEP)
+    run.optimiser.step()
+    return 0.0 if loss is None else float(loss.detach())
+
+
+def _rate(share: float) -> float:
+    """One cycle (Smith and Topin 2019): up along a line, down along half a cosine."""
+    if share < _WARM:
+        return 0.1 + 0.9 * share / _WARM
+    return 0.5 * (1 + math.cos(math.pi * (share - _WARM) / (1 - _WARM))) + 1e-3
+
+
+def _look(run: _Run, *, best: bool) -> None:
+    run.pupil.network.eval()
+    with torch.inference_mode():
+        seen = run.pupil.watched()
+    run.pupil.network.train()
+    if seen is None:
+        return
+    run.seen.append(seen)
+    if best and seen <= min(run.seen):
+        run.best = _weights(run.pupil.network)
+
+
+def _history(run: _Run) -> History:
+    found = []
+    for number, start in enumerate(range(0, run.done, EPOCH)):
+        loss = float(np.mean(run.losses[start : start + EPOCH]))
+        figures = {"epoch": float(number), "loss": loss}
+        if number < len(run.seen):
+            figures["validation_loss"] = run.seen[number]
+        found.append(figures)
+    return tuple(found)
+
+
+def _weights(network: nn.Module) -> Arrays:
+    return {
+        name: np.array(value.detach().contiguous().numpy())
+        for name, value in network.state_dict().items()
+    }
+
+
+def _load(network: nn.Module, weights: Arrays) -> None:
+    network.load_state_dict({name: torch.from_numpy(value) for name, value in weights.items()})
+
+
+def _keep(run: _Run, path: Path) -> None:
+    arrays: Arrays = {
+        "done": np.array(run.done),
+        "losses": np.array(run.losses, np.float64),
+        "seen": np.array(run.seen, np.float64),
+    }
+    arrays |= {f"w/{name}": value for name, value in _weights(run.pupil.network).items()}
+    arrays |= {f"b/{name}": value for name, value in run.best.items()}
+    for place, state in run.optimiser.state_dict()["state"].items():
+        for name, value in state.items():
+            arrays[f"o/{place}/{name}"] = torch.as_tensor(value).contiguous().numpy()
+    save_arrays(path, arrays)
+
+
+def _restore(run: _Run, path: Path) -> None:
+    """Go on from a checkpoint, where there is a whole one."""
+    arrays = load_arrays(path)
+    if arrays is None:
+        return
+    _load(run.pupil.network, _under("w/", arrays))
+    run.best = _under("b/", arrays)
+    states: dict[int, dict[str, Tensor]] = {}
+    for name, value in _under("o/", arrays).items():
+        place, _, key = name.partition("/")
+        states.setdefault(int(place), {})[key] = torch.from_numpy(np.array(value))
+    whole = run.optimiser.state_dict()
+    run.optimiser.load_state_dict({"state": states, "param_groups": whole["param_groups"]})
+    run.done = int(arrays["done"])
+    run.losses, run.seen = _floats(arrays["losses"]), _floats(arrays["seen"])
+
+
+def _floats(values: NDArray[np.generic]) -> list[float]:
+    return [float(value) for value in np.asarray(values, np.float64)]
+
+
+def _under(prefix: str, arrays: Arrays) -> Arrays:
+    return {name[2:]: value for name, value in arrays.items() if name.startswith(prefix)}

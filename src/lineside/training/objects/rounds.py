@@ -1,0 +1,74 @@
+"""Who is held out when, and how far several fits are together."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from lineside.datasets import Part, Sample, folds, split
+from lineside.training.steps import Steps
+
+MANY = 300
+"""From here on one held-out part is enough, and no fit on everything follows."""
+
+_FOLDS = 3
+_LEAST_HELD = 10
+_SHARES = {Part.TRAIN: 0.8, Part.VALID: 0.2}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Round:
+    """Pictures to learn from and pictures to be judged."""
+
+    name: str
+    learn: tuple[Sample, ...]
+    judge: tuple[Sample, ...]
+
+
+def rounds(samples: Sequence[Sample], *, seed: int, folded: bool) -> list[Round]:
+    """Folds of a small set where asked, else one part; none of a single group.
+
+    The part is the one declared for it where that is large enough, else drawn by group.
+    """
+    if folded and len(samples) < MANY:
+        place = folds(samples, count=_FOLDS, seed=seed)
+        made = [
+            Round(
+                name=f"fold-{fold}",
+                learn=tuple(s for s, p in zip(samples, place, strict=True) if p != fold),
+                judge=tuple(s for s, p in zip(samples, place, strict=True) if p == fold),
+            )
+            for fold in sorted(set(place))
+        ]
+        return [each for each in made if each.learn and each.judge]
+    declared = [sample for sample in samples if sample.split is Part.VALID]
+    if len(declared) < _LEAST_HELD:
+        bare = [replace(sample, split=Part.OPEN) for sample in samples]
+        parts = split(bare, seed=seed, shares=_SHARES)
+        chosen = {sample.digest for sample in parts.get(Part.VALID, ())}
+        declared = [sample for sample in samples if sample.digest in chosen]
+    seen = {sample.digest for sample in declared}
+    learn = tuple(sample for sample in samples if sample.digest not in seen)
+    if not learn or not declared:
+        return []
+    return [Round(name="part", learn=learn, judge=tuple(declared))]
+
+
+@dataclass(slots=True, kw_only=True)
+class Far:
+    """Turns steps of several fits into one percentage, and their epochs into one row."""
+
+    steps: Steps
+    total: int
+    before: int = 0
+    history: tuple[dict[str, float], ...] = ()
+
+    def at(self, done: int, loss: float, *, stage: str) -> None:
+        """Say how far the fit under way is."""
+        self.steps.loss = loss
+        self.steps.at(3 + 85 * min(1.0, (self.before + done) / self.total), stage)
+
+    def epoch(self, figures: dict[str, float]) -> None:
+        """Keep and tell what a hundred steps came to."""
+        number = len(self.history)
+        self.history = (*self.history, {**figures, "epoch": float(number)})
+        told = {name: value for name, value in figures.items() if name != "epoch"}
+        self.steps.epoch(number, **told)
