@@ -21,9 +21,14 @@ _MAPPED = ("segment", "anomaly")
 def judge_all(
     package: Package, samples: Sequence[Sample], *, files: Files, clock: Clock
 ) -> Iterator[Case]:
-    """Every picture with what the package says of it; maps where the task gives them."""
+    """Every picture with what the package says of it; maps where the task gives them.
+
+    Where the package judges beside a template, samples without one are passed over.
+    """
     predictor = Predictor(package, clock=clock)
     for number, sample in enumerate(samples):
+        if package.manifest.template and sample.template_digest is None:
+            continue
         frame = open_frame(
             files(sample.digest),
             camera=f"evaluation-{number}",  # a camera of its own: nothing is carried over
