@@ -23,8 +23,7 @@ from lineside.cli.signals import stop_on_signal
 from lineside.core import InvalidError, LinesideError, NotFoundError, SystemClock, to_plain
 
 if TYPE_CHECKING:
-    from lineside.training import Progress
-    from lineside.training.pipeline import Pipeline, RunRecord
+    from lineside.training import Pipeline, Progress, RunRecord
 
 T = TypeVar("T")
 
@@ -110,7 +109,7 @@ def _carried_out(
 ) -> "RunRecord":  # fmt: skip
     from lineside.models import ModelVersions, Registry
     from lineside.store import open_blobs, open_records
-    from lineside.training.pipeline import Ground, run_pipeline
+    from lineside.training import Ground, run_pipeline
 
     folder.mkdir(parents=True, exist_ok=True)
     place = folder.resolve()
@@ -177,7 +176,7 @@ def _told_as_exceptions() -> Iterator[None]:
 
 
 def _pipeline(module_name: str, kwargs: str) -> "Pipeline":
-    from lineside.training.pipeline import Pipeline
+    from lineside.training import Pipeline
 
     arguments = _literal(kwargs, kind=dict, option="-kwargs") if kwargs else {}
     here = str(Path.cwd())

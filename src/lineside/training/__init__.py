@@ -36,6 +36,7 @@ from lineside.training.job import (
 )
 from lineside.training.judging import judge_all
 from lineside.training.measures import Case, Confusion, Measured, Worst, measure_for
+from lineside.training.pipeline import Ground, Pipeline, RunRecord, run_pipeline
 from lineside.training.report import Report
 from lineside.training.run import run_job
 from lineside.training.scale import (
@@ -77,13 +78,16 @@ __all__ = [
     "CountTable",
     "Evaluation",
     "Floor",
+    "Ground",
     "JobCancelledError",
     "Labelled",
     "Measured",
     "Opened",
     "Parameter",
+    "Pipeline",
     "Progress",
     "Report",
+    "RunRecord",
     "ScoreJob",
     "ScoredFrame",
     "SearchResult",
@@ -112,6 +116,7 @@ __all__ = [
     "read_result",
     "read_space",
     "run_job",
+    "run_pipeline",
     "score_here",
     "score_on",
     "search",

@@ -22,7 +22,7 @@ from lineside.datasets import Sample
 from lineside.models import Metric, Package
 from lineside.training.erasing import erased, marked_area
 from lineside.training.judging import judge_all
-from lineside.training.light_meter import Question, reached, trivial_figures
+from lineside.training.light_meter import TOGETHER, Question, reached, trivial_figures
 from lineside.training.measures import Case, Measure, Measured
 from lineside.training.measures.shared import bounded, is_defective, owners, rate
 from lineside.training.tasks.contract import MOST_BYTES, Files
@@ -385,7 +385,7 @@ def _sentences(found: Controls) -> dict[str, tuple[str, ...]]:
     for metric, matching in _matching(found.alone).items():
         best = matching[0]
         lines.setdefault(metric, []).append(
-            f"{metric}: {_SPOKEN.get(best.figure, best.figure)} alone reaches "
+            f"{metric}: {spoken(best.figure)} alone reaches "
             f"{_figure(best.reached)} on the same pictures, the package {_figure(best.package)}; "
             f"this figure does not show that the package sees more"
             f"{_normal_words(metric, found)}"
@@ -408,10 +408,23 @@ def _matching(alone: Sequence[Alone]) -> dict[str, list[Alone]]:
     for one in alone:
         if one.matched:
             found.setdefault(one.metric, []).append(one)
-    for metric, some in found.items():
-        sign = 1 if metric in _LOWER_IS_BETTER else -1
-        some.sort(key=lambda one: (one.figure == "together", sign * one.reached.value))
-    return found
+    return {metric: best_first(some) for metric, some in found.items()}
+
+
+def best_first(some: Sequence[Alone]) -> list[Alone]:
+    """Trivial figures of one metric, the best first; single ones before all together."""
+    return sorted(
+        some,
+        key=lambda one: (
+            one.figure == TOGETHER,
+            one.reached.value if one.metric in _LOWER_IS_BETTER else -one.reached.value,
+        ),
+    )
+
+
+def spoken(figure: str) -> str:
+    """A trivial figure in words."""
+    return _SPOKEN.get(figure, figure)
 
 
 def _figure(metric: Metric) -> str:

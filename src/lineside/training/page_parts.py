@@ -32,6 +32,7 @@ th,td{text-align:left;padding:.2rem .9rem .2rem 0;border-bottom:1px solid var(--
 vertical-align:top}
 td.n,th.n{text-align:right}td.c{text-align:right;padding:.2rem .6rem}
 .warn{border-left:4px solid var(--warn);padding:.4rem .8rem;background:var(--warned);margin:.4rem 0}
+.figures td:nth-child(-n+5),.figures th{white-space:nowrap}
 .dim{color:var(--dim)}.beside{color:var(--warn)}
 .row{display:flex;flex-wrap:wrap;gap:1rem}
 figure{margin:.4rem 0}figcaption{color:var(--dim);font-size:.85rem}svg{max-width:100%}
@@ -127,7 +128,8 @@ def metrics_table(
                 f'<span class="beside">{notes}</span>',
             )
         )
-    return raw_table((first, "value", "95 % interval", "count", "baseline", "", ""), rows)
+    found = raw_table((first, "value", "95 % interval", "count", "baseline", "", ""), rows)
+    return f'<div class="figures">{found}</div>' if found else ""
 
 
 def confusion_table(name: str, found: Confusion) -> str:

@@ -5,7 +5,7 @@ from html import escape
 
 from lineside.core import to_plain
 from lineside.models import Metric
-from lineside.training.controls import Controls
+from lineside.training.controls import Controls, best_first, spoken
 from lineside.training.measures import Worst
 from lineside.training.page_parts import (
     Beside,
@@ -76,7 +76,22 @@ def task_page(
 def beside_figures(report: TaskReport) -> Beside:
     """What stands beside the report's figures: leaks at each, shortcuts at those they meet."""
     leaking = ("the split leaks",) if report.leaking else ()
-    return Beside(every=leaking, of=report.controls.by_metric)
+    return Beside(every=leaking, of=short_words(report.controls))
+
+
+def short_words(controls: Controls) -> dict[str, tuple[str, ...]]:
+    """The warnings of the controls in few words, by the figure they are about."""
+    found: dict[str, list[str]] = {}
+    for metric in controls.by_metric:
+        matching = [one for one in controls.alone if one.metric == metric and one.matched]
+        for one in best_first(matching)[:1]:
+            found.setdefault(metric, []).append(
+                f"{spoken(one.figure)} alone reaches {one.reached.value:.3f}"
+            )
+        if metric in controls.gain_normalised:
+            after = controls.gain_normalised[metric]
+            found.setdefault(metric, []).append(f"{after.value:.3f} with gain normalised")
+    return {metric: tuple(words) for metric, words in found.items()}
 
 
 def _every(beside: Beside) -> Beside:
