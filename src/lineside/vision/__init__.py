@@ -5,7 +5,14 @@ evaluation and devices share; ``Prediction``; the metrics; ``draw_overlay`` and 
 Not here: cameras, files, networks and engines.
 """
 
-from lineside.vision.anomaly import AnomalyRule
+from lineside.vision.anomaly import (
+    AnomalyRule,
+    anomaly_cells,
+    anomaly_score,
+    decide_anomaly,
+    heat_on_picture,
+    smoothed_cells,
+)
 from lineside.vision.classes import ClassRule, class_probabilities, decide_classes
 from lineside.vision.counts import (
     CountRule,
@@ -97,6 +104,7 @@ from lineside.vision.picture import (
     picture_size,
     thumbnail,
 )
+from lineside.vision.pose import Pose, Posed, PoseFinder, Silhouette, laid_level, silhouette
 from lineside.vision.prediction import (
     PREDICTION_SCHEMA,
     AnomalyAnswer,
@@ -120,6 +128,7 @@ from lineside.vision.prepare import (
     crops_for,
     cut,
     fitted,
+    levelled,
     normalise,
     prepare,
 )
@@ -166,6 +175,9 @@ __all__ = [
     "MaskRule",
     "Matrix",
     "PictureState",
+    "Pose",
+    "PoseFinder",
+    "Posed",
     "Prediction",
     "Prepare",
     "RegionBins",
@@ -174,11 +186,14 @@ __all__ = [
     "RegistrationFigures",
     "RegistrationLimits",
     "ReliabilityBin",
+    "Silhouette",
     "StageTimes",
     "UnsureBand",
     "about",
     "accuracy",
     "activation_on_picture",
+    "anomaly_cells",
+    "anomaly_score",
     "apply",
     "auroc",
     "average_precision",
@@ -203,6 +218,7 @@ __all__ = [
     "crops_for",
     "cut",
     "decide",
+    "decide_anomaly",
     "decide_classes",
     "decide_probabilities",
     "decide_score",
@@ -219,10 +235,13 @@ __all__ = [
     "grey_health",
     "grey_of",
     "heat_layer",
+    "heat_on_picture",
     "identity",
     "inside_picture",
     "invert",
     "iou_of",
+    "laid_level",
+    "levelled",
     "limit_table",
     "macro_f1",
     "mask_answer",
@@ -250,7 +269,9 @@ __all__ = [
     "set_pixels",
     "share_inside",
     "shortest_run",
+    "silhouette",
     "similarity",
+    "smoothed_cells",
     "thumbnail",
     "top_mean",
     "transform_box",

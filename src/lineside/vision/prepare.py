@@ -22,8 +22,10 @@ from numpy.typing import NDArray
 
 from lineside.core import Box, Region, View
 from lineside.vision.geometry import Matrix, compose, invert
+from lineside.vision.pose import Pose
 
 _MOST_SAMPLES = 16
+_MOST_GAIN = 8.0
 
 Fit = Literal["view", "stretch", "pad", "crop", "zoom"]
 
@@ -57,6 +59,9 @@ class Prepare:
             at ``zoom`` network pixels per picture pixel, up to the next ``multiple`` of pixels at
             the right and the bottom, so that the input's size follows the picture's.
         border: outside the picture: its ``edge`` repeated, or ``black``.
+        level: mean value that each crop is brought to by one gain; 0 leaves it as it is.
+        pose: how the part is found and laid into the one crop, which is then the canonical frame;
+            the matrix handed to ``prepare`` leads from that frame to the picture.
     """
 
     crops: tuple[Crop, ...]
@@ -70,6 +75,8 @@ class Prepare:
     border: Literal["edge", "black"] = "edge"
     zoom: float = 1.0
     multiple: int = 32
+    level: float = 0.0
+    pose: Pose | None = None
 
 
 def fitted(settings: Prepare, *, width_px: int, height_px: int) -> Prepare:
@@ -165,7 +172,20 @@ def prepare(
         (regions, 3, height_px, width_px) float32.
     """
     pixels = cut(image, settings, matrix=matrix)
-    return normalise(pixels, settings)
+    return normalise(levelled(pixels, settings), settings)
+
+
+def levelled(pixels: NDArray[np.uint8], settings: Prepare) -> NDArray[np.uint8]:
+    """(n, h, w, 3) uint8 brought to the settings' mean, each crop by one gain; else as it is."""
+    if settings.level <= 0:
+        return pixels
+    return np.stack([_with_mean(crop, settings.level) for crop in pixels])
+
+
+def _with_mean(crop: NDArray[np.uint8], level: float) -> NDArray[np.uint8]:
+    gain = min(max(level / max(float(crop.mean()), 1.0), 1 / _MOST_GAIN), _MOST_GAIN)
+    table = np.clip(np.arange(256) * gain, 0, 255).round().astype(np.uint8)
+    return table[crop]
 
 
 def cut(

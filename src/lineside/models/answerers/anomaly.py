@@ -1,0 +1,134 @@
+"""Good parts only: a part's pose, a network's map of distances, one limit."""
+
+import numpy as np
+
+from lineside.core import Clock, InvalidError
+from lineside.models.answerers.contract import Floats, Place, Said, probe
+from lineside.models.archive import Package
+from lineside.models.engines.onnx import OnnxEngine
+from lineside.vision import (
+    Matrix,
+    PoseFinder,
+    anomaly_cells,
+    anomaly_score,
+    decide_anomaly,
+    decode_picture,
+    grey_of,
+    heat_on_picture,
+    prepare,
+)
+
+MAP = "map"
+NAME = "anomaly"
+_MOST_TEMPLATE_BYTES = 64_000_000
+
+
+class AnomalyAnswerer:
+    """A network that says how far each place is from good ones; see ``Answerer``."""
+
+    def __init__(self, package: Package, *, clock: Clock) -> None:
+        self._manifest = manifest = package.manifest
+        self._clock = clock
+        if manifest.anomaly is None:
+            raise InvalidError(
+                "no rule for anomalies", where=manifest.name, fix="Export the package again."
+            )
+        self._rule = manifest.anomaly
+        self._finder = _finder(package)
+        varies = manifest.prepare.fit == "zoom"
+        size = (0, 0) if varies else (manifest.prepare.height_px, manifest.prepare.width_px)
+        self._engine = OnnxEngine(
+            package.file(manifest.engine.file),
+            crops=(1, 3, *size),
+            where=manifest.name,
+            outputs=(MAP,),
+        )
+
+    def answer(self, place: Place) -> Said:
+        start_s = self._clock.monotonic()
+        matrix, reason = self._lie(place)
+        if reason:
+            spent_ms = (self._clock.monotonic() - start_s) * 1000
+            return Said(reason=reason, prepare_ms=spent_ms)
+        crops = prepare(place.image, self._manifest.prepare, matrix=matrix)
+        cut_s = self._clock.monotonic()
+        (maps,) = self._engine.run(crops, outputs=(MAP,))
+        ended_s = self._clock.monotonic()
+        score = anomaly_score(self._cells(maps, place), self._rule)
+        return Said(
+            anomaly=decide_anomaly(score, self._rule),
+            prepare_ms=(cut_s - start_s) * 1000,
+            infer_ms=(ended_s - cut_s) * 1000,
+        )
+
+    def explain(self, place: Place) -> dict[str, Floats]:
+        """How far each place is from good ones, as a share of the farthest or of the limit."""
+        heat = self.heat(place)
+        if heat is None:
+            return {}
+        highest = max(float(heat.max()), self._rule.limit, 1e-6)
+        return {NAME: np.clip(heat / np.float32(highest), 0.0, 1.0)}
+
+    def heat(self, place: Place) -> Floats | None:
+        """Distances in the rule's unit; None where the part is not found."""
+        matrix, reason = self._lie(place)
+        if reason:
+            return None
+        crops = prepare(place.image, self._manifest.prepare, matrix=matrix)
+        (maps,) = self._engine.run(crops, outputs=(MAP,))
+        return heat_on_picture(
+            self._cells(maps, place),
+            self._rule,
+            settings=self._manifest.prepare,
+            width_px=place.image.shape[1],
+            height_px=place.image.shape[0],
+            matrix=matrix,
+        )
+
+    def golden(self, place: Place) -> Floats:
+        matrix, reason = self._lie(place)
+        if reason:
+            raise InvalidError(
+                f"a golden picture is not placed: {reason}",
+                where=self._manifest.name,
+                fix="Export the package again.",
+            )
+        crops = prepare(place.image, self._manifest.prepare, matrix=matrix)
+        return probe(*self._engine.run(crops, outputs=(MAP,)))
+
+    def _lie(self, place: Place) -> tuple[Matrix | None, str]:
+        """(frame px → picture px, why there is none)."""
+        if self._finder is None:
+            return place.matrix, ""
+        posed = self._finder.find(grey_of(place.image))
+        return posed.matrix, posed.reason
+
+    def _cells(self, maps: Floats, place: Place) -> Floats:
+        height, width = place.image.shape[:2]
+        return anomaly_cells(
+            maps[0, 0],
+            self._rule,
+            settings=self._manifest.prepare,
+            width_px=width,
+            height_px=height,
+        )
+
+
+def answerer(package: Package, *, clock: Clock) -> AnomalyAnswerer:
+    """Of a package of the task anomaly."""
+    return AnomalyAnswerer(package, clock=clock)
+
+
+def _finder(package: Package) -> PoseFinder | None:
+    pose, settings = package.manifest.prepare.pose, package.manifest.prepare
+    if pose is None:
+        return None
+    template = decode_picture(package.file(pose.template_file), max_bytes=_MOST_TEMPLATE_BYTES)
+    if template.shape[:2] != (settings.height_px, settings.width_px):
+        raise InvalidError(
+            f"a template of {template.shape[:2]}, the frame is of "
+            f"{(settings.height_px, settings.width_px)} (height, width) pixels",
+            where=package.manifest.name,
+            fix="Export the package again.",
+        )
+    return PoseFinder(pose, template)
