@@ -16,6 +16,7 @@ from lineside.datasets.checking import (
 from lineside.datasets.choice import Choice, read_ids
 from lineside.datasets.classes import classes_beside, picture_suffix, read_classes
 from lineside.datasets.diff import Change, VersionDiff, diff_versions
+from lineside.datasets.drawing import drawn_thumbnail, is_drawn_on
 from lineside.datasets.exact import split_exactly
 from lineside.datasets.exports import Written, write_source
 from lineside.datasets.formats import read_lst, read_table, write_lst
@@ -115,11 +116,13 @@ __all__ = [
     "crossing",
     "dataset_report",
     "diff_versions",
+    "drawn_thumbnail",
     "find_leaks",
     "folds",
     "grouped",
     "index_again",
     "inspection_of",
+    "is_drawn_on",
     "iter_images",
     "judged",
     "label_names",

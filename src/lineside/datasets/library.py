@@ -220,6 +220,23 @@ class Library:
             name=name, entries=tuple(ordered), versions=int(body["versions"]), parting=parting
         )
 
+    def sample(self, name: str, digest: Digest) -> Sample:
+        """A picture of the draft, or of the newest version that holds it.
+
+        Raises:
+            NotFoundError: no such dataset, or it never held that picture.
+        """
+        versions = int(self._records.documents.get(_DATASET, check_name(name)).body["versions"])
+        try:
+            document = self._records.documents.get(_samples_of(name), digest)
+        except NotFoundError:
+            for number in range(versions, 0, -1):
+                for sample in self.version(name, number).samples:
+                    if sample.digest == digest:
+                        return sample
+            raise
+        return decode_fast(Entry, encode(document.body), where=digest).sample
+
     def split(self, name: str, parting: Parting) -> Parts:
         """Say how the next versions are parted; the parts, as they would be now.
 

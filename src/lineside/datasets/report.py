@@ -12,7 +12,9 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from lineside.core import Digest, LinesideError
+from lineside.datasets.drawing import drawn_thumbnail, is_drawn_on
 from lineside.datasets.figures import (
+    THUMBNAIL_PX,
     Files,
     Histogram,
     PictureFigures,
@@ -126,7 +128,7 @@ class Subject:
     most_looked_at: int = field(default=5000)
 
 
-def subject_of_version(version: DatasetVersion) -> Subject:
+def subject_of_version(version: DatasetVersion, *, most_looked_at: int = 5000) -> Subject:
     """A frozen version, with the leak report it carries."""
     check = version.leak_check or LeakCheck(pictures=len(version.samples))
     return Subject(
@@ -135,6 +137,7 @@ def subject_of_version(version: DatasetVersion) -> Subject:
         digest=version.digest,
         leaks=LeakReport(leaks=version.leaks, check=check),
         leaks_by=version.leaks_by,
+        most_looked_at=most_looked_at,
     )
 
 
@@ -305,7 +308,12 @@ def _alike(samples: Sequence[Sample], leaks: Sequence[Leak]) -> list[tuple[str, 
 
 def _example(sample: Sample, *, why: str, files: Files) -> Example | None:
     try:
-        thumbnail = figures_of(sample, files=files)[1]
+        drawn = is_drawn_on(sample)
+        thumbnail = (
+            drawn_thumbnail(sample, files=files, width_px=THUMBNAIL_PX)
+            if drawn
+            else figures_of(sample, files=files)[1]
+        )
     except LinesideError:  # it could be read a moment ago
         return None
     return Example(

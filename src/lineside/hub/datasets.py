@@ -2,7 +2,7 @@
 
 import logging
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -24,10 +24,11 @@ from lineside.datasets import (
     Draft,
     Leak,
     Library,
-    Sample,
+    drawn_thumbnail,
     label_names,
     plan_freeze,
 )
+from lineside.hub.dataset_versions import Versions, kinds_of
 from lineside.hub.frames import Frames, picture_of_bytes
 from lineside.hub.views import DatasetView, Picture, VersionView
 from lineside.store import EventLog, FrameRow, Logged
@@ -65,8 +66,16 @@ class Datasets:
     """The library as the hub uses it."""
 
     def __init__(
-        self, library: Library, *, frames: Frames, log: EventLog, plant: Plant, clock: Clock
+        self,
+        library: Library,
+        *,
+        versions: Versions,
+        frames: Frames,
+        log: EventLog,
+        plant: Plant,
+        clock: Clock,
     ) -> None:
+        self.versions = versions
         self._library = library
         self._frames = frames
         self._log = log
@@ -85,10 +94,9 @@ class Datasets:
             name=name,
             draft_samples=len(draft.samples),
             labels=dict(sorted(counts.items())),
-            versions=tuple(
-                _view(self._library.version(name, number))
-                for number in range(draft.versions, 0, -1)
-            ),
+            versions=self.versions.all(name),
+            kinds=kinds_of(draft.samples),
+            tags={tag.name: tag.version for tag in self.versions.tags(name) if tag.version},
         )
 
     def draft(self, name: str) -> Draft:
@@ -101,17 +109,13 @@ class Datasets:
         Raises:
             NotFoundError: the data set holds no such picture.
         """
-        wanted = parse_digest(digest, where="digest")
-        draft = self._library.draft(name)
-        for sample in self._every_sample(draft):
-            if sample.digest == wanted:
-                return picture_of_bytes(self._library.read(sample))
-        raise NotFoundError("no such picture in it", where=name, fix="List its samples.")
+        sample = self._library.sample(name, parse_digest(digest, where="digest"))
+        return picture_of_bytes(self._library.read(sample))
 
-    def _every_sample(self, draft: Draft) -> Iterator[Sample]:
-        yield from draft.samples
-        for number in range(draft.versions, 0, -1):
-            yield from self._library.version(draft.name, number).samples
+    def drawn(self, name: str, digest: str) -> Picture:
+        """The same, small, with its objects and its mask's outline on it."""
+        sample = self._library.sample(name, parse_digest(digest, where="digest"))
+        return picture_of_bytes(drawn_thumbnail(sample, files=self._library.read_file))
 
     def version(self, name: str, number: int) -> DatasetVersion:
         """A frozen version, 0 for the newest."""
@@ -124,7 +128,8 @@ class Datasets:
     def freeze(self, name: str, *, by: str) -> VersionView:
         """Freeze the draft; its leak report looks at the regions of the plant's inspection."""
         plan = plan_freeze(self._library, name, inspections=self._plant.inspection)
-        return _view(self._library.freeze(name, by=by, plan=plan))
+        version = self._library.freeze(name, by=by, plan=plan)
+        return self.versions.one(name, version.number)
 
     def teach(self, name: str, teaching: Teaching, *, by: str) -> DatasetView:
         """Add frames with labels.
@@ -289,15 +294,3 @@ def _check_labels(labels: Sequence[str], inspection: Inspection) -> None:
             raise InvalidError(
                 f"no label {label!r}", where="labels", fix=f"Known: {', '.join(known)}."
             )
-
-
-def _view(version: DatasetVersion) -> VersionView:
-    return VersionView(
-        number=version.number,
-        digest=version.digest,
-        samples=len(version.samples),
-        splits={str(part): len(members) for part, members in version.splits.items()},
-        leaks=len(version.leaks),
-        created_at=version.created_at,
-        created_by=version.created_by,
-    )

@@ -28,6 +28,7 @@ from lineside.datasets import Library
 from lineside.hub.auth import Auth
 from lineside.hub.config import HubConfig
 from lineside.hub.counting.counter import Counter
+from lineside.hub.dataset_versions import Versions
 from lineside.hub.datasets import Datasets
 from lineside.hub.dead import DeadLetters
 from lineside.hub.devices import Devices
@@ -160,7 +161,14 @@ def build_services(
         plant_ingest=plant_ingest, device_ingest=device_ingest,
         dead_letters=dead, devices=devices, watch=watch,
         packages=packages, frames=frames, runs=runs, events=Events(records.log),
-        datasets=Datasets(library, frames=frames, log=records.log, plant=plant, clock=clock),
+        datasets=Datasets(
+            library,
+            versions=Versions(library, records.documents, blobs=blobs),
+            frames=frames,
+            log=records.log,
+            plant=plant,
+            clock=clock,
+        ),
         orders=Orders(ledger, plant=plant, clock=clock, stats=stats),
         tracer=Tracer(records, registry=registry, state=lambda: ledger.state),
         live=Live(watch=watch, ledger=ledger, devices=devices, runs=runs),

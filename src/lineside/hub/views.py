@@ -70,12 +70,21 @@ class Picture:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DatasetView:
-    """A data set: its draft and its frozen versions (number → digest, samples, leaks)."""
+    """A data set: its draft and its frozen versions (number → digest, samples, leaks).
+
+    Attributes:
+        labels: pictures of the draft on which each holds.
+        kinds: pictures of the draft that have ``labels``, a ``count``, ``objects`` or a ``mask``;
+            those that have none are not named.
+        tags: tag → version it is on.
+    """
 
     name: str
     draft_samples: int
     labels: dict[str, int]
     versions: tuple["VersionView", ...]
+    kinds: dict[str, int] = field(default_factory=dict)
+    tags: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,6 +98,8 @@ class VersionView:
     leaks: int
     created_at: datetime
     created_by: str
+    leaking: bool = False
+    tags: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,6 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Request
 from fastapi.responses import Response
 
+from lineside.datasets import Parting
 from lineside.hub.api.wire import (
     Hub,
     Limit,
@@ -18,6 +19,7 @@ from lineside.hub.api.wire import (
     listed,
     raw_body,
 )
+from lineside.hub.dataset_versions import TagMoved
 from lineside.hub.datasets import Teaching
 from lineside.hub.jobs import RunRequest
 from lineside.hub.problems import WrongTypeError
@@ -80,6 +82,54 @@ def get_version(hub: Hub, name: str, *, number: int) -> Response:
 def get_leaks(hub: Hub, name: str, *, number: int) -> Response:
     """Pairs too alike, with the parts they stand in."""
     return listed(hub.datasets.leaks(name, number))
+
+
+_REPORT_POLICY = (
+    "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; "
+    "form-action 'none'; frame-ancestors 'none'; sandbox"
+)
+
+
+@router.get("/datasets/{name}/versions/{number}/report", summary="Its report")
+def get_report(hub: Hub, name: str, *, number: int, format: str = "html") -> Response:  # noqa: A002  the parameter's name
+    """Balance, sizes, light, masks, leaks, examples; one HTML page, or ``?format=json``."""
+    keep = _KEEP if number else {}
+    if format == "json":
+        told = hub.datasets.versions.report_json(name, number)
+        return Response(told, media_type="application/json", headers=keep)
+    page = hub.datasets.versions.report(name, number)
+    headers = {**keep, "Content-Security-Policy": _REPORT_POLICY}
+    return Response(page, media_type="text/html; charset=utf-8", headers=headers)
+
+
+@router.get("/datasets/{name}/diff", summary="What changed between two versions")
+def get_diff(hub: Hub, name: str, *, a: str, b: str = "") -> Response:
+    """Added, removed, relabelled, redrawn, moved, regrouped; ``a`` and ``b``: numbers or tags."""
+    return answer(hub.datasets.versions.diff(name, a=a, b=b))
+
+
+@router.get("/datasets/{name}/tags", summary="Its tags")
+def list_tags(hub: Hub, name: str) -> Response:
+    """Each with every move, oldest first."""
+    return listed(hub.datasets.versions.tags(name))
+
+
+@router.post("/datasets/{name}/tags", summary="Move a tag", openapi_extra=described(TagMoved))
+def move_tag(
+    hub: Hub, who: Who, *, name: str, moved: Annotated[TagMoved, Depends(body_of(TagMoved))]
+) -> Response:
+    """A tag is on one version at a time; version 0 takes it off."""
+    return answer(hub.datasets.versions.tag(name, moved, by=who.name))
+
+
+@router.post(
+    "/datasets/{name}/split", summary="Say how it is parted", openapi_extra=described(Parting)
+)
+def split_dataset(
+    hub: Hub, name: str, *, parting: Annotated[Parting, Depends(body_of(Parting))]
+) -> Response:
+    """The next version is parted like this; answers the parts as they would be now."""
+    return answer(hub.datasets.versions.split(name, parting))
 
 
 # ---- runs

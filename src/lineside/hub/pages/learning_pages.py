@@ -4,6 +4,7 @@ from fastapi import APIRouter
 from fastapi.responses import HTMLResponse, Response
 
 from lineside.core import Inspection, Json, RouteKind
+from lineside.hub.dataset_versions import kinds_of
 from lineside.hub.pages.common import Ask, inspections_of
 from lineside.hub.pages.format import counted
 from lineside.hub.pages.views import learning as views
@@ -47,6 +48,7 @@ def dataset(ask: Ask, *, name: str, label: str = "") -> HTMLResponse:
         samples=cards,
         more=_more(len(cards), _holding(counts, label, total=len(samples))),
         counts=counts,
+        kinds=views.kind_counts(view.kinds),
         splits=(),
         filters=views.gallery_filters(f"/data/{name}", counts, label=label, total=len(samples)),
     )
@@ -69,11 +71,33 @@ def version(ask: Ask, *, name: str, number: int, label: str = "") -> HTMLRespons
         samples=cards,
         more=_more(len(cards), _holding(counts, label, total=len(frozen.samples))),
         counts=counts,
+        kinds=views.kind_counts(kinds_of(frozen.samples)),
         splits=views.split_counts(frozen),
         filters=views.gallery_filters(
             f"/data/{name}/versions/{number}", counts, label=label, total=len(frozen.samples)
         ),
     )
+
+
+@router.get("/data/{name}/diff")
+def diff(ask: Ask, *, name: str, a: str, b: str = "") -> HTMLResponse:
+    """What changed between two versions."""
+    found = ask.hub.datasets.versions.diff(name, a=a, b=b)
+    return ask.page(
+        "dataset_diff.html",
+        title=f"{found.a} to {found.b}",
+        active="data",
+        name=name,
+        diff=found,
+        lists=views.change_lists(found),
+    )
+
+
+@router.get("/data/{name}/pictures/{digest}/drawn")
+def drawn_picture(ask: Ask, *, name: str, digest: str) -> Response:
+    """The same, small, with what is marked on it; a correction changes it."""
+    picture = ask.hub.datasets.drawn(name, digest)
+    return Response(picture.data, media_type=picture.media_type)
 
 
 @router.get("/data/{name}/pictures/{digest}")
