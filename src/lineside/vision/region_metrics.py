@@ -53,7 +53,7 @@ def pixel_f1(found: Sequence[Mask], truths: Sequence[Mask]) -> float:
     return f1_of(pixel_counts(found, truths))
 
 
-def iou(found: Sequence[Mask], truths: Sequence[Mask]) -> float:
+def pixel_iou(found: Sequence[Mask], truths: Sequence[Mask]) -> float:
     """Intersection over union over all pixels of all pictures together."""
     return iou_of(pixel_counts(found, truths))
 

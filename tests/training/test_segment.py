@@ -1,0 +1,192 @@
+"""Masks learned from a few drawn plates with scratches: some masks, some labels, most good."""
+
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from lineside.core import Inspection, InvalidError, SystemClock, Task
+from lineside.models import Package, Predictor
+from lineside.training import JobCancelledError, Progress, TrainJob, TrainResult, run_job
+from lineside.vision import Decision, PictureState, encode_png, mask_of, open_frame
+
+pytestmark = [pytest.mark.timeout(120)]
+
+CLOCK = SystemClock()
+QUICK = {"epochs": 6, "steps": 10, "side_px": 64, "zoom": 1.0}
+Image = NDArray[np.uint8]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plate:
+    """A drawn picture and its mask."""
+
+    image: Image
+    mask: NDArray[np.bool_]
+
+
+def plate(seed: int, *, scratched: bool, size: tuple[int, int] = (72, 96)) -> Plate:
+    """A grey, grainy plate, dark scratches on it."""
+    rng = np.random.default_rng(seed)
+    height, width = size
+    grey = np.full(size, rng.uniform(120, 150), np.float32) + rng.normal(0, 6, size)
+    mask = np.zeros(size, np.uint8)
+    if scratched:
+        for _ in range(2):
+            x, y = rng.integers(12, width - 12), rng.integers(12, height - 12)
+            far = (int(x + rng.integers(-24, 24)), int(y + rng.integers(8, 24)))
+            cv2.line(mask, (int(x), int(y)), far, 255, 4)
+        grey = np.where(mask > 0, grey - 70, grey)
+    image = np.repeat(np.clip(grey, 0, 255).astype(np.uint8)[..., None], 3, axis=2)
+    return Plate(image=image, mask=mask > 0)
+
+
+def write_source(folder: Path, *, good: int, drawn: int, bare: int, part: str = "") -> Path:
+    """A CSV source: good plates, scratched ones with masks, scratched ones without."""
+    (folder / "masks").mkdir(parents=True, exist_ok=True)
+    table = folder / "labels.csv"
+    rows = [] if table.exists() else ["file,label,mask,split"]
+    kinds = ["good"] * good + ["drawn"] * drawn + ["bare"] * bare
+    for number, kind in enumerate(kinds):
+        name = f"{part}{number:03d}"
+        shown = plate(
+            sum(map(ord, part)) * 1000 + number,
+            scratched=kind != "good",
+            size=(72 + number % 3 * 8, 96),
+        )
+        (folder / f"{name}.png").write_bytes(encode_png(shown.image))
+        mask = ""
+        if kind == "drawn":
+            mask = f"masks/{name}.png"
+            white = np.repeat(shown.mask[..., None].astype(np.uint8) * 255, 3, axis=2)
+            (folder / mask).write_bytes(encode_png(white))
+        rows.append(f"{name}.png,{'good' if kind == 'good' else 'scratch'},{mask},{part}")
+    with table.open("a") as file:
+        file.write("\n".join(rows) + "\n")
+    return folder
+
+
+def job_for(data: Path, **settings: float) -> TrainJob:
+    inspection = Inspection(
+        id="scratches", camera="top", task=Task.SEGMENT, labels=("good", "scratch")
+    )
+    return TrainJob(inspection=inspection, data=str(data), settings={**QUICK, **settings})
+
+
+def train(job: TrainJob, folder: Path, *, cancel_at: float = 200.0) -> TrainResult:
+    cancelled = threading.Event()
+
+    def tell(progress: Progress) -> None:
+        if progress.percent >= cancel_at:
+            cancelled.set()
+
+    return run_job(job, folder=folder, progress=tell, cancelled=cancelled, clock=CLOCK)
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("plates")
+    write_source(folder, good=14, drawn=12, bare=3, part="train")
+    return write_source(folder, good=6, drawn=6, bare=1, part="test")
+
+
+@pytest.fixture(scope="module")
+def result(source: Path, tmp_path_factory: pytest.TempPathFactory) -> TrainResult:
+    return train(job_for(source), tmp_path_factory.mktemp("job"))
+
+
+@pytest.fixture(scope="module")
+def predictor(result: TrainResult) -> Predictor:
+    return Predictor(Package.read(result.package), clock=CLOCK)
+
+
+def said_of(predictor: Predictor, image: Image) -> tuple[Decision, NDArray[np.bool_]]:
+    frame = open_frame(encode_png(image), camera=f"c{image.sum()}", captured_at=CLOCK.now())
+    said = predictor.predict(frame)
+    assert said.state is PictureState.OK, said.reason
+    assert said.mask is not None
+    size = {"width_px": said.mask.width_px, "height_px": said.mask.height_px}
+    return said.labels[0].decision, mask_of(said.mask.rle, **size)
+
+
+def test_scratches_are_found_and_measured(result: TrainResult) -> None:
+    metrics = result.metrics
+    assert metrics["auroc"].value >= 0.95
+    assert metrics["pixel_f1"].value >= 0.6
+    assert metrics["pixel_f1_per_picture"].n == 6
+    assert metrics["pro"].value >= 0.8
+    assert metrics["pixel_auroc"].value >= 0.9
+    assert metrics["auroc"].n == 13
+    assert metrics["pixel_f1"].n == 12
+    for metric in metrics.values():
+        assert metric.low <= metric.value <= metric.high
+
+
+def test_the_mask_lies_on_the_scratch_of_a_picture_of_another_size(predictor: Predictor) -> None:
+    shown = plate(991, scratched=True, size=(101, 131))
+    decision, mask = said_of(predictor, shown.image)
+    assert decision is not Decision.ABSENT
+    assert mask.shape == shown.image.shape[:2]
+    both = int((mask & shown.mask).sum())
+    assert 2 * both / (int(mask.sum()) + int(shown.mask.sum())) >= 0.5
+
+
+def test_the_map_of_probabilities_is_highest_on_the_scratch(predictor: Predictor) -> None:
+    shown = plate(992, scratched=True)
+    frame = open_frame(encode_png(shown.image), camera="m", captured_at=CLOCK.now())
+    heat = predictor.heat(frame)
+    assert heat is not None
+    assert heat.shape == shown.mask.shape
+    assert 0 <= heat.min() <= heat.max() <= 1
+    assert heat[shown.mask].mean() > 3 * heat[~shown.mask].mean()
+    assert set(predictor.explain(frame)) == {"scratch"}
+
+
+def test_a_good_picture_is_not_called_scratched(predictor: Predictor) -> None:
+    decisions = [said_of(predictor, plate(700 + n, scratched=False).image)[0] for n in range(5)]
+    assert Decision.PRESENT not in decisions
+
+
+def test_the_package_answers_its_golden_pictures(predictor: Predictor) -> None:
+    report = predictor.check_golden()
+    assert report.pictures == 3
+    assert report.max_abs_diff <= 1e-3
+
+
+def test_the_manifest_says_how_much_it_rests_on(predictor: Predictor) -> None:
+    manifest = predictor.manifest
+    assert manifest.mask is not None
+    assert manifest.labels == ("scratch",)
+    assert manifest.mask.stride_px == 2
+    assert manifest.mask.error_rate > 0.1  # few pictures cannot promise a tenth
+    assert any("few masks" in warning for warning in manifest.lineage.warnings)
+    assert any("without a mask" in warning for warning in manifest.lineage.warnings)
+
+
+def test_the_same_job_gives_the_same_package_also_when_it_was_stopped(
+    source: Path, result: TrainResult, tmp_path: Path
+) -> None:
+    with pytest.raises(JobCancelledError):
+        train(job_for(source), tmp_path, cancel_at=50)
+    assert (tmp_path / "segment" / "fitting.npz").exists()
+    assert train(job_for(source), tmp_path).digest == result.digest
+
+
+def test_without_masks_nothing_is_learned(tmp_path: Path) -> None:
+    data = write_source(tmp_path / "bare", good=8, drawn=1, bare=6)
+    with pytest.raises(InvalidError, match="mask"):
+        train(job_for(data), tmp_path / "job")
+
+
+def test_a_mask_of_another_size_is_named(tmp_path: Path) -> None:
+    data = write_source(tmp_path / "odd", good=8, drawn=8, bare=0)
+    small = np.zeros((10, 10, 3), np.uint8)
+    for path in (data / "masks").glob("*.png"):
+        path.write_bytes(encode_png(small))
+    with pytest.raises(InvalidError, match="10, 10") as caught:
+        train(job_for(data), tmp_path / "job")
+    assert caught.value.where.endswith(".png")
