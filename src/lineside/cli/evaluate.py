@@ -15,7 +15,7 @@ from lineside.core import InvalidError, LinesideError, NotFoundError, SystemCloc
 
 if TYPE_CHECKING:
     from lineside.models import Predictor
-    from lineside.vision import LabelAnswer
+    from lineside.vision import BoxAnswer, CountAnswer, Frame, LabelAnswer
 
 
 def register(app: typer.Typer) -> None:
@@ -85,6 +85,9 @@ def predict(
     heat: Annotated[
         bool, typer.Option(help="Add each label's activation map (JSON only).")
     ] = False,
+    template: Annotated[
+        Path | None, typer.Option(help="How the pictures should look, where the package compares.")
+    ] = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Print a package's decisions for pictures."""
@@ -94,7 +97,7 @@ def predict(
     answers, failed = [], 0
     for path in image:
         try:
-            answers.append(_answer(predictor, path, heat=heat))
+            answers.append(_answer(predictor, path, heat=heat, template=template))
         except LinesideError as error:
             explain(error)
             failed = failed or error.exit_code
@@ -103,32 +106,64 @@ def predict(
         raise typer.Exit(failed)
 
 
-def _answer(predictor: "Predictor", path: Path, *, heat: bool) -> dict[str, Any]:
+def _answer(
+    predictor: "Predictor", path: Path, *, heat: bool, template: Path | None
+) -> dict[str, Any]:
     from lineside.models import heat_png
-    from lineside.vision import open_frame
 
-    try:
-        # Each file is a camera of its own: files share no place, and none is another's repeat.
-        frame = open_frame(path.read_bytes(), camera=str(path), captured_at=SystemClock().now())
-    except OSError as error:
-        raise NotFoundError(
-            f"cannot read the picture: {error.strerror}", where=str(path), fix="Name a JPEG or PNG."
-        ) from error
-    except InvalidError as error:
-        raise InvalidError(error.message, where=str(path), fix=error.fix) from error
-    said = predictor.predict(frame)
-    maps = predictor.explain(frame) if heat else {}
+    frame = _frame(path)
+    beside = None if template is None else _frame(template).image
+    said = predictor.predict(frame, template=beside)
+    maps = predictor.explain(frame, template=beside) if heat else {}
     return {
         "file": str(path),
         "task": said.task,
         "state": said.state,
         "reason": said.reason,
         "labels": [_label(answer) for answer in said.labels],
+        "boxes": [_box(answer) for answer in said.boxes],
+        "count": None if said.count is None else _count(said.count),
         "heat_png": {
             name: base64.b64encode(heat_png(frame.image, found)).decode()
             for name, found in maps.items()
         },
         "latency_ms": said.latency_ms.total,
+    }
+
+
+def _frame(path: Path) -> "Frame":
+    from lineside.vision import open_frame
+
+    try:
+        # Each file is a camera of its own: files share no place, and none is another's repeat.
+        return open_frame(path.read_bytes(), camera=str(path), captured_at=SystemClock().now())
+    except OSError as error:
+        raise NotFoundError(
+            f"cannot read the picture: {error.strerror}", where=str(path), fix="Name a JPEG or PNG."
+        ) from error
+    except InvalidError as error:
+        raise InvalidError(error.message, where=str(path), fix=error.fix) from error
+
+
+def _box(answer: "BoxAnswer") -> dict[str, Any]:
+    return {
+        "label": answer.label,
+        "x0_px": answer.x0_px,
+        "y0_px": answer.y0_px,
+        "x1_px": answer.x1_px,
+        "y1_px": answer.y1_px,
+        "probability": answer.probability,
+        "decision": answer.decision,
+    }
+
+
+def _count(answer: "CountAnswer") -> dict[str, Any]:
+    return {
+        "value": answer.value,
+        "low": answer.low,
+        "high": answer.high,
+        "more": answer.more,
+        "decision": answer.decision,
     }
 
 
@@ -148,4 +183,19 @@ def _words(answer: dict[str, Any]) -> str:
         for label in answer["labels"]
         if label["decision"] != "absent" or "/" not in label["name"]
     ]
+    found += [
+        f"{box['label']} {box['probability']:.2f} at {box['x0_px']:.0f} {box['y0_px']:.0f} "
+        f"{box['x1_px']:.0f} {box['y1_px']:.0f}"
+        for box in ([] if answer["count"] else answer["boxes"])
+    ]
+    if answer["count"]:
+        found.append(_count_words(answer["count"]))
     return f"{answer['file']}: " + ", ".join(found)
+
+
+def _count_words(count: dict[str, Any]) -> str:
+    if count["more"]:
+        return f"{count['value']} objects ({count['low']} to {count['high']}, or more)"
+    if count["low"] == count["high"]:
+        return f"{count['value']} objects"
+    return f"{count['value']} objects ({count['low']} to {count['high']})"

@@ -6,7 +6,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lineside.vision.geometry import Matrix, apply, corners
-from lineside.vision.prediction import Decision, LabelAnswer, PictureState, Prediction
+from lineside.vision.prediction import (
+    BoxAnswer,
+    CountAnswer,
+    Decision,
+    LabelAnswer,
+    PictureState,
+    Prediction,
+)
 from lineside.vision.prepare import Crop
 
 _COLOURS: dict[Decision, tuple[int, int, int]] = {
@@ -31,6 +38,9 @@ def draw_overlay(
 ) -> NDArray[np.uint8]:
     """A copy of the picture with each region's outline and answer, or with the refusal.
 
+    Found objects are outlined with their label; where they are counted, each is a dot and the
+    count stands at the upper left.
+
     Args:
         image: (height, width, 3) uint8 RGB.
         prediction: of that picture.
@@ -52,6 +62,11 @@ def draw_overlay(
             line += _text(canvas, text, at=(0, line), colour=colour)
         else:
             _outlined(canvas, _outline(crop, matrix), text=text, colour=colour)
+    for box in prediction.boxes:
+        _object(canvas, box, counted=prediction.count is not None)
+    if prediction.count is not None:
+        colour = _COLOURS[prediction.count.decision]
+        _text(canvas, _count_caption(prediction.count), at=(0, line), colour=colour)
     return canvas
 
 
@@ -71,6 +86,35 @@ def draw_heat(image: NDArray[np.uint8], heat: NDArray[np.float32]) -> NDArray[np
     opacity = layer[..., 3:] / 255
     mixed = image * (1 - opacity) + layer[..., :3] * opacity
     return np.asarray(np.rint(mixed), np.uint8)
+
+
+def _object(canvas: NDArray[np.uint8], box: BoxAnswer, *, counted: bool) -> None:
+    import cv2
+
+    colour = _COLOURS[box.decision]
+    if counted:
+        middle = (round((box.x0_px + box.x1_px) / 2), round((box.y0_px + box.y1_px) / 2))
+        cv2.circle(canvas, middle, 2 + 2 * _thick(canvas), _INK, thickness=-1)
+        cv2.circle(canvas, middle, 1 + 2 * _thick(canvas), colour, thickness=-1)
+        return
+    around = np.array(
+        [
+            (box.x0_px, box.y0_px),
+            (box.x1_px, box.y0_px),
+            (box.x1_px, box.y1_px),
+            (box.x0_px, box.y1_px),
+        ]
+    )
+    mark = "? " if box.decision is Decision.UNSURE else ""
+    _outlined(canvas, around, text=f"{mark}{box.label} {box.probability:.2f}", colour=colour)
+
+
+def _count_caption(count: CountAnswer) -> str:
+    if count.more:
+        return f"{count.value}: {count.low} to {count.high}, or more"
+    if count.low == count.high:
+        return str(count.value)
+    return f"{count.value}: {count.low} to {count.high}"
 
 
 def _by_region(answers: Sequence[LabelAnswer]) -> dict[str, list[LabelAnswer]]:
