@@ -1,9 +1,9 @@
 """From class logits to one class, several possible ones, or none: calibrated conformal sets.
 
-1. probability = softmax(logits / temperature), never nearer to 0 or 1 than ``floor``.
-2. A class belongs to the set when its probability is at least its cut. Cuts are conformal quantiles
-   of pictures not trained on (Vovk et al. 2005; per class: Sadinle et al. 2019), so that the true
-   class is left out of at most ``error_rate`` of pictures like those.
+1. probability = softmax(logits / temperature), said never nearer to 0 or 1 than ``floor``.
+2. A class belongs to the set when its probability, before that bound, is at least its cut. Cuts are
+   conformal quantiles of pictures not trained on (Vovk et al. 2005; per class: Sadinle et al.
+   2019), so that the true class is left out of at most ``error_rate`` of pictures like those.
 3. A set of one class: that class is present. Of several: all of them are unsure. An empty set means
    that the picture is like none of the classes: the likeliest two are unsure.
 """
@@ -50,11 +50,15 @@ class ClassRule:
 
 def class_probabilities(logits: NDArray[np.float32], rule: ClassRule) -> NDArray[np.float64]:
     """(…, classes) logits → calibrated probabilities of the same shape, float64."""
-    scaled = np.asarray(logits, np.float64) / rule.temperature
-    scaled = scaled - scaled.max(axis=-1, keepdims=True)
-    raw = np.exp(scaled)
-    chances = raw / raw.sum(axis=-1, keepdims=True)
+    chances = _unbounded(logits, temperature=rule.temperature)
     return np.asarray(np.clip(chances, rule.floor, 1.0 - rule.floor), np.float64)
+
+
+def _unbounded(logits: NDArray[np.float32], *, temperature: float) -> NDArray[np.float64]:
+    """Probabilities that sum to 1, as cuts are compared with them."""
+    scaled = np.asarray(logits, np.float64) / temperature
+    raw = np.exp(scaled - scaled.max(axis=-1, keepdims=True))
+    return np.asarray(raw / raw.sum(axis=-1, keepdims=True), np.float64)
 
 
 def decide_classes(logits: NDArray[np.float32], rule: ClassRule) -> tuple[LabelAnswer, ...]:
@@ -70,8 +74,9 @@ def decide_classes(logits: NDArray[np.float32], rule: ClassRule) -> tuple[LabelA
             fix="Export the package again.",
         )
     chances = class_probabilities(logits, rule)
-    inside = np.flatnonzero(chances >= np.array(rule.cuts))
-    possible = inside if len(inside) else np.argsort(-chances, kind="stable")[:2]
+    raw = _unbounded(logits, temperature=rule.temperature)
+    inside = np.flatnonzero(raw >= np.array(rule.cuts))
+    possible = inside if len(inside) else np.argsort(-raw, kind="stable")[:2]
     verdict = Decision.PRESENT if len(inside) == 1 else Decision.UNSURE
     return tuple(
         LabelAnswer(

@@ -13,6 +13,7 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -57,34 +58,28 @@ def class_rule(
     bare = ClassRule(
         labels=tuple(labels),
         temperature=temperature_of(logits, truth),
-        floor=1.0 / (int(counts.min()) + 2),
+        floor=0.0,  # cuts are compared with probabilities that nothing bounds
         cuts=(0.0,) * len(labels),
         error_rate=policy.error_rate,
         class_conditional=each_class,
         calibration_pictures=len(truth),
     )
+    floor = 1.0 / (int(counts.min()) + 2)
+    rule = replace(bare, floor=floor)
     if policy.present_above is not None:
-        return _with(bare, [policy.present_above] * len(labels), rate=policy.error_rate)
+        return replace(rule, cuts=(policy.present_above,) * len(labels))
     own = class_probabilities(logits.astype(np.float32), bare)[np.arange(len(truth)), truth]
     if not each_class:
         found = conformal_cut(-own, error_rate=policy.error_rate)
-        return _with(bare, [-found.cut] * len(labels), rate=found.error_rate)
+        return _with(rule, [-found.cut] * len(labels), rate=found.error_rate)
     cuts, rate = [], policy.error_rate
     for place in range(len(labels)):
         mine = own[truth == place]
         found = conformal_cut(-mine, error_rate=policy.error_rate)
         cuts.append(-found.cut)
         rate = max(rate, found.error_rate)
-    return _with(bare, cuts, rate=rate)
+    return _with(rule, cuts, rate=rate)
 
 
 def _with(rule: ClassRule, cuts: Sequence[float], *, rate: float) -> ClassRule:
-    return ClassRule(
-        labels=rule.labels,
-        temperature=rule.temperature,
-        floor=rule.floor,
-        cuts=tuple(min(cut, _HIGHEST_CUT) for cut in cuts),
-        error_rate=rate,
-        class_conditional=rule.class_conditional,
-        calibration_pictures=rule.calibration_pictures,
-    )
+    return replace(rule, cuts=tuple(min(cut, _HIGHEST_CUT) for cut in cuts), error_rate=rate)
