@@ -15,7 +15,7 @@ from lineside.core import InvalidError, LinesideError, NotFoundError, SystemCloc
 
 if TYPE_CHECKING:
     from lineside.models import Predictor
-    from lineside.vision import BoxAnswer, CountAnswer, Frame, LabelAnswer
+    from lineside.vision import BoxAnswer, CountAnswer, Frame, LabelAnswer, MaskAnswer
 
 
 def register(app: typer.Typer) -> None:
@@ -123,6 +123,8 @@ def _answer(
         "labels": [_label(answer) for answer in said.labels],
         "boxes": [_box(answer) for answer in said.boxes],
         "count": None if said.count is None else _count(said.count),
+        "mask_rle": None if said.mask is None else said.mask.rle,
+        "mask": None if said.mask is None else _mask(said.mask),
         "heat_png": {
             name: base64.b64encode(heat_png(frame.image, found)).decode()
             for name, found in maps.items()
@@ -167,6 +169,16 @@ def _count(answer: "CountAnswer") -> dict[str, Any]:
     }
 
 
+def _mask(answer: "MaskAnswer") -> dict[str, Any]:
+    """What the run lengths do not say."""
+    return {
+        "width_px": answer.width_px,
+        "height_px": answer.height_px,
+        "share": answer.share,
+        "areas_px": answer.areas_px,
+    }
+
+
 def _label(answer: "LabelAnswer") -> dict[str, Any]:
     return {
         "name": answer.name,
@@ -190,7 +202,14 @@ def _words(answer: dict[str, Any]) -> str:
     ]
     if answer["count"]:
         found.append(_count_words(answer["count"]))
+    if answer["mask"] and answer["mask"]["areas_px"]:
+        found.append(_mask_words(answer["mask"]))
     return f"{answer['file']}: " + ", ".join(found)
+
+
+def _mask_words(mask: dict[str, Any]) -> str:
+    largest = mask["areas_px"][0]
+    return f"{mask['share']:.2%} of its pixels, the largest piece {largest} px"
 
 
 def _count_words(count: dict[str, Any]) -> str:

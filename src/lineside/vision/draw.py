@@ -1,4 +1,4 @@
-"""Evidence pictures: boxes with their answers, and heat laid over the picture."""
+"""Evidence pictures: boxes and masks with their answers, and heat laid over the picture."""
 
 from collections.abc import Sequence
 
@@ -6,11 +6,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lineside.vision.geometry import Matrix, apply, corners
+from lineside.vision.masks import mask_of
 from lineside.vision.prediction import (
     BoxAnswer,
     CountAnswer,
     Decision,
     LabelAnswer,
+    MaskAnswer,
     PictureState,
     Prediction,
 )
@@ -26,6 +28,7 @@ _INK = (16, 18, 20)
 _AMBER = (255, 176, 0)
 _MAGENTA = (214, 0, 147)
 _MOST_OPAQUE = 0.75
+_TINT = 0.4
 _PADDING_PX = 3
 
 
@@ -38,8 +41,8 @@ def draw_overlay(
 ) -> NDArray[np.uint8]:
     """A copy of the picture with each region's outline and answer, or with the refusal.
 
-    Found objects are outlined with their label; where they are counted, each is a dot and the
-    count stands at the upper left.
+    Defective pixels are tinted and outlined. Found objects are outlined with their label; where
+    they are counted, each is a dot and the count stands at the upper left.
 
     Args:
         image: (height, width, 3) uint8 RGB.
@@ -53,6 +56,8 @@ def draw_overlay(
         reason = f": {prediction.reason}" if prediction.reason else ""
         _text(canvas, f"{prediction.state.value}{reason}", at=(0, 0), colour=_REFUSED)
         return canvas
+    if prediction.mask is not None:
+        _masked(canvas, prediction.mask)
     places = {crop.region: crop for crop in crops}
     line = 0
     for region, answers in _by_region(prediction.labels).items():
@@ -68,6 +73,19 @@ def draw_overlay(
         colour = _COLOURS[prediction.count.decision]
         _text(canvas, _count_caption(prediction.count), at=(0, line), colour=colour)
     return canvas
+
+
+def _masked(canvas: NDArray[np.uint8], said: MaskAnswer) -> None:
+    """Tint and outline the pixels of a mask; one of another picture's size is left out."""
+    import cv2
+
+    if canvas.shape[:2] != (said.height_px, said.width_px):
+        return
+    mask = mask_of(said.rle, width_px=said.width_px, height_px=said.height_px)
+    tint = np.array(_MAGENTA, np.float32)
+    canvas[mask] = np.rint(canvas[mask] * (1 - _TINT) + tint * _TINT).astype(np.uint8)
+    around, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    cv2.drawContours(canvas, around, -1, _MAGENTA, _thick(canvas))
 
 
 def heat_layer(heat: NDArray[np.float32]) -> NDArray[np.uint8]:
