@@ -125,8 +125,8 @@ def test_what_is_no_source_is_refused_with_the_way_to_mend_it(tmp_path: Path, ma
 
 
 def test_an_unknown_format_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InvalidError, match="format 'coco'"):
-        load_source(tmp_path, format="coco")
+    with pytest.raises(InvalidError, match="format 'xls'"):
+        load_source(tmp_path, format="xls")
 
 
 def test_a_picture_that_changed_since_is_a_conflict(tmp_path: Path, put: Put) -> None:

@@ -77,7 +77,7 @@ def test_two_classes_of_one_region_are_refused_for_that_row() -> None:
 @pytest.mark.parametrize(
     ("line", "why"),
     [
-        (b"b.png,scuff,,,", "label 'scuff' is unknown Known: dent, scratch."),
+        (b"b.png,scuff,,,", "label 'scuff' is unknown. Known: dent, scratch."),
         (b"b.png,dent,three,,", "not a number"),
         (b"b.png,dent,-1,,", "not a whole number"),
         (b"b.png,dent,,tomorrow,", "not a split"),

@@ -19,6 +19,7 @@ from lineside.datasets.trees import inside
 
 ARCHIVES = (".zip", ".tar")
 _MOST_MEMBERS = 2_000_000
+_APPLE = "__MACOSX"  # what macOS puts beside the files of an archive
 _LOCAL_HEADER = 30  # APPNOTE.TXT 4.3.7
 _STORED, _DEFLATED = 0, 8
 
@@ -50,8 +51,9 @@ class ArchiveTree:
 
     def folders(self, folder: str = "") -> list[str]:
         head = f"{folder}/" if folder else ""
-        inner = {name[len(head) :].partition("/") for name in self._spots if name.startswith(head)}
-        return sorted(head + first for first, slash, _ in inner if slash and first[:1] not in "._")
+        rests = (name[len(head) :] for name in self._spots if name.startswith(head))
+        inner = {rest.partition("/")[0] for rest in rests if "/" in rest}
+        return sorted(head + one for one in inner if one != _APPLE and not one.startswith("."))
 
     def files(self, folder: str = "") -> Iterator[str]:
         head = f"{folder}/" if folder else ""

@@ -25,6 +25,7 @@ from lineside.datasets.formats import (
     Listing,
     Objects,
     left_out,
+    none_here,
     read_objects,
     reader_for,
 )
@@ -94,6 +95,8 @@ def load_source(
     entries = _wanted(listing, reading.choice)
     threads = _FETCHES_AT_ONCE if _in_bucket(src) else 1
     samples = _opened(entries, shelf=shelf, skipped=listing.skipped, threads=threads)
+    if not samples and not listing.skipped and name == format:
+        raise none_here(asked, format)
     ordered = sorted(samples, key=lambda sample: sample.name) if listing.sorts else samples
     merged, doubles = merge_same_pictures(ordered)
     beside = shelf.objects.skipped if shelf.objects is not None else ()
@@ -145,20 +148,21 @@ def _asked(src: Path | str, *, labels: Sequence[str], every: int) -> Asked:
     if not path.exists():
         raise NotFoundError("no such file or folder", where=str(src), fix="Check the path.")
     if path.is_file() and path.suffix.lower() in ARCHIVES:
-        return Asked(tree=_unpacked(path), labels=tuple(labels), every=every)
+        return Asked(tree=_archive(path), labels=tuple(labels), every=every)
     if path.is_file():
-        tree = FolderTree(path.parent)
-        return Asked(tree=tree, file=path.name, labels=tuple(labels), every=every)
+        # COCO keeps its files in a folder beside that of the pictures.
+        root = path.parent.parent if path.parent.name == "annotations" else path.parent
+        file = path.relative_to(root).as_posix()
+        return Asked(tree=FolderTree(root), file=file, labels=tuple(labels), every=every)
     return Asked(tree=FolderTree(path), labels=tuple(labels), every=every)
 
 
-def _unpacked(path: Path) -> Tree:
+def _archive(path: Path) -> Tree:
     """The archive; where it holds one folder and nothing else, that folder."""
     tree = ArchiveTree(path)
     folders = tree.folders()
-    return (
-        ArchiveTree(path, below=folders[0]) if len(folders) == 1 and not any(tree.files()) else tree
-    )
+    alone = len(folders) == 1 and not any(tree.files())
+    return ArchiveTree(path, below=folders[0]) if alone else tree
 
 
 def _wanted(listing: Listing, choice: Choice) -> Iterator[Entry]:

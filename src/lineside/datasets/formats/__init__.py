@@ -1,38 +1,45 @@
-"""Readers and writers of labelled sources, one file each.
+"""Readers of labelled sources, one file each.
 
-A reader gives a ``Listing``: entries one after the other, no picture opened yet. A writer takes
-``Outgoing`` pictures and writes what their format has for them.
+A reader gives a ``Listing``: entries one after the other, no picture opened yet.
 
 Main names: ``Row``, ``Entry``, ``Listing``, ``Truth``; ``FORMATS`` with every reader by its word.
-Not here: opening and checking pictures (``lineside.datasets.sources``).
+Not here: opening and checking pictures (``lineside.datasets.sources``), writing
+(``lineside.datasets.writers``).
 """
 
 from lineside.datasets.formats.lst import ListLine, NumberForm, list_lines, read_lst, write_lst
 from lineside.datasets.formats.objects import BOXES, POINTS, Objects, read_objects
-from lineside.datasets.formats.readers import FORMATS, Asked, Reader, reader_for
+from lineside.datasets.formats.readers import FORMATS, Asked, Reader, none_here, reader_for
+from lineside.datasets.formats.rle import Mask, box_of, compressed, runs_of
 from lineside.datasets.formats.rows import Entry, Listing, Row, Source, Truth, left_out, number
-from lineside.datasets.formats.table import read_table
+from lineside.datasets.formats.table import OWN_COLUMNS, read_table
 
 __all__ = [
     "BOXES",
     "FORMATS",
+    "OWN_COLUMNS",
     "POINTS",
     "Asked",
     "Entry",
     "ListLine",
     "Listing",
+    "Mask",
     "NumberForm",
     "Objects",
     "Reader",
     "Row",
     "Source",
     "Truth",
+    "box_of",
+    "compressed",
     "left_out",
     "list_lines",
+    "none_here",
     "number",
     "read_lst",
     "read_objects",
     "read_table",
     "reader_for",
+    "runs_of",
     "write_lst",
 ]

@@ -12,6 +12,7 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import islice
 
 from lineside.core import InvalidError, NotFoundError, decode_fast
 from lineside.datasets.formats.folders import PICTURE_SUFFIXES, pictures
@@ -23,6 +24,7 @@ _PICTURES = ("bin-images", "images", "")
 _RECORDS = ("metadata", "")
 _WIDTHS = (5, 6, 1)
 _BLOCK = 100
+_LOOKED_AT = 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,13 +43,8 @@ class _Bin:
 def looks_like_abid(tree: Tree) -> bool:
     """Whether a picture of the tree has a record that tells an expected quantity."""
     place = _Place.of(tree)
-    first = next((name for name in pictures(tree, place.images) if place.record_of(name)), "")
-    if not first:
-        return False
-    try:
-        return place.row(first).count is not None
-    except (InvalidError, NotFoundError):
-        return False
+    noted = (name for name in pictures(tree, place.images) if place.record_of(name))
+    return any(place.counts(name) for name in islice(noted, _LOOKED_AT))
 
 
 def list_abid(tree: Tree) -> Listing:
@@ -96,6 +93,13 @@ class _Place:
             group=_block(name),
             facts={"products": str(len(products)), "asins": ";".join(asins)},
         )
+
+    def counts(self, name: str) -> bool:
+        """Whether the picture's record tells an expected quantity."""
+        try:
+            return self.row(name).count is not None
+        except (InvalidError, NotFoundError):
+            return False
 
     def record_of(self, name: str) -> str:
         """Where the picture's record stands; empty for nowhere."""

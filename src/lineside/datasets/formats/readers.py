@@ -64,11 +64,18 @@ def reader_for(asked: Asked, word: str) -> tuple[str, Reader]:
     """
     if word not in ("auto", *FORMATS):
         raise InvalidError(f"format {word!r} is unknown", fix=f"Known: auto, {', '.join(FORMATS)}.")
+    if word in FORMATS and not asked.file:
+        return word, FORMATS[word]
     for name, reader in FORMATS.items():
         if word in ("auto", name) and _fits(asked, reader):
             return name, reader
+    raise none_here(asked, word)
+
+
+def none_here(asked: Asked, word: str) -> InvalidError:
+    """That there is nothing of this format."""
     what = "file" if asked.file else "folder"
-    raise InvalidError(
+    return InvalidError(
         f"no labelled source of format {word} in this {what}",
         where=f"{asked.tree.where}/{asked.file}".rstrip("/"),
         fix="A folder holds .lst files, a labels.csv, or one folder of pictures per class; all "

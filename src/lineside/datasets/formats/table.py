@@ -33,7 +33,7 @@ from lineside.datasets.formats.rows import (
 )
 from lineside.datasets.samples import Skipped, part_of
 
-_OWN = ("file", "label", "mask", "count", "group", "split", "captured_at", "template")
+OWN_COLUMNS = ("file", "label", "mask", "count", "group", "split", "captured_at", "template")
 _LONGEST_CELL = 65_536
 
 Cells = Mapping[str, str]
@@ -124,7 +124,7 @@ def _label_columns(
     table: _Table, *, header: Sequence[str], labels: Sequence[str], skipped: list[Skipped]
 ) -> list[str]:
     """Columns named like a wanted label with cells 0, 1 or empty alone; the odd ones reported."""
-    asked = [name for name in labels if name in header and name not in _OWN]
+    asked = [name for name in labels if name in header and name not in OWN_COLUMNS]
     wrong: dict[str, str] = {}
     for place, cells in table.rows(header, skipped=[]) if asked else ():
         for name in asked:
@@ -166,7 +166,7 @@ class _Plan:
             facts={
                 name: cell
                 for name, cell in cells.items()
-                if cell and name not in _OWN and name not in self.columns
+                if cell and name not in OWN_COLUMNS and name not in self.columns
             },
         )
 

@@ -1,7 +1,8 @@
 """Pascal VOC: an XML file of boxes for each picture.
 
 1. ``Annotations/a.xml`` speaks of ``JPEGImages/a.jpg`` (or of the picture it names, there, in
-   ``images/`` or beside it). ``ImageSets/Main/train.txt`` and its like say the parts.
+   ``images/`` or beside it). ``ImageSets/Main/train.txt`` and its like say the parts; a number
+   behind a name (whether a class is shown) is passed over.
 2. Corners are whole pixels counted from 1, the far one inside the box: ``xmin`` 1 and ``xmax`` 10
    are the first ten columns.
 3. ``SegmentationClass/a.png`` is the picture's mask, where it is there: 0 is nothing, 255 is not
@@ -10,6 +11,7 @@
    to fill a memory.
 """
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -35,6 +37,7 @@ from lineside.vision import decode_picture, encode_png
 
 _NOTES, _PICTURES, _MASKS = "Annotations", "JPEGImages", "SegmentationClass"
 _SETS = "ImageSets/Main"
+_SHOWN = re.compile(r"\s+(-1|0|1)$")
 _VOID = 255
 
 
@@ -86,7 +89,7 @@ def _parts(tree: Tree) -> dict[str, Part]:
             continue
         text = tree.read(name, most=MOST_LIST_BYTES).decode("utf-8", errors="replace")
         for line in text.splitlines():
-            parts.setdefault(line.split()[0] if line.strip() else "", part)
+            parts.setdefault(_SHOWN.sub("", line.strip()), part)
     return parts
 
 

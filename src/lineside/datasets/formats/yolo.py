@@ -85,7 +85,9 @@ def _plan(tree: Tree, name: str) -> _Plan:
     names = document.get("names")
     if isinstance(names, list):
         names = dict(enumerate(names))
-    if not isinstance(names, dict) or not all(isinstance(key, int) for key in names):
+    if not isinstance(names, dict) or not all(
+        isinstance(key, int) and not isinstance(value, dict | list) for key, value in names.items()
+    ):
         raise InvalidError(
             "names is neither a list nor a table of numbers", where=name, fix="Name the classes."
         )
@@ -114,15 +116,20 @@ def _yaml(raw: bytes, *, where: str) -> dict[str, object]:
 
 def _place(tree: Tree, told: str, *, root: str) -> str:
     """A place as the tree has it: below ``path`` where that is there, steps up taken back."""
-    words = [word for word in PurePosixPath(told).parts if word not in ("..", ".", "/")]
+    words = _inner(told)
     bare = "/".join(words)
-    below = (PurePosixPath(root) / bare).as_posix() if root and not root.startswith("/") else bare
+    below = "/".join([*_inner(root), *words])
     for place in (below, bare, "/".join(words[-2:]), "/".join(words[-3:])):
         if suffix_of(place) == ".txt" and tree.has(place):
             return place
         if any(True for _ in tree.files(place)) or tree.folders(place):
             return place
     return bare
+
+
+def _inner(path: str) -> list[str]:
+    """The words of a path that lead inwards."""
+    return [word for word in PurePosixPath(path).parts if word not in ("..", ".", "/")]
 
 
 def _lines(tree: Tree, name: str) -> list[str]:

@@ -1,0 +1,67 @@
+"""Write labelled pictures as files that other tools read, and that ``load_source`` reads again."""
+
+import shutil
+import tempfile
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from lineside.core import ConflictError, Digest, InvalidError, NotFoundError
+from lineside.datasets.samples import Sample, Skipped
+from lineside.datasets.writers import WRITERS, Desk, outgoing
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Written:
+    """What was written.
+
+    Attributes:
+        samples: pictures written.
+        notes: what the format has no words for.
+    """
+
+    format: str
+    samples: int
+    notes: tuple[Skipped, ...] = ()
+
+
+def write_source(
+    samples: Iterable[Sample],
+    *,
+    files: Callable[[Digest], bytes],
+    to: Path,
+    format: str,  # noqa: A002  the command line's word
+) -> Written:
+    """Write pictures with what is known of them; the folder appears whole or not at all.
+
+    Args:
+        samples: their ``split`` is the part they are written to.
+        files: gives bytes by digest.
+        to: a folder that is not there yet, or empty.
+        format: one of ``WRITERS``: csv, folders, lst, records, masks, coco, yolo or voc.
+
+    Raises:
+        InvalidError: no such format, or a picture that cannot be read.
+        ConflictError: something is there already.
+        NotFoundError: the folder above is not there.
+    """
+    writer = WRITERS.get(format)
+    if writer is None:
+        raise InvalidError(
+            f"format {format!r} cannot be written", fix=f"Known: {', '.join(sorted(WRITERS))}."
+        )
+    if to.exists() and (not to.is_dir() or any(to.iterdir())):
+        raise ConflictError(
+            "something is there already", where=str(to), fix="Name a folder that is empty or new."
+        )
+    if not to.absolute().parent.is_dir():
+        raise NotFoundError("no such folder", where=str(to.parent), fix="Make it first.")
+    made = Path(tempfile.mkdtemp(prefix=f".{to.name}-", dir=to.absolute().parent))
+    try:
+        made.chmod(0o755)
+        desk = Desk(folder=made, files=files)
+        count = writer(outgoing(samples, files=files), desk)
+        made.replace(to)
+    finally:
+        shutil.rmtree(made, ignore_errors=True)
+    return Written(format=format, samples=count, notes=tuple(desk.notes))
