@@ -1,6 +1,7 @@
 """Figures of a picture, and pictures as evidence."""
 
 import math
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import numpy as np
@@ -22,6 +23,7 @@ from lineside.vision import (
     draw_heat,
     draw_overlay,
     heat_layer,
+    mask_answer,
     picture_health,
     similarity,
 )
@@ -165,3 +167,20 @@ def test_a_refused_picture_shows_its_reason() -> None:
     drawn = draw_overlay(image, refused)
     assert (drawn[0, 0] == (229, 72, 77)).all()
     assert math.isclose(float((drawn > 0).any(axis=2).mean()), 0.1, abs_tol=0.1)
+
+
+def test_defective_pixels_are_tinted_where_they_lie() -> None:
+    image = np.full((40, 60, 3), 120, np.uint8)
+    mask = np.zeros((40, 60), np.bool_)
+    mask[20:30, 30:45] = True
+    said = replace(prediction(), mask=mask_answer(mask, (150,)))
+    drawn = draw_overlay(image, said)
+    assert changed(image, drawn) == (30, 20, 44, 29)
+    assert (drawn[25, 37] != 120).any()
+    assert (image == 120).all()
+
+
+def test_a_mask_of_another_size_is_not_drawn() -> None:
+    image = np.full((40, 60, 3), 120, np.uint8)
+    said = replace(prediction(), mask=mask_answer(np.ones((4, 6), np.bool_), (24,)))
+    assert np.array_equal(draw_overlay(image, said), image)

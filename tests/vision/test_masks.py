@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -185,6 +186,6 @@ def test_pixels_above_the_cut_are_set_and_counted() -> None:
     "wrong",
     [{"cut": 0.0}, {"cut": 1.0}, {"top_share": 0.0}, {"floor": 0.6}, {"absent_below": 0.8}],
 )
-def test_a_rule_that_cannot_decide_is_refused(wrong: dict[str, float]) -> None:
+def test_a_rule_that_cannot_decide_is_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(InvalidError):
         replace(RULE, **wrong)

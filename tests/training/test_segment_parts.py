@@ -1,0 +1,436 @@
+"""What segmentation is made of: which pictures are defective, scale, crops, losses, rule."""
+
+import math
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from lineside.core import Policy, digest_of
+from lineside.datasets import Part, Sample
+from lineside.training.segmentation.crops import Draw, cut_piece, plan_epoch
+from lineside.training.segmentation.decision import (
+    HeldMap,
+    mask_rule,
+    score_of,
+    tops_of,
+)
+from lineside.training.segmentation.export import distances, known_from
+from lineside.training.segmentation.lesson import (
+    IGNORED,
+    Facts,
+    Gallery,
+    Shown,
+    facts_of,
+    is_defective,
+    prepare_for,
+    shown_of,
+    zoom_for,
+)
+from lineside.training.segmentation.losses import drawn_loss, laid_on, picture_loss, pixel_loss
+from lineside.training.segmentation.unet import new_unet
+from lineside.training.tasks.segment import hold_out, label_of, warnings_of
+from lineside.vision import HealthFigures, decide_score, on_picture
+
+Image = NDArray[np.uint8]
+HEALTH = HealthFigures(sharpness=100.0, mean_grey=120.0, clipped_share=0.0)
+
+
+def sample(name: str, *labels: str, group: str = "", part: Part = Part.OPEN) -> Sample:
+    return Sample(
+        name=name, digest=digest_of(name.encode()), labels=labels, group=group, split=part
+    )
+
+
+def facts(name: str, *, defective: bool = False, drawn: bool = True, **more: Any) -> Facts:  # noqa: ANN401  fields of the test's choice
+    label = "crack" if defective else "good"
+    found = Facts(
+        sample=sample(name, label),
+        defective=defective,
+        drawn=drawn,
+        width_px=300,
+        height_px=200,
+        health=HEALTH,
+    )
+    return replace(found, **more)
+
+
+class Pictures:
+    """One picture and its mask, whatever is asked for."""
+
+    def __init__(self, image: Image, mask: NDArray[np.bool_] | None) -> None:
+        self._image, self._mask = image, mask
+        self.read = 0
+
+    def picture(self, sample: Sample) -> Image:  # noqa: ARG002  always the same one
+        self.read += 1
+        return self._image
+
+    def mask(self, sample: Sample) -> NDArray[np.bool_] | None:  # noqa: ARG002  always the same one
+        return self._mask
+
+
+def marked(size: tuple[int, int] = (60, 90)) -> tuple[Image, NDArray[np.bool_]]:
+    """A picture that is white exactly where its mask is set."""
+    mask = np.zeros(size, np.bool_)
+    mask[20:32, 30:50] = True
+    return np.repeat(mask[..., None].astype(np.uint8) * 255, 3, axis=2), mask
+
+
+# ---- which pictures are defective
+
+
+@pytest.mark.parametrize("word", ["good", "OK", "Normal", "functional"])
+def test_good_words_are_no_defects(word: str) -> None:
+    assert not is_defective(sample("a", word), None)
+    assert not is_defective(sample("a", word), np.zeros((3, 3), np.bool_))
+
+
+def test_a_label_or_a_set_pixel_is_a_defect() -> None:
+    mask = np.zeros((3, 3), np.bool_)
+    assert is_defective(sample("a", "crack"), None)
+    assert is_defective(sample("a", "crack"), mask)
+    mask[1, 1] = True
+    assert is_defective(sample("a", "good"), mask)
+    assert is_defective(sample("a"), mask)
+
+
+def test_a_blank_mask_of_a_defect_says_nothing_of_where_it_is() -> None:
+    image, _ = marked()
+    blank = np.zeros(image.shape[:2], np.bool_)
+    found = facts_of(sample("a", "crack"), pictures=Pictures(image, blank))
+    assert (found.defective, found.drawn) == (True, False)
+
+
+def test_widths_and_areas_are_those_of_the_pieces() -> None:
+    image, mask = marked()
+    mask[50, 5] = True
+    found = facts_of(sample("a", "crack"), pictures=Pictures(image, mask))
+    assert sorted(found.areas_px) == [1, 240]
+    assert max(found.widths_px) == pytest.approx(12, abs=1.5)
+    assert found.share == pytest.approx(241 / 5400)
+
+
+def test_the_label_is_the_inspections_one_defect() -> None:
+    assert label_of(("good", "scratch")) == "scratch"
+    assert label_of(("good", "scratch", "dent")) == "defect"
+    assert label_of(()) == "defect"
+
+
+# ---- scale
+
+
+def test_narrow_defects_keep_the_pictures_size_and_wide_ones_do_not() -> None:
+    large: dict[str, Any] = {"width_px": 1000, "height_px": 700}
+    narrow = [facts("a", defective=True, widths_px=(4.0, 30.0), areas_px=(90, 900), **large)]
+    wide = [facts("a", defective=True, widths_px=(21.0, 30.0), areas_px=(90, 900), **large)]
+    assert zoom_for(narrow) == 1.0
+    assert zoom_for(wide) == 0.25
+
+
+def test_slips_of_the_pen_do_not_choose_the_scale() -> None:
+    pen = [
+        facts("a", defective=True, widths_px=(2.0,) * 9 + (22.0,), areas_px=(1,) * 9 + (400,)),
+        facts("b", width_px=2000, height_px=1200),
+    ]
+    assert zoom_for(pen) < 1.0
+
+
+def test_small_pictures_are_enlarged_and_large_ones_bounded() -> None:
+    assert zoom_for([facts("a", width_px=80, height_px=64)]) == 2.0
+    huge = [facts("a", defective=True, widths_px=(3.0,), areas_px=(50,), width_px=9000)]
+    zoom = zoom_for([replace(each, height_px=9000) for each in huge])
+    assert 9000 * 9000 * zoom**2 <= 2**20 + 1
+
+
+@pytest.mark.parametrize("zoom", [0.5, 1.0])
+def test_masks_stay_bits_and_what_fills_the_picture_up_is_ignored(zoom: float) -> None:
+    image, mask = marked()
+    shown = shown_of(image, mask=mask, settings=prepare_for(zoom))
+    assert set(np.unique(shown.mask)) <= {0, 1, IGNORED}
+    assert shown.inside == (math.ceil(60 * zoom), math.ceil(90 * zoom))
+    assert (shown.mask[shown.inside[0] :] == IGNORED).all()
+    assert int((shown.mask == 1).sum()) == pytest.approx(240 * zoom**2, rel=0.05)
+    assert (shown.mask[shown.points[:, 0], shown.points[:, 1]] == 1).all()
+    assert np.array_equal(shown.pixels[..., 0] > 127, shown.mask == 1)
+
+
+def test_pictures_are_kept_only_while_they_fit() -> None:
+    image, mask = marked()
+    roomy, tight = Pictures(image, mask), Pictures(image, mask)
+    kept = Gallery(settings=prepare_for(1.0), pictures=roomy)
+    lost = Gallery(settings=prepare_for(1.0), pictures=tight, most_bytes=10)
+    for _ in range(3):
+        kept.show(sample("a"))
+        lost.show(sample("a"))
+    assert (roomy.read, tight.read) == (1, 3)
+
+
+# ---- pieces
+
+
+def lesson() -> list[Facts]:
+    return [
+        *(facts(f"good{n}") for n in range(5)),
+        *(facts(f"drawn{n}", defective=True) for n in range(3)),
+        *(facts(f"bare{n}", defective=True, drawn=False) for n in range(2)),
+    ]
+
+
+def test_an_epoch_deals_every_kind_its_share() -> None:
+    batches = plan_epoch(lesson(), steps=10, batch=5, rng=np.random.default_rng(0))
+    kinds = [draw.kind for batch in batches for draw in batch]
+    assert kinds.count("defect") == 30
+    assert kinds.count("any") == 20
+    assert kinds.count("whole") == 2
+    whole = {draw.place for batch in batches for draw in batch if draw.kind == "whole"}
+    assert whole == {8, 9}
+    goods = [draw.place for batch in batches for draw in batch if draw.kind == "any"]
+    assert [goods.count(place) for place in range(5)] == [4] * 5
+
+
+def test_without_good_pictures_every_piece_lies_around_a_defect() -> None:
+    only = [facts("a", defective=True), facts("b", defective=True)]
+    batches = plan_epoch(only, steps=2, batch=4, rng=np.random.default_rng(0))
+    assert {draw.kind for batch in batches for draw in batch} == {"defect"}
+
+
+@given(seed=st.integers(0, 10_000), side=st.sampled_from([32, 64, 96]))
+@settings(max_examples=30, deadline=None)
+def test_picture_and_mask_are_changed_together(seed: int, side: int) -> None:
+    image, mask = marked()
+    shown = shown_of(image, mask=mask, settings=prepare_for(1.0))
+    piece = cut_piece(
+        Draw(place=0, kind="defect"),
+        [facts("a", defective=True)],
+        show=lambda _: shown,
+        side_px=side,
+        rng=np.random.default_rng(seed),
+    )
+    assert piece.pixels.shape == (side, side, 3)
+    assert set(np.unique(piece.bits)) <= {0, 1, IGNORED}
+    assert (piece.bits == 1).any()
+    told = piece.bits != IGNORED
+    bright = piece.pixels.mean(axis=2) > 110
+    assert np.mean(bright[told] == (piece.bits[told] == 1)) > 0.9
+
+
+def test_a_whole_picture_keeps_its_size_and_has_no_bits_to_learn() -> None:
+    image, _ = marked()
+    shown = shown_of(image, mask=None, settings=prepare_for(1.0))
+    piece = cut_piece(
+        Draw(place=0, kind="whole"),
+        [facts("a", defective=True, drawn=False)],
+        show=lambda _: shown,
+        side_px=32,
+        rng=np.random.default_rng(1),
+    )
+    assert not piece.drawn
+    assert piece.pixels.shape == shown.pixels.shape
+
+
+def test_the_same_seed_cuts_the_same_piece() -> None:
+    image, mask = marked()
+    shown: Shown = shown_of(image, mask=mask, settings=prepare_for(1.0))
+    pieces = [
+        cut_piece(
+            Draw(place=0, kind="any"),
+            [facts("a")],
+            show=lambda _: shown,
+            side_px=48,
+            rng=np.random.default_rng(seed),
+        )
+        for seed in (3, 3, 4)
+    ]
+    assert np.array_equal(pieces[0].pixels, pieces[1].pixels)
+    assert not np.array_equal(pieces[0].pixels, pieces[2].pixels)
+
+
+# ---- losses
+
+
+def bits_of(mask: NDArray[np.bool_]) -> torch.Tensor:
+    return torch.from_numpy(mask.astype(np.uint8))[None]
+
+
+def test_a_map_that_is_right_costs_little_and_one_that_is_wrong_much() -> None:
+    mask = np.zeros((32, 32), np.bool_)
+    mask[8:20, 8:20] = True
+    right = torch.from_numpy(np.where(mask[::2, ::2], 12.0, -12.0).astype(np.float32))[None, None]
+    assert float(drawn_loss(right, bits_of(mask))) < 0.6
+    assert float(drawn_loss(-right, bits_of(mask))) > 5
+
+
+def test_what_is_ignored_costs_nothing() -> None:
+    bits = torch.zeros((1, 32, 32), dtype=torch.uint8)
+    bits[:, 16:] = IGNORED
+    quiet = torch.full((1, 1, 16, 16), -8.0)
+    loud = quiet.clone()
+    loud[:, :, 10:] = 8.0
+    assert float(pixel_loss(loud, bits)) == pytest.approx(float(pixel_loss(quiet, bits)), abs=1e-4)
+
+
+def test_a_small_defect_weighs_as_much_as_a_large_one() -> None:
+    losses = []
+    for side in (4, 24):
+        mask = np.zeros((32, 32), np.bool_)
+        mask[:side, :side] = True
+        missed = torch.full((1, 1, 16, 16), -8.0)
+        dice = float(pixel_loss(missed, bits_of(mask))) - 8.0 * side * side / 1024
+        losses.append(dice)
+    assert losses[0] == pytest.approx(losses[1], abs=0.1)
+
+
+def test_the_loss_sees_the_map_where_a_device_lays_it() -> None:
+    rng = np.random.default_rng(0)
+    grid = rng.normal(size=(16, 16)).astype(np.float32)
+    laid = laid_on(torch.from_numpy(grid)[None, None], torch.zeros((1, 32, 32)))[0].numpy()
+    on_device = on_picture(grid, prepare_for(1.0), width_px=32, height_px=32)
+    assert np.allclose(laid, on_device, atol=0.05)
+
+
+def test_one_bright_cell_makes_a_picture_defective() -> None:
+    logits = torch.full((2, 1, 16, 16), -9.0)
+    logits[1, 0, 3, 3] = 9.0
+    losses = picture_loss(logits, torch.ones(2))
+    assert losses[1] < 0.1 < losses[0]
+
+
+# ---- network
+
+
+def test_two_networks_of_one_seed_are_equal_and_settling_evens_the_outputs() -> None:
+    one, other = new_unet(3), new_unet(3)
+    for mine, theirs in zip(one.state_dict().values(), other.state_dict().values(), strict=True):
+        assert torch.equal(mine, theirs)
+    x = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    one.settle(x)
+    with torch.no_grad():
+        before, _ = one(x)
+        one.fold()
+        after, pooled = one(x)
+    assert before.shape == (2, 1, 32, 32)
+    assert pooled.shape == (2, 112)
+    assert torch.allclose(before, after, atol=1e-4)
+    assert all(bool((scale == 1).all()) for scale in one.scales)
+
+
+def test_known_pictures_are_near_and_others_far() -> None:
+    rng = np.random.default_rng(0)
+    features = rng.normal(size=(40, 8)).astype(np.float32)
+    known = known_from(features)
+    far = features[:1] + 50
+    assert distances(features[:1] / known.spread, known.bank).min() == 0
+    assert distances(far / known.spread, known.bank).min() / known.unit > 3
+    assert known_from(features[:1]).unit == 1.0
+
+
+# ---- rule
+
+
+def held_map(name: str, *, defective: bool, strong: float, size: int = 40) -> HeldMap:
+    """A map with a square of that logit, in the right place where it is defective."""
+    logits = np.full((size, size), -6.0, np.float32)
+    logits[5:15, 5:15] = strong
+    truth = np.zeros((size, size), np.bool_)
+    if defective:
+        truth[5:15, 5:15] = True
+    return HeldMap(
+        facts=facts(name, defective=defective),
+        tops=tops_of(logits),
+        logits=logits.astype(np.float16),
+        truth=truth,
+    )
+
+
+def parted(count: int) -> list[HeldMap]:
+    return [
+        *(held_map(f"d{n}", defective=True, strong=1.0 + 0.1 * n) for n in range(count)),
+        *(held_map(f"g{n}", defective=False, strong=-4.0 - 0.1 * n) for n in range(count)),
+    ]
+
+
+def test_maps_apart_give_a_rule_that_decides_them_all() -> None:
+    held = parted(12)
+    rule = mask_rule(held, areas_px=(90,) * 20, label="crack", policy=Policy())
+    assert rule.calibration_pictures == 24
+    assert rule.error_rate == max(Policy().error_rate, 1 / 13)
+    said = [decide_score(score_of(each, rule), rule, policy=Policy()).decision for each in held]
+    assert said == ["present"] * 12 + ["absent"] * 12
+    assert rule.absent_below < rule.present_above
+    assert 0.05 < rule.cut < 0.74
+
+
+def test_maps_that_overlap_leave_an_unsure_band() -> None:
+    held = [
+        *(held_map(f"d{n}", defective=True, strong=-2.0 + 0.3 * n) for n in range(12)),
+        *(held_map(f"g{n}", defective=False, strong=-4.0 + 0.3 * n) for n in range(12)),
+    ]
+    rule = mask_rule(held, areas_px=(90,) * 20, label="crack", policy=Policy())
+    said = {decide_score(score_of(each, rule), rule, policy=Policy()).decision for each in held}
+    assert said == {"present", "absent", "unsure"}
+
+
+def test_few_pictures_cannot_promise_a_small_rate() -> None:
+    rule = mask_rule(parted(3), areas_px=(90,) * 20, label="crack", policy=Policy())
+    assert rule.error_rate == pytest.approx(0.25)
+    assert rule.floor == pytest.approx(0.2)
+
+
+def test_one_side_alone_is_always_unsure() -> None:
+    held = [held_map(f"d{n}", defective=True, strong=2.0) for n in range(5)]
+    rule = mask_rule(held, areas_px=(90,) * 20, label="crack", policy=Policy())
+    assert (rule.absent_below, rule.present_above) == (0.0, 1.0)
+    assert decide_score(score_of(held[0], rule), rule, policy=Policy()).decision == "unsure"
+
+
+def test_specks_are_dropped_where_that_helps() -> None:
+    held = parted(6)
+    for each in held:
+        assert each.logits is not None
+        each.logits[30, 30:32] = 3.0
+    rule = mask_rule(held, areas_px=(100,) * 20, label="crack", policy=Policy())
+    assert 2 < rule.least_px <= 50
+
+
+# ---- what is held out
+
+
+def test_the_declared_validation_part_is_held_out_where_it_shows_defects() -> None:
+    some = [
+        replace(each, sample=replace(each.sample, split=Part.VALID if number % 2 else Part.TRAIN))
+        for number, each in enumerate([*lesson(), *lesson()[5:]])
+    ]
+    training, validation = hold_out(some, seed=7)
+    assert {each.sample.split for each in validation} == {Part.VALID}
+    assert any(each.defective for each in training)
+
+
+def test_groups_never_stand_on_both_sides() -> None:
+    some = [
+        facts(f"{'d' if number % 3 else 'g'}{number}", defective=bool(number % 3))
+        for number in range(60)
+    ]
+    some = [
+        replace(each, sample=replace(each.sample, group=f"tile{number // 4}"))
+        for number, each in enumerate(some)
+    ]
+    training, validation = hold_out(some, seed=7)
+    groups = [{each.sample.group for each in side} for side in (training, validation)]
+    assert not groups[0] & groups[1]
+    assert any(each.defective for each in validation)
+    assert 6 <= len(validation) <= 20
+
+
+def test_warnings_say_what_the_decisions_rest_on() -> None:
+    told = warnings_of(lesson(), lesson()[:6], policy=Policy(error_rate=0.1))
+    assert any("few masks" in line for line in told)
+    assert any("2 defective pictures without a mask" in line for line in told)
+    assert any("0.50" in line for line in told)
+    alone = warnings_of(lesson(), lesson()[:5], policy=Policy())
+    assert any("every picture is answered unsure" in line for line in alone)
