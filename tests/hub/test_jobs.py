@@ -13,7 +13,9 @@ from fastapi.testclient import TestClient
 
 from lineside.core import ConflictError, Plant, decode_json
 from lineside.hub import HubConfig, Services, build_services
+from lineside.hub.config import RetrainRule
 from lineside.hub.jobs import RunRequest
+from lineside.hub.retraining import Retraining
 from lineside.hub.views import RunView
 from lineside.links import Bus
 from lineside.store import open_blobs, open_records
@@ -306,12 +308,94 @@ def test_runs_are_started_and_listed_over_http(client: TestClient, hub: Services
     assert client.post(f"/api/v1/runs/{run}/resume").status_code == 409
 
 
+@pytest.mark.parametrize("task", ["classify", "detect", "count", "segment", "anomaly"])
+@pytest.mark.usefixtures("version", "plan")
+def test_every_task_can_be_started_on_whole_pictures(
+    hub: Services, watcher: Watcher, task: str
+) -> None:
+    run = hub.runs.start(RunRequest(dataset="rack", task=task), by="anna")
+    assert (run.task, run.inspection) == (task, "rack")
+    assert watcher.ended(run.id).state == "done"
+    job = decode_json((hub.runs.folder(run.id) / "job.json").read_bytes(), where="job")
+    assert job["inspection"]["task"] == task
+    assert job["inspection"]["labels"] == (["blue"] if task == "classify" else [])
+
+
+@pytest.mark.usefixtures("version")
+def test_the_time_left_is_known_while_it_runs(
+    hub: Services, plan: Callable[..., None], watcher: Watcher
+) -> None:
+    plan(wait_at=2)
+    run = hub.runs.start(RunRequest(dataset="rack"), by="anna")
+    assert watcher.until(run.id, lambda view: view.percent >= 50).eta_s == 2.0
+    hub.runs.cancel(run.id)
+
+
+@pytest.mark.usefixtures("version", "plan")
+def test_a_new_version_starts_what_the_rule_says_and_waits_its_turn(
+    hub: Services, plan: Callable[..., None], watcher: Watcher
+) -> None:
+    rule = RetrainRule(dataset="rack", task="anomaly")
+    other = RetrainRule(dataset="tiles")
+    retraining = Retraining((rule, other), runs=hub.runs)
+    plan(wait_at=1)
+    busy = hub.runs.start(RunRequest(dataset="rack"), by="anna")
+    watcher.until(busy.id, lambda view: view.percent >= 25)
+    retraining.version_frozen("rack", 1)
+    retraining.version_frozen("none", 1)
+    assert [run.id for run in hub.runs.all()] == [busy.id]
+    plan()
+    hub.runs.cancel(busy.id)
+    (newest,) = [run for run in hub.runs.all() if run.id != busy.id]
+    assert (newest.task, newest.started_by) == ("anomaly", "re-training rule")
+    assert watcher.ended(newest.id).state == "done"
+    assert len(hub.runs.all()) == 2
+
+
+@pytest.mark.usefixtures("version")
+def test_a_rule_that_cannot_be_followed_is_forgotten(hub: Services) -> None:
+    retraining = Retraining((RetrainRule(dataset="gone"),), runs=hub.runs)
+    retraining.version_frozen("gone", 1)
+    assert hub.runs.all() == ()
+    assert retraining._waiting == {}
+
+
+@pytest.mark.usefixtures("plan")
+def test_freezing_a_version_tells_the_rules(
+    config: HubConfig, plant: Plant, clock: FakeClock, bus: Bus, *, trainer: tuple[str, ...],
+    jpeg: Callable[..., bytes], tmp_path: Path,
+) -> None:  # fmt: skip
+    from lineside.hub.datasets import Teaching
+
+    ruled = replace(
+        config, records=f"sqlite:///{tmp_path}/ruled.db",
+        retrain=(RetrainRule(dataset="rack", inspection="stock"),),
+    )  # fmt: skip
+    with open_records(ruled.records, clock=clock) as records:
+        blobs = open_blobs("memory://", clock=clock)
+        services = build_services(
+            ruled, plant=plant, records=records, blobs=blobs, clock=clock, run_command=trainer
+        )
+        services.load()
+        services.join(bus, base_url="http://hub.test")
+        sender = Line(services, clock)
+        sender.send(sender.camera(jpeg("blue")))
+        frames = tuple(row.id for row in services.frames.page())
+        services.datasets.teach("rack", Teaching(frames=frames, labels=("blue",)), by="anna")
+        services.datasets.freeze("rack", by="anna")
+        (run,) = services.runs.all()
+        assert (run.started_by, run.inspection, run.version) == ("re-training rule", "stock", 1)
+        services.runs.close()
+        blobs.close()
+
+
 @pytest.mark.parametrize(
     ("body", "status"),
     [
         ({"dataset": "none"}, 404),
         ({"dataset": "rack", "version": 9}, 404),
-        ({"dataset": "rack", "task": "detect"}, 400),
+        ({"dataset": "rack", "task": "dream"}, 400),
+        ({"dataset": "rack", "task": "detect", "inspection": "stock"}, 400),
         ({"dataset": "rack", "inspection": "none"}, 400),
     ],
 )

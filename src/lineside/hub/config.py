@@ -50,6 +50,21 @@ class ServedFunction:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RetrainRule:
+    """A new version of a dataset starts a run.
+
+    Attributes:
+        dataset: whose versions.
+        task: what is learned; empty: the inspection's task.
+        inspection: which one; empty: the only one of that task, else the whole picture.
+    """
+
+    dataset: str
+    task: str = ""
+    inspection: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class HubConfig:
     """Everything the hub is told.
 
@@ -72,6 +87,7 @@ class HubConfig:
         max_body_bytes: largest request body; uploads of packages and pictures included.
         dead_letters: how many refused messages are kept.
         function: functions that read a picture from a store and answer it.
+        retrain: which datasets start a run when a version of them is frozen.
     """
 
     data_dir: str
@@ -95,6 +111,7 @@ class HubConfig:
     max_body_bytes: int = 256_000_000
     dead_letters: int = 1000
     function: tuple[ServedFunction, ...] = ()
+    retrain: tuple[RetrainRule, ...] = ()
 
     def __post_init__(self) -> None:
         names = [one.name for one in self.function]

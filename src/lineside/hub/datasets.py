@@ -2,7 +2,7 @@
 
 import logging
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -74,7 +74,10 @@ class Datasets:
         log: EventLog,
         plant: Plant,
         clock: Clock,
+        frozen: Callable[[str, int], None] = lambda _name, _number: None,
     ) -> None:
+        """``frozen`` is told of each new version."""
+        self._frozen = frozen
         self.versions = versions
         self._library = library
         self._frames = frames
@@ -128,7 +131,10 @@ class Datasets:
     def freeze(self, name: str, *, by: str) -> VersionView:
         """Freeze the draft; its leak report looks at the regions of the plant's inspection."""
         plan = plan_freeze(self._library, name, inspections=self._plant.inspection)
+        known = {facts.number for facts in self._library.versions(name)}
         version = self._library.freeze(name, by=by, plan=plan)
+        if version.number not in known:
+            self._frozen(name, version.number)
         return self.versions.one(name, version.number)
 
     def teach(self, name: str, teaching: Teaching, *, by: str) -> DatasetView:

@@ -22,6 +22,7 @@ from typing import Any
 from lineside.core import (
     Clock,
     ConflictError,
+    Inspection,
     InvalidError,
     LinesideError,
     NotFoundError,
@@ -35,6 +36,7 @@ from lineside.core import (
 )
 from lineside.datasets import Library
 from lineside.hub.packages import Packages
+from lineside.hub.run_choice import inspection_for
 from lineside.hub.views import RunView
 from lineside.store import Records
 
@@ -53,10 +55,13 @@ RunListener = Callable[[RunView], None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunRequest:
-    """What to train; ``version`` 0 is the newest, ``inspection`` empty the only one there is."""
+    """What to train; ``version`` 0 is the newest.
+
+    ``task`` and ``inspection``: ``lineside.hub.run_choice`` says what follows from them.
+    """
 
     dataset: str
-    task: str = "multilabel"
+    task: str = ""
     version: int = 0
     inspection: str = ""
     seed: int = 7
@@ -103,6 +108,7 @@ class Runs:
         self._children: dict[str, _Child] = {}
         self._listeners: list[RunListener] = []
         self._saved_s = 0.0
+        self._closing = False
 
     def listen(self, listener: RunListener) -> None:
         """Call with a run whenever it moved on."""
@@ -140,19 +146,19 @@ class Runs:
             ConflictError: another run is at work.
             InvalidError, NotFoundError: no such task, inspection, data set or version.
         """
-        if request.task != "multilabel":
-            raise InvalidError(f"no task {request.task!r}", where="task", fix="Known: multilabel.")
-        inspection = self._inspection(request.inspection)
         version = self._library.version(request.dataset, request.version)
+        inspection = inspection_for(
+            self._plant, version, inspection=request.inspection, task=request.task
+        )
         run_id = new_id("run", clock=self._clock)
         view = RunView(
-            id=run_id, state="running", task=request.task, dataset=request.dataset,
-            version=version.number, inspection=inspection, seed=request.seed,
+            id=run_id, state="running", task=str(inspection.task), dataset=request.dataset,
+            version=version.number, inspection=inspection.id, seed=request.seed,
             started_at=self._clock.now(), started_by=by, stage="starting",
         )  # fmt: skip
         with self._lock:
             self._check_free()
-            self._write_job(view)
+            self._write_job(view, inspection)
             self._spawn(view)
         self._tell(view)
         return view
@@ -184,6 +190,7 @@ class Runs:
     def close(self) -> None:
         """End every child; their runs can be resumed."""
         with self._lock:
+            self._closing = True
             children = list(self._children.values())
         for child in children:
             child.cancelled = True
@@ -193,12 +200,9 @@ class Runs:
 
     # ---- the child
 
-    def _inspection(self, wanted: str) -> str:
-        if not wanted and len(self._plant.inspection) == 1:
-            return self._plant.inspection[0].id
-        return self._plant.find_inspection(wanted).id
-
     def _check_free(self) -> None:
+        if self._closing:
+            raise ConflictError("the hub is stopping", where="runs", fix="Start it again.")
         for run_id in self._children:
             raise ConflictError(
                 f"run {run_id} is at work", where=run_id, fix="Wait for it, or cancel it."
@@ -208,12 +212,12 @@ class Runs:
         """Where a run's files stand."""
         return self._settings.folder / run_id
 
-    def _write_job(self, view: RunView) -> None:
+    def _write_job(self, view: RunView, inspection: Inspection) -> None:
         folder = self.folder(view.id)
         folder.mkdir(parents=True, exist_ok=True)
         job = {
             "schema": "lineside.train-job/1",
-            "inspection": to_plain(self._plant.find_inspection(view.inspection)),
+            "inspection": to_plain(inspection),
             "data": f"dataset://{view.dataset}/{view.version}",
             "seed": view.seed,
             "created_at": rfc3339(view.started_at),

@@ -37,6 +37,7 @@ from lineside.vision import Frame, encode_png, heat_layer, open_frame
 logger = logging.getLogger(__name__)
 
 PACKAGE_TYPE = "lineside.package.v1"
+REPORT_FILE = "evidence/report.html"
 _LOADED = 2
 _MOST_PICTURE_BYTES = 16_000_000
 
@@ -74,6 +75,21 @@ class Packages:
     def content(self, digest: str) -> bytes:
         """The archive's bytes."""
         return self._registry.content(parse_digest(digest, where="digest"))
+
+    def has_report(self, digest: str) -> bool:
+        """Whether the package carries its page of evidence."""
+        return REPORT_FILE in Package.read(self.content(digest), where=digest).files
+
+    def report(self, digest: str) -> bytes:
+        """The page of evidence that the package carries; ``NotFoundError`` if it has none."""
+        page = Package.read(self.content(digest), where=digest).files.get(REPORT_FILE)
+        if page is None:
+            raise NotFoundError(
+                "the package carries no report",
+                where=digest,
+                fix="Evaluate it: lineside evaluate PACKAGE --data FOLDER --report FILE.",
+            )
+        return page
 
     def add(self, data: bytes, *, by: str) -> PackageView:
         """Check an archive and keep it."""

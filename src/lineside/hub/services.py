@@ -45,6 +45,7 @@ from lineside.hub.live import Live
 from lineside.hub.orders import Orders
 from lineside.hub.packages import Packages
 from lineside.hub.predictions import DeviceIngest, DeviceWatchers
+from lineside.hub.retraining import Retraining
 from lineside.hub.stats import Stats
 from lineside.hub.topics import Router
 from lineside.hub.trace import Tracer
@@ -83,6 +84,7 @@ class Services:
     live: Live
     functions: Functions
     counter: Counter
+    retraining: Retraining
 
     @property
     def cameras(self) -> Watch:
@@ -153,6 +155,7 @@ def build_services(
         records, settings=_run_settings(config, run_command), plant=plant, library=library,
         packages=packages, clock=clock,
     )  # fmt: skip
+    retraining = Retraining(config.retrain, runs=runs)
     functions = Functions(config.function, plant=plant, packages=packages, clock=clock)
     return Services(
         config=config, plant=plant, clock=clock, records=records, blobs=blobs, stats=stats,
@@ -168,7 +171,9 @@ def build_services(
             log=records.log,
             plant=plant,
             clock=clock,
+            frozen=retraining.version_frozen,
         ),
+        retraining=retraining,
         orders=Orders(ledger, plant=plant, clock=clock, stats=stats),
         tracer=Tracer(records, registry=registry, state=lambda: ledger.state),
         live=Live(watch=watch, ledger=ledger, devices=devices, runs=runs),

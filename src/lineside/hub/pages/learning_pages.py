@@ -14,6 +14,17 @@ from lineside.hub.views import DatasetView
 
 router = APIRouter()
 
+_TASKS = (
+    ("multilabel", "each label present or absent"),
+    ("classify", "exactly one of the labels"),
+    ("detect", "boxes of each label"),
+    ("count", "how many"),
+    ("segment", "which pixels are defect"),
+    ("anomaly", "whether it differs from good parts"),
+)
+# The report is one file with its own style and pictures inside; it runs nothing and asks nobody.
+_REPORT_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; sandbox"
+
 
 @router.get("/data")
 def data(ask: Ask) -> HTMLResponse:
@@ -137,6 +148,7 @@ def _choices(hub: Services, *, dataset: str, version: int) -> dict[str, object]:
         "dataset": chosen.name if chosen else "",
         "version": version or (chosen.versions[0].number if chosen else 1),
         "inspections": list(inspections_of(hub)),
+        "tasks": _TASKS,
     }
 
 
@@ -170,7 +182,20 @@ def model(ask: Ask, *, digest: str) -> HTMLResponse:
     facts = views.package_facts(
         ask.hub.packages.one(digest), inspections=tuple(inspections_of(ask.hub))
     )
-    return ask.page("model.html", active="models", package=facts)
+    return ask.page(
+        "model.html",
+        active="models",
+        package=facts,
+        has_report=ask.hub.packages.has_report(digest),
+    )
+
+
+@router.get("/models/{digest}/report")
+def model_report(ask: Ask, *, digest: str) -> Response:
+    """The report that a package carries, as it was written."""
+    page = ask.hub.packages.report(digest)
+    headers = {"content-security-policy": _REPORT_POLICY}
+    return Response(page, media_type="text/html; charset=utf-8", headers=headers)
 
 
 @router.get("/try")

@@ -9,6 +9,7 @@ from lineside.core import Json, short
 from lineside.datasets import Change, DatasetVersion, Marked, Sample, VersionDiff, is_drawn_on
 from lineside.hub.pages.format import DASH, counted, number, percent, span
 from lineside.hub.pages.views.answers import Mark
+from lineside.hub.pages.views.evidence import decision_facts, first_metric
 from lineside.hub.pages.views.frames import dataset_href
 from lineside.hub.views import DatasetView, PackageView, RunView, VersionView
 
@@ -62,6 +63,7 @@ class RunRow:
 
     id: str
     mark: Mark
+    task: str
     inspection: str
     data: str
     data_href: str
@@ -92,7 +94,9 @@ class PackageRow:
     name: str
     mark: Mark
     inspection: str
-    accuracy: str
+    task: str
+    figure: str
+    value: str
     interval: str
     pictures: str
     data: str
@@ -140,6 +144,8 @@ class PackageFacts:
     warnings: tuple[str, ...]
     metrics: tuple[MetricRow, ...]
     labels: tuple[LabelFacts, ...]
+    task: str
+    decision: Linked
     lineage: Linked
     engine: Linked
     health: Linked
@@ -291,6 +297,7 @@ def run_row(run: RunView) -> RunRow:
     return RunRow(
         id=run.id,
         mark=_RUN_MARKS.get(run.state, Mark(shape="ring", word=run.state)),
+        task=run.task,
         inspection=run.inspection,
         data=f"{run.dataset}/{run.version}",
         data_href=f"/data/{run.dataset}/versions/{run.version}",
@@ -366,14 +373,16 @@ def labelled(package: PackageView) -> str:
 def package_row(package: PackageView) -> PackageRow:
     """A package in the list."""
     lineage = package.manifest["lineage"]
-    accuracy = package.manifest["metrics"].get("accuracy")
-    row = _metric("accuracy", accuracy) if accuracy else None
+    first = first_metric(package.manifest)
+    row = _metric(*first) if first else None
     return PackageRow(
         digest=package.digest,
         name=package.name,
         mark=package_mark(package),
         inspection=package.inspection,
-        accuracy=row.value if row else DASH,
+        task=package.manifest["task"],
+        figure=row.name if row else "",
+        value=row.value if row else DASH,
         interval=row.interval if row else DASH,
         pictures=number(lineage["pictures"]),
         data=_data_text(lineage["dataset"]),
@@ -403,6 +412,8 @@ def package_facts(package: PackageView, *, inspections: Sequence[str]) -> Packag
         warnings=tuple(manifest["lineage"]["warnings"]),
         metrics=metric_rows(manifest["metrics"]),
         labels=tuple(_label(rule) for rule in manifest["rules"]),
+        task=manifest["task"],
+        decision=decision_facts(manifest),
         lineage=_lineage(manifest),
         engine=_engine(manifest),
         health=_health(manifest["health"]),
