@@ -1,4 +1,6 @@
 from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime
 
 import pytest
 from hypothesis import given, settings
@@ -126,3 +128,115 @@ def test_a_rule_that_is_none_is_refused(rule: str) -> None:
 
 def test_digits_are_sorted_as_numbers() -> None:
     assert sorted(["p10", "p9", "a", "1"], key=natural_key) == ["1", "a", "p9", "p10"]
+
+
+SHARES = {Part.TRAIN: 0.8, Part.VALID: 0.1, Part.TEST: 0.1}
+
+
+@given(
+    st.lists(st.sampled_from(["a", "b", "c", "d"]), max_size=120),
+    st.integers(0, 3),
+)
+def test_single_samples_are_spread_by_label_within_one_of_the_shares(
+    labels: list[str], seed: int
+) -> None:
+    given_ = [
+        Sample(name=f"{n}", digest=Digest(f"sha256:{n:064x}"), labels=(label,))
+        for n, label in enumerate(labels)
+    ]
+    parts = split(given_, seed=seed, shares=SHARES)
+    filled = 1 if len(given_) >= len(SHARES) else 0  # a part that would stay empty takes one
+    for label in set(labels):
+        for part, share in SHARES.items():
+            held = sum(label in sample.labels for sample in parts.get(part, ()))
+            assert abs(held - share * labels.count(label)) < 1 + 2 * filled
+    for part, share in SHARES.items():
+        assert abs(len(parts.get(part, ())) - share * len(given_)) <= 2 + 2 * filled
+
+
+@given(
+    st.lists(st.tuples(st.integers(1, 9), st.sampled_from("abc")), min_size=20, max_size=60),
+    st.integers(0, 3),
+)
+@settings(max_examples=50)
+def test_groups_are_spread_within_the_largest_group_of_the_shares(
+    groups: list[tuple[int, str]], seed: int
+) -> None:
+    given_ = [
+        Sample(
+            name=f"{place}-{n}",
+            digest=Digest(f"sha256:{100 * place + n:064x}"),
+            group=f"g{place}",
+            labels=(label,),
+        )
+        for place, (size, label) in enumerate(groups)
+        for n in range(size)
+    ]
+    parts = split(given_, seed=seed, shares=SHARES)
+    largest = max(size for size, _ in groups)
+    for part, share in SHARES.items():
+        members = parts.get(part, ())
+        assert abs(len(members) - share * len(given_)) <= 2 * largest
+        assert not {s.group for s in members} & {
+            s.group for other, held in parts.items() if other is not part for s in held
+        }
+
+
+def test_a_rare_label_reaches_every_part_where_a_plain_split_may_lose_it(sample: Make) -> None:
+    given_ = [sample(n, labels=("rare",) if n < 10 else ("usual",)) for n in range(400)]
+    for seed in range(10):
+        parts = split(given_, seed=seed, shares=SHARES)
+        held = [sum("rare" in s.labels for s in parts[part]) for part in SHARES]
+        assert held == [8, 1, 1]
+
+
+def test_without_labels_counts_are_spread(sample: Make) -> None:
+    given_ = [sample(n, count=0 if n < 50 else n % 40) for n in range(200)]
+    parts = split(given_, shares=SHARES)
+    means = [sum(s.count or 0 for s in parts[part]) / len(parts[part]) for part in SHARES]
+    assert max(means) - min(means) < 4
+    none = sum(s.count == 0 for s in given_)
+    for part, share in SHARES.items():
+        assert abs(sum(s.count == 0 for s in parts[part]) - share * none) < 1
+
+
+def test_masks_are_spread_beside_labels(sample: Make) -> None:
+    mask = Digest("sha256:" + "f" * 64)
+    given_ = [
+        sample(n, labels=("bad",), mask_digest=mask if n % 4 == 0 else None) for n in range(200)
+    ]
+    parts = split(given_, shares=SHARES)
+    assert [sum(s.mask_digest is not None for s in parts[part]) for part in SHARES] == [40, 5, 5]
+
+
+@pytest.mark.parametrize(
+    ("rule", "group"),
+    [
+        ("ids:100", "ids 500"),
+        ("time:30", "from 2026-11-20 13:30"),
+        ("time:480@06:00", "from 2026-11-20 06:00"),
+        ("column:shift", "early"),
+        ("column:none", "(none)"),
+        ("column", "own"),
+    ],
+)
+def test_a_rule_reads_numbers_times_and_columns(*, sample: Make, rule: str, group: str) -> None:
+    taken = datetime(2026, 11, 20, 13, 45, tzinfo=UTC)
+    one = replace(
+        sample(1, group="own", captured_at=taken, facts={"shift": "early"}),
+        name="bins/00523.jpg",
+    )
+    assert [s.group for s in grouped([one], rule=rule)] == [group]
+
+
+def test_what_a_rule_finds_nothing_in_shares_a_group(sample: Make) -> None:
+    bare = replace(sample(1), name="bins/x.jpg")
+    for rule in ("ids:100", "time:30", "column:shift"):
+        assert [s.group for s in grouped([bare], rule=rule)] == ["(none)"]
+
+
+@pytest.mark.parametrize("rule", ["time:30@25:00", "time:0", "ids:-1", "column:"])
+def test_a_block_that_is_none_is_refused(rule: str) -> None:
+    with pytest.raises(InvalidError) as caught:
+        grouped([], rule=rule)
+    assert caught.value.fix

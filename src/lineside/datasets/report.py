@@ -71,7 +71,7 @@ class DatasetReport:
         brightness_tells: label → AUROC of mean grey alone for it, against all other pictures.
         mask_share: of pictures with a mask.
         masks: pictures with a mask.
-        counts: objects shown → pictures.
+        counts: (objects shown, pictures), by number of objects.
         objects: label → marked objects.
         object_sizes_px: square root of the area of marked boxes.
         unreadable: pictures that cannot be decoded, with the reason.
@@ -95,7 +95,7 @@ class DatasetReport:
     masks: int
     mask_share: Spread | None
     mask_histogram: Histogram | None
-    counts: Mapping[int, int]
+    counts: tuple[tuple[int, int], ...]
     objects: Mapping[str, int]
     object_sizes_px: Spread | None
     leaks: tuple[Leak, ...]
@@ -262,9 +262,9 @@ def _brightness_tells(samples: Sequence[Sample], light: Sequence[float]) -> dict
     return told
 
 
-def _counts(samples: Sequence[Sample]) -> dict[int, int]:
+def _counts(samples: Sequence[Sample]) -> tuple[tuple[int, int], ...]:
     counts = Counter(c for sample in samples if (c := shown_count(sample)) is not None)
-    return dict(sorted(counts.items()))
+    return tuple(sorted(counts.items()))
 
 
 def _examples(

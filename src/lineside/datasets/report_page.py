@@ -131,7 +131,7 @@ def _sizes(report: DatasetReport) -> str:
 def _drawn(report: DatasetReport) -> str:
     parts = []
     if report.counts:
-        bars = {str(count): {"": pictures} for count, pictures in report.counts.items()}
+        bars = {str(count): {"": pictures} for count, pictures in report.counts}
         shown = dict(list(bars.items())[:_MOST_ROWS])
         parts.append("<h2>Objects a picture</h2>")
         parts.append(stacked_bars(shown, series=[""], title="Pictures by number of objects"))

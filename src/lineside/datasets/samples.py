@@ -53,6 +53,10 @@ class Marked:
     x1_px: float
     y1_px: float
 
+    def __post_init__(self) -> None:
+        for edge in ("x0_px", "y0_px", "x1_px", "y1_px"):  # so that 1 and 1.0 are one digest
+            object.__setattr__(self, edge, float(getattr(self, edge)))
+
     @property
     def is_point(self) -> bool:
         """Whether only the centre is known."""
