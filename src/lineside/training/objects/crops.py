@@ -81,9 +81,10 @@ def _window(pixels: Image, *, corner: Floats, side: float, side_px: int) -> Imag
     import cv2
 
     step = side / side_px
-    matrix = np.array(
-        [[step, 0, corner[0] + step / 2 - 0.5], [0, step, corner[1] + step / 2 - 0.5]]
-    )
+    low, high = _around(pixels, corner=corner, side=side)
+    pixels = pixels[low[1] : high[1], low[0] : high[0]]
+    x, y = corner - low + step / 2 - 0.5
+    matrix = np.array([[step, 0, x], [0, step, y]])
     layers = [pixels[..., :3], pixels[..., 3:]] if pixels.shape[2] > 3 else [pixels]
     warped = [
         cv2.warpAffine(
@@ -96,6 +97,16 @@ def _window(pixels: Image, *, corner: Floats, side: float, side_px: int) -> Imag
         for layer in layers
     ]
     return np.asarray(np.concatenate(warped, axis=2), np.uint8)
+
+
+def _around(
+    pixels: Image, *, corner: Floats, side: float
+) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """The part of a picture that a crop looks at, a little more on each side."""
+    size = np.array(pixels.shape[1::-1])
+    low = np.clip(np.floor(corner).astype(np.intp) - 2, 0, size - 1)
+    high = np.clip(np.ceil(corner + side).astype(np.intp) + 2, low + 1, size)
+    return low, high
 
 
 def _whole(scene: Scene, *, corner: Floats, side: float) -> NDArray[np.bool_]:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -17,8 +17,9 @@ from lineside.training.objects.targets import loss_of, targets_of
 from lineside.training.parallel import Parallel
 from lineside.vision import beside_template, normalise
 
-RATE, BATCH = 2e-3, 8
+RATE, BATCH = 2e-3, 16
 _MOST_WATCHED = 8
+_LARGE_SHARE = 0.4  # of a crop; above it objects are large
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -38,7 +39,11 @@ class Lesson:
 def fit(plan: LoopPlan, lesson: Lesson, *, course: Course) -> tuple[CentreNetwork, History]:
     """A fitted network in evaluation mode, and what each hundred steps came to."""
     torch.manual_seed(plan.seed)
-    pupil = _Finder(plan, lesson)
+    known = tuple(lesson.scenes.scene(sample) for sample in lesson.learn)
+    side_px = _side(known, multiple=lesson.scenes.settings.multiple)
+    if side_px > CROP_PX:
+        plan = replace(plan, batch=max(1, plan.batch // 2))  # as many pixels a step
+    pupil = _Finder(plan, lesson, known=known, side_px=side_px)
     history = descend(pupil, plan, course=course)
     return pupil.network, history
 
@@ -46,14 +51,15 @@ def fit(plan: LoopPlan, lesson: Lesson, *, course: Course) -> tuple[CentreNetwor
 class _Finder:
     """A centre network that learns; see ``Pupil``."""
 
-    def __init__(self, plan: LoopPlan, lesson: Lesson) -> None:
+    def __init__(
+        self, plan: LoopPlan, lesson: Lesson, *, known: tuple[Scene, ...], side_px: int
+    ) -> None:
         scenes = lesson.scenes
         self.network = quick(CentreNetwork(labels=len(scenes.labels), template=scenes.template))
         self._plan, self._scenes = plan, scenes
-        self._known = tuple(scenes.scene(sample) for sample in lesson.learn)
+        self._known, self._side_px = known, side_px
         step = max(1, len(lesson.watch) // _MOST_WATCHED)
         self._watch = tuple(lesson.watch[::step])
-        self._side_px = _side(self._known, multiple=scenes.settings.multiple)
         self._per_crop = self._objects_per_crop()
         boxes = np.concatenate([scene.boxes_px for scene in self._known])
         if len(boxes):
@@ -115,7 +121,14 @@ def quick(network: CentreNetwork) -> CentreNetwork:
 def _side(known: Sequence[Scene], *, multiple: int) -> int:
     """Of the crops: as large as the largest picture, within the limit."""
     largest = max(max(scene.size_px) for scene in known)
-    return min(CROP_PX, math.ceil(largest / multiple) * multiple)
+    return min(_most_side(known), math.ceil(largest / multiple) * multiple)
+
+
+def _most_side(known: Sequence[Scene]) -> int:
+    boxes = np.concatenate([scene.boxes_px for scene in known])
+    sides = (boxes[:, 2:] - boxes[:, :2]).max(axis=1)
+    large = len(sides) and float(np.quantile(sides, 0.95)) > _LARGE_SHARE * CROP_PX
+    return CROP_PX * 3 // 2 if large else CROP_PX
 
 
 def batch_of(pieces: Sequence[Piece], *, scenes: Scenes) -> Tensor:

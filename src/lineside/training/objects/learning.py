@@ -2,8 +2,8 @@
 
 1. Few pictures are held out in folds by group, so that each is judged by a network that had not
    seen it; with many, one part is enough.
-2. The network of the package is fitted to all pictures where there are few. With many, a part less
-   makes no difference, and the fit that was judged is taken as it is, at its best weights.
+2. The network of the package is fitted to all pictures where there are few. Where a small part of
+   many was held out, it is hardly missed, and the fit that was judged is taken as it is.
 """
 
 from collections.abc import Sequence
@@ -17,12 +17,12 @@ from lineside.training.objects.fitting import BATCH, RATE, Lesson, fit
 from lineside.training.objects.held_out import HeldOut, judge_held_out
 from lineside.training.objects.loop import Course, LoopPlan
 from lineside.training.objects.network import CentreNetwork
-from lineside.training.objects.rounds import MANY, Far, Round, rounds
+from lineside.training.objects.rounds import MANY, Far, Round, fitted_again, rounds
 from lineside.training.objects.scene import Scenes
 from lineside.training.parallel import Parallel
 from lineside.training.steps import Steps
 
-_STEPS = 400
+_STEPS, _STEPS_A_LABEL, _MOST_STEPS = 350, 50, 700
 _FOLD_SHARE = 0.75
 
 
@@ -73,8 +73,9 @@ def learn_objects(samples: Sequence[Sample], setting: Setting) -> Learned:
             fix=f"Mark {', '.join(setting.scenes.labels) or 'objects'} with boxes or points.",
         )
     planned = rounds(samples, seed=setting.job.seed, folded=setting.folded)
-    again = len(samples) < MANY or not planned
-    whole = max(1, round(setting.job.setting("steps", _STEPS)))
+    again = fitted_again(planned, pictures=len(samples))
+    usual = min(_MOST_STEPS, _STEPS + _STEPS_A_LABEL * len(setting.scenes.labels))
+    whole = max(1, round(setting.job.setting("steps", usual)))
     part = max(1, round(whole * _FOLD_SHARE)) if again else whole
     far = Far(steps=setting.steps, total=len(planned) * part + again * whole)
     held: list[HeldOut] = []

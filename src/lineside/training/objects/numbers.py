@@ -23,7 +23,7 @@ from lineside.datasets import Sample
 from lineside.training.job import TrainJob
 from lineside.training.objects.loop import Course, LoopPlan, descend, drawn
 from lineside.training.objects.number_network import STRIDE_PX, NumberNetwork
-from lineside.training.objects.rounds import MANY, Far, Round, rounds
+from lineside.training.objects.rounds import MANY, Far, Round, fitted_again, rounds
 from lineside.training.objects.scene import Pictures
 from lineside.training.parallel import Parallel
 from lineside.training.steps import Steps
@@ -130,7 +130,7 @@ class NumbersLearned:
 def fit_numbers(samples: Sequence[Sample], setting: NumberSetting) -> NumbersLearned:
     """Fits that hold pictures out, then one on all where pictures are few."""
     planned = rounds(samples, seed=setting.job.seed, folded=True)
-    again = len(samples) < MANY or not planned
+    again = fitted_again(planned, pictures=len(samples))
     usual = int(np.clip(_TURNS * len(samples) / _BATCH, _LEAST_STEPS, _MOST_STEPS))
     whole = max(1, round(setting.job.setting("steps", usual)))
     part = max(1, round(whole * _FOLD_SHARE)) if again else whole

@@ -21,8 +21,9 @@ from lineside.vision import Crop, Prepare, cut
 OBJECT_PX = 28.0
 """Side of the median object on the network's input."""
 
-CROP_PX = 192
-"""Side of the crops that are learned from; less where the pictures are smaller."""
+CROP_PX = 128
+"""Side of the crops that are learned from: less where the pictures are smaller, half as much again
+where objects are so large that it would cut most of them."""
 
 _LEAST_OBJECT_PX = 10.0
 _MOST_ZOOM = 4.0
