@@ -25,6 +25,7 @@ from lineside.training.judging import judge_all
 from lineside.training.light_meter import TOGETHER, Question, reached, trivial_figures
 from lineside.training.measures import Case, Measure, Measured
 from lineside.training.measures.shared import bounded, is_defective, owners, rate
+from lineside.training.refill import refiller_of
 from lineside.training.tasks.contract import MOST_BYTES, Files
 from lineside.vision import Decision, auroc, decode_picture, encode_png, grey_of
 
@@ -298,14 +299,17 @@ def _erased(judged: Judged) -> Erased | None:
         return None
     before = spread(marked, MOST_ERASED)
     changed: dict[Digest, Case] = {case.sample.digest: case for case in before}
+    unmarked = [case for case in judged.cases if is_defective(case) is False]
+    erase = erased
+    if judged.package.manifest.task == "anomaly":  # paint would be an anomaly of its own
+        erase = refiller_of(judged.package, unmarked, files=judged.files).refilled
 
     def read(digest: Digest) -> bytes:
         encoded = judged.files(digest)
-        return erased(encoded, changed[digest]) if digest in changed else encoded
+        return erase(encoded, changed[digest]) if digest in changed else encoded
 
     samples = [case.sample for case in before]
     after = list(judge_all(judged.package, samples, files=read, clock=judged.clock))
-    unmarked = [case for case in judged.cases if is_defective(case) is False]
     good = _good_labels(judged.cases)
     return Erased(
         pictures=len(before),

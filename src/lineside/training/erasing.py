@@ -43,10 +43,7 @@ def erased(encoded: bytes, case: Case) -> bytes:
     import cv2
 
     image = np.array(decode_picture(encoded, max_bytes=MOST_BYTES))
-    area = _on_picture(marked_area(case), image.shape[:2])
-    margin = max(_LEAST_MARGIN_PX, round(_MARGIN_SHARE * max(image.shape[:2])))
-    brush = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * margin + 1, 2 * margin + 1))
-    wide = np.asarray(cv2.dilate(area.astype(np.uint8), brush), np.uint8)
+    wide = wide_mark(marked_area(case), image.shape[:2]).astype(np.uint8)
     if not wide.any():
         return encoded
     if wide.mean() > _MOST_SHARE:
@@ -61,6 +58,16 @@ def erased(encoded: bytes, case: Case) -> bytes:
         cv2.INPAINT_TELEA,
     )
     return encode_png(image)
+
+
+def wide_mark(area: NDArray[np.bool_] | None, shape: tuple[int, ...]) -> NDArray[np.bool_]:
+    """A mark on a picture of that (height, width), some pixels wider than it was drawn."""
+    import cv2
+
+    laid = _on_picture(area, shape)
+    margin = max(_LEAST_MARGIN_PX, round(_MARGIN_SHARE * max(shape)))
+    brush = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * margin + 1, 2 * margin + 1))
+    return np.asarray(cv2.dilate(laid.astype(np.uint8), brush) > 0, np.bool_)
 
 
 def _on_picture(area: NDArray[np.bool_] | None, shape: tuple[int, ...]) -> NDArray[np.bool_]:

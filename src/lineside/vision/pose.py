@@ -138,15 +138,19 @@ def _ground(small: NDArray[np.float32]) -> NDArray[np.float32]:
     border = np.ones((height, width), bool)
     border[band:-band, band:-band] = False
     terms = np.stack([np.ones_like(x), x, y], axis=-1)
-    kept = border
-    for _ in range(2):
-        plane = np.linalg.lstsq(
-            terms[kept].astype(np.float64), small[kept].astype(np.float64), rcond=None
-        )[0]
-        ground = np.asarray(terms @ plane.astype(np.float32), np.float32)
-        error = np.abs(small - ground)
-        kept = border & (error <= 2.5 * np.median(error[border]) + 1.0)
-    return ground
+    ground = _plane(terms, small, kept=border)
+    error = np.abs(small - ground)
+    kept = border & (error <= 2.5 * np.median(error[border]) + 1.0)
+    return _plane(terms, small, kept=kept)
+
+
+def _plane(
+    terms: NDArray[np.float32], small: NDArray[np.float32], *, kept: NDArray[np.bool_]
+) -> NDArray[np.float32]:
+    found = np.linalg.lstsq(
+        terms[kept].astype(np.float64), small[kept].astype(np.float64), rcond=None
+    )[0]
+    return np.asarray(terms @ found.astype(np.float32), np.float32)
 
 
 def _standing_out(apart: NDArray[np.float32]) -> NDArray[np.bool_] | None:
@@ -252,7 +256,7 @@ class PoseFinder:
 
     def _start(self, grey: Grey, found: Silhouette) -> Matrix:
         """Of the candidate turns the one under which the part looks most like the template."""
-        turns = (0.0, 180.0)
+        turns: tuple[float, ...] = (0.0, 180.0)
         if found.elongation < _ROUND:
             turns = tuple(360.0 * place / _TURNS for place in range(_TURNS))
         width, height = self._size

@@ -16,11 +16,10 @@ from torch import Tensor, nn
 
 from lineside.core import encode
 from lineside.datasets import Sample
-from lineside.training.anomalies.scene import Scene
+from lineside.training.anomalies.scene import Pictures, Scene
 from lineside.training.architectures import STRIDE_8_CHANNELS, STRIDE_16_CHANNELS, Lite0Trunk
 from lineside.training.job import load_arrays, save_arrays
 from lineside.training.network import fast_trunk
-from lineside.training.tasks.contract import Work
 from lineside.vision import (
     HealthFigures,
     Matrix,
@@ -73,7 +72,7 @@ class Looker:
     """Looks at pictures of one scene, all in the same way."""
 
     scene: Scene
-    work: Work
+    work: Pictures
     folder: Path
 
     def look(self, sample: Sample) -> Patches:

@@ -139,9 +139,10 @@ def _piece(wide: Floats, *, others: Sequence[Image], rng: np.random.Generator) -
     turn = cv2.getRotationMatrix2D(
         (width / 2, height / 2), rng.uniform(30, 330), float(np.exp(rng.uniform(-0.4, 0.4)))
     )
-    turn[:, 2] += rng.uniform(-0.3, 0.3, 2) * (width, height)
+    shift = rng.uniform(-0.3, 0.3, (2, 1)) * [[width], [height]]
+    moved = np.hstack([turn[:, :2], turn[:, 2:] + shift])
     size = (wide.shape[1], wide.shape[0])
-    laid = cv2.warpAffine(other, turn, size, borderMode=cv2.BORDER_REFLECT)
+    laid = cv2.warpAffine(other, moved, size, borderMode=cv2.BORDER_REFLECT)
     return np.asarray(laid * rng.uniform(0.75, 1.25), np.float32)
 
 

@@ -9,15 +9,16 @@ Which one follows from the good pictures alone.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lineside.core import Box, InvalidError
+from lineside.core import Box, Digest, InvalidError
 from lineside.datasets import Sample
-from lineside.training.tasks.contract import Work
+from lineside.training.steps import Steps
 from lineside.vision import (
     Crop,
     Matrix,
@@ -51,7 +52,19 @@ _ROUNDS = 2
 
 Image = NDArray[np.uint8]
 Grey = NDArray[np.uint8]
-Read = Callable[[Sample], Image]
+
+
+class Pictures(Protocol):
+    """What is needed of ``lineside.training.tasks.Work``."""
+
+    @property
+    def steps(self) -> Steps:
+        """Told after each step."""
+        ...
+
+    def picture(self, sample: Sample) -> Image:
+        """(height, width, 3) uint8 RGB."""
+        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -92,7 +105,7 @@ class Scene:
         return np.asarray(cv2.resize(inside, size, interpolation=cv2.INTER_AREA) > 0.3, np.bool_)
 
 
-def scene_of(work: Work, samples: Sequence[Sample]) -> Scene:
+def scene_of(work: Pictures, samples: Sequence[Sample]) -> Scene:
     """The scene of good pictures.
 
     Raises:
@@ -109,7 +122,7 @@ def scene_of(work: Work, samples: Sequence[Sample]) -> Scene:
 
 
 def _outlines(
-    work: Work, samples: Sequence[Sample]
+    work: Pictures, samples: Sequence[Sample]
 ) -> tuple[list[Silhouette | str], list[tuple[int, int]]]:
     found, sizes = [], []
     for number, sample in enumerate(samples):
@@ -177,7 +190,7 @@ class _Frame:
 
 
 def _posed(
-    work: Work, samples: Sequence[Sample], *, outlines: Sequence[Silhouette | str]
+    work: Pictures, samples: Sequence[Sample], *, outlines: Sequence[Silhouette | str]
 ) -> Scene | None:
     """The scene of parts that stand out, or None where they do not."""
     seen = [(s, o) for s, o in zip(samples, outlines, strict=True) if isinstance(o, Silhouette)]
@@ -191,8 +204,9 @@ def _posed(
     frame = _frame(alike)
     greys = {sample.digest: grey_of(work.picture(sample)) for sample, _ in alike}
     start = laid_level(first[1], width_px=frame.width, height_px=frame.height, zoom=frame.zoom)
-    template = _template([_warped(greys[first[0].digest], start, frame)], [], frame)
+    template = _template([_warped(greys[first[0].digest], start, frame=frame)], [], frame=frame)
     sides = [outline.side_px * frame.zoom for _, outline in alike]
+    correlations: list[float] = []
     for number in range(_ROUNDS):
         work.steps.at(10 + 4 * number, "laying parts into one place")
         template, correlations = _aligned(alike, greys=greys, template=template, frame=frame)
@@ -215,7 +229,7 @@ def _posed(
     return _without_unplaced(scene, samples, work=work)
 
 
-def _without_unplaced(scene: Scene, samples: Sequence[Sample], *, work: Work) -> Scene:
+def _without_unplaced(scene: Scene, samples: Sequence[Sample], *, work: Pictures) -> Scene:
     finder = scene.finder()
     if finder is None:
         raise InvalidError("a scene without a pose", where="pose", fix="Report this.")
@@ -254,7 +268,7 @@ def _up_to(length_px: float) -> int:
 def _aligned(
     alike: Sequence[tuple[Sample, Silhouette]],
     *,
-    greys: dict[str, Grey],
+    greys: Mapping[Digest, Grey],
     template: Image,
     frame: _Frame,
 ) -> tuple[Image, list[float]]:
@@ -266,12 +280,12 @@ def _aligned(
         correlations.append(posed.figures.correlation)
         if posed.matrix is None:
             continue
-        seen.append(_warped(greys[sample.digest], posed.matrix, frame))
-        masks.append(_mask_in(outline, posed.matrix, frame))
-    return _template(seen, masks, frame), correlations
+        seen.append(_warped(greys[sample.digest], posed.matrix, frame=frame))
+        masks.append(_mask_in(outline, posed.matrix, frame=frame))
+    return _template(seen, masks, frame=frame), correlations
 
 
-def _warped(grey: Grey, matrix: Matrix, frame: _Frame) -> NDArray[np.float32]:
+def _warped(grey: Grey, matrix: Matrix, *, frame: _Frame) -> NDArray[np.float32]:
     import cv2
 
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
@@ -279,7 +293,7 @@ def _warped(grey: Grey, matrix: Matrix, frame: _Frame) -> NDArray[np.float32]:
     return np.asarray(seen, np.float32)
 
 
-def _mask_in(outline: Silhouette, matrix: Matrix, frame: _Frame) -> NDArray[np.float32]:
+def _mask_in(outline: Silhouette, matrix: Matrix, *, frame: _Frame) -> NDArray[np.float32]:
     import cv2
 
     height, width = outline.mask.shape
@@ -301,7 +315,7 @@ def _mask_in(outline: Silhouette, matrix: Matrix, frame: _Frame) -> NDArray[np.f
 
 
 def _template(
-    seen: Sequence[NDArray[np.float32]], masks: Sequence[NDArray[np.float32]], frame: _Frame
+    seen: Sequence[NDArray[np.float32]], masks: Sequence[NDArray[np.float32]], *, frame: _Frame
 ) -> Image:
     """Red the mean grey at one light, green where parts are, a little widened."""
     import cv2

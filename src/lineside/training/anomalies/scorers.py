@@ -97,18 +97,21 @@ class Placed(Scorer):
         """(places, patches) squared distances of one picture."""
         seen = self.project(features).flatten(2)[0].T[self.places]
         dots = torch.bmm(self.bank, seen[:, :, None])[:, :, 0]
-        return seen.square().sum(dim=1, keepdim=True) + self.lengths - 2 * dots
+        found: Tensor = seen.square().sum(dim=1, keepdim=True) + self.lengths - 2 * dots
+        return found
 
     def spread(self, nearest: Tensor) -> Tensor:
         """(places, NEAREST) squared distances → the map; 0 where parts are not."""
         distance = (nearest.clamp(min=0) + FLOOR).sqrt().mean(dim=1)
         whole = torch.cat([distance, distance.new_zeros(1)])[self.number]
-        return whole.reshape(1, 1, *self.shape)
+        laid: Tensor = whole.reshape(1, 1, *self.shape)
+        return laid
 
     def forward(self, features: Tensor) -> Tensor:
         count = min(NEAREST, self.bank.shape[1])
         nearest = torch.topk(self.squares(features), count, dim=1, largest=False)[0]
-        return self.spread(nearest)
+        found: Tensor = self.spread(nearest)
+        return found
 
     def write(self, graph: Graph, x: str) -> str:
         channels = self.bank.shape[2]
@@ -121,7 +124,7 @@ class Placed(Scorer):
         dots = graph.add("MatMul", bank, graph.add("Unsqueeze", seen, graph.axes(2)))
         dots = graph.add("Squeeze", dots, graph.axes(2))
         squared = _squares(graph, seen, axis=1, lengths=self.lengths.numpy(), dots=dots)
-        graph.nodes.append(_topk(squared, graph.axes(count), f"{squared}t"))
+        graph.nodes.append(_topk(squared, count=graph.axes(count), name=f"{squared}t"))
         distance = _rooted(graph, f"{squared}t")
         mean = graph.add("ReduceMean", distance, axes=[1], keepdims=0)
         padded = graph.add("Concat", mean, graph.constant(np.zeros(1, np.float32)), axis=0)
@@ -147,11 +150,14 @@ class Memory(Scorer):
     def squares(self, features: Tensor) -> Tensor:
         """(1, rows, columns, patches)."""
         seen = self.project(features).permute(0, 2, 3, 1)
-        return seen.square().sum(dim=3, keepdim=True) + self.lengths - 2 * (seen @ self.bank.T)
+        dots = seen @ self.bank.T
+        found: Tensor = seen.square().sum(dim=3, keepdim=True) + self.lengths - 2 * dots
+        return found
 
     def forward(self, features: Tensor) -> Tensor:
         nearest = self.squares(features).amin(dim=3)
-        return (nearest.clamp(min=0) + FLOOR).sqrt()[:, None]
+        distance: Tensor = (nearest.clamp(min=0) + FLOOR).sqrt()
+        return distance[:, None]
 
     def write(self, graph: Graph, x: str) -> str:
         seen = graph.add("Transpose", self.project.write(graph, x), perm=[0, 2, 3, 1])
@@ -170,7 +176,8 @@ class Spread(Scorer):
         self.whiten = whiten
 
     def forward(self, features: Tensor) -> Tensor:
-        return (self.whiten(features).square().sum(dim=1, keepdim=True) + FLOOR).sqrt()
+        white: Tensor = self.whiten(features)
+        return (white.square().sum(dim=1, keepdim=True) + FLOOR).sqrt()
 
     def write(self, graph: Graph, x: str) -> str:
         white = self.whiten.write(graph, x)
@@ -257,7 +264,7 @@ def _rooted(graph: Graph, squared: str) -> str:
     return graph.add("Sqrt", graph.add("Add", held, _number(graph, FLOOR)))
 
 
-def _topk(values: str, count: str, name: str) -> object:
+def _topk(values: str, *, count: str, name: str) -> object:
     from onnx import helper
 
     return helper.make_node(

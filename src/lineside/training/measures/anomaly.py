@@ -124,8 +124,8 @@ def _pixel_figures(cases: Sequence[Case]) -> dict[str, Metric]:
     bins = region_bins([heat for heat, _ in pairs], [mask for _, mask in pairs])
     rows, owned = np.arange(len(drawn)), owners(drawn)
     figures: tuple[tuple[str, Callable[[Integers], float]], ...] = (
-        ("pixel_auroc", lambda chosen: bins.auroc(chosen)),
-        ("pro", lambda chosen: bins.pro(chosen)),
+        ("pixel_auroc", bins.auroc),
+        ("pro", bins.pro),
     )
     return {
         name: bounded(figure, rows, groups=owned, baseline=baseline, pictures=len(drawn))

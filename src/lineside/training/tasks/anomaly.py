@@ -82,7 +82,7 @@ def learn(job: TrainJob, work: Work) -> Trained:
         baseline={"defect_share": told.defective / len(work.training)},
         warnings=(*told.warnings, *_warnings(scene, rule, good=len(good))),
         held_out=_held_out(chosen, rule),
-        sections=_sections(scene, chosen, rule),
+        sections=_sections(scene, chosen, rule=rule),
     )
 
 
@@ -199,7 +199,7 @@ def _held_out(chosen: Chosen, rule: AnomalyRule) -> dict[str, float]:
     }
 
 
-def _sections(scene: Scene, chosen: Chosen, rule: AnomalyRule) -> dict[str, object]:
+def _sections(scene: Scene, chosen: Chosen, *, rule: AnomalyRule) -> dict[str, object]:
     seen = "one frame" if scene.placed else "a surface"
     if scene.template is not None:
         seen = "a part laid into one place"
