@@ -84,9 +84,9 @@ def parted(
 def _fold(samples: Sequence[Sample], parting: Parting) -> Parts:
     numbers = folds(samples, count=parting.folds, seed=parting.seed or 0)
     there = max(numbers, default=-1) + 1
-    if parting.fold > there:
+    if there < parting.folds:
         raise InvalidError(
-            f"no fold {parting.fold}: the pictures make {there}",
+            f"no {parting.folds} folds: the pictures make {there}",
             where="fold",
             fix="Ask for fewer folds, or for smaller groups.",
         )

@@ -1,0 +1,162 @@
+"""Tags, changes, partings, reports and drawn pictures of datasets, by API and page."""
+
+import numpy as np
+import pytest
+from fastapi.testclient import TestClient
+
+from lineside.core import digest_of
+from lineside.datasets import Marked, Sample
+from lineside.hub import Services
+from lineside.vision import encode_png
+
+HERE = "/api/v1/datasets/tiles"
+
+
+def picture(seed: int) -> bytes:
+    rng = np.random.default_rng(seed)
+    return encode_png(rng.integers(0, 256, (30, 40, 3)).astype(np.uint8))
+
+
+@pytest.fixture
+def tiles(hub: Services) -> Services:
+    """Twelve pictures: labels, one with boxes, one with a mask, one with a count; frozen once."""
+    library = hub.datasets._library
+    mask = encode_png(np.full((30, 40, 3), 255, np.uint8))
+    facts: dict[int, dict[str, object]] = {
+        0: {"marked": (Marked(label="hole", x0_px=4, y0_px=5, x1_px=20, y1_px=22),)},
+        1: {"mask_digest": digest_of(mask)},
+        2: {"count": 7},
+    }
+    samples = [
+        (
+            Sample(
+                name=f"{n:03d}.png",
+                digest=digest_of(picture(n)),
+                labels=("bad" if n % 2 else "good",),
+                **facts.get(n, {}),  # type: ignore[arg-type]  # by name
+            ),
+            picture(n),
+        )
+        for n in range(12)
+    ]
+    library.add("tiles", samples, by="anna", files={digest_of(mask): mask}.__getitem__)
+    hub.datasets.freeze("tiles", by="anna")
+    return hub
+
+
+@pytest.mark.usefixtures("tiles")
+def test_a_data_set_says_what_kinds_of_truth_it_holds(client: TestClient) -> None:
+    told = client.get(HERE).json()
+    assert told["kinds"] == {"labels": 12, "count": 1, "objects": 1, "mask": 1}
+    assert told["versions"][0]["leaking"] is False
+
+
+@pytest.mark.usefixtures("tiles")
+def test_a_parting_asked_for_is_the_next_versions(client: TestClient) -> None:
+    asked = client.post(f"{HERE}/split", json={"shares": {"train": 0.5, "test": 0.5}})
+    assert asked.status_code == 200
+    assert asked.json()["splits"] == {"train": 6, "test": 6}
+    assert asked.json()["labels"]["bad"] == {"train": 3, "test": 3}
+    version = client.post(f"{HERE}/freeze").json()
+    assert (version["number"], version["splits"]) == (2, {"train": 6, "test": 6})
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"fold": 3},
+        {"shares": {"train": -1}},
+        {"exact": "odd"},
+        {"group": "regex:("},
+        {"sharse": {}},
+        {"by": "tile"},
+        {"fold": 9, "folds": 50},
+    ],
+    ids=str,
+)
+@pytest.mark.usefixtures("tiles")
+def test_a_parting_that_cannot_be_is_a_problem(client: TestClient, body: dict[str, object]) -> None:
+    refused = client.post(f"{HERE}/split", json=body)
+    assert refused.status_code == 400
+    assert refused.headers["content-type"] == "application/problem+json"
+    assert client.post(f"{HERE}/freeze").json()["number"] == 1
+
+
+@pytest.mark.usefixtures("tiles")
+def test_a_tag_is_moved_and_taken_off(client: TestClient) -> None:
+    put = client.post(f"{HERE}/tags", json={"tag": "prod", "version": 1})
+    assert put.json()["history"][0]["by"] == "tester"
+    assert client.get(HERE).json()["tags"] == {"prod": 1}
+    assert client.get(HERE).json()["versions"][0]["tags"] == ["prod"]
+    assert client.post(f"{HERE}/tags", json={"tag": "prod", "version": 9}).status_code == 404
+    assert client.post(f"{HERE}/tags", json={"tag": "a b", "version": 1}).status_code == 400
+    client.post(f"{HERE}/tags", json={"tag": "prod", "version": 0})
+    (tag,) = client.get(f"{HERE}/tags").json()["items"]
+    assert [move["version"] for move in tag["history"]] == [1, 0]
+    assert client.get(HERE).json()["tags"] == {}
+
+
+def test_what_changed_is_told_between_numbers_and_tags(tiles: Services, client: TestClient) -> None:
+    client.post(f"{HERE}/tags", json={"tag": "prod", "version": 1})
+    digest = digest_of(picture(3))
+    tiles.datasets._library.correct("tiles", digest, labels=["good"], known=[], by="bo")
+    client.post(f"{HERE}/freeze")
+    changed = client.get(f"{HERE}/diff", params={"a": "prod"}).json()
+    (one,) = changed["relabelled"]
+    assert (one["before"], one["after"], one["by"]) == ("bad", "good", "bo")
+    assert client.get(f"{HERE}/diff", params={"a": "7"}).status_code == 404
+
+
+@pytest.mark.usefixtures("tiles")
+def test_a_report_is_one_page_that_may_run_nothing_and_is_made_once(client: TestClient) -> None:
+    page = client.get(f"{HERE}/versions/1/report")
+    assert page.headers["content-type"] == "text/html; charset=utf-8"
+    policy = page.headers["content-security-policy"]
+    assert "default-src 'none'" in policy
+    assert "script" not in policy
+    assert client.get(f"{HERE}/versions/1/report").content == page.content
+    told = client.get(f"{HERE}/versions/1/report", params={"format": "json"}).json()
+    assert (told["pictures"], told["masks"]) == (12, 1)
+    newest = client.get(f"{HERE}/versions/0/report")
+    assert newest.headers["cache-control"] == "no-store"
+    assert client.get(f"{HERE}/versions/5/report").status_code == 404
+
+
+@pytest.mark.usefixtures("tiles")
+def test_pages_show_kinds_tags_changes_and_what_is_drawn(
+    browser: TestClient, client: TestClient
+) -> None:
+    client.post(f"{HERE}/tags", json={"tag": "prod", "version": 1})
+    draft = browser.get("/data/tiles").text
+    assert "with marked objects" in draft
+    assert "good; 1 box" in draft
+    assert "bad; mask" in draft
+    assert "good; 7 objects" in draft
+    version = browser.get("/data/tiles/versions/1").text
+    assert f"{HERE}/versions/1/report" in version
+    assert "prod" in version
+    assert "12 of 12 pictures compared" in version
+    assert "DatasetVersion(" not in version
+    assert "same pictures" in browser.get("/data/tiles/diff?a=1&b=1").text
+    drawn = browser.get(f"/data/tiles/pictures/{digest_of(picture(0))}/drawn")
+    assert (drawn.status_code, drawn.headers["content-type"]) == (200, "image/jpeg")
+    absent = browser.get(f"/data/tiles/pictures/{digest_of(b'x')}/drawn")
+    assert absent.status_code == 404
+
+
+def test_a_page_of_changes_lists_them(
+    tiles: Services, browser: TestClient, client: TestClient
+) -> None:
+    digest = digest_of(picture(3))
+    tiles.datasets._library.correct("tiles", digest, labels=["<b>"], known=[], by="bo")
+    client.post(f"{HERE}/freeze")
+    text = browser.get("/data/tiles/diff?a=1&b=2").text
+    assert "Other labels, 1 picture" in text
+    assert "&lt;b&gt;" in text
+    assert "/data/tiles/diff?a=1&amp;b=2" in browser.get("/data/tiles").text
+
+
+def test_a_picture_that_only_a_version_holds_is_shown(tiles: Services, browser: TestClient) -> None:
+    tiles.datasets._library.remove("tiles", digest_of(picture(5)))
+    kept = browser.get(f"/data/tiles/pictures/{digest_of(picture(5))}")
+    assert kept.content == picture(5)
