@@ -80,15 +80,6 @@ def test_a_progressive_jpeg_is_read() -> None:
     assert decode_picture(written(image, "JPEG", progressive=True)).shape == (48, 64, 3)
 
 
-def test_an_exif_orientation_is_not_applied() -> None:
-    image = Image.fromarray(rack(width=64, height=48))
-    exif = Image.Exif()
-    exif[0x0112] = 6
-    turned = written(image, "JPEG", exif=exif)
-    assert picture_size(turned) == (64, 48)
-    assert decode_picture(turned).shape == (48, 64, 3)
-
-
 @pytest.mark.parametrize("encoded", [JPEG, PNG])
 def test_a_picture_cut_anywhere_is_refused(encoded: bytes) -> None:
     for length in range(0, len(encoded) - 2, max(1, len(encoded) // 97)):

@@ -1,13 +1,21 @@
-"""From encoded bytes to pixels and back, under limits.
+"""From encoded bytes to pixels and back, under limits; training and devices decode by this alone.
 
-1. JPEG and PNG only, told apart by their first bytes, never by a name.
+1. JPEG and PNG only, told apart by their first bytes, never by a name. Of others the kind is named.
 2. Width and height are read from the header and held against the limit before anything is decoded.
-3. A picture that ends early or is damaged is refused; half a picture is no picture.
-4. Pixels come as stored: an EXIF orientation is not applied, so that boxes in pixels mean the same
-   for every reader.
+3. A picture that ends early or is damaged is refused; half a picture is no picture. So is a
+   progressive JPEG of more than 100 scans: each costs as much as the whole picture.
+4. A picture that says how it was held (EXIF orientation, in either format) is turned upright, as
+   every browser shows it, and width and height are those of the upright picture. Boxes in pixels
+   are of what a person sees.
+5. Grey is repeated, a palette looked up, transparency dropped (the colours stay as they are
+   stored), of 16 bits the upper 8 are taken. ``check_whole`` refuses 16-bit pictures whose upper
+   four bits are empty: a 12-bit camera's values written unscaled would be all but black.
+6. Four inks (CMYK) become ``ink * black / 255``, as Adobe's programs store them, inverted. Without
+   Adobe's marker nobody knows which way they are meant, and the picture is refused.
 """
 
 import struct
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -23,6 +31,21 @@ _JPEG = b"\xff\xd8\xff"
 _FRAME_MARKERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _LONE_MARKERS = frozenset({0x01, *range(0xD0, 0xD9)})
 _KINDS = "Send a JPEG or PNG picture."
+_OTHERS = {
+    b"GIF8": "GIF",
+    b"BM": "BMP",
+    b"II*\0": "TIFF",
+    b"MM\0*": "TIFF",
+    b"\0\0\0\x0cjP": "JPEG 2000",
+    b"\xff\x0a": "JPEG XL",
+    b"%PDF": "PDF",
+}
+_EXIF = b"Exif\0\0"
+_ADOBE = b"Adobe"
+_ORIENTATION = 0x0112
+_PROGRESSIVE = frozenset({0xC2, 0xC6, 0xCA, 0xCE})
+_MOST_SCANS = 100
+_UPPER_BITS_FROM = 4096
 _WHOLE = "Send the whole file again."
 
 
@@ -41,7 +64,7 @@ def decode_picture(
     """Decode a JPEG or PNG picture.
 
     Returns:
-        (height, width, 3) uint8 RGB; grey pictures are repeated, transparency is dropped.
+        (height, width, 3) uint8 RGB, upright.
 
     Raises:
         InvalidError: too many bytes or pixels, another format, damaged or cut short.
@@ -50,7 +73,8 @@ def decode_picture(
         raise _too_many_bytes(encoded, max_bytes=max_bytes)
     width, height = picture_size(encoded)
     _check_pixels((width, height), max_pixels=max_pixels)
-    image = _decode_png(encoded) if encoded.startswith(_PNG) else _decode_jpeg(encoded)
+    stored = _decode_png(encoded) if encoded.startswith(_PNG) else _decode_jpeg(encoded)
+    image = _upright(stored, orientation_of(encoded))
     if image.shape != (height, width, 3):
         raise InvalidError(
             f"the header says {width} x {height}, the pixels {image.shape}", fix=_WHOLE
@@ -74,7 +98,7 @@ def _check_pixels(size: tuple[int, int], *, max_pixels: int) -> None:
 
 
 def picture_size(encoded: bytes) -> tuple[int, int]:
-    """Width and height in pixels from the header alone.
+    """Width and height in pixels of the upright picture, from the header alone.
 
     Raises:
         InvalidError: neither JPEG nor PNG, or the header is damaged.
@@ -84,10 +108,59 @@ def picture_size(encoded: bytes) -> tuple[int, int]:
     elif encoded.startswith(_JPEG):
         size = _jpeg_size(encoded)
     else:
-        raise InvalidError(f"neither JPEG nor PNG: begins with {encoded[:8].hex()!r}", fix=_KINDS)
+        raise InvalidError(f"neither JPEG nor PNG: {_kind_of(encoded)}", fix=_KINDS)
     if not (size[0] and size[1]):
         raise InvalidError("a picture without width or height", fix=_WHOLE)
-    return size
+    return (size[1], size[0]) if orientation_of(encoded) > 4 else size
+
+
+def _kind_of(encoded: bytes) -> str:
+    """What other pictures begin with."""
+    if encoded[:4] == b"RIFF" and encoded[8:12] == b"WEBP":
+        return "a WebP"
+    if encoded[4:8] == b"ftyp":
+        return "a HEIC or AVIF picture, or a video"
+    named = next((name for start, name in _OTHERS.items() if encoded.startswith(start)), "")
+    return f"a {named}" if named else f"begins with {encoded[:8].hex()!r}"
+
+
+def orientation_of(encoded: bytes) -> int:
+    """The EXIF orientation (1 to 8) that a JPEG or PNG says; 1 where it says none that is known.
+
+    CIPA DC-008, 4.6.4; PNG third edition, 11.3.3.2.
+    """
+    if encoded.startswith(_PNG):
+        told = next((data for kind, data in _png_chunks(encoded) if kind == b"eXIf"), b"")
+    else:
+        bodies = (body for marker, body in _jpeg_segments(encoded) if marker == 0xE1)
+        told = next((body[len(_EXIF) :] for body in bodies if body.startswith(_EXIF)), b"")
+    return _orientation_in(told)
+
+
+def _orientation_in(tiff: bytes) -> int:
+    """Of the first directory of a TIFF header (TIFF 6.0, section 2)."""
+    order = {b"II": "<", b"MM": ">"}.get(tiff[:2], "")
+    if not order or len(tiff) < 10:
+        return 1
+    (start,) = struct.unpack_from(f"{order}I", tiff, 4)
+    if start + 2 > len(tiff):
+        return 1
+    (count,) = struct.unpack_from(f"{order}H", tiff, start)
+    for place in range(start + 2, min(start + 2 + 12 * count, len(tiff) - 11), 12):
+        tag, kind, _, value = struct.unpack_from(f"{order}HHIH", tiff, place)
+        if tag == _ORIENTATION:
+            return int(value) if kind == 3 and 1 <= value <= 8 else 1
+    return 1
+
+
+def _upright(image: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
+    if orientation > 4:
+        image = image.swapaxes(0, 1)
+    if orientation in (3, 4, 7, 8):
+        image = image[::-1]
+    if orientation in (2, 3, 6, 7):
+        image = image[:, ::-1]
+    return np.ascontiguousarray(image)
 
 
 def open_frame(
@@ -169,14 +242,33 @@ def check_outline(
 def check_whole(
     encoded: bytes, *, max_bytes: int = 8_000_000, max_pixels: int = 40_000_000
 ) -> tuple[int, int]:
-    """Width and height of a picture that ``decode_picture`` takes; every byte of it is read."""
+    """Width and height of a picture that ``decode_picture`` takes; every byte of it is read.
+
+    Refuses what that refuses, and what it would make unusable (rule 5).
+    """
     if len(encoded) > max_bytes or encoded.startswith(_PNG) or _simplejpeg() is None:
         image = decode_picture(encoded, max_bytes=max_bytes, max_pixels=max_pixels)
+        _check_depth(encoded)
         return image.shape[1], image.shape[0]
     size = picture_size(encoded)
     _check_pixels(size, max_pixels=max_pixels)
-    _decode_jpeg(encoded, min_width_px=1 if min(size) > 1 else 0)
+    _decode_jpeg(encoded, at_least={"min_width": 1})
     return size
+
+
+def _check_depth(encoded: bytes) -> None:
+    import cv2
+
+    if not encoded.startswith(_PNG) or encoded[24] != 16:
+        return
+    values = cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_UNCHANGED)
+    colours = np.asarray(values) if values is None or values.ndim < 3 else values[..., :3]
+    highest = int(colours.max())
+    if 0 < highest < _UPPER_BITS_FROM:
+        raise InvalidError(
+            f"a 16-bit PNG whose values end at {highest}; its upper 8 bits are all but black",
+            fix="Scale its values to the whole range, or save it with 8 bits.",
+        )
 
 
 def check_picture(
@@ -197,7 +289,10 @@ def check_picture(
     else:
         size = picture_size(encoded)
         _check_pixels(size, max_pixels=max_pixels)
-        image = _decode_jpeg(encoded, min_width_px=width_px if size[0] >= 2 * width_px else 0)
+        turned = orientation_of(encoded)
+        across = "min_height" if turned > 4 else "min_width"
+        at_least = {across: width_px} if size[0] >= 2 * width_px else {}
+        image = _upright(_decode_jpeg(encoded, at_least=at_least), turned)
     return CheckedPicture(
         width_px=size[0], height_px=size[1], thumbnail=thumbnail(image, width_px=width_px)
     )
@@ -212,16 +307,36 @@ def _simplejpeg() -> Any:  # noqa: ANN401  a module has no useful type
     return simplejpeg
 
 
-def _decode_jpeg(encoded: bytes, *, min_width_px: int = 0) -> NDArray[np.uint8]:
-    """``min_width_px`` above 0: at most half as wide as stored, and at least that wide."""
+def _decode_jpeg(encoded: bytes, *, at_least: dict[str, int] | None = None) -> NDArray[np.uint8]:
+    """As stored; ``at_least`` of min_width or min_height: half as large or less, not below that."""
+    _check_inks(encoded)
     simplejpeg = _simplejpeg()
     if simplejpeg is None:
         return _decode_by_opencv(encoded)
-    scaled = {"min_width": min_width_px, "min_factor": 2} if min_width_px else {}
+    scaled = {**at_least, "min_factor": 2} if at_least else {}
     try:
         return np.asarray(simplejpeg.decode_jpeg(encoded, colorspace="RGB", strict=True, **scaled))
     except ValueError as error:
         raise InvalidError(f"a damaged JPEG: {error}", fix=_WHOLE) from error
+
+
+def _check_inks(encoded: bytes) -> None:
+    """Refuse four inks that nobody says the meaning of, and a picture that takes for ever."""
+    inks = 0
+    adobe = progressive = False
+    for marker, body in _jpeg_segments(encoded):
+        adobe = adobe or (marker == 0xEE and body.startswith(_ADOBE))
+        if marker in _FRAME_MARKERS and len(body) > 5:
+            inks, progressive = body[5], marker in _PROGRESSIVE
+    if inks == 4 and not adobe:
+        raise InvalidError(
+            "a CMYK JPEG that does not say how its inks are meant", fix="Save it as RGB."
+        )
+    if progressive and encoded.count(b"\xff\xda") > _MOST_SCANS:
+        raise InvalidError(
+            f"a progressive JPEG of more than {_MOST_SCANS} scans",
+            fix="Save it as a baseline JPEG.",
+        )
 
 
 def _decode_by_opencv(encoded: bytes) -> NDArray[np.uint8]:
@@ -257,22 +372,39 @@ def _png_size(encoded: bytes) -> tuple[int, int]:
     return int(width), int(height)
 
 
+def _png_chunks(encoded: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """Kind and data of the chunks before the pixels."""
+    place = len(_PNG)
+    while place + 8 <= len(encoded):
+        length = int.from_bytes(encoded[place : place + 4], "big")
+        kind = encoded[place + 4 : place + 8]
+        if kind in (b"IDAT", b"IEND"):
+            return
+        yield kind, encoded[place + 8 : place + 8 + length]
+        place += 12 + length
+
+
 def _jpeg_size(encoded: bytes) -> tuple[int, int]:
-    """Walk the marker segments (ITU-T T.81, B.1.1) to the frame header (B.2.2)."""
+    """Of the frame header (ITU-T T.81, B.2.2)."""
+    for marker, body in _jpeg_segments(encoded):
+        if marker in _FRAME_MARKERS and len(body) >= 5:
+            height, width = struct.unpack(">HH", body[1:5])
+            return int(width), int(height)
+    raise InvalidError("a JPEG without a frame header", fix=_WHOLE)
+
+
+def _jpeg_segments(encoded: bytes) -> Iterator[tuple[int, bytes]]:
+    """Marker and body of the segments before the first scan (ITU-T T.81, B.1.1)."""
     place = 2
-    while place + 4 <= len(encoded):
-        if encoded[place] != 0xFF:
-            break
+    while place + 4 <= len(encoded) and encoded[place] == 0xFF:
         marker = encoded[place + 1]
         if marker == 0xFF:  # fill byte, B.1.1.2
             place += 1
         elif marker in _LONE_MARKERS:
             place += 2
-        elif marker in _FRAME_MARKERS and place + 9 <= len(encoded):
-            height, width = struct.unpack(">HH", encoded[place + 5 : place + 9])
-            return int(width), int(height)
         elif marker == 0xDA:
-            break
+            return
         else:
-            place += 2 + int.from_bytes(encoded[place + 2 : place + 4], "big")
-    raise InvalidError("a JPEG without a frame header", fix=_WHOLE)
+            length = int.from_bytes(encoded[place + 2 : place + 4], "big")
+            yield marker, encoded[place + 4 : place + 2 + length]
+            place += 2 + length
