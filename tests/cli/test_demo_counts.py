@@ -1,0 +1,68 @@
+"""How the demo of the bins holds what was counted against what is true."""
+
+from typing import Any
+
+import pytest
+
+from lineside.cli.demo.counts import BinTruth, read_bins, score_counts
+
+TRUTHS = [
+    BinTruth(frame="frm_1", count=3, recorded=3),
+    BinTruth(frame="frm_2", count=5, recorded=4),
+    BinTruth(frame="frm_3", count=0, recorded=0),
+]
+
+
+def said(frame: str, value: int, *, low: int, high: int, more: bool = False) -> dict[str, Any]:
+    sure = low == high and not more
+    count = {
+        "value": value, "low": low, "high": high, "more": more,
+        "decision": "present" if sure else "unsure",
+    }  # fmt: skip
+    return {"frame": {"id": frame}, "state": "ok", "count": count}
+
+
+def test_sure_and_right_is_correct_and_an_interval_is_unsure() -> None:
+    found = score_counts(TRUTHS, [said("frm_1", 3, low=3, high=3), said("frm_2", 5, low=4, high=6)])
+    assert (found.correct, found.unsure, found.total) == (1, 1, 2)
+    assert (found.exact, found.within) == (2, 2)
+    assert found.wrong == ()
+
+
+def test_sure_and_wrong_is_named() -> None:
+    found = score_counts(TRUTHS, [said("frm_3", 1, low=1, high=1)])
+    assert (found.correct, found.unsure, found.within) == (0, 0, 0)
+    assert found.wrong == ("frm_3: 0 said 1",)
+    assert found.records_doubted == 1
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "more", "caught"),
+    [(5, 6, False, 1), (4, 5, False, 0), (5, 5, True, 1), (1, 3, True, 0)],
+)
+def test_a_wrong_record_is_caught_where_the_interval_rules_it_out(
+    low: int, high: int, *, more: bool, caught: int
+) -> None:
+    found = score_counts(TRUTHS, [said("frm_2", 5, low=low, high=high, more=more)])
+    assert (found.records_wrong, found.records_caught) == (1, caught)
+
+
+def test_a_picture_that_was_not_judged_is_unsure_and_named_by_its_state() -> None:
+    refused = {"frame": {"id": "frm_1"}, "state": "blurred", "count": None}
+    stranger = said("frm_9", 1, low=1, high=1)
+    found = score_counts(TRUTHS, [refused, stranger])
+    assert (found.unsure, found.total, found.exact) == (1, 1, 0)
+    assert found.refused == {"blurred": 1}
+
+
+def test_the_truth_file_names_frames_as_the_hub_does() -> None:
+    lines: list[dict[str, Any]] = [
+        {
+            "ts": "2026-01-01T12:00:00.000Z", "digest": "sha256:" + "0" * 64, "part": "bin-00001",
+            "count": 2, "recorded": 3,
+        },
+        {"end": True, "frames": 1, "dropped": 0},
+    ]  # fmt: skip
+    (truth,) = read_bins(lines, camera="bin")
+    assert truth.frame.startswith("frm_")
+    assert (truth.count, truth.recorded) == (2, 3)
