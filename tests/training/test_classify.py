@@ -1,5 +1,6 @@
 """Learning the class of whole pictures: chosen by held-out pictures, measured, explained, kept."""
 
+import json
 import threading
 from collections.abc import Callable
 from dataclasses import replace
@@ -221,3 +222,19 @@ def test_a_job_names_two_classes_at_least(shapes: Path, tmp_path: Path) -> None:
             cancelled=threading.Event(),
             clock=SystemClock(),
         )
+
+
+def test_fine_tuning_is_tried_watched_and_kept_only_where_it_pays(
+    shapes: Path, shared: Path, tmp_path: Path
+) -> None:
+    settings = {"tune": 2.0, "epochs": 2.0, "input_px": 64.0}
+    result = train(shapes, tmp_path / "job", cache=shared, settings=settings)
+    report = json.loads(result.report)
+    said = report["sections"]["How it was chosen"]
+    assert said["network"] in {"frozen", "fine-tuned"}
+    assert said["epochs"]
+    assert set(report["history"][0]) == {"epoch", "validation_loss", "accuracy"}
+    assert list((tmp_path / "job" / "classify").glob("*.npz"))
+    assert train(shapes, tmp_path / "again", cache=shared, settings=settings).digest == (
+        result.digest
+    )

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from lineside.core import Digest
 from lineside.datasets import Sample
 from lineside.models import OnnxEngine
-from lineside.training.architectures import lite0_full
+from lineside.training.architectures import Lite0Full, lite0_full
 from lineside.training.cache import FeatureCache, feature_key
 from lineside.training.classes.ahead import ahead
 from lineside.training.classes.network import PER_SCALE, Floats
@@ -135,6 +135,22 @@ def frozen_engine(scales: int) -> tuple[str, OnnxEngine]:
     encoded = write_features(lite0_full(), scales=scales)
     engine = OnnxEngine(encoded, crops=(0, 3, 0, 0), where="lite0", outputs=(POOLED,))
     return f"lite0/{hashlib.sha256(encoded).hexdigest()}", engine
+
+
+def pooled_by(
+    trunk: Lite0Full, inputs: Callable[[int], NDArray[np.uint8]], *, count: int
+) -> Floats:
+    """(count, PER_SCALE): what a trunk sees of inputs (h, w, 3) uint8, by the device's engine."""
+    encoded = write_features(trunk, scales=1)
+    engine = OnnxEngine(encoded, crops=(0, 3, 0, 0), where="tuned", outputs=(POOLED,))
+    crops = ahead(lambda place: normalised(inputs(place)), range(count))
+    with closing(crops) as all_crops:
+        return np.concatenate([engine.run(each, outputs=(POOLED,))[0] for each in all_crops])
+
+
+def normalised(image: NDArray[np.uint8]) -> Floats:
+    """(h, w, 3) uint8 → (1, 3, h, w) float32, as every sight prepares it."""
+    return normalise(image[None], Sight(width_px=1, height_px=1).prepare)
 
 
 def _health(figures: NDArray[np.generic]) -> HealthFigures:

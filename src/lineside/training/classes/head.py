@@ -5,7 +5,8 @@
    not see rotations.
 2. Every class weighs the same, however many pictures show it.
 3. Answers to held-out pictures come from heads that saw none of their group. By them the sight and
-   the strength are chosen; a costlier sight has to lower the loss by more than two percent.
+   the strength are chosen; a costlier sight has to lower the loss by more than two percent, and by
+   more than the standard error of the difference.
 """
 
 import warnings
@@ -47,13 +48,18 @@ class HeldOut:
 
     Attributes:
         logits: (pictures, classes) float64.
-        loss: mean cross-entropy, every class weighing the same.
+        losses: (pictures,) cross-entropy.
         strength: of the heads.
     """
 
     logits: Numbers
-    loss: float
+    losses: Numbers
     strength: float
+
+    @property
+    def loss(self) -> float:
+        """Mean cross-entropy."""
+        return float(self.losses.mean())
 
 
 class Space:
@@ -128,24 +134,30 @@ def hold_out(
         for row, strength in enumerate(strengths):
             head = space.fit(truth[inside], classes=classes, strength=strength)
             logits[row, outside] = head.logits(features[outside])
-    losses = [cross_entropy(each, truth) for each in logits]
-    best = int(np.argmin(losses))
-    return HeldOut(logits=logits[best], loss=losses[best], strength=strengths[best])
+    losses = [picture_losses(each, truth) for each in logits]
+    best = int(np.argmin([each.mean() for each in losses]))
+    return HeldOut(logits=logits[best], losses=losses[best], strength=strengths[best])
 
 
 def choose(found: Sequence[HeldOut]) -> int:
     """Place of the sight to use: a later, costlier one where it is worth it."""
     best = 0
     for place, each in enumerate(found):
-        if each.loss < (1 - _LEAST_GAIN) * found[best].loss:
+        gains = found[best].losses - each.losses
+        error = float(gains.std()) / np.sqrt(len(gains))
+        if gains.mean() > max(_LEAST_GAIN * found[best].loss, error):
             best = place
     return best
 
 
+def picture_losses(logits: Numbers, truth: Classes) -> Numbers:
+    """(pictures,) cross-entropy."""
+    return np.asarray(log_sum_exp(logits) - logits[np.arange(len(truth)), truth])
+
+
 def cross_entropy(logits: Numbers, truth: Classes) -> float:
-    """Mean over classes of the mean cross-entropy of their pictures."""
-    each = log_sum_exp(logits) - logits[np.arange(len(truth)), truth]
-    return float(np.mean([each[truth == one].mean() for one in np.unique(truth)]))
+    """Mean over the pictures."""
+    return float(picture_losses(logits, truth).mean())
 
 
 def log_sum_exp(logits: Numbers) -> Numbers:

@@ -1,13 +1,12 @@
 """What is told beside a package of classes: baseline, held-out figures, warnings."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
 from lineside.core import Policy
 from lineside.datasets import Sample
-from lineside.training.classes.head import Classes, HeldOut, Numbers
-from lineside.training.classes.sight import Sight
+from lineside.training.classes.head import Classes, Numbers
 from lineside.vision import (
     UNSURE,
     ClassRule,
@@ -40,19 +39,6 @@ def figures_of(logits: Numbers, truth: Classes, *, rule: ClassRule) -> dict[str,
         "macro_f1": macro_f1(truth, likeliest),
         "coverage": float(np.mean(inside[np.arange(len(truth)), truth])),
         "unsure_rate": float(np.mean(decided == UNSURE)),
-    }
-
-
-def sections_of(
-    sight: Sight, held_out: HeldOut, *, tried: Mapping[str, float]
-) -> dict[str, object]:
-    """How the package came about."""
-    return {
-        "How it was chosen": {
-            "input": sight.words,
-            "strength of the head": held_out.strength,
-            "loss on held-out training pictures, by input": dict(tried),
-        }
     }
 
 

@@ -4,10 +4,11 @@
 2. Sight and strength of a linear head are chosen by pictures held out by group. Nothing outside
    the training part is ever seen.
 3. Calibration, conformal cuts and health limits rest on the same held-out answers.
-4. The head of the package is fitted to all training pictures.
+4. Fine-tuning is tried where it can pay (``classes.trial``) and kept where it does.
+5. The network of the package has learned from all training pictures.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -15,22 +16,35 @@ import numpy as np
 
 from lineside.core import InvalidError
 from lineside.datasets import Sample, folds
+from lineside.training.architectures import Lite0Full, lite0_full
 from lineside.training.cache import FeatureCache
 from lineside.training.classes.deciding import class_rule
 from lineside.training.classes.exporting import export_classes, limits_around
 from lineside.training.classes.familiar import Familiar, familiar
-from lineside.training.classes.features import Looker
-from lineside.training.classes.head import Classes, HeldOut, Linear, Space, choose, hold_out
+from lineside.training.classes.features import Looker, pooled_by
+from lineside.training.classes.head import (
+    Classes,
+    HeldOut,
+    Linear,
+    Numbers,
+    Space,
+    choose,
+    hold_out,
+)
 from lineside.training.classes.network import ClassHead, Floats
-from lineside.training.classes.reporting import baseline_of, figures_of, sections_of, warnings_for
+from lineside.training.classes.reporting import baseline_of, figures_of, warnings_for
 from lineside.training.classes.sight import Sight, sights_for
+from lineside.training.classes.trial import Ground, Inputs, Room, try_tuning, worth_trying
+from lineside.training.classes.tuning import Recipe
 from lineside.training.job import TrainJob
+from lineside.training.steps import Steps
 from lineside.training.tasks.contract import Trained, Work
 from lineside.vision import HealthFigures
 
 _FOLDS = 5
 _FEWEST = 2
 _GOLDEN = 3
+_USUAL_EPOCHS = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -48,48 +62,70 @@ class _Told:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class _Chosen:
-    """The sight that held-out pictures speak for, and what was seen with it."""
+class _Frozen:
+    """What the frozen network came to, at every sight that was tried."""
+
+    sights: tuple[Sight, ...]
+    features: Sequence[Floats]
+    healths: Sequence[HealthFigures]
+    held_out: Sequence[HeldOut]
+    best: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Final:
+    """What the package is made of.
+
+    Attributes:
+        features: of all training pictures with the trunk that is used.
+        logits, places: held-out answers, and of which pictures.
+    """
 
     sight: Sight
+    trunk: Lite0Full
+    linear: Linear
     features: Floats
-    healths: Sequence[HealthFigures]
-    held_out: HeldOut
-    tried: dict[str, float]
+    logits: Numbers
+    places: Classes
+    history: Sequence[Mapping[str, float]]
+    words: Mapping[str, object]
 
 
 def learn(job: TrainJob, work: Work) -> Trained:
     """See ``Learner``."""
     told = _told(job, work)
-    chosen = _choose(job, told)
-    work.steps.at(70, "fitting")
-    space = Space(chosen.features)
-    linear = space.fit(told.truth, classes=len(told.labels), strength=chosen.held_out.strength)
-    known = familiar(chosen.features, owners=_owners(told.samples))
+    frozen = _look(job, told)
+    final = _tuned(job, told, frozen=frozen) or _untuned(told, frozen, words={})
+    work.steps.at(84, "exporting")
+    known = familiar(final.features, owners=_owners(told.samples))
+    truth = told.truth[final.places]
     rule = class_rule(
-        chosen.held_out.logits,
-        told.truth,
+        final.logits,
+        truth,
         labels=told.labels,
         policy=job.inspection.policy,
         class_conditional=_conditional(job),
     )
-    work.steps.at(80, "exporting")
     golden = _golden(told)
     exported = export_classes(
-        _head(linear, known), sight=chosen.sight, pictures=[work.picture(s) for s in golden]
+        _head(final.linear, known),
+        sight=final.sight,
+        pictures=[work.picture(sample) for sample in golden],
+        trunk=final.trunk,
     )
     return Trained(
         network=exported.network,
         max_abs_diff=exported.max_abs_diff,
-        prepare=chosen.sight.prepare,
-        health=limits_around(chosen.healths, farthest=known.farthest),
+        prepare=final.sight.prepare,
+        health=limits_around(frozen.healths, farthest=known.farthest),
         golden=golden,
         labels=told.labels,
         classes=rule,
         baseline=baseline_of(told.truth, told.labels),
         warnings=warnings_for(told.samples, told.truth, rule=rule, policy=job.inspection.policy),
-        held_out=figures_of(chosen.held_out.logits, told.truth, rule=rule),
-        sections=sections_of(chosen.sight, chosen.held_out, tried=chosen.tried),
+        held_out=figures_of(final.logits, truth, rule=rule),
+        history=final.history,
+        sections={"How it was chosen": dict(final.words)},
     )
 
 
@@ -120,7 +156,8 @@ def _told(job: TrainJob, work: Work) -> _Told:
     )
 
 
-def _choose(job: TrainJob, told: _Told) -> _Chosen:
+def _look(job: TrainJob, told: _Told) -> _Frozen:
+    """Look at every picture at every sight, and choose among them."""
     work = told.work
     looker = Looker(
         samples=told.samples,
@@ -131,20 +168,127 @@ def _choose(job: TrainJob, told: _Told) -> _Chosen:
     )
     work.steps.at(2, "reading sizes")
     sights = sights_for(looker.sizes(), side_px=int(job.setting("input_px", 0)))
-    healths, features = looker.look(sights, first=3, last=50)
-    found = []
+    healths, features = looker.look(sights, first=3, last=40)
+    held_out = []
     for place, each in enumerate(features):
-        work.steps.at(50 + 18 * place / len(sights), "cross-validating")
-        found.append(hold_out(each, told.truth, folds=told.folds, classes=len(told.labels)))
-    best = choose(found)
-    work.steps.loss = round(found[best].loss, 4)
-    return _Chosen(
-        sight=sights[best],
-        features=features[best],
-        healths=healths,
-        held_out=found[best],
-        tried={s.words: round(f.loss, 4) for s, f in zip(sights, found, strict=True)},
+        work.steps.at(40 + 10 * place / len(sights), "cross-validating")
+        held_out.append(hold_out(each, told.truth, folds=told.folds, classes=len(told.labels)))
+    best = choose(held_out)
+    work.steps.loss = round(held_out[best].loss, 4)
+    right = held_out[best].logits.argmax(axis=1) == told.truth
+    work.steps.held_out = round(float(right.mean()), 4)
+    return _Frozen(sights=sights, features=features, healths=healths, held_out=held_out, best=best)
+
+
+def _untuned(told: _Told, frozen: _Frozen, *, words: Mapping[str, object]) -> _Final:
+    """The frozen network with a head fitted to all training pictures."""
+    chosen, sight = frozen.held_out[frozen.best], frozen.sights[frozen.best]
+    features = frozen.features[frozen.best]
+    linear = Space(features).fit(told.truth, classes=len(told.labels), strength=chosen.strength)
+    return _Final(
+        sight=sight,
+        trunk=lite0_full(),
+        linear=linear,
+        features=features,
+        logits=chosen.logits,
+        places=np.arange(len(told.truth)),
+        history=(_frozen_epoch(told, chosen),),
+        words=_words(sight, frozen) | {"network": "frozen"} | dict(words),
     )
+
+
+def _frozen_epoch(told: _Told, chosen: HeldOut) -> dict[str, float]:
+    """The frozen network's figures, as an epoch's."""
+    right = chosen.logits.argmax(axis=1) == told.truth
+    return {"epoch": 0.0, "validation_loss": chosen.loss, "accuracy": float(right.mean())}
+
+
+def _words(sight: Sight, frozen: _Frozen) -> dict[str, object]:
+    tried = zip(frozen.sights, frozen.held_out, strict=True)
+    return {
+        "input": sight.words,
+        "strength of the head": frozen.held_out[frozen.best].strength,
+        "frozen network's loss on held-out training pictures": {
+            each.words: round(found.loss, 4) for each, found in tried
+        },
+    }
+
+
+def _tuned(job: TrainJob, told: _Told, *, frozen: _Frozen) -> _Final | None:
+    """The tuned network where held-out pictures speak for it; None where it is not tried."""
+    work, single = told.work, [s.scales == 1 for s in frozen.sights]
+    work.steps.epoch(0, **_without_epoch(_frozen_epoch(told, frozen.held_out[frozen.best])))
+    own = min(np.flatnonzero(single).tolist(), key=lambda place: frozen.held_out[place].loss)
+    ground = Ground(
+        inputs=Inputs(
+            picture=lambda place: work.picture(told.samples[place]), sight=frozen.sights[own]
+        ),
+        features=frozen.features[own],
+        own=frozen.held_out[own],
+        best=frozen.held_out[frozen.best],
+        truth=told.truth,
+        folds=told.folds,
+        classes=len(told.labels),
+    )
+    against = _against_tuning(job, ground)
+    if against:
+        return _untuned(told, frozen, words={"fine-tuning": f"not tried: {against}"})
+    room = Room(
+        folder=work.folder / "classify", parallel=work.parallel, tell=_Teller(work.steps).told
+    )
+    trial = try_tuning(ground, _recipe(job), room=room)
+    if trial.tuned is None:
+        return _untuned(told, frozen, words={"fine-tuning": "did not pay", **trial.words})
+    work.steps.at(80, "looking at pictures")
+    history = (_frozen_epoch(told, frozen.held_out[frozen.best]), *trial.history)
+    return _Final(
+        sight=ground.sight,
+        trunk=trial.tuned.trunk,
+        linear=trial.tuned.head,
+        features=pooled_by(trial.tuned.trunk, ground.inputs, count=len(told.truth)),
+        logits=trial.logits,
+        places=trial.places,
+        history=history,
+        words=_words(ground.sight, frozen) | {"network": "fine-tuned"} | trial.words,
+    )
+
+
+def _against_tuning(job: TrainJob, ground: Ground) -> str:
+    """Why fine-tuning is not tried; the setting ``tune`` is 0 for never, 2 for in any case."""
+    asked = job.setting("tune", 1)
+    if asked == 0:
+        return "switched off"
+    return "" if asked == 2 else worth_trying(ground)
+
+
+def _recipe(job: TrainJob) -> Recipe:
+    usual = Recipe(seed=job.seed)
+    return replace(
+        usual,
+        epochs=int(job.setting("epochs", usual.epochs)),
+        batch=int(job.setting("batch_size", usual.batch)),
+        learning_rate=job.setting("learning_rate", usual.learning_rate),
+    )
+
+
+def _without_epoch(figures: Mapping[str, float]) -> dict[str, float]:
+    return {name: value for name, value in figures.items() if name != "epoch"}
+
+
+@dataclass(slots=True)
+class _Teller:
+    """Counts the epochs of all lessons of a trial, and tells them."""
+
+    steps: Steps
+    done: int = 0
+
+    def told(self, stage: str, _: int, figures: Mapping[str, float]) -> None:
+        self.done += 1
+        self.steps.loss = round(figures["loss"], 4)
+        if "accuracy" in figures:
+            self.steps.held_out = round(figures["accuracy"], 4)
+        self.steps.at(50 + 30 * self.done / (self.done + _USUAL_EPOCHS), stage)
+        self.steps.epoch(self.done, **_without_epoch(figures))
 
 
 def cache_folder(work: Work) -> Path:
