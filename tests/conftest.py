@@ -16,12 +16,13 @@ settings.load_profile("lineside")
 from lineside.testing import FakeClock  # noqa: E402  the line above must come first
 
 _REQUIRED = os.environ.get("LINESIDE_REQUIRE", "")  # noqa: TID251  the tests' own switch
-# pytest sets the first for each test; cv2 the second and sklearn the others when first imported.
+# pytest sets the first for each test; cv2, sklearn (two) and torch the others when first used.
 _NOT_OURS = (
     "PYTEST_CURRENT_TEST",
     "LD_LIBRARY_PATH",
     "KMP_DUPLICATE_LIB_OK",
     "KMP_INIT_AT_FORK",
+    "TORCHINDUCTOR_CACHE_DIR",
 )
 _DATA = os.environ.get("LINESIDE_DATA", "")  # noqa: TID251  the tests' own switch
 
