@@ -64,11 +64,14 @@ def train(
     storage: StorageOption = "",
     mlflow: MlflowOption = "",
     job: Annotated[Path | None, typer.Option(help="Run, or go on with, this job folder.")] = None,
+    cache: Annotated[
+        Path | None, typer.Option(help="Folder of features that trainings share; bounded.")
+    ] = None,
     json_lines: Annotated[bool, typer.Option(help="Progress as JSON Lines on stdout.")] = False,
     as_json: JsonFlag = False,
 ) -> None:
     """Train an inspection from labelled pictures and write its package."""
-    from lineside.training import Cluster, frozen_data, read_job, run_job, track, train_on
+    from lineside.training import Cluster, Crew, frozen_data, read_job, run_job, track, train_on
 
     writable(out)
     records, blobs = stores(config, store=store, records=records, blobs=blobs)
@@ -93,6 +96,7 @@ def train(
                 clock=SystemClock(),
                 records_url=records,
                 blobs_url=blobs,
+                crew=Crew(cache=cache),
             )
         else:
             data = frozen_data(

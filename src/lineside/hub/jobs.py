@@ -230,6 +230,7 @@ class Runs:
         command = [
             *self._settings.command, "--job", str(folder), "--json-lines",
             "--records", self._settings.records_url, "--blobs", self._settings.blobs_url,
+            "--cache", str(self._settings.folder / "features"),
         ]  # fmt: skip
         with (folder / "stderr.log").open("wb") as errors:
             process = subprocess.Popen(  # noqa: S603  our own interpreter and module

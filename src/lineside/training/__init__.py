@@ -38,7 +38,7 @@ from lineside.training.judging import judge_all
 from lineside.training.measures import Case, Confusion, Measured, Worst, measure_for
 from lineside.training.pipeline import Ground, Pipeline, RunRecord, run_pipeline
 from lineside.training.report import Report
-from lineside.training.run import run_job
+from lineside.training.run import Crew, run_job
 from lineside.training.scale import (
     Cluster,
     ScoredFrame,
@@ -76,6 +76,7 @@ __all__ = [
     "CountClass",
     "CountFigures",
     "CountTable",
+    "Crew",
     "Evaluation",
     "Floor",
     "Ground",
