@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 
 from lineside.training.segmentation.lesson import IGNORED, Facts, Show, Shown
 
-_DEFECT_SHARE = 0.6
+_DEFECT_SHARE = 0.5
 _GROW = 1.33
 _TURN_DEG = 12.0
 _OFF_CENTRE = 0.35
+_ASIDE = 0.2
 
 Image = NDArray[np.uint8]
 Bits = NDArray[np.uint8]
@@ -65,7 +66,7 @@ def plan_epoch(
 ) -> list[list[Draw]]:
     """The batches of an epoch.
 
-    Six of ten pieces lie around a drawn defect, the others anywhere on a good picture (on any,
+    Half of the pieces lie around a drawn defect, the others anywhere on a good picture (on any,
     where there is none). Defective pictures without a mask are dealt evenly over the steps, whole,
     each at most once an epoch.
     """
@@ -166,7 +167,7 @@ def _warp(shown: Shown, to_picture: NDArray[np.float64], *, side_px: int) -> tup
 
 
 def _changed(pixels: Image, rng: np.random.Generator) -> Image:
-    """Other light, now and then a little blur or noise; the defect stays where it is."""
+    """Other light, also from aside, now and then a little blur or noise."""
     import cv2
 
     gain, gamma = rng.uniform(0.8, 1.25), rng.uniform(0.8, 1.25)
@@ -174,9 +175,19 @@ def _changed(pixels: Image, rng: np.random.Generator) -> Image:
     values = (np.arange(256) / 255.0) ** gamma * 255.0
     table = np.clip(values[:, None] * gain * casts + offset, 0, 255).astype(np.uint8)
     lit = cv2.LUT(pixels, table[None])
+    if rng.random() < 0.5:
+        lit = np.clip(lit * _slope(lit.shape[:2], rng), 0, 255).astype(np.uint8)
     if rng.random() < 0.2:
         lit = cv2.GaussianBlur(lit, (0, 0), rng.uniform(0.3, 0.8))
     if rng.random() < 0.3:
         noise = rng.standard_normal(pixels.shape, np.float32) * np.float32(rng.uniform(1.0, 5.0))
         lit = np.clip(lit + noise, 0, 255)
     return np.asarray(lit, np.uint8)
+
+
+def _slope(size: tuple[int, int], rng: np.random.Generator) -> NDArray[np.float32]:
+    """(height, width, 1) gains that rise evenly in one direction, 1 in the middle."""
+    down, across = rng.uniform(-_ASIDE, _ASIDE, 2)
+    rows = np.linspace(-down, down, size[0], dtype=np.float32)
+    columns = np.linspace(-across, across, size[1], dtype=np.float32)
+    return (1 + rows[:, None] + columns[None])[..., None]

@@ -99,7 +99,7 @@ def _up(graph: Graph, up: Up, *, coarse: str, fine: str) -> str:
     )
     y = graph.add("Concat", doubled, fine, axis=1)
     for step in up.convs():
-        y = add_conv(graph, step, x=y)
+        y = graph.add("Relu", add_conv(graph, step, x=y))
     return y
 
 

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from lineside.training.segmentation.lesson import IGNORED
 
 TOP_SHARE = 0.002
-_PICTURE_WEIGHT = 0.1
+_PICTURE_WEIGHT = 0.25
 _EDGE = 1e-4
 
 

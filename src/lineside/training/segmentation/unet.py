@@ -40,12 +40,15 @@ Floats = NDArray[np.float32]
 
 
 class Up(nn.Module):
-    """Double the coarser map, lay it beside the finer one, mix both."""
+    """Double the coarser map, lay it beside the finer one, mix both.
+
+    ReLU without the encoder's bound of 6, which would make every sure cell equally sure.
+    """
 
     def __init__(self, coarse: int, fine: int, *, out: int) -> None:
         super().__init__()
-        self.first = Conv((coarse + fine, out), kernel=3, stride=1, groups=1, active=True)
-        self.second = Conv((out, out), kernel=3, stride=1, groups=1, active=True)
+        self.first = Conv((coarse + fine, out), kernel=3, stride=1, groups=1, active=False)
+        self.second = Conv((out, out), kernel=3, stride=1, groups=1, active=False)
 
     def convs(self) -> tuple[Conv, Conv]:
         """Both convolutions in order."""
@@ -53,8 +56,10 @@ class Up(nn.Module):
 
     def forward(self, coarse: Tensor, fine: Tensor) -> Tensor:
         doubled = nn.functional.interpolate(coarse, scale_factor=2, mode="nearest")
-        mixed: Tensor = self.second(self.first(torch.cat([doubled, fine], dim=1)))
-        return mixed
+        y = torch.cat([doubled, fine], dim=1)
+        for step in self.convs():
+            y = nn.functional.relu(step(y), inplace=True)
+        return y
 
 
 class UNet(nn.Module):
@@ -128,7 +133,7 @@ class UNet(nn.Module):
         for up, tap in zip(self.up_steps(), scaled[1:], strict=True):
             y = torch.cat([nn.functional.interpolate(y, scale_factor=2, mode="nearest"), tap], 1)
             for step in up.convs():
-                y = _settled(step, y)
+                y = nn.functional.relu(_settled(step, y))
 
     @torch.no_grad()
     def fold(self) -> None:
