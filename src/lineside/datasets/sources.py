@@ -38,6 +38,7 @@ from lineside.store import open_objects
 
 _BUCKET = "s3://"
 _FETCHES_AT_ONCE = 8
+_THREADS = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,7 +94,7 @@ def load_source(
         keep=reading.keep if _in_bucket(src) else None,
     )
     entries = _wanted(listing, reading.choice)
-    threads = _FETCHES_AT_ONCE if _in_bucket(src) else 1
+    threads = _FETCHES_AT_ONCE if _in_bucket(src) else _THREADS
     samples = _opened(entries, shelf=shelf, skipped=listing.skipped, threads=threads)
     if not samples and not listing.skipped and name == format:
         raise none_here(asked, format)
