@@ -264,6 +264,14 @@ def test_a_fall_without_light_is_warned_of() -> None:
     assert "leans on the light" in lines["auroc"][0]
 
 
+def test_a_small_fall_of_a_narrow_figure_is_not_warned_of() -> None:
+    found = Controls(
+        gain_plain={"pixel_f1": metric(0.98, low=0.975, baseline=0.02)},
+        gain_normalised={"pixel_f1": metric(0.96, low=0.95, baseline=0.02)},
+    )
+    assert _sentences(found) == {}
+
+
 def test_a_match_names_the_single_figure_before_all_together() -> None:
     both = tuple(
         Alone(

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from lineside.core import Digest, InvalidError, Task, decode_json
 from lineside.datasets import Part, Sample, load_source
-from lineside.models import Metric, ModelVersions, Package, Registry
+from lineside.models import Metric, ModelVersions, Package, Predictor, Registry
 from lineside.store import open_blobs, open_records
 from lineside.testing import FakeClock
 from lineside.training import Evaluation, JobCancelledError
@@ -439,7 +439,7 @@ def _ground(
 
 
 def test_a_run_registers_what_passes_and_does_nothing_twice(
-    run: Run, versions: ModelVersions, tmp_path: Path
+    run: Run, versions: ModelVersions, tmp_path: Path, clock: FakeClock
 ) -> None:
     first = run(ModelApprovalStatus="Approved", TrainingNumTrainingSamples=17)
     assert first.outcome is Outcome.SUCCEEDED
@@ -457,13 +457,21 @@ def test_a_run_registers_what_passes_and_does_nothing_twice(
     assert again.version == first.version
     assert len(list((tmp_path / "pipelines" / "runs").glob("*.json"))) == 2
     trained = next(iter((tmp_path / "pipelines" / "steps").glob("*/package.lspkg")))
-    prepare = Package.open(trained).manifest.prepare
-    assert prepare.colour == "rgb"  # how the input is made stands in the package
+    package = Package.open(trained)
+    prepare = package.manifest.prepare
+    assert (prepare.colour, prepare.scale > 0) == ("rgb", True)  # the input is made as it says
+    # What a device answers to a picture of other proportions is what was trained: one way to it.
+    assert Predictor(package, clock=clock).check_golden().max_abs_diff < 1e-3
+
+
+def _no_network(*_: object) -> None:
+    raise AssertionError("a run asks nobody")
 
 
 def test_a_gate_that_refuses_registers_nothing_and_says_why(
-    run: Run, versions: ModelVersions, tmp_path: Path
+    run: Run, versions: ModelVersions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("socket.socket.connect", _no_network)
     found = run(GateRecall=0.99)
     assert found.outcome is Outcome.REFUSED
     assert "0.990 is asked of the lower end" in found.reason

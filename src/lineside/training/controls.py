@@ -3,7 +3,8 @@
 1. Alone: what trivial figures reach on the same pictures (``lineside.training.light_meter``). A
    figure of the package that a trivial one matches is warned of.
 2. Gain normalised: every picture is brought to one mean grey and one contrast and judged again. A
-   figure that falls below its own interval rested on the light.
+   figure that falls below its own interval, by a tenth of what it has over the baseline, rested on
+   the light.
 3. Erased: the marked defect or object is painted over from its surroundings and the picture judged
    again. What is still found, or still tells defective pictures from good ones, is not the defect.
 
@@ -33,6 +34,7 @@ MOST_JUDGED = 150
 MOST_ERASED = 60
 MOST_LOOKED_AT = 2000
 _MOST_EACH = 12
+_LOST_SHARE = 0.1
 _LOWER_IS_BETTER = frozenset({"mae", "rmse", "calibration_error", "refused_rate", "unsure_rate"})
 _NORMALISED = (
     "auroc",
@@ -443,7 +445,10 @@ def _normal_words(metric: str, found: Controls) -> str:
 
 
 def _falls(before: Metric, after: Metric, *, lower: bool) -> bool:
-    return after.value > before.high if lower else after.value < before.low
+    """Whether the figure leaves its interval and loses a tenth of what it has over the baseline."""
+    outside = after.value > before.high if lower else after.value < before.low
+    lost = abs(before.value - after.value)
+    return outside and lost > _LOST_SHARE * abs(before.value - before.baseline)
 
 
 def _survives(found: Erased) -> bool:

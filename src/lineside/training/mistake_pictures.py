@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from lineside.training.measures import Case, Worst
 from lineside.training.tasks.contract import MOST_BYTES, Files
-from lineside.vision import Decision, decode_picture, draw_heat, thumbnail
+from lineside.vision import Decision, decode_picture, draw_heat, mask_of, thumbnail
 
 _WIDTH_PX = 240
 _TRUE = (44, 182, 125)
@@ -31,7 +31,8 @@ def mistake_pictures(
 def _picture(case: Case, *, files: Files) -> bytes:
     image = decode_picture(files(case.sample.digest), max_bytes=MOST_BYTES)
     canvas = np.array(_heated(image, case))
-    _outline(canvas, case.truth_mask)
+    _outline(canvas, _said(case), colour=_SAID)
+    _outline(canvas, case.truth_mask, colour=_TRUE)
     for mark in case.sample.marked or ():
         _rectangle(canvas, (mark.x0_px, mark.y0_px, mark.x1_px, mark.y1_px), colour=_TRUE)
     for box in case.prediction.boxes:
@@ -41,8 +42,11 @@ def _picture(case: Case, *, files: Files) -> bytes:
 
 
 def _heated(image: Image, case: Case) -> Image:
-    """The picture under its map, the limit (or the map's own middle) half way."""
-    if case.heat is None or case.heat.shape != image.shape[:2]:
+    """The picture under its map, the limit (or the map's own middle) half way.
+
+    A mask that was said is outlined instead.
+    """
+    if case.prediction.mask is not None or case.heat is None or case.heat.shape != image.shape[:2]:
         return image
     answer = case.prediction.anomaly
     low = 0.0 if answer is not None else float(case.heat.min())
@@ -52,13 +56,22 @@ def _heated(image: Image, case: Case) -> Image:
     return draw_heat(image, np.asarray((case.heat - low) / (2 * (middle - low)), np.float32))
 
 
-def _outline(canvas: Image, mask: NDArray[np.bool_] | None) -> None:
+def _said(case: Case) -> NDArray[np.bool_] | None:
+    answer = case.prediction.mask
+    if answer is None:
+        return None
+    return mask_of(answer.rle, width_px=answer.width_px, height_px=answer.height_px)
+
+
+def _outline(
+    canvas: Image, mask: NDArray[np.bool_] | None, *, colour: tuple[int, int, int]
+) -> None:
     import cv2
 
     if mask is None or mask.shape != canvas.shape[:2]:
         return
     around, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
-    cv2.drawContours(canvas, around, -1, _TRUE, _thick(canvas))
+    cv2.drawContours(canvas, around, -1, colour, _thick(canvas))
 
 
 def _rectangle(
