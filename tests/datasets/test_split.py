@@ -1,5 +1,5 @@
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import fields, replace
 from datetime import UTC, datetime
 
 import pytest
@@ -240,3 +240,28 @@ def test_a_block_that_is_none_is_refused(rule: str) -> None:
     with pytest.raises(InvalidError) as caught:
         grouped([], rule=rule)
     assert caught.value.fix
+
+
+def test_a_sample_put_elsewhere_keeps_everything_else(sample: Make) -> None:
+    mask = Digest("sha256:" + "a" * 64)
+    full = Sample(
+        name="a",
+        digest=mask,
+        labels=("x",),
+        known=("y",),
+        group="g",
+        split=Part.TEST,
+        captured_at=datetime(2026, 1, 1, tzinfo=UTC),
+        author="ann",
+        mask="m",
+        count=3,
+        mask_digest=mask,
+        template_digest=mask,
+        marked=(),
+        facts={"a": "b"},
+    )
+    assert all(getattr(full, field.name) != field.default for field in fields(full))
+    assert full.placed() == full
+    assert full.placed(group="h") == replace(full, group="h")
+    assert full.placed(split=Part.OPEN, group="") == replace(full, split=Part.OPEN, group="")
+    assert sample(1).placed(group="g").group == "g"

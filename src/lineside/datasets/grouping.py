@@ -17,7 +17,6 @@ are apart.
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import PurePosixPath
 
@@ -44,7 +43,7 @@ def grouped(samples: Sequence[Sample], *, rule: str) -> tuple[Sample, ...]:
     if kind == "blocks":
         return _by_blocks(samples, size=_whole(detail, rule=rule))
     group_of = _reader(kind, detail, rule=rule)
-    return tuple(replace(sample, group=group_of(sample)) for sample in samples)
+    return tuple(sample.placed(group=group_of(sample)) for sample in samples)
 
 
 def _reader(kind: str, detail: str, *, rule: str) -> Callable[[Sample], str]:
@@ -78,7 +77,7 @@ def _by_blocks(samples: Sequence[Sample], *, size: int) -> tuple[Sample, ...]:
     block = {place: rank // size for rank, place in enumerate(order)}
     width = len(str(max(block.values(), default=0)))
     return tuple(
-        replace(sample, group=f"block {block[place]:0{width}d}")
+        sample.placed(group=f"block {block[place]:0{width}d}")
         for place, sample in enumerate(samples)
     )
 

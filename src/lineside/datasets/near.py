@@ -24,8 +24,8 @@ _SAMPLED = 200
 FINE = 0.8
 """Correlation of the fine structure from which two pictures may be the same."""
 
-_TABLES = 8
-_BITS = 14
+_TABLES = 16
+_IN_A_BUCKET = 24
 _PAIRS_AT_ONCE = 8192
 
 
@@ -125,9 +125,10 @@ def _likely(
 def _hashes(features: Vectors) -> Iterator[Places]:
     """For each table the bucket of each vector: on which side of random hyperplanes it lies."""
     rng = np.random.default_rng(0)
-    weights = (1 << np.arange(_BITS)).astype(np.int64)
+    bits = max(4, int(np.log2(len(features) / _IN_A_BUCKET)))
+    weights = (1 << np.arange(bits)).astype(np.int64)
     for _ in range(_TABLES):
-        planes = rng.standard_normal((features.shape[1], _BITS)).astype(np.float32)
+        planes = rng.standard_normal((features.shape[1], bits)).astype(np.float32)
         yield (features @ planes > 0) @ weights
 
 

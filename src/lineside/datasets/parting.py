@@ -1,7 +1,7 @@
 """How a dataset is parted: asked for once, kept with the draft, and written into each version."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from lineside.core import Digest, InvalidError
 from lineside.datasets.exact import EXACT_RULES, split_exactly
@@ -99,9 +99,9 @@ def _fold(samples: Sequence[Sample], parting: Parting) -> Parts:
 
 def _shared(samples: Sequence[Sample], parting: Parting, *, before: Mapping[Digest, Part]) -> Parts:
     declared = [
-        replace(sample, split=Part.OPEN)
+        sample.placed(split=Part.OPEN)
         if parting.anew
-        else replace(sample, split=sample.split or before.get(sample.digest, Part.OPEN))
+        else sample.placed(split=sample.split or before.get(sample.digest, Part.OPEN))
         for sample in samples
     ]
     shares = parting.shares

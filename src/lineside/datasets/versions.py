@@ -6,7 +6,7 @@ froze it or when: freezing the same content again gives the same digest.
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
@@ -71,7 +71,7 @@ class DatasetVersion:
         """The samples, each with the part it stands in as the one it declares."""
         where = {digest: Part(part) for part, held in self.splits.items() for digest in held}
         return tuple(
-            replace(sample, split=where.get(sample.digest, Part.OPEN)) for sample in self.samples
+            sample.placed(split=where.get(sample.digest, Part.OPEN)) for sample in self.samples
         )
 
     def part(self, part: Part) -> tuple[Sample, ...]:
