@@ -199,6 +199,34 @@ def test_boxes_of_another_size_of_picture_are_not_taken(read: Callable[..., Impo
     assert "made for 48 x 32 pixels, the picture has 24 x 16" in found.skipped[0].reason
 
 
+def test_categories_that_are_not_wanted_are_counted(
+    read: Callable[..., Import], tmp_path: Path
+) -> None:
+    read(
+        document(
+            on(7, 3, bbox=[1, 1, 2, 2]), on(7, 1, bbox=[1, 1, 2, 2]), on(9, 1, bbox=[0, 0, 1, 1])
+        )
+    )
+    found = load_source(tmp_path, labels=("dent",))
+    assert [sample.labels for sample in found.samples] == [("dent",), ()]
+    assert [note.reason for note in found.skipped] == [
+        "2 annotations are of 'rust', which is not wanted"
+    ]
+
+
+def test_pictures_two_folders_deep_are_found(tmp_path: Path, put: Put) -> None:
+    put(tmp_path / "images" / "val2017" / "a.png", 1)
+    put(tmp_path / "images" / "val2017" / "b.png", 2)
+    (tmp_path / "annotations").mkdir()
+    raw = document(on(7, 3, bbox=[1, 1, 2, 2]))
+    (tmp_path / "annotations" / "instances_val2017.json").write_bytes(raw)
+    found = load_source(tmp_path)
+    assert [sample.name for sample in found.samples] == [
+        "images/val2017/a.png",
+        "images/val2017/b.png",
+    ]
+
+
 @pytest.mark.parametrize("raw", [b"{", b"[]", b'{"images": 3}', b'{"images": [{"id": "x"}]}'])
 def test_a_file_that_is_none_is_said(read: Callable[..., Import], raw: bytes) -> None:
     with pytest.raises(InvalidError):

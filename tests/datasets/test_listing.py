@@ -97,11 +97,19 @@ def test_a_shorter_last_chunk_gets_fewer_validation_rows() -> None:
     }
 
 
-@given(st.integers(0, 300), st.integers(0, 20), st.integers(0, 20), st.integers(1, 5))
+@given(st.integers(0, 300), st.integers(0, 20), st.integers(0, 19), st.integers(1, 5))
 def test_every_picture_stands_in_one_list(count: int, train: int, test: int, chunks: int) -> None:
     plan = ListPlan(train=train / 40, test=test / 40, chunks=chunks)
     listed = [number for part in ids(count, plan).values() for number in part]
     assert sorted(listed) == list(range(count))
+
+
+def test_pictures_that_rounding_leaves_in_no_list_are_counted(tmp_path: Path) -> None:
+    for number in range(7):
+        (tmp_path / f"{number}.png").write_bytes(b"")
+    made = make_lists(tmp_path / "x", tmp_path, plan=ListPlan(train=0.5, test=0.5))
+    assert sorted(made.files.values()) == [3, 3]
+    assert made.left_out == 1
 
 
 def test_folders_are_numbered_when_their_first_picture_is_met(tmp_path: Path) -> None:

@@ -50,8 +50,11 @@ def make(
     )  # fmt: skip
     fixed = read_classes(classes) if classes is not None else ()
     made = make_lists(prefix, root, plan=plan, classes=fixed)
+    if made.left_out:
+        say(f"warning: {made.left_out} pictures stand in no list; leave a share for validation")
     result = {
         "records": sum(made.files.values()),
+        "left_out": made.left_out,
         "labels": {name: number for number, name in enumerate(made.classes)},
         "files": made.files,
     }

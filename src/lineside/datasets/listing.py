@@ -7,7 +7,8 @@
 3. Pictures are numbered over the whole walk, then shuffled with Python's generator, seed 100.
 4. Of each chunk the first ``int(size * test)`` rows are the test part, the next
    ``int(size * train)`` the training part, the rest the validation part; ``size`` is that of a
-   full chunk.
+   full chunk. Where the two shares make up 1 there is no validation list, and what rounding leaves
+   stands in none.
 """
 
 import math
@@ -66,10 +67,17 @@ class Listed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MadeLists:
-    """What was written: rows of each list file, and the class names by number."""
+    """What was written.
+
+    Attributes:
+        files: rows of each list file.
+        classes: their names by number.
+        left_out: pictures in no list, which is what rounding leaves where the shares make up 1.
+    """
 
     files: dict[str, int]
     classes: tuple[str, ...]
+    left_out: int = 0
 
 
 def make_lists(
@@ -104,7 +112,7 @@ def make_lists(
         raw = write_lst([(row.id, (row.label,), row.file) for row in part], form=plan.form)
         replace_with(path, raw)
         written[str(path)] = len(part)
-    return MadeLists(files=written, classes=names)
+    return MadeLists(files=written, classes=names, left_out=len(rows) - sum(written.values()))
 
 
 def walk_pictures(root: Path, *, plan: ListPlan) -> Iterator[PurePosixPath]:

@@ -11,6 +11,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import chain
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from lineside.datasets.formats import (
     Entry,
     Listing,
     Objects,
+    Row,
     left_out,
     none_here,
     read_objects,
@@ -95,6 +97,7 @@ def load_source(
     )
     entries = _wanted(listing, reading.choice)
     threads = _FETCHES_AT_ONCE if _in_bucket(src) else _THREADS
+    entries = entries if _in_bucket(src) else _read_in_turn(entries, skipped=listing.skipped)
     samples = _opened(entries, shelf=shelf, skipped=listing.skipped, threads=threads)
     if not samples and not listing.skipped and name == format:
         raise none_here(asked, format)
@@ -181,6 +184,21 @@ def _of_word(word: str, listing: Listing) -> Iterator[Entry]:
         yield entry
     if not found:
         listing.skipped.append(Skipped(where=word, reason="no picture of this id"))
+
+
+def _read_in_turn(entries: Iterable[Entry], *, skipped: list[Skipped]) -> Iterator[Entry]:
+    """Entries whose rows are read, so that what a reading reports comes in one order."""
+    for entry in entries:
+        try:
+            row = entry.row()
+        except (InvalidError, NotFoundError) as error:
+            skipped.append(left_out(entry.where, error))
+        else:
+            yield replace(entry, row=partial(_same, row))
+
+
+def _same(row: Row) -> Row:
+    return row
 
 
 def _opened(

@@ -1,7 +1,8 @@
 """COCO annotations: boxes, polygons and run lengths over pictures, one JSON file a part.
 
-1. The file stands in the root or in ``annotations/``; ``train``, ``val`` and ``test`` in its name
-   are its pictures' part. Without that, several files of one folder are read together.
+1. The file stands in the root or in ``annotations/``, the pictures at most two folders deep;
+   ``train``, ``val`` and ``test`` in its name are its pictures' part. Several files of one folder
+   are read together.
 2. A box is ``[x, y, width, height]`` in pixels. One without area is reported, unless the object has
    a key point: then it is a point.
 3. Segments (polygons, run lengths as numbers or as text) are drawn into one mask of the picture
@@ -10,7 +11,7 @@
 5. Every picture of the file was looked at: one without annotations shows nothing.
 """
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -114,9 +115,21 @@ def list_coco(tree: Tree, name: str, *, labels: Sequence[str] = ()) -> Listing:
         things=things,
         told=_by_picture(document.annotations),
         part=part_in(PurePosixPath(name).stem),
-        skipped=[],
+        folder=_deep_folder(tree, document.images),
     )
     return Listing(format="coco", entries=reading.entries(document.images), skipped=reading.skipped)
+
+
+def _deep_folder(tree: Tree, pictures: Sequence[Picture]) -> str:
+    """Where the pictures are when they stand two folders deep; empty for nearer ones."""
+    first = next((picture.file_name for picture in pictures), "")
+    if not first or first.startswith("/") or ".." in PurePosixPath(first).parts:
+        return ""
+    near = ["", *(f"{folder}/" for folder in tree.folders())]
+    if any(tree.has(folder + first) for folder in near):
+        return ""
+    deep = (f"{inner}/" for folder in tree.folders() for inner in tree.folders(folder))
+    return next((folder for folder in deep if tree.has(folder + first)), "")
 
 
 def _by_picture(annotations: Sequence[Annotation]) -> Mapping[int, list[Annotation]]:
@@ -133,7 +146,9 @@ class _Reading:
     things: Mapping[int, str]
     told: Mapping[int, list[Annotation]]
     part: Part
-    skipped: list[Skipped]
+    folder: str
+    skipped: list[Skipped] = field(default_factory=list)
+    unwanted: Counter[str] = field(default_factory=Counter)
 
     def entries(self, pictures: Sequence[Picture]) -> Iterator[Entry]:
         seen: set[int] = set()
@@ -143,7 +158,11 @@ class _Reading:
                 self.skipped.append(Skipped(where=where, reason="the id stands already"))
                 continue
             seen.add(picture.id)
-            yield Entry(file=picture.file_name, where=where, row=partial(self.row, picture, where))
+            file = self.folder + picture.file_name
+            yield Entry(file=file, where=where, row=partial(self.row, picture, where))
+        for label, count in sorted(self.unwanted.items()):
+            reason = f"{count} annotations are of {label!r}, which is not wanted"
+            self.skipped.append(Skipped(where=self.where, reason=reason))
         lost = self.told.keys() - seen
         if lost:
             count = sum(len(self.told[number]) for number in lost)
@@ -155,6 +174,8 @@ class _Reading:
         drawn: list[Annotation] = []
         held: set[str] = set()
         for annotation in self.told.get(picture.id, ()):
+            if not self.wants(annotation):
+                continue
             try:
                 mark = self.mark(annotation, picture)
             except InvalidError as error:
@@ -166,7 +187,7 @@ class _Reading:
             drawn += [annotation] if annotation.segmentation else []
         return Row(
             where=where,
-            file=picture.file_name,
+            file=self.folder + picture.file_name,
             labels=tuple(sorted(held)),
             known=self.truth.judged(held, over=self.truth.wanted),
             split=self.part,
@@ -174,6 +195,16 @@ class _Reading:
             size=(picture.width, picture.height) if picture.width and picture.height else None,
             drawn=partial(draw, tuple(drawn)) if drawn else None,
         )
+
+    def wants(self, annotation: Annotation) -> bool:
+        """Whether its category is one of the names wanted; one that is none is said elsewhere."""
+        written = self.things.get(annotation.category_id)
+        try:
+            self.truth.name(written or "")
+        except InvalidError:
+            self.unwanted.update([written] if written is not None else [])
+            return written is None
+        return True
 
     def name(self, annotation: Annotation) -> str:
         written = self.things.get(annotation.category_id)

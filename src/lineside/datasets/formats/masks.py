@@ -46,7 +46,7 @@ def list_masks(tree: Tree, *, labels: Sequence[str] = ()) -> Listing:
                     continue
                 row = partial(pairing.row, name, truth=truth)
                 yield Entry(file=name, where=name, row=row)
-            listing.skipped.extend(pairing.left_over())
+            listing.skipped.extend(sorted(pairing.left_over(), key=lambda note: note.where))
 
     def of_id(word: str) -> Iterator[Entry]:
         for pairing in _pairings(tree):
@@ -112,7 +112,7 @@ class _Pairing:
 
     def left_over(self) -> Iterator[Skipped]:
         """Masks that no picture has."""
-        for mask in sorted(pictures(self.tree, self.masks)):
+        for mask in pictures(self.tree, self.masks):
             stem = stem_of(mask)
             if self.flat and not stem.endswith(_MARK):
                 continue
