@@ -17,11 +17,11 @@ from lineside.datasets import (
     Part,
     Parting,
     Sample,
+    decode_version,
     diff_versions,
     parted,
     version_digest,
 )
-from lineside.datasets.versions import read_version
 from lineside.store import Blobs, Records
 from lineside.testing import FakeClock
 
@@ -274,7 +274,7 @@ def test_whatever_is_drawn_changes_the_digest(sample: Make) -> None:
 
 def test_a_version_of_the_first_release_opens() -> None:
     content = (FORMATS / "dataset-version-1.json").read_bytes()
-    version = read_version(content, where="rack/1")
+    version = decode_version(content, where="rack/1")
     assert (version.name, len(version.samples), version.leaks_by) == (
         "rack", 2, "regions of inspection stock",
     )  # fmt: skip
@@ -289,7 +289,7 @@ def test_a_version_of_a_later_release_or_torn_is_refused_in_a_sentence() -> None
     later = content.replace(b"dataset-version/1", b"dataset-version/9")
     for broken in (later, content[: len(content) // 2], b"[]", b""):
         with pytest.raises(InvalidError):
-            read_version(broken, where="rack/1")
+            decode_version(broken, where="rack/1")
 
 
 def test_figures_of_a_version_frozen_by_an_earlier_release_are_read_from_its_content(

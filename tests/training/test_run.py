@@ -267,8 +267,9 @@ def test_a_dataset_version_is_trained_on_and_named(
         loaded = load_source(data)
         library.add("rack", ((s, loaded.read(s)) for s in loaded.samples), by="ann")
         version = library.freeze("rack", by="ann")
+        library.tag("rack", "prod", by="ann")
         blobs.close()
-    job = TrainJob(inspection=colours, data="dataset://rack/1", crop_px=48, variants=1)
+    job = TrainJob(inspection=colours, data="dataset://rack/prod", crop_px=48, variants=1)
     result = run_job(
         job,
         folder=tmp_path / "job",

@@ -27,7 +27,7 @@ def register(app: typer.Typer) -> None:
 def evaluate(
     package: PackageFile,
     *,
-    data: Annotated[str, typer.Option(help="Folder, .lst, .csv, or dataset://NAME/N.")],
+    data: Annotated[str, typer.Option(help="Folder, .lst, .csv, or dataset://NAME/VERSION.")],
     part: Annotated[str, typer.Option(help="Only train, valid or test; default: all.")] = "",
     images: Annotated[str, typer.Option(help="Where a list's pictures are.")] = "",
     group: Annotated[

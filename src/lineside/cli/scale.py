@@ -46,7 +46,7 @@ def register(app: typer.Typer) -> None:
 def tune(
     *,
     space: Annotated[Path, typer.Option(help="The space file, TOML.")],
-    data: Annotated[str, typer.Option(help="Folder, .lst, .csv, or dataset://NAME/N.")],
+    data: Annotated[str, typer.Option(help="Folder, .lst, .csv, or dataset://NAME/VERSION.")],
     folder: Annotated[Path, typer.Option(help="The study's folder; the same one goes on.")],
     task: Annotated[Task, typer.Option(help="What to learn.")] = Task.CLASSIFY,
     labels: Annotated[str, typer.Option(help="Label names, by comma; default: the data's.")] = "",

@@ -38,7 +38,7 @@ def register(app: typer.Typer) -> None:
 def train(
     *,
     task: Annotated[Task, typer.Option(help="What to learn.")] = Task.MULTILABEL,
-    data: Annotated[str, typer.Option(help="Folder, .lst, .csv, or dataset://NAME/N.")] = "",
+    data: Annotated[str, typer.Option(help="Folder, .lst, .csv, or dataset://NAME/VERSION.")] = "",
     labels: Annotated[
         str, typer.Option(help="Without a plant file: label names, by comma; default: the data's.")
     ] = "",

@@ -71,7 +71,13 @@ from lineside.datasets.samples import (
 from lineside.datasets.sources import Reading, load_source, plan_source
 from lineside.datasets.split import folds, split
 from lineside.datasets.tags import Tag, TagMove
-from lineside.datasets.versions import DatasetVersion, Judgement, VersionFacts, version_digest
+from lineside.datasets.versions import (
+    DatasetVersion,
+    Judgement,
+    VersionFacts,
+    decode_version,
+    version_digest,
+)
 
 __all__ = [
     "Added",
@@ -115,6 +121,7 @@ __all__ = [
     "classes_beside",
     "crossing",
     "dataset_report",
+    "decode_version",
     "diff_versions",
     "drawn_thumbnail",
     "find_leaks",

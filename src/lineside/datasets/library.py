@@ -34,8 +34,8 @@ from lineside.datasets.versions import (
     Judgement,
     VersionFacts,
     check_name,
+    decode_version,
     facts_of,
-    read_version,
 )
 from lineside.store import Blobs, Document, FrameRow, Records
 from lineside.vision import picture_size
@@ -288,9 +288,12 @@ class Library:
 
     def version(self, name: str, number: int = 0) -> DatasetVersion:
         """A frozen version; 0 is the newest. ``NotFoundError`` if there is none."""
-        row = self._version_row(name, number)
-        content = self._blobs.get(Digest(str(row.body["content"])))
-        return read_version(content, where=f"{name}/{int(row.id)}")
+        content = self._blobs.get(self.content(name, number))
+        return decode_version(content, where=f"{name}/{number or 'newest'}")
+
+    def content(self, name: str, number: int = 0) -> Digest:
+        """The digest of the document that ``version`` reads, a blob like any other."""
+        return Digest(str(self._version_row(name, number).body["content"]))
 
     def versions(self, name: str) -> tuple[VersionFacts, ...]:
         """Every version in figures, newest first; ``NotFoundError`` for an unknown name."""
@@ -320,14 +323,22 @@ class Library:
         Raises:
             NotFoundError: no such version, or the tag is on none.
         """
+        return self.version(name, self.number_of(name, which))
+
+    def number_of(self, name: str, which: str) -> int:
+        """The number that a number or tag names; 0 for "", the newest.
+
+        Raises:
+            NotFoundError: the tag is on no version.
+        """
         if not which or which.isdecimal():
-            return self.version(name, int(which[:9] or 0))
+            return int(which[:9] or 0)
         number = self._tags(name).one(which).version
         if not number:
             raise NotFoundError(
                 f"tag {which!r} is on no version", where=name, fix="Put it on one first."
             )
-        return self.version(name, number)
+        return number
 
     # ---- tags
 

@@ -108,7 +108,7 @@ def facts_of(version: DatasetVersion) -> VersionFacts:
     )
 
 
-def read_version(content: bytes, *, where: str) -> DatasetVersion:
+def decode_version(content: bytes, *, where: str) -> DatasetVersion:
     """A version as it was written, by this or an earlier lineside.
 
     Raises:

@@ -5,7 +5,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from lineside.core import Clock, Digest, Inspection, InvalidError, Task, decode
+from lineside.core import Clock, Digest, Inspection, InvalidError, Task
 from lineside.datasets import (
     DatasetVersion,
     Leak,
@@ -13,6 +13,7 @@ from lineside.datasets import (
     Part,
     Sample,
     Skipped,
+    decode_version,
     grouped,
     label_names,
     load_source,
@@ -130,7 +131,7 @@ def open_labelled(
         yield _opened(source, Opened(samples=kept, files=loaded.read_file, skipped=loaded.skipped))
         return
     with _library(clock=clock, records_url=records_url, blobs_url=blobs_url) as library:
-        version = library.version(*_numbered(source.data))
+        version = library.find(*_named(source.data))
         samples = version.part(part) if part else version.samples
         found = Opened(
             samples=grouped(samples, rule=source.group),
@@ -207,8 +208,7 @@ def _parted(
 @contextmanager
 def _version(job: TrainJob, *, clock: Clock, records_url: str, blobs_url: str) -> Iterator[Data]:
     with _library(clock=clock, records_url=records_url, blobs_url=blobs_url) as library:
-        name, number = _numbered(job.data)
-        yield _of_version(job, library.version(name, number), files=library.read_file)
+        yield _of_version(job, library.find(*_named(job.data)), files=library.read_file)
 
 
 def _of_version(
@@ -233,13 +233,14 @@ def frozen_data(data: str, *, clock: Clock, records_url: str, blobs_url: str) ->
     if not data.startswith(_SCHEME):
         return data
     with _library(clock=clock, records_url=records_url, blobs_url=blobs_url) as library:
-        return _FROZEN + library.content(*_numbered(data))
+        name, which = _named(data)
+        return _FROZEN + library.content(name, library.number_of(name, which))
 
 
 def read_version(blobs: Blobs, data: str) -> DatasetVersion:
     """The dataset version whose document is a blob."""
     content = blobs.get(Digest(data.removeprefix(_FROZEN)))
-    return decode(DatasetVersion, content, where=data)
+    return decode_version(content, where=data)
 
 
 @contextmanager
@@ -274,13 +275,10 @@ def _library(*, clock: Clock, records_url: str, blobs_url: str) -> Iterator[Libr
         yield Library(records, blobs, clock=clock)
 
 
-def _numbered(data: str) -> tuple[str, int]:
-    name, _, number = data.removeprefix(_SCHEME).partition("/")
-    if number and not number.isdecimal():
-        raise InvalidError(
-            f"{number!r} is no version", where="data", fix=f"Write {_SCHEME}{name}/1."
-        )
-    return name, int(number or 0)
+def _named(data: str) -> tuple[str, str]:
+    """A dataset's name, and the number or tag of its version; "" for the newest."""
+    name, _, which = data.removeprefix(_SCHEME).partition("/")
+    return name, which
 
 
 def _data(
