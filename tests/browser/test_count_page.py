@@ -104,6 +104,21 @@ def test_a_chosen_picture_shows_count_chances_and_agreement(
     watched.quiet()
 
 
+def test_where_the_package_looked_lies_over_the_picture(
+    open_count: Callable[..., Watched],
+) -> None:
+    watched = open_count()
+    page = watched.page
+    choose(page, "4")
+    page.get_by_label("Where the package looked").check()
+    layer = page.get_by_role("img", name="Where the package looked")
+    expect(layer).to_be_visible()
+    page.wait_for_function("() => document.querySelector('img.heat').naturalWidth === 64")
+    page.get_by_label("Where the package looked").uncheck()
+    expect(layer).to_be_hidden()
+    watched.quiet()
+
+
 def test_stepping_through_the_pictures_on_offer(open_count: Callable[..., Watched]) -> None:
     page = open_count().page
     field = page.get_by_role("combobox", name="Picture")

@@ -12,6 +12,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from lineside.core import (
     Clock,
     Digest,
@@ -98,6 +101,11 @@ class Functions:
         """What the function's endpoint says of a picture."""
         endpoint = self.one(name).endpoint
         return answered(self._packages, self._plant, endpoint=endpoint, picture=picture)
+
+    def explained(self, package: Digest, picture: bytes) -> dict[str, NDArray[np.float32]]:
+        """What spoke for an answer: name → (height, width) 0-1 on the picture's pixels."""
+        frame, predictor = self._packages.judge(package, picture)
+        return predictor.explain(frame)
 
     def call(self, name: str, request: FunctionRequest) -> Called:
         """Read the picture, have it answered.

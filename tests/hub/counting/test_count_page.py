@@ -192,6 +192,7 @@ def test_two_people_never_see_each_other_s_pictures(used: str, person: Person) -
         for address in (
             f"/api/v1/counts/{other['id']}", f"/api/v1/counts/{other['id']}/picture",
             f"/count/{other['id']}", f"/count/{other['id']}/picture",
+            f"/count/{other['id']}/activation",
         ):  # fmt: skip
             assert client.get(address).status_code == 404
         correct = {"count": 1, "dataset": "stolen"}
@@ -205,7 +206,8 @@ def test_nothing_of_it_is_kept_by_a_browser(used: str, person: Person) -> None:
     assert used
     anna = person("anna")
     told = ask(anna, "4")
-    for address in ("/count", f"/count/{told['id']}", f"/count/{told['id']}/picture"):
+    own = f"/count/{told['id']}"
+    for address in ("/count", own, f"{own}/picture", f"{own}/activation"):
         headers = anna.get(address).headers
         assert headers["cache-control"] == "no-store"
         assert headers["pragma"] == "no-cache"
@@ -229,7 +231,9 @@ def test_a_correction_goes_into_a_dataset_and_the_last_one_stands(
         answer = anna.post(address, json={"count": count, "dataset": "bins"})
         assert answer.status_code == 200
         assert answer.json()["correction"]["count"] == count
-    (sample,) = hub.datasets.draft("bins").samples
+    (entry,) = hub.datasets.draft("bins").entries
+    sample = entry.sample
+    assert len(entry.judgements) == 2
     assert (sample.count, sample.digest, sample.author) == (5, told["digest"], "anna")
     assert sample.group == f"{FUNCTION}/0"
     assert "anna counted 5" in shown(anna, told["id"])

@@ -24,7 +24,7 @@ from lineside.core import (
     new_id,
     to_plain,
 )
-from lineside.datasets import Library, Sample
+from lineside.datasets import Drawn, Library, Sample
 from lineside.hub.answering import Answered, endpoint_of
 from lineside.hub.counting.views import Asked, Corrected, Correction, CountView, FunctionView
 from lineside.hub.frames import picture_of_bytes
@@ -32,6 +32,7 @@ from lineside.hub.functions import Functions
 from lineside.hub.shelf import Recorded
 from lineside.hub.views import Identity, Picture
 from lineside.store import LEAVING, Blobs, Records
+from lineside.vision import encode_png, heat_layer
 
 logger = logging.getLogger(__name__)
 
@@ -175,6 +176,20 @@ class Counter:
                 documents.delete(_kind(who), document.id)
                 documents.put(LEAVING, digest, body={})
 
+    def activation(self, count_id: str, *, who: Identity) -> bytes:
+        """PNG of the picture's size: where the package looked; clear where it saw nothing.
+
+        Raises:
+            NotFoundError: this person asked no such thing, or the package tells no such map.
+        """
+        view = self.one(count_id, who=who)
+        heat = self._functions.explained(view.package, self._blobs.get(view.digest))
+        if "objects" not in heat:
+            raise NotFoundError(
+                "the package does not tell where it looked", where=count_id, fix="Use another."
+            )
+        return encode_png(heat_layer(heat["objects"]))
+
     # ---- correcting
 
     def correct(self, count_id: str, said: Corrected, *, who: Identity) -> CountView:
@@ -202,10 +217,11 @@ class Counter:
         return view
 
     def _teach(self, dataset: str, sample: Sample, *, by: str) -> None:
-        """The last correction of a picture stands alone."""
+        """The last correction of a picture stands; what was said before stays as its lineage."""
         if self._holds_other(dataset, sample):
-            self._library.remove(dataset, sample.digest)
-        self._library.add(dataset, [(sample, self._blobs.get(sample.digest))], by=by)
+            self._library.redraw(dataset, sample.digest, drawn=Drawn(count=sample.count), by=by)
+        else:
+            self._library.add(dataset, [(sample, self._blobs.get(sample.digest))], by=by)
 
     def _holds_other(self, dataset: str, sample: Sample) -> bool:
         if dataset not in self._library.names():

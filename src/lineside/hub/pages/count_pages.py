@@ -62,6 +62,13 @@ def counted_picture(ask: Ask, *, count_id: str) -> Response:
     return Response(picture.data, media_type=picture.media_type, headers=_NEVER_KEPT)
 
 
+@router.get("/count/{count_id}/activation")
+def activation(ask: Ask, *, count_id: str) -> Response:
+    """Where the package looked, to lie over the picture; computed on request."""
+    layer = ask.hub.counter.activation(count_id, who=ask.who)
+    return Response(layer, media_type="image/png", headers=_NEVER_KEPT)
+
+
 def _offered(ask: Asked, chosen: FunctionView | None) -> tuple[tuple[str, ...], str]:
     """Names on offer, or why there are none."""
     if chosen is None:

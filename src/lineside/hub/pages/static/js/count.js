@@ -1,5 +1,6 @@
 // @ts-check
-/** The bin counter's forms: stepping through the pictures on offer, and uploading one. */
+/** The bin counter: stepping through the pictures on offer, uploading one, where the package looked. */
+import { make } from "./dom.js";
 import { ask, problemOf, showProblem } from "./forms.js";
 
 /** The name before or after this one; the ends stay. @param {string[]} names @param {string} at @param {number} step */
@@ -47,7 +48,19 @@ function wireUpload() {
   });
 }
 
+/** The map is computed when it is first asked for; the picture stays below it. */
+function wireActivation() {
+  const box = /** @type {HTMLInputElement | null} */ (document.querySelector("[data-activation]"));
+  const figure = box?.closest("section")?.querySelector("figure");
+  box?.addEventListener("change", () => {
+    const shown = figure?.querySelector("img.heat");
+    if (shown) shown.toggleAttribute("hidden", !box.checked);
+    else figure?.append(make("img", { class: "heat", src: box.dataset.activation ?? "", alt: "Where the package looked" }));
+  });
+}
+
 if (typeof document !== "undefined") {
   wireOffer();
   wireUpload();
+  wireActivation();
 }

@@ -1,0 +1,65 @@
+"""Functions over a bucket: the same answers, and what is said when it is away."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import boto3
+import pytest
+from botocore.config import Config
+
+from lineside.core import NotFoundError, UnavailableError
+from lineside.hub.config import ServedFunction
+from lineside.hub.shelf import Shelf
+from lineside.testing import FakeClock
+from tests.hub.counting.squares import bin_jpeg
+from tests.store.conftest import BucketServer, bucket_server
+
+__all__ = ["bucket_server"]
+pytestmark = pytest.mark.service
+
+
+@pytest.fixture
+def bucket(bucket_server: BucketServer, function: ServedFunction, store: Path) -> ServedFunction:
+    """The pictures of the store in a bucket."""
+    client = boto3.client(
+        "s3",
+        endpoint_url=bucket_server.endpoint,
+        region_name="us-east-1",
+        aws_access_key_id="line",
+        aws_secret_access_key="side",  # noqa: S106  the test server's
+        config=Config(retries={"max_attempts": 0}),
+    )
+    client.create_bucket(Bucket="bins")
+    for path in sorted(store.rglob("*.*")):
+        name = f"abid/{path.relative_to(store).as_posix()}"
+        client.put_object(Bucket="bins", Key=name, Body=path.read_bytes())
+    client.close()
+    return replace(function, store=bucket_server.url("bins", "abid"), bucket="bins")
+
+
+def test_a_bucket_is_read_by_name_and_nothing_else_of_it(bucket: ServedFunction) -> None:
+    shelf = Shelf(bucket, clock=FakeClock())
+    assert shelf.names()[:2] == ("00001.jpg", "00002.jpg")
+    assert shelf.offered("4") == "00004.jpg"
+    assert shelf.read("00004.jpg") == bin_jpeg(3)
+    assert shelf.recorded("00004.jpg").quantity == 3
+    assert shelf.recorded("00007.jpg").quantity is None
+    with pytest.raises(NotFoundError, match=r"there is no picture '00999\.jpg'"):
+        shelf.read("00999.jpg")
+
+
+def test_a_bucket_that_does_not_answer_is_away(
+    bucket_server: BucketServer, function: ServedFunction
+) -> None:
+    url = bucket_server.url("bins", "abid").replace(bucket_server.endpoint, "http://127.0.0.1:9")
+    shelf = Shelf(replace(function, store=url), clock=FakeClock())
+    with pytest.raises(UnavailableError):
+        shelf.read("00004.jpg")
+
+
+def test_a_bucket_that_is_not_there_is_named(
+    bucket_server: BucketServer, function: ServedFunction
+) -> None:
+    shelf = Shelf(replace(function, store=bucket_server.url("gone", "x")), clock=FakeClock())
+    with pytest.raises(NotFoundError):
+        shelf.names()

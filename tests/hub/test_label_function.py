@@ -1,0 +1,87 @@
+"""The function contract over an endpoint of labels: the warehouse's answer through AWS' clients."""
+
+import base64
+import json
+import socket
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import boto3
+import pytest
+import uvicorn
+from botocore.config import Config
+
+from lineside.core import SystemClock
+from lineside.hub import HubConfig, Services, create_app, issue_access_key
+from lineside.hub.config import ServedFunction
+from lineside.testing import FakeClock
+from lineside.vision import encode_jpeg
+from tests.hub.conftest import scene
+
+ENDPOINT = "smart-factory-wh-stock-inference"
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    """The clients sign with the machine's clock, so this one shows the same."""
+    return FakeClock(start=SystemClock().now())
+
+
+@pytest.fixture
+def config(config: HubConfig, tmp_path: Path) -> HubConfig:
+    folder = tmp_path / "shots"
+    folder.mkdir()
+    (folder / "rack.jpg").write_bytes(encode_jpeg(scene("blue", "white")))
+    function = ServedFunction(name="stock", endpoint=ENDPOINT, store=folder.as_uri())
+    return replace(config, function=(function,))
+
+
+@pytest.fixture
+def served(hub: Services) -> Iterator[str]:
+    listener = socket.socket()
+    listener.bind(("127.0.0.1", 0))
+    server = uvicorn.Server(uvicorn.Config(create_app(hub), log_config=None, access_log=False))
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+    thread.start()
+    pause = threading.Event()
+    while not server.started:
+        pause.wait(0.01)
+    yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+    server.should_exit = True
+    thread.join()
+    listener.close()
+
+
+def test_the_lambda_client_gets_blue_red_white_and_the_picture(
+    hub: Services, archive: bytes, served: str, clock: FakeClock
+) -> None:
+    digest = hub.packages.add(archive, by="anna").digest
+    hub.packages.use(digest, inspection="stock", by="anna", reason="test")
+    key = issue_access_key(hub.records, name="twin", clock=clock)
+    client = boto3.client(
+        "lambda",
+        endpoint_url=served,
+        region_name="eu-west-1",
+        aws_access_key_id=key.id,
+        aws_secret_access_key=key.secret,
+        config=Config(retries={"max_attempts": 0}),
+    )
+    asked = {
+        "s3_bucket": "shots", "s3_prefix": "", "endpoint_name": ENDPOINT, "image_name": "rack.jpg",
+    }  # fmt: skip
+    answer = client.invoke(FunctionName="stock", Payload=json.dumps(asked).encode())
+    told = json.loads(answer["Payload"].read())
+    client.close()
+    assert told["statusCode"] == 200
+    blue, red, white = told["body"]["prediction"]
+    assert blue > 0.85
+    assert white > 0.85
+    assert red < 0.15
+    assert base64.b64decode(told["body"]["image"]) == encode_jpeg(scene("blue", "white"))
+
+
+def test_a_function_of_labels_is_not_offered_for_counting(hub: Services) -> None:
+    (one,) = hub.counter.functions()
+    assert not one.counts
