@@ -184,7 +184,7 @@ def plan_of(job: TrainJob, training: Sequence[Facts], *, settings: Prepare) -> F
         learning_rate=job.setting("learning_rate", 3e-4),
         weight_decay=job.setting("weight_decay", 1e-3),
         patience=int(job.setting("patience", 6)),
-        bf16=has_bf16(),
+        bf16=bool(job.setting("bf16", float(has_bf16()))),
     )
 
 
