@@ -18,12 +18,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from lineside.core import InvalidError
 from lineside.training.job import load_arrays, save_arrays
 from lineside.training.parallel import Parallel
 from lineside.training.segmentation.crops import Draw, Piece, cut_piece, plan_epoch
 from lineside.training.segmentation.lesson import IGNORED, Facts, Show
 from lineside.training.segmentation.losses import drawn_loss, laid_on, picture_loss
-from lineside.training.segmentation.unet import UNet, new_unet
+from lineside.training.segmentation.unet import MULTIPLE_PX, UNet, new_unet
 from lineside.training.steps import Steps
 from lineside.vision import Prepare, f1_of, normalise, pixel_counts
 
@@ -33,6 +34,7 @@ _MOST_GRADIENT = 5.0
 _FROZEN_BLOCKS = 3
 _MOMENTS = (0.9, 0.99)
 _SETTLED_ON = 16
+_LARGEST_SIDE_PX = 1024
 _WATCHED = ("loss", "validation_loss", "pixel_f1")
 
 Arrays = dict[str, NDArray[np.generic]]
@@ -57,6 +59,17 @@ class FitPlan:
     weight_decay: float = 1e-3
     patience: int = 6
     bf16: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "steps", "batch", "patience", "learning_rate"):
+            if not getattr(self, name) > 0:
+                raise InvalidError("above 0", where=f"settings.{name}", fix="Leave it out.")
+        if self.side_px % MULTIPLE_PX or not MULTIPLE_PX <= self.side_px <= _LARGEST_SIDE_PX:
+            raise InvalidError(
+                f"a multiple of {MULTIPLE_PX} up to {_LARGEST_SIDE_PX}",
+                where="settings.side_px",
+                fix="Leave it out.",
+            )
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
