@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from lineside.datasets import Sample
 from lineside.training.objects.crops import Piece, draw_piece, whole_piece
-from lineside.training.objects.loop import Course, History, LoopPlan, descend, drawn
+from lineside.training.objects.loop import Course, History, LoopPlan, descend, drawn, seeded
 from lineside.training.objects.network import CentreNetwork
 from lineside.training.objects.scene import CROP_PX, Scene, Scenes
 from lineside.training.objects.targets import loss_of, targets_of
@@ -38,7 +38,7 @@ class Lesson:
 
 def fit(plan: LoopPlan, lesson: Lesson, *, course: Course) -> tuple[CentreNetwork, History]:
     """A fitted network in evaluation mode, and what each hundred steps came to."""
-    torch.manual_seed(plan.seed)
+    seeded(plan.seed)
     known = tuple(lesson.scenes.scene(sample) for sample in lesson.learn)
     side_px = _side(known, multiple=lesson.scenes.settings.multiple)
     if side_px > CROP_PX:

@@ -106,6 +106,6 @@ def _fit(each: Round, setting: Setting, *, seed: int, steps: int, far: Far) -> C
         parallel=setting.parallel,
     )
     lesson = Lesson(scenes=setting.scenes, learn=each.learn, watch=each.judge)
-    network, _ = fit(plan, lesson, course=course)
-    far.before += steps
+    network, history = fit(plan, lesson, course=course)
+    far.ended(history, steps=steps)
     return network

@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from lineside.training.architectures import lite0_trunk
 from lineside.training.job import load_arrays, save_arrays
 from lineside.training.parallel import Parallel
 
@@ -123,6 +124,12 @@ def descend(pupil: Pupil, plan: LoopPlan, *, course: Course) -> History:
         _load(pupil.network, run.best)
     pupil.network.eval()
     return _history(run)
+
+
+def seeded(seed: int) -> None:
+    """New layers follow from the seed alone, not from whether the trunk was read before."""
+    lite0_trunk()  # the first time it draws numbers of its own
+    torch.manual_seed(seed)
 
 
 def drawn(pictures: int, *, plan: LoopPlan, step: int) -> list[int]:

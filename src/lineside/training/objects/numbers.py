@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from lineside.core import Box, Policy
 from lineside.datasets import Sample
 from lineside.training.job import TrainJob
-from lineside.training.objects.loop import Course, LoopPlan, descend, drawn
+from lineside.training.objects.loop import Course, LoopPlan, descend, drawn, seeded
 from lineside.training.objects.number_network import STRIDE_PX, NumberNetwork
 from lineside.training.objects.rounds import MANY, Far, Round, fitted_again, rounds
 from lineside.training.objects.scene import Pictures
@@ -181,10 +181,9 @@ def _fit(each: Round, setting: NumberSetting, *, seed: int, steps: int, far: Far
         epoch=far.epoch,
         parallel=setting.parallel,
     )
-    torch.manual_seed(plan.seed)
+    seeded(plan.seed)
     pupil = _Counter(plan, each, numbered=setting.numbered)
-    descend(pupil, plan, course=course)
-    far.before += steps
+    far.ended(descend(pupil, plan, course=course), steps=steps)
     return pupil.network
 
 

@@ -1,6 +1,6 @@
 """Who is held out when, and how far several fits are together."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from lineside.datasets import Part, Sample, folds, split
@@ -76,9 +76,13 @@ class Far:
         self.steps.loss = loss
         self.steps.at(3 + 85 * min(1.0, (self.before + done) / self.total), stage)
 
-    def epoch(self, figures: dict[str, float]) -> None:
-        """Keep and tell what a hundred steps came to."""
-        number = len(self.history)
-        self.history = (*self.history, {**figures, "epoch": float(number)})
+    def epoch(self, figures: Mapping[str, float]) -> None:
+        """Tell what a hundred steps of the fit under way came to."""
         told = {name: value for name, value in figures.items() if name != "epoch"}
-        self.steps.epoch(number, **told)
+        self.steps.epoch(len(self.history) + int(figures["epoch"]), **told)
+
+    def ended(self, history: Sequence[Mapping[str, float]], *, steps: int) -> None:
+        """A fit has ended, or had ended before the job was stopped."""
+        before = len(self.history)
+        rows = tuple({**row, "epoch": before + row["epoch"]} for row in history)
+        self.history, self.before = (*self.history, *rows), self.before + steps

@@ -1,0 +1,169 @@
+"""Boxes and counts on the picture's own pixels, through a package, tiles and templates."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import lineside.models.answerers.objects as objects_module
+from lineside.core import Box, InvalidError, Policy, digest_of
+from lineside.models import (
+    MANIFEST_SCHEMA,
+    Engine,
+    HealthLimits,
+    Lineage,
+    Manifest,
+    Package,
+    Place,
+    answerer_for,
+    build_package,
+)
+from lineside.models.answerers.objects import MARGIN_PX, TILE_PX, tiles
+from lineside.testing import FakeClock
+from lineside.testing.trays import tray
+from lineside.vision import CountRule, Crop, DetectRule, Prepare, find_objects, prepare
+
+torch = pytest.importorskip("torch")
+
+from lineside.training.objects.fitting import quick  # noqa: E402  torch may be absent
+from lineside.training.objects.network import CentreNetwork, network_bytes  # noqa: E402
+
+RULE = DetectRule(
+    labels=("disc", "square"), stride_px=4, cut=0.5, unsure_below=0.6, slope=30.0, offset=120.0
+)  # what has learned nothing says about -4 everywhere
+
+
+def package(
+    *, template: bool = False, zoom: float = 1.0, count: CountRule | None = None
+) -> Package:
+    """A package of a network that has learned nothing, which still answers exactly."""
+    torch.manual_seed(3)
+    network = quick(CentreNetwork(labels=2, template=template)).eval()
+    encoded = network_bytes(network, labels=2)
+    manifest = Manifest(
+        schema=MANIFEST_SCHEMA,
+        name="trays",
+        task="count" if count else "detect",
+        inspection="trays",
+        labels=RULE.labels,
+        prepare=Prepare(
+            crops=(Crop(region="", box_px=Box(x0_px=0, y0_px=0, x1_px=96, y1_px=96)),),
+            width_px=96,
+            height_px=96,
+            fit="zoom",
+            zoom=zoom,
+        ),
+        rules=(),
+        policy=Policy(),
+        health=HealthLimits(
+            sharpness_min=0,
+            mean_grey_min=0,
+            mean_grey_max=255,
+            clipped_share_max=1,
+            residual_max_px=4,
+            feature_distance_max=3,
+        ),
+        engine=Engine(file="network.onnx", digest=digest_of(encoded)),
+        golden=(),
+        lineage=Lineage(
+            dataset="trays",
+            data_digest=digest_of(b""),
+            pictures=1,
+            seed=0,
+            code_version="",
+            created_at="",
+        ),
+        detect=RULE,
+        count=count,
+        template=template,
+    )
+    return Package.read(build_package(manifest, {"network.onnx": encoded}))
+
+
+def network_maps(
+    image: np.ndarray, *, template: np.ndarray | None = None
+) -> tuple[np.ndarray, ...]:
+    """What the same network says in torch."""
+    torch.manual_seed(3)
+    network = quick(CentreNetwork(labels=2, template=template is not None)).eval()
+    settings = package(template=template is not None).manifest.prepare
+    crops = prepare(image, settings)
+    if template is not None:
+        beside = prepare(template, settings)
+        crops = np.concatenate([crops, beside, crops - beside], axis=1)
+    with torch.inference_mode():
+        return tuple(each[0].numpy() for each in network(torch.from_numpy(crops)))
+
+
+def test_a_package_says_what_its_network_says_on_the_pictures_own_pixels() -> None:
+    image = tray(3, seed=1).image
+    said = answerer_for(package(), clock=FakeClock()).answer(Place(image=image))
+    maps = network_maps(image)
+    wanted = find_objects((maps[0], maps[1], maps[2]), rule=RULE).inside(96, height_px=96)
+    told = wanted.only(wanted.chance > RULE.cut)
+    assert len(said.boxes) == len(told)
+    assert len(told) > 0
+    corners = np.clip(told.boxes_px, 0, 96)
+    got = np.array([(b.x0_px, b.y0_px, b.x1_px, b.y1_px) for b in said.boxes])
+    np.testing.assert_allclose(got, corners, atol=0.02)
+    assert all(0 <= box.probability <= 1 for box in said.boxes)
+
+
+def test_boxes_lie_in_the_picture_whatever_its_size_and_zoom() -> None:
+    answerer = answerer_for(package(zoom=0.61), clock=FakeClock())
+    for height, width in ((1, 1), (33, 190), (200, 50)):
+        image = np.random.default_rng(0).integers(0, 255, (height, width, 3)).astype(np.uint8)
+        place = Place(image=image)
+        for box in answerer.answer(place).boxes:
+            assert 0 <= box.x0_px <= box.x1_px <= width
+            assert 0 <= box.y0_px <= box.y1_px <= height
+        assert answerer.explain(place)["objects"].shape == (height, width)
+        assert answerer.golden(place).shape == (3, 64)
+
+
+def test_a_template_stands_beside_the_picture_as_in_training() -> None:
+    made = tray(3, seed=2)
+    answerer = answerer_for(package(template=True), clock=FakeClock())
+    said = answerer.answer(Place(image=made.image, template=made.empty))
+    maps = network_maps(made.image, template=made.empty)
+    wanted = find_objects((maps[0], maps[1], maps[2]), rule=RULE).inside(96, height_px=96)
+    assert len(said.boxes) == int(np.sum(wanted.chance > RULE.cut))
+    with pytest.raises(InvalidError):
+        answerer.answer(Place(image=made.image))
+
+
+def test_a_count_counts_the_labels_that_it_names() -> None:
+    image = tray(4, seed=5).image
+    rule = CountRule(most=100, reach=0.0, error_rate=0.5, calibration_pictures=9)
+    every = answerer_for(package(count=rule), clock=FakeClock()).answer(Place(image=image))
+    assert every.count is not None
+    assert every.count.value == len(every.boxes)
+    only = CountRule(most=100, reach=0.0, error_rate=0.5, calibration_pictures=9, labels=("disc",))
+    discs = answerer_for(package(count=only), clock=FakeClock()).answer(Place(image=image))
+    assert discs.count is not None
+    assert discs.count.value == sum(box.label == "disc" for box in every.boxes)
+
+
+@given(st.integers(1, 600).map(lambda cells: 16 * cells))
+def test_tiles_speak_for_every_pixel_once_and_see_beyond_what_they_speak_for(length: int) -> None:
+    spoken = np.zeros(length, int)
+    for (start, end), (kept_from, kept_to) in tiles(length):
+        assert 0 <= start <= kept_from < kept_to <= end <= length
+        assert end - start <= TILE_PX
+        assert all(each % 16 == 0 for each in (start, end, kept_from, kept_to))
+        assert kept_from == 0 or kept_from - start == MARGIN_PX
+        assert kept_to == length or end - kept_to == MARGIN_PX
+        spoken[kept_from:kept_to] += 1
+    assert np.all(spoken == 1)
+
+
+def test_a_large_picture_is_read_in_tiles_and_says_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    image = np.tile(tray(3, seed=1).image, (4, 6, 1))
+    place = Place(image=image)
+    answerer = answerer_for(package(), clock=FakeClock())
+    whole = answerer.explain(place)["objects"]
+    monkeypatch.setattr(objects_module, "TILE_PX", 352)
+    tiled = answerer.explain(place)["objects"]
+    assert np.abs(whole - tiled).max() < 0.05 * float(whole.max())

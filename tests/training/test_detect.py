@@ -1,0 +1,272 @@
+"""Learning to find objects: crops, targets, rounds, fits that go on, packages that answer."""
+
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lineside.core import Inspection, InvalidError, SystemClock, Task, digest_of
+from lineside.datasets import Marked, Part, Sample
+from lineside.models import Package, Predictor
+from lineside.testing.trays import tray, tray_folder
+from lineside.training import JobCancelledError, Progress, TrainJob, TrainResult, run_job
+from lineside.training.objects.crops import Piece, draw_piece
+from lineside.training.objects.export import limits_of
+from lineside.training.objects.held_out import met
+from lineside.training.objects.rounds import MANY, fitted_again, rounds
+from lineside.training.objects.scene import OBJECT_PX, Scene, scale_of
+from lineside.training.objects.targets import targets_of
+from lineside.vision import DetectRule, HealthFigures, find_objects, open_frame, picture_health
+
+QUICK = {"steps": 24.0, "batch_size": 4.0}
+Image = np.ndarray
+
+
+def train(
+    data: Path,
+    folder: Path,
+    *,
+    task: Task = Task.DETECT,
+    settings: dict[str, float] | None = None,
+    labels: tuple[str, ...] = (),
+    progress: Callable[[Progress], None] = lambda _: None,
+    cancelled: threading.Event | None = None,
+) -> TrainResult:
+    inspection = Inspection(id="tray", camera="", task=task, labels=labels)
+    return run_job(
+        TrainJob(inspection=inspection, data=str(data), settings=settings or QUICK),
+        folder=folder,
+        progress=progress,
+        cancelled=cancelled or threading.Event(),
+        clock=SystemClock(),
+    )
+
+
+def sample(number: int, *marks: Marked, group: str = "", split: Part = Part.OPEN) -> Sample:
+    return Sample(
+        name=f"{number}.png",
+        digest=digest_of(str(number).encode()),
+        marked=marks,
+        group=group,
+        split=split,
+    )
+
+
+def box(x0: float, y0: float, x1: float, y1: float, *, label: str = "disc") -> Marked:
+    return Marked(label=label, x0_px=x0, y0_px=y0, x1_px=x1, y1_px=y1)
+
+
+def scene(*boxes: tuple[float, float, float, float], size: tuple[int, int] = (200, 160)) -> Scene:
+    return Scene(
+        sample=sample(0),
+        boxes_px=np.array(boxes, np.float64).reshape(-1, 4),
+        label=np.zeros(len(boxes), np.intp),
+        sized=np.ones(len(boxes), np.bool_),
+        size_px=size,
+    )
+
+
+@given(st.integers(0, 10_000))
+def test_objects_stay_with_their_pixels_however_a_crop_is_drawn(seed: int) -> None:
+    image = np.full((160, 200, 3), 20, np.uint8)
+    image[60:90, 100:120] = 220
+    piece = draw_piece(
+        scene((100, 60, 120, 90)), image, side_px=96, rng=np.random.default_rng(seed)
+    )
+    assert piece.pixels.shape == (96, 96, 3)
+    for x0, y0, x1, y1 in piece.boxes_px:
+        x, y = int((x0 + x1) / 2), int((y0 + y1) / 2)
+        assert piece.pixels[y, x].mean() > 110
+        if piece.sized.all():
+            bright = piece.pixels.mean(axis=2) > 90
+            rows, columns = np.flatnonzero(bright.any(axis=1)), np.flatnonzero(bright.any(axis=0))
+            np.testing.assert_allclose((columns[0], columns[-1] + 1), (x0, x1), atol=2.0)
+            np.testing.assert_allclose((rows[0], rows[-1] + 1), (y0, y1), atol=2.0)
+
+
+def test_a_picture_and_its_template_are_changed_alike() -> None:
+    image = tray(3, seed=4).image
+    both = np.concatenate([image, image], axis=2)
+    piece = draw_piece(scene(size=(96, 96)), both, side_px=96, rng=np.random.default_rng(2))
+    np.testing.assert_array_equal(piece.pixels[..., :3], piece.pixels[..., 3:])
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.floats(4, 92),
+            st.floats(4, 92),
+            st.floats(4, 40),
+            st.floats(4, 40),
+            st.integers(0, 1),
+        ),
+        max_size=4,
+    )
+)
+def test_maps_that_meet_their_targets_give_back_the_boxes(
+    objects: list[tuple[float, float, float, float, int]],
+) -> None:
+    boxes = np.array([(x - w / 2, y - h / 2, x + w / 2, y + h / 2) for x, y, w, h, _ in objects])
+    boxes = boxes.reshape(-1, 4)
+    label = np.array([each[4] for each in objects], np.intp)
+    piece = Piece(
+        pixels=np.zeros((96, 96, 3), np.uint8),
+        boxes_px=boxes,
+        label=label,
+        sized=np.ones(len(boxes), np.bool_),
+    )
+    targets = targets_of(piece)
+    assert targets.objects == len(boxes)
+    heat = np.clip(targets.heat, 1e-6, 1 - 1e-6)
+    geometry = np.zeros((4, 24, 24), np.float32)
+    classes = np.zeros((2, 24, 24), np.float32)
+    rows, columns = targets.place.T
+    geometry[:, rows, columns] = targets.geometry.T
+    classes[targets.label, rows, columns] = 5.0
+    rule = DetectRule(labels=("a", "b"), stride_px=4, cut=0.9, unsure_below=0.9, iou_max=0.95)
+    found = find_objects((np.log(heat / (1 - heat))[None], geometry, classes), rule=rule)
+    cells = {(int(x // 4), int(y // 4)) for x, y, *_ in objects}
+    apart = all(max(abs(a[0] - b[0]), abs(a[1] - b[1])) > 2 for a in cells for b in cells if a != b)
+    if len(cells) == len(objects) and apart:
+        there = found.only(found.chance > rule.cut)
+        assert len(there) == len(objects)
+        for each, name in zip(there.boxes_px, there.label, strict=True):
+            off = np.abs(boxes - each).max(axis=1)
+            assert off.min() < 1e-2
+            assert label[int(off.argmin())] == name
+
+
+def test_pictures_are_scaled_so_that_the_median_object_is_as_large_as_wished() -> None:
+    marked = [sample(0, box(0, 0, 60, 60), box(0, 0, 80, 80), box(0, 0, 100, 100))]
+    assert scale_of(marked, labels=("disc",), side_px=640).zoom == pytest.approx(OBJECT_PX / 80)
+
+
+def test_a_small_kind_of_object_is_not_scaled_away() -> None:
+    marked = [sample(0, *[box(0, 0, 200, 200)] * 9, box(0, 0, 20, 20, label="speck"))]
+    assert scale_of(marked, labels=("disc", "speck"), side_px=640).zoom == pytest.approx(0.5)
+
+
+def test_points_without_boxes_take_their_size_from_how_near_they_lie() -> None:
+    points = [box(x, y, x, y) for x in range(100, 400, 40) for y in range(100, 300, 40)]
+    scale = scale_of([sample(0, *points)], labels=("disc",), side_px=640)
+    assert scale.nominal_px["disc"] == (40, 40)
+
+
+def test_a_lone_point_still_gives_a_scale() -> None:
+    scale = scale_of([sample(0, box(5, 5, 5, 5))], labels=("disc",), side_px=640)
+    assert 0 < scale.zoom <= 4
+
+
+def test_a_point_is_met_nearby_and_a_box_by_overlap_each_once() -> None:
+    truth = Scene(
+        sample=sample(0),
+        boxes_px=np.array([(10.0, 10, 30, 30), (100, 100, 120, 120)]),
+        label=np.zeros(2, np.intp),
+        sized=np.array([True, False]),
+        size_px=(200, 200),
+    )
+    found = np.array([(11.0, 11, 31, 31), (12, 12, 32, 32), (104, 104, 114, 124), (60, 60, 70, 70)])
+    assert met(found, truth).tolist() == [0, -1, 1, -1]
+
+
+@given(st.integers(2, 60), st.booleans(), st.integers(0, 5))
+def test_every_picture_of_a_small_set_is_held_out_once_and_groups_stay_together(
+    pictures: int, *, grouped: bool, seed: int
+) -> None:
+    samples = [sample(n, group=f"g{n // 3}" if grouped else "") for n in range(pictures)]
+    planned = rounds(samples, seed=seed, folded=True)
+    judged = [each.name for part in planned for each in part.judge]
+    assert sorted(judged) == sorted({each.name for each in samples}) or not planned
+    for part in planned:
+        assert not {s.group for s in part.learn if s.group} & {s.group for s in part.judge}
+        assert len(part.learn) + len(part.judge) == pictures
+
+
+def test_a_declared_validation_part_is_what_is_held_out() -> None:
+    samples = [sample(n, split=Part.VALID if n < 12 else Part.OPEN) for n in range(100)]
+    (part,) = rounds(samples, seed=0, folded=False)
+    assert {each.name for each in part.judge} == {f"{n}.png" for n in range(12)}
+    assert not fitted_again([part], pictures=100)
+
+
+def test_with_many_pictures_one_part_is_enough() -> None:
+    samples = [sample(n) for n in range(MANY)]
+    planned = rounds(samples, seed=0, folded=True)
+    assert len(planned) == 1
+    assert not fitted_again(planned, pictures=MANY)
+
+
+def test_pictures_of_black_and_white_alone_are_not_refused_for_being_clipped() -> None:
+    binary = np.where(np.random.default_rng(0).random((60, 60, 1)) > 0.5, 255, 0).astype(np.uint8)
+    limits = limits_of([picture_health(np.repeat(binary, 3, axis=2))])
+    assert limits.clipped_share_max == 1.0
+    usual = limits_of([HealthFigures(sharpness=80, mean_grey=120, clipped_share=0.05)])
+    assert usual.clipped_share_max == pytest.approx(0.3)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[TrainResult, Path, list[Progress]]:
+    folder = tmp_path_factory.mktemp("detect")
+    data = tray_folder(folder / "data", pictures=12, marks="boxes", template=True)
+    seen: list[Progress] = []
+    result = train(data, folder / "job", progress=seen.append)
+    return result, data, seen
+
+
+@pytest.mark.timeout(180)
+def test_objects_beside_their_template_are_found_and_measured(
+    trained: tuple[TrainResult, Path, list[Progress]],
+) -> None:
+    result, data, seen = trained
+    manifest = Package.read(result.package).manifest
+    assert (manifest.task, manifest.template) == ("detect", True)
+    assert manifest.labels == ("disc", "square")
+    assert {"f1_iou33", "f1_iou50", "f1_any_iou33", "average_precision"} <= set(result.metrics)
+    predictor = Predictor(Package.read(result.package), clock=SystemClock())
+    predictor.check_golden()
+    made = tray(4, seed=900)
+    frame = open_frame(
+        (data / "images/004.png").read_bytes(), camera="c", captured_at=SystemClock().now()
+    )
+    said = predictor.predict(frame, template=made.empty)
+    assert said.state == "ok"
+    with pytest.raises(InvalidError):
+        predictor.predict(frame)
+    assert [each.percent for each in seen] == sorted(each.percent for each in seen)
+    assert seen[-1].percent == 100
+
+
+@pytest.mark.timeout(180)
+def test_a_training_that_was_stopped_goes_on_to_the_same_package(
+    trained: tuple[TrainResult, Path, list[Progress]], tmp_path: Path
+) -> None:
+    result, data, seen = trained
+    stop = threading.Event()
+
+    def after_a_while(progress: Progress) -> None:
+        if progress.percent > 60:
+            stop.set()
+
+    with pytest.raises(JobCancelledError):
+        train(data, tmp_path, progress=after_a_while, cancelled=stop)
+    again = train(data, tmp_path)
+    assert again.package == result.package
+    assert seen
+
+
+def test_pictures_without_any_object_teach_nothing(tmp_path: Path) -> None:
+    data = tray_folder(tmp_path / "data", pictures=6, marks="boxes")
+    with pytest.raises(InvalidError, match="no object"):
+        train(data, tmp_path / "job", labels=("bolt",))
+
+
+@pytest.mark.data
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_real_defects_are_found_beside_their_template(data_folder: Path, tmp_path: Path) -> None:
+    result = train(data_folder / "deeppcb", tmp_path, settings={"steps": 60, "batch_size": 8})
+    assert result.metrics["f1_any_iou33"].value > 0.3
