@@ -344,7 +344,8 @@ def test_what_is_not_shown_is_refused(rows: tuple[tuple[int, ...], ...], said: s
 
 def test_a_leaking_split_and_a_missing_figure_are_refused() -> None:
     good = ((290, 8, 0), (2, 33, 0))
-    assert "3 pairs" in gate_of(evaluation(good, leaking=3), LIMITS).reason
+    assert "9 pairs" in gate_of(evaluation(good, leaking=9), LIMITS).reason
+    assert gate_of(evaluation(good, leaking=6), LIMITS).passed
     asked = replace(LIMITS, least={"pixel_f1": 0.3})
     assert "pixel_f1 was not measured" in gate_of(evaluation(good), asked).reason
     bare = Evaluation(metrics={}, per_class={}, confusion={}, slices={})

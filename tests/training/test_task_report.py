@@ -73,6 +73,7 @@ def report() -> TaskReport:
         skipped=(Skipped(where=HOSTILE, reason="cut off"),),
         leaks=(Leak(a=HOSTILE, b="b", similarity=1.0, splits=("train", "test")),),
         leaking=1,
+        leaks_by="whole pictures",
         warnings=(*controls.warnings, *leak_warning(1)),
         seed=7,
     )
@@ -138,6 +139,8 @@ def test_a_leaking_split_stands_beside_every_figure(report: TaskReport) -> None:
     sound = task_page(replace(report, leaking=0, leaks=())).decode()
     assert "the split leaks" not in sound
     assert "No near-duplicates" in sound
+    assert "Compared: whole pictures." in sound
+    assert "Nobody looked" in task_page(replace(report, leaks=(), leaks_by="")).decode()
 
 
 def test_a_report_of_nothing_still_makes_a_page(report: TaskReport) -> None:

@@ -25,7 +25,7 @@ from lineside.training.erasing import erased, marked_area
 from lineside.training.judging import judge_all
 from lineside.training.light_meter import TOGETHER, Question, reached, trivial_figures
 from lineside.training.measures import Case, Measure, Measured
-from lineside.training.measures.shared import bounded, is_defective, owners, rate
+from lineside.training.measures.shared import GOOD_NAMES, bounded, is_defective, owners, rate
 from lineside.training.refill import refiller_of
 from lineside.training.tasks.contract import MOST_BYTES, Files
 from lineside.vision import Decision, auroc, decode_picture, encode_png, grey_of
@@ -175,11 +175,25 @@ def questions_of(task: str, cases: Sequence[Case], *, labels: Sequence[str]) -> 
     places = {label: place for place, label in enumerate(labels)}
     named = [[places[name] for name in case.sample.labels if name in places] for case in cases]
     truth = np.array([some[0] if len(some) == 1 else -1 for some in named])
-    asked = [Question(kind="class", truth=truth, owners=owned)]
-    if len(labels) == 2:
-        yes = np.where(truth < 0, -1, (truth == 1).astype(np.int64))
-        asked.append(Question(kind="yes", truth=yes, owners=owned, of=labels[1]))
-    return asked
+    return [
+        Question(kind="class", truth=truth, owners=owned),
+        *_yes_or_no(truth, labels, owned=owned),
+    ]
+
+
+def _yes_or_no(
+    truth: NDArray[np.int64], labels: Sequence[str], *, owned: NDArray[np.int64]
+) -> list[Question]:
+    """Whether anything is wrong, where one class means that nothing is; of two classes which."""
+    good = [place for place, label in enumerate(labels) if label.lower() in GOOD_NAMES]
+    if len(good) == 1:
+        yes, of = truth != good[0], labels[1 - good[0]] if len(labels) == 2 else ""
+    elif len(labels) == 2:
+        yes, of = truth == 1, labels[1]
+    else:
+        return []
+    asked = np.where(truth < 0, -1, yes.astype(np.int64))
+    return [Question(kind="yes", truth=asked, owners=owned, of=of)]
 
 
 def _count(sample: Sample) -> int | None:
@@ -211,7 +225,7 @@ def against(
     found = []
     for figure, metric, value in reached(question, figures):
         named = f"{metric}/{question.of}"
-        name = named if question.of and named in metrics else metric
+        name = metric if metric in metrics else named
         if name not in metrics:
             continue
         package = metrics[name]

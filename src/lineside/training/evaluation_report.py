@@ -7,6 +7,7 @@ from lineside.datasets import Part, Sample, version_digest
 from lineside.models import Package
 from lineside.training.evaluate import Evaluation
 from lineside.training.source import Opened
+from lineside.training.source_leaks import OF_VERSION
 from lineside.training.task_page import task_page
 from lineside.training.task_report import TaskReport
 from lineside.vision import cheapest_cut
@@ -49,6 +50,7 @@ def evaluation_report(
         skipped=source.skipped,
         leaks=tuple(source.leaks[:_MOST_LEAKS]),
         leaking=found.leaking,
+        leaks_by=OF_VERSION if name.startswith("dataset://") else "",
         warnings=found.warnings,
         seed=manifest.lineage.seed,
     )

@@ -36,6 +36,7 @@ from lineside.training.job import (
     replace_file,
 )
 from lineside.training.source import Data
+from lineside.training.source_leaks import leaks_of
 from lineside.training.task_page import task_page
 from lineside.training.task_report import task_report
 from lineside.training.tasks import Trained, Work
@@ -54,12 +55,15 @@ def finish(job: TrainJob, trained: Trained, *, data: Data, work: Work) -> TrainR
     manifest = _with_golden(_manifest(job, trained, data=data), trained, work=work, clock=clock)
     bare = Package.read(build_package(manifest, _files(trained, files, work=work)))
     found = _appraised(bare, trained, data=data, work=work)
+    work.steps.at(94, "looking for leaks")
+    looked = leaks_of(data, of_version=job.data.startswith("dataset://"))
     work.steps.at(96, "writing the report")
     report = task_report(
         job,
         trained,
         data=data,
         manifest=manifest,
+        looked=looked,
         measured=found.measured if found else None,
         controls=found.controls if found else Controls(),
     )

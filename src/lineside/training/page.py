@@ -41,7 +41,7 @@ def report_page(report: Report) -> bytes:
         _places(report),
         skipped_part("Training pictures that could not be placed", report.refused),
         skipped_part("Left out or merged when the data was read", report.skipped),
-        leaks_part(report.leaks),
+        leaks_part(report.leaks, by="regions of the registered view"),
     ]
     return page(f"Training of {report.package}", parts)
 

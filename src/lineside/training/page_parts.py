@@ -210,15 +210,19 @@ def picture_cards(cards: Iterable[tuple[bytes, Sequence[str]]]) -> str:
     return f'<div class="row">{"".join(made)}</div>' if made else ""
 
 
-def leaks_part(leaks: Sequence[Leak]) -> str:
-    """The pairs, or that there are none."""
+def leaks_part(leaks: Sequence[Leak], *, by: str) -> str:
+    """The pairs and how they were looked for; that there are none, or that nobody looked."""
+    if not by:
+        return section("Leaks", "<p>Nobody looked for near-duplicates of these pictures.</p>")
     if not leaks:
-        return section("Leaks", "<p>No near-duplicates, no shared groups across the split.</p>")
+        none = "<p>No near-duplicates, no shared groups across the split.</p>"
+        return section("Leaks", none, note=f"Compared: {by}.")
     rows = [
         (leak.a, leak.b, f"{leak.similarity:.3f}", " / ".join(leak.splits), leak.kind)
         for leak in leaks
     ]
-    return section("Leaks", table(("picture", "picture", "similarity", "parts", "kind"), rows))
+    header = ("picture", "picture", "similarity", "parts", "kind")
+    return section("Leaks", table(header, rows), note=f"Compared: {by}.")
 
 
 def skipped_part(title: str, notes: Sequence[Skipped]) -> str:

@@ -68,7 +68,7 @@ def task_page(
         section("Training", history_part(report.history), _held_out(report.held_out)),
         *(_further(title, facts) for title, facts in report.sections.items()),
         skipped_part("Left out or merged when the data was read", report.skipped),
-        leaks_part(report.leaks),
+        leaks_part(report.leaks, by=report.leaks_by),
     ]
     return page(title or f"Training of {report.package}", parts)
 

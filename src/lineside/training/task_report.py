@@ -10,6 +10,7 @@ from lineside.training.controls import Controls
 from lineside.training.job import TrainJob
 from lineside.training.measures import Confusion, Measured, Worst
 from lineside.training.source import Data
+from lineside.training.source_leaks import LookedFor
 from lineside.training.tasks import Trained
 from lineside.vision import LimitRow, ReliabilityBin
 
@@ -31,6 +32,7 @@ class TaskReport:
         history: per epoch what was watched.
         sections: further facts by title.
         leaking: pairs that stand on both sides of the split.
+        leaks_by: in words how leaks were looked for; "" where nobody looked.
     """
 
     package: str
@@ -54,6 +56,7 @@ class TaskReport:
     skipped: tuple[Skipped, ...]
     leaks: tuple[Leak, ...]
     leaking: int
+    leaks_by: str
     warnings: tuple[str, ...]
     seed: int
     schema: str = field(default="lineside.task-report/1")
@@ -67,10 +70,11 @@ def task_report(
     manifest: Manifest,
     measured: Measured | None,
     controls: Controls,
+    looked: LookedFor,
 ) -> TaskReport:
     """Everything that is known after a training."""
     found = measured or Measured(metrics={})
-    leaking = len(crossing(data.leaks))
+    leaking = len(crossing(looked.leaks))
     return TaskReport(
         package=job.package_name,
         task=manifest.task,
@@ -91,8 +95,9 @@ def task_report(
         mistakes=found.mistakes,
         sections=trained.sections,
         skipped=data.skipped,
-        leaks=tuple(data.leaks[:_MOST_LEAKS]),
+        leaks=tuple(looked.leaks[:_MOST_LEAKS]),
         leaking=leaking,
+        leaks_by=looked.how,
         warnings=(
             *trained.warnings,
             *found.warnings,

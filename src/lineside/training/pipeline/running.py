@@ -16,7 +16,7 @@ from lineside.core import Clock, Inspection, LinesideError, Task, decode, encode
 from lineside.models import ModelVersions, Package, Status
 from lineside.training.evaluate import evaluate
 from lineside.training.evaluation_report import evaluation_page, evaluation_report
-from lineside.training.job import JobCancelledError, TrainJob, replace_file
+from lineside.training.job import REPORT_FILE, JobCancelledError, TrainJob, replace_file
 from lineside.training.pipeline.cache import Cache, Done, key_of
 from lineside.training.pipeline.definition import Pipeline, Role, Step
 from lineside.training.pipeline.gate import Gate, Limits, gate_of
@@ -292,11 +292,16 @@ class _Run:
             return _of(done)
         source = Labelled(data=str(self._prepared), part="test", task=package.manifest.task)
         with open_labelled(source, clock=ground.clock) as opened:
+            known = self._leaks()
             found = evaluate(
-                package, opened.samples, files=opened.files, clock=ground.clock, leaks=opened.leaks
+                package, opened.samples, files=opened.files, clock=ground.clock, leaks=known.leaks
             )
-            told = evaluation_report(
-                package, opened.samples, found=found, source=opened, name=self._pipeline.name
+            told = replace(
+                evaluation_report(
+                    package, opened.samples, found=found, source=opened, name=self._pipeline.name
+                ),
+                leaks=known.leaks,
+                leaks_by=known.leaks_by,
             )
         self._state.evaluation = told
         replace_file(into / EVALUATION_FILE, encode(told))
@@ -304,6 +309,11 @@ class _Run:
         replace_file(into / "evaluation_report.json", published_report(told))
         facts = {name: metric.value for name, metric in found.metrics.items()}
         return _left(self._cache.finish(key, step=step.name, facts=facts))
+
+    def _leaks(self) -> TaskReport:
+        """The training's own report: it looked for leaks between all parts."""
+        path = self._trained / REPORT_FILE
+        return decode(TaskReport, path.read_bytes(), where=str(path))
 
     def _gate(self, step: Step) -> _Left:
         pipeline = self._pipeline
