@@ -5,7 +5,15 @@ import pytest
 from sklearn.model_selection import train_test_split
 
 from lineside.core import Digest, InvalidError
-from lineside.datasets import Part, Sample, split_exactly
+from lineside.datasets import (
+    Part,
+    Sample,
+    check_leaks,
+    grouped,
+    parts_of,
+    split,
+    split_exactly,
+)
 
 
 def numbered(count: int) -> list[Sample]:
@@ -73,6 +81,17 @@ def test_cuts_are_the_published_ones_row_by_row(data_folder: Path) -> None:
     parts = split_exactly(given, rule="cuts")
     for part, name in ((Part.TRAIN, "train"), (Part.VALID, "validation"), (Part.TEST, "test")):
         assert ids(parts[part]) == read(f"{name}.csv")
+    train = set(read("train.csv"))
+    beside = [n for n in read("test.csv") if {n - 1, n + 1} & train]
+    assert len(beside) == 720  # the same shelf a moment before or after: why blocks exist
+    shares = {Part.TRAIN: 0.8, Part.VALID: 0.1, Part.TEST: 0.1}
+    blocks = grouped(given, rule="ids:100")
+    apart = split(blocks, shares=shares)
+    assert [len(apart[part]) for part in shares] == [36091, 4511, 4511]
+    across = [
+        check_leaks(s, {}, parts=parts_of(s, p)).check for s, p in ((given, parts), (blocks, apart))
+    ]
+    assert [(c.neighbours, c.neighbours_across) for c in across] == [(4502, 1517), (4502, 14)]
 
 
 @pytest.mark.parametrize("rule", ["cuts", "draws", "list"])

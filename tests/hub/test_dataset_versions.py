@@ -160,3 +160,22 @@ def test_a_picture_that_only_a_version_holds_is_shown(tiles: Services, browser: 
     tiles.datasets._library.remove("tiles", digest_of(picture(5)))
     kept = browser.get(f"/data/tiles/pictures/{digest_of(picture(5))}")
     assert kept.content == picture(5)
+
+
+@pytest.mark.usefixtures("tiles")
+@pytest.mark.parametrize(
+    ("parting", "words"),
+    [
+        (None, "Parted as its sources declare"),
+        ({"shares": {"train": 0.5, "test": 0.5}, "seed": 3}, "train 0.5, test 0.5, groups stay"),
+        ({"fold": 1, "folds": 3, "by": "sample"}, "Fold 1 of 3 is the test part, each picture"),
+        ({"exact": "draws", "group": "ids:5"}, "exact rule draws, grouped by ids:5, seed 0"),
+    ],
+    ids=str,
+)
+def test_the_page_says_how_the_next_version_is_parted(
+    *, browser: TestClient, client: TestClient, parting: dict[str, object] | None, words: str
+) -> None:
+    if parting is not None:
+        assert client.post(f"{HERE}/split", json=parting).status_code == 200
+    assert words in browser.get("/data/tiles").text

@@ -24,6 +24,7 @@ from lineside.datasets import (
     Draft,
     Leak,
     Library,
+    LookLimits,
     drawn_thumbnail,
     label_names,
     plan_freeze,
@@ -38,6 +39,7 @@ logger = logging.getLogger(__name__)
 
 _MOST_FRAMES = 20_000
 _PAGE = 1000
+_LOOK = LookLimits(pictures=5000)  # a person waits for it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,7 +132,7 @@ class Datasets:
 
     def freeze(self, name: str, *, by: str) -> VersionView:
         """Freeze the draft; its leak report looks at the regions of the plant's inspection."""
-        plan = plan_freeze(self._library, name, inspections=self._plant.inspection)
+        plan = plan_freeze(self._library, name, inspections=self._plant.inspection, limits=_LOOK)
         known = {facts.number for facts in self._library.versions(name)}
         version = self._library.freeze(name, by=by, plan=plan)
         if version.number not in known:

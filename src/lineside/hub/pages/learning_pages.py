@@ -7,6 +7,7 @@ from lineside.core import Inspection, Json, RouteKind
 from lineside.hub.dataset_versions import kinds_of
 from lineside.hub.pages.common import Ask, inspections_of
 from lineside.hub.pages.format import counted
+from lineside.hub.pages.views import datasets as words
 from lineside.hub.pages.views import learning as views
 from lineside.hub.pages.views.answers import plan_of
 from lineside.hub.services import Services
@@ -46,7 +47,8 @@ def data(ask: Ask) -> HTMLResponse:
 def dataset(ask: Ask, *, name: str, label: str = "") -> HTMLResponse:
     """The draft of one dataset."""
     view = ask.hub.datasets.one(name)
-    samples = ask.hub.datasets.draft(name).samples
+    draft = ask.hub.datasets.draft(name)
+    samples = draft.samples
     counts = views.label_counts(samples)
     cards = views.gallery(name, samples, label=label)
     return ask.page(
@@ -56,10 +58,11 @@ def dataset(ask: Ask, *, name: str, label: str = "") -> HTMLResponse:
         sub=f"Draft, {counted(view.draft_samples, 'picture')}",
         dataset=view,
         frozen=None,
+        parting=words.parting_words(draft.parting),
         samples=cards,
         more=_more(len(cards), _holding(counts, label, total=len(samples))),
         counts=counts,
-        kinds=views.kind_counts(view.kinds),
+        kinds=words.kind_counts(view.kinds),
         splits=(),
         filters=views.gallery_filters(f"/data/{name}", counts, label=label, total=len(samples)),
     )
@@ -82,7 +85,7 @@ def version(ask: Ask, *, name: str, number: int, label: str = "") -> HTMLRespons
         samples=cards,
         more=_more(len(cards), _holding(counts, label, total=len(frozen.samples))),
         counts=counts,
-        kinds=views.kind_counts(kinds_of(frozen.samples)),
+        kinds=words.kind_counts(kinds_of(frozen.samples)),
         splits=views.split_counts(frozen),
         filters=views.gallery_filters(
             f"/data/{name}/versions/{number}", counts, label=label, total=len(frozen.samples)
@@ -100,7 +103,7 @@ def diff(ask: Ask, *, name: str, a: str, b: str = "") -> HTMLResponse:
         active="data",
         name=name,
         diff=found,
-        lists=views.change_lists(found),
+        lists=words.change_lists(found),
     )
 
 

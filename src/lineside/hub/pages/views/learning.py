@@ -6,9 +6,10 @@ from datetime import datetime
 from typing import Any
 
 from lineside.core import Json, short
-from lineside.datasets import Change, DatasetVersion, Marked, Sample, VersionDiff, is_drawn_on
+from lineside.datasets import DatasetVersion, Sample, is_drawn_on
 from lineside.hub.pages.format import DASH, counted, number, percent, span
 from lineside.hub.pages.views.answers import Mark
+from lineside.hub.pages.views.datasets import told_of
 from lineside.hub.pages.views.evidence import decision_facts, first_metric
 from lineside.hub.pages.views.frames import dataset_href
 from lineside.hub.views import DatasetView, PackageView, RunView, VersionView
@@ -183,26 +184,6 @@ def gallery(dataset: str, samples: Sequence[Sample], *, label: str) -> tuple[Sam
     return tuple(_card(dataset, sample) for sample in ordered[:GALLERY])
 
 
-def told_of(sample: Sample) -> str:
-    """What is known of a picture, in words: labels, count, marked objects, mask."""
-    said = [", ".join(sample.labels)] if sample.labels else []
-    if sample.count is not None:
-        said.append(counted(sample.count, "object"))
-    if sample.marked is not None:
-        said += _marked(sample.marked)
-    if sample.mask_digest is not None:
-        said.append("mask")
-    return "; ".join(said) or ("none of its labels" if sample.known else "not judged")
-
-
-def _marked(marks: Sequence[Marked]) -> list[str]:
-    """How many of each kind: ``3 boxes``, ``2 points``; nothing marked is said too."""
-    points = sum(mark.is_point for mark in marks)
-    kinds = ((len(marks) - points, "box", "boxes"), (points, "point", "points"))
-    said = [f"{count} {one if count == 1 else many}" for count, one, many in kinds if count]
-    return said or ["no object"]
-
-
 def _card(dataset: str, sample: Sample) -> SampleCard:
     labels = told_of(sample)
     if sample.name.startswith("frm_"):
@@ -235,49 +216,6 @@ def split_counts(version: DatasetVersion) -> tuple[tuple[str, int], ...]:
     """Pictures of each part."""
     return tuple(
         (str(part) or "not parted", len(members)) for part, members in version.splits.items()
-    )
-
-
-_KINDS = {
-    "labels": "with labels",
-    "count": "with a count",
-    "objects": "with marked objects",
-    "mask": "with a mask",
-}
-
-
-def kind_counts(kinds: Mapping[str, int]) -> tuple[tuple[str, int], ...]:
-    """What the pictures carry, in words."""
-    return tuple((_KINDS[kind], count) for kind, count in kinds.items())
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ChangeList:
-    """One kind of change between two versions."""
-
-    title: str
-    changes: tuple[Change, ...]
-    more: int
-
-
-def change_lists(diff: VersionDiff) -> tuple[ChangeList, ...]:
-    """Every kind of which there is something, with at most so many rows as a gallery has."""
-    titles = (
-        ("Added", diff.added),
-        ("Removed", diff.removed),
-        ("Other labels", diff.relabelled),
-        ("Drawn or counted anew", diff.redrawn),
-        ("Moved to another part", diff.moved),
-        ("In another group", diff.regrouped),
-    )
-    return tuple(
-        ChangeList(
-            title=f"{title}, {counted(len(changes), 'picture')}",
-            changes=changes[:GALLERY],
-            more=max(0, len(changes) - GALLERY),
-        )
-        for title, changes in titles
-        if changes
     )
 
 

@@ -1,7 +1,7 @@
 // @ts-check
 /**
  * Forms that send JSON to the API. `data-json="/api/v1/…"` is the address; each named field is a
- * key, `data-type` says `number`, `moment`, `list` or `answer`. On success the page goes to
+ * key (`shares.train` a key of the key `shares`), `data-type` says `number`, `moment`, `list` or `answer`. On success the page goes to
  * `data-next` (`{id}` is filled from the answer), or is read again; on refusal the problem's own
  * words stand in the form.
  */
@@ -17,12 +17,19 @@ export function readForm(form) {
     const kind = input.dataset.type ?? "text";
     if (kind === "answer") addAnswer(body, input);
     else if (input.value === "" && kind !== "text") continue;
-    else if (kind === "number") body[input.name] = Number(input.value);
+    else if (kind === "number") put(body, input.name, Number(input.value));
     else if (kind === "moment") body[input.name] = new Date(input.value).toISOString();
     else if (kind === "list") (body[input.name] ??= []).push(input.value);
     else body[input.name] = input.value;
   }
   return body;
+}
+
+/** @param {Record<string, any>} body @param {string} name @param {unknown} value */
+function put(body, name, value) {
+  const [key, inner] = name.split(".", 2);
+  if (inner === undefined) body[key] = value;
+  else (body[key] ??= {})[inner] = value;
 }
 
 /**

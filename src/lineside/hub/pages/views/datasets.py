@@ -1,0 +1,89 @@
+"""Datasets in words: what is known of a picture, how they are parted, what changed."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from lineside.datasets import Change, Marked, Part, Parting, Sample, VersionDiff
+from lineside.hub.pages.format import counted
+
+_MOST_CHANGES = 60
+
+
+def told_of(sample: Sample) -> str:
+    """What is known of a picture, in words: labels, count, marked objects, mask."""
+    said = [", ".join(sample.labels)] if sample.labels else []
+    if sample.count is not None:
+        said.append(counted(sample.count, "object"))
+    if sample.marked is not None:
+        said += _marked(sample.marked)
+    if sample.mask_digest is not None:
+        said.append("mask")
+    return "; ".join(said) or ("none of its labels" if sample.known else "not judged")
+
+
+def _marked(marks: Sequence[Marked]) -> list[str]:
+    """How many of each kind: ``3 boxes``, ``2 points``; nothing marked is said too."""
+    points = sum(mark.is_point for mark in marks)
+    kinds = ((len(marks) - points, "box", "boxes"), (points, "point", "points"))
+    said = [f"{count} {one if count == 1 else many}" for count, one, many in kinds if count]
+    return said or ["no object"]
+
+
+def parting_words(parting: Parting | None) -> str:
+    """How the next version is parted, in a sentence."""
+    if parting is None:
+        return "Parted as its sources declare; pictures that none declares are not parted."
+    together = "groups stay together" if parting.by == "group" else "each picture on its own"
+    if parting.exact:
+        words = f"Parted by the exact rule {parting.exact}"
+    elif parting.folds:
+        words = f"Fold {parting.fold} of {parting.folds} is the test part, {together}"
+    else:
+        parts = (part for part in Part if part in parting.shares)
+        shares = ", ".join(f"{part} {parting.shares[part]:g}" for part in parts)
+        words = f"Parted {shares or 'as declared'}, {together}"
+    rule = f", grouped by {parting.group}" if parting.group else ""
+    return f"{words}{rule}, seed {parting.seed or 0}."
+
+
+_KINDS = {
+    "labels": "with labels",
+    "count": "with a count",
+    "objects": "with marked objects",
+    "mask": "with a mask",
+}
+
+
+def kind_counts(kinds: Mapping[str, int]) -> tuple[tuple[str, int], ...]:
+    """What the pictures carry, in words."""
+    return tuple((_KINDS[kind], count) for kind, count in kinds.items())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChangeList:
+    """One kind of change between two versions."""
+
+    title: str
+    changes: tuple[Change, ...]
+    more: int
+
+
+def change_lists(diff: VersionDiff) -> tuple[ChangeList, ...]:
+    """Every kind of which there is something, with at most so many rows as a gallery has."""
+    titles = (
+        ("Added", diff.added),
+        ("Removed", diff.removed),
+        ("Other labels", diff.relabelled),
+        ("Drawn or counted anew", diff.redrawn),
+        ("Moved to another part", diff.moved),
+        ("In another group", diff.regrouped),
+    )
+    return tuple(
+        ChangeList(
+            title=f"{title}, {counted(len(changes), 'picture')}",
+            changes=changes[:_MOST_CHANGES],
+            more=max(0, len(changes) - _MOST_CHANGES),
+        )
+        for title, changes in titles
+        if changes
+    )
