@@ -70,7 +70,8 @@ def evaluate(
     if report is not None:
         told = evaluation_report(opened, found.samples, found=result, source=found, name=data)
         report.write_bytes(evaluation_page(told, pictures=result.thumbnails))
-    plain = {**to_plain(replace(result, thumbnails={})), "cheapest_cut": cheapest_cuts(result)}
+    plain = to_plain(replace(result, thumbnails={})) | {"cheapest_cut": cheapest_cuts(result)}
+    del plain["thumbnails"]  # they stand on the page
     show(
         {**plain, "skipped": found.skipped},
         as_json=as_json,

@@ -83,7 +83,10 @@ def _drawn_rows(
 ) -> NDArray[np.intp]:
     if rows is None:
         return rng.integers(n, size=n)
-    return np.concatenate([rows[place] for place in rng.integers(len(rows), size=len(rows))])
+    drawn = rng.integers(len(rows), size=len(rows))
+    if len(rows) == n:  # groups of one
+        return np.concatenate(rows)[drawn]
+    return np.concatenate([rows[place] for place in drawn])
 
 
 def _rows_of_groups(groups: Numbers, n: int) -> list[NDArray[np.intp]]:
