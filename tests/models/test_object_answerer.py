@@ -26,6 +26,7 @@ from lineside.vision import CountRule, Crop, DetectRule, Prepare, find_objects, 
 torch = pytest.importorskip("torch")
 
 from lineside.training.objects.fitting import quick  # noqa: E402  torch may be absent
+from lineside.training.objects.loop import seeded  # noqa: E402
 from lineside.training.objects.network import CentreNetwork, network_bytes  # noqa: E402
 
 RULE = DetectRule(
@@ -37,7 +38,7 @@ def package(
     *, template: bool = False, zoom: float = 1.0, count: CountRule | None = None
 ) -> Package:
     """A package of a network that has learned nothing, which still answers exactly."""
-    torch.manual_seed(3)
+    seeded(3)
     network = quick(CentreNetwork(labels=2, template=template)).eval()
     encoded = network_bytes(network, labels=2)
     manifest = Manifest(
@@ -84,7 +85,7 @@ def network_maps(
     image: np.ndarray, *, template: np.ndarray | None = None
 ) -> tuple[np.ndarray, ...]:
     """What the same network says in torch."""
-    torch.manual_seed(3)
+    seeded(3)
     network = quick(CentreNetwork(labels=2, template=template is not None)).eval()
     settings = package(template=template is not None).manifest.prepare
     crops = prepare(image, settings)

@@ -13,6 +13,7 @@ from lineside.core import Inspection, InvalidError, Policy, SystemClock, Task
 from lineside.models import Package, Predictor
 from lineside.testing.trays import tray, tray_folder
 from lineside.training import TrainJob, TrainResult, run_job
+from lineside.training.objects.number_network import NumberNetwork
 from lineside.training.objects.numbers import (
     NumbersLearned,
     best_temperature,
@@ -179,7 +180,7 @@ def test_runs_of_numbers_hold_the_truth_as_often_as_they_promise() -> None:
         seen = truth + rng.normal(0, 0.9, 600)
         logits = (-0.5 * (np.arange(8)[None] - seen[:, None]) ** 2).astype(np.float32)
         learned = NumbersLearned(
-            network=None,  # type: ignore[arg-type]  the rule rests on its logits alone
+            network=NumberNetwork(most=6),  # the rule rests on the logits alone
             logits=logits[:200],
             truth=truth[:200],
             history=(),

@@ -173,9 +173,9 @@ def test_a_point_is_met_nearby_and_a_box_by_overlap_each_once() -> None:
     assert met(found, truth).tolist() == [0, -1, 1, -1]
 
 
-@given(st.integers(2, 60), st.booleans(), st.integers(0, 5))
+@given(pictures=st.integers(2, 60), grouped=st.booleans(), seed=st.integers(0, 5))
 def test_every_picture_of_a_small_set_is_held_out_once_and_groups_stay_together(
-    pictures: int, *, grouped: bool, seed: int
+    *, pictures: int, grouped: bool, seed: int
 ) -> None:
     samples = [sample(n, group=f"g{n // 3}" if grouped else "") for n in range(pictures)]
     planned = rounds(samples, seed=seed, folded=True)

@@ -37,7 +37,8 @@ def tray(number: int, *, seed: int, side: int = 96, half: int = 12) -> Tray:
     rng = np.random.default_rng(seed)
     noise = rng.integers(0, 12, (side, side, 1), dtype=np.uint8)
     empty = np.asarray(np.full((side, side, 3), 60, np.uint8) + noise, np.uint8)
-    image, boxes = empty.copy(), []
+    image = empty.copy()
+    boxes: list[tuple[str, int, int, int, int]] = []
     middles: list[NDArray[np.int64]] = []
     for _ in range(_TRIES):
         if len(boxes) == number:

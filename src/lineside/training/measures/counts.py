@@ -1,7 +1,7 @@
 """Figures of counts: exact, MAE, RMSE, and whether intervals hold what they promise.
 
 ``exact`` counts a refused picture as wrong; ``mae`` and ``rmse`` are over the pictures that were
-judged, and ``refused`` says how many were not. ``mae_share`` is MAE over the mean true count.
+judged; ``refused_rate`` says how many were not. ``mae_share`` is MAE over the mean true count.
 ``coverage`` is the share of intervals that hold the truth, its baseline what was promised;
 ``width`` is how many numbers an interval has, over those that end; ``more`` the share that do not.
 Baselines of the rest always say the training pictures' median (``rmse``: their mean).
@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from lineside.datasets import Sample
 from lineside.models import Manifest, Metric
 from lineside.training.measures.contract import Case, Confusion, Measured, Worst
-from lineside.training.measures.objects import metric_of
-from lineside.vision import CountAnswer, PictureState, bootstrap, wilson
+from lineside.training.measures.shared import owners, rate, slices, statistic
+from lineside.vision import CountAnswer, PictureState
 
 _MOST_ROWS = 60
 _MOST_MISTAKES = 30
@@ -75,7 +75,7 @@ def measure(
         per_class=_per_count(told, baseline=baseline),
         confusion=_confusion(told),
         mistakes=_mistakes(told),
-        slices=_slices(told, baseline=baseline, promised=promised),
+        slices=slices([each.case for each in told], lambda own: _exact(own, labels=labels)),
         warnings=_warnings(metrics),
     )
 
@@ -93,17 +93,16 @@ def _figures(
     off = np.array([each.off for each in told])
     known = ~np.isnan(off)
     guessed = np.abs(truth - median)
-    exact = wilson(sum(each.exact for each in told), len(told))
-    covered = wilson(sum(each.covered for each in told), len(told))
+    groups = owners([each.case for each in told])[known]
     pairs = np.stack([off[known], truth[known]], axis=1)
+    guess = np.stack([guessed, truth], axis=1)
     found = {
-        "exact": metric_of(exact, baseline=float(np.mean(guessed == 0))),
-        "mae": metric_of(bootstrap(_mean, off[known]), baseline=_mean(guessed)),
-        "rmse": metric_of(bootstrap(_root, off[known]), baseline=_root(truth - mean)),
-        "mae_share": metric_of(
-            bootstrap(_share, pairs), baseline=_share(np.stack([guessed, truth], axis=1))
-        ),
-        "coverage": metric_of(covered, baseline=promised),
+        "exact": rate((e.exact for e in told), baseline=float(np.mean(guessed == 0))),
+        "mae": statistic(_mean, off[known], groups=groups, baseline=_mean(guessed)),
+        "rmse": statistic(_root, off[known], groups=groups, baseline=_root(truth - mean)),
+        "mae_share": statistic(_share, pairs, groups=groups, baseline=_share(guess)),
+        "coverage": rate((e.covered for e in told), baseline=promised),
+        "refused_rate": rate((e.said is None for e in told), baseline=0.0),
     }
     return found | _width(told)
 
@@ -111,11 +110,9 @@ def _figures(
 def _width(told: Sequence[_Counted]) -> dict[str, Metric]:
     answers = [each.said for each in told if each.said is not None]
     ended = np.array([a.high - a.low + 1 for a in answers if not a.more], np.float64)
-    more = wilson(sum(answer.more for answer in answers), len(answers))
-    refused = wilson(len(told) - len(answers), len(told))
-    found = {"more": metric_of(more, baseline=0.0), "refused": metric_of(refused, baseline=0.0)}
+    found = {"more": rate((answer.more for answer in answers), baseline=0.0)}
     if len(ended):
-        found["width"] = metric_of(bootstrap(_mean, ended), baseline=1.0)
+        found["width"] = statistic(_mean, ended, baseline=1.0)
     return found
 
 
@@ -133,17 +130,25 @@ def _share(pairs: Numbers) -> float:
     return float(pairs[:, 0].sum()) / total if total else math.nan
 
 
+def _exact(cases: Sequence[Case], *, labels: Sequence[str]) -> Metric:
+    """Exact counts of some of the pictures; the baseline is the commonest count among them."""
+    truth = [true_count(case.sample, labels=labels) for case in cases]
+    often = max(truth.count(each) for each in truth) / len(truth)
+    said = [_said(case) for case in cases]
+    rights = [a is not None and a.value == b for a, b in zip(said, truth, strict=True)]
+    return rate(rights, baseline=often)
+
+
 def _per_count(told: Sequence[_Counted], *, baseline: Mapping[str, float]) -> dict[str, Metric]:
     """Per true count; where there are many different ones, those seen most often."""
     often = _often([each.truth for each in told])
     found = {}
     for count in often:
         own = [each for each in told if each.truth == count]
-        exact = wilson(sum(each.exact for each in own), len(own))
         off = np.array([each.off for each in own if each.said is not None])
         guess = abs(count - baseline.get("median_count", 0.0))
-        found[f"exact/{count}"] = metric_of(exact, baseline=float(guess == 0))
-        found[f"mae/{count}"] = metric_of(bootstrap(_mean, off), baseline=guess)
+        found[f"exact/{count}"] = rate((e.exact for e in own), baseline=float(guess == 0))
+        found[f"mae/{count}"] = statistic(_mean, off, baseline=guess)
     return found
 
 
@@ -187,17 +192,6 @@ def in_words(said: CountAnswer) -> str:
     if said.more:
         return f"{said.value} ({said.low} or more)"
     return str(said.value) if said.low == said.high else f"{said.value} ({said.low} to {said.high})"
-
-
-def _slices(
-    told: Sequence[_Counted], *, baseline: Mapping[str, float], promised: float
-) -> dict[str, dict[str, Metric]]:
-    found = {}
-    for group in sorted({each.case.sample.group for each in told} - {""}):
-        own = [each for each in told if each.case.sample.group == group]
-        every = _figures(own, baseline=baseline, promised=promised)
-        found[group] = {name: every[name] for name in ("exact", "mae", "coverage")}
-    return found
 
 
 def _warnings(metrics: Mapping[str, Metric]) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ stands for objects that were missed, and in its row for boxes that met none.
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,21 +17,19 @@ from numpy.typing import NDArray
 from lineside.models import Manifest, Metric
 from lineside.training.measures.contract import Case, Confusion, Measured, Worst
 from lineside.training.measures.matching import Picture, picture_of
-from lineside.vision import (
-    Decision,
-    Interval,
-    PictureState,
-    ReliabilityBin,
-    average_precision,
-    bootstrap,
-    reliability,
+from lineside.training.measures.shared import (
+    bounded,
+    owners,
+    rate,
+    refused,
+    slices,
+    statistic,
 )
+from lineside.vision import Decision, PictureState, ReliabilityBin, average_precision, reliability
 
 _OVERLAPS = (("iou33", 0.33), ("iou50", 0.5))
 _NOTHING = "nothing"
 _MOST_MISTAKES = 30
-_ROUNDS = 1000
-_SLOW_ROUNDS = 200
 
 Numbers = NDArray[np.int64]
 
@@ -44,31 +43,26 @@ def measure(
     if not told:
         return Measured(metrics={}, warnings=("no picture with marked objects to measure on",))
     pictures = [picture_of(case, labels=labels) for case in told]
-    metrics = _scores(pictures)
+    groups = owners(told)
+    judged = _Judged(pictures=pictures, groups=groups)
+    metrics = _scores(judged)
     per_class: dict[str, Metric] = {}
     for place, name in enumerate(labels):
-        only = [_of_label(picture, place) for picture in pictures]
+        own = [_of_label(picture, place) for picture in pictures]
+        only = _Judged(pictures=own, groups=groups)
         per_class |= {f"{key}/{name}": value for key, value in _scores_of_label(only).items()}
-    metrics["average_precision"] = _mean_precision(pictures, labels=len(labels))
-    counts, counts_per_class, warnings = _counts(pictures, labels=labels, baseline=baseline)
+    metrics["average_precision"] = _mean_precision(judged, labels=len(labels))
+    metrics["refused_rate"] = refused(told)
+    counts, counts_per_class, warnings = _counts(judged, labels=labels, baseline=baseline)
     return Measured(
         metrics=metrics | counts,
         per_class=per_class | counts_per_class,
         confusion={"objects": _confusion(told, pictures, labels=labels)},
         reliability=_reliability(pictures),
         mistakes=_mistakes(told, pictures, labels=labels),
-        slices=_slices(told, pictures),
+        slices=slices(told, lambda own: _slice(own, labels=labels)),
         warnings=warnings,
     )
-
-
-def metric_of(found: Interval, *, baseline: float) -> Metric:
-    """An interval as a figure; what could not be said is 0 to 1 around 0."""
-    value, low, high = (
-        fallback if math.isnan(each) else each
-        for each, fallback in ((found.value, 0.0), (found.low, 0.0), (found.high, 1.0))
-    )
-    return Metric(value=value, low=low, high=high, n=found.n, baseline=baseline)
 
 
 def _of_label(picture: Picture, place: int) -> Picture:
@@ -107,41 +101,52 @@ def _recall(tally: Numbers) -> float:
     return met / truth if truth else math.nan
 
 
-def _rate(statistic: Callable[[Numbers], float], tally: Numbers) -> Metric:
-    """A share over boxes, its interval over pictures."""
-    return metric_of(bootstrap(statistic, tally, rounds=_ROUNDS), baseline=0.0)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Judged:
+    """Pictures, and which of them belong together (``shared.owners``)."""
+
+    pictures: Sequence[Picture]
+    groups: Numbers
+
+    def rate(self, figure: Callable[[Numbers], float], tally: Numbers) -> Metric:
+        """A share over boxes, its interval over groups of pictures; finding nothing has none."""
+        return bounded(figure, tally, groups=self.groups, baseline=0.0, pictures=len(self.pictures))
 
 
-def _scores(pictures: Sequence[Picture]) -> dict[str, Metric]:
-    found = {}
+def _scores(judged: _Judged) -> dict[str, Metric]:
+    found, pictures = {}, judged.pictures
     for name, least in _OVERLAPS:
         tally = _tally(pictures, least=least, labelled=True)
-        found[f"f1_{name}"] = _rate(_f1, tally)
-        found[f"precision_{name}"] = _rate(_precision, tally)
-        found[f"recall_{name}"] = _rate(_recall, tally)
+        found[f"f1_{name}"] = judged.rate(_f1, tally)
+        found[f"precision_{name}"] = judged.rate(_precision, tally)
+        found[f"recall_{name}"] = judged.rate(_recall, tally)
     for name, least in _OVERLAPS:
         tally = _tally(pictures, least=least, labelled=False)
-        found[f"f1_any_{name}"] = _rate(_f1, tally)
+        found[f"f1_any_{name}"] = judged.rate(_f1, tally)
     return found
 
 
-def _scores_of_label(pictures: Sequence[Picture]) -> dict[str, Metric]:
-    found = {}
+def _scores_of_label(judged: _Judged) -> dict[str, Metric]:
+    found, pictures = {}, judged.pictures
     for name, least in _OVERLAPS:
         tally = _tally(pictures, least=least, labelled=True)
-        found[f"f1_{name}"] = _rate(_f1, tally)
+        found[f"f1_{name}"] = judged.rate(_f1, tally)
     tally = _tally(pictures, least=_OVERLAPS[0][1], labelled=True)
-    found["precision"], found["recall"] = _rate(_precision, tally), _rate(_recall, tally)
-    found["average_precision"] = _mean_precision(pictures, labels=0)
+    found["precision"], found["recall"] = (
+        judged.rate(_precision, tally),
+        judged.rate(_recall, tally),
+    )
+    found["average_precision"] = _mean_precision(judged, labels=0)
     return found
 
 
-def _mean_precision(pictures: Sequence[Picture], *, labels: int) -> Metric:
+def _mean_precision(judged: _Judged, *, labels: int) -> Metric:
     """Average precision at an overlap of .5, the mean over labels; of all where it is 0."""
+    pictures = judged.pictures
     split = [[_of_label(p, place) for p in pictures] for place in range(labels)] or [list(pictures)]
     hits = [[p.met(least=0.5, labelled=True) >= 0 for p in each] for each in split]
 
-    def statistic(chosen: NDArray[np.intp]) -> float:
+    def precision(chosen: NDArray[np.intp]) -> float:
         values = [
             _precision_of(each, hit, chosen=chosen) for each, hit in zip(split, hits, strict=True)
         ]
@@ -149,7 +154,7 @@ def _mean_precision(pictures: Sequence[Picture], *, labels: int) -> Metric:
         return float(np.mean(known)) if known else math.nan
 
     places = np.arange(len(pictures))
-    return metric_of(bootstrap(statistic, places, rounds=_SLOW_ROUNDS), baseline=0.0)
+    return bounded(precision, places, groups=judged.groups, baseline=0.0, pictures=len(pictures))
 
 
 def _precision_of(
@@ -167,7 +172,7 @@ def _precision_of(
 
 
 def _counts(
-    pictures: Sequence[Picture], *, labels: Sequence[str], baseline: Mapping[str, float]
+    judged: _Judged, *, labels: Sequence[str], baseline: Mapping[str, float]
 ) -> tuple[dict[str, Metric], dict[str, Metric], tuple[str, ...]]:
     """Counts made of boxes, over all and per label, with what does not beat the median guess."""
     overall: dict[str, Metric] = {}
@@ -175,16 +180,17 @@ def _counts(
     warnings = []
     for place, name in ((-1, ""), *enumerate(labels)):
         pairs = np.array(
-            [(_number(p.said, place), _number(p.truth, place)) for p in pictures], np.float64
+            [(_number(p.said, place), _number(p.truth, place)) for p in judged.pictures],
+            np.float64,
         )
         guess = baseline.get(f"median_count/{name}" if name else "median_count", 0.0)
         off, guessed = np.abs(pairs[:, 0] - pairs[:, 1]), np.abs(pairs[:, 1] - guess)
         key = f"/{name}" if name else ""
         into = per_class if name else overall
-        into[f"count_mae{key}"] = metric_of(bootstrap(_mean, off), baseline=_mean(guessed))
-        into[f"count_exact{key}"] = metric_of(
-            bootstrap(_mean, (off == 0).astype(np.float64)), baseline=_mean(guessed == 0)
+        into[f"count_mae{key}"] = statistic(
+            _mean, off, groups=judged.groups, baseline=_mean(guessed)
         )
+        into[f"count_exact{key}"] = rate(off == 0, baseline=_mean(guessed == 0))
         if _mean(off) >= _mean(guessed):
             what = f"of {name}" if name else "of all boxes"
             warnings.append(
@@ -242,11 +248,11 @@ def _mistakes(
         missed, wrong = len(picture.truth) - int(np.sum(hit >= 0)), hit < 0
         if not missed and not wrong.any():
             continue
-        refused = case.prediction.state is not PictureState.OK
+        unjudged = case.prediction.state is not PictureState.OK
         worst = Worst(
             picture=case.sample.name,
             truth=_in_words(picture.truth, labels=labels),
-            said=str(case.prediction.state) if refused else _in_words(picture.said, labels=labels),
+            said=str(case.prediction.state) if unjudged else _in_words(picture.said, labels=labels),
             probability=float(picture.probability[wrong].max()) if wrong.any() else 0.0,
             reason=f"{missed} missed, {int(wrong.sum())} wrong",
         )
@@ -260,13 +266,8 @@ def _in_words(places: NDArray[np.intp], *, labels: Sequence[str]) -> str:
     return ", ".join(each) or _NOTHING
 
 
-def _slices(cases: Sequence[Case], pictures: Sequence[Picture]) -> dict[str, dict[str, Metric]]:
-    """Per group the F1 of its pictures, where there are groups."""
-    found = {}
-    for group in sorted({case.sample.group for case in cases} - {""}):
-        own = [p for case, p in zip(cases, pictures, strict=True) if case.sample.group == group]
-        found[group] = {
-            f"f1_{name}": _rate(_f1, _tally(own, least=least, labelled=True))
-            for name, least in _OVERLAPS
-        }
-    return found
+def _slice(cases: Sequence[Case], *, labels: Sequence[str]) -> Metric:
+    """F1 at .33 with the label of some of the pictures."""
+    pictures = [picture_of(case, labels=labels) for case in cases]
+    judged = _Judged(pictures=pictures, groups=owners(cases))
+    return judged.rate(_f1, _tally(pictures, least=_OVERLAPS[0][1], labelled=True))

@@ -1,0 +1,160 @@
+"""Figures of counts, by hand."""
+
+from datetime import UTC, datetime
+
+import pytest
+
+from lineside.core import FrameId, Policy, digest_of
+from lineside.datasets import Marked, Sample
+from lineside.models import MANIFEST_SCHEMA, Engine, HealthLimits, Lineage, Manifest
+from lineside.training.measures.contract import Case
+from lineside.training.measures.counts import in_words, measure, true_count
+from lineside.vision import (
+    CountAnswer,
+    CountRule,
+    FrameRef,
+    HealthFigures,
+    PictureState,
+    Prediction,
+    Prepare,
+    RegistrationFigures,
+    StageTimes,
+)
+
+RULE = CountRule(most=9, reach=1.0, error_rate=0.1, calibration_pictures=40)
+GUESS = {"median_count": 2.0, "mean_count": 2.5}
+
+
+def manifest(rule: CountRule = RULE) -> Manifest:
+    return Manifest(
+        schema=MANIFEST_SCHEMA,
+        name="trays",
+        task="count",
+        inspection="trays",
+        labels=(),
+        prepare=Prepare(crops=(), width_px=96, height_px=96),
+        rules=(),
+        policy=Policy(),
+        health=HealthLimits(
+            sharpness_min=0,
+            mean_grey_min=0,
+            mean_grey_max=255,
+            clipped_share_max=1,
+            residual_max_px=4,
+            feature_distance_max=3,
+        ),
+        engine=Engine(file="network.onnx", digest=digest_of(b"")),
+        golden=(),
+        lineage=Lineage(
+            dataset="trays",
+            data_digest=digest_of(b""),
+            pictures=1,
+            seed=0,
+            code_version="",
+            created_at="",
+        ),
+        count=rule,
+    )
+
+
+def case(truth: int | None, said: CountAnswer | None, *, number: int = 0) -> Case:
+    sample = Sample(name=f"{number}.png", digest=digest_of(str(number).encode()), count=truth)
+    prediction = Prediction(
+        frame=FrameRef(
+            id=FrameId(f"frm_{number}"),
+            camera="c",
+            captured_at=datetime(2026, 1, 1, tzinfo=UTC),
+            digest=sample.digest,
+            sequence=0,
+        ),
+        inspection="trays",
+        task="count",
+        state=PictureState.OK if said else PictureState.BLACK,
+        labels=(),
+        package=digest_of(b""),
+        dataset="",
+        registration=RegistrationFigures(state="none"),
+        health=HealthFigures(sharpness=1, mean_grey=100, clipped_share=0),
+        latency_ms=StageTimes(),
+        count=said,
+    )
+    return Case(sample=sample, prediction=prediction)
+
+
+def told(value: int, *, reach: int = 1, more: bool = False) -> CountAnswer:
+    return CountAnswer(value=value, low=max(0, value - reach), high=value + reach, more=more)
+
+
+def test_figures_are_those_counted_by_hand() -> None:
+    cases = [
+        case(3, told(3), number=0),
+        case(4, told(3), number=1),
+        case(2, told(5), number=2),
+        case(1, None, number=3),
+    ]
+    found = measure(cases, manifest=manifest(), baseline=GUESS)
+    figures = found.metrics
+    assert figures["exact"].value == pytest.approx(1 / 4)
+    assert figures["exact"].baseline == pytest.approx(1 / 4)
+    assert figures["mae"].value == pytest.approx(4 / 3)
+    assert figures["mae"].baseline == pytest.approx((1 + 2 + 0 + 1) / 4)
+    assert figures["rmse"].value == pytest.approx((10 / 3) ** 0.5)
+    assert figures["mae_share"].value == pytest.approx(4 / 9)
+    assert figures["coverage"].value == pytest.approx(2 / 4)
+    assert figures["coverage"].baseline == pytest.approx(0.9)
+    assert figures["width"].value == pytest.approx(3.0)
+    assert figures["refused_rate"].value == pytest.approx(1 / 4)
+    assert [mistake.picture for mistake in found.mistakes] == ["3.png", "2.png", "1.png"]
+
+
+def test_more_holds_every_number_from_its_lower_end() -> None:
+    answer = CountAnswer(value=12, low=9, high=9, more=True)
+    found = measure([case(14, answer), case(9, answer, number=1)], manifest=manifest(), baseline={})
+    assert found.metrics["coverage"].value == 1.0
+    assert found.metrics["more"].value == 1.0
+    assert "width" not in found.metrics
+
+
+def test_per_true_count_and_confusion() -> None:
+    cases = [case(2, told(2), number=0), case(2, told(1), number=1), case(0, told(0), number=2)]
+    found = measure(cases, manifest=manifest(), baseline=GUESS)
+    assert found.per_class["exact/2"].value == pytest.approx(0.5)
+    assert found.per_class["mae/0"].value == 0.0
+    table = found.confusion["count"]
+    assert table.classes == ("0", "1", "2")
+    assert table.rows == ((1, 0, 0, 0), (0, 0, 0, 0), (0, 1, 1, 0))
+
+
+def test_counts_no_better_than_the_median_are_warned_of() -> None:
+    poor = [case(2, told(5), number=n) for n in range(4)]
+    assert "do not beat" in measure(poor, manifest=manifest(), baseline=GUESS).warnings[0]
+    fine = [case(n, told(n), number=n) for n in range(6)]
+    assert measure(fine, manifest=manifest(), baseline=GUESS).warnings == ()
+
+
+def test_intervals_that_break_their_promise_are_warned_of() -> None:
+    cases = [case(n % 9, told(n % 9 + (n % 2) * 3, reach=0), number=n) for n in range(60)]
+    warnings = measure(cases, manifest=manifest(), baseline={"median_count": 100}).warnings
+    assert any("promise" in warning for warning in warnings)
+
+
+def test_marked_objects_say_the_count_where_there_are_any() -> None:
+    def mark(label: str) -> Marked:
+        return Marked(label=label, x0_px=1, y0_px=1, x1_px=2, y1_px=2)
+
+    sample = Sample(
+        name="a", digest=digest_of(b"a"), count=9, marked=(mark("disc"), mark("square"))
+    )
+    assert true_count(sample, labels=()) == 2
+    assert true_count(sample, labels=("disc",)) == 1
+    assert true_count(Sample(name="b", digest=digest_of(b"b"), count=9), labels=()) == 9
+
+
+def test_pictures_that_nobody_counted_are_passed_over() -> None:
+    assert measure([case(None, told(2))], manifest=manifest(), baseline={}).metrics == {}
+
+
+def test_a_count_in_words_says_its_interval() -> None:
+    assert in_words(told(4, reach=0)) == "4"
+    assert in_words(told(4)) == "4 (3 to 5)"
+    assert in_words(CountAnswer(value=12, low=9, high=9, more=True)) == "12 (9 or more)"
