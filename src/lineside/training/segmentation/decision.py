@@ -35,7 +35,7 @@ from lineside.vision import (
 
 USUAL_SHARE = 0.001
 _SHARES = (0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.03)
-_BETTER = 0.005
+_BETTER = 0.02
 _CUTS = tuple(round(0.1 + 0.05 * step, 2) for step in range(17))
 _EDGE = 1e-6
 _FEWEST_AREAS = 5

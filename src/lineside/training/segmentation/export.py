@@ -17,7 +17,6 @@ from lineside.vision import Prepare, prepare
 
 BOUND = 1e-3
 OUTPUTS = ("map", "distance")
-_MOST_BANK = 256
 _LEAST_DISTANCE = 3.0
 _DISTANCE_ROOM = 2.0
 _FILE = "network.onnx"
@@ -42,10 +41,9 @@ class Known:
 
 
 def known_from(features: Floats) -> Known:
-    """From (n, channels) mean features; of many pictures, 256 evenly spread over them."""
+    """From (n, channels) mean features of some training pictures."""
     spread = np.maximum(features.std(axis=0), 1e-3).astype(np.float32)
-    chosen = np.linspace(0, len(features) - 1, min(len(features), _MOST_BANK)).round()
-    bank = (features[chosen.astype(np.intp)] / spread).astype(np.float32)
+    bank = (features / spread).astype(np.float32)
     apart = distances(bank, bank)
     np.fill_diagonal(apart, np.inf)
     nearest = apart.min(axis=1)

@@ -7,6 +7,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -62,12 +63,14 @@ _FOLDER = "segment"
 _NAME = "defect"
 _FEW = 200
 _MOST_MAPS = 80
+_MOST_KNOWN = 256
 _FEW_DEFECTS = 20
-_MOST_SIDE_PX = 224
+_MOST_SIDE_PX = 256
 _MOST_STEPS = 40
 _LEAST_STEPS = 20
 
 Floats = NDArray[np.float32]
+Item = TypeVar("Item")
 
 
 def learn(job: TrainJob, work: Work) -> Trained:
@@ -89,7 +92,7 @@ def learn(job: TrainJob, work: Work) -> Trained:
             parallel=work.parallel,
         ),
     )
-    work.steps.at(82, "looking at what was held out")
+    work.steps.at(81, "exporting")
     made = _made(network, training, gallery=gallery)
     held, farthest = _held(made.engine, validation, settings=settings, work=work)
     label = label_of(job.inspection.labels)
@@ -189,7 +192,7 @@ def plan_of(job: TrainJob, training: Sequence[Facts], *, settings: Prepare) -> F
 
 
 def _side(training: Sequence[Facts], *, settings: Prepare) -> int:
-    """Side of the pieces: as long as the longer side of the middle picture, 224 at the most."""
+    """Side of the pieces: as long as the longer side of the middle picture, 256 at the most."""
     longer = float(np.median([max(each.width_px, each.height_px) for each in training]))
     multiple = settings.multiple
     return min(_MOST_SIDE_PX, max(multiple, int(-(-longer * settings.zoom // multiple)) * multiple))
@@ -206,7 +209,7 @@ class _Made:
 
 def _made(network: UNet, training: Sequence[Facts], *, gallery: Gallery) -> _Made:
     features = []
-    for facts in training:
+    for facts in spread_over(training, most=_MOST_KNOWN):
         crops = normalise(gallery.show(facts.sample).pixels[None], gallery.settings)
         with torch.inference_mode():
             features.append(network.taps(torch.from_numpy(crops))[1].mean(dim=(2, 3)).numpy())
@@ -223,10 +226,10 @@ def _held(
     Whole maps are kept of 80 pictures at the most, evenly spread; scores of all.
     """
     drawn = [number for number, each in enumerate(validation) if each.drawn]
-    spread = np.linspace(0, len(drawn) - 1, min(len(drawn), _MOST_MAPS)).round().astype(int)
-    wanted = {drawn[place] for place in spread.tolist()}
+    wanted = set(spread_over(drawn, most=_MOST_MAPS))
     found, farthest = [], 0.0
     for number, facts in enumerate(validation):
+        work.steps.at(82 + 5 * number / len(validation), "looking at what was held out")
         image = work.picture(facts.sample)
         maps, distance = engine.run(prepare(image, settings), outputs=OUTPUTS)
         farthest = max(farthest, float(distance.max()))
@@ -242,6 +245,12 @@ def _held(
             )
         )
     return found, farthest
+
+
+def spread_over(items: Sequence[Item], *, most: int) -> list[Item]:
+    """All of them, or as many as ``most``, evenly spread."""
+    places = np.linspace(0, len(items) - 1, min(len(items), most)).round().astype(np.intp)
+    return [items[place] for place in places.tolist()]
 
 
 def _laid(grid: Floats, settings: Prepare, *, size: tuple[int, int]) -> NDArray[np.float16]:
