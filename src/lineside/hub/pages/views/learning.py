@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from lineside.core import Json, short
-from lineside.datasets import DatasetVersion, Sample, is_drawn_on
+from lineside.datasets import DatasetVersion, Part, Sample, is_drawn_on
 from lineside.hub.pages.format import DASH, counted, number, percent, span
 from lineside.hub.pages.views.answers import Mark
 from lineside.hub.pages.views.datasets import told_of
@@ -215,7 +215,9 @@ def gallery_filters(
 def split_counts(version: DatasetVersion) -> tuple[tuple[str, int], ...]:
     """Pictures of each part."""
     return tuple(
-        (str(part) or "not parted", len(members)) for part, members in version.splits.items()
+        (str(part) or "not parted", len(version.splits[part]))
+        for part in (Part.TRAIN, Part.VALID, Part.TEST, Part.OPEN)
+        if part in version.splits
     )
 
 
