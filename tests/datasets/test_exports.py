@@ -237,9 +237,40 @@ def test_nothing_is_left_of_what_could_not_be_written(
     assert list(tmp_path.iterdir()) == []
     with pytest.raises(InvalidError, match="cannot be written"):
         write_source(samples, files=gone, to=tmp_path / "out", format="abid")
+    with pytest.raises(InvalidError, match=r"no picture to write as folders: .* 2 labels"):
+        write_source(samples[:1], files=gone, to=tmp_path / "out", format="folders")
+    bare = [replace(sample, marked=None, mask_digest=None) for sample in samples]
+    for form in ("coco", "yolo", "voc"):
+        with pytest.raises(InvalidError, match="nobody marked objects"):
+            write_source(bare, files=files.__getitem__, to=tmp_path / "out", format=form)
+    assert list(tmp_path.iterdir()) == []
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "x").write_text("")
     with pytest.raises(ConflictError):
         write_source(samples, files=gone, to=tmp_path / "full", format="csv")
     with pytest.raises(NotFoundError):
         write_source(samples, files=gone, to=tmp_path / "no" / "folder", format="csv")
+
+
+@pytest.mark.data
+@pytest.mark.parametrize("form", ["csv", "coco", "voc"])
+@pytest.mark.parametrize("name", ["blood-cell-counting", "bean-counting"])
+def test_every_real_box_comes_back(
+    *, name: str, form: str, data_folder: Path, tmp_path: Path
+) -> None:
+    source = load_source(data_folder / name)
+    write_source(source.samples, files=source.read_file, to=tmp_path / "out", format=form)
+    told = by_digest(load_source(tmp_path / "out"))
+    assert len(told) == len(source.samples)
+    assert all(told[sample.digest].marked == sample.marked for sample in source.samples)
+
+
+@pytest.mark.data
+def test_real_masks_come_back(data_folder: Path, tmp_path: Path) -> None:
+    source = load_source(data_folder / "kolektor-sdd")
+    write_source(source.samples, files=source.read_file, to=tmp_path / "out", format="masks")
+    told = by_digest(load_source(tmp_path / "out"))
+    for sample in source.samples:
+        read = told[sample.digest]
+        assert read.mask_digest == sample.mask_digest
+        assert read.labels == (("anomalous",) if "defect" in sample.labels else ("normal",))

@@ -41,7 +41,8 @@ def write_source(
         format: one of ``WRITERS``: csv, folders, lst, records, masks, coco, yolo or voc.
 
     Raises:
-        InvalidError: no such format, or a picture that cannot be read.
+        InvalidError: no such format, a picture that cannot be read, or none that the format has
+            words for.
         ConflictError: something is there already.
         NotFoundError: the folder above is not there.
     """
@@ -61,7 +62,17 @@ def write_source(
         made.chmod(0o755)
         desk = Desk(folder=made, files=files)
         count = writer(outgoing(samples, files=files), desk)
+        if not count:
+            raise _nothing(desk, format, to=to)
         made.replace(to)
     finally:
         shutil.rmtree(made, ignore_errors=True)
     return Written(format=format, samples=count, notes=tuple(desk.notes))
+
+
+def _nothing(desk: Desk, form: str, *, to: Path) -> InvalidError:
+    """That no picture fits the format, and why the first one does not."""
+    why = f": {desk.notes[0].where}: {desk.notes[0].reason}" if desk.notes else ""
+    return InvalidError(
+        f"no picture to write as {form}{why}", where=str(to), fix="Choose another format."
+    )

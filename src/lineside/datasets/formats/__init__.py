@@ -10,7 +10,7 @@ Not here: opening and checking pictures (``lineside.datasets.sources``), writing
 from lineside.datasets.formats.lst import ListLine, NumberForm, list_lines, read_lst, write_lst
 from lineside.datasets.formats.objects import BOXES, POINTS, Objects, read_objects
 from lineside.datasets.formats.readers import FORMATS, Asked, Reader, none_here, reader_for
-from lineside.datasets.formats.rle import Mask, box_of, compressed, runs_of
+from lineside.datasets.formats.rle import Mask, box_of, compressed, marks_of, mask_png, runs_of
 from lineside.datasets.formats.rows import Entry, Listing, Row, Source, Truth, left_out, number
 from lineside.datasets.formats.table import OWN_COLUMNS, read_table
 
@@ -34,6 +34,8 @@ __all__ = [
     "compressed",
     "left_out",
     "list_lines",
+    "marks_of",
+    "mask_png",
     "none_here",
     "number",
     "read_lst",

@@ -26,12 +26,12 @@ from lineside.datasets.formats.rle import (
     box_of,
     mask_of_polygon,
     mask_of_runs,
+    mask_png,
     uncompressed,
 )
 from lineside.datasets.formats.rows import Entry, Listing, Row, Truth
 from lineside.datasets.samples import Marked, Part, Skipped
 from lineside.datasets.trees import MOST_LIST_BYTES, Tree, suffix_of
-from lineside.vision import encode_png
 
 _MOST_PIXELS = 40_000_000
 _HEAD = 1 << 20
@@ -241,8 +241,7 @@ def draw(annotations: Sequence[Annotation], width: int, height: int) -> bytes:  
     mask = np.zeros((height, width), np.bool_)
     for annotation in annotations:
         mask |= draw_one(annotation, width=width, height=height)
-    grey = np.where(mask, 255, 0).astype(np.uint8)
-    return encode_png(np.repeat(grey[..., None], 3, axis=2))
+    return mask_png(mask)
 
 
 def draw_one(annotation: Annotation, *, width: int, height: int) -> Mask:

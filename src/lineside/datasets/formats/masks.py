@@ -5,8 +5,8 @@
    ``test`` above say the part.
 2. A mask without any pixel above zero says ``normal``, any other ``anomalous``: one pixel is
    enough. Only an anomalous picture keeps its mask.
-3. Masks are kept as they are where all their marks are above 127; fainter marks (class numbers, 1
-   for defect) are lifted to 255.
+3. A mask with marks above 127 is kept as it is, and cut there by whoever uses it; one whose marks
+   are all fainter (class numbers, 1 for defect) is lifted to 255.
 4. A picture without mask and a mask without picture are named and left out. Pairs are never formed
    by position.
 """
@@ -17,13 +17,15 @@ from functools import partial
 from pathlib import PurePosixPath
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lineside.core import InvalidError, LinesideError
 from lineside.datasets.formats.folders import PICTURE_SUFFIXES, part_named, pictures
+from lineside.datasets.formats.rle import mask_png
 from lineside.datasets.formats.rows import Entry, Listing, Row, Truth
 from lineside.datasets.samples import Part, Skipped
 from lineside.datasets.trees import MOST_PICTURE_BYTES, Tree, stem_of
-from lineside.vision import decode_picture, encode_png
+from lineside.vision import decode_picture
 
 NORMAL, ANOMALOUS = "normal", "anomalous"
 _MARK = "_GT"
@@ -84,20 +86,18 @@ class _Pairing:
         if mask is None:
             raise InvalidError("no mask of this name", fix="Draw one, all black for a good part.")
         try:
-            grey = decode_picture(
-                self.tree.read(mask, most=MOST_PICTURE_BYTES), max_bytes=MOST_PICTURE_BYTES
-            ).max(axis=2)
+            highest = int(_opened(self.tree, mask).max())
         except LinesideError as error:
             raise InvalidError(f"{mask}: {error.message}") from error
-        held = (truth.name(ANOMALOUS if grey.any() else NORMAL),)
+        held = (truth.name(ANOMALOUS if highest else NORMAL),)
         return Row(
             where=name,
             file=name,
             labels=held,
             known=truth.judged(held, over=truth.wanted),
             split=self.part,
-            mask=mask if grey.any() else "",
-            drawn=partial(_lifted, self.tree, mask) if (grey[grey > 0] <= 127).any() else None,
+            mask=mask if highest else "",
+            drawn=partial(_lifted, self.tree, mask) if 0 < highest <= 127 else None,
         )
 
     def mask_of(self, name: str) -> str | None:
@@ -134,9 +134,12 @@ class _Pairing:
 def _lifted(tree: Tree, mask: str, width: int, height: int) -> bytes:  # noqa: PLR0917  the last two as ``Row.drawn`` says
     """The mask with every mark at 255; its size is looked at by whoever asked."""
     del width, height
+    return mask_png(np.asarray(_opened(tree, mask).any(axis=2), np.bool_))
+
+
+def _opened(tree: Tree, mask: str) -> NDArray[np.uint8]:
     encoded = tree.read(mask, most=MOST_PICTURE_BYTES)
-    grey = decode_picture(encoded, max_bytes=MOST_PICTURE_BYTES).max(axis=2)
-    return encode_png(np.repeat(np.where(grey > 0, 255, 0).astype(np.uint8)[..., None], 3, axis=2))
+    return decode_picture(encoded, max_bytes=MOST_PICTURE_BYTES)
 
 
 def _suffixes(name: str) -> list[str]:

@@ -104,6 +104,19 @@ def mask_of_polygon(points: Sequence[float], *, width: int, height: int) -> Mask
     return mask
 
 
+def mask_png(mask: Mask, *, mark: int = 255) -> bytes:
+    """A grey PNG of a mask: ``mark`` where it is set, else 0."""
+    import cv2
+
+    return bytes(cv2.imencode(".png", mask.astype(np.uint8) * np.uint8(mark))[1])
+
+
+def marks_of(image: NDArray[np.uint8]) -> Mask:
+    """Where a mask's picture is above 127 in any colour."""
+    red, green, blue = (image[..., place] > 127 for place in range(3))
+    return np.asarray(red | green | blue, np.bool_)
+
+
 def box_of(mask: Mask) -> tuple[int, int, int, int] | None:
     """x0, y0, x1, y1 around the pixels that are set, the far corner outside; None for none."""
     down, across = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))

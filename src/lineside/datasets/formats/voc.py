@@ -23,6 +23,7 @@ import numpy as np
 
 from lineside.core import InvalidError, NotFoundError
 from lineside.datasets.formats.folders import PICTURE_SUFFIXES, part_named
+from lineside.datasets.formats.rle import mask_png
 from lineside.datasets.formats.rows import Entry, Listing, Row, Truth, number
 from lineside.datasets.samples import Marked, Part, Skipped
 from lineside.datasets.trees import (
@@ -33,7 +34,7 @@ from lineside.datasets.trees import (
     stem_of,
     suffix_of,
 )
-from lineside.vision import decode_picture, encode_png
+from lineside.vision import decode_picture
 
 _NOTES, _PICTURES, _MASKS = "Annotations", "JPEGImages", "SegmentationClass"
 _SETS = "ImageSets/Main"
@@ -190,8 +191,7 @@ def _lifted(tree: Tree, mask: str, width: int, height: int) -> bytes:  # noqa: P
     del width, height
     encoded = tree.read(mask, most=MOST_PICTURE_BYTES)
     classes = _indexes(encoded)
-    grey = np.where((classes > 0) & (classes < _VOID), 255, 0).astype(np.uint8)
-    return encode_png(np.repeat(grey[..., None], 3, axis=2))
+    return mask_png(np.asarray((classes > 0) & (classes < _VOID), np.bool_))
 
 
 def _indexes(encoded: bytes) -> "np.ndarray[tuple[int, ...], np.dtype[np.uint8]]":

@@ -21,11 +21,10 @@ import numpy as np
 
 from lineside.core import InvalidError, NotFoundError, need
 from lineside.datasets.formats.folders import PICTURE_SUFFIXES, part_named, pictures
-from lineside.datasets.formats.rle import mask_of_polygon
+from lineside.datasets.formats.rle import mask_of_polygon, mask_png
 from lineside.datasets.formats.rows import Entry, Listing, Row, Truth, number
 from lineside.datasets.samples import Marked, Part, Skipped
 from lineside.datasets.trees import MOST_LIST_BYTES, MOST_NOTE_BYTES, Tree, stem_of, suffix_of, walk
-from lineside.vision import encode_png
 
 _NAMES = ("classes.txt", "obj.names")
 _PARTS = ("train", "val", "valid", "test")
@@ -266,5 +265,4 @@ def draw_shares(polygons: Sequence[Sequence[float]], width: int, height: int) ->
     for polygon in polygons:
         scaled = np.asarray(polygon, np.float64).reshape(-1, 2) * (width, height)
         mask |= mask_of_polygon(scaled.ravel().tolist(), width=width, height=height)
-    grey = np.where(mask, 255, 0).astype(np.uint8)
-    return encode_png(np.repeat(grey[..., None], 3, axis=2))
+    return mask_png(mask)

@@ -5,9 +5,8 @@ from xml.sax.saxutils import escape
 
 import msgspec
 import numpy as np
-from numpy.typing import NDArray
 
-from lineside.datasets.formats import Mask, box_of, compressed, runs_of
+from lineside.datasets.formats import Mask, box_of, compressed, marks_of, mask_png, runs_of
 from lineside.datasets.samples import Marked
 from lineside.datasets.writers.desk import (
     Desk,
@@ -17,7 +16,7 @@ from lineside.datasets.writers.desk import (
     marked_names,
     say_unmarked,
 )
-from lineside.vision import decode_picture, encode_png
+from lineside.vision import decode_picture
 
 Stream = Iterable[tuple[Outgoing, bytes]]
 _MOST_BYTES = 64 * 1024 * 1024
@@ -41,7 +40,7 @@ def write_coco(stream: Stream, desk: Desk) -> int:
         name = f"annotations/instances_{part or 'all'}.json"
         desk.put(name, msgspec.json.format(msgspec.json.encode(document), indent=1))
     say_unmarked([item for item in items if item.sample.mask_digest is None], desk)
-    return len(items)
+    return len(items) if names else 0
 
 
 def _coco(
@@ -102,7 +101,7 @@ def _mask(item: Outgoing, desk: Desk) -> Mask | None:
     if item.sample.mask_digest is None:
         return None
     encoded = desk.files(item.sample.mask_digest)
-    return np.asarray(decode_picture(encoded, max_bytes=_MOST_BYTES).max(axis=2) > 127, np.bool_)
+    return marks_of(decode_picture(encoded, max_bytes=_MOST_BYTES))
 
 
 def _window(mask: Mask, mark: Marked) -> tuple[slice, slice]:
@@ -145,6 +144,8 @@ def write_yolo(stream: Stream, desk: Desk) -> int:
     desk.say_count(points, "have points, which have no box; left out")
     desk.say_count(masks, "have masks, which these labels cannot hold")
     say_unmarked(items, desk)
+    if not names:
+        return 0
     desk.put("data.yaml", _yaml(names, parts=sorted({item.part or "train" for item in items})))
     return len(items)
 
@@ -177,7 +178,7 @@ def write_voc(stream: Stream, desk: Desk) -> int:
         desk.put(f"Annotations/{item.stem}.xml", _voc(item))
         mask = _mask(item, desk)
         if mask is not None:
-            desk.put(f"SegmentationClass/{item.stem}.png", _ones(mask))
+            desk.put(f"SegmentationClass/{item.stem}.png", mask_png(mask, mark=1))
         points += any(mark.is_point for mark in item.sample.marked or ())
         items.append(item)
     for part, members in by_part(items).items():
@@ -186,12 +187,8 @@ def write_voc(stream: Stream, desk: Desk) -> int:
             desk.put(f"ImageSets/Main/{part}.txt", listed.encode())
     desk.say_count(points, "have points, which have no box; left out")
     say_unmarked(items, desk)
-    return len(items)
-
-
-def _ones(mask: Mask) -> bytes:
-    grey: NDArray[np.uint8] = mask.astype(np.uint8)
-    return encode_png(np.repeat(grey[..., None], 3, axis=2))
+    told = any(item.sample.marked or item.sample.mask_digest is not None for item in items)
+    return len(items) if told else 0
 
 
 def _voc(item: Outgoing) -> bytes:

@@ -7,12 +7,11 @@ from collections.abc import Iterable, Iterator, Sequence
 import numpy as np
 
 from lineside.core import rfc3339
-from lineside.datasets.formats import BOXES, OWN_COLUMNS, POINTS, write_lst
+from lineside.datasets.formats import BOXES, OWN_COLUMNS, POINTS, mask_png, write_lst
 from lineside.datasets.recordio import ImageRecord, framed, pack_image, write_index
 from lineside.datasets.replacing import replacing
 from lineside.datasets.samples import Marked
 from lineside.datasets.writers.desk import Desk, Outgoing, by_part, label_names
-from lineside.vision import encode_png
 
 Stream = Iterable[tuple[Outgoing, bytes]]
 _GOOD = frozenset({"good", "normal", "ok", "free", "none", "no defect", "defect-free"})
@@ -203,7 +202,7 @@ def write_masks(stream: Stream, desk: Desk) -> int:
         if sample.mask_digest is not None:
             mask = desk.files(sample.mask_digest)
         else:
-            mask = encode_png(np.zeros((item.height_px, item.width_px, 3), np.uint8))
+            mask = mask_png(np.zeros((item.height_px, item.width_px), np.bool_))
         head = f"{item.part}/" if item.part else ""
         desk.put(f"{head}images/{item.file}", encoded)
         desk.put(f"{head}masks/{item.stem}.png", mask)
