@@ -13,6 +13,7 @@
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +21,7 @@ from numpy.typing import NDArray
 from lineside.datasets import folds
 from lineside.training.anomalies.fitting import (
     COARSE,
+    ContrastPlan,
     fit_contrast,
     fit_memory,
     fit_placed,
@@ -31,10 +33,11 @@ from lineside.training.anomalies.perturb import KINDS, perturbed
 from lineside.training.anomalies.scorers import Covered, Scorer, Together
 from lineside.vision import AnomalyRule, anomaly_score, auroc, smoothed_cells
 
-USABLE_AUROC = 0.65
+USABLE_AUROC = 0.7
 _ENOUGH = 0.9
 _FOLDS = 5
 _MOST_CHANGED = 16
+_PLANS = (ContrastPlan(noise=0.5), ContrastPlan(noise=0.8))
 
 Floats = NDArray[np.float32]
 Halves = NDArray[np.float16]
@@ -205,8 +208,11 @@ class _Study:
         return {
             "spread": lambda some: fit_spread(some, channels=COARSE, seed=self.seed),
             "memory": lambda some: fit_memory(some, seed=self.seed),
-            "contrast": lambda some: fit_contrast(some, seed=self.seed),
+            **{f"contrast {plan.noise}": partial(self._contrast, plan) for plan in _PLANS},
         }
+
+    def _contrast(self, plan: ContrastPlan, some: Sequence[Halves]) -> Scorer:
+        return fit_contrast(some, seed=self.seed, plan=plan)
 
     def candidate(self, *, tell: Callable[[], None]) -> Candidate:
         """All members together."""

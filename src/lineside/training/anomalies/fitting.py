@@ -32,11 +32,10 @@ _MOST_COMPARED = 150
 _MEMORY = 1000
 _MEMORY_CHANNELS = 64
 _MEMORY_DRAWN = 10_000
-_RIDGE = 0.01
 _AT_ONCE = 48
+_RIDGE = 0.01
 _DRAWN = 120_000
 
-FINE = slice(0, STRIDE_8_CHANNELS)
 COARSE = slice(STRIDE_8_CHANNELS, None)
 
 Floats = NDArray[np.float32]
@@ -198,7 +197,7 @@ class ContrastPlan:
 
     steps: int = 250
     batch: int = 2048
-    noise: float = 0.25
+    noise: float = 0.5
     hidden: int = 128
     learning_rate: float = 1e-3
 
@@ -207,7 +206,7 @@ def fit_contrast(
     features: Sequence[Halves],
     *,
     seed: int,
-    plan: ContrastPlan = ContrastPlan(),
+    plan: ContrastPlan,
 ) -> Contrast:
     """A head that tells good patches from good patches with noise."""
     rows = drawn(features, most=_DRAWN, seed=seed).rows

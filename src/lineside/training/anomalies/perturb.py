@@ -66,13 +66,13 @@ def _line(size: tuple[int, int], *, rng: np.random.Generator) -> Floats:
 
     height, width = size
     count = int(rng.integers(6, 20))
-    step = min(size) * rng.uniform(0.1, 0.6) / count
+    step = min(size) * rng.uniform(0.2, 0.6) / count
     turn = rng.uniform(0, 2 * np.pi)
     points = [np.array([rng.uniform(0, width), rng.uniform(0, height)])]
     for _ in range(count):
         turn += rng.normal(0, 0.35)
         points.append(points[-1] + step * np.array([np.cos(turn), np.sin(turn)]))
-    drawn, thick = np.zeros(size, np.float32), rng.uniform(1.5, 4.5)
+    drawn, thick = np.zeros(size, np.float32), rng.uniform(2.5, 5.5)
     for number in range(count):
         wide = max(1, round(thick * (1 - 0.7 * abs(2 * number / count - 1))))
         ends = [tuple(int(value * 8) for value in points[number + one]) for one in (0, 1)]
@@ -83,7 +83,7 @@ def _line(size: tuple[int, int], *, rng: np.random.Generator) -> Floats:
 def _blob(size: tuple[int, int], *, rng: np.random.Generator) -> Floats:
     import cv2
 
-    radius = np.exp(rng.uniform(np.log(0.03), np.log(0.2))) * min(size)
+    radius = np.exp(rng.uniform(np.log(0.05), np.log(0.2))) * min(size)
     middle = rng.uniform(0, size[1]), rng.uniform(0, size[0])
     stretch, turn = np.exp(rng.normal(0, 0.4)), rng.uniform(0, np.pi)
     y, x = np.mgrid[: size[0], : size[1]].astype(np.float32)
@@ -112,13 +112,13 @@ def _deviation(wide: Floats) -> float:
 def _tone(wide: Floats, *, others: Sequence[Image], rng: np.random.Generator) -> Floats:
     del others
     sign = -1.0 if rng.random() < 0.65 else 1.0
-    return np.asarray(wide + sign * rng.uniform(0.8, 2.0) * _deviation(wide), np.float32)
+    return np.asarray(wide + sign * rng.uniform(1.5, 3.0) * _deviation(wide), np.float32)
 
 
 def _ink(wide: Floats, *, others: Sequence[Image], rng: np.random.Generator) -> Floats:
     del others
     sign = -1.0 if rng.random() < 0.65 else 1.0
-    level = float(wide.mean()) + sign * rng.uniform(1.5, 3.0) * _deviation(wide)
+    level = float(wide.mean()) + sign * rng.uniform(2.0, 3.5) * _deviation(wide)
     return np.full_like(wide, np.clip(level, 0, 255))
 
 

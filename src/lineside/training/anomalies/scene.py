@@ -37,7 +37,7 @@ from lineside.vision import (
 TEMPLATE_FILE = "pose.png"
 LEVEL = 127.0
 STEP_PX = 32
-_SURFACE_PX = 200_000
+_SURFACE_PX = 160_000
 _FRAME_PX = 512 * 512
 _LONGEST_FRAME_PX = 576
 _LEAST_FRAME_PX = 224

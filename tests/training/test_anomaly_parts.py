@@ -1,0 +1,221 @@
+"""Scorers, their ONNX form, held-out maps, the rule, figures and erasing by real material."""
+
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from lineside.core import Policy, digest_of
+from lineside.datasets import Sample
+from lineside.training.anomalies.choice import USABLE_AUROC, Candidate, Chosen, Yardstick
+from lineside.training.anomalies.fitting import (
+    COARSE,
+    ContrastPlan,
+    fit_contrast,
+    fit_memory,
+    fit_placed,
+    fit_spread,
+    map_of,
+)
+from lineside.training.anomalies.patches import CHANNELS
+from lineside.training.anomalies.perturb import KINDS, perturbed
+from lineside.training.anomalies.scorers import Covered, Scorer, Spread, Together
+from lineside.training.measures import Case
+from lineside.training.onnx_graph import Graph, model_bytes, value_info
+from lineside.training.refill import Refiller
+from lineside.training.tasks.anomaly import is_good, rule_of
+from lineside.vision import (
+    HealthFigures,
+    PictureState,
+    Prediction,
+    RegistrationFigures,
+    StageTimes,
+    decode_picture,
+    encode_png,
+    open_frame,
+)
+
+ROWS, COLUMNS = 5, 7
+CELLS = np.zeros((ROWS, COLUMNS), np.bool_)
+CELLS[1:4, 2:6] = True
+YARDSTICK = Yardstick(blur_cells=0.0, top_share=0.1)
+
+NOW = datetime(2026, 3, 1, tzinfo=UTC)
+
+Halves = NDArray[np.float16]
+
+
+def grids(count: int) -> list[Halves]:
+    """Each place has features of its own, each picture a little noise."""
+    rng = np.random.default_rng(2)
+    place = rng.normal(0, 1, (CHANNELS, ROWS, COLUMNS))
+    return [np.asarray(place + rng.normal(0, 0.1, place.shape), np.float16) for _ in range(count)]
+
+
+def in_onnx(scorer: Scorer, grid: Halves) -> NDArray[np.float32]:
+    graph = Graph()
+    graph.add("Identity", scorer.write(graph, "crops"), name="map")
+    encoded = model_bytes(
+        graph,
+        name="scorer",
+        inputs=[value_info("crops", (1, CHANNELS, ROWS, COLUMNS))],
+        outputs=[value_info("map", (1, 1, ROWS, COLUMNS))],
+    )
+    session = onnxruntime.InferenceSession(encoded, providers=["CPUExecutionProvider"])
+    (found,) = session.run(["map"], {"crops": grid.astype(np.float32)[None]})
+    return np.asarray(found[0, 0], np.float32)
+
+
+def scorers() -> dict[str, Scorer]:
+    some = grids(6)
+    spread = fit_spread(some, channels=COARSE, seed=1)
+    plan = ContrastPlan(steps=20, batch=64)
+    return {
+        "placed": fit_placed(some, cells=CELLS, seed=1).scorer,
+        "memory": fit_memory(some, seed=1),
+        "spread": spread,
+        "contrast": fit_contrast(some, seed=1, plan=plan),
+        "together": Covered(
+            Together([spread, fit_memory(some, seed=1)], means=(1.0, 2.0), units=(0.5, 2.0)),
+            cells=CELLS,
+        ),
+    }
+
+
+@pytest.mark.parametrize("name", ["placed", "memory", "spread", "contrast", "together"])
+def test_what_is_exported_is_what_was_learned(name: str) -> None:
+    scorer, grid = scorers()[name], grids(7)[6]
+    ours, theirs = map_of(scorer, grid), in_onnx(scorer, grid)
+    assert ours.shape == (ROWS, COLUMNS)
+    assert (ours >= 0).all()
+    assert np.abs(ours - theirs).max() < 1e-4
+
+
+def test_the_same_patches_give_the_same_scorer() -> None:
+    for one, other in zip(scorers().values(), scorers().values(), strict=True):
+        pairs = zip(one.state_dict().values(), other.state_dict().values(), strict=True)
+        assert all(torch.equal(a, b) for a, b in pairs)
+
+
+def test_a_changed_place_is_farther_and_other_places_are_not() -> None:
+    scorer = fit_placed(grids(6), cells=CELLS, seed=1).scorer
+    grid = grids(7)[6].copy()
+    before = map_of(scorer, grid)
+    grid[:, 2, 3] += 1
+    after = map_of(scorer, grid)
+    assert after[2, 3] > 3 * before[2, 3]
+    assert np.abs(after - before)[CELLS].sum() == pytest.approx(
+        float(after[2, 3] - before[2, 3]), rel=1e-4
+    )
+    assert (after[~CELLS] == 0).all()
+
+
+def test_a_held_out_picture_is_farther_than_one_that_is_banked() -> None:
+    some = grids(6)
+    fitted = fit_placed(some, cells=CELLS, seed=1)
+    held, seen = fitted.without(0, some[0]), map_of(fitted.scorer, some[0])
+    assert (held[CELLS] > seen[CELLS]).all()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_made_up_changes_are_local_and_come_back_the_same(kind: str) -> None:
+    rng = np.random.default_rng(0)
+    image = rng.integers(90, 150, (96, 128, 3)).astype(np.uint8)
+    cover = np.zeros((96, 128), np.bool_)
+    cover[20:80, 20:100] = True
+    made = [
+        perturbed(image, others=[image[::-1]], kind=kind, cover=cover, rng=np.random.default_rng(4))
+        for _ in range(2)
+    ]
+    assert np.array_equal(made[0], made[1])
+    changed = (made[0] != image).any(axis=2)
+    assert 12 <= changed.sum() <= 0.6 * changed.size
+    assert (changed & cover).any()
+
+
+def chosen(scores: list[float], changed: list[float]) -> Chosen:
+    spread = scorers()["spread"]
+    assert isinstance(spread, Spread)
+    return Chosen(
+        best=Candidate(
+            name="surface",
+            scorer=spread,
+            scores=np.array(scores),
+            changed=np.array(changed),
+            kinds=tuple("line" for _ in changed),
+        )
+    )
+
+
+def test_the_limit_is_the_conformal_one_of_good_pictures_alone() -> None:
+    scores = [float(n) for n in range(1, 40)]
+    rule = rule_of(chosen(scores, [100.0] * 5), policy=Policy(error_rate=0.05), yardstick=YARDSTICK)
+    assert rule.unit == 20.0
+    assert rule.limit * rule.unit == pytest.approx(38.0, abs=1e-4)  # two of 40 may lie above
+    assert rule.unsure_above * rule.unit == pytest.approx(36.0, abs=1e-4)
+    assert rule.false_reject_rate == 0.05
+    assert rule.usable
+
+
+def test_few_pictures_state_their_floor() -> None:
+    rule = rule_of(chosen([1.0, 2.0, 3.0], [9.0]), policy=Policy(), yardstick=YARDSTICK)
+    assert rule.false_reject_rate == 0.25
+    assert rule.limit * rule.unit == pytest.approx(3.0)
+
+
+def test_good_pictures_that_vary_like_defects_are_not_usable_and_say_so() -> None:
+    rng = np.random.default_rng(1)
+    rule = rule_of(
+        chosen(rng.normal(5, 1, 30).tolist(), rng.normal(5.2, 1, 30).tolist()),
+        policy=Policy(),
+        yardstick=YARDSTICK,
+    )
+    assert not rule.usable
+    assert f"{USABLE_AUROC}" in rule.reason
+    assert "label some defects" in rule.reason
+
+
+def test_what_is_good_is_said_by_labels_marks_or_silence() -> None:
+    blank = Sample(name="a", digest=digest_of(b"a"))
+    assert is_good(blank) is None
+    assert is_good(replace(blank, labels=("good",)))
+    assert is_good(replace(blank, known=("scratch",)))
+    assert is_good(replace(blank, labels=("scratch",))) is False
+    assert is_good(replace(blank, mask_digest=digest_of(b"m"))) is None
+
+
+def said() -> Prediction:
+    frame = open_frame(encode_png(np.zeros((8, 8, 3), np.uint8)), camera="c", captured_at=NOW)
+    return Prediction(
+        frame=frame.ref,
+        inspection="plate",
+        task="anomaly",
+        state=PictureState.OK,
+        labels=(),
+        package=digest_of(b"p"),
+        dataset="d/1",
+        registration=RegistrationFigures(state="none"),
+        health=HealthFigures(sharpness=1, mean_grey=1, clipped_share=0),
+        latency_ms=StageTimes(),
+    )
+
+
+def test_a_stripe_is_erased_by_the_pictures_own_grain() -> None:
+    rng = np.random.default_rng(3)
+    x = np.mgrid[:120, :160][1]
+    clean = np.clip(128 + 30 * np.sin(x / 2) + rng.normal(0, 6, x.shape), 0, 255)
+    image = np.repeat(clean.astype(np.uint8)[..., None], 3, axis=2)
+    mask = np.zeros((120, 160), np.bool_)
+    mask[50:60, 40:70] = True
+    spoilt = image.copy()
+    spoilt[mask] = 20
+    case = Case(sample=Sample(name="a", digest=digest_of(b"a")), prediction=said(), truth_mask=mask)
+    after = decode_picture(Refiller(finder=None).refilled(encode_png(spoilt), case))
+    inside = after[mask].astype(float)
+    assert abs(inside.mean() - image[mask].mean()) < 12
+    assert inside.std() > 0.6 * image[mask].std()  # grain, not paint
+    assert np.array_equal(after[:30], spoilt[:30])
