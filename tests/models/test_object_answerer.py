@@ -2,92 +2,27 @@
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 import lineside.models.answerers.objects as objects_module
-from lineside.core import Box, InvalidError, Policy, digest_of
-from lineside.models import (
-    MANIFEST_SCHEMA,
-    Engine,
-    HealthLimits,
-    Lineage,
-    Manifest,
-    Package,
-    Place,
-    answerer_for,
-    build_package,
-)
+from lineside.core import InvalidError
+from lineside.models import Place, answerer_for
 from lineside.models.answerers.objects import MARGIN_PX, TILE_PX, tiles
 from lineside.testing import FakeClock
+from lineside.testing.objects import UNTRAINED_RULE as RULE
+from lineside.testing.objects import untrained, untrained_network
 from lineside.testing.trays import tray
-from lineside.vision import CountRule, Crop, DetectRule, Prepare, find_objects, prepare
-
-torch = pytest.importorskip("torch")
-
-from lineside.training.objects.fitting import quick  # noqa: E402  torch may be absent
-from lineside.training.objects.loop import seeded  # noqa: E402
-from lineside.training.objects.network import CentreNetwork, network_bytes  # noqa: E402
-
-RULE = DetectRule(
-    labels=("disc", "square"), stride_px=4, cut=0.5, unsure_below=0.6, slope=30.0, offset=120.0
-)  # what has learned nothing says about -4 everywhere
-
-
-def package(
-    *, template: bool = False, zoom: float = 1.0, count: CountRule | None = None
-) -> Package:
-    """A package of a network that has learned nothing, which still answers exactly."""
-    seeded(3)
-    network = quick(CentreNetwork(labels=2, template=template)).eval()
-    encoded = network_bytes(network, labels=2)
-    manifest = Manifest(
-        schema=MANIFEST_SCHEMA,
-        name="trays",
-        task="count" if count else "detect",
-        inspection="trays",
-        labels=RULE.labels,
-        prepare=Prepare(
-            crops=(Crop(region="", box_px=Box(x0_px=0, y0_px=0, x1_px=96, y1_px=96)),),
-            width_px=96,
-            height_px=96,
-            fit="zoom",
-            zoom=zoom,
-        ),
-        rules=(),
-        policy=Policy(),
-        health=HealthLimits(
-            sharpness_min=0,
-            mean_grey_min=0,
-            mean_grey_max=255,
-            clipped_share_max=1,
-            residual_max_px=4,
-            feature_distance_max=3,
-        ),
-        engine=Engine(file="network.onnx", digest=digest_of(encoded)),
-        golden=(),
-        lineage=Lineage(
-            dataset="trays",
-            data_digest=digest_of(b""),
-            pictures=1,
-            seed=0,
-            code_version="",
-            created_at="",
-        ),
-        detect=RULE,
-        count=count,
-        template=template,
-    )
-    return Package.read(build_package(manifest, {"network.onnx": encoded}))
+from lineside.vision import CountRule, find_objects, prepare
 
 
 def network_maps(
     image: np.ndarray, *, template: np.ndarray | None = None
 ) -> tuple[np.ndarray, ...]:
     """What the same network says in torch."""
-    seeded(3)
-    network = quick(CentreNetwork(labels=2, template=template is not None)).eval()
-    settings = package(template=template is not None).manifest.prepare
+    network = untrained_network(template=template is not None)
+    settings = untrained(template=template is not None).manifest.prepare
     crops = prepare(image, settings)
     if template is not None:
         beside = prepare(template, settings)
@@ -98,7 +33,7 @@ def network_maps(
 
 def test_a_package_says_what_its_network_says_on_the_pictures_own_pixels() -> None:
     image = tray(3, seed=1).image
-    said = answerer_for(package(), clock=FakeClock()).answer(Place(image=image))
+    said = answerer_for(untrained(), clock=FakeClock()).answer(Place(image=image))
     maps = network_maps(image)
     wanted = find_objects((maps[0], maps[1], maps[2]), rule=RULE).inside(96, height_px=96)
     told = wanted.only(wanted.chance > RULE.cut)
@@ -111,7 +46,7 @@ def test_a_package_says_what_its_network_says_on_the_pictures_own_pixels() -> No
 
 
 def test_boxes_lie_in_the_picture_whatever_its_size_and_zoom() -> None:
-    answerer = answerer_for(package(zoom=0.61), clock=FakeClock())
+    answerer = answerer_for(untrained(zoom=0.61), clock=FakeClock())
     for height, width in ((1, 1), (33, 190), (200, 50)):
         image = np.random.default_rng(0).integers(0, 255, (height, width, 3)).astype(np.uint8)
         place = Place(image=image)
@@ -124,7 +59,7 @@ def test_boxes_lie_in_the_picture_whatever_its_size_and_zoom() -> None:
 
 def test_a_template_stands_beside_the_picture_as_in_training() -> None:
     made = tray(3, seed=2)
-    answerer = answerer_for(package(template=True), clock=FakeClock())
+    answerer = answerer_for(untrained(template=True), clock=FakeClock())
     said = answerer.answer(Place(image=made.image, template=made.empty))
     maps = network_maps(made.image, template=made.empty)
     wanted = find_objects((maps[0], maps[1], maps[2]), rule=RULE).inside(96, height_px=96)
@@ -136,11 +71,11 @@ def test_a_template_stands_beside_the_picture_as_in_training() -> None:
 def test_a_count_counts_the_labels_that_it_names() -> None:
     image = tray(4, seed=5).image
     rule = CountRule(most=100, reach=0.0, error_rate=0.5, calibration_pictures=9)
-    every = answerer_for(package(count=rule), clock=FakeClock()).answer(Place(image=image))
+    every = answerer_for(untrained(count=rule), clock=FakeClock()).answer(Place(image=image))
     assert every.count is not None
     assert every.count.value == len(every.boxes)
     only = CountRule(most=100, reach=0.0, error_rate=0.5, calibration_pictures=9, labels=("disc",))
-    discs = answerer_for(package(count=only), clock=FakeClock()).answer(Place(image=image))
+    discs = answerer_for(untrained(count=only), clock=FakeClock()).answer(Place(image=image))
     assert discs.count is not None
     assert discs.count.value == sum(box.label == "disc" for box in every.boxes)
 
@@ -163,7 +98,7 @@ def test_a_large_picture_is_read_in_tiles_and_says_the_same(
 ) -> None:
     image = np.tile(tray(3, seed=1).image, (4, 6, 1))
     place = Place(image=image)
-    answerer = answerer_for(package(), clock=FakeClock())
+    answerer = answerer_for(untrained(), clock=FakeClock())
     whole = answerer.explain(place)["objects"]
     monkeypatch.setattr(objects_module, "TILE_PX", 352)
     tiled = answerer.explain(place)["objects"]

@@ -4,6 +4,7 @@
    first; of a point, when it lies within half the point's nominal size.
 2. Probability of an object: Platt scaling of the objectness over hits and misses.
 3. The cut stands at a raw objectness of .37. Chosen freely on few pictures it did worse than this.
+   A policy that fixes one cut has the last word.
 4. An object is unsure up to the probability above which as many answers are wrong as the policy
    allows.
 """
@@ -131,6 +132,9 @@ def rule_from(
     )
     raw_logit = np.array([math.log(raw / (1 - raw))])
     cut = float(np.clip(chance_of(raw_logit, rule=rule)[0], 0.001, 0.999))
+    if policy.present_above is not None:
+        fixed = min(max(policy.present_above, 0.001), 0.999)
+        return replace(rule, cut=fixed, unsure_below=fixed)
     unsure = _unsure_below(held, rule=rule, cut=cut, error_rate=policy.error_rate)
     return replace(rule, cut=cut, unsure_below=max(cut, unsure))
 

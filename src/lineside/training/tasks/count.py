@@ -29,8 +29,7 @@ def learn(job: TrainJob, work: Work) -> Trained:
     """Learn a count; see ``Learner``.
 
     Raises:
-        InvalidError: no picture says how many objects it shows, or labels are named where only
-            numbers are known.
+        InvalidError: no picture says how many objects it shows.
     """
     marked, _ = marked_samples(work.training, template=False)
     if any(sample.marked for sample in marked):

@@ -1,0 +1,78 @@
+"""Packages of objects whose network has learned nothing, and still answers exactly."""
+
+from lineside.core import Box, Policy, digest_of
+from lineside.models import (
+    MANIFEST_SCHEMA,
+    Engine,
+    HealthLimits,
+    Lineage,
+    Manifest,
+    Package,
+    build_package,
+)
+from lineside.training.objects.fitting import quick
+from lineside.training.objects.loop import seeded
+from lineside.training.objects.network import CentreNetwork, network_bytes
+from lineside.vision import CountRule, Crop, DetectRule, Prepare
+
+UNTRAINED_RULE = DetectRule(
+    labels=("disc", "square"), stride_px=4, cut=0.5, unsure_below=0.6, slope=30.0, offset=120.0
+)  # what has learned nothing says about -4 everywhere
+
+
+def untrained_network(*, template: bool) -> CentreNetwork:
+    """Always the same one."""
+    seeded(3)
+    return quick(CentreNetwork(labels=2, template=template)).eval()
+
+
+def untrained(
+    *, template: bool = False, zoom: float = 1.0, count: CountRule | None = None
+) -> Package:
+    """A package of a network that has learned nothing, which still answers exactly."""
+    return Package.read(untrained_bytes(template=template, zoom=zoom, count=count))
+
+
+def untrained_bytes(
+    *, template: bool = False, zoom: float = 1.0, count: CountRule | None = None
+) -> bytes:
+    """The same as a file."""
+    encoded = network_bytes(untrained_network(template=template), labels=2)
+    manifest = Manifest(
+        schema=MANIFEST_SCHEMA,
+        name="trays",
+        task="count" if count else "detect",
+        inspection="trays",
+        labels=UNTRAINED_RULE.labels,
+        prepare=Prepare(
+            crops=(Crop(region="", box_px=Box(x0_px=0, y0_px=0, x1_px=96, y1_px=96)),),
+            width_px=96,
+            height_px=96,
+            fit="zoom",
+            zoom=zoom,
+        ),
+        rules=(),
+        policy=Policy(),
+        health=HealthLimits(
+            sharpness_min=0,
+            mean_grey_min=0,
+            mean_grey_max=255,
+            clipped_share_max=1,
+            residual_max_px=4,
+            feature_distance_max=3,
+        ),
+        engine=Engine(file="network.onnx", digest=digest_of(encoded)),
+        golden=(),
+        lineage=Lineage(
+            dataset="trays",
+            data_digest=digest_of(b""),
+            pictures=1,
+            seed=0,
+            code_version="",
+            created_at="",
+        ),
+        detect=UNTRAINED_RULE,
+        count=count,
+        template=template,
+    )
+    return build_package(manifest, {"network.onnx": encoded})
