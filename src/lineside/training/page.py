@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from html import escape
 
+from lineside.training.controls_page import controls_part, short_words
 from lineside.training.page_parts import (
     Beside,
     confusion_table,
@@ -21,7 +22,7 @@ from lineside.training.report import LabelEvidence, Report
 
 def report_page(report: Report) -> bytes:
     """UTF-8 HTML."""
-    beside = Beside(every=_leaking(report))
+    beside = Beside(every=_leaking(report), of=short_words(report.controls))
     parts = [
         _summary(report),
         warnings(report.warnings),
@@ -31,6 +32,7 @@ def report_page(report: Report) -> bytes:
             note=f"From the {report.evidence}. Unsure counts as not right. The interval is 95 %; "
             "the baseline always says what the training pictures show most.",
         ),
+        controls_part(report.controls),
         _mistakes(report),
         section("Per label", metrics_table(report.per_class, beside=beside)),
         section(

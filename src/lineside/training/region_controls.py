@@ -65,6 +65,14 @@ def region_controls(
     )
 
 
+def label_controls(
+    judged: Sequence[Answered], *, metrics: Mapping[str, Metric], files: Files
+) -> Controls:
+    """What trivial figures reach on each presence label; of answers that no package gave."""
+    alone = _alone(spread(judged, MOST_LOOKED_AT), metrics=metrics, files=files)
+    return with_sentences(Controls(alone=tuple(alone)))
+
+
 def _of(read: Files) -> Callable[[Sample], bytes]:
     return lambda sample: read(sample.digest)
 

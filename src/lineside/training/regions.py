@@ -14,6 +14,7 @@ from lineside.datasets import Leak, Sample, Skipped, find_leaks, folds, merge_le
 from lineside.models import HealthLimits, Metric, Package
 from lineside.training.answers import Answered, Judge, decided
 from lineside.training.calibrate import rules_for
+from lineside.training.controls import Controls
 from lineside.training.evaluate import (
     TRAINING_FILE,
     TrainingEvidence,
@@ -22,7 +23,7 @@ from lineside.training.evaluate import (
     slices,
 )
 from lineside.training.export import Parts, export, health_limits, package_bytes
-from lineside.training.figures import figures, majority_of, per_class
+from lineside.training.figures import Majority, figures, majority_of, per_class
 from lineside.training.heads import (
     Fitted,
     HeadPlan,
@@ -45,6 +46,7 @@ from lineside.training.job import (
 )
 from lineside.training.page import report_page
 from lineside.training.pictures import Looked, Looker
+from lineside.training.region_controls import label_controls, region_controls
 from lineside.training.report import (
     Report,
     label_evidence,
@@ -281,10 +283,13 @@ def _finish(
     bare = Package.read(package_bytes(parts, metrics={}, evidence=files))
     answered = _measured(bare, parts.data, learned=learned, steps=steps)
     metrics = figures(answered, majority=majority)
+    controls = _controls(bare, parts.data, answered=answered, majority=majority, steps=steps)
+    parts = replace(parts, warnings=(*parts.warnings, *controls.warnings))
     steps.at(97, "writing the report")
     report = _report(
         parts, learned, answered=answered, reference=reference, leaks=leaks, metrics=metrics
     )
+    report = replace(report, controls=controls)
     raw, page = encode(report), report_page(report)
     files |= {"evidence/report.json": raw, "evidence/report.html": page}
     data = package_bytes(parts, metrics=metrics, evidence=files)
@@ -317,6 +322,31 @@ def _measured(
     if not data.validation:
         return learned.cross_validated
     return tuple(answer_all(package, data.validation, read=data.read, clock=steps.clock))
+
+
+def _controls(
+    package: Package,
+    data: Data,
+    *,
+    answered: Sequence[Answered],
+    majority: Majority,
+    steps: Steps,
+) -> Controls:
+    """What a shortcut would reach; judged again only where the package has not learned from it."""
+    steps.at(95, "measuring")
+    judged = [picture for picture in answered if picture.answers]
+    metrics = figures(judged, majority=majority)
+    if not data.validation:
+        return label_controls(judged, metrics=metrics, files=data.files)
+    return region_controls(
+        package,
+        judged,
+        metrics=metrics,
+        majority=majority,
+        answer_all=answer_all,
+        files=data.files,
+        clock=steps.clock,
+    )
 
 
 def _report(

@@ -10,6 +10,7 @@ from lineside.core import Digest
 from lineside.datasets import Leak, Sample, Skipped, crossing
 from lineside.models import Metric
 from lineside.training.answers import PRESENCE, Answered
+from lineside.training.controls import Controls
 from lineside.training.heads import HeadPlan, Truth, logits_of
 from lineside.training.measures import Confusion
 from lineside.training.network import Heads
@@ -67,6 +68,7 @@ class Report:
         cross_validation: figures on training pictures by heads and cuts that had not seen them.
         left_out: accuracy on each group by heads that had seen none of it; empty without groups.
         slices: accuracy per group of the validation part.
+        controls: what a shortcut would reach on the same pictures.
         stability: share of changed copies (light, move, blur, compression) of held-out pictures
             that are answered as the picture itself.
     """
@@ -94,6 +96,7 @@ class Report:
     leaks: tuple[Leak, ...]
     warnings: tuple[str, ...]
     seed: int
+    controls: Controls = field(default_factory=Controls)
     schema: str = field(default="lineside.training-report/1")
 
 
