@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lineside.core import InvalidError, NotFoundError
+from lineside.datasets import check_records, iter_records
 from lineside.datasets.recordio import (
     MAGIC,
     MOST_PAYLOAD,
@@ -196,3 +197,16 @@ def test_an_index_that_is_wrong_names_its_line(raw: bytes) -> None:
     with pytest.raises(InvalidError, match="line of an index"):
         read_index(raw, where="x.idx")
     assert read_index(b"", where="x.idx") == {}
+
+
+def test_a_payload_that_is_no_picture_is_passed_over_and_shown(tmp_path: Path) -> None:
+    path = tmp_path / "x.rec"
+    path.write_bytes(WRITTEN)
+    assert index_of(path) == {5: 0, 3: 40, 7: 88, 8: 136, 0: 176}
+    found = list(iter_records(path))
+    assert [record.payload for record, _ in found] == payloads()
+    assert [image for _, image in found] == [*IMAGES, None]
+    checked = check_records(path)
+    assert (checked.records, checked.pictures, checked.offset) == (6, 5, 244)
+    ((record, image),) = iter_records(path, only=8)
+    assert (record.offset, image) == (136, IMAGES[3])

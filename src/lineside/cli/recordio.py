@@ -10,7 +10,7 @@ from lineside.cli.output import JsonFlag, say, show
 from lineside.core import InvalidError
 
 if TYPE_CHECKING:
-    from lineside.datasets import CheckedRecords, ImageRecord
+    from lineside.datasets import CheckedRecords, ImageRecord, Record
 
 Prefix = Annotated[Path, typer.Argument(help="What the lists' names begin with, with its folder.")]
 Root = Annotated[Path, typer.Argument(help="The folder that pictures are relative to.")]
@@ -119,30 +119,45 @@ def read(
     as_json: JsonFlag = False,
 ) -> None:
     """Show the records of a file, and write their pictures where asked."""
-    from lineside.datasets import classes_beside, iter_images, label_words, picture_suffix
+    from lineside.datasets import classes_beside, iter_records
 
     names = classes_beside(file)
     rows: list[dict[str, object]] = []
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)
-    for offset, record in iter_images(file, only=number):
+    for record, image in iter_records(file, only=number):
         if out is not None:
-            (out / f"{record.id}{picture_suffix(record.picture)}").write_bytes(record.picture)
-        rows.append(_row(offset, record, words=label_words(record, names=names)))
+            _write(out, record, image)
+        rows.append(_row(record, image, names=names))
     show({"records": rows}, as_json=as_json, text=lambda _: "\n".join(map(_line, rows)))
 
 
-def _row(offset: int, record: "ImageRecord", *, words: list[str]) -> dict[str, object]:
-    return {
-        "id": record.id,
-        "offset": offset,
-        "labels": record.labels,
-        "names": words,
-        "bytes": len(record.picture),
-    }
+def _write(out: Path, record: "Record", image: "ImageRecord | None") -> None:
+    from lineside.datasets import picture_suffix
+
+    if image is None:
+        (out / f"byte-{record.offset}.bin").write_bytes(record.payload)
+    else:
+        name = f"{image.id}{picture_suffix(image.picture)}"
+        (out / name).write_bytes(image.picture)
+
+
+def _row(
+    record: "Record", image: "ImageRecord | None", *, names: tuple[str, ...]
+) -> dict[str, object]:
+    from lineside.datasets import label_words
+
+    told = {"offset": record.offset, "payload_bytes": len(record.payload)}
+    if image is None:
+        return {"id": None, "labels": (), "names": (), "bytes": 0, **told}
+    words = label_words(image, names=names)
+    size = len(image.picture)
+    return {"id": image.id, "labels": image.labels, "names": words, "bytes": size, **told}
 
 
 def _line(row: dict[str, object]) -> str:
+    if row["id"] is None:
+        return f"byte {row['offset']}: {row['payload_bytes']} bytes, no picture"
     return f"byte {row['offset']}: id {row['id']}, labels {row['labels']}, {row['bytes']} bytes"
 
 

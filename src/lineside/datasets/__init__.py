@@ -11,6 +11,7 @@ from lineside.datasets.checking import (
     check_records,
     index_again,
     iter_images,
+    iter_records,
     label_words,
 )
 from lineside.datasets.choice import Choice, read_ids
@@ -48,7 +49,7 @@ from lineside.datasets.listing import ListPlan, MadeLists, make_lists
 from lineside.datasets.near import NearLimits
 from lineside.datasets.packing import Packed, PackPlan, pack_lists
 from lineside.datasets.parting import Parting, parted
-from lineside.datasets.recordio import ImageRecord
+from lineside.datasets.recordio import ImageRecord, Record
 from lineside.datasets.report import (
     DatasetReport,
     Subject,
@@ -108,6 +109,7 @@ __all__ = [
     "Part",
     "Parting",
     "Reading",
+    "Record",
     "Sample",
     "Skipped",
     "Subject",
@@ -131,6 +133,7 @@ __all__ = [
     "inspection_of",
     "is_drawn_on",
     "iter_images",
+    "iter_records",
     "judged",
     "label_names",
     "label_words",

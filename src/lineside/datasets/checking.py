@@ -10,14 +10,16 @@ from lineside.datasets.classes import classes_beside
 from lineside.datasets.recordio import (
     Damage,
     ImageRecord,
+    Record,
     class_of,
     damaged,
+    image_in,
     index_of,
     read_by_id,
     read_index,
+    read_record,
     read_records,
     scan,
-    unpack_image,
     write_index,
 )
 from lineside.datasets.replacing import replace_with
@@ -97,9 +99,8 @@ def _read(path: Path) -> _Seen:
                 seen.damage += [found] if len(seen.damage) < _MOST_NAMED else []
                 continue
             seen.records += 1
-            try:
-                record = unpack_image(found.payload, where=path.name)
-            except InvalidError:
+            record = image_in(found)
+            if record is None:
                 continue
             seen.index.append((record.id, found.offset))
             seen.labels.update(label_words(record, names=names))
@@ -135,8 +136,10 @@ def _index_faults(path: Path, found: dict[int, int]) -> Iterator[str]:
             yield f"id {number}: the index says {says}, it stands at {stands}"
 
 
-def iter_images(path: Path, *, only: int | None = None) -> Iterator[tuple[int, ImageRecord]]:
-    """Offset and content of each picture in a file, or of the one with an id.
+def iter_records(
+    path: Path, *, only: int | None = None
+) -> Iterator[tuple[Record, ImageRecord | None]]:
+    """Each record with the picture in it, if it is one; or the one picture with an id.
 
     Raises:
         NotFoundError: no such file, or no such id.
@@ -144,12 +147,18 @@ def iter_images(path: Path, *, only: int | None = None) -> Iterator[tuple[int, I
     """
     if not path.is_file():
         raise NotFoundError("no such file", where=str(path), fix="Check the path.")
-    if only is not None:
-        offsets = index_of(path)
-        record = read_by_id(path, only, offsets=offsets)
-        yield offsets[only], record
-        return
+    offsets = index_of(path) if only is not None else {}
     with path.open("rb") as file:
+        if only is not None:
+            image = read_by_id(path, only, offsets=offsets)
+            yield read_record(file, offsets[only], where=path.name), image
+            return
         for found in read_records(file, where=path.name):
-            where = f"{path.name}: byte {found.offset}"
-            yield found.offset, unpack_image(found.payload, where=where)
+            yield found, image_in(found)
+
+
+def iter_images(path: Path) -> Iterator[tuple[int, ImageRecord]]:
+    """Offset and content of each picture in a file; raises as ``iter_records`` does."""
+    for record, image in iter_records(path):
+        if image is not None:
+            yield record.offset, image

@@ -233,6 +233,14 @@ def unpack_image(payload: bytes, *, where: str) -> ImageRecord:
     return ImageRecord(id=number, labels=labels, picture=payload[end:], as_vector=flag > 0)
 
 
+def image_in(record: Record) -> ImageRecord | None:
+    """The picture of a record; None for a payload that is no picture."""
+    try:
+        return unpack_image(record.payload, where=f"byte {record.offset}")
+    except InvalidError:
+        return None
+
+
 def labels_of(record: ImageRecord, *, width: int) -> tuple[float, ...]:
     """The record's labels, as many as asked for.
 
@@ -278,10 +286,8 @@ def index_of(path: Path) -> dict[int, int]:
     if beside.is_file():
         return read_index(beside.read_bytes(), where=beside.name)
     with path.open("rb") as file:
-        return {
-            unpack_image(record.payload, where=path.name).id: record.offset
-            for record in read_records(file, where=path.name)
-        }
+        found = ((image_in(one), one.offset) for one in read_records(file, where=path.name))
+        return {image.id: offset for image, offset in found if image is not None}
 
 
 def read_by_id(path: Path, number: int, *, offsets: dict[int, int]) -> ImageRecord:
