@@ -195,6 +195,7 @@ def _tune(folder: Path, *, epochs: int = 2, stop_at: int = 0) -> Tuned:
     )
 
 
+@pytest.mark.timeout(180)
 def test_tuning_that_was_stopped_goes_on_to_the_same_weights(tmp_path: Path) -> None:
     whole = _tune(tmp_path / "whole")
     with pytest.raises(InterruptedError):
@@ -207,6 +208,7 @@ def test_tuning_that_was_stopped_goes_on_to_the_same_weights(tmp_path: Path) -> 
     assert all(bool((ours[name] == theirs[name]).all()) for name in ours)
 
 
+@pytest.mark.timeout(180)
 def test_tuning_lowers_the_loss_on_pictures_held_out(tmp_path: Path) -> None:
     tuned = _tune(tmp_path, epochs=3)
     losses = [row["validation_loss"] for row in tuned.history]

@@ -224,6 +224,7 @@ def test_a_job_names_two_classes_at_least(shapes: Path, tmp_path: Path) -> None:
         )
 
 
+@pytest.mark.timeout(180)
 def test_fine_tuning_is_tried_watched_and_kept_only_where_it_pays(
     shapes: Path, shared: Path, tmp_path: Path
 ) -> None:

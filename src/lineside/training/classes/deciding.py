@@ -18,7 +18,7 @@ from dataclasses import replace
 import numpy as np
 
 from lineside.core import Policy
-from lineside.training.classes.head import Classes, Numbers, log_sum_exp
+from lineside.training.classes.head import Classes, Numbers, cross_entropy, log_sum_exp
 from lineside.vision import ClassRule, class_probabilities, conformal_cut
 
 _HIGHEST_CUT = 0.5
@@ -32,6 +32,11 @@ def temperature_of(logits: Numbers, truth: Classes) -> float:
         float(np.mean(log_sum_exp(logits / each) - own / each)) for each in _TEMPERATURES.tolist()
     ]
     return float(_TEMPERATURES[int(np.argmin(losses))])
+
+
+def calibrated_loss(logits: Numbers, truth: Classes) -> float:
+    """Mean cross-entropy at the temperature that makes it least."""
+    return cross_entropy(logits / temperature_of(logits, truth), truth)
 
 
 def class_rule(

@@ -17,9 +17,9 @@ from pathlib import Path
 import numpy as np
 
 from lineside.training.classes.changes import MIRRORS, Image, harmless
-from lineside.training.classes.deciding import temperature_of
+from lineside.training.classes.deciding import calibrated_loss
 from lineside.training.classes.features import frozen_engine, normalised
-from lineside.training.classes.head import Classes, HeldOut, Numbers, Space, cross_entropy
+from lineside.training.classes.head import Classes, HeldOut, Numbers, Space
 from lineside.training.classes.network import Floats
 from lineside.training.classes.onnx_file import POOLED
 from lineside.training.classes.sight import Sight
@@ -191,15 +191,11 @@ def _all(ground: Ground, recipe: Recipe, *, epochs: int, room: Room) -> Tuned:
     )
 
 
-def _calibrated_loss(logits: Numbers, truth: Classes) -> float:
-    return cross_entropy(logits / temperature_of(logits, truth), truth)
-
-
 def _gain(ground: Ground, outside: Classes, *, logits: Numbers) -> float:
     """By which share the loss on held-out pictures fell, both calibrated on them."""
     truth = ground.truth[outside]
-    before = _calibrated_loss(ground.best.logits[outside], truth)
-    return 1 - _calibrated_loss(logits, truth) / max(before, 1e-9)
+    before = calibrated_loss(ground.best.logits[outside], truth)
+    return 1 - calibrated_loss(logits, truth) / max(before, 1e-9)
 
 
 def _pays(ground: Ground, places: Classes, *, logits: Numbers) -> bool:

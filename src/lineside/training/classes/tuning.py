@@ -3,7 +3,8 @@
 1. Training starts at the frozen network with its fitted head, so that it can only be left for
    something better (Kumar et al. 2022). The layers up to stride 16 stay as they are.
 2. Weights are averaged over steps; the average is what is watched and kept. The epoch of the least
-   loss on pictures held out is kept, and training ends when it has not fallen for some epochs.
+   loss on pictures held out is kept, and training ends when it has not fallen for some epochs. The
+   loss is that after calibration, because a package is calibrated and sureness is learned first.
 3. What an epoch draws follows from seed and epoch. After each epoch everything is written to the
    job's folder, so that a job that was stopped goes on at the next epoch to the same weights.
 4. Pictures are decoded and changed on a thread of their own. float32 throughout: where the
@@ -26,7 +27,8 @@ from lineside.core import encode
 from lineside.training.architectures import Lite0Full, lite0_full
 from lineside.training.classes.ahead import ahead
 from lineside.training.classes.changes import Image, changed
-from lineside.training.classes.head import Classes, Linear, Numbers, cross_entropy
+from lineside.training.classes.deciding import calibrated_loss
+from lineside.training.classes.head import Classes, Linear, Numbers
 from lineside.training.classes.network import pooled_of
 from lineside.training.job import load_arrays, save_arrays
 from lineside.training.parallel import Parallel
@@ -229,11 +231,12 @@ class _Loop:
         logits = self._answers()
         self.wear(learned)
         truth = lesson.truth[lesson.outside]
-        if cross_entropy(logits, truth) < cross_entropy(self.logits, truth):
+        loss = calibrated_loss(logits, truth)
+        if loss < calibrated_loss(self.logits, truth):
             self.best, self.logits = [each.clone() for each in self.average], logits
             self.best_epoch = self.epoch + 1
         return {
-            "validation_loss": cross_entropy(logits, truth),
+            "validation_loss": loss,
             "accuracy": float(np.mean(logits.argmax(axis=1) == truth)),
         }
 
