@@ -34,6 +34,7 @@ class Server:
     endpoint: str
     credentials: Path
     asked: list[tuple[str, str]] = field(default_factory=list)
+    signed: list[bool] = field(default_factory=list)
 
     def url(self, bucket: str, prefix: str) -> str:
         query = f"endpoint={self.endpoint}&region=us-east-1&credentials={self.credentials}"
@@ -64,6 +65,7 @@ def server(
 
     def counted(environ: dict[str, Any], start: object) -> object:
         made.asked.append((environ["REQUEST_METHOD"], environ["PATH_INFO"]))
+        made.signed.append("HTTP_AUTHORIZATION" in environ)
         return app(environ, start)
 
     running = make_server("127.0.0.1", 0, counted, threaded=True)  # type: ignore[arg-type]  # a WSGI app
@@ -203,6 +205,15 @@ def test_objects_are_files_in_folders(objects: BucketObjects) -> None:
         objects.read("x/y/2.txt", most=8)
     with pytest.raises(NotFoundError):
         objects.read("none", most=8)
+
+
+def test_a_bucket_that_anybody_may_read_needs_no_credentials(*, bins: str, server: Server) -> None:
+    bare = bins.partition("&credentials")[0] + "&anonymous=yes"
+    server.signed.clear()
+    found = load_source(bare, format="abid", reading=Reading(choice=Choice(ids=("7",))))
+    assert len(found.samples) == 1
+    assert server.signed
+    assert not any(server.signed)
 
 
 def test_a_bucket_that_is_not_there_and_a_server_that_is_away_are_said(server: Server) -> None:

@@ -2,7 +2,8 @@
 
 ``s3://bucket/prefix?endpoint=http://host:9000&region=…&credentials=/abs/file``; the file is TOML
 with ``access_key_id`` and ``secret_access_key`` (and ``session_token``); without it the usual
-places are asked (environment, profile, instance).
+places are asked (environment, profile, instance). ``anonymous=yes`` signs nothing, for buckets that
+anybody may read.
 
 1. A put is one request and is acknowledged by the bucket; nothing is kept here.
 2. Putting again makes the object's ``LastModified`` new, which is what ``discard`` goes by. Between
@@ -37,7 +38,7 @@ from lineside.core import (
 if TYPE_CHECKING:
     from obstore.store import S3Store
 
-_KNOWN = {"endpoint", "region", "credentials"}
+_KNOWN = {"anonymous", "credentials", "endpoint", "region"}
 _PATIENCE_S = 20
 _PUTS_AT_ONCE = 8
 _STATUS = re.compile(r"status code: (401|403|404)")
@@ -81,6 +82,8 @@ def open_store(url: str) -> "S3Store":
     config: dict[str, object] = {"region": asked.get("region", "us-east-1")}
     if "endpoint" in asked:
         config["endpoint"] = asked["endpoint"]
+    if asked.get("anonymous") == "yes":
+        config["skip_signature"] = True
     if "credentials" in asked:
         config |= _read_credentials(Path(asked["credentials"]))
     return S3Store(
