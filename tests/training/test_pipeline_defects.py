@@ -45,7 +45,7 @@ DEFECTS: dict[int, tuple[str, tuple[str, ...]]] = {
     7: (
         "a constant answer passed the gate",
         (
-            "training/test_pipeline.py::test_always_normal_on_a_set_that_is_89_percent_normal_is_refused_and_told_why",
+            "training/test_gate.py::test_always_normal_on_a_set_that_is_89_percent_normal_is_refused_and_told_why",
         ),
     ),
     8: (
@@ -56,7 +56,7 @@ DEFECTS: dict[int, tuple[str, tuple[str, ...]]] = {
         "a refused model left a successful run without a reason, and NaN in its report",
         (
             "training/test_pipeline.py::test_a_gate_that_refuses_registers_nothing_and_says_why",
-            "training/test_pipeline.py::test_the_published_report_has_numbers_only",
+            "training/test_gate.py::test_the_published_report_has_numbers_only",
         ),
     ),
     10: (
