@@ -87,14 +87,16 @@ class Shelf:
         Raises:
             RefusedError: it is not on offer.
         """
-        wanted = picture_name(asked.strip())
-        if wanted not in self.names():
-            raise RefusedError(
-                f"{asked[:60]!r} is not among the pictures on offer",
-                where="picture",
-                fix="Choose one of the list.",
-            )
-        return wanted
+        written = asked.strip()
+        names = self.names()
+        for wanted in (written, picture_name(written), f"{written}.jpg"):
+            if wanted in names:
+                return wanted
+        raise RefusedError(
+            f"{asked[:60]!r} is not among the pictures on offer",
+            where="picture",
+            fix="Choose one of the list.",
+        )
 
     def read(self, name: str) -> bytes:
         """A picture's bytes.

@@ -204,6 +204,7 @@ def test_an_unpadded_file_is_found_too(function: ServedFunction, store: Path) ->
     shelf = Shelf(function, clock=FakeClock())
     assert shelf.read("00523.jpg") == b"picture"
     assert shelf.recorded("00523.jpg").quantity == 17
+    assert shelf.offered("523") == shelf.offered("523.jpg") == "523.jpg"
 
 
 def test_the_list_is_read_again_after_half_a_minute(function: ServedFunction, store: Path) -> None:

@@ -15,6 +15,7 @@ router = APIRouter()
 # Beside ``no-store``, for old browsers and proxies between.
 _NEVER_KEPT = {"cache-control": "no-store", "pragma": "no-cache", "expires": "-1"}
 _SHOWN = 25
+_MOST_OPTIONS = 5000
 
 
 @router.get("/count")
@@ -30,7 +31,8 @@ def count(ask: Ask, *, function: str = "") -> HTMLResponse:
         active="count",
         functions=[one.name for one in counting],
         chosen=chosen.name if chosen else "",
-        offered=offered,
+        offered=offered[:_MOST_OPTIONS],
+        total=len(offered),
         reason=reason,
         lines=views.lines(tuple(islice(ask.hub.counter.all(who=ask.who), _SHOWN))),
     )
