@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from fastapi.testclient import TestClient
 
-from lineside.core import ConflictError, Plant, decode_json
+from lineside.core import ConflictError, InvalidError, Plant, decode_json
 from lineside.hub import HubConfig, Services, build_services
 from lineside.hub.config import RetrainRule
 from lineside.hub.jobs import RunRequest
@@ -19,6 +19,7 @@ from lineside.hub.retraining import Retraining
 from lineside.hub.views import RunView
 from lineside.links import Bus
 from lineside.store import open_blobs, open_records
+from lineside.streams import EVENT_TYPE, Event
 from lineside.testing import FakeClock
 from tests.hub.conftest import Line
 
@@ -358,6 +359,32 @@ def test_a_rule_that_cannot_be_followed_is_forgotten(hub: Services) -> None:
     retraining.version_frozen("gone", 1)
     assert hub.runs.all() == ()
     assert retraining._waiting == {}
+
+
+@pytest.mark.usefixtures("version")
+def test_drift_starts_a_run_where_a_rule_says_so(
+    hub: Services, plan: Callable[..., None], watcher: Watcher, clock: FakeClock
+) -> None:
+    plan()
+    quiet = RetrainRule(dataset="rack", inspection="stock")
+    loud = RetrainRule(dataset="rack", inspection="stock", on_drift=True)
+    event = Event(
+        id="evt_1", source="/hall/hub", type=EVENT_TYPE, time=clock.now(), subject="drift",
+        data={"rule": "drift", "inspection": "stock"},
+    )  # fmt: skip
+    Retraining((quiet,), runs=hub.runs).drifted(event)
+    assert hub.runs.all() == ()
+    Retraining((loud,), runs=hub.runs).drifted(replace(event, data={"inspection": "other"}))
+    assert hub.runs.all() == ()
+    Retraining((loud,), runs=hub.runs).drifted(event)
+    (run,) = hub.runs.all()
+    assert (run.inspection, run.started_by) == ("stock", "re-training rule")
+    assert watcher.ended(run.id).state == "done"
+
+
+def test_a_rule_about_drift_names_its_inspection() -> None:
+    with pytest.raises(InvalidError, match="drift is of an inspection"):
+        RetrainRule(dataset="rack", on_drift=True)
 
 
 @pytest.mark.usefixtures("plan")

@@ -57,11 +57,21 @@ class RetrainRule:
         dataset: whose versions.
         task: what is learned; empty: the inspection's task.
         inspection: which one; empty: the only one of that task, else the whole picture.
+        on_drift: whether drift of that inspection starts a run on the newest version as well.
     """
 
     dataset: str
     task: str = ""
     inspection: str = ""
+    on_drift: bool = False
+
+    def __post_init__(self) -> None:
+        if self.on_drift and not self.inspection:
+            raise InvalidError(
+                "drift is of an inspection, and none is named",
+                where="retrain.inspection",
+                fix='Add inspection = "…".',
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""Re-training by rule: a new dataset version starts a run.
+"""Re-training by rule: a new dataset version, or drift of the inspection, starts a run.
 
 1. A rule names a dataset and what is learned from it (``[[retrain]]`` of the hub's file).
 2. One run at a time: while another is at work the wish waits; of several wishes of one rule only
@@ -13,6 +13,7 @@ from lineside.core import ConflictError, LinesideError
 from lineside.hub.config import RetrainRule
 from lineside.hub.jobs import RunRequest, Runs
 from lineside.hub.views import RunView
+from lineside.streams import Event
 
 logger = logging.getLogger(__name__)
 
@@ -36,11 +37,12 @@ class Retraining:
             if rule.dataset == dataset:
                 self._wish(rule, version=number)
 
-    def ask(self, inspection: str, *, why: str) -> None:
-        """Start the rules of an inspection on their newest version, such as after drift."""
+    def drifted(self, event: Event) -> None:
+        """A running inspection drifted: start its rules that say so, on their newest version."""
+        inspection = str(event.data.get("inspection", ""))
         for rule in self._rules:
-            if inspection and rule.inspection == inspection:
-                logger.info("re-training asked for inspection=%s why=%s", inspection, why)
+            if rule.on_drift and inspection and rule.inspection == inspection:
+                logger.info("re-training asked for inspection=%s event=%s", inspection, event.id)
                 self._wish(rule, version=0)
 
     def _wish(self, rule: RetrainRule, *, version: int) -> None:

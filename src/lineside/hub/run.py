@@ -172,6 +172,7 @@ def _start_work(services: Services, bus: Bus, *, stack: ExitStack) -> None:
 def _start_drift(services: Services, *, stack: ExitStack) -> None:
     """Predictions tested for drift, in log order."""
     watch = DriftWatch(services.records.documents, ledger=services.ledger, plant=services.plant)
+    watch.listen(services.retraining.drifted)
     follower = Follower(
         "drift", records=services.records, ledger=services.ledger, handle=watch.take,
         selection=Selection(type=PREDICTION_TYPE),
