@@ -4,7 +4,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, BinaryIO
 
 import typer
 
@@ -159,12 +159,15 @@ def _frames(records: "Records", *, span: str, camera: str) -> "list[ScoredFrame]
 
 
 def _write(lines: Iterator[bytes], out: Path | None) -> int:
+    if out is not None:
+        with out.open("wb") as file:
+            return _written(lines, file)
+    return _written(lines, sys.stdout.buffer)
+
+
+def _written(lines: Iterator[bytes], to: BinaryIO) -> int:
     count = 0
-    if out is None:
-        for count, line in enumerate(lines, start=1):  # noqa: B007  the count is the result
-            sys.stdout.buffer.write(line + b"\n")
-        return count
-    with out.open("wb") as file:
-        for count, line in enumerate(lines, start=1):  # noqa: B007
-            file.write(line + b"\n")
+    for line in lines:
+        to.write(line + b"\n")
+        count += 1
     return count

@@ -4,8 +4,9 @@
 already, whose machines have lineside with the extras ``train`` and ``ray``.
 """
 
+import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from typing import Any
 
@@ -54,6 +55,15 @@ def connected(cluster: Cluster) -> Iterator[Any]:
         MissingExtraError: ray is not installed.
     """
     ray = need("ray", extra="ray")
+    with redirect_stdout(sys.stderr):  # what Ray tells is no result
+        _join(ray, cluster)
+        try:
+            yield ray
+        finally:
+            ray.shutdown()
+
+
+def _join(ray: Any, cluster: Cluster) -> None:  # noqa: ANN401  untyped library
     try:
         if cluster.is_here:
             # One core more than workers: the task that leads the run takes none, others may wait.
@@ -71,10 +81,6 @@ def connected(cluster: Cluster) -> Iterator[Any]:
         raise UnavailableError(
             f"no Ray cluster answers: {error}", where=cluster.on, fix="Start it, or use --on ray."
         ) from error
-    try:
-        yield ray
-    finally:
-        ray.shutdown()
 
 
 def check_reachable(cluster: Cluster, *, data: str, blobs_url: str) -> None:

@@ -1,0 +1,205 @@
+"""The same jobs on a Ray cluster of this machine, through the command line.
+
+The commands run in processes of their own: Ray leaves threads and environment variables behind.
+"""
+
+import importlib.util
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import pytest
+
+from lineside.core import SystemClock, digest_of
+from lineside.store import FrameRow, open_blobs, open_records
+from lineside.vision import encode_jpeg, encode_png
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
+
+SMALL = ("epochs=2", "steps=3", "side_px=64", "bf16=0")
+Absent = Callable[[str, str], None]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def ray_is_there(absent: Absent) -> None:
+    if importlib.util.find_spec("ray") is None:
+        absent("scale", "ray is not installed")
+
+
+@pytest.fixture(scope="module")
+def dents(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Thirty small pictures, every other with a red dent and its mask."""
+    root = tmp_path_factory.mktemp("dents")
+    rng = np.random.default_rng(3)
+    rows = ["file,label,mask"]
+    for number in range(30):
+        image = 90 + rng.integers(0, 10, (64, 64, 3)).astype(np.uint8)
+        mask, name = np.zeros((64, 64, 3), np.uint8), f"{number:02d}.png"
+        if number % 2:
+            x, y = rng.integers(4, 44, 2)
+            image[y : y + 12, x : x + 12] = (220, 60, 60)
+            mask[y : y + 12, x : x + 12] = 255
+        for folder, content in (("images", image), ("masks", mask)):
+            (root / folder).mkdir(exist_ok=True)
+            (root / folder / name).write_bytes(encode_png(content))
+        drawn = f"masks/{name}" if number % 2 else ""
+        rows.append(f"images/{name},{'dent' if number % 2 else 'good'},{drawn}")
+    (root / "labels.csv").write_text("\n".join(rows) + "\n")
+    return root
+
+
+def command(*arguments: str) -> list[str]:
+    return [sys.executable, "-m", "lineside", *arguments]
+
+
+def lineside(*arguments: str) -> Any:  # noqa: ANN401  a command's JSON
+    done = subprocess.run(command(*arguments), capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def training(data: Path, *, settings: tuple[str, ...] = SMALL) -> list[str]:
+    chosen = [part for setting in settings for part in ("--setting", setting)]
+    return ["train", "--task", "segment", "--data", str(data), "--seed", "5", "--json", *chosen]
+
+
+def values(result: dict[str, Any]) -> dict[str, float]:
+    return {name: metric["value"] for name, metric in result["metrics"].items()}
+
+
+def test_two_workers_learn_what_one_process_learns(dents: Path) -> None:
+    here = values(lineside(*training(dents)))
+    there = values(lineside(*training(dents), "--on", "ray", "--workers", "2"))
+    assert there == pytest.approx(here, abs=0.02)
+
+
+def test_a_killed_worker_is_survived(dents: Path, tmp_path: Path) -> None:
+    settings = ("epochs=6", "steps=3", "side_px=64", "bf16=0")
+    whole = values(lineside(*training(dents, settings=settings)))
+    job = tmp_path / "job"
+    run = subprocess.Popen(
+        command(
+            *training(dents, settings=settings), "--on", "ray", "--workers", "2", "--job", str(job)
+        ),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    with run:
+        killed = killed_worker(run, job=job)
+        out, errors = run.communicate(timeout=300)
+    assert run.returncode == 0, errors
+    assert killed
+    assert values(json.loads(out)) == pytest.approx(whole, abs=0.02)
+
+
+def killed_worker(run: "subprocess.Popen[str]", *, job: Path) -> bool:
+    """Kill one of the workers once a checkpoint stands; whether that was possible."""
+    while run.poll() is None:
+        if any(job.glob("ray/training/checkpoint_*")):
+            for process in workers_of(run.pid):
+                process.kill()
+                return True
+        time.sleep(0.1)  # noqa: TID251  waits for other processes
+    return False
+
+
+def workers_of(pid: int) -> Iterator[psutil.Process]:
+    for process in psutil.Process(pid).children(recursive=True):
+        try:
+            words = " ".join(process.cmdline())
+        except psutil.Error:
+            continue
+        if "TrainWorker" in words or "_RayTrainWorker" in words:
+            yield process
+
+
+def test_four_trials_are_searched_side_by_side(dents: Path, tmp_path: Path) -> None:
+    space = tmp_path / "space.toml"
+    fixed = "".join(
+        f'[[parameter]]\nname = "{name}"\nchoices = [{value}]\n'
+        for name, value in (("epochs", 2), ("steps", 2), ("side_px", 64), ("bf16", 0))
+    )
+    space.write_text(
+        'schema = "lineside.search-space/1"\ntrials = 4\nprune = false\n'
+        '[[parameter]]\nname = "learning_rate"\nlow = 0.0001\nhigh = 0.01\nlog = true\n' + fixed
+    )
+    found = lineside(
+        "tune", "--task", "segment", "--data", str(dents), "--space", str(space), "--folder",
+        str(tmp_path / "study"), "--on", "ray", "--workers", "2", "--json",
+    )  # fmt: skip
+    done = [trial for trial in found["trials"] if trial["state"] == "done"]
+    assert len(done) == 4
+    assert all(trial["package"].startswith("sha256:") for trial in done)
+    assert all(len(trial["history"]) == 2 for trial in done)
+    assert found["best"]["value"] == min(trial["value"] for trial in done)
+    assert len({trial["params"]["learning_rate"] for trial in done}) == 4
+
+
+def test_frames_are_scored_as_by_one_process(dents: Path, tmp_path: Path) -> None:
+    package, store = tmp_path / "dents.lspkg", tmp_path / "store"
+    lineside(*training(dents), "--out", str(package))
+    stored_frames(store, count=70)
+    lines = {}
+    for on in ("local", "ray"):
+        out = tmp_path / f"{on}.jsonl"
+        done = subprocess.run(
+            command(
+                "score",
+                str(package),
+                "--store",
+                str(store),
+                "--camera",
+                "line",
+                "--on",
+                on,
+                "--out",
+                str(out),
+            ),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        assert "70 frames scored" in done.stderr
+        lines[on] = [without_times(line) for line in out.read_text().splitlines()]
+    assert len(lines["local"]) == 70
+    assert lines["ray"] == lines["local"]
+
+
+def stored_frames(store: Path, *, count: int) -> None:
+    (store / "blobs").mkdir(parents=True)
+    clock, rng = SystemClock(), np.random.default_rng(9)
+    with open_records(f"sqlite:///{store}/records.db", clock=clock) as records:
+        blobs = open_blobs(f"file://{store}/blobs")
+        rows = []
+        for number in range(count):
+            picture = encode_jpeg(rng.integers(80, 110, (64, 64, 3)).astype(np.uint8))
+            rows.append(row_of(picture, number))
+            blobs.put(picture)
+        records.frames.add(rows)
+        blobs.close()
+
+
+def row_of(picture: bytes, number: int) -> FrameRow:
+    from lineside.core import frame_id
+
+    at, digest = datetime(2026, 1, 1, tzinfo=UTC) + timedelta(seconds=number), digest_of(picture)
+    return FrameRow(
+        id=frame_id(camera="line", captured_at=at, digest=digest), camera="line", captured_at=at,
+        arrived_at=at, digest=digest, thumbnail=digest, width_px=64, height_px=64,
+        size_bytes=len(picture),
+    )  # fmt: skip
+
+
+def without_times(line: str) -> dict[str, Any]:
+    document: dict[str, Any] = json.loads(line)
+    document["prediction"].pop("latency_ms")
+    return document
