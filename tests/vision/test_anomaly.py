@@ -80,6 +80,8 @@ def test_above_the_limit_is_anomalous_and_below_it_first_unsure(
 def test_what_is_not_usable_is_always_unsure() -> None:
     rule = replace(RULE, usable=False, reason="good pictures differ")
     assert {decide_anomaly(s, rule).decision for s in (0.0, 1.3, 99.0)} == {Decision.UNSURE}
+    assert decide_anomaly(0.0, rule).reason == "good pictures differ"
+    assert decide_anomaly(0.0, replace(rule, usable=True)).reason == ""
 
 
 def test_cells_beyond_the_picture_are_left_aside() -> None:

@@ -15,7 +15,14 @@ from lineside.core import InvalidError, LinesideError, NotFoundError, SystemCloc
 
 if TYPE_CHECKING:
     from lineside.models import Predictor
-    from lineside.vision import BoxAnswer, CountAnswer, Frame, LabelAnswer, MaskAnswer
+    from lineside.vision import (
+        AnomalyAnswer,
+        BoxAnswer,
+        CountAnswer,
+        Frame,
+        LabelAnswer,
+        MaskAnswer,
+    )
 
 
 def register(app: typer.Typer) -> None:
@@ -126,6 +133,7 @@ def _answer(
         "count": None if said.count is None else _count(said.count),
         "mask_rle": None if said.mask is None else said.mask.rle,
         "mask": None if said.mask is None else _mask(said.mask),
+        "anomaly": None if said.anomaly is None else _anomaly(said.anomaly),
         "heat_png": {
             name: base64.b64encode(heat_png(frame.image, found)).decode()
             for name, found in maps.items()
@@ -180,6 +188,15 @@ def _mask(answer: "MaskAnswer") -> dict[str, Any]:
     }
 
 
+def _anomaly(answer: "AnomalyAnswer") -> dict[str, Any]:
+    return {
+        "score": answer.score,
+        "limit": answer.limit,
+        "decision": answer.decision,
+        "reason": answer.reason,
+    }
+
+
 def _label(answer: "LabelAnswer") -> dict[str, Any]:
     return {
         "name": answer.name,
@@ -205,7 +222,17 @@ def _words(answer: dict[str, Any]) -> str:
         found.append(_count_words(answer["count"]))
     if answer["mask"] and answer["mask"]["areas_px"]:
         found.append(_mask_words(answer["mask"]))
+    if answer["anomaly"]:
+        found.append(_anomaly_words(answer["anomaly"]))
     return f"{answer['file']}: " + ", ".join(found)
+
+
+def _anomaly_words(anomaly: dict[str, Any]) -> str:
+    words = {"present": "not like good ones", "absent": "like good ones", "unsure": "unsure"}
+    said = (
+        f"{words[anomaly['decision']]}, score {anomaly['score']:.2f}, limit {anomaly['limit']:.2f}"
+    )
+    return f"{said}; {anomaly['reason']}" if anomaly["reason"] else said
 
 
 def _mask_words(mask: dict[str, Any]) -> str:

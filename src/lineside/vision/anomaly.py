@@ -117,7 +117,12 @@ def decide_anomaly(score: float, rule: AnomalyRule) -> AnomalyAnswer:
         said = Decision.PRESENT
     else:
         said = Decision.UNSURE if score > rule.unsure_above else Decision.ABSENT
-    return AnomalyAnswer(score=min(score, _HIGHEST), limit=rule.limit, decision=said)
+    return AnomalyAnswer(
+        score=min(score, _HIGHEST),
+        limit=rule.limit,
+        decision=said,
+        reason="" if rule.usable else rule.reason,
+    )
 
 
 def heat_on_picture(

@@ -120,11 +120,13 @@ class AnomalyAnswer:
     Attributes:
         score: 0 and above; what one unit is, the manifest's rule says.
         limit: from good pictures alone; above it is present.
+        reason: why no answer of the package can be relied on; "" otherwise.
     """
 
     score: float
     limit: float
     decision: Decision
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
