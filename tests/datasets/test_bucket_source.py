@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 import pytest
 
-from lineside.core import InvalidError, NotFoundError, UnavailableError
+from lineside.core import InvalidError, NotFoundError, RefusedError, UnavailableError
 from lineside.datasets import Choice, Reading, load_source
 from lineside.store import BucketObjects, open_objects
 
@@ -24,7 +24,7 @@ class Client(Protocol):
 
     def create_bucket(self, *, Bucket: str) -> object: ...  # noqa: N803  the service's names
 
-    def put_object(self, *, Bucket: str, Key: str, Body: bytes) -> object: ...  # noqa: N803  likewise
+    def put_object(self, *, Bucket: str, Key: str, Body: bytes, ACL: str = "private") -> object: ...  # noqa: N803  likewise
 
 
 @dataclass
@@ -122,6 +122,8 @@ def test_ids_fetch_their_objects_and_no_others(
     assert "no picture of this id" in found.skipped[0].reason
     assert [found.read(sample)[:4] for sample in found.samples] == [b"\x89PNG", b"\x89PNG"]
     assert server.fetched() == ["00007.jpg", "00007.json", "00011.jpg", "00011.json"]
+    found_ones = [path for method, path in server.asked if method == "HEAD" and "00011" in path]
+    assert len(found_ones) == 1
 
 
 def test_a_sample_by_seed_fetches_its_objects_and_no_others(
@@ -207,13 +209,20 @@ def test_objects_are_files_in_folders(objects: BucketObjects) -> None:
         objects.read("none", most=8)
 
 
-def test_a_bucket_that_anybody_may_read_needs_no_credentials(*, bins: str, server: Server) -> None:
-    bare = bins.partition("&credentials")[0] + "&anonymous=yes"
+def test_a_bucket_that_anybody_may_read_needs_no_credentials(
+    *, client: Client, bucket: str, server: Server, png: Png
+) -> None:
+    for key, body in (("00007.jpg", png(7)), ("00007.json", b'{"EXPECTED_QUANTITY": 4}')):
+        client.put_object(Bucket=bucket, Key=key, Body=body, ACL="public-read")
+    bare = server.url(bucket, "").partition("&credentials")[0] + "&anonymous=yes"
     server.signed.clear()
-    found = load_source(bare, format="abid", reading=Reading(choice=Choice(ids=("7",))))
-    assert len(found.samples) == 1
+    found = load_source(bare, format="abid")
+    assert [sample.count for sample in found.samples] == [4]
     assert server.signed
     assert not any(server.signed)
+    client.put_object(Bucket=bucket, Key="00008.jpg", Body=png(8))
+    with pytest.raises(RefusedError):
+        open_objects(bare).read("00008.jpg", most=9999)
 
 
 def test_a_bucket_that_is_not_there_and_a_server_that_is_away_are_said(server: Server) -> None:

@@ -55,17 +55,20 @@ def list_abid(tree: Tree) -> Listing:
         return Entry(file=name, where=name, row=partial(place.row, name))
 
     def of_id(word: str) -> Iterator[Entry]:
-        yield from (entry(name) for name in place.named(word))
+        yield Entry(file=word, where=word, row=partial(place.row_of_id, word))
 
     entries = (entry(name) for name in pictures(tree, place.images))
     return Listing(format="abid", entries=entries, sorts=True, of_id=of_id)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class _Place:
+    """Where pictures and records stand, and how the last number was written that was found."""
+
     tree: Tree
     images: str
     records: str
+    written: tuple[int, str] = (_WIDTHS[0], PICTURE_SUFFIXES[0])
 
     @classmethod
     def of(cls, tree: Tree) -> "_Place":
@@ -77,10 +80,7 @@ class _Place:
         )
 
     def row(self, name: str) -> Row:
-        record = self.record_of(name)
-        if not record:
-            raise InvalidError("no record of this number", fix="Add its JSON file.")
-        raw = self.tree.read(record, most=MOST_NOTE_BYTES)
+        record, raw = self.note(name)
         told = decode_fast(_Bin, raw, where=record)
         if told.EXPECTED_QUANTITY is None or told.EXPECTED_QUANTITY < 0:
             raise InvalidError(f"{record} has no EXPECTED_QUANTITY from 0")
@@ -93,6 +93,23 @@ class _Place:
             group=_block(name),
             facts={"products": str(len(products)), "asins": ";".join(asins)},
         )
+
+    def row_of_id(self, word: str) -> Row:
+        """The row of a number; ``NotFoundError`` where no picture has it."""
+        name = next(self.named(word), "")
+        if not name:
+            raise NotFoundError("no picture of this id")
+        return self.row(name)
+
+    def note(self, name: str) -> tuple[str, bytes]:
+        """Name and bytes of a picture's record, asked for as it is most likely written."""
+        for stem in _written(stem_of(name)):
+            record = _joined(self.records, f"{stem}.json")
+            try:
+                return record, self.tree.read(record, most=MOST_NOTE_BYTES)
+            except NotFoundError:
+                continue
+        raise InvalidError("no record of this number", fix="Add its JSON file.")
 
     def counts(self, name: str) -> bool:
         """Whether the picture's record tells an expected quantity."""
@@ -108,12 +125,19 @@ class _Place:
 
     def named(self, word: str) -> Iterator[str]:
         """The picture of a number, with as few questions as may be."""
-        for stem in _written(stem_of(word)):
-            for suffix in PICTURE_SUFFIXES:
-                name = _joined(self.images, stem + suffix)
-                if self.tree.has(name):
-                    yield name
-                    return
+        for stem, suffix in self._forms(stem_of(word)):
+            name = _joined(self.images, stem + suffix)
+            if self.tree.has(name):
+                self.written = (len(stem), suffix)
+                yield name
+                return
+
+    def _forms(self, stem: str) -> Iterator[tuple[str, str]]:
+        width, suffix = self.written
+        if stem.isascii() and stem.isdigit():
+            yield f"{int(stem):0{width}d}", suffix
+        for form in _written(stem):
+            yield from ((form, one) for one in PICTURE_SUFFIXES)
 
 
 def _block(name: str) -> str:
