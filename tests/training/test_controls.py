@@ -154,6 +154,8 @@ def test_an_error_matches_from_below() -> None:
         metrics={"mae": mae, "pixel_f1": mae},
     )
     assert [(one.metric, one.matched) for one in found] == [("mae", True)]
+    found = against(question, figures={"file_size": size}, metrics={"count_mae": mae})
+    assert [(one.metric, one.matched) for one in found] == [("count_mae", True)]
 
 
 def test_groups_are_never_on_both_sides() -> None:

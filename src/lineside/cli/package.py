@@ -54,6 +54,13 @@ def verify(package: PackageFile, as_json: JsonFlag = False) -> None:
     )
 
 
+def report_of(package: bytes) -> bytes:
+    """The page of evidence that a package carries."""
+    from lineside.models import Package
+
+    return Package.read(package).file("evidence/report.html")
+
+
 def metric_lines(metrics: "dict[str, Metric]") -> list[str]:
     """One line a metric, never bare."""
     return [

@@ -22,7 +22,7 @@ from lineside.cli.asking import (
 )
 from lineside.cli.dataset_place import BlobsOption, ConfigOption, RecordsOption, StoreOption
 from lineside.cli.output import JsonFlag, say, show, writable
-from lineside.cli.package import metric_lines
+from lineside.cli.package import metric_lines, report_of
 from lineside.cli.signals import stop_on_signal
 from lineside.core import InvalidError, SystemClock, Task, encode
 
@@ -45,6 +45,7 @@ def train(
     plant: Annotated[Path | None, typer.Option(help="The plant file.")] = None,
     inspection: Annotated[str, typer.Option(help="Which inspection of it.")] = "",
     out: Annotated[Path | None, typer.Option(help="Write the package here.")] = None,
+    report: Annotated[Path | None, typer.Option(help="Write the report page here.")] = None,
     group: Annotated[
         str, typer.Option(help="How pictures are grouped: docs/reference/datasets.md.")
     ] = "",
@@ -74,6 +75,7 @@ def train(
     from lineside.training import Cluster, Crew, frozen_data, read_job, run_job, track, train_on
 
     writable(out)
+    writable(report)
     records, blobs = stores(config, store=store, records=records, blobs=blobs)
     if data:
         wish = Wish(
@@ -114,6 +116,9 @@ def train(
     if out is not None:
         out.write_bytes(result.package)
         say(f"package written to {out}")
+    if report is not None:
+        report.write_bytes(report_of(result.package))
+        say(f"report written to {report}")
     if not json_lines:
         show(_summary(result), as_json=as_json, text=lambda _: _sentences(result))
 

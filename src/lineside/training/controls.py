@@ -35,7 +35,9 @@ MOST_ERASED = 60
 MOST_LOOKED_AT = 2000
 _MOST_EACH = 12
 _LOST_SHARE = 0.1
-_LOWER_IS_BETTER = frozenset({"mae", "rmse", "calibration_error", "refused_rate", "unsure_rate"})
+_LOWER_IS_BETTER = frozenset(
+    {"mae", "count_mae", "rmse", "calibration_error", "refused_rate", "unsure_rate"}
+)
 _NORMALISED = (
     "auroc",
     "average_precision",
@@ -46,7 +48,10 @@ _NORMALISED = (
     "pixel_f1",
     "exact",
     "mae",
+    "count_exact",
+    "count_mae",
 )
+_OVERLAP = "f1_iou"
 _SPOKEN = {
     "mean_grey": "mean grey",
     "picture_size": "the picture's size",
@@ -224,9 +229,9 @@ def against(
     """What trivial figures reach on a question, beside the package's metrics of that name."""
     found = []
     for figure, metric, value in reached(question, figures):
-        named = f"{metric}/{question.of}"
-        name = metric if metric in metrics else named
-        if name not in metrics:
+        names = (metric, f"{metric}/{question.of}", f"count_{metric}")
+        name = next((one for one in names if one in metrics), "")
+        if not name:
             continue
         package = metrics[name]
         found.append(
@@ -295,7 +300,11 @@ def _normalised(judged: Judged) -> tuple[dict[str, Metric], dict[str, Metric]]:
 
 def kept_figures(metrics: Mapping[str, Metric]) -> dict[str, Metric]:
     """The figures that are compared: those of all labels together, or else of each."""
-    found = {name: metrics[name] for name in _NORMALISED if name in metrics}
+    found = {
+        name: metric
+        for name, metric in metrics.items()
+        if name in _NORMALISED or name.startswith(_OVERLAP)
+    }
     each = {
         name: metric
         for name, metric in metrics.items()
