@@ -148,13 +148,10 @@ def test_an_error_matches_from_below() -> None:
     truth = np.repeat(np.arange(4), 15)
     question = Question(kind="count", truth=truth, owners=np.arange(60))
     mae = Metric(value=0.4, low=0.3, high=0.5, n=60, baseline=1.0)
-    found = against(
-        question,
-        figures={"file_size": np.asarray(truth * 100.0, np.float64)},
-        metrics={"mae": mae, "pixel_f1": mae},
-    )
+    figures = {"file_size": np.asarray(truth * 100.0, np.float64)}
+    found = against(question, figures=figures, metrics={"mae": mae, "pixel_f1": mae})
     assert [(one.metric, one.matched) for one in found] == [("mae", True)]
-    found = against(question, figures={"file_size": size}, metrics={"count_mae": mae})
+    found = against(question, figures=figures, metrics={"count_mae": mae})
     assert [(one.metric, one.matched) for one in found] == [("count_mae", True)]
 
 
