@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lineside.core import Policy
+from lineside.training.classes import head
 from lineside.training.classes.ahead import ahead
 from lineside.training.classes.changes import MIRRORS, changed, harmless
 from lineside.training.classes.deciding import class_rule, temperature_of
@@ -39,6 +40,16 @@ def test_a_fit_in_the_space_of_the_pictures_is_the_fit_in_all_features() -> None
     assert np.allclose(narrow.logits(features), direct.logits(features), atol=0.02)
 
 
+def test_very_many_pictures_are_fitted_in_the_space_of_some(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    features, truth = cloud(300, width=20, seed=12, apart=3.0)
+    whole = Space(features).fit(truth, classes=3, strength=1.0)
+    monkeypatch.setattr(head, "_MOST_SPANNING", 100)
+    some = Space(features).fit(truth, classes=3, strength=1.0)
+    assert np.allclose(whole.logits(features), some.logits(features), atol=0.05)
+
+
 def test_held_out_answers_come_from_heads_that_saw_none_of_the_fold() -> None:
     features, truth = cloud(60, width=5, seed=2)
     noise = np.random.default_rng(0).permutation(truth)
@@ -68,8 +79,8 @@ def test_a_costlier_sight_has_to_earn_its_cost() -> None:
 
 def test_a_class_that_a_fold_lacks_is_never_likely() -> None:
     features, truth = cloud(30, width=4, seed=4)
-    head = Space(features[truth != 2]).fit(truth[truth != 2], classes=3, strength=1.0)
-    assert (head.logits(features).argmax(axis=1) != 2).all()
+    fitted = Space(features[truth != 2]).fit(truth[truth != 2], classes=3, strength=1.0)
+    assert (fitted.logits(features).argmax(axis=1) != 2).all()
 
 
 def test_the_temperature_undoes_a_factor() -> None:

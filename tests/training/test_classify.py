@@ -212,6 +212,19 @@ def _only_first(data: Path, kind: str) -> Path:
     return data
 
 
+def test_pictures_of_one_group_are_told_apart_and_the_report_says_so(
+    tmp_path: Path, shared: Path
+) -> None:
+    data = write_shapes(tmp_path / "data", kinds=("disc", "square"), each=8)
+    rows = (data / "labels.csv").read_text().splitlines()
+    grouped = [f"{row},{'line' if row.endswith('train') else 'other'}" for row in rows[1:]]
+    (data / "labels.csv").write_text("\n".join([rows[0] + ",group", *grouped]) + "\n")
+    result = train(data, tmp_path / "job", labels=("disc", "square"), cache=shared)
+    assert result.metrics["refused_rate"].value == 0
+    lineage = Package.read(result.package).manifest.lineage
+    assert any("one group" in warning for warning in lineage.warnings)
+
+
 def test_a_job_names_two_classes_at_least(shapes: Path, tmp_path: Path) -> None:
     job = TrainJob(inspection=inspection("disc"), data=str(shapes))
     with pytest.raises(InvalidError, match="too few pictures"):

@@ -2,7 +2,7 @@
 
 1. Features are standardised by the pictures a head is fitted to. With fewer pictures than features
    the fit runs in the space the pictures span, which changes nothing but the time: the penalty does
-   not see rotations.
+   not see rotations. With very many it runs in the space that an even choice of them spans.
 2. Every class weighs the same, however many pictures show it.
 3. Answers to held-out pictures come from heads that saw none of their group. By them the sight and
    the strength are chosen; a costlier sight has to lower the loss by more than two percent, and by
@@ -23,6 +23,7 @@ _LEAST_GAIN = 0.02
 _LEAST_SPREAD = 0.25
 _RADIUS = 10.0
 _MOST_ROUNDS = 300
+_MOST_SPANNING = 1200
 
 Classes = NDArray[np.intp]
 Numbers = NDArray[np.float64]
@@ -63,7 +64,7 @@ class HeldOut:
 
 
 class Space:
-    """Standardised features of some pictures, in as few dimensions as there are pictures."""
+    """Standardised features of some pictures, in at most as many dimensions as pictures."""
 
     def __init__(self, features: Floats) -> None:
         values = features.astype(np.float64)
@@ -71,12 +72,13 @@ class Space:
         scaled = (values - self.mean) / self.spread * (_RADIUS / np.sqrt(values.shape[1]))
         self._back: Numbers | None = None
         self.points = scaled
-        if len(scaled) < scaled.shape[1]:
-            lengths, axes = np.linalg.eigh(scaled @ scaled.T)
+        if len(scaled) < scaled.shape[1] or len(scaled) > _MOST_SPANNING:
+            even = np.linspace(0, len(scaled) - 1, min(len(scaled), _MOST_SPANNING))
+            spanning = scaled[even.round().astype(np.intp)]
+            lengths, axes = np.linalg.eigh(spanning @ spanning.T)
             kept = lengths > lengths[-1] * 1e-10
-            roots = np.sqrt(lengths[kept])
-            self.points = axes[:, kept] * roots
-            self._back = scaled.T @ (axes[:, kept] / roots)
+            self._back = spanning.T @ (axes[:, kept] / np.sqrt(lengths[kept]))
+            self.points = scaled @ self._back
 
     def fit(self, truth: Classes, *, classes: int, strength: float) -> Linear:
         """A head on the raw features."""

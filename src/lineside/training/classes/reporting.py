@@ -61,7 +61,13 @@ def warnings_for(
             "the error rate holds over all pictures together, not for each class:"
             " a class has too few pictures for that"
         )
-    if not any(sample.group for sample in samples):
+    groups = {sample.group for sample in samples}
+    if len(groups) == 1 and "" not in groups:
+        found.append(
+            "all training pictures are of one group: what was held out while learning is like what"
+            " was learned from, and pictures of another group may be answered worse"
+        )
+    if groups == {""}:
         found.append(
             "the pictures carry no groups: pictures of one part may stand on both sides of a split"
         )

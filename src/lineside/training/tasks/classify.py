@@ -97,7 +97,7 @@ def learn(job: TrainJob, work: Work) -> Trained:
     frozen = _look(job, told)
     final = _tuned(job, told, frozen=frozen) or _untuned(told, frozen, words={})
     work.steps.at(84, "exporting")
-    known = familiar(final.features, owners=_owners(told.samples))
+    known = familiar(final.features, owners=_owners(apart(told.samples)))
     truth = told.truth[final.places]
     rule = class_rule(
         final.logits,
@@ -152,8 +152,15 @@ def _told(job: TrainJob, work: Work) -> _Told:
         work=replace(work, training=samples),
         labels=labels,
         truth=np.array([labels.index(held) for _, held in single], np.intp),
-        folds=folds(samples, count=job.folds or min(_FOLDS, len(samples)), seed=job.seed),
+        folds=folds(apart(samples), count=job.folds or min(_FOLDS, len(samples)), seed=job.seed),
     )
+
+
+def apart(samples: Sequence[Sample]) -> list[Sample]:
+    """The samples as groups for holding out; of one group alone each stands by itself."""
+    if len({sample.group for sample in samples}) == 1:
+        return [replace(sample, group="") for sample in samples]
+    return list(samples)
 
 
 def _look(job: TrainJob, told: _Told) -> _Frozen:
