@@ -31,7 +31,7 @@ def key(seed: int, *, spoilt: bool = False) -> tuple[Image, NDArray[np.bool_]]:
     cv2.rectangle(part, (92, 94), (150, 106), 110.0, -1)
     cv2.rectangle(part, (136, 106), (143, 118), 110.0, -1)
     if spoilt:
-        cv2.circle(chip, (int(rng.integers(98, 130)), 100), 6, 1.0, -1)
+        cv2.circle(chip, (int(rng.integers(100, 128)), 100), 4, 1.0, -1)
     turn = cv2.getRotationMatrix2D((110, 100), float(rng.uniform(0, 360)), 1)
     shift = rng.uniform(-10, 10, (2, 1))
     matrix = np.hstack([turn[:, :2], turn[:, 2:] + shift])

@@ -73,7 +73,7 @@ def in_onnx(scorer: Scorer, grid: Halves) -> NDArray[np.float32]:
 def scorers() -> dict[str, Scorer]:
     some = grids(6)
     spread = fit_spread(some, channels=COARSE, seed=1)
-    plan = ContrastPlan(steps=20, batch=64)
+    plan = ContrastPlan(steps=20, batch=64, least_batch=32)
     return {
         "placed": fit_placed(some, cells=CELLS, seed=1).scorer,
         "memory": fit_memory(some, seed=1),

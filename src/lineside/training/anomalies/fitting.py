@@ -193,10 +193,16 @@ def fit_spread(features: Sequence[Halves], *, channels: slice, seed: int) -> Spr
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ContrastPlan:
-    """How long the head learns; ``noise`` is the deviation added to standardised features."""
+    """How long the head learns.
+
+    Attributes:
+        batch: patches a step; of few patches a sixteenth, at least ``least_batch``.
+        noise: deviation added to standardised features.
+    """
 
     steps: int = 250
     batch: int = 2048
+    least_batch: int = 256
     noise: float = 0.5
     hidden: int = 128
     learning_rate: float = 1e-3
@@ -215,12 +221,13 @@ def fit_contrast(
     generator = torch.Generator().manual_seed(seed)
     net = _head(rows.shape[1], hidden=plan.hidden, generator=generator)
     fitter = torch.optim.AdamW(net.parameters(), plan.learning_rate, weight_decay=1e-4)
+    batch = min(plan.batch, max(plan.least_batch, len(table) // 16))
     for _ in range(plan.steps):
-        places = torch.randint(len(table), (plan.batch,), generator=generator)
+        places = torch.randint(len(table), (batch,), generator=generator)
         good = net[0](table[places])
         noise = torch.randn(good.shape, generator=generator) * plan.noise
         said = net[1:](torch.cat([good, good + noise]))[:, 0]
-        loss = (0.5 - said[: plan.batch]).relu().mean() + (0.5 + said[plan.batch :]).relu().mean()
+        loss = (0.5 - said[:batch]).relu().mean() + (0.5 + said[batch:]).relu().mean()
         fitter.zero_grad()
         loss.backward()
         fitter.step()
