@@ -74,7 +74,19 @@ def test_a_declared_part_is_honoured_and_draws_its_group_along(sample: Make) -> 
     assert [s.name for s in parts[Part.TRAIN]] == ["p3.png"]
 
 
-@pytest.mark.parametrize("shares", [{}, {Part.TRAIN: -1.0}, {Part.TRAIN: 0.0}, {Part.OPEN: 1.0}])
+@pytest.mark.parametrize(
+    "shares",
+    [
+        {},
+        {Part.TRAIN: -1.0},
+        {Part.TRAIN: 0.0},
+        {Part.OPEN: 1.0},
+        {"tarin": 1.0},
+        {Part.TRAIN: float("nan")},
+        {Part.TRAIN: float("inf")},
+    ],
+    ids=str,
+)
 def test_shares_that_say_nothing_are_refused(shares: dict[Part, float]) -> None:
     with pytest.raises(InvalidError, match="shares"):
         split([], shares=shares)

@@ -109,6 +109,28 @@ def test_what_only_one_source_knows_is_added_and_what_two_say_differently_is_ope
     assert "(count)" in added.reported[0].reason
 
 
+def test_another_part_or_group_is_reported_and_the_first_stands(library: Library, png: Png) -> None:
+    library.add("rack", [labelled(png(1), "bad", group="a", split=Part.TEST)], by="ann")
+    again = labelled(png(1), "bad", known=("bad", "odd"), group="b", split=Part.TRAIN)
+    reasons = [note.reason for note in library.add("rack", [again], by="bo").reported]
+    assert reasons == [
+        "stands in test already, not in train",
+        "is of group 'a' already, not of 'b'",
+    ]
+    sample = library.draft("rack").samples[0]
+    assert (sample.group, sample.split, sample.known) == ("a", Part.TEST, ("bad", "odd"))
+
+
+def test_many_pictures_are_added_batch_by_batch(library: Library, png: Png) -> None:
+    given_ = [labelled(png(n), "good") for n in range(150)]
+    broken = (given_[0][0], png(200))
+    with pytest.raises(InvalidError):
+        library.add("rack", iter([*given_[:140], broken]), by="ann")
+    assert len(library.draft("rack").entries) == 128
+    again = library.add("rack", iter(given_), by="ann")
+    assert (again.new, again.same) == (22, 128)
+
+
 def test_objects_in_another_order_are_the_same(library: Library, png: Png) -> None:
     one, other = (1, 2, 3, 4), (5, 6, 7, 8)
     library.add("rack", [labelled(png(1), marked=marked(one, other))], by="ann")
@@ -193,6 +215,9 @@ def test_declared_parts_hold_unless_they_are_passed_over(sample: Make) -> None:
         {"fold": 4, "folds": 3},
         {"fold": 1, "folds": 1},
         {"exact": "odd"},
+        {"seed": -1},
+        {"seed": 2**32},
+        {"shares": {"tarin": 1.0}},
         {"exact": "cuts", "fold": 1, "folds": 2},
         {"group": "blocks:x"},
         {"shares": {Part.TRAIN: -1.0}},

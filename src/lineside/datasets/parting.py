@@ -9,6 +9,7 @@ from lineside.datasets.grouping import grouped
 from lineside.datasets.samples import Part, Sample
 from lineside.datasets.split import By, folds, split
 
+_SEEDS = 2**32
 Parts = Mapping[Part, tuple[Sample, ...]]
 
 
@@ -53,6 +54,10 @@ class Parting:
             )
         if self.exact and self.folds:
             raise InvalidError("a fold and an exact rule", where="fold", fix="Choose one of them.")
+        if self.seed is not None and not 0 <= self.seed < _SEEDS:
+            raise InvalidError(
+                f"seed {self.seed}", where="seed", fix=f"Write a whole number below {_SEEDS}."
+            )
         grouped((), rule=self.group)
         if self.shares:
             split((), shares=self.shares)

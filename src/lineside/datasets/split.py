@@ -15,6 +15,7 @@
 import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
+from math import isfinite
 from typing import Literal
 
 from lineside.core import InvalidError
@@ -117,9 +118,12 @@ def _key(sample: Sample, by: By) -> str:
 
 
 def _checked(shares: Mapping[Part, float]) -> Mapping[Part, float]:
-    if not shares or min(shares.values()) < 0 or sum(shares.values()) <= 0 or Part.OPEN in shares:
+    sound = all(isfinite(share) and share >= 0 for share in shares.values())
+    if not (sound and set(shares) <= set(_PARTS) and sum(shares.values()) > 0):
+        told = {str(part): share for part, share in shares.items()}
         raise InvalidError(
-            f"shares {dict(shares)} cannot be used",
+            f"shares {told} cannot be used",
+            where="shares",
             fix="Give train, valid and test shares from 0, at least one above.",
         )
     return shares

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from lineside.core import Digest, NotFoundError, encode
+from lineside.core import Digest, InvalidError, NotFoundError, encode
 from lineside.datasets import (
     Library,
     Parting,
@@ -81,7 +81,18 @@ class Versions:
         return diff_versions(self._library.find(name, a), self._library.find(name, b))
 
     def split(self, name: str, parting: Parting) -> Parted:
-        """Say how the next version is parted."""
+        """Say how the next version is parted.
+
+        Raises:
+            InvalidError: it cannot be parted like that, or by a pattern: one that takes for ever
+                would stop the hub.
+        """
+        if parting.group.startswith("regex:"):
+            raise InvalidError(
+                "patterns are taken on the command line only",
+                where="group",
+                fix="Use another rule, or lineside dataset split.",
+            )
         parts = self._library.split(name, parting)
         labels: dict[str, dict[str, int]] = {}
         for part, members in parts.items():
