@@ -12,11 +12,9 @@ from lineside.core import Digest, FrameId, digest_of
 from lineside.datasets import Marked, Sample
 from lineside.models import Metric
 from lineside.training import Case
+from lineside.training.control_records import Alone, Controls, Erased
+from lineside.training.control_words import _sentences
 from lineside.training.controls import (
-    Alone,
-    Controls,
-    Erased,
-    _sentences,
     against,
     defect_score,
     gain_normaliser,

@@ -12,7 +12,8 @@ from lineside.core import Digest, decode, encode
 from lineside.datasets import Leak, Skipped
 from lineside.models import Metric
 from lineside.training import TaskReport
-from lineside.training.controls import Alone, Controls, Erased, with_sentences
+from lineside.training.control_records import Alone, Controls, Erased
+from lineside.training.control_words import with_sentences
 from lineside.training.measures import Confusion, Worst
 from lineside.training.page_parts import history_part, metrics_table, picture_cards
 from lineside.training.plots import curve_plot, interval_bar

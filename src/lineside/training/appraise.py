@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from lineside.core import Clock
 from lineside.datasets import Sample
 from lineside.models import Package
-from lineside.training.controls import Controls, Judged, controls_of
+from lineside.training.control_records import Controls
+from lineside.training.controls import Judged, controls_of
 from lineside.training.judging import judge_all
 from lineside.training.measures import Case, Measured, measure_for
 from lineside.training.mistake_pictures import mistake_pictures

@@ -12,7 +12,7 @@ At most ``MOST_JUDGED`` pictures, evenly spread, are judged again, and ``MOST_ER
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
@@ -21,9 +21,11 @@ from numpy.typing import NDArray
 from lineside.core import Clock, Digest
 from lineside.datasets import Sample
 from lineside.models import Metric, Package
+from lineside.training.control_records import LOWER_IS_BETTER, Alone, Controls, Erased
+from lineside.training.control_words import with_sentences
 from lineside.training.erasing import erased, marked_area
 from lineside.training.judging import judge_all
-from lineside.training.light_meter import TOGETHER, Question, reached, trivial_figures
+from lineside.training.light_meter import Question, reached, trivial_figures
 from lineside.training.measures import Case, Measure, Measured
 from lineside.training.measures.shared import GOOD_NAMES, bounded, is_defective, owners, rate
 from lineside.training.refill import refiller_of
@@ -34,10 +36,6 @@ MOST_JUDGED = 150
 MOST_ERASED = 60
 MOST_LOOKED_AT = 2000
 _MOST_EACH = 12
-_LOST_SHARE = 0.1
-_LOWER_IS_BETTER = frozenset(
-    {"mae", "count_mae", "rmse", "calibration_error", "refused_rate", "unsure_rate"}
-)
 _NORMALISED = (
     "auroc",
     "average_precision",
@@ -52,75 +50,10 @@ _NORMALISED = (
     "count_mae",
 )
 _OVERLAP = "f1_iou"
-_SPOKEN = {
-    "mean_grey": "mean grey",
-    "picture_size": "the picture's size",
-    "file_size": "the file's size",
-    "time_of_day": "the time of day",
-    "order": "the order of pictures",
-    "together": "grey, contrast, sharpness and size together",
-}
 
 T = TypeVar("T")
 
 Image = NDArray[np.uint8]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Alone:
-    """What a trivial figure reaches, beside the package.
-
-    Attributes:
-        figure: ``mean_grey``, ``contrast``, … (``lineside.training.light_meter``).
-        metric: which figure of the package it stands against.
-        matched: whether it surely beats the baseline and reaches the package's interval.
-    """
-
-    figure: str
-    metric: str
-    reached: Metric
-    package: Metric
-    matched: bool
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Erased:
-    """What the package says when the marked defects are painted over.
-
-    Attributes:
-        pictures: that were erased.
-        still: share of those answered right before that are answered so still; its baseline is
-            the share of pictures without a mark that are answered so.
-        before, after: AUROC of marked pictures against those without a mark; None without those.
-    """
-
-    pictures: int
-    still: Metric
-    before: Metric | None = None
-    after: Metric | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Controls:
-    """All controls of one evaluation.
-
-    Attributes:
-        gain_normalised: figures of the same package on normalised pictures.
-        gain_plain: the same figures on the same pictures as they are.
-        warnings: sentences that stand beside every figure.
-        by_metric: the sentences, by the figure they are about.
-    """
-
-    alone: tuple[Alone, ...] = ()
-    gain_normalised: Mapping[str, Metric] = field(default_factory=dict)
-    gain_plain: Mapping[str, Metric] = field(default_factory=dict)
-    erased: Erased | None = None
-    by_metric: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-
-    @property
-    def warnings(self) -> tuple[str, ...]:
-        """Every sentence once."""
-        return tuple(dict.fromkeys(line for lines in self.by_metric.values() for line in lines))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -156,11 +89,6 @@ def controls_of(judged: Judged) -> Controls:
         erased=_erased(judged),
     )
     return with_sentences(found)
-
-
-def with_sentences(found: Controls) -> Controls:
-    """The controls with what follows from them."""
-    return replace(found, by_metric=_sentences(found))
 
 
 # ---- alone
@@ -240,7 +168,7 @@ def against(
                 metric=name,
                 reached=value,
                 package=package,
-                matched=_matches(value, package, lower=metric in _LOWER_IS_BETTER),
+                matched=_matches(value, package, lower=metric in LOWER_IS_BETTER),
             )
         )
     return found
@@ -404,95 +332,6 @@ def _against_unmarked(
         return None
     scores = np.array([score for score, _ in kept])
     return bounded(auroc, truth, scores, baseline=0.5, pictures=len(kept))
-
-
-# ---- what follows
-
-
-def _sentences(found: Controls) -> dict[str, tuple[str, ...]]:
-    lines: dict[str, list[str]] = {}
-    for metric, matching in _matching(found.alone).items():
-        best = matching[0]
-        lines.setdefault(metric, []).append(
-            f"{metric}: {spoken(best.figure)} alone reaches "
-            f"{_figure(best.reached)} on the same pictures, the package {_figure(best.package)}; "
-            f"this figure does not show that the package sees more"
-            f"{_normal_words(metric, found)}"
-        )
-    for metric, after in found.gain_normalised.items():
-        before = found.gain_plain[metric]
-        if _falls(before, after, lower=metric in _LOWER_IS_BETTER):
-            lines.setdefault(metric, []).append(
-                f"{metric}: with brightness and contrast normalised the package reaches "
-                f"{_figure(after)} instead of {before.value:.3f}; the answer leans on the light"
-            )
-    if found.erased is not None and _survives(found.erased):
-        lines.setdefault("erased", []).append(_erased_words(found.erased))
-    return {metric: tuple(some) for metric, some in lines.items()}
-
-
-def _matching(alone: Sequence[Alone]) -> dict[str, list[Alone]]:
-    """The trivial figures that match, by metric, the best first; single ones before all."""
-    found: dict[str, list[Alone]] = {}
-    for one in alone:
-        if one.matched:
-            found.setdefault(one.metric, []).append(one)
-    return {metric: best_first(some) for metric, some in found.items()}
-
-
-def best_first(some: Sequence[Alone]) -> list[Alone]:
-    """Trivial figures of one metric, the best first; single ones before all together."""
-    return sorted(
-        some,
-        key=lambda one: (
-            one.figure == TOGETHER,
-            one.reached.value if one.metric in _LOWER_IS_BETTER else -one.reached.value,
-        ),
-    )
-
-
-def spoken(figure: str) -> str:
-    """A trivial figure in words."""
-    return _SPOKEN.get(figure, figure)
-
-
-def _figure(metric: Metric) -> str:
-    return f"{metric.value:.3f} ({metric.low:.3f} to {metric.high:.3f}, n {metric.n})"
-
-
-def _normal_words(metric: str, found: Controls) -> str:
-    after = found.gain_normalised.get(metric)
-    if after is None:
-        return ""
-    return f" (with brightness and contrast normalised it reaches {_figure(after)})"
-
-
-def _falls(before: Metric, after: Metric, *, lower: bool) -> bool:
-    """Whether the figure leaves its interval and loses a tenth of what it has over the baseline."""
-    outside = after.value > before.high if lower else after.value < before.low
-    lost = abs(before.value - after.value)
-    return outside and lost > _LOST_SHARE * abs(before.value - before.baseline)
-
-
-def _survives(found: Erased) -> bool:
-    """Whether the package goes on without the defect."""
-    if found.before is not None and found.after is not None:
-        kept = found.after.value - 0.5 > 0.5 * (found.before.value - 0.5)
-        return found.before.low > 0.5 and found.after.low > 0.5 and kept
-    return found.still.n > 0 and found.still.low > max(0.5, found.still.baseline)
-
-
-def _erased_words(found: Erased) -> str:
-    if found.before is not None and found.after is not None:
-        return (
-            f"with the marked defect erased, pictures are still told from good ones by AUROC "
-            f"{_figure(found.after)}, {found.before.value:.3f} with it; it is not the defect alone "
-            "that is seen"
-        )
-    return (
-        f"with what was marked erased, {found.still.value:.0%} of {found.still.n} pictures are "
-        "still answered as before; it is not the marked place alone that is seen"
-    )
 
 
 def spread(cases: Sequence[T], most: int) -> list[T]:

@@ -3,7 +3,8 @@
 from html import escape
 
 from lineside.models import Metric
-from lineside.training.controls import Controls, best_first, spoken
+from lineside.training.control_records import Controls
+from lineside.training.control_words import best_first, spoken
 from lineside.training.page_parts import raw_table, section, table
 from lineside.training.plots import interval_bar
 

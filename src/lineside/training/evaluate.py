@@ -13,7 +13,7 @@ from lineside.datasets import Leak, Sample, crossing
 from lineside.models import Manifest, Metric, Package, Predictor
 from lineside.training.answers import Answered, Judge
 from lineside.training.appraise import appraise
-from lineside.training.controls import Controls
+from lineside.training.control_records import Controls
 from lineside.training.figures import Majority, accuracy_of, figures, per_class
 from lineside.training.heads import Head, HeadPlan, Output
 from lineside.training.measures import Confusion, Worst

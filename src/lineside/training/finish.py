@@ -22,7 +22,7 @@ from lineside.models import (
     build_package,
 )
 from lineside.training.appraise import Appraised, appraise
-from lineside.training.controls import Controls
+from lineside.training.control_records import Controls
 from lineside.training.evaluate import TRAINING_FILE, TrainingEvidence
 from lineside.training.export import BOUND, ENGINE_FILE, lineage_of
 from lineside.training.job import (

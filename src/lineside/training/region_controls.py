@@ -8,16 +8,15 @@ from lineside.core import Clock
 from lineside.datasets import Sample
 from lineside.models import Metric, Package
 from lineside.training.answers import PRESENCE, Answered
+from lineside.training.control_records import Alone, Controls
+from lineside.training.control_words import with_sentences
 from lineside.training.controls import (
     MOST_JUDGED,
     MOST_LOOKED_AT,
-    Alone,
-    Controls,
     against,
     gain_normaliser,
     kept_figures,
     spread,
-    with_sentences,
 )
 from lineside.training.figures import Majority, figures
 from lineside.training.light_meter import Question, trivial_figures

@@ -14,7 +14,7 @@ from lineside.datasets import Leak, Sample, Skipped, find_leaks, folds, merge_le
 from lineside.models import HealthLimits, Metric, Package
 from lineside.training.answers import Answered, Judge, decided
 from lineside.training.calibrate import rules_for
-from lineside.training.controls import Controls
+from lineside.training.control_records import Controls
 from lineside.training.evaluate import (
     TRAINING_FILE,
     TrainingEvidence,

@@ -10,7 +10,7 @@ from lineside.core import Digest
 from lineside.datasets import Leak, Sample, Skipped, crossing
 from lineside.models import Metric
 from lineside.training.answers import PRESENCE, Answered
-from lineside.training.controls import Controls
+from lineside.training.control_records import Controls
 from lineside.training.heads import HeadPlan, Truth, logits_of
 from lineside.training.measures import Confusion
 from lineside.training.network import Heads

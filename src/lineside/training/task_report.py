@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from lineside.core import Digest
 from lineside.datasets import Leak, Skipped, crossing
 from lineside.models import Manifest, Metric
-from lineside.training.controls import Controls
+from lineside.training.control_records import Controls
 from lineside.training.job import TrainJob
 from lineside.training.measures import Confusion, Measured, Worst
 from lineside.training.source import Data
