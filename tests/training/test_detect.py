@@ -269,4 +269,4 @@ def test_pictures_without_any_object_teach_nothing(tmp_path: Path) -> None:
 @pytest.mark.timeout(600)
 def test_real_defects_are_found_beside_their_template(data_folder: Path, tmp_path: Path) -> None:
     result = train(data_folder / "deeppcb", tmp_path, settings={"steps": 60, "batch_size": 8})
-    assert result.metrics["f1_any_iou33"].value > 0.3
+    assert result.metrics["f1_any_iou33"].value > 0.5
