@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lineside.datasets import Part, load_source
+from lineside.datasets import Choice, Part, Reading, load_source
 from lineside.vision import decode_picture, encode_png
 
 Put = Callable[[Path, int], Path]
@@ -114,3 +114,15 @@ def test_the_published_samples_pair_and_the_smallest_defect_counts(data_folder: 
     assert {s.digest: s.labels for s in by_folder.samples} == {
         s.digest: s.labels for s in found.samples
     }
+
+
+@pytest.mark.parametrize("word", ["b", "b.png", "images/b.png"])
+def test_an_id_finds_its_pair_without_listing(folder: Path, word: str) -> None:
+    found = load_source(folder, reading=Reading(choice=Choice(ids=(word, "z"))))
+    assert [sample.name for sample in found.samples] == ["images/b.png"]
+    assert [note.where for note in found.skipped] == ["z"]
+
+
+def test_a_mask_that_is_no_picture_is_named(folder: Path) -> None:
+    (folder / "masks" / "a.png").write_bytes(b"none")
+    assert "masks/a.png: neither JPEG nor PNG" in load_source(folder).skipped[0].reason

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lineside.core import InvalidError, NotFoundError
-from lineside.datasets import check_records, iter_records
+from lineside.datasets import check_records, index_again, iter_records
 from lineside.datasets.recordio import (
     MAGIC,
     MOST_PAYLOAD,
@@ -210,3 +210,33 @@ def test_a_payload_that_is_no_picture_is_passed_over_and_shown(tmp_path: Path) -
     assert (checked.records, checked.pictures, checked.offset) == (6, 5, 244)
     ((record, image),) = iter_records(path, only=8)
     assert (record.offset, image) == (136, IMAGES[3])
+
+
+def test_a_file_is_checked_through_behind_its_damage(path: Path) -> None:
+    (path.parent / "x_classes.txt").write_text("empty\nblue\nred\n")
+    path.with_suffix(".idx").write_bytes(b"5\t0\n3\t44\n7\t88\n8\t136\n")
+    raw = bytearray(path.read_bytes())
+    raw[88] = 0
+    path.write_bytes(bytes(raw))
+    found = check_records(path)
+    assert (found.records, found.pictures, found.offset) == (4, 4, 88)
+    assert found.labels == {"empty": 3, "red": 2}
+    assert [one.offset for one in found.damage] == [88]
+    assert found.faults == (
+        "id 0: the index says None, it stands at 176",
+        "id 3: the index says 44, it stands at 40",
+        "id 7: the index says 88, it stands at None",
+    )
+    with pytest.raises(InvalidError, match="byte 88"):
+        index_again(path)
+    path.with_suffix(".idx").write_bytes(b"none")
+    assert "no line of an index" in check_records(path).faults[0]
+
+
+def test_an_index_is_made_from_the_file(path: Path) -> None:
+    assert index_again(path) == 5
+    assert path.with_suffix(".idx").read_bytes() == b"5\t0\n3\t40\n7\t88\n8\t136\n0\t176\n"
+    assert check_records(path).faults == ()
+    for read in (check_records, index_again):
+        with pytest.raises(NotFoundError):
+            read(path.with_name("none.rec"))
