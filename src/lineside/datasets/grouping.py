@@ -97,7 +97,9 @@ def _by_number(size: int) -> Callable[[Sample], str]:
 
 def number_in(name: str) -> int | None:
     """The last number of a file's stem, as in ``00523.jpg``; None where there is none."""
-    found = _NUMBERS.findall(PurePosixPath(name).stem)
+    last = name.rsplit("/", 1)[-1]
+    dot = last.rfind(".")
+    found = _NUMBERS.findall(last[:dot] if dot > 0 else last)
     return int(found[-1]) if found and len(found[-1]) <= _LONGEST_NUMBER else None
 
 
