@@ -20,6 +20,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import perf_counter
+from typing import Any
 
 from measure import RESULTS, write
 
@@ -226,7 +227,7 @@ def lineside(*arguments: str) -> dict[str, object]:
     return found
 
 
-def measured(row: Row, *, data: Path, work: Path, seed: int) -> dict[str, object]:
+def measured(row: Row, *, data: Path, work: Path, seed: int) -> dict[str, Any]:
     """One row: all folds, pooled."""
     store = work / "store"
     source = row.derive(data / row.data, work / "source") if row.derive else data / row.data
@@ -323,10 +324,10 @@ def told(goal: Goal, metrics: Mapping[str, object]) -> dict[str, object]:
     }
 
 
-def lines(results: Mapping[str, object]) -> Sequence[str]:
+def lines(results: Mapping[str, Mapping[str, Any]]) -> Sequence[str]:
     found = []
     for name, row in results.items():
-        for goal in row["goals"]:  # type: ignore[index]  what `measured` made
+        for goal in row["goals"]:
             wanted = f">= {goal['at_least']}" if goal["at_least"] else ""
             wanted += f" <= {goal['at_most']}" if goal["at_most"] else ""
             shown = f"{goal.get('value', float('nan')):.3f}"
