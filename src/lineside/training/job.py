@@ -49,7 +49,7 @@ class TrainJob:
 
     Attributes:
         inspection: what is answered, on which view and regions, by which policy.
-        data: a list file, a CSV table or a folder; or ``dataset://<name>[/<number>]``.
+        data: a source as ``load_source`` takes it; or ``dataset://<name>[/<number>]``.
         name: of the package; the inspection's id by default.
         seed: of augmentation and folds.
         out: where the package is copied to as well; "" for the job folder alone.

@@ -122,7 +122,7 @@ def open_labelled(
     if not source.data.startswith(_SCHEME):
         wanted = source.labels if source.task in _WANTING else ()
         loaded = load_source(
-            Path(source.data),
+            source.data,
             labels=wanted,
             images=Path(source.images) if source.images else None,
             group=source.group,
@@ -161,9 +161,8 @@ def labels_of(
 
 
 def _source(job: TrainJob) -> Data:
-    path = Path(job.data)
     loaded = load_source(
-        path,
+        job.data,
         labels=job.labels or _wanted(job.inspection),
         format=job.format,
         images=Path(job.images) if job.images else None,
@@ -173,7 +172,7 @@ def _source(job: TrainJob) -> Data:
     if any(sample.split is not Part.OPEN for sample in loaded.samples):
         parts = split(loaded.samples, shares={Part.TRAIN: 1.0})
     return _data(
-        path.resolve().name,
+        Path(job.data.partition("?")[0]).resolve().name,
         loaded.samples,
         parts=_parted(job, loaded.samples, parts=parts),
         files=loaded.read_file,
