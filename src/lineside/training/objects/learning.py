@@ -22,8 +22,8 @@ from lineside.training.objects.scene import Scenes
 from lineside.training.parallel import Parallel
 from lineside.training.steps import Steps
 
-_STEPS, _STEPS_A_LABEL, _MOST_STEPS = 350, 50, 700
-_FOLD_SHARE = 0.75
+_STEPS, _STEPS_A_LABEL, _MOST_STEPS = 300, 50, 650
+_FOLD_SHARE = 0.6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -47,7 +47,7 @@ class Setting:
     Attributes:
         folder: for checkpoints.
         job: for seed and settings: ``steps`` (of the package's fit; those of a fold are three
-            quarters), ``learning_rate``, ``batch_size``.
+            fifths), ``learning_rate``, ``batch_size``.
         folded: whether every picture of a small set is to be held out once, as intervals need.
     """
 
