@@ -60,7 +60,7 @@ def test_a_draft_is_parted_frozen_tagged_reported_and_compared(
     expect(draft.get_by_text("train 0.6, valid 0.1, test 0.3, groups stay")).to_be_visible()
     draft.get_by_role("button", name="Freeze").click()
     draft.get_by_role("link", name="1", exact=True).click()
-    expect(draft.get_by_text("20 of 20 pictures compared")).to_be_visible()
+    expect(draft.get_by_text("20 of 20 pictures were compared")).to_be_visible()
     draft.get_by_label("Tag this version").fill("prod")
     draft.get_by_role("button", name="Put the tag").click()
     expect(draft.get_by_role("link", name="version 1", exact=True)).to_be_visible()

@@ -155,7 +155,7 @@ def test_what_is_read_by_people_is_text(tmp_path: Path, source: Path) -> None:
     assert "The next version is parted like this." in read("split", "tiles", "--group", "ids:5")
     assert "tiles/1 sha256:" in read("freeze", "tiles")
     assert "labels   bad 10, good 20" in read("show", "tiles")
-    assert "30 of 30 pictures compared by whole pictures" in read("leaks", "tiles")
+    assert "30 of 30 pictures were compared by whole pictures" in read("leaks", "tiles")
     assert "added 0" in read("diff", "tiles", "1")
     assert read("tag", "tiles").strip() == "no tags"
     assert "prod  version 1  command line" in read("tag", "tiles", "prod")

@@ -5,7 +5,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from lineside.core import digest_of
-from lineside.datasets import Marked, Sample
+from lineside.datasets import Marked, Part, Sample
 from lineside.hub import Services
 from lineside.vision import encode_png
 
@@ -141,7 +141,7 @@ def test_pages_show_kinds_tags_changes_and_what_is_drawn(
     version = browser.get("/data/tiles/versions/1").text
     assert f"{HERE}/versions/1/report" in version
     assert "prod" in version
-    assert "12 of 12 pictures compared" in version
+    assert "12 of 12 pictures were compared" in version
     assert "DatasetVersion(" not in version
     assert "same pictures" in browser.get("/data/tiles/diff?a=1&b=1").text
     drawn = browser.get(f"/data/tiles/pictures/{digest_of(picture(0))}/drawn")
@@ -185,3 +185,22 @@ def test_the_page_says_how_the_next_version_is_parted(
     if parting is not None:
         assert client.post(f"{HERE}/split", json=parting).status_code == 200
     assert words in browser.get("/data/tiles").text
+
+
+def test_pairs_that_leak_are_shown_side_by_side(hub: Services, browser: TestClient) -> None:
+    library = hub.datasets._library
+    samples = [
+        Sample(
+            name=f"{n}.png",
+            digest=digest_of(picture(n)),
+            group="one tile",
+            split=Part.TEST if n else Part.TRAIN,
+        )
+        for n in range(2)
+    ]
+    library.add("leaky", [(s, picture(n)) for n, s in enumerate(samples)], by="anna")
+    hub.datasets.freeze("leaky", by="anna")
+    text = browser.get("/data/leaky/versions/1").text
+    assert "same group, train and test" in text
+    for sample in samples:
+        assert text.count(f'src="/data/leaky/pictures/{sample.digest}"') == 2

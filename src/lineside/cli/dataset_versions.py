@@ -20,7 +20,7 @@ from lineside.cli.output import JsonFlag, show, table
 from lineside.core import InvalidError
 
 if TYPE_CHECKING:
-    from lineside.datasets import Change, DatasetVersion, Leak, LeakCheck, Part, Sample
+    from lineside.datasets import Change, DatasetVersion, Leak, Part, Sample
 
 Name = Annotated[str, typer.Argument(help="The dataset's name.")]
 Which = Annotated[str, typer.Option("--version", help="A number or a tag; else the newest.")]
@@ -282,7 +282,7 @@ def leaks(
             [
                 f"{name}/{version.number}: {_leak_line(version)}",
                 *_leak_rows(version.leaks),
-                *_gaps(check, by=version.leaks_by),
+                *(check.said(version.leaks_by) if check else ()),
             ]
         ),
     )
@@ -301,13 +301,6 @@ def _leak_rows(found: "Sequence[Leak]") -> list[str]:
     ]
     more = [f"and {len(found) - _MOST_SHOWN} more; --json lists them"]
     return [table(rows)] * bool(rows) + more * (len(found) > _MOST_SHOWN)
-
-
-def _gaps(check: "LeakCheck | None", *, by: str) -> list[str]:
-    if check is None:
-        return []
-    looked = f"compared by {by}" if by else "compared by digests and groups alone"
-    return [f"{check.looked_at} of {check.pictures} pictures {looked}", *check.gaps]
 
 
 def diff(

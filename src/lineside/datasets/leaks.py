@@ -90,11 +90,19 @@ class LeakCheck:
     neighbours: int = 0
     neighbours_across: int = 0
 
+    def said(self, by: str) -> tuple[str, ...]:
+        """How leaks were looked for, in sentences; ``by``: what was compared, "" for nothing."""
+        if not self.looked_at:
+            first = f"{self.pictures} pictures were compared by digests and groups alone"
+        else:
+            first = f"{self.looked_at} of {self.pictures} pictures were compared by {by}"
+        return tuple(f"{line}." for line in (first, *self.gaps))
+
     @property
     def gaps(self) -> tuple[str, ...]:
         """In a sentence each, what was not compared and what was left out."""
         said = []
-        if self.looked_at < self.pictures:
+        if 0 < self.looked_at < self.pictures:
             blind = self.pictures - self.looked_at
             said.append(f"{blind} of {self.pictures} pictures were not compared by their looks")
         if self.compared < self.pairs:

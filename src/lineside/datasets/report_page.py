@@ -163,14 +163,8 @@ def _leaks(report: DatasetReport) -> str:
     if check is None:
         return ""
     across = sum(leak.crosses for leak in report.leaks)
-    by = report.leaks_by or "digests and groups alone"
-    said = [
-        (
-            f"{len(report.leaks)} pairs, {across} of them between parts; {check.looked_at} of "
-            f"{check.pictures} pictures compared by {by}."
-        ),
-        *(f"{gap}." for gap in check.gaps),
-    ]
+    found = f"{len(report.leaks)} pairs, {across} of them between parts."
+    said = (found, *check.said(report.leaks_by))
     rows = [
         (
             leak.kind,

@@ -87,6 +87,7 @@ def version(ask: Ask, *, name: str, number: int, label: str = "") -> HTMLRespons
         counts=counts,
         kinds=words.kind_counts(kinds_of(frozen.samples)),
         splits=views.split_counts(frozen),
+        pairs=words.leak_pairs(frozen),
         filters=views.gallery_filters(
             f"/data/{name}/versions/{number}", counts, label=label, total=len(frozen.samples)
         ),

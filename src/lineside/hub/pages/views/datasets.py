@@ -3,10 +3,30 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from lineside.datasets import Change, Marked, Part, Parting, Sample, VersionDiff
+from lineside.datasets import (
+    Change,
+    DatasetVersion,
+    Marked,
+    Part,
+    Parting,
+    Sample,
+    VersionDiff,
+    is_drawn_on,
+)
 from lineside.hub.pages.format import counted
 
 _MOST_CHANGES = 60
+_MOST_PAIRS = 6
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SampleCard:
+    """One picture of a gallery."""
+
+    href: str
+    src: str
+    alt: str
+    text: str
 
 
 def told_of(sample: Sample) -> str:
@@ -27,6 +47,33 @@ def _marked(marks: Sequence[Marked]) -> list[str]:
     kinds = ((len(marks) - points, "box", "boxes"), (points, "point", "points"))
     said = [f"{count} {one if count == 1 else many}" for count, one, many in kinds if count]
     return said or ["no object"]
+
+
+def card_of(dataset: str, sample: Sample) -> SampleCard:
+    """A picture of a gallery, with what is known of it."""
+    labels = told_of(sample)
+    if sample.name.startswith("frm_"):
+        href, src = f"/frames/{sample.name}", f"/api/v1/frames/{sample.name}/thumbnail"
+    else:
+        href = src = f"/data/{dataset}/pictures/{sample.digest}"
+    if is_drawn_on(sample):
+        src = f"/data/{dataset}/pictures/{sample.digest}/drawn"
+    shown = sample.name if len(sample.name) <= 40 else f"…{sample.name[-38:]}"
+    return SampleCard(href=href, src=src, alt=f"Picture {shown}", text=labels)
+
+
+def leak_pairs(version: DatasetVersion) -> tuple[tuple[str, SampleCard, SampleCard], ...]:
+    """The first pairs of a leak report as pictures, with what they have in common in words."""
+    by_name = {sample.name: sample for sample in version.samples}
+    pairs = [leak for leak in version.leaks if {leak.a, leak.b} <= set(by_name)]
+    return tuple(
+        (
+            f"{leak.kind}, {' and '.join(part or 'not parted' for part in leak.splits)}",
+            card_of(version.name, by_name[leak.a]),
+            card_of(version.name, by_name[leak.b]),
+        )
+        for leak in pairs[:_MOST_PAIRS]
+    )
 
 
 def parting_words(parting: Parting | None) -> str:

@@ -6,26 +6,16 @@ from datetime import datetime
 from typing import Any
 
 from lineside.core import Json, short
-from lineside.datasets import DatasetVersion, Part, Sample, is_drawn_on
+from lineside.datasets import DatasetVersion, Part, Sample
 from lineside.hub.pages.format import DASH, counted, number, percent, span
 from lineside.hub.pages.views.answers import Mark
-from lineside.hub.pages.views.datasets import told_of
+from lineside.hub.pages.views.datasets import SampleCard, card_of
 from lineside.hub.pages.views.evidence import decision_facts, first_metric
 from lineside.hub.pages.views.frames import dataset_href
 from lineside.hub.views import DatasetView, PackageView, RunView, VersionView
 
 GALLERY = 60
 Linked = tuple[tuple[str, str, str], ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SampleCard:
-    """One picture of a gallery."""
-
-    href: str
-    src: str
-    alt: str
-    text: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -181,19 +171,7 @@ def gallery(dataset: str, samples: Sequence[Sample], *, label: str) -> tuple[Sam
     """The newest pictures that carry the label (all of them for "")."""
     wanted = [sample for sample in samples if not label or label in sample.labels]
     ordered = sorted(wanted, key=lambda sample: (sample.captured_at is None, sample.name))
-    return tuple(_card(dataset, sample) for sample in ordered[:GALLERY])
-
-
-def _card(dataset: str, sample: Sample) -> SampleCard:
-    labels = told_of(sample)
-    if sample.name.startswith("frm_"):
-        href, src = f"/frames/{sample.name}", f"/api/v1/frames/{sample.name}/thumbnail"
-    else:
-        href = src = f"/data/{dataset}/pictures/{sample.digest}"
-    if is_drawn_on(sample):
-        src = f"/data/{dataset}/pictures/{sample.digest}/drawn"
-    shown = sample.name if len(sample.name) <= 40 else f"…{sample.name[-38:]}"
-    return SampleCard(href=href, src=src, alt=f"Picture {shown}", text=labels)
+    return tuple(card_of(dataset, sample) for sample in ordered[:GALLERY])
 
 
 def gallery_filters(
