@@ -252,3 +252,19 @@ def test_fine_tuning_is_tried_watched_and_kept_only_where_it_pays(
     assert train(shapes, tmp_path / "again", cache=shared, settings=settings).digest == (
         result.digest
     )
+
+
+@pytest.mark.data
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_real_castings_are_told_apart_and_none_is_refused(
+    data_folder: Path, tmp_path: Path
+) -> None:
+    data = data_folder / "casting"
+    if not data.is_dir():
+        pytest.skip("no folder casting among the real pictures")
+    names = ("defective", "good")
+    result = train(data, tmp_path, labels=names, settings={"input_px": 224.0, "tune": 0.0})
+    assert result.metrics["argmax_accuracy"].value >= 0.9
+    assert result.metrics["coverage"].value >= 0.9
+    assert result.metrics["refused_rate"].value == 0

@@ -43,10 +43,27 @@ def figures_of(logits: Numbers, truth: Classes, *, rule: ClassRule) -> dict[str,
 
 
 def warnings_for(
-    samples: Sequence[Sample], truth: Classes, *, rule: ClassRule, policy: Policy
+    samples: Sequence[Sample],
+    truth: Classes,
+    *,
+    rule: ClassRule,
+    policy: Policy,
+    left_out: int = 0,
 ) -> tuple[str, ...]:
-    """Sentences that stand beside every figure."""
+    """Sentences that stand beside every figure.
+
+    Args:
+        samples: that were learned from.
+        truth: of them.
+        rule: of the package.
+        policy: of the inspection.
+        left_out: training pictures that show none or several of the classes.
+    """
     found = []
+    if left_out:
+        found.append(
+            f"{left_out} training pictures show none or several of the classes and were left out"
+        )
     counts = np.bincount(truth, minlength=len(rule.labels))
     few = [f"{n} of {name}" for name, n in zip(rule.labels, counts, strict=True) if n < _FEW]
     if few:

@@ -208,9 +208,16 @@ class _Loop:
         self.optimiser.zero_grad()
         loss = torch.zeros(())
         if len(truth):
-            loss = nn.functional.cross_entropy(
-                self.learner(crops), truth, weight=self.weigh, label_smoothing=_SMOOTHING
+            # The mean over pictures, not over weights: that of several processes' shares is then
+            # the mean over the whole batch.
+            losses = nn.functional.cross_entropy(
+                self.learner(crops),
+                truth,
+                weight=self.weigh,
+                label_smoothing=_SMOOTHING,
+                reduction="none",
             )
+            loss = losses.mean()
             torch.autograd.backward([loss])
         self.parallel.average(self.own, own=len(truth), batch=batch)
         nn.utils.clip_grad_norm_(self.own, _LONGEST_STEP)
