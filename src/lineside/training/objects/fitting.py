@@ -17,7 +17,7 @@ from lineside.training.objects.targets import loss_of, targets_of
 from lineside.training.parallel import Parallel
 from lineside.vision import beside_template, normalise
 
-RATE, BATCH = 2e-3, 16
+RATE, BATCH = 2e-3, 8
 _MOST_WATCHED = 8
 _LARGE_SHARE = 0.4  # of a crop; above it objects are large
 
