@@ -276,7 +276,8 @@ def test_a_dataset_version_is_trained_on_and_named(
         progress=lambda _: None,
         cancelled=threading.Event(),
         clock=CLOCK,
-        **urls,
+        records_url=urls["records_url"],
+        blobs_url=urls["blobs_url"],
     )
     lineage = Package.read(result.package).manifest.lineage
     assert (lineage.dataset, lineage.data_digest) == ("rack/1", version.digest)
