@@ -55,7 +55,7 @@ class Recipe:
     epochs: int = 8
     stop_after: int = 0
     batch: int = 16
-    learning_rate: float = 1e-4
+    learning_rate: float = 2e-4
     mirrors: tuple[str, ...] = ()
     seed: int = 7
 
