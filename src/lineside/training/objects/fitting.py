@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -41,8 +41,6 @@ def fit(plan: LoopPlan, lesson: Lesson, *, course: Course) -> tuple[CentreNetwor
     seeded(plan.seed)
     known = tuple(lesson.scenes.scene(sample) for sample in lesson.learn)
     side_px = _side(known, multiple=lesson.scenes.settings.multiple)
-    if side_px > CROP_PX:
-        plan = replace(plan, batch=max(1, plan.batch // 2))  # as many pixels a step
     pupil = _Finder(plan, lesson, known=known, side_px=side_px)
     history = descend(pupil, plan, course=course)
     return pupil.network, history
