@@ -182,16 +182,6 @@ def test_without_masks_nothing_is_learned(tmp_path: Path) -> None:
         train(job_for(data), tmp_path / "job")
 
 
-def test_a_mask_of_another_size_is_named(tmp_path: Path) -> None:
-    data = write_source(tmp_path / "odd", good=8, drawn=8, bare=0)
-    small = np.zeros((10, 10, 3), np.uint8)
-    for path in (data / "masks").glob("*.png"):
-        path.write_bytes(encode_png(small))
-    with pytest.raises(InvalidError, match="10, 10") as caught:
-        train(job_for(data), tmp_path / "job")
-    assert caught.value.where.endswith(".png")
-
-
 @pytest.mark.data
 @pytest.mark.slow
 @pytest.mark.timeout(600)

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from lineside.core import Policy, digest_of
+from lineside.core import InvalidError, Policy, digest_of
 from lineside.datasets import Part, Sample
 from lineside.training.segmentation.crops import Draw, cut_piece, plan_epoch
 from lineside.training.segmentation.decision import (
@@ -114,6 +114,13 @@ def test_widths_and_areas_are_those_of_the_pieces() -> None:
     assert sorted(found.areas_px) == [1, 240]
     assert max(found.widths_px) == pytest.approx(12, abs=1.5)
     assert found.share == pytest.approx(241 / 5400)
+
+
+def test_a_mask_of_another_size_is_named() -> None:
+    image, mask = marked()
+    with pytest.raises(InvalidError, match="80, 60") as caught:
+        facts_of(sample("a", "crack"), pictures=Pictures(image, mask[:, :80]))
+    assert caught.value.where == "a"
 
 
 def test_the_label_is_the_inspections_one_defect() -> None:
