@@ -5,8 +5,8 @@ SCALE ?=
 DEMO_ARGS ?=
 PYTEST_ARGS ?=
 BIN := $(VENV)/bin
-EXTRAS_TEST := all,test$(if $(SCALE),$(comma)test-scale)
 comma := ,
+EXTRAS_TEST := all,test$(if $(SCALE),$(comma)test-scale)
 export OMP_NUM_THREADS ?= 1
 
 .PHONY: demo test check docs bench unit clean
