@@ -1,6 +1,6 @@
 """What is learned from real pictures: one table, every row by the same commands with defaults.
 
-    LINESIDE_DATA=… python benchmarks/learning.py [--rows casting,beans] [--seed 11]
+    LINESIDE_DATA=… python benchmarks/learning.py [--rows "casting;beans"] [--seed 11]
 
 For each row: `lineside dataset import`, then for every fold `dataset split --fold`, `freeze`,
 `train`, and the fold's test part is judged once. Folds are whole groups drawn by seed; answers of
@@ -343,12 +343,12 @@ def lines(results: Mapping[str, Mapping[str, Any]]) -> Sequence[str]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--rows", default="", help="Parts of rows' names, by comma.")
+    parser.add_argument("--rows", default="", help="Parts of rows' names, by semicolon.")
     parser.add_argument("--seed", type=int, default=11)
     asked = parser.parse_args()
     kept = RESULTS / "learning.json"
     results = json.loads(kept.read_text())["rows"] if kept.exists() else {}
-    wanted = [part for part in asked.rows.split(",") if part]
+    wanted = [part for part in asked.rows.split(";") if part]
     for row in ROWS:
         if wanted and not any(part in row.name for part in wanted):
             continue
