@@ -31,8 +31,8 @@ def track(job: TrainJob, result: TrainResult, *, uri: str, experiment: str = "")
         MissingExtraError: MLflow is not installed.
     """
     mlflow = need("mlflow", extra="mlflow")
-    client = mlflow.MlflowClient(tracking_uri=uri)
     try:
+        client = mlflow.MlflowClient(tracking_uri=uri)
         return _written(client, job, result=result, experiment=experiment or job.package_name)
     except mlflow.exceptions.MlflowException as error:
         raise UnavailableError(

@@ -2,7 +2,7 @@
 
 1. The study's journal stands in the folder; a trial that a kill left open is asked for again with
    the same settings, and its training goes on in its own folder.
-2. Seeded: with one process the same study asks for the same settings in the same order.
+2. Seeded by the trial's number, so that a study that was stopped asks for no settings twice.
 3. A training that is worse than the median of the others at the same epoch is stopped.
 """
 
@@ -32,17 +32,17 @@ def search(bench: Bench, *, trials: int = 0, seed: int = 7) -> SearchResult:
         InvalidError: the data cannot teach this task, or the folder holds another search.
         MissingExtraError: Optuna is not installed.
     """
-    study = _open(bench, seed=seed)
+    study = _open(bench)
     _ask_again(study)
     wanted = trials or bench.space.trials
     while len(told(study)) < wanted:
-        _one(study, bench)
+        _one(study, bench, seed=seed)
     result = result_of(bench.space, told(study))
     replace_file(bench.folder / RESULT, encode(result))
     return result
 
 
-def _open(bench: Bench, *, seed: int) -> Any:  # noqa: ANN401  untyped library
+def _open(bench: Bench) -> Any:  # noqa: ANN401  untyped library
     optuna = need("optuna", extra="train")
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     bench.folder.mkdir(parents=True, exist_ok=True)
@@ -53,7 +53,6 @@ def _open(bench: Bench, *, seed: int) -> Any:  # noqa: ANN401  untyped library
         storage=optuna.storages.JournalStorage(journal),
         study_name=_NAME,
         direction=bench.space.direction,
-        sampler=optuna.samplers.TPESampler(seed=seed, n_startup_trials=4),
         pruner=pruner if bench.space.prune else optuna.pruners.NopPruner(),
         load_if_exists=True,
     )
@@ -78,9 +77,11 @@ def _ask_again(study: Any) -> None:  # noqa: ANN401
             study.enqueue_trial(trial.params)
 
 
-def _one(study: Any, bench: Bench) -> None:  # noqa: ANN401
+def _one(study: Any, bench: Bench, *, seed: int) -> None:  # noqa: ANN401
+    from optuna.samplers import TPESampler
     from optuna.trial import TrialState
 
+    study.sampler = TPESampler(seed=seed + len(study.trials), n_startup_trials=4)
     trial = study.ask()
     params = {one.name: _asked(trial, one) for one in bench.space.parameter}
 
