@@ -16,8 +16,6 @@ from lineside.core import InvalidError, LinesideError, NotFoundError, SystemCloc
 if TYPE_CHECKING:
     from lineside.models import Predictor
     from lineside.vision import (
-        AnomalyAnswer,
-        BoxAnswer,
         CountAnswer,
         Frame,
         LabelAnswer,
@@ -129,11 +127,11 @@ def _answer(
         "state": said.state,
         "reason": said.reason,
         "labels": [_label(answer) for answer in said.labels],
-        "boxes": [_box(answer) for answer in said.boxes],
+        "boxes": [to_plain(answer) for answer in said.boxes],
         "count": None if said.count is None else _count(said.count),
         "mask_rle": None if said.mask is None else said.mask.rle,
         "mask": None if said.mask is None else _mask(said.mask),
-        "anomaly": None if said.anomaly is None else _anomaly(said.anomaly),
+        "anomaly": None if said.anomaly is None else to_plain(said.anomaly),
         "heat_png": {
             name: base64.b64encode(heat_png(frame.image, found)).decode()
             for name, found in maps.items()
@@ -156,18 +154,6 @@ def _frame(path: Path) -> "Frame":
         raise InvalidError(error.message, where=str(path), fix=error.fix) from error
 
 
-def _box(answer: "BoxAnswer") -> dict[str, Any]:
-    return {
-        "label": answer.label,
-        "x0_px": answer.x0_px,
-        "y0_px": answer.y0_px,
-        "x1_px": answer.x1_px,
-        "y1_px": answer.y1_px,
-        "probability": answer.probability,
-        "decision": answer.decision,
-    }
-
-
 def _count(answer: "CountAnswer") -> dict[str, Any]:
     return {
         "value": answer.value,
@@ -185,15 +171,6 @@ def _mask(answer: "MaskAnswer") -> dict[str, Any]:
         "height_px": answer.height_px,
         "share": answer.share,
         "areas_px": answer.areas_px,
-    }
-
-
-def _anomaly(answer: "AnomalyAnswer") -> dict[str, Any]:
-    return {
-        "score": answer.score,
-        "limit": answer.limit,
-        "decision": answer.decision,
-        "reason": answer.reason,
     }
 
 
