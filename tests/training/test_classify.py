@@ -261,8 +261,6 @@ def test_real_castings_are_told_apart_and_none_is_refused(
     data_folder: Path, tmp_path: Path
 ) -> None:
     data = data_folder / "casting"
-    if not data.is_dir():
-        pytest.skip("no folder casting among the real pictures")
     names = ("defective", "good")
     result = train(data, tmp_path, labels=names, settings={"input_px": 224.0, "tune": 0.0})
     assert result.metrics["argmax_accuracy"].value >= 0.9

@@ -7,8 +7,8 @@ import importlib.util
 import json
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -106,7 +106,8 @@ def killed_worker(run: "subprocess.Popen[str]", *, job: Path) -> bool:
             for process in workers_of(run.pid):
                 process.kill()
                 return True
-        time.sleep(0.1)  # noqa: TID251  waits for other processes
+        with suppress(subprocess.TimeoutExpired):
+            run.wait(timeout=0.1)
     return False
 
 
