@@ -1,5 +1,6 @@
 """Records in words: figures with their limits, runs, packages, events, devices."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -86,6 +87,17 @@ def test_figures_past_their_limit_say_which() -> None:
 
 def test_a_picture_that_could_not_be_judged_counts_as_unsure() -> None:
     assert unsure_share((answered(state="camera moved"), answered("present"))) == (1, 2)
+
+
+def test_counts_boxes_and_anomalies_are_answers_too() -> None:
+    bare = answered()
+    body = {
+        "boxes": [{"decision": "present"}, {"decision": "unsure"}],
+        "count": {"decision": "unsure"},
+        "anomaly": {"decision": "absent"},
+    }
+    told = replace(bare, event={**bare.event, "data": {**bare.event["data"], **body}})
+    assert unsure_share((told,)) == (2, 4)
 
 
 def test_a_chart_runs_from_the_oldest_to_the_newest() -> None:

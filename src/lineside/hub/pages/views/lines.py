@@ -159,9 +159,11 @@ def unsure_share(events: Sequence[EventView]) -> tuple[int, int]:
         doubted = {
             label["region"] or label["name"] for label in labels if label["decision"] == "unsure"
         }
+        further = [*data.get("boxes", ()), data.get("count"), data.get("anomaly")]
+        said = [answer["decision"] for answer in further if answer]
         judged = data["state"] == PictureState.OK
-        total += len(regions) if judged else 1
-        unsure += len(doubted) if judged else 1
+        total += len(regions) + len(said) if judged else 1
+        unsure += len(doubted) + said.count("unsure") if judged else 1
     return unsure, total
 
 
