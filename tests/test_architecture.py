@@ -22,10 +22,21 @@ ROOMS: dict[str, set[str]] = {
     "models": {"core", "vision", "store"},
     "streams": {"core", "vision"},
     "twin": {"core", "store", "streams"},
+    "fleet": {"core", "vision", "store", "models", "streams"},
     "training": {"core", "vision", "store", "datasets", "models"},
-    "edge": {"core", "vision", "store", "links", "models", "streams"},
+    "edge": {"core", "vision", "store", "links", "models", "streams", "fleet"},
     "simulator": {"core", "vision", "links"},
-    "hub": {"core", "vision", "store", "links", "datasets", "models", "streams", "twin"},
+    "hub": {
+        "core",
+        "vision",
+        "store",
+        "links",
+        "datasets",
+        "models",
+        "streams",
+        "fleet",
+        "twin",
+    },
     "cli": set(),  # every room below it
     "testing": set(),  # every room
 }

@@ -1,0 +1,248 @@
+"""What the parts of a fleet hand to one another.
+
+1. A device has one name: that of its certificate, its thing, its topics and its row in the
+   inventory.
+2. A release names a package twice: by its digest, which says what runs, and by the path of the
+   target in the update repository, which says that it may.
+3. What a device is asked to do is a job document; the five fields of others' ``new_model``
+   documents are in it, so that a client which knows only those can read it.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import Literal, Protocol
+
+from lineside.core import Digest
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Release:
+    """An approved version of a model, ready to be signed into the update repository.
+
+    Attributes:
+        group: of the model, as ``models.ModelVersions`` names it.
+        version: of the group, as text: "4", or dotted.
+        inspection: which inspection it answers for.
+        digest: of the package (its ``digests.json``).
+        sha256: of the archive's bytes, hexadecimal.
+        size_bytes: of the archive.
+        platforms: machines it may run on, such as "linux/x86_64"; empty: any.
+    """
+
+    group: str
+    version: str
+    inspection: str
+    digest: Digest
+    sha256: str
+    size_bytes: int
+    platforms: tuple[str, ...] = ()
+
+    @property
+    def target(self) -> str:
+        """Path of the archive in the update repository."""
+        return f"packages/{self.group}/{self.version}/{self.sha256[:16]}.lspkg"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobDocument:
+    """What a device is asked to do, as it stands in a job (``type`` "new_model").
+
+    ``model_name``, ``model_version``, ``model_package_bucket`` and ``model_package_key`` are those
+    of clients which fetch from an S3-compatible path. A document without ``target`` or ``digest``
+    is refused by a device whose policy asks for signatures, which is the default.
+
+    Attributes:
+        rollback: whether an older version than the one in use is meant; the target's signed custom
+            metadata must say so too.
+    """
+
+    type: Literal["new_model"] = "new_model"
+    model_name: str
+    model_version: str
+    model_package_bucket: str
+    model_package_key: str
+    inspection: str = ""
+    target: str = ""
+    digest: str = ""
+    sha256: str = ""
+    size_bytes: int = 0
+    rollback: bool = False
+
+
+class ExecutionStatus(StrEnum):
+    """State of one job on one device; all but the first two are final."""
+
+    QUEUED = "QUEUED"
+    IN_PROGRESS = "IN_PROGRESS"
+    SUCCEEDED = "SUCCEEDED"
+    FAILED = "FAILED"
+    TIMED_OUT = "TIMED_OUT"
+    REJECTED = "REJECTED"
+    CANCELED = "CANCELED"
+    REMOVED = "REMOVED"
+
+
+class JobStatus(StrEnum):
+    """State of a job."""
+
+    IN_PROGRESS = "IN_PROGRESS"
+    COMPLETED = "COMPLETED"
+    CANCELED = "CANCELED"
+    DELETION_IN_PROGRESS = "DELETION_IN_PROGRESS"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewJob:
+    """A job to be made; ``settings`` are the contract's own objects, checked when it is made.
+
+    Attributes:
+        targets: names of things, and of groups as ``group/<name>``.
+        document: any JSON object; ours are ``JobDocument``.
+        settings: ``jobExecutionsRolloutConfig``, ``abortConfig``, ``timeoutConfig``,
+            ``jobExecutionsRetryConfig``, ``presignedUrlConfig``, ``schedulingConfig`` by name.
+    """
+
+    job_id: str
+    targets: tuple[str, ...]
+    document: Mapping[str, object]
+    description: str = ""
+    continuous: bool = False
+    settings: Mapping[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Execution:
+    """One job on one device."""
+
+    job_id: str
+    thing: str
+    status: ExecutionStatus
+    queued_at: datetime
+    last_updated_at: datetime
+    started_at: datetime | None = None
+    details: Mapping[str, str] = field(default_factory=dict)
+    version: int = 1
+    number: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """A job as the service knows it."""
+
+    job_id: str
+    status: JobStatus
+    targets: tuple[str, ...]
+    document: Mapping[str, object]
+    created_at: datetime
+    description: str = ""
+    continuous: bool = False
+    reason: str = ""
+
+
+class Jobs(Protocol):
+    """The operator's side of the job service; safe from several threads."""
+
+    def create(self, asked: NewJob) -> Job:
+        """Make a job; the same id with the same content is the same job.
+
+        Raises:
+            InvalidError: a limit of the contract is broken.
+            ConflictError: the id is taken by another job.
+            NotFoundError: a target is unknown.
+        """
+        ...
+
+    def job(self, job_id: str) -> Job:
+        """``NotFoundError`` if there is none."""
+        ...
+
+    def executions(self, job_id: str) -> Sequence[Execution]:
+        """Of a job, by thing."""
+        ...
+
+    def cancel(self, job_id: str, *, reason: str, force: bool = False) -> Job:
+        """Cancel what is queued; with ``force`` what is under way too."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """A signed file of the update repository, as its metadata describes it.
+
+    Attributes:
+        custom: signed with it: ``group``, ``version``, ``inspection``, ``digest``, ``platforms``,
+            ``rollback_from`` (versions that may go back to it).
+    """
+
+    path: str
+    sha256: str
+    size_bytes: int
+    custom: Mapping[str, object]
+
+
+Progress = Callable[[int, int], None]
+"""Bytes there, bytes in all."""
+
+
+class Updates(Protocol):
+    """A device's view of the update repository; verifies before anything else looks at a byte."""
+
+    def refresh(self) -> None:
+        """Bring the metadata up to date.
+
+        Raises:
+            RefusedError: a signature, version, expiry or threshold is wrong; says which and where.
+            UnavailableError: the repository cannot be reached.
+        """
+        ...
+
+    def target(self, path: str) -> Target:
+        """What is signed under a path.
+
+        Raises:
+            RefusedError: nothing is, or no role that may sign it did.
+        """
+        ...
+
+    def fetch(self, target: Target, *, into: Path, progress: Progress) -> Path:
+        """The file, whole and verified; goes on where an earlier fetch of it broke off.
+
+        Raises:
+            RefusedError: length or digest differ; what was fetched is thrown away.
+            UnavailableError: broken off; what was fetched stays for the next try.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evidence:
+    """What is known of one device while a release is tried on it; no labels are needed.
+
+    Attributes:
+        device: which.
+        inspection: which.
+        frames: judged by both packages.
+        changed: of these, how many got another decision.
+        rejects_old, rejects_new: decisions that stop a part.
+        unsure_old, unsure_new: decisions that nobody took.
+        score_sum, score_squares: of the differences new - old of the decision's score.
+        latency_ms_old, latency_ms_new: medians.
+        crashes: of the new package or the agent since it runs.
+    """
+
+    device: str
+    inspection: str
+    frames: int
+    changed: int
+    rejects_old: int
+    rejects_new: int
+    unsure_old: int
+    unsure_new: int
+    score_sum: float
+    score_squares: float
+    latency_ms_old: float
+    latency_ms_new: float
+    crashes: int = 0

@@ -1,0 +1,1 @@
+"""The AWS IoT Jobs service: a device's requests answered, an operator's wishes kept."""
