@@ -11,8 +11,9 @@ DOTTED = st.lists(st.integers(0, 999_999), min_size=1, max_size=6).map(
 )
 
 
-def test_versions_stand_in_their_order() -> None:
-    assert sorted(ORDERED[::-1], key=version_key) == list(ORDERED)
+@given(st.permutations(ORDERED))
+def test_versions_stand_in_their_order(mixed: list[str]) -> None:
+    assert sorted(mixed, key=version_key) == list(ORDERED)
 
 
 @pytest.mark.parametrize(("one", "other"), [("4", "4"), ("1.0", "1.0.0"), ("01", "1")])
