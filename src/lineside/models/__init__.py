@@ -7,9 +7,11 @@ answer shapes of others' contracts in ``serving``. Not here: training, and what 
 
 from lineside.models.answerers import Answerer, Place, Said, answerer_for, probe
 from lineside.models.archive import Package, PackageLimits, build_package
+from lineside.models.certificate import Loss, Parity
 from lineside.models.engines.onnx import LABEL_OUTPUTS, OnnxEngine
 from lineside.models.manifest import (
     MANIFEST_SCHEMA,
+    PLATFORMS,
     Engine,
     Golden,
     HealthLimits,
@@ -20,6 +22,7 @@ from lineside.models.manifest import (
 )
 from lineside.models.predictor import GoldenReport, Predictor, heat_png
 from lineside.models.registry import Approval, PackageRecord, Registry
+from lineside.models.sbom import SBOM_FILE, inventoried
 from lineside.models.serving.counts import count_answer
 from lineside.models.serving.sagemaker import (
     ContentTypeError,
@@ -35,6 +38,8 @@ from lineside.vision import LabelRule, LimitRow
 __all__ = [
     "LABEL_OUTPUTS",
     "MANIFEST_SCHEMA",
+    "PLATFORMS",
+    "SBOM_FILE",
     "Answerer",
     "Approval",
     "ContentTypeError",
@@ -45,6 +50,7 @@ __all__ = [
     "LabelRule",
     "LimitRow",
     "Lineage",
+    "Loss",
     "Manifest",
     "Metric",
     "ModelVersion",
@@ -53,6 +59,7 @@ __all__ = [
     "Package",
     "PackageLimits",
     "PackageRecord",
+    "Parity",
     "Place",
     "Predictor",
     "Presence",
@@ -65,6 +72,7 @@ __all__ = [
     "build_package",
     "count_answer",
     "heat_png",
+    "inventoried",
     "invocation_picture",
     "manifest_faults",
     "presence_flags",

