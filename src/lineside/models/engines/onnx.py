@@ -66,7 +66,7 @@ class OnnxEngine:
 
 
 def open_session(runtime: Any, network: bytes, *, where: str) -> Any:  # noqa: ANN401  untyped library
-    """A session of ``onnxruntime``, set up as the module says; ``InvalidError`` if there is none."""
+    """A session of ``onnxruntime``, set up as the module says."""
     options = runtime.SessionOptions()
     options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1
