@@ -8,6 +8,7 @@ answer shapes of others' contracts in ``serving``. Not here: training, and what 
 from lineside.models.answerers import Answerer, Place, Said, answerer_for, probe
 from lineside.models.archive import Package, PackageLimits, build_package
 from lineside.models.certificate import Loss, Parity
+from lineside.models.engines.bare import ANY, BareEngine, TensorSlot
 from lineside.models.engines.onnx import LABEL_OUTPUTS, OnnxEngine
 from lineside.models.manifest import (
     MANIFEST_SCHEMA,
@@ -36,12 +37,14 @@ from lineside.models.versions import ModelVersion, ModelVersions, Status, Verdic
 from lineside.vision import LabelRule, LimitRow
 
 __all__ = [
+    "ANY",
     "LABEL_OUTPUTS",
     "MANIFEST_SCHEMA",
     "PLATFORMS",
     "SBOM_FILE",
     "Answerer",
     "Approval",
+    "BareEngine",
     "ContentTypeError",
     "Engine",
     "Golden",
@@ -66,6 +69,7 @@ __all__ = [
     "Registry",
     "Said",
     "Status",
+    "TensorSlot",
     "Verdict",
     "answer_labels",
     "answerer_for",
