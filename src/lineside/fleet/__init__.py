@@ -21,9 +21,17 @@ from lineside.fleet.contract import (
     Target,
     Updates,
 )
+from lineside.fleet.trust.authority import (
+    DeviceCertificate,
+    ServerCertificate,
+    SiteAuthority,
+    renewal_due,
+    server_certificate,
+)
 from lineside.fleet.versions import newer, version_key
 
 __all__ = [
+    "DeviceCertificate",
     "Evidence",
     "Execution",
     "ExecutionStatus",
@@ -34,8 +42,12 @@ __all__ = [
     "NewJob",
     "Progress",
     "Release",
+    "ServerCertificate",
+    "SiteAuthority",
     "Target",
     "Updates",
     "newer",
+    "renewal_due",
+    "server_certificate",
     "version_key",
 ]

@@ -1,0 +1,372 @@
+"""Certificates of a site, made from keys and a time; no files, no clock, no network.
+
+1. A certificate says what it is for: the authority's signs certificates and revocation lists and
+   nothing below it signs any (RFC 5280, 4.2.1.9); a server's answers as server, a device's asks as
+   client (4.2.1.12). None serves for the other.
+2. Of a device's request only the public key is taken over. Name, purpose and length come from here;
+   a request that asks for more is refused, so that its maker learns that it will not get it.
+3. Validity begins five minutes early, because clocks of devices are not those of the hub.
+"""
+
+import ipaddress
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import TypeAlias
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from lineside.core import InvalidError, RefusedError
+
+AUTHORITY_DAYS = 7300
+SERVER_DAYS = 397
+DEVICE_DAYS = 365
+LIST_DAYS = 30
+_EARLY = timedelta(minutes=5)
+_MOST_REQUEST_BYTES = 16_384
+_RSA_BITS = (2048, 8192)
+_CURVES = (ec.SECP256R1, ec.SECP384R1, ec.SECP521R1)
+_MOST_COMMON_NAME = 64
+
+PublicKey: TypeAlias = ec.EllipticCurvePublicKey | rsa.RSAPublicKey | ed25519.Ed25519PublicKey
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pair:
+    """A certificate and its private key, both PEM; the key is not encrypted."""
+
+    certificate: bytes
+    key: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Signer:
+    """What signs: the authority's certificate and key, opened."""
+
+    certificate: x509.Certificate
+    key: ec.EllipticCurvePrivateKey
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Withdrawn:
+    """One certificate that holds no longer."""
+
+    serial: int
+    at: datetime
+
+
+def new_authority(site: str, *, now: datetime) -> Pair:
+    """A site's root: it signs servers and devices, and no further authority."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = _name(f"lineside {site}"[:_MOST_COMMON_NAME])
+    made = (
+        _begun(name, issuer=name, key=key.public_key(), now=now, days=AUTHORITY_DAYS)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .add_extension(_usage(signs_certificates=True), critical=True)
+        .add_extension(_own_key(key.public_key()), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    return Pair(certificate=_pem(made), key=_key_pem(key))
+
+
+def open_signer(pair: Pair, *, where: str) -> Signer:
+    """The authority as it stands in its files.
+
+    Raises:
+        InvalidError: no PEM, no authority, or key and certificate do not belong together.
+    """
+    try:
+        certificate = x509.load_pem_x509_certificate(pair.certificate)
+        key = serialization.load_pem_private_key(pair.key, password=None)
+    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+        raise InvalidError(
+            f"no certificate and key: {error}", where=where, fix="Put the kept copy back."
+        ) from error
+    if not isinstance(key, ec.EllipticCurvePrivateKey) or _spki(key.public_key()) != _spki(
+        certificate.public_key()
+    ):
+        raise InvalidError(
+            "certificate and key do not belong together",
+            where=where,
+            fix="Put the kept copy of both back.",
+        )
+    return Signer(certificate=certificate, key=key)
+
+
+def server_pair(signer: Signer, *, hosts: Sequence[str], now: datetime) -> Pair:
+    """A certificate for a server under names and addresses, with a new key."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    subject = _name(hosts[0][:_MOST_COMMON_NAME])
+    names = x509.SubjectAlternativeName([_host(host) for host in hosts])
+    made = _leaf(
+        signer, subject, key=key.public_key(), now=now, days=SERVER_DAYS,
+        purpose=ExtendedKeyUsageOID.SERVER_AUTH,
+    ).add_extension(names, critical=False)  # fmt: skip
+    return Pair(certificate=_pem(made.sign(signer.key, hashes.SHA256())), key=_key_pem(key))
+
+
+def device_certificate(signer: Signer, *, key: PublicKey, device: str, now: datetime) -> bytes:
+    """A certificate by which a device proves its name; PEM."""
+    made = _leaf(
+        signer, _name(device), key=key, now=now, days=DEVICE_DAYS,
+        purpose=ExtendedKeyUsageOID.CLIENT_AUTH,
+    )  # fmt: skip
+    return _pem(made.sign(signer.key, hashes.SHA256()))
+
+
+def requested_key(request: bytes, *, device: str) -> PublicKey:
+    """The public key of a signing request (PKCS #10, RFC 2986) that asks for no more than its due.
+
+    Raises:
+        InvalidError: no request, or its signature is not of its own key.
+        RefusedError: another name, further names, an authority, or a weak key is asked for.
+    """
+    parsed = _parsed(request)
+    _refuse_names(parsed, device=device)
+    _refuse_more(parsed, device=device)
+    return _strong(parsed, device=device)
+
+
+def revocation_list(
+    signer: Signer, *, withdrawn: Iterable[Withdrawn], number: int, now: datetime
+) -> bytes:
+    """Which certificates hold no longer (RFC 5280, 5); PEM. It is over after ``LIST_DAYS``."""
+    made = (
+        x509.CertificateRevocationListBuilder()
+        .issuer_name(signer.certificate.subject)
+        .last_update(now - _EARLY)
+        .next_update(now + timedelta(days=LIST_DAYS))
+        .add_extension(x509.CRLNumber(number), critical=False)
+        .add_extension(_issuer_key(signer), critical=False)
+    )
+    for one in withdrawn:
+        entry = x509.RevokedCertificateBuilder().serial_number(one.serial).revocation_date(one.at)
+        made = made.add_revoked_certificate(entry.build())
+    return made.sign(signer.key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
+
+
+def list_ends(pem: bytes) -> datetime:
+    """Until when a revocation list may be relied on."""
+    ends = x509.load_pem_x509_crl(pem).next_update_utc
+    return ends or datetime.max.replace(tzinfo=UTC)
+
+
+def read_certificate(pem: bytes, *, where: str) -> x509.Certificate:
+    """``InvalidError`` where the bytes are no certificate."""
+    try:
+        return x509.load_pem_x509_certificate(pem[:_MOST_REQUEST_BYTES])
+    except ValueError as error:
+        raise InvalidError(
+            "no certificate in PEM form", where=where, fix="Send the file as it was issued."
+        ) from error
+
+
+def is_of(signer: Signer, certificate: x509.Certificate) -> bool:
+    """Whether this authority signed it."""
+    try:
+        certificate.verify_directly_issued_by(signer.certificate)
+    except (ValueError, TypeError, InvalidSignature):
+        return False
+    return True
+
+
+def serves_client(certificate: x509.Certificate) -> bool:
+    """Whether it is for asking, not for answering."""
+    try:
+        found = certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage)
+    except (x509.ExtensionNotFound, ValueError):
+        return False
+    return ExtendedKeyUsageOID.CLIENT_AUTH in found.value
+
+
+def common_name(certificate: x509.Certificate) -> str:
+    """The name that stands in a certificate's subject; "" where there is not just one."""
+    found = certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+    return str(found[0].value) if len(found) == 1 else ""
+
+
+def hosts_of(certificate: x509.Certificate) -> tuple[str, ...]:
+    """Names and addresses that a server's certificate holds for."""
+    try:
+        found = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName)
+    except (x509.ExtensionNotFound, ValueError):
+        return ()
+    return tuple(str(one.value) for one in found.value)
+
+
+# ---- what a request may ask for
+
+
+def _parsed(request: bytes) -> x509.CertificateSigningRequest:
+    if len(request) > _MOST_REQUEST_BYTES:
+        raise InvalidError(
+            f"a signing request of {len(request)} bytes",
+            where="request",
+            fix=f"Send one of at most {_MOST_REQUEST_BYTES}.",
+        )
+    try:
+        parsed = x509.load_pem_x509_csr(request)
+        holds = parsed.is_signature_valid
+    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+        raise InvalidError(
+            "no signing request in PEM form", where="request", fix="Send a PKCS #10 request."
+        ) from error
+    if not holds:
+        raise InvalidError(
+            "the request is not signed by the key it names",
+            where="request",
+            fix="Make it anew on the device that holds the key.",
+        )
+    return parsed
+
+
+def _refuse_names(parsed: x509.CertificateSigningRequest, *, device: str) -> None:
+    names = [str(one.value) for one in parsed.subject]
+    if names != [device]:
+        raise RefusedError(
+            f"the request is for {', '.join(names) or 'nobody'!r}, not for {device!r} alone",
+            where="request subject",
+            fix=f"Ask for the common name {device} and nothing beside it.",
+        )
+    if not parsed.subject.get_attributes_for_oid(NameOID.COMMON_NAME):
+        raise RefusedError(
+            f"{device!r} stands as something else than common name",
+            where="request subject",
+            fix=f"Ask for the common name {device}.",
+        )
+
+
+def _refuse_more(parsed: x509.CertificateSigningRequest, *, device: str) -> None:
+    try:
+        wished = list(parsed.extensions)
+    except (ValueError, x509.DuplicateExtension, x509.UnsupportedGeneralNameType) as error:
+        raise InvalidError(
+            "the extensions asked for cannot be read", where="request", fix="Ask for none."
+        ) from error
+    for one in wished:
+        if isinstance(one.value, x509.BasicConstraints) and one.value.ca:
+            raise RefusedError(
+                f"{device} asks to be an authority",
+                where="request basicConstraints",
+                fix="A device signs nobody: ask without CA:TRUE.",
+            )
+        if isinstance(one.value, x509.KeyUsage) and (one.value.key_cert_sign or one.value.crl_sign):
+            raise RefusedError(
+                f"{device} asks to sign certificates",
+                where="request keyUsage",
+                fix="Ask for digitalSignature only.",
+            )
+        if isinstance(one.value, x509.SubjectAlternativeName):
+            raise RefusedError(
+                f"{device} asks for further names",
+                where="request subjectAltName",
+                fix="A device has one name: ask without subjectAltName.",
+            )
+
+
+def _strong(parsed: x509.CertificateSigningRequest, *, device: str) -> PublicKey:
+    key: object
+    try:
+        key = parsed.public_key()
+    except (ValueError, UnsupportedAlgorithm):
+        key = None
+    if isinstance(key, ec.EllipticCurvePublicKey) and isinstance(key.curve, _CURVES):
+        return key
+    if isinstance(key, rsa.RSAPublicKey) and _RSA_BITS[0] <= key.key_size <= _RSA_BITS[1]:
+        return key
+    if isinstance(key, ed25519.Ed25519PublicKey):
+        return key
+    bits = getattr(key, "key_size", 0)
+    raise RefusedError(
+        f"the key of {device} is too weak or of an unknown kind"
+        + (f" ({bits} bits)" if bits else ""),
+        where="request key",
+        fix="Use P-256, P-384, P-521, Ed25519, or RSA of 2048 bits and more.",
+    )
+
+
+# ---- building
+
+
+def _begun(
+    subject: x509.Name, *, issuer: x509.Name, key: PublicKey, now: datetime, days: int
+) -> x509.CertificateBuilder:
+    return (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(issuer)
+        .public_key(key)
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - _EARLY)
+        .not_valid_after(now + timedelta(days=days))
+    )
+
+
+def _leaf(
+    signer: Signer, subject: x509.Name, *, key: PublicKey, now: datetime, days: int,
+    purpose: x509.ObjectIdentifier,
+) -> x509.CertificateBuilder:  # fmt: skip
+    return (
+        _begun(subject, issuer=signer.certificate.subject, key=key, now=now, days=days)
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .add_extension(_usage(signs_certificates=False), critical=True)
+        .add_extension(x509.ExtendedKeyUsage([purpose]), critical=False)
+        .add_extension(_own_key(key), critical=False)
+        .add_extension(_issuer_key(signer), critical=False)
+    )
+
+
+def _usage(*, signs_certificates: bool) -> x509.KeyUsage:
+    return x509.KeyUsage(
+        digital_signature=not signs_certificates,
+        key_cert_sign=signs_certificates,
+        crl_sign=signs_certificates,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        encipher_only=False,
+        decipher_only=False,
+    )
+
+
+def _name(common: str) -> x509.Name:
+    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common)])
+
+
+def _host(host: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ipaddress.ip_address(host))
+    except ValueError:
+        return x509.DNSName(host)
+
+
+def _own_key(key: PublicKey) -> x509.SubjectKeyIdentifier:
+    return x509.SubjectKeyIdentifier.from_public_key(key)
+
+
+def _issuer_key(signer: Signer) -> x509.AuthorityKeyIdentifier:
+    return x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.key.public_key())
+
+
+def _spki(key: object) -> bytes:
+    public: bytes = key.public_bytes(  # type: ignore[attr-defined]  # any public key of the library
+        serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
+    )
+    return public
+
+
+def _pem(certificate: x509.Certificate) -> bytes:
+    return certificate.public_bytes(serialization.Encoding.PEM)
+
+
+def _key_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
+    return key.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
+    )
