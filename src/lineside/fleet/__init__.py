@@ -28,6 +28,7 @@ from lineside.fleet.trust.authority import (
     renewal_due,
     server_certificate,
 )
+from lineside.fleet.identifiers import check_distinct, check_identifier, identifier_of
 from lineside.fleet.versions import newer, version_key
 
 __all__ = [
@@ -46,6 +47,9 @@ __all__ = [
     "SiteAuthority",
     "Target",
     "Updates",
+    "check_distinct",
+    "check_identifier",
+    "identifier_of",
     "newer",
     "renewal_due",
     "server_certificate",
