@@ -9,7 +9,7 @@ comma := ,
 EXTRAS_TEST := all,test$(if $(SCALE),$(comma)test-scale)
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo test check docs bench unit clean
+.PHONY: demo test check docs bench unit protos clean
 
 demo: $(VENV)/.installed-all
 	$(BIN)/lineside demo $(DEMO_ARGS)
@@ -28,6 +28,10 @@ unit: $(VENV)/.installed-test
 
 docs: $(VENV)/.installed-test
 	$(BIN)/mkdocs build --strict --quiet
+
+# The stubs of every protocol again; a test compares them with those that are checked in.
+protos: $(VENV)/.installed-test
+	$(BIN)/python tools/protos.py
 
 bench: $(VENV)/.installed-test
 	for file in benchmarks/[a-z]*.py; do \
