@@ -8,12 +8,8 @@ import pytest
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
-from lineside.core import Box, InvalidError, Policy, digest_of
+from lineside.core import Box, InvalidError
 from lineside.models import (
-    Engine,
-    HealthLimits,
-    Lineage,
-    Manifest,
     Package,
     Place,
     Predictor,
@@ -21,6 +17,7 @@ from lineside.models import (
     build_package,
 )
 from lineside.testing.clock import FakeClock
+from lineside.testing.packages import bare_manifest
 from lineside.vision import (
     AnomalyRule,
     Crop,
@@ -86,35 +83,8 @@ def package(
     pose_file: bytes = b"",
 ) -> Package:
     model = model or network()
-    manifest = Manifest(
-        schema="lineside.manifest/2",
-        name="spots",
-        task="anomaly",
-        inspection="plate",
-        labels=(),
-        prepare=prepare(pose),
-        rules=(),
-        policy=Policy(),
-        health=HealthLimits(
-            sharpness_min=0.5,
-            mean_grey_min=5.0,
-            mean_grey_max=250.0,
-            clipped_share_max=0.9,
-            residual_max_px=4.0,
-            feature_distance_max=3.0,
-        ),
-        engine=Engine(file="network.onnx", digest=digest_of(model)),
-        golden=(),
-        lineage=Lineage(
-            dataset="plates/1",
-            data_digest=digest_of(b"data"),
-            pictures=20,
-            seed=7,
-            code_version="0.1.0",
-            created_at="",
-        ),
-        anomaly=rule,
-    )
+    bare = bare_manifest("anomaly", prepare=prepare(pose), network=model)
+    manifest = replace(bare, anomaly=rule)
     named = {"pose.png": pose_file} if pose_file else {}
     return Package.read(build_package(manifest, {"network.onnx": model, **named}))
 

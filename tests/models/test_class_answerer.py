@@ -8,12 +8,8 @@ import pytest
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
-from lineside.core import Box, InvalidError, Policy, digest_of
+from lineside.core import Box, InvalidError
 from lineside.models import (
-    Engine,
-    HealthLimits,
-    Lineage,
-    Manifest,
     Package,
     Place,
     Predictor,
@@ -21,6 +17,7 @@ from lineside.models import (
     build_package,
 )
 from lineside.testing.clock import FakeClock
+from lineside.testing.packages import bare_manifest
 from lineside.vision import (
     ClassRule,
     Crop,
@@ -86,37 +83,11 @@ def picture(*colours: str, size: tuple[int, int] = (40, 56)) -> Image:
 
 def package(model: bytes, *, rule: ClassRule | None = RULE, side: int = SIDE) -> Package:
     box = Box(x0_px=0, y0_px=0, x1_px=side, y1_px=side)
-    manifest = Manifest(
-        schema="lineside.manifest/2",
-        name="colours",
-        task="classify",
-        inspection="lamp",
-        labels=tuple(COLOURS),
-        prepare=Prepare(
-            crops=(Crop(region="", box_px=box),), width_px=side, height_px=side, fit="stretch"
-        ),
-        rules=(),
-        policy=Policy(),
-        health=HealthLimits(
-            sharpness_min=1.0,
-            mean_grey_min=5.0,
-            mean_grey_max=250.0,
-            clipped_share_max=0.9,
-            residual_max_px=4.0,
-            feature_distance_max=3.0,
-        ),
-        engine=Engine(file="network.onnx", digest=digest_of(model)),
-        golden=(),
-        lineage=Lineage(
-            dataset="lamps/1",
-            data_digest=digest_of(b"data"),
-            pictures=60,
-            seed=7,
-            code_version="0.1.0",
-            created_at="",
-        ),
-        classes=rule,
+    look = Prepare(
+        crops=(Crop(region="", box_px=box),), width_px=side, height_px=side, fit="stretch"
     )
+    bare = bare_manifest("classify", labels=tuple(COLOURS), prepare=look, network=model)
+    manifest = replace(bare, inspection="lamp", classes=rule)
     return Package.read(build_package(manifest, {"network.onnx": model}))
 
 

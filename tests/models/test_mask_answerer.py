@@ -10,11 +10,7 @@ from onnx import TensorProto, helper
 
 from lineside.core import Box, InvalidError, Policy, digest_of
 from lineside.models import (
-    Engine,
     Golden,
-    HealthLimits,
-    Lineage,
-    Manifest,
     Package,
     Place,
     Predictor,
@@ -22,6 +18,7 @@ from lineside.models import (
     build_package,
 )
 from lineside.testing.clock import FakeClock
+from lineside.testing.packages import bare_manifest
 from lineside.vision import (
     Crop,
     Decision,
@@ -85,35 +82,9 @@ def package(
     model: bytes, *, rule: MaskRule | None = RULE, policy: Policy | None = None, zoom: float = 1.0
 ) -> Package:
     encoded = encode_png(picture(spot=True))
-    manifest = Manifest(
-        schema="lineside.manifest/2",
-        name="spots",
-        task="segment",
-        inspection="plate",
-        labels=("spot",),
-        prepare=Prepare(crops=WHOLE, width_px=32, height_px=32, fit="zoom", zoom=zoom),
-        rules=(),
-        policy=policy or Policy(),
-        health=HealthLimits(
-            sharpness_min=1.0,
-            mean_grey_min=5.0,
-            mean_grey_max=250.0,
-            clipped_share_max=0.9,
-            residual_max_px=4.0,
-            feature_distance_max=3.0,
-        ),
-        engine=Engine(file="network.onnx", digest=digest_of(model)),
-        golden=(),
-        lineage=Lineage(
-            dataset="plates/1",
-            data_digest=digest_of(b"data"),
-            pictures=20,
-            seed=7,
-            code_version="0.1.0",
-            created_at="",
-        ),
-        mask=rule,
-    )
+    look = Prepare(crops=WHOLE, width_px=32, height_px=32, fit="zoom", zoom=zoom)
+    bare_one = bare_manifest("segment", labels=("spot",), prepare=look, network=model)
+    manifest = replace(bare_one, policy=policy or Policy(), mask=rule)
     files = {"network.onnx": model}
     if rule is None:  # refused already when the archive is read
         return Package.read(build_package(replace(manifest, mask=RULE), files))

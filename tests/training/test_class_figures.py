@@ -4,9 +4,10 @@ from datetime import UTC, datetime
 
 import pytest
 
-from lineside.core import FrameId, InvalidError, Policy, digest_of
+from lineside.core import FrameId, InvalidError, digest_of
 from lineside.datasets import Sample
-from lineside.models import MANIFEST_SCHEMA, Engine, HealthLimits, Lineage, Manifest
+from lineside.models import Manifest
+from lineside.testing.packages import bare_manifest
 from lineside.training.measures.classes import measure
 from lineside.training.measures.contract import Case, Measured
 from lineside.vision import (
@@ -16,7 +17,6 @@ from lineside.vision import (
     LabelAnswer,
     PictureState,
     Prediction,
-    Prepare,
     RegistrationFigures,
     StageTimes,
 )
@@ -26,34 +26,7 @@ Chances = tuple[float, ...]
 
 
 def manifest(labels: tuple[str, ...] = LABELS) -> Manifest:
-    return Manifest(
-        schema=MANIFEST_SCHEMA,
-        name="plates",
-        task="classify",
-        inspection="plate",
-        labels=labels,
-        prepare=Prepare(crops=(), width_px=96, height_px=96),
-        rules=(),
-        policy=Policy(),
-        health=HealthLimits(
-            sharpness_min=0,
-            mean_grey_min=0,
-            mean_grey_max=255,
-            clipped_share_max=1,
-            residual_max_px=4,
-            feature_distance_max=3,
-        ),
-        engine=Engine(file="network.onnx", digest=digest_of(b"")),
-        golden=(),
-        lineage=Lineage(
-            dataset="plates",
-            data_digest=digest_of(b""),
-            pictures=1,
-            seed=0,
-            code_version="",
-            created_at="",
-        ),
-    )
+    return bare_manifest("classify", labels=labels)
 
 
 def case(
@@ -83,7 +56,7 @@ def case(
                 digest=digest,
                 sequence=0,
             ),
-            inspection="plate",
+            inspection="parts",
             task="classify",
             state=PictureState.OK if inside else PictureState.BLURRED,
             labels=answers if inside else (),
@@ -137,7 +110,7 @@ def test_recall_and_precision_have_their_counts() -> None:
 
 
 def test_the_confusion_has_a_column_for_unsure() -> None:
-    table = found().confusion["plate"]
+    table = found().confusion["parts"]
     assert table.classes == LABELS
     assert table.rows == ((1, 0, 0, 1), (1, 1, 0, 0), (0, 0, 1, 1))
 

@@ -1,12 +1,14 @@
 """Figures of counts, by hand."""
 
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
 
-from lineside.core import FrameId, Policy, digest_of
+from lineside.core import FrameId, digest_of
 from lineside.datasets import Marked, Sample
-from lineside.models import MANIFEST_SCHEMA, Engine, HealthLimits, Lineage, Manifest
+from lineside.models import Manifest
+from lineside.testing.packages import bare_manifest
 from lineside.training.measures.contract import Case
 from lineside.training.measures.counts import in_words, measure, true_count
 from lineside.vision import (
@@ -16,7 +18,6 @@ from lineside.vision import (
     HealthFigures,
     PictureState,
     Prediction,
-    Prepare,
     RegistrationFigures,
     StageTimes,
 )
@@ -26,35 +27,7 @@ GUESS = {"median_count": 2.0, "mean_count": 2.5}
 
 
 def manifest(rule: CountRule = RULE) -> Manifest:
-    return Manifest(
-        schema=MANIFEST_SCHEMA,
-        name="trays",
-        task="count",
-        inspection="trays",
-        labels=(),
-        prepare=Prepare(crops=(), width_px=96, height_px=96),
-        rules=(),
-        policy=Policy(),
-        health=HealthLimits(
-            sharpness_min=0,
-            mean_grey_min=0,
-            mean_grey_max=255,
-            clipped_share_max=1,
-            residual_max_px=4,
-            feature_distance_max=3,
-        ),
-        engine=Engine(file="network.onnx", digest=digest_of(b"")),
-        golden=(),
-        lineage=Lineage(
-            dataset="trays",
-            data_digest=digest_of(b""),
-            pictures=1,
-            seed=0,
-            code_version="",
-            created_at="",
-        ),
-        count=rule,
-    )
+    return replace(bare_manifest("count"), count=rule)
 
 
 def case(truth: int | None, said: CountAnswer | None, *, number: int = 0) -> Case:

@@ -1,14 +1,16 @@
 """Figures of boxes, by hand."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import numpy as np
 import pytest
 
-from lineside.core import FrameId, Policy, digest_of
+from lineside.core import FrameId, digest_of
 from lineside.datasets import Marked, Sample
-from lineside.models import MANIFEST_SCHEMA, Engine, HealthLimits, Lineage, Manifest
+from lineside.models import Manifest
+from lineside.testing.packages import bare_manifest
 from lineside.training.measures.contract import Case
 from lineside.training.measures.matching import picture_of
 from lineside.training.measures.objects import measure
@@ -20,7 +22,6 @@ from lineside.vision import (
     HealthFigures,
     PictureState,
     Prediction,
-    Prepare,
     RegistrationFigures,
     StageTimes,
 )
@@ -30,33 +31,8 @@ Box = tuple[str, float, float, float, float]
 
 
 def manifest() -> Manifest:
-    return Manifest(
-        schema=MANIFEST_SCHEMA,
-        name="trays",
-        task="detect",
-        inspection="trays",
-        labels=LABELS,
-        prepare=Prepare(crops=(), width_px=96, height_px=96),
-        rules=(),
-        policy=Policy(),
-        health=HealthLimits(
-            sharpness_min=0,
-            mean_grey_min=0,
-            mean_grey_max=255,
-            clipped_share_max=1,
-            residual_max_px=4,
-            feature_distance_max=3,
-        ),
-        engine=Engine(file="network.onnx", digest=digest_of(b"")),
-        golden=(),
-        lineage=Lineage(
-            dataset="trays",
-            data_digest=digest_of(b""),
-            pictures=1,
-            seed=0,
-            code_version="",
-            created_at="",
-        ),
+    return replace(
+        bare_manifest("detect", labels=LABELS),
         detect=DetectRule(labels=LABELS, stride_px=4, cut=0.4, unsure_below=0.6),
     )
 

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from lineside.core import Digest, FrameId, InvalidError, Policy, digest_of
+from lineside.core import Digest, FrameId, InvalidError, digest_of
 from lineside.datasets import Sample
-from lineside.models import Engine, HealthLimits, Lineage, Manifest
+from lineside.models import Manifest
+from lineside.testing.packages import bare_manifest
 from lineside.training.measures import Case, Measured
 from lineside.training.measures.masks import measure
 from lineside.vision import (
@@ -20,7 +21,6 @@ from lineside.vision import (
     MaskRule,
     PictureState,
     Prediction,
-    Prepare,
     RegistrationFigures,
     StageTimes,
     mask_answer,
@@ -32,33 +32,8 @@ Mask = NDArray[np.bool_]
 
 
 def manifest() -> Manifest:
-    return Manifest(
-        schema="lineside.manifest/2",
-        name="cracks",
-        task="segment",
-        inspection="i",
-        labels=("crack",),
-        prepare=Prepare(crops=(), width_px=32, height_px=32, fit="zoom"),
-        rules=(),
-        policy=Policy(),
-        health=HealthLimits(
-            sharpness_min=0,
-            mean_grey_min=0,
-            mean_grey_max=255,
-            clipped_share_max=1,
-            residual_max_px=4,
-            feature_distance_max=3,
-        ),
-        engine=Engine(file="network.onnx", digest=DIGEST),
-        golden=(),
-        lineage=Lineage(
-            dataset="d/1",
-            data_digest=DIGEST,
-            pictures=1,
-            seed=1,
-            code_version="",
-            created_at="",
-        ),
+    return replace(
+        bare_manifest("segment", labels=("crack",)),
         mask=MaskRule(
             label="crack",
             cut=0.5,

@@ -1,15 +1,13 @@
 """Packages of objects whose network has learned nothing, and still answers exactly."""
 
-from lineside.core import Box, Policy, digest_of
+from dataclasses import replace
+
+from lineside.core import Box
 from lineside.models import (
-    MANIFEST_SCHEMA,
-    Engine,
-    HealthLimits,
-    Lineage,
-    Manifest,
     Package,
     build_package,
 )
+from lineside.testing.packages import bare_manifest
 from lineside.training.objects.fitting import quick
 from lineside.training.objects.loop import seeded
 from lineside.training.objects.network import CentreNetwork, network_bytes
@@ -38,39 +36,16 @@ def untrained_bytes(
 ) -> bytes:
     """The same as a file."""
     encoded = network_bytes(untrained_network(template=template), labels=2)
-    manifest = Manifest(
-        schema=MANIFEST_SCHEMA,
-        name="trays",
-        task="count" if count else "detect",
-        inspection="trays",
-        labels=UNTRAINED_RULE.labels,
-        prepare=Prepare(
-            crops=(Crop(region="", box_px=Box(x0_px=0, y0_px=0, x1_px=96, y1_px=96)),),
-            width_px=96,
-            height_px=96,
-            fit="zoom",
-            zoom=zoom,
-        ),
-        rules=(),
-        policy=Policy(),
-        health=HealthLimits(
-            sharpness_min=0,
-            mean_grey_min=0,
-            mean_grey_max=255,
-            clipped_share_max=1,
-            residual_max_px=4,
-            feature_distance_max=3,
-        ),
-        engine=Engine(file="network.onnx", digest=digest_of(encoded)),
-        golden=(),
-        lineage=Lineage(
-            dataset="trays",
-            data_digest=digest_of(b""),
-            pictures=1,
-            seed=0,
-            code_version="",
-            created_at="",
-        ),
+    look = Prepare(
+        crops=(Crop(region="", box_px=Box(x0_px=0, y0_px=0, x1_px=96, y1_px=96)),),
+        width_px=96,
+        height_px=96,
+        fit="zoom",
+        zoom=zoom,
+    )
+    task = "count" if count else "detect"
+    manifest = replace(
+        bare_manifest(task, labels=UNTRAINED_RULE.labels, prepare=look, network=encoded),
         detect=UNTRAINED_RULE,
         count=count,
         template=template,
