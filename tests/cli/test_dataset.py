@@ -11,6 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from lineside.cli.app import app
+from lineside.core import InvalidError
 from lineside.vision import encode_png
 
 
@@ -49,6 +50,19 @@ def source(tmp_path: Path) -> Path:
     (folder / "labels.csv").write_text("\n".join(rows) + "\n")
     (folder / "boxes.csv").write_text("\n".join(boxes) + "\n")
     return folder
+
+
+def test_a_folder_of_broken_pictures_is_no_import(tmp_path: Path) -> None:
+    folder = tmp_path / "pictures" / "ok"
+    folder.mkdir(parents=True)
+    for name in ("b.jpg", "a.jpg"):
+        (folder / name).write_bytes(b"\xff\xd8\xff\xe0 cut")
+    words = ("import", str(folder.parent), "--into", "tiles", "--store", str(tmp_path / "store"))
+    done = CliRunner().invoke(app, ["dataset", *words])
+    assert isinstance(done.exception, InvalidError)
+    told = done.stderr.splitlines()
+    assert [line.split(":")[0] for line in told] == ["skipped ok/a.jpg", "skipped ok/b.jpg"]
+    assert [line.count("ok/") for line in told] == [1, 1]
 
 
 def test_from_files_to_a_version_and_back_gives_the_same_digest(

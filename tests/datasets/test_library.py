@@ -227,7 +227,7 @@ def test_an_empty_or_unknown_dataset_cannot_be_frozen(library: Library) -> None:
     library.add("rack", [], by="ann")
     with pytest.raises(InvalidError, match="nothing to freeze"):
         library.freeze("rack", by="bob")
-    with pytest.raises(NotFoundError, match="no version 1"):
+    with pytest.raises(NotFoundError, match="has no version yet"):
         library.version("rack", 1)
 
 

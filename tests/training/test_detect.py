@@ -20,7 +20,14 @@ from lineside.training.objects.held_out import met
 from lineside.training.objects.rounds import MANY, fitted_again, rounds
 from lineside.training.objects.scene import OBJECT_PX, Scene, scale_of
 from lineside.training.objects.targets import targets_of
-from lineside.vision import DetectRule, HealthFigures, find_objects, open_frame, picture_health
+from lineside.vision import (
+    DetectRule,
+    HealthFigures,
+    encode_png,
+    find_objects,
+    open_frame,
+    picture_health,
+)
 
 QUICK = {"steps": 24.0, "batch_size": 4.0}
 Image = np.ndarray
@@ -262,6 +269,15 @@ def test_pictures_without_any_object_teach_nothing(tmp_path: Path) -> None:
     data = tray_folder(tmp_path / "data", pictures=6, marks="boxes")
     with pytest.raises(InvalidError, match="no object"):
         train(data, tmp_path / "job", labels=("bolt",))
+
+
+def test_labels_without_marks_teach_no_places(tmp_path: Path) -> None:
+    folder = tmp_path / "data" / "ok"
+    folder.mkdir(parents=True)
+    (folder / "0.png").write_bytes(encode_png(np.full((64, 64, 3), 90, np.uint8)))
+    with pytest.raises(InvalidError, match="objects marked") as refused:
+        train(tmp_path / "data", tmp_path / "job")
+    assert "classify" in refused.value.fix
 
 
 @pytest.mark.data

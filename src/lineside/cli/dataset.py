@@ -18,7 +18,7 @@ from lineside.cli.dataset_place import (
     library,
     place_of,
 )
-from lineside.cli.output import JsonFlag, show
+from lineside.cli.output import JsonFlag, say, show
 from lineside.core import InvalidError
 
 By = Annotated[str, typer.Option(help="Whose labels these are.")]
@@ -70,6 +70,14 @@ def import_source(
         found = load_source(
             source, labels=names, format=form, images=images, group=group, reading=reading
         )
+        if not found.samples:
+            for line in found.skipped:
+                say(f"skipped {line.where}: {line.reason}")
+            raise InvalidError(
+                "no picture of it can be imported",
+                where=source,
+                fix="Replace what cannot be read; docs/reference/formats.md says what can.",
+            )
         pictures = ((sample, found.read(sample)) for sample in found.samples)
         added = datasets.add(into, pictures, by=by, files=found.read_file)
     skipped = (*found.skipped, *added.reported)

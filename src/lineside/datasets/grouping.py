@@ -143,7 +143,11 @@ def _compiled(pattern: str) -> re.Pattern[str]:
     try:
         return re.compile(pattern)
     except re.error as error:
-        raise InvalidError(f"{pattern!r} is not a pattern: {error}", fix="Mend it.") from error
+        raise InvalidError(
+            f"{pattern!r} is not a pattern: {error}",
+            where="group",
+            fix="Write a regular expression with one bracket, as in regex:^(part[0-9]+)_.",
+        ) from error
 
 
 def _whole(text: str, *, rule: str) -> int:

@@ -311,9 +311,9 @@ class Library:
         wanted = number or newest
         if not 1 <= wanted <= newest:
             raise NotFoundError(
-                f"no version {wanted} of {name!r}",
+                f"no version {wanted} of {name!r}" if newest else f"{name!r} has no version yet",
                 where=name,
-                fix=f"Versions 1 to {newest}." if newest else "Freeze it first.",
+                fix=f"The newest is {newest}." if newest else "Freeze the draft first.",
             )
         return self._records.documents.get(_versions_of(name), f"{wanted:06d}")
 

@@ -102,6 +102,8 @@ def load_source(
     if not samples and not listing.skipped and name == format:
         raise none_here(asked, format)
     ordered = sorted(samples, key=lambda sample: sample.name) if listing.sorts else samples
+    if listing.sorts:
+        listing.skipped.sort(key=lambda line: line.where)
     merged, doubles = merge_same_pictures(ordered)
     beside = shelf.objects.skipped if shelf.objects is not None else ()
     return Import(

@@ -18,7 +18,7 @@ from lineside.training.parallel import Parallel
 from lineside.training.regions import train_regions
 from lineside.training.source import open_data
 from lineside.training.steps import Steps, Tell, Watch
-from lineside.training.tasks import Work, learner_for
+from lineside.training.tasks import Work, check_settings, learner_for
 
 THREADS = 1
 
@@ -64,10 +64,11 @@ def run_job(
 
     Raises:
         JobCancelledError: stopped as asked; run it again to go on.
-        InvalidError: the data cannot teach this inspection.
+        InvalidError: the data cannot teach this inspection, or its learner has no such setting.
         ConflictError: the folder holds another job.
         RefusedError: the exported network does not agree with the trained one.
     """
+    check_settings(job.settings, job.inspection.task)
     write_job(job, folder=folder)
     job = read_job(folder)  # as it is read, so that a number written 3 or 3.0 makes no difference
     done = read_result(folder)

@@ -1,6 +1,6 @@
 """Open a job's data: a labelled source on disk, or a frozen dataset version."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -100,12 +100,18 @@ class Labelled:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Opened:
-    """Samples with their bytes and what was left out."""
+    """Samples with their bytes and what was left out.
+
+    Attributes:
+        leaks: of the frozen version they are from.
+        version: its digest; None for any other source.
+    """
 
     samples: tuple[Sample, ...]
     files: Callable[[Digest], bytes]
     skipped: tuple[Skipped, ...] = ()
     leaks: tuple[Leak, ...] = ()
+    version: Digest | None = None
 
 
 @contextmanager
@@ -137,18 +143,31 @@ def open_labelled(
             samples=grouped(samples, rule=source.group),
             files=library.read_file,
             leaks=version.leaks,
+            version=version.digest,
         )
         yield _opened(source, found)
 
 
 def _opened(source: Labelled, found: Opened) -> Opened:
-    if not found.samples:
+    if found.samples:
+        return found
+    if source.part:
         raise InvalidError(
             f"no pictures in the part {source.part!r} of {source.data}",
             where="part",
             fix="Split the data first, or leave the part out.",
         )
-    return found
+    raise InvalidError(
+        f"no picture can be used{_in_words(found.skipped)}",
+        where=source.data,
+        fix="Replace what cannot be read; docs/reference/formats.md says what can.",
+    )
+
+
+def _in_words(skipped: Sequence[Skipped]) -> str:
+    """The first lines that were left out; "" for none."""
+    told = "; ".join(f"{line.where}: {line.reason}" for line in skipped[:_MOST_SAID])
+    return f" ({told})" if told else ""
 
 
 def labels_of(
@@ -265,7 +284,9 @@ def is_told(sample: Sample) -> bool:
 def _library(*, clock: Clock, records_url: str, blobs_url: str) -> Iterator[Library]:
     if not (records_url and blobs_url):
         raise InvalidError(
-            "a dataset needs the store it is in", where="data", fix="Name records and blobs."
+            "a dataset is in a store, and none is named",
+            where="data",
+            fix="Name the hub's file (--config), a folder (--store), or --records and --blobs.",
         )
     with ExitStack() as stack:
         records = stack.enter_context(open_records(records_url, clock=clock))
@@ -290,9 +311,8 @@ def _data(
 ) -> Data:
     training = tuple(sample for sample in parts.get(Part.TRAIN, ()) if is_told(sample))
     if not training:
-        left_out = "; ".join(f"{line.where}: {line.reason}" for line in skipped[:_MOST_SAID])
         raise InvalidError(
-            f"no labelled training pictures in {name}" + (f" ({left_out})" if left_out else ""),
+            f"no labelled training pictures in {name}{_in_words(skipped)}",
             where="data",
             fix="Label some, or check the order and names of the labels.",
         )

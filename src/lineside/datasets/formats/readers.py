@@ -75,8 +75,9 @@ def reader_for(asked: Asked, word: str) -> tuple[str, Reader]:
 def none_here(asked: Asked, word: str) -> InvalidError:
     """That there is nothing of this format."""
     what = "file" if asked.file else "folder"
+    of = "any known format" if word == "auto" else f"format {word}"
     return InvalidError(
-        f"no labelled source of format {word} in this {what}",
+        f"no labelled pictures of {of} in this {what}",
         where=f"{asked.tree.where}/{asked.file}".rstrip("/"),
         fix="A folder holds .lst files, a labels.csv, or one folder of pictures per class; all "
         "forms stand in docs/reference/formats.md.",

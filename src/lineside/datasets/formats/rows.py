@@ -178,6 +178,5 @@ def collected(listing: Listing) -> Source:
 
 def left_out(where: str, error: LinesideError) -> Skipped:
     """What a report says of a row that cannot be used."""
-    return Skipped(
-        where=where, reason=f"{error.message}. {error.fix}" if error.fix else error.message
-    )
+    told = error.message.removeprefix(f"{where}: ")
+    return Skipped(where=where, reason=f"{told}. {error.fix}" if error.fix else told)

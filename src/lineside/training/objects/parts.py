@@ -8,6 +8,7 @@ from typing import Protocol
 
 import numpy as np
 
+from lineside.core import InvalidError
 from lineside.datasets import Sample
 from lineside.models import HealthLimits
 from lineside.training.job import TrainJob
@@ -74,6 +75,8 @@ def train_objects(
     template = any(sample.template_digest is not None for sample in work.training)
     samples, left_out = marked_samples(work.training, template=template)
     names = tuple(labels) or labels_of(samples)
+    if not samples or not names:
+        raise _unmarked(template=template)
     work.steps.at(2, "scaling")
     scale = scale_of(samples, labels=names, side_px=_side(work, samples))
     scenes = Scenes(work, scale=scale, labels=names, template=template)
@@ -121,6 +124,16 @@ def marked_samples(
     if len(beside) < len(marked):
         told.append(f"{len(marked) - len(beside)} pictures without a template were left out")
     return beside, tuple(told)
+
+
+def _unmarked(*, template: bool) -> InvalidError:
+    beside = " and has the picture beside it that shows how it should look" if template else ""
+    return InvalidError(
+        f"no picture of the training part has objects marked on it{beside}",
+        where="data",
+        fix="Mark boxes or points (boxes.csv, points.csv, COCO, YOLO, VOC), or train 'classify', "
+        "which needs a label per picture alone.",
+    )
 
 
 def labels_of(samples: Sequence[Sample]) -> tuple[str, ...]:

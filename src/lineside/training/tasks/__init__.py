@@ -1,10 +1,11 @@
 """How each task is learned: one file a task, behind one contract.
 
-Main names: ``Work``, ``Trained``, ``learner_for``. Not here: regions on a registered view
-(``lineside.training.regions``), putting the package together (``lineside.training.finish``).
+Main names: ``Work``, ``Trained``, ``learner_for``, ``check_settings``. Not here: regions on a
+registered view (``lineside.training.regions``), putting the package together
+(``lineside.training.finish``).
 """
 
 from lineside.training.tasks.contract import Learner, Trained, Work
-from lineside.training.tasks.table import learner_for
+from lineside.training.tasks.table import SETTINGS, check_settings, learner_for
 
-__all__ = ["Learner", "Trained", "Work", "learner_for"]
+__all__ = ["SETTINGS", "Learner", "Trained", "Work", "check_settings", "learner_for"]

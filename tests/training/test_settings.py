@@ -1,0 +1,61 @@
+"""A setting that no learner reads is refused, and every one that is read can be looked up."""
+
+import re
+import threading
+from pathlib import Path
+
+import pytest
+
+import lineside.training
+from lineside.core import Inspection, InvalidError, Task
+from lineside.testing import FakeClock
+from lineside.training import Progress, TrainJob, run_job
+from lineside.training.tasks import SETTINGS, check_settings
+
+ROOT = Path(__file__).parents[2]
+SOURCES = Path(lineside.training.__file__).parent
+TRAY = Inspection(id="trays", camera="", task=Task.DETECT, labels=())
+
+
+def told(_: Progress) -> None:
+    """Progress that nobody watches."""
+
+
+def test_every_setting_that_a_learner_reads_is_known_and_every_known_one_is_read() -> None:
+    read = {
+        name
+        for path in SOURCES.rglob("*.py")
+        for name in re.findall(r'\.setting\(\s*"(\w+)"', path.read_text("utf-8"))
+    }
+    assert read == {name for names in SETTINGS.values() for name in names}
+
+
+@pytest.mark.parametrize("task", [task for task in Task if SETTINGS[task]])
+def test_every_setting_stands_in_the_reference(task: Task) -> None:
+    reference = (ROOT / "docs/reference/tasks.md").read_text("utf-8")
+    assert [name for name in SETTINGS[task] if f"`{name}`" not in reference] == []
+
+
+def test_a_mistyped_setting_is_refused_with_the_ones_there_are() -> None:
+    check_settings(["epochs"], Task.CLASSIFY)
+    with pytest.raises(InvalidError, match="no setting 'epoch'") as refused:
+        check_settings(["epoch"], Task.CLASSIFY)
+    assert "epochs" in refused.value.fix
+    with pytest.raises(InvalidError) as refused:
+        check_settings(["epochs"], Task.ANOMALY)
+    assert "none" in refused.value.fix
+
+
+def test_a_job_with_a_setting_of_another_task_is_refused_before_anything_is_written(
+    tmp_path: Path,
+) -> None:
+    job = TrainJob(inspection=TRAY, data="nowhere", settings={"tune": 1.0})
+    with pytest.raises(InvalidError, match="'tune'"):
+        run_job(
+            job,
+            folder=tmp_path / "job",
+            progress=told,
+            cancelled=threading.Event(),
+            clock=FakeClock(),
+        )
+    assert not (tmp_path / "job").exists()
