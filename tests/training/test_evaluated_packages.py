@@ -1,6 +1,7 @@
 """Packages that cheat, through the very code that measures them: a light meter, a constant."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,18 +11,15 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
 from lineside.cli.app import _run
-from lineside.core import Box, Digest, Policy, digest_of
+from lineside.core import Box, Digest, digest_of
 from lineside.datasets import Sample
 from lineside.models import (
-    Engine,
-    HealthLimits,
-    Lineage,
-    Manifest,
     Package,
     build_package,
 )
 from lineside.testing.clock import FakeClock
-from lineside.training import Evaluation, evaluate
+from lineside.testing.packages import bare_manifest
+from lineside.training import Evaluation, Opened, evaluate, exact_only
 from lineside.training.pipeline import Limits, gate_of
 from lineside.vision import ClassRule, Crop, Prepare, encode_png
 
@@ -65,35 +63,11 @@ def network(*, gain: float, bias: float) -> bytes:
 
 def packed(model: bytes) -> bytes:
     box = Box(x0_px=0, y0_px=0, x1_px=SIDE, y1_px=SIDE)
-    manifest = Manifest(
-        schema="lineside.manifest/2",
-        name="surface",
-        task="classify",
-        inspection="surface",
-        labels=LABELS,
-        prepare=Prepare(
-            crops=(Crop(region="", box_px=box),), width_px=SIDE, height_px=SIDE, fit="stretch"
-        ),
-        rules=(),
-        policy=Policy(),
-        health=HealthLimits(
-            sharpness_min=0.0,
-            mean_grey_min=5.0,
-            mean_grey_max=250.0,
-            clipped_share_max=0.9,
-            residual_max_px=4.0,
-            feature_distance_max=10.0,
-        ),
-        engine=Engine(file="network.onnx", digest=digest_of(model)),
-        golden=(),
-        lineage=Lineage(
-            dataset="surface/1",
-            data_digest=Digest("sha256:" + "0" * 64),
-            pictures=100,
-            seed=7,
-            code_version="lineside",
-            created_at="",
-        ),
+    look = Prepare(
+        crops=(Crop(region="", box_px=box),), width_px=SIDE, height_px=SIDE, fit="stretch"
+    )
+    manifest = replace(
+        bare_manifest("classify", labels=LABELS, prepare=look, network=model),
         classes=ClassRule(
             labels=LABELS,
             temperature=1.0,
@@ -188,8 +162,20 @@ def test_an_evaluation_is_written_as_a_page_with_costs(
         row["cost"] for row in rows if row["cut"] <= told["cheapest_cut"][name]
     )
     page = (tmp_path / "report.html").read_text()
-    assert "<h1>Evaluation of surface</h1>" in page
+    assert "<h1>Evaluation of parts</h1>" in page
     assert "Nobody looked for near-duplicates" in page
+    assert "only the very files of the training are refused" in told["warnings"][-1]
+    assert told["warnings"][-1] in page
+
+
+def test_only_the_version_that_was_trained_on_says_more_than_the_same_files() -> None:
+    package = Package.read(packed(METER))
+    version = package.manifest.lineage.data_digest
+    source = Opened(samples=(), files=lambda _: b"", version=version)
+    assert exact_only(package, source) == ()
+    other = replace(source, version=digest_of(b"another version"))
+    assert len(exact_only(package, other)) == 1
+    assert len(exact_only(package, replace(source, version=None))) == 1
 
 
 def test_a_report_that_cannot_be_written_is_refused_before_any_work(

@@ -47,13 +47,14 @@ def evaluate(
     over_reject_cost: Annotated[float, typer.Option(help="Cost of a good part stopped.")] = 1.0,
     as_json: JsonFlag = False,
 ) -> None:
-    """Measure a package on labelled pictures; refuses pictures it was trained on."""
+    """Measure a package on labelled pictures; refuses the very files it was trained on."""
     from lineside.models import Package
     from lineside.training import (
         Labelled,
         cheapest_cuts,
         evaluation_page,
         evaluation_report,
+        exact_only,
         open_labelled,
         priced,
     )
@@ -71,6 +72,7 @@ def evaluate(
         for line in found.skipped:
             say(f"skipped {line.where}: {line.reason}")
         result = measure(opened, found.samples, files=found.files, clock=clock, leaks=found.leaks)
+    result = replace(result, warnings=(*result.warnings, *exact_only(opened, found)))
     result = priced(result, escape_cost=escape_cost, over_reject_cost=over_reject_cost)
     if report is not None:
         told = evaluation_report(opened, found.samples, found=result, source=found, name=data)
@@ -80,7 +82,9 @@ def evaluate(
     show(
         {**plain, "skipped": found.skipped},
         as_json=as_json,
-        text=lambda _: "\n".join([*metric_lines(dict(result.metrics)), *result.warnings]),
+        text=lambda _: "\n".join(
+            [*metric_lines(dict(result.metrics)), *(f"warning: {told}" for told in result.warnings)]
+        ),
     )
 
 
@@ -99,7 +103,12 @@ def predict(
     """Print a package's decisions for pictures."""
     from lineside.models import Package, Predictor
 
-    predictor = Predictor(Package.open(package), clock=SystemClock())
+    opened = Package.open(package)
+    if template is not None and not opened.manifest.template:
+        raise InvalidError(
+            "this package compares a picture with no other", where="--template", fix="Leave it out."
+        )
+    predictor = Predictor(opened, clock=SystemClock())
     answers, failed = [], 0
     for path in image:
         try:

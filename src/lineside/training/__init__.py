@@ -23,6 +23,7 @@ from lineside.training.evaluation_report import (
     cheapest_cuts,
     evaluation_page,
     evaluation_report,
+    exact_only,
     priced,
 )
 from lineside.training.job import (
@@ -106,6 +107,7 @@ __all__ = [
     "evaluate",
     "evaluation_page",
     "evaluation_report",
+    "exact_only",
     "frozen_data",
     "judge_all",
     "labels_of",

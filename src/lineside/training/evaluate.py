@@ -213,7 +213,7 @@ def refuse_overlap(samples: Sequence[Sample], evidence: TrainingEvidence) -> Non
         raise InvalidError(
             f"{len(both)} of {len(samples)} pictures were trained on: {shown}",
             where="data",
-            fix="Evaluate on pictures the package has not seen.",
+            fix="Name other pictures, or the part that was held out (--part test).",
         )
 
 

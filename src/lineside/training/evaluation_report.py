@@ -33,7 +33,7 @@ def evaluation_report(
         task=manifest.task,
         dataset=name,
         data_digest=version_digest(samples, {Part.TEST: [s.digest for s in samples]}),
-        evidence="pictures never trained on",
+        evidence="pictures whose files were not trained on",
         training_pictures=manifest.lineage.pictures,
         validation_pictures=len(samples),
         metrics=found.metrics,
@@ -50,10 +50,25 @@ def evaluation_report(
         skipped=source.skipped,
         leaks=tuple(source.leaks[:_MOST_LEAKS]),
         leaking=found.leaking,
-        leaks_by=OF_VERSION if name.startswith("dataset://") else "",
+        leaks_by=OF_VERSION if source.version is not None else "",
         warnings=found.warnings,
         seed=manifest.lineage.seed,
     )
+
+
+def exact_only(package: Package, source: Opened) -> tuple[str, ...]:
+    """What is not known of an evaluation on other data than the package's own version.
+
+    A package lists the digests of its training pictures and nothing that a near-duplicate could be
+    known by.
+    """
+    if source.version is not None and source.version == package.manifest.lineage.data_digest:
+        return ()
+    told = (
+        "only the very files of the training are refused: another picture of a trained part, or a "
+        "copy saved again, is not noticed and makes figures too good"
+    )
+    return (told,)
 
 
 def evaluation_page(report: TaskReport, *, pictures: Mapping[str, bytes]) -> bytes:
