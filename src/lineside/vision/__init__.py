@@ -106,6 +106,7 @@ from lineside.vision.picture import (
 )
 from lineside.vision.pose import Pose, Posed, PoseFinder, Silhouette, laid_level, silhouette
 from lineside.vision.prediction import (
+    DISTANCE_TASKS,
     PREDICTION_SCHEMA,
     AnomalyAnswer,
     BoxAnswer,
@@ -147,6 +148,7 @@ from lineside.vision.region_metrics import (
 from lineside.vision.registration import Registered, Registrar, RegistrationLimits
 
 __all__ = [
+    "DISTANCE_TASKS",
     "LEAST_CHANCE",
     "PREDICTION_SCHEMA",
     "PRO_LIMIT",

@@ -154,9 +154,16 @@ class RegistrationFigures:
     reason: str = ""
 
 
+# Tasks whose networks say how far a picture is from those learned from.
+DISTANCE_TASKS = ("multilabel", "classify", "segment")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HealthFigures:
     """The picture itself, watched.
+
+    Of a task that is not in ``DISTANCE_TASKS``, and of a picture that was refused before its
+    network was asked, the distance is 0: nobody measured it.
 
     Attributes:
         sharpness: variance of the Laplacian of the grey picture (0-255 scale); low is blurred.

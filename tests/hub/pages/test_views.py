@@ -6,11 +6,17 @@ from typing import Any
 
 import pytest
 
-from lineside.core import Digest
+from lineside.core import Digest, FrameId, digest_of
 from lineside.datasets import Sample
 from lineside.hub.pages.format import later
 from lineside.hub.pages.views.answers import Mark
-from lineside.hub.pages.views.frames import AnswerRow, class_table, dataset_href, dataset_links
+from lineside.hub.pages.views.frames import (
+    AnswerRow,
+    class_table,
+    dataset_href,
+    dataset_links,
+    health_rows,
+)
 from lineside.hub.pages.views.learning import (
     gallery,
     gallery_filters,
@@ -29,6 +35,14 @@ from lineside.hub.pages.views.log import (
     what_happened,
 )
 from lineside.hub.views import DeviceView, EventView, RunView
+from lineside.vision import (
+    FrameRef,
+    HealthFigures,
+    PictureState,
+    Prediction,
+    RegistrationFigures,
+    StageTimes,
+)
 
 NOW = datetime(2026, 1, 1, 12, 0, 0, tzinfo=UTC)
 
@@ -56,6 +70,25 @@ def answered(*decisions: str, state: str = "ok") -> EventView:
     ]
     data = {"state": state, "labels": labels, "latency_ms": {"total": 12.0}, "reason": "by 40 px"}
     return event("lineside.prediction.v1", data)
+
+
+def prediction(*, task: str, distance: float) -> Prediction:
+    return Prediction(
+        frame=FrameRef(
+            id=FrameId("frm_1"), camera="c", captured_at=NOW, digest=digest_of(b""), sequence=0
+        ),
+        inspection="i",
+        task=task,
+        state=PictureState.OK,
+        labels=(),
+        package=digest_of(b"package"),
+        dataset="d/1",
+        registration=RegistrationFigures(state="none"),
+        health=HealthFigures(
+            sharpness=9.0, mean_grey=99.0, clipped_share=0.0, feature_distance=distance
+        ),
+        latency_ms=StageTimes(total=5.0),
+    )
 
 
 def stats(**changes: Any) -> dict[str, Any]:  # noqa: ANN401  counters
@@ -142,6 +175,15 @@ def test_no_figure_stands_without_interval_count_and_baseline() -> None:
 
 def sample(name: str, *labels: str, known: tuple[str, ...] = ()) -> Sample:
     return Sample(name=name, digest=Digest(f"sha256:{name}"), labels=labels, known=known)
+
+
+def test_a_distance_that_nobody_measured_is_not_shown_as_a_good_one() -> None:
+    measured = prediction(task="classify", distance=0.4)
+    assert dict(health_rows(measured))["Feature distance"] == "0.40, usual up to 1"
+    counted = dict(health_rows(prediction(task="count", distance=0.0)))
+    assert counted["Feature distance"] == "not measured: count has none"
+    refused = replace(prediction(task="segment", distance=0.0), state=PictureState.CAMERA_MOVED)
+    assert dict(health_rows(refused))["Feature distance"].startswith("not measured: the picture")
 
 
 def test_a_gallery_leads_to_the_frame_or_to_the_picture_of_the_file() -> None:

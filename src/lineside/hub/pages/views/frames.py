@@ -12,7 +12,14 @@ from lineside.hub.pages.views.lines import mark_of
 from lineside.hub.views import FrameView, PackageView, Trace, TraceStep
 from lineside.store import FrameRow
 from lineside.streams import Event, read_prediction
-from lineside.vision import BoxAnswer, Decision, LabelAnswer, Prediction
+from lineside.vision import (
+    DISTANCE_TASKS,
+    BoxAnswer,
+    Decision,
+    LabelAnswer,
+    PictureState,
+    Prediction,
+)
 
 Rows = tuple[tuple[str, str], ...]
 NOT_JUDGED = ""
@@ -292,8 +299,18 @@ def health_rows(prediction: Prediction) -> Rows:
         ("Sharpness", number(figures.sharpness)),
         ("Mean grey", f"{number(figures.mean_grey)} of 255"),
         ("Clipped", percent(figures.clipped_share)),
-        ("Feature distance", f"{number(figures.feature_distance, digits=2)}, usual up to 1"),
+        ("Feature distance", _distance(prediction)),
     )
+
+
+def _distance(prediction: Prediction) -> str:
+    """From the training pictures; a 0 that nobody measured is not shown as a good figure."""
+    if prediction.task not in DISTANCE_TASKS:
+        return f"not measured: {prediction.task} has none"
+    distance = prediction.health.feature_distance
+    if not distance and prediction.state is not PictureState.OK:
+        return "not measured: the picture was refused before"
+    return f"{number(distance, digits=2)}, usual up to 1"
 
 
 def time_rows(prediction: Prediction) -> Rows:

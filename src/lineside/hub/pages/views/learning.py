@@ -13,6 +13,7 @@ from lineside.hub.pages.views.datasets import SampleCard, card_of
 from lineside.hub.pages.views.evidence import decision_facts, first_metric
 from lineside.hub.pages.views.frames import dataset_href
 from lineside.hub.views import DatasetView, PackageView, RunView, VersionView
+from lineside.vision import DISTANCE_TASKS
 
 GALLERY = 60
 Linked = tuple[tuple[str, str, str], ...]
@@ -334,7 +335,7 @@ def package_facts(package: PackageView, *, inspections: Sequence[str]) -> Packag
         decision=decision_facts(manifest),
         lineage=_lineage(manifest),
         engine=_engine(manifest),
-        health=_health(manifest["health"]),
+        health=_health(manifest["health"], task=manifest["task"]),
     )
 
 
@@ -388,12 +389,13 @@ def _engine(manifest: Mapping[str, Any]) -> Linked:
     )
 
 
-def _health(health: Mapping[str, Any]) -> Linked:
+def _health(health: Mapping[str, Any], *, task: str) -> Linked:
+    most = f"at most {number(health['feature_distance_max'], digits=2)}"
     grey = f"{number(health['mean_grey_min'])} to {number(health['mean_grey_max'])}"
     return (
         ("Sharpness", f"at least {number(health['sharpness_min'])}", ""),
         ("Mean grey", grey, ""),
         ("Clipped", f"at most {percent(health['clipped_share_max'])}", ""),
         ("Residual", f"at most {number(health['residual_max_px'], digits=1)} px", ""),
-        ("Feature distance", f"at most {number(health['feature_distance_max'], digits=2)}", ""),
+        ("Feature distance", most if task in DISTANCE_TASKS else "not measured", ""),
     )

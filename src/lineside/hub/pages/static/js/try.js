@@ -9,6 +9,9 @@ import { layOver } from "./picture.js";
 const form = /** @type {HTMLFormElement | null} */ (document.querySelector("[data-try-form]"));
 const result = /** @type {HTMLElement} */ (document.querySelector("[data-result]"));
 
+// Tasks whose networks say how far a picture is from those learned from, as in lineside.vision.
+const DISTANCE_TASKS = ["multilabel", "classify", "segment"];
+
 /** @type {Record<string, {shape: string, tone: string, word: string}>} */
 const MARKS = {
   present: { shape: "dot", tone: "ink", word: "present" },
@@ -40,6 +43,13 @@ function answerTable(prediction) {
 }
 
 /** @param {any} prediction */
+function distance({ task, state, health }) {
+  if (!DISTANCE_TASKS.includes(task)) return `not measured: ${task} has none`;
+  if (!health.feature_distance && state !== "ok") return "not measured: the picture was refused before";
+  return `${number(health.feature_distance, 2)}, usual up to 1`;
+}
+
+/** @param {any} prediction */
 function figures(prediction) {
   const { registration, health, latency_ms: times } = prediction;
   /** @type {[string, string][]} */
@@ -49,7 +59,7 @@ function figures(prediction) {
     ["Residual", `${number(registration.residual_px, 2)} px`],
     ["Sharpness", number(health.sharpness)],
     ["Mean grey", `${number(health.mean_grey)} of 255`],
-    ["Feature distance", `${number(health.feature_distance, 2)}, usual up to 1`],
+    ["Feature distance", distance(prediction)],
     ["Time", milliseconds(times.total)],
   ];
   const list = make("dl", { class: "facts-list" });
