@@ -1,0 +1,29 @@
+"""Make the stubs of every ``.proto`` in ``src/lineside/fleet/wire`` again: ``make protos``.
+
+``python tools/protos.py [FOLDER]`` writes below FOLDER instead of ``src``.
+"""
+
+import sys
+from pathlib import Path
+
+SOURCE = Path(__file__).parents[1] / "src"
+WIRE = "lineside/fleet/wire"
+
+
+def generate(into: Path, *, source: Path = SOURCE) -> list[Path]:
+    """Write the stubs of all protocols below ``into``; they import one another by full name."""
+    from grpc_tools import _proto, protoc
+
+    well_known = Path(next(iter(_proto.__path__)))
+    protocols = sorted((source / WIRE).glob("*.proto"))
+    names = [str(path.relative_to(source)) for path in protocols]
+    outputs = [f"--{kind}={into}" for kind in ("python_out", "pyi_out", "grpc_python_out")]
+    arguments = ["protoc", f"-I{source}", f"-I{well_known}", *outputs, *names]
+    if protoc.main(arguments) != 0:
+        raise SystemExit(2)
+    return sorted((into / WIRE).glob("*_pb2*.py*"))
+
+
+if __name__ == "__main__":
+    for made in generate(Path(sys.argv[1]) if len(sys.argv) > 1 else SOURCE):
+        sys.stdout.write(f"{made}\n")
