@@ -82,7 +82,10 @@ def run(
     ),
     by: Annotated[str, typer.Option(help="Who runs it; default: the user.")] = "",
     config: Annotated[
-        Path | None, typer.Option(help="The hub's file: its registry and datasets are used.")
+        Path | None,
+        typer.Option(
+            help="The hub's file: its registry and datasets are used; else those in --folder."
+        ),
     ] = None,
 ) -> None:
     """Print the definition, run every step, and print what each came to."""

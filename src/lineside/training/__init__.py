@@ -1,7 +1,19 @@
-"""Learning from labelled pictures: jobs, heads on frozen features, calibration, export, evaluation.
+"""Learning from labelled pictures: jobs, learners of every task, packages, evaluation, pipelines.
 
 Main names: ``TrainJob`` and ``run_job``; ``Progress``, ``TrainResult``, ``JobCancelledError``;
 ``write_job``, ``read_job`` and ``read_result`` for the job folder; ``evaluate``.
+Where things are, in the order of a training:
+
+* ``run`` opens the data (``source``) and hands the training part to a learner (``tasks/``), whose
+  tools stand in ``classes/``, ``objects/``, ``segmentation/`` and ``anomalies/``, networks in
+  ``architectures/``; ``finish`` builds the package, lets it judge (``appraise``, ``measures/``) and
+  reports (``task_report``, ``task_page``, ``controls``).
+* The task ``multilabel`` goes its own way from ``regions``: ``view``, ``pictures``, ``network``,
+  ``heads``, ``held_out``, ``calibrate``, ``figures``, ``report``, ``page`` and ``export`` are its
+  own, though others borrow a function of some.
+* ``evaluate`` and ``evaluation_report`` measure a package later; ``pipeline/``, ``search/`` and
+  ``scale/`` call ``run_job``.
+
 Not here: serving and deciding (models, vision), state outside a job folder, the command line.
 """
 
