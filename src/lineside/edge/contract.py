@@ -4,8 +4,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from lineside.core import Digest
+from lineside.core import Digest, UnavailableError
 from lineside.vision import Frame, Prediction
+
+
+class FullError(UnavailableError):
+    """No room for more right now: memory, a buffer, listeners."""
 
 
 class Judge(Protocol):
