@@ -66,6 +66,24 @@ class Blobs(Protocol):
         ...
 
 
+class Place(Protocol):
+    """Where bytes are put under names that others read."""
+
+    def put(self, name: str, data: bytes) -> None:
+        """Keep the bytes under a relative name; they are safe when it returns.
+
+        Raises:
+            InvalidError: the name leads out.
+            NotFoundError, RefusedError: no such bucket, wrong credentials.
+            UnavailableError: try again.
+        """
+        ...
+
+    def address(self, name: str) -> str:
+        """How others find it: ``file:///…``, ``s3://…``."""
+        ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Document:
     """A named JSON document with a version that counts its writes from 1."""
