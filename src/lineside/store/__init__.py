@@ -3,7 +3,7 @@
 Main names: ``open_records`` and ``open_blobs``; the contracts ``Records``, ``Documents``,
 ``EventLog``, ``FrameIndex``, ``Blobs`` with their records; ``anchor`` and ``check_anchors`` for
 the log's chains; ``open_objects`` for a bucket
-of somebody else; ``sweep`` for retention; ``backup`` and ``restore``.
+of somebody else; ``open_place`` to put bytes under names; ``sweep`` for retention; ``backup`` and ``restore``.
 Not here: what a dataset, device or prediction is; anything live (links).
 """
 
@@ -22,11 +22,13 @@ from lineside.store.contract import (
     FrameRow,
     LogEntry,
     Logged,
+    Place,
     Records,
     Row,
 )
 from lineside.store.objects import BucketObjects, open_objects
 from lineside.store.opening import open_blobs, open_records
+from lineside.store.places import open_place
 from lineside.store.restore import RestoreReport, restore
 from lineside.store.sweep import sweep
 
@@ -46,6 +48,7 @@ __all__ = [
     "FrameRow",
     "LogEntry",
     "Logged",
+    "Place",
     "Records",
     "RestoreReport",
     "Row",
@@ -54,6 +57,7 @@ __all__ = [
     "check_anchors",
     "open_blobs",
     "open_objects",
+    "open_place",
     "open_records",
     "restore",
     "sweep",
