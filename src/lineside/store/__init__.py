@@ -2,8 +2,8 @@
 
 Main names: ``open_records`` and ``open_blobs``; the contracts ``Records``, ``Documents``,
 ``EventLog``, ``FrameIndex``, ``Blobs`` with their records; ``anchor`` and ``check_anchors`` for
-the log's chains; ``open_objects`` for a bucket
-of somebody else; ``open_place`` to put bytes under names; ``sweep`` for retention; ``backup`` and ``restore``.
+the log's chains; ``open_objects`` for a bucket of somebody else; ``open_place`` to put bytes under
+names; ``sweep`` for retention; ``backup`` and ``restore``.
 Not here: what a dataset, device or prediction is; anything live (links).
 """
 
