@@ -89,11 +89,11 @@ def table(path: Path) -> list[dict[str, str]]:
 def derived(
     folder: Path, to: Path, *, change: Callable[[dict[str, str]], dict[str, str] | None]
 ) -> Path:
-    """A copy of a source, with links to its pictures and its rows changed or left out."""
+    """A copy of a source, its rows changed or left out; a link would lead out of its folder."""
     to.mkdir(parents=True)
     for inner in folder.iterdir():
         if inner.is_dir():
-            (to / inner.name).symlink_to(inner)
+            shutil.copytree(inner, to / inner.name)
     rows = [new for row in table(folder / "labels.csv") if (new := change(row)) is not None]
     with (to / "labels.csv").open("w", newline="") as file:
         writer = csv.DictWriter(file, fieldnames=list(rows[0]))
