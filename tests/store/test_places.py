@@ -22,22 +22,23 @@ class Server(Protocol):
 
 
 @pytest.fixture(params=["file", "s3"])
-def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[Place, Read, str]]:
+def place(
+    request: pytest.FixtureRequest, bucket_server: Server, tmp_path: Path
+) -> Iterator[tuple[Place, Read, str]]:
     """A place, how its bytes are read, and its address."""
     if request.param == "file":
         root = tmp_path / "place"
         yield open_place(f"file://{root}"), lambda n: (root / n).read_bytes(), f"file://{root}"
         return
-    server: Server = request.getfixturevalue("bucket_server")
     import boto3
 
     client = boto3.client(
-        "s3", endpoint_url=server.endpoint, region_name="us-east-1",
+        "s3", endpoint_url=bucket_server.endpoint, region_name="us-east-1",
         aws_access_key_id="line", aws_secret_access_key="side",  # noqa: S106  of this process
     )  # fmt: skip
     bucket = f"b-{uuid.uuid4().hex}"
     client.create_bucket(Bucket=bucket)
-    url = server.url(bucket, "edge")
+    url = bucket_server.url(bucket, "edge")
     objects = open_objects(url)
     yield open_place(url), lambda n: objects.read(n, most=1000), f"s3://{bucket}/edge"
 
