@@ -44,7 +44,7 @@ def key(
     return np.asarray(np.clip((ground - laid) * light, 0, 255), np.uint8)
 
 
-def finder(*, correlation_min: float = 0.4) -> PoseFinder:
+def finder(*, correlation_min: float = 0.4, reductions: tuple[int, ...] = (4, 2)) -> PoseFinder:
     found = silhouette(key())
     assert isinstance(found, Silhouette)
     start = laid_level(found, width_px=WIDTH, height_px=HEIGHT, zoom=1.0)
@@ -57,16 +57,23 @@ def finder(*, correlation_min: float = 0.4) -> PoseFinder:
         area_low=50.0,
         area_high=90.0,
         correlation_min=correlation_min,
+        reductions=reductions,
     )
     return PoseFinder(pose, np.dstack([np.asarray(seen, np.uint8)] * 3))
 
 
 @settings(max_examples=20, deadline=None)
-@given(turn=st.floats(-180, 180), x=st.floats(125, 195), y=st.floats(125, 175))
+@given(
+    turn=st.floats(-180, 180),
+    x=st.floats(125, 195),
+    y=st.floats(125, 175),
+    reductions=st.sampled_from([(1,), (4, 2)]),
+)
 def test_a_part_turned_and_moved_lies_in_the_same_place_again(
-    turn: float, x: float, y: float
+    turn: float, x: float, y: float, reductions: tuple[int, ...]
 ) -> None:
-    straight, turned = finder().find(key()), finder().find(key(turn_deg=turn, x=x, y=y))
+    finds = finder(reductions=reductions)
+    straight, turned = finds.find(key()), finds.find(key(turn_deg=turn, x=x, y=y))
     assert straight.matrix is not None
     assert turned.matrix is not None, turned.reason
     here = apply(turned.matrix, apply(invert(straight.matrix), MARKS + np.array([64, 102])))
@@ -148,3 +155,9 @@ def test_tiny_pictures_are_refused_not_broken(size: tuple[int, int]) -> None:
 def test_limits_that_exclude_each_other_are_refused() -> None:
     with pytest.raises(InvalidError, match="area_low"):
         Pose(template_file="p.png", zoom=1.0, area_low=3, area_high=2, correlation_min=0)
+
+
+@pytest.mark.parametrize("reductions", [(), (0,), (4, 17)])
+def test_reductions_that_cannot_be_are_refused(reductions: tuple[int, ...]) -> None:
+    with pytest.raises(InvalidError, match="reductions"):
+        finder(reductions=reductions)

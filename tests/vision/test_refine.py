@@ -16,7 +16,7 @@ from lineside.vision import (
     similarity,
 )
 from lineside.vision.features import Features, Search
-from lineside.vision.refine import Refiner
+from lineside.vision.refine import CoarseToFine, Refiner
 from lineside.vision.still import StillCheck
 
 GREY = grey_of(rack())
@@ -100,3 +100,33 @@ def test_features_of_a_flat_picture_match_nothing() -> None:
 def test_limits_that_forbid_the_view_itself_are_refused(scales: tuple[float, float]) -> None:
     with pytest.raises(InvalidError, match="scale_min"):
         RegistrationLimits(scale_min=scales[0], scale_max=scales[1])
+
+
+@pytest.mark.parametrize("off", [(11.0, -8.0), (-9.0, 10.0)])
+def test_from_coarse_to_fine_a_start_many_pixels_off_is_near_enough(
+    off: tuple[float, float],
+) -> None:
+    true = about((160.0, 120.0), similarity(scale=1.01, rotation_deg=1.5))
+    picture = grey_of(moved(rack(), true))
+    start = true + np.array([[0, 0, off[0]], [0, 0, off[1]]])
+    alone = Refiner(GREY).refine(picture, start)
+    found = CoarseToFine(GREY, reductions=(4, 2)).refine(picture, start)
+    assert error_px(found.matrix, true) < 0.25
+    assert error_px(alone.matrix, true) > 2.0
+    assert found.correlation > 0.9
+
+
+def test_a_picture_at_full_size_alone_is_refined_as_ever() -> None:
+    picture = grey_of(moved(rack(), similarity(dx_px=2.0)))
+    one = CoarseToFine(GREY, reductions=(1,)).refine(picture, identity())
+    other = Refiner(GREY).refine(picture, identity())
+    assert np.array_equal(one.matrix, other.matrix)
+    assert (one.correlation, one.overlap) == (other.correlation, other.overlap)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (5, 3), (40, 61)])
+def test_pictures_too_small_to_reduce_leave_the_start(size: tuple[int, int]) -> None:
+    grey = np.random.default_rng(0).integers(0, 255, size).astype(np.uint8)
+    found = CoarseToFine(grey, reductions=(16,)).refine(grey, identity())
+    assert np.array_equal(found.matrix, identity())
+    assert found.correlation == 0.0

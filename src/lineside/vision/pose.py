@@ -3,7 +3,8 @@
 1. Silhouette: what differs from the ground, whose grey is a plane through the picture's border.
 2. Start: the silhouette's centre, and its main axis (second moments) laid level. An axis has two
    directions, a round part has none: each candidate turn is held against the template.
-3. Refinement: the similarity under which edge strengths agree best (``Refiner``).
+3. Refinement: the similarity under which edge strengths agree best, first on a reduced picture,
+   where a start some pixels off is near enough (``CoarseToFine``).
 4. Refused, with a sentence: no silhouette, one that leaves the picture, one of another size than
    the good parts', a place in which the part looks unlike all good ones.
 
@@ -17,16 +18,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lineside.core import InvalidError
+from lineside.vision.features import resized
 from lineside.vision.geometry import (
     Matrix,
     compose,
     identity,
+    invert,
+    resize_matrix,
     rotation_of,
     scale_of,
     similarity,
 )
 from lineside.vision.prediction import RegistrationFigures
-from lineside.vision.refine import Refiner
+from lineside.vision.refine import CoarseToFine
 
 WORK_PX = 256
 _BORDER_SHARE = 0.04
@@ -37,6 +41,7 @@ _MOST_ON_EDGE = 0.3
 _ROUND = 1.25
 _SHADOW = 0.6
 _TILE_PX = 96
+_MOST_REDUCTION = 16
 
 Grey = NDArray[np.uint8]
 
@@ -52,6 +57,8 @@ class Pose:
         area_low, area_high: square root of the silhouette's area in network pixels; outside of it
             the part is refused.
         correlation_min: of edge strength with the template; below it the part is refused.
+        reductions: how many times smaller the pictures are whose edges are compared, coarse to
+            fine; packages that do not say compare at full size alone.
     """
 
     template_file: str
@@ -59,11 +66,19 @@ class Pose:
     area_low: float
     area_high: float
     correlation_min: float
+    reductions: tuple[int, ...] = (1,)
 
     def __post_init__(self) -> None:
-        if not (self.zoom > 0 and 0 <= self.area_low <= self.area_high and self.template_file):
+        if not (
+            self.zoom > 0
+            and 0 <= self.area_low <= self.area_high
+            and self.template_file
+            and self.reductions
+            and all(1 <= each <= _MOST_REDUCTION for each in self.reductions)
+        ):
             raise InvalidError(
-                "a template, a zoom above 0, area_low at most area_high",
+                "a template, a zoom above 0, area_low at most area_high, reductions from 1 to "
+                f"{_MOST_REDUCTION}",
                 where="pose",
                 fix="Export the package again.",
             )
@@ -133,24 +148,24 @@ def _ground(small: NDArray[np.float32]) -> NDArray[np.float32]:
     """The plane through the picture's border, by two rounds of least squares."""
     height, width = small.shape
     band = max(2, round(_BORDER_SHARE * min(height, width)))
-    y, x = np.mgrid[:height, :width].astype(np.float32)
-    x, y = x / width - 0.5, y / height - 0.5
     border = np.ones((height, width), bool)
     border[band:-band, band:-band] = False
-    terms = np.stack([np.ones_like(x), x, y], axis=-1)
-    ground = _plane(terms, small, kept=border)
-    error = np.abs(small - ground)
-    kept = border & (error <= 2.5 * np.median(error[border]) + 1.0)
-    return _plane(terms, small, kept=kept)
+    rows, columns = np.nonzero(border)
+    terms = np.stack([np.ones(len(rows)), columns / width - 0.5, rows / height - 0.5], axis=-1)
+    seen = small[border].astype(np.float64)
+    plane = _plane(terms, seen)
+    error = np.abs(seen - terms @ plane)
+    kept = error <= 2.5 * np.median(error) + 1.0
+    level, across, down = _plane(terms[kept], seen[kept])
+    x = across * (np.arange(width) / width - 0.5)
+    y = down * (np.arange(height) / height - 0.5)
+    return np.asarray((level + y)[:, None] + x, np.float32)
 
 
-def _plane(
-    terms: NDArray[np.float32], small: NDArray[np.float32], *, kept: NDArray[np.bool_]
-) -> NDArray[np.float32]:
-    found = np.linalg.lstsq(
-        terms[kept].astype(np.float64), small[kept].astype(np.float64), rcond=None
-    )[0]
-    return np.asarray(terms @ found.astype(np.float32), np.float32)
+def _plane(terms: NDArray[np.float64], seen: NDArray[np.float64]) -> NDArray[np.float64]:
+    """By the normal equations: three terms of like size, seen on two sides at least."""
+    found = np.linalg.solve(terms.T @ terms, terms.T @ seen)
+    return np.asarray(found, np.float64)
 
 
 def _standing_out(apart: NDArray[np.float32]) -> NDArray[np.bool_] | None:
@@ -226,7 +241,7 @@ class PoseFinder:
         self._pose = pose
         self._grey = np.ascontiguousarray(template[..., 0])
         self._size = (template.shape[1], template.shape[0])
-        self._refiner = Refiner(self._grey)
+        self._refiner = CoarseToFine(self._grey, reductions=pose.reductions)
         self._tile = _tile(self._grey)
 
     def find(self, grey: Grey) -> Posed:
@@ -264,7 +279,8 @@ class PoseFinder:
             laid_level(found, width_px=width, height_px=height, zoom=self._pose.zoom, turn_deg=turn)
             for turn in turns
         ]
-        alike = [_likeness(self._tile, _tile(self._frame(grey, way))) for way in ways]
+        sketch = _Sketch(grey, zoom=self._pose.zoom, size=self._size)
+        alike = [_likeness(self._tile, sketch.tile(way)) for way in ways]
         return ways[int(np.argmax(alike))]
 
     def _frame(self, grey: Grey, matrix: Matrix) -> Grey:
@@ -290,14 +306,43 @@ class PoseFinder:
         )
 
 
+class _Sketch:
+    """A picture so small that a tile of it needs no averaging."""
+
+    def __init__(self, grey: Grey, *, zoom: float, size: tuple[int, int]) -> None:
+        self._frame, self._tile = size, _tile_size(size)
+        height, width = grey.shape
+        factor = min(1.0, zoom * self._tile[0] / size[0])
+        small = (max(1, round(width * factor)), max(1, round(height * factor)))
+        self._small = resized(grey, small)
+        self._to_small = invert(resize_matrix(width / small[0], height / small[1]))
+
+    def tile(self, way: Matrix) -> NDArray[np.float32]:
+        """What ``way`` (canonical frame px → picture px) shows, as ``_tile`` of its frame."""
+        import cv2
+
+        across, down = (f / t for f, t in zip(self._frame, self._tile, strict=True))
+        laid = compose(self._to_small, compose(way, resize_matrix(across, down)))
+        flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+        seen = cv2.warpAffine(
+            self._small, laid, self._tile, flags=flags, borderMode=cv2.BORDER_REPLICATE
+        )
+        return _of_length_one(np.asarray(seen, np.float32))
+
+
+def _tile_size(size: tuple[int, int]) -> tuple[int, int]:
+    factor = min(1.0, _TILE_PX / max(size))
+    return max(4, round(size[0] * factor)), max(4, round(size[1] * factor))
+
+
 def _tile(grey: Grey) -> NDArray[np.float32]:
     """A small copy, without its mean, of length 1."""
-    import cv2
+    small = resized(grey, _tile_size((grey.shape[1], grey.shape[0])))
+    return _of_length_one(small.astype(np.float32))
 
-    factor = min(1.0, _TILE_PX / max(grey.shape))
-    size = (max(4, round(grey.shape[1] * factor)), max(4, round(grey.shape[0] * factor)))
-    small = np.asarray(cv2.resize(grey, size, interpolation=cv2.INTER_AREA), np.float32)
-    small -= small.mean()
+
+def _of_length_one(small: NDArray[np.float32]) -> NDArray[np.float32]:
+    small = small - small.mean()
     return np.asarray(small / max(float(np.linalg.norm(small)), 1e-6), np.float32)
 
 

@@ -183,9 +183,11 @@ def levelled(pixels: NDArray[np.uint8], settings: Prepare) -> NDArray[np.uint8]:
 
 
 def _with_mean(crop: NDArray[np.uint8], level: float) -> NDArray[np.uint8]:
+    import cv2
+
     gain = min(max(level / max(float(crop.mean()), 1.0), 1 / _MOST_GAIN), _MOST_GAIN)
     table = np.clip(np.arange(256) * gain, 0, 255).round().astype(np.uint8)
-    return np.asarray(table[crop], np.uint8)
+    return np.asarray(cv2.LUT(crop, table), np.uint8)
 
 
 def cut(

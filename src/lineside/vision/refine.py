@@ -3,15 +3,18 @@
 The similarity that maximises the correlation of two pictures, gain and offset free, in the inverse
 compositional form (Baker and Matthews 2004, section 3.2; the criterion is that of Evangelidis and
 Psarakis 2008): derivatives are those of the reference and are computed once. Pixels that do not fit
-(a piece that came, a hand) lose weight. It needs a start within a few pixels.
+(a piece that came, a hand) lose weight. It needs a start within a few pixels; on pictures reduced
+first (``CoarseToFine``) within a few of theirs.
 """
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lineside.vision.geometry import Matrix, compose, invert
+from lineside.vision.features import resized
+from lineside.vision.geometry import Matrix, compose, invert, resize_matrix
 
 _BORDER_PX = 4
 _MOST_STEPS = 12
@@ -92,7 +95,7 @@ class Refiner:
 
     def _judged(self, edges: NDArray[np.float32], matrix: Matrix) -> Refined:
         seen, here = self._warped(edges, matrix)
-        overlap = float(here.sum() / self._inner.sum())
+        overlap = float(here.sum() / max(1.0, self._inner.sum()))
         return Refined(
             matrix=matrix,
             correlation=_correlation(self._edges.ravel(), seen, weight=here),
@@ -142,6 +145,42 @@ class Refiner:
         shift_x = step[2] + x - a * x + b * y
         shift_y = step[3] + y - b * x - a * y
         return np.array([[a, -b, shift_x], [b, a, shift_y]])
+
+
+class CoarseToFine:
+    """Refines on reduced pictures one after the other; the last one judges.
+
+    A step sees as far as edges are wide. On a picture reduced to a quarter they are four times as
+    wide, and a step costs a sixteenth.
+    """
+
+    def __init__(self, reference: NDArray[np.uint8], *, reductions: Sequence[int]) -> None:
+        """Prepare the reference once.
+
+        Args:
+            reference: (height, width) uint8 grey.
+            reductions: how many times smaller, coarse to fine; 1 is the picture itself.
+        """
+        self._rungs = [(each, Refiner(_reduced(reference, each))) for each in reductions]
+
+    def refine(self, grey: NDArray[np.uint8], start: Matrix) -> Refined:
+        """Improve ``start`` (reference px → picture px); see ``Refiner.refine``."""
+        found = Refined(matrix=start, correlation=0.0, overlap=0.0)
+        for reduction, refiner in self._rungs:
+            larger = resize_matrix(reduction, reduction)
+            smaller = invert(larger)
+            begin = compose(smaller, compose(found.matrix, larger))
+            fine = refiner.refine(_reduced(grey, reduction), begin)
+            matrix = compose(larger, compose(fine.matrix, smaller))
+            found = replace(fine, matrix=matrix)
+        return found
+
+
+def _reduced(grey: NDArray[np.uint8], reduction: int) -> NDArray[np.uint8]:
+    """Averaged over squares of ``reduction`` pixels; what fills no square is left out."""
+    height, width = (max(1, length // reduction) for length in grey.shape)
+    whole = grey[: height * reduction, : width * reduction]
+    return resized(whole, (width, height))
 
 
 def _spread(error: NDArray[np.float32]) -> float:

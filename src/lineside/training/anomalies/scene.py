@@ -49,6 +49,7 @@ _LEAST_CORRELATION = 0.25
 _CORRELATION_ROOM = 0.5
 _SAME_SIZE = 1.02
 _ROUNDS = 2
+_REDUCTIONS = (4, 2)
 
 Image = NDArray[np.uint8]
 Grey = NDArray[np.uint8]
@@ -186,6 +187,7 @@ class _Frame:
             area_low=low,
             area_high=high,
             correlation_min=least,
+            reductions=_REDUCTIONS,
         )
 
 

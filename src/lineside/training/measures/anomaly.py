@@ -5,7 +5,9 @@
 2. ``recall`` is the share of defective pictures said to be anomalous, ``false_reject_rate`` that of
    good ones; an unsure answer is neither, and its share is a figure of its own.
 3. Pixel figures rest on good pictures and on defective ones whose defect was drawn. A defective
-   picture without a mask is left out of them, and their n says so.
+   picture without a mask is left out of them, and their n says so; one that was refused has its
+   defect found nowhere.
+4. How many of each kind were refused stands in a warning, with a reason.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -28,6 +30,7 @@ from lineside.training.measures.shared import (
 )
 from lineside.vision import (
     Decision,
+    PictureState,
     auroc,
     average_precision,
     balanced_accuracy,
@@ -59,7 +62,9 @@ def measure(
         mistakes=_mistakes(known),
         slices=slices(known, _balanced),
         limits={"anomaly": limits_of(_truth(known).astype(bool).tolist(), _scores(known).tolist())},
-        warnings=tuple(line for line in (reason, _unmasked_words(known)) if line),
+        warnings=tuple(
+            line for line in (reason, _refused_words(known), _unmasked_words(known)) if line
+        ),
     )
 
 
@@ -117,7 +122,7 @@ def _balanced(cases: Sequence[Case]) -> Metric:
 
 def _pixel_figures(cases: Sequence[Case]) -> dict[str, Metric]:
     """Pixel AUROC and per-region overlap, drawn again over pictures."""
-    drawn = [case for case in cases if case.heat is not None and _mask(case) is not None]
+    drawn = [case for case in cases if _mask(case) is not None]
     if not any(is_defective(case) for case in drawn) or all(is_defective(c) for c in drawn):
         return {}
     pairs = [_reduced(case) for case in drawn]
@@ -134,7 +139,7 @@ def _pixel_figures(cases: Sequence[Case]) -> dict[str, Metric]:
 
 
 def _mask(case: Case) -> NDArray[np.bool_] | None:
-    """Which pixels are defect; None where that is not known."""
+    """Which pixels are defect; None where that is not known, or a good picture was refused."""
     if not is_defective(case):
         heat = case.heat
         return None if heat is None else np.zeros(heat.shape, np.bool_)
@@ -144,9 +149,10 @@ def _mask(case: Case) -> NDArray[np.bool_] | None:
 
 def _reduced(case: Case) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
     """Heat and truth, every n-th pixel of very large pictures."""
-    heat, mask = case.heat, _mask(case)
-    if heat is None or mask is None:
+    mask = _mask(case)
+    if mask is None:
         raise AssertionError(case.sample.name)
+    heat = np.zeros(mask.shape, np.float32) if case.heat is None else case.heat
     step = max(1, max(heat.shape) // _MOST_SIDE_PX)
     return heat[::step, ::step], mask[::step, ::step]
 
@@ -182,10 +188,24 @@ def _sureness(score: float, limit: float) -> float:
     return abs(score - limit) / max(score + limit, 1e-9)
 
 
+def _refused_words(cases: Sequence[Case]) -> str:
+    """A sentence where pictures were refused: how many of each kind, and what that did."""
+    lost = [case for case in cases if case.prediction.state is not PictureState.OK]
+    if not lost:
+        return ""
+    bad = sum(bool(is_defective(case)) for case in lost)
+    first = lost[0]
+    return (
+        f"{len(lost)} of {len(cases)} pictures were refused ({len(lost) - bad} good, {bad} "
+        f"defective), such as {first.sample.name}: {picture_words(first)}; auroc and "
+        "average_precision rank each of them on the wrong side"
+    )
+
+
 def _unmasked_words(cases: Sequence[Case]) -> str:
     """A sentence where nothing was drawn on defective pictures, so that no place was checked."""
     bad = [case for case in cases if is_defective(case)]
-    lacking = sum(_mask(case) is None for case in bad if case.heat is not None)
+    lacking = sum(_mask(case) is None for case in bad)
     if not bad or not lacking:
         return ""
     return f"{lacking} of {len(bad)} defective pictures have no mask; pixel figures leave them out"
