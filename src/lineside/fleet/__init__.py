@@ -2,7 +2,8 @@
 
 Main names: ``Release`` and ``JobDocument`` (what is to run), ``Jobs`` (the job service's operator
 side), ``Updates`` and ``Target`` (what is signed), ``newer`` (versions compared as versions),
-``Evidence`` (what a roll-out is judged by). Inside: ``jobs/`` (the AWS IoT Jobs service),
+``Evidence`` (what a roll-out is judged by), ``JobService`` (fulfils ``Jobs``).
+Inside: ``jobs/`` (the AWS IoT Jobs service),
 ``trust/`` (the update repository and the site's certificates), ``wire/`` (protocols with their
 stubs). Not here: threads, sockets and pages; plans are pure, and the programs carry them out.
 """
@@ -21,6 +22,27 @@ from lineside.fleet.contract import (
     Target,
     Updates,
 )
+from lineside.fleet.jobs.book import JobRow
+from lineside.fleet.jobs.directory import Directory, ThingDirectory
+from lineside.fleet.jobs.errors import JobThereError, JobTransitionError, JobVersionError
+from lineside.fleet.jobs.executions import Run
+from lineside.fleet.jobs.lists import JobPage, JobQuery
+from lineside.fleet.jobs.making import JobExtras
+from lineside.fleet.jobs.names import answer_prefix
+from lineside.fleet.jobs.operator import (
+    described_job,
+    described_run,
+    job_answer,
+    new_job,
+    reported_run,
+    summary_of_job,
+    summary_of_run,
+    with_text,
+)
+from lineside.fleet.jobs.presigned import Presign
+from lineside.fleet.jobs.requests import Asked, Code, JobRejectedError, read_body, read_fields
+from lineside.fleet.jobs.service import CancelExecution, ExecutionName, JobService
+from lineside.fleet.jobs.wire import JobMessage
 from lineside.fleet.trust.authority import (
     DeviceCertificate,
     ServerCertificate,
@@ -32,26 +54,55 @@ from lineside.fleet.identifiers import check_distinct, check_identifier, identif
 from lineside.fleet.versions import newer, version_key
 
 __all__ = [
+    "Asked",
+    "CancelExecution",
+    "Code",
     "DeviceCertificate",
+    "Directory",
     "Evidence",
     "Execution",
+    "ExecutionName",
     "ExecutionStatus",
     "Job",
     "JobDocument",
+    "JobExtras",
+    "JobMessage",
+    "JobPage",
+    "JobQuery",
+    "JobRejectedError",
+    "JobRow",
+    "JobService",
     "JobStatus",
+    "JobThereError",
+    "JobTransitionError",
+    "JobVersionError",
     "Jobs",
     "NewJob",
+    "Presign",
     "Progress",
     "Release",
+    "Run",
     "ServerCertificate",
     "SiteAuthority",
     "Target",
+    "ThingDirectory",
     "Updates",
+    "answer_prefix",
     "check_distinct",
     "check_identifier",
+    "described_job",
+    "described_run",
     "identifier_of",
+    "job_answer",
+    "new_job",
     "newer",
+    "read_body",
+    "read_fields",
     "renewal_due",
+    "reported_run",
     "server_certificate",
+    "summary_of_job",
+    "summary_of_run",
     "version_key",
+    "with_text",
 ]

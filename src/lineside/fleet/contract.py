@@ -88,6 +88,7 @@ class ExecutionStatus(StrEnum):
 class JobStatus(StrEnum):
     """State of a job."""
 
+    SCHEDULED = "SCHEDULED"
     IN_PROGRESS = "IN_PROGRESS"
     COMPLETED = "COMPLETED"
     CANCELED = "CANCELED"

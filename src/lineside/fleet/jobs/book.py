@@ -1,0 +1,355 @@
+"""What the job service keeps, and where: documents, each small enough to be written often.
+
+| Kind | Id | Holds |
+|---|---|---|
+| ``iot-job`` | job | the job: targets, document, settings, state |
+| ``iot-tally`` | job | how many things are in which state, and how far the roll-out is |
+| ``iot-waiting`` | job / chunk | things that were not told yet, 100 a document |
+| ``iot-run`` | thing / job / number | an execution |
+| ``iot-pending`` | thing / rank / queue time | index: open executions in the contract's order |
+| ``iot-job-run`` | job / thing / number | index: executions of a job |
+| ``iot-timer`` | deadline / thing / job / number | index: what times out next |
+| ``iot-active`` | job | jobs that time or the directory may move, and when |
+| ``iot-job-order`` | newest first | index: jobs |
+
+Every write names the version that was read, so that of two writers one reads again.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import lru_cache
+from typing import Any
+
+from lineside.core import ConflictError, NotFoundError, decode_json, encode
+from lineside.fleet.contract import Job, JobStatus
+from lineside.fleet.jobs.executions import Run, micros, moment_of, run_body, run_of
+from lineside.fleet.jobs.rates import Tally
+from lineside.fleet.jobs.settings import Settings, read_settings
+from lineside.store import Document, Documents
+
+CHUNK = 100
+_LAST = 10**12
+
+
+class StaleError(ConflictError):
+    """Somebody else wrote first: read again, redo."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobRow:
+    """A job as it is kept.
+
+    Attributes:
+        order: counts the jobs of the service from 1.
+        settings: the contract's objects as they were given.
+        fingerprint: of everything that was asked for; equal ones are one job.
+        sweeping: whether executions are still to be cancelled.
+        stopped: whether the roll-out ended before everybody was told.
+        revision: of the directory, when members were last compared.
+        tags: of AWS' clients, kept and given back.
+    """
+
+    job_id: str
+    order: int
+    status: JobStatus
+    targets: tuple[str, ...]
+    document: Mapping[str, Any]
+    created_at: datetime
+    last_updated_at: datetime
+    fingerprint: str
+    description: str = ""
+    continuous: bool = False
+    source: str = ""
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    completed_at: datetime | None = None
+    reason_code: str = ""
+    comment: str = ""
+    forced: bool = False
+    sweeping: bool = False
+    stopped: bool = False
+    revision: str = ""
+    tags: tuple[Mapping[str, str], ...] = ()
+
+    @property
+    def plan(self) -> Settings:
+        """The settings, read."""
+        return _plan(encode(self.settings))
+
+    @property
+    def finished(self) -> bool:
+        """Whether nothing is rolled out any more."""
+        return self.status in (JobStatus.COMPLETED, JobStatus.CANCELED)
+
+
+@lru_cache(maxsize=256)
+def _plan(settings: bytes) -> Settings:
+    return read_settings(decode_json(settings, where="job"))
+
+
+def job_of(row: JobRow) -> Job:
+    """As the fleet's contract has it."""
+    return Job(
+        job_id=row.job_id, status=row.status, targets=row.targets, document=row.document,
+        created_at=row.created_at, description=row.description, continuous=row.continuous,
+        reason=row.comment or row.reason_code,
+    )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Active:
+    """A job that is not over; ``next_at`` is when time moves it, None: only the directory does."""
+
+    job_id: str
+    next_at: datetime | None
+
+
+class Book:
+    """Reads and writes; decides nothing."""
+
+    def __init__(self, documents: Documents) -> None:
+        self._documents = documents
+
+    # ---- jobs
+
+    def job(self, job_id: str) -> tuple[JobRow, int]:
+        """The job and its version; ``NotFoundError``."""
+        try:
+            found = self._documents.get("iot-job", job_id)
+        except NotFoundError as error:
+            raise NotFoundError(
+                f"no job {job_id!r}", where="jobId", fix="List the jobs; names are exact."
+            ) from error
+        return _job_row(found.body), found.version
+
+    def put_job(self, row: JobRow, *, expect: int) -> None:
+        """Write a job."""
+        self._put("iot-job", row.job_id, body=_job_body(row), expect=expect)
+
+    def add_job(self, row: JobRow) -> None:
+        """A new job, with its place among all."""
+        self.put_job(row, expect=0)
+        self._put("iot-job-order", _newest_first(row.order), body={"job": row.job_id}, expect=0)
+
+    def forget_job(self, row: JobRow) -> None:
+        """The job and everything beside it; executions are gone already."""
+        for chunk in list(self._below("iot-waiting", f"{row.job_id}/")):
+            self._documents.delete("iot-waiting", chunk.id)
+        for kind in ("iot-tally", "iot-active", "iot-job"):
+            self._documents.delete(kind, row.job_id)
+        self._documents.delete("iot-job-order", _newest_first(row.order))
+
+    def next_order(self) -> int:
+        """A number above every job's so far; it is never given twice."""
+        return self._documents.put("iot-order", "jobs", body={}).version
+
+    def job_ids(self, *, after: str) -> Iterator[tuple[str, str]]:
+        """Place and id of every job, newest first, behind a place."""
+        for found in self._below("iot-job-order", "", after=after):
+            yield found.id, found.body["job"]
+
+    def tally(self, job_id: str) -> tuple[Tally, int]:
+        """The job's figures and their version."""
+        try:
+            found = self._documents.get("iot-tally", job_id)
+        except NotFoundError:
+            return Tally(), 0
+        body = found.body
+        minute_at = body["minute_at"]
+        tally = Tally(
+            counts=body["counts"], waiting=body["waiting"], notified=body["notified"],
+            minute_at=None if minute_at is None else moment_of(minute_at),
+            minute_rate=body["minute_rate"], minute_used=body["minute_used"],
+        )  # fmt: skip
+        return tally, found.version
+
+    def put_tally(self, job_id: str, tally: Tally, *, expect: int) -> None:
+        """Write the job's figures."""
+        body = {
+            "schema": "lineside.tally/1", "counts": dict(tally.counts), "waiting": tally.waiting,
+            "notified": tally.notified, "minute_rate": tally.minute_rate,
+            "minute_used": tally.minute_used,
+            "minute_at": None if tally.minute_at is None else micros(tally.minute_at),
+        }  # fmt: skip
+        self._put("iot-tally", job_id, body=body, expect=expect)
+
+    def active(self) -> list[Active]:
+        """Jobs that are not over."""
+        return [
+            Active(
+                job_id=found.id,
+                next_at=None if found.body["next_at"] is None else moment_of(found.body["next_at"]),
+            )
+            for found in self._below("iot-active", "")
+        ]
+
+    def put_active(self, job_id: str, *, next_at: datetime | None) -> None:
+        """Look at this job again then."""
+        body = {"next_at": None if next_at is None else micros(next_at)}
+        self._documents.put("iot-active", job_id, body=body)
+
+    def drop_active(self, job_id: str) -> None:
+        """Time does not move this job any more."""
+        self._documents.delete("iot-active", job_id)
+
+    # ---- things that were not told yet
+
+    def add_waiting(self, job_id: str, things: Sequence[str]) -> None:
+        """Behind those that wait already."""
+        last = [found.id for found in self._below("iot-waiting", f"{job_id}/")][-1:]
+        number = int(last[0].rpartition("/")[2]) + 1 if last else 0
+        for start in range(0, len(things), CHUNK):
+            body = {"things": list(things[start : start + CHUNK])}
+            self._put("iot-waiting", f"{job_id}/{number:08d}", body=body, expect=0)
+            number += 1
+
+    def take_waiting(self, job_id: str, most: int) -> list[str]:
+        """The first things of those that wait; they wait no more."""
+        for found in self._below("iot-waiting", f"{job_id}/"):
+            things: list[str] = found.body["things"]
+            if len(things) <= most:
+                self._documents.delete("iot-waiting", found.id)
+            else:
+                body = {"things": things[most:]}
+                self._put("iot-waiting", found.id, body=body, expect=found.version)
+            return things[:most]
+        return []
+
+    def waiting(self, job_id: str) -> list[str]:
+        """Every thing that was not told yet."""
+        found = self._below("iot-waiting", f"{job_id}/")
+        return [thing for chunk in found for thing in chunk.body["things"]]
+
+    # ---- executions
+
+    def run(self, thing: str, job_id: str, *, number: int | None = None) -> tuple[Run, int]:
+        """An execution and its document's version; the latest one without a number."""
+        prefix = f"{thing}/{job_id}/"
+        try:
+            if number is not None:
+                found = self._documents.get("iot-run", f"{prefix}{number:06d}")
+            else:
+                found = list(self._below("iot-run", prefix))[-1]
+        except (NotFoundError, IndexError) as error:
+            raise NotFoundError(
+                f"no execution of job {job_id!r} on {thing!r}", where="jobId",
+                fix="Ask for the pending ones.",
+            ) from error  # fmt: skip
+        return run_of(found.body), found.version
+
+    def put_run(self, run: Run, *, before: Run | None, expect: int) -> None:
+        """Write an execution and whatever points at it."""
+        self._put("iot-run", run.id, body=run_body(run), expect=expect)
+        if before is None:
+            self._documents.put("iot-job-run", _by_job(run), body={})
+        self._index(before, run)
+
+    def forget_run(self, run: Run) -> None:
+        """An execution and whatever points at it."""
+        self._index(run, None)
+        self._documents.delete("iot-run", run.id)
+        self._documents.delete("iot-job-run", _by_job(run))
+
+    def pending(self, thing: str, *, limit: int) -> list[Run]:
+        """Open executions of a thing: in progress first, then by queue time."""
+        prefix = f"{thing}/"
+        page = self._documents.page("iot-pending", after=prefix, limit=limit)
+        return [self._named(found) for found in page if found.id.startswith(prefix)]
+
+    def things_pending(self) -> Iterator[str]:
+        """Every thing with an open execution."""
+        last = ""
+        for found in self._below("iot-pending", ""):
+            thing = found.id.partition("/")[0]
+            if thing != last:
+                yield thing
+            last = thing
+
+    def runs_of_job(self, job_id: str, *, after: str = "") -> Iterator[tuple[str, Run]]:
+        """Place and execution, by thing and number, behind a place."""
+        prefix = f"{job_id}/"
+        for found in self._below("iot-job-run", prefix, after=after):
+            thing, number = found.id.removeprefix(prefix).split("/")
+            yield found.id, self.run(thing, job_id, number=int(number))[0]
+
+    def runs_of_thing(self, thing: str, *, after: str = "") -> Iterator[tuple[str, Run]]:
+        """Place and execution, by job and number, behind a place."""
+        for found in self._below("iot-run", f"{thing}/", after=after):
+            yield found.id, run_of(found.body)
+
+    def overdue(self, *, now: datetime, limit: int) -> list[Run]:
+        """Executions whose deadline has passed, the earliest first."""
+        page = self._documents.page("iot-timer", limit=limit)
+        last = f"{micros(now):017d}/~"
+        return [self._named(found) for found in page if found.id < last]
+
+    # ---- inside
+
+    def _named(self, found: Document) -> Run:
+        return run_of(self._documents.get("iot-run", found.body["run"]).body)
+
+    def _index(self, before: Run | None, after: Run | None) -> None:
+        self._move("iot-pending", _place(before), _place(after), run=after)
+        self._move("iot-timer", _timer(before), _timer(after), run=after)
+
+    def _move(self, kind: str, old: str, new: str, *, run: Run | None) -> None:  # noqa: PLR0917  a row's two names
+        if old == new:
+            return
+        if old:
+            self._documents.delete(kind, old)
+        if new and run is not None:
+            self._documents.put(kind, new, body={"run": run.id})
+
+    def _put(self, kind: str, doc_id: str, *, body: dict[str, Any], expect: int) -> None:
+        try:
+            self._documents.put(kind, doc_id, body=body, expect=expect)
+        except ConflictError as error:
+            raise StaleError(error.message, where=error.where, fix=error.fix) from error
+
+    def _below(self, kind: str, prefix: str, *, after: str = "") -> Iterator[Document]:
+        place = after or prefix
+        while True:
+            page = self._documents.page(kind, after=place, limit=CHUNK)
+            for found in page:
+                if not found.id.startswith(prefix):
+                    return
+                yield found
+            if len(page) < CHUNK:
+                return
+            place = page[-1].id
+
+
+def _place(run: Run | None) -> str:
+    return run.place if run is not None and run.open else ""
+
+
+def _timer(run: Run | None) -> str:
+    deadline = None if run is None else run.deadline
+    return "" if run is None or deadline is None else f"{micros(deadline):017d}/{run.id}"
+
+
+def _by_job(run: Run) -> str:
+    return f"{run.job_id}/{run.thing}/{run.number:06d}"
+
+
+def _newest_first(order: int) -> str:
+    return f"{_LAST - order:012d}"
+
+
+_TIMES = ("created_at", "last_updated_at", "completed_at")
+
+
+def _job_body(row: JobRow) -> dict[str, Any]:
+    body: dict[str, Any] = {name: getattr(row, name) for name in JobRow.__dataclass_fields__}
+    for name in _TIMES:
+        body[name] = None if body[name] is None else micros(body[name])
+    return {"schema": "lineside.job/1", **body}
+
+
+def _job_row(body: Mapping[str, Any]) -> JobRow:
+    fields = {name: body[name] for name in JobRow.__dataclass_fields__}
+    for name in _TIMES:
+        fields[name] = None if fields[name] is None else moment_of(fields[name])
+    for name in ("targets", "tags"):
+        fields[name] = tuple(fields[name])
+    return JobRow(**{**fields, "status": JobStatus(fields["status"])})

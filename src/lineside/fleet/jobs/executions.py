@@ -1,0 +1,174 @@
+"""One job on one thing: its state, and every step it can take. Pure.
+
+1. ``QUEUED`` and ``IN_PROGRESS`` are open; every other state is final and stays.
+2. Each step raises the version by one.
+3. The in-progress deadline is set when work begins and never moves; the step deadline is replaced
+   by each new one; what comes first counts.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from lineside.fleet.contract import Execution, ExecutionStatus
+from lineside.fleet.jobs.requests import CANCEL_STEP
+
+OPEN = (ExecutionStatus.QUEUED, ExecutionStatus.IN_PROGRESS)
+SCHEMA = "lineside.execution/1"
+_ZERO = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """One execution as it is kept.
+
+    Attributes:
+        order: which job of the service it was, counted; breaks ties of ``queued_at``.
+        timeout_minutes: of the job's in-progress timer; 0: none.
+        due_at: when the in-progress timer ends.
+        step_at: when the step timer ends.
+        forced: cancelled while it was under way.
+        retries: how often a try was made again, by the failure that it followed.
+    """
+
+    job_id: str
+    thing: str
+    number: int
+    order: int
+    queued_at: datetime
+    last_updated_at: datetime
+    status: ExecutionStatus = ExecutionStatus.QUEUED
+    details: Mapping[str, str] = field(default_factory=dict)
+    version: int = 1
+    timeout_minutes: int = 0
+    started_at: datetime | None = None
+    due_at: datetime | None = None
+    step_at: datetime | None = None
+    forced: bool = False
+    retries: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def open(self) -> bool:
+        """Whether a device has still to do something."""
+        return self.status in OPEN
+
+    @property
+    def deadline(self) -> datetime | None:
+        """When it times out; None: never."""
+        if self.status is not ExecutionStatus.IN_PROGRESS:
+            return None
+        ends = [moment for moment in (self.due_at, self.step_at) if moment is not None]
+        return min(ends, default=None)
+
+    @property
+    def id(self) -> str:
+        """Its document: by thing, job and number."""
+        return f"{self.thing}/{self.job_id}/{self.number:06d}"
+
+    @property
+    def place(self) -> str:
+        """Of an open one, its place in the thing's list: in progress first, then by queue time."""
+        rank = 0 if self.status is ExecutionStatus.IN_PROGRESS else 1
+        return f"{self.thing}/{rank}/{micros(self.queued_at):017d}/{self.order:010d}/{self.number}"
+
+    @property
+    def attempts(self) -> int:
+        """How many retries came before it."""
+        return sum(self.retries.values())
+
+
+def moved(run: Run, status: ExecutionStatus, *, now: datetime) -> Run:
+    """In another state, or the same one told again."""
+    begins = status is ExecutionStatus.IN_PROGRESS and run.started_at is None
+    due_at = run.due_at
+    if begins and run.timeout_minutes:
+        due_at = now + timedelta(minutes=run.timeout_minutes)
+    return replace(
+        run,
+        status=status,
+        version=run.version + 1,
+        last_updated_at=now,
+        started_at=now if begins else run.started_at,
+        due_at=due_at,
+    )
+
+
+def detailed(run: Run, details: Mapping[str, str] | None) -> Run:
+    """With other details; None leaves them."""
+    return run if details is None else replace(run, details=dict(details))
+
+
+def stepped(run: Run, minutes: int | None, *, now: datetime) -> Run:
+    """With a new step timer; None leaves the old one, -1 takes it away."""
+    if minutes is None:
+        return run
+    if minutes == CANCEL_STEP:
+        return replace(run, step_at=None)
+    return replace(run, step_at=now + timedelta(minutes=minutes))
+
+
+def again(run: Run, *, now: datetime, after: ExecutionStatus) -> Run:
+    """The next try of a thing that failed."""
+    retries = {**run.retries, after.value: run.retries.get(after.value, 0) + 1}
+    return Run(
+        job_id=run.job_id, thing=run.thing, number=run.number + 1, order=run.order,
+        queued_at=now, last_updated_at=now, timeout_minutes=run.timeout_minutes, retries=retries,
+    )  # fmt: skip
+
+
+def execution_of(run: Run) -> Execution:
+    """As the fleet's contract has it."""
+    return Execution(
+        job_id=run.job_id, thing=run.thing, status=run.status, queued_at=run.queued_at,
+        last_updated_at=run.last_updated_at, started_at=run.started_at, details=run.details,
+        version=run.version, number=run.number,
+    )  # fmt: skip
+
+
+def micros(moment: datetime) -> int:
+    """Whole microseconds since 1970 UTC."""
+    return (moment - _ZERO) // _MICROSECOND
+
+
+def seconds(moment: datetime) -> int:
+    """Whole seconds since 1970 UTC, as the wire has times."""
+    return micros(moment) // 1_000_000
+
+
+def moment_of(count: int) -> datetime:
+    """The other way round."""
+    return _ZERO + timedelta(microseconds=count)
+
+
+def run_body(run: Run) -> dict[str, Any]:
+    """As a document."""
+    times = {
+        name: None if moment is None else micros(moment)
+        for name, moment in (
+            ("queued_at", run.queued_at), ("last_updated_at", run.last_updated_at),
+            ("started_at", run.started_at), ("due_at", run.due_at), ("step_at", run.step_at),
+        )
+    }  # fmt: skip
+    return {
+        "schema": SCHEMA, "job_id": run.job_id, "thing": run.thing, "number": run.number,
+        "order": run.order, "status": run.status.value, "details": dict(run.details),
+        "version": run.version, "timeout_minutes": run.timeout_minutes, "forced": run.forced,
+        "retries": dict(run.retries), **times,
+    }  # fmt: skip
+
+
+def run_of(body: Mapping[str, Any]) -> Run:
+    """From its document, which this file wrote."""
+    times = {
+        name: None if body[name] is None else moment_of(body[name])
+        for name in ("started_at", "due_at", "step_at")
+    }
+    return Run(
+        job_id=body["job_id"], thing=body["thing"], number=body["number"], order=body["order"],
+        queued_at=moment_of(body["queued_at"]), last_updated_at=moment_of(body["last_updated_at"]),
+        status=ExecutionStatus(body["status"]), details=body["details"], version=body["version"],
+        timeout_minutes=body["timeout_minutes"], forced=body["forced"], retries=body["retries"],
+        **times,
+    )  # fmt: skip

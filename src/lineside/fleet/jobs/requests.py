@@ -1,0 +1,275 @@
+"""What a device asks: topic and payload, read into records, or refused with a code.
+
+1. An empty payload is ``{}``; unknown fields are passed over, as the service of AWS does.
+2. What is refused names the client token, if it can be read.
+3. Source: AWS IoT developer guide, "Jobs device MQTT API"; codes from "ErrorResponse".
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+from unicodedata import category
+
+from lineside.core import InvalidError, LinesideError, decode_json
+from lineside.fleet.contract import ExecutionStatus
+from lineside.fleet.jobs.names import (
+    MOST_DETAILS,
+    MOST_PAYLOAD_BYTES,
+    MOST_STEP_MINUTES,
+    NEXT,
+    Place,
+    is_job_id,
+    is_name,
+)
+
+_MOST_TOKEN = 64
+_MOST_KEY = 128
+_MOST_VALUE = 1_024
+_MOST_NUMBER = 2**53
+CANCEL_STEP = -1
+_MAY_SAY = (
+    ExecutionStatus.IN_PROGRESS, ExecutionStatus.SUCCEEDED, ExecutionStatus.FAILED,
+    ExecutionStatus.REJECTED,
+)  # fmt: skip
+
+
+class Code(StrEnum):
+    """Why a request was rejected."""
+
+    INVALID_TOPIC = "InvalidTopic"
+    INVALID_JSON = "InvalidJson"
+    INVALID_REQUEST = "InvalidRequest"
+    INVALID_STATE_TRANSITION = "InvalidStateTransition"
+    RESOURCE_NOT_FOUND = "ResourceNotFound"
+    VERSION_MISMATCH = "VersionMismatch"
+    INTERNAL_ERROR = "InternalError"
+    REQUEST_THROTTLED = "RequestThrottled"
+    TERMINAL_STATE_REACHED = "TerminalStateReached"
+
+
+_STATUS = {
+    Code.RESOURCE_NOT_FOUND: 404, Code.INVALID_STATE_TRANSITION: 409, Code.VERSION_MISMATCH: 409,
+    Code.TERMINAL_STATE_REACHED: 410, Code.REQUEST_THROTTLED: 429, Code.INTERNAL_ERROR: 500,
+}  # fmt: skip
+
+
+class JobRejectedError(LinesideError):
+    """A device's request that is refused; ``state`` is the execution's where the contract says."""
+
+    title = "Rejected"
+
+    def __init__(
+        self, code: Code, message: str, *, token: str = "", state: Mapping[str, Any] | None = None
+    ) -> None:
+        super().__init__(message)
+        self.code = code
+        self.token = token
+        self.state = state
+        self.http_status = _STATUS.get(code, 400)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GetPending:
+    """``get``."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StartNext:
+    """``start-next``."""
+
+    details: Mapping[str, str] = field(default_factory=dict)
+    step_minutes: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Describe:
+    """``<jobId>/get``; the job id may be ``$next``."""
+
+    job_id: str
+    number: int | None = None
+    with_document: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Update:
+    """``<jobId>/update``; ``details`` None: unchanged; ``step_minutes`` -1: no timer any more."""
+
+    job_id: str
+    status: ExecutionStatus
+    details: Mapping[str, str] | None = None
+    expected_version: int | None = None
+    number: int | None = None
+    with_state: bool = False
+    with_document: bool = False
+    step_minutes: int | None = None
+
+
+Request = GetPending | StartNext | Describe | Update
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """A request with what its answer repeats."""
+
+    thing: str
+    request: Request
+    token: str = ""
+
+
+def read_request(place: Place, payload: bytes) -> Asked:
+    """What a message asks for.
+
+    Raises:
+        JobRejectedError: it asks for nothing that there is.
+    """
+    operation, job_id = _operation(place)
+    body = read_body(payload)
+    token = _token(body)
+    try:
+        request = read_fields(operation, body, job_id=job_id)
+    except InvalidError as error:
+        raise JobRejectedError(Code.INVALID_REQUEST, str(error), token=token) from error
+    return Asked(thing=place.thing, request=request, token=token)
+
+
+def read_body(payload: bytes) -> Mapping[str, Any]:
+    """The JSON object of a payload; ``JobRejectedError`` where it is none."""
+    if len(payload) > MOST_PAYLOAD_BYTES:
+        raise JobRejectedError(Code.INVALID_REQUEST, f"more than {MOST_PAYLOAD_BYTES} bytes")
+    if not payload:
+        return {}
+    try:
+        body = decode_json(payload, where="payload")
+    except InvalidError as error:
+        raise JobRejectedError(Code.INVALID_JSON, str(error)) from error
+    if not isinstance(body, dict):
+        raise JobRejectedError(Code.INVALID_REQUEST, "the payload is no JSON object")
+    return body
+
+
+def read_fields(operation: str, body: Mapping[str, Any], *, job_id: str) -> Request:
+    """The record of an operation: ``get``, ``start-next``, ``describe`` or ``update``.
+
+    Raises:
+        InvalidError: a field is not what it may be.
+    """
+    match operation:
+        case "get":
+            return GetPending()
+        case "start-next":
+            return StartNext(details=read_details(body) or {}, step_minutes=_step(body, low=1))
+        case "describe":
+            return Describe(
+                job_id=job_id,
+                number=_number(body, "executionNumber"),
+                with_document=_flag(body, "includeJobDocument", default=True),
+            )
+        case _:
+            return _update(body, job_id=job_id)
+
+
+def _update(body: Mapping[str, Any], *, job_id: str) -> Update:
+    return Update(
+        job_id=job_id,
+        status=_status(body),
+        details=read_details(body),
+        expected_version=_number(body, "expectedVersion"),
+        number=_number(body, "executionNumber"),
+        with_state=_flag(body, "includeJobExecutionState", default=False),
+        with_document=_flag(body, "includeJobDocument", default=False),
+        step_minutes=_step(body, low=CANCEL_STEP),
+    )
+
+
+def _operation(place: Place) -> tuple[str, str]:
+    if not is_name(place.thing):
+        raise JobRejectedError(Code.INVALID_TOPIC, f"{place.thing[:80]!r} is no thing's name")
+    match place.levels:
+        case ("get" | "start-next" as operation,):
+            return operation, ""
+        case (job_id, "get") if job_id == NEXT or is_job_id(job_id):
+            return "describe", job_id
+        case (job_id, "update") if is_job_id(job_id):
+            return "update", job_id
+    raise JobRejectedError(
+        Code.INVALID_TOPIC,
+        f"{place.topic[:200]} is no operation; there are get, start-next, <jobId>/get and "
+        "<jobId>/update",
+    )
+
+
+def _token(body: Mapping[str, Any]) -> str:
+    token = body.get("clientToken")
+    if token is None:
+        return ""
+    if not isinstance(token, str) or not 1 <= len(token) <= _MOST_TOKEN:
+        raise JobRejectedError(
+            Code.INVALID_REQUEST, f"clientToken is not text of 1 to {_MOST_TOKEN} characters"
+        )
+    return token
+
+
+def _wrong(name: str, expected: str) -> InvalidError:
+    return InvalidError(f"{name} is not {expected}", where=name)
+
+
+def _number(body: Mapping[str, Any], name: str) -> int | None:
+    value = body.get(name)
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value < _MOST_NUMBER:
+        raise _wrong(name, "a whole number from 1")
+    return value
+
+
+def _flag(body: Mapping[str, Any], name: str, *, default: bool) -> bool:
+    value = body.get(name)
+    if value is not None and not isinstance(value, bool):
+        raise _wrong(name, "true or false")
+    return default if value is None else value
+
+
+def _step(body: Mapping[str, Any], *, low: int) -> int | None:
+    name = "stepTimeoutInMinutes"
+    value = body.get(name)
+    if value is None:
+        return None
+    whole = isinstance(value, int) and not isinstance(value, bool)
+    if not whole or not low <= value <= MOST_STEP_MINUTES or value == 0:
+        raise _wrong(name, f"a whole number of minutes from 1 to {MOST_STEP_MINUTES}")
+    return int(value)
+
+
+def _status(body: Mapping[str, Any]) -> ExecutionStatus:
+    value = body.get("status")
+    if value not in _MAY_SAY:
+        raise _wrong("status", f"one of {', '.join(_MAY_SAY)}")
+    return ExecutionStatus(value)
+
+
+def read_details(body: Mapping[str, Any]) -> dict[str, str] | None:
+    """``statusDetails``; None where it was left out.
+
+    Raises:
+        InvalidError: not text by text, or beyond the limits.
+    """
+    details = body.get("statusDetails")
+    if details is None:
+        return None
+    if not isinstance(details, dict) or len(details) > MOST_DETAILS:
+        raise _wrong("statusDetails", f"an object of at most {MOST_DETAILS} entries")
+    for key, value in details.items():
+        if not is_name(key):
+            raise _wrong("statusDetails", f"keyed by 1 to {_MOST_KEY} of a-z A-Z 0-9 : _ -")
+        if not isinstance(value, str) or not 1 <= len(value) <= _MOST_VALUE or _has_control(value):
+            raise _wrong(
+                f"statusDetails.{key}",
+                f"text of 1 to {_MOST_VALUE} characters without control characters",
+            )
+    return dict(details)
+
+
+def _has_control(text: str) -> bool:
+    """Controls, formats, surrogates, private and unassigned: all that the contract leaves out."""
+    return any(category(letter).startswith("C") for letter in text)

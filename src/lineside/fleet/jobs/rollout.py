@@ -1,0 +1,195 @@
+"""What a job does by itself: begin, tell its things at their rate, follow its groups, end.
+
+``advance`` takes one bounded step. It returns where to go on, or None when nothing is to be done
+before the time that it has noted. A step that was not taken because the process ended is taken by
+the next one: everything it needs is kept.
+"""
+
+from collections.abc import Iterable
+from dataclasses import replace
+from datetime import datetime, timedelta
+from itertools import islice
+
+from lineside.core import NotFoundError
+from lineside.fleet.contract import ExecutionStatus, JobStatus
+from lineside.fleet.jobs.book import CHUNK, JobRow
+from lineside.fleet.jobs.change import Change
+from lineside.fleet.jobs.directory import Directory
+from lineside.fleet.jobs.executions import Run, moved
+from lineside.fleet.jobs.names import GROUP
+from lineside.fleet.jobs.rates import MINUTE, in_minute, is_open, told
+
+_ENDED = "END_TIME_REACHED"
+
+
+def advance(change: Change, job_id: str, *, directory: Directory, after: str) -> str | None:
+    """One step; ``after`` is what the step before returned, empty at first."""
+    row = change.job(job_id)
+    if row.status is JobStatus.DELETION_IN_PROGRESS:
+        return _delete_some(change, row)
+    if row.sweeping:
+        return _cancel_some(change, row, after=after)
+    if row.status is JobStatus.SCHEDULED:
+        return _begin(change, row)
+    if row.status is JobStatus.IN_PROGRESS:
+        return _roll_out(change, row, directory=directory)
+    change.book.drop_active(job_id)
+    return None
+
+
+def things_of(targets: Iterable[str], *, directory: Directory) -> list[str]:
+    """Every thing of these targets, once, in the order of the targets.
+
+    Raises:
+        NotFoundError: a thing or group that there is not.
+    """
+    found: dict[str, None] = {}
+    for target in targets:
+        if target.startswith(GROUP):
+            found |= dict.fromkeys(directory.members(target.removeprefix(GROUP)))
+        elif directory.has(target):
+            found[target] = None
+        else:
+            raise NotFoundError(
+                f"no thing {target!r}", where="targets", fix="List the things of the fleet."
+            )
+    return list(found)
+
+
+def _begin(change: Change, row: JobRow) -> str | None:
+    starts_at = row.plan.scheduling_config.starts_at
+    if starts_at is not None and change.now < starts_at:
+        change.book.put_active(row.job_id, next_at=starts_at)
+        return None
+    change.set_job(replace(row, status=JobStatus.IN_PROGRESS))
+    return ""
+
+
+def _roll_out(change: Change, row: JobRow, *, directory: Directory) -> str | None:
+    schedule = row.plan.scheduling_config
+    if schedule.ends_at is not None and change.now >= schedule.ends_at and not row.stopped:
+        return _end(change, row)
+    revision = directory.revision()
+    if revision != row.revision:
+        _follow(change, row, directory=directory)
+        row = replace(change.job(row.job_id), revision=revision)
+        change.set_job(row)
+    may_go_on = is_open(schedule, now=change.now) and _tell_some(change, row)
+    change.settle(row.job_id)
+    change.book.put_active(row.job_id, next_at=_next_at(change, row))
+    return "" if may_go_on else None
+
+
+def _tell_some(change: Change, row: JobRow) -> bool:
+    """Tell as many as may be told now, at most a chunk; whether more may be told at once."""
+    job_id = row.job_id
+    if not change.tally(job_id).waiting:
+        return False
+    change.set_tally(
+        job_id,
+        in_minute(row.plan.job_executions_rollout_config, change.tally(job_id), now=change.now),
+    )
+    tally = change.tally(job_id)
+    most = min(CHUNK, tally.minute_rate - tally.minute_used)
+    things = change.book.take_waiting(job_id, most) if most > 0 else []
+    for thing in things:
+        change.begin(row, thing)
+    change.set_tally(job_id, told(change.tally(job_id), len(things)))
+    return bool(things) and change.tally(job_id).waiting > 0
+
+
+def _next_at(change: Change, row: JobRow) -> datetime | None:
+    """When time moves the job next."""
+    schedule, tally = row.plan.scheduling_config, change.tally(row.job_id)
+    moments: list[datetime] = []
+    if schedule.ends_at is not None and not row.stopped:
+        moments.append(schedule.ends_at)
+    if tally.waiting and not is_open(schedule, now=change.now):
+        moments.append(change.now.replace(second=0, microsecond=0) + timedelta(minutes=1))
+    elif tally.waiting and tally.minute_at is not None:
+        moments.append(tally.minute_at + MINUTE)
+    return min(moments, default=None)
+
+
+def _end(change: Change, row: JobRow) -> str | None:
+    """The end of the schedule."""
+    behaviour = row.plan.scheduling_config.end_behavior
+    if behaviour in ("CANCEL", "FORCE_CANCEL"):
+        forced = behaviour == "FORCE_CANCEL"
+        change.cancel(row, forced=forced, code=_ENDED, comment="the end of the schedule")
+        return ""
+    _drop_waiting(change, row.job_id)
+    change.set_job(replace(row, stopped=True))
+    return ""
+
+
+def _drop_waiting(change: Change, job_id: str) -> None:
+    while change.book.take_waiting(job_id, CHUNK):
+        pass
+    change.set_tally(job_id, replace(change.tally(job_id), waiting=0))
+
+
+def _follow(change: Change, row: JobRow, *, directory: Directory) -> None:
+    """Things that came into the target are told, those that left it have their work removed."""
+    last: dict[str, Run] = {run.thing: run for _, run in change.book.runs_of_job(row.job_id)}
+    waiting = change.book.waiting(row.job_id)
+    wanted = _wanted(row, directory=directory, known=[*last, *waiting])
+    for thing, run in last.items():
+        if run.open and thing not in wanted:
+            fresh = change.run(thing, run.job_id, number=run.number)
+            change.step(fresh, moved(fresh, ExecutionStatus.REMOVED, now=change.now))
+    stay = [thing for thing in waiting if thing in wanted]
+    if row.continuous and not row.stopped:
+        had = set(stay) | {thing for thing, run in last.items() if not _was_removed(run)}
+        stay += [thing for thing in wanted if thing not in had]
+    if stay != waiting:
+        _drop_waiting(change, row.job_id)
+        change.book.add_waiting(row.job_id, stay)
+        change.set_tally(row.job_id, replace(change.tally(row.job_id), waiting=len(stay)))
+
+
+def _was_removed(run: Run) -> bool:
+    return run.status is ExecutionStatus.REMOVED
+
+
+def _wanted(row: JobRow, *, directory: Directory, known: list[str]) -> dict[str, None]:
+    """Things that the job is for now; of a snapshot, those of its things that there still are."""
+    if not row.continuous:
+        return {thing: None for thing in known if directory.has(thing)}
+    found: dict[str, None] = {}
+    for target in row.targets:
+        try:
+            found |= dict.fromkeys(things_of((target,), directory=directory))
+        except NotFoundError:
+            continue  # a group or thing that was taken away has nobody in it
+    return found
+
+
+def _cancel_some(change: Change, row: JobRow, *, after: str) -> str | None:
+    """Cancel a chunk of what is queued; with ``forced`` of what is under way too."""
+    rows = list(islice(change.book.runs_of_job(row.job_id, after=after), CHUNK))
+    for _, run in rows:
+        if run.status is ExecutionStatus.QUEUED or (row.forced and run.open):
+            fresh = change.run(run.thing, run.job_id, number=run.number)
+            ended = moved(fresh, ExecutionStatus.CANCELED, now=change.now)
+            under_way = fresh.status is ExecutionStatus.IN_PROGRESS
+            change.step(fresh, replace(ended, forced=under_way))
+    if len(rows) == CHUNK:
+        return rows[-1][0]
+    _drop_waiting(change, row.job_id)
+    change.set_job(replace(row, sweeping=False, completed_at=change.now))
+    change.book.drop_active(row.job_id)
+    change.tell_job(row.job_id, "canceled")
+    return None
+
+
+def _delete_some(change: Change, row: JobRow) -> str | None:
+    rows = list(islice(change.book.runs_of_job(row.job_id), CHUNK))
+    for _, run in rows:
+        change.forget(run)
+    if len(rows) == CHUNK:
+        return ""
+    change.tell_job(row.job_id, "deleted")
+    change.book.forget_job(row)
+    change.gone(row.job_id)
+    return None

@@ -1,0 +1,433 @@
+"""The job service over records: what devices ask, what operators order, what time brings.
+
+1. Every call is one transaction, or a row of them that the next ``due`` goes on with when the
+   process ends in between; asking twice does nothing twice.
+2. What is to be said is handed out after the commit only, in the order of the commits: whoever
+   publishes holds ``turn`` from the call to the publishing. ``deliver`` is called under it.
+3. No thread, no socket, no clock but the one handed in.
+"""
+
+import logging
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeVar
+
+from lineside.core import (
+    Clock,
+    InvalidError,
+    LinesideError,
+    UnavailableError,
+)
+from lineside.fleet.contract import Execution, ExecutionStatus, Job, JobStatus, NewJob
+from lineside.fleet.jobs import wire
+from lineside.fleet.jobs.book import CHUNK, Book, JobRow, StaleError, job_of
+from lineside.fleet.jobs.change import Change, refuse_links
+from lineside.fleet.jobs.device import carry_out
+from lineside.fleet.jobs.directory import Directory
+from lineside.fleet.jobs.errors import JobTransitionError, JobVersionError
+from lineside.fleet.jobs.executions import Run, detailed, execution_of, moved
+from lineside.fleet.jobs.lists import JobPage, JobQuery, fits_job, fits_run, page_of
+from lineside.fleet.jobs.making import JobExtras, make, new_row, target_names
+from lineside.fleet.jobs.names import (
+    check_job_id,
+    check_reason,
+    check_text,
+    place_of,
+    target_of,
+)
+from lineside.fleet.jobs.presigned import Presign
+from lineside.fleet.jobs.rates import Tally
+from lineside.fleet.jobs.requests import Asked, Code, JobRejectedError, read_details, read_request
+from lineside.fleet.jobs.rollout import advance, things_of
+from lineside.fleet.jobs.wire import JobMessage
+from lineside.store import Records
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+_TRIES = 8
+Deliver = Callable[[Sequence[JobMessage]], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CancelExecution:
+    """How one execution is cancelled."""
+
+    force: bool = False
+    expected_version: int | None = None
+    details: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExecutionName:
+    """An execution by its names; the latest without a number."""
+
+    thing: str
+    job_id: str
+    number: int | None = None
+
+
+@dataclass(slots=True, kw_only=True)
+class _Said:
+    """What a change left behind."""
+
+    messages: list[JobMessage] = field(default_factory=list)
+    stirred: set[str] = field(default_factory=set)
+
+
+class JobService:
+    """Fulfils ``fleet.Jobs``; safe from several threads."""
+
+    def __init__(
+        self,
+        records: Records,
+        *,
+        clock: Clock,
+        directory: Directory,
+        deliver: Deliver = lambda _: None,
+        presign: Presign | None = None,
+    ) -> None:
+        """Take the parts.
+
+        Args:
+            records: where everything is kept.
+            clock: of every time.
+            directory: things and groups.
+            deliver: is handed what operators' calls bring about; must not block.
+            presign: makes short-lived links; None: documents that ask for them are refused.
+        """
+        self._records = records
+        self._clock = clock
+        self._directory = directory
+        self._presign = presign
+        self._book = Book(records.documents)
+        self._revision = ""
+        self.deliver = deliver
+        self.turn = threading.RLock()
+
+    # ---- devices
+
+    def answer(self, topic: str, payload: bytes) -> list[JobMessage]:
+        """Answer one message of the jobs namespace; answers and foreign topics say nothing."""
+        return self.answers([(topic, payload)])
+
+    def answers(self, messages: Sequence[tuple[str, bytes]]) -> list[JobMessage]:
+        """Answer several, in order, for the price of one commit; each stands or falls alone."""
+        with self.turn:
+            said = _Said()
+            try:
+                with self._records.transaction():
+                    for topic, payload in messages:
+                        said.messages += self._answered(topic, payload, said=said)
+            except UnavailableError as error:
+                return [one for topic, _ in messages for one in self._failed(topic, error)]
+            return [*said.messages, *self._advance_all(said.stirred)]
+
+    def ask(self, asked: Asked) -> dict[str, Any]:
+        """What a device asks by HTTP; others are told what it changes.
+
+        Raises:
+            JobRejectedError: with the code of the contract.
+        """
+        with self.turn:
+            body, said = self._changed(
+                lambda change: carry_out(change, asked, directory=self._directory)
+            )
+            self._deliver(said)
+            return body
+
+    def due(self) -> list[JobMessage]:
+        """What time and the directory bring: time-outs, roll-outs, windows, ends."""
+        with self.turn:
+            return [*self._expire(), *self._advance_due()]
+
+    def again(self) -> Iterator[list[JobMessage]]:
+        """The pending list and the next job of every thing that has one, for after a restart."""
+        for thing in list(self._book.things_pending()):
+            with self.turn, self._records.transaction():
+                change = self._change()
+                runs = self._book.pending(thing, limit=wire.MOST_NOTIFIED)
+                if runs:
+                    yield [
+                        wire.notify(thing, runs, now=change.now),
+                        wire.notify_next(thing, change.shown(runs[0]), now=change.now),
+                    ]
+
+    # ---- operators: jobs
+
+    def create(self, asked: NewJob, *, extras: JobExtras | None = None) -> Job:
+        """Make a job; the same id with the same content is the same job."""
+        row = new_row(asked, extras or JobExtras(), now=self._clock.now())
+        refuse_links(row, self._presign)
+        self._act(lambda change: make(change, row, directory=self._directory))
+        return self.job(row.job_id)
+
+    def job(self, job_id: str) -> Job:
+        return job_of(self._book.job(check_job_id(job_id))[0])
+
+    def look(self, job_id: str) -> tuple[JobRow, Tally]:
+        """A job with its figures; ``NotFoundError``."""
+        row, _ = self._book.job(check_job_id(job_id))
+        return row, self._book.tally(job_id)[0]
+
+    def document(self, job_id: str) -> Mapping[str, Any]:
+        """A job's document as it was given; ``NotFoundError``."""
+        return self._book.job(check_job_id(job_id))[0].document
+
+    def cancel(self, job_id: str, *, reason: str, force: bool = False) -> Job:
+        return self.cancel_for(job_id, comment=reason, force=force)
+
+    def cancel_for(
+        self, job_id: str, *, comment: str = "", code: str = "", force: bool = False
+    ) -> Job:
+        """Cancel with a reason code; what is cancelled already stays so.
+
+        Raises:
+            JobTransitionError: the job is completed, or is being deleted.
+        """
+        check_text(comment, where="comment")
+        check_reason(code)
+
+        def act(change: Change) -> None:
+            row = change.job(check_job_id(job_id))
+            if row.status in (JobStatus.COMPLETED, JobStatus.DELETION_IN_PROGRESS):
+                raise JobTransitionError(
+                    f"the job is {row.status.value}", where=job_id, fix="There is nothing to stop."
+                )
+            if row.status is not JobStatus.CANCELED or (force and not row.forced):
+                change.cancel(row, forced=force, code=code, comment=comment)
+
+        self._act(act)
+        return self.job(job_id)
+
+    def delete(self, job_id: str, *, force: bool = False) -> None:
+        """Delete a job and its executions.
+
+        Raises:
+            JobTransitionError: it is not over and ``force`` was not given.
+        """
+
+        def act(change: Change) -> None:
+            row = change.job(check_job_id(job_id))
+            over = row.finished and not row.sweeping and not change.tally(job_id).pending
+            if not over and not force and row.status is not JobStatus.DELETION_IN_PROGRESS:
+                raise JobTransitionError(
+                    "the job is not over", where=job_id, fix="Cancel it first, or use force."
+                )
+            change.set_job(replace(row, status=JobStatus.DELETION_IN_PROGRESS))
+            change.book.put_active(job_id, next_at=change.now)
+            change.stirred.add(job_id)
+            change.tell_job(job_id, "deletion_in_progress")
+
+        self._act(act)
+
+    def associate(self, job_id: str, targets: Sequence[str]) -> Job:
+        """Add targets to a continuous job.
+
+        Raises:
+            InvalidError: it is none, or is not in progress.
+        """
+        names = target_names(targets)
+
+        def act(change: Change) -> None:
+            row = change.job(check_job_id(job_id))
+            if not row.continuous or row.status is not JobStatus.IN_PROGRESS:
+                raise InvalidError(
+                    "only a CONTINUOUS job in progress takes further targets", where=job_id,
+                    fix="Make a new job.",
+                )  # fmt: skip
+            things_of(names, directory=self._directory)
+            joined = tuple(dict.fromkeys((*row.targets, *names)))
+            change.set_job(replace(row, targets=joined, revision=""))
+            change.stirred.add(job_id)
+
+        self._act(act)
+        return self.job(job_id)
+
+    def jobs(self, wanted: JobQuery) -> JobPage:
+        """Jobs, newest first."""
+
+        def rows() -> Iterator[tuple[str, JobRow]]:
+            for place, job_id in self._book.job_ids(after=wanted.after):
+                row = self._book.job(job_id)[0]
+                if fits_job(row, wanted):
+                    yield place, row
+
+        return page_of(rows(), wanted)
+
+    # ---- operators: executions
+
+    def executions(self, job_id: str) -> list[Execution]:
+        """The last try of each thing, by thing."""
+        self._book.job(check_job_id(job_id))
+        last = {run.thing: run for _, run in self._book.runs_of_job(job_id)}
+        return [execution_of(run) for run in last.values()]
+
+    def execution(self, named: ExecutionName) -> Run:
+        """``NotFoundError`` if there is none."""
+        return self._book.run(named.thing, check_job_id(named.job_id), number=named.number)[0]
+
+    def runs_of_job(self, job_id: str, wanted: JobQuery) -> JobPage:
+        """Every execution of a job, by thing and number."""
+        self._book.job(check_job_id(job_id))
+        found = self._book.runs_of_job(job_id, after=wanted.after)
+        return page_of((one for one in found if fits_run(one[1], wanted)), wanted)
+
+    def runs_of_thing(self, thing: str, wanted: JobQuery) -> JobPage:
+        """Every execution of a thing, by job and number."""
+        self._directory_has(thing)
+        found = self._book.runs_of_thing(thing, after=wanted.after)
+        return page_of((one for one in found if fits_run(one[1], wanted)), wanted)
+
+    def cancel_execution(self, named: ExecutionName, how: CancelExecution) -> Run:
+        """Cancel one execution.
+
+        Raises:
+            JobTransitionError: it is over, or is under way and ``force`` was not given.
+            JobVersionError: it is at another version.
+        """
+        details = read_details({"statusDetails": how.details})
+
+        def act(change: Change) -> Run:
+            run = change.run(named.thing, check_job_id(named.job_id), number=named.number)
+            if how.expected_version not in (None, run.version):
+                raise JobVersionError(
+                    f"the execution is at version {run.version}, not {how.expected_version}",
+                    where=run.id, fix="Read it again, then redo.",
+                )  # fmt: skip
+            under_way = run.status is ExecutionStatus.IN_PROGRESS
+            if not run.open or (under_way and not how.force):
+                raise JobTransitionError(
+                    f"the execution is {run.status.value}", where=run.id,
+                    fix="Use force for one that is under way.",
+                )  # fmt: skip
+            ended = moved(run, ExecutionStatus.CANCELED, now=change.now)
+            ended = replace(detailed(ended, details), forced=under_way)
+            change.step(run, ended)
+            return ended
+
+        return self._act(act)
+
+    def delete_execution(self, named: ExecutionName, *, force: bool = False) -> None:
+        """Delete one execution.
+
+        Raises:
+            JobTransitionError: it is under way and ``force`` was not given.
+        """
+
+        def act(change: Change) -> None:
+            run = change.run(named.thing, check_job_id(named.job_id), number=named.number)
+            if run.status is ExecutionStatus.IN_PROGRESS and not force:
+                raise JobTransitionError(
+                    "the execution is under way", where=run.id, fix="Cancel it, or use force."
+                )
+            change.forget(run)
+            change.tell_run(run, "deleted")
+
+        self._act(act)
+
+    # ---- inside
+
+    def _answered(self, topic: str, payload: bytes, *, said: _Said) -> list[JobMessage]:
+        place = place_of(topic)
+        if place is None or place.answers:
+            return []
+        now = self._clock.now()
+        try:
+            asked = read_request(place, payload)
+            body, left = self._changed(
+                lambda change: carry_out(change, asked, directory=self._directory)
+            )
+        except JobRejectedError as error:
+            return [wire.rejected(topic, error, now=now)]
+        except UnavailableError:
+            raise
+        except Exception:  # boundary: one request must not take the others with it
+            logger.exception("request failed topic=%s", topic)
+            told = JobRejectedError(Code.INTERNAL_ERROR, "something failed that nobody foresaw")
+            return [wire.rejected(topic, told, now=now)]
+        said.stirred |= left.stirred
+        return [wire.accepted(topic, body, token=asked.token, now=now), *left.messages]
+
+    def _failed(self, topic: str, error: LinesideError) -> list[JobMessage]:
+        place = place_of(topic)
+        if place is None or place.answers:
+            return []
+        told = JobRejectedError(Code.INTERNAL_ERROR, error.message)
+        return [wire.rejected(topic, told, now=self._clock.now())]
+
+    def _change(self) -> Change:
+        return Change(self._book, now=self._clock.now(), presign=self._presign)
+
+    def _changed(self, act: Callable[[Change], T]) -> tuple[T, _Said]:
+        """One transaction; again from the start where somebody else wrote meanwhile."""
+        for _ in range(_TRIES):
+            try:
+                with self._records.transaction():
+                    change = self._change()
+                    result = act(change)
+                    messages = change.finish()
+                return result, _Said(messages=messages, stirred=change.stirred)
+            except StaleError:
+                continue
+        raise UnavailableError("others keep writing the same job", fix="Try again.")
+
+    def _act(self, act: Callable[[Change], T]) -> T:
+        with self.turn:
+            result, said = self._changed(act)
+            self._deliver(said)
+            return result
+
+    def _deliver(self, said: _Said) -> None:
+        messages = [*said.messages, *self._advance_all(said.stirred)]
+        if messages:
+            self.deliver(messages)
+
+    def _advance_all(self, jobs: set[str]) -> list[JobMessage]:
+        return [message for job_id in sorted(jobs) for message in self._advance(job_id)]
+
+    def _advance(self, job_id: str) -> list[JobMessage]:
+        """Every step that a job can take now."""
+        messages: list[JobMessage] = []
+        stirred: set[str] = set()
+        after: str | None = ""
+        while after is not None:
+            after, said = self._step(job_id, after=after)
+            messages += said.messages
+            stirred |= said.stirred - {job_id}
+            if job_id in said.stirred and after is None:
+                after = ""
+        return [*messages, *self._advance_all(stirred)]
+
+    def _step(self, job_id: str, *, after: str) -> tuple[str | None, _Said]:
+        return self._changed(
+            lambda change: advance(change, job_id, directory=self._directory, after=after)
+        )
+
+    def _expire(self) -> list[JobMessage]:
+        said = _Said()
+        while overdue := self._book.overdue(now=self._clock.now(), limit=CHUNK):
+            _, found = self._changed(lambda change: _expire(change, overdue))
+            said.messages += found.messages
+            said.stirred |= found.stirred
+        return [*said.messages, *self._advance_all(said.stirred)]
+
+    def _advance_due(self) -> list[JobMessage]:
+        now, revision = self._clock.now(), self._directory.revision()
+        moved_on = revision != self._revision
+        messages: list[JobMessage] = []
+        for one in self._book.active():
+            if moved_on or (one.next_at is not None and one.next_at <= now):
+                messages += self._advance(one.job_id)
+        self._revision = revision
+        return messages
+
+    def _directory_has(self, thing: str) -> None:
+        if not self._directory.has(thing):
+            things_of((target_of(thing),), directory=self._directory)
+
+
+def _expire(change: Change, runs: Sequence[Run]) -> None:
+    for run in runs:
+        change.expire(run)

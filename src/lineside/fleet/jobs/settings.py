@@ -1,0 +1,243 @@
+"""How a job is rolled out, aborted, retried, timed and scheduled: the contract's own objects, read.
+
+Limits are those of the API reference of ``CreateJob``. Keys are the contract's (camel case);
+faults name them so.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any, Literal
+
+from lineside.core import InvalidError, LinesideError, decode
+from lineside.fleet.jobs.cron import Cron, parse_cron
+
+MOST_PER_MINUTE = 1_000
+MOST_RETRIES = 10
+_MOST_MINUTES = 10_080
+_MOST_WINDOW_MINUTES = 1_430
+_LEAST_SPAN = timedelta(minutes=30)
+_CAMEL = re.compile(r"(?<=[a-z0-9])([A-Z])")
+_SNAKE = re.compile(r"(?<=[a-z0-9])_([a-z0-9])")
+
+Failure = Literal["FAILED", "REJECTED", "TIMED_OUT", "ALL"]
+
+
+def _within(value: float, name: str, *, low: float, high: float) -> None:
+    if not low <= value <= high:
+        raise InvalidError(
+            f"{value:g} is out of range", where=name, fix=f"Choose {low:g} to {high:g}."
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RateIncrease:
+    """After how many things the rate rises; exactly one of the two is set."""
+
+    number_of_notified_things: int | None = None
+    number_of_succeeded_things: int | None = None
+
+    def __post_init__(self) -> None:
+        given = [
+            count
+            for count in (self.number_of_notified_things, self.number_of_succeeded_things)
+            if count is not None
+        ]
+        if len(given) != 1 or given[0] < 1:
+            raise InvalidError(
+                "not one count", fix="Give numberOfNotifiedThings or numberOfSucceededThings."
+            )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExponentialRate:
+    """A rate that rises by a factor."""
+
+    base_rate_per_minute: int
+    increment_factor: float
+    rate_increase_criteria: RateIncrease
+
+    def __post_init__(self) -> None:
+        _within(self.base_rate_per_minute, "baseRatePerMinute", low=1, high=MOST_PER_MINUTE)
+        _within(self.increment_factor, "incrementFactor", low=1.1, high=5)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rollout:
+    """How many things are told in a minute."""
+
+    maximum_per_minute: int = MOST_PER_MINUTE
+    exponential_rate: ExponentialRate | None = None
+
+    def __post_init__(self) -> None:
+        _within(self.maximum_per_minute, "maximumPerMinute", low=1, high=MOST_PER_MINUTE)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AbortCriterion:
+    """When a job is cancelled by itself."""
+
+    failure_type: Failure
+    threshold_percentage: float
+    min_number_of_executed_things: int
+    action: Literal["CANCEL"] = "CANCEL"
+
+    def __post_init__(self) -> None:
+        _within(self.threshold_percentage, "thresholdPercentage", low=0.01, high=100)
+        _within(self.min_number_of_executed_things, "minNumberOfExecutedThings", low=1, high=1e9)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Abort:
+    """Any of these."""
+
+    criteria_list: tuple[AbortCriterion, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RetryCriterion:
+    """How often a thing tries again."""
+
+    failure_type: Literal["FAILED", "TIMED_OUT", "ALL"]
+    number_of_retries: int
+
+    def __post_init__(self) -> None:
+        _within(self.number_of_retries, "numberOfRetries", low=0, high=MOST_RETRIES)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Retry:
+    """Each failure at most once, ten retries in all; ``REJECTED`` is never tried again."""
+
+    criteria_list: tuple[RetryCriterion, ...] = ()
+
+    def __post_init__(self) -> None:
+        kinds = [one.failure_type for one in self.criteria_list]
+        if len(set(kinds)) != len(kinds) or ("ALL" in kinds and len(kinds) > 1):
+            raise InvalidError("a failure named twice", where="criteriaList", fix="Name it once.")
+        if sum(one.number_of_retries for one in self.criteria_list) > MOST_RETRIES:
+            raise InvalidError(
+                f"more than {MOST_RETRIES} retries", where="criteriaList", fix="Ask for fewer."
+            )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Timeout:
+    """The in-progress timer."""
+
+    in_progress_timeout_in_minutes: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.in_progress_timeout_in_minutes is not None:
+            _within(
+                self.in_progress_timeout_in_minutes, "inProgressTimeoutInMinutes", low=1,
+                high=_MOST_MINUTES,
+            )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PresignedUrl:
+    """How long a link lives; ``role_arn`` is taken from AWS' clients and has no meaning here."""
+
+    expires_in_sec: int = 3_600
+    role_arn: str = ""
+
+    def __post_init__(self) -> None:
+        _within(self.expires_in_sec, "expiresInSec", low=60, high=3_600)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Window:
+    """A maintenance window: a six-part cron expression (UTC) and its length."""
+
+    start_time: str
+    duration_in_minutes: int
+
+    def __post_init__(self) -> None:
+        parse_cron(self.start_time)
+        _within(self.duration_in_minutes, "durationInMinutes", low=1, high=_MOST_WINDOW_MINUTES)
+
+    @property
+    def cron(self) -> Cron:
+        """When it opens."""
+        return parse_cron(self.start_time)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Schedule:
+    """When a roll-out begins and ends."""
+
+    start_time: str = ""
+    end_time: str = ""
+    end_behavior: Literal["STOP_ROLLOUT", "CANCEL", "FORCE_CANCEL", ""] = ""
+    maintenance_windows: tuple[Window, ...] = ()
+
+    def __post_init__(self) -> None:
+        starts_at, ends_at = self.starts_at, self.ends_at
+        if self.end_behavior and ends_at is None:
+            raise InvalidError("no end", where="endBehavior", fix="Give endTime as well.")
+        if starts_at is not None and ends_at is not None and ends_at - starts_at < _LEAST_SPAN:
+            raise InvalidError(
+                "less than 30 minutes after the start", where="endTime", fix="Choose a later end."
+            )
+
+    @property
+    def starts_at(self) -> datetime | None:
+        """None: at once."""
+        return _moment(self.start_time, where="startTime")
+
+    @property
+    def ends_at(self) -> datetime | None:
+        """None: never."""
+        return _moment(self.end_time, where="endTime")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """All of a job's settings."""
+
+    job_executions_rollout_config: Rollout = field(default_factory=Rollout)
+    abort_config: Abort = field(default_factory=Abort)
+    timeout_config: Timeout = field(default_factory=Timeout)
+    job_executions_retry_config: Retry = field(default_factory=Retry)
+    presigned_url_config: PresignedUrl = field(default_factory=PresignedUrl)
+    scheduling_config: Schedule = field(default_factory=Schedule)
+
+
+def read_settings(document: Mapping[str, object]) -> Settings:
+    """The settings of a new job.
+
+    Raises:
+        InvalidError: unknown keys, or limits broken; every fault with its path.
+    """
+    try:
+        return decode(Settings, _snake(document), where="job")
+    except LinesideError as error:
+        fix = _camel(error.fix)
+        raise InvalidError(_camel(error.message), where="job", fix=fix) from error
+
+
+def _snake(value: Any) -> Any:  # noqa: ANN401  any JSON
+    if isinstance(value, Mapping):
+        return {_CAMEL.sub(r"_\1", str(key)).lower(): _snake(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_snake(one) for one in value]
+    return value
+
+
+def _camel(text: str) -> str:
+    return _SNAKE.sub(lambda found: found[1].upper(), text)
+
+
+def _moment(text: str, *, where: str) -> datetime | None:
+    """ISO 8601; without a zone it is UTC, as AWS' clients write it."""
+    if not text:
+        return None
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise InvalidError(
+            f"{text[:40]!r} is no time", where=where, fix="Write 2026-05-01T22:00Z."
+        ) from error
+    return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)

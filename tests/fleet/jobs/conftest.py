@@ -1,0 +1,107 @@
+"""A job service over memory, with things and groups, and a device that asks it."""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from lineside.core import Json
+from lineside.fleet import JobMessage, JobService, NewJob, ThingDirectory
+from lineside.store import Records, open_records
+from lineside.testing import FakeClock
+
+DOCUMENT = {"type": "new_model", "model_name": "unet", "model_version": "4"}
+
+
+@dataclass
+class Desk:
+    """The service, what it said last, and shorter ways to ask."""
+
+    service: JobService
+    directory: ThingDirectory
+    clock: FakeClock
+    said: list[JobMessage] = field(default_factory=list)
+
+    def hear(self, messages: Sequence[JobMessage]) -> None:
+        self.said += messages
+
+    def topics(self) -> list[str]:
+        """What was said since the last call, thing t's topics shortened."""
+        found = [one.topic.removeprefix("$aws/things/t/jobs/") for one in self.said]
+        self.said.clear()
+        return found
+
+    def notices(self) -> dict[str, Any]:
+        """Notifications to thing t since the last call; every other message is forgotten."""
+        found = {
+            one.topic.rpartition("/")[2]: json.loads(one.payload)
+            for one in self.said
+            if one.topic in ("$aws/things/t/jobs/notify", "$aws/things/t/jobs/notify-next")
+        }
+        self.said.clear()
+        return found
+
+    def create(
+        self, job_id: str, *targets: str, document: Mapping[str, Any] | None = None,
+        continuous: bool = False, **settings: Json,
+    ) -> None:  # fmt: skip
+        self.service.create(
+            NewJob(
+                job_id=job_id,
+                targets=targets or ("t",),
+                document=document or DOCUMENT,
+                continuous=continuous,
+                settings=settings,
+            )
+        )
+
+    def ask(self, what: str, *, thing: str = "t", **body: Json) -> dict[str, Any]:
+        """Publish, and return the one answer with its last topic level under ``"was"``."""
+        return self.send(what, json.dumps(body).encode() if body else b"", thing=thing)
+
+    def send(self, what: str, payload: bytes, *, thing: str = "t") -> dict[str, Any]:
+        topic = f"$aws/things/{thing}/jobs/{what}"
+        first, *others = self.service.answer(topic, payload)
+        self.hear(others)
+        assert first.topic in (f"{topic}/accepted", f"{topic}/rejected")
+        return {**json.loads(first.payload), "was": first.topic.rpartition("/")[2]}
+
+    def wait(self, seconds: float) -> None:
+        self.clock.advance(seconds)
+        self.hear(self.service.due())
+
+    def states(self, job_id: str) -> dict[str, str]:
+        return {one.thing: one.status.value for one in self.service.executions(job_id)}
+
+    def events(self, prefix: str = "$aws/events/") -> list[str]:
+        """Events since the last call."""
+        found = [one.topic.removeprefix(prefix) for one in self.said if prefix in one.topic]
+        self.said.clear()
+        return found
+
+
+def desk_over(records: Records, clock: FakeClock) -> Desk:
+    directory = ThingDirectory(records)
+    desk = Desk(
+        service=JobService(records, clock=clock, directory=directory),
+        directory=directory,
+        clock=clock,
+    )
+    desk.service.deliver = desk.hear
+    return desk
+
+
+@pytest.fixture
+def records(clock: FakeClock) -> Iterator[Records]:
+    with open_records("memory://", clock=clock) as opened:
+        yield opened
+
+
+@pytest.fixture
+def desk(records: Records, clock: FakeClock) -> Desk:
+    """Thing ``t`` exists already."""
+    made = desk_over(records, clock)
+    made.directory.add("t", groups=("line",))
+    return made
