@@ -8,8 +8,10 @@ from fastapi.testclient import TestClient
 from starlette.routing import BaseRoute, Route
 
 from lineside.hub import HubConfig, Services, create_app
-from lineside.hub.access import COOKIE
+from lineside.hub.access import COOKIE, is_open, may, right_of
 from lineside.hub.auth import UnauthenticatedError
+from lineside.hub.roles import GRANTS, Right, Role
+from lineside.hub.views import Identity
 from lineside.testing import FakeClock
 
 OPEN = {"/healthz", "/readyz", "/ping", "/sign-in", "/welcome", "/favicon.ico"}
@@ -57,6 +59,53 @@ def test_every_route_asks_who_it_is_unless_it_is_open(hub: Services, nobody: Tes
         assert answer.status_code == 401, (method, path)
         assert answer.headers["content-type"] == "application/problem+json"
         assert answer.json()["fix"]
+
+
+def test_every_route_has_a_line_that_says_who_may(hub: Services) -> None:
+    """A new route without one fails here."""
+    unnamed = [
+        (method, path)
+        for method, path in everything(hub)
+        if not is_open(path) and right_of(method, filled(path)) is None
+    ]
+    assert unnamed == []
+
+
+@pytest.mark.parametrize("role", Role)
+def test_a_role_reaches_what_its_rights_name_and_nothing_else(
+    hub: Services, nobody: TestClient, role: Role
+) -> None:
+    """Every route that changes something, asked for; the others by the same decision."""
+    token = hub.auth.issue_token("program", kind="api", role=role)
+    headers = {"Authorization": f"Bearer {token}"}
+    for method, path in everything(hub):
+        if is_open(path):
+            continue
+        right = right_of(method, filled(path))
+        allowed = right in GRANTS[role]
+        if method == "GET" and allowed:
+            may(Identity(name="x", kind="api", role=role), method=method, path=filled(path))
+            continue
+        answer = nobody.request(method, filled(path), headers=headers, follow_redirects=False)
+        assert (answer.status_code != 403) == allowed, (role, method, path)
+        if not allowed:
+            assert str(role) in answer.json()["detail"]
+            assert "admin" in answer.json()["fix"]
+
+
+def test_what_no_line_names_is_for_administrators(client: TestClient, hub: Services) -> None:
+    token = hub.auth.issue_token("wall", kind="api", role=Role.VIEWER)
+    headers = {"Authorization": f"Bearer {token}"}
+    assert client.get("/nowhere", headers=headers).status_code == 403
+    assert client.get("/nowhere").status_code == 404
+
+
+def test_whoever_releases_does_not_build() -> None:
+    assert GRANTS[Role.ADMIN] == set(Right)
+    for role in set(Role) - {Role.ADMIN}:
+        assert not {Right.BUILD, Right.RELEASE} <= GRANTS[role]
+        assert Right.ADMINISTER not in GRANTS[role]
+        assert Right.LOOK in GRANTS[role]
 
 
 def test_every_answer_carries_the_security_headers(
@@ -176,7 +225,8 @@ def test_a_sign_in_link_works_once(hub: Services, nobody: TestClient) -> None:
     assert "HttpOnly" in cookie
     assert "samesite=strict" in cookie.lower()
     assert token not in cookie
-    assert nobody.get("/api/v1/me").json() == {"kind": "session", "name": "anna"}
+    who = {"kind": "session", "name": "anna", "role": "admin"}
+    assert nobody.get("/api/v1/me").json() == who
     nobody.cookies.clear()
     again = nobody.get("/sign-in", params={"token": token})
     assert again.status_code == 403

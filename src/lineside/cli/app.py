@@ -25,6 +25,7 @@ from lineside.cli import (
     scale,
     store,
     train,
+    user,
 )
 from lineside.cli.output import explain, say
 from lineside.core import LinesideError, UnavailableError
@@ -79,6 +80,7 @@ for room in (
     scale,
     store,
     train,
+    user,
 ):
     room.register(app)
 

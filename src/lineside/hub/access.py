@@ -1,16 +1,20 @@
-"""Who may ask for what; the whole table is here.
+"""Who may ask for what; the whole table is here, a line for every route.
 
 | Identity | May |
 |---|---|
 | nobody | sign in, welcome page, styles, health; inference calls (these are signed) |
-| ``session``, ``api`` | everything |
+| ``session``, ``api`` | what the rights of its role allow (``roles.py``, ``RULES`` below) |
 | ``device`` | read a package's bytes |
 | ``ingest`` | hand in messages at ``/mqttingest`` |
+
+A route without a line is for those who administer; a test names it.
 """
 
 import re
+from functools import lru_cache
 
 from lineside.core import RefusedError
+from lineside.hub.roles import GRANTS, Right, roles_with
 from lineside.hub.views import Identity
 
 COOKIE = "lineside_session"
@@ -19,26 +23,183 @@ _OPEN = ("/healthz", "/readyz", "/ping", "/sign-in", "/welcome", "/favicon.ico")
 _OPEN_BELOW = ("/static/", "/endpoints/", "/2015-03-31/functions/")
 _CONTENT = re.compile(r"/api/v1/packages/[^/]+/content")
 
+RULES: dict[Right, str] = {
+    Right.LOOK: """
+        GET /ws
+        GET /api/v1/me
+        POST /sign-out
+        GET /api/docs
+        GET /api/openapi.json
+        GET /api/v1/cameras
+        GET /api/v1/cameras/{camera}
+        GET /api/v1/frames
+        GET /api/v1/frames/{frame}
+        GET /api/v1/frames/{frame}/picture
+        GET /api/v1/frames/{frame}/thumbnail
+        GET /api/v1/frames/{frame}/activation
+        GET /api/v1/datasets
+        GET /api/v1/datasets/{name}
+        GET /api/v1/datasets/{name}/versions/{number}
+        GET /api/v1/datasets/{name}/versions/{number}/leaks
+        GET /api/v1/datasets/{name}/versions/{number}/report
+        GET /api/v1/datasets/{name}/diff
+        GET /api/v1/datasets/{name}/tags
+        GET /api/v1/runs
+        GET /api/v1/runs/{run}
+        GET /api/v1/packages
+        GET /api/v1/packages/{digest}
+        GET /api/v1/packages/{digest}/content
+        GET /api/v1/models
+        GET /api/v1/models/{group}
+        GET /api/v1/models/{group}/versions
+        GET /api/v1/models/{group}/versions/{number}
+        GET /api/v1/models/{group}/versions/{number}/report
+        GET /api/v1/models/{group}/settings
+        GET /api/v1/functions
+        GET /api/v1/functions/{name}/pictures
+        GET /api/v1/counts
+        GET /api/v1/counts/{count}
+        GET /api/v1/counts/{count}/picture
+        GET /api/v1/twin
+        GET /api/v1/twin/live
+        GET /api/v1/twin/documents/{collection}
+        GET /api/v1/twin/{path:path}
+        GET /api/v1/orders
+        GET /api/v1/orders/{order}
+        GET /api/v1/events
+        GET /api/v1/events/{event}
+        GET /api/v1/trace/{identifier:path}
+        GET /api/v1/devices
+        GET /api/v1/dead-letters
+        GET /api/v1/dead-letters/{letter}
+        GET /api/v1/dead-letters/{letter}/payload
+        GET /api/v1/stats
+        GET /metrics
+        GET /
+        GET /lines
+        GET /lines/figures
+        GET /lines/{line}
+        GET /lines/{line}/{camera}
+        GET /twin
+        GET /frames/{frame}
+        GET /trace/{identifier:path}
+        GET /data
+        GET /data/{name}
+        GET /data/{name}/versions/{number}
+        GET /data/{name}/diff
+        GET /data/{name}/pictures/{digest}
+        GET /data/{name}/pictures/{digest}/drawn
+        GET /runs
+        GET /runs/{run}
+        GET /runs/{run}/progress
+        GET /models
+        GET /models/groups/{group}
+        GET /models/groups/{group}/{number}
+        GET /models/groups/{group}/{number}/report
+        GET /models/{digest}
+        GET /models/{digest}/report
+        GET /try
+        GET /regions
+        GET /count
+        GET /count/{count_id}
+        GET /count/{count_id}/picture
+        GET /count/{count_id}/activation
+        GET /events
+        GET /events/{event}
+        GET /dead-letters
+        GET /fleet
+        GET /search
+    """,
+    Right.OPERATE: """
+        POST /api/v1/orders
+        POST /api/v1/datasets/{name}/samples
+        POST /api/v1/packages/{digest}/predict
+        POST /api/v1/functions/{name}/call
+        POST /api/v1/counts
+        POST /api/v1/counts/uploaded
+        POST /api/v1/counts/{count}/correction
+    """,
+    Right.BUILD: """
+        POST /api/v1/datasets/{name}/freeze
+        POST /api/v1/datasets/{name}/tags
+        POST /api/v1/datasets/{name}/split
+        POST /api/v1/runs
+        POST /api/v1/runs/{run}/cancel
+        POST /api/v1/runs/{run}/resume
+        POST /api/v1/packages
+        POST /api/v1/models/{group}/versions
+    """,
+    Right.RELEASE: """
+        POST /api/v1/packages/{digest}/use
+        POST /api/v1/models/{group}/versions/{number}/approve
+        POST /api/v1/models/{group}/versions/{number}/reject
+        POST /api/v1/models/{group}/settings
+    """,
+    Right.ADMINISTER: """
+        POST /mqttingest
+    """,
+}
+
 
 def is_open(path: str) -> bool:
     """Whether a path answers to anybody."""
     return path in _OPEN or path.startswith(_OPEN_BELOW)
 
 
+def right_of(method: str, path: str) -> Right | None:
+    """The right that a request needs; None where no line names it."""
+    method = "GET" if method == "HEAD" else method
+    for template, right in _templates().get(method, ()):
+        if template.fullmatch(path):
+            return right
+    return None
+
+
 def may(identity: Identity, *, method: str, path: str) -> None:
     """Refuse what this identity may not.
 
     Raises:
-        RefusedError: its kind is not for this path.
+        RefusedError: its kind or role is not for this path.
     """
-    if identity.kind in ("session", "api"):
-        return
+    where = f"{method} {path}"
     if identity.kind == "device" and method in ("GET", "HEAD") and _CONTENT.fullmatch(path):
         return
     if identity.kind == "ingest" and path == "/mqttingest":
         return
-    raise RefusedError(
-        f"a token of kind {identity.kind!r} may not do this",
-        where=f"{method} {path}",
-        fix="Use a token of kind api.",
-    )
+    if identity.role is None:
+        raise RefusedError(
+            f"a token of kind {identity.kind!r} may not do this",
+            where=where,
+            fix="Use a token of kind api.",
+        )
+    needed = right_of(method, path) or Right.ADMINISTER
+    if needed not in GRANTS[identity.role]:
+        raise RefusedError(
+            f"{identity.name} is {identity.role}, and this needs the right to {needed}",
+            where=where,
+            fix=f"Ask somebody who has it: {', '.join(roles_with(needed))}.",
+        )
+
+
+@lru_cache(maxsize=1)
+def _templates() -> dict[str, list[tuple[re.Pattern[str], Right]]]:
+    """By method, those with the fewest parameters first: they say the most about a path."""
+    lines = [(line.split(), right) for right, text in RULES.items() for line in _lines(text)]
+    lines.sort(key=lambda one: (one[0][1].count("{"), ":path}" in one[0][1]))
+    found: dict[str, list[tuple[re.Pattern[str], Right]]] = {}
+    for (method, path), right in lines:
+        found.setdefault(method, []).append((_pattern(path), right))
+    return found
+
+
+def _lines(text: str) -> list[str]:
+    return [line.strip() for line in text.splitlines() if line.strip()]
+
+
+def _pattern(path: str) -> re.Pattern[str]:
+    parts = re.split(r"(\{[^}]*\})", path)
+    written = [
+        (".+" if part.endswith(":path}") else "[^/]+") if part.startswith("{") else re.escape(part)
+        for part in parts
+    ]
+    return re.compile("".join(written))

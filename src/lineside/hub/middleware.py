@@ -143,7 +143,8 @@ class Gate:
     async def _admit(self, scope: Scope) -> None:
         path, bearer = scope["path"], _bearer(scope)
         cookie = _cookie(scope)
-        if cookie and not bearer:
+        # Signing in needs no cookie, yet nobody else's page may sign this browser in (login CSRF).
+        if (cookie or path == "/sign-in") and not bearer:
             _check_origin(scope)
         identity: Identity | None = None
         try:
@@ -164,7 +165,7 @@ class Gate:
             session = await asyncio.to_thread(self._auth.session, cookie)
             return session.identity
         raise UnauthenticatedError(
-            "not signed in", fix="Open the sign-in link of the hub, or send a token."
+            "not signed in", fix="Sign in with a name or the hub's link, or send a token."
         )
 
 

@@ -5,16 +5,21 @@ from datetime import datetime
 from typing import Any
 
 from lineside.core import Digest
+from lineside.hub.roles import Role
 from lineside.store import FrameRow
 from lineside.vision import Prediction
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Identity:
-    """Who asks. ``kind``: ``session`` (browser), ``api``, ``device`` or ``ingest`` (tokens)."""
+    """Who asks. ``kind``: ``session`` (browser), ``api``, ``device`` or ``ingest`` (tokens).
+
+    ``role``: of a session or of a token of kind ``api``; None of the others.
+    """
 
     name: str
     kind: str
+    role: Role | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

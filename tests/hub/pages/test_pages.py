@@ -56,6 +56,8 @@ class Found(HTMLParser):
 
     def links(self) -> Iterator[str]:
         for tag, named in self.tags:
+            if tag == "form" and named.get("method") == "post":
+                continue
             if tag in ("a", "img", "link", "script", "form"):
                 found = named.get("href") or named.get("src") or named.get("action")
                 if found and not found.startswith("#"):

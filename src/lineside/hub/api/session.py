@@ -1,33 +1,83 @@
-"""Signing in by a link that works once, and signing out."""
+"""Signing in by name and password or by a link that works once, and signing out."""
 
 from typing import Annotated
+from urllib.parse import parse_qs
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import RedirectResponse, Response
 
-from lineside.core import RefusedError
+from lineside.core import InvalidError, RefusedError
 from lineside.hub.access import COOKIE
 from lineside.hub.api.wire import Hub, Who, answer
-from lineside.hub.auth import TooManyError
-from lineside.hub.pages import problem_page, signed_in_page
+from lineside.hub.auth import Credentials, TooManyError
+from lineside.hub.pages import problem_page, sign_in_page, signed_in_page
+from lineside.hub.problems import TooLargeError, WrongTypeError
+from lineside.hub.services import Services
 
 router = APIRouter(tags=["session"])
+
+
+_LONGEST_FORM = 4096
+_MOST_FIELDS = 8
+
+
+async def _credentials(request: Request) -> Credentials:
+    """The form of the sign-in page."""
+    raw = await request.body()
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind != "application/x-www-form-urlencoded":
+        raise WrongTypeError(f"{kind or 'no type'!r}", fix="Send the form of the sign-in page.")
+    if len(raw) > _LONGEST_FORM:
+        raise TooLargeError(f"more than {_LONGEST_FORM} bytes", fix="Send name and password.")
+    try:
+        fields = parse_qs(
+            raw.decode("utf-8", "replace"), keep_blank_values=True, max_num_fields=_MOST_FIELDS
+        )
+    except ValueError as error:
+        raise InvalidError(
+            "more fields than a sign-in has", where="body", fix="Send name and password."
+        ) from error
+    address = request.client.host if request.client else ""
+    return Credentials(
+        name=fields.get("name", [""])[0],
+        password=fields.get("password", [""])[0],
+        address=address,
+    )
 
 
 @router.get("/sign-in", summary="Sign in by a one-time link", include_in_schema=False)
 def sign_in(
     hub: Hub, request: Request, *, token: Annotated[str, Query(max_length=200)] = ""
 ) -> Response:
-    """Turn the link into a session."""
+    """Turn the link into a session; without one, the page that asks for a name."""
+    if not token:
+        return RedirectResponse("/welcome", status_code=303)
     try:
         session = hub.auth.sign_in(token)
     except (RefusedError, TooManyError) as error:
         return problem_page(request, error)
     # The cookie is SameSite=Strict, so a redirect would lose it when the link was opened from
     # another site's page; a page that goes on by itself is a navigation of our own.
-    response = signed_in_page(request)
+    return _with_session(signed_in_page(request), session, hub=hub, request=request)
+
+
+@router.post("/sign-in", summary="Sign in by name and password", include_in_schema=False)
+def sign_in_by_password(
+    hub: Hub, request: Request, *, given: Annotated[Credentials, Depends(_credentials)]
+) -> Response:
+    """The form again with the reason, or on to the first page."""
+    try:
+        session = hub.auth.sign_in_by_password(given)
+    except (RefusedError, TooManyError) as error:
+        return sign_in_page(request, error)
+    hub.auth.sign_out(request.cookies.get(COOKIE, ""))
+    answer = RedirectResponse("/", status_code=303)
+    return _with_session(answer, session, hub=hub, request=request)
+
+
+def _with_session(response: Response, token: str, *, hub: Services, request: Request) -> Response:
     response.set_cookie(
-        COOKIE, session, max_age=int(hub.config.session_hours * 3600), path="/", httponly=True,
+        COOKIE, token, max_age=int(hub.config.session_hours * 3600), path="/", httponly=True,
         samesite="strict", secure=request.url.scheme == "https",
     )  # fmt: skip
     return response
@@ -44,5 +94,5 @@ def sign_out(hub: Hub, request: Request) -> Response:
 
 @router.get("/api/v1/me", summary="Who asks")
 def me(who: Who) -> Response:
-    """Name and kind."""
+    """Name, kind and role."""
     return answer(who)

@@ -157,7 +157,7 @@ def _names(hub: Services) -> list[views.Found]:
 @router.get("/welcome")
 def welcome(ask: Ask) -> HTMLResponse:
     """How to sign in."""
-    return ask.page("welcome.html", title="Sign in")
+    return ask.page("welcome.html", title="Sign in", problem=None)
 
 
 @router.get("/favicon.ico")

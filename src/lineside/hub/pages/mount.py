@@ -52,6 +52,15 @@ def signed_in_page(request: Request) -> HTMLResponse:
     return site.page(request, "signed_in.html", title="Signed in")
 
 
+def sign_in_page(request: Request, error: LinesideError) -> HTMLResponse:
+    """The sign-in form once more, with the reason why it did not work."""
+    site: Site = request.app.state.site
+    told = decode_json(problem(error), where="problem")
+    page = site.page(request, "welcome.html", title="Sign in", problem=told, chrome=None)
+    page.status_code = error.http_status
+    return page
+
+
 def problem_page(request: Request, error: LinesideError) -> HTMLResponse:
     """A failure as a page, in the words of its problem document."""
     return _page_of(request, decode_json(problem(error), where="problem"))

@@ -55,6 +55,7 @@ class Chrome:
 
     plant: str
     name: str
+    role: str
     reporting: int
     devices: int
 
@@ -134,6 +135,7 @@ def chrome_of(request: Request) -> Chrome | None:
     return Chrome(
         plant=plant.name or plant.site,
         name=identity.name,
+        role=str(identity.role or ""),
         reporting=sum(device.state == "online" for device in devices),
         devices=len(devices),
     )

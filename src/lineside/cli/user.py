@@ -1,0 +1,196 @@
+"""``lineside user`` and ``lineside token``: who may sign in, and what programs may ask."""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from lineside.cli.hub import ConfigOption, settings
+from lineside.cli.output import JsonFlag, say, show, table
+from lineside.core import InvalidError, SystemClock, load_plant, rfc3339
+
+if TYPE_CHECKING:
+    from lineside.hub import Accounts, TokenFacts, User
+
+RoleName = Literal["viewer", "operator", "engineer", "approver", "admin"]
+Name = Annotated[str, typer.Argument(help="Of the user.")]
+TokenName = Annotated[str, typer.Argument(help="Of the program it is for.")]
+RoleOption = Annotated[RoleName, typer.Option(help="What it may do: docs/reference/users.md.")]
+By = Annotated[str, typer.Option(help="Who does this; stands in the event.")]
+PasswordFile = Annotated[
+    Path | None,
+    typer.Option(
+        help="A file whose first line is the password; - reads it from standard input.",
+        allow_dash=True,
+    ),
+]
+_HERE = "command line"
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    users = typer.Typer(help="People who sign in.", no_args_is_help=True)
+    users.command("add")(add)
+    users.command("list")(list_users)
+    users.command("role")(role_of)
+    users.command("password")(password)
+    users.command("remove")(remove)
+    app.add_typer(users, name="user")
+    tokens = typer.Typer(help="Tokens of programs.", no_args_is_help=True)
+    tokens.command("issue")(issue)
+    tokens.command("list")(list_tokens)
+    tokens.command("revoke")(revoke)
+    app.add_typer(tokens, name="token")
+
+
+@contextmanager
+def accounts(config: Path | None) -> "Iterator[Accounts]":
+    """The hub's users and tokens, opened for one command."""
+    from lineside.hub import open_accounts
+
+    hub = settings(config)
+    site = load_plant(Path(hub.plant)).site
+    with open_accounts(hub.records_url, site=site, clock=SystemClock()) as opened:
+        yield opened
+
+
+def read_password(file: Path | None) -> str:
+    """From a file, from standard input, or typed twice.
+
+    Raises:
+        InvalidError: nobody can be asked, and no file is named.
+    """
+    if file is not None and str(file) != "-":
+        with file.open(encoding="utf-8") as opened:
+            return opened.readline().rstrip("\r\n")
+    if file is not None:
+        return sys.stdin.readline().rstrip("\r\n")
+    if not sys.stdin.isatty():
+        raise InvalidError(
+            "no password, and nobody to ask",
+            where="--password-file",
+            fix="Name a file, or - for standard input.",
+        )
+    typed: str = typer.prompt("Password", hide_input=True, confirmation_prompt=True, err=True)
+    return typed
+
+
+def add(
+    name: Name,
+    role: RoleOption = "viewer",
+    password_file: PasswordFile = None,
+    config: ConfigOption = None,
+    by: By = _HERE,
+) -> None:
+    """Add a user who signs in by name and password."""
+    from lineside.hub import Role
+
+    with accounts(config) as opened:
+        made = opened.add(name, role=Role(role), password=read_password(password_file), by=by)
+    say(f"added {made.name}, {made.role}")
+
+
+def list_users(config: ConfigOption = None, as_json: JsonFlag = False) -> None:
+    """List users with their roles."""
+    with accounts(config) as opened:
+        found = opened.users()
+    rows = [(one.name, str(one.role), rfc3339(one.added_at)[:10], one.added_by) for one in found]
+    show(
+        [_user(one) for one in found],
+        as_json=as_json,
+        text=lambda _: table([("name", "role", "added", "by"), *rows]),
+    )
+
+
+def _user(user: "User") -> dict[str, object]:
+    """Without the password's hash."""
+    return {
+        "name": user.name,
+        "role": user.role,
+        "added_at": user.added_at,
+        "added_by": user.added_by,
+    }
+
+
+def role_of(
+    name: Name,
+    role: Annotated[RoleName, typer.Argument(help="The new role.")],
+    config: ConfigOption = None,
+    by: By = _HERE,
+) -> None:
+    """Give a user another role; it holds from the next request on."""
+    from lineside.hub import Role
+
+    with accounts(config) as opened:
+        changed = opened.set_role(name, role=Role(role), by=by)
+    say(f"{changed.name} is {changed.role}")
+
+
+def password(
+    name: Name,
+    password_file: PasswordFile = None,
+    config: ConfigOption = None,
+    by: By = _HERE,
+) -> None:
+    """Set a user's password; every session of the user ends."""
+    with accounts(config) as opened:
+        opened.set_password(name, password=read_password(password_file), by=by)
+    say(f"{name} has a new password; the sessions before it are over")
+
+
+def remove(
+    name: Name,
+    config: ConfigOption = None,
+    by: By = _HERE,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+) -> None:
+    """Remove a user; what the user did stays in the log."""
+    if not yes:
+        typer.confirm(f"Remove {name}?", abort=True, err=True)
+    with accounts(config) as opened:
+        opened.remove(name, by=by)
+    say(f"removed {name}")
+
+
+def issue(
+    name: TokenName,
+    role: RoleOption = "viewer",
+    kind: Annotated[
+        Literal["api", "device", "ingest"],
+        typer.Option(help="device: fetches packages; ingest: hands in messages. No role then."),
+    ] = "api",
+    days: Annotated[float, typer.Option(help="How long it holds; 0: until revoked.")] = 90.0,
+    config: ConfigOption = None,
+    by: By = _HERE,
+) -> None:
+    """Issue a token for a program; it is printed once."""
+    from lineside.hub import NewToken, Role
+
+    with accounts(config) as opened:
+        token = opened.issue(NewToken(name=name, kind=kind, role=Role(role), days=days), by=by)
+    sys.stdout.write(token + "\n")
+
+
+def list_tokens(config: ConfigOption = None, as_json: JsonFlag = False) -> None:
+    """List tokens without their secrets."""
+    with accounts(config) as opened:
+        found = opened.tokens()
+    show(found, as_json=as_json, text=lambda tokens: table([_HEAD, *map(_row, tokens)]))
+
+
+_HEAD = ("name", "kind", "role", "issued", "until")
+
+
+def _row(token: "TokenFacts") -> tuple[str, ...]:
+    until = rfc3339(token.ends_at)[:10] if token.ends_at else "revoked"
+    return token.name, token.kind, str(token.role or ""), rfc3339(token.issued_at)[:10], until
+
+
+def revoke(name: TokenName, config: ConfigOption = None, by: By = _HERE) -> None:
+    """Take every token of a name out of use."""
+    with accounts(config) as opened:
+        count = opened.revoke(name, by=by)
+    say(f"revoked {count}")
