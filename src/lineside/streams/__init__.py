@@ -20,6 +20,7 @@ from lineside.streams.fresh import Fresh, NotFresh, freshness
 from lineside.streams.predictions import (
     encode_prediction_event,
     prediction_event,
+    prediction_id,
     read_prediction,
 )
 from lineside.streams.windows import Reading, debounce, held_for
@@ -46,5 +47,6 @@ __all__ = [
     "held_for",
     "is_unsure",
     "prediction_event",
+    "prediction_id",
     "read_prediction",
 ]
