@@ -22,13 +22,14 @@ from lineside.fleet.contract import (
     Target,
     Updates,
 )
+from lineside.fleet.identifiers import check_distinct, check_identifier, identifier_of
 from lineside.fleet.jobs.book import JobRow
 from lineside.fleet.jobs.directory import Directory, ThingDirectory
 from lineside.fleet.jobs.errors import JobThereError, JobTransitionError, JobVersionError
 from lineside.fleet.jobs.executions import Run
 from lineside.fleet.jobs.lists import JobPage, JobQuery
 from lineside.fleet.jobs.making import JobExtras
-from lineside.fleet.jobs.names import answer_prefix
+from lineside.fleet.jobs.names import arn_of
 from lineside.fleet.jobs.operator import (
     described_job,
     described_run,
@@ -50,19 +51,39 @@ from lineside.fleet.trust.authority import (
     renewal_due,
     server_certificate,
 )
-from lineside.fleet.identifiers import check_distinct, check_identifier, identifier_of
+from lineside.fleet.trust.bundle import Bundle, BundleLimits, BundleList, open_bundle, write_bundle
+from lineside.fleet.trust.client import Signers, UpdateClient, pin_root
+from lineside.fleet.trust.download import UpdateLimits
+from lineside.fleet.trust.files import replace_durably
+from lineside.fleet.trust.repository import UpdateRepository, create_repository
+from lineside.fleet.trust.roles import (
+    DeviceGroup,
+    Lifetimes,
+    NewTrust,
+    RoleView,
+    TrustView,
+    prefixed,
+)
+from lineside.fleet.trust.rules import Installed, check_may_replace, installed_of
+from lineside.fleet.trust.source import FolderSource, Part, Source
 from lineside.fleet.versions import newer, version_key
 
 __all__ = [
     "Asked",
+    "Bundle",
+    "BundleLimits",
+    "BundleList",
     "CancelExecution",
     "Code",
     "DeviceCertificate",
+    "DeviceGroup",
     "Directory",
     "Evidence",
     "Execution",
     "ExecutionName",
     "ExecutionStatus",
+    "FolderSource",
+    "Installed",
     "Job",
     "JobDocument",
     "JobExtras",
@@ -77,32 +98,50 @@ __all__ = [
     "JobTransitionError",
     "JobVersionError",
     "Jobs",
+    "Lifetimes",
     "NewJob",
+    "NewTrust",
+    "Part",
     "Presign",
     "Progress",
     "Release",
+    "RoleView",
     "Run",
     "ServerCertificate",
+    "Signers",
     "SiteAuthority",
+    "Source",
     "Target",
     "ThingDirectory",
+    "TrustView",
+    "UpdateClient",
+    "UpdateLimits",
+    "UpdateRepository",
     "Updates",
-    "answer_prefix",
+    "arn_of",
     "check_distinct",
     "check_identifier",
+    "check_may_replace",
+    "create_repository",
     "described_job",
     "described_run",
     "identifier_of",
+    "installed_of",
     "job_answer",
     "new_job",
     "newer",
+    "open_bundle",
+    "pin_root",
+    "prefixed",
     "read_body",
     "read_fields",
     "renewal_due",
+    "replace_durably",
     "reported_run",
     "server_certificate",
     "summary_of_job",
     "summary_of_run",
     "version_key",
     "with_text",
+    "write_bundle",
 ]

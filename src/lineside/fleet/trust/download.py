@@ -1,0 +1,241 @@
+"""Bytes of a source that nobody trusts, taken under limits.
+
+1. The length is known before the first byte is asked for; one byte more ends the transfer (TUF
+   1.5.3, endless data).
+2. A source that gives less than ``least_bytes_per_s`` over a while, or takes longer than
+   ``metadata_s`` for a metadata file, is left (TUF 1.5.3, slow retrieval).
+3. What came of a target stays in a ``.part`` file and is gone on with; a source that begins at the
+   first byte again is read from there. Only a whole file whose digest is the signed one gets the
+   name it is known by; anything else is thrown away.
+"""
+
+import hashlib
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from lineside.core import Clock, RefusedError, UnavailableError
+from lineside.fleet.contract import Progress, Target
+from lineside.fleet.trust.files import sync_folder
+from lineside.fleet.trust.roles import prefixed
+from lineside.fleet.trust.source import Source
+
+_CHUNK_BYTES = 1 << 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UpdateLimits:
+    """What a source may cost.
+
+    Attributes:
+        root_bytes, timestamp_bytes, snapshot_bytes, targets_bytes: longest metadata files, where
+            no signed length is known yet.
+        target_bytes: longest archive that is taken, whatever is signed.
+        roots: how many new roots are followed in one refresh.
+        delegations: how many roles are asked for one target.
+        metadata_s: longest time for one metadata file.
+        least_bytes_per_s: slowest archive that is waited for, after ``patience_s``.
+    """
+
+    root_bytes: int = 512_000
+    timestamp_bytes: int = 16_384
+    snapshot_bytes: int = 2_000_000
+    targets_bytes: int = 5_000_000
+    target_bytes: int = 512_000_000
+    roots: int = 256
+    delegations: int = 32
+    metadata_s: float = 60.0
+    least_bytes_per_s: float = 1000.0
+    patience_s: float = 30.0
+
+
+def read_metadata(
+    source: Source, name: str, *, most_bytes: int, clock: Clock, limits: UpdateLimits
+) -> bytes:
+    """A metadata file, whole.
+
+    Raises:
+        NotFoundError: the source has none.
+        RefusedError: it is longer than it may be.
+        UnavailableError: away, or too slow.
+    """
+    ends_s, found = clock.monotonic() + limits.metadata_s, bytearray()
+    with source.open(f"metadata/{name}") as part:
+        for chunk in part.chunks:
+            found += chunk
+            if len(found) > most_bytes:
+                raise _too_long(name, most_bytes)
+            if clock.monotonic() > ends_s:
+                raise _too_slow(name)
+    return bytes(found)
+
+
+def fetch_target(
+    source: Source,
+    target: Target,
+    *,
+    into: Path,
+    progress: Progress,
+    clock: Clock,
+    limits: UpdateLimits,
+) -> Path:
+    """The file in a folder, whole and verified; named after its digest.
+
+    Raises:
+        RefusedError: longer or shorter than signed, or another digest; nothing of it stays.
+        UnavailableError: broken off, too slow or no space; what came stays for the next try.
+    """
+    if target.size_bytes > limits.target_bytes:
+        raise RefusedError(
+            f"{target.size_bytes} bytes are signed, at most {limits.target_bytes} are taken",
+            where=target.path,
+            fix="Publish a smaller package.",
+        )
+    whole, part = into / f"{target.sha256}.lspkg", into / f"{target.sha256}.part"
+    try:
+        into.mkdir(parents=True, exist_ok=True)
+        if _is_whole(whole, target):
+            progress(target.size_bytes, target.size_bytes)
+            return whole
+        _check_space(into, needed=target.size_bytes - _size(part))
+        transfer = _Transfer(source, target, clock=clock, limits=limits, progress=progress)
+        with part.open("a+b") as file:
+            transfer.run(file)
+        part.replace(whole)
+        sync_folder(into)
+    except RefusedError:
+        part.unlink(missing_ok=True)
+        raise
+    except OSError as error:
+        raise UnavailableError(
+            f"cannot be written: {error.strerror}", where=str(into), fix="Free space there."
+        ) from error
+    return whole
+
+
+class _Transfer:
+    """One try at one target."""
+
+    def __init__(
+        self,
+        source: Source,
+        target: Target,
+        *,
+        clock: Clock,
+        limits: UpdateLimits,
+        progress: Progress,
+    ) -> None:
+        self._source = source
+        self._target = target
+        self._clock = clock
+        self._limits = limits
+        self._progress = progress
+        self._hash = hashlib.sha256()
+        self._size = 0
+        self._begun_s = 0.0
+        self._begun_size = 0
+
+    def run(self, file: BinaryIO) -> None:
+        """Go on with a file until it is the target."""
+        self._take_kept(file)
+        if self._size < self._target.size_bytes:
+            self._receive(file)
+        if self._hash.hexdigest() != self._target.sha256:
+            raise RefusedError(
+                "these are not the bytes that were signed",
+                where=self._target.path,
+                fix="Fetch it again; if it stays so, look after the repository.",
+            )
+
+    def _take_kept(self, file: BinaryIO) -> None:
+        file.seek(0)
+        for chunk in iter(lambda: file.read(_CHUNK_BYTES), b""):
+            self._hash.update(chunk)
+            self._size += len(chunk)
+        if self._size > self._target.size_bytes:
+            self._restart(file)
+
+    def _restart(self, file: BinaryIO) -> None:
+        file.seek(0)
+        file.truncate()
+        self._hash, self._size = hashlib.sha256(), 0
+
+    def _receive(self, file: BinaryIO) -> None:
+        path = f"targets/{prefixed(self._target.path, self._target.sha256)}"
+        kept = self._size
+        with self._source.open(path, start_byte=kept) as part:
+            if part.start_byte == 0 and kept:
+                self._restart(file)
+            elif part.start_byte != kept:
+                raise RefusedError(
+                    f"asked for byte {kept}, got byte {part.start_byte}",
+                    where=self._target.path,
+                    fix="Look after the repository's web server.",
+                )
+            self._begun_s, self._begun_size = self._clock.monotonic(), self._size
+            self._take(part.chunks, file=file)
+        if self._size < self._target.size_bytes:
+            self._broken_off(kept, resumed=part.start_byte > 0)
+
+    def _take(self, chunks: Iterator[bytes], *, file: BinaryIO) -> None:
+        for chunk in chunks:
+            self._size += len(chunk)
+            if self._size > self._target.size_bytes:
+                raise _too_long(self._target.path, self._target.size_bytes)
+            self._hash.update(chunk)
+            file.write(chunk)
+            self._progress(self._size, self._target.size_bytes)
+            self._check_speed()
+        file.flush()
+
+    def _check_speed(self) -> None:
+        passed_s = self._clock.monotonic() - self._begun_s
+        if passed_s < self._limits.patience_s:
+            return
+        if (self._size - self._begun_size) / passed_s < self._limits.least_bytes_per_s:
+            raise _too_slow(self._target.path)
+
+    def _broken_off(self, kept: int, *, resumed: bool) -> None:
+        """A source that has no more, though it was asked from there, will never have the rest."""
+        if resumed and self._size == kept:
+            raise RefusedError(
+                f"ends after {self._size} of {self._target.size_bytes} bytes",
+                where=self._target.path,
+                fix="Put the whole file into the repository.",
+            )
+        raise UnavailableError(
+            f"broken off after {self._size} of {self._target.size_bytes} bytes",
+            where=self._target.path,
+            fix="Try again; it goes on from there.",
+        )
+
+
+def _is_whole(path: Path, target: Target) -> bool:
+    if not path.is_file() or path.stat().st_size != target.size_bytes:
+        return False
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest() == target.sha256
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
+
+
+def _check_space(folder: Path, *, needed: int) -> None:
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        raise UnavailableError(
+            f"{needed} bytes are needed, {free} are free", where=str(folder), fix="Free space."
+        )
+
+
+def _too_long(name: str, most: int) -> RefusedError:
+    return RefusedError(
+        f"more than the {most} bytes it may have", where=name, fix="Look after the repository."
+    )
+
+
+def _too_slow(name: str) -> UnavailableError:
+    return UnavailableError("comes too slowly", where=name, fix="Try again over a better line.")

@@ -1,0 +1,506 @@
+"""A site's update repository: signs what was approved, so that devices need trust nobody else.
+
+Rules (TUF is the specification of The Update Framework, 1.0):
+
+1. Root and targets keys stand in a folder of their own, which is meant to leave the machine; no
+   edit but a rotation, a new group or their renewal needs them (TUF 6.1: offline keys).
+2. A target is signed by the role of the group of devices whose models it belongs to, or by
+   ``default``; each delegation ends the search, so one group's key cannot speak for another's
+   models (TUF 4.5, ``terminating``).
+3. Snapshots are consistent (TUF 6.2): a file that was published under a number never changes, and
+   archives are asked for by their digest.
+4. What is on the disk is verified before it is signed again; a change appears whole or not at all
+   (``files``), whatever process is killed when.
+5. A version is published once: other bytes under its number are refused. A way back is signed as
+   such (``rollback_from``), a version taken back disappears.
+6. A new root is signed by the keys before it and by its own (TUF 5.3.4); when timestamp or snapshot
+   keys change with it, devices forget what those had signed (TUF 5.3.11).
+"""
+
+import hashlib
+import logging
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lineside.core import Clock, ConflictError, Digest, InvalidError, NotFoundError, need
+from lineside.fleet.contract import Release, Target
+from lineside.fleet.trust.files import TIMESTAMP, MetadataFiles
+from lineside.fleet.trust.keys import drop_keys, new_key, read_keys, write_key
+from lineside.fleet.trust.roles import (
+    DEFAULT,
+    OFFLINE,
+    ONLINE,
+    WHEELS,
+    DeviceGroup,
+    Lifetimes,
+    NewTrust,
+    RoleView,
+    TrustView,
+    check_custom,
+    check_path,
+    check_release,
+    custom_of,
+    unprefixed,
+)
+
+if TYPE_CHECKING:
+    from securesystemslib.signer import CryptoSigner
+    from tuf.api.metadata import Root, Signed, Targets
+
+    from lineside.fleet.trust.state import State
+
+logger = logging.getLogger(__name__)
+
+ReadArchive = Callable[[Digest], bytes]
+"""Bytes by their digest: ``Blobs.get``."""
+
+_WARN = timedelta(days=30)
+
+
+class UpdateRepository:
+    """One folder; safe from several threads and processes.
+
+    ``metadata/`` is what devices may read, ``online/`` holds the keys that the hub signs with.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        clock: Clock,
+        read: ReadArchive,
+        lifetimes: Lifetimes | None = None,
+    ) -> None:
+        """Open nothing yet.
+
+        Args:
+            folder: of the repository; ``create_repository`` makes one.
+            clock: what expiry counts from.
+            read: an archive that was published.
+            lifetimes: how long what is signed from now on may be believed.
+        """
+        self._folder = folder
+        self._files = MetadataFiles(folder)
+        self._online = folder / "online"
+        self._clock = clock
+        self._read = read
+        self._lifetimes = lifetimes or Lifetimes()
+        self._seen: tuple[bytes, Mapping[str, Target]] = (b"", {})
+
+    @property
+    def metadata_folder(self) -> Path:
+        """What may be copied, or served by any web server."""
+        return self._files.metadata
+
+    def exists(self) -> bool:
+        """Whether it was created."""
+        return self._files.exists()
+
+    # ---- what devices read
+
+    def metadata(self, name: str) -> bytes:
+        """A metadata file; ``NotFoundError`` if there is none of this name."""
+        return self._files.read(name)
+
+    def first_root(self) -> bytes:
+        """What a device is given at enrolment, and trusts from then on."""
+        return self.metadata("1.root.json")
+
+    def targets(self) -> Mapping[str, Target]:
+        """Everything signed, by path."""
+        stamp = self.metadata(TIMESTAMP)
+        seen, found = self._seen
+        if stamp != seen:
+            found = self._settled().all_targets()
+            self._seen = (stamp, found)
+        return found
+
+    def served(self, path: str) -> Target:
+        """The target that a path with a digest before its name asks for (TUF 6.2), or one without.
+
+        Raises:
+            NotFoundError: nothing of this name and digest is signed.
+        """
+        plain, sha256 = unprefixed(path)
+        found = self.targets().get(plain or path)
+        if found is None or (sha256 and found.sha256 != sha256):
+            raise NotFoundError("no such target is signed", where=path[:200], fix="Publish it.")
+        return found
+
+    def archive(self, target: Target) -> bytes:
+        """A target's bytes."""
+        return self._read(Digest(f"sha256:{target.sha256}"))
+
+    def mirror(self) -> dict[str, bytes]:
+        """Every metadata file that a device may need now, of one moment."""
+        with self._edit() as state:
+            listed = state.snapshot.signed.meta
+            names = [f"{number}.root.json" for number in range(1, state.root.signed.version + 1)]
+            names += [f"{meta.version}.{name}" for name, meta in listed.items()]
+            names += [f"{state.snapshot.signed.version}.snapshot.json", TIMESTAMP]
+            return {name: self.metadata(name) for name in names}
+
+    # ---- what the hub signs
+
+    def publish(
+        self, release: Release, archive: bytes, *, rollback_from: Iterable[str] = ()
+    ) -> Target:
+        """Sign an approved archive; the same one again changes nothing but adds ways back.
+
+        Raises:
+            InvalidError: the release does not fit the archive.
+            ConflictError: the version is published with other bytes.
+            RefusedError: the metadata were changed at rest.
+        """
+        check_release(release, archive=archive, sha256=hashlib.sha256(archive).hexdigest())
+        path = check_path(release.target)
+        with self._edit() as state:
+            _check_single(state, release)
+            kept = state.find(path)
+            before = _ways_back(kept[1].custom) if kept else ()
+            custom = custom_of(release, rollback_from=(*before, *rollback_from))
+            self._put(state, path, data=archive, custom=custom)
+        return self.targets()[path]
+
+    def publish_wheel(self, name: str, data: bytes) -> Target:
+        """Sign a file of the runtime, for bundles."""
+        path = check_path(f"{WHEELS}/{name}")
+        with self._edit() as state:
+            self._put(state, path, data=data, custom={})
+        return self.targets()[path]
+
+    def allow_rollback(self, path: str, *, from_version: str) -> Target:
+        """Sign that devices may go back to a target from a newer version.
+
+        Raises:
+            NotFoundError: it is not signed.
+            InvalidError: no version.
+        """
+        release = _release_of(self.served(path))
+        return self.publish(release, self.archive(self.served(path)), rollback_from=(from_version,))
+
+    def withdraw(self, path: str) -> None:
+        """Sign it no more; devices that run it go on, others do not take it.
+
+        Raises:
+            NotFoundError: it is not signed.
+        """
+        with self._edit() as state:
+            found = state.find(path)
+            if found is None:
+                raise NotFoundError("no such target is signed", where=path, fix="List them.")
+            del state.roles[found[0]].signed.targets[path]
+            self._commit(state, [found[0]])
+        logger.info("target withdrawn path=%s", path)
+
+    def renew(self) -> tuple[str, ...]:
+        """Sign again what the hub's own keys sign and has less than half its life left.
+
+        Returns:
+            The roles that were signed again.
+        """
+        with self._edit() as state:
+            due = [name for name in state.roles if self._is_due(state.roles[name].signed, name)]
+            online = {"snapshot": state.snapshot.signed, "timestamp": state.timestamp.signed}
+            stale = [name for name in ONLINE if self._is_due(online[name], name)]
+            if due or stale:
+                self._commit(state, due)
+                logger.info("metadata renewed roles=%s", ",".join((*due, *ONLINE)))
+                return (*due, *ONLINE)
+        return ()
+
+    def extend(self, days: float) -> None:
+        """Sign snapshot and timestamp for longer than usual, as a bundle on its way needs it."""
+        if not 0 < days <= 366:
+            raise InvalidError("more than 0 and at most 366", where="days", fix="Such as 30.")
+        life = timedelta(days=days)
+        with self._edit() as state:
+            self._commit(state, [], lifetimes=Lifetimes(snapshot=life, timestamp=life))
+
+    # ---- what needs the offline keys
+
+    def renew_offline(self, role: str, *, keys: Path, passphrase: bytes = b"") -> int:
+        """Sign root or targets again, with the keys they have; the new version's number.
+
+        Raises:
+            InvalidError: another role.
+            NotFoundError, RefusedError: its keys are not in the folder.
+        """
+        offline = read_keys(keys, passphrase=passphrase)
+        with self._edit() as state:
+            if role == "root":
+                return self._commit_root(state, offline, changed=[])
+            if role == "targets":
+                self._commit(state, ["targets"], offline=offline)
+                return state.targets.signed.version
+        raise InvalidError(
+            f"{role!r} is renewed by the hub", where="role", fix="Renew root or targets."
+        )
+
+    def rotate(
+        self, role: str, *, keys: Path, passphrase: bytes = b"", lost: str = ""
+    ) -> tuple[str, ...]:
+        """Give a role new keys; what the old ones sign is worth nothing afterwards.
+
+        Args:
+            role: ``root``, ``targets``, ``snapshot``, ``timestamp``, ``default`` or a group's.
+            keys: folder of the offline keys; new offline keys are added to it.
+            passphrase: of its files, and of the new ones.
+            lost: of the root's keys, the id (or its beginning) of the only one to replace.
+
+        Returns:
+            Ids of the new keys.
+
+        Raises:
+            NotFoundError: no such role or key.
+            RefusedError: too few of the keys that must agree are in the folder.
+        """
+        from lineside.fleet.trust.state import keep_root
+
+        offline = read_keys(keys, passphrase=passphrase)
+        with self._edit() as state:
+            delegator = state.root.signed if role in (*OFFLINE, *ONLINE) else state.targets.signed
+            old = _replaced(delegator, role, lost=lost)
+            folder = keys if role in OFFLINE else self._online
+            added = {}
+            keep_root(state)
+            for key_id in old:
+                key = new_key()
+                write_key(key, folder, role=role, passphrase=passphrase if role in OFFLINE else b"")
+                delegator.add_key(key.public_key, role)
+                delegator.revoke_key(key_id, role)
+                added[key.public_key.keyid] = key
+            offline |= added
+            if role in (*OFFLINE, *ONLINE):
+                self._commit_root(state, offline, changed=["targets"] if role == "targets" else [])
+            else:
+                self._commit(state, ["targets", role], offline=offline)
+            drop_keys(self._online, old)
+        logger.info("keys rotated role=%s", role)
+        return tuple(added)
+
+    def add_group(self, group: DeviceGroup, *, keys: Path, passphrase: bytes = b"") -> None:
+        """Give a group of devices a role of its own; its models' targets move there.
+
+        Raises:
+            ConflictError: there is such a group.
+            RefusedError: the key of targets is not in the folder.
+        """
+        from lineside.fleet.trust.state import delegate
+
+        offline = read_keys(keys, passphrase=passphrase)
+        with self._edit() as state:
+            key = new_key()
+            changed = delegate(state, group, key=key.public_key)
+            write_key(key, self._online, role=group.name)
+            self._commit(state, ["targets", *changed], offline=offline)
+        logger.info("group of devices added name=%s", group.name)
+
+    # ---- looking
+
+    def show(self) -> TrustView:
+        """Roles, what is signed, and what a person must see to."""
+        state = self._settled()
+        root, targets = state.root.signed, state.targets.signed
+        signed = {
+            "root": root, "targets": targets, "snapshot": state.snapshot.signed,
+            "timestamp": state.timestamp.signed,
+            **{name: state.roles[name].signed for name in state.delegated},
+        }  # fmt: skip
+        roles = []
+        for name, made in signed.items():
+            within = targets if name in state.delegated else root
+            role = within.get_delegated_role(name)
+            entry = state.delegated.get(name)
+            roles.append(
+                RoleView(
+                    role=name, version=made.version, expires=made.expires,
+                    threshold=role.threshold, keys=tuple(role.keyids),
+                    online=name not in OFFLINE,
+                    paths=tuple(entry.paths or ()) if entry else (),
+                    targets=len(state.roles[name].signed.targets) if entry else 0,
+                )
+            )  # fmt: skip
+        return TrustView(
+            roles=tuple(roles),
+            targets=tuple(sorted(state.all_targets())),
+            warnings=tuple(self._warning(role) for role in roles if self._ends_soon(role)),
+        )
+
+    def _ends_soon(self, role: RoleView) -> bool:
+        left = role.expires - self._clock.now()
+        return left < (timedelta() if role.online else _WARN)
+
+    def _warning(self, role: RoleView) -> str:
+        over = role.expires <= self._clock.now()
+        told = "is over since" if over else "ends on"
+        how = "start the hub" if role.online else f"lineside trust renew {role.role} --keys FOLDER"
+        return f"{role.role} {told} {role.expires:%Y-%m-%d}: {how}"
+
+    # ---- underneath
+
+    def _load(self) -> "State":
+        need("tuf", extra="edge")
+        from lineside.fleet.trust.state import load
+
+        return load(self._files.read, newest_root=self._files.newest_root())
+
+    def _settled(self) -> "State":
+        """Read between two writers, never in the middle of one."""
+        with self._edit() as state:
+            return state
+
+    @contextmanager
+    def _edit(self) -> "Iterator[State]":
+        if not self.exists():
+            raise NotFoundError(
+                "no update repository", where=str(self._folder), fix="Run: lineside trust init."
+            )
+        with self._files.held():
+            yield self._load()
+
+    def _put(self, state: "State", path: str, *, data: bytes, custom: Mapping[str, object]) -> None:
+        from tuf.api.metadata import TargetFile
+
+        role = state.role_for(path)
+        entry = TargetFile.from_data(path, data, ["sha256"])
+        if custom:
+            entry.unrecognized_fields["custom"] = dict(custom)
+        if state.roles[role].signed.targets.get(path) == entry:
+            return
+        state.roles[role].signed.targets[path] = entry
+        self._commit(state, [role])
+        logger.info("target published path=%s role=%s", path, role)
+
+    def _commit(
+        self,
+        state: "State",
+        changed: Iterable[str],
+        *,
+        offline: "Mapping[str, CryptoSigner] | None" = None,
+        lifetimes: Lifetimes | None = None,
+    ) -> None:
+        from lineside.fleet.trust.state import finish
+
+        keys = {**read_keys(self._online), **(offline or {})}
+        files = finish(
+            state, changed, keys=keys, now=self._clock.now(),
+            lifetimes=lifetimes or self._lifetimes,
+        )  # fmt: skip
+        self._files.write(files)
+
+    def _commit_root(
+        self, state: "State", offline: "Mapping[str, CryptoSigner]", *, changed: Iterable[str]
+    ) -> int:
+        from lineside.fleet.trust.state import keep_root, sign_root
+
+        if state.root_before is None:
+            keep_root(state)
+        sign_root(state, offline, now=self._clock.now(), lifetimes=self._lifetimes)
+        self._commit(state, changed, offline=offline)
+        return state.root.signed.version
+
+    def _is_due(self, signed: "Signed", name: str) -> bool:
+        return signed.expires - self._clock.now() < self._lifetimes.of(name) / 2
+
+
+def create_repository(
+    folder: Path,
+    *,
+    keys: Path,
+    clock: Clock,
+    read: ReadArchive,
+    settings: NewTrust | None = None,
+    lifetimes: Lifetimes | None = None,
+) -> UpdateRepository:
+    """Make a repository and its keys; nothing is signed for devices yet.
+
+    Args:
+        folder: of the repository.
+        keys: folder that the keys of root and targets are written to.
+        clock: what expiry counts from.
+        read: an archive that was published.
+        settings: how many keys, which groups of devices.
+        lifetimes: how long metadata may be believed.
+
+    Raises:
+        ConflictError: there is one.
+    """
+    need("tuf", extra="edge")
+    from lineside.fleet.trust.state import finish, fresh, sign_root
+
+    settings, lifetimes = settings or NewTrust(), lifetimes or Lifetimes()
+    files = MetadataFiles(folder)
+    with files.held():
+        if files.exists():
+            raise ConflictError(
+                "there is an update repository", where=str(folder), fix="Rotate its keys instead."
+            )
+        ids, made = {}, {}
+        names = (*OFFLINE, *ONLINE, DEFAULT, *(group.name for group in settings.groups))
+        for role in names:
+            home = keys if role in OFFLINE else folder / "online"
+            phrase = settings.passphrase if role in OFFLINE else b""
+            count = settings.root_keys if role == "root" else 1
+            role_keys = [new_key() for _ in range(count)]
+            for key in role_keys:
+                write_key(key, home, role=role, passphrase=phrase)
+                made[key.public_key.keyid] = key
+            ids[role] = [key.public_key.keyid for key in role_keys]
+        state = fresh(made, ids=ids, threshold=settings.threshold, groups=settings.groups)
+        now = clock.now()
+        sign_root(state, made, now=now, lifetimes=lifetimes)
+        roles = ["targets", *state.roles]
+        files.write(finish(state, roles, keys=made, now=now, lifetimes=lifetimes))
+    logger.info("update repository created folder=%s keys=%s", folder, keys)
+    return UpdateRepository(folder, clock=clock, read=read, lifetimes=lifetimes)
+
+
+def _replaced(delegator: "Root | Targets", role: str, *, lost: str) -> list[str]:
+    """Ids of the keys to replace."""
+    try:
+        ids = list(delegator.get_delegated_role(role).keyids)
+    except ValueError:
+        raise NotFoundError(
+            f"no role {role[:80]!r}", where="role", fix="List them: lineside trust show."
+        ) from None
+    if not lost:
+        return ids
+    found = [key_id for key_id in ids if key_id.startswith(lost)]
+    if len(found) != 1:
+        raise NotFoundError(
+            f"{len(found)} keys of {role!r} begin with {lost[:80]!r}",
+            where="key",
+            fix=f"One of: {', '.join(key_id[:12] for key_id in ids)}.",
+        )
+    return found
+
+
+def _check_single(state: "State", release: Release) -> None:
+    place = f"packages/{release.group}/{release.version}/"
+    for path in state.all_targets():
+        if path.startswith(place) and path != release.target:
+            raise ConflictError(
+                "this version is published with other bytes",
+                where=path,
+                fix="Register the package as the next version, or withdraw that one first.",
+            )
+
+
+def _ways_back(custom: object) -> tuple[str, ...]:
+    found = custom.get("rollback_from", ()) if isinstance(custom, dict) else ()
+    return tuple(str(version) for version in found)
+
+
+def _release_of(target: Target) -> Release:
+    check_custom(target.path, target.custom)
+    words = {name: str(target.custom[name]) for name in ("group", "version", "inspection")}
+    platforms = target.custom["platforms"]
+    assert isinstance(platforms, list)  # noqa: S101  check_custom
+    return Release(
+        **words, digest=Digest(str(target.custom["digest"])), sha256=target.sha256,
+        size_bytes=target.size_bytes, platforms=tuple(platforms),
+    )  # fmt: skip

@@ -1,0 +1,229 @@
+"""Who signs what, for how long, in a site's update repository.
+
+| Role | Keys | Signs | Lives |
+|---|---|---|---|
+| ``root`` | offline, a threshold of several | the keys of the four top roles | a year |
+| ``targets`` | offline | which role may sign for which models | a year |
+| one per group of devices, and ``default`` | the hub's | packages | 90 days, renewed |
+| ``snapshot`` | the hub's | which metadata belong together | 14 days, renewed |
+| ``timestamp`` | the hub's | which snapshot is the newest | 7 days, renewed |
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from lineside.core import InvalidError, parse_digest
+from lineside.fleet.contract import Release
+from lineside.fleet.trust.files import check_role_name
+from lineside.fleet.versions import version_key
+
+DEFAULT = "default"
+ONLINE = ("snapshot", "timestamp")
+OFFLINE = ("root", "targets")
+WHEELS = "wheels"
+_PATH = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]{0,99}(/[A-Za-z0-9_][A-Za-z0-9_.+-]{0,99}){0,5}")
+_PART = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lifetimes:
+    """How long signed metadata may be believed."""
+
+    root: timedelta = timedelta(days=365)
+    targets: timedelta = timedelta(days=365)
+    group: timedelta = timedelta(days=90)
+    snapshot: timedelta = timedelta(days=14)
+    timestamp: timedelta = timedelta(days=7)
+
+    def of(self, role: str) -> timedelta:
+        """Of a role by its name; groups of devices share one."""
+        match role:
+            case "root":
+                return self.root
+            case "targets":
+                return self.targets
+            case "snapshot":
+                return self.snapshot
+            case "timestamp":
+                return self.timestamp
+            case _:
+                return self.group
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeviceGroup:
+    """Devices whose packages one role signs, and nobody else.
+
+    Attributes:
+        models: groups of models, as ``Release.group`` names them; empty: the one of its name.
+    """
+
+    name: str
+    models: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        check_role_name(self.name)
+        if self.name == DEFAULT:
+            raise InvalidError(
+                "the default group is always there", where="group", fix="Name it differently."
+            )
+        for model in self.models:
+            if not _PART.fullmatch(model):
+                raise InvalidError(
+                    f"{model[:80]!r} names no model", where="group", fix="Write NAME=MODEL,MODEL."
+                )
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """Which targets its role may sign (TUF 4.5, ``paths``)."""
+        return tuple(f"packages/{model}/*/*" for model in self.models or (self.name,))
+
+
+DEFAULT_PATHS = ("packages/*/*/*", f"{WHEELS}/*")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewTrust:
+    """What a repository begins with.
+
+    Attributes:
+        root_keys: how many there are.
+        threshold: how many of them must sign a root.
+        passphrase: encrypts the offline keys' files; empty: they are not.
+    """
+
+    root_keys: int = 3
+    threshold: int = 2
+    groups: tuple[DeviceGroup, ...] = ()
+    passphrase: bytes = field(default=b"", repr=False)
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.threshold <= self.root_keys <= 16:
+            raise InvalidError(
+                f"{self.threshold} of {self.root_keys} root keys cannot sign",
+                where="threshold",
+                fix="Let 1 <= threshold <= keys <= 16, such as 2 of 3.",
+            )
+        names = [group.name for group in self.groups]
+        if len(set(names)) != len(names):
+            raise InvalidError("two groups of one name", where="group", fix="Name each once.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RoleView:
+    """A role as it stands.
+
+    Attributes:
+        keys: ids of those that may sign.
+        paths: of delegated roles: what they may sign.
+        targets: how many it signs for.
+    """
+
+    role: str
+    version: int
+    expires: datetime
+    threshold: int
+    keys: tuple[str, ...]
+    online: bool
+    paths: tuple[str, ...] = ()
+    targets: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrustView:
+    """A repository as it stands; ``warnings`` are sentences for a person."""
+
+    roles: tuple[RoleView, ...]
+    targets: tuple[str, ...]
+    warnings: tuple[str, ...]
+
+
+def check_release(release: Release, *, archive: bytes, sha256: str) -> None:
+    """Refuse a release that does not fit its archive, or could not be found again.
+
+    Raises:
+        InvalidError: says which part of it.
+    """
+    version_key(release.version)
+    parse_digest(release.digest, where="digest")
+    if not _PART.fullmatch(release.group):
+        raise InvalidError(
+            f"{release.group[:80]!r} names no model", where="group", fix="Letters, digits, '-'."
+        )
+    if release.sha256 != sha256 or release.size_bytes != len(archive):
+        raise InvalidError(
+            "the archive is not the one that the release names",
+            where=release.target,
+            fix="Read both from the registry again.",
+        )
+
+
+def custom_of(release: Release, *, rollback_from: tuple[str, ...]) -> dict[str, object]:
+    """What is signed beside length and digest of a package."""
+    for version in rollback_from:
+        version_key(version)
+    return {
+        "group": release.group,
+        "version": release.version,
+        "inspection": release.inspection,
+        "digest": str(release.digest),
+        "platforms": list(release.platforms),
+        "rollback_from": sorted(set(rollback_from), key=version_key),
+    }
+
+
+def check_custom(path: str, custom: Mapping[str, object]) -> None:
+    """Refuse a package whose signed words contradict the place it stands at.
+
+    Raises:
+        InvalidError: a field is absent or of another kind, or group and version are not the path's.
+    """
+    words = ("group", "version", "inspection", "digest")
+    lists = ("platforms", "rollback_from")
+    faults = [name for name in words if not isinstance(custom.get(name), str)]
+    faults += [name for name in lists if not _is_words(custom.get(name))]
+    if faults:
+        raise InvalidError(f"signed without a usable {faults[0]!r}", where=path, fix="Publish it.")
+    if path.split("/")[1:3] != [custom["group"], custom["version"]]:
+        raise InvalidError(
+            f"signed as version {custom['version']!r} of {custom['group']!r}",
+            where=path,
+            fix="Publish it under its own name.",
+        )
+    version_key(str(custom["version"]))
+    parse_digest(str(custom["digest"]), where=f"{path}: digest")
+
+
+def _is_words(value: object) -> bool:
+    return isinstance(value, list) and all(isinstance(item, str) for item in value)
+
+
+def check_path(path: str) -> str:
+    """Refuse a target's path that could lead elsewhere.
+
+    Raises:
+        InvalidError: it is no plain relative path.
+    """
+    if not _PATH.fullmatch(path) or ".." in path:
+        raise InvalidError(
+            f"{path[:120]!r} is no target's path", where="target", fix="Such as packages/a/1/b."
+        )
+    return path
+
+
+def prefixed(path: str, sha256: str) -> str:
+    """Where a target's bytes stand in a repository of consistent snapshots (TUF 6.2)."""
+    folder, _, name = path.rpartition("/")
+    return f"{folder}/{sha256}.{name}" if folder else f"{sha256}.{name}"
+
+
+def unprefixed(path: str) -> tuple[str, str]:
+    """A target's path and its digest; ("", "") where the path carries none."""
+    folder, _, name = path.rpartition("/")
+    sha256, _, rest = name.partition(".")
+    if not _SHA256.fullmatch(sha256) or not rest:
+        return "", ""
+    return (f"{folder}/{rest}" if folder else rest), sha256

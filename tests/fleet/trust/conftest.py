@@ -1,0 +1,45 @@
+"""A repository turned by the test, and a device that believes its first root."""
+
+from pathlib import Path
+
+import pytest
+
+from lineside.fleet import Source, UpdateClient, UpdateLimits, pin_root
+from lineside.testing import FakeClock
+from lineside.testing.trust import TrustSimulator
+
+ARCHIVE = bytes(range(256)) * 40
+
+
+@pytest.fixture
+def site(clock: FakeClock) -> TrustSimulator:
+    return TrustSimulator(clock)
+
+
+class Device:
+    """A device's folder; every ``client`` is the device started anew."""
+
+    def __init__(self, folder: Path, *, source: Source, clock: FakeClock) -> None:
+        self.folder, self.source, self.clock = folder, source, clock
+
+    def client(self, limits: UpdateLimits | None = None) -> UpdateClient:
+        return UpdateClient(self.folder, source=self.source, clock=self.clock, limits=limits)
+
+    def refreshed(self) -> UpdateClient:
+        client = self.client()
+        client.refresh()
+        return client
+
+    def kept(self) -> dict[str, bytes]:
+        return {path.name: path.read_bytes() for path in (self.folder / "metadata").glob("*")}
+
+
+@pytest.fixture
+def device(tmp_path: Path, site: TrustSimulator, clock: FakeClock) -> Device:
+    folder = tmp_path / "device"
+    pin_root(folder, site.first_root)
+    return Device(folder, source=site, clock=clock)
+
+
+def silent(there: int, whole: int) -> None:
+    assert 0 <= there <= whole
