@@ -123,10 +123,10 @@ def test_stepping_through_the_pictures_on_offer(open_count: Callable[..., Watche
     page = open_count().page
     field = page.get_by_role("combobox", name="Picture")
     expect(field).to_have_value("00001.jpg")
-    page.get_by_role("button", name="The picture before").click()
+    page.get_by_role("button", name="Previous picture").click()
     expect(field).to_have_value("00001.jpg")
     for _ in range(5):
-        page.get_by_role("button", name="The next picture").click()
+        page.get_by_role("button", name="Next picture").click()
     expect(field).to_have_value("00006.jpg")
     page.get_by_role("button", name="Count objects", exact=True).click()
     expect(page.get_by_role("heading", level=1)).to_have_text("5 objects")

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from lineside.core import Digest, FrameId, digest_of
+from lineside.core import Digest, FrameId, digest_of, to_plain
 from lineside.datasets import Sample
 from lineside.hub.pages.format import later
 from lineside.hub.pages.views.answers import Mark
@@ -18,6 +18,8 @@ from lineside.hub.pages.views.frames import (
     health_rows,
 )
 from lineside.hub.pages.views.learning import (
+    dataset_row,
+    engine_facts,
     gallery,
     gallery_filters,
     label_counts,
@@ -34,12 +36,14 @@ from lineside.hub.pages.views.log import (
     shortened,
     what_happened,
 )
-from lineside.hub.views import DeviceView, EventView, RunView
+from lineside.hub.views import DatasetView, DeviceView, EventView, RunView
+from lineside.testing.packages import bare_manifest
 from lineside.vision import (
     FrameRef,
     HealthFigures,
     PictureState,
     Prediction,
+    Prepare,
     RegistrationFigures,
     StageTimes,
 )
@@ -184,6 +188,32 @@ def test_a_distance_that_nobody_measured_is_not_shown_as_a_good_one() -> None:
     assert counted["Feature distance"] == "not measured: count has none"
     refused = replace(prediction(task="segment", distance=0.0), state=PictureState.CAMERA_MOVED)
     assert dict(health_rows(refused))["Feature distance"].startswith("not measured: the picture")
+
+
+def test_a_dataset_without_labels_says_what_it_has() -> None:
+    bins = DatasetView(name="bins", draft_samples=40, labels={}, versions=(), kinds={"count": 40})
+    assert dataset_row(bins).labels_text == "none, 40 with a count"
+    assert dataset_row(replace(bins, kinds={})).labels_text == "none yet"
+    labelled = replace(bins, labels={"ok": 3}, kinds={"labels": 3})
+    assert dataset_row(labelled).labels_text == "ok 3"
+
+
+@pytest.mark.parametrize(
+    ("prepare", "words"),
+    [
+        (Prepare(crops=(), width_px=96, height_px=64), "whole picture, 96 x 64 px"),
+        (
+            Prepare(crops=(), width_px=32, height_px=32, fit="zoom", zoom=0.5),
+            "whole picture, 50.0\u00a0% of its size",
+        ),
+    ],
+)
+def test_what_a_network_sees_of_a_whole_picture_is_no_region(prepare: Prepare, words: str) -> None:
+    manifest = to_plain(bare_manifest("classify", labels=("a",), prepare=prepare))
+    assert isinstance(manifest, dict)
+    facts = {name: text for name, text, _ in engine_facts(manifest)}
+    assert facts["Input"] == words
+    assert "Regions" not in facts
 
 
 def test_a_gallery_leads_to_the_frame_or_to_the_picture_of_the_file() -> None:

@@ -9,7 +9,7 @@ from lineside.core import Json, short
 from lineside.datasets import DatasetVersion, Part, Sample
 from lineside.hub.pages.format import DASH, counted, number, percent, span
 from lineside.hub.pages.views.answers import Mark
-from lineside.hub.pages.views.datasets import SampleCard, card_of
+from lineside.hub.pages.views.datasets import SampleCard, card_of, kind_counts
 from lineside.hub.pages.views.evidence import decision_facts, first_metric
 from lineside.hub.pages.views.frames import dataset_href
 from lineside.hub.views import DatasetView, PackageView, RunView, VersionView
@@ -151,10 +151,11 @@ def dataset_row(view: DatasetView) -> DatasetRow:
     counts = sorted(view.labels.items(), key=lambda pair: (-pair[1], pair[0]))
     text = ", ".join(f"{name} {number(count)}" for name, count in counts[:6])
     more = f" and {len(counts) - 6} more" if len(counts) > 6 else ""
+    other = ", ".join(f"{number(count)} {name}" for name, count in kind_counts(view.kinds))
     return DatasetRow(
         name=view.name,
         draft_samples=view.draft_samples,
-        labels_text=(text + more) or "none yet",
+        labels_text=(text + more) or (f"none, {other}" if other else "none yet"),
         versions=view.versions,
     )
 
@@ -334,7 +335,7 @@ def package_facts(package: PackageView, *, inspections: Sequence[str]) -> Packag
         task=manifest["task"],
         decision=decision_facts(manifest),
         lineage=_lineage(manifest),
-        engine=_engine(manifest),
+        engine=engine_facts(manifest),
         health=_health(manifest["health"], task=manifest["task"]),
     )
 
@@ -371,22 +372,32 @@ def _lineage(manifest: Mapping[str, Any]) -> Linked:
         ("Weights", lineage["weights"], ""),
         ("Seed", str(lineage["seed"]), ""),
         ("Code", lineage["code_version"], ""),
-        ("Made", lineage["created_at"], ""),
+        ("Made", lineage["created_at"] or "not stated", ""),
         ("Trained by", lineage["trained_by"] or "not stated", ""),
     )
 
 
-def _engine(manifest: Mapping[str, Any]) -> Linked:
+def engine_facts(manifest: Mapping[str, Any]) -> Linked:
+    """The network file, and what it sees of a picture."""
     engine = manifest["engine"]
-    prepare = manifest["prepare"]
     return (
         ("Precision", engine["precision"], ""),
         ("Golden pictures", number(len(manifest["golden"])), ""),
         ("Largest difference", f"{engine['max_abs_diff']:.1e}, bound {engine['bound']:.0e}", ""),
-        ("Input", f"{prepare['width_px']} x {prepare['height_px']} px a region", ""),
-        ("Regions", number(len(prepare["crops"])), ""),
+        *_input(manifest["prepare"]),
         ("Digest", short(engine["digest"]), ""),
     )
+
+
+def _input(prepare: Mapping[str, Any]) -> Linked:
+    """What the network sees: each region by itself, or the whole picture."""
+    size = f"{prepare['width_px']} x {prepare['height_px']} px"
+    regions = [crop["region"] for crop in prepare["crops"] if crop["region"]]
+    if regions:
+        return ("Input", f"{size} a region", ""), ("Regions", number(len(regions)), "")
+    if prepare["fit"] == "zoom":
+        size = f"{percent(prepare['zoom'])} of its size"
+    return (("Input", f"whole picture, {size}", ""),)
 
 
 def _health(health: Mapping[str, Any], *, task: str) -> Linked:
