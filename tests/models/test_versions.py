@@ -5,8 +5,18 @@ from dataclasses import replace
 
 import pytest
 
-from lineside.core import ConflictError, InvalidError, NotFoundError
-from lineside.models import Manifest, Metric, ModelVersions, Registry, Status, build_package
+from lineside.core import ConflictError, InvalidError, NotFoundError, RefusedError
+from lineside.models import (
+    Approvers,
+    Creation,
+    Manifest,
+    Metric,
+    ModelVersions,
+    Registry,
+    Status,
+    build_package,
+    makers,
+)
 from lineside.store import Records, open_blobs, open_records
 from lineside.testing import FakeClock
 
@@ -109,3 +119,73 @@ def test_two_who_decide_at_once_are_told(
         records.documents.put(
             "model-version", document.id, body=document.body, expect=document.version
         )
+
+
+def test_nobody_approves_what_is_their_own(versions: ModelVersions, parts: Parts) -> None:
+    manifest, files = parts
+    trained = replace(manifest, lineage=replace(manifest.lineage, trained_by="Bob"))
+    made = versions.register(build_package(trained, files), group="tiles", by="ada", metrics={})
+    assert makers(made) == ("Bob", "ada")
+    for name in ("ada", "Ada ", "BOB"):
+        with pytest.raises(RefusedError, match="nobody approves what is their own"):
+            versions.decide("tiles", 1, status=Status.APPROVED, by=name, reason="mine")
+    assert versions.one("tiles", 1).verdicts == ()
+    versions.decide("tiles", 1, status=Status.REJECTED, by="ada", reason="a mistake of mine")
+    alone = Approvers.ANYBODY
+    own = versions.decide(
+        "tiles", 1, status=Status.APPROVED, by="ada", reason="nobody else here", approvers=alone
+    )
+    assert [verdict.own for verdict in own.verdicts] == [False, True]
+    other = versions.decide(
+        "tiles", 1, status=Status.APPROVED, by="eve", reason="good", approvers=alone
+    )
+    assert not other.verdicts[-1].own
+
+
+def test_a_version_can_be_begun_before_its_package_is_there(
+    versions: ModelVersions, make: Make
+) -> None:
+    begun = versions.begin("tiles", by="ada", evidence={"run": "run_1"})
+    assert (begun.number, begun.creation, begun.digest) == (1, Creation.PENDING, "")
+    assert versions.begin("tiles", by="ada").number == 2
+    with pytest.raises(ConflictError, match="the version is Pending"):
+        versions.decide("tiles", 1, status=Status.APPROVED, by="eve", reason="blind")
+    with pytest.raises(ConflictError, match="Completed does not follow"):
+        versions.complete("tiles", 1, package=make("one"), metrics=METRICS)
+    with pytest.raises(InvalidError, match="without its package"):
+        versions.move("tiles", 1, to=Creation.COMPLETED)
+    versions.move("tiles", 1, to=Creation.IN_PROGRESS)
+    done = versions.complete("tiles", 1, package=make("one"), metrics=METRICS)
+    assert (done.creation, done.status, done.metrics) == (
+        Creation.COMPLETED, Status.PENDING, METRICS,
+    )  # fmt: skip
+    with pytest.raises(InvalidError, match="without a reason"):
+        versions.move("tiles", 2, to=Creation.FAILED)
+    failed = versions.move("tiles", 2, to=Creation.FAILED, reason="out of memory")
+    assert failed.creation_reason == "out of memory"
+    assert versions.register(make("two"), group="tiles", by="ada", metrics={}).number == 3
+    assert [one.name for one in versions.holding(done.digest)] == ["tiles/1"]
+
+
+def test_what_goes_is_no_longer_the_newest_approved(versions: ModelVersions, make: Make) -> None:
+    for name in ("one", "two"):
+        versions.register(make(name), group="tiles", by="ada", metrics={})
+    for number in (1, 2):
+        versions.decide("tiles", number, status=Status.APPROVED, by="eve", reason="good")
+    versions.move("tiles", 2, to=Creation.DELETING, reason="wrong data")
+    assert versions.newest_approved("tiles").number == 1
+    for to in Creation:
+        with pytest.raises((ConflictError, InvalidError)):
+            versions.move("tiles", 2, to=to, reason="x")
+    assert versions.register(make("three"), group="tiles", by="ada", metrics={}).number == 3
+
+
+def test_a_version_kept_before_there_were_makings_is_read(
+    versions: ModelVersions, records: Records, make: Make
+) -> None:
+    versions.register(make("one"), group="tiles", by="ada", metrics={})
+    document = records.documents.get("model-version", "tiles/00000001")
+    fresh = {"creation", "creation_reason", "trained_by"}
+    old = {key: value for key, value in document.body.items() if key not in fresh}
+    records.documents.put("model-version", document.id, body=old)
+    assert versions.one("tiles", 1).creation is Creation.COMPLETED

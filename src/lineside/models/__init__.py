@@ -10,6 +10,14 @@ from lineside.models.archive import Package, PackageLimits, build_package
 from lineside.models.certificate import Loss, Parity
 from lineside.models.engines.bare import ANY, BareEngine, TensorSlot
 from lineside.models.engines.onnx import LABEL_OUTPUTS, OnnxEngine
+from lineside.models.groups import (
+    GroupSettings,
+    ModelGroups,
+    Weekday,
+    Window,
+    may_start,
+    next_start,
+)
 from lineside.models.manifest import (
     MANIFEST_SCHEMA,
     PLATFORMS,
@@ -22,6 +30,7 @@ from lineside.models.manifest import (
     manifest_faults,
 )
 from lineside.models.predictor import GoldenReport, Predictor, heat_png
+from lineside.models.quantize import LADDER, Layer, Quantised, Rung, layers_of, quantise
 from lineside.models.registry import Approval, PackageRecord, Registry
 from lineside.models.sbom import SBOM_FILE, inventoried
 from lineside.models.serving.counts import count_answer
@@ -33,29 +42,46 @@ from lineside.models.serving.sagemaker import (
     presence_flags,
     sagemaker_answer,
 )
-from lineside.models.versions import ModelVersion, ModelVersions, Status, Verdict
+from lineside.models.versions import (
+    Approvers,
+    Creation,
+    ModelVersion,
+    ModelVersions,
+    Status,
+    Verdict,
+    made_by,
+    makers,
+)
+from lineside.models.wrap import wrapped
+from lineside.models.wrapping import Wrapping, read_wrapping
 from lineside.vision import LabelRule, LimitRow
 
 __all__ = [
     "ANY",
     "LABEL_OUTPUTS",
+    "LADDER",
     "MANIFEST_SCHEMA",
     "PLATFORMS",
     "SBOM_FILE",
     "Answerer",
     "Approval",
+    "Approvers",
     "BareEngine",
     "ContentTypeError",
+    "Creation",
     "Engine",
     "Golden",
     "GoldenReport",
+    "GroupSettings",
     "HealthLimits",
     "LabelRule",
+    "Layer",
     "LimitRow",
     "Lineage",
     "Loss",
     "Manifest",
     "Metric",
+    "ModelGroups",
     "ModelVersion",
     "ModelVersions",
     "OnnxEngine",
@@ -66,11 +92,16 @@ __all__ = [
     "Place",
     "Predictor",
     "Presence",
+    "Quantised",
     "Registry",
+    "Rung",
     "Said",
     "Status",
     "TensorSlot",
     "Verdict",
+    "Weekday",
+    "Window",
+    "Wrapping",
     "answer_labels",
     "answerer_for",
     "build_package",
@@ -78,8 +109,16 @@ __all__ = [
     "heat_png",
     "inventoried",
     "invocation_picture",
+    "layers_of",
+    "made_by",
+    "makers",
     "manifest_faults",
+    "may_start",
+    "next_start",
     "presence_flags",
     "probe",
+    "quantise",
+    "read_wrapping",
     "sagemaker_answer",
+    "wrapped",
 ]

@@ -1,12 +1,17 @@
 """Numbered versions of a model and what was decided about each.
 
-1. A group holds versions 1, 2, 3, …; a package that is registered again keeps its number.
+1. A group holds versions 1, 2, 3, …; a package that is registered again keeps its number, and a
+   number is never given twice.
 2. A version waits (``PendingManualApproval``) until a person approves or rejects it, with a reason;
    every decision stays. Nothing else approves.
-3. The newest approved version is the approved one of the highest number, however many there are.
+3. Nobody approves what is their own: who trained or registered a version may reject it only. A site
+   with one person may lift this; the verdict then says that it was the maker's own.
+4. Only a version whose making is ``Completed`` is decided about.
+5. The newest approved version is the approved one of the highest number, however many there are.
 """
 
 import re
+import unicodedata
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -18,6 +23,7 @@ from lineside.core import (
     Digest,
     InvalidError,
     NotFoundError,
+    RefusedError,
     decode_fast,
     encode,
     to_plain,
@@ -40,14 +46,45 @@ class Status(StrEnum):
     REJECTED = "Rejected"
 
 
+class Creation(StrEnum):
+    """How far the making of a version is; the words are those of SageMaker's registry."""
+
+    PENDING = "Pending"
+    IN_PROGRESS = "InProgress"
+    COMPLETED = "Completed"
+    FAILED = "Failed"
+    DELETING = "Deleting"
+
+
+_NEXT: Mapping[Creation, frozenset[Creation]] = {
+    Creation.PENDING: frozenset({Creation.IN_PROGRESS, Creation.FAILED, Creation.DELETING}),
+    Creation.IN_PROGRESS: frozenset({Creation.COMPLETED, Creation.FAILED, Creation.DELETING}),
+    Creation.COMPLETED: frozenset({Creation.DELETING}),
+    Creation.FAILED: frozenset({Creation.DELETING}),
+    Creation.DELETING: frozenset(),
+}
+
+
+class Approvers(StrEnum):
+    """Who may approve: anybody but the makers of a version, or, at a site with one person, all."""
+
+    OTHERS = "others"
+    ANYBODY = "anybody"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """One decision about a version."""
+    """One decision about a version.
+
+    Attributes:
+        own: an approval by who made the version, where the site allows it.
+    """
 
     status: Status
     by: str
     at: datetime
     reason: str
+    own: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,7 +92,9 @@ class ModelVersion:
     """A version as the registry knows it.
 
     Attributes:
-        digest: of the package.
+        digest: of the package; "" while it is being made.
+        trained_by: as the package's lineage says; "" where nobody said.
+        creation: how far its making is; ``creation_reason`` why it failed or goes.
         metrics: what it was measured at when it was registered.
         evidence: where its evidence stands, by name: dataset, data digest, run.
         verdicts: all of them, oldest first.
@@ -66,10 +105,34 @@ class ModelVersion:
     digest: Digest
     registered_at: datetime
     registered_by: str
+    trained_by: str = ""
     status: Status = Status.PENDING
+    creation: Creation = Creation.COMPLETED
+    creation_reason: str = ""
     metrics: Mapping[str, Metric] = field(default_factory=dict)
     evidence: Mapping[str, str] = field(default_factory=dict)
     verdicts: tuple[Verdict, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """``group/number``."""
+        return f"{self.group}/{self.number}"
+
+    @property
+    def approved(self) -> bool:
+        """Whether it may be released now."""
+        return self.status is Status.APPROVED and self.creation is Creation.COMPLETED
+
+
+def makers(version: ModelVersion) -> tuple[str, ...]:
+    """Who trained and who registered it; each once."""
+    named = (version.trained_by, version.registered_by)
+    return tuple(dict.fromkeys(name for name in named if name))
+
+
+def made_by(version: ModelVersion, name: str) -> bool:
+    """Whether this person is one of the makers, however the name is written."""
+    return _same(name) in {_same(maker) for maker in makers(version)}
 
 
 class ModelVersions:
@@ -96,30 +159,79 @@ class ModelVersions:
             InvalidError, RefusedError: no package, or no name of a group.
             ConflictError: others registered at the same moment, again and again.
         """
-        if not _GROUP.fullmatch(group):
-            raise InvalidError(
-                f"{group!r} names no group",
-                where="group",
-                fix="Write letters, digits and single hyphens, at most 63.",
-            )
-        digest = self._registry.add(package, by=by).digest
-        for _ in range(_TRIES):
-            there = self.of(group)
-            kept = next((one for one in there if one.digest == digest), None)
-            if kept is not None:
-                return kept
-            made = ModelVersion(
+        _check_group(group)
+        record = self._registry.add(package, by=by)
+        return self._next(
+            ModelVersion(
                 group=group,
-                number=there[-1].number + 1 if there else 1,
-                digest=digest,
+                number=0,
+                digest=record.digest,
                 registered_at=self._clock.now(),
                 registered_by=by,
+                trained_by=record.manifest.lineage.trained_by,
                 metrics=dict(metrics),
                 evidence=dict(evidence or {}),
             )
-            if self._write(made):
-                return made
-        raise ConflictError("others register too", where=group, fix="Do it again.")
+        )
+
+    def begin(
+        self, group: str, *, by: str, evidence: Mapping[str, str] | None = None
+    ) -> ModelVersion:
+        """Take the group's next number for a version that is still to be made (``Pending``)."""
+        _check_group(group)
+        return self._next(
+            ModelVersion(
+                group=group,
+                number=0,
+                digest=Digest(""),
+                registered_at=self._clock.now(),
+                registered_by=by,
+                creation=Creation.PENDING,
+                evidence=dict(evidence or {}),
+            )
+        )
+
+    def move(self, group: str, number: int, *, to: Creation, reason: str = "") -> ModelVersion:
+        """Say how far the making is, that it failed, or that the version goes.
+
+        Raises:
+            InvalidError: it is to be ``Completed``, which takes a package, or no reason is given
+                where one is needed.
+            ConflictError: that does not follow from where it stands.
+        """
+        needs_reason = to in (Creation.FAILED, Creation.DELETING)
+        if to is Creation.COMPLETED or (needs_reason and not reason.strip()):
+            raise InvalidError(
+                f"{to} without {'a reason' if needs_reason else 'its package'}",
+                where=f"{group}/{number}",
+                fix="Say why." if needs_reason else "Hand in the package.",
+            )
+        document, kept = self._kept(group, number)
+        _check_follows(kept, to)
+        return self._put(document, replace(kept, creation=to, creation_reason=reason))
+
+    def complete(
+        self, group: str, number: int, *, package: bytes, metrics: Mapping[str, Metric]
+    ) -> ModelVersion:
+        """Hand in the package of a version in progress; it then waits for a person.
+
+        Raises:
+            InvalidError, RefusedError: no package.
+            ConflictError: the version is not in progress.
+        """
+        document, kept = self._kept(group, number)
+        _check_follows(kept, Creation.COMPLETED)
+        record = self._registry.add(package, by=kept.registered_by)
+        return self._put(
+            document,
+            replace(
+                kept,
+                digest=record.digest,
+                trained_by=record.manifest.lineage.trained_by,
+                creation=Creation.COMPLETED,
+                metrics=dict(metrics),
+            ),
+        )
 
     def groups(self) -> tuple[str, ...]:
         """Every group that has a version, by name."""
@@ -138,9 +250,15 @@ class ModelVersions:
         """``NotFoundError`` if there is none."""
         return _version(self._document(group, number))
 
+    def holding(self, digest: Digest) -> tuple[ModelVersion, ...]:
+        """Every version of any group that is this package."""
+        return tuple(
+            found for found in map(_version, self._all("")) if digest and found.digest == digest
+        )
+
     def newest_approved(self, group: str) -> ModelVersion:
         """The approved version of the highest number; ``NotFoundError`` if none is approved."""
-        approved = [one for one in self.of(group) if one.status is Status.APPROVED]
+        approved = [one for one in self.of(group) if one.approved]
         if not approved:
             raise NotFoundError(
                 f"no version of {group!r} is approved",
@@ -150,14 +268,22 @@ class ModelVersions:
         return approved[-1]
 
     def decide(
-        self, group: str, number: int, *, status: Status, by: str, reason: str
+        self,
+        group: str,
+        number: int,
+        *,
+        status: Status,
+        by: str,
+        reason: str,
+        approvers: Approvers = Approvers.OTHERS,
     ) -> ModelVersion:
         """Approve or reject a version.
 
         Raises:
             NotFoundError: no such version.
             InvalidError: nobody or no reason is named, or it is put back to waiting.
-            ConflictError: someone else decided at the same moment.
+            RefusedError: the makers approve their own.
+            ConflictError: it is not completed, or someone else decided at the same moment.
         """
         if not (by.strip() and reason.strip()) or status is Status.PENDING:
             raise InvalidError(
@@ -165,14 +291,40 @@ class ModelVersions:
                 where=f"{group}/{number}",
                 fix="Name who approves or rejects, and why.",
             )
-        document = self._document(group, number)
-        verdict = Verdict(status=status, by=by, at=self._clock.now(), reason=reason)
-        kept = _version(document)
+        document, kept = self._kept(group, number)
+        if kept.creation is not Creation.COMPLETED:
+            raise ConflictError(
+                f"the version is {kept.creation}", where=kept.name, fix="Decide when it is there."
+            )
+        own = status is Status.APPROVED and made_by(kept, by)
+        if own and approvers is Approvers.OTHERS:
+            raise RefusedError(
+                f"{by} made {kept.name}, and nobody approves what is their own",
+                where=kept.name,
+                fix="Ask another person who may approve.",
+            )
+        verdict = Verdict(status=status, by=by, at=self._clock.now(), reason=reason, own=own)
         decided = replace(kept, status=status, verdicts=(*kept.verdicts, verdict))
+        return self._put(document, decided)
+
+    def _next(self, wished: ModelVersion) -> ModelVersion:
+        """Under the next number; a package that has one keeps it."""
+        for _ in range(_TRIES):
+            there = self.of(wished.group)
+            same = (one for one in there if wished.digest and one.digest == wished.digest)
+            kept = next(same, None)
+            if kept is not None:
+                return kept
+            made = replace(wished, number=there[-1].number + 1 if there else 1)
+            if self._write(made):
+                return made
+        raise ConflictError("others register too", where=wished.group, fix="Do it again.")
+
+    def _put(self, document: Document, changed: ModelVersion) -> ModelVersion:
         self._documents.put(
-            VERSION_KIND, document.id, body=to_plain(decided), expect=document.version
+            VERSION_KIND, document.id, body=to_plain(changed), expect=document.version
         )
-        return decided
+        return changed
 
     def _write(self, made: ModelVersion) -> bool:
         try:
@@ -182,6 +334,10 @@ class ModelVersions:
         except ConflictError:
             return False
         return True
+
+    def _kept(self, group: str, number: int) -> tuple[Document, ModelVersion]:
+        document = self._document(group, number)
+        return document, _version(document)
 
     def _document(self, group: str, number: int) -> Document:
         try:
@@ -197,6 +353,28 @@ class ModelVersions:
         while page := self._documents.page(VERSION_KIND, after=after, limit=_PAGE):
             yield from page
             after = page[-1].id
+
+
+def _check_group(group: str) -> None:
+    if not _GROUP.fullmatch(group):
+        raise InvalidError(
+            f"{group!r} names no group",
+            where="group",
+            fix="Write letters, digits and single hyphens, at most 63.",
+        )
+
+
+def _check_follows(kept: ModelVersion, to: Creation) -> None:
+    if to not in _NEXT[kept.creation]:
+        raise ConflictError(
+            f"the version is {kept.creation}, and {to} does not follow from that",
+            where=kept.name,
+            fix="Begin another version.",
+        )
+
+
+def _same(name: str) -> str:
+    return unicodedata.normalize("NFKC", name).strip().casefold()
 
 
 def _id(group: str, number: int) -> str:
