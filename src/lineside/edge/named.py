@@ -1,0 +1,305 @@
+"""Packages loaded by name from folders of this machine, for the clients of its socket.
+
+1. A package is read whole, proved where a trust root asks for it, checked, asked its golden
+   pictures; only then it is loaded. What was proved is what is loaded: bytes in memory, not a path.
+2. Networks answer one call after the other. Loading does not hold calls up.
+3. The archives of all loaded packages together may have ``max_bytes``.
+4. For decisions the archive is read again when first asked; bytes that changed on the disk since
+   are refused.
+"""
+
+import logging
+import platform
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from lineside.core import (
+    Clock,
+    ConflictError,
+    Digest,
+    InvalidError,
+    NotFoundError,
+    RefusedError,
+    short,
+)
+from lineside.edge.contract import FullError
+from lineside.edge.raw import arrays_for, part_of
+from lineside.fleet import check_identifier
+from lineside.fleet.wire import TensorPart
+from lineside.models import BareEngine, Package, PackageLimits, Predictor, TensorSlot
+
+logger = logging.getLogger(__name__)
+
+_SUFFIX = ".lspkg"
+_MACHINES = {"amd64": "x86_64", "arm64": "aarch64"}
+
+Prove = Callable[[bytes, str], None]
+"""Raises ``RefusedError`` where the archive's bytes are not signed; told also where they lie."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NamedPackage:
+    """What is known of a loaded package.
+
+    Attributes:
+        name: under which it was loaded.
+        url: folder it was loaded from.
+        version: the folder's own name, where the name ends in it; else what the digest begins with.
+        size_bytes: of the archive.
+    """
+
+    name: str
+    url: str
+    version: str
+    digest: Digest
+    task: str
+    inspection: str
+    inputs: tuple[TensorSlot, ...]
+    outputs: tuple[TensorSlot, ...]
+    size_bytes: int
+    loaded_at: datetime
+
+
+@dataclass(slots=True, kw_only=True)
+class _Seat:
+    facts: NamedPackage
+    engine: BareEngine
+    predictor: Predictor | None = None
+
+
+def this_platform() -> str:
+    """As packages name their targets: ``linux/x86_64``."""
+    machine = platform.machine().lower()
+    return f"{platform.system().lower()}/{_MACHINES.get(machine, machine)}"
+
+
+class NamedPackages:
+    """Safe from several threads."""
+
+    def __init__(
+        self,
+        *,
+        clock: Clock,
+        most: int,
+        max_bytes: int,
+        prove: Prove | None = None,
+        machine: str = "",
+        changed: Callable[[Sequence[NamedPackage]], None] = lambda _: None,
+    ) -> None:
+        """Nothing is loaded yet.
+
+        Args:
+            clock: of the records and of the packages' stage times.
+            most: how many packages.
+            max_bytes: of all archives together.
+            prove: checks signatures; None where no trust root is configured.
+            machine: what packages must be built for; this machine's platform if empty.
+            changed: told of all packages after each change, in the order they were loaded.
+        """
+        self._clock = clock
+        self._most = most
+        self._max_bytes = max_bytes
+        self._prove = prove
+        self._machine = machine or this_platform()
+        self._changed = changed
+        self._seats: dict[str, _Seat] = {}
+        self._loading = threading.Lock()
+        self._running = threading.Lock()
+
+    def load(self, *, url: str, name: str) -> NamedPackage:
+        """Load the package that lies in a folder.
+
+        Raises:
+            InvalidError: the name breaks its rule.
+            ConflictError: the name is loaded.
+            NotFoundError: nothing at the place.
+            FullError: no room for another package.
+            RefusedError: the package may not or cannot run here.
+        """
+        check_identifier(name, where="name")
+        with self._loading:
+            if name in self._seats:
+                raise ConflictError(
+                    f"{name} is loaded already",
+                    where="name",
+                    fix="Unload it, or take another name.",
+                )
+            path = package_in(url)
+            seat = self._seat(self._read(path), path=path, name=name)
+            self._seats = {**self._seats, name: seat}
+            self._changed(self.all())
+        logger.info("package loaded name=%s package=%s", name, short(seat.facts.digest))
+        return seat.facts
+
+    def unload(self, name: str) -> None:
+        """Forget a package; a call under way is finished first. ``NotFoundError`` if absent."""
+        with self._loading, self._running:
+            self._find(name)
+            self._seats = {key: seat for key, seat in self._seats.items() if key != name}
+            self._changed(self.all())
+        logger.info("package unloaded name=%s", name)
+
+    def all(self) -> tuple[NamedPackage, ...]:
+        """Every package, in the order they were loaded."""
+        return tuple(seat.facts for seat in self._seats.values())
+
+    def one(self, name: str) -> NamedPackage:
+        """``NotFoundError`` lists the known ones."""
+        return self._find(name).facts
+
+    def version_of(self, name: str) -> str:
+        """The version of a loaded package; "" where there is none of that name."""
+        seat = self._seats.get(name)
+        return seat.facts.version if seat is not None else ""
+
+    def predict(self, name: str, parts: Sequence[TensorPart]) -> list[TensorPart]:
+        """All outputs of the bare network.
+
+        Raises:
+            NotFoundError: no such package.
+            InvalidError: the tensors do not fit.
+        """
+        seat = self._find(name)
+        given = arrays_for(seat.facts.inputs, parts)
+        with self._running:
+            found = seat.engine.run(given)
+        return [
+            part_of(array, slot=slot) for array, slot in zip(found, seat.facts.outputs, strict=True)
+        ]
+
+    def judge(self, name: str) -> Predictor:
+        """The whole way to decisions, of a package that was loaded by name.
+
+        Raises:
+            NotFoundError: no such package, or its archive is gone.
+            RefusedError: the archive is another one now.
+        """
+        seat = self._find(name)
+        with self._loading:
+            if seat.predictor is None:
+                seat.predictor = self._predictor(seat.facts)
+            return seat.predictor
+
+    def _predictor(self, facts: NamedPackage) -> Predictor:
+        path = package_in(facts.url)
+        package = _package(_bytes(path), where=str(path))
+        if package.digest != facts.digest:
+            raise RefusedError(
+                "the package changed on the disk since it was loaded",
+                where=str(path),
+                fix="Unload it and load it again.",
+            )
+        return Predictor(package, clock=self._clock)
+
+    def _find(self, name: str) -> _Seat:
+        seat = self._seats.get(name)
+        if seat is None:
+            known = ", ".join(self._seats) or "none"
+            raise NotFoundError(f"no model {name[:60]!r}", where="name", fix=f"Loaded: {known}.")
+        return seat
+
+    def _read(self, path: Path) -> bytes:
+        held = sum(seat.facts.size_bytes for seat in self._seats.values())
+        if len(self._seats) >= self._most:
+            raise FullError(
+                f"{self._most} packages are loaded, no more are allowed",
+                where="max_loaded_packages",
+                fix="Unload one.",
+            )
+        size = path.stat().st_size
+        if held + size > self._max_bytes:
+            raise FullError(
+                f"{size} bytes more than {held} are above {self._max_bytes}",
+                where="max_loaded_bytes",
+                fix="Unload a package, or allow more.",
+            )
+        data = _bytes(path)
+        if self._prove is not None:
+            self._prove(data, str(path))
+        return data
+
+    def _seat(self, data: bytes, *, path: Path, name: str) -> _Seat:
+        package = _package(data, where=str(path))
+        self._check_machine(package)
+        try:
+            Predictor(package, clock=self._clock).check_golden()
+            network = package.file(package.manifest.engine.file)
+            engine = BareEngine(network, where=package.manifest.name)
+        except InvalidError as error:
+            raise _unusable(error) from error
+        facts = NamedPackage(
+            name=name,
+            url=str(path.parent),
+            version=_version(name, path=path, digest=package.digest),
+            digest=package.digest,
+            task=package.manifest.task,
+            inspection=package.manifest.inspection,
+            inputs=engine.inputs,
+            outputs=engine.outputs,
+            size_bytes=len(data),
+            loaded_at=self._clock.now(),
+        )
+        return _Seat(facts=facts, engine=engine)
+
+    def _check_machine(self, package: Package) -> None:
+        targets = package.manifest.targets
+        if targets and self._machine not in targets:
+            raise RefusedError(
+                f"the package is built for {', '.join(targets)}, this is {self._machine}",
+                where=package.manifest.name,
+                fix="Load a package of this machine.",
+            )
+
+
+def package_in(url: str) -> Path:
+    """The one archive in a folder.
+
+    Raises:
+        NotFoundError: no absolute path of a folder that is there, or an empty one.
+        RefusedError: what lies there is not one package.
+    """
+    folder = Path(url)
+    if "\0" in url or not folder.is_absolute() or not folder.is_dir():
+        raise NotFoundError(
+            f"no folder {url[:200]!r}", where="url", fix="Name a folder of this machine, from /."
+        )
+    there = sorted(folder.iterdir())
+    found = [path for path in there if path.suffix == _SUFFIX and path.is_file()]
+    if not there:
+        raise NotFoundError("an empty folder", where=url, fix="Put a package there.")
+    if len(found) != 1:
+        raise RefusedError(
+            f"{len(found)} packages in the folder", where=url, fix=f"Keep one {_SUFFIX} there."
+        )
+    return found[0]
+
+
+def _bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise NotFoundError(
+            f"cannot be read: {error.strerror}", where=str(path), fix="Check path and rights."
+        ) from error
+
+
+def _package(data: bytes, *, where: str) -> Package:
+    try:
+        return Package.read(data, where=where, limits=PackageLimits())
+    except InvalidError as error:
+        raise _unusable(error) from error
+
+
+def _unusable(error: InvalidError) -> RefusedError:
+    return RefusedError(
+        f"the package cannot be loaded: {error.message}", where=error.where, fix=error.fix
+    )
+
+
+def _version(name: str, *, path: Path, digest: Digest) -> str:
+    folder = path.parent.name
+    told = folder.replace(".", "-")
+    return folder if told and name.endswith(f"-{told}") else short(digest)
