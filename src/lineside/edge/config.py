@@ -1,11 +1,12 @@
 """Settings of the agent: one TOML file, ``LINESIDE_EDGE__KEY``, flags."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from lineside.core import InvalidError
+from lineside.edge.capture_config import CaptureConfig
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 
@@ -23,9 +24,20 @@ class EdgeConfig:
         token_file: file with the device's token for the hub; empty: none is sent.
         cameras: which cameras of the plant this device looks at; empty: all.
         spool_max_bytes: what may wait for the hub; beyond it the oldest events are dropped.
-        max_loaded_packages: how many networks may be in memory.
+        max_loaded_packages: how many networks may be in memory, for inspections and, apart from
+            these, loaded by name.
+        max_loaded_bytes: of the archives that are loaded by name.
         resend_after_s: how long an event may stay unacknowledged before it is sent again.
         status_every_s: how often the device says how it is; changes are said at once.
+        grpc: socket of the gRPC services, such as ``unix:///tmp/edge_agent``; empty: none.
+        home: folder of models that are named by name and version; empty: ``data_dir``.
+        models_config: the list of models loaded at start; empty: ``models_config.json`` in
+            ``data_dir``.
+        trust_root: folder with the site's ``root.json``: packages loaded by name must be signed
+            then, as they must on a device that was enrolled.
+        publish_logs: whether the log is said on the bus too.
+        log_period_s: how long an entry of the log may wait for others.
+        capture: what is kept of what models were given and said.
     """
 
     device: str
@@ -37,8 +49,16 @@ class EdgeConfig:
     cameras: tuple[str, ...] = ()
     spool_max_bytes: int = 256_000_000
     max_loaded_packages: int = 8
+    max_loaded_bytes: int = 512_000_000
     resend_after_s: float = 5.0
     status_every_s: float = 10.0
+    grpc: str = ""
+    home: str = ""
+    models_config: str = ""
+    trust_root: str = ""
+    publish_logs: bool = True
+    log_period_s: float = 30.0
+    capture: CaptureConfig = field(default_factory=CaptureConfig)
 
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.device):
@@ -59,8 +79,28 @@ class EdgeConfig:
             raise InvalidError("1 or more", where="max_loaded_packages", fix="Allow one package.")
         if self.resend_after_s <= 0 or self.status_every_s <= 0:
             raise InvalidError("above 0", where="resend_after_s", fix="Give seconds above 0.")
+        if self.log_period_s <= 0:
+            raise InvalidError("above 0", where="log_period_s", fix="Give seconds above 0.")
+        if self.max_loaded_bytes < 1:
+            raise InvalidError("1 or more", where="max_loaded_bytes", fix="Allow one package.")
+        if self.grpc and not self.grpc.startswith("unix:"):
+            raise InvalidError(
+                "the address of a socket",
+                where="grpc",
+                fix='Write grpc = "unix:///tmp/edge_agent".',
+            )
 
     @property
     def folder(self) -> Path:
         """``data_dir`` as an absolute path."""
         return Path(self.data_dir).absolute()
+
+    @property
+    def home_path(self) -> Path:
+        """``home`` as an absolute path."""
+        return Path(self.home).absolute() if self.home else self.folder
+
+    @property
+    def models_path(self) -> Path:
+        """``models_config`` as an absolute path."""
+        return Path(self.models_config or self.folder / "models_config.json").absolute()
