@@ -2,14 +2,14 @@
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from lineside.core import Camera as CameraRecord
 from lineside.core import Clock, InvalidError, LinesideError, Plant, encode, rfc3339
 from lineside.edge.config import EdgeConfig
-from lineside.edge.contract import MakeReady
+from lineside.edge.contract import Judge, MakeReady
 from lineside.edge.fetch import fetch, read_token
 from lineside.edge.loader import Loader
 from lineside.edge.messages import (
@@ -22,6 +22,7 @@ from lineside.edge.messages import (
     read_ack,
     read_desired,
 )
+from lineside.edge.onlookers import Onlooker, observed
 from lineside.edge.shelf import Shelf
 from lineside.edge.shipper import Shipper
 from lineside.edge.spool import Draft, Spool
@@ -65,12 +66,15 @@ class Agent:
         spool: Spool,
         clock: Clock,
         make_ready: MakeReady,
+        tally: Tally | None = None,
+        onlookers: Sequence[Onlooker] = (),
     ) -> None:
         self._config = config
         self._plant = plant
         self._bus = bus
         self._clock = clock
-        self._tally = Tally()
+        self._tally = tally or Tally()
+        self._onlookers = tuple(onlookers)
         self._shelf = Shelf(config.folder)
         self._cameras = chosen_cameras(plant, config.cameras)
         names = {camera.id for camera in self._cameras}
@@ -125,6 +129,15 @@ class Agent:
         self._thread.join()
         self._say_goodbye()
 
+    @property
+    def inspections(self) -> tuple[str, ...]:
+        """Ids of what this device inspects."""
+        return tuple(item.id for item in self._inspections)
+
+    def judge(self, inspection: str) -> Judge | None:
+        """The package in use for an inspection; None where there is none."""
+        return self._loader.judge(inspection)
+
     def status(self) -> DeviceStatus:
         """How the device is right now."""
         counted = self._tally.read()
@@ -156,7 +169,9 @@ class Agent:
             device=self._config.device,
             around=Around(
                 open_camera=self._open_camera,
-                find_judge=self._loader.judge,
+                find_judge=observed(
+                    self._loader.judge, onlookers=self._onlookers, tally=self._tally
+                ),
                 emit=self._emit,
                 forward=self._forward,
             ),
