@@ -6,14 +6,20 @@ import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from lineside.core import Clock, ConflictError, UnavailableError, load_plant, need
 from lineside.edge.agent import Agent, last_will
 from lineside.edge.config import EdgeConfig
 from lineside.edge.contract import MakeReady, Ready
+from lineside.edge.log_publisher import LogPublisher
 from lineside.edge.spool import open_spool
-from lineside.links import open_bus
+from lineside.edge.tally import Tally
+from lineside.links import Bus, open_bus
 from lineside.models import Package, Predictor
+
+if TYPE_CHECKING:
+    from lineside.edge.serving import Serving
 
 logger = logging.getLogger(__name__)
 
@@ -41,11 +47,25 @@ def run(config: EdgeConfig, *, clock: Clock, stop: threading.Event) -> None:
             will=last_will(plant, device=config.device, clock=clock),
         )
         stack.callback(bus.close)
+        stack.enter_context(published_log(config, bus=bus, clock=clock))
+        tally = Tally()
+        serving = opened_serving(config, clock=clock, tally=tally)
+        if serving is not None:
+            stack.callback(serving.close)
         agent = Agent(
-            config, plant=plant, bus=bus, spool=spool, clock=clock, make_ready=loading(clock)
+            config,
+            plant=plant,
+            bus=bus,
+            spool=spool,
+            clock=clock,
+            make_ready=loading(clock),
+            tally=tally,
+            onlookers=serving.onlookers if serving is not None else (),
         )
         agent.start()
         stack.callback(agent.close)
+        if serving is not None:
+            serving.start(agent.judge, inspections=agent.inspections)
         logger.info("device started device=%s", config.device)
         stop.wait()
     logger.info("device stopped device=%s", config.device)
@@ -61,6 +81,36 @@ def loading(clock: Clock) -> MakeReady:
         return Ready(digest=package.digest, inspection=package.manifest.inspection, judge=predictor)
 
     return make_ready
+
+
+def opened_serving(config: EdgeConfig, *, clock: Clock, tally: Tally) -> "Serving | None":
+    """Captures and socket, where they are configured; its libraries are imported only then."""
+    if not config.grpc and config.capture.inspections == "none":
+        return None
+    need("grpc", extra="edge")
+    need("google.protobuf", extra="edge")
+    from lineside.edge.serving import Serving
+
+    return Serving(config, clock=clock, tally=tally)
+
+
+@contextmanager
+def published_log(config: EdgeConfig, *, bus: Bus, clock: Clock) -> Iterator[None]:
+    """The log of this program on the bus, while the block runs, where that is wished."""
+    if not config.publish_logs:
+        yield
+        return
+    root = logging.getLogger("lineside")
+    publisher = LogPublisher(
+        bus, device=config.device, period_s=config.log_period_s, clock=clock
+    )
+    publisher.start()
+    root.addHandler(publisher)
+    try:
+        yield
+    finally:
+        root.removeHandler(publisher)
+        publisher.close()
 
 
 @contextmanager
