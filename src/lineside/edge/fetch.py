@@ -19,7 +19,9 @@ _TIMEOUT_S = 20.0
 _PART_BYTES = 1 << 20
 
 
-class _NoRedirect(urllib.request.HTTPRedirectHandler):
+class NoRedirect(urllib.request.HTTPRedirectHandler):
+    """A redirect is an answer, not an order."""
+
     def redirect_request(  # noqa: PLR0917  the library's signature
         self,
         req: urllib.request.Request,  # noqa: ARG002
@@ -44,13 +46,13 @@ def fetch(url: str, *, hub: str, token: str, most_bytes: int = _MOST_BYTES) -> b
     address = rebased(url, hub=hub)
     headers = {"Authorization": f"Bearer {token}"} if token else {}
     request = urllib.request.Request(address, headers=headers)  # noqa: S310  the scheme is checked
-    opener = urllib.request.build_opener(_NoRedirect)
+    opener = urllib.request.build_opener(NoRedirect)
     try:
         with opener.open(request, timeout=_TIMEOUT_S) as answer:
             return _read(answer, most_bytes=most_bytes, where=address)
     except urllib.error.HTTPError as error:
         error.close()
-        raise _translated(error.code, address) from error
+        raise translated(error.code, address) from error
     except (OSError, HTTPException) as error:
         raise UnavailableError(
             f"the hub does not answer: {error}", where=address, fix="Start the hub."
@@ -100,9 +102,10 @@ def _read(answer: HTTPResponse, *, most_bytes: int, where: str) -> bytes:
     return b"".join(parts)
 
 
-def _translated(
+def translated(
     status: int, address: str
 ) -> InvalidError | NotFoundError | RefusedError | UnavailableError:
+    """What an HTTP status means to whoever asked."""
     if status in (401, 403):
         return RefusedError("the hub refuses the token", where=address, fix="Enrol the device.")
     if status in (404, 410):

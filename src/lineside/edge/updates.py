@@ -1,0 +1,76 @@
+"""The hub's update repository over HTTP, as a source for ``fleet.UpdateClient``.
+
+Nothing that comes is believed here; the token goes to the configured hub only, and redirects are
+not followed (``fetch``).
+"""
+
+import http.client
+import re
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.client import HTTPException, HTTPResponse
+from urllib.parse import quote
+
+from lineside.core import UnavailableError
+from lineside.edge.fetch import NoRedirect, rebased, translated
+from lineside.fleet import Part
+
+_TIMEOUT_S = 20.0
+_CHUNK_BYTES = 1 << 16
+_RANGE = re.compile(r"bytes ([0-9]{1,15})-[0-9]{1,15}/[0-9]{1,15}")
+
+
+class HubSource:
+    """``fleet.Source`` below ``/tuf/`` of a hub; one request at a time."""
+
+    def __init__(self, hub: str, *, token: Callable[[], str]) -> None:
+        """Ask nothing yet.
+
+        Args:
+            hub: base URL.
+            token: the device's token, read for each request.
+        """
+        self._hub = hub
+        self._token = token
+
+    @contextmanager
+    def open(self, path: str, *, start_byte: int = 0) -> Iterator[Part]:
+        """From the hub; the rest of a file where it knows ranges (RFC 9110, 14)."""
+        address = rebased(f"/tuf/{quote(path)}", hub=self._hub)
+        headers = {"Range": f"bytes={start_byte}-"} if start_byte else {}
+        if token := self._token():
+            headers["Authorization"] = f"Bearer {token}"
+        request = urllib.request.Request(address, headers=headers)  # noqa: S310  the scheme is checked
+        try:
+            answer = urllib.request.build_opener(NoRedirect).open(request, timeout=_TIMEOUT_S)
+        except urllib.error.HTTPError as error:
+            error.close()
+            raise translated(error.code, address) from error
+        except (OSError, HTTPException) as error:
+            raise _away(error, address) from error
+        with answer:
+            yield Part(start_byte=_begin(answer), chunks=_chunks(answer, address))
+
+
+def _begin(answer: HTTPResponse) -> int:
+    """Where the answer begins; a server that ignored the range sends all of it."""
+    found = _RANGE.fullmatch(answer.headers.get("Content-Range", ""))
+    return int(found[1]) if answer.status == http.client.PARTIAL_CONTENT and found else 0
+
+
+def _chunks(answer: HTTPResponse, address: str) -> Iterator[bytes]:
+    try:
+        while chunk := answer.read1(_CHUNK_BYTES):
+            yield chunk
+    except (OSError, HTTPException) as error:
+        raise _away(error, address) from error
+    if answer.length:
+        raise _away(EOFError(f"{answer.length} bytes missing"), address)
+
+
+def _away(error: Exception, address: str) -> UnavailableError:
+    return UnavailableError(
+        f"the hub does not answer: {error}", where=address, fix="Start the hub."
+    )

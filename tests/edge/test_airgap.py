@@ -1,0 +1,206 @@
+"""A bundle on a stick: a device without network comes from nothing to the approved package."""
+
+import hashlib
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from lineside.core import (
+    ConflictError,
+    Digest,
+    InvalidError,
+    LinesideError,
+    RefusedError,
+    UnavailableError,
+    digest_of,
+)
+from lineside.edge import TRUST, apply_bundle
+from lineside.edge.contract import Ready
+from lineside.edge.installed import read_installed
+from lineside.edge.run import sole_user
+from lineside.edge.shelf import Shelf
+from lineside.fleet import Release, UpdateRepository, create_repository, write_bundle
+from lineside.models import Package, build_package
+from lineside.testing import FakeClock
+from tests.models.conftest import package_parts
+
+
+class Site:
+    """A hub's repository, its package, and the stick."""
+
+    def __init__(self, folder: Path, clock: FakeClock) -> None:
+        self.folder, self.clock = folder, clock
+        self.blobs: dict[Digest, bytes] = {}
+        self.repository: UpdateRepository = create_repository(
+            folder / "trust", keys=folder / "keys", clock=clock, read=self.blobs.__getitem__
+        )
+
+    def release(self, version: str, *, name: str = "discs") -> tuple[str, Digest]:
+        """Publish a real package; its path and digest."""
+        manifest, files = package_parts()
+        data = build_package(replace(manifest, name=name), files)
+        self.blobs[digest_of(data)] = data
+        package = Package.read(data)
+        release = Release(
+            group="tiles", version=version, inspection=package.manifest.inspection,
+            digest=package.digest, sha256=hashlib.sha256(data).hexdigest(), size_bytes=len(data),
+        )  # fmt: skip
+        return self.repository.publish(release, data).path, package.digest
+
+    def stick(self, *paths: str, wheels: tuple[tuple[str, bytes], ...] = ()) -> Path:
+        path = self.folder / "site.lsbundle"
+        write_bundle(self.repository, paths, to=path, wheels=wheels)
+        return path
+
+
+@pytest.fixture
+def site(tmp_path: Path, clock: FakeClock) -> Site:
+    return Site(tmp_path / "hub", clock)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / "device"
+
+
+def test_from_nothing_to_the_approved_package(site: Site, folder: Path, clock: FakeClock) -> None:
+    path, digest = site.release("1")
+    stick = site.stick(path, wheels=(("lineside-1.0.whl", b"wheel"),))
+    applied = apply_bundle(stick, folder=folder, clock=clock, root=site.repository.first_root())
+    assert [one.digest for one in applied.packages] == [digest]
+    assert applied.signed_by == ("default",)
+    assert [wheel.read_bytes() for wheel in applied.wheels] == [b"wheel"]
+    shelf = Shelf(folder)
+    wish, data = shelf.desired(), shelf.get(digest)
+    assert wish is not None
+    assert [wanted.digest for wanted in wish.packages] == [digest]
+    assert data is not None
+    assert Package.read(data).digest == digest
+    assert not (folder / "incoming").exists()
+
+
+def test_the_same_stick_twice_changes_nothing(site: Site, folder: Path, clock: FakeClock) -> None:
+    stick = site.stick(site.release("1")[0])
+    first = apply_bundle(stick, folder=folder, clock=clock, root=site.repository.first_root())
+    wish = (folder / "desired.json").read_bytes()
+    assert apply_bundle(stick, folder=folder, clock=clock) == first
+    assert (folder / "desired.json").read_bytes() == wish
+
+
+def test_back_only_where_it_is_signed_and_asked_for(
+    site: Site, folder: Path, clock: FakeClock
+) -> None:
+    old, digest = site.release("1")
+    new, _ = site.release("2", name="other")
+    root = site.repository.first_root()
+    apply_bundle(site.stick(new), folder=folder, clock=clock, root=root)
+    for asked in (False, True):
+        with pytest.raises(RefusedError, match="is not newer than 2"):
+            apply_bundle(site.stick(old), folder=folder, clock=clock, rollback=asked)
+    site.repository.allow_rollback(old, from_version="2")
+    with pytest.raises(RefusedError, match="Ask for a rollback"):
+        apply_bundle(site.stick(old), folder=folder, clock=clock)
+    apply_bundle(site.stick(old), folder=folder, clock=clock, rollback=True)
+    (installed,) = read_installed(folder).values()
+    assert (installed.version, installed.digest) == ("1", digest)
+
+
+def unchanged(folder: Path) -> dict[str, bytes]:
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file() and TRUST not in path.parts and path.name != "lock"
+    }
+
+
+def test_a_refusal_changes_nothing_that_runs(site: Site, folder: Path, clock: FakeClock) -> None:
+    path, _ = site.release("1")
+    stick = site.stick(path)
+    apply_bundle(stick, folder=folder, clock=clock, root=site.repository.first_root())
+    before = unchanged(folder)
+    newer = site.stick(site.release("2", name="other")[0])
+
+    def wrong(data: bytes) -> Ready:
+        raise RefusedError(f"golden pictures differ in {len(data)} bytes", where="golden")
+
+    with pytest.raises(RefusedError, match="golden pictures differ"):
+        apply_bundle(newer, folder=folder, clock=clock, make_ready=wrong)
+    raw = bytearray(newer.read_bytes())
+    raw[raw.index(b"targets/packages") + 2000] ^= 1
+    newer.write_bytes(raw)
+    with pytest.raises(LinesideError):
+        apply_bundle(newer, folder=folder, clock=clock)
+    assert unchanged(folder) == before
+
+
+def test_a_signed_package_must_be_what_is_signed_of_it(
+    site: Site, folder: Path, clock: FakeClock
+) -> None:
+    manifest, files = package_parts()
+    data = build_package(manifest, files)
+    site.blobs[digest_of(data)] = data
+    release = Release(
+        group="tiles", version="1", inspection="another", digest=Package.read(data).digest,
+        sha256=hashlib.sha256(data).hexdigest(), size_bytes=len(data),
+    )  # fmt: skip
+    stick = site.stick(site.repository.publish(release, data).path)
+    with pytest.raises(RefusedError, match="signed is"):
+        apply_bundle(stick, folder=folder, clock=clock, root=site.repository.first_root())
+
+
+def test_a_bundle_that_expired_on_its_way_is_refused(
+    site: Site, folder: Path, clock: FakeClock
+) -> None:
+    stick = site.stick(site.release("1")[0])
+    clock.advance(10 * 86_400)
+    with pytest.raises(RefusedError, match="expired"):
+        apply_bundle(stick, folder=folder, clock=clock, root=site.repository.first_root())
+    site.repository.extend(60)
+    stick = site.stick(*site.repository.targets())
+    clock.advance(30 * 86_400)
+    apply_bundle(stick, folder=folder, clock=clock)
+
+
+def test_another_sites_bundle_is_refused(
+    site: Site, folder: Path, clock: FakeClock, tmp_path: Path
+) -> None:
+    apply_bundle(
+        site.stick(site.release("1")[0]), folder=folder, clock=clock,
+        root=site.repository.first_root(),
+    )  # fmt: skip
+    other = Site(tmp_path / "other", clock)
+    stick = other.stick(other.release("9")[0])
+    with pytest.raises(RefusedError, match="not signed as it must be"):
+        apply_bundle(stick, folder=folder, clock=clock)
+    with pytest.raises(ConflictError, match="trusts another root"):
+        apply_bundle(stick, folder=folder, clock=clock, root=other.repository.first_root())
+
+
+def test_without_a_root_or_beside_a_running_agent_nothing_happens(
+    site: Site, folder: Path, clock: FakeClock
+) -> None:
+    stick = site.stick(site.release("1")[0])
+    with pytest.raises(RefusedError, match="trusts no root yet"):
+        apply_bundle(stick, folder=folder, clock=clock)
+    with sole_user(folder), pytest.raises(ConflictError, match="another agent"):
+        apply_bundle(stick, folder=folder, clock=clock, root=site.repository.first_root())
+
+
+def test_a_damaged_list_of_versions_does_not_open_the_way_back(
+    site: Site, folder: Path, clock: FakeClock
+) -> None:
+    stick = site.stick(site.release("1")[0])
+    apply_bundle(stick, folder=folder, clock=clock, root=site.repository.first_root())
+    (folder / "installed.json").write_bytes(b"{")
+    with pytest.raises(RefusedError, match="cannot be read"):
+        apply_bundle(stick, folder=folder, clock=clock)
+
+
+def test_a_full_disk_is_a_sentence(site: Site, tmp_path: Path, clock: FakeClock) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    stick = site.stick(site.release("1")[0])
+    with pytest.raises((UnavailableError, InvalidError)):
+        apply_bundle(
+            stick, folder=tmp_path / "file" / "x", clock=clock, root=site.repository.first_root()
+        )
