@@ -5,11 +5,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from lineside.cli import package_making
 from lineside.cli.output import JsonFlag, show
-from lineside.core import SystemClock
+from lineside.core import SystemClock, decode_json
 
 if TYPE_CHECKING:
-    from lineside.models import Metric
+    from lineside.models import Metric, Package
 
 PackageFile = Annotated[Path, typer.Argument(help="A .lspkg file.")]
 
@@ -19,22 +20,60 @@ def register(app: typer.Typer) -> None:
     group = typer.Typer(help="Package files.", no_args_is_help=True)
     group.command("show")(show_package)
     group.command("verify")(verify)
+    package_making.register(group)
     app.add_typer(group, name="package")
 
 
 def show_package(package: PackageFile, as_json: JsonFlag = False) -> None:
-    """Show the manifest: labels, preparation, limits, metrics, lineage."""
+    """Show the manifest: labels, preparation, metrics, lineage, licence, platforms, parity."""
     from lineside.models import Package
 
     opened = Package.open(package)
-    show(
-        {"digest": opened.digest, "signed_by": [], "manifest": opened.manifest},
-        as_json=as_json,
-        text=lambda _: "\n".join(
-            [f"{opened.manifest.name} {opened.digest}", *metric_lines(opened.manifest.metrics)]
-            + [f"warning: {warning}" for warning in opened.manifest.lineage.warnings]
-        ),
-    )
+    show(_told(opened), as_json=as_json, text=lambda _: "\n".join(_words(opened)))
+
+
+def _told(opened: "Package") -> dict[str, object]:
+    manifest = opened.manifest
+    return {
+        "digest": opened.digest,
+        "signed_by": sorted(opened.signatures),
+        "precision": manifest.engine.precision,
+        "parity": None if manifest.parity is None else package_making.parity_told(manifest.parity),
+        "licence": {
+            "weights": manifest.lineage.weights_licence,
+            "data": manifest.lineage.data_licence,
+        },
+        "targets": manifest.targets,
+        "sbom": _sbom(opened),
+        "manifest": manifest,
+    }
+
+
+def _sbom(opened: "Package") -> list[dict[str, str]]:
+    """Name, version and kind of what is inside; empty where the package does not say."""
+    if not opened.manifest.sbom_file:
+        return []
+    document = decode_json(opened.file(opened.manifest.sbom_file), where=opened.manifest.sbom_file)
+    return [
+        {"name": each["name"], "version": each.get("version", ""), "type": each["type"]}
+        for each in document.get("components", [])
+    ]
+
+
+def _words(opened: "Package") -> list[str]:
+    manifest, lineage = opened.manifest, opened.manifest.lineage
+    inside = [f"{one['name']} {one['version']}".strip() for one in _sbom(opened)]
+    return [
+        f"{manifest.name} {opened.digest}",
+        f"task {manifest.task}, {manifest.engine.precision}, made by {lineage.code_version}",
+        f"weights: {lineage.weights}; licence {lineage.weights_licence or 'unknown'}",
+        f"data: {lineage.dataset}; licence {lineage.data_licence or 'unknown'}",
+        f"runs on: {', '.join(manifest.targets) or 'not said'}",
+        *([f"inside: {', '.join(inside)}"] if inside else []),
+        *([f"parity: {manifest.parity.words}"] if manifest.parity else []),
+        *metric_lines(manifest.metrics),
+        *(f"warning: {warning}" for warning in lineage.warnings),
+    ]
 
 
 def verify(package: PackageFile, as_json: JsonFlag = False) -> None:

@@ -30,7 +30,7 @@ from lineside.models.manifest import (
     manifest_faults,
 )
 from lineside.models.predictor import GoldenReport, Predictor, heat_png
-from lineside.models.quantize import LADDER, Layer, Quantised, Rung, layers_of, quantise
+from lineside.models.quantize import LADDER, Layer, Quantised, Rung, quantise, rungs_of
 from lineside.models.registry import Approval, PackageRecord, Registry
 from lineside.models.sbom import SBOM_FILE, inventoried
 from lineside.models.serving.counts import count_answer
@@ -109,7 +109,6 @@ __all__ = [
     "heat_png",
     "inventoried",
     "invocation_picture",
-    "layers_of",
     "made_by",
     "makers",
     "manifest_faults",
@@ -119,6 +118,7 @@ __all__ = [
     "probe",
     "quantise",
     "read_wrapping",
+    "rungs_of",
     "sagemaker_answer",
     "wrapped",
 ]

@@ -182,6 +182,27 @@ class Predictor:
                 Place(image=frame.image, matrix=placed.matrix, template=template)
             )
 
+    def crops(
+        self, frame: Frame, *, template: NDArray[np.uint8] | None = None
+    ) -> NDArray[np.float32]:
+        """What the network is given of a picture, (n, channels, height, width).
+
+        Raises:
+            InvalidError: the picture's place cannot be found, or its template is missing.
+        """
+        self._check_template(frame, template)
+        with self._lock:
+            placed = _place(self._seat(frame.camera), grey_of(frame.image))
+            if placed.figures.state == "moved":
+                raise InvalidError(
+                    f"the picture is not placed: {placed.figures.reason}",
+                    where=frame.camera,
+                    fix="Use a picture of the place the package was trained for.",
+                )
+            return self._answerer.crops(
+                Place(image=frame.image, matrix=placed.matrix, template=template)
+            )
+
     def _check_template(self, frame: Frame, template: NDArray[np.uint8] | None) -> None:
         if not self.manifest.template:
             return

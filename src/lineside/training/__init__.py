@@ -80,6 +80,13 @@ from lineside.training.source import (
 from lineside.training.task_report import TaskReport
 from lineside.training.tasks import Trained, Work
 from lineside.training.tracking import track
+from lineside.training.variants import (
+    Latency,
+    Variant,
+    Wanted,
+    quantised_variant,
+    together,
+)
 
 __all__ = [
     "Bench",
@@ -95,6 +102,7 @@ __all__ = [
     "Ground",
     "JobCancelledError",
     "Labelled",
+    "Latency",
     "Measured",
     "Opened",
     "Parameter",
@@ -112,6 +120,8 @@ __all__ = [
     "Trained",
     "TrainingEvidence",
     "TrialRecord",
+    "Variant",
+    "Wanted",
     "Work",
     "Worst",
     "cheapest_cuts",
@@ -126,6 +136,7 @@ __all__ = [
     "measure_for",
     "open_labelled",
     "priced",
+    "quantised_variant",
     "read_counts",
     "read_job",
     "read_result",
@@ -136,6 +147,7 @@ __all__ = [
     "score_on",
     "search",
     "search_on",
+    "together",
     "track",
     "train_on",
     "training_evidence",

@@ -85,16 +85,18 @@ class AnomalyAnswerer:
             matrix=matrix,
         )
 
-    def golden(self, place: Place) -> Floats:
+    def crops(self, place: Place) -> Floats:
         matrix, reason = self._lie(place)
         if reason:
             raise InvalidError(
-                f"a golden picture is not placed: {reason}",
+                f"the picture is not placed: {reason}",
                 where=self._manifest.name,
-                fix="Export the package again.",
+                fix="Use a picture that shows the part.",
             )
-        crops = prepare(place.image, self._manifest.prepare, matrix=matrix)
-        return probe(*self._engine.run(crops, outputs=(MAP,)))
+        return prepare(place.image, self._manifest.prepare, matrix=matrix)
+
+    def golden(self, place: Place) -> Floats:
+        return probe(*self._engine.run(self.crops(place), outputs=(MAP,)))
 
     def _lie(self, place: Place) -> tuple[Matrix | None, str]:
         """(frame px → picture px, why there is none)."""

@@ -66,9 +66,11 @@ class ClassAnswerer:
     def heat(self, place: Place) -> Floats | None:  # noqa: ARG002  classes give no such map
         return None
 
+    def crops(self, place: Place) -> Floats:
+        return prepare(place.image, self._settings, matrix=place.matrix)
+
     def golden(self, place: Place) -> Floats:
-        crops = prepare(place.image, self._settings, matrix=place.matrix)
-        return self._engine.run(crops, outputs=("logits",))[0]
+        return self._engine.run(self.crops(place), outputs=("logits",))[0]
 
 
 def answerer(package: Package, *, clock: Clock) -> ClassAnswerer:

@@ -75,6 +75,14 @@ class Answerer(Protocol):
         """
         ...
 
+    def crops(self, place: Place) -> Floats:
+        """What the network is given of a picture: (n, channels, height, width) float32.
+
+        Raises:
+            InvalidError: the picture could not be placed, or lacks its template.
+        """
+        ...
+
     def golden(self, place: Place) -> Floats:
         """(rows, numbers) float32: what ``Golden.logits`` holds of this picture."""
         ...

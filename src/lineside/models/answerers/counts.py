@@ -51,6 +51,9 @@ class FoundCounter:
     def heat(self, place: Place) -> Floats | None:  # noqa: ARG002  a count has no such map
         return None
 
+    def crops(self, place: Place) -> Floats:
+        return self._finder.crops(place)
+
     def golden(self, place: Place) -> Floats:
         return self._finder.golden(place)
 
@@ -95,9 +98,11 @@ class LikelyCounter:
     def heat(self, place: Place) -> Floats | None:  # noqa: ARG002  a count has no such map
         return None
 
+    def crops(self, place: Place) -> Floats:
+        return prepare(place.image, self._manifest.prepare)
+
     def golden(self, place: Place) -> Floats:
-        crops = prepare(place.image, self._manifest.prepare)
-        logits, activation = self._engine.run(crops, outputs=_OUTPUTS)
+        logits, activation = self._engine.run(self.crops(place), outputs=_OUTPUTS)
         return probe(logits, activation)
 
 

@@ -62,9 +62,11 @@ class LabelAnswerer:
     def heat(self, place: Place) -> Floats | None:  # noqa: ARG002  labels give no such map
         return None
 
+    def crops(self, place: Place) -> Floats:
+        return prepare(place.image, self._manifest.prepare, matrix=place.matrix)
+
     def golden(self, place: Place) -> Floats:
-        crops = prepare(place.image, self._manifest.prepare, matrix=place.matrix)
-        return self._engine.run(crops, outputs=("logits",))[0]
+        return self._engine.run(self.crops(place), outputs=("logits",))[0]
 
 
 def answerer(package: Package, *, clock: Clock) -> LabelAnswerer:

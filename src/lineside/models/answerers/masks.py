@@ -65,9 +65,11 @@ class MaskAnswerer:
         laid = self._laid(self._map(place), place)
         return np.asarray(1.0 / (1.0 + np.exp(-np.clip(laid, -60.0, 60.0))), np.float32)
 
+    def crops(self, place: Place) -> Floats:
+        return prepare(place.image, self._manifest.prepare)
+
     def golden(self, place: Place) -> Floats:
-        crops = prepare(place.image, self._manifest.prepare)
-        return probe(*self._engine.run(crops, outputs=OUTPUTS))
+        return probe(*self._engine.run(self.crops(place), outputs=OUTPUTS))
 
     def _map(self, place: Place) -> Floats:
         crops = prepare(place.image, self._manifest.prepare)

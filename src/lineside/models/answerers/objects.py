@@ -147,6 +147,9 @@ class ObjectAnswerer:
     def heat(self, place: Place) -> Floats | None:  # noqa: ARG002  boxes stand for themselves
         return None
 
+    def crops(self, place: Place) -> Floats:
+        return self._finder.crops(place)
+
     def golden(self, place: Place) -> Floats:
         return self._finder.golden(place)
 

@@ -1,0 +1,427 @@
+"""An int8 variant of a package, held against its original, or refused with the figures.
+
+1. Value ranges come from pictures that the package was trained on, prepared by its own settings;
+   the loss from pictures it was not trained on. A package that does not say what it was trained on
+   is calibrated on the data's training and validation part and tested on its test part.
+2. The rungs of ``models.LADDER`` are tried in turn; the first whose loss keeps the bound is taken.
+   None does: nothing is written, and the refusal carries every rung's figures.
+3. Golden pictures stay; what they have to answer is what the variant answers here. Figures of the
+   manifest are measured anew; the original's report stays in the package under another name.
+4. Package, pictures and settings decide every byte of the variant. Times do not stand in it.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lineside.core import Clock, Digest, InvalidError, RefusedError, digest_of
+from lineside.datasets import Part, Sample
+from lineside.models import (
+    MANIFEST_SCHEMA,
+    SBOM_FILE,
+    Golden,
+    Manifest,
+    Metric,
+    Package,
+    Parity,
+    Predictor,
+    Quantised,
+    Rung,
+    build_package,
+    inventoried,
+    quantise,
+    rungs_of,
+)
+from lineside.training.answers import Judge
+from lineside.training.evaluate import plan_of, training_evidence
+from lineside.training.figures import figures
+from lineside.training.judging import judge_all
+from lineside.training.measures import Case, measure_for
+from lineside.training.parity_page import parity_page
+from lineside.training.parity_scores import paired_loss
+from lineside.training.source import Opened, is_told
+from lineside.training.tasks.contract import MOST_BYTES, Files
+from lineside.vision import Frame, PictureState, decode_picture, open_frame
+
+Floats = NDArray[np.float32]
+
+BOUND = 0.05
+MOST_CALIBRATION = 64
+_MOST_SIDE_PX = 1536
+_REPORTS = ("evidence/report.html", "evidence/report.json")
+_GOLDEN_BOUND = 1e-3
+_TIMED_PICTURES = 8
+_TIMED_ROUNDS = 5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """How a variant is to be made.
+
+    Attributes:
+        bound: of the metric's loss, its interval's upper end included.
+        bits: of the weights; 7 for processors without VNNI.
+        pictures: that value ranges are taken from, at most.
+    """
+
+    bound: float = BOUND
+    bits: Literal[7, 8] = 8
+    pictures: int = MOST_CALIBRATION
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.bound <= 1:
+            raise InvalidError(
+                f"{self.bound} is no loss of a metric", where="bound", fix="Use 0 to 1."
+            )
+        if self.pictures < 1:
+            raise InvalidError("no calibration picture", where="calibrate", fix="Use 1 or more.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Latency:
+    """Medians of whole predictions, measured by turns on the same pictures in one run."""
+
+    original_ms: float
+    variant_ms: float
+    pictures: int
+
+    @property
+    def ratio(self) -> float:
+        """Variant / original; below 1 is faster."""
+        return round(self.variant_ms / self.original_ms, 4) if self.original_ms else 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Variant:
+    """A package that kept its bound, and the times of this machine."""
+
+    package: bytes
+    digest: Digest
+    parity: Parity
+    latency: Latency
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Bench:
+    """What every rung is tried on."""
+
+    original: Package
+    crops: tuple[Floats, ...]
+    calibration: Digest
+    test: tuple[Sample, ...]
+    cases: tuple[Case, ...]
+    files: Files
+    clock: Clock
+
+
+def together(sources: Sequence[Opened]) -> Opened:
+    """Several sources as one; a picture that stands in two of them is taken from the first."""
+    samples: dict[Digest, Sample] = {}
+    owner: dict[Digest, Opened] = {}
+    for source in sources:
+        for sample in source.samples:
+            samples.setdefault(sample.digest, sample)
+            for digest in (sample.digest, sample.mask_digest, sample.template_digest):
+                if digest is not None:
+                    owner.setdefault(digest, source)
+
+    def files(digest: Digest) -> bytes:
+        return owner[digest].files(digest)
+
+    skipped = tuple(line for source in sources for line in source.skipped)
+    return Opened(samples=tuple(samples.values()), files=files, skipped=skipped)
+
+
+def quantised_variant(
+    package: Package,
+    samples: Sequence[Sample],
+    *,
+    files: Files,
+    clock: Clock,
+    wanted: Wanted | None = None,
+    tell: Callable[[str], None] = lambda _: None,
+) -> Variant:
+    """The int8 variant of a package.
+
+    Args:
+        package: of fp32.
+        samples: labelled; both what it was trained on and what it was not.
+        files: gives the bytes of a picture, mask or template.
+        clock: for predictors and times.
+        wanted: how.
+        tell: is given a line for each step.
+
+    Raises:
+        InvalidError: the package is a variant already, or pictures of either kind are missing.
+        RefusedError: no rung keeps the bound; with the figures of each.
+    """
+    wanted = wanted or Wanted()
+    _check(package)
+    bench = _bench(package, samples, files=files, clock=clock, wanted=wanted)
+    tell(f"{len(bench.crops)} pictures for value ranges, {len(bench.test)} to be tested on")
+    broken: list[str] = []
+    for rung in rungs_of(_network(package)):
+        made = quantise(_network(package), bench.crops, rung=rung, bits=wanted.bits)
+        manifest, cases = _tried(bench, made, rung=rung, bound=wanted.bound, opinion=broken)
+        parity = _parity(manifest)
+        tell(f"{rung.kept} in fp32: {parity.words}")
+        if parity.holds:
+            return _finished(bench, made, manifest=manifest, cases=cases)
+        broken.append(f"{rung.kept} in fp32: {parity.words}")
+    if not broken:
+        raise InvalidError(
+            "the network has no convolution, and only those become int8",
+            where=package.manifest.name,
+            fix="Use the fp32 package.",
+        )
+    raise RefusedError(
+        f"no int8 variant keeps the bound {wanted.bound:g}: {'; '.join(broken)}",
+        where=package.manifest.name,
+        fix="Use the fp32 package, test on more pictures, or declare another --bound.",
+    )
+
+
+def _parity(manifest: Manifest) -> Parity:
+    assert manifest.parity is not None  # noqa: S101  set by the only caller
+    return manifest.parity
+
+
+def _network(package: Package) -> bytes:
+    return package.file(package.manifest.engine.file)
+
+
+def _check(package: Package) -> None:
+    manifest = package.manifest
+    if manifest.engine.precision != "fp32":
+        raise InvalidError(
+            f"the package is {manifest.engine.precision} already",
+            where=manifest.name,
+            fix="Name the fp32 package it was made from.",
+        )
+    if not manifest.golden:
+        raise InvalidError(
+            "no golden pictures", where=manifest.name, fix="Export or wrap the package with some."
+        )
+
+
+# ---- pictures
+
+
+def _bench(
+    package: Package, samples: Sequence[Sample], *, files: Files, clock: Clock, wanted: Wanted
+) -> _Bench:
+    trained, test = _parts(package, samples)
+    chosen = _spread(trained, wanted.pictures)
+    crops, kept = _crops(package, chosen, files=files, clock=clock)
+    return _Bench(
+        original=package,
+        crops=crops,
+        calibration=digest_of("\n".join(sample.digest for sample in kept).encode()),
+        test=test,
+        cases=tuple(judge_all(package, test, files=files, clock=clock)),
+        files=files,
+        clock=clock,
+    )
+
+
+def _parts(
+    package: Package, samples: Sequence[Sample]
+) -> tuple[tuple[Sample, ...], tuple[Sample, ...]]:
+    """(calibration, test): what was trained on, and of the rest the test part if there is one."""
+    seen = set(training_evidence(package).pictures)
+    if seen:
+        trained = tuple(sample for sample in samples if sample.digest in seen)
+        rest = tuple(sample for sample in samples if sample.digest not in seen)
+    else:
+        trained = tuple(s for s in samples if s.split in (Part.TRAIN, Part.VALID))
+        rest = tuple(s for s in samples if s.split is Part.TEST)
+    told = tuple(sample for sample in rest if is_told(sample))
+    test = tuple(sample for sample in told if sample.split is Part.TEST) or told
+    if not trained:
+        raise InvalidError(
+            "none of the pictures was trained on, and value ranges are taken from such",
+            where="data",
+            fix="Name the data that the package was trained on.",
+        )
+    if not test:
+        raise InvalidError(
+            "every labelled picture was trained on, and the loss is measured on others",
+            where="data",
+            fix="Add pictures that were not trained on: --test SRC.",
+        )
+    return trained, test
+
+
+def _spread(samples: Sequence[Sample], most: int) -> list[Sample]:
+    """At most so many, evenly over all of them in the order of their digests."""
+    ordered = sorted(samples, key=lambda sample: sample.digest)
+    places = np.unique(np.linspace(0, len(ordered) - 1, min(most, len(ordered))).round())
+    return [ordered[int(place)] for place in places]
+
+
+def _crops(
+    package: Package, samples: Sequence[Sample], *, files: Files, clock: Clock
+) -> tuple[tuple[Floats, ...], list[Sample]]:
+    """What the network is given of the pictures; those that cannot be placed are left out."""
+    predictor = Predictor(package, clock=clock)
+    crops, kept = [], []
+    for number, sample in enumerate(samples):
+        if package.manifest.template and sample.template_digest is None:
+            continue
+        frame = _frame(files(sample.digest), number=number, clock=clock)
+        try:
+            found = predictor.crops(frame, template=_template(package, sample, files=files))
+        except InvalidError:
+            continue
+        crops.append(np.ascontiguousarray(found[:, :, :_MOST_SIDE_PX, :_MOST_SIDE_PX]))
+        kept.append(sample)
+    return tuple(crops), kept
+
+
+def _template(package: Package, sample: Sample, *, files: Files) -> NDArray[np.uint8] | None:
+    if not package.manifest.template or sample.template_digest is None:
+        return None
+    return decode_picture(files(sample.template_digest), max_bytes=MOST_BYTES)
+
+
+def _frame(data: bytes, *, number: int, clock: Clock) -> Frame:
+    return open_frame(
+        data, camera=f"quantise-{number}", captured_at=clock.now(), max_bytes=MOST_BYTES
+    )
+
+
+# ---- one rung
+
+
+def _tried(
+    bench: _Bench, made: Quantised, *, rung: Rung, bound: float, opinion: Sequence[str]
+) -> tuple[Manifest, tuple[Case, ...]]:
+    """The manifest of a rung with its certificate, whether that holds or not, and its answers."""
+    original = bench.original
+    bare = _unproven(original, made)
+    cases = tuple(judge_all(bare, bench.test, files=bench.files, clock=bench.clock))
+    golden, worst = _golden(original, bare, clock=bench.clock)
+    parity = Parity(
+        original=original.digest,
+        max_abs_diff=worst,
+        pictures=len(golden),
+        loss=paired_loss(bench.cases, cases, manifest=original.manifest),
+        bound=bound,
+        calibration=bench.calibration,
+        calibrated_on=len(bench.crops),
+        kept=rung.kept,
+        quantised=made.reduced,
+        layers=made.layers,
+        opinion=tuple(opinion),
+    )
+    manifest = replace(
+        original.manifest,
+        schema=MANIFEST_SCHEMA,
+        engine=replace(
+            original.manifest.engine,
+            digest=digest_of(made.network),
+            precision="int8",
+            max_abs_diff=worst,
+            # On another processor the variant may be as far from its answers here as these are
+            # from the original's; saturated products are farther.
+            bound=max(_GOLDEN_BOUND, worst),
+        ),
+        golden=golden,
+        parity=parity,
+    )
+    return manifest, cases
+
+
+def _unproven(original: Package, made: Quantised) -> Package:
+    """The package with the other network, in memory only; no archive like it can be read."""
+    manifest = replace(
+        original.manifest,
+        engine=replace(original.manifest.engine, digest=digest_of(made.network)),
+    )
+    files = {**original.files, manifest.engine.file: made.network}
+    return replace(original, manifest=manifest, files=files)
+
+
+def _golden(
+    original: Package, variant: Package, *, clock: Clock
+) -> tuple[tuple[Golden, ...], float]:
+    """What the variant has to answer, and how far that is from the original here."""
+    first, second = Predictor(original, clock=clock), Predictor(variant, clock=clock)
+    found, worst = [], 0.0
+    for golden in original.manifest.golden:
+        said = second.golden_answer(golden)
+        worst = max(worst, float(np.abs(said - first.golden_answer(golden)).max()))
+        rows = tuple(tuple(float(value) for value in row) for row in said)
+        found.append(replace(golden, logits=rows))
+    return tuple(found), worst
+
+
+# ---- the package
+
+
+def _finished(
+    bench: _Bench, made: Quantised, *, manifest: Manifest, cases: Sequence[Case]
+) -> Variant:
+    manifest = replace(manifest, metrics=_metrics(bench.original, cases))
+    files = {
+        name: content
+        for name, content in bench.original.files.items()
+        if name not in (*_REPORTS, SBOM_FILE, "manifest.json")
+    }
+    for name in _REPORTS:
+        if name in bench.original.files:
+            files[name.replace("report", "original")] = bench.original.files[name]
+    files[manifest.engine.file] = made.network
+    files["evidence/report.html"] = parity_page(manifest)
+    package = build_package(*inventoried(manifest, files))
+    opened = Package.read(package, where=manifest.name)
+    return Variant(
+        package=package,
+        digest=opened.digest,
+        parity=_parity(manifest),
+        latency=_latency(bench, opened),
+    )
+
+
+def _metrics(original: Package, cases: Sequence[Case]) -> dict[str, Metric]:
+    """The figures of the task, of the variant's answers; unlike a training's without controls."""
+    evidence = training_evidence(original)
+    if not original.manifest.rules:
+        measured = measure_for(original.manifest.task)(
+            cases, manifest=original.manifest, baseline=evidence.facts
+        )
+        return dict(measured.metrics)
+    judge = Judge(plan=plan_of(original.manifest))
+    answered = [
+        judge.judged(case.sample, case.prediction.labels)
+        if case.prediction.state is PictureState.OK
+        else judge.refused(case.sample, state=case.prediction.state, reason="")
+        for case in cases
+    ]
+    return figures(answered, majority=evidence.majority)
+
+
+def _latency(bench: _Bench, variant: Package) -> Latency:
+    """Whole predictions of both, by turns; pictures that are judged, so that both do the work."""
+    both = (Predictor(bench.original, clock=bench.clock), Predictor(variant, clock=bench.clock))
+    judged = [c.sample for c in bench.cases if c.prediction.state is PictureState.OK]
+    frames = [
+        (
+            _frame(bench.files(sample.digest), number=number, clock=bench.clock),
+            _template(bench.original, sample, files=bench.files),
+        )
+        for number, sample in enumerate(judged[:_TIMED_PICTURES])
+    ]
+    spent: tuple[list[float], list[float]] = ([], [])
+    for turn in range(_TIMED_ROUNDS):
+        for frame, template in frames:
+            for seconds, predictor in zip(spent, both, strict=True):
+                start_s = bench.clock.monotonic()
+                predictor.predict(frame, template=template)
+                if turn:
+                    seconds.append(bench.clock.monotonic() - start_s)
+    first, second = (round(float(np.median(each)) * 1000, 3) if each else 0.0 for each in spent)
+    return Latency(original_ms=first, variant_ms=second, pictures=len(frames))
