@@ -101,9 +101,7 @@ def published_log(config: EdgeConfig, *, bus: Bus, clock: Clock) -> Iterator[Non
         yield
         return
     root = logging.getLogger("lineside")
-    publisher = LogPublisher(
-        bus, device=config.device, period_s=config.log_period_s, clock=clock
-    )
+    publisher = LogPublisher(bus, device=config.device, period_s=config.log_period_s, clock=clock)
     publisher.start()
     root.addHandler(publisher)
     try:
