@@ -209,7 +209,7 @@ class NamedPackages:
                 where="max_loaded_packages",
                 fix="Unload one.",
             )
-        size = path.stat().st_size
+        size = _size(path)
         if held + size > self._max_bytes:
             raise FullError(
                 f"{size} bytes more than {held} are above {self._max_bytes}",
@@ -262,11 +262,14 @@ def package_in(url: str) -> Path:
         RefusedError: what lies there is not one package.
     """
     folder = Path(url)
-    if "\0" in url or not folder.is_absolute() or not folder.is_dir():
+    try:
+        there = sorted(folder.iterdir()) if folder.is_absolute() and "\0" not in url else None
+    except OSError:
+        there = None
+    if there is None:
         raise NotFoundError(
             f"no folder {url[:200]!r}", where="url", fix="Name a folder of this machine, from /."
         )
-    there = sorted(folder.iterdir())
     found = [path for path in there if path.suffix == _SUFFIX and path.is_file()]
     if not there:
         raise NotFoundError("an empty folder", where=url, fix="Put a package there.")
@@ -277,13 +280,24 @@ def package_in(url: str) -> Path:
     return found[0]
 
 
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError as error:
+        raise _unreadable(path, error) from error
+
+
 def _bytes(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise NotFoundError(
-            f"cannot be read: {error.strerror}", where=str(path), fix="Check path and rights."
-        ) from error
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: OSError) -> NotFoundError:
+    return NotFoundError(
+        f"cannot be read: {error.strerror}", where=str(path), fix="Check path and rights."
+    )
 
 
 def _package(data: bytes, *, where: str) -> Package:

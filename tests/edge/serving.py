@@ -1,0 +1,93 @@
+"""The socket's services with everything behind them, and a client's stubs, for tests."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import grpc
+
+from lineside.edge.capture import Capturer
+from lineside.edge.config import EdgeConfig
+from lineside.edge.serving import Serving
+from lineside.edge.tally import Tally
+from lineside.fleet import wire
+from lineside.testing import FakeClock
+
+STARTED_S = 10
+
+
+@dataclass(frozen=True, kw_only=True)
+class Client:
+    """Stubs of both services."""
+
+    agent: Any
+    edge: Any
+
+
+@dataclass(frozen=True, kw_only=True)
+class Served:
+    """A device's services, and a client of them."""
+
+    serving: Serving
+    client: Client
+    tally: Tally
+    clock: FakeClock
+    config: EdgeConfig
+
+    @property
+    def capturer(self) -> Capturer:
+        return self.serving._captures.capturer
+
+    def captured(self) -> None:
+        """Let the period of captures pass."""
+        self.clock.advance(self.config.capture.push_period_s)
+        self.capturer.tick()
+
+
+@contextmanager
+def connected(address: str) -> Iterator[Client]:
+    """A client on a socket."""
+    limits = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
+    with grpc.insecure_channel(address, options=limits) as channel:
+        grpc.channel_ready_future(channel).result(timeout=STARTED_S)
+        yield Client(
+            agent=wire.agent_pb2_grpc.AgentStub(channel),
+            edge=wire.lineside_edge_v1_pb2_grpc.EdgeStub(channel),
+        )
+
+
+@contextmanager
+def served(config: EdgeConfig, *, clock: FakeClock, find_judge: Any = None) -> Iterator[Served]:  # noqa: ANN401  the stubs have no types
+    """The services of a device without cameras, until the block ends."""
+    tally = Tally()
+    serving = Serving(config, clock=clock, tally=tally)
+    try:
+        serving.start(find_judge or (lambda _: None), inspections=("stock",))
+        with connected(config.grpc) as client:
+            yield Served(serving=serving, client=client, tally=tally, clock=clock, config=config)
+    finally:
+        serving.close()
+
+
+def refused(call: Any, request: Any) -> tuple[str, str]:  # noqa: ANN401  the stubs have no types
+    """Status code and sentence of a call that must be refused."""
+    try:
+        answer = call(request, timeout=STARTED_S)
+    except grpc.RpcError as error:
+        return error.code().name, error.details()
+    raise AssertionError(f"answered: {answer}")
+
+
+def edge_config(folder: Path, **changes: Any) -> EdgeConfig:  # noqa: ANN401  any of its fields
+    """Settings of a device whose socket lies in a short path."""
+    settings: dict[str, Any] = {
+        "device": "edge-1",
+        "bus": "memory://edge",
+        "plant": "plant.toml",
+        "data_dir": str(folder / "data"),
+        "grpc": f"unix://{folder}/agent.sock",
+        **changes,
+    }
+    return EdgeConfig(**settings)
