@@ -1,0 +1,119 @@
+"""The update repository for devices, and its packages under a path that S3 clients read.
+
+Everything here is signed, and checked again by whoever reads it; still it is for devices and
+people of this site only.
+"""
+
+from collections.abc import AsyncIterator
+from typing import Annotated
+from xml.sax.saxutils import escape
+
+from fastapi import APIRouter, Header, Request
+from fastapi.responses import Response, StreamingResponse
+
+from lineside.core import LinesideError, NotFoundError, RefusedError
+from lineside.hub.access import may
+from lineside.hub.api.machines import signed_request
+from lineside.hub.api.wire import Hub
+from lineside.hub.auth import access_key
+from lineside.hub.ranges import asked_range
+from lineside.hub.sigv4 import SignatureRefusedError, verify
+from lineside.hub.views import Identity
+
+router = APIRouter(tags=["updates"])
+
+BUCKET = "lineside"
+_CHUNK_BYTES = 1 << 18
+_OCTETS = "application/octet-stream"
+_READ = ["GET", "HEAD"]
+
+RangeHeader = Annotated[str, Header(alias="range", description="one range of bytes")]
+
+
+@router.api_route("/tuf/metadata/{name}", methods=_READ, summary="A metadata file (TUF)")
+def metadata(hub: Hub, request: Request, *, name: str) -> Response:
+    """``timestamp.json``, or a file with its version before its name."""
+    return _answer(request, hub.releases.metadata(name), kind="application/json", wanted="")
+
+
+@router.api_route("/tuf/targets/{path:path}", methods=_READ, summary="A signed file (TUF)")
+def targets(hub: Hub, request: Request, *, path: str, range_: RangeHeader = "") -> Response:
+    """By its path, with the SHA-256 before its name; parts by ``Range``."""
+    target, data = hub.releases.archive(path)
+    return _answer(request, data, kind=_OCTETS, wanted=range_, tag=target.sha256)
+
+
+@router.api_route(
+    "/s3/{bucket}/{key:path}", methods=_READ, summary="S3: GetObject and HeadObject of a package"
+)
+def s3_object(
+    hub: Hub, request: Request, *, bucket: str, key: str, range_: RangeHeader = ""
+) -> Response:
+    """Bucket ``lineside``, the target's path as key; signed, or with a device's token."""
+    try:
+        _admit(hub, request)
+        if bucket != BUCKET:
+            raise NotFoundError("no such bucket", where=bucket, fix=f"Use {BUCKET}.")
+        target, data = hub.releases.archive(key)
+    except LinesideError as error:
+        return _s3_error(error, bucket=bucket)
+    return _answer(request, data, kind=_OCTETS, wanted=range_, tag=target.sha256)
+
+
+def _admit(hub: Hub, request: Request) -> None:
+    """Who has an identity was looked at by the gate; others sign with a key of a device or role."""
+    if getattr(request.state, "identity", None) is not None:
+        return
+    key_id = verify(
+        signed_request(request, b""),
+        secret_of=lambda key: access_key(hub.records, key).secret,
+        now=hub.clock.now(),
+    )
+    key = access_key(hub.records, key_id)
+    if not key.thing:
+        caller = Identity(name=key.name, kind="key", role=key.role)
+        may(caller, method=request.method, path=request.url.path)
+
+
+def _answer(request: Request, data: bytes, *, kind: str, wanted: str, tag: str = "") -> Response:
+    headers = {"Accept-Ranges": "bytes", **({"ETag": f'"{tag}"'} if tag else {})}
+    if request.headers.get("if-range", headers.get("ETag")) != headers.get("ETag"):
+        wanted = ""
+    part = asked_range(wanted, len(data))
+    if part is not None and not part:
+        headers["Content-Range"] = f"bytes */{len(data)}"
+        return Response(status_code=416, headers=headers)
+    if part is not None:
+        headers["Content-Range"] = f"bytes {part.start}-{part.stop - 1}/{len(data)}"
+    taken = part if part is not None else range(len(data))
+    headers["Content-Length"] = str(len(taken))
+    status = 200 if part is None else 206
+    if request.method == "HEAD":
+        return Response(status_code=status, headers=headers, media_type=kind)
+    return StreamingResponse(
+        _chunks(data, taken), status_code=status, headers=headers, media_type=kind
+    )
+
+
+async def _chunks(data: bytes, taken: range) -> AsyncIterator[bytes]:
+    """Bit by bit, so that a slow device holds a piece of an archive and not all of it."""
+    for start in range(taken.start, taken.stop, _CHUNK_BYTES):
+        yield data[start : min(start + _CHUNK_BYTES, taken.stop)]
+
+
+def _s3_error(error: LinesideError, *, bucket: str) -> Response:
+    """An error as S3's REST interface writes it."""
+    match error:
+        case SignatureRefusedError():
+            status, code = 403, "SignatureDoesNotMatch"
+        case RefusedError():
+            status, code = 403, "AccessDenied"
+        case NotFoundError():
+            status, code = 404, "NoSuchKey" if bucket == BUCKET else "NoSuchBucket"
+        case _:
+            status, code = error.http_status, "ServiceUnavailable"
+    body = (
+        '<?xml version="1.0" encoding="UTF-8"?>\n'
+        f"<Error><Code>{code}</Code><Message>{escape(error.message)}</Message></Error>"
+    )
+    return Response(body, status_code=status, media_type="application/xml")

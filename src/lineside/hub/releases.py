@@ -1,0 +1,191 @@
+"""From what people decided to what devices may run: approved archives, signed and handed out.
+
+1. An approved version of a model is published under its group and number; a package that is taken
+   into use without being a version, as ``direct-<inspection>`` with the next number of its own.
+2. Publishing comes before a use is recorded: what cannot be signed does not come into use.
+3. Taking an older version into use again is a person's decision; the way back from the one in use
+   is signed with it.
+4. Only what is signed is handed out, by the digest of its bytes; a device checks all of it again.
+5. A hub without a repository publishes nothing; one that runs makes it at its first start.
+"""
+
+import logging
+import re
+import threading
+from collections import OrderedDict
+from pathlib import Path
+
+from lineside.core import Clock, ConflictError, Digest, NotFoundError, to_plain
+from lineside.fleet import (
+    Release,
+    Target,
+    UpdateRepository,
+    create_repository,
+    newer,
+    version_key,
+)
+from lineside.hub.models import release_of
+from lineside.models import ModelVersions, PackageRecord, Registry
+from lineside.store import Blobs, Records
+
+logger = logging.getLogger(__name__)
+
+RELEASE_KIND = "release"
+DIRECT_KIND = "direct-release"
+_TRIES = 16
+_CACHED = 2
+
+
+class Releases:
+    """The update repository as the hub uses it; safe from several threads and processes."""
+
+    def __init__(self, records: Records, blobs: Blobs, *, folder: Path, clock: Clock) -> None:
+        """Use what others opened and will close; touch no file yet."""
+        self._documents = records.documents
+        self._blobs = blobs
+        self._registry = Registry(records, blobs, clock=clock)
+        self._versions = ModelVersions(records, self._registry, clock=clock)
+        self._folder = folder
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._cached: OrderedDict[Digest, bytes] = OrderedDict()
+        self.repository = UpdateRepository(folder, clock=clock, read=self._archive)
+
+    # ---- signing
+
+    def ensure(self, *, keys: Path) -> None:
+        """Make the repository where there is none yet; its root keys are to be taken away."""
+        if self.repository.exists():
+            self.repository.renew()
+            return
+        create_repository(self._folder, keys=keys, clock=self._clock, read=self._archive)
+        logger.warning(
+            "root keys of the update repository were made in %s: take this folder off the machine "
+            "(docs/reference/trust.md); the hub does not need it to sign packages", keys,
+        )  # fmt: skip
+
+    def publish(self, release: Release) -> Target | None:
+        """Sign an approved version; None where the hub has no repository."""
+        if not self.repository.exists():
+            return None
+        archive = Digest(f"sha256:{release.sha256}")
+        target = self.repository.publish(release, self._archive(archive))
+        # Named in a document, so that nothing forgets the bytes.
+        body = {"release": to_plain(release), "archive": archive}
+        self._documents.put(RELEASE_KIND, release.target, body=body)
+        return target
+
+    def withdraw(self, release: Release) -> None:
+        """Sign a version no more; one that is not signed is fine."""
+        if self.repository.exists() and release.target in self.repository.targets():
+            self.repository.withdraw(release.target)
+
+    def used(self, digest: Digest, *, inspection: str, before: Digest | None) -> None:
+        """Sign what is taken into use, and the way back to it where it is one.
+
+        Args:
+            digest: of the package.
+            inspection: which it will answer for.
+            before: the package that did until now.
+
+        Raises:
+            RefusedError, UnavailableError: it cannot be signed, so it must not come into use.
+        """
+        if not self.repository.exists():
+            return
+        record = self._registry.get(digest)
+        approved = [found for found in self._versions.holding(digest) if found.approved]
+        released = [release_of(version, record) for version in approved]
+        for release in released or [self._direct(record, inspection=inspection)]:
+            target = self.publish(release)
+            if target is not None and before is not None and before != digest:
+                self._allow_way_back(target, before=before)
+
+    def target_of(self, digest: str, *, group: str = "") -> Target | None:
+        """What is signed of a package, the newest version where there are several."""
+        if not self.repository.exists():
+            return None
+        found = [
+            target
+            for target in self.repository.targets().values()
+            if target.custom.get("digest") == digest and group in ("", target.custom.get("group"))
+        ]
+        return max(found, key=lambda target: version_key(_version(target)), default=None)
+
+    def renew(self) -> None:
+        """What expires soon and the hub may sign; by the timer."""
+        if self.repository.exists():
+            self.repository.renew()
+
+    # ---- handing out
+
+    def metadata(self, name: str) -> bytes:
+        """``NotFoundError`` if there is none."""
+        return self.repository.metadata(name)
+
+    def archive(self, path: str) -> tuple[Target, bytes]:
+        """A signed file by its path, with or without the digest in its name.
+
+        Raises:
+            NotFoundError: nothing of this path is signed.
+        """
+        if not self.repository.exists():
+            raise NotFoundError("no update repository", where=path[:200], fix="Start the hub.")
+        target = self.repository.served(path)
+        digest = Digest(f"sha256:{target.sha256}")
+        with self._lock:
+            kept = self._cached.get(digest)
+            if kept is not None:
+                self._cached.move_to_end(digest)
+                return target, kept
+        data = self._archive(digest)
+        with self._lock:
+            self._cached[digest] = data
+            while len(self._cached) > _CACHED:
+                self._cached.popitem(last=False)
+        return target, data
+
+    # ---- underneath
+
+    def _archive(self, digest: Digest) -> bytes:
+        return self._blobs.get(digest)
+
+    def _allow_way_back(self, target: Target, *, before: Digest) -> None:
+        left = self.target_of(before, group=str(target.custom["group"]))
+        if left is not None and newer(_version(left), than=_version(target)):
+            self.repository.allow_rollback(target.path, from_version=_version(left))
+            logger.info("way back signed path=%s from=%s", target.path, _version(left))
+
+    def _direct(self, record: PackageRecord, *, inspection: str) -> Release:
+        group = "direct-" + (re.sub(r"[^A-Za-z0-9]+", "-", inspection).strip("-") or "inspection")
+        return Release(
+            group=group[:63].rstrip("-"),
+            version=str(self._number(group, record.digest)),
+            inspection=inspection,
+            digest=record.digest,
+            sha256=record.archive.removeprefix("sha256:"),
+            size_bytes=record.size_bytes,
+            platforms=record.manifest.targets,
+        )
+
+    def _number(self, group: str, digest: Digest) -> int:
+        """A package's place among those that were taken into use for an inspection."""
+        for _ in range(_TRIES):
+            try:
+                document = self._documents.get(DIRECT_KIND, group)
+                known, version = list(document.body["digests"]), document.version
+            except NotFoundError:
+                known, version = [], 0
+            if digest in known:
+                return known.index(digest) + 1
+            try:
+                body = {"digests": [*known, digest]}
+                self._documents.put(DIRECT_KIND, group, body=body, expect=version)
+            except ConflictError:
+                continue
+            return len(known) + 1
+        raise ConflictError("others take packages into use too", where=group, fix="Do it again.")
+
+
+def _version(target: Target) -> str:
+    return str(target.custom["version"])
