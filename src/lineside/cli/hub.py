@@ -1,7 +1,7 @@
 """``lineside hub``: run it, and issue what clients sign in with."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -53,16 +53,23 @@ def hub(
 
 def key(
     name: Annotated[str, typer.Argument(help="Who the key is for.")],
+    role: Annotated[
+        Literal["viewer", "operator", "engineer", "approver", "admin"] | None,
+        typer.Option(help="What it may beside inference calls; approver makes jobs."),
+    ] = None,
+    thing: Annotated[str, typer.Option(help="The thing whose jobs it may take.")] = "",
     config: ConfigOption = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Issue an access key and secret for clients that sign their requests; shown once."""
-    from lineside.hub import issue_access_key
+    from lineside.hub import Role, issue_access_key
     from lineside.store import open_records
 
     clock = SystemClock()
     with open_records(settings(config).records_url, clock=clock) as records:
-        issued = issue_access_key(records, name=name, clock=clock)
+        issued = issue_access_key(
+            records, name=name, clock=clock, role=Role(role) if role else None, thing=thing
+        )
     show(
         issued,
         as_json=as_json,
@@ -79,4 +86,4 @@ def link(
     """Print a further sign-in link of a running hub; it works once, within a day."""
     from lineside.hub import sign_in_link
 
-    say(sign_in_link(settings(config), name=name, clock=SystemClock()))
+    show(sign_in_link(settings(config), name=name, clock=SystemClock()), as_json=False, text=str)

@@ -41,6 +41,7 @@ from lineside.fleet.jobs.operator import (
     with_text,
 )
 from lineside.fleet.jobs.presigned import Presign
+from lineside.fleet.jobs.rates import Tally
 from lineside.fleet.jobs.requests import Asked, Code, JobRejectedError, read_body, read_fields
 from lineside.fleet.jobs.service import CancelExecution, ExecutionName, JobService
 from lineside.fleet.jobs.wire import JobMessage
@@ -111,6 +112,7 @@ __all__ = [
     "Signers",
     "SiteAuthority",
     "Source",
+    "Tally",
     "Target",
     "ThingDirectory",
     "TrustView",

@@ -4,7 +4,7 @@
 |---|---|
 | nobody | sign in, welcome page, styles, health; inference calls (these are signed) |
 | ``session``, ``api`` | what the rights of its role allow (``roles.py``, ``RULES`` below) |
-| ``device`` | read a package's bytes |
+| ``device`` | read packages, and the update repository that vouches for them |
 | ``ingest`` | hand in messages at ``/mqttingest`` |
 
 A route without a line is for those who administer; a test names it.
@@ -21,7 +21,8 @@ COOKIE = "lineside_session"
 
 _OPEN = ("/healthz", "/readyz", "/ping", "/sign-in", "/welcome", "/favicon.ico")
 _OPEN_BELOW = ("/static/", "/endpoints/", "/2015-03-31/functions/")
-_CONTENT = re.compile(r"/api/v1/packages/[^/]+/content")
+_SIGNED_BELOW = ("/jobs/", "/things/", "/s3/")
+_FOR_DEVICES = re.compile(r"/api/v1/packages/[^/]+/content|/tuf/(metadata|targets)/.+|/s3/.+")
 
 RULES: dict[Right, str] = {
     Right.LOOK: """
@@ -49,6 +50,9 @@ RULES: dict[Right, str] = {
         GET /api/v1/packages
         GET /api/v1/packages/{digest}
         GET /api/v1/packages/{digest}/content
+        GET /tuf/metadata/{name}
+        GET /tuf/targets/{path:path}
+        GET /s3/{bucket}/{key:path}
         GET /api/v1/models
         GET /api/v1/models/{group}
         GET /api/v1/models/{group}/versions
@@ -70,6 +74,15 @@ RULES: dict[Right, str] = {
         GET /api/v1/events/{event}
         GET /api/v1/trace/{identifier:path}
         GET /api/v1/devices
+        GET /api/v1/jobs
+        GET /api/v1/jobs/{job}
+        GET /api/v1/jobs/{job}/executions
+        GET /jobs
+        GET /jobs/{job}
+        GET /jobs/{job}/job-document
+        GET /jobs/{job}/things
+        GET /things/{thing}/jobs
+        GET /things/{thing}/jobs/{job}
         GET /api/v1/dead-letters
         GET /api/v1/dead-letters/{letter}
         GET /api/v1/dead-letters/{letter}/payload
@@ -134,11 +147,27 @@ RULES: dict[Right, str] = {
         POST /api/v1/models/{group}/versions/{number}/approve
         POST /api/v1/models/{group}/versions/{number}/reject
         POST /api/v1/models/{group}/settings
+        POST /api/v1/jobs
+        POST /api/v1/jobs/{job}/cancel
+        POST /api/v1/jobs/{job}/executions/{thing}/cancel
+        PUT /jobs/{job}
+        PUT /jobs/{job}/cancel
+        DELETE /jobs/{job}
+        POST /jobs/{job}/targets
+        PUT /things/{thing}/jobs/{job}
+        POST /things/{thing}/jobs/{job}
+        PUT /things/{thing}/jobs/{job}/cancel
+        DELETE /things/{thing}/jobs/{job}/executionNumber/{number}
     """,
     Right.ADMINISTER: """
         POST /mqttingest
     """,
 }
+
+
+def may_be_signed(path: str) -> bool:
+    """Whether a signature stands for session and token here; the route checks it."""
+    return path == "/jobs" or path.startswith(_SIGNED_BELOW)
 
 
 def is_open(path: str) -> bool:
@@ -162,7 +191,7 @@ def may(identity: Identity, *, method: str, path: str) -> None:
         RefusedError: its kind or role is not for this path.
     """
     where = f"{method} {path}"
-    if identity.kind == "device" and method in ("GET", "HEAD") and _CONTENT.fullmatch(path):
+    if identity.kind == "device" and method in ("GET", "HEAD") and _FOR_DEVICES.fullmatch(path):
         return
     if identity.kind == "ingest" and path == "/mqttingest":
         return

@@ -64,11 +64,18 @@ class UnauthenticatedError(LinesideError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AccessKey:
-    """An access key for clients that sign their requests. The secret is shown once."""
+    """An access key for clients that sign their requests. The secret is shown once.
+
+    Attributes:
+        role: what it may beside inference calls; None: nothing.
+        thing: whose jobs it may take.
+    """
 
     id: str
     secret: str
     name: str
+    role: Role | None = None
+    thing: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -316,12 +323,18 @@ class Auth:
         self._documents.delete(kind, key)
 
 
-def issue_access_key(records: Records, *, name: str, clock: Clock) -> AccessKey:
+def issue_access_key(
+    records: Records, *, name: str, clock: Clock, role: Role | None = None, thing: str = ""
+) -> AccessKey:
     """A key pair as AWS clients take it; list and revoke by name."""
     key = AccessKey(
-        id="LSAK" + secrets.token_hex(8).upper(), secret=secrets.token_urlsafe(30), name=name
-    )
-    body = {"name": name, "secret": key.secret, "issued_at": rfc3339(clock.now())}
+        id="LSAK" + secrets.token_hex(8).upper(), secret=secrets.token_urlsafe(30), name=name,
+        role=role, thing=thing,
+    )  # fmt: skip
+    body: dict[str, Any] = {
+        "name": name, "secret": key.secret, "issued_at": rfc3339(clock.now()), "thing": thing,
+        "role": None if role is None else role.value,
+    }  # fmt: skip
     records.documents.put("access-key", key.id, body=body)
     return key
 
@@ -334,7 +347,11 @@ def issue_link(records: Records, *, name: str, clock: Clock, role: Role = Role.A
 def access_key(records: Records, key_id: str) -> AccessKey:
     """``NotFoundError`` when it was never issued, or revoked."""
     body = records.documents.get("access-key", key_id).body
-    return AccessKey(id=key_id, secret=str(body["secret"]), name=str(body["name"]))
+    role = body.get("role")
+    return AccessKey(
+        id=key_id, secret=str(body["secret"]), name=str(body["name"]),
+        role=None if role is None else Role(role), thing=str(body.get("thing", "")),
+    )  # fmt: skip
 
 
 def revoke_access_key(records: Records, key_id: str) -> None:

@@ -16,7 +16,7 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
 from lineside.core import LinesideError, RefusedError
-from lineside.hub.access import COOKIE, is_open, may
+from lineside.hub.access import COOKIE, is_open, may, may_be_signed
 from lineside.hub.auth import Auth, UnauthenticatedError
 from lineside.hub.problems import MEDIA_TYPE, TooLargeError, problem
 from lineside.hub.views import Identity
@@ -150,7 +150,8 @@ class Gate:
         try:
             identity = await self._identify(bearer, cookie)
         except UnauthenticatedError:
-            if scope["type"] == "http" and not is_open(path):
+            signed = may_be_signed(path) and _is_signed(scope)
+            if scope["type"] == "http" and not is_open(path) and not signed:
                 raise
         scope.setdefault("state", {})["identity"] = identity
         scope["state"]["session"] = cookie if identity and not bearer else ""
@@ -202,6 +203,10 @@ def _header(scope: Scope, name: bytes) -> str:
         if key == name:
             return bytes(value).decode("latin-1")
     return ""
+
+
+def _is_signed(scope: Scope) -> bool:
+    return _header(scope, b"authorization").startswith("AWS4-HMAC-SHA256 ")
 
 
 def _bearer(scope: Scope) -> str:

@@ -9,6 +9,8 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Any, Generic, TypeVar
 
+from lineside.hub.job_service import MAILBOX as JOB_MAILBOX
+from lineside.hub.job_service import TOPICS as JOB_TOPICS
 from lineside.hub.services import Services
 from lineside.hub.stats import CAMERAS
 from lineside.hub.topics import Router
@@ -104,8 +106,11 @@ def open_readers(bus: Bus, *, services: Services) -> list[Reader[Any]]:
     said = (f"lineside/{site}/+/+/prediction", f"lineside/{site}/device/+/status")
     devices = bus.subscribe(said, qos=1, size=_DEVICE_MAILBOX, name="devices")
     plant = bus.subscribe(router.patterns(strays=strays), qos=1, size=_PLANT_MAILBOX, name=CAMERAS)
+    asked = bus.subscribe(JOB_TOPICS, qos=1, size=JOB_MAILBOX, name="jobs")
+    desk = services.job_desk
     heard, seen = services.device_ingest, services.plant_ingest
     return [
+        Reader("jobs", mailbox=asked, prepare=desk.prepare, commit=desk.commit),
         Reader("devices", mailbox=devices, prepare=heard.prepare, commit=heard.commit),
         Reader(
             CAMERAS, mailbox=plant, prepare=seen.prepare, commit=seen.commit,

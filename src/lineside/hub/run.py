@@ -27,6 +27,7 @@ from lineside.hub.auth import issue_link
 from lineside.hub.config import HubConfig
 from lineside.hub.drift import DriftWatch
 from lineside.hub.follow import Follower, Selection
+from lineside.hub.job_service import TOPICS as JOB_TOPICS
 from lineside.hub.outbox import EventOutbox
 from lineside.hub.readers import open_readers
 from lineside.hub.services import Services, build_services
@@ -89,6 +90,7 @@ def running(config: HubConfig, *, clock: Clock) -> Iterator[RunningHub]:
         _serve(server, stack=stack)
         stack.enter_context(_address_told(config, url=url, bus_url=bus_url))
         services.packages.tell_devices()
+        services.job_desk.tell_again()
         logger.info("hub runs url=%s bus=%s", url, bus_url)
         yield RunningHub(url=url, bus_url=bus_url, services=services)
 
@@ -128,7 +130,10 @@ def _join_bus(config: HubConfig, services: Services, *, stack: ExitStack) -> tup
     if url == "embedded":
         password_file = Path(config.bus_password_file) if config.bus_password_file else None
         broker = EmbeddedBroker(
-            host=config.bus_host, port=config.bus_port, password_file=password_file
+            host=config.bus_host,
+            port=config.bus_port,
+            password_file=password_file,
+            answered=JOB_TOPICS,
         )
         stack.enter_context(broker)
         services.stats.watch("broker_waiting_bytes", lambda: broker.figures().waiting_bytes)
@@ -156,6 +161,9 @@ def _start_work(services: Services, bus: Bus, *, stack: ExitStack) -> None:
     timers = Timers(services, clock=services.clock)
     timers.start()
     stack.callback(timers.stop)
+    desk = services.job_desk
+    services.stats.watch("job_messages_waiting", lambda: desk.waiting)
+    services.stats.watch("job_messages_dropped", lambda: desk.dropped)
     readers = open_readers(bus, services=services)
     finisher = services.finisher
     finisher.busy = lambda: any(reader.figures().waiting for reader in readers)

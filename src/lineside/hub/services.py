@@ -15,6 +15,7 @@ What a page or route mostly calls (``hub/views.py`` holds the records):
 * ``functions``: ``all()``, ``call(name, FunctionRequest)``; ``counter``: ``ask(Asked, who=)``,
   ``look(…)``, ``all(who=)``, ``one(id, who=)``, ``correct(id, Corrected, who=)``
 * ``orders``: ``place(colour, by=)`` (``ConflictError`` with the sentence), ``all()``
+* ``job_desk.service`` (``fleet.Jobs``): jobs of the fleet; ``things``: what they are for
 * ``devices``, ``dead_letters``, ``stats``, ``tracer.trace(id or twin path)``
 
 A route finds them as ``request.app.state.services`` and who asks as ``request.state.identity``
@@ -25,6 +26,7 @@ from dataclasses import dataclass, replace
 
 from lineside.core import Clock, Plant, UnavailableError
 from lineside.datasets import Library
+from lineside.fleet import JobService, ThingDirectory
 from lineside.hub.auth import Auth
 from lineside.hub.config import HubConfig
 from lineside.hub.counting.counter import Counter
@@ -38,6 +40,7 @@ from lineside.hub.frames import Frames
 from lineside.hub.functions import Functions
 from lineside.hub.ingest import PlantIngest
 from lineside.hub.intake import Intake, Taken
+from lineside.hub.job_service import JobDesk
 from lineside.hub.jobs import Runs, RunSettings
 from lineside.hub.keeping import Keeping
 from lineside.hub.ledger import Ledger
@@ -85,6 +88,8 @@ class Services:
     functions: Functions
     counter: Counter
     retraining: Retraining
+    things: ThingDirectory
+    job_desk: JobDesk
 
     @property
     def cameras(self) -> Watch:
@@ -103,6 +108,7 @@ class Services:
         self.orders.bus = bus
         self.packages.bus = bus
         self.packages.base_url = base_url
+        self.job_desk.bus = bus
 
     def away(self) -> list[str]:
         """What does not answer right now; empty when the hub can do its work."""
@@ -156,6 +162,7 @@ def build_services(
         packages=packages, clock=clock,
     )  # fmt: skip
     retraining = Retraining(config.retrain, runs=runs)
+    things = ThingDirectory(records)
     functions = Functions(config.function, plant=plant, packages=packages, clock=clock)
     return Services(
         config=config, plant=plant, clock=clock, records=records, blobs=blobs, stats=stats,
@@ -178,6 +185,8 @@ def build_services(
         tracer=Tracer(records, registry=registry, state=lambda: ledger.state),
         live=Live(watch=watch, ledger=ledger, devices=devices, runs=runs),
         functions=functions,
+        things=things,
+        job_desk=JobDesk(JobService(records, clock=clock, directory=things)),
         counter=Counter(
             records, blobs, functions=functions, plant=plant, library=library, clock=clock
         ),

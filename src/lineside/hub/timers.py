@@ -14,6 +14,7 @@ from lineside.store import sweep
 logger = logging.getLogger(__name__)
 
 _TICK_S = 0.5
+_JOBS_S = 1.0
 _ANCHOR_S = 60.0
 _SNAPSHOT_S = 30.0
 _SWEEP_S = 60.0
@@ -39,6 +40,7 @@ class Timers:
         self._stop = threading.Event()
         self._duties = [
             _Duty(name="orders", every_s=_TICK_S, act=services.tick),
+            _Duty(name="jobs", every_s=_JOBS_S, act=services.job_desk.tick),
             _Duty(name="anchor", every_s=_ANCHOR_S, act=services.ledger.anchor),
             _Duty(name="snapshot", every_s=_SNAPSHOT_S, act=services.ledger.keep_snapshot),
             _Duty(name="sessions", every_s=_HOUSEKEEPING_S, act=services.auth.sweep),

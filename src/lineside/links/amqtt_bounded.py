@@ -14,6 +14,8 @@ outbox instead, and these rules hold:
 6. Topics that begin with ``$`` may be published, except ``$SYS/…`` and ``$share/…``.
 7. A message goes once to each session, with the smaller of the two QoS (MQTT-3.3.5-1).
 8. A second client of the same id throws out the first (MQTT-3.1.4-2).
+9. Below the patterns of ``answered``, who published to ``T`` gets what the hub says at
+   ``T/accepted`` or ``T/rejected`` without a subscription; see ``amqtt_answers``.
 """
 
 import asyncio
@@ -33,6 +35,7 @@ from amqtt.mqtt.protocol.broker_handler import BrokerProtocolHandler
 from amqtt.session import Session
 from typing_extensions import override  # amqtt brings it
 
+from lineside.links.amqtt_answers import Askers
 from lineside.links.amqtt_outbox import Counts, Outbox, Parcel
 from lineside.links.amqtt_streams import BoundedReader, BoundedWriter, abort
 from lineside.links.limits import BrokerFigures, BrokerLimits
@@ -51,7 +54,13 @@ _FILE_PLUGIN = "amqtt.plugins.authentication.FileAuthPlugin"
 
 
 def make_broker(
-    *, host: str, port: int, password_file: Path | None, own_password: str, limits: BrokerLimits
+    *,
+    host: str,
+    port: int,
+    password_file: Path | None,
+    own_password: str,
+    limits: BrokerLimits,
+    answered: tuple[str, ...] = (),
 ) -> "BoundedBroker":
     """A broker that does not listen yet; call it on the event loop it will run on."""
     plugins = {_FILE_PLUGIN: {"password_file": str(password_file)}} if password_file else {}
@@ -62,19 +71,25 @@ def make_broker(
         plugins=plugins,
     )
     password = own_password if password_file else None
-    return BoundedBroker(config, limits=limits, own_password=password)
+    return BoundedBroker(config, limits=limits, own_password=password, askers=Askers(answered))
 
 
 class BoundedBroker(Broker):  # type: ignore[misc]  # amqtt carries no types
     """See the module's rules."""
 
     def __init__(
-        self, config: BrokerConfig, *, limits: BrokerLimits, own_password: str | None
+        self,
+        config: BrokerConfig,
+        *,
+        limits: BrokerLimits,
+        own_password: str | None,
+        askers: Askers,
     ) -> None:
         """Take the settings; without ``own_password`` everybody is let in."""
         super().__init__(config)
         self._limits = limits
         self._own_password = own_password
+        self._askers = askers
         self._connections: set[asyncio.Task[Any]] = set()
         self._writers: set[BoundedWriter] = set()
         self._retained_bytes = 0
@@ -240,6 +255,7 @@ class BoundedBroker(Broker):  # type: ignore[misc]  # amqtt carries no types
             self._counts.refused += 1
             return True
         self._counts.received += 1
+        self._askers.note(topic, client_session, qos=message.qos or 0)
         await self._broadcast_message(client_session, topic, message.data, message.qos)
         if message.publish_packet and message.publish_packet.retain_flag:
             await self.retain_message(client_session, topic, message.data, message.qos)
@@ -287,6 +303,10 @@ class BoundedBroker(Broker):  # type: ignore[misc]  # amqtt carries no types
                 for target, qos in subscribers:
                     _, before = targets.get(id(target), (target, 0))
                     targets[id(target)] = (target, max(before, qos))
+        if session is not None and (self._own_password is None or self._is_own(session)):
+            asker, asked_qos = self._askers.take(topic) or (None, 0)
+            if asker is not None:
+                targets.setdefault(id(asker), (asker, min(asked_qos, 1)))
         payload = bytes(data or b"")
         for target, granted in targets.values():
             qos = granted if force_qos is None else min(granted, force_qos)

@@ -47,6 +47,7 @@ class EmbeddedBroker:
         port: int = 0,
         password_file: Path | None = None,
         limits: BrokerLimits | None = None,
+        answered: tuple[str, ...] = (),
     ) -> None:
         """Take the settings; nothing is opened before ``start``.
 
@@ -55,6 +56,7 @@ class EmbeddedBroker:
             port: 0 takes a free one, which a later ``start`` takes again.
             password_file: lines of ``name:argon2 hash``; needed off loopback.
             limits: the defaults fit one plant.
+            answered: topic patterns below which who asked is answered without a subscription.
         """
         if password_file is None and not _is_loopback(host):
             raise InvalidError(
@@ -66,6 +68,7 @@ class EmbeddedBroker:
         self._port = port
         self._password_file = password_file
         self._limits = limits or BrokerLimits()
+        self._answered = answered
         self._own_password = secrets.token_urlsafe(24)
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -164,6 +167,7 @@ class EmbeddedBroker:
             password_file=self._password_file,
             own_password=self._own_password,
             limits=self._limits,
+            answered=self._answered,
         )
         try:
             await broker.listen()

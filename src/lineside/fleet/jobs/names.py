@@ -61,13 +61,6 @@ def jobs_topic(thing: str) -> str:
     return f"{_ROOT}{thing}/jobs"
 
 
-def answer_prefix(topic: str) -> str:
-    """Of an answer, the topic that was asked at; empty: it is no answer to one who asked."""
-    asked, _, last = topic.rpartition("/")
-    place = place_of(topic)
-    return asked if place is not None and last in ("accepted", "rejected") else ""
-
-
 def is_job_id(text: object) -> bool:
     """1 to 64 of letters, digits, ``_`` and ``-``."""
     return isinstance(text, str) and _JOB_ID.fullmatch(text) is not None

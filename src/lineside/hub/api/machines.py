@@ -44,7 +44,7 @@ def ingest(hub: Hub, request: Request, *, body: Body) -> Response:
 def invocations(hub: Hub, request: Request, *, name: str, body: Body) -> Response:
     """An array of probabilities in declared order, ``[[p0 … pN, more]]`` of a count; signed."""
     try:
-        values, variant = invoke(hub, Invocation(name=name, request=_signed(request, body)))
+        values, variant = invoke(hub, Invocation(name=name, request=signed_request(request, body)))
     except SignatureRefusedError as error:
         return aws_error(403, error.code, message=error.message)
     except LinesideError as error:
@@ -58,7 +58,7 @@ def invocations(hub: Hub, request: Request, *, name: str, body: Body) -> Respons
 )
 def invoke_named(hub: Hub, request: Request, *, name: str, body: Body) -> Response:
     """The function's document, its own failures included; the caller signs."""
-    call = Invocation(name=name, request=_signed(request, body))
+    call = Invocation(name=name, request=signed_request(request, body))
     kind = request.headers.get("x-amz-invocation-type", "RequestResponse")
     try:
         return _invoked(hub, call, kind=kind)
@@ -98,7 +98,8 @@ def _lambda_refusal(error: LinesideError) -> tuple[int, str]:
             return error.http_status, "ServiceException"
 
 
-def _signed(request: Request, body: bytes) -> SignedRequest:
+def signed_request(request: Request, body: bytes) -> SignedRequest:
+    """The request as whoever signed it wrote it."""
     return SignedRequest(
         method=request.method,
         path=request.scope.get("raw_path", request.url.path.encode()).decode("latin-1"),

@@ -11,7 +11,20 @@ from fastapi.responses import Response
 from starlette.exceptions import HTTPException
 
 from lineside.core import Fault, LinesideError
-from lineside.hub.api import counting, docs, frames, line, machines, session, socket, teaching
+from lineside.hub.api import (
+    counting,
+    docs,
+    frames,
+    iot,
+    jobs,
+    line,
+    machines,
+    models,
+    session,
+    socket,
+    teaching,
+    updates,
+)
 from lineside.hub.problems import MEDIA_TYPE, document, problem
 
 logger = logging.getLogger(__name__)
@@ -20,7 +33,7 @@ logger = logging.getLogger(__name__)
 def mount_api(app: FastAPI) -> None:
     """Add routes and failure handlers."""
     # Before ``line``: its ``/twin/{path}`` would take ``/twin/live``.
-    for part in (socket, frames, teaching, counting, line, machines, session, docs):
+    for part in (socket, frames, teaching, models, counting, jobs, iot, line, machines, session, docs):
         app.include_router(part.router)
     app.add_exception_handler(LinesideError, _named)
     app.add_exception_handler(RequestValidationError, _parameters)

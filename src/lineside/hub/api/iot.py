@@ -1,0 +1,374 @@
+"""``/jobs`` and ``/things``: the job service for AWS' ``iot`` and ``iot-jobs-data`` clients.
+
+Errors are AWS' own (``x-amzn-ErrorType``). Who may what: ``hub/job_access.py``.
+"""
+
+from collections.abc import Callable
+from typing import Annotated, Any, cast
+
+from fastapi import APIRouter, Query, Request
+from fastapi.responses import Response
+
+from lineside.core import (
+    InvalidError,
+    LinesideError,
+    NotFoundError,
+    RefusedError,
+    UnavailableError,
+    decode_json,
+)
+from lineside.fleet import (
+    Asked,
+    CancelExecution,
+    Code,
+    ExecutionName,
+    JobPage,
+    JobQuery,
+    JobRejectedError,
+    JobThereError,
+    JobTransitionError,
+    JobVersionError,
+    arn_of,
+    described_job,
+    described_run,
+    job_answer,
+    new_job,
+    read_body,
+    read_fields,
+    reported_run,
+    summary_of_job,
+    summary_of_run,
+    with_text,
+)
+from lineside.hub.api.machines import Body, aws_error, signed_request
+from lineside.hub.api.wire import Hub, answer
+from lineside.hub.job_access import Caller, caller_of
+from lineside.hub.sigv4 import SignatureRefusedError
+from lineside.hub.views import Identity
+
+router = APIRouter(tags=["jobs"])
+
+_CODES: dict[Code, tuple[int, str]] = {
+    Code.RESOURCE_NOT_FOUND: (404, "ResourceNotFoundException"),
+    Code.INVALID_STATE_TRANSITION: (409, "InvalidStateTransitionException"),
+    Code.VERSION_MISMATCH: (409, "VersionMismatchException"),
+    Code.TERMINAL_STATE_REACHED: (410, "TerminalStateException"),
+    Code.REQUEST_THROTTLED: (429, "ThrottlingException"),
+    Code.INTERNAL_ERROR: (503, "ServiceUnavailableException"),
+}
+_NAMES: tuple[tuple[type[LinesideError], int, str], ...] = (
+    (JobThereError, 409, "ResourceAlreadyExistsException"),
+    (JobTransitionError, 409, "InvalidStateTransitionException"),
+    (JobVersionError, 409, "VersionConflictException"),
+    (InvalidError, 400, "InvalidRequestException"),
+    (NotFoundError, 404, "ResourceNotFoundException"),
+    (RefusedError, 403, "AccessDeniedException"),
+    (UnavailableError, 503, "ServiceUnavailableException"),
+)
+Force = Annotated[bool, Query(description="what is under way too")]
+Most = Annotated[int, Query(alias="maxResults", ge=1, le=250)]
+Token = Annotated[str, Query(alias="nextToken")]
+Status = Annotated[str, Query()]
+Act = Callable[[Caller], object]
+
+
+def _served(hub: Hub, request: Request, body: bytes, *, act: Act) -> Response:  # noqa: PLR0917  a request
+    """Check who calls, do it, and write what came of it."""
+    identity = cast("Identity | None", getattr(request.state, "identity", None))
+    try:
+        caller = caller_of(
+            hub, signed_request(request, body), identity=identity, path=request.url.path
+        )
+        found = act(caller)
+    except LinesideError as error:
+        return _refused(error)
+    return Response(status_code=200) if found is None else answer(found)
+
+
+def _refused(error: LinesideError) -> Response:
+    if isinstance(error, SignatureRefusedError):
+        return aws_error(403, error.code, message=error.message)
+    if isinstance(error, JobRejectedError):
+        status, code = _CODES.get(error.code, (400, "InvalidRequestException"))
+        return aws_error(status, code, message=error.message)
+    for kind, status, code in _NAMES:
+        if isinstance(error, kind):
+            return aws_error(status, code, message=str(error))
+    return aws_error(500, "InternalFailureException", message=str(error))
+
+
+def _fields(body: bytes) -> dict[str, Any]:
+    fields = decode_json(body or b"{}", where="body")
+    if not isinstance(fields, dict):
+        raise InvalidError("the body is no JSON object", where="body", fix="Send an object.")
+    return fields
+
+
+def _operators(caller: Caller) -> None:
+    if caller.device:
+        raise RefusedError("a thing's client may not do this", fix="Sign as an operator.")
+
+
+def _asked(hub: Hub, asked: Asked) -> dict[str, Any]:
+    return hub.job_desk.service.ask(asked)
+
+
+def _page(name: str, found: JobPage, *, shown: Callable[[Any], object]) -> dict[str, Any]:
+    token = {"nextToken": found.following} if found.following else {}
+    return {name: [shown(one) for one in found.items], **token}
+
+
+# ---- jobs
+
+
+@router.get("/jobs", summary="ListJobs")
+def list_jobs(
+    hub: Hub, request: Request, *, body: Body, most: Most = 50, token: Token = "",
+    status: Status = "", selection: Annotated[str, Query(alias="targetSelection")] = "",
+    group: Annotated[str, Query(alias="thingGroupName")] = "",
+) -> Response:  # fmt: skip
+    """Newest first."""
+
+    def act(caller: Caller) -> object:
+        _operators(caller)
+        wanted = JobQuery(
+            limit=most, after=token, status=status, selection=selection,
+            target=f"group/{group}" if group else "",
+        )  # fmt: skip
+        return _page("jobs", hub.job_desk.service.jobs(wanted), shown=summary_of_job)
+
+    return _served(hub, request, body, act=act)
+
+
+@router.put("/jobs/{job_id}", summary="CreateJob")
+def create_job(hub: Hub, request: Request, *, job_id: str, body: Body) -> Response:
+    """The same id with the same content is the same job."""
+
+    def act(caller: Caller) -> object:
+        _operators(caller)
+        fields = _fields(body)
+        if fields.get("documentSource"):
+            raise InvalidError(
+                "documentSource is not fetched here", where="documentSource",
+                fix="Send the document itself.",
+            )  # fmt: skip
+        asked, extras = new_job(job_id, fields, fetched=None)
+        hub.job_desk.service.create(asked, extras=extras)
+        return job_answer(hub.job_desk.service.look(job_id)[0])
+
+    return _served(hub, request, body, act=act)
+
+
+@router.get("/jobs/{job_id}", summary="DescribeJob")
+def describe_job(hub: Hub, request: Request, *, job_id: str, body: Body) -> Response:
+    """With counts of its things."""
+
+    def act(caller: Caller) -> object:
+        _operators(caller)
+        row, tally = hub.job_desk.service.look(job_id)
+        return described_job(row, tally)
+
+    return _served(hub, request, body, act=act)
+
+
+@router.get("/jobs/{job_id}/job-document", summary="GetJobDocument")
+def job_document(hub: Hub, request: Request, *, job_id: str, body: Body) -> Response:
+    """As text, as it was given."""
+
+    def act(caller: Caller) -> object:
+        _operators(caller)
+        document = hub.job_desk.service.document(job_id)
+        return {"document": with_text({"jobDocument": document})["jobDocument"]}
+
+    return _served(hub, request, body, act=act)
+
+
+@router.put("/jobs/{job_id}/cancel", summary="CancelJob")
+def cancel_job(
+    hub: Hub, request: Request, *, job_id: str, body: Body, force: Force = False
+) -> Response:
+    """What is queued; with ``force`` what is under way too."""
+
+    def act(caller: Caller) -> object:
+        _operators(caller)
+        fields = _fields(body)
+        service = hub.job_desk.service
+        service.cancel_for(
+            job_id, comment=_said(fields, "comment"), code=_said(fields, "reasonCode"),
+            force=force or fields.get("force") is True,
+        )  # fmt: skip
+        return job_answer(service.look(job_id)[0])
+
+    return _served(hub, request, body, act=act)
+
+
+@router.delete("/jobs/{job_id}", summary="DeleteJob")
+def delete_job(
+    hub: Hub, request: Request, *, job_id: str, body: Body, force: Force = False
+) -> Response:
+    """With its executions; one that is not over needs ``force``."""
+
+    def act(caller: Caller) -> None:
+        _operators(caller)
+        hub.job_desk.service.delete(job_id, force=force)
+
+    return _served(hub, request, body, act=act)
+
+
+@router.post("/jobs/{job_id}/targets", summary="AssociateTargetsWithJob")
+def associate(hub: Hub, request: Request, *, job_id: str, body: Body) -> Response:
+    """Of a CONTINUOUS job in progress."""
+
+    def act(caller: Caller) -> object:
+        _operators(caller)
+        targets = _fields(body).get("targets")
+        if not isinstance(targets, list) or not all(isinstance(one, str) for one in targets):
+            raise InvalidError("no list of texts", where="targets", fix="Name the targets.")
+        hub.job_desk.service.associate(job_id, targets)
+        return job_answer(hub.job_desk.service.look(job_id)[0])
+
+    return _served(hub, request, body, act=act)
+
+
+@router.get("/jobs/{job_id}/things", summary="ListJobExecutionsForJob")
+def list_runs_of_job(
+    hub: Hub, request: Request, *, job_id: str, body: Body, most: Most = 50, token: Token = "",
+    status: Status = "",
+) -> Response:  # fmt: skip
+    """By thing and number."""
+
+    def act(caller: Caller) -> object:
+        _operators(caller)
+        wanted = JobQuery(limit=most, after=token, status=status)
+        found = hub.job_desk.service.runs_of_job(job_id, wanted)
+        return _page("executionSummaries", found, shown=_by_thing)
+
+    return _served(hub, request, body, act=act)
+
+
+def _by_thing(run: Any) -> object:  # noqa: ANN401  an execution of a page
+    return {"thingArn": arn_of(run.thing), "jobExecutionSummary": summary_of_run(run)}
+
+
+# ---- things
+
+
+@router.get("/things/{thing}/jobs", summary="ListJobExecutionsForThing, GetPendingJobExecutions")
+def list_runs_of_thing(
+    hub: Hub, request: Request, *, thing: str, body: Body, most: Most = 50, token: Token = "",
+    status: Status = "", job: Annotated[str, Query(alias="jobId")] = "",
+) -> Response:  # fmt: skip
+    """A thing's client gets what is pending."""
+
+    def act(caller: Caller) -> object:
+        if caller.device:
+            return _asked(hub, Asked(thing=thing, request=read_fields("get", {}, job_id="")))
+        wanted = JobQuery(limit=most, after=token, status=status, target=job)
+        found = hub.job_desk.service.runs_of_thing(thing, wanted)
+        return _page("executionSummaries", found, shown=_by_job)
+
+    return _served(hub, request, body, act=act)
+
+
+def _by_job(run: Any) -> object:  # noqa: ANN401  an execution of a page
+    return {"jobId": run.job_id, "jobExecutionSummary": summary_of_run(run)}
+
+
+@router.put("/things/{thing}/jobs/{job_id}", summary="StartNextPendingJobExecution")
+def start_next(hub: Hub, request: Request, *, thing: str, job_id: str, body: Body) -> Response:
+    """``$next`` only."""
+
+    def act(_: Caller) -> object:
+        if job_id != "$next":
+            raise NotFoundError("only $next can be started", where="jobId", fix="Use $next.")
+        return _reported(hub, _device(thing, "start-next", body=body))
+
+    return _served(hub, request, body, act=act)
+
+
+@router.get("/things/{thing}/jobs/{job_id}", summary="DescribeJobExecution")
+def describe_run(
+    hub: Hub, request: Request, *, thing: str, job_id: str, body: Body,
+    number: Annotated[int | None, Query(alias="executionNumber", ge=1)] = None,
+    document: Annotated[bool, Query(alias="includeJobDocument")] = True,
+) -> Response:  # fmt: skip
+    """A thing's client gets the document, an operator the state."""
+
+    def act(caller: Caller) -> object:
+        if caller.device:
+            fields = {"executionNumber": number, "includeJobDocument": document}
+            asked = read_fields("describe", fields, job_id=job_id)
+            return _reported(hub, Asked(thing=thing, request=asked))
+        named = ExecutionName(thing=thing, job_id=job_id, number=number)
+        return described_run(hub.job_desk.service.execution(named), now=hub.clock.now())
+
+    return _served(hub, request, body, act=act)
+
+
+@router.post("/things/{thing}/jobs/{job_id}", summary="UpdateJobExecution")
+def update_run(hub: Hub, request: Request, *, thing: str, job_id: str, body: Body) -> Response:
+    """As over MQTT; the document is text here."""
+
+    def act(_: Caller) -> object:
+        return with_text(_asked(hub, _device(thing, "update", body=body, job_id=job_id)))
+
+    return _served(hub, request, body, act=act)
+
+
+@router.put("/things/{thing}/jobs/{job_id}/cancel", summary="CancelJobExecution")
+def cancel_run(
+    hub: Hub, request: Request, *, thing: str, job_id: str, body: Body, force: Force = False
+) -> Response:
+    """One that is under way needs ``force``."""
+
+    def act(caller: Caller) -> None:
+        _operators(caller)
+        fields = _fields(body)
+        how = CancelExecution(
+            force=force or fields.get("force") is True,
+            expected_version=fields.get("expectedVersion"), details=fields.get("statusDetails"),
+        )  # fmt: skip
+        named = ExecutionName(thing=thing, job_id=job_id)
+        hub.job_desk.service.cancel_execution(named, how)
+
+    return _served(hub, request, body, act=act)
+
+
+@router.delete(
+    "/things/{thing}/jobs/{job_id}/executionNumber/{number}", summary="DeleteJobExecution"
+)
+def delete_run(
+    hub: Hub, request: Request, *, thing: str, job_id: str, number: int, body: Body,
+    force: Force = False,
+) -> Response:  # fmt: skip
+    """One that is under way needs ``force``."""
+
+    def act(caller: Caller) -> None:
+        _operators(caller)
+        named = ExecutionName(thing=thing, job_id=job_id, number=number)
+        hub.job_desk.service.delete_execution(named, force=force)
+
+    return _served(hub, request, body, act=act)
+
+
+def _device(thing: str, operation: str, *, body: bytes, job_id: str = "") -> Asked:
+    return Asked(thing=thing, request=read_fields(operation, read_body(body), job_id=job_id))
+
+
+def _reported(hub: Hub, asked: Asked) -> dict[str, Any]:
+    """An answer with an execution, and the time that it has left."""
+    found = _asked(hub, asked)
+    if "execution" not in found:
+        return found
+    named = ExecutionName(
+        thing=asked.thing, job_id=found["execution"]["jobId"],
+        number=found["execution"]["executionNumber"],
+    )  # fmt: skip
+    return reported_run(found, hub.job_desk.service.execution(named), now=hub.clock.now())
+
+
+def _said(fields: dict[str, Any], name: str) -> str:
+    value = fields.get(name)
+    if value is not None and not isinstance(value, str):
+        raise InvalidError(f"{name} is no text", where=name, fix="Write text.")
+    return value or ""

@@ -1,0 +1,98 @@
+"""``/api/v1/jobs``: jobs of the fleet, for pages and programs of ours."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends
+from fastapi.responses import Response
+
+from lineside.fleet import CancelExecution, ExecutionName, JobQuery, JobRow, NewJob, Tally
+from lineside.hub.api.wire import Hub, Limit, answer, body_of, described, listed
+
+router = APIRouter(prefix="/api/v1", tags=["jobs"])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AskedJob:
+    """Body of ``POST /jobs``; ``settings`` are the contract's own objects by name."""
+
+    job_id: str
+    targets: tuple[str, ...]
+    document: dict[str, Any]
+    description: str = ""
+    continuous: bool = False
+    settings: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cancelling:
+    """Body of the cancel routes."""
+
+    reason: str = ""
+    force: bool = False
+
+
+@router.get("/jobs", summary="Jobs, newest first")
+def list_jobs(hub: Hub, *, after: str = "", status: str = "", limit: Limit = 100) -> Response:
+    """With the number of things in each state."""
+    page = hub.job_desk.service.jobs(JobQuery(limit=limit, after=after, status=status))
+    shown = [_shown(hub, row) for row in page.items]
+    return listed(shown, following=page.following)
+
+
+@router.post("/jobs", summary="Make a job", openapi_extra=described(AskedJob))
+def create_job(hub: Hub, *, asked: Annotated[AskedJob, Depends(body_of(AskedJob))]) -> Response:
+    """The same id with the same content is the same job."""
+    new = NewJob(
+        job_id=asked.job_id, targets=asked.targets, document=asked.document,
+        description=asked.description, continuous=asked.continuous, settings=asked.settings,
+    )  # fmt: skip
+    return answer(hub.job_desk.service.create(new), status=201)
+
+
+@router.get("/jobs/{job}", summary="One job")
+def get_job(hub: Hub, *, job: str) -> Response:
+    """With its document."""
+    row, _ = hub.job_desk.service.look(job)
+    return answer({**_shown(hub, row), "document": row.document, "settings": row.settings})
+
+
+@router.get("/jobs/{job}/executions", summary="The last try of each thing")
+def list_executions(hub: Hub, *, job: str) -> Response:
+    """By thing."""
+    return listed(hub.job_desk.service.executions(job))
+
+
+@router.post("/jobs/{job}/cancel", summary="Cancel a job", openapi_extra=described(Cancelling))
+def cancel_job(
+    hub: Hub, *, job: str, how: Annotated[Cancelling, Depends(body_of(Cancelling))]
+) -> Response:
+    """What is queued; with ``force`` what is under way too."""
+    return answer(hub.job_desk.service.cancel(job, reason=how.reason, force=how.force))
+
+
+@router.post(
+    "/jobs/{job}/executions/{thing}/cancel",
+    summary="Cancel a job on one thing",
+    openapi_extra=described(Cancelling),
+)
+def cancel_execution(
+    hub: Hub, *, job: str, thing: str, how: Annotated[Cancelling, Depends(body_of(Cancelling))]
+) -> Response:
+    """One that is under way needs ``force``."""
+    named = ExecutionName(thing=thing, job_id=job)
+    details = {"reason": how.reason} if how.reason else None
+    hub.job_desk.service.cancel_execution(named, CancelExecution(force=how.force, details=details))
+    return list_executions(hub, job=job)
+
+
+def _shown(hub: Hub, row: JobRow) -> Mapping[str, object]:
+    tally: Tally = hub.job_desk.service.look(row.job_id)[1]
+    return {
+        "job_id": row.job_id, "status": row.status, "targets": row.targets,
+        "description": row.description, "continuous": row.continuous,
+        "created_at": row.created_at, "completed_at": row.completed_at,
+        "reason": row.comment or row.reason_code, "things": tally.counts,
+        "waiting": tally.waiting,
+    }  # fmt: skip

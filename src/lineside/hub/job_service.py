@@ -1,0 +1,116 @@
+"""The job service on the hub's bus: takes what devices ask, says what is to be said.
+
+1. Requests come through a bounded mailbox; the oldest are dropped and counted when it is full
+   (a device asks again).
+2. Messages wait in a bounded queue while the bus is away or busy, in the order of the commits; the
+   oldest are dropped and counted. Devices are told their pending jobs again after a restart.
+3. The topics are protected by the broker's access lists: here a request is believed to come from
+   the thing that its topic names.
+"""
+
+import logging
+import threading
+from collections import deque
+from collections.abc import Sequence
+
+from lineside.core import UnavailableError
+from lineside.fleet import JobMessage, JobService
+from lineside.links import Bus, Message
+
+logger = logging.getLogger(__name__)
+
+TOPICS = ("$aws/things/+/jobs/#",)
+"""What devices ask at; answers and notifications stand below it too."""
+MAILBOX = 10_000
+_MOST_WAITING = 20_000
+_PATIENCE_S = 5.0
+_TICK_PATIENCE_S = 0.5  # other duties wait for this one
+_OWN = ("/accepted", "/rejected", "/notify", "/notify-next")
+
+
+class JobDesk:
+    """Between the service and the bus; safe from several threads."""
+
+    def __init__(self, service: JobService) -> None:
+        self.service = service
+        self.bus: Bus | None = None
+        self._waiting: deque[JobMessage] = deque()
+        self._sending = threading.Lock()
+        self._dropped = 0
+        service.deliver = self._deliver
+
+    @property
+    def waiting(self) -> int:
+        """Messages that were not handed to the bus yet."""
+        return len(self._waiting)
+
+    @property
+    def dropped(self) -> int:
+        """Messages that were given up since the start."""
+        return self._dropped
+
+    def prepare(self, messages: Sequence[Message]) -> list[tuple[str, bytes]]:
+        """What of a batch asks for something; our own messages come back here and do not."""
+        return [
+            (message.topic, message.payload)
+            for message in messages
+            if not message.topic.endswith(_OWN)
+        ]
+
+    def commit(self, asked: Sequence[tuple[str, bytes]]) -> None:
+        """Answer a batch and say everything that waits."""
+        if not asked:
+            return
+        with self.service.turn:
+            self._deliver(self.service.answers(asked))
+        self._say_patiently()
+
+    def tick(self) -> None:
+        """What time brings; about once a second."""
+        with self.service.turn:
+            self._deliver(self.service.due())
+        self._say_patiently(_TICK_PATIENCE_S)
+
+    def tell_again(self) -> None:
+        """Every thing with jobs is told of them; once after the start."""
+        for messages in self.service.again():
+            self._deliver(messages)
+        self._say_patiently()
+
+    def _deliver(self, messages: Sequence[JobMessage]) -> None:
+        """Line up, and hand over what goes without waiting; never blocks."""
+        self._waiting.extend(messages)
+        while len(self._waiting) > _MOST_WAITING:
+            self._waiting.popleft()
+            self._dropped += 1
+        if self._sending.acquire(blocking=False):
+            try:
+                self._say(0.0)
+            finally:
+                self._sending.release()
+
+    def _say_patiently(self, patience_s: float = _PATIENCE_S) -> None:
+        with self._sending:
+            self._say(patience_s)
+
+    def _say(self, patience_s: float) -> None:
+        """Hand over what waits, in order; the lock is held."""
+        bus = self.bus
+        while self._waiting and bus is not None and bus.connected():
+            message = self._waiting.popleft()
+            if not bus.publish_soon(message.topic, message.payload, qos=1) and not _took(
+                bus, message, patience_s=patience_s
+            ):
+                self._waiting.appendleft(message)
+                return
+
+
+def _took(bus: Bus, message: JobMessage, *, patience_s: float) -> bool:
+    """Whether a busy bus took the message in time."""
+    if patience_s == 0.0:
+        return False
+    try:
+        bus.publish(message.topic, message.payload, timeout_s=patience_s)
+    except UnavailableError:
+        return False  # the bus says so itself, once
+    return True
