@@ -17,7 +17,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
+from lineside.cli.app import app
 from lineside.core import (
     ConflictError,
     SystemClock,
@@ -142,7 +144,7 @@ def test_a_port_that_is_taken_is_said(stored: HubConfig) -> None:
             pass
 
 
-def test_run_announces_link_and_bus_and_stops_when_told(stored: HubConfig) -> None:
+def test_run_announces_link_and_bus_and_stops_when_told(stored: HubConfig, tmp_path: Path) -> None:
     said: list[str] = []
     stop = threading.Event()
     program = threading.Thread(
@@ -159,6 +161,10 @@ def test_run_announces_link_and_bus_and_stops_when_told(stored: HubConfig) -> No
     further = sign_in_link(stored, name="bob", clock=CLOCK)
     with urllib.request.urlopen(further, timeout=10) as answer:  # noqa: S310  ours
         assert answer.status == 200
+    settings = tmp_path / "hub.toml"
+    settings.write_text(f'data_dir = "{stored.folder}"\nplant = "{stored.plant}"\n')
+    piped = CliRunner().invoke(app, ["hub", "link", "--config", str(settings)])
+    assert piped.stdout.startswith("http://127.0.0.1:")
     stop.set()
     program.join(timeout=20)
     assert not program.is_alive()

@@ -271,6 +271,14 @@ def test_pictures_without_any_object_teach_nothing(tmp_path: Path) -> None:
         train(data, tmp_path / "job", labels=("bolt",))
 
 
+def test_what_is_held_out_is_counted_from_one() -> None:
+    planned = rounds([sample(number) for number in range(9)], seed=1, folded=True)
+    assert [each.stage for each in planned] == [f"holding out part {n} of 3" for n in (1, 2, 3)]
+    assert {
+        each.stage for each in rounds([sample(n) for n in range(40)], seed=1, folded=False)
+    } == {"fitting"}
+
+
 def test_labels_without_marks_teach_no_places(tmp_path: Path) -> None:
     folder = tmp_path / "data" / "ok"
     folder.mkdir(parents=True)

@@ -98,10 +98,9 @@ def _fit(each: Round, setting: Setting, *, seed: int, steps: int, far: Far) -> C
         batch=max(1, round(setting.job.setting("batch_size", BATCH))),
         best=each.name == "part" and len(each.learn) + len(each.judge) >= MANY,
     )
-    stage = "fitting" if each.name in ("all", "part") else f"holding out {each.name}"
     course = Course(
         folder=setting.folder,
-        told=lambda done, loss: far.at(done, loss, stage=stage),
+        told=lambda done, loss: far.at(done, loss, stage=each.stage),
         epoch=far.epoch,
         parallel=setting.parallel,
     )

@@ -10,6 +10,7 @@ MANY = 300
 """From here on one held-out part is enough, and no fit on everything follows."""
 
 _FOLDS = 3
+_FOLD = "fold-"
 _LEAST_HELD = 10
 _SHARES = {Part.TRAIN: 0.85, Part.VALID: 0.15}
 _SPARED = 60
@@ -24,6 +25,13 @@ class Round:
     learn: tuple[Sample, ...]
     judge: tuple[Sample, ...]
 
+    @property
+    def stage(self) -> str:
+        """What a fit on it is called where progress is told; folds are counted from one."""
+        if not self.name.startswith(_FOLD):
+            return "fitting"
+        return f"holding out part {int(self.name.removeprefix(_FOLD)) + 1} of {_FOLDS}"
+
 
 def rounds(samples: Sequence[Sample], *, seed: int, folded: bool) -> list[Round]:
     """Folds of a small set where asked, else one part; none of a single group.
@@ -34,7 +42,7 @@ def rounds(samples: Sequence[Sample], *, seed: int, folded: bool) -> list[Round]
         place = folds(samples, count=_FOLDS, seed=seed)
         made = [
             Round(
-                name=f"fold-{fold}",
+                name=f"{_FOLD}{fold}",
                 learn=tuple(s for s, p in zip(samples, place, strict=True) if p != fold),
                 judge=tuple(s for s, p in zip(samples, place, strict=True) if p == fold),
             )
