@@ -16,7 +16,7 @@ import re
 import shutil
 import threading
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -102,14 +102,22 @@ def put_batch(batch: Batch, *, place: Place) -> None:
 class DiskCaptures:
     """Batches in a folder of bounded size; safe from several threads."""
 
-    def __init__(self, root: Path, *, max_bytes: int) -> None:
+    def __init__(
+        self, root: Path, *, max_bytes: int, told: Callable[[int], None] = lambda _: None
+    ) -> None:
         """Find what is there; folders without a manifest are removed.
+
+        Args:
+            root: made when absent.
+            max_bytes: of all batches together.
+            told: of how many captures were dropped, each time.
 
         Raises:
             UnavailableError: the folder cannot be read or written.
         """
         self._root = root
         self._max_bytes = max_bytes
+        self._told = told
         self._lock = threading.Lock()
         self.dropped = 0
         try:
@@ -182,9 +190,11 @@ class DiskCaptures:
             )
         while self._there and self._held_bytes + size > self._max_bytes:
             path, gone = self._there.popleft()
-            self.dropped += sum(1 for _ in _ids(path))
+            count = sum(1 for _ in _ids(path))
+            self.dropped += count
+            self._told(count)
             self._remove(path, gone)
-            logger.warning("captures dropped for lack of room batch=%s", path.name)
+            logger.debug("captures dropped for lack of room batch=%s", path.name)
 
     def _remove(self, path: Path, size: int) -> None:
         """The manifest first: without it the files are nothing."""

@@ -51,7 +51,11 @@ class Captures:
         disk: DiskCaptures | None = None
         if settings.destination == "Disk":
             folder = Path(settings.folder or config.folder / "captures").absolute()
-            disk = DiskCaptures(folder, max_bytes=settings.max_bytes)
+            disk = DiskCaptures(
+                folder,
+                max_bytes=settings.max_bytes,
+                told=lambda count: tally.refuse("captures dropped for lack of room", count=count),
+            )
         place: CapturePlace = disk or ElsewhereCaptures(open_place(settings.upload))
         self.capturer = Capturer(
             settings,

@@ -3,19 +3,20 @@
 1. The picture is the first of: an auxiliary input of type ``jpg``, ``jpeg`` or ``png``; what
    ``source-ref`` of ``deviceGroundTruthData`` names; an input tensor of a picture's shape. It is
    embedded in base64 or named by a path of the device, of which only the file's name is looked
-   for, beside the records and in direct sub-folders.
+   for, beside the records and in direct sub-folders. Tensors and what was said may be files too.
 2. What the model said becomes facts (``said``, ``confidence``, …), never a label, whatever the
    record calls it: nobody looked.
 3. ``inferenceTime`` without a zone is UTC; ``_<n>`` behind it is passed over. ``name``, ``mode``,
    ``deviceId`` and whole sections may be missing, further ones may stand there.
-4. Tensors are ``Tensor[TYPE; n, c, h, w]`` or with channels last, little-endian. Floats whose
+4. Records stand in the source's own folder, or in folders below it, as of fleet, model and hour.
+5. Tensors are ``Tensor[TYPE; n, c, h, w]`` or with channels last, little-endian. Floats whose
    largest value is at most 1 are taken times 255.
 """
 
 import base64
 import binascii
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -26,9 +27,17 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from lineside.core import InvalidError, decode_fast
+from lineside.core import InvalidError, NotFoundError, decode_fast
 from lineside.datasets.formats.rows import Entry, Listing, Row, left_out, said
-from lineside.datasets.trees import MOST_LIST_BYTES, Tree, suffix_of
+from lineside.datasets.trees import (
+    MOST_LIST_BYTES,
+    MOST_NOTE_BYTES,
+    MOST_PICTURE_BYTES,
+    Tree,
+    stem_of,
+    suffix_of,
+    walk,
+)
 from lineside.vision import encode_png
 
 _LONGEST_LINE = 128 * 1024 * 1024
@@ -37,6 +46,10 @@ _TENSOR = re.compile(r"Tensor\[\s*([A-Za-z0-9_]+)\s*;\s*([0-9,\s]+)\]")
 _TIME = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(Z?)(_\d+)?")
 _KINDS = {"UINT8": "<u1", "FLOAT": "<f4", "FLOAT32": "<f4", "FLOAT64": "<f8", "FLOAT16": "<f2"}
 _MOST_FACT = 200
+_DEEPEST = 10
+
+Read = Callable[[str, int], bytes]
+"""A file beside the records by its bare name, of at most so many bytes."""
 
 
 class Item(msgspec.Struct, frozen=True, kw_only=True):
@@ -74,26 +87,78 @@ class _Capture:
 
 
 def looks_like_captures(tree: Tree) -> bool:
-    """Whether a tree holds files of JSON lines."""
-    return any(suffix_of(name) == ".jsonl" for name in tree.files())
+    """Whether a tree holds files of JSON lines, or its first branch leads to some."""
+    folder = ""
+    for _ in range(_DEEPEST):
+        if any(suffix_of(name) == ".jsonl" for name in tree.files(folder)):
+            return True
+        inner = tree.folders(folder)
+        if not inner:
+            return False
+        folder = inner[0]
+    return False
+
+
+def capture_files(tree: Tree) -> list[str]:
+    """Every file of JSON lines, in order of their names."""
+    return sorted(name for name in walk(tree, depth=_DEEPEST) if suffix_of(name) == ".jsonl")
 
 
 def list_captures(tree: Tree, name: str) -> Listing:
     """The captures of one file of JSON lines."""
     listing = Listing(format="captures", entries=iter(()))
+    beside = _Beside(tree, name)
 
     def entries() -> Iterator[Entry]:
         with tree.open(name, most=MOST_LIST_BYTES) as file:
             for place, line in _lines(file):
                 where = f"{PurePosixPath(name).name}:{place}"
                 try:
-                    row = read_capture(line, where=where)
+                    row = read_capture(line, where=where, read=beside.read)
                 except InvalidError as error:
                     listing.skipped.append(left_out(where, error))
                 else:
-                    yield said(row)
+                    yield said(row if row.picture else replace(row, file=beside.named(row.file)))
 
     return replace(listing, entries=entries())
+
+
+class _Beside:
+    """Files beside one file of records."""
+
+    def __init__(self, tree: Tree, name: str) -> None:
+        self._tree = tree
+        self._folder = "" if "/" not in name else name.rpartition("/")[0]
+        self._stem = stem_of(name)
+        self._others: list[str] | None = None
+
+    def named(self, bare: str) -> str:
+        """As the source's pictures are named: in its own folder they are looked for as they are."""
+        return self.find(bare) if self._folder else bare
+
+    def find(self, bare: str) -> str:
+        """The file's name in the tree; as it came where it is not beside the records."""
+        for folder in self._folders():
+            name = f"{folder}/{bare}".lstrip("/")
+            if self._tree.has(name):
+                return name
+        return bare
+
+    def read(self, bare: str, most: int) -> bytes:
+        """The file's bytes; ``NotFoundError`` where it is not there."""
+        return self._tree.read(self.find(bare), most=most)
+
+    def _folders(self) -> Iterator[str]:
+        """Where it is likeliest first; the rest is listed only when it is not there."""
+        head = f"{self._folder}/" if self._folder else ""
+        yield from (self._folder, f"{head}{self._stem}")
+        if self._others is None:
+            self._others = self._tree.folders(self._folder)
+        yield from self._others
+
+
+def _nothing_beside(bare: str, most: int) -> bytes:
+    raise NotFoundError(f"no {bare} of at most {most} bytes beside the record")
 
 
 def _lines(file: BinaryIO) -> Iterator[tuple[int, bytes]]:
@@ -104,8 +169,8 @@ def _lines(file: BinaryIO) -> Iterator[tuple[int, bytes]]:
             yield place, line
 
 
-def read_capture(line: bytes, *, where: str) -> Row:
-    """The row of one record.
+def read_capture(line: bytes, *, where: str, read: Read = _nothing_beside) -> Row:
+    """The row of one record; ``read`` gives files that stand beside it.
 
     Raises:
         InvalidError: no record, or none with a picture.
@@ -118,8 +183,8 @@ def read_capture(line: bytes, *, where: str) -> Row:
         where=where,
         file=name.replace(":", "-") if embedded is not None else name,
         captured_at=_moment(event.inferenceTime),
-        facts=_facts(event, capture.deviceFleetAuxiliaryOutputs),
-        picture=partial(_made, embedded) if embedded is not None else None,
+        facts=_facts(event, capture.deviceFleetAuxiliaryOutputs, read=read),
+        picture=partial(_made, embedded, read) if embedded is not None else None,
     )
 
 
@@ -136,7 +201,8 @@ def _picture(capture: _Capture) -> tuple[Item | None, str]:
         if shown.source:
             return None, _bare(shown.source)
     for item in capture.deviceFleetInputs:
-        if item.data is not None and _TENSOR.fullmatch(item.observedContentType.strip()):
+        there = item.data is not None or item.ref
+        if there and _TENSOR.fullmatch(item.observedContentType.strip()):
             return item, ""
     raise InvalidError("a record without a picture that can be found")
 
@@ -148,8 +214,8 @@ def _bare(reference: str) -> str:
     return name
 
 
-def _made(item: Item) -> bytes:
-    raw = _decoded(item.data or "")
+def _made(item: Item, read: Read) -> bytes:
+    raw = _bytes_of(item, read, most=MOST_PICTURE_BYTES)
     match = _TENSOR.fullmatch(item.observedContentType.strip())
     if match is None:
         return raw
@@ -158,6 +224,12 @@ def _made(item: Item) -> bytes:
     if kind is None or len(raw) != int(np.prod(sides)) * np.dtype(kind).itemsize:
         raise InvalidError(f"{len(raw)} bytes are no {item.observedContentType}")
     return _pixels(np.frombuffer(raw, kind).reshape(sides))
+
+
+def _bytes_of(item: Item, read: Read, *, most: int) -> bytes:
+    if item.data is None and item.ref:
+        return read(_bare(item.ref), most)
+    return _decoded(item.data or "")
 
 
 def _decoded(text: str) -> bytes:
@@ -195,7 +267,7 @@ def _moment(text: str) -> datetime | None:
         return None
 
 
-def _facts(event: _Event, outputs: Sequence[Item]) -> Mapping[str, str]:
+def _facts(event: _Event, outputs: Sequence[Item], *, read: Read) -> Mapping[str, str]:
     facts = {
         "event": event.eventId,
         "fleet": event.deviceFleetName,
@@ -204,21 +276,18 @@ def _facts(event: _Event, outputs: Sequence[Item]) -> Mapping[str, str]:
         "model_version": event.modelVersion,
     }
     for item in outputs:
-        if item.observedContentType.lower() == "json" and item.data:
-            facts |= _said(item)
+        if item.observedContentType.lower() == "json" and (item.data or item.ref):
+            facts |= _said(item, read)
     return {key: value[:_MOST_FACT] for key, value in facts.items() if value}
 
 
-def _said(item: Item) -> Mapping[str, str]:
+def _said(item: Item, read: Read) -> Mapping[str, str]:
     """What the model said, as far as it can be read."""
+    plain = item.data is not None and item.encoding.upper() != "BASE64"
     try:
-        raw = (
-            _decoded(item.data or "")
-            if item.encoding.upper() == "BASE64"
-            else ((item.data or "").encode())
-        )
+        raw = (item.data or "").encode() if plain else _bytes_of(item, read, most=MOST_NOTE_BYTES)
         told = msgspec.json.decode(raw)
-    except (InvalidError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+    except (InvalidError, NotFoundError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return {}
     if not isinstance(told, dict):
         return {}

@@ -7,7 +7,7 @@ from pathlib import PurePosixPath
 
 from lineside.core import InvalidError
 from lineside.datasets.formats.abid import list_abid, looks_like_abid
-from lineside.datasets.formats.captures import list_captures, looks_like_captures
+from lineside.datasets.formats.captures import capture_files, list_captures, looks_like_captures
 from lineside.datasets.formats.coco import coco_files, list_coco, looks_like_coco
 from lineside.datasets.formats.folders import list_folders, looks_like_folders, part_in
 from lineside.datasets.formats.lst import list_lst
@@ -130,7 +130,7 @@ def _coco(asked: Asked) -> Listing:
 
 
 def _captures(asked: Asked) -> Listing:
-    names = _named(asked, ".jsonl")
+    names = [asked.file] if asked.file else capture_files(asked.tree)
     return _joined("captures", [list_captures(asked.tree, name) for name in names])
 
 
