@@ -1,5 +1,6 @@
 """Who may reach what: every route, every way of asking."""
 
+import re
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -8,13 +9,19 @@ from fastapi.testclient import TestClient
 from starlette.routing import BaseRoute, Route
 
 from lineside.hub import HubConfig, Services, create_app
-from lineside.hub.access import COOKIE, is_open, may, right_of
+from lineside.hub.access import COOKIE, RULES, is_open, may, right_of
 from lineside.hub.auth import UnauthenticatedError
 from lineside.hub.roles import GRANTS, Right, Role
 from lineside.hub.views import Identity
 from lineside.testing import FakeClock
 
 OPEN = {"/healthz", "/readyz", "/ping", "/sign-in", "/welcome", "/favicon.ico"}
+FOR_DEVICES = {
+    "/api/v1/packages/{digest}/content",
+    "/tuf/metadata/{name}",
+    "/tuf/targets/{path:path}",
+    "/s3/{bucket}/{key:path}",
+}
 SIGNED = ("/endpoints/{name}/invocations", "/2015-03-31/functions/{name}/invocations")
 
 
@@ -69,6 +76,16 @@ def test_every_route_has_a_line_that_says_who_may(hub: Services) -> None:
         if not is_open(path) and right_of(method, filled(path)) is None
     ]
     assert unnamed == []
+
+
+def test_every_line_names_a_route_once(hub: Services) -> None:
+    def bare(route: str) -> str:
+        return re.sub(r"\{[^}:]*", "{", route)
+
+    there = {bare(f"{method} {path}") for method, path in everything(hub)} | {"GET /ws"}
+    lines = [line.strip() for text in RULES.values() for line in text.splitlines() if line.strip()]
+    assert len(set(lines)) == len(lines)
+    assert [line for line in lines if bare(line) not in there] == []
 
 
 @pytest.mark.parametrize("role", Role)
@@ -142,7 +159,7 @@ def test_a_device_may_fetch_packages_and_nothing_else(hub: Services, nobody: Tes
     digest = "sha256:" + "0" * 64
     assert nobody.get(f"/api/v1/packages/{digest}/content", headers=headers).status_code == 404
     for method, path in everything(hub):
-        if path in {*OPEN, *SIGNED, "/api/v1/packages/{digest}/content"}:
+        if path in {*OPEN, *SIGNED, *FOR_DEVICES}:
             continue
         assert nobody.request(method, filled(path), headers=headers).status_code == 403, path
 

@@ -6,6 +6,7 @@ Each key is described in ``docs/reference/configuration.md``.
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from lineside.core import InvalidError
 
@@ -92,7 +93,12 @@ class HubConfig:
         records, blobs: URLs; empty: SQLite and a folder in ``data_dir``.
         mongo: URL of a MongoDB that gets the reference's documents; empty: none.
         mongo_picture: how a picture stands in its document there.
+        trust: folder of the update repository; empty: ``data_dir/trust``.
         ingest_token_file: token of ``/mqttingest``; empty: ``data_dir/tokens/ingest.token``.
+        tls: ``site``: HTTPS with a certificate of the site's own authority, renewed at a start.
+        tls_cert, tls_key: files of another certificate, with its chain, and its key.
+        time_zone: of the site's clock, for maintenance windows, such as ``Europe/Zurich``.
+        single_person: whether who made a version of a model may approve it.
         session_hours: how long a sign-in lasts.
         max_body_bytes: largest request body; uploads of packages and pictures included.
         dead_letters: how many refused messages are kept.
@@ -116,7 +122,13 @@ class HubConfig:
     mongo: str = ""
     mongo_picture: Literal["text", "binary", "digest"] = "text"
     retention: Retention = field(default_factory=Retention)
+    trust: str = ""
     ingest_token_file: str = ""
+    tls: Literal["", "site"] = ""
+    tls_cert: str = ""
+    tls_key: str = ""
+    time_zone: str = "UTC"
+    single_person: bool = False
     session_hours: float = 12.0
     max_body_bytes: int = 256_000_000
     dead_letters: int = 1000
@@ -131,6 +143,8 @@ class HubConfig:
             raise InvalidError("a port from 0 to 65535", where="port", fix="Choose another port.")
         if self.session_hours <= 0:
             raise InvalidError("above 0", where="session_hours", fix="Write session_hours = 12.")
+        _check_tls(self)
+        _check_zone(self.time_zone)
 
     @property
     def folder(self) -> Path:
@@ -153,6 +167,48 @@ class HubConfig:
         return Path(self.ingest_token_file or self.folder / "tokens" / "ingest.token")
 
     @property
+    def trust_folder(self) -> Path:
+        """Where the update repository stands."""
+        return Path(self.trust).absolute() if self.trust else self.folder / "trust"
+
+    @property
+    def keys_folder(self) -> Path:
+        """Where the update repository's offline keys are made, until they are taken away."""
+        return self.folder / "keys"
+
+    @property
+    def authority_folder(self) -> Path:
+        """Where the site's certificate authority stands."""
+        return self.folder / "authority"
+
+    @property
+    def secure(self) -> bool:
+        """Whether pages and interface are served by HTTPS."""
+        return bool(self.tls or self.tls_cert)
+
+    @property
     def loopback_only(self) -> bool:
         """Whether nobody outside this machine can reach the pages."""
         return self.host in _LOOPBACK
+
+
+def _check_tls(config: HubConfig) -> None:
+    if bool(config.tls_cert) != bool(config.tls_key):
+        raise InvalidError(
+            "a certificate and its key", where="tls_cert, tls_key", fix="Name both files."
+        )
+    if config.tls and config.tls_cert:
+        raise InvalidError(
+            "one certificate", where="tls", fix='Leave out tls = "site", or tls_cert and tls_key.'
+        )
+
+
+def _check_zone(name: str) -> None:
+    try:
+        ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError) as error:
+        raise InvalidError(
+            f"{name!r} is no time zone of this machine",
+            where="time_zone",
+            fix='Write time_zone = "Europe/Zurich"; where no zone is known, install tzdata.',
+        ) from error

@@ -9,6 +9,7 @@ import base64
 import logging
 import threading
 from collections import OrderedDict
+from collections.abc import Callable
 from datetime import datetime
 
 import numpy as np
@@ -27,6 +28,7 @@ from lineside.core import (
 )
 from lineside.hub.devices import Devices, desired_payload
 from lineside.hub.ledger import Ledger
+from lineside.hub.releases import Releases
 from lineside.hub.topics import hub_source
 from lineside.hub.views import PackageView, Tried
 from lineside.links import Bus
@@ -46,13 +48,16 @@ class Packages:
     """The registry as the hub uses it."""
 
     def __init__(
-        self, registry: Registry, *, ledger: Ledger, devices: Devices, plant: Plant, clock: Clock
-    ) -> None:
+        self, registry: Registry, *, ledger: Ledger, devices: Devices, plant: Plant, clock: Clock,
+        may_use: Callable[[Digest], None], releases: Releases,
+    ) -> None:  # fmt: skip
         self._registry = registry
         self._ledger = ledger
         self._devices = devices
         self._plant = plant
         self._clock = clock
+        self._may_use = may_use
+        self._releases = releases
         self._since = clock.now()
         self._lock = threading.Lock()
         self._loaded: OrderedDict[str, Predictor] = OrderedDict()
@@ -98,9 +103,16 @@ class Packages:
         return _view(record, self._used())
 
     def use(self, digest: str, *, inspection: str, by: str, reason: str) -> PackageView:
-        """Take a package into use for an inspection, and tell the devices."""
+        """Take a package into use for an inspection, and tell the devices.
+
+        Raises:
+            RefusedError: it is a version of a model that nobody approved, or cannot be signed.
+        """
         self._plant.find_inspection(inspection)
         parsed = parse_digest(digest, where="digest")
+        self._may_use(parsed)
+        before = self._registry.in_use(inspection)
+        self._releases.used(parsed, inspection=inspection, before=before.digest if before else None)
         now = self._clock.now()
         event = self._used_event(parsed, inspection=inspection, by=by, reason=reason, now=now)
         self._ledger.record(

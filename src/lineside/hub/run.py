@@ -28,10 +28,12 @@ from lineside.hub.config import HubConfig
 from lineside.hub.drift import DriftWatch
 from lineside.hub.follow import Follower, Selection
 from lineside.hub.job_service import TOPICS as JOB_TOPICS
+from lineside.hub.models import MODEL_TYPE
 from lineside.hub.outbox import EventOutbox
 from lineside.hub.readers import open_readers
 from lineside.hub.services import Services, build_services
 from lineside.hub.timers import Timers
+from lineside.hub.tls import server_files
 from lineside.hub.topics import hub_source
 from lineside.links import Bus, EmbeddedBroker, open_bus
 from lineside.store import open_blobs, open_records
@@ -70,7 +72,7 @@ def run(
         announce: is given one line with the sign-in link, and one with the bus.
     """
     with running(config, clock=clock) as hub:
-        token = hub.services.auth.issue_link(name="operator")
+        token = hub.services.auth.issue_link(name="admin")
         announce(f"bus {hub.bus_url}")
         announce(f"sign in once: {config.public_url or hub.url}/sign-in?token={token}")
         stop.wait()
@@ -117,6 +119,7 @@ def _open(config: HubConfig, *, clock: Clock, stack: ExitStack) -> Services:
     stack.callback(blobs.close)
     services = build_services(config, plant=plant, records=records, blobs=blobs, clock=clock)
     services.load()
+    services.releases.ensure(keys=config.keys_folder)
     stack.callback(services.runs.close)
     for name, kind in _TOKENS:
         path = config.folder / "tokens" / f"{name}.token"
@@ -157,6 +160,7 @@ def _start_work(services: Services, bus: Bus, *, stack: ExitStack) -> None:
     outbox.start()
     stack.callback(outbox.stop)
     _start_drift(services, stack=stack)
+    _start_approvals(services, stack=stack)
     _start_mongo(services, stack=stack)
     timers = Timers(services, clock=services.clock)
     timers.start()
@@ -188,6 +192,16 @@ def _start_drift(services: Services, *, stack: ExitStack) -> None:
     follower.start()
     stack.callback(follower.stop)
     services.stats.watch("drift_behind", lambda: follower.behind)
+
+
+def _start_approvals(services: Services, *, stack: ExitStack) -> None:
+    """What follows an approval, in log order, also of those made by command."""
+    follower = Follower(
+        "approvals", records=services.records, ledger=services.ledger,
+        handle=services.models.follow, selection=Selection(type=MODEL_TYPE),
+    )  # fmt: skip
+    follower.start()
+    stack.callback(follower.stop)
 
 
 def _start_mongo(services: Services, *, stack: ExitStack) -> None:
@@ -236,12 +250,14 @@ def _bind(services: Services, *, stack: ExitStack) -> tuple[_Bound, str]:
             f"cannot listen: {error.strerror}", where=f"{config.host}:{config.port}",
             fix="Choose a free port.",
         ) from error  # fmt: skip
+    files = server_files(config, clock=services.clock)
     settings = uvicorn.Config(
         create_app(services), log_config=None, access_log=False, server_header=False,
         ws_max_size=_MOST_SOCKET_TEXT, timeout_graceful_shutdown=_GRACE_S, lifespan="on",
+        ssl_certfile=files.certificate if files else None, ssl_keyfile=files.key if files else None,
     )  # fmt: skip
     host = f"[{config.host}]" if family == socket.AF_INET6 else config.host
-    url = f"http://{host}:{listener.getsockname()[1]}"
+    url = f"{'https' if files else 'http'}://{host}:{listener.getsockname()[1]}"
     return _Bound(server=uvicorn.Server(settings), listener=listener), url
 
 

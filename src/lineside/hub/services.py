@@ -10,6 +10,7 @@ What a page or route mostly calls (``hub/views.py`` holds the records):
 * ``frames``: ``page(…)``, ``view(id)``, ``picture(id)``, ``thumbnail(id)``, ``activation(…)``
 * ``datasets``: ``all()``, ``one(name)``, ``teach(name, Teaching, by=)``, ``freeze(name, by=)``
 * ``packages``: ``all()``, ``one(digest)``, ``add(data, by=)``, ``use(…)``, ``try_picture(…)``
+* ``models``: ``all()``, ``group(name)``, ``one(group, number)``, ``approve(…)``, ``on_approved(…)``
 * ``runs``: ``all()``, ``one(id)``, ``start(RunRequest, by=)``, ``cancel(id)``, ``resume(id)``
 * ``events``: ``page(…)``, ``one(id)``; ``ledger.state`` is the twin
 * ``functions``: ``all()``, ``call(name, FunctionRequest)``; ``counter``: ``ask(Asked, who=)``,
@@ -45,9 +46,11 @@ from lineside.hub.jobs import Runs, RunSettings
 from lineside.hub.keeping import Keeping
 from lineside.hub.ledger import Ledger
 from lineside.hub.live import Live
+from lineside.hub.models import Ground, Models
 from lineside.hub.orders import Orders
 from lineside.hub.packages import Packages
 from lineside.hub.predictions import DeviceIngest, DeviceWatchers
+from lineside.hub.releases import Releases
 from lineside.hub.retraining import Retraining
 from lineside.hub.stats import Stats
 from lineside.hub.topics import Router
@@ -78,6 +81,8 @@ class Services:
     devices: Devices
     watch: Watch
     packages: Packages
+    models: Models
+    releases: Releases
     frames: Frames
     datasets: Datasets
     runs: Runs
@@ -137,7 +142,16 @@ def build_services(
     devices = Devices(records, plant=plant, clock=clock)
     registry = Registry(records, blobs, clock=clock)
     library = Library(records, blobs, clock=clock)
-    packages = Packages(registry, ledger=ledger, devices=devices, plant=plant, clock=clock)
+    models = Models(
+        Ground(records=records, blobs=blobs, journal=ledger, site=plant.site, clock=clock),
+        config=config,
+    )
+    releases = Releases(records, blobs, folder=config.trust_folder, clock=clock)
+    models.on_approved(lambda approved: releases.publish(approved.release))
+    packages = Packages(
+        registry, ledger=ledger, devices=devices, plant=plant, clock=clock,
+        may_use=models.may_use, releases=releases,
+    )  # fmt: skip
     frames = Frames(records, blobs, plant=plant, packages=packages)
     watch = Watch(records, plant=plant, clock=clock)
     dead = DeadLetters(records, blobs, clock=clock, most=config.dead_letters)
@@ -170,7 +184,8 @@ def build_services(
         ledger=ledger, keeping=keeping, finisher=finisher,
         plant_ingest=plant_ingest, device_ingest=device_ingest,
         dead_letters=dead, devices=devices, watch=watch,
-        packages=packages, frames=frames, runs=runs, events=Events(records.log),
+        packages=packages, models=models, releases=releases, frames=frames, runs=runs,
+        events=Events(records.log),
         datasets=Datasets(
             library,
             versions=Versions(library, records.documents, blobs=blobs),

@@ -33,7 +33,10 @@ logger = logging.getLogger(__name__)
 def mount_api(app: FastAPI) -> None:
     """Add routes and failure handlers."""
     # Before ``line``: its ``/twin/{path}`` would take ``/twin/live``.
-    for part in (socket, frames, teaching, models, counting, jobs, iot, line, machines, session, docs):
+    for part in (
+        socket, frames, teaching, updates, models, counting, jobs, iot, line, machines, session,
+        docs,
+    ):  # fmt: skip
         app.include_router(part.router)
     app.add_exception_handler(LinesideError, _named)
     app.add_exception_handler(RequestValidationError, _parameters)

@@ -10,6 +10,8 @@ from lineside.hub.pages.format import counted
 from lineside.hub.pages.views import datasets as words
 from lineside.hub.pages.views import learning as views
 from lineside.hub.pages.views.answers import plan_of
+from lineside.hub.pages.views.models import group_row
+from lineside.hub.roles import GRANTS, Right
 from lineside.hub.services import Services
 from lineside.hub.views import DatasetView
 
@@ -175,9 +177,12 @@ def run_progress(ask: Ask, *, run: str) -> HTMLResponse:
 
 @router.get("/models")
 def models(ask: Ask) -> HTMLResponse:
-    """Every package."""
+    """Groups of numbered versions, and every package."""
+    groups = [group_row(one) for one in ask.hub.models.all()]
     packages = [views.package_row(one) for one in ask.hub.packages.all()]
-    return ask.page("models.html", title="Models", active="models", packages=packages)
+    return ask.page(
+        "models.html", title="Models", active="models", packages=packages, groups=groups
+    )
 
 
 @router.get("/models/{digest}")
@@ -191,6 +196,8 @@ def model(ask: Ask, *, digest: str) -> HTMLResponse:
         active="models",
         package=facts,
         has_report=ask.hub.packages.has_report(digest),
+        versions=ask.hub.models.holding(digest),
+        builds=ask.who.role is not None and Right.BUILD in GRANTS[ask.who.role],
     )
 
 

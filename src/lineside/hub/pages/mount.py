@@ -10,7 +10,7 @@ from starlette.exceptions import HTTPException
 from starlette.staticfiles import StaticFiles
 
 from lineside.core import LinesideError, decode_json
-from lineside.hub.pages import count_pages, learning_pages, line_pages, log_pages
+from lineside.hub.pages import count_pages, learning_pages, line_pages, log_pages, model_pages
 from lineside.hub.pages.site import STATIC, Site
 from lineside.hub.problems import problem
 from lineside.hub.services import Services
@@ -40,7 +40,7 @@ def mount_pages(app: FastAPI, services: Services) -> None:
     app.state.services = services
     app.state.site = site = Site()
     app.mount(f"/static/{site.release}", ReleasedFiles(directory=STATIC), name="static")
-    for pages in (line_pages, learning_pages, count_pages, log_pages):
+    for pages in (line_pages, model_pages, learning_pages, count_pages, log_pages):
         app.include_router(pages.router, include_in_schema=False)
     for kind, handler in list(app.exception_handlers.items()):
         app.exception_handlers[kind] = _as_page(handler)

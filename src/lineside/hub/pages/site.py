@@ -17,6 +17,7 @@ from fastapi import Request
 from fastapi.responses import HTMLResponse
 
 from lineside.core import encode, rfc3339
+from lineside.hub.model_page import figure, interval
 from lineside.hub.pages import format as written
 
 FOLDER = Path(__file__).parent
@@ -84,6 +85,8 @@ _FILTERS = {
     "day_time": written.day_time,
     "tail": written.tail,
     "json": _json,
+    "figure": figure,
+    "interval": interval,
 }
 
 

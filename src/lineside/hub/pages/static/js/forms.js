@@ -1,8 +1,8 @@
 // @ts-check
 /**
  * Forms that send JSON to the API. `data-json="/api/v1/…"` is the address; each named field is a
- * key (`shares.train` a key of the key `shares`), `data-type` says `number`, `moment`, `list` or `answer`. On success the page goes to
- * `data-next` (`{id}` is filled from the answer), or is read again; on refusal the problem's own
+ * key (`shares.train` a key of the key `shares`), `data-type` says `number`, `moment`, `list`, `yes`, `windows` or `answer`. On success the page goes to
+ * `data-next` (`{id}` and other keys are filled from the answer), or is read again; on refusal the problem's own
  * words stand in the form.
  */
 
@@ -19,10 +19,28 @@ export function readForm(form) {
     else if (input.value === "" && kind !== "text") continue;
     else if (kind === "number") put(body, input.name, Number(input.value));
     else if (kind === "moment") body[input.name] = new Date(input.value).toISOString();
+    else if (kind === "yes") body[input.name] = true;
+    else if (kind === "windows") body[input.name] = windowsOf(input.value);
     else if (kind === "list") (body[input.name] ??= []).push(input.value);
     else body[input.name] = input.value;
   }
   return body;
+}
+
+/**
+ * `sat sun 22:00 to 04:00`, one a line; what it cannot read it hands on, so that the hub says what
+ * is wrong.
+ * @param {string} text
+ */
+export function windowsOf(text) {
+  const lines = text.split("\n").map((line) => line.trim().toLowerCase()).filter(Boolean);
+  return lines.map((line) => {
+    const [head, ends = ""] = line.split(/\s+to\s+/, 2);
+    const words = head.split(/\s+/);
+    const begins = words.pop() ?? "";
+    const days = words.join(" ") === "every day" ? [] : words;
+    return { days, begins, ends };
+  });
 }
 
 /** @param {Record<string, any>} body @param {string} name @param {unknown} value */
@@ -109,7 +127,7 @@ async function send(form) {
   for (const button of buttons) button.disabled = false;
   if (!response.ok) return showProblem(form, await problemOf(response));
   const answer = await response.json().catch(() => ({}));
-  const next = told(form, "next").replace("{id}", encodeURIComponent(answer.id ?? ""));
+  const next = told(form, "next").replace(/\{(\w+)\}/g, (_, key) => encodeURIComponent(answer[key] ?? ""));
   if (next) location.assign(next);
   else if (told(form, "done")) done(form);
   else location.reload();

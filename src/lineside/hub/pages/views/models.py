@@ -1,0 +1,111 @@
+"""Groups and versions of models as their pages show them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from lineside.hub.model_page import status_words
+from lineside.hub.models import GroupView
+from lineside.hub.pages.format import clock_time, counted
+from lineside.hub.pages.views.answers import Mark
+from lineside.hub.roles import GRANTS, Right, roles_with
+from lineside.hub.views import Identity
+from lineside.models import Creation, GroupSettings, ModelVersion, Status, Weekday, Window
+
+_TONES = {Status.PENDING: "warn", Status.APPROVED: "ok", Status.REJECTED: "bad"}
+_SHAPES = {Status.PENDING: "triangle", Status.APPROVED: "tick", Status.REJECTED: "diamond"}
+DAYS = tuple(Weekday)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GroupRow:
+    """A group in the list."""
+
+    name: str
+    versions: str
+    waiting: int
+    newest: int
+    approved: int | None
+    follows: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deciding:
+    """Whether who looks may decide; where not, ``why_not`` says why in a sentence."""
+
+    approves: bool
+    rejects: bool
+    why_not: str
+
+
+def group_row(view: GroupView) -> GroupRow:
+    """A group in figures."""
+    return GroupRow(
+        name=view.name,
+        versions=counted(view.versions, "version"),
+        waiting=view.waiting,
+        newest=view.newest,
+        approved=view.approved,
+        follows=follows_words(view),
+    )
+
+
+def version_mark(version: ModelVersion) -> Mark:
+    """Where a version stands: shape, word and tone."""
+    words = status_words(version)
+    if version.creation is not Creation.COMPLETED:
+        failed = version.creation in (Creation.FAILED, Creation.DELETING)
+        return Mark(shape="bar" if failed else "ring", word=words, tone="bad" if failed else "")
+    return Mark(shape=_SHAPES[version.status], word=words, tone=_TONES[version.status])
+
+
+def deciding(version: ModelVersion, *, who: Identity, why_not: str) -> Deciding:
+    """What who looks may do about a version.
+
+    Args:
+        version: the one shown.
+        who: looks.
+        why_not: why this person may not approve it; "" where nothing speaks against.
+    """
+    releases = who.role is not None and Right.RELEASE in GRANTS[who.role]
+    there = version.creation is Creation.COMPLETED
+    if not there:
+        why_not = "There is nothing to decide until the version is completed."
+    elif not releases:
+        able = " or ".join(roles_with(Right.RELEASE))
+        why_not = f"You are {who.role}; who is {able} decides."
+    return Deciding(
+        approves=releases and there and not why_not and version.status is not Status.APPROVED,
+        rejects=releases and there and version.status is not Status.REJECTED,
+        why_not=why_not,
+    )
+
+
+def follows_words(view: GroupView) -> str:
+    """What follows an approval."""
+    if not view.settings.deploy_on_approval:
+        return "nothing by itself"
+    when = windows_words(view.settings) or "at any time"
+    return f"roll-out to {view.settings.device_group}, {when}"
+
+
+def opening_words(view: GroupView) -> str:
+    """Whether a roll-out may begin now."""
+    if view.open_now:
+        return "A roll-out may begin now."
+    if view.opens_at is None:
+        return "No window comes within a week."
+    day = view.opens_at.date().isoformat()
+    return f"A roll-out may begin from {day} {clock_time(view.opens_at)} on."
+
+
+def windows_words(settings: GroupSettings) -> str:
+    """``sat sun 22:00 to 04:00; every day 12:00 to 13:00``."""
+    return "; ".join(_window_words(window) for window in settings.windows)
+
+
+def _window_words(window: Window) -> str:
+    return f"{_days(window.days)} {window.begins} to {window.ends}"
+
+
+def _days(days: Sequence[Weekday]) -> str:
+    return " ".join(days) if days else "every day"

@@ -1,0 +1,130 @@
+"""The hub's own certificate: made by the site's authority, renewed at a start, looked at by doctor.
+
+Files below ``data_dir/tls``: ``server.crt`` (with the authority's certificate behind it) and
+``server.key`` (mode 0600). Both are replaced one after the other, the key last: a start that finds
+a pair that does not fit makes a new one.
+"""
+
+import logging
+import os
+import secrets
+import ssl
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from lineside.core import Clock, InvalidError, LinesideError, NotFoundError
+from lineside.fleet import ServerCertificate, SiteAuthority, renewal_due, server_certificate
+from lineside.hub.config import HubConfig
+
+logger = logging.getLogger(__name__)
+
+_ANY = ("0.0.0.0", "::")  # noqa: S104  compared, not listened at
+_LOOPBACK = ("localhost", "127.0.0.1", "::1")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerFiles:
+    """Where certificate and key of the web server stand."""
+
+    certificate: Path
+    key: Path
+
+
+def site_files(config: HubConfig) -> ServerFiles:
+    """Where the certificate of the site's authority stands, whether or not it is there."""
+    folder = config.folder / "tls"
+    return ServerFiles(certificate=folder / "server.crt", key=folder / "server.key")
+
+
+def server_files(config: HubConfig, *, clock: Clock) -> ServerFiles | None:
+    """What the web server is started with; None without TLS.
+
+    Raises:
+        NotFoundError: files that are named are not there, or there is no authority yet.
+        InvalidError: certificate and key do not fit.
+    """
+    if not config.secure:
+        return None
+    if config.tls:
+        _renewed(config, clock=clock)
+        files = site_files(config)
+    else:
+        files = ServerFiles(certificate=Path(config.tls_cert), key=Path(config.tls_key))
+    _check_pair(files)
+    return files
+
+
+def hosts_of(config: HubConfig) -> tuple[str, ...]:
+    """Names and addresses under which the hub is reached, as its settings say."""
+    from urllib.parse import urlsplit
+
+    named = [urlsplit(config.public_url).hostname or "", *config.allowed_hosts, config.host]
+    wanted = [name.lower() for name in named if name and name not in _ANY]
+    return tuple(dict.fromkeys([*wanted, *_LOOPBACK]))
+
+
+def issue_own(config: HubConfig, *, hosts: Sequence[str], clock: Clock) -> ServerCertificate:
+    """A new certificate of the site's authority for the hub, in place of any before."""
+    authority = SiteAuthority.open(config.authority_folder, clock=clock)
+    pair = authority.issue_server(hosts)
+    files = site_files(config)
+    files.certificate.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    _replace(files.certificate, pair.certificate + authority.certificate)
+    _replace(files.key, pair.key)
+    return server_certificate(pair.certificate, where=str(files.certificate))
+
+
+def own_certificate(config: HubConfig) -> ServerCertificate:
+    """What the certificate says that the hub answers with.
+
+    Raises:
+        NotFoundError: there is none.
+    """
+    path = site_files(config).certificate if config.tls else Path(config.tls_cert)
+    try:
+        return server_certificate(path.read_bytes(), where=str(path))
+    except FileNotFoundError as error:
+        raise NotFoundError(
+            "no certificate for the hub", where=str(path), fix="Run lineside hub init."
+        ) from error
+
+
+def _renewed(config: HubConfig, *, clock: Clock) -> None:
+    """Make a new one where it is soon over, or where a crash left half of one."""
+    try:
+        kept = own_certificate(config)
+        _check_pair(site_files(config))
+    except LinesideError:
+        kept = None
+    hosts = kept.hosts if kept is not None else hosts_of(config)
+    if kept is None or renewal_due(kept, now=clock.now()):
+        made = issue_own(config, hosts=hosts, clock=clock)
+        logger.info("certificate issued hosts=%s until=%s", ",".join(made.hosts), made.ends_at)
+
+
+def _check_pair(files: ServerFiles) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    try:
+        context.load_cert_chain(files.certificate, files.key)
+    except FileNotFoundError as error:
+        raise NotFoundError(
+            "no certificate or no key", where=f"{files.certificate}, {files.key}",
+            fix="Name files that are there.",
+        ) from error  # fmt: skip
+    except (ssl.SSLError, OSError) as error:
+        raise InvalidError(
+            f"certificate and key do not fit: {getattr(error, 'reason', error)}",
+            where=f"{files.certificate}, {files.key}",
+            fix="Name the key that the certificate was made for, without a password.",
+        ) from error
+
+
+def _replace(path: Path, content: bytes) -> None:
+    temporary = path.with_name(f".{path.name}-{secrets.token_hex(4)}")
+    handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(handle, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
