@@ -19,6 +19,7 @@ from lineside.vision.geometry import Matrix, compose, invert, resize_matrix
 _BORDER_PX = 4
 _MOST_STEPS = 12
 _SMALL_STEP_PX = 0.02
+_SMALL_REDUCED_STEP_PX = 0.05
 _OUTLIER_DEVIATIONS = 2.0
 
 
@@ -50,8 +51,16 @@ class Refined:
 class Refiner:
     """Holds the reference's edges and their derivatives."""
 
-    def __init__(self, reference: NDArray[np.uint8]) -> None:
-        """``reference``: (height, width) uint8 grey."""
+    def __init__(
+        self, reference: NDArray[np.uint8], *, small_step_px: float = _SMALL_STEP_PX
+    ) -> None:
+        """Prepare the reference once.
+
+        Args:
+            reference: (height, width) uint8 grey.
+            small_step_px: a step below it is the last.
+        """
+        self._small_step = small_step_px
         self._edges = edge_strength(reference)
         height, width = self._edges.shape
         self._size = (width, height)
@@ -85,7 +94,7 @@ class Refiner:
             if step is None:
                 break
             matrix = compose(matrix, invert(self._as_matrix(step)))
-            if np.abs(step).max() < _SMALL_STEP_PX:
+            if np.abs(step).max() < self._small_step:
                 break
         return self._better(edges, start=start, matrix=matrix)
 
@@ -161,7 +170,16 @@ class CoarseToFine:
             reference: (height, width) uint8 grey.
             reductions: how many times smaller, coarse to fine; 1 is the picture itself.
         """
-        self._rungs = [(each, Refiner(_reduced(reference, each))) for each in reductions]
+        self._rungs = [
+            (
+                each,
+                Refiner(
+                    _reduced(reference, each),
+                    small_step_px=_SMALL_STEP_PX if each == 1 else _SMALL_REDUCED_STEP_PX,
+                ),
+            )
+            for each in reductions
+        ]
 
     def refine(self, grey: NDArray[np.uint8], start: Matrix) -> Refined:
         """Improve ``start`` (reference px → picture px); see ``Refiner.refine``."""
