@@ -1,6 +1,7 @@
 """``config_edge_device.json`` of the managed edge agent, mapped onto our settings.
 
-1. ``$WORKDIR`` is replaced by the folder above the file's own (``conf/``), or by the one named.
+1. ``$WORKDIR`` is replaced by the folder that holds ``agent/conf/``, else by the one above the
+   file's own, or by the one named.
 2. Unknown keys are refused by name, all at once. What has no effect here is told.
 3. Credentials are ours: certificates of the old agent open nothing here. A bucket is reached with
    the machine's own credentials, or by the place that ``capture.upload`` names.
@@ -112,7 +113,7 @@ def read_agent_file(path: Path, *, workdir: Path | None = None) -> Mapped:
         ) from error
     if len(raw) > _MOST_BYTES:
         raise InvalidError(f"{len(raw)} bytes of settings", where=str(path), fix="Shorten it.")
-    home = workdir or path.absolute().parent.parent
+    home = workdir or _workdir(path.absolute())
     document = _replaced(decode_json(raw, where=str(path)), home)
     return mapped(decode(AgentFile, document, where=str(path)), home=home)
 
@@ -142,6 +143,11 @@ def mapped(file: AgentFile, *, home: Path) -> Mapped:
         trust_root=file.sagemaker_edge_core_root_certs_path,
         without_effect=_idle(file),
     )
+
+
+def _workdir(path: Path) -> Path:
+    above = path.parent.parent
+    return above.parent if above.name == "agent" else above
 
 
 def _replaced(value: object, home: Path) -> object:
