@@ -45,6 +45,7 @@ def test_the_version_is_printed() -> None:
         ["demo", "--port", "99999"],
         ["demo", "--for", "-3"],
         ["simulate", "warehouse"],
+        ["train", "--task", "wat"],
         ["hub"],
         ["dataset", "add", "rack"],
     ],
@@ -55,6 +56,7 @@ def test_wrong_words_are_exit_code_2_and_no_bug(words: list[str]) -> None:
     assert done.returncode == 2
     assert "bug:" not in done.stderr
     assert "Traceback" not in done.stderr
+    assert "Value error" not in done.stderr
 
 
 def test_a_right_plant_file_has_no_faults() -> None:

@@ -25,6 +25,7 @@ from lineside.cli import (
     scale,
     store,
     train,
+    trust,
     user,
 )
 from lineside.cli.output import explain, say
@@ -80,6 +81,7 @@ for room in (
     scale,
     store,
     train,
+    trust,
     user,
 ):
     room.register(app)
@@ -118,6 +120,8 @@ def _explain_other(error: Exception, *, arguments: list[str]) -> int:
     """
     show_usage, code = getattr(error, "show", None), getattr(error, "exit_code", None)
     if callable(show_usage) and isinstance(code, int):
+        parts = vars(error)  # the parser's checks prefix what they say with the kind of exception
+        parts["message"] = str(parts.get("message", "")).removeprefix("Value error, ")
         show_usage()
         return code
     _trace_if_debug(arguments)
