@@ -16,6 +16,7 @@ from lineside.cli import (
     demo,
     evaluate,
     hub,
+    logs,
     metrics,
     model,
     package,
@@ -56,11 +57,7 @@ def options(
 ) -> None:
     """Vision that stands beside the production line."""
     del print_version
-    logging.basicConfig(
-        stream=sys.stderr,
-        level=logging.DEBUG if debug else logging.INFO,
-        format="%(asctime)s %(levelname)s %(name)s %(message)s",
-    )
+    logs.set_up(level=logging.DEBUG if debug else logging.INFO, environ=os.environ)  # noqa: TID251  handed in here
     for chatty in ("alembic", "amqtt", "transitions", "uvicorn"):
         logging.getLogger(chatty).setLevel(logging.DEBUG if debug else logging.WARNING)
 
