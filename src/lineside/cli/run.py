@@ -22,12 +22,27 @@ def register(app: typer.Typer) -> None:
 
 def edge(
     config: Annotated[Path, typer.Option(help="The agent's TOML file.")],
+    agent_config: Annotated[
+        Path | None, typer.Option(help="A config_edge_device.json to take over.")
+    ] = None,
+    workdir: Annotated[Path | None, typer.Option(help="What $WORKDIR stands for in it.")] = None,
 ) -> None:
     """Run the edge agent until it is told to stop."""
     from lineside.edge import run
 
+    flags = _taken_over(agent_config, workdir=workdir) if agent_config is not None else {}
     with stop_on_signal() as stop:
-        run(load_edge(config).config, clock=SystemClock(), stop=stop)
+        run(load_edge(config, **flags).config, clock=SystemClock(), stop=stop)
+
+
+def _taken_over(path: Path, *, workdir: Path | None) -> dict[str, object]:
+    """The settings of a managed edge agent's file; what has no effect here is said."""
+    from lineside.edge import read_agent_file
+
+    mapped = read_agent_file(path, workdir=workdir)
+    for sentence in mapped.without_effect:
+        say(sentence)
+    return dict(mapped.settings)
 
 
 def simulate(
