@@ -1,5 +1,6 @@
 """Heads, calibration and conformal cuts of classes, on numbers drawn here."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from lineside.training.classes.head import Space, choose, hold_out
 from lineside.training.classes.sight import sights_for
 from lineside.training.classes.tuning import Lesson, Recipe, Tuned, tune
 from lineside.training.parallel import Parallel
-from lineside.vision import Decision, decide_classes
+from lineside.vision import Decision, decide_classes, prepare
 
 LABELS = ("a", "b", "c")
 
@@ -143,6 +144,16 @@ def test_sights_keep_the_pictures_proportions_and_do_not_blow_them_up() -> None:
     assert all(sight.width_px % (32 * sight.scales) == 0 for sight in wide)
     assert len(sights_for([(40, 40)])) == 1
     assert sights_for([(640, 320)], side_px=64)[0].scales == 1
+
+
+def test_a_sight_of_one_brightness_differs_in_nothing_else() -> None:
+    plain = sights_for([(640, 480)])[0]
+    assert plain.prepare.level == 0.0
+    assert replace(plain.evened.prepare, level=0.0) == plain.prepare
+    image = np.random.default_rng(4).integers(20, 60, (480, 640, 3)).astype(np.uint8)
+    dark, light = (prepare(image * gain, plain.evened.prepare) for gain in (1, 3))
+    assert np.abs(dark - light).max() < 0.1
+    assert np.abs(prepare(image, plain.prepare) - dark).max() > 0.1
 
 
 @given(st.lists(st.integers(), max_size=30), st.integers(1, 5))

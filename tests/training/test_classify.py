@@ -197,6 +197,34 @@ def test_a_side_in_pixels_can_be_prescribed(shapes: Path, tmp_path: Path, shared
     assert (prepare.width_px, prepare.height_px) == (192, 128)
 
 
+def _lit(folder: Path, gain: Callable[[str, np.random.Generator], float]) -> Path:
+    """The pictures of a folder, each multiplied by a gain of its own."""
+    rng = np.random.default_rng(5)
+    for path in sorted(folder.glob("*.png")):
+        kind, _, place = path.stem.partition("-")
+        image = shape("ring" if kind == "ring" else "disc", seed=int(place))
+        path.write_bytes(encode_png((image * gain(kind, rng)).astype(np.uint8)))
+    return folder
+
+
+def test_light_that_says_nothing_is_evened_out(tmp_path: Path) -> None:
+    data = write_shapes(tmp_path / "data", kinds=("disc", "ring"), each=20)
+    _lit(data, lambda _, rng: float(rng.uniform(0.15, 1.0)))
+    settings = {"input_px": 64.0, "tune": 0.0}
+    result = train(data, tmp_path / "job", labels=("disc", "ring"), settings=settings)
+    assert Package.read(result.package).manifest.prepare.level == 127.0
+    assert "one brightness" in json.loads(result.report)["sections"]["How it was chosen"]["input"]
+
+
+def test_light_that_tells_classes_apart_is_kept(tmp_path: Path) -> None:
+    data = write_shapes(tmp_path / "data", kinds=("dim", "bright"), each=20)
+    _lit(data, lambda kind, rng: float(rng.uniform(0.9, 1.0)) * (0.5 if kind == "dim" else 1.0))
+    settings = {"input_px": 64.0, "tune": 0.0}
+    result = train(data, tmp_path / "job", labels=("dim", "bright"), settings=settings)
+    assert Package.read(result.package).manifest.prepare.level == 0.0
+    assert result.metrics["argmax_accuracy"].value == 1.0
+
+
 def test_a_class_with_one_picture_is_named(tmp_path: Path) -> None:
     data = write_shapes(tmp_path / "data", each=4)
     table = (data / "labels.csv").read_text()

@@ -23,7 +23,7 @@ from lineside.training.classes.ahead import ahead
 from lineside.training.classes.network import PER_SCALE, Floats
 from lineside.training.classes.onnx_file import POOLED, write_features
 from lineside.training.classes.sight import Sight
-from lineside.vision import HealthFigures, cut, normalise, picture_health, picture_size
+from lineside.vision import HealthFigures, normalise, picture_health, picture_size, prepare
 
 _FACTS = "facts/1"
 
@@ -99,7 +99,7 @@ class Looker:
             return _Ready(place=place, health=_health(facts["health"]), known=known, inputs={})
         image = self.picture(sample)
         inputs = {
-            row: normalise(cut(image, sight.prepare), sight.prepare)
+            row: prepare(image, sight.prepare)
             for row, sight in enumerate(sights)
             if row not in known
         }
@@ -149,7 +149,7 @@ def pooled_by(
 
 
 def normalised(image: NDArray[np.uint8]) -> Floats:
-    """(h, w, 3) uint8 → (1, 3, h, w) float32, as every sight prepares it."""
+    """(h, w, 3) uint8 → (1, 3, h, w) float32, as every sight ends its preparation."""
     return normalise(image[None], Sight(width_px=1, height_px=1).prepare)
 
 

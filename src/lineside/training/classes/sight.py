@@ -1,14 +1,17 @@
-"""How large a picture is shown to the network, and at how many scales.
+"""How large and how bright a picture is shown to the network, and at how many scales.
 
 1. A picture of any size is stretched to one input. The input has the proportions that the training
    pictures have in the middle, so that most are hardly distorted, and about the area named.
 2. With two scales the network also looks at the input halved: small things are seen at the first,
    the whole at the second. One set of weights serves both.
-3. Which sight is used is chosen by validation; a larger one has to earn its cost.
+3. Brought to one brightness, a picture is multiplied so that its mean is that of all others: where
+   the light changes and says nothing, less is left to learn; where it tells classes apart, it is
+   lost.
+4. Which sight is used is chosen by validation; a larger one has to earn its cost.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -16,6 +19,7 @@ from lineside.core import Box
 from lineside.vision import Crop, Prepare
 
 STEP_PX = 32
+LEVEL = 127.0
 _AREAS = ((224, 1), (320, 1), (448, 2))
 _LARGEST_PROPORTION = 3.0
 _MOST_GROWN = 2.5
@@ -28,11 +32,13 @@ class Sight:
     Attributes:
         width_px, height_px: of its input; multiples of 32, of 64 with two scales.
         scales: 1, or 2 where it also looks at the input halved.
+        level: mean of the values that a picture is brought to; 0 leaves it as it is.
     """
 
     width_px: int
     height_px: int
     scales: int = 1
+    level: float = 0.0
 
     @property
     def prepare(self) -> Prepare:
@@ -43,13 +49,20 @@ class Sight:
             width_px=self.width_px,
             height_px=self.height_px,
             fit="stretch",
+            level=self.level,
         )
 
     @property
     def words(self) -> str:
         """For reports."""
         scales = "" if self.scales == 1 else " and half of it"
-        return f"{self.width_px} x {self.height_px} px{scales}"
+        light = ", brought to one brightness" if self.level else ""
+        return f"{self.width_px} x {self.height_px} px{scales}{light}"
+
+    @property
+    def evened(self) -> "Sight":
+        """The same, brought to one brightness."""
+        return replace(self, level=LEVEL)
 
 
 def sights_for(sizes_px: Sequence[tuple[int, int]], *, side_px: int = 0) -> tuple[Sight, ...]:

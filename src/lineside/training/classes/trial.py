@@ -25,7 +25,7 @@ from lineside.training.classes.onnx_file import POOLED
 from lineside.training.classes.sight import Sight
 from lineside.training.classes.tuning import Lesson, Recipe, Tuned, tune
 from lineside.training.parallel import Parallel
-from lineside.vision import cut
+from lineside.vision import cut, levelled
 
 _FEWEST_PICTURES = 80
 _FEWEST_OF_CLASS = 8
@@ -51,7 +51,8 @@ class Inputs:
     def __call__(self, place: int) -> Image:
         found = self._kept.get(place)
         if found is None:
-            found = cut(self.picture(place), self.sight.prepare)[0]
+            settings = self.sight.prepare
+            found = levelled(cut(self.picture(place), settings), settings)[0]
             if (len(self._kept) + 1) * found.nbytes <= _MOST_KEPT_BYTES:
                 self._kept[place] = found
         return found

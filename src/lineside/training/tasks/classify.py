@@ -1,6 +1,7 @@
 """Learn the class of whole pictures.
 
-1. Every picture is looked at by the frozen network, at a few sights; what it saw is cached.
+1. Every picture is looked at by the frozen network, at a few sights; what it saw is cached. The
+   cheapest sight decides whether all bring pictures to one brightness.
 2. Sight and strength of a linear head are chosen by pictures held out by group. Nothing outside
    the training part is ever seen.
 3. Calibration, conformal cuts and health limits rest on the same held-out answers.
@@ -180,17 +181,48 @@ def _look(job: TrainJob, told: _Told) -> _Frozen:
         cache=FeatureCache(cache_folder(work)),
     )
     work.steps.at(2, "reading sizes")
-    sights = sights_for(looker.sizes(), side_px=int(job.setting("input_px", 0)))
-    healths, features = looker.look(sights, first=3, last=40)
+    cheapest, *larger = sights_for(looker.sizes(), side_px=int(job.setting("input_px", 0)))
+    found = _seen(told, looker, sights=(cheapest, cheapest.evened), percent=(3, 20))
+    if larger:
+        chosen = [s.evened if found.sights[found.best].level else s for s in larger]
+        found = _both(found, _seen(told, looker, sights=chosen, percent=(20, 50)))
+    answers = found.held_out[found.best]
+    work.steps.loss = round(answers.loss, 4)
+    work.steps.held_out = round(float((answers.logits.argmax(axis=1) == told.truth).mean()), 4)
+    return found
+
+
+def _seen(
+    told: _Told, looker: Looker, *, sights: Sequence[Sight], percent: tuple[float, float]
+) -> _Frozen:
+    """What the frozen network comes to at some sights, in these percent of the job."""
+    first, last = percent
+    looked = first + 0.75 * (last - first)
+    healths, features = looker.look(sights, first=first, last=looked)
     held_out = []
     for place, each in enumerate(features):
-        work.steps.at(40 + 10 * place / len(sights), "cross-validating")
+        at = looked + (last - looked) * place / len(sights)
+        told.work.steps.at(at, "cross-validating")
         held_out.append(hold_out(each, told.truth, folds=told.folds, classes=len(told.labels)))
-    best = choose(held_out)
-    work.steps.loss = round(held_out[best].loss, 4)
-    right = held_out[best].logits.argmax(axis=1) == told.truth
-    work.steps.held_out = round(float(right.mean()), 4)
-    return _Frozen(sights=sights, features=features, healths=healths, held_out=held_out, best=best)
+    return _Frozen(
+        sights=tuple(sights),
+        features=features,
+        healths=healths,
+        held_out=held_out,
+        best=choose(held_out),
+    )
+
+
+def _both(one: _Frozen, other: _Frozen) -> _Frozen:
+    """The sights of both, the costlier last."""
+    held_out = [*one.held_out, *other.held_out]
+    return _Frozen(
+        sights=one.sights + other.sights,
+        features=[*one.features, *other.features],
+        healths=one.healths,
+        held_out=held_out,
+        best=choose(held_out),
+    )
 
 
 def _untuned(told: _Told, frozen: _Frozen, *, words: Mapping[str, object]) -> _Final:
