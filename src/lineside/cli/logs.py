@@ -32,7 +32,7 @@ class JournalFormatter(logging.Formatter):
 
 
 def priority_of(level: int) -> int:
-    """syslog's number of a level."""
+    """The number that syslog gives a level."""
     return next((number for least, number in _PRIORITIES if level >= least), _DEBUG)
 
 
