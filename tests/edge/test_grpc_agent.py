@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from lineside.core import decode_json, encode
-from lineside.edge.named import NamedPackages, this_platform
+from lineside.edge.machine import this_platform
+from lineside.edge.named import NamedPackages
 from lineside.fleet import wire
 from lineside.fleet.wire import agent_pb2
 from lineside.models import BareEngine, build_package

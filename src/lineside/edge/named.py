@@ -9,7 +9,6 @@
 """
 
 import logging
-import platform
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -26,6 +25,7 @@ from lineside.core import (
     short,
 )
 from lineside.edge.contract import FullError
+from lineside.edge.machine import this_platform
 from lineside.edge.raw import arrays_for, part_of
 from lineside.fleet import check_identifier
 from lineside.fleet.wire import TensorPart
@@ -34,7 +34,6 @@ from lineside.models import BareEngine, Package, PackageLimits, Predictor, Tenso
 logger = logging.getLogger(__name__)
 
 _SUFFIX = ".lspkg"
-_MACHINES = {"amd64": "x86_64", "arm64": "aarch64"}
 
 Prove = Callable[[bytes, str], None]
 """Raises ``RefusedError`` where the archive's bytes are not signed; told also where they lie."""
@@ -68,12 +67,6 @@ class _Seat:
     facts: NamedPackage
     engine: BareEngine
     predictor: Predictor | None = None
-
-
-def this_platform() -> str:
-    """As packages name their targets: ``linux/x86_64``."""
-    machine = platform.machine().lower()
-    return f"{platform.system().lower()}/{_MACHINES.get(machine, machine)}"
 
 
 class NamedPackages:
