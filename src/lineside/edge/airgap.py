@@ -11,11 +11,11 @@ import shutil
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from platform import machine, system
 
 from lineside.core import Clock, InvalidError, RefusedError, encode, short
 from lineside.edge.contract import MakeReady
 from lineside.edge.installed import keep_installed, read_installed
+from lineside.edge.machine import this_platform
 from lineside.edge.messages import Desired, Wanted
 from lineside.edge.run import loading, sole_user
 from lineside.edge.shelf import Shelf
@@ -100,11 +100,6 @@ def apply_bundle(
         made = tuple(installed_of(one.target) for one in checked)
         keep_installed(folder, packages={**installed, **{one.inspection: one for one in made}})
     return Applied(packages=made, signed_by=tuple(one.role for one in checked), wheels=wheels)
-
-
-def this_platform() -> str:
-    """Such as ``linux/x86_64``, as manifests and releases name it."""
-    return f"{system().lower()}/{machine().lower()}"
 
 
 def _check(client: UpdateClient, path: str, *, folder: Path, make_ready: MakeReady) -> _Checked:
