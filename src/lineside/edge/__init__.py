@@ -1,12 +1,15 @@
 """The device beside the line: looks, decides, keeps what it decided until the hub has it.
 
-Main names: ``EdgeConfig``, ``Agent``, ``run``. Not here: training, pages, what a decision does to
-the line.
+Main names: ``EdgeConfig`` and ``CaptureConfig``, ``Agent``, ``run``; ``read_agent_file`` takes over
+the settings of a managed edge agent. Not here: training, pages, what a decision does to the line.
 """
 
 from lineside.edge.agent import Agent
-from lineside.edge.airgap import TRUST, Applied, apply_bundle, this_platform
+from lineside.edge.agent_config import read_agent_file
+from lineside.edge.airgap import TRUST, Applied, apply_bundle
+from lineside.edge.capture_config import CaptureConfig
 from lineside.edge.config import EdgeConfig
+from lineside.edge.machine import this_platform
 from lineside.edge.run import run
 from lineside.edge.updates import HubSource
 
@@ -14,9 +17,11 @@ __all__ = [
     "TRUST",
     "Agent",
     "Applied",
+    "CaptureConfig",
     "EdgeConfig",
     "HubSource",
     "apply_bundle",
+    "read_agent_file",
     "run",
     "this_platform",
 ]
