@@ -26,7 +26,6 @@ from lineside.cli import (
     scale,
     store,
     train,
-    trust,
     user,
 )
 from lineside.cli.output import explain, say
@@ -78,7 +77,6 @@ for room in (
     scale,
     store,
     train,
-    trust,
     user,
 ):
     room.register(app)
