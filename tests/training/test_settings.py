@@ -2,6 +2,7 @@
 
 import re
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,8 @@ import pytest
 import lineside.training
 from lineside.core import Inspection, InvalidError, Task
 from lineside.testing import FakeClock
-from lineside.training import Progress, TrainJob, run_job
+from lineside.training import Bench, Progress, TrainJob, read_space, run_job
+from lineside.training.objects.rounds import steps_asked
 from lineside.training.tasks import SETTINGS, check_settings
 
 ROOT = Path(__file__).parents[2]
@@ -59,3 +61,28 @@ def test_a_job_with_a_setting_of_another_task_is_refused_before_anything_is_writ
             clock=FakeClock(),
         )
     assert not (tmp_path / "job").exists()
+
+
+def test_turns_of_the_pictures_become_steps_and_steps_rule() -> None:
+    job = TrainJob(inspection=TRAY, data="nowhere")
+
+    def steps(**settings: float) -> int:
+        asked = replace(job, settings=settings)
+        return steps_asked(asked, usual=300, batch=8, pictures=40)
+
+    assert steps() == 300
+    assert steps(epochs=10) == 50
+    assert steps(epochs=10, steps=7) == 7
+    assert steps(epochs=0.01) == 1
+
+
+def test_the_space_that_comes_along_names_settings_of_its_task() -> None:
+    space = read_space(ROOT / "examples" / "bins" / "space.toml")
+    bench = Bench(
+        job=TrainJob(inspection=replace(TRAY, task=Task.COUNT), data="nowhere"),
+        space=space,
+        folder=Path("nowhere"),
+        clock=FakeClock(),
+    )
+    with pytest.raises(InvalidError, match="no setting 'learning_rate'"):
+        replace(bench, job=replace(bench.job, inspection=replace(TRAY, task=Task.ANOMALY)))

@@ -17,7 +17,14 @@ from lineside.training.objects.fitting import BATCH, RATE, Lesson, fit
 from lineside.training.objects.held_out import HeldOut, judge_held_out
 from lineside.training.objects.loop import Course, LoopPlan
 from lineside.training.objects.network import CentreNetwork
-from lineside.training.objects.rounds import MANY, Far, Round, fitted_again, rounds
+from lineside.training.objects.rounds import (
+    MANY,
+    Far,
+    Round,
+    fitted_again,
+    rounds,
+    steps_asked,
+)
 from lineside.training.objects.scene import Scenes
 from lineside.training.parallel import Parallel
 from lineside.training.steps import Steps
@@ -75,7 +82,8 @@ def learn_objects(samples: Sequence[Sample], setting: Setting) -> Learned:
     planned = rounds(samples, seed=setting.job.seed, folded=setting.folded)
     again = fitted_again(planned, pictures=len(samples))
     usual = min(_MOST_STEPS, _STEPS + _STEPS_A_LABEL * len(setting.scenes.labels))
-    whole = max(1, round(setting.job.setting("steps", usual)))
+    batch = _batch(setting)
+    whole = steps_asked(setting.job, usual=usual, batch=batch, pictures=len(samples))
     part = max(1, round(whole * _FOLD_SHARE)) if again else whole
     far = Far(steps=setting.steps, total=len(planned) * part + again * whole)
     held: list[HeldOut] = []
@@ -89,13 +97,17 @@ def learn_objects(samples: Sequence[Sample], setting: Setting) -> Learned:
     return Learned(network=found, held=tuple(held), history=far.history)
 
 
+def _batch(setting: Setting) -> int:
+    return max(1, round(setting.job.setting("batch_size", BATCH)))
+
+
 def _fit(each: Round, setting: Setting, *, seed: int, steps: int, far: Far) -> CentreNetwork:
     plan = LoopPlan(
         name=each.name,
         seed=setting.job.seed * 1000 + seed,
         steps=steps,
         rate=setting.job.setting("learning_rate", RATE),
-        batch=max(1, round(setting.job.setting("batch_size", BATCH))),
+        batch=_batch(setting),
         best=each.name == "part" and len(each.learn) + len(each.judge) >= MANY,
     )
     course = Course(

@@ -23,7 +23,14 @@ from lineside.datasets import Sample
 from lineside.training.job import TrainJob
 from lineside.training.objects.loop import Course, LoopPlan, descend, drawn, seeded
 from lineside.training.objects.number_network import STRIDE_PX, NumberNetwork
-from lineside.training.objects.rounds import MANY, Far, Round, fitted_again, rounds
+from lineside.training.objects.rounds import (
+    MANY,
+    Far,
+    Round,
+    fitted_again,
+    rounds,
+    steps_asked,
+)
 from lineside.training.objects.scene import Pictures
 from lineside.training.parallel import Parallel
 from lineside.training.steps import Steps
@@ -132,7 +139,8 @@ def fit_numbers(samples: Sequence[Sample], setting: NumberSetting) -> NumbersLea
     planned = rounds(samples, seed=setting.job.seed, folded=True)
     again = fitted_again(planned, pictures=len(samples))
     usual = int(np.clip(_TURNS * len(samples) / _BATCH, _LEAST_STEPS, _MOST_STEPS))
-    whole = max(1, round(setting.job.setting("steps", usual)))
+    batch = _batch(setting)
+    whole = steps_asked(setting.job, usual=usual, batch=batch, pictures=len(samples))
     part = max(1, round(whole * _FOLD_SHARE)) if again else whole
     far = Far(steps=setting.steps, total=len(planned) * part + again * whole)
     logits = [np.zeros((0, setting.numbered.most + 2), np.float32)]
@@ -165,13 +173,17 @@ def logits_of(
     return np.stack(found).astype(np.float32)
 
 
+def _batch(setting: NumberSetting) -> int:
+    return max(1, round(setting.job.setting("batch_size", _BATCH)))
+
+
 def _fit(each: Round, setting: NumberSetting, *, seed: int, steps: int, far: Far) -> NumberNetwork:
     plan = LoopPlan(
         name=each.name,
         seed=setting.job.seed * 1000 + seed,
         steps=steps,
         rate=setting.job.setting("learning_rate", _RATE),
-        batch=max(1, round(setting.job.setting("batch_size", _BATCH))),
+        batch=_batch(setting),
         best=each.name == "part" and len(each.learn) + len(each.judge) >= MANY,
     )
     course = Course(

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from lineside.datasets import Part, Sample, folds, split
+from lineside.training.job import TrainJob
 from lineside.training.steps import Steps
 
 MANY = 300
@@ -68,6 +69,20 @@ def fitted_again(planned: Sequence[Round], *, pictures: int) -> bool:
         return True
     held = len(planned[0].judge)
     return pictures < MANY and (pictures < _SPARED or held > _SPARED_SHARE * pictures)
+
+
+def steps_asked(job: TrainJob, *, usual: int, batch: int, pictures: int) -> int:
+    """Steps of the package's own fit: as many as are asked for, else as turns of all pictures need.
+
+    Args:
+        job: with the settings ``steps`` and ``epochs``; the first one rules.
+        usual: where neither is set.
+        batch: pictures, or crops of them, per step.
+        pictures: learned from.
+    """
+    turns = job.setting("epochs", 0)
+    asked = turns * pictures / batch if turns else usual
+    return max(1, round(job.setting("steps", asked)))
 
 
 @dataclass(slots=True, kw_only=True)

@@ -14,6 +14,7 @@ from lineside.training.job import JobCancelledError, Progress, TrainJob
 from lineside.training.run import Crew, run_job
 from lineside.training.search.record import TrialRecord
 from lineside.training.search.space import Space
+from lineside.training.tasks import check_settings
 
 Watcher = Callable[[int, Mapping[str, float]], bool]
 
@@ -25,6 +26,9 @@ class Bench:
     Attributes:
         job: without the settings that are searched.
         folder: of the study; trials stand in ``trials/`` below it.
+
+    Raises:
+        InvalidError: the space has a parameter that the task's learner would pass over.
     """
 
     job: TrainJob
@@ -34,6 +38,10 @@ class Bench:
     cancelled: threading.Event = field(default_factory=threading.Event)
     records_url: str = ""
     blobs_url: str = ""
+
+    def __post_init__(self) -> None:
+        searched = [parameter.name for parameter in self.space.parameter]
+        check_settings((*self.job.settings, *searched), self.job.inspection.task)
 
 
 def trial_folder(folder: Path, params: Mapping[str, float]) -> Path:

@@ -25,8 +25,8 @@ SETTINGS: Mapping[Task, tuple[str, ...]] = {
         "learning_rate",
         "tune",
     ),
-    Task.DETECT: ("batch_size", "learning_rate", "steps"),
-    Task.COUNT: ("batch_size", "learning_rate", "steps"),
+    Task.DETECT: ("batch_size", "epochs", "learning_rate", "steps"),
+    Task.COUNT: ("batch_size", "epochs", "learning_rate", "steps"),
     Task.SEGMENT: (
         *("batch_size", "bf16", "epochs", "learning_rate", "patience", "side_px", "steps"),
         *("weight_decay", "zoom"),
