@@ -23,7 +23,7 @@ from lineside.edge.capture_places import Batch, CapturePlace, stem_of
 from lineside.edge.capture_record import Source, written
 from lineside.edge.contract import FullError
 from lineside.edge.tally import Tally
-from lineside.fleet.wire import Capture, CaptureStatus
+from lineside.fleet import wire
 
 logger = logging.getLogger(__name__)
 
@@ -36,7 +36,7 @@ _PLACE = "captures"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Waiting:
-    capture: Capture
+    capture: wire.Capture
     at: datetime
     taken_at: datetime
     taken_s: float
@@ -73,8 +73,8 @@ class Capturer:
         self._tally = tally
         self._waiting: deque[_Waiting] = deque()
         self._held_bytes = 0
-        self._fates: OrderedDict[str, CaptureStatus] = OrderedDict(
-            (_key(each), CaptureStatus.SUCCESS) for each in reversed(tuple(known))
+        self._fates: OrderedDict[str, wire.CaptureStatus] = OrderedDict(
+            (_key(each), wire.CaptureStatus.SUCCESS) for each in reversed(tuple(known))
         )
         self._pushed_s = clock.monotonic()
         self._changed = threading.Condition()
@@ -85,7 +85,7 @@ class Capturer:
         """Begin to write."""
         self._thread.start()
 
-    def offer(self, capture: Capture) -> None:
+    def offer(self, capture: wire.Capture) -> None:
         """Take a capture that is well formed; returns at once.
 
         Raises:
@@ -111,10 +111,10 @@ class Capturer:
             self._check_room(size)
             self._waiting.append(taken)
             self._held_bytes += size
-            self._remember(key, CaptureStatus.IN_PROGRESS)
+            self._remember(key, wire.CaptureStatus.IN_PROGRESS)
             self._changed.notify_all()
 
-    def status(self, capture_id: str) -> CaptureStatus:
+    def status(self, capture_id: str) -> wire.CaptureStatus:
         """What became of a capture; ``NotFoundError`` of one that is not remembered."""
         with self._changed:
             fate = self._fates.get(_key(capture_id))
@@ -157,7 +157,7 @@ class Capturer:
                 fix="Capture less often, or smaller tensors.",
             )
 
-    def _remember(self, key: str, fate: CaptureStatus) -> None:
+    def _remember(self, key: str, fate: wire.CaptureStatus) -> None:
         self._fates[key] = fate
         self._fates.move_to_end(key)
         while len(self._fates) > _REMEMBERED + self._config.buffer_size:
@@ -202,14 +202,14 @@ class Capturer:
                 return False
             except LinesideError as error:
                 self._note(error)
-                self._settle(group, CaptureStatus.FAILURE)
+                self._settle(group, wire.CaptureStatus.FAILURE)
             except Exception as error:  # boundary: one capture must not end the thread
                 logger.exception("capture failed")
                 self._tally.fault(_PLACE, error)
-                self._settle(group, CaptureStatus.FAILURE)
+                self._settle(group, wire.CaptureStatus.FAILURE)
             else:
                 self._tally.mended(_PLACE)
-                self._settle(group, CaptureStatus.SUCCESS)
+                self._settle(group, wire.CaptureStatus.SUCCESS)
         self._pushed_s = self._clock.monotonic()
         return True
 
@@ -241,7 +241,7 @@ class Capturer:
         day = f"{at.year:04d}/{at:%m/%d/%H}"
         return f"{prefix}{self._config.fleet}/{first.capture.model}/{day}"
 
-    def _settle(self, group: list[_Waiting], fate: CaptureStatus) -> None:
+    def _settle(self, group: list[_Waiting], fate: wire.CaptureStatus) -> None:
         done = {id(each) for each in group}
         with self._changed:
             self._waiting = deque(each for each in self._waiting if id(each) not in done)
@@ -263,7 +263,7 @@ def _groups(taken: Iterable[_Waiting]) -> list[list[_Waiting]]:
     return list(found.values())
 
 
-def _size(capture: Capture) -> int:
+def _size(capture: wire.Capture) -> int:
     tensors = (*capture.input_tensors, *capture.output_tensors)
     others = (*capture.inputs, *capture.outputs)
     return sum(len(part.data) for part in tensors) + sum(len(each.data) for each in others)

@@ -18,7 +18,7 @@ from lineside.edge.capture import Capturer
 from lineside.edge.capture_config import CaptureConfig
 from lineside.edge.contract import FullError
 from lineside.edge.tally import Tally
-from lineside.fleet.wire import Auxiliary, Capture, Encoding
+from lineside.fleet import wire
 from lineside.streams import DriftState, feed_drift, is_unsure, prediction_id
 from lineside.vision import Frame, Prediction
 
@@ -67,17 +67,19 @@ def _since_drift(sampling: Sampling, prediction: Prediction) -> tuple[Sampling, 
     return replace(sampling, drift=drift, left=max(0, left - 1)), left > 0
 
 
-def capture_of(frame: Frame, prediction: Prediction) -> Capture:
+def capture_of(frame: Frame, prediction: Prediction) -> wire.Capture:
     """A decision with its picture."""
     suffix = "png" if frame.encoded.startswith(b"\x89PNG") else "jpg"
-    picture = Auxiliary(name=f"{frame.id}.{suffix}", encoding=Encoding.NONE, data=frame.encoded)
+    picture = wire.Auxiliary(
+        name=f"{frame.id}.{suffix}", encoding=wire.Encoding.NONE, data=frame.encoded
+    )
     told = encode({**_words(prediction), "prediction": to_plain(prediction)})
-    return Capture(
+    return wire.Capture(
         model=_UNSAFE.sub("-", prediction.inspection).strip("-") or "inspection",
         capture_id=str(uuid.uuid5(_NAMESPACE, prediction_id(prediction))),
         inferred_at=prediction.frame.captured_at,
         inputs=(picture,),
-        outputs=(Auxiliary(name="prediction.json", encoding=Encoding.JSON, data=told),),
+        outputs=(wire.Auxiliary(name="prediction.json", encoding=wire.Encoding.JSON, data=told),),
         version=short(prediction.package),
     )
 

@@ -16,13 +16,12 @@ from itertools import count
 import numpy as np
 
 from lineside.core import InvalidError, encode
-from lineside.fleet import check_identifier
-from lineside.fleet.wire import Auxiliary, Capture, Encoding, FutureError, TensorPart
+from lineside.fleet import check_identifier, wire
 
 _UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 _MAGIC = {b"\xff\xd8\xff": "jpg", b"\x89PNG\r\n\x1a\n": "png"}
 _SUFFIX = re.compile(r".*\.([A-Za-z0-9]{1,8})")
-_WORDS = {Encoding.JSON: "json", Encoding.CSV: "csv"}
+_WORDS = {wire.Encoding.JSON: "json", wire.Encoding.CSV: "csv"}
 _ALIKE = {"jpeg": "jpg"}
 
 
@@ -50,7 +49,7 @@ class Source:
     device: str
 
 
-def checked(capture: Capture, *, now: datetime) -> Capture:
+def checked(capture: wire.Capture, *, now: datetime) -> wire.Capture:
     """A client's capture, when it is well formed.
 
     Raises:
@@ -66,7 +65,7 @@ def checked(capture: Capture, *, now: datetime) -> Capture:
         )
     check_identifier(capture.model, where="model_name")
     if capture.inferred_at is not None and capture.inferred_at > now:
-        raise FutureError(
+        raise wire.FutureError(
             f"{capture.inferred_at.isoformat()} lies ahead",
             where="inference_timestamp",
             fix=f"It is {now.isoformat()} here.",
@@ -78,7 +77,7 @@ def checked(capture: Capture, *, now: datetime) -> Capture:
 
 
 def written(
-    capture: Capture,
+    capture: wire.Capture,
     *,
     source: Source,
     at: datetime,
@@ -117,7 +116,7 @@ def written(
     return Written(line=line, files=tuple(files))
 
 
-def content_type(auxiliary: Auxiliary) -> str:
+def content_type(auxiliary: wire.Auxiliary) -> str:
     """A plain tag: what the bytes begin with, else what the name ends in, else the encoding."""
     for magic, tag in _MAGIC.items():
         if auxiliary.data.startswith(magic):
@@ -132,7 +131,7 @@ def content_type(auxiliary: Auxiliary) -> str:
 _Put = Callable[[bytes, str], dict[str, str]]
 
 
-def _tensors(parts: Iterable[TensorPart], *, mode: str, put: _Put) -> Iterator[dict[str, str]]:
+def _tensors(parts: Iterable[wire.TensorPart], *, mode: str, put: _Put) -> Iterator[dict[str, str]]:
     for part in parts:
         shape = part.shape or (len(part.data),)
         kind = (part.dtype or "uint8").upper()
@@ -141,14 +140,16 @@ def _tensors(parts: Iterable[TensorPart], *, mode: str, put: _Put) -> Iterator[d
         yield item | put(part.data, "tensor")
 
 
-def _auxiliaries(items: Iterable[Auxiliary], *, mode: str, put: _Put) -> Iterator[dict[str, str]]:
+def _auxiliaries(
+    items: Iterable[wire.Auxiliary], *, mode: str, put: _Put
+) -> Iterator[dict[str, str]]:
     for each in items:
         tag = content_type(each)
         item = {"name": each.name, "mode": mode, "observedContentType": tag}
         yield item | put(each.data, tag)
 
 
-def _event(capture: Capture, *, source: Source, at: datetime) -> dict[str, str]:
+def _event(capture: wire.Capture, *, source: Source, at: datetime) -> dict[str, str]:
     return {
         "deviceFleetName": source.fleet,
         "deviceId": source.device,
@@ -159,7 +160,7 @@ def _event(capture: Capture, *, source: Source, at: datetime) -> dict[str, str]:
     }
 
 
-def _check_length(part: TensorPart, *, where: str) -> None:
+def _check_length(part: wire.TensorPart, *, where: str) -> None:
     if not part.dtype or not part.shape:
         return
     wanted = math.prod(part.shape) * np.dtype(part.dtype).itemsize

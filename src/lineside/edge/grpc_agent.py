@@ -10,7 +10,8 @@ from lineside.edge.capture import Capturer
 from lineside.edge.capture_record import checked
 from lineside.edge.named import NamedPackage, NamedPackages
 from lineside.fleet import wire
-from lineside.fleet.wire import agent_pb2
+
+agent_pb2 = wire.agent_pb2
 
 Context = Any
 """``grpc.ServicerContext``; the library has no types."""

@@ -11,9 +11,10 @@ from lineside.core import Clock, Digest, InvalidError, NotFoundError, frame_id
 from lineside.edge.named import NamedPackages
 from lineside.edge.watchers import Watchers
 from lineside.fleet import wire
-from lineside.fleet.wire import lineside_edge_v1_pb2 as edge_pb2
 from lineside.models import heat_png
 from lineside.vision import Frame, Prediction, decode_picture, open_frame
+
+edge_pb2 = wire.lineside_edge_v1_pb2
 
 _MOST_PICTURE_BYTES = 32_000_000
 _LONGEST_CAMERA = 200

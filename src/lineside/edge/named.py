@@ -27,8 +27,7 @@ from lineside.core import (
 from lineside.edge.contract import FullError
 from lineside.edge.machine import this_platform
 from lineside.edge.raw import arrays_for, part_of
-from lineside.fleet import check_identifier
-from lineside.fleet.wire import TensorPart
+from lineside.fleet import check_identifier, wire
 from lineside.models import BareEngine, Package, PackageLimits, Predictor, TensorSlot
 
 logger = logging.getLogger(__name__)
@@ -148,7 +147,7 @@ class NamedPackages:
         seat = self._seats.get(name)
         return seat.facts.version if seat is not None else ""
 
-    def predict(self, name: str, parts: Sequence[TensorPart]) -> list[TensorPart]:
+    def predict(self, name: str, parts: Sequence[wire.TensorPart]) -> list[wire.TensorPart]:
         """All outputs of the bare network.
 
         Raises:

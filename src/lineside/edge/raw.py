@@ -14,11 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lineside.core import InvalidError
-from lineside.fleet.wire import TensorPart
+from lineside.fleet import wire
 from lineside.models import ANY, TensorSlot
 
 
-def arrays_for(slots: Sequence[TensorSlot], parts: Sequence[TensorPart]) -> dict[str, NDArray[Any]]:
+def arrays_for(
+    slots: Sequence[TensorSlot], parts: Sequence[wire.TensorPart]
+) -> dict[str, NDArray[Any]]:
     """Input name → array, for a network that takes ``slots``.
 
     Raises:
@@ -34,7 +36,7 @@ def arrays_for(slots: Sequence[TensorSlot], parts: Sequence[TensorPart]) -> dict
     return {slot.name: array_of(part, slot=slot) for slot, part in named}
 
 
-def array_of(part: TensorPart, *, slot: TensorSlot) -> NDArray[Any]:
+def array_of(part: wire.TensorPart, *, slot: TensorSlot) -> NDArray[Any]:
     """The tensor as an array of its input's type.
 
     Raises:
@@ -67,18 +69,18 @@ def array_of(part: TensorPart, *, slot: TensorSlot) -> NDArray[Any]:
     return array.astype(slot.dtype, copy=False)
 
 
-def part_of(array: NDArray[Any], *, slot: TensorSlot) -> TensorPart:
+def part_of(array: NDArray[Any], *, slot: TensorSlot) -> wire.TensorPart:
     """An output as bytes, with its name, type and shape."""
     kind = np.dtype(slot.dtype).newbyteorder("<")
     data = np.ascontiguousarray(array, dtype=kind).tobytes()
-    return TensorPart(data=data, name=slot.name, dtype=slot.dtype, shape=array.shape)
+    return wire.TensorPart(data=data, name=slot.name, dtype=slot.dtype, shape=array.shape)
 
 
 def _by_name(
-    slots: Sequence[TensorSlot], parts: Sequence[TensorPart]
-) -> list[tuple[TensorSlot, TensorPart]]:
+    slots: Sequence[TensorSlot], parts: Sequence[wire.TensorPart]
+) -> list[tuple[TensorSlot, wire.TensorPart]]:
     known: Mapping[str, TensorSlot] = {slot.name: slot for slot in slots}
-    taken: dict[str, TensorPart] = {}
+    taken: dict[str, wire.TensorPart] = {}
     for place, part in enumerate(parts):
         slot = known.get(part.name) if part.name else slots[place]
         if slot is None or slot.name in taken:
