@@ -26,6 +26,7 @@ from lineside.cli import (
     scale,
     store,
     train,
+    trust,
     user,
 )
 from lineside.cli.output import explain, say
@@ -77,6 +78,7 @@ for room in (
     scale,
     store,
     train,
+    trust,
     user,
 ):
     room.register(app)

@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lineside.cli import package_making
+from lineside.cli import package_making, package_trust
 from lineside.cli.output import JsonFlag, show
-from lineside.core import SystemClock, decode_json
+from lineside.core import decode_json
 
 if TYPE_CHECKING:
     from lineside.models import Metric, Package
@@ -19,8 +19,8 @@ def register(app: typer.Typer) -> None:
     """Add the commands."""
     group = typer.Typer(help="Package files.", no_args_is_help=True)
     group.command("show")(show_package)
-    group.command("verify")(verify)
     package_making.register(group)
+    package_trust.register(group)
     app.add_typer(group, name="package")
 
 
@@ -74,23 +74,6 @@ def _words(opened: "Package") -> list[str]:
         *metric_lines(manifest.metrics),
         *(f"warning: {warning}" for warning in lineage.warnings),
     ]
-
-
-def verify(package: PackageFile, as_json: JsonFlag = False) -> None:
-    """Check every digest and answer the golden pictures; exit code 5 when one differs."""
-    from lineside.models import Package, Predictor
-
-    opened = Package.open(package)
-    found = Predictor(opened, clock=SystemClock()).check_golden()
-    parity = {"max_abs_diff": found.max_abs_diff, "metric_loss": 0.0, "bound": found.bound}
-    show(
-        {"digest": opened.digest, "signed_by": [], "parity": parity},
-        as_json=as_json,
-        text=lambda _: (
-            f"{opened.digest}\n{found.pictures} golden pictures answered within "
-            f"{found.max_abs_diff:.2e}, {found.bound:.0e} is allowed"
-        ),
-    )
 
 
 def report_of(package: bytes) -> bytes:

@@ -54,9 +54,10 @@ from lineside.fleet.trust.authority import (
 )
 from lineside.fleet.trust.bundle import Bundle, BundleLimits, BundleList, open_bundle, write_bundle
 from lineside.fleet.trust.client import Signers, UpdateClient, pin_root
+from lineside.fleet.trust.creation import create_repository
 from lineside.fleet.trust.download import UpdateLimits
 from lineside.fleet.trust.files import replace_durably
-from lineside.fleet.trust.repository import UpdateRepository, create_repository
+from lineside.fleet.trust.repository import UpdateRepository
 from lineside.fleet.trust.roles import (
     DeviceGroup,
     Lifetimes,
@@ -67,6 +68,7 @@ from lineside.fleet.trust.roles import (
 )
 from lineside.fleet.trust.rules import Installed, check_may_replace, installed_of
 from lineside.fleet.trust.source import FolderSource, Part, Source
+from lineside.fleet.trust.vouching import Vouched, vouched
 from lineside.fleet.versions import newer, version_key
 
 __all__ = [
@@ -120,6 +122,7 @@ __all__ = [
     "UpdateLimits",
     "UpdateRepository",
     "Updates",
+    "Vouched",
     "arn_of",
     "check_distinct",
     "check_identifier",
@@ -144,6 +147,7 @@ __all__ = [
     "summary_of_job",
     "summary_of_run",
     "version_key",
+    "vouched",
     "with_text",
     "write_bundle",
 ]

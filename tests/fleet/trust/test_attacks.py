@@ -644,6 +644,8 @@ def test_what_was_believed_is_recalled_without_the_hub(
         client.refresh()
     client.recall()
     assert client.target(path).custom["version"] == "1"
+    assert client.signers(path).role == "line-a"
+    assert list(client.targets()) == [path]
     name = next(name for name in device.kept() if name.endswith("line-a.json"))
     (device.folder / "metadata" / name).write_bytes(b"{}")
     client.recall()

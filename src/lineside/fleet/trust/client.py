@@ -126,6 +126,7 @@ class UpdateClient:
         self._clock = clock
         self._limits = limits or UpdateLimits()
         self._believed: Believed | None = None
+        self._recalled = False
 
     def refresh(self) -> None:
         """Bring the metadata up to date; what was believed before stays where that fails."""
@@ -134,6 +135,7 @@ class UpdateClient:
 
         now = self._time()
         self._believed = _walked(Believed(self._pinned(), files=self, now=now, limits=self._limits))
+        self._recalled = False
         self._keep_seen(now)
         self._sweep()
 
@@ -151,6 +153,7 @@ class UpdateClient:
         from lineside.fleet.trust.verify import Believed
 
         seen = self._seen()
+        self._recalled = True
         files, now = _Kept(self, root=seen.root), parse_rfc3339(seen.at)
         self._believed = _walked(
             Believed(self._pinned(), files=files, now=now, limits=self._limits)
@@ -189,12 +192,18 @@ class UpdateClient:
         )  # fmt: skip
 
     def targets(self) -> Mapping[str, Target]:
-        """Everything signed, by path; fetches the metadata of every role."""
+        """Everything signed, by path; after ``recall`` what the roles sign that were asked before.
+
+        Fetches the metadata of every role.
+        """
         from lineside.fleet.trust.verify import sentences
 
         believed = self._current()
         with sentences("targets", believed.now):
-            return believed.everything()
+            roles = [
+                name for name in believed.delegated() if not self._recalled or self.knows(name)
+            ]
+            return believed.everything(roles)
 
     def signers(self, path: str) -> Signers:
         """Who signed a target.

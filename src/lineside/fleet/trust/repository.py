@@ -30,13 +30,11 @@ from lineside.fleet.contract import Release, Target
 from lineside.fleet.trust.files import TIMESTAMP, MetadataFiles
 from lineside.fleet.trust.keys import drop_keys, new_key, read_keys, write_key
 from lineside.fleet.trust.roles import (
-    DEFAULT,
     OFFLINE,
     ONLINE,
     WHEELS,
     DeviceGroup,
     Lifetimes,
-    NewTrust,
     RoleView,
     TrustView,
     check_custom,
@@ -45,6 +43,7 @@ from lineside.fleet.trust.roles import (
     custom_of,
     unprefixed,
 )
+from lineside.fleet.versions import version_key
 
 if TYPE_CHECKING:
     from securesystemslib.signer import CryptoSigner
@@ -129,6 +128,28 @@ class UpdateRepository:
         if found is None or (sha256 and found.sha256 != sha256):
             raise NotFoundError("no such target is signed", where=path[:200], fix="Publish it.")
         return found
+
+    def find(self, name: str) -> Target:
+        """A target by path, ``GROUP/VERSION``, or a package's digest (its newest version).
+
+        Raises:
+            NotFoundError: nothing of this name is signed.
+        """
+
+        def means(target: Target) -> bool:
+            custom = target.custom
+            return name in (
+                target.path, custom.get("digest"), f"{custom.get('group')}/{custom.get('version')}"
+            )  # fmt: skip
+
+        found = [target for target in self.targets().values() if means(target)]
+        if not found:
+            raise NotFoundError(
+                "nothing of this name is signed",
+                where=name[:200],
+                fix="List what is: lineside trust show.",
+            )
+        return max(found, key=lambda target: version_key(str(target.custom.get("version", "0"))))
 
     def archive(self, target: Target) -> bytes:
         """A target's bytes."""
@@ -405,58 +426,6 @@ class UpdateRepository:
 
     def _is_due(self, signed: "Signed", name: str) -> bool:
         return signed.expires - self._clock.now() < self._lifetimes.of(name) / 2
-
-
-def create_repository(
-    folder: Path,
-    *,
-    keys: Path,
-    clock: Clock,
-    read: ReadArchive,
-    settings: NewTrust | None = None,
-    lifetimes: Lifetimes | None = None,
-) -> UpdateRepository:
-    """Make a repository and its keys; nothing is signed for devices yet.
-
-    Args:
-        folder: of the repository.
-        keys: folder that the keys of root and targets are written to.
-        clock: what expiry counts from.
-        read: an archive that was published.
-        settings: how many keys, which groups of devices.
-        lifetimes: how long metadata may be believed.
-
-    Raises:
-        ConflictError: there is one.
-    """
-    need("tuf", extra="edge")
-    from lineside.fleet.trust.state import finish, fresh, sign_root
-
-    settings, lifetimes = settings or NewTrust(), lifetimes or Lifetimes()
-    files = MetadataFiles(folder)
-    with files.held():
-        if files.exists():
-            raise ConflictError(
-                "there is an update repository", where=str(folder), fix="Rotate its keys instead."
-            )
-        ids, made = {}, {}
-        names = (*OFFLINE, *ONLINE, DEFAULT, *(group.name for group in settings.groups))
-        for role in names:
-            home = keys if role in OFFLINE else folder / "online"
-            phrase = settings.passphrase if role in OFFLINE else b""
-            count = settings.root_keys if role == "root" else 1
-            role_keys = [new_key() for _ in range(count)]
-            for key in role_keys:
-                write_key(key, home, role=role, passphrase=phrase)
-                made[key.public_key.keyid] = key
-            ids[role] = [key.public_key.keyid for key in role_keys]
-        state = fresh(made, ids=ids, threshold=settings.threshold, groups=settings.groups)
-        now = clock.now()
-        sign_root(state, made, now=now, lifetimes=lifetimes)
-        roles = ["targets", *state.roles]
-        files.write(finish(state, roles, keys=made, now=now, lifetimes=lifetimes))
-    logger.info("update repository created folder=%s keys=%s", folder, keys)
-    return UpdateRepository(folder, clock=clock, read=read, lifetimes=lifetimes)
 
 
 def _replaced(delegator: "Root | Targets", role: str, *, lost: str) -> list[str]:

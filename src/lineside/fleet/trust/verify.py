@@ -1,7 +1,7 @@
 """The steps of a refresh over python-tuf's set of trusted metadata; rules stand in ``client``."""
 
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
 from typing import Protocol, cast
@@ -142,7 +142,7 @@ class Believed:
         with sentences("targets.json", self.now):
             self._take_role("targets", "root")
             # Roles asked for before are brought along, so that a start without the hub finds them.
-            for name in self._delegated():
+            for name in self.delegated():
                 if self._files.knows(name):
                     self._take_role(name, "targets")
 
@@ -153,10 +153,10 @@ class Believed:
         found = self._walk(path)
         return target_of(found[2]) if found else None
 
-    def everything(self) -> Mapping[str, Target]:
-        """Every target of every role, as a search would find it."""
+    def everything(self, roles: Iterable[str]) -> Mapping[str, Target]:
+        """Every target of some roles, as a search would find it."""
         found: dict[str, Target] = {}
-        for name in self._delegated():
+        for name in roles:
             for path in self._take_role(name, "targets").targets:
                 target = self.find(path)
                 if target is not None:
@@ -169,7 +169,8 @@ class Believed:
         assert found is not None  # noqa: S101  the caller asked before
         role, parent, _ = found
         delegator = cast("Root | Targets", self._set[parent])
-        raw = self._files.local(self._name_of(role)) or b""
+        name = self._name_of(role)
+        raw = self._files.local(name) or self._remote(name, most_bytes=self._limits.targets_bytes)
         with sentences(role, self.now):
             read = Metadata[Targets].from_bytes(raw)
             result = delegator.get_verification_result(role, read.signed_bytes, read.signatures)
@@ -223,7 +224,8 @@ class Believed:
         self._files.keep(name, data)
         return found
 
-    def _delegated(self) -> list[str]:
+    def delegated(self) -> list[str]:
+        """Roles of groups of devices."""
         delegations = self._set.targets.delegations
         return list(delegations.roles or {}) if delegations else []
 

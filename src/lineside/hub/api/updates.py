@@ -25,27 +25,27 @@ router = APIRouter(tags=["updates"])
 BUCKET = "lineside"
 _CHUNK_BYTES = 1 << 18
 _OCTETS = "application/octet-stream"
-_READ = ["GET", "HEAD"]
 
 RangeHeader = Annotated[str, Header(alias="range", description="one range of bytes")]
 
 
-@router.api_route("/tuf/metadata/{name}", methods=_READ, summary="A metadata file (TUF)")
+@router.head("/tuf/metadata/{name}", include_in_schema=False)
+@router.get("/tuf/metadata/{name}", summary="A metadata file (TUF)")
 def metadata(hub: Hub, request: Request, *, name: str) -> Response:
     """``timestamp.json``, or a file with its version before its name."""
     return _answer(request, hub.releases.metadata(name), kind="application/json", wanted="")
 
 
-@router.api_route("/tuf/targets/{path:path}", methods=_READ, summary="A signed file (TUF)")
+@router.head("/tuf/targets/{path:path}", include_in_schema=False)
+@router.get("/tuf/targets/{path:path}", summary="A signed file (TUF)")
 def targets(hub: Hub, request: Request, *, path: str, range_: RangeHeader = "") -> Response:
     """By its path, with the SHA-256 before its name; parts by ``Range``."""
     target, data = hub.releases.archive(path)
     return _answer(request, data, kind=_OCTETS, wanted=range_, tag=target.sha256)
 
 
-@router.api_route(
-    "/s3/{bucket}/{key:path}", methods=_READ, summary="S3: GetObject and HeadObject of a package"
-)
+@router.head("/s3/{bucket}/{key:path}", include_in_schema=False)
+@router.get("/s3/{bucket}/{key:path}", summary="S3: GetObject and HeadObject of a package")
 def s3_object(
     hub: Hub, request: Request, *, bucket: str, key: str, range_: RangeHeader = ""
 ) -> Response:

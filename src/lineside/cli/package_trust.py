@@ -1,0 +1,174 @@
+"""``lineside package verify``, ``bundle`` and ``apply``: who signed it, and carried on a stick."""
+
+import hashlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from lineside.cli.config import load_edge
+from lineside.cli.hub import ConfigOption
+from lineside.cli.output import JsonFlag, show, writable
+from lineside.core import InvalidError, NotFoundError, SystemClock
+
+if TYPE_CHECKING:
+    from lineside.edge import Applied
+    from lineside.fleet import Vouched
+
+_SUFFIX = ".lsbundle"
+_MOST_WHEELS = 1000
+
+
+def register(group: typer.Typer) -> None:
+    """Add the commands to those of ``lineside package``."""
+    group.command("verify")(verify)
+    group.command("bundle")(bundle)
+    group.command("apply")(apply)
+
+
+def verify(
+    package: Annotated[Path, typer.Argument(help="A .lspkg file.")],
+    trust: Annotated[
+        Path | None, typer.Option(help="Trust folder of a hub or a device: who signed it?")
+    ] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Check every digest and answer the golden pictures; exit code 5 when one differs."""
+    from lineside.fleet import vouched
+    from lineside.models import Package, Predictor
+
+    clock, opened = SystemClock(), Package.open(package)
+    by: Vouched | None = None
+    if trust is not None:
+        sha256 = hashlib.sha256(package.read_bytes()).hexdigest()
+        by = vouched(trust, sha256=sha256, clock=clock)
+    found = Predictor(opened, clock=clock).check_golden()
+    parity = {"max_abs_diff": found.max_abs_diff, "metric_loss": 0.0, "bound": found.bound}
+    show(
+        {"digest": opened.digest, "signed_by": _signed_by(by), "parity": parity},
+        as_json=as_json,
+        text=lambda _: (
+            f"{opened.digest}\n{found.pictures} golden pictures answered within "
+            f"{found.max_abs_diff:.2e}, {found.bound:.0e} is allowed\n{_words(by)}"
+        ),
+    )
+
+
+def _signed_by(by: "Vouched | None") -> list[dict[str, object]]:
+    if by is None:
+        return []
+    signers = by.signers
+    return [{"role": signers.role, "keys": list(signers.keys), "target": by.target.path}]
+
+
+def _words(by: "Vouched | None") -> str:
+    if by is None:
+        return "who signed it was not asked (--trust)"
+    keys = ", ".join(key[:12] for key in by.signers.keys)
+    return f"signed by {by.signers.role} (key {keys}) as {by.target.path}"
+
+
+def bundle(
+    names: Annotated[
+        list[str], typer.Argument(metavar="GROUP/VERSION|DIGEST|TARGET…", help="Signed packages.")
+    ],
+    *,
+    out: Annotated[Path, typer.Option(help=f"Write here ({_SUFFIX}).")],
+    wheels: Annotated[
+        Path | None, typer.Option(help="Folder of wheels of the runtime, signed with it.")
+    ] = None,
+    days: Annotated[
+        float, typer.Option(help="How long it may be on its way; signs for that long.")
+    ] = 0.0,
+    config: ConfigOption = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Write signed packages and all that vouches for them into one file, for a USB stick."""
+    from lineside.cli.trust import repository
+    from lineside.fleet import write_bundle
+
+    writable(out)
+    with repository(config) as opened:
+        targets = [opened.find(name) for name in names]
+        files = [] if wheels is None else _wheels(wheels)
+        if days:
+            opened.extend(days)
+        listed = write_bundle(opened, [one.path for one in targets], to=out, wheels=files)
+    told = {
+        "bundle": str(out), "size_bytes": out.stat().st_size, "packages": listed.packages,
+        "wheels": listed.wheels, "digest": [target.custom.get("digest") for target in targets],
+    }  # fmt: skip
+    show(told, as_json=as_json, text=lambda _: "\n".join([f"written: {out}", *listed.packages]))
+
+
+def _wheels(folder: Path) -> list[tuple[str, bytes]]:
+    found = sorted(folder.glob("*.whl"))
+    if not 1 <= len(found) <= _MOST_WHEELS:
+        raise InvalidError(
+            f"{len(found)} wheels, 1 to {_MOST_WHEELS} are taken",
+            where=str(folder),
+            fix="Fill it: pip wheel --wheel-dir FOLDER 'lineside[edge]'.",
+        )
+    return [(path.name, path.read_bytes()) for path in found]
+
+
+def apply(
+    path: Annotated[Path, typer.Argument(metavar="BUNDLE", help=f"A {_SUFFIX} file.")],
+    *,
+    config: Annotated[Path | None, typer.Option(help="The edge agent's TOML file.")] = None,
+    into: Annotated[Path | None, typer.Option(help="Or its data folder.")] = None,
+    root: Annotated[
+        Path | None, typer.Option(help="The site's root (lineside trust root), the first time.")
+    ] = None,
+    rollback: Annotated[bool, typer.Option("--rollback", help="Going back is meant.")] = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """Verify a bundle as a device verifies its hub, and make its packages what the device runs."""
+    from lineside.edge import apply_bundle
+
+    applied = apply_bundle(
+        path, folder=_folder(config, into), clock=SystemClock(), root=_root(root),
+        rollback=rollback,
+    )  # fmt: skip
+    show(_applied(applied), as_json=as_json, text=lambda _: "\n".join(_lines(applied)))
+
+
+def _folder(config: Path | None, into: Path | None) -> Path:
+    if (config is None) == (into is None):
+        raise InvalidError(
+            "one of --config and --into", where="--into", fix="Name the agent's file or folder."
+        )
+    return load_edge(config).config.folder if into is None else into.absolute()
+
+
+def _root(path: Path | None) -> bytes:
+    if path is None:
+        return b""
+    try:
+        return path.read_bytes()
+    except (FileNotFoundError, IsADirectoryError) as error:
+        raise NotFoundError(
+            "no root", where=str(path), fix="Write it on the hub: lineside trust root FILE."
+        ) from error
+
+
+def _applied(applied: "Applied") -> dict[str, object]:
+    packages = [
+        {
+            "inspection": one.inspection, "group": one.group, "version": one.version,
+            "digest": one.digest, "target": one.target, "signed_by": role,
+        }
+        for one, role in zip(applied.packages, applied.signed_by, strict=True)
+    ]  # fmt: skip
+    return {"packages": packages, "wheels": [str(wheel) for wheel in applied.wheels]}
+
+
+def _lines(applied: "Applied") -> list[str]:
+    lines = [
+        f"{one.inspection}: {one.group} {one.version} {one.digest}, signed by {role}"
+        for one, role in zip(applied.packages, applied.signed_by, strict=True)
+    ]
+    if applied.wheels:
+        folder = applied.wheels[0].parent
+        lines.append(f"install the runtime: pip install --no-index --find-links {folder} lineside")
+    return [*lines, "start the agent: lineside edge --config FILE"]

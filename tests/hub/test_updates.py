@@ -1,0 +1,330 @@
+"""What the hub signs of what people decided, and how devices and S3 clients read it."""
+
+import socket
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+import uvicorn
+from botocore.config import Config
+from botocore.exceptions import ClientError
+from fastapi.testclient import TestClient
+
+from lineside.core import RefusedError, SystemClock, UnavailableError
+from lineside.edge import HubSource
+from lineside.fleet import Target, UpdateClient, pin_root, prefixed
+from lineside.hub import HubConfig, Services, create_app, issue_access_key, running
+from lineside.hub.models import Registration
+from lineside.hub.ranges import asked_range
+from lineside.hub.releases import RELEASE_KIND
+from lineside.hub.roles import Role
+from lineside.hub.timers import Timers
+from lineside.models import Package, build_package
+from lineside.testing import FakeClock
+
+DAY_S = 86_400.0
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    """The S3 client signs with the machine's clock, so this one shows the same."""
+    return FakeClock(start=SystemClock().now())
+
+
+@pytest.fixture
+def trusted(hub: Services) -> Services:
+    """A hub that made its repository, as ``running`` does."""
+    hub.releases.ensure(keys=hub.config.keys_folder)
+    return hub
+
+
+@pytest.fixture
+def other(archive: bytes) -> bytes:
+    package = Package.read(archive)
+    files = {name: data for name, data in package.files.items() if name != "manifest.json"}
+    return build_package(replace(package.manifest, name="brighter"), files)
+
+
+def use(hub: Services, data: bytes) -> Target:
+    digest = hub.packages.add(data, by="anna").digest
+    hub.packages.use(digest, inspection="stock", by="anna", reason="better")
+    found = hub.releases.target_of(digest)
+    assert found is not None
+    return found
+
+
+@pytest.fixture
+def served(trusted: Services) -> Iterator[str]:
+    listener = socket.socket()
+    listener.bind(("127.0.0.1", 0))
+    server = uvicorn.Server(uvicorn.Config(create_app(trusted), log_config=None, access_log=False))
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+    thread.start()
+    pause = threading.Event()
+    while not server.started:
+        pause.wait(0.01)
+    yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+    server.should_exit = True
+    thread.join()
+    listener.close()
+
+
+def device(hub: Services, url: str, folder: Path) -> UpdateClient:
+    token = hub.auth.issue_token("edge-1", kind="device")
+    pin_root(folder, hub.releases.repository.first_root())
+    return UpdateClient(folder, source=HubSource(url, token=lambda: token), clock=hub.clock)
+
+
+def test_what_is_taken_into_use_reaches_a_device_signed(
+    trusted: Services, served: str, archive: bytes, tmp_path: Path
+) -> None:
+    target = use(trusted, archive)
+    client = device(trusted, served, tmp_path / "trust")
+    client.refresh()
+    found = client.target(target.path)
+    assert found.custom["group"] == "direct-stock"
+    assert found.custom["digest"] == Package.read(archive).digest
+    progress: list[int] = []
+    file = client.fetch(
+        found, into=tmp_path / "in", progress=lambda there, _: progress.append(there)
+    )
+    assert file.read_bytes() == archive
+    assert progress[-1] == len(archive)
+
+
+def test_a_fetch_goes_on_where_it_broke_off(
+    trusted: Services, served: str, archive: bytes, tmp_path: Path
+) -> None:
+    target = use(trusted, archive)
+    client = device(trusted, served, tmp_path / "trust")
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / f"{target.sha256}.part").write_bytes(archive[:1000])
+    seen: list[int] = []
+    file = client.fetch(
+        client.target(target.path), into=tmp_path / "in",
+        progress=lambda there, _: seen.append(there),
+    )  # fmt: skip
+    assert file.read_bytes() == archive
+    assert seen[0] > 1000
+
+
+def test_a_hub_that_is_away_or_refuses_is_told_apart(
+    trusted: Services, served: str, tmp_path: Path
+) -> None:
+    root = trusted.releases.repository.first_root()
+    pin_root(tmp_path, root)
+    nobody = HubSource(served, token=lambda: "wrong")
+    with pytest.raises(RefusedError, match="refuses the token"):
+        UpdateClient(tmp_path, source=nobody, clock=trusted.clock).refresh()
+    away = HubSource("http://127.0.0.1:9", token=lambda: "")
+    with pytest.raises(UnavailableError, match="does not answer"):
+        UpdateClient(tmp_path, source=away, clock=trusted.clock).refresh()
+
+
+# ---- what is signed when
+
+
+def test_an_approved_version_is_published_under_its_number(
+    trusted: Services, archive: bytes
+) -> None:
+    registered = _register(trusted, archive)
+    assert trusted.releases.target_of(registered) is None
+    trusted.models.approve("discs", 1, by="berta", reason="measured")
+    approved = trusted.models.release(trusted.models.one("discs", 1))
+    target = trusted.releases.publish(approved)
+    assert target is not None
+    assert target.path == approved.target
+    assert trusted.releases.publish(approved) == target
+    trusted.releases.withdraw(approved)
+    trusted.releases.withdraw(approved)
+    assert trusted.releases.target_of(registered) is None
+
+
+def _register(hub: Services, archive: bytes) -> str:
+    digest = hub.packages.add(archive, by="anna").digest
+    hub.models.register("discs", Registration(package=digest), by="anna")
+    return str(digest)
+
+
+def test_going_back_by_hand_signs_the_way_back(
+    trusted: Services, archive: bytes, other: bytes
+) -> None:
+    first = use(trusted, archive)
+    second = use(trusted, other)
+    assert (first.custom["version"], second.custom["version"]) == ("1", "2")
+    assert use(trusted, archive).custom["rollback_from"] == ["2"]
+    assert use(trusted, other).custom["rollback_from"] == []
+
+
+def test_what_cannot_be_signed_does_not_come_into_use(
+    trusted: Services, archive: bytes, other: bytes
+) -> None:
+    use(trusted, archive)
+    name = next(trusted.config.trust_folder.glob("metadata/*.default.json"))
+    for path in trusted.config.trust_folder.glob("metadata/*.default.json"):
+        path.write_bytes(name.read_bytes().replace(b"stock", b"other"))
+    digest = trusted.packages.add(other, by="anna").digest
+    with pytest.raises(RefusedError, match="changed at rest"):
+        trusted.packages.use(digest, inspection="stock", by="anna", reason="better")
+    assert trusted.packages.in_use("stock") == Package.read(archive).digest
+
+
+def test_published_bytes_are_named_so_that_they_stay(trusted: Services, archive: bytes) -> None:
+    target = use(trusted, archive)
+    body = trusted.records.documents.get(RELEASE_KIND, target.path).body
+    assert body["archive"] == f"sha256:{target.sha256}"
+
+
+def test_the_timer_renews_what_the_hub_may_sign(trusted: Services, clock: FakeClock) -> None:
+    def version() -> int:
+        roles = trusted.releases.repository.show().roles
+        return next(role.version for role in roles if role.role == "timestamp")
+
+    timers = Timers(trusted, clock=clock)
+    timers.step()
+    assert version() == 1
+    clock.advance(5 * DAY_S)
+    timers.step()
+    assert version() == 2
+
+
+def test_a_hub_without_a_repository_works_unsigned(hub: Services, archive: bytes) -> None:
+    digest = hub.packages.add(archive, by="anna").digest
+    hub.packages.use(digest, inspection="stock", by="anna", reason="better")
+    assert hub.releases.target_of(digest) is None
+    hub.releases.renew()
+
+
+def test_the_first_start_makes_the_repository_and_the_next_keeps_it(config: HubConfig) -> None:
+    stored = replace(config, records="", blobs="")
+    with running(stored, clock=SystemClock()) as hub:
+        root = hub.services.releases.repository.first_root()
+    assert len(list(stored.keys_folder.glob("*.pem"))) == 4
+    for path in stored.keys_folder.glob("*.pem"):
+        path.unlink()
+    stored.keys_folder.rmdir()
+    with running(stored, clock=SystemClock()) as hub:
+        assert hub.services.releases.repository.first_root() == root
+
+
+# ---- HTTP
+
+
+def test_metadata_and_parts_of_targets_are_answered(
+    trusted: Services, client: TestClient, archive: bytes
+) -> None:
+    target = use(trusted, archive)
+    assert client.get("/tuf/metadata/timestamp.json").json()["signed"]["_type"] == "timestamp"
+    assert client.get("/tuf/metadata/1.root.json").content == (
+        trusted.releases.repository.first_root()
+    )
+    for name in ("9.root.json", "x", "..%2Fonline", "lock"):
+        assert client.get(f"/tuf/metadata/{name}").status_code == 404, name
+    path = f"/tuf/targets/{prefixed(target.path, target.sha256)}"
+    whole = client.get(path)
+    assert whole.content == archive
+    assert whole.headers["etag"] == f'"{target.sha256}"'
+    part = client.get(path, headers={"Range": "bytes=10-19"})
+    assert (part.status_code, part.content) == (206, archive[10:20])
+    assert part.headers["content-range"] == f"bytes 10-19/{len(archive)}"
+    assert client.get(path, headers={"Range": f"bytes={len(archive)}-"}).status_code == 416
+    stale = client.get(path, headers={"Range": "bytes=10-19", "If-Range": '"other"'})
+    assert (stale.status_code, stale.content) == (200, archive)
+    head = client.head(path)
+    assert (head.headers["content-length"], head.content) == (str(len(archive)), b"")
+    for wrong in ("packages/none/1/x.lspkg", prefixed(target.path, "0" * 64), "%2E%2E/x"):
+        assert client.get(f"/tuf/targets/{wrong}").status_code == 404, wrong
+
+
+@pytest.mark.parametrize(
+    ("header", "found"),
+    [
+        ("", None), ("bytes=0-", range(100)), ("bytes=10-19", range(10, 20)),
+        ("bytes=-5", range(95, 100)), ("bytes=90-500", range(90, 100)), ("bytes=-500", range(100)),
+        ("bytes=100-", range(100, 100)), ("bytes=5-4", None), ("bytes=1-2,4-5", None),
+        ("items=1-2", None), ("bytes=a-", None), ("bytes=-", None), ("bytes=-0", range(100, 100)),
+        ("bytes=" + "9" * 40 + "-", None),
+    ],
+)  # fmt: skip
+def test_ranges(header: str, found: range | None) -> None:
+    assert asked_range(header, 100) == found
+
+
+# ---- S3
+
+
+def s3(url: str, key: Any) -> Any:  # noqa: ANN401  boto3 has no types
+    return boto3.client(
+        "s3", endpoint_url=f"{url}/s3", region_name="eu-west-1",
+        aws_access_key_id=key.id, aws_secret_access_key=key.secret,
+        config=Config(s3={"addressing_style": "path"}, retries={"max_attempts": 0}),
+    )  # fmt: skip
+
+
+def test_boto3_reads_a_package_as_others_devices_do(
+    trusted: Services, served: str, archive: bytes, tmp_path: Path, clock: FakeClock
+) -> None:
+    target = use(trusted, archive)
+    key = issue_access_key(trusted.records, name="edge-1", clock=clock, thing="edge-1")
+    client = s3(served, key)
+    head = client.head_object(Bucket="lineside", Key=target.path)
+    assert head["ContentLength"] == len(archive)
+    client.download_file("lineside", target.path, str(tmp_path / "package"))
+    assert (tmp_path / "package").read_bytes() == archive
+    part = client.get_object(Bucket="lineside", Key=target.path, Range="bytes=5-9")
+    assert part["Body"].read() == archive[5:10]
+    part["Body"].close()
+    for bucket, name, code in (
+        ("lineside", "packages/none", "NoSuchKey"), ("other", target.path, "NoSuchBucket")
+    ):  # fmt: skip
+        with pytest.raises(ClientError) as told:
+            client.get_object(Bucket=bucket, Key=name)
+        assert told.value.response["Error"]["Code"] == code
+    client.close()
+
+
+@pytest.mark.parametrize("role", [Role.VIEWER, None])
+def test_keys_read_packages_by_their_role(
+    role: Role | None, trusted: Services, served: str, archive: bytes, clock: FakeClock
+) -> None:
+    target = use(trusted, archive)
+    client = s3(served, issue_access_key(trusted.records, name="x", clock=clock, role=role))
+    if role is None:
+        with pytest.raises(ClientError, match="AccessDenied"):
+            client.get_object(Bucket="lineside", Key=target.path)
+    else:
+        body = client.get_object(Bucket="lineside", Key=target.path)["Body"]
+        assert body.read() == archive
+        body.close()
+    client.close()
+
+
+def test_a_strangers_signature_is_refused(
+    trusted: Services, served: str, archive: bytes, clock: FakeClock
+) -> None:
+    target = use(trusted, archive)
+    key = issue_access_key(trusted.records, name="x", clock=clock, role=Role.VIEWER)
+    client = s3(served, replace(key, secret="wrong"))  # noqa: S106  on purpose
+    with pytest.raises(ClientError, match="SignatureDoesNotMatch"):
+        client.get_object(Bucket="lineside", Key=target.path)
+    client.close()
+
+
+def test_devices_read_and_nobody_else_does(
+    trusted: Services, nobody: TestClient, archive: bytes
+) -> None:
+    target = use(trusted, archive)
+    paths = (
+        "/tuf/metadata/timestamp.json", f"/tuf/targets/{target.path}", f"/s3/lineside/{target.path}"
+    )  # fmt: skip
+    for kind, status in (("device", 200), ("ingest", 403)):
+        headers = {"Authorization": f"Bearer {trusted.auth.issue_token(kind, kind=kind)}"}
+        for path in paths:
+            assert nobody.get(path, headers=headers).status_code == status, path
+            assert nobody.post(path, headers=headers).status_code == 403, path
+    for path in paths:
+        assert nobody.get(path).status_code == 401, path
