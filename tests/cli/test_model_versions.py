@@ -7,7 +7,11 @@ from typing import Any
 import pytest
 
 from lineside.cli.app import _run
+from lineside.cli.config import load_hub
 from lineside.cli.model import model_versions
+from lineside.core import SystemClock
+from lineside.store import open_records
+from tests.hub.conftest import PLANT
 from tests.training.test_evaluated_packages import CONSTANT, METER, packed
 
 GROUP = "surface-models"
@@ -16,7 +20,9 @@ GROUP = "surface-models"
 @pytest.fixture
 def config(tmp_path: Path) -> str:
     file = tmp_path / "hub.toml"
-    file.write_text(f'data_dir = "{tmp_path / "hub"}"\nplant = "plant.toml"\n')
+    plant = tmp_path / "plant.toml"
+    plant.write_bytes(PLANT)
+    file.write_text(f'data_dir = "{tmp_path / "hub"}"\nplant = "{plant}"\n')
     (tmp_path / "hub").mkdir()
     with model_versions(file) as versions:
         for model in (METER, CONSTANT):
@@ -68,3 +74,42 @@ def test_a_person_approves_and_rejects_with_a_reason(
 )
 def test_what_makes_no_sense_gets_its_sentence(config: str, words: list[str], code: int) -> None:
     assert _run(["model", *words, "--config", config]) == code
+
+
+def test_makers_do_not_approve_and_the_log_says_who_did(
+    config: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    where = ["--reason", "good", "--config", config]
+    assert _run(["model", "approve", f"{GROUP}/1", "--by", "Ada", *where]) == 5
+    assert "nobody approves what is their own" in capsys.readouterr().err
+    assert _run(["model", "approve", f"{GROUP}/1", "--by", "eve", *where]) == 0
+    clock = SystemClock()
+    with open_records(load_hub(Path(config)).config.records_url, clock=clock) as records:
+        logged = records.log.read(type="lineside.model.v1")
+    assert [json.loads(one.entry.body)["data"]["by"] for one in logged] == ["eve"]
+
+
+def test_where_there_are_users_one_who_may_release_decides(
+    config: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    secret = tmp_path / "password"
+    secret.write_text("correct horse battery\n")
+    for name, role in (("vic", "viewer"), ("eve", "approver")):
+        words = ["user", "add", name, "--role", role, "--password-file", str(secret)]
+        assert _run([*words, "--config", config]) == 0
+    where = ["--reason", "good", "--config", config]
+    for nobody in ("vic", "zoe"):
+        assert _run(["model", "approve", f"{GROUP}/1", "--by", nobody, *where]) == 5
+    assert "Who may: eve" in capsys.readouterr().err
+    assert _run(["model", "approve", f"{GROUP}/1", "--by", "eve", *where]) == 0
+
+
+def test_the_evidence_is_written_as_a_file(config: str, tmp_path: Path) -> None:
+    page, document = tmp_path / "report.html", tmp_path / "report.json"
+    for report in (page, document):
+        words = ["model", "show", GROUP, "2", "--report", str(report), "--config", config]
+        assert _run(words) == 0
+    assert "<h1>surface-models/2</h1>" in page.read_text()
+    assert "http" not in page.read_text().replace("http-equiv", "")
+    assert json.loads(document.read_text())["schema"] == "lineside.version-evidence/1"
+    assert _run(["model", "show", GROUP, "2", "--report", "/nowhere/x", "--config", config]) == 3

@@ -8,6 +8,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from lineside.core import InvalidError, RefusedError, encode
+from lineside.fleet import Release
 from lineside.hub import HubConfig, Role, Services, create_app
 from lineside.hub.models import Approved, Ground, Models
 from lineside.models import Package, build_package
@@ -170,7 +171,9 @@ def test_listeners_are_told_of_approvals_with_what_is_released(
     version: dict[str, Any], hub: Services, eve: TestClient
 ) -> None:
     heard: list[Approved] = []
+    gone: list[Release] = []
     hub.models.on_approved(heard.append)
+    hub.models.on_rejected(gone.append)
     hub.models.follow(approvals(hub))
     assert heard == []
     eve.post("/api/v1/models/discs/settings", json=SETTINGS)
@@ -184,6 +187,7 @@ def test_listeners_are_told_of_approvals_with_what_is_released(
     eve.post(V1 + "/1/reject", json={"reason": "after all"})
     hub.models.follow(approvals(hub))
     assert len(heard) == 1
+    assert gone == [told.release]
     with pytest.raises(RefusedError, match="is not approved"):
         hub.models.release(hub.models.one("discs", 1))
 

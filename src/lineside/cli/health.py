@@ -33,6 +33,7 @@ def examine(config: "HubConfig") -> list[Check]:
     looks: list[tuple[str, Callable[[HubConfig], str]]] = [
         ("plant file", _plant),
         ("free space", _space),
+        ("certificates", _certificates),
         ("records", _records),
         ("event chains", _chains),
         ("pictures and packages", _blobs),
@@ -50,6 +51,12 @@ def _look(name: str, look: "Callable[[HubConfig], str]", config: "HubConfig") ->
 def _plant(config: "HubConfig") -> str:
     plant = load_plant(Path(config.plant))
     return f"{len(plant.camera)} cameras, {len(plant.inspection)} inspections"
+
+
+def _certificates(config: "HubConfig") -> str:
+    from lineside.hub import certificate_words
+
+    return certificate_words(config, clock=SystemClock())
 
 
 def _space(config: "HubConfig") -> str:

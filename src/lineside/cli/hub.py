@@ -7,10 +7,11 @@ import typer
 
 from lineside.cli.config import load_hub
 from lineside.cli.output import JsonFlag, say, show
+from lineside.cli.password import read_password
 from lineside.core import InvalidError, SystemClock
 
 if TYPE_CHECKING:
-    from lineside.hub import HubConfig
+    from lineside.hub import HubConfig, SiteMade
 
 ConfigOption = Annotated[Path | None, typer.Option("--config", help="The hub's TOML file.")]
 
@@ -19,6 +20,7 @@ def register(app: typer.Typer) -> None:
     """Add the commands."""
     group = typer.Typer(help="The hub: pages, store, broker.", invoke_without_command=True)
     group.callback()(hub)
+    group.command("init")(init)
     group.command("key")(key)
     group.command("link")(link)
     app.add_typer(group, name="hub")
@@ -51,6 +53,42 @@ def hub(
         run(loaded.config, clock=SystemClock(), stop=stop, announce=say)
 
 
+def init(
+    config: ConfigOption = None,
+    name: Annotated[str, typer.Option(help="Of the authority; else the plant file's site.")] = "",
+    hosts: Annotated[
+        str, typer.Option(help="Names and addresses of the hub, by commas; else its settings'.")
+    ] = "",
+    user: Annotated[str, typer.Option(help="The first administrator, by name.")] = "",
+    password_file: Annotated[
+        Path | None,
+        typer.Option(help="File with that user's password; - for input.", allow_dash=True),
+    ] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Make the site's authority, the hub's certificate, the first user and the trust root."""
+    from lineside.hub import SiteWish, init_site
+
+    hub = settings(config)
+    wish = SiteWish(
+        name=name,
+        hosts=tuple(host.strip() for host in hosts.split(",") if host.strip()),
+        user=user,
+        password=lambda: read_password(password_file),
+    )
+    made = init_site(hub, wish, clock=SystemClock())
+    show(made, as_json=as_json, text=lambda found: "\n".join(_site_lines(found)))
+    if not hub.secure:
+        say(f'HTTPS is off: add tls = "site" to {config}')
+
+
+def _site_lines(found: "SiteMade") -> list[str]:
+    return [
+        *(f"{'made' if one.made else 'kept'} {one.what}: {one.told}" for one in found.steps),
+        *(f"take off this machine: {one}" for one in found.take_offline),
+    ]
+
+
 def key(
     name: Annotated[str, typer.Argument(help="Who the key is for.")],
     role: Annotated[
@@ -78,9 +116,7 @@ def key(
 
 
 def link(
-    name: Annotated[
-        str, typer.Option(help="Who signs in; stands beside what they do.")
-    ] = "operator",
+    name: Annotated[str, typer.Option(help="Who signs in; stands beside what they do.")] = "admin",
     config: ConfigOption = None,
 ) -> None:
     """Print a further sign-in link of a running hub; it works once, within a day."""

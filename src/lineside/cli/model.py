@@ -8,11 +8,20 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lineside.cli.hub import ConfigOption, settings
-from lineside.cli.output import JsonFlag, say, show, table
+from lineside.cli.output import JsonFlag, say, show, table, writable
 from lineside.cli.package import metric_lines
-from lineside.core import InvalidError, SystemClock, parse_digest, short
+from lineside.core import (
+    InvalidError,
+    RefusedError,
+    SystemClock,
+    encode,
+    load_plant,
+    parse_digest,
+    short,
+)
 
 if TYPE_CHECKING:
+    from lineside.hub import Models
     from lineside.models import ModelVersion, ModelVersions, Registry
 
 
@@ -85,6 +94,8 @@ def _version(found: "ModelVersion") -> dict[str, object]:
         "evidence": found.evidence,
         "digest": found.digest,
         "metrics": found.metrics,
+        "creation": found.creation,
+        "trained_by": found.trained_by,
         "registered_by": found.registered_by,
         "registered_at": found.registered_at,
         "verdicts": found.verdicts,
@@ -93,19 +104,48 @@ def _version(found: "ModelVersion") -> dict[str, object]:
 
 def show_model(
     name: Annotated[str, typer.Argument(metavar="DIGEST|GROUP/NUMBER", help="Which one.")],
+    number: Annotated[int | None, typer.Argument(help="Where NAME is a group alone.")] = None,
+    report: Annotated[
+        Path | None, typer.Option(help="Write a version's evidence: .html, or .json.")
+    ] = None,
     config: ConfigOption = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Show one package's record and metrics, or one numbered version."""
+    """Show one package's record and metrics, or one numbered version with its evidence."""
+    writable(report)
+    name = name if number is None else f"{name}/{number}"
     if name.startswith("sha256:"):
         with registry(config) as models:
             found = models.get(parse_digest(name))
         lines = [f"{found.name} {found.digest}", *metric_lines(found.manifest.metrics)]
         show(found, as_json=as_json, text=lambda _: "\n".join(lines))
         return
+    if report is not None:
+        _write_report(*_named(name), report=report, config=config)
     with model_versions(config) as versions:
         numbered = versions.one(*_named(name))
     show(_version(numbered), as_json=as_json, text=lambda _: "\n".join(_told(numbered)))
+
+
+def _write_report(group: str, number: int, *, report: Path, config: Path | None) -> None:
+    from lineside.hub import version_page
+
+    with models(config) as opened:
+        evidence = opened.evidence(group, number)
+    as_json = report.suffix.lower() == ".json"
+    report.write_bytes(encode(evidence) if as_json else version_page(evidence))
+    say(f"wrote {report}")
+
+
+@contextmanager
+def models(config: Path | None) -> "Iterator[Models]":
+    """Groups and versions with their events, opened for one command."""
+    from lineside.hub import open_models
+
+    hub = settings(config)
+    site = load_plant(Path(hub.plant)).site
+    with open_models(hub, site=site, clock=SystemClock()) as opened:
+        yield opened
 
 
 def _told(found: "ModelVersion") -> list[str]:
@@ -149,12 +189,28 @@ def reject(
 def _decide(
     version: str, status: str, *, by: str, reason: str, config: Path | None, as_json: bool
 ) -> None:
-    from lineside.models import Status
-
     group, number = _named(version)
-    with model_versions(config) as versions:
-        decided = versions.decide(group, number, status=Status(status), by=by, reason=reason)
+    _check_person(by, config=config)
+    with models(config) as opened:
+        act = opened.approve if status == "Approved" else opened.reject
+        decided = act(group, number, by=by, reason=reason)
     show(_version(decided), as_json=as_json, text=lambda _: "\n".join(_told(decided)))
+
+
+def _check_person(by: str, *, config: Path | None) -> None:
+    """Where there are users, one of them who may release decides."""
+    from lineside.cli.user import accounts
+    from lineside.hub import Right, roles_with
+
+    with accounts(config) as opened:
+        users = opened.users()
+    able = [user.name for user in users if user.role in roles_with(Right.RELEASE)]
+    if users and by.strip().casefold() not in {name.casefold() for name in able}:
+        raise RefusedError(
+            f"{by!r} may not decide about versions",
+            where="--by",
+            fix=f"Who may: {', '.join(able) or 'nobody; give somebody the role approver'}.",
+        )
 
 
 def _named(version: str) -> tuple[str, int]:

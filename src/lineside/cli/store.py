@@ -50,7 +50,7 @@ def restore(
 
 
 def doctor(config: ConfigOption = None, as_json: JsonFlag = False) -> None:
-    """Check settings, plant file, store, chains and free space; say how to fix what is wrong."""
+    """Check settings, plant file, certificates, store, chains and space, each with its fix."""
     from lineside.cli.health import examine
 
     checks = examine(settings(config))

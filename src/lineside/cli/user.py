@@ -10,7 +10,8 @@ import typer
 
 from lineside.cli.hub import ConfigOption, settings
 from lineside.cli.output import JsonFlag, say, show, table
-from lineside.core import InvalidError, SystemClock, load_plant, rfc3339
+from lineside.cli.password import read_password
+from lineside.core import SystemClock, load_plant, rfc3339
 
 if TYPE_CHECKING:
     from lineside.hub import Accounts, TokenFacts, User
@@ -55,27 +56,6 @@ def accounts(config: Path | None) -> "Iterator[Accounts]":
     site = load_plant(Path(hub.plant)).site
     with open_accounts(hub.records_url, site=site, clock=SystemClock()) as opened:
         yield opened
-
-
-def read_password(file: Path | None) -> str:
-    """From a file, from standard input, or typed twice.
-
-    Raises:
-        InvalidError: nobody can be asked, and no file is named.
-    """
-    if file is not None and str(file) != "-":
-        with file.open(encoding="utf-8") as opened:
-            return opened.readline().rstrip("\r\n")
-    if file is not None:
-        return sys.stdin.readline().rstrip("\r\n")
-    if not sys.stdin.isatty():
-        raise InvalidError(
-            "no password, and nobody to ask",
-            where="--password-file",
-            fix="Name a file, or - for standard input.",
-        )
-    typed: str = typer.prompt("Password", hide_input=True, confirmation_prompt=True, err=True)
-    return typed
 
 
 def add(

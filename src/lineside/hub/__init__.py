@@ -10,9 +10,12 @@ from lineside.hub.accounts import Accounts, NewToken, open_accounts
 from lineside.hub.app import create_app
 from lineside.hub.auth import AccessKey, TokenFacts, issue_access_key, revoke_access_key
 from lineside.hub.config import HubConfig, Retention
-from lineside.hub.roles import Role
+from lineside.hub.model_page import version_page
+from lineside.hub.models import Models, open_models
+from lineside.hub.roles import Right, Role, roles_with
 from lineside.hub.run import RunningHub, run, running, sign_in_link
 from lineside.hub.services import Services, build_services
+from lineside.hub.site_init import SiteMade, SiteWish, certificate_words, init_site
 from lineside.hub.trace import trace
 from lineside.hub.users import User
 
@@ -20,20 +23,29 @@ __all__ = [
     "AccessKey",
     "Accounts",
     "HubConfig",
+    "Models",
     "NewToken",
     "Retention",
+    "Right",
     "Role",
     "RunningHub",
     "Services",
+    "SiteMade",
+    "SiteWish",
     "TokenFacts",
     "User",
     "build_services",
+    "certificate_words",
     "create_app",
+    "init_site",
     "issue_access_key",
     "open_accounts",
+    "open_models",
     "revoke_access_key",
+    "roles_with",
     "run",
     "running",
     "sign_in_link",
     "trace",
+    "version_page",
 ]

@@ -126,6 +126,7 @@ class Models:
         self._approvers = Approvers.ANYBODY if config.single_person else Approvers.OTHERS
         self._zone = ZoneInfo(config.time_zone)
         self._listeners: list[Listener] = []
+        self._rejected: list[Callable[[Release], object]] = []
 
     # ---- looking
 
@@ -298,15 +299,23 @@ class Models:
         """Call ``listener`` of every approval, on the follower's thread; twice does no harm."""
         self._listeners.append(listener)
 
+    def on_rejected(self, listener: Callable[[Release], object]) -> None:
+        """Call ``listener`` of every version that was rejected, once approved or not."""
+        self._rejected.append(listener)
+
     def follow(self, page: Sequence[Logged]) -> None:
-        """Tell the listeners of the approvals in a page of the log that still hold."""
+        """Tell the listeners of the decisions in a page of the log that still hold."""
         for logged in page:
             told = decode_json(logged.entry.body, where=logged.entry.id)["data"]
-            if told.get("action") != "approved":
+            if told.get("action") not in ("approved", "rejected"):
                 continue
             version = self.one(str(told["group"]), int(told["version"]))
-            if version.approved:
+            if version.approved and told["action"] == "approved":
                 self._tell(version, by=str(told["by"]))
+            elif version.status is Status.REJECTED and told["action"] == "rejected":
+                release = release_of(version, self._registry.get(version.digest))
+                for listener in self._rejected:
+                    listener(release)
 
     def _tell(self, version: ModelVersion, *, by: str) -> None:
         told = Approved(

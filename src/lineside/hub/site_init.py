@@ -1,0 +1,150 @@
+"""What a site is given once: an authority, the hub's certificate, the first user, a trust root.
+
+Each is made only where it is absent, and nothing is overwritten: doing it again makes what is
+missing and says what is there.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from lineside.core import Clock, ConflictError, RefusedError, load_plant
+from lineside.fleet import SiteAuthority, renewal_due
+from lineside.hub.accounts import Accounts
+from lineside.hub.config import HubConfig
+from lineside.hub.journal import BesideJournal
+from lineside.hub.releases import Releases
+from lineside.hub.roles import Role
+from lineside.hub.tls import hosts_of, issue_own, own_certificate, site_files
+from lineside.hub.users import find_user
+from lineside.store import Blobs, Records, open_blobs, open_records
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SiteWish:
+    """What is wished for a site.
+
+    Attributes:
+        name: of the authority; empty: the plant file's site.
+        hosts: names and addresses of the hub; empty: those of its settings.
+        user: the first administrator; empty: none.
+        password: asked only where the user is not there yet.
+    """
+
+    name: str = ""
+    hosts: tuple[str, ...] = ()
+    user: str = ""
+    password: Callable[[], str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SiteStep:
+    """One thing of a site: whether it was made now, and a sentence."""
+
+    what: str
+    made: bool
+    told: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SiteMade:
+    """What there is now, and what should leave the machine."""
+
+    steps: tuple[SiteStep, ...]
+    take_offline: tuple[str, ...]
+
+
+def init_site(config: HubConfig, wish: SiteWish, *, clock: Clock) -> SiteMade:
+    """Make what is missing.
+
+    Raises:
+        ConflictError: the hub's certificate is for other hosts than those wished.
+        InvalidError: a host, name or password that is none.
+    """
+    site = load_plant(Path(config.plant)).site
+    config.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    steps = [_authority(config, site=wish.name or site, clock=clock)]
+    steps.append(_certificate(config, wish.hosts, clock=clock))
+    with open_records(config.records_url, clock=clock) as records:
+        if wish.user:
+            steps.append(_user(records, wish, site=site, clock=clock))
+        blobs = open_blobs(config.blobs_url)
+        try:
+            steps.append(_trust(config, records, blobs=blobs, clock=clock))
+        finally:
+            blobs.close()
+    return SiteMade(steps=tuple(steps), take_offline=_offline(config))
+
+
+def _authority(config: HubConfig, *, site: str, clock: Clock) -> SiteStep:
+    folder = config.authority_folder
+    there = folder.exists()
+    if there:
+        SiteAuthority.open(folder, clock=clock).crl()
+    else:
+        SiteAuthority.create(folder, site=site, clock=clock)
+    return SiteStep(what="authority", made=not there, told=f"certificates are signed in {folder}")
+
+
+def _certificate(config: HubConfig, hosts: tuple[str, ...], *, clock: Clock) -> SiteStep:
+    path = site_files(config).certificate
+    if not path.exists():
+        made = issue_own(config, hosts=hosts or hosts_of(config), clock=clock)
+        return SiteStep(what="certificate", made=True, told=f"for {', '.join(made.hosts)}")
+    kept = _kept(config)
+    if hosts and set(hosts) != set(kept):
+        raise ConflictError(
+            f"the hub has a certificate for {', '.join(kept)}",
+            where=str(path),
+            fix=f"Remove {path.parent} and do this again; devices and browsers keep trusting it.",
+        )
+    return SiteStep(what="certificate", made=False, told=f"for {', '.join(kept)}")
+
+
+def _kept(config: HubConfig) -> tuple[str, ...]:
+    return own_certificate(replace(config, tls="site", tls_cert="", tls_key="")).hosts
+
+
+def _user(records: Records, wish: SiteWish, *, site: str, clock: Clock) -> SiteStep:
+    if find_user(records.documents, wish.user) is not None:
+        return SiteStep(what="user", made=False, told=f"{wish.user} is there")
+    accounts = Accounts(records, journal=BesideJournal(records), site=site, clock=clock)
+    made = accounts.add(wish.user, role=Role.ADMIN, password=wish.password(), by="hub init")
+    return SiteStep(what="user", made=True, told=f"{made.name}, {made.role}")
+
+
+def _trust(config: HubConfig, records: Records, *, blobs: Blobs, clock: Clock) -> SiteStep:
+    releases = Releases(records, blobs, folder=config.trust_folder, clock=clock)
+    there = releases.repository.exists()
+    releases.ensure(keys=config.keys_folder)
+    return SiteStep(
+        what="trust root", made=not there, told=f"packages are signed in {config.trust_folder}"
+    )
+
+
+def _offline(config: HubConfig) -> tuple[str, ...]:
+    keys = config.keys_folder
+    root = (f"{keys}: the root keys of the trust, which the hub does not need",)
+    copy = f"a copy of {config.authority_folder / 'authority.key'}, to go on after a lost disk"
+    return (*(root if keys.exists() else ()), copy)
+
+
+def certificate_words(config: HubConfig, *, clock: Clock) -> str:
+    """Until when the certificates hold, for ``lineside doctor``.
+
+    Raises:
+        NotFoundError: one is absent.
+        RefusedError: it is over, or soon over.
+    """
+    if not config.secure:
+        return "pages are served without TLS"
+    found = own_certificate(config)
+    days = (found.ends_at - clock.now()).days
+    if days < 0 or renewal_due(found, now=clock.now()):
+        raise RefusedError(
+            f"the hub's certificate {'is over' if days < 0 else f'ends in {days} days'}",
+            fix="Restart the hub, which renews it." if config.tls else "Renew tls_cert.",
+        )
+    if config.tls:
+        SiteAuthority.open(config.authority_folder, clock=clock)
+    return f"for {', '.join(found.hosts)}, {days} days left"

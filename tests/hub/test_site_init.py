@@ -1,0 +1,190 @@
+"""A site made by one command, and the hub behind its own certificate."""
+
+import json
+import ssl
+import urllib.request
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from lineside.cli.app import _run
+from lineside.core import (
+    ConflictError,
+    InvalidError,
+    LinesideError,
+    NotFoundError,
+    RefusedError,
+    SystemClock,
+)
+from lineside.hub import (
+    HubConfig,
+    Role,
+    SiteWish,
+    certificate_words,
+    init_site,
+    open_accounts,
+    running,
+)
+from lineside.hub.tls import own_certificate, server_files, site_files
+from lineside.testing import FakeClock
+from tests.hub.conftest import PLANT
+
+PASSWORD = "correct horse battery"  # noqa: S105  of nobody
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> HubConfig:
+    """A hub over files, as a site has it."""
+    (tmp_path / "plant.toml").write_bytes(PLANT)
+    return HubConfig(
+        data_dir=str(tmp_path / "data"), plant=str(tmp_path / "plant.toml"), port=0, bus_port=0,
+        tls="site",
+    )  # fmt: skip
+
+
+def wish(**given: object) -> SiteWish:
+    return SiteWish(**{"password": lambda: PASSWORD, **given})  # type: ignore[arg-type]  # by name
+
+
+def test_everything_is_made_once_and_kept_afterwards(site: HubConfig, clock: FakeClock) -> None:
+    made = init_site(site, wish(user="anna"), clock=clock)
+    assert [step.what for step in made.steps] == ["authority", "certificate", "user", "trust root"]
+    assert all(step.made for step in made.steps)
+    assert any("root keys" in text for text in made.take_offline)
+    before = site_files(site).certificate.read_bytes()
+
+    def never() -> str:
+        raise AssertionError("nobody is asked again")
+
+    again = init_site(site, SiteWish(user="anna", password=never), clock=clock)
+    assert not any(step.made for step in again.steps)
+    assert site_files(site).certificate.read_bytes() == before
+    assert site_files(site).key.stat().st_mode & 0o777 == 0o600
+    with open_accounts(site.records_url, site="hall", clock=clock) as accounts:
+        assert [(user.name, user.role) for user in accounts.users()] == [("anna", Role.ADMIN)]
+
+
+def test_what_is_missing_is_made_beside_what_is_there(site: HubConfig, clock: FakeClock) -> None:
+    init_site(site, wish(), clock=clock)
+    files = site_files(site)
+    files.certificate.unlink()
+    made = init_site(site, wish(hosts=("hub.plant.lan", "10.0.0.5")), clock=clock)
+    assert [step.what for step in made.steps if step.made] == ["certificate"]
+    assert own_certificate(site).hosts == ("hub.plant.lan", "10.0.0.5")
+    with pytest.raises(ConflictError, match=r"a certificate for hub\.plant\.lan"):
+        init_site(site, wish(hosts=("other.lan",)), clock=clock)
+    files.certificate.unlink()
+    with pytest.raises(InvalidError, match="neither a host name"):
+        init_site(site, wish(hosts=("not a host",)), clock=clock)
+
+
+def test_a_weak_password_is_refused_and_done_again_with_a_better_one(
+    site: HubConfig, clock: FakeClock
+) -> None:
+    with pytest.raises(InvalidError):
+        init_site(site, wish(user="anna", password=lambda: "short"), clock=clock)
+    assert init_site(site, wish(user="anna"), clock=clock).steps[2].made
+
+
+def test_the_hub_serves_https_with_it(site: HubConfig) -> None:
+    clock = SystemClock()
+    init_site(site, wish(user="anna"), clock=clock)
+    with running(site, clock=clock) as hub:
+        assert hub.url.startswith("https://")
+        trusting = ssl.create_default_context(cafile=str(site.authority_folder / "authority.crt"))
+        address = hub.url + "/healthz"
+        with urllib.request.urlopen(address, context=trusting, timeout=10) as answer:  # noqa: S310  our own
+            assert answer.status == 200
+        with pytest.raises(OSError, match="certificate verify failed"):
+            urllib.request.urlopen(address, timeout=10)  # noqa: S310  our own
+        told = json.loads((site.folder / "hub.json").read_bytes())
+        assert told["url"] == hub.url
+
+
+def test_a_hub_without_authority_says_what_to_do(site: HubConfig, clock: FakeClock) -> None:
+    with pytest.raises(NotFoundError, match="no certificate authority") as refused:
+        server_files(site, clock=clock)
+    assert "lineside hub init" in refused.value.fix
+    assert server_files(replace(site, tls=""), clock=clock) is None
+
+
+def test_the_certificate_is_renewed_at_a_start(site: HubConfig, clock: FakeClock) -> None:
+    init_site(site, wish(hosts=("hub.plant.lan",)), clock=clock)
+    first = own_certificate(site)
+    assert certificate_words(site, clock=clock) == "for hub.plant.lan, 397 days left"
+    clock.advance(200 * 86_400)
+    server_files(site, clock=clock)
+    assert own_certificate(site) == first
+    clock.advance(100 * 86_400)
+    with pytest.raises(RefusedError, match="ends in 97 days"):
+        certificate_words(site, clock=clock)
+    server_files(site, clock=clock)
+    renewed = own_certificate(site)
+    assert renewed.hosts == first.hosts
+    assert renewed.ends_at - first.ends_at == timedelta(days=300)
+    assert certificate_words(site, clock=clock)
+    clock.advance(400 * 86_400)
+    with pytest.raises(RefusedError, match="is over"):
+        certificate_words(site, clock=clock)
+
+
+def test_half_a_pair_is_made_anew(site: HubConfig, clock: FakeClock) -> None:
+    """As a power cut between the two files leaves it."""
+    init_site(site, wish(), clock=clock)
+    files = site_files(site)
+    old_key = files.key.read_bytes()
+    files.certificate.unlink()
+    init_site(site, wish(), clock=clock)
+    files.key.write_bytes(old_key)
+    assert server_files(site, clock=clock) == files
+    assert files.key.read_bytes() != old_key
+
+
+def test_files_of_another_authority_are_taken_as_they_are(
+    site: HubConfig, clock: FakeClock, tmp_path: Path
+) -> None:
+    init_site(site, wish(), clock=clock)
+    files = site_files(site)
+    own = replace(site, tls="", tls_cert=str(files.certificate), tls_key=str(files.key))
+    assert server_files(own, clock=clock) is not None
+    for wrong in (
+        replace(own, tls_key=str(tmp_path / "nothing")),
+        replace(own, tls_key=str(files.certificate)),
+        replace(own, tls_cert=str(tmp_path / "nothing")),
+    ):
+        with pytest.raises(LinesideError) as refused:
+            server_files(wrong, clock=clock)
+        assert refused.value.fix
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"tls": "", "tls_cert": "a.crt"},
+        {"tls": "", "tls_key": "a.key"},
+        {"tls": "site", "tls_cert": "a.crt", "tls_key": "a.key"},
+    ],
+)
+def test_settings_that_contradict_are_refused(site: HubConfig, wrong: dict[str, str]) -> None:
+    with pytest.raises(InvalidError):
+        replace(site, **wrong)  # type: ignore[arg-type]  # what is tried
+
+
+def test_by_command(site: HubConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file, secret = tmp_path / "hub.toml", tmp_path / "password"
+    file.write_text(f'data_dir = "{site.data_dir}"\nplant = "{site.plant}"\n')
+    secret.write_text(PASSWORD + "\n")
+    words = ["hub", "init", "--config", str(file), "--user", "anna", "--hosts", "hub.lan, 10.0.0.5"]
+    assert _run([*words, "--password-file", str(secret)]) == 0
+    told = capsys.readouterr()
+    assert "made authority" in told.out
+    assert "take off this machine" in told.out
+    assert 'add tls = "site"' in told.err
+    assert _run([*words, "--json"]) == 0
+    steps = json.loads(capsys.readouterr().out)["steps"]
+    assert not any(step["made"] for step in steps)
+    assert _run(["hub", "init", "--config", str(file), "--hosts", "other.lan"]) == 4
+    assert _run(["doctor", "--config", str(file)]) == 0
+    assert "without TLS" in capsys.readouterr().out
