@@ -22,6 +22,7 @@ from lineside.fleet.contract import (
     Target,
     Updates,
 )
+from lineside.fleet.evidence import Judged, LiveLimits, Verdict, judge_evidence
 from lineside.fleet.identifiers import check_distinct, check_identifier, identifier_of
 from lineside.fleet.jobs.book import JobRow
 from lineside.fleet.jobs.directory import Directory, ThingDirectory
@@ -101,7 +102,9 @@ __all__ = [
     "JobTransitionError",
     "JobVersionError",
     "Jobs",
+    "Judged",
     "Lifetimes",
+    "LiveLimits",
     "NewJob",
     "NewTrust",
     "Part",
@@ -122,6 +125,7 @@ __all__ = [
     "UpdateLimits",
     "UpdateRepository",
     "Updates",
+    "Verdict",
     "Vouched",
     "arn_of",
     "check_distinct",
@@ -133,6 +137,7 @@ __all__ = [
     "identifier_of",
     "installed_of",
     "job_answer",
+    "judge_evidence",
     "new_job",
     "newer",
     "open_bundle",

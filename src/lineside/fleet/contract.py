@@ -222,28 +222,35 @@ class Updates(Protocol):
 class Evidence:
     """What is known of one device while a release is tried on it; no labels are needed.
 
+    Both packages judge the same frames; what the line hears is said by one of them.
+
     Attributes:
         device: which.
         inspection: which.
-        frames: judged by both packages.
+        frames: judged by both packages, in the order of capture.
         changed: of these, how many got another decision.
-        rejects_old, rejects_new: decisions that stop a part.
-        unsure_old, unsure_new: decisions that nobody took.
-        score_sum, score_squares: of the differences new - old of the decision's score.
+        rejects_old: decisions of the old package that stop a part.
+        rejects_gained: frames that only the new package stops.
+        rejects_lost: frames that only the old package stops.
+        unsure_old: frames that the old package leaves undecided.
+        unsure_gained: frames that only the new package leaves undecided.
+        score_sum, score_squares: of the differences new - old of the decision's score, each in
+            [-1, 1].
         latency_ms_old, latency_ms_new: medians.
         crashes: of the new package or the agent since it runs.
     """
 
     device: str
     inspection: str
-    frames: int
-    changed: int
-    rejects_old: int
-    rejects_new: int
-    unsure_old: int
-    unsure_new: int
-    score_sum: float
-    score_squares: float
-    latency_ms_old: float
-    latency_ms_new: float
+    frames: int = 0
+    changed: int = 0
+    rejects_old: int = 0
+    rejects_gained: int = 0
+    rejects_lost: int = 0
+    unsure_old: int = 0
+    unsure_gained: int = 0
+    score_sum: float = 0.0
+    score_squares: float = 0.0
+    latency_ms_old: float = 0.0
+    latency_ms_new: float = 0.0
     crashes: int = 0

@@ -1,0 +1,107 @@
+import math
+from dataclasses import replace
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lineside.core import InvalidError
+from lineside.fleet import Evidence, LiveLimits, Verdict, judge_evidence
+from lineside.fleet.evidence import rate_fortune, score_fortune
+
+LIMITS = LiveLimits()
+QUIET = Evidence(
+    device="edge-1", inspection="surface", frames=500, changed=10, rejects_old=40, rejects_gained=4,
+    rejects_lost=3, unsure_old=20, unsure_gained=5, score_sum=2.0, score_squares=5.0,
+    latency_ms_old=10.0, latency_ms_new=11.0,
+)  # fmt: skip
+
+
+def verdict(*found: Evidence, devices: int = 1) -> Verdict:
+    return judge_evidence(found, LIMITS, devices=devices).verdict
+
+
+def test_a_release_within_its_tolerances_goes_on() -> None:
+    assert verdict(QUIET) is Verdict.GO_ON
+
+
+def test_without_enough_frames_on_every_device_it_waits() -> None:
+    assert verdict() is Verdict.WAIT
+    assert verdict(QUIET, replace(QUIET, device="edge-2", frames=199)) is Verdict.WAIT
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"changed": 150}, "150 of 500 frames (30.0%) decide otherwise, 10.0% may"),
+        ({"rejects_gained": 120}, "120 of 500 frames (24.0%) are newly rejected, 5.0% may"),
+        ({"rejects_lost": 120}, "are no longer rejected"),
+        ({"unsure_gained": 120}, "are newly unsure"),
+        ({"score_sum": 250.0, "score_squares": 150.0}, "scores moved by +0.500 on average"),
+        ({"score_sum": -250.0, "score_squares": 150.0}, "scores moved by -0.500 on average"),
+        ({"latency_ms_new": 21.0}, "answers take 21.0 ms instead of 10.0 ms"),
+        ({"crashes": 1}, "1 crashes since it runs, 0 are allowed"),
+    ],
+)
+def test_each_figure_takes_a_release_back_with_its_sentence(
+    change: dict[str, float], words: str
+) -> None:
+    changed = {**change}
+    if "rejects_gained" in change or "rejects_lost" in change or "unsure_gained" in change:
+        changed["changed"] = 120
+    found = judge_evidence([replace(QUIET, **changed)], LIMITS, devices=3)  # type: ignore[arg-type]
+    assert found.verdict is Verdict.GO_BACK
+    assert any(words in reason for reason in found.reasons)
+
+
+def test_a_bad_release_is_found_within_few_frames() -> None:
+    bad = Evidence(device="d", inspection="i", frames=30, changed=24, rejects_gained=24)
+    assert verdict(bad, devices=40) is Verdict.GO_BACK
+
+
+def test_looking_after_every_frame_alarms_no_more_often_than_promised() -> None:
+    rng = np.random.default_rng(5)
+    needed, alarms, runs = math.log(1 / 0.05), 0, 150
+    for _ in range(runs):
+        happened = np.cumsum(rng.random(200) < 0.05)
+        alarms += any(
+            rate_fortune(int(count), frames=place + 1, tolerance=0.05) >= needed
+            for place, count in enumerate(happened)
+        )
+    assert alarms / runs <= 0.05
+
+
+def test_scores_at_their_tolerance_alarm_no_more_often_than_promised() -> None:
+    rng = np.random.default_rng(6)
+    needed, alarms, runs = math.log(1 / 0.05), 0, 150
+    for _ in range(runs):
+        steps = 0.1 + rng.uniform(-0.6, 0.6, 200)
+        totals, squares = np.cumsum(steps), np.cumsum(steps**2)
+        alarms += any(
+            score_fortune(float(t), squares=float(s), frames=n + 1, tolerance=0.1) >= needed
+            for n, (t, s) in enumerate(zip(totals, squares, strict=True))
+        )
+    assert alarms / runs <= 0.05
+
+
+@given(st.integers(0, 400), st.integers(1, 400), st.floats(0.01, 0.9))
+def test_a_share_within_its_tolerance_never_wins(count: int, frames: int, share: float) -> None:
+    happened = min(count, int(frames * share))
+    assert rate_fortune(happened, frames=frames, tolerance=share) <= 0.7
+
+
+@given(st.integers(1, 300), st.floats(0.02, 0.5))
+def test_what_happens_more_often_never_speaks_less_for_it(frames: int, share: float) -> None:
+    grown = [rate_fortune(k, frames=frames, tolerance=share) for k in range(frames + 1)]
+    assert all(later >= sooner for sooner, later in pairwise(grown))
+
+
+def test_wrong_figures_get_a_sentence() -> None:
+    with pytest.raises(InvalidError, match="5 of 4 frames"):
+        rate_fortune(5, frames=4, tolerance=0.1)
+    with pytest.raises(InvalidError, match="no share"):
+        LiveLimits(changed=1.0)
+    with pytest.raises(InvalidError, match="frames 1 or more"):
+        LiveLimits(frames=0)
