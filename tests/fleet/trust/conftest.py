@@ -4,10 +4,12 @@ from pathlib import Path
 
 import pytest
 
+from lineside.core import RefusedError
 from lineside.fleet import Source, UpdateClient, UpdateLimits, pin_root
 from lineside.testing import FakeClock
 from lineside.testing.trust import TrustSimulator
 
+DAY_S = 86_400.0
 ARCHIVE = bytes(range(256)) * 40
 
 
@@ -43,3 +45,19 @@ def device(tmp_path: Path, site: TrustSimulator, clock: FakeClock) -> Device:
 
 def silent(there: int, whole: int) -> None:
     assert 0 <= there <= whole
+
+
+def refused(device: Device, match: str) -> None:
+    """The device refuses, says so, and what it believed it still does.
+
+    A timestamp that holds is kept though what it names does not (TUF 5.4.5): it guards.
+    """
+    before = device.kept()
+    with pytest.raises(RefusedError, match=match) as told:
+        device.client().refresh()
+    assert told.value.fix
+    after = device.kept()
+    guards = ("timestamp.json", "snapshot.json")
+    assert all(after[name] == data for name, data in before.items() if name not in guards)
+    if before:
+        device.client().recall()
