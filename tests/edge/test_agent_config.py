@@ -72,7 +72,16 @@ class TestTheAgentsFile:
         sizes = [capture.buffer_size, capture.batch_size, capture.push_period_s]
         assert sizes == [30, 10, 10]
         assert capture.embed_max_bytes == 2
-        assert found.trust_root == str(tmp_path / "agent" / "certificates" / "root")
+        assert config.trust_root == ""
+        assert "packages in local folders are loaded unsigned" in found.without_effect[0]
+
+    def test_names_the_trust_root_where_the_sites_root_lies(self, tmp_path: Path) -> None:
+        root = tmp_path / "agent" / "certificates" / "root"
+        root.mkdir(parents=True)
+        (root / "root.json").write_bytes(b"{}")
+        found = read_agent_file(put(tmp_path, SHIPPED))
+        assert loaded(found.settings).trust_root == str(root)
+        assert not any("unsigned" in sentence for sentence in found.without_effect)
 
     def test_says_what_has_no_effect(self, tmp_path: Path) -> None:
         found = read_agent_file(put(tmp_path, SHIPPED))

@@ -17,6 +17,11 @@ from lineside.core import InvalidError, NotFoundError, decode, decode_json, refu
 
 _USUAL_SOCKET = "unix:///tmp/edge_agent"
 _MOST_BYTES = 1_000_000
+_ROOT = "root.json"
+_UNPROVED = (
+    "sagemaker_edge_core_root_certs_path has no effect: no root.json of the site lies there, so "
+    "packages in local folders are loaded unsigned unless the device is enrolled."
+)
 _WITHOUT_EFFECT = {
     "sagemaker_edge_provider_provider_path": "uploads are our own",
     "sagemaker_edge_provider_aws_ca_cert_file": "enrol the device instead",
@@ -89,12 +94,10 @@ class Mapped:
 
     Attributes:
         settings: by dotted key, as ``load_config`` takes flags.
-        trust_root: the folder that package signatures are to be verified with; "" where none is.
         without_effect: sentences about keys that stand there and do nothing here.
     """
 
     settings: Mapping[str, object]
-    trust_root: str
     without_effect: tuple[str, ...]
 
 
@@ -115,11 +118,20 @@ def read_agent_file(path: Path, *, workdir: Path | None = None) -> Mapped:
         raise InvalidError(f"{len(raw)} bytes of settings", where=str(path), fix="Shorten it.")
     home = workdir or _workdir(path.absolute())
     document = _replaced(decode_json(raw, where=str(path)), home)
-    return mapped(decode(AgentFile, document, where=str(path)), home=home)
+    file = decode(AgentFile, document, where=str(path))
+    root = file.sagemaker_edge_core_root_certs_path
+    return mapped(file, home=home, proves=bool(root) and (Path(root) / _ROOT).is_file())
 
 
-def mapped(file: AgentFile, *, home: Path) -> Mapped:
-    """The file's settings as ours."""
+def mapped(file: AgentFile, *, home: Path, proves: bool) -> Mapped:
+    """The file's settings as ours.
+
+    Args:
+        file: the file.
+        home: what ``$WORKDIR`` stands for.
+        proves: whether the site's root lies in the folder of root certificates.
+    """
+    root = file.sagemaker_edge_core_root_certs_path
     capture: dict[str, object] = {
         "fleet": file.sagemaker_edge_core_device_fleet_name,
         "prefix": file.sagemaker_edge_core_folder_prefix.strip("/"),
@@ -138,11 +150,10 @@ def mapped(file: AgentFile, *, home: Path) -> Mapped:
         "grpc": _USUAL_SOCKET,
         "home": str(home / "agent") if (home / "agent").is_dir() else str(home),
     }
-    return Mapped(
-        settings=ours | given,
-        trust_root=file.sagemaker_edge_core_root_certs_path,
-        without_effect=_idle(file),
-    )
+    if proves:
+        ours["trust_root"] = root
+    unproved = (_UNPROVED,) if root and not proves else ()
+    return Mapped(settings=ours | given, without_effect=(*unproved, *_idle(file)))
 
 
 def _workdir(path: Path) -> Path:
