@@ -25,8 +25,22 @@ _DIGEST = re.compile(rb"sha256:[0-9a-f]{64}")
 _CHUNK = 500
 _TRIES = 8
 _ALL = (documents.c.version, documents.c.updated_at_us, documents.c.body)
-_ONE = sa.select(*_ALL).where(
-    documents.c.kind == sa.bindparam("kind"), documents.c.id == sa.bindparam("id")
+# Made once: putting a statement together takes longer than running it.
+_THIS = (documents.c.kind == sa.bindparam("kind"), documents.c.id == sa.bindparam("id"))
+_ONE = sa.select(*_ALL).where(*_THIS)
+_LOCKED = sa.select(documents.c.version, documents.c.body).where(*_THIS).with_for_update()
+_PAGE = (
+    sa.select(documents.c.id, *_ALL)
+    .where(documents.c.kind == sa.bindparam("kind"), documents.c.id > sa.bindparam("after"))
+    .order_by(documents.c.id)
+    .limit(sa.bindparam("most"))
+)
+_WRITE = sa.update(documents).where(
+    documents.c.kind == sa.bindparam("old_kind"), documents.c.id == sa.bindparam("old_id")
+)
+_FORGET = sa.delete(documents).where(*_THIS)
+_FORGET_MENTIONS = sa.delete(mentions).where(
+    mentions.c.kind == sa.bindparam("kind"), mentions.c.id == sa.bindparam("id")
 )
 
 
@@ -80,22 +94,15 @@ class SqlDocuments:
     def page(self, kind: str, *, after: str = "", limit: int = 100) -> list[Document]:
         check_limit(limit)
         with self._session.reading() as connection:
-            rows = connection.execute(
-                sa.select(documents.c.id, *_ALL)
-                .where(documents.c.kind == kind, documents.c.id > after)
-                .order_by(documents.c.id)
-                .limit(limit)
-            ).all()
+            named = {"kind": kind, "after": after, "most": limit}
+            rows = connection.execute(_PAGE, named).all()
         return [_document(row, kind=kind, doc_id=row.id) for row in rows]
 
     def delete(self, kind: str, doc_id: str) -> None:
         with self._session.writing() as connection:
-            connection.execute(
-                sa.delete(documents).where(documents.c.kind == kind, documents.c.id == doc_id)
-            )
-            connection.execute(
-                sa.delete(mentions).where(mentions.c.kind == kind, mentions.c.id == doc_id)
-            )
+            named = {"kind": kind, "id": doc_id}
+            connection.execute(_FORGET, named)
+            connection.execute(_FORGET_MENTIONS, named)
 
     def note(self, kind: str, ids: Iterable[str]) -> None:
         """Make sure that these documents are there, empty if they were not."""
@@ -119,11 +126,7 @@ class SqlDocuments:
         expect: int | None,
     ) -> Document | None:
         """Write once; None when another writer made the document in between."""
-        before = connection.execute(
-            sa.select(documents.c.version, documents.c.body)
-            .where(documents.c.kind == kind, documents.c.id == doc_id)
-            .with_for_update()
-        ).one_or_none()
+        before = connection.execute(_LOCKED, {"kind": kind, "id": doc_id}).one_or_none()
         version = 0 if before is None else int(before.version)
         if expect is not None and expect != version:
             raise ConflictError(
@@ -134,11 +137,7 @@ class SqlDocuments:
         now = self._clock.now()
         values = {"version": version + 1, "updated_at_us": now, "body": written}
         if before is not None:
-            connection.execute(
-                sa.update(documents)
-                .where(documents.c.kind == kind, documents.c.id == doc_id)
-                .values(values)
-            )
+            connection.execute(_WRITE, {"old_kind": kind, "old_id": doc_id, **values})
         elif not self._insert(connection, kind=kind, doc_id=doc_id, values=values):
             return None
         self._mention(

@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from lineside.core import Json
 from lineside.fleet import JobMessage, JobService, NewJob, ThingDirectory
 from lineside.store import Records, open_records
 from lineside.testing import FakeClock
@@ -45,19 +44,19 @@ class Desk:
 
     def create(
         self, job_id: str, *targets: str, document: Mapping[str, Any] | None = None,
-        continuous: bool = False, **settings: Json,
+        continuous: bool = False, **settings: object,
     ) -> None:  # fmt: skip
         self.service.create(
             NewJob(
                 job_id=job_id,
                 targets=targets or ("t",),
-                document=document or DOCUMENT,
+                document=DOCUMENT if document is None else document,
                 continuous=continuous,
                 settings=settings,
             )
         )
 
-    def ask(self, what: str, *, thing: str = "t", **body: Json) -> dict[str, Any]:
+    def ask(self, what: str, *, thing: str = "t", **body: object) -> dict[str, Any]:
         """Publish, and return the one answer with its last topic level under ``"was"``."""
         return self.send(what, json.dumps(body).encode() if body else b"", thing=thing)
 
@@ -91,6 +90,14 @@ def desk_over(records: Records, clock: FakeClock) -> Desk:
     )
     desk.service.deliver = desk.hear
     return desk
+
+
+def many(desk: Desk, count: int) -> list[str]:
+    """So many further things in group ``many``."""
+    things = [f"m{number:03d}" for number in range(count)]
+    for thing in things:
+        desk.directory.add(thing, groups=("many",))
+    return things
 
 
 @pytest.fixture

@@ -29,6 +29,7 @@ from lineside.fleet.jobs.settings import Settings, read_settings
 from lineside.store import Document, Documents
 
 CHUNK = 100
+_FEW = 3
 _LAST = 10**12
 
 
@@ -205,7 +206,7 @@ class Book:
 
     def take_waiting(self, job_id: str, most: int) -> list[str]:
         """The first things of those that wait; they wait no more."""
-        for found in self._below("iot-waiting", f"{job_id}/"):
+        for found in self._below("iot-waiting", f"{job_id}/", size=1):
             things: list[str] = found.body["things"]
             if len(things) <= most:
                 self._documents.delete("iot-waiting", found.id)
@@ -229,7 +230,7 @@ class Book:
             if number is not None:
                 found = self._documents.get("iot-run", f"{prefix}{number:06d}")
             else:
-                found = list(self._below("iot-run", prefix))[-1]
+                found = list(self._below("iot-run", prefix, size=_FEW))[-1]
         except (NotFoundError, IndexError) as error:
             raise NotFoundError(
                 f"no execution of job {job_id!r} on {thing!r}", where="jobId",
@@ -250,11 +251,18 @@ class Book:
         self._documents.delete("iot-run", run.id)
         self._documents.delete("iot-job-run", _by_job(run))
 
+    def named(self, run_id: str) -> tuple[Run, int]:
+        """An execution by the id that an index holds, and its document's version."""
+        found = self._documents.get("iot-run", run_id)
+        return run_of(found.body), found.version
+
+    def head(self, thing: str) -> str:
+        """Id of the next execution of a thing; empty: there is none."""
+        return next(iter(self._pending(thing, limit=1)), "")
+
     def pending(self, thing: str, *, limit: int) -> list[Run]:
         """Open executions of a thing: in progress first, then by queue time."""
-        prefix = f"{thing}/"
-        page = self._documents.page("iot-pending", after=prefix, limit=limit)
-        return [self._named(found) for found in page if found.id.startswith(prefix)]
+        return [self.named(run_id)[0] for run_id in self._pending(thing, limit=limit)]
 
     def things_pending(self) -> Iterator[str]:
         """Every thing with an open execution."""
@@ -281,12 +289,14 @@ class Book:
         """Executions whose deadline has passed, the earliest first."""
         page = self._documents.page("iot-timer", limit=limit)
         last = f"{micros(now):017d}/~"
-        return [self._named(found) for found in page if found.id < last]
+        return [self.named(found.body["run"])[0] for found in page if found.id < last]
 
     # ---- inside
 
-    def _named(self, found: Document) -> Run:
-        return run_of(self._documents.get("iot-run", found.body["run"]).body)
+    def _pending(self, thing: str, *, limit: int) -> list[str]:
+        prefix = f"{thing}/"
+        page = self._documents.page("iot-pending", after=prefix, limit=limit)
+        return [found.body["run"] for found in page if found.id.startswith(prefix)]
 
     def _index(self, before: Run | None, after: Run | None) -> None:
         self._move("iot-pending", _place(before), _place(after), run=after)
@@ -306,15 +316,18 @@ class Book:
         except ConflictError as error:
             raise StaleError(error.message, where=error.where, fix=error.fix) from error
 
-    def _below(self, kind: str, prefix: str, *, after: str = "") -> Iterator[Document]:
+    def _below(
+        self, kind: str, prefix: str, *, after: str = "", size: int = CHUNK
+    ) -> Iterator[Document]:
+        """Documents by id, those that begin so; ``size`` is how many are read at a time."""
         place = after or prefix
         while True:
-            page = self._documents.page(kind, after=place, limit=CHUNK)
+            page = self._documents.page(kind, after=place, limit=size)
             for found in page:
                 if not found.id.startswith(prefix):
                     return
                 yield found
-            if len(page) < CHUNK:
+            if len(page) < size:
                 return
             place = page[-1].id
 

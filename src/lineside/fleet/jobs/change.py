@@ -110,8 +110,11 @@ class Change:
 
     def head(self, thing: str) -> Run | None:
         """The next one of a thing."""
-        found = self.book.pending(thing, limit=1)
-        return self.run(thing, found[0].job_id, number=found[0].number) if found else None
+        run_id = self.book.head(thing)
+        if not run_id:
+            return None
+        run, self._versions[run_id] = self.book.named(run_id)
+        return run
 
     def begin(self, row: JobRow, thing: str) -> None:
         """Queue the job for a thing; once more, where it had it and lost it."""
@@ -131,7 +134,8 @@ class Change:
 
     def step(self, before: Run, after: Run) -> None:
         """An execution taken one step on."""
-        self._touch(before.thing)
+        if before.status is not after.status:
+            self._touch(before.thing)
         self.book.put_run(after, before=before, expect=self._versions[before.id])
         self._versions[after.id] += 1
         if before.status is after.status:
@@ -222,22 +226,22 @@ class Change:
 
     def _touch(self, thing: str) -> None:
         if thing not in self._heads:
-            self._heads[thing] = _id(self.book.pending(thing, limit=1))
+            self._heads[thing] = self.book.head(thing)
 
     def _notices(self, thing: str) -> list[JobMessage]:
-        runs = self.book.pending(thing, limit=wire.MOST_NOTIFIED)
-        said = [wire.notify(thing, runs, now=self.now)] if thing in self._relisted else []
-        if _id(runs) == self._heads[thing]:
+        said: list[JobMessage] = []
+        if thing in self._relisted:
+            runs = self.book.pending(thing, limit=wire.MOST_NOTIFIED)
+            said.append(wire.notify(thing, runs, now=self.now))
+        if self.book.head(thing) == self._heads[thing]:
             return said
-        return [*said, wire.notify_next(thing, self.shown(runs[0]) if runs else None, now=self.now)]
+        head = self.head(thing)
+        shown = None if head is None else self.shown(head)
+        return [*said, wire.notify_next(thing, shown, now=self.now)]
 
     def shown(self, run: Run) -> dict[str, Any]:
         """An execution in full, with its document."""
         return wire.execution(run, self.document(self.job(run.job_id)))
-
-
-def _id(runs: list[Run]) -> str:
-    return runs[0].id if runs else ""
 
 
 def refuse_links(row: JobRow, presign: Presign | None) -> None:

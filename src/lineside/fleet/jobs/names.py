@@ -110,7 +110,7 @@ def target_of(text: str) -> str:
     kind, name = found.groups() if found else ("", text)
     if kind == "thinggroup":
         name = GROUP + name
-    if not is_name(name.removeprefix(GROUP)) or (kind == "thing" and name.startswith(GROUP)):
+    if not is_name(name.removeprefix(GROUP)) or (not found and text.startswith("arn:")):
         raise InvalidError(
             f"{text[:80]!r} is no target", where="targets",
             fix="Name a thing, group/<name>, or an ARN of either.",

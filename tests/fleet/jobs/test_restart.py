@@ -1,0 +1,117 @@
+"""What a restart or a kill leaves, and goes on with; links made when a device asks."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lineside.fleet import JobService, NewJob, ThingDirectory
+from lineside.store import open_records
+from lineside.testing import FakeClock
+from tests.fleet.jobs.conftest import DOCUMENT, desk_over, many
+
+
+def test_links_are_made_when_a_device_asks(clock: FakeClock) -> None:
+    made: list[tuple[str, int]] = []
+
+    def presign(url: str, seconds: int) -> str:
+        made.append((url, seconds))
+        return f"{url}?signed={len(made)}"
+
+    document = {"files": [{"url": "${aws:iot:s3-presigned-url:https://s3/b/k}"}], "n": 1}
+    with open_records("memory://", clock=clock) as records:
+        directory = ThingDirectory(records)
+        directory.add("t")
+        service = JobService(records, clock=clock, directory=directory, presign=presign)
+        service.create(
+            NewJob(
+                job_id="job1",
+                targets=("t",),
+                document=document,
+                settings={"presignedUrlConfig": {"expiresInSec": 60}},
+            )
+        )
+        made.clear()
+        answer = service.answer("$aws/things/t/jobs/start-next", b"")[0]
+        assert b'"url":"https://s3/b/k?signed=1"' in answer.payload
+        assert made == [("https://s3/b/k", 60)]
+        assert service.document("job1") == document
+
+
+@pytest.fixture
+def file_url(tmp_path: Path) -> str:
+    return f"sqlite:///{tmp_path / 'records.db'}"
+
+
+def test_a_job_goes_on_after_a_restart(file_url: str, clock: FakeClock) -> None:
+    with open_records(file_url, clock=clock) as records:
+        desk = desk_over(records, clock)
+        desk.directory.add("t", groups=("line",))
+        things = many(desk, 3)
+        desk.create(
+            "job1", "t", *things, jobExecutionsRolloutConfig={"maximumPerMinute": 2},
+            timeoutConfig={"inProgressTimeoutInMinutes": 5},
+        )  # fmt: skip
+        desk.ask("start-next")
+    clock.advance(400)
+    with open_records(file_url, clock=clock) as records:
+        desk = desk_over(records, clock)
+        assert desk.ask("get")["inProgressJobs"][0]["jobId"] == "job1"
+        desk.wait(0)
+        assert desk.states("job1") == {
+            "t": "TIMED_OUT", "m000": "QUEUED", "m001": "QUEUED", "m002": "QUEUED",
+        }  # fmt: skip
+        again = [one.topic for messages in desk.service.again() for one in messages]
+        assert again == [
+            f"$aws/things/{thing}/jobs/{last}"
+            for thing in things
+            for last in ("notify", "notify-next")
+        ]
+        desk.create("job1", "t", *things, document=DOCUMENT,
+                    jobExecutionsRolloutConfig={"maximumPerMinute": 2},
+                    timeoutConfig={"inProgressTimeoutInMinutes": 5})  # fmt: skip
+
+
+@pytest.mark.parametrize("steps", [0, 1])
+def test_cancelling_and_deleting_go_on_after_a_kill(
+    file_url: str, clock: FakeClock, steps: int
+) -> None:
+    """The process ends between two chunks: what is kept then is what a killed one leaves."""
+    with open_records(file_url, clock=clock) as records:
+        desk = desk_over(records, clock)
+        many(desk, 110)
+        desk.create("job1", "group/many")
+        stop_after(desk.service, steps)
+        with pytest.raises(KilledError):
+            desk.service.cancel("job1", reason="")
+        left = set(desk.states("job1").values())
+        assert "QUEUED" in left
+    with open_records(file_url, clock=clock) as records:
+        desk = desk_over(records, clock)
+        desk.wait(0)
+        assert set(desk.states("job1").values()) == {"CANCELED"}
+        stop_after(desk.service, steps)
+        with pytest.raises(KilledError):
+            desk.service.delete("job1")
+    with open_records(file_url, clock=clock) as records:
+        desk = desk_over(records, clock)
+        desk.wait(0)
+        assert records.documents.page("iot-run") == []
+        assert records.documents.page("iot-job") == []
+
+
+class KilledError(Exception):
+    """The process ended here."""
+
+
+def stop_after(service: JobService, steps: int) -> None:
+    """Let the service die when it takes one step of a job more than this."""
+    inner, left = service._step, [steps]
+
+    def step(job_id: str, *, after: str) -> Any:  # noqa: ANN401  as the service's own
+        if not left[0]:
+            raise KilledError
+        left[0] -= 1
+        return inner(job_id, after=after)
+
+    service._step = step  # type: ignore[method-assign]  # the end of a process, between two commits
