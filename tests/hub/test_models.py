@@ -129,6 +129,7 @@ def test_a_version_that_nobody_approved_is_not_taken_into_use(
     assert "discs/1, which is PendingManualApproval" in answer.json()["detail"]
     eve.post(V1 + f"/{version['number']}/approve", json={"reason": "good"})
     assert eve.post(use, json=wished).status_code == 200
+    assert "in use for stock" in eve.get("/models/groups/discs/1").text
     assert hub.packages.in_use("stock") == digest
 
 

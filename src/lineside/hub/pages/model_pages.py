@@ -46,6 +46,7 @@ def version(ask: Ask, *, group: str, number: int) -> HTMLResponse:
         evidence=evidence,
         standing=views.version_mark(found),
         deciding=views.deciding(found, who=ask.who, why_not=why_not),
+        used_by=ask.hub.packages.one(found.digest).used_by if found.digest else (),
         single_person=ask.hub.models.single_person,
     )
 

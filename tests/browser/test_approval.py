@@ -1,0 +1,142 @@
+"""Signing in by name, and a version that one person registers and another approves."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser, Page, expect
+
+from lineside.core import SystemClock
+from lineside.hub import Accounts, Role
+from tests.browser.conftest import Watched, watch
+from tests.browser.test_pages import OVER, SIZES, assess, settle
+
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(180)]
+
+PASSWORD = "correct horse battery"  # noqa: S105  of nobody
+PEOPLE = {"Ada Engine": Role.ENGINEER, "Eve Approve": Role.APPROVER, "Vic View": Role.VIEWER}
+VERSION = "/models/groups/stock/1"
+
+
+@pytest.fixture(scope="module")
+def people(line: Any) -> None:  # noqa: ANN401  conftest's Line
+    services = line.hub.services
+    accounts = Accounts(
+        services.records, journal=services.ledger, site=services.plant.site, clock=SystemClock()
+    )
+    for name, role in PEOPLE.items():
+        accounts.add(name, role=role, password=PASSWORD, by="test")
+
+
+@pytest.fixture
+def as_person(chromium: Browser, line: Any, people: None) -> Callable[[str], Any]:  # noqa: ANN401  conftest's Line
+    """A browser of its own in which somebody signs in by name and password."""
+    assert people is None
+
+    @contextmanager
+    def enter(name: str) -> Iterator[Watched]:
+        context = chromium.new_context(viewport={"width": 1440, "height": 900})
+        try:
+            watched = watch(context, line.url)
+            sign_in(watched.page, line.url, name=name, password=PASSWORD)
+            expect(watched.page.locator(".who b")).to_have_text(name)
+            yield watched
+        finally:
+            context.close()
+
+    return enter
+
+
+def sign_in(page: Page, url: str, *, name: str, password: str) -> None:
+    page.goto(url + "/models")
+    page.wait_for_url("**/welcome")
+    page.get_by_label("Name").fill(name)
+    page.get_by_label("Password").fill(password)
+    page.get_by_role("button", name="Sign in").click()
+
+
+def test_a_wrong_password_is_told_in_the_form_and_the_right_one_goes_on(
+    chromium: Browser,
+    line: Any,  # noqa: ANN401  conftest's Line
+    people: None,
+) -> None:
+    assert people is None
+    context = chromium.new_context(viewport={"width": 390, "height": 844})
+    watched = watch(context, line.url)
+    page = watched.page
+    sign_in(page, line.url, name="Ada Engine", password="something else")  # noqa: S106  wrong
+    alert = page.get_by_role("alert")
+    expect(alert).to_contain_text("name and password do not belong together")
+    assert page.evaluate(OVER) <= 0
+    assert assess(page) == []
+    sign_in(page, line.url, name="ada engine", password=PASSWORD)
+    page.wait_for_url(line.url + "/")
+    page.set_viewport_size({"width": 1440, "height": 900})
+    expect(page.locator(".who")).to_contain_text("engineer")
+    page.get_by_role("button", name="Sign out").click()
+    page.wait_for_url("**/welcome")
+    page.goto(line.url + "/twin")
+    page.wait_for_url("**/welcome")
+    watched.quiet(but="403 (Forbidden)")
+    context.close()
+
+
+def test_one_registers_another_approves_and_who_may_not_sees_why(
+    line: Any,  # noqa: ANN401  conftest's Line
+    as_person: Callable[[str], Any],
+) -> None:
+    with as_person("Ada Engine") as ada:
+        page = ada.page
+        page.goto(f"{line.url}/models/{line.package}")
+        page.get_by_role("button", name="Register as a version").click()
+        page.wait_for_url("**" + VERSION)
+        expect(page.locator("[data-why-not]")).to_contain_text("who is approver or admin decides")
+        expect(page.get_by_role("button", name="Approve")).to_have_count(0)
+        ada.quiet()
+    with as_person("Eve Approve") as eve:
+        page = eve.page
+        page.goto(line.url + "/models")
+        page.get_by_role("link", name="stock", exact=True).first.click()
+        page.get_by_label("Devices").fill("hall-2")
+        page.get_by_label("Windows, one a line").fill(
+            "sat sun 22:00 to 04:00\nevery day 12:00 to 13:00"
+        )
+        page.get_by_label("Begin a roll-out when a version is approved").check()
+        page.get_by_role("button", name="Save").click()
+        expect(page.get_by_text("Roll-out to hall-2, sat sun 22:00 to 04:00")).to_be_visible()
+        page.get_by_role("link", name="1", exact=True).click()
+        page.get_by_label("Reason to approve").fill("fewer escapes")
+        page.get_by_role("button", name="Approve").click()
+        expect(page.locator(".head .state")).to_have_text("approved")
+        expect(page.get_by_text("Approved by Eve Approve")).to_be_visible()
+        eve.quiet()
+    event = line.hub.services.events.page(kind="lineside.model.v1", newest_first=True, limit=1)[0]
+    assert (event.event["data"]["by"], event.event["data"]["own"]) == ("Eve Approve", False)
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("theme", ["dark", "light"])
+def test_the_pages_of_versions_are_quiet_accessible_and_fit(
+    line: Any,  # noqa: ANN401  conftest's Line
+    open_page: Callable[..., Any],
+    *,
+    theme: str,
+    size: str,
+) -> None:
+    services = line.hub.services
+    if not services.models.holding(line.package):
+        from lineside.hub.models import Registration
+
+        services.models.register("stock", Registration(package=line.package), by="ada")
+    found = []
+    for address in ("/models", f"/models/{line.package}", "/models/groups/stock", VERSION):
+        watched = open_page(address, theme=theme, size=SIZES[size])
+        page = watched.page
+        settle(page)
+        found += [f"{address}: {finding}" for finding in assess(page)]
+        over = page.evaluate(OVER)
+        found += [f"{address}: {over} px wider than the window"] if over > 0 else []
+        found += [f"{address}: {said}" for said in watched.complaints + watched.strangers]
+        page.close()
+    assert not found, "\n".join(found)
