@@ -160,6 +160,15 @@ def test_going_back_by_hand_signs_the_way_back(
     assert use(trusted, other).custom["rollback_from"] == []
 
 
+def test_a_version_that_was_withdrawn_can_still_be_left(
+    trusted: Services, archive: bytes, other: bytes
+) -> None:
+    """It was rejected after all; devices that run it must find the way back."""
+    use(trusted, archive)
+    trusted.releases.repository.withdraw(use(trusted, other).path)
+    assert use(trusted, archive).custom["rollback_from"] == ["2"]
+
+
 def test_what_cannot_be_signed_does_not_come_into_use(
     trusted: Services, archive: bytes, other: bytes
 ) -> None:

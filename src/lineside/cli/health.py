@@ -34,6 +34,7 @@ def examine(config: "HubConfig") -> list[Check]:
         ("plant file", _plant),
         ("free space", _space),
         ("certificates", _certificates),
+        ("update repository", _trust),
         ("records", _records),
         ("event chains", _chains),
         ("pictures and packages", _blobs),
@@ -57,6 +58,22 @@ def _certificates(config: "HubConfig") -> str:
     from lineside.hub import certificate_words
 
     return certificate_words(config, clock=SystemClock())
+
+
+def _trust(config: "HubConfig") -> str:
+    from lineside.core import UnavailableError
+    from lineside.fleet import UpdateRepository
+
+    repository = UpdateRepository(
+        config.trust_folder, clock=SystemClock(), read=lambda digest: digest.encode()
+    )
+    if not repository.exists():
+        return "none yet; the hub makes it at its first start"
+    found = repository.show()
+    if found.warnings:
+        raise UnavailableError(found.warnings[0], fix="Renew it: docs/reference/trust.md.")
+    keys = f"; take {config.keys_folder} off the machine" if config.keys_folder.exists() else ""
+    return f"{len(found.targets)} signed{keys}"
 
 
 def _space(config: "HubConfig") -> str:

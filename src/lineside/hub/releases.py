@@ -34,6 +34,7 @@ RELEASE_KIND = "release"
 DIRECT_KIND = "direct-release"
 _TRIES = 16
 _CACHED = 2
+_PAGE = 100
 
 
 class Releases:
@@ -151,10 +152,21 @@ class Releases:
         return self._blobs.get(digest)
 
     def _allow_way_back(self, target: Target, *, before: Digest) -> None:
-        left = self.target_of(before, group=str(target.custom["group"]))
-        if left is not None and newer(_version(left), than=_version(target)):
-            self.repository.allow_rollback(target.path, from_version=_version(left))
-            logger.info("way back signed path=%s from=%s", target.path, _version(left))
+        for left in self._versions_of(before, group=str(target.custom["group"])):
+            if newer(left, than=_version(target)):
+                self.repository.allow_rollback(target.path, from_version=left)
+                logger.info("way back signed path=%s from=%s", target.path, left)
+
+    def _versions_of(self, digest: Digest, *, group: str) -> list[str]:
+        """Under which versions a package was ever published; withdrawn ones still run somewhere."""
+        place, after, found = f"packages/{group}/", f"packages/{group}/", []
+        while page := self._documents.page(RELEASE_KIND, after=after, limit=_PAGE):
+            releases = [one.body["release"] for one in page if one.id.startswith(place)]
+            found += [str(one["version"]) for one in releases if one["digest"] == digest]
+            if len(releases) < len(page):
+                break
+            after = page[-1].id
+        return found
 
     def _direct(self, record: PackageRecord, *, inspection: str) -> Release:
         group = "direct-" + (re.sub(r"[^A-Za-z0-9]+", "-", inspection).strip("-") or "inspection")

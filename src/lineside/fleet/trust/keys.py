@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lineside.core import NotFoundError, RefusedError, UnavailableError
+from lineside.core import NotFoundError, RefusedError, UnavailableError, need
 
 if TYPE_CHECKING:
     from securesystemslib.signer import CryptoSigner
@@ -59,6 +59,7 @@ def read_keys(folder: Path, *, passphrase: bytes = b"") -> dict[str, "CryptoSign
         raise NotFoundError(
             "no folder of keys", where=str(folder), fix="Bring the keys back, or name their folder."
         )
+    need("tuf", extra="edge")
     found = {}
     for path in sorted(folder.glob("*.pem"))[:_MOST_FILES]:
         key = _read(path, passphrase=passphrase)

@@ -279,9 +279,9 @@ class UpdateRepository:
             NotFoundError: no such role or key.
             RefusedError: too few of the keys that must agree are in the folder.
         """
+        offline = read_keys(keys, passphrase=passphrase)
         from lineside.fleet.trust.state import keep_root
 
-        offline = read_keys(keys, passphrase=passphrase)
         with self._edit() as state:
             delegator = state.root.signed if role in (*OFFLINE, *ONLINE) else state.targets.signed
             old = _replaced(delegator, role, lost=lost)
@@ -310,9 +310,9 @@ class UpdateRepository:
             ConflictError: there is such a group.
             RefusedError: the key of targets is not in the folder.
         """
+        offline = read_keys(keys, passphrase=passphrase)
         from lineside.fleet.trust.state import delegate
 
-        offline = read_keys(keys, passphrase=passphrase)
         with self._edit() as state:
             key = new_key()
             changed = delegate(state, group, key=key.public_key)
