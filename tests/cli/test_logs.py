@@ -1,0 +1,52 @@
+"""Logs for people, and in the journal's form where systemd listens."""
+
+import logging
+import os
+from pathlib import Path
+
+import pytest
+
+from lineside.cli.logs import JournalFormatter, is_journal, priority_of
+
+
+def record(level: int, text: str, **more: object) -> logging.LogRecord:
+    return logging.makeLogRecord({"name": "lineside.edge", "levelno": level, "msg": text, **more})
+
+
+@pytest.mark.parametrize(
+    ("level", "priority"),
+    [
+        (logging.CRITICAL, 2),
+        (logging.ERROR, 3),
+        (logging.WARNING, 4),
+        (logging.INFO, 6),
+        (logging.DEBUG, 7),
+        (5, 7),
+    ],
+)
+def test_a_level_has_its_priority(level: int, priority: int) -> None:
+    assert priority_of(level) == priority
+    told = JournalFormatter().format(record(level, "camera lost"))
+    assert told == f"<{priority}>lineside.edge: camera lost"
+
+
+def test_each_line_of_a_trace_carries_its_priority() -> None:
+    broken = ZeroDivisionError("bug")
+    told = JournalFormatter().format(
+        record(logging.ERROR, "failed\nbadly", exc_info=(ZeroDivisionError, broken, None))
+    )
+    lines = told.splitlines()
+    assert lines[0] == "<3>lineside.edge: failed"
+    assert len(lines) == 3
+    assert all(line.startswith("<3>") for line in lines)
+    assert JournalFormatter().format(record(logging.INFO, "")) == "<6>lineside.edge: "
+
+
+def test_a_stream_is_the_journal_where_device_and_inode_are(tmp_path: Path) -> None:
+    with (tmp_path / "stream").open("w") as stream:
+        there = os.fstat(stream.fileno())
+        named = {"JOURNAL_STREAM": f"{there.st_dev}:{there.st_ino}"}
+        assert is_journal(stream, named)
+        assert not is_journal(stream, {"JOURNAL_STREAM": f"{there.st_dev}:1"})
+        assert not is_journal(stream, {"JOURNAL_STREAM": "nonsense"})
+        assert not is_journal(stream, {})
