@@ -15,7 +15,10 @@ from lineside.hub.roles import GRANTS, Right, Role
 from lineside.hub.views import Identity
 from lineside.testing import FakeClock
 
-OPEN = {"/healthz", "/readyz", "/ping", "/sign-in", "/welcome", "/favicon.ico"}
+OPEN = {
+    *("/healthz", "/readyz", "/ping", "/v2/health/live", "/v2/health/ready"),
+    *("/sign-in", "/welcome", "/favicon.ico"),
+}
 FOR_DEVICES = {
     "/api/v1/packages/{digest}/content",
     "/tuf/metadata/{name}",

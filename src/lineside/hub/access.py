@@ -19,7 +19,16 @@ from lineside.hub.views import Identity
 
 COOKIE = "lineside_session"
 
-_OPEN = ("/healthz", "/readyz", "/ping", "/sign-in", "/welcome", "/favicon.ico")
+_OPEN = (
+    "/healthz",
+    "/readyz",
+    "/ping",
+    "/v2/health/live",
+    "/v2/health/ready",
+    "/sign-in",
+    "/welcome",
+    "/favicon.ico",
+)
 _OPEN_BELOW = ("/static/", "/endpoints/", "/2015-03-31/functions/")
 _SIGNED_BELOW = ("/jobs/", "/things/", "/s3/")
 _FOR_DEVICES = re.compile(r"/api/v1/packages/[^/]+/content|/tuf/(metadata|targets)/.+|/s3/.+")
@@ -88,6 +97,11 @@ RULES: dict[Right, str] = {
         GET /api/v1/dead-letters/{letter}/payload
         GET /api/v1/stats
         GET /metrics
+        GET /v2
+        GET /v2/models/{model}
+        GET /v2/models/{model}/ready
+        GET /v2/models/{model}/versions/{version}
+        GET /v2/models/{model}/versions/{version}/ready
         GET /
         GET /lines
         GET /lines/figures
@@ -127,6 +141,8 @@ RULES: dict[Right, str] = {
         POST /api/v1/orders
         POST /api/v1/datasets/{name}/samples
         POST /api/v1/packages/{digest}/predict
+        POST /v2/models/{model}/infer
+        POST /v2/models/{model}/versions/{version}/infer
         POST /api/v1/functions/{name}/call
         POST /api/v1/counts
         POST /api/v1/counts/uploaded

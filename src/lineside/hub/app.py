@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 _SMALL = 2_000_000
 _PICTURE = 16_000_000
 _MESSAGE = 12_000_000
+_TENSORS = 64_000_000
 
 
 def create_app(services: Services) -> "FastAPI":
@@ -57,6 +58,8 @@ def _limit_of(most: int) -> Callable[[str], int]:
             return most
         if path == "/mqttingest":
             return min(most, _MESSAGE)
+        if path.startswith("/v2/models/"):
+            return min(most, _TENSORS)
         if path.endswith(("/predict", "/invocations", "/counts/uploaded")):
             return min(most, _PICTURE)
         return min(most, _SMALL)

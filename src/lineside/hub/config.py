@@ -93,6 +93,7 @@ class HubConfig:
         records, blobs: URLs; empty: SQLite and a folder in ``data_dir``.
         mongo: URL of a MongoDB that gets the reference's documents; empty: none.
         mongo_picture: how a picture stands in its document there.
+        inference_grpc: host:port of the Open Inference Protocol by gRPC; empty: by HTTP only.
         trust: folder of the update repository; empty: ``data_dir/trust``.
         ingest_token_file: token of ``/mqttingest``; empty: ``data_dir/tokens/ingest.token``.
         tls: ``site``: HTTPS with a certificate of the site's own authority, renewed at a start.
@@ -122,6 +123,7 @@ class HubConfig:
     mongo: str = ""
     mongo_picture: Literal["text", "binary", "digest"] = "text"
     retention: Retention = field(default_factory=Retention)
+    inference_grpc: str = ""
     trust: str = ""
     ingest_token_file: str = ""
     tls: Literal["", "site"] = ""

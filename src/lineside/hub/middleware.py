@@ -15,7 +15,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
-from lineside.core import LinesideError, RefusedError
+from lineside.core import LinesideError, RefusedError, decode_json, encode
 from lineside.hub.access import COOKIE, is_open, may, may_be_signed
 from lineside.hub.auth import Auth, UnauthenticatedError
 from lineside.hub.problems import MEDIA_TYPE, TooLargeError, problem
@@ -242,6 +242,8 @@ async def _refuse(scope: Scope, send: Send, *, error: LinesideError) -> None:
         await send({"type": "websocket.close", "code": 4403, "reason": error.message[:100]})
         return
     body = problem(error)
+    if scope["path"].startswith("/v2"):  # clients of the Open Inference Protocol read this member
+        body = encode(decode_json(body, where="problem") | {"error": str(error)})
     headers = [
         (b"content-type", MEDIA_TYPE.encode()),
         (b"content-length", str(len(body)).encode()),

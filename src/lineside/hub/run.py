@@ -53,11 +53,12 @@ _MOST_SOCKET_TEXT = 65_536
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunningHub:
-    """Where a running hub is reached."""
+    """Where a running hub is reached; ``inference`` is the gRPC port's address, "" for none."""
 
     url: str
     bus_url: str
     services: Services
+    inference: str = ""
 
 
 def run(
@@ -90,11 +91,12 @@ def running(config: HubConfig, *, clock: Clock) -> Iterator[RunningHub]:
         services.join(bus, base_url=config.public_url or url)
         _start_work(services, bus, stack=stack)
         _serve(server, stack=stack)
+        inference = _serve_inference(services, stack=stack)
         stack.enter_context(_address_told(config, url=url, bus_url=bus_url))
         services.packages.tell_devices()
         services.job_desk.tell_again()
         logger.info("hub runs url=%s bus=%s", url, bus_url)
-        yield RunningHub(url=url, bus_url=bus_url, services=services)
+        yield RunningHub(url=url, bus_url=bus_url, services=services, inference=inference)
 
 
 @contextmanager
@@ -121,6 +123,7 @@ def _open(config: HubConfig, *, clock: Clock, stack: ExitStack) -> Services:
     services.load()
     services.releases.ensure(keys=config.keys_folder)
     stack.callback(services.runs.close)
+    stack.callback(services.inference.close)
     for name, kind in _TOKENS:
         path = config.folder / "tokens" / f"{name}.token"
         services.auth.ensure_token_file(path, name=name, kind=kind)
@@ -259,6 +262,19 @@ def _bind(services: Services, *, stack: ExitStack) -> tuple[_Bound, str]:
     host = f"[{config.host}]" if family == socket.AF_INET6 else config.host
     url = f"{'https' if files else 'http'}://{host}:{listener.getsockname()[1]}"
     return _Bound(server=uvicorn.Server(settings), listener=listener), url
+
+
+def _serve_inference(services: Services, *, stack: ExitStack) -> str:
+    """The gRPC port of inference, where the settings name one; its address, "" for none."""
+    config = services.config
+    if not config.inference_grpc:
+        return ""
+    from lineside.hub.inference_grpc import InferenceServer
+
+    files = server_files(config, clock=services.clock)
+    server = InferenceServer(config.inference_grpc, services=services, files=files)
+    stack.callback(server.close)
+    return server.address
 
 
 def _serve(bound: _Bound, *, stack: ExitStack) -> None:

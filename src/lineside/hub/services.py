@@ -39,6 +39,7 @@ from lineside.hub.events import Events
 from lineside.hub.finisher import Finisher
 from lineside.hub.frames import Frames
 from lineside.hub.functions import Functions
+from lineside.hub.inference import Inference
 from lineside.hub.ingest import PlantIngest
 from lineside.hub.intake import Intake, Taken
 from lineside.hub.job_service import JobDesk
@@ -82,6 +83,7 @@ class Services:
     watch: Watch
     packages: Packages
     models: Models
+    inference: Inference
     releases: Releases
     frames: Frames
     datasets: Datasets
@@ -148,6 +150,7 @@ def build_services(
     )
     releases = Releases(records, blobs, folder=config.trust_folder, clock=clock)
     models.on_approved(lambda approved: releases.publish(approved.release))
+    models.on_rejected(releases.withdraw)
     packages = Packages(
         registry, ledger=ledger, devices=devices, plant=plant, clock=clock,
         may_use=models.may_use, releases=releases,
@@ -184,7 +187,9 @@ def build_services(
         ledger=ledger, keeping=keeping, finisher=finisher,
         plant_ingest=plant_ingest, device_ingest=device_ingest,
         dead_letters=dead, devices=devices, watch=watch,
-        packages=packages, models=models, releases=releases, frames=frames, runs=runs,
+        packages=packages, models=models,
+        inference=Inference(models, packages=packages, plant=plant, clock=clock),
+        releases=releases, frames=frames, runs=runs,
         events=Events(records.log),
         datasets=Datasets(
             library,

@@ -34,6 +34,20 @@ from lineside.models.quantize import LADDER, Layer, Quantised, Rung, quantise, r
 from lineside.models.registry import Approval, PackageRecord, Registry
 from lineside.models.sbom import SBOM_FILE, inventoried
 from lineside.models.serving.counts import count_answer
+from lineside.models.serving.open_inference import ModelMeta, ServedModel, TensorMeta
+from lineside.models.serving.open_inference_http import (
+    EXTENSIONS,
+    HttpAnswer,
+    InferenceModels,
+    choose_version,
+    http_infer,
+    http_live,
+    http_model,
+    http_model_ready,
+    http_server,
+    http_server_ready,
+    server_name,
+)
 from lineside.models.serving.sagemaker import (
     ContentTypeError,
     Presence,
@@ -42,6 +56,19 @@ from lineside.models.serving.sagemaker import (
     presence_flags,
     sagemaker_answer,
 )
+from lineside.models.serving.tensors import (
+    DATATYPES,
+    InferRequest,
+    InferResponse,
+    Tensor,
+    WantedOutput,
+    checked_shape,
+    read_request,
+    strings,
+    write_response,
+)
+from lineside.models.serving.tensors import from_raw as tensor_from_raw
+from lineside.models.serving.tensors import to_raw as tensor_to_raw
 from lineside.models.versions import (
     Approvers,
     Creation,
@@ -58,6 +85,8 @@ from lineside.vision import LabelRule, LimitRow
 
 __all__ = [
     "ANY",
+    "DATATYPES",
+    "EXTENSIONS",
     "LABEL_OUTPUTS",
     "LADDER",
     "MANIFEST_SCHEMA",
@@ -74,6 +103,10 @@ __all__ = [
     "GoldenReport",
     "GroupSettings",
     "HealthLimits",
+    "HttpAnswer",
+    "InferRequest",
+    "InferResponse",
+    "InferenceModels",
     "LabelRule",
     "Layer",
     "LimitRow",
@@ -82,6 +115,7 @@ __all__ = [
     "Manifest",
     "Metric",
     "ModelGroups",
+    "ModelMeta",
     "ModelVersion",
     "ModelVersions",
     "OnnxEngine",
@@ -96,17 +130,29 @@ __all__ = [
     "Registry",
     "Rung",
     "Said",
+    "ServedModel",
     "Status",
+    "Tensor",
+    "TensorMeta",
     "TensorSlot",
     "Verdict",
+    "WantedOutput",
     "Weekday",
     "Window",
     "Wrapping",
     "answer_labels",
     "answerer_for",
     "build_package",
+    "checked_shape",
+    "choose_version",
     "count_answer",
     "heat_png",
+    "http_infer",
+    "http_live",
+    "http_model",
+    "http_model_ready",
+    "http_server",
+    "http_server_ready",
     "inventoried",
     "invocation_picture",
     "made_by",
@@ -117,8 +163,14 @@ __all__ = [
     "presence_flags",
     "probe",
     "quantise",
+    "read_request",
     "read_wrapping",
     "rungs_of",
     "sagemaker_answer",
+    "server_name",
+    "strings",
+    "tensor_from_raw",
+    "tensor_to_raw",
     "wrapped",
+    "write_response",
 ]

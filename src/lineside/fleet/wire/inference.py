@@ -1,0 +1,125 @@
+"""Messages of ``inference.GRPCInferenceService`` to and from the records of ``models``.
+
+Contents stand either typed in each tensor or raw in ``raw_input_contents``, never both; answers are
+raw where the request was.
+"""
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lineside.core import InvalidError
+from lineside.fleet.wire import open_inference_pb2 as pb2
+from lineside.models import (
+    DATATYPES,
+    InferRequest,
+    InferResponse,
+    ModelMeta,
+    Tensor,
+    WantedOutput,
+    checked_shape,
+    strings,
+    tensor_from_raw,
+    tensor_to_raw,
+)
+
+_FIELDS = {
+    "BOOL": "bool_contents",
+    "INT8": "int_contents",
+    "INT16": "int_contents",
+    "INT32": "int_contents",
+    "INT64": "int64_contents",
+    "UINT8": "uint_contents",
+    "UINT16": "uint_contents",
+    "UINT32": "uint_contents",
+    "UINT64": "uint64_contents",
+    "FP32": "fp32_contents",
+    "FP64": "fp64_contents",
+    "BYTES": "bytes_contents",
+}
+
+
+def infer_from_wire(message: pb2.ModelInferRequest) -> InferRequest:
+    """A call.
+
+    Raises:
+        InvalidError: tensors whose contents do not fit what is said of them.
+    """
+    raw = list(message.raw_input_contents)
+    if raw and len(raw) != len(message.inputs):
+        raise InvalidError(
+            f"{len(raw)} raw contents for {len(message.inputs)} inputs",
+            where="raw_input_contents",
+            fix="Send one for each input, or none.",
+        )
+    inputs = [
+        tensor_from_raw(raw[place], each.shape, datatype=each.datatype, name=each.name)
+        if raw
+        else _typed(each)
+        for place, each in enumerate(message.inputs)
+    ]
+    return InferRequest(
+        inputs=tuple(inputs),
+        id=message.id,
+        outputs=tuple(WantedOutput(name=each.name) for each in message.outputs),
+        binary=bool(raw),
+    )
+
+
+def _typed(given: Any) -> Tensor:  # noqa: ANN401  a generated nested type
+    where = f"input {given.name[:60]!r}"
+    sizes = checked_shape(given.shape, datatype=given.datatype, where=where)
+    field = _FIELDS.get(given.datatype)
+    if field is None:
+        raise InvalidError(
+            f"{given.datatype} has no typed contents", where=where, fix="Send it raw."
+        )
+    items = list(getattr(given.contents, field))
+    if len(items) != math.prod(sizes):
+        raise InvalidError(
+            f"{len(items)} values in {field} for a shape of {list(sizes)}",
+            where=where,
+            fix="Send all values in row-major order.",
+        )
+    values: NDArray[Any]
+    if given.datatype == "BYTES":
+        values = strings(items, sizes, where=where)
+    else:
+        values = _numbers(items, given.datatype, where=where).reshape(sizes)
+    return Tensor(name=given.name, datatype=given.datatype, values=values)
+
+
+def _numbers(items: list[Any], datatype: str, *, where: str) -> NDArray[Any]:
+    try:
+        return np.array(items, DATATYPES[datatype])
+    except OverflowError as error:
+        raise InvalidError(f"{datatype}: {error}", where=where, fix="Send what fits.") from error
+
+
+def infer_to_wire(response: InferResponse, *, raw: bool) -> pb2.ModelInferResponse:
+    """An answer; all outputs raw, or all typed (FP16 is always raw, and then all are)."""
+    raw = raw or any(each.datatype not in _FIELDS for each in response.outputs)
+    message = pb2.ModelInferResponse(
+        model_name=response.model, model_version=response.version, id=response.id
+    )
+    for each in response.outputs:
+        made = message.outputs.add(name=each.name, datatype=each.datatype, shape=each.shape)
+        if raw:
+            message.raw_output_contents.append(tensor_to_raw(each))
+        else:
+            field = getattr(made.contents, _FIELDS[each.datatype])
+            field.extend(each.values.reshape(-1).tolist())
+    return message
+
+
+def model_meta_to_wire(meta: ModelMeta) -> pb2.ModelMetadataResponse:
+    """A model's metadata."""
+    message = pb2.ModelMetadataResponse(
+        name=meta.name, versions=meta.versions, platform=meta.platform
+    )
+    for field, listed in ((message.inputs, meta.inputs), (message.outputs, meta.outputs)):
+        for each in listed:
+            field.add(name=each.name, datatype=each.datatype, shape=each.shape)
+    return message

@@ -1,0 +1,331 @@
+"""The Open Inference Protocol over one package: pictures to decisions, tensors to raw outputs.
+
+1. Input ``image``, BYTES of any shape: JPEG or PNG each; the package prepares and decides as on a
+   device. Beside it ``template``, of as many, where the package judges against one.
+2. Input ``crops``, FP32: what the network itself takes, prepared by the caller. The outputs are the
+   network's own, unread by any rule.
+3. Outputs of pictures (n of them), by task; ``prediction`` is the whole answer as JSON:
+
+   | Output | Datatype, shape | Of |
+   |---|---|---|
+   | ``prediction``, ``state`` | BYTES (n) | every task |
+   | ``labels``, ``decisions`` | BYTES (n, k) | multilabel, classify, segment |
+   | ``probabilities`` | FP32 (n, k) | multilabel, classify, segment |
+   | ``count``, ``count_low``, ``count_high`` | INT32 (n) | count |
+   | ``boxes``, ``box_scores`` | FP32 (m, 4), (m) | detect, count of objects |
+   | ``box_labels``, ``box_image`` | BYTES (m), INT32 (m): which picture | likewise |
+   | ``mask_rle``, ``mask_share`` | BYTES (n), FP32 (n) | segment |
+   | ``score``, ``limit`` | FP32 (n) | anomaly |
+   | ``decision`` | BYTES (n) | anomaly |
+
+4. A picture that could not be judged has its ``state`` ("ok" otherwise), probabilities of NaN,
+   decisions "unsure", a count of -1, no boxes and an empty mask: one bad picture of many does not
+   fail the call. NaN is null in JSON.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from threading import Lock
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lineside.core import Clock, InvalidError
+from lineside.models.archive import Package
+from lineside.models.engines.bare import ANY, BareEngine
+from lineside.models.engines.onnx import INPUT
+from lineside.models.manifest import Manifest
+from lineside.models.predictor import Predictor
+from lineside.models.serving.tensors import (
+    BYTES,
+    InferRequest,
+    Tensor,
+    tensor,
+    text_of,
+    texts,
+)
+from lineside.vision import Decision, PictureState, Prediction, decode_picture, open_frame
+
+PLATFORM = "lineside_onnx"
+IMAGE = "image"
+TEMPLATE = "template"
+_MOST_PICTURES = 32
+_MOST_PICTURE_BYTES = 16_000_000
+_LABELLED = ("multilabel", "classify", "segment")
+_OBJECTS = ("detect", "count")
+
+Arrays = Mapping[str, NDArray[Any]]
+RunRaw = Callable[[NDArray[np.float32]], Arrays]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TensorMeta:
+    """What a model takes or gives; -1 where a size varies."""
+
+    name: str
+    datatype: str
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelMeta:
+    """A model's metadata, in the protocol's own names."""
+
+    name: str
+    versions: tuple[str, ...]
+    platform: str
+    inputs: tuple[TensorMeta, ...]
+    outputs: tuple[TensorMeta, ...]
+
+
+class ServedModel:
+    """One package behind the protocol; safe from several threads."""
+
+    def __init__(self, package: Package, *, clock: Clock) -> None:
+        """Load the package's predictor; its bare network when metadata or tensors are asked for."""
+        self._predictor = Predictor(package, clock=clock)
+        self._since: datetime = clock.now()
+        self._lock = Lock()
+        self._bare: BareEngine | None = None
+
+    @property
+    def manifest(self) -> Manifest:
+        """Of the package."""
+        return self._predictor.manifest
+
+    @property
+    def batches(self) -> bool:
+        """Whether the network's first axis is free, so that calls may share one run."""
+        return self.bare.inputs[0].shape[0] == ANY
+
+    @property
+    def bare(self) -> BareEngine:
+        """The network as it stands."""
+        with self._lock:
+            if self._bare is None:
+                package = self._predictor.package
+                network = package.file(package.manifest.engine.file)
+                self._bare = BareEngine(network, where=self.manifest.name)
+            return self._bare
+
+    def metadata(self, name: str, *, versions: Sequence[str]) -> ModelMeta:
+        """Inputs and outputs, those of pictures and those of tensors."""
+        manifest = self.manifest
+        pictures = [IMAGE, TEMPLATE] if manifest.template else [IMAGE]
+        inputs = [TensorMeta(name=each, datatype=BYTES, shape=(ANY,)) for each in pictures]
+        raw = self.bare.inputs[0]
+        inputs.append(TensorMeta(name=INPUT, datatype="FP32", shape=raw.shape))
+        outputs = [
+            TensorMeta(name=each, datatype=kind, shape=shape)
+            for each, kind, shape in _decided_outputs(manifest)
+        ]
+        outputs += [
+            TensorMeta(name=slot.name, datatype="FP32", shape=slot.shape)
+            for slot in self.bare.outputs
+        ]
+        return ModelMeta(
+            name=name, versions=tuple(versions), platform=PLATFORM,
+            inputs=tuple(inputs), outputs=tuple(outputs),
+        )  # fmt: skip
+
+    def infer(self, request: InferRequest, *, run_raw: RunRaw | None = None) -> tuple[Tensor, ...]:
+        """The outputs that are asked for.
+
+        Args:
+            request: checked in form only.
+            run_raw: runs the bare network; default: here and now.
+
+        Raises:
+            InvalidError: inputs that do not go together, or an output that is not there.
+        """
+        given = {each.name: each for each in request.inputs}
+        if len(given) != len(request.inputs):
+            raise InvalidError("an input is given twice", where="inputs", fix="Send each once.")
+        if set(given) == {INPUT}:
+            return _chosen(self._raw(given[INPUT], run_raw or self.run_raw), request)
+        if IMAGE in given and set(given) <= {IMAGE, TEMPLATE}:
+            return _chosen(self._decided(given[IMAGE], given.get(TEMPLATE)), request)
+        raise InvalidError(
+            f"inputs {', '.join(sorted(given))[:80]}",
+            where="inputs",
+            fix=f"Send {IMAGE} (with {TEMPLATE} where the package compares), or {INPUT}.",
+        )
+
+    def run_raw(self, crops: NDArray[np.float32]) -> Arrays:
+        """The bare network's outputs by name."""
+        said = self.bare.run({INPUT: crops})
+        return {slot.name: each for slot, each in zip(self.bare.outputs, said, strict=True)}
+
+    def _raw(self, crops: Tensor, run: RunRaw) -> list[Tensor]:
+        wanted = self.bare.inputs[0].shape
+        fits = len(crops.shape) == len(wanted) and all(
+            asked in (ANY, size) for size, asked in zip(crops.shape, wanted, strict=True)
+        )
+        if crops.datatype != "FP32" or not fits or 0 in crops.shape:
+            raise InvalidError(
+                f"{crops.datatype} of {list(crops.shape)}",
+                where=f"input {INPUT!r}",
+                fix=f"Send FP32 of {list(wanted)}, -1 for any size.",
+            )
+        if not np.isfinite(crops.values).all():
+            raise InvalidError(
+                "values that are no finite numbers", where=f"input {INPUT!r}", fix="Leave them out."
+            )
+        return [tensor(name, np.asarray(each)) for name, each in run(crops.values).items()]
+
+    def _decided(self, image: Tensor, template: Tensor | None) -> list[Tensor]:
+        pictures = _pictures(image, name=IMAGE)
+        beside = [None] * len(pictures) if template is None else _pictures(template, name=TEMPLATE)
+        if len(beside) != len(pictures):
+            raise InvalidError(
+                f"{len(beside)} templates for {len(pictures)} pictures",
+                where=TEMPLATE,
+                fix="Send one for each.",
+            )
+        said = [self._judge(one, other) for one, other in zip(pictures, beside, strict=True)]
+        return decided_tensors(said, self.manifest)
+
+    def _judge(self, picture: bytes, template: bytes | None) -> Prediction:
+        # All of one time: the same picture twice is a question asked twice, no frozen camera.
+        frame = open_frame(
+            picture, camera="open-inference", captured_at=self._since,
+            max_bytes=_MOST_PICTURE_BYTES,
+        )  # fmt: skip
+        shown = None
+        if template is not None:
+            shown = decode_picture(template, max_bytes=_MOST_PICTURE_BYTES)
+        return self._predictor.predict(frame, template=shown)
+
+
+def _pictures(given: Tensor, *, name: str) -> list[bytes]:
+    found: list[bytes] = given.values.reshape(-1).tolist() if given.datatype == BYTES else []
+    if not 1 <= len(found) <= _MOST_PICTURES:
+        raise InvalidError(
+            f"{given.datatype} of {list(given.shape)}",
+            where=f"input {name!r}",
+            fix=f"Send 1 to {_MOST_PICTURES} JPEG or PNG pictures as BYTES.",
+        )
+    return found
+
+
+def _chosen(outputs: Sequence[Tensor], request: InferRequest) -> tuple[Tensor, ...]:
+    if not request.outputs:
+        return tuple(outputs)
+    known = {each.name: each for each in outputs}
+    for wanted in request.outputs:
+        if wanted.name not in known:
+            raise InvalidError(
+                f"no output {wanted.name[:60]!r}",
+                where="outputs",
+                fix=f"These inputs give {', '.join(known)}.",
+            )
+    return tuple(known[wanted.name] for wanted in request.outputs)
+
+
+# ---- decisions as tensors
+
+
+def _decided_outputs(manifest: Manifest) -> list[tuple[str, str, tuple[int, ...]]]:
+    """Name, datatype and shape of what pictures give."""
+    many = (ANY,)
+    found: list[tuple[str, str, tuple[int, ...]]] = [
+        ("prediction", BYTES, many),
+        ("state", BYTES, many),
+    ]
+    if manifest.task in _LABELLED:
+        wide = (ANY, len(manifest.labels))
+        found += [("labels", BYTES, wide), ("decisions", BYTES, wide)]
+        found += [("probabilities", "FP32", wide)]
+    if manifest.task == "count":
+        found += [(name, "INT32", many) for name in ("count", "count_low", "count_high")]
+    if manifest.task in _OBJECTS:
+        found += [("boxes", "FP32", (ANY, 4)), ("box_labels", BYTES, many)]
+        found += [("box_scores", "FP32", many), ("box_image", "INT32", many)]
+    if manifest.task == "segment":
+        found += [("mask_rle", BYTES, many), ("mask_share", "FP32", many)]
+    if manifest.task == "anomaly":
+        found += [("score", "FP32", many), ("limit", "FP32", many), ("decision", BYTES, many)]
+    return found
+
+
+def decided_tensors(said: Sequence[Prediction], manifest: Manifest) -> list[Tensor]:
+    """Predictions of one package as the tensors of its task, see the module."""
+    found = [
+        _bytes("prediction", [text_of(each) for each in said]),
+        texts("state", [each.state.value for each in said]),
+    ]
+    if manifest.task in _LABELLED:
+        found += _labels(said, manifest.labels)
+    if manifest.task == "count":
+        found += _counts(said)
+    if manifest.task in _OBJECTS:
+        found += _boxes(said)
+    if manifest.task == "segment":
+        found += _masks(said)
+    if manifest.task == "anomaly":
+        found += _scores(said)
+    return found
+
+
+def _bytes(name: str, items: Sequence[bytes]) -> Tensor:
+    values = np.empty(len(items), dtype=object)
+    values[:] = list(items)
+    return Tensor(name=name, datatype=BYTES, values=values)
+
+
+def _labels(said: Sequence[Prediction], names: Sequence[str]) -> list[Tensor]:
+    by_name = [{label.name: label for label in each.labels} for each in said]
+    chances = [
+        [one[name].probability if name in one else np.nan for name in names] for one in by_name
+    ]
+    decisions = [
+        [str(one[name].decision if name in one else Decision.UNSURE) for name in names]
+        for one in by_name
+    ]
+    return [
+        texts("labels", [list(names)] * len(said)),
+        texts("decisions", decisions),
+        tensor("probabilities", np.array(chances, np.float32)),
+    ]
+
+
+def _counts(said: Sequence[Prediction]) -> list[Tensor]:
+    found = [each.count for each in said]
+    rows = [(-1, -1, -1) if one is None else (one.value, one.low, one.high) for one in found]
+    columns = np.array(rows, np.int32)
+    names = ("count", "count_low", "count_high")
+    return [tensor(name, columns[:, place]) for place, name in enumerate(names)]
+
+
+def _boxes(said: Sequence[Prediction]) -> list[Tensor]:
+    every = [(place, box) for place, each in enumerate(said) for box in each.boxes]
+    corners = [(box.x0_px, box.y0_px, box.x1_px, box.y1_px) for _, box in every]
+    return [
+        tensor("boxes", np.array(corners, np.float32).reshape(-1, 4)),
+        texts("box_labels", [box.label for _, box in every]),
+        tensor("box_scores", np.array([box.probability for _, box in every], np.float32)),
+        tensor("box_image", np.array([place for place, _ in every], np.int32)),
+    ]
+
+
+def _masks(said: Sequence[Prediction]) -> list[Tensor]:
+    found = [each.mask for each in said]
+    shares = [0.0 if one is None else one.share for one in found]
+    return [
+        texts("mask_rle", ["" if one is None else one.rle for one in found]),
+        tensor("mask_share", np.array(shares, np.float32)),
+    ]
+
+
+def _scores(said: Sequence[Prediction]) -> list[Tensor]:
+    found = [each.anomaly if each.state is PictureState.OK else None for each in said]
+    scores = [(np.nan, np.nan) if one is None else (one.score, one.limit) for one in found]
+    columns = np.array(scores, np.float32)
+    decisions = [str(Decision.UNSURE if one is None else one.decision) for one in found]
+    return [
+        tensor("score", columns[:, 0]),
+        tensor("limit", columns[:, 1]),
+        texts("decision", decisions),
+    ]
