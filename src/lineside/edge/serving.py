@@ -65,9 +65,9 @@ class Captures:
             tally=tally,
             known=disk.newest_ids(_REMEMBERED) if disk is not None else (),
         )
-        uploader = None
+        self.uploader: CaptureUploader | None = None
         if disk is not None and settings.upload_period_s:
-            uploader = CaptureUploader(
+            self.uploader = CaptureUploader(
                 disk,
                 place=open_place(settings.upload),
                 period_s=settings.upload_period_s,
@@ -76,9 +76,9 @@ class Captures:
             )
         self.capturer.start()
         self._stack.callback(self.capturer.close)
-        if uploader is not None:
-            uploader.start()
-            self._stack.callback(uploader.close)
+        if self.uploader is not None:
+            self.uploader.start()
+            self._stack.callback(self.uploader.close)
 
     def close(self) -> None:
         """Write what waits, end."""
