@@ -15,6 +15,7 @@ from lineside.hub import Accounts, NewToken, Role, Services, create_app
 from lineside.hub.access import COOKIE
 from lineside.hub.auth import Auth, Credentials, TooManyError
 from lineside.hub.passwords import Tries, check_password, hash_password, matches
+from lineside.hub.roles import GRANTS, Right
 from lineside.hub.users import checked_name, user_key
 from lineside.testing import FakeClock
 
@@ -277,6 +278,15 @@ def test_keys_of_tries_are_bounded(clock: FakeClock) -> None:
     assert tries.wait_s("a") == 6
     clock.advance(6)
     assert tries.wait_s("a") == 0
+
+
+def test_the_documented_table_of_roles_is_the_one_that_holds() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "reference" / "users.md").read_text()
+    rows = [line.strip("| ").split("|") for line in text.splitlines() if line.startswith("| `")]
+    told = {row[0].strip().strip("`"): [cell.strip() == "yes" for cell in row[1:]] for row in rows}
+    for role in Role:
+        cells = told[str(role)] + [False] * len(Right)
+        assert cells[: len(Right)] == [right in GRANTS[role] for right in Right], role
 
 
 # ---- the command line
