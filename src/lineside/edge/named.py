@@ -170,10 +170,13 @@ class NamedPackages:
             RefusedError: the archive is another one now.
         """
         seat = self._find(name)
-        if seat.predictor is None:
-            with self._loading:
-                seat.predictor = seat.predictor or self._predictor(seat.facts)
-        return seat.predictor
+        return seat.predictor if seat.predictor is not None else self._built(seat)
+
+    def _built(self, seat: _Seat) -> Predictor:
+        with self._loading:
+            if seat.predictor is None:
+                seat.predictor = self._predictor(seat.facts)
+            return seat.predictor
 
     def _predictor(self, facts: NamedPackage) -> Predictor:
         path = package_in(facts.url)
