@@ -283,8 +283,8 @@ class Auth:
             self._forget("token", key)
         return len(found)
 
-    def ensure_token_file(self, path: Path, *, name: str, kind: str) -> None:
-        """Make sure that the file holds a token that is known here.
+    def ensure_token_file(self, path: Path, *, name: str, kind: str) -> bool:
+        """Make sure that the file holds a token that is known here; whether one was issued.
 
         A file that was taken away gets a new token, and what it held before is worth nothing.
         """
@@ -294,6 +294,8 @@ class Auth:
             self.revoke(name)
             _write_secret(path, self.issue_token(name, kind=kind))
             logger.info("token written name=%s file=%s", name, path)
+            return True
+        return False
 
     def _put_known(self, token: str, *, name: str, kind: str) -> None:
         if self._body("token", _hash(token)) is None:

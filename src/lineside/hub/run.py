@@ -17,20 +17,24 @@ from typing import TYPE_CHECKING
 from lineside.core import (
     Clock,
     ConflictError,
+    Json,
     UnavailableError,
     decode_json,
     encode,
     load_plant,
 )
+from lineside.hub.accounts import TOKEN_TYPE
 from lineside.hub.app import create_app
 from lineside.hub.auth import issue_link
 from lineside.hub.config import HubConfig
 from lineside.hub.drift import DriftWatch
 from lineside.hub.follow import Follower, Selection
 from lineside.hub.job_service import TOPICS as JOB_TOPICS
+from lineside.hub.journal import person_event
 from lineside.hub.models import MODEL_TYPE
 from lineside.hub.outbox import EventOutbox
 from lineside.hub.readers import open_readers
+from lineside.hub.roles import Role
 from lineside.hub.services import Services, build_services
 from lineside.hub.timers import Timers
 from lineside.hub.tls import server_files
@@ -125,10 +129,20 @@ def _open(config: HubConfig, *, clock: Clock, stack: ExitStack) -> Services:
     stack.callback(services.runs.close)
     stack.callback(services.inference.close)
     for name, kind in _TOKENS:
-        path = config.folder / "tokens" / f"{name}.token"
-        services.auth.ensure_token_file(path, name=name, kind=kind)
-    services.auth.ensure_token_file(config.ingest_token_path, name="ingest", kind="ingest")
+        _ensure_token(services, config.folder / "tokens" / f"{name}.token", name=name, kind=kind)
+    _ensure_token(services, config.ingest_token_path, name="ingest", kind="ingest")
     return services
+
+
+def _ensure_token(services: Services, path: Path, *, name: str, kind: str) -> None:
+    if not services.auth.ensure_token_file(path, name=name, kind=kind):
+        return
+    told: dict[str, Json] = {"action": "issued", "kind": kind, "by": "hub"}
+    told |= {"role": str(Role.ADMIN)} if kind == "api" else {}
+    event = person_event(
+        TOKEN_TYPE, subject=name, site=services.plant.site, clock=services.clock, told=told
+    )
+    services.ledger.record([event])
 
 
 def _join_bus(config: HubConfig, services: Services, *, stack: ExitStack) -> tuple[Bus, str]:
