@@ -67,8 +67,7 @@ class JobDesk:
 
     def tick(self) -> None:
         """What time brings; about once a second."""
-        with self.service.turn:
-            self._deliver(self.service.due())
+        self.service.due()
         self._say_patiently(_TICK_PATIENCE_S)
 
     def tell_again(self) -> None:

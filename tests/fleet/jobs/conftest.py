@@ -69,7 +69,7 @@ class Desk:
 
     def wait(self, seconds: float) -> None:
         self.clock.advance(seconds)
-        self.hear(self.service.due())
+        self.service.due()
 
     def states(self, job_id: str) -> dict[str, str]:
         return {one.thing: one.status.value for one in self.service.executions(job_id)}

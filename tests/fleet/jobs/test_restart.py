@@ -1,5 +1,7 @@
 """What a restart or a kill leaves, and goes on with; links made when a device asks."""
 
+import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +10,7 @@ import pytest
 from lineside.fleet import JobService, NewJob, ThingDirectory
 from lineside.store import open_records
 from lineside.testing import FakeClock
-from tests.fleet.jobs.conftest import DOCUMENT, desk_over, many
+from tests.fleet.jobs.conftest import DOCUMENT, Desk, desk_over, many
 
 
 def test_links_are_made_when_a_device_asks(clock: FakeClock) -> None:
@@ -115,3 +117,52 @@ def stop_after(service: JobService, steps: int) -> None:
         return inner(job_id, after=after)
 
     service._step = step  # type: ignore[method-assign]  # the end of a process, between two commits
+
+
+def test_several_threads_keep_the_books_right(file_url: str, clock: FakeClock) -> None:
+    """Devices, an operator and the timer at once: nothing is lost, doubled or out of order."""
+    with open_records(file_url, clock=clock) as records:
+        desk = desk_over(records, clock)
+        things = many(desk, 6)
+        service = desk.service
+
+        def device(thing: str) -> None:
+            topic = f"$aws/things/{thing}/jobs/"
+            for _ in range(12):
+                answer = service.answer(topic + "start-next", b"")[0]
+                run = json.loads(answer.payload).get("execution")
+                if run is not None:
+                    body = json.dumps({"status": "SUCCEEDED"}).encode()
+                    service.answer(f"{topic}{run['jobId']}/update", body)
+
+        def operator() -> None:
+            for number in range(6):
+                desk.create(f"job{number}", *things)
+            service.cancel("job4", reason="", force=True)
+            service.delete("job5", force=True)
+
+        def timer() -> None:
+            for _ in range(20):
+                service.due()
+
+        with ThreadPoolExecutor(8) as pool:
+            for done in [
+                *(pool.submit(device, thing) for thing in things),
+                pool.submit(operator), pool.submit(timer),
+            ]:  # fmt: skip
+                done.result()
+        for thing in things:
+            device(thing)
+        check_books(desk, things)
+        assert records.documents.page("iot-pending") == []
+
+
+def check_books(desk: Desk, things: list[str]) -> None:
+    """Jobs 0 to 4 are over, and their figures are those of their executions."""
+    for job_id in [f"job{number}" for number in range(5)]:
+        row, tally = desk.service.look(job_id)
+        states = [one.status.value for one in desk.service.executions(job_id)]
+        assert len(states) == len(things)
+        assert dict(tally.counts) == {state: states.count(state) for state in set(states)}
+        assert row.status in ("COMPLETED", "CANCELED")
+        assert tally.pending == 0

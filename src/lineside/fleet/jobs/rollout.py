@@ -24,7 +24,10 @@ _ENDED = "END_TIME_REACHED"
 
 def advance(change: Change, job_id: str, *, directory: Directory, after: str) -> str | None:
     """One step; ``after`` is what the step before returned, empty at first."""
-    row = change.job(job_id)
+    try:
+        row = change.job(job_id)
+    except NotFoundError:
+        return None  # deleted by another thread between two steps
     if row.status is JobStatus.DELETION_IN_PROGRESS:
         return _delete_some(change, row)
     if row.sweeping:

@@ -3,7 +3,8 @@
 1. Every call is one transaction, or a row of them that the next ``due`` goes on with when the
    process ends in between; asking twice does nothing twice.
 2. What is to be said is handed out after the commit only, in the order of the commits: whoever
-   publishes holds ``turn`` from the call to the publishing. ``deliver`` is called under it.
+   calls ``answers`` holds ``turn`` until it has said them; all else goes to ``deliver``, which is
+   called under it. Long work lets others in between its steps.
 3. No thread, no socket, no clock but the one handed in.
 """
 
@@ -11,6 +12,7 @@ import logging
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from typing import Any, TypeVar
 
 from lineside.core import (
@@ -94,7 +96,7 @@ class JobService:
             records: where everything is kept.
             clock: of every time.
             directory: things and groups.
-            deliver: is handed what operators' calls bring about; must not block.
+            deliver: is handed what operators' calls and time bring about; must not block.
             presign: makes short-lived links; None: documents that ask for them are refused.
         """
         self._records = records
@@ -122,7 +124,7 @@ class JobService:
                         said.messages += self._answered(topic, payload, said=said)
             except UnavailableError as error:
                 return [one for topic, _ in messages for one in self._failed(topic, error)]
-            return [*said.messages, *self._advance_all(said.stirred)]
+            return [*said.messages, *chain.from_iterable(self._steps(said.stirred))]
 
     def ask(self, asked: Asked) -> dict[str, Any]:
         """What a device asks by HTTP; others are told what it changes.
@@ -130,17 +132,20 @@ class JobService:
         Raises:
             JobRejectedError: with the code of the contract.
         """
-        with self.turn:
-            body, said = self._changed(
-                lambda change: carry_out(change, asked, directory=self._directory)
-            )
-            self._deliver(said)
-            return body
+        return self._act(lambda change: carry_out(change, asked, directory=self._directory))
 
-    def due(self) -> list[JobMessage]:
+    def due(self) -> None:
         """What time and the directory bring: time-outs, roll-outs, windows, ends."""
-        with self.turn:
-            return [*self._expire(), *self._advance_due()]
+        while self._expire():
+            pass
+        now, revision = self._clock.now(), self._directory.revision()
+        moved_on = revision != self._revision
+        self._go_on({
+            one.job_id
+            for one in self._book.active()
+            if moved_on or (one.next_at is not None and one.next_at <= now)
+        })  # fmt: skip
+        self._revision = revision
 
     def again(self) -> Iterator[list[JobMessage]]:
         """The pending list and the next job of every thing that has one, for after a restart."""
@@ -376,52 +381,47 @@ class JobService:
     def _act(self, act: Callable[[Change], T]) -> T:
         with self.turn:
             result, said = self._changed(act)
-            self._deliver(said)
-            return result
+            self._say(said.messages)
+        self._go_on(said.stirred)
+        return result
 
-    def _deliver(self, said: _Said) -> None:
-        messages = [*said.messages, *self._advance_all(said.stirred)]
+    def _say(self, messages: Sequence[JobMessage]) -> None:
         if messages:
             self.deliver(messages)
 
-    def _advance_all(self, jobs: set[str]) -> list[JobMessage]:
-        return [message for job_id in sorted(jobs) for message in self._advance(job_id)]
+    def _go_on(self, jobs: set[str]) -> None:
+        """Every step that these jobs can take now; others get their turn in between."""
+        steps = self._steps(jobs)
+        while True:
+            with self.turn:
+                messages = next(steps, None)
+                if messages is None:
+                    return
+                self._say(messages)
 
-    def _advance(self, job_id: str) -> list[JobMessage]:
-        """Every step that a job can take now."""
-        messages: list[JobMessage] = []
-        stirred: set[str] = set()
-        after: str | None = ""
-        while after is not None:
-            after, said = self._step(job_id, after=after)
-            messages += said.messages
-            stirred |= said.stirred - {job_id}
-            if job_id in said.stirred and after is None:
-                after = ""
-        return [*messages, *self._advance_all(stirred)]
+    def _steps(self, jobs: set[str]) -> Iterator[list[JobMessage]]:
+        waiting = sorted(jobs)
+        while waiting:
+            job_id = waiting.pop(0)
+            after: str | None = ""
+            while after is not None:
+                after, said = self._step(job_id, after=after)
+                yield said.messages
+                waiting += sorted(said.stirred - {job_id})
+                if after is None and job_id in said.stirred:
+                    after = ""
 
     def _step(self, job_id: str, *, after: str) -> tuple[str | None, _Said]:
         return self._changed(
             lambda change: advance(change, job_id, directory=self._directory, after=after)
         )
 
-    def _expire(self) -> list[JobMessage]:
-        said = _Said()
-        while overdue := self._book.overdue(now=self._clock.now(), limit=CHUNK):
-            _, found = self._changed(lambda change: _expire(change, overdue))
-            said.messages += found.messages
-            said.stirred |= found.stirred
-        return [*said.messages, *self._advance_all(said.stirred)]
-
-    def _advance_due(self) -> list[JobMessage]:
-        now, revision = self._clock.now(), self._directory.revision()
-        moved_on = revision != self._revision
-        messages: list[JobMessage] = []
-        for one in self._book.active():
-            if moved_on or (one.next_at is not None and one.next_at <= now):
-                messages += self._advance(one.job_id)
-        self._revision = revision
-        return messages
+    def _expire(self) -> bool:
+        """End what is overdue, a chunk at a time; whether there was any."""
+        overdue = self._book.overdue(now=self._clock.now(), limit=CHUNK)
+        if overdue:
+            self._act(lambda change: _expire(change, overdue))
+        return bool(overdue)
 
     def _directory_has(self, thing: str) -> None:
         if not self._directory.has(thing):

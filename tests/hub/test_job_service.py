@@ -1,0 +1,146 @@
+"""The job service on the hub's bus: what waits, what is dropped, what a restart says again."""
+
+import json
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import paho.mqtt.client as paho
+import pytest
+from paho.mqtt.enums import CallbackAPIVersion
+
+from lineside.core import SystemClock
+from lineside.fleet import NewJob
+from lineside.hub import HubConfig, Services, running
+from lineside.hub import job_service as module
+from lineside.hub.job_service import JobDesk
+from lineside.links import Bus, Mailbox, Message
+from lineside.links.memory import MemoryBus
+from lineside.testing import FakeClock
+from lineside.testing.links import take, wait_until
+
+T = "$aws/things/edge-1/jobs"
+LONG_S = 10.0
+
+
+def job(job_id: str) -> NewJob:
+    return NewJob(job_id=job_id, targets=("edge-1",), document={"a": 1})
+
+
+@pytest.fixture
+def desk(hub: Services) -> JobDesk:
+    hub.things.add("edge-1")
+    return hub.job_desk
+
+
+@pytest.fixture
+def heard(factory: Bus) -> Iterator[Mailbox]:
+    mailbox = factory.subscribe((f"{T}/#", "$aws/events/#"))
+    yield mailbox
+    mailbox.close()
+
+
+def topics(mailbox: Mailbox, count: int) -> list[str]:
+    return [message.topic for message in take(mailbox, count)]
+
+
+def test_a_batch_is_answered_and_what_we_said_ourselves_is_passed_over(
+    desk: JobDesk, heard: Mailbox
+) -> None:
+    batch = desk.prepare([
+        Message(topic=f"{T}/get", payload=b""), Message(topic=f"{T}/get/accepted", payload=b"{}"),
+        Message(topic=f"{T}/notify", payload=b"{}"), Message(topic=f"{T}/odd", payload=b""),
+    ])  # fmt: skip
+    desk.commit(batch)
+    assert topics(heard, 2) == [f"{T}/get/accepted", f"{T}/odd/rejected"]
+
+
+def test_what_an_operator_orders_is_told_at_once(desk: JobDesk, heard: Mailbox) -> None:
+    desk.service.create(job("job1"))
+    assert topics(heard, 2) == [f"{T}/notify", f"{T}/notify-next"]
+    desk.service.cancel("job1", reason="")
+    assert topics(heard, 5)[-1] == "$aws/events/job/job1/canceled"
+
+
+def test_what_is_to_be_said_waits_for_the_bus_in_its_order(
+    desk: JobDesk, heard: Mailbox, bus: MemoryBus
+) -> None:
+    bus.lose()
+    desk.service.create(job("job1"))
+    desk.service.create(job("job2"))
+    assert desk.waiting == 3
+    bus.regain()
+    desk.tick()
+    assert desk.waiting == 0
+    said = take(heard, 3)
+    assert [one.topic for one in said] == [f"{T}/notify", f"{T}/notify-next", f"{T}/notify"]
+    assert len(json.loads(said[2].payload)["jobs"]["QUEUED"]) == 2
+
+
+def test_too_much_that_waits_is_dropped_oldest_first_and_counted(
+    desk: JobDesk, heard: Mailbox, bus: MemoryBus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_MOST_WAITING", 2)
+    bus.lose()
+    desk.service.create(job("job1"))
+    desk.service.create(job("job2"))
+    assert (desk.waiting, desk.dropped) == (2, 1)
+    bus.regain()
+    desk.tick()
+    assert topics(heard, 2) == [f"{T}/notify-next", f"{T}/notify"]
+
+
+def test_time_brings_what_is_due(desk: JobDesk, heard: Mailbox, clock: FakeClock) -> None:
+    desk.service.create(job("job1"))
+    desk.commit([(f"{T}/start-next", b'{"stepTimeoutInMinutes":1}')])
+    clock.advance(60)
+    desk.tick()
+    assert "$aws/events/jobExecution/job1/timed_out" in topics(heard, 7)
+
+
+def test_things_with_jobs_are_told_of_them_again(desk: JobDesk, heard: Mailbox) -> None:
+    desk.service.create(job("job1"))
+    topics(heard, 2)
+    desk.tell_again()
+    assert topics(heard, 2) == [f"{T}/notify", f"{T}/notify-next"]
+
+
+@pytest.mark.slow
+def test_a_running_hub_gives_jobs_to_who_asks_and_goes_on_after_a_restart(
+    config: HubConfig,
+) -> None:
+    kept = replace(config, records="", blobs="")
+    with running(kept, clock=SystemClock()) as hub:
+        hub.services.things.add("edge-1")
+        hub.services.job_desk.service.create(job("job1"))
+        assert asked(hub.bus_url, f"{T}/start-next")["execution"]["status"] == "IN_PROGRESS"
+    with running(kept, clock=SystemClock()) as hub:
+        found = asked(hub.bus_url, f"{T}/get")
+        assert [one["jobId"] for one in found["inProgressJobs"]] == ["job1"]
+        figures = hub.services.stats.plain()["gauges"]
+        assert figures["job_messages_dropped"] == 0
+        assert figures["mailbox_jobs_dropped"] == 0
+
+
+def asked(bus_url: str, topic: str) -> dict[str, Any]:
+    """One question without a subscription, and its answer."""
+    answers: list[bytes] = []
+    came = threading.Event()
+
+    def hear(_client: object, _given: object, message: paho.MQTTMessage) -> None:
+        answers.append(bytes(message.payload))
+        came.set()
+
+    client = paho.Client(CallbackAPIVersion.VERSION2)
+    client.on_message = hear
+    host, _, port = bus_url.rpartition("/")[2].rpartition(":")
+    client.connect(host, int(port))
+    client.loop_start()
+    wait_until(client.is_connected)
+    client.publish(topic, b"", qos=1)
+    assert came.wait(LONG_S)
+    client.disconnect()
+    client.loop_stop()
+    found: dict[str, Any] = json.loads(answers[0])
+    return found
