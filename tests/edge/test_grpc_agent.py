@@ -222,6 +222,8 @@ class TestPredict:
         named = tensor(values, data_type=0, shape=())
         assert loaded.client.agent.Predict(predict(bare)) == told
         assert loaded.client.agent.Predict(predict(named)) == told
+        open_side = tensor(values, shape=(-1, 3, -1, SIDE))
+        assert loaded.client.agent.Predict(predict(open_side)) == told
 
     @pytest.mark.parametrize(
         ("tensors", "why"),
@@ -233,7 +235,7 @@ class TestPredict:
             ([tensor(crops(), data_type=99)], "data type 99 is none"),
             ([tensor(crops(), shape=(1, 3, 224, 224))], "do not fit the input"),
             ([tensor(crops(), shape=(2**31 - 1,) * 4)], "do not fit the input"),
-            ([tensor(crops(), shape=(2, 3, -1, SIDE))], "a tensor of shape"),
+            ([tensor(crops(), shape=(2, 3, -2, SIDE))], "a tensor of shape"),
             ([tensor(crops()[:1], shape=(2, 3, SIDE, SIDE))], "bytes, float32 of"),
             ([agent_pb2.Tensor(byte_data=b"abc")], "bytes, float32 of"),
             ([agent_pb2.Tensor()], "no data"),

@@ -8,14 +8,15 @@
 import base64
 import math
 import re
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from itertools import count
 
 import numpy as np
 
 from lineside.core import InvalidError, encode
+from lineside.edge.raw import whole_shape
 from lineside.fleet import check_identifier, wire
 
 _UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
@@ -70,10 +71,11 @@ def checked(capture: wire.Capture, *, now: datetime) -> wire.Capture:
             where="inference_timestamp",
             fix=f"It is {now.isoformat()} here.",
         )
-    for noun, parts in (("input", capture.input_tensors), ("output", capture.output_tensors)):
-        for place, part in enumerate(parts):
-            _check_length(part, where=f"{noun}_tensors[{place}]")
-    return capture
+    return replace(
+        capture,
+        input_tensors=_sized(capture.input_tensors, noun="input"),
+        output_tensors=_sized(capture.output_tensors, noun="output"),
+    )
 
 
 def written(
@@ -160,13 +162,20 @@ def _event(capture: wire.Capture, *, source: Source, at: datetime) -> dict[str, 
     }
 
 
-def _check_length(part: wire.TensorPart, *, where: str) -> None:
+def _sized(parts: Sequence[wire.TensorPart], *, noun: str) -> tuple[wire.TensorPart, ...]:
+    return tuple(_whole(part, where=f"{noun}_tensors[{place}]") for place, part in enumerate(parts))
+
+
+def _whole(part: wire.TensorPart, *, where: str) -> wire.TensorPart:
+    """The tensor with the side filled in that was left open."""
     if not part.dtype or not part.shape:
-        return
-    wanted = math.prod(part.shape) * np.dtype(part.dtype).itemsize
-    if len(part.data) != wanted:
+        return part
+    item_bytes = np.dtype(part.dtype).itemsize
+    shape = whole_shape(part.shape, len(part.data), item_bytes=item_bytes)
+    if shape is None or math.prod(shape) * item_bytes != len(part.data):
         raise InvalidError(
-            f"{len(part.data)} bytes, {part.dtype} of {list(part.shape)} has {wanted}",
+            f"{len(part.data)} bytes are no {part.dtype} of {list(part.shape)}",
             where=where,
             fix="Send all values.",
         )
+    return replace(part, shape=shape)

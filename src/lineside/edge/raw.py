@@ -50,7 +50,8 @@ def array_of(part: wire.TensorPart, *, slot: TensorSlot) -> NDArray[Any]:
             fix=f"Send {_said(slot)}.",
         )
     kind = np.dtype(slot.dtype).newbyteorder("<")
-    shape = part.shape or _guessed(slot.shape, len(part.data), item_bytes=kind.itemsize)
+    asked = _merged(part.shape, slot.shape)
+    shape = whole_shape(asked, len(part.data), item_bytes=kind.itemsize)
     if shape is None or not _fits(shape, slot.shape):
         seen = list(part.shape) if part.shape else f"{len(part.data)} bytes"
         raise InvalidError(f"{seen} do not fit the input", where=where, fix=f"Send {_said(slot)}.")
@@ -100,10 +101,17 @@ def _fits(shape: tuple[int, ...], wanted: tuple[int, ...]) -> bool:
     )
 
 
-def _guessed(
+def _merged(said: tuple[int, ...], wanted: tuple[int, ...]) -> tuple[int, ...]:
+    """What was said, and for sides it leaves open what is wanted."""
+    if len(said) != len(wanted):
+        return said or wanted
+    return tuple(asked if side == ANY else side for side, asked in zip(said, wanted, strict=True))
+
+
+def whole_shape(
     wanted: tuple[int, ...], size_bytes: int, *, item_bytes: int
 ) -> tuple[int, ...] | None:
-    """The shape of so many bytes, where at most one side is open."""
+    """The shape of so many bytes, where at most one side is open (-1); None where it cannot be."""
     open_sides = wanted.count(ANY)
     fixed = math.prod(side for side in wanted if side != ANY) * item_bytes
     if open_sides == 0:

@@ -31,7 +31,7 @@ from lineside.fleet.wire import (
 from lineside.models import TensorSlot
 
 names = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
-sides = st.lists(st.integers(0, 2**31 - 1), max_size=4).map(tuple)
+sides = st.lists(st.integers(-1, 2**31 - 1), max_size=4).map(tuple)
 slots = st.builds(
     TensorSlot,
     name=names,

@@ -14,7 +14,7 @@ from typing import cast
 
 from lineside.core import InvalidError
 from lineside.fleet.wire import agent_pb2
-from lineside.models import TensorSlot
+from lineside.models import ANY, TensorSlot
 
 DTYPES = ("uint8", "int16", "int32", "int64", "float16", "float32", "float64")
 """By number on the wire."""
@@ -49,7 +49,7 @@ class TensorPart:
     Attributes:
         data: little-endian, last dimension fastest.
         dtype: as ``TensorSlot`` names it; "" where the sender does not say.
-        shape: empty where the sender does not say.
+        shape: empty where the sender does not say; -1 where a side follows from the bytes.
     """
 
     data: bytes
@@ -128,16 +128,18 @@ def tensor_from_wire(message: agent_pb2.Tensor, *, where: str) -> TensorPart:
 
     Raises:
         InvalidError: no bytes, a handle of shared memory, a type that the protocol does not have,
-            or a side below 0.
+            or a side below -1.
     """
     data = _bytes(message, where=where)
     if not message.HasField("tensor_metadata"):
         return TensorPart(data=data)
     said = message.tensor_metadata
     shape = tuple(said.shape)
-    if any(side < 0 for side in shape):
+    if any(side < ANY for side in shape):
         raise InvalidError(
-            f"a tensor of shape {list(shape)}", where=where, fix="Send sides of 0 or more."
+            f"a tensor of shape {list(shape)}",
+            where=where,
+            fix="Send sides of 0 or more, or -1 for one that follows from the bytes.",
         )
     dtype = _dtype(said.data_type, where=where) if shape or said.data_type else ""
     return TensorPart(data=data, name=said.name, dtype=dtype, shape=shape)
