@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from http.client import HTTPException, HTTPResponse
 from urllib.parse import quote
 
-from lineside.core import UnavailableError
+from lineside.core import InvalidError, LinesideError, UnavailableError
 from lineside.edge.fetch import NoRedirect, rebased, translated
 from lineside.fleet import Part
 
@@ -47,11 +47,22 @@ class HubSource:
             answer = urllib.request.build_opener(NoRedirect).open(request, timeout=_TIMEOUT_S)
         except urllib.error.HTTPError as error:
             error.close()
-            raise translated(error.code, address) from error
+            if error.code == http.client.REQUESTED_RANGE_NOT_SATISFIABLE:
+                yield Part(start_byte=start_byte, chunks=iter(()))  # it has no more than that
+                return
+            raise _answered(error.code, address) from error
         except (OSError, HTTPException) as error:
             raise _away(error, address) from error
         with answer:
             yield Part(start_byte=_begin(answer), chunks=_chunks(answer, address))
+
+
+def _answered(status: int, address: str) -> LinesideError:
+    """What stands between device and repository is mended by people, not by the request."""
+    found = translated(status, address)
+    if isinstance(found, InvalidError):
+        return UnavailableError(found.message, where=found.where, fix="Look after the hub's proxy.")
+    return found
 
 
 def _begin(answer: HTTPResponse) -> int:

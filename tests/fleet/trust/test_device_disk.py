@@ -144,3 +144,31 @@ def test_the_library_reads_what_the_device_kept(device: Device) -> None:
     for name, data in device.kept().items():
         if name != "seen.json":
             assert Metadata.from_bytes(data).signed.version == 1
+
+
+def test_a_kept_root_that_was_damaged_is_fetched_anew(site: TrustSimulator, device: Device) -> None:
+    site.rotate("root")
+    site.publish()
+    device.refreshed()
+    good = device.kept()
+    (device.folder / "metadata" / "2.root.json").write_bytes(b"{}")
+    device.refreshed()
+    assert device.kept() == good
+
+
+@pytest.mark.parametrize("name", ["timestamp.json", "1.snapshot.json", "1.targets.json"])
+def test_a_repository_that_lacks_a_file_is_asked_again_later(
+    name: str, site: TrustSimulator, device: Device
+) -> None:
+    del site.served[f"metadata/{name}"]
+    with pytest.raises(UnavailableError, match="does not have it"):
+        device.client().refresh()
+
+
+def test_a_delegated_role_outside_the_snapshot_is_refused(
+    site: TrustSimulator, device: Device
+) -> None:
+    del site.snapshot.meta["line-a.json"]
+    site.publish_snapshot()
+    with pytest.raises(RefusedError, match="no part of the snapshot"):
+        device.client().target("packages/line-a/1/x.lspkg")

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from lineside.core import Clock, RefusedError, UnavailableError
+from lineside.core import Clock, NotFoundError, RefusedError, UnavailableError
 from lineside.fleet.contract import Progress, Target
 from lineside.fleet.trust.files import sync_folder
 from lineside.fleet.trust.roles import prefixed
@@ -108,6 +108,12 @@ def fetch_target(
     except RefusedError:
         part.unlink(missing_ok=True)
         raise
+    except NotFoundError as error:
+        raise UnavailableError(
+            "signed, but the repository does not have it",
+            where=target.path,
+            fix="Publish it again.",
+        ) from error
     except OSError as error:
         raise UnavailableError(
             f"cannot be written: {error.strerror}", where=str(into), fix="Free space there."
@@ -224,11 +230,15 @@ def _size(path: Path) -> int:
 
 
 def _check_space(folder: Path, *, needed: int) -> None:
-    free = shutil.disk_usage(folder).free
+    free = _free(folder)
     if free < needed:
         raise UnavailableError(
             f"{needed} bytes are needed, {free} are free", where=str(folder), fix="Free space."
         )
+
+
+def _free(folder: Path) -> int:
+    return shutil.disk_usage(folder).free
 
 
 def _too_long(name: str, most: int) -> RefusedError:
