@@ -1,0 +1,102 @@
+"""The server on its socket: codes of errors, addresses, and what is a bug."""
+
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+
+from lineside.core import (
+    ConflictError,
+    InvalidError,
+    LinesideError,
+    MissingExtraError,
+    NotFoundError,
+    RefusedError,
+    UnavailableError,
+)
+from lineside.edge.contract import FullError
+from lineside.edge.grpc_server import GrpcServer, code_of, socket_path
+from lineside.fleet import wire
+from lineside.fleet.wire import agent_pb2
+from tests.edge.serving import connected, edge_config, refused
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (InvalidError("x"), "INVALID_ARGUMENT"),
+        (wire.FutureError("x"), "OUT_OF_RANGE"),
+        (NotFoundError("x"), "NOT_FOUND"),
+        (ConflictError("x"), "ALREADY_EXISTS"),
+        (RefusedError("x"), "FAILED_PRECONDITION"),
+        (UnavailableError("x"), "UNAVAILABLE"),
+        (FullError("x"), "RESOURCE_EXHAUSTED"),
+        (MissingExtraError("x"), "INTERNAL"),
+    ],
+)
+def test_an_error_says_by_its_code_what_a_client_can_do(error: LinesideError, code: str) -> None:
+    assert code_of(error) is grpc.StatusCode[code]
+
+
+@pytest.mark.parametrize(
+    ("address", "path"),
+    [
+        ("unix:///tmp/edge_agent", "/tmp/edge_agent"),  # noqa: S108  nothing is made there
+        ("unix:/run/agent.sock", "/run/agent.sock"),
+        ("unix:agent.sock", str(Path("agent.sock").absolute())),
+    ],
+)
+def test_an_address_is_a_path(address: str, path: str) -> None:
+    assert str(socket_path(address)) == path
+
+
+@pytest.mark.parametrize(
+    "address", ["", "unix:", "unix://", "127.0.0.1:50051", "unix:/" + "x" * 107]
+)
+def test_another_address_is_refused(address: str) -> None:
+    with pytest.raises(InvalidError, match="no socket"):
+        socket_path(address)
+
+
+def test_settings_take_sockets_alone(tmp_path: Path) -> None:
+    with pytest.raises(InvalidError, match="the address of a socket"):
+        edge_config(tmp_path, grpc="0.0.0.0:50051")
+
+
+class Broken(wire.agent_pb2_grpc.AgentServicer):
+    """Has a bug in one call."""
+
+    def ListModels(self, request: Any, context: Any) -> Any:  # noqa: ANN401, N802  the protocol's
+        del request, context
+        raise ZeroDivisionError("a secret")
+
+
+def served_by(address: str, agent: object) -> GrpcServer:
+    return GrpcServer(address, agent=agent, edge=wire.lineside_edge_v1_pb2_grpc.EdgeServicer())
+
+
+def test_a_bug_is_internal_and_keeps_its_details(tmp_path: Path) -> None:
+    address = f"unix://{tmp_path}/s"
+    server = served_by(address, Broken())
+    try:
+        with connected(address) as client:
+            code, sentence = refused(client.agent.ListModels, agent_pb2.ListModelsRequest())
+            assert (code, sentence) == ("INTERNAL", "bug: ZeroDivisionError")
+            code, _ = refused(client.agent.Predict, agent_pb2.PredictRequest())
+            assert code == "INTERNAL"
+    finally:
+        server.close()
+    assert not (tmp_path / "s").exists()
+
+
+def test_a_socket_that_cannot_be_made_says_so(tmp_path: Path) -> None:
+    with pytest.raises(UnavailableError, match="the socket cannot be made"):
+        served_by(f"unix://{tmp_path}/none/s", Broken())
+
+
+def test_a_file_that_is_no_socket_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "s").write_text("notes")
+    with pytest.raises(ConflictError, match="something else is there"):
+        served_by(f"unix://{tmp_path}/s", Broken())
+    assert (tmp_path / "s").read_text() == "notes"
