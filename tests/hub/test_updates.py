@@ -13,6 +13,8 @@ import uvicorn
 from botocore.config import Config
 from botocore.exceptions import ClientError
 from fastapi.testclient import TestClient
+from tuf.api.exceptions import DownloadHTTPError
+from tuf.ngclient import FetcherInterface, Updater
 
 from lineside.core import RefusedError, SystemClock, UnavailableError
 from lineside.edge import HubSource
@@ -123,6 +125,37 @@ def test_a_hub_that_is_away_or_refuses_is_told_apart(
     away = HubSource("http://127.0.0.1:9", token=lambda: "")
     with pytest.raises(UnavailableError, match="does not answer"):
         UpdateClient(tmp_path, source=away, clock=trusted.clock).refresh()
+
+
+class Fetcher(FetcherInterface):
+    """Of python-tuf's own client, over a program's session."""
+
+    def __init__(self, client: TestClient) -> None:
+        self._client = client
+
+    def _fetch(self, url: str) -> Iterator[bytes]:
+        answer = self._client.get(url)
+        if answer.status_code != 200:
+            raise DownloadHTTPError(url, answer.status_code)
+        yield answer.content
+
+
+def test_the_librarys_own_client_reads_the_repository(
+    trusted: Services, client: TestClient, archive: bytes, tmp_path: Path
+) -> None:
+    """Nothing about it is our own but what stands in ``custom``."""
+    target = use(trusted, archive)
+    trusted.releases.repository.rotate("root", keys=trusted.config.keys_folder)
+    (tmp_path / "targets").mkdir()
+    updater = Updater(
+        str(tmp_path), "http://127.0.0.1/tuf/metadata/", str(tmp_path / "targets"),
+        "http://127.0.0.1/tuf/targets/", fetcher=Fetcher(client),
+        bootstrap=trusted.releases.repository.first_root(),
+    )  # fmt: skip
+    updater.refresh()
+    found = updater.get_targetinfo(target.path)
+    assert found is not None
+    assert Path(updater.download_target(found)).read_bytes() == archive
 
 
 # ---- what is signed when
