@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import grpc
 import numpy as np
 import pytest
 
@@ -268,6 +269,14 @@ class TestPredict:
         answers = [call.result(timeout=STARTED_S).tensors[0].byte_data for call in calls]
         engine = BareEngine(network(), where="test")
         assert answers == [engine.run({"crops": each})[0].tobytes() for each in values]
+
+    def test_a_call_waits_for_the_one_before(self, loaded: Served) -> None:
+        with loaded.serving.packages._running:
+            call = loaded.client.agent.Predict.future(predict(tensor(crops())))
+            with pytest.raises(grpc.FutureTimeoutError):
+                call.result(timeout=0.1)
+            loaded.client.agent.ListModels(agent_pb2.ListModelsRequest(), timeout=STARTED_S)
+        assert call.result(timeout=STARTED_S).tensors
 
 
 class TestCaptures:
