@@ -121,13 +121,18 @@ def check_lists(desk: Desk, runs: dict[str, Run]) -> None:
     said = desk.ask("get")
     queued = [one["jobId"] for one in said["queuedJobs"]]
     under_way = [one["jobId"] for one in said["inProgressJobs"]]
-    is_open = sorted((run for run in runs.values() if run.open), key=lambda run: run.place)
+    is_open = sorted((run for run in runs.values() if run.open), key=place_in_line)
     assert [run.job_id for run in is_open] == [*under_way, *queued]
     assert len({run.job_id for run in is_open}) == len(is_open), "two open tries of one job"
     order = [(run.queued_at, run.order) for run in is_open if run.status == "QUEUED"]
     assert order == sorted(order)
     following = desk.ask("$next/get").get("execution")
     assert (following or {}).get("jobId") == (is_open[0].job_id if is_open else None)
+
+
+def place_in_line(run: Run) -> tuple[bool, object, int]:
+    """The contract's order: in progress first, then by queue time, then by age of the job."""
+    return run.status.value != "IN_PROGRESS", run.queued_at, run.order
 
 
 def check_notices(desk: Desk, before: dict[str, Run], *, after: dict[str, Run]) -> None:

@@ -166,3 +166,15 @@ def check_books(desk: Desk, things: list[str]) -> None:
         assert dict(tally.counts) == {state: states.count(state) for state in set(states)}
         assert row.status in ("COMPLETED", "CANCELED")
         assert tally.pending == 0
+
+
+def test_a_store_that_is_away_is_an_internal_error_that_says_ask_again(
+    file_url: str, clock: FakeClock
+) -> None:
+    with open_records(file_url, clock=clock) as records:
+        desk = desk_over(records, clock)
+        desk.directory.add("t")
+    said = desk.ask("get")
+    assert (said["was"], said["code"]) == ("rejected", "InternalError")
+    assert "closed" in said["message"]
+    assert desk.service.answer("$aws/things/t/jobs/notify", b"") == []

@@ -61,7 +61,6 @@ class JobRow:
     fingerprint: str
     description: str = ""
     continuous: bool = False
-    source: str = ""
     settings: Mapping[str, Any] = field(default_factory=dict)
     completed_at: datetime | None = None
     reason_code: str = ""

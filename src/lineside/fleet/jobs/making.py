@@ -27,7 +27,6 @@ from lineside.fleet.jobs.settings import read_settings
 class JobExtras:
     """What AWS' clients hand in beside the job itself."""
 
-    source: str = ""
     tags: tuple[Mapping[str, str], ...] = ()
 
 
@@ -53,7 +52,7 @@ def new_row(asked: NewJob, extras: JobExtras, *, now: datetime) -> JobRow:
         job_id=asked.job_id, order=0, status=JobStatus.SCHEDULED, targets=targets,
         document=document, created_at=now, last_updated_at=now,
         fingerprint=digest_of(encode(told)).removeprefix("sha256:"),
-        description=asked.description, continuous=asked.continuous, source=extras.source,
+        description=asked.description, continuous=asked.continuous,
         settings=settings, tags=extras.tags,
     )  # fmt: skip
 

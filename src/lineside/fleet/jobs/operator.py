@@ -22,14 +22,12 @@ _SETTINGS = (
     "jobExecutionsRetryConfig", "schedulingConfig",
 )  # fmt: skip
 _KNOWN = (
-    *_SETTINGS, "targets", "document", "documentSource", "description", "targetSelection", "tags",
+    *_SETTINGS, "targets", "document", "description", "targetSelection", "tags",
 )  # fmt: skip
 
 
-def new_job(
-    job_id: str, body: Mapping[str, Any], *, fetched: str | None
-) -> tuple[NewJob, JobExtras]:
-    """``CreateJob``'s body; ``fetched`` is what ``documentSource`` holds, where it was given.
+def new_job(job_id: str, body: Mapping[str, Any]) -> tuple[NewJob, JobExtras]:
+    """``CreateJob``'s body.
 
     Raises:
         InvalidError: a field is not what it may be, or is not served here.
@@ -41,12 +39,14 @@ def new_job(
     if selection not in ("SNAPSHOT", "CONTINUOUS"):
         raise _wrong("targetSelection", "SNAPSHOT or CONTINUOUS")
     job = NewJob(
-        job_id=job_id, targets=_texts(body, "targets"),
-        document=_document(fetched if fetched is not None else body.get("document")),
-        description=_text(body, "description"), continuous=selection == "CONTINUOUS",
+        job_id=job_id,
+        targets=_texts(body, "targets"),
+        document=_document(body.get("document")),
+        description=_text(body, "description"),
+        continuous=selection == "CONTINUOUS",
         settings={name: body[name] for name in _SETTINGS if body.get(name) is not None},
-    )  # fmt: skip
-    return job, JobExtras(source=_text(body, "documentSource"), tags=_tags(body))
+    )
+    return job, JobExtras(tags=_tags(body))
 
 
 def job_answer(row: JobRow) -> dict[str, Any]:
@@ -70,8 +70,7 @@ def described_job(row: JobRow, tally: Tally) -> dict[str, Any]:
             "processingTargets": [arn_of(one) for one in row.targets] if tally.waiting else [],
         },
     }  # fmt: skip
-    source = {"documentSource": row.source} if row.source else {}
-    return {**source, "job": job}
+    return {"job": job}
 
 
 def summary_of_job(row: JobRow) -> dict[str, Any]:
@@ -130,7 +129,7 @@ def _left(run: Run, *, now: datetime) -> dict[str, int]:
 
 def _document(text: object) -> Mapping[str, object]:
     if not isinstance(text, str):
-        raise _wrong("document", "JSON as text; give document or documentSource")
+        raise _wrong("document", "JSON as text")
     document = decode_json(text, where="document")
     if not isinstance(document, dict):
         raise _wrong("document", "a JSON object")
@@ -162,4 +161,6 @@ def _tags(body: Mapping[str, Any]) -> tuple[Mapping[str, str], ...]:
 
 
 def _wrong(name: str, expected: str) -> InvalidError:
-    return InvalidError(f"{name[:80]} is not {expected}", where=name[:80], fix="See docs/jobs.")
+    return InvalidError(
+        f"{name[:80]} is not {expected}", where=name[:80], fix="See docs/reference/jobs.md."
+    )

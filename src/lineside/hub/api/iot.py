@@ -146,13 +146,7 @@ def create_job(hub: Hub, request: Request, *, job_id: str, body: Body) -> Respon
 
     def act(caller: Caller) -> object:
         _operators(caller)
-        fields = _fields(body)
-        if fields.get("documentSource"):
-            raise InvalidError(
-                "documentSource is not fetched here", where="documentSource",
-                fix="Send the document itself.",
-            )  # fmt: skip
-        asked, extras = new_job(job_id, fields, fetched=None)
+        asked, extras = new_job(job_id, _fields(body))
         hub.job_desk.service.create(asked, extras=extras)
         return job_answer(hub.job_desk.service.look(job_id)[0])
 

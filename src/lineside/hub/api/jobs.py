@@ -55,7 +55,9 @@ def create_job(hub: Hub, *, asked: Annotated[AskedJob, Depends(body_of(AskedJob)
 def get_job(hub: Hub, *, job: str) -> Response:
     """With its document."""
     row, _ = hub.job_desk.service.look(job)
-    return answer({**_shown(hub, row), "document": row.document, "settings": row.settings})
+    return answer(
+        {**_shown(hub, row), "document": row.document, "settings": row.settings, "tags": row.tags}
+    )
 
 
 @router.get("/jobs/{job}/executions", summary="The last try of each thing")
