@@ -1,0 +1,122 @@
+"""What a job document asks a device to run, and whether this device can at all. Pure.
+
+What is refused here is answered REJECTED: the device will not be able to tomorrow either.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from lineside.core import InvalidError, RefusedError, parse_digest
+from lineside.fleet.contract import JobDocument, Target
+from lineside.fleet.trust.rules import installed_of
+from lineside.fleet.versions import version_key
+
+_LONGEST = 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DevicePolicy:
+    """What a device may be asked for.
+
+    Attributes:
+        inspections: it has a camera for.
+        allows: whether a model of that name may be deployed.
+        signed: whether only signed packages are taken.
+    """
+
+    inspections: frozenset[str]
+    allows: Callable[[str], bool]
+    signed: bool
+
+
+def read_order(document: Mapping[str, object], *, policy: DevicePolicy) -> JobDocument:
+    """The document as a record; fields of others are passed over.
+
+    Raises:
+        InvalidError: not a document that this device understands, or of something it has not.
+        RefusedError: unsigned, and the policy asks for signatures.
+    """
+    if document.get("type") != "new_model":
+        raise InvalidError(
+            f"type {str(document.get('type'))[:60]!r} is not known here",
+            where="type",
+            fix='Send a document of type "new_model".',
+        )
+    size = document.get("size_bytes", 0)
+    if isinstance(size, bool) or not isinstance(size, int) or size < 0:
+        raise InvalidError("not a number of bytes", where="size_bytes", fix="Leave it out.")
+    rollback = document.get("rollback", False)
+    if not isinstance(rollback, bool):
+        raise InvalidError("neither true nor false", where="rollback", fix="Leave it out.")
+    order = JobDocument(
+        model_name=_text(document, "model_name"),
+        model_version=_text(document, "model_version"),
+        model_package_bucket=_text(document, "model_package_bucket"),
+        model_package_key=_text(document, "model_package_key"),
+        inspection=_text(document, "inspection"),
+        target=_text(document, "target"),
+        digest=_text(document, "digest"),
+        sha256=_text(document, "sha256"),
+        size_bytes=size,
+        rollback=rollback,
+    )
+    _check(order, policy)
+    return order
+
+
+def check_signed(order: JobDocument, target: Target) -> None:
+    """A document that contradicts what is signed is refused.
+
+    Raises:
+        RefusedError: with the first contradiction.
+    """
+    signed = installed_of(target)
+    pairs = (
+        ("model_name", order.model_name, signed.group),
+        ("model_version", order.model_version, signed.version),
+        ("inspection", order.inspection, signed.inspection),
+        ("digest", order.digest, signed.digest),
+        ("sha256", order.sha256, target.sha256),
+    )
+    for name, said, holds in pairs:
+        if said and said != holds:
+            raise RefusedError(
+                f"the job says {said[:80]!r}, signed is {holds!r}",
+                where=name,
+                fix="Make the job from the release.",
+            )
+
+
+def _check(order: JobDocument, policy: DevicePolicy) -> None:
+    version_key(order.model_version)
+    if not policy.allows(order.model_name):
+        raise InvalidError(
+            f"model {order.model_name[:60]!r} is not among those this device takes",
+            where="model_name",
+            fix="Name it in the mappings of models_config.json.",
+        )
+    if order.inspection and order.inspection not in policy.inspections:
+        raise InvalidError(
+            f"this device has no inspection {order.inspection[:60]!r}",
+            where="inspection",
+            fix=f"It has {', '.join(sorted(policy.inspections)) or 'none'}.",
+        )
+    if order.digest:
+        parse_digest(order.digest, where="digest")
+    if policy.signed and not (order.target and order.digest):
+        raise RefusedError(
+            "the document names no signed package, and this device runs nothing else",
+            where="target, digest",
+            fix="Make the job from an approved release.",
+        )
+
+
+def _text(document: Mapping[str, object], name: str) -> str:
+    value = document.get(name, "")
+    needed = name in ("model_name", "model_version")
+    good = isinstance(value, str) and value.isprintable() and len(value) <= _LONGEST
+    if not good or (needed and not value):
+        raise InvalidError(
+            f"not text of {int(needed)} to {_LONGEST} characters", where=name, fix="Correct it."
+        )
+    return str(value)
