@@ -202,6 +202,16 @@ def test_a_version_that_was_withdrawn_can_still_be_left(
     assert use(trusted, archive).custom["rollback_from"] == ["2"]
 
 
+def test_an_archive_with_further_signatures_is_the_same_release(
+    trusted: Services, archive: bytes
+) -> None:
+    target = use(trusted, archive)
+    package = Package.read(archive)
+    files = {name: data for name, data in package.files.items() if name != "manifest.json"}
+    signed = build_package(package.manifest, files, signatures={"maker.sig": b"signed"})
+    assert use(trusted, signed) == target
+
+
 def test_what_cannot_be_signed_does_not_come_into_use(
     trusted: Services, archive: bytes, other: bytes
 ) -> None:

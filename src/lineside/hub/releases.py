@@ -66,9 +66,15 @@ class Releases:
         )  # fmt: skip
 
     def publish(self, release: Release) -> Target | None:
-        """Sign an approved version; None where the hub has no repository."""
+        """Sign an approved version; None where the hub has no repository.
+
+        A package whose archive got further signatures since stays published as it was.
+        """
         if not self.repository.exists():
             return None
+        kept = self.target_of(release.digest, group=release.group, version=release.version)
+        if kept is not None:
+            return kept
         archive = Digest(f"sha256:{release.sha256}")
         target = self.repository.publish(release, self._archive(archive))
         # Named in a document, so that nothing forgets the bytes.
@@ -102,14 +108,16 @@ class Releases:
             if target is not None and before is not None and before != digest:
                 self._allow_way_back(target, before=before)
 
-    def target_of(self, digest: str, *, group: str = "") -> Target | None:
+    def target_of(self, digest: str, *, group: str = "", version: str = "") -> Target | None:
         """What is signed of a package, the newest version where there are several."""
         if not self.repository.exists():
             return None
         found = [
             target
             for target in self.repository.targets().values()
-            if target.custom.get("digest") == digest and group in ("", target.custom.get("group"))
+            if target.custom.get("digest") == digest
+            and group in ("", target.custom.get("group"))
+            and version in ("", target.custom.get("version"))
         ]
         return max(found, key=lambda target: version_key(_version(target)), default=None)
 
