@@ -54,6 +54,7 @@ def test_one_caller_is_answered_alone(batcher: Batcher, network: Network) -> Non
     said = batcher.submit(rows(1, 2))
     assert said["double"].tolist() == [[2, 2], [4, 4]]
     assert network.sizes == [2]
+    assert (batcher.figures().runs, batcher.figures().rows) == (1, 2)
 
 
 def test_callers_while_the_network_works_share_its_next_run(
@@ -64,7 +65,7 @@ def test_callers_while_the_network_works_share_its_next_run(
         first = pool.submit(batcher.submit, rows(1))
         assert network.entered.wait(20)
         others = [pool.submit(batcher.submit, rows(value)) for value in (2, 3, 4)]
-        while batcher._calls.qsize() < 3:
+        while len(batcher._calls) < 3:
             pass
         network.free.set()
         assert first.result()["double"].tolist() == [[2, 2]]
@@ -79,11 +80,12 @@ def test_a_full_queue_refuses_instead_of_growing(batcher: Batcher, network: Netw
         waiting = [pool.submit(batcher.submit, rows(1))]
         assert network.entered.wait(20)
         waiting += [pool.submit(batcher.submit, rows(1)) for _ in range(3)]
-        while batcher._calls.qsize() < 3:
+        while len(batcher._calls) < 3:
             pass
         with pytest.raises(UnavailableError, match="3 calls wait"):
             batcher.submit(rows(1))
         assert batcher.figures().refused == 1
+        assert len(batcher._calls) == 3
         network.free.set()
         assert all(each.result()["double"].tolist() == [[2, 2]] for each in waiting)
 
@@ -98,7 +100,7 @@ def test_other_shapes_and_too_many_rows_go_into_the_next_run(
         others = []
         for place, given in enumerate((rows(1, 2, 3), rows(4, 5, 6), rows(7, width=3))):
             others.append(pool.submit(batcher.submit, given))
-            while batcher._calls.qsize() <= place:
+            while len(batcher._calls) <= place:
                 pass
         network.free.set()
         assert first.result()["double"].shape == (1, 2)

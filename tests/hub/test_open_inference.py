@@ -19,6 +19,7 @@ from lineside.hub.inference_grpc import InferenceServer
 from lineside.hub.models import Registration
 from lineside.hub.roles import Role
 from lineside.hub.tls import ServerFiles
+from lineside.testing import FakeClock
 
 GROUP = "racks"
 
@@ -86,9 +87,12 @@ def test_what_nobody_approved_is_not_served(
     assert "approved" in said.json()["error"]
 
 
-def test_a_version_rejected_later_is_no_longer_served(served: Services, client: TestClient) -> None:
+def test_a_version_rejected_later_is_no_longer_served(
+    served: Services, client: TestClient, clock: FakeClock
+) -> None:
     assert client.get("/v2/models/racks/ready").status_code == 200
     served.models.reject(GROUP, 1, by="eve", reason="worse")
+    clock.advance(1)
     assert client.get("/v2/models/racks/ready").status_code == 404
 
 

@@ -1,15 +1,16 @@
 """Calls of one network put together into one run of it.
 
 1. A batch is what waits when the network is free, up to ``most_rows`` rows of one shape. Where
-   further callers are known to be on their way it waits for them, at most ``delay_s``: a caller
-   who is alone never waits.
+   further callers are known to be on their way it waits for them, at most ``delay_s``. A caller who
+   is alone does not wait and runs on its own thread.
 2. At most ``waiting`` calls wait; a further one is refused (503, RESOURCE_EXHAUSTED), not queued.
 3. An input that the network refuses fails every call of its batch with the network's sentence.
-4. After ``close`` a call runs by itself on its caller's thread.
+4. One run at a time: more would share the same cores. After ``close`` a call runs by itself on its
+   caller's thread.
 """
 
-import queue
 import threading
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -74,10 +75,11 @@ class Batcher:
         self._run = run
         self._clock = clock
         self._settings = settings
-        self._calls: queue.Queue[_Call] = queue.Queue(settings.waiting)
-        self._left: _Call | None = None
+        self._calls: deque[_Call] = deque()
+        self._some = threading.Condition()
         self._stop = threading.Event()
         self._lock = threading.Lock()
+        self._running = threading.Lock()
         self._inside = 0
         self._runs = self._rows = self._refused = 0
         self._thread = threading.Thread(target=self._work, name=f"batch-{name}", daemon=True)
@@ -96,12 +98,11 @@ class Batcher:
         """
         if self._stop.is_set() or len(rows) >= self._settings.most_rows:
             return self._run(rows)
-        call = _Call(rows=rows)
         with self._lock:
             self._inside += 1
+            alone = self._inside == 1 and self._running.acquire(blocking=False)
         try:
-            self._put(call)
-            return self._answer(call)
+            return self._alone(rows) if alone else self._together(rows)
         finally:
             with self._lock:
                 self._inside -= 1
@@ -111,15 +112,30 @@ class Batcher:
         self._stop.set()
         self._thread.join()
 
-    def _put(self, call: _Call) -> None:
+    def _alone(self, rows: NDArray[np.float32]) -> Arrays:
         try:
-            self._calls.put_nowait(call)
-        except queue.Full as error:
+            return self._run(rows)
+        finally:
+            self._runs += 1
+            self._rows += len(rows)
+            self._running.release()
+
+    def _together(self, rows: NDArray[np.float32]) -> Arrays:
+        call = _Call(rows=rows)
+        self._put(call)
+        return self._answer(call)
+
+    def _put(self, call: _Call) -> None:
+        with self._some:
+            if len(self._calls) < self._settings.waiting:
+                self._calls.append(call)
+                self._some.notify()
+                return
             self._refused += 1
-            raise UnavailableError(
-                f"{self._settings.waiting} calls wait for this model already",
-                fix="Send fewer at once, or again in a moment.",
-            ) from error
+        raise UnavailableError(
+            f"{self._settings.waiting} calls wait for this model already",
+            fix="Send fewer at once, or again in a moment.",
+        )
 
     def _answer(self, call: _Call) -> Arrays:
         waited_s = 0.0
@@ -136,36 +152,32 @@ class Batcher:
 
     def _work(self) -> None:
         while True:
-            first = self._next(_IDLE_S)
-            if first is not None:
-                self._answer_all(self._gathered(first))
+            if self._waits(_IDLE_S):
+                with self._running:  # while somebody runs alone, others gather
+                    self._answer_all(self._gathered())
             elif self._stop.is_set():
                 return
 
-    def _next(self, wait_s: float) -> _Call | None:
-        if self._left is not None:
-            call, self._left = self._left, None
-            return call
-        try:
-            return self._calls.get(timeout=wait_s) if wait_s > 0 else self._calls.get_nowait()
-        except queue.Empty:
-            return None
+    def _waits(self, wait_s: float) -> bool:
+        """Whether a call waits, or comes within that time."""
+        with self._some:
+            return bool(self._calls) or (wait_s > 0 and self._some.wait(wait_s))
 
-    def _gathered(self, first: _Call) -> list[_Call]:
-        """The call and those that fit beside it."""
+    def _gathered(self) -> list[_Call]:
+        """The first call that waits and those that fit beside it; only this thread takes calls."""
+        first = self._calls.popleft()
         calls, rows = [first], len(first.rows)
         ends_s = self._clock.monotonic() + self._settings.delay_s
         while rows < self._settings.most_rows:
             wait_s = ends_s - self._clock.monotonic() if self._inside > len(calls) else 0.0
-            call = self._next(max(0.0, wait_s))
-            if call is None:
+            if not self._waits(wait_s):
                 break
-            fits = call.rows.shape[1:] == first.rows.shape[1:]
-            if not fits or rows + len(call.rows) > self._settings.most_rows:
-                self._left = call
+            following = self._calls[0].rows
+            fits = following.shape[1:] == first.rows.shape[1:]
+            if not fits or rows + len(following) > self._settings.most_rows:
                 break
-            calls.append(call)
-            rows += len(call.rows)
+            calls.append(self._calls.popleft())
+            rows += len(following)
         return calls
 
     def _answer_all(self, calls: Sequence[_Call]) -> None:

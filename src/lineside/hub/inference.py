@@ -3,7 +3,8 @@
 1. A model group is a model: its approved versions are its versions, the highest number first.
 2. An inspection is a model too: the package in use for it is its one version, named by the first
    twelve digits of the package's digest. A group of the same name goes before it.
-3. What nobody approved is not served, and a version that is rejected later is no longer served.
+3. What nobody approved is not served; a version that is rejected is no longer served half a second
+   later, which is how long the list of versions is believed.
 4. Packages are loaded when they are first asked for; the four used last stay.
 """
 
@@ -28,6 +29,8 @@ from lineside.models import (
 
 _LOADED = 4
 _SHORT = 12
+_BELIEVED_S = 0.5
+_MOST_NAMES = 64
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -54,9 +57,10 @@ class Inference:
         self._packages = packages
         self._plant = plant
         self._clock = clock
-        self._batching = batching or Batching()
+        self.batching = batching or Batching()
         self._lock = threading.Lock()
         self._seats: OrderedDict[Digest, _Seat] = OrderedDict()
+        self._known: OrderedDict[str, tuple[float, dict[str, Digest]]] = OrderedDict()
 
     def names(self) -> Sequence[str]:
         """Groups with an approved version, and inspections with a package in use."""
@@ -102,7 +106,20 @@ class Inference:
                 seat.batcher.close()
 
     def _versions(self, name: str) -> dict[str, Digest]:
-        """Version → package, the newest first; ``NotFoundError`` if there is no such model."""
+        """Version → package, the newest first; empty if there is no such model."""
+        now_s = self._clock.monotonic()
+        with self._lock:
+            known = self._known.get(name)
+        if known is not None and now_s < known[0]:
+            return known[1]
+        found = self._looked_up(name)
+        with self._lock:
+            self._known[name] = (now_s + _BELIEVED_S, found)
+            while len(self._known) > _MOST_NAMES:
+                self._known.popitem(last=False)
+        return found
+
+    def _looked_up(self, name: str) -> dict[str, Digest]:
         try:
             numbered = self._models.versions(name)
         except NotFoundError:
@@ -147,6 +164,6 @@ class Inference:
                     seat.served.run_raw,
                     name=digest[-8:],
                     clock=self._clock,
-                    settings=self._batching,
+                    settings=self.batching,
                 )
             return seat.batcher
