@@ -1,7 +1,8 @@
 """Devices and what they are asked to run: jobs, trust, roll-outs, and wire formats.
 
 Main names: ``Release`` and ``JobDocument`` (what is to run), ``Jobs`` (the job service's operator
-side), ``Updates`` and ``Target`` (what is signed), ``newer`` (versions compared as versions), ``identifier_of`` (what a version is loaded as),
+side), ``Updates`` and ``Target`` (what is signed), ``newer`` (versions compared as versions),
+``identifier_of`` (what a version is loaded as),
 ``Evidence`` (what a roll-out is judged by), ``JobService`` (fulfils ``Jobs``), ``Talk`` (a device's
 side of it).
 Inside: ``jobs/`` (the AWS IoT Jobs service),
