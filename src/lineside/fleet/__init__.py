@@ -41,6 +41,7 @@ from lineside.fleet.contract import (
     Progress,
     Release,
     Target,
+    TrialReport,
     Updates,
 )
 from lineside.fleet.evidence import Judged, LiveLimits, Verdict, judge_evidence
@@ -149,6 +150,7 @@ __all__ = [
     "Tally",
     "Target",
     "ThingDirectory",
+    "TrialReport",
     "TrustView",
     "Turn",
     "UpdateClient",

@@ -12,6 +12,7 @@ from lineside.fleet.trust.rules import installed_of
 from lineside.fleet.versions import version_key
 
 _LONGEST = 1024
+_MOST_TRIAL = 1_000_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +46,11 @@ def read_order(document: Mapping[str, object], *, policy: DevicePolicy) -> JobDo
     size = document.get("size_bytes", 0)
     if isinstance(size, bool) or not isinstance(size, int) or size < 0:
         raise InvalidError("not a number of bytes", where="size_bytes", fix="Leave it out.")
+    trial = document.get("trial_frames", 0)
+    if isinstance(trial, bool) or not isinstance(trial, int) or not 0 <= trial <= _MOST_TRIAL:
+        raise InvalidError(
+            f"not a number of 0 to {_MOST_TRIAL}", where="trial_frames", fix="Leave it out."
+        )
     rollback = document.get("rollback", False)
     if not isinstance(rollback, bool):
         raise InvalidError("neither true nor false", where="rollback", fix="Leave it out.")
@@ -59,6 +65,8 @@ def read_order(document: Mapping[str, object], *, policy: DevicePolicy) -> JobDo
         sha256=_text(document, "sha256"),
         size_bytes=size,
         rollback=rollback,
+        rollout=_text(document, "rollout"),
+        trial_frames=trial,
     )
     _check(order, policy)
     return order

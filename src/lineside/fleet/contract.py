@@ -8,6 +8,7 @@
    documents are in it, so that a client which knows only those can read it.
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -15,7 +16,10 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Literal, Protocol
 
-from lineside.core import Digest
+from lineside.core import Digest, InvalidError
+
+_MOST_FRAMES = 2**53
+_ROUNDED = 1e-6  # sums of floating-point numbers
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,6 +74,8 @@ class JobDocument:
     sha256: str = ""
     size_bytes: int = 0
     rollback: bool = False
+    rollout: str = ""
+    trial_frames: int = 0
 
 
 class ExecutionStatus(StrEnum):
@@ -254,3 +260,44 @@ class Evidence:
     latency_ms_old: float = 0.0
     latency_ms_new: float = 0.0
     crashes: int = 0
+
+    def __post_init__(self) -> None:
+        parts = (
+            self.changed, self.rejects_old, self.rejects_gained, self.rejects_lost,
+            self.unsure_old, self.unsure_gained,
+        )  # fmt: skip
+        sums = (self.score_sum, self.score_squares, self.latency_ms_old, self.latency_ms_new)
+        fine = (
+            0 <= self.frames <= _MOST_FRAMES
+            and 0 <= self.crashes <= _MOST_FRAMES
+            and all(0 <= part <= self.frames for part in parts)
+            and all(math.isfinite(value) for value in sums)
+            and abs(self.score_sum) <= self.frames + _ROUNDED
+            and 0 <= self.score_squares <= self.frames + _ROUNDED
+            and min(self.latency_ms_old, self.latency_ms_new) >= 0
+        )
+        if not fine:
+            raise InvalidError(
+                "figures that no frames can give", where="evidence", fix="Count each frame once."
+            )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrialReport:
+    """``lineside.evidence/1``: what a device tells of a trial, anew and in all each time.
+
+    Attributes:
+        rollout: for which (``JobDocument.rollout``).
+        old, new: digests of the two packages; ``old`` "": there was none, so that nothing can be
+            compared and frames are those of the new one.
+        left: frames that the old package did not judge, since the device was busy.
+        ended: whether the frames asked for were judged; crashes and nothing else may follow.
+    """
+
+    rollout: str
+    old: str
+    new: str
+    evidence: Evidence
+    left: int = 0
+    ended: bool = False
+    schema: Literal["lineside.evidence/1"] = "lineside.evidence/1"
