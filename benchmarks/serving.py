@@ -1,0 +1,260 @@
+"""What the Open Inference Protocol costs beside the bare session, and what batching gives.
+
+    python benchmarks/serving.py [--calls 200]
+
+One process, one core: a hub that runs, its clients in threads of the same process, so that every
+figure has both sides' work in it. The network is EfficientNet-Lite0's trunk at 128 pixels, wrapped
+as others' networks are, with a free batch.
+
+1. One caller: median and 99th percentile of the bare session, of the predictor (JPEG to decision)
+   and of both over gRPC and HTTP, each as a ratio to what it serves.
+2. Several callers who send tensors: calls a second with batching as a ratio to the same with
+   batches of one row, by turns; and what a row costs the bare session in batches.
+"""
+
+import argparse
+import base64
+import io
+import json
+import struct
+import tempfile
+import urllib.request
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import grpc
+import numpy as np
+import onnx
+from measure import percentiles, timed, write
+from onnx import helper, numpy_helper
+
+from lineside.core import SystemClock
+from lineside.fleet import wire
+from lineside.fleet.wire import open_inference_pb2 as pb2
+from lineside.hub import HubConfig, RunningHub, running
+from lineside.hub.batching import Batching
+from lineside.hub.models import Registration
+from lineside.models import BareEngine, Package, Predictor, read_wrapping, wrapped
+from lineside.training.architectures import lite0_full
+from lineside.training.classes.onnx_file import POOLED, write_features
+from lineside.vision import encode_jpeg, open_frame
+
+SIDE = 128
+MODEL = "lite0"
+CLOCK = SystemClock()
+_CALLS = 30
+PLANT = """
+schema = "lineside.plant/1"
+site = "bench"
+name = "Bench"
+[[line]]
+id = "one"
+name = "One"
+[[camera]]
+id = "top"
+line = "one"
+source = "folder:/nowhere"
+"""
+
+
+def network() -> bytes:
+    """``scores`` (n, 10) of ``crops`` (n, 3, h, w): the trunk, a linear layer on its features."""
+    model = onnx.load_model_from_string(write_features(lite0_full(), scales=1))
+    width = model.graph.output[0].type.tensor_type.shape.dim[1].dim_value
+    weight = np.random.default_rng(0).normal(0, 0.05, (width, 10)).astype(np.float32)
+    model.graph.initializer.append(numpy_helper.from_array(weight, "head"))
+    model.graph.node.append(helper.make_node("MatMul", [POOLED, "head"], ["scores"]))
+    del model.graph.output[:]
+    model.graph.output.append(helper.make_tensor_value_info("scores", 1, ["n", 10]))
+    return bytes(model.SerializeToString(deterministic=True))
+
+
+def package() -> bytes:
+    labels = json.dumps([f"kind-{place}" for place in range(10)])
+    toml = (
+        f'name = "{MODEL}"\ntask = "classify"\nlabels = {labels}\n'
+        f'[licence]\nweights = "Apache-2.0"\n'
+        f"[input]\nwidth_px = {SIDE}\nheight_px = {SIDE}\nmean = [127]\nscale = [128]\n"
+    )
+    wrapping = read_wrapping(toml.encode(), where="benchmark")
+    return wrapped(network(), wrapping, pictures=[], clock=CLOCK)
+
+
+def picture() -> bytes:
+    rng = np.random.default_rng(1)
+    coarse = rng.integers(0, 255, (30, 40, 3)).astype(np.uint8)
+    return encode_jpeg(np.repeat(np.repeat(coarse, 16, axis=0), 16, axis=1))
+
+
+class Caller:
+    """Both transports of one hub."""
+
+    def __init__(self, hub: RunningHub) -> None:
+        self.url = f"{hub.url}/v2/models/{MODEL}/infer"
+        self.token = hub.services.auth.issue_token("bench", kind="api")
+        self.channel = grpc.insecure_channel(
+            hub.inference, options=(("grpc.max_send_message_length", 64_000_000),)
+        )
+        self.stub = wire.open_inference_pb2_grpc.GRPCInferenceServiceStub(self.channel)
+        self.metadata = (("authorization", f"Bearer {self.token}"),)
+        crops = np.random.default_rng(2).integers(0, 255, (1, 3, SIDE, SIDE))
+        self.crops = crops.astype(np.float32)
+        self.jpeg = picture()
+
+    def by_grpc_image(self) -> None:
+        message = pb2.ModelInferRequest(model_name=MODEL)
+        message.inputs.add(name="image", datatype="BYTES", shape=[1])
+        message.outputs.add(name="decisions")
+        message.raw_input_contents.append(struct.pack("<I", len(self.jpeg)) + self.jpeg)
+        self.stub.ModelInfer(message, metadata=self.metadata)
+
+    def by_grpc_crops(self) -> None:
+        message = pb2.ModelInferRequest(model_name=MODEL)
+        message.inputs.add(name="crops", datatype="FP32", shape=self.crops.shape)
+        message.outputs.add(name="logits")
+        message.raw_input_contents.append(self.crops.tobytes())
+        self.stub.ModelInfer(message, metadata=self.metadata)
+
+    def by_http_image(self) -> None:
+        data = [base64.b64encode(self.jpeg).decode()]
+        one = {"name": "image", "datatype": "BYTES", "shape": [1], "data": data}
+        self._post(json.dumps({"inputs": [one], "outputs": [{"name": "decisions"}]}).encode())
+
+    def by_http_crops(self) -> None:
+        one = {
+            "name": "crops", "datatype": "FP32", "shape": list(self.crops.shape),
+            "parameters": {"binary_data_size": self.crops.nbytes},
+        }  # fmt: skip
+        wanted = [{"name": "logits", "parameters": {"binary_data": True}}]
+        head = json.dumps({"inputs": [one], "outputs": wanted}).encode()
+        self._post(head + self.crops.tobytes(), length=len(head))
+
+    def _post(self, body: bytes, *, length: int | None = None) -> None:
+        headers = {"Authorization": f"Bearer {self.token}"}
+        if length is not None:
+            headers["Inference-Header-Content-Length"] = str(length)
+        request = urllib.request.Request(self.url, data=body, headers=headers)  # noqa: S310  ours
+        with urllib.request.urlopen(request) as answer:  # noqa: S310  likewise
+            io.BytesIO(answer.read())
+
+
+def one_caller(caller: Caller, archive: bytes, *, calls: int) -> dict[str, Any]:
+    """Each way by turns."""
+    opened = Package.read(archive)
+    bare = BareEngine(opened.file(opened.manifest.engine.file), where="benchmark")
+    predictor = Predictor(opened, clock=CLOCK)
+    since = CLOCK.now()
+
+    def judge() -> None:
+        predictor.predict(open_frame(caller.jpeg, camera="bench", captured_at=since))
+
+    ways: dict[str, Callable[[], object]] = {
+        "bare session, tensor": lambda: bare.run({"crops": caller.crops}),
+        "gRPC, tensor": caller.by_grpc_crops,
+        "HTTP, tensor": caller.by_http_crops,
+        "predictor, JPEG": judge,
+        "gRPC, JPEG": caller.by_grpc_image,
+        "HTTP, JPEG": caller.by_http_image,
+    }
+    spent: dict[str, list[float]] = {name: [] for name in ways}
+    for _ in range(calls):  # by turns, so that whatever else the machine does meets all alike
+        for name, call in ways.items():
+            spent[name] += timed(call, times=1, warm_up=0)
+    found: dict[str, Any] = {name: percentiles(each) for name, each in spent.items()}
+    for name, of in (("tensor", "bare session, tensor"), ("JPEG", "predictor, JPEG")):
+        for way in ("gRPC", "HTTP"):
+            served = found[f"{way}, {name}"]
+            served["ratio"] = round(served["p50_ms"] / found[of]["p50_ms"], 3)
+    return found
+
+
+def several_callers(caller: Caller, hub: RunningHub) -> list[dict[str, Any]]:
+    """Calls a second by so many callers, with and without batching."""
+    found = []
+    for callers in (1, 4, 8):
+        turns: list[dict[str, float]] = []
+        for _ in range(5):  # by turns, so that whatever else the machine does meets all alike
+            single = _rate(caller, hub, callers=callers, most_rows=1)
+            batched = _rate(caller, hub, callers=callers, most_rows=8)
+            turns.append({"single": single, "batched": batched})
+        figures = hub.services.inference.figures()
+        middle = {
+            name: round(float(np.median([turn[name] for turn in turns])), 1)
+            for name in ("single", "batched")
+        }
+        gain = float(np.median([turn["batched"] / turn["single"] for turn in turns]))
+        found.append(
+            {
+                "callers": callers, "per_s": middle, "batched_to_single": round(gain, 3),
+                "rows_per_run": round(figures.rows / max(1, figures.runs), 2),
+            }
+        )  # fmt: skip
+    return found
+
+
+def _rate(caller: Caller, hub: RunningHub, *, callers: int, most_rows: int) -> float:
+    """Calls a second by so many callers at once."""
+    inference = hub.services.inference
+    inference.close()
+    inference.batching = Batching(most_rows=most_rows)
+    caller.by_grpc_crops()
+
+    def work(_: int) -> None:
+        for _ in range(_CALLS):
+            caller.by_grpc_crops()
+
+    start = perf_counter()
+    with ThreadPoolExecutor(callers) as pool:
+        list(pool.map(work, range(callers)))
+    return callers * _CALLS / (perf_counter() - start)
+
+
+def batched_session(archive: bytes, crops: np.ndarray) -> list[dict[str, float]]:
+    """What the bare network itself gains from a batch."""
+    opened = Package.read(archive)
+    bare = BareEngine(opened.file(opened.manifest.engine.file), where="benchmark")
+    wholes = {rows: np.repeat(crops, rows, axis=0) for rows in (1, 2, 4, 8)}
+    spent: dict[int, list[float]] = {rows: [] for rows in wholes}
+    for _ in range(40):
+        for rows, whole in wholes.items():
+            spent[rows] += timed(partial(bare.run, {"crops": whole}), times=1, warm_up=0)
+    return [
+        {"rows": rows, "ms_per_row": round(float(np.median(each)) * 1000 / rows, 3)}
+        for rows, each in spent.items()
+    ]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--calls", type=int, default=200)
+    asked = parser.parse_args()
+    archive = package()
+    with tempfile.TemporaryDirectory(prefix="serving-") as folder:
+        plant = Path(folder) / "plant.toml"
+        plant.write_text(PLANT)
+        config = HubConfig(
+            data_dir=f"{folder}/hub", plant=str(plant), port=0, bus_port=0, single_person=True,
+            inference_grpc="127.0.0.1:0",
+        )  # fmt: skip
+        with running(config, clock=CLOCK) as hub:
+            digest = hub.services.packages.add(archive, by="bench").digest
+            hub.services.models.register(MODEL, Registration(package=digest), by="bench")
+            hub.services.models.approve(MODEL, 1, by="other", reason="benchmark")
+            caller = Caller(hub)
+            alone = one_caller(caller, archive, calls=asked.calls)
+            result = {
+                "one_caller": alone,
+                "several_callers": several_callers(caller, hub),
+                "batches_of_the_bare_session": batched_session(archive, caller.crops),
+            }
+            caller.channel.close()
+    print(json.dumps(result, indent=1))
+    write("serving", result)
+
+
+if __name__ == "__main__":
+    main()
