@@ -49,7 +49,11 @@ def asked(model: ServedModel, *inputs: Tensor, outputs: tuple[str, ...] = ()) ->
 
 @pytest.fixture(scope="module")
 def model() -> ServedModel:
-    return ServedModel(pack(shades(), SHADES), clock=FakeClock())
+    return served_by(pack(shades(), SHADES))
+
+
+def served_by(package: Package) -> ServedModel:
+    return ServedModel(Predictor(package, clock=FakeClock()), since=FakeClock().now())
 
 
 def grey(value: int) -> bytes:
@@ -85,7 +89,7 @@ def test_metadata_name_both_kinds(model: ServedModel) -> None:
 
 
 def test_a_network_of_fixed_batch_says_so() -> None:
-    fixed = ServedModel(pack(shades(batch=1), SHADES), clock=FakeClock())
+    fixed = served_by(pack(shades(batch=1), SHADES))
     assert not fixed.batches
     assert fixed.metadata("m", versions=()).inputs[1].shape == (1, 3, 16, 16)
     with pytest.raises(InvalidError, match=r"FP32 of \[2, 3, 16, 16\]"):
@@ -122,7 +126,7 @@ def test_an_output_that_is_not_there_is_named(model: ServedModel) -> None:
 
 
 def test_labels_of_regions_are_told(archive: bytes) -> None:
-    served = ServedModel(Package.read(archive), clock=FakeClock())
+    served = served_by(Package.read(archive))
     encoded = encode_jpeg(scene())
     said = asked(served, pictures(encoded))
     frame = open_frame(encoded, camera="c", captured_at=FakeClock().now())
@@ -133,7 +137,7 @@ def test_labels_of_regions_are_told(archive: bytes) -> None:
 
 
 def test_boxes_of_several_pictures_say_which_one() -> None:
-    served = ServedModel(untrained(), clock=FakeClock())
+    served = served_by(untrained())
     one, two = (encode_png(tray(count, seed=count).image) for count in (2, 3))
     said = asked(served, pictures(one, two))
     assert said["boxes"].shape == (len(said["box_image"]), 4)
@@ -143,14 +147,14 @@ def test_boxes_of_several_pictures_say_which_one() -> None:
 
 
 def test_masks_are_told() -> None:
-    served = ServedModel(pack(spots(), SPOTS), clock=FakeClock())
+    served = served_by(pack(spots(), SPOTS))
     said = asked(served, pictures(grey(255)))
     assert said["mask_share"].tolist() == [1.0]
     assert said["decisions"].tolist() == [[b"present"]]
 
 
 def test_a_template_stands_beside_its_picture() -> None:
-    served = ServedModel(untrained(template=True), clock=FakeClock())
+    served = served_by(untrained(template=True))
     made = tray(2, seed=2)
     image, empty = encode_png(made.image), encode_png(made.empty)
     said = asked(served, pictures(image), pictures(empty, name="template"))

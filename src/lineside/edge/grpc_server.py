@@ -62,13 +62,21 @@ def code_of(error: LinesideError) -> grpc.StatusCode:
 class GrpcServer:
     """Serves until it is closed."""
 
-    def __init__(self, address: str, *, agent: Any, edge: Any) -> None:  # noqa: ANN401  generated types
+    def __init__(
+        self,
+        address: str,
+        *,
+        agent: Any,  # noqa: ANN401  generated types
+        edge: Any,  # noqa: ANN401  likewise
+        inference: wire.InferenceService | None = None,
+    ) -> None:
         """Bind the socket and begin to answer.
 
         Args:
             address: ``unix:///path`` or ``unix:path``.
             agent: of ``AWS.SageMaker.Edge``.
             edge: of ``lineside.edge.v1``.
+            inference: of the Open Inference Protocol.
 
         Raises:
             InvalidError: no address of a socket.
@@ -90,6 +98,10 @@ class GrpcServer:
         )
         wire.agent_pb2_grpc.add_AgentServicer_to_server(agent, self._server)
         wire.lineside_edge_v1_pb2_grpc.add_EdgeServicer_to_server(edge, self._server)
+        if inference is not None:
+            wire.open_inference_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(
+                inference, self._server
+            )
         try:
             self._server.add_insecure_port(f"unix:{self._path}")
             self._path.chmod(_MODE)

@@ -172,6 +172,10 @@ class NamedPackages:
         seat = self._find(name)
         return seat.predictor if seat.predictor is not None else self._built(seat)
 
+    def bare(self, name: str) -> BareEngine:
+        """The network as it stands; ``NotFoundError`` if no such package is loaded."""
+        return self._find(name).engine
+
     def _built(self, seat: _Seat) -> Predictor:
         with self._loading:
             if seat.predictor is None:

@@ -22,6 +22,7 @@ from lineside.models import (
     InferResponse,
     ModelMeta,
     Package,
+    Predictor,
     ServedModel,
     Status,
     choose_version,
@@ -146,7 +147,7 @@ class Inference:
         with self._lock:
             if digest not in self._seats:
                 package = Package.read(self._packages.content(digest), where=digest)
-                served = ServedModel(package, clock=self._clock)
+                served = ServedModel(Predictor(package, clock=self._clock), since=self._clock.now())
                 self._seats[digest] = _Seat(served=served)
             self._seats.move_to_end(digest)
             while len(self._seats) > _LOADED:

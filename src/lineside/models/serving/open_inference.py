@@ -32,8 +32,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lineside.core import Clock, InvalidError
-from lineside.models.archive import Package
+from lineside.core import InvalidError
 from lineside.models.engines.bare import ANY, BareEngine
 from lineside.models.engines.onnx import INPUT
 from lineside.models.manifest import Manifest
@@ -83,12 +82,21 @@ class ModelMeta:
 class ServedModel:
     """One package behind the protocol; safe from several threads."""
 
-    def __init__(self, package: Package, *, clock: Clock) -> None:
-        """Load the package's predictor; its bare network when metadata or tensors are asked for."""
-        self._predictor = Predictor(package, clock=clock)
-        self._since: datetime = clock.now()
+    def __init__(
+        self, predictor: Predictor, *, since: datetime, bare: BareEngine | None = None
+    ) -> None:
+        """Over a loaded package.
+
+        Args:
+            predictor: of the package.
+            since: when all pictures are said to be taken: the same one twice is a question asked
+                twice, no frozen camera.
+            bare: its network as it stands; None loads it when metadata or tensors are asked for.
+        """
+        self._predictor = predictor
+        self._since = since
         self._lock = Lock()
-        self._bare: BareEngine | None = None
+        self._bare = bare
 
     @property
     def manifest(self) -> Manifest:
@@ -188,7 +196,6 @@ class ServedModel:
         return decided_tensors(said, self.manifest)
 
     def _judge(self, picture: bytes, template: bytes | None) -> Prediction:
-        # All of one time: the same picture twice is a question asked twice, no frozen camera.
         frame = open_frame(
             picture, camera="open-inference", captured_at=self._since,
             max_bytes=_MOST_PICTURE_BYTES,

@@ -1,0 +1,77 @@
+"""The Open Inference Protocol on the device's socket: packages loaded by name."""
+
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import grpc
+import numpy as np
+import pytest
+
+from lineside.edge.grpc_server import GrpcServer
+from lineside.edge.inference import NamedInference
+from lineside.edge.named import NamedPackages
+from lineside.fleet import wire
+from lineside.fleet.wire import open_inference_pb2 as pb2
+from lineside.models import read_wrapping, wrapped
+from lineside.testing import FakeClock
+from lineside.testing.networks import shades
+from lineside.vision import encode_png
+from tests.models.test_wrap import SHADES
+
+WARM = np.full((1, 3, 16, 16), 250, np.float32)
+
+
+@pytest.fixture
+def stub(tmp_path: Path) -> Iterator[Any]:
+    clock = FakeClock()
+    folder = tmp_path / "shades" / "7"
+    folder.mkdir(parents=True)
+    wrapping = read_wrapping(SHADES.encode(), where="wrap.toml")
+    made = wrapped(shades(), wrapping, pictures=[], clock=clock)
+    (folder / "shades.lspkg").write_bytes(made)
+    packages = NamedPackages(clock=clock, most=2, max_bytes=10_000_000)
+    packages.load(url=str(folder), name="shades-7")
+    service = wire.InferenceService(NamedInference(packages, clock=clock))
+    server = GrpcServer(
+        f"unix://{tmp_path}/s", agent=wire.agent_pb2_grpc.AgentServicer(),
+        edge=wire.lineside_edge_v1_pb2_grpc.EdgeServicer(), inference=service,
+    )  # fmt: skip
+    with grpc.insecure_channel(f"unix:{tmp_path}/s") as channel:
+        yield wire.open_inference_pb2_grpc.GRPCInferenceServiceStub(channel)
+    server.close()
+
+
+def asked(name: str, *, datatype: str, shape: tuple[int, ...], raw: bytes) -> pb2.ModelInferRequest:
+    message = pb2.ModelInferRequest(model_name="shades-7", model_version="7")
+    message.inputs.add(name=name, datatype=datatype, shape=shape)
+    message.raw_input_contents.append(raw)
+    return message
+
+
+def test_loaded_packages_answer_on_the_socket(stub: Any) -> None:  # noqa: ANN401  generated type
+    assert stub.ServerReady(pb2.ServerReadyRequest()).ready
+    assert stub.ModelReady(pb2.ModelReadyRequest(name="shades-7")).ready
+    meta = stub.ModelMetadata(pb2.ModelMetadataRequest(name="shades-7"))
+    assert list(meta.versions) == ["7"]
+    said = stub.ModelInfer(asked("crops", datatype="FP32", shape=WARM.shape, raw=WARM.tobytes()))
+    names = [each.name for each in said.outputs]
+    logits = np.frombuffer(said.raw_output_contents[names.index("logits")], np.float32)
+    assert logits[1] > logits[0]
+    picture = encode_png(np.full((20, 20, 3), 250, np.uint8))
+    raw = struct.pack("<I", len(picture)) + picture
+    for _ in range(8):  # asked again and again, no camera is frozen
+        said = stub.ModelInfer(asked("image", datatype="BYTES", shape=(1,), raw=raw))
+        names = [each.name for each in said.outputs]
+        state = said.raw_output_contents[names.index("state")]
+        assert state == struct.pack("<I", 2) + b"ok"
+
+
+def test_a_package_that_is_not_loaded_is_not_found(stub: Any) -> None:  # noqa: ANN401  likewise
+    with pytest.raises(grpc.RpcError) as caught:
+        stub.ModelReady(pb2.ModelReadyRequest(name="shades-8"))
+    assert caught.value.code() is grpc.StatusCode.NOT_FOUND
+    with pytest.raises(grpc.RpcError) as caught:
+        stub.ModelMetadata(pb2.ModelMetadataRequest(name="shades-7", version="8"))
+    assert caught.value.code() is grpc.StatusCode.NOT_FOUND
