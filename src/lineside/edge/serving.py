@@ -17,6 +17,7 @@ from lineside.edge.config import EdgeConfig
 from lineside.edge.grpc_agent import AgentService
 from lineside.edge.grpc_edge import EdgeService, FullJudge, InUseFor
 from lineside.edge.grpc_server import GrpcServer
+from lineside.edge.inference import NamedInference
 from lineside.edge.models_config import (
     ModelsConfig,
     entry_of,
@@ -29,6 +30,7 @@ from lineside.edge.onlookers import FindJudge, Onlooker
 from lineside.edge.proving import prover
 from lineside.edge.tally import Tally
 from lineside.edge.watchers import Watchers
+from lineside.fleet.wire import InferenceService
 from lineside.models import Predictor
 from lineside.store import open_place
 
@@ -208,7 +210,8 @@ class Serving:
             in_use=in_use,
         )
         agent = AgentService(self.packages, capturer=self._captures.capturer, clock=self._clock)
-        server = GrpcServer(self._config.grpc, agent=agent, edge=edge)
+        inference = InferenceService(NamedInference(self.packages, clock=self._clock))
+        server = GrpcServer(self._config.grpc, agent=agent, edge=edge, inference=inference)
         self._stack.callback(server.close)
         self._stack.callback(self._watchers.close)
 
