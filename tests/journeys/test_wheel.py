@@ -27,6 +27,7 @@ def test_the_wheel_carries_examples_pages_and_migrations(tmp_path: Path) -> None
     for folder, ending in [
         ("lineside/hub/pages/templates/", ".html"),
         ("lineside/hub/pages/static/", ".js"),
+        ("lineside/look/", ".css"),
         ("lineside/store/migrations/versions/", ".py"),
     ]:
         assert any(name.startswith(folder) and name.endswith(ending) for name in names), folder

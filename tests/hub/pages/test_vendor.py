@@ -7,9 +7,13 @@ from typing import Any
 
 import pytest
 
-from lineside.hub.pages.site import STATIC
+from lineside.hub.pages.site import LOOK, STATIC
 
-FOLDERS = (STATIC / "vendor", Path(__file__).parents[2] / "browser" / "vendor")
+FOLDERS = (
+    STATIC / "vendor",
+    LOOK / "vendor",
+    Path(__file__).parents[2] / "browser" / "vendor",
+)
 
 
 def listed(folder: Path) -> list[dict[str, Any]]:
@@ -17,13 +21,13 @@ def listed(folder: Path) -> list[dict[str, Any]]:
     return rows
 
 
-@pytest.mark.parametrize("folder", FOLDERS, ids=["pages", "tests"])
+@pytest.mark.parametrize("folder", FOLDERS, ids=["pages", "look", "tests"])
 def test_every_vendored_file_has_the_digest_written_down(folder: Path) -> None:
     for row in listed(folder):
         assert hashlib.sha256((folder / row["file"]).read_bytes()).hexdigest() == row["sha256"]
 
 
-@pytest.mark.parametrize("folder", FOLDERS, ids=["pages", "tests"])
+@pytest.mark.parametrize("folder", FOLDERS, ids=["pages", "look", "tests"])
 def test_every_vendored_file_names_version_licence_and_home(folder: Path) -> None:
     for row in listed(folder):
         assert row["name"]
@@ -33,7 +37,7 @@ def test_every_vendored_file_names_version_licence_and_home(folder: Path) -> Non
         assert (folder / row["licence_file"]).stat().st_size > 100
 
 
-@pytest.mark.parametrize("folder", FOLDERS, ids=["pages", "tests"])
+@pytest.mark.parametrize("folder", FOLDERS, ids=["pages", "look", "tests"])
 def test_no_file_stands_there_unlisted(folder: Path) -> None:
     known = {row["file"] for row in listed(folder)} | {
         row["licence_file"] for row in listed(folder)

@@ -1,4 +1,4 @@
-"""How figures, ages and ids are written on a page; ``static/js/format.js`` writes them alike.
+"""How figures, ages and ids are written on a page; ``look/js/format.js`` writes them alike.
 
 Thousands are set apart by a narrow no-break space (U+202F), units by a no-break space (U+00A0), so
 that a figure never breaks across lines. The shared cases stand in

@@ -8,7 +8,7 @@ from fastapi.responses import FileResponse, HTMLResponse, RedirectResponse, Resp
 from lineside.core import NotFoundError, RouteKind
 from lineside.hub.pages.common import Ask
 from lineside.hub.pages.format import later
-from lineside.hub.pages.site import STATIC
+from lineside.hub.pages.site import LOOK
 from lineside.hub.pages.views import log as views
 from lineside.hub.services import Services
 from lineside.streams import EVENT_TYPE, PREDICTION_TYPE
@@ -163,4 +163,4 @@ def welcome(ask: Ask) -> HTMLResponse:
 @router.get("/favicon.ico")
 def favicon() -> FileResponse:
     """For browsers that ask for it by itself."""
-    return FileResponse(STATIC / "favicon.svg", media_type="image/svg+xml")
+    return FileResponse(LOOK / "favicon.svg", media_type="image/svg+xml")

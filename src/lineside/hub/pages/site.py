@@ -6,7 +6,7 @@ its modules with older ones.
 """
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from importlib.metadata import version
@@ -22,6 +22,7 @@ from lineside.hub.pages import format as written
 
 FOLDER = Path(__file__).parent
 STATIC = FOLDER / "static"
+LOOK = FOLDER.parents[1] / "look"  # what the device's own page looks like, too
 NO_STORE = {"cache-control": "no-store"}
 
 
@@ -61,13 +62,14 @@ class Chrome:
     devices: int
 
 
-def release(folder: Path = STATIC) -> str:
-    """The package's version and a digest over every file of ``folder``: ``0.1.0-3f2a91c0``."""
+def release(folders: Sequence[Path] = (STATIC, LOOK)) -> str:
+    """The package's version and a digest over every file of ``folders``: ``0.1.0-3f2a91c0``."""
     digest = hashlib.sha256()
-    for path in sorted(folder.rglob("*")):
-        if path.is_file():
-            digest.update(path.relative_to(folder).as_posix().encode() + b"\n")
-            digest.update(hashlib.sha256(path.read_bytes()).digest())
+    for folder in folders:
+        for path in sorted(folder.rglob("*")):
+            if path.is_file():
+                digest.update(path.relative_to(folder).as_posix().encode() + b"\n")
+                digest.update(hashlib.sha256(path.read_bytes()).digest())
     return f"{version('lineside')}-{digest.hexdigest()[:8]}"
 
 

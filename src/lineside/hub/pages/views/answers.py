@@ -1,4 +1,4 @@
-"""What a prediction says, in a few words; ``static/js/answers.js`` says it alike.
+"""What a prediction says, in a few words; ``look/js/answers.js`` says it alike.
 
 The shared cases stand in ``tests/hub/pages/answer_cases.json``.
 """
