@@ -27,6 +27,7 @@ class Mosquitto:
     folder: Path
     port: int = field(default_factory=free_port)
     settings: tuple[str, ...] = ("allow_anonymous true",)
+    whole: str = ""
     process: "subprocess.Popen[bytes] | None" = None
 
     @property
@@ -44,7 +45,7 @@ class Mosquitto:
             *self.settings,
         )
         config = self.folder / "mosquitto.conf"
-        config.write_text("\n".join(lines) + "\n")
+        config.write_text(self.whole + "user root\n" if self.whole else "\n".join(lines) + "\n")
         with (self.folder / "mosquitto.log").open("ab") as log:
             command = [MOSQUITTO, "-c", str(config)]
             self.process = subprocess.Popen(command, stdout=log, stderr=log)

@@ -1,7 +1,8 @@
 """What is live: message buses and cameras, whichever protocol carries them.
 
 Main names: ``open_bus``, ``open_camera``, ``Bus``, ``Mailbox``, ``Message``, ``Will``, ``Camera``,
-``Shot``, ``EmbeddedBroker``, ``MongoSink``.
+``Shot``, ``EmbeddedBroker``, ``DeviceDoor`` and ``TopicAccess`` (who may say and hear what),
+``MongoSink``.
 Not here: deciding anything about what a message or picture says.
 """
 
@@ -17,33 +18,45 @@ from lineside.links.contract import (
     Shot,
     Will,
 )
+from lineside.links.device_door import Admit, Admitted, DeviceDoor
 from lineside.links.frames import FrameMessage
 from lineside.links.limits import BrokerFigures, BrokerLimits
 from lineside.links.mailbox import BoundedMailbox
 from lineside.links.mongo import MongoSink
+from lineside.links.mosquitto import MosquittoFiles, mosquitto_config
 from lineside.links.opening import BUSES, CAMERAS, open_bus, open_camera
+from lineside.links.topic_access import TopicAccess, access_list, device_access, is_identity
 from lineside.links.topics import check_pattern, check_topic, topic_matches
 
 __all__ = [
     "BUSES",
     "CAMERAS",
+    "Admit",
+    "Admitted",
     "BoundedMailbox",
     "BrokerFigures",
     "BrokerLimits",
     "Bus",
     "Camera",
+    "DeviceDoor",
     "EmbeddedBroker",
     "FrameMessage",
     "Mailbox",
     "MailboxFigures",
     "Message",
     "MongoSink",
+    "MosquittoFiles",
     "Qos",
     "Refused",
     "Shot",
+    "TopicAccess",
     "Will",
+    "access_list",
     "check_pattern",
     "check_topic",
+    "device_access",
+    "is_identity",
+    "mosquitto_config",
     "open_bus",
     "open_camera",
     "topic_matches",

@@ -23,8 +23,8 @@ import hmac
 import logging
 import math
 from asyncio import StreamReader, StreamWriter
+from collections.abc import Callable
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 from amqtt.adapters import ReaderAdapter, WriterAdapter
@@ -38,40 +38,20 @@ from typing_extensions import override  # amqtt brings it
 from lineside.links.amqtt_answers import Askers
 from lineside.links.amqtt_outbox import Counts, Outbox, Parcel
 from lineside.links.amqtt_streams import BoundedReader, BoundedWriter, abort
+from lineside.links.device_door import Admitted
 from lineside.links.limits import BrokerFigures, BrokerLimits
 from lineside.links.topics import topic_matches
 
 logger = logging.getLogger(__name__)
 
-_LISTENER = "default"
+LISTENER = "default"
 OWN_NAME = "lineside-hub"
 _RESERVED = ("$SYS/", "$share/")
+ADMITTED = "lineside.admitted"
 _OUTBOX = "lineside.outbox"
 _READER = "lineside.reader"
 _ENDED = "lineside.ended"
 _CLOSE_S = 1.0
-_FILE_PLUGIN = "amqtt.plugins.authentication.FileAuthPlugin"
-
-
-def make_broker(
-    *,
-    host: str,
-    port: int,
-    password_file: Path | None,
-    own_password: str,
-    limits: BrokerLimits,
-    answered: tuple[str, ...] = (),
-) -> "BoundedBroker":
-    """A broker that does not listen yet; call it on the event loop it will run on."""
-    plugins = {_FILE_PLUGIN: {"password_file": str(password_file)}} if password_file else {}
-    address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-    config = BrokerConfig(
-        listeners={_LISTENER: ListenerConfig(bind=address, max_connections=limits.connections)},
-        session_expiry_interval=limits.session_s,
-        plugins=plugins,
-    )
-    password = own_password if password_file else None
-    return BoundedBroker(config, limits=limits, own_password=password, askers=Askers(answered))
 
 
 class BoundedBroker(Broker):  # type: ignore[misc]  # amqtt carries no types
@@ -106,7 +86,7 @@ class BoundedBroker(Broker):  # type: ignore[misc]  # amqtt carries no types
 
     def port(self) -> int:
         """The port of the listening socket."""
-        server: asyncio.Server = self._servers[_LISTENER].instance
+        server: asyncio.Server = self._servers[LISTENER].instance
         number: int = server.sockets[0].getsockname()[1]
         return number
 
@@ -133,6 +113,14 @@ class BoundedBroker(Broker):  # type: ignore[misc]  # amqtt carries no types
                 task.cancel()
             await asyncio.gather(*late, return_exceptions=True)
         await super().shutdown()
+
+    def cut_off(self, over: Callable[[Admitted], bool]) -> None:
+        """End the connections of devices that are out."""
+        for client_id, (session, _) in list(self._sessions.items()):
+            admitted: Admitted | None = session.attributes.get(ADMITTED)
+            if admitted is not None and over(admitted):
+                self._abort_client(client_id)
+                self._counts.cut_off += 1
 
     # one connection
 
@@ -165,8 +153,8 @@ class BoundedBroker(Broker):  # type: ignore[misc]  # amqtt carries no types
     ) -> tuple[BrokerProtocolHandler, Session]:
         try:
             async with asyncio.timeout(self._limits.connect_s):
-                handler, session = await super()._initialize_client_session(
-                    reader, writer, remote_address, remote_port
+                handler, session = await self._read_connect(
+                    reader, writer, address=remote_address, port=remote_port
                 )
         except TimeoutError as error:
             raise AMQTTError("no CONNECT in time") from error
@@ -174,6 +162,21 @@ class BoundedBroker(Broker):  # type: ignore[misc]  # amqtt carries no types
             session.keep_alive = math.ceil(1.5 * session.keep_alive)
         handler.handle_read_timeout = writer.abort
         return handler, session
+
+    async def _read_connect(
+        self, reader: ReaderAdapter, writer: WriterAdapter, *, address: str, port: int
+    ) -> tuple[BrokerProtocolHandler, Session]:
+        """The session that a connection begins or goes on with."""
+        begun: tuple[BrokerProtocolHandler, Session] = await super()._initialize_client_session(
+            reader, writer, address, port
+        )
+        return begun
+
+    def _may_publish(self, session: Session, topic: str) -> bool:  # noqa: ARG002  for devices
+        """Whether a message is taken: some topics are the broker's own."""
+        reserved = topic.startswith(_RESERVED)
+        self._counts.refused += reserved
+        return not reserved
 
     @override
     async def _authenticate(self, session: Session, listener: ListenerConfig) -> bool:
@@ -251,8 +254,7 @@ class BoundedBroker(Broker):  # type: ignore[misc]  # amqtt carries no types
             self._counts.refused += 1
             abort(handler.writer)
             return True
-        if topic.startswith(_RESERVED):
-            self._counts.refused += 1
+        if not self._may_publish(client_session, topic):
             return True
         self._counts.received += 1
         self._askers.note(topic, client_session, qos=message.qos or 0)

@@ -1,6 +1,7 @@
 """The embedded broker: amqtt with limits, on a thread of its own with its own event loop.
 
-Without a password file it serves loopback addresses only. Retained messages and sessions live in
+Without a password file it serves loopback addresses only; devices elsewhere come in by a listener
+of their own, with certificates (``DeviceDoor``). Retained messages and sessions live in
 memory: after a restart, who needs a retained message says it again.
 """
 
@@ -9,10 +10,12 @@ import ipaddress
 import logging
 import secrets
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from lineside.core import InvalidError, UnavailableError, need
+from lineside.links.device_door import Admitted, DeviceDoor
 from lineside.links.limits import BrokerFigures, BrokerLimits
 
 if TYPE_CHECKING:
@@ -48,6 +51,7 @@ class EmbeddedBroker:
         password_file: Path | None = None,
         limits: BrokerLimits | None = None,
         answered: tuple[str, ...] = (),
+        door: DeviceDoor | None = None,
     ) -> None:
         """Take the settings; nothing is opened before ``start``.
 
@@ -57,6 +61,7 @@ class EmbeddedBroker:
             password_file: lines of ``name:argon2 hash``; needed off loopback.
             limits: the defaults fit one plant.
             answered: topic patterns below which who asked is answered without a subscription.
+            door: where devices come in by certificate; None: nowhere.
         """
         if password_file is None and not _is_loopback(host):
             raise InvalidError(
@@ -69,6 +74,8 @@ class EmbeddedBroker:
         self._password_file = password_file
         self._limits = limits or BrokerLimits()
         self._answered = answered
+        self._door = door
+        self._door_port = 0
         self._own_password = secrets.token_urlsafe(24)
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -96,6 +103,17 @@ class EmbeddedBroker:
     def port(self) -> int:
         """The port it listens on; 0 before the first start."""
         return self._port
+
+    @property
+    def door_port(self) -> int:
+        """Where devices connect; 0 where there is no door, or before the first start."""
+        return self._door_port
+
+    def cut_off(self, over: Callable[[Admitted], bool]) -> None:
+        """End the connections of devices that are out, soon; no matter where it is called."""
+        broker, loop = self._broker, self._loop
+        if broker is not None and loop is not None:
+            loop.call_soon_threadsafe(broker.cut_off, over)
 
     def start(self) -> None:
         """Listen; returns when clients can connect.
@@ -157,7 +175,8 @@ class EmbeddedBroker:
             self._started.set()
 
     async def _serve(self) -> None:
-        from lineside.links.amqtt_bounded import make_broker
+        from lineside.links.amqtt_making import make_broker
+        from lineside.links.amqtt_named import NamedBroker
 
         self._loop = asyncio.get_running_loop()
         self._stop = asyncio.Event()
@@ -168,6 +187,7 @@ class EmbeddedBroker:
             own_password=self._own_password,
             limits=self._limits,
             answered=self._answered,
+            door=self._door,
         )
         try:
             await broker.listen()
@@ -175,6 +195,8 @@ class EmbeddedBroker:
             self._failure = error
             return
         self._port = broker.port()
+        if isinstance(broker, NamedBroker):
+            self._door_port = broker.door_port()
         self._broker = broker
         self._started.set()
         await self._stop.wait()

@@ -343,6 +343,8 @@ class MqttBus:
 
     def _connect(self) -> bool:
         try:
+            if self._context is not None:
+                self._context.read_again()  # a renewed certificate counts from here on
             self._client.reconnect()
         except ssl.SSLCertVerificationError as error:
             fix = "Give ca= the authority that signed the broker's certificate."

@@ -1,7 +1,8 @@
 """The address of an MQTT broker, and the paho client made for it.
 
 ``mqtt://user:password@host:1883`` and ``mqtts://…``; after ``?``: ``version=5`` (3.1.1
-otherwise), ``ca=/path/ca.pem`` (the system's authorities otherwise), ``keepalive=30`` (seconds).
+otherwise), ``ca=/path/ca.pem`` (the system's authorities otherwise), ``keepalive=30`` (seconds),
+``certificate=`` and ``key=`` (PEM files by which a device proves its name; one may hold both).
 """
 
 import ssl
@@ -34,6 +35,8 @@ class MqttAddress:
     version: int
     ca: Path | None
     keepalive_s: int
+    certificate: Path | None = None
+    key: Path | None = None
 
 
 def parse_address(url: str) -> MqttAddress:
@@ -45,7 +48,7 @@ def parse_address(url: str) -> MqttAddress:
     shown = without_secret(url)
     parts = urlsplit(url)
     options = dict(parse_qsl(parts.query))
-    known = {"version", "ca", "keepalive"}
+    known = {"version", "ca", "keepalive", "certificate", "key"}
     try:
         port = parts.port or (8883 if parts.scheme == "mqtts" else 1883)
         keepalive_s = int(options.get("keepalive", "30"))
@@ -70,13 +73,30 @@ def parse_address(url: str) -> MqttAddress:
         version=5 if version == "5" else 4,
         ca=Path(options["ca"]) if "ca" in options else None,
         keepalive_s=keepalive_s,
+        certificate=Path(options["certificate"]) if "certificate" in options else None,
+        key=Path(options["key"]) if "key" in options else None,
     )
 
 
 class ClosingContext(ssl.SSLContext):
-    """Remembers its last socket, because paho leaves one open whose handshake failed."""
+    """Remembers its last socket, because paho leaves one open whose handshake failed.
+
+    It reads the client's certificate again when told to: renewal replaces the file.
+    """
 
     _last: ssl.SSLSocket | None = None
+    _shown: tuple[Path, Path | None] | None = None
+
+    def show(self, certificate: Path, key: Path | None) -> None:
+        """Prove the name by this certificate from the next handshake on."""
+        self._shown = certificate, key
+        self.read_again()
+
+    def read_again(self) -> None:
+        """``OSError`` where the files are no certificate with its key."""
+        if self._shown is not None:
+            certificate, key = self._shown
+            self.load_cert_chain(certificate, key)
 
     def wrap_socket(self, *args: Any, **kwargs: Any) -> ssl.SSLSocket:  # noqa: ANN401  passed on
         self._last = super().wrap_socket(*args, **kwargs)
@@ -127,7 +147,21 @@ def _tls_context(address: MqttAddress) -> ClosingContext:
             where=str(address.ca),
             fix="Give ca= a PEM file of certificates.",
         ) from error
+    _show(context, address)
     return context
+
+
+def _show(context: ClosingContext, address: MqttAddress) -> None:
+    if address.certificate is None:
+        return
+    try:
+        context.show(address.certificate, address.key)
+    except OSError as error:  # ssl.SSLError is one
+        raise InvalidError(
+            f"no certificate with its key: {error}",
+            where=str(address.certificate),
+            fix="Give certificate= and key= files that belong together, or enrol the device.",
+        ) from error
 
 
 def pattern_identifier(number: int) -> "Properties":
