@@ -68,6 +68,28 @@ from lineside.fleet.jobs.rates import Tally
 from lineside.fleet.jobs.requests import Asked, Code, JobRejectedError, read_body, read_fields
 from lineside.fleet.jobs.service import CancelExecution, ExecutionName, JobService
 from lineside.fleet.jobs.wire import JobMessage
+from lineside.fleet.rollout import (
+    ANY_FAILURE,
+    FIRST_ONE,
+    Rollout,
+    RolloutJob,
+    RolloutOrder,
+    RolloutPlan,
+    RolloutState,
+    RolloutStep,
+    may_order,
+    ordered,
+    share_out,
+)
+from lineside.fleet.rollout_step import (
+    Ask,
+    GoBack,
+    RolloutFacts,
+    Wait,
+    applied,
+    judged,
+    next_step,
+)
 from lineside.fleet.trust.authority import (
     DeviceCertificate,
     ServerCertificate,
@@ -95,7 +117,10 @@ from lineside.fleet.trust.vouching import Vouched, vouched
 from lineside.fleet.versions import newer, version_key
 
 __all__ = [
+    "ANY_FAILURE",
+    "FIRST_ONE",
     "Abandon",
+    "Ask",
     "Asked",
     "Begin",
     "Bundle",
@@ -112,6 +137,7 @@ __all__ = [
     "ExecutionName",
     "ExecutionStatus",
     "FolderSource",
+    "GoBack",
     "GoOn",
     "Installed",
     "Job",
@@ -139,6 +165,13 @@ __all__ = [
     "Progress",
     "Release",
     "RoleView",
+    "Rollout",
+    "RolloutFacts",
+    "RolloutJob",
+    "RolloutOrder",
+    "RolloutPlan",
+    "RolloutState",
+    "RolloutStep",
     "Run",
     "Say",
     "ServerCertificate",
@@ -159,7 +192,9 @@ __all__ = [
     "Updates",
     "Verdict",
     "Vouched",
+    "Wait",
     "Work",
+    "applied",
     "arn_of",
     "check_distinct",
     "check_identifier",
@@ -176,9 +211,13 @@ __all__ = [
     "job_answer",
     "joined",
     "judge_evidence",
+    "judged",
+    "may_order",
     "new_job",
     "newer",
+    "next_step",
     "open_bundle",
+    "ordered",
     "pin_root",
     "prefixed",
     "progressed",
@@ -189,6 +228,7 @@ __all__ = [
     "replace_durably",
     "reported_run",
     "server_certificate",
+    "share_out",
     "subscriptions",
     "summary_of_job",
     "summary_of_run",

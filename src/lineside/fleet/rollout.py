@@ -1,0 +1,327 @@
+"""A release goes to devices step by step: what a roll-out is, and what people may order. Pure.
+
+1. Devices are chosen once, when it begins, each for one step; by name, so that the same plan for
+   the same devices chooses alike. Who joins the group later gets the package when it is done.
+2. Each step is one or several jobs (``fleet.Jobs``); a device is in one of them at a time.
+3. It ends as done, aborted or rolled back. Aborting leaves devices with what they have; rolling
+   back leads all that were asked to the package before.
+"""
+
+import math
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from enum import StrEnum
+
+from lineside.core import ConflictError, InvalidError
+from lineside.fleet.contract import Release
+from lineside.fleet.evidence import LiveLimits
+from lineside.fleet.jobs.settings import MOST_PER_MINUTE, AbortCriterion
+from lineside.models import Window
+
+_MOST_STEPS = 20
+_WHOLE = 100.0
+_MOST_WORDS = 500
+_MOST_WATCH_S = 30 * 86_400.0
+
+
+class RolloutState(StrEnum):
+    """Where a roll-out stands.
+
+    ``planned``: nobody was asked yet; ``running``: a step is out; ``widening``: a step was passed,
+    the next one waits for its time; ``going back``: devices are led to the package before.
+    """
+
+    PLANNED = "planned"
+    RUNNING = "running"
+    WIDENING = "widening"
+    PAUSED = "paused"
+    GOING_BACK = "going back"
+    DONE = "done"
+    ABORTED = "aborted"
+    ROLLED_BACK = "rolled back"
+
+    @property
+    def final(self) -> bool:
+        """Whether it goes no further by itself."""
+        return self in (RolloutState.DONE, RolloutState.ABORTED, RolloutState.ROLLED_BACK)
+
+
+class RolloutOrder(StrEnum):
+    """What a person may ask of a roll-out."""
+
+    PAUSE = "pause"
+    RESUME = "resume"
+    ABORT = "abort"
+    ROLLBACK = "rollback"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RolloutStep:
+    """Which further devices, how fast, and from when; exactly one of the first three is set.
+
+    Attributes:
+        canary: so many more.
+        percent: until so many of a hundred have it, rounded up.
+        group: all of this group that are left.
+        per_minute: so many are asked in a minute at most.
+        watch_s: how long the step is watched at least, however soon there are enough frames.
+        not_before: it begins then at the earliest.
+    """
+
+    canary: int = 0
+    percent: float = 0.0
+    group: str = ""
+    per_minute: int = MOST_PER_MINUTE
+    watch_s: float = 0.0
+    not_before: datetime | None = None
+
+    def __post_init__(self) -> None:
+        given = [one for one in (self.canary, self.percent, self.group) if one]
+        if len(given) != 1 or self.canary < 0 or not 0 <= self.percent <= _WHOLE:
+            raise InvalidError(
+                "not one choice of devices",
+                where="steps",
+                fix="Give canary (1 or more), percent (above 0, at most 100) or group.",
+            )
+        if not 1 <= self.per_minute <= MOST_PER_MINUTE or not 0 <= self.watch_s <= _MOST_WATCH_S:
+            raise InvalidError(
+                "a rate or time out of range",
+                where="steps",
+                fix=f"per_minute 1 to {MOST_PER_MINUTE}, watch_s 0 to {_MOST_WATCH_S:g}.",
+            )
+        if self.not_before is not None and self.not_before.tzinfo is None:
+            raise InvalidError(
+                "a time without zone", where="steps.not_before", fix="Add Z, or an offset."
+            )
+
+    @property
+    def words(self) -> str:
+        """Which devices, in words."""
+        if self.canary:
+            return f"{self.canary} {'device' if self.canary == 1 else 'devices'}"
+        return self.group or f"{self.percent:g} %"
+
+
+FIRST_ONE = (RolloutStep(canary=1), RolloutStep(percent=25.0), RolloutStep(percent=100.0))
+ANY_FAILURE = (
+    AbortCriterion(
+        failure_type="ALL", threshold_percentage=10.0, min_number_of_executed_things=1
+    ),
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RolloutPlan:
+    """For whom, in which steps, and what it may do.
+
+    Attributes:
+        steps: the last one reaches all.
+        group: of devices; "" with no ``devices`` either: all that run the inspection.
+        devices: by name.
+        windows: in which a step may begin, of the site's clock; empty: at any time.
+        limits: on live evidence.
+        abort: the job contract's criteria, over all devices that were asked.
+    """
+
+    steps: tuple[RolloutStep, ...] = FIRST_ONE
+    group: str = ""
+    devices: tuple[str, ...] = ()
+    windows: tuple[Window, ...] = ()
+    limits: LiveLimits = field(default_factory=LiveLimits)
+    abort: tuple[AbortCriterion, ...] = ANY_FAILURE
+
+    def __post_init__(self) -> None:
+        if not 1 <= len(self.steps) <= _MOST_STEPS or self.steps[-1].percent != _WHOLE:
+            raise InvalidError(
+                f"1 to {_MOST_STEPS} steps, the last of 100 percent",
+                where="steps",
+                fix='End with {"percent": 100}.',
+            )
+        if self.group and self.devices:
+            raise InvalidError("a group and names", where="devices", fix="Give one of them.")
+        if len(set(self.devices)) != len(self.devices):
+            raise InvalidError("a device named twice", where="devices", fix="Name it once.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RolloutJob:
+    """A job that was decided, whether or not it is made yet; ``back``: to the package before."""
+
+    job_id: str
+    step: int
+    devices: tuple[str, ...]
+    back: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Happening:
+    """One change of state, by whom and why."""
+
+    at: datetime
+    state: RolloutState
+    by: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rollout:
+    """One release on its way.
+
+    Attributes:
+        by: who began it.
+        previous: what devices are led back to; None: nothing ran before, there is no way back.
+        shares: which devices each step is for; empty until it begins.
+        step: under way, from 0; -1 before the first.
+        step_at: when that one began.
+        held: the state it was paused in.
+        completed: whether it was done once; what joined since is led back too.
+        settled: whether all that follows from its end was done.
+    """
+
+    id: str
+    release: Release
+    plan: RolloutPlan
+    by: str
+    reason: str
+    created_at: datetime
+    state: RolloutState = RolloutState.PLANNED
+    previous: Release | None = None
+    shares: tuple[tuple[str, ...], ...] = ()
+    step: int = -1
+    step_at: datetime | None = None
+    jobs: tuple[RolloutJob, ...] = ()
+    held: RolloutState | None = None
+    completed: bool = False
+    settled: bool = False
+    history: tuple[Happening, ...] = ()
+
+    @property
+    def devices(self) -> tuple[str, ...]:
+        """All it is for, in the order of its steps."""
+        return tuple(name for share in self.shares for name in share)
+
+    @property
+    def asked(self) -> tuple[str, ...]:
+        """Who was asked to take the release."""
+        forward = (name for job in self.jobs if not job.back for name in job.devices)
+        return tuple(dict.fromkeys(forward))
+
+    @property
+    def asked_back(self) -> tuple[str, ...]:
+        """Who was asked to take the package before."""
+        return tuple(name for job in self.jobs if job.back for name in job.devices)
+
+    @property
+    def why(self) -> str:
+        """Why it stands where it stands."""
+        return self.history[-1].why if self.history else self.reason
+
+    def moved(self, state: RolloutState, *, now: datetime, by: str, why: str) -> "Rollout":
+        """In another state, with the reason."""
+        happened = Happening(at=now, state=state, by=by, why=why[:_MOST_WORDS])
+        return replace(self, state=state, history=(*self.history, happened))
+
+    def asking(self, devices: Sequence[str], *, back: bool) -> "Rollout":
+        """With a further job."""
+        job = RolloutJob(
+            job_id=f"{self.id}-{len(self.jobs) + 1}",
+            step=self.step,
+            devices=tuple(devices),
+            back=back,
+        )
+        return replace(self, jobs=(*self.jobs, job))
+
+
+def share_out(
+    plan: RolloutPlan, members: Collection[str], *, groups: Mapping[str, Collection[str]]
+) -> tuple[tuple[str, ...], ...]:
+    """Which devices each step is for: every member in exactly one.
+
+    Args:
+        plan: the steps.
+        members: all it is for.
+        groups: those that steps name, with who is in them.
+    """
+    left = sorted(set(members))
+    whole, shares = len(left), []
+    for step in plan.steps:
+        if step.group:
+            inside = set(groups.get(step.group, ()))
+            share = [name for name in left if name in inside]
+        else:
+            gone = whole - len(left)
+            # A share such as 7 % of 100 must not become 8 by the last bit of a float.
+            wanted = step.canary or math.ceil(round(whole * step.percent / _WHOLE, 9)) - gone
+            share = left[: max(0, wanted)]
+        taken = set(share)
+        left = [name for name in left if name not in taken]
+        shares.append(tuple(share))
+    return tuple(shares)
+
+
+_FROM: Mapping[RolloutOrder, frozenset[RolloutState]] = {
+    RolloutOrder.PAUSE: frozenset({
+        RolloutState.PLANNED, RolloutState.RUNNING, RolloutState.WIDENING,
+    }),
+    RolloutOrder.RESUME: frozenset({RolloutState.PAUSED}),
+    RolloutOrder.ABORT: frozenset({
+        RolloutState.PLANNED, RolloutState.RUNNING, RolloutState.WIDENING, RolloutState.PAUSED,
+    }),
+    RolloutOrder.ROLLBACK: frozenset({
+        RolloutState.RUNNING, RolloutState.WIDENING, RolloutState.PAUSED, RolloutState.DONE,
+        RolloutState.ABORTED,
+    }),
+}  # fmt: skip
+
+
+def may_order(rollout: Rollout, order: RolloutOrder) -> bool:
+    """Whether this can be asked of it now."""
+    if order is RolloutOrder.ROLLBACK and not (rollout.asked and rollout.previous):
+        return False
+    return rollout.state in _FROM[order]
+
+
+def ordered(
+    rollout: Rollout, order: RolloutOrder, *, by: str, reason: str, now: datetime
+) -> Rollout:
+    """The roll-out after a person's order; one that was carried out already changes nothing.
+
+    Raises:
+        ConflictError: that cannot be asked of it now.
+    """
+    if _is_so(rollout, order):
+        return rollout
+    if not may_order(rollout, order):
+        raise ConflictError(_why_not(rollout, order), where=rollout.id, fix="Look at its status.")
+    why = reason or f"{order} was ordered"
+    match order:
+        case RolloutOrder.PAUSE:
+            held = replace(rollout, held=rollout.state)
+            return held.moved(RolloutState.PAUSED, now=now, by=by, why=why)
+        case RolloutOrder.RESUME:
+            before = rollout.held or RolloutState.RUNNING
+            return replace(rollout, held=None).moved(before, now=now, by=by, why=why)
+        case RolloutOrder.ABORT:
+            return rollout.moved(RolloutState.ABORTED, now=now, by=by, why=why)
+        case RolloutOrder.ROLLBACK:
+            open_again = replace(rollout, settled=False)
+            return open_again.moved(RolloutState.GOING_BACK, now=now, by=by, why=why)
+
+
+def _is_so(rollout: Rollout, order: RolloutOrder) -> bool:
+    there = {
+        RolloutOrder.PAUSE: (RolloutState.PAUSED,),
+        RolloutOrder.RESUME: (RolloutState.RUNNING, RolloutState.WIDENING, RolloutState.PLANNED),
+        RolloutOrder.ABORT: (RolloutState.ABORTED,),
+        RolloutOrder.ROLLBACK: (RolloutState.GOING_BACK, RolloutState.ROLLED_BACK),
+    }
+    return rollout.state in there[order]
+
+
+def _why_not(rollout: Rollout, order: RolloutOrder) -> str:
+    if order is RolloutOrder.ROLLBACK and not rollout.asked:
+        return "no device was asked to take it yet, so there is nothing to roll back"
+    if order is RolloutOrder.ROLLBACK and rollout.previous is None:
+        return "nothing ran before this release, so there is nothing to go back to"
+    return f"it is {rollout.state}, and {order} cannot be asked of it then"

@@ -1,0 +1,290 @@
+"""What a roll-out does next, from what is known of its devices. Pure.
+
+1. An alarm comes before everything else: live evidence that a limit is passed leads all devices
+   back that were asked; too many failed jobs stop it. Both hold while it is paused too.
+2. A step is passed when each of its devices' jobs is over, the abort criteria are not met, every
+   device that took the release was watched for the frames and the time asked for, and no test of
+   ``evidence`` gave an alarm.
+3. A step begins inside a window only. Pausing keeps steps from beginning, and takes back what is
+   asked and not begun; nothing else changes by it.
+4. A step that no device took stops the roll-out: nothing was seen, so nothing speaks for it.
+"""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from typing import assert_never
+
+from lineside.fleet.contract import Evidence, ExecutionStatus, Release
+from lineside.fleet.evidence import Judged, Verdict, judge_evidence
+from lineside.fleet.jobs.rates import Tally, abort_reason
+from lineside.fleet.jobs.settings import Abort
+from lineside.fleet.rollout import Rollout, RolloutState, RolloutStep, share_out
+
+HUB = "hub"
+_OPEN = (ExecutionStatus.QUEUED, ExecutionStatus.IN_PROGRESS)
+_NAMED = 5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RolloutFacts:
+    """What is known now.
+
+    Attributes:
+        members: devices it would be for, were it to begin.
+        groups: that its steps name, with their members.
+        previous: what runs there now.
+        after: another roll-out of the inspection that comes first; "" none.
+        open: whether a step may begin (windows).
+        executions: device → its last job of this release; absent while it waits its turn.
+        lost: asked, and taken back by a pause: to be asked again.
+        back: the same of the way back.
+        evidence: of this roll-out.
+    """
+
+    members: tuple[str, ...] = ()
+    groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    previous: Release | None = None
+    after: str = ""
+    open: bool = True
+    executions: Mapping[str, ExecutionStatus] = field(default_factory=dict)
+    lost: frozenset[str] = frozenset()
+    back: Mapping[str, ExecutionStatus] = field(default_factory=dict)
+    evidence: tuple[Evidence, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wait:
+    """Nothing is to be done; ``why`` says what for."""
+
+    why: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Begin:
+    """The devices are chosen; the first step is out."""
+
+    shares: tuple[tuple[str, ...], ...]
+    previous: Release | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ask:
+    """These devices get a job."""
+
+    devices: tuple[str, ...]
+    back: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pass:
+    """The step under way was passed."""
+
+    why: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Widen:
+    """The next step is out."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finish:
+    """All have it."""
+
+    why: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stop:
+    """It ends; devices keep what they have."""
+
+    why: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GoBack:
+    """Live evidence speaks against it."""
+
+    why: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Close:
+    """All are back, or will not be by themselves."""
+
+    why: str
+
+
+Action = Wait | Begin | Ask | Pass | Widen | Finish | Stop | GoBack | Close
+
+_ENDS: Mapping[type[Action], RolloutState] = {
+    Pass: RolloutState.WIDENING,
+    Stop: RolloutState.ABORTED,
+    GoBack: RolloutState.GOING_BACK,
+    Close: RolloutState.ROLLED_BACK,
+}
+
+
+def next_step(rollout: Rollout, facts: RolloutFacts, *, now: datetime) -> Action:
+    """What is to be done; asked again after each, until it is ``Wait``."""
+    match rollout.state:
+        case RolloutState.DONE | RolloutState.ABORTED | RolloutState.ROLLED_BACK:
+            return Wait(why=f"it is {rollout.state}")
+        case RolloutState.GOING_BACK:
+            return _back(rollout, facts)
+        case RolloutState.PLANNED:
+            return _begin(rollout, facts, now=now)
+        case RolloutState.RUNNING | RolloutState.WIDENING | RolloutState.PAUSED:
+            return _alarm(rollout, facts) or _forward(rollout, facts, now=now)
+        case _:
+            assert_never(rollout.state)
+
+
+def judged(rollout: Rollout, facts: RolloutFacts) -> Judged:
+    """What the tests say of the evidence."""
+    return judge_evidence(
+        _evidence(rollout, facts), rollout.plan.limits, devices=len(rollout.devices)
+    )
+
+
+def applied(rollout: Rollout, action: Action, *, now: datetime) -> Rollout:
+    """The roll-out after an action."""
+    match action:
+        case Wait():
+            return rollout
+        case Begin(shares=shares, previous=previous):
+            begun = replace(rollout, shares=shares, previous=previous)
+            return _out(begun, step=_first_of(shares, after=-1), now=now)
+        case Ask(devices=devices, back=back):
+            return rollout.asking(devices, back=back)
+        case Finish(why=why):
+            done = replace(rollout, completed=True)
+            return done.moved(RolloutState.DONE, now=now, by=HUB, why=why)
+        case Widen():
+            step = _first_of(rollout.shares, after=rollout.step)
+            return _out(rollout, step=step, now=now)
+        case Pass() | Stop() | GoBack() | Close():
+            return rollout.moved(_ENDS[type(action)], now=now, by=HUB, why=action.why)
+        case _:
+            assert_never(action)
+
+
+def _out(rollout: Rollout, *, step: int, now: datetime) -> Rollout:
+    share = rollout.shares[step]
+    why = f"step {step + 1} of {len(rollout.shares)}: {_names(share)}"
+    out = replace(rollout, step=step, step_at=now)
+    return out.moved(RolloutState.RUNNING, now=now, by=HUB, why=why)
+
+
+def _begin(rollout: Rollout, facts: RolloutFacts, *, now: datetime) -> Action:
+    if facts.after:
+        return Wait(why=f"roll-out {facts.after} of the same inspection comes first")
+    if not facts.members:
+        return Wait(why="no device is there that it could be for")
+    shares = share_out(rollout.plan, facts.members, groups=facts.groups)
+    first = rollout.plan.steps[_first_of(shares, after=-1)]
+    not_yet = _not_yet(first, facts, now=now)
+    return Wait(why=not_yet) if not_yet else Begin(shares=shares, previous=facts.previous)
+
+
+def _alarm(rollout: Rollout, facts: RolloutFacts) -> Action | None:
+    found = judged(rollout, facts)
+    if found.verdict is Verdict.GO_BACK:
+        why = "; ".join(found.reasons)
+        return GoBack(why=why) if rollout.previous is not None else Stop(why=why)
+    counts = Counter(str(status) for status in facts.executions.values())
+    why = abort_reason(Abort(criteria_list=rollout.plan.abort), Tally(counts=counts))
+    return Stop(why=why) if why else None
+
+
+def _forward(rollout: Rollout, facts: RolloutFacts, *, now: datetime) -> Action:
+    if rollout.state is RolloutState.PAUSED:
+        return Wait(why="it is paused")
+    if rollout.state is RolloutState.WIDENING:
+        step = rollout.plan.steps[_first_of(rollout.shares, after=rollout.step)]
+        not_yet = _not_yet(step, facts, now=now)
+        return Wait(why=not_yet) if not_yet else Widen()
+    return _running(rollout, facts, now=now)
+
+
+def _running(rollout: Rollout, facts: RolloutFacts, *, now: datetime) -> Action:
+    share = rollout.shares[rollout.step]
+    asked = set(rollout.asked) - facts.lost
+    # Of earlier steps too: a pause may have come between a step's last word and its end.
+    new = tuple(name for name in (*_earlier(rollout), *share) if name not in asked)
+    if new:
+        return Ask(devices=new)
+    waiting = [name for name in share if facts.executions.get(name, _OPEN[0]) in _OPEN]
+    if waiting:
+        return Wait(why=f"the job is not over on {_names(waiting)}")
+    return _watched(rollout, facts, now=now)
+
+
+def _watched(rollout: Rollout, facts: RolloutFacts, *, now: datetime) -> Action:
+    taken = [
+        name
+        for name in (*_earlier(rollout), *rollout.shares[rollout.step])
+        if facts.executions.get(name) is ExecutionStatus.SUCCEEDED
+    ]
+    if not set(taken) & set(rollout.shares[rollout.step]):
+        return Stop(why=f"no device of step {rollout.step + 1} took the release")
+    needed = rollout.plan.limits.frames
+    seen = {each.device for each in _evidence(rollout, facts) if each.frames >= needed}
+    unseen = [name for name in taken if name not in seen]
+    if unseen:
+        return Wait(why=f"{needed} frames were not judged yet by {_names(unseen)}")
+    watch = timedelta(seconds=rollout.plan.steps[rollout.step].watch_s)
+    if rollout.step_at is not None and now < rollout.step_at + watch:
+        return Wait(why=f"step {rollout.step + 1} is watched for {watch}")
+    if _first_of(rollout.shares, after=rollout.step) < len(rollout.shares):
+        return Pass(why=f"step {rollout.step + 1} was passed by {_names(taken)}")
+    return Finish(why=f"{len(taken)} of {len(rollout.devices)} devices run it")
+
+
+def _back(rollout: Rollout, facts: RolloutFacts) -> Action:
+    reached = set(rollout.asked_back)
+    joined = facts.members if rollout.completed else ()
+    new = tuple(name for name in dict.fromkeys((*rollout.asked, *joined)) if name not in reached)
+    if new:
+        return Ask(devices=new, back=True)
+    waiting = [name for name in rollout.asked_back if facts.back.get(name, _OPEN[0]) in _OPEN]
+    if waiting:
+        return Wait(why=f"{_names(waiting)} not back yet")
+    failed = [
+        name
+        for name in rollout.asked_back
+        if facts.back[name] not in (ExecutionStatus.SUCCEEDED, ExecutionStatus.REMOVED)
+    ]
+    why = f"{len(rollout.asked_back) - len(failed)} of {len(rollout.asked_back)} devices are back"
+    return Close(why=f"{why}; not back: {_names(failed)}" if failed else why)
+
+
+def _evidence(rollout: Rollout, facts: RolloutFacts) -> list[Evidence]:
+    asked = set(rollout.asked)
+    return [
+        each
+        for each in facts.evidence
+        if each.device in asked and each.inspection == rollout.release.inspection
+    ]
+
+
+def _earlier(rollout: Rollout) -> tuple[str, ...]:
+    return tuple(name for share in rollout.shares[: rollout.step] for name in share)
+
+
+def _first_of(shares: tuple[tuple[str, ...], ...], *, after: int) -> int:
+    """The next step that is for somebody; their number where there is none."""
+    return next((at for at, share in enumerate(shares) if at > after and share), len(shares))
+
+
+def _not_yet(step: RolloutStep, facts: RolloutFacts, *, now: datetime) -> str:
+    if step.not_before is not None and now < step.not_before:
+        return f"the step begins at {step.not_before.isoformat()}"
+    return "" if facts.open else "no window is open"
+
+
+def _names(names: "list[str] | tuple[str, ...]") -> str:
+    shown = ", ".join(names[:_NAMED])
+    return f"{shown} and {len(names) - _NAMED} more" if len(names) > _NAMED else shown
