@@ -30,7 +30,7 @@ from lineside.edge.onlookers import FindJudge, Onlooker
 from lineside.edge.proving import prover
 from lineside.edge.tally import Tally
 from lineside.edge.watchers import Watchers
-from lineside.fleet.wire import InferenceService
+from lineside.fleet import wire
 from lineside.models import Predictor
 from lineside.store import open_place
 
@@ -210,7 +210,7 @@ class Serving:
             in_use=in_use,
         )
         agent = AgentService(self.packages, capturer=self._captures.capturer, clock=self._clock)
-        inference = InferenceService(NamedInference(self.packages, clock=self._clock))
+        inference = wire.InferenceService(NamedInference(self.packages, clock=self._clock))
         server = GrpcServer(self._config.grpc, agent=agent, edge=edge, inference=inference)
         self._stack.callback(server.close)
         self._stack.callback(self._watchers.close)
