@@ -287,6 +287,7 @@ def line_running(folder: Path, *, archive: bytes, speed: float = 20.0) -> Iterat
             data_dir=str(folder / "edge"),
             hub=hub.url,
             token_file=str(folder / "hub" / "tokens" / "device.token"),
+            trust_root=str(folder / "hub" / "trust"),
         )
         device = threading.Thread(
             target=run_edge, args=(edge,), kwargs={"clock": clock, "stop": stop}, name="edge"

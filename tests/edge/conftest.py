@@ -241,6 +241,7 @@ def config(tmp_path: Path, packages: PackageServer) -> EdgeConfig:
         plant="plant.toml",
         data_dir=str(tmp_path / "edge"),
         hub=packages.url,
+        unsigned="allowed",
     )
 
 

@@ -88,6 +88,7 @@ def edge_config(folder: Path, **changes: Any) -> EdgeConfig:  # noqa: ANN401  an
         "plant": "plant.toml",
         "data_dir": str(folder / "data"),
         "grpc": f"unix://{folder}/agent.sock",
+        "unsigned": "allowed",
         **changes,
     }
     return EdgeConfig(**settings)

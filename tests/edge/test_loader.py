@@ -11,6 +11,7 @@ from lineside.edge.contract import Ready
 from lineside.edge.loader import Loader
 from lineside.edge.messages import Desired, Wanted
 from lineside.edge.shelf import Shelf
+from lineside.edge.supply import OpenSupply
 from lineside.edge.tally import Tally
 from lineside.testing import FakeClock
 from lineside.testing.links import wait_until
@@ -95,10 +96,11 @@ def make_rig(folder: Path, clock: FakeClock) -> Rig:
     shelf.open()
     loader = Loader(
         shelf,
-        fetch=hub.fetch,
+        supply=OpenSupply(folder, fetch=hub.fetch),
         make_ready=maker,
         inspections=frozenset({"stock", "scratch"}),
         most=2,
+        max_bytes=1_000_000,
         tally=tally,
         clock=clock,
     )

@@ -64,8 +64,17 @@ def test_a_signed_package_is_loaded_and_another_one_is_not(
         device.client.agent.LoadModel(request, timeout=STARTED_S)
 
 
-def test_a_device_that_trusts_nothing_asks_for_no_proof(tmp_path: Path, clock: FakeClock) -> None:
-    assert prover(tmp_path, trust_root="", clock=clock) is None
+def test_a_device_that_trusts_nothing_runs_nothing(tmp_path: Path, clock: FakeClock) -> None:
+    prove = prover(tmp_path, trust_root="", clock=clock)
+    assert prove is not None
+    with pytest.raises(RefusedError, match="trusts no update repository"):
+        prove(b"", "here")
+
+
+def test_where_unsigned_packages_are_allowed_no_proof_is_asked(
+    tmp_path: Path, clock: FakeClock
+) -> None:
+    assert prover(tmp_path, trust_root="", clock=clock, unsigned="allowed") is None
 
 
 def test_a_trust_folder_without_a_root_refuses_everything(tmp_path: Path, clock: FakeClock) -> None:

@@ -111,6 +111,7 @@ def test_a_real_package_is_fetched_and_judges_real_frames(
             data_dir=str(tmp_path / "edge"),
             hub=packages.url,
             token_file=str(token),
+            unsigned="allowed",
         )
         program = threading.Thread(
             target=run, args=(config,), kwargs={"clock": clock, "stop": stop}, name="program"
@@ -169,7 +170,7 @@ from lineside.core import SystemClock
 from lineside.edge import EdgeConfig, run
 device, bus, plant, folder, hub = sys.argv[1:]
 config = EdgeConfig(device=device, bus=bus, plant=plant, data_dir=folder, hub=hub,
-                    resend_after_s=0.5, status_every_s=1.0)
+                    resend_after_s=0.5, status_every_s=1.0, unsigned="allowed")
 run(config, clock=SystemClock(), stop=threading.Event())
 """
 

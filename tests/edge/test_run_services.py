@@ -72,6 +72,7 @@ def test_frames_are_captured_watched_and_imported_as_samples(
             hub=packages.url,
             grpc=f"unix://{tmp_path}/agent.sock",
             log_period_s=0.1,
+            unsigned="allowed",
             capture=CaptureConfig(inspections="all", batch_size=2, fleet="demo", embed_max_bytes=2),
         )
         with program(config):

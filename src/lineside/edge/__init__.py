@@ -6,11 +6,12 @@ the settings of a managed edge agent. Not here: training, pages, what a decision
 
 from lineside.edge.agent import Agent
 from lineside.edge.agent_config import read_agent_file
-from lineside.edge.airgap import TRUST, Applied, apply_bundle
+from lineside.edge.airgap import Applied, apply_bundle
 from lineside.edge.capture_config import CaptureConfig
 from lineside.edge.config import EdgeConfig
 from lineside.edge.machine import this_platform
 from lineside.edge.run import run
+from lineside.edge.trusting import TRUST
 from lineside.edge.updates import HubSource
 
 __all__ = [

@@ -4,13 +4,13 @@ import logging
 import threading
 from collections.abc import Callable, Sequence
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 
 from lineside.core import Camera as CameraRecord
 from lineside.core import Clock, InvalidError, LinesideError, Plant, encode, rfc3339
 from lineside.edge.config import EdgeConfig
 from lineside.edge.contract import Judge, MakeReady
-from lineside.edge.fetch import fetch, read_token
+from lineside.edge.deploying import Deployer
+from lineside.edge.jobs_client import JobClient
 from lineside.edge.loader import Loader
 from lineside.edge.messages import (
     DeviceStatus,
@@ -22,12 +22,15 @@ from lineside.edge.messages import (
     read_ack,
     read_desired,
 )
+from lineside.edge.models_config import read_models
 from lineside.edge.onlookers import Onlooker, observed
 from lineside.edge.shelf import Shelf
 from lineside.edge.shipper import Shipper
 from lineside.edge.spool import Draft, Spool
+from lineside.edge.supply import supply_of
 from lineside.edge.tally import Tally
 from lineside.edge.worker import Around, Worker
+from lineside.fleet import DevicePolicy
 from lineside.links import Bus, Camera, Message, Will, open_camera, topic_matches
 from lineside.streams import encode_prediction_event
 from lineside.vision import Frame, Prediction
@@ -87,12 +90,26 @@ class Agent:
             resend_after_s=config.resend_after_s,
             announce=self.tell_status,
         )
+        supply = supply_of(config, clock=clock)
         self._loader = Loader(
             self._shelf,
-            fetch=self._fetch,
+            supply=supply,
             make_ready=make_ready,
             inspections=frozenset(item.id for item in self._inspections),
             most=config.max_loaded_packages,
+            max_bytes=config.max_loaded_bytes,
+            tally=self._tally,
+            clock=clock,
+        )
+        policy = DevicePolicy(
+            inspections=self._loader.inspections,
+            allows=lambda name: read_models(config.models_path).allows(name),
+            signed=supply.signed,
+        )
+        self._jobs = JobClient(
+            bus,
+            thing=config.device,
+            carry_out=Deployer(self._loader, supply=supply, policy=policy).carry_out,
             tally=self._tally,
             clock=clock,
         )
@@ -114,6 +131,7 @@ class Agent:
         )
         self._thread.start()
         self._loader.start()
+        self._jobs.start()
         self._shipper.start()
         for worker in self._workers:
             worker.start()
@@ -122,6 +140,7 @@ class Agent:
         """Finish the frames under work, commit their events, say goodbye."""
         for worker in self._workers:
             worker.close()
+        self._jobs.close()
         self._loader.close()
         self._shipper.close()
         self._stop.set()
@@ -198,10 +217,6 @@ class Agent:
     def _forward(self, frame: Frame) -> bool:
         topic = frame_topic(self._plant, frame.camera)
         return self._bus.publish_soon(topic, frame_message(frame))
-
-    def _fetch(self, url: str) -> bytes:
-        path = Path(self._config.token_file) if self._config.token_file else None
-        return fetch(url, hub=self._config.hub, token=read_token(path))
 
     # what the bus says
 

@@ -19,6 +19,7 @@ from lineside.edge.machine import this_platform
 from lineside.edge.messages import Desired, Wanted
 from lineside.edge.run import loading, sole_user
 from lineside.edge.shelf import Shelf
+from lineside.edge.trusting import TRUST
 from lineside.fleet import (
     Bundle,
     Installed,
@@ -31,7 +32,6 @@ from lineside.fleet import (
     prefixed,
 )
 
-TRUST = "trust"
 _INCOMING = "incoming"
 
 

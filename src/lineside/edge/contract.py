@@ -22,11 +22,16 @@ class Judge(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ready:
-    """A package that was checked and answered its golden pictures."""
+    """A package that was checked and answered its golden pictures.
+
+    Attributes:
+        size_bytes: of memory it took, measured as it was loaded; at least those of its archive.
+    """
 
     digest: Digest
     inspection: str
     judge: Judge
+    size_bytes: int = 0
 
 
 MakeReady = Callable[[bytes], Ready]

@@ -4,8 +4,10 @@ The token goes to the configured hub only: of an address that came over the bus 
 and query are used, and redirects are not followed.
 """
 
+import ssl
 import urllib.error
 import urllib.request
+from dataclasses import dataclass
 from email.message import Message
 from http.client import HTTPException, HTTPResponse
 from pathlib import Path
@@ -17,6 +19,53 @@ from lineside.core import InvalidError, NotFoundError, RefusedError, Unavailable
 _MOST_BYTES = 512_000_000
 _TIMEOUT_S = 20.0
 _PART_BYTES = 1 << 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Access:
+    """Who this device is to the hub, and whom it believes; files, read again for each request.
+
+    Attributes:
+        token_file: with the device's token; "": none is sent.
+        ca: authorities that may vouch for the hub, as PEM; "": the machine's own.
+        cert, key: of this device, as PEM; "": none is shown.
+    """
+
+    token_file: str = ""
+    ca: str = ""
+    cert: str = ""
+    key: str = ""
+
+    def token(self) -> str:
+        """``RefusedError`` where the file cannot be read."""
+        return read_token(Path(self.token_file) if self.token_file else None)
+
+    def tls(self) -> ssl.SSLContext | None:
+        """For HTTPS; None: as the machine does it.
+
+        Raises:
+            RefusedError: a file is not there, or is none.
+        """
+        if not (self.ca or self.cert):
+            return None
+        try:
+            context = ssl.create_default_context(cafile=self.ca or None)
+            if self.cert:
+                context.load_cert_chain(self.cert, self.key or None)
+        except OSError as error:  # ssl.SSLError is one
+            raise RefusedError(
+                f"certificates cannot be used: {error}",
+                where=f"{self.ca or self.cert}",
+                fix="Name PEM files that this program may read: ca, cert, key.",
+            ) from error
+        return context
+
+
+def opener_for(tls: ssl.SSLContext | None) -> urllib.request.OpenerDirector:
+    """Opens addresses without following redirects."""
+    if tls is None:
+        return urllib.request.build_opener(NoRedirect)
+    return urllib.request.build_opener(NoRedirect, urllib.request.HTTPSHandler(context=tls))
 
 
 class NoRedirect(urllib.request.HTTPRedirectHandler):
@@ -34,7 +83,14 @@ class NoRedirect(urllib.request.HTTPRedirectHandler):
         return None
 
 
-def fetch(url: str, *, hub: str, token: str, most_bytes: int = _MOST_BYTES) -> bytes:
+def fetch(
+    url: str,
+    *,
+    hub: str,
+    token: str,
+    tls: ssl.SSLContext | None = None,
+    most_bytes: int = _MOST_BYTES,
+) -> bytes:
     """Get what the hub has under this address.
 
     Raises:
@@ -46,7 +102,7 @@ def fetch(url: str, *, hub: str, token: str, most_bytes: int = _MOST_BYTES) -> b
     address = rebased(url, hub=hub)
     headers = {"Authorization": f"Bearer {token}"} if token else {}
     request = urllib.request.Request(address, headers=headers)  # noqa: S310  the scheme is checked
-    opener = urllib.request.build_opener(NoRedirect)
+    opener = opener_for(tls)
     try:
         with opener.open(request, timeout=_TIMEOUT_S) as answer:
             return _read(answer, most_bytes=most_bytes, where=address)

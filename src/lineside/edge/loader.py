@@ -1,18 +1,20 @@
-"""From a wish of the hub to a package that answers.
+"""From what is wanted to a package that answers.
 
-1. A package is taken from the disk or fetched, its digest compared, its golden pictures run; only
-   then it replaces the one before, in one assignment, between two frames.
+1. A package is taken from the disk or fetched, proved (``supply``), its digest compared, its golden
+   pictures run; only then it replaces the one before, in one assignment, between two frames.
 2. When anything of that fails the one before goes on, and the failure is told as a fault. A hub
    that is away is asked again; a package that must not run is not tried again until the wish
-   changes.
-3. An inspection that a wish leaves out has no package any more.
-4. The archive in use and the one before it stay on the disk.
+   changes. A device that starts and cannot have what is wanted goes on with what it ran last, or
+   with the one before that.
+3. An inspection that nobody wants a package for has none any more.
+4. The archive in use and the one before it stay on the disk. What is kept there is proved again
+   each time it is loaded.
+5. All packages in use may take ``max_bytes`` together, measured as they were loaded.
 """
 
 import logging
 import threading
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from lineside.core import (
     Clock,
@@ -25,16 +27,40 @@ from lineside.core import (
     short,
 )
 from lineside.edge.contract import Judge, MakeReady, Ready
+from lineside.edge.installed import keep_installed, read_installed
 from lineside.edge.messages import Desired, InUse, Wanted
+from lineside.edge.placed import Placed, settled, wanted_now
 from lineside.edge.shelf import Shelf
+from lineside.edge.supply import DamagedError, Supply
 from lineside.edge.tally import Tally
+from lineside.fleet import Installed
 
 logger = logging.getLogger(__name__)
 
 _FIRST_RETRY_S = 1.0
 _LONGEST_RETRY_S = 60.0
 
-Fetch = Callable[[str], bytes]
+
+class StoppingError(UnavailableError):
+    """The agent is closing: what was begun is gone on with at its next start."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prepared:
+    """A package that answered its golden pictures and may come into use.
+
+    Attributes:
+        data: its archive.
+        url: where it may be had again; "": the repository says so.
+        installed: what is kept of it where it is signed or came with a version.
+        by_job: whether a job brings it.
+    """
+
+    ready: Ready
+    data: bytes
+    url: str = ""
+    installed: Installed | None = None
+    by_job: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,31 +76,35 @@ class Loader:
         self,
         shelf: Shelf,
         *,
-        fetch: Fetch,
+        supply: Supply,
         make_ready: MakeReady,
         inspections: frozenset[str],
         most: int,
+        max_bytes: int,
         tally: Tally,
         clock: Clock,
     ) -> None:
         self._shelf = shelf
-        self._fetch = fetch
+        self._supply = supply
         self._make_ready = make_ready
-        self._inspections = inspections
+        self.inspections = inspections
         self._most = most
+        self._max_bytes = max_bytes
         self._tally = tally
         self._clock = clock
         self._slots: dict[str, _Slot] = {}
-        self._before: dict[str, Digest] = {}
+        self._placed: dict[str, Placed] = {}
         self._failed: dict[str, Digest] = {}
         self._wish: Desired | None = None
         self._changed = threading.Condition()
+        self._swapping = threading.RLock()
         self._new = False
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="loader", daemon=True)
 
     def start(self) -> None:
         """Load what the disk has, then wait for wishes."""
+        self._placed = self._shelf.placed()
         self._wish, self._new = self._shelf.desired(), True
         self._thread.start()
 
@@ -96,20 +126,70 @@ class Loader:
             for name, slot in sorted(self._slots.items())
         )
 
+    def place(self, made: Prepared) -> None:
+        """Put a package into use, now and after the next start.
+
+        Raises:
+            InvalidError: there is no room for it.
+            UnavailableError: the disk does not take it; the one before goes on.
+        """
+        with self._swapping:
+            name, digest = made.ready.inspection, made.ready.digest
+            self._check_room(made.ready)
+            if self._shelf.get(digest) != made.data:
+                self._shelf.put(digest, made.data)
+            if made.installed is not None:
+                known = read_installed(self._shelf.folder)
+                keep_installed(self._shelf.folder, packages={**known, name: made.installed})
+            placed = self._next_placed(made)
+            self._shelf.keep_placed(placed)
+            self._placed = placed
+            slot = _Slot(ready=made.ready, loaded_at=rfc3339(self._clock.now()))
+            self._slots = {**self._slots, name: slot}
+            self._failed.pop(name, None)
+        self._tally.mended(_place(name))
+        self._tally.mended(_archive(name))
+        self._tally.changed()
+        logger.info("package in use inspection=%s package=%s", name, short(digest))
+
     def close(self) -> None:
-        """Stop; a load under way is finished first."""
+        """Stop; a load under way is finished first, a fetch is broken off."""
         self._stop.set()
         with self._changed:
             self._changed.notify_all()
         if self._thread.is_alive():
             self._thread.join()
 
+    def checked(self, data: bytes, *, inspection: str, digest: str, where: str) -> Ready:
+        """Load an archive and run its golden pictures; "" for what is not known yet.
+
+        Raises:
+            RefusedError: another package, or of another inspection, or its answers differ.
+            InvalidError: not a package that can run.
+        """
+        ready = self._make_ready(data)
+        if digest and ready.digest != digest:
+            raise RefusedError(
+                f"the package has digest {short(ready.digest)}, wanted {short(Digest(digest))}",
+                where=where,
+                fix="Ask for the package that the hub has.",
+            )
+        if inspection and ready.inspection != inspection:
+            raise RefusedError(
+                f"the package is made for inspection {ready.inspection!r}",
+                where=inspection,
+                fix="Use a package of this inspection.",
+            )
+        return ready
+
+    # ---- the loader's own thread
+
     def _run(self) -> None:
         retry_s = _FIRST_RETRY_S
         while not self._stop.is_set():
             with self._changed:
                 wish, self._new = self._wish, False
-            done = self._carry_out(wish) if wish is not None else True
+            done = self._carry_out(wish)
             retry_s = _FIRST_RETRY_S if done else min(2 * retry_s, _LONGEST_RETRY_S)
             with self._changed:
                 self._changed.wait_for(
@@ -119,95 +199,209 @@ class Loader:
                     retry_s = _FIRST_RETRY_S
                     self._failed.clear()
 
-    def _carry_out(self, wish: Desired) -> bool:
-        """Bring every wished package into use; False when one is to be tried again."""
-        mine = [wanted for wanted in wish.packages if wanted.inspection in self._inspections]
-        self._unload({wanted.inspection for wanted in mine})
-        outcomes = [self._bring(wanted) for wanted in mine]
+    def _carry_out(self, wish: Desired | None) -> bool:
+        """Bring every wanted package into use; False when one is to be tried again."""
+        if wish is None and not self._placed:
+            return True
+        with self._swapping:
+            self._settle(wish)
+            wanted = wanted_now(wish, self._placed)
+            mine = [one for one in wanted if one.inspection in self.inspections]
+            self._unload({one.inspection for one in mine})
+        outcomes = [self._bring(one) for one in mine]
         self._sweep()
         return all(outcomes)
+
+    def _settle(self, wish: Desired | None) -> None:
+        after = settled(wish, self._placed)
+        if after != self._placed:
+            self._placed = after
+            self._keep_placed(after)
 
     def _unload(self, keep: set[str]) -> None:
         for name in set(self._slots) - keep:
             logger.info("package no longer wanted inspection=%s", name)
             self._slots = {key: slot for key, slot in self._slots.items() if key != name}
             self._tally.changed()
+        gone = {name: one for name, one in self._placed.items() if name in keep}
+        if gone != self._placed:
+            self._placed = gone
+            self._keep_placed(gone)
 
     def _bring(self, wanted: Wanted) -> bool:
-        name, place = wanted.inspection, f"package of {wanted.inspection}"
+        name = wanted.inspection
         slot = self._slots.get(name)
         if slot is not None and slot.ready.digest == wanted.digest:
-            self._tally.mended(place)
+            self._tally.mended(_place(name))
             return True
         if self._failed.get(name) == wanted.digest or self._stop.is_set():
             return True
         try:
-            ready = self._load(wanted)
+            made = self._prepared(wanted)
+            with self._swapping:
+                if self._is_wanted(wanted):
+                    self.place(made)
         except UnavailableError as error:
-            self._note(place, error)
-            return False
+            return self._not_now(wanted, error)
         except LinesideError as error:
-            self._failed[name] = wanted.digest
-            self._note(place, error)
-            return True
+            return self._never(wanted, error)
         except Exception as error:  # boundary: a package must not end the agent
-            self._failed[name] = wanted.digest
             logger.exception("package cannot be loaded inspection=%s", name)
-            self._tally.fault(place, error)
-            return True
-        self._swap(name, ready)
-        self._tally.mended(place)
+            return self._never(wanted, error)
         return True
 
-    def _note(self, place: str, error: LinesideError) -> None:
-        if self._tally.fault(place, error):
+    def _is_wanted(self, wanted: Wanted) -> bool:
+        """Whether nobody wished for another one, and no job brought one, meanwhile."""
+        now = wanted_now(self._wish, self._placed)
+        return (wanted.inspection, wanted.digest) in [(one.inspection, one.digest) for one in now]
+
+    def _not_now(self, wanted: Wanted, error: UnavailableError) -> bool:
+        if not self._stop.is_set():
+            self._note(_place(wanted.inspection), error)
+            self._fall_back(wanted)
+        return False
+
+    def _never(self, wanted: Wanted, error: Exception) -> bool:
+        self._failed[wanted.inspection] = wanted.digest
+        self._note(_place(wanted.inspection), error)
+        self._fall_back(wanted)
+        return True
+
+    def _note(self, place: str, error: Exception) -> None:
+        if self._tally.fault(place, error) and isinstance(error, LinesideError):
             logger.warning("%s: %s", place, error)
 
-    def _swap(self, name: str, ready: Ready) -> None:
-        old = self._slots.get(name)
-        if old is not None:
-            self._before[name] = old.ready.digest
-        slot = _Slot(ready=ready, loaded_at=rfc3339(self._clock.now()))
-        self._slots = {**self._slots, name: slot}
-        self._tally.changed()
-        logger.info("package in use inspection=%s package=%s", name, short(ready.digest))
+    def _fall_back(self, wanted: Wanted) -> None:
+        """Nothing answers yet: what did before this start goes on."""
+        name = wanted.inspection
+        one = self._placed.get(name)
+        if one is None or name in self._slots:
+            return
+        for digest in (one.digest, one.before):
+            if not digest or digest == wanted.digest:
+                continue
+            try:
+                self._go_on(Wanted(inspection=name, digest=Digest(digest), url=one.url))
+            except LinesideError as error:
+                logger.warning("the package before cannot go on inspection=%s: %s", name, error)
+            else:
+                return
 
-    def _load(self, wanted: Wanted) -> Ready:
+    def _go_on(self, wanted: Wanted) -> None:
+        data = self._shelf.get(wanted.digest)
+        if data is None:
+            return
+        self._supply.kept(data, wanted=wanted, changes=False)
+        ready = self.checked(
+            data, inspection=wanted.inspection, digest=wanted.digest, where=wanted.url
+        )
+        with self._swapping:
+            slot = _Slot(ready=ready, loaded_at=rfc3339(self._clock.now()))
+            self._slots = {**self._slots, wanted.inspection: slot}
+        self._tally.changed()
+        logger.warning(
+            "goes on with package=%s inspection=%s", short(wanted.digest), wanted.inspection
+        )
+
+    def _prepared(self, wanted: Wanted) -> Prepared:
         if wanted.inspection not in self._slots and len(self._slots) >= self._most:
             raise InvalidError(
                 f"{self._most} packages are loaded, no more are allowed",
                 where="max_loaded_packages",
                 fix="Raise it, or want fewer packages.",
             )
-        data = self._shelf.get(wanted.digest)
-        if data is not None:
-            try:
-                return self._checked(data, wanted)
-            except (RefusedError, InvalidError) as error:
-                logger.warning("package on the disk is not usable, fetching it: %s", error)
-                self._shelf.remove(wanted.digest)
-        data = self._fetch(wanted.url)
-        ready = self._checked(data, wanted)
+        kept = self._from_disk(wanted)
+        if kept is not None:
+            return kept
+        choice = self._supply.wished(wanted)
+        data = self._supply.fetch(choice, progress=self._while_open)
+        ready = self.checked(
+            data, inspection=wanted.inspection, digest=wanted.digest, where=wanted.url
+        )
         self._shelf.put(wanted.digest, data)
-        return ready
+        self._supply.done(choice)
+        return Prepared(ready=ready, data=data, url=wanted.url, installed=choice.installed)
 
-    def _checked(self, data: bytes, wanted: Wanted) -> Ready:
-        ready = self._make_ready(data)
-        if ready.digest != wanted.digest:
-            raise RefusedError(
-                f"the package has digest {short(ready.digest)}, wanted {short(wanted.digest)}",
-                where=wanted.url,
-                fix="Ask for the package that the hub has.",
+    def _from_disk(self, wanted: Wanted) -> Prepared | None:
+        """The archive of this disk; None where there is none that may be loaded."""
+        data, one = self._shelf.get(wanted.digest), self._placed.get(wanted.inspection)
+        if data is None:
+            return None
+        changes = one is None or one.digest != wanted.digest
+        try:
+            installed = self._supply.kept(data, wanted=wanted, changes=changes)
+        except DamagedError as error:
+            self._throw_away(wanted, error)
+            return None
+        except (RefusedError, InvalidError) as error:
+            logger.debug("archive on the disk not taken, the hub is asked: %s", error)
+            return None
+        try:
+            ready = self.checked(
+                data, inspection=wanted.inspection, digest=wanted.digest, where=wanted.url
             )
-        if ready.inspection != wanted.inspection:
-            raise RefusedError(
-                f"the package is made for inspection {ready.inspection!r}",
-                where=wanted.inspection,
-                fix="Use a package of this inspection.",
+        except (RefusedError, InvalidError) as error:
+            self._throw_away(wanted, error)
+            return None
+        return Prepared(ready=ready, data=data, url=wanted.url, installed=installed)
+
+    def _throw_away(self, wanted: Wanted, error: LinesideError) -> None:
+        self._note(_archive(wanted.inspection), error)
+        self._shelf.remove(wanted.digest)
+
+    def _while_open(self, there: int, whole: int) -> None:
+        del there, whole
+        if self._stop.is_set():
+            raise StoppingError("the agent is closing")
+
+    # ---- room and disk
+
+    def _check_room(self, ready: Ready) -> None:
+        others = [slot.ready for name, slot in self._slots.items() if name != ready.inspection]
+        held = sum(other.size_bytes for other in others)
+        if held + ready.size_bytes > self._max_bytes:
+            raise InvalidError(
+                f"{ready.size_bytes} bytes more than {held} are above {self._max_bytes}",
+                where="max_loaded_bytes",
+                fix="Allow more, or want fewer or smaller packages.",
             )
-        return ready
+
+    def _next_placed(self, made: Prepared) -> dict[str, Placed]:
+        name, digest = made.ready.inspection, made.ready.digest
+        old = self._placed.get(name)
+        wished = self._wish.packages if self._wish is not None else ()
+        instead = next((one.digest for one in wished if one.inspection == name), "")
+        same = old is not None and old.digest == digest
+        if old is not None and same and not made.by_job:
+            return {**self._placed, name: replace(old, url=made.url or old.url)}
+        new = Placed(
+            inspection=name,
+            digest=digest,
+            before=(old.before if same else old.digest) if old is not None else "",
+            url=made.url,
+            by_job=made.by_job,
+            instead_of=instead if made.by_job else "",
+        )
+        return {**self._placed, name: new}
+
+    def _keep_placed(self, placed: dict[str, Placed]) -> None:
+        try:
+            self._shelf.keep_placed(placed)
+        except UnavailableError as error:
+            self._note("packages in use", error)
 
     def _sweep(self) -> None:
-        keep = {slot.ready.digest for slot in self._slots.values()} | set(self._before.values())
-        wished = self._wish.packages if self._wish is not None else ()
-        self._shelf.sweep(keep=keep | {wanted.digest for wanted in wished})
+        with self._swapping:
+            keep = {slot.ready.digest for slot in self._slots.values()}
+            for one in self._placed.values():
+                keep |= {one.digest, Digest(one.before)} if one.before else {one.digest}
+            wished = self._wish.packages if self._wish is not None else ()
+            self._shelf.sweep(keep=keep | {wanted.digest for wanted in wished})
+
+
+def _place(inspection: str) -> str:
+    return f"package of {inspection}"
+
+
+def _archive(inspection: str) -> str:
+    return f"archive of {inspection}"

@@ -1,6 +1,8 @@
-"""What this machine is, as packages and releases name it."""
+"""What this machine is, as packages and releases name it, and what this program takes of it."""
 
+import os
 import platform
+from pathlib import Path
 
 _ALIKE = {"amd64": "x86_64", "arm64": "aarch64"}
 
@@ -9,3 +11,12 @@ def this_platform() -> str:
     """Such as ``linux/x86_64``, as manifests and releases name it."""
     machine = platform.machine().lower()
     return f"{platform.system().lower()}/{_ALIKE.get(machine, machine)}"
+
+
+def resident_bytes() -> int:
+    """Memory this program holds right now (proc(5), statm); 0 where that cannot be known."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+    except (OSError, ValueError, IndexError):
+        return 0
+    return pages * os.sysconf("SC_PAGE_SIZE")

@@ -8,29 +8,28 @@ from pathlib import Path
 
 from lineside.core import Clock, RefusedError, UnavailableError
 from lineside.edge.named import Prove
-from lineside.fleet import FolderSource, UpdateClient, pin_root
-
-_TRUST = "trust"
-_ROOT = "root.json"
+from lineside.edge.trusting import TRUST, no_trust, pinned
+from lineside.fleet import FolderSource, UpdateClient
 
 
-def prover(data_dir: Path, *, trust_root: str, clock: Clock) -> Prove | None:
-    """How archives are proved; None where no trust root is configured.
+def prover(
+    data_dir: Path, *, trust_root: str, clock: Clock, unsigned: str = "refused"
+) -> Prove | None:
+    """How archives are proved; None where unsigned ones are allowed and no root is trusted.
 
     Args:
         data_dir: the agent's; a device that was enrolled has its trust there.
-        trust_root: a folder with the site's ``root.json``, which is pinned if none is; "": none.
+        trust_root: the site's ``root.json``, or the folder it lies in; pinned if none is; "": none.
         clock: of the verification.
+        unsigned: "allowed" or "refused", where no root is trusted.
 
     Raises:
         RefusedError: the root is none, or is not there.
         ConflictError: another one is pinned.
     """
-    trust = data_dir / _TRUST
-    if trust_root:
-        pin_root(trust, _root_in(Path(trust_root)))
-    if not trust.is_dir():
-        return None
+    trust = data_dir / TRUST
+    if not pinned(data_dir, trust_root=trust_root):
+        return None if unsigned == "allowed" else _refuse
 
     def prove(data: bytes, where: str) -> None:
         client = UpdateClient(trust, source=FolderSource(trust / "metadata"), clock=clock)
@@ -50,12 +49,6 @@ def prover(data_dir: Path, *, trust_root: str, clock: Clock) -> Prove | None:
     return prove
 
 
-def _root_in(folder: Path) -> bytes:
-    try:
-        return (folder / _ROOT).read_bytes()
-    except OSError as error:
-        raise RefusedError(
-            f"no {_ROOT} in it: {error.strerror}",
-            where=str(folder),
-            fix=f"Put the site's {_ROOT} there; lineside hub init made it.",
-        ) from error
+def _refuse(data: bytes, where: str) -> None:
+    del data
+    raise no_trust(where)

@@ -13,6 +13,7 @@ from lineside.edge.agent import Agent, last_will
 from lineside.edge.config import EdgeConfig
 from lineside.edge.contract import MakeReady, Ready
 from lineside.edge.log_publisher import LogPublisher
+from lineside.edge.machine import resident_bytes
 from lineside.edge.spool import open_spool
 from lineside.edge.tally import Tally
 from lineside.links import Bus, open_bus
@@ -41,7 +42,7 @@ def run(config: EdgeConfig, *, clock: Clock, stop: threading.Event) -> None:
         spool = open_spool(config.folder / "spool.db", max_bytes=config.spool_max_bytes)
         stack.callback(spool.close)
         bus = open_bus(
-            config.bus,
+            config.bus_url,
             client_id=f"lineside-{plant.site}-{config.device}",
             clock=clock,
             will=last_will(plant, device=config.device, clock=clock),
@@ -75,10 +76,16 @@ def loading(clock: Clock) -> MakeReady:
     """How an archive becomes a package at work: checked, loaded, golden pictures answered."""
 
     def make_ready(data: bytes) -> Ready:
+        before = resident_bytes()
         package = Package.read(data)
         predictor = Predictor(package, clock=clock)
         predictor.check_golden()
-        return Ready(digest=package.digest, inspection=package.manifest.inspection, judge=predictor)
+        return Ready(
+            digest=package.digest,
+            inspection=package.manifest.inspection,
+            judge=predictor,
+            size_bytes=max(len(data), resident_bytes() - before),
+        )
 
     return make_ready
 

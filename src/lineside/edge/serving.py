@@ -163,7 +163,9 @@ class Serving:
             clock=clock,
             most=config.max_loaded_packages,
             max_bytes=config.max_loaded_bytes,
-            prove=prover(config.folder, trust_root=config.trust_root, clock=clock),
+            prove=prover(
+                config.folder, trust_root=config.trust_root, clock=clock, unsigned=config.unsigned
+            ),
             changed=self._kept.changed,
         )
         self._captures = Captures(config, clock=clock, tally=tally)

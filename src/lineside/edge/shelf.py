@@ -1,16 +1,17 @@
 """Packages and wishes on the device's disk, so that it starts while the hub is away.
 
-``packages/<hex of the digest>.lspkg`` and ``desired.json``, each replaced atomically. What stands
-here is checked again whenever it is loaded.
+``packages/<hex of the digest>.lspkg``, ``desired.json`` and ``placed.json``, each replaced
+atomically. What stands here is checked again whenever it is loaded.
 """
 
 import contextlib
 import os
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from lineside.core import Digest, LinesideError, UnavailableError
 from lineside.edge.messages import Desired, read_desired
+from lineside.edge.placed import Placed, keep_placed, read_placed
 
 
 class Shelf:
@@ -38,6 +39,19 @@ class Shelf:
     def keep_desired(self, raw: bytes) -> None:
         """Keep a wish, as it was sent."""
         self._replace(self._folder / "desired.json", raw)
+
+    @property
+    def folder(self) -> Path:
+        """Where all of it stands."""
+        return self._folder
+
+    def placed(self) -> dict[str, Placed]:
+        """What was in use last, by inspection."""
+        return read_placed(self._folder)
+
+    def keep_placed(self, placed: Mapping[str, Placed]) -> None:
+        """Keep what is in use now."""
+        keep_placed(self._folder, placed=placed)
 
     def get(self, digest: Digest) -> bytes | None:
         """A package's archive; None where it is not here."""

@@ -6,6 +6,7 @@ not followed (``fetch``).
 
 import http.client
 import re
+import ssl
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -14,7 +15,7 @@ from http.client import HTTPException, HTTPResponse
 from urllib.parse import quote
 
 from lineside.core import InvalidError, LinesideError, UnavailableError
-from lineside.edge.fetch import NoRedirect, rebased, translated
+from lineside.edge.fetch import opener_for, rebased, translated
 from lineside.fleet import Part
 
 _TIMEOUT_S = 20.0
@@ -25,15 +26,23 @@ _RANGE = re.compile(r"bytes ([0-9]{1,15})-[0-9]{1,15}/[0-9]{1,15}")
 class HubSource:
     """``fleet.Source`` below ``/tuf/`` of a hub; one request at a time."""
 
-    def __init__(self, hub: str, *, token: Callable[[], str]) -> None:
+    def __init__(
+        self,
+        hub: str,
+        *,
+        token: Callable[[], str],
+        tls: Callable[[], ssl.SSLContext | None] = lambda: None,
+    ) -> None:
         """Ask nothing yet.
 
         Args:
             hub: base URL.
             token: the device's token, read for each request.
+            tls: whom to believe and what to show, for a hub that speaks HTTPS.
         """
         self._hub = hub
         self._token = token
+        self._tls = tls
 
     @contextmanager
     def open(self, path: str, *, start_byte: int = 0) -> Iterator[Part]:
@@ -44,7 +53,7 @@ class HubSource:
             headers["Authorization"] = f"Bearer {token}"
         request = urllib.request.Request(address, headers=headers)  # noqa: S310  the scheme is checked
         try:
-            answer = urllib.request.build_opener(NoRedirect).open(request, timeout=_TIMEOUT_S)
+            answer = opener_for(self._tls()).open(request, timeout=_TIMEOUT_S)
         except urllib.error.HTTPError as error:
             error.close()
             if error.code == http.client.REQUESTED_RANGE_NOT_SATISFIABLE:

@@ -22,6 +22,7 @@ from lineside.fleet import (
     UpdateRepository,
     create_repository,
     newer,
+    replace_durably,
     version_key,
 )
 from lineside.hub.models import release_of
@@ -58,12 +59,20 @@ class Releases:
         """Make the repository where there is none yet; its root keys are to be taken away."""
         if self.repository.exists():
             self.repository.renew()
+            self._hand_out_root()
             return
         create_repository(self._folder, keys=keys, clock=self._clock, read=self._archive)
+        self._hand_out_root()
         logger.warning(
             "root keys of the update repository were made in %s: take this folder off the machine "
             "(docs/reference/trust.md); the hub does not need it to sign packages", keys,
         )  # fmt: skip
+
+    def _hand_out_root(self) -> None:
+        """``root.json``, where devices' ``trust_root`` may point or be copied from."""
+        path, root = self._folder / "root.json", self.repository.first_root()
+        if not path.exists() or path.read_bytes() != root:
+            replace_durably(path, root)
 
     def publish(self, release: Release) -> Target | None:
         """Sign an approved version; None where the hub has no repository.

@@ -95,6 +95,7 @@ class Stage(ABC):
             f'device = "edge-1"\nbus = "{self._bus}"\nhub = "{self._base}"\n'
             f'token_file = "{self._token_file("device")}"\nplant = "{self._plant_file}"\n'
             f'data_dir = "{self._folder / "edge"}"\n'
+            f'trust_root = "{self._folder / "hub" / "trust" / "root.json"}"\n'
         )
         self._programs.start("edge", "edge", "--config", str(self._folder / "edge.toml"))
         self._until(self._device_is_loaded, "the edge agent", 60)
