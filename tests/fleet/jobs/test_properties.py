@@ -90,8 +90,8 @@ def opened() -> Iterator[Desk]:
 SLOW = settings(max_examples=25, suppress_health_check=[HealthCheck.too_slow])
 
 
-@settings(max_examples=40, suppress_health_check=[HealthCheck.too_slow])
-@given(steps=st.lists(STEP, min_size=12, max_size=30))
+@settings(max_examples=20, suppress_health_check=[HealthCheck.too_slow])
+@given(steps=st.lists(STEP, min_size=10, max_size=24))
 def test_any_order_of_operations_keeps_the_invariants(steps: list[tuple[str, Any, Any]]) -> None:
     with opened() as desk:
         for job_id in JOBS[:2]:
