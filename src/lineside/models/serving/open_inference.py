@@ -32,7 +32,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lineside.core import InvalidError
+from lineside.core import InvalidError, encode
 from lineside.models.engines.bare import ANY, BareEngine
 from lineside.models.engines.onnx import INPUT
 from lineside.models.manifest import Manifest
@@ -42,7 +42,6 @@ from lineside.models.serving.tensors import (
     InferRequest,
     Tensor,
     tensor,
-    text_of,
     texts,
 )
 from lineside.vision import Decision, PictureState, Prediction, decode_picture, open_frame
@@ -260,7 +259,7 @@ def _decided_outputs(manifest: Manifest) -> list[tuple[str, str, tuple[int, ...]
 def decided_tensors(said: Sequence[Prediction], manifest: Manifest) -> list[Tensor]:
     """Predictions of one package as the tensors of its task, see the module."""
     found = [
-        _bytes("prediction", [text_of(each) for each in said]),
+        _bytes("prediction", [encode(each) for each in said]),
         texts("state", [each.state.value for each in said]),
     ]
     if manifest.task in _LABELLED:

@@ -17,7 +17,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -389,8 +388,3 @@ def _plain(given: Tensor) -> list[Any]:
     if given.datatype == BYTES:
         return [item.decode("utf-8", errors="replace") for item in flat]
     return flat
-
-
-def text_of(record: object) -> bytes:
-    """A record as JSON text, for an element of BYTES."""
-    return msgspec.json.encode(record)
