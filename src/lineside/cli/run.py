@@ -11,7 +11,7 @@ from lineside.cli.signals import stop_on_signal
 from lineside.core import InvalidError, SystemClock
 
 if TYPE_CHECKING:
-    from lineside.simulator import BinsSettings, SimulateSettings
+    from lineside.simulator import BinsSettings, SimulateSettings, SurfaceSettings
 
 
 def register(app: typer.Typer) -> None:
@@ -46,7 +46,9 @@ def _taken_over(path: Path, *, workdir: Path | None) -> dict[str, object]:
 
 
 def simulate(
-    solution: Annotated[Literal["warehouse", "bins"], typer.Argument(help="Which line.")],
+    solution: Annotated[
+        Literal["warehouse", "bins", "surface"], typer.Argument(help="Which line.")
+    ],
     *,
     bus: Annotated[str, typer.Option(help="URL of the broker.")] = "",
     seed: Annotated[int, typer.Option(help="Everything random follows from it.")] = 1,
@@ -65,19 +67,30 @@ def simulate(
         Path | None, typer.Option(help="Write what is true here (JSON Lines).")
     ] = None,
     out: Annotated[
-        Path | None, typer.Option(help="Bins: write pictures and records here, on no bus.")
+        Path | None,
+        typer.Option(
+            "--out", "--folder", help="Bins and surface: write pictures and truth here, on no bus."
+        ),
     ] = None,
     pictures: Annotated[int, typer.Option(min=1, help="How many, with --out.")] = 500,
+    faulty_share: Annotated[
+        float, typer.Option(help="Of the surface's parts, how many have a fault, 0 to 1.")
+    ] = 0.3,
 ) -> None:
     """Run a simulated line; the rest knows it by its messages alone."""
     if out is not None:
-        _write(solution, out, pictures=pictures, seed=seed)
+        _write(solution, out, pictures=pictures, seed=seed, faulty_share=faulty_share)
         return
-    from lineside.simulator import BinsSettings, SimulateSettings
+    from lineside.simulator import BinsSettings, SimulateSettings, SurfaceSettings
 
     written = str(truth) if truth else ""
     if solution == "bins":
         _run(bus, BinsSettings(seed=seed, fps=fps, frames=frames, truth=written))
+        return
+    if solution == "surface":
+        _run(bus, SurfaceSettings(
+            seed=seed, fps=fps, frames=frames, faulty_share=faulty_share, truth=written
+        ))  # fmt: skip
         return
     settings = SimulateSettings(
         seed=seed,
@@ -93,30 +106,34 @@ def simulate(
     _run(bus, settings)
 
 
-def _run(bus: str, settings: "SimulateSettings | BinsSettings") -> None:
+def _run(bus: str, settings: "SimulateSettings | BinsSettings | SurfaceSettings") -> None:
     from lineside.links import open_bus
-    from lineside.simulator import BinsSettings, simulate_bins
+    from lineside.simulator import BinsSettings, SurfaceSettings, simulate_bins, simulate_surface
     from lineside.simulator import simulate as simulate_warehouse
 
     if not bus:
-        raise InvalidError("no broker", where="--bus", fix="Give --bus URL, or bins with --out.")
-    solution = "bins" if isinstance(settings, BinsSettings) else "warehouse"
+        raise InvalidError(
+            "no broker", where="--bus", fix="Give --bus URL, or bins or surface with --out."
+        )
+    solution = type(settings).__name__.removesuffix("Settings").lower()
     clock = SystemClock()
     with stop_on_signal() as stop:
         client = open_bus(bus, client_id=f"simulator-{solution}-{settings.seed}", clock=clock)
         try:
             if isinstance(settings, BinsSettings):
                 simulate_bins(settings, bus=client, clock=clock, stop=stop)
+            elif isinstance(settings, SurfaceSettings):
+                simulate_surface(settings, bus=client, clock=clock, stop=stop)
             else:
                 simulate_warehouse(settings, bus=client, clock=clock, stop=stop)
         finally:
             client.close()
 
 
-def _write(solution: str, out: Path, *, pictures: int, seed: int) -> None:
-    from lineside.simulator import write_bins
+def _write(solution: str, out: Path, *, pictures: int, seed: int, faulty_share: float) -> None:
+    from lineside.simulator import write_bins, write_surface
 
-    if solution != "bins":
+    if solution == "warehouse":
         raise InvalidError(
             f"the {solution} writes no folder", where="--out", fix="Give --bus URL instead."
         )
@@ -125,7 +142,12 @@ def _write(solution: str, out: Path, *, pictures: int, seed: int) -> None:
         if number % max(1, pictures // 10) == 0:
             say(f"{100 * number // pictures} %, {number} pictures")
 
-    truth = write_bins(out, pictures=pictures, seed=seed, told=tell)
+    if solution == "bins":
+        truth = write_bins(out, pictures=pictures, seed=seed, told=tell)
+    else:
+        truth = write_surface(
+            out, pictures=pictures, seed=seed, faulty_share=faulty_share, told=tell
+        )
     show(
         {"folder": str(out), "pictures": pictures, "truth": str(truth)}, as_json=False, text=_where
     )

@@ -2,14 +2,18 @@
 
 Main names: ``simulate`` runs the warehouse on a bus by its ``SimulateSettings``; ``slot_boxes`` are
 its regions as its plant file names them. ``simulate_bins`` runs the store of shelf bins by its
-``BinsSettings``, and ``write_bins`` renders it into a folder. The other programs know a simulated
-line by its messages alone. Not here: training, models, anything that looks at a plant file.
+``BinsSettings``, and ``write_bins`` renders it into a folder; ``simulate_surface``,
+``SurfaceSettings`` and ``write_surface`` are those of the belt with metal parts. The other programs
+know a simulated line by its messages alone. Not here: training, models, anything that looks at a
+plant file.
 """
 
 from lineside.simulator.bins.folder import write_bins
 from lineside.simulator.bins.line import BinsSettings, simulate_bins
 from lineside.simulator.run import simulate
 from lineside.simulator.settings import Simulated, SimulateSettings, Stop
+from lineside.simulator.surface.folder import write_surface
+from lineside.simulator.surface.line import SurfaceSettings, simulate_surface
 from lineside.simulator.warehouse.rack import slot_boxes
 
 __all__ = [
@@ -17,8 +21,11 @@ __all__ = [
     "SimulateSettings",
     "Simulated",
     "Stop",
+    "SurfaceSettings",
     "simulate",
     "simulate_bins",
+    "simulate_surface",
     "slot_boxes",
     "write_bins",
+    "write_surface",
 ]
