@@ -232,6 +232,24 @@ class SiteAuthority:
             found.append(replace(told, revoked=told.serial in revoked))
         return tuple(sorted(found, key=lambda one: (one.device, one.begins_at, one.serial)))
 
+    def certificate_of(self, serial: str) -> bytes:
+        """A certificate that was given to a device, PEM.
+
+        Raises:
+            NotFoundError: none with this serial number.
+        """
+        path = self._folder / "issued" / f"{int(serial, 16):x}.crt"
+        try:
+            return path.read_bytes()
+        except FileNotFoundError as error:
+            raise NotFoundError(
+                "no such certificate", where=serial, fix="Enrol the device anew."
+            ) from error
+
+    def revoked(self) -> frozenset[str]:
+        """Serial numbers of what was revoked and would still run."""
+        return frozenset(one.serial for one in self._revocations().revoked)
+
     def revoke(self, device: str, *, reason: str) -> tuple[str, ...]:
         """End every certificate of a device that still runs; their serials.
 
