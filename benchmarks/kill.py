@@ -85,6 +85,7 @@ class Rig:
             f'device = "edge-1"\nbus = "{self.bus}"\nhub = "{self.base}"\n'
             f'token_file = "{self.folder}/hub/tokens/device.token"\nplant = "{plant}"\n'
             f'data_dir = "{self.folder / "edge"}"\nresend_after_s = 1.0\n'
+            f'trust_root = "{self.folder}/hub/trust/root.json"\n'
         )
 
     def start(self, name: str) -> None:

@@ -79,6 +79,7 @@ def site(data_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterato
         f'device = "edge-1"\nbus = "mqtt://127.0.0.1:{bus_port}"\nplant = "{REAL}"\n'
         f'hub = "http://127.0.0.1:{port}"\ndata_dir = "{folder / "edge"}"\n'
         f'token_file = "{folder}/hub/tokens/device.token"\n'
+        f'trust_root = "{folder}/hub/trust/root.json"\n'
     )
     rack = data_folder / "smart-factory"
     inspection = load_plant(REAL).find_inspection("stock")

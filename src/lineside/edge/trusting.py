@@ -7,6 +7,7 @@ from lineside.fleet import pin_root
 
 TRUST = "trust"
 _ROOT = "root.json"
+_PINNED = "pinned.json"
 
 
 def pinned(data_dir: Path, *, trust_root: str) -> bool:
@@ -17,8 +18,9 @@ def pinned(data_dir: Path, *, trust_root: str) -> bool:
         ConflictError: another one is pinned.
     """
     trust = data_dir / TRUST
-    if trust_root:
-        pin_root(trust, _root_in(Path(trust_root)))
+    path = _root_in(Path(trust_root))
+    if trust_root and (path.exists() or not (trust / _PINNED).exists()):
+        pin_root(trust, _read(path))
     return trust.is_dir()
 
 
@@ -31,13 +33,16 @@ def no_trust(where: str = "") -> RefusedError:
     )
 
 
-def _root_in(place: Path) -> bytes:
-    path = place / _ROOT if place.is_dir() else place
+def _root_in(place: Path) -> Path:
+    return place / _ROOT if place.is_dir() else place
+
+
+def _read(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
         raise RefusedError(
             f"no {_ROOT} there: {error.strerror}",
-            where=str(place),
+            where=str(path),
             fix=f"Put the site's {_ROOT} there; the hub writes it at its first start.",
         ) from error
