@@ -1,0 +1,452 @@
+"""What may run on a device: signed packages only, also from its own disk, also backwards."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import cast
+
+import pytest
+from tuf.api.metadata import TargetFile
+
+from lineside.core import (
+    Digest,
+    InvalidError,
+    RefusedError,
+    UnavailableError,
+    digest_of,
+    encode,
+)
+from lineside.edge import EdgeConfig
+from lineside.edge.contract import Ready
+from lineside.edge.deploying import Deployer
+from lineside.edge.installed import read_installed
+from lineside.edge.loader import Loader
+from lineside.edge.messages import Desired, Wanted
+from lineside.edge.shelf import Shelf
+from lineside.edge.supply import NoSupply, OpenSupply, SignedSupply, Supply, supply_of
+from lineside.edge.tally import Tally
+from lineside.fleet import DevicePolicy, ExecutionStatus, JobDocument, Outcome, Work, pin_root
+from lineside.testing import FakeClock
+from lineside.testing.links import wait_until
+from lineside.testing.trust import TrustSimulator, release_of
+from tests.edge.conftest import QuickJudge
+
+ONE, TWO, THREE = (bytes([number]) * 4000 for number in (1, 2, 3))
+
+
+def package(data: bytes) -> Digest:
+    """As the simulator signs it."""
+    return digest_of(b"package of " + data)
+
+
+@dataclass
+class Device:
+    """Loader and supply over one folder; a second one on it is the device started again."""
+
+    folder: Path
+    site: TrustSimulator
+    clock: FakeClock
+    most_bytes: int = 100_000
+    fails: set[bytes] = field(default_factory=set)
+    said: list[dict[str, str]] = field(default_factory=list)
+    confirmed: int = 0
+
+    def __post_init__(self) -> None:
+        pin_root(self.folder / "trust", self.site.first_root)
+        self.tally, self.shelf = Tally(), Shelf(self.folder)
+        self.shelf.open()
+        self.supply: Supply = SignedSupply(self.folder, source=self.site, clock=self.clock)
+        self.loader = self._loader()
+        policy = DevicePolicy(
+            inspections=self.loader.inspections, allows=lambda name: name != "cat", signed=True
+        )
+        self.deployer = Deployer(self.loader, supply=self.supply, policy=policy)
+        self.loader.start()
+
+    def _loader(self) -> Loader:
+        return Loader(
+            self.shelf,
+            supply=self.supply,
+            make_ready=self.make_ready,
+            inspections=frozenset({"stock"}),
+            most=2,
+            max_bytes=self.most_bytes,
+            tally=self.tally,
+            clock=self.clock,
+        )
+
+    def make_ready(self, data: bytes) -> Ready:
+        if data in self.fails:
+            raise RefusedError("the golden pictures' answers differ")
+        judge = QuickJudge(package(data), self.clock)
+        return Ready(digest=package(data), inspection="stock", judge=judge, size_bytes=len(data))
+
+    def again(self) -> "Device":
+        self.loader.close()
+        return Device(folder=self.folder, site=self.site, clock=self.clock)
+
+    def wish(self, data: bytes) -> None:
+        wanted = Wanted(inspection="stock", digest=package(data), url="/x")
+        wish = Desired(schema="lineside.desired/1", packages=(wanted,))
+        self.shelf.keep_desired(encode(wish))
+        self.loader.wish(wish)
+
+    def runs(self, data: bytes) -> bool:
+        return [one.digest for one in self.loader.in_use()] == [package(data)]
+
+    def running(self, data: bytes) -> None:
+        wait_until(lambda: self.runs(data))
+
+    def fault(self, words: str) -> None:
+        wait_until(lambda: any(words in one for one in self.tally.read().faults))
+
+    def job(self, data: bytes, **changes: object) -> Outcome:
+        version = str(changes.pop("version", data[0]))
+        release = release_of(data, version=version)
+        document = {
+            "type": "new_model", "model_name": "tiles", "model_version": version,
+            "model_package_bucket": "b", "model_package_key": "k", "inspection": "stock",
+            "target": release.target, "digest": package(data), **changes,
+        }  # fmt: skip
+        work = Work(job_id="j", number=1, version=1, document=document)
+        return self.deployer.carry_out(work, self)
+
+    # ``deploying.Control``
+
+    def tell(self, details: Mapping[str, str]) -> None:
+        self.said.append(dict(details))
+
+    def confirm(self) -> None:
+        self.confirmed += 1
+
+    def wait(self, seconds: float) -> None:
+        self.site.away = False
+        assert seconds > 0
+
+
+def reason(outcome: Outcome) -> str:
+    return outcome.details.get("reason", "")
+
+
+@pytest.fixture
+def site(clock: FakeClock) -> TrustSimulator:
+    site = TrustSimulator(clock)
+    for data in (ONE, TWO, THREE):
+        site.add(data, group="tiles", version=str(data[0]))
+    site.publish()
+    return site
+
+
+@pytest.fixture
+def started(tmp_path: Path, site: TrustSimulator, clock: FakeClock) -> Iterator[list[Device]]:
+    devices = [Device(folder=tmp_path, site=site, clock=clock)]
+    yield devices
+    devices[-1].loader.close()
+
+
+@pytest.fixture
+def device(started: list[Device]) -> Device:
+    return started[0]
+
+
+def allow_back(site: TrustSimulator, data: bytes, *, from_version: str) -> None:
+    entry: TargetFile = site.roles["default"].targets[release_of(data, version=str(data[0])).target]
+    cast("dict[str, list[str]]", entry.unrecognized_fields["custom"])["rollback_from"] = [
+        from_version
+    ]
+    site.publish()
+
+
+class TestAWish:
+    def test_brings_what_is_signed(self, device: Device) -> None:
+        device.wish(ONE)
+        device.running(ONE)
+        assert read_installed(device.folder)["stock"].version == "1"
+        assert not list((device.folder / "incoming").glob("*"))
+
+    def test_for_what_nobody_signed_is_refused(self, device: Device) -> None:
+        device.wish(b"unsigned")
+        device.fault("is not signed for this device")
+        assert device.loader.in_use() == ()
+
+    def test_for_an_older_version_needs_a_signed_way_back(
+        self, device: Device, site: TrustSimulator
+    ) -> None:
+        device.wish(TWO)
+        device.running(TWO)
+        device.wish(ONE)
+        device.fault("no way back")
+        assert device.runs(TWO)
+        allow_back(site, ONE, from_version="2")
+        device.wish(ONE)
+        device.running(ONE)
+
+    def test_that_is_tampered_with_on_the_way_leaves_the_one_before(
+        self, device: Device, site: TrustSimulator
+    ) -> None:
+        device.wish(ONE)
+        device.running(ONE)
+        for path in [path for path in site.served if path.startswith("targets/packages/tiles/2")]:
+            site.served[path] = b"\0" * len(TWO)
+        device.wish(TWO)
+        device.fault("not the bytes that were signed")
+        assert device.runs(ONE)
+
+
+class TestTheDisk:
+    def archive(self, device: Device, data: bytes) -> Path:
+        return device.folder / "packages" / f"{package(data)[7:]}.lspkg"
+
+    def test_changed_after_verification_is_refused_and_the_one_before_goes_on(
+        self, started: list[Device], site: TrustSimulator
+    ) -> None:
+        device = started[0]
+        for data in (ONE, TWO):
+            device.wish(data)
+            device.running(data)
+        device.loader.close()
+        self.archive(device, TWO).write_bytes(TWO[:-1] + b"!")
+        site.away = True
+        started.append(again := device.again())
+        again.fault("was changed after it was verified")
+        again.running(ONE)
+        site.away = False
+        again.running(TWO)
+        wait_until(lambda: again.tally.read().faults == ())
+        assert self.archive(again, TWO).read_bytes() == TWO
+
+    def test_is_enough_to_start_while_the_hub_is_away(
+        self, started: list[Device], site: TrustSimulator
+    ) -> None:
+        started[0].wish(ONE)
+        started[0].running(ONE)
+        started[0].loader.close()
+        site.away = True
+        started.append(again := started[0].again())
+        again.running(ONE)
+        assert again.tally.read().faults == ()
+
+    def test_without_the_wish_goes_on_with_what_ran_last(
+        self, started: list[Device], site: TrustSimulator
+    ) -> None:
+        started[0].wish(ONE)
+        started[0].running(ONE)
+        site.away = True
+        started[0].wish(TWO)
+        started[0].fault("nobody answers")
+        started.append(again := started[0].again())
+        again.fault("nobody answers")
+        again.running(ONE)
+
+    def test_has_the_way_back_while_the_hub_is_away(
+        self, device: Device, site: TrustSimulator
+    ) -> None:
+        allow_back(site, ONE, from_version="2")
+        for data in (ONE, TWO):
+            device.wish(data)
+            device.running(data)
+        site.away = True
+        device.wish(ONE)
+        device.running(ONE)
+
+
+class TestAJob:
+    def test_brings_a_package_into_use_and_tells_of_the_bytes(self, device: Device) -> None:
+        outcome = device.job(ONE)
+        assert outcome.status is ExecutionStatus.SUCCEEDED
+        assert device.runs(ONE)
+        assert outcome.details["digest"] == package(ONE)
+        fetched = [one["bytes"] for one in device.said if one["step"] == "fetching"]
+        assert fetched == ["1000", "2000", "3000", "4000"]
+        assert device.confirmed == 1
+
+    def test_done_twice_is_a_success_twice(self, device: Device) -> None:
+        assert device.job(ONE).status is device.job(ONE).status is ExecutionStatus.SUCCEEDED
+        assert device.confirmed == 1
+
+    def test_outlasts_the_wish_it_came_before_and_no_later_one(
+        self, started: list[Device], site: TrustSimulator
+    ) -> None:
+        device = started[0]
+        device.wish(ONE)
+        device.running(ONE)
+        assert device.job(TWO).status is ExecutionStatus.SUCCEEDED
+        device.wish(ONE)  # the retained wish, again after a lost connection
+        device.wish(ONE)
+        started.append(again := device.again())
+        again.running(TWO)
+        again.wish(THREE)
+        again.running(THREE)
+        allow_back(site, TWO, from_version="3")
+        again.wish(TWO)
+        again.running(TWO)
+
+    @pytest.mark.parametrize(
+        ("changes", "words"),
+        [
+            ({"type": "reboot"}, "type 'reboot' is not known"),
+            ({"type": None}, "type 'None' is not known"),
+            ({"model_name": "cat"}, "'cat' is not among those"),
+            ({"model_name": ""}, "not text of 1"),
+            ({"model_name": 5}, "not text of 1"),
+            ({"model_name": "a\nb"}, "not text of 1"),
+            ({"model_name": "x" * 2000}, "not text of 1"),
+            ({"model_name": "other"}, "the job says 'other', signed is 'tiles'"),
+            ({"model_version": "latest"}, "is no version"),
+            ({"model_version": "9"}, "the job says '9', signed is '1'"),
+            ({"inspection": "elsewhere"}, "no inspection 'elsewhere'"),
+            ({"target": ""}, "names no signed package"),
+            ({"digest": ""}, "names no signed package"),
+            ({"digest": "md5:1"}, "digest"),
+            ({"digest": package(TWO)}, "the job says"),
+            ({"sha256": "0" * 64}, "the job says"),
+            ({"target": "packages/tiles/7/0123456789abcdef.lspkg"}, "nothing is signed"),
+            ({"target": "../../etc/passwd"}, ""),
+            ({"target": ["x"]}, "not text"),
+            ({"size_bytes": -1}, "not a number of bytes"),
+            ({"size_bytes": True}, "not a number of bytes"),
+            ({"rollback": "yes"}, "neither true nor false"),
+        ],
+    )  # fmt: skip
+    def test_that_cannot_be_done_is_rejected_and_nothing_is_fetched(
+        self, device: Device, changes: dict[str, object], words: str
+    ) -> None:
+        outcome = device.job(ONE, **changes)
+        assert outcome.status is ExecutionStatus.REJECTED
+        assert words in reason(outcome)
+        assert device.loader.in_use() == ()
+        assert not any(path.startswith("targets/") for path, _ in device.site.asked)
+
+    def test_for_another_machine_is_rejected(self, device: Device, site: TrustSimulator) -> None:
+        entry = site.roles["default"].targets[release_of(ONE, version="1").target]
+        cast("dict[str, list[str]]", entry.unrecognized_fields["custom"])["platforms"] = [
+            "plan9/6502"
+        ]
+        site.publish()
+        outcome = device.job(ONE)
+        assert outcome.status is ExecutionStatus.REJECTED
+        assert "made for plan9/6502" in reason(outcome)
+
+    def test_backwards_needs_the_word_and_the_signature(
+        self, device: Device, site: TrustSimulator
+    ) -> None:
+        device.job(TWO)
+        for rollback, words in ((False, "not newer"), (True, "no way back")):
+            outcome = device.job(ONE, rollback=rollback)
+            assert outcome.status is ExecutionStatus.REJECTED
+            assert words in reason(outcome)
+        allow_back(site, ONE, from_version="2")
+        assert device.job(ONE).status is ExecutionStatus.REJECTED
+        assert device.job(ONE, rollback=True).status is ExecutionStatus.SUCCEEDED
+        assert device.runs(ONE)
+
+    def test_whose_package_answers_differently_fails_and_the_one_before_goes_on(
+        self, device: Device
+    ) -> None:
+        device.job(ONE)
+        device.fails.add(TWO)
+        outcome = device.job(TWO)
+        assert outcome.status is ExecutionStatus.FAILED
+        assert "golden" in reason(outcome)
+        assert device.runs(ONE)
+
+    def test_that_was_tampered_with_on_the_way_fails(
+        self, device: Device, site: TrustSimulator
+    ) -> None:
+        for path in [path for path in site.served if path.startswith("targets/")]:
+            site.served[path] = b"\0" * 4000
+        outcome = device.job(ONE)
+        assert outcome.status is ExecutionStatus.FAILED
+        assert "not the bytes that were signed" in reason(outcome)
+
+    def test_whose_metadata_cannot_be_believed_fails(
+        self, device: Device, site: TrustSimulator
+    ) -> None:
+        site.served["metadata/timestamp.json"] = b"{}"
+        assert device.job(ONE).status is ExecutionStatus.FAILED
+
+    def test_waits_for_a_hub_that_is_away(self, device: Device, site: TrustSimulator) -> None:
+        site.away = True
+        assert device.job(ONE).status is ExecutionStatus.SUCCEEDED
+
+    def test_without_room_fails(self, device: Device) -> None:
+        device.loader._max_bytes = 3000
+        outcome = device.job(ONE)
+        assert outcome.status is ExecutionStatus.FAILED
+        assert "max_loaded_bytes" in reason(outcome)
+
+
+class TestASetting:
+    def config(self, folder: Path, **changes: object) -> EdgeConfig:
+        settings = {"device": "e", "bus": "", "plant": "", "data_dir": str(folder), **changes}
+        return EdgeConfig(**settings)  # type: ignore[arg-type]  # any of its fields
+
+    def test_decides_what_may_run(
+        self, tmp_path: Path, site: TrustSimulator, clock: FakeClock
+    ) -> None:
+        nothing = supply_of(self.config(tmp_path / "a"), clock=clock)
+        assert isinstance(nothing, NoSupply)
+        anything = supply_of(self.config(tmp_path / "a", unsigned="allowed"), clock=clock)
+        assert isinstance(anything, OpenSupply)
+        (tmp_path / "root.json").write_bytes(site.first_root)
+        config = self.config(
+            tmp_path / "b", trust_root=str(tmp_path / "root.json"), unsigned="allowed"
+        )
+        for trusting in (config, replace(config, trust_root=str(tmp_path))):
+            assert isinstance(supply_of(trusting, clock=clock), SignedSupply)
+        (tmp_path / "root.json").unlink()
+        assert isinstance(supply_of(config, clock=clock), SignedSupply)
+        with pytest.raises(RefusedError, match=r"root\.json"):
+            supply_of(self.config(tmp_path / "c", trust_root=str(tmp_path)), clock=clock)
+
+    def test_without_trust_every_way_is_refused(self) -> None:
+        supply = NoSupply()
+        wanted = Wanted(inspection="stock", digest=package(ONE), url="/x")
+        order = JobDocument(
+            model_name="m", model_version="1", model_package_bucket="", model_package_key=""
+        )
+        choice = OpenSupply(Path(), fetch=lambda _: b"").wished(wanted)
+        for ask in (
+            lambda: supply.kept(ONE, wanted=wanted, changes=False),
+            lambda: supply.wished(wanted),
+            lambda: supply.ordered(order),
+            lambda: supply.fetch(choice, progress=lambda *_: None),
+        ):
+            with pytest.raises(RefusedError, match="trusts no update repository"):
+                ask()
+
+
+class TestUnsigned:
+    def test_documents_of_others_are_taken_from_the_bucket(self, tmp_path: Path) -> None:
+        asked: list[str] = []
+
+        def fetch(url: str) -> bytes:
+            asked.append(url)
+            return ONE
+
+        supply = OpenSupply(tmp_path, fetch=fetch)
+        order = JobDocument(
+            model_name="unet", model_version="4", model_package_bucket="b",
+            model_package_key="k/x.lspkg",
+        )  # fmt: skip
+        choice = supply.ordered(order)
+        assert supply.fetch(choice, progress=lambda *_: None) == ONE
+        assert asked == ["/s3/b/k/x.lspkg"]
+
+
+def test_a_package_signed_for_another_inspection_is_not_taken(device: Device) -> None:
+    wanted = Wanted(inspection="scratch", digest=package(ONE), url="/x")
+    with pytest.raises(InvalidError, match="another inspection"):
+        device.supply.wished(wanted)
+
+
+def test_broken_off_fetches_leave_few_parts(device: Device, site: TrustSimulator) -> None:
+    incoming = device.folder / "incoming"
+    incoming.mkdir()
+    for number in range(6):
+        (incoming / f"{number}.part").write_bytes(b"x")
+    choice = device.supply.wished(Wanted(inspection="stock", digest=package(ONE), url=""))
+    site.break_after = 1000
+    with pytest.raises(UnavailableError):
+        device.supply.fetch(choice, progress=lambda *_: None)
+    assert len(list(incoming.iterdir())) == 3
