@@ -77,9 +77,9 @@ def parts(seed: int, *, faulty_share: float = FAULTY_SHARE) -> Iterator[Part]:
         yield Part(
             number=number,
             seed=int(rng.integers(2**31)),
-            shift_x_px=float(np.clip(rng.normal(0, 6), -14, 14)),
-            shift_y_px=float(np.clip(rng.normal(0, 4), -9, 9)),
-            turn_deg=float(np.clip(rng.normal(0, 0.9), -2.5, 2.5)),
+            shift_x_px=float(np.clip(rng.normal(0, 8), -18, 18)),
+            shift_y_px=float(np.clip(rng.normal(0, 6), -13, 13)),
+            turn_deg=float(np.clip(rng.normal(0, 1.6), -4, 4)),
             exposure=_exposure(number, begin=begin, rng=rng),
             faults=_faults(rng, share=faulty_share),
         )

@@ -108,7 +108,7 @@ def _exposed(canvas: Floats, part: Part, *, rng: np.random.Generator) -> Image:
     """The lamp's slope and fall, the exposure of the moment, the sensor's noise."""
     across = np.linspace(-1, 1, VIEW_WIDTH_PX, dtype=np.float32)[None, :]
     down = np.linspace(-1, 1, VIEW_HEIGHT_PX, dtype=np.float32)[:, None]
-    slope = float(rng.uniform(-0.08, 0.08))
+    slope = float(rng.uniform(-0.12, 0.12))
     gain = part.exposure * (1 + slope * across - 0.05 * down) * (1 - 0.09 * (across**2 + down**2))
     noise = rng.standard_normal(canvas.shape, np.float32) * 2.2
     return np.asarray(np.clip(canvas * gain[..., None] + noise, 0, 255), np.uint8)

@@ -8,6 +8,7 @@ Floats = NDArray[np.float32]
 WIDTH_PX, HEIGHT_PX = 460, 316
 _CORNER_PX, _BEVEL_PX = 22, 5
 _HOLE_PX, _HOLE_IN_PX = 12, 34
+_BAND_GREY = 11.0
 
 
 def brushed(rng: np.random.Generator) -> Floats:
@@ -21,7 +22,7 @@ def brushed(rng: np.random.Generator) -> Floats:
     middle = float(rng.uniform(-0.5, 0.4))
     band = np.exp(-(((down - middle - 0.08 * across) / float(rng.uniform(0.4, 0.6))) ** 2))
     tone = float(rng.uniform(128, 146))
-    metal = tone + grain * (0.8 + 0.5 * band) + 42 * band - 9 * across
+    metal = tone + grain * (0.8 + 0.5 * band) + 42 * band - 9 * across + _bands(rng)
     return np.asarray(metal, np.float32)
 
 
@@ -59,6 +60,15 @@ def with_edges(metal: Floats, *, rng: np.random.Generator) -> Floats:
         at = (int(rng.integers(20, WIDTH_PX - 20)), int(rng.integers(20, HEIGHT_PX - 20)))
         cv2.circle(seen, at, 1, float(rng.uniform(90, 225)), -1, cv2.LINE_AA)
     return seen
+
+
+def _bands(rng: np.random.Generator) -> Floats:
+    """(HEIGHT_PX, 1): lighter and darker bands along the plate, as the brush wore and was set."""
+    import cv2
+
+    coarse = rng.standard_normal((HEIGHT_PX // 20 + 2, 1)).astype(np.float32)
+    bands = cv2.resize(coarse, (1, HEIGHT_PX), interpolation=cv2.INTER_CUBIC)
+    return np.asarray(_BAND_GREY * bands, np.float32)
 
 
 def _streaks(rng: np.random.Generator, *, length_px: int) -> Floats:
