@@ -37,7 +37,7 @@ def _scratch(metal: Colour, fault: Fault, *, rng: np.random.Generator) -> Floats
     points = _bent_line(fault, rng=rng)
     furrow = np.zeros((HEIGHT_PX, WIDTH_PX), np.float32)
     covered = np.zeros_like(furrow)
-    thick = int(rng.integers(2, 5))
+    thick = int(rng.integers(3, 6))
     steps = len(points) - 1
     for step in range(steps):
         ends = tuple(points[step].tolist()), tuple(points[step + 1].tolist())
@@ -103,5 +103,5 @@ def _stain(metal: Colour, fault: Fault, *, rng: np.random.Generator) -> Floats:
     rim = np.exp(-(((far - 0.84) / 0.09) ** 2))
     tint = np.array([0.10, 0.20, 0.36] if rng.random() < 0.6 else [0.30, 0.20, 0.08], np.float32)
     cover = (0.75 * body + 0.55 * rim * (far < 1.05)) * fault.strength
-    metal *= 1 - np.asarray(cover, np.float32)[..., None] * (tint + 0.1)
+    metal *= 1 - np.asarray(cover, np.float32)[..., None] * (tint + 0.14)
     return np.asarray(far < 0.95, np.float32)

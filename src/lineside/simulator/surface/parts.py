@@ -99,7 +99,7 @@ def _faults(rng: np.random.Generator, *, share: float) -> tuple[Fault, ...]:
 
 def _fault(rng: np.random.Generator) -> Fault:
     kind = get_args(FaultKind)[int(rng.integers(3))]
-    size = {"scratch": (0.16, 0.5), "dent": (0.1, 0.19), "stain": (0.1, 0.26)}[kind]
+    size = {"scratch": (0.25, 0.55), "dent": (0.13, 0.21), "stain": (0.14, 0.3)}[kind]
     side = 1 if rng.random() < 0.5 else -1
     return Fault(
         kind=kind,
@@ -107,6 +107,6 @@ def _fault(rng: np.random.Generator) -> Fault:
         y=float(rng.uniform(0.22, 0.78)),
         size=float(rng.uniform(*size)),
         turn_deg=float(side * rng.uniform(18, 90)),
-        strength=float(rng.uniform(0.55, 1)),
+        strength=float(rng.uniform(0.7, 1)),
         seed=int(rng.integers(2**31)),
     )
