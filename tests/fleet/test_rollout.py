@@ -191,7 +191,7 @@ def test_every_member_is_in_exactly_one_share(
 ) -> None:
     shares = share_out(RolloutPlan(steps=steps), names, groups={})
     assert sorted(name for share in shares for name in share) == sorted(names)
-    assert shares == share_out(RolloutPlan(steps=steps), reversed(names), groups={})
+    assert shares == share_out(RolloutPlan(steps=steps), names[::-1], groups={})
 
 
 def test_shares_are_counted_of_all_and_groups_come_as_named() -> None:

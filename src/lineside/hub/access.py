@@ -86,6 +86,8 @@ RULES: dict[Right, str] = {
         GET /api/v1/jobs
         GET /api/v1/jobs/{job}
         GET /api/v1/jobs/{job}/executions
+        GET /api/v1/rollouts
+        GET /api/v1/rollouts/{rollout}
         GET /jobs
         GET /jobs/{job}
         GET /jobs/{job}/job-document
@@ -163,6 +165,11 @@ RULES: dict[Right, str] = {
         POST /api/v1/models/{group}/versions/{number}/approve
         POST /api/v1/models/{group}/versions/{number}/reject
         POST /api/v1/models/{group}/settings
+        POST /api/v1/rollouts
+        POST /api/v1/rollouts/{rollout}/pause
+        POST /api/v1/rollouts/{rollout}/resume
+        POST /api/v1/rollouts/{rollout}/abort
+        POST /api/v1/rollouts/{rollout}/rollback
         POST /api/v1/jobs
         POST /api/v1/jobs/{job}/cancel
         POST /api/v1/jobs/{job}/executions/{thing}/cancel

@@ -107,10 +107,14 @@ def open_readers(bus: Bus, *, services: Services) -> list[Reader[Any]]:
     devices = bus.subscribe(said, qos=1, size=_DEVICE_MAILBOX, name="devices")
     plant = bus.subscribe(router.patterns(strays=strays), qos=1, size=_PLANT_MAILBOX, name=CAMERAS)
     asked = bus.subscribe(JOB_TOPICS, qos=1, size=JOB_MAILBOX, name="jobs")
-    desk = services.job_desk
+    reported = bus.subscribe(
+        (f"lineside/{site}/device/+/evidence",), qos=1, size=_DEVICE_MAILBOX, name="evidence"
+    )
+    desk, trials = services.job_desk, services.rollouts.book
     heard, seen = services.device_ingest, services.plant_ingest
     return [
         Reader("jobs", mailbox=asked, prepare=desk.prepare, commit=desk.commit),
+        Reader("evidence", mailbox=reported, prepare=trials.prepare, commit=trials.commit),
         Reader("devices", mailbox=devices, prepare=heard.prepare, commit=heard.commit),
         Reader(
             CAMERAS, mailbox=plant, prepare=seen.prepare, commit=seen.commit,

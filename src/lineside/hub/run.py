@@ -185,6 +185,8 @@ def _start_work(services: Services, bus: Bus, *, stack: ExitStack) -> None:
     desk = services.job_desk
     services.stats.watch("job_messages_waiting", lambda: desk.waiting)
     services.stats.watch("job_messages_dropped", lambda: desk.dropped)
+    trials = services.rollouts.book
+    services.stats.watch("trial_reports_refused", lambda: trials.refused)
     readers = open_readers(bus, services=services)
     finisher = services.finisher
     finisher.busy = lambda: any(reader.figures().waiting for reader in readers)

@@ -16,6 +16,7 @@ What a page or route mostly calls (``hub/views.py`` holds the records):
 * ``functions``: ``all()``, ``call(name, FunctionRequest)``; ``counter``: ``ask(Asked, who=)``,
   ``look(…)``, ``all(who=)``, ``one(id, who=)``, ``correct(id, Corrected, who=)``
 * ``orders``: ``place(colour, by=)`` (``ConflictError`` with the sentence), ``all()``
+* ``rollouts``: ``all()``, ``view(id)``, ``start(NewRollout, by=)``, ``order(id, …)``
 * ``job_desk.service`` (``fleet.Jobs``): jobs of the fleet; ``things``: what they are for
 * ``devices``, ``dead_letters``, ``stats``, ``tracer.trace(id or twin path)``
 
@@ -24,6 +25,7 @@ A route finds them as ``request.app.state.services`` and who asks as ``request.s
 """
 
 from dataclasses import dataclass, replace
+from zoneinfo import ZoneInfo
 
 from lineside.core import Clock, Plant, UnavailableError
 from lineside.datasets import Library
@@ -53,6 +55,8 @@ from lineside.hub.packages import Packages
 from lineside.hub.predictions import DeviceIngest, DeviceWatchers
 from lineside.hub.releases import Releases
 from lineside.hub.retraining import Retraining
+from lineside.hub.rollout_jobs import RolloutJobs
+from lineside.hub.rollouts import RolloutGround, Rollouts
 from lineside.hub.stats import Stats
 from lineside.hub.topics import Router
 from lineside.hub.trace import Tracer
@@ -97,6 +101,7 @@ class Services:
     retraining: Retraining
     things: ThingDirectory
     job_desk: JobDesk
+    rollouts: Rollouts
 
     @property
     def cameras(self) -> Watch:
@@ -180,6 +185,16 @@ def build_services(
     )  # fmt: skip
     retraining = Retraining(config.retrain, runs=runs)
     things = ThingDirectory(records)
+    desk = JobDesk(JobService(records, clock=clock, directory=things))
+    rollouts = Rollouts(
+        RolloutGround(
+            records=records, ledger=ledger, things=things, devices=devices, packages=packages,
+            models=models, releases=releases, plant=plant, zone=ZoneInfo(config.time_zone),
+            clock=clock,
+            jobs=RolloutJobs(desk.service, things=things, documents=records.documents),
+        )
+    )  # fmt: skip
+    models.on_approved(rollouts.approved)
     functions = Functions(config.function, plant=plant, packages=packages, clock=clock)
     return Services(
         config=config, plant=plant, clock=clock, records=records, blobs=blobs, stats=stats,
@@ -206,7 +221,8 @@ def build_services(
         live=Live(watch=watch, ledger=ledger, devices=devices, runs=runs),
         functions=functions,
         things=things,
-        job_desk=JobDesk(JobService(records, clock=clock, directory=things)),
+        job_desk=desk,
+        rollouts=rollouts,
         counter=Counter(
             records, blobs, functions=functions, plant=plant, library=library, clock=clock
         ),

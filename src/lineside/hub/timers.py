@@ -41,6 +41,7 @@ class Timers:
         self._duties = [
             _Duty(name="orders", every_s=_TICK_S, act=services.tick),
             _Duty(name="jobs", every_s=_JOBS_S, act=services.job_desk.tick),
+            _Duty(name="roll-outs", every_s=_JOBS_S, act=services.rollouts.tick),
             _Duty(name="trust", every_s=_HOUSEKEEPING_S, act=services.releases.renew),
             _Duty(name="anchor", every_s=_ANCHOR_S, act=services.ledger.anchor),
             _Duty(name="snapshot", every_s=_SNAPSHOT_S, act=services.ledger.keep_snapshot),

@@ -21,6 +21,7 @@ from lineside.hub.api import (
     machines,
     models,
     open_inference,
+    rollouts,
     session,
     socket,
     teaching,
@@ -35,8 +36,8 @@ def mount_api(app: FastAPI) -> None:
     """Add routes and failure handlers."""
     # Before ``line``: its ``/twin/{path}`` would take ``/twin/live``.
     for part in (
-        socket, frames, teaching, updates, models, open_inference, counting, jobs, iot, line,
-        machines, session, docs,
+        socket, frames, teaching, updates, models, open_inference, counting, jobs, rollouts, iot,
+        line, machines, session, docs,
     ):  # fmt: skip
         app.include_router(part.router)
     app.add_exception_handler(LinesideError, _named)

@@ -17,12 +17,12 @@ from lineside.hub.api.machines import signed_request
 from lineside.hub.api.wire import Hub
 from lineside.hub.auth import access_key
 from lineside.hub.ranges import asked_range
+from lineside.hub.rollout_jobs import BUCKET
 from lineside.hub.sigv4 import SignatureRefusedError, verify
 from lineside.hub.views import Identity
 
 router = APIRouter(tags=["updates"])
 
-BUCKET = "lineside"
 _CHUNK_BYTES = 1 << 18
 _OCTETS = "application/octet-stream"
 

@@ -1,0 +1,93 @@
+"""``/api/v1/rollouts``: releases on their way to devices."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated
+
+from fastapi import APIRouter, Depends
+from fastapi.responses import Response
+
+from lineside.core import to_plain
+from lineside.fleet import Rollout, RolloutOrder
+from lineside.hub.api.wire import Hub, Who, answer, body_of, described, listed
+from lineside.hub.rollouts import NewRollout, RolloutView
+from lineside.hub.services import Services
+from lineside.hub.views import Identity
+
+router = APIRouter(prefix="/api/v1/rollouts", tags=["rollouts"])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ordered:
+    """Body of an order; who orders is who asks."""
+
+    reason: str = ""
+
+
+Order = Annotated[Ordered, Depends(body_of(Ordered))]
+
+
+@router.get("", summary="Roll-outs, newest first")
+def list_rollouts(hub: Hub) -> Response:
+    """Without their devices."""
+    return listed([_summary(one) for one in hub.rollouts.all()])
+
+
+@router.post("", summary="Roll a version out", openapi_extra=described(NewRollout))
+def start(
+    hub: Hub, who: Who, *, asked: Annotated[NewRollout, Depends(body_of(NewRollout))]
+) -> Response:
+    """403 for a version that nobody approved, 409 for one that runs already."""
+    return answer(_summary(hub.rollouts.start(asked, by=who.name)), status=201)
+
+
+@router.get("/{rollout}", summary="One roll-out")
+def get_rollout(hub: Hub, rollout: str) -> Response:
+    """With its devices, their evidence, and what it waits for."""
+    return answer(_shown(hub.rollouts.view(rollout)))
+
+
+@router.post("/{rollout}/pause", summary="Pause", openapi_extra=described(Ordered))
+def pause(hub: Hub, who: Who, *, rollout: str, how: Order) -> Response:
+    """No further device begins; what is under way goes on."""
+    return _ordered(hub, who, rollout=rollout, order=RolloutOrder.PAUSE, how=how)
+
+
+@router.post("/{rollout}/resume", summary="Resume", openapi_extra=described(Ordered))
+def resume(hub: Hub, who: Who, *, rollout: str, how: Order) -> Response:
+    """From where it was paused."""
+    return _ordered(hub, who, rollout=rollout, order=RolloutOrder.RESUME, how=how)
+
+
+@router.post("/{rollout}/abort", summary="Abort", openapi_extra=described(Ordered))
+def abort(hub: Hub, who: Who, *, rollout: str, how: Order) -> Response:
+    """Nobody else gets it; devices keep what they have."""
+    return _ordered(hub, who, rollout=rollout, order=RolloutOrder.ABORT, how=how)
+
+
+@router.post("/{rollout}/rollback", summary="Roll back", openapi_extra=described(Ordered))
+def rollback(hub: Hub, who: Who, *, rollout: str, how: Order) -> Response:
+    """All devices that were asked go back to the package before, by a signed way."""
+    return _ordered(hub, who, rollout=rollout, order=RolloutOrder.ROLLBACK, how=how)
+
+
+def _ordered(
+    hub: Services, who: Identity, *, rollout: str, order: RolloutOrder, how: Ordered
+) -> Response:
+    hub.rollouts.order(rollout, order, by=who.name, reason=how.reason)
+    return answer(_shown(hub.rollouts.view(rollout)))
+
+
+def _summary(one: Rollout) -> dict[str, object]:
+    jobs = [job.job_id for job in one.jobs]
+    return {
+        **to_plain(one), "job": jobs[-1] if jobs else "", "jobs": jobs, "why": one.why,
+        "devices": len(one.devices),
+    }  # fmt: skip
+
+
+def _shown(view: RolloutView) -> Mapping[str, object]:
+    return {
+        **_summary(view.rollout), "waits": view.waits, "devices": view.devices, "may": view.may,
+        "verdict": view.judged.verdict, "reasons": view.judged.reasons,
+    }  # fmt: skip

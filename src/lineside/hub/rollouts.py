@@ -1,0 +1,489 @@
+"""Roll-outs as the hub runs them: begun, carried on by the timer, ordered about, looked at.
+
+1. A roll-out is one document. Every change of it is written against the version that was read, in
+   the transaction of its event: of two hubs, or of a person and the timer, one comes first, and the
+   other looks again.
+2. What follows from a change (jobs, signatures, packages in use) is done from the document, again
+   after every start until it stands: a hub may end at any moment.
+3. Each decision is an event ``lineside.rollout.v1`` of the hub's chain, with the figures it rests
+   on.
+4. One roll-out of an inspection is under way at a time; others wait, oldest first.
+5. Done without a group, its package becomes the one in use of the site; done for a group, who joins
+   gets it. Rolled back, the same holds of the package before.
+"""
+
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from zoneinfo import ZoneInfo
+
+from lineside.core import (
+    Clock,
+    ConflictError,
+    InvalidError,
+    LinesideError,
+    NotFoundError,
+    Plant,
+    RefusedError,
+    new_id,
+    rfc3339,
+    stable_id,
+)
+from lineside.fleet import (
+    Ask,
+    Judged,
+    Release,
+    Rollout,
+    RolloutFacts,
+    RolloutOrder,
+    RolloutPlan,
+    RolloutState,
+    ThingDirectory,
+    TrialReport,
+    Wait,
+    applied,
+    judged,
+    may_order,
+    next_step,
+    ordered,
+)
+from lineside.hub.devices import Devices
+from lineside.hub.ledger import Ledger
+from lineside.hub.models import Approved, Models
+from lineside.hub.packages import Packages
+from lineside.hub.releases import Releases
+from lineside.hub.rollout_book import RolloutBook
+from lineside.hub.rollout_jobs import ENDED, PAUSED, RolloutJobs, signed_release
+from lineside.models import may_start
+from lineside.store import Records
+
+logger = logging.getLogger(__name__)
+
+_MOST_TURNS = 50
+_TRIES = 8
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewRollout:
+    """Body of a new roll-out.
+
+    Attributes:
+        group, version: of an approved version.
+        reason: why now.
+    """
+
+    group: str
+    version: int
+    plan: RolloutPlan = field(default_factory=RolloutPlan)
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RolloutDevice:
+    """One device of a roll-out.
+
+    Attributes:
+        step: from 1.
+        status: of its last job; "WAITING" before it is asked.
+        package: what it says it runs; "" where it said nothing.
+        alarmed: whether a test of its evidence was lost.
+    """
+
+    id: str
+    step: int
+    status: str
+    package: str
+    alarmed: bool = False
+    report: TrialReport | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RolloutView:
+    """A roll-out as it stands now; ``waits`` says what for."""
+
+    rollout: Rollout
+    waits: str
+    devices: tuple[RolloutDevice, ...]
+    judged: Judged
+    may: tuple[RolloutOrder, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RolloutGround:
+    """What roll-outs stand on."""
+
+    records: Records
+    ledger: Ledger
+    jobs: RolloutJobs
+    things: ThingDirectory
+    devices: Devices
+    packages: Packages
+    models: Models
+    releases: Releases
+    plant: Plant
+    zone: ZoneInfo
+    clock: Clock
+
+
+class Rollouts:
+    """Safe from several threads and processes."""
+
+    def __init__(self, ground: RolloutGround) -> None:
+        self._ground = ground
+        self.book = RolloutBook(
+            ground.records.documents, ledger=ground.ledger, site=ground.plant.site
+        )
+        self._clock = ground.clock
+        self._faults: dict[str, str] = {}
+
+    # ---- looking
+
+    def all(self) -> tuple[Rollout, ...]:
+        """Newest first."""
+        return self.book.all()
+
+    def one(self, rollout_id: str) -> Rollout:
+        """``NotFoundError`` if there is none."""
+        return self.book.one(rollout_id)
+
+    def view(self, rollout_id: str) -> RolloutView:
+        """With its devices and what it waits for; ``NotFoundError`` if there is none."""
+        rollout = self.one(rollout_id)
+        facts = self._facts(rollout)
+        action = next_step(rollout, facts, now=self._clock.now())
+        waits = action.why if isinstance(action, Wait) else "the hub's next look"
+        return RolloutView(
+            rollout=rollout,
+            waits=self._faults.get(rollout.id) or waits,
+            devices=tuple(self._device_rows(rollout, facts)),
+            judged=judged(rollout, facts),
+            may=tuple(order for order in RolloutOrder if may_order(rollout, order)),
+        )
+
+    def _device_rows(self, rollout: Rollout, facts: RolloutFacts) -> Iterator[RolloutDevice]:
+        reports = {one.evidence.device: one for one in self.book.reports(rollout.id)}
+        found = judged(rollout, facts)
+        running = self._running(rollout.release.inspection)
+        known = facts.back if rollout.asked_back else facts.executions
+        for number, share in enumerate(rollout.shares, start=1):
+            for name in share:
+                fortunes = found.fortunes.get(f"{name}/{rollout.release.inspection}", {})
+                status = known.get(name) or facts.executions.get(name)
+                yield RolloutDevice(
+                    id=name,
+                    step=number,
+                    status=str(status) if status else "WAITING",
+                    package=running.get(name, ""),
+                    alarmed=any(value >= found.needed for value in fortunes.values()),
+                    report=reports.get(name),
+                )
+
+    # ---- beginning
+
+    def start(self, asked: NewRollout, *, by: str) -> Rollout:
+        """Plan a roll-out; it begins as soon as nothing speaks against it.
+
+        Raises:
+            NotFoundError: no such version.
+            RefusedError: nobody approved it.
+            ConflictError: the devices run it already.
+        """
+        version = self._ground.models.one(asked.group, asked.version)
+        return self._plan(
+            Rollout(
+                id=new_id("rol", clock=self._clock),
+                release=self._ground.models.release(version),
+                plan=asked.plan,
+                by=by,
+                reason=asked.reason,
+                created_at=self._clock.now(),
+            )
+        )
+
+    def approved(self, approved: Approved) -> None:
+        """Plan what follows an approval, where the group's settings say so; twice is once.
+
+        A version of a lower number than the latest approved one brings nothing about.
+        """
+        settings, version = approved.settings, approved.version
+        newest = self._ground.models.latest_approved(version.group)
+        if not settings.deploy_on_approval or newest.number != version.number:
+            return
+        decided = version.verdicts[-1]
+        rollout = Rollout(
+            id=stable_id("rol", version.name, rfc3339(decided.at)),
+            release=approved.release,
+            plan=RolloutPlan(group=settings.device_group, windows=settings.windows),
+            by=approved.by,
+            reason=f"{version.name} was approved: {decided.reason}"[:500],
+            created_at=decided.at,
+        )
+        try:
+            self._plan(rollout)
+        except (ConflictError, InvalidError, NotFoundError) as error:
+            logger.info("no roll-out follows rollout=%s: %s", rollout.id, error)
+
+    def _plan(self, rollout: Rollout) -> Rollout:
+        self._ground.plant.find_inspection(rollout.release.inspection)
+        previous = self._previous(rollout)
+        if previous is not None and previous.digest == rollout.release.digest:
+            raise ConflictError(
+                f"the devices run {rollout.release.group} {rollout.release.version} already",
+                where=rollout.release.group,
+                fix="Roll out another version.",
+            )
+        planned = rollout.moved(
+            RolloutState.PLANNED, now=self._clock.now(), by=rollout.by,
+            why=rollout.reason or "it was ordered",
+        )  # fmt: skip
+        self.book.keep(planned, expect=0)
+        logger.info("roll-out planned rollout=%s by=%s", rollout.id, rollout.by)
+        return planned
+
+    # ---- ordering
+
+    def order(self, rollout_id: str, order: RolloutOrder, *, by: str, reason: str) -> Rollout:
+        """Carry out a person's order.
+
+        Raises:
+            NotFoundError: no such roll-out.
+            ConflictError: that cannot be asked of it now, or others keep writing.
+        """
+        for _ in range(_TRIES):
+            rollout, version = self.book.read(rollout_id)
+            after = ordered(rollout, order, by=by, reason=reason, now=self._clock.now())
+            if after == rollout:
+                return rollout
+            if order is RolloutOrder.ROLLBACK:
+                self._check_newest(rollout)
+            try:
+                self.book.keep(after, expect=version)
+            except ConflictError:
+                continue
+            logger.info("roll-out ordered rollout=%s order=%s by=%s", rollout_id, order, by)
+            self._look(rollout_id)
+            return self.one(rollout_id)
+        raise ConflictError("others keep writing", where=rollout_id, fix="Try again.")
+
+    def _check_newest(self, rollout: Rollout) -> None:
+        """An older one is not led back under a newer one."""
+        later = [
+            one
+            for one in self.all()
+            if one.created_at > rollout.created_at
+            and one.release.inspection == rollout.release.inspection
+            and one.asked
+            and one.state is not RolloutState.ROLLED_BACK
+        ]
+        if later:
+            raise ConflictError(
+                f"roll-out {later[0].id} came after it", where=rollout.id,
+                fix="Roll that one back first.",
+            )  # fmt: skip
+
+    # ---- carrying on
+
+    def tick(self) -> None:
+        """Carry on every roll-out that is not settled; about once a second."""
+        for doc_id in self.book.open():
+            self._look(doc_id)
+
+    def _look(self, rollout_id: str) -> None:
+        """Carry it on; what does not work is told and tried again."""
+        try:
+            self._advance(rollout_id)
+        except LinesideError as error:
+            if self._faults.get(rollout_id) != error.message:
+                logger.warning("roll-out waits rollout=%s reason=%s", rollout_id, error)
+            self._faults[rollout_id] = error.message
+        else:
+            self._faults.pop(rollout_id, None)
+
+    def _advance(self, rollout_id: str) -> None:
+        """Every step that can be taken now."""
+        for _ in range(_MOST_TURNS):
+            rollout, version = self.book.read(rollout_id)
+            self._carry_out(rollout)
+            facts, now = self._facts(rollout), self._clock.now()
+            action = next_step(rollout, facts, now=now)
+            if isinstance(action, Wait):
+                self._settle(rollout, version)
+                return
+            after = applied(rollout, action, now=now)
+            seen = None if isinstance(action, Ask) else judged(rollout, facts)
+            try:
+                self.book.keep(after, expect=version, seen=seen)
+            except ConflictError:
+                return  # another hub, or a person, came first: looked at again in a second
+            if after.state is not rollout.state:
+                logger.info(
+                    "roll-out rollout=%s state=%s why=%s", rollout_id, after.state, after.why
+                )
+
+    def _carry_out(self, rollout: Rollout) -> None:
+        """What the document asks for and does not stand yet."""
+        jobs = self._ground.jobs
+        match rollout.state:
+            case RolloutState.RUNNING | RolloutState.WIDENING:
+                self._make_jobs(rollout)
+            case RolloutState.PAUSED:
+                jobs.call_off(rollout, code=PAUSED, force=False)
+            case RolloutState.GOING_BACK:
+                jobs.call_off(rollout, code=ENDED, force=True)
+                jobs.stay_no_more(rollout)
+                self._open_way_back(rollout)
+                self._make_jobs(rollout)
+            case _:
+                pass
+
+    def _make_jobs(self, rollout: Rollout) -> None:
+        back = rollout.state is RolloutState.GOING_BACK
+        for job in rollout.jobs:
+            if job.back != back or self._ground.jobs.is_there(job):
+                continue
+            self._ground.jobs.make(rollout, job)
+            again = self.one(rollout.id)
+            if again.state is not rollout.state:
+                code = PAUSED if again.state is RolloutState.PAUSED else ENDED
+                self._ground.jobs.call_off(again, code=code, force=code == ENDED)
+                return
+
+    def _open_way_back(self, rollout: Rollout) -> None:
+        """Sign that devices may go from the release to the package before it."""
+        previous, leaving, releases = rollout.previous, rollout.release, self._ground.releases
+        if previous is None or not releases.repository.exists():
+            return
+        target = releases.target_of(previous.digest, group=previous.group)
+        if target is None:
+            raise RefusedError(
+                f"{previous.group} {previous.version} is not signed any more", where=rollout.id,
+                fix="Approve it again, or roll another version out.",
+            )  # fmt: skip
+        known = target.custom.get("rollback_from", ())
+        same_group = previous.group == leaving.group
+        if same_group and leaving.version not in (known if isinstance(known, list) else ()):
+            releases.repository.allow_rollback(target.path, from_version=leaving.version)
+
+    def _settle(self, rollout: Rollout, version: int) -> None:
+        """Do what follows from an end, once all of it stands."""
+        if not rollout.state.final or rollout.settled:
+            return
+        if rollout.state is RolloutState.ABORTED:
+            self._ground.jobs.call_off(rollout, code=ENDED, force=False)
+        elif rollout.state is RolloutState.DONE:
+            self._stay(rollout, rollout.release, back=False)
+        elif rollout.completed and rollout.previous is not None:
+            self._stay(rollout, rollout.previous, back=True)
+        try:
+            self.book.keep(replace(rollout, settled=True), expect=version)
+        except ConflictError:
+            return
+        self._ground.jobs.forget(rollout)
+
+    def _stay(self, rollout: Rollout, release: Release, *, back: bool) -> None:
+        """From now on this is what runs there, also on devices that come later."""
+        if rollout.plan.devices:
+            return
+        if rollout.plan.group:
+            self._ground.jobs.stay(rollout, release, back=back)
+        elif self._in_use(release.inspection) != release.digest:
+            self._ground.packages.use(
+                release.digest, inspection=release.inspection, by=rollout.by,
+                reason=f"roll-out {rollout.id}: {rollout.why}",
+            )  # fmt: skip
+
+    # ---- facts
+
+    def _facts(self, rollout: Rollout) -> RolloutFacts:
+        if rollout.state is RolloutState.PLANNED:
+            return RolloutFacts(
+                members=self._members(rollout),
+                groups={
+                    step.group: self._of_group(step.group)
+                    for step in rollout.plan.steps
+                    if step.group
+                },
+                previous=self._previous(rollout),
+                after=self._before(rollout),
+                open=self._is_open(rollout),
+            )
+        standing = self._ground.jobs.standing(rollout)
+        return RolloutFacts(
+            members=self._members(rollout) if rollout.completed else (),
+            open=self._is_open(rollout),
+            executions=standing.executions,
+            lost=standing.lost,
+            back=standing.back,
+            evidence=tuple(one.evidence for one in self.book.reports(rollout.id)),
+        )
+
+    def _is_open(self, rollout: Rollout) -> bool:
+        return may_start(self._clock.now(), rollout.plan.windows, zone=self._ground.zone)
+
+    def _members(self, rollout: Rollout) -> tuple[str, ...]:
+        plan = rollout.plan
+        if plan.devices:
+            return plan.devices
+        if plan.group:
+            return self._of_group(plan.group)
+        return tuple(sorted(self._running(rollout.release.inspection)))
+
+    def _of_group(self, group: str) -> tuple[str, ...]:
+        try:
+            return tuple(self._ground.things.members(group))
+        except NotFoundError:
+            return ()
+
+    def _running(self, inspection: str) -> dict[str, str]:
+        """Device → the package that it says it runs for an inspection."""
+        return {
+            device.id: str(one.get("digest", ""))
+            for device in self._ground.devices.all()
+            for one in device.packages
+            if one.get("inspection") == inspection
+        }
+
+    def _before(self, rollout: Rollout) -> str:
+        """The roll-out that this one waits for."""
+        opened = [
+            self.one(doc_id)
+            for doc_id in self.book.open(inspection=rollout.release.inspection)
+            if doc_id != rollout.id
+        ]
+        first = [
+            one
+            for one in opened
+            if not one.state.final
+            and (one.step >= 0 or (one.created_at, one.id) < (rollout.created_at, rollout.id))
+        ]
+        return min(first, key=lambda one: one.created_at).id if first else ""
+
+    def _previous(self, rollout: Rollout) -> Release | None:
+        """What runs there: of the last roll-out to the same devices, else what is in use."""
+        for one in self._ended(rollout):
+            if one.state is RolloutState.DONE:
+                return one.release
+            if one.state is RolloutState.ROLLED_BACK and one.completed:
+                return one.previous
+        digest = self._in_use(rollout.release.inspection)
+        target = self._ground.releases.target_of(digest) if digest else None
+        return signed_release(target) if target is not None else None
+
+    def _ended(self, rollout: Rollout) -> list[Rollout]:
+        """Of the same group, where there is one; without, the package in use says it."""
+        plan = rollout.plan
+        if not plan.group and not plan.devices:
+            return []
+        return [
+            one
+            for one in self.all()
+            if one.state.final
+            and one.release.inspection == rollout.release.inspection
+            and (one.plan.group, one.plan.devices) == (plan.group, plan.devices)
+        ]
+
+    def _in_use(self, inspection: str) -> str:
+        try:
+            return self._ground.packages.in_use(inspection)
+        except NotFoundError:
+            return ""

@@ -1,0 +1,479 @@
+"""Roll-outs on a hub: jobs made, evidence heard, ways back signed, restarts, two hubs at once."""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+
+from lineside.core import ConflictError, InvalidError, NotFoundError, RefusedError, encode
+from lineside.fleet import (
+    Evidence,
+    LiveLimits,
+    Rollout,
+    RolloutOrder,
+    RolloutPlan,
+    RolloutState,
+    RolloutStep,
+    TrialReport,
+)
+from lineside.hub import HubConfig, Role, Services, build_services, create_app
+from lineside.hub.models import Registration
+from lineside.hub.rollout_book import ROLLOUT_TYPE
+from lineside.hub.rollouts import NewRollout
+from lineside.links import Message
+from lineside.models import GroupSettings, Package, Window, build_package
+from lineside.testing import FakeClock
+
+FRAMES = 40
+NAMES = ("edge-1", "edge-2", "edge-3")
+STEPS = (RolloutStep(canary=1), RolloutStep(percent=100.0))
+PLAN = RolloutPlan(steps=STEPS, limits=LiveLimits(frames=FRAMES))
+
+
+def variant(archive: bytes, name: str) -> bytes:
+    package = Package.read(archive)
+    files = {name: data for name, data in package.files.items() if name != "manifest.json"}
+    return build_package(replace(package.manifest, name=name), files)
+
+
+class Fleet:
+    """Three devices that do what jobs say, as the job service hears it."""
+
+    def __init__(self, hub: Services) -> None:
+        self.hub = hub
+        self.runs: dict[str, str] = {}
+        self.bad: set[str] = set()
+        self.taken: list[tuple[str, str]] = []
+
+    def told(self, name: str, digest: str) -> None:
+        self.runs[name] = digest
+        packages = [{"inspection": "stock", "digest": digest, "loaded_at": ""}]
+        status = {
+            "schema": "lineside.device/1", "device": name, "state": "online", "version": "1",
+            "at": "2026-01-01T00:00:00.000Z", "packages": packages, "spool_depth": 0,
+        }  # fmt: skip
+        self.hub.devices.take_status(name, encode(status))
+
+    def work(self, names: Sequence[str] = NAMES, *, status: str = "SUCCEEDED") -> None:
+        """Each takes its next job, if there is one, and tells how it went."""
+        for name in names:
+            topic = f"$aws/things/{name}/jobs"
+            while (given := self._ask(f"{topic}/start-next", {}).get("execution")) is not None:
+                document = given["jobDocument"]
+                self.taken.append((name, document["model_version"]))
+                self._ask(f"{topic}/{given['jobId']}/update", {"status": status})
+                if status != "SUCCEEDED":
+                    continue
+                self.told(name, document["digest"])
+                if document["trial_frames"]:
+                    self.report(name, document)
+
+    def report(self, name: str, document: dict[str, Any], **figures: Any) -> None:  # noqa: ANN401  of Evidence
+        changed = FRAMES if document["digest"] in self.bad else 0
+        found = Evidence(
+            device=name, inspection="stock", **{"frames": FRAMES, "changed": changed, **figures}
+        )
+        told = TrialReport(
+            rollout=document["rollout"], old="", new=document["digest"], evidence=found
+        )
+        topic = f"lineside/hall/device/{name}/evidence"
+        book = self.hub.rollouts.book
+        book.commit(book.prepare([Message(topic=topic, payload=encode(told))]))
+
+    def _ask(self, topic: str, body: dict[str, Any]) -> dict[str, Any]:
+        said = self.hub.job_desk.service.answer(topic, json.dumps(body).encode())
+        answer: dict[str, Any] = json.loads(said[0].payload)
+        assert said[0].topic.endswith("/accepted"), answer
+        return answer
+
+
+@pytest.fixture
+def trusted(hub: Services) -> Services:
+    hub.releases.ensure(keys=hub.config.keys_folder)
+    return hub
+
+
+@pytest.fixture
+def versions(trusted: Services, archive: bytes) -> list[str]:
+    """Three approved versions, signed; the first is in use."""
+    digests: list[str] = []
+    for number, name in enumerate(("first", "second", "third"), start=1):
+        digest = trusted.packages.add(variant(archive, name), by="ada").digest
+        trusted.models.register("discs", Registration(package=digest), by="ada")
+        approved = trusted.models.approve("discs", number, by="eve", reason="good")
+        trusted.releases.publish(trusted.models.release(approved))
+        digests.append(digest)
+    trusted.packages.use(digests[0], inspection="stock", by="eve", reason="good")
+    return digests
+
+
+@pytest.fixture
+def fleet(trusted: Services, versions: list[str]) -> Fleet:
+    fleet = Fleet(trusted)
+    for name in NAMES:
+        fleet.told(name, versions[0])
+        trusted.things.add(name, groups=("hall",))
+    return fleet
+
+
+def start(hub: Services, *, version: int = 2, plan: RolloutPlan = PLAN) -> str:
+    asked = NewRollout(group="discs", version=version, plan=plan, reason="fewer escapes")
+    return hub.rollouts.start(asked, by="eve").id
+
+
+def tick(hub: Services, *, times: int = 1) -> None:
+    for _ in range(times):
+        hub.rollouts.tick()
+        hub.job_desk.tick()
+
+
+def state(hub: Services, rollout: str) -> RolloutState:
+    return hub.rollouts.one(rollout).state
+
+
+def order(hub: Services, rollout: str, what: RolloutOrder) -> Rollout:
+    return hub.rollouts.order(rollout, what, by="eve", reason="")
+
+
+def test_a_good_release_goes_to_the_canary_then_to_all_and_becomes_the_one_in_use(
+    trusted: Services, fleet: Fleet, versions: list[str]
+) -> None:
+    rollout = start(trusted)
+    tick(trusted)
+    view = trusted.rollouts.view(rollout)
+    assert [(one.id, one.step, one.status) for one in view.devices] == [
+        ("edge-1", 1, "QUEUED"), ("edge-2", 2, "WAITING"), ("edge-3", 2, "WAITING"),
+    ]  # fmt: skip
+    assert view.waits == "the job is not over on edge-1"
+    fleet.work()
+    assert fleet.taken == [("edge-1", "2")]
+    tick(trusted)
+    fleet.work()
+    tick(trusted)
+    assert state(trusted, rollout) is RolloutState.DONE
+    assert fleet.runs == dict.fromkeys(NAMES, versions[1])
+    assert trusted.packages.in_use("stock") == versions[1]
+    assert trusted.rollouts.book.open() == []
+    events = trusted.events.page(kind=ROLLOUT_TYPE)
+    actions = [one.event["data"]["action"] for one in events]
+    assert actions == ["planned", "running", "widening", "running", "done"]
+    figures = events[2].event["data"]["figures"]
+    assert (figures["verdict"], figures["frames"]) == ("go on", FRAMES)
+    assert figures["evidence"][0]["device"] == "edge-1"
+
+
+def test_a_bad_release_is_led_back_from_the_canary_and_nobody_else_sees_it(
+    trusted: Services, fleet: Fleet, versions: list[str]
+) -> None:
+    fleet.bad.add(versions[1])
+    rollout = start(trusted)
+    tick(trusted)
+    fleet.work()
+    tick(trusted)
+    assert state(trusted, rollout) is RolloutState.GOING_BACK
+    target = trusted.releases.target_of(versions[0], group="discs")
+    assert target is not None
+    assert target.custom["rollback_from"] == ["2"]
+    fleet.work()
+    tick(trusted, times=2)
+    assert state(trusted, rollout) is RolloutState.ROLLED_BACK
+    assert fleet.taken == [("edge-1", "2"), ("edge-1", "1")]
+    assert fleet.runs == dict.fromkeys(NAMES, versions[0])
+    assert trusted.packages.in_use("stock") == versions[0]
+    back = [
+        one.event["data"]
+        for one in trusted.events.page(kind=ROLLOUT_TYPE)
+        if one.event["data"]["action"] == "going back"
+    ]
+    assert len(back) == 1
+    assert "40 of 40 frames (100.0%) decide otherwise, 10.0% may" in back[0]["reason"]
+    assert back[0]["figures"]["evidence"][0]["changed"] == FRAMES
+    assert back[0]["by"] == "hub"
+
+
+def test_a_done_one_is_led_back_by_one_order_on_every_device(
+    trusted: Services, fleet: Fleet, versions: list[str]
+) -> None:
+    rollout = start(trusted)
+    for _ in range(3):
+        tick(trusted)
+        fleet.work()
+    assert state(trusted, rollout) is RolloutState.DONE
+    order(trusted, rollout, RolloutOrder.ROLLBACK)
+    fleet.work()
+    tick(trusted, times=2)
+    assert state(trusted, rollout) is RolloutState.ROLLED_BACK
+    assert fleet.runs == dict.fromkeys(NAMES, versions[0])
+    assert trusted.packages.in_use("stock") == versions[0]
+
+
+def test_who_joins_a_group_gets_what_was_rolled_out_to_it(
+    trusted: Services, fleet: Fleet, versions: list[str], clock: FakeClock
+) -> None:
+    rollout = start(trusted, plan=replace(PLAN, group="hall"))
+    for _ in range(3):
+        tick(trusted)
+        fleet.work()
+    assert state(trusted, rollout) is RolloutState.DONE
+    assert trusted.packages.in_use("stock") == versions[0]  # of the site, not of the group
+    trusted.things.add("edge-4", groups=("hall",))
+    tick(trusted)
+    fleet.work(("edge-4",))
+    assert fleet.taken[-1] == ("edge-4", "2")
+    clock.advance(1)
+    later = start(trusted, version=3, plan=replace(PLAN, group="hall"))
+    for _ in range(3):
+        tick(trusted)
+        fleet.work((*NAMES, "edge-4"))
+    assert state(trusted, later) is RolloutState.DONE
+    assert trusted.rollouts.one(later).previous == trusted.rollouts.one(rollout).release
+    trusted.things.add("edge-5", groups=("hall",))
+    tick(trusted)
+    fleet.work(("edge-5",))
+    assert [one for one in fleet.taken if one[0] == "edge-5"] == [("edge-5", "3")]
+    with pytest.raises(ConflictError, match=later):
+        order(trusted, rollout, RolloutOrder.ROLLBACK)
+
+
+def test_a_pause_takes_back_what_did_not_begin_and_resuming_asks_again(
+    trusted: Services, fleet: Fleet
+) -> None:
+    rollout = start(trusted)
+    tick(trusted)
+    order(trusted, rollout, RolloutOrder.PAUSE)
+    fleet.work()
+    assert fleet.taken == []
+    tick(trusted, times=3)
+    assert trusted.rollouts.view(rollout).waits == "it is paused"
+    order(trusted, rollout, RolloutOrder.RESUME)
+    fleet.work()
+    assert fleet.taken == [("edge-1", "2")]
+    assert [job.job_id for job in trusted.rollouts.one(rollout).jobs] == [
+        f"{rollout}-1", f"{rollout}-2",
+    ]  # fmt: skip
+
+
+def test_aborting_leaves_devices_with_what_they_have(
+    trusted: Services, fleet: Fleet, versions: list[str]
+) -> None:
+    rollout = start(trusted)
+    tick(trusted)
+    fleet.work()
+    tick(trusted)
+    order(trusted, rollout, RolloutOrder.ABORT)
+    fleet.work()
+    assert fleet.taken == [("edge-1", "2")]
+    assert fleet.runs["edge-1"] == versions[1]
+    assert trusted.rollouts.one(rollout).settled
+
+
+def test_failed_jobs_stop_it(trusted: Services, fleet: Fleet) -> None:
+    rollout = start(trusted)
+    tick(trusted)
+    fleet.work(status="FAILED")
+    tick(trusted)
+    one = trusted.rollouts.one(rollout)
+    assert (one.state, one.why) == (
+        RolloutState.ABORTED, "1 of 1 executed things ALL, at least 10 %",
+    )  # fmt: skip
+
+
+def test_what_an_approval_brings_about_waits_for_its_window_and_comes_once(
+    trusted: Services, fleet: Fleet, archive: bytes, clock: FakeClock
+) -> None:
+    night = Window(begins="02:00", ends="03:00")
+    settings = GroupSettings(deploy_on_approval=True, device_group="hall", windows=(night,))
+    trusted.models.set_settings("discs", settings, by="eve")
+    digest = trusted.packages.add(variant(archive, "fourth"), by="ada").digest
+    trusted.models.register("discs", Registration(package=digest), by="ada")
+    trusted.models.approve("discs", 4, by="eve", reason="good")
+    page = trusted.records.log.read(type="lineside.model.v1")
+    trusted.models.follow(page)
+    trusted.models.follow(page)
+    (one,) = trusted.rollouts.all()
+    assert (one.by, one.release.version, one.plan.group) == ("eve", "4", "hall")
+    tick(trusted)
+    assert trusted.rollouts.view(one.id).waits == "no window is open"
+    now = clock.now()
+    clock.advance((26 - now.hour) * 3600 - now.minute * 60)
+    tick(trusted)
+    fleet.work()
+    assert fleet.taken == [("edge-1", "4")]
+
+
+def test_another_of_the_same_inspection_waits_its_turn(
+    trusted: Services, fleet: Fleet, clock: FakeClock
+) -> None:
+    first = start(trusted)
+    clock.advance(1)
+    second = start(trusted, version=3)
+    tick(trusted)
+    waits = trusted.rollouts.view(second).waits
+    assert waits == f"roll-out {first} of the same inspection comes first"
+    order(trusted, first, RolloutOrder.ABORT)
+    tick(trusted)
+    assert state(trusted, second) is RolloutState.RUNNING
+    assert fleet.taken == []
+
+
+def test_it_goes_on_on_another_hub_wherever_the_first_one_ended(
+    trusted: Services, fleet: Fleet, config: HubConfig
+) -> None:
+    """Each look is done by a hub that was never there before; every second one dies half-way."""
+    rollout = start(trusted)
+    jobs_made = 0
+    for turn in range(30):
+        hub = build_services(
+            config, plant=trusted.plant, records=trusted.records, blobs=trusted.blobs,
+            clock=trusted.clock,
+        )  # fmt: skip
+        hub.load()
+        if turn % 2:
+            made = hub.rollouts._ground.jobs
+            real = made.make
+            made.make = _dying(real, after=turn % 4 == 1)  # type: ignore[method-assign]
+        try:
+            hub.rollouts.tick()
+        except KilledError:
+            jobs_made += 1
+        hub.job_desk.tick()
+        fleet.work()
+        hub.runs.close()
+    assert jobs_made
+    assert state(trusted, rollout) is RolloutState.DONE
+    assert sorted(fleet.taken) == [(name, "2") for name in NAMES]
+
+
+class KilledError(BaseException):
+    """kill -9, as far as a test in one process can have it."""
+
+
+def _dying(make: Callable[..., None], *, after: bool) -> Callable[..., None]:
+    def die(*given: Any) -> None:  # noqa: ANN401  handed on
+        if after:
+            make(*given)
+        raise KilledError
+
+    return die
+
+
+def test_of_two_hubs_one_decides_and_the_other_looks_again(
+    trusted: Services, fleet: Fleet, config: HubConfig
+) -> None:
+    other = build_services(
+        config, plant=trusted.plant, records=trusted.records, blobs=trusted.blobs,
+        clock=trusted.clock,
+    )  # fmt: skip
+    other.load()
+    rollout = start(trusted)
+    rollout_now, version = trusted.rollouts.book.read(rollout)
+    other.rollouts.tick()
+    with pytest.raises(ConflictError):
+        trusted.rollouts.book.keep(rollout_now, expect=version)
+    for _ in range(4):
+        tick(trusted)
+        other.rollouts.tick()
+        fleet.work()
+    assert state(trusted, rollout) is RolloutState.DONE
+    assert sorted(fleet.taken) == [(name, "2") for name in NAMES]
+    actions = [one.event["data"]["action"] for one in trusted.events.page(kind=ROLLOUT_TYPE)]
+    assert actions == ["planned", "running", "widening", "running", "done"]
+    other.runs.close()
+
+
+def test_reports_are_believed_of_who_was_asked_only_and_old_ones_change_nothing(
+    trusted: Services, fleet: Fleet, versions: list[str]
+) -> None:
+    rollout = start(trusted)
+    tick(trusted)
+    book = trusted.rollouts.book
+    document = {"digest": versions[1], "rollout": rollout}
+    fleet.report("edge-1", document, frames=30, changed=1)
+    fleet.report("edge-1", document, frames=10, changed=0)
+    assert [one.evidence.frames for one in book.reports(rollout)] == [30]
+    fleet.report("edge-2", document)
+    fleet.report("edge-1", {**document, "digest": versions[2]})
+    fleet.report("edge-1", {**document, "rollout": "rol_none"})
+    topic = "lineside/hall/device/edge-1/evidence"
+    for payload in (b"{", b"[]", b"x" * 20_000, b'{"schema":"lineside.evidence/1"}'):
+        assert book.prepare([Message(topic=topic, payload=payload)]) == []
+    assert book.refused == 7
+    assert len(book.reports(rollout)) == 1
+
+
+def test_what_cannot_be_rolled_out_is_refused_with_a_sentence(
+    trusted: Services, fleet: Fleet, archive: bytes
+) -> None:
+    assert fleet.taken == []
+    digest = trusted.packages.add(variant(archive, "fourth"), by="ada").digest
+    trusted.models.register("discs", Registration(package=digest), by="ada")
+    with pytest.raises(RefusedError, match="discs/4 is not approved"):
+        start(trusted, version=4)
+    with pytest.raises(ConflictError, match="the devices run discs 1 already"):
+        start(trusted, version=1)
+    with pytest.raises(NotFoundError):
+        start(trusted, version=9)
+    with pytest.raises(NotFoundError, match="no roll-out"):
+        trusted.rollouts.view("rol_none")
+    with pytest.raises(InvalidError):
+        RolloutPlan(steps=())
+
+
+def test_a_way_back_that_is_no_longer_signed_is_told_and_tried_again(
+    trusted: Services, fleet: Fleet, versions: list[str]
+) -> None:
+    fleet.bad.add(versions[1])
+    rollout = start(trusted)
+    tick(trusted)
+    fleet.work()
+    trusted.models.reject("discs", 1, by="eve", reason="scratches pass")
+    release = trusted.rollouts.one(rollout).previous
+    assert release is not None
+    trusted.releases.withdraw(release)
+    tick(trusted, times=2)
+    assert trusted.rollouts.view(rollout).waits == "discs 1 is not signed any more"
+    trusted.releases.publish(release)
+    tick(trusted)
+    fleet.work()
+    tick(trusted)
+    assert state(trusted, rollout) is RolloutState.ROLLED_BACK
+
+
+def test_the_api_begins_shows_and_orders_for_those_who_may(trusted: Services, fleet: Fleet) -> None:
+    assert fleet.taken == []
+    app = create_app(trusted)
+
+    def client(role: Role) -> TestClient:
+        token = trusted.auth.issue_token(role, kind="api", role=role)
+        return TestClient(
+            app, base_url="http://127.0.0.1", headers={"Authorization": f"Bearer {token}"}
+        )
+
+    eve, vic = client(Role.APPROVER), client(Role.VIEWER)
+    body = {"group": "discs", "version": 2, "plan": {"steps": [{"percent": 100}]}, "reason": "x"}
+    assert vic.post("/api/v1/rollouts", json=body).status_code == 403
+    assert eve.post("/api/v1/rollouts", json={"group": "discs"}).status_code == 400
+    bad = {**body, "plan": {"steps": [{"canary": 1}]}}
+    assert "the last of 100 percent" in eve.post("/api/v1/rollouts", json=bad).text
+    made = eve.post("/api/v1/rollouts", json=body)
+    assert made.status_code == 201
+    place = f"/api/v1/rollouts/{made.json()['id']}"
+    tick(trusted)
+    shown = vic.get(place).json()
+    assert shown["job"] == f"{made.json()['id']}-1"
+    assert {one["status"] for one in shown["devices"]} == {"QUEUED"}
+    assert {tuple(sorted(one)) for one in shown["devices"]} == {
+        ("alarmed", "id", "package", "report", "status", "step")
+    }
+    for what, state_after in (
+        ("pause", "paused"), ("resume", "running"), ("abort", "aborted"),
+        ("rollback", "going back"),
+    ):  # fmt: skip
+        assert vic.post(f"{place}/{what}").status_code == 403
+        assert eve.post(f"{place}/{what}", json={"reason": "so"}).json()["state"] == state_after
+    assert eve.post(f"{place}/pause").status_code == 409
+    assert [one["state"] for one in vic.get("/api/v1/rollouts").json()["items"]] == ["going back"]
+    assert vic.get("/api/v1/rollouts/rol_none").status_code == 404
