@@ -11,7 +11,9 @@ from lineside.edge.capture_config import CaptureConfig
 from lineside.edge.config import EdgeConfig
 from lineside.edge.machine import this_platform
 from lineside.edge.run import run
+from lineside.edge.systemd import Supervisor, supervisor_of
 from lineside.edge.trusting import TRUST
+from lineside.edge.unit import unit_file
 from lineside.edge.updates import HubSource
 
 __all__ = [
@@ -21,8 +23,11 @@ __all__ = [
     "CaptureConfig",
     "EdgeConfig",
     "HubSource",
+    "Supervisor",
     "apply_bundle",
     "read_agent_file",
     "run",
+    "supervisor_of",
     "this_platform",
+    "unit_file",
 ]

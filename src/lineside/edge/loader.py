@@ -152,6 +152,11 @@ class Loader:
         self._tally.changed()
         logger.info("package in use inspection=%s package=%s", name, short(digest))
 
+    @property
+    def alive(self) -> bool:
+        """Whether its work goes on."""
+        return self._thread.is_alive()
+
     def close(self) -> None:
         """Stop; a load under way is finished first, a fetch is broken off."""
         self._stop.set()

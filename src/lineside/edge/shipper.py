@@ -94,6 +94,11 @@ class Shipper:
         """Events that were dropped for lack of room."""
         return self._dropped
 
+    @property
+    def alive(self) -> bool:
+        """Whether its work goes on."""
+        return self._thread.is_alive()
+
     def close(self) -> None:
         """Commit what was handed in, send what can be sent at once, join the thread."""
         self._stop.set()
