@@ -1,7 +1,8 @@
 """The device beside the line: looks, decides, keeps what it decided until the hub has it.
 
 Main names: ``EdgeConfig`` and ``CaptureConfig``, ``Agent``, ``run``; ``read_agent_file`` takes over
-the settings of a managed edge agent. Not here: training, pages, what a decision does to the line.
+the settings of a managed edge agent. Not here: training, the hub's pages, what a decision does to
+the line.
 """
 
 from lineside.edge.agent import Agent
@@ -10,6 +11,7 @@ from lineside.edge.airgap import Applied, apply_bundle
 from lineside.edge.capture_config import CaptureConfig
 from lineside.edge.config import EdgeConfig
 from lineside.edge.machine import this_platform
+from lineside.edge.page.door import write_page_password
 from lineside.edge.run import run
 from lineside.edge.systemd import Supervisor, supervisor_of
 from lineside.edge.trusting import TRUST
@@ -30,4 +32,5 @@ __all__ = [
     "supervisor_of",
     "this_platform",
     "unit_file",
+    "write_page_password",
 ]

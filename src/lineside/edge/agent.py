@@ -8,9 +8,10 @@ from importlib.metadata import PackageNotFoundError, version
 from lineside.core import Camera as CameraRecord
 from lineside.core import Clock, InvalidError, LinesideError, Plant, encode, rfc3339
 from lineside.edge.config import EdgeConfig
+from lineside.edge.contact import Contact
 from lineside.edge.contract import Judge, MakeReady
 from lineside.edge.deploying import Deployer
-from lineside.edge.jobs_client import JobClient
+from lineside.edge.jobs_client import Doing, JobClient
 from lineside.edge.loader import Loader
 from lineside.edge.messages import (
     DeviceStatus,
@@ -29,7 +30,7 @@ from lineside.edge.shipper import Shipper
 from lineside.edge.spool import Draft, Spool
 from lineside.edge.supply import supply_of
 from lineside.edge.tally import Tally
-from lineside.edge.worker import Around, Worker
+from lineside.edge.worker import Around, Shown, Worker
 from lineside.fleet import DevicePolicy
 from lineside.links import Bus, Camera, Message, Will, open_camera, topic_matches
 from lineside.streams import encode_prediction_event
@@ -78,6 +79,8 @@ class Agent:
         self._clock = clock
         self._tally = tally or Tally()
         self._onlookers = tuple(onlookers)
+        self._shown: Shown | None = None
+        self.contact = Contact(clock)
         self._shelf = Shelf(config.folder)
         self._cameras = chosen_cameras(plant, config.cameras)
         names = {camera.id for camera in self._cameras}
@@ -112,6 +115,7 @@ class Agent:
             carry_out=Deployer(self._loader, supply=supply, policy=policy).carry_out,
             tally=self._tally,
             clock=clock,
+            heard=self.contact.heard,
         )
         self._workers = tuple(self._worker(camera) for camera in self._cameras)
         self._topics = {
@@ -121,6 +125,10 @@ class Agent:
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._listen, name="control", daemon=True)
         self._told: tuple[int, float] | None = None
+
+    def show_to(self, shown: Shown) -> None:
+        """Tell of each picture once its inspections have had their turn; before ``start``."""
+        self._shown = shown
 
     def start(self) -> None:
         """Subscribe, load what the disk has, begin to look."""
@@ -156,6 +164,10 @@ class Agent:
     def judge(self, inspection: str) -> Judge | None:
         """The package in use for an inspection; None where there is none."""
         return self._loader.judge(inspection)
+
+    def doing(self) -> Doing | None:
+        """The job that is carried out right now."""
+        return self._jobs.doing()
 
     def status(self) -> DeviceStatus:
         """How the device is right now."""
@@ -193,6 +205,7 @@ class Agent:
                 ),
                 emit=self._emit,
                 forward=self._forward,
+                shown=self._show,
             ),
             tally=self._tally,
             clock=self._clock,
@@ -218,6 +231,15 @@ class Agent:
         topic = frame_topic(self._plant, frame.camera)
         return self._bus.publish_soon(topic, frame_message(frame))
 
+    def _show(self, frame: Frame) -> None:
+        if self._shown is None:
+            return
+        try:
+            self._shown(frame)
+        except Exception as error:  # boundary: looking on must not hold up the line
+            if self._tally.fault("onlooker", error):
+                logger.exception("onlooker failed")
+
     # what the bus says
 
     def _listen(self) -> None:
@@ -236,9 +258,9 @@ class Agent:
         try:
             if message.topic == self._topics["ack"]:
                 device = self._config.device
-                self._shipper.acknowledge(
-                    read_ack(message.payload, device=device, where=message.topic)
-                )
+                sequence = read_ack(message.payload, device=device, where=message.topic)
+                self.contact.heard()
+                self._shipper.acknowledge(sequence)
             elif message.topic == self._topics["desired"]:
                 self._wish(message)
         except LinesideError as error:

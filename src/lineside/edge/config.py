@@ -8,6 +8,7 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from lineside.core import InvalidError
 from lineside.edge.capture_config import CaptureConfig
+from lineside.edge.page.config import PageConfig
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 
@@ -46,6 +47,7 @@ class EdgeConfig:
         publish_logs: whether the log is said on the bus too.
         log_period_s: how long an entry of the log may wait for others.
         capture: what is kept of what models were given and said.
+        page: the device's own page.
     """
 
     device: str
@@ -72,6 +74,7 @@ class EdgeConfig:
     publish_logs: bool = True
     log_period_s: float = 30.0
     capture: CaptureConfig = field(default_factory=CaptureConfig)
+    page: PageConfig = field(default_factory=PageConfig)
 
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.device):

@@ -11,6 +11,7 @@ import logging
 import secrets
 import threading
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 from lineside.core import Clock, LinesideError
 from lineside.edge.deploying import AbandonedError, Control
@@ -44,16 +45,38 @@ _MAILBOX = 1000
 _PLACE = "job"
 
 CarryOut = Callable[[Work, Control], Outcome]
+Heard = Callable[[bytes], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Doing:
+    """A job that is carried out right now, with the details it told last."""
+
+    work: Work
+    details: Mapping[str, str]
+
+
+def _nobody(payload: bytes) -> None:
+    """Nobody asks when the service was heard."""
+    del payload
 
 
 class JobClient:
     """Started and closed by the agent."""
 
     def __init__(
-        self, bus: Bus, *, thing: str, carry_out: CarryOut, tally: Tally, clock: Clock
+        self,
+        bus: Bus,
+        *,
+        thing: str,
+        carry_out: CarryOut,
+        tally: Tally,
+        clock: Clock,
+        heard: Heard = _nobody,
     ) -> None:
         self._bus = bus
         self._carry_out = carry_out
+        self._heard = heard
         self._tally = tally
         self._clock = clock
         self._thing = thing
@@ -86,6 +109,12 @@ class JobClient:
         for thread in self._threads:
             thread.join()
 
+    def doing(self) -> Doing | None:
+        """What is under way."""
+        with self._lock:
+            control = self._current
+        return Doing(work=control.work, details=control.details) if control is not None else None
+
     # ---- talking
 
     def _listen(self) -> None:
@@ -102,6 +131,7 @@ class JobClient:
         if self._is_new_connection():
             self._act(lambda talk: joined(talk, now_s=now_s))
         for message in messages:
+            self._heard(message.payload)
             self._act(
                 lambda talk, one=message: heard(  # type: ignore[misc]  # a default of a lambda
                     talk, one.topic, payload=one.payload, now_s=now_s
@@ -196,6 +226,7 @@ class _Control:
 
     def __init__(self, work: Work, client: JobClient) -> None:
         self.work = work
+        self.details: Mapping[str, str] = {}
         self._client = client
         self._changed = threading.Condition()
         self._abandoned = False
@@ -204,6 +235,7 @@ class _Control:
 
     def tell(self, details: Mapping[str, str]) -> None:
         self._check()
+        self.details = dict(details)
         self._client.tell(details)
 
     def confirm(self) -> None:

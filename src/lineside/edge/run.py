@@ -14,6 +14,7 @@ from lineside.edge.config import EdgeConfig
 from lineside.edge.contract import MakeReady, Ready
 from lineside.edge.log_publisher import LogPublisher
 from lineside.edge.machine import resident_bytes
+from lineside.edge.own_page import gallery_for, page_for
 from lineside.edge.spool import open_spool
 from lineside.edge.tally import Tally
 from lineside.links import Bus, open_bus
@@ -53,6 +54,7 @@ def run(config: EdgeConfig, *, clock: Clock, stop: threading.Event) -> None:
         serving = opened_serving(config, clock=clock, tally=tally)
         if serving is not None:
             stack.callback(serving.close)
+        gallery = gallery_for(config, plant=plant, clock=clock)
         agent = Agent(
             config,
             plant=plant,
@@ -61,12 +63,29 @@ def run(config: EdgeConfig, *, clock: Clock, stop: threading.Event) -> None:
             clock=clock,
             make_ready=loading(clock),
             tally=tally,
-            onlookers=serving.onlookers if serving is not None else (),
+            onlookers=(
+                *(serving.onlookers if serving is not None else ()),
+                *((gallery.look,) if gallery is not None else ()),
+            ),
         )
+        page = page_for(
+            agent,
+            config=config,
+            plant=plant,
+            bus=bus,
+            clock=clock,
+            gallery=gallery,
+            serving=serving,
+        )
+        if page is not None:
+            stack.callback(page.close)
         agent.start()
         stack.callback(agent.close)
         if serving is not None:
             serving.start(agent.judge, inspections=agent.inspections)
+        if page is not None:
+            page.start()
+            logger.info("page at %s", page.url)
         logger.info("device started device=%s", config.device)
         stop.wait()
     logger.info("device stopped device=%s", config.device)

@@ -168,6 +168,7 @@ class Serving:
             ),
             changed=self._kept.changed,
         )
+        self.inference = NamedInference(self.packages, clock=clock)
         self._captures = Captures(config, clock=clock, tally=tally)
         self._stack.callback(self._captures.close)
         self._decisions = DecisionCapture(
@@ -212,7 +213,7 @@ class Serving:
             in_use=in_use,
         )
         agent = AgentService(self.packages, capturer=self._captures.capturer, clock=self._clock)
-        inference = wire.InferenceService(NamedInference(self.packages, clock=self._clock))
+        inference = wire.InferenceService(self.inference)
         server = GrpcServer(self._config.grpc, agent=agent, edge=edge, inference=inference)
         self._stack.callback(server.close)
         self._stack.callback(self._watchers.close)

@@ -36,16 +36,26 @@ OpenCamera = Callable[[CameraRecord, Callable[[str, str], None]], Camera]
 FindJudge = Callable[[str], Judge | None]
 Emit = Callable[[Prediction], bool]
 Forward = Callable[[Frame], bool]
+Shown = Callable[[Frame], None]
+
+
+def _nobody(frame: Frame) -> None:
+    """Nobody looks at pictures."""
+    del frame
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Around:
-    """What a worker calls: its camera, its packages, and where answers and frames go."""
+    """What a worker calls: its camera, its packages, and where answers and frames go.
+
+    ``shown`` is told of each picture once its inspections have had their turn.
+    """
 
     open_camera: OpenCamera
     find_judge: FindJudge
     emit: Emit
     forward: Forward
+    shown: Shown = _nobody
 
 
 class Worker:
@@ -188,8 +198,11 @@ class Worker:
             return
         if self._needs_forwarding(shot) and not self._around.forward(frame):
             self._tally.refuse("not forwarded")
-        for inspection in due:
-            self._judge(frame, inspection, decode_ms=decode_ms)
+        try:
+            for inspection in due:
+                self._judge(frame, inspection, decode_ms=decode_ms)
+        finally:
+            self._around.shown(frame)
         self._recent.append(name)
 
     def _judge(self, frame: Frame, inspection: Inspection, *, decode_ms: float) -> None:

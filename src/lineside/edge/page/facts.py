@@ -1,0 +1,246 @@
+"""What the page says of the device, as records."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from lineside.core import Box, Clock, Inspection, InvalidError, Plant, rfc3339
+from lineside.edge.contract import Judge
+from lineside.edge.messages import DeviceStatus
+from lineside.edge.page.gallery import Gallery, Newest
+from lineside.fleet import identifier_of
+from lineside.models import Predictor
+from lineside.vision import Prediction
+
+NO_CLASS = "No image classification result available"
+NO_MASK = "No segmentation mask available"
+NO_ANSWER = "No result available"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelRow:
+    """A loaded package.
+
+    Attributes:
+        identifier: name and version in one, as clients of the socket name it.
+        inspection: for which it answers; "" where it is loaded by name.
+        since: RFC 3339.
+    """
+
+    name: str
+    version: str
+    identifier: str
+    digest: str
+    inspection: str
+    task: str
+    since: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HubContact:
+    """How the device stands with its hub.
+
+    Attributes:
+        connected: whether the bus answers.
+        heard_at: when the hub last said something, RFC 3339; "" before it did.
+        clock_offset_s: the hub's clock minus this one's; None where nobody knows.
+    """
+
+    connected: bool
+    heard_at: str = ""
+    clock_offset_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UpdateUnderWay:
+    """A job that is carried out right now; ``details`` as it tells the job service."""
+
+    job: str
+    model: str
+    version: str
+    details: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RegionPlan:
+    """A region on the reference view: x0, y0, x1, y1 in pixels."""
+
+    id: str
+    box: tuple[float, float, float, float]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What is drawn of an inspection's regions."""
+
+    width_px: int
+    height_px: int
+    regions: tuple[RegionPlan, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InspectionRow:
+    """An inspection of this device; ``nothing`` is said while there is no answer."""
+
+    id: str
+    camera: str
+    task: str
+    nothing: str
+    plan: Plan
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CameraRow:
+    """A camera of this device; ``seen_at`` is RFC 3339, "" before the first picture."""
+
+    id: str
+    name: str
+    seen_at: str
+    silent_after_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PageStatus:
+    """Everything the page says besides pictures."""
+
+    device: str
+    site: str
+    version: str
+    at: str
+    hub: HubContact
+    models: tuple[ModelRow, ...]
+    cameras: tuple[CameraRow, ...]
+    inspections: tuple[InspectionRow, ...]
+    updates: tuple[UpdateUnderWay, ...]
+    recent: tuple[Prediction, ...]
+    spool_depth: int
+    spool_dropped: int
+    frames: int
+    predictions: int
+    refused: Mapping[str, int]
+    faults: tuple[str, ...]
+    viewers: int
+    schema: Literal["lineside.page/1"] = "lineside.page/1"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Device:
+    """What the page asks of the rest of the agent; safe from several threads.
+
+    Attributes:
+        inspections: of this device.
+        judge: what answers for an inspection.
+        loaded: packages that are loaded by name.
+        versions: group and version of packages that came with them, by digest.
+    """
+
+    name: str
+    plant: Plant
+    inspections: tuple[str, ...]
+    status: Callable[[], DeviceStatus]
+    judge: Callable[[str], Judge | None]
+    hub: Callable[[], HubContact]
+    loaded: Callable[[], Sequence[ModelRow]] = tuple
+    versions: Callable[[], Mapping[str, tuple[str, str]]] = dict
+    updates: Callable[[], Sequence[UpdateUnderWay]] = tuple
+
+    def cameras(self) -> dict[str, str]:
+        """The camera of each inspection."""
+        return {name: self.plant.find_inspection(name).camera for name in self.inspections}
+
+
+def page_status(device: Device, gallery: Gallery, *, clock: Clock, viewers: int) -> PageStatus:
+    """How everything is right now."""
+    status = device.status()
+    return PageStatus(
+        device=device.name,
+        site=device.plant.name or device.plant.site,
+        version=status.version,
+        at=rfc3339(clock.now()),
+        hub=device.hub(),
+        models=models_of(device, status),
+        cameras=tuple(
+            _camera(device.plant, camera, newest=gallery.newest(camera))
+            for camera in gallery.cameras
+        ),
+        inspections=tuple(
+            _inspection(device.plant.find_inspection(name)) for name in device.inspections
+        ),
+        updates=tuple(device.updates()),
+        recent=gallery.recent(),
+        spool_depth=status.spool_depth,
+        spool_dropped=status.spool_dropped,
+        frames=status.frames,
+        predictions=status.predictions,
+        refused=status.refused,
+        faults=status.faults,
+        viewers=viewers,
+    )
+
+
+def models_of(device: Device, status: DeviceStatus) -> tuple[ModelRow, ...]:
+    """Packages in use for inspections, then those loaded by name."""
+    versions = device.versions()
+    rows = []
+    for used in status.packages:
+        judge = device.judge(used.inspection)
+        manifest = judge.manifest if isinstance(judge, Predictor) else None
+        digits = used.digest.removeprefix("sha256:")[:12]
+        name, version = versions.get(
+            used.digest, (manifest.name if manifest else used.inspection, digits)
+        )
+        rows.append(
+            ModelRow(
+                name=name,
+                version=version,
+                identifier=_identifier(name, version),
+                digest=used.digest,
+                inspection=used.inspection,
+                task=manifest.task if manifest else "",
+                since=used.loaded_at,
+            )
+        )
+    return (*rows, *device.loaded())
+
+
+def nothing_said(task: str) -> str:
+    """What stands where an answer would."""
+    if task == "segment":
+        return NO_MASK
+    return NO_CLASS if task in ("classify", "multilabel") else NO_ANSWER
+
+
+def _identifier(name: str, version: str) -> str:
+    try:
+        return identifier_of(name, version)
+    except InvalidError:
+        return f"{name}-{version}"
+
+
+def _camera(plant: Plant, camera: str, *, newest: Newest | None) -> CameraRow:
+    known = plant.find_camera(camera)
+    return CameraRow(
+        id=camera,
+        name=known.name or camera,
+        seen_at=rfc3339(newest.arrived_at) if newest is not None else "",
+        silent_after_s=known.no_signal_after_s,
+    )
+
+
+def _inspection(one: Inspection) -> InspectionRow:
+    view = one.view
+    return InspectionRow(
+        id=one.id,
+        camera=one.camera,
+        task=str(one.task),
+        nothing=nothing_said(str(one.task)),
+        plan=Plan(
+            width_px=view.width_px if view else 0,
+            height_px=view.height_px if view else 0,
+            regions=tuple(RegionPlan(id=each.id, box=_corners(each.box_px)) for each in one.region),
+        ),
+    )
+
+
+def _corners(box: Box) -> tuple[float, float, float, float]:
+    return (box.x0_px, box.y0_px, box.x1_px, box.y1_px)

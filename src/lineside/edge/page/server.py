@@ -1,0 +1,149 @@
+"""The page's web server, on a thread of its own."""
+
+import socket
+import ssl
+import threading
+from pathlib import Path
+
+from lineside.core import Clock, InvalidError, NotFoundError, UnavailableError, encode, need
+from lineside.edge.page.config import PageConfig
+from lineside.edge.page.door import Door, read_password_line, read_token_line
+from lineside.edge.page.facts import Device
+from lineside.edge.page.gallery import Gallery
+from lineside.edge.page.inference import PageInference
+from lineside.edge.page.watching import Watching
+from lineside.models import InferenceModels
+
+ADDRESS_FILE = "page.json"
+_MOST_CONNECTIONS = 64
+_BACKLOG = 64
+_GRACE_S = 1
+_START_S = 30.0
+_SEND_BYTES = 262_144
+_UNREAD_MS = 20_000
+
+
+class PageServer:
+    """Listens from the start, answers after ``start``; close it."""
+
+    def __init__(
+        self,
+        config: PageConfig,
+        *,
+        device: Device,
+        gallery: Gallery,
+        folder: Path,
+        clock: Clock,
+        named: InferenceModels | None = None,
+    ) -> None:
+        """Bind the address.
+
+        Args:
+            config: where, and who may see it.
+            device: the rest of the agent.
+            gallery: what is shown.
+            folder: where ``page.json`` says the page's address.
+            clock: of ages and sessions.
+            named: packages that are loaded by name, for the Open Inference Protocol.
+
+        Raises:
+            NotFoundError: a file of the settings is not there.
+            InvalidError: password, token or certificate cannot be used.
+            UnavailableError: the port is taken.
+            MissingExtraError: the web server is not installed.
+        """
+        need("starlette", extra="edge")
+        uvicorn = need("uvicorn", extra="edge")
+        from lineside.edge.page.app import Behind, create_app
+
+        door = Door(
+            password=read_password_line(Path(config.password_file)) if config.password_file else "",
+            token=read_token_line(Path(config.token_file)) if config.token_file else "",
+            clock=clock,
+        )
+        _check_pair(config)
+        behind = Behind(
+            device=device,
+            gallery=gallery,
+            watching=Watching(gallery, most=config.most_viewers, clock=clock),
+            inference=PageInference(
+                device.inspections, judge=device.judge, clock=clock, named=named
+            ),
+            door=door,
+            clock=clock,
+            secure=bool(config.tls_cert),
+        )
+        self._listener = _listening(config)
+        host, port = config.address[0], self._listener.getsockname()[1]
+        shown = f"[{host}]" if ":" in host else host
+        self.url = f"{'https' if config.tls_cert else 'http'}://{shown}:{port}"
+        self._address = folder / ADDRESS_FILE
+        self._server = uvicorn.Server(
+            uvicorn.Config(
+                create_app(behind, hosts=config.hosts), log_config=None, access_log=False,
+                server_header=False, lifespan="off", ws="none", http="h11", loop="asyncio",
+                limit_concurrency=_MOST_CONNECTIONS, timeout_graceful_shutdown=_GRACE_S,
+                ssl_certfile=config.tls_cert or None, ssl_keyfile=config.tls_key or None,
+            )
+        )  # fmt: skip
+        self._thread = threading.Thread(
+            target=self._server.run, kwargs={"sockets": [self._listener]}, name="page"
+        )
+
+    def start(self) -> None:
+        """Answer; returns once it does."""
+        self._thread.start()
+        pause, waited_s = threading.Event(), 0.0
+        while not self._server.started:
+            if not self._thread.is_alive() or waited_s > _START_S:
+                raise UnavailableError("the page did not start", fix="Read the log above.")
+            pause.wait(0.01)
+            waited_s += 0.01
+        self._address.write_bytes(encode({"url": self.url}))
+
+    def close(self) -> None:
+        """End the connections, join the thread."""
+        self._server.should_exit = True
+        if self._thread.is_alive():
+            self._thread.join()
+        self._listener.close()
+        self._address.unlink(missing_ok=True)
+
+
+def _listening(config: PageConfig) -> socket.socket:
+    host, port = config.address
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    # Connections inherit both: little is buffered for who does not read, and not for long.
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BYTES)
+    if hasattr(socket, "TCP_USER_TIMEOUT"):
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _UNREAD_MS)
+    try:
+        listener.bind((host, port))
+    except OSError as error:
+        listener.close()
+        raise UnavailableError(
+            f"cannot listen: {error.strerror}", where=f"page.listen {config.listen}",
+            fix="Choose a free port of this machine.",
+        ) from error  # fmt: skip
+    listener.listen(_BACKLOG)
+    return listener
+
+
+def _check_pair(config: PageConfig) -> None:
+    if not config.tls_cert:
+        return
+    where = f"{config.tls_cert}, {config.tls_key}"
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(config.tls_cert, config.tls_key)
+    except FileNotFoundError as error:
+        raise NotFoundError(
+            "no certificate or no key", where=where, fix="Name files that are there."
+        ) from error
+    except (ssl.SSLError, OSError) as error:
+        raise InvalidError(
+            f"certificate and key do not fit: {getattr(error, 'reason', error)}",
+            where=where,
+            fix="Name the key that the certificate was made for, without a password.",
+        ) from error

@@ -1,0 +1,76 @@
+// @ts-check
+/** One camera: its newest picture, what is drawn on it, and what each inspection says. */
+import { fill, make, mark, put } from "./dom.js";
+import { Answers } from "./inspection.js";
+import { span } from "./format.js";
+import { drawOverlay, fit, prepareCanvas } from "./overlay.js";
+
+/** @typedef {Record<string, any>} Row */
+
+export class CameraView {
+  /** @param {Row} camera @param {Row[]} inspections */
+  constructor(camera, inspections) {
+    this.camera = camera;
+    this.plans = Object.fromEntries(inspections.map((one) => [one.id, one.plan]));
+    this.answers = inspections.map((one) => new Answers(one));
+    /** @type {Record<string, any>} */
+    this.predictions = {};
+    this.taken = { width: 1, height: 1 };
+    /** @type {ImageBitmap | null} */
+    this.picture = null;
+    this.seenAt = camera.seen_at ? Date.parse(camera.seen_at) : 0;
+    this.canvas = /** @type {HTMLCanvasElement} */ (
+      make("canvas", { role: "img", "aria-label": `Newest picture of ${camera.name}` })
+    );
+    this.state = make("span", {});
+    this.frame = make("p", { class: "note" });
+    this.element = make(
+      "section",
+      { class: "panel camera", "data-camera": camera.id, "aria-label": camera.name },
+      make("header", {}, make("h2", {}, camera.name), this.state),
+      this.canvas,
+      this.frame,
+      make("div", { class: "answers" }, ...this.answers.map((one) => one.element)),
+    );
+    new ResizeObserver(() => this.draw()).observe(this.canvas);
+    this.tell(Date.now());
+  }
+
+  /** @param {Row} header @param {Blob} blob */
+  async show(header, blob) {
+    const picture = await createImageBitmap(blob);
+    this.picture?.close();
+    this.picture = picture;
+    this.predictions = header.predictions;
+    this.taken = { width: header.width_px, height: header.height_px };
+    this.seenAt = Date.now();
+    this.draw();
+    for (const one of this.answers) one.show(this.predictions[one.id]);
+    put(this.frame, `Frame ${header.frame}${header.part ? `, part ${header.part}` : ""}`);
+    this.tell(Date.now());
+  }
+
+  draw() {
+    const { context, size } = prepareCanvas(this.canvas);
+    if (!this.picture || !size.width) return;
+    const shown = { width: this.picture.width, height: this.picture.height };
+    this.canvas.style.aspectRatio = `${shown.width} / ${shown.height}`;
+    const whole = fit(shown, size);
+    context.imageSmoothingQuality = "high";
+    context.drawImage(this.picture, whole.x, whole.y, whole.width, whole.height);
+    const place = fit(this.taken, size); // what was judged may be larger than what is shown
+    for (const prediction of Object.values(this.predictions)) {
+      drawOverlay(context, place, prediction, this.plans[prediction.inspection], this.taken);
+    }
+  }
+
+  /** How long ago the last picture came. @param {number} now */
+  tell(now) {
+    const silent = (now - this.seenAt) / 1000;
+    const quiet = silent > this.camera.silent_after_s;
+    this.element.toggleAttribute("data-silent", quiet);
+    if (!this.seenAt) fill(this.state, mark({ shape: "bar", tone: "warn", word: "no picture yet" }));
+    else if (quiet) fill(this.state, mark({ shape: "bar", tone: "warn", word: `no picture for ${span(silent)}` }));
+    else fill(this.state, mark({ shape: "ring", tone: "", word: "running" }));
+  }
+}

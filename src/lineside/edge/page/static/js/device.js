@@ -1,0 +1,80 @@
+// @ts-check
+/** The device's page: its state every two seconds, its cameras as they go. */
+import { summary } from "./answers.js";
+import { CameraView } from "./camera.js";
+import { fill, make, put } from "./dom.js";
+import { follow } from "./feed.js";
+import { moment, span } from "./format.js";
+import { countFacts, hubFacts, models, recent, updates } from "./rows.js";
+
+const ASK_MS = 2000;
+const LOST_S = 6;
+
+/** @typedef {Record<string, any>} Row */
+/** @type {Map<string, CameraView>} */
+const cameras = new Map();
+let heardAt = performance.now();
+let told = "";
+
+/** @param {string} name @returns {HTMLElement} */
+const part = (name) => /** @type {HTMLElement} */ (document.querySelector(`[data-${name}]`));
+
+/** @param {[string, Node | string][]} rows */
+const facts = (rows) => rows.flatMap(([name, value]) => [make("dt", {}, name), make("dd", {}, value)]);
+
+async function ask() {
+  try {
+    const answer = await fetch("/api/status", { cache: "no-store", signal: AbortSignal.timeout(5000) });
+    if (answer.status === 401) return location.reload();
+    if (answer.ok) write(await answer.json());
+  } catch {
+    // told by how long ago it last answered
+  }
+  setTimeout(() => void ask(), ASK_MS);
+}
+
+/** @param {Row} said */
+function write(said) {
+  heardAt = performance.now();
+  writeCameras(said);
+  fill(part("hub"), ...facts(hubFacts(said)));
+  fill(part("counts"), ...facts(countFacts(said)));
+  fill(part("updates"), ...updates(said.updates));
+  fill(part("models"), ...models(said.models));
+  fill(part("recent"), ...recent(said.recent));
+  part("faults").hidden = !said.faults.length;
+  fill(part("faults").querySelector("ul"), ...said.faults.map((/** @type {string} */ one) => make("li", { class: "bad" }, one)));
+}
+
+/** @param {Row} said */
+function writeCameras(said) {
+  for (const row of said.cameras) {
+    if (cameras.has(row.id)) continue;
+    const asked = said.inspections.filter((/** @type {Row} */ one) => one.camera === row.id);
+    const view = new CameraView(row, asked);
+    cameras.set(row.id, view);
+    part("cameras").append(view.element);
+  }
+}
+
+function tick() {
+  const now = new Date();
+  for (const view of cameras.values()) view.tell(now.getTime());
+  for (const element of document.querySelectorAll("time[datetime]")) {
+    const at = new Date(element.getAttribute("datetime") ?? "");
+    put(element, moment(at, element.getAttribute("data-show") ?? "both", now));
+  }
+  const silence = (performance.now() - heardAt) / 1000;
+  const lost = silence > LOST_S ? `The device has not answered for ${span(silence)}. What stands here is old.` : told;
+  part("lost").hidden = !lost;
+  put(part("lost"), lost);
+  const states = [...cameras.values()].map((view) => (view.element.hasAttribute("data-silent") ? "no signal" : "live"));
+  if (cameras.size) put(part("summary"), silence > LOST_S ? "does not answer" : summary(states));
+}
+
+await ask();
+setInterval(tick, 500);
+void follow(
+  async (header, picture) => cameras.get(header.camera)?.show(header, picture),
+  (sentence) => (told = sentence),
+);

@@ -1,0 +1,116 @@
+"""Those who watch: few at once, woken by the cameras, each paced by itself.
+
+Nothing is queued for anybody: who comes back is given what is newest then. So a slow viewer gets
+fewer pictures, and one who does not read at all loses the connection.
+"""
+
+import asyncio
+import contextlib
+import struct
+from collections.abc import AsyncIterator
+
+from lineside.core import Clock, Json, LinesideError, UnavailableError, encode, rfc3339, to_plain
+from lineside.edge.page.gallery import PERIOD_S, Gallery, Newest, Small
+
+WAIT_S = 10.0
+BOUNDARY = "lineside-frame"
+
+
+class FullHouseError(UnavailableError):
+    """As many watch as may."""
+
+
+class Watching:
+    """Lives on the server's loop; ``wake`` may be called from any thread."""
+
+    def __init__(self, gallery: Gallery, *, most: int, clock: Clock) -> None:
+        self._gallery = gallery
+        self._most = most
+        self._clock = clock
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._changed = asyncio.Event()
+        self.viewers = 0
+        gallery.wake_with(self.wake)
+
+    def wake(self) -> None:
+        """A picture came; costs nothing while nobody watches."""
+        loop = self._loop
+        if loop is not None and self.viewers:
+            with contextlib.suppress(RuntimeError):  # the loop is closed: the page ends
+                loop.call_soon_threadsafe(self._changed.set)
+
+    @contextlib.asynccontextmanager
+    async def seat(self) -> AsyncIterator[None]:
+        """One who watches; ``FullHouseError`` when there are too many."""
+        if self.viewers >= self._most:
+            raise FullHouseError(
+                f"{self.viewers} watch already", where="page.most_viewers", fix="Close a page."
+            )
+        self._loop = asyncio.get_running_loop()
+        self.viewers += 1
+        try:
+            yield
+        finally:
+            self.viewers -= 1
+
+    async def newer(self, than: int, *, wait_s: float = WAIT_S) -> tuple[Newest, ...]:
+        """Pictures above that number, as soon as there are any; none after ``wait_s``."""
+        ends_s = self._clock.monotonic() + wait_s
+        while True:
+            self._changed.clear()
+            found = self._gallery.newer(than)
+            left_s = ends_s - self._clock.monotonic()
+            if found or left_s <= 0:
+                return found
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(min(left_s, 1.0)):
+                    await self._changed.wait()
+
+    async def round(self, than: int) -> bytes:
+        """All cameras' newest pictures above a number, as one message (``live_part`` by part)."""
+        parts = []
+        for newest in await self.newer(than):
+            small = await self._small(newest.frame.camera)
+            if small is not None and small.newest.number > than:
+                parts.append(live_part(small))
+        return b"".join(parts)
+
+    async def motion(self, camera: str) -> AsyncIterator[bytes]:
+        """A camera's pictures as the parts of ``multipart/x-mixed-replace``, without end."""
+        number = 0
+        while True:
+            for newest in await self.newer(number):
+                number = max(number, newest.number)
+            small = await self._small(camera)
+            if small is not None:
+                yield _motion_part(small.picture)
+            await asyncio.sleep(PERIOD_S)
+
+    async def _small(self, camera: str) -> Small | None:
+        try:
+            return await asyncio.to_thread(self._gallery.small, camera)
+        except LinesideError:
+            return None  # a picture that was judged and cannot be read again is left out
+
+
+def live_part(small: Small) -> bytes:
+    """``u32 header length | u32 picture length | JSON header | JPEG``, big-endian."""
+    newest = small.newest
+    header: dict[str, Json] = {
+        "number": newest.number,
+        "camera": newest.frame.camera,
+        "frame": newest.frame.id,
+        "captured_at": rfc3339(newest.frame.captured_at),
+        "arrived_at": rfc3339(newest.arrived_at),
+        "part": newest.frame.part,
+        "width_px": small.width_px,
+        "height_px": small.height_px,
+        "predictions": {name: to_plain(one) for name, one in newest.predictions.items()},
+    }
+    text = encode(header)
+    return struct.pack(">II", len(text), len(small.picture)) + text + small.picture
+
+
+def _motion_part(picture: bytes) -> bytes:
+    head = f"--{BOUNDARY}\r\nContent-Type: image/jpeg\r\nContent-Length: {len(picture)}\r\n\r\n"
+    return head.encode() + picture + b"\r\n"
