@@ -277,7 +277,7 @@ class TestSetUpFailures:
             open_camera(record("mqtt:i/cam"), clock=clock)
 
     def test_an_unknown_source_names_the_known_ones(self, clock: FakeClock) -> None:
-        with pytest.raises(InvalidError, match="folder, mqtt, rtsp, v4l, video"):
+        with pytest.raises(InvalidError, match="folder, http-push, mqtt, rtsp, v4l, video"):
             open_camera(record("gige:1"), clock=clock)
 
     @pytest.mark.parametrize("source", ["folder:/does/not/exist", "video:/does/not/exist.mp4"])

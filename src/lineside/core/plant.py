@@ -16,7 +16,8 @@ from lineside.core.errors import InvalidError
 
 PLANT_SCHEMA = "lineside.plant/1"
 _SOURCES = {
-    "folder": "a path", "mqtt": "a topic", "rtsp": "//host", "v4l": "a number", "video": "a file",
+    "folder": "a path", "http-push": "//host:port", "mqtt": "a topic", "rtsp": "//host",
+    "v4l": "a number", "video": "a file",
 }  # fmt: skip
 _MOST_BYTES = 1_000_000
 _ENVELOPE_BYTES = 4096
@@ -240,7 +241,7 @@ class Camera:
     """Where frames come from.
 
     ``source``: ``mqtt:<topic>`` on the site's bus, ``folder:<path>``, ``video:<file>``,
-    ``v4l:<number>`` or an ``rtsp://`` URL.
+    ``v4l:<number>``, an ``rtsp://`` URL, or ``http-push://host:port/path``, where it posts to.
     """
 
     id: str

@@ -65,6 +65,12 @@ class MqttCamera(ShotCamera):
         self._mailbox.close()
 
 
+def most_bytes(camera: CameraRecord, *, bare: bool) -> int:
+    """Longest message of a camera: bare bytes, or a picture as base64 in its envelope."""
+    limit = camera.max_frame_bytes
+    return limit if bare else limit * 4 // 3 + _ENVELOPE_BYTES
+
+
 def read_shot(message: Message, *, camera: CameraRecord, clock: Clock) -> Shot:
     """Take one message of a camera apart.
 
@@ -73,7 +79,7 @@ def read_shot(message: Message, *, camera: CameraRecord, clock: Clock) -> Shot:
     """
     payload = message.payload
     bare = payload.startswith(_BARE)
-    limit = camera.max_frame_bytes if bare else camera.max_frame_bytes * 4 // 3 + _ENVELOPE_BYTES
+    limit = most_bytes(camera, bare=bare)
     if len(payload) > limit:
         raise NoShotError(
             "too large",

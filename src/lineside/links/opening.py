@@ -15,6 +15,7 @@ BUSES = {
 
 CAMERAS = {
     "folder": "lineside.links.camera_folder:open_folder_camera",
+    "http-push": "lineside.links.camera_push:open_push_camera",
     "mqtt": "lineside.links.camera_mqtt:open_mqtt_camera",
     "rtsp": "lineside.links.camera_rtsp:open_rtsp_camera",
     "v4l": "lineside.links.camera_v4l:open_v4l_camera",
