@@ -1,5 +1,7 @@
 """``lineside edge`` and ``lineside simulate``: the programs beside the hub."""
 
+import os
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -21,20 +23,40 @@ def register(app: typer.Typer) -> None:
 
 
 def edge(
-    config: Annotated[Path, typer.Option(help="The agent's TOML file.")],
+    context: typer.Context,
+    config: Annotated[Path | None, typer.Option(help="The agent's TOML file.")] = None,
     agent_config: Annotated[
         Path | None, typer.Option(help="A config_edge_device.json to take over.")
     ] = None,
     workdir: Annotated[Path | None, typer.Option(help="What $WORKDIR stands for in it.")] = None,
 ) -> None:
     """Run the edge agent until it is told to stop."""
-    from lineside.edge import run
+    if context.invoked_subcommand is not None:
+        return
+    from lineside.edge import run, supervisor_of
 
     flags = _taken_over(agent_config, workdir=workdir) if agent_config is not None else {}
     with stop_on_signal() as stop:
-        run(load_edge(config, **flags).config, clock=SystemClock(), stop=stop)
+        loaded = load_edge(config, **flags).config
+        run(loaded, clock=SystemClock(), stop=stop, supervisor=supervisor)
 
 
+def unit(
+    config: Annotated[Path, typer.Option(help="The agent's TOML file.")],
+    user: Annotated[str, typer.Option(help="Whom the agent runs as.")] = "lineside",
+) -> None:
+    """Print a systemd unit for the agent."""
+    from lineside.edge import unit_file
+
+    data = load_edge(config).config.folder
+    program = Path(sys.argv[0]).absolute()
+    text = unit_file(program=program, config=config, data=data, user=user)
+    show({"unit": text}, as_json=False, text=lambda found: found["unit"].rstrip())
+
+
+    if config is None:
+        raise typer.BadParameter("name the agent's TOML file", param_hint="--config")
+    supervisor = supervisor_of(os.environ)  # noqa: TID251  handed in here
 def _taken_over(path: Path, *, workdir: Path | None) -> dict[str, object]:
     """The settings of a managed edge agent's file; what has no effect here is said."""
     from lineside.edge import read_agent_file

@@ -3,10 +3,11 @@
 import logging
 import threading
 from collections.abc import Callable, Sequence
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 
 from lineside.core import Camera as CameraRecord
-from lineside.core import Clock, InvalidError, LinesideError, Plant, encode, rfc3339
+from lineside.core import Clock, InvalidError, LinesideError, Plant, encode, rfc3339, short
 from lineside.edge.config import EdgeConfig
 from lineside.edge.contact import Contact
 from lineside.edge.contract import Judge, MakeReady
@@ -30,6 +31,7 @@ from lineside.edge.shipper import Shipper
 from lineside.edge.spool import Draft, Spool
 from lineside.edge.supply import supply_of
 from lineside.edge.tally import Tally
+from lineside.edge.watchdog import MOST_STUCK, Guarded
 from lineside.edge.worker import Around, Shown, Worker
 from lineside.fleet import DevicePolicy
 from lineside.links import Bus, Camera, Message, Will, open_camera, topic_matches
@@ -118,6 +120,8 @@ class Agent:
             heard=self.contact.heard,
         )
         self._workers = tuple(self._worker(camera) for camera in self._cameras)
+        self._left: tuple[Worker, ...] = ()
+        self._turned_s = clock.monotonic()
         self._topics = {
             noun: device_topic(plant, device=config.device, noun=noun)
             for noun in ("status", "desired", "ack")
@@ -168,6 +172,51 @@ class Agent:
     def doing(self) -> Doing | None:
         """The job that is carried out right now."""
         return self._jobs.doing()
+
+    def guarded(self) -> tuple[Guarded, ...]:
+        """What the watchdog looks after."""
+        return tuple(
+            Guarded(
+                name=f"camera {worker.camera.id}",
+                pulse=worker.pulse,
+                restart=partial(self._restart, worker),
+            )
+            for worker in self._workers
+        )
+
+    def unsound(self) -> str:
+        """What only a new start of the program mends; "": nothing."""
+        self._left = tuple(worker for worker in self._left if worker.stuck)
+        if len(self._left) >= MOST_STUCK:
+            return f"{len(self._left)} threads hang"
+        silent_s = self._clock.monotonic() - self._turned_s
+        if not self._thread.is_alive() or silent_s > self._config.hang_after_s:
+            return "the control thread is gone"
+        alive = {
+            "loader": self._loader.alive,
+            "jobs": self._jobs.alive,
+            "shipper": self._shipper.alive,
+        }
+        gone = [name for name, lives in alive.items() if not lives]
+        return f"{', '.join(gone)} ended" if gone else ""
+
+    def summary(self) -> str:
+        """A line for whoever looks at the service."""
+        status = self.status()
+        used = ", ".join(f"{one.inspection} {short(one.digest)}" for one in status.packages)
+        faults = f"; {status.faults[0]}" if status.faults else ""
+        return (
+            f"{status.predictions} of {status.frames} frames judged; {used or 'no package'}; "
+            f"{status.spool_depth} events wait{faults}"
+        )
+
+    def _restart(self, worker: Worker) -> None:
+        """Put a new worker in the place of one that hangs."""
+        worker.leave()
+        new = self._worker(worker.camera)
+        self._workers = tuple(new if one is worker else one for one in self._workers)
+        self._left = (*self._left, worker)
+        new.start()
 
     def status(self) -> DeviceStatus:
         """How the device is right now."""
@@ -244,6 +293,7 @@ class Agent:
 
     def _listen(self) -> None:
         while not self._stop.is_set():
+            self._turned_s = self._clock.monotonic()
             for message in self._mailbox.get_many(most=100, timeout_s=_TURN_S):
                 try:
                     self._take(message)

@@ -98,6 +98,11 @@ class JobClient:
         for thread in self._threads:
             thread.start()
 
+    @property
+    def alive(self) -> bool:
+        """Whether its work goes on."""
+        return all(thread.is_alive() for thread in self._threads)
+
     def close(self) -> None:
         """Break off what is under way."""
         self._stop.set()

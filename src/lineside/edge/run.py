@@ -16,7 +16,9 @@ from lineside.edge.log_publisher import LogPublisher
 from lineside.edge.machine import resident_bytes
 from lineside.edge.own_page import gallery_for, page_for
 from lineside.edge.spool import open_spool
+from lineside.edge.systemd import Supervisor
 from lineside.edge.tally import Tally
+from lineside.edge.watchdog import Watchdog
 from lineside.links import Bus, open_bus
 from lineside.models import Package, Predictor
 
@@ -26,8 +28,20 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-def run(config: EdgeConfig, *, clock: Clock, stop: threading.Event) -> None:
+def run(
+    config: EdgeConfig,
+    *,
+    clock: Clock,
+    stop: threading.Event,
+    supervisor: Supervisor | None = None,
+) -> None:
     """Work until ``stop`` is set.
+
+    Args:
+        config: the settings.
+        clock: where times come from.
+        stop: ends the agent.
+        supervisor: told that it is ready, and alive.
 
     Raises:
         InvalidError, NotFoundError: settings or plant file cannot work.
@@ -86,6 +100,17 @@ def run(config: EdgeConfig, *, clock: Clock, stop: threading.Event) -> None:
         if page is not None:
             page.start()
             logger.info("page at %s", page.url)
+        watchdog = Watchdog(
+            agent.guarded,
+            sound=agent.unsound,
+            status=agent.summary,
+            supervisor=supervisor or Supervisor(),
+            hang_after_s=config.hang_after_s,
+            tally=tally,
+            clock=clock,
+        )
+        watchdog.start()
+        stack.callback(watchdog.close)
         logger.info("device started device=%s", config.device)
         stop.wait()
     logger.info("device stopped device=%s", config.device)

@@ -22,6 +22,7 @@ from lineside.core import (
 from lineside.edge.contract import Judge
 from lineside.edge.tally import Tally
 from lineside.edge.trigger import Seen, arm, inspected, wants
+from lineside.edge.watchdog import Pulse
 from lineside.links import Camera, Shot
 from lineside.streams import NotFresh, freshness
 from lineside.vision import Frame, Prediction
@@ -31,6 +32,8 @@ logger = logging.getLogger(__name__)
 _REMEMBERED = 64
 _FIRST_RETRY_S = 1.0
 _LONGEST_RETRY_S = 30.0
+_PATIENCE_S = 20.0
+_LIVE = ("rtsp:", "v4l:")  # of a source on the bus, silence is the line's own business
 
 OpenCamera = Callable[[CameraRecord, Callable[[str, str], None]], Camera]
 FindJudge = Callable[[str], Judge | None]
@@ -82,6 +85,9 @@ class Worker:
         self._recent: deque[FrameId] = deque(maxlen=_REMEMBERED)
         self._source: Camera | None = None
         self._dropped = 0
+        self._busy_since_s: float | None = None
+        self._heard_s = clock.monotonic()
+        self._done = False
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"look-{camera.id}", daemon=True)
 
@@ -89,6 +95,11 @@ class Worker:
     def inspections(self) -> tuple[Inspection, ...]:
         """What is asked of this camera."""
         return self._inspections
+
+    @property
+    def camera(self) -> CameraRecord:
+        """Which one it looks through."""
+        return self._camera
 
     def start(self) -> None:
         """Begin to look."""
@@ -107,22 +118,55 @@ class Worker:
             self._tally.refuse("not taken in time", count=now - self._dropped)
             self._dropped = now
 
+    def pulse(self) -> Pulse:
+        """How it is, for the watchdog."""
+        now_s, since_s = self._clock.monotonic(), self._busy_since_s
+        is_live = self._source is not None and self._camera.source.startswith(_LIVE)
+        return Pulse(
+            busy_s=now_s - since_s if since_s is not None else 0.0,
+            silent_s=now_s - self._heard_s if is_live else 0.0,
+            alive=self._thread.is_alive(),
+            done=self._done,
+        )
+
+    def leave(self) -> None:
+        """End as soon as may be, without waiting: its thread may hang, and its camera too."""
+        self._stop.set()
+        source = self._source
+        if source is not None:
+            name = f"close-{self._camera.id}"
+            threading.Thread(target=source.close, name=name, daemon=True).start()
+
+    @property
+    def stuck(self) -> bool:
+        """Whether its thread still runs though it was left."""
+        return self._thread.is_alive()
+
     def close(self) -> None:
-        """End the camera; the frame under work is finished."""
+        """End the camera; the frame under work is finished, unless it hangs."""
         self._stop.set()
         source = self._source
         if source is not None:
             source.close()
         if self._thread.is_alive():
-            self._thread.join()
+            self._thread.join(_PATIENCE_S)
 
     def _run(self) -> None:
+        source = self._opened()
+        if source is not None:
+            self._look(source)
+        self._done = True
+
+    def _opened(self) -> Camera | None:
+        """The camera, once it is there; None where it never can be, or nobody wants it any more."""
         place = f"camera {self._camera.id}"
         retry_s = _FIRST_RETRY_S
         while not self._stop.is_set():
+            self._busy_since_s = self._clock.monotonic()
             try:
                 self._source = self._around.open_camera(self._camera, self._refused)
             except UnavailableError as error:
+                self._busy_since_s = None
                 if self._tally.fault(place, error):
                     logger.warning("%s: %s", place, error)
                 self._stop.wait(retry_s)
@@ -131,17 +175,20 @@ class Worker:
             except LinesideError as error:
                 self._tally.fault(place, error)
                 logger.error("%s: %s", place, error)  # noqa: TRY400  a known failure
-                return
+                return None
+            self._busy_since_s, self._heard_s = None, self._clock.monotonic()
             self._tally.mended(place)
-            self._look(self._source)
-            return
+            return self._source
+        return None
 
     def _look(self, source: Camera) -> None:
         if self._stop.is_set():
             source.close()
         try:
             for shot in source.shots():
+                self._heard_s = self._busy_since_s = self._clock.monotonic()
                 self._take(shot)
+                self._busy_since_s = None
                 if self._stop.is_set():
                     break
         except Exception as error:  # boundary: the other cameras go on
