@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from lineside.cli.config import load_edge
+from lineside.cli.edge_page import page_password
 from lineside.cli.output import say, show
 from lineside.cli.signals import stop_on_signal
 from lineside.core import InvalidError, SystemClock
@@ -18,7 +19,11 @@ if TYPE_CHECKING:
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
-    app.command("edge")(edge)
+    group = typer.Typer(help="The edge agent.", invoke_without_command=True)
+    group.callback()(edge)
+    group.command("unit")(unit)
+    group.command("page-password")(page_password)
+    app.add_typer(group, name="edge")
     app.command("simulate")(simulate)
 
 
@@ -35,6 +40,9 @@ def edge(
         return
     from lineside.edge import run, supervisor_of
 
+    if config is None:
+        raise typer.BadParameter("name the agent's TOML file", param_hint="--config")
+    supervisor = supervisor_of(os.environ)  # noqa: TID251  handed in here
     flags = _taken_over(agent_config, workdir=workdir) if agent_config is not None else {}
     with stop_on_signal() as stop:
         loaded = load_edge(config, **flags).config
@@ -54,9 +62,6 @@ def unit(
     show({"unit": text}, as_json=False, text=lambda found: found["unit"].rstrip())
 
 
-    if config is None:
-        raise typer.BadParameter("name the agent's TOML file", param_hint="--config")
-    supervisor = supervisor_of(os.environ)  # noqa: TID251  handed in here
 def _taken_over(path: Path, *, workdir: Path | None) -> dict[str, object]:
     """The settings of a managed edge agent's file; what has no effect here is said."""
     from lineside.edge import read_agent_file
