@@ -109,11 +109,13 @@ class PackageServer:
     def __init__(self) -> None:
         self.answers: dict[str, tuple[int, bytes, dict[str, str]]] = {}
         self.requests: list[tuple[str, str]] = []
+        self.ranges: list[str] = []
         server = self
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
                 server.requests.append((self.path, self.headers.get("Authorization", "")))
+                server.ranges.append(self.headers.get("Range", ""))
                 status, body, headers = server.answers.get(self.path, (404, b"", {}))
                 self.send_response(status)
                 for name, value in {"Content-Length": str(len(body)), **headers}.items():

@@ -1,5 +1,8 @@
 """What may run on a device: signed packages only, also from its own disk, also backwards."""
 
+import io
+import os
+import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -450,3 +453,27 @@ def test_broken_off_fetches_leave_few_parts(device: Device, site: TrustSimulator
     with pytest.raises(UnavailableError):
         device.supply.fetch(choice, progress=lambda *_: None)
     assert len(list(incoming.iterdir())) == 3
+
+
+def test_of_a_newer_package_only_what_changed_is_fetched(
+    device: Device, site: TrustSimulator
+) -> None:
+    picture, engine = os.urandom(200_000), [os.urandom(50_000), os.urandom(50_000)]
+    old, new = (_archive({"engine.onnx": one, "a.png": picture}) for one in engine)
+    for version, data in (("10", old), ("11", new)):
+        site.add(data, group="tiles", version=version)
+    site.publish()
+    device.loader._max_bytes = 2_000_000
+    assert device.job(old, version="10").status is ExecutionStatus.SUCCEEDED
+    site.sent_bytes = 0
+    assert device.job(new, version="11").status is ExecutionStatus.SUCCEEDED
+    assert device.runs(new)
+    assert site.sent_bytes < 150_000, "engine, directory and metadata"
+
+
+def _archive(files: Mapping[str, bytes]) -> bytes:
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_STORED) as archive:
+        for name in sorted(files):
+            archive.writestr(zipfile.ZipInfo(name), files[name])
+    return out.getvalue()

@@ -12,10 +12,12 @@
 """
 
 import logging
+import secrets
 from collections.abc import Mapping
 from typing import Protocol
 
 from lineside.core import Digest, InvalidError, LinesideError, UnavailableError, short
+from lineside.edge.fetch import BusyError
 from lineside.edge.loader import Loader, Prepared, StoppingError
 from lineside.edge.supply import Choice, Supply
 from lineside.fleet import (
@@ -26,9 +28,11 @@ from lineside.fleet import (
     Work,
     read_order,
 )
+from lineside.links import backoff_s
 
 logger = logging.getLogger(__name__)
 
+_STEPS = 1000
 _FIRST_WAIT_S = 1.0
 _LONGEST_WAIT_S = 60.0
 
@@ -124,14 +128,14 @@ class Deployer:
         return _succeeded(ready.digest, how="in use")
 
     def _refreshed(self, control: Control) -> None:
-        wait_s = _FIRST_WAIT_S
+        attempt = 0
         while True:
             try:
                 self._supply.refresh()
             except UnavailableError as error:
                 logger.info("job waits: %s", error)
-                control.wait(wait_s)
-                wait_s = min(2 * wait_s, _LONGEST_WAIT_S)
+                control.wait(pause_s(error, attempt=attempt))
+                attempt += 1
             else:
                 return
 
@@ -139,7 +143,7 @@ class Deployer:
         def progress(there: int, whole: int) -> None:
             control.tell({"step": "fetching", "bytes": str(there), "bytes_total": str(whole)})
 
-        wait_s = _FIRST_WAIT_S
+        attempt = 0
         while True:
             try:
                 return self._supply.fetch(choice, progress=progress)
@@ -147,8 +151,8 @@ class Deployer:
                 raise
             except UnavailableError as error:
                 logger.info("job waits: %s", error)
-                control.wait(wait_s)
-                wait_s = min(2 * wait_s, _LONGEST_WAIT_S)
+                control.wait(pause_s(error, attempt=attempt))
+                attempt += 1
 
     def _check_inspection(self, inspection: str) -> None:
         if inspection and inspection not in self._policy.inspections:
@@ -164,6 +168,20 @@ class Deployer:
 
 
 _FAILED = ExecutionStatus.FAILED
+
+
+def pause_s(error: UnavailableError, *, attempt: int) -> float:
+    """How long to wait before the next try; never the same for two devices.
+
+    A busy hub says how long at least; else it doubles, from a second to a minute.
+
+    Args:
+        error: why the last try failed.
+        attempt: 0 is the first.
+    """
+    if isinstance(error, BusyError):
+        return error.after_s * (1.0 + secrets.randbelow(_STEPS) / _STEPS)
+    return backoff_s(attempt, first_s=_FIRST_WAIT_S, most_s=_LONGEST_WAIT_S)
 
 
 def _succeeded(digest: str, *, how: str) -> Outcome:

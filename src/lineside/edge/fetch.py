@@ -4,6 +4,7 @@ The token goes to the configured hub only: of an address that came over the bus 
 and query are used, and redirects are not followed.
 """
 
+import re
 import ssl
 import urllib.error
 import urllib.request
@@ -19,6 +20,24 @@ from lineside.core import InvalidError, NotFoundError, RefusedError, Unavailable
 _MOST_BYTES = 512_000_000
 _TIMEOUT_S = 20.0
 _PART_BYTES = 1 << 20
+_SECONDS = re.compile(r"[0-9]{1,9}")
+_LONGEST_WAIT_S = 3600.0
+
+
+class BusyError(UnavailableError):
+    """The hub has enough to do right now."""
+
+    def __init__(self, message: str, *, where: str = "", fix: str = "", after_s: float) -> None:
+        """As every error, and when to come again.
+
+        Args:
+            message: what is so.
+            where: the address.
+            fix: what to do.
+            after_s: how long to wait at least, as the hub asks.
+        """
+        super().__init__(message, where=where, fix=fix)
+        self.after_s = after_s
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -156,6 +175,20 @@ def _read(answer: HTTPResponse, *, most_bytes: int, where: str) -> bytes:
             f"the hub broke off, {answer.length} bytes missing", where=where, fix="Try again."
         )
     return b"".join(parts)
+
+
+def asked_to_wait(headers: Message, *, address: str) -> BusyError | None:
+    """What a 429 or 503 that says when to come again means (RFC 9110, 10.2.3: seconds).
+
+    More than an hour is not waited for, and a date is passed over: a device's clock may be wrong.
+    """
+    asked = headers.get("Retry-After", "").strip()
+    if not _SECONDS.fullmatch(asked):
+        return None
+    return BusyError(
+        "the hub is busy", where=address, fix="It is tried again.",
+        after_s=min(float(asked), _LONGEST_WAIT_S),
+    )  # fmt: skip
 
 
 def translated(

@@ -13,13 +13,15 @@ from lineside.core import Digest, LinesideError, UnavailableError
 from lineside.edge.messages import Desired, read_desired
 from lineside.edge.placed import Placed, keep_placed, read_placed
 
+_PACKAGES = "packages"
+
 
 class Shelf:
     """One folder, one process."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._packages = folder / "packages"
+        self._packages = folder / _PACKAGES
 
     def open(self) -> None:
         """Make the folders; ``UnavailableError`` when that is not allowed."""
@@ -78,7 +80,7 @@ class Shelf:
                     path.unlink()
 
     def _path(self, digest: Digest) -> Path:
-        return self._packages / f"{digest.removeprefix('sha256:')}.lspkg"
+        return kept_at(self._folder, digest)
 
     def _replace(self, path: Path, data: bytes) -> None:
         temporary = path.with_name(f".{path.name}.new")
@@ -93,6 +95,11 @@ class Shelf:
             with contextlib.suppress(OSError):
                 temporary.unlink()
             raise _bad_disk(error, path) from error
+
+
+def kept_at(folder: Path, digest: Digest) -> Path:
+    """Where a package's archive stands in the agent's folder, if it does."""
+    return folder / _PACKAGES / f"{digest.removeprefix('sha256:')}.lspkg"
 
 
 def _sync_folder(folder: Path) -> None:

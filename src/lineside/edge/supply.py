@@ -23,6 +23,7 @@ from lineside.edge.fetch import Access, fetch
 from lineside.edge.installed import read_installed
 from lineside.edge.machine import this_platform
 from lineside.edge.messages import Wanted
+from lineside.edge.shelf import kept_at
 from lineside.edge.trusting import TRUST, no_trust, pinned
 from lineside.edge.updates import HubSource
 from lineside.fleet import (
@@ -193,7 +194,9 @@ class SignedSupply:
         with self._fetching:
             into = self._folder / _INCOMING
             _forget_parts(into, but=choice.target.sha256)
-            path = self._client().fetch(choice.target, into=into, progress=progress)
+            path = self._client().fetch(
+                choice.target, into=into, progress=progress, previous=self._in_use(choice)
+            )
             try:
                 return path.read_bytes()
             except OSError as error:
@@ -205,6 +208,11 @@ class SignedSupply:
         if choice.target is not None:
             with contextlib.suppress(OSError):
                 (self._folder / _INCOMING / f"{choice.target.sha256}.lspkg").unlink()
+
+    def _in_use(self, choice: Choice) -> Path | None:
+        """The archive whose place this one takes: much of it may be the same."""
+        used = read_installed(self._folder).get(choice.inspection)
+        return kept_at(self._folder, used.digest) if used is not None else None
 
     def _client(self) -> UpdateClient:
         return UpdateClient(self._folder / TRUST, source=self._source, clock=self._clock)

@@ -15,11 +15,12 @@ from http.client import HTTPException, HTTPResponse
 from urllib.parse import quote
 
 from lineside.core import InvalidError, LinesideError, UnavailableError
-from lineside.edge.fetch import opener_for, rebased, translated
+from lineside.edge.fetch import asked_to_wait, opener_for, rebased, translated
 from lineside.fleet import Part
 
 _TIMEOUT_S = 20.0
 _CHUNK_BYTES = 1 << 16
+_BUSY = (http.client.TOO_MANY_REQUESTS, http.client.SERVICE_UNAVAILABLE)
 _RANGE = re.compile(r"bytes ([0-9]{1,15})-[0-9]{1,15}/[0-9]{1,15}")
 
 
@@ -45,10 +46,16 @@ class HubSource:
         self._tls = tls
 
     @contextmanager
-    def open(self, path: str, *, start_byte: int = 0) -> Iterator[Part]:
-        """From the hub; the rest of a file where it knows ranges (RFC 9110, 14)."""
+    def open(
+        self, path: str, *, start_byte: int = 0, end_byte: int | None = None
+    ) -> Iterator[Part]:
+        """From the hub; part of a file where it knows ranges (RFC 9110, 14).
+
+        Raises:
+            BusyError: the hub says when to come again.
+        """
         address = rebased(f"/tuf/{quote(path)}", hub=self._hub)
-        headers = {"Range": f"bytes={start_byte}-"} if start_byte else {}
+        headers = _asked(start_byte, end_byte)
         if token := self._token():
             headers["Authorization"] = f"Bearer {token}"
         request = urllib.request.Request(address, headers=headers)  # noqa: S310  the scheme is checked
@@ -59,16 +66,24 @@ class HubSource:
             if error.code == http.client.REQUESTED_RANGE_NOT_SATISFIABLE:
                 yield Part(start_byte=start_byte, chunks=iter(()))  # it has no more than that
                 return
-            raise _answered(error.code, address) from error
+            raise _answered(error, address) from error
         except (OSError, HTTPException) as error:
             raise _away(error, address) from error
         with answer:
             yield Part(start_byte=_begin(answer), chunks=_chunks(answer, address))
 
 
-def _answered(status: int, address: str) -> LinesideError:
+def _asked(start_byte: int, end_byte: int | None) -> dict[str, str]:
+    if not start_byte and end_byte is None:
+        return {}
+    return {"Range": f"bytes={start_byte}-{'' if end_byte is None else end_byte - 1}"}
+
+
+def _answered(error: urllib.error.HTTPError, address: str) -> LinesideError:
     """What stands between device and repository is mended by people, not by the request."""
-    found = translated(status, address)
+    if error.code in _BUSY and (busy := asked_to_wait(error.headers, address=address)):
+        return busy
+    found = translated(error.code, address)
     if isinstance(found, InvalidError):
         return UnavailableError(found.message, where=found.where, fix="Look after the hub's proxy.")
     return found

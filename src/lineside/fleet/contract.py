@@ -214,8 +214,16 @@ class Updates(Protocol):
         """
         ...
 
-    def fetch(self, target: Target, *, into: Path, progress: Progress) -> Path:
+    def fetch(
+        self, target: Target, *, into: Path, progress: Progress, previous: Path | None = None
+    ) -> Path:
         """The file, whole and verified; goes on where an earlier fetch of it broke off.
+
+        Args:
+            target: what is signed.
+            into: folder of the file, which is named after its digest.
+            progress: told of bytes.
+            previous: an archive whose entries need not be fetched where they are the same.
 
         Raises:
             RefusedError: length or digest differ; what was fetched is thrown away.

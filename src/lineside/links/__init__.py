@@ -6,6 +6,7 @@ Main names: ``open_bus``, ``open_camera``, ``Bus``, ``Mailbox``, ``Message``, ``
 Not here: deciding anything about what a message or picture says.
 """
 
+from lineside.links.backoff import backoff_s
 from lineside.links.broker import EmbeddedBroker
 from lineside.links.contract import (
     Bus,
@@ -52,6 +53,7 @@ __all__ = [
     "TopicAccess",
     "Will",
     "access_list",
+    "backoff_s",
     "check_pattern",
     "check_topic",
     "device_access",

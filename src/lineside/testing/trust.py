@@ -36,6 +36,7 @@ class TrustSimulator:
     Attributes:
         served: path → bytes, as devices get them.
         asked: every path with the byte it was asked from.
+        sent_bytes: how many were handed out.
         away: whether nobody answers.
         ranges: whether it knows ranges.
         break_after: bytes after which a transfer ends as if it were whole; None: never.
@@ -54,6 +55,7 @@ class TrustSimulator:
         self.clock = clock
         self.served: dict[str, bytes] = {}
         self.asked: list[tuple[str, int]] = []
+        self.sent_bytes = 0
         self.away, self.ranges = False, True
         self.break_after: int | None = None
         self.chunk_bytes, self.chunk_s = 1000, 0.0
@@ -154,7 +156,9 @@ class TrustSimulator:
         return made.to_bytes()
 
     @contextmanager
-    def open(self, path: str, *, start_byte: int = 0) -> Iterator[Part]:
+    def open(
+        self, path: str, *, start_byte: int = 0, end_byte: int | None = None
+    ) -> Iterator[Part]:
         """What is served under a path."""
         self.asked.append((path, start_byte))
         if self.away:
@@ -162,12 +166,14 @@ class TrustSimulator:
         if path not in self.served:
             raise NotFoundError("no such file", where=path, fix="Ask for another.")
         begin = start_byte if self.ranges else 0
-        yield Part(start_byte=begin, chunks=self._chunks(self.served[path], begin))
+        data = self.served[path][: end_byte if self.ranges else None]
+        yield Part(start_byte=begin, chunks=self._chunks(data, begin))
 
     def _chunks(self, data: bytes, begin: int) -> Iterator[bytes]:
         end = len(data) if self.break_after is None else min(len(data), begin + self.break_after)
         for place in range(begin, end, self.chunk_bytes):
             self.clock.advance(self.chunk_s)
+            self.sent_bytes += min(self.chunk_bytes, end - place)
             yield data[place : min(place + self.chunk_bytes, end)]
 
 

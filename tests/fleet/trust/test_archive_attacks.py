@@ -163,8 +163,10 @@ class Elsewhere:
         self._site = site
 
     @contextmanager
-    def open(self, path: str, *, start_byte: int = 0) -> Iterator[Part]:
-        with self._site.open(path, start_byte=start_byte) as part:
+    def open(
+        self, path: str, *, start_byte: int = 0, end_byte: int | None = None
+    ) -> Iterator[Part]:
+        with self._site.open(path, start_byte=start_byte, end_byte=end_byte) as part:
             lie = part.start_byte + 7 if path.startswith("targets/") else part.start_byte
             yield Part(start_byte=lie, chunks=part.chunks)
 

@@ -156,8 +156,11 @@ class Bundle:
         self.listed = decode(BundleList, raw, where=f"{where}: {_LIST}")
 
     @contextmanager
-    def open(self, path: str, *, start_byte: int = 0) -> Iterator[Part]:
-        """An entry from a byte on."""
+    def open(
+        self, path: str, *, start_byte: int = 0, end_byte: int | None = None
+    ) -> Iterator[Part]:
+        """An entry from a byte on; until whoever reads has enough."""
+        del end_byte
         try:
             file = self._archive.open(check_path(path))
         except KeyError:

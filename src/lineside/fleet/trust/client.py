@@ -49,6 +49,7 @@ from lineside.core import (
     rfc3339,
 )
 from lineside.fleet.contract import Progress, Target
+from lineside.fleet.trust.delta import DeltaSource
 from lineside.fleet.trust.download import UpdateLimits, fetch_target, read_metadata
 from lineside.fleet.trust.files import TIMESTAMP, replace_durably
 from lineside.fleet.trust.roles import check_custom, check_path
@@ -184,12 +185,22 @@ class UpdateClient:
                 raise RefusedError(error.message, where=path, fix=error.fix) from error
         return found
 
-    def fetch(self, target: Target, *, into: Path, progress: Progress) -> Path:
+    def fetch(
+        self, target: Target, *, into: Path, progress: Progress, previous: Path | None = None
+    ) -> Path:
         """The file in the folder ``into``, named after its digest."""
+        if previous is not None:
+            source = DeltaSource(self._source, previous=previous, size_bytes=target.size_bytes)
+            try:
+                return self._fetched(source, target, into=into, progress=progress)
+            except RefusedError as error:
+                logger.warning("delta did not hold, all is fetched: %s", error)
+        return self._fetched(self._source, target, into=into, progress=progress)
+
+    def _fetched(self, source: Source, target: Target, *, into: Path, progress: Progress) -> Path:
         return fetch_target(
-            self._source, target, into=into, progress=progress, clock=self._clock,
-            limits=self._limits,
-        )  # fmt: skip
+            source, target, into=into, progress=progress, clock=self._clock, limits=self._limits
+        )
 
     def targets(self) -> Mapping[str, Target]:
         """Everything signed, by path; after ``recall`` what the roles sign that were asked before.

@@ -32,8 +32,16 @@ class Part:
 class Source(Protocol):
     """Files of a repository; may lie about every one of them."""
 
-    def open(self, path: str, *, start_byte: int = 0) -> AbstractContextManager[Part]:
+    def open(
+        self, path: str, *, start_byte: int = 0, end_byte: int | None = None
+    ) -> AbstractContextManager[Part]:
         """A file from a byte on, or from its beginning.
+
+        Args:
+            path: of the file.
+            start_byte: the first that is wanted.
+            end_byte: the one after the last that is wanted, above ``start_byte``; more may come.
+                None: the file's end.
 
         Raises:
             NotFoundError: there is none.
@@ -49,8 +57,11 @@ class FolderSource:
         self._folder = folder
 
     @contextmanager
-    def open(self, path: str, *, start_byte: int = 0) -> Iterator[Part]:
-        """From the disk."""
+    def open(
+        self, path: str, *, start_byte: int = 0, end_byte: int | None = None
+    ) -> Iterator[Part]:
+        """From the disk; until whoever reads has enough."""
+        del end_byte
         place = self._folder / check_path(path)
         try:
             file = place.open("rb")
