@@ -2,7 +2,7 @@
 
 1. A device that was enrolled has a row here and is a thing of the job service, in the groups it was
    given; one name for all. A device that was revoked keeps its row, with the reason, and is no
-   thing any longer.
+   thing any longer. One that only reports, on a bus that asks for no certificate, is a thing too.
 2. What a device says of itself changes with every message and is kept elsewhere, in memory first
    (``hub.devices``); here are the rules by which it is judged.
 """
@@ -111,6 +111,14 @@ class Inventory:
     def renewed(self, row: EnrolledDevice) -> None:
         """The same device with its next certificate."""
         self._keep(row)
+
+    def heard(self, devices: Sequence[str]) -> None:
+        """Make things of devices that report; who was revoked, or has no name for it, stays out."""
+        missing = [one for one in devices if is_name(one) and not self.things.has(one)]
+        for device in missing:
+            row = self.find(device)
+            if row is None or row.active:
+                self.things.add(device)
 
     def revoke(self, device: str, *, by: str, reason: str, at: datetime) -> EnrolledDevice:
         """Take a device out; its row stays."""

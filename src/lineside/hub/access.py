@@ -2,7 +2,7 @@
 
 | Identity | May |
 |---|---|
-| nobody | sign in, welcome page, styles, health; inference calls (these are signed) |
+| nobody | sign in, welcome page, styles, health; enrolment by code; inference calls (signed) |
 | ``session``, ``api`` | what the rights of its role allow (``roles.py``, ``RULES`` below) |
 | ``device`` | read packages, and the update repository that vouches for them |
 | ``ingest`` | hand in messages at ``/mqttingest`` |
@@ -26,10 +26,11 @@ _OPEN = (
     "/v2/health/live",
     "/v2/health/ready",
     "/sign-in",
+    "/api/v1/enrolment",
     "/welcome",
     "/favicon.ico",
 )
-_OPEN_BELOW = ("/static/", "/endpoints/", "/2015-03-31/functions/")
+_OPEN_BELOW = ("/static/", "/api/v1/enrolment/", "/endpoints/", "/2015-03-31/functions/")
 _SIGNED_BELOW = ("/jobs/", "/things/", "/s3/")
 _FOR_DEVICES = re.compile(r"/api/v1/packages/[^/]+/content|/tuf/(metadata|targets)/.+|/s3/.+")
 
@@ -83,6 +84,8 @@ RULES: dict[Right, str] = {
         GET /api/v1/events/{event}
         GET /api/v1/trace/{identifier:path}
         GET /api/v1/devices
+        GET /api/v1/devices/invitations
+        GET /api/v1/devices/{device}
         GET /api/v1/jobs
         GET /api/v1/jobs/{job}
         GET /api/v1/jobs/{job}/executions
@@ -137,6 +140,7 @@ RULES: dict[Right, str] = {
         GET /events/{event}
         GET /dead-letters
         GET /fleet
+        GET /fleet/{device}
         GET /search
     """,
     Right.OPERATE: """
@@ -184,6 +188,9 @@ RULES: dict[Right, str] = {
     """,
     Right.ADMINISTER: """
         POST /mqttingest
+        POST /api/v1/devices/invitations
+        POST /api/v1/devices/{device}/revoke
+        POST /api/v1/devices/{device}/groups
     """,
 }
 

@@ -32,7 +32,7 @@ from lineside.hub.passwords import LONGEST, Tries, matches
 from lineside.hub.roles import Role
 from lineside.hub.users import find_user
 from lineside.hub.views import Identity
-from lineside.store import Document, Records
+from lineside.store import Document, Documents, Records
 
 logger = logging.getLogger(__name__)
 
@@ -304,12 +304,7 @@ class Auth:
     # ---- keeping
 
     def _all(self, kind: str) -> list[Document]:
-        found: list[Document] = []
-        after = ""
-        while page := self._documents.page(kind, after=after, limit=_PAGE):
-            found += page
-            after = page[-1].id
-        return found
+        return all_documents(self._documents, kind)
 
     def _put(self, kind: str, token: str, *, body: dict[str, Any]) -> None:
         now = rfc3339(self._clock.now())
@@ -359,6 +354,27 @@ def access_key(records: Records, key_id: str) -> AccessKey:
 def revoke_access_key(records: Records, key_id: str) -> None:
     """Take a key out of use."""
     records.documents.delete("access-key", key_id)
+
+
+def all_documents(documents: Documents, kind: str) -> list[Document]:
+    """Every document of a kind, by id."""
+    found: list[Document] = []
+    after = ""
+    while page := documents.page(kind, after=after, limit=_PAGE):
+        found += page
+        after = page[-1].id
+    return found
+
+
+def revoke_keys_of_thing(records: Records, thing: str) -> int:
+    """Take every key that was issued for a thing out of use; how many there were."""
+    gone = [
+        one.id for one in all_documents(records.documents, "access-key")
+        if one.body.get("thing") == thing
+    ]  # fmt: skip
+    for key in gone:
+        revoke_access_key(records, key)
+    return len(gone)
 
 
 def _token_body(

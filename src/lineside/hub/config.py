@@ -87,6 +87,12 @@ class HubConfig:
         bus: ``embedded``, or the URL of a broker.
         bus_host, bus_port: where the embedded broker listens; port 0 takes a free one.
         bus_password_file: ``name:argon2 hash`` lines; needed when ``bus_host`` is not loopback.
+        bus_tls: host:port where the embedded broker listens for devices with certificates; empty:
+            nowhere. Port 0 takes a free one.
+        device_bus: URL of the bus as devices are told of it; ``{hub}`` stands for the host under
+            which they reached the hub; empty: that of the embedded broker.
+        most_devices: how many devices may report.
+        device_silent_s: after how long without a message a device counts as silent.
         public_url: how devices reach the hub; empty: ``http://host:port``.
         strays: also listen beside the routed topics, so that a mistyped topic becomes a dead
             letter instead of nothing.
@@ -116,6 +122,10 @@ class HubConfig:
     bus_host: str = "127.0.0.1"
     bus_port: int = 1883
     bus_password_file: str = ""
+    bus_tls: str = ""
+    device_bus: str = ""
+    most_devices: int = 20_000
+    device_silent_s: float = 60.0
     public_url: str = ""
     strays: bool = True
     records: str = ""
@@ -145,6 +155,7 @@ class HubConfig:
             raise InvalidError("a port from 0 to 65535", where="port", fix="Choose another port.")
         if self.session_hours <= 0:
             raise InvalidError("above 0", where="session_hours", fix="Write session_hours = 12.")
+        _check_devices(self)
         _check_tls(self)
         _check_zone(self.time_zone)
 
@@ -192,6 +203,19 @@ class HubConfig:
     def loopback_only(self) -> bool:
         """Whether nobody outside this machine can reach the pages."""
         return self.host in _LOOPBACK
+
+
+def _check_devices(config: HubConfig) -> None:
+    if config.most_devices < 1 or config.device_silent_s <= 0:
+        raise InvalidError("above 0", where="most_devices, device_silent_s", fix="Leave them out.")
+    port = config.bus_tls.rpartition(":")[2]
+    if config.bus_tls and not (port.isdigit() and int(port) <= 65535):
+        raise InvalidError("host:port", where="bus_tls", fix='Write bus_tls = "0.0.0.0:8883".')
+    if config.bus_tls and config.bus != "embedded":
+        raise InvalidError(
+            "only the embedded broker listens here", where="bus_tls",
+            fix="Configure the other one: lineside hub mosquitto-config.",
+        )  # fmt: skip
 
 
 def _check_tls(config: HubConfig) -> None:

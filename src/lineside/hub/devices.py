@@ -6,30 +6,42 @@
    transaction that stores, and told only after the commit.
 3. A device that counts anew (a wiped spool) begins anew here too, instead of being told that
    events were stored which were not.
+4. Status messages are kept in memory and written behind: at once what is new, at the next flush
+   what changed its state, its packages or its version, and once a minute that it is still there.
+   What kill -9 takes is at most that minute of "last heard".
 """
 
+import logging
 import threading
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
 from lineside.core import (
     Clock,
     InvalidError,
+    LinesideError,
+    NotFoundError,
     Plant,
     decode_json,
     encode,
     parse_rfc3339,
 )
+from lineside.fleet import ClockOffset, Presence, presence
 from lineside.hub.topics import DeadLetterError, Reason, device_source
 from lineside.hub.views import DeviceView
 from lineside.store import Documents, Logged, Records
 from lineside.streams import Event
 
+logger = logging.getLogger(__name__)
+
 _MOST_AHEAD = 10_000
-_MOST_DEVICES = 1000
+_PAGE = 1000
 _STATES = ("online", "offline")
+_WRITTEN_AGAIN_S = 60.0
+_MOST_AT_ONCE = 500
+_TELLING = ("state", "version", "packages", "faults")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,13 +72,35 @@ class _Device:
     acks: AckState = field(default_factory=AckState)
     status: dict[str, Any] = field(default_factory=dict)
     at: datetime | None = None
+    offset: ClockOffset = field(default_factory=ClockOffset)
+    written: dict[str, Any] = field(default_factory=dict)
+    written_s: float = 0.0
+    dirty: bool = False
+    seen: Presence = Presence.NEVER
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeviceLimits:
+    """How many devices may report, and how long one may be silent."""
+
+    most: int = 20_000
+    silent_after_s: float = 60.0
 
 
 class Devices:
     """The fleet as the hub knows it."""
 
-    def __init__(self, records: Records, *, plant: Plant, clock: Clock) -> None:
+    def __init__(
+        self,
+        records: Records,
+        *,
+        plant: Plant,
+        clock: Clock,
+        limits: DeviceLimits | None = None,
+    ) -> None:
+        self._records = records
         self._documents: Documents = records.documents
+        self._limits = limits or DeviceLimits()
         self._plant = plant
         self._clock = clock
         self._lock = threading.Lock()
@@ -75,18 +109,35 @@ class Devices:
         self._load()
 
     def _load(self) -> None:
-        for document in self._documents.page("device", limit=_MOST_DEVICES):
-            body = document.body
-            self._devices[document.id] = _Device(
-                acks=AckState(acked=int(body.get("acked", 0))),
-                status=dict(body.get("status", {})),
-                at=parse_rfc3339(body["at"]) if body.get("at") else None,
-            )
+        after = ""
+        while page := self._documents.page("device", after=after, limit=_PAGE):
+            after = page[-1].id
+            for document in page:
+                body = document.body
+                self._devices[document.id] = _Device(
+                    acks=AckState(acked=int(body.get("acked", 0))),
+                    status=dict(body.get("status", {})),
+                    at=parse_rfc3339(body["at"]) if body.get("at") else None,
+                )
 
     def known(self) -> list[str]:
         """Every device's name, in order."""
         with self._lock:
             return sorted(self._devices)
+
+    def knows(self, device: str) -> bool:
+        """Whether a device told its status, or was enrolled."""
+        with self._lock:
+            return device in self._devices
+
+    def count(self) -> tuple[int, int]:
+        """How many report now, and how many there are."""
+        now = self._clock.now()
+        with self._lock:
+            online = sum(
+                self._presence(one, now=now) is Presence.ONLINE for one in self._devices.values()
+            )
+            return online, len(self._devices)
 
     def enrol(self, device: str) -> None:
         """Make a device known before it spoke."""
@@ -94,21 +145,75 @@ class Devices:
             self._devices.setdefault(device, _Device())
         self._save(device)
 
-    def take_status(self, device: str, payload: bytes) -> None:
-        """Keep a ``lineside.device/1``; a retained one may come again and again.
+    def take_status(self, device: str, payload: bytes, *, retained: bool = False) -> None:
+        """Keep a ``lineside.device/1``.
+
+        Args:
+            device: whose topic it came on.
+            payload: the message.
+            retained: it was said before, to somebody else: nothing was heard just now.
 
         Raises:
             DeadLetterError: not such a document, or one that names another device.
         """
         status = _read_status(device, payload)
+        now = self._clock.now()
         with self._lock:
-            if device not in self._devices and len(self._devices) >= _MOST_DEVICES:
+            is_new = device not in self._devices
+            if is_new and len(self._devices) >= self._limits.most:
                 raise DeadLetterError(Reason.UNKNOWN_DEVICE, "too many devices", where=device)
             entry = self._devices.setdefault(device, _Device())
-            same = entry.status == status
-            entry.status, entry.at = status, self._clock.now()
-        if not same:
+            entry.status, entry.dirty = status, True
+            said = _time_of(status)
+            if not retained or entry.at is None:
+                entry.at = said or now if retained else now
+            if not retained and said is not None and status["state"] == "online":
+                entry.offset.note(said=said, heard=now)
+        if is_new:
             self._save(device)
+
+    def flush(self) -> int:
+        """Write what is due, in one transaction; how many rows. Says who fell silent or came back.
+
+        Raises:
+            UnavailableError: the store is away; the next call tries again.
+        """
+        now_s = self._clock.monotonic()
+        with self._lock:
+            due = [name for name, one in self._devices.items() if _is_due(one, now_s=now_s)]
+        self._note_presence()
+        return self._write(due[:_MOST_AT_ONCE])
+
+    def flush_all(self) -> None:
+        """Write everything that changed; at the end."""
+        with self._lock:
+            due = [name for name, one in self._devices.items() if one.dirty]
+        self._write(due)
+
+    def _write(self, names: list[str]) -> int:
+        if names:
+            with self._records.transaction():
+                for name in names:
+                    self._save(name)
+        return len(names)
+
+    def _note_presence(self) -> None:
+        now = self._clock.now()
+        with self._lock:
+            entries = list(self._devices.items())
+        for name, entry in entries:
+            seen, before = self._presence(entry, now=now), entry.seen
+            entry.seen = seen
+            if seen is Presence.SILENT and before is not seen:
+                logger.warning("device silent device=%s last=%s", name, entry.at)
+            elif before is Presence.SILENT and seen is Presence.ONLINE:
+                logger.info("device heard again device=%s", name)
+
+    def _presence(self, entry: _Device, *, now: datetime) -> Presence:
+        return presence(
+            str(entry.status.get("state", "")), heard_at=entry.at, now=now,
+            silent_after_s=self._limits.silent_after_s,
+        )  # fmt: skip
 
     def check(self, event: Event, *, line: str, camera: str) -> str:
         """The device that says this event, if it may.
@@ -164,13 +269,49 @@ class Devices:
         with self._lock:
             self._desired[device] = packages
 
+    def one(self, device: str) -> DeviceView:
+        """``NotFoundError`` for a device that nobody knows."""
+        with self._lock:
+            entry = self._devices.get(device)
+            if entry is not None:
+                return self._view(device, entry, now=self._clock.now())
+        raise NotFoundError(
+            f"no device {device!r}", where="device", fix="List them: lineside device list."
+        )
+
+    def some(self, names: Iterable[str]) -> tuple[DeviceView, ...]:
+        """Devices by name, in the order asked; who is not known is left out."""
+        now = self._clock.now()
+        with self._lock:
+            found = [(name, self._devices.get(name)) for name in names]
+            return tuple(
+                self._view(name, entry, now=now) for name, entry in found if entry is not None
+            )
+
+    def presences(self) -> dict[str, Presence]:
+        """What every device is right now, by name."""
+        now = self._clock.now()
+        with self._lock:
+            entries = sorted(self._devices.items())
+            return {name: self._presence(entry, now=now) for name, entry in entries}
+
     def all(self) -> tuple[DeviceView, ...]:
         """Every device, by name."""
-        with self._lock:
-            entries = {name: _copy(entry) for name, entry in sorted(self._devices.items())}
-            desired = dict(self._desired)
-        return tuple(
-            _view(name, entry, desired=desired.get(name, ())) for name, entry in entries.items()
+        return self.some(self.known())
+
+    def _view(self, name: str, entry: _Device, *, now: datetime) -> DeviceView:
+        status = entry.status
+        return DeviceView(
+            id=name,
+            state=self._presence(entry, now=now).value,
+            at=entry.at,
+            version=str(status.get("version", "")),
+            packages=tuple(item for item in status.get("packages", ()) if isinstance(item, dict)),
+            desired=self._desired.get(name, ()),
+            spool_depth=int(status.get("spool_depth", 0)),
+            acked=entry.acks.acked,
+            status=dict(status),
+            clock_offset_s=entry.offset.seconds,
         )
 
     def _save(self, device: str, *, acked: int | None = None) -> None:
@@ -181,12 +322,29 @@ class Devices:
                 "status": entry.status,
                 "at": entry.at.isoformat() if entry.at else "",
             }
-        self._documents.put("device", device, body=body)
+            entry.dirty, entry.written = False, entry.status
+            entry.written_s = self._clock.monotonic()
+        try:
+            self._documents.put("device", device, body=body)
+        except LinesideError:
+            with self._lock:
+                entry.dirty, entry.written = True, {}
+            raise
 
 
-def _copy(entry: _Device) -> _Device:
-    """A copy that later changes do not reach."""
-    return _Device(acks=replace(entry.acks), status=dict(entry.status), at=entry.at)
+def _is_due(entry: _Device, *, now_s: float) -> bool:
+    """Whether a row is to be written: it says something else, or is a minute old."""
+    if not entry.dirty:
+        return False
+    changed = any(entry.status.get(key) != entry.written.get(key) for key in _TELLING)
+    return changed or now_s - entry.written_s >= _WRITTEN_AGAIN_S
+
+
+def _time_of(status: dict[str, Any]) -> datetime | None:
+    try:
+        return parse_rfc3339(status.get("at", ""), where="at")
+    except InvalidError:
+        return None
 
 
 def ack_payload(device: str, acked: int) -> bytes:
@@ -215,18 +373,3 @@ def _read_status(device: str, payload: bytes) -> dict[str, Any]:
     if not good:
         raise DeadLetterError(Reason.FIELDS, "not a lineside.device/1 of this device", where=device)
     return dict(status)
-
-
-def _view(name: str, entry: _Device, *, desired: tuple[dict[str, Any], ...]) -> DeviceView:
-    status = entry.status
-    return DeviceView(
-        id=name,
-        state=str(status.get("state", "never")),
-        at=entry.at,
-        version=str(status.get("version", "")),
-        packages=tuple(item for item in status.get("packages", ()) if isinstance(item, dict)),
-        desired=desired,
-        spool_depth=int(status.get("spool_depth", 0)),
-        acked=entry.acks.acked,
-        status=status,
-    )

@@ -84,8 +84,8 @@ class DeviceIngest:
         if not message.payload:
             return
         device = message.topic.split("/")[3]
-        is_new = device not in self._devices.known()
-        self._devices.take_status(device, message.payload)
+        is_new = not self._devices.knows(device)
+        self._devices.take_status(device, message.payload, retained=message.retain)
         if is_new:
             self._watchers.device(device)
 

@@ -27,6 +27,7 @@ from lineside.hub.accounts import TOKEN_TYPE
 from lineside.hub.app import create_app
 from lineside.hub.auth import issue_link
 from lineside.hub.config import HubConfig
+from lineside.hub.door import door_of, watch_door
 from lineside.hub.drift import DriftWatch
 from lineside.hub.follow import Follower, Selection
 from lineside.hub.job_service import TOPICS as JOB_TOPICS
@@ -126,6 +127,7 @@ def _open(config: HubConfig, *, clock: Clock, stack: ExitStack) -> Services:
     services = build_services(config, plant=plant, records=records, blobs=blobs, clock=clock)
     services.load()
     services.releases.ensure(keys=config.keys_folder)
+    stack.callback(services.devices.flush_all)
     stack.callback(services.runs.close)
     stack.callback(services.inference.close)
     for name, kind in _TOKENS:
@@ -154,8 +156,10 @@ def _join_bus(config: HubConfig, services: Services, *, stack: ExitStack) -> tup
             port=config.bus_port,
             password_file=password_file,
             answered=JOB_TOPICS,
+            door=door_of(services),
         )
         stack.enter_context(broker)
+        watch_door(broker, services, stack=stack)
         services.stats.watch("broker_waiting_bytes", lambda: broker.figures().waiting_bytes)
         services.stats.watch("broker_clients", lambda: broker.figures().clients)
         url, shown = broker.own_url, broker.url

@@ -18,6 +18,7 @@ What a page or route mostly calls (``hub/views.py`` holds the records):
 * ``orders``: ``place(colour, by=)`` (``ConflictError`` with the sentence), ``all()``
 * ``rollouts``: ``all()``, ``view(id)``, ``start(NewRollout, by=)``, ``order(id, …)``
 * ``job_desk.service`` (``fleet.Jobs``): jobs of the fleet; ``things``: what they are for
+* ``enrolment``: ``invite(…)``, ``revoke(…)``, ``inventory`` (rows of enrolled devices)
 * ``devices``, ``dead_letters``, ``stats``, ``tracer.trace(id or twin path)``
 
 A route finds them as ``request.app.state.services`` and who asks as ``request.state.identity``
@@ -36,7 +37,9 @@ from lineside.hub.counting.counter import Counter
 from lineside.hub.dataset_versions import Versions
 from lineside.hub.datasets import Datasets
 from lineside.hub.dead import DeadLetters
-from lineside.hub.devices import Devices
+from lineside.hub.devices import DeviceLimits, Devices
+from lineside.hub.enrolment import Enrolment
+from lineside.hub.enrolment import Ground as EnrolmentGround
 from lineside.hub.events import Events
 from lineside.hub.finisher import Finisher
 from lineside.hub.frames import Frames
@@ -100,6 +103,7 @@ class Services:
     counter: Counter
     retraining: Retraining
     things: ThingDirectory
+    enrolment: Enrolment
     job_desk: JobDesk
     rollouts: Rollouts
 
@@ -111,6 +115,7 @@ class Services:
     def load(self) -> None:
         """Bring everything up from the store; once, before the first message."""
         self.ledger.rebuild()
+        self.enrolment.inventory.heard(self.devices.known())
         self.watch.load()
         self.runs.load()
 
@@ -146,7 +151,10 @@ def build_services(
     """Put the hub's parts together over an open store; opens and starts nothing."""
     stats, router = Stats(), Router(plant)
     ledger = Ledger(records, plant=plant, clock=clock)
-    devices = Devices(records, plant=plant, clock=clock)
+    devices = Devices(
+        records, plant=plant, clock=clock,
+        limits=DeviceLimits(most=config.most_devices, silent_after_s=config.device_silent_s),
+    )  # fmt: skip
     registry = Registry(records, blobs, clock=clock)
     library = Library(records, blobs, clock=clock)
     models = Models(
@@ -175,16 +183,20 @@ def build_services(
         router=router, intake=intake, ledger=ledger, keeping=keeping, stats=stats,
         frames=records.frames, clock=clock, watcher=seen,
     )  # fmt: skip
+    enrolment = _enrolment(
+        EnrolmentGround(records=records, journal=ledger, plant=plant, clock=clock),
+        config=config, devices=devices, packages=packages,
+    )  # fmt: skip
     device_ingest = DeviceIngest(
         plant=plant, ledger=ledger, devices=devices, keeping=keeping, stats=stats, clock=clock,
-        watchers=DeviceWatchers(prediction=watch.prediction, device=packages.tell_device),
+        watchers=DeviceWatchers(prediction=watch.prediction, device=enrolment.heard),
     )  # fmt: skip
     runs = Runs(
         records, settings=_run_settings(config, run_command), plant=plant, library=library,
         packages=packages, clock=clock,
     )  # fmt: skip
     retraining = Retraining(config.retrain, runs=runs)
-    things = ThingDirectory(records)
+    things = enrolment.inventory.things
     desk = JobDesk(JobService(records, clock=clock, directory=things))
     rollouts = Rollouts(
         RolloutGround(
@@ -221,12 +233,23 @@ def build_services(
         live=Live(watch=watch, ledger=ledger, devices=devices, runs=runs),
         functions=functions,
         things=things,
+        enrolment=enrolment,
         job_desk=desk,
         rollouts=rollouts,
         counter=Counter(
             records, blobs, functions=functions, plant=plant, library=library, clock=clock
         ),
     )  # fmt: skip
+
+
+def _enrolment(
+    ground: EnrolmentGround, *, config: HubConfig, devices: Devices, packages: Packages
+) -> Enrolment:
+    """With what follows it: the device is known, and hears what it should run."""
+    made = Enrolment(ground, config=config)
+    made.enrolled += [devices.enrol, packages.tell_device]
+    made.told += [packages.tell_device]
+    return made
 
 
 def _run_settings(config: HubConfig, command: tuple[str, ...]) -> RunSettings:

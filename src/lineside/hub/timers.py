@@ -15,6 +15,7 @@ logger = logging.getLogger(__name__)
 
 _TICK_S = 0.5
 _JOBS_S = 1.0
+_DEVICES_S = 2.0
 _ANCHOR_S = 60.0
 _SNAPSHOT_S = 30.0
 _SWEEP_S = 60.0
@@ -42,6 +43,8 @@ class Timers:
             _Duty(name="orders", every_s=_TICK_S, act=services.tick),
             _Duty(name="jobs", every_s=_JOBS_S, act=services.job_desk.tick),
             _Duty(name="roll-outs", every_s=_JOBS_S, act=services.rollouts.tick),
+            _Duty(name="devices", every_s=_DEVICES_S, act=services.devices.flush),
+            _Duty(name="codes", every_s=_HOUSEKEEPING_S, act=services.enrolment.sweep),
             _Duty(name="trust", every_s=_HOUSEKEEPING_S, act=services.releases.renew),
             _Duty(name="anchor", every_s=_ANCHOR_S, act=services.ledger.anchor),
             _Duty(name="snapshot", every_s=_SNAPSHOT_S, act=services.ledger.keep_snapshot),

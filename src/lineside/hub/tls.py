@@ -10,7 +10,7 @@ import os
 import secrets
 import ssl
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from lineside.core import Clock, InvalidError, LinesideError, NotFoundError
@@ -51,6 +51,19 @@ def server_files(config: HubConfig, *, clock: Clock) -> ServerFiles | None:
         files = site_files(config)
     else:
         files = ServerFiles(certificate=Path(config.tls_cert), key=Path(config.tls_key))
+    _check_pair(files)
+    return files
+
+
+def device_server_files(config: HubConfig, *, clock: Clock) -> ServerFiles:
+    """What the bus answers devices with: always of the site's authority, which they know.
+
+    Raises:
+        NotFoundError: there is no authority yet.
+    """
+    of_site = replace(config, tls="site", tls_cert="", tls_key="")
+    _renewed(of_site, clock=clock)
+    files = site_files(of_site)
     _check_pair(files)
     return files
 

@@ -168,7 +168,13 @@ class Tried:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeviceView:
-    """A device as it last told of itself, with what is wished of it and what was acknowledged."""
+    """A device as it last told of itself, with what is wished of it and what was acknowledged.
+
+    Attributes:
+        state: "online", "offline", "silent" (it said no goodbye, and nothing else for too long) or
+            "never".
+        clock_offset_s: above 0: its clock is ahead of the hub's; None: not measured yet.
+    """
 
     id: str
     state: str
@@ -179,6 +185,7 @@ class DeviceView:
     spool_depth: int
     acked: int
     status: dict[str, Any]
+    clock_offset_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

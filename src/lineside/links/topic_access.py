@@ -16,7 +16,7 @@ from lineside.core import Camera, Plant
 from lineside.links.topics import topic_matches
 
 _IDENTITY = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
-_SAYS = ("status",)
+_SAYS = ("status", "evidence")
 _HEARS = ("desired", "ack")
 ANYBODY = "%u"
 """Stands for the device's name in mosquitto's patterns."""

@@ -270,7 +270,7 @@ def test_filters_stand_in_the_address_and_come_back(
 @pytest.mark.parametrize(
     ("asked", "address"),
     [
-        ("edge-1", "/fleet#edge-1"), ("gate", "/lines/warehouse/gate"),
+        ("edge-1", "/fleet/edge-1"), ("gate", "/lines/warehouse/gate"),
     ],
 )  # fmt: skip
 def test_the_search_goes_straight_to_what_is_called_so(

@@ -87,6 +87,10 @@ class ThingDirectory:
         found = _ids(self._documents, "thing-member", prefix=prefix)
         return [one.removeprefix(prefix) for one in found]
 
+    def all_groups(self) -> list[str]:
+        """Every group there is, in order."""
+        return _ids(self._documents, "thing-group", prefix="")
+
     def groups(self, thing: str) -> list[str]:
         try:
             return list(self._documents.get("thing", thing).body["groups"])

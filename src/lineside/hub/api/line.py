@@ -1,4 +1,4 @@
-"""``/api/v1``: twin, orders, events, trace, devices, refused messages, figures."""
+"""``/api/v1``: twin, orders, events, trace, refused messages, figures."""
 
 from dataclasses import dataclass
 from typing import Annotated
@@ -106,12 +106,6 @@ def get_event(hub: Hub, event: str) -> Response:
 def get_trace(hub: Hub, identifier: str) -> Response:
     """From an event, a frame or a twin path; recomputes the chains on the way."""
     return answer(hub.tracer.trace(identifier))
-
-
-@router.get("/devices", summary="The fleet")
-def list_devices(hub: Hub) -> Response:
-    """What devices last told of themselves."""
-    return listed(hub.devices.all())
 
 
 @router.get("/dead-letters", summary="Refused messages, newest first")

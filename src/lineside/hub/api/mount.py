@@ -13,6 +13,7 @@ from starlette.exceptions import HTTPException
 from lineside.core import Fault, LinesideError
 from lineside.hub.api import (
     counting,
+    devices,
     docs,
     frames,
     iot,
@@ -36,7 +37,7 @@ def mount_api(app: FastAPI) -> None:
     """Add routes and failure handlers."""
     # Before ``line``: its ``/twin/{path}`` would take ``/twin/live``.
     for part in (
-        socket, frames, teaching, updates, models, open_inference, counting, jobs, rollouts, iot,
+        devices, socket, frames, teaching, updates, models, open_inference, counting, jobs, rollouts, iot,
         line, machines, session, docs,
     ):  # fmt: skip
         app.include_router(part.router)

@@ -80,13 +80,6 @@ def dead_letters(ask: Ask, *, before: str = "") -> HTMLResponse:
     )
 
 
-@router.get("/fleet")
-def fleet(ask: Ask) -> HTMLResponse:
-    """Every device with what it runs."""
-    devices = [views.device_row(device) for device in ask.hub.devices.all()]
-    return ask.page("fleet.html", title="Fleet", active="fleet", devices=devices)
-
-
 @router.get("/search")
 def search(ask: Ask, *, q: str = "") -> Response:
     """Go to the one thing that is called so, or list what comes near."""
@@ -140,8 +133,7 @@ def _names(hub: Services) -> list[views.Found]:
         for one in plant.inspection
     ]
     found += [
-        views.Found(kind="device", name=one.id, href=f"/fleet#{one.id}")
-        for one in hub.devices.all()
+        views.Found(kind="device", name=one, href=f"/fleet/{one}") for one in hub.devices.known()
     ]
     found += [
         views.Found(kind="package", name=one.digest, href=f"/models/{one.digest}")

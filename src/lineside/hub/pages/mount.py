@@ -10,7 +10,14 @@ from starlette.exceptions import HTTPException
 from starlette.staticfiles import StaticFiles
 
 from lineside.core import LinesideError, decode_json
-from lineside.hub.pages import count_pages, learning_pages, line_pages, log_pages, model_pages
+from lineside.hub.pages import (
+    count_pages,
+    fleet_pages,
+    learning_pages,
+    line_pages,
+    log_pages,
+    model_pages,
+)
 from lineside.hub.pages.site import LOOK, STATIC, Site
 from lineside.hub.problems import problem
 from lineside.hub.services import Services
@@ -42,7 +49,7 @@ def mount_pages(app: FastAPI, services: Services) -> None:
     files = ReleasedFiles(directory=STATIC)
     files.all_directories.append(LOOK)
     app.mount(f"/static/{site.release}", files, name="static")
-    for pages in (line_pages, model_pages, learning_pages, count_pages, log_pages):
+    for pages in (line_pages, model_pages, learning_pages, count_pages, fleet_pages, log_pages):
         app.include_router(pages.router, include_in_schema=False)
     for kind, handler in list(app.exception_handlers.items()):
         app.exception_handlers[kind] = _as_page(handler)

@@ -135,14 +135,14 @@ def chrome_of(request: Request) -> Chrome | None:
     services = getattr(request.app.state, "services", None)
     if identity is None or services is None:
         return None
-    devices = services.devices.all()
+    reporting, devices = services.devices.count()
     plant = services.plant
     return Chrome(
         plant=plant.name or plant.site,
         name=identity.name,
         role=str(identity.role or ""),
-        reporting=sum(device.state == "online" for device in devices),
-        devices=len(devices),
+        reporting=reporting,
+        devices=devices,
     )
 
 

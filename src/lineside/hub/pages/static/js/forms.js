@@ -1,11 +1,12 @@
 // @ts-check
 /**
  * Forms that send JSON to the API. `data-json="/api/v1/…"` is the address; each named field is a
- * key (`shares.train` a key of the key `shares`), `data-type` says `number`, `moment`, `list`, `yes`, `windows` or `answer`. On success the page goes to
+ * key (`shares.train` a key of the key `shares`), `data-type` says `number`, `moment`, `list`, `yes`, `windows`, `words` (by commas) or `answer`. On success the page goes to
  * `data-next` (`{id}` and other keys are filled from the answer), or is read again; on refusal the problem's own
- * words stand in the form.
+ * words stand in the form. `data-show` names a key of the answer that is shown once, below `data-show-words`.
  */
 
+import { sayDone, showOnce, told } from "./forms_said.js";
 import { windowsOf } from "./windows.js";
 
 /** @param {HTMLFormElement} form @returns {Record<string, unknown>} */
@@ -18,11 +19,12 @@ export function readForm(form) {
     if ((input.type === "checkbox" || input.type === "radio") && !input.checked) continue;
     const kind = input.dataset.type ?? "text";
     if (kind === "answer") addAnswer(body, input);
-    else if (input.value === "" && kind !== "text") continue;
+    else if (input.value === "" && kind !== "text" && kind !== "words") continue;
     else if (kind === "number") put(body, input.name, Number(input.value));
     else if (kind === "moment") body[input.name] = new Date(input.value).toISOString();
     else if (kind === "yes") body[input.name] = true;
     else if (kind === "windows") body[input.name] = windowsOf(input.value);
+    else if (kind === "words") body[input.name] = input.value.split(",").map((one) => one.trim()).filter(Boolean);
     else if (kind === "list") (body[input.name] ??= []).push(input.value);
     else body[input.name] = input.value;
   }
@@ -85,11 +87,6 @@ export async function ask(address, init) {
   }
 }
 
-/** Read as an attribute: a field named `dataset` stands before the form's own `dataset`. @param {HTMLFormElement} form @param {string} name */
-function told(form, name) {
-  return form.getAttribute(`data-${name}`) ?? "";
-}
-
 /** @param {HTMLFormElement} form */
 async function send(form) {
   form.querySelector(".problem")?.remove();
@@ -114,21 +111,10 @@ async function send(form) {
   if (!response.ok) return showProblem(form, await problemOf(response));
   const answer = await response.json().catch(() => ({}));
   const next = told(form, "next").replace(/\{(\w+)\}/g, (_, key) => encodeURIComponent(answer[key] ?? ""));
-  if (next) location.assign(next);
-  else if (told(form, "done")) done(form);
+  if (told(form, "show")) showOnce(form, String(answer[told(form, "show")] ?? ""));
+  else if (next) location.assign(next);
+  else if (told(form, "done")) sayDone(form);
   else location.reload();
-}
-
-/** @param {HTMLFormElement} form */
-function done(form) {
-  const said = document.createElement("p");
-  said.className = "state";
-  said.dataset.shape = "tick";
-  said.dataset.tone = "ok";
-  said.setAttribute("role", "status");
-  said.textContent = told(form, "done");
-  form.querySelector("[role=status]")?.remove();
-  form.append(said);
 }
 
 /** Take over every form that names an address of the API. */

@@ -1,0 +1,150 @@
+"""``/api/v1/devices`` and ``/api/v1/enrolment``: the inventory, and how devices come into it.
+
+What stands below ``/api/v1/enrolment`` is open, because who asks has nothing yet: the authority's
+certificate and the revocation list are public, the rest is protected by a code, or by the key of a
+certificate that still runs.
+"""
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Query, Request
+from fastapi.responses import Response
+
+from lineside.fleet import CodeQuestion, EnrolmentRequest, NewInvitation, RenewalRequest
+from lineside.hub.api.wire import Hub, Limit, Who, answer, body_of, described, listed
+from lineside.hub.inventory import DeviceQuery, device_page, full_device
+
+router = APIRouter(prefix="/api/v1", tags=["devices"])
+
+_PEM = "application/x-pem-file"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Revoking:
+    """Body of a revocation."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Grouping:
+    """Body of a change of groups; all of them, not only new ones."""
+
+    groups: tuple[str, ...]
+
+
+# ---- anybody
+
+
+@router.get("/enrolment/authority", summary="The certificate of the site's authority")
+def authority(hub: Hub) -> Response:
+    """PEM; believe it only if its fingerprint is that of the code."""
+    return Response(hub.enrolment.authority().certificate, media_type=_PEM)
+
+
+@router.get("/enrolment/revoked", summary="The revocation list of the site's authority")
+def revoked(hub: Hub) -> Response:
+    """PEM (RFC 5280, 5)."""
+    return Response(hub.enrolment.authority().crl(), media_type=_PEM)
+
+
+@router.post(
+    "/enrolment/code", summary="For which device a code is", openapi_extra=described(CodeQuestion)
+)
+def code(
+    hub: Hub, request: Request, *, asked: Annotated[CodeQuestion, Depends(body_of(CodeQuestion))]
+) -> Response:
+    """The code is not used up by this."""
+    return answer(hub.enrolment.look(asked.secret, address=_address(request)))
+
+
+@router.post(
+    "/enrolment", summary="A certificate for a code", openapi_extra=described(EnrolmentRequest)
+)
+def enrol(
+    hub: Hub,
+    request: Request,
+    *,
+    asked: Annotated[EnrolmentRequest, Depends(body_of(EnrolmentRequest))],
+) -> Response:
+    """Everything that the device needs; the same key may ask again while the code runs."""
+    return answer(hub.enrolment.enrol(asked, address=_address(request)), status=201)
+
+
+@router.post(
+    "/enrolment/renewal",
+    summary="The next certificate of a device",
+    openapi_extra=described(RenewalRequest),
+)
+def renew(
+    hub: Hub,
+    request: Request,
+    *,
+    asked: Annotated[RenewalRequest, Depends(body_of(RenewalRequest))],
+) -> Response:
+    """For whoever proves that they hold the key of a certificate that runs."""
+    return answer(hub.enrolment.renew(asked, address=_address(request)), status=201)
+
+
+# ---- people and programs
+
+
+@router.get("/devices", summary="The devices of the site")
+def list_devices(
+    hub: Hub, *, after: str = "", group: str = "",
+    state: Annotated[str, Query(description="online, silent, offline, never or revoked")] = "",
+    q: Annotated[str, Query(description="a part of the name")] = "", limit: Limit = 100,
+) -> Response:  # fmt: skip
+    """By name, with what each told last."""
+    page = device_page(hub, DeviceQuery(after=after, group=group, state=state, text=q, limit=limit))
+    return listed(page.items, following=page.following)
+
+
+@router.get("/devices/invitations", summary="Codes that nobody used yet")
+def list_invitations(hub: Hub) -> Response:
+    """Without the codes themselves."""
+    return listed(hub.enrolment.invitations())
+
+
+@router.post(
+    "/devices/invitations",
+    summary="A code for a device that will come",
+    openapi_extra=described(NewInvitation),
+)
+def invite(
+    hub: Hub, who: Who, *, wish: Annotated[NewInvitation, Depends(body_of(NewInvitation))]
+) -> Response:
+    """The code is shown once."""
+    return answer(hub.enrolment.invite(wish, by=who.name), status=201)
+
+
+@router.get("/devices/{device}", summary="One device")
+def get_device(hub: Hub, *, device: str) -> Response:
+    """With its certificate, groups and jobs."""
+    return answer(full_device(hub, device))
+
+
+@router.post(
+    "/devices/{device}/revoke", summary="Take a device out", openapi_extra=described(Revoking)
+)
+def revoke(
+    hub: Hub, who: Who, *, device: str, told: Annotated[Revoking, Depends(body_of(Revoking))]
+) -> Response:
+    """Its certificate, its token and its jobs end at once."""
+    return answer(hub.enrolment.revoke(device, by=who.name, reason=told.reason))
+
+
+@router.post(
+    "/devices/{device}/groups", summary="Which groups it is in", openapi_extra=described(Grouping)
+)
+def set_groups(
+    hub: Hub, who: Who, *, device: str, told: Annotated[Grouping, Depends(body_of(Grouping))]
+) -> Response:
+    """Groups are made as needed."""
+    groups = hub.enrolment.set_groups(device, told.groups, by=who.name)
+    return answer({"device": device, "groups": groups})
+
+
+def _address(request: Request) -> str:
+    return request.client.host if request.client else ""

@@ -1,0 +1,115 @@
+"""Devices in words and marks."""
+
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from urllib.parse import urlencode
+
+from lineside.hub.inventory import STATES, DeviceLine, DeviceQuery, FullDevice
+from lineside.hub.pages.format import DASH, number, span
+from lineside.hub.pages.views.answers import Mark
+from lineside.hub.pages.views.log import DevicePackage, device_row
+
+_SOON = timedelta(days=122)
+_OFFSET_TOLD_S = 0.05
+_OFFSET_BAD_S = 2.0
+_MARKS = {
+    "online": Mark(shape="ring", word="online"),
+    "silent": Mark(shape="triangle", word="silent", tone="warn"),
+    "offline": Mark(shape="bar", word="offline", tone="warn"),
+    "never": Mark(shape="bar", word="never heard", tone="warn"),
+    "revoked": Mark(shape="square", word="revoked", tone="bad"),
+}
+FILTERS = STATES
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeviceEntry:
+    """One row of the list."""
+
+    id: str
+    mark: Mark
+    at: datetime | None
+    version: str
+    packages: str
+    waiting: str
+    clock: Mark
+    certificate: Mark
+    groups: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeviceFacts:
+    """One device's page."""
+
+    entry: DeviceEntry
+    facts: tuple[tuple[str, str], ...]
+    packages: tuple[DevicePackage, ...]
+    faults: tuple[str, ...]
+
+
+def entry_of(line: DeviceLine, *, now: datetime) -> DeviceEntry:
+    """A device in a row."""
+    return DeviceEntry(
+        id=line.id,
+        mark=_MARKS[line.state],
+        at=line.at,
+        version=line.version or DASH,
+        packages=number(len(line.packages)),
+        waiting=number(line.spool_depth),
+        clock=clock_mark(line.clock_offset_s),
+        certificate=certificate_mark(line, now=now),
+        groups=line.groups,
+    )
+
+
+def facts_of(found: FullDevice, *, now: datetime) -> DeviceFacts:
+    """A device on a page of its own."""
+    told = device_row(found.told) if found.told is not None else None
+    return DeviceFacts(
+        entry=entry_of(found.line, now=now),
+        facts=told.facts if told else (),
+        packages=told.packages if told else (),
+        faults=told.faults if told else (),
+    )
+
+
+def clock_mark(offset_s: float | None) -> Mark:
+    """How far a device's clock is off; what the network's delay hides is not told."""
+    if offset_s is None:
+        return Mark(shape="bar", word="not measured")
+    if abs(offset_s) < _OFFSET_TOLD_S:
+        return Mark(shape="ring", word="right")
+    side = "ahead" if offset_s > 0 else "behind"
+    bad = abs(offset_s) > _OFFSET_BAD_S
+    return Mark(
+        shape="triangle" if bad else "ring",
+        word=f"{_length(abs(offset_s))} {side}",
+        tone="warn" if bad else "",
+    )
+
+
+def _length(seconds: float) -> str:
+    return span(seconds) if seconds >= 60 else f"{seconds:.1f}\u00a0s"
+
+
+def certificate_mark(line: DeviceLine, *, now: datetime) -> Mark:
+    """Until when a certificate holds."""
+    if line.revoked_at is not None:
+        return Mark(shape="square", word="revoked", tone="bad")
+    if line.certificate_ends_at is None:
+        return Mark(shape="bar", word="none")
+    ends = f"{line.certificate_ends_at:%Y-%m-%d}"
+    if line.certificate_ends_at <= now:
+        return Mark(shape="square", word=f"over since {ends}", tone="bad")
+    if line.certificate_ends_at - now < _SOON:
+        return Mark(shape="triangle", word=f"renews before {ends}", tone="warn")
+    return Mark(shape="ring", word=f"until {ends}")
+
+
+def list_address(query: DeviceQuery, *, after: str) -> str:
+    """The list with the same filters behind a cursor."""
+    wanted = replace(query, after=after)
+    told = {
+        "q": wanted.text, "group": wanted.group, "state": wanted.state, "after": wanted.after,
+    }  # fmt: skip
+    return "/fleet?" + urlencode({key: value for key, value in told.items() if value})

@@ -1,0 +1,371 @@
+"""Devices come in by a code, are renewed by their key, and go by revocation."""
+
+import base64
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+from fastapi.testclient import TestClient
+
+from lineside.core import (
+    ConflictError,
+    InvalidError,
+    NotFoundError,
+    Plant,
+    RefusedError,
+    UnavailableError,
+)
+from lineside.fleet import (
+    EnrolmentAnswer,
+    EnrolmentRequest,
+    NewInvitation,
+    NewJob,
+    RenewalRequest,
+    SiteAuthority,
+    device_request,
+    fingerprint_of,
+    new_device_key,
+    read_code,
+    renewal_message,
+    sign_as_device,
+)
+from lineside.hub import HubConfig, Services, build_services
+from lineside.hub.auth import TooManyError, UnauthenticatedError, issue_access_key
+from lineside.hub.enrolment import DEVICE_TYPE
+from lineside.store import open_blobs, open_records
+from lineside.testing import FakeClock
+
+ADDRESS = "10.0.0.9"
+
+
+@pytest.fixture
+def site(hub: Services) -> Services:
+    """A hub with an authority, and a bus that devices can be told of."""
+    SiteAuthority.create(hub.config.authority_folder, site="hall", clock=hub.clock)
+    hub.enrolment.bus_url = "mqtts://{hub}:8883"
+    return hub
+
+
+def invited(site: Services, device: str = "edge-1", **more: object) -> str:
+    """The secret of a new code."""
+    wish = NewInvitation(device=device, **more)  # type: ignore[arg-type]  # by name
+    return read_code(site.enrolment.invite(wish, by="anna").code).secret
+
+
+def enrolled(
+    site: Services, device: str = "edge-1", *, key: bytes = b"", secret: str = ""
+) -> tuple[bytes, EnrolmentAnswer]:
+    key = key or new_device_key()
+    asked = EnrolmentRequest(
+        secret=secret or invited(site, device), request=device_request(key, device=device).decode()
+    )
+    return key, site.enrolment.enrol(asked, address=ADDRESS)
+
+
+def renewal(
+    key: bytes, certificate: str, *, next_key: bytes, device: str = "edge-1"
+) -> RenewalRequest:
+    request = device_request(next_key, device=device)
+    proof = sign_as_device(key, message=renewal_message(request))
+    return RenewalRequest(
+        certificate=certificate, request=request.decode(), proof=base64.b64encode(proof).decode()
+    )
+
+
+def told(site: Services) -> list[str]:
+    return [str(one.event["data"]["action"]) for one in site.events.page(kind=DEVICE_TYPE)]
+
+
+def test_a_code_brings_a_device_everything_it_needs(site: Services) -> None:
+    made = site.enrolment.invite(NewInvitation(device="edge-1", groups=("canary",)), by="anna")
+    authority = site.enrolment.authority()
+    assert read_code(made.code).fingerprint == fingerprint_of(authority.certificate)
+    assert [one.device for one in site.enrolment.invitations()] == ["edge-1"]
+    secret = read_code(made.code).secret
+    look = site.enrolment.look(secret, address=ADDRESS)
+    assert (look.device, look.site) == ("edge-1", "hall")
+    _, answer = enrolled(site, secret=secret)
+    assert authority.check(answer.certificate.encode()).device == "edge-1"
+    assert answer.authority.encode() == authority.certificate
+    assert answer.bus == "mqtts://{hub}:8883"
+    assert answer.cameras == (), "all of them"
+    assert 'site = "hall"' in answer.plant
+    assert site.auth.identify(answer.token).kind == "device"
+    assert site.things.members("canary") == ["edge-1"]
+    assert site.devices.knows("edge-1")
+    assert site.enrolment.invitations() == ()
+    row = site.enrolment.inventory.one("edge-1")
+    assert (row.enrolled_by, row.lines, row.active) == ("anna", ("warehouse",), True)
+    assert told(site) == ["invited", "enrolled"]
+
+
+def test_no_event_or_document_holds_a_secret(site: Services) -> None:
+    made = site.enrolment.invite(NewInvitation(device="edge-1"), by="anna")
+    secret = read_code(made.code).secret
+    _, answer = enrolled(site, secret=secret)
+    kept = repr([one.event for one in site.events.page(kind=DEVICE_TYPE)])
+    for kind in ("invitation", "enrolled", "token"):
+        kept += repr(site.records.documents.page(kind))
+    for word in (secret, made.code, answer.token):
+        assert word not in kept
+
+
+def test_a_second_use_of_a_code_is_refused(site: Services) -> None:
+    secret = invited(site)
+    key, first = enrolled(site, secret=secret)
+    with pytest.raises(RefusedError, match="used already"):
+        enrolled(site, secret=secret)
+    _, again = enrolled(site, key=key, secret=secret)
+    assert again.certificate == first.certificate, "the answer was lost: the same key may ask again"
+    assert site.auth.identify(again.token)
+    with pytest.raises(UnauthenticatedError):
+        site.auth.identify(first.token)
+
+
+def test_a_code_that_is_over_is_refused_and_forgotten(site: Services, clock: FakeClock) -> None:
+    secret = invited(site, hours=1.0)
+    clock.advance(3601)
+    with pytest.raises(RefusedError, match="good until"):
+        site.enrolment.look(secret, address=ADDRESS)
+    with pytest.raises(RefusedError, match="good until"):
+        enrolled(site, secret=secret)
+    assert site.enrolment.sweep() == 1
+    with pytest.raises(RefusedError, match="no such code"):
+        site.enrolment.look(secret, address=ADDRESS)
+
+
+def test_guessing_is_slowed_down_for_the_guesser_alone(site: Services, clock: FakeClock) -> None:
+    secret = invited(site)
+    for place in range(10):
+        with pytest.raises(RefusedError, match="no such code"):
+            site.enrolment.look(f"{place:020x}", address="10.0.0.66")
+    with pytest.raises(TooManyError, match="too many wrong codes"):
+        site.enrolment.look("ff" * 10, address="10.0.0.66")
+    assert site.enrolment.look(secret, address="10.0.0.66"), "a right code works all the same"
+    with pytest.raises(RefusedError, match="no such code"):
+        site.enrolment.look("ff" * 10, address="10.0.0.67")
+    clock.advance(301)
+    with pytest.raises(RefusedError, match="no such code"):
+        site.enrolment.look("ff" * 10, address="10.0.0.66")
+
+
+@pytest.mark.parametrize(
+    "name", ["+", "#", "a/b", "edge 1", "edge.1", "-x", "x" * 65, "a\nb", "é", "../x"]
+)
+def test_a_name_that_fits_not_everywhere_is_refused(site: Services, name: str) -> None:
+    with pytest.raises(InvalidError, match="no name for a device"):
+        invited(site, name)
+
+
+def test_what_a_request_asks_beyond_its_due_is_refused_and_uses_nothing_up(site: Services) -> None:
+    secret = invited(site)
+    key = new_device_key()
+    for request in (
+        device_request(key, device="edge-2"), device_request(key, device="edge-1/#"), b"no request",
+    ):  # fmt: skip
+        with pytest.raises((RefusedError, InvalidError)):
+            site.enrolment.enrol(
+                EnrolmentRequest(secret=secret, request=request.decode()), address=ADDRESS
+            )
+    assert site.enrolment.inventory.all() == []
+    enrolled(site, key=key, secret=secret)
+
+
+def test_a_name_that_works_is_not_given_twice(site: Services) -> None:
+    early = invited(site)
+    enrolled(site)
+    with pytest.raises(ConflictError, match="enrolled already"):
+        invited(site)
+    with pytest.raises(ConflictError, match="enrolled already"):
+        enrolled(site, secret=early)
+
+
+def test_lines_and_groups_are_those_of_the_plant(site: Services) -> None:
+    with pytest.raises(InvalidError, match="no line 'cellar'"):
+        invited(site, lines=("cellar",))
+    with pytest.raises(InvalidError, match="name of a group"):
+        invited(site, groups=("a b",))
+
+
+def test_renewal_needs_the_running_key(site: Services, clock: FakeClock) -> None:
+    key, answer = enrolled(site)
+    clock.advance(3600 * 24 * 300)
+    following = new_device_key()
+    asked = renewal(key, answer.certificate, next_key=following)
+    made = site.enrolment.renew(asked, address=ADDRESS)
+    assert site.enrolment.authority().check(made.certificate.encode()).device == "edge-1"
+    assert site.enrolment.renew(asked, address=ADDRESS) == made, "the answer was lost"
+    thief = renewal(new_device_key(), answer.certificate, next_key=new_device_key())
+    with pytest.raises(RefusedError, match="not signed by the key"):
+        site.enrolment.renew(thief, address=ADDRESS)
+    with pytest.raises(InvalidError, match="base64"):
+        site.enrolment.renew(replace(asked, proof="é"), address=ADDRESS)
+    row = site.enrolment.inventory.one("edge-1")
+    assert row.ends_at - clock.now() > timedelta(days=364)
+    assert told(site) == ["invited", "enrolled", "renewed"]
+
+
+def test_a_certificate_that_is_over_or_revoked_is_not_renewed(
+    site: Services, clock: FakeClock
+) -> None:
+    key, answer = enrolled(site)
+    asked = renewal(key, answer.certificate, next_key=new_device_key())
+    site.enrolment.revoke("edge-1", by="anna", reason="stolen")
+    with pytest.raises(RefusedError, match="revoked"):
+        site.enrolment.renew(asked, address=ADDRESS)
+    key, answer = enrolled(site)
+    clock.advance(3600 * 24 * 366)
+    with pytest.raises(RefusedError, match="over"):
+        site.enrolment.renew(
+            renewal(key, answer.certificate, next_key=new_device_key()), address=ADDRESS
+        )
+
+
+def test_renewal_is_bounded(site: Services) -> None:
+    key, answer = enrolled(site)
+    for _ in range(10):
+        following = new_device_key()
+        asked = renewal(key, answer.certificate, next_key=following)
+        site.enrolment.renew(asked, address=ADDRESS)
+    with pytest.raises(TooManyError, match="too often"):
+        site.enrolment.renew(asked, address=ADDRESS)
+
+
+def test_revocation_ends_certificate_token_keys_and_work(site: Services) -> None:
+    _, answer = enrolled(site)
+    key = issue_access_key(site.records, name="agent", clock=site.clock, thing="edge-1")
+    heard: list[str] = []
+    site.enrolment.revoked.append(heard.append)
+    site.enrolment.revoke("edge-1", by="berta", reason="stolen from the hall")
+    with pytest.raises(RefusedError, match="revoked"):
+        site.enrolment.authority().check(answer.certificate.encode())
+    with pytest.raises(UnauthenticatedError):
+        site.auth.identify(answer.token)
+    with pytest.raises(NotFoundError):
+        site.records.documents.get("access-key", key.id)
+    with pytest.raises(NotFoundError):
+        site.job_desk.service.create(NewJob(job_id="j", targets=("edge-1",), document={"a": 1}))
+    assert heard == ["edge-1"]
+    with pytest.raises(ConflictError, match="by berta: stolen from the hall"):
+        site.enrolment.revoke("edge-1", by="anna", reason="again")
+    with pytest.raises(NotFoundError, match="never enrolled"):
+        site.enrolment.revoke("edge-7", by="anna", reason="x")
+    assert told(site)[-1] == "revoked"
+    enrolled(site)
+    assert site.enrolment.inventory.one("edge-1").active, "a new code brings it back"
+
+
+def test_a_revocation_that_broke_off_is_finished_by_the_same_command(site: Services) -> None:
+    enrolled(site)
+    site.enrolment.authority().revoke("edge-1", reason="stolen")  # and then the power went
+    assert not site.enrolment.revoke("edge-1", by="anna", reason="stolen").active
+
+
+def test_groups_are_what_jobs_aim_at(site: Services) -> None:
+    enrolled(site)
+    assert site.enrolment.set_groups("edge-1", ("b", "a", "b"), by="anna") == ("a", "b")
+    job = site.job_desk.service.create(NewJob(job_id="j", targets=("group/a",), document={"a": 1}))
+    assert [one.thing for one in site.job_desk.service.executions(job.job_id)] == ["edge-1"]
+    with pytest.raises(NotFoundError):
+        site.enrolment.set_groups("edge-9", ("a",), by="anna")
+
+
+def test_before_init_and_without_a_bus_it_says_what_is_missing(hub: Services) -> None:
+    with pytest.raises(NotFoundError, match="no certificate authority"):
+        hub.enrolment.invite(NewInvitation(device="edge-1"), by="anna")
+    SiteAuthority.create(hub.config.authority_folder, site="hall", clock=hub.clock)
+    secret = invited(hub)
+    with pytest.raises(UnavailableError, match="where devices find its bus"):
+        enrolled(hub, secret=secret)
+
+
+def test_a_plant_with_several_lines_wants_one_named(
+    config: HubConfig, plant: Plant, clock: FakeClock
+) -> None:
+    two = replace(plant, line=(*plant.line, replace(plant.line[0], id="packing")))
+    with open_records("memory://", clock=clock) as records:
+        blobs = open_blobs("memory://", clock=clock)
+        hub = build_services(config, plant=two, records=records, blobs=blobs, clock=clock)
+        SiteAuthority.create(config.authority_folder, site="hall", clock=clock)
+        hub.enrolment.bus_url = "mqtts://x:1"
+        with pytest.raises(InvalidError, match="several lines"):
+            invited(hub)
+        _, answer = enrolled(hub, secret=invited(hub, lines=("warehouse", "packing")))
+        assert answer.cameras == ()
+        _, answer = enrolled(hub, "edge-2", secret=invited(hub, "edge-2", lines=("packing",)))
+        assert answer.cameras == ()
+        blobs.close()
+
+
+# ---- over HTTP
+
+
+@pytest.fixture
+def open_door(nobody: TestClient, site: Services) -> TestClient:
+    assert site
+    return nobody
+
+
+def test_the_whole_way_over_http(open_door: TestClient, client: TestClient, site: Services) -> None:
+    pem = open_door.get("/api/v1/enrolment/authority")
+    assert pem.content == site.enrolment.authority().certificate
+    assert b"X509 CRL" in open_door.get("/api/v1/enrolment/revoked").content
+    made = client.post("/api/v1/devices/invitations", json={"device": "edge-1", "groups": ["a"]})
+    assert made.status_code == 201
+    code = read_code(made.json()["code"])
+    look = open_door.post("/api/v1/enrolment/code", json={"secret": code.secret})
+    assert look.json()["device"] == "edge-1"
+    key = new_device_key()
+    body = {"secret": code.secret, "request": device_request(key, device="edge-1").decode()}
+    answer = open_door.post("/api/v1/enrolment", json=body)
+    assert answer.status_code == 201
+    used = {**body, "request": device_request(new_device_key(), device="edge-1").decode()}
+    refused = open_door.post("/api/v1/enrolment", json=used)
+    assert refused.status_code == 403
+    assert "used already" in refused.json()["detail"]
+    token = {"Authorization": f"Bearer {answer.json()['token']}"}
+    assert open_door.get("/tuf/metadata/nothing.json", headers=token).status_code == 404
+    assert open_door.get("/api/v1/devices", headers=token).status_code == 403
+    listed = client.get("/api/v1/devices").json()["items"]
+    assert [(one["id"], one["state"], one["groups"]) for one in listed] == [
+        ("edge-1", "never", ["a"])
+    ]
+    gone = client.post("/api/v1/devices/edge-1/revoke", json={"reason": "stolen"})
+    assert gone.status_code == 200
+    assert open_door.get("/tuf/metadata/nothing.json", headers=token).status_code == 401
+    assert client.get("/api/v1/devices", params={"state": "revoked"}).json()["items"]
+    assert client.get("/api/v1/devices/edge-1").json()["enrolled"]["reason"] == "stolen"
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "status"),
+    [
+        ("", {}, 400), ("", {"secret": "x", "request": "y"}, 403), ("", {"secret": 1}, 400),
+        ("/code", {"secret": "x" * 100_000}, 403), ("/code", {"secret": "x", "more": 1}, 400),
+        ("/renewal", {"certificate": "x", "request": "y", "proof": "z"}, 400),
+    ],
+)  # fmt: skip
+def test_nonsense_is_answered_with_a_sentence(
+    open_door: TestClient, path: str, body: dict[str, object], status: int
+) -> None:
+    answer = open_door.post(f"/api/v1/enrolment{path}", json=body)
+    assert answer.status_code == status
+    assert answer.json()["detail"]
+
+
+def test_lists_are_filtered_and_go_on_behind_a_cursor(client: TestClient, site: Services) -> None:
+    for number in range(7):
+        enrolled(site, f"edge-{number}")
+    site.enrolment.set_groups("edge-3", ("canary",), by="anna")
+    first = client.get("/api/v1/devices", params={"limit": 3}).json()
+    second = client.get("/api/v1/devices", params={"limit": 9, "after": first["next"]}).json()
+    names = [one["id"] for one in first["items"] + second["items"]]
+    assert names == [f"edge-{number}" for number in range(7)]
+    assert second["next"] is None
+    canary = client.get("/api/v1/devices", params={"group": "canary"}).json()["items"]
+    assert [one["id"] for one in canary] == ["edge-3"]
+    assert client.get("/api/v1/devices", params={"group": "nobody"}).status_code == 404
+    assert client.get("/api/v1/devices", params={"state": "sleepy"}).status_code == 400
+    found = client.get("/api/v1/devices", params={"q": "GE-5"}).json()["items"]
+    assert [one["id"] for one in found] == ["edge-5"]
+    assert client.get("/api/v1/devices/edge-9").status_code == 404
