@@ -16,6 +16,7 @@ from lineside.edge.jobs_client import Doing, JobClient
 from lineside.edge.loader import Loader
 from lineside.edge.messages import (
     DeviceStatus,
+    Wanted,
     device_topic,
     frame_message,
     frame_topic,
@@ -26,6 +27,7 @@ from lineside.edge.messages import (
 )
 from lineside.edge.models_config import read_models
 from lineside.edge.onlookers import Onlooker, observed
+from lineside.edge.shadow import Shadow, old_from
 from lineside.edge.shelf import Shelf
 from lineside.edge.shipper import Shipper
 from lineside.edge.spool import Draft, Spool
@@ -33,7 +35,7 @@ from lineside.edge.supply import supply_of
 from lineside.edge.tally import Tally
 from lineside.edge.watchdog import MOST_STUCK, Guarded
 from lineside.edge.worker import Around, Shown, Worker
-from lineside.fleet import DevicePolicy
+from lineside.fleet import DevicePolicy, JobDocument
 from lineside.links import Bus, Camera, Message, Will, open_camera, topic_matches
 from lineside.streams import encode_prediction_event
 from lineside.vision import Frame, Prediction
@@ -111,10 +113,24 @@ class Agent:
             allows=lambda name: read_models(config.models_path).allows(name),
             signed=supply.signed,
         )
+        self._shadow = Shadow(
+            config.folder,
+            device=config.device,
+            find_old=old_from(
+                self._shelf.get,
+                prove=lambda data, wanted: supply.kept(data, wanted=wanted, changes=False),
+                load=self._load_beside,
+            ),
+            tell=lambda payload: bus.publish_soon(self._topics["evidence"], payload),
+            tally=self._tally,
+            clock=clock,
+        )
         self._jobs = JobClient(
             bus,
             thing=config.device,
-            carry_out=Deployer(self._loader, supply=supply, policy=policy).carry_out,
+            carry_out=Deployer(
+                self._loader, supply=supply, policy=policy, placed=self._try_out
+            ).carry_out,
             tally=self._tally,
             clock=clock,
             heard=self.contact.heard,
@@ -124,7 +140,7 @@ class Agent:
         self._turned_s = clock.monotonic()
         self._topics = {
             noun: device_topic(plant, device=config.device, noun=noun)
-            for noun in ("status", "desired", "ack")
+            for noun in ("status", "desired", "ack", "evidence")
         }
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._listen, name="control", daemon=True)
@@ -143,6 +159,7 @@ class Agent:
         )
         self._thread.start()
         self._loader.start()
+        self._shadow.start()
         self._jobs.start()
         self._shipper.start()
         for worker in self._workers:
@@ -153,6 +170,7 @@ class Agent:
         for worker in self._workers:
             worker.close()
         self._jobs.close()
+        self._shadow.close()
         self._loader.close()
         self._shipper.close()
         self._stop.set()
@@ -213,6 +231,8 @@ class Agent:
     def _restart(self, worker: Worker) -> None:
         """Put a new worker in the place of one that hangs."""
         worker.leave()
+        for inspection in worker.inspections:
+            self._shadow.failed(inspection.id)
         new = self._worker(worker.camera)
         self._workers = tuple(new if one is worker else one for one in self._workers)
         self._left = (*self._left, worker)
@@ -249,8 +269,8 @@ class Agent:
             device=self._config.device,
             around=Around(
                 open_camera=self._open_camera,
-                find_judge=observed(
-                    self._loader.judge, onlookers=self._onlookers, tally=self._tally
+                find_judge=self._shadow.watched(
+                    observed(self._loader.judge, onlookers=self._onlookers, tally=self._tally)
                 ),
                 emit=self._emit,
                 forward=self._forward,
@@ -259,6 +279,18 @@ class Agent:
             tally=self._tally,
             clock=self._clock,
         )
+
+    def _load_beside(self, data: bytes, wanted: Wanted) -> Judge:
+        """A package that judges beside the one in use."""
+        ready = self._loader.checked(
+            data, inspection=wanted.inspection, digest=wanted.digest, where="trial"
+        )
+        return ready.judge
+
+    def _try_out(self, order: JobDocument) -> None:
+        """A job brought a package: it may ask for a trial beside the one before."""
+        placed = self._shelf.placed().get(order.inspection)
+        self._shadow.begin(order, before=placed.before if placed is not None else "")
 
     def _open_camera(self, camera: CameraRecord, refused: Callable[[str, str], None]) -> Camera:
         return open_camera(camera, clock=self._clock, bus=self._bus, refused=refused)

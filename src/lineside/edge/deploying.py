@@ -13,7 +13,7 @@
 
 import logging
 import secrets
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from lineside.core import Digest, InvalidError, LinesideError, UnavailableError, short
@@ -35,6 +35,9 @@ logger = logging.getLogger(__name__)
 _STEPS = 1000
 _FIRST_WAIT_S = 1.0
 _LONGEST_WAIT_S = 60.0
+
+
+Placing = Callable[[JobDocument], object]
 
 
 class AbandonedError(UnavailableError):
@@ -65,10 +68,19 @@ class Control(Protocol):
 class Deployer:
     """Carries out jobs, one after the other."""
 
-    def __init__(self, loader: Loader, *, supply: Supply, policy: DevicePolicy) -> None:
+    def __init__(
+        self,
+        loader: Loader,
+        *,
+        supply: Supply,
+        policy: DevicePolicy,
+        placed: Placing = lambda _: None,
+    ) -> None:
+        """``placed`` is told of each order whose package is in use."""
         self._loader = loader
         self._supply = supply
         self._policy = policy
+        self._placed = placed
 
     def carry_out(self, work: Work, control: Control) -> Outcome:
         """Do what a job says.
@@ -88,7 +100,10 @@ class Deployer:
             raise
         except LinesideError as error:
             return _ended(_FAILED, error)
-        return self._ordered(order, control)
+        outcome = self._ordered(order, control)
+        if outcome.status is ExecutionStatus.SUCCEEDED:
+            self._placed(order)
+        return outcome
 
     def _ordered(self, order: JobDocument, control: Control) -> Outcome:
         try:

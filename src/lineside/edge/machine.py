@@ -13,6 +13,14 @@ def this_platform() -> str:
     return f"{platform.system().lower()}/{_ALIKE.get(machine, machine)}"
 
 
+def boot_id() -> str:
+    """Another text after each start of the machine (Linux); where that cannot be known, none."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return "unknown"
+
+
 def resident_bytes() -> int:
     """Memory this program holds right now (proc(5), statm); 0 where that cannot be known."""
     try:

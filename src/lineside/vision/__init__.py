@@ -38,6 +38,7 @@ from lineside.vision.detections import (
     chance_of,
     find_objects,
 )
+from lineside.vision.difference import Difference, difference, score_of
 from lineside.vision.draw import draw_heat, draw_overlay, heat_layer
 from lineside.vision.frame import Frame, FrameRef
 from lineside.vision.geometry import (
@@ -166,6 +167,7 @@ __all__ = [
     "Decider",
     "Decision",
     "DetectRule",
+    "Difference",
     "Frame",
     "FrameRef",
     "HealthFigures",
@@ -225,6 +227,7 @@ __all__ = [
     "decide_probabilities",
     "decide_score",
     "decode_picture",
+    "difference",
     "doubt_of",
     "draw_heat",
     "draw_overlay",
@@ -267,6 +270,7 @@ __all__ = [
     "rle_of",
     "rotation_of",
     "scale_of",
+    "score_of",
     "score_probability",
     "set_pixels",
     "share_inside",

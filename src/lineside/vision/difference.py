@@ -1,0 +1,124 @@
+"""What two packages say of one frame, compared without knowing what is right.
+
+1. What a package *finds* is every label, class or box label that it says is present, a count, a
+   mask with any pixel set, an anomaly, or a picture that cannot be judged. Which of these stops a
+   part is the plant's matter: gained and lost are counted for all alike.
+2. An answer *changed* when what is found or what is left undecided differs.
+3. The score of an answer is one number in [0, 1], whose drift shows before decisions change:
+   labels: the mean of their regions, a region of one label its probability, one of k classes the
+   mean place of the class, 0 for the first and 1 for the last; boxes: the largest probability; a
+   count: its expectation over the largest number the package can tell, or value / (value + 1);
+   a mask: the root of its share; an anomaly: score / (score + limit), a half at the limit. A
+   picture that cannot be judged: 0.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from lineside.vision.prediction import Decision, PictureState, Prediction
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Difference:
+    """One frame.
+
+    Attributes:
+        found_before: the old one finds something.
+        gained, lost: the new one finds what the old one does not, and the reverse.
+        unsure_before: the old one leaves something undecided.
+        unsure_gained: only the new one does.
+        score: new minus old, in [-1, 1].
+    """
+
+    changed: bool
+    found_before: bool
+    gained: bool
+    lost: bool
+    unsure_before: bool
+    unsure_gained: bool
+    score: float
+
+
+def difference(old: Prediction, new: Prediction) -> Difference:
+    """What two packages say of the same frame."""
+    before, after = frozenset(_found(old)), frozenset(_found(new))
+    unsure_before, unsure_after = frozenset(_unsure(old)), frozenset(_unsure(new))
+    return Difference(
+        changed=(before, unsure_before) != (after, unsure_after),
+        found_before=bool(before),
+        gained=bool(after - before),
+        lost=bool(before - after),
+        unsure_before=bool(unsure_before),
+        unsure_gained=bool(unsure_after) and not unsure_before,
+        score=score_of(new) - score_of(old),
+    )
+
+
+def score_of(prediction: Prediction) -> float:
+    """The answer as one number in [0, 1]."""
+    if prediction.state is not PictureState.OK:
+        return 0.0
+    parts = [*_label_scores(prediction), *_other_scores(prediction)]
+    mean = sum(parts) / len(parts) if parts else 0.0
+    return min(1.0, max(0.0, mean))
+
+
+def _label_scores(prediction: Prediction) -> Iterator[float]:
+    regions: dict[str, list[float]] = defaultdict(list)
+    for answer in prediction.labels:
+        # A label that stands for itself has its own name; classes are named with their region.
+        of_classes = prediction.task == "classify" or answer.name != answer.label
+        key = f"region {answer.region}" if of_classes else f"label {answer.name}"
+        regions[key].append(answer.probability)
+    for chances in regions.values():
+        last, total = len(chances) - 1, sum(chances)
+        if last == 0:
+            yield chances[0]
+        elif total > 0:
+            yield sum(place * chance for place, chance in enumerate(chances)) / (last * total)
+
+
+def _other_scores(prediction: Prediction) -> Iterator[float]:
+    if prediction.task == "detect":
+        yield max((box.probability for box in prediction.boxes), default=0.0)
+    if prediction.count is not None:
+        chances, value = prediction.count.chances, prediction.count.value
+        if len(chances) > 1:
+            yield sum(place * chance for place, chance in enumerate(chances)) / (len(chances) - 1)
+        else:
+            yield value / (value + 1)
+    if prediction.mask is not None:
+        yield prediction.mask.share**0.5
+    if prediction.anomaly is not None:
+        score, limit = max(0.0, prediction.anomaly.score), prediction.anomaly.limit
+        yield score / (score + limit) if score + limit > 0 else 0.0
+
+
+def _found(prediction: Prediction) -> Iterator[str]:
+    if prediction.state is not PictureState.OK:
+        yield f"picture {prediction.state}"
+        return
+    for answer in prediction.labels:
+        if answer.decision is Decision.PRESENT:
+            yield f"label {answer.name}"
+    for box in prediction.boxes:
+        if box.decision is Decision.PRESENT:
+            yield f"box {box.label}"
+    if prediction.count is not None and prediction.count.decision is Decision.PRESENT:
+        yield f"count {prediction.count.value}"
+    if prediction.mask is not None and prediction.mask.share > 0:
+        yield "mask"
+    if prediction.anomaly is not None and prediction.anomaly.decision is Decision.PRESENT:
+        yield "anomaly"
+
+
+def _unsure(prediction: Prediction) -> Iterator[str]:
+    if prediction.state is not PictureState.OK:
+        return
+    yield from (one.name for one in prediction.labels if one.decision is Decision.UNSURE)
+    yield from (one.label for one in prediction.boxes if one.decision is Decision.UNSURE)
+    if prediction.count is not None and prediction.count.decision is Decision.UNSURE:
+        yield "count"
+    if prediction.anomaly is not None and prediction.anomaly.decision is Decision.UNSURE:
+        yield "anomaly"

@@ -1,0 +1,133 @@
+"""Two answers to one frame, compared for every task."""
+
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lineside.core import digest_of, frame_id
+from lineside.vision import (
+    AnomalyAnswer,
+    BoxAnswer,
+    CountAnswer,
+    Decision,
+    FrameRef,
+    HealthFigures,
+    LabelAnswer,
+    MaskAnswer,
+    PictureState,
+    Prediction,
+    RegistrationFigures,
+    StageTimes,
+    difference,
+    score_of,
+)
+
+AT = datetime(2026, 1, 1, tzinfo=UTC)
+PRESENT, ABSENT, UNSURE = Decision.PRESENT, Decision.ABSENT, Decision.UNSURE
+
+
+def label(name: str, p: float, decision: Decision, *, region: str = "") -> LabelAnswer:
+    return LabelAnswer(
+        name=f"{region}/{name}" if region else name, region=region, label=name, probability=p,
+        decision=decision,
+    )  # fmt: skip
+
+
+def answer(task: str = "multilabel", **more: Any) -> Prediction:  # noqa: ANN401  fields of the record
+    digest = digest_of(b"x")
+    frame = FrameRef(
+        id=frame_id(camera="c", captured_at=AT, digest=digest), camera="c", captured_at=AT,
+        digest=digest,
+    )  # fmt: skip
+    plain = Prediction(
+        frame=frame, inspection="i", task=task, state=PictureState.OK, labels=(),
+        package=digest, dataset="d", registration=RegistrationFigures(state="none"),
+        health=HealthFigures(sharpness=1, mean_grey=1, clipped_share=0), latency_ms=StageTimes(),
+    )  # fmt: skip
+    return replace(plain, **more)
+
+
+def anomaly(score: float, decision: Decision) -> Prediction:
+    return answer("anomaly", anomaly=AnomalyAnswer(score=score, limit=2.0, decision=decision))
+
+
+def test_what_is_found_lost_and_left_undecided_is_told_apart() -> None:
+    old = answer(labels=(label("dent", 0.9, PRESENT), label("scratch", 0.5, UNSURE)))
+    new = answer(labels=(label("dent", 0.1, ABSENT), label("scratch", 0.9, PRESENT)))
+    seen = difference(old, new)
+    assert (seen.changed, seen.found_before, seen.gained, seen.lost) == (True, True, True, True)
+    assert (seen.unsure_before, seen.unsure_gained) == (True, False)
+    assert difference(new, old).unsure_gained
+    assert seen.score == pytest.approx(-0.2)
+
+
+def test_a_picture_that_cannot_be_judged_is_found_and_scores_nothing() -> None:
+    refused = answer(state=PictureState.BLURRED)
+    seen = difference(anomaly(1.0, ABSENT), refused)
+    assert (seen.changed, seen.gained, seen.lost) == (True, True, False)
+    assert score_of(refused) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("one", "score"),
+    [
+        (answer(labels=(label("a", 0.2, ABSENT), label("b", 0.6, PRESENT))), 0.4),
+        (answer("classify", labels=(label("ok", 0.7, PRESENT), label("bad", 0.3, ABSENT))), 0.3),
+        (
+            answer(
+                labels=(
+                    label("red", 0.2, ABSENT, region="A1"),
+                    label("blue", 0.3, ABSENT, region="A1"),
+                    label("none", 0.5, PRESENT, region="A1"),
+                )
+            ),
+            0.65,
+        ),
+        (anomaly(2.0, ABSENT), 0.5),
+        (anomaly(6.0, PRESENT), 0.75),
+        (answer("segment", mask=MaskAnswer(rle="", width_px=1, height_px=1, share=0.25)), 0.5),
+        (answer("detect"), 0.0),
+        (
+            answer(
+                "detect",
+                boxes=(BoxAnswer(label="a", x0_px=0, y0_px=0, x1_px=1, y1_px=1, probability=0.8),),
+            ),
+            0.8,
+        ),
+        (answer("count", count=CountAnswer(value=3, low=3, high=3)), 0.75),
+        (answer("count", count=CountAnswer(value=1, low=1, high=1, chances=(0.0, 0.5, 0.5))), 0.75),
+        (answer("count"), 0.0),
+    ],
+)
+def test_an_answer_is_one_number(one: Prediction, score: float) -> None:
+    assert score_of(one) == pytest.approx(score)
+    same = difference(one, one)
+    assert (same.changed, same.gained, same.lost, same.unsure_gained) == (False,) * 4
+    assert same.score == 0.0
+
+
+@given(st.floats(0, 1e9), st.floats(0, 1e9), st.sampled_from(list(Decision)))
+def test_scores_stay_within_zero_and_one(score: float, limit: float, decision: Decision) -> None:
+    one = answer("anomaly", anomaly=AnomalyAnswer(score=score, limit=limit, decision=decision))
+    assert 0.0 <= score_of(one) <= 1.0
+
+
+@pytest.mark.parametrize(
+    "found",
+    [
+        answer("count", count=CountAnswer(value=3, low=3, high=3, decision=PRESENT)),
+        answer("segment", mask=MaskAnswer(rle="", width_px=1, height_px=1, share=0.1)),
+        answer(
+            "detect",
+            boxes=(BoxAnswer(label="a", x0_px=0, y0_px=0, x1_px=1, y1_px=1, probability=0.8),),
+        ),
+        anomaly(5.0, PRESENT),
+    ],
+)
+def test_each_task_finds_something_of_its_own(found: Prediction) -> None:
+    seen = difference(answer(found.task), found)
+    assert (seen.gained, seen.lost, seen.found_before) == (True, False, False)
