@@ -120,9 +120,8 @@ class Pages:
 
     async def sign_in(self, request: Request) -> Response:
         """Take the password."""
-        given = parse_qs((await request.body()).decode("utf-8", "replace"), max_num_fields=4)
         address = request.client.host if request.client else ""
-        password = given.get("password", [""])[0]
+        password = _password((await request.body()).decode("utf-8", "replace"))
         try:
             name = await asyncio.to_thread(self._behind.door.sign_in, password, address=address)
         except LinesideError as error:
@@ -354,6 +353,13 @@ def _sent(answer: HttpAnswer) -> Response:
 
 def _json(value: object, *, status: int = 200) -> Response:
     return Response(encode(value), status_code=status, media_type="application/json")
+
+
+def _password(form: str) -> str:
+    try:
+        return parse_qs(form, max_num_fields=8).get("password", [""])[0]
+    except ValueError:
+        raise InvalidError("no form of this page", where="sign-in", fix="Use the page.") from None
 
 
 def _number(text: str) -> int:

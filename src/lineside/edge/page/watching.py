@@ -53,12 +53,18 @@ class Watching:
         finally:
             self.viewers -= 1
 
-    async def newer(self, than: int, *, wait_s: float = WAIT_S) -> tuple[Newest, ...]:
-        """Pictures above that number, as soon as there are any; none after ``wait_s``."""
-        ends_s = self._clock.monotonic() + wait_s
+    async def newer(self, than: int, *, cameras: tuple[str, ...] = ()) -> tuple[Newest, ...]:
+        """Pictures above that number, as soon as there are any; none after ``WAIT_S``.
+
+        Args:
+            than: the highest number that was seen.
+            cameras: which; empty: all.
+        """
+        ends_s = self._clock.monotonic() + WAIT_S
         while True:
             self._changed.clear()
-            found = self._gallery.newer(than)
+            there = self._gallery.newer(than)
+            found = tuple(one for one in there if not cameras or one.frame.camera in cameras)
             left_s = ends_s - self._clock.monotonic()
             if found or left_s <= 0:
                 return found
@@ -68,23 +74,24 @@ class Watching:
 
     async def round(self, than: int) -> bytes:
         """All cameras' newest pictures above a number, as one message (``live_part`` by part)."""
-        parts = []
-        for newest in await self.newer(than):
-            small = await self._small(newest.frame.camera)
-            if small is not None and small.newest.number > than:
-                parts.append(live_part(small))
-        return b"".join(parts)
+        for _ in range(2):  # what was made small a moment ago may be older: once more, later
+            smalls = [await self._small(one.frame.camera) for one in await self.newer(than)]
+            fresh = [one for one in smalls if one is not None and one.newest.number > than]
+            if fresh or not smalls:
+                break
+            await asyncio.sleep(PERIOD_S)
+        return b"".join(live_part(one) for one in fresh)
 
     async def motion(self, camera: str) -> AsyncIterator[bytes]:
         """A camera's pictures as the parts of ``multipart/x-mixed-replace``, without end."""
         number = 0
         while True:
-            for newest in await self.newer(number):
-                number = max(number, newest.number)
-            small = await self._small(camera)
-            if small is not None:
-                yield _motion_part(small.picture)
-            await asyncio.sleep(PERIOD_S)
+            if await self.newer(number, cameras=(camera,)):
+                small = await self._small(camera)
+                if small is not None and small.newest.number > number:
+                    number = small.newest.number
+                    yield _motion_part(small.picture)
+                await asyncio.sleep(PERIOD_S)
 
     async def _small(self, camera: str) -> Small | None:
         try:
