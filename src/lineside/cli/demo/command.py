@@ -18,10 +18,13 @@ import typer
 from lineside.cli.demo.bins import Bins
 from lineside.cli.demo.programs import Programs
 from lineside.cli.demo.stage import Settings, Stage
+from lineside.cli.demo.surface import Surface
 from lineside.cli.demo.warehouse import Warehouse
 from lineside.cli.output import JsonFlag, say, show, writable
 
-_STAGES: dict[str, type[Stage]] = {"warehouse": Warehouse, "bins": Bins}
+_STAGES: dict[str, type[Stage]] = {"warehouse": Warehouse, "bins": Bins, "surface": Surface}
+_FPS = {"surface": 2.0}  # three devices judge each frame by three packages
+_USUAL_FPS = 5.0
 
 
 def register(app: typer.Typer) -> None:
@@ -31,7 +34,7 @@ def register(app: typer.Typer) -> None:
 
 def demo(
     solution: Annotated[
-        Literal["warehouse", "bins"], typer.Argument(help="Which example.")
+        Literal["warehouse", "bins", "surface"], typer.Argument(help="Which example.")
     ] = "warehouse",
     *,
     port: Annotated[
@@ -43,7 +46,10 @@ def demo(
         typer.Option("--for", min=0, help="End by itself after this many seconds of scored run."),
     ] = 0.0,
     report: Annotated[Path | None, typer.Option(help="Write the figures as JSON here.")] = None,
-    fps: Annotated[float, typer.Option(help="Frames a second of the simulated camera.")] = 5.0,
+    fps: Annotated[
+        float,
+        typer.Option(min=0, help="Frames a second of the simulated camera; 0: 5, of surface 2."),
+    ] = 0.0,
     speed: Annotated[float, typer.Option(help="How much faster the factory runs.")] = 12.0,
     seed: Annotated[int, typer.Option(help="Seed of the scored run.")] = 11,
     folder: Annotated[
@@ -54,7 +60,12 @@ def demo(
     """Run the whole loop on this machine: simulated line, hub, edge agent, page."""
     writable(report)
     settings = Settings(
-        solution=solution, port=port, fps=fps, speed=speed, seed=seed, seconds=seconds
+        solution=solution,
+        port=port,
+        fps=fps or _FPS.get(solution, _USUAL_FPS),
+        speed=speed,
+        seed=seed,
+        seconds=seconds,
     )
     with _ends_are_interrupts(), _workplace(folder) as place, Programs(place) as programs:
         figures = _run(

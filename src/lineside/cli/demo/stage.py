@@ -91,14 +91,22 @@ class Stage(ABC):
 
     def go_live(self) -> None:
         """Start the edge agent and the scored line, and wait for the first live answer."""
-        (self._folder / "edge.toml").write_text(
-            f'device = "edge-1"\nbus = "{self._bus}"\nhub = "{self._base}"\n'
+        self._start_device("edge-1")
+        self._until(self._device_is_loaded, "the edge agent", 60)
+        self._start_line()
+
+    def _start_device(self, name: str) -> None:
+        """Start an edge agent that trusts what the hub signs, and nothing else."""
+        settings = self._folder / f"{name}.toml"
+        settings.write_text(
+            f'device = "{name}"\nbus = "{self._bus}"\nhub = "{self._base}"\n'
             f'token_file = "{self._token_file("device")}"\nplant = "{self._plant_file}"\n'
-            f'data_dir = "{self._folder / "edge"}"\n'
+            f'data_dir = "{self._folder / name}"\n'
             f'trust_root = "{self._folder / "hub" / "trust" / "root.json"}"\n'
         )
-        self._programs.start("edge", "edge", "--config", str(self._folder / "edge.toml"))
-        self._until(self._device_is_loaded, "the edge agent", 60)
+        self._programs.start(name, "edge", "--config", str(settings))
+
+    def _start_line(self) -> None:
         self._live_since = self._clock.now()
         self._line = self._simulate(
             "line",
