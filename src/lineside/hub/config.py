@@ -87,12 +87,14 @@ class HubConfig:
         bus: ``embedded``, or the URL of a broker.
         bus_host, bus_port: where the embedded broker listens; port 0 takes a free one.
         bus_password_file: ``name:argon2 hash`` lines; needed when ``bus_host`` is not loopback.
+        bus_connections: how many clients the embedded broker takes at a time.
         bus_tls: host:port where the embedded broker listens for devices with certificates; empty:
             nowhere. Port 0 takes a free one.
         device_bus: URL of the bus as devices are told of it; ``{hub}`` stands for the host under
             which they reached the hub; empty: that of the embedded broker.
         most_devices: how many devices may report.
         device_silent_s: after how long without a message a device counts as silent.
+        downloads: how many packages go out to devices at a time; others are asked to come again.
         public_url: how devices reach the hub; empty: ``http://host:port``.
         strays: also listen beside the routed topics, so that a mistyped topic becomes a dead
             letter instead of nothing.
@@ -122,10 +124,12 @@ class HubConfig:
     bus_host: str = "127.0.0.1"
     bus_port: int = 1883
     bus_password_file: str = ""
+    bus_connections: int = 2000
     bus_tls: str = ""
     device_bus: str = ""
     most_devices: int = 20_000
     device_silent_s: float = 60.0
+    downloads: int = 64
     public_url: str = ""
     strays: bool = True
     records: str = ""
@@ -155,6 +159,8 @@ class HubConfig:
             raise InvalidError("a port from 0 to 65535", where="port", fix="Choose another port.")
         if self.session_hours <= 0:
             raise InvalidError("above 0", where="session_hours", fix="Write session_hours = 12.")
+        if min(self.bus_connections, self.downloads) < 1:
+            raise InvalidError("above 0", where="bus_connections, downloads", fix="Write 64.")
         _check_devices(self)
         _check_tls(self)
         _check_zone(self.time_zone)

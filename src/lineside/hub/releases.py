@@ -25,6 +25,7 @@ from lineside.fleet import (
     replace_durably,
     version_key,
 )
+from lineside.hub.downloads import Slots
 from lineside.hub.models import release_of
 from lineside.models import ModelVersions, PackageRecord, Registry
 from lineside.store import Blobs, Records
@@ -41,15 +42,27 @@ _PAGE = 100
 class Releases:
     """The update repository as the hub uses it; safe from several threads and processes."""
 
-    def __init__(self, records: Records, blobs: Blobs, *, folder: Path, clock: Clock) -> None:
-        """Use what others opened and will close; touch no file yet."""
+    def __init__(
+        self, records: Records, blobs: Blobs, *, folder: Path, clock: Clock, downloads: int = 64
+    ) -> None:
+        """Use what others opened and will close; touch no file yet.
+
+        Args:
+            records: of the hub.
+            blobs: of the hub.
+            folder: of the repository.
+            clock: what expiry counts from.
+            downloads: archives that go out at a time.
+        """
         self._documents = records.documents
         self._blobs = blobs
         self._registry = Registry(records, blobs, clock=clock)
         self._versions = ModelVersions(records, self._registry, clock=clock)
         self._folder = folder
         self._clock = clock
+        self.slots = Slots(downloads, clock=clock)
         self._lock = threading.Lock()
+        self._loading = threading.Lock()
         self._cached: OrderedDict[Digest, bytes] = OrderedDict()
         self.repository = UpdateRepository(folder, clock=clock, read=self._archive)
 
@@ -151,17 +164,23 @@ class Releases:
             raise NotFoundError("no update repository", where=path[:200], fix="Start the hub.")
         target = self.repository.served(path)
         digest = Digest(f"sha256:{target.sha256}")
+        kept = self._recent(digest)
+        if kept is not None:
+            return target, kept
+        with self._loading:  # many devices ask at once for what was just released: read it once
+            data = self._recent(digest) or self._archive(digest)
+            with self._lock:
+                self._cached[digest] = data
+                while len(self._cached) > _CACHED:
+                    self._cached.popitem(last=False)
+        return target, data
+
+    def _recent(self, digest: Digest) -> bytes | None:
         with self._lock:
             kept = self._cached.get(digest)
             if kept is not None:
                 self._cached.move_to_end(digest)
-                return target, kept
-        data = self._archive(digest)
-        with self._lock:
-            self._cached[digest] = data
-            while len(self._cached) > _CACHED:
-                self._cached.popitem(last=False)
-        return target, data
+            return kept
 
     # ---- underneath
 

@@ -40,7 +40,7 @@ from lineside.hub.services import Services, build_services
 from lineside.hub.timers import Timers
 from lineside.hub.tls import server_files
 from lineside.hub.topics import hub_source
-from lineside.links import Bus, EmbeddedBroker, open_bus
+from lineside.links import BrokerLimits, Bus, EmbeddedBroker, open_bus
 from lineside.store import open_blobs, open_records
 from lineside.streams import EVENT_TYPE, PREDICTION_TYPE
 
@@ -155,6 +155,7 @@ def _join_bus(config: HubConfig, services: Services, *, stack: ExitStack) -> tup
             host=config.bus_host,
             port=config.bus_port,
             password_file=password_file,
+            limits=BrokerLimits(connections=config.bus_connections),
             answered=JOB_TOPICS,
             door=door_of(services),
         )
@@ -189,6 +190,9 @@ def _start_work(services: Services, bus: Bus, *, stack: ExitStack) -> None:
     desk = services.job_desk
     services.stats.watch("job_messages_waiting", lambda: desk.waiting)
     services.stats.watch("job_messages_dropped", lambda: desk.dropped)
+    slots = services.releases.slots
+    services.stats.watch("downloads_now", lambda: slots.taken)
+    services.stats.watch("downloads_sent_away", lambda: slots.refused)
     trials = services.rollouts.book
     services.stats.watch("trial_reports_refused", lambda: trials.refused)
     readers = open_readers(bus, services=services)

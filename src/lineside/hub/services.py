@@ -161,7 +161,9 @@ def build_services(
         Ground(records=records, blobs=blobs, journal=ledger, site=plant.site, clock=clock),
         config=config,
     )
-    releases = Releases(records, blobs, folder=config.trust_folder, clock=clock)
+    releases = Releases(
+        records, blobs, folder=config.trust_folder, clock=clock, downloads=config.downloads
+    )  # fmt: skip
     models.on_approved(lambda approved: releases.publish(approved.release))
     models.on_rejected(releases.withdraw)
     packages = Packages(

@@ -4,18 +4,18 @@ Everything here is signed, and checked again by whoever reads it; still it is fo
 people of this site only.
 """
 
-from collections.abc import AsyncIterator
 from typing import Annotated
 from xml.sax.saxutils import escape
 
 from fastapi import APIRouter, Header, Request
-from fastapi.responses import Response, StreamingResponse
+from fastapi.responses import Response
 
 from lineside.core import LinesideError, NotFoundError, RefusedError
 from lineside.hub.access import may
 from lineside.hub.api.machines import signed_request
 from lineside.hub.api.wire import Hub
 from lineside.hub.auth import access_key
+from lineside.hub.downloads import Download, Sent
 from lineside.hub.ranges import asked_range
 from lineside.hub.rollout_jobs import BUCKET
 from lineside.hub.sigv4 import SignatureRefusedError, verify
@@ -23,7 +23,6 @@ from lineside.hub.views import Identity
 
 router = APIRouter(tags=["updates"])
 
-_CHUNK_BYTES = 1 << 18
 _OCTETS = "application/octet-stream"
 
 RangeHeader = Annotated[str, Header(alias="range", description="one range of bytes")]
@@ -31,9 +30,9 @@ RangeHeader = Annotated[str, Header(alias="range", description="one range of byt
 
 @router.head("/tuf/metadata/{name}", include_in_schema=False)
 @router.get("/tuf/metadata/{name}", summary="A metadata file (TUF)")
-def metadata(hub: Hub, request: Request, *, name: str) -> Response:
+def metadata(hub: Hub, *, name: str) -> Response:
     """``timestamp.json``, or a file with its version before its name."""
-    return _answer(request, hub.releases.metadata(name), kind="application/json", wanted="")
+    return Response(hub.releases.metadata(name), media_type="application/json")
 
 
 @router.head("/tuf/targets/{path:path}", include_in_schema=False)
@@ -41,7 +40,7 @@ def metadata(hub: Hub, request: Request, *, name: str) -> Response:
 def targets(hub: Hub, request: Request, *, path: str, range_: RangeHeader = "") -> Response:
     """By its path, with the SHA-256 before its name; parts by ``Range``."""
     target, data = hub.releases.archive(path)
-    return _answer(request, data, kind=_OCTETS, wanted=range_, tag=target.sha256)
+    return _answer(hub, request, data=data, wanted=range_, tag=target.sha256)
 
 
 @router.head("/s3/{bucket}/{key:path}", include_in_schema=False)
@@ -57,7 +56,7 @@ def s3_object(
         target, data = hub.releases.archive(key)
     except LinesideError as error:
         return _s3_error(error, bucket=bucket)
-    return _answer(request, data, kind=_OCTETS, wanted=range_, tag=target.sha256)
+    return _answer(hub, request, data=data, wanted=range_, tag=target.sha256)
 
 
 def _admit(hub: Hub, request: Request) -> None:
@@ -75,9 +74,9 @@ def _admit(hub: Hub, request: Request) -> None:
         may(caller, method=request.method, path=request.url.path)
 
 
-def _answer(request: Request, data: bytes, *, kind: str, wanted: str, tag: str = "") -> Response:
-    headers = {"Accept-Ranges": "bytes", **({"ETag": f'"{tag}"'} if tag else {})}
-    if request.headers.get("if-range", headers.get("ETag")) != headers.get("ETag"):
+def _answer(hub: Hub, request: Request, *, data: bytes, wanted: str, tag: str) -> Response:
+    headers = {"Accept-Ranges": "bytes", "ETag": f'"{tag}"'}
+    if request.headers.get("if-range", headers["ETag"]) != headers["ETag"]:
         wanted = ""
     part = asked_range(wanted, len(data))
     if part is not None and not part:
@@ -86,19 +85,8 @@ def _answer(request: Request, data: bytes, *, kind: str, wanted: str, tag: str =
     if part is not None:
         headers["Content-Range"] = f"bytes {part.start}-{part.stop - 1}/{len(data)}"
     taken = part if part is not None else range(len(data))
-    headers["Content-Length"] = str(len(taken))
-    status = 200 if part is None else 206
-    if request.method == "HEAD":
-        return Response(status_code=status, headers=headers, media_type=kind)
-    return StreamingResponse(
-        _chunks(data, taken), status_code=status, headers=headers, media_type=kind
-    )
-
-
-async def _chunks(data: bytes, taken: range) -> AsyncIterator[bytes]:
-    """Bit by bit, so that a slow device holds a piece of an archive and not all of it."""
-    for start in range(taken.start, taken.stop, _CHUNK_BYTES):
-        yield data[start : min(start + _CHUNK_BYTES, taken.stop)]
+    sent = Sent(data=data, part=taken, status=200 if part is None else 206, headers=headers)
+    return Download(sent, slots=hub.releases.slots, media_type=_OCTETS)
 
 
 def _s3_error(error: LinesideError, *, bucket: str) -> Response:

@@ -1,0 +1,135 @@
+"""Archives handed out by HTTP, to so many devices at a time as there are slots.
+
+1. Who finds no free slot is answered 503 with ``Retry-After`` at once, and holds nothing here. The
+   seconds grow with the crowd, so that a fleet that comes at once is told to spread itself.
+2. A slot is held from the first byte to the last, or to the end of the connection. One that takes
+   fewer than ``least_bytes_per_s`` is cut off, so that slow lines cannot keep all slots; it goes on
+   from there at its next try.
+3. All of them send from the same bytes: what a device holds here is one chunk.
+
+Everything here runs on the server's event loop, so there are no locks.
+"""
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import Message, Receive, Scope, Send
+
+from lineside.core import Clock, UnavailableError
+from lineside.hub.problems import MEDIA_TYPE, problem
+
+logger = logging.getLogger(__name__)
+
+_CHUNK_BYTES = 1 << 17
+_LEAST_S = 2
+_MOST_S = 60
+_CROWD_S = 10.0
+_MOST_REMEMBERED = 10_000
+
+
+class Slots:
+    """How many archives go out right now, and who was sent away lately."""
+
+    def __init__(self, most: int, *, clock: Clock, least_bytes_per_s: float = 4000.0) -> None:
+        """Nobody is here yet.
+
+        Args:
+            most: archives at a time.
+            clock: what patience counts by.
+            least_bytes_per_s: slowest device that keeps a slot.
+        """
+        self.most = most
+        self.least_bytes_per_s = least_bytes_per_s
+        self.taken = 0
+        self.refused = 0
+        self.served = 0
+        self._clock = clock
+        self._sent_away: deque[float] = deque(maxlen=_MOST_REMEMBERED)
+
+    def take(self) -> bool:
+        """Whether there was a free one; ``give`` it back."""
+        if self.taken >= self.most:
+            self.refused += 1
+            self._sent_away.append(self._clock.monotonic())
+            return False
+        self.taken += 1
+        return True
+
+    def give(self) -> None:
+        """A slot is free again."""
+        self.taken -= 1
+        self.served += 1
+
+    def come_again_s(self) -> int:
+        """Whole seconds after which to try again: more, the more were sent away lately."""
+        since_s = self._clock.monotonic() - _CROWD_S
+        while self._sent_away and self._sent_away[0] < since_s:
+            self._sent_away.popleft()
+        return min(_MOST_S, _LEAST_S + len(self._sent_away) // (4 * self.most))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Sent:
+    """What is sent: ``part`` of ``data``, under a status and headers."""
+
+    data: bytes
+    part: range
+    status: int
+    headers: Mapping[str, str]
+
+
+class Download(Response):
+    """Bytes of an archive, once there is a slot; else 503."""
+
+    def __init__(self, sent: Sent, *, slots: Slots, media_type: str) -> None:
+        """Take no slot yet."""
+        headers = {**sent.headers, "Content-Length": str(len(sent.part))}
+        super().__init__(status_code=sent.status, headers=headers, media_type=media_type)
+        self._sent = sent
+        self._slots = slots
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: PLR0917  ASGI
+        """Send all of it, or say when to come again."""
+        if scope["method"] == "HEAD":
+            await send(self._start())
+            await send({"type": "http.response.body", "body": b""})
+        elif self._slots.take():
+            try:
+                await self._stream(send)
+            except TimeoutError:
+                logger.info("download too slow, cut off path=%s", scope["path"])
+            finally:
+                self._slots.give()
+        else:
+            await _busy(Request(scope), self._slots)(scope, receive, send)
+
+    def _start(self) -> Message:
+        return {
+            "type": "http.response.start", "status": self.status_code, "headers": self.raw_headers,
+        }  # fmt: skip
+
+    async def _stream(self, send: Send) -> None:
+        """Chunk by chunk; sending waits where the device is slower than this."""
+        data, part = memoryview(self._sent.data), self._sent.part
+        await send(self._start())
+        for first in range(part.start, part.stop, _CHUNK_BYTES):
+            chunk = bytes(data[first : min(first + _CHUNK_BYTES, part.stop)])
+            async with asyncio.timeout(_CHUNK_BYTES / self._slots.least_bytes_per_s):
+                await send({"type": "http.response.body", "body": chunk, "more_body": True})
+        await send({"type": "http.response.body", "body": b""})
+
+
+def _busy(request: Request, slots: Slots) -> Response:
+    after_s = slots.come_again_s()
+    error = UnavailableError(
+        f"{slots.most} downloads are under way",
+        where=request.url.path,
+        fix=f"Try again in {after_s} seconds; raise downloads in the hub's settings.",
+    )
+    headers = {"Retry-After": str(after_s)}
+    return Response(problem(error), status_code=503, headers=headers, media_type=MEDIA_TYPE)
