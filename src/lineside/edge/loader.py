@@ -28,6 +28,7 @@ from lineside.core import (
 )
 from lineside.edge.contract import Judge, MakeReady, Ready
 from lineside.edge.installed import keep_installed, read_installed
+from lineside.edge.machine import give_back_memory
 from lineside.edge.messages import Desired, InUse, Wanted
 from lineside.edge.placed import Placed, settled, wanted_now
 from lineside.edge.shelf import Shelf
@@ -138,7 +139,8 @@ class Loader:
             self._check_room(made.ready)
             if self._shelf.get(digest) != made.data:
                 self._shelf.put(digest, made.data)
-            if made.installed is not None:
+            one = self._placed.get(name)
+            if made.installed is not None and (one is None or one.digest != digest):
                 known = read_installed(self._shelf.folder)
                 keep_installed(self._shelf.folder, packages={**known, name: made.installed})
             placed = self._next_placed(made)
@@ -147,6 +149,7 @@ class Loader:
             slot = _Slot(ready=made.ready, loaded_at=rfc3339(self._clock.now()))
             self._slots = {**self._slots, name: slot}
             self._failed.pop(name, None)
+        give_back_memory()
         self._tally.mended(_place(name))
         self._tally.mended(_archive(name))
         self._tally.changed()

@@ -1,5 +1,7 @@
 """What this machine is, as packages and releases name it, and what this program takes of it."""
 
+import contextlib
+import ctypes
 import os
 import platform
 from pathlib import Path
@@ -28,3 +30,13 @@ def resident_bytes() -> int:
     except (OSError, ValueError, IndexError):
         return 0
     return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+def give_back_memory() -> None:
+    """Hand freed memory to the system (malloc_trim(3)), where the C library knows how.
+
+    A package is read, loaded and tried in pieces of many megabytes, of which little is kept;
+    without this they stay with the program until the next one, which may be months ahead.
+    """
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)

@@ -2,7 +2,8 @@
 
 1. The wish on the bus is what the hub wants for good; a job brings a package sooner, to some
    devices first. What a job brought stays until the wish becomes another one than it was then.
-2. The package before stays on the disk; it goes on when the one in use must not run any more.
+2. A wish that is not known (lost with a part of the disk, never heard) changes nothing.
+3. The package before stays on the disk; it goes on when the one in use must not run any more.
 """
 
 from collections.abc import Mapping
@@ -44,19 +45,21 @@ class _Document:
 
 
 def wanted_now(wish: Desired | None, placed: Mapping[str, Placed]) -> tuple[Wanted, ...]:
-    """What should answer: the wish, but for what a job brought since."""
+    """What should answer: the wish, but for what a job brought since; without a wish, as it was."""
     wished = {one.inspection: one for one in wish.packages} if wish is not None else {}
     by_job = {
         name: Wanted(inspection=name, digest=one.digest, url=one.url)
         for name, one in placed.items()
-        if _holds(one, wished)
+        if wish is None or _holds(one, wished)
     }
     return tuple({**wished, **by_job}.values())
 
 
 def settled(wish: Desired | None, placed: Mapping[str, Placed]) -> dict[str, Placed]:
     """The same, where the wish has not changed; else what a job brought is as if wished."""
-    wished = {one.inspection: one for one in wish.packages} if wish is not None else {}
+    if wish is None:
+        return dict(placed)
+    wished = {one.inspection: one for one in wish.packages}
     return {
         name: one if _holds(one, wished) else replace(one, by_job=False, instead_of="")
         for name, one in placed.items()

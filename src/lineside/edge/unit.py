@@ -14,7 +14,7 @@ StartLimitIntervalSec=0
 [Service]
 Type=notify
 ExecStart={program} edge --config {config}
-Environment=OMP_NUM_THREADS=1
+Environment=OMP_NUM_THREADS=1 MALLOC_ARENA_MAX=2
 User={user}
 SupplementaryGroups=video
 Restart=always

@@ -1,0 +1,139 @@
+"""Power cut at any byte: whatever stands half written on the device's disk, it starts again."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from lineside.core import encode
+from lineside.edge.messages import Desired, Wanted
+from lineside.edge.placed import Placed, keep_placed, read_placed, settled, wanted_now
+from lineside.testing import FakeClock
+from lineside.testing.trust import TrustSimulator
+from tests.edge.test_supply import ONE, TWO, Device, package
+
+KEPT = ("desired.json", "placed.json", "installed.json")
+
+
+@pytest.fixture(scope="module")
+def site() -> TrustSimulator:
+    made = TrustSimulator(FakeClock())
+    for data in (ONE, TWO):
+        made.add(data, group="tiles", version=str(data[0]))
+    made.publish()
+    return made
+
+
+@pytest.fixture(scope="module")
+def disk(tmp_path_factory: pytest.TempPathFactory, site: TrustSimulator) -> dict[str, bytes]:
+    """Every file of a device that ran version 1 and then version 2."""
+    folder = tmp_path_factory.mktemp("disk")
+    device = Device(folder=folder, site=site, clock=site.clock)
+    for data in (ONE, TWO):
+        device.wish(data)
+        device.running(data)
+    device.loader.close()
+    files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
+    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
+
+
+@pytest.fixture
+def away(site: TrustSimulator) -> Iterator[None]:
+    site.away = True
+    yield
+    site.away = False
+
+
+def laid(disk: dict[str, bytes], folder: Path) -> Path:
+    for name, data in disk.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+    return folder
+
+
+@settings(
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(place=st.integers(0, 10_000), share=st.floats(0, 1), flip=st.booleans())
+def test_any_one_file_cut_or_changed_leaves_a_device_that_starts_and_says_so(
+    disk: dict[str, bytes],
+    site: TrustSimulator,
+    tmp_path_factory: pytest.TempPathFactory,
+    place: int,
+    share: float,
+    flip: object,
+) -> None:
+    """Nothing that is not signed runs; with the hub there, all is well again."""
+    folder = laid(disk, tmp_path_factory.mktemp("cut"))
+    names = [name for name in disk if not name.startswith("trust/pinned")]
+    name = names[place % len(names)]
+    data, at = disk[name], int(share * len(disk[name]))
+    broken = data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :] if flip and at < len(data) else None
+    (folder / name).write_bytes(data[:at] if broken is None else broken)
+    device = Device(folder=folder, site=site, clock=site.clock)
+    try:
+        device.wish(TWO)
+        device.running(TWO)
+        assert device.shelf.get(package(TWO)) == TWO
+    finally:
+        device.loader.close()
+
+
+@pytest.mark.parametrize("name", KEPT)
+@pytest.mark.usefixtures("away")
+def test_with_the_hub_away_a_cut_list_leaves_what_can_be_proved(
+    disk: dict[str, bytes], site: TrustSimulator, tmp_path: Path, name: str
+) -> None:
+    folder = laid(disk, tmp_path)
+    (folder / name).write_bytes(disk[name][: len(disk[name]) // 2])
+    device = Device(folder=folder, site=site, clock=site.clock)
+    try:
+        device.running(TWO)
+    finally:
+        device.loader.close()
+
+
+@pytest.mark.usefixtures("away")
+def test_with_the_hub_away_a_cut_archive_leaves_the_one_before(
+    disk: dict[str, bytes], site: TrustSimulator, tmp_path: Path
+) -> None:
+    folder = laid(disk, tmp_path)
+    (folder / "packages" / f"{package(TWO)[7:]}.lspkg").write_bytes(TWO[:100])
+    device = Device(folder=folder, site=site, clock=site.clock)
+    try:
+        device.running(ONE)
+        device.fault("was changed after it was verified")
+    finally:
+        device.loader.close()
+
+
+def wish(data: bytes) -> Desired:
+    wanted = Wanted(inspection="stock", digest=package(data), url="/x")
+    return Desired(schema="lineside.desired/1", packages=(wanted,))
+
+
+def test_what_a_job_brought_holds_until_the_wish_is_another_one() -> None:
+    by_job = Placed(inspection="stock", digest=package(TWO), by_job=True, instead_of=package(ONE))
+    placed = {"stock": by_job}
+    assert [one.digest for one in wanted_now(wish(ONE), placed)] == [package(TWO)]
+    assert settled(wish(ONE), placed) == placed
+    assert [one.digest for one in wanted_now(wish(TWO), placed)] == [package(TWO)]
+    after = settled(wish(TWO), placed)
+    assert not after["stock"].by_job
+    assert [one.digest for one in wanted_now(wish(ONE), after)] == [package(ONE)]
+    assert [one.digest for one in wanted_now(None, after)] == [package(TWO)]
+    assert settled(None, placed) == placed
+
+
+def test_what_is_in_use_is_kept_and_read_back(tmp_path: Path) -> None:
+    placed = {
+        "stock": Placed(inspection="stock", digest=package(ONE), before=package(TWO), url="/x")
+    }
+    assert read_placed(tmp_path) == {}
+    keep_placed(tmp_path, placed=placed)
+    assert read_placed(tmp_path) == placed
+    (tmp_path / "placed.json").write_bytes(encode({"schema": "lineside.placed/9"}))
+    assert read_placed(tmp_path) == {}
