@@ -232,7 +232,11 @@ class Rollouts:
                 where=rollout.release.group,
                 fix="Roll out another version.",
             )
-        planned = rollout.moved(
+        # An approval is followed in its own time, and devices run nothing unsigned. Signed here
+        # only: a version that is rejected later is not signed again by a later step.
+        target = self._ground.releases.publish(rollout.release)
+        release = signed_release(target) if target is not None else rollout.release
+        planned = replace(rollout, release=release).moved(
             RolloutState.PLANNED, now=self._clock.now(), by=rollout.by,
             why=rollout.reason or "it was ordered",
         )  # fmt: skip

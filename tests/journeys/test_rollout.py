@@ -1,0 +1,191 @@
+"""A release on its way to three real devices: widened where it is good, led back where it is bad.
+
+The bad one is signed and answers its golden pictures; only what it decides on the line is wrong.
+"""
+
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import pytest
+
+from lineside.core import SystemClock
+from lineside.edge import EdgeConfig, run
+from lineside.fleet import (
+    LiveLimits,
+    Rollout,
+    RolloutOrder,
+    RolloutPlan,
+    RolloutState,
+    RolloutStep,
+)
+from lineside.hub import HubConfig, RunningHub, running
+from lineside.hub.models import Registration
+from lineside.hub.rollout_book import ROLLOUT_TYPE
+from lineside.hub.rollouts import NewRollout
+from lineside.links import open_bus
+from lineside.models import build_package
+from lineside.testing.links import LONG_S, wait_until
+from lineside.vision import encode_jpeg
+from tests.hub.conftest import PLANT
+from tests.models.conftest import package_parts, scene
+
+NAMES = ("edge-1", "edge-2", "edge-3")
+FRAMES = 10
+PLAN = RolloutPlan(
+    steps=(RolloutStep(canary=1), RolloutStep(percent=100.0)), limits=LiveLimits(frames=FRAMES)
+)
+EVERY_S = 0.1
+PATIENCE_S = 60.0
+
+
+def package(name: str, *, low: float = 0.4, high: float = 0.6) -> bytes:
+    """The same network; ``low`` and ``high`` are where it begins to be unsure and to be sure."""
+    manifest, files = package_parts()
+    rules = tuple(replace(one, low=low, high=high) for one in manifest.rules)
+    return build_package(replace(manifest, name=name, rules=rules), files)
+
+
+@dataclass
+class Plant:
+    """A hub, devices that look at one camera, and the camera."""
+
+    hub: RunningHub
+    folder: Path
+    stack: ExitStack
+    versions: list[str] = field(default_factory=list)
+
+    def device(self, name: str) -> None:
+        config = EdgeConfig(
+            device=name,
+            bus=self.hub.bus_url,
+            plant=str(self.folder / "plant.toml"),
+            data_dir=str(self.folder / name),
+            hub=self.hub.url,
+            token_file=str(self.folder / "hub" / "tokens" / "device.token"),
+            trust_root=str(self.folder / "hub" / "trust" / "root.json"),
+            status_every_s=1.0,
+            publish_logs=False,
+        )
+        self.stack.enter_context(_running(config))
+
+    def approve(self, archive: bytes) -> None:
+        services = self.hub.services
+        digest = services.packages.add(archive, by="ada").digest
+        made = services.models.register("discs", Registration(package=digest), by="ada")
+        services.models.approve("discs", made.number, by="eve", reason="good on the test part")
+        self.versions.append(digest)
+
+    def runs(self) -> dict[str, str]:
+        return {
+            device.id: str(one["digest"])
+            for device in self.hub.services.devices.all()
+            for one in device.packages
+        }
+
+    def roll_out(self, version: int) -> str:
+        asked = NewRollout(group="discs", version=version, plan=PLAN)
+        return self.hub.services.rollouts.start(asked, by="eve").id
+
+    def ended(self, rollout: str) -> Rollout:
+        rollouts = self.hub.services.rollouts
+        clock, pause = SystemClock(), threading.Event()
+        until_s = clock.monotonic() + PATIENCE_S
+        while not rollouts.one(rollout).settled:
+            assert clock.monotonic() < until_s, rollouts.view(rollout)
+            pause.wait(EVERY_S)
+        return rollouts.one(rollout)
+
+
+@contextmanager
+def _running(config: EdgeConfig) -> Iterator[None]:
+    stop = threading.Event()
+    thread = threading.Thread(
+        target=run, args=(config,), kwargs={"clock": SystemClock(), "stop": stop}, name="device"
+    )
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join(LONG_S)
+        assert not thread.is_alive()
+
+
+@contextmanager
+def _camera(bus_url: str) -> Iterator[None]:
+    """A part every tenth of a second, each picture its own."""
+    bus = open_bus(bus_url, client_id="camera", clock=SystemClock())
+    stop = threading.Event()
+    parts = [encode_jpeg(scene(seed=3), quality=q) for q in range(60, 96)]
+
+    def show() -> None:
+        shown = 0
+        while not stop.wait(EVERY_S):
+            bus.publish_soon("i/cam", parts[shown % len(parts)], qos=0)
+            shown += 1
+
+    thread = threading.Thread(target=show, name="camera")
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+        bus.close()
+
+
+@pytest.fixture
+def plant(tmp_path: Path) -> Iterator[Plant]:
+    (tmp_path / "plant.toml").write_bytes(PLANT)
+    config = HubConfig(
+        data_dir=str(tmp_path / "hub"), plant=str(tmp_path / "plant.toml"), port=0, bus_port=0
+    )
+    with ExitStack() as stack:
+        hub = stack.enter_context(running(config, clock=SystemClock()))
+        made = Plant(hub=hub, folder=tmp_path, stack=stack)
+        made.approve(package("first"))
+        hub.services.packages.use(made.versions[0], inspection="stock", by="eve", reason="good")
+        for name in NAMES:
+            hub.services.things.add(name)
+            made.device(name)
+        stack.enter_context(_camera(hub.bus_url))
+        wait_until(lambda: made.runs() == dict.fromkeys(NAMES, made.versions[0]))
+        yield made
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(240)
+def test_a_good_release_widens_and_a_bad_one_goes_back_from_the_canary_alone(plant: Plant) -> None:
+    plant.approve(package("second", low=0.41, high=0.61))
+    good = plant.ended(plant.roll_out(2))
+    assert (good.state, good.why) == (RolloutState.DONE, "3 of 3 devices run it")
+    wait_until(lambda: plant.runs() == dict.fromkeys(NAMES, plant.versions[1]))
+    services = plant.hub.services
+    told = services.rollouts.book.reports(good.id)
+    assert {one.evidence.device for one in told} == set(NAMES)
+    assert all(one.evidence.frames >= FRAMES and one.evidence.changed == 0 for one in told)
+    assert services.packages.in_use("stock") == plant.versions[1]
+
+    plant.approve(package("third", low=0.001, high=0.002))  # everything is present
+    bad = plant.ended(plant.roll_out(3))
+    assert bad.state is RolloutState.ROLLED_BACK, bad.why
+    assert bad.asked == ("edge-1",)
+    wait_until(lambda: plant.runs() == dict.fromkeys(NAMES, plant.versions[1]))
+    for name in NAMES[1:]:
+        digests = [path.stem for path in (plant.folder / name / "packages").iterdir()]
+        assert plant.versions[2].removeprefix("sha256:") not in digests
+    back = [
+        one.event["data"]
+        for one in services.events.page(kind=ROLLOUT_TYPE)
+        if one.event["data"]["action"] == "going back"
+    ]
+    assert len(back) == 1
+    assert "decide otherwise" in back[0]["reason"]
+    assert back[0]["figures"]["evidence"][0]["changed"] > 0
+
+    services.rollouts.order(good.id, RolloutOrder.ROLLBACK, by="eve", reason="drill")
+    assert plant.ended(good.id).state is RolloutState.ROLLED_BACK
+    wait_until(lambda: plant.runs() == dict.fromkeys(NAMES, plant.versions[0]))
