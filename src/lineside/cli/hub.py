@@ -23,6 +23,7 @@ def register(app: typer.Typer) -> None:
     group.command("init")(init)
     group.command("key")(key)
     group.command("link")(link)
+    group.command("mosquitto-config")(mosquitto_config)
     app.add_typer(group, name="hub")
 
 
@@ -123,3 +124,16 @@ def link(
     from lineside.hub import sign_in_link
 
     show(sign_in_link(settings(config), name=name, clock=SystemClock()), as_json=False, text=str)
+
+
+def mosquitto_config(
+    to: Annotated[Path, typer.Option(help="Folder for mosquitto.conf and access.list.")],
+    port: Annotated[int, typer.Option(help="Where devices connect.")] = 8883,
+    config: ConfigOption = None,
+) -> None:
+    """Write the configuration of a mosquitto that serves this site's devices."""
+    from lineside.hub import mosquitto_files
+
+    made = mosquitto_files(settings(config), to=to, port=port, clock=SystemClock())
+    say(f"{made.access}: {made.devices} devices; a mosquitto that runs reads it at SIGHUP")
+    show(made.config, as_json=False, text=lambda path: f"mosquitto -c {path}")

@@ -10,8 +10,10 @@ from lineside.edge.agent_config import read_agent_file
 from lineside.edge.airgap import Applied, apply_bundle
 from lineside.edge.capture_config import CaptureConfig
 from lineside.edge.config import EdgeConfig
+from lineside.edge.enrol import Enrolled, EnrolWish, check_bus, enrol
 from lineside.edge.machine import this_platform
 from lineside.edge.page.door import write_page_password
+from lineside.edge.renewal import renew
 from lineside.edge.run import run
 from lineside.edge.systemd import Supervisor, supervisor_of
 from lineside.edge.trusting import TRUST
@@ -24,10 +26,15 @@ __all__ = [
     "Applied",
     "CaptureConfig",
     "EdgeConfig",
+    "EnrolWish",
+    "Enrolled",
     "HubSource",
     "Supervisor",
     "apply_bundle",
+    "check_bus",
+    "enrol",
     "read_agent_file",
+    "renew",
     "run",
     "supervisor_of",
     "this_platform",

@@ -15,6 +15,7 @@ from lineside.edge.contract import MakeReady, Ready
 from lineside.edge.log_publisher import LogPublisher
 from lineside.edge.machine import give_back_memory, resident_bytes
 from lineside.edge.own_page import gallery_for, page_for
+from lineside.edge.renewal import renewing
 from lineside.edge.spool import open_spool
 from lineside.edge.systemd import Supervisor
 from lineside.edge.tally import Tally
@@ -63,6 +64,7 @@ def run(
             will=last_will(plant, device=config.device, clock=clock),
         )
         stack.callback(bus.close)
+        stack.enter_context(renewing(config, clock=clock))
         stack.enter_context(published_log(config, bus=bus, clock=clock))
         tally = Tally()
         serving = opened_serving(config, clock=clock, tally=tally)

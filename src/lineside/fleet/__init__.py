@@ -121,6 +121,7 @@ from lineside.fleet.trust.authority import (
     DeviceCertificate,
     ServerCertificate,
     SiteAuthority,
+    read_device_certificate,
     renewal_due,
     server_certificate,
 )
@@ -282,6 +283,7 @@ __all__ = [
     "progressed",
     "read_body",
     "read_code",
+    "read_device_certificate",
     "read_fields",
     "read_order",
     "renewal_due",

@@ -10,6 +10,15 @@ from lineside.hub.accounts import Accounts, NewToken, open_accounts
 from lineside.hub.app import create_app
 from lineside.hub.auth import AccessKey, TokenFacts, issue_access_key, revoke_access_key
 from lineside.hub.config import HubConfig, Retention
+from lineside.hub.inventory import (
+    DeviceLine,
+    DeviceQuery,
+    FullDevice,
+    device_page,
+    full_device,
+    open_fleet,
+)
+from lineside.hub.mosquitto import mosquitto_files
 from lineside.hub.model_page import version_page
 from lineside.hub.models import Models, open_models
 from lineside.hub.roles import Right, Role, roles_with
@@ -22,6 +31,9 @@ from lineside.hub.users import User
 __all__ = [
     "AccessKey",
     "Accounts",
+    "DeviceLine",
+    "DeviceQuery",
+    "FullDevice",
     "HubConfig",
     "Models",
     "NewToken",
@@ -37,9 +49,13 @@ __all__ = [
     "build_services",
     "certificate_words",
     "create_app",
+    "device_page",
+    "full_device",
     "init_site",
+    "mosquitto_files",
     "issue_access_key",
     "open_accounts",
+    "open_fleet",
     "open_models",
     "revoke_access_key",
     "roles_with",

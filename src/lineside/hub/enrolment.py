@@ -12,8 +12,8 @@
 import logging
 import secrets
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
@@ -30,7 +30,6 @@ from lineside.core import (
     decode_fast,
     decode_json,
     encode,
-    load_plant,
     rfc3339,
 )
 from lineside.fleet import (
@@ -58,10 +57,10 @@ from lineside.fleet import (
 )
 from lineside.hub.auth import Auth, TooManyError, revoke_keys_of_thing
 from lineside.hub.config import HubConfig
-from lineside.hub.journal import BesideJournal, Journal, person_event
+from lineside.hub.journal import Journal, person_event
 from lineside.hub.passwords import Tries
 from lineside.links import is_identity
-from lineside.store import Documents, Records, open_records
+from lineside.store import Documents, Records
 
 logger = logging.getLogger(__name__)
 
@@ -421,15 +420,6 @@ class Enrolment:
             DEVICE_TYPE, subject=device, site=self._plant.site, clock=self._clock, told=told
         )
         self._journal.record([event], within=lambda _: _ignored(within()))
-
-
-@contextmanager
-def open_enrolment(config: HubConfig, *, clock: Clock) -> Iterator[Enrolment]:
-    """For a command beside the hub, whether or not it runs."""
-    plant = load_plant(Path(config.plant))
-    with open_records(config.records_url, clock=clock) as records:
-        ground = Ground(records=records, journal=BesideJournal(records), plant=plant, clock=clock)
-        yield Enrolment(ground, config=config)
 
 
 def token_name(device: str) -> str:

@@ -47,6 +47,7 @@ from lineside.hub.functions import Functions
 from lineside.hub.inference import Inference
 from lineside.hub.ingest import PlantIngest
 from lineside.hub.intake import Intake, Taken
+from lineside.hub.inventory import FleetBooks
 from lineside.hub.job_service import JobDesk
 from lineside.hub.jobs import Runs, RunSettings
 from lineside.hub.keeping import Keeping
@@ -111,6 +112,13 @@ class Services:
     def cameras(self) -> Watch:
         """The cameras as they stand now."""
         return self.watch
+
+    @property
+    def fleet(self) -> FleetBooks:
+        """What is known of devices."""
+        return FleetBooks(
+            devices=self.devices, enrolment=self.enrolment, jobs=self.job_desk.service
+        )
 
     def load(self) -> None:
         """Bring everything up from the store; once, before the first message."""

@@ -333,6 +333,14 @@ def server_certificate(pem: bytes, *, where: str) -> ServerCertificate:
     )
 
 
+def read_device_certificate(pem: bytes, *, where: str) -> DeviceCertificate:
+    """What a device's certificate says, believed or not; ``InvalidError`` where it is none."""
+    need("cryptography", extra="edge")
+    from lineside.fleet.trust.certificates import read_certificate
+
+    return _told(read_certificate(pem, where=where))
+
+
 def renewal_due(found: DeviceCertificate | ServerCertificate, *, now: datetime) -> bool:
     """Whether less than a third of a certificate's time is left."""
     return found.ends_at - now < (found.ends_at - found.begins_at) * _RENEW_BEFORE

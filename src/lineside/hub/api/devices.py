@@ -97,7 +97,9 @@ def list_devices(
     q: Annotated[str, Query(description="a part of the name")] = "", limit: Limit = 100,
 ) -> Response:  # fmt: skip
     """By name, with what each told last."""
-    page = device_page(hub, DeviceQuery(after=after, group=group, state=state, text=q, limit=limit))
+    page = device_page(
+        hub.fleet, DeviceQuery(after=after, group=group, state=state, text=q, limit=limit)
+    )
     return listed(page.items, following=page.following)
 
 
@@ -122,7 +124,7 @@ def invite(
 @router.get("/devices/{device}", summary="One device")
 def get_device(hub: Hub, *, device: str) -> Response:
     """With its certificate, groups and jobs."""
-    return answer(full_device(hub, device))
+    return answer(full_device(hub.fleet, device))
 
 
 @router.post(

@@ -26,7 +26,7 @@ def fleet(
 ) -> HTMLResponse:
     """Devices by name, with filters; fifty a page."""
     query = DeviceQuery(after=after, group=group, state=state, text=q, limit=_PAGE)
-    page = device_page(ask.hub, query)
+    page = device_page(ask.hub.fleet, query)
     now = ask.hub.clock.now()
     online, known = ask.hub.devices.count()
     return ask.page(
@@ -50,7 +50,7 @@ def fleet(
 @router.get("/{device}")
 def device(ask: Ask, *, device: str) -> HTMLResponse:
     """One device: certificate, packages, jobs, clock, groups."""
-    found = full_device(ask.hub, device)
+    found = full_device(ask.hub.fleet, device)
     return ask.page(
         "device.html",
         title=device,

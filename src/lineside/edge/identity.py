@@ -1,0 +1,112 @@
+"""Who this device is: its key, certificate and token, as files below ``data_dir``.
+
+1. Key and certificate stand in one file, so that a power cut leaves a pair that fits.
+2. A key that was made and not yet certified waits in a file of its own: a further try asks with the
+   same one, which is how a lost answer is asked for again.
+3. What is secret is written with mode 0600 from its first byte on.
+"""
+
+import os
+import re
+import secrets
+from dataclasses import dataclass
+from pathlib import Path
+
+from lineside.core import RefusedError, UnavailableError
+from lineside.fleet import new_device_key
+
+_FOLDER = "identity"
+_CERTIFICATE = re.compile(rb"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----\n?", re.DOTALL)
+_KEY = re.compile(rb"-----BEGIN PRIVATE KEY-----.+?-----END PRIVATE KEY-----\n?", re.DOTALL)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IdentityFiles:
+    """Where everything stands."""
+
+    folder: Path
+
+    @classmethod
+    def below(cls, data_dir: Path) -> "IdentityFiles":
+        """Those of a device's data folder."""
+        return cls(folder=data_dir / _FOLDER)
+
+    @property
+    def pair(self) -> Path:
+        """Private key and certificate."""
+        return self.folder / "device.pem"
+
+    @property
+    def waiting(self) -> Path:
+        """A key that has no certificate yet."""
+        return self.folder / "waiting.key"
+
+    @property
+    def authority(self) -> Path:
+        """The site's authority."""
+        return self.folder / "authority.pem"
+
+    @property
+    def token(self) -> Path:
+        """What packages are fetched with."""
+        return self.folder / "hub.token"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Identity:
+    """A key and its certificate, both PEM."""
+
+    key: bytes
+    certificate: bytes
+
+
+def read_identity(path: Path) -> Identity:
+    """Key and certificate of a file.
+
+    Raises:
+        RefusedError: it cannot be read, or one of both is not in it.
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise RefusedError(
+            f"cannot be read: {error.strerror}", where=str(path), fix="Enrol the device."
+        ) from error
+    key, certificate = _KEY.search(content), _CERTIFICATE.search(content)
+    if key is None or certificate is None:
+        raise RefusedError(
+            "no key with its certificate", where=str(path), fix="Enrol the device anew."
+        )
+    return Identity(key=key[0], certificate=certificate[0])
+
+
+def waiting_key(path: Path) -> bytes:
+    """The key that waits for its certificate; made where there is none."""
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        made = new_device_key()
+        write_private(path, made)
+        return made
+
+
+def write_private(path: Path, content: bytes, *, mode: int = 0o600) -> None:
+    """Put a file in another's place as a whole.
+
+    Raises:
+        UnavailableError: the disk does not take it.
+    """
+    temporary = path.with_name(f".{path.name}-{secrets.token_hex(4)}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise UnavailableError(
+            f"cannot be written: {error.strerror}", where=str(path), fix="Make room, allow writing."
+        ) from error
