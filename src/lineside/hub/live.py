@@ -230,7 +230,7 @@ class Live:
             shared = encode(
                 {
                     "kind": "frame", "camera": camera, "frame": shown.ref,
-                    "prediction": shown.prediction,
+                    "prediction": shown.prediction, "also": shown.also,
                 }
             )  # fmt: skip
             kept = (shown, shared)

@@ -41,7 +41,10 @@ class EventView:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CameraView:
-    """A camera now. ``state``: ``live``, ``no signal`` or ``never``; ``since`` of that state."""
+    """A camera now. ``state``: ``live``, ``no signal`` or ``never``; ``since`` of that state.
+
+    ``also``: answers of further inspections to the frame of ``prediction``.
+    """
 
     id: str
     name: str
@@ -52,6 +55,7 @@ class CameraView:
     newest: FrameRow | None
     prediction: Prediction | None
     event: str = ""
+    also: tuple[Prediction, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

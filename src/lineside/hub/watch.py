@@ -2,6 +2,7 @@
 
 A picture and its answer are shown together or not at all: an answer joins the frame it names.
 While answers come, the newest answered frame is shown; when they stop, the newest frame alone.
+Where several inspections answer a frame, their answers stand together, in the plant file's order.
 """
 
 import threading
@@ -27,11 +28,15 @@ CameraState = Literal["live", "no signal", "never"]
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Shown:
-    """What a tile shows: a frame, its JPEG, and the answer to this very frame."""
+    """What a tile shows: a frame, its JPEG, and the answers to this very frame.
+
+    ``also``: of further inspections.
+    """
 
     ref: FrameRef
     jpeg: bytes
     prediction: Prediction | None
+    also: tuple[Prediction, ...] = ()
 
 
 @dataclass(slots=True, kw_only=True)
@@ -43,6 +48,7 @@ class _Seen:
     shown: Shown | None = None
     last: Prediction | None = None
     last_event: str = ""
+    answers: dict[str, tuple[Prediction, str]] = field(default_factory=dict)
     arrived_s: float | None = None
     arrived_at: datetime | None = None
     lost: bool = False
@@ -80,7 +86,7 @@ class Watch:
             )
             for logged in page:
                 event = decode_event(logged.entry.body, where=logged.entry.id)
-                seen.last, seen.last_event = read_prediction(event), event.id
+                self._hold(seen, read_prediction(event), event=event.id)
 
     def frame(self, taken: Taken) -> None:
         """A frame was stored."""
@@ -94,30 +100,48 @@ class Watch:
             seen.frames[taken.row.id] = taken
             while len(seen.frames) > _KEPT_FRAMES:
                 seen.frames.popitem(last=False)
-            early = seen.last if seen.last and seen.last.frame.id == taken.row.id else None
-            shows = early is not None or self._unanswered(seen, taken)
+            held = bool(seen.last and seen.last.frame.id == taken.row.id)
+            early = tuple(one for one, _ in seen.answers.values()) if held else ()
+            shows = held or self._unanswered(seen, taken)
         if shows:
-            self._show(camera, taken, prediction=early)
+            self._show(camera, taken, said=early)
 
     def prediction(self, prediction: Prediction, event: str) -> None:
         """An answer was stored."""
         camera = prediction.frame.camera
         with self._lock:
             seen = self._cameras[camera]
-            if seen.last and prediction.frame.captured_at < seen.last.frame.captured_at:
+            if not self._hold(seen, prediction, event=event):
                 return
-            seen.last, seen.last_event = prediction, event
+            said = tuple(one for one, _ in seen.answers.values())
             taken = seen.frames.get(prediction.frame.id)
         if taken is not None:
-            self._show(camera, taken, prediction=prediction)
+            self._show(camera, taken, said=said)
+
+    def _hold(self, seen: _Seen, prediction: Prediction, *, event: str) -> bool:
+        """Keep an answer beside those to the same frame; False for one to an older frame."""
+        if seen.last and prediction.frame.captured_at < seen.last.frame.captured_at:
+            return False
+        same = seen.last is not None and seen.last.frame.id == prediction.frame.id
+        held = seen.answers if same else {}
+        held[prediction.inspection] = (prediction, event)
+        order = [one.id for one in self._plant.inspection if one.id in held]
+        seen.answers = {name: held[name] for name in order}
+        seen.last, seen.last_event = next(iter(seen.answers.values()))
+        return True
 
     def _unanswered(self, seen: _Seen, taken: Taken) -> bool:
         """Nothing answers this camera lately, so the bare picture is shown."""
         last = seen.shown.prediction if seen.shown else None
         return last is None or taken.row.captured_at - last.frame.captured_at > _UNANSWERED_AFTER
 
-    def _show(self, camera: str, taken: Taken, *, prediction: Prediction | None) -> None:
-        shown = Shown(ref=taken.ref, jpeg=_jpeg(taken.encoded), prediction=prediction)
+    def _show(self, camera: str, taken: Taken, *, said: tuple[Prediction, ...]) -> None:
+        shown = Shown(
+            ref=taken.ref,
+            jpeg=_jpeg(taken.encoded),
+            prediction=said[0] if said else None,
+            also=said[1:],
+        )
         with self._lock:
             seen = self._cameras[camera]
             standing = seen.shown
@@ -163,10 +187,12 @@ class Watch:
             state, since = self._state(camera_id)
             seen = self._cameras[camera_id]
             newest, last, event = seen.newest, seen.last, seen.last_event
+            also = tuple(one for one, _ in list(seen.answers.values())[1:])
         return CameraView(
             id=camera.id, name=camera.name or camera.id, line=camera.line,
             inspections=tuple(i.id for i in self._plant.inspection if i.camera == camera.id),
             state=state, since=since, newest=newest, prediction=last, event=event,
+            also=also,
         )  # fmt: skip
 
 

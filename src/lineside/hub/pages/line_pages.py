@@ -240,16 +240,18 @@ def trace(ask: Ask, *, identifier: str) -> HTMLResponse:
 def _teach(
     hub: Services, view: FrameView, *, said: Sequence[frame_views.SaidOfFrame]
 ) -> frame_views.Teach | None:
-    inspection = next((one for one in hub.plant.inspection if one.camera == view.row.camera), None)
-    if inspection is None or view.row.aged_out_at is not None:
+    asked = [one for one in hub.plant.inspection if one.camera == view.row.camera]
+    if not asked or view.row.aged_out_at is not None:
         return None
-    answered = next((one for one in said if one.inspection == inspection.id), None)
+    answered = {one.inspection: one for one in said}
+    choices = {one.id: frame_views.choices_for(one, answered.get(one.id)) for one in asked}
+    inspection = next((one for one in asked if choices[one.id]), asked[0])
     names = tuple(dataset.name for dataset in hub.datasets.all())
     return frame_views.Teach(
         inspection=inspection.id,
         dataset=names[0] if names else view.row.camera,
         datasets=names,
-        choices=frame_views.choices_for(inspection, answered),
+        choices=choices[inspection.id],
     )
 
 

@@ -23,7 +23,10 @@ LATENCY_LIMIT_MS = 150.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tile:
-    """One camera as a tile; ``prediction`` and ``plans`` are plain JSON for the drawing."""
+    """One camera as a tile; ``prediction`` and ``plans`` are plain JSON for the drawing.
+
+    ``also`` holds the predictions of further inspections of the same frame, ``beside`` their words.
+    """
 
     camera: str
     title: str
@@ -41,6 +44,16 @@ class Tile:
     unsure: str
     latency: str
     said: tuple["SaidRow", ...]
+    also: Json = None
+    beside: tuple["Beside", ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Beside:
+    """What a further inspection said of the same frame."""
+
+    inspection: str
+    answer: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,9 +134,13 @@ def tile_of(camera: CameraView, *, plant: Plant, names: Mapping[str, str], now: 
         package=package,
         names=dict(names),
         answer=answer_text(said) if said else DASH,
-        unsure=number(unsure_count(said)) if said else DASH,
+        unsure=number(sum(map(unsure_count, (said, *camera.also)))) if said else DASH,
         latency=milliseconds(said.latency_ms.total) if said else DASH,
         said=tuple(_said_row(one) for one in said_of(said)) if said else (),
+        also=to_plain(list(camera.also)),
+        beside=tuple(
+            Beside(inspection=one.inspection, answer=answer_text(one)) for one in camera.also
+        ),
     )
 
 

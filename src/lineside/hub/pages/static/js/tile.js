@@ -1,9 +1,9 @@
 // @ts-check
 /** One camera's tile: picture and answer of the same frame, or the words that say why not. */
-import { answerText, markOf, regionMark, saidOf, unsureCount } from "./answers.js";
-import { fill, make, mark } from "./dom.js";
-import { milliseconds, probability, span, tail } from "./format.js";
+import { answerText, markOf, unsureCount } from "./answers.js";
+import { milliseconds, span, tail } from "./format.js";
 import { drawOverlay, fit, prepareCanvas } from "./overlay.js";
+import { listAnswers, listBeside } from "./tile_answers.js";
 
 const SILENT_S = 2; // the server's status comes every second; two missed are a loss
 
@@ -18,6 +18,8 @@ export class Tile {
     this.plans = JSON.parse(element.dataset.plans ?? "{}");
     this.names = JSON.parse(element.dataset.names ?? "{}");
     this.prediction = JSON.parse(element.dataset.prediction ?? "null");
+    /** @type {any[]} answers of further inspections to the same frame */
+    this.also = JSON.parse(element.dataset.also ?? "[]");
     this.told = element.dataset.state ?? "never"; // what the server last said of the camera
     this.state = this.told;
     this.since = element.dataset.since ? new Date(element.dataset.since).getTime() : Date.now();
@@ -46,6 +48,7 @@ export class Tile {
     if (this.picture instanceof ImageBitmap) this.picture.close();
     this.picture = picture;
     this.prediction = header.prediction;
+    this.also = header.also;
     this.frame = header.frame.id;
     this.told = "live";
     this.since = Date.now();
@@ -69,7 +72,9 @@ export class Tile {
     context.imageSmoothingQuality = "high";
     context.drawImage(this.picture, place.x, place.y, place.width, place.height);
     if (!this.prediction) return;
-    drawOverlay(context, place, this.prediction, this.plans[this.prediction.inspection], picture);
+    for (const said of [this.prediction, ...this.also]) {
+      drawOverlay(context, place, said, this.plans[said.inspection], picture);
+    }
   }
 
   /** Text at most four times a second: digits that dance cannot be read. */
@@ -78,9 +83,11 @@ export class Tile {
     this.wroteAt = performance.now();
     const said = this.prediction;
     this.put("[data-answer]", said ? answerText(said) : "–");
-    this.put("[data-unsure]", said ? String(unsureCount(said)) : "–");
+    const all = said ? [said, ...this.also] : [];
+    this.put("[data-unsure]", said ? String(all.reduce((sum, one) => sum + unsureCount(one), 0)) : "–");
     this.put("[data-latency]", said ? milliseconds(said.latency_ms.total) : "–");
-    if (said) this.list(said);
+    if (said) listAnswers(this.element, said);
+    listBeside(this.element, this.also);
     if (this.frame) {
       this.frameBox.setAttribute("href", `/frames/${this.frame}`);
       this.link("[data-frame-link]", `/frames/${this.frame}`, this.frame, tail(this.frame));
@@ -90,20 +97,6 @@ export class Tile {
       const text = (name ? name + "@" : "") + tail(said.package);
       this.link("[data-package]", `/models/${said.package}`, said.package, text);
     }
-  }
-
-  /** Every answer, where the tile has room for them. @param {any} said */
-  list(said) {
-    const rows = saidOf(said).map((one) =>
-      make(
-        "li",
-        {},
-        make("span", { class: "place" }, one.region),
-        mark(regionMark(one)),
-        make("span", { class: "probability" }, probability(one.probability)),
-      ),
-    );
-    fill(this.element.querySelector("[data-said]"), ...rows);
   }
 
   /** @param {string} where @param {string} text */

@@ -1,0 +1,133 @@
+"""What a tile shows where several inspections answer the frames of one camera."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lineside.core import Digest, digest_of, frame_id, load_plant, to_plain
+from lineside.hub.intake import Taken
+from lineside.hub.pages.views.lines import tile_of
+from lineside.hub.watch import Watch
+from lineside.store import FrameRow, open_records
+from lineside.streams import Event
+from lineside.testing import FakeClock
+from lineside.vision import (
+    Decision,
+    HealthFigures,
+    LabelAnswer,
+    PictureState,
+    Prediction,
+    RegistrationFigures,
+    StageTimes,
+)
+
+PLANT = load_plant(Path(__file__).parents[2] / "examples" / "surface" / "plant.toml")
+PACKAGE = Digest("sha256:" + "1" * 64)
+ORDER = ("surface", "defects", "unlike")
+
+
+@pytest.fixture
+def watch(clock: FakeClock) -> Iterator[Watch]:
+    with open_records("memory://", clock=clock) as records:
+        yield Watch(records, plant=PLANT, clock=clock)
+
+
+def taken(clock: FakeClock, *, number: int = 1) -> Taken:
+    at = clock.now() + timedelta(seconds=number)
+    digest = digest_of(b"%d" % number)
+    row = FrameRow(
+        id=frame_id(camera="plate", captured_at=at, digest=digest), camera="plate",
+        captured_at=at, arrived_at=at, digest=digest, size_bytes=1, width_px=320, height_px=240,
+        thumbnail=digest,
+    )  # fmt: skip
+    event = Event(id="evt_1", source="/metal/plant", type="t", time=at, subject="", data={})
+    return Taken(row=row, event=event, encoded=b"\xff\xd8\xff")
+
+
+def said(frame: Taken, inspection: str, *, label: str = "anomalous") -> Prediction:
+    answer = LabelAnswer(
+        region="", label=label, name=label, probability=0.9, decision=Decision.PRESENT
+    )
+    return Prediction(
+        frame=frame.ref,
+        inspection=inspection,
+        task="classify",
+        state=PictureState.OK,
+        labels=(answer,),
+        package=PACKAGE,
+        dataset="",
+        registration=RegistrationFigures(state="none"),
+        health=HealthFigures(sharpness=1.0, mean_grey=90.0, clipped_share=0.0),
+        latency_ms=StageTimes(),
+    )
+
+
+def names(watch: Watch) -> tuple[str, ...]:
+    shown = watch.shown("plate")
+    assert shown is not None
+    first = (shown.prediction,) if shown.prediction else ()
+    return tuple(one.inspection for one in (*first, *shown.also))
+
+
+def test_answers_to_one_frame_stand_together_in_the_plant_s_order(
+    watch: Watch, clock: FakeClock
+) -> None:
+    frame = taken(clock)
+    watch.frame(frame)
+    assert names(watch) == ()
+    for inspection in ("unlike", "surface", "defects"):
+        watch.prediction(said(frame, inspection), f"evt_{inspection}")
+    assert names(watch) == ORDER
+    view = watch.one("plate")
+    assert view.prediction is not None
+    assert (view.prediction.inspection, view.event) == ("surface", "evt_surface")
+    assert [one.inspection for one in view.also] == ["defects", "unlike"]
+
+
+def test_answers_that_come_before_their_frame_are_shown_with_it(
+    watch: Watch, clock: FakeClock
+) -> None:
+    frame = taken(clock)
+    for inspection in ("defects", "surface"):
+        watch.prediction(said(frame, inspection), "evt")
+    assert watch.shown("plate") is None
+    watch.frame(frame)
+    assert names(watch) == ("surface", "defects")
+
+
+@settings(max_examples=40, deadline=None)
+@given(heard=st.lists(st.tuples(st.integers(1, 4), st.sampled_from(ORDER)), max_size=14))
+def test_no_answer_stands_beside_one_to_another_frame(heard: list[tuple[int, str]]) -> None:
+    clock = FakeClock()
+    frames = {number: taken(clock, number=number) for number in range(1, 5)}
+    with open_records("memory://", clock=clock) as records:
+        watch = Watch(records, plant=PLANT, clock=clock)
+        watch.frame(frames[1])
+        for number, inspection in heard:
+            watch.frame(frames[number])
+            watch.prediction(said(frames[number], inspection), "evt")
+        shown = watch.shown("plate")
+        assert shown is not None
+        of = {one.frame.id for one in (shown.prediction, *shown.also) if one is not None}
+        assert of <= {shown.ref.id}
+        last = max((number for number, _ in heard), default=0)
+        wanted = {one for number, one in heard if number == last}
+        assert set(names(watch)) == (wanted if last else set())
+
+
+def test_a_tile_says_what_each_inspection_said(watch: Watch, clock: FakeClock) -> None:
+    frame = taken(clock)
+    watch.frame(frame)
+    watch.prediction(said(frame, "surface"), "evt")
+    watch.prediction(said(frame, "unlike", label="spotted"), "evt")
+    tile = tile_of(watch.one("plate"), plant=PLANT, names={}, now=clock.now())
+    assert tile.answer == "anomalous"
+    assert [(one.inspection, one.answer) for one in tile.beside] == [("unlike", "spotted")]
+    assert tile.also == to_plain([said(frame, "unlike", label="spotted")])
+    bare = replace(watch.one("plate"), prediction=None, also=())
+    assert tile_of(bare, plant=PLANT, names={}, now=clock.now()).beside == ()
