@@ -18,9 +18,9 @@ from lineside.hub.inventory import (
     full_device,
     open_fleet,
 )
-from lineside.hub.mosquitto import mosquitto_files
 from lineside.hub.model_page import version_page
 from lineside.hub.models import Models, open_models
+from lineside.hub.mosquitto import mosquitto_files
 from lineside.hub.roles import Right, Role, roles_with
 from lineside.hub.run import RunningHub, run, running, sign_in_link
 from lineside.hub.services import Services, build_services
@@ -52,8 +52,8 @@ __all__ = [
     "device_page",
     "full_device",
     "init_site",
-    "mosquitto_files",
     "issue_access_key",
+    "mosquitto_files",
     "open_accounts",
     "open_fleet",
     "open_models",
