@@ -24,6 +24,8 @@ def test_bins_are_written_as_a_folder(tmp_path: Path, capsys: pytest.CaptureFixt
         (["simulate", "bins"], "no broker"),
         (["simulate", "warehouse", "--out", "x"], "writes no folder"),
         (["simulate", "bins", "--bus", "memory://x", "--fps", "0"], "above 0"),
+        (["simulate", "surface"], "no broker"),
+        (["simulate", "surface", "--bus", "memory://x", "--faulty-share", "2"], "0 to 1"),
     ],
 )
 def test_what_cannot_be_done_is_a_sentence(
@@ -31,6 +33,22 @@ def test_what_cannot_be_done_is_a_sentence(
 ) -> None:
     assert _run(words) == 2
     assert said in capsys.readouterr().err
+
+
+def test_plates_are_written_as_a_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["simulate", "surface", "--folder", str(tmp_path / "plates"), "--pictures", "4"]
+    assert _run([*words, "--faulty-share", "0.5"]) == 0
+    assert "4 pictures" in capsys.readouterr().out
+    pictures = list((tmp_path / "plates" / "img-classification").glob("*/*.jpg"))
+    assert len(pictures) == 4
+    assert len(list((tmp_path / "plates" / "semantic-segmentation" / "masks").iterdir())) == 4
+
+
+def test_a_line_of_plates_ends_after_its_frames(tmp_path: Path) -> None:
+    truth = tmp_path / "truth.jsonl"
+    words = ["simulate", "surface", "--bus", "memory://cli-plates", "--fps", "50", "--frames", "2"]
+    assert _run([*words, "--truth", str(truth)]) == 0
+    assert len(truth.read_text().splitlines()) == 3
 
 
 def test_a_line_of_bins_ends_after_its_frames(tmp_path: Path) -> None:
