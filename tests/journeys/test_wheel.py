@@ -28,6 +28,8 @@ def test_the_wheel_carries_examples_pages_and_migrations(tmp_path: Path) -> None
         ("lineside/hub/pages/templates/", ".html"),
         ("lineside/hub/pages/static/", ".js"),
         ("lineside/look/", ".css"),
+        ("lineside/edge/page/static/", ".js"),
+        ("lineside/edge/page/templates/", ".html"),
         ("lineside/store/migrations/versions/", ".py"),
     ]:
         assert any(name.startswith(folder) and name.endswith(ending) for name in names), folder

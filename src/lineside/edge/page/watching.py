@@ -74,6 +74,7 @@ class Watching:
 
     async def round(self, than: int) -> bytes:
         """All cameras' newest pictures above a number, as one message (``live_part`` by part)."""
+        fresh: list[Small] = []
         for _ in range(2):  # what was made small a moment ago may be older: once more, later
             smalls = [await self._small(one.frame.camera) for one in await self.newer(than)]
             fresh = [one for one in smalls if one is not None and one.newest.number > than]
