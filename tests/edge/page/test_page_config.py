@@ -51,7 +51,7 @@ def test_a_page_that_others_reach_needs_a_sign_in(listen: str) -> None:
         {"tls_cert": "a.pem"},
         {"tls_key": "a.pem"},
         {"most_viewers": 0},
-        {"most_viewers": 65},
+        {"most_viewers": 17},
         {"width_px": 10},
     ],
 )

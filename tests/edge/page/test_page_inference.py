@@ -2,17 +2,22 @@
 
 import base64
 import json
+import socket
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
 
 from lineside.core import SystemClock, UnavailableError
+from lineside.edge.page import app
 from lineside.edge.page.inference import PageInference
 from lineside.models import InferRequest, Package, Predictor, build_package
+from lineside.testing.links import wait_until
 from lineside.vision import encode_jpeg, open_frame, picture_size
 from tests.edge.page.asking import Answer, ask
 from tests.edge.page.pages import Shown, shown
@@ -98,6 +103,21 @@ def test_few_may_wait(predictor: Predictor) -> None:
         models.infer("stock", version="", request=InferRequest(inputs=()))
     with pytest.raises(UnavailableError):
         models.metadata("stock", version="")
+
+
+def test_bodies_that_dawdle_hold_few_places_and_not_for_long(
+    page: Shown, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(app, "_UNREAD_S", 1.0)
+    place = urlsplit(page.url)
+    head = f"POST /v2/models/defect/infer HTTP/1.1\r\nHost: {place.netloc}\r\n"
+    asked = f"{head}Content-Length: 1000\r\n\r\n{{".encode()
+    with ExitStack() as stack:
+        for _ in range(4):
+            lazy = socket.create_connection((place.hostname or "", place.port or 0), timeout=10)
+            stack.enter_context(lazy).sendall(asked)
+        wait_until(lambda: infer(page, {}).status == 503)
+        wait_until(lambda: infer(page, {}).status == 400)
 
 
 def test_a_heat_map_of_the_latest_answer_is_made_on_request(

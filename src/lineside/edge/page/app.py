@@ -50,6 +50,7 @@ from lineside.vision import Prediction, draw_heat, open_frame, thumbnail
 FOLDER = Path(__file__).parent
 LOOK = FOLDER.parents[1] / "look"  # what the hub's pages look like, too
 _UNREAD_S = 10.0
+_MOST_CALLS = 4
 _HEAT_PX = 1280
 _MOST_BYTES = 64_000_000
 
@@ -321,13 +322,20 @@ def _inference_routes(models: PageInference) -> list[Route]:
     def ready(request: Request) -> HttpAnswer:
         return http_model_ready(models, name(request)[0], version=name(request)[1])
 
+    places = asyncio.Semaphore(_MOST_CALLS)
+
     async def infer(request: Request) -> Response:
-        body = await request.body()
-        headers = {key.lower(): value for key, value in request.headers.items()}
-        found, version = name(request)
-        answer = await asyncio.to_thread(
-            http_infer, models, found, body=body, headers=headers, version=version
-        )
+        if places.locked():  # before a body is read: bodies are large
+            raise UnavailableError(
+                f"{_MOST_CALLS} calls are under way", where="infer", fix="Call again later."
+            )
+        async with places:
+            body = await _whole_body(request)
+            headers = {key.lower(): value for key, value in request.headers.items()}
+            found, version = name(request)
+            answer = await asyncio.to_thread(
+                http_infer, models, found, body=body, headers=headers, version=version
+            )
         return _sent(answer)
 
     routes = [
@@ -342,6 +350,16 @@ def _inference_routes(models: PageInference) -> list[Route]:
             Route(f"{base}/infer", infer, methods=["POST"]),
         ]
     return routes
+
+
+async def _whole_body(request: Request) -> bytes:
+    try:
+        async with asyncio.timeout(_UNREAD_S):
+            return await request.body()
+    except TimeoutError:
+        raise UnavailableError(
+            f"the body did not come within {_UNREAD_S:g} s", where="infer", fix="Send it at once."
+        ) from None
 
 
 def _sent(answer: HttpAnswer) -> Response:

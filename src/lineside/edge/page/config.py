@@ -47,8 +47,8 @@ class PageConfig:
                 expected="a certificate with its key", fix="Name both files, or neither.",
             ),
             unless(
-                1 <= self.most_viewers <= 64, key="most_viewers", seen=self.most_viewers,
-                expected="1 to 64", fix="Write most_viewers = 8.",
+                1 <= self.most_viewers <= 16, key="most_viewers", seen=self.most_viewers,
+                expected="1 to 16", fix="Write most_viewers = 8.",
             ),
             unless(
                 64 <= self.width_px <= 8192, key="width_px", seen=self.width_px,

@@ -20,12 +20,11 @@ export function hubFacts({ hub, spool_depth: depth, spool_dropped: dropped }) {
 }
 
 /** @param {Row} said @returns {[string, Node | string][]} */
-export function countFacts({ frames, predictions, refused, viewers, version }) {
+export function countFacts({ frames, predictions, refused, version }) {
   return [
     ["Pictures", number(frames)],
     ["Decisions", number(predictions)],
     ...Object.entries(refused).map(([reason, n]) => /** @type {[string, string]} */ ([`Left: ${reason}`, number(n)])),
-    ["Watching", number(viewers)],
     ["Version", version],
   ];
 }
