@@ -24,7 +24,9 @@ def download(slots: Slots, *, data: bytes = DATA) -> Download:
 
 
 async def nothing() -> MutableMapping[str, Any]:
-    return {"type": "http.disconnect"}
+    """A device that waits for its answer."""
+    await asyncio.Event().wait()
+    raise AssertionError
 
 
 async def answered(
@@ -101,6 +103,26 @@ class _Started(asyncio.Event):
             self.passed = True
             return True
         return await super().wait()
+
+
+def test_a_device_that_went_away_is_sent_no_more(clock: FakeClock) -> None:
+    slots, got = Slots(1, clock=clock), []
+
+    async def gone() -> MutableMapping[str, Any]:
+        return {"type": "http.disconnect" if len(got) > 1 else "http.request"}
+
+    async def send(message: MutableMapping[str, Any]) -> None:
+        got.append(message)
+
+    scope = {"type": "http", "method": "GET", "path": "/", "headers": []}
+    asyncio.run(_within(download(slots)(scope, gone, send)))
+    assert 0 < len(body(got)) < len(DATA)
+    assert slots.taken == 0
+
+
+async def _within(what: Awaitable[None]) -> None:
+    async with asyncio.timeout(10):
+        await what
 
 
 def test_a_connection_that_ends_in_an_error_gives_its_slot_back(clock: FakeClock) -> None:

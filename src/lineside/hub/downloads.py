@@ -99,11 +99,13 @@ class Download(Response):
             await send(self._start())
             await send({"type": "http.response.body", "body": b""})
         elif self._slots.take():
+            left = asyncio.ensure_future(_left(receive))
             try:
-                await self._stream(send)
+                await self._stream(send, left=left)
             except TimeoutError:
                 logger.info("download too slow, cut off path=%s", scope["path"])
             finally:
+                left.cancel()
                 self._slots.give()
         else:
             await _busy(Request(scope), self._slots)(scope, receive, send)
@@ -113,15 +115,27 @@ class Download(Response):
             "type": "http.response.start", "status": self.status_code, "headers": self.raw_headers,
         }  # fmt: skip
 
-    async def _stream(self, send: Send) -> None:
-        """Chunk by chunk; sending waits where the device is slower than this."""
+    async def _stream(self, send: Send, *, left: asyncio.Future[None]) -> None:
+        """Chunk by chunk; sending waits where the device is slower than this.
+
+        Others have their turn after each chunk: sending does not wait while the line takes more.
+        """
         data, part = memoryview(self._sent.data), self._sent.part
         await send(self._start())
         for first in range(part.start, part.stop, _CHUNK_BYTES):
             chunk = bytes(data[first : min(first + _CHUNK_BYTES, part.stop)])
             async with asyncio.timeout(_CHUNK_BYTES / self._slots.least_bytes_per_s):
                 await send({"type": "http.response.body", "body": chunk, "more_body": True})
+                await asyncio.sleep(0)
+            if left.done():
+                return
         await send({"type": "http.response.body", "body": b""})
+
+
+async def _left(receive: Receive) -> None:
+    """Returns when the device is gone."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
 
 
 def _busy(request: Request, slots: Slots) -> Response:
