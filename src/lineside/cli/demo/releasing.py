@@ -69,7 +69,7 @@ class Releasing:
 
     def approve(self, group: str, number: int, *, reason: str) -> None:
         """As the second person; says where the same is done by hand."""
-        page = f"{self.base}/models/{group}/versions/{number}"
+        page = f"{self.base}/models/groups/{group}/{number}"
         say(f"{group}/{number} waits for approval; by hand, as {APPROVER}: {page}")
         self._run(
             f"approve-{group}-{number}",

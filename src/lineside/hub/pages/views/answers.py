@@ -19,6 +19,11 @@ from lineside.vision import (
     Prediction,
 )
 
+ANOMALY_WORDS = {
+    Decision.PRESENT: "differs from good parts",
+    Decision.ABSENT: "like good parts",
+    Decision.UNSURE: "unsure",
+}
 _CLASSIFY = "classify"
 _WHOLE = "picture"
 
@@ -135,12 +140,7 @@ def count_text(count: CountAnswer) -> str:
 
 
 def _anomaly_text(anomaly: AnomalyAnswer) -> str:
-    words = {
-        Decision.PRESENT: "differs from good parts",
-        Decision.ABSENT: "like good parts",
-        Decision.UNSURE: "unsure",
-    }
-    return f"{words[anomaly.decision]}, {anomaly.score:.2f} against {anomaly.limit:.2f}"
+    return f"{ANOMALY_WORDS[anomaly.decision]}, {anomaly.score:.2f} against {anomaly.limit:.2f}"
 
 
 def _boxes_text(boxes: Sequence[BoxAnswer]) -> str:

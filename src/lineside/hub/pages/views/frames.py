@@ -7,7 +7,7 @@ from typing import Any
 
 from lineside.core import Inspection, Json, Region, decode, short, to_plain
 from lineside.hub.pages.format import UNIT, milliseconds, number, percent, with_unit
-from lineside.hub.pages.views.answers import Mark, count_text, plan_of
+from lineside.hub.pages.views.answers import ANOMALY_WORDS, Mark, count_text, plan_of
 from lineside.hub.pages.views.lines import mark_of
 from lineside.hub.views import FrameView, PackageView, Trace, TraceStep
 from lineside.store import FrameRow
@@ -218,7 +218,7 @@ def finding_rows(prediction: Prediction) -> Rows:
     if prediction.anomaly is not None:
         rows.append(("Score", number(prediction.anomaly.score, digits=3)))
         rows.append(("Limit, from good parts alone", number(prediction.anomaly.limit, digits=3)))
-        rows.append(("Decision", str(prediction.anomaly.decision)))
+        rows.append(("Decision", ANOMALY_WORDS[prediction.anomaly.decision]))
     if prediction.mask is not None:
         rows.append(("Defect pixels", percent(prediction.mask.share)))
         sizes = ", ".join(number(area) for area in prediction.mask.areas_px[:_MOST_PIECES])

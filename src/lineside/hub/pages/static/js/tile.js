@@ -26,6 +26,8 @@ export class Tile {
     /** @type {ImageBitmap | HTMLImageElement | null} */
     this.picture = null;
     this.wroteAt = 0;
+    this.later = 0;
+    this.bare = 0; // how often in a row no further inspection had answered when words were written
     if (element.dataset.frame) void this.loadFirst(element.dataset.frame);
     new ResizeObserver(() => this.draw()).observe(this.canvas);
   }
@@ -77,9 +79,13 @@ export class Tile {
     }
   }
 
-  /** Text at most four times a second: digits that dance cannot be read. */
+  /** Text at most four times a second, the last one always: digits that dance cannot be read. */
   write() {
-    if (performance.now() - this.wroteAt < 250) return;
+    const wait_ms = this.wroteAt + 250 - performance.now();
+    if (wait_ms > 0) {
+      this.later ||= window.setTimeout(() => ((this.later = 0), this.write()), wait_ms);
+      return;
+    }
     this.wroteAt = performance.now();
     const said = this.prediction;
     this.put("[data-answer]", said ? answerText(said) : "–");
@@ -87,7 +93,9 @@ export class Tile {
     this.put("[data-unsure]", said ? String(all.reduce((sum, one) => sum + unsureCount(one), 0)) : "–");
     this.put("[data-latency]", said ? milliseconds(said.latency_ms.total) : "–");
     if (said) listAnswers(this.element, said);
-    listBeside(this.element, this.also);
+    // The first answer to a frame comes alone: the words of the others stay until theirs do.
+    this.bare = this.also.length ? 0 : this.bare + 1;
+    if (this.bare !== 1 && this.bare !== 2) listBeside(this.element, this.also);
     if (this.frame) {
       this.frameBox.setAttribute("href", `/frames/${this.frame}`);
       this.link("[data-frame-link]", `/frames/${this.frame}`, this.frame, tail(this.frame));
