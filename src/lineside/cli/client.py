@@ -1,20 +1,35 @@
 """A small client of the hub's HTTP API, for commands that talk to a running hub."""
 
 import json
+import ssl
 import urllib.error
 import urllib.request
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
-from lineside.core import InvalidError, LinesideError, NotFoundError, RefusedError, UnavailableError
+from lineside.core import (
+    ConflictError,
+    InvalidError,
+    LinesideError,
+    NotFoundError,
+    RefusedError,
+    UnavailableError,
+)
 
 
 class HubClient:
     """JSON requests with a token; failures come back as the six classes."""
 
-    def __init__(self, base: str, *, token: str) -> None:
+    def __init__(self, base: str, *, token: str, ca: Path | None = None) -> None:
+        """``ca``: of the site's own authority, where the hub answers with its certificate."""
         self._base = base.rstrip("/")
         self._token = token
+        self._trust = (
+            ssl.create_default_context(cafile=ca)
+            if self._base.startswith("https:") and ca is not None and ca.is_file()
+            else None
+        )
 
     def get(self, path: str, **query: object) -> Any:  # noqa: ANN401  JSON of many shapes
         """GET a path below ``/api/v1``."""
@@ -61,7 +76,7 @@ class HubClient:
             },
         )
         try:
-            with urllib.request.urlopen(request, timeout=30) as answer:  # noqa: S310
+            with urllib.request.urlopen(request, timeout=30, context=self._trust) as answer:  # noqa: S310
                 text = answer.read()
         except urllib.error.HTTPError as error:
             raise _refusal(error, where=f"{method} {path}") from error
@@ -78,6 +93,7 @@ def _refusal(error: urllib.error.HTTPError, *, where: str) -> LinesideError:
     except ValueError:
         problem = {}
     kinds: dict[int, type[LinesideError]] = {400: InvalidError, 404: NotFoundError}
+    kinds |= {409: ConflictError}
     kinds |= {401: RefusedError, 403: RefusedError, 503: UnavailableError}
     kind = kinds.get(error.code, LinesideError)
     return kind(

@@ -140,6 +140,9 @@ RULES: dict[Right, str] = {
         GET /events/{event}
         GET /dead-letters
         GET /fleet
+        GET /rollouts
+        GET /rollouts/{rollout}
+        GET /rollouts/{rollout}/progress
         GET /fleet/{device}
         GET /search
     """,

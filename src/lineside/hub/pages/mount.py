@@ -17,6 +17,7 @@ from lineside.hub.pages import (
     line_pages,
     log_pages,
     model_pages,
+    rollout_pages,
 )
 from lineside.hub.pages.site import LOOK, STATIC, Site
 from lineside.hub.problems import problem
@@ -49,7 +50,9 @@ def mount_pages(app: FastAPI, services: Services) -> None:
     files = ReleasedFiles(directory=STATIC)
     files.all_directories.append(LOOK)
     app.mount(f"/static/{site.release}", files, name="static")
-    for pages in (line_pages, model_pages, learning_pages, count_pages, fleet_pages, log_pages):
+    for pages in (
+        line_pages, model_pages, learning_pages, count_pages, fleet_pages, rollout_pages, log_pages,
+    ):  # fmt: skip
         app.include_router(pages.router, include_in_schema=False)
     for kind, handler in list(app.exception_handlers.items()):
         app.exception_handlers[kind] = _as_page(handler)

@@ -47,6 +47,7 @@ NAV = (
     Entry(key="count", name="Count", href="/count"),
     Entry(key="regions", name="Regions", href="/regions"),
     Entry(key="fleet", name="Fleet", href="/fleet", apart=True),
+    Entry(key="rollouts", name="Roll-outs", href="/rollouts"),
     Entry(key="dead", name="Refused", href="/dead-letters"),
 )
 

@@ -1,0 +1,188 @@
+"""``lineside rollout``: releases on their way to devices, ordered at a running hub."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from lineside.cli.hub import ConfigOption, settings
+from lineside.cli.output import JsonFlag, show, table
+from lineside.core import InvalidError, NotFoundError, UnavailableError, decode_json, short
+
+if TYPE_CHECKING:
+    from lineside.cli.client import HubClient
+
+ADDRESS_FILE = "hub.json"
+Name = Annotated[str, typer.Argument(metavar="ROLLOUT", help="Its id.")]
+Reason = Annotated[str, typer.Option(help="Why; stands in the event.")]
+HubOption = Annotated[str, typer.Option("--hub", help="Address; left out: the hub of --config.")]
+TokenOption = Annotated[
+    Path | None, typer.Option("--token", help="File with a token; left out: the hub's own.")
+]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    group = typer.Typer(help="Releases on their way to devices.", no_args_is_help=True)
+    group.command("start")(start)
+    group.command("status")(status)
+    group.command("pause")(pause)
+    group.command("resume")(resume)
+    group.command("abort")(abort)
+    group.command("rollback")(rollback)
+    app.add_typer(group, name="rollout")
+
+
+def start(
+    version: Annotated[str, typer.Argument(metavar="GROUP/NUMBER", help="An approved version.")],
+    *,
+    plan: Annotated[
+        Path | None, typer.Option(help="JSON file with steps, limits, windows; see rollouts.md.")
+    ] = None,
+    group: Annotated[str, typer.Option(help="For the devices of this group.")] = "",
+    device: Annotated[list[str] | None, typer.Option(help="For this device; again for more.")] = (
+        None
+    ),
+    canary: Annotated[int, typer.Option(help="First for so many, then for all.")] = 0,
+    frames: Annotated[int, typer.Option(help="Judged by both packages on each device.")] = 0,
+    reason: Reason = "",
+    hub: HubOption = "",
+    token: TokenOption = None,
+    config: ConfigOption = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Roll an approved version out, step by step."""
+    name, slash, number = version.rpartition("/")
+    if not slash or not number.isdecimal():
+        raise InvalidError(
+            f"{version!r} is no version", where="version", fix="Write GROUP/NUMBER, as tiles/3."
+        )
+    wished = _plan(plan, group=group, devices=device or [], canary=canary, frames=frames)
+    client = _client(hub, token=token, config=config)
+    body = {"group": name, "version": int(number), "plan": wished, "reason": reason}
+    made = client.post("/rollouts", body)
+    _show(client.get(f"/rollouts/{made['id']}"), as_json=as_json)
+
+
+def status(
+    rollout: Annotated[
+        str, typer.Argument(metavar="[ROLLOUT]", help="Its id; left out: all of them.")
+    ] = "",
+    *,
+    hub: HubOption = "",
+    token: TokenOption = None,
+    config: ConfigOption = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Show one roll-out with its devices, or all of them, newest first."""
+    client = _client(hub, token=token, config=config)
+    if rollout:
+        _show(client.get(f"/rollouts/{rollout}"), as_json=as_json)
+        return
+    found = client.items("/rollouts")
+    rows = [
+        (one["id"], f"{one['release']['group']}/{one['release']['version']}", one["state"],
+         one["why"])
+        for one in found
+    ]  # fmt: skip
+    text = table([("roll-out", "version", "state", "why"), *rows]) if rows else "no roll-out yet"
+    show({"rollouts": found}, as_json=as_json, text=lambda _: text)
+
+
+def pause(
+    rollout: Name, *, reason: Reason = "", hub: HubOption = "", token: TokenOption = None,
+    config: ConfigOption = None, as_json: JsonFlag = False,
+) -> None:  # fmt: skip
+    """Let no further device begin; what is under way goes on."""
+    _order(rollout, "pause", reason, _client(hub, token=token, config=config), as_json=as_json)
+
+
+def resume(
+    rollout: Name, *, reason: Reason = "", hub: HubOption = "", token: TokenOption = None,
+    config: ConfigOption = None, as_json: JsonFlag = False,
+) -> None:  # fmt: skip
+    """Go on where it was paused."""
+    _order(rollout, "resume", reason, _client(hub, token=token, config=config), as_json=as_json)
+
+
+def abort(
+    rollout: Name, *, reason: Reason = "", hub: HubOption = "", token: TokenOption = None,
+    config: ConfigOption = None, as_json: JsonFlag = False,
+) -> None:  # fmt: skip
+    """End it; devices keep what they have."""
+    _order(rollout, "abort", reason, _client(hub, token=token, config=config), as_json=as_json)
+
+
+def rollback(
+    rollout: Name, *, reason: Reason = "", hub: HubOption = "", token: TokenOption = None,
+    config: ConfigOption = None, as_json: JsonFlag = False,
+) -> None:  # fmt: skip
+    """Lead every device that was asked back to the package before."""
+    _order(rollout, "rollback", reason, _client(hub, token=token, config=config), as_json=as_json)
+
+
+def _order(rollout: str, order: str, reason: str, client: "HubClient", *, as_json: bool) -> None:
+    _show(client.post(f"/rollouts/{rollout}/{order}", {"reason": reason}), as_json=as_json)
+
+
+def _plan(
+    path: Path | None, *, group: str, devices: list[str], canary: int, frames: int
+) -> dict[str, Any]:
+    given: dict[str, Any] = {}
+    if path is not None:
+        if not path.is_file():
+            raise NotFoundError("no such file", where=str(path), fix="Name the plan's file.")
+        given = decode_json(path.read_bytes(), where=str(path))
+    if group:
+        given["group"] = group
+    if devices:
+        given["devices"] = devices
+    if canary:
+        given["steps"] = [{"canary": canary}, {"percent": 100}]
+    if frames:
+        given["limits"] = {**given.get("limits", {}), "frames": frames}
+    return given
+
+
+def _client(hub: str, *, token: Path | None, config: Path | None) -> "HubClient":
+    from lineside.cli.client import HubClient
+
+    if hub and token is not None:
+        return HubClient(hub, token=token.read_text().strip())
+    found = settings(config)
+    address = found.folder / ADDRESS_FILE
+    if not hub and not address.is_file():
+        raise UnavailableError(
+            "no hub runs on this data folder", where=str(found.folder),
+            fix="Start it, or name another with --hub and --token.",
+        )  # fmt: skip
+    url = hub or str(decode_json(address.read_bytes(), where=str(address))["url"])
+    file = token or found.folder / "tokens" / "admin.token"
+    return HubClient(
+        url, token=file.read_text().strip(), ca=found.folder / "authority" / "authority.crt"
+    )
+
+
+def _show(told: dict[str, Any], *, as_json: bool) -> None:
+    show(told, as_json=as_json, text=lambda _: _words(told))
+
+
+def _words(told: dict[str, Any]) -> str:
+    release = told["release"]
+    head = f"{told['id']} {release['group']}/{release['version']} {told['state']}: {told['why']}"
+    rows = [
+        (one["id"], str(one["step"]), one["status"], short(one["package"]), _figures(one))
+        for one in told["devices"]
+    ]
+    lines = [head, f"waits: {told['waits']}", *told["reasons"]]
+    if rows:
+        lines.append(table([("device", "step", "status", "runs", "evidence"), *rows]))
+    return "\n".join(lines)
+
+
+def _figures(device: dict[str, Any]) -> str:
+    if device["report"] is None:
+        return ""
+    found = device["report"]["evidence"]
+    words = f"{found['changed']} of {found['frames']} frames decided otherwise"
+    return f"{words}, {found['crashes']} crashes" if found["crashes"] else words

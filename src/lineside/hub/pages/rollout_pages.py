@@ -1,0 +1,58 @@
+"""Roll-outs: all of them, and one with its steps, devices and evidence."""
+
+from fastapi import APIRouter
+from fastapi.responses import HTMLResponse
+
+from lineside.hub.pages.common import Ask
+from lineside.hub.pages.views import rollouts as views
+from lineside.hub.roles import GRANTS, Right
+
+router = APIRouter(prefix="/rollouts")
+
+
+@router.get("")
+def rollouts(ask: Ask) -> HTMLResponse:
+    """Newest first, and a form for the next one."""
+    found = [views.rollout_row(one) for one in ask.hub.rollouts.all()]
+    approved = [
+        one
+        for group in ask.hub.models.all()
+        for one in ask.hub.models.versions(group.name)
+        if one.approved
+    ]
+    return ask.page(
+        "rollouts.html",
+        title="Roll-outs",
+        active="rollouts",
+        sub=views.count_words(found),
+        rollouts=found,
+        approved=sorted(approved, key=lambda one: (one.group, -one.number)),
+        groups=ask.hub.things.all_groups(),
+        releases=_releases(ask),
+    )
+
+
+@router.get("/{rollout}")
+def rollout(ask: Ask, *, rollout: str) -> HTMLResponse:
+    """Steps, devices, figures of both packages, the decision with its sentence."""
+    view = ask.hub.rollouts.view(rollout)
+    release = view.rollout.release
+    return ask.page(
+        "rollout.html",
+        title=f"{release.group} {release.version}",
+        active="rollouts",
+        view=view,
+        shown=views.shown(view),
+        orders=views.orders(view) if _releases(ask) else (),
+    )
+
+
+@router.get("/{rollout}/progress")
+def progress(ask: Ask, *, rollout: str) -> HTMLResponse:
+    """The part of the page that reads itself anew."""
+    view = ask.hub.rollouts.view(rollout)
+    return ask.site.fragment("rollout_progress.html", view=view, shown=views.shown(view))
+
+
+def _releases(ask: Ask) -> bool:
+    return ask.who.role is not None and Right.RELEASE in GRANTS[ask.who.role]

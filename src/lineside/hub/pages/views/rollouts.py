@@ -1,0 +1,182 @@
+"""Roll-outs as their pages show them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from lineside.fleet import Evidence, LiveLimits, Rollout, RolloutOrder, RolloutState
+from lineside.hub.pages.format import counted, milliseconds, number, percent
+from lineside.hub.pages.views.answers import Mark
+from lineside.hub.rollouts import RolloutDevice, RolloutView
+
+_MARKS = {
+    RolloutState.PLANNED: ("ring", ""), RolloutState.RUNNING: ("dot", "ink"),
+    RolloutState.WIDENING: ("dot", "ink"), RolloutState.PAUSED: ("square", "warn"),
+    RolloutState.GOING_BACK: ("diamond", "bad"), RolloutState.DONE: ("tick", "ok"),
+    RolloutState.ABORTED: ("square", "bad"), RolloutState.ROLLED_BACK: ("bar", "warn"),
+}  # fmt: skip
+_STATUS = {
+    "WAITING": ("ring", ""), "QUEUED": ("ring", "ink"), "IN_PROGRESS": ("dot", "ink"),
+    "SUCCEEDED": ("tick", ""),
+}  # fmt: skip
+_ORDERS = {
+    RolloutOrder.PAUSE: "Pause", RolloutOrder.RESUME: "Resume", RolloutOrder.ABORT: "Abort",
+    RolloutOrder.ROLLBACK: "Roll back all",
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RolloutRow:
+    """A roll-out in the list."""
+
+    id: str
+    version: str
+    href: str
+    mark: Mark
+    devices: str
+    begun_at: datetime
+    by: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepBar:
+    """One step: how many of its devices have it; ``tone`` as of marks."""
+
+    name: str
+    words: str
+    done: int
+    whole: int
+    current: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeviceRow:
+    """A device with what both packages said of its frames."""
+
+    id: str
+    step: int
+    mark: Mark
+    package: str
+    frames: str
+    changed: str
+    gained: str
+    lost: str
+    unsure: str
+    score: str
+    latency: str
+    crashes: str
+    alarmed: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shown:
+    """Everything below the heading."""
+
+    mark: Mark
+    replaces: str
+    steps: tuple[StepBar, ...]
+    devices: tuple[DeviceRow, ...]
+    limits: DeviceRow
+    live: bool
+
+
+def rollout_row(one: Rollout) -> RolloutRow:
+    """A roll-out in the list."""
+    return RolloutRow(
+        id=one.id,
+        version=f"{one.release.group} {one.release.version}",
+        href=f"/rollouts/{one.id}",
+        mark=_mark(one.state),
+        devices=counted(len(one.devices), "device") if one.devices else "not chosen yet",
+        begun_at=one.created_at,
+        by=one.by,
+        why=one.why,
+    )
+
+
+def count_words(rows: Sequence[RolloutRow]) -> str:
+    """How many there are."""
+    return counted(len(rows), "roll-out")
+
+
+def shown(view: RolloutView) -> Shown:
+    """Steps, devices and limits of one roll-out."""
+    one = view.rollout
+    return Shown(
+        mark=_mark(one.state),
+        replaces=f"{one.previous.group} {one.previous.version}" if one.previous else "",
+        steps=tuple(_bars(view)),
+        devices=tuple(_device_row(each) for each in view.devices),
+        limits=_limits(one.plan.limits),
+        live=not one.state.final,
+    )
+
+
+def orders(view: RolloutView) -> tuple[tuple[str, str], ...]:
+    """What may be ordered now, with the words of its button."""
+    return tuple((str(order), _ORDERS[order]) for order in view.may)
+
+
+def _mark(state: RolloutState) -> Mark:
+    shape, tone = _MARKS[state]
+    return Mark(shape=shape, word=str(state), tone=tone)
+
+
+def _bars(view: RolloutView) -> list[StepBar]:
+    one = view.rollout
+    taken = {each.id for each in view.devices if each.status == "SUCCEEDED"}
+    shares = one.shares or ((),) * len(one.plan.steps)
+    back = one.state in (RolloutState.GOING_BACK, RolloutState.ROLLED_BACK)
+    bars = []
+    for place, (step, share) in enumerate(zip(one.plan.steps, shares, strict=True)):
+        done = 0 if back else len(taken & set(share))
+        words = f"{done} of {counted(len(share), 'device')}" if one.shares else "waits"
+        bars.append(
+            StepBar(
+                name=step.words,
+                words="taken back" if back and place <= one.step else words,
+                done=done,
+                whole=max(1, len(share)),
+                current=place == one.step and not one.state.final,
+            )
+        )
+    return bars
+
+
+def _device_row(each: RolloutDevice) -> DeviceRow:
+    shape, tone = _STATUS.get(each.status, ("bar", "bad"))
+    found = each.report.evidence if each.report is not None else None
+    word = each.status.lower().replace("_", " ")
+    row = DeviceRow(
+        id=each.id, step=each.step, mark=Mark(shape=shape, word=word, tone=tone),
+        package=each.package, frames="", changed="", gained="", lost="", unsure="", score="",
+        latency="", crashes="", alarmed=each.alarmed,
+    )  # fmt: skip
+    return _with_figures(row, found) if found is not None else row
+
+
+def _with_figures(row: DeviceRow, found: Evidence) -> DeviceRow:
+    whole = max(1, found.frames)
+    return DeviceRow(
+        id=row.id, step=row.step, mark=row.mark, package=row.package, alarmed=row.alarmed,
+        frames=number(found.frames),
+        changed=percent(found.changed / whole),
+        gained=percent(found.rejects_gained / whole),
+        lost=percent(found.rejects_lost / whole),
+        unsure=percent(found.unsure_gained / whole),
+        score=number(found.score_sum / whole, digits=3),
+        latency=f"{milliseconds(found.latency_ms_new)} ({milliseconds(found.latency_ms_old)})",
+        crashes=number(found.crashes),
+    )  # fmt: skip
+
+
+def _limits(limits: LiveLimits) -> DeviceRow:
+    """What is allowed, in the columns of the devices."""
+    return DeviceRow(
+        id="Allowed", step=0, mark=Mark(shape="bar", word=""), package="", alarmed=False,
+        frames=f"from {number(limits.frames)}", changed=percent(limits.changed),
+        gained=percent(limits.rejects_gained), lost=percent(limits.rejects_lost),
+        unsure=percent(limits.unsure_gained), score=f"±{number(limits.score, digits=3)}",
+        latency=f"{limits.latency:g} times as long", crashes=number(limits.crashes),
+    )  # fmt: skip

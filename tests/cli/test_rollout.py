@@ -1,0 +1,92 @@
+"""``lineside rollout`` against a running hub."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lineside.cli.app import _run
+from lineside.core import SystemClock, encode
+from lineside.hub import HubConfig, Services, running
+from lineside.hub.models import Registration
+from lineside.models import build_package
+from tests.hub.conftest import PLANT
+from tests.models.conftest import package_parts
+
+FILE = "hub.toml"
+
+
+@pytest.fixture
+def hub(tmp_path: Path) -> Iterator[Services]:
+    (tmp_path / "plant.toml").write_bytes(PLANT)
+    plant, data = str(tmp_path / "plant.toml"), str(tmp_path / "data")
+    (tmp_path / FILE).write_text(f'data_dir = "{data}"\nplant = "{plant}"\n')
+    config = HubConfig(data_dir=data, plant=plant, port=0, bus_port=0)
+    with running(config, clock=SystemClock()) as opened:
+        services = opened.services
+        digest = services.packages.add(build_package(*package_parts()), by="ada").digest
+        services.models.register("discs", Registration(package=digest), by="ada")
+        services.models.approve("discs", 1, by="eve", reason="good")
+        yield services
+
+
+def told(words: list[str], folder: Path, capsys: pytest.CaptureFixture[str]) -> Any:  # noqa: ANN401  JSON
+    assert _run(["rollout", *words, "--config", str(folder / FILE), "--json"]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def test_a_roll_out_is_started_looked_at_and_ordered_about(
+    hub: Services, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    hub.things.add("edge-1", groups=("hall",))
+    plan = tmp_path / "plan.json"
+    plan.write_bytes(encode({"steps": [{"percent": 100}]}))
+    words = ["start", "discs/1", "--plan", str(plan), "--group", "hall", "--frames", "20"]
+    made = told(words, tmp_path, capsys)
+    name = made["id"]
+    assert (made["plan"]["group"], made["plan"]["limits"]["frames"]) == ("hall", 20)
+    hub.rollouts.tick()
+    shown = told(["status", name], tmp_path, capsys)
+    assert shown["job"] == f"{name}-1"
+    assert [(one["id"], one["status"], one["package"]) for one in shown["devices"]] == [
+        ("edge-1", "QUEUED", "")
+    ]
+    assert told(["status"], tmp_path, capsys)["rollouts"][0]["id"] == name
+    for order, state in (("pause", "paused"), ("resume", "running"), ("abort", "aborted")):
+        after = told([order, name, "--reason", "drill"], tmp_path, capsys)
+        assert (after["state"], after["why"]) == (state, "drill")
+    hub_file = str(tmp_path / FILE)
+    assert _run(["rollout", "status", name, "--config", hub_file]) == 0
+    text = capsys.readouterr().out
+    assert f"{name} discs/1 aborted: drill" in text
+    assert _run(["rollout", "status", "--config", hub_file]) == 0
+    assert name in capsys.readouterr().out
+
+
+def test_what_cannot_be_is_refused_with_an_exit_code_and_a_sentence(
+    hub: Services, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert hub.rollouts.all() == ()
+    config = ["--config", str(tmp_path / FILE)]
+    for words, code, sentence in (
+        (["start", "discs"], 2, "is no version"),
+        (["start", "discs/9"], 3, "no version 9"),
+        (["start", "discs/1", "--plan", str(tmp_path / "none.json")], 3, "no such file"),
+        (["start", "discs/1", "--canary", "-1"], 2, "not one choice of devices"),
+        (["status", "rol_none"], 3, "no roll-out 'rol_none'"),
+        (["rollback", "rol_none"], 3, "no roll-out 'rol_none'"),
+    ):
+        assert _run(["rollout", *words, *config]) == code
+        assert sentence in capsys.readouterr().err
+    assert _run(["rollout", "status", *config]) == 0
+    assert "no roll-out yet" in capsys.readouterr().out
+
+
+def test_without_a_running_hub_it_says_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / FILE).write_text(f'data_dir = "{tmp_path}"\nplant = "plant.toml"\n')
+    assert _run(["rollout", "status", "--config", str(tmp_path / FILE)]) == 6
+    assert "no hub runs on this data folder" in capsys.readouterr().err
