@@ -40,6 +40,7 @@ from lineside.links.amqtt_outbox import Counts, Outbox, Parcel
 from lineside.links.amqtt_streams import BoundedReader, BoundedWriter, abort
 from lineside.links.device_door import Admitted
 from lineside.links.limits import BrokerFigures, BrokerLimits
+from lineside.links.topic_index import PatternIndex, fixed_part
 from lineside.links.topics import topic_matches
 
 logger = logging.getLogger(__name__)
@@ -70,6 +71,8 @@ class BoundedBroker(Broker):  # type: ignore[misc]  # amqtt carries no types
         self._limits = limits
         self._own_password = own_password
         self._askers = askers
+        self._index: PatternIndex[list[tuple[Session, int]]] = PatternIndex()
+        self._subscriptions = self._index  # type: ignore[assignment]  # a dictionary in all it uses
         self._connections: set[asyncio.Task[Any]] = set()
         self._writers: set[BoundedWriter] = set()
         self._retained_bytes = 0
@@ -300,11 +303,10 @@ class BoundedBroker(Broker):  # type: ignore[misc]  # amqtt carries no types
         if topic is None:
             return
         targets: dict[int, tuple[Session, int]] = {}
-        for pattern, subscribers in self._subscriptions.items():
-            if topic_matches(pattern, topic):
-                for target, qos in subscribers:
-                    _, before = targets.get(id(target), (target, 0))
-                    targets[id(target)] = (target, max(before, qos))
+        for _, subscribers in self._index.matching(topic):
+            for target, qos in subscribers:
+                _, before = targets.get(id(target), (target, 0))
+                targets[id(target)] = (target, max(before, qos))
         if session is not None and (self._own_password is None or self._is_own(session)):
             asker, asked_qos = self._askers.take(topic) or (None, 0)
             if asker is not None:
@@ -321,8 +323,9 @@ class BoundedBroker(Broker):  # type: ignore[misc]  # amqtt carries no types
         pattern, granted = subscription
         if all(target is not session for target, _ in self._subscriptions.get(pattern, ())):
             return  # asked for at each connect for every pattern of every client
+        begins = fixed_part(pattern)
         for topic, kept in list(self._retained_messages.items()):
-            if topic_matches(pattern, topic):
+            if topic.startswith(begins) and topic_matches(pattern, topic):
                 qos = min(granted, kept.qos or 0)
                 parcel = Parcel(topic=topic, data=bytes(kept.data), qos=qos, retain=True)
                 self._offer(session, parcel)
