@@ -39,6 +39,7 @@ def test_good_versions_reach_all_three_devices(ran: dict[str, Any]) -> None:
 def test_the_bad_version_goes_back_by_itself_and_says_why(ran: dict[str, Any]) -> None:
     (bad,) = [one for one in ran["rollouts"] if one["version"] == "surface/2"]
     assert bad["state"] == "rolled back"
+    assert "edge-1/surface: " in bad["why"]
     assert "surface/2 going back" in ran["said"]
     assert all(bad["package"] not in running for running in ran["devices"].values())
 

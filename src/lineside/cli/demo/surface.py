@@ -134,8 +134,15 @@ class Surface(Stage):
 
     def _bring_out(self, releasing: Releasing, group: str, *, number: int) -> None:
         ended = releasing.roll_out(group, number, plan=_CANARY_FIRST)
-        said = {"version": f"{group}/{number}", "state": ended["state"], "why": ended["why"]}
-        self._rollouts.append({**said, "package": ended["release"]["digest"]})
+        turned = [one["why"] for one in ended["history"] if one["state"] == "going back"]
+        self._rollouts.append(
+            {
+                "version": f"{group}/{number}",
+                "package": ended["release"]["digest"],
+                "state": ended["state"],
+                "why": turned[0] if turned else ended["why"],
+            }
+        )
 
     def _of_classes(self, pictures: Path) -> Recipe:
         return Recipe(
