@@ -93,9 +93,10 @@ export class Tile {
     this.put("[data-unsure]", said ? String(all.reduce((sum, one) => sum + unsureCount(one), 0)) : "–");
     this.put("[data-latency]", said ? milliseconds(said.latency_ms.total) : "–");
     if (said) listAnswers(this.element, said);
-    // The first answer to a frame comes alone: the words of the others stay until theirs do.
+    // The first answer to a frame comes alone: the words of the others stay, pale, until theirs do.
     this.bare = this.also.length ? 0 : this.bare + 1;
     if (this.bare !== 1 && this.bare !== 2) listBeside(this.element, this.also);
+    this.element.querySelector("[data-beside]")?.toggleAttribute("data-stale", this.bare > 0);
     if (this.frame) {
       this.frameBox.setAttribute("href", `/frames/${this.frame}`);
       this.link("[data-frame-link]", `/frames/${this.frame}`, this.frame, tail(this.frame));
