@@ -9,11 +9,9 @@ from lineside.testing import FakeClock
 
 def test_an_answer_tells_the_offset_and_an_acknowledgement_the_moment(clock: FakeClock) -> None:
     contact = Contact(clock)
-    assert contact.heard_at is None
-    assert contact.offset_s is None
+    assert (contact.heard_at, contact.offset_s) == (None, None)
     contact.heard()
-    assert contact.heard_at == clock.now()
-    assert contact.offset_s is None
+    assert (contact.heard_at, contact.offset_s) == (clock.now(), None)
     clock.advance(0.7)
     contact.heard(encode({"timestamp": int(clock.now().timestamp()) + 3}))
     assert contact.offset_s == 3

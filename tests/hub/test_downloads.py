@@ -106,7 +106,8 @@ class _Started(asyncio.Event):
 
 
 def test_a_device_that_went_away_is_sent_no_more(clock: FakeClock) -> None:
-    slots, got = Slots(1, clock=clock), []
+    slots = Slots(1, clock=clock)
+    got: list[MutableMapping[str, Any]] = []
 
     async def gone() -> MutableMapping[str, Any]:
         return {"type": "http.disconnect" if len(got) > 1 else "http.request"}

@@ -130,7 +130,7 @@ def test_a_wrong_key_is_refused_in_the_words_of_aws(
     aws: Callable[[AccessKey], Any],
     key: AccessKey,
     jpeg: Pictures,
-    changes: dict[str, str],
+    changes: dict[str, Any],
     code: str,
 ) -> None:
     with pytest.raises(botocore.exceptions.ClientError) as refused:

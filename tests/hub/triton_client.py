@@ -6,13 +6,15 @@ Arguments: HTTP host:port, gRPC host:port, token, model, picture file. Prints wh
 import json
 import sys
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import numpy as np
 import tritonclient.grpc as by_grpc
 import tritonclient.http as by_http
 
 
-def inputs(kind, picture: bytes):  # noqa: ANN001, ANN201  either module of the client
+def inputs(kind: ModuleType, picture: bytes) -> tuple[Any, Any]:  # either module of the client
     image = kind.InferInput("image", [1], "BYTES")
     image.set_data_from_numpy(np.array([picture], dtype=np.object_))
     crops = kind.InferInput("crops", [1, 3, 16, 16], "FP32")
@@ -20,7 +22,14 @@ def inputs(kind, picture: bytes):  # noqa: ANN001, ANN201  either module of the 
     return image, crops
 
 
-def seen(client, kind, *, model: str, picture: bytes, headers: dict[str, str]) -> dict:  # noqa: ANN001
+def seen(
+    client: Any,  # noqa: ANN401  either client
+    kind: ModuleType,
+    *,
+    model: str,
+    picture: bytes,
+    headers: dict[str, str],
+) -> dict[str, object]:
     image, crops = inputs(kind, picture)
     decided = client.infer(model, [image], headers=headers, request_id="r1")
     wanted = [kind.InferRequestedOutput("logits")]

@@ -72,7 +72,7 @@ class BoundedBroker(Broker):  # type: ignore[misc]  # amqtt carries no types
         self._own_password = own_password
         self._askers = askers
         self._index: PatternIndex[list[tuple[Session, int]]] = PatternIndex()
-        self._subscriptions = self._index  # type: ignore[assignment]  # a dictionary in all it uses
+        self._subscriptions = self._index  # a dictionary in all it uses
         self._connections: set[asyncio.Task[Any]] = set()
         self._writers: set[BoundedWriter] = set()
         self._retained_bytes = 0
