@@ -6,9 +6,9 @@
    transaction that stores, and told only after the commit.
 3. A device that counts anew (a wiped spool) begins anew here too, instead of being told that
    events were stored which were not.
-4. Status messages are kept in memory and written behind: at once what is new, at the next flush
-   what changed its state, its packages or its version, and once a minute that it is still there.
-   What kill -9 takes is at most that minute of "last heard".
+4. Status messages are kept in memory and written behind: who is new with its batch, at the next
+   flush what changed its state, its packages or its version, and once a minute that it is still
+   there. What kill -9 takes is at most that minute of "last heard".
 """
 
 import logging
@@ -105,6 +105,7 @@ class Devices:
         self._clock = clock
         self._lock = threading.Lock()
         self._devices: dict[str, _Device] = {}
+        self._unsaved: list[str] = []
         self._desired: dict[str, tuple[dict[str, Any], ...]] = {}
         self._load()
 
@@ -170,7 +171,17 @@ class Devices:
             if not retained and said is not None and status["state"] == "online":
                 entry.offset.note(said=said, heard=now)
         if is_new:
-            self._save(device)
+            self._unsaved.append(device)
+
+    def save_new(self) -> None:
+        """Write the devices that were heard for the first time, in one transaction.
+
+        Raises:
+            UnavailableError: the store is away; the next call tries again.
+        """
+        new = list(self._unsaved)
+        self._write(new)
+        del self._unsaved[: len(new)]
 
     def flush(self) -> int:
         """Write what is due, in one transaction; how many rows. Says who fell silent or came back.
@@ -178,6 +189,7 @@ class Devices:
         Raises:
             UnavailableError: the store is away; the next call tries again.
         """
+        self.save_new()
         now_s = self._clock.monotonic()
         with self._lock:
             due = [name for name, one in self._devices.items() if _is_due(one, now_s=now_s)]

@@ -73,6 +73,7 @@ class DeviceIngest:
                     said += self._read(message)
             except DeadLetterError as refusal:
                 self._keeping.refuse(refusal, message.payload, topic=message.topic)
+        self._keeping.patiently(self._devices.save_new)
         return said
 
     def commit(self, said: Sequence[Said]) -> None:
