@@ -22,6 +22,7 @@ from lineside.core import InvalidError
 from lineside.fleet.contract import Evidence
 
 _GRID = 24
+_MOST_FRAMES = 100_000
 _RATES = ("changed", "rejects_gained", "rejects_lost", "unsure_gained")
 _FIGURES = (*_RATES, "score_up", "score_down")
 
@@ -62,9 +63,9 @@ class LiveLimits:
         for name, value in shares.items():
             if not 0 < value < 1:
                 raise InvalidError(f"{value} is no share", where=name, fix="Above 0, below 1.")
-        if self.frames < 1 or self.latency <= 0 or self.crashes < 0:
+        if not 1 <= self.frames <= _MOST_FRAMES or self.latency <= 0 or self.crashes < 0:
             raise InvalidError(
-                "frames 1 or more, latency above 0, crashes 0 or more", where="limits",
+                f"frames 1 to {_MOST_FRAMES}, latency above 0, crashes 0 or more", where="limits",
                 fix="Leave them out to take the defaults.",
             )  # fmt: skip
 

@@ -10,7 +10,7 @@
    next one that is done for this group takes the place of.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from lineside.core import Digest, NotFoundError, to_plain
@@ -25,6 +25,7 @@ from lineside.fleet import (
     Release,
     Rollout,
     RolloutJob,
+    RolloutPlan,
     Tally,
     Target,
     ThingDirectory,
@@ -37,6 +38,8 @@ ENDED = "ROLLOUT_ENDED"
 STAY_KIND = "rollout-stay"
 _CANCELLED = (JobStatus.CANCELED, JobStatus.DELETION_IN_PROGRESS)
 _RETRIES = 3
+_WATCHED = 10
+"""Devices are watched on while later steps are out: small faults need more frames than a step."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,6 +103,23 @@ class RolloutJobs:
 
     # ---- asking
 
+    def check_there(self, plan: RolloutPlan, *, known: Collection[str]) -> None:
+        """Refuse a plan for devices or groups that are not there.
+
+        Raises:
+            NotFoundError: the first of them.
+        """
+        for group in (plan.group, *(step.group for step in plan.steps)):
+            if group:
+                self._things.members(group)
+        for name in plan.devices:
+            if name not in known and not self._things.has(name):
+                raise NotFoundError(
+                    f"no device {name[:80]!r}",
+                    where="devices",
+                    fix="List them: lineside device list.",
+                )
+
     def is_there(self, job: RolloutJob) -> bool:
         """Whether the service knows a job already."""
         try:
@@ -123,7 +143,7 @@ class RolloutJobs:
             settings["jobExecutionsRetryConfig"] = {"criteriaList": [retry]}
         document = document_of(
             release, rollout=rollout.id, back=job.back,
-            trial_frames=0 if job.back else rollout.plan.limits.frames,
+            trial_frames=0 if job.back else _WATCHED * rollout.plan.limits.frames,
         )  # fmt: skip
         words = f"roll-out {rollout.id}: " + ("way back" if job.back else f"step {job.step + 1}")
         self._jobs.create(

@@ -184,10 +184,11 @@ class Rollouts:
         """Plan a roll-out; it begins as soon as nothing speaks against it.
 
         Raises:
-            NotFoundError: no such version.
+            NotFoundError: no such version, device or group.
             RefusedError: nobody approved it.
             ConflictError: the devices run it already.
         """
+        self._ground.jobs.check_there(asked.plan, known=self._ground.devices.known())
         version = self._ground.models.one(asked.group, asked.version)
         return self._plan(
             Rollout(
