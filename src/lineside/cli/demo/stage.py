@@ -16,7 +16,7 @@ from lineside.core import SystemClock, UnavailableError, load_plant, rfc3339
 
 T = TypeVar("T")
 
-_SETTLE_S = 3.0
+_SETTLE_S, _SETTLE_MOST_S = 1.5, 30.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,8 +131,20 @@ class Stage(ABC):
         """Stop the line, let the last answers arrive, and count."""
         if self._line is not None:
             self._programs.stop(self._line)
-        self._pause.wait(_SETTLE_S)
+        self._settle()
         return self.report()
+
+    def _settle(self) -> None:
+        """Until nothing more comes in, for a busy machine; not for ever."""
+        deadline_s = self._clock.monotonic() + _SETTLE_MOST_S
+        before: list[object] = []
+        while self._clock.monotonic() < deadline_s:
+            self._pause.wait(_SETTLE_S)
+            stats = self._hub.get("/stats")
+            now = [stats["frames_stored"], stats["predictions"]]
+            if now == before:
+                return
+            before = now
 
     def _flow(self, published: Iterable[str]) -> dict[str, object]:
         """What became of the frames the line sent."""

@@ -83,7 +83,7 @@ class Surface(Stage):
     def report(self) -> dict[str, object]:
         lines = [json.loads(line) for line in self._truth_file.read_text().splitlines()]
         truths = read_plates(lines, camera=self._camera)
-        predictions = self._predictions()
+        predictions = _once(self._predictions())
         found = score_plates(truths, self._of_first_release(predictions))
         answered = found.total - found.unsure
         return {
@@ -210,6 +210,15 @@ class Surface(Stage):
             *(f"--pictures={pictures}", f"--faulty-share={faulty_share}"),
         )
         self._programs.wait(program, timeout_s=_MINUTES_S)
+
+
+def _once(predictions: list[Any]) -> list[Any]:
+    """Each package's answer to a frame once, whichever of the devices gave it first."""
+    named = {
+        (one["frame"]["id"], one["inspection"], one["package"]): one
+        for one in reversed(predictions)
+    }
+    return list(named.values())
 
 
 def _swapped(folder: Path, *, into: Path) -> Path:
