@@ -7,6 +7,7 @@ from fastapi.testclient import TestClient
 
 from lineside.core import NotFoundError
 from lineside.hub import Services, trace
+from lineside.hub.models import Registration
 from lineside.hub.trace import Tracer, at_path
 from lineside.hub.views import Trace
 from lineside.models import Registry
@@ -53,6 +54,23 @@ def test_a_twin_value_leads_back_to_who_approved_its_package(
     assert "24 of 24 right" in steps["approval"].text
     proved = [step.id for step in found.steps if step.kind == "chain"]
     assert {"/hall/device/edge-1", "/hall/hub"} <= set(proved)
+
+
+def test_a_package_that_came_by_a_roll_out_leads_to_who_approved_its_version(
+    hub: Services, line: Line, archive: bytes, jpeg: Pictures
+) -> None:
+    added = hub.packages.add(archive, by="trainer").digest
+    version = hub.models.register("rack", Registration(package=added), by="ada")
+    hub.models.approve("rack", version.number, by="eve", reason="fewer escapes")
+    picture = jpeg("red")
+    line.send(line.camera(picture), line.status())
+    line.send(line.prediction("red", picture=picture, package=added))
+    (row,) = hub.frames.page()
+    found = hub.tracer.trace(row.id)
+    (step,) = [step for step in found.steps if step.kind == "approval"]
+    assert step.text == "approved by eve as rack/1: fewer escapes"
+    assert found.chain_ok
+    assert hub.packages.one(added).approved_by == "eve"
 
 
 def test_a_frame_leads_to_every_answer_about_it(hub: Services, seen: bytes) -> None:

@@ -9,7 +9,7 @@ import base64
 import logging
 import threading
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime
 
 import numpy as np
@@ -32,7 +32,7 @@ from lineside.hub.releases import Releases
 from lineside.hub.topics import hub_source
 from lineside.hub.views import PackageView, Tried
 from lineside.links import Bus
-from lineside.models import Package, PackageRecord, Predictor, Registry
+from lineside.models import Package, PackageRecord, Predictor, Registry, Verdict
 from lineside.streams import Event
 from lineside.vision import Frame, encode_png, heat_layer, open_frame
 
@@ -66,12 +66,15 @@ class Packages:
 
     def all(self) -> tuple[PackageView, ...]:
         """Every package, newest first."""
-        used = self._used()
-        return tuple(_view(record, used) for record in self._registry.list())
+        used, approvals = self._used(), self._releases.approvals()
+        return tuple(
+            _view(record, used=used, approvals=approvals) for record in self._registry.list()
+        )
 
     def one(self, digest: str) -> PackageView:
         """``NotFoundError`` if it is not in the registry."""
-        return _view(self._registry.get(parse_digest(digest, where="digest")), self._used())
+        record = self._registry.get(parse_digest(digest, where="digest"))
+        return _view(record, used=self._used(), approvals=self._releases.approvals())
 
     def digests(self) -> tuple[Digest, ...]:
         """Every package's digest."""
@@ -100,7 +103,7 @@ class Packages:
         """Check an archive and keep it."""
         record = self._registry.add(data, by=by)
         logger.info("package added digest=%s by=%s", record.digest, by)
-        return _view(record, self._used())
+        return _view(record, used=self._used(), approvals=self._releases.approvals())
 
     def use(self, digest: str, *, inspection: str, by: str, reason: str) -> PackageView:
         """Take a package into use for an inspection, and tell the devices.
@@ -232,16 +235,20 @@ def _data_url(heat: NDArray[np.float32]) -> str:
     return "data:image/png;base64," + base64.b64encode(png).decode()
 
 
-def _view(record: PackageRecord, used: dict[str, Digest]) -> PackageView:
+def _view(
+    record: PackageRecord, *, used: Mapping[str, Digest], approvals: Mapping[Digest, Verdict]
+) -> PackageView:
+    """With who took it into use, or approved it as a version of a model."""
+    verdict = None if record.approved_by else approvals.get(record.digest)
     return PackageView(
         digest=record.digest,
         name=record.name,
         inspection=record.inspection,
         added_at=record.added_at,
         added_by=record.added_by,
-        approved_by=record.approved_by,
-        approved_at=record.approved_at,
-        reason=record.reason,
+        approved_by=record.approved_by if verdict is None else verdict.by,
+        approved_at=record.approved_at if verdict is None else verdict.at,
+        reason=record.reason if verdict is None else verdict.reason,
         used_by=tuple(name for name, digest in used.items() if digest == record.digest),
         manifest=to_plain(record.manifest),
     )

@@ -27,7 +27,7 @@ from lineside.fleet import (
 )
 from lineside.hub.downloads import Slots
 from lineside.hub.models import release_of
-from lineside.models import ModelVersions, PackageRecord, Registry
+from lineside.models import ModelVersions, PackageRecord, Registry, Verdict
 from lineside.store import Blobs, Records
 
 logger = logging.getLogger(__name__)
@@ -65,6 +65,16 @@ class Releases:
         self._loading = threading.Lock()
         self._cached: OrderedDict[Digest, bytes] = OrderedDict()
         self.repository = UpdateRepository(folder, clock=clock, read=self._archive)
+
+    def approvals(self) -> dict[Digest, Verdict]:
+        """Package → the newest approval of a version that it is, of any group."""
+        found: dict[Digest, Verdict] = {}
+        for group in self._versions.groups():
+            for version in self._versions.of(group):
+                before = found.get(version.digest)
+                if version.approved and (before is None or before.at <= version.verdicts[-1].at):
+                    found[version.digest] = version.verdicts[-1]
+        return found
 
     # ---- signing
 

@@ -30,6 +30,7 @@ from lineside.vision import Prediction
 
 _MOST_CAUSES = 8
 _PACKAGE_TYPE = "lineside.package.v1"
+_MODEL_TYPE = "lineside.model.v1"
 _BACK = ("cause", "evidence", "report")
 
 
@@ -175,19 +176,15 @@ class Tracer:
         walk.steps.append(self._approval(record, walk))
 
     def _approval(self, record: PackageRecord, walk: _Walk) -> TraceStep:
-        """The event that took the package into use, in the hub's chain."""
-        for logged in self._records.log.read(
-            type=_PACKAGE_TYPE, subject=record.inspection, newest_first=True, limit=1000
-        ):
-            event = decode_event(logged.entry.body, where=logged.entry.id)
-            if event.data.get("digest") == record.digest:
-                walk.sources[logged.entry.source] = None
-                by, reason = event.data.get("by", ""), event.data.get("reason", "")
-                return TraceStep(
-                    kind="approval", id=event.id, at=event.time,
-                    text=f"taken into use by {by} for {record.inspection}: {reason}",
-                    facts=dict(event.data),
-                )  # fmt: skip
+        """The event that took the package into use, else that approved it as a model's version."""
+        for kind, subject in ((_PACKAGE_TYPE, record.inspection), (_MODEL_TYPE, "")):
+            for logged in self._records.log.read(
+                type=kind, subject=subject, newest_first=True, limit=1000
+            ):
+                event = decode_event(logged.entry.body, where=logged.entry.id)
+                if _lets_run(event, record.digest):
+                    walk.sources[logged.entry.source] = None
+                    return _approval_step(event, inspection=record.inspection)
         return TraceStep(
             kind="approval", id=record.digest, ok=True,
             text="nobody took this package into use here",
@@ -225,6 +222,18 @@ def trace(records: Records, identifier: str) -> Trace:
         return Tracer(records, registry=registry).trace(identifier)
     finally:
         blobs.close()
+
+
+def _lets_run(event: Event, digest: Digest) -> bool:
+    return event.data.get("digest") == digest and event.data.get("action") in ("used", "approved")
+
+
+def _approval_step(event: Event, *, inspection: str) -> TraceStep:
+    by, reason = event.data.get("by", ""), event.data.get("reason", "")
+    text = f"taken into use by {by} for {inspection}: {reason}"
+    if event.data.get("action") == "approved":
+        text = f"approved by {by} as {event.subject}/{event.data.get('version')}: {reason}"
+    return TraceStep(kind="approval", id=event.id, at=event.time, text=text, facts=dict(event.data))
 
 
 def at_path(plain: Any, path: str) -> Any:  # noqa: ANN401  JSON of any shape

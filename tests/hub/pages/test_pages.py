@@ -189,7 +189,7 @@ def test_a_frame_shows_answers_figures_and_the_way_back(
     for said in ("blue", "present", "0.970", "white", "absent", "Registration", "Sharpness"):
         assert said in text
     assert "stock answered on edge-1" in text
-    assert "taken into use by anna: first" in text
+    assert "approved by anna: first" in text
     assert f"/events/{furnished['event']}" in answer.text
     assert "/data/rack/versions/1" in answer.text
 

@@ -37,8 +37,8 @@ def mount_api(app: FastAPI) -> None:
     """Add routes and failure handlers."""
     # Before ``line``: its ``/twin/{path}`` would take ``/twin/live``.
     for part in (
-        devices, socket, frames, teaching, updates, models, open_inference, counting, jobs, rollouts,
-        iot, line, machines, session, docs,
+        devices, socket, frames, teaching, updates, models, open_inference, counting, jobs,
+        rollouts, iot, line, machines, session, docs,
     ):  # fmt: skip
         app.include_router(part.router)
     app.add_exception_handler(LinesideError, _named)

@@ -392,7 +392,7 @@ def short_provenance(
         pictures = number(package.manifest["lineage"]["pictures"])
         steps.append(_step("dataset", one.dataset, text=f"trained on {pictures} pictures"))
         if package.approved_by:
-            text = f"taken into use by {package.approved_by}: {package.reason}"
+            text = f"approved by {package.approved_by}: {package.reason}"
             steps.append(_step("approval", one.package, text=text, at=package.approved_at))
     return tuple(steps)
 
