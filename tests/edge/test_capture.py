@@ -276,6 +276,7 @@ while True:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(240)
 @pytest.mark.parametrize("after", [1, 7, 40])
 def test_what_was_called_a_success_is_there_after_a_kill(tmp_path: Path, after: int) -> None:
     with subprocess.Popen(

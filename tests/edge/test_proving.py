@@ -105,7 +105,9 @@ def test_a_root_that_is_none_or_another_is_refused(
     tmp_path: Path, enrolled: Path, clock: FakeClock
 ) -> None:
     with pytest.raises(RefusedError, match=r"no root\.json"):
-        prover(enrolled, trust_root=str(tmp_path / "none"), clock=clock)
+        prover(tmp_path / "new", trust_root=str(tmp_path / "none"), clock=clock)
+    # What was pinned stays when the file it came from is gone.
+    assert prover(enrolled, trust_root=str(tmp_path / "none"), clock=clock) is not None
     (tmp_path / "root.json").write_bytes(b"{}")
     with pytest.raises(RefusedError):
         prover(enrolled, trust_root=str(tmp_path), clock=clock)

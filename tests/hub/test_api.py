@@ -229,8 +229,8 @@ def test_a_package_is_added_used_and_told_to_devices(
     assert content.content == archive
     (event,) = hub.events.page(kind="lineside.package.v1")
     assert event.event["data"]["by"] == "tester"
-    (device,) = client.get("/api/v1/devices").json()["items"]
-    assert device["desired"][0]["digest"] == digest
+    device = client.get("/api/v1/devices/edge-1").json()
+    assert device["told"]["desired"][0]["digest"] == digest
 
 
 def test_a_device_that_comes_later_is_told_what_is_in_use(

@@ -117,7 +117,7 @@ def test_a_second_use_of_a_code_is_refused(site: Services) -> None:
         enrolled(site, secret=secret)
     _, again = enrolled(site, key=key, secret=secret)
     assert again.certificate == first.certificate, "the answer was lost: the same key may ask again"
-    assert site.auth.identify(again.token).name == "edge-1"
+    assert site.auth.identify(again.token).name == "device:edge-1"
     with pytest.raises(UnauthenticatedError):
         site.auth.identify(first.token)
 
