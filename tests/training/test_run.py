@@ -281,7 +281,7 @@ def test_a_dataset_version_is_trained_on_and_named(
     )
     lineage = Package.read(result.package).manifest.lineage
     assert (lineage.dataset, lineage.data_digest) == ("rack/1", version.digest)
-    with pytest.raises(InvalidError, match="needs the store"):
+    with pytest.raises(InvalidError, match="a dataset is in a store"):
         train(job, tmp_path / "without")
 
 

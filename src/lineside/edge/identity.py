@@ -16,8 +16,14 @@ from lineside.core import RefusedError, UnavailableError
 from lineside.fleet import new_device_key
 
 _FOLDER = "identity"
-_CERTIFICATE = re.compile(rb"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----\n?", re.DOTALL)
-_KEY = re.compile(rb"-----BEGIN PRIVATE KEY-----.+?-----END PRIVATE KEY-----\n?", re.DOTALL)
+
+
+def _pem(label: bytes) -> re.Pattern[bytes]:
+    """An object of this label (RFC 7468)."""
+    return re.compile(rb"-----BEGIN %b-----.+?-----END %b-----\n?" % (label, label), re.DOTALL)
+
+
+_CERTIFICATE, _KEY = _pem(b"CERTIFICATE"), _pem(b"PRIVATE KEY")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
