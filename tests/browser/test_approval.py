@@ -29,7 +29,7 @@ def people(line: Any) -> None:  # noqa: ANN401  conftest's Line
         accounts.add(name, role=role, password=PASSWORD, by="test")
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def as_person(chromium: Browser, line: Any, people: None) -> Callable[[str], Any]:  # noqa: ANN401  conftest's Line
     """A browser of its own in which somebody signs in by name and password."""
     assert people is None
@@ -46,6 +46,18 @@ def as_person(chromium: Browser, line: Any, people: None) -> Callable[[str], Any
             context.close()
 
     return enter
+
+
+@pytest.fixture(scope="module")
+def version(line: Any, as_person: Callable[[str], Any]) -> str:  # noqa: ANN401  conftest's Line
+    """Address of the one version, which an engineer registered on the package's page."""
+    with as_person("Ada Engine") as ada:
+        page = ada.page
+        page.goto(f"{line.url}/models/{line.package}")
+        page.get_by_role("button", name="Register as a version").click()
+        page.wait_for_url("**" + VERSION)
+        ada.quiet()
+    return VERSION
 
 
 def sign_in(page: Page, url: str, *, name: str, password: str) -> None:
@@ -85,12 +97,11 @@ def test_a_wrong_password_is_told_in_the_form_and_the_right_one_goes_on(
 def test_one_registers_another_approves_and_who_may_not_sees_why(
     line: Any,  # noqa: ANN401  conftest's Line
     as_person: Callable[[str], Any],
+    version: str,
 ) -> None:
     with as_person("Ada Engine") as ada:
         page = ada.page
-        page.goto(f"{line.url}/models/{line.package}")
-        page.get_by_role("button", name="Register as a version").click()
-        page.wait_for_url("**" + VERSION)
+        page.goto(line.url + version)
         expect(page.locator("[data-why-not]")).to_contain_text("who is approver or admin decides")
         expect(page.get_by_role("button", name="Approve")).to_have_count(0)
         ada.quiet()
@@ -120,17 +131,13 @@ def test_one_registers_another_approves_and_who_may_not_sees_why(
 def test_the_pages_of_versions_are_quiet_accessible_and_fit(
     line: Any,  # noqa: ANN401  conftest's Line
     open_page: Callable[..., Any],
+    version: str,
     *,
     theme: str,
     size: str,
 ) -> None:
-    services = line.hub.services
-    if not services.models.holding(line.package):
-        from lineside.hub.models import Registration
-
-        services.models.register("stock", Registration(package=line.package), by="ada")
     found = []
-    for address in ("/models", f"/models/{line.package}", "/models/groups/stock", VERSION):
+    for address in ("/models", f"/models/{line.package}", "/models/groups/stock", version):
         watched = open_page(address, theme=theme, size=SIZES[size])
         page = watched.page
         settle(page)
