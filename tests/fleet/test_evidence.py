@@ -103,5 +103,5 @@ def test_wrong_figures_get_a_sentence() -> None:
         rate_fortune(5, frames=4, tolerance=0.1)
     with pytest.raises(InvalidError, match="no share"):
         LiveLimits(changed=1.0)
-    with pytest.raises(InvalidError, match="frames 1 or more"):
+    with pytest.raises(InvalidError, match="frames 1 to 100000"):
         LiveLimits(frames=0)

@@ -22,6 +22,7 @@ from lineside.core import InvalidError
 from lineside.fleet.contract import Evidence
 
 _GRID = 24
+_FRAMES_TO_TIME = 50
 _MOST_FRAMES = 100_000
 _RATES = ("changed", "rejects_gained", "rejects_lost", "unsure_gained")
 _FIGURES = (*_RATES, "score_up", "score_down")
@@ -43,7 +44,9 @@ class LiveLimits:
         frames: judged by both packages on each device before it goes on.
         changed, rejects_gained, rejects_lost, unsure_gained: shares of frames that may.
         score: mean difference of scores that may be, in [0, 1).
-        latency: the new package's median at most, as a multiple of the old one's.
+        latency: the new package's median at most, as a multiple of the old one's; looked at after
+            50 frames, for few are at the mercy of whatever else the device does.
+        latency_ms: what it may be slower in any case: a multiple of next to nothing is nothing.
         crashes: so many are allowed.
         false_alarm: chance that a release within its tolerances is taken back, over the roll-out.
     """
@@ -55,6 +58,7 @@ class LiveLimits:
     unsure_gained: float = 0.05
     score: float = 0.10
     latency: float = 2.0
+    latency_ms: float = 5.0
     crashes: int = 0
     false_alarm: float = 0.001
 
@@ -197,7 +201,8 @@ def _facts(found: Evidence, limits: LiveLimits) -> list[str]:
             f"{_name(found)}: {found.crashes} crashes since it runs, {limits.crashes} are allowed"
         )
     slow = found.latency_ms_new > limits.latency * found.latency_ms_old > 0
-    if slow and found.frames >= min(limits.frames, 20):
+    felt = found.latency_ms_new - found.latency_ms_old > limits.latency_ms
+    if slow and felt and found.frames >= _FRAMES_TO_TIME:
         words.append(
             f"{_name(found)}: answers take {found.latency_ms_new:.1f} ms instead of "
             f"{found.latency_ms_old:.1f} ms, {limits.latency:g} times as long is allowed"
