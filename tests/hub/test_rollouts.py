@@ -56,9 +56,9 @@ class Fleet:
             "at": "2026-01-01T00:00:00.000Z", "packages": packages, "spool_depth": 0,
         }  # fmt: skip
         self.hub.devices.take_status(name, encode(status))
+        self.hub.devices.flush()  # another hub reads what is written
 
     def work(self, names: Sequence[str] = NAMES, *, status: str = "SUCCEEDED") -> None:
-        """Each takes its next job, if there is one, and tells how it went."""
         for name in names:
             topic = f"$aws/things/{name}/jobs"
             while (given := self._ask(f"{topic}/start-next", {}).get("execution")) is not None:
