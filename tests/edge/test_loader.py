@@ -210,6 +210,7 @@ def test_a_shelf_that_cannot_be_written_is_unavailable(tmp_path: Path) -> None:
     shelf = Shelf(tmp_path)
     shelf.open()
     (tmp_path / "packages").rmdir()
+    (tmp_path / "packages").touch()
     with pytest.raises(LinesideError):
         shelf.put(digest("stock-1"), b"x")
 

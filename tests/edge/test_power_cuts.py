@@ -26,8 +26,15 @@ def site() -> TrustSimulator:
     return made
 
 
+class Disk(dict[str, bytes]):
+    """Files by name; short where a failing example is printed."""
+
+    def __repr__(self) -> str:
+        return f"<{len(self)} files>"
+
+
 @pytest.fixture(scope="module")
-def disk(tmp_path_factory: pytest.TempPathFactory, site: TrustSimulator) -> dict[str, bytes]:
+def disk(tmp_path_factory: pytest.TempPathFactory, site: TrustSimulator) -> Disk:
     """Every file of a device that ran version 1 and then version 2."""
     folder = tmp_path_factory.mktemp("disk")
     device = Device(folder=folder, site=site, clock=site.clock)
@@ -36,7 +43,7 @@ def disk(tmp_path_factory: pytest.TempPathFactory, site: TrustSimulator) -> dict
         device.running(data)
     device.loader.close()
     files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
-    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
+    return Disk({str(path.relative_to(folder)): path.read_bytes() for path in files})
 
 
 @pytest.fixture
@@ -46,7 +53,7 @@ def away(site: TrustSimulator) -> Iterator[None]:
     site.away = False
 
 
-def laid(disk: dict[str, bytes], folder: Path) -> Path:
+def laid(disk: Disk, folder: Path) -> Path:
     for name, data in disk.items():
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -59,7 +66,7 @@ def laid(disk: dict[str, bytes], folder: Path) -> Path:
 )
 @given(place=st.integers(0, 10_000), share=st.floats(0, 1), flip=st.booleans())
 def test_any_one_file_cut_or_changed_leaves_a_device_that_starts_and_says_so(
-    disk: dict[str, bytes],
+    disk: Disk,
     site: TrustSimulator,
     tmp_path_factory: pytest.TempPathFactory,
     place: int,
@@ -85,7 +92,7 @@ def test_any_one_file_cut_or_changed_leaves_a_device_that_starts_and_says_so(
 @pytest.mark.parametrize("name", KEPT)
 @pytest.mark.usefixtures("away")
 def test_with_the_hub_away_a_cut_list_leaves_what_can_be_proved(
-    disk: dict[str, bytes], site: TrustSimulator, tmp_path: Path, name: str
+    disk: Disk, site: TrustSimulator, tmp_path: Path, name: str
 ) -> None:
     folder = laid(disk, tmp_path)
     (folder / name).write_bytes(disk[name][: len(disk[name]) // 2])
@@ -98,7 +105,7 @@ def test_with_the_hub_away_a_cut_list_leaves_what_can_be_proved(
 
 @pytest.mark.usefixtures("away")
 def test_with_the_hub_away_a_cut_archive_leaves_the_one_before(
-    disk: dict[str, bytes], site: TrustSimulator, tmp_path: Path
+    disk: Disk, site: TrustSimulator, tmp_path: Path
 ) -> None:
     folder = laid(disk, tmp_path)
     (folder / "packages" / f"{package(TWO)[7:]}.lspkg").write_bytes(TWO[:100])

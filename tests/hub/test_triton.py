@@ -3,9 +3,10 @@
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 import pytest
@@ -27,7 +28,7 @@ pytestmark = [pytest.mark.service, pytest.mark.slow, pytest.mark.timeout(600)]
 
 
 @pytest.fixture(scope="module")
-def python(request: pytest.FixtureRequest) -> Path:
+def python(request: pytest.FixtureRequest, absent: Callable[[str, str], NoReturn]) -> Path:
     """The interpreter of an environment that has the client; made once, kept in pytest's cache."""
     cache = request.config.cache
     assert cache is not None
@@ -40,16 +41,16 @@ def python(request: pytest.FixtureRequest) -> Path:
         capture_output=True, text=True, check=False, timeout=120,
     )  # fmt: skip
     if made.returncode:
-        pytest.skip(f"no environment can be made here: {made.stderr[-200:]}")
+        absent("service", f"no environment can be made here: {made.stderr[-200:]}")
     try:
         got = subprocess.run(
             [str(found), "-m", "pip", "install", "--quiet", CLIENT],
             capture_output=True, text=True, check=False, timeout=300,
         )  # fmt: skip
     except subprocess.TimeoutExpired:
-        pytest.skip("tritonclient could not be installed within five minutes")
+        absent("service", "tritonclient could not be installed within five minutes")
     if got.returncode:
-        pytest.skip(f"tritonclient cannot be installed here: {got.stderr[-200:]}")
+        absent("service", f"tritonclient cannot be installed here: {got.stderr[-200:]}")
     ready.touch()
     return found
 

@@ -2,7 +2,8 @@
 
 Main names: the ``LinesideError`` tree, ``Clock``, ``new_id``, ``digest_of``, ``frame_id``,
 ``decode``/``encode``, ``load_config``, ``find_driver``, ``Plant`` and ``load_plant``.
-Not here: arrays (vision), anything that talks to a disk or a wire beyond reading one file.
+Not here: arrays (vision), anything that talks to a disk or a wire beyond reading or replacing one
+file.
 """
 
 from lineside.core.checks import refuse, unless
@@ -57,6 +58,7 @@ from lineside.core.factory import (
     read_message,
     write_message,
 )
+from lineside.core.files import replace_durably, sync_folder, write_durably
 from lineside.core.ids import (
     CameraId,
     DeviceId,
@@ -168,11 +170,14 @@ __all__ = [
     "plant_schema",
     "read_message",
     "refuse",
+    "replace_durably",
     "rfc3339",
     "short",
     "stable_id",
+    "sync_folder",
     "to_plain",
     "unless",
     "without_secret",
+    "write_durably",
     "write_message",
 ]

@@ -23,6 +23,7 @@ from lineside.core import (
     RefusedError,
     UnavailableError,
     decode_toml,
+    replace_durably,
 )
 from lineside.edge.config import EdgeConfig
 from lineside.edge.hub_questions import (
@@ -38,7 +39,6 @@ from lineside.edge.identity import (
     IdentityFiles,
     read_identity,
     waiting_key,
-    write_private,
 )
 from lineside.edge.trusting import TRUST
 from lineside.fleet import (
@@ -241,13 +241,13 @@ def _keep(
     _check_settings(wish.config_path, settings)
     if answer.root:
         pin_root(data_dir / TRUST, answer.root.encode())
-    write_private(files.authority, answer.authority.encode(), mode=0o644)
-    write_private(data_dir / "plant.toml", answer.plant.encode(), mode=0o644)
-    write_private(files.token, f"{answer.token}\n".encode())
-    write_private(files.pair, key + answer.certificate.encode())
+    replace_durably(files.authority, answer.authority.encode())
+    replace_durably(data_dir / "plant.toml", answer.plant.encode())
+    replace_durably(files.token, f"{answer.token}\n".encode(), mode=0o600)
+    replace_durably(files.pair, key + answer.certificate.encode(), mode=0o600)
     files.waiting.unlink(missing_ok=True)
     if not wish.config_path.exists():
-        write_private(wish.config_path, _toml(settings).encode(), mode=0o644)
+        replace_durably(wish.config_path, _toml(settings).encode())
 
 
 def settings_of(

@@ -6,13 +6,11 @@
 3. What is secret is written with mode 0600 from its first byte on.
 """
 
-import os
 import re
-import secrets
 from dataclasses import dataclass
 from pathlib import Path
 
-from lineside.core import RefusedError, UnavailableError
+from lineside.core import RefusedError, replace_durably
 from lineside.fleet import new_device_key
 
 _FOLDER = "identity"
@@ -92,27 +90,5 @@ def waiting_key(path: Path) -> bytes:
         return path.read_bytes()
     except FileNotFoundError:
         made = new_device_key()
-        write_private(path, made)
+        replace_durably(path, made, mode=0o600)
         return made
-
-
-def write_private(path: Path, content: bytes, *, mode: int = 0o600) -> None:
-    """Put a file in another's place as a whole.
-
-    Raises:
-        UnavailableError: the disk does not take it.
-    """
-    temporary = path.with_name(f".{path.name}-{secrets.token_hex(4)}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise UnavailableError(
-            f"cannot be written: {error.strerror}", where=str(path), fix="Make room, allow writing."
-        ) from error

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from lineside.core import InvalidError, RefusedError, decode, encode
-from lineside.fleet import Installed, replace_durably
+from lineside.core import InvalidError, RefusedError, decode, encode, replace_durably
+from lineside.fleet import Installed
 
 _FILE = "installed.json"
 

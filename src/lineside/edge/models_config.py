@@ -6,11 +6,10 @@
 3. Models of one identifier cannot stand in it, and an identifier is what name and version make.
 """
 
-import os
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from lineside.core import InvalidError, UnavailableError, decode, encode
+from lineside.core import InvalidError, UnavailableError, decode, encode, replace_durably
 from lineside.fleet import check_distinct, identifier_of
 
 _MOST_BYTES = 1_000_000
@@ -119,31 +118,10 @@ def read_models(path: Path) -> ModelsConfig:
 def write_models(config: ModelsConfig, *, path: Path) -> None:
     """Replace the file in one step; ``UnavailableError`` when that is not allowed."""
     models = [_plain(each) for each in config.models]
-    passing = path.with_name(f".{path.name}.new")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with passing.open("wb") as file:
-            file.write(encode({"mappings": config.mappings, "models": models}) + b"\n")
-            file.flush()
-            os.fsync(file.fileno())
-        passing.replace(path)
-        _sync(path.parent)
-    except OSError as error:
-        passing.unlink(missing_ok=True)
-        raise UnavailableError(
-            f"cannot write: {error.strerror}", where=str(path), fix="Free space, allow writing."
-        ) from error
+    replace_durably(path, encode({"mappings": config.mappings, "models": models}) + b"\n")
 
 
 def _plain(entry: ModelEntry) -> dict[str, str]:
     """As others' applications know it; ``url`` only where the folder is not the usual one."""
     plain = {"name": entry.name, "version": entry.version, "identifier": entry.identifier}
     return plain | ({"url": entry.url} if entry.url else {})
-
-
-def _sync(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -11,9 +11,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from lineside.core import Digest, LinesideError, decode, encode
+from lineside.core import Digest, LinesideError, decode, encode, replace_durably
 from lineside.edge.messages import Desired, Wanted
-from lineside.fleet import replace_durably
 
 _FILE = "placed.json"
 

@@ -14,11 +14,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from lineside.core import Clock, InvalidError, LinesideError
+from lineside.core import Clock, InvalidError, LinesideError, replace_durably
 from lineside.edge.config import EdgeConfig
 from lineside.edge.fetch import Access
 from lineside.edge.hub_questions import HubQuestions, place_of
-from lineside.edge.identity import read_identity, waiting_key, write_private
+from lineside.edge.identity import read_identity, waiting_key
 from lineside.fleet import (
     RenewalAnswer,
     RenewalRequest,
@@ -61,7 +61,7 @@ def renew(config: EdgeConfig) -> str:
     questions = HubQuestions(place_of(config.hub), tls=Access(ca=config.ca).tls())
     answer = questions.post("/api/v1/enrolment/renewal", asked, kind=RenewalAnswer)
     told = read_device_certificate(answer.certificate.encode(), where="renewal")
-    write_private(path, key + answer.certificate.encode())
+    replace_durably(path, key + answer.certificate.encode(), mode=0o600)
     waiting.unlink(missing_ok=True)
     logger.info("certificate renewed device=%s until=%s", told.device, told.ends_at)
     return f"{told.ends_at:%Y-%m-%d}"

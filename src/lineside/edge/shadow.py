@@ -23,13 +23,21 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
-from lineside.core import Clock, Digest, LinesideError, NotFoundError, decode, encode
+from lineside.core import (
+    Clock,
+    Digest,
+    LinesideError,
+    NotFoundError,
+    decode,
+    encode,
+    replace_durably,
+)
 from lineside.edge.contract import Judge
 from lineside.edge.machine import boot_id
 from lineside.edge.messages import Wanted
 from lineside.edge.onlookers import FindJudge
 from lineside.edge.tally import Tally
-from lineside.fleet import Evidence, JobDocument, TrialReport, replace_durably
+from lineside.fleet import Evidence, JobDocument, TrialReport
 from lineside.vision import Frame, Prediction, difference
 
 logger = logging.getLogger(__name__)

@@ -5,11 +5,10 @@ atomically. What stands here is checked again whenever it is loaded.
 """
 
 import contextlib
-import os
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
-from lineside.core import Digest, LinesideError, UnavailableError
+from lineside.core import Digest, LinesideError, UnavailableError, replace_durably
 from lineside.edge.messages import Desired, read_desired
 from lineside.edge.placed import Placed, keep_placed, read_placed
 
@@ -40,7 +39,7 @@ class Shelf:
 
     def keep_desired(self, raw: bytes) -> None:
         """Keep a wish, as it was sent."""
-        self._replace(self._folder / "desired.json", raw)
+        replace_durably(self._folder / "desired.json", raw)
 
     @property
     def folder(self) -> Path:
@@ -64,7 +63,7 @@ class Shelf:
 
     def put(self, digest: Digest, data: bytes) -> None:
         """Keep an archive."""
-        self._replace(self._path(digest), data)
+        replace_durably(self._path(digest), data)
 
     def remove(self, digest: Digest) -> None:
         """Throw an archive away, as one that turned out to be damaged."""
@@ -82,32 +81,10 @@ class Shelf:
     def _path(self, digest: Digest) -> Path:
         return kept_at(self._folder, digest)
 
-    def _replace(self, path: Path, data: bytes) -> None:
-        temporary = path.with_name(f".{path.name}.new")
-        try:
-            with temporary.open("wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(path)
-            _sync_folder(path.parent)
-        except OSError as error:
-            with contextlib.suppress(OSError):
-                temporary.unlink()
-            raise _bad_disk(error, path) from error
-
 
 def kept_at(folder: Path, digest: Digest) -> Path:
     """Where a package's archive stands in the agent's folder, if it does."""
     return folder / _PACKAGES / f"{digest.removeprefix('sha256:')}.lspkg"
-
-
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _bad_disk(error: OSError, path: Path) -> UnavailableError:

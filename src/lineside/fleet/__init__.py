@@ -129,7 +129,6 @@ from lineside.fleet.trust.bundle import Bundle, BundleLimits, BundleList, open_b
 from lineside.fleet.trust.client import Signers, UpdateClient, pin_root
 from lineside.fleet.trust.creation import create_repository
 from lineside.fleet.trust.download import UpdateLimits
-from lineside.fleet.trust.files import replace_durably
 from lineside.fleet.trust.possession import (
     certified_key_digest,
     check_proof,
@@ -288,7 +287,6 @@ __all__ = [
     "read_order",
     "renewal_due",
     "renewal_message",
-    "replace_durably",
     "reported_run",
     "requested_key_digest",
     "secret_digest",

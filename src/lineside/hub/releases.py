@@ -15,14 +15,13 @@ import threading
 from collections import OrderedDict
 from pathlib import Path
 
-from lineside.core import Clock, ConflictError, Digest, NotFoundError, to_plain
+from lineside.core import Clock, ConflictError, Digest, NotFoundError, replace_durably, to_plain
 from lineside.fleet import (
     Release,
     Target,
     UpdateRepository,
     create_repository,
     newer,
-    replace_durably,
     version_key,
 )
 from lineside.hub.downloads import Slots

@@ -6,14 +6,12 @@ a pair that does not fit makes a new one.
 """
 
 import logging
-import os
-import secrets
 import ssl
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from lineside.core import Clock, InvalidError, LinesideError, NotFoundError
+from lineside.core import Clock, InvalidError, LinesideError, NotFoundError, replace_durably
 from lineside.fleet import ServerCertificate, SiteAuthority, renewal_due, server_certificate
 from lineside.hub.config import HubConfig
 
@@ -83,8 +81,8 @@ def issue_own(config: HubConfig, *, hosts: Sequence[str], clock: Clock) -> Serve
     pair = authority.issue_server(hosts)
     files = site_files(config)
     files.certificate.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    _replace(files.certificate, pair.certificate + authority.certificate)
-    _replace(files.key, pair.key)
+    replace_durably(files.certificate, pair.certificate + authority.certificate, mode=0o600)
+    replace_durably(files.key, pair.key, mode=0o600)
     return server_certificate(pair.certificate, where=str(files.certificate))
 
 
@@ -131,13 +129,3 @@ def _check_pair(files: ServerFiles) -> None:
             where=f"{files.certificate}, {files.key}",
             fix="Name the key that the certificate was made for, without a password.",
         ) from error
-
-
-def _replace(path: Path, content: bytes) -> None:
-    temporary = path.with_name(f".{path.name}-{secrets.token_hex(4)}")
-    handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(handle, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)

@@ -172,3 +172,14 @@ def test_a_delegated_role_outside_the_snapshot_is_refused(
     site.publish_snapshot()
     with pytest.raises(RefusedError, match="no part of the snapshot"):
         device.client().target("packages/line-a/1/x.lspkg")
+
+
+def test_one_changed_digit_of_the_year_does_not_stop_a_device(
+    site: TrustSimulator, device: Device
+) -> None:
+    device.refreshed()
+    seen = device.folder / "seen.json"
+    seen.write_bytes(seen.read_bytes().replace(b'"at":"202', b'"at":"203'))
+    device.refreshed()
+    assert site.clock.now().year == 2026
+    assert b'"at":"2026' in seen.read_bytes()

@@ -16,8 +16,14 @@ import unicodedata
 from collections import OrderedDict, deque
 from pathlib import Path
 
-from lineside.core import Clock, InvalidError, NotFoundError, RefusedError, UnavailableError
-from lineside.fleet import replace_durably
+from lineside.core import (
+    Clock,
+    InvalidError,
+    NotFoundError,
+    RefusedError,
+    UnavailableError,
+    replace_durably,
+)
 
 SHORTEST = 12
 LONGEST = 200
@@ -57,7 +63,7 @@ def write_page_password(password: str, *, path: Path) -> None:
         InvalidError: quickly guessed.
         UnavailableError: the file cannot be written.
     """
-    replace_durably(path, hash_password(password).encode() + b"\n")
+    replace_durably(path, hash_password(password).encode() + b"\n", mode=0o600)
     path.chmod(0o600)
 
 

@@ -5,14 +5,21 @@ import ssl
 import threading
 from pathlib import Path
 
-from lineside.core import Clock, InvalidError, NotFoundError, UnavailableError, encode, need
+from lineside.core import (
+    Clock,
+    InvalidError,
+    NotFoundError,
+    UnavailableError,
+    encode,
+    need,
+    replace_durably,
+)
 from lineside.edge.page.config import PageConfig
 from lineside.edge.page.door import Door, read_password_line, read_token_line
 from lineside.edge.page.facts import Device
 from lineside.edge.page.gallery import Gallery
 from lineside.edge.page.inference import PageInference
 from lineside.edge.page.watching import Watching
-from lineside.fleet import replace_durably
 from lineside.models import InferenceModels
 
 ADDRESS_FILE = "page.json"

@@ -13,7 +13,6 @@ Files: ``authority.crt``, ``authority.key``, ``issued/<serial>.crt``, ``revoked.
 
 import fcntl
 import ipaddress
-import os
 import re
 import secrets
 from collections.abc import Iterator, Sequence
@@ -32,6 +31,7 @@ from lineside.core import (
     decode,
     encode,
     need,
+    replace_durably,
 )
 
 if TYPE_CHECKING:
@@ -189,7 +189,7 @@ class SiteAuthority:
             self._signer, key=key, device=device, now=self._clock.now()
         )
         serial = certificates.read_certificate(made, where="issued").serial_number
-        _replace(self._folder / "issued" / f"{serial:x}.crt", made, mode=0o644)
+        replace_durably(self._folder / "issued" / f"{serial:x}.crt", made, mode=0o644)
         return made
 
     def renew_device(self, request: bytes, *, current: bytes) -> bytes:
@@ -303,8 +303,8 @@ class SiteAuthority:
         signed = revocation_list(
             self._signer, withdrawn=withdrawn, number=kept.number, now=self._clock.now()
         )
-        _replace(self._folder / "revoked.json", encode(kept), mode=0o600)
-        _replace(self._folder / LIST_FILE, signed, mode=0o644)
+        replace_durably(self._folder / "revoked.json", encode(kept), mode=0o600)
+        replace_durably(self._folder / LIST_FILE, signed, mode=0o644)
 
     def _revocations(self) -> _Revocations:
         path = self._folder / "revoked.json"
@@ -383,16 +383,6 @@ def _lay_down(folder: Path, pair: "Pair") -> None:
     made = folder.with_name(f".{folder.name}-{secrets.token_hex(4)}")
     made.mkdir(mode=0o700)
     (made / "issued").mkdir(mode=0o700)
-    _replace(made / KEY_FILE, pair.key, mode=0o600)
-    _replace(made / CERTIFICATE_FILE, pair.certificate, mode=0o644)
+    replace_durably(made / KEY_FILE, pair.key, mode=0o600)
+    replace_durably(made / CERTIFICATE_FILE, pair.certificate, mode=0o644)
     made.rename(folder)
-
-
-def _replace(path: Path, content: bytes, *, mode: int) -> None:
-    temporary = path.with_name(f".{path.name}-{secrets.token_hex(4)}")
-    handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
-    with os.fdopen(handle, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)

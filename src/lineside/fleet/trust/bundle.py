@@ -26,9 +26,10 @@ from lineside.core import (
     UnavailableError,
     decode,
     encode,
+    sync_folder,
 )
 from lineside.fleet.contract import Target
-from lineside.fleet.trust.files import NAME, sync_folder
+from lineside.fleet.trust.files import NAME
 from lineside.fleet.trust.repository import UpdateRepository
 from lineside.fleet.trust.roles import WHEELS, check_path, prefixed
 from lineside.fleet.trust.source import Part

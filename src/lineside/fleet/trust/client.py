@@ -30,7 +30,7 @@ bytes come from is handed in (``source``).
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -43,15 +43,17 @@ from lineside.core import (
     RefusedError,
     UnavailableError,
     decode,
+    digest_of,
     encode,
     need,
     parse_rfc3339,
+    replace_durably,
     rfc3339,
 )
 from lineside.fleet.contract import Progress, Target
 from lineside.fleet.trust.delta import DeltaSource
 from lineside.fleet.trust.download import UpdateLimits, fetch_target, read_metadata
-from lineside.fleet.trust.files import TIMESTAMP, replace_durably
+from lineside.fleet.trust.files import TIMESTAMP
 from lineside.fleet.trust.roles import check_custom, check_path
 from lineside.fleet.trust.source import Source
 
@@ -70,11 +72,19 @@ _MOST_BYTES = 5_000_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Seen:
-    """``lineside.trust-seen/1``: when the last refresh held, and from which root."""
+    """``lineside.trust-seen/2``: when the last refresh held, and from which root.
 
-    schema: Literal["lineside.trust-seen/1"] = "lineside.trust-seen/1"
+    Its own digest stands with it: one changed digit of the year would stop the device for good.
+    """
+
+    schema: Literal["lineside.trust-seen/2"] = "lineside.trust-seen/2"
     at: str
     root: int
+    digest: str = ""
+
+    @property
+    def proper_digest(self) -> str:
+        return digest_of(encode({"at": self.at, "root": self.root}))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -288,13 +298,13 @@ class UpdateClient:
         return now
 
     def _seen(self) -> _Seen:
-        path = self._folder / _SEEN
+        path, nothing = self._folder / _SEEN, _Seen(at=rfc3339(_WRITTEN), root=0)
         try:
             seen = decode(_Seen, path.read_bytes(), where=str(path))
             parse_rfc3339(seen.at, where=str(path))
         except (OSError, LinesideError):
-            return _Seen(at=rfc3339(_WRITTEN), root=0)
-        return seen
+            return nothing
+        return seen if seen.digest == seen.proper_digest else nothing
 
     def _keep_seen(self, now: datetime) -> None:
         """What ``recall`` begins with; the timestamp first, so that both fit after a power cut."""
@@ -302,7 +312,8 @@ class UpdateClient:
         assert stamp is not None  # noqa: S101  kept a moment ago
         replace_durably(self._folder / _STAMP, stamp)
         seen = _Seen(at=rfc3339(now), root=self._current().root_version)
-        replace_durably(self._folder / _SEEN, encode(seen))
+        kept = replace(seen, digest=seen.proper_digest)
+        replace_durably(self._folder / _SEEN, encode(kept))
 
     def stamp(self) -> bytes | None:
         """The timestamp of the last refresh that held."""

@@ -16,9 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from lineside.core import Clock, NotFoundError, RefusedError, UnavailableError
+from lineside.core import Clock, NotFoundError, RefusedError, UnavailableError, sync_folder
 from lineside.fleet.contract import Progress, Target
-from lineside.fleet.trust.files import sync_folder
 from lineside.fleet.trust.roles import prefixed
 from lineside.fleet.trust.source import Source
 

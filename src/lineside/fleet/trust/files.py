@@ -10,14 +10,19 @@
 """
 
 import fcntl
-import os
 import re
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from lineside.core import InvalidError, NotFoundError, UnavailableError
+from lineside.core import (
+    InvalidError,
+    NotFoundError,
+    UnavailableError,
+    sync_folder,
+    write_durably,
+)
 
 TIMESTAMP = "timestamp.json"
 NAME = re.compile(r"timestamp\.json|[1-9][0-9]{0,8}\.[A-Za-z0-9][A-Za-z0-9-]{0,79}\.json")
@@ -105,39 +110,6 @@ class MetadataFiles:
         for number, role in found:
             if role != "root" and number <= newest[role] - _KEPT:
                 (self.metadata / f"{number}.{role}.json").unlink(missing_ok=True)
-
-
-def write_durably(path: Path, data: bytes) -> None:
-    """Write a file and wait until it is on the disk."""
-    with path.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def replace_durably(path: Path, data: bytes) -> None:
-    """Put a file in another's place; a power cut leaves the one or the other.
-
-    Raises:
-        UnavailableError: the disk does not take it.
-    """
-    temporary = path.with_name(f".{path.name}.new")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_durably(temporary, data)
-        temporary.replace(path)
-        sync_folder(path.parent)
-    except OSError as error:
-        raise _bad_disk(error, path) from error
-
-
-def sync_folder(folder: Path) -> None:
-    """Wait until names are on the disk."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def check_role_name(name: str) -> str:
