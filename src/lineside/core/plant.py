@@ -13,6 +13,7 @@ from lineside.core.checks import above_zero, refuse, unless, within, zero_or_mor
 from lineside.core.codec import nearest
 from lineside.core.drivers import without_secret
 from lineside.core.errors import InvalidError
+from lineside.core.plant_rules import Rule
 
 PLANT_SCHEMA = "lineside.plant/1"
 _SOURCES = {
@@ -371,6 +372,7 @@ class Plant:
     inspection: tuple[Inspection, ...] = ()
     route: tuple[Route, ...] = ()
     twin: Twin | None = None
+    rule: tuple[Rule, ...] = ()
 
     def find_camera(self, camera_id: str) -> Camera:
         """The camera of that id; ``InvalidError`` lists the known ones."""

@@ -1,0 +1,347 @@
+"""The rules of a plant file: a small declarative language over what was seen and said.
+
+1. A rule reads one kind of record, filters it (``where``), tells things apart (``key``) and does
+   **one** step: ``window``, ``sighting``, ``crossing``, ``sequence``, ``pair``, ``rate``, ``hold``,
+   or ``python``. What it gives out are events that other rules may read: rules form chains, never
+   circles.
+2. Time is the records' own unless ``time = "arrival"``. A record later than ``lateness_s`` behind
+   the newest of its source is late: counted, and with ``late = "event"`` told too.
+3. ``emit = "final"``: one event when nothing can change it any more; ``"changes"``: each change.
+4. State is bounded: ``most_keys`` at a time; the one unused longest is given out and forgotten.
+
+What the steps mean exactly stands in ``lineside.streams`` and docs/reference/rules.md.
+"""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from lineside.core.checks import above_zero, refuse, unless, within, zero_or_more
+
+Scalar = str | int | float | bool
+STEPS = ("window", "sighting", "crossing", "sequence", "pair", "rate", "hold", "python")
+_TESTS = ("equals", "any_of", "none_of", "like", "at_least", "at_most", "above", "below", "known")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Condition:
+    """One test of one field; several tests in one table must all hold.
+
+    A record that lacks the field fails every test but ``none_of`` and ``known = false``. Figures
+    are compared with figures only, text exactly (``blank`` is not ``Blank``).
+
+    Attributes:
+        like: a pattern with ``*`` and ``?``.
+        known: whether the record has the field at all.
+    """
+
+    field: str
+    equals: Scalar | None = None
+    any_of: tuple[Scalar, ...] = ()
+    none_of: tuple[Scalar, ...] = ()
+    like: str = ""
+    at_least: float | None = None
+    at_most: float | None = None
+    above: float | None = None
+    below: float | None = None
+    known: bool | None = None
+
+    def __post_init__(self) -> None:
+        tested = any(getattr(self, name) not in {None, "", ()} for name in _TESTS)
+        refuse(
+            self,
+            unless(
+                tested, expected="a condition that tests something",
+                fix=f"Add one of: {', '.join(_TESTS)}.",
+            ),
+            unless(
+                self.field, key="field", seen="", expected="the name of a field",
+                fix='Write field = "label", say.',
+            ),
+        )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Read:
+    """What a rule reads; exactly one of the first four.
+
+    Attributes:
+        predictions: an inspection; its answers become records.
+        event: another rule; what it gives out.
+        plant: a route's kind (``alert``, ``sensor``, …); each message is a record.
+        topic: an MQTT pattern, whatever its route's kind.
+        answers: of predictions: ``top``, the likeliest label of each picture; ``each``, one record
+            for each label, box, count, mask or anomaly.
+        cameras: of these only; empty for all.
+    """
+
+    predictions: str = ""
+    event: str = ""
+    plant: str = ""
+    topic: str = ""
+    answers: Literal["top", "each"] = "top"
+    cameras: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        named = [each for each in (self.predictions, self.event, self.plant, self.topic) if each]
+        refuse(
+            self,
+            unless(
+                len(named) == 1, expected="a rule that reads one kind of record",
+                fix='Write predictions = "…", event = "…", plant = "alert" or topic = "a/b".',
+            ),
+        )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WindowStep:
+    """Stretches of time, aligned to the epoch (``start = t - t mod every_s``) unless sessions.
+
+    ``tumbling``: ``size_s`` one after the other. ``hopping``: ``size_s`` long, a new one every
+    ``every_s``. ``session``: as long as records follow one another within ``gap_s``.
+    """
+
+    kind: Literal["tumbling", "hopping", "session"] = "tumbling"
+    size_s: float = 0.0
+    every_s: float = 0.0
+    gap_s: float = 0.0
+
+    def __post_init__(self) -> None:
+        session = self.kind == "session"
+        refuse(
+            self,
+            above_zero(self, "gap_s") if session else above_zero(self, "size_s"),
+            above_zero(self, "every_s") if self.kind == "hopping" else (),
+            unless(
+                self.kind != "hopping" or self.every_s <= self.size_s, key="every_s",
+                seen=self.every_s, expected="at most size_s", fix="Windows would leave gaps.",
+            ),
+        )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Aggregate:
+    """A figure of a window: its name, and how it is made.
+
+    ``count`` of records, ``mean``, ``min``, ``max``, ``sum`` of ``field``, ``distinct`` values of
+    ``field``, ``share`` of records that ``where`` holds for, ``first`` and ``last`` value by time.
+    """
+
+    name: str
+    of: Literal["count", "mean", "min", "max", "sum", "distinct", "share", "first", "last"]
+    field: str = ""
+    where: tuple[Condition, ...] = ()
+
+    def __post_init__(self) -> None:
+        needs_field = self.of not in {"count", "share"}
+        refuse(
+            self,
+            unless(
+                self.field or not needs_field, key="field", seen="",
+                expected=f"the field that {self.of} is made of", fix='Write field = "score", say.',
+            ),
+            unless(
+                self.where or self.of != "share", key="where", seen=(),
+                expected="what share is the share of", fix="Add where = [{ field = …, … }].",
+            ),
+        )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SightingStep:
+    """One event for each thing that passes, from answers that flicker.
+
+    Read with ``answers = "each"`` or ``"top"``; ``labels`` may be seen, ``blank`` means nothing in
+    view. Either two numbers set it (``dwell_s``, ``gap_s``), or ``learned`` names a file that
+    ``lineside rule learn`` wrote from a labelled clip.
+
+    Attributes:
+        dwell_s: a thing is in view at least so long.
+        gap_s: an absence shorter than this does not end a sighting.
+        least_probability: of its own answer; below it the label is ``unknown``.
+    """
+
+    blank: tuple[str, ...] = ()
+    labels: tuple[str, ...] = ()
+    dwell_s: float = 0.6
+    gap_s: float = 1.5
+    learned: str = ""
+    least_probability: float = 0.5
+
+    def __post_init__(self) -> None:
+        refuse(
+            self,
+            above_zero(self, "dwell_s", "gap_s"),
+            within(self, "least_probability"),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CrossingStep:
+    """Counts things whose centre passes a line from one side to the other, by boxes.
+
+    The line runs from (x0_px, y0_px) to (x1_px, y1_px) of the picture; ``direction`` is seen
+    looking along it. A track is lost after ``lost_s`` without a box; ``reach_px`` bounds how far a
+    thing moves between two pictures.
+    """
+
+    x0_px: float
+    y0_px: float
+    x1_px: float
+    y1_px: float
+    direction: Literal["either", "to left", "to right"] = "either"
+    lost_s: float = 1.0
+    reach_px: float = 80.0
+
+    def __post_init__(self) -> None:
+        refuse(
+            self,
+            above_zero(self, "lost_s", "reach_px"),
+            unless(
+                (self.x0_px, self.y0_px) != (self.x1_px, self.y1_px),
+                expected="a line between two different points", fix="Move one end.",
+            ),
+        )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SequenceStep:
+    """A then B with the same key within ``within_s``; or, ``missing``, A and no B after it."""
+
+    first: tuple[Condition, ...]
+    then: tuple[Condition, ...]
+    within_s: float
+    missing: bool = False
+
+    def __post_init__(self) -> None:
+        refuse(
+            self,
+            above_zero(self, "within_s"),
+            unless(
+                self.first, key="first", seen=(), expected="what comes first",
+                fix="Add a condition.",
+            ),
+            unless(self.then, key="then", seen=(), expected="what follows", fix="Add a condition."),
+        )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PairStep:
+    """Every second record of a key makes a pair with the one before it.
+
+    Attributes:
+        within_s: the two may be so far apart; 0 for any time.
+        session: topic whose messages begin a new sorting session, and with it new counts.
+    """
+
+    within_s: float = 0.0
+    session: str = ""
+
+    def __post_init__(self) -> None:
+        refuse(self, zero_or_more(self, "within_s"))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RateStep:
+    """More than ``above``, or fewer than ``below``, records in any ``per_s``.
+
+    Told when it begins and when it ends.
+    """
+
+    per_s: float
+    above: float | None = None
+    below: float | None = None
+
+    def __post_init__(self) -> None:
+        refuse(
+            self,
+            above_zero(self, "per_s"),
+            unless(
+                (self.above is None) != (self.below is None),
+                expected="a rate with either above or below", fix="Write one of them.",
+            ),
+        )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HoldStep:
+    """A field has had one value for ``for_s`` (debounce), or ``where`` has held.
+
+    ``field``: told once for each value that lasted, with the time at which it began. Without it,
+    the rule's own ``where`` is what must hold (something in region R for longer than t), and
+    ``gap_s`` is how long it may fail in between. A record of the key that fails ends it.
+    """
+
+    for_s: float
+    field: str = ""
+    gap_s: float = 0.0
+
+    def __post_init__(self) -> None:
+        refuse(self, above_zero(self, "for_s"), zero_or_more(self, "gap_s"))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rule:
+    """One rule.
+
+    Attributes:
+        id: last level of its topic ``lineside/<s>/<l>/event/<id>``, subject of its events.
+        line: whose topic it is; "" for the line of the cameras it reads, or the plant's first.
+        name: what people call it.
+        read, where, key: see the module.
+        aggregate: figures of a window.
+        having: tested on what the step gives out, before it is told.
+        lateness_s: how far a record may lie behind the newest of its source.
+        idle_s: a source silent for so long (by arrival) does not hold time back any more.
+        most_keys: kept at a time.
+        python: an entry point of the group ``lineside.rules``, for what the language lacks.
+    """
+
+    id: str
+    read: Read
+    line: str = ""
+    name: str = ""
+    where: tuple[Condition, ...] = ()
+    key: tuple[str, ...] = ()
+    window: WindowStep | None = None
+    aggregate: tuple[Aggregate, ...] = ()
+    having: tuple[Condition, ...] = ()
+    sighting: SightingStep | None = None
+    crossing: CrossingStep | None = None
+    sequence: SequenceStep | None = None
+    pair: PairStep | None = None
+    rate: RateStep | None = None
+    hold: HoldStep | None = None
+    python: str = ""
+    settings: dict[str, Scalar] = field(default_factory=dict)
+    emit: Literal["final", "changes"] = "final"
+    time: Literal["capture", "arrival"] = "capture"
+    lateness_s: float = 0.0
+    late: Literal["count", "event"] = "count"
+    idle_s: float = 10.0
+    most_keys: int = 10_000
+
+    def __post_init__(self) -> None:
+        steps = [name for name in STEPS if getattr(self, name)]
+        refuse(
+            self,
+            zero_or_more(self, "lateness_s"),
+            above_zero(self, "idle_s", "most_keys"),
+            unless(
+                len(steps) == 1,
+                expected=f"a rule with one step, not {', '.join(steps) or 'none'}",
+                fix=f"Write one of: {', '.join(STEPS)}; a second step is another rule.",
+            ),
+            unless(
+                self.window or not self.aggregate, key="aggregate", seen=self.aggregate,
+                expected="figures of a window", fix="Add [rule.window].",
+            ),
+            unless(
+                self.python or not self.settings, key="settings", seen=self.settings,
+                expected="settings of a Python rule", fix='Name it: python = "…".',
+            ),
+        )  # fmt: skip
+
+    @property
+    def step(self) -> str:
+        """Which of ``STEPS`` it does."""
+        return next(name for name in STEPS if getattr(self, name))

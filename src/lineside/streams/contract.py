@@ -1,0 +1,86 @@
+"""What passes between the parts of the rules' engine: records in, outputs out, a step between.
+
+1. Times are whole microseconds since the epoch, UTC. ``at_us`` is the time the rule goes by (that
+   of capture, or of arrival), ``arrived_us`` when the log took the record.
+2. A step is handed the records of **all** keys that passed ``where``, in order of time (then of
+   id): the engine holds them back until no earlier one can come. So a step never sees disorder, and
+   neither chunking nor the interleaving of cameras can be seen in what it gives out. Where
+   ``emit = "changes"``, records are handed on as they come, and steps must cope.
+3. After records up to a time were handed over, ``advance`` says that nothing earlier will come.
+4. A step draws no random numbers, reads no clock and does no I/O. ``dump`` and ``load`` are the
+   whole of its memory, as plain JSON; a step loaded from a dump goes on as if nothing had been.
+5. A step's memory is bounded by the rule's ``most_keys``.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from lineside.core import Scalar
+
+UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Record:
+    """One thing seen or said, flat.
+
+    Attributes:
+        id: of the event it was made of, with ``#n`` behind it where one event gives several.
+        source: whose time it keeps: a camera, a topic, a rule.
+        fields: by name; see docs/reference/rules.md for those of each kind of record.
+    """
+
+    id: str
+    source: str
+    at_us: int
+    arrived_us: int
+    fields: Mapping[str, Scalar] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Output:
+    """What a step gives out; it becomes an event of the rule.
+
+    Attributes:
+        name: what it is of, unique with the key within the rule, as the window's start; the
+            event's id is made of rule, key, name and revision.
+        key: field → value.
+        action: ``final``, ``change``, ``late``, ``begun`` or ``ended``.
+        start_us, end_us: the stretch of time it speaks of; the event's time is ``end_us``.
+        values: the figures.
+        causes: ids of records it rests on, first and last among them, at most ``MOST_CAUSES``.
+        revision: counts the changes of one name from 1; 0 for what is final.
+    """
+
+    name: str
+    key: Mapping[str, Scalar]
+    action: str
+    start_us: int
+    end_us: int
+    values: Mapping[str, Scalar]
+    causes: tuple[str, ...] = ()
+    revision: int = 0
+
+
+MOST_CAUSES = 16
+
+
+class Step(Protocol):
+    """The one thing a rule does; made anew for each rule, owned by one thread."""
+
+    def feed(self, record: Record, *, key: tuple[Scalar, ...]) -> Iterable[Output]:
+        """Take one record."""
+        ...
+
+    def advance(self, now_us: int) -> Iterable[Output]:
+        """Nothing earlier than ``now_us`` will come."""
+        ...
+
+    def dump(self) -> dict[str, Any]:
+        """Its memory, as plain JSON."""
+        ...
+
+    def load(self, memory: Mapping[str, Any]) -> None:
+        """Go on from a dump; ``InvalidError`` where it is none of this step."""
+        ...
