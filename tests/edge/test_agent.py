@@ -346,6 +346,21 @@ class TestPackages:
         assert seen == 20
         assert bench.refused() == {}
 
+    @pytest.mark.parametrize("failing", [False, True])
+    def test_that_are_new_have_seen_the_last_picture_before_the_line_waits_for_them(
+        self, bench: Bench, *, failing: bool
+    ) -> None:
+        better = bench.judges[BETTER]
+        better.failing = failing
+        bench.frame(1)
+        bench.events(1)
+        bench.wish(BETTER)
+        wait_until(lambda: bench.loaded(BETTER))
+        assert [frame.digest for frame in better.seen] == [digest_of(picture(1))]
+        assert nothing_more(bench.said), "nobody hears a rehearsal"
+        assert bench.agent.status().predictions == 1
+        assert bench.agent.status().faults == ()
+
     def test_that_cannot_be_had_leave_the_one_before_at_work(self, bench: Bench) -> None:
         bench.wish(b"unknown")
         wait_until(lambda: bool(bench.agent.status().faults))

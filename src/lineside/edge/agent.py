@@ -10,7 +10,7 @@ from lineside.core import Camera as CameraRecord
 from lineside.core import Clock, InvalidError, LinesideError, Plant, encode, rfc3339, short
 from lineside.edge.config import EdgeConfig
 from lineside.edge.contact import Contact
-from lineside.edge.contract import Judge, MakeReady
+from lineside.edge.contract import Judge, MakeReady, Ready
 from lineside.edge.deploying import Deployer
 from lineside.edge.jobs_client import Doing, JobClient
 from lineside.edge.loader import Loader
@@ -81,6 +81,7 @@ class Agent:
         self._plant = plant
         self._bus = bus
         self._clock = clock
+        self._make_ready = make_ready
         self._tally = tally or Tally()
         self._onlookers = tuple(onlookers)
         self._shown: Shown | None = None
@@ -101,7 +102,7 @@ class Agent:
         self._loader = Loader(
             self._shelf,
             supply=supply,
-            make_ready=make_ready,
+            make_ready=self._rehearsed,
             inspections=frozenset(item.id for item in self._inspections),
             most=config.max_loaded_packages,
             max_bytes=config.max_loaded_bytes,
@@ -279,6 +280,13 @@ class Agent:
             tally=self._tally,
             clock=self._clock,
         )
+
+    def _rehearsed(self, data: bytes) -> Ready:
+        """What a package's first frame costs, it costs before the line waits for it."""
+        ready = self._make_ready(data)
+        for worker in self._workers:
+            worker.rehearse(ready.inspection, judge=ready.judge)
+        return ready
 
     def _load_beside(self, data: bytes, wanted: Wanted) -> Judge:
         """A package that judges beside the one in use."""

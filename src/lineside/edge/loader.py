@@ -1,7 +1,8 @@
 """From what is wanted to a package that answers.
 
 1. A package is taken from the disk or fetched, proved (``supply``), its digest compared, its golden
-   pictures run; only then it replaces the one before, in one assignment, between two frames.
+   pictures run, the cameras' last pictures shown to it, so that the line does not wait for its
+   first frame; only then it replaces the one before, in one assignment, between two frames.
 2. When anything of that fails the one before goes on, and the failure is told as a fault. A hub
    that is away is asked again; a package that must not run is not tried again until the wish
    changes. A device that starts and cannot have what is wanted goes on with what it ran last, or
