@@ -187,6 +187,9 @@ def test_every_plant_file_key_is_documented() -> None:
 
     kinds = (core.Plant, core.Line, core.Camera, core.Inspection, core.Region, core.Trigger)
     kinds += (core.View, core.Policy, core.Route, core.Twin, core.Slot, core.Station)  # type: ignore[assignment]  # one tuple of record types
+    kinds += (core.Rule, core.Read, core.Condition, core.WindowStep, core.Aggregate)  # type: ignore[assignment]  # one tuple of record types
+    kinds += (core.SightingStep, core.CrossingStep, core.SequenceStep, core.PairStep)  # type: ignore[assignment]  # one tuple of record types
+    kinds += (core.RateStep, core.HoldStep)  # type: ignore[assignment]  # one tuple of record types
     text = words_of("plant-file.md")
     for kind in kinds:
         for field in dataclasses.fields(kind):
