@@ -90,7 +90,7 @@ from lineside.fleet.jobs.operator import (
     summary_of_run,
     with_text,
 )
-from lineside.fleet.jobs.presigned import Presign
+from lineside.fleet.jobs.presigned import ObjectLinks
 from lineside.fleet.jobs.rates import Tally
 from lineside.fleet.jobs.requests import Asked, Code, JobRejectedError, read_body, read_fields
 from lineside.fleet.jobs.service import CancelExecution, ExecutionName, JobService
@@ -206,10 +206,10 @@ __all__ = [
     "NewInvitation",
     "NewJob",
     "NewTrust",
+    "ObjectLinks",
     "Outcome",
     "Part",
     "Presence",
-    "Presign",
     "Progress",
     "Release",
     "RenewalAnswer",

@@ -183,6 +183,8 @@ RULES: dict[Right, str] = {
         PUT /jobs/{job}
         PUT /jobs/{job}/cancel
         DELETE /jobs/{job}
+        PUT /s3/{bucket}/{key:path}
+        DELETE /s3/{bucket}/{key:path}
         POST /jobs/{job}/targets
         PUT /things/{thing}/jobs/{job}
         POST /things/{thing}/jobs/{job}

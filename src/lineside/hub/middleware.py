@@ -19,6 +19,7 @@ from lineside.core import LinesideError, RefusedError, decode_json, encode
 from lineside.hub.access import COOKIE, is_open, may, may_be_signed
 from lineside.hub.auth import Auth, UnauthenticatedError
 from lineside.hub.problems import MEDIA_TYPE, TooLargeError, problem
+from lineside.hub.signed_links import is_signed_link
 from lineside.hub.views import Identity
 
 Scope = MutableMapping[str, Any]
@@ -206,7 +207,10 @@ def _header(scope: Scope, name: bytes) -> str:
 
 
 def _is_signed(scope: Scope) -> bool:
-    return _header(scope, b"authorization").startswith("AWS4-HMAC-SHA256 ")
+    if _header(scope, b"authorization").startswith("AWS4-HMAC-SHA256 "):
+        return True
+    query = scope.get("query_string", b"").decode("latin-1")
+    return bool(scope["path"].startswith("/s3/")) and is_signed_link(query)
 
 
 def _bearer(scope: Scope) -> str:

@@ -18,6 +18,7 @@ What a page or route mostly calls (``hub/views.py`` holds the records):
 * ``orders``: ``place(colour, by=)`` (``ConflictError`` with the sentence), ``all()``
 * ``rollouts``: ``all()``, ``view(id)``, ``start(NewRollout, by=)``, ``order(id, …)``
 * ``job_desk.service`` (``fleet.Jobs``): jobs of the fleet; ``things``: what they are for
+* ``bucket``: ``read(bucket, key)``, ``put(…)``, ``delete(…)``, and links to what stands there
 * ``enrolment``: ``invite(…)``, ``revoke(…)``, ``inventory`` (rows of enrolled devices)
 * ``devices``, ``dead_letters``, ``stats``, ``tracer.trace(id or twin path)``
 
@@ -32,6 +33,7 @@ from lineside.core import Clock, Plant, UnavailableError
 from lineside.datasets import Library
 from lineside.fleet import JobService, ThingDirectory
 from lineside.hub.auth import Auth
+from lineside.hub.bucket import Bucket
 from lineside.hub.config import HubConfig
 from lineside.hub.counting.counter import Counter
 from lineside.hub.dataset_versions import Versions
@@ -93,6 +95,7 @@ class Services:
     models: Models
     inference: Inference
     releases: Releases
+    bucket: Bucket
     frames: Frames
     datasets: Datasets
     runs: Runs
@@ -133,6 +136,7 @@ class Services:
         self.orders.bus = bus
         self.packages.bus = bus
         self.packages.base_url = base_url
+        self.bucket.base_url = base_url
         self.job_desk.bus = bus
 
     def away(self) -> list[str]:
@@ -207,7 +211,11 @@ def build_services(
     )  # fmt: skip
     retraining = Retraining(config.retrain, runs=runs)
     things = enrolment.inventory.things
-    desk = JobDesk(JobService(records, clock=clock, directory=things))
+    bucket = Bucket(
+        records, releases=releases, clock=clock, names=config.allowed_hosts,
+        base_url=config.public_url or f"http://{config.host}:{config.port}",
+    )  # fmt: skip
+    desk = JobDesk(JobService(records, clock=clock, directory=things, links=bucket))
     rollouts = Rollouts(
         RolloutGround(
             records=records, ledger=ledger, things=things, devices=devices, packages=packages,
@@ -226,7 +234,7 @@ def build_services(
         dead_letters=dead, devices=devices, watch=watch,
         packages=packages, models=models,
         inference=Inference(models, packages=packages, plant=plant, clock=clock),
-        releases=releases, frames=frames, runs=runs,
+        releases=releases, bucket=bucket, frames=frames, runs=runs,
         events=Events(records.log),
         datasets=Datasets(
             library,

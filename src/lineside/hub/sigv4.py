@@ -8,6 +8,9 @@ sign, signing key). Rules:
    computed here, never believed.
 3. The client's clock may differ by five minutes.
 4. Pure: bytes and headers in, the key's id out, or a refusal with AWS' own error name.
+5. S3 takes a path as it is and encodes it once; every other service normalises and encodes twice.
+
+Signatures that stand in a link: ``signed_links.py``.
 """
 
 import hashlib
@@ -16,13 +19,14 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from urllib.parse import parse_qsl, quote
+from urllib.parse import parse_qsl, quote, unquote_to_bytes
 
 from lineside.core import NotFoundError, RefusedError
 
-_ALGORITHM = "AWS4-HMAC-SHA256"
-_SKEW = timedelta(minutes=5)
-_STAMP = "%Y%m%dT%H%M%SZ"
+ALGORITHM = "AWS4-HMAC-SHA256"
+SKEW = timedelta(minutes=5)
+STAMP = "%Y%m%dT%H%M%SZ"
+_S3 = "s3"
 _FIELD = re.compile(r"(Credential|SignedHeaders|Signature)=([^\s,]+)")
 
 
@@ -52,7 +56,14 @@ class SignedRequest:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Credential:
+class Credential:
+    """By whom, and for what, a signature was made.
+
+    Attributes:
+        date: YYYYMMDD.
+        signed: names of the headers that it covers.
+    """
+
     key_id: str
     date: str
     region: str
@@ -62,6 +73,7 @@ class _Credential:
 
     @property
     def scope(self) -> str:
+        """``<date>/<region>/<service>/aws4_request``."""
         return f"{self.date}/{self.region}/{self.service}/aws4_request"
 
 
@@ -84,10 +96,9 @@ def verify(request: SignedRequest, *, secret_of: Callable[[str], str], now: date
         raise SignatureRefusedError(
             "UnrecognizedClientException", "The security token included in the request is invalid."
         ) from error
-    canonical = hashlib.sha256(_canonical(request, credential.signed).encode()).hexdigest()
-    to_sign = f"{_ALGORITHM}\n{stamp}\n{credential.scope}\n{canonical}"
-    expected = hmac.new(_signing_key(secret, credential), to_sign.encode(), hashlib.sha256)
-    if not hmac.compare_digest(expected.hexdigest(), credential.signature):
+    body = hashlib.sha256(request.body).hexdigest()
+    expected = signature_of(request, credential, secret=secret, stamp=stamp, body=body)
+    if not hmac.compare_digest(expected.encode(), credential.signature.encode()):
         raise SignatureRefusedError(
             "InvalidSignatureException",
             "The request signature we calculated does not match the signature you provided.",
@@ -95,11 +106,21 @@ def verify(request: SignedRequest, *, secret_of: Callable[[str], str], now: date
     return credential.key_id
 
 
-def _credential(header: str) -> _Credential:
+def signature_of(
+    request: SignedRequest, credential: Credential, *, secret: str, stamp: str, body: str
+) -> str:
+    """What the signature has to be, hexadecimal; ``body`` is its hash as the signer names it."""
+    canonical = hashlib.sha256(_canonical(request, credential, body=body).encode()).hexdigest()
+    to_sign = f"{ALGORITHM}\n{stamp}\n{credential.scope}\n{canonical}"
+    key = _signing_key(secret, credential)
+    return hmac.new(key, to_sign.encode(), hashlib.sha256).hexdigest()
+
+
+def _credential(header: str) -> Credential:
     algorithm, _, rest = header.partition(" ")
     fields = dict(_FIELD.findall(rest))
     scope = fields.get("Credential", "").split("/")
-    if algorithm != _ALGORITHM or len(fields) != 3 or len(scope) != 5:
+    if algorithm != ALGORITHM or len(fields) != 3 or len(scope) != 5:
         code = "IncompleteSignatureException" if header else "MissingAuthenticationTokenException"
         raise SignatureRefusedError(code, "Missing or incomplete Authorization header.")
     if scope[4] != "aws4_request":
@@ -109,21 +130,21 @@ def _credential(header: str) -> _Credential:
         raise SignatureRefusedError(
             "IncompleteSignatureException", "host and x-amz-date must be signed."
         )
-    return _Credential(
+    return Credential(
         key_id=scope[0], date=scope[1], region=scope[2], service=scope[3], signed=signed,
         signature=fields["Signature"],
     )  # fmt: skip
 
 
-def _check_time(request: SignedRequest, credential: _Credential, *, now: datetime) -> str:
+def _check_time(request: SignedRequest, credential: Credential, *, now: datetime) -> str:
     stamp = request.headers.get("x-amz-date", "")
     try:
-        at = datetime.strptime(stamp, _STAMP).replace(tzinfo=UTC)
+        at = datetime.strptime(stamp, STAMP).replace(tzinfo=UTC)
     except ValueError as error:
         raise SignatureRefusedError(
             "IncompleteSignatureException", "x-amz-date is not YYYYMMDD'T'HHMMSS'Z'."
         ) from error
-    if abs(now - at) > _SKEW:
+    if abs(now - at) > SKEW:
         raise SignatureRefusedError(
             "InvalidSignatureException", f"Signature expired: {stamp} is too far from now."
         )
@@ -134,13 +155,16 @@ def _check_time(request: SignedRequest, credential: _Credential, *, now: datetim
     return stamp
 
 
-def _canonical(request: SignedRequest, signed: tuple[str, ...]) -> str:
+def _canonical(request: SignedRequest, credential: Credential, *, body: str) -> str:
     headers = "".join(
-        f"{name}:{' '.join(request.headers.get(name, '').split())}\n" for name in signed
+        f"{name}:{' '.join(request.headers.get(name, '').split())}\n" for name in credential.signed
     )
+    if credential.service == _S3:
+        path = quote(unquote_to_bytes(request.path), safe="/~")
+    else:
+        path = quote(_normal_path(request.path), safe="/~")
     return "\n".join((
-        request.method, quote(_normal_path(request.path), safe="/~"), _query(request.query),
-        headers, ";".join(signed), hashlib.sha256(request.body).hexdigest(),
+        request.method, path, _query(request.query), headers, ";".join(credential.signed), body,
     ))  # fmt: skip
 
 
@@ -162,7 +186,7 @@ def _query(query: str) -> str:
     return "&".join(f"{key}={value}" for key, value in quoted)
 
 
-def _signing_key(secret: str, credential: _Credential) -> bytes:
+def _signing_key(secret: str, credential: Credential) -> bytes:
     key = f"AWS4{secret}".encode()
     for part in (credential.date, credential.region, credential.service, "aws4_request"):
         key = hmac.new(key, part.encode(), hashlib.sha256).digest()

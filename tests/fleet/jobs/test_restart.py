@@ -1,4 +1,4 @@
-"""What a restart or a kill leaves, and goes on with; links made when a device asks."""
+"""What a restart or a kill leaves, and goes on with."""
 
 import json
 from concurrent.futures import ThreadPoolExecutor
@@ -7,37 +7,10 @@ from typing import Any
 
 import pytest
 
-from lineside.fleet import JobService, NewJob, ThingDirectory
+from lineside.fleet import JobService
 from lineside.store import open_records
 from lineside.testing import FakeClock
 from tests.fleet.jobs.conftest import DOCUMENT, Desk, desk_over, many
-
-
-def test_links_are_made_when_a_device_asks(clock: FakeClock) -> None:
-    made: list[tuple[str, int]] = []
-
-    def presign(url: str, seconds: int) -> str:
-        made.append((url, seconds))
-        return f"{url}?signed={len(made)}"
-
-    document = {"files": [{"url": "${aws:iot:s3-presigned-url:https://s3/b/k}"}], "n": 1}
-    with open_records("memory://", clock=clock) as records:
-        directory = ThingDirectory(records)
-        directory.add("t")
-        service = JobService(records, clock=clock, directory=directory, presign=presign)
-        service.create(
-            NewJob(
-                job_id="job1",
-                targets=("t",),
-                document=document,
-                settings={"presignedUrlConfig": {"expiresInSec": 60}},
-            )
-        )
-        made.clear()
-        answer = service.answer("$aws/things/t/jobs/start-next", b"")[0]
-        assert b'"url":"https://s3/b/k?signed=1"' in answer.payload
-        assert made == [("https://s3/b/k", 60)]
-        assert service.document("job1") == document
 
 
 @pytest.fixture

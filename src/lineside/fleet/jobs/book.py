@@ -49,6 +49,7 @@ class JobRow:
         stopped: whether the roll-out ended before everybody was told.
         revision: of the directory, when members were last compared.
         tags: of AWS' clients, kept and given back.
+        document_source: where the document was read when the job was made; empty: it came along.
     """
 
     job_id: str
@@ -70,6 +71,7 @@ class JobRow:
     stopped: bool = False
     revision: str = ""
     tags: tuple[Mapping[str, str], ...] = ()
+    document_source: str = ""
 
     @property
     def plan(self) -> Settings:
@@ -359,7 +361,8 @@ def _job_body(row: JobRow) -> dict[str, Any]:
 
 
 def _job_row(body: Mapping[str, Any]) -> JobRow:
-    fields = {name: body[name] for name in JobRow.__dataclass_fields__}
+    # Rows of earlier versions have no ``document_source``.
+    fields = {name: body[name] for name in JobRow.__dataclass_fields__ if name in body}
     for name in _TIMES:
         fields[name] = None if fields[name] is None else moment_of(fields[name])
     for name in ("targets", "tags"):

@@ -12,12 +12,12 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from lineside.core import InvalidError, NotFoundError
+from lineside.core import NotFoundError
 from lineside.fleet.contract import ExecutionStatus, JobStatus
 from lineside.fleet.jobs import wire
 from lineside.fleet.jobs.book import Book, JobRow
 from lineside.fleet.jobs.executions import Run, again, moved
-from lineside.fleet.jobs.presigned import Presign, has_placeholder, with_links
+from lineside.fleet.jobs.presigned import ObjectLinks, asks_for_links, with_links
 from lineside.fleet.jobs.rates import Tally, abort_reason, tries_again
 from lineside.fleet.jobs.wire import JobMessage
 
@@ -28,12 +28,12 @@ _MAY_RETRY = (ExecutionStatus.FAILED, ExecutionStatus.TIMED_OUT)
 class Change:
     """Made for one transaction, thrown away after it."""
 
-    def __init__(self, book: Book, *, now: datetime, presign: Presign | None) -> None:
+    def __init__(self, book: Book, *, now: datetime, links: ObjectLinks | None) -> None:
         self.book = book
         self.now = now
         self.stirred: set[str] = set()
         """Jobs that have more to do at once."""
-        self._presign = presign
+        self._links = links
         self._jobs: dict[str, tuple[JobRow, int]] = {}
         self._tallies: dict[str, tuple[Tally, int]] = {}
         self._dirty_jobs: set[str] = set()
@@ -74,10 +74,10 @@ class Change:
 
     def document(self, row: JobRow) -> Mapping[str, Any]:
         """The job's document as a device gets it."""
-        if self._presign is None or not has_placeholder(row.document):
+        if self._links is None or not asks_for_links(row.document):
             return row.document
         seconds = row.plan.presigned_url_config.expires_in_sec
-        found: dict[str, Any] = with_links(row.document, self._presign, seconds=seconds)
+        found: dict[str, Any] = with_links(row.document, self._links, seconds=seconds)
         return found
 
     def cancel(self, row: JobRow, *, forced: bool, code: str, comment: str) -> None:
@@ -242,12 +242,3 @@ class Change:
     def shown(self, run: Run) -> dict[str, Any]:
         """An execution in full, with its document."""
         return wire.execution(run, self.document(self.job(run.job_id)))
-
-
-def refuse_links(row: JobRow, presign: Presign | None) -> None:
-    """``InvalidError`` for a document with placeholders where nobody can make links."""
-    if presign is None and has_placeholder(row.document):
-        raise InvalidError(
-            "the document asks for presigned links, and no store here makes them",
-            where="document", fix="Name the object by a URL that the device may read.",
-        )  # fmt: skip

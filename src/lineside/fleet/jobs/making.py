@@ -18,6 +18,7 @@ from lineside.fleet.jobs.names import (
     check_text,
     target_of,
 )
+from lineside.fleet.jobs.presigned import ObjectLinks, check_links
 from lineside.fleet.jobs.rates import Tally
 from lineside.fleet.jobs.rollout import things_of
 from lineside.fleet.jobs.settings import read_settings
@@ -28,6 +29,7 @@ class JobExtras:
     """What AWS' clients hand in beside the job itself."""
 
     tags: tuple[Mapping[str, str], ...] = ()
+    document_source: str = ""
 
 
 def new_row(asked: NewJob, extras: JobExtras, *, now: datetime) -> JobRow:
@@ -53,20 +55,24 @@ def new_row(asked: NewJob, extras: JobExtras, *, now: datetime) -> JobRow:
         document=document, created_at=now, last_updated_at=now,
         fingerprint=digest_of(encode(told)).removeprefix("sha256:"),
         description=asked.description, continuous=asked.continuous,
-        settings=settings, tags=extras.tags,
+        settings=settings, tags=extras.tags, document_source=extras.document_source,
     )  # fmt: skip
 
 
-def make(change: Change, row: JobRow, *, directory: Directory) -> JobRow:
+def make(
+    change: Change, row: JobRow, *, directory: Directory, links: ObjectLinks | None = None
+) -> JobRow:
     """Keep the job, or find that it is there.
 
     Raises:
         JobThereError: with other content.
         NotFoundError: a target is unknown.
+        InvalidError: a link that its document asks for cannot be made.
     """
     try:
         there = change.job(row.job_id)
     except NotFoundError:
+        check_links(row.document, links)
         return _make_new(change, row, directory=directory)
     if there.fingerprint != row.fingerprint:
         raise JobThereError(

@@ -4,7 +4,7 @@ Shapes are those of AWS' ``iot`` and ``iot-jobs-data`` clients; times are whole 
 are text there, and objects over MQTT.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any
 
@@ -22,12 +22,17 @@ _SETTINGS = (
     "jobExecutionsRetryConfig", "schedulingConfig",
 )  # fmt: skip
 _KNOWN = (
-    *_SETTINGS, "targets", "document", "description", "targetSelection", "tags",
+    *_SETTINGS, "targets", "document", "documentSource", "description", "targetSelection", "tags",
 )  # fmt: skip
 
+ReadSource = Callable[[str], str]
+"""The text of the object that ``documentSource`` names; ``InvalidError`` where it cannot be."""
 
-def new_job(job_id: str, body: Mapping[str, Any]) -> tuple[NewJob, JobExtras]:
-    """``CreateJob``'s body.
+
+def new_job(
+    job_id: str, body: Mapping[str, Any], *, read_source: ReadSource
+) -> tuple[NewJob, JobExtras]:
+    """``CreateJob``'s body; a ``documentSource`` is read once, now.
 
     Raises:
         InvalidError: a field is not what it may be, or is not served here.
@@ -41,12 +46,12 @@ def new_job(job_id: str, body: Mapping[str, Any]) -> tuple[NewJob, JobExtras]:
     job = NewJob(
         job_id=job_id,
         targets=_texts(body, "targets"),
-        document=_document(body.get("document")),
+        document=_document(body, read_source=read_source),
         description=_text(body, "description"),
         continuous=selection == "CONTINUOUS",
         settings={name: body[name] for name in _SETTINGS if body.get(name) is not None},
     )
-    return job, JobExtras(tags=_tags(body))
+    return job, JobExtras(tags=_tags(body), document_source=_text(body, "documentSource"))
 
 
 def job_answer(row: JobRow) -> dict[str, Any]:
@@ -70,7 +75,8 @@ def described_job(row: JobRow, tally: Tally) -> dict[str, Any]:
             "processingTargets": [arn_of(one) for one in row.targets] if tally.waiting else [],
         },
     }  # fmt: skip
-    return {"job": job}
+    source = {"documentSource": row.document_source} if row.document_source else {}
+    return {**source, "job": job}
 
 
 def summary_of_job(row: JobRow) -> dict[str, Any]:
@@ -127,12 +133,20 @@ def _left(run: Run, *, now: datetime) -> dict[str, int]:
     return {"approximateSecondsBeforeTimedOut": max(0, left_s)}
 
 
-def _document(text: object) -> Mapping[str, object]:
+def _document(body: Mapping[str, Any], *, read_source: ReadSource) -> Mapping[str, object]:
+    text, source = body.get("document"), _text(body, "documentSource")
+    name = "documentSource" if source else "document"
+    if source and text is not None:
+        raise InvalidError(
+            "document and documentSource", where=name, fix="Give one of the two, not both."
+        )
+    if source:
+        text = read_source(source)
     if not isinstance(text, str):
-        raise _wrong("document", "JSON as text")
-    document = decode_json(text, where="document")
+        raise _wrong(name, "JSON as text")
+    document = decode_json(text, where=name)
     if not isinstance(document, dict):
-        raise _wrong("document", "a JSON object")
+        raise _wrong(name, "a JSON object")
     return document
 
 

@@ -24,7 +24,7 @@ from lineside.core import (
 from lineside.fleet.contract import Execution, ExecutionStatus, Job, JobStatus, NewJob
 from lineside.fleet.jobs import wire
 from lineside.fleet.jobs.book import CHUNK, Book, JobRow, StaleError, job_of
-from lineside.fleet.jobs.change import Change, refuse_links
+from lineside.fleet.jobs.change import Change
 from lineside.fleet.jobs.device import carry_out
 from lineside.fleet.jobs.directory import Directory
 from lineside.fleet.jobs.errors import JobTransitionError, JobVersionError
@@ -38,7 +38,7 @@ from lineside.fleet.jobs.names import (
     place_of,
     target_of,
 )
-from lineside.fleet.jobs.presigned import Presign
+from lineside.fleet.jobs.presigned import ObjectLinks
 from lineside.fleet.jobs.rates import Tally
 from lineside.fleet.jobs.requests import Asked, Code, JobRejectedError, read_details, read_request
 from lineside.fleet.jobs.rollout import advance, things_of
@@ -88,7 +88,7 @@ class JobService:
         clock: Clock,
         directory: Directory,
         deliver: Deliver = lambda _: None,
-        presign: Presign | None = None,
+        links: ObjectLinks | None = None,
     ) -> None:
         """Take the parts.
 
@@ -97,12 +97,12 @@ class JobService:
             clock: of every time.
             directory: things and groups.
             deliver: is handed what operators' calls and time bring about; must not block.
-            presign: makes short-lived links; None: documents that ask for them are refused.
+            links: makes short-lived links; None: documents that ask for them are refused.
         """
         self._records = records
         self._clock = clock
         self._directory = directory
-        self._presign = presign
+        self._links = links
         self._book = Book(records.documents)
         self._revision = ""
         self.deliver = deliver
@@ -164,8 +164,7 @@ class JobService:
     def create(self, asked: NewJob, *, extras: JobExtras | None = None) -> Job:
         """Make a job; the same id with the same content is the same job."""
         row = new_row(asked, extras or JobExtras(), now=self._clock.now())
-        refuse_links(row, self._presign)
-        self._act(lambda change: make(change, row, directory=self._directory))
+        self._act(lambda change: make(change, row, directory=self._directory, links=self._links))
         return self.job(row.job_id)
 
     def job(self, job_id: str) -> Job:
@@ -363,7 +362,7 @@ class JobService:
         return [wire.rejected(topic, told, now=self._clock.now())]
 
     def _change(self) -> Change:
-        return Change(self._book, now=self._clock.now(), presign=self._presign)
+        return Change(self._book, now=self._clock.now(), links=self._links)
 
     def _changed(self, act: Callable[[Change], T]) -> tuple[T, _Said]:
         """One transaction; again from the start where somebody else wrote meanwhile."""

@@ -146,7 +146,7 @@ def create_job(hub: Hub, request: Request, *, job_id: str, body: Body) -> Respon
 
     def act(caller: Caller) -> object:
         _operators(caller)
-        asked, extras = new_job(job_id, _fields(body))
+        asked, extras = new_job(job_id, _fields(body), read_source=hub.bucket.document)
         hub.job_desk.service.create(asked, extras=extras)
         return job_answer(hub.job_desk.service.look(job_id)[0])
 

@@ -23,6 +23,7 @@ from lineside.hub.api import (
     models,
     open_inference,
     rollouts,
+    s3,
     session,
     socket,
     teaching,
@@ -37,7 +38,7 @@ def mount_api(app: FastAPI) -> None:
     """Add routes and failure handlers."""
     # Before ``line``: its ``/twin/{path}`` would take ``/twin/live``.
     for part in (
-        devices, socket, frames, teaching, updates, models, open_inference, counting, jobs,
+        devices, socket, frames, teaching, updates, s3, models, open_inference, counting, jobs,
         rollouts, iot, line, machines, session, docs,
     ):  # fmt: skip
         app.include_router(part.router)
