@@ -4,27 +4,22 @@ Faults of form do not hide faults of reference: what can be built of a faulty fi
 too, and the names of entries that could not be built still count as known.
 """
 
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from lineside.core.codec import (
     decode_toml,
     faults_error,
     json_schema,
-    nearest,
     read_part,
     salvage,
 )
 from lineside.core.errors import Fault, NotFoundError
 from lineside.core.plant import PLANT_SCHEMA, Inspection, Plant, RouteKind, Slot, Twin
-
-_Item = TypeVar("_Item")
-
-# Ids become levels of topics, parts of addresses and names of files.
-_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+from lineside.core.reference_checks import entries, good_id, good_name, known, twice
+from lineside.core.rule_check import Declared, check_rules
 
 
 def load_plant(path: Path) -> Plant:
@@ -67,6 +62,7 @@ def check_references(plant: Plant) -> Iterator[Fault]:
         line={place: line.id for place, line in enumerate(plant.line)},
         camera={place: camera.id for place, camera in enumerate(plant.camera)},
         inspection={place: inspection.id for place, inspection in enumerate(plant.inspection)},
+        rule={place: rule.id for place, rule in enumerate(plant.rule)},
     )
     return _check(plant, names)
 
@@ -89,6 +85,7 @@ class _Names:
     line: dict[int, str]
     camera: dict[int, str]
     inspection: dict[int, str]
+    rule: dict[int, str]
 
     @classmethod
     def of_document(cls, document: Mapping[str, Any]) -> "_Names":
@@ -98,9 +95,17 @@ class _Names:
                 for place, entry in enumerate(_list(document.get(section)))
                 if isinstance(entry, Mapping) and "id" in entry
             }
-            for section in ("line", "camera", "inspection")
+            for section in ("line", "camera", "inspection", "rule")
         }
         return cls(**ids)
+
+    @property
+    def declared(self) -> Declared:
+        """What rules may name."""
+        return Declared(
+            lines=list(self.line.values()), cameras=list(self.camera.values()),
+            inspections=list(self.inspection.values()), rules=list(self.rule.values()),
+        )  # fmt: skip
 
 
 def _list(value: object) -> list[Any]:
@@ -108,59 +113,55 @@ def _list(value: object) -> list[Any]:
 
 
 def _check(plant: Plant, names: _Names) -> Iterator[Fault]:
-    yield from _good_id(plant.site, "$.site")
+    yield from good_id(plant.site, "$.site")
     yield from _check_names(names)
-    for place, camera in _entries(plant.camera):
+    for place, camera in entries(plant.camera):
         path = f"$.camera[{place}].line"
-        yield from _known(camera.line, names.line.values(), path=path, noun="line")
-    for place, inspection in _entries(plant.inspection):
+        yield from known(camera.line, names.line.values(), path=path, noun="line")
+    for place, inspection in entries(plant.inspection):
         path = f"$.inspection[{place}]"
-        yield from _known(
+        yield from known(
             inspection.camera, names.camera.values(), path=f"{path}.camera", noun="camera"
         )
         if inspection.endpoint:
-            yield from _good_id(inspection.endpoint, f"{path}.endpoint")
+            yield from good_id(inspection.endpoint, f"{path}.endpoint")
         yield from _check_labels(inspection, path)
         yield from _check_regions(inspection, path)
-    endpoints = (inspection.endpoint for _, inspection in _entries(plant.inspection))
-    yield from _twice((name for name in endpoints if name), "$.inspection")
+    endpoints = (inspection.endpoint for _, inspection in entries(plant.inspection))
+    yield from twice((name for name in endpoints if name), "$.inspection")
     yield from _check_routes(plant, names.camera.values())
     if plant.twin is not None:
         yield from _check_twin(plant, plant.twin, inspections=names.inspection.values())
-
-
-def _entries(items: Iterable[_Item]) -> Iterator[tuple[int, _Item]]:
-    """The entries with their places; those that could not be built are passed over."""
-    return ((place, item) for place, item in enumerate(items) if item is not None)
+    yield from check_rules(plant.rule, names.declared)
 
 
 def _check_names(names: _Names) -> Iterator[Fault]:
     for section in ("line", "camera", "inspection"):
         ids: dict[int, str] = getattr(names, section)
-        yield from _twice(ids.values(), f"$.{section}")
+        yield from twice(ids.values(), f"$.{section}")
         for place, name in ids.items():
-            yield from _good_id(name, f"$.{section}[{place}].id")
+            yield from good_id(name, f"$.{section}[{place}].id")
 
 
 def _check_labels(inspection: Inspection, path: str) -> Iterator[Fault]:
-    yield from _twice(inspection.labels, f"{path}.labels")
+    yield from twice(inspection.labels, f"{path}.labels")
     for place, label in enumerate(inspection.labels):
-        yield from _good_name(label, f"{path}.labels[{place}]")
-    for place, region in _entries(inspection.region):
-        yield from _good_name(region.id, f"{path}.region[{place}].id")
+        yield from good_name(label, f"{path}.labels[{place}]")
+    for place, region in entries(inspection.region):
+        yield from good_name(region.id, f"{path}.region[{place}].id")
         for name in region.answers:
             key = "classes" if region.classes else "label"
-            yield from _good_name(name, f"{path}.region[{place}].{key}")
+            yield from good_name(name, f"{path}.region[{place}].{key}")
 
 
 def _check_regions(inspection: Inspection, path: str) -> Iterator[Fault]:
-    regions = [region for _, region in _entries(inspection.region)]
-    yield from _twice((region.id for region in regions), f"{path}.region")
-    yield from _twice((region.label for region in regions if region.label), f"{path}.region")
+    regions = [region for _, region in entries(inspection.region)]
+    yield from twice((region.id for region in regions), f"{path}.region")
+    yield from twice((region.label for region in regions if region.label), f"{path}.region")
     view = inspection.view
     if view is None:
         return
-    for place, region in _entries(inspection.region):
+    for place, region in entries(inspection.region):
         box = region.box_px
         if min(box.x0_px, box.y0_px) < 0 or box.x1_px > view.width_px or box.y1_px > view.height_px:
             yield Fault(
@@ -172,23 +173,23 @@ def _check_regions(inspection: Inspection, path: str) -> Iterator[Fault]:
 
 
 def _check_routes(plant: Plant, cameras: Iterable[str]) -> Iterator[Fault]:
-    yield from _twice((route.topic for _, route in _entries(plant.route)), "$.route")
-    for place, route in _entries(plant.route):
+    yield from twice((route.topic for _, route in entries(plant.route)), "$.route")
+    for place, route in entries(plant.route):
         if route.kind is RouteKind.FRAME:
             path = f"$.route[{place}].camera"
-            yield from _known(route.camera, cameras, path=path, noun="camera")
+            yield from known(route.camera, cameras, path=path, noun="camera")
 
 
 def _check_twin(plant: Plant, twin: Twin, *, inspections: Iterable[str]) -> Iterator[Fault]:
-    yield from _twice((slot.id for _, slot in _entries(twin.slot)), "$.twin.slot")
-    yield from _twice((station.id for _, station in _entries(twin.station)), "$.twin.station")
-    yield from _twice((station.code for _, station in _entries(twin.station)), "$.twin.station")
-    for place, station in _entries(twin.station):
-        yield from _good_id(station.code, f"$.twin.station[{place}].code")
-    yield from _known(twin.inspection, inspections, path="$.twin.inspection", noun="inspection")
-    for _, inspection in _entries(plant.inspection):
+    yield from twice((slot.id for _, slot in entries(twin.slot)), "$.twin.slot")
+    yield from twice((station.id for _, station in entries(twin.station)), "$.twin.station")
+    yield from twice((station.code for _, station in entries(twin.station)), "$.twin.station")
+    for place, station in entries(twin.station):
+        yield from good_id(station.code, f"$.twin.station[{place}].code")
+    yield from known(twin.inspection, inspections, path="$.twin.inspection", noun="inspection")
+    for _, inspection in entries(plant.inspection):
         if inspection.id == twin.inspection and None not in inspection.region:
-            for place, slot in _entries(twin.slot):
+            for place, slot in entries(twin.slot):
                 path, colours = f"$.twin.slot[{place}]", list(twin.colours)
                 yield from _check_slot(slot, inspection, colours=colours, path=path)
 
@@ -197,12 +198,12 @@ def _check_slot(
     slot: Slot, inspection: Inspection, *, colours: list[str], path: str
 ) -> Iterator[Fault]:
     regions = {region.id: region for region in inspection.region}
-    yield from _known(slot.region, list(regions), path=f"{path}.region", noun="region")
+    yield from known(slot.region, list(regions), path=f"{path}.region", noun="region")
     region = regions.get(slot.region)
     if region is None:
         return
     if slot.colour:
-        yield from _known(slot.colour, colours, path=f"{path}.colour", noun="colour")
+        yield from known(slot.colour, colours, path=f"{path}.colour", noun="colour")
     elif region.label:
         yield Fault(
             path=f"{path}.colour",
@@ -212,42 +213,4 @@ def _check_slot(
         )
     for name in region.classes:
         if name != slot.empty_class:
-            yield from _known(name, colours, path=f"{path}.region", noun="colour")
-
-
-def _known(name: str, known: Iterable[str], *, path: str, noun: str) -> Iterator[Fault]:
-    if name not in known:
-        yield Fault(
-            path=path,
-            value=repr(name),
-            expected=f"a declared {noun}",
-            fix=nearest(name, list(known)),
-        )
-
-
-def _twice(names: Iterable[str], path: str) -> Iterator[Fault]:
-    seen: set[str] = set()
-    for name in names:
-        if name in seen:
-            yield Fault(path=path, value=repr(name), expected="used once", fix="Rename one.")
-        seen.add(name)
-
-
-def _good_id(name: str, path: str) -> Iterator[Fault]:
-    if not _ID.fullmatch(name):
-        yield Fault(
-            path=path,
-            value=repr(name),
-            expected="an id",
-            fix="Use letters, digits, '.', '_' and '-', a letter or digit first.",
-        )
-
-
-def _good_name(name: str, path: str) -> Iterator[Fault]:
-    if not name.strip() or "/" in name or not name.isprintable():
-        yield Fault(
-            path=path,
-            value=repr(name),
-            expected="a name",
-            fix="Use readable text without '/', which joins region and class.",
-        )
+            yield from known(name, colours, path=f"{path}.region", noun="colour")

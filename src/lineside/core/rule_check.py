@@ -1,0 +1,151 @@
+"""References of the rules of a plant file: what they read, whose fields they test, no circles."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from lineside.core.codec import nearest
+from lineside.core.errors import Fault
+from lineside.core.plant_rules import Condition, Rule
+from lineside.core.reference_checks import entries, good_id, known, twice
+from lineside.core.rule_fields import HUB_EVENTS, fields_given, fields_read, values_given
+
+_ROUTE_KINDS = ("frame", "sensor", "stock", "order", "station", "alert", "message")
+_NEEDS_BOXES = ("crossing",)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Declared:
+    """What rules may name: ids of the plant file."""
+
+    lines: Sequence[str]
+    cameras: Sequence[str]
+    inspections: Sequence[str]
+    rules: Sequence[str]
+
+
+def check_rules(rules: Iterable[Rule], declared: Declared) -> Iterator[Fault]:
+    """Every fault of reference of the rules."""
+    found = list(entries(rules))
+    by_id = {rule.id: rule for _, rule in found}
+    yield from twice(declared.rules, "$.rule")
+    for place, rule in found:
+        path = f"$.rule[{place}]"
+        yield from good_id(rule.id, f"{path}.id")
+        yield from _not_the_hubs(rule, path)
+        if rule.line:
+            yield from known(rule.line, declared.lines, path=f"{path}.line", noun="line")
+        yield from _check_read(rule, declared, path=f"{path}.read")
+        yield from _check_fields(rule, by_id, path=path)
+        yield from _check_step(rule, path=path)
+    yield from _circles(by_id, {rule.id: place for place, rule in found})
+
+
+def _not_the_hubs(rule: Rule, path: str) -> Iterator[Fault]:
+    if rule.id in HUB_EVENTS:
+        yield Fault(
+            path=f"{path}.id", value=repr(rule.id), expected="an id that the hub does not use",
+            fix="Rename it: the hub itself says events of that name.",
+        )  # fmt: skip
+
+
+def _check_read(rule: Rule, declared: Declared, *, path: str) -> Iterator[Fault]:
+    read = rule.read
+    if read.predictions:
+        names = declared.inspections
+        yield from known(read.predictions, names, path=f"{path}.predictions", noun="inspection")
+    if read.event:
+        names = [name for name in (*declared.rules, *HUB_EVENTS) if name != rule.id]
+        yield from known(read.event, names, path=f"{path}.event", noun="rule")
+    if read.plant:
+        yield from known(read.plant, _ROUTE_KINDS, path=f"{path}.plant", noun="kind of route")
+    for place, camera in enumerate(read.cameras):
+        here = f"{path}.cameras[{place}]"
+        yield from known(camera, declared.cameras, path=here, noun="camera")
+    if read.topic and not _is_pattern(read.topic):
+        yield Fault(
+            path=f"{path}.topic", value=repr(read.topic), expected="a topic pattern",
+            fix='Write levels as in "f/i/state/+"; "#" only as the whole last level.',
+        )  # fmt: skip
+
+
+def _is_pattern(topic: str) -> bool:
+    levels = topic.split("/")
+    whole = all(level in {"+", "#"} or not {"+", "#"} & set(level) for level in levels)
+    return whole and "#" not in levels[:-1]
+
+
+def _check_fields(rule: Rule, rules: Mapping[str, Rule], *, path: str) -> Iterator[Fault]:
+    """Fields that what is read does not have; where they are not known ahead, none is a fault."""
+    yield from twice(rule.key, f"{path}.key")
+    yield from twice((figure.name for _, figure in entries(rule.aggregate)), f"{path}.aggregate")
+    given = values_given(rule)
+    if given is not None:
+        tested = (*given, *(fields_given(rule) or ()))
+        yield from _conditions(rule.having, tested, path=f"{path}.having")
+    names = fields_read(rule.read, rules=rules)
+    if names is None:
+        return
+    for place, name in enumerate(rule.key):
+        yield from _field(name, names, path=f"{path}.key[{place}]")
+    yield from _conditions(rule.where, names, path=f"{path}.where")
+    for place, figure in entries(rule.aggregate):
+        here = f"{path}.aggregate[{place}]"
+        if figure.field:
+            yield from _field(figure.field, names, path=f"{here}.field")
+        yield from _conditions(figure.where, names, path=f"{here}.where")
+    if rule.sequence is not None:
+        yield from _conditions(rule.sequence.first, names, path=f"{path}.sequence.first")
+        yield from _conditions(rule.sequence.then, names, path=f"{path}.sequence.then")
+    if rule.hold is not None and rule.hold.field:
+        yield from _field(rule.hold.field, names, path=f"{path}.hold.field")
+
+
+def _conditions(
+    conditions: Iterable[Condition], names: Sequence[str], *, path: str
+) -> Iterator[Fault]:
+    for place, condition in entries(conditions):
+        yield from _field(condition.field, names, path=f"{path}[{place}].field")
+
+
+def _field(name: str, names: Sequence[str], *, path: str) -> Iterator[Fault]:
+    if name not in names:
+        yield Fault(
+            path=path, value=repr(name), expected="a field of what is read",
+            fix=nearest(name, sorted(set(names))),
+        )  # fmt: skip
+
+
+def _check_step(rule: Rule, *, path: str) -> Iterator[Fault]:
+    if rule.hold is not None and not rule.hold.field and not rule.where:
+        yield Fault(
+            path=f"{path}.where", value="nothing", expected="what must hold",
+            fix="Add where = [{ field = …, … }], or hold.field.",
+        )  # fmt: skip
+    if rule.step in _NEEDS_BOXES and rule.read.predictions and rule.read.answers != "each":
+        yield Fault(
+            path=f"{path}.read.answers", value=repr(rule.read.answers), expected="every box",
+            fix='Write answers = "each".',
+        )  # fmt: skip
+    if rule.pair is not None and {"+", "#"} & set(rule.pair.session):
+        yield Fault(
+            path=f"{path}.pair.session", value=repr(rule.pair.session), expected="one topic",
+            fix="Name the topic whose messages begin a session.",
+        )  # fmt: skip
+
+
+def _circles(rules: Mapping[str, Rule], places: Mapping[str, int]) -> Iterator[Fault]:
+    """Rules that read, over others, what they give out themselves; each circle is told once."""
+    told: set[str] = set()
+    for rule in rules.values():
+        chain = [rule.id]
+        while (following := rules.get(rules[chain[-1]].read.event)) and following.id not in chain:
+            chain.append(following.id)
+        if following is None or following.id != rule.id or rule.id in told:
+            continue
+        told |= set(chain)
+        way = " → ".join(repr(name) for name in (*chain, rule.id))
+        yield Fault(
+            path=f"$.rule[{places[rule.id]}].read.event", value=repr(rule.read.event),
+            expected=f"a rule that does not read this one ({way})",
+            fix="Break the circle: let one of them read predictions or the plant.",
+        )  # fmt: skip

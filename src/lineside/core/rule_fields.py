@@ -1,0 +1,56 @@
+"""Which fields the records of a rule have: what the checks know before anything has been seen.
+
+The meaning of each stands in docs/reference/rules.md; ``lineside.streams`` makes them.
+"""
+
+from collections.abc import Mapping
+
+from lineside.core.plant_rules import Read, Rule
+
+HUB_EVENTS = ("drift", "discrepancy", "picture", "device")
+"""Events that the hub itself says, under these subjects; no rule may be called so."""
+
+_PICTURE = (
+    "camera", "inspection", "task", "state", "device", "package", "frame", "part", "sequence",
+)  # fmt: skip
+_LABEL = ("answer", "name", "region", "label", "probability", "decision")
+_BOX = ("x0_px", "y0_px", "x1_px", "y1_px", "x_px", "y_px")
+_FIGURES = ("value", "low", "high", "more", "share", "pieces", "score", "limit")
+_EVENT = ("rule", "action", "name", "revision", "seconds", "frame")
+_PLANT: Mapping[str, tuple[str, ...]] = {
+    "alert": ("id", "code", "data"),
+    "frame": ("camera", "frame", "digest", "ts_is", "sequence", "part"),
+}
+_STEPS: Mapping[str, tuple[str, ...]] = {
+    "pair": ("seen", "pairs", "left_over", "pair_seen", "session"),
+    "sequence": ("after_s", "waiting"),
+    "rate": ("records", "per_s", "lasted_s"),
+    "hold": ("for_s", "lasted_s"),
+}
+
+
+def fields_read(read: Read, *, rules: Mapping[str, Rule]) -> tuple[str, ...] | None:
+    """Names of the fields a rule finds in what it reads; None where they are not known ahead."""
+    if read.predictions:
+        each = (*_BOX, *_FIGURES) if read.answers == "each" else ()
+        return (*_PICTURE, *_LABEL, *each)
+    if read.event in rules:
+        return fields_given(rules[read.event])
+    if read.plant in _PLANT:
+        return (*_PLANT[read.plant], "topic", "ts")
+    return None
+
+
+def fields_given(rule: Rule) -> tuple[str, ...] | None:
+    """Names of the fields of what a rule gives out; None where its step alone knows them."""
+    given = values_given(rule)
+    return None if given is None else (*_EVENT, *rule.key, *given)
+
+
+def values_given(rule: Rule) -> tuple[str, ...] | None:
+    """Names of the figures a rule's step gives out, which ``having`` may test."""
+    if rule.window is not None:
+        return ("count", *(figure.name for figure in rule.aggregate))
+    if rule.hold is not None and rule.hold.field:
+        return (*_STEPS["hold"], rule.hold.field)
+    return _STEPS.get(rule.step)
