@@ -25,6 +25,8 @@ def test_bins_are_written_as_a_folder(tmp_path: Path, capsys: pytest.CaptureFixt
         (["simulate", "warehouse", "--out", "x"], "writes no folder"),
         (["simulate", "bins", "--bus", "memory://x", "--fps", "0"], "above 0"),
         (["simulate", "surface"], "no broker"),
+        (["simulate", "socks"], "no broker"),
+        (["simulate", "socks", "--bus", "memory://x", "--fps", "101"], "above 0"),
         (["simulate", "surface", "--bus", "memory://x", "--faulty-share", "2"], "0 to 1"),
     ],
 )
@@ -56,3 +58,11 @@ def test_a_line_of_bins_ends_after_its_frames(tmp_path: Path) -> None:
     words = ["simulate", "bins", "--bus", "memory://cli-bins", "--fps", "50", "--frames", "2"]
     assert _run([*words, "--truth", str(truth)]) == 0
     assert len(truth.read_text().splitlines()) == 3
+
+
+def test_socks_are_written_as_a_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["simulate", "socks", "--out", str(tmp_path / "socks"), "--pictures", "4"]
+    assert _run(words) == 0
+    assert "4 pictures" in capsys.readouterr().out
+    assert len(list((tmp_path / "socks" / "pictures").glob("*/*.jpg"))) == 4
+    assert (tmp_path / "socks" / "truth.csv").read_text().startswith("file,label,group\n")

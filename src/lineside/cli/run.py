@@ -2,8 +2,9 @@
 
 import os
 import sys
+import threading
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
 
 import typer
 
@@ -11,10 +12,11 @@ from lineside.cli.config import load_edge
 from lineside.cli.edge_page import page_password
 from lineside.cli.output import say, show
 from lineside.cli.signals import stop_on_signal
-from lineside.core import InvalidError, SystemClock
+from lineside.core import Clock, InvalidError, SystemClock
 
 if TYPE_CHECKING:
-    from lineside.simulator import BinsSettings, SimulateSettings, SurfaceSettings
+    from lineside.links import Bus
+    from lineside.simulator import BinsSettings, SimulateSettings, SocksSettings, SurfaceSettings
 
 
 def register(app: typer.Typer) -> None:
@@ -74,7 +76,7 @@ def _taken_over(path: Path, *, workdir: Path | None) -> dict[str, object]:
 
 def simulate(
     solution: Annotated[
-        Literal["warehouse", "bins", "surface"], typer.Argument(help="Which line.")
+        Literal["warehouse", "bins", "surface", "socks"], typer.Argument(help="Which line.")
     ],
     *,
     bus: Annotated[str, typer.Option(help="URL of the broker.")] = "",
@@ -96,7 +98,9 @@ def simulate(
     out: Annotated[
         Path | None,
         typer.Option(
-            "--out", "--folder", help="Bins and surface: write pictures and truth here, on no bus."
+            "--out",
+            "--folder",
+            help="Bins, surface, socks: write pictures and truth here, on no bus.",
         ),
     ] = None,
     pictures: Annotated[int, typer.Option(min=1, help="How many, with --out.")] = 500,
@@ -108,11 +112,14 @@ def simulate(
     if out is not None:
         _write(solution, out, pictures=pictures, seed=seed, faulty_share=faulty_share)
         return
-    from lineside.simulator import BinsSettings, SimulateSettings, SurfaceSettings
+    from lineside.simulator import BinsSettings, SimulateSettings, SocksSettings, SurfaceSettings
 
     written = str(truth) if truth else ""
     if solution == "bins":
         _run(bus, BinsSettings(seed=seed, fps=fps, frames=frames, truth=written))
+        return
+    if solution == "socks":
+        _run(bus, SocksSettings(seed=seed, fps=fps, frames=frames, truth=written))
         return
     if solution == "surface":
         _run(bus, SurfaceSettings(
@@ -133,32 +140,53 @@ def simulate(
     _run(bus, settings)
 
 
-def _run(bus: str, settings: "SimulateSettings | BinsSettings | SurfaceSettings") -> None:
+_Settings: TypeAlias = "SimulateSettings | BinsSettings | SurfaceSettings | SocksSettings"
+
+
+def _run(bus: str, settings: _Settings) -> None:
     from lineside.links import open_bus
-    from lineside.simulator import BinsSettings, SurfaceSettings, simulate_bins, simulate_surface
-    from lineside.simulator import simulate as simulate_warehouse
 
     if not bus:
         raise InvalidError(
-            "no broker", where="--bus", fix="Give --bus URL, or bins or surface with --out."
+            "no broker", where="--bus", fix="Give --bus URL, or --out for bins, surface or socks."
         )
     solution = type(settings).__name__.removesuffix("Settings").lower()
     clock = SystemClock()
     with stop_on_signal() as stop:
         client = open_bus(bus, client_id=f"simulator-{solution}-{settings.seed}", clock=clock)
         try:
-            if isinstance(settings, BinsSettings):
-                simulate_bins(settings, bus=client, clock=clock, stop=stop)
-            elif isinstance(settings, SurfaceSettings):
-                simulate_surface(settings, bus=client, clock=clock, stop=stop)
-            else:
-                simulate_warehouse(settings, bus=client, clock=clock, stop=stop)
+            _simulated(settings, bus=client, clock=clock, stop=stop)
         finally:
             client.close()
 
 
+def _simulated(settings: _Settings, *, bus: "Bus", clock: Clock, stop: threading.Event) -> None:
+    from lineside.simulator import (
+        BinsSettings,
+        SimulateSettings,
+        SocksSettings,
+        SurfaceSettings,
+        simulate_bins,
+        simulate_socks,
+        simulate_surface,
+    )
+    from lineside.simulator import (
+        simulate as simulate_warehouse,
+    )
+
+    match settings:
+        case BinsSettings():
+            simulate_bins(settings, bus=bus, clock=clock, stop=stop)
+        case SurfaceSettings():
+            simulate_surface(settings, bus=bus, clock=clock, stop=stop)
+        case SocksSettings():
+            simulate_socks(settings, bus=bus, clock=clock, stop=stop)
+        case SimulateSettings():
+            simulate_warehouse(settings, bus=bus, clock=clock, stop=stop)
+
+
 def _write(solution: str, out: Path, *, pictures: int, seed: int, faulty_share: float) -> None:
-    from lineside.simulator import write_bins, write_surface
+    from lineside.simulator import write_bins, write_socks, write_surface
 
     if solution == "warehouse":
         raise InvalidError(
@@ -171,6 +199,8 @@ def _write(solution: str, out: Path, *, pictures: int, seed: int, faulty_share: 
 
     if solution == "bins":
         truth = write_bins(out, pictures=pictures, seed=seed, told=tell)
+    elif solution == "socks":
+        truth = write_socks(out, pictures=pictures, seed=seed, told=tell)
     else:
         truth = write_surface(
             out, pictures=pictures, seed=seed, faulty_share=faulty_share, told=tell

@@ -3,15 +3,18 @@
 Main names: ``simulate`` runs the warehouse on a bus by its ``SimulateSettings``; ``slot_boxes`` are
 its regions as its plant file names them. ``simulate_bins`` runs the store of shelf bins by its
 ``BinsSettings``, and ``write_bins`` renders it into a folder; ``simulate_surface``,
-``SurfaceSettings`` and ``write_surface`` are those of the belt with metal parts. The other programs
-know a simulated line by its messages alone. Not here: training, models, anything that looks at a
-plant file.
+``SurfaceSettings`` and ``write_surface`` are those of the belt with metal parts,
+``simulate_socks``, ``SocksSettings`` and ``write_socks`` those of the table that socks are sorted
+on. The other programs know a simulated line by its messages alone. Not here: training, models,
+anything that looks at a plant file.
 """
 
 from lineside.simulator.bins.folder import write_bins
 from lineside.simulator.bins.line import BinsSettings, simulate_bins
 from lineside.simulator.run import simulate
 from lineside.simulator.settings import Simulated, SimulateSettings, Stop
+from lineside.simulator.socks.folder import write_socks
+from lineside.simulator.socks.line import SocksSettings, simulate_socks
 from lineside.simulator.surface.folder import write_surface
 from lineside.simulator.surface.line import SurfaceSettings, simulate_surface
 from lineside.simulator.warehouse.rack import slot_boxes
@@ -20,12 +23,15 @@ __all__ = [
     "BinsSettings",
     "SimulateSettings",
     "Simulated",
+    "SocksSettings",
     "Stop",
     "SurfaceSettings",
     "simulate",
     "simulate_bins",
+    "simulate_socks",
     "simulate_surface",
     "slot_boxes",
     "write_bins",
+    "write_socks",
     "write_surface",
 ]
