@@ -96,7 +96,7 @@ def test_what_is_seen_of_a_sock_says_its_label() -> None:
     assert whole.share > 0.97
     assert whole.label == sock.design
     shares, labels = [], []
-    for x in np.linspace(0.5, 1.4, 13):
+    for x in np.linspace(0.5, 1.4, 46):
         found = seen(replace(view, pose=replace(lies, x=float(x))))
         shares.append(found.share)
         labels.append(found.label)
