@@ -12,7 +12,7 @@ from lineside.cli.model import model_versions
 from lineside.core import SystemClock
 from lineside.store import open_records
 from tests.hub.conftest import PLANT
-from tests.training.test_evaluated_packages import CONSTANT, METER, packed
+from tests.training.test_evaluated_packages import CONSTANT, METER, network, packed
 
 GROUP = "surface-models"
 
@@ -111,5 +111,33 @@ def test_the_evidence_is_written_as_a_file(config: str, tmp_path: Path) -> None:
         assert _run(words) == 0
     assert "<h1>surface-models/2</h1>" in page.read_text()
     assert "http" not in page.read_text().replace("http-equiv", "")
-    assert json.loads(document.read_text())["schema"] == "lineside.version-evidence/1"
+    assert json.loads(document.read_text())["schema"] == "lineside.version-evidence/2"
     assert _run(["model", "show", GROUP, "2", "--report", "/nowhere/x", "--config", config]) == 3
+
+
+def test_a_package_is_registered_and_compared_by_command(
+    config: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "third.lspkg"
+    file.write_bytes(packed(network(gain=2.0, bias=1.0)))
+    words = ["model", "register", GROUP, str(file), "--by", "ada", "--config", config]
+    one = told(words, capsys)
+    assert (one["version"], one["status"], one["registered_by"]) == (
+        3,
+        "PendingManualApproval",
+        "ada",
+    )
+    again = ["model", "register", GROUP, one["digest"], "--by", "ada", "--config", config]
+    assert told(again, capsys)["version"] == 3
+    found = told(["model", "compare", f"{GROUP}/3", "--config", config], capsys)
+    assert "Nothing is in use" in found["why_not"]
+    page = tmp_path / "evidence.json"
+    assert _run(["model", "show", f"{GROUP}/3", "--report", str(page), "--config", config]) == 0
+    assert json.loads(page.read_text())["comparison"]["why_not"] == found["why_not"]
+    clock = SystemClock()
+    with open_records(load_hub(Path(config)).config.records_url, clock=clock) as records:
+        logged = records.log.read(type="lineside.model.v1")
+    assert [json.loads(each.entry.body)["data"]["action"] for each in logged] == ["registered"]
+    missing = ["model", "register", GROUP, "none.lspkg", "--by", "ada", "--config", config]
+    assert _run(missing) == 3
+    assert _run(["model", "compare", f"{GROUP}/9", "--config", config]) == 3

@@ -150,6 +150,24 @@ def test_a_run_ends_with_a_package_in_the_registry(hub: Services, watcher: Watch
 
 
 @pytest.mark.usefixtures("version", "plan")
+def test_a_run_registers_what_it_made_where_that_was_asked(hub: Services, watcher: Watcher) -> None:
+    done = watcher.ended(
+        hub.runs.start(RunRequest(dataset="rack", register_as="discs"), by="anna").id
+    )
+    assert (done.version_name, done.register_as, done.reason) == ("discs/1", "discs", "")
+    version = hub.models.one("discs", 1)
+    assert (version.digest, version.registered_by) == (done.package, "anna")
+    assert version.evidence == {"run": done.id, "dataset": "rack/1"}
+    again = hub.runs.start(RunRequest(dataset="rack", seed=8, register_as="discs"), by="anna")
+    assert watcher.ended(again.id).version_name == "discs/1"  # the very same package
+    assert watcher.ended(hub.runs.start(RunRequest(dataset="rack"), by="anna").id).version_name == (
+        ""
+    )
+    with pytest.raises(InvalidError, match="names no group"):
+        RunRequest(dataset="rack", register_as="a--b")
+
+
+@pytest.mark.usefixtures("version", "plan")
 def test_the_job_names_data_inspection_and_who_asked(hub: Services, watcher: Watcher) -> None:
     run = hub.runs.start(RunRequest(dataset="rack", seed=11), by="anna")
     watcher.ended(run.id)

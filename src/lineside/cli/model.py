@@ -31,6 +31,8 @@ def register(app: typer.Typer) -> None:
     group.command("list")(list_models)
     group.command("show")(show_model)
     group.command("add")(add)
+    group.command("register")(register_version)
+    group.command("compare")(compare_version)
     group.command("approve")(approve)
     group.command("reject")(reject)
     app.add_typer(group, name="model")
@@ -158,6 +160,51 @@ def _told(found: "ModelVersion") -> list[str]:
 
 
 VersionName = Annotated[str, typer.Argument(metavar="GROUP/NUMBER", help="Which version.")]
+
+
+def register_version(
+    group: Annotated[str, typer.Argument(metavar="GROUP", help="Such as tiles.")],
+    package: Annotated[str, typer.Argument(metavar="FILE|DIGEST", help="A .lspkg file, or one.")],
+    *,
+    by: Annotated[str, typer.Option(help="Who registers it; somebody else approves.")],
+    config: ConfigOption = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Register a package as a group's next version; the hub compares it with what is in use."""
+    from lineside.hub import Registration
+
+    if not package.startswith("sha256:"):
+        data = _archive(Path(package))
+        with registry(config) as kept:
+            package = kept.add(data, by=by).digest
+    with models(config) as opened:
+        version = opened.register(group, Registration(package=package), by=by)
+    show(_version(version), as_json=as_json, text=lambda _: "\n".join(_told(version)))
+    say(f"the hub compares {version.name} in the background; here: lineside model compare")
+
+
+def compare_version(
+    version: VersionName, *, config: ConfigOption = None, as_json: JsonFlag = False
+) -> None:
+    """Compare a version with what is in use, here and now, and keep it as its evidence."""
+    from lineside.cli.package_compare import this_machine, words
+    from lineside.models import Package
+    from lineside.training import compare, unseen_of
+
+    clock, hub = SystemClock(), settings(config)
+    with models(config) as opened:
+        found = opened.one(*_named(version))
+        beside = opened.beside(found)
+        other = None if beside is None else Package.read(opened.content(beside.digest))
+        package = Package.read(opened.content(found.digest))
+        with unseen_of(
+            package, clock=clock, records_url=hub.records_url, blobs_url=hub.blobs_url
+        ) as pictures:
+            told = compare(package, other, pictures=pictures, clock=clock, machine=this_machine())
+        opened.keep_comparison(found, told)
+    show(told, as_json=as_json, text=lambda _: "\n".join(words(told)))
+
+
 By = Annotated[str, typer.Option(help="Who decides.")]
 Reason = Annotated[str, typer.Option(help="Why.")]
 
@@ -231,5 +278,13 @@ def add(
 ) -> None:
     """Put a package file into the registry; its page takes it into use."""
     with registry(config) as models:
-        record = models.add(package.read_bytes(), by=by)
+        record = models.add(_archive(package), by=by)
     say(f"added {record.digest}")
+
+
+def _archive(path: Path) -> bytes:
+    """The bytes of a package that can be read."""
+    from lineside.models import Package
+
+    Package.open(path)
+    return path.read_bytes()

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lineside.cli import package_making, package_trust
+from lineside.cli import package_compare, package_making, package_trust
 from lineside.cli.output import JsonFlag, show
 from lineside.core import decode_json
 
@@ -20,6 +20,7 @@ def register(app: typer.Typer) -> None:
     group = typer.Typer(help="Package files.", no_args_is_help=True)
     group.command("show")(show_package)
     package_making.register(group)
+    package_compare.register(group)
     package_trust.register(group)
     app.add_typer(group, name="package")
 

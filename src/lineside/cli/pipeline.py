@@ -100,6 +100,7 @@ def run(
             pipeline, folder=folder, by=by or getpass.getuser(), config=config,
             description=description, tags=labels,
         )  # fmt: skip
+        _announce(record, config=config)
         sys.stdout.write(json.dumps(to_plain(record), indent=2, sort_keys=True) + "\n")
         say(_words(record))
         if record.outcome != "Succeeded":
@@ -138,6 +139,17 @@ def _carried_out(
             told=lambda step: say(f"step {step}"),
         )
         return run_pipeline(pipeline, ground, description=description, tags=tags)
+
+
+def _announce(record: "RunRecord", *, config: Path | None) -> None:
+    """Let the hub know of a version in its registry: it compares it with what is in use."""
+    if config is None or not record.version:
+        return
+    from lineside.cli.model import models
+
+    group, _, number = record.version.rpartition("/")
+    with models(config) as opened:
+        opened.announce(opened.one(group, int(number)))
 
 
 def _progress(progress: "Progress") -> None:

@@ -19,7 +19,7 @@ from lineside.hub.inventory import (
     open_fleet,
 )
 from lineside.hub.model_page import version_page
-from lineside.hub.models import Models, open_models
+from lineside.hub.models import Models, Registration, open_models
 from lineside.hub.mosquitto import mosquitto_files
 from lineside.hub.roles import Right, Role, roles_with
 from lineside.hub.run import RunningHub, run, running, sign_in_link
@@ -37,6 +37,7 @@ __all__ = [
     "HubConfig",
     "Models",
     "NewToken",
+    "Registration",
     "Retention",
     "Right",
     "Role",

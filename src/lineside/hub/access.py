@@ -166,6 +166,7 @@ RULES: dict[Right, str] = {
         POST /api/v1/runs/{run}/resume
         POST /api/v1/packages
         POST /api/v1/models/{group}/versions
+        POST /api/v1/models/{group}/versions/{number}/compare
     """,
     Right.RELEASE: """
         POST /api/v1/packages/{digest}/use
@@ -243,6 +244,17 @@ def may(identity: Identity, *, method: str, path: str) -> None:
             where=where,
             fix=f"Ask somebody who has it: {', '.join(roles_with(needed))}.",
         )
+
+
+def allows(identity: Identity | None, *, method: str, path: str) -> bool:
+    """Whether ``may`` would let somebody pass, for a page that shows no button in vain."""
+    role = identity.role if identity else None
+    return role is not None and (right_of(method, path) or Right.ADMINISTER) in GRANTS[role]
+
+
+def who_may(*, method: str, path: str) -> str:
+    """The roles that may, in words: ``engineer or admin``."""
+    return " or ".join(roles_with(right_of(method, path) or Right.ADMINISTER))
 
 
 @lru_cache(maxsize=1)

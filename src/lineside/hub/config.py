@@ -60,12 +60,14 @@ class RetrainRule:
         inspection: which one; empty: the only one of that task, else the whole picture.
         on_drift: whether drift of that inspection starts a run on the newest version as well.
     """
+        register_as: the group of models that the package becomes a version of; empty: none.
 
     dataset: str
     task: str = ""
     inspection: str = ""
     on_drift: bool = False
 
+    register_as: str = ""
     def __post_init__(self) -> None:
         if self.on_drift and not self.inspection:
             raise InvalidError(

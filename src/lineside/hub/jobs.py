@@ -35,9 +35,11 @@ from lineside.core import (
     to_plain,
 )
 from lineside.datasets import Library
+from lineside.hub.models import Models, Registration
 from lineside.hub.packages import Packages
 from lineside.hub.run_choice import inspection_for
 from lineside.hub.views import RunView
+from lineside.models import check_group
 from lineside.store import Records
 
 logger = logging.getLogger(__name__)
@@ -58,6 +60,7 @@ class RunRequest:
     """What to train; ``version`` 0 is the newest.
 
     ``task`` and ``inspection``: ``lineside.hub.run_choice`` says what follows from them.
+    ``register_as``: the group of models that the package becomes the next version of; "" for none.
     """
 
     dataset: str
@@ -65,6 +68,11 @@ class RunRequest:
     version: int = 0
     inspection: str = ""
     seed: int = 7
+    register_as: str = ""
+
+    def __post_init__(self) -> None:
+        if self.register_as:
+            check_group(self.register_as)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,13 +103,14 @@ class Runs:
 
     def __init__(
         self, records: Records, *, settings: RunSettings, plant: Plant, library: Library,
-        packages: Packages, clock: Clock,
+        packages: Packages, models: Models, clock: Clock,
     ) -> None:  # fmt: skip
         self._documents = records.documents
         self._settings = settings
         self._plant = plant
         self._library = library
         self._packages = packages
+        self._models = models
         self._clock = clock
         self._lock = threading.RLock()
         self._views: dict[str, RunView] = {}
@@ -155,6 +164,7 @@ class Runs:
             id=run_id, state="running", task=str(inspection.task), dataset=request.dataset,
             version=version.number, inspection=inspection.id, seed=request.seed,
             started_at=self._clock.now(), started_by=by, stage="starting",
+            register_as=request.register_as,
         )  # fmt: skip
         with self._lock:
             self._check_free()
@@ -293,7 +303,23 @@ class Runs:
         except (OSError, LinesideError) as error:
             self._close_run(run_id, "failed", reason=f"no usable package: {error}")
             return
-        self._close_run(run_id, "done", package=package.digest, metrics=facts.get("metrics", {}))
+        version, reason = self._registered(view, package.digest)
+        self._close_run(
+            run_id, "done", package=package.digest, metrics=facts.get("metrics", {}),
+            reason=reason, version=version,
+        )  # fmt: skip
+
+    def _registered(self, view: RunView, digest: str) -> tuple[str, str]:
+        """(version, why there is none): where the run asked for one, and once however often."""
+        if not view.register_as:
+            return "", ""
+        evidence = {"run": view.id, "dataset": f"{view.dataset}/{view.version}"}
+        wished = Registration(package=digest, evidence=evidence)
+        try:
+            version = self._models.register(view.register_as, wished, by=view.started_by)
+        except LinesideError as error:
+            return "", f"the package is there, and was not registered: {error}"
+        return version.name, ""
 
     def _why(self, run_id: str, code: int) -> str:
         if code < 0:
@@ -316,13 +342,13 @@ class Runs:
 
     def _close_run(
         self, run_id: str, state: str, *, reason: str = "", package: str = "",
-        metrics: dict[str, Any] | None = None,
+        metrics: dict[str, Any] | None = None, version: str = "",
     ) -> None:  # fmt: skip
         with self._lock:
             view = replace(
                 self._views[run_id], state=state, reason=reason, package=package,
                 metrics=metrics or {}, ended_at=self._clock.now(), eta_s=None,
-                log=self._log(run_id),
+                log=self._log(run_id), version_name=version,
             )  # fmt: skip
             if state == "done":
                 view = replace(view, percent=100.0, stage="done")

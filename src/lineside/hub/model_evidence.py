@@ -1,40 +1,35 @@
 """What is known of a version when somebody has to decide about it: one record, JSON as it stands.
 
-Everything is read from the package, its own report and the registry; nothing is measured here, and
-what nobody measured is absent rather than guessed.
+Everything is read from the package, its own report, the registry and the comparison with what was
+in use, which a child process made (``hub.comparing``). Nothing is measured here, and what nobody
+measured is absent rather than guessed.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from lineside.core import LinesideError, decode, decode_json
-from lineside.models import Metric, ModelVersion, Package, PackageRecord, Parity
+from lineside.core import LinesideError, decode, decode_json, rfc3339, short
+from lineside.models import (
+    Change,
+    Comparison,
+    Metric,
+    ModelVersion,
+    Package,
+    PackageRecord,
+    Parity,
+    Speed,
+)
 from lineside.vision import ReliabilityBin
 
-EVIDENCE_SCHEMA = "lineside.version-evidence/1"
+EVIDENCE_SCHEMA = "lineside.version-evidence/2"
 _REPORT = "evidence/report.json"
 _SPEEDS = ("latency", "speed", "ms_per", "_ms")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Change:
-    """A picture that is answered otherwise than by the version in use.
-
-    Attributes:
-        picture: digest or name; a link where it is a frame's id.
-        truth: what a person said; "" where nobody did.
-    """
-
-    picture: str
-    before: str
-    after: str
-    truth: str = ""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Changes:
-    """Pictures that got better and those that got worse."""
+    """Pictures that got better and those that got worse, as whoever registered handed them in."""
 
     better: tuple[Change, ...] = ()
     worse: tuple[Change, ...] = ()
@@ -63,7 +58,10 @@ class Evidence:
 
     Attributes:
         in_use: None where nothing runs, or this version itself.
-        changes: None where nobody compared the answers.
+        comparison: with what was in use then; None while it was not made.
+        compared_with: what stands of the comparison in a sentence: with what and when, that another
+            package is in use meanwhile, or why there is none.
+        changes: handed in at the registration; None where nobody did.
         calibration: by score; empty where the package's report has none.
         leaking: pairs on both sides of the split; None where nobody looked, else ``leaks_by`` how.
         speed: figures in time, by name.
@@ -75,6 +73,8 @@ class Evidence:
     version: ModelVersion
     in_use: InUse | None
     compared: tuple[Compared, ...]
+    comparison: Comparison | None
+    compared_with: str
     changes: Changes | None
     calibration: Mapping[str, tuple[ReliabilityBin, ...]]
     leaking: int | None
@@ -95,6 +95,7 @@ def evidence_of(
     *,
     package: Package | None,
     beside: PackageRecord | None,
+    comparison: Comparison | None,
     changes: Changes | None,
 ) -> Evidence:
     """Put together what the version, its package and what runs now say.
@@ -103,7 +104,8 @@ def evidence_of(
         version: the one to decide about.
         package: its package; None while it is being made.
         beside: what runs now.
-        changes: where somebody compared answers.
+        comparison: with what was in use when it was made.
+        changes: where somebody handed them in.
     """
     report = _report(package)
     manifest = package.manifest if package else None
@@ -116,11 +118,13 @@ def evidence_of(
             Compared(name=name, this=metric, in_use=used.get(name))
             for name, metric in sorted(metrics.items(), key=lambda pair: ("/" in pair[0], pair[0]))
         ),
+        comparison=comparison,
+        compared_with=comparison_words(comparison, in_use=beside.digest if beside else ""),
         changes=changes,
         calibration=_calibration(report),
         leaking=_leaking(report),
         leaks_by=str(report.get("leaks_by") or ""),
-        speed=_speed(version),
+        speed=_speed(version) | (speed_words(comparison.speed) if comparison else {}),
         parity=manifest.parity if manifest else None,
         lineage=_lineage(version, package),
         licences=_licences(package),
@@ -129,6 +133,47 @@ def evidence_of(
         inspection=manifest.inspection if manifest else "",
         has_report=package is not None and "evidence/report.html" in package.files,
     )
+
+
+def comparison_words(comparison: Comparison | None, *, in_use: str) -> str:
+    """With what a version was compared, or why it was not.
+
+    Args:
+        comparison: as it is kept.
+        in_use: digest of what runs now; "" for nothing.
+    """
+    if comparison is None or comparison.at is None:
+        return (
+            "Not compared yet: the hub lets both packages answer the same pictures in the "
+            "background, soon after the registration."
+        )
+    if comparison.why_not:
+        return comparison.why_not
+    told = (
+        f"Both answered the same {comparison.n} held-out pictures of {comparison.dataset}; in use "
+        f"was {comparison.in_use_name} {short(comparison.in_use)}, at {rfc3339(comparison.at)}."
+    )
+    if comparison.left_out:
+        told += (
+            f" {comparison.left_out} further ones are left out, because the package in use was "
+            "trained on them or they have no template."
+        )
+    if comparison.in_use != in_use:
+        told += " Meanwhile another package is in use: compare again."
+    return told
+
+
+def speed_words(speed: Speed | None) -> dict[str, str]:
+    """What a machine measured, by name."""
+    if speed is None:
+        return {}
+    beside = "" if speed.in_use_ms is None else f"; in use {speed.in_use_ms:.1f} ms"
+    return {
+        "Median": f"{speed.median_ms:.1f} ms a picture{beside}",
+        "95 % within": f"{speed.p95_ms:.1f} ms",
+        "Measured": f"n {speed.n}, {speed.pictures} pictures, on {speed.machine}",
+        "Processor": speed.processor,
+    }
 
 
 def _report(package: Package | None) -> Mapping[str, Any]:
@@ -182,7 +227,7 @@ def _lineage(version: ModelVersion, package: Package | None) -> dict[str, str]:
         "Pictures": str(lineage.pictures),
         "Seed": str(lineage.seed),
         "Code": lineage.code_version,
-        "Made": lineage.created_at,
+        "Made": lineage.created_at or rfc3339(version.registered_at),
         "Trained by": lineage.trained_by or "not stated",
     }
 

@@ -16,6 +16,7 @@ from zoneinfo import ZoneInfo
 
 from lineside.core import (
     Clock,
+    ConflictError,
     Digest,
     Json,
     NotFoundError,
@@ -29,9 +30,12 @@ from lineside.core import (
 from lineside.fleet import Release
 from lineside.hub.config import HubConfig
 from lineside.hub.journal import BesideJournal, Journal, person_event
-from lineside.hub.model_evidence import Change, Changes, Evidence, evidence_of
+from lineside.hub.model_evidence import Changes, Evidence, evidence_of
 from lineside.models import (
     Approvers,
+    Change,
+    Comparison,
+    Creation,
     GroupSettings,
     ModelGroups,
     ModelVersion,
@@ -51,6 +55,8 @@ logger = logging.getLogger(__name__)
 
 MODEL_TYPE = "lineside.model.v1"
 CHANGES_KIND = "model-changes"
+COMPARISON_KIND = "model-comparison"
+REGISTERED, ASKED = "registered", "comparison asked"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -190,9 +196,46 @@ class Models:
         return evidence_of(
             version,
             package=package,
-            beside=self._beside(version, package),
+            beside=self._beside(version, package.manifest.inspection if package else ""),
+            comparison=self.comparison(version),
             changes=self._changes(version),
         )
+
+    def beside(self, version: ModelVersion) -> PackageRecord | None:
+        """What a version is compared with: the package in use, else the newest approved version."""
+        return self._beside(version, self._registry.get(version.digest).inspection)
+
+    def content(self, digest: str) -> bytes:
+        """A package's archive."""
+        return self._registry.content(digest)
+
+    def comparison(self, version: ModelVersion) -> Comparison | None:
+        """As it was made; None while it was not."""
+        try:
+            document = self._documents.get(COMPARISON_KIND, version.name)
+        except NotFoundError:
+            return None
+        where = f"{COMPARISON_KIND} {version.name}"
+        return decode_fast(Comparison, encode(document.body), where=where)
+
+    def keep_comparison(self, version: ModelVersion, found: Comparison) -> None:
+        """The newest is the one that is shown."""
+        self._documents.put(COMPARISON_KIND, version.name, body=to_plain(found))
+
+    def ask_comparison(self, group: str, number: int, *, by: str) -> ModelVersion:
+        """Let the hub compare a version with what is in use now, in the background.
+
+        Raises:
+            ConflictError: the version is not completed.
+        """
+        version = self.one(group, number)
+        if version.creation is not Creation.COMPLETED:
+            raise ConflictError(
+                f"the version is {version.creation}", where=version.name, fix="Wait for it."
+            )
+        told: dict[str, Json] = {"action": ASKED, "version": number, "by": by}
+        self._journal.record([self._event(group, told)])
+        return version
 
     def why_not(self, version: ModelVersion, *, by: str) -> str:
         """Why this person may not approve a version, in words; "" where nothing speaks against."""
@@ -239,9 +282,16 @@ class Models:
                 self._documents.put(CHANGES_KIND, version.name, body=to_plain(changes))
 
         known = any(one.digest == digest for one in self._versions.of(group))
-        told: dict[str, Json] = {"action": "registered", "digest": digest, "by": by}
+        told: dict[str, Json] = {"action": REGISTERED, "digest": digest, "by": by}
         self._journal.record([] if known else [self._event(group, told)], within=keep)
         return made[0]
+
+    def announce(self, version: ModelVersion) -> None:
+        """Say that a version was registered by a program that writes no events, a pipeline."""
+        told: dict[str, Json] = {
+            "action": REGISTERED, "digest": version.digest, "by": version.registered_by,
+        }  # fmt: skip
+        self._journal.record([self._event(version.group, told)])
 
     def approve(self, group: str, number: int, *, by: str, reason: str) -> ModelVersion:
         """Approve a version for release.
@@ -334,9 +384,8 @@ class Models:
             return None
         return Package.read(self._registry.content(version.digest), where=version.name)
 
-    def _beside(self, version: ModelVersion, package: Package | None) -> PackageRecord | None:
+    def _beside(self, version: ModelVersion, inspection: str) -> PackageRecord | None:
         """What runs now: the inspection's package, else the newest approved other version."""
-        inspection = package.manifest.inspection if package else ""
         used = self._registry.in_use(inspection) if inspection else None
         if used is not None and used.digest != version.digest:
             return used

@@ -47,8 +47,9 @@ class Retraining:
 
     def _wish(self, rule: RetrainRule, *, version: int) -> None:
         request = RunRequest(
-            dataset=rule.dataset, task=rule.task, version=version, inspection=rule.inspection
-        )
+            dataset=rule.dataset, task=rule.task, version=version, inspection=rule.inspection,
+            register_as=rule.register_as,
+        )  # fmt: skip
         with self._lock:
             self._waiting[rule] = request
         self._try()

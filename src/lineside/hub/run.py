@@ -232,6 +232,14 @@ def _start_approvals(services: Services, *, stack: ExitStack) -> None:
 
 
 def _start_mongo(services: Services, *, stack: ExitStack) -> None:
+    comparing = Follower(
+        "comparisons", records=services.records, ledger=services.ledger,
+        handle=services.comparisons.take, selection=Selection(type=MODEL_TYPE),
+    )  # fmt: skip
+    comparing.start()
+    stack.callback(comparing.stop)
+    stack.callback(services.comparisons.close)
+    services.stats.watch("comparisons_behind", lambda: comparing.behind)
     if not services.config.mongo:
         return
     from lineside.hub.mongo import MongoOrders, MongoWriter

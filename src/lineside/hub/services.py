@@ -34,6 +34,7 @@ from lineside.datasets import Library
 from lineside.fleet import JobService, ThingDirectory
 from lineside.hub.auth import Auth
 from lineside.hub.bucket import Bucket
+from lineside.hub.comparing import CompareSettings, Comparisons
 from lineside.hub.config import HubConfig
 from lineside.hub.counting.counter import Counter
 from lineside.hub.dataset_versions import Versions
@@ -93,6 +94,7 @@ class Services:
     watch: Watch
     packages: Packages
     models: Models
+    comparisons: Comparisons
     inference: Inference
     releases: Releases
     bucket: Bucket
@@ -207,7 +209,7 @@ def build_services(
     )  # fmt: skip
     runs = Runs(
         records, settings=_run_settings(config, run_command), plant=plant, library=library,
-        packages=packages, clock=clock,
+        packages=packages, models=models, clock=clock,
     )  # fmt: skip
     retraining = Retraining(config.retrain, runs=runs)
     things = enrolment.inventory.things
@@ -233,6 +235,7 @@ def build_services(
         plant_ingest=plant_ingest, device_ingest=device_ingest,
         dead_letters=dead, devices=devices, watch=watch,
         packages=packages, models=models,
+        comparisons=Comparisons(models, settings=_compare_settings(config), clock=clock),
         inference=Inference(models, packages=packages, plant=plant, clock=clock),
         releases=releases, bucket=bucket, frames=frames, runs=runs,
         events=Events(records.log),
@@ -268,6 +271,13 @@ def _enrolment(
     made.enrolled += [devices.enrol, packages.tell_device]
     made.told += [packages.tell_device]
     return made
+
+
+def _compare_settings(config: HubConfig) -> CompareSettings:
+    return CompareSettings(
+        folder=config.folder / "comparing", records_url=config.records_url,
+        blobs_url=config.blobs_url,
+    )  # fmt: skip
 
 
 def _run_settings(config: HubConfig, command: tuple[str, ...]) -> RunSettings:

@@ -120,6 +120,8 @@ class RunView:
         loss, held_out: the last figures; None before the first.
         history: (percent, loss, held-out figure) of each report, thinned to at most 500.
         log: the child's last lines of standard error.
+        register_as: the group of models that the package becomes a version of; "" for none.
+        version_name: ``rack/3``, once it is one.
     """
 
     id: str
@@ -142,6 +144,8 @@ class RunView:
     metrics: dict[str, Any] = field(default_factory=dict)
     history: tuple[tuple[float, float | None, float | None], ...] = ()
     log: tuple[str, ...] = ()
+    register_as: str = ""
+    version_name: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

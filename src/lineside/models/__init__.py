@@ -8,6 +8,7 @@ answer shapes of others' contracts in ``serving``. Not here: training, and what 
 from lineside.models.answerers import Answerer, Place, Said, answerer_for, probe
 from lineside.models.archive import Package, PackageLimits, build_package
 from lineside.models.certificate import Loss, Parity
+from lineside.models.comparison import COMPARISON_SCHEMA, Change, Comparison, Speed
 from lineside.models.engines.bare import ANY, BareEngine, TensorSlot
 from lineside.models.engines.onnx import LABEL_OUTPUTS, OnnxEngine
 from lineside.models.groups import (
@@ -76,6 +77,7 @@ from lineside.models.versions import (
     ModelVersions,
     Status,
     Verdict,
+    check_group,
     made_by,
     makers,
 )
@@ -85,6 +87,7 @@ from lineside.vision import LabelRule, LimitRow
 
 __all__ = [
     "ANY",
+    "COMPARISON_SCHEMA",
     "DATATYPES",
     "EXTENSIONS",
     "LABEL_OUTPUTS",
@@ -96,6 +99,8 @@ __all__ = [
     "Approval",
     "Approvers",
     "BareEngine",
+    "Change",
+    "Comparison",
     "ContentTypeError",
     "Creation",
     "Engine",
@@ -131,6 +136,7 @@ __all__ = [
     "Rung",
     "Said",
     "ServedModel",
+    "Speed",
     "Status",
     "Tensor",
     "TensorMeta",
@@ -143,6 +149,7 @@ __all__ = [
     "answer_labels",
     "answerer_for",
     "build_package",
+    "check_group",
     "checked_shape",
     "choose_version",
     "count_answer",

@@ -159,7 +159,7 @@ class ModelVersions:
             InvalidError, RefusedError: no package, or no name of a group.
             ConflictError: others registered at the same moment, again and again.
         """
-        _check_group(group)
+        check_group(group)
         record = self._registry.add(package, by=by)
         return self._next(
             ModelVersion(
@@ -178,7 +178,7 @@ class ModelVersions:
         self, group: str, *, by: str, evidence: Mapping[str, str] | None = None
     ) -> ModelVersion:
         """Take the group's next number for a version that is still to be made (``Pending``)."""
-        _check_group(group)
+        check_group(group)
         return self._next(
             ModelVersion(
                 group=group,
@@ -355,7 +355,8 @@ class ModelVersions:
             after = page[-1].id
 
 
-def _check_group(group: str) -> None:
+def check_group(group: str) -> None:
+    """Refuse what cannot be a group's name, with ``InvalidError``."""
     if not _GROUP.fullmatch(group):
         raise InvalidError(
             f"{group!r} names no group",

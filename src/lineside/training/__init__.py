@@ -17,6 +17,7 @@ Where things are, in the order of a training:
 Not here: serving and deciding (models, vision), state outside a job folder, the command line.
 """
 
+from lineside.training.comparing import Machine, Unseen, compare, unseen_of
 from lineside.training.counts_table import (
     CountClass,
     CountFigures,
@@ -103,6 +104,7 @@ __all__ = [
     "JobCancelledError",
     "Labelled",
     "Latency",
+    "Machine",
     "Measured",
     "Opened",
     "Parameter",
@@ -120,11 +122,13 @@ __all__ = [
     "Trained",
     "TrainingEvidence",
     "TrialRecord",
+    "Unseen",
     "Variant",
     "Wanted",
     "Work",
     "Worst",
     "cheapest_cuts",
+    "compare",
     "count_figures",
     "evaluate",
     "evaluation_page",
@@ -151,5 +155,6 @@ __all__ = [
     "track",
     "train_on",
     "training_evidence",
+    "unseen_of",
     "write_job",
 ]

@@ -16,10 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lineside.core import InvalidError
-from lineside.models import Loss, Manifest
-from lineside.training.answers import Judge
-from lineside.training.evaluate import plan_of
-from lineside.training.measures import Case
+from lineside.models import Loss, Manifest, Metric, Package
+from lineside.training.answers import Answered, Judge
+from lineside.training.evaluate import plan_of, training_evidence
+from lineside.training.figures import figures
+from lineside.training.measures import Case, measure_for
 from lineside.training.measures.counts import true_count
 from lineside.training.measures.matching import picture_of
 from lineside.training.measures.shared import is_defective, owners
@@ -106,6 +107,33 @@ def scored(cases: Sequence[Case], manifest: Manifest) -> Scored:
             return _of_anomalies(cases)
 
 
+def right_or_not(cases: Sequence[Case], manifest: Manifest) -> list[bool | None]:
+    """Of each picture, whether everything that was said of it is right; None where nobody knows.
+
+    Labels: every answer; boxes: each object met and no other box; counts: the number; masks and
+    anomalies: whether there is a defect at all.
+    """
+    match manifest.task:
+        case "multilabel":
+            judged = _judged(cases, manifest)
+            return [each.exact if each.answers else None for each in judged]
+        case "classify":
+            return [_class_right(case) for case in cases]
+        case "detect":
+            return [_boxes_right(case, labels=manifest.labels) for case in cases]
+        case "count":
+            counted = () if manifest.count is None else manifest.count.labels
+            return [_count_right(case, counted) for case in cases]
+        case _:
+            return [_defect_right(case) for case in cases]
+
+
+def changed_answers(original: Sequence[Case], variant: Sequence[Case]) -> list[bool]:
+    """Of each picture, whether a line would act otherwise on what the two said."""
+    pairs = zip(original, variant, strict=True)
+    return [_answer(one.prediction) != _answer(other.prediction) for one, other in pairs]
+
+
 def _number(value: float) -> float:
     if not math.isfinite(value):
         raise InvalidError(
@@ -160,15 +188,37 @@ def _share(rows: Rows) -> float:
 
 
 def _of_labels(cases: Sequence[Case], manifest: Manifest) -> Scored:
+    answered = _judged(cases, manifest)
+    rows = [(sum(a.right for a in each.answers), len(each.answers)) for each in answered]
+    return _scored_where("accuracy", rows, figure=_share, told=[bool(row[1]) for row in rows])
+
+
+def _judged(cases: Sequence[Case], manifest: Manifest) -> list[Answered]:
     judge = Judge(plan=plan_of(manifest))
-    answered = [
+    return [
         judge.judged(case.sample, case.prediction.labels)
         if case.prediction.state is PictureState.OK
         else judge.refused(case.sample, state=case.prediction.state, reason="")
         for case in cases
     ]
-    rows = [(sum(a.right for a in each.answers), len(each.answers)) for each in answered]
-    return _scored_where("accuracy", rows, figure=_share, told=[bool(row[1]) for row in rows])
+
+
+def metrics_of(package: Package, cases: Sequence[Case]) -> dict[str, Metric]:
+    """The figures of the task, of these answers; unlike a training's without controls."""
+    evidence = training_evidence(package)
+    manifest = package.manifest
+    if manifest.rules:
+        return figures(_judged(cases, manifest), majority=evidence.majority)
+    measured = measure_for(manifest.task)(cases, manifest=manifest, baseline=evidence.facts)
+    return dict(measured.metrics)
+
+
+def _boxes_right(case: Case, *, labels: Sequence[str]) -> bool | None:
+    if case.sample.marked is None:
+        return None
+    picture = picture_of(case, labels=labels)
+    met = int(np.sum(picture.met(least=_OVERLAP, labelled=True) >= 0))
+    return met == len(picture.said) == len(picture.truth)
 
 
 def _of_boxes(cases: Sequence[Case], *, labels: Sequence[str]) -> Scored:
@@ -233,10 +283,8 @@ def _scored_where(
 
 
 def _changed(original: Sequence[Case], variant: Sequence[Case], *, places: NDArray[np.intp]) -> int:
-    return sum(
-        _answer(original[place].prediction) != _answer(variant[place].prediction)
-        for place in places.tolist()
-    )
+    changed = changed_answers(original, variant)
+    return sum(changed[place] for place in places.tolist())
 
 
 def _answer(said: Prediction) -> tuple[object, ...]:

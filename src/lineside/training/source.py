@@ -243,6 +243,20 @@ def _of_version(
     return replace(data, digest=version.digest, leaks=version.leaks)
 
 
+@contextmanager
+def open_version(
+    data: str, *, clock: Clock, records_url: str, blobs_url: str
+) -> Iterator[tuple[DatasetVersion, Callable[[Digest], bytes]]]:
+    """A frozen version with what reads its pictures, open as long as the block.
+
+    Raises:
+        NotFoundError: no such dataset or version.
+        InvalidError: no store is named.
+    """
+    with _library(clock=clock, records_url=records_url, blobs_url=blobs_url) as library:
+        yield library.find(*_named(data)), library.read_file
+
+
 def frozen_data(data: str, *, clock: Clock, records_url: str, blobs_url: str) -> str:
     """``dataset://NAME/N`` as ``version://DIGEST``, which the blobs alone can answer.
 

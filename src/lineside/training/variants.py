@@ -24,7 +24,6 @@ from lineside.models import (
     SBOM_FILE,
     Golden,
     Manifest,
-    Metric,
     Package,
     Parity,
     Predictor,
@@ -35,13 +34,11 @@ from lineside.models import (
     quantise,
     rungs_of,
 )
-from lineside.training.answers import Judge
-from lineside.training.evaluate import plan_of, training_evidence
-from lineside.training.figures import figures
+from lineside.training.evaluate import training_evidence
 from lineside.training.judging import judge_all
-from lineside.training.measures import Case, measure_for
+from lineside.training.measures import Case
 from lineside.training.parity_page import parity_page
-from lineside.training.parity_scores import paired_loss
+from lineside.training.parity_scores import metrics_of, paired_loss
 from lineside.training.source import Opened, is_told
 from lineside.training.tasks.contract import MOST_BYTES, Files
 from lineside.vision import Frame, PictureState, decode_picture, open_frame
@@ -365,7 +362,7 @@ def _golden(
 def _finished(
     bench: _Bench, made: Quantised, *, manifest: Manifest, cases: Sequence[Case]
 ) -> Variant:
-    manifest = replace(manifest, metrics=_metrics(bench.original, cases))
+    manifest = replace(manifest, metrics=metrics_of(bench.original, cases))
     files = {
         name: content
         for name, content in bench.original.files.items()
@@ -384,24 +381,6 @@ def _finished(
         parity=_parity(manifest),
         latency=_latency(bench, opened),
     )
-
-
-def _metrics(original: Package, cases: Sequence[Case]) -> dict[str, Metric]:
-    """The figures of the task, of the variant's answers; unlike a training's without controls."""
-    evidence = training_evidence(original)
-    if not original.manifest.rules:
-        measured = measure_for(original.manifest.task)(
-            cases, manifest=original.manifest, baseline=evidence.facts
-        )
-        return dict(measured.metrics)
-    judge = Judge(plan=plan_of(original.manifest))
-    answered = [
-        judge.judged(case.sample, case.prediction.labels)
-        if case.prediction.state is PictureState.OK
-        else judge.refused(case.sample, state=case.prediction.state, reason="")
-        for case in cases
-    ]
-    return figures(answered, majority=evidence.majority)
 
 
 def _latency(bench: _Bench, variant: Package) -> Latency:

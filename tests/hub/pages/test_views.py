@@ -26,7 +26,7 @@ from lineside.hub.pages.views.learning import (
     metric_rows,
     run_row,
 )
-from lineside.hub.pages.views.lines import chart_of, figures, unsure_share
+from lineside.hub.pages.views.lines import TwinFigures, chart_of, figures, unsure_share
 from lineside.hub.pages.views.log import (
     EventQuery,
     Found,
@@ -101,12 +101,17 @@ def stats(**changes: Any) -> dict[str, Any]:  # noqa: ANN401  counters
 
 
 def test_figures_are_quiet_within_their_limits() -> None:
-    strip = figures(stats(), recent=(), discrepancies=0, waiting=1)
+    strip = figures(stats(), recent=(), twin=TwinFigures(discrepancies=0, waiting=1))
     assert [one.tone for one in strip] == ["", "", "", ""]
     assert strip[0].value == "1\u202f234"
     assert strip[1].note == "nothing decided yet"
     assert strip[3].note == "1 open order"
     assert all(one.href.startswith("/") for one in strip)
+
+
+def test_a_plant_without_a_twin_has_no_figure_of_one() -> None:
+    strip = figures(stats(), recent=(), twin=None)
+    assert [one.name for one in strip] == ["Frames stored", "Unsure"]
 
 
 def test_figures_past_their_limit_say_which() -> None:
@@ -115,7 +120,7 @@ def test_figures_past_their_limit_say_which() -> None:
         latency_ms={"n": 9, "p50": 20.0, "p95": 151.0, "p99": 160.0},
     )
     recent = (answered("present", "unsure"), answered("present", "present"))
-    strip = figures(told, recent=recent, discrepancies=2, waiting=0)
+    strip = figures(told, recent=recent, twin=TwinFigures(discrepancies=2, waiting=0))
     assert strip[0].note == "3 messages refused: not JSON, too large"
     assert (strip[1].value, strip[1].note) == ("25.0\u00a0%", "1 of 4 answers")
     assert (strip[2].tone, strip[2].note) == ("bad", "limit 150\u00a0ms, passed")

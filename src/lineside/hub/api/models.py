@@ -73,6 +73,12 @@ def get_report(hub: Hub, group: str, *, number: int, format: str = "html") -> Re
     return Response(version_page(evidence), media_type="text/html; charset=utf-8", headers=headers)
 
 
+@router.post("/{group}/versions/{number}/compare", summary="Compare again")
+def compare(hub: Hub, who: Who, *, group: str, number: int) -> Response:
+    """With what is in use now, in the background; 202."""
+    return answer(hub.models.ask_comparison(group, number, by=who.name), status=202)
+
+
 @router.post(
     "/{group}/versions/{number}/approve", summary="Approve", openapi_extra=described(Decision)
 )

@@ -8,7 +8,6 @@ from fastapi.responses import HTMLResponse
 from lineside.hub.inventory import DeviceQuery, device_page, full_device
 from lineside.hub.pages.common import Ask
 from lineside.hub.pages.views import fleet as views
-from lineside.hub.roles import GRANTS, Right
 
 router = APIRouter(prefix="/fleet")
 
@@ -41,7 +40,6 @@ def fleet(
         groups=ask.hub.things.all_groups(),
         further=views.list_address(query, after=page.following) if page.following else "",
         first=views.list_address(query, after="") if after else "",
-        administers=_administers(ask),
         invitations=ask.hub.enrolment.invitations(),
         lines=ask.hub.plant.line,
     )
@@ -57,9 +55,4 @@ def device(ask: Ask, *, device: str) -> HTMLResponse:
         active="fleet",
         found=found,
         shown=views.facts_of(found, now=ask.hub.clock.now()),
-        administers=_administers(ask),
     )
-
-
-def _administers(ask: Ask) -> bool:
-    return ask.who.role is not None and Right.ADMINISTER in GRANTS[ask.who.role]

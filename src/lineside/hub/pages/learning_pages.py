@@ -11,7 +11,6 @@ from lineside.hub.pages.views import datasets as words
 from lineside.hub.pages.views import learning as views
 from lineside.hub.pages.views.answers import plan_of
 from lineside.hub.pages.views.models import group_row
-from lineside.hub.roles import GRANTS, Right
 from lineside.hub.services import Services
 from lineside.hub.views import DatasetView
 
@@ -155,6 +154,7 @@ def _choices(hub: Services, *, dataset: str, version: int) -> dict[str, object]:
         "version": version or (chosen.versions[0].number if chosen else 1),
         "inspections": list(inspections_of(hub)),
         "tasks": _TASKS,
+        "groups": [one.name for one in hub.models.all()],
     }
 
 
@@ -197,7 +197,6 @@ def model(ask: Ask, *, digest: str) -> HTMLResponse:
         package=facts,
         has_report=ask.hub.packages.has_report(digest),
         versions=ask.hub.models.holding(digest),
-        builds=ask.who.role is not None and Right.BUILD in GRANTS[ask.who.role],
     )
 
 

@@ -60,11 +60,11 @@ def figures(ask: Ask) -> HTMLResponse:
 def _figures(hub: Services) -> tuple[line_views.Figure, ...]:
     recent = hub.events.page(kind=PREDICTION_TYPE, newest_first=True, limit=_RECENT)
     state = hub.ledger.state
+    twin = line_views.TwinFigures(
+        discrepancies=len(state.discrepancies), waiting=twin_views.open_orders(state)
+    )
     return line_views.figures(
-        hub.stats.plain(),
-        recent=recent,
-        discrepancies=len(state.discrepancies),
-        waiting=twin_views.open_orders(state),
+        hub.stats.plain(), recent=recent, twin=twin if hub.plant.twin is not None else None
     )
 
 

@@ -6,7 +6,6 @@ from fastapi.responses import HTMLResponse, Response
 from lineside.hub.model_page import version_page
 from lineside.hub.pages.common import Ask
 from lineside.hub.pages.views import models as views
-from lineside.hub.roles import GRANTS, Right
 
 router = APIRouter(prefix="/models/groups")
 
@@ -28,7 +27,6 @@ def group(ask: Ask, *, group: str) -> HTMLResponse:
         follows=views.follows_words(view),
         opening=views.opening_words(view),
         zone=ask.hub.config.time_zone,
-        releases=ask.who.role is not None and Right.RELEASE in GRANTS[ask.who.role],
         days=views.DAYS,
     )
 

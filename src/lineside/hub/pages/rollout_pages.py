@@ -5,7 +5,6 @@ from fastapi.responses import HTMLResponse
 
 from lineside.hub.pages.common import Ask
 from lineside.hub.pages.views import rollouts as views
-from lineside.hub.roles import GRANTS, Right
 
 router = APIRouter(prefix="/rollouts")
 
@@ -28,7 +27,6 @@ def rollouts(ask: Ask) -> HTMLResponse:
         rollouts=found,
         approved=sorted(approved, key=lambda one: (one.group, -one.number)),
         groups=ask.hub.things.all_groups(),
-        releases=_releases(ask),
     )
 
 
@@ -43,7 +41,7 @@ def rollout(ask: Ask, *, rollout: str) -> HTMLResponse:
         active="rollouts",
         view=view,
         shown=views.shown(view),
-        orders=views.orders(view) if _releases(ask) else (),
+        orders=views.orders(view),
     )
 
 
@@ -52,7 +50,3 @@ def progress(ask: Ask, *, rollout: str) -> HTMLResponse:
     """The part of the page that reads itself anew."""
     view = ask.hub.rollouts.view(rollout)
     return ask.site.fragment("rollout_progress.html", view=view, shown=views.shown(view))
-
-
-def _releases(ask: Ask) -> bool:
-    return ask.who.role is not None and Right.RELEASE in GRANTS[ask.who.role]

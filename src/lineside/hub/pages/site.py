@@ -17,6 +17,7 @@ from fastapi import Request
 from fastapi.responses import HTMLResponse
 
 from lineside.core import encode, rfc3339
+from lineside.hub.access import allows, who_may
 from lineside.hub.model_page import figure, interval
 from lineside.hub.pages import format as written
 
@@ -117,7 +118,10 @@ class Site:
 
     def text(self, template: str, context: Mapping[str, Any]) -> str:
         """The template filled in."""
-        blank = {"chrome": None, "active": "", "sub": "", "title": "", "wall": False}
+        blank = {
+            "chrome": None, "active": "", "sub": "", "title": "", "wall": False, "may": _nobody,
+            "who_may": _who_may,
+        }  # fmt: skip
         return self._templates.get_template(template).render({**blank, **context})
 
     def fragment(self, template: str, **context: Any) -> HTMLResponse:  # noqa: ANN401  a template's own names
@@ -126,8 +130,22 @@ class Site:
 
     def page(self, request: Request, template: str, **context: Any) -> HTMLResponse:  # noqa: ANN401  a template's own names
         """A whole page; never kept by browser or proxy."""
-        text = self.text(template, {"chrome": chrome_of(request), **context})
+        identity = getattr(request.state, "identity", None)
+
+        def may(path: str) -> bool:
+            return allows(identity, method="POST", path=path)
+
+        text = self.text(template, {"chrome": chrome_of(request), "may": may, **context})
         return HTMLResponse(text, headers=NO_STORE)
+
+
+def _nobody(_path: str) -> bool:
+    """What a part of a page without its asker may be asked for."""
+    return False
+
+
+def _who_may(path: str) -> str:
+    return who_may(method="POST", path=path)
 
 
 def chrome_of(request: Request) -> Chrome | None:

@@ -70,6 +70,8 @@ class RunRow:
     started_by: str
     ended_at: datetime | None
     package: str
+    register_as: str
+    version: str
     reason: str
     metrics: tuple[MetricRow, ...]
     chart: Json
@@ -232,6 +234,8 @@ def run_row(run: RunView) -> RunRow:
         started_by=run.started_by,
         ended_at=run.ended_at,
         package=run.package,
+        register_as=run.register_as,
+        version=run.version_name,
         reason=run.reason,
         metrics=metric_rows(run.metrics),
         chart=_history(run),

@@ -184,20 +184,31 @@ def unsure_share(events: Sequence[EventView]) -> tuple[int, int]:
     return unsure, total
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TwinFigures:
+    """What a twin adds to the strip: places where picture and report differ, open orders."""
+
+    discrepancies: int
+    waiting: int
+
+
 def figures(
-    stats: Mapping[str, Any], *, recent: Sequence[EventView], discrepancies: int, waiting: int
+    stats: Mapping[str, Any], *, recent: Sequence[EventView], twin: TwinFigures | None
 ) -> tuple[Figure, ...]:
-    """The strip of figures; each leads to what it counts."""
+    """The strip of figures; each leads to what it counts. Without a twin nothing speaks of one."""
+    found = (_frames(stats), _unsure(recent))
+    if twin is None:
+        return found
+    differ = twin.discrepancies
     return (
-        _frames(stats),
-        _unsure(recent),
+        *found,
         _latency(stats["latency_ms"]),
         Figure(
             name="Discrepancies",
-            value=number(discrepancies),
-            note="picture and stock differ" if discrepancies else counted(waiting, "open order"),
+            value=number(differ),
+            note="picture and stock differ" if differ else counted(twin.waiting, "open order"),
             href="/twin",
-            tone="warn" if discrepancies else "",
+            tone="warn" if differ else "",
         ),
     )
 
