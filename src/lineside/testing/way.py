@@ -1,0 +1,108 @@
+"""The line between a device and its hub: passes requests on, stops packages while told to.
+
+Main name: ``Way``. Where a test kills something in the middle of an update, the update waits there
+for it, however fast or slow the machine is.
+"""
+
+import http.client
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Self
+from urllib.parse import urlsplit
+
+_FIRST_BYTES = 2000
+_PATIENCE_S = 60.0
+_PASSED = ("Range", "Authorization")
+_ANSWERED = ("Content-Range", "Content-Type", "Retry-After")
+
+
+class Way:
+    """A proxy before a hub; ``with`` closes it. A hub that is away answers 503."""
+
+    def __init__(self, hub: str) -> None:
+        """``hub``: its ``http://`` address; it need not be there yet."""
+        self._hub = urlsplit(hub).netloc
+        self._open = threading.Event()
+        self._open.set()
+        self._changed = threading.Condition()
+        self._held = 0
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
+        self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
+        self._thread = threading.Thread(
+            target=self._server.serve_forever, args=(0.02,), name="way", daemon=True
+        )
+        self._thread.start()
+
+    @property
+    def held(self) -> int:
+        """How many packages stand still on it now."""
+        return self._held
+
+    def hold(self) -> None:
+        """From now on packages stop after their first bytes."""
+        self._open.clear()
+
+    def release(self) -> None:
+        """What stands still goes on."""
+        self._open.set()
+
+    def asked(self, path: str, headers: dict[str, str]) -> tuple[int, dict[str, str], bytes]:
+        """The hub's answer: status, headers, body."""
+        link = http.client.HTTPConnection(self._hub, timeout=_PATIENCE_S)
+        try:
+            link.request("GET", path, headers=headers)
+            answer = link.getresponse()
+            body = answer.read()
+        except (OSError, http.client.HTTPException):
+            return 503, {}, b""
+        finally:
+            link.close()
+        return answer.status, {n: answer.headers[n] for n in _ANSWERED if answer.headers[n]}, body
+
+    def wait(self) -> None:
+        """Until it is released."""
+        with self._changed:
+            self._held += 1
+        self._open.wait(_PATIENCE_S)
+        with self._changed:
+            self._held -= 1
+
+    def close(self) -> None:
+        """Let everything go, and end."""
+        self.release()
+        self._server.shutdown()
+        self._thread.join()
+        self._server.server_close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def _handler(way: Way) -> type[BaseHTTPRequestHandler]:
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            given = {name: self.headers[name] for name in _PASSED if self.headers[name]}
+            status, headers, body = way.asked(self.path, given)
+            try:
+                self._say(status, headers, body=body)
+            except OSError:
+                return  # who asked is gone
+
+        def _say(self, status: int, headers: dict[str, str], *, body: bytes) -> None:
+            self.send_response(status)
+            for name, value in {**headers, "Content-Length": str(len(body))}.items():
+                self.send_header(name, value)
+            self.end_headers()
+            first = _FIRST_BYTES if "/targets/" in self.path else len(body)
+            self.wfile.write(body[:first])
+            if len(body) > first:
+                way.wait()
+                self.wfile.write(body[first:])
+
+        def log_message(self, *_: object) -> None:
+            """Quiet."""
+
+    return Handler
