@@ -10,7 +10,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from lineside.core import digest_of
-from lineside.hub import HubConfig, Services
+from lineside.hub import HubConfig, Role, Services, create_app
 from lineside.hub.counting.views import Agreement, CountView
 from lineside.hub.pages.views.counts import agreement_sentence, headline, interval
 from lineside.store import LEAVING
@@ -363,3 +363,17 @@ class TestNothingToCount:
 
     def test_the_page_says_the_next_step(self, person: Person) -> None:
         assert "lineside demo bins" in text_of(person("anna").get("/count").text)
+
+
+def test_who_may_look_only_is_offered_no_count(used: str, person: Person, hub: Services) -> None:
+    assert used
+    assert "data-json" in person("anna").get("/count").text
+    token = hub.auth.issue_token("vic", kind="api", role=Role.VIEWER)
+    headers = {"Authorization": f"Bearer {token}"}
+    with TestClient(create_app(hub), base_url="http://127.0.0.1", headers=headers) as vic:
+        page = vic.get("/count").text
+        refused = vic.post("/api/v1/counts", json={"function": FUNCTION, "picture": "4"})
+    assert "data-json" not in page
+    assert "data-upload" not in page
+    assert "You are viewer" in page
+    assert refused.status_code == 403
