@@ -186,7 +186,7 @@ def test_every_plant_file_key_is_documented() -> None:
     from lineside import core
 
     kinds = (core.Plant, core.Line, core.Camera, core.Inspection, core.Region, core.Trigger)
-    kinds += (core.View, core.Policy, core.Route, core.Twin, core.Slot, core.Station)  # type: ignore[assignment]  # one tuple of record types
+    kinds += (core.View, core.Policy, core.Route, core.Say, core.Twin, core.Slot, core.Station)  # type: ignore[assignment]  # one tuple of record types
     kinds += (core.Rule, core.Read, core.Condition, core.WindowStep, core.Aggregate)  # type: ignore[assignment]  # one tuple of record types
     kinds += (core.SightingStep, core.CrossingStep, core.SequenceStep, core.PairStep)  # type: ignore[assignment]  # one tuple of record types
     kinds += (core.RateStep, core.HoldStep)  # type: ignore[assignment]  # one tuple of record types

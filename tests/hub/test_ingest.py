@@ -1,14 +1,16 @@
 """Messages of the plant: kept once, in one transaction, or put away with a reason."""
 
 from collections.abc import Callable
+from copy import copy
+from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import pytest
 
-from lineside.core import digest_of, encode, rfc3339
+from lineside.core import Plant, Route, RouteKind, digest_of, encode, rfc3339
 from lineside.hub import Services
-from lineside.hub.topics import Reason
+from lineside.hub.topics import Reason, Router
 from lineside.links import Message
 from lineside.testing import FakeClock
 from lineside.vision import encode_png
@@ -218,3 +220,52 @@ def test_dead_letters_are_bounded_and_the_oldest_go(hub: Services, line: "Line")
     assert hub.dead_letters.payload(page[0].id) == b"1004"
     assert hub.dead_letters.payload(page[-1].id) == b"5"
     assert len(list(hub.blobs.digests())) == 1000
+
+
+SOCK = b'{"image": "Google", "probability": 97.314453125}'
+
+
+@pytest.fixture
+def sorting(plant: Plant) -> Plant:
+    """A plant that hears answers of a device before ours, which name no time."""
+    route = Route(topic="sockfound", kind=RouteKind.MESSAGE, time="arrival")
+    return replace(plant, route=(*plant.route, route))
+
+
+def heard(hub: Services, plant: Plant, *payloads: bytes) -> None:
+    ingest = copy(hub.plant_ingest)
+    ingest._router = Router(plant)
+    ingest.take([Message(topic="sockfound", payload=payload) for payload in payloads])
+
+
+def test_a_message_without_a_time_is_dated_when_it_comes_where_its_route_says_so(
+    hub: Services, sorting: Plant, clock: FakeClock
+) -> None:
+    heard(hub, sorting, SOCK, SOCK)
+    clock.advance(1)
+    heard(hub, sorting, SOCK)
+    events = [one.event for one in hub.events.page(kind="lineside.plant.message.v1")]
+    assert len(events) == 3  # the same words again are another answer
+    for event in events:
+        assert (event["data"]["image"], event["data"]["probability"]) == ("Google", 97.314453125)
+        assert event["data"]["ts_is"] == "arrival"
+    assert len({event["time"] for event in events}) == 2
+
+
+def test_a_message_with_its_own_time_keeps_it_and_is_one_however_often_it_comes(
+    hub: Services, sorting: Plant, clock: FakeClock
+) -> None:
+    at = rfc3339(clock.now() - timedelta(seconds=2))
+    own = encode({"image": "Google", "probability": 97.3, "ts": at})
+    heard(hub, sorting, own, own)
+    (only,) = hub.events.page(kind="lineside.plant.message.v1")
+    assert only.event["time"] == at
+    assert "ts_is" not in only.event["data"]
+
+
+def test_a_greeting_among_the_answers_is_counted_and_the_answers_are_kept(
+    hub: Services, sorting: Plant
+) -> None:
+    heard(hub, sorting, b"Hello from deeplens", SOCK)
+    assert only_letter(hub) == (Reason.NOT_JSON, b"Hello from deeplens")
+    assert len(hub.events.page(kind="lineside.plant.message.v1")) == 1

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lineside.core import Camera, InvalidError, Line, Plant, parse_plant
+from lineside.core import Camera, InvalidError, Line, Plant, Route, RouteKind, Say, parse_plant
 from lineside.links import (
     MosquittoFiles,
     TopicAccess,
@@ -189,3 +189,13 @@ def test_a_plant_without_cameras_on_the_bus_reads_none() -> None:
     assert access.subscribe == (
         "lineside/s/device/d/desired", "lineside/s/device/d/ack", "$aws/things/d/jobs/#",
     )  # fmt: skip
+
+
+def test_a_device_may_say_what_the_plant_file_has_said_of_its_cameras() -> None:
+    say = Say(inspection="look", fields={"seen": "label"})
+    route = Route(topic="gate/seen", kind=RouteKind.MESSAGE, say=say)
+    plant = replace(PLANT, route=(route,))
+    assert device_access(plant, device="edge-2", lines=("b",)).may_publish("gate/seen")
+    assert not device_access(plant, device="edge-1", lines=("a",)).may_publish("gate/seen")
+    assert not device_access(plant, device="edge-2", lines=("b",)).may_subscribe("gate/seen")
+    assert "topic write gate/seen" in access_list(plant, devices={"edge-2": ("b",)})

@@ -106,6 +106,7 @@ from lineside.core.plant_rules import (
     SightingStep,
     WindowStep,
 )
+from lineside.core.plant_say import Say
 
 __all__ = [
     "CAMERA_COLLECTION",
@@ -159,6 +160,7 @@ __all__ = [
     "Route",
     "RouteKind",
     "Rule",
+    "Say",
     "Scalar",
     "SequenceStep",
     "SightingStep",

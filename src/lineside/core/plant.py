@@ -14,6 +14,7 @@ from lineside.core.codec import nearest
 from lineside.core.drivers import without_secret
 from lineside.core.errors import InvalidError
 from lineside.core.plant_rules import Rule
+from lineside.core.plant_say import Say
 
 PLANT_SCHEMA = "lineside.plant/1"
 _SOURCES = {
@@ -279,6 +280,8 @@ class Route:
     Attributes:
         collection: the document collection of the reference they also appear in; "" for none.
         max_bytes: larger payloads become dead letters; None: as ``limit_bytes`` of the plant says.
+        time: ``ts``: a message without one is refused; ``arrival``: it is dated when it comes.
+        say: devices say answers there.
     """
 
     topic: str
@@ -286,6 +289,8 @@ class Route:
     camera: str = ""
     collection: str = ""
     max_bytes: int | None = None
+    time: Literal["ts", "arrival"] = "ts"
+    say: Say | None = None
 
     def __post_init__(self) -> None:
         levels = self.topic.split("/")
@@ -297,6 +302,16 @@ class Route:
                 self.topic and not wild and not mixed, key="topic", seen=self.topic,
                 expected="a topic pattern",
                 fix='Write levels as in "f/i/state/+"; "#" only as the whole last level.',
+            ),
+            unless(
+                self.say is None or not {"+", "#"} & set(self.topic), key="topic", seen=self.topic,
+                expected="a topic without wildcards, where devices say something",
+                fix="Name the one topic.",
+            ),
+            unless(
+                self.say is None or self.kind is RouteKind.MESSAGE, key="kind",
+                seen=str(self.kind), expected="message, where devices say something",
+                fix='Write kind = "message".',
             ),
             above_zero(self, "max_bytes"),
         )  # fmt: skip

@@ -18,6 +18,7 @@ from lineside.core.codec import (
 )
 from lineside.core.errors import Fault, NotFoundError
 from lineside.core.plant import PLANT_SCHEMA, Inspection, Plant, RouteKind, Slot, Twin
+from lineside.core.plant_say import TOLD, can_say
 from lineside.core.reference_checks import entries, good_id, good_name, known, twice
 from lineside.core.rule_check import Declared, check_rules
 
@@ -130,6 +131,7 @@ def _check(plant: Plant, names: _Names) -> Iterator[Fault]:
     endpoints = (inspection.endpoint for _, inspection in entries(plant.inspection))
     yield from twice((name for name in endpoints if name), "$.inspection")
     yield from _check_routes(plant, names.camera.values())
+    yield from _check_said(plant, names.inspection.values())
     if plant.twin is not None:
         yield from _check_twin(plant, plant.twin, inspections=names.inspection.values())
     yield from check_rules(plant.rule, names.declared)
@@ -178,6 +180,25 @@ def _check_routes(plant: Plant, cameras: Iterable[str]) -> Iterator[Fault]:
         if route.kind is RouteKind.FRAME:
             path = f"$.route[{place}].camera"
             yield from known(route.camera, cameras, path=path, noun="camera")
+
+
+def _check_said(plant: Plant, inspections: Iterable[str]) -> Iterator[Fault]:
+    tasks = {one.id: str(one.task) for _, one in entries(plant.inspection)}
+    for place, route in entries(plant.route):
+        if route.say is None:
+            continue
+        path, say = f"$.route[{place}].say", route.say
+        yield from known(say.inspection, inspections, path=f"{path}.inspection", noun="inspection")
+        task = tasks.get(say.inspection)
+        for name, told in say.fields.items():
+            if task is not None and not can_say(told, task=task):
+                could = [one for one in TOLD if can_say(one, task=task)]
+                yield Fault(
+                    path=f"{path}.fields.{name}",
+                    value=repr(told),
+                    expected=f"what an answer of the task {task} has",
+                    fix=f"Known: {', '.join(could)}.",
+                )
 
 
 def _check_twin(plant: Plant, twin: Twin, *, inspections: Iterable[str]) -> Iterator[Fault]:

@@ -27,6 +27,7 @@ from lineside.edge.messages import (
 )
 from lineside.edge.models_config import read_models
 from lineside.edge.onlookers import Onlooker, observed
+from lineside.edge.saying import Sayer
 from lineside.edge.shadow import Shadow, old_from
 from lineside.edge.shelf import Shelf
 from lineside.edge.shipper import Shipper
@@ -83,13 +84,16 @@ class Agent:
         self._clock = clock
         self._make_ready = make_ready
         self._tally = tally or Tally()
-        self._onlookers = tuple(onlookers)
         self._shown: Shown | None = None
         self.contact = Contact(clock)
         self._shelf = Shelf(config.folder)
         self._cameras = chosen_cameras(plant, config.cameras)
         names = {camera.id for camera in self._cameras}
         self._inspections = tuple(item for item in plant.inspection if item.camera in names)
+        sayer = Sayer(
+            plant, inspections=self.inspections, device=config.device, bus=bus, tally=self._tally
+        )
+        self._onlookers = (*onlookers, *((sayer.look,) if sayer.topics else ()))
         self._shipper = Shipper(
             spool,
             bus=bus,

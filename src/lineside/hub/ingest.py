@@ -19,6 +19,7 @@ from lineside.hub.topics import (
     DeadLetterError,
     PictureMessage,
     Router,
+    arrival_of,
     check_not_ahead,
     check_size,
     picture_of,
@@ -124,7 +125,10 @@ class PlantIngest:
         topic = message.topic
         route = self._router.find(topic)
         if route.kind is not RouteKind.FRAME:
-            event = read_plant(route, message.payload, topic=topic, site=self._plant.site)
+            arrival = arrival_of(route, clock=self._clock)
+            event = read_plant(
+                route, message.payload, topic=topic, site=self._plant.site, arrival=arrival
+            )
             return [self._plant_item(event, raw=message.payload)]
         self._stats.count("frames_published")
         picture = read_picture(route, message.payload, topic=topic)
@@ -140,7 +144,8 @@ class PlantIngest:
             self._stats.count("frames_published")
             picture = picture_of(route, document, topic=topic)
             return _Seen(looked=self._intake.look(picture), raw=raw)
-        event = plant_event(route, document, topic=topic, site=self._plant.site)
+        arrival = arrival_of(route, clock=self._clock)
+        event = plant_event(route, document, topic=topic, site=self._plant.site, arrival=arrival)
         return self._plant_item(event, raw=raw)
 
     def _kept(self, items: Sequence[Item | _Seen], *, keeping: Keeping | None = None) -> list[Item]:

@@ -2,7 +2,7 @@
 
 1. What no pattern allows is refused, wildcards in a name or a topic included.
 2. A device says its own status and log, takes part in the jobs of its own thing, and says frames
-   and predictions of the cameras of its lines.
+   and predictions of the cameras of its lines, and what the plant file has said of these elsewhere.
 3. It hears what the hub tells it, what triggers its inspections, and its cameras' pictures. What
    other devices say is not for it.
 4. A subscription is allowed only if every topic it could bring is.
@@ -82,7 +82,14 @@ def line_access(plant: Plant, *, lines: Iterable[str]) -> TopicAccess:
         for camera in cameras
         for noun in ("frame", "prediction")
     ]
+    said += _said_to_the_plant(plant, cameras=names)
     return TopicAccess(publish=tuple(said), subscribe=tuple(dict.fromkeys([*heard, *triggers])))
+
+
+def _said_to_the_plant(plant: Plant, *, cameras: set[str]) -> list[str]:
+    """Topics of routes on which answers about these cameras are said."""
+    own = {one.id for one in plant.inspection if one.camera in cameras}
+    return [route.topic for route in plant.route if route.say and route.say.inspection in own]
 
 
 def access_list(plant: Plant, *, devices: Mapping[str, Iterable[str]]) -> str:
