@@ -217,6 +217,20 @@ class TestThings:
             thing.describe_job_execution(thingName="edge:1", jobId="job7")
         assert refused(error) == ("ResourceNotFoundException", 404)
 
+    def test_a_thing_that_asks_too_often_is_told_so_by_aws_own_name(
+        self, aws: Aws, hub: Services, clock: FakeClock
+    ) -> None:
+        thing = aws("iot-jobs-data", thing="edge:1")
+        for _ in range(hub.job_desk.service.throttle.limits.burst):
+            hub.job_desk.service.answer("$aws/things/edge:1/jobs/get", b"")
+        with pytest.raises(botocore.exceptions.ClientError) as error:
+            thing.get_pending_job_executions(thingName="edge:1")
+        assert refused(error) == ("ThrottlingException", 429)
+        other = aws("iot-jobs-data", thing="edge:2")
+        assert other.get_pending_job_executions(thingName="edge:2")["queuedJobs"] == []
+        clock.advance(1)
+        assert thing.get_pending_job_executions(thingName="edge:1")["queuedJobs"] == []
+
     @pytest.mark.parametrize("key", [{"thing": "edge:2"}, {"role": Role.ADMIN}, {}])
     def test_only_a_key_of_this_thing_takes_its_jobs(self, aws: Aws, key: dict[str, Any]) -> None:
         with pytest.raises(botocore.exceptions.ClientError) as error:

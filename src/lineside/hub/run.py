@@ -190,6 +190,9 @@ def _start_work(services: Services, bus: Bus, *, stack: ExitStack) -> None:
     desk = services.job_desk
     services.stats.watch("job_messages_waiting", lambda: desk.waiting)
     services.stats.watch("job_messages_dropped", lambda: desk.dropped)
+    throttle = desk.service.throttle
+    services.stats.watch("job_requests_refused", lambda: throttle.refused)
+    services.stats.watch("job_requests_ignored", lambda: throttle.ignored)
     slots = services.releases.slots
     services.stats.watch("downloads_now", lambda: slots.taken)
     services.stats.watch("downloads_sent_away", lambda: slots.refused)

@@ -18,6 +18,20 @@ def file_url(tmp_path: Path) -> str:
     return f"sqlite:///{tmp_path / 'records.db'}"
 
 
+def test_a_job_that_an_earlier_version_kept_is_read(file_url: str, clock: FakeClock) -> None:
+    """It knew nothing of documents' sources."""
+    with open_records(file_url, clock=clock) as records:
+        desk = desk_over(records, clock)
+        desk.directory.add("t")
+        desk.create("job1")
+        body = dict(records.documents.get("iot-job", "job1").body)
+        del body["document_source"]
+        records.documents.put("iot-job", "job1", body=body)
+        row, _ = desk.service.look("job1")
+        assert (row.job_id, row.document_source) == ("job1", "")
+        assert desk.ask("start-next")["execution"]["jobDocument"] == DOCUMENT
+
+
 def test_a_job_goes_on_after_a_restart(file_url: str, clock: FakeClock) -> None:
     with open_records(file_url, clock=clock) as records:
         desk = desk_over(records, clock)

@@ -182,6 +182,14 @@ def _update(body: Mapping[str, Any], *, job_id: str) -> Update:
     )
 
 
+def read_token(payload: bytes) -> str:
+    """The client token of a request that is not looked at otherwise; empty: none can be read."""
+    try:
+        return _token(read_body(payload))
+    except JobRejectedError:
+        return ""
+
+
 def _operation(place: Place) -> tuple[str, str]:
     if not is_name(place.thing):
         raise JobRejectedError(Code.INVALID_TOPIC, f"{place.thing[:80]!r} is no thing's name")

@@ -6,6 +6,8 @@
    calls ``answers`` holds ``turn`` until it has said them; all else goes to ``deliver``, which is
    called under it. Long work lets others in between its steps.
 3. No thread, no socket, no clock but the one handed in.
+4. A thing that asks too often is refused before its request is read (``throttle.py``); operators
+   and what time brings are not.
 """
 
 import logging
@@ -32,6 +34,7 @@ from lineside.fleet.jobs.executions import Run, detailed, execution_of, moved
 from lineside.fleet.jobs.lists import JobPage, JobQuery, fits_job, fits_run, page_of
 from lineside.fleet.jobs.making import JobExtras, make, new_row, target_names
 from lineside.fleet.jobs.names import (
+    Place,
     check_job_id,
     check_reason,
     check_text,
@@ -40,8 +43,16 @@ from lineside.fleet.jobs.names import (
 )
 from lineside.fleet.jobs.presigned import ObjectLinks
 from lineside.fleet.jobs.rates import Tally
-from lineside.fleet.jobs.requests import Asked, Code, JobRejectedError, read_details, read_request
+from lineside.fleet.jobs.requests import (
+    Asked,
+    Code,
+    JobRejectedError,
+    read_details,
+    read_request,
+    read_token,
+)
 from lineside.fleet.jobs.rollout import advance, things_of
+from lineside.fleet.jobs.throttle import Passage, RateLimits, Throttle
 from lineside.fleet.jobs.wire import JobMessage
 from lineside.store import Records
 
@@ -70,6 +81,15 @@ class ExecutionName:
     number: int | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Heard:
+    """A request that is answered; ``refused``: it came too soon."""
+
+    place: Place
+    payload: bytes
+    refused: bool
+
+
 @dataclass(slots=True, kw_only=True)
 class _Said:
     """What a change left behind."""
@@ -89,6 +109,7 @@ class JobService:
         directory: Directory,
         deliver: Deliver = lambda _: None,
         links: ObjectLinks | None = None,
+        limits: RateLimits | None = None,
     ) -> None:
         """Take the parts.
 
@@ -98,11 +119,13 @@ class JobService:
             directory: things and groups.
             deliver: is handed what operators' calls and time bring about; must not block.
             links: makes short-lived links; None: documents that ask for them are refused.
+            limits: how often a thing may ask; None: as ``RateLimits`` has it.
         """
         self._records = records
         self._clock = clock
         self._directory = directory
         self._links = links
+        self.throttle = Throttle(limits or RateLimits(), clock=clock)
         self._book = Book(records.documents)
         self._revision = ""
         self.deliver = deliver
@@ -116,14 +139,17 @@ class JobService:
 
     def answers(self, messages: Sequence[tuple[str, bytes]]) -> list[JobMessage]:
         """Answer several, in order, for the price of one commit; each stands or falls alone."""
+        heard = [one for topic, payload in messages for one in self._heard(topic, payload)]
+        if not heard:
+            return []
         with self.turn:
             said = _Said()
             try:
                 with self._records.transaction():
-                    for topic, payload in messages:
-                        said.messages += self._answered(topic, payload, said=said)
+                    for one in heard:
+                        said.messages += self._answered(one, said=said)
             except UnavailableError as error:
-                return [one for topic, _ in messages for one in self._failed(topic, error)]
+                return [self._failed(one, error) for one in heard]
             return [*said.messages, *chain.from_iterable(self._steps(said.stirred))]
 
     def ask(self, asked: Asked) -> dict[str, Any]:
@@ -132,6 +158,8 @@ class JobService:
         Raises:
             JobRejectedError: with the code of the contract.
         """
+        if self.throttle.take(asked.thing) is not Passage.SERVED:
+            raise self._too_often(asked.token)
         return self._act(lambda change: carry_out(change, asked, directory=self._directory))
 
     def due(self) -> None:
@@ -333,13 +361,23 @@ class JobService:
 
     # ---- inside
 
-    def _answered(self, topic: str, payload: bytes, *, said: _Said) -> list[JobMessage]:
+    def _heard(self, topic: str, payload: bytes) -> list[_Heard]:
+        """What is answered of this message; our own, foreign and surplus ones are not."""
         place = place_of(topic)
-        if place is None or place.answers:
+        passage = Passage.IGNORED
+        if place is not None and not place.answers:
+            passage = self.throttle.take(place.thing)
+        if place is None or passage is Passage.IGNORED:
             return []
-        now = self._clock.now()
+        return [_Heard(place=place, payload=payload, refused=passage is Passage.REFUSED)]
+
+    def _answered(self, heard: _Heard, *, said: _Said) -> list[JobMessage]:
+        topic, now = heard.place.topic, self._clock.now()
+        if heard.refused:
+            error = self._too_often(read_token(heard.payload))
+            return [wire.rejected(topic, error, now=now)]
         try:
-            asked = read_request(place, payload)
+            asked = read_request(heard.place, heard.payload)
             body, left = self._changed(
                 lambda change: carry_out(change, asked, directory=self._directory)
             )
@@ -354,12 +392,18 @@ class JobService:
         said.stirred |= left.stirred
         return [wire.accepted(topic, body, token=asked.token, now=now), *left.messages]
 
-    def _failed(self, topic: str, error: LinesideError) -> list[JobMessage]:
-        place = place_of(topic)
-        if place is None or place.answers:
-            return []
+    def _failed(self, heard: _Heard, error: LinesideError) -> JobMessage:
         told = JobRejectedError(Code.INTERNAL_ERROR, error.message)
-        return [wire.rejected(topic, told, now=self._clock.now())]
+        return wire.rejected(heard.place.topic, told, now=self._clock.now())
+
+    def _too_often(self, token: str) -> JobRejectedError:
+        limits = self.throttle.limits
+        return JobRejectedError(
+            Code.REQUEST_THROTTLED,
+            f"more than {limits.per_s:g} requests a second, {limits.burst} at once; wait, then ask "
+            "again",
+            token=token,
+        )
 
     def _change(self) -> Change:
         return Change(self._book, now=self._clock.now(), links=self._links)
