@@ -54,6 +54,17 @@ def clock() -> FakeClock:
     return FakeClock()
 
 
+@pytest.fixture(scope="session")
+def mock_kafka() -> Iterator[str]:
+    """Brokers of librdkafka's mock cluster, which lives in this process."""
+    from confluent_kafka import Producer
+
+    owner = Producer({"test.mock.num.brokers": 1, "bootstrap.servers": "none:1", "log_level": 0})
+    brokers = owner.list_topics(timeout=10).brokers.values()
+    yield ",".join(f"{broker.host}:{broker.port}" for broker in brokers)
+    owner.flush(0)
+
+
 @pytest.fixture(autouse=True)
 def nothing_left_behind() -> Iterator[None]:
     """Fail a test that leaves a thread or an environment variable."""

@@ -9,6 +9,7 @@ from typing import Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from lineside.core import InvalidError
+from lineside.hub.kafka_config import KafkaConfig
 
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
@@ -59,15 +60,15 @@ class RetrainRule:
         task: what is learned; empty: the inspection's task.
         inspection: which one; empty: the only one of that task, else the whole picture.
         on_drift: whether drift of that inspection starts a run on the newest version as well.
-    """
         register_as: the group of models that the package becomes a version of; empty: none.
+    """
 
     dataset: str
     task: str = ""
     inspection: str = ""
     on_drift: bool = False
-
     register_as: str = ""
+
     def __post_init__(self) -> None:
         if self.on_drift and not self.inspection:
             raise InvalidError(
@@ -103,6 +104,7 @@ class HubConfig:
         records, blobs: URLs; empty: SQLite and a folder in ``data_dir``.
         mongo: URL of a MongoDB that gets the reference's documents; empty: none.
         mongo_picture: how a picture stands in its document there.
+        kafka: a Kafka cluster and what goes to it and comes from it.
         inference_grpc: host:port of the Open Inference Protocol by gRPC; empty: by HTTP only.
         trust: folder of the update repository; empty: ``data_dir/trust``.
         ingest_token_file: token of ``/mqttingest``; empty: ``data_dir/tokens/ingest.token``.
@@ -138,6 +140,7 @@ class HubConfig:
     blobs: str = ""
     mongo: str = ""
     mongo_picture: Literal["text", "binary", "digest"] = "text"
+    kafka: KafkaConfig = field(default_factory=KafkaConfig)
     retention: Retention = field(default_factory=Retention)
     inference_grpc: str = ""
     trust: str = ""

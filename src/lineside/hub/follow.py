@@ -28,6 +28,14 @@ class Selection:
     type: str = ""
 
 
+def follow_from_now(name: str, *, records: Records, ledger: Ledger) -> None:
+    """A follower that is new begins at what comes; one that was there goes on where it was."""
+    try:
+        records.documents.get("cursor", name)
+    except NotFoundError:
+        records.documents.put("cursor", name, body={"position": ledger.position})
+
+
 class Follower:
     """A thread of its own over the log."""
 
@@ -44,6 +52,7 @@ class Follower:
         self._lost = False
         self._thread = threading.Thread(target=self._run, name=f"follow-{name}")
         self.position = self._load()
+        self._looked = self.position
 
     def start(self) -> None:
         """Begin to follow."""
@@ -60,10 +69,11 @@ class Follower:
     @property
     def behind(self) -> int:
         """Log positions not looked at yet."""
-        return max(0, self._ledger.position - self.position)
+        return max(0, self._ledger.position - max(self.position, self._looked))
 
     def step(self) -> int:
         """Handle one page; how many entries it had."""
+        end = self._ledger.position
         page = self._records.log.read(
             after=self.position, limit=_PAGE, source=self._selection.source,
             type=self._selection.type,
@@ -72,6 +82,8 @@ class Follower:
             self._handle(page)
             self.position = page[-1].position
             self._records.documents.put("cursor", self.name, body={"position": self.position})
+        else:  # what lies before ``end`` is of other sources or types
+            self._looked = end
         return len(page)
 
     def _load(self) -> int:

@@ -32,6 +32,7 @@ from lineside.hub.drift import DriftWatch
 from lineside.hub.follow import Follower, Selection
 from lineside.hub.job_service import TOPICS as JOB_TOPICS
 from lineside.hub.journal import person_event
+from lineside.hub.kafka import start_kafka
 from lineside.hub.models import MODEL_TYPE
 from lineside.hub.outbox import EventOutbox
 from lineside.hub.readers import open_readers
@@ -92,9 +93,10 @@ def running(config: HubConfig, *, clock: Clock) -> Iterator[RunningHub]:
         stack.enter_context(_only_one(config))
         services = _open(config, clock=clock, stack=stack)
         server, url = _bind(services, stack=stack)
-        bus, bus_url = _join_bus(config, services, stack=stack)
+        bus, own_url, bus_url = _join_bus(config, services, stack=stack)
         services.join(bus, base_url=config.public_url or url)
         _start_work(services, bus, stack=stack)
+        start_kafka(services, bus_url=own_url, stack=stack)
         _serve(server, stack=stack)
         inference = _serve_inference(services, stack=stack)
         stack.enter_context(_address_told(config, url=url, bus_url=bus_url))
@@ -147,7 +149,8 @@ def _ensure_token(services: Services, path: Path, *, name: str, kind: str) -> No
     services.ledger.record([event])
 
 
-def _join_bus(config: HubConfig, services: Services, *, stack: ExitStack) -> tuple[Bus, str]:
+def _join_bus(config: HubConfig, services: Services, *, stack: ExitStack) -> tuple[Bus, str, str]:
+    """The bus, its URL for further clients of the hub, and the one that others are told."""
     url = shown = config.bus
     if url == "embedded":
         password_file = Path(config.bus_password_file) if config.bus_password_file else None
@@ -167,7 +170,7 @@ def _join_bus(config: HubConfig, services: Services, *, stack: ExitStack) -> tup
     name = f"hub-{services.plant.site}"
     bus = open_bus(url, client_id=name, clock=services.clock, persistent=config.bus != "embedded")
     stack.callback(bus.close)
-    return bus, shown
+    return bus, url, shown
 
 
 def _start_work(services: Services, bus: Bus, *, stack: ExitStack) -> None:
@@ -232,9 +235,6 @@ def _start_approvals(services: Services, *, stack: ExitStack) -> None:
     )  # fmt: skip
     follower.start()
     stack.callback(follower.stop)
-
-
-def _start_mongo(services: Services, *, stack: ExitStack) -> None:
     comparing = Follower(
         "comparisons", records=services.records, ledger=services.ledger,
         handle=services.comparisons.take, selection=Selection(type=MODEL_TYPE),
@@ -243,6 +243,9 @@ def _start_mongo(services: Services, *, stack: ExitStack) -> None:
     stack.callback(comparing.stop)
     stack.callback(services.comparisons.close)
     services.stats.watch("comparisons_behind", lambda: comparing.behind)
+
+
+def _start_mongo(services: Services, *, stack: ExitStack) -> None:
     if not services.config.mongo:
         return
     from lineside.hub.mongo import MongoOrders, MongoWriter

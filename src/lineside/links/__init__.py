@@ -2,7 +2,7 @@
 
 Main names: ``open_bus``, ``open_camera``, ``Bus``, ``Mailbox``, ``Message``, ``Will``, ``Camera``,
 ``Shot``, ``EmbeddedBroker``, ``DeviceDoor`` and ``TopicAccess`` (who may say and hear what),
-``MongoSink``.
+``MongoSink``, ``KafkaSender``, ``KafkaReceiver``.
 Not here: deciding anything about what a message or picture says.
 """
 
@@ -21,10 +21,19 @@ from lineside.links.contract import (
 )
 from lineside.links.device_door import Admit, Admitted, DeviceDoor
 from lineside.links.frames import FrameMessage
+from lineside.links.kafka import (
+    KafkaReceiver,
+    KafkaRecord,
+    KafkaRefusal,
+    KafkaSender,
+    KafkaTaken,
+)
+from lineside.links.kafka_place import KafkaPlace, probe_kafka
 from lineside.links.limits import BrokerFigures, BrokerLimits
 from lineside.links.mailbox import BoundedMailbox
 from lineside.links.mongo import MongoSink
 from lineside.links.mosquitto import MosquittoFiles, mosquitto_config
+from lineside.links.mqtt_acked import AckedMqtt, KeptMessage, open_acked
 from lineside.links.opening import BUSES, CAMERAS, open_bus, open_camera
 from lineside.links.topic_access import TopicAccess, access_list, device_access, is_identity
 from lineside.links.topics import check_pattern, check_topic, topic_matches
@@ -32,6 +41,7 @@ from lineside.links.topics import check_pattern, check_topic, topic_matches
 __all__ = [
     "BUSES",
     "CAMERAS",
+    "AckedMqtt",
     "Admit",
     "Admitted",
     "BoundedMailbox",
@@ -42,6 +52,13 @@ __all__ = [
     "DeviceDoor",
     "EmbeddedBroker",
     "FrameMessage",
+    "KafkaPlace",
+    "KafkaReceiver",
+    "KafkaRecord",
+    "KafkaRefusal",
+    "KafkaSender",
+    "KafkaTaken",
+    "KeptMessage",
     "Mailbox",
     "MailboxFigures",
     "Message",
@@ -59,7 +76,9 @@ __all__ = [
     "device_access",
     "is_identity",
     "mosquitto_config",
+    "open_acked",
     "open_bus",
     "open_camera",
+    "probe_kafka",
     "topic_matches",
 ]

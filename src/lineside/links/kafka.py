@@ -1,0 +1,315 @@
+"""Kafka both ways through confluent-kafka.
+
+1. ``KafkaSender.send`` returns when every record stands on all in-sync replicas (``acks=all``,
+   idempotent producer, so that the library's own retries neither double nor reorder). When it
+   raises, any of them may stand there: sending again is at-least-once, so records carry ids.
+2. ``KafkaReceiver`` takes part in a consumer group. An offset is committed when its reader says
+   that the record was dealt with, never before.
+3. Memory is bounded: so many bytes wait to be sent, so many fetched records wait to be taken; a
+   reader that cannot go on pauses, and keeps its place in the group meanwhile.
+4. Loss and return are logged once each.
+"""
+
+import logging
+import threading
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from time import monotonic
+from typing import Any
+
+from lineside.core import InvalidError, UnavailableError, need
+from lineside.links.kafka_place import (
+    KafkaFault,
+    KafkaPlace,
+    can_never_be_taken,
+    failure_of,
+    make_client,
+)
+
+logger = logging.getLogger(__name__)
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_DELIVERY_MS = 15_000
+_ROOM_S = 0.05
+_LEAVE_S = 2.0
+_PROBE_S = 0.5
+_QUIET = ("_PARTITION_EOF", "UNKNOWN_TOPIC_OR_PART", "_UNKNOWN_TOPIC")
+_SENDER = {
+    "acks": "all",
+    "enable.idempotence": True,
+    "linger.ms": 0,
+    "message.timeout.ms": _DELIVERY_MS,
+    "queue.buffering.max.messages": 10_000,
+    "queue.buffering.max.kbytes": 65_536,
+}
+_RECEIVER = {
+    "enable.auto.commit": False,
+    "auto.offset.reset": "earliest",
+    "queued.min.messages": 1000,
+    "queued.max.messages.kbytes": 16_384,
+}
+
+Headers = tuple[tuple[str, bytes], ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KafkaRecord:
+    """A record to be sent; ``key`` None leaves the partition to chance."""
+
+    topic: str
+    value: bytes
+    key: bytes | None = None
+    headers: Headers = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KafkaTaken:
+    """A record as it came. ``value`` None is Kafka's deletion mark; ``at`` is the record's time."""
+
+    topic: str
+    partition: int
+    offset: int
+    at: datetime
+    value: bytes | None
+    key: bytes | None = None
+    headers: Headers = ()
+
+    @property
+    def place(self) -> str:
+        """``topic/partition/offset``: its name in the cluster."""
+        return f"{self.topic}/{self.partition}/{self.offset}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KafkaRefusal:
+    """A record of a batch that Kafka can never take: its index, and why."""
+
+    index: int
+    error: InvalidError
+
+
+class KafkaSender:
+    """A producer; safe from several threads; connects when it is first used."""
+
+    def __init__(self, place: KafkaPlace, *, client_id: str) -> None:
+        self._place = place
+        self._client_id = client_id
+        self._producer: Any = None
+        self._lock = threading.Lock()
+        self._closed = threading.Event()
+        self._refused: KafkaFault | None = None
+
+    def send(self, records: Sequence[KafkaRecord]) -> list[KafkaRefusal]:
+        """Send in order and wait for the brokers.
+
+        Returns:
+            Those that can never be taken; every other one stands on the brokers.
+
+        Raises:
+            UnavailableError: the cluster is away; send all of them again.
+            RefusedError: it refuses us, or a topic to us.
+        """
+        with self._lock:
+            if self._closed.is_set():
+                raise UnavailableError("the sender was closed", where=self._place.brokers)
+            if self._producer is None:
+                self._producer = self._made()
+            faults = self._delivered(self._producer, records)
+            failed = [fault for fault in faults if fault and not can_never_be_taken(fault)]
+            if failed:
+                self._drop()
+                raise failure_of(self._refused or failed[0], where=self._place.brokers)
+            self._refused = None
+        return [
+            KafkaRefusal(index=index, error=InvalidError(fault.str(), where=records[index].topic))
+            for index, fault in enumerate(faults)
+            if fault
+        ]
+
+    def close(self) -> None:
+        """Leave; a ``send`` in another thread that takes much longer is given up, and raises."""
+        self._closed.set()
+        producer = self._producer
+        if not self._lock.acquire(timeout=_LEAVE_S):
+            if producer is not None:
+                producer.purge()
+            self._lock.acquire()
+        try:
+            if self._producer is not None:
+                self._drop()
+        finally:
+            self._lock.release()
+
+    def _made(self) -> Any:  # noqa: ANN401  of the library
+        self._refused = None
+        settings = {**_SENDER, **self._place.settings(), "client.id": self._client_id}
+        return make_client("Producer", {**settings, "error_cb": self._note})
+
+    def _note(self, fault: KafkaFault) -> None:
+        if not isinstance(failure_of(fault, where=""), UnavailableError):
+            self._refused = fault
+
+    def _delivered(self, producer: Any, records: Sequence[KafkaRecord]) -> list[KafkaFault | None]:  # noqa: ANN401  of the library
+        """Each record's fault; those without a word are lost too."""
+        library = need("confluent_kafka", extra="kafka")
+        away: KafkaFault = library.KafkaError(library.KafkaError._MSG_TIMED_OUT)  # noqa: SLF001  the library's own name
+        faults: list[KafkaFault | None] = [away] * len(records)
+
+        def told(index: int, fault: KafkaFault | None) -> None:
+            faults[index] = fault
+
+        deadline_s = monotonic() + 2 * _DELIVERY_MS / 1000
+        for index, record in enumerate(records):
+            if self._closed.is_set() or monotonic() > deadline_s:
+                break
+            try:
+                self._produce(producer, record, told=lambda fault, _, at=index: told(at, fault))
+            except library.KafkaException as error:
+                told(index, error.args[0])
+        producer.flush(max(0.0, deadline_s - monotonic()))
+        return faults
+
+    def _produce(self, producer: Any, record: KafkaRecord, *, told: Any) -> None:  # noqa: ANN401  of the library
+        while not self._closed.is_set():
+            try:
+                producer.produce(
+                    record.topic, value=record.value, key=record.key,
+                    headers=list(record.headers), on_delivery=told,
+                )  # fmt: skip
+            except BufferError:  # full: the brokers' answers make room
+                producer.poll(_ROOM_S)
+            else:
+                producer.poll(0)
+                return
+
+    def _drop(self) -> None:
+        """A producer that failed is not gone on with: its memory of what was sent ends here."""
+        producer, self._producer = self._producer, None
+        producer.purge()
+        producer.flush(0)
+
+
+class KafkaReceiver:
+    """A member of a consumer group; used by one thread, but for ``close``'s flag."""
+
+    def __init__(
+        self, place: KafkaPlace, *, topics: Sequence[str], group: str, client_id: str
+    ) -> None:
+        self._place = place
+        self._topics = list(topics)
+        self._group = group
+        self._client_id = client_id
+        self._consumer: Any = None
+        self._paused = False
+        self._lost = False
+        self._failed: KafkaFault | None = None
+        self._held: deque[KafkaTaken] = deque()
+
+    def take(self, *, most: int, timeout_s: float) -> list[KafkaTaken]:
+        """The next records, at most ``most``, fewer or none when they do not come in time.
+
+        Raises:
+            RefusedError: the cluster refuses us, the group or a topic to us.
+            InvalidError, MissingExtraError: the client cannot be made.
+        """
+        if self._held:
+            return [self._held.popleft() for _ in range(min(most, len(self._held)))]
+        return self._consumed(most=most, timeout_s=timeout_s)
+
+    def commit(self, records: Sequence[KafkaTaken]) -> bool:
+        """Say that these were dealt with; False where the group took them from us meanwhile.
+
+        They then come again, to whoever has their partition now.
+        """
+        library = need("confluent_kafka", extra="kafka")
+        ends: dict[tuple[str, int], int] = {}
+        for record in records:
+            key = (record.topic, record.partition)
+            ends[key] = max(ends.get(key, 0), record.offset + 1)
+        offsets = [library.TopicPartition(*key, end) for key, end in ends.items()]
+        if not offsets:
+            return True
+        try:
+            self._opened().commit(offsets=offsets, asynchronous=False)
+        except library.KafkaException as error:
+            logger.debug("offsets not committed group=%s why=%s", self._group, error.args[0])
+            return False
+        return True
+
+    def pause(self, *, timeout_s: float) -> None:
+        """Fetch nothing, and stay in the group; call again and again until ``resume``."""
+        consumer = self._opened()
+        if not self._paused:
+            self._paused = True
+            consumer.pause(consumer.assignment())
+        self._held.extend(self._consumed(most=1, timeout_s=timeout_s))
+
+    def resume(self) -> None:
+        """Fetch again."""
+        if self._paused:
+            self._paused = False
+            consumer = self._opened()
+            consumer.resume(consumer.assignment())
+
+    def close(self) -> None:
+        """Leave the group; what was not committed goes to others."""
+        consumer, self._consumer = self._consumer, None
+        if consumer is not None:
+            consumer.close()
+
+    def _opened(self) -> Any:  # noqa: ANN401  of the library
+        if self._consumer is None:
+            told = {"client.id": self._client_id, "group.id": self._group, "error_cb": self._note}
+            self._consumer = make_client(
+                "Consumer", {**_RECEIVER, **self._place.settings(), **told}
+            )
+            self._consumer.subscribe(self._topics, on_assign=self._assigned)
+        return self._consumer
+
+    def _assigned(self, consumer: Any, partitions: Any) -> None:  # noqa: ANN401  of the library
+        if self._paused:
+            consumer.pause(partitions)
+        told = ",".join(f"{one.topic}/{one.partition}" for one in partitions)
+        logger.info("partitions taken group=%s partitions=%s", self._group, told)
+
+    def _note(self, fault: KafkaFault) -> None:
+        if fault.fatal() or not isinstance(failure_of(fault, where=""), UnavailableError):
+            self._failed = fault
+        elif fault.name() == "_ALL_BROKERS_DOWN" and not self._lost:
+            self._lost = True
+            logger.warning("kafka lost group=%s brokers=%s", self._group, self._place.brokers)
+
+    def _consumed(self, *, most: int, timeout_s: float) -> list[KafkaTaken]:
+        came = self._opened().consume(most, timeout=timeout_s)
+        records = [_taken(message) for message in came if message.error() is None]
+        for message in came:
+            if message.error() is not None and message.error().name() not in _QUIET:
+                self._note(message.error())
+        if self._lost and (records or self._answers()):
+            self._lost = False
+            logger.info("kafka back group=%s brokers=%s", self._group, self._place.brokers)
+        if self._failed is not None and not records:
+            fault, self._failed = self._failed, None
+            self.close()
+            raise failure_of(fault, where=self._place.brokers)
+        return records
+
+    def _answers(self) -> bool:
+        library = need("confluent_kafka", extra="kafka")
+        try:
+            self._opened().list_topics(timeout=_PROBE_S)
+        except library.KafkaException:
+            return False
+        return True
+
+
+def _taken(message: Any) -> KafkaTaken:  # noqa: ANN401  of the library
+    _, at_ms = message.timestamp()
+    return KafkaTaken(
+        topic=message.topic(), partition=message.partition(), offset=message.offset(),
+        at=_EPOCH + timedelta(milliseconds=max(0, at_ms)), value=message.value(),
+        key=message.key(),
+        headers=tuple((name, value or b"") for name, value in message.headers() or ()),
+    )  # fmt: skip

@@ -1,0 +1,114 @@
+"""The Kafka link on librdkafka's mock cluster, and on a real one where one is named.
+
+The mock is there for wiring: it forgets all when it ends and knows no credentials.
+"""
+
+import os
+from pathlib import Path
+
+import confluent_kafka
+import pytest
+
+from lineside.core import InvalidError, NotFoundError, RefusedError, UnavailableError
+from lineside.links import KafkaPlace, KafkaReceiver, KafkaRecord, KafkaSender, probe_kafka
+from lineside.links.kafka_place import failure_of
+from lineside.testing.kafka import KafkaContract
+
+_URL = os.environ.get("LINESIDE_TEST_KAFKA", "")  # noqa: TID251  the tests' own switch
+NOBODY = "127.0.0.1:9"
+
+
+class TestMockCluster(KafkaContract):
+    @pytest.fixture
+    def place(self, mock_kafka: str) -> KafkaPlace:
+        return KafkaPlace(brokers=mock_kafka, options={"session.timeout.ms": "6000"})
+
+
+@pytest.mark.service
+class TestCluster(KafkaContract):
+    @pytest.fixture
+    def place(self) -> KafkaPlace:
+        if not _URL:
+            pytest.skip("LINESIDE_TEST_KAFKA names no cluster")
+        return KafkaPlace(brokers=_URL, options={"session.timeout.ms": "6000"})
+
+
+def test_a_cluster_that_is_away_is_unavailable() -> None:
+    place = KafkaPlace(brokers=NOBODY, options={"message.timeout.ms": "200"})
+    sender = KafkaSender(place, client_id="test")
+    with pytest.raises(UnavailableError, match="away"):
+        sender.send([KafkaRecord(topic="a", value=b"1")])
+    with pytest.raises(UnavailableError, match="away"):
+        probe_kafka(place, timeout_s=0.3)
+    sender.close()
+    with pytest.raises(UnavailableError, match="closed"):
+        sender.send([])
+
+
+def test_a_receiver_waits_for_a_cluster_that_is_away(caplog: pytest.LogCaptureFixture) -> None:
+    receiver = KafkaReceiver(KafkaPlace(brokers=NOBODY), topics=["a"], group="g", client_id="test")
+    for _ in range(3):
+        assert receiver.take(most=1, timeout_s=0.5) == []
+    assert [r.message for r in caplog.records if "kafka lost" in r.message] == [
+        f"kafka lost group=g brokers={NOBODY}"
+    ]
+    receiver.close()
+    receiver.close()
+
+
+@pytest.mark.parametrize(
+    ("options", "secrets", "words"),
+    [
+        ({"sasl.password": "open"}, {}, "secrets stand in files"),
+        ({"ssl.key.pem": "open"}, {}, "secrets stand in files"),
+        ({"acks": "0"}, {}, "set by lineside"),
+        ({"enable.idempotence": "false"}, {}, "set by lineside"),
+        ({"plugin.library.paths": "x.so"}, {}, "set by lineside"),
+        ({"error_cb": "x"}, {}, "set by lineside"),
+        ({}, {"group.id": "x"}, "set by lineside"),
+    ],
+)
+def test_options_that_would_break_a_promise_are_refused(
+    options: dict[str, str], secrets: dict[str, str], words: str
+) -> None:
+    with pytest.raises(InvalidError, match=words) as raised:
+        KafkaPlace(brokers=NOBODY, options=options, secret_files=secrets)
+    assert "open" not in str(raised.value)
+
+
+@pytest.mark.parametrize("options", [{"no.such.option": "1"}, {"security.protocol": "maybe"}])
+def test_options_the_library_does_not_know_are_refused(options: dict[str, str]) -> None:
+    sender = KafkaSender(KafkaPlace(brokers=NOBODY, options=options), client_id="test")
+    with pytest.raises(InvalidError, match="refuses its settings"):
+        sender.send([KafkaRecord(topic="a", value=b"1")])
+    sender.close()
+
+
+def test_secrets_are_read_from_their_files_each_time(tmp_path: Path) -> None:
+    secret = tmp_path / "password"
+    place = KafkaPlace(brokers=NOBODY, secret_files={"sasl.password": str(secret)})
+    with pytest.raises(NotFoundError, match="cannot be read"):
+        place.settings()
+    for said in ("first", "second"):
+        secret.write_text(said + "\n")
+        assert place.settings()["sasl.password"] == said
+    secret.write_bytes(b"\xff")
+    with pytest.raises(NotFoundError):
+        place.settings()
+
+
+@pytest.mark.parametrize(
+    ("code", "kind"),
+    [
+        (confluent_kafka.KafkaError._AUTHENTICATION, RefusedError),
+        (confluent_kafka.KafkaError._SSL, RefusedError),
+        (confluent_kafka.KafkaError.TOPIC_AUTHORIZATION_FAILED, RefusedError),
+        (confluent_kafka.KafkaError.GROUP_AUTHORIZATION_FAILED, RefusedError),
+        (confluent_kafka.KafkaError.MSG_SIZE_TOO_LARGE, InvalidError),
+        (confluent_kafka.KafkaError._TRANSPORT, UnavailableError),
+        (confluent_kafka.KafkaError._MSG_TIMED_OUT, UnavailableError),
+        (confluent_kafka.KafkaError.NOT_LEADER_FOR_PARTITION, UnavailableError),
+    ],
+)
+def test_faults_are_told_apart_by_what_can_be_done(code: int, kind: type) -> None:
+    assert type(failure_of(confluent_kafka.KafkaError(code), where="here")) is kind
