@@ -3,13 +3,15 @@
 Rules:
 
 1. A topic that nothing routes is refused, as is a message without one; neither is guessed at.
-2. ``ts`` must be a time with zone. A message from further ahead than the allowed skew is refused,
-   because nothing newer could overwrite it; a late one is kept and counted.
+2. ``ts`` must be a time with zone; where a route says ``time = "arrival"``, a message without it is
+   dated when it comes, and says so (``ts_is``). A message from further ahead than the allowed skew
+   is refused, because nothing newer could overwrite it; a late one is kept and counted.
 3. The same message delivered twice has the same event id: a frame by its frame id, anything else
    by its topic and canonical content.
-4. Pure: nothing here reads a clock or touches a disk.
+4. Pure, but for ``arrival_of``: nothing here touches a disk.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -24,6 +26,7 @@ from lineside.core import (
     Camera,
     CameraMessage,
     ClimateMessage,
+    Clock,
     InvalidError,
     OrderMessage,
     Plant,
@@ -34,6 +37,7 @@ from lineside.core import (
     decode_json,
     digest_of,
     encode,
+    new_id,
     parse_rfc3339,
     read_message,
     rfc3339,
@@ -42,6 +46,7 @@ from lineside.core import (
 from lineside.links import topic_matches
 from lineside.streams import MAX_EVENT_BYTES, Event
 
+_NOTHING: Mapping[str, str] = {}
 _M = TypeVar("_M", bound=msgspec.Struct)
 _SKEW_S = 5.0
 _MAX_AGE_S = 60.0
@@ -216,16 +221,42 @@ def picture_of(route: Route, document: dict[str, Any], *, topic: str) -> Picture
     )  # fmt: skip
 
 
-def read_plant(route: Route, payload: bytes, *, topic: str, site: str) -> Event:
+def read_plant(
+    route: Route, payload: bytes, *, topic: str, site: str, arrival: Mapping[str, str] = _NOTHING
+) -> Event:
     """Any other message of the plant as the event it is kept as."""
     check_size(route, len(payload), topic=topic)
-    return plant_event(route, _document(payload, topic), topic=topic, site=site)
+    document = _document(payload, topic)
+    return plant_event(route, document, topic=topic, site=site, arrival=arrival)
 
 
-def plant_event(route: Route, document: dict[str, Any], *, topic: str, site: str) -> Event:
-    """The event of a plant message: its fields as sent, and its topic."""
+def arrival_of(route: Route, *, clock: Clock) -> Mapping[str, str]:
+    """What a message of this route that names no time is given; nothing where it must name one.
+
+    ``delivery`` tells it from the same words a moment later.
+    """
+    if route.time == "ts":
+        return _NOTHING
+    delivery = new_id("dlv", clock=clock)
+    return {"ts": rfc3339(clock.now()), "ts_is": "arrival", "delivery": delivery}
+
+
+def plant_event(
+    route: Route,
+    document: dict[str, Any],
+    *,
+    topic: str,
+    site: str,
+    arrival: Mapping[str, str] = _NOTHING,
+) -> Event:
+    """The event of a plant message: its fields as sent, and its topic.
+
+    ``arrival``: as ``arrival_of`` gives it, added to a message without ``ts``.
+    """
     if len(encode(document)) > _MOST_EVENT_BYTES:
         raise DeadLetterError(Reason.TOO_LARGE, f"more than {_MOST_EVENT_BYTES} bytes", where=topic)
+    if "ts" not in document:
+        document = {**document, **arrival}
     at = _time(document, topic)
     _check_fields(route.kind, document, topic=topic)
     data = {**document, "topic": topic}
