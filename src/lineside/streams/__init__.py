@@ -1,11 +1,14 @@
 """Predictions become events: CloudEvents records and pure operators over time-ordered records.
 
 Main names: ``Event`` with ``encode_event`` and ``decode_event``; ``prediction_event`` and
-``read_prediction``; ``freshness``, ``debounce`` and ``feed_drift``.
+``read_prediction``; ``freshness``, ``debounce`` and ``feed_drift``. A plant file's rules run in a
+``RuleEngine``, which takes an ``Entry`` of the log and gives an ``Output`` that ``rule_event``
+makes an event; ``explain`` says a rule in words.
 Not here: reading, writing, clocks; what an event does to the line (twin).
 """
 
-from lineside.streams.codec import MAX_EVENT_BYTES, decode_event, encode_event
+from lineside.streams.codec import MAX_EVENT_BYTES, decode_event, encode_event, written_time
+from lineside.streams.contract import MOST_CAUSES, UNKNOWN, Output, Record, Step
 from lineside.streams.drift import (
     Drift,
     DriftSettings,
@@ -15,38 +18,68 @@ from lineside.streams.drift import (
     figures_of,
     is_unsure,
 )
+from lineside.streams.engine import (
+    MOST_HELD,
+    Counters,
+    RuleEngine,
+    rule_digest,
+    rule_span_s,
+)
 from lineside.streams.event import EVENT_TYPE, PREDICTION_TYPE, Event
+from lineside.streams.explain import conditions_in_words, explain
 from lineside.streams.fresh import Fresh, NotFresh, freshness
+from lineside.streams.outputs import moment, rule_event
 from lineside.streams.predictions import (
     encode_prediction_event,
     prediction_event,
     prediction_id,
     read_prediction,
 )
+from lineside.streams.records import TICK_TYPE, Entry, topic_fits
+from lineside.streams.steps import make_step
 from lineside.streams.windows import Reading, debounce, held_for
 
 __all__ = [
     "EVENT_TYPE",
     "MAX_EVENT_BYTES",
+    "MOST_CAUSES",
+    "MOST_HELD",
     "PREDICTION_TYPE",
+    "TICK_TYPE",
+    "UNKNOWN",
+    "Counters",
     "Drift",
     "DriftSettings",
     "DriftState",
+    "Entry",
     "Event",
     "FigureState",
     "Fresh",
     "NotFresh",
+    "Output",
     "Reading",
+    "Record",
+    "RuleEngine",
+    "Step",
+    "conditions_in_words",
     "debounce",
     "decode_event",
     "encode_event",
     "encode_prediction_event",
+    "explain",
     "feed_drift",
     "figures_of",
     "freshness",
     "held_for",
     "is_unsure",
+    "make_step",
+    "moment",
     "prediction_event",
     "prediction_id",
     "read_prediction",
+    "rule_digest",
+    "rule_event",
+    "rule_span_s",
+    "topic_fits",
+    "written_time",
 ]

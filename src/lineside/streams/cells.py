@@ -1,0 +1,103 @@
+"""What steps remember of each key: bounded, oldest use first, with the moment each falls due.
+
+1. At most ``most``: the one unused longest is taken out to make room, and counted.
+2. ``due`` gives out what has fallen due by a time, in order of due time, then of birth.
+3. Kept state is a list in order of use, so that a load goes on exactly as if nothing had been.
+"""
+
+import heapq
+from collections import OrderedDict
+from collections.abc import Hashable, Iterable, Iterator
+from typing import Generic, Protocol, TypeVar
+
+NEVER_US = 2**62
+
+
+class Cell(Protocol):
+    """Something remembered, with the moment at which it falls due."""
+
+    due_us: int
+    born: int
+
+
+C = TypeVar("C", bound=Cell)
+
+
+class Cells(Generic[C]):
+    """Cells by name."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._cells: OrderedDict[Hashable, C] = OrderedDict()
+        self._order: list[tuple[int, int, Hashable]] = []
+        self._born = 0
+        self.next_us = NEVER_US
+        self.evicted = 0
+
+    def __len__(self) -> int:
+        return len(self._cells)
+
+    def __iter__(self) -> Iterator[C]:
+        return iter(self._cells.values())
+
+    def use(self, name: Hashable) -> C | None:
+        """The cell of that name, now the one used last; None where there is none."""
+        cell = self._cells.get(name)
+        if cell is not None:
+            self._cells.move_to_end(name)
+        return cell
+
+    def add(self, name: Hashable, cell: C) -> C | None:
+        """Keep a new cell; the one that had to leave for it."""
+        self._born += 1
+        cell.born = self._born
+        self._cells[name] = cell
+        self._wait(name, cell)
+        if len(self._cells) <= self._most:
+            return None
+        self.evicted += 1
+        return self._cells.popitem(last=False)[1]
+
+    def move(self, name: Hashable, cell: C, *, due_us: int) -> None:
+        """Let a cell fall due at another moment."""
+        earlier = due_us < cell.due_us
+        cell.due_us = due_us
+        if earlier:  # what is put off is looked at when it would have fallen due
+            self._wait(name, cell)
+
+    def _wait(self, name: Hashable, cell: C) -> None:
+        if cell.due_us < NEVER_US:
+            heapq.heappush(self._order, (cell.due_us, cell.born, name))
+            self.next_us = self._order[0][0]
+
+    def keep(self, name: Hashable, cell: C) -> None:
+        """Put back one that ``due`` took out; it falls due anew when its moment comes."""
+        self._cells[name] = cell
+        self._wait(name, cell)
+
+    def drop(self, name: Hashable) -> C | None:
+        """Forget one."""
+        return self._cells.pop(name, None)
+
+    def due(self, now_us: int) -> Iterator[tuple[Hashable, C]]:
+        """Take out those that fall due at ``now_us`` or before."""
+        order = self._order
+        while order and order[0][0] <= now_us:
+            due_us, born, name = heapq.heappop(order)
+            cell = self._cells.get(name)
+            if cell is None or cell.born != born:
+                continue
+            if cell.due_us > due_us:  # it was put off since
+                heapq.heappush(order, (cell.due_us, born, name))
+                continue
+            del self._cells[name]
+            yield name, cell
+        self.next_us = order[0][0] if order else NEVER_US
+
+    def restore(self, cells: Iterable[tuple[Hashable, C]], *, evicted: int) -> None:
+        """Take over what was kept, in order of use."""
+        for name, cell in cells:
+            self._cells[name] = cell
+            self._born = max(self._born, cell.born)
+            self._wait(name, cell)
+        self.evicted = evicted

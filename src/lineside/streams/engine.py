@@ -1,0 +1,350 @@
+"""One rule over the log: a fold whose memory is one document.
+
+1. ``take`` is handed entries in log order, whatever their chunks; what it gives out and remembers
+   depends on their order and arrival times alone, never on how they were cut.
+2. Records that pass ``where`` are held back until no earlier one can come (``watermark``), then
+   handed to the step in order of time, and of id within one time. With ``emit = "changes"`` they
+   are handed on as they come.
+3. Nothing is dropped in silence: late records, those without a key, entries that cannot be read,
+   and keys given up for room are counted, and the counters are part of the memory.
+4. At most ``MOST_HELD`` records are held back; beyond, the oldest tenth goes on before its time.
+"""
+
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from operator import itemgetter
+from typing import Any
+
+import msgspec
+
+from lineside.core import InvalidError, Rule, Scalar, digest_of, encode
+from lineside.streams.conditions import compile_conditions
+from lineside.streams.contract import Output, Record, Step
+from lineside.streams.records import TICK_TYPE, Entry, reader_of, session_record
+from lineside.streams.steps import make_step
+from lineside.streams.watermark import BEGINNING_US, Kept, Watermarks
+
+MOST_HELD = 20_000
+STATE_SCHEMA = "lineside.rule-state/1"
+_MOST_ROLES = 10_000
+_PYTHON_SPAN_S = 60.0
+
+_Held = tuple[int, str, int, Record, tuple[Scalar, ...]]
+_Key = Callable[[Mapping[str, Scalar]], tuple[Scalar, ...] | None]
+
+
+class Counters(msgspec.Struct):
+    """What became of a rule's records since its declaration.
+
+    Attributes:
+        read: records made of entries.
+        passed: of these, that ``where`` let through and that have a key.
+        late: too late for their place in time.
+        keyless: lacked a field of the key.
+        unreadable: entries whose body could not be read.
+        evicted: keys or windows given up for room.
+        hurried: records handed on before their time, for room.
+        given: events given out.
+    """
+
+    read: int = 0
+    passed: int = 0
+    late: int = 0
+    keyless: int = 0
+    unreadable: int = 0
+    evicted: int = 0
+    hurried: int = 0
+    given: int = 0
+
+
+class _State(msgspec.Struct):
+    step: dict[str, Any]
+    marks: Kept
+    held: list[Record]
+    counters: Counters
+    schema: str = STATE_SCHEMA
+
+
+def rule_digest(rule: Rule) -> str:
+    """Names what a rule does: the same text means the same memory; its names do not matter."""
+    return digest_of(encode(replace(rule, name="", line="")))
+
+
+def rule_span_s(rule: Rule) -> float:
+    """How long after its last record time alone can make a rule give something out, at most."""
+    return max(_spans(rule), default=_PYTHON_SPAN_S)
+
+
+def _spans(rule: Rule) -> Iterator[float]:
+    if rule.window is not None:
+        yield from (rule.window.size_s, rule.window.gap_s)
+    if rule.sighting is not None:
+        yield 2 * (rule.sighting.gap_s + rule.sighting.dwell_s)
+    if rule.crossing is not None:
+        yield 2 * rule.crossing.lost_s
+    if rule.sequence is not None:
+        yield rule.sequence.within_s
+    if rule.hold is not None:
+        yield from (rule.hold.for_s, rule.hold.gap_s)
+    if rule.rate is not None:
+        yield 2 * rule.rate.per_s
+    if rule.pair is not None:
+        yield rule.pair.within_s
+
+
+class RuleEngine:
+    """One rule; owned by one thread.
+
+    Args:
+        rule: its declaration.
+        expected: sources that time waits for from the first record on, such as cameras.
+    """
+
+    def __init__(self, rule: Rule, *, expected: Iterable[str] = ()) -> None:
+        self.rule = rule
+        self.digest = rule_digest(rule)
+        self.counters = Counters()
+        self._reader = reader_of(rule)
+        self._step: Step = make_step(rule)
+        lasting = rule.hold is not None and not rule.hold.field
+        self._where = None if lasting else compile_conditions(rule.where)
+        self._having = compile_conditions(rule.having)
+        self._key = _key_of(rule.key)
+        self._marks = Watermarks(
+            lateness_us=round(rule.lateness_s * 1e6), idle_us=round(rule.idle_s * 1e6),
+            expected=expected,
+        )  # fmt: skip
+        self._changes = rule.emit == "changes"
+        self._arrival = rule.time == "arrival"
+        self._span_us = round(rule_span_s(rule) * 1e6)
+        self._held: list[_Held] = []
+        self._roles: dict[tuple[str, str], str] = {}
+        self._given: list[Output] = []
+        self._seq = 0
+
+    def role(self, type_: str, subject: str) -> str:
+        """What an entry is to this rule: ``record``, ``session``, ``tick`` or "" for nothing."""
+        role = self._roles.get((type_, subject))
+        if role is None:
+            if len(self._roles) >= _MOST_ROLES:
+                self._roles.clear()
+            role = self._roles[type_, subject] = self._role(type_, subject)
+        return role
+
+    def take(self, entries: Iterable[Entry]) -> list[Output]:
+        """Take entries in log order; what the rule gives out of them."""
+        roles, read = self._roles, self._reader.read
+        for entry in entries:
+            role = roles.get((entry.type, entry.subject))
+            if role is None:
+                role = self.role(entry.type, entry.subject)
+            if role == "record":
+                try:
+                    records = read(entry)
+                except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+                    self.counters.unreadable += 1
+                    continue
+                self._admit(records)
+            elif role:
+                self._mark(entry, role=role)
+        self._release()
+        given, self._given = self._given, []
+        self.counters.given += len(given)
+        return given
+
+    @property
+    def held(self) -> int:
+        """Records held back now."""
+        return len(self._held)
+
+    @property
+    def low_us(self) -> int | None:
+        """The time up to which everything was told; None before the first record."""
+        return None if self._marks.low_us == BEGINNING_US else self._marks.low_us
+
+    def counted(self) -> Counters:
+        """The counters as they stand."""
+        self.counters.evicted = getattr(self._step, "evicted", 0)
+        return self.counters
+
+    def ticks_at_us(self) -> int | None:
+        """From which arrival on a tick would move this rule; None where time alone brings nothing.
+
+        A rule waits for time while it holds records back, or while its step may still give out
+        something of what it was handed.
+        """
+        marks = self._marks
+        settled = marks.low_us > marks.newest_us + self._span_us
+        if marks.newest_us == BEGINNING_US or (settled and not self._held):
+            return None
+        return marks.arrived_us + round(self.rule.idle_s * 1e6)
+
+    def dump(self) -> dict[str, Any]:
+        """The whole memory, as plain JSON."""
+        state = _State(
+            step=self._step.dump(), marks=self._marks.dump(), counters=self.counted(),
+            held=[held[3] for held in self._held],
+        )  # fmt: skip
+        return msgspec.to_builtins(state)  # type: ignore[no-any-return]  # a struct is a dict
+
+    def load(self, memory: Mapping[str, Any]) -> None:
+        """Go on from a dump, in an engine that has taken nothing yet.
+
+        Raises:
+            InvalidError: it is no memory of such a rule.
+        """
+        try:
+            state = msgspec.convert(memory, _State)
+        except msgspec.ValidationError as error:
+            raise InvalidError(
+                f"no memory of a rule: {error}", where=f"rule {self.rule.id}",
+                fix="Forget it; the rule begins anew.",
+            ) from error  # fmt: skip
+        self._step.load(state.step)
+        self._marks.load(state.marks)
+        self.counters = state.counters
+        for record in state.held:
+            self._hold(record, self._key(record.fields) or ())
+
+    # ---- admission
+
+    def _role(self, type_: str, subject: str) -> str:
+        if type_ == TICK_TYPE:
+            return "tick"
+        if self._reader.takes(type_, subject):
+            return "record"
+        return "session" if self._reader.begins(type_, subject) else ""
+
+    def _mark(self, entry: Entry, *, role: str) -> None:
+        """A tick, or the beginning of a sorting session."""
+        if role == "tick":
+            self._marks.tick(entry.arrived_us)
+            return
+        try:
+            record = session_record(entry, arrival=self._arrival)
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            self.counters.unreadable += 1
+            return
+        if self._changes or record.at_us < self._marks.low_us:
+            self._release()
+            self._feed(record, ())
+        else:
+            self._hold(record, ())
+
+    def _admit(self, records: Sequence[Record]) -> None:
+        marks, where, counters = self._marks, self._where, self.counters
+        for record in records:
+            counters.read += 1
+            at_us, source = record.at_us, record.source
+            late = marks.is_late(source, at_us)
+            if where is None or where(record.fields):
+                key = self._key(record.fields)
+                if key is None:
+                    counters.keyless += 1
+                else:
+                    counters.passed += 1
+                    if late:
+                        self._tell_late(record, key)
+                    elif self._changes:
+                        self._feed(record, key)
+                    else:
+                        self._hold(record, key)
+            marks.heard(source, at_us, arrived_us=record.arrived_us)
+        if len(self._held) > MOST_HELD:
+            self._hurry()
+
+    def _hold(self, record: Record, key: tuple[Scalar, ...]) -> None:
+        self._seq += 1  # two records of one time and id keep their order
+        self._held.append((record.at_us, record.id, self._seq, record, key))
+
+    def _hurry(self) -> None:
+        """Make room: first what is ripe, then the oldest tenth before its time."""
+        self._release()
+        if len(self._held) <= MOST_HELD:
+            return
+        low_us = self._held[len(self._held) // 10][0] + 1
+        self.counters.hurried += bisect_left(self._held, low_us, key=itemgetter(0))
+        self._marks.force(low_us)
+        self._release()
+
+    def _tell_late(self, record: Record, key: tuple[Scalar, ...]) -> None:
+        self.counters.late += 1
+        if self.rule.late != "event":
+            return
+        late_by_s = self._late_by_s(record)
+        self._release()  # so that chunks do not decide what is told first
+        values: dict[str, Scalar] = {"late_by_s": late_by_s}
+        frame = record.fields.get("frame")
+        if isinstance(frame, str):
+            values["frame"] = frame
+        self._given.append(
+            Output(
+                name=f"late/{record.id}", key=dict(zip(self.rule.key, key, strict=True)),
+                action="late", start_us=record.at_us, end_us=record.at_us, values=values,
+                causes=(record.id,),
+            )
+        )  # fmt: skip
+
+    def _late_by_s(self, record: Record) -> float:
+        return (max(self._marks.low_us, self._marks.of(record.source)) - record.at_us) / 1e6
+
+    # ---- in order of time
+
+    def _release(self) -> None:
+        low_us, held = self._marks.low_us, self._held
+        if held:
+            held.sort()
+            ripe = bisect_left(held, (low_us,))
+            self._held = held[ripe:]
+            advance, feed = self._step.advance, self._step.feed
+            keep = self._keep
+            for at_us, _, _, record, key in held[:ripe]:
+                for outputs in (advance(at_us), feed(record, key=key)):
+                    if outputs:
+                        keep(outputs)
+        if low_us > BEGINNING_US:
+            self._keep(self._step.advance(low_us))
+
+    def _feed(self, record: Record, key: tuple[Scalar, ...]) -> None:
+        """Hand a record on as it comes."""
+        if self._marks.low_us > BEGINNING_US:
+            self._keep(self._step.advance(self._marks.low_us))
+        self._keep(self._step.feed(record, key=key))
+
+    def _keep(self, outputs: Iterable[Output]) -> None:
+        having = self._having
+        for output in outputs:
+            if having is None or having(_tested(output)):
+                self._given.append(output)
+
+
+def _tested(output: Output) -> dict[str, Scalar]:
+    """The fields that ``having`` sees."""
+    return {
+        "action": output.action, "name": output.name, "revision": output.revision,
+        "seconds": (output.end_us - output.start_us) / 1e6, **output.values, **output.key,
+    }  # fmt: skip
+
+
+def _key_of(names: tuple[str, ...]) -> _Key:
+    """The key of a record's fields; None where it lacks one of them."""
+    if not names:
+        return lambda _fields: ()
+    if len(names) == 1:
+        only = names[0]
+
+        def one(fields: Mapping[str, Scalar]) -> tuple[Scalar, ...] | None:
+            value = fields.get(only)
+            return None if value is None else (value,)
+
+        return one
+    pick = itemgetter(*names)
+
+    def several(fields: Mapping[str, Scalar]) -> tuple[Scalar, ...] | None:
+        try:
+            return pick(fields)  # type: ignore[no-any-return]  # a tuple for two names and more
+        except KeyError:
+            return None
+
+    return several

@@ -1,0 +1,203 @@
+"""A rule in plain words, for people who did not write it."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+
+from lineside.core import Aggregate, Condition, Rule, WindowStep
+
+_SIZES = (
+    ("at_least", "is at least"), ("at_most", "is at most"), ("above", "is above"),
+    ("below", "is below"),
+)  # fmt: skip
+
+
+def explain(rule: Rule) -> str:
+    """What a rule does: some sentences, one a line."""
+    return "\n".join(_sentences(rule))
+
+
+def conditions_in_words(conditions: Iterable[Condition]) -> str:
+    """Conditions joined by "and"."""
+    return " and ".join(_condition(one) for one in conditions)
+
+
+def _sentences(rule: Rule) -> Iterator[str]:
+    yield f"{rule.name or rule.id}: reads {_read(rule)}{_where(rule)}."
+    yield from _STEPS[rule.step](rule)
+    if rule.having:
+        yield f"Of these it tells only those where {conditions_in_words(rule.having)}."
+    yield _emit(rule)
+    yield _lateness(rule)
+    yield (
+        f"It remembers at most {rule.most_keys} at a time; beyond, the one unused longest is "
+        "given up and counted."
+    )
+
+
+def _read(rule: Rule) -> str:
+    read = rule.read
+    cameras = f" of {_listed(read.cameras)}" if read.cameras else ""
+    if read.predictions:
+        each = "every answer" if read.answers == "each" else "the likeliest label of each picture"
+        return f"{each} of inspection {read.predictions}{cameras}"
+    if read.event:
+        return f"the events of rule {read.event}{cameras}"
+    kind = f"{read.plant} messages" if read.plant else f"messages on {read.topic}"
+    return f"the plant's {kind}{cameras}"
+
+
+def _where(rule: Rule) -> str:
+    if not rule.where or (rule.hold is not None and not rule.hold.field):
+        return ""
+    return f" where {conditions_in_words(rule.where)}"
+
+
+def _each(rule: Rule) -> str:
+    return f" for each {_listed(rule.key)}" if rule.key else ""
+
+
+def _window(rule: Rule) -> Iterator[str]:
+    assert rule.window is not None  # noqa: S101  the table is by step
+    figures = ["the number of records", *(_figure(one) for one in rule.aggregate)]
+    yield f"It takes {_listed(figures)}{_each(rule)} over {_stretch(rule.window)}."
+
+
+def _stretch(window: WindowStep) -> str:
+    if window.kind == "session":
+        return f"stretches in which records follow one another within {window.gap_s:g} s"
+    if window.kind == "hopping":
+        return f"stretches of {window.size_s:g} s, a new one every {window.every_s:g} s"
+    return f"stretches of {window.size_s:g} s, one after the other, counted from 1970"
+
+
+def _figure(one: Aggregate) -> str:
+    of = f" {one.field}" if one.field else ""
+    word = {
+        "count": "number of records", "distinct": f"number of different{of}",
+        "share": "share of records",
+    }.get(one.of, f"{one.of}{of}")  # fmt: skip
+    only = f" where {conditions_in_words(one.where)}" if one.where else ""
+    return f"the {word}{only} ({one.name})"
+
+
+def _sighting(rule: Rule) -> Iterator[str]:
+    step = rule.sighting
+    assert step is not None  # noqa: S101
+    blank = f" ({_listed(step.blank)} means that nothing is in view)" if step.blank else ""
+    yield f"It tells one event for each thing that passes{_each(rule)}{blank}."
+    if step.learned:
+        yield f"How long things stay and how answers flicker was learned: {step.learned}."
+    else:
+        yield (
+            f"A thing is in view for at least {step.dwell_s:g} s, and an absence shorter than "
+            f"{step.gap_s:g} s does not end it."
+        )
+    yield f"Below a probability of {step.least_probability:g} the label is unknown."
+
+
+def _crossing(rule: Rule) -> Iterator[str]:
+    step = rule.crossing
+    assert step is not None  # noqa: S101
+    way = "either way" if step.direction == "either" else f"{step.direction}, looking along it"
+    yield (
+        f"It follows boxes{_each(rule)} and tells each whose centre passes the line from "
+        f"({step.x0_px:g}, {step.y0_px:g}) to ({step.x1_px:g}, {step.y1_px:g}) px, {way}."
+    )
+
+
+def _sequence(rule: Rule) -> Iterator[str]:
+    step = rule.sequence
+    assert step is not None  # noqa: S101
+    first, then = conditions_in_words(step.first), conditions_in_words(step.then)
+    if step.missing:
+        yield (
+            f"It tells{_each(rule)} when, after a record where {first}, none where {then} comes "
+            f"within {step.within_s:g} s."
+        )
+    else:
+        yield (
+            f"It tells{_each(rule)} when a record where {first} is followed by one where {then} "
+            f"within {step.within_s:g} s."
+        )
+
+
+def _pair(rule: Rule) -> Iterator[str]:
+    step = rule.pair
+    assert step is not None  # noqa: S101
+    apart = f", at most {step.within_s:g} s apart" if step.within_s else ""
+    yield f"Every second record{_each(rule)} makes a pair with the one before it{apart}."
+    if step.session:
+        yield f"A message on {step.session} begins a new sorting session with new counts."
+
+
+def _rate(rule: Rule) -> Iterator[str]:
+    step = rule.rate
+    assert step is not None  # noqa: S101
+    limit = f"more than {step.above:g}" if step.above is not None else f"fewer than {step.below:g}"
+    yield (
+        f"It tells{_each(rule)} when there begin to be {limit} records in {step.per_s:g} s, and "
+        "when that ends."
+    )
+
+
+def _hold(rule: Rule) -> Iterator[str]:
+    step = rule.hold
+    assert step is not None  # noqa: S101
+    if step.field:
+        yield (
+            f"It tells{_each(rule)} each value of {step.field} that stayed the same for "
+            f"{step.for_s:g} s."
+        )
+        return
+    gap = f", failing no longer than {step.gap_s:g} s in between" if step.gap_s else ""
+    yield (
+        f"It tells{_each(rule)} when {conditions_in_words(rule.where)} has held for "
+        f"{step.for_s:g} s{gap}, and when that ends."
+    )
+
+
+def _python(rule: Rule) -> Iterator[str]:
+    yield f"What follows is decided by the installed Python rule {rule.python}{_each(rule)}."
+
+
+_STEPS: Mapping[str, Callable[[Rule], Iterator[str]]] = {
+    "window": _window, "sighting": _sighting, "crossing": _crossing, "sequence": _sequence,
+    "pair": _pair, "rate": _rate, "hold": _hold, "python": _python,
+}  # fmt: skip
+
+
+def _emit(rule: Rule) -> str:
+    topic = f"…/event/{rule.id}"
+    if rule.emit == "changes":
+        return f"Each change is told at once on {topic}, as records come."
+    return f"It tells on {topic} when nothing can change it any more."
+
+
+def _lateness(rule: Rule) -> str:
+    clock = "the time of arrival" if rule.time == "arrival" else "the time of capture"
+    late = "told as events of their own" if rule.late == "event" else "counted"
+    return (
+        f"It goes by {clock}; records more than {rule.lateness_s:g} s behind the newest of their "
+        f"source are left out and {late}. A source silent for {rule.idle_s:g} s is not waited for."
+    )
+
+
+def _condition(one: Condition) -> str:
+    parts = []
+    if one.equals is not None:
+        parts.append(f"is {one.equals!r}")
+    if one.any_of:
+        parts.append(f"is one of {_listed(repr(value) for value in one.any_of)}")
+    if one.none_of:
+        parts.append(f"is none of {_listed(repr(value) for value in one.none_of)}")
+    if one.like:
+        parts.append(f"is like {one.like!r}")
+    if one.known is not None:
+        parts.append("is known" if one.known else "is not known")
+    bounds = ((words, getattr(one, name)) for name, words in _SIZES)
+    parts += [f"{words} {bound:g}" for words, bound in bounds if bound is not None]
+    return f"{one.field} {' and '.join(parts)}"
+
+
+def _listed(names: Iterable[str]) -> str:
+    *head, last = list(names)
+    return f"{', '.join(head)} and {last}" if head else last

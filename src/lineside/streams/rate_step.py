@@ -1,0 +1,170 @@
+"""The step ``rate``: more than ``above``, or fewer than ``below``, records in any ``per_s``.
+
+Counted is the stretch that ends now, its beginning left out: ``(now - per_s, now]``.
+
+1. ``above``: begun with the record that makes them too many, ended when enough have left the
+   stretch again.
+2. ``below``: a key is watched from its first record on, and judged when ``per_s`` have passed
+   since; begun when too many have left the stretch, ended by the record that makes them enough. A
+   key that is never seen is never missed.
+3. Only as many times are kept as the limit needs. A key that ran out of records is forgotten
+   under ``above``; under ``below`` it stays, up to ``most_keys``.
+"""
+
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import msgspec
+
+from lineside.core import InvalidError, RateStep, Rule, Scalar
+from lineside.streams.cells import NEVER_US, Cells
+from lineside.streams.contract import MOST_CAUSES, Output, Record
+
+Key = tuple[Scalar, ...]
+
+
+class _Cell(msgspec.Struct, kw_only=True):
+    """The last times of one key, oldest first; ``begun_us`` 0: not too many, not too few."""
+
+    key: Key
+    due_us: int = NEVER_US
+    born: int = 0
+    times: list[int] = []
+    ids: list[str] = []
+    begun_us: int = 0
+    judged_us: int = 0
+    frame: str = ""
+
+
+class _Memory(msgspec.Struct):
+    cells: list[_Cell]
+    evicted: int = 0
+
+
+class Rates:
+    """Records of each key, counted over a stretch that moves on."""
+
+    def __init__(self, rule: Rule, declared: RateStep) -> None:
+        self._names = rule.key
+        self._per_us = round(declared.per_s * 1e6)
+        self._above = declared.above is not None
+        limit = declared.above if declared.above is not None else declared.below
+        assert limit is not None  # noqa: S101  the record of the step needs one of the two
+        # So many records within the stretch decide: one more than ``above``, or ``below`` of them.
+        self._needed = math.floor(limit) + 1 if self._above else max(1, math.ceil(limit))
+        self._cells: Cells[_Cell] = Cells(rule.most_keys)
+
+    @property
+    def evicted(self) -> int:
+        """How many keys were forgotten to make room."""
+        return self._cells.evicted
+
+    def feed(self, record: Record, *, key: Key) -> Iterable[Output]:
+        found = list(self.advance(record.at_us))
+        cell = self._cells.use(key)
+        if cell is None:
+            cell = _Cell(key=key, times=[], ids=[], judged_us=record.at_us + self._per_us)
+            found += self._leave(self._cells.add(key, cell), record.at_us)
+        self._count(cell, record)
+        found += self._begin_above(cell) if self._above else self._end_below(cell)
+        self._cells.move(key, cell, due_us=self._next(cell))
+        return found
+
+    def advance(self, now_us: int) -> Iterable[Output]:
+        if now_us < self._cells.next_us:
+            return ()
+        found: list[Output] = []
+        for name, cell in self._cells.due(now_us):
+            found += self._end_above(cell) if self._above else self._begin_below(cell)
+            cell.due_us = self._next(cell)
+            if cell.due_us < NEVER_US or not self._above:
+                self._cells.keep(name, cell)
+        return found
+
+    def dump(self) -> dict[str, Any]:
+        kept = _Memory(cells=list(self._cells), evicted=self._cells.evicted)
+        return msgspec.to_builtins(kept)  # type: ignore[no-any-return]  # a struct is a dict
+
+    def load(self, memory: Mapping[str, Any]) -> None:
+        try:
+            kept = msgspec.convert(memory, _Memory)
+        except msgspec.ValidationError as error:
+            raise InvalidError(
+                f"no memory of a rate: {error}", fix="Start the rule anew."
+            ) from error
+        self._cells.restore([(cell.key, cell) for cell in kept.cells], evicted=kept.evicted)
+
+    def _count(self, cell: _Cell, record: Record) -> None:
+        cell.times = sorted([*cell.times, record.at_us])[-self._needed :]
+        cell.ids = [*cell.ids, record.id][-MOST_CAUSES:]
+        frame = record.fields.get("frame")
+        cell.frame = frame if isinstance(frame, str) else cell.frame
+
+    def _enough(self, cell: _Cell) -> bool:
+        """Whether the needed records lie within one stretch that ends with the last of them."""
+        times = cell.times
+        return len(times) == self._needed and times[-1] - times[0] < self._per_us
+
+    def _leaves(self, cell: _Cell) -> int:
+        """When there are no longer as many as needed, without a further record."""
+        if len(cell.times) < self._needed:
+            return NEVER_US
+        return cell.times[0] + self._per_us
+
+    def _next(self, cell: _Cell) -> int:
+        """When time alone changes something."""
+        if self._above:
+            return self._leaves(cell) if cell.begun_us else self._runs_out(cell)
+        if cell.begun_us:
+            return NEVER_US
+        leaves = self._leaves(cell)
+        return max(cell.judged_us, 0 if leaves == NEVER_US else leaves)
+
+    def _runs_out(self, cell: _Cell) -> int:
+        """When the last record leaves the stretch, so that nothing is left to remember."""
+        return cell.times[-1] + self._per_us if cell.times else NEVER_US
+
+    def _leave(self, cell: _Cell | None, now_us: int) -> list[Output]:
+        """What is told of a key that had to make room."""
+        begun = cell is not None and cell.begun_us
+        return [self._tell(cell, "ended", at_us=now_us)] if cell is not None and begun else []
+
+    def _begin_above(self, cell: _Cell) -> list[Output]:
+        if cell.begun_us or not self._enough(cell):
+            return []
+        cell.begun_us = cell.times[-1]
+        return [self._tell(cell, "begun", at_us=cell.begun_us)]
+
+    def _end_above(self, cell: _Cell) -> list[Output]:
+        if not cell.begun_us:
+            cell.times = []
+            return []
+        ended = self._tell(cell, "ended", at_us=self._leaves(cell))
+        cell.begun_us = 0
+        return [ended]
+
+    def _begin_below(self, cell: _Cell) -> list[Output]:
+        cell.begun_us = cell.due_us
+        return [self._tell(cell, "begun", at_us=cell.begun_us)]
+
+    def _end_below(self, cell: _Cell) -> list[Output]:
+        if not cell.begun_us or not self._enough(cell):
+            return []
+        ended = self._tell(cell, "ended", at_us=cell.times[-1])
+        cell.begun_us = 0
+        return [ended]
+
+    def _tell(self, cell: _Cell, action: str, *, at_us: int) -> Output:
+        oldest_us = at_us - self._per_us
+        values: dict[str, Scalar] = {
+            "records": sum(oldest_us < time <= at_us for time in cell.times),
+            "per_s": self._per_us / 1e6, "lasted_s": (at_us - cell.begun_us) / 1e6,
+        }  # fmt: skip
+        if cell.frame:
+            values["frame"] = cell.frame
+        return Output(
+            name=f"{cell.begun_us}/{action}", key=dict(zip(self._names, cell.key, strict=True)),
+            action=action, start_us=cell.begun_us, end_us=at_us, values=values,
+            causes=tuple(cell.ids),
+        )  # fmt: skip

@@ -1,0 +1,73 @@
+"""The table of steps: which class does what a rule declares.
+
+A step is made anew for each rule, keeps the ``Step`` contract and is the only thing that knows what
+its declaration means. To add one: a record in ``core.plant_rules``, a class, and a line here.
+"""
+
+from collections.abc import Callable, Mapping
+
+from lineside.core import InvalidError, Rule, find_driver
+from lineside.streams.contract import Step
+from lineside.streams.hold_step import LastingConditions, SteadyValues
+from lineside.streams.pair_step import Pairs
+from lineside.streams.rate_step import Rates
+from lineside.streams.sequence_step import Sequences
+from lineside.streams.window_steps import AlignedWindows, SessionWindows
+
+
+def make_step(rule: Rule) -> Step:
+    """The step of a rule, without memory.
+
+    Raises:
+        InvalidError: a Python rule that is not installed, or that refuses its settings.
+    """
+    return _STEPS[rule.step](rule)
+
+
+def _window(rule: Rule) -> Step:
+    assert rule.window is not None  # noqa: S101  the table is by step
+    kind = SessionWindows if rule.window.kind == "session" else AlignedWindows
+    return kind(rule, rule.window)
+
+
+def _sequence(rule: Rule) -> Step:
+    assert rule.sequence is not None  # noqa: S101
+    return Sequences(rule, rule.sequence)
+
+
+def _pair(rule: Rule) -> Step:
+    assert rule.pair is not None  # noqa: S101
+    return Pairs(rule, rule.pair)
+
+
+def _rate(rule: Rule) -> Step:
+    assert rule.rate is not None  # noqa: S101
+    return Rates(rule, rule.rate)
+
+
+def _hold(rule: Rule) -> Step:
+    assert rule.hold is not None  # noqa: S101
+    kind = SteadyValues if rule.hold.field else LastingConditions
+    return kind(rule, rule.hold)
+
+
+def _python(rule: Rule) -> Step:
+    """An entry point of the group ``lineside.rules``: a function of the rule that makes a step."""
+    try:
+        make = find_driver("rules", f"{rule.python}:", table={})
+    except InvalidError as error:
+        raise InvalidError(
+            f"no Python rule {rule.python!r} is installed", where=f"rule {rule.id}",
+            fix=f"Install the package with the entry point {rule.python!r} of lineside.rules.",
+        ) from error  # fmt: skip
+    return make(rule)  # type: ignore[no-any-return]  # an entry point is untyped
+
+
+_STEPS: Mapping[str, Callable[[Rule], Step]] = {
+    "window": _window,
+    "sequence": _sequence,
+    "pair": _pair,
+    "rate": _rate,
+    "hold": _hold,
+    "python": _python,
+}

@@ -1,0 +1,129 @@
+"""How far time has come, by the records' own times: one watermark for each source.
+
+1. A source's watermark is its newest time less ``lateness``. A record before it is late, and so is
+   one before the time up to which the rule's step was told already.
+2. Time has passed ``low`` for all: the lowest watermark of the sources that are awake.
+3. A source is asleep when nothing of it arrived for ``idle``, as of the newest arrival. When all
+   sleep, time is past the newest record, or the newest arrival less ``idle`` where that is later.
+4. ``low`` never goes back.
+"""
+
+from collections.abc import Iterable
+
+import msgspec
+
+BEGINNING_US = -(2**62)
+
+
+class Source(msgspec.Struct):
+    """A source's newest time, and when it was last heard."""
+
+    newest_us: int
+    heard_us: int
+
+
+class Kept(msgspec.Struct):
+    """The memory of ``Watermarks``."""
+
+    sources: dict[str, Source]
+    low_us: int
+    arrived_us: int
+    begun_us: int
+
+
+class Watermarks:
+    """The watermarks of one rule's sources.
+
+    ``expected`` are sources known ahead: time waits for them until ``idle`` after the first record.
+    """
+
+    def __init__(self, *, lateness_us: int, idle_us: int, expected: Iterable[str] = ()) -> None:
+        self._lateness_us = lateness_us
+        self._idle_us = idle_us
+        self._expected = frozenset(expected)
+        self._missing = set(self._expected)
+        self._sources: dict[str, Source] = {}
+        self._laggard = ""
+        self._asleep_at_us = BEGINNING_US
+        self._begun_us = 0
+        self.arrived_us = BEGINNING_US
+        self.low_us = BEGINNING_US
+
+    def is_late(self, source: str, at_us: int) -> bool:
+        """Whether a record would come too late."""
+        if at_us < self.low_us:
+            return True
+        known = self._sources.get(source)
+        return known is not None and at_us < known.newest_us - self._lateness_us
+
+    def heard(self, source: str, at_us: int, *, arrived_us: int) -> None:
+        """Take note of a record, late or not."""
+        known = self._sources.get(source)
+        arrived_us = max(arrived_us, self.arrived_us)
+        self.arrived_us = arrived_us
+        if known is None:
+            self._begun_us = self._begun_us or arrived_us
+            self._missing.discard(source)
+            self._sources[source] = Source(at_us, arrived_us)
+        else:
+            known.heard_us = arrived_us
+            known.newest_us = max(known.newest_us, at_us)
+            # A source that is not the slowest cannot move time, while no other falls asleep.
+            if source != self._laggard and arrived_us < self._asleep_at_us:
+                return
+        self._settle()
+
+    def tick(self, arrived_us: int) -> None:
+        """Time has passed, by arrival, without a record."""
+        if arrived_us > self.arrived_us:
+            self.arrived_us = arrived_us
+            self._settle()
+
+    @property
+    def newest_us(self) -> int:
+        """The newest time of all sources."""
+        return max((one.newest_us for one in self._sources.values()), default=BEGINNING_US)
+
+    def of(self, source: str) -> int:
+        """The watermark of one source; the beginning of time where it is not known."""
+        known = self._sources.get(source)
+        return BEGINNING_US if known is None else known.newest_us - self._lateness_us
+
+    def force(self, at_us: int) -> None:
+        """Let time be at least so far, because no more can be held back."""
+        self.low_us = max(self.low_us, at_us)
+
+    def dump(self) -> Kept:
+        """All that is remembered."""
+        return Kept(
+            sources=self._sources, low_us=self.low_us, arrived_us=self.arrived_us,
+            begun_us=self._begun_us,
+        )  # fmt: skip
+
+    def load(self, kept: Kept) -> None:
+        """Go on from there."""
+        self._sources, self.low_us, self.arrived_us = kept.sources, kept.low_us, kept.arrived_us
+        self._begun_us = kept.begun_us
+        self._missing = set(self._expected - kept.sources.keys())
+        self._laggard, self._asleep_at_us = "", BEGINNING_US
+
+    def _settle(self) -> None:
+        """Find the slowest source that is awake, and when the next one falls asleep."""
+        now_us, idle_us = self.arrived_us, self._idle_us
+        slowest, lowest_us, asleep_at_us = "", 2**62, 2**62
+        for name, one in self._sources.items():
+            if now_us - one.heard_us >= idle_us:
+                continue
+            asleep_at_us = min(asleep_at_us, one.heard_us + idle_us)
+            if one.newest_us < lowest_us:
+                slowest, lowest_us = name, one.newest_us
+        if self._missing and self._sources:
+            if now_us - self._begun_us < idle_us:
+                self._laggard, self._asleep_at_us = "", BEGINNING_US
+                return
+            self._missing.clear()
+        self._laggard, self._asleep_at_us = slowest, asleep_at_us
+        if slowest:
+            self.force(lowest_us - self._lateness_us)
+        elif self._sources:
+            self.force(max(self.newest_us + 1, now_us - idle_us))

@@ -1,0 +1,258 @@
+"""The step ``window``: figures of stretches of time.
+
+1. Tumbling and hopping windows are aligned to the epoch: ``start = t - t mod every``; a record at
+   exactly the end belongs to the next. A window is told when nothing earlier than its end comes.
+2. A session holds records that follow one another within ``gap_s`` (exactly the gap still joins);
+   it is told when a later one can no longer join. It starts and ends with a record.
+3. With ``emit = "changes"`` each record tells the window it changed, as it stands then, and nothing
+   is told at its end.
+4. Where there are too many, the one unused longest is told early, with ``evicted`` true.
+"""
+
+from collections.abc import Hashable, Iterable, Iterator, Mapping
+from typing import Any
+
+import msgspec
+
+from lineside.core import InvalidError, Rule, Scalar, WindowStep
+from lineside.streams.cells import Cells
+from lineside.streams.contract import MOST_CAUSES, Output, Record
+from lineside.streams.figures import Figure, Memory, figures_of, told
+
+Key = tuple[Scalar, ...]
+_Name = tuple[Key, int]
+
+
+class _Cell(msgspec.Struct, kw_only=True):
+    """One window of one key, named by its first record.
+
+    ``last`` and ``frame`` are of the record that is last in time.
+    """
+
+    key: Key
+    id: str
+    start_us: int
+    end_us: int
+    due_us: int
+    born: int = 0
+    count: int = 0
+    revision: int = 0
+    first_us: int
+    last_us: int
+    causes: list[str] = []
+    last: str = ""
+    frame: str = ""
+    figures: list[Memory] = []
+
+    def cause_ids(self) -> tuple[str, ...]:
+        """The first records and the last one."""
+        if not self.last or self.last in self.causes:
+            return tuple(self.causes)
+        return (*self.causes[: MOST_CAUSES - 1], self.last)
+
+
+class _Memory(msgspec.Struct):
+    cells: list[_Cell]
+    evicted: int = 0
+
+
+class _Windows:
+    """What the kinds of windows share."""
+
+    def __init__(self, rule: Rule) -> None:
+        self._names = rule.key
+        self._changes = rule.emit == "changes"
+        self._figures: tuple[Figure, ...] = figures_of(rule.aggregate)
+        self._feeds = tuple((place, one.feed) for place, one in enumerate(self._figures))
+        self._cells: Cells[_Cell] = Cells(rule.most_keys)
+
+    @property
+    def evicted(self) -> int:
+        """How many windows were told early to make room."""
+        return self._cells.evicted
+
+    def advance(self, now_us: int) -> Iterable[Output]:
+        if now_us < self._cells.next_us:
+            return ()
+        closed = [cell for _, cell in self._cells.due(now_us)]
+        return () if self._changes else [self._tell(cell) for cell in closed]
+
+    def dump(self) -> dict[str, Any]:
+        kept = _Memory(cells=list(self._cells), evicted=self._cells.evicted)
+        return msgspec.to_builtins(kept)  # type: ignore[no-any-return]  # a struct is a dict
+
+    def load(self, memory: Mapping[str, Any]) -> None:
+        try:
+            kept = msgspec.convert(memory, _Memory)
+        except msgspec.ValidationError as error:
+            raise InvalidError(
+                f"no memory of a window: {error}", fix="Start the rule anew."
+            ) from error
+        self._cells.restore([(self._name(cell), cell) for cell in kept.cells], evicted=kept.evicted)
+
+    def _name(self, cell: _Cell) -> Hashable:
+        return cell.key, cell.start_us
+
+    def _begin(self, record: Record, key: Key, *, span: tuple[int, int], due_us: int) -> _Cell:
+        return _Cell(
+            key=key, id=record.id, start_us=span[0], end_us=span[1], due_us=due_us,
+            first_us=record.at_us, last_us=record.at_us, causes=[],
+            figures=[one.begin() for one in self._figures],
+        )  # fmt: skip
+
+    def _count(self, cell: _Cell, record: Record) -> None:
+        cell.count += 1
+        if len(cell.causes) < MOST_CAUSES:
+            cell.causes.append(record.id)
+        if record.at_us >= cell.last_us:
+            cell.last_us, cell.last = record.at_us, record.id
+            frame = record.fields.get("frame")
+            if isinstance(frame, str):
+                cell.frame = frame
+        elif record.at_us < cell.first_us:
+            cell.first_us = record.at_us
+        for place, feed in self._feeds:
+            feed(cell.figures[place], record)
+
+    def _change(self, cell: _Cell) -> Output:
+        cell.revision += 1
+        return self._tell(cell, action="change", revision=cell.revision)
+
+    def _leave(self, cell: _Cell | None) -> Iterator[Output]:
+        """What is told of a window that had to make room."""
+        if cell is not None and not self._changes:
+            yield self._tell(cell, evicted=True)
+
+    def _tell(
+        self, cell: _Cell, *, action: str = "final", revision: int = 0, evicted: bool = False
+    ) -> Output:
+        values: dict[str, Scalar] = {"count": cell.count}
+        if self._figures:
+            values |= told(self._figures, cell.figures)
+        if cell.frame:
+            values["frame"] = cell.frame
+        if evicted:
+            values["evicted"] = True
+        return Output(
+            name=str(cell.start_us), key=dict(zip(self._names, cell.key, strict=True)),
+            action=action, start_us=cell.start_us, end_us=cell.end_us, values=values,
+            causes=cell.cause_ids(), revision=revision,
+        )  # fmt: skip
+
+
+class AlignedWindows(_Windows):
+    """Tumbling and hopping windows."""
+
+    def __init__(self, rule: Rule, declared: WindowStep) -> None:
+        super().__init__(rule)
+        self._size_us = round(declared.size_s * 1e6)
+        hopping = declared.kind == "hopping"
+        self._every_us = round(declared.every_s * 1e6) if hopping else self._size_us
+
+    def feed(self, record: Record, *, key: Key) -> Iterable[Output]:
+        at_us = record.at_us
+        start_us = at_us - at_us % self._every_us
+        if self._every_us == self._size_us:
+            return self._take(record, key=key, start_us=start_us)
+        found: list[Output] = []
+        while start_us + self._size_us > at_us:
+            found += self._take(record, key=key, start_us=start_us)
+            start_us -= self._every_us
+        return found
+
+    def _take(self, record: Record, *, key: Key, start_us: int) -> Iterable[Output]:
+        name: _Name = (key, start_us)
+        cell = self._cells.use(name)
+        left = None
+        if cell is None:
+            end_us = start_us + self._size_us
+            cell = self._begin(record, key, span=(start_us, end_us), due_us=end_us)
+            left = self._cells.add(name, cell)
+        self._count(cell, record)
+        if self._changes:
+            return (self._change(cell),)
+        return () if left is None else self._leave(left)
+
+
+class SessionWindows(_Windows):
+    """Windows as long as records follow one another."""
+
+    def __init__(self, rule: Rule, declared: WindowStep) -> None:
+        super().__init__(rule)
+        self._gap_us = round(declared.gap_s * 1e6)
+        self._open: dict[Key, list[_Cell]] = {}
+
+    def advance(self, now_us: int) -> Iterable[Output]:
+        if now_us < self._cells.next_us:
+            return ()
+        closed = [cell for _, cell in self._cells.due(now_us)]
+        for cell in closed:
+            self._forget(cell)
+        return () if self._changes else [self._tell(cell) for cell in closed]
+
+    def feed(self, record: Record, *, key: Key) -> Iterable[Output]:
+        at_us, gap_us = record.at_us, self._gap_us
+        near = [
+            cell for cell in self._open.get(key, ())
+            if cell.start_us - gap_us <= at_us <= cell.end_us + gap_us
+        ]  # fmt: skip
+        left = None
+        if near:
+            cell = self._joined(near)
+            self._cells.use(self._name(cell))
+        else:
+            due_us = at_us + gap_us + 1
+            cell = self._begin(record, key, span=(at_us, at_us), due_us=due_us)
+            left = self._keep(cell)
+        self._stretch(cell, at_us)
+        self._count(cell, record)
+        if self._changes:
+            return (self._change(cell),)
+        return () if left is None else self._leave(left)
+
+    def load(self, memory: Mapping[str, Any]) -> None:
+        super().load(memory)
+        for cell in self._cells:
+            self._open.setdefault(cell.key, []).append(cell)
+
+    def _name(self, cell: _Cell) -> Hashable:
+        return cell.key, cell.id
+
+    def _keep(self, cell: _Cell) -> _Cell | None:
+        self._open.setdefault(cell.key, []).append(cell)
+        left = self._cells.add(self._name(cell), cell)
+        if left is not None:
+            self._forget(left)
+        return left
+
+    def _forget(self, cell: _Cell) -> None:
+        kept = [other for other in self._open[cell.key] if other is not cell]
+        if kept:
+            self._open[cell.key] = kept
+        else:
+            del self._open[cell.key]
+
+    def _stretch(self, cell: _Cell, at_us: int) -> None:
+        cell.start_us = min(cell.start_us, at_us)
+        cell.end_us = max(cell.end_us, at_us)
+        cell.due_us = cell.end_us + self._gap_us + 1
+
+    def _joined(self, near: list[_Cell]) -> _Cell:
+        """Sessions that a record between them makes one; the oldest goes on."""
+        first, *others = sorted(near, key=lambda cell: cell.born)
+        for other in others:
+            self._cells.drop(self._name(other))
+            self._forget(other)
+            self._merge(first, other)
+        return first
+
+    def _merge(self, cell: _Cell, other: _Cell) -> None:
+        cell.count += other.count
+        cell.causes = (cell.causes + other.causes)[:MOST_CAUSES]
+        if other.last_us >= cell.last_us:
+            cell.last_us, cell.last, cell.frame = other.last_us, other.last, other.frame
+        cell.first_us = min(cell.first_us, other.first_us)
+        self._stretch(cell, other.start_us)
+        self._stretch(cell, other.end_us)
+        for figure, memory, more in zip(self._figures, cell.figures, other.figures, strict=True):
+            figure.join(memory, more)
