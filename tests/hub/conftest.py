@@ -138,6 +138,11 @@ name = "High-bay warehouse"
 code = "hbw"
 shape = "rack"
 """
+# The same for the package that ``tests.models.conftest.package_parts`` makes: it says these labels.
+DISC_PLANT = PLANT.replace(b'label = "blue"', b'label = "disc"').replace(
+    b'label = "red"', b'label = "ring"'
+)
+
 PACKAGE = digest_of(b"package")
 _COUNT = itertools.count()
 

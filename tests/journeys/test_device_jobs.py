@@ -22,7 +22,7 @@ from lineside.hub import HubConfig, RunningHub, running
 from lineside.links import open_bus
 from lineside.models import build_package
 from lineside.testing.links import LONG_S, wait_until
-from tests.hub.conftest import PLANT
+from tests.hub.conftest import DISC_PLANT
 from tests.models.conftest import package_parts
 
 SLOW_BYTES = 2000
@@ -140,7 +140,7 @@ class Site:
 
 @pytest.fixture
 def site(tmp_path: Path) -> Iterator[Site]:
-    (tmp_path / "plant.toml").write_bytes(PLANT)
+    (tmp_path / "plant.toml").write_bytes(DISC_PLANT)
     config = HubConfig(
         data_dir=str(tmp_path / "hub"), plant=str(tmp_path / "plant.toml"), port=0, bus_port=0
     )

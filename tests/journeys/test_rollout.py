@@ -29,7 +29,7 @@ from lineside.links import open_bus
 from lineside.models import build_package
 from lineside.testing.links import LONG_S, wait_until
 from lineside.vision import encode_jpeg
-from tests.hub.conftest import PLANT
+from tests.hub.conftest import DISC_PLANT
 from tests.models.conftest import package_parts, scene
 
 NAMES = ("edge-1", "edge-2", "edge-3")
@@ -139,7 +139,7 @@ def _camera(bus_url: str) -> Iterator[None]:
 
 @pytest.fixture
 def plant(tmp_path: Path) -> Iterator[Plant]:
-    (tmp_path / "plant.toml").write_bytes(PLANT)
+    (tmp_path / "plant.toml").write_bytes(DISC_PLANT)
     config = HubConfig(
         data_dir=str(tmp_path / "hub"), plant=str(tmp_path / "plant.toml"), port=0, bus_port=0
     )

@@ -15,7 +15,7 @@ from lineside.hub.models import Registration
 from lineside.links import open_bus
 from lineside.models import Package, build_package
 from lineside.testing.links import LONG_S
-from tests.hub.conftest import PLANT
+from tests.hub.conftest import DISC_PLANT
 from tests.models.conftest import package_parts
 
 BUS = "memory://stick"
@@ -24,7 +24,7 @@ STATUS = "lineside/hall/device/edge-1/status"
 
 @pytest.fixture
 def hub(tmp_path: Path) -> HubConfig:
-    (tmp_path / "plant.toml").write_bytes(PLANT)
+    (tmp_path / "plant.toml").write_bytes(DISC_PLANT)
     return HubConfig(
         data_dir=str(tmp_path / "hub"), plant=str(tmp_path / "plant.toml"), port=0, bus_port=0
     )

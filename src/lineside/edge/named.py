@@ -27,6 +27,7 @@ from lineside.core import (
 from lineside.edge.contract import FullError
 from lineside.edge.machine import this_platform
 from lineside.edge.raw import arrays_for, part_of
+from lineside.edge.suits import check_machine
 from lineside.fleet import check_identifier, wire
 from lineside.models import BareEngine, Package, PackageLimits, Predictor, TensorSlot
 
@@ -222,7 +223,7 @@ class NamedPackages:
 
     def _seat(self, data: bytes, *, path: Path, name: str) -> _Seat:
         package = _package(data, where=str(path))
-        self._check_machine(package)
+        check_machine(package.manifest, self._machine)
         try:
             Predictor(package, clock=self._clock).check_golden()
             network = package.file(package.manifest.engine.file)
@@ -242,15 +243,6 @@ class NamedPackages:
             loaded_at=self._clock.now(),
         )
         return _Seat(facts=facts, engine=engine)
-
-    def _check_machine(self, package: Package) -> None:
-        targets = package.manifest.targets
-        if targets and self._machine not in targets:
-            raise RefusedError(
-                f"the package is built for {', '.join(targets)}, this is {self._machine}",
-                where=package.manifest.name,
-                fix="Load a package of this machine.",
-            )
 
 
 def package_in(url: str) -> Path:

@@ -3,20 +3,21 @@
 import fcntl
 import logging
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lineside.core import Clock, ConflictError, UnavailableError, load_plant, need
+from lineside.core import Clock, ConflictError, Inspection, UnavailableError, load_plant, need
 from lineside.edge.agent import Agent, last_will
 from lineside.edge.config import EdgeConfig
 from lineside.edge.contract import MakeReady, Ready
 from lineside.edge.log_publisher import LogPublisher
-from lineside.edge.machine import give_back_memory, resident_bytes
+from lineside.edge.machine import give_back_memory, resident_bytes, this_platform
 from lineside.edge.own_page import gallery_for, page_for
 from lineside.edge.renewal import renewing
 from lineside.edge.spool import open_spool
+from lineside.edge.suits import check_machine, check_suits
 from lineside.edge.systemd import Supervisor
 from lineside.edge.tally import Tally
 from lineside.edge.watchdog import Watchdog
@@ -77,7 +78,7 @@ def run(
             bus=bus,
             spool=spool,
             clock=clock,
-            make_ready=loading(clock),
+            make_ready=loading(clock, inspections=plant.inspection),
             tally=tally,
             onlookers=(
                 *(serving.onlookers if serving is not None else ()),
@@ -118,12 +119,20 @@ def run(
     logger.info("device stopped device=%s", config.device)
 
 
-def loading(clock: Clock) -> MakeReady:
-    """How an archive becomes a package at work: checked, loaded, golden pictures answered."""
+def loading(clock: Clock, *, inspections: Iterable[Inspection] = ()) -> MakeReady:
+    """How an archive becomes a package at work: checked, loaded, golden pictures answered.
+
+    Args:
+        clock: of the predictors.
+        inspections: of the plant; a package has to answer what its own asks.
+    """
+    asked = tuple(inspections)
 
     def make_ready(data: bytes) -> Ready:
         before = resident_bytes()
         package = Package.read(data)
+        check_machine(package.manifest, this_platform())
+        check_suits(package.manifest, asked)
         predictor = Predictor(package, clock=clock)
         predictor.check_golden()
         give_back_memory()
