@@ -13,6 +13,7 @@ from lineside.vision.anomaly import (
     heat_on_picture,
     smoothed_cells,
 )
+from lineside.vision.caption import draw_caption
 from lineside.vision.classes import ClassRule, class_probabilities, decide_classes
 from lineside.vision.counts import (
     CountRule,
@@ -229,6 +230,7 @@ __all__ = [
     "decode_picture",
     "difference",
     "doubt_of",
+    "draw_caption",
     "draw_heat",
     "draw_overlay",
     "encode_jpeg",

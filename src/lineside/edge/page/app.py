@@ -5,6 +5,7 @@ import html
 import threading
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from string import Template
 from typing import Any
@@ -34,7 +35,8 @@ from lineside.edge.page.facts import Device, nothing_said, page_status
 from lineside.edge.page.gallery import Gallery
 from lineside.edge.page.gate import COOKIE, App, Gate, bounded, problem, session_of
 from lineside.edge.page.inference import PageInference
-from lineside.edge.page.watching import BOUNDARY, Watching
+from lineside.edge.page.labelled import USUAL_SIZE, Labelled, Wish
+from lineside.edge.page.watching import BOUNDARY, Make, Watching
 from lineside.models import (
     HttpAnswer,
     Predictor,
@@ -64,6 +66,7 @@ class Behind:
     device: Device
     gallery: Gallery
     watching: Watching
+    labelled: Labelled
     inference: PageInference
     door: Door
     clock: Clock
@@ -89,6 +92,7 @@ def create_app(behind: Behind, *, hosts: tuple[str, ...]) -> App:
             Route("/api/latest/{inspection}/picture", pages.picture),
             Route("/api/latest/{inspection}/heat", pages.heat),
             Route("/cameras/{camera}/live.mjpeg", pages.motion),
+            Route("/cameras/{camera}/answers.mjpeg", pages.answers),
             *_inference_routes(behind.inference),
             Mount("/static", files),
         ],
@@ -205,13 +209,33 @@ class Pages:
 
     async def motion(self, request: Request) -> Response:
         """A camera's pictures for programs and panels that show ``multipart/x-mixed-replace``."""
-        camera = request.path_params["camera"]
+        camera = self._camera(request)
+        return Motion(self._behind.watching, camera, make=self._behind.gallery.small)
+
+    async def answers(self, request: Request) -> Response:
+        """The same with the answer to that very picture written on it."""
+        camera, asked = self._camera(request), request.query_params
+        own = [one.id for one in self._behind.device.plant.inspection if one.camera == camera]
+        own = [name for name in own if name in self._behind.device.inspections]
+        inspection = asked.get("inspection", own[0] if own else "")
+        if inspection not in own:
+            raise NotFoundError(
+                f"no inspection {inspection[:60]!r} of {camera}",
+                where="inspection",
+                fix=f"Known: {', '.join(own)}.",
+            )
+        wish = Wish(inspection=inspection, size=asked.get("size", USUAL_SIZE))
+        make = partial(self._behind.labelled.small, wish=wish)
+        return Motion(self._behind.watching, camera, make=make)
+
+    def _camera(self, request: Request) -> str:
+        camera: str = request.path_params["camera"]
         if camera not in self._behind.gallery.cameras:
             known = ", ".join(self._behind.gallery.cameras)
             raise NotFoundError(
                 f"no camera {camera[:60]!r}", where="camera", fix=f"Known: {known}."
             )
-        return Motion(self._behind.watching, camera)
+        return camera
 
     def _explained(self, judge: Predictor, prediction: Prediction, *, encoded: bytes) -> bytes:
         if not self._explaining.acquire(blocking=False):
@@ -264,10 +288,11 @@ _PROBLEM = '<p class="problem" role="alert">{}</p>'
 class Motion(Response):
     """A stream without end; who does not read for ``_UNREAD_S`` is let go by the gate."""
 
-    def __init__(self, watching: Watching, camera: str) -> None:
+    def __init__(self, watching: Watching, camera: str, *, make: Make) -> None:
         super().__init__()
         self._watching = watching
         self._camera = camera
+        self._make = make
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:  # noqa: ANN401, PLR0917  ASGI
         """Send until the client is gone."""
@@ -283,7 +308,7 @@ class Motion(Response):
             )
             gone = asyncio.create_task(_gone(receive))
             try:
-                async for part in self._watching.motion(self._camera):
+                async for part in self._watching.motion(self._camera, make=self._make):
                     if gone.done():
                         return
                     await send({"type": "http.response.body", "body": part, "more_body": True})

@@ -19,7 +19,7 @@ from lineside.vision import Frame, FrameRef, Prediction, decode_picture, picture
 PERIOD_S = 0.1
 MOST_RECENT = 20
 _PASSED_ON = 400_000
-_MOST_BYTES = 64_000_000
+MOST_BYTES = 64_000_000
 _JPEG = b"\xff\xd8\xff"
 
 
@@ -172,7 +172,7 @@ def _small(newest: Newest, *, width_px: int) -> Small:
     width, height = picture_size(encoded)
     slight = encoded.startswith(_JPEG) and len(encoded) <= _PASSED_ON and width <= width_px
     if not slight:
-        image = decode_picture(encoded, max_bytes=_MOST_BYTES)
+        image = decode_picture(encoded, max_bytes=MOST_BYTES)
         encoded = thumbnail(image, width_px=width_px)
     return Small(newest=newest, picture=encoded, width_px=width, height_px=height)
 

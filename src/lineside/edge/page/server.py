@@ -19,6 +19,7 @@ from lineside.edge.page.door import Door, read_password_line, read_token_line
 from lineside.edge.page.facts import Device
 from lineside.edge.page.gallery import Gallery
 from lineside.edge.page.inference import PageInference
+from lineside.edge.page.labelled import Labelled
 from lineside.edge.page.watching import Watching
 from lineside.models import InferenceModels
 
@@ -74,6 +75,7 @@ class PageServer:
             device=device,
             gallery=gallery,
             watching=Watching(gallery, most=config.most_viewers, clock=clock),
+            labelled=Labelled(gallery, clock=clock),
             inference=PageInference(
                 device.inspections, judge=device.judge, clock=clock, named=named
             ),

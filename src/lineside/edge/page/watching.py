@@ -7,13 +7,14 @@ fewer pictures, and one who does not read at all loses the connection.
 import asyncio
 import contextlib
 import struct
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 from lineside.core import Clock, Json, LinesideError, UnavailableError, encode, rfc3339, to_plain
 from lineside.edge.page.gallery import PERIOD_S, Gallery, Newest, Small
 
 WAIT_S = 10.0
 BOUNDARY = "lineside-frame"
+Make = Callable[[str], Small | None]
 
 
 class FullHouseError(UnavailableError):
@@ -76,27 +77,36 @@ class Watching:
         """All cameras' newest pictures above a number, as one message (``live_part`` by part)."""
         fresh: list[Small] = []
         for _ in range(2):  # what was made small a moment ago may be older: once more, later
-            smalls = [await self._small(one.frame.camera) for one in await self.newer(than)]
+            smalls = [
+                await self._made(self._gallery.small, one.frame.camera)
+                for one in await self.newer(than)
+            ]
             fresh = [one for one in smalls if one is not None and one.newest.number > than]
             if fresh or not smalls:
                 break
             await asyncio.sleep(PERIOD_S)
         return b"".join(live_part(one) for one in fresh)
 
-    async def motion(self, camera: str) -> AsyncIterator[bytes]:
-        """A camera's pictures as the parts of ``multipart/x-mixed-replace``, without end."""
+    async def motion(self, camera: str, *, make: Make) -> AsyncIterator[bytes]:
+        """A camera's pictures as the parts of ``multipart/x-mixed-replace``, without end.
+
+        Args:
+            camera: which.
+            make: gives the newest as it is to be sent; called on a thread.
+        """
         number = 0
         while True:
             if await self.newer(number, cameras=(camera,)):
-                small = await self._small(camera)
+                small = await self._made(make, camera)
                 if small is not None and small.newest.number > number:
                     number = small.newest.number
                     yield _motion_part(small.picture)
                 await asyncio.sleep(PERIOD_S)
 
-    async def _small(self, camera: str) -> Small | None:
+    @staticmethod
+    async def _made(make: Make, camera: str) -> Small | None:
         try:
-            return await asyncio.to_thread(self._gallery.small, camera)
+            return await asyncio.to_thread(make, camera)
         except LinesideError:
             return None  # a picture that was judged and cannot be read again is left out
 

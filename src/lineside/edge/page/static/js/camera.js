@@ -31,6 +31,7 @@ export class CameraView {
       this.canvas,
       this.frame,
       make("div", { class: "answers" }, ...this.answers.map((one) => one.element)),
+      streams(camera),
     );
     new ResizeObserver(() => this.draw()).observe(this.canvas);
     this.tell(Date.now());
@@ -73,4 +74,14 @@ export class CameraView {
     else if (quiet) fill(this.state, mark({ shape: "bar", tone: "warn", word: `no picture for ${span(silent)}` }));
     else fill(this.state, mark({ shape: "ring", tone: "", word: "running" }));
   }
+}
+
+/** Where panels and players watch, with the answer written on each picture. @param {Row} camera */
+function streams(camera) {
+  const place = `/cameras/${encodeURIComponent(camera.id)}`;
+  const sizes = ["480p", "720p", "1080p"].map((size) =>
+    make("a", { href: `${place}/answers.mjpeg?size=${size}` }, size),
+  );
+  const links = [make("a", { href: `${place}/live.mjpeg` }, "as taken"), ...sizes];
+  return make("p", { class: "note streams" }, "Stream (MJPEG): ", ...links.flatMap((one) => [one, " "]));
 }
