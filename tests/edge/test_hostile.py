@@ -262,8 +262,8 @@ def _other_answers() -> bytes:
 
 
 HARMFUL: dict[str, tuple[Callable[[], bytes], str]] = {
-    "path traversal": (lambda: zipped(_with(**{"../../escape.json": b"{}"})), "no plain relative name"),
-    "an absolute path": (lambda: zipped(_with(**{"/escape.json": b"{}"})), "no plain relative name"),
+    "path traversal": (lambda: zipped(_with(**{"../../escape.json": b"{}"})), "no plain relative"),
+    "an absolute path": (lambda: zipped(_with(**{"/escape.json": b"{}"})), "no plain relative"),
     "links": (lambda: zipped(_with(), mode=stat.S_IFLNK | 0o777), "no regular file"),
     "a device file": (lambda: zipped(_with(), mode=stat.S_IFCHR | 0o666), "no regular file"),
     "a bomb": (
