@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from lineside.cli.config import load_hub
+
 EXAMPLES = Path(__file__).parents[2] / "examples" / "warehouse"
 
 
@@ -164,6 +166,7 @@ def test_a_backup_restores_into_an_empty_hub_only(tmp_path: Path) -> None:
     config = str(hub_file(tmp_path))
     issued = lineside("hub", "key", "mes", "--config", config)
     assert "AWS_SECRET_ACCESS_KEY=" in issued.stdout
+    assert lineside("trust", "init", "--config", config).returncode == 0
     archive = tmp_path / "all.tar"
     assert lineside("backup", "--to", str(archive), "--config", config).returncode == 0
     refused = lineside("restore", str(archive), "--config", config)
@@ -172,6 +175,15 @@ def test_a_backup_restores_into_an_empty_hub_only(tmp_path: Path) -> None:
     (tmp_path / "second").mkdir()
     second = str(hub_file(tmp_path / "second"))
     assert lineside("restore", str(archive), "--config", second).returncode == 0
+    shown = [lineside("trust", "show", "--config", one, "--json") for one in (config, second)]
+    assert shown[1].returncode == 0, shown[1].stderr
+    assert json.loads(shown[0].stdout)["roles"] == json.loads(shown[1].stdout)["roles"]
+    folders = [load_hub(Path(one)).config for one in (config, second)]
+    keys = [sorted((one.trust_folder / "online").iterdir()) for one in folders]
+    assert [path.name for path in keys[0]] == [path.name for path in keys[1]]
+    assert {path.stat().st_mode & 0o777 for path in keys[1]} == {0o600}
+    assert folders[0].keys_folder.is_dir()
+    assert not folders[1].keys_folder.exists(), "offline keys are in no backup"
     healthy = lineside("doctor", "--config", second, "--json")
     assert all(check["ok"] for check in json.loads(healthy.stdout)["checks"]), healthy.stdout
 

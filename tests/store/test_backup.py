@@ -4,7 +4,8 @@ import io
 import os
 import random
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
@@ -49,7 +50,11 @@ class Target:
     clock: FakeClock
 
     def restore(
-        self, archive: Path, *, extra: Path | None = None, limits: ArchiveLimits | None = None
+        self,
+        archive: Path,
+        *,
+        extra: Mapping[str, Path] | None = None,
+        limits: ArchiveLimits | None = None,
     ) -> RestoreReport:
         return restore(
             archive,
@@ -147,14 +152,24 @@ def test_all_of_it_comes_back(line: Line) -> None:
     (line.folder / "certificates").mkdir()
     (line.folder / "certificates" / "site.pem").write_bytes(b"secret")
     (line.folder / "token").write_bytes(b"token")
-    archive = line.backup(certificates=line.folder / "certificates", token=line.folder / "token")
+    (line.folder / "certificates" / "site.pem").chmod(0o644)
+    (line.folder / "token").chmod(0o600)
+    (line.folder / "plant").write_bytes(b"stays in the archive")
+    archive = line.backup(
+        certificates=line.folder / "certificates", token=line.folder / "token",
+        plant=line.folder / "plant",
+    )  # fmt: skip
     assert archive.stat().st_mode & 0o777 == 0o600
     target = line.target("second")
-    report = target.restore(archive, extra=line.folder / "extra")
+    into = {name: line.folder / "extra" / name for name in ("certificates", "token", "none")}
+    report = target.restore(archive, extra=into)
     assert (report.entries, report.frames, report.documents) == (12, 6, 4)
-    assert report.extra == ("certificates/site.pem", "token")
+    assert report.extra == ("certificates/site.pem", "plant", "token")
     assert (line.folder / "extra/certificates/site.pem").read_bytes() == b"secret"
+    assert (line.folder / "extra/certificates/site.pem").stat().st_mode & 0o777 == 0o644
+    assert (line.folder / "extra/certificates").stat().st_mode & 0o777 == 0o700
     assert (line.folder / "extra/token").stat().st_mode & 0o777 == 0o600
+    assert {path.name for path in (line.folder / "extra").iterdir()} == {"certificates", "token"}
     with target.open_records() as records:
         check_same(records, target.blobs, line=line)
 
@@ -227,9 +242,41 @@ def test_an_extra_file_that_is_there_already_is_not_overwritten(line: Line) -> N
     archive = line.backup(token=line.folder / "token")
     (line.folder / "extra").mkdir()
     (line.folder / "extra/token").write_bytes(b"mine")
-    with pytest.raises(ConflictError, match="there already"):
-        line.target("x").restore(archive, extra=line.folder / "extra")
+    for place in (line.folder / "extra/token", line.folder / "extra"):
+        with pytest.raises(ConflictError, match="there already"):
+            line.target("x").restore(archive, extra={"token": place})
     assert (line.folder / "extra/token").read_bytes() == b"mine"
+    with line.target("x").open_records() as records:
+        assert list(records.export()) == []
+
+
+def test_other_files_are_read_while_they_are_held_and_after_the_records(line: Line) -> None:
+    (line.folder / "trust").mkdir()
+    said: list[str] = []
+
+    @contextmanager
+    def held() -> Iterator[None]:
+        said.append("held")
+        (line.folder / "trust" / "timestamp.json").write_bytes(b"2")
+        yield
+        said.append("let go")
+
+    archive = line.folder / "held.tar"
+    backup(line.records, line.blobs, to=archive, extra={"trust": line.folder / "trust"}, held=held)
+    assert said == ["held", "let go"]
+    line.target("second").restore(archive, extra={"trust": line.folder / "back"})
+    assert (line.folder / "back" / "timestamp.json").read_bytes() == b"2"
+
+
+def test_rights_that_let_others_write_or_run_as_somebody_else_do_not_come_back(line: Line) -> None:
+    (line.folder / "token").write_bytes(b"token")
+    (line.folder / "token").chmod(0o666)
+    members = members_of(line.backup(token=line.folder / "token"))
+    for header, _ in members:
+        header.mode |= 0o7000
+    path = write_members(line.folder / "rights.tar", members)
+    line.target("second").restore(path, extra={"token": line.folder / "back"})
+    assert (line.folder / "back").stat().st_mode & 0o7777 == 0o644
 
 
 @pytest.mark.parametrize("name", ["../up", "/abs", "a//b", "a/./b", "c:x", "a\\b", "", "n\x00l"])

@@ -1,13 +1,16 @@
 """``lineside backup | restore | doctor | trace``: what the hub keeps, from outside."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from lineside.cli.hub import ConfigOption, settings
 from lineside.cli.output import JsonFlag, say, show
 from lineside.core import SystemClock
+
+if TYPE_CHECKING:
+    from lineside.hub import HubConfig
 
 
 def register(app: typer.Typer) -> None:
@@ -23,15 +26,20 @@ def backup(
     config: ConfigOption = None,
 ) -> None:
     """Write one archive of everything the hub keeps; the hub may run meanwhile."""
+    from lineside.fleet import held_still
     from lineside.store import backup as write
     from lineside.store import open_blobs, open_records
 
     hub = settings(config)
     clock = SystemClock()
+    kept = {name: place for name, place in _site_folders(hub).items() if place.is_dir()}
     with open_records(hub.records_url, clock=clock) as records:
         blobs = open_blobs(hub.blobs_url)
         try:
-            write(records, blobs, to=to, extra={"plant.toml": Path(hub.plant)})
+            write(
+                records, blobs, to=to, extra={"plant.toml": Path(hub.plant), **kept},
+                held=lambda: held_still(*kept.values()),
+            )  # fmt: skip
         finally:
             blobs.close()
     say(f"written: {to}")
@@ -45,8 +53,19 @@ def restore(
     from lineside.store import restore as read
 
     hub = settings(config)
-    read(archive, records_url=hub.records_url, blobs_url=hub.blobs_url, clock=SystemClock())
+    read(
+        archive,
+        records_url=hub.records_url,
+        blobs_url=hub.blobs_url,
+        clock=SystemClock(),
+        extra=_site_folders(hub),
+    )
     say(f"restored into {hub.data_dir}")
+
+
+def _site_folders(hub: "HubConfig") -> dict[str, Path]:
+    """What the site signs with: the update repository, and the authority of its devices."""
+    return {"trust": hub.trust_folder, "authority": hub.authority_folder}
 
 
 def doctor(config: ConfigOption = None, as_json: JsonFlag = False) -> None:

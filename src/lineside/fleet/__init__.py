@@ -129,6 +129,7 @@ from lineside.fleet.trust.bundle import Bundle, BundleLimits, BundleList, open_b
 from lineside.fleet.trust.client import Signers, UpdateClient, pin_root
 from lineside.fleet.trust.creation import create_repository
 from lineside.fleet.trust.download import UpdateLimits
+from lineside.fleet.trust.files import held_still
 from lineside.fleet.trust.possession import (
     certified_key_digest,
     check_proof,
@@ -262,6 +263,7 @@ __all__ = [
     "ended",
     "fingerprint_of",
     "heard",
+    "held_still",
     "identifier_of",
     "installed_of",
     "job_answer",

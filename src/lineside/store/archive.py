@@ -4,7 +4,7 @@
   ``{"frame":…}``; the same whichever database it came from, so that SQLite's backup fills
   PostgreSQL and the reverse;
 - ``blobs/<64 hex>``: bytes under their digest;
-- ``extra/<name>``: other files, as named by who made the backup;
+- ``extra/<name>``: other files, as named by who made the backup, with their rights;
 - ``manifest.json``, last: counts, where each chain ends, and a digest over the names and digests
   of all members before it. An archive without it is half an archive.
 
@@ -85,10 +85,15 @@ class Line:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Member:
-    """One file of an archive, read whole."""
+    """One file of an archive, read whole.
+
+    Attributes:
+        mode: the file's rights, 0o000-0o777.
+    """
 
     name: str
     content: bytes
+    mode: int = 0o600
 
     @property
     def is_records(self) -> bool:
@@ -219,7 +224,7 @@ def read_members(file: BinaryIO, *, limits: ArchiveLimits) -> Iterator[Member]:
         content = file.read(found.size)
         if len(content) != found.size:
             raise InvalidError("the archive is cut short", where=found.name, fix=_DAMAGED)
-        yield Member(name=found.name, content=content)
+        yield Member(name=found.name, content=content, mode=found.mode & 0o777)
 
 
 def _headers(file: BinaryIO) -> Iterator[tarfile.TarInfo]:

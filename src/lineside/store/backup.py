@@ -3,7 +3,9 @@
 1. The records are read as they were at one moment, while others go on writing. Blobs are read
    after that, so every picture those records name was there; one that aged out in between is
    listed as absent, and its frame comes back as a tombstone.
-2. The archive is written under another name, synced, then renamed: under the name asked for stands
+2. Other files are read last, while ``held`` keeps whoever changes them from doing so: they are as
+   new as the records or newer, and belong together.
+3. The archive is written under another name, synced, then renamed: under the name asked for stands
    a whole archive or none. It may hold secrets and is readable by its owner only.
 """
 
@@ -12,8 +14,8 @@ import io
 import os
 import secrets
 import tarfile
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import closing, suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, closing, nullcontext, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -57,7 +59,17 @@ class BackupReport:
     absent: dict[str, str]
 
 
-def backup(records: Records, blobs: Blobs, *, to: Path, extra: Mapping[str, Path]) -> BackupReport:
+Held = Callable[[], AbstractContextManager[None]]
+
+
+def backup(
+    records: Records,
+    blobs: Blobs,
+    *,
+    to: Path,
+    extra: Mapping[str, Path],
+    held: Held = nullcontext,
+) -> BackupReport:
     """Write one archive of records, blobs and other files.
 
     Args:
@@ -65,6 +77,7 @@ def backup(records: Records, blobs: Blobs, *, to: Path, extra: Mapping[str, Path
         blobs: all of them.
         to: the archive; must not be there yet.
         extra: name in the archive → file or folder; what is in a folder is named below it.
+        held: entered while these are listed and read, which is short.
 
     Raises:
         ConflictError: there is something of that name already.
@@ -73,10 +86,10 @@ def backup(records: Records, blobs: Blobs, *, to: Path, extra: Mapping[str, Path
     """
     if to.exists():
         raise ConflictError("the archive is there already", where=str(to), fix="Name another.")
-    files = dict(_extra_files(extra))
+    list(_extra_files(extra))  # what is not there is said before any work
     partial = to.with_name(f".{to.name}.{secrets.token_hex(4)}.part")
     try:
-        manifest = _write(partial, records=records, blobs=blobs, files=files)
+        manifest = _write(partial, records=records, blobs=blobs, extra=extra, held=held)
         partial.replace(to)
         _sync(to.parent)
     except OSError as error:
@@ -99,7 +112,9 @@ def backup(records: Records, blobs: Blobs, *, to: Path, extra: Mapping[str, Path
     )
 
 
-def _write(partial: Path, *, records: Records, blobs: Blobs, files: Mapping[str, Path]) -> Manifest:
+def _write(
+    partial: Path, *, records: Records, blobs: Blobs, extra: Mapping[str, Path], held: Held
+) -> Manifest:
     descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "wb") as file:
         with tarfile.open(fileobj=file, mode="w|", format=tarfile.GNU_FORMAT) as tar:
@@ -107,7 +122,8 @@ def _write(partial: Path, *, records: Records, blobs: Blobs, files: Mapping[str,
             with closing(records.export()) as rows:
                 writer.write_records(rows)
             writer.write_blobs(blobs)
-            writer.write_extra(files)
+            with held():
+                writer.write_extra(dict(_extra_files(extra)))
             manifest = writer.finish()
         file.flush()
         os.fsync(file.fileno())
@@ -160,7 +176,8 @@ class _Writer:
     def write_extra(self, files: Mapping[str, Path]) -> None:
         for name, path in sorted(files.items()):
             self._extra.append(name)
-            self._add(Member(name=f"extra/{name}", content=path.read_bytes()))
+            mode = path.stat().st_mode & 0o777
+            self._add(Member(name=f"extra/{name}", content=path.read_bytes(), mode=mode))
 
     def finish(self) -> Manifest:
         manifest = Manifest(
@@ -199,7 +216,7 @@ class _Writer:
         header = tarfile.TarInfo(member.name)
         header.size = len(member.content)
         header.mtime = int(self._made_at.timestamp())
-        header.mode = 0o600
+        header.mode = member.mode
         self._tar.addfile(header, io.BytesIO(member.content))
         self._tar.members = []  # type: ignore[attr-defined]  # it would keep every header in memory
 

@@ -6,10 +6,14 @@
 2. The target must be empty; nothing is ever merged or overwritten.
 3. Blobs first, other files next, records last in one transaction: when restoring is cut off, the
    records are empty, and it is plain that it did not happen.
+4. Other files are written whole beside their place and come there by one rename each, with the
+   rights they had; folders are their owner's only. What a restore that was killed left beside a
+   place goes with the next one.
 """
 
-import os
-from collections.abc import Iterator
+import secrets
+import shutil
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -25,6 +29,8 @@ from lineside.core import (
     UnavailableError,
     decode,
     digest_of,
+    sync_folder,
+    write_durably,
 )
 from lineside.store.archive import (
     MANIFEST,
@@ -40,6 +46,8 @@ from lineside.store.chain import Link, fault_of
 from lineside.store.contract import CHECKPOINT, Blobs, Document, FrameRow, Logged, Records, Row
 from lineside.store.opening import open_blobs, open_records
 
+_PARTIAL = ".part"
+_OWN = 0o700
 _ANOTHER = "The archive is damaged or was changed; take another backup."
 
 
@@ -66,7 +74,7 @@ def restore(
     records_url: str,
     blobs_url: str,
     clock: Clock,
-    extra: Path | None = None,
+    extra: Mapping[str, Path] | None = None,
     limits: ArchiveLimits | None = None,
 ) -> RestoreReport:
     """Check an archive, then fill what the URLs name with it.
@@ -76,7 +84,8 @@ def restore(
         records_url: empty records; made if they are not there.
         blobs_url: empty blobs.
         clock: for the records opened.
-        extra: a folder for the archive's other files; None leaves them in the archive.
+        extra: first part of a name in the archive → the file or folder that it becomes; other
+            names stay in the archive.
         limits: refused beyond; None for the usual ones.
 
     Raises:
@@ -85,7 +94,7 @@ def restore(
         RefusedError: a digest or chain does not match.
         ConflictError: records, blobs or an extra file are there already.
     """
-    bounds = limits or ArchiveLimits()
+    bounds, places = limits or ArchiveLimits(), extra or {}
     with _opened(archive) as file:
         manifest = check_archive(file, limits=bounds)
         with (
@@ -93,7 +102,13 @@ def restore(
             closing(open_blobs(blobs_url, clock=clock)) as blobs,
         ):
             _refuse_filled(records, blobs)
-            _fill(file, blobs, extra=extra, limits=bounds)
+            _refuse_taken(places.values())
+            with _beside(places) as partial:
+                _fill(file, blobs, places=partial, limits=bounds)
+                for name, place in places.items():
+                    if partial[name].exists():
+                        partial[name].replace(place)
+                        sync_folder(place.parent)
             records.load(_rows(file, manifest=manifest, limits=bounds))
     return RestoreReport(
         documents=manifest.documents,
@@ -230,27 +245,62 @@ def _refuse_filled(records: Records, blobs: Blobs) -> None:
         )
 
 
-def _fill(file: BinaryIO, blobs: Blobs, *, extra: Path | None, limits: ArchiveLimits) -> None:
+def _refuse_taken(places: Iterable[Path]) -> None:
+    for place in places:
+        if place.is_file() or (place.is_dir() and any(place.iterdir())):
+            raise ConflictError(
+                "there is something there already",
+                where=str(place),
+                fix="Move it away, or name another place.",
+            )
+
+
+@contextmanager
+def _beside(places: Mapping[str, Path]) -> Iterator[Mapping[str, Path]]:
+    """A name beside each place, for what is not whole yet."""
+    for place in places.values():
+        for left in place.parent.glob(f".{place.name}.*{_PARTIAL}"):
+            _remove(left)
+    partial = {
+        name: place.with_name(f".{place.name}.{secrets.token_hex(4)}{_PARTIAL}")
+        for name, place in places.items()
+    }
+    try:
+        yield partial
+    finally:
+        for path in partial.values():
+            _remove(path)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _fill(
+    file: BinaryIO, blobs: Blobs, *, places: Mapping[str, Path], limits: ArchiveLimits
+) -> None:
     file.seek(0)
     for member in read_members(file, limits=limits):
         if member.is_blob:
             blobs.put(member.content)
-        elif member.extra_name and extra is not None:
-            _write_extra(extra / member.extra_name, content=member.content)
+            continue
+        head, _, below = member.extra_name.partition("/")
+        if head in places:
+            _write_extra(places[head], below=below, member=member)
 
 
-def _write_extra(path: Path, *, content: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError as error:
-        raise ConflictError(
-            "the file is there already", where=str(path), fix="Name an empty folder."
-        ) from error
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
+def _write_extra(place: Path, *, below: str, member: Member) -> None:
+    """One file, durably; nobody but its owner ever writes it."""
+    path = place / below if below else place
+    place.parent.mkdir(parents=True, exist_ok=True)
+    within = [each for each in (path.parent, *path.parents[1:]) if each.is_relative_to(place)]
+    for folder in reversed(within):
+        folder.mkdir(mode=_OWN, exist_ok=True)
+    write_durably(path, member.content, mode=member.mode & 0o755 | 0o600)
+    sync_folder(path.parent)
 
 
 def _rows(file: BinaryIO, *, manifest: Manifest, limits: ArchiveLimits) -> Iterator[Row]:

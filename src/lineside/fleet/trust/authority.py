@@ -33,6 +33,7 @@ from lineside.core import (
     need,
     replace_durably,
 )
+from lineside.fleet.trust.files import LOCK_FILE
 
 if TYPE_CHECKING:
     from cryptography import x509
@@ -315,7 +316,7 @@ class SiteAuthority:
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
-        with (self._folder / "lock").open("ab") as lock:
+        with (self._folder / LOCK_FILE).open("ab") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
 

@@ -13,7 +13,7 @@ import fcntl
 import re
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from lineside.core import (
@@ -25,6 +25,7 @@ from lineside.core import (
 )
 
 TIMESTAMP = "timestamp.json"
+LOCK_FILE = "lock"
 NAME = re.compile(r"timestamp\.json|[1-9][0-9]{0,8}\.[A-Za-z0-9][A-Za-z0-9-]{0,79}\.json")
 _KEPT = 16
 
@@ -48,7 +49,7 @@ class MetadataFiles:
         """Be the only writer; what a killed writer left half done is finished first."""
         try:
             self.metadata.mkdir(parents=True, exist_ok=True, mode=0o700)
-            lock = (self._folder / "lock").open("ab")
+            lock = (self._folder / LOCK_FILE).open("ab")
         except OSError as error:
             raise _bad_disk(error, self._folder) from error
         with lock:
@@ -110,6 +111,23 @@ class MetadataFiles:
         for number, role in found:
             if role != "root" and number <= newest[role] - _KEPT:
                 (self.metadata / f"{number}.{role}.json").unlink(missing_ok=True)
+
+
+@contextmanager
+def held_still(*folders: Path) -> Iterator[None]:
+    """Nobody signs in these folders meanwhile: of update repositories and authorities.
+
+    What a killed writer left half done is finished first; a folder without either stays as it is.
+    """
+    with ExitStack() as stack:
+        for folder in folders:
+            files = MetadataFiles(folder)
+            if files.exists():
+                stack.enter_context(files.held())
+            elif folder.is_dir():
+                lock = stack.enter_context((folder / LOCK_FILE).open("ab"))
+                fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def check_role_name(name: str) -> str:
