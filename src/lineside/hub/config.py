@@ -10,6 +10,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from lineside.core import InvalidError
 from lineside.hub.kafka_config import KafkaConfig
+from lineside.hub.webhooks_config import WebhookConfig
 
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
@@ -105,6 +106,7 @@ class HubConfig:
         mongo: URL of a MongoDB that gets the reference's documents; empty: none.
         mongo_picture: how a picture stands in its document there.
         kafka: a Kafka cluster and what goes to it and comes from it.
+        webhook: URLs that events are posted to.
         inference_grpc: host:port of the Open Inference Protocol by gRPC; empty: by HTTP only.
         trust: folder of the update repository; empty: ``data_dir/trust``.
         ingest_token_file: token of ``/mqttingest``; empty: ``data_dir/tokens/ingest.token``.
@@ -141,6 +143,7 @@ class HubConfig:
     mongo: str = ""
     mongo_picture: Literal["text", "binary", "digest"] = "text"
     kafka: KafkaConfig = field(default_factory=KafkaConfig)
+    webhook: tuple[WebhookConfig, ...] = ()
     retention: Retention = field(default_factory=Retention)
     inference_grpc: str = ""
     trust: str = ""
@@ -157,9 +160,10 @@ class HubConfig:
     retrain: tuple[RetrainRule, ...] = ()
 
     def __post_init__(self) -> None:
-        names = [one.name for one in self.function]
-        if len(set(names)) != len(names) or not all(names):
-            raise InvalidError("a name of its own", where="function", fix="Name each differently.")
+        for where, named in (("function", self.function), ("webhook", self.webhook)):
+            names = [one.name for one in named]
+            if len(set(names)) != len(names) or not all(names):
+                raise InvalidError("a name of its own", where=where, fix="Name each differently.")
         if not 0 <= self.port <= 65535 or not 0 <= self.bus_port <= 65535:
             raise InvalidError("a port from 0 to 65535", where="port", fix="Choose another port.")
         if self.session_hours <= 0:

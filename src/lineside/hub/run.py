@@ -37,10 +37,13 @@ from lineside.hub.models import MODEL_TYPE
 from lineside.hub.outbox import EventOutbox
 from lineside.hub.readers import open_readers
 from lineside.hub.roles import Role
+from lineside.hub.rules import FOLLOWER as RULES
+from lineside.hub.rules import PAGE as RULES_PAGE
 from lineside.hub.services import Services, build_services
 from lineside.hub.timers import Timers
 from lineside.hub.tls import server_files
 from lineside.hub.topics import hub_source
+from lineside.hub.webhooks import start_webhooks
 from lineside.links import BrokerLimits, Bus, EmbeddedBroker, open_bus
 from lineside.store import open_blobs, open_records
 from lineside.streams import EVENT_TYPE, PREDICTION_TYPE
@@ -97,6 +100,7 @@ def running(config: HubConfig, *, clock: Clock) -> Iterator[RunningHub]:
         services.join(bus, base_url=config.public_url or url)
         _start_work(services, bus, stack=stack)
         start_kafka(services, bus_url=own_url, stack=stack)
+        start_webhooks(services, stack=stack)
         _serve(server, stack=stack)
         inference = _serve_inference(services, stack=stack)
         stack.enter_context(_address_told(config, url=url, bus_url=bus_url))
@@ -185,6 +189,7 @@ def _start_work(services: Services, bus: Bus, *, stack: ExitStack) -> None:
     outbox.start()
     stack.callback(outbox.stop)
     _start_drift(services, stack=stack)
+    _start_rules(services, stack=stack)
     _start_approvals(services, stack=stack)
     _start_mongo(services, stack=stack)
     timers = Timers(services, clock=services.clock)
@@ -225,6 +230,21 @@ def _start_drift(services: Services, *, stack: ExitStack) -> None:
     follower.start()
     stack.callback(follower.stop)
     services.stats.watch("drift_behind", lambda: follower.behind)
+
+
+def _start_rules(services: Services, *, stack: ExitStack) -> None:
+    """The plant's rules, over the whole log; a plant without rules needs no reader."""
+    if not services.plant.rule:
+        return
+    rules = services.rules
+    follower = Follower(
+        RULES, records=services.records, ledger=services.ledger, handle=rules.take,
+        selection=Selection(), page=RULES_PAGE,
+    )  # fmt: skip
+    follower.position = rules.position = max(follower.position, rules.load())
+    follower.start()
+    stack.callback(follower.stop)
+    services.stats.watch_each("rules", "rule", read=rules.totals)
 
 
 def _start_approvals(services: Services, *, stack: ExitStack) -> None:

@@ -2,7 +2,7 @@
 
 Main names: ``open_bus``, ``open_camera``, ``Bus``, ``Mailbox``, ``Message``, ``Will``, ``Camera``,
 ``Shot``, ``EmbeddedBroker``, ``DeviceDoor`` and ``TopicAccess`` (who may say and hear what),
-``MongoSink``, ``KafkaSender``, ``KafkaReceiver``.
+``MongoSink``, ``KafkaSender``, ``KafkaReceiver``, ``WebhookSender``.
 Not here: deciding anything about what a message or picture says.
 """
 
@@ -37,6 +37,7 @@ from lineside.links.mqtt_acked import AckedMqtt, KeptMessage, open_acked
 from lineside.links.opening import BUSES, CAMERAS, open_bus, open_camera
 from lineside.links.topic_access import TopicAccess, access_list, device_access, is_identity
 from lineside.links.topics import check_pattern, check_topic, topic_matches
+from lineside.links.webhook import WebhookAnswer, WebhookSender, WebhookTarget
 
 __all__ = [
     "BUSES",
@@ -68,6 +69,9 @@ __all__ = [
     "Refused",
     "Shot",
     "TopicAccess",
+    "WebhookAnswer",
+    "WebhookSender",
+    "WebhookTarget",
     "Will",
     "access_list",
     "backoff_s",

@@ -1,0 +1,219 @@
+"""Webhooks of the hub: order, retries, restarts, and events that are given up."""
+
+import base64
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from http.server import BaseHTTPRequestHandler
+from pathlib import Path
+
+import pytest
+
+from lineside.core import InvalidError, SystemClock, UnavailableError
+from lineside.hub import HubConfig, Services
+from lineside.hub.follow import Follower, Selection
+from lineside.hub.run import running
+from lineside.hub.webhooks import WEBHOOK_TYPE, Webhook
+from lineside.hub.webhooks_config import WebhookConfig
+from lineside.links import WebhookSender
+from lineside.streams import EVENT_TYPE, Event, decode_event
+from lineside.testing import FakeClock
+from tests.links.hooks import Hooks, hooks_server
+
+
+@pytest.fixture(autouse=True)
+def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lineside.hub.webhooks._FIRST_S", 0.001)
+    monkeypatch.setattr("lineside.hub.webhooks._MOST_S", 0.01)
+
+
+@pytest.fixture
+def hooks() -> Iterator[Hooks]:
+    with hooks_server() as server:
+        yield server
+
+
+@pytest.fixture
+def secret_file(tmp_path: Path) -> str:
+    path = tmp_path / "secret"
+    path.write_text("whsec_" + base64.b64encode(b"s" * 32).decode())
+    return str(path)
+
+
+def rule_event(hub: Services, number: int, *, rule: str = "pair") -> Event:
+    return Event(
+        id=f"evt_{number}", source="/hall/hub", type=EVENT_TYPE, subject=rule,
+        time=hub.clock.now(), data={"rule": rule, "number": number},
+    )  # fmt: skip
+
+
+class Runs:
+    """A webhook and its follower, made anew as after a restart."""
+
+    def __init__(self, hub: Services, config: WebhookConfig) -> None:
+        self.sender = WebhookSender(config.target)
+        self.webhook = Webhook(config, services=hub, sender=self.sender)
+        self.follower = Follower(
+            f"webhook-{config.name}", records=hub.records, ledger=hub.ledger,
+            handle=self.webhook.send, selection=Selection(),
+        )  # fmt: skip
+
+    def step(self) -> None:
+        try:
+            while self.follower.step():
+                pass
+        finally:
+            self.sender.close()
+
+
+def test_events_come_in_order_and_each_until_it_is_taken(hub: Services, hooks: Hooks) -> None:
+    hooks.answers = [500, 204, 429, 503, 204]
+    hub.ledger.record([rule_event(hub, n) for n in range(3)])
+    runs = Runs(hub, WebhookConfig(name="mes", url=hooks.url))
+    runs.step()
+    assert hooks.ids == ["evt_0", "evt_0", "evt_1", "evt_1", "evt_1", "evt_2"]
+    figures = runs.webhook.figures
+    assert (figures.sent, figures.retried, figures.dead) == (3, 3, 0)
+    assert decode_event(hooks.came[-1][1], where="hook") == rule_event(hub, 2)
+
+
+def test_a_loss_and_a_return_are_said_once(
+    hub: Services, hooks: Hooks, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    hooks.answers = [500, 500, 500]
+    hub.ledger.record([rule_event(hub, 1)])
+    Runs(hub, WebhookConfig(name="mes", url=hooks.url)).step()
+    assert caplog.text.count("webhook waits name=mes") == 1
+    assert caplog.text.count("webhook goes on name=mes") == 1
+
+
+def test_only_what_is_wanted_goes_out(hub: Services, hooks: Hooks) -> None:
+    hub.ledger.record(
+        [rule_event(hub, 1), rule_event(hub, 2, rule="alert"), rule_event(hub, 3, rule="pair")]
+    )
+    Runs(hub, WebhookConfig(name="mes", url=hooks.url, rules=("pair",))).step()
+    assert hooks.ids == ["evt_1", "evt_3"]
+
+
+def test_an_event_nobody_takes_is_given_up_after_its_time_and_told(
+    hub: Services, hooks: Hooks, clock: FakeClock
+) -> None:
+    hooks.answers = [500] * 3
+    config = WebhookConfig(name="mes", url=hooks.url, types=("*",), dead_after_s=60)
+    hub.ledger.record([rule_event(hub, 1), rule_event(hub, 2)])
+
+    def later(handler: BaseHTTPRequestHandler) -> None:
+        clock.advance(61)
+        handler.send_response(500)
+        handler.send_header("content-length", "0")
+        handler.end_headers()
+
+    hooks.answers = [500, later]
+    runs = Runs(hub, config)
+    runs.step()
+    assert hooks.ids == ["evt_1", "evt_1", "evt_2"]
+    (told,) = hub.events.page(kind=WEBHOOK_TYPE)
+    said = told.event["data"]
+    assert (said["action"], said["event"], said["why"]) == ("dead", "evt_1", "answered 500")
+    assert said["tries"] == 2
+    assert runs.webhook.figures.dead == 1
+
+
+def test_the_time_an_event_is_tried_for_goes_on_over_a_restart(
+    hub: Services, hooks: Hooks, clock: FakeClock
+) -> None:
+    config = WebhookConfig(name="mes", url=hooks.url, dead_after_s=60)
+    hub.ledger.record([rule_event(hub, 1)])
+    first = Runs(hub, config)
+
+    def stop(handler: BaseHTTPRequestHandler) -> None:
+        first.webhook.stop()
+        handler.send_response(503)
+        handler.send_header("content-length", "0")
+        handler.end_headers()
+
+    hooks.answers = [stop, 503]
+    with pytest.raises(UnavailableError, match="stops"):
+        first.step()
+    clock.advance(60)
+    Runs(hub, config).step()
+    assert hub.events.page(kind=WEBHOOK_TYPE)
+    assert hooks.ids == ["evt_1", "evt_1"]
+
+
+def test_after_a_crash_at_most_one_event_comes_twice(
+    hub: Services, hooks: Hooks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed after each post, before it is written down."""
+    config = WebhookConfig(name="mes", url=hooks.url)
+    hub.ledger.record([rule_event(hub, n) for n in range(5)])
+    keep = Webhook._keep
+
+    class KilledError(Exception):
+        pass
+
+    for _ in range(3):
+        runs, kept = Runs(hub, config), list[int]()
+
+        def crash(self: Webhook, mark: object, *, kept: list[int] = kept) -> None:
+            if kept:
+                raise KilledError
+            kept.append(1)
+            keep(self, mark)  # type: ignore[arg-type]  # passed on
+
+        monkeypatch.setattr(Webhook, "_keep", crash)
+        with pytest.raises(KilledError):
+            runs.step()
+    monkeypatch.setattr(Webhook, "_keep", keep)
+    Runs(hub, config).step()
+    wanted = [f"evt_{n}" for n in (0, 1, 1, 2, 2, 3, 3, 4)]
+    assert hooks.ids == wanted
+
+
+def test_a_hub_posts_what_happens_from_now_on_and_goes_on_after_a_restart(
+    config: HubConfig, hooks: Hooks, secret_file: str
+) -> None:
+    hook = WebhookConfig(
+        name="line-mes", url=hooks.url, secret_file=secret_file, types=("lineside.event.v1",)
+    )
+    settings = replace(config, records="", blobs="")
+    with running(settings, clock=SystemClock()) as hub:
+        hub.services.ledger.record([rule_event(hub.services, 1)])
+    settings = replace(settings, webhook=(hook,))
+    for number in (2, 3):
+        with running(settings, clock=SystemClock()) as hub:
+            stats = hub.services.stats
+            hub.services.ledger.record([rule_event(hub.services, number)])
+            until(lambda: len(hooks.came) == number - 1)  # noqa: B023  waited for here
+            until(lambda: stats.plain()["gauges"]["webhook_line_mes_sent"] == 1)  # noqa: B023
+            assert b"lineside_webhook_line_mes_behind" in stats.exposition()
+    assert hooks.ids == ["evt_2", "evt_3"]
+    assert all("webhook-signature" in headers for headers, _ in hooks.came)
+
+
+def until(what: Callable[[], object]) -> None:
+    pause = threading.Event()
+    for _ in range(600):
+        if what():
+            return
+        pause.wait(0.05)
+    pytest.fail("it did not come")
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: WebhookConfig(name="A b", url="https://a/b"),
+        lambda: WebhookConfig(name="a", url="https://a/b", types=()),
+        lambda: WebhookConfig(name="a", url="https://a/b", dead_after_s=0),
+        lambda: WebhookConfig(name="a", url="nowhere"),
+        lambda: HubConfig(
+            data_dir="d", plant="p", webhook=(WebhookConfig(name="a", url="https://a/b"),) * 2
+        ),
+    ],
+)
+def test_settings_that_cannot_be_are_refused(make: Callable[[], object]) -> None:
+    with pytest.raises(InvalidError) as raised:
+        make()
+    assert raised.value.fix

@@ -1,0 +1,234 @@
+"""Posting to a real server: signatures, failures told apart, slow answers, TLS."""
+
+import base64
+import hashlib
+import hmac
+import threading
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from http.server import BaseHTTPRequestHandler
+from pathlib import Path
+
+import pytest
+
+from lineside.core import InvalidError, NotFoundError, RefusedError, SystemClock, UnavailableError
+from lineside.fleet import SiteAuthority
+from lineside.links import WebhookSender, WebhookTarget
+from lineside.links.webhook import read_secrets, sign
+from tests.links.hooks import Hooks, hooks_server
+
+AT = datetime(2024, 5, 1, 12, 0, 0, tzinfo=UTC)
+JSON = "application/json"
+SECRET = bytes(range(24))
+LINE = "whsec_" + base64.b64encode(SECRET).decode()
+
+
+@pytest.fixture
+def hooks() -> Iterator[Hooks]:
+    with hooks_server() as server:
+        yield server
+
+
+@pytest.fixture
+def secret_file(tmp_path: Path) -> Path:
+    path = tmp_path / "secret"
+    path.write_text(LINE + "\n")
+    return path
+
+
+def posted(target: WebhookTarget, *, times: int = 1) -> list[int]:
+    sender = WebhookSender(target)
+    try:
+        return [
+            sender.post(f"evt_{n}", b'{"a":1}', at=AT, content=JSON).status for n in range(times)
+        ]
+    finally:
+        sender.close()
+
+
+def test_the_signature_is_that_of_the_published_example() -> None:
+    """The test vector of the reference implementations of Standard Webhooks."""
+    secret = base64.b64decode("MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")
+    at = datetime.fromtimestamp(1614265330, UTC)
+    made = sign(
+        [secret], message_id="msg_p5jXN8AQM9LWM0D4loKWxJek", at=at, body=b'{"test": 2432232314}'
+    )
+    assert made == "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="
+
+
+def test_an_event_arrives_signed_and_unchanged(hooks: Hooks, secret_file: Path) -> None:
+    target = WebhookTarget(
+        url=hooks.url + "?line=1", secret_file=str(secret_file), headers={"x-plant": "hall"}
+    )
+    assert posted(target) == [204]
+    ((headers, body),) = hooks.came
+    assert body == b'{"a":1}'
+    assert headers["path"] == "/hook?line=1"
+    assert (headers["x-plant"], headers["content-type"]) == ("hall", JSON)
+    signed = f"evt_0.{int(AT.timestamp())}.".encode() + body
+    wanted = base64.b64encode(hmac.new(SECRET, signed, hashlib.sha256).digest()).decode()
+    assert headers["webhook-signature"] == f"v1,{wanted}"
+    assert headers["webhook-timestamp"] == str(int(AT.timestamp()))
+
+
+def test_each_secret_of_the_file_signs_so_that_one_can_be_changed(
+    hooks: Hooks, secret_file: Path
+) -> None:
+    secret_file.write_text(f"{LINE}\n{base64.b64encode(b'n' * 32).decode()}\n")
+    posted(WebhookTarget(url=hooks.url, secret_file=str(secret_file)))
+    assert hooks.came[0][0]["webhook-signature"].count("v1,") == 2
+
+
+def test_a_secret_header_comes_from_its_file(hooks: Hooks, tmp_path: Path) -> None:
+    path = tmp_path / "token"
+    path.write_text("Bearer abc\n")
+    posted(WebhookTarget(url=hooks.url, header_files={"Authorization": str(path)}))
+    assert hooks.came[0][0]["authorization"] == "Bearer abc"
+    path.write_text("a\r\nx: y")
+    with pytest.raises(InvalidError, match="no header can carry"):
+        posted(WebhookTarget(url=hooks.url, header_files={"Authorization": str(path)}))
+
+
+def test_one_connection_serves_many_events(hooks: Hooks) -> None:
+    assert posted(WebhookTarget(url=hooks.url), times=5) == [204] * 5
+    assert len(hooks.connections) == 1
+
+
+@pytest.mark.parametrize("status", [200, 301, 400, 410, 429, 500, 503])
+def test_the_status_is_what_counts_and_nothing_is_followed(hooks: Hooks, status: int) -> None:
+    hooks.answers, hooks.headers = [status], {"location": hooks.url, "retry-after": "7"}
+    sender = WebhookSender(WebhookTarget(url=hooks.url))
+    answer = sender.post("evt", b"{}", at=AT, content=JSON)
+    assert (answer.status, answer.taken) == (status, status == 200)
+    assert answer.retry_after_s == 7
+    assert len(hooks.came) == 1
+    sender.close()
+
+
+@pytest.mark.parametrize("said", ["soon", "-1", "Wed, 21 Oct 2015 07:28:00 GMT", "9" * 400])
+def test_a_strange_wait_is_bounded(hooks: Hooks, said: str) -> None:
+    hooks.headers = {"retry-after": said}
+    sender = WebhookSender(WebhookTarget(url=hooks.url))
+    assert sender.post("evt", b"{}", at=AT, content=JSON).retry_after_s in {0.0, 3600.0}
+    sender.close()
+
+
+def cut(handler: BaseHTTPRequestHandler) -> None:
+    handler.close_connection = True
+
+
+def nonsense(handler: BaseHTTPRequestHandler) -> None:
+    handler.wfile.write(b"\x00\xff nonsense\r\n\r\n")
+    handler.close_connection = True
+
+
+def endless(handler: BaseHTTPRequestHandler) -> None:
+    """One byte again and again, so that a limit for each read is never reached."""
+    pause = threading.Event()
+    handler.close_connection = True
+    try:
+        handler.wfile.write(b"HTTP/1.1 200 OK\r\nx: ")
+        for _ in range(200):
+            handler.wfile.write(b"x")
+            pause.wait(0.05)
+    except OSError:
+        return
+
+
+@pytest.mark.parametrize("answer", [cut, nonsense])
+def test_a_broken_answer_is_tried_again_later(
+    hooks: Hooks, answer: Callable[[BaseHTTPRequestHandler], None]
+) -> None:
+    hooks.answers = [answer]
+    with pytest.raises(UnavailableError, match="away"):
+        posted(WebhookTarget(url=hooks.url))
+
+
+def test_an_answer_that_never_ends_ends_at_the_deadline(hooks: Hooks) -> None:
+    hooks.answers = [endless]
+    with pytest.raises(UnavailableError, match=r"no answer within 0\.3 s"):
+        posted(WebhookTarget(url=hooks.url, timeout_s=0.3))
+
+
+def test_a_kept_connection_that_was_closed_is_opened_again(hooks: Hooks) -> None:
+    def leave(handler: BaseHTTPRequestHandler) -> None:
+        """Answer, and close without having said so."""
+        handler.wfile.write(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")
+        handler.close_connection = True
+
+    hooks.answers = [leave]
+    assert posted(WebhookTarget(url=hooks.url), times=2) == [200, 204]
+
+
+def test_nobody_there_is_away() -> None:
+    with pytest.raises(UnavailableError, match="away"):
+        posted(WebhookTarget(url="http://127.0.0.1:9/x"))
+
+
+# ---- TLS
+
+
+@pytest.fixture
+def authority(tmp_path: Path) -> SiteAuthority:
+    return SiteAuthority.create(tmp_path / "authority", site="hall", clock=SystemClock())
+
+
+def test_a_private_authority_is_named_by_its_file(authority: SiteAuthority, tmp_path: Path) -> None:
+    pair = authority.issue_server(["127.0.0.1"])
+    both, root = tmp_path / "server.pem", tmp_path / "authority" / "authority.crt"
+    both.write_bytes(pair.certificate + pair.key)
+    with hooks_server(certificate=both) as hooks:
+        assert posted(WebhookTarget(url=hooks.url, ca=str(root))) == [204]
+        assert "answers" in WebhookSender(WebhookTarget(url=hooks.url, ca=str(root))).check()
+        with pytest.raises(RefusedError, match="not vouched for"):
+            posted(WebhookTarget(url=hooks.url))
+        with pytest.raises(RefusedError, match="not vouched for"):
+            posted(WebhookTarget(url=hooks.url.replace("127.0.0.1", "localhost"), ca=str(root)))
+
+
+def test_authorities_that_cannot_be_read_are_named(tmp_path: Path) -> None:
+    bad = tmp_path / "ca.pem"
+    bad.write_text("no certificate")
+    for path in (bad, tmp_path / "none.pem"):
+        with pytest.raises(InvalidError, match="cannot read the authorities"):
+            posted(WebhookTarget(url="https://127.0.0.1:9/", ca=str(path)))
+
+
+# ---- settings
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: WebhookTarget(url="ftp://a/b"),
+        lambda: WebhookTarget(url="https:///b"),
+        lambda: WebhookTarget(url="https://[::1/b"),
+        lambda: WebhookTarget(url="https://a:99999/b"),
+        lambda: WebhookTarget(url="https://user:geheim@a/b"),
+        lambda: WebhookTarget(url="https://a/b", headers={"Authorization": "geheim"}),
+        lambda: WebhookTarget(url="https://a/b", headers={"webhook-id": "x"}),
+        lambda: WebhookTarget(url="https://a/b", headers={"Host": "x"}),
+        lambda: WebhookTarget(url="https://a/b", headers={"x y": "x"}),
+        lambda: WebhookTarget(url="https://a/b", headers={"x": "a\r\nb: c"}),
+        lambda: WebhookTarget(url="https://a/b", timeout_s=0),
+    ],
+)
+def test_settings_that_cannot_be_are_refused_without_the_secret(
+    make: Callable[[], object],
+) -> None:
+    with pytest.raises(InvalidError) as raised:
+        make()
+    assert raised.value.fix
+    assert "geheim" not in str(raised.value)
+
+
+@pytest.mark.parametrize("text", ["", "whsec_", "whsec_!!", "whsec_" + "QQ==", "A" * 200])
+def test_a_secret_that_is_none_is_refused(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "secret"
+    path.write_text(text)
+    with pytest.raises(InvalidError) as raised:
+        read_secrets(path)
+    assert raised.value.fix
+    assert "AAAA" not in str(raised.value)
+    with pytest.raises(NotFoundError):
+        read_secrets(tmp_path / "none")
