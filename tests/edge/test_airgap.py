@@ -69,7 +69,7 @@ def test_from_nothing_to_the_approved_package(site: Site, folder: Path, clock: F
     stick = site.stick(path, wheels=(("lineside-1.0.whl", b"wheel"),))
     applied = apply_bundle(stick, folder=folder, clock=clock, root=site.repository.first_root())
     assert [one.digest for one in applied.packages] == [digest]
-    assert applied.signed_by == ("default",)
+    assert [one.role for one in applied.signed_by] == ["default"]
     assert [wheel.read_bytes() for wheel in applied.wheels] == [b"wheel"]
     shelf = Shelf(folder)
     wish, data = shelf.desired(), shelf.get(digest)

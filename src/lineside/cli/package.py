@@ -25,19 +25,28 @@ def register(app: typer.Typer) -> None:
     app.add_typer(group, name="package")
 
 
-def show_package(package: PackageFile, as_json: JsonFlag = False) -> None:
+def show_package(
+    package: PackageFile,
+    trust: package_trust.TrustOption = None,
+    as_json: JsonFlag = False,
+) -> None:
     """Show the manifest: labels, preparation, metrics, lineage, licence, platforms, parity."""
     from lineside.models import Package
 
     opened = Package.open(package)
-    show(_told(opened), as_json=as_json, text=lambda _: "\n".join(_words(opened)))
+    by = package_trust.vouched_by(package, trust)
+    signed = [] if by is None else [package_trust.signed_words(by)]
+    show(
+        {**_told(opened), "signed_by": package_trust.signed_by(by)},
+        as_json=as_json,
+        text=lambda _: "\n".join([*_words(opened), *signed]),
+    )
 
 
 def _told(opened: "Package") -> dict[str, object]:
     manifest = opened.manifest
     return {
         "digest": opened.digest,
-        "signed_by": sorted(opened.signatures),
         "precision": manifest.engine.precision,
         "parity": None if manifest.parity is None else package_making.parity_told(manifest.parity),
         "licence": {

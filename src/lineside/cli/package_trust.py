@@ -13,7 +13,7 @@ from lineside.core import InvalidError, NotFoundError, SystemClock
 
 if TYPE_CHECKING:
     from lineside.edge import Applied
-    from lineside.fleet import Vouched
+    from lineside.fleet import Signers, Vouched
 
 _SUFFIX = ".lsbundle"
 _MOST_WHEELS = 1000
@@ -26,42 +26,57 @@ def register(group: typer.Typer) -> None:
     group.command("apply")(apply)
 
 
+TrustOption = Annotated[
+    Path | None, typer.Option(help="Trust folder of a hub or a device: who signed it?")
+]
+
+
 def verify(
     package: Annotated[Path, typer.Argument(help="A .lspkg file.")],
-    trust: Annotated[
-        Path | None, typer.Option(help="Trust folder of a hub or a device: who signed it?")
-    ] = None,
+    trust: TrustOption = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Check every digest and answer the golden pictures; exit code 5 when one differs."""
-    from lineside.fleet import vouched
     from lineside.models import Package, Predictor
 
-    clock, opened = SystemClock(), Package.open(package)
-    by: Vouched | None = None
-    if trust is not None:
-        sha256 = hashlib.sha256(package.read_bytes()).hexdigest()
-        by = vouched(trust, sha256=sha256, clock=clock)
-    found = Predictor(opened, clock=clock).check_golden()
+    opened, by = Package.open(package), vouched_by(package, trust)
+    found = Predictor(opened, clock=SystemClock()).check_golden()
     parity = {"max_abs_diff": found.max_abs_diff, "metric_loss": 0.0, "bound": found.bound}
     show(
-        {"digest": opened.digest, "signed_by": _signed_by(by), "parity": parity},
+        {"digest": opened.digest, "signed_by": signed_by(by), "parity": parity},
         as_json=as_json,
         text=lambda _: (
             f"{opened.digest}\n{found.pictures} golden pictures answered within "
-            f"{found.max_abs_diff:.2e}, {found.bound:.0e} is allowed\n{_words(by)}"
+            f"{found.max_abs_diff:.2e}, {found.bound:.0e} is allowed\n{signed_words(by)}"
         ),
     )
 
 
-def _signed_by(by: "Vouched | None") -> list[dict[str, object]]:
-    if by is None:
-        return []
-    signers = by.signers
-    return [{"role": signers.role, "keys": list(signers.keys), "target": by.target.path}]
+def vouched_by(package: Path, trust: Path | None) -> "Vouched | None":
+    """Who signed a file; None where nobody asked.
+
+    Raises:
+        RefusedError: nobody did.
+    """
+    from lineside.fleet import vouched
+
+    if trust is None:
+        return None
+    sha256 = hashlib.sha256(package.read_bytes()).hexdigest()
+    return vouched(trust, sha256=sha256, clock=SystemClock())
 
 
-def _words(by: "Vouched | None") -> str:
+def signed_by(by: "Vouched | None") -> list[dict[str, object]]:
+    """The key of every command: a role with its keys and what it signed; empty: not asked."""
+    return [] if by is None else [_signer(by.signers, target=by.target.path)]
+
+
+def _signer(signers: "Signers", *, target: str) -> dict[str, object]:
+    return {"role": signers.role, "keys": list(signers.keys), "target": target}
+
+
+def signed_words(by: "Vouched | None") -> str:
+    """The same in a line."""
     if by is None:
         return "who signed it was not asked (--trust)"
     keys = ", ".join(key[:12] for key in by.signers.keys)
@@ -156,17 +171,18 @@ def _applied(applied: "Applied") -> dict[str, object]:
     packages = [
         {
             "inspection": one.inspection, "group": one.group, "version": one.version,
-            "digest": one.digest, "target": one.target, "signed_by": role,
+            "digest": one.digest, "target": one.target,
+            "signed_by": [_signer(signers, target=one.target)],
         }
-        for one, role in zip(applied.packages, applied.signed_by, strict=True)
+        for one, signers in zip(applied.packages, applied.signed_by, strict=True)
     ]  # fmt: skip
     return {"packages": packages, "wheels": [str(wheel) for wheel in applied.wheels]}
 
 
 def _lines(applied: "Applied") -> list[str]:
     lines = [
-        f"{one.inspection}: {one.group} {one.version} {one.digest}, signed by {role}"
-        for one, role in zip(applied.packages, applied.signed_by, strict=True)
+        f"{one.inspection}: {one.group} {one.version} {one.digest}, signed by {signers.role}"
+        for one, signers in zip(applied.packages, applied.signed_by, strict=True)
     ]
     if applied.wheels:
         folder = applied.wheels[0].parent

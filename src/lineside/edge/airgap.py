@@ -23,6 +23,7 @@ from lineside.edge.trusting import TRUST
 from lineside.fleet import (
     Bundle,
     Installed,
+    Signers,
     Target,
     UpdateClient,
     check_may_replace,
@@ -40,12 +41,12 @@ class Applied:
     """What a bundle brought.
 
     Attributes:
-        packages: now wished for, with the roles that signed them.
+        packages: now wished for; ``signed_by``: who signed each.
         wheels: verified files of the runtime, for ``pip install --no-index --find-links``.
     """
 
     packages: tuple[Installed, ...]
-    signed_by: tuple[str, ...]
+    signed_by: tuple[Signers, ...]
     wheels: tuple[Path, ...]
 
 
@@ -53,7 +54,7 @@ class Applied:
 class _Checked:
     target: Target
     file: Path
-    role: str
+    signers: Signers
 
 
 def apply_bundle(
@@ -99,7 +100,7 @@ def apply_bundle(
         _put_in_place(checked, folder=folder)
         made = tuple(installed_of(one.target) for one in checked)
         keep_installed(folder, packages={**installed, **{one.inspection: one for one in made}})
-    return Applied(packages=made, signed_by=tuple(one.role for one in checked), wheels=wheels)
+    return Applied(packages=made, signed_by=tuple(one.signers for one in checked), wheels=wheels)
 
 
 def _check(client: UpdateClient, path: str, *, folder: Path, make_ready: MakeReady) -> _Checked:
@@ -115,7 +116,7 @@ def _check(client: UpdateClient, path: str, *, folder: Path, make_ready: MakeRea
             where=path,
             fix="Publish the package again.",
         )
-    return _Checked(target=target, file=file, role=client.signers(path).role)
+    return _Checked(target=target, file=file, signers=client.signers(path))
 
 
 def _check_versions(
