@@ -41,13 +41,14 @@ class Follower:
 
     def __init__(
         self, name: str, *, records: Records, ledger: Ledger,
-        handle: Callable[[Sequence[Logged]], None], selection: Selection,
+        handle: Callable[[Sequence[Logged]], None], selection: Selection, page: int = _PAGE,
     ) -> None:  # fmt: skip
         self.name = name
         self._records = records
         self._ledger = ledger
         self._handle = handle
         self._selection = selection
+        self._page = page
         self._stop = threading.Event()
         self._lost = False
         self._thread = threading.Thread(target=self._run, name=f"follow-{name}")
@@ -75,7 +76,7 @@ class Follower:
         """Handle one page; how many entries it had."""
         end = self._ledger.position
         page = self._records.log.read(
-            after=self.position, limit=_PAGE, source=self._selection.source,
+            after=self.position, limit=self._page, source=self._selection.source,
             type=self._selection.type,
         )  # fmt: skip
         if page:

@@ -6,6 +6,7 @@ A reader of the bus may get an event twice, never not at all; its id tells.
 from collections.abc import Sequence
 
 from lineside.core import Plant, UnavailableError
+from lineside.hub.rules import line_of
 from lineside.links import Bus
 from lineside.store import Logged
 
@@ -17,6 +18,7 @@ class EventOutbox:
         self._bus = bus
         self._plant = plant
         self._line = _line_of(plant)
+        self._lines = {rule.id: line_of(rule, plant) for rule in plant.rule}
 
     def publish(self, entries: Sequence[Logged]) -> None:
         """Say each on ``lineside/<site>/<line>/event/<rule>``.
@@ -28,7 +30,8 @@ class EventOutbox:
             raise UnavailableError("the bus is away", fix="The events are said on its return.")
         for logged in entries:
             rule = _level(logged.entry.subject) or "event"
-            topic = f"lineside/{self._plant.site}/{self._line}/event/{rule}"
+            line = self._lines.get(logged.entry.subject, self._line)
+            topic = f"lineside/{self._plant.site}/{line}/event/{rule}"
             self._bus.publish(topic, logged.entry.body, qos=1)
 
 

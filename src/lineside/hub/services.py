@@ -20,6 +20,7 @@ What a page or route mostly calls (``hub/views.py`` holds the records):
 * ``job_desk.service`` (``fleet.Jobs``): jobs of the fleet; ``things``: what they are for
 * ``bucket``: ``read(bucket, key)``, ``put(…)``, ``delete(…)``, and links to what stands there
 * ``enrolment``: ``invite(…)``, ``revoke(…)``, ``inventory`` (rows of enrolled devices)
+* ``rules``: ``all()``, ``one(id)``, ``attempt(rule, since=, until=)``
 * ``devices``, ``dead_letters``, ``stats``, ``tracer.trace(id or twin path)``
 
 A route finds them as ``request.app.state.services`` and who asks as ``request.state.identity``
@@ -64,6 +65,7 @@ from lineside.hub.releases import Releases
 from lineside.hub.retraining import Retraining
 from lineside.hub.rollout_jobs import RolloutJobs
 from lineside.hub.rollouts import RolloutGround, Rollouts
+from lineside.hub.rules import Rules
 from lineside.hub.stats import Stats
 from lineside.hub.topics import Router
 from lineside.hub.trace import Tracer
@@ -112,6 +114,7 @@ class Services:
     enrolment: Enrolment
     job_desk: JobDesk
     rollouts: Rollouts
+    rules: Rules
 
     @property
     def cameras(self) -> Watch:
@@ -257,6 +260,7 @@ def build_services(
         enrolment=enrolment,
         job_desk=desk,
         rollouts=rollouts,
+        rules=Rules(records, ledger=ledger, plant=plant, clock=clock),
         counter=Counter(
             records, blobs, functions=functions, plant=plant, library=library, clock=clock
         ),

@@ -12,6 +12,8 @@ from typing import Any
 
 from lineside.links import MailboxFigures
 
+Table = Callable[[], Mapping[str, Mapping[str, float]]]
+
 _MOST_LATENCIES = 10_000
 CAMERAS = "plant"
 """The mailbox that frames come through, among other messages of the plant."""
@@ -29,6 +31,7 @@ class Stats:
         self._skew: Counter[str] = Counter()
         self._latencies_s: deque[float] = deque(maxlen=_MOST_LATENCIES)
         self._gauges: dict[str, Callable[[], float]] = {}
+        self._tables: dict[str, tuple[str, Table]] = {}
         self._mailboxes: dict[str, Callable[[], MailboxFigures]] = {}
 
     def count(self, name: str, *, by: int = 1) -> None:
@@ -57,6 +60,10 @@ class Stats:
         """A figure read when asked for."""
         self._gauges[name] = read
 
+    def watch_each(self, name: str, label: str, *, read: Table) -> None:
+        """Figures of several things, read when asked for: ``label`` → figure → value."""
+        self._tables[name] = (label, read)
+
     def watch_mailbox(self, name: str, figures: Callable[[], MailboxFigures]) -> None:
         """Count what a mailbox drops; what waits in it is a gauge."""
         self._mailboxes[name] = figures
@@ -77,6 +84,10 @@ class Stats:
             **counts, "frames_dropped": dropped, "refused": refused,
             "skew": {"late": 0, "future": 0, **skew},
             "latency_ms": quantiles_ms(latencies), "gauges": gauges,
+            "each": {
+                name: {"label": label, "figures": read()}
+                for name, (label, read) in sorted(self._tables.items())
+            },
         }  # fmt: skip
 
     def exposition(self) -> bytes:
@@ -110,6 +121,22 @@ def _rank_ms(ordered_s: list[float], percent: int) -> float | None:
     return round(ordered_s[place] * 1000, 3)
 
 
+def _each(tables: Mapping[str, Any]) -> list[Any]:
+    """Gauges ``lineside_<table>_<figure>`` with the thing as label."""
+    from prometheus_client.core import GaugeMetricFamily
+
+    families: dict[str, Any] = {}
+    for name, table in tables.items():
+        for thing, figures in sorted(table["figures"].items()):
+            for figure, value in figures.items():
+                full = f"lineside_{name}_{figure}"
+                family = families.setdefault(
+                    full, GaugeMetricFamily(full, f"{name} {figure}", labels=[table["label"]])
+                )
+                family.add_metric([thing], value)
+    return list(families.values())
+
+
 class _Collector:
     """Turns the plain figures into metric families, at each scrape anew."""
 
@@ -132,6 +159,7 @@ class _Collector:
             families.append(family)
         for name, value in self._plain["gauges"].items():
             families.append(GaugeMetricFamily(f"lineside_{name}", name, value))
+        families += _each(self._plain["each"])
         latency = GaugeMetricFamily(
             "lineside_publish_to_twin_ms", "capture to twin", labels=["quantile"]
         )

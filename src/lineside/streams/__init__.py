@@ -37,6 +37,13 @@ from lineside.streams.predictions import (
 )
 from lineside.streams.records import TICK_TYPE, Entry, topic_fits
 from lineside.streams.steps import make_step
+from lineside.streams.trying import (
+    Difference,
+    compare_rules,
+    entry_of,
+    expected_sources,
+    run_rule,
+)
 from lineside.streams.windows import Reading, debounce, held_for
 
 __all__ = [
@@ -48,6 +55,7 @@ __all__ = [
     "TICK_TYPE",
     "UNKNOWN",
     "Counters",
+    "Difference",
     "Drift",
     "DriftSettings",
     "DriftState",
@@ -61,11 +69,14 @@ __all__ = [
     "Record",
     "RuleEngine",
     "Step",
+    "compare_rules",
     "conditions_in_words",
     "debounce",
     "decode_event",
     "encode_event",
     "encode_prediction_event",
+    "entry_of",
+    "expected_sources",
     "explain",
     "feed_drift",
     "figures_of",
@@ -80,6 +91,7 @@ __all__ = [
     "rule_digest",
     "rule_event",
     "rule_span_s",
+    "run_rule",
     "topic_fits",
     "written_time",
 ]
