@@ -148,6 +148,28 @@ class TestOperators:
                 act()
             assert refused(error) == expected
 
+    def test_a_job_that_aborts_itself_says_so(self, aws: Aws) -> None:
+        iot = aws("iot", role=Role.ADMIN)
+        iot.create_job(
+            jobId="job1", targets=["group/line"], document="{}",
+            abortConfig={"criteriaList": [{
+                "failureType": "ALL", "action": "CANCEL", "thresholdPercentage": 33.33,
+                "minNumberOfExecutedThings": 1,
+            }]},
+        )  # fmt: skip
+        thing = aws("iot-jobs-data", thing="edge:1")
+        thing.update_job_execution(thingName="edge:1", jobId="job1", status="REJECTED")
+        job = iot.describe_job(jobId="job1")["job"]
+        assert (job["status"], job["reasonCode"], job["forceCanceled"]) == (
+            "CANCELED", "ABORTED", False,
+        )  # fmt: skip
+        assert job["comment"] == (
+            "1 of 1 executed things FAILED, REJECTED or TIMED_OUT, at least 33.33 %"
+        )
+        assert job["jobProcessDetails"]["numberOfCanceledThings"] == 1
+        run = iot.describe_job_execution(jobId="job1", thingName="edge:2")["execution"]
+        assert run["status"] == "CANCELED"
+
     def test_targets_are_added_to_a_continuous_job(self, aws: Aws, hub: Services) -> None:
         iot = aws("iot", role=Role.ADMIN)
         iot.create_job(

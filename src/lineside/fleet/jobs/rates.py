@@ -119,10 +119,15 @@ def abort_reason(abort: Abort, tally: Tally) -> str:
         enough = executed >= one.min_number_of_executed_things
         if enough and failed and 100 * failed >= one.threshold_percentage * executed:
             return (
-                f"{failed} of {executed} executed things {one.failure_type}, "
+                f"{failed} of {executed} executed things {_named(one)}, "
                 f"at least {one.threshold_percentage:g} %"
             )
     return ""
+
+
+def _named(criterion: AbortCriterion) -> str:
+    every = criterion.failure_type == "ALL"
+    return "FAILED, REJECTED or TIMED_OUT" if every else criterion.failure_type
 
 
 def _failed(criterion: AbortCriterion, tally: Tally) -> int:
