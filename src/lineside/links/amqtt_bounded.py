@@ -4,7 +4,7 @@ The library delivers through unbounded queues with one task a message. Here each
 outbox instead, and these rules hold:
 
 1. An outbox is bounded in messages and bytes; beyond that its oldest are dropped and counted. A
-   client that takes too long for one message is cut off.
+   client that takes nothing for too long is cut off.
 2. An absent session keeps its QoS 1 and 2 messages within the same limits; the session itself
    ends a stated time after it went.
 3. A client's packets are read only while few of its own messages wait to be passed on, so a fast
@@ -37,6 +37,7 @@ from typing_extensions import override  # amqtt brings it
 
 from lineside.links.amqtt_answers import Askers
 from lineside.links.amqtt_outbox import Counts, Outbox, Parcel
+from lineside.links.amqtt_patient import PatientHandler
 from lineside.links.amqtt_streams import BoundedReader, BoundedWriter, abort
 from lineside.links.device_door import Admitted
 from lineside.links.limits import BrokerFigures, BrokerLimits
@@ -156,13 +157,14 @@ class BoundedBroker(Broker):  # type: ignore[misc]  # amqtt carries no types
     ) -> tuple[BrokerProtocolHandler, Session]:
         try:
             async with asyncio.timeout(self._limits.connect_s):
-                handler, session = await self._read_connect(
+                _, session = await self._read_connect(
                     reader, writer, address=remote_address, port=remote_port
                 )
         except TimeoutError as error:
             raise AMQTTError("no CONNECT in time") from error
         if session.keep_alive > 0:
             session.keep_alive = math.ceil(1.5 * session.keep_alive)
+        handler = PatientHandler(self.plugins_manager)
         handler.handle_read_timeout = writer.abort
         return handler, session
 

@@ -4,6 +4,9 @@
 2. What was sent and not answered when the connection ended waits again, in its order, so a
    persistent session gets it after its return.
 3. The outbox never cuts a connection itself; it calls ``stalled`` and goes on.
+4. A client is stalled when none of its messages went through while the loop looked at it several
+   times. A loop that is late looks late, and reads what has arrived before it looks: a client does
+   not pay for that.
 """
 
 import asyncio
@@ -16,6 +19,8 @@ from amqtt.errors import AMQTTError, ProtocolHandlerError
 from amqtt.mqtt.protocol.broker_handler import BrokerProtocolHandler
 
 from lineside.links.limits import BrokerLimits
+
+_LOOKS = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +55,7 @@ class Outbox:
         self._numbers = itertools.count()
         self._arrived = asyncio.Event()
         self._sender: asyncio.Task[None] | None = None
+        self._went_through = 0
         self.handler: BrokerProtocolHandler | None = None
         self.held_bytes = 0
 
@@ -93,12 +99,15 @@ class Outbox:
     ) -> None:
         window = asyncio.Semaphore(self._limits.in_flight)
         sending: set[asyncio.Task[None]] = set()
+        watch = asyncio.create_task(self._watch(stalled))
         try:
             while True:
                 await window.acquire()
                 while not self._waiting:
                     self._arrived.clear()
                     await self._arrived.wait()
+                if watch.done():
+                    watch = asyncio.create_task(self._watch(stalled))
                 number = next(self._numbers)
                 self._under_way[number] = self._waiting.popleft()
                 task = asyncio.create_task(self._send_one(number, handler, stalled=stalled))
@@ -106,21 +115,32 @@ class Outbox:
                 task.add_done_callback(sending.discard)
                 task.add_done_callback(lambda _: window.release())
         finally:
-            for task in list(sending):
+            for task in (watch, *sending):
                 task.cancel()
-            await asyncio.gather(*sending, return_exceptions=True)
+            await asyncio.gather(watch, *sending, return_exceptions=True)
 
     async def _send_one(
         self, number: int, handler: BrokerProtocolHandler, *, stalled: Callable[[], None]
     ) -> None:
         parcel = self._under_way[number]
         try:
-            async with asyncio.timeout(self._limits.stalled_s):
-                await handler.mqtt_publish(parcel.topic, parcel.data, parcel.qos, parcel.retain)
-        except (TimeoutError, AMQTTError, ProtocolHandlerError, OSError):
+            await handler.mqtt_publish(parcel.topic, parcel.data, parcel.qos, parcel.retain)
+        except (AMQTTError, ProtocolHandlerError, OSError):
             if self.handler is handler:
                 stalled()
             return
         del self._under_way[number]
         self.held_bytes -= len(parcel.data)
+        self._went_through += 1
         self._counts.delivered += 1
+
+    async def _watch(self, stalled: Callable[[], None]) -> None:
+        """Look until nothing is under way; tell when nothing moves."""
+        looks, before = 0, self._went_through
+        while looks < _LOOKS:
+            await asyncio.sleep(self._limits.stalled_s / _LOOKS)
+            if not self._under_way:
+                return
+            looks = looks + 1 if self._went_through == before else 0
+            before = self._went_through
+        stalled()

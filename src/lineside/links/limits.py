@@ -12,7 +12,7 @@ class BrokerLimits:
         outbox_bytes, outbox_messages: what may wait for one client.
         inbox_messages: what of one client may wait to be passed on.
         in_flight: messages sent to one client and not yet acknowledged.
-        stalled_s: a client that takes longer for one message is cut off.
+        stalled_s: a client that takes none of its messages for so long is cut off.
         connect_s: from the connection to a whole CONNECT packet.
         session_s: how long an absent persistent session is kept.
         connections, retained_topics, retained_bytes: of the whole broker.
