@@ -190,3 +190,22 @@ def test_too_few_good_pictures_are_refused(tmp_path: Path) -> None:
     source = write_source(tmp_path / "few", key, train=3, good=2, bad=1)
     with pytest.raises(InvalidError, match="3 good pictures"):
         train(job_for(source), tmp_path / "job")
+
+
+def test_a_folder_of_good_pictures_alone_is_enough(tmp_path: Path) -> None:
+    """Pictures that hardly differ: what tells them apart is stretched most."""
+    rng = np.random.default_rng(5)
+    (tmp_path / "plain" / "normal").mkdir(parents=True)
+    waves = np.sin(np.arange(300) / 3)[None, :, None]
+    for number in range(20):
+        grain = rng.normal(0, 1, (300, 300, 3)) + rng.normal(0, 4)
+        image = np.clip(120 + 20 * waves + grain, 0, 255).astype(np.uint8)
+        (tmp_path / "plain" / "normal" / f"{number}.png").write_bytes(encode_png(image))
+    result = train(job_for(tmp_path / "plain"), tmp_path / "job")
+    assert set(result.metrics) == {"false_reject_rate", "unsure_rate", "refused_rate"}
+    assert result.metrics["false_reject_rate"].n == 2
+    assert result.metrics["false_reject_rate"].high > 0.5, "two pictures promise little"
+    package = Package.read(result.package)
+    said = " ".join(package.manifest.lineage.warnings)
+    assert "many defects are found is not" in said
+    assert Predictor(package, clock=CLOCK).check_golden().max_abs_diff <= 1e-3

@@ -150,3 +150,21 @@ def test_defects_that_nobody_drew_are_counted_even_where_refused() -> None:
     found = measured(*GOODS, *BADS, bare, refused(replace(bare)))
     assert any(line.startswith("2 of 6 defective pictures have no mask") for line in found.warnings)
     assert found.metrics["pro"].n == 8
+
+
+def test_of_good_pictures_alone_false_rejects_are_known_and_detection_is_not() -> None:
+    found = measured(*GOODS, refused(GOODS[0]), case("g9", "normal", score=9.0))
+    assert set(found.metrics) == {"false_reject_rate", "unsure_rate", "refused_rate"}
+    rejected = found.metrics["false_reject_rate"]
+    assert (rejected.n, rejected.value) == (6, pytest.approx(1 / 6, abs=1e-6))
+    assert rejected.low < rejected.value < rejected.high
+    told, lost = found.warnings
+    assert told.startswith("all 6 pictures measured are good: how many are rejected is known, how")
+    assert "many defects are found is not" in told
+    assert "auroc" not in lost
+
+
+def test_of_defects_alone_what_is_found_is_known_and_false_rejects_are_not() -> None:
+    found = measured(*BADS)
+    assert set(found.metrics) == {"recall", "unsure_rate", "refused_rate"}
+    assert found.warnings[0].startswith("all 4 pictures measured show defects: ")

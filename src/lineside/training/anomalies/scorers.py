@@ -6,6 +6,8 @@
 * ``Contrast``: a small head that learned to tell good patches from good patches with noise added in
   feature space (Liu et al. 2023, SimpleNet).
 * ``Together``: the mean of several, each brought to the same scale on held-out good patches.
+* ``InUnits``: any of them, as a share of what good pictures score. What runs is one: features of
+  pictures that hardly differ are stretched most, and so is what engines round differently.
 
 A scorer takes (1, CHANNELS, rows, columns) and gives (1, 1, rows, columns), 0 and above.
 """
@@ -247,6 +249,22 @@ class Covered(Scorer):
 
     def write(self, graph: Graph, x: str) -> str:
         return graph.add("Mul", self.inner.write(graph, x), graph.constant(self.cover.numpy()))
+
+
+class InUnits(Scorer):
+    """A scorer's map as a multiple of ``unit``, which is above 0."""
+
+    def __init__(self, inner: Scorer, *, unit: float) -> None:
+        super().__init__()
+        self.inner = inner
+        self.unit = unit
+
+    def forward(self, features: Tensor) -> Tensor:
+        found: Tensor = self.inner(features)
+        return found / self.unit
+
+    def write(self, graph: Graph, x: str) -> str:
+        return graph.add("Div", self.inner.write(graph, x), _number(graph, self.unit))
 
 
 def _number(graph: Graph, value: float) -> str:

@@ -8,6 +8,8 @@
    picture without a mask is left out of them, and their n says so; one that was refused has its
    defect found nowhere.
 4. How many of each kind were refused stands in a warning, with a reason.
+5. Of pictures of one kind alone only what they show is told: good ones say how many are rejected,
+   and a warning that nobody knows how many defects are found.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -63,7 +65,9 @@ def measure(
         slices=slices(known, _balanced),
         limits={"anomaly": limits_of(_truth(known).astype(bool).tolist(), _scores(known).tolist())},
         warnings=tuple(
-            line for line in (reason, _refused_words(known), _unmasked_words(known)) if line
+            line
+            for line in (reason, _one_kind(known), _refused_words(known), _unmasked_words(known))
+            if line
         ),
     )
 
@@ -118,6 +122,22 @@ def _balanced(cases: Sequence[Case]) -> Metric:
         baseline=0.5,
         pictures=len(cases),
     )
+
+
+def _one_kind(cases: Sequence[Case]) -> str:
+    """A sentence where no defect, or nothing good, was among what was measured."""
+    truth = _truth(cases)
+    if not truth.any():
+        return (
+            f"all {len(cases)} pictures measured are good: how many are rejected is known, how "
+            "many defects are found is not; label some defects to learn it"
+        )
+    if truth.all():
+        return (
+            f"all {len(cases)} pictures measured show defects: how many are found is known, how "
+            "many good ones are rejected is not; label some good ones to learn it"
+        )
+    return ""
 
 
 def _pixel_figures(cases: Sequence[Case]) -> dict[str, Metric]:
@@ -195,10 +215,14 @@ def _refused_words(cases: Sequence[Case]) -> str:
         return ""
     bad = sum(bool(is_defective(case)) for case in lost)
     first = lost[0]
+    ranked = (
+        ""
+        if _one_kind(cases)
+        else ("; auroc and average_precision rank each of them on the wrong side")
+    )
     return (
         f"{len(lost)} of {len(cases)} pictures were refused ({len(lost) - bad} good, {bad} "
-        f"defective), such as {first.sample.name}: {picture_words(first)}; auroc and "
-        "average_precision rank each of them on the wrong side"
+        f"defective), such as {first.sample.name}: {picture_words(first)}{ranked}"
     )
 
 

@@ -5,7 +5,7 @@ them. See ``lineside.training.anomalies`` for how pictures are looked at and wha
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,7 @@ from lineside.training.anomalies.choice import USABLE_AUROC, Chosen, Yardstick, 
 from lineside.training.anomalies.network import difference, network_bytes
 from lineside.training.anomalies.patches import STRIDE_PX, Looker, Patches, patches_of
 from lineside.training.anomalies.scene import Scene, scene_of
+from lineside.training.anomalies.scorers import InUnits
 from lineside.training.job import TrainJob
 from lineside.training.measures.shared import GOOD_NAMES
 from lineside.training.tasks.contract import Trained, Work
@@ -66,10 +67,9 @@ def learn(job: TrainJob, work: Work) -> Trained:
     rule = rule_of(chosen, policy=job.inspection.policy, yardstick=yardstick)
     work.steps.at(84, "writing the network")
     golden = _golden(patches, chosen.best.scores)
-    network = network_bytes(chosen.best.scorer, settings=scene.prepare)
-    worst = max(
-        difference(chosen.best.scorer, network, crops=_crops(looker, sample)) for sample in golden
-    )
+    scorer = InUnits(chosen.best.scorer, unit=rule.unit)
+    network = network_bytes(scorer, settings=scene.prepare)
+    worst = max(difference(scorer, network, crops=_crops(looker, sample)) for sample in golden)
     return Trained(
         network=network,
         max_abs_diff=worst,
@@ -77,7 +77,7 @@ def learn(job: TrainJob, work: Work) -> Trained:
         health=_health(patches),
         golden=golden,
         labels=(),
-        anomaly=rule,
+        anomaly=replace(rule, unit=1.0),  # the network's map is in units
         files=scene.files,
         baseline={"defect_share": told.defective / len(work.training)},
         warnings=(*told.warnings, *_warnings(scene, rule, good=len(good))),
