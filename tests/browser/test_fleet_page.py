@@ -115,6 +115,20 @@ def test_the_list_is_filtered_and_goes_on(look: Callable[..., Watched]) -> None:
     expect(rows).to_have_count(50)
 
 
+def test_the_list_follows_its_devices(look: Callable[..., Watched], fleet: RunningHub) -> None:
+    page = look("/fleet?q=gate-03").page
+    row = page.locator("[data-device=gate-03]")
+    expect(row.locator("[data-state]")).to_have_text("never heard")
+    told = {
+        "schema": "lineside.device/1", "device": "gate-03", "state": "online",
+        "at": rfc3339(CLOCK.now()), "version": "0.1.0", "spool_depth": 0, "packages": [],
+    }  # fmt: skip
+    fleet.services.devices.take_status("gate-03", encode(told))
+    expect(row.locator("[data-state]")).to_have_text("online")
+    expect(row.locator("[data-heard] time")).to_have_count(1)
+    expect(page.locator("[data-devices]")).to_have_text("2 of 2 reporting")
+
+
 def test_a_device_is_grouped_and_revoked_on_its_page(look: Callable[..., Watched]) -> None:
     page = look("/fleet/gate-07").page
     page.get_by_label("All its groups, by commas").fill("north, canary")

@@ -165,17 +165,45 @@ def test_subscribing_anew_without_twin_and_with_it_gives_a_snapshot_again(page: 
     assert "snapshot" in page.next("twin")[0]
 
 
-def test_status_names_cameras_and_devices_every_second(page: Page, line: Line) -> None:
+def test_status_names_what_the_page_shows_every_second(
+    page: Page, line: Line, hub: Services
+) -> None:
     line.send(line.status())
-    page.next("status")
+    hub.devices.enrol("edge-2")
+    header, _ = page.next("status")
+    assert (header["cameras"], header["devices"]) == ([], [])
+    page.say(subscribe={"cameras": ["gate", "rack"], "devices": ["edge-1", "edge-9"]})
+    page.settled()
     header, _ = page.next("status")
     assert [camera["id"] for camera in header["cameras"]] == ["rack", "gate"]
     assert header["cameras"][0]["state"] == "never"
-    assert header["devices"] == [{"id": "edge-1", "packages": [], "state": "online"}]
+    (device,) = header["devices"]
+    assert (device["id"], device["state"], device["packages"]) == ("edge-1", "online", [])
+    assert (header["reporting"], header["known"]) == (1, 2)
+    page.say(subscribe={"cameras": ["gate"]})
+    page.settled()
+    header, _ = page.next("status")
+    assert [camera["id"] for camera in header["cameras"]] == ["gate"]
+    assert header["devices"] == []
+
+
+def test_a_status_is_no_longer_for_a_fleet_of_thousands(page: Page, hub: Services) -> None:
+    page.say(subscribe={"devices": ["edge-0001"]})
+    for number in range(2000):
+        hub.devices.enrol(f"edge-{number:04}")
+    page.settled()
+    header, _ = page.next("status")
+    assert header["known"] == 2000
+    assert len(json.dumps(header)) < 400
 
 
 @pytest.mark.parametrize(
-    "text", ["", "{", "[]", '{"ack":"x"}', '{"what":1}', '{"subscribe":{"cameras":"rack"}}']
+    "text",
+    [
+        *("", "{", "[]", '{"ack":"x"}', '{"what":1}', '{"subscribe":{"cameras":"rack"}}'),
+        json.dumps({"subscribe": {"devices": [f"edge-{n}" for n in range(201)]}}),
+        json.dumps({"subscribe": {"cameras": [str(n) for n in range(65)]}}),
+    ],
 )
 def test_a_message_that_is_none_closes_the_socket(page: Page, text: str) -> None:
     page.socket.send_text(text)

@@ -7,7 +7,9 @@
 3. The twin comes as a snapshot, then as patches from the revision the page holds; whoever missed
    one gets a snapshot again.
 4. The header and the JPEG of a frame are made once for all who look on.
-5. When the session ends the socket is closed with 4401.
+5. Status names the cameras and devices that the page asked for, and how many devices there are: a
+   fleet of thousands costs a page with one tile nothing.
+6. When the session ends the socket is closed with 4401.
 """
 
 import asyncio
@@ -31,6 +33,7 @@ _STATUS_EVERY_S = 1.0
 _TWIN_EVERY_S = 0.05
 _MOST_CAMERAS = 64
 _MOST_RUNS = 16
+_MOST_DEVICES = 200
 _SESSION_CHECK_S = 2.0
 _IDLE_S = 10.0
 
@@ -46,15 +49,25 @@ class SessionOverError(RefusedError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Subscription:
-    """What a page wants."""
+    """What a page shows, by name; what is not named is not sent."""
 
     cameras: tuple[str, ...] = ()
     twin: bool = False
     runs: tuple[str, ...] = ()
+    devices: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        if len(self.cameras) > _MOST_CAMERAS or len(self.runs) > _MOST_RUNS:
-            raise InvalidError(f"at most {_MOST_CAMERAS} cameras and {_MOST_RUNS} runs")
+        for what, named, most in (
+            ("cameras", self.cameras, _MOST_CAMERAS),
+            ("runs", self.runs, _MOST_RUNS),
+            ("devices", self.devices, _MOST_DEVICES),
+        ):
+            if len(named) > most:
+                raise InvalidError(
+                    f"{len(named)} {what}, at most {most} are sent to one page",
+                    where=f"subscribe.{what}",
+                    fix="Ask for those that are shown.",
+                )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,6 +113,7 @@ class Live:
         self._viewers: set[_Viewer] = set()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._frame_headers: dict[str, tuple[Shown, bytes]] = {}
+        self._counted: tuple[float, tuple[int, int]] = (0.0, (0, 0))
         self._patched: tuple[LineState, LineState, bytes] | None = None
         watch.listen(lambda _camera: self._wake())
         ledger.listen(lambda _recorded: self._wake())
@@ -275,19 +289,31 @@ class Live:
 
     async def _send_status(self, viewer: _Viewer, send: SendBytes) -> None:
         if viewer.visible:
-            await send(framed(encode(self.status())))
+            await send(framed(encode(self._status(viewer.wanted))))
 
-    def status(self) -> dict[str, Any]:
-        """Cameras and devices in one word each."""
+    def _status(self, wanted: Subscription) -> dict[str, Any]:
+        """The cameras and devices of one page in a word each, and how many devices report."""
         cameras = []
         for camera in self._watch.ids:
-            state, since = self._watch.state(camera)
-            cameras.append({"id": camera, "state": state, "since": since})
+            if camera in wanted.cameras:
+                state, since = self._watch.state(camera)
+                cameras.append({"id": camera, "state": state, "since": since})
         devices = [
-            {"id": device.id, "state": device.state, "packages": device.packages}
-            for device in self._devices.all()
+            {"id": one.id, "state": one.state, "at": one.at, "packages": one.packages}
+            for one in self._devices.some(wanted.devices)
         ]
-        return {"kind": "status", "cameras": cameras, "devices": devices}
+        reporting, known = self._count()
+        return {
+            "kind": "status", "cameras": cameras, "devices": devices, "reporting": reporting,
+            "known": known,
+        }  # fmt: skip
+
+    def _count(self) -> tuple[int, int]:
+        """Counted once a second for all who look on."""
+        now = asyncio.get_running_loop().time()
+        if now - self._counted[0] >= _STATUS_EVERY_S:
+            self._counted = (now, self._devices.count())
+        return self._counted[1]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

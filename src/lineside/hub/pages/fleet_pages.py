@@ -34,6 +34,7 @@ def fleet(
         active="fleet",
         sub=f"{online} of {known} reporting",
         devices=[views.entry_of(one, now=now) for one in page.items],
+        marks=views.MARKS,
         query=query,
         filtered=bool(q or group or state or after),
         states=views.FILTERS,

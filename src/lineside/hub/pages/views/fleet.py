@@ -12,7 +12,7 @@ from lineside.hub.pages.views.log import DevicePackage, device_row
 _SOON = timedelta(days=122)
 _OFFSET_TOLD_S = 0.05
 _OFFSET_BAD_S = 2.0
-_MARKS = {
+MARKS = {
     "online": Mark(shape="ring", word="online"),
     "silent": Mark(shape="triangle", word="silent", tone="warn"),
     "offline": Mark(shape="bar", word="offline", tone="warn"),
@@ -51,7 +51,7 @@ def entry_of(line: DeviceLine, *, now: datetime) -> DeviceEntry:
     """A device in a row."""
     return DeviceEntry(
         id=line.id,
-        mark=_MARKS[line.state],
+        mark=MARKS[line.state],
         at=line.at,
         version=line.version or DASH,
         packages=number(len(line.packages)),

@@ -1,6 +1,7 @@
 // @ts-check
 /** The Lines page and a camera's own page: tiles fed by one socket, one sentence about all. */
 import { summary } from "./answers.js";
+import { put } from "./dom.js";
 import { span } from "./format.js";
 import { Live } from "./live.js";
 import { Tile } from "./tile.js";
@@ -14,16 +15,14 @@ const live = new Live(
     frame: (header, picture) => tiles.get(header.camera)?.show(header, picture),
     status: (header) => {
       for (const camera of header.cameras) tiles.get(camera.id)?.hear(camera);
-      showDevices(header.devices);
+      showDevices(header);
     },
   },
 );
 
-/** @param {{state: string}[]} devices */
-function showDevices(devices) {
-  const reporting = devices.filter((device) => device.state === "online").length;
-  const shown = document.querySelector("[data-devices]");
-  if (shown) shown.textContent = `${reporting} of ${devices.length} reporting`;
+/** @param {{reporting?: number, known?: number}} status */
+function showDevices({ reporting, known }) {
+  put(document.querySelector("[data-devices]"), `${reporting} of ${known} reporting`);
 }
 
 function tick() {
