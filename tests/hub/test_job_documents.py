@@ -6,7 +6,9 @@ import threading
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -18,7 +20,7 @@ from botocore.exceptions import ClientError
 from fastapi.testclient import TestClient
 
 from lineside.core import InvalidError, SystemClock
-from lineside.fleet import NewJob, Target
+from lineside.fleet import NewJob, SiteAuthority, Target
 from lineside.hub import Role, Services, create_app, issue_access_key
 from lineside.hub import bucket as module
 from lineside.hub.auth import revoke_access_key
@@ -50,15 +52,31 @@ def signed(hub: Services, archive: bytes) -> Target:
 
 @pytest.fixture
 def served(hub: Services) -> Iterator[str]:
+    with serving(hub) as url:
+        yield url
+
+
+@contextmanager
+def serving(hub: Services, *, tls: Path | None = None) -> Iterator[str]:
+    """The hub's own server on a free port, by TLS with ``crt`` and ``key`` of a folder."""
     listener = socket.socket()
     listener.bind(("127.0.0.1", 0))
-    server = uvicorn.Server(uvicorn.Config(create_app(hub), log_config=None, access_log=False))
+    app = create_app(hub)
+    server = uvicorn.Server(
+        uvicorn.Config(
+            app,
+            log_config=None,
+            access_log=False,
+            ssl_certfile=tls and tls / "crt",
+            ssl_keyfile=tls and str(tls / "key"),
+        )
+    )
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
     thread.start()
     pause = threading.Event()
     while not server.started:
         pause.wait(0.01)
-    url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+    url = f"{'https' if tls else 'http'}://127.0.0.1:{listener.getsockname()[1]}"
     hub.bucket.base_url = url
     yield url
     server.should_exit = True
@@ -185,10 +203,12 @@ class TestLinks:
             assert "packages/<group>" in refused.value.fix
 
 
-def s3(url: str, key_id: str, *, secret: str, version: str = "s3v4") -> Any:  # noqa: ANN401  boto3 has no types
+def s3(
+    url: str, key_id: str, *, secret: str, version: str = "s3v4", authority: Path | None = None
+) -> Any:  # noqa: ANN401  boto3 has no types
     return boto3.client(
         "s3", endpoint_url=f"{url}/s3", region_name="eu-west-1", aws_access_key_id=key_id,
-        aws_secret_access_key=secret,
+        aws_secret_access_key=secret, verify=None if authority is None else str(authority),
         config=Config(
             s3={"addressing_style": "path"}, retries={"max_attempts": 0}, proxies={},
             signature_version=version,
@@ -372,6 +392,24 @@ class TestDocuments:
         with pytest.raises(ClientError, match="AccessDenied"):
             store.delete_object(**named)
         assert hub.bucket.read("lineside", "documents/a.json").data == TEXT
+
+    def test_over_tls_boto3_sends_it_in_parts_by_itself(
+        self, hub: Services, tmp_path: Path, clock: FakeClock
+    ) -> None:
+        authority = SiteAuthority.create(tmp_path / "site", site="hall", clock=clock)
+        pair = authority.issue_server(("127.0.0.1",))
+        files = {"ca": authority.certificate, "crt": pair.certificate, "key": pair.key}
+        for name, content in files.items():
+            (tmp_path / name).write_bytes(content)
+        key = issue_access_key(hub.records, name="x", clock=clock, role=Role.APPROVER)
+        with serving(hub, tls=tmp_path) as url:
+            store = s3(url, key.id, secret=key.secret, authority=tmp_path / "ca")
+            store.put_object(Bucket="lineside", Key="documents/a.json", Body=TEXT)
+            assert hub.bucket.read("lineside", "documents/a.json").data == TEXT
+            found = store.get_object(Bucket="lineside", Key="documents/a.json")["Body"]
+            assert found.read() == TEXT
+            found.close()
+            store.close()
 
     def test_without_identity_or_signature_nothing_is_said(self, nobody: TestClient) -> None:
         for method in ("GET", "PUT", "DELETE"):

@@ -5,7 +5,7 @@ sign, signing key). Rules:
 
 1. The key must be one that lineside issued; the signature is compared in constant time.
 2. ``host`` and ``x-amz-date`` must be among the signed headers; the body's hash is always
-   computed here, never believed.
+   computed here, never believed. For S3 the signer may say that it signed none (over TLS).
 3. The client's clock may differ by five minutes.
 4. Pure: bytes and headers in, the key's id out, or a refusal with AWS' own error name.
 5. S3 takes a path as it is and encodes it once; every other service normalises and encodes twice.
@@ -22,11 +22,13 @@ from datetime import UTC, datetime, timedelta
 from urllib.parse import parse_qsl, quote, unquote_to_bytes
 
 from lineside.core import NotFoundError, RefusedError
+from lineside.hub.aws_chunked import UNSIGNED
 
 ALGORITHM = "AWS4-HMAC-SHA256"
 SKEW = timedelta(minutes=5)
 STAMP = "%Y%m%dT%H%M%SZ"
 _S3 = "s3"
+_BODY = "x-amz-content-sha256"
 _FIELD = re.compile(r"(Credential|SignedHeaders|Signature)=([^\s,]+)")
 
 
@@ -96,7 +98,7 @@ def verify(request: SignedRequest, *, secret_of: Callable[[str], str], now: date
         raise SignatureRefusedError(
             "UnrecognizedClientException", "The security token included in the request is invalid."
         ) from error
-    body = hashlib.sha256(request.body).hexdigest()
+    body = _body_name(request, credential)
     expected = signature_of(request, credential, secret=secret, stamp=stamp, body=body)
     if not hmac.compare_digest(expected.encode(), credential.signature.encode()):
         raise SignatureRefusedError(
@@ -114,6 +116,14 @@ def signature_of(
     to_sign = f"{ALGORITHM}\n{stamp}\n{credential.scope}\n{canonical}"
     key = _signing_key(secret, credential)
     return hmac.new(key, to_sign.encode(), hashlib.sha256).hexdigest()
+
+
+def _body_name(request: SignedRequest, credential: Credential) -> str:
+    """The body's hash, or the words that the signer put in its place."""
+    said = request.headers.get(_BODY, "")
+    if credential.service == _S3 and _BODY in credential.signed and said in UNSIGNED:
+        return said
+    return hashlib.sha256(request.body).hexdigest()
 
 
 def _credential(header: str) -> Credential:

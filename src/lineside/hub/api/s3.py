@@ -15,6 +15,7 @@ from lineside.hub.access import may
 from lineside.hub.api.machines import Body, signed_request
 from lineside.hub.api.wire import Hub
 from lineside.hub.auth import access_key
+from lineside.hub.aws_chunked import plain_body
 from lineside.hub.downloads import Download, Sent
 from lineside.hub.ranges import asked_range
 from lineside.hub.rollout_jobs import BUCKET
@@ -54,7 +55,8 @@ def put_object(hub: Hub, request: Request, *, bucket: str, key: str, body: Body)
     """Below ``documents/``, for ``documentSource`` of a job; what stands there is replaced."""
 
     def put() -> Response:
-        found = hub.bucket.put(bucket, key, data=body)
+        data = plain_body(body, signed_request(request, body).headers)
+        found = hub.bucket.put(bucket, key, data=data)
         return Response(status_code=200, headers={"ETag": f'"{found.sha256}"'})
 
     return _served(hub, request, body, act=put)
