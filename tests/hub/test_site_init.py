@@ -18,6 +18,7 @@ from lineside.core import (
     RefusedError,
     SystemClock,
 )
+from lineside.fleet import server_certificate
 from lineside.hub import (
     HubConfig,
     Role,
@@ -188,3 +189,25 @@ def test_by_command(site: HubConfig, tmp_path: Path, capsys: pytest.CaptureFixtu
     assert _run(["hub", "init", "--config", str(file), "--hosts", "other.lan"]) == 4
     assert _run(["doctor", "--config", str(file)]) == 0
     assert "without TLS" in capsys.readouterr().out
+
+
+def test_a_certificate_for_another_server_is_trusted_by_who_trusts_the_site(
+    site: HubConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file, there = tmp_path / "hub.toml", tmp_path / "page" / "tls"
+    file.write_text(f'data_dir = "{site.data_dir}"\nplant = "{site.plant}"\n')
+    words = ["hub", "certificate", "--config", str(file), "--to", str(there)]
+    assert _run([*words, "--hosts", "edge-1.lan"]) == 3
+    assert "Run lineside hub init" in capsys.readouterr().err
+    assert _run(["hub", "init", "--config", str(file)]) == 0
+    capsys.readouterr()
+    assert _run([*words, "--hosts", "edge-1.lan, 127.0.0.1"]) == 0
+    assert f'tls_cert = "{there / "server.crt"}"' in capsys.readouterr().out
+    assert (there / "server.key").stat().st_mode & 0o777 == 0o600
+    made = server_certificate((there / "server.crt").read_bytes(), where="made")
+    assert made.hosts == ("edge-1.lan", "127.0.0.1")
+    ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(
+        there / "server.crt", there / "server.key"
+    )
+    assert _run([*words, "--hosts", " , "]) == 2
+    assert _run([*words[:-1], str(file), "--hosts", "edge-1.lan"]) == 6

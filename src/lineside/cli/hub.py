@@ -21,6 +21,7 @@ def register(app: typer.Typer) -> None:
     group = typer.Typer(help="The hub: pages, store, broker.", invoke_without_command=True)
     group.callback()(hub)
     group.command("init")(init)
+    group.command("certificate")(certificate)
     group.command("key")(key)
     group.command("link")(link)
     group.command("mosquitto-config")(mosquitto_config)
@@ -88,6 +89,27 @@ def _site_lines(found: "SiteMade") -> list[str]:
         *(f"{'made' if one.made else 'kept'} {one.what}: {one.told}" for one in found.steps),
         *(f"take off this machine: {one}" for one in found.take_offline),
     ]
+
+
+def certificate(
+    hosts: Annotated[
+        str, typer.Option(help="Names and addresses of the server, by commas, such as edge-1.lan.")
+    ],
+    to: Annotated[Path, typer.Option(help="Folder for server.crt and server.key.")],
+    config: ConfigOption = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Issue a certificate of the site's authority for another server, such as a device's page."""
+    from lineside.hub import issue_for
+
+    named = tuple(host.strip() for host in hosts.split(",") if host.strip())
+    made = issue_for(settings(config), hosts=named, folder=to, clock=SystemClock())
+    found = {"certificate": str(made.certificate), "key": str(made.key), "hosts": list(named)}
+    show(
+        found,
+        as_json=as_json,
+        text=lambda one: f'tls_cert = "{one["certificate"]}"\ntls_key = "{one["key"]}"',
+    )
 
 
 def key(

@@ -22,9 +22,11 @@ from lineside.hub.model_page import version_page
 from lineside.hub.models import Models, Registration, open_models
 from lineside.hub.mosquitto import mosquitto_files
 from lineside.hub.roles import Right, Role, roles_with
+from lineside.hub.rules import recorded_entries
 from lineside.hub.run import RunningHub, run, running, sign_in_link
 from lineside.hub.services import Services, build_services
 from lineside.hub.site_init import SiteMade, SiteWish, certificate_words, init_site
+from lineside.hub.tls import ServerFiles, issue_for
 from lineside.hub.trace import trace
 from lineside.hub.users import User
 
@@ -42,6 +44,7 @@ __all__ = [
     "Right",
     "Role",
     "RunningHub",
+    "ServerFiles",
     "Services",
     "SiteMade",
     "SiteWish",
@@ -54,10 +57,12 @@ __all__ = [
     "full_device",
     "init_site",
     "issue_access_key",
+    "issue_for",
     "mosquitto_files",
     "open_accounts",
     "open_fleet",
     "open_models",
+    "recorded_entries",
     "revoke_access_key",
     "roles_with",
     "run",

@@ -11,7 +11,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from lineside.core import Clock, InvalidError, LinesideError, NotFoundError, replace_durably
+from lineside.core import (
+    Clock,
+    InvalidError,
+    LinesideError,
+    NotFoundError,
+    UnavailableError,
+    replace_durably,
+)
 from lineside.fleet import ServerCertificate, SiteAuthority, renewal_due, server_certificate
 from lineside.hub.config import HubConfig
 
@@ -84,6 +91,33 @@ def issue_own(config: HubConfig, *, hosts: Sequence[str], clock: Clock) -> Serve
     replace_durably(files.certificate, pair.certificate + authority.certificate, mode=0o600)
     replace_durably(files.key, pair.key, mode=0o600)
     return server_certificate(pair.certificate, where=str(files.certificate))
+
+
+def issue_for(
+    config: HubConfig, *, hosts: Sequence[str], folder: Path, clock: Clock
+) -> ServerFiles:
+    """A certificate of the site's authority for another server, such as a device's own page.
+
+    Written as ``server.crt`` (with the authority's certificate behind it) and ``server.key`` (mode
+    0600), in place of any before.
+
+    Raises:
+        NotFoundError: there is no authority yet.
+        InvalidError: a host that is none.
+        UnavailableError: the folder cannot be written.
+    """
+    authority = SiteAuthority.open(config.authority_folder, clock=clock)
+    pair = authority.issue_server(hosts)
+    files = ServerFiles(certificate=folder / "server.crt", key=folder / "server.key")
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        raise UnavailableError(
+            f"cannot be made: {error.strerror}", where=str(folder), fix="Name another folder."
+        ) from error
+    replace_durably(files.certificate, pair.certificate + authority.certificate, mode=0o644)
+    replace_durably(files.key, pair.key, mode=0o600)
+    return files
 
 
 def own_certificate(config: HubConfig) -> ServerCertificate:

@@ -17,12 +17,15 @@ import typer
 
 from lineside.cli.demo.bins import Bins
 from lineside.cli.demo.programs import Programs
+from lineside.cli.demo.socks import Socks
 from lineside.cli.demo.stage import Settings, Stage
 from lineside.cli.demo.surface import Surface
 from lineside.cli.demo.warehouse import Warehouse
 from lineside.cli.output import JsonFlag, say, show, writable
 
-_STAGES: dict[str, type[Stage]] = {"warehouse": Warehouse, "bins": Bins, "surface": Surface}
+_STAGES: dict[str, type[Stage]] = {
+    "warehouse": Warehouse, "bins": Bins, "surface": Surface, "socks": Socks,
+}  # fmt: skip
 _FPS = {"surface": 2.0}  # three devices judge each frame by three packages
 _USUAL_FPS = 5.0
 
@@ -34,7 +37,7 @@ def register(app: typer.Typer) -> None:
 
 def demo(
     solution: Annotated[
-        Literal["warehouse", "bins", "surface"], typer.Argument(help="Which example.")
+        Literal["warehouse", "bins", "surface", "socks"], typer.Argument(help="Which example.")
     ] = "warehouse",
     *,
     port: Annotated[
@@ -52,6 +55,9 @@ def demo(
     ] = 0.0,
     speed: Annotated[float, typer.Option(help="How much faster the factory runs.")] = 12.0,
     seed: Annotated[int, typer.Option(help="Seed of the scored run.")] = 11,
+    kafka: Annotated[
+        str, typer.Option(help="Socks: brokers of a Kafka cluster, host:port by commas.")
+    ] = "",
     folder: Annotated[
         Path | None, typer.Option(help="Keep everything here instead of a temporary folder.")
     ] = None,
@@ -66,6 +72,7 @@ def demo(
         speed=speed,
         seed=seed,
         seconds=seconds,
+        kafka=kafka,
     )
     with _ends_are_interrupts(), _workplace(folder) as place, Programs(place) as programs:
         figures = _run(

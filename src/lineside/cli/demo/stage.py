@@ -21,7 +21,7 @@ _SETTLE_S, _SETTLE_MOST_S = 1.5, 30.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """What the command line asks for; ``seconds`` 0 runs until stopped."""
+    """What the command line asks for; ``seconds`` 0 runs until stopped, ``kafka`` "" is none."""
 
     solution: str
     port: int
@@ -29,6 +29,7 @@ class Settings:
     speed: float
     seed: int
     seconds: float
+    kafka: str = ""
 
 
 class Stage(ABC):
@@ -59,6 +60,7 @@ class Stage(ABC):
             f'port = {self._port}\nbus = "embedded"\nbus_port = {self._bus_port}\n'
             f"{self.hub_settings()}"
         )
+        self.prepare_site()
         program = self._programs.start("hub", "hub", "--config", str(self._folder / "hub.toml"))
         link = self._until(lambda: self._sign_in_link(program.log), "the hub", 60)
         self._hub = HubClient(self._base, token=self._token("admin"))
@@ -67,6 +69,14 @@ class Stage(ABC):
 
     def hub_settings(self) -> str:
         """Further lines of the hub's settings."""
+        return ""
+
+    def prepare_site(self) -> None:
+        """What is made once the hub's settings stand, before it starts; mostly nothing."""
+        return
+
+    def device_settings(self) -> str:
+        """Further lines of the edge agent's settings."""
         return ""
 
     @abstractmethod
@@ -103,6 +113,7 @@ class Stage(ABC):
             f'token_file = "{self._token_file("device")}"\nplant = "{self._plant_file}"\n'
             f'data_dir = "{self._folder / name}"\n'
             f'trust_root = "{self._folder / "hub" / "trust" / "root.json"}"\n'
+            f"{self.device_settings()}"
         )
         self._programs.start(name, "edge", "--config", str(settings))
 
