@@ -159,8 +159,8 @@ class Rules:
             raise InvalidError(
                 f"the span ends at {until.isoformat()}", where="until", fix="Let it end later."
             )
-        span = span_of(self._records.log, since=since, until=until)
-        entries = [entry_of_log(logged) for logged in islice(span, MOST_TRIED + 1)]
+        span = recorded_entries(self._records.log, since=since, until=until)
+        entries = list(islice(span, MOST_TRIED + 1))
         if len(entries) > MOST_TRIED:
             raise InvalidError(
                 f"the span holds more than {MOST_TRIED} entries", where="until",
@@ -297,6 +297,11 @@ def span_of(log: EventLog, *, since: datetime, until: datetime) -> Iterator[Logg
             if logged.arrived_at >= since:
                 yield logged
         after = page[-1].position
+
+
+def recorded_entries(log: EventLog, *, since: datetime, until: datetime) -> Iterator[Entry]:
+    """The same as rules take them."""
+    return map(entry_of_log, span_of(log, since=since, until=until))
 
 
 def _position_before(log: EventLog, since: datetime) -> int:

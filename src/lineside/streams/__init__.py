@@ -35,6 +35,7 @@ from lineside.streams.predictions import (
     prediction_id,
     read_prediction,
 )
+from lineside.streams.recorded import read_entries
 from lineside.streams.records import TICK_TYPE, Entry, topic_fits
 from lineside.streams.steps import make_step
 from lineside.streams.trying import (
@@ -87,6 +88,7 @@ __all__ = [
     "moment",
     "prediction_event",
     "prediction_id",
+    "read_entries",
     "read_prediction",
     "rule_digest",
     "rule_event",

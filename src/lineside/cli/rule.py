@@ -1,0 +1,128 @@
+"""``lineside rule …``: what a plant file's rules do, and one of them over recorded events."""
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from lineside.cli.hub import ConfigOption, settings
+from lineside.cli.output import JsonFlag, show, table
+from lineside.core import (
+    InvalidError,
+    NotFoundError,
+    Plant,
+    Rule,
+    SystemClock,
+    load_plant,
+    parse_rfc3339,
+)
+
+PlantOption = Annotated[
+    Path | None, typer.Option("--plant", help="The plant file; else that of the hub's settings.")
+]
+RuleName = Annotated[str, typer.Argument(metavar="RULE", help="Id of a rule of the plant file.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    rule = typer.Typer(help="Rules over what was seen and said.", no_args_is_help=True)
+    rule.command("list")(list_rules)
+    rule.command("explain")(explain_rule)
+    rule.command("run")(run)
+    app.add_typer(rule, name="rule")
+
+
+def list_rules(
+    plant: PlantOption = None, config: ConfigOption = None, as_json: JsonFlag = False
+) -> None:
+    """Every rule of the plant file: what it reads, its step, when it tells."""
+    declared = _plant(plant, config).rule
+    rows = [("rule", "reads", "step", "emit", "name"), *(_row(rule) for rule in declared)]
+    show({"rules": declared}, as_json=as_json, text=lambda _: table(rows))
+
+
+def explain_rule(
+    rule: RuleName, plant: PlantOption = None, config: ConfigOption = None,
+    as_json: JsonFlag = False,
+) -> None:  # fmt: skip
+    """Say in plain words what a rule does."""
+    from lineside.streams import explain
+
+    words = explain(_find(_plant(plant, config), rule))
+    show({"rule": rule, "explanation": words}, as_json=as_json, text=lambda _: words)
+
+
+def run(
+    rule: RuleName,
+    events: Annotated[
+        Path | None, typer.Option(help="Recorded events, one JSON document a line.")
+    ] = None,
+    since: Annotated[str, typer.Option("--from", help="Arrived from this time on.")] = "",
+    until: Annotated[str, typer.Option("--to", help="Arrived before this time.")] = "",
+    plant: PlantOption = None,
+    config: ConfigOption = None,
+) -> None:
+    """Run a rule over recorded events; one event a line. Nothing is written to the hub."""
+    if (events is None) == (not since and not until):
+        raise InvalidError("one source of events is needed", fix="Give --events, or --from --to.")
+    declared = _plant(plant, config)
+    found = _find(declared, rule)
+    for event in (
+        _of_log(found, declared, config=config, span=(since, until))
+        if events is None
+        else _of_file(found, declared, path=events)
+    ):
+        sys.stdout.write(event.decode() + "\n")
+
+
+def _of_file(rule: Rule, plant: Plant, *, path: Path) -> Iterator[bytes]:
+    from lineside.streams import encode_event, read_entries, run_rule
+
+    try:
+        lines = path.open("rb")
+    except OSError as error:
+        raise NotFoundError(
+            f"cannot read the events: {error.strerror}", where=str(path), fix="Name a file."
+        ) from error
+    with lines:
+        entries = read_entries(lines, plant=plant, where=str(path))
+        yield from map(encode_event, run_rule(rule, entries, plant=plant))
+
+
+def _of_log(
+    rule: Rule, plant: Plant, *, config: Path | None, span: tuple[str, str]
+) -> Iterator[bytes]:
+    from lineside.hub import recorded_entries
+    from lineside.store import open_records
+    from lineside.streams import encode_event, run_rule
+
+    if not all(span):
+        raise InvalidError("half a span", fix="Give both --from and --to.")
+    since, until = (parse_rfc3339(text, where="--from --to") for text in span)
+    with open_records(settings(config).records_url, clock=SystemClock()) as records:
+        entries = recorded_entries(records.log, since=since, until=until)
+        yield from map(encode_event, run_rule(rule, entries, plant=plant))
+
+
+def _plant(path: Path | None, config: Path | None) -> Plant:
+    return load_plant(path if path is not None else Path(settings(config).plant))
+
+
+def _find(plant: Plant, name: str) -> Rule:
+    for rule in plant.rule:
+        if rule.id == name:
+            return rule
+    known = ", ".join(rule.id for rule in plant.rule) or "none"
+    raise NotFoundError(f"no rule {name!r}", where="plant file", fix=f"Known: {known}.")
+
+
+def _row(rule: Rule) -> tuple[str, ...]:
+    read = rule.read
+    named: dict[str, Any] = {
+        "predictions": read.predictions, "event": read.event, "plant": read.plant,
+        "topic": read.topic,
+    }  # fmt: skip
+    reads = next(f"{kind} {name}" for kind, name in named.items() if name)
+    return rule.id, reads, rule.step, rule.emit, rule.name
