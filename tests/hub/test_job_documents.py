@@ -178,6 +178,7 @@ class TestLinks:
     def test_every_hub_on_the_same_records_knows_the_same_key(
         self, hub: Services, served: str, *, signed: Target, clock: FakeClock
     ) -> None:
+        assert len(hub.records.documents.page("link-key")) == 1  # made before the first job
         other = module.Bucket(hub.records, releases=hub.releases, clock=clock, base_url=served)
         assert other.link_key() == hub.bucket.link_key()
         assert ask(other.link(f"lineside/{signed.path}", seconds=60)).status == 200

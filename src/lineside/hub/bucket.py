@@ -189,7 +189,7 @@ class Bucket:
     # ---- keys of links
 
     def link_key(self) -> LinkKey:
-        """The hub's own; made when it is needed first, the same for every process."""
+        """The hub's own; made at the first start, the same for every process."""
         documents = self._records.documents
         try:
             body = documents.get(_KEY_KIND, _KEY_NAME).body

@@ -134,6 +134,7 @@ class Services:
         self.enrolment.inventory.heard(self.devices.known())
         self.watch.load()
         self.runs.load()
+        self.bucket.link_key()
 
     def join(self, bus: Bus, *, base_url: str) -> None:
         """Give the bus to everything that speaks on it."""
