@@ -59,6 +59,7 @@ from lineside.core.factory import (
     write_message,
 )
 from lineside.core.files import replace_durably, sync_folder, write_durably
+from lineside.core.habits import HABITS_SCHEMA, Habits, read_habits
 from lineside.core.ids import (
     CameraId,
     DeviceId,
@@ -110,6 +111,7 @@ from lineside.core.plant_say import Say
 
 __all__ = [
     "CAMERA_COLLECTION",
+    "HABITS_SCHEMA",
     "ORDER_COLLECTION",
     "PARTITION",
     "SLOTS",
@@ -134,6 +136,7 @@ __all__ = [
     "EventId",
     "Fault",
     "FrameId",
+    "Habits",
     "HistoryItem",
     "HoldStep",
     "Inspection",
@@ -198,6 +201,7 @@ __all__ = [
     "parse_plant",
     "parse_rfc3339",
     "plant_schema",
+    "read_habits",
     "read_message",
     "refuse",
     "replace_durably",

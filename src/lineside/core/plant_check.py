@@ -5,7 +5,7 @@ too, and the names of entries that could not be built still count as known.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,8 @@ from lineside.core.codec import (
     read_part,
     salvage,
 )
-from lineside.core.errors import Fault, NotFoundError
+from lineside.core.errors import Fault, InvalidError, NotFoundError
+from lineside.core.habits import read_habits
 from lineside.core.plant import PLANT_SCHEMA, Inspection, Plant, RouteKind, Slot, Twin
 from lineside.core.plant_say import TOLD, can_say
 from lineside.core.reference_checks import entries, good_id, good_name, known, twice
@@ -24,7 +25,7 @@ from lineside.core.rule_check import Declared, check_rules
 
 
 def load_plant(path: Path) -> Plant:
-    """Read a plant file.
+    """Read a plant file, and what its sighting rules learned.
 
     Raises:
         NotFoundError: no such file.
@@ -36,7 +37,31 @@ def load_plant(path: Path) -> Plant:
         raise NotFoundError(
             f"cannot read the plant file: {error.strerror}", where=str(path), fix="Name a file."
         ) from error
-    return parse_plant(raw, where=str(path))
+    return _with_habits(parse_plant(raw, where=str(path)), path=path)
+
+
+def _with_habits(plant: Plant, *, path: Path) -> Plant:
+    """Files named by ``learned``, seen from the plant file's folder."""
+    rules, faults = list(plant.rule), []
+    for place, rule in enumerate(rules):
+        step = rule.sighting
+        if step is not None and step.learned:
+            try:
+                habits = read_habits(path.parent / step.learned)
+            except InvalidError as error:
+                faults.append(_not_learned(place, error))
+            else:
+                rules[place] = replace(rule, sighting=replace(step, habits=habits))
+    if faults:
+        raise faults_error(tuple(faults), where=str(path))
+    return replace(plant, rule=tuple(rules))
+
+
+def _not_learned(place: int, error: InvalidError) -> Fault:
+    return Fault(
+        path=f"$.rule[{place}].sighting.learned", value=repr(error.where),
+        expected=f"a file that was learned: {error.message}", fix=error.fix,
+    )  # fmt: skip
 
 
 def parse_plant(raw: bytes, *, where: str) -> Plant:

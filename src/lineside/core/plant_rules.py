@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from lineside.core.checks import above_zero, refuse, unless, within, zero_or_more
+from lineside.core.habits import Habits
 
 Scalar = str | int | float | bool
 STEPS = ("window", "sighting", "crossing", "sequence", "pair", "rate", "hold", "python")
@@ -158,6 +159,7 @@ class SightingStep:
         dwell_s: a thing is in view at least so long.
         gap_s: an absence shorter than this does not end a sighting.
         least_probability: of its own answer; below it the label is ``unknown``.
+        habits: what the learned file says; filled in where the plant file is read.
     """
 
     blank: tuple[str, ...] = ()
@@ -166,6 +168,7 @@ class SightingStep:
     gap_s: float = 1.5
     learned: str = ""
     least_probability: float = 0.5
+    habits: Habits | None = None
 
     def __post_init__(self) -> None:
         refuse(

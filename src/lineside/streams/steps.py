@@ -8,10 +8,12 @@ from collections.abc import Callable, Mapping
 
 from lineside.core import InvalidError, Rule, find_driver
 from lineside.streams.contract import Step
+from lineside.streams.crossing import Crossings
 from lineside.streams.hold_step import LastingConditions, SteadyValues
 from lineside.streams.pair_step import Pairs
 from lineside.streams.rate_step import Rates
 from lineside.streams.sequence_step import Sequences
+from lineside.streams.sighting import Sightings
 from lineside.streams.window_steps import AlignedWindows, SessionWindows
 
 
@@ -28,6 +30,16 @@ def _window(rule: Rule) -> Step:
     assert rule.window is not None  # noqa: S101  the table is by step
     kind = SessionWindows if rule.window.kind == "session" else AlignedWindows
     return kind(rule, rule.window)
+
+
+def _sighting(rule: Rule) -> Step:
+    assert rule.sighting is not None  # noqa: S101
+    return Sightings(rule, rule.sighting)
+
+
+def _crossing(rule: Rule) -> Step:
+    assert rule.crossing is not None  # noqa: S101
+    return Crossings(rule, rule.crossing)
 
 
 def _sequence(rule: Rule) -> Step:
@@ -65,6 +77,8 @@ def _python(rule: Rule) -> Step:
 
 _STEPS: Mapping[str, Callable[[Rule], Step]] = {
     "window": _window,
+    "sighting": _sighting,
+    "crossing": _crossing,
     "sequence": _sequence,
     "pair": _pair,
     "rate": _rate,

@@ -1,0 +1,230 @@
+"""What passes in one place: frames that wait, the belief, an open sighting and a candidate.
+
+A frame is decided by the frames up to at least the lag after it (the longer of ``gap_s`` and
+``dwell_s``) and never again; which frames decide it follows from their times alone. Frames are
+decided in blocks of a lag, so each takes part in two smoothings.
+"""
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
+from typing import Any
+
+from lineside.core import Habits, Scalar, SightingStep
+from lineside.streams.cells import NEVER_US
+from lineside.streams.contract import UNKNOWN, Record
+from lineside.streams.sighting_frames import MOST_LABELS, Gathered, frame_id
+from lineside.streams.sighting_runs import Run, Seen, begun
+from lineside.streams.smoothing import (
+    BLANK,
+    EDGE,
+    Belief,
+    Likelihoods,
+    Observation,
+    likelihoods,
+    smoothed,
+    steps_between,
+    weight_of,
+    widened,
+)
+
+MOST_FRAMES = 512
+"""Frames of a place that wait; half of them are decided when there are so many."""
+
+Told = tuple[str, Run]
+"""``begun`` or ``ended``, and the sighting as it stands at that moment."""
+
+
+class View:
+    """See the module; a cell of the step's memory."""
+
+    def __init__(self, step: SightingStep, habits: Habits, *, key: tuple[Scalar, ...] = ()) -> None:
+        """Nothing seen yet."""
+        self.key = key
+        self.due_us, self.born = NEVER_US, 0
+        self._step, self._habits = step, habits
+        self._lag_us = round(max(habits.gap_s, habits.dwell_s) * 1e6)
+        self._gap_us = round(habits.gap_s * 1e6)
+        self._labels: list[str] = [UNKNOWN, *(each for each in step.labels if each != UNKNOWN)]
+        self._gathered: Gathered | None = None
+        self._frames: list[Observation] = []
+        self._heard: list[Likelihoods] = []
+        self._belief: Belief | None = None
+        self._decided_us: int | None = None
+        self._open: Run | None = None
+        self._candidate: Run | None = None
+
+    def next_us(self) -> int:
+        """When time alone changes something."""
+        first = self._frames[0] if self._frames else self._gathered
+        if first is not None:
+            return first.at_us + 2 * self._lag_us + 1
+        runs = [run.last_us for run in (self._open, self._candidate) if run is not None]
+        return min(runs) + self._gap_us if runs else NEVER_US
+
+    def take(self, record: Record) -> Iterator[Told]:
+        """One record; a frame older than what is decided cannot be taken any more."""
+        if self._decided_us is not None and record.at_us <= self._decided_us:
+            return
+        held = self._gathered
+        if held is not None and (held.id, held.at_us) == (frame_id(record), record.at_us):
+            held.take(record)
+            return
+        yield from self._close()
+        yield from self._decide(record.at_us)
+        self._gathered = Gathered(record)
+
+    def advance(self, now_us: int) -> Iterator[Told]:
+        """Nothing earlier than ``now_us`` will come."""
+        if self._gathered is not None and self._gathered.at_us < now_us:
+            yield from self._close()
+        yield from self._decide(now_us)
+        if self._gathered is None and not self._frames:
+            yield from self._leave(now_us)
+
+    def finish(self) -> Iterator[Told]:
+        """Decide everything now, because it is forgotten."""
+        yield from self._close()
+        while self._frames:
+            yield from self._settle(len(self._frames), evidence=len(self._frames))
+        yield from self._leave(NEVER_US)
+
+    def _close(self) -> Iterator[Told]:
+        """The gathered frame is whole: it joins those that wait, by time."""
+        held, self._gathered = self._gathered, None
+        if held is None or not held.says():
+            return
+        yield from self._decide(held.at_us)
+        self._learn_labels(held)
+        place = len(self._frames)
+        while place and self._frames[place - 1].at_us > held.at_us:
+            place -= 1
+        observed = held.observation(self._step)
+        self._frames.insert(place, observed)
+        self._heard.insert(place, self._likelihoods(observed))
+        if len(self._frames) >= MOST_FRAMES:
+            yield from self._settle(MOST_FRAMES // 2, evidence=MOST_FRAMES)
+
+    def _likelihoods(self, observed: Observation) -> Likelihoods:
+        return likelihoods(observed.scores, labels=self._labels, habits=self._habits)
+
+    def _learn_labels(self, held: Gathered) -> None:
+        """Where the rule lists no labels, those are known that were heard, the first 63."""
+        if self._step.labels:
+            return
+        new = set(held.scores) - set(self._labels) - set(self._step.blank)
+        self._labels += sorted(new)[: MOST_LABELS - len(self._labels)]
+        if new:
+            self._heard = [self._likelihoods(observed) for observed in self._frames]
+
+    def _decide(self, horizon_us: int) -> Iterator[Told]:
+        while self._frames and horizon_us > self._frames[0].at_us + 2 * self._lag_us:
+            first = self._frames[0].at_us
+            times = [frame.at_us for frame in self._frames]
+            ready = sum(at <= first + self._lag_us for at in times)
+            yield from self._settle(
+                ready, evidence=sum(at <= first + 2 * self._lag_us for at in times)
+            )
+
+    def _settle(self, ready: int, *, evidence: int) -> Iterator[Told]:
+        """Decide the first ``ready`` frames by the first ``evidence``."""
+        observed, heard = self._frames[:evidence], self._heard[:evidence]
+        start = None if self._belief is None else widened(self._belief, len(self._labels))
+        times = [one.at_us for one in observed]
+        steps_s = steps_between(times, before_us=self._decided_us)
+        beliefs, forward = smoothed(start, heard, steps_s=steps_s, habits=self._habits)
+        self._frames, self._heard = self._frames[ready:], self._heard[ready:]
+        for place in range(ready):
+            weight = weight_of(self._habits, seconds=steps_s[place])
+            seen = self._seen(observed[place], beliefs[place], heard=heard[place], weight=weight)
+            yield from self._follow(seen)
+            self._decided_us = seen.at_us
+        self._belief = forward[ready - 1]
+
+    def _seen(self, one: Observation, belief: Belief, *, heard: Likelihoods, weight: float) -> Seen:
+        chances = dict(zip(self._labels, belief.labels(), strict=True))
+        ranked = {BLANK: belief.blank, EDGE: belief.edge, **chances}
+        evidence = {
+            label: weight * math.log(chance)
+            for label, chance in zip(self._labels, heard[2], strict=True)
+            if label != UNKNOWN
+        }
+        return Seen(
+            at_us=one.at_us, id=one.id, frame=one.frame, weight=weight, evidence=evidence,
+            scores=one.scores, answer=max(ranked, key=ranked.__getitem__),
+            present=sum(chances.values()),
+        )  # fmt: skip
+
+    def _follow(self, seen: Seen) -> Iterator[Told]:
+        """One decided frame; see the rules in ``sighting_runs``."""
+        yield from self._leave(seen.at_us)
+        thing = seen.answer not in {BLANK, EDGE}
+        if thing and self._open is not None and seen.answer == self._open.label:
+            self._open.extend(seen)
+            self._candidate = None
+            return
+        if self._open is not None:
+            self._open.pass_by(seen)
+        if not thing:
+            if self._candidate is not None:
+                self._candidate.pass_by(seen)
+        elif self._candidate is not None and seen.answer == self._candidate.label:
+            self._candidate.extend(seen)
+        else:
+            self._candidate = begun(seen, before_us=self._decided_us)
+        yield from self._promote()
+
+    def _promote(self) -> Iterator[Told]:
+        found = self._candidate
+        if found is None or found.room_s() < self._habits.dwell_s / 2:
+            return
+        if self._open is not None:
+            yield "ended", self._open
+        self._open, self._candidate = found, None
+        yield "begun", found
+
+    def _leave(self, now_us: int) -> Iterator[Told]:
+        """What was away for ``gap_s`` has gone; a candidate may have been there for as long."""
+        found = self._candidate
+        if found is not None and now_us >= found.last_us + self._gap_us:
+            if not found.ended:
+                found.around_us = found.last_us + self._gap_us
+                yield from self._promote()
+            self._candidate = None
+        if self._open is not None and now_us >= self._open.last_us + self._gap_us:
+            gone, self._open = self._open, None
+            yield "ended", gone
+
+    def dump(self) -> dict[str, Any]:
+        """As plain JSON."""
+        return {
+            "key": list(self.key),
+            "due_us": self.due_us,
+            "born": self.born,
+            "labels": self._labels,
+            "gathered": self._gathered and self._gathered.dump(),
+            "frames": [asdict(frame) for frame in self._frames],
+            "belief": self._belief and asdict(self._belief),
+            "decided_us": self._decided_us,
+            "open": self._open and self._open.dump(),
+            "candidate": self._candidate and self._candidate.dump(),
+        }
+
+    def loaded(self, memory: Mapping[str, Any]) -> "View":
+        """Go on from a dump."""
+        self.key = tuple(memory["key"])
+        self.due_us, self.born = int(memory["due_us"]), int(memory["born"])
+        self._labels = [str(label) for label in memory["labels"]]
+        self._gathered = Gathered.loaded(memory["gathered"]) if memory["gathered"] else None
+        self._frames = [Observation(**frame) for frame in memory["frames"]]
+        self._heard = [self._likelihoods(observed) for observed in self._frames]
+        belief = memory["belief"]
+        if belief:
+            first, second, third = belief["phases"]
+            self._belief = Belief(
+                blank=belief["blank"], edge=belief["edge"], phases=(first, second, third)
+            )
+        self._decided_us = memory["decided_us"]
+        self._open = Run.loaded(memory["open"]) if memory["open"] else None
+        self._candidate = Run.loaded(memory["candidate"]) if memory["candidate"] else None
+        return self
