@@ -26,7 +26,8 @@ _Name = tuple[Key, int]
 class _Cell(msgspec.Struct, kw_only=True):
     """One window of one key, named by its first record.
 
-    ``last`` and ``frame`` are of the record that is last in time.
+    ``last`` and ``frame`` are of the record that is last in time. ``after`` counts the windows told
+    early before this one began: it tells a window that begins again from what was told of it.
     """
 
     key: Key
@@ -35,6 +36,7 @@ class _Cell(msgspec.Struct, kw_only=True):
     end_us: int
     due_us: int
     born: int = 0
+    after: int = 0
     count: int = 0
     revision: int = 0
     first_us: int
@@ -96,7 +98,7 @@ class _Windows:
     def _begin(self, record: Record, key: Key, *, span: tuple[int, int], due_us: int) -> _Cell:
         return _Cell(
             key=key, id=record.id, start_us=span[0], end_us=span[1], due_us=due_us,
-            first_us=record.at_us, last_us=record.at_us, causes=[],
+            after=self._cells.evicted, first_us=record.at_us, last_us=record.at_us, causes=[],
             figures=[one.begin() for one in self._figures],
         )  # fmt: skip
 
@@ -133,8 +135,9 @@ class _Windows:
             values["frame"] = cell.frame
         if evicted:
             values["evicted"] = True
+        again = f"/{cell.after}" if cell.after else ""
         return Output(
-            name=str(cell.start_us), key=dict(zip(self._names, cell.key, strict=True)),
+            name=f"{cell.start_us}{again}", key=dict(zip(self._names, cell.key, strict=True)),
             action=action, start_us=cell.start_us, end_us=cell.end_us, values=values,
             causes=cell.cause_ids(), revision=revision,
         )  # fmt: skip
