@@ -8,10 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lineside.core import (
+    Box,
     Fault,
+    Inspection,
     InvalidError,
     NotFoundError,
     Plant,
+    Region,
     RouteKind,
     View,
     check_references,
@@ -446,3 +449,16 @@ def test_a_mutated_plant_is_refused_with_sentences_or_still_a_plant(data: st.Dat
     assert refused.where == "p"
     assert refused.fix
     assert all(fault.path.startswith("$") and fault.fix for fault in refused.faults)
+
+
+def test_good_labels_are_labels_of_the_inspection() -> None:
+    box = Box(x0_px=1, y0_px=1, x1_px=9, y1_px=9)
+    regions = (
+        Region(id="a", box_px=box, label="lid"),
+        Region(id="b", box_px=box, classes=("red", "none")),
+    )
+    view = View(width_px=20, height_px=20)
+    found = Inspection(id="x", camera="c", region=regions, view=view, good=("none", "lid"))
+    assert found.known_labels == {"lid", "red", "none"}
+    with pytest.raises(InvalidError, match="good"):
+        Inspection(id="x", camera="c", labels=("dent",), good=("fine",))

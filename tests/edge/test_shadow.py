@@ -75,12 +75,13 @@ class Bench:
         self.loaded = 0
         self.away = False
         self.frames = 0
+        self.good: tuple[str, ...] = ()
         self.shadow = self.made()
 
     def made(self) -> Shadow:
         shadow = Shadow(
             self.folder, device="edge-1", find_old=self.find, tell=self.tell, tally=self.tally,
-            clock=self.clock, limits=ShadowLimits(most_per_s=10.0),
+            clock=self.clock, limits=ShadowLimits(most_per_s=10.0), good=lambda _: self.good,
         )  # fmt: skip
         shadow.start()
         return shadow
@@ -147,6 +148,16 @@ def test_both_judge_the_same_frames_and_what_differs_is_told_until_there_are_eno
     assert bench.loaded == 1
     bench.see(1, wait_s=0)
     assert bench.seen() == 5
+
+
+def test_a_label_of_a_good_part_is_a_change_and_no_rejection(bench: Bench) -> None:
+    bench.good = ("dent",)
+    bench.new.says = Decision.PRESENT
+    bench.shadow.begin(order(frames=2), before=OLD)
+    bench.see(2)
+    wait_until(lambda: bench.last().ended)
+    found = bench.last().evidence
+    assert (found.frames, found.changed, found.rejects_gained, found.rejects_old) == (2, 2, 0, 0)
 
 
 def test_frames_that_come_too_fast_are_left_and_counted_and_hold_nobody_up(bench: Bench) -> None:

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from lineside.core import Box, Inspection, RefusedError, Region, Task, View
-from lineside.edge.suits import check_machine, check_suits, labels_of, said_by
+from lineside.edge.suits import check_machine, check_suits, said_by
 from lineside.testing.packages import bare_manifest
 from tests.models.conftest import package_parts
 
@@ -28,7 +28,7 @@ def test_regions_ask_with_their_label_or_their_classes() -> None:
         Region(id="b", box_px=BOX, classes=("ring", "none")),
     )
     asked = stock(region=regions, view=View(width_px=160, height_px=120))
-    assert labels_of(asked) == ("disc", "ring", "none")
+    assert asked.known_labels == {"disc", "ring", "none"}
     assert said_by(MANIFEST) == ("disc", "ring")
     check_suits(MANIFEST, [asked])
 

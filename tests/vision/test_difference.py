@@ -23,6 +23,7 @@ from lineside.vision import (
     RegistrationFigures,
     StageTimes,
     difference,
+    says_good,
     score_of,
 )
 
@@ -131,3 +132,55 @@ def test_scores_stay_within_zero_and_one(score: float, limit: float, decision: D
 def test_each_task_finds_something_of_its_own(found: Prediction) -> None:
     seen = difference(answer(found.task), found)
     assert (seen.gained, seen.lost, seen.found_before) == (True, False, False)
+
+
+def classified(normal: float) -> Prediction:
+    said = PRESENT if normal > 0.5 else ABSENT
+    other = ABSENT if normal > 0.5 else PRESENT
+    return answer(
+        "classify",
+        labels=(label("normal", normal, said), label("anomalous", 1.0 - normal, other)),
+    )
+
+
+def test_a_good_part_is_no_rejection() -> None:
+    good, bad = classified(0.9), classified(0.2)
+    assert not difference(good, good).found_before
+    worse = difference(good, bad)
+    assert (worse.changed, worse.found_before, worse.gained, worse.lost) == (
+        True, False, True, False,
+    )  # fmt: skip
+    better = difference(bad, good)
+    assert (better.changed, better.found_before, better.gained, better.lost) == (
+        True, True, False, True,
+    )  # fmt: skip
+
+
+def test_which_labels_are_good_is_the_inspections_word() -> None:
+    first = answer("classify", labels=(label("type-a", 0.9, PRESENT),))
+    second = answer("classify", labels=(label("type-b", 0.9, PRESENT),))
+    told = difference(first, second, good=("type-a",))
+    assert (told.changed, told.found_before, told.gained, told.lost) == (True, False, True, False)
+    assert difference(classified(0.9), classified(0.9), good=("type-a",)).found_before
+    both = difference(first, second, good=("type-a", "type-b"))
+    assert (both.changed, both.found_before, both.gained, both.lost) == (True, False, False, False)
+
+
+@pytest.mark.parametrize(
+    ("name", "named", "good"),
+    [
+        ("Normal", (), True), ("OK", (), True), ("anomalous", (), False), ("x", ("x",), True),
+        ("normal", ("x",), False),
+    ],
+)  # fmt: skip
+def test_a_label_says_good_by_name_or_by_word(
+    name: str, named: tuple[str, ...], *, good: bool
+) -> None:
+    assert says_good(name, named=named) is good
+
+
+def test_a_box_that_is_good_is_no_rejection() -> None:
+    box = BoxAnswer(label="ok", x0_px=0, y0_px=0, x1_px=1, y1_px=1, probability=0.8)
+    assert not difference(answer("detect", boxes=(box,)), answer("detect")).found_before
+    bad = replace(box, label="dent")
+    assert difference(answer("detect", boxes=(bad,)), answer("detect")).lost

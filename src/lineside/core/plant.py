@@ -15,6 +15,7 @@ from lineside.core.drivers import without_secret
 from lineside.core.errors import InvalidError
 from lineside.core.plant_rules import Rule
 from lineside.core.plant_say import Say
+from lineside.core.reference_checks import entries
 
 PLANT_SCHEMA = "lineside.plant/1"
 _SOURCES = {
@@ -181,6 +182,8 @@ class Policy:
 class Inspection:
     """One task on one camera.
 
+    ``good``: those of its labels that mean a good part, so that nothing is rejected for them;
+    empty: those that people call so, such as good, normal or ok.
     ``endpoint_answer``: whether a count is served as probabilities, or as their logarithms for
     clients that expect logits.
     """
@@ -197,10 +200,15 @@ class Inspection:
     max_skew_s: float = 5.0
     endpoint: str = ""
     endpoint_answer: Literal["probabilities", "logits"] = "probabilities"
+    good: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         refuse(
             self,
+            unless(
+                set(self.good) <= self.known_labels, key="good", seen=self.good,
+                expected="labels of this inspection", fix="Name those that mean a good part.",
+            ),
             above_zero(self, "max_age_s"),
             zero_or_more(self, "max_skew_s"),
             unless(
@@ -228,6 +236,13 @@ class Inspection:
                 expected="regions with a view", fix="Add [inspection.view] with its size.",
             ),
         )  # fmt: skip
+
+    @property
+    def known_labels(self) -> frozenset[str]:
+        """Every label it can answer, without its region; empty where it takes any."""
+        regions = (region for _, region in entries(self.region))
+        of_regions = ((region.label,) if region.label else region.classes for region in regions)
+        return frozenset(self.labels).union(*of_regions)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

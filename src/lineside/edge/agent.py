@@ -127,6 +127,7 @@ class Agent:
                 load=self._load_beside,
             ),
             tell=lambda payload: bus.publish_soon(self._topics["evidence"], payload),
+            good=lambda name: {one.id: one.good for one in self._inspections}.get(name, ()),
             tally=self._tally,
             clock=clock,
         )

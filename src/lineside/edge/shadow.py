@@ -18,7 +18,7 @@ import logging
 import statistics
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
@@ -51,6 +51,8 @@ _RETRY_S = 30.0
 
 FindOld = Callable[[str, str], Judge]
 """Loads a package that was in use before, by inspection and digest; raises where it cannot."""
+Good = Callable[[str], Collection[str]]
+"""The labels of a good part, by inspection; empty: the usual words."""
 Tell = Callable[[bytes], bool]
 """Hands a report to the bus; False when it did not take it."""
 
@@ -109,7 +111,9 @@ class Shadow:
         tally: Tally,
         clock: Clock,
         limits: ShadowLimits | None = None,
+        good: Good = lambda _: (),
     ) -> None:
+        self._good = good
         self._path = folder / _FILE
         self._device = device
         self._find_old = find_old
@@ -267,7 +271,8 @@ class Shadow:
         else:
             times.old.append(old.latency_ms.total)
             found = replace(
-                added(found, old=old, new=new), latency_ms_old=statistics.median(times.old)
+                added(found, old=old, new=new, good=self._good(_name(trial))),
+                latency_ms_old=statistics.median(times.old),
             )
         after = replace(trial, report=replace(trial.report, evidence=found))
         return replace(after, report=replace(after.report, ended=after.ended))
@@ -340,9 +345,11 @@ class _Tried:
         return prediction
 
 
-def added(found: Evidence, *, old: Prediction, new: Prediction) -> Evidence:
+def added(
+    found: Evidence, *, old: Prediction, new: Prediction, good: Collection[str] = ()
+) -> Evidence:
     """The evidence with one more frame that both judged."""
-    seen = difference(old, new)
+    seen = difference(old, new, good=good)
     return replace(
         found,
         frames=found.frames + 1,

@@ -43,7 +43,7 @@ def check_suits(manifest: Manifest, inspections: Iterable[Inspection]) -> None:
             where="task",
             fix="Train it for this inspection, or change the plant file.",
         )
-    known = labels_of(asked)
+    known = sorted(asked.known_labels)
     strange = [name for name in said_by(manifest) if name not in known]
     if known and strange:
         raise RefusedError(
@@ -52,14 +52,6 @@ def check_suits(manifest: Manifest, inspections: Iterable[Inspection]) -> None:
             where="labels",
             fix=f"It has {', '.join(known)}. Train the package for them, or change the plant file.",
         )
-
-
-def labels_of(inspection: Inspection) -> tuple[str, ...]:
-    """Every label the inspection knows, once; empty where it takes any."""
-    named = [*inspection.labels]
-    for region in inspection.region:
-        named += [region.label] if region.label else region.classes
-    return tuple(dict.fromkeys(named))
 
 
 def said_by(manifest: Manifest) -> tuple[str, ...]:

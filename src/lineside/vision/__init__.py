@@ -56,6 +56,7 @@ from lineside.vision.geometry import (
     similarity,
     transform_box,
 )
+from lineside.vision.good import GOOD_LABELS, says_good
 from lineside.vision.health import grey_health, grey_of, picture_health
 from lineside.vision.masks import (
     MaskRule,
@@ -151,6 +152,7 @@ from lineside.vision.registration import Registered, Registrar, RegistrationLimi
 
 __all__ = [
     "DISTANCE_TASKS",
+    "GOOD_LABELS",
     "LEAST_CHANCE",
     "PREDICTION_SCHEMA",
     "PRO_LIMIT",
@@ -271,6 +273,7 @@ __all__ = [
     "reliability",
     "rle_of",
     "rotation_of",
+    "says_good",
     "scale_of",
     "score_of",
     "score_probability",

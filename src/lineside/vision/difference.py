@@ -1,9 +1,10 @@
 """What two packages say of one frame, compared without knowing what is right.
 
-1. What a package *finds* is every label, class or box label that it says is present, a count, a
-   mask with any pixel set, an anomaly, or a picture that cannot be judged. Which of these stops a
-   part is the plant's matter: gained and lost are counted for all alike.
-2. An answer *changed* when what is found or what is left undecided differs.
+1. What a package *finds* is every label, class or box label that it says is present, but for those
+   that mean a good part (``good``), a count, a mask with any pixel set, an anomaly, or a picture
+   that cannot be judged. Which of these stops a part is the plant's matter: gained and lost are
+   counted for all alike.
+2. An answer *changed* when what is present, good labels too, or what is left undecided differs.
 3. The score of an answer is one number in [0, 1], whose drift shows before decisions change:
    labels: the mean of their regions, a region of one label its probability, one of k classes the
    mean place of the class, 0 for the first and 1 for the last; boxes: the largest probability; a
@@ -13,9 +14,10 @@
 """
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
+from lineside.vision.good import says_good
 from lineside.vision.prediction import Decision, PictureState, Prediction
 
 
@@ -40,12 +42,19 @@ class Difference:
     score: float
 
 
-def difference(old: Prediction, new: Prediction) -> Difference:
-    """What two packages say of the same frame."""
-    before, after = frozenset(_found(old)), frozenset(_found(new))
+def difference(old: Prediction, new: Prediction, *, good: Collection[str] = ()) -> Difference:
+    """What two packages say of the same frame.
+
+    Args:
+        old: of the package before.
+        new: of the package in use.
+        good: the inspection's labels of a good part; empty: the usual words.
+    """
+    before, after = frozenset(_found(old, good)), frozenset(_found(new, good))
     unsure_before, unsure_after = frozenset(_unsure(old)), frozenset(_unsure(new))
     return Difference(
-        changed=(before, unsure_before) != (after, unsure_after),
+        changed=(frozenset(_present(old)), unsure_before)
+        != (frozenset(_present(new)), unsure_after),
         found_before=bool(before),
         gained=bool(after - before),
         lost=bool(before - after),
@@ -95,7 +104,20 @@ def _other_scores(prediction: Prediction) -> Iterator[float]:
         yield score / (score + limit) if score + limit > 0 else 0.0
 
 
-def _found(prediction: Prediction) -> Iterator[str]:
+def _found(prediction: Prediction, good: Collection[str]) -> Iterator[str]:
+    """What is present and does not mean a good part."""
+    fine = {
+        kind
+        for kind, label in (
+            *((f"label {answer.name}", answer.label) for answer in prediction.labels),
+            *((f"box {box.label}", box.label) for box in prediction.boxes),
+        )
+        if says_good(label, named=good)
+    }
+    yield from (kind for kind in _present(prediction) if kind not in fine)
+
+
+def _present(prediction: Prediction) -> Iterator[str]:
     if prediction.state is not PictureState.OK:
         yield f"picture {prediction.state}"
         return

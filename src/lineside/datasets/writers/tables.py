@@ -12,9 +12,9 @@ from lineside.datasets.recordio import ImageRecord, framed, pack_image, write_in
 from lineside.datasets.replacing import replacing
 from lineside.datasets.samples import Marked
 from lineside.datasets.writers.desk import Desk, Outgoing, by_part, label_names
+from lineside.vision import GOOD_LABELS
 
 Stream = Iterable[tuple[Outgoing, bytes]]
-_GOOD = frozenset({"good", "normal", "ok", "free", "none", "no defect", "defect-free"})
 
 
 def write_csv(stream: Stream, desk: Desk) -> int:
@@ -196,7 +196,7 @@ def write_masks(stream: Stream, desk: Desk) -> int:
     kept = 0
     for item, encoded in stream:
         sample = item.sample
-        if sample.mask_digest is None and not set(map(str.lower, sample.labels)) <= _GOOD:
+        if sample.mask_digest is None and not set(map(str.lower, sample.labels)) <= GOOD_LABELS:
             desk.say(item, "a defect that nobody drew; a black mask would call it good")
             continue
         if sample.mask_digest is not None:

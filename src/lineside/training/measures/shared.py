@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from lineside.models import Metric
 from lineside.training.measures.contract import Case, Worst
 from lineside.vision import (
+    GOOD_LABELS,
     Interval,
     LimitRow,
     PictureState,
@@ -30,9 +31,7 @@ from lineside.vision import (
 ROUNDS = 400
 MOST_MISTAKES = 20
 MOST_LIMITS = 200
-GOOD_NAMES = frozenset(
-    {"good", "normal", "ok", "free", "none", "no defect", "defect-free", "functional"}
-)
+GOOD_NAMES = GOOD_LABELS
 _LIGHTS = ("dark", "middle", "bright")
 _MOST_SLICES = 60
 
