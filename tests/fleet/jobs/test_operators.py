@@ -14,6 +14,7 @@ from lineside.fleet import (
     JobTransitionError,
     JobVersionError,
     NewJob,
+    new_job,
 )
 from tests.fleet.jobs.conftest import DOCUMENT, Desk
 
@@ -277,3 +278,58 @@ def test_a_refusal_never_leaves_half_a_job(desk: Desk) -> None:
         desk.create("job1", "t", "nobody")
     desk.create("job1")
     assert desk.states("job1") == {"t": "QUEUED"}
+
+
+def read(**body: object) -> NewJob:
+    """``CreateJob``'s body, read; one source is there."""
+    asked: dict[str, object] = {"targets": ["t"], "document": "{}", **body}
+    given = {name: value for name, value in asked.items() if value is not None}
+    return new_job("job1", given, read_source=lambda _: '{"a":1}')[0]
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ({"namespaceId": "x"}, "namespaceId is not one of"),
+        ({"jobTemplateArn": "arn:x"}, "jobTemplateArn is not one of"),
+        ({"targetSelection": "SOMETIMES"}, "SNAPSHOT or CONTINUOUS"),
+        ({"targets": None}, "targets is not a list"),
+        ({"targets": "t"}, "targets is not a list"),
+        ({"targets": [1]}, "targets is not a list"),
+        ({"document": None}, "document is not JSON as text"),
+        ({"document": {}}, "document is not JSON as text"),
+        ({"document": "{"}, "not JSON"),
+        ({"document": "[]"}, "a JSON object"),
+        ({"document": "{}", "documentSource": "s3://b/k"}, "not both"),
+        ({"documentSource": 7}, "documentSource is not text"),
+        ({"description": 7}, "description is not text"),
+        ({"tags": {"a": "b"}}, "a list of at most 50"),
+        ({"tags": [{"Key": "a", "Value": "b"}] * 51}, "a list of at most 50"),
+        ({"tags": ["a"]}, "a list of Key and Value"),
+        ({"tags": [{"Key": 1}]}, "a list of Key and Value"),
+    ],
+)
+def test_a_body_that_makes_no_job_is_refused_with_a_sentence(
+    body: dict[str, object], said: str
+) -> None:
+    with pytest.raises(InvalidError, match=said) as refused:
+        read(**body)
+    assert refused.value.fix
+
+
+def test_a_document_is_given_or_read_at_its_source() -> None:
+    assert read(document='{"b":2}').document == {"b": 2}
+    job, extras = new_job(
+        "job1", {"targets": ["t"], "documentSource": "s3://b/k", "document": None},
+        read_source=lambda source: json.dumps({"from": source}),
+    )  # fmt: skip
+    assert job.document == {"from": "s3://b/k"}
+    assert extras.document_source == "s3://b/k"
+
+
+@pytest.mark.parametrize("text", ["[]", "{", "7", ""])
+def test_what_stands_at_a_source_has_to_be_a_document(text: str) -> None:
+    asked = {"targets": ["t"], "documentSource": "s3://b/k"}
+    with pytest.raises(InvalidError) as refused:
+        new_job("job1", asked, read_source=lambda _: text)
+    assert refused.value.where == "documentSource"
