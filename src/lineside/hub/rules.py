@@ -36,6 +36,7 @@ from lineside.streams import (
     Event,
     RuleEngine,
     compare_rules,
+    engine_of,
     expected_sources,
     explain,
     moment,
@@ -218,7 +219,7 @@ class Rules:
     # ---- memory
 
     def _load(self, rule: Rule) -> _Running:
-        engine = RuleEngine(rule, expected=expected_sources(rule, plant=self._plant))
+        engine = engine_of(rule, plant=self._plant)
         try:
             body = self._records.documents.get(_KIND, rule.id).body
         except NotFoundError:

@@ -41,6 +41,7 @@ from lineside.streams.steps import make_step
 from lineside.streams.trying import (
     Difference,
     compare_rules,
+    engine_of,
     entry_of,
     expected_sources,
     run_rule,
@@ -76,6 +77,7 @@ __all__ = [
     "decode_event",
     "encode_event",
     "encode_prediction_event",
+    "engine_of",
     "entry_of",
     "expected_sources",
     "explain",

@@ -3,8 +3,9 @@
 1. ``take`` is handed entries in log order, whatever their chunks; what it gives out and remembers
    depends on their order and arrival times alone, never on how they were cut.
 2. Records that pass ``where`` are held back until no earlier one can come (``watermark``), then
-   handed to the step in order of time, and of id within one time. With ``emit = "changes"`` they
-   are handed on as they come.
+   handed to the step in order of time. Of one time: in log order where all are of one source by
+   declaration, so that the newest need not wait; else in order of id, so that it does not matter
+   which source was heard first. With ``emit = "changes"`` they are handed on as they come.
 3. Nothing is dropped in silence: late records, those without a key, entries that cannot be read,
    and keys given up for room are counted, and the counters are part of the memory.
 4. At most ``MOST_HELD`` records are held back; beyond, the oldest tenth goes on before its time.
@@ -99,9 +100,10 @@ class RuleEngine:
     Args:
         rule: its declaration.
         expected: sources that time waits for from the first record on, such as cameras.
+        delay_s: how long what it reads may be on its way, where that is other rules.
     """
 
-    def __init__(self, rule: Rule, *, expected: Iterable[str] = ()) -> None:
+    def __init__(self, rule: Rule, *, expected: Iterable[str] = (), delay_s: float = 0.0) -> None:
         self.rule = rule
         self.digest = rule_digest(rule)
         self.counters = Counters()
@@ -111,10 +113,11 @@ class RuleEngine:
         self._where = None if lasting else compile_conditions(rule.where)
         self._having = compile_conditions(rule.having)
         self._key = _key_of(rule.key)
+        self._idle_us = round((rule.idle_s + delay_s) * 1e6)
         self._marks = Watermarks(
-            lateness_us=round(rule.lateness_s * 1e6), idle_us=round(rule.idle_s * 1e6),
-            expected=expected,
-        )  # fmt: skip
+            lateness_us=round(rule.lateness_s * 1e6), idle_us=self._idle_us, expected=expected
+        )
+        self._single = _reads_one_source(rule)
         self._changes = rule.emit == "changes"
         self._arrival = rule.time == "arrival"
         self._span_us = round(rule_span_s(rule) * 1e6)
@@ -178,7 +181,7 @@ class RuleEngine:
         settled = marks.low_us > marks.newest_us + self._span_us
         if marks.newest_us == BEGINNING_US or (settled and not self._held):
             return None
-        return marks.arrived_us + round(self.rule.idle_s * 1e6)
+        return marks.arrived_us + self._idle_us
 
     def dump(self) -> dict[str, Any]:
         """The whole memory, as plain JSON."""
@@ -256,7 +259,8 @@ class RuleEngine:
 
     def _hold(self, record: Record, key: tuple[Scalar, ...]) -> None:
         self._seq += 1  # two records of one time and id keep their order
-        self._held.append((record.at_us, record.id, self._seq, record, key))
+        tie = "" if self._single else record.id
+        self._held.append((record.at_us, tie, self._seq, record, key))
 
     def _hurry(self) -> None:
         """Make room: first what is ripe, then the oldest tenth before its time."""
@@ -295,7 +299,7 @@ class RuleEngine:
         low_us, held = self._marks.low_us, self._held
         if held:
             held.sort()
-            ripe = bisect_left(held, (low_us,))
+            ripe = bisect_left(held, (low_us + self._single,))
             self._held = held[ripe:]
             advance, feed = self._step.advance, self._step.feed
             keep = self._keep
@@ -317,6 +321,14 @@ class RuleEngine:
         for output in outputs:
             if having is None or having(_tested(output)):
                 self._given.append(output)
+
+
+def _reads_one_source(rule: Rule) -> bool:
+    """Whether a rule's declaration lets it read one source only, whose order the log has."""
+    read = rule.read
+    if read.topic:
+        return not {"+", "#"} & set(read.topic)
+    return not read.plant and len(read.cameras) <= 1
 
 
 def _tested(output: Output) -> dict[str, Scalar]:

@@ -4,6 +4,7 @@ A rule that reads another's events is run together with it: what was recorded of
 over, because its declaration may have changed since. Nothing is written anywhere.
 """
 
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -39,11 +40,9 @@ class Chain:
     """A rule with the rules it reads, over entries in log order."""
 
     def __init__(self, rule: Rule, *, plant: Plant) -> None:
+        self._plant = plant
         self._source = f"/{plant.site}/hub"
-        self._engines = [
-            RuleEngine(one, expected=expected_sources(one, plant=plant))
-            for one in _upstream(rule, plant)
-        ]
+        self._engines = [engine_of(one, plant=plant) for one in _upstream(rule, plant)]
         self._ids = {engine.rule.id for engine in self._engines}
         self._newest_us = 0
 
@@ -60,10 +59,12 @@ class Chain:
         return self._pass([entry])
 
     def finish(self) -> Iterator[Event]:
-        """What comes when nothing arrives any more."""
-        for _ in self._engines:
-            waits = [engine.rule.idle_s + rule_span_s(engine.rule) for engine in self._engines]
-            self._newest_us += round((max(waits) + 1) * 1e6)
+        """What comes when nothing arrives any more: ticks, as the hub would write them."""
+        rules = [engine.rule for engine in self._engines]
+        last, every_s = rules[-1], min(rule.idle_s for rule in rules)
+        wait_s = _delay_s(last, self._plant) + 2 * last.idle_s + rule_span_s(last)
+        for _ in range(math.ceil(wait_s / every_s) + 1):
+            self._newest_us += round(every_s * 1e6)
             tick = Entry(type=TICK_TYPE, subject="", arrived_us=self._newest_us, body=b"{}")
             yield from self._pass([tick])
 
@@ -78,6 +79,23 @@ class Chain:
             arrived_us = entries[0].arrived_us
             entries = [*entries, *(entry_of(event, arrived_us=arrived_us) for event in said)]
         return iter(said)
+
+
+def engine_of(rule: Rule, *, plant: Plant) -> RuleEngine:
+    """A rule ready to run among the others of its plant file."""
+    return RuleEngine(
+        rule, expected=expected_sources(rule, plant=plant), delay_s=_delay_s(rule, plant)
+    )
+
+
+def _delay_s(rule: Rule, plant: Plant) -> float:
+    """How long after the time it speaks of an event of the rules that are read may come.
+
+    When all is silent, a rule tells after its sources fell asleep, at the next tick, all that time
+    alone can still bring.
+    """
+    *others, _ = _upstream(rule, plant)
+    return sum(2 * one.idle_s + one.lateness_s + rule_span_s(one) for one in others)
 
 
 def entry_of(event: Event, *, arrived_us: int) -> Entry:
