@@ -81,6 +81,15 @@ def test_the_hub_hears_a_message_for_each_answer(ran: dict[str, Any]) -> None:
     assert ran["predictions"] * 0.9 < ran["messages_heard"] <= ran["predictions"]
 
 
+def test_each_sock_is_one_event_and_pairs_are_counted(ran: dict[str, Any]) -> None:
+    """However long it lay there; one that was still there at the end may be told too."""
+    passed, seen = ran["socks_passed"], ran["socks_seen"]
+    assert len(passed) >= 2
+    assert seen[: len(passed)] == passed
+    assert len(seen) <= len(passed) + 1
+    assert ran["pairs_true"] <= ran["pairs_found"] <= ran["pairs_true"] + 1
+
+
 def test_the_camera_is_watched_by_https_with_the_answer_on_each_picture(
     ran: dict[str, Any],
 ) -> None:

@@ -30,8 +30,7 @@ export class CameraView {
       make("header", {}, make("h2", {}, camera.name), this.state),
       this.canvas,
       this.frame,
-      make("div", { class: "answers" }, ...this.answers.map((one) => one.element)),
-      streams(camera),
+      make("div", { class: "answers" }, ...this.answers.map((one) => one.element), streams(camera)),
     );
     new ResizeObserver(() => this.draw()).observe(this.canvas);
     this.tell(Date.now());
@@ -83,5 +82,5 @@ function streams(camera) {
     make("a", { href: `${place}/answers.mjpeg?size=${size}` }, size),
   );
   const links = [make("a", { href: `${place}/live.mjpeg` }, "as taken"), ...sizes];
-  return make("p", { class: "note streams" }, "Stream (MJPEG): ", ...links.flatMap((one) => [one, " "]));
+  return make("p", { class: "note" }, "Stream (MJPEG): ", ...links.flatMap((one) => [one, " "]));
 }
