@@ -3,6 +3,7 @@
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -39,7 +40,45 @@ def examine(config: "HubConfig") -> list[Check]:
         ("event chains", _chains),
         ("pictures and packages", _blobs),
     ]
-    return [_look(name, look, config) for name, look in looks]
+    checks = [_look(name, look, config) for name, look in looks]
+    return checks + [_look(name, look, config) for name, look in _others(config)]
+
+
+def _others(config: "HubConfig") -> "list[tuple[str, Callable[[HubConfig], str]]]":
+    """What the settings bring in beside the plant, and only that."""
+    looks: list[tuple[str, Callable[[HubConfig], str]]] = []
+    if config.kafka.brokers:
+        looks.append(("Kafka", _kafka))
+    looks += [(f"webhook {one.name}", partial(_webhook, name=one.name)) for one in config.webhook]
+    if config.opcua:
+        looks.append(("OPC UA", _opcua))
+    return looks
+
+
+def _kafka(config: "HubConfig") -> str:
+    from lineside.links import probe_kafka
+
+    return f"answers, brokers: {probe_kafka(config.kafka.place)}"
+
+
+def _webhook(config: "HubConfig", *, name: str) -> str:
+    from lineside.links import WebhookSender
+
+    hook = next(one for one in config.webhook if one.name == name)
+    return WebhookSender(hook.target).check()
+
+
+def _opcua(config: "HubConfig") -> str:
+    from lineside.core import InvalidError, need
+
+    need("asyncua", extra="opcua")
+    signed_in = (config.authority_folder / "authority.key").exists()
+    if not (signed_in or config.opcua_anonymous):
+        raise InvalidError(
+            "nobody could sign in", fix="Run lineside hub init, or set opcua_anonymous = true."
+        )
+    ways = ["name and password"] * signed_in + ["anybody"] * config.opcua_anonymous
+    return f"read by {' and '.join(ways)}"
 
 
 def _look(name: str, look: "Callable[[HubConfig], str]", config: "HubConfig") -> Check:

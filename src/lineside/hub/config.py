@@ -11,6 +11,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from lineside.core import InvalidError
 from lineside.hub.kafka_config import KafkaConfig
 from lineside.hub.webhooks_config import WebhookConfig
+from lineside.links import opcua_address
 
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
@@ -107,6 +108,8 @@ class HubConfig:
         mongo_picture: how a picture stands in its document there.
         kafka: a Kafka cluster and what goes to it and comes from it.
         webhook: URLs that events are posted to.
+        opcua: where an OPC UA server listens, ``opc.tcp://host:port``; empty: nowhere.
+        opcua_anonymous: anybody may read from it, also without encryption.
         inference_grpc: host:port of the Open Inference Protocol by gRPC; empty: by HTTP only.
         trust: folder of the update repository; empty: ``data_dir/trust``.
         ingest_token_file: token of ``/mqttingest``; empty: ``data_dir/tokens/ingest.token``.
@@ -144,6 +147,8 @@ class HubConfig:
     mongo_picture: Literal["text", "binary", "digest"] = "text"
     kafka: KafkaConfig = field(default_factory=KafkaConfig)
     webhook: tuple[WebhookConfig, ...] = ()
+    opcua: str = ""
+    opcua_anonymous: bool = False
     retention: Retention = field(default_factory=Retention)
     inference_grpc: str = ""
     trust: str = ""
@@ -170,6 +175,8 @@ class HubConfig:
             raise InvalidError("above 0", where="session_hours", fix="Write session_hours = 12.")
         if min(self.bus_connections, self.downloads) < 1:
             raise InvalidError("above 0", where="bus_connections, downloads", fix="Write 64.")
+        if self.opcua:
+            opcua_address(self.opcua)
         _check_devices(self)
         _check_tls(self)
         _check_zone(self.time_zone)

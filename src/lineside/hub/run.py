@@ -34,6 +34,7 @@ from lineside.hub.job_service import TOPICS as JOB_TOPICS
 from lineside.hub.journal import person_event
 from lineside.hub.kafka import start_kafka
 from lineside.hub.models import MODEL_TYPE
+from lineside.hub.opcua import start_opcua
 from lineside.hub.outbox import EventOutbox
 from lineside.hub.readers import open_readers
 from lineside.hub.roles import Role
@@ -101,6 +102,7 @@ def running(config: HubConfig, *, clock: Clock) -> Iterator[RunningHub]:
         _start_work(services, bus, stack=stack)
         start_kafka(services, bus_url=own_url, stack=stack)
         start_webhooks(services, stack=stack)
+        start_opcua(services, stack=stack)
         _serve(server, stack=stack)
         inference = _serve_inference(services, stack=stack)
         stack.enter_context(_address_told(config, url=url, bus_url=bus_url))

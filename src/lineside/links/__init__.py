@@ -2,7 +2,8 @@
 
 Main names: ``open_bus``, ``open_camera``, ``Bus``, ``Mailbox``, ``Message``, ``Will``, ``Camera``,
 ``Shot``, ``EmbeddedBroker``, ``DeviceDoor`` and ``TopicAccess`` (who may say and hear what),
-``MongoSink``, ``KafkaSender``, ``KafkaReceiver``, ``WebhookSender``.
+``MongoSink``, ``KafkaSender``, ``KafkaReceiver``, ``WebhookSender``,
+``OpcuaServer``.
 Not here: deciding anything about what a message or picture says.
 """
 
@@ -34,6 +35,16 @@ from lineside.links.mailbox import BoundedMailbox
 from lineside.links.mongo import MongoSink
 from lineside.links.mosquitto import MosquittoFiles, mosquitto_config
 from lineside.links.mqtt_acked import AckedMqtt, KeptMessage, open_acked
+from lineside.links.opcua import OpcuaServer
+from lineside.links.opcua_records import (
+    Kind,
+    OpcuaEvent,
+    OpcuaNode,
+    OpcuaSettings,
+    OpcuaValue,
+    Quality,
+    opcua_address,
+)
 from lineside.links.opening import BUSES, CAMERAS, open_bus, open_camera
 from lineside.links.topic_access import TopicAccess, access_list, device_access, is_identity
 from lineside.links.topics import check_pattern, check_topic, topic_matches
@@ -60,12 +71,19 @@ __all__ = [
     "KafkaSender",
     "KafkaTaken",
     "KeptMessage",
+    "Kind",
     "Mailbox",
     "MailboxFigures",
     "Message",
     "MongoSink",
     "MosquittoFiles",
+    "OpcuaEvent",
+    "OpcuaNode",
+    "OpcuaServer",
+    "OpcuaSettings",
+    "OpcuaValue",
     "Qos",
+    "Quality",
     "Refused",
     "Shot",
     "TopicAccess",
@@ -80,6 +98,7 @@ __all__ = [
     "device_access",
     "is_identity",
     "mosquitto_config",
+    "opcua_address",
     "open_acked",
     "open_bus",
     "open_camera",

@@ -164,6 +164,19 @@ class SiteAuthority:
             _check_host(host)
         return server_pair(self._signer, hosts=tuple(hosts), now=self._clock.now())
 
+    def issue_application(self, uri: str, *, hosts: Sequence[str]) -> "Pair":
+        """A new key and a certificate for an OPC UA application of this name.
+
+        Raises:
+            InvalidError: a host that is neither a name nor an address.
+        """
+        from lineside.fleet.trust.certificates import application_pair
+
+        for host in hosts:
+            _check_host(host)
+        now = self._clock.now()
+        return application_pair(self._signer, hosts=tuple(hosts), uri=uri, now=now)
+
     # ---- devices
 
     def sign_device(self, request: bytes, *, device: str) -> bytes:
@@ -192,6 +205,29 @@ class SiteAuthority:
         serial = certificates.read_certificate(made, where="issued").serial_number
         replace_durably(self._folder / "issued" / f"{serial:x}.crt", made, mode=0o644)
         return made
+
+    def sign_page(self, request: bytes, *, device: str, hosts: Sequence[str]) -> bytes:
+        """A certificate for the page that a device serves under these names and addresses, PEM.
+
+        It proves no device's name to bus or hub.
+
+        Args:
+            request: PKCS #10 in PEM whose only name is ``device``.
+            device: the name that was given to it here.
+            hosts: at least one.
+
+        Raises:
+            InvalidError: no request, or a host that is neither a name nor an address.
+            RefusedError: it asks for more than its due, or with a weak key.
+        """
+        from lineside.fleet.trust import certificates
+
+        for host in hosts:
+            _check_host(host)
+        key = certificates.requested_key(request, device=device)
+        return certificates.certificate_for_server(
+            self._signer, key=key, hosts=tuple(hosts), now=self._clock.now()
+        )
 
     def renew_device(self, request: bytes, *, current: bytes) -> bytes:
         """A further certificate for a device that holds one; the old one ends by itself.

@@ -100,13 +100,48 @@ def open_signer(pair: Pair, *, where: str) -> Signer:
 def server_pair(signer: Signer, *, hosts: Sequence[str], now: datetime) -> Pair:
     """A certificate for a server under names and addresses, with a new key."""
     key = ec.generate_private_key(ec.SECP256R1())
+    made = certificate_for_server(signer, key=key.public_key(), hosts=hosts, now=now)
+    return Pair(certificate=made, key=_key_pem(key))
+
+
+def certificate_for_server(
+    signer: Signer, *, key: PublicKey, hosts: Sequence[str], now: datetime
+) -> bytes:
+    """A certificate for a server under names and addresses, for a key that was made there; PEM."""
     subject = _name(hosts[0][:_MOST_COMMON_NAME])
     names = x509.SubjectAlternativeName([_host(host) for host in hosts])
     made = _leaf(
-        signer, subject, key=key.public_key(), now=now, days=SERVER_DAYS,
+        signer, subject, key=key, now=now, days=SERVER_DAYS,
         purpose=ExtendedKeyUsageOID.SERVER_AUTH,
     ).add_extension(names, critical=False)  # fmt: skip
-    return Pair(certificate=_pem(made.sign(signer.key, hashes.SHA256())), key=_key_pem(key))
+    return _pem(made.sign(signer.key, hashes.SHA256()))
+
+
+def application_pair(signer: Signer, *, hosts: Sequence[str], uri: str, now: datetime) -> Pair:
+    """A certificate for an OPC UA application (OPC 10000-6, 6.2.2), with a new key.
+
+    RSA, because the policy Basic256Sha256 knows nothing else; its URI is the application's name.
+    """
+    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    names = [x509.UniformResourceIdentifier(uri), *(_host(host) for host in hosts)]
+    usage = x509.KeyUsage(
+        digital_signature=True, content_commitment=True, key_encipherment=True,
+        data_encipherment=True, key_agreement=False, key_cert_sign=False, crl_sign=False,
+        encipher_only=False, decipher_only=False,
+    )  # fmt: skip
+    purposes = [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
+    subject, issuer = _name(uri[:_MOST_COMMON_NAME]), signer.certificate.subject
+    made = (
+        _begun(subject, issuer=issuer, key=key.public_key(), now=now, days=SERVER_DAYS)
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .add_extension(usage, critical=True)
+        .add_extension(x509.ExtendedKeyUsage(purposes), critical=False)
+        .add_extension(x509.SubjectAlternativeName(names), critical=False)
+        .add_extension(_own_key(key.public_key()), critical=False)
+        .add_extension(_issuer_key(signer), critical=False)
+        .sign(signer.key, hashes.SHA256())
+    )
+    return Pair(certificate=_pem(made), key=_key_pem(key))
 
 
 def device_certificate(signer: Signer, *, key: PublicKey, device: str, now: datetime) -> bytes:
@@ -364,7 +399,7 @@ def _pem(certificate: x509.Certificate) -> bytes:
     return certificate.public_bytes(serialization.Encoding.PEM)
 
 
-def _key_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
+def _key_pem(key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey) -> bytes:
     return key.private_bytes(
         serialization.Encoding.PEM,
         serialization.PrivateFormat.PKCS8,

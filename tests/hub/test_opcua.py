@@ -1,0 +1,258 @@
+"""What the hub says over OPC UA: decisions, the twin, rules and counters, over restarts too."""
+
+import asyncio
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from asyncua import Client, ua
+
+from lineside.core import InvalidError, Plant, SystemClock, rfc3339
+from lineside.hub import HubConfig, Services
+from lineside.hub.accounts import Accounts
+from lineside.hub.opcua import OpcuaFeed, may_enter, opcua_settings
+from lineside.hub.opcua_words import Known, RuleSaid, values_of
+from lineside.hub.roles import Role
+from lineside.hub.run import running
+from lineside.links import Kind, OpcuaEvent, OpcuaNode, OpcuaValue, Quality, open_bus
+from lineside.links.opcua_records import NAMESPACE
+from lineside.store import Logged
+from lineside.streams import EVENT_TYPE, Event
+from lineside.testing import FakeClock
+from lineside.vision import Decision, PictureState
+from tests.hub.conftest import Line, answered
+from tests.links.conftest import free_port
+
+BLUE = OpcuaNode(path="Inspections/stock/Labels/blue/Decision", kind=Kind.TEXT)
+LIKELY = OpcuaNode(path="Inspections/stock/Labels/blue/Probability", kind=Kind.DOUBLE)
+STATE = OpcuaNode(path="Inspections/stock/State", kind=Kind.TEXT)
+SLOT = OpcuaNode(path="Twin/Slots/A1/Seen", kind=Kind.TEXT)
+COUNT = OpcuaNode(path="Rules/drift/Count", kind=Kind.INTEGER)
+LAST = OpcuaNode(path="Rules/drift/Last", kind=Kind.TEXT)
+
+
+class Said:
+    """Stands for the server: keeps what is set and told."""
+
+    def __init__(self) -> None:
+        self.values: dict[OpcuaNode, OpcuaValue] = {}
+        self.events: list[OpcuaEvent] = []
+        self.writes = 0
+
+    def set(self, values: Mapping[OpcuaNode, OpcuaValue]) -> None:
+        self.values.update(values)
+        self.writes += len(values)
+
+    def tell(self, events: Iterable[OpcuaEvent]) -> None:
+        self.events += events
+
+
+def feed_of(hub: Services) -> tuple[OpcuaFeed, Said]:
+    said = Said()
+    feed = OpcuaFeed(said, services=hub)  # type: ignore[arg-type]  # the part of it that is used
+    feed.load()
+    hub.ledger.listen(feed._heard)
+    return feed, said
+
+
+def rule_event(hub: Services, number: int, *, rule: str = "drift") -> Event:
+    return Event(
+        id=f"evt_{number}", source="/hall/hub", type=EVENT_TYPE, subject=rule,
+        time=hub.clock.now(), data={"action": "begun", "number": number},
+    )  # fmt: skip
+
+
+def logged_events(hub: Services) -> list[Logged]:
+    return hub.records.log.read(type=EVENT_TYPE)
+
+
+def test_everything_waits_before_anything_was_seen(hub: Services) -> None:
+    _, said = feed_of(hub)
+    for node in (BLUE, STATE, SLOT, LAST):
+        assert said.values[node] == OpcuaValue(value=None, at=None, quality=Quality.WAITING)
+    assert said.values[COUNT].value == 0
+    assert said.values[COUNT].quality is Quality.GOOD
+
+
+def test_a_decision_is_told_with_its_capture_time(hub: Services, line: Line) -> None:
+    feed, said = feed_of(hub)
+    line.see("blue")
+    feed.step()
+    at = hub.clock.now()
+    assert said.values[BLUE] == OpcuaValue(value="present", at=at)
+    assert said.values[LIKELY] == OpcuaValue(value=0.97, at=at)
+    assert said.values[SLOT] == OpcuaValue(value="present", at=at)
+
+
+def test_only_what_changed_is_written(hub: Services, line: Line) -> None:
+    feed, said = feed_of(hub)
+    line.see("blue")
+    feed.step()
+    before = said.writes
+    assert feed.step() == 0
+    assert said.writes == before
+
+
+def test_an_old_decision_is_stale_and_keeps_its_value(hub: Services, line: Line) -> None:
+    feed, said = feed_of(hub)
+    line.see("blue")
+    feed.step()
+    at = hub.clock.now()
+    line.wait(61)
+    feed.step()
+    assert said.values[BLUE] == OpcuaValue(value="present", at=at, quality=Quality.STALE)
+    assert said.values[SLOT].quality is Quality.STALE
+    line.see("red")
+    feed.step()
+    assert said.values[BLUE] == OpcuaValue(value="absent", at=hub.clock.now())
+
+
+def test_an_unsure_decision_is_uncertain(hub: Services, plant: Plant, line: Line) -> None:
+    line.see("blue")
+    known = known_of(hub)
+    (prediction,) = known.predictions.values()
+    labels = tuple(replace(one, decision=Decision.UNSURE) for one in prediction.labels)
+    unsure = replace(known, predictions={"stock": replace(prediction, labels=labels)})
+    told = values_of(unsure, plant=plant)
+    assert told[BLUE].quality is Quality.UNSURE
+    assert told[STATE].quality is Quality.GOOD
+
+
+def test_labels_are_stale_while_the_picture_cannot_be_judged(
+    hub: Services, line: Line, plant: Plant
+) -> None:
+    from lineside.hub.opcua_words import changed
+
+    line.see("blue")
+    known = known_of(hub)
+    before = changed(values_of(known, plant=plant), before={}, now=known.now)
+    (prediction,) = known.predictions.values()
+    moved = replace(prediction, state=PictureState.CAMERA_MOVED, labels=())
+    told = values_of(replace(known, predictions={"stock": moved}), plant=plant)
+    found = changed(told, before=before, now=known.now)
+    assert found[BLUE] == replace(before[BLUE], quality=Quality.STALE)
+    assert found[STATE].value == "camera moved"
+    assert changed(told, before={**before, **found}, now=known.now + timedelta(seconds=1)) == {}
+
+
+def known_of(hub: Services) -> Known:
+    ref = hub.watch.one("rack").prediction
+    assert ref is not None
+    return Known(
+        state=hub.ledger.state,
+        predictions={"stock": answered(ref.frame, ("blue",), package=ref.package)},
+        rules={"drift": RuleSaid()},
+        counters={"events": 1},
+        now=hub.clock.now(),
+    )
+
+
+def test_rule_events_are_counted_once_over_a_crash_and_told(hub: Services) -> None:
+    feed, said = feed_of(hub)
+    hub.ledger.record([rule_event(hub, n) for n in range(3)])
+    page = logged_events(hub)
+    feed.take(page[:2])
+    feed.take(page)  # the follower's own place was not written before the crash
+    feed.step()
+    assert said.values[COUNT].value == 3
+    assert [event.id for event in said.events] == ["evt_0", "evt_1", "evt_2"]
+    again, told = feed_of(hub)
+    assert told.values[COUNT].value == 3
+    assert told.values[LAST].value == '{"action":"begun","number":2}'
+    again.take(page)
+    again.step()
+    assert told.values[COUNT].value == 3
+    assert told.events == []
+
+
+def test_events_of_a_hub_that_was_away_are_counted_and_not_fired(hub: Services, line: Line) -> None:
+    feed, said = feed_of(hub)
+    hub.ledger.record([rule_event(hub, 1)])
+    line.wait(120)
+    feed.take(logged_events(hub))
+    feed.step()
+    assert said.values[COUNT].value == 1
+    assert said.events == []
+
+
+# ---- settings
+
+
+def test_a_server_that_nobody_could_enter_is_refused(hub: Services) -> None:
+    closed = replace(hub, config=replace(hub.config, opcua="opc.tcp://127.0.0.1:4840"))
+    with pytest.raises(InvalidError, match="nobody could sign in"):
+        opcua_settings(closed)
+    assert opcua_settings(
+        replace(closed, config=replace(closed.config, opcua_anonymous=True))
+    ).anonymous
+    with pytest.raises(InvalidError, match="no address of OPC UA"):
+        replace(hub.config, opcua="4840")
+
+
+def test_the_certificate_is_the_sites_and_renewed_when_it_is_due(
+    hub: Services, clock: FakeClock
+) -> None:
+    from lineside.fleet import SiteAuthority
+
+    config = replace(hub.config, opcua="opc.tcp://127.0.0.1:4840")
+    hub = replace(hub, config=config)
+    SiteAuthority.create(config.authority_folder, site="hall", clock=clock)
+    first = opcua_settings(hub)
+    assert first.certificate is not None
+    made = first.certificate.read_bytes()
+    assert opcua_settings(hub).certificate == first.certificate
+    assert first.certificate.read_bytes() == made
+    clock.advance(300 * 86_400)
+    opcua_settings(hub)
+    assert first.certificate.read_bytes() != made
+    assert first.key is not None
+    first.key.unlink()
+    opcua_settings(hub)
+    assert first.key.exists()
+
+
+def test_a_user_of_lineside_enters_by_password_and_nobody_else(hub: Services) -> None:
+    accounts = Accounts(hub.records, journal=hub.ledger, site="hall", clock=hub.clock)
+    right, wrong = "four quiet words here", "another"
+    accounts.add("plc", role=Role.VIEWER, password=right, by="anna")
+    assert may_enter(hub, name="plc", password=right)
+    assert not may_enter(hub, name="plc", password=wrong)
+    assert not may_enter(hub, name="nobody", password=right)
+
+
+# ---- the whole hub
+
+
+async def read(url: str, path: str) -> Any:  # noqa: ANN401  of the library
+    async with Client(url) as client:
+        index = await client.get_namespace_index(NAMESPACE)
+        made: Any = ua.NodeId
+        node = client.get_node(made(path, index))
+        for _ in range(500):
+            found = await node.read_data_value(raise_on_bad_status=False)
+            if found.StatusCode is not None and found.StatusCode.is_good():
+                return found
+            await asyncio.sleep(0.02)
+    pytest.fail("it did not come")
+
+
+def test_a_plc_reads_a_sensor_over_a_restart(config: HubConfig) -> None:
+    url = f"opc.tcp://127.0.0.1:{free_port()}"
+    settings = replace(config, records="", blobs="", opcua=url, opcua_anonymous=True)
+    at = SystemClock().now()
+    path = "Twin/Sensors/temperature"
+    with running(settings, clock=SystemClock()) as hub:
+        bus = open_bus(hub.bus_url, client_id="factory", clock=SystemClock())
+        body = f'{{"ts":"{rfc3339(at)}","t":21.5,"rt":21.5,"h":40.0,"rh":40.0,"p":1000.0}}'
+        bus.publish("i/bme680", body.encode())
+        found = asyncio.run(read(url, path))
+        assert abs(found.SourceTimestamp - at) < timedelta(milliseconds=1)
+        hub.services.ledger.record([rule_event(hub.services, 1)])
+        assert hub.services.stats.plain()["gauges"]["opcua_dropped"] == 0
+        bus.close()
+    with running(settings, clock=SystemClock()) as hub:
+        assert asyncio.run(read(url, path)).Value.Value == found.Value.Value == 21.5
+        assert asyncio.run(read(url, "Rules/drift/LastId")).Value.Value == "evt_1"
+        assert hub.services.stats.plain()["gauges"]["opcua_clients"] >= 0

@@ -1,0 +1,360 @@
+"""The OPC UA server against asyncua's own client: values, times, events, who may what."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from asyncua import Client, ua
+from asyncua.crypto.security_policies import SecurityPolicyBasic256Sha256
+from cryptography import x509
+
+from lineside.core import InvalidError, SystemClock, UnavailableError
+from lineside.fleet import SiteAuthority
+from lineside.links import (
+    Kind,
+    OpcuaEvent,
+    OpcuaNode,
+    OpcuaServer,
+    OpcuaSettings,
+    OpcuaValue,
+    Quality,
+    opcua_address,
+)
+from lineside.links.opcua_records import NAMESPACE
+from tests.links.conftest import free_port
+
+AT = datetime(2024, 5, 1, 12, 0, 0, 250000, tzinfo=UTC)
+SEEN = OpcuaNode(path="Twin/Slots/A1/Seen", kind=Kind.TEXT)
+COUNT = OpcuaNode(path="Counters/frames", kind=Kind.INTEGER)
+SHARE = OpcuaNode(path="Inspections/a/Labels/blue/Probability", kind=Kind.DOUBLE)
+ACTIVE = OpcuaNode(path="Twin/Stations/hbw/Active", kind=Kind.BOOLEAN)
+LONG_S = 10.0
+
+Act = Callable[[Client], Awaitable[Any]]
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[tuple[str, OpcuaServer]]:
+    """One that anybody may read."""
+    url = f"opc.tcp://127.0.0.1:{free_port()}"
+    settings = OpcuaSettings(url=url, application="urn:lineside:hall:hub", anonymous=True)
+    made = OpcuaServer(settings, sign_in=lambda *_: False)
+    made.start()
+    yield url + "/lineside", made
+    made.close()
+
+
+def asked(url: str, act: Act) -> Any:  # noqa: ANN401  whatever the act gives
+    async def run() -> Any:  # noqa: ANN401
+        async with Client(url) as client:
+            return await act(client)
+
+    return asyncio.run(run())
+
+
+async def node_of(client: Client, node: OpcuaNode) -> Any:  # noqa: ANN401  of the library
+    index = await client.get_namespace_index(NAMESPACE)
+    made: Any = ua.NodeId  # typed for numbers of its own kinds
+    return client.get_node(made(node.path, index))
+
+
+async def value_of(client: Client, node: OpcuaNode, *, until: Callable[[Any], bool]) -> Any:  # noqa: ANN401
+    """The node's value, once it is as wanted."""
+    async with asyncio.timeout(LONG_S):
+        while True:
+            try:
+                found = await (await node_of(client, node)).read_data_value(
+                    raise_on_bad_status=False
+                )
+            except ua.UaStatusCodeError:
+                found = None
+            if found is not None and until(found):
+                return found
+            await asyncio.sleep(0.02)
+
+
+@pytest.mark.parametrize(
+    ("node", "value", "kind"),
+    [
+        (SEEN, "present", ua.ObjectIds.String),
+        (COUNT, 7, ua.ObjectIds.Int64),
+        (SHARE, 0.25, ua.ObjectIds.Double),
+        (ACTIVE, True, ua.ObjectIds.Boolean),
+    ],
+)
+def test_a_value_has_its_type_its_capture_time_and_its_quality(
+    server: tuple[str, OpcuaServer],
+    node: OpcuaNode,
+    value: object,
+    kind: int,
+) -> None:
+    url, said = server
+    said.set({node: OpcuaValue(value=value, at=AT)})  # type: ignore[arg-type]  # of the table
+
+    async def look(client: Client) -> tuple[Any, Any]:
+        found = await value_of(client, node, until=lambda one: one.Value.Value == value)
+        return found, await (await node_of(client, node)).read_data_type()
+
+    found, data_type = asked(url, look)
+    assert found.StatusCode.is_good()
+    assert found.SourceTimestamp == AT
+    assert data_type.Identifier == kind
+
+
+@pytest.mark.parametrize(
+    ("quality", "code"),
+    [
+        (Quality.UNSURE, ua.StatusCodes.Uncertain),
+        (Quality.STALE, ua.StatusCodes.UncertainLastUsableValue),
+        (Quality.WAITING, ua.StatusCodes.BadWaitingForInitialData),
+    ],
+)
+def test_what_may_not_be_relied_on_says_so(
+    server: tuple[str, OpcuaServer], quality: Quality, code: int
+) -> None:
+    url, said = server
+    text = None if quality is Quality.WAITING else "unsure"
+    at = None if quality is Quality.WAITING else AT
+    said.set({SEEN: OpcuaValue(value=text, at=at, quality=quality)})
+
+    async def look(client: Client) -> Any:  # noqa: ANN401
+        return await value_of(client, SEEN, until=lambda one: one.StatusCode.value == code)
+
+    assert asked(url, look).Value.Value == text
+
+
+class Heard:
+    """Notes what a subscription brings."""
+
+    def __init__(self) -> None:
+        self.values: list[Any] = []
+        self.events: list[Any] = []
+
+    def datachange_notification(self, _node: object, value: object, _data: object) -> None:
+        self.values.append(value)
+
+    def event_notification(self, event: object) -> None:
+        self.events.append(event)
+
+
+async def until(what: Callable[[], object]) -> None:
+    for _ in range(500):
+        if what():
+            return
+        await asyncio.sleep(0.02)
+    pytest.fail("it did not come")
+
+
+def test_a_subscriber_hears_each_change(server: tuple[str, OpcuaServer]) -> None:
+    url, said = server
+    said.set({COUNT: OpcuaValue(value=0, at=AT)})
+
+    async def follow(client: Client) -> list[Any]:
+        await value_of(client, COUNT, until=lambda one: one.Value.Value == 0)
+        heard = Heard()
+        subscription = await client.create_subscription(20, heard)
+        await subscription.subscribe_data_change(await node_of(client, COUNT))
+        await until(lambda: heard.values)
+        for number in (1, 2):
+            said.set({COUNT: OpcuaValue(value=number, at=AT)})
+            await until(lambda: number in heard.values)  # noqa: B023  waited for here
+        return heard.values
+
+    assert asked(url, follow) == [0, 1, 2]
+
+
+def test_events_come_with_their_id_time_and_figures(server: tuple[str, OpcuaServer]) -> None:
+    url, said = server
+
+    async def follow(client: Client) -> list[Any]:
+        index = await client.get_namespace_index(NAMESPACE)
+        kind = await client.nodes.base_event_type.get_child(f"{index}:LinesideEventType")
+        heard = Heard()
+        subscription = await client.create_subscription(20, heard)
+        await subscription.subscribe_events(evtypes=kind)
+        said.tell(
+            OpcuaEvent(id=f"evt_{n}", rule="pair", at=AT, message="pair final", data="{}")
+            for n in range(3)
+        )
+        await until(lambda: len(heard.events) == 3)
+        return heard.events
+
+    events = asked(url, follow)
+    assert [event.LinesideId for event in events] == ["evt_0", "evt_1", "evt_2"]
+    assert {(event.Rule, event.SourceName, event.Data) for event in events} == {
+        ("pair", "pair", "{}")
+    }
+    assert {event.Time for event in events} == {AT}
+
+
+def test_nobody_writes_adds_or_calls(server: tuple[str, OpcuaServer]) -> None:
+    url, said = server
+    said.set({COUNT: OpcuaValue(value=3, at=AT)})
+
+    async def attack(client: Client) -> list[str]:
+        await value_of(client, COUNT, until=lambda one: one.Value.Value == 3)
+        node, names = await node_of(client, COUNT), []
+        index = await client.get_namespace_index(NAMESPACE)
+        acts: list[Awaitable[Any]] = [
+            node.write_value(9, ua.VariantType.Int64),
+            client.nodes.objects.add_object(index, "mine"),
+            client.delete_nodes([node]),
+            client.nodes.server.call_method("0:GetMonitoredItems", 1),
+        ]
+        for act in acts:
+            try:
+                await act
+            except ua.UaError as error:
+                names.append(type(error).__name__)
+        return names
+
+    assert asked(url, attack) == ["BadUserAccessDenied"] * 4
+
+    async def look(client: Client) -> Any:  # noqa: ANN401
+        return await (await node_of(client, COUNT)).read_value()
+
+    assert asked(url, look) == 3
+
+
+def test_noise_on_the_port_harms_nobody(server: tuple[str, OpcuaServer]) -> None:
+    url, said = server
+    host, port = opcua_address(url.removesuffix("/lineside"))
+
+    async def noise() -> None:
+        for raw in (b"", b"\x00" * 64, b"HELF\xff\xff\xff\xff" + b"x" * 100, b"GET / HTTP/1.1\r\n"):
+            _, writer = await asyncio.open_connection(host, port)
+            writer.write(raw)
+            await writer.drain()
+            writer.close()
+            await writer.wait_closed()
+
+    asyncio.run(noise())
+    said.set({COUNT: OpcuaValue(value=11, at=AT)})
+
+    async def look(client: Client) -> Any:  # noqa: ANN401
+        return await value_of(client, COUNT, until=lambda one: one.Value.Value == 11)
+
+    assert asked(url, look).StatusCode.is_good()
+
+
+# ---- with a certificate of the site
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("opcua")
+
+
+@pytest.fixture(scope="module")
+def secure(folder: Path) -> Iterator[str]:
+    """One that asks for name and password, and encrypts."""
+    authority = SiteAuthority.create(folder / "authority", site="hall", clock=SystemClock())
+    pair = authority.issue_application("urn:lineside:hall:hub", hosts=["127.0.0.1"])
+    (folder / "server.crt").write_bytes(pair.certificate)
+    (folder / "server.key").write_bytes(pair.key)
+    url = f"opc.tcp://127.0.0.1:{free_port()}"
+    settings = OpcuaSettings(
+        url=url, application="urn:lineside:hall:hub", certificate=folder / "server.crt",
+        key=folder / "server.key",
+    )  # fmt: skip
+    made = OpcuaServer(settings, sign_in=lambda name, word: (name, word) == ("anna", "right"))
+    made.start()
+    made.set({COUNT: OpcuaValue(value=5, at=AT)})
+    yield url + "/lineside"
+    made.close()
+
+
+def client_pair(folder: Path) -> tuple[Path, Path]:
+    certificate, key = folder / "client.crt.pem", folder / "client.key.pem"
+    authority = SiteAuthority.open(folder / "authority", clock=SystemClock())
+    pair = authority.issue_application("urn:test:client", hosts=["localhost"])
+    certificate.write_bytes(pair.certificate)
+    key.write_bytes(pair.key)
+    return certificate, key
+
+
+@asynccontextmanager
+async def signed_in(url: str, folder: Path, *, word: str) -> AsyncIterator[Client]:
+    client = Client(url)
+    client.application_uri = "urn:test:client"
+    certificate, key = client_pair(folder)
+    await client.set_security(
+        SecurityPolicyBasic256Sha256, certificate=certificate, private_key=key,
+        mode=ua.MessageSecurityMode.SignAndEncrypt,
+    )  # fmt: skip
+    client.set_user("anna")
+    client.set_password(word)
+    async with client:
+        yield client
+
+
+def test_name_and_password_open_an_encrypted_channel(secure: str, folder: Path) -> None:
+    async def read() -> Any:  # noqa: ANN401
+        async with signed_in(secure, folder, word="right") as client:
+            return await value_of(client, COUNT, until=lambda one: one.Value.Value == 5)
+
+    assert asyncio.run(read()).StatusCode.is_good()
+
+
+def test_a_wrong_password_is_refused(secure: str, folder: Path) -> None:
+    async def read() -> None:
+        async with signed_in(secure, folder, word="wrong"):
+            pytest.fail("let in")
+
+    with pytest.raises(ua.UaError):
+        asyncio.run(read())
+
+
+def test_without_encryption_nobody_comes_in(secure: str) -> None:
+    async def read(client: Client) -> None:
+        await client.nodes.objects.get_children()
+        pytest.fail("let in")
+
+    with pytest.raises((ua.UaError, ConnectionError, TimeoutError)):
+        asked(secure, read)
+
+
+def test_only_the_encrypted_endpoint_is_offered_with_the_sites_certificate(
+    secure: str, folder: Path
+) -> None:
+    endpoints = asyncio.run(Client(secure).connect_and_get_server_endpoints())
+    assert {one.SecurityMode for one in endpoints} == {ua.MessageSecurityMode.SignAndEncrypt}
+    tokens = {token.TokenType for one in endpoints for token in one.UserIdentityTokens}
+    assert tokens == {ua.UserTokenType.UserName}
+    shown = x509.load_der_x509_certificate(endpoints[0].ServerCertificate)
+    root = x509.load_pem_x509_certificate((folder / "authority" / "authority.crt").read_bytes())
+    shown.verify_directly_issued_by(root)
+    names = shown.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    uris = names.get_values_for_type(x509.UniformResourceIdentifier)
+    assert uris == [endpoints[0].Server.ApplicationUri] == ["urn:lineside:hall:hub"]
+
+
+# ---- starting
+
+
+def test_a_taken_port_and_a_bad_certificate_are_told_apart(
+    server: tuple[str, OpcuaServer], tmp_path: Path
+) -> None:
+    url = server[0].removesuffix("/lineside")
+    taken = OpcuaSettings(url=url, application="urn:a", anonymous=True)
+    with pytest.raises(UnavailableError, match="cannot listen"):
+        OpcuaServer(taken, sign_in=lambda *_: False).start()
+    bad = tmp_path / "bad"
+    bad.write_text("no certificate")
+    settings = OpcuaSettings(
+        url=f"opc.tcp://127.0.0.1:{free_port()}", application="urn:a", certificate=bad, key=bad
+    )
+    with pytest.raises(InvalidError, match="no certificate with its key"):
+        OpcuaServer(settings, sign_in=lambda *_: False).start()
+
+
+@pytest.mark.parametrize(
+    "url", ["", "opc.tcp://", "opc.tcp://host", "http://host:1", "opc.tcp://[::1", "opc.tcp://h:x"]
+)
+def test_an_address_that_is_none_is_refused(url: str) -> None:
+    with pytest.raises(InvalidError, match="no address of OPC UA"):
+        opcua_address(url)
