@@ -1,0 +1,227 @@
+"""The engine of rules: order, chunks and kills make no difference; nothing is lost in silence."""
+
+import random
+from collections.abc import Iterable, Sequence
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lineside.core import InvalidError, Rule, Scalar, decode_json, encode
+from lineside.streams import MOST_HELD, Entry, Output, RuleEngine
+from lineside.testing.rules import START_S, message, outputs_of, rule_of, since_start_s, tick
+
+CAMERAS = ("cam/a", "cam/b", "cam/c")
+READ = 'read = { topic = "cam/+" }\nwhere = [{ field = "label", none_of = ["blank"] }]\n'
+RULES = {
+    "tumbling": 'id = "r"\nkey = ["label"]\nwindow = { size_s = 2 }\n'
+    'aggregate = [{ name = "m", of = "mean", field = "v" }]\n' + READ,
+    "sessions": 'id = "r"\nkey = ["label"]\nwindow = { kind = "session", gap_s = 1 }\n' + READ,
+    "pairs": 'id = "r"\nkey = ["label"]\npair = { within_s = 3 }\n' + READ,
+    "rate": 'id = "r"\nkey = ["label"]\nrate = { per_s = 2, above = 3 }\n' + READ,
+    "hold": 'id = "r"\nkey = ["label"]\nhold = { for_s = 1, field = "v" }\n' + READ,
+    "missing": 'id = "r"\n[sequence]\nwithin_s = 1\nmissing = true\n'
+    'first = [{ field = "label", equals = "x" }]\nthen = [{ field = "label", equals = "y" }]\n',
+}  # fmt: skip
+
+
+def rule(name: str, *, lateness_s: float = 0.0) -> Rule:
+    head = f"lateness_s = {lateness_s}\nidle_s = 100\n"
+    text = RULES[name]
+    return rule_of(head + (READ + text if name == "missing" else text))
+
+
+@st.composite
+def streams(draw: st.DrawFn) -> dict[str, list[Entry]]:
+    """For each camera its messages in order of its own time; arrival is set by the interleaving."""
+    found: dict[str, list[Entry]] = {}
+    for camera in CAMERAS:
+        steps = draw(st.lists(st.integers(0, 1500), min_size=1, max_size=12))
+        labels = draw(
+            st.lists(st.sampled_from(["x", "y", "blank"]), min_size=len(steps), max_size=len(steps))
+        )
+        at_ms, entries = 0, list[Entry]()
+        for place, (step, label) in enumerate(zip(steps, labels, strict=True)):
+            at_ms += step
+            fields: dict[str, Scalar] = {"label": label, "v": place % 3}
+            entries.append(message(camera, fields, at_s=at_ms / 1000, arrived_s=50.0))
+        found[camera] = entries
+    return found
+
+
+def ends() -> list[Entry]:
+    """Each camera says something much later, so that time passes for all."""
+    return [message(camera, {"label": "blank"}, at_s=200.0, arrived_s=50.0) for camera in CAMERAS]
+
+
+def interleaved(draws: random.Random, lanes: Iterable[Sequence[Entry]]) -> list[Entry]:
+    waiting = [list(lane) for lane in lanes]
+    found = []
+    while waiting := [lane for lane in waiting if lane]:
+        found.append(draws.choice(waiting).pop(0))
+    return found
+
+
+def beginning() -> list[Entry]:
+    """All cameras are heard before anything is seen, so that time waits for each."""
+    return [message(one, {"label": "blank"}, at_s=0.0, arrived_s=50.0) for one in CAMERAS]
+
+
+def run(declared: Rule, entries: Sequence[Entry], *, cuts: Sequence[int] = ()) -> list[Output]:
+    """All outputs, with a dump and a load at each cut."""
+    engine, found, begin = RuleEngine(declared), list[Output](), 0
+    for cut in [*sorted(cuts), len(entries)]:
+        found += engine.take(entries[begin:cut])
+        begin = cut
+        kept = decode_json(encode(engine.dump()), where="dump")
+        engine = RuleEngine(declared)
+        engine.load(kept)
+    return found
+
+
+@pytest.mark.parametrize("name", RULES)
+@settings(max_examples=25, deadline=None)
+@given(lanes=streams(), draws=st.randoms(use_true_random=False), cuts=st.lists(st.integers(0, 36)))
+def test_neither_interleaving_nor_chunks_nor_kills_can_be_seen(
+    name: str, lanes: dict[str, list[Entry]], draws: random.Random, cuts: list[int]
+) -> None:
+    declared = rule(name)
+    plain = [*beginning(), *(one for lane in lanes.values() for one in lane), *ends()]
+    mixed = [*beginning(), *interleaved(draws, lanes.values()), *ends()]
+    expected = run(declared, plain)
+    assert run(declared, mixed) == expected
+    assert run(declared, mixed, cuts=[cut for cut in cuts if cut < len(mixed)]) == expected
+    assert outputs_of(declared, mixed) == expected
+
+
+@pytest.mark.parametrize("name", RULES)
+@settings(max_examples=25, deadline=None)
+@given(lanes=streams(), draws=st.randoms(use_true_random=False))
+def test_what_is_late_within_the_allowance_changes_nothing(
+    name: str, lanes: dict[str, list[Entry]], draws: random.Random
+) -> None:
+    declared = rule(name, lateness_s=2.0)
+    lane = lanes[CAMERAS[0]]
+    # Each is put off by less than the allowance, so that none is more than 2 s behind the newest.
+    late = sorted(lane, key=lambda one: at_us(one) + draws.randint(0, 1_999_999))
+    closing = ends()
+    assert run(declared, [*late, *closing]) == run(declared, [*lane, *closing])
+    engine = RuleEngine(declared)
+    engine.take(late)
+    assert engine.counted().late == 0
+
+
+def at_us(entry: Entry) -> int:
+    from datetime import datetime
+
+    text = decode_json(entry.body, where="entry")["time"]
+    return round(datetime.fromisoformat(text).timestamp() * 1e6)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    times=st.lists(st.integers(0, 20_000), min_size=1, max_size=40),
+    lateness_ms=st.integers(0, 3000),
+)
+def test_every_record_is_in_a_window_or_counted_as_late(times: list[int], lateness_ms: int) -> None:
+    declared = rule_of(
+        'id = "r"\nread = { topic = "cam/+" }\nlate = "event"\nidle_s = 100\n'
+        f"lateness_s = {lateness_ms / 1000}\nwindow = {{ size_s = 2 }}"
+    )
+    entries = [
+        message("cam/a", {}, at_s=at / 1000, arrived_s=1.0, name=f"e{place}")
+        for place, at in enumerate(times)
+    ]
+    entries.append(message("cam/a", {}, at_s=100.0, arrived_s=1.0))
+    engine = RuleEngine(declared)
+    found = engine.take(entries)
+    within = sum(int(one.values["count"]) for one in found if one.action == "final")
+    late = [one for one in found if one.action == "late"]
+    assert within + len(late) == len(times)
+    assert engine.counted().late == len(late)
+    newest = 0
+    expected = 0
+    for at in times:
+        expected += at < newest - lateness_ms
+        newest = max(newest, at)
+    assert len(late) == expected
+
+
+def test_a_late_record_is_told_with_how_late_it_is() -> None:
+    declared = rule_of(
+        'id = "r"\nread = { topic = "cam/a" }\nlate = "event"\nwindow = { size_s = 2 }'
+    )
+    entries = [message("cam/a", {"frame": "f"}, at_s=at) for at in (5.0, 3.0)]
+    (late,) = outputs_of(declared, entries)
+    assert (late.action, late.values) == ("late", {"late_by_s": 2.0, "frame": "f"})
+    assert late.causes
+
+
+def test_time_waits_for_the_slowest_camera_that_is_awake() -> None:
+    declared = rule_of('id = "r"\nread = { topic = "cam/+" }\nwindow = { size_s = 2 }\nidle_s = 10')
+    engine = RuleEngine(declared)
+    found = engine.take(
+        [message("cam/a", {}, at_s=0.0), message("cam/b", {}, at_s=0.0),
+         message("cam/a", {}, at_s=9.0)]
+    )  # fmt: skip
+    assert found == []
+    found = engine.take([message("cam/a", {}, at_s=10.5)])
+    assert [(since_start_s(one.end_us), one.values["count"]) for one in found] == [(2, 2), (10, 1)]
+
+
+def test_a_tick_tells_what_is_open_when_all_are_silent() -> None:
+    declared = rule_of('id = "r"\nread = { topic = "cam/a" }\nwindow = { size_s = 2 }\nidle_s = 3')
+    engine = RuleEngine(declared)
+    assert engine.ticks_at_us() is None
+    assert engine.take([message("cam/a", {}, at_s=1.0)]) == []
+    assert engine.ticks_at_us() == (START_S + 4) * 1_000_000
+    assert engine.take([tick(3.9)]) == []
+    assert engine.take([tick(4.5)]) == []
+    (told,) = engine.take([tick(7.0)])
+    assert told.values["count"] == 1
+    assert engine.take([tick(12.0)]) == []
+    assert engine.ticks_at_us() is None
+
+
+def test_cameras_named_are_waited_for_before_they_are_heard() -> None:
+    declared = rule_of('id = "r"\nread = { topic = "cam/+" }\nwindow = { size_s = 2 }\nidle_s = 10')
+    engine = RuleEngine(declared, expected=CAMERAS[:2])
+    assert engine.take([message("cam/a", {}, at_s=at) for at in (0.0, 3.0, 6.0)]) == []
+    found = engine.take([message("cam/b", {}, at_s=7.0)])
+    assert [since_start_s(one.end_us) for one in found] == [2.0, 4.0]
+
+
+def test_what_has_no_key_or_cannot_be_read_is_counted() -> None:
+    declared = rule_of('id = "r"\nread = { topic = "a" }\nkey = ["k"]\nwindow = { size_s = 2 }')
+    engine = RuleEngine(declared)
+    broken = Entry(type="lineside.plant.message.v1", subject="a", arrived_us=1, body=b"{")
+    zoneless = Entry(
+        type="lineside.plant.message.v1", subject="a", arrived_us=1,
+        body=b'{"id":"x","time":"2026-01-01T00:00:00","data":{}}',
+    )  # fmt: skip
+    engine.take([message("a", {}, at_s=0.0), message("a", {"k": 1}, at_s=0.0), broken, zoneless])
+    counted = engine.counted()
+    assert (counted.read, counted.passed, counted.keyless, counted.unreadable) == (2, 1, 1, 2)
+
+
+def test_what_is_held_back_is_bounded_and_hurried_on() -> None:
+    declared = rule_of(
+        'id = "r"\nread = { topic = "cam/+" }\nlateness_s = 1000\nidle_s = 5000\n'
+        "window = { size_s = 1 }"
+    )
+    engine = RuleEngine(declared)
+    entries = [message("cam/a", {}, at_s=place / 100) for place in range(MOST_HELD + 50)]
+    found = engine.take(entries)
+    assert engine.held <= MOST_HELD
+    assert engine.counted().hurried > 0
+    assert sum(int(one.values["count"]) for one in found) <= engine.counted().hurried
+
+
+def test_memory_of_another_form_is_refused_with_its_rule() -> None:
+    with pytest.raises(InvalidError, match="no memory of a rule"):
+        RuleEngine(rule("tumbling")).load({"step": 3})
+
+
+def test_a_python_rule_that_is_not_installed_is_named() -> None:
+    with pytest.raises(InvalidError, match="no Python rule 'ours' is installed"):
+        RuleEngine(rule_of('id = "r"\nread = { topic = "a" }\npython = "ours"'))
