@@ -57,12 +57,10 @@ def clock() -> FakeClock:
 @pytest.fixture(scope="session")
 def mock_kafka() -> Iterator[str]:
     """Brokers of librdkafka's mock cluster, which lives in this process."""
-    from confluent_kafka import Producer
+    from tests.links.mock_kafka import mock_cluster
 
-    owner = Producer({"test.mock.num.brokers": 1, "bootstrap.servers": "none:1", "log_level": 0})
-    brokers = owner.list_topics(timeout=10).brokers.values()
-    yield ",".join(f"{broker.host}:{broker.port}" for broker in brokers)
-    owner.flush(0)
+    with mock_cluster() as cluster:
+        yield cluster.brokers
 
 
 @pytest.fixture(autouse=True)

@@ -12,7 +12,8 @@ import pytest
 from lineside.core import InvalidError, NotFoundError, RefusedError, UnavailableError
 from lineside.links import KafkaPlace, KafkaReceiver, KafkaRecord, KafkaSender, probe_kafka
 from lineside.links.kafka_place import failure_of
-from lineside.testing.kafka import KafkaContract
+from lineside.testing.kafka import KafkaContract, received
+from tests.links.mock_kafka import mock_cluster
 
 _URL = os.environ.get("LINESIDE_TEST_KAFKA", "")  # noqa: TID251  the tests' own switch
 NOBODY = "127.0.0.1:9"
@@ -54,6 +55,31 @@ def test_a_receiver_waits_for_a_cluster_that_is_away(caplog: pytest.LogCaptureFi
     ]
     receiver.close()
     receiver.close()
+
+
+def test_a_cluster_that_comes_back_is_gone_on_with(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    with mock_cluster() as cluster:
+        quick = {"message.timeout.ms": "3000", "reconnect.backoff.max.ms": "200"}
+        place = KafkaPlace(brokers=cluster.brokers, options=quick)
+        sender = KafkaSender(place, client_id="test")
+        receiver = KafkaReceiver(place, topics=["a"], group="g", client_id="test")
+        sender.send([KafkaRecord(topic="a", value=b"0")])
+        assert [one.value for one in received(receiver, 1)] == [b"0"]
+        cluster.go_away()
+        with pytest.raises(UnavailableError):
+            sender.send([KafkaRecord(topic="a", value=b"1")])
+        for _ in range(50):
+            receiver.take(most=1, timeout_s=0.1)
+            if "kafka lost" in caplog.text:
+                break
+        cluster.come_back()
+        assert sender.send([KafkaRecord(topic="a", value=b"2")]) == []
+        assert received(receiver, 1)[-1].value == b"2"
+        for said in ("kafka lost", "kafka back"):
+            assert caplog.text.count(said) == 1
+        receiver.close()
+        sender.close()
 
 
 @pytest.mark.parametrize(
