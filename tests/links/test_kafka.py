@@ -22,7 +22,8 @@ NOBODY = "127.0.0.1:9"
 class TestMockCluster(KafkaContract):
     @pytest.fixture
     def place(self, mock_kafka: str) -> KafkaPlace:
-        return KafkaPlace(brokers=mock_kafka, options={"session.timeout.ms": "6000"})
+        soon = {"session.timeout.ms": "1500", "heartbeat.interval.ms": "300"}
+        return KafkaPlace(brokers=mock_kafka, options=soon)
 
 
 @pytest.mark.service
