@@ -1,0 +1,103 @@
+"""Rules over SQLite, the process killed with -9 again and again: every event is there once."""
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lineside.core import decode_json
+from lineside.store import open_records
+from lineside.streams import EVENT_TYPE
+from lineside.testing import FakeClock
+
+# The clock is moved by what the log holds, so that a killed run meets the same times again.
+VICTIM = """
+import sys
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from lineside.core import parse_plant
+from lineside.hub.follow import Follower, Selection
+from lineside.hub.ledger import Ledger
+from lineside.hub.rules import FOLLOWER, Rules
+from lineside.store import open_records
+from lineside.streams import Event
+from lineside.testing import FakeClock
+
+PLANT = b'''
+schema = "lineside.plant/1"
+site = "hall"
+[[rule]]
+id = "windows"
+read = { topic = "sockfound" }
+key = ["image"]
+window = { size_s = 2 }
+[[rule]]
+id = "pairs"
+read = { event = "windows" }
+key = ["image"]
+pair = {}
+'''
+url, total = sys.argv[1], int(sys.argv[2])
+begin = datetime(2026, 1, 1, tzinfo=UTC)
+clock = FakeClock(begin)
+plant = parse_plant(PLANT, where="plant")
+with open_records(url, clock=clock) as records:
+    ledger = Ledger(records, plant=plant, clock=clock)
+    ledger.rebuild()
+    rules = Rules(records, ledger=ledger, plant=plant, clock=clock)
+    made = Follower(
+        FOLLOWER, records=records, ledger=ledger, handle=rules.take, selection=Selection(), page=5
+    )
+    made.position = max(made.position, rules.load())
+    head = records.log.heads().get("/hall/plant")
+    place = head.source_position if head else 0
+    while place < total:
+        at = begin + timedelta(seconds=place / 4)
+        image = ("Google", "Mongo", "Github")[place * 7 % 3]
+        event = Event(
+            id=f"evt_{place}", source="/hall/plant", type="lineside.plant.message.v1",
+            subject="sockfound", time=at, data={"image": image, "topic": "sockfound"},
+        )
+        clock.advance((at - clock.now()).total_seconds())
+        ledger.record([event])
+        place += 1
+        if place % 3 == 0:
+            made.step()
+            print(place, flush=True)
+    while made.step():
+        pass
+"""
+TOTAL = 90
+
+
+def victim(url: str) -> "subprocess.Popen[bytes]":
+    return subprocess.Popen([sys.executable, "-c", VICTIM, url, str(TOTAL)], stdout=subprocess.PIPE)
+
+
+def said(url: str) -> list[dict[str, Any]]:
+    with open_records(url, clock=FakeClock()) as records:
+        page = records.log.read(type=EVENT_TYPE)
+        assert records.log.verify("/hall/hub").ok
+    found = [decode_json(one.entry.body, where="log")["data"] for one in page]
+    return sorted(found, key=lambda one: (one["rule"], one["name"], str(one["key"])))
+
+
+@pytest.mark.timeout(120)
+def test_killed_anywhere_the_rules_say_the_same(tmp_path: Path) -> None:
+    whole, torn = (f"sqlite:///{tmp_path / name}" for name in ("whole.db", "torn.db"))
+    with victim(whole) as quiet:
+        assert quiet.wait() == 0 if quiet.stdout and quiet.stdout.read() else False
+    for lines in (3, 9):
+        with victim(torn) as running:
+            assert running.stdout is not None
+            for _ in range(lines):
+                running.stdout.readline()
+            running.kill()
+    with victim(torn) as last:
+        assert last.stdout is not None
+        last.stdout.read()
+        assert last.wait() == 0
+    assert said(torn) == said(whole)
+    assert len(said(whole)) > TOTAL / 4
