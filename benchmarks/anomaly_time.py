@@ -57,7 +57,7 @@ def learned(data: Path, work: Path) -> Path:
     subprocess.run(
         [
             sys.executable, "-m", "lineside", "train", "--task", "anomaly", "--data", str(data),
-            "--out", str(out), "--store", str(work / "store"),
+            "--out", str(out),
         ],
         check=True,
         stdout=subprocess.DEVNULL,
