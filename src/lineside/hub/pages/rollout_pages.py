@@ -46,7 +46,10 @@ def rollout(ask: Ask, *, rollout: str) -> HTMLResponse:
 
 
 @router.get("/{rollout}/progress")
-def progress(ask: Ask, *, rollout: str) -> HTMLResponse:
-    """The part of the page that reads itself anew."""
+def progress(ask: Ask, *, rollout: str, may: str = "") -> HTMLResponse:
+    """The part of the page that reads itself anew; ``may``: the orders that the page offers."""
     view = ask.hub.rollouts.view(rollout)
-    return ask.site.fragment("rollout_progress.html", view=view, shown=views.shown(view))
+    fragment = ask.site.fragment("rollout_progress.html", view=view, shown=views.shown(view))
+    if may != ",".join(view.may):  # the buttons of the page change with it
+        fragment.headers["hx-refresh"] = "true"
+    return fragment

@@ -15,6 +15,10 @@ _MARKS = {
     RolloutState.GOING_BACK: ("diamond", "bad"), RolloutState.DONE: ("tick", "ok"),
     RolloutState.ABORTED: ("square", "bad"), RolloutState.ROLLED_BACK: ("bar", "warn"),
 }  # fmt: skip
+_HAPPENED = {
+    RolloutState.WIDENING: "done", RolloutState.DONE: "done",
+    RolloutState.GOING_BACK: "failed", RolloutState.ABORTED: "failed",
+}  # fmt: skip
 _STATUS = {
     "WAITING": ("ring", ""), "QUEUED": ("ring", "ink"), "IN_PROGRESS": ("dot", "ink"),
     "SUCCEEDED": ("tick", ""),
@@ -70,6 +74,17 @@ class DeviceRow:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Happened:
+    """One change of state; ``tone``: ``done``, ``failed``, or "" where nothing was reached."""
+
+    state: str
+    why: str
+    by: str
+    at: datetime
+    tone: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Shown:
     """Everything below the heading."""
 
@@ -78,6 +93,7 @@ class Shown:
     steps: tuple[StepBar, ...]
     devices: tuple[DeviceRow, ...]
     limits: DeviceRow
+    history: tuple[Happened, ...]
     live: bool
 
 
@@ -109,6 +125,16 @@ def shown(view: RolloutView) -> Shown:
         steps=tuple(_bars(view)),
         devices=tuple(_device_row(each) for each in view.devices),
         limits=_limits(one.plan.limits),
+        history=tuple(
+            Happened(
+                state=str(each.state),
+                why=each.why,
+                by=each.by,
+                at=each.at,
+                tone=_HAPPENED.get(each.state, ""),
+            )
+            for each in one.history
+        ),
         live=not one.state.final,
     )
 
@@ -131,17 +157,21 @@ def _bars(view: RolloutView) -> list[StepBar]:
     bars = []
     for place, (step, share) in enumerate(zip(one.plan.steps, shares, strict=True)):
         done = 0 if back else len(taken & set(share))
-        words = f"{done} of {counted(len(share), 'device')}" if one.shares else "waits"
+        words = _share_words(done, len(share)) if one.shares else "waits"
         bars.append(
             StepBar(
                 name=step.words,
                 words="taken back" if back and place <= one.step else words,
                 done=done,
-                whole=max(1, len(share)),
+                whole=len(share) or 1,
                 current=place == one.step and not one.state.final,
             )
         )
     return bars
+
+
+def _share_words(done: int, whole: int) -> str:
+    return f"{done} of {counted(whole, 'device')}" if whole else "no further device"
 
 
 def _device_row(each: RolloutDevice) -> DeviceRow:
