@@ -1,0 +1,262 @@
+"""Roll-outs on the page: one from its canary to done, one that goes back by itself."""
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser, expect
+
+from lineside.core import SystemClock, encode, rfc3339
+from lineside.hub import Accounts, HubConfig, Registration, Role, RunningHub, running
+from lineside.hub.rollouts import NewRollout
+from tests.browser.conftest import Watched, watch
+from tests.browser.test_pages import OVER, SIZES, assess, settle
+from tests.hub.conftest import PLANT
+from tests.hub.test_rollouts import NAMES, Fleet, variant
+
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(240)]
+
+CLOCK = SystemClock()
+ASKED = 200  # frames of a step, by default
+PASSWORD = "correct horse battery"  # noqa: S105  of nobody
+
+
+class Line(Fleet):
+    """Devices that report now; what a release does on them is asked for by the test."""
+
+    def told(self, name: str, digest: str) -> None:
+        self.runs[name] = digest
+        packages = [{"inspection": "stock", "digest": digest, "loaded_at": ""}]
+        status = {
+            "schema": "lineside.device/1", "device": name, "state": "online", "version": "1",
+            "at": rfc3339(CLOCK.now()), "packages": packages, "spool_depth": 0,
+        }  # fmt: skip
+        self.hub.devices.take_status(name, encode(status))
+
+    def report(self, name: str, document: dict[str, Any], **figures: Any) -> None:  # noqa: ANN401  of Evidence
+        """As many frames as a step asks for; a bad release says otherwise on half of them."""
+        changed = ASKED // 2 if document["digest"] in self.bad else 1
+        told = {
+            "frames": ASKED, "changed": changed, "rejects_gained": changed, "score_sum": 0.4,
+            "score_squares": 0.1, "latency_ms_old": 4.1, "latency_ms_new": 4.3,
+        }  # fmt: skip
+        super().report(name, document, **{**told, **figures})
+
+    def add(self, name: str, archive: bytes) -> str:
+        """Another package; its digest."""
+        return self.hub.packages.add(variant(archive, name), by="ada").digest
+
+    def work_on(self) -> None:
+        """Every device does what it was given, until nobody has anything to do."""
+        while True:
+            before = len(self.taken)
+            self.work()
+            if len(self.taken) == before:
+                return
+
+
+@dataclass(frozen=True, kw_only=True)
+class Site:
+    """A running hub with three devices and three approved versions, the first in use."""
+
+    hub: RunningHub
+    line: Line
+    digests: tuple[str, ...]
+
+
+@contextmanager
+def site_running(folder: Path, *, archive: bytes) -> Iterator[Site]:
+    (folder / "plant.toml").write_bytes(PLANT)
+    config = HubConfig(
+        data_dir=str(folder / "hub"), plant=str(folder / "plant.toml"), port=0, bus_port=0,
+        device_silent_s=3600.0,
+    )  # fmt: skip
+    with running(config, clock=CLOCK) as hub:
+        services = hub.services
+        accounts = Accounts(
+            services.records, journal=services.ledger, site=services.plant.site, clock=CLOCK
+        )
+        for name, role in (("Eve Approve", Role.APPROVER), ("Vic View", Role.VIEWER)):
+            accounts.add(name, role=role, password=PASSWORD, by="test")
+        line, digests = Line(services), []
+        for number, name in enumerate(("first", "second", "third"), start=1):
+            digest = line.add(name, archive)
+            services.models.register("discs", Registration(package=digest), by="ada")
+            approved = services.models.approve("discs", number, by="eve", reason="good")
+            services.releases.publish(services.models.release(approved))
+            digests.append(digest)
+        services.packages.use(digests[0], inspection="stock", by="eve", reason="good")
+        for name in NAMES:
+            line.told(name, digests[0])
+            services.things.add(name, groups=("hall",))
+        yield Site(hub=hub, line=line, digests=tuple(digests))
+
+
+@pytest.fixture
+def site(tmp_path: Path, archive: bytes) -> Iterator[Site]:
+    with site_running(tmp_path, archive=archive) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def ended(tmp_path_factory: pytest.TempPathFactory, archive: bytes) -> Iterator[Site]:
+    """A site with a roll-out that is done, one that went back, and one that waits for devices."""
+    with site_running(tmp_path_factory.mktemp("ended"), archive=archive) as found:
+        rollouts = found.hub.services.rollouts
+        found.line.bad.add(found.digests[2])
+        pause = threading.Event()
+        for version, wanted in ((2, "done"), (3, "rolled back")):
+            asked = NewRollout(group="discs", version=version, reason="fewer escapes on line 2")
+            begun = rollouts.start(asked, by="Eve Approve").id
+            while rollouts.one(begun).state != wanted:
+                found.line.work_on()
+                pause.wait(0.1)
+        found.hub.services.models.register(
+            "discs", Registration(package=found.line.add("fourth", archive)), by="ada"
+        )
+        approved = found.hub.services.models.approve("discs", 4, by="eve", reason="good")
+        found.hub.services.releases.publish(found.hub.services.models.release(approved))
+        rollouts.start(NewRollout(group="discs", version=4, reason="again"), by="Eve Approve")
+        while not rollouts.all()[0].devices:
+            pause.wait(0.1)
+        yield found
+
+
+@pytest.fixture
+def look(chromium: Browser) -> Iterator[Callable[..., Watched]]:
+    """A page of somebody who signs in by name."""
+    contexts = []
+
+    def opened(
+        site: Site,
+        address: str,
+        *,
+        name: str = "Eve Approve",
+        theme: str = "light",
+        size: str = "wide",
+    ) -> Watched:
+        width, height = SIZES[size]
+        context = chromium.new_context(
+            color_scheme="dark" if theme == "dark" else "light",
+            viewport={"width": width, "height": height},
+        )
+        contexts.append(context)
+        watched = watch(context, site.hub.url)
+        page = watched.page
+        page.goto(site.hub.url + "/welcome")
+        page.get_by_label("Name").fill(name)
+        page.get_by_label("Password").fill(PASSWORD)
+        page.get_by_role("button", name="Sign in").click()
+        page.wait_for_url(site.hub.url + "/")
+        page.goto(site.hub.url + address)
+        return watched
+
+    yield opened
+    for context in contexts:
+        context.close()
+
+
+def begin(watched: Watched, *, version: str) -> None:
+    """Roll a version out by the form; its page stands then."""
+    page = watched.page
+    page.get_by_label("Version").select_option(f"discs/{version}")
+    page.get_by_label("Reason", exact=True).fill("fewer escapes on line 2")
+    page.get_by_role("button", name="Roll out").click()
+    page.wait_for_url("**/rollouts/*")
+    expect(page.locator("h1")).to_have_text(f"discs {version}")
+
+
+def followed(watched: Watched, line: Line, *, until: str) -> None:
+    """Devices work while somebody looks on; nobody reads the page anew by hand."""
+    state = watched.page.locator("[data-standing] .state")
+    for _ in range(60):
+        line.work_on()
+        if state.inner_text() == until:
+            return
+        watched.page.wait_for_timeout(250)
+    expect(state).to_have_text(until)
+
+
+def test_a_good_release_goes_from_its_canary_to_all_while_somebody_looks_on(
+    look: Callable[..., Watched], site: Site
+) -> None:
+    watched = look(site, "/rollouts")
+    page = watched.page
+    begin(watched, version="2")
+    rows = page.get_by_role("region", name="Devices").locator("tbody tr")
+    expect(rows).to_have_count(3)
+    expect(page.locator(".rollout-steps li").first).to_contain_text("0 of 1 device")
+    expect(page.locator(".rollout-steps li[aria-current=step]")).to_have_count(1)
+    for words in ("Pause", "Abort", "Roll back all"):
+        expect(page.get_by_role("button", name=words)).to_be_visible()
+    followed(watched, site.line, until="done")
+    expect(rows.first.locator("td").nth(3)).to_have_text("200")
+    expect(page.locator(".rollout-steps")).to_contain_text("of 1 device")
+    expect(page.get_by_role("button", name="Pause")).to_have_count(0)
+    expect(page.get_by_role("button", name="Roll back all")).to_be_visible()
+    assert site.line.runs == dict.fromkeys(NAMES, site.digests[1])
+    watched.quiet()
+
+
+def test_a_bad_release_goes_back_from_its_canary_and_the_page_says_why(
+    look: Callable[..., Watched], site: Site
+) -> None:
+    site.line.bad.add(site.digests[2])
+    watched = look(site, "/rollouts")
+    page = watched.page
+    begin(watched, version="3")
+    followed(watched, site.line, until="rolled back")
+    expect(page.locator("[data-standing]")).to_contain_text("decide otherwise")
+    expect(page.get_by_role("region", name="Devices")).to_contain_text("limit passed")
+    expect(page.locator(".rollout-steps li").first).to_contain_text("taken back")
+    expect(page.locator(".steps")).to_contain_text("going back")
+    assert site.line.runs == dict.fromkeys(NAMES, site.digests[0])
+    watched.quiet()
+
+
+def test_a_person_pauses_and_goes_on_with_a_reason(
+    look: Callable[..., Watched], site: Site
+) -> None:
+    watched = look(site, "/rollouts")
+    page = watched.page
+    begin(watched, version="3")
+    page.get_by_label("Reason to pause").fill("shift change")
+    page.get_by_role("button", name="Pause").click()
+    expect(page.locator("[data-standing] .state")).to_have_text("paused")
+    expect(page.locator("[data-why]")).to_contain_text("shift change")
+    page.get_by_label("Reason to abort").fill("another one comes")
+    page.get_by_role("button", name="Abort").click()
+    expect(page.locator("[data-standing] .state")).to_have_text("aborted")
+    watched.quiet()
+
+
+def test_who_may_look_only_sees_everything_and_orders_nothing(
+    look: Callable[..., Watched], site: Site
+) -> None:
+    asked = NewRollout(group="discs", version=2, reason="fewer escapes")
+    newest = site.hub.services.rollouts.start(asked, by="eve").id
+    page = look(site, f"/rollouts/{newest}", name="Vic View").page
+    expect(page.get_by_role("region", name="Devices")).to_be_visible()
+    expect(page.locator("form[data-json]")).to_have_count(0)
+    expect(page.locator("[data-why-not]")).to_contain_text("You are viewer")
+    page.goto(site.hub.url + "/rollouts")
+    expect(page.locator("form[data-json]")).to_have_count(0)
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("theme", ["dark", "light"])
+def test_the_pages_are_quiet_accessible_and_fit(
+    look: Callable[..., Watched], ended: Site, *, theme: str, size: str
+) -> None:
+    ids = [one.id for one in ended.hub.services.rollouts.all()]
+    watched = look(ended, "/rollouts", theme=theme, size=size)
+    for address in ("/rollouts", *(f"/rollouts/{one}" for one in ids)):
+        watched.page.goto(ended.hub.url + address)
+        settle(watched.page)
+        assert assess(watched.page) == [], address
+        assert watched.page.evaluate(OVER) <= 0, address
+    watched.quiet()
