@@ -18,7 +18,10 @@ from lineside.testing import FakeClock
 OPEN = {
     *("/healthz", "/readyz", "/ping", "/v2/health/live", "/v2/health/ready"),
     *("/sign-in", "/welcome", "/favicon.ico"),
-    *(f"/api/v1/enrolment{below}" for below in ("", "/authority", "/revoked", "/code", "/renewal")),
+    *(
+        f"/api/v1/enrolment{below}"
+        for below in ("", "/authority", "/revoked", "/code", "/renewal", "/page")
+    ),
 }
 FOR_DEVICES = {
     "/api/v1/packages/{digest}/content",

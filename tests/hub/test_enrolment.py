@@ -20,13 +20,16 @@ from lineside.fleet import (
     EnrolmentRequest,
     NewInvitation,
     NewJob,
+    PageRequest,
     RenewalRequest,
     SiteAuthority,
     device_request,
     fingerprint_of,
     new_device_key,
+    page_message,
     read_code,
     renewal_message,
+    server_certificate,
     sign_as_device,
 )
 from lineside.hub import HubConfig, Services, build_services
@@ -220,6 +223,29 @@ def test_a_certificate_that_is_over_or_revoked_is_not_renewed(
         site.enrolment.renew(
             renewal(key, answer.certificate, next_key=new_device_key()), address=ADDRESS
         )
+
+
+def test_a_page_is_certified_for_the_devices_names_by_its_running_key(site: Services) -> None:
+    key, answer = enrolled(site)
+    page_key = new_device_key()
+    request = device_request(page_key, device="edge-1")
+
+    def asked(by: bytes, message: bytes) -> PageRequest:
+        proof = base64.b64encode(sign_as_device(by, message=message)).decode()
+        return PageRequest(certificate=answer.certificate, request=request.decode(), proof=proof)
+
+    good = asked(key, page_message(request))
+    made = site.enrolment.certify_page(good, address=ADDRESS)
+    assert made.hosts == ("edge-1", "edge-1.local", ADDRESS)
+    assert server_certificate(made.certificate.encode(), where="page").hosts == made.hosts
+    with pytest.raises(RefusedError, match="not a device's"):
+        site.enrolment.authority().check(made.certificate.encode())
+    for thief in (asked(page_key, page_message(request)), asked(key, renewal_message(request))):
+        with pytest.raises(RefusedError, match="not signed by the key"):
+            site.enrolment.certify_page(thief, address=ADDRESS)
+    site.enrolment.revoke("edge-1", by="anna", reason="stolen")
+    with pytest.raises(RefusedError, match="revoked"):
+        site.enrolment.certify_page(good, address=ADDRESS)
 
 
 def test_renewal_is_bounded(site: Services) -> None:

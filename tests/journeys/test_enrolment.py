@@ -2,9 +2,11 @@
 
 import contextlib
 import json
+import socket
+import ssl
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,7 @@ from lineside.cli.config import load_edge
 from lineside.core import LinesideError, SystemClock
 from lineside.edge import EdgeConfig, run
 from lineside.edge.identity import IdentityFiles, read_identity
+from lineside.edge.page.config import PageConfig
 from lineside.edge.renewal import renew_when_due
 from lineside.fleet import read_device_certificate
 from lineside.hub import HubConfig, RunningHub, SiteWish, init_site, running
@@ -120,6 +123,31 @@ def test_a_code_brings_a_device_onto_the_bus(
     assert site.enrol("thief", code) == 5, "elsewhere the code is worth nothing"
     assert "this code was used already" in capsys.readouterr().err
     assert not (site.device("thief") / "edge.toml").exists()
+
+
+def test_an_enrolled_devices_page_has_a_certificate_of_the_site(
+    embedded: Site, capsys: pytest.CaptureFixture[str]
+) -> None:
+    site = embedded
+    assert site.enrol("edge-1", site.invite(capsys, "edge-1")) == 0
+    assert "page: certificate of the device's own page" in capsys.readouterr().err
+    config = site.settings("edge-1")
+    files = IdentityFiles.below(config.folder)
+    assert files.page.stat().st_mode & 0o777 == 0o600
+    token = config.folder / "page.token"
+    token.write_text("sixteen characters")
+    page = PageConfig(listen="0.0.0.0:0", token_file=str(token))
+    with agent(replace(config, page=page)):
+        told = config.folder / "page.json"
+        wait_until(lambda: told.exists() and told.stat().st_size > 0)
+        port = json.loads(told.read_text())["url"].rpartition(":")[2]
+        trusted = ssl.create_default_context(cafile=str(files.authority))
+        with (
+            socket.create_connection(("127.0.0.1", int(port)), timeout=10) as raw,
+            trusted.wrap_socket(raw, server_hostname="edge-1") as client,
+        ):
+            client.sendall(b"GET /health HTTP/1.1\r\nHost: edge-1\r\nConnection: close\r\n\r\n")
+            assert client.recv(15).startswith(b"HTTP/1.1 ")
 
 
 def test_a_key_that_broke_off_goes_on_and_files_are_made_again(

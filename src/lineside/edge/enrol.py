@@ -19,9 +19,11 @@ from lineside.core import (
     Clock,
     ConflictError,
     InvalidError,
+    LinesideError,
     NotFoundError,
     RefusedError,
     UnavailableError,
+    decode,
     decode_toml,
     replace_durably,
 )
@@ -40,6 +42,7 @@ from lineside.edge.identity import (
     read_identity,
     waiting_key,
 )
+from lineside.edge.page_certificate import renew_page
 from lineside.edge.trusting import TRUST
 from lineside.fleet import (
     CodeAnswer,
@@ -118,6 +121,7 @@ def enrol(wish: EnrolWish, *, clock: Clock, say: Say) -> Enrolled:
     answer = questions.post("/api/v1/enrolment", asked, kind=EnrolmentAnswer)
     _keep(wish, answer, key=key, files=files, place=place)
     say(f"enrolled: certificate and settings of {answer.device}")
+    _certify_page(wish, answer, place=place, clock=clock, say=say)
     return Enrolled(device=answer.device, config=wish.config_path, made=True)
 
 
@@ -270,6 +274,19 @@ def settings_of(
     if answer.cameras:
         found["cameras"] = list(answer.cameras)
     return found
+
+
+def _certify_page(
+    wish: EnrolWish, answer: EnrolmentAnswer, *, place: HubPlace, clock: Clock, say: Say
+) -> None:
+    """A certificate for the device's own page; without it the rest works, and it is asked again."""
+    settings = settings_of(answer, data_dir=wish.data_dir.absolute(), place=place)
+    try:
+        renew_page(decode(EdgeConfig, settings, where="settings"), clock=clock)
+    except LinesideError as error:
+        say(f"page: no certificate for the device's own page yet: {error.message}")
+    else:
+        say("page: certificate of the device's own page")
 
 
 def _check_settings(path: Path, wanted: dict[str, str | list[str]]) -> None:

@@ -46,6 +46,11 @@ class IdentityFiles:
         return self.folder / "waiting.key"
 
     @property
+    def page(self) -> Path:
+        """Private key and certificate of the device's own page."""
+        return self.folder / "page.pem"
+
+    @property
     def authority(self) -> Path:
         """The site's authority."""
         return self.folder / "authority.pem"

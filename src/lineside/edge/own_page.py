@@ -1,5 +1,6 @@
 """What the device's own page is told by the rest of the agent, where a page is configured."""
 
+import logging
 from typing import TYPE_CHECKING
 
 from lineside.core import Clock, LinesideError, Plant, rfc3339
@@ -9,11 +10,15 @@ from lineside.edge.installed import read_installed
 from lineside.edge.page.facts import Device, HubContact, ModelRow, UpdateUnderWay
 from lineside.edge.page.gallery import Gallery
 from lineside.edge.page.server import PageServer
+from lineside.edge.page_certificate import page_settings, wants_site
+from lineside.edge.tally import Tally
 from lineside.links import Bus
 
 if TYPE_CHECKING:
     from lineside.edge.named import NamedPackage
     from lineside.edge.serving import Serving
+
+logger = logging.getLogger(__name__)
 
 
 def gallery_for(config: EdgeConfig, *, plant: Plant, clock: Clock) -> Gallery | None:
@@ -34,13 +39,24 @@ def page_for(
     clock: Clock,
     gallery: Gallery | None,
     serving: "Serving | None",
+    tally: Tally,
 ) -> PageServer | None:
     """The page, listening and not answering yet; None without one.
+
+    The line goes on where the site gives the page no certificate yet; that is a fault.
 
     Raises:
         LinesideError: as ``PageServer``.
     """
     if gallery is None:
+        return None
+    try:
+        settings = page_settings(config, clock=clock)
+    except LinesideError as error:
+        if not wants_site(config):
+            raise
+        tally.fault("page", error)
+        logger.warning("no page before the next start: %s", error)
         return None
     agent.show_to(gallery.show)
     device = Device(
@@ -55,7 +71,7 @@ def page_for(
         updates=lambda: _updates(agent),
     )
     return PageServer(
-        config.page,
+        settings,
         device=device,
         gallery=gallery,
         folder=config.folder,

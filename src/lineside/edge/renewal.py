@@ -19,6 +19,7 @@ from lineside.edge.config import EdgeConfig
 from lineside.edge.fetch import Access
 from lineside.edge.hub_questions import HubQuestions, place_of
 from lineside.edge.identity import read_identity, waiting_key
+from lineside.edge.page_certificate import renew_page, wants_site
 from lineside.fleet import (
     RenewalAnswer,
     RenewalRequest,
@@ -111,6 +112,8 @@ def _watch(config: EdgeConfig, *, clock: Clock, stop: threading.Event) -> None:
     while True:
         try:
             renew_when_due(config, clock=clock)
+            if wants_site(config):
+                renew_page(config, clock=clock)
             failed = False
         except LinesideError as error:
             if not failed:

@@ -93,6 +93,7 @@ def run(
             clock=clock,
             gallery=gallery,
             serving=serving,
+            tally=tally,
         )
         if page is not None:
             stack.callback(page.close)

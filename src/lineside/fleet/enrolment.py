@@ -5,13 +5,17 @@
 2. The device makes its own key; what it sends is a signing request. The private key never leaves.
 3. A code is used up by the first key that asks with it. The same key may ask again while the code
    runs, because an answer can be lost; any other key is refused.
-4. Renewal is proved by the key that is running: it signs the new request.
+4. Renewal is proved by the key that is running: it signs the new request. So is the certificate of
+   a device's own page, which is for the device's names alone, and never for the hub's.
 """
 
 import base64
 import binascii
+import contextlib
 import hashlib
+import ipaddress
 import ssl
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Literal
@@ -149,6 +153,27 @@ class RenewalAnswer:
     schema: Literal["lineside.renewal/1"] = "lineside.renewal/1"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PageRequest:
+    """Body of a device's question for its own page's certificate; as ``RenewalRequest``.
+
+    ``proof`` is of ``page_message``.
+    """
+
+    certificate: str
+    request: str
+    proof: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PageAnswer:
+    """The page's certificate with the authority's behind it, PEM, and what it is for."""
+
+    certificate: str
+    hosts: tuple[str, ...]
+    schema: Literal["lineside.page_certificate/1"] = "lineside.page_certificate/1"
+
+
 def fingerprint_of(authority: bytes) -> str:
     """SHA-256 of a certificate (PEM), its first half, hexadecimal.
 
@@ -196,6 +221,27 @@ def secret_digest(secret: str) -> str:
 def renewal_message(request: bytes) -> bytes:
     """What the running key signs to ask for the next certificate."""
     return b"lineside.renewal/1\n" + request
+
+
+def page_message(request: bytes) -> bytes:
+    """What the running key signs to ask for the certificate of the device's page."""
+    return b"lineside.page_certificate/1\n" + request
+
+
+def page_hosts(device: str, *, address: str, taken: Collection[str]) -> tuple[str, ...]:
+    """Under which names a device's page may prove itself: its own, and where it asks from.
+
+    Args:
+        device: its name.
+        address: from which it asks.
+        taken: names and addresses of the hub: no device proves that it is the hub.
+    """
+    name = device.lower().replace("_", "-")
+    wanted = [name, f"{name}.local"]
+    with contextlib.suppress(ValueError):
+        wanted.append(str(ipaddress.ip_address(address)))
+    others = {one.lower() for one in taken}
+    return tuple(one for one in wanted if one not in others)
 
 
 def used(invitation: Invitation, *, key: str, now: datetime) -> Invitation:

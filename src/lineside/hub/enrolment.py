@@ -42,6 +42,8 @@ from lineside.fleet import (
     Inventory,
     Invitation,
     NewInvitation,
+    PageAnswer,
+    PageRequest,
     RenewalAnswer,
     RenewalRequest,
     SiteAuthority,
@@ -49,6 +51,8 @@ from lineside.fleet import (
     check_proof,
     check_runs,
     fingerprint_of,
+    page_hosts,
+    page_message,
     renewal_message,
     requested_key_digest,
     secret_digest,
@@ -59,6 +63,7 @@ from lineside.hub.auth import Auth, TooManyError, revoke_keys_of_thing
 from lineside.hub.config import HubConfig
 from lineside.hub.journal import Journal, person_event
 from lineside.hub.passwords import Tries
+from lineside.hub.tls import hosts_of
 from lineside.links import is_identity
 from lineside.store import Documents, Records
 
@@ -243,6 +248,31 @@ class Enrolment:
                 within=lambda: self.inventory.renewed(next_row),
             )  # fmt: skip
         return RenewalAnswer(certificate=made.decode())
+
+    def certify_page(self, asked: PageRequest, *, address: str) -> PageAnswer:
+        """A certificate for a device's own page, for its own names and where it asks from.
+
+        Raises:
+            RefusedError: the device's certificate holds no longer, the proof is not of its key, or
+                its names are the hub's.
+            TooManyError: too often.
+        """
+        certificate, request = asked.certificate.encode(), asked.request.encode()
+        told = self.authority().check(certificate)
+        check_proof(certificate, message=page_message(request), proof=_bytes(asked.proof))
+        self._count_renewal(told.device)
+        row = self.inventory.one(told.device)
+        hosts = page_hosts(row.device, address=address, taken=hosts_of(self._config))
+        if not row.active or not hosts:
+            why = row.reason or "its names are the hub's"
+            raise RefusedError(
+                f"no certificate for the page of {row.device}: {why}",
+                where=row.device,
+                fix="Ask for a new code, or name the device otherwise: lineside device invite.",
+            )
+        made = self.authority().sign_page(request, device=row.device, hosts=hosts)
+        logger.info("page certified device=%s hosts=%s", row.device, ",".join(hosts))
+        return PageAnswer(certificate=(made + self.authority().certificate).decode(), hosts=hosts)
 
     def heard(self, device: str) -> None:
         """A device told its status for the first time, enrolled or not."""

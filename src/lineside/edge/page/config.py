@@ -1,6 +1,7 @@
 """Settings of the device's own page."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 from lineside.core import InvalidError, refuse, unless
 
@@ -17,7 +18,9 @@ class PageConfig:
         hosts: further names under which a page of this machine only is asked for.
         password_file: what ``lineside edge page-password`` wrote: people sign in with a password.
         token_file: a text of 16 characters or more that programs send as ``Bearer``.
-        tls_cert, tls_key: PEM files that the page is served with; empty: plain HTTP.
+        tls_cert, tls_key: PEM files that the page is served with; empty: as ``tls`` says.
+        tls: ``auto``: an enrolled device's page that others reach has a certificate of the site's
+            authority; ``off``: plain HTTP where no files are named, as behind a proxy.
         most_viewers: how many may watch at once.
         width_px: pictures wider than this are made smaller for who watches.
     """
@@ -28,6 +31,7 @@ class PageConfig:
     token_file: str = ""
     tls_cert: str = ""
     tls_key: str = ""
+    tls: Literal["auto", "off"] = "auto"
     most_viewers: int = 8
     width_px: int = 1280
 

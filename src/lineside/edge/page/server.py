@@ -1,5 +1,6 @@
 """The page's web server, on a thread of its own."""
 
+import logging
 import socket
 import ssl
 import threading
@@ -22,6 +23,8 @@ from lineside.edge.page.inference import PageInference
 from lineside.edge.page.labelled import Labelled
 from lineside.edge.page.watching import Watching
 from lineside.models import InferenceModels
+
+logger = logging.getLogger(__name__)
 
 ADDRESS_FILE = "page.json"
 _MOST_CONNECTIONS = 64
@@ -88,14 +91,16 @@ class PageServer:
         shown = f"[{host}]" if ":" in host else host
         self.url = f"{'https' if config.tls_cert else 'http'}://{shown}:{port}"
         self._address = folder / ADDRESS_FILE
-        self._server = uvicorn.Server(
-            uvicorn.Config(
-                create_app(behind, hosts=config.hosts), log_config=None, access_log=False,
-                server_header=False, lifespan="off", ws="none", http="h11", loop="asyncio",
-                limit_concurrency=_MOST_CONNECTIONS, timeout_graceful_shutdown=_GRACE_S,
-                ssl_certfile=config.tls_cert or None, ssl_keyfile=config.tls_key or None,
-            )
+        settings = uvicorn.Config(
+            create_app(behind, hosts=config.hosts), log_config=None, access_log=False,
+            server_header=False, lifespan="off", ws="none", http="h11", loop="asyncio",
+            limit_concurrency=_MOST_CONNECTIONS, timeout_graceful_shutdown=_GRACE_S,
+            ssl_certfile=config.tls_cert or None, ssl_keyfile=config.tls_key or None,
         )  # fmt: skip
+        settings.load()
+        if settings.ssl is not None:
+            settings.ssl.sni_callback = _Fresh(config).look
+        self._server = uvicorn.Server(settings)
         self._thread = threading.Thread(
             target=self._server.run, kwargs={"sockets": [self._listener]}, name="page"
         )
@@ -141,6 +146,28 @@ def _listening(config: PageConfig) -> socket.socket:
         ) from error  # fmt: skip
     listener.listen(_BACKLOG)
     return listener
+
+
+class _Fresh:
+    """Takes a certificate that was replaced on the disk; connections from then on see it."""
+
+    def __init__(self, config: PageConfig) -> None:
+        self._config = config
+        self._seen_ns = Path(config.tls_cert).stat().st_mtime_ns
+
+    def look(  # noqa: PLR0917  the library's signature
+        self, link: ssl.SSLObject | ssl.SSLSocket, name: str | None, held: object
+    ) -> None:
+        """At the beginning of a connection."""
+        del name
+        try:
+            stamp_ns = Path(self._config.tls_cert).stat().st_mtime_ns
+            if stamp_ns != self._seen_ns and isinstance(held, ssl.SSLContext):
+                held.load_cert_chain(self._config.tls_cert, self._config.tls_key)
+                self._seen_ns = stamp_ns
+                link.context = held
+        except OSError as error:  # what was loaded before goes on
+            logger.debug("the page's certificate was not read again: %s", error)
 
 
 def _check_pair(config: PageConfig) -> None:

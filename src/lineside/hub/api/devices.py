@@ -11,7 +11,13 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import Response
 
-from lineside.fleet import CodeQuestion, EnrolmentRequest, NewInvitation, RenewalRequest
+from lineside.fleet import (
+    CodeQuestion,
+    EnrolmentRequest,
+    NewInvitation,
+    PageRequest,
+    RenewalRequest,
+)
 from lineside.hub.api.wire import Hub, Limit, Who, answer, body_of, described, listed
 from lineside.hub.inventory import DeviceQuery, device_page, full_device
 
@@ -85,6 +91,21 @@ def renew(
 ) -> Response:
     """For whoever proves that they hold the key of a certificate that runs."""
     return answer(hub.enrolment.renew(asked, address=_address(request)), status=201)
+
+
+@router.post(
+    "/enrolment/page",
+    summary="A certificate for a device's own page",
+    openapi_extra=described(PageRequest),
+)
+def certify_page(
+    hub: Hub,
+    request: Request,
+    *,
+    asked: Annotated[PageRequest, Depends(body_of(PageRequest))],
+) -> Response:
+    """For whoever proves that they hold the key of a device's certificate that runs."""
+    return answer(hub.enrolment.certify_page(asked, address=_address(request)), status=201)
 
 
 # ---- people and programs
