@@ -44,7 +44,8 @@ def streams(draw: st.DrawFn) -> dict[str, list[Entry]]:
         for place, (step, label) in enumerate(zip(steps, labels, strict=True)):
             at_ms += step
             fields: dict[str, Scalar] = {"label": label, "v": place % 3}
-            entries.append(message(camera, fields, at_s=at_ms / 1000, arrived_s=50.0))
+            name = f"{camera}-{place:03d}"
+            entries.append(message(camera, fields, at_s=at_ms / 1000, arrived_s=50.0, name=name))
         found[camera] = entries
     return found
 

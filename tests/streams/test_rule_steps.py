@@ -4,8 +4,9 @@ from collections.abc import Mapping, Sequence
 
 import pytest
 
-from lineside.core import Rule, Scalar
+from lineside.core import Rule, Scalar, WindowStep
 from lineside.streams import Output, make_step
+from lineside.streams.window_steps import AlignedWindows
 from lineside.testing.rules import Handed, StepContract, record, rule_of, since_start_s
 
 HEAD = 'id = "r"\nread = { topic = "a" }\n'
@@ -93,6 +94,27 @@ def test_too_many_windows_are_told_early_and_counted() -> None:
         found += step.feed(record(float(at)), key=(key,))
     assert [(one.key, one.values) for one in found] == [({"k": "b"}, {"count": 1, "evicted": True})]
     assert getattr(step, "evicted", None) == 1
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "window = { size_s = 1 }", 'emit = "changes"\nwindow = { size_s = 1 }',
+        'window = { kind = "hopping", size_s = 2, every_s = 0.5 }',
+    ],
+)  # fmt: skip
+def test_many_records_at_once_are_as_one_after_the_other(text: str) -> None:
+    rule = rule_of(HEAD + 'key = ["k"]\nmost_keys = 3\n' + text)
+    given = [(record(0.21 * at), ("abcd"[at * at % 4],)) for at in range(60)]
+    many, step = AlignedWindows(rule, rule.window or WindowStep()), make_step(rule)
+    found = [one for at in range(0, 60, 7) for one in many.feed_many(given[at : at + 7])]
+    alone = [
+        output
+        for one, key in given
+        for output in (*step.advance(one.at_us), *step.feed(one, key=key))
+    ]
+    assert found == alone
+    assert many.dump() == step.dump()
 
 
 # ---- sequences

@@ -46,8 +46,7 @@ def _tests_of(condition: Condition) -> Iterable[Test]:
     if condition.any_of:
         yield _any_of(name, condition.any_of)
     if condition.none_of:
-        found = _any_of(name, condition.none_of)
-        yield lambda fields: not found(fields)
+        yield _none_of(name, condition.none_of)
     if condition.like:
         yield _like(name, condition.like)
     if condition.known is not None:
@@ -66,6 +65,13 @@ def _any_of(name: str, wanted: tuple[Scalar, ...]) -> Test:
         texts = frozenset(wanted)
         return lambda fields: fields.get(name) in texts
     return lambda fields: any(same(fields.get(name), one) for one in wanted)
+
+
+def _none_of(name: str, wanted: tuple[Scalar, ...]) -> Test:
+    if all(isinstance(one, str) for one in wanted):
+        texts = frozenset(wanted)
+        return lambda fields: fields.get(name) not in texts
+    return lambda fields: not any(same(fields.get(name), one) for one in wanted)
 
 
 def _like(name: str, pattern: str) -> Test:

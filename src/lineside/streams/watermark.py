@@ -46,32 +46,45 @@ class Watermarks:
         self._laggard = ""
         self._asleep_at_us = BEGINNING_US
         self._begun_us = 0
+        self._alone = ""
+        self._only = Source(BEGINNING_US, BEGINNING_US)
         self.arrived_us = BEGINNING_US
         self.low_us = BEGINNING_US
 
-    def is_late(self, source: str, at_us: int) -> bool:
-        """Whether a record would come too late."""
-        if at_us < self.low_us:
-            return True
-        known = self._sources.get(source)
-        return known is not None and at_us < known.newest_us - self._lateness_us
+    def note(self, source: str, at_us: int, *, arrived_us: int) -> bool:
+        """Take note of a record; whether it came too late."""
+        if source != self._alone:
+            return self._note(source, at_us, arrived_us=arrived_us)
+        # The only source there is: nothing but its own newest time moves what follows.
+        known = self._only
+        if arrived_us > self.arrived_us:  # noqa: PLR1730  max() takes twice as long, for each record
+            self.arrived_us = arrived_us
+        known.heard_us = self.arrived_us
+        if at_us <= known.newest_us:
+            return at_us < self.low_us
+        late = at_us < self.low_us
+        known.newest_us = at_us
+        if at_us - self._lateness_us > self.low_us:  # noqa: PLR1730  as above
+            self.low_us = at_us - self._lateness_us
+        return late
 
-    def heard(self, source: str, at_us: int, *, arrived_us: int) -> None:
-        """Take note of a record, late or not."""
+    def _note(self, source: str, at_us: int, *, arrived_us: int) -> bool:
         known = self._sources.get(source)
-        arrived_us = max(arrived_us, self.arrived_us)
-        self.arrived_us = arrived_us
+        late = at_us < self.low_us
+        arrived_us = self.arrived_us = max(arrived_us, self.arrived_us)
         if known is None:
             self._begun_us = self._begun_us or arrived_us
             self._missing.discard(source)
             self._sources[source] = Source(at_us, arrived_us)
         else:
+            late = late or at_us < known.newest_us - self._lateness_us
             known.heard_us = arrived_us
             known.newest_us = max(known.newest_us, at_us)
             # A source that is not the slowest cannot move time, while no other falls asleep.
             if source != self._laggard and arrived_us < self._asleep_at_us:
-                return
+                return late
         self._settle()
+        return late
 
     def tick(self, arrived_us: int) -> None:
         """Time has passed, by arrival, without a record."""
@@ -105,7 +118,7 @@ class Watermarks:
         self._sources, self.low_us, self.arrived_us = kept.sources, kept.low_us, kept.arrived_us
         self._begun_us = kept.begun_us
         self._missing = set(self._expected - kept.sources.keys())
-        self._laggard, self._asleep_at_us = "", BEGINNING_US
+        self._laggard, self._asleep_at_us, self._alone = "", BEGINNING_US, ""
 
     def _settle(self) -> None:
         """Find the slowest source that is awake, and when the next one falls asleep."""
@@ -123,6 +136,9 @@ class Watermarks:
                 return
             self._missing.clear()
         self._laggard, self._asleep_at_us = slowest, asleep_at_us
+        self._alone = ""
+        if len(self._sources) == 1:
+            ((self._alone, self._only),) = self._sources.items()
         if slowest:
             self.force(lowest_us - self._lateness_us)
         elif self._sources:
