@@ -1,9 +1,15 @@
 """Answers about socks, held against the simulated sorting table's truth."""
 
+import tomllib
+from pathlib import Path
 from typing import Any
 
+from lineside.cli.demo.programs import Programs
 from lineside.cli.demo.sock_score import read_socks, score_socks, socks_passed
-from lineside.core import frame_id, parse_rfc3339
+from lineside.cli.demo.socks import Socks
+from lineside.cli.demo.stage import Settings
+from lineside.core import decode, frame_id, parse_rfc3339
+from lineside.hub import HubConfig
 
 
 def line(second: float, label: str, *, sock: str = "", design: str = "") -> dict[str, Any]:
@@ -69,3 +75,18 @@ def test_socks_count_once_each_when_they_have_left() -> None:
     ]
     assert socks_passed(read_socks(rows, camera="overhead")) == ["Dots", "Dots"]
     assert socks_passed([]) == []
+
+
+def test_kafka_is_asked_for_where_brokers_are_named(tmp_path: Path) -> None:
+    def settings(kafka: str) -> str:
+        asked = Settings(solution="socks", port=0, fps=5, speed=1, seed=1, seconds=1, kafka=kafka)
+        with Programs(tmp_path) as programs:
+            return Socks(asked, folder=tmp_path, programs=programs).hub_settings()
+
+    assert settings("") == ""
+    told = tomllib.loads(settings("broker-1:9092,broker-2:9092"))
+    base = {"data_dir": str(tmp_path), "plant": "plant.toml"}
+    kafka = decode(HubConfig, {**base, **told}, where="hub.toml").kafka
+    assert kafka.brokers == "broker-1:9092,broker-2:9092"
+    assert [(one.mqtt, one.topic) for one in kafka.bridge] == [("sockfound", "data_mqtt")]
+    assert [one.topic for one in kafka.send] == ["socks"]
