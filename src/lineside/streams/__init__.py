@@ -37,6 +37,8 @@ from lineside.streams.predictions import (
 )
 from lineside.streams.recorded import read_entries
 from lineside.streams.records import TICK_TYPE, Entry, topic_fits
+from lineside.streams.sighting_learning import Stretch, clip_of_rule, learn_habits
+from lineside.streams.smoothing import Observation
 from lineside.streams.steps import make_step
 from lineside.streams.trying import (
     Difference,
@@ -66,11 +68,14 @@ __all__ = [
     "FigureState",
     "Fresh",
     "NotFresh",
+    "Observation",
     "Output",
     "Reading",
     "Record",
     "RuleEngine",
     "Step",
+    "Stretch",
+    "clip_of_rule",
     "compare_rules",
     "conditions_in_words",
     "debounce",
@@ -86,6 +91,7 @@ __all__ = [
     "freshness",
     "held_for",
     "is_unsure",
+    "learn_habits",
     "make_step",
     "moment",
     "prediction_event",

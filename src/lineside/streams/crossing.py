@@ -15,7 +15,6 @@ from typing import Any
 from lineside.core import CrossingStep, InvalidError, Rule, Scalar
 from lineside.streams.cells import NEVER_US, Cells
 from lineside.streams.contract import Output, Record
-from lineside.streams.sighting_frames import frame_id
 from lineside.streams.tracks import MOST_TRACKS, Centre, Track, joined, likeliest_boxes
 
 _MEMORY = "lineside.crossing-memory/1"
@@ -143,11 +142,11 @@ class View:
         """One record; boxes of a frame older than the newest cannot be taken any more."""
         if record.at_us < self._at_us or record.at_us <= self._closed_us:
             return
-        if (self._event, self._at_us) != (frame_id(record), record.at_us):
+        if record.at_us != self._at_us:  # records of one place and time are one frame's
             yield from self.close()
             if record.at_us <= self._closed_us:
                 return
-            self._at_us, self._event = record.at_us, frame_id(record)
+            self._at_us, self._event = record.at_us, record.id
             self._frame = str(record.fields.get("frame", ""))
         centre = centre_of(record.fields)
         if centre is not None:

@@ -81,7 +81,8 @@ def _spans(rule: Rule) -> Iterator[float]:
     if rule.window is not None:
         yield from (rule.window.size_s, rule.window.gap_s)
     if rule.sighting is not None:
-        yield 2 * (rule.sighting.gap_s + rule.sighting.dwell_s)
+        passing = rule.sighting.habits or rule.sighting
+        yield 2 * (passing.gap_s + passing.dwell_s)
     if rule.crossing is not None:
         yield 2 * rule.crossing.lost_s
     if rule.sequence is not None:

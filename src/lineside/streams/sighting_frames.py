@@ -58,7 +58,7 @@ class Gathered:
     def __init__(self, record: Record) -> None:
         """``record``: the first."""
         self.at_us = record.at_us
-        self.id = frame_id(record)
+        self.id, self.cause = frame_id(record), record.id
         self.frame = str(record.fields.get("frame", ""))
         self.classes = shuts_out(record.fields)
         self.empty = shows_nothing(record.fields)
@@ -80,13 +80,13 @@ class Gathered:
         """Its shares; labels that cannot be seen by this rule say nothing."""
         scores = pooled(self.scores, step=step)
         shares = as_classes(scores) if self.classes else as_presence(scores)
-        return Observation(at_us=self.at_us, id=self.id, frame=self.frame, scores=shares)
+        return Observation(at_us=self.at_us, id=self.cause, frame=self.frame, scores=shares)
 
     def dump(self) -> dict[str, Any]:
         """As plain JSON."""
         return {
-            "at_us": self.at_us, "id": self.id, "frame": self.frame, "classes": self.classes,
-            "empty": self.empty, "scores": self.scores,
+            "at_us": self.at_us, "id": self.id, "cause": self.cause, "frame": self.frame,
+            "classes": self.classes, "empty": self.empty, "scores": self.scores,
         }  # fmt: skip
 
     @classmethod
@@ -94,6 +94,7 @@ class Gathered:
         """From a dump."""
         made = cls.__new__(cls)
         made.at_us, made.id = int(memory["at_us"]), str(memory["id"])
+        made.cause = str(memory["cause"])
         made.frame = str(memory["frame"])
         made.classes, made.empty = bool(memory["classes"]), bool(memory["empty"])
         made.scores = {str(label): float(score) for label, score in memory["scores"].items()}

@@ -1,7 +1,8 @@
 """Sightings out of smoothed frames: runs of one label, with short absences closed.
 
 1. A run begins as a candidate; it becomes the open sighting once the frames around it leave room
-   for half of ``dwell_s``: less is no thing, whatever was said. A sighting that was open ends then.
+   for half of ``dwell_s``: less is no thing, whatever was said. A sighting that was open ends then;
+   but where neither can be named, both are of one thing.
 2. Frames of nothing, or of another label that never becomes a sighting, do not end a sighting
    unless its own label is away for ``gap_s``.
 3. The label is that of the most evidence over the whole stretch, flickering frames included.
@@ -27,7 +28,7 @@ class Seen:
         answer: a label, ``BLANK`` or ``EDGE``.
         present: chance that a thing was in view.
         weight: how much the frame counts, 0-1.
-        evidence: label → logarithm of the weighed likelihood.
+        evidence: label → weighed logarithm of its likelihood over that of one not said at all.
         scores: label → share of 1, as the frame said it.
     """
 
@@ -111,6 +112,18 @@ class Run:
         self.since.add(seen)
         if not self.ended:
             self.around_us, self.ended = seen.at_us, True
+
+    def join(self, other: "Run") -> None:
+        """Another run turned out to be of the same thing, which has no name."""
+        self.label = UNKNOWN
+        self.inside.absorb(other.inside)
+        self.since = other.since
+        self.last_us, self.last_id, self.last_frame = other.last_us, other.last_id, other.last_frame
+        self.around_us, self.ended = other.around_us, other.ended
+        self.present = max(self.present, other.present)
+        if other.best_score > self.best_score:
+            self.best_score, self.best_frame = other.best_score, other.best_frame
+            self.best_id, self.best_us = other.best_id, other.best_us
 
     def room_s(self) -> float:
         """Seconds in which it may have been in view."""

@@ -14,7 +14,7 @@ from lineside.core import Habits, Scalar, SightingStep
 from lineside.streams.cells import NEVER_US
 from lineside.streams.contract import UNKNOWN, Record
 from lineside.streams.sighting_frames import MOST_LABELS, Gathered, frame_id
-from lineside.streams.sighting_runs import Run, Seen, begun
+from lineside.streams.sighting_runs import Run, Seen, begun, verdict
 from lineside.streams.smoothing import (
     BLANK,
     EDGE,
@@ -48,7 +48,7 @@ class View:
         self._labels: list[str] = [UNKNOWN, *(each for each in step.labels if each != UNKNOWN)]
         self._gathered: Gathered | None = None
         self._frames: list[Observation] = []
-        self._heard: list[Likelihoods] = []
+        self._heard: list[Likelihoods | None] = []
         self._belief: Belief | None = None
         self._decided_us: int | None = None
         self._open: Run | None = None
@@ -101,12 +101,18 @@ class View:
             place -= 1
         observed = held.observation(self._step)
         self._frames.insert(place, observed)
-        self._heard.insert(place, self._likelihoods(observed))
+        self._heard.insert(place, None)
         if len(self._frames) >= MOST_FRAMES:
             yield from self._settle(MOST_FRAMES // 2, evidence=MOST_FRAMES)
 
-    def _likelihoods(self, observed: Observation) -> Likelihoods:
-        return likelihoods(observed.scores, labels=self._labels, habits=self._habits)
+    def _listened(self, place: int) -> Likelihoods:
+        """What a frame that waits tells of the labels known now."""
+        heard = self._heard[place]
+        if heard is None or len(heard[2]) < len(self._labels):
+            scores = self._frames[place].scores
+            heard = likelihoods(scores, labels=self._labels, habits=self._habits)
+            self._heard[place] = heard
+        return heard
 
     def _learn_labels(self, held: Gathered) -> None:
         """Where the rule lists no labels, those are known that were heard, the first 63."""
@@ -114,8 +120,6 @@ class View:
             return
         new = set(held.scores) - set(self._labels) - set(self._step.blank)
         self._labels += sorted(new)[: MOST_LABELS - len(self._labels)]
-        if new:
-            self._heard = [self._likelihoods(observed) for observed in self._frames]
 
     def _decide(self, horizon_us: int) -> Iterator[Told]:
         while self._frames and horizon_us > self._frames[0].at_us + 2 * self._lag_us:
@@ -128,7 +132,8 @@ class View:
 
     def _settle(self, ready: int, *, evidence: int) -> Iterator[Told]:
         """Decide the first ``ready`` frames by the first ``evidence``."""
-        observed, heard = self._frames[:evidence], self._heard[:evidence]
+        observed = self._frames[:evidence]
+        heard = [self._listened(place) for place in range(evidence)]
         start = None if self._belief is None else widened(self._belief, len(self._labels))
         times = [one.at_us for one in observed]
         steps_s = steps_between(times, before_us=self._decided_us)
@@ -144,8 +149,10 @@ class View:
     def _seen(self, one: Observation, belief: Belief, *, heard: Likelihoods, weight: float) -> Seen:
         chances = dict(zip(self._labels, belief.labels(), strict=True))
         ranked = {BLANK: belief.blank, EDGE: belief.edge, **chances}
+        # Against a label that was not said at all, so that one learned later starts even.
+        least = self._habits.flicker / len(self._labels)
         evidence = {
-            label: weight * math.log(chance)
+            label: weight * math.log(chance / least)
             for label, chance in zip(self._labels, heard[2], strict=True)
             if label != UNKNOWN
         }
@@ -159,7 +166,7 @@ class View:
         """One decided frame; see the rules in ``sighting_runs``."""
         yield from self._leave(seen.at_us)
         thing = seen.answer not in {BLANK, EDGE}
-        if thing and self._open is not None and seen.answer == self._open.label:
+        if self._open is not None and self._goes_on(self._open, seen):
             self._open.extend(seen)
             self._candidate = None
             return
@@ -174,14 +181,25 @@ class View:
             self._candidate = begun(seen, before_us=self._decided_us)
         yield from self._promote()
 
+    def _goes_on(self, run: Run, seen: Seen) -> bool:
+        """Whether it is in view still; half in view is enough for what has no name."""
+        return seen.answer == run.label or (seen.answer == EDGE and self._nameless(run))
+
     def _promote(self) -> Iterator[Told]:
         found = self._candidate
         if found is None or found.room_s() < self._habits.dwell_s / 2:
             return
+        self._candidate = None
+        if self._open is not None and self._nameless(self._open) and self._nameless(found):
+            self._open.join(found)
+            return
         if self._open is not None:
             yield "ended", self._open
-        self._open, self._candidate = found, None
+        self._open = found
         yield "begun", found
+
+    def _nameless(self, run: Run) -> bool:
+        return verdict(run, least=self._step.least_probability).label == UNKNOWN
 
     def _leave(self, now_us: int) -> Iterator[Told]:
         """What was away for ``gap_s`` has gone; a candidate may have been there for as long."""
@@ -217,7 +235,7 @@ class View:
         self._labels = [str(label) for label in memory["labels"]]
         self._gathered = Gathered.loaded(memory["gathered"]) if memory["gathered"] else None
         self._frames = [Observation(**frame) for frame in memory["frames"]]
-        self._heard = [self._likelihoods(observed) for observed in self._frames]
+        self._heard = [None] * len(self._frames)
         belief = memory["belief"]
         if belief:
             first, second, third = belief["phases"]

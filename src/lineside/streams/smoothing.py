@@ -38,6 +38,7 @@ class Observation:
     """What one frame said.
 
     Attributes:
+        id: of the frame's first record.
         frame: the picture's id.
         scores: label → share of 1; ``BLANK`` for nothing; what is missing to 1 says nothing.
     """

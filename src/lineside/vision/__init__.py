@@ -149,6 +149,7 @@ from lineside.vision.region_metrics import (
     region_bins,
 )
 from lineside.vision.registration import Registered, Registrar, RegistrationLimits
+from lineside.vision.standing_out import standing_out
 
 __all__ = [
     "DISTANCE_TASKS",
@@ -283,6 +284,7 @@ __all__ = [
     "silhouette",
     "similarity",
     "smoothed_cells",
+    "standing_out",
     "thumbnail",
     "top_mean",
     "transform_box",
