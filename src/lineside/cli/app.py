@@ -61,7 +61,7 @@ def options(
     """Vision that stands beside the production line."""
     del print_version
     logs.set_up(level=logging.DEBUG if debug else logging.INFO, environ=os.environ)  # noqa: TID251  handed in here
-    for chatty in ("alembic", "amqtt", "transitions", "uvicorn"):
+    for chatty in ("alembic", "amqtt", "asyncua", "transitions", "uvicorn"):
         logging.getLogger(chatty).setLevel(logging.DEBUG if debug else logging.WARNING)
 
 

@@ -1,0 +1,198 @@
+"""What is seen goes out to others; nothing is lost or said twice though the hub is killed twice.
+
+A camera speaks on mosquitto; the hub bridges it to Kafka, takes it from there, pairs it by a rule,
+and tells the pairs on Kafka, to a webhook and over OPC UA.
+"""
+
+import asyncio
+import threading
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from asyncua import Client, ua
+
+from lineside.cli.demo.programs import Program, Programs, free_port
+from lineside.core import SystemClock, encode, rfc3339
+from lineside.links import KafkaPlace, KafkaReceiver, open_bus
+from lineside.links.opcua_records import NAMESPACE
+from lineside.store import open_records
+from lineside.streams import EVENT_TYPE
+from tests.links.conftest import MOSQUITTO, Mosquitto
+from tests.links.hooks import Hooks, hooks_server
+
+pytestmark = [pytest.mark.service, pytest.mark.slow, pytest.mark.timeout(300)]
+
+MESSAGES = 240
+EVERY_S = 0.05
+PATIENCE_S = 90.0
+PLANT = """
+schema = "lineside.plant/1"
+site = "hall"
+line = [{ id = "belt", name = "Belt" }]
+
+[[route]]
+topic = "i/sock"
+kind = "message"
+
+[[rule]]
+id = "pairs"
+read = { topic = "i/sock" }
+where = [{ field = "image", none_of = ["Blank"] }]
+key = ["image"]
+time = "arrival"
+pair = {}
+"""
+HUB = """
+data_dir = "{folder}/data"
+plant = "{folder}/plant.toml"
+port = 0
+bus = "{bus}"
+strays = false
+opcua = "{opcua}"
+opcua_anonymous = true
+
+[kafka]
+brokers = "{kafka}"
+group = "hall"
+[kafka.options]
+"session.timeout.ms" = "1500"
+"heartbeat.interval.ms" = "300"
+[[kafka.bridge]]
+mqtt = "sockfound"
+topic = "data_mqtt"
+[[kafka.take]]
+topic = "data_mqtt"
+route = "i/sock"
+[[kafka.send]]
+topic = "told"
+
+[[webhook]]
+name = "mes"
+url = "{hook}"
+"""
+
+
+@pytest.fixture
+def bus(tmp_path: Path, absent: Callable[[str, str], None]) -> Iterator[Mosquitto]:
+    if MOSQUITTO is None:
+        absent("service", "mosquitto is not installed")
+    server = Mosquitto(folder=tmp_path)
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def hooks() -> Iterator[Hooks]:
+    with hooks_server() as server:
+        yield server
+
+
+class Hub:
+    """The program, started again and again on one folder."""
+
+    def __init__(self, folder: Path, programs: Programs) -> None:
+        self._folder = folder
+        self._programs = programs
+        self._lives = 0
+        self._program: Program | None = None
+
+    def start(self) -> None:
+        self._lives += 1
+        config = str(self._folder / "hub.toml")
+        self._program = self._programs.start(f"hub-{self._lives}", "hub", "--config", config)
+
+    def kill(self) -> None:
+        assert self._program is not None
+        self._program.process.kill()
+        self._program.process.wait()
+        self.start()
+
+    def stop(self) -> None:
+        assert self._program is not None
+        self._programs.stop(self._program)
+
+
+def until(what: Callable[[], bool], *, why: str) -> None:
+    pause = threading.Event()
+    for _ in range(int(PATIENCE_S / EVERY_S)):
+        if what():
+            return
+        pause.wait(EVERY_S)
+    pytest.fail(f"it did not come: {why}")
+
+
+def speak(url: str, *, number: int) -> None:
+    """Messages of a camera; each says what it is the how-manieth of, so that no two are alike."""
+    clock = SystemClock()
+    camera = open_bus(url, client_id=f"camera-{number}", clock=clock)
+    begun, pause = clock.now(), threading.Event()
+    for count in range(MESSAGES // 3):
+        body = {
+            "ts": rfc3339(begun + timedelta(milliseconds=count)), "image": "Google",
+            "number": number * MESSAGES + count,
+        }  # fmt: skip
+        camera.publish("sockfound", encode(body))
+        pause.wait(0.01)
+    camera.close()
+
+
+async def counted(url: str) -> Any:  # noqa: ANN401  of the library
+    """The count of pairs as a PLC reads it."""
+    async with Client(url + "/lineside") as client:
+        index = await client.get_namespace_index(NAMESPACE)
+        made: Any = ua.NodeId
+        return await client.get_node(made("Rules/pairs/Count", index)).read_value()
+
+
+def told_on_kafka(brokers: str, *, count: int) -> list[str]:
+    """Ids of the events there, in order."""
+    place = KafkaPlace(brokers=brokers)
+    receiver = KafkaReceiver(place, topics=["told"], group="test", client_id="test")
+    ids: list[str] = []
+    for _ in range(200):
+        ids += [
+            dict(one.headers)["ce_id"].decode() for one in receiver.take(most=500, timeout_s=0.2)
+        ]
+        if len(set(ids)) >= count:
+            break
+    receiver.close()
+    return ids
+
+
+def logged(folder: Path, kind: str, subject: str) -> list[str]:
+    with open_records(f"sqlite:///{folder}/data/records.db", clock=SystemClock()) as records:
+        page = records.log.read(type=kind, subject=subject, limit=MESSAGES * 2)
+    return [one.entry.id for one in page]
+
+
+def test_nothing_is_lost_or_said_twice_though_the_hub_is_killed_twice(
+    tmp_path: Path, bus: Mosquitto, hooks: Hooks, mock_kafka: str
+) -> None:
+    opcua = f"opc.tcp://127.0.0.1:{free_port()}"
+    (tmp_path / "plant.toml").write_text(PLANT)
+    (tmp_path / "hub.toml").write_text(
+        HUB.format(folder=tmp_path, bus=bus.url, kafka=mock_kafka, opcua=opcua, hook=hooks.url)
+    )
+    with Programs(tmp_path) as programs:
+        hub = Hub(tmp_path, programs)
+        hub.start()
+        until(lambda: bool(list((tmp_path / "data").glob("hub.json"))), why="the hub's start")
+        for number in range(3):
+            came = len(hooks.ids)
+            speak(bus.url, number=number)
+            if number < 2:  # in the middle of telling what came
+                until(lambda: len(hooks.ids) > came, why="a first pair")  # noqa: B023
+                hub.kill()
+        until(lambda: len(set(hooks.ids)) == MESSAGES // 2, why="all pairs at the webhook")
+        until(lambda: asyncio.run(counted(opcua)) == MESSAGES // 2, why="all pairs over OPC UA")
+        hub.stop()
+    events = logged(tmp_path, EVENT_TYPE, "pairs")
+    assert len(logged(tmp_path, "lineside.plant.message.v1", "i/sock")) == MESSAGES
+    assert len(events) == len(set(events)) == MESSAGES // 2
+    assert list(dict.fromkeys(hooks.ids)) == events
+    assert list(dict.fromkeys(told_on_kafka(mock_kafka, count=len(events)))) == events
+    assert sum(hooks.ids.count(one) - 1 for one in set(hooks.ids)) <= 2
