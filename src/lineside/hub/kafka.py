@@ -15,7 +15,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 
-from lineside.core import LinesideError
+from lineside.core import LinesideError, need
 from lineside.hub.follow import Follower, Selection, follow_from_now
 from lineside.hub.kafka_config import KafkaBridged, KafkaRead, KafkaSent
 from lineside.hub.kafka_words import dead_record, event_of, is_sent, record_of
@@ -257,9 +257,15 @@ class KafkaIntake(_Worker):
 
 
 def start_kafka(services: Services, *, bus_url: str, stack: ExitStack) -> None:
-    """Everything the settings ask for; ended by the stack in reverse."""
+    """Everything the settings ask for; ended by the stack in reverse.
+
+    Raises:
+        MissingExtraError: the client library is not installed.
+        InvalidError, RefusedError: the bus takes no further client of these settings.
+    """
     if not services.config.kafka.brokers:
         return
+    need("confluent_kafka", extra="kafka")
     _start_events(services, stack=stack)
     _start_bridge(services, bus_url=bus_url, stack=stack)
     _start_intake(services, stack=stack)
