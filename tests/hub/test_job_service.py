@@ -2,6 +2,7 @@
 
 import json
 import threading
+import urllib.request
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -12,7 +13,7 @@ from paho.mqtt.enums import CallbackAPIVersion
 
 from lineside.core import SystemClock
 from lineside.fleet import NewJob
-from lineside.hub import HubConfig, Services, running
+from lineside.hub import HubConfig, RunningHub, Services, running
 from lineside.hub import job_service as module
 from lineside.hub.job_service import JobDesk
 from lineside.links import Bus, Mailbox, Message
@@ -118,9 +119,26 @@ def test_a_running_hub_gives_jobs_to_who_asks_and_goes_on_after_a_restart(
     with running(kept, clock=SystemClock()) as hub:
         found = asked(hub.bus_url, f"{T}/get")
         assert [one["jobId"] for one in found["inProgressJobs"]] == ["job1"]
+        assert followed(hub) == b'{"b":2}'
         figures = hub.services.stats.plain()["gauges"]
         assert figures["job_messages_dropped"] == 0
         assert figures["mailbox_jobs_dropped"] == 0
+        assert (figures["job_requests_refused"], figures["job_requests_ignored"]) == (0, 0)
+
+
+def followed(hub: RunningHub) -> bytes:
+    """What a device gets at the link of its document, with nothing but the link."""
+    hub.services.bucket.put("lineside", "documents/b.json", data=b'{"b":2}')
+    link = (
+        "${aws:iot:s3-presigned-url:https://s3.eu-west-1.amazonaws.com/lineside/documents/b.json}"
+    )
+    hub.services.job_desk.service.create(
+        NewJob(job_id="job2", targets=("edge-1",), document={"url": link})
+    )
+    document = asked(hub.bus_url, f"{T}/job2/get")["execution"]["jobDocument"]
+    assert document["url"].startswith(f"{hub.url}/s3/lineside/documents/b.json?")
+    with urllib.request.urlopen(document["url"], timeout=LONG_S) as found:  # noqa: S310  of this test
+        return bytes(found.read())
 
 
 def asked(bus_url: str, topic: str) -> dict[str, Any]:
