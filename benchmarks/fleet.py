@@ -8,10 +8,11 @@ two processes (``fleet_devices.py``). Of a device these parts are real: its own 
 bus, the talk with the job service (``fleet.Talk``), the update repository over HTTP
 (``edge.HubSource``), the verifier (``fleet.UpdateClient`` with a trust folder of its own:
 signatures, length, SHA-256, resume, delta), and how long it waits for a busy hub. Simulated are the
-processes (two for all, so that their own work is part of the times; 48 devices of each fetch or
-verify at once, the others wait, since the two would neglect the bus otherwise), the disk (memory;
-an archive is deleted once it is verified; the earlier version is one file that all read), the line
-(loopback, without TLS), and the loading of the package (its network is noise; nothing runs it).
+processes (two hold the connections of all; each has eight more beside it that fetch and verify, one
+device each at a time, so that the bus gets its answers; their work is part of the times), the disk
+(memory; an archive is deleted once it is verified; the earlier version is one file that all read),
+the line (loopback, without TLS), and the loading of the package (its network is noise; nothing runs
+it).
 
 Phases, each with its time, the hub's processor time, and the hub's largest resident memory:
 

@@ -11,12 +11,13 @@ import sys
 import threading
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from multiprocessing import get_context
 from pathlib import Path
 from time import monotonic, perf_counter
-from typing import Any, TypeVar
+from typing import Any
 from urllib.parse import urlsplit
 
 import aiomqtt
@@ -33,6 +34,7 @@ from lineside.fleet import (
     DevicePolicy,
     ExecutionStatus,
     GoOn,
+    JobDocument,
     Outcome,
     Part,
     Say,
@@ -53,16 +55,19 @@ from lineside.fleet import (
 )
 
 CLOCK = SystemClock()
-THREADS = 48
+FETCHERS = 8
 TURN_S = 0.5
 PATIENCE_S = 60.0
 POLICY = DevicePolicy(inspections=frozenset({"stock"}), allows=lambda _: True, signed=True)
-T = TypeVar("T")
 
 
 @dataclass(kw_only=True)
 class Site:
-    """Where the hub is, and what all devices of this process share."""
+    """Where the hub is, and what all devices of this process share.
+
+    Archives are fetched and verified by processes of their own: beside the connections of hundreds
+    of devices they would hold the interpreter, and the bus would wait for answers.
+    """
 
     hub: str
     bus: str
@@ -72,7 +77,9 @@ class Site:
     folder: Path
     previous: Path | None = None
     cut_share: float = 0.0
-    pool: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(THREADS))
+    pool: ProcessPoolExecutor = field(
+        default_factory=lambda: ProcessPoolExecutor(FETCHERS, mp_context=get_context("spawn"))
+    )
 
 
 class Line:
@@ -101,6 +108,52 @@ class Line:
             if self._cut_after is not None and self.bytes > self._cut_after:
                 self._cut_after = None
                 raise UnavailableError("the line was cut", where="benchmark", fix="Go on.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Errand:
+    """What a device wants fetched; ``attempt`` counts from 0."""
+
+    hub: str
+    token: str
+    folder: Path
+    order: JobDocument
+    previous: Path | None
+    cut_after: int | None
+    attempt: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fetched:
+    """What came of a try; without ``again_s`` it is over."""
+
+    bytes: int
+    resumed: int
+    again_s: float | None = None
+    is_busy: bool = False
+    reason: str = ""
+
+
+def fetch_once(errand: Errand) -> Fetched:
+    """The archive, as signed; what a device does after it is not simulated."""
+    token = errand.token
+    line = Line(HubSource(errand.hub, token=lambda: token), cut_after=errand.cut_after)
+    client = UpdateClient(errand.folder / "trust", source=line, clock=CLOCK)
+    try:
+        client.refresh()
+        target = client.target(errand.order.target)
+        check_signed(errand.order, target)
+        into = errand.folder / "incoming"
+        path = client.fetch(target, into=into, progress=lambda *_: None, previous=errand.previous)
+        path.unlink()
+    except UnavailableError as error:
+        return Fetched(
+            bytes=line.bytes, resumed=line.resumed, is_busy=isinstance(error, BusyError),
+            again_s=pause_s(error, attempt=errand.attempt),
+        )  # fmt: skip
+    except LinesideError as error:
+        return Fetched(bytes=line.bytes, resumed=line.resumed, reason=str(error))
+    return Fetched(bytes=line.bytes, resumed=line.resumed)
 
 
 @dataclass(kw_only=True)
@@ -222,40 +275,37 @@ class Device:
         self._act(lambda talk, now_s: ended(talk, work, outcome=outcome, now_s=now_s))
 
     async def _verified(self, work: Work) -> Outcome:
-        """The archive, as signed; what a device does after it is not simulated."""
+        """The archive, verified, once the service says that it is still wanted."""
         order = read_order(work.document, policy=POLICY)
         site = self._site
-        source = HubSource(site.hub, token=lambda: site.token)
         cut = random.random() < site.cut_share  # noqa: S311
-        line = Line(source, cut_after=random.randrange(1_000_000, 10_000_000) if cut else None)  # noqa: S311
-        client = UpdateClient(self._folder / "trust", source=line, clock=CLOCK)
-        await self._patiently(client.refresh)
-        target = client.target(order.target)
-        check_signed(order, target)
-        into = self._folder / "incoming"
-        path = await self._patiently(
-            lambda: client.fetch(
-                target, into=into, progress=lambda *_: None, previous=site.previous
-            )
-        )
-        path.unlink()
-        self.told.bytes, self.told.requests_by_range = line.bytes, line.resumed
+        errand = Errand(
+            hub=site.hub, token=site.token, folder=self._folder, order=order,
+            previous=site.previous,
+            cut_after=random.randrange(1_000_000, 10_000_000) if cut else None,  # noqa: S311
+        )  # fmt: skip
+        reason = await self._patiently(errand)
+        if reason:
+            return Outcome(status=ExecutionStatus.FAILED, details={"reason": reason})
         self._act(lambda talk, now_s: confirm(talk, work, now_s=now_s))
         await self._confirmed.wait()
         details = {"step": "done", "digest": order.digest}
         return Outcome(status=ExecutionStatus.SUCCEEDED, details=details)
 
-    async def _patiently(self, call: Callable[[], T]) -> T:
-        """As ``edge.deploying`` waits."""
-        attempt = 0
+    async def _patiently(self, errand: Errand) -> str:
+        """As ``edge.deploying`` waits; why it failed, "" where it did not."""
+        loop = asyncio.get_running_loop()
         while True:
-            try:
-                return await asyncio.get_running_loop().run_in_executor(self._site.pool, call)
-            except UnavailableError as error:
-                self.told.busy += isinstance(error, BusyError)
-                self.told.tries += not isinstance(error, BusyError)
-                await asyncio.sleep(pause_s(error, attempt=attempt))
-                attempt += 1
+            found = await loop.run_in_executor(self._site.pool, fetch_once, errand)
+            self.told.bytes += found.bytes
+            self.told.requests_by_range += found.resumed
+            if found.again_s is None:
+                return found.reason
+            self.told.busy += found.is_busy
+            self.told.tries += not found.is_busy
+            await asyncio.sleep(found.again_s)
+            cut_after = errand.cut_after if found.is_busy else None
+            errand = replace(errand, attempt=errand.attempt + 1, cut_after=cut_after)
 
 
 # ---- what the process is told to do
@@ -369,7 +419,6 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("settings")
     settings = json.loads(parser.parse_args().settings)
-    threading.stack_size(1 << 19)
     names = settings.pop("names")
     root, folder = Path(settings.pop("root")).read_bytes(), Path(settings.pop("folder"))
     site = Site(root=root, folder=folder, **settings)
@@ -377,7 +426,9 @@ def main() -> None:
     async def run() -> None:
         await obey(Fleet(names, site=site))
 
-    asyncio.run(run())
+    with site.pool:
+        list(site.pool.map(abs, range(FETCHERS)))  # they have started
+        asyncio.run(run())
 
 
 if __name__ == "__main__":
