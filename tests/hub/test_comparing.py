@@ -133,7 +133,7 @@ def test_a_page_of_the_log_that_comes_twice_is_compared_once(
     assert len(asked(plan)) == 1
 
 
-def test_who_builds_asks_again_and_it_is_held_against_what_is_in_use_now(
+def test_somebody_asks_again_and_it_is_held_against_what_is_in_use_now(
     hub: Services, comparisons: Comparisons, plan: Path, *, clock: FakeClock, archive: bytes
 ) -> None:
     first = hub.packages.add(archive, by="ada").digest

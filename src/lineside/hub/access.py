@@ -82,6 +82,8 @@ RULES: dict[Right, str] = {
         GET /api/v1/orders/{order}
         GET /api/v1/events
         GET /api/v1/events/{event}
+        GET /api/v1/rules
+        GET /api/v1/rules/{rule}
         GET /api/v1/trace/{identifier:path}
         GET /api/v1/devices
         GET /api/v1/devices/invitations
@@ -150,6 +152,8 @@ RULES: dict[Right, str] = {
         POST /api/v1/orders
         POST /api/v1/datasets/{name}/samples
         POST /api/v1/packages/{digest}/predict
+        POST /api/v1/models/{group}/versions/{number}/compare
+        POST /api/v1/rules/try
         POST /v2/models/{model}/infer
         POST /v2/models/{model}/versions/{version}/infer
         POST /api/v1/functions/{name}/call
@@ -166,7 +170,6 @@ RULES: dict[Right, str] = {
         POST /api/v1/runs/{run}/resume
         POST /api/v1/packages
         POST /api/v1/models/{group}/versions
-        POST /api/v1/models/{group}/versions/{number}/compare
     """,
     Right.RELEASE: """
         POST /api/v1/packages/{digest}/use

@@ -151,7 +151,7 @@ def comparison_words(comparison: Comparison | None, *, in_use: str) -> str:
         return comparison.why_not
     told = (
         f"Both answered the same {comparison.n} held-out pictures of {comparison.dataset}; in use "
-        f"was {comparison.in_use_name} {short(comparison.in_use)}, at {rfc3339(comparison.at)}."
+        f"was {comparison.in_use_name} {short(comparison.in_use)}."
     )
     if comparison.left_out:
         told += (

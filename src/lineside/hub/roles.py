@@ -19,9 +19,10 @@ from enum import StrEnum
 class Right(StrEnum):
     """What a route asks of whoever calls it.
 
-    ``look``: read anything; ``operate``: orders, labels, trying and counting pictures; ``build``:
-    dataset versions, training runs, packages and versions of models; ``release``: approve, reject,
-    take into use, settings of model groups; ``administer``: what no other right covers.
+    ``look``: read anything; ``operate``: orders, labels, trying and counting pictures, comparing a
+    version again; ``build``: dataset versions, training runs, packages and versions of models;
+    ``release``: approve, reject, take into use, settings of model groups; ``administer``: what no
+    other right covers.
     """
 
     LOOK = "look"
