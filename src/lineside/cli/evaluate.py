@@ -9,6 +9,7 @@ import typer
 
 from lineside.cli.asking import stores
 from lineside.cli.dataset_place import BlobsOption, ConfigOption, RecordsOption, StoreOption
+from lineside.cli.engine import EngineOption
 from lineside.cli.output import JsonFlag, explain, say, show, writable
 from lineside.cli.package import PackageFile, metric_lines
 from lineside.core import InvalidError, LinesideError, NotFoundError, SystemClock, to_plain
@@ -98,17 +99,18 @@ def predict(
     template: Annotated[
         Path | None, typer.Option(help="How the pictures should look, where the package compares.")
     ] = None,
+    engine: EngineOption = "onnxruntime",
     as_json: JsonFlag = False,
 ) -> None:
     """Print a package's decisions for pictures."""
-    from lineside.models import Package, Predictor
+    from lineside.models import EngineName, Package, Predictor
 
     opened = Package.open(package)
     if template is not None and not opened.manifest.template:
         raise InvalidError(
             "this package compares a picture with no other", where="--template", fix="Leave it out."
         )
-    predictor = Predictor(opened, clock=SystemClock())
+    predictor = Predictor(opened, clock=SystemClock(), engine=EngineName(engine))
     answers, failed = [], 0
     for path in image:
         try:

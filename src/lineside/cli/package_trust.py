@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lineside.cli.config import load_edge
+from lineside.cli.engine import EngineOption
 from lineside.cli.hub import ConfigOption
 from lineside.cli.output import JsonFlag, show, writable
 from lineside.core import InvalidError, NotFoundError, SystemClock
@@ -34,13 +35,15 @@ TrustOption = Annotated[
 def verify(
     package: Annotated[Path, typer.Argument(help="A .lspkg file.")],
     trust: TrustOption = None,
+    engine: EngineOption = "onnxruntime",
     as_json: JsonFlag = False,
 ) -> None:
     """Check every digest and answer the golden pictures; exit code 5 when one differs."""
-    from lineside.models import Package, Predictor
+    from lineside.models import EngineName, Package, Predictor
 
     opened, by = Package.open(package), vouched_by(package, trust)
-    found = Predictor(opened, clock=SystemClock()).check_golden()
+    predictor = Predictor(opened, clock=SystemClock(), engine=EngineName(engine))
+    found = predictor.check_golden()
     parity = {"max_abs_diff": found.max_abs_diff, "metric_loss": 0.0, "bound": found.bound}
     show(
         {"digest": opened.digest, "signed_by": signed_by(by), "parity": parity},

@@ -9,6 +9,7 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 from lineside.core import InvalidError
 from lineside.edge.capture_config import CaptureConfig
 from lineside.edge.page.config import PageConfig
+from lineside.models import EngineName
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 
@@ -46,6 +47,7 @@ class EdgeConfig:
         hang_after_s: how long a camera may be at one picture before it is started anew.
         publish_logs: whether the log is said on the bus too.
         log_period_s: how long an entry of the log may wait for others.
+        engine: what runs the inspections' packages.
         capture: what is kept of what models were given and said.
         page: the device's own page.
     """
@@ -73,6 +75,7 @@ class EdgeConfig:
     hang_after_s: float = 30.0
     publish_logs: bool = True
     log_period_s: float = 30.0
+    engine: EngineName = EngineName.ONNX_RUNTIME
     capture: CaptureConfig = field(default_factory=CaptureConfig)
     page: PageConfig = field(default_factory=PageConfig)
 

@@ -22,7 +22,7 @@ from lineside.edge.systemd import Supervisor
 from lineside.edge.tally import Tally
 from lineside.edge.watchdog import Watchdog
 from lineside.links import Bus, open_bus
-from lineside.models import Package, Predictor
+from lineside.models import EngineName, Package, Predictor
 
 if TYPE_CHECKING:
     from lineside.edge.serving import Serving
@@ -78,7 +78,7 @@ def run(
             bus=bus,
             spool=spool,
             clock=clock,
-            make_ready=loading(clock, inspections=plant.inspection),
+            make_ready=loading(clock, inspections=plant.inspection, engine=config.engine),
             tally=tally,
             onlookers=(
                 *(serving.onlookers if serving is not None else ()),
@@ -120,12 +120,18 @@ def run(
     logger.info("device stopped device=%s", config.device)
 
 
-def loading(clock: Clock, *, inspections: Iterable[Inspection] = ()) -> MakeReady:
+def loading(
+    clock: Clock,
+    *,
+    inspections: Iterable[Inspection] = (),
+    engine: EngineName = EngineName.ONNX_RUNTIME,
+) -> MakeReady:
     """How an archive becomes a package at work: checked, loaded, golden pictures answered.
 
     Args:
         clock: of the predictors.
         inspections: of the plant; a package has to answer what its own asks.
+        engine: what runs them.
     """
     asked = tuple(inspections)
 
@@ -134,7 +140,7 @@ def loading(clock: Clock, *, inspections: Iterable[Inspection] = ()) -> MakeRead
         package = Package.read(data)
         check_machine(package.manifest, this_platform())
         check_suits(package.manifest, asked)
-        predictor = Predictor(package, clock=clock)
+        predictor = Predictor(package, clock=clock, engine=engine)
         predictor.check_golden()
         give_back_memory()
         return Ready(

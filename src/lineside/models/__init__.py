@@ -10,7 +10,14 @@ from lineside.models.archive import Package, PackageLimits, build_package
 from lineside.models.certificate import Loss, Parity
 from lineside.models.comparison import COMPARISON_SCHEMA, Change, Comparison, Speed
 from lineside.models.engines.bare import ANY, BareEngine, TensorSlot
-from lineside.models.engines.onnx import LABEL_OUTPUTS, OnnxEngine
+from lineside.models.engines.contract import (
+    LABEL_OUTPUTS,
+    EngineName,
+    OpenEngine,
+    RunningNetwork,
+)
+from lineside.models.engines.onnx import OnnxEngine
+from lineside.models.engines.table import engine_named
 from lineside.models.groups import (
     GroupSettings,
     ModelGroups,
@@ -104,6 +111,7 @@ __all__ = [
     "ContentTypeError",
     "Creation",
     "Engine",
+    "EngineName",
     "Golden",
     "GoldenReport",
     "GroupSettings",
@@ -124,6 +132,7 @@ __all__ = [
     "ModelVersion",
     "ModelVersions",
     "OnnxEngine",
+    "OpenEngine",
     "Package",
     "PackageLimits",
     "PackageRecord",
@@ -134,6 +143,7 @@ __all__ = [
     "Quantised",
     "Registry",
     "Rung",
+    "RunningNetwork",
     "Said",
     "ServedModel",
     "Speed",
@@ -153,6 +163,7 @@ __all__ = [
     "checked_shape",
     "choose_version",
     "count_answer",
+    "engine_named",
     "heat_png",
     "http_infer",
     "http_live",

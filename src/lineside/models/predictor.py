@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from lineside.core import Box, Clock, InvalidError, RefusedError
 from lineside.models.answerers import Place, Said, answerer_for
 from lineside.models.archive import Package
+from lineside.models.engines.contract import EngineName
 from lineside.models.manifest import Golden, Manifest
 from lineside.models.watch import (
     Repeats,
@@ -84,7 +85,13 @@ _NOWHERE = Registered(figures=RegistrationFigures(state="none"), matrix=None)
 class Predictor:
     """Runs one package; safe from several threads, one frame at a time."""
 
-    def __init__(self, package: Package, *, clock: Clock) -> None:
+    def __init__(
+        self,
+        package: Package,
+        *,
+        clock: Clock,
+        engine: EngineName = EngineName.ONNX_RUNTIME,
+    ) -> None:
         """Load the network and the reference picture.
 
         Raises:
@@ -96,7 +103,7 @@ class Predictor:
         self._lock = threading.Lock()
         self._seats: OrderedDict[str, _Seat] = OrderedDict()
         self._reference = _reference(package)
-        self._answerer = answerer_for(package, clock=clock)
+        self._answerer = answerer_for(package, clock=clock, engine=engine)
 
     @property
     def package(self) -> Package:

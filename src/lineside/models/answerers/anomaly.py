@@ -5,7 +5,7 @@ import numpy as np
 from lineside.core import Clock, InvalidError
 from lineside.models.answerers.contract import Floats, Place, Said, probe
 from lineside.models.archive import Package
-from lineside.models.engines.onnx import OnnxEngine
+from lineside.models.engines.contract import OpenEngine
 from lineside.vision import (
     Matrix,
     PoseFinder,
@@ -26,7 +26,7 @@ _MOST_TEMPLATE_BYTES = 64_000_000
 class AnomalyAnswerer:
     """A network that says how far each place is from good ones; see ``Answerer``."""
 
-    def __init__(self, package: Package, *, clock: Clock) -> None:
+    def __init__(self, package: Package, *, clock: Clock, engine: OpenEngine) -> None:
         self._manifest = manifest = package.manifest
         self._clock = clock
         if manifest.anomaly is None:
@@ -37,7 +37,7 @@ class AnomalyAnswerer:
         self._finder = _finder(package)
         varies = manifest.prepare.fit == "zoom"
         size = (0, 0) if varies else (manifest.prepare.height_px, manifest.prepare.width_px)
-        self._engine = OnnxEngine(
+        self._engine = engine(
             package.file(manifest.engine.file),
             crops=(1, 3, *size),
             where=manifest.name,
@@ -116,9 +116,9 @@ class AnomalyAnswerer:
         )
 
 
-def answerer(package: Package, *, clock: Clock) -> AnomalyAnswerer:
+def answerer(package: Package, *, clock: Clock, engine: OpenEngine) -> AnomalyAnswerer:
     """Of a package of the task anomaly."""
-    return AnomalyAnswerer(package, clock=clock)
+    return AnomalyAnswerer(package, clock=clock, engine=engine)
 
 
 def _finder(package: Package) -> PoseFinder | None:

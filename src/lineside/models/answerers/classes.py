@@ -6,7 +6,7 @@ from lineside.core import Clock, InvalidError
 from lineside.models.answerers.contract import Floats, Place, Said
 from lineside.models.answerers.labels import support
 from lineside.models.archive import Package
-from lineside.models.engines.onnx import OnnxEngine
+from lineside.models.engines.contract import OpenEngine
 from lineside.vision import activation_on_picture, decide_classes, fitted, prepare
 
 _QUICK = ("logits", "distance")
@@ -15,7 +15,7 @@ _QUICK = ("logits", "distance")
 class ClassAnswerer:
     """A network of classes; see ``Answerer``."""
 
-    def __init__(self, package: Package, *, clock: Clock) -> None:
+    def __init__(self, package: Package, *, clock: Clock, engine: OpenEngine) -> None:
         manifest = package.manifest
         if manifest.classes is None:
             raise InvalidError(
@@ -26,7 +26,7 @@ class ClassAnswerer:
         self._clock = clock
         varies = self._settings.fit == "zoom"
         size = (self._settings.height_px, self._settings.width_px)
-        self._engine = OnnxEngine(
+        self._engine = engine(
             package.file(manifest.engine.file),
             crops=(1, 3, *((0, 0) if varies else size)),
             where=manifest.name,
@@ -73,6 +73,6 @@ class ClassAnswerer:
         return self._engine.run(self.crops(place), outputs=("logits",))[0]
 
 
-def answerer(package: Package, *, clock: Clock) -> ClassAnswerer:
+def answerer(package: Package, *, clock: Clock, engine: OpenEngine) -> ClassAnswerer:
     """Of a package of the task classify."""
-    return ClassAnswerer(package, clock=clock)
+    return ClassAnswerer(package, clock=clock, engine=engine)

@@ -6,7 +6,7 @@ from lineside.core import Clock, InvalidError
 from lineside.models.answerers.contract import Answerer, Floats, Place, Said, probe
 from lineside.models.answerers.objects import ObjectFinder, boxes_of
 from lineside.models.archive import Package
-from lineside.models.engines.onnx import OnnxEngine
+from lineside.models.engines.contract import OpenEngine
 from lineside.vision import (
     CountRule,
     activation_on_picture,
@@ -22,8 +22,10 @@ _OUTPUTS = ("logits", "activation")
 class FoundCounter:
     """Counts objects that are found; see ``Answerer``. The objects are told as well."""
 
-    def __init__(self, package: Package, *, rule: CountRule, clock: Clock) -> None:
-        self._finder = ObjectFinder(package)
+    def __init__(
+        self, package: Package, *, rule: CountRule, clock: Clock, engine: OpenEngine
+    ) -> None:
+        self._finder = ObjectFinder(package, engine=engine)
         self._rule = rule
         self._clock = clock
         labels = self._finder.rule.labels
@@ -61,12 +63,14 @@ class FoundCounter:
 class LikelyCounter:
     """Tells a number from a distribution; see ``Answerer``."""
 
-    def __init__(self, package: Package, *, rule: CountRule, clock: Clock) -> None:
+    def __init__(
+        self, package: Package, *, rule: CountRule, clock: Clock, engine: OpenEngine
+    ) -> None:
         self._manifest = package.manifest
         self._rule = rule
         self._clock = clock
         settings = self._manifest.prepare
-        self._engine = OnnxEngine(
+        self._engine = engine(
             package.file(self._manifest.engine.file),
             crops=(1, 3, settings.height_px, settings.width_px),
             where=self._manifest.name,
@@ -106,11 +110,11 @@ class LikelyCounter:
         return probe(logits, activation)
 
 
-def answerer(package: Package, *, clock: Clock) -> Answerer:
+def answerer(package: Package, *, clock: Clock, engine: OpenEngine) -> Answerer:
     """Of a package of the task count."""
     rule = package.manifest.count
     if rule is None:
         raise InvalidError("no rule of a count", where=package.manifest.name, fix="Export it.")
     if package.manifest.detect is not None:
-        return FoundCounter(package, rule=rule, clock=clock)
-    return LikelyCounter(package, rule=rule, clock=clock)
+        return FoundCounter(package, rule=rule, clock=clock, engine=engine)
+    return LikelyCounter(package, rule=rule, clock=clock, engine=engine)

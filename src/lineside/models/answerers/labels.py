@@ -5,7 +5,7 @@ import numpy as np
 from lineside.core import Clock
 from lineside.models.answerers.contract import Floats, Place, Said
 from lineside.models.archive import Package
-from lineside.models.engines.onnx import OnnxEngine
+from lineside.models.engines.contract import OpenEngine
 from lineside.vision import Decider, activation_on_picture, prepare
 
 _QUICK = ("logits", "distance")
@@ -14,7 +14,7 @@ _QUICK = ("logits", "distance")
 class LabelAnswerer:
     """A network of region heads; see ``Answerer``."""
 
-    def __init__(self, package: Package, *, clock: Clock) -> None:
+    def __init__(self, package: Package, *, clock: Clock, engine: OpenEngine) -> None:
         self._manifest = package.manifest
         self._clock = clock
         settings = self._manifest.prepare
@@ -22,7 +22,7 @@ class LabelAnswerer:
         self._decider = Decider(
             self._manifest.rules, regions=self._regions, policy=self._manifest.policy
         )
-        self._engine = OnnxEngine(
+        self._engine = engine(
             package.file(self._manifest.engine.file),
             crops=(len(settings.crops), 3, settings.height_px, settings.width_px),
             where=self._manifest.name,
@@ -69,9 +69,9 @@ class LabelAnswerer:
         return self._engine.run(self.crops(place), outputs=("logits",))[0]
 
 
-def answerer(package: Package, *, clock: Clock) -> LabelAnswerer:
+def answerer(package: Package, *, clock: Clock, engine: OpenEngine) -> LabelAnswerer:
     """Of a package of the task multilabel."""
-    return LabelAnswerer(package, clock=clock)
+    return LabelAnswerer(package, clock=clock, engine=engine)
 
 
 def support(grid: Floats) -> Floats:

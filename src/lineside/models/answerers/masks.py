@@ -5,7 +5,7 @@ import numpy as np
 from lineside.core import Clock, InvalidError
 from lineside.models.answerers.contract import Floats, Place, Said, probe
 from lineside.models.archive import Package
-from lineside.models.engines.onnx import OnnxEngine
+from lineside.models.engines.contract import OpenEngine
 from lineside.vision import (
     Decision,
     decide_score,
@@ -23,7 +23,7 @@ OUTPUTS = ("map", "distance")
 class MaskAnswerer:
     """A network that says of each pixel whether it is defect; see ``Answerer``."""
 
-    def __init__(self, package: Package, *, clock: Clock) -> None:
+    def __init__(self, package: Package, *, clock: Clock, engine: OpenEngine) -> None:
         self._manifest = manifest = package.manifest
         self._clock = clock
         if manifest.mask is None:
@@ -31,7 +31,7 @@ class MaskAnswerer:
                 "no rule for masks", where=manifest.name, fix="Export the package again."
             )
         self._rule = manifest.mask
-        self._engine = OnnxEngine(
+        self._engine = engine(
             package.file(manifest.engine.file),
             crops=(1, 3, 0, 0),
             where=manifest.name,
@@ -84,6 +84,6 @@ class MaskAnswerer:
         return inside_picture(maps[0, 0], self._manifest.prepare, width_px=width, height_px=height)
 
 
-def answerer(package: Package, *, clock: Clock) -> MaskAnswerer:
+def answerer(package: Package, *, clock: Clock, engine: OpenEngine) -> MaskAnswerer:
     """Of a package of the task segment."""
-    return MaskAnswerer(package, clock=clock)
+    return MaskAnswerer(package, clock=clock, engine=engine)

@@ -11,7 +11,7 @@ import numpy as np
 from lineside.core import Clock, InvalidError
 from lineside.models.answerers.contract import Floats, Place, Said, probe
 from lineside.models.archive import Package
-from lineside.models.engines.onnx import OnnxEngine
+from lineside.models.engines.contract import OpenEngine
 from lineside.vision import (
     BoxAnswer,
     Candidates,
@@ -36,14 +36,14 @@ _TEMPLATE_CHANNELS = 9
 class ObjectFinder:
     """A network of centre maps with its rule; shared by boxes and counts."""
 
-    def __init__(self, package: Package) -> None:
+    def __init__(self, package: Package, *, engine: OpenEngine) -> None:
         self._manifest = package.manifest
         rule = self._manifest.detect
         if rule is None:
             raise InvalidError("no rule for objects", where=self._manifest.name, fix="Export it.")
         self.rule: DetectRule = rule
         channels = _TEMPLATE_CHANNELS if self._manifest.template else 3
-        self._engine = OnnxEngine(
+        self._engine = engine(
             package.file(self._manifest.engine.file),
             crops=(1, channels, 0, 0),
             where=self._manifest.name,
@@ -124,8 +124,8 @@ class ObjectFinder:
 class ObjectAnswerer:
     """Boxes; see ``Answerer``."""
 
-    def __init__(self, package: Package, *, clock: Clock) -> None:
-        self._finder = ObjectFinder(package)
+    def __init__(self, package: Package, *, clock: Clock, engine: OpenEngine) -> None:
+        self._finder = ObjectFinder(package, engine=engine)
         self._clock = clock
 
     def answer(self, place: Place) -> Said:
@@ -154,9 +154,9 @@ class ObjectAnswerer:
         return self._finder.golden(place)
 
 
-def answerer(package: Package, *, clock: Clock) -> ObjectAnswerer:
+def answerer(package: Package, *, clock: Clock, engine: OpenEngine) -> ObjectAnswerer:
     """Of a package of the task detect."""
-    return ObjectAnswerer(package, clock=clock)
+    return ObjectAnswerer(package, clock=clock, engine=engine)
 
 
 def boxes_of(found: Candidates, *, rule: DetectRule, place: Place) -> tuple[BoxAnswer, ...]:

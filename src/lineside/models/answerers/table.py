@@ -5,6 +5,8 @@ import importlib
 from lineside.core import Clock, InvalidError
 from lineside.models.answerers.contract import Answerer
 from lineside.models.archive import Package
+from lineside.models.engines.contract import EngineName
+from lineside.models.engines.table import engine_named
 
 _ANSWERERS = {
     "multilabel": "lineside.models.answerers.labels",
@@ -16,16 +18,21 @@ _ANSWERERS = {
 }
 
 
-def answerer_for(package: Package, *, clock: Clock) -> Answerer:
+def answerer_for(
+    package: Package, *, clock: Clock, engine: EngineName = EngineName.ONNX_RUNTIME
+) -> Answerer:
     """The answerer of a package's task, its network loaded.
 
     Raises:
         InvalidError: the network does not load or does not fit the manifest.
+        MissingExtraError: the engine's library is not installed.
     """
     task = package.manifest.task
     if task not in _ANSWERERS:
         raise InvalidError(
             f"no task {task!r}", where=package.manifest.name, fix=f"Known: {', '.join(_ANSWERERS)}."
         )
-    made: Answerer = importlib.import_module(_ANSWERERS[task]).answerer(package, clock=clock)
+    made: Answerer = importlib.import_module(_ANSWERERS[task]).answerer(
+        package, clock=clock, engine=engine_named(engine)
+    )
     return made

@@ -13,13 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lineside.core import InvalidError, need
+from lineside.models.engines.contract import INPUT, LABEL_OUTPUTS, Floats
 
-INPUT = "crops"
-LABEL_OUTPUTS = ("logits", "activation", "distance")
 _FIX = "Export the package again."
-
-
-Floats = NDArray[np.float32]
 
 
 class OnnxEngine:

@@ -1,0 +1,58 @@
+"""What runs a package's network, and how it is opened."""
+
+from collections.abc import Sequence
+from enum import StrEnum
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+INPUT = "crops"
+LABEL_OUTPUTS = ("logits", "activation", "distance")
+
+Floats = NDArray[np.float32]
+
+
+class EngineName(StrEnum):
+    """The runtimes there are. ONNX Runtime is the one packages are made and measured with."""
+
+    ONNX_RUNTIME = "onnxruntime"
+    OPENVINO = "openvino"
+
+
+class RunningNetwork(Protocol):
+    """A loaded network; safe from several threads."""
+
+    def run(self, crops: Floats, *, outputs: Sequence[str]) -> list[Floats]:
+        """The named outputs in order.
+
+        Raises:
+            InvalidError: the network fails on such crops.
+        """
+        ...
+
+
+class OpenEngine(Protocol):
+    """Loads a network on one thread."""
+
+    def __call__(
+        self,
+        network: bytes,
+        *,
+        crops: tuple[int, int, int, int],
+        where: str,
+        outputs: Sequence[str] = LABEL_OUTPUTS,
+    ) -> RunningNetwork:
+        """Load and check a network.
+
+        Args:
+            network: the ONNX file's bytes.
+            crops: (n, channels, height, width) that ``prepare`` will hand in; 0 where it varies.
+            where: names the package in errors.
+            outputs: that it has to give.
+
+        Raises:
+            InvalidError: it does not load, or its inputs and outputs are not as described.
+            MissingExtraError: the engine's library is not installed.
+        """
+        ...

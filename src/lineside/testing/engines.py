@@ -1,0 +1,98 @@
+"""What every engine does with a network."""
+
+import threading
+
+import numpy as np
+import pytest
+from onnx import helper
+
+from lineside.core import InvalidError
+from lineside.models import OpenEngine
+from lineside.testing.networks import file_of
+
+OUTPUTS = ("twice", "mean")
+
+
+def doubling(*, height: int | str = "height", width: int | str = "width") -> bytes:
+    """Gives its input twice as large, and its mean by picture."""
+    nodes = [
+        helper.make_node("Mul", ["crops", "two"], ["twice"]),
+        helper.make_node("ReduceMean", ["crops"], ["mean"], axes=[1, 2, 3], keepdims=0),
+    ]
+    return file_of(
+        nodes,
+        taken=("crops", (1, 3, height, width)),
+        given={"twice": (1, 3, height, width), "mean": (1,)},
+        constants={"two": np.array(2.0, np.float32)},
+    )
+
+
+def crops(seed: int = 0, *, height: int = 5, width: int = 7) -> "np.typing.NDArray[np.float32]":
+    """Numbers around 0."""
+    found = np.random.default_rng(seed).normal(0, 1, (1, 3, height, width))
+    return found.astype(np.float32)
+
+
+class EngineContract:
+    """One fixture: ``engine``."""
+
+    @pytest.fixture
+    def engine(self) -> OpenEngine:
+        raise NotImplementedError
+
+    def test_the_named_outputs_come_in_their_order(self, engine: OpenEngine) -> None:
+        running = engine(doubling(), crops=(1, 3, 0, 0), where="here", outputs=OUTPUTS)
+        given = crops()
+        twice, mean = running.run(given, outputs=OUTPUTS)
+        np.testing.assert_allclose(twice, 2 * given, rtol=1e-6)
+        np.testing.assert_allclose(mean, given.mean(axis=(1, 2, 3)), atol=1e-6)
+        (alone,) = running.run(given, outputs=("mean",))
+        np.testing.assert_allclose(alone, mean, atol=1e-6)
+        assert {twice.dtype, mean.dtype} == {np.dtype(np.float32)}
+
+    def test_an_answer_stays_as_it_was_when_the_next_is_asked(self, engine: OpenEngine) -> None:
+        running = engine(doubling(), crops=(1, 3, 0, 0), where="here", outputs=OUTPUTS)
+        (first,) = running.run(crops(1), outputs=("twice",))
+        running.run(crops(2), outputs=("twice",))
+        np.testing.assert_allclose(first, 2 * crops(1), rtol=1e-6)
+
+    def test_sizes_that_vary_are_taken_one_after_the_other(self, engine: OpenEngine) -> None:
+        running = engine(doubling(), crops=(1, 3, 0, 0), where="here", outputs=OUTPUTS)
+        for height, width in ((4, 4), (9, 3), (4, 4)):
+            given = crops(height=height, width=width)
+            (twice,) = running.run(given, outputs=("twice",))
+            np.testing.assert_allclose(twice, 2 * given, rtol=1e-6)
+
+    def test_several_threads_get_their_own_answers(self, engine: OpenEngine) -> None:
+        running = engine(doubling(), crops=(1, 3, 0, 0), where="here", outputs=OUTPUTS)
+        wrong: list[int] = []
+
+        def ask(seed: int) -> None:
+            for turn in range(20):
+                given = crops(100 * seed + turn)
+                (twice,) = running.run(given, outputs=("twice",))
+                if not np.allclose(twice, 2 * given, rtol=1e-6):
+                    wrong.append(seed)
+
+        threads = [threading.Thread(target=ask, args=(seed,)) for seed in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert wrong == []
+
+    def test_what_is_no_network_or_another_is_refused(self, engine: OpenEngine) -> None:
+        for network in (b"no network", b"", doubling(height=5, width=7)):
+            with pytest.raises(InvalidError) as told:
+                engine(network, crops=(1, 3, 8, 8), where="here", outputs=OUTPUTS)
+            assert told.value.fix
+
+    def test_outputs_that_are_not_there_are_refused(self, engine: OpenEngine) -> None:
+        with pytest.raises(InvalidError, match="gives"):
+            engine(doubling(), crops=(1, 3, 0, 0), where="here", outputs=("logits",))
+
+    def test_crops_of_another_shape_are_refused(self, engine: OpenEngine) -> None:
+        fixed = doubling(height=5, width=7)
+        running = engine(fixed, crops=(1, 3, 5, 7), where="here", outputs=OUTPUTS)
+        with pytest.raises(InvalidError, match="the network failed on"):
+            running.run(crops(height=4, width=7), outputs=("twice",))

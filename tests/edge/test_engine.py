@@ -1,0 +1,44 @@
+"""Which engine runs the inspections' packages is a setting of the device."""
+
+import importlib.util
+from collections.abc import Callable
+
+import pytest
+
+from lineside.core import InvalidError, decode
+from lineside.edge import EdgeConfig
+from lineside.edge.run import loading
+from lineside.models import EngineName, Package, Predictor, build_package
+from lineside.testing import FakeClock
+from lineside.vision import encode_jpeg, open_frame
+from tests.models.conftest import package_parts, scene
+
+SETTINGS = {"device": "edge-1", "bus": "", "plant": "", "data_dir": "x"}
+
+
+def test_it_is_named_and_another_word_is_refused() -> None:
+    assert decode(EdgeConfig, SETTINGS, where="edge.toml").engine is EngineName.ONNX_RUNTIME
+    told = decode(EdgeConfig, {**SETTINGS, "engine": "openvino"}, where="edge.toml")
+    assert told.engine is EngineName.OPENVINO
+    with pytest.raises(InvalidError, match="engine"):
+        decode(EdgeConfig, {**SETTINGS, "engine": "tensorrt"}, where="edge.toml")
+
+
+@pytest.mark.parametrize("name", list(EngineName))
+def test_a_package_answers_its_golden_pictures_and_frames_on_it(
+    name: EngineName, clock: FakeClock, absent: Callable[[str, str], None]
+) -> None:
+    if importlib.util.find_spec(name) is None:
+        absent("openvino", f"{name} is not installed")
+    archive = build_package(*package_parts())
+    ready = loading(clock, engine=name)(archive)
+    frame = open_frame(encode_jpeg(scene()), camera="rack", captured_at=clock.now())
+    said = ready.judge.predict(frame)
+    package = Package.read(archive)
+    wanted = Predictor(package, clock=clock).predict(frame)
+    assert said.package == ready.digest == package.digest
+    assert [(one.name, one.decision) for one in said.labels] == [
+        (one.name, one.decision) for one in wanted.labels
+    ]
+    for one, other in zip(said.labels, wanted.labels, strict=True):
+        assert one.probability == pytest.approx(other.probability, abs=1e-4)
