@@ -31,6 +31,9 @@ from lineside.streams.smoothing import (
 MOST_FRAMES = 512
 """Frames of a place that wait; half of them are decided when there are so many."""
 
+LEAST_PRESENT = 0.8
+"""What cannot be named must be as sure as this to have been there at all."""
+
 Told = tuple[str, Run]
 """``begun`` or ``ended``, and the sighting as it stands at that moment."""
 
@@ -189,8 +192,11 @@ class View:
         found = self._candidate
         if found is None or found.room_s() < self._habits.dwell_s / 2:
             return
+        nameless = self._nameless(found)
+        if nameless and found.present < LEAST_PRESENT:
+            return
         self._candidate = None
-        if self._open is not None and self._nameless(self._open) and self._nameless(found):
+        if self._open is not None and nameless and self._nameless(self._open):
             self._open.join(found)
             return
         if self._open is not None:
