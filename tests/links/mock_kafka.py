@@ -12,6 +12,7 @@ from pathlib import Path
 import confluent_kafka
 
 _PRODUCER = 0
+_PRODUCE = 0
 _GROUP_MS = 300
 
 
@@ -40,6 +41,14 @@ class MockKafka:
     def come_back(self) -> None:
         """It is there again, with what it had."""
         self._library.rd_kafka_mock_broker_set_up(ctypes.c_void_p(self._cluster), 1)
+
+    def answer_produce(self, *errors: int) -> None:
+        """The next records sent are answered by these error codes (Kafka protocol, 0: taken)."""
+        codes = (ctypes.c_int * len(errors))(*errors)
+        self._library.rd_kafka_mock_push_request_errors_array(
+            ctypes.c_void_p(self._cluster), ctypes.c_int16(_PRODUCE), ctypes.c_size_t(len(errors)),
+            codes,
+        )  # fmt: skip
 
     def close(self) -> None:
         """End it."""

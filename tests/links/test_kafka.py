@@ -83,6 +83,36 @@ def test_a_cluster_that_comes_back_is_gone_on_with(caplog: pytest.LogCaptureFixt
         sender.close()
 
 
+def test_a_topic_we_may_not_write_to_is_refused_and_tried_again() -> None:
+    with mock_cluster() as cluster:
+        sender = KafkaSender(KafkaPlace(brokers=cluster.brokers), client_id="test")
+        sender.send([KafkaRecord(topic="a", value=b"0")])
+        cluster.answer_produce(confluent_kafka.KafkaError.TOPIC_AUTHORIZATION_FAILED)
+        with pytest.raises(RefusedError, match="access list"):
+            sender.send([KafkaRecord(topic="a", value=b"1")])
+        assert sender.send([KafkaRecord(topic="a", value=b"1")]) == []
+        sender.close()
+
+
+def test_what_the_brokers_ask_to_send_again_stands_there_once() -> None:
+    again = (
+        confluent_kafka.KafkaError.NOT_LEADER_FOR_PARTITION,
+        confluent_kafka.KafkaError.NOT_ENOUGH_REPLICAS,
+    )
+    with mock_cluster() as cluster:
+        place = KafkaPlace(brokers=cluster.brokers)
+        sender = KafkaSender(place, client_id="test")
+        sender.send([KafkaRecord(topic="a", value=b"0", key=b"k")])
+        cluster.answer_produce(*again)
+        for number in (1, 2):  # one at a time: the mock does not look at sequence numbers
+            assert sender.send([KafkaRecord(topic="a", value=b"%d" % number, key=b"k")]) == []
+        receiver = KafkaReceiver(place, topics=["a"], group="g", client_id="test")
+        assert [int(one.value or b"") for one in received(receiver, 3)] == [0, 1, 2]
+        assert receiver.take(most=1, timeout_s=0.3) == []
+        receiver.close()
+        sender.close()
+
+
 @pytest.mark.parametrize(
     ("options", "secrets", "words"),
     [
