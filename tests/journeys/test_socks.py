@@ -10,7 +10,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import confluent_kafka
 import pytest
+
+from tests.links.mock_kafka import mock_cluster
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 _PICTURES = 4
@@ -18,13 +21,14 @@ _PICTURES = 4
 
 @pytest.fixture(scope="module")
 def ran(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """One scored demo of 20 s, with somebody who watches the camera."""
+    """One scored demo of 16 s, with somebody who watches the camera, and a Kafka cluster."""
     folder = tmp_path_factory.mktemp("socks")
     report, demo, log = folder / "r.json", folder / "demo", folder / "said"
-    command = [sys.executable, "-m", "lineside", "demo", "socks", "--no-browser", "--for", "20"]
+    command = [sys.executable, "-m", "lineside", "demo", "socks", "--no-browser", "--for", "16"]
     command += ["--port", "0", "--report", str(report), "--folder", str(demo)]
     watched: list[bytes] = []
-    with log.open("wb") as said:
+    with mock_cluster() as kafka, log.open("wb") as said:
+        command.append(f"--kafka={kafka.brokers}")
         running = subprocess.Popen(command, stdout=said, stderr=said)
         watcher = threading.Thread(
             target=lambda: watched.extend(watch(running, log=log, demo=demo)), name="watcher"
@@ -32,8 +36,29 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         watcher.start()
         code = running.wait(380)
         watcher.join()
+        taken = {topic: taken_from(kafka.brokers, topic) for topic in ("data_mqtt", "socks")}
     assert code == 0, log.read_text()
-    return {**json.loads(report.read_text()), "said": log.read_text(), "watched": watched}
+    return {**json.loads(report.read_text()), "watched": watched, "kafka": taken}
+
+
+def taken_from(brokers: str, topic: str) -> list[bytes]:
+    """Every value that stands in a topic of one partition or more."""
+    reader = confluent_kafka.Consumer(
+        {
+            "bootstrap.servers": brokers, "group.id": f"read-{topic}",
+            "auto.offset.reset": "earliest", "enable.partition.eof": True,
+        }
+    )  # fmt: skip
+    partitions = reader.list_topics(topic, timeout=20).topics[topic].partitions
+    reader.assign([confluent_kafka.TopicPartition(topic, one, 0) for one in partitions])
+    values: list[bytes] = []
+    ended = 0
+    while ended < len(partitions) and (message := reader.poll(20)) is not None:
+        if message.error() is None:
+            values.append(message.value() or b"")
+        ended += message.error() is not None
+    reader.close()
+    return values
 
 
 def watch(running: "subprocess.Popen[bytes]", *, log: Path, demo: Path) -> list[bytes]:
@@ -96,3 +121,13 @@ def test_the_camera_is_watched_by_https_with_the_answer_on_each_picture(
     assert len(ran["watched"]) == _PICTURES
     assert all(picture.startswith(b"\xff\xd8\xff") for picture in ran["watched"])
     assert len(set(ran["watched"])) == _PICTURES
+
+
+def test_answers_reach_kafka_unchanged_and_socks_as_events(ran: dict[str, Any]) -> None:
+    said, events = ran["kafka"]["data_mqtt"], ran["kafka"]["socks"]
+    assert len(said) == ran["messages_heard"]
+    assert all(value.startswith(b'{"image": "') for value in said)
+    assert {json.loads(value)["device"] for value in said} == {"edge-1"}
+    seen = [json.loads(value) for value in events]
+    found = [one["data"]["values"]["label"] for one in seen if one["subject"] == "sock-seen"]
+    assert found == ran["socks_seen"]
