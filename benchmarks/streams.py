@@ -305,7 +305,7 @@ class Runner:
         rules = Rules(records, ledger=self.ledger, plant=plant, clock=SystemClock())
         self.follower = Follower(
             FOLLOWER, records=records, ledger=self.ledger, handle=rules.take,
-            selection=Selection(), page=PAGE,
+            selection=Selection(), page=PAGE, note_every=PAGE,
         )  # fmt: skip
         self.follower.position = rules.position = max(self.follower.position, rules.load())
 

@@ -42,17 +42,20 @@ class Follower:
     def __init__(
         self, name: str, *, records: Records, ledger: Ledger,
         handle: Callable[[Sequence[Logged]], None], selection: Selection, page: int = _PAGE,
+        note_every: int = 1,
     ) -> None:  # fmt: skip
+        """``note_every``: positions after which the place is noted; what is behind comes again."""
         self.name = name
         self._records = records
         self._ledger = ledger
         self._handle = handle
         self._selection = selection
         self._page = page
+        self._note_every = note_every
         self._stop = threading.Event()
         self._lost = False
         self._thread = threading.Thread(target=self._run, name=f"follow-{name}")
-        self.position = self._load()
+        self.position = self._noted = self._load()
         self._looked = self.position
 
     def start(self) -> None:
@@ -82,10 +85,15 @@ class Follower:
         if page:
             self._handle(page)
             self.position = page[-1].position
-            self._records.documents.put("cursor", self.name, body={"position": self.position})
+            if self.position - self._noted >= self._note_every:
+                self._note()
         else:  # what lies before ``end`` is of other sources or types
             self._looked = end
         return len(page)
+
+    def _note(self) -> None:
+        self._records.documents.put("cursor", self.name, body={"position": self.position})
+        self._noted = self.position
 
     def _load(self) -> int:
         try:
@@ -96,7 +104,7 @@ class Follower:
     def _run(self) -> None:
         while not self._stop.is_set():
             if not self._guarded():
-                self._wait(_RETRY_S if self._lost else _WAIT_S)
+                self._wait()
 
     def _guarded(self) -> bool:
         try:
@@ -118,7 +126,8 @@ class Follower:
             logger.info("follower goes on name=%s position=%d", self.name, self.position)
         return handled > 0
 
-    def _wait(self, seconds: float) -> None:
+    def _wait(self) -> None:
+        """Until the log grows; what came since the last look is not waited for."""
         with self._ledger.grown:
-            if not self._stop.is_set():
-                self._ledger.grown.wait(seconds)
+            if not self._stop.is_set() and (self._lost or not self.behind):
+                self._ledger.grown.wait(_RETRY_S if self._lost else _WAIT_S)

@@ -241,7 +241,7 @@ def _start_rules(services: Services, *, stack: ExitStack) -> None:
     rules = services.rules
     follower = Follower(
         RULES, records=services.records, ledger=services.ledger, handle=rules.take,
-        selection=Selection(), page=RULES_PAGE,
+        selection=Selection(), page=RULES_PAGE, note_every=RULES_PAGE,
     )  # fmt: skip
     follower.position = rules.position = max(follower.position, rules.load())
     follower.start()
