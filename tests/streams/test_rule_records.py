@@ -1,0 +1,253 @@
+"""What a rule reads of events, how conditions test it, and how it is said in words."""
+
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from lineside.core import Condition, Digest, FrameId, Scalar, encode
+from lineside.streams import (
+    EVENT_TYPE,
+    PREDICTION_TYPE,
+    Entry,
+    Record,
+    conditions_in_words,
+    entry_of,
+    explain,
+    prediction_event,
+    topic_fits,
+)
+from lineside.streams.conditions import compile_conditions
+from lineside.streams.records import MOST_FIELDS, flat, reader_of
+from lineside.testing.rules import message, rule_of
+from lineside.vision import (
+    AnomalyAnswer,
+    BoxAnswer,
+    CountAnswer,
+    Decision,
+    FrameRef,
+    HealthFigures,
+    LabelAnswer,
+    MaskAnswer,
+    PictureState,
+    Prediction,
+    RegistrationFigures,
+    StageTimes,
+)
+
+AT = datetime(2026, 1, 1, 12, 0, 0, 250_000, tzinfo=UTC)
+AT_US = round(AT.timestamp() * 1e6)
+REF = FrameRef(
+    id=FrameId("frm_1"), camera="top", captured_at=AT, digest=Digest("sha256:" + "0" * 64),
+    sequence=7, part="p1",
+)  # fmt: skip
+WORDS = 'id = "r"\nwindow = { size_s = 1 }\n'
+
+
+def prediction(**more: Any) -> Entry:  # noqa: ANN401  handed on
+    made = Prediction(
+        frame=REF, inspection="sock", task="classify", state=PictureState.OK, labels=(),
+        package=Digest("sha256:" + "1" * 64), dataset="d/1",
+        registration=RegistrationFigures(state="none"),
+        health=HealthFigures(sharpness=1.0, mean_grey=1.0, clipped_share=0.0),
+        latency_ms=StageTimes(), device="edge-1",
+    )  # fmt: skip
+    event = prediction_event(replace(made, **more), site="s", device="edge-1", sequence=1, first=1)
+    return entry_of(event, arrived_us=5)
+
+
+def label(name: str, probability: float) -> LabelAnswer:
+    return LabelAnswer(
+        name=name, region="", label=name, probability=probability, decision=Decision.UNSURE
+    )
+
+
+def read(entry: Entry, text: str) -> list[Record]:
+    reader = reader_of(rule_of(WORDS + text))
+    assert reader.takes(entry.type, entry.subject)
+    return list(reader.read(entry))
+
+
+def test_top_is_the_likeliest_label_of_each_picture() -> None:
+    entry = prediction(labels=(label("Google", 0.2), label("Mongo", 0.7)))
+    (one,) = read(entry, 'read = { predictions = "sock" }')
+    assert (one.source, one.at_us, one.arrived_us) == ("top", AT_US, 5)
+    assert dict(one.fields) == {
+        "camera": "top", "inspection": "sock", "task": "classify", "state": "ok",
+        "device": "edge-1", "package": "sha256:" + "1" * 64, "frame": "frm_1", "part": "p1",
+        "sequence": 7, "answer": "label", "name": "Mongo", "region": "", "label": "Mongo",
+        "probability": 0.7, "decision": "unsure",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("answers", ["top", "each"])
+def test_a_picture_without_answer_is_a_record_too(answers: str) -> None:
+    entry = prediction(state=PictureState.BLACK)
+    (one,) = read(entry, f'read = {{ predictions = "sock", answers = "{answers}" }}')
+    assert (one.fields["answer"], one.fields["state"]) == ("none", "black")
+
+
+def test_each_answer_of_every_kind_is_a_record() -> None:
+    entry = prediction(
+        labels=(label("Google", 0.2),),
+        boxes=(BoxAnswer(label="x", x0_px=1, y0_px=2, x1_px=5, y1_px=4, probability=0.9),),
+        count=CountAnswer(value=3, low=2, high=4),
+        mask=MaskAnswer(rle="0 4", width_px=2, height_px=2, share=1.0, areas_px=(3, 1)),
+        anomaly=AnomalyAnswer(score=2.0, limit=1.0, decision=Decision.PRESENT),
+    )
+    found = read(entry, 'read = { predictions = "sock", answers = "each" }')
+    kinds = [one.fields["answer"] for one in found]
+    assert kinds == ["label", "box", "count", "mask", "anomaly"]
+    assert [one.id.rpartition("#")[2] for one in found] == ["1", "2", "3", "4", "5"]
+    assert (found[1].fields["x_px"], found[1].fields["y_px"]) == (3, 3)
+    assert (found[2].fields["value"], found[3].fields["pieces"]) == (3, 2)
+    assert found[4].fields["score"] == 2.0
+
+
+def test_other_cameras_are_left_out() -> None:
+    entry = prediction(labels=(label("Google", 0.2),))
+    assert read(entry, 'read = { predictions = "sock", cameras = ["gate"] }') == []
+    assert len(read(entry, 'read = { predictions = "sock", cameras = ["top"] }')) == 1
+
+
+def test_arrival_may_be_the_time() -> None:
+    entry = prediction(labels=(label("Google", 0.2),))
+    (one,) = read(entry, 'time = "arrival"\nread = { predictions = "sock" }')
+    assert one.at_us == 5
+
+
+def test_nested_messages_become_flat() -> None:
+    nested = {"a": {"b": [1, {"c": "x"}]}, "d": None, "e": True}
+    assert flat(nested) == {"a.b.0": 1, "a.b.1.c": "x", "e": True}
+    assert len(flat({str(place): place for place in range(MOST_FIELDS + 5)})) == MOST_FIELDS
+
+
+def test_a_message_of_the_plant_is_read_by_kind_and_by_topic() -> None:
+    alert = message("i/alert", {"id": "cam", "code": 100, "data": "x"}, at_s=1.0, kind="alert")
+    for text in ('read = { plant = "alert" }', 'read = { topic = "i/+" }'):
+        (one,) = read(alert, text)
+        assert (one.source, one.fields["code"]) == ("i/alert", 100)
+    nested = Entry(
+        type="lineside.plant.stock.v1", subject="f/i/stock", arrived_us=1,
+        body=encode({"id": "e", "time": "2026-01-01T12:00:00Z", "data": {"s": [{"l": "A1"}]}}),
+    )  # fmt: skip
+    (stock,) = read(nested, 'read = { plant = "stock" }')
+    assert stock.fields == {"s.0.l": "A1"}
+
+
+def test_events_of_rules_and_of_the_hub_are_read() -> None:
+    told = {
+        "rule": "w", "action": "final", "name": "1", "key": {"k": "x"}, "values": {"count": 3},
+        "from": "…", "to": "…", "seconds": 5.0, "causes": [], "frame": "frm_1",
+    }  # fmt: skip
+    drift = {"rule": "drift", "action": "begun", "figure": "unsure", "now": 0.5}
+    for subject, data, wanted in (("w", told, "count"), ("drift", drift, "figure")):
+        body = encode({"id": "e", "time": "2026-01-01T12:00:00Z", "data": data})
+        entry = Entry(type=EVENT_TYPE, subject=subject, arrived_us=1, body=body)
+        (one,) = read(entry, f'read = {{ event = "{subject}" }}')
+        assert one.source == subject
+        assert wanted in one.fields
+    assert not reader_of(rule_of(WORDS + 'read = { event = "w" }')).takes(PREDICTION_TYPE, "w")
+
+
+@pytest.mark.parametrize(
+    ("pattern", "topic", "fits"),
+    [
+        ("a/b", "a/b", True), ("a/b", "a/c", False), ("a/+", "a/b", True), ("a/+", "a", False),
+        ("a/#", "a/b/c", True), ("#", "x", True), ("+/b", "a/b", True), ("a/+", "a/b/c", False),
+    ],
+)  # fmt: skip
+def test_topics_fit_as_mqtt_says(pattern: str, topic: str, fits: bool) -> None:  # noqa: FBT001  a row of the table
+    assert topic_fits(pattern, topic) is fits
+
+
+FIELDS: dict[str, Scalar] = {"t": "Blank", "n": 3, "f": 1.0, "b": True}
+
+
+@pytest.mark.parametrize(
+    ("condition", "holds"),
+    [
+        (Condition(field="t", equals="Blank"), True),
+        (Condition(field="t", equals="blank"), False),
+        (Condition(field="f", equals=1), True),
+        (Condition(field="b", equals=1), False),
+        (Condition(field="b", equals=True), True),
+        (Condition(field="x", equals="y"), False),
+        (Condition(field="t", any_of=("a", "Blank")), True),
+        (Condition(field="n", any_of=(1, 3.0)), True),
+        (Condition(field="b", any_of=(1, 2)), False),
+        (Condition(field="t", none_of=("a", "Blank")), False),
+        (Condition(field="n", none_of=(3,)), False),
+        (Condition(field="n", none_of=(4,)), True),
+        (Condition(field="x", none_of=("a",)), True),
+        (Condition(field="t", like="Bl*"), True),
+        (Condition(field="t", like="bl*"), False),
+        (Condition(field="t", like="[B]*"), False),
+        (Condition(field="n", like="*"), False),
+        (Condition(field="n", at_least=3), True),
+        (Condition(field="n", above=3), False),
+        (Condition(field="n", at_most=3, below=4), True),
+        (Condition(field="b", at_least=0), False),
+        (Condition(field="t", above=0), False),
+        (Condition(field="x", known=False), True),
+        (Condition(field="n", known=True, above=2, below=9), True),
+    ],
+)
+def test_conditions(condition: Condition, holds: bool) -> None:  # noqa: FBT001  a row of the table
+    test = compile_conditions([condition])
+    assert test is not None
+    assert test(FIELDS) is holds
+
+
+def test_all_conditions_must_hold() -> None:
+    assert compile_conditions([]) is None
+    three = [Condition(field="n", above=at) for at in (0, 1, 2)]
+    test = compile_conditions(three)
+    assert test is not None
+    assert test({"n": 3})
+    assert not test({"n": 2})
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ('window = { kind = "hopping", size_s = 10, every_s = 5 }', "10 s, a new one every 5 s"),
+        ('window = { kind = "session", gap_s = 2 }', "follow one another within 2 s"),
+        ('sighting = { blank = ["none"] }', "none means that nothing is in view"),
+        ("crossing = { x0_px = 1, y0_px = 2, x1_px = 3, y1_px = 4 }", "(1, 2) to (3, 4) px"),
+        ("pair = { within_s = 5 }", "at most 5 s apart"),
+        ('pair = { session = "s" }', "A message on s begins a new sorting session"),
+        ("rate = { per_s = 10, above = 2 }", "more than 2 records in 10 s"),
+        ("rate = { per_s = 10, below = 2 }", "fewer than 2 records in 10 s"),
+        ('hold = { for_s = 2, field = "v" }', "each value of v that stayed the same for 2 s"),
+        ("hold = { for_s = 2, gap_s = 1 }", "failing no longer than 1 s in between"),
+        ('python = "ours"', "the installed Python rule ours"),
+        ('late = "event"\npair = {}', "left out and told as events of their own"),
+    ],
+)
+def test_every_step_is_said_in_words(text: str, words: str) -> None:
+    where = 'where = [{ field = "v", above = 1 }]\n' if "hold" in text else ""
+    read_ = 'read = { predictions = "sock", answers = "each", cameras = ["top"] }\n'
+    said = explain(rule_of('id = "r"\nkey = ["camera"]\n' + where + read_ + text))
+    assert words in said
+    assert "every answer of inspection sock of top" in said
+
+
+def test_figures_and_sequences_are_said_in_words() -> None:
+    figures = '[[aggregate]]\nname = "hi"\nof = "share"\nwhere = [{ field = "v", known = true }]\n'
+    figures += '[[aggregate]]\nname = "m"\nof = "mean"\nfield = "v"'
+    said = explain(rule_of(WORDS + 'read = { plant = "sensor" }\n' + figures))
+    assert "the share of records where v is known (hi) and the mean v (m)" in said
+    steps = '[sequence]\nwithin_s = 3\nfirst = [{ field = "a", any_of = [1, 2] }]\n'
+    steps += 'then = [{ field = "a", like = "x*", none_of = ["xx"] }]\n'
+    text = 'id = "r"\nread = { event = "w" }\n' + steps
+    assert "is followed by one where a is none of 'xx' and is like 'x*' within 3 s" in explain(
+        rule_of(text)
+    )
+    assert "none where a is none of" in explain(rule_of(text + "missing = true"))
+
+
+def test_conditions_are_said_in_words() -> None:
+    tests = [Condition(field="a", equals="x", known=False), Condition(field="b", at_least=1.5)]
+    assert conditions_in_words(tests) == "a is 'x' and is not known and b is at least 1.5"
