@@ -1,6 +1,7 @@
 """``lineside model``: numbered versions are listed, shown, approved and rejected by name."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +10,11 @@ import pytest
 from lineside.cli.app import _run
 from lineside.cli.config import load_hub
 from lineside.cli.model import model_versions
+from lineside.cli.pipeline import _announce
 from lineside.core import SystemClock
 from lineside.store import open_records
+from lineside.training import RunRecord
+from lineside.training.pipeline import Outcome
 from tests.hub.conftest import PLANT
 from tests.training.test_evaluated_packages import CONSTANT, METER, network, packed
 
@@ -111,7 +115,9 @@ def test_the_evidence_is_written_as_a_file(config: str, tmp_path: Path) -> None:
         assert _run(words) == 0
     assert "<h1>surface-models/2</h1>" in page.read_text()
     assert "http" not in page.read_text().replace("http-equiv", "")
-    assert json.loads(document.read_text())["schema"] == "lineside.version-evidence/2"
+    evidence = json.loads(document.read_text())
+    assert evidence["schema"] == "lineside.version-evidence/2"
+    assert evidence["lineage"]["Made"][:19] == evidence["version"]["registered_at"][:19]
     assert _run(["model", "show", GROUP, "2", "--report", "/nowhere/x", "--config", config]) == 3
 
 
@@ -141,3 +147,17 @@ def test_a_package_is_registered_and_compared_by_command(
     missing = ["model", "register", GROUP, "none.lspkg", "--by", "ada", "--config", config]
     assert _run(missing) == 3
     assert _run(["model", "compare", f"{GROUP}/9", "--config", config]) == 3
+
+
+def test_a_pipelines_version_is_told_to_the_hub(config: str) -> None:
+    clock = SystemClock()
+    record = RunRecord(
+        id="run_1", pipeline="p", started_at=clock.now(), ended_at=clock.now(), by="ada",
+        parameters={}, outcome=Outcome.SUCCEEDED, steps=(), version=f"{GROUP}/2",
+    )  # fmt: skip
+    _announce(record, config=Path(config))
+    _announce(replace(record, version=""), config=Path(config))
+    with open_records(load_hub(Path(config)).config.records_url, clock=clock) as records:
+        (logged,) = records.log.read(type="lineside.model.v1")
+    told = json.loads(logged.entry.body)["data"]
+    assert (told["group"], told["action"], told["by"]) == (GROUP, "registered", "ada")

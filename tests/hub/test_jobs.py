@@ -354,7 +354,7 @@ def test_the_time_left_is_known_while_it_runs(
 def test_a_new_version_starts_what_the_rule_says_and_waits_its_turn(
     hub: Services, plan: Callable[..., None], watcher: Watcher
 ) -> None:
-    rule = RetrainRule(dataset="rack", task="anomaly")
+    rule = RetrainRule(dataset="rack", task="anomaly", register_as="discs")
     other = RetrainRule(dataset="tiles")
     retraining = Retraining((rule, other), runs=hub.runs)
     plan(wait_at=1)
@@ -367,7 +367,8 @@ def test_a_new_version_starts_what_the_rule_says_and_waits_its_turn(
     hub.runs.cancel(busy.id)
     (newest,) = [run for run in hub.runs.all() if run.id != busy.id]
     assert (newest.task, newest.started_by) == ("anomaly", "re-training rule")
-    assert watcher.ended(newest.id).state == "done"
+    done = watcher.ended(newest.id)
+    assert (done.state, done.version_name) == ("done", "discs/1")
     assert len(hub.runs.all()) == 2
 
 
