@@ -77,12 +77,13 @@ class Follower:
 
     def step(self) -> int:
         """Handle one page; how many entries it had."""
-        end = self._ledger.position
+        end = self._end()
         page = self._records.log.read(
             after=self.position, limit=self._page, source=self._selection.source,
             type=self._selection.type,
         )  # fmt: skip
         if page:
+            self._looked = 0  # from here on what is not handled waits
             self._handle(page)
             self.position = page[-1].position
             if self.position - self._noted >= self._note_every:
@@ -90,6 +91,16 @@ class Follower:
         else:  # what lies before ``end`` is of other sources or types
             self._looked = end
         return len(page)
+
+    def _end(self) -> int:
+        """The newest position that is committed, where the follower wants a part of the log only.
+
+        The ledger's own runs ahead of the commit.
+        """
+        if self._selection == Selection():
+            return 0
+        newest = self._records.log.read(newest_first=True, limit=1)
+        return newest[0].position if newest else 0
 
     def _note(self) -> None:
         self._records.documents.put("cursor", self.name, body={"position": self.position})
