@@ -2,20 +2,27 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
 
-from lineside.core import NotFoundError, Plant, UnavailableError, decode_json, rfc3339
-from lineside.hub import HubConfig, Services, build_services, create_app
+from lineside.core import (
+    ConflictError,
+    NotFoundError,
+    Plant,
+    UnavailableError,
+    decode_json,
+    rfc3339,
+)
+from lineside.hub import HubConfig, Services, build_services, create_app, recorded_entries
 from lineside.hub.follow import Follower, Selection
 from lineside.hub.outbox import EventOutbox
 from lineside.hub.rules import FOLLOWER, Rules, line_of
 from lineside.links import Bus
 from lineside.store import Logged, open_blobs, open_records
-from lineside.streams import EVENT_TYPE, TICK_TYPE, Event
+from lineside.streams import EVENT_TYPE, TICK_TYPE, Entry, Event, run_rule
 from lineside.testing import FakeClock
 from lineside.testing.rules import rule_of
 
@@ -134,11 +141,12 @@ class Failing(Rules):
 
     failed = False
 
-    def _keep(self, *args: Any, **more: Any) -> None:  # noqa: ANN401  handed on
-        super()._keep(*args, **more)
+    def _keep(self, *args: Any, **more: Any) -> list[int]:  # noqa: ANN401  handed on
+        kept = super()._keep(*args, **more)
         if not self.failed:
             self.failed = True
             raise UnavailableError("the disk is full")
+        return kept
 
 
 def test_an_aborted_commit_leaves_nothing_and_the_page_comes_again(
@@ -156,6 +164,30 @@ def test_an_aborted_commit_leaves_nothing_and_the_page_comes_again(
     drain(follower(hub, _anew(hub)))
     assert said(hub, "windows") == again
     assert len({(one["name"], str(one["key"])) for one in again}) == len(again) > 1
+
+
+def test_two_hubs_on_one_database_say_everything_once(hub: Services, clock: FakeClock) -> None:
+    ours, theirs = follower(hub), follower(hub, _anew(hub))
+    overtaken = 0
+    for _ in range(5):
+        socks(hub, clock)
+        for made in (ours, theirs, ours):
+            try:
+                drain(made)
+            except ConflictError:
+                overtaken += 1
+                drain(made)
+    found = said(hub, "windows")
+    assert overtaken > 0
+    assert len({(one["name"], str(one["key"])) for one in found}) == len(found)
+    alone = run_rule(hub.plant.rule[0], recorded(hub), plant=hub.plant)
+    told = [one.data["values"] for one in alone][: len(found)]
+    assert [one["values"] for one in found] == told
+
+
+def recorded(hub: Services) -> list[Entry]:
+    span = (datetime(2020, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC))
+    return list(recorded_entries(hub.records.log, since=span[0], until=span[1]))
 
 
 def test_a_page_that_comes_once_more_changes_nothing(hub: Services, clock: FakeClock) -> None:

@@ -5,7 +5,9 @@
    again; after it, the page is passed over. So each event is said once, whenever the hub dies.
 2. A rule that is new, or declared otherwise than it was, begins at the end of the log.
 3. What a rule says stands in the log, where rules that read it find it.
-4. When nothing arrives, a tick is written into the log, at most once in a rule's ``idle_s`` while
+4. Memory is written only over what was read: of several hubs on one database one is first, the
+   others read again what it made and go on from there.
+5. When nothing arrives, a tick is written into the log, at most once in a rule's ``idle_s`` while
    it waits for time to pass: so a replay of the log decides as the hub did.
 """
 
@@ -82,10 +84,11 @@ class RuleView:
 
 @dataclass(slots=True, kw_only=True)
 class _Running:
-    """A rule at work; ``position`` is up to which its memory holds."""
+    """A rule at work; ``position`` is up to which its memory holds, kept in that ``version``."""
 
     engine: RuleEngine
     position: int
+    version: int
 
 
 class Rules:
@@ -201,9 +204,10 @@ class Rules:
         if not moved:
             return
         end = page[-1].position
-        self._ledger.record(events, within=lambda _logged: self._keep(moved, end))
-        for one in moved:
-            one.position = end
+        versions: list[int] = []
+        self._ledger.record(events, within=lambda _logged: versions.extend(self._keep(moved, end)))
+        for one, version in zip(moved, versions, strict=True):
+            one.position, one.version = end, version
 
     def _events(self, engine: RuleEngine, entries: Sequence[Entry]) -> list[Event]:
         return [
@@ -211,31 +215,36 @@ class Rules:
             for output in engine.take(entries)
         ]
 
-    def _keep(self, moved: Sequence[_Running], position: int) -> None:
-        for one in moved:
-            body = _body(one.engine, position)
-            self._records.documents.put(_KIND, one.engine.rule.id, body=body)
+    def _keep(self, moved: Sequence[_Running], position: int) -> list[int]:
+        """Write the memory of each; the versions it has then."""
+        return [
+            self._records.documents.put(
+                _KIND, one.engine.rule.id, body=_body(one.engine, position), expect=one.version
+            ).version
+            for one in moved
+        ]
 
     # ---- memory
 
     def _load(self, rule: Rule) -> _Running:
         engine = engine_of(rule, plant=self._plant)
         try:
-            body = self._records.documents.get(_KIND, rule.id).body
+            kept = self._records.documents.get(_KIND, rule.id)
         except NotFoundError:
             return self._begin(engine, reason="new")
+        body = kept.body
         if body["digest"] != engine.digest:
             return self._begin(engine, reason="declared anew")
         engine.load(body["state"])
-        return _Running(engine=engine, position=int(body["position"]))
+        return _Running(engine=engine, position=int(body["position"]), version=kept.version)
 
     def _begin(self, engine: RuleEngine, *, reason: str) -> _Running:
         """A rule begins at the end of the log, and that is kept at once."""
         newest = self._records.log.read(newest_first=True, limit=1)
         position = newest[0].position if newest else 0
-        self._records.documents.put(_KIND, engine.rule.id, body=_body(engine, position))
+        kept = self._records.documents.put(_KIND, engine.rule.id, body=_body(engine, position))
         logger.info("rule begins rule=%s position=%d reason=%s", engine.rule.id, position, reason)
-        return _Running(engine=engine, position=position)
+        return _Running(engine=engine, position=position, version=kept.version)
 
     def _forget_others(self) -> None:
         """The memory of rules that the plant file no longer has."""
