@@ -27,7 +27,7 @@ from lineside.store import Records, open_records
 from lineside.streams import PREDICTION_TYPE, decode_event
 from lineside.testing.way import Way
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 NAMES = ("edge-1", "edge-2", "edge-3")
 MAKER, APPROVER = "R. Novak", "M. Keller"
