@@ -255,7 +255,7 @@ def test_failed_jobs_stop_it_by_the_contracts_criteria() -> None:
     world.answer(one, "a")
     one = world.decide(one)
     assert one.state is RolloutState.ABORTED
-    assert one.why == "1 of 1 executed things ALL, at least 10 %"
+    assert one.why == "1 of 1 executed things FAILED, REJECTED or TIMED_OUT, at least 10 %"
 
 
 def test_a_step_that_nobody_took_speaks_for_nothing() -> None:
