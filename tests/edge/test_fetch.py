@@ -89,3 +89,26 @@ def test_the_token_is_read_from_its_file(tmp_path: Path) -> None:
     for bad in (tmp_path / "none", tmp_path):
         with pytest.raises(RefusedError):
             read_token(bad)
+
+
+@pytest.mark.parametrize(
+    ("said", "words"),
+    [
+        (
+            b'{"detail": "bytes at rest\\nno longer match"}',
+            "refuses: bytes at rest no longer match",
+        ),
+        (b'{"detail": "' + b"x" * 3000 + b'"}', "refuses: " + "x" * 200),
+        (b'{"detail": 5}', "refuses the token"),
+        (b"[1]", "refuses the token"),
+        (b"\xff", "refuses the token"),
+        (b"", "refuses the token"),
+    ],
+)
+def test_a_refusal_says_what_the_hub_says_within_bounds(
+    packages: PackageServer, said: bytes, words: str
+) -> None:
+    packages.answers["/p"] = (403, said, {})
+    with pytest.raises(RefusedError, match=words) as told:
+        fetch("/p", hub=packages.url, token=TOKEN)
+    assert len(told.value.message) < 300

@@ -54,6 +54,8 @@ DOORS: dict[str, tuple[str, ...]] = {
         "fleet/test_agent_steps.py::test_what_is_of_another_or_is_none_changes_nothing",
     ),
     "tampering at the hub": (
+        "journeys/test_tampering.py::test_an_archive_changed_in_the_hubs_store_comes_to_no_device",
+        "journeys/test_tampering.py::test_metadata_changed_in_the_hubs_folder_are_believed_by_no_device",
         "fleet/trust/test_repository.py::test_nothing_is_signed_on_top_of_what_was_changed_at_rest",
         "models/test_registry.py::test_an_archive_changed_on_disk_is_refused",
     ),

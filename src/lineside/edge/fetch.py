@@ -4,12 +4,14 @@ The token goes to the configured hub only: of an address that came over the bus 
 and query are used, and redirects are not followed.
 """
 
+import json
 import re
 import ssl
 import urllib.error
 import urllib.request
 from dataclasses import dataclass
 from email.message import Message
+from http import HTTPStatus
 from http.client import HTTPException, HTTPResponse
 from pathlib import Path
 from typing import IO
@@ -22,6 +24,8 @@ _TIMEOUT_S = 20.0
 _PART_BYTES = 1 << 20
 _SECONDS = re.compile(r"[0-9]{1,9}")
 _LONGEST_WAIT_S = 3600.0
+_MOST_SAID_BYTES = 4096
+_LONGEST_DETAIL = 200
 
 
 class BusyError(UnavailableError):
@@ -126,8 +130,7 @@ def fetch(
         with opener.open(request, timeout=_TIMEOUT_S) as answer:
             return _read(answer, most_bytes=most_bytes, where=address)
     except urllib.error.HTTPError as error:
-        error.close()
-        raise translated(error.code, address) from error
+        raise translated(error.code, address, said=said_by(error)) from error
     except (OSError, HTTPException) as error:
         raise UnavailableError(
             f"the hub does not answer: {error}", where=address, fix="Start the hub."
@@ -191,10 +194,31 @@ def asked_to_wait(headers: Message, *, address: str) -> BusyError | None:
     )  # fmt: skip
 
 
+def said_by(error: urllib.error.HTTPError) -> bytes:
+    """The first bytes of what came with a refusal; it is closed then."""
+    try:
+        return error.read(_MOST_SAID_BYTES)
+    except (OSError, HTTPException):
+        return b""
+    finally:
+        error.close()
+
+
 def translated(
-    status: int, address: str
+    status: int, address: str, *, said: bytes = b""
 ) -> InvalidError | NotFoundError | RefusedError | UnavailableError:
-    """What an HTTP status means to whoever asked."""
+    """What an HTTP status means to whoever asked.
+
+    Args:
+        status: of the answer.
+        address: that was asked for.
+        said: the answer's body; of a 403 the detail is told (RFC 9457), because not only a token is
+            refused so.
+    """
+    if status == HTTPStatus.FORBIDDEN and (detail := _detail(said)):
+        return RefusedError(
+            f"the hub refuses: {detail}", where=address, fix="Look at the hub's log."
+        )
     if status in (401, 403):
         return RefusedError("the hub refuses the token", where=address, fix="Enrol the device.")
     if status in (404, 410):
@@ -202,3 +226,13 @@ def translated(
     if status in (408, 425, 429) or status >= 500:
         return UnavailableError(f"the hub answers {status}", where=address, fix="Try later.")
     return InvalidError(f"the hub answers {status}", where=address, fix="Correct the address.")
+
+
+def _detail(said: bytes) -> str:
+    """Of a problem document, one line of it; "" for anything else."""
+    try:
+        problem = json.loads(said)
+    except ValueError:
+        return ""
+    detail = problem.get("detail") if isinstance(problem, dict) else None
+    return " ".join(detail.split())[:_LONGEST_DETAIL] if isinstance(detail, str) else ""

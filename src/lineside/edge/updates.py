@@ -15,7 +15,7 @@ from http.client import HTTPException, HTTPResponse
 from urllib.parse import quote
 
 from lineside.core import InvalidError, LinesideError, UnavailableError
-from lineside.edge.fetch import asked_to_wait, opener_for, rebased, translated
+from lineside.edge.fetch import asked_to_wait, opener_for, rebased, said_by, translated
 from lineside.fleet import Part
 
 _TIMEOUT_S = 20.0
@@ -62,11 +62,11 @@ class HubSource:
         try:
             answer = opener_for(self._tls()).open(request, timeout=_TIMEOUT_S)
         except urllib.error.HTTPError as error:
-            error.close()
+            said = said_by(error)
             if error.code == http.client.REQUESTED_RANGE_NOT_SATISFIABLE:
                 yield Part(start_byte=start_byte, chunks=iter(()))  # it has no more than that
                 return
-            raise _answered(error, address) from error
+            raise _answered(error, address, said=said) from error
         except (OSError, HTTPException) as error:
             raise _away(error, address) from error
         with answer:
@@ -79,11 +79,11 @@ def _asked(start_byte: int, end_byte: int | None) -> dict[str, str]:
     return {"Range": f"bytes={start_byte}-{'' if end_byte is None else end_byte - 1}"}
 
 
-def _answered(error: urllib.error.HTTPError, address: str) -> LinesideError:
+def _answered(error: urllib.error.HTTPError, address: str, *, said: bytes) -> LinesideError:
     """What stands between device and repository is mended by people, not by the request."""
     if error.code in _BUSY and (busy := asked_to_wait(error.headers, address=address)):
         return busy
-    found = translated(error.code, address)
+    found = translated(error.code, address, said=said)
     if isinstance(found, InvalidError):
         return UnavailableError(found.message, where=found.where, fix="Look after the hub's proxy.")
     return found
