@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from lineside.fleet import Target
+from lineside.testing.links import wait_until
 from tests.journeys.test_device_jobs import Site, archives, device, in_use, site
 
 __all__ = ["archives", "site"]  # fixtures
@@ -38,6 +39,7 @@ def test_an_archive_changed_in_the_hubs_store_comes_to_no_device(
     site.job("a", first)
     with device(site):
         assert site.ended("a").status.value == "SUCCEEDED"
+        wait_until(lambda: in_use(site) == [first.custom["digest"]])
         path = stored(site, archives[1])
         path.chmod(0o644)
         path.write_bytes(archives[1][:-40] + b"!" * 40)
@@ -53,6 +55,7 @@ def test_metadata_changed_in_the_hubs_folder_are_believed_by_no_device(
     site.job("a", first)
     with device(site):
         assert site.ended("a").status.value == "SUCCEEDED"
+        wait_until(lambda: in_use(site) == [first.custom["digest"]])
         second = site.publish(archives[1])
         for path in (site.folder / "hub" / "trust" / "metadata").glob("*default.json"):
             path.write_bytes(path.read_bytes().replace(b'"stock"', b'"stick"'))
