@@ -9,6 +9,7 @@ import typer
 
 from lineside.cli.hub import ConfigOption, settings
 from lineside.cli.output import JsonFlag, show, table
+from lineside.cli.rule_boxes import boxes
 from lineside.cli.rule_learn import learn
 from lineside.core import (
     InvalidError,
@@ -33,6 +34,7 @@ def register(app: typer.Typer) -> None:
     rule.command("explain")(explain_rule)
     rule.command("run")(run)
     rule.command("learn")(learn)
+    rule.command("boxes")(boxes)
     app.add_typer(rule, name="rule")
 
 

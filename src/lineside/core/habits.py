@@ -20,7 +20,7 @@ class Habits:
         dwell_s: a thing is in view at least so long.
         gap_s: an absence shorter than this does not end a sighting.
         look_s: frames closer than this err alike; 0 for a quarter of ``dwell_s``.
-        flicker: share of frames that are wrong, where ``confusion`` says nothing else, 0-1.
+        flicker: share of frames that are wrong, where ``confusion`` says nothing else, above 0.
         confusion: what is in view → what a frame says → share of frames; ``""`` is nothing.
         things, frames: that it was learned from; 0 where it was not.
     """
@@ -42,8 +42,8 @@ class Habits:
             above_zero(self, "dwell_s", "gap_s"),
             zero_or_more(self, "look_s"),
             unless(
-                0.0 <= self.flicker < 1.0, key="flicker", seen=self.flicker,
-                expected="from 0 to below 1", fix=again,
+                0.0 < self.flicker < 1.0, key="flicker", seen=self.flicker,
+                expected="above 0 and below 1", fix=again,
             ),
             unless(
                 all(0.0 <= share <= 1.0 for share in shares), key="confusion",

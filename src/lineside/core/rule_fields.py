@@ -22,6 +22,14 @@ _PLANT: Mapping[str, tuple[str, ...]] = {
     "frame": ("camera", "frame", "digest", "ts_is", "sequence", "part"),
 }
 _STEPS: Mapping[str, tuple[str, ...]] = {
+    "sighting": (
+        "label", "probability", "runner_up", "runner_up_probability", "dwell_s", "frames", "frame",
+        "first_frame", "last_frame", "best_score", "best_after_s",
+    ),
+    "crossing": (
+        "label", "probability", "direction", "track", "x_px", "y_px", "speed_px_s", "frames",
+        "frame", "best_score",
+    ),
     "pair": ("seen", "pairs", "left_over", "pair_seen", "session"),
     "sequence": ("after_s", "waiting"),
     "rate": ("records", "per_s", "lasted_s"),
