@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lineside.core import InvalidError, need
-from lineside.models.engines.onnx import INPUT
+from lineside.models.engines.contract import INPUT
 from lineside.models.wrapping import WrapInput, Wrapping
 
 PREFIX = "wrapped/"

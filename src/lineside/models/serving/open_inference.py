@@ -34,7 +34,7 @@ from numpy.typing import NDArray
 
 from lineside.core import InvalidError, encode
 from lineside.models.engines.bare import ANY, BareEngine
-from lineside.models.engines.onnx import INPUT
+from lineside.models.engines.contract import INPUT
 from lineside.models.manifest import Manifest
 from lineside.models.predictor import Predictor
 from lineside.models.serving.tensors import (
