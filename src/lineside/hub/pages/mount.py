@@ -18,6 +18,7 @@ from lineside.hub.pages import (
     log_pages,
     model_pages,
     rollout_pages,
+    rule_pages,
 )
 from lineside.hub.pages.site import LOOK, STATIC, Site
 from lineside.hub.problems import problem
@@ -51,7 +52,8 @@ def mount_pages(app: FastAPI, services: Services) -> None:
     files.all_directories.append(LOOK)
     app.mount(f"/static/{site.release}", files, name="static")
     for pages in (
-        line_pages, model_pages, learning_pages, count_pages, fleet_pages, rollout_pages, log_pages,
+        line_pages, model_pages, learning_pages, count_pages, fleet_pages, rollout_pages,
+        rule_pages, log_pages,
     ):  # fmt: skip
         app.include_router(pages.router, include_in_schema=False)
     for kind, handler in list(app.exception_handlers.items()):

@@ -9,6 +9,7 @@ from urllib.parse import urlencode
 from lineside.core import Json
 from lineside.hub.pages.format import counted, number, probability
 from lineside.hub.pages.views.answers import Mark
+from lineside.hub.pages.views.rules import rule_words
 from lineside.hub.views import DeviceView, EventView
 from lineside.vision import PictureState
 
@@ -136,6 +137,8 @@ def what_happened(event: EventView) -> str:
         return f"picture of {data.get('camera', 'a camera')}"
     if kind.startswith("plant."):
         return _message(data)
+    if "rule" in data and "values" in data:
+        return rule_words(data)
     words = [data.get("action"), data.get("colour"), data.get("sentence"), data.get("reason")]
     return ", ".join(str(word) for word in words if word) or _message(data)
 
