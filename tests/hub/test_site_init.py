@@ -191,6 +191,19 @@ def test_by_command(site: HubConfig, tmp_path: Path, capsys: pytest.CaptureFixtu
     assert "without TLS" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("line", ['tls = "site"', 'bus_tls = "127.0.0.1:0"'])
+def test_a_start_without_the_authority_it_needs_makes_nothing(
+    site: HubConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str], line: str
+) -> None:
+    file = tmp_path / "hub.toml"
+    file.write_text(f'data_dir = "{site.data_dir}"\nplant = "{site.plant}"\n{line}\n')
+    assert _run(["hub", "--config", str(file)]) == 3
+    said = capsys.readouterr().err
+    assert "no certificate authority" in said
+    assert "Run lineside hub init --config hub.toml; nothing was made." in said
+    assert not site.folder.exists()
+
+
 def test_a_certificate_for_another_server_is_trusted_by_who_trusts_the_site(
     site: HubConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -42,7 +42,7 @@ from lineside.hub.rules import FOLLOWER as RULES
 from lineside.hub.rules import PAGE as RULES_PAGE
 from lineside.hub.services import Services, build_services
 from lineside.hub.timers import Timers
-from lineside.hub.tls import server_files
+from lineside.hub.tls import check_authority, server_files
 from lineside.hub.topics import hub_source
 from lineside.hub.webhooks import start_webhooks
 from lineside.links import BrokerLimits, Bus, EmbeddedBroker, open_bus
@@ -93,6 +93,7 @@ def run(
 @contextmanager
 def running(config: HubConfig, *, clock: Clock) -> Iterator[RunningHub]:
     """A hub for the length of a ``with``."""
+    check_authority(config, clock=clock)
     with ExitStack() as stack:
         stack.enter_context(_only_one(config))
         services = _open(config, clock=clock, stack=stack)

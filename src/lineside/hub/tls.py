@@ -60,6 +60,24 @@ def server_files(config: HubConfig, *, clock: Clock) -> ServerFiles | None:
     return files
 
 
+def check_authority(config: HubConfig, *, clock: Clock) -> None:
+    """Ask for the site's authority, where one is needed, before a start makes anything.
+
+    Raises:
+        NotFoundError: there is none, nor a certificate that it gave earlier.
+        InvalidError: its files are no certificate with its key.
+    """
+    if not (config.tls or config.bus_tls) or site_files(config).certificate.is_file():
+        return
+    try:
+        SiteAuthority.open(config.authority_folder, clock=clock)
+    except NotFoundError as error:
+        raise NotFoundError(
+            error.message, where=error.where,
+            fix="Run lineside hub init --config hub.toml; nothing was made.",
+        ) from error  # fmt: skip
+
+
 def device_server_files(config: HubConfig, *, clock: Clock) -> ServerFiles:
     """What the bus answers devices with: always of the site's authority, which they know.
 
