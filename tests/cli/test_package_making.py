@@ -77,7 +77,10 @@ def test_a_package_is_quantised_shown_and_proved(
     assert shown["manifest"]["metrics"]["accuracy"]["n"] == 8
     assert told(["package", "verify", made["package"]], capsys)["digest"] == made["digest"]
     assert _run(["package", "show", made["package"]]) == 0
-    assert "parity: accuracy 1.0000 -> 1.0000" in capsys.readouterr().out
+    text = capsys.readouterr().out
+    assert "parity: accuracy 1.0000 -> 1.0000" in text
+    assert ", in raw outputs (logits, distances)\n" in text
+    assert "warning: 8 pictures say little; name more with --test" in text
 
 
 def test_the_same_package_and_pictures_give_the_same_bytes(tmp_path: Path, data: Path) -> None:

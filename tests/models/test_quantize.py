@@ -156,6 +156,16 @@ def test_a_variant_that_breaks_its_bound_is_refused_with_the_figures(
         reduced(parts, parity(high=0.06))
 
 
+@pytest.mark.parametrize(
+    ("pictures", "warned"),
+    [(1, ("1 picture says little; name more with --test",)),
+     (29, ("29 pictures say little; name more with --test",)), (30, ())],
+)  # fmt: skip
+def test_few_pictures_are_warned_of(pictures: int, warned: tuple[str, ...]) -> None:
+    certificate = parity(high=0.05)
+    assert replace(certificate, loss=replace(certificate.loss, n=pictures)).warnings == warned
+
+
 def test_a_variant_without_a_certificate_is_refused(
     parts: tuple[Manifest, dict[str, bytes]],
 ) -> None:

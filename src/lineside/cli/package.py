@@ -80,7 +80,7 @@ def _words(opened: "Package") -> list[str]:
         f"data: {lineage.dataset}; licence {lineage.data_licence or 'unknown'}",
         f"runs on: {', '.join(manifest.targets) or 'not said'}",
         *([f"inside: {', '.join(inside)}"] if inside else []),
-        *([f"parity: {manifest.parity.words}"] if manifest.parity else []),
+        *([f"parity: {package_making.parity_words(manifest.parity)}"] if manifest.parity else []),
         *metric_lines(manifest.metrics),
         *(f"warning: {warning}" for warning in lineage.warnings),
     ]

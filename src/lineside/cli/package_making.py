@@ -114,13 +114,20 @@ def parity_told(parity: "Parity") -> dict[str, Any]:
         "original": parity.original,
         "kept_in_fp32": parity.kept,
         "layers": {"int8": parity.quantised, "all": parity.layers},
+        "warnings": list(parity.warnings),
     }
+
+
+def parity_words(parity: "Parity") -> str:
+    """A certificate's figures in a line, and a line for each warning."""
+    return "\n".join([parity.words, *(f"warning: {each}" for each in parity.warnings)])
 
 
 def _words(made: "Variant", target: Path) -> str:
     times = made.latency
     return (
-        f"{target}\n{made.digest}\n{made.parity.words}\nfp32 {times.original_ms:.2f} ms, int8 "
+        f"{target}\n{made.digest}\n{parity_words(made.parity)}\n"
+        f"fp32 {times.original_ms:.2f} ms, int8 "
         f"{times.variant_ms:.2f} ms a picture on this machine: {times.ratio:.2f} of the time"
     )
 

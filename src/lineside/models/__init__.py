@@ -7,7 +7,7 @@ answer shapes of others' contracts in ``serving``. Not here: training, and what 
 
 from lineside.models.answerers import Answerer, Place, Said, answerer_for, probe
 from lineside.models.archive import Package, PackageLimits, build_package
-from lineside.models.certificate import Loss, Parity
+from lineside.models.certificate import FEW_PICTURES, Loss, Parity
 from lineside.models.comparison import COMPARISON_SCHEMA, Change, Comparison, Speed
 from lineside.models.engines.bare import ANY, BareEngine, TensorSlot
 from lineside.models.engines.contract import (
@@ -97,6 +97,7 @@ __all__ = [
     "COMPARISON_SCHEMA",
     "DATATYPES",
     "EXTENSIONS",
+    "FEW_PICTURES",
     "LABEL_OUTPUTS",
     "LADDER",
     "MANIFEST_SCHEMA",

@@ -14,6 +14,9 @@ from dataclasses import dataclass
 
 from lineside.core import Digest, RefusedError
 
+FEW_PICTURES = 30
+"""Below so many, figures on pictures say little, and a warning stands beside them."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Loss:
@@ -44,7 +47,7 @@ class Parity:
 
     Attributes:
         original: digest of the package that the variant was made from.
-        max_abs_diff: largest difference of any answer to a golden picture; unit of the outputs.
+        max_abs_diff: largest difference of any raw output (logits, distances) on golden pictures.
         pictures: golden pictures compared.
         loss: of the task's metric.
         bound: that ``loss.high`` must not exceed.
@@ -81,8 +84,16 @@ class Parity:
             f"{loss.metric} {loss.original:.4f} -> {loss.variant:.4f}, lost {loss.value:.4f} "
             f"(95 % {loss.low:.4f} to {loss.high:.4f}, n {loss.n}), bound {self.bound:g}; "
             f"{loss.changed} of {loss.n} answered otherwise; golden answers differ by at most "
-            f"{self.max_abs_diff:.3g}"
+            f"{self.max_abs_diff:.3g}, in raw outputs (logits, distances)"
         )
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What to bear in mind beside the figures, a sentence each."""
+        if self.loss.n >= FEW_PICTURES:
+            return ()
+        pictures = "1 picture says" if self.loss.n == 1 else f"{self.loss.n} pictures say"
+        return (f"{pictures} little; name more with --test",)
 
 
 def check_certificate(parity: Parity | None, *, precision: str, where: str) -> None:

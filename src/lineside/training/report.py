@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from lineside.core import Digest
 from lineside.datasets import Leak, Sample, Skipped, crossing
-from lineside.models import Metric
+from lineside.models import FEW_PICTURES, Metric
 from lineside.training.answers import PRESENCE, Answered
 from lineside.training.control_records import Controls
 from lineside.training.heads import HeadPlan, Truth, logits_of
@@ -16,7 +16,6 @@ from lineside.training.measures import Confusion
 from lineside.training.network import Heads
 from lineside.vision import LabelRule, LimitRow, ReliabilityBin, reliability, wilson
 
-_FEW = 30
 _MOST_MISTAKES = 20
 _MOST_LEAKS = 50
 
@@ -209,7 +208,7 @@ def warnings_for(
     """Sentences that stand beside every figure."""
     found = []
     fewest = min((rule.calibration_pictures for rule in rules), default=0)
-    if rules and fewest < _FEW:
+    if rules and fewest < FEW_PICTURES:
         rate = max(rule.error_rate for rule in rules)
         found.append(
             f"few pictures: calibrated on {fewest}; an error rate below {rate:.3f} cannot be "
