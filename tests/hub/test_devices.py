@@ -9,9 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lineside.core import decode_json, encode
+from lineside.edge.messages import offline
 from lineside.hub import Services
 from lineside.hub.devices import AckState
 from lineside.links import Bus, Message
+from lineside.testing import FakeClock
+from tests.hub.conftest import PACKAGE
 
 if TYPE_CHECKING:
     from tests.hub.conftest import Line
@@ -161,6 +164,24 @@ def test_the_fleet_shows_the_last_status(hub: Services, line: "Line") -> None:
     line.send(line.status(state="offline"))
     (device,) = hub.devices.all()
     assert (device.id, device.state, device.version) == ("edge-1", "offline", "0.1.0")
+
+
+def test_who_goes_offline_keeps_what_it_told_last(
+    hub: Services, line: "Line", clock: FakeClock
+) -> None:
+    package = {"inspection": "stock", "digest": PACKAGE, "loaded_at": "2026-01-01T00:00:00Z"}
+    line.send(line.status(packages=[package], spool_depth=3, frames=12, predictions=11))
+    left = offline(device="edge-1", version="0.2.0", at=clock.now())
+    line.send(Message(topic="lineside/hall/device/edge-1/status", payload=left))
+    (device,) = hub.devices.all()
+    assert (device.state, device.version, device.packages) == ("offline", "0.2.0", (package,))
+    assert (device.spool_depth, device.status["frames"], device.status["predictions"]) == (
+        3,
+        12,
+        11,
+    )
+    line.send(line.status())
+    assert hub.devices.one("edge-1").packages == ()
 
 
 def test_latency_is_from_capture_to_the_commit(hub: Services, line: "Line") -> None:

@@ -50,12 +50,13 @@ def invite(
     wish = NewInvitation(
         device=name, groups=tuple(group or ()), lines=tuple(line or ()), hours=hours
     )
-    with open_fleet(settings(config), clock=SystemClock()) as books:
+    hub = settings(config)
+    with open_fleet(hub, clock=SystemClock()) as books:
         made = books.enrolment.invite(wish, by=by)
     show(made, as_json=as_json, text=lambda found: found.code)
     until = rfc3339(made.invitation.ends_at)
     say(f"for {made.invitation.device}, until {until}; it is not shown again. On the device:")
-    say("lineside device enrol --hub https://HUB:PORT --code CODE")
+    say(f"lineside device enrol --hub {hub.public_url or 'https://HUB:PORT'} --code {made.code}")
 
 
 def enrol(
@@ -105,6 +106,7 @@ def list_devices(
 
 
 _HEAD = ("name", "state", "heard", "version", "packages", "waiting", "certificate", "groups")
+_TOLD = ("packages", "waiting")
 
 
 def _row(line: "DeviceLine") -> tuple[str, ...]:
@@ -127,6 +129,8 @@ def show_device(device: Device, config: ConfigOption = None, as_json: JsonFlag =
 
 def _text(found: "FullDevice") -> str:
     rows: list[tuple[str, ...]] = list(zip(_HEAD, _row(found.line), strict=True))
+    if found.line.state == "offline":
+        rows = [(key, f"{told} (as last told)" if key in _TOLD else told) for key, told in rows]
     if found.enrolled is not None:
         rows += [
             ("enrolled", f"{rfc3339(found.enrolled.enrolled_at)} by {found.enrolled.enrolled_by}"),

@@ -41,6 +41,7 @@ _PAGE = 1000
 _STATES = ("online", "offline")
 _WRITTEN_AGAIN_S = 60.0
 _MOST_AT_ONCE = 500
+_LASTING = ("packages", "spool_depth", "spool_dropped", "frames", "predictions", "refused")
 _TELLING = ("state", "version", "packages", "faults")
 
 
@@ -164,7 +165,7 @@ class Devices:
             if is_new and len(self._devices) >= self._limits.most:
                 raise DeadLetterError(Reason.UNKNOWN_DEVICE, "too many devices", where=device)
             entry = self._devices.setdefault(device, _Device())
-            entry.status, entry.dirty = status, True
+            entry.status, entry.dirty = _after(entry.status, told=status), True
             said = _time_of(status)
             if not retained or entry.at is None:
                 entry.at = said or now if retained else now
@@ -367,6 +368,13 @@ def ack_payload(device: str, acked: int) -> bytes:
 def desired_payload(packages: Iterable[dict[str, Any]]) -> bytes:
     """``lineside.desired/1``."""
     return encode({"schema": "lineside.desired/1", "packages": list(packages)})
+
+
+def _after(before: dict[str, Any], *, told: dict[str, Any]) -> dict[str, Any]:
+    """Who goes tells nothing of packages and counts, so what it told last stands."""
+    if told["state"] == "online":
+        return told
+    return told | {name: before[name] for name in _LASTING if name in before and not told.get(name)}
 
 
 def _read_status(device: str, payload: bytes) -> dict[str, Any]:
