@@ -137,6 +137,12 @@ def words_of(name: str) -> str:
     return (DOCS / "reference" / name).read_text()
 
 
+def test_the_index_names_every_page() -> None:
+    named = set(re.findall(r"\]\(([^)#]+\.md)", (DOCS / "index.md").read_text()))
+    pages = {path.relative_to(DOCS).as_posix() for path in DOCS.rglob("*.md")}
+    assert pages - named == {"index.md"}
+
+
 def test_every_command_is_documented() -> None:
     import typer.main
 
