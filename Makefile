@@ -3,7 +3,8 @@ VENV ?= .venv
 PYTHON ?= python3
 SCALE ?=
 DEMO_ARGS ?=
-PYTEST_ARGS ?=
+# Files of tests are shared out among the cores; a file's tests stay together.
+PYTEST_ARGS ?= --numprocesses=logical --maxprocesses=4 --dist=loadfile
 BIN := $(VENV)/bin
 comma := ,
 EXTRAS_TEST := all,test$(if $(SCALE),$(comma)test-scale)
