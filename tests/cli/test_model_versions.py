@@ -1,6 +1,7 @@
 """``lineside model``: numbered versions are listed, shown, approved and rejected by name."""
 
 import json
+import logging
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -55,13 +56,17 @@ def test_versions_are_listed_and_shown(config: str, capsys: pytest.CaptureFixtur
 
 
 def test_a_person_approves_and_rejects_with_a_reason(
-    config: str, capsys: pytest.CaptureFixture[str]
+    config: str, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level(logging.INFO)
     who = ["--by", "eve", "--config", config]
     words = ["model", "approve", f"{GROUP}/1", "--reason", "looked at 40 escapes", *who]
     assert told(words, capsys)["status"] == "Approved"
     assert _run(["model", "reject", f"{GROUP}/2", "--reason", "one answer only", *who]) == 0
-    assert "Rejected by eve: one answer only" in capsys.readouterr().out
+    first, *rest = capsys.readouterr().out.splitlines()
+    assert first == "Rejected by eve: one answer only"
+    assert len(rest) == 1, "figures are shown by lineside model show"
+    assert "lineside.hub.models" not in {one.name for one in caplog.records}
     assert _run(["model", "list", "--config", config]) == 0
     assert f"{GROUP}/1" in capsys.readouterr().out
 

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from lineside.cli.app import _run
+from lineside.cli.rollout import _figures
 from lineside.core import SystemClock, encode
 from lineside.hub import HubConfig, Services, running
 from lineside.hub.models import Registration
@@ -90,3 +91,31 @@ def test_without_a_running_hub_it_says_so(
     (tmp_path / FILE).write_text(f'data_dir = "{tmp_path}"\nplant = "plant.toml"\n')
     assert _run(["rollout", "status", "--config", str(tmp_path / FILE)]) == 6
     assert "no hub runs on this data folder" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("old", "counts", "words"),
+    [
+        ("", (0, 0, 0), "no frame yet; nothing ran before, so nothing is compared"),
+        ("", (9, 0, 1), "9 frames seen; nothing ran before, so nothing is compared, 1 crashes"),
+        ("sha256:a", (0, 0, 0), "no frame yet"),
+        ("sha256:a", (9, 2, 0), "2 of 9 frames decided otherwise"),
+    ],
+)
+def test_evidence_says_whether_anything_was_compared(
+    old: str, counts: tuple[int, int, int], words: str
+) -> None:
+    found = dict(zip(("frames", "changed", "crashes"), counts, strict=True))
+    assert _figures({"report": {"old": old, "evidence": found}}) == words
+    assert _figures({"report": None}) == ""
+
+
+def test_the_help_names_defaults_and_who_is_recorded(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert _run(["rollout", "start", "--help"]) == 0
+    text = " ".join(capsys.readouterr().out.split())
+    for words in ("docs/reference/rollouts.md", "without one 200", "the token's name"):
+        assert words in text
+    assert _run(["rollout", "rollback", "--help"]) == 0
+    assert "the token's name" in " ".join(capsys.readouterr().out.split())

@@ -361,6 +361,19 @@ def test_what_was_never_asked_cannot_go_back() -> None:
                 now=NOW)  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("state", "fix"), [(RolloutState.RUNNING, "lineside rollout abort rol_1 ends it"),
+                       (RolloutState.ABORTED, "Look at its status")],
+)  # fmt: skip
+def test_a_first_release_that_cannot_go_back_is_ended_by_abort(
+    state: RolloutState, fix: str
+) -> None:
+    one = rollout(state=state, shares=(("a",),), step=0).asking(("a",), back=False)
+    with pytest.raises(ConflictError, match="nothing ran before") as refused:
+        ordered(one, RolloutOrder.ROLLBACK, by="", reason="", now=NOW)
+    assert refused.value.fix.startswith(fix)
+
+
 def test_a_roll_out_is_kept_and_read_back() -> None:
     world = World(names=("a", "b"), fates={})
     one = world.pause(begun(world, RolloutStep(group="x", not_before=NOW),

@@ -241,7 +241,9 @@ def _decide(
     with models(config) as opened:
         act = opened.approve if status == "Approved" else opened.reject
         decided = act(group, number, by=by, reason=reason)
-    show(_version(decided), as_json=as_json, text=lambda _: "\n".join(_told(decided)))
+    last = decided.verdicts[-1]
+    text = f"{last.status} by {last.by}: {last.reason}\n{decided.name} {decided.digest}"
+    show(_version(decided), as_json=as_json, text=lambda _: text)
 
 
 def _check_person(by: str, *, config: Path | None) -> None:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from lineside.cli.client import HubClient
 
 ADDRESS_FILE = "hub.json"
+_BOOK = "docs/reference/rollouts.md"
 Name = Annotated[str, typer.Argument(metavar="ROLLOUT", help="Its id.")]
 Reason = Annotated[str, typer.Option(help="Why; stands in the event.")]
 HubOption = Annotated[str, typer.Option("--hub", help="Address; left out: the hub of --config.")]
@@ -37,21 +38,33 @@ def start(
     version: Annotated[str, typer.Argument(metavar="GROUP/NUMBER", help="An approved version.")],
     *,
     plan: Annotated[
-        Path | None, typer.Option(help="JSON file with steps, limits, windows; see rollouts.md.")
+        Path | None, typer.Option(help=f"JSON file with steps, limits, windows; see {_BOOK}.")
     ] = None,
     group: Annotated[str, typer.Option(help="For the devices of this group.")] = "",
     device: Annotated[list[str] | None, typer.Option(help="For this device; again for more.")] = (
         None
     ),
-    canary: Annotated[int, typer.Option(help="First for so many, then for all.")] = 0,
-    frames: Annotated[int, typer.Option(help="Judged by both packages on each device.")] = 0,
+    canary: Annotated[
+        int,
+        typer.Option(
+            help="First for so many, then for all.",
+            show_default="the plan's; without one 1 device, 25 %, 100 %",
+        ),
+    ] = 0,
+    frames: Annotated[
+        int,
+        typer.Option(
+            help="Judged by both packages on each device.",
+            show_default="the plan's; without one 200",
+        ),
+    ] = 0,
     reason: Reason = "",
     hub: HubOption = "",
     token: TokenOption = None,
     config: ConfigOption = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Roll an approved version out, step by step."""
+    """Roll an approved version out, step by step; recorded as ordered by the token's name."""
     name, slash, number = version.rpartition("/")
     if not slash or not number.isdecimal():
         raise InvalidError(
@@ -117,7 +130,7 @@ def rollback(
     rollout: Name, *, reason: Reason = "", hub: HubOption = "", token: TokenOption = None,
     config: ConfigOption = None, as_json: JsonFlag = False,
 ) -> None:  # fmt: skip
-    """Lead every device that was asked back to the package before."""
+    """Lead devices back to the package before; recorded as ordered by the token's name."""
     _order(rollout, "rollback", reason, _client(hub, token=token, config=config), as_json=as_json)
 
 
@@ -183,6 +196,12 @@ def _words(told: dict[str, Any]) -> str:
 def _figures(device: dict[str, Any]) -> str:
     if device["report"] is None:
         return ""
-    found = device["report"]["evidence"]
-    words = f"{found['changed']} of {found['frames']} frames decided otherwise"
+    report, found = device["report"], device["report"]["evidence"]
+    if not report["old"]:
+        seen = f"{found['frames']} frames seen" if found["frames"] else "no frame yet"
+        words = f"{seen}; nothing ran before, so nothing is compared"
+    elif not found["frames"]:
+        words = "no frame yet"
+    else:
+        words = f"{found['changed']} of {found['frames']} frames decided otherwise"
     return f"{words}, {found['crashes']} crashes" if found["crashes"] else words

@@ -293,7 +293,9 @@ def ordered(
     if _is_so(rollout, order):
         return rollout
     if not may_order(rollout, order):
-        raise ConflictError(_why_not(rollout, order), where=rollout.id, fix="Look at its status.")
+        raise ConflictError(
+            _why_not(rollout, order), where=rollout.id, fix=_instead(rollout, order)
+        )
     why = reason or f"{order} was ordered"
     match order:
         case RolloutOrder.PAUSE:
@@ -325,3 +327,10 @@ def _why_not(rollout: Rollout, order: RolloutOrder) -> str:
     if order is RolloutOrder.ROLLBACK and rollout.previous is None:
         return "nothing ran before this release, so there is nothing to go back to"
     return f"it is {rollout.state}, and {order} cannot be asked of it then"
+
+
+def _instead(rollout: Rollout, order: RolloutOrder) -> str:
+    """What can be ordered where there is no way back, or never was."""
+    if order is RolloutOrder.ROLLBACK and may_order(rollout, RolloutOrder.ABORT):
+        return f"lineside rollout abort {rollout.id} ends it; devices keep what they have."
+    return "Look at its status."

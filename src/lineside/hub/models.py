@@ -334,7 +334,7 @@ class Models:
             )  # fmt: skip
 
         self._journal.record([self._event(version.group, told)], within=keep)
-        logger.info("version decided version=%s status=%s by=%s", version.name, status, by)
+        logger.debug("version decided version=%s status=%s by=%s", version.name, status, by)
         return decided[0]
 
     def _event(self, group: str, told: Mapping[str, Json]) -> Event:
