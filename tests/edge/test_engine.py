@@ -2,6 +2,7 @@
 
 import importlib.util
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -9,8 +10,11 @@ from lineside.core import InvalidError, decode
 from lineside.edge import EdgeConfig
 from lineside.edge.run import loading
 from lineside.models import EngineName, Package, Predictor, build_package
+from lineside.models.engines.onnx import OnnxEngine
+from lineside.models.engines.openvino import OpenvinoEngine
 from lineside.testing import FakeClock
 from lineside.vision import encode_jpeg, open_frame
+from tests.edge.serving import edge_config, served
 from tests.models.conftest import package_parts, scene
 
 SETTINGS = {"device": "edge-1", "bus": "", "plant": "", "data_dir": "x"}
@@ -42,3 +46,22 @@ def test_a_package_answers_its_golden_pictures_and_frames_on_it(
     ]
     for one, other in zip(said.labels, wanted.labels, strict=True):
         assert one.probability == pytest.approx(other.probability, abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"), [(EngineName.ONNX_RUNTIME, OnnxEngine), (EngineName.OPENVINO, OpenvinoEngine)]
+)
+def test_packages_loaded_by_name_run_on_it_too(
+    name: EngineName, kind: type, tmp_path: Path, clock: FakeClock,
+    absent: Callable[[str, str], None],
+) -> None:  # fmt: skip
+    if importlib.util.find_spec(name) is None:
+        absent("openvino", f"{name} is not installed")
+    (tmp_path / "package.lspkg").write_bytes(build_package(*package_parts()))
+    with served(edge_config(tmp_path, engine=name), clock=clock) as device:
+        packages = device.serving.packages
+        packages.load(url=str(tmp_path), name="stock-1")
+        predictor = packages.judge("stock-1")
+        assert isinstance(predictor._answerer._engine, kind)
+        frame = open_frame(encode_jpeg(scene()), camera="rack", captured_at=clock.now())
+        assert predictor.predict(frame).labels

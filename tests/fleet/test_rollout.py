@@ -1,6 +1,7 @@
 """Roll-outs decided: steps, alarms, pauses, ways back, whatever order facts come in."""
 
 import contextlib
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -10,7 +11,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lineside.core import ConflictError, InvalidError, decode_fast, digest_of, encode, to_plain
+from lineside.core import (
+    ConflictError,
+    InvalidError,
+    decode,
+    decode_fast,
+    digest_of,
+    encode,
+    to_plain,
+)
 from lineside.fleet import (
     FIRST_ONE,
     Ask,
@@ -31,6 +40,7 @@ from lineside.fleet import (
     ordered,
     share_out,
 )
+from lineside.fleet.jobs.settings import read_settings
 
 NOW = datetime(2026, 6, 1, 12, tzinfo=UTC)
 OK, FAILED, QUEUED = ExecutionStatus.SUCCEEDED, ExecutionStatus.FAILED, ExecutionStatus.QUEUED
@@ -372,6 +382,25 @@ def test_a_first_release_that_cannot_go_back_is_ended_by_abort(
     with pytest.raises(ConflictError, match="nothing ran before") as refused:
         ordered(one, RolloutOrder.ROLLBACK, by="", reason="", now=NOW)
     assert refused.value.fix.startswith(fix)
+
+
+def camel(key: str) -> str:
+    return re.sub("_([a-z])", lambda found: found[1].upper(), key)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("threshold_percentage", 0.0), ("min_number_of_executed_things", 0)]
+)
+def test_faults_of_abort_criteria_name_the_key_that_was_written(key: str, value: float) -> None:
+    default: dict[str, object] = {
+        "failure_type": "ALL", "threshold_percentage": 10.0, "min_number_of_executed_things": 1,
+    }  # fmt: skip
+    one = default | {key: value}
+    with pytest.raises(InvalidError, match=key):
+        decode(RolloutPlan, {"abort": [one]}, where="plan")
+    named = {camel(name): of for name, of in one.items()}
+    with pytest.raises(InvalidError, match=camel(key)):
+        read_settings({"abortConfig": {"criteriaList": [named]}})
 
 
 def test_a_roll_out_is_kept_and_read_back() -> None:

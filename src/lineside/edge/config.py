@@ -47,7 +47,7 @@ class EdgeConfig:
         hang_after_s: how long a camera may be at one picture before it is started anew.
         publish_logs: whether the log is said on the bus too.
         log_period_s: how long an entry of the log may wait for others.
-        engine: what runs the inspections' packages.
+        engine: what runs packages, of inspections and loaded by name.
         capture: what is kept of what models were given and said.
         page: the device's own page.
     """

@@ -29,7 +29,7 @@ from lineside.edge.machine import this_platform
 from lineside.edge.raw import arrays_for, part_of
 from lineside.edge.suits import check_machine
 from lineside.fleet import check_identifier, wire
-from lineside.models import BareEngine, Package, PackageLimits, Predictor, TensorSlot
+from lineside.models import BareEngine, EngineName, Package, PackageLimits, Predictor, TensorSlot
 
 logger = logging.getLogger(__name__)
 
@@ -80,6 +80,7 @@ class NamedPackages:
         max_bytes: int,
         prove: Prove | None = None,
         machine: str = "",
+        engine: EngineName = EngineName.ONNX_RUNTIME,
         changed: Callable[[Sequence[NamedPackage]], None] = lambda _: None,
     ) -> None:
         """Nothing is loaded yet.
@@ -90,6 +91,7 @@ class NamedPackages:
             max_bytes: of all archives together.
             prove: checks signatures; None where no trust root is configured.
             machine: what packages must be built for; this machine's platform if empty.
+            engine: what runs them to decisions; raw tensors go to ONNX Runtime in any case.
             changed: told of all packages after each change, in the order they were loaded.
         """
         self._clock = clock
@@ -97,6 +99,7 @@ class NamedPackages:
         self._max_bytes = max_bytes
         self._prove = prove
         self._machine = machine or this_platform()
+        self._engine = engine
         self._changed = changed
         self._seats: dict[str, _Seat] = {}
         self._loading = threading.Lock()
@@ -192,7 +195,7 @@ class NamedPackages:
                 where=str(path),
                 fix="Unload it and load it again.",
             )
-        return Predictor(package, clock=self._clock)
+        return Predictor(package, clock=self._clock, engine=self._engine)
 
     def _find(self, name: str) -> _Seat:
         seat = self._seats.get(name)
@@ -225,7 +228,7 @@ class NamedPackages:
         package = _package(data, where=str(path))
         check_machine(package.manifest, self._machine)
         try:
-            Predictor(package, clock=self._clock).check_golden()
+            Predictor(package, clock=self._clock, engine=self._engine).check_golden()
             network = package.file(package.manifest.engine.file)
             engine = BareEngine(network, where=package.manifest.name)
         except InvalidError as error:

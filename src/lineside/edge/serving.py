@@ -166,6 +166,7 @@ class Serving:
             prove=prover(
                 config.folder, trust_root=config.trust_root, clock=clock, unsigned=config.unsigned
             ),
+            engine=config.engine,
             changed=self._kept.changed,
         )
         self.inference = NamedInference(self.packages, clock=clock)

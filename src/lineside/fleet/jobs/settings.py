@@ -84,8 +84,11 @@ class AbortCriterion:
     action: Literal["CANCEL"] = "CANCEL"
 
     def __post_init__(self) -> None:
-        _within(self.threshold_percentage, "thresholdPercentage", low=0.01, high=100)
-        _within(self.min_number_of_executed_things, "minNumberOfExecutedThings", low=1, high=1e9)
+        # As a roll-out's plan writes them; ``read_settings`` says the contract's names.
+        _within(self.threshold_percentage, "threshold_percentage", low=0.01, high=100)
+        _within(
+            self.min_number_of_executed_things, "min_number_of_executed_things", low=1, high=1e9
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
