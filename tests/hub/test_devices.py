@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lineside.core import decode_json, encode
+from lineside.core import Json, decode_json, encode
 from lineside.edge.messages import offline
 from lineside.hub import Services
 from lineside.hub.devices import AckState
@@ -169,7 +169,7 @@ def test_the_fleet_shows_the_last_status(hub: Services, line: "Line") -> None:
 def test_who_goes_offline_keeps_what_it_told_last(
     hub: Services, line: "Line", clock: FakeClock
 ) -> None:
-    package = {"inspection": "stock", "digest": PACKAGE, "loaded_at": "2026-01-01T00:00:00Z"}
+    package: dict[str, Json] = {"inspection": "stock", "digest": PACKAGE, "loaded_at": "then"}
     line.send(line.status(packages=[package], spool_depth=3, frames=12, predictions=11))
     left = offline(device="edge-1", version="0.2.0", at=clock.now())
     line.send(Message(topic="lineside/hall/device/edge-1/status", payload=left))
