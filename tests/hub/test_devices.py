@@ -17,6 +17,8 @@ from lineside.testing import FakeClock
 from tests.hub.conftest import PACKAGE
 
 if TYPE_CHECKING:
+    from fastapi.testclient import TestClient
+
     from tests.hub.conftest import Line
 
 ACK = "lineside/hall/device/edge-1/ack"
@@ -167,7 +169,7 @@ def test_the_fleet_shows_the_last_status(hub: Services, line: "Line") -> None:
 
 
 def test_who_goes_offline_keeps_what_it_told_last(
-    hub: Services, line: "Line", clock: FakeClock
+    hub: Services, line: "Line", clock: FakeClock, browser: "TestClient"
 ) -> None:
     package: dict[str, Json] = {"inspection": "stock", "digest": PACKAGE, "loaded_at": "then"}
     line.send(line.status(packages=[package], spool_depth=3, frames=12, predictions=11))
@@ -180,8 +182,10 @@ def test_who_goes_offline_keeps_what_it_told_last(
         12,
         11,
     )
+    assert "as last told" in browser.get("/fleet/edge-1").text
     line.send(line.status())
     assert hub.devices.one("edge-1").packages == ()
+    assert "as last told" not in browser.get("/fleet/edge-1").text
 
 
 def test_latency_is_from_capture_to_the_commit(hub: Services, line: "Line") -> None:
