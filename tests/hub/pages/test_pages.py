@@ -14,7 +14,8 @@ from lineside.hub.pages.site import LOOK, NAV, STATIC, release
 
 EMPTY = (
     "/", "/lines", "/lines?wall=1", "/lines/warehouse", "/lines/warehouse/rack", "/lines/figures",
-    "/twin", "/data", "/runs", "/models", "/try", "/regions", "/regions?camera=rack", "/events", "/events/rules",
+    "/twin", "/data", "/runs", "/models", "/try", "/regions", "/regions?camera=rack", "/events",
+    "/events/rules",
     "/dead-letters", "/fleet", "/search", "/search?q=x", "/welcome",
 )  # fmt: skip
 
