@@ -16,7 +16,9 @@ A package is trained here on pictures of the simulated rack. Then:
 * ``start``: a new process in the environment of ``lineside edge unit``, from nothing to ready and
   to its package in use, with a signed root and the hub away, and the memory it holds then. Wanted:
   ready in 3 s, 150 MB. Seconds of the processor stand beside those of the clock, which a busy
-  machine stretches.
+  machine stretches. Name ``--python`` of an environment that has the extra ``edge`` alone, as a
+  device has: the library of signatures draws in clouds' clients where they are installed (boto3
+  among the tests' clients takes 14 MB).
 
 Results: ``results/edge.json``; the exit status is 1 when one of these is missed.
 """
