@@ -7,8 +7,12 @@
 
 import heapq
 from collections import OrderedDict
-from collections.abc import Hashable, Iterable, Iterator
-from typing import Generic, Protocol, TypeVar
+from collections.abc import Hashable, Iterable, Iterator, Mapping
+from typing import Any, Generic, Protocol, TypeVar
+
+import msgspec
+
+from lineside.core import InvalidError
 
 NEVER_US = 2**62
 
@@ -21,6 +25,7 @@ class Cell(Protocol):
 
 
 C = TypeVar("C", bound=Cell)
+M = TypeVar("M")
 
 
 class Cells(Generic[C]):
@@ -101,3 +106,11 @@ class Cells(Generic[C]):
             self._born = max(self._born, cell.born)
             self._wait(name, cell)
         self.evicted = evicted
+
+
+def read_memory(memory: Mapping[str, Any], kind: type[M], *, of: str) -> M:
+    """What a step remembered; ``InvalidError`` where it is none of this step."""
+    try:
+        return msgspec.convert(memory, kind)
+    except msgspec.ValidationError as error:
+        raise InvalidError(f"no memory of {of}: {error}", fix="Start the rule anew.") from error

@@ -18,8 +18,8 @@ from typing import Any
 
 import msgspec
 
-from lineside.core import HoldStep, InvalidError, Rule, Scalar
-from lineside.streams.cells import NEVER_US, Cells
+from lineside.core import HoldStep, Rule, Scalar
+from lineside.streams.cells import NEVER_US, Cells, read_memory
 from lineside.streams.conditions import compile_conditions, same
 from lineside.streams.contract import Output, Record
 
@@ -66,12 +66,7 @@ class _Holds:
         return msgspec.to_builtins(kept)  # type: ignore[no-any-return]  # a struct is a dict
 
     def load(self, memory: Mapping[str, Any]) -> None:
-        try:
-            kept = msgspec.convert(memory, _Memory)
-        except msgspec.ValidationError as error:
-            raise InvalidError(
-                f"no memory of a hold: {error}", fix="Start the rule anew."
-            ) from error
+        kept = read_memory(memory, _Memory, of="a hold")
         self._cells.restore([(cell.key, cell) for cell in kept.cells], evicted=kept.evicted)
 
     def _tell(

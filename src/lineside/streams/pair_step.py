@@ -13,8 +13,8 @@ from typing import Any
 
 import msgspec
 
-from lineside.core import InvalidError, PairStep, Rule, Scalar
-from lineside.streams.cells import NEVER_US, Cells
+from lineside.core import PairStep, Rule, Scalar
+from lineside.streams.cells import NEVER_US, Cells, read_memory
 from lineside.streams.contract import Output, Record
 from lineside.streams.records import SESSION
 
@@ -92,12 +92,7 @@ class Pairs:
         return msgspec.to_builtins(kept)  # type: ignore[no-any-return]  # a struct is a dict
 
     def load(self, memory: Mapping[str, Any]) -> None:
-        try:
-            kept = msgspec.convert(memory, _Memory)
-        except msgspec.ValidationError as error:
-            raise InvalidError(
-                f"no memory of pairs: {error}", fix="Start the rule anew."
-            ) from error
+        kept = read_memory(memory, _Memory, of="pairs")
         self._session = kept.session
         self._cells.restore([(cell.key, cell) for cell in kept.cells], evicted=kept.evicted)
 

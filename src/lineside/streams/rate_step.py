@@ -17,8 +17,8 @@ from typing import Any
 
 import msgspec
 
-from lineside.core import InvalidError, RateStep, Rule, Scalar
-from lineside.streams.cells import NEVER_US, Cells
+from lineside.core import RateStep, Rule, Scalar
+from lineside.streams.cells import NEVER_US, Cells, read_memory
 from lineside.streams.contract import MOST_CAUSES, Output, Record
 
 Key = tuple[Scalar, ...]
@@ -87,12 +87,7 @@ class Rates:
         return msgspec.to_builtins(kept)  # type: ignore[no-any-return]  # a struct is a dict
 
     def load(self, memory: Mapping[str, Any]) -> None:
-        try:
-            kept = msgspec.convert(memory, _Memory)
-        except msgspec.ValidationError as error:
-            raise InvalidError(
-                f"no memory of a rate: {error}", fix="Start the rule anew."
-            ) from error
+        kept = read_memory(memory, _Memory, of="a rate")
         self._cells.restore([(cell.key, cell) for cell in kept.cells], evicted=kept.evicted)
 
     def _count(self, cell: _Cell, record: Record) -> None:

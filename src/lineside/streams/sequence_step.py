@@ -12,8 +12,8 @@ from typing import Any
 
 import msgspec
 
-from lineside.core import InvalidError, Rule, Scalar, SequenceStep
-from lineside.streams.cells import Cells
+from lineside.core import Rule, Scalar, SequenceStep
+from lineside.streams.cells import Cells, read_memory
 from lineside.streams.conditions import compile_conditions
 from lineside.streams.contract import MOST_CAUSES, Output, Record
 
@@ -77,12 +77,7 @@ class Sequences:
         return msgspec.to_builtins(kept)  # type: ignore[no-any-return]  # a struct is a dict
 
     def load(self, memory: Mapping[str, Any]) -> None:
-        try:
-            kept = msgspec.convert(memory, _Memory)
-        except msgspec.ValidationError as error:
-            raise InvalidError(
-                f"no memory of a sequence: {error}", fix="Start the rule anew."
-            ) from error
+        kept = read_memory(memory, _Memory, of="a sequence")
         self._cells.restore(
             [((cell.key, cell.id), cell) for cell in kept.cells], evicted=kept.evicted
         )

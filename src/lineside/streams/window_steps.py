@@ -14,8 +14,8 @@ from typing import Any
 
 import msgspec
 
-from lineside.core import InvalidError, Rule, Scalar, WindowStep
-from lineside.streams.cells import Cells
+from lineside.core import Rule, Scalar, WindowStep
+from lineside.streams.cells import Cells, read_memory
 from lineside.streams.contract import MOST_CAUSES, Output, Record
 from lineside.streams.figures import Figure, Memory, figures_of, told
 
@@ -84,12 +84,7 @@ class _Windows:
         return msgspec.to_builtins(kept)  # type: ignore[no-any-return]  # a struct is a dict
 
     def load(self, memory: Mapping[str, Any]) -> None:
-        try:
-            kept = msgspec.convert(memory, _Memory)
-        except msgspec.ValidationError as error:
-            raise InvalidError(
-                f"no memory of a window: {error}", fix="Start the rule anew."
-            ) from error
+        kept = read_memory(memory, _Memory, of="a window")
         self._cells.restore([(self._name(cell), cell) for cell in kept.cells], evicted=kept.evicted)
 
     def _name(self, cell: _Cell) -> Hashable:
