@@ -10,6 +10,7 @@
 
 import logging
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -69,7 +70,7 @@ class KafkaEvents:
         self.count += len(records) - len(refused)
 
 
-class _Worker:
+class _Worker(ABC):
     """A thread that does the same step again and again, and survives what it does not foresee."""
 
     def __init__(self, name: str) -> None:
@@ -88,9 +89,9 @@ class _Worker:
         if self._thread.ident is not None:
             self._thread.join()
 
+    @abstractmethod
     def step(self) -> None:
         """One turn."""
-        raise NotImplementedError
 
     def _run(self) -> None:
         attempt = 0
