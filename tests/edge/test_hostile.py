@@ -7,6 +7,7 @@ bus stands beside those (``DOORS``); each name is checked to exist.
 """
 
 import ast
+import hashlib
 import os
 import stat
 import zipfile
@@ -343,6 +344,8 @@ def test_a_replayed_job_brings_nothing_back(device: RealDevice) -> None:
     ):
         outcome = device.job(ONE, **again)
         assert (outcome.status, words in reason(outcome)) == (ExecutionStatus.REJECTED, True)
+    left = device.folder / "incoming" / f"{hashlib.sha256(TWO).hexdigest()}.lspkg"
+    left.write_bytes(TWO)  # as a kill leaves it between the package's use and the tidying
     assert device.job(TWO, version="2", digest=DIGESTS[TWO]).details["how"] == "was in use already"
     assert device.state() == before
     assert device.uses(TWO)

@@ -112,6 +112,7 @@ class Deployer:
         except LinesideError as error:
             return _ended(ExecutionStatus.REJECTED, error)
         if self._in_use(choice):
+            self._supply.done(choice)  # a kill may have come between its use and the tidying
             return _succeeded(choice.digest, how="was in use already")
         try:
             return self._brought(choice, control)
