@@ -2,7 +2,7 @@
 
 1. ``KafkaBridge`` passes MQTT messages on unchanged and acknowledges them to the MQTT broker when
    Kafka has them. ``KafkaEvents`` follows the log. So neither loses what was said; a reader may get
-   a message twice, never not at all.
+   a message twice, never not at all, and tells by the delivery's name, or the event's id.
 2. ``KafkaIntake`` commits offsets after the records are in the log. While the store is away it
    pauses, and keeps its place in the group. What cannot be taken goes to the topic of dead letters,
    to the hub's own, and stops nothing.
@@ -17,9 +17,10 @@ from dataclasses import dataclass
 from functools import partial
 
 from lineside.core import LinesideError, need
+from lineside.hub.deliveries import Deliveries
 from lineside.hub.follow import Follower, Selection, follow_from_now
 from lineside.hub.kafka_config import KafkaBridged, KafkaRead, KafkaSent
-from lineside.hub.kafka_words import dead_record, event_of, is_sent, record_of
+from lineside.hub.kafka_words import bridged_record, dead_record, event_of, is_sent, record_of
 from lineside.hub.keeping import keep_batch
 from lineside.hub.ledger import is_late
 from lineside.hub.services import Services
@@ -30,6 +31,7 @@ from lineside.links import (
     KafkaRecord,
     KafkaSender,
     KafkaTaken,
+    KeptMessage,
     backoff_s,
     open_acked,
     topic_matches,
@@ -124,28 +126,45 @@ class KafkaBridge(_Worker):
 
     def __init__(
         self, bridges: Sequence[KafkaBridged], *, mqtt: AckedMqtt, sender: KafkaSender,
-        services: Services,
+        services: Services, session: str,
     ) -> None:  # fmt: skip
         super().__init__("kafka-bridge")
         self._bridges = bridges
         self._mqtt = mqtt
         self._sender = sender
         self._keeping = services.keeping
+        self._deliveries = Deliveries(
+            services.records.documents, session=session, clock=services.clock
+        )
         self.count = 0
 
     def step(self) -> None:
         """Pass on what is there; returns when Kafka has it, or at the end."""
         kept = self._mqtt.take(most=_BATCH, timeout_s=_WAIT_S)
+        names = self._named(kept)
         records = [
-            KafkaRecord(
-                topic=bridge.topic, value=each.message.payload, key=_key(each.message.topic)
-            )
-            for each in kept
+            bridged_record(each.message, topic=bridge.topic, delivery=name)
+            for each, name in zip(kept, names, strict=False)
             for bridge in self._bridges
             if topic_matches(bridge.mqtt, each.message.topic)
         ]
-        if self._sent(records):
+        if len(names) == len(kept) and self._sent(records):
             self._mqtt.done(kept)
+
+    def _named(self, kept: Sequence[KeptMessage]) -> list[str]:
+        """The deliveries' names, asked for while the store is away; none if the hub stops before.
+
+        What was taken is not acknowledged, and would not come again while the connection holds.
+        """
+        attempt = 0
+        while kept and not self._stop.is_set():
+            try:
+                return self._deliveries.names(kept)
+            except LinesideError as error:
+                self._note_lost(error)
+                self._stop.wait(backoff_s(attempt))
+                attempt += 1
+        return []
 
     def _sent(self, records: Sequence[KafkaRecord]) -> bool:
         """Again and again while Kafka is away; False when the hub stops before."""
@@ -166,10 +185,6 @@ class KafkaBridge(_Worker):
             self.count += len(records) - len(refused)
             return True
         return not records
-
-
-def _key(topic: str) -> bytes:
-    return topic.encode()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -304,13 +319,14 @@ def _start_bridge(services: Services, *, bus_url: str, stack: ExitStack) -> None
     bridges = services.config.kafka.bridge
     if not bridges:
         return
+    session = f"hub-{services.plant.site}-kafka"
     mqtt = open_acked(
-        bus_url, patterns=tuple(dict.fromkeys(one.mqtt for one in bridges)),
-        client_id=f"hub-{services.plant.site}-kafka", clock=services.clock,
+        bus_url, patterns=tuple(dict.fromkeys(one.mqtt for one in bridges)), client_id=session,
+        clock=services.clock,
     )  # fmt: skip
     stack.callback(mqtt.close)
     sender = _sender(services, "bridge")
-    bridge = KafkaBridge(bridges, mqtt=mqtt, sender=sender, services=services)
+    bridge = KafkaBridge(bridges, mqtt=mqtt, sender=sender, services=services, session=session)
     _run(bridge, sender=sender, stack=stack)
     services.stats.watch("kafka_bridged", lambda: bridge.count)
     services.stats.watch("kafka_bridge_waiting", lambda: mqtt.waiting)

@@ -4,7 +4,8 @@ Rules:
 
 1. A record is a message of the plant: a JSON object under the MQTT topic that the settings name.
    With ``ts``, topic and content make it one event, as over MQTT. Without, its time is the
-   record's, ``ts_is`` says so, and its place in the cluster makes it one event.
+   record's, ``ts_is`` says so, and its place in the cluster makes it one event; what the bridge
+   passed on has the name of its MQTT delivery with it instead, since it may stand there twice.
 2. A CloudEvent in structured mode (content type ``application/cloudevents+json``) is taken apart:
    its ``data`` is the message, its ``time`` the time, and source and id make it one event, also
    where its sender sent it twice.
@@ -13,18 +14,21 @@ Rules:
    once need not open them.
 """
 
+import re
 from dataclasses import replace
 from fnmatch import fnmatchcase
 from typing import Any
 
-from lineside.core import InvalidError, Route, decode_json, rfc3339, stable_id
+from lineside.core import InvalidError, Route, decode_json, digest_of, rfc3339, stable_id
 from lineside.hub.kafka_config import KafkaSent
 from lineside.hub.topics import DeadLetterError, Reason, check_size, plant_event
-from lineside.links import KafkaRecord, KafkaTaken
+from lineside.links import KafkaRecord, KafkaTaken, Message
 from lineside.store import Logged
 from lineside.streams import Event, decode_event
 
 CONTENT = "application/cloudevents+json"
+DELIVERY = "lineside_delivery"
+_NAME = re.compile(r"dlv_[0-9a-z]{1,60}")
 _MOST_KEY_BYTES = 1024
 _MOST_DETAIL_BYTES = 500
 
@@ -41,9 +45,14 @@ def event_of(taken: KafkaTaken, route: Route, *, topic: str, site: str) -> Event
     if _header(taken, "content-type").startswith(CONTENT):
         return _of_cloud_event(taken.value, route, topic=topic, site=site, place=taken.place)
     document = _document(taken.value, taken.place)
-    if "ts" not in document:
-        document |= {"ts": rfc3339(taken.at), "ts_is": "arrival", "delivery": taken.place}
-    return plant_event(route, document, topic=topic, site=site)
+    if "ts" in document:
+        return plant_event(route, document, topic=topic, site=site)
+    named = _delivery(taken)
+    document |= {"ts": rfc3339(taken.at), "ts_is": "arrival", "delivery": named or taken.place}
+    made = plant_event(route, document, topic=topic, site=site)
+    if not named:
+        return made
+    return replace(made, id=stable_id("evt", topic, named, digest_of(taken.value)))
 
 
 def _of_cloud_event(raw: bytes, route: Route, *, topic: str, site: str, place: str) -> Event:
@@ -69,6 +78,22 @@ def _document(raw: bytes, place: str) -> dict[str, Any]:
 def _header(taken: KafkaTaken, name: str) -> str:
     found = (value for key, value in taken.headers if key.lower() == name)
     return next(found, b"").decode(errors="replace").lower()
+
+
+def _delivery(taken: KafkaTaken) -> str:
+    """The name that a bridge gave, "" without; one that is no name of ours counts as none."""
+    found = _header(taken, DELIVERY)
+    return found if _NAME.fullmatch(found) else ""
+
+
+def bridged_record(message: Message, *, topic: str, delivery: str) -> KafkaRecord:
+    """An MQTT message as it goes to a topic: the payload's bytes, its own topic as key.
+
+    ``delivery`` "": the broker will not send it again, and its record has no name.
+    """
+    headers = ((DELIVERY, delivery.encode()),) if delivery else ()
+    key = message.topic.encode()
+    return KafkaRecord(topic=topic, value=message.payload, key=key, headers=headers)
 
 
 def is_sent(logged: Logged, sent: KafkaSent) -> bool:

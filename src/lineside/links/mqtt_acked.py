@@ -32,11 +32,18 @@ _MOST_WAITING = 5000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeptMessage:
-    """A message the broker still keeps; ``connection`` counts the joins of the bus."""
+    """A message the broker still keeps.
+
+    Attributes:
+        mid: the packet identifier, which nothing else has until the broker was told.
+        connection: counts the joins of the bus.
+        again: the broker says that it sends it once more (flag DUP).
+    """
 
     message: Message
     mid: int
     connection: int
+    again: bool = False
 
 
 class AckedMqtt(MqttBus):
@@ -85,7 +92,9 @@ class AckedMqtt(MqttBus):
             topic=topic, payload=bytes(message.payload), qos=message.qos,
             arrived_s=self._clock.monotonic(),
         )  # fmt: skip
-        kept = KeptMessage(message=taken, mid=message.mid, connection=self.connections())
+        kept = KeptMessage(
+            message=taken, mid=message.mid, connection=self.connections(), again=message.dup
+        )
         with self._came:
             if len(self._kept) < _MOST_WAITING:
                 self._kept.append(kept)
