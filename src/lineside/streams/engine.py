@@ -102,14 +102,18 @@ class RuleEngine:
         rule: its declaration.
         expected: sources that time waits for from the first record on, such as cameras.
         delay_s: how long what it reads may be on its way, where that is other rules.
+        step: does the rule's step elsewhere; None for the one that the rule declares.
     """
 
-    def __init__(self, rule: Rule, *, expected: Iterable[str] = (), delay_s: float = 0.0) -> None:
+    def __init__(
+        self, rule: Rule, *, expected: Iterable[str] = (), delay_s: float = 0.0,
+        step: Step | None = None,
+    ) -> None:  # fmt: skip
         self.rule = rule
         self.digest = rule_digest(rule)
         self.counters = Counters()
         self._reader = reader_of(rule)
-        self._step: Step = make_step(rule)
+        self._step: Step = make_step(rule) if step is None else step
         lasting = rule.hold is not None and not rule.hold.field
         self._where = None if lasting else compile_conditions(rule.where)
         self._having = compile_conditions(rule.having)

@@ -11,6 +11,7 @@ from typing import Any
 
 from lineside.core import Plant, Rule, encode, to_plain
 from lineside.streams.codec import encode_event
+from lineside.streams.contract import Step
 from lineside.streams.engine import RuleEngine, rule_span_s
 from lineside.streams.event import EVENT_TYPE, Event
 from lineside.streams.outputs import rule_event
@@ -42,7 +43,7 @@ class Chain:
     def __init__(self, rule: Rule, *, plant: Plant) -> None:
         self._plant = plant
         self._source = f"/{plant.site}/hub"
-        self._engines = [engine_of(one, plant=plant) for one in _upstream(rule, plant)]
+        self._engines = [engine_of(one, plant=plant) for one in upstream(rule, plant)]
         self._ids = {engine.rule.id for engine in self._engines}
         self._newest_us = 0
 
@@ -60,12 +61,8 @@ class Chain:
 
     def finish(self) -> Iterator[Event]:
         """What comes when nothing arrives any more: ticks, as the hub would write them."""
-        rules = [engine.rule for engine in self._engines]
-        last, every_s = rules[-1], min(rule.idle_s for rule in rules)
-        wait_s = _delay_s(last, self._plant) + 2 * last.idle_s + rule_span_s(last)
-        for _ in range(math.ceil(wait_s / every_s) + 1):
-            self._newest_us += round(every_s * 1e6)
-            tick = Entry(type=TICK_TYPE, subject="", arrived_us=self._newest_us, body=b"{}")
+        last = self.engine.rule
+        for tick in closing_ticks(last, plant=self._plant, newest_us=self._newest_us):
             yield from self._pass([tick])
 
     def _pass(self, entries: list[Entry]) -> Iterator[Event]:
@@ -76,25 +73,34 @@ class Chain:
                 rule_event(engine.rule, output, digest=engine.digest, source=self._source)
                 for output in engine.take(entries)
             ]
-            arrived_us = entries[0].arrived_us
-            entries = [*entries, *(entry_of(event, arrived_us=arrived_us) for event in said)]
+            if engine is not self.engine:
+                arrived_us = entries[0].arrived_us
+                entries = [*entries, *(entry_of(event, arrived_us=arrived_us) for event in said)]
         return iter(said)
 
 
-def engine_of(rule: Rule, *, plant: Plant) -> RuleEngine:
-    """A rule ready to run among the others of its plant file."""
-    return RuleEngine(
-        rule, expected=expected_sources(rule, plant=plant), delay_s=_delay_s(rule, plant)
-    )
+def closing_ticks(rule: Rule, *, plant: Plant, newest_us: int) -> Iterator[Entry]:
+    """Ticks after the newest arrival, until a rule and those it reads have nothing left to tell."""
+    every_s = min(one.idle_s for one in upstream(rule, plant))
+    wait_s = delay_s(rule, plant) + 2 * rule.idle_s + rule_span_s(rule)
+    for number in range(1, math.ceil(wait_s / every_s) + 2):
+        arrived_us = newest_us + number * round(every_s * 1e6)
+        yield Entry(type=TICK_TYPE, subject="", arrived_us=arrived_us, body=b"{}")
 
 
-def _delay_s(rule: Rule, plant: Plant) -> float:
+def engine_of(rule: Rule, *, plant: Plant, step: Step | None = None) -> RuleEngine:
+    """A rule ready to run among the others of its plant file; ``step`` as ``RuleEngine`` has it."""
+    expected, late_s = expected_sources(rule, plant=plant), delay_s(rule, plant)
+    return RuleEngine(rule, expected=expected, delay_s=late_s, step=step)
+
+
+def delay_s(rule: Rule, plant: Plant) -> float:
     """How long after the time it speaks of an event of the rules that are read may come.
 
     When all is silent, a rule tells after its sources fell asleep, at the next tick, all that time
     alone can still bring.
     """
-    *others, _ = _upstream(rule, plant)
+    *others, _ = upstream(rule, plant)
     return sum(2 * one.idle_s + one.lateness_s + rule_span_s(one) for one in others)
 
 
@@ -144,7 +150,7 @@ def _face(event: Event) -> bytes:
     return encode({**told, "rule": ""})
 
 
-def _upstream(rule: Rule, plant: Plant) -> list[Rule]:
+def upstream(rule: Rule, plant: Plant) -> list[Rule]:
     """The rule and those it reads, the first read first."""
     by_id: dict[str, Rule] = {one.id: one for one in plant.rule}
     chain: list[Rule] = [rule]
