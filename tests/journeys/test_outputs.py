@@ -1,31 +1,35 @@
 """What is seen goes out to others; nothing is lost or said twice though the hub is killed twice.
 
 A camera speaks on mosquitto; the hub bridges it to Kafka, takes it from there, pairs it by a rule,
-and tells the pairs on Kafka, to a webhook and over OPC UA.
+and tells the pairs on Kafka, to a webhook, over OPC UA to a PLC that subscribed, and on the page
+of events. A counter of parts speaks the same way, always in the same words and without a time.
 """
 
 import asyncio
+import json
+import re
 import threading
+import urllib.request
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
 import pytest
-from asyncua import Client, ua
 
 from lineside.cli.demo.programs import Program, Programs, free_port
 from lineside.core import SystemClock, encode, rfc3339
 from lineside.links import KafkaPlace, KafkaReceiver, open_bus
-from lineside.links.opcua_records import NAMESPACE
 from lineside.store import open_records
 from lineside.streams import EVENT_TYPE
+from tests.journeys.plc import plc, read_all
 from tests.links.conftest import MOSQUITTO, Mosquitto
 from tests.links.hooks import Hooks, hooks_server
 
 pytestmark = [pytest.mark.service, pytest.mark.slow, pytest.mark.timeout(300)]
 
 MESSAGES = 240
+MESSAGE = "lineside.plant.message.v1"
+COUNT = "Rules/pairs/Count"
 EVERY_S = 0.05
 PATIENCE_S = 90.0
 PLANT = """
@@ -35,6 +39,10 @@ line = [{ id = "belt", name = "Belt" }]
 
 [[route]]
 topic = "i/sock"
+kind = "message"
+
+[[route]]
+topic = "i/part"
 kind = "message"
 
 [[rule]]
@@ -63,9 +71,15 @@ group = "hall"
 [[kafka.bridge]]
 mqtt = "sockfound"
 topic = "data_mqtt"
+[[kafka.bridge]]
+mqtt = "partfound"
+topic = "parts"
 [[kafka.take]]
 topic = "data_mqtt"
 route = "i/sock"
+[[kafka.take]]
+topic = "parts"
+route = "i/part"
 [[kafka.send]]
 topic = "told"
 
@@ -136,16 +150,21 @@ def speak(url: str, *, number: int) -> None:
             "number": number * MESSAGES + count,
         }  # fmt: skip
         camera.publish("sockfound", encode(body))
+        camera.publish("partfound", b'{"part":"lid"}')
         pause.wait(0.01)
     camera.close()
 
 
-async def counted(url: str) -> Any:  # noqa: ANN401  of the library
-    """The count of pairs as a PLC reads it."""
-    async with Client(url + "/lineside") as client:
-        index = await client.get_namespace_index(NAMESPACE)
-        made: Any = ua.NodeId
-        return await client.get_node(made("Rules/pairs/Count", index)).read_value()
+def on_the_page(folder: Path) -> list[str]:
+    """Ids of the events that the newest page of pairs links to, newest first."""
+    url = json.loads((folder / "data" / "hub.json").read_bytes())["url"]
+    token = (folder / "data" / "tokens" / "admin.token").read_text().strip()
+    asked = urllib.request.Request(  # noqa: S310  the hub of this test
+        f"{url}/events/rules?rule=pairs", headers={"authorization": f"Bearer {token}"}
+    )
+    with urllib.request.urlopen(asked, timeout=30) as answer:  # noqa: S310
+        found = re.findall(r'href="/events/(evt_[0-9A-Z]+)"', answer.read().decode())
+    return list(dict.fromkeys(found))
 
 
 def told_on_kafka(brokers: str, *, count: int) -> list[str]:
@@ -177,22 +196,35 @@ def test_nothing_is_lost_or_said_twice_though_the_hub_is_killed_twice(
     (tmp_path / "hub.toml").write_text(
         HUB.format(folder=tmp_path, bus=bus.url, kafka=mock_kafka, opcua=opcua, hook=hooks.url)
     )
-    with Programs(tmp_path) as programs:
+    with Programs(tmp_path) as programs, plc(opcua, watching=COUNT) as told:
         hub = Hub(tmp_path, programs)
         hub.start()
-        until(lambda: bool(list((tmp_path / "data").glob("hub.json"))), why="the hub's start")
+        until(lambda: told.joins == 1, why="the hub's start")
         for number in range(3):
             came = len(hooks.ids)
             speak(bus.url, number=number)
             if number < 2:  # in the middle of telling what came
                 until(lambda: len(hooks.ids) > came, why="a first pair")  # noqa: B023
                 hub.kill()
+                until(lambda: told.joins == number + 2, why="the PLC's return")  # noqa: B023
         until(lambda: len(set(hooks.ids)) == MESSAGES // 2, why="all pairs at the webhook")
-        until(lambda: asyncio.run(counted(opcua)) == MESSAGES // 2, why="all pairs over OPC UA")
+        until(lambda: told.counts[-1:] == [MESSAGES // 2], why="all pairs at the PLC")
+        until(lambda: hooks.ids[-1] in told.events, why="the last pair as an event of OPC UA")
+        until(lambda: len(logged(tmp_path, MESSAGE, "i/part")) >= MESSAGES, why="all parts")
+        newest = asyncio.run(read_all(opcua, COUNT, "Rules/pairs/LastId"))
+        shown = on_the_page(tmp_path)
         hub.stop()
     events = logged(tmp_path, EVENT_TYPE, "pairs")
-    assert len(logged(tmp_path, "lineside.plant.message.v1", "i/sock")) == MESSAGES
+    assert len(logged(tmp_path, MESSAGE, "i/sock")) == MESSAGES
+    assert len(logged(tmp_path, MESSAGE, "i/part")) == MESSAGES
     assert len(events) == len(set(events)) == MESSAGES // 2
+    assert newest == {COUNT: len(events), "Rules/pairs/LastId": events[-1]}
+    assert shown == events[: -len(shown) - 1 : -1]
+    assert len(shown) > MESSAGES // 8
     assert list(dict.fromkeys(hooks.ids)) == events
     assert list(dict.fromkeys(told_on_kafka(mock_kafka, count=len(events)))) == events
     assert sum(hooks.ids.count(one) - 1 for one in set(hooks.ids)) <= 2
+    assert told.events == [one for one in events if one in told.events]  # in order, none twice
+    assert set(events[-MESSAGES // 8 :]) <= set(told.events)
+    assert told.counts == sorted(set(told.counts) & set(range(MESSAGES // 2 + 1)))
+    assert told.kinds == {"Int64"}
