@@ -286,7 +286,7 @@ _PROBLEM = '<p class="problem" role="alert">{}</p>'
 
 
 class Motion(Response):
-    """A stream without end; who does not read for ``_UNREAD_S`` is let go by the gate."""
+    """A stream until the page ends; who does not read for ``_UNREAD_S`` is let go by the gate."""
 
     def __init__(self, watching: Watching, camera: str, *, make: Make) -> None:
         super().__init__()
@@ -295,7 +295,7 @@ class Motion(Response):
         self._make = make
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:  # noqa: ANN401, PLR0917  ASGI
-        """Send until the client is gone."""
+        """Send until the client is gone or the page ends."""
         del scope
         kind = f"multipart/x-mixed-replace; boundary={BOUNDARY}".encode()
         async with self._watching.seat():
@@ -312,6 +312,7 @@ class Motion(Response):
                     if gone.done():
                         return
                     await send({"type": "http.response.body", "body": part, "more_body": True})
+                await send({"type": "http.response.body"})
             finally:
                 gone.cancel()
 

@@ -1,5 +1,6 @@
 """The page's web server, on a thread of its own."""
 
+import contextlib
 import logging
 import socket
 import ssl
@@ -29,7 +30,8 @@ logger = logging.getLogger(__name__)
 ADDRESS_FILE = "page.json"
 _MOST_CONNECTIONS = 64
 _BACKLOG = 64
-_GRACE_S = 1
+_GRACE_S = 1.0
+_LAST_S = 10
 _START_S = 30.0
 _SEND_BYTES = 262_144
 _UNREAD_MS = 20_000
@@ -74,10 +76,11 @@ class PageServer:
             clock=clock,
         )
         _check_pair(config)
+        self._watching = Watching(gallery, most=config.most_viewers, clock=clock)
         behind = Behind(
             device=device,
             gallery=gallery,
-            watching=Watching(gallery, most=config.most_viewers, clock=clock),
+            watching=self._watching,
             labelled=Labelled(gallery, clock=clock),
             inference=PageInference(
                 device.inspections, judge=device.judge, clock=clock, named=named
@@ -94,7 +97,7 @@ class PageServer:
         settings = uvicorn.Config(
             create_app(behind, hosts=config.hosts), log_config=None, access_log=False,
             server_header=False, lifespan="off", ws="none", http="h11", loop="asyncio",
-            limit_concurrency=_MOST_CONNECTIONS, timeout_graceful_shutdown=_GRACE_S,
+            limit_concurrency=_MOST_CONNECTIONS, timeout_graceful_shutdown=_LAST_S,
             ssl_certfile=config.tls_cert or None, ssl_keyfile=config.tls_key or None,
         )  # fmt: skip
         settings.load()
@@ -117,12 +120,21 @@ class PageServer:
         replace_durably(self._address, encode({"url": self.url}))
 
     def close(self) -> None:
-        """End the connections, join the thread."""
+        """End the streams, then the connections; join the thread."""
+        self._watching.close()
         self._server.should_exit = True
         if self._thread.is_alive():
+            self._thread.join(_GRACE_S)
+            self._let_go()
             self._thread.join()
         self._listener.close()
         self._address.unlink(missing_ok=True)
+
+    def _let_go(self) -> None:
+        """Whoever does not take what is left: the web server would wait for them, and complain."""
+        for one in list(self._server.server_state.connections):
+            with contextlib.suppress(RuntimeError):  # the loop is closed: it ended meanwhile
+                one.loop.call_soon_threadsafe(one.transport.abort)
 
 
 def _listening(config: PageConfig) -> socket.socket:

@@ -30,6 +30,7 @@ class Watching:
         self._clock = clock
         self._loop: asyncio.AbstractEventLoop | None = None
         self._changed = asyncio.Event()
+        self._over = False
         self.viewers = 0
         gallery.wake_with(self.wake)
 
@@ -39,6 +40,11 @@ class Watching:
         if loop is not None and self.viewers:
             with contextlib.suppress(RuntimeError):  # the loop is closed: the page ends
                 loop.call_soon_threadsafe(self._changed.set)
+
+    def close(self) -> None:
+        """Nobody waits any more and every stream ends; from any thread."""
+        self._over = True
+        self.wake()
 
     @contextlib.asynccontextmanager
     async def seat(self) -> AsyncIterator[None]:
@@ -55,7 +61,9 @@ class Watching:
             self.viewers -= 1
 
     async def newer(self, than: int, *, cameras: tuple[str, ...] = ()) -> tuple[Newest, ...]:
-        """Pictures above that number, as soon as there are any; none after ``WAIT_S``.
+        """Pictures above that number, as soon as there are any.
+
+        There are none after ``WAIT_S``, and when the page ends.
 
         Args:
             than: the highest number that was seen.
@@ -67,7 +75,7 @@ class Watching:
             there = self._gallery.newer(than)
             found = tuple(one for one in there if not cameras or one.frame.camera in cameras)
             left_s = ends_s - self._clock.monotonic()
-            if found or left_s <= 0:
+            if found or left_s <= 0 or self._over:
                 return found
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(min(left_s, 1.0)):
@@ -82,26 +90,27 @@ class Watching:
                 for one in await self.newer(than)
             ]
             fresh = [one for one in smalls if one is not None and one.newest.number > than]
-            if fresh or not smalls:
+            if fresh or not smalls or self._over:
                 break
             await asyncio.sleep(PERIOD_S)
         return b"".join(live_part(one) for one in fresh)
 
     async def motion(self, camera: str, *, make: Make) -> AsyncIterator[bytes]:
-        """A camera's pictures as the parts of ``multipart/x-mixed-replace``, without end.
+        """A camera's pictures as the parts of ``multipart/x-mixed-replace``, until the page ends.
 
         Args:
             camera: which.
             make: gives the newest as it is to be sent; called on a thread.
         """
         number = 0
-        while True:
+        while not self._over:
             if await self.newer(number, cameras=(camera,)):
                 small = await self._made(make, camera)
                 if small is not None and small.newest.number > number:
                     number = small.newest.number
                     yield _motion_part(small.picture)
                 await asyncio.sleep(PERIOD_S)
+        yield f"--{BOUNDARY}--\r\n".encode()
 
     @staticmethod
     async def _made(make: Make, camera: str) -> Small | None:
