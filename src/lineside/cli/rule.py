@@ -10,7 +10,9 @@ import typer
 from lineside.cli.hub import ConfigOption, settings
 from lineside.cli.output import JsonFlag, show, table
 from lineside.cli.rule_boxes import boxes
+from lineside.cli.rule_export import export
 from lineside.cli.rule_learn import learn
+from lineside.cli.rule_try import try_rule
 from lineside.core import (
     InvalidError,
     NotFoundError,
@@ -33,6 +35,8 @@ def register(app: typer.Typer) -> None:
     rule.command("list")(list_rules)
     rule.command("explain")(explain_rule)
     rule.command("run")(run)
+    rule.command("try")(try_rule)
+    rule.command("export")(export)
     rule.command("learn")(learn)
     rule.command("boxes")(boxes)
     app.add_typer(rule, name="rule")

@@ -108,6 +108,7 @@ from lineside.core.plant_rules import (
     WindowStep,
 )
 from lineside.core.plant_say import Say
+from lineside.core.rule_fields import values_given
 
 __all__ = [
     "CAMERA_COLLECTION",
@@ -211,6 +212,7 @@ __all__ = [
     "sync_folder",
     "to_plain",
     "unless",
+    "values_given",
     "without_secret",
     "write_durably",
     "write_message",

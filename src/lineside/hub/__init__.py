@@ -22,6 +22,10 @@ from lineside.hub.model_page import version_page
 from lineside.hub.models import Models, Registration, open_models
 from lineside.hub.mosquitto import mosquitto_files
 from lineside.hub.roles import Right, Role, roles_with
+from lineside.hub.rule_files import rule_events_file
+from lineside.hub.rule_log import rule_filter
+from lineside.hub.rule_text import read_rule
+from lineside.hub.rule_trial import attempt
 from lineside.hub.rules import recorded_entries
 from lineside.hub.run import RunningHub, run, running, sign_in_link
 from lineside.hub.services import Services, build_services
@@ -50,6 +54,7 @@ __all__ = [
     "SiteWish",
     "TokenFacts",
     "User",
+    "attempt",
     "build_services",
     "certificate_words",
     "create_app",
@@ -62,9 +67,12 @@ __all__ = [
     "open_accounts",
     "open_fleet",
     "open_models",
+    "read_rule",
     "recorded_entries",
     "revoke_access_key",
     "roles_with",
+    "rule_events_file",
+    "rule_filter",
     "run",
     "running",
     "sign_in_link",

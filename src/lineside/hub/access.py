@@ -84,6 +84,8 @@ RULES: dict[Right, str] = {
         GET /api/v1/events/{event}
         GET /api/v1/rules
         GET /api/v1/rules/{rule}
+        GET /api/v1/rule-events
+        GET /api/v1/rule-events/summary
         GET /api/v1/trace/{identifier:path}
         GET /api/v1/devices
         GET /api/v1/devices/invitations
@@ -153,7 +155,6 @@ RULES: dict[Right, str] = {
         POST /api/v1/datasets/{name}/samples
         POST /api/v1/packages/{digest}/predict
         POST /api/v1/models/{group}/versions/{number}/compare
-        POST /api/v1/rules/try
         POST /v2/models/{model}/infer
         POST /v2/models/{model}/versions/{version}/infer
         POST /api/v1/functions/{name}/call
@@ -170,6 +171,7 @@ RULES: dict[Right, str] = {
         POST /api/v1/runs/{run}/resume
         POST /api/v1/packages
         POST /api/v1/models/{group}/versions
+        POST /api/v1/rules/try
     """,
     Right.RELEASE: """
         POST /api/v1/packages/{digest}/use

@@ -20,7 +20,8 @@ class Right(StrEnum):
     """What a route asks of whoever calls it.
 
     ``look``: read anything; ``operate``: orders, labels, trying and counting pictures, comparing a
-    version again; ``build``: dataset versions, training runs, packages and versions of models;
+    version again; ``build``: dataset versions, training runs, packages and versions of models,
+    trying a rule;
     ``release``: approve, reject, take into use, settings of model groups; ``administer``: what no
     other right covers.
     """

@@ -20,7 +20,7 @@ What a page or route mostly calls (``hub/views.py`` holds the records):
 * ``job_desk.service`` (``fleet.Jobs``): jobs of the fleet; ``things``: what they are for
 * ``bucket``: ``read(bucket, key)``, ``put(…)``, ``delete(…)``, and links to what stands there
 * ``enrolment``: ``invite(…)``, ``revoke(…)``, ``inventory`` (rows of enrolled devices)
-* ``rules``: ``all()``, ``one(id)``, ``attempt(rule, since=, until=)``
+* ``rules``: ``all()``, ``one(id)``; ``rule_trial.attempt``, ``rule_log.page_of``
 * ``devices``, ``dead_letters``, ``stats``, ``tracer.trace(id or twin path)``
 
 A route finds them as ``request.app.state.services`` and who asks as ``request.state.identity``

@@ -23,6 +23,7 @@ from lineside.hub.api import (
     models,
     open_inference,
     rollouts,
+    rule_events,
     rules,
     s3,
     session,
@@ -40,7 +41,7 @@ def mount_api(app: FastAPI) -> None:
     # Before ``line``: its ``/twin/{path}`` would take ``/twin/live``.
     for part in (
         devices, socket, frames, teaching, updates, s3, models, open_inference, counting, jobs,
-        rollouts, rules, iot, line, machines, session, docs,
+        rollouts, rules, rule_events, iot, line, machines, session, docs,
     ):  # fmt: skip
         app.include_router(part.router)
     app.add_exception_handler(LinesideError, _named)

@@ -6,8 +6,10 @@ from typing import Annotated
 from fastapi import APIRouter, Depends
 from fastapi.responses import Response
 
-from lineside.core import InvalidError, Rule, decode, decode_toml, parse_rfc3339
+from lineside.core import parse_rfc3339
 from lineside.hub.api.wire import Hub, answer, body_of, described, listed
+from lineside.hub.rule_text import read_rule
+from lineside.hub.rule_trial import attempt
 
 router = APIRouter(prefix="/api/v1", tags=["rules"])
 
@@ -39,22 +41,12 @@ def try_rule(hub: Hub, *, trial: Annotated[Trial, Depends(body_of(Trial))]) -> R
     """What it would have said, against the rule of that id in use; nothing is written."""
     since = parse_rfc3339(trial.since, where="since")
     until = parse_rfc3339(trial.until, where="until")
-    rule = _written(trial.text) if trial.text else hub.rules.find(trial.rule)
-    return answer(hub.rules.attempt(rule, since=since, until=until))
+    plant = hub.plant
+    rule = read_rule(trial.text, plant=plant) if trial.text else hub.rules.find(trial.rule)
+    return answer(attempt(rule, plant=plant, log=hub.records.log, since=since, until=until))
 
 
 @router.get("/rules/{rule}", summary="One rule")
 def get_rule(hub: Hub, rule: str) -> Response:
     """As in the list."""
     return answer(hub.rules.one(rule))
-
-
-def _written(text: str) -> Rule:
-    """The rule of a TOML text: the table itself, or one ``[[rule]]``."""
-    document = decode_toml(text.encode(), where="text")
-    tables = document.get("rule", document)
-    if isinstance(tables, list):
-        if len(tables) != 1:
-            raise InvalidError(f"{len(tables)} rules", where="text", fix="Try one rule at a time.")
-        tables = tables[0]
-    return decode(Rule, tables, where="text")

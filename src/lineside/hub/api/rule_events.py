@@ -1,0 +1,60 @@
+"""``/api/v1/rule-events``: what rules said, a page or a file at a time, and added up."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Query
+from fastapi.responses import Response, StreamingResponse
+
+from lineside.hub.api.wire import Hub, Limit, answer, listed, whole_number
+from lineside.hub.events import plain
+from lineside.hub.rule_files import MEDIA, rule_events_file
+from lineside.hub.rule_log import RuleFilter, page_of, rule_filter
+from lineside.hub.rule_sums import sums_of
+from lineside.hub.services import Services
+
+router = APIRouter(prefix="/api/v1", tags=["rules"])
+
+MOST_SUMMED = 5000
+"""Events that one answer adds up: the newest."""
+
+
+def wanted_of(
+    *, rule: str = "", action: str = "", key: str = "",
+    since: Annotated[str, Query(alias="from")] = "",
+    until: Annotated[str, Query(alias="to")] = "",
+) -> RuleFilter:  # fmt: skip
+    """The filters that every route here takes."""
+    return rule_filter(rule=rule, action=action, key=key, since=since, until=until)
+
+
+Wanted = Annotated[RuleFilter, Depends(wanted_of)]
+
+
+@router.get("/rule-events", summary="What rules said")
+def list_rule_events(
+    hub: Hub, wanted: Wanted, *, after: str = "", newest_first: bool = False, limit: Limit = 100,
+    form: Annotated[str, Query(alias="format")] = "json",
+) -> Response:  # fmt: skip
+    """A page as JSON; with ``format`` ``csv``, ``jsonl`` or ``parquet`` all of it as a file."""
+    if form != "json":
+        return _file(hub, wanted, form=form)
+    position = whole_number(after, name="after")
+    found = page_of(hub.records.log, wanted, after=position, newest_first=newest_first, limit=limit)
+    following = str(found.following) if found.following else ""
+    return listed([plain(view) for view in found.events], following=following)
+
+
+@router.get("/rule-events/summary", summary="What rules said, added up")
+def get_summary(hub: Hub, wanted: Wanted) -> Response:
+    """Of the newest 5,000 that pass: by rule and key, pairs, counts over time."""
+    found = page_of(hub.records.log, wanted, newest_first=True, limit=MOST_SUMMED)
+    return answer({"sums": sums_of(found.events), "all": not found.following})
+
+
+def _file(hub: Services, wanted: RuleFilter, *, form: str) -> Response:
+    """Sent as it is made; what cannot be made is refused before the first byte."""
+    pieces = rule_events_file(hub.records.log, wanted, plant=hub.plant, form=form)
+    known = any(one.id == wanted.rule for one in hub.plant.rule)
+    of = wanted.rule if known else "all"
+    headers = {"Content-Disposition": f'attachment; filename="rule-events-{of}.{form}"'}
+    return StreamingResponse(pieces, media_type=MEDIA[form], headers=headers)
