@@ -159,6 +159,13 @@ class Predictor:
             reason=work.verdict.reason,
         )
 
+    def forget_place(self, camera: str) -> None:
+        """Register the camera's next picture in full, whatever was before."""
+        with self._lock:
+            seat = self._seats.get(camera)
+            if seat is not None and seat.registrar is not None:
+                seat.registrar.forget()
+
     def explain(
         self, frame: Frame, *, template: NDArray[np.uint8] | None = None
     ) -> dict[str, NDArray[np.float32]]:

@@ -9,6 +9,16 @@ Not here: reading, writing, clocks; what an event does to the line (twin).
 
 from lineside.streams.codec import MAX_EVENT_BYTES, decode_event, encode_event, written_time
 from lineside.streams.contract import MOST_CAUSES, UNKNOWN, Output, Record, Step
+from lineside.streams.differing import (
+    EventChange,
+    EventDifferences,
+    Kind,
+    Likeness,
+    SaidEvent,
+    decided,
+    largest_move,
+    likeness,
+)
 from lineside.streams.drift import (
     Drift,
     DriftSettings,
@@ -37,6 +47,7 @@ from lineside.streams.predictions import (
 )
 from lineside.streams.recorded import read_entries
 from lineside.streams.records import TICK_TYPE, Entry, topic_fits
+from lineside.streams.rule_set import RuleSet, memory_s, reading_order
 from lineside.streams.sighting_learning import Stretch, clip_of_rule, learn_habits
 from lineside.streams.smoothing import Observation
 from lineside.streams.steps import make_step
@@ -65,20 +76,27 @@ __all__ = [
     "DriftState",
     "Entry",
     "Event",
+    "EventChange",
+    "EventDifferences",
     "FigureState",
     "Fresh",
+    "Kind",
+    "Likeness",
     "NotFresh",
     "Observation",
     "Output",
     "Reading",
     "Record",
     "RuleEngine",
+    "RuleSet",
+    "SaidEvent",
     "Step",
     "Stretch",
     "clip_of_rule",
     "compare_rules",
     "conditions_in_words",
     "debounce",
+    "decided",
     "decode_event",
     "encode_event",
     "encode_prediction_event",
@@ -91,13 +109,17 @@ __all__ = [
     "freshness",
     "held_for",
     "is_unsure",
+    "largest_move",
     "learn_habits",
+    "likeness",
     "make_step",
+    "memory_s",
     "moment",
     "prediction_event",
     "prediction_id",
     "read_entries",
     "read_prediction",
+    "reading_order",
     "rule_digest",
     "rule_event",
     "rule_span_s",

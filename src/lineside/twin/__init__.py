@@ -20,6 +20,7 @@ from lineside.twin.order_events import ORDER_TYPE, OrderAction, OrderData, order
 from lineside.twin.panel import PANEL_TITLE, PanelLine, sensor_panel
 from lineside.twin.patches import patch
 from lineside.twin.placing import Refusal, place
+from lineside.twin.replaying import TwinChange, TwinDifferences, TwinRun, moves_twin, raised_anew
 from lineside.twin.snapshots import Snapshot, load_snapshot, rebuild, save_snapshot
 from lineside.twin.start import initial
 from lineside.twin.state import (
@@ -65,17 +66,22 @@ __all__ = [
     "SlotState",
     "Snapshot",
     "StationState",
+    "TwinChange",
+    "TwinDifferences",
+    "TwinRun",
     "apply",
     "camera_document",
     "documents",
     "due",
     "initial",
     "load_snapshot",
+    "moves_twin",
     "next_to_send",
     "order_document",
     "order_event",
     "patch",
     "place",
+    "raised_anew",
     "read_order",
     "rebuild",
     "reference_document",

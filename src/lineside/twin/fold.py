@@ -74,3 +74,6 @@ _FOLDS: dict[str, Callable[..., Applied]] = {
     "lineside.plant.order.v1": fold_factory_order,
     "lineside.plant.alert.v1": fold_alert,
 }
+
+FOLDED = frozenset(_FOLDS)
+"""Types of events that can move the twin."""

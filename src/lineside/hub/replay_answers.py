@@ -1,0 +1,183 @@
+"""Recorded frames asked once more: the picture, the package, and what it remembered then.
+
+1. A frame is asked with the names under which it was answered: camera, capture time, sequence,
+   part, device. The same package on the same engine then says the same to the last bit.
+2. What a package remembers of a camera is its last full registration. Where the record registered
+   anew, so does the replay; where the span begins behind one, the frame of that registration is
+   shown first, and the run of equal pictures before the span with it.
+3. A frame whose picture is gone, damaged or cannot be answered is said, not guessed.
+"""
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from lineside.core import (
+    Clock,
+    Digest,
+    InvalidError,
+    LinesideError,
+    NotFoundError,
+    RefusedError,
+)
+from lineside.models import EngineName, Package, Predictor
+from lineside.store import Blobs, Logged, Records
+from lineside.streams import PREDICTION_TYPE, decode_event, read_prediction
+from lineside.vision import Frame, Prediction, open_frame
+
+_MOST_LOADED = 8
+_MOST_BACK = 20_000
+_MOST_REPEATS = 256
+_PAGE = 500
+_ANEW = ("aligned", "moved")
+
+
+class PictureGoneError(NotFoundError):
+    """The picture of a frame is not kept any more."""
+
+
+class UnansweredError(RefusedError):
+    """The picture of a frame is kept, and cannot be read or answered."""
+
+
+FindPackage = Callable[[Digest], Package]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kept:
+    """Where recorded frames are looked up."""
+
+    records: Records
+    blobs: Blobs
+
+
+class Answers:
+    """Packages at work on recorded frames; owned by one thread."""
+
+    def __init__(
+        self, kept: Kept, *, find: FindPackage, clock: Clock,
+        engine: EngineName = EngineName.ONNX_RUNTIME,
+    ) -> None:  # fmt: skip
+        self._kept = kept
+        self._find = find
+        self._clock = clock
+        self._engine = engine
+        self._loaded: OrderedDict[tuple[str, str], Predictor] = OrderedDict()
+        self._packages: OrderedDict[str, Package] = OrderedDict()
+
+    def again(self, recorded: Prediction, *, package: Digest, position: int) -> Prediction:
+        """What a package says of a recorded frame.
+
+        Args:
+            recorded: what was said of it.
+            package: who is asked.
+            position: of the record in the log.
+
+        Raises:
+            PictureGoneError: the picture aged out or was never stored here.
+            UnansweredError: its bytes changed, or it cannot be read or answered.
+            NotFoundError, InvalidError: there is no such package, or it cannot be asked again.
+        """
+        predictor = self._predictor(recorded, package=package, position=position)
+        try:
+            frame = self._open(recorded)
+            if recorded.registration.state in _ANEW:
+                predictor.forget_place(frame.camera)
+            return predictor.predict(frame, device=recorded.device)
+        except (RefusedError, InvalidError) as error:
+            raise UnansweredError(error.message, where=recorded.frame.id, fix=error.fix) from error
+
+    def load(self, digest: Digest) -> Package:
+        """The package itself; ``InvalidError`` where it cannot be asked about a record."""
+        return self._package(digest)
+
+    def _open(self, recorded: Prediction) -> Frame:
+        ref = recorded.frame
+        try:
+            row = self._kept.records.frames.get(ref.id)
+            if row.aged_out_at is not None:
+                raise PictureGoneError(
+                    "the picture aged out", where=ref.id, fix="Ask an earlier backup."
+                )
+            data = self._kept.blobs.get(row.digest)
+        except NotFoundError as error:
+            raise PictureGoneError(
+                "the picture is not here", where=ref.id, fix=error.fix
+            ) from error
+        if row.digest != ref.digest:
+            raise RefusedError(
+                "the answer was given on another picture", where=ref.id, fix="Trace the frame."
+            )
+        return open_frame(
+            data, camera=ref.camera, captured_at=ref.captured_at, sequence=ref.sequence,
+            part=ref.part, max_bytes=max(row.size_bytes, len(data)),
+        )  # fmt: skip
+
+    def _predictor(self, recorded: Prediction, *, package: Digest, position: int) -> Predictor:
+        """The package as the device had it that judged the frame."""
+        name = (package, f"{recorded.inspection}\n{recorded.device}")
+        found = self._loaded.get(name)
+        if found is None:
+            found = Predictor(self._package(package), clock=self._clock, engine=self._engine)
+            self._remind(found, recorded, position=position)
+            self._loaded[name] = found
+            if len(self._loaded) > _MOST_LOADED:
+                self._loaded.popitem(last=False)
+        self._loaded.move_to_end(name)
+        return found
+
+    def _package(self, digest: Digest) -> Package:
+        if digest not in self._packages:
+            package = self._find(digest)
+            if package.manifest.template:
+                raise InvalidError(
+                    "the package judges a picture beside its template, and no record names one",
+                    where=package.manifest.name, fix="Compare it: lineside package compare.",
+                )  # fmt: skip
+            self._packages[digest] = package
+            if len(self._packages) > _MOST_LOADED:
+                self._packages.popitem(last=False)
+        return self._packages[digest]
+
+    def _remind(self, predictor: Predictor, recorded: Prediction, *, position: int) -> None:
+        """Show a package what it had seen before the span."""
+        for one in self._remembered(recorded, position=position):
+            try:
+                frame = self._open(one)
+            except LinesideError:
+                continue
+            predictor.predict(frame, device=one.device)
+
+    def _remembered(self, recorded: Prediction, *, position: int) -> list[Prediction]:
+        """The frame of the last full registration, then those with the very picture before."""
+        placed: Prediction | None = None
+        repeats: list[Prediction] = []
+        repeating, needs_place = True, recorded.registration.state == "still"
+        for one in self._back(recorded, position=position):
+            repeating = repeating and one.frame.digest == recorded.frame.digest
+            if repeating and len(repeats) < _MOST_REPEATS:
+                repeats.append(one)
+            # Of a package that came into use in between, the last frame before it was its first.
+            settles = one.registration.state in _ANEW or one.package != recorded.package
+            if needs_place and placed is None and settles:
+                placed = one
+            if not repeating and (placed is not None or not needs_place):
+                break
+        return [*([placed] if placed is not None else []), *reversed(repeats)]
+
+    def _back(self, recorded: Prediction, *, position: int) -> Iterator[Prediction]:
+        """What the device said of the inspection before, newest first, bounded."""
+        read = 0
+        while read < _MOST_BACK:
+            page: list[Logged] = self._kept.records.log.read(
+                type=PREDICTION_TYPE, subject=recorded.inspection, after=position, limit=_PAGE,
+                newest_first=True,
+            )  # fmt: skip
+            if not page:
+                return
+            for logged in page:
+                one = read_prediction(decode_event(logged.entry.body, where=logged.entry.id))
+                if one.device == recorded.device:
+                    yield one
+            position = page[-1].position
+            read += len(page)

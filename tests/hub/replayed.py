@@ -1,0 +1,146 @@
+"""A recorded stretch for tests of replays: pictures on the bus, answers by a real package."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+from lineside.core import Digest, Plant, digest_of, encode, to_plain
+from lineside.hub import HubConfig, Services, build_services
+from lineside.hub.follow import Follower, Selection
+from lineside.hub.replay_answers import Kept
+from lineside.hub.replay_choice import Wished, replay
+from lineside.hub.replay_records import ReplayOrder, ReplayResult
+from lineside.hub.rules import FOLLOWER
+from lineside.links import Message
+from lineside.models import Package, Predictor, build_package
+from lineside.store import open_blobs, open_records
+from lineside.streams import encode_event, prediction_event
+from lineside.testing import FakeClock
+from lineside.testing.rules import rule_of
+from lineside.vision import open_frame
+from tests.hub.conftest import Line
+
+WINDOWS = """
+id = "windows"
+read = { predictions = "stock", answers = "each" }
+where = [{ field = "decision", equals = "present" }]
+key = ["label"]
+window = { size_s = 5 }
+having = [{ field = "count", above = 1 }]
+"""
+DARK = """
+id = "dark"
+read = { event = "picture" }
+key = ["action"]
+window = { size_s = 60 }
+"""
+SHOWN: tuple[tuple[str, ...], ...] = (
+    ("blue",), ("blue",), ("blue", "red"), ("blue", "red"), ("red",), ("red",), (), ("white",),
+    ("white",), ("white",), ("blue", "white"), ("blue",), (), (), ("red",), ("red",),
+)  # fmt: skip
+
+
+@dataclass(slots=True, kw_only=True)
+class Day:
+    """A hub with a recorded day in it."""
+
+    hub: Services
+    clock: FakeClock
+    package: Package
+    jpeg: Callable[..., bytes]
+    since: datetime
+    device: str = "edge-1"
+    sequence: int = 0
+
+    @property
+    def until(self) -> datetime:
+        return self.clock.now() + timedelta(milliseconds=1)
+
+    @property
+    def kept(self) -> Kept:
+        return Kept(records=self.hub.records, blobs=self.hub.blobs)
+
+    def record(self, shown: tuple[tuple[str, ...], ...] = SHOWN, *, every_s: float = 1.0) -> None:
+        """Pictures, a second apart, each answered by the device's package."""
+        line = Line(self.hub, self.clock)
+        line.send(line.status(self.device))
+        judge = Predictor(self.package, clock=self.clock)
+        for present in shown:
+            self.sequence += 1
+            data = self.jpeg(*present, seed=self.sequence)
+            line.send(line.camera(data))
+            frame = open_frame(data, camera="rack", captured_at=self.clock.now())
+            said = judge.predict(frame, device=self.device)
+            event = prediction_event(
+                said, site="hall", device=self.device, sequence=self.sequence, first=1
+            )
+            topic = "lineside/hall/warehouse/rack/prediction"
+            line.send(Message(topic=topic, payload=encode_event(event), qos=1))
+            self.follow()
+            self.clock.advance(every_s)
+
+    def follow(self) -> None:
+        """Let the hub's rules read what came."""
+        rules = self.hub.rules
+        made = Follower(
+            FOLLOWER, records=self.hub.records, ledger=self.hub.ledger, handle=rules.take,
+            selection=Selection(),
+        )  # fmt: skip
+        made.position = max(made.position, rules.load())
+        while made.step():
+            pass
+
+    def again(
+        self, package: Package | str = "", *, rules: bytes = b"", inspection: str = ""
+    ) -> ReplayResult:
+        """The day once more, by another package or other rules."""
+        given = package if isinstance(package, Package) else None
+        order = ReplayOrder(
+            since=self.since, until=self.until, inspection=inspection,
+            package=given.digest if given is not None else str(package),
+        )  # fmt: skip
+        wished = Wished(order=order, package=given, rules=rules)
+        return replay(
+            wished, self.kept, plant=self.hub.plant, clock=self.clock, tell=lambda _: None
+        )
+
+
+def shy(package: Package, *, label: str = "blue") -> Package:
+    """The package with one label never present: its cuts lie above what it ever says."""
+    rules = tuple(
+        replace(rule, low=0.9999, high=0.99999) if rule.name == label else rule
+        for rule in package.manifest.rules
+    )
+    manifest = replace(package.manifest, name="shy", rules=rules)
+    files = {name: data for name, data in package.files.items() if name != "manifest.json"}
+    return Package.read(build_package(manifest, files))
+
+
+@contextmanager
+def recorded_day(
+    config: HubConfig, plant: Plant, clock: FakeClock, *, archive: bytes,
+    jpeg: Callable[..., bytes],
+) -> Iterator[Day]:  # fmt: skip
+    """A hub over the config's store, its rules, and a package in use."""
+    ruled = replace(plant, rule=(rule_of(WINDOWS), rule_of(DARK)))
+    with open_records(config.records, clock=clock) as records:
+        blobs = open_blobs(config.blobs, clock=clock)
+        hub = build_services(config, plant=ruled, records=records, blobs=blobs, clock=clock)
+        hub.load()
+        hub.rules.load()
+        hub.packages.add(archive, by="ada")
+        day = Day(hub=hub, clock=clock, package=Package.read(archive), jpeg=jpeg, since=clock.now())
+        yield day
+        hub.runs.close()
+        blobs.close()
+
+
+def plain(result: ReplayResult) -> bytes:
+    """All that a replay says, as bytes."""
+    return encode(to_plain(replace(result, seconds=0.0, ms_per_frame=0.0)))
+
+
+def digest(name: str) -> Digest:
+    """A digest that is nobody's."""
+    return digest_of(name.encode())
