@@ -18,7 +18,8 @@ from lineside.hub import HubConfig, Services
 from lineside.hub.follow import Follower, Selection
 from lineside.hub.kafka import KafkaEvents, KafkaIntake
 from lineside.hub.kafka_config import KafkaBridged, KafkaConfig, KafkaRead, KafkaSent
-from lineside.hub.kafka_words import dead_record, event_of, is_sent, key_of, record_of
+from lineside.hub.kafka_words import dead_record, event_of, is_sent, record_of
+from lineside.hub.order_keys import key_of
 from lineside.hub.run import running
 from lineside.hub.topics import DeadLetterError, Reason
 from lineside.links import (

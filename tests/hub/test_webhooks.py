@@ -3,13 +3,14 @@
 import base64
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import pytest
 
-from lineside.core import InvalidError, SystemClock, UnavailableError
+from lineside.core import InvalidError, SystemClock
 from lineside.hub import HubConfig, Services
 from lineside.hub.follow import Follower, Selection
 from lineside.hub.run import running
@@ -23,8 +24,8 @@ from tests.links.hooks import Hooks, hooks_server
 
 @pytest.fixture(autouse=True)
 def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lineside.hub.webhooks._FIRST_S", 0.001)
-    monkeypatch.setattr("lineside.hub.webhooks._MOST_S", 0.01)
+    monkeypatch.setattr("lineside.hub.webhooks._FIRST_S", 0.0)
+    monkeypatch.setattr("lineside.hub.webhooks._MOST_S", 0.0)
 
 
 @pytest.fixture
@@ -48,22 +49,25 @@ def rule_event(hub: Services, number: int, *, rule: str = "pair") -> Event:
 
 
 class Runs:
-    """A webhook and its follower, made anew as after a restart."""
+    """A webhook and its follower, made anew as after a restart; one post at a time."""
 
     def __init__(self, hub: Services, config: WebhookConfig) -> None:
-        self.sender = WebhookSender(config.target)
-        self.webhook = Webhook(config, services=hub, sender=self.sender)
+        self._config = config
+        self.webhook = Webhook(config, services=hub)
         self.follower = Follower(
             f"webhook-{config.name}", records=hub.records, ledger=hub.ledger,
-            handle=self.webhook.send, selection=Selection(),
+            handle=self.webhook.read, selection=Selection(),
         )  # fmt: skip
 
+    def read(self) -> None:
+        while self.follower.step():
+            pass
+
     def step(self) -> None:
-        try:
-            while self.follower.step():
+        self.read()
+        with closing(WebhookSender(self._config.target)) as sender:
+            while self.webhook.turn(sender):
                 pass
-        finally:
-            self.sender.close()
 
 
 def test_events_come_in_order_and_each_until_it_is_taken(hub: Services, hooks: Hooks) -> None:
@@ -127,48 +131,111 @@ def test_the_time_an_event_is_tried_for_goes_on_over_a_restart(
     hub.ledger.record([rule_event(hub, 1)])
     first = Runs(hub, config)
 
-    def stop(handler: BaseHTTPRequestHandler) -> None:
-        first.webhook.stop()
-        handler.send_response(503)
-        handler.send_header("content-length", "0")
-        handler.end_headers()
-
-    hooks.answers = [stop, 503]
-    with pytest.raises(UnavailableError, match="stops"):
-        first.step()
+    hooks.answers = [503, 503]
+    first.read()
+    with closing(WebhookSender(config.target)) as sender:
+        first.webhook.turn(sender)
     clock.advance(60)
     Runs(hub, config).step()
     assert hub.events.page(kind=WEBHOOK_TYPE)
     assert hooks.ids == ["evt_1", "evt_1"]
 
 
-def test_after_a_crash_at_most_one_event_comes_twice(
-    hub: Services, hooks: Hooks, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Killed after each post, before it is written down."""
+class KilledError(Exception):
+    """The hub's end."""
+
+
+class Killed(Webhook):
+    """Ends after a post, before it is written down, for the second event of each life."""
+
+    posts = 0
+
+    def _keep_later(self) -> None:
+        self.posts += 1
+        if self.posts > 1:
+            raise KilledError
+        super()._keep_later()
+
+
+def test_after_a_crash_at_most_one_event_comes_twice(hub: Services, hooks: Hooks) -> None:
+    """Of one key; of several, as many as were under way."""
     config = WebhookConfig(name="mes", url=hooks.url)
     hub.ledger.record([rule_event(hub, n) for n in range(5)])
-    keep = Webhook._keep
-
-    class KilledError(Exception):
-        pass
-
     for _ in range(3):
-        runs, kept = Runs(hub, config), list[int]()
-
-        def crash(self: Webhook, mark: object, *, kept: list[int] = kept) -> None:
-            if kept:
-                raise KilledError
-            kept.append(1)
-            keep(self, mark)  # type: ignore[arg-type]  # passed on
-
-        monkeypatch.setattr(Webhook, "_keep", crash)
+        runs = Runs(hub, config)
+        runs.webhook = Killed(config, services=hub)
+        runs.follower = Follower(
+            "webhook-mes", records=hub.records, ledger=hub.ledger, handle=runs.webhook.read,
+            selection=Selection(),
+        )  # fmt: skip
         with pytest.raises(KilledError):
             runs.step()
-    monkeypatch.setattr(Webhook, "_keep", keep)
     Runs(hub, config).step()
     wanted = [f"evt_{n}" for n in (0, 1, 1, 2, 2, 3, 3, 4)]
     assert hooks.ids == wanted
+
+
+def test_a_key_that_is_not_taken_holds_up_no_other(hub: Services, hooks: Hooks) -> None:
+    """Sixty events of one rule wait behind its first; those of another go out meanwhile."""
+    events = [rule_event(hub, n, rule=("stuck", "pair")[n % 2]) for n in range(120)]
+    hub.ledger.record(events)
+    refused: list[str] = []
+
+    def judge(handler: BaseHTTPRequestHandler) -> None:
+        found = handler.headers["webhook-id"]
+        fails = found == "evt_0" and len(refused) < 3
+        refused.extend([found] * fails)
+        handler.send_response(500 if fails else 204)
+        handler.send_header("content-length", "0")
+        handler.end_headers()
+
+    hooks.answers = [judge] * 200
+    config = WebhookConfig(name="mes", url=hooks.url)
+    runs = Runs(hub, config)
+    runs.read()
+    with closing(WebhookSender(config.target)) as sender:
+        runs.webhook.turn(sender)
+    assert (hooks.ids, runs.webhook.waiting) == (["evt_0"], 2)
+    Runs(hub, config).step()  # another life
+    for parity in (0, 1):
+        mine = [name for name in hooks.ids if int(name[4:]) % 2 == parity]
+        assert list(dict.fromkeys(mine)) == [f"evt_{n}" for n in range(parity, 120, 2)]
+    assert hooks.ids.count("evt_0") == 4
+    assert len(hooks.ids) == 123
+
+
+@pytest.mark.parametrize("parallel", [1, 3])
+def test_several_keys_are_posted_at_a_time_and_no_more_than_allowed(
+    config: HubConfig, hooks: Hooks, parallel: int
+) -> None:
+    """A meeting of three posts comes about with three at a time, and not with one."""
+    meeting = threading.Barrier(3)
+    waits_s = 10.0 if parallel == 3 else 0.2
+    met: list[bool] = []
+
+    def meet(handler: BaseHTTPRequestHandler) -> None:
+        try:
+            meeting.wait(waits_s)
+            met.append(True)
+        except threading.BrokenBarrierError:
+            met.append(False)
+        handler.send_response(204)
+        handler.send_header("content-length", "0")
+        handler.end_headers()
+
+    hooks.answers = [meet] * 3
+    hook = WebhookConfig(name="mes", url=hooks.url, parallel=parallel)
+    settings = replace(config, records="", blobs="", webhook=(hook,))
+    with running(settings, clock=SystemClock()) as hub:
+        rules = ("a", "b", "c")
+        events = [rule_event(hub.services, n, rule=rule) for n, rule in enumerate(rules)]
+        hub.services.ledger.record(events)
+        until(lambda: len(met) == 3)
+        gauges = hub.services.stats.plain
+        until(lambda: gauges()["gauges"]["webhook_mes_waiting"] == 0)
+        names = [thread.name for thread in threading.enumerate()]
+        assert sum(name.startswith("webhook-mes-") for name in names) == parallel
+    assert met == [parallel == 3] * 3
 
 
 def test_a_hub_posts_what_happens_from_now_on_and_goes_on_after_a_restart(
@@ -208,6 +275,9 @@ def until(what: Callable[[], object]) -> None:
         lambda: WebhookConfig(name="a", url="https://a/b", types=()),
         lambda: WebhookConfig(name="a", url="https://a/b", dead_after_s=0),
         lambda: WebhookConfig(name="a", url="nowhere"),
+        lambda: WebhookConfig(name="a", url="https://a/b", key="colour"),
+        lambda: WebhookConfig(name="a", url="https://a/b", parallel=0),
+        lambda: WebhookConfig(name="a", url="https://a/b", parallel=33),
         lambda: HubConfig(
             data_dir="d", plant="p", webhook=(WebhookConfig(name="a", url="https://a/b"),) * 2
         ),

@@ -4,10 +4,9 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 from lineside.core import InvalidError
+from lineside.hub.order_keys import check_key
 from lineside.links import KafkaPlace, check_pattern, check_topic
 from lineside.streams import EVENT_TYPE
-
-KEYS = ("id", "source", "subject", "type")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,8 +27,7 @@ class KafkaSent:
 
     Attributes:
         types: which; ``*`` stands for anything.
-        key: what keeps the order: empty for source and subject, one of ``KEYS``, or
-            ``data.<field>``.
+        key: what keeps the order, as ``order_keys.key_of`` takes it.
     """
 
     topic: str
@@ -40,11 +38,7 @@ class KafkaSent:
         _check_name(self.topic, where="kafka.send.topic")
         if not self.types or not all(self.types):
             raise InvalidError("a type of event", where="kafka.send.types", fix="Leave it out.")
-        if self.key and self.key not in KEYS and not _is_field(self.key):
-            raise InvalidError(
-                f"{self.key!r} is no key", where="kafka.send.key",
-                fix=f"Write one of {', '.join(KEYS)}, or data.<field>.",
-            )  # fmt: skip
+        check_key(self.key, where="kafka.send.key")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,10 +101,6 @@ class KafkaConfig:
         return KafkaPlace(
             brokers=self.brokers, options=self.options, secret_files=self.secret_files
         )
-
-
-def _is_field(key: str) -> bool:
-    return key.startswith("data.") and key != "data."
 
 
 def _check_name(topic: str, *, where: str) -> None:

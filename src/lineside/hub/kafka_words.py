@@ -21,6 +21,7 @@ from typing import Any
 
 from lineside.core import InvalidError, Route, decode_json, digest_of, rfc3339, stable_id
 from lineside.hub.kafka_config import KafkaSent
+from lineside.hub.order_keys import key_of
 from lineside.hub.topics import DeadLetterError, Reason, check_size, plant_event
 from lineside.links import KafkaRecord, KafkaTaken, Message
 from lineside.store import Logged
@@ -114,24 +115,6 @@ def record_of(logged: Logged, sent: KafkaSent) -> KafkaRecord:
             ("ce_source", entry.source.encode()),
         ),
     )
-
-
-def key_of(logged: Logged, wanted: str) -> str:
-    """What keeps an event in order with others.
-
-    Args:
-        logged: the event.
-        wanted: see ``KafkaSent.key``; a field the event lacks leaves source and subject.
-    """
-    entry = logged.entry
-    usual = f"{entry.source} {entry.subject}".rstrip()
-    if not wanted:
-        return usual
-    if not wanted.startswith("data."):
-        return str(getattr(entry, wanted))
-    event = decode_event(entry.body, where=entry.id)
-    found = event.data.get(wanted.removeprefix("data."))
-    return usual if found is None or isinstance(found, dict | list) else str(found)
 
 
 def dead_record(taken: KafkaTaken, refusal: DeadLetterError, *, topic: str) -> KafkaRecord:

@@ -1,20 +1,20 @@
 """Events of the log posted to others' URLs, each webhook by a follower of its own.
 
-1. In the log's order, one after the other: an event is not overtaken by a later one. What waits,
-   waits in the log; nothing is queued in memory.
+1. Events of one key go in the log's order, one after the other: none is overtaken by a later one.
+   ``parallel`` keys go at a time, so that one that is tried again holds up no other. What waits,
+   waits in the log; see ``webhook_lanes``.
 2. An event that is not taken is tried again, later and later, up to five minutes apart, or as late
    as the answer asks. After ``dead_after_s`` it is given up: that is an event of the hub
    (``lineside.webhook.v1``, ``action`` ``dead``) and counted, and the next one follows.
-3. How far a webhook came is written after each event: after a crash one event may come twice,
-   under the same ``webhook-id``.
+3. How far each key came is written after each event: after a crash as many events may come twice
+   as were under way, ``parallel`` at most, under the same ``webhook-id``.
 """
 
 import logging
 import threading
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
-from datetime import datetime
 from fnmatch import fnmatchcase
 from functools import partial
 
@@ -23,13 +23,16 @@ from lineside.core import (
     LinesideError,
     NotFoundError,
     UnavailableError,
+    digest_of,
     parse_rfc3339,
     rfc3339,
     stable_id,
 )
 from lineside.hub.follow import Follower, Selection, follow_from_now
+from lineside.hub.order_keys import key_of
 from lineside.hub.services import Services
 from lineside.hub.topics import hub_source
+from lineside.hub.webhook_lanes import MOST_HELD, Kept, Lane, Lanes
 from lineside.hub.webhooks_config import WebhookConfig
 from lineside.links import WebhookSender, backoff_s
 from lineside.store import Logged
@@ -40,6 +43,10 @@ logger = logging.getLogger(__name__)
 WEBHOOK_TYPE = "lineside.webhook.v1"
 CONTENT = "application/cloudevents+json; charset=utf-8"
 _KIND = "webhook"
+_PAGE = 200
+_MOST_KEY = 100
+_LOOK_S = 1.0
+_AGAIN_S = 2.0
 _FIRST_S = 1.0
 _MOST_S = 300.0
 
@@ -53,15 +60,6 @@ class WebhookFigures:
     dead: int = 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Mark:
-    """How far it came: the last position dealt with, and since when the next one is tried."""
-
-    position: int = 0
-    event: str = ""
-    since: str = ""
-
-
 def is_wanted(logged: Logged, config: WebhookConfig) -> bool:
     """Whether a webhook gets this event; never one about itself."""
     entry = logged.entry
@@ -71,80 +69,174 @@ def is_wanted(logged: Logged, config: WebhookConfig) -> bool:
     return typed and (not config.rules or entry.subject in config.rules)
 
 
-class Webhook:
-    """Handler of a follower over the log."""
+def lane_key(logged: Logged, config: WebhookConfig) -> str | None:
+    """What an event keeps its order with; None: the webhook does not want it."""
+    if not is_wanted(logged, config):
+        return None
+    key = key_of(logged, config.key)
+    return key if len(key) <= _MOST_KEY else digest_of(key.encode())
 
-    def __init__(self, config: WebhookConfig, *, services: Services, sender: WebhookSender) -> None:
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Try:
+    """What became of one post: why it was not taken, "" if it was."""
+
+    why: str = ""
+    away: bool = False
+    wait_s: float = 0.0
+
+
+class Webhook:
+    """Handler of a follower over the log, and the threads that post."""
+
+    def __init__(self, config: WebhookConfig, *, services: Services) -> None:
         self._config = config
         self._services = services
-        self._sender = sender
         self._stop = threading.Event()
+        self._moved = threading.Condition()
+        self._lanes = Lanes(self._load())
         self._lost = False
-        self._mark = self._load()
+        self._unkept = False
+        self._threads = [
+            threading.Thread(target=self._run, name=f"webhook-{config.name}-{number}")
+            for number in range(config.parallel)
+        ]
         self.figures = WebhookFigures()
 
-    def send(self, entries: Sequence[Logged]) -> None:
-        """Post what is wanted, in order; returns when each was taken or given up.
+    @property
+    def waiting(self) -> int:
+        """Keys that have something to be posted."""
+        return len(self._lanes)
 
-        Raises:
-            UnavailableError: the hub stops before.
-        """
-        for logged in entries:
-            if logged.position > self._mark.position and is_wanted(logged, self._config):
-                self._deliver(logged)
-                self._keep(_Mark(position=logged.position))
+    def start(self) -> None:
+        """Begin to post."""
+        for thread in self._threads:
+            thread.start()
 
     def stop(self) -> None:
-        """Wait no longer."""
+        """Wait no longer; ends after the posts in hand."""
         self._stop.set()
+        with self._moved:
+            self._moved.notify_all()
+        for thread in self._threads:
+            if thread.ident is not None:
+                thread.join()
 
-    def _deliver(self, logged: Logged) -> None:
-        tries = 0
-        while True:
-            why, wait_s = self._attempt(logged)
-            tries += 1
-            if not why:
-                self._note_back()
-                self.figures.sent += 1
-                return
-            self._note_lost(why)
-            since = self._trying_since(logged)
-            left_s = (since - self._services.clock.now()).total_seconds()
-            left_s += self._config.dead_after_s
-            if left_s <= 0:
-                self._give_up(logged, why=why, since=since, tries=tries)
-                return
-            waited_s = max(wait_s, backoff_s(tries - 1, first_s=_FIRST_S, most_s=_MOST_S))
-            if self._stop.wait(min(waited_s, left_s)):
-                raise UnavailableError("the hub stops", fix="It goes on at the next start.")
-            self.figures.retried += 1
+    def read(self, entries: Sequence[Logged]) -> None:
+        """Put what is wanted into the lanes; returns when all of it is there.
 
-    def _attempt(self, logged: Logged) -> tuple[str, float]:
-        """Why it was not taken, "" if it was, and how long the other side asks to wait."""
-        if self._stop.is_set():
-            raise UnavailableError("the hub stops", fix="It goes on at the next start.")
+        Raises:
+            UnavailableError: the hub stops before, or the store is away.
+        """
+        keyed = [(logged, lane_key(logged, self._config)) for logged in entries]
+        while keyed:
+            with self._moved:
+                count = self._lanes.read(keyed)
+                if count:
+                    self._keep()
+                    self._moved.notify_all()
+                elif self._stop.is_set():
+                    raise _stops()
+                else:
+                    self._moved.wait(_LOOK_S)
+            keyed = keyed[count:]
+
+    def turn(self, sender: WebhookSender) -> bool:
+        """One try of the first event of a lane that is due; False if none is."""
+        with self._moved:
+            claimed = self._lanes.claim(self._services.clock.monotonic())
+        if claimed is None:
+            return False
+        key, lane = claimed
         try:
-            answer = self._sender.post(
+            self._do(key, lane, sender=sender)
+        except BaseException:
+            with self._moved:
+                again_s = self._services.clock.monotonic() + _AGAIN_S
+                self._lanes.release(key, due_s=again_s)
+            raise
+        return True
+
+    def _do(self, key: str, lane: Lane, *, sender: WebhookSender) -> None:
+        if not lane.held:
+            self._look(key, lane)
+            return
+        logged = lane.held[0]
+        tried = self._post(logged, sender=sender)
+        with self._moved:
+            self.figures.retried += lane.tries > 0
+        if tried.why and not self._is_over(lane):
+            self._miss(key, lane, tried=tried)
+            return
+        if tried.why:
+            self._give_up(logged, lane, why=tried.why)
+        with self._moved:
+            self.figures.dead += bool(tried.why)
+            self.figures.sent += not tried.why
+            self._lanes.taken(key)
+            if not tried.why:
+                self._lanes.answered(self._services.clock.monotonic())
+            self._note_back()
+            self._keep_later()
+            self._moved.notify_all()
+
+    def _look(self, key: str, lane: Lane) -> None:
+        """Read a lane's next events from the log."""
+        with self._moved:
+            after, end = lane.position - 1, self._lanes.read_to
+        found: list[Logged] = []
+        while after < end and len(found) < MOST_HELD:
+            page = self._services.records.log.read(
+                after=after, limit=_PAGE, type=selected_type(self._config)
+            )
+            found += [
+                logged
+                for logged in page
+                if logged.position <= end and lane_key(logged, self._config) == key
+            ]
+            after = page[-1].position if len(page) == _PAGE else end
+        found, rest = found[:MOST_HELD], found[MOST_HELD:]
+        with self._moved:
+            looked_to = rest[0].position - 1 if rest else min(after, end)
+            self._lanes.found(key, found, looked_to=looked_to)
+            self._lanes.release(key, due_s=lane.due_s)
+            self._moved.notify_all()
+
+    def _post(self, logged: Logged, *, sender: WebhookSender) -> _Try:
+        try:
+            answer = sender.post(
                 logged.entry.id, logged.entry.body, at=self._services.clock.now(), content=CONTENT
             )
         except LinesideError as error:
-            return error.message, 0.0
+            return _Try(why=error.message, away=True)
         if answer.taken:
-            return "", 0.0
-        return f"answered {answer.status}", answer.retry_after_s
+            return _Try()
+        return _Try(why=f"answered {answer.status}", wait_s=answer.retry_after_s)
 
-    def _trying_since(self, logged: Logged) -> datetime:
-        """When its first try failed, also before a restart."""
-        if self._mark.event != logged.entry.id:
-            since = rfc3339(self._services.clock.now())
-            mark = _Mark(position=self._mark.position, event=logged.entry.id, since=since)
-            self._keep(mark)
-        return parse_rfc3339(self._mark.since)
+    def _is_over(self, lane: Lane) -> bool:
+        """Whether its time is over; that begins with the first failure, also before a restart."""
+        now = self._services.clock.now()
+        lane.since = lane.since or rfc3339(now)
+        return self._left_s(lane) <= 0
 
-    def _give_up(self, logged: Logged, *, why: str, since: datetime, tries: int) -> None:
+    def _left_s(self, lane: Lane) -> float:
+        tried_for = self._services.clock.now() - parse_rfc3339(lane.since)
+        return self._config.dead_after_s - tried_for.total_seconds()
+
+    def _miss(self, key: str, lane: Lane, *, tried: _Try) -> None:
+        waits_s = max(tried.wait_s, backoff_s(lane.tries, first_s=_FIRST_S, most_s=_MOST_S))
+        due_s = self._services.clock.monotonic() + min(waits_s, self._left_s(lane))
+        with self._moved:
+            first = lane.tries == 0
+            self._lanes.missed(key, due_s=due_s, away=tried.away)
+            self._note_lost(tried.why)
+            if first:
+                self._keep_later()
+
+    def _give_up(self, logged: Logged, lane: Lane, *, why: str) -> None:
         told: dict[str, Json] = {
             "action": "dead", "event": logged.entry.id, "type": logged.entry.type, "why": why,
-            "since": rfc3339(since), "tries": tries,
+            "since": lane.since, "tries": lane.tries + 1,
         }  # fmt: skip
         site = self._services.plant.site
         event = Event(
@@ -153,22 +245,60 @@ class Webhook:
             time=self._services.clock.now(), data=dict(told),
         )  # fmt: skip
         self._services.ledger.record([event])
-        self.figures.dead += 1
         logger.warning(
             "webhook gave up name=%s event=%s why=%s", self._config.name, logged.entry.id, why
         )
 
-    def _load(self) -> _Mark:
+    # ---- what survives
+
+    def _load(self) -> Kept:
         try:
             body = self._services.records.documents.get(_KIND, self._config.name).body
         except NotFoundError:
-            return _Mark()
-        return _Mark(position=body["position"], event=body["event"], since=body["since"])
+            return Kept()
+        lanes = tuple((key, place, since) for key, place, since in body.get("lanes", ()))
+        return Kept(read_to=body["position"], lanes=lanes)
 
-    def _keep(self, mark: _Mark) -> None:
-        body = {"position": mark.position, "event": mark.event, "since": mark.since}
+    def _keep(self) -> None:
+        """The lock is held."""
+        kept = self._lanes.kept()
+        body = {"position": kept.read_to, "lanes": [list(lane) for lane in kept.lanes]}
         self._services.records.documents.put(_KIND, self._config.name, body=body)
-        self._mark = mark
+        self._unkept = False
+
+    def _keep_later(self) -> None:
+        """The same; where the store is away, with what comes next."""
+        try:
+            self._keep()
+        except LinesideError as error:
+            if not self._unkept:
+                logger.warning("webhook not noted name=%s reason=%s", self._config.name, error)
+            self._unkept = True
+
+    # ---- threads
+
+    def _run(self) -> None:
+        with closing(WebhookSender(self._config.target)) as sender:
+            while not self._stop.is_set():
+                if not self._guarded(sender):
+                    self._wait()
+
+    def _guarded(self, sender: WebhookSender) -> bool:
+        try:
+            return self.turn(sender)
+        except LinesideError as error:
+            with self._moved:
+                self._note_lost(error.message)
+        except Exception:  # boundary
+            logger.exception("webhook failed name=%s", self._config.name)
+        return False
+
+    def _wait(self) -> None:
+        with self._moved:
+            due_s = self._lanes.next_due_s()
+            left_s = _LOOK_S if due_s is None else due_s - self._services.clock.monotonic()
+            if left_s > 0 and not self._stop.is_set():
+                self._moved.wait(min(left_s, _LOOK_S))
 
     def _note_lost(self, why: str) -> None:
         if not self._lost:
@@ -176,9 +306,19 @@ class Webhook:
         self._lost = True
 
     def _note_back(self) -> None:
-        if self._lost:
+        if self._lost and not self._lanes.failing:
             logger.info("webhook goes on name=%s", self._config.name)
-        self._lost = False
+            self._lost = False
+
+
+def _stops() -> UnavailableError:
+    return UnavailableError("the hub stops", fix="It goes on at the next start.")
+
+
+def selected_type(config: WebhookConfig) -> str:
+    """The one type to read by; "" where there are several or patterns."""
+    plain = len(config.types) == 1 and not set(config.types[0]) & set("*?[")
+    return config.types[0] if plain else ""
 
 
 def start_webhooks(services: Services, *, stack: ExitStack) -> None:
@@ -188,20 +328,19 @@ def start_webhooks(services: Services, *, stack: ExitStack) -> None:
 
 
 def _start(config: WebhookConfig, *, services: Services, stack: ExitStack) -> None:
-    sender = WebhookSender(config.target)
-    webhook = Webhook(config, services=services, sender=sender)
+    webhook = Webhook(config, services=services)
     name = f"webhook-{config.name}"
     follow_from_now(name, records=services.records, ledger=services.ledger)
-    plain = len(config.types) == 1 and not set(config.types[0]) & set("*?[")
     follower = Follower(
-        name, records=services.records, ledger=services.ledger, handle=webhook.send,
-        selection=Selection(type=config.types[0] if plain else ""),
+        name, records=services.records, ledger=services.ledger, handle=webhook.read,
+        selection=Selection(type=selected_type(config)),
     )  # fmt: skip
-    stack.callback(sender.close)
     follower.start()
     stack.callback(follower.stop)
+    webhook.start()
     stack.callback(webhook.stop)
     figure = f"webhook_{config.name.replace('-', '_')}"
     for part in ("sent", "retried", "dead"):
         services.stats.watch(f"{figure}_{part}", partial(getattr, webhook.figures, part))
     services.stats.watch(f"{figure}_behind", partial(getattr, follower, "behind"))
+    services.stats.watch(f"{figure}_waiting", partial(getattr, webhook, "waiting"))
