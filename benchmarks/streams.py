@@ -36,9 +36,8 @@ from typing import Any
 import measure
 
 from lineside.core import Plant, SystemClock, parse_plant
-from lineside.hub.follow import Follower, Selection
 from lineside.hub.ledger import Ledger, Recorded, to_entry
-from lineside.hub.rules import FOLLOWER, PAGE, Rules
+from lineside.hub.rules import Rules, rules_follower
 from lineside.store import LogEntry, Records, open_records
 from lineside.streams import EVENT_TYPE, Entry, Event, RuleEngine, rule_event
 
@@ -305,11 +304,7 @@ class Runner:
         self.ledger = Ledger(records, plant=plant, clock=SystemClock())
         self.ledger.rebuild()
         rules = Rules(records, ledger=self.ledger, plant=plant, clock=SystemClock())
-        self.follower = Follower(
-            FOLLOWER, records=records, ledger=self.ledger, handle=rules.take,
-            selection=Selection(), page=PAGE, note_every=PAGE,
-        )  # fmt: skip
-        self.follower.position = rules.position = max(self.follower.position, rules.load())
+        self.follower = rules_follower(rules, records=records, ledger=self.ledger)
 
 
 def latency(*, per_s: int, seconds: float) -> dict[str, float]:

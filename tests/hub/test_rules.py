@@ -17,9 +17,9 @@ from lineside.core import (
     rfc3339,
 )
 from lineside.hub import HubConfig, Services, build_services, create_app, recorded_entries
-from lineside.hub.follow import Follower, Selection
+from lineside.hub.follow import Follower
 from lineside.hub.outbox import EventOutbox
-from lineside.hub.rules import FOLLOWER, Rules, line_of
+from lineside.hub.rules import FOLLOWER, Rules, line_of, rules_follower
 from lineside.links import Bus
 from lineside.store import Logged, open_blobs, open_records
 from lineside.streams import EVENT_TYPE, TICK_TYPE, Entry, Event, run_rule
@@ -56,12 +56,7 @@ def hub(config: HubConfig, ruled: Plant, clock: FakeClock) -> Iterator[Services]
 def follower(hub: Services, rules: Rules | None = None) -> Follower:
     """As the hub starts it."""
     own = rules or hub.rules
-    made = Follower(
-        FOLLOWER, records=hub.records, ledger=hub.ledger, handle=own.take, selection=Selection(),
-        page=7,
-    )  # fmt: skip
-    made.position = own.position = max(made.position, own.load())
-    return made
+    return rules_follower(own, records=hub.records, ledger=hub.ledger, page=7)
 
 
 def drain(made: Follower) -> None:
@@ -141,7 +136,7 @@ class Failing(Rules):
 
     failed = False
 
-    def _keep(self, *args: Any, **more: Any) -> list[int]:  # noqa: ANN401  handed on
+    def _keep(self, *args: Any, **more: Any) -> list[tuple[int, int]]:  # noqa: ANN401  handed on
         kept = super()._keep(*args, **more)
         if not self.failed:
             self.failed = True

@@ -18,9 +18,8 @@ import sys
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from lineside.core import parse_plant
-from lineside.hub.follow import Follower, Selection
 from lineside.hub.ledger import Ledger
-from lineside.hub.rules import FOLLOWER, Rules
+from lineside.hub.rules import Rules, rules_follower
 from lineside.store import open_records
 from lineside.streams import Event
 from lineside.testing import FakeClock
@@ -47,10 +46,7 @@ with open_records(url, clock=clock) as records:
     ledger = Ledger(records, plant=plant, clock=clock)
     ledger.rebuild()
     rules = Rules(records, ledger=ledger, plant=plant, clock=clock)
-    made = Follower(
-        FOLLOWER, records=records, ledger=ledger, handle=rules.take, selection=Selection(), page=5
-    )
-    made.position = max(made.position, rules.load())
+    made = rules_follower(rules, records=records, ledger=ledger, page=5)
     head = records.log.heads().get("/hall/plant")
     place = head.source_position if head else 0
     while place < total:

@@ -33,7 +33,7 @@ def follow_from_now(name: str, *, records: Records, ledger: Ledger) -> None:
     try:
         records.documents.get("cursor", name)
     except NotFoundError:
-        records.documents.put("cursor", name, body={"position": ledger.position})
+        records.documents.put("cursor", name, body={"position": ledger.committed})
 
 
 class Follower:
@@ -42,9 +42,13 @@ class Follower:
     def __init__(
         self, name: str, *, records: Records, ledger: Ledger,
         handle: Callable[[Sequence[Logged]], None], selection: Selection, page: int = _PAGE,
-        note_every: int = 1,
+        note_every: int = 1, settled: Callable[[], int] | None = None,
     ) -> None:  # fmt: skip
-        """``note_every``: positions after which the place is noted; what is behind comes again."""
+        """Stand where the place was noted last.
+
+        ``note_every``: positions after which the place is noted; what is behind comes again.
+        ``settled``: the position up to which nothing need come again; else all that was handled.
+        """
         self.name = name
         self._records = records
         self._ledger = ledger
@@ -52,10 +56,12 @@ class Follower:
         self._selection = selection
         self._page = page
         self._note_every = note_every
+        self._settled = settled or (lambda: self.position)
         self._stop = threading.Event()
         self._lost = False
         self._thread = threading.Thread(target=self._run, name=f"follow-{name}")
-        self.position = self._noted = self._load()
+        self.position: int = self._load()
+        self._noted = self.position
         self._looked = self.position
 
     def start(self) -> None:
@@ -73,11 +79,11 @@ class Follower:
     @property
     def behind(self) -> int:
         """Log positions not looked at yet."""
-        return max(0, self._ledger.position - max(self.position, self._looked))
+        return max(0, self._ledger.committed - max(self.position, self._looked))
 
     def step(self) -> int:
         """Handle one page; how many entries it had."""
-        end = self._end()
+        end = self._ledger.committed if self._selection != Selection() else 0
         page = self._records.log.read(
             after=self.position, limit=self._page, source=self._selection.source,
             type=self._selection.type,
@@ -86,25 +92,16 @@ class Follower:
             self._looked = 0  # from here on what is not handled waits
             self._handle(page)
             self.position = page[-1].position
-            if self.position - self._noted >= self._note_every:
-                self._note()
+            self._note()
         else:  # what lies before ``end`` is of other sources or types
             self._looked = end
         return len(page)
 
-    def _end(self) -> int:
-        """The newest position that is committed, where the follower wants a part of the log only.
-
-        The ledger's own runs ahead of the commit.
-        """
-        if self._selection == Selection():
-            return 0
-        newest = self._records.log.read(newest_first=True, limit=1)
-        return newest[0].position if newest else 0
-
     def _note(self) -> None:
-        self._records.documents.put("cursor", self.name, body={"position": self.position})
-        self._noted = self.position
+        place = min(self.position, self._settled())
+        if place - self._noted >= self._note_every:
+            self._records.documents.put("cursor", self.name, body={"position": place})
+            self._noted = place
 
     def _load(self) -> int:
         try:

@@ -78,6 +78,7 @@ class Ledger:
         self._lock = threading.RLock()
         self._state = initial(plant)
         self._position = 0
+        self._committed = 0
         self._kept_position = 0
         self._listeners: list[Listener] = []
         self._pending_pins: dict[str, list[str]] = {}
@@ -93,6 +94,11 @@ class Ledger:
         """Log position up to which the twin is folded."""
         return self._position
 
+    @property
+    def committed(self) -> int:
+        """The newest log position that readers find; ``position`` runs ahead of a commit."""
+        return self._committed
+
     def listen(self, listener: Listener) -> None:
         """Call ``listener`` after each commit, in order, on the writer's thread; be quick."""
         self._listeners.append(listener)
@@ -103,6 +109,7 @@ class Ledger:
             kept = load_snapshot(self._records.documents, plant=self._plant)
             built = rebuild(self._records.log, plant=self._plant, snapshot=kept)
             self._state, self._position = built.state, built.position
+            self._committed = built.position
             self._kept_position = kept.position if kept else 0
             return self._position - self._kept_position
 
@@ -126,10 +133,9 @@ class Ledger:
                 self._state, self._position, self._kept_position = before
                 raise
             recorded = replace(recorded, at=self._clock.now())
+            self._wake()  # its readers start on it while the listeners are told
             for listener in self._listeners:
                 listener(recorded)
-        with self.grown:
-            self.grown.notify_all()
         return recorded
 
     def decide(self, decision: Callable[[LineState], Sequence[Event]]) -> Recorded | None:
@@ -149,6 +155,7 @@ class Ledger:
             anchored = anchor(self._records.log, clock=self._clock, source=source)
             if anchored is not None:
                 self._position = max(self._position, anchored.position)
+                self._wake()
 
     def keep_snapshot(self) -> None:
         """Write the state down so that the next start replays little."""
@@ -179,6 +186,14 @@ class Ledger:
             logged=tuple(logged), events=tuple(events), raised=tuple(fresh),
             new_frames=new_frames, state=self._state, at=self._clock.now(),
         )  # fmt: skip
+
+    def _wake(self) -> None:
+        """Let readers of the log know how far they may read."""
+        if self._position == self._committed:
+            return
+        with self.grown:
+            self._committed = self._position
+            self.grown.notify_all()
 
     def _append(self, events: Sequence[Event]) -> list[Logged]:
         return self._records.log.append([to_entry(event) for event in events]) if events else []

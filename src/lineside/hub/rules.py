@@ -1,13 +1,17 @@
 """The plant's rules over the event log: one follower for all of them.
 
-1. What a page of the log makes of a rule (its memory, the position up to which that holds, and the
-   events it gives out) is one commit. A kill before it leaves the memory before and the page comes
-   again; after it, the page is passed over. So each event is said once, whenever the hub dies.
-2. A rule that is new, or declared otherwise than it was, begins at the end of the log.
-3. What a rule says stands in the log, where rules that read it find it.
-4. Memory is written only over what was read: of several hubs on one database one is first, the
+1. What rules say of a page of the log is one commit. A rule's memory, with the position up to
+   which it holds, is written when the entries taken since weigh as much as the memory itself, at
+   the latest after ``MOST_BEHIND`` positions: so it costs no more a record to remember ten
+   thousand keys than ten.
+2. After a kill a rule takes what is behind its memory once more and says the same again: it is a
+   fold over the log and names its events by what they are, so the log knows those it has. Each is
+   said once, whenever the hub dies.
+3. A rule that is new, or declared otherwise than it was, begins at the end of the log.
+4. What a rule says stands in the log, where rules that read it find it.
+5. Memory is written only over what was read: of several hubs on one database one is first, the
    others read again what it made and go on from there.
-5. When nothing arrives, a tick is written into the log, at most once in a rule's ``idle_s`` while
+6. When nothing arrives, a tick is written into the log, at most once in a rule's ``idle_s`` while
    it waits for time to pass: so a replay of the log decides as the hub did.
 """
 
@@ -15,29 +19,28 @@ import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from itertools import islice
-from typing import Any
+
+import msgspec
 
 from lineside.core import (
     Clock,
-    InvalidError,
+    LinesideError,
     NotFoundError,
     Plant,
     Rule,
     encode,
     stable_id,
 )
+from lineside.hub.follow import Follower, Selection
 from lineside.hub.ledger import Ledger
 from lineside.hub.topics import hub_source
 from lineside.store import EventLog, Logged, Records
 from lineside.streams import (
     TICK_TYPE,
     Counters,
-    Difference,
     Entry,
     Event,
     RuleEngine,
-    compare_rules,
     engine_of,
     expected_sources,
     explain,
@@ -48,10 +51,11 @@ from lineside.streams import (
 logger = logging.getLogger(__name__)
 
 FOLLOWER = "rules"
-MOST_TRIED = 200_000
 _KIND = "rule-state"
 PAGE = 1000
 """Entries of the log that one commit covers at most."""
+MOST_BEHIND = 20_000
+"""Positions that a rule's kept memory is behind the rule at most, give or take a page."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,11 +88,50 @@ class RuleView:
 
 @dataclass(slots=True, kw_only=True)
 class _Running:
-    """A rule at work; ``position`` is up to which its memory holds, kept in that ``version``."""
+    """A rule at work.
+
+    Attributes:
+        position: up to which what it remembers holds.
+        kept: the same of its memory as it was written last, in that ``version``.
+        kept_bytes: size of that.
+        taken_bytes: size of the entries it took since.
+    """
 
     engine: RuleEngine
     position: int
+    kept: int
     version: int
+    kept_bytes: int
+    taken_bytes: int = 0
+
+    @property
+    def ahead(self) -> bool:
+        """Whether it took anything that its kept memory does not have."""
+        return self.position > self.kept
+
+    def due(self, end: int, *, more_bytes: int) -> bool:
+        """Whether its memory is to be written at that position, after so much more."""
+        if not more_bytes and not self.ahead:
+            return False
+        weighs = self.taken_bytes + more_bytes >= self.kept_bytes
+        return weighs or end - self.kept >= MOST_BEHIND
+
+    def noted(self, end: int, *, version: int, size_bytes: int) -> None:
+        """Its memory as of ``end`` was written."""
+        self.position = self.kept = end
+        self.version, self.kept_bytes, self.taken_bytes = version, size_bytes, 0
+
+
+def rules_follower(
+    rules: "Rules", *, records: Records, ledger: Ledger, page: int = PAGE
+) -> Follower:
+    """The rules' reader of the log, standing where the first of them needs to go on."""
+    follower = Follower(
+        FOLLOWER, records=records, ledger=ledger, handle=rules.take, selection=Selection(),
+        page=page, note_every=page, settled=lambda: rules.settled,
+    )  # fmt: skip
+    follower.position = rules.position = max(follower.position, rules.load())
+    return follower
 
 
 class Rules:
@@ -107,19 +150,36 @@ class Rules:
 
     def load(self) -> int:
         """Bring every rule up from its kept memory; the position from which to follow."""
-        self._running = {rule.id: self._load(rule) for rule in self._plant.rule}
+        running = {rule.id: self._load(rule) for rule in self._plant.rule}
         self._forget_others()
+        self._running = running
         self._doubtful = False
-        return min((one.position for one in self._running.values()), default=0)
+        return min((one.position for one in running.values()), default=0)
+
+    @property
+    def settled(self) -> int:
+        """The position up to which the kept memories have everything that rules read."""
+        behind = (one.kept for one in self._running.values() if one.ahead)
+        return min(behind, default=self.position)
 
     def take(self, page: Sequence[Logged]) -> None:
-        """One page of the log, in one commit."""
+        """One page of the log; what rules say of it is one commit."""
         if self._doubtful:
-            self.load()
-        self._doubtful = True  # until the commit, what is in memory may not be what is kept
+            self._go_back(upto=page[0].position - 1)
+        self._doubtful = True  # until the commit, what is in memory may not be what was said
         self._take(page)
         self._doubtful = False
         self.position = page[-1].position
+
+    def keep(self) -> None:
+        """Write every memory that is behind, so that the next start has nothing to take again."""
+        ahead = [one for one in self._running.values() if one.ahead]
+        if self._doubtful or not ahead:
+            return
+        try:
+            self._commit((), ahead, end=self.position)
+        except LinesideError as error:
+            logger.info("memory not kept, the log is read again reason=%s", error)
 
     def tick(self) -> None:
         """Write a tick where a rule waits for time and nothing comes; called by the timers."""
@@ -153,26 +213,6 @@ class Rules:
         known = ", ".join(rule.id for rule in self._plant.rule) or "none"
         raise NotFoundError(f"no rule {rule_id!r}", where="plant file", fix=f"Known: {known}.")
 
-    def attempt(self, new: Rule, *, since: datetime, until: datetime) -> Difference:
-        """What a declaration would have said of a recorded span, against the one in use.
-
-        Raises:
-            InvalidError: the span holds more than ``MOST_TRIED`` entries, or ends before it begins.
-        """
-        if until <= since:
-            raise InvalidError(
-                f"the span ends at {until.isoformat()}", where="until", fix="Let it end later."
-            )
-        span = recorded_entries(self._records.log, since=since, until=until)
-        entries = list(islice(span, MOST_TRIED + 1))
-        if len(entries) > MOST_TRIED:
-            raise InvalidError(
-                f"the span holds more than {MOST_TRIED} entries", where="until",
-                fix="Try a shorter span.",
-            )  # fmt: skip
-        old = next((rule for rule in self._plant.rule if rule.id == new.id), None)
-        return compare_rules(new, old, entries=entries, plant=self._plant)
-
     def totals(self) -> dict[str, dict[str, float]]:
         """For each rule its counters, and what it holds, for ``/metrics``."""
         found: dict[str, dict[str, float]] = {}
@@ -183,13 +223,19 @@ class Rules:
             found[name] = {**figures, "held": one.engine.held, "behind": behind}
         return found
 
+    def told_up_to(self, rule_id: str) -> datetime | None:
+        """The time up to which everything was told; None before the first record."""
+        one = self._running.get(rule_id)
+        low_us = None if one is None else one.engine.low_us
+        return None if low_us is None else moment(low_us)
+
     # ---- the page
 
     def _take(self, page: Sequence[Logged]) -> None:
         events: list[Event] = []
-        moved: list[_Running] = []
+        taken_bytes: dict[str, int] = {}
         entries: dict[int, Entry] = {}
-        for one in self._running.values():
+        for name, one in self._running.items():
             mine = [
                 entries.get(logged.position) or entries.setdefault(
                     logged.position, entry_of_log(logged)
@@ -200,14 +246,40 @@ class Rules:
             ]  # fmt: skip
             if mine:
                 events += self._events(one.engine, mine)
-                moved.append(one)
-        if not moved:
-            return
+                taken_bytes[name] = sum(len(entry.body) for entry in mine)
         end = page[-1].position
-        versions: list[int] = []
-        self._ledger.record(events, within=lambda _logged: versions.extend(self._keep(moved, end)))
-        for one, version in zip(moved, versions, strict=True):
-            one.position, one.version = end, version
+        due = [
+            one for name, one in self._running.items()
+            if one.due(end, more_bytes=taken_bytes.get(name, 0))
+        ]  # fmt: skip
+        self._commit(events, due, end=end)
+        for name, size_bytes in taken_bytes.items():
+            one = self._running[name]
+            one.taken_bytes += 0 if one.kept == end else size_bytes
+            one.position = end
+
+    def _go_back(self, *, upto: int) -> None:
+        """Load what is kept, and take again what follows it up to where the page in hand begins."""
+        place = self.settled
+        self.load()
+        self._doubtful = True
+        self.position = place
+        while self.position < upto:
+            page = self._records.log.read(after=self.position, limit=PAGE)
+            again = [logged for logged in page if logged.position <= upto]
+            if not again:
+                break
+            self._take(again)
+            self.position = again[-1].position
+
+    def _commit(self, events: Sequence[Event], due: Sequence[_Running], *, end: int) -> None:
+        """What rules say, and the memories that are to be written, in one transaction."""
+        if not events and not due:
+            return
+        written: list[tuple[int, int]] = []
+        self._ledger.record(events, within=lambda _logged: written.extend(self._keep(due, end)))
+        for one, (version, size_bytes) in zip(due, written, strict=True):
+            one.noted(end, version=version, size_bytes=size_bytes)
 
     def _events(self, engine: RuleEngine, entries: Sequence[Entry]) -> list[Event]:
         return [
@@ -215,14 +287,9 @@ class Rules:
             for output in engine.take(entries)
         ]
 
-    def _keep(self, moved: Sequence[_Running], position: int) -> list[int]:
-        """Write the memory of each; the versions it has then."""
-        return [
-            self._records.documents.put(
-                _KIND, one.engine.rule.id, body=_body(one.engine, position), expect=one.version
-            ).version
-            for one in moved
-        ]
+    def _keep(self, due: Sequence[_Running], end: int) -> list[tuple[int, int]]:
+        """Write the memory of each; the versions and sizes it has then."""
+        return [self._written(one.engine, position=end, expect=one.version) for one in due]
 
     # ---- memory
 
@@ -236,20 +303,37 @@ class Rules:
         if body["digest"] != engine.digest:
             return self._begin(engine, reason="declared anew")
         engine.load(body["state"])
-        return _Running(engine=engine, position=int(body["position"]), version=kept.version)
+        position, size_bytes = int(body["position"]), len(encode(body["state"]))
+        return _Running(
+            engine=engine, position=position, kept=position, version=kept.version,
+            kept_bytes=size_bytes,
+        )  # fmt: skip
 
     def _begin(self, engine: RuleEngine, *, reason: str) -> _Running:
         """A rule begins at the end of the log, and that is kept at once."""
         newest = self._records.log.read(newest_first=True, limit=1)
         position = newest[0].position if newest else 0
-        kept = self._records.documents.put(_KIND, engine.rule.id, body=_body(engine, position))
+        version, size_bytes = self._written(engine, position=position)
         logger.info("rule begins rule=%s position=%d reason=%s", engine.rule.id, position, reason)
-        return _Running(engine=engine, position=position, version=kept.version)
+        return _Running(
+            engine=engine, position=position, kept=position, version=version,
+            kept_bytes=size_bytes,
+        )  # fmt: skip
+
+    def _written(
+        self, engine: RuleEngine, *, position: int, expect: int | None = None
+    ) -> tuple[int, int]:
+        """Write what a rule remembers as of a position; the version it has then, and its size."""
+        state = encode(engine.dump())
+        body = {"digest": engine.digest, "position": position, "state": msgspec.Raw(state)}
+        kept = self._records.documents.put(_KIND, engine.rule.id, body=body, expect=expect)
+        return kept.version, len(state)
 
     def _forget_others(self) -> None:
         """The memory of rules that the plant file no longer has."""
+        declared = {rule.id for rule in self._plant.rule}
         for document in self._records.documents.page(_KIND, limit=1000):
-            if document.id not in self._running:
+            if document.id not in declared:
                 self._records.documents.delete(_KIND, document.id)
                 logger.info("rule forgotten rule=%s", document.id)
 
@@ -262,32 +346,21 @@ class Rules:
         read = rule.read
         reads = {"predictions": read.predictions, "event": read.event, "plant": read.plant,
                  "topic": read.topic}  # fmt: skip
-        low_us = engine.low_us
         return RuleView(
             id=rule.id, name=rule.name or rule.id, line=line_of(rule, self._plant),
             step=rule.step, emit=rule.emit,
             reads={name: value for name, value in reads.items() if value},
             explanation=explain(rule), counters=engine.counted(),
-            told_up_to=None if low_us is None else moment(low_us), held=engine.held,
-            state_bytes=self._state_bytes(rule), position=position,
+            told_up_to=self.told_up_to(rule.id), held=engine.held,
+            state_bytes=one.kept_bytes if one is not None else 0, position=position,
             behind=max(0, self._ledger.position - self.position),
         )  # fmt: skip
-
-    def _state_bytes(self, rule: Rule) -> int:
-        try:
-            return len(encode(self._records.documents.get(_KIND, rule.id).body))
-        except NotFoundError:
-            return 0
 
     def _tick_event(self, now_us: int) -> Event:
         return Event(
             id=stable_id("evt", TICK_TYPE, str(now_us)), source=self._source, type=TICK_TYPE,
             subject=FOLLOWER, time=moment(now_us), data={},
         )  # fmt: skip
-
-
-def _body(engine: RuleEngine, position: int) -> dict[str, Any]:
-    return {"digest": engine.digest, "position": position, "state": engine.dump()}
 
 
 def entry_of_log(logged: Logged) -> Entry:
@@ -299,7 +372,7 @@ def entry_of_log(logged: Logged) -> Entry:
 
 def span_of(log: EventLog, *, since: datetime, until: datetime) -> Iterator[Logged]:
     """Entries that arrived from ``since`` on and before ``until``, in log order."""
-    after = _position_before(log, since)
+    after = position_before(log, since)
     while page := log.read(after=after, limit=PAGE):
         for logged in page:
             if logged.arrived_at >= until:
@@ -314,7 +387,7 @@ def recorded_entries(log: EventLog, *, since: datetime, until: datetime) -> Iter
     return map(entry_of_log, span_of(log, since=since, until=until))
 
 
-def _position_before(log: EventLog, since: datetime) -> int:
+def position_before(log: EventLog, since: datetime) -> int:
     """A position behind which everything that arrived from ``since`` on stands.
 
     Positions grow with arrival but for clocks set back, hence the minute's grace.

@@ -38,8 +38,7 @@ from lineside.hub.opcua import start_opcua
 from lineside.hub.outbox import EventOutbox
 from lineside.hub.readers import open_readers
 from lineside.hub.roles import Role
-from lineside.hub.rules import FOLLOWER as RULES
-from lineside.hub.rules import PAGE as RULES_PAGE
+from lineside.hub.rules import rules_follower
 from lineside.hub.services import Services, build_services
 from lineside.hub.timers import Timers
 from lineside.hub.tls import check_authority, server_files
@@ -240,11 +239,8 @@ def _start_rules(services: Services, *, stack: ExitStack) -> None:
     if not services.plant.rule:
         return
     rules = services.rules
-    follower = Follower(
-        RULES, records=services.records, ledger=services.ledger, handle=rules.take,
-        selection=Selection(), page=RULES_PAGE, note_every=RULES_PAGE,
-    )  # fmt: skip
-    follower.position = rules.position = max(follower.position, rules.load())
+    follower = rules_follower(rules, records=services.records, ledger=services.ledger)
+    stack.callback(rules.keep)
     follower.start()
     stack.callback(follower.stop)
     services.stats.watch_each("rules", "rule", read=rules.totals)
