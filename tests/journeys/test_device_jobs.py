@@ -1,17 +1,13 @@
 """Jobs from a real hub to a real device over the embedded broker; kill -9 where it hurts."""
 
-import http.client
 import os
-import signal
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from dataclasses import dataclass, replace
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import pytest
 
@@ -22,65 +18,12 @@ from lineside.hub import HubConfig, RunningHub, running
 from lineside.links import open_bus
 from lineside.models import build_package
 from lineside.testing.links import LONG_S, wait_until
+from lineside.testing.way import Way
 from tests.hub.conftest import DISC_PLANT
 from tests.models.conftest import package_parts
 
-SLOW_BYTES = 2000
-SLOW_S = 0.02
-
-
-@dataclass
-class Way:
-    """Between device and hub: passes requests on, slowly where it is told to."""
-
-    hub: str
-    slow: bool = False
-    begun: list[int] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        way, place, pause = self, urlsplit(self.hub), threading.Event()
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                link = http.client.HTTPConnection(place.netloc, timeout=10)
-                names = ("Range", "Authorization")
-                link.request(
-                    "GET", self.path, headers={n: self.headers[n] for n in names if self.headers[n]}
-                )
-                answer = link.getresponse()
-                body = answer.read()
-                link.close()
-                self.send_response(answer.status)
-                for name in ("Content-Range", "Content-Type"):
-                    if answer.headers[name]:
-                        self.send_header(name, answer.headers[name])
-                self.send_header("Content-Length", str(len(body)))
-                self.end_headers()
-                if "/targets/" not in self.path:
-                    self.wfile.write(body)
-                    return
-                found = self.headers.get("Range", "bytes=0-")
-                way.begun.append(int(found.removeprefix("bytes=").partition("-")[0]))
-                for start in range(0, len(body), SLOW_BYTES):
-                    if way.slow:
-                        pause.wait(SLOW_S)
-                    try:
-                        self.wfile.write(body[start : start + SLOW_BYTES])
-                    except OSError:
-                        return  # the device was killed
-
-            def log_message(self, *_: object) -> None:
-                """Quiet."""
-
-        self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.http.server_address[1]}"
-        self.thread = threading.Thread(target=self.http.serve_forever, args=(0.02,), name="way")
-        self.thread.start()
-
-    def close(self) -> None:
-        self.http.shutdown()
-        self.thread.join()
-        self.http.server_close()
+HELD_BYTES = 100_000
+"""More than the archive's end, which is asked for first, and less than what is new in it."""
 
 
 @dataclass
@@ -146,9 +89,8 @@ def site(tmp_path: Path) -> Iterator[Site]:
     )
     with running(config, clock=SystemClock()) as hub:
         hub.services.things.add("edge-1")
-        way = Way(hub=hub.url)
-        yield Site(hub=hub, way=way, folder=tmp_path)
-        way.close()
+        with Way(hub.url) as way:
+            yield Site(hub=hub, way=way, folder=tmp_path)
 
 
 @pytest.fixture(scope="module")
@@ -219,7 +161,7 @@ run(config, clock=SystemClock(), stop=threading.Event())
 
 
 class Child:
-    """The device as a process of its own, for killing."""
+    """The device as a process of its own; killed at the end of the block."""
 
     def __init__(self, site: Site) -> None:
         from lineside.core import encode
@@ -228,8 +170,11 @@ class Child:
         path.write_bytes(encode(site.config()))
         self.process = subprocess.Popen([sys.executable, "-c", CHILD, str(path)])
 
-    def kill(self) -> None:
-        self.process.send_signal(signal.SIGKILL)
+    def __enter__(self) -> None:
+        """Running already."""
+
+    def __exit__(self, *_: object) -> None:
+        self.process.kill()
         self.process.wait()
 
 
@@ -240,24 +185,20 @@ def test_kill_9_in_a_download_and_in_a_switch_only_costs_time(
 ) -> None:
     first, second = (site.publish(data) for data in archives)
     site.job("a", first)
-    child = Child(site)
-    assert site.ended("a").status.value == "SUCCEEDED"
-    site.way.slow = True
-    site.job("b", second)
     incoming = site.folder / "edge" / "incoming"
-    wait_until(lambda: any(path.stat().st_size > 60_000 for path in incoming.glob("*.part")))
-    child.kill()
+    with Child(site):
+        assert site.ended("a").status.value == "SUCCEEDED"
+        site.way.hold(after_bytes=HELD_BYTES)
+        site.job("b", second)
+        wait_until(lambda: [one.stat().st_size for one in incoming.iterdir()] >= [HELD_BYTES])
+        wait_until(lambda: site.execution("b").status.value == "IN_PROGRESS")
     asked = len(site.way.begun)
-    assert site.execution("b").status.value == "IN_PROGRESS"
-    site.way.slow = False
-    child = Child(site)
-    wait_until(site.archive(second).exists)
-    child.kill()  # between the archive's coming to the disk and the job's end
-    child = Child(site)
-    try:
+    site.way.release()
+    with Child(site):
+        wait_until(site.archive(second).exists)
+    # Killed between the archive's coming to the disk and the job's end.
+    with Child(site):
         assert site.ended("b").status.value == "SUCCEEDED"
         wait_until(lambda: in_use(site) == [second.custom["digest"]])
-    finally:
-        child.kill()
-    assert min(site.way.begun[asked:]) > 60_000, "it went on where it broke off"
+    assert min(site.way.begun[asked:]) >= HELD_BYTES, "it went on where it broke off"
     assert [path.name for path in incoming.iterdir()] == []

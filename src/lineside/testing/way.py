@@ -26,6 +26,9 @@ class Way:
         self._open.set()
         self._changed = threading.Condition()
         self._held = 0
+        self._first_bytes = _FIRST_BYTES
+        self.begun: list[int] = []
+        """For each package that was asked for, in order, from which byte on."""
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
         self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
         self._thread = threading.Thread(
@@ -38,8 +41,14 @@ class Way:
         """How many packages stand still on it now."""
         return self._held
 
-    def hold(self) -> None:
-        """From now on packages stop after their first bytes."""
+    @property
+    def first_bytes(self) -> int:
+        """How many bytes of a package pass while it is held."""
+        return self._first_bytes
+
+    def hold(self, *, after_bytes: int = _FIRST_BYTES) -> None:
+        """From now on packages stop after so many bytes of an answer."""
+        self._first_bytes = after_bytes
         self._open.clear()
 
     def release(self) -> None:
@@ -96,13 +105,21 @@ def _handler(way: Way) -> type[BaseHTTPRequestHandler]:
             for name, value in {**headers, "Content-Length": str(len(body))}.items():
                 self.send_header(name, value)
             self.end_headers()
-            first = _FIRST_BYTES if "/targets/" in self.path else len(body)
-            self.wfile.write(body[:first])
-            if len(body) > first:
+            if "/targets/" not in self.path:
+                self.wfile.write(body)
+                return
+            way.begun.append(_first_byte(self.headers["Range"]))
+            self.wfile.write(body[: way.first_bytes])
+            if len(body) > way.first_bytes:
                 way.wait()
-                self.wfile.write(body[first:])
+                self.wfile.write(body[way.first_bytes :])
 
         def log_message(self, *_: object) -> None:
             """Quiet."""
 
     return Handler
+
+
+def _first_byte(asked: str | None) -> int:
+    """Of ``Range: bytes=7-``; 0 where the whole is asked for."""
+    return int(asked.removeprefix("bytes=").partition("-")[0]) if asked else 0
