@@ -14,7 +14,7 @@ from lineside.streams.contract import Output, Record
 from lineside.streams.sighting_runs import Run, verdict
 from lineside.streams.sighting_view import Told, View
 
-_MEMORY = "lineside.sighting-memory/1"
+_MEMORY = "lineside.sighting-memory/2"
 Key = tuple[Scalar, ...]
 
 
@@ -109,12 +109,13 @@ class Sightings:
             start_us=run.first_us,
             end_us=run.last_us,
             values=self._values(run),
-            causes=tuple(dict.fromkeys((run.first_id, run.best_id, run.last_id))),
+            causes=tuple(dict.fromkeys((run.first_id, run.best_look().id, run.last_id))),
             revision=("final", "begun", "ended").index(action),
         )
 
     def _values(self, run: Run) -> dict[str, Scalar]:
         found = verdict(run, least=self._step.least_probability)
+        best = run.best_look()
         return {
             "label": found.label,
             "probability": round(found.probability, 6),
@@ -122,9 +123,9 @@ class Sightings:
             "runner_up_probability": round(found.runner_up_probability, 6),
             "dwell_s": (run.last_us - run.first_us) / 1e6,
             "frames": run.inside.frames,
-            "frame": run.best_frame,
+            "frame": best.frame,
             "first_frame": run.first_frame,
             "last_frame": run.last_frame,
-            "best_score": round(run.best_score, 6),
-            "best_after_s": (run.best_us - run.first_us) / 1e6,
+            "best_score": run.best.score,
+            "best_after_s": (best.at_us - run.first_us) / 1e6,
         }

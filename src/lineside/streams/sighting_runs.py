@@ -16,6 +16,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from lineside.streams.best_frame import BestFrame, Look
 from lineside.streams.contract import UNKNOWN
 
 ALIKE = 0.2
@@ -73,7 +74,7 @@ class Run:
     Attributes:
         before_us: the frame before it; None where there was none.
         around_us: the latest time at which it may still have been in view.
-        best: score, frame and id of its best frame.
+        best: which frame shows it best.
         inside, since: frames from first to last, and those after the last.
     """
 
@@ -88,10 +89,7 @@ class Run:
     around_us: int
     ended: bool = False
     present: float = 0.0
-    best_score: float = -1.0
-    best_frame: str = ""
-    best_id: str = ""
-    best_us: int = 0
+    best: BestFrame = field(default_factory=BestFrame)
     inside: Totals = field(default_factory=Totals)
     since: Totals = field(default_factory=Totals)
 
@@ -103,10 +101,8 @@ class Run:
         self.last_us, self.last_id, self.last_frame = seen.at_us, seen.id, seen.frame
         self.around_us, self.ended = seen.at_us, False
         self.present = max(self.present, seen.present)
-        score = _score(seen, label=self.label)
-        if score > self.best_score:
-            self.best_score, self.best_frame = score, seen.frame
-            self.best_id, self.best_us = seen.id, seen.at_us
+        look = Look(at_us=seen.at_us, id=seen.id, frame=seen.frame)
+        self.best.see(look, score=_score(seen, label=self.label))
 
     def pass_by(self, seen: Seen) -> None:
         """A frame that shows nothing or something else."""
@@ -122,9 +118,11 @@ class Run:
         self.last_us, self.last_id, self.last_frame = other.last_us, other.last_id, other.last_frame
         self.around_us, self.ended = other.around_us, other.ended
         self.present = max(self.present, other.present)
-        if other.best_score > self.best_score:
-            self.best_score, self.best_frame = other.best_score, other.best_frame
-            self.best_id, self.best_us = other.best_id, other.best_us
+        self.best.absorb(other.best)
+
+    def best_look(self) -> Look:
+        """The frame that shows it best, as far as is known now."""
+        return self.best.chosen(first_us=self.first_us, last_us=self.last_us)
 
     def room_s(self) -> float:
         """Seconds in which it may have been in view."""
@@ -140,7 +138,7 @@ class Run:
     def loaded(cls, memory: Mapping[str, Any]) -> "Run":
         """From a dump."""
         totals = {name: Totals(**memory[name]) for name in ("inside", "since")}
-        return cls(**{**memory, **totals})
+        return cls(**{**memory, **totals, "best": BestFrame.loaded(memory["best"])})
 
 
 def _score(seen: Seen, *, label: str) -> float:
