@@ -1,0 +1,243 @@
+"""A rule on Spark Structured Streaming: the same events as embedded, whatever the micro-batches.
+
+``SparkRule`` has the stages between a source and a sink of Spark; ``spark_program`` (beside this
+file) writes them down as a program. docs/adr/0016 says why it is so.
+
+1. ``of_files`` and ``of_kafka``: lines, or records of Kafka, with their place in the log.
+2. ``records``: as entries, in order of place, through the embedded engine's own watermarks. One
+   task, because time is that of all sources together; its memory is in Spark's state store.
+3. ``windows_sql`` over the records: windows, figures and *having* are Spark's own, in parallel by
+   key. Of other rules ``records`` gives the events already.
+4. ``events``: rows become CloudEvents with the ids that the embedded engine gives them.
+
+Places order the entries of one micro-batch, and batches follow one another. So files must come in
+the order of their names, and a topic of Kafka should have one partition: of several, entries of
+one batch follow their time stamps, and which come in a batch is in the checkpoint.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import MISSING, Field, fields, is_dataclass, replace
+from functools import partial
+from itertools import count
+from operator import itemgetter
+from typing import TYPE_CHECKING, Any
+
+from lineside.core import InvalidError, Plant, Rule, decode, decode_json, encode, need, to_plain
+from lineside.streams.codec import written_time
+from lineside.streams.outputs import moment
+from lineside.streams.recorded import read_entries
+from lineside.streams.records import Entry
+from lineside.streams.spark_conditions import quoted
+from lineside.streams.spark_sql import columns_of, why_not_sql
+from lineside.streams.spark_time import COLUMNS, SQL_TYPES, UNREADABLE, Turn
+from lineside.streams.spark_windows import WindowEvents
+from lineside.streams.trying import upstream
+
+if TYPE_CHECKING:
+    from pyarrow import RecordBatch
+    from pyspark.sql import DataFrame, SparkSession
+    from pyspark.sql.streaming.stateful_processor import StatefulProcessor
+
+_NAMES = ("one", "stamp", "part", "start", "row", "type", "subject", "arrived_us", "body")
+_ENTRIES = (
+    "one BIGINT, stamp BIGINT, part STRING, start BIGINT, row BIGINT, type STRING, "
+    "subject STRING, arrived_us BIGINT, body STRING"
+)
+_PLACE = itemgetter("stamp", "part", "start", "row")
+_ROCKS = "org.apache.spark.sql.execution.streaming.state.RocksDBStateStoreProvider"
+
+
+def spark_document(rule: Rule, *, plant: Plant) -> dict[str, Any]:
+    """What a program must know of the plant file: the rule, those it reads, and their sources."""
+    chain = upstream(rule, plant)
+    named = {one.read.predictions for one in chain}
+    kept = replace(
+        plant, name="", line=(), camera=(), twin=None, rule=tuple(chain),
+        inspection=tuple(one for one in plant.inspection if one.id in named),
+    )  # fmt: skip
+    return {"rule": rule.id, "plant": _brief(kept)}
+
+
+def _brief(value: object) -> Any:  # noqa: ANN401  plain JSON
+    """Plain JSON of a record without what is as it is by default."""
+    if isinstance(value, tuple):
+        return [_brief(one) for one in value]
+    if not is_dataclass(value) or isinstance(value, type):
+        return to_plain(value)
+    told = [(one, getattr(value, one.name)) for one in fields(value)]
+    return {one.name: _brief(kept) for one, kept in told if kept != _default(one)}
+
+
+def _default(of: "Field[Any]") -> object:
+    return of.default if of.default_factory is MISSING else of.default_factory()
+
+
+def spark_session(name: str, *, master: str = "", partitions: int = 0) -> "SparkSession":
+    """A session as rules need it.
+
+    Args:
+        name: shown in Spark's pages.
+        master: where it runs; "" where spark-submit says it.
+        partitions: how many tasks count windows at a time; 0 for what Spark is set to.
+
+    Raises:
+        MissingExtraError: pyspark is not installed.
+    """
+    builder = need("pyspark.sql", extra="spark").SparkSession.builder
+    settings = {
+        "spark.sql.session.timeZone": "UTC", "spark.sql.caseSensitive": "true",
+        "spark.sql.streaming.stateStore.providerClass": _ROCKS,
+        "spark.sql.shuffle.partitions": str(partitions) if partitions else "",
+        "spark.master": master, "spark.app.name": name, "spark.ui.showConsoleProgress": "false",
+        "spark.ui.enabled": "false" if master.startswith("local") else "",
+        "spark.driver.host": "localhost" if master.startswith("local") else "",
+    }  # fmt: skip
+    for key, value in settings.items():
+        if value:
+            builder = builder.config(key, value)
+    session: SparkSession = builder.getOrCreate()
+    return session
+
+
+class SparkRule:
+    """The stages of one rule.
+
+    Args:
+        document: ``spark_document`` as JSON.
+    """
+
+    def __init__(self, document: str) -> None:
+        told = decode_json(document.encode(), where="the rule")
+        self._plant = decode(Plant, told["plant"], where="the rule's plant")
+        self._rule = next(one for one in self._plant.rule if one.id == told["rule"])
+        self._columns = None if why_not_sql(self._rule) else columns_of(self._rule)
+
+    def of_files(self, lines: "DataFrame") -> "DataFrame":
+        """Lines of files that ``spark.readStream.text`` reads; docs/reference/rules.md has them."""
+        return lines.selectExpr(
+            "0L AS stamp", "_metadata.file_path AS part", "_metadata.file_block_start AS start",
+            "CAST(NULL AS STRING) AS topic", "value AS line",
+        )  # fmt: skip
+
+    def of_kafka(self, records: "DataFrame") -> "DataFrame":
+        """Records of Kafka: CloudEvents, or messages whose key is their MQTT topic."""
+        return records.selectExpr(
+            "unix_micros(timestamp) AS stamp",
+            "format_string('%s/%09d', topic, partition) AS part",
+            "offset AS start",
+            "CAST(key AS STRING) AS topic",
+            "CAST(value AS STRING) AS line",
+        )
+
+    def records(self, lines: "DataFrame") -> "DataFrame":
+        """Lines through the engine's watermarks: records in order of time, or events.
+
+        Columns: ``event`` (JSON: of what is late, and of rules that are no SQL); ``at``, ``id``,
+        ``seq``, ``frame``, ``shown`` (the key) and the fields that the windows need.
+        """
+        names = [*COLUMNS, *(self._columns or ())]
+        schema = ", ".join(f"{quoted(name)} {_type(name)}" for name in names)
+        rows = (
+            lines.mapInArrow(partial(_read, self._plant), _ENTRIES)
+            .groupBy("one")
+            .transformWithState(self._processor(names), schema, "Append", "None")
+        )
+        return rows.selectExpr("timestamp_micros(at_us) AS at", "*")
+
+    def events(self, windows: "DataFrame") -> "DataFrame":
+        """What ``windows_sql`` selected as events; one column ``event``, JSON."""
+        made = WindowEvents(self._rule, plant=self._plant)
+        return windows.mapInArrow(partial(_written, made), "event STRING")
+
+    def _processor(self, names: list[str]) -> "StatefulProcessor":
+        from pyspark.sql import Row
+        from pyspark.sql.streaming.stateful_processor import (
+            StatefulProcessor,
+            StatefulProcessorHandle,
+        )
+
+        rule, plant, columns = self._rule, self._plant, self._columns
+
+        class InOrderOfTime(StatefulProcessor):
+            """The engine's turn at each micro-batch; its memory is Spark's to keep."""
+
+            def init(self, handle: StatefulProcessorHandle) -> None:
+                self._memory = handle.getValueState("memory", "text STRING")
+
+            def handleInputRows(  # noqa: N802, PLR0917  Spark's name and face
+                self, key: Any, rows: Iterator[Row], timerValues: Any,  # noqa: ANN401, ARG002, N803
+            ) -> Iterator[Row]:  # fmt: skip
+                turn = Turn(rule, plant=plant, columns=columns)
+                kept = self._memory.get()
+                if kept is not None:
+                    turn.load(kept[0])
+                made = Row(*names)
+                for row in turn.take(map(_entry, sorted(rows, key=_PLACE))):
+                    yield made(*row)
+                self._memory.update((turn.dump(),))
+
+            def close(self) -> None:
+                """Nothing is open."""
+
+        return InOrderOfTime()
+
+
+def _type(name: str) -> str:
+    """The type of a column that ``Turn`` gives."""
+    if name in COLUMNS:
+        return "BIGINT" if name in {"at_us", "seq", "late", "keyless", "unreadable"} else "STRING"
+    return SQL_TYPES.get(name.rpartition(" as ")[2], "STRING")
+
+
+def _entry(row: Any) -> Entry:  # noqa: ANN401  a row of Spark
+    return Entry(
+        type=row["type"], subject=row["subject"], arrived_us=row["arrived_us"],
+        body=row["body"].encode(),
+    )  # fmt: skip
+
+
+def _read(plant: Plant, batches: Iterable["RecordBatch"]) -> Iterator["RecordBatch"]:
+    """Lines as entries, numbered as they come in their part of the log."""
+    import pyarrow as pa
+
+    numbers = count()
+    for batch in batches:
+        rows = [
+            (1, line["stamp"], line["part"], line["start"], next(numbers), *_of_line(line, plant))
+            for line in batch.to_pylist() if line["line"] and line["line"].strip()
+        ]  # fmt: skip
+        texts = {"part", "type", "subject", "body"}
+        kinds = [pa.string() if name in texts else pa.int64() for name in _NAMES]
+        columns = list(zip(*rows, strict=True)) or [()] * len(_NAMES)
+        yield pa.RecordBatch.from_arrays(list(map(pa.array, columns, kinds)), names=list(_NAMES))
+
+
+def _of_line(line: dict[str, Any], plant: Plant) -> tuple[str, str, int, str]:
+    """An entry's columns; of a line that cannot be read, such as are counted."""
+    try:
+        (entry,) = read_entries([_told(line)], plant=plant, where=str(line["part"]))
+    except InvalidError:
+        return UNREADABLE, "", line["stamp"], ""
+    # Kafka says when a record arrived; a file says it itself.
+    arrived_us = line["stamp"] or entry.arrived_us
+    return entry.type, entry.subject, arrived_us, entry.body.decode()
+
+
+def _told(line: dict[str, Any]) -> bytes:
+    """A line as ``read_entries`` takes it; a plain message of Kafka gets its topic and time."""
+    text: bytes = line["line"].encode()
+    if not line["stamp"]:
+        return text
+    document = decode_json(text, where="a record")
+    if isinstance(document, dict) and "specversion" in document:
+        return text
+    time = written_time(moment(line["stamp"]))
+    return encode({"topic": line["topic"], "payload": document, "time": time})
+
+
+def _written(made: WindowEvents, batches: Iterable["RecordBatch"]) -> Iterator["RecordBatch"]:
+    import pyarrow as pa
+
+    for batch in batches:
+        events = [made.event(row) for row in batch.to_pylist()]
+        yield pa.RecordBatch.from_pydict({"event": pa.array(events, pa.string())})

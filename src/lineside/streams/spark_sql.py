@@ -1,0 +1,152 @@
+"""The windows of a rule as one SELECT of Spark SQL over its records.
+
+The records are a stream of their own (``spark_time``): in order of time, numbered, late ones and
+those that ``where`` leaves out already gone. Rules that the SELECT keeps, so that what it gives is
+what the embedded engine gives, to the last bit:
+
+1. Windows are aligned to the epoch as ours. A session is closed by a gap longer than ``gap_s``.
+2. Keys that are one key (1, 1.0, true) are one group; told is the key of its first record.
+3. Sums are added in the order of time, since adding in another gives other last digits. For that
+   the figures of an open window are kept until it closes; all else is kept as one value.
+4. A mark has no ``id``. It moves the watermark, so it is filtered out behind it: the test names
+   ``at`` lest Spark's optimiser draws it before.
+"""
+
+from collections.abc import Iterator
+
+from lineside.core import Aggregate, Rule, WindowStep
+from lineside.streams.contract import MOST_CAUSES
+from lineside.streams.figures import MOST_DISTINCT
+from lineside.streams.spark_conditions import Typed, conditions_sql, quoted
+
+FIXED = ("_shown", "_start_us", "_end_us", "_ids", "_last_id", "_frame", "_count")
+"""What is selected before the figures."""
+
+_UNITS = ((3_600_000_000, "hours"), (60_000_000, "minutes"), (1_000_000, "seconds"),
+          (1000, "milliseconds"), (1, "microseconds"))  # fmt: skip
+
+
+def why_not_sql(rule: Rule) -> str:
+    """Why a rule's step runs as embedded within Spark's state operator; "" where it is SQL."""
+    if rule.window is None:
+        return f"a {rule.step} is no window"
+    if rule.emit == "changes":
+        return "it tells every change"
+    names = [one.name for one in rule.aggregate]
+    if len(set(names)) < len(names) or any(
+        name[:1] in {"_", ""} or name == "frame" for name in names
+    ):
+        return "its figures have names that are not for columns"
+    tested = {one.field for one in rule.having}
+    untyped = tested - _typed(rule).keys()
+    return f"having tests {', '.join(sorted(untyped))}, which is no figure" if untyped else ""
+
+
+def columns_of(rule: Rule) -> tuple[str, ...]:
+    """The columns that the SELECT needs of a record's fields, ``<field> as <kind>``."""
+    needed = [f"{name} as key" for name in rule.key]
+    for one in rule.aggregate:
+        needed += (f"{one.field} as {kind}" for kind in _NEEDED[one.of])
+        needed += (
+            f"{test.field} as {kind}" for test in one.where for kind in ("text", "number", "truth")
+        )
+    return tuple(dict.fromkeys(needed))
+
+
+def windows_sql(rule: Rule) -> str:
+    """The SELECT, from the view ``records``; see ``why_not_sql`` for which rules."""
+    window = rule.window
+    assert window is not None  # noqa: S101  asked before
+    grouped = ", ".join([_window(window), *(quoted(f"{name} as key") for name in rule.key)])
+    select = ",\n    ".join(f"{sql} AS {quoted(name)}" for name, sql in _selected(rule, window))
+    text = (
+        f"  SELECT\n    {select}\n  FROM records\n"
+        f"  WHERE id IS NOT NULL OR at IS NULL\n  GROUP BY {grouped}"
+    )
+    having = conditions_sql(rule.having, find=lambda name: _typed(rule)[name])
+    return f"SELECT * FROM (\n{text}\n)" + (f"\nWHERE {having}" if having else "")  # noqa: S608  quoted by spark_conditions
+
+
+def interval(span_us: int) -> str:
+    """A length of time as Spark's functions read it, in the largest unit that divides it."""
+    unit, name = next((unit, name) for unit, name in _UNITS if span_us % unit == 0)
+    return f"{span_us // unit} {name}"
+
+
+def _window(window: WindowStep) -> str:
+    if window.kind == "session":
+        # Spark joins what comes before the end of the gap; a record at the end joins too.
+        return f"session_window(at, '{interval(_us(window.gap_s) + 1)}')"
+    size = f"'{interval(_us(window.size_s))}'"
+    every = f", '{interval(_us(window.every_s))}'" if window.kind == "hopping" else ""
+    return f"window(at, {size}{every})"
+
+
+def _us(seconds: float) -> int:
+    return round(seconds * 1e6)
+
+
+def _selected(rule: Rule, window: WindowStep) -> Iterator[tuple[str, str]]:
+    session = window.kind == "session"
+    yield "_shown", "min_by(shown, seq)"
+    yield "_start_us", "unix_micros(min(at))" if session else "unix_micros(window.start)"
+    yield "_end_us", "unix_micros(max(at))" if session else "unix_micros(window.end)"
+    yield "_ids", f"min_by(id, seq, {MOST_CAUSES})"
+    yield "_last_id", "max_by(id, seq)"
+    yield "_frame", "max_by(frame, seq) FILTER (WHERE frame IS NOT NULL)"
+    yield "_count", "count(*)"
+    for one in rule.aggregate:
+        yield one.name, _figure(one)
+
+
+def _figure(declared: Aggregate) -> str:
+    test = conditions_sql(declared.where, find=_field)
+    if declared.of == "count":
+        return f"count_if({test})" if test else "count(*)"
+    if declared.of == "share":
+        return f"count_if({test}) / count(*)"
+    needed = _NEEDED[declared.of]
+    columns = {kind: quoted(f"{declared.field} as {kind}") for kind in needed}
+    there = " AND ".join([f"{columns[needed[0]]} IS NOT NULL", *([test] if test else [])])
+    return _MADE[declared.of].format(only=f"FILTER (WHERE {there})", **columns)
+
+
+_SUM = (
+    "aggregate(array_sort(collect_list(struct(seq, {number} AS figure)) {only}), 0D, "
+    "(total, one) -> total + one.figure)"
+)
+_WHOLE = "coalesce(bool_and({json} NOT RLIKE '[.eE]') {only}, true)"
+_MADE = {
+    "sum": f"coalesce(if({_WHOLE}, CAST(try_cast({_SUM} AS BIGINT) AS STRING), NULL), "
+    f"CAST({_SUM} AS STRING))",
+    "mean": f"{_SUM} / nullif(count(*) {{only}}, 0)",
+    "min": "min_by({json}, struct({number}, seq)) {only}",
+    "max": "max_by({json}, struct({number}, -seq)) {only}",
+    "distinct": f"least(size(collect_set({{apart}}) {{only}}), {MOST_DISTINCT})",
+    "first": "min_by({json}, seq) {only}",
+    "last": "max_by({json}, seq) {only}",
+}
+_NEEDED: dict[str, tuple[str, ...]] = {
+    "count": (), "share": (), "sum": ("number", "json"), "mean": ("number",),
+    "min": ("number", "json"), "max": ("number", "json"), "distinct": ("apart",),
+    "first": ("json",), "last": ("json",),
+}  # fmt: skip
+
+
+def _field(name: str) -> Typed:
+    """Where a field of the records stands."""
+    return Typed(**{kind: quoted(f"{name} as {kind}") for kind in ("text", "number", "truth")})
+
+
+def _typed(rule: Rule) -> dict[str, Typed]:
+    """What ``having`` may test, and where it stands."""
+    found = {
+        "count": Typed(number="_count"), "seconds": Typed(number="(_end_us - _start_us) / 1000000D")
+    }  # fmt: skip
+    for one in rule.aggregate:
+        found.pop(one.name, None)
+        if one.of not in {"first", "last"}:
+            cast = one.of in {"sum", "min", "max"}
+            column = quoted(one.name)
+            found[one.name] = Typed(number=f"CAST({column} AS DOUBLE)" if cast else column)
+    return {name: typed for name, typed in found.items() if name not in rule.key}
