@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Iterator
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,6 +13,7 @@ from lineside.cli.output import JsonFlag, show, table
 from lineside.cli.rule_boxes import boxes
 from lineside.cli.rule_export import export
 from lineside.cli.rule_learn import learn
+from lineside.cli.rule_spark import program_text, run_on_spark
 from lineside.cli.rule_try import try_rule
 from lineside.core import (
     InvalidError,
@@ -26,6 +28,15 @@ from lineside.core import (
 PlantOption = Annotated[
     Path | None, typer.Option("--plant", help="The plant file; else that of the hub's settings.")
 ]
+
+
+class Form(StrEnum):
+    """How a rule is told."""
+
+    WORDS = "words"
+    SPARK = "spark"
+
+
 RuleName = Annotated[str, typer.Argument(metavar="RULE", help="Id of a rule of the plant file.")]
 
 
@@ -52,13 +63,20 @@ def list_rules(
 
 
 def explain_rule(
-    rule: RuleName, plant: PlantOption = None, config: ConfigOption = None,
+    rule: RuleName,
+    form: Annotated[
+        Form, typer.Option("--as", help="In words, or the same rule as Spark code.")
+    ] = Form.WORDS,
+    plant: PlantOption = None,
+    config: ConfigOption = None,
     as_json: JsonFlag = False,
-) -> None:  # fmt: skip
-    """Say in plain words what a rule does."""
+) -> None:
+    """Say in plain words what a rule does, or as a program of Spark."""
     from lineside.streams import explain
 
-    words = explain(_find(_plant(plant, config), rule))
+    declared = _plant(plant, config)
+    found = _find(declared, rule)
+    words = program_text(found, declared) if form is Form.SPARK else explain(found)
     show({"rule": rule, "explanation": words}, as_json=as_json, text=lambda _: words)
 
 
@@ -69,6 +87,13 @@ def run(
     ] = None,
     since: Annotated[str, typer.Option("--from", help="Arrived from this time on.")] = "",
     until: Annotated[str, typer.Option("--to", help="Arrived before this time.")] = "",
+    on: Annotated[
+        str, typer.Option(help="spark, or a master such as spark://host:7077; else right here.")
+    ] = "",
+    checkpoint: Annotated[
+        Path | None, typer.Option(help="Kept by Spark: the same command goes on after a kill.")
+    ] = None,
+    batch: Annotated[int, typer.Option(min=1, help="Events that Spark takes at a time.")] = 25_000,
     plant: PlantOption = None,
     config: ConfigOption = None,
 ) -> None:
@@ -77,6 +102,15 @@ def run(
         raise InvalidError("one source of events is needed", fix="Give --events, or --from --to.")
     declared = _plant(plant, config)
     found = _find(declared, rule)
+    if on:
+        if events is None:
+            raise InvalidError("Spark reads files", where="--on", fix="Give --events FILE.")
+        told = run_on_spark(
+            found, plant=declared, events=events, master=on, checkpoint=checkpoint, batch=batch
+        )
+        for event in told:
+            sys.stdout.write(event.decode() + "\n")
+        return
     for event in (
         _of_log(found, declared, config=config, span=(since, until))
         if events is None

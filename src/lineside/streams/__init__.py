@@ -50,9 +50,11 @@ from lineside.streams.records import TICK_TYPE, Entry, topic_fits
 from lineside.streams.rule_set import RuleSet, memory_s, reading_order
 from lineside.streams.sighting_learning import Stretch, clip_of_rule, learn_habits
 from lineside.streams.smoothing import Observation
+from lineside.streams.spark_program import spark_program
 from lineside.streams.steps import make_step
 from lineside.streams.trying import (
     Difference,
+    closing_ticks,
     compare_rules,
     engine_of,
     entry_of,
@@ -93,6 +95,7 @@ __all__ = [
     "Step",
     "Stretch",
     "clip_of_rule",
+    "closing_ticks",
     "compare_rules",
     "conditions_in_words",
     "debounce",
@@ -124,6 +127,7 @@ __all__ = [
     "rule_event",
     "rule_span_s",
     "run_rule",
+    "spark_program",
     "topic_fits",
     "written_time",
 ]
