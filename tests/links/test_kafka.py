@@ -4,18 +4,22 @@ The mock is there for wiring: it forgets all when it ends and knows no credentia
 """
 
 import os
+import tomllib
 from pathlib import Path
 
 import confluent_kafka
 import pytest
 
-from lineside.core import InvalidError, NotFoundError, RefusedError, UnavailableError
+from lineside.core import InvalidError, NotFoundError, RefusedError, SystemClock, UnavailableError
+from lineside.fleet import SiteAuthority
 from lineside.links import KafkaPlace, KafkaReceiver, KafkaRecord, KafkaSender, probe_kafka
 from lineside.links.kafka_place import failure_of
 from lineside.testing.kafka import KafkaContract, received
 from tests.links.mock_kafka import mock_cluster
+from tests.links.tls_listener import API_VERSIONS, tls_listener
 
 _URL = os.environ.get("LINESIDE_TEST_KAFKA", "")  # noqa: TID251  the tests' own switch
+_OPTIONS = os.environ.get("LINESIDE_TEST_KAFKA_OPTIONS", "")  # noqa: TID251  the same
 NOBODY = "127.0.0.1:9"
 
 
@@ -32,7 +36,9 @@ class TestCluster(KafkaContract):
     def place(self) -> KafkaPlace:
         if not _URL:
             pytest.skip("LINESIDE_TEST_KAFKA names no cluster")
-        return KafkaPlace(brokers=_URL, options={"session.timeout.ms": "6000"})
+        told = tomllib.loads(Path(_OPTIONS).read_text()) if _OPTIONS else {}
+        options = {"session.timeout.ms": "6000", **told.get("options", {})}
+        return KafkaPlace(brokers=_URL, options=options, secret_files=told.get("secret_files", {}))
 
 
 def test_a_cluster_that_is_away_is_unavailable() -> None:
@@ -139,6 +145,91 @@ def test_options_the_library_does_not_know_are_refused(options: dict[str, str]) 
     with pytest.raises(InvalidError, match="refuses its settings"):
         sender.send([KafkaRecord(topic="a", value=b"1")])
     sender.close()
+
+
+# ---- who we say we are, as far as it can be tried without a cluster that knows credentials
+
+
+@pytest.fixture
+def user(tmp_path: Path) -> dict[str, str]:
+    for name, said in (("sasl.username", "anna"), ("sasl.password", "geheim")):
+        (tmp_path / name).write_text(said + "\n")
+    return {name: str(tmp_path / name) for name in ("sasl.username", "sasl.password")}
+
+
+@pytest.mark.parametrize("mechanism", ["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"])
+def test_a_broker_that_knows_no_credentials_is_asked_for_them_and_refuses(
+    mock_kafka: str, user: dict[str, str], mechanism: str
+) -> None:
+    """The mock answers which requests it knows; the client begins to sign in, and ends there."""
+    options = {"security.protocol": "SASL_PLAINTEXT", "sasl.mechanism": mechanism}
+    place = KafkaPlace(brokers=mock_kafka, options=options, secret_files=user)
+    with pytest.raises(RefusedError, match=f"required by mechanism {mechanism}") as raised:
+        probe_kafka(place, timeout_s=1)
+    assert "geheim" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("mechanism", "secrets", "words"),
+    [
+        ("PLAIN", False, "sasl.username and sasl.password must be set"),
+        ("SCRAM-SHA-512", False, "sasl.username and sasl.password must be set"),
+        ("NTLM", True, "Unsupported SASL mechanism"),
+        ("GSSAPI", True, "No provider for SASL mechanism"),
+    ],
+)
+def test_a_way_to_sign_in_that_cannot_be_is_refused_before_anybody_is_asked(
+    user: dict[str, str], mechanism: str, words: str, *, secrets: bool
+) -> None:
+    options = {"security.protocol": "SASL_SSL", "sasl.mechanism": mechanism}
+    place = KafkaPlace(brokers=NOBODY, options=options, secret_files=user if secrets else {})
+    with pytest.raises(InvalidError, match=words):
+        probe_kafka(place)
+
+
+@pytest.fixture
+def authority(tmp_path: Path) -> SiteAuthority:
+    return SiteAuthority.create(tmp_path / "authority", site="hall", clock=SystemClock())
+
+
+def certificate(authority: SiteAuthority, folder: Path, name: str) -> tuple[str, str]:
+    """Of one who asks and is asked."""
+    pair = authority.issue_application(f"urn:test:{name}", hosts=[name])
+    files = folder / f"{name}.crt", folder / f"{name}.key"
+    for path, content in zip(files, (pair.certificate, pair.key), strict=True):
+        path.write_bytes(content)
+    return str(files[0]), str(files[1])
+
+
+def test_the_way_is_encrypted_by_the_authority_that_is_named_and_both_show_who_they_are(
+    authority: SiteAuthority, tmp_path: Path
+) -> None:
+    root = str(tmp_path / "authority" / "authority.crt")
+    ours, key = certificate(authority, tmp_path, "localhost")
+    options = {
+        "security.protocol": "SSL", "ssl.ca.location": root, "ssl.certificate.location": ours,
+        "ssl.key.location": key,
+    }  # fmt: skip
+    with tls_listener(certificate(authority, tmp_path, "127.0.0.1"), trusted=root) as told:
+        place = KafkaPlace(brokers=told.address, options=options)
+        with pytest.raises(UnavailableError):
+            probe_kafka(place, timeout_s=1)
+    assert told.requests[0][:2] == (0, API_VERSIONS)
+    assert "localhost" in told.peers[0]
+    with tls_listener(certificate(authority, tmp_path, "127.0.0.1")) as told:
+        plain = {"security.protocol": "SSL"}  # the machine's own authorities
+        with pytest.raises(RefusedError, match=r"[Cc]ertificate|CERTIFICATE"):
+            probe_kafka(KafkaPlace(brokers=told.address, options=plain), timeout_s=1)
+        assert told.requests == []
+
+
+def test_the_name_in_the_certificate_is_looked_at(authority: SiteAuthority, tmp_path: Path) -> None:
+    root = str(tmp_path / "authority" / "authority.crt")
+    options = {"security.protocol": "SSL", "ssl.ca.location": root}
+    with tls_listener(certificate(authority, tmp_path, "another.host")) as told:
+        with pytest.raises(RefusedError, match=r"[Cc]ertificate|CERTIFICATE"):
+            probe_kafka(KafkaPlace(brokers=told.address, options=options), timeout_s=1)
+        assert told.requests == []
 
 
 def test_secrets_are_read_from_their_files_each_time(tmp_path: Path) -> None:

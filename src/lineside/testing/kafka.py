@@ -115,6 +115,34 @@ class KafkaContract:
         assert not {*heard[0]} & {*heard[1]}
         assert all(heard)
 
+    def test_a_member_that_leaves_hands_its_keys_on_and_nothing_is_left_out(
+        self, sender: KafkaSender, group: Group
+    ) -> None:
+        keys = [b"key %d" % number for number in range(40)]
+
+        def send(said: bytes) -> None:
+            sender.send([KafkaRecord(topic=group.topic, value=said, key=key) for key in keys])
+
+        send(b"first")
+        members, heard = [group.join(), group.join()], list[KafkaTaken]()
+        shared: list[set[bytes]] = [set(), set()]
+        for _ in range(2 * _TURNS):
+            for place, member in enumerate(members):
+                taken = member.take(most=100, timeout_s=_TURN_S / 2)
+                shared[place] |= {one.key or b"" for one in taken}
+                heard += taken
+                member.commit(taken)  # in vain while the group is sharing out anew
+            once = {one.place: one for one in heard}
+            if len(members) == 2 and all(shared) and len(once) == len(keys):
+                send(b"second")
+                members.pop().close()
+            if len(once) == 2 * len(keys):
+                break
+        assert all(shared)
+        for key in keys:
+            values = [one.value for one in heard if one.key == key]
+            assert list(dict.fromkeys(values)) == [b"first", b"second"]
+
     def test_a_paused_receiver_takes_nothing_and_stays_a_member(
         self, sender: KafkaSender, group: Group
     ) -> None:
