@@ -121,7 +121,7 @@ def test_the_evidence_is_written_as_a_file(config: str, tmp_path: Path) -> None:
     assert "<h1>surface-models/2</h1>" in page.read_text()
     assert "http" not in page.read_text().replace("http-equiv", "")
     evidence = json.loads(document.read_text())
-    assert evidence["schema"] == "lineside.version-evidence/2"
+    assert evidence["schema"] == "lineside.version-evidence/3"
     assert evidence["lineage"]["Made"][:19] == evidence["version"]["registered_at"][:19]
     assert _run(["model", "show", GROUP, "2", "--report", "/nowhere/x", "--config", config]) == 3
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from lineside.core import Digest, Plant, digest_of, encode, to_plain
 from lineside.hub import HubConfig, Services, build_services
@@ -50,12 +50,9 @@ class Day:
     package: Package
     jpeg: Callable[..., bytes]
     since: datetime
+    until: datetime
     device: str = "edge-1"
     sequence: int = 0
-
-    @property
-    def until(self) -> datetime:
-        return self.clock.now() + timedelta(milliseconds=1)
 
     @property
     def kept(self) -> Kept:
@@ -79,6 +76,8 @@ class Day:
             line.send(Message(topic=topic, payload=encode_event(event), qos=1))
             self.follow()
             self.clock.advance(every_s)
+        self.until = self.clock.now()
+        self.clock.advance(every_s)
 
     def follow(self) -> None:
         """Let the hub's rules read what came."""
@@ -130,7 +129,14 @@ def recorded_day(
         hub.load()
         hub.rules.load()
         hub.packages.add(archive, by="ada")
-        day = Day(hub=hub, clock=clock, package=Package.read(archive), jpeg=jpeg, since=clock.now())
+        day = Day(
+            hub=hub,
+            clock=clock,
+            package=Package.read(archive),
+            jpeg=jpeg,
+            since=clock.now(),
+            until=clock.now(),
+        )
         yield day
         hub.runs.close()
         blobs.close()

@@ -163,13 +163,14 @@ def test_who_answered_then_is_asked_once_more(day: Day) -> None:
 
 
 def test_a_span_that_holds_nothing_or_ends_before_it_begins(day: Day) -> None:
-    day.since = day.until + timedelta(hours=1)
+    begun = day.since
+    day.since, day.until = day.until + timedelta(hours=1), day.until + timedelta(hours=2)
     day.clock.advance(7200)
     with pytest.raises(NotFoundError, match="nothing arrived") as caught:
         day.again(day.package)
     assert "The log holds what arrived from" in caught.value.fix
     with pytest.raises(InvalidError, match="before it has begun"):
-        ReplayOrder(since=day.until, until=day.since)
+        ReplayOrder(since=day.until, until=begun)
 
 
 def test_a_package_that_nobody_has(day: Day) -> None:

@@ -18,9 +18,14 @@ from lineside.hub.inventory import (
     full_device,
     open_fleet,
 )
+from lineside.hub.journal import BesideJournal
 from lineside.hub.model_page import version_page
 from lineside.hub.models import Models, Registration, open_models
 from lineside.hub.mosquitto import mosquitto_files
+from lineside.hub.replay_answers import Kept
+from lineside.hub.replay_book import ReplayBook, lines_of
+from lineside.hub.replay_choice import Wished, named_package, package_file, replay
+from lineside.hub.replay_records import AS_RECORDED, ReplayOrder, ReplayResult
 from lineside.hub.roles import Right, Role, roles_with
 from lineside.hub.rule_files import rule_events_file
 from lineside.hub.rule_log import rule_filter
@@ -35,15 +40,21 @@ from lineside.hub.trace import trace
 from lineside.hub.users import User
 
 __all__ = [
+    "AS_RECORDED",
     "AccessKey",
     "Accounts",
+    "BesideJournal",
     "DeviceLine",
     "DeviceQuery",
     "FullDevice",
     "HubConfig",
+    "Kept",
     "Models",
     "NewToken",
     "Registration",
+    "ReplayBook",
+    "ReplayOrder",
+    "ReplayResult",
     "Retention",
     "Right",
     "Role",
@@ -54,6 +65,7 @@ __all__ = [
     "SiteWish",
     "TokenFacts",
     "User",
+    "Wished",
     "attempt",
     "build_services",
     "certificate_words",
@@ -63,12 +75,16 @@ __all__ = [
     "init_site",
     "issue_access_key",
     "issue_for",
+    "lines_of",
     "mosquitto_files",
+    "named_package",
     "open_accounts",
     "open_fleet",
     "open_models",
+    "package_file",
     "read_rule",
     "recorded_entries",
+    "replay",
     "revoke_access_key",
     "roles_with",
     "rule_events_file",

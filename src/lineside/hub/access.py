@@ -86,6 +86,9 @@ RULES: dict[Right, str] = {
         GET /api/v1/rules/{rule}
         GET /api/v1/rule-events
         GET /api/v1/rule-events/summary
+        GET /api/v1/replays
+        GET /api/v1/replays/{replay}
+        GET /api/v1/replays/{replay}/result
         GET /api/v1/trace/{identifier:path}
         GET /api/v1/devices
         GET /api/v1/devices/invitations
@@ -134,6 +137,8 @@ RULES: dict[Right, str] = {
         GET /models/groups/{group}/{number}/report
         GET /models/{digest}
         GET /models/{digest}/report
+        GET /replays/{replay}
+        GET /replays/{replay}/progress
         GET /try
         GET /regions
         GET /count
@@ -169,6 +174,8 @@ RULES: dict[Right, str] = {
         POST /api/v1/runs
         POST /api/v1/runs/{run}/cancel
         POST /api/v1/runs/{run}/resume
+        POST /api/v1/replays
+        POST /api/v1/replays/{replay}/cancel
         POST /api/v1/packages
         POST /api/v1/models/{group}/versions
         POST /api/v1/rules/try

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from lineside.core import LinesideError, decode, decode_json, rfc3339, short
+from lineside.hub.replay_book import ReplayView
 from lineside.models import (
     Change,
     Comparison,
@@ -22,7 +23,7 @@ from lineside.models import (
 )
 from lineside.vision import ReliabilityBin
 
-EVIDENCE_SCHEMA = "lineside.version-evidence/2"
+EVIDENCE_SCHEMA = "lineside.version-evidence/3"
 _REPORT = "evidence/report.json"
 _SPEEDS = ("latency", "speed", "ms_per", "_ms")
 
@@ -68,6 +69,7 @@ class Evidence:
         parity: of a variant against its original.
         lineage, licences: by name.
         has_report: whether the package carries its own page.
+        replays: recorded spans answered by this package, newest first.
     """
 
     version: ModelVersion
@@ -87,6 +89,7 @@ class Evidence:
     task: str
     inspection: str
     has_report: bool
+    replays: tuple[ReplayView, ...] = ()
     schema: str = field(default=EVIDENCE_SCHEMA)
 
 
@@ -97,6 +100,7 @@ def evidence_of(
     beside: PackageRecord | None,
     comparison: Comparison | None,
     changes: Changes | None,
+    replays: tuple[ReplayView, ...] = (),
 ) -> Evidence:
     """Put together what the version, its package and what runs now say.
 
@@ -106,6 +110,7 @@ def evidence_of(
         beside: what runs now.
         comparison: with what was in use when it was made.
         changes: where somebody handed them in.
+        replays: of its package, newest first.
     """
     report = _report(package)
     manifest = package.manifest if package else None
@@ -132,6 +137,7 @@ def evidence_of(
         task=manifest.task if manifest else "",
         inspection=manifest.inspection if manifest else "",
         has_report=package is not None and "evidence/report.html" in package.files,
+        replays=replays,
     )
 
 

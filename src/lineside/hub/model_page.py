@@ -4,6 +4,7 @@ from pathlib import Path
 
 from lineside.core import need
 from lineside.hub.model_evidence import Evidence
+from lineside.hub.replay_book import replay_words
 from lineside.models import Creation, Metric, ModelVersion, Status
 
 _TEMPLATES = Path(__file__).parent / "pages" / "templates"
@@ -25,7 +26,9 @@ def version_page(evidence: Evidence) -> bytes:
     )  # fmt: skip
     templates.filters |= {"figure": figure, "interval": interval}
     page = templates.get_template("version_report.html")
-    return page.render(evidence=evidence, status=status_words(evidence.version)).encode()
+    verdicts = {one.id: replay_words(one) for one in evidence.replays}
+    status = status_words(evidence.version)
+    return page.render(evidence=evidence, status=status, verdicts=verdicts).encode()
 
 
 def status_words(version: ModelVersion) -> str:

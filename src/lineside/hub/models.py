@@ -31,6 +31,7 @@ from lineside.fleet import Release
 from lineside.hub.config import HubConfig
 from lineside.hub.journal import BesideJournal, Journal, person_event
 from lineside.hub.model_evidence import Changes, Evidence, evidence_of
+from lineside.hub.replay_book import ReplayView, replays_of
 from lineside.models import (
     Approvers,
     Change,
@@ -199,7 +200,12 @@ class Models:
             beside=self._beside(version, package.manifest.inspection if package else ""),
             comparison=self.comparison(version),
             changes=self._changes(version),
+            replays=self.replays(version),
         )
+
+    def replays(self, version: ModelVersion) -> tuple[ReplayView, ...]:
+        """Recorded spans that were answered by a version's package, newest first."""
+        return replays_of(self._documents, version.digest) if version.digest else ()
 
     def beside(self, version: ModelVersion) -> PackageRecord | None:
         """What a version is compared with: the package in use, else the newest approved version."""
@@ -323,6 +329,9 @@ class Models:
             "action": status.lower(), "version": version.number, "digest": version.digest,
             "by": by, "reason": reason, "own": own,
         }  # fmt: skip
+        seen = self.replays(version) if status is Status.APPROVED else ()
+        if seen:
+            told["replays"] = [{"replay": one.id, "digest": one.digest} for one in seen]
         decided: list[ModelVersion] = []
 
         def keep(_: list[Logged]) -> None:

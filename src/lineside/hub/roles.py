@@ -20,10 +20,9 @@ class Right(StrEnum):
     """What a route asks of whoever calls it.
 
     ``look``: read anything; ``operate``: orders, labels, trying and counting pictures, comparing a
-    version again; ``build``: dataset versions, training runs, packages and versions of models,
-    trying a rule;
-    ``release``: approve, reject, take into use, settings of model groups; ``administer``: what no
-    other right covers.
+    version again; ``build``: dataset versions, training runs, replays, packages and versions of
+    models, trying a rule; ``release``: approve, reject, take into use, settings of model groups;
+    ``administer``: what no other right covers.
     """
 
     LOOK = "look"

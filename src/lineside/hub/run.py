@@ -37,6 +37,7 @@ from lineside.hub.models import MODEL_TYPE
 from lineside.hub.opcua import start_opcua
 from lineside.hub.outbox import EventOutbox
 from lineside.hub.readers import open_readers
+from lineside.hub.replay_book import REPLAY_TYPE
 from lineside.hub.roles import Role
 from lineside.hub.rules import rules_follower
 from lineside.hub.services import Services, build_services
@@ -193,6 +194,7 @@ def _start_work(services: Services, bus: Bus, *, stack: ExitStack) -> None:
     _start_drift(services, stack=stack)
     _start_rules(services, stack=stack)
     _start_approvals(services, stack=stack)
+    _start_replays(services, stack=stack)
     _start_mongo(services, stack=stack)
     timers = Timers(services, clock=services.clock)
     timers.start()
@@ -262,6 +264,18 @@ def _start_approvals(services: Services, *, stack: ExitStack) -> None:
     stack.callback(comparing.stop)
     stack.callback(services.comparisons.close)
     services.stats.watch("comparisons_behind", lambda: comparing.behind)
+
+
+def _start_replays(services: Services, *, stack: ExitStack) -> None:
+    """Recorded spans by other packages and rules, one at a time, in log order."""
+    replays = Follower(
+        "replays", records=services.records, ledger=services.ledger,
+        handle=services.replays.take, selection=Selection(type=REPLAY_TYPE),
+    )  # fmt: skip
+    replays.start()
+    stack.callback(replays.stop)
+    stack.callback(services.replays.close)
+    services.stats.watch("replays_behind", lambda: replays.behind)
 
 
 def _start_mongo(services: Services, *, stack: ExitStack) -> None:

@@ -21,6 +21,7 @@ What a page or route mostly calls (``hub/views.py`` holds the records):
 * ``bucket``: ``read(bucket, key)``, ``put(…)``, ``delete(…)``, and links to what stands there
 * ``enrolment``: ``invite(…)``, ``revoke(…)``, ``inventory`` (rows of enrolled devices)
 * ``rules``: ``all()``, ``one(id)``; ``rule_trial.attempt``, ``rule_log.page_of``
+* ``replays``: ``all()``, ``one(id)``, ``ask(order, rules=, by=)``, ``cancel(id, by=)``
 * ``devices``, ``dead_letters``, ``stats``, ``tracer.trace(id or twin path)``
 
 A route finds them as ``request.app.state.services`` and who asks as ``request.state.identity``
@@ -62,6 +63,8 @@ from lineside.hub.orders import Orders
 from lineside.hub.packages import Packages
 from lineside.hub.predictions import DeviceIngest, DeviceWatchers
 from lineside.hub.releases import Releases
+from lineside.hub.replay_book import ReplayBook
+from lineside.hub.replays import Replays, ReplaySettings
 from lineside.hub.retraining import Retraining
 from lineside.hub.rollout_jobs import RolloutJobs
 from lineside.hub.rollouts import RolloutGround, Rollouts
@@ -71,7 +74,7 @@ from lineside.hub.topics import Router
 from lineside.hub.trace import Tracer
 from lineside.hub.watch import Watch
 from lineside.links import Bus
-from lineside.models import Registry
+from lineside.models import ModelVersions, Registry
 from lineside.store import Blobs, Records
 
 
@@ -115,6 +118,7 @@ class Services:
     job_desk: JobDesk
     rollouts: Rollouts
     rules: Rules
+    replays: Replays
 
     @property
     def cameras(self) -> Watch:
@@ -261,6 +265,11 @@ def build_services(
         enrolment=enrolment,
         job_desk=desk,
         rollouts=rollouts,
+        replays=Replays(
+            ReplayBook(records, journal=ledger, site=plant.site, clock=clock),
+            settings=_replay_settings(config), plant=plant, registry=registry,
+            versions=ModelVersions(records, registry, clock=clock),
+        ),
         rules=Rules(records, ledger=ledger, plant=plant, clock=clock),
         counter=Counter(
             records, blobs, functions=functions, plant=plant, library=library, clock=clock
@@ -281,6 +290,13 @@ def _enrolment(
 def _compare_settings(config: HubConfig) -> CompareSettings:
     return CompareSettings(
         folder=config.folder / "comparing", records_url=config.records_url,
+        blobs_url=config.blobs_url,
+    )  # fmt: skip
+
+
+def _replay_settings(config: HubConfig) -> ReplaySettings:
+    return ReplaySettings(
+        folder=config.folder / "replaying", plant=config.plant, records_url=config.records_url,
         blobs_url=config.blobs_url,
     )  # fmt: skip
 

@@ -22,6 +22,7 @@ from lineside.hub.api import (
     machines,
     models,
     open_inference,
+    replays,
     rollouts,
     rule_events,
     rules,
@@ -41,7 +42,7 @@ def mount_api(app: FastAPI) -> None:
     # Before ``line``: its ``/twin/{path}`` would take ``/twin/live``.
     for part in (
         devices, socket, frames, teaching, updates, s3, models, open_inference, counting, jobs,
-        rollouts, rules, rule_events, iot, line, machines, session, docs,
+        rollouts, replays, rules, rule_events, iot, line, machines, session, docs,
     ):  # fmt: skip
         app.include_router(part.router)
     app.add_exception_handler(LinesideError, _named)

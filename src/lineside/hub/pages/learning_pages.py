@@ -11,6 +11,7 @@ from lineside.hub.pages.views import datasets as words
 from lineside.hub.pages.views import learning as views
 from lineside.hub.pages.views.answers import plan_of
 from lineside.hub.pages.views.models import group_row
+from lineside.hub.pages.views.replays import replay_row, replay_span
 from lineside.hub.services import Services
 from lineside.hub.views import DatasetView
 
@@ -197,6 +198,8 @@ def model(ask: Ask, *, digest: str) -> HTMLResponse:
         package=facts,
         has_report=ask.hub.packages.has_report(digest),
         versions=ask.hub.models.holding(digest),
+        replays=[replay_row(one) for one in ask.hub.replays.all() if one.order.package == digest],
+        replay_span=replay_span(ask.hub.clock.now()),
     )
 
 

@@ -6,6 +6,7 @@ from fastapi.responses import HTMLResponse, Response
 from lineside.hub.model_page import version_page
 from lineside.hub.pages.common import Ask
 from lineside.hub.pages.views import models as views
+from lineside.hub.pages.views.replays import replay_row
 
 router = APIRouter(prefix="/models/groups")
 
@@ -46,6 +47,7 @@ def version(ask: Ask, *, group: str, number: int) -> HTMLResponse:
         deciding=views.deciding(found, who=ask.who, why_not=why_not),
         used_by=ask.hub.packages.one(found.digest).used_by if found.digest else (),
         single_person=ask.hub.models.single_person,
+        replays=[replay_row(one) for one in evidence.replays],
     )
 
 

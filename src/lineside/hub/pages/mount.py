@@ -17,6 +17,7 @@ from lineside.hub.pages import (
     line_pages,
     log_pages,
     model_pages,
+    replay_pages,
     rollout_pages,
     rule_pages,
 )
@@ -53,7 +54,7 @@ def mount_pages(app: FastAPI, services: Services) -> None:
     app.mount(f"/static/{site.release}", files, name="static")
     for pages in (
         line_pages, model_pages, learning_pages, count_pages, fleet_pages, rollout_pages,
-        rule_pages, log_pages,
+        rule_pages, replay_pages, log_pages,
     ):  # fmt: skip
         app.include_router(pages.router, include_in_schema=False)
     for kind, handler in list(app.exception_handlers.items()):

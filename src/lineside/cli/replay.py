@@ -1,0 +1,219 @@
+"""``lineside replay``: a recorded span by another package or by other rules, and what differs."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from lineside.cli.engine import EngineOption
+from lineside.cli.hub import ConfigOption, settings
+from lineside.cli.output import JsonFlag, say, show, writable
+from lineside.core import (
+    InvalidError,
+    NotFoundError,
+    SystemClock,
+    encode,
+    load_plant,
+    parse_rfc3339,
+    rfc3339,
+)
+
+if TYPE_CHECKING:
+    from lineside.hub import ReplayResult, Wished
+    from lineside.store import Blobs, Records
+
+_STEP = 10
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("replay")(replay)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Place:
+    """Where the record stands."""
+
+    plant: Path
+    records: str
+    blobs: str
+
+
+def replay(
+    *,
+    since: Annotated[str, typer.Option("--from", help="Arrived at the hub from this time on.")],
+    until: Annotated[str, typer.Option("--to", help="Arrived before this time.")],
+    package: Annotated[
+        str,
+        typer.Option(help="Digest, its first digits, GROUP/NUMBER, a .lspkg file, or recorded."),
+    ] = "",
+    rules: Annotated[
+        Path | None, typer.Option(help="A plant file, or its [[rule]] tables, to judge by.")
+    ] = None,
+    inspection: Annotated[str, typer.Option(help="Whose frames; else the package's own.")] = "",
+    warm_up: Annotated[
+        float | None, typer.Option(help="Seconds that rules begin before the span.")
+    ] = None,
+    by: Annotated[str, typer.Option(help="Who asks; stands beside the replay.")] = "command line",
+    keep: Annotated[bool, typer.Option(help="Keep the result, for the version's page.")] = True,
+    report: Annotated[Path | None, typer.Option(help="Write the result here too, as JSON.")] = None,
+    engine: EngineOption = "onnxruntime",
+    config: ConfigOption = None,
+    plant: Annotated[Path | None, typer.Option(help="With --records: the plant file.")] = None,
+    records: Annotated[str, typer.Option(help="Records by URL, in place of --config.")] = "",
+    blobs: Annotated[str, typer.Option(help="Blobs by URL, with --records.")] = "",
+    as_json: JsonFlag = False,
+) -> None:
+    """Run a recorded span through another package or other rules; say what differs."""
+    writable(report)
+    place = _place(config, plant=plant, records=records, blobs=blobs)
+    tried = _Tried(package=package, rules=rules, inspection=inspection, warm_up=warm_up)
+    with _opened(place) as kept:
+        found = _replayed(tried, kept, place=place, span=(since, until), engine=engine)
+        if keep:
+            _keep(found, kept, place=place, rules=rules, by=by)
+    if report is not None:
+        report.write_bytes(encode(found))
+    show(found, as_json=as_json, text=_words)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Tried:
+    """What stands beside the record, as it was typed."""
+
+    package: str
+    rules: Path | None
+    inspection: str
+    warm_up: float | None
+
+
+def _place(config: Path | None, *, plant: Path | None, records: str, blobs: str) -> _Place:
+    if not records and not blobs:
+        hub = settings(config)
+        return _Place(plant=plant or Path(hub.plant), records=hub.records_url, blobs=hub.blobs_url)
+    if config is not None or plant is None or not (records and blobs):
+        raise InvalidError(
+            "half a place", where="--records",
+            fix="Give --config, or all of --plant, --records and --blobs.",
+        )  # fmt: skip
+    return _Place(plant=plant, records=records, blobs=blobs)
+
+
+@contextmanager
+def _opened(place: _Place) -> "Iterator[tuple[Records, Blobs]]":
+    from lineside.store import open_blobs, open_records
+
+    with open_records(place.records, clock=SystemClock()) as records:
+        blobs = open_blobs(place.blobs)
+        try:
+            yield records, blobs
+        finally:
+            blobs.close()
+
+
+def _replayed(
+    tried: _Tried, kept: "tuple[Records, Blobs]", *, place: _Place, span: tuple[str, str],
+    engine: str,
+) -> "ReplayResult":  # fmt: skip
+    from lineside.hub import Kept
+    from lineside.hub import replay as replayed
+    from lineside.models import EngineName
+
+    records, blobs = kept
+    return replayed(
+        _wished(tried, kept, span=span), Kept(records=records, blobs=blobs),
+        plant=load_plant(place.plant), clock=SystemClock(), tell=_progress(),
+        engine=EngineName(engine),
+    )  # fmt: skip
+
+
+def _wished(tried: _Tried, kept: "tuple[Records, Blobs]", *, span: tuple[str, str]) -> "Wished":
+    from lineside.hub import AS_RECORDED, ReplayOrder, Wished, named_package, package_file
+    from lineside.models import ModelVersions, Registry
+
+    file = package_file(tried.package) if tried.package not in ("", AS_RECORDED) else None
+    digest = tried.package if file is None else file.digest
+    if file is None and digest not in ("", AS_RECORDED):
+        registry = Registry(*kept, clock=SystemClock())
+        versions = ModelVersions(kept[0], registry, clock=SystemClock())
+        digest = named_package(digest, registry, versions=versions)
+    since, until = (
+        parse_rfc3339(text, where=name) for text, name in zip(span, ("--from", "--to"), strict=True)
+    )
+    order = ReplayOrder(
+        since=since, until=until, package=digest, inspection=tried.inspection,
+        warm_up_s=tried.warm_up,
+    )  # fmt: skip
+    text = _text(tried.rules) if tried.rules is not None else b""
+    return Wished(order=order, package=file, rules=text, where=str(tried.rules or ""))
+
+
+def _text(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise NotFoundError(
+            f"cannot read the rules: {error.strerror}", where=str(path), fix="Name a file."
+        ) from error
+
+
+def _progress() -> Callable[[float], None]:
+    """A line on stderr for each tenth."""
+    told = 0
+
+    def tell(share: float) -> None:
+        nonlocal told
+        percent = int(100 * share) // _STEP * _STEP
+        if percent > told:
+            told = percent
+            say(f"{percent} %")
+
+    return tell
+
+
+def _keep(
+    found: "ReplayResult", kept: "tuple[Records, Blobs]", *, place: _Place, rules: Path | None,
+    by: str,
+) -> None:  # fmt: skip
+    from lineside.hub import BesideJournal, ReplayBook
+
+    records, _ = kept
+    book = ReplayBook(
+        records, journal=BesideJournal(records), site=load_plant(place.plant).site,
+        clock=SystemClock(),
+    )  # fmt: skip
+    view = book.keep(found, rules=_text(rules) if rules is not None else b"", by=by)
+    say(f"kept as {view.id}: /replays/{view.id} on the hub's pages")
+
+
+def _words(found: "ReplayResult") -> str:
+    """A short summary."""
+    from lineside.hub import lines_of
+
+    counts = found.counts
+    span = f"{rfc3339(found.since)} to {rfc3339(found.until)}"
+    answers = (
+        f"  answers: {counts.identical} identical, {counts.figures_moved} with other figures "
+        f"(at most {counts.largest_move:.4f}), {counts.decisions_changed} decided otherwise"
+    )
+    events = (
+        f"  events: {counts.events_same} the same, {counts.events_moved} with other figures, "
+        f"{counts.events_changed} differ"
+    )
+    told = [
+        f"{span}: {found.frames} frames, {counts.entries} entries of the log",
+        "nothing differs, to the last bit" if found.bit_identical else "differences:",
+        answers,
+        events,
+        f"  twin: {counts.twin_changed} places differed",
+    ]
+    told += [
+        f"    {one.kind} {one.what} {rfc3339(one.at)}: {one.before} -> {one.after} {one.frame}"
+        for one in lines_of(found)
+    ]
+    if counts.frames:
+        told.append(f"{found.ms_per_frame:.1f} ms a frame, {found.seconds:.1f} s in all")
+    return "\n".join([*told, *found.remarks])
