@@ -8,6 +8,7 @@ sources do not wait for it, except that SQLite has one writer at all.
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
+from functools import lru_cache
 from typing import Any
 
 import sqlalchemy as sa
@@ -35,6 +36,16 @@ _SOURCE = (
 ).label("source")
 _ALL = sa.select(entries, _SOURCE)
 _PLACE: sa.ColumnElement[int] = entries.c.position + sa.literal_column("0")  # as tables.PLACE
+# Made once: putting a statement together takes longer than running it.
+_CHAINS = (
+    sa.select(chains)
+    .where(chains.c.source.in_(sa.bindparam("sources", expanding=True)))
+    .order_by(chains.c.source)
+    .with_for_update()
+)
+_KNOWN = _ALL.where(entries.c.id.in_(sa.bindparam("ids", expanding=True)))
+_ADD = sa.insert(entries)
+_MOVE = sa.update(chains).where(chains.c.source == sa.bindparam("moved"))
 
 
 class SqlEventLog:
@@ -70,21 +81,13 @@ class SqlEventLog:
         newest_first: bool = False,
     ) -> list[Logged]:
         check_limit(limit)
-        place = _PLACE if source or type or subject else entries.c.position
-        query = _ALL.limit(limit).order_by(place.desc() if newest_first else place)
-        if source:
-            query = query.where(entries.c.chain == _chain_of(source))
-        if type:
-            query = query.where(entries.c.type == type)
-        if subject:
-            query = query.where(entries.c.subject == subject)
-        if after:
-            query = query.where(place < after if newest_first else place > after)
         with self._session.reading() as connection:
             horizon = None if newest_first else self._session.flavour.horizon(connection)
-            if horizon is not None:
-                query = query.where(place <= horizon)
-            return [_logged(row) for row in connection.execute(query)]
+            named = {"source": source, "type": type, "subject": subject, "after": after or None,
+                     "horizon": horizon}  # fmt: skip
+            given = {name: value for name, value in named.items() if value not in {"", None}}
+            query = _reading(frozenset(given), newest_first=newest_first)
+            return [_logged(row) for row in connection.execute(query, {"most": limit, **given})]
 
     def get(self, event_id: str) -> Logged:
         query = _ALL.where(entries.c.id == event_id).order_by(entries.c.position).limit(1)
@@ -179,14 +182,32 @@ class SqlEventLog:
         return found
 
 
+@lru_cache(maxsize=64)
+def _reading(given: frozenset[str], *, newest_first: bool) -> sa.Select[Any]:
+    """The statement that reads a page by what is given."""
+    place = _PLACE if given & {"source", "type", "subject"} else entries.c.position
+    tests: dict[str, sa.ColumnElement[bool]] = {
+        "source": entries.c.chain == _NAMED_CHAIN,
+        "type": entries.c.type == sa.bindparam("type"),
+        "subject": entries.c.subject == sa.bindparam("subject"),
+        "after": (place < _AFTER) if newest_first else (place > _AFTER),
+        "horizon": place <= sa.bindparam("horizon"),
+    }
+    query = _ALL.order_by(place.desc() if newest_first else place).limit(sa.bindparam("most"))
+    return query.where(*(tests[name] for name in sorted(given)))
+
+
+_AFTER: sa.BindParameter[int] = sa.bindparam("after")
+_NAMED_CHAIN = (
+    sa.select(chains.c.chain).where(chains.c.source == sa.bindparam("source")).scalar_subquery()
+)
 _EMPTY = {"length": 0, "head_position": 0, "head_hash": FIRST_PREVIOUS}
 
 
 def _locked(connection: sa.Connection, sources: list[str]) -> dict[str, sa.Row[Any]]:
     found: dict[str, sa.Row[Any]] = {}
     for chunk in in_chunks(sources):
-        query = sa.select(chains).where(chains.c.source.in_(chunk)).order_by(chains.c.source)
-        found |= {row.source: row for row in connection.execute(query.with_for_update())}
+        found |= {row.source: row for row in connection.execute(_CHAINS, {"sources": chunk})}
     return found
 
 
@@ -207,7 +228,7 @@ def _already_there(
     wanted = {_key(entry) for entry in offered}
     known: dict[tuple[str, str], Logged] = {}
     for chunk in in_chunks(sorted({entry.id for entry in offered})):
-        for row in connection.execute(_ALL.where(entries.c.id.in_(chunk))):
+        for row in connection.execute(_KNOWN, {"ids": chunk}):
             logged = _logged(row)
             if _key(logged.entry) in wanted:
                 known[_key(logged.entry)] = logged
@@ -253,13 +274,11 @@ def _write(
     if not added:
         return
     connection.execute(
-        sa.insert(entries),
+        _ADD,
         [entry_values(logged, chain=heads[logged.entry.source].chain) for logged in added],
     )
     for source, logged in {logged.entry.source: logged for logged in added}.items():
-        connection.execute(
-            sa.update(chains).where(chains.c.source == source).values(head_values(logged))
-        )
+        connection.execute(_MOVE, {"moved": source, **head_values(logged)})
 
 
 def _answers(

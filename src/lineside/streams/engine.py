@@ -29,6 +29,7 @@ from lineside.streams.watermark import BEGINNING_US, Kept, Watermarks
 MOST_HELD = 20_000
 STATE_SCHEMA = "lineside.rule-state/1"
 _MOST_ROLES = 10_000
+_AT_ONCE = 1000
 _PYTHON_SPAN_S = 60.0
 
 _Held = tuple[int, str, int, Record, tuple[Scalar, ...]]
@@ -143,19 +144,25 @@ class RuleEngine:
     def take(self, entries: Iterable[Entry]) -> list[Output]:
         """Take entries in log order; what the rule gives out of them."""
         roles, read = self._roles, self._reader.read
+        records: list[Record] = []
         for entry in entries:
             role = roles.get((entry.type, entry.subject))
             if role is None:
                 role = self.role(entry.type, entry.subject)
             if role == "record":
                 try:
-                    records = read(entry)
+                    records += read(entry)
                 except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
                     self.counters.unreadable += 1
+                if len(records) < _AT_ONCE:
                     continue
-                self._admit(records)
-            elif role:
+            elif not role:
+                continue
+            self._admit(records)
+            records.clear()
+            if role != "record":
                 self._mark(entry, role=role)
+        self._admit(records)
         self._release()
         given, self._given = self._given, []
         self.counters.given += len(given)
@@ -241,8 +248,9 @@ class RuleEngine:
             self._hold(record, ())
 
     def _admit(self, records: Sequence[Record]) -> None:
-        """Records of one entry: late, without key, handed on, or held back."""
+        """Records in log order: late, without key, handed on, or held back."""
         note, where, key_of = self._marks.note, self._where, self._key
+        single, changes, passed = self._single, self._changes, 0
         for record in records:
             fields = record.fields
             late = note(record.source, record.at_us, arrived_us=record.arrived_us)
@@ -252,18 +260,19 @@ class RuleEngine:
             if key is None:
                 self.counters.keyless += 1
                 continue
-            self.counters.passed += 1
+            passed += 1
             if late:
                 self._tell_late(record, key)
-            elif self._changes:
+            elif changes:
                 self._feed(record, key)
             else:
                 self._seq += 1  # two records of one time and id keep their order
-                tie = "" if self._single else record.id
+                tie = "" if single else record.id
                 self._held.append((record.at_us, tie, self._seq, record, key))
+                if len(self._held) > MOST_HELD:
+                    self._hurry()
         self.counters.read += len(records)
-        if len(self._held) > MOST_HELD:
-            self._hurry()
+        self.counters.passed += passed
 
     def _hold(self, record: Record, key: tuple[Scalar, ...]) -> None:
         self._seq += 1  # two records of one time and id keep their order

@@ -182,7 +182,25 @@ _ANY = msgspec.json.Decoder(_AnyMessage)
 
 
 def _plant_reader(*, arrival: bool) -> Read:
-    return lambda entry: (_read_plant(entry, arrival=arrival),)
+    return _read_at_arrival if arrival else _read_at_time
+
+
+def _read_at_arrival(entry: Entry) -> Sequence[Record]:
+    return (_read_plant(entry, arrival=True),)
+
+
+def _read_at_time(entry: Entry) -> Sequence[Record]:
+    """The usual message, at its own time; the rest goes the long way."""
+    try:
+        message = _PLAIN.decode(entry.body)
+    except msgspec.ValidationError:
+        return (_read_plant(entry, arrival=False),)
+    return (
+        Record(
+            id=message.id, source=entry.subject, at_us=round(message.time.timestamp() * 1e6),
+            arrived_us=entry.arrived_us, fields=message.data,
+        ),
+    )  # fmt: skip
 
 
 def _read_plant(entry: Entry, *, arrival: bool) -> Record:
