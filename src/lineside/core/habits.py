@@ -10,6 +10,8 @@ from lineside.core.errors import InvalidError
 
 HABITS_SCHEMA = "lineside.sighting/1"
 _MOST_BYTES = 1_000_000
+# A dozen frames in the shortest stay, of which dwell_s is half, count wholly; more say no more.
+_LOOKS = 6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,7 +21,7 @@ class Habits:
     Attributes:
         dwell_s: a thing is in view at least so long.
         gap_s: an absence shorter than this does not end a sighting.
-        look_s: frames closer than this err alike; 0 for a quarter of ``dwell_s``.
+        look_s: frames closer than this err alike; 0 for a sixth of ``dwell_s``.
         flicker: share of frames that are wrong, where ``confusion`` says nothing else, above 0.
         confusion: what is in view → what a frame says → share of frames; ``""`` is nothing.
         things, frames: that it was learned from; 0 where it was not.
@@ -28,7 +30,7 @@ class Habits:
     dwell_s: float
     gap_s: float
     look_s: float = 0.0
-    flicker: float = 0.2
+    flicker: float = 0.3
     confusion: dict[str, dict[str, float]] = field(default_factory=dict)
     things: int = 0
     frames: int = 0
@@ -54,7 +56,7 @@ class Habits:
     @property
     def look(self) -> float:
         """Seconds after which a frame is evidence of its own."""
-        return self.look_s or self.dwell_s / 4
+        return self.look_s or self.dwell_s / _LOOKS
 
 
 def read_habits(path: Path) -> Habits:

@@ -1,7 +1,7 @@
 """Sightings out of smoothed frames: runs of one label, with short absences closed.
 
 1. A run begins as a candidate; it becomes the open sighting once the frames around it leave room
-   for half of ``dwell_s``: less is no thing, whatever was said. A sighting that was open ends then;
+   for ``dwell_s``: less is no thing, whatever was said. A sighting that was open ends then;
    but where neither can be named, both are of one thing, and what cannot be named must be the
    surer to have been there.
 2. Frames of nothing, or of another label that never becomes a sighting, do not end a sighting

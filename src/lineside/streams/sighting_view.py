@@ -190,7 +190,7 @@ class View:
 
     def _promote(self) -> Iterator[Told]:
         found = self._candidate
-        if found is None or found.room_s() < self._habits.dwell_s / 2:
+        if found is None or found.room_s() < self._habits.dwell_s:
             return
         nameless = self._nameless(found)
         if nameless and found.present < LEAST_PRESENT:

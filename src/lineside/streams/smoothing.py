@@ -123,9 +123,9 @@ def _moves(dwell_s: float, gap_s: float, *, steps: int, labels: int) -> Moves:
 
 
 def _rates(dwell_s: float, gap_s: float, *, labels: int) -> list[list[float]]:
-    """Per second: nothing lasts about two gaps, an edge a third and a stay three of a dwell."""
+    """Per second: nothing lasts about two gaps, an edge a third and a stay four of a dwell."""
     come, settle, leave = 1 / (2 * gap_s), 3 / dwell_s, 1 / (2 * dwell_s)
-    ripen = (PHASES - 1) / dwell_s
+    ripen = (PHASES - 1) / (2 * dwell_s)
     rates = [[0.0] * _LUMPED for _ in range(_LUMPED)]
     one, rest = 2, 2 + PHASES
     others = labels - 1

@@ -25,6 +25,7 @@ class Belt:
         flicker: share of the time in which the answer is wrong, 0-1.
         dwell_s, gap_s: shortest and longest.
         touching: share of the things that follow another label's without a gap.
+        doubles: share of the things that look like another label's, which half of their frames say.
     """
 
     seed: int
@@ -34,6 +35,7 @@ class Belt:
     dwell_s: tuple[float, float] = (2.0, 6.0)
     gap_s: tuple[float, float] = (2.0, 5.0)
     touching: float = 0.2
+    doubles: float = 0.0
     burst_s: float = 0.1
     edge_s: float = 0.15
     jitter: float = 0.3
@@ -87,6 +89,8 @@ def frames_of(belt: Belt) -> Iterator[Told]:
         wrong = _error(wrong, truth, belt=belt, step_s=step, chance=chance)
         edge = truth != BLANK and _near_end(passed[place], at, edge_s=belt.edge_s)
         said = chance.choice((*belt.labels, truth)) if edge else wrong or truth
+        if said == truth != BLANK and belt.doubles:
+            said = _double(belt, place, truth=truth, chance=chance)
         yield Told(at_s=at, scores=_scores(said, right=said == truth, belt=belt, chance=chance))
         at += step
 
@@ -108,6 +112,14 @@ def _error(wrong: str, truth: str, *, belt: Belt, step_s: float, chance: Random)
         others = [label for label in (*belt.labels, BLANK) if label != truth]
         return wrong if stays and chance.random() < fade else chance.choice(others)
     return ""
+
+
+def _double(belt: Belt, place: int, *, truth: str, chance: Random) -> str:
+    """The label, or the one it looks like."""
+    own = Random(f"double {belt.seed} {place}")  # noqa: S311  a simulation
+    like = own.choice([label for label in belt.labels if label != truth])
+    doubled = own.random() < belt.doubles
+    return like if doubled and chance.random() < 0.5 else truth
 
 
 def _scores(said: str, *, right: bool, belt: Belt, chance: Random) -> dict[str, float]:
