@@ -47,7 +47,7 @@ def test_rules_are_listed_with_what_they_read() -> None:
 
 def test_a_rule_is_explained_in_words() -> None:
     words = run("explain", "sock-stream-smoothed")
-    assert "where image is none of 'Blank'" in words
+    assert "where image is not 'Blank'" in words
     assert "stretches of 5 s" in words
     assert "count is above 3" in words
 

@@ -283,7 +283,7 @@ def test_the_api_says_what_rules_do_and_what_they_counted(
     drain(made)
     items = client.get("/api/v1/rules").json()["items"]
     assert [one["id"] for one in items] == ["windows", "pairs"]
-    assert items[0]["explanation"].startswith("windows: reads the plant's message messages")
+    assert items[0]["explanation"].startswith("windows: reads the plant's messages where")
     assert items[0]["counters"]["read"] == 22
     assert items[0]["behind"] == 0
     assert items[0]["state_bytes"] > 100

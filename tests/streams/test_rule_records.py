@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from lineside.core import Condition, Digest, FrameId, Scalar, encode
+from lineside.core import Condition, Digest, FrameId, RouteKind, Scalar, encode
 from lineside.streams import (
     EVENT_TYPE,
     PREDICTION_TYPE,
@@ -212,6 +212,7 @@ def test_all_conditions_must_hold() -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
+        ("window = { size_s = 5 }", "each camera it counts the records over stretches of 5 s"),
         ('window = { kind = "hopping", size_s = 10, every_s = 5 }', "10 s, a new one every 5 s"),
         ('window = { kind = "session", gap_s = 2 }', "follow one another within 2 s"),
         ('sighting = { blank = ["none"] }', "none means that nothing is in view"),
@@ -242,12 +243,26 @@ def test_figures_and_sequences_are_said_in_words() -> None:
     steps = '[sequence]\nwithin_s = 3\nfirst = [{ field = "a", any_of = [1, 2] }]\n'
     steps += 'then = [{ field = "a", like = "x*", none_of = ["xx"] }]\n'
     text = 'id = "r"\nread = { event = "w" }\n' + steps
-    assert "is followed by one where a is none of 'xx' and is like 'x*' within 3 s" in explain(
+    assert "is followed by one where a is not 'xx' and is like 'x*' within 3 s" in explain(
         rule_of(text)
     )
-    assert "none where a is none of" in explain(rule_of(text + "missing = true"))
+    assert "none where a is not 'xx'" in explain(rule_of(text + "missing = true"))
 
 
 def test_conditions_are_said_in_words() -> None:
     tests = [Condition(field="a", equals="x", known=False), Condition(field="b", at_least=1.5)]
     assert conditions_in_words(tests) == "a is 'x' and is not known and b is at least 1.5"
+
+
+@pytest.mark.parametrize("kind", [kind.value for kind in RouteKind])
+def test_what_the_plant_says_is_named_in_words(kind: str) -> None:
+    said = explain(rule_of(f'id = "r"\nread = {{ plant = "{kind}" }}\nwindow = {{ size_s = 1 }}'))
+    assert "message messages" not in said
+    assert said.startswith(("r: reads the plant's ", "r: reads what the ", "r: reads orders"))
+
+
+def test_a_rule_without_key_says_nothing_of_keys() -> None:
+    said = explain(rule_of('id = "r"\nread = { topic = "a/b" }\npair = {}\nlateness_s = 2'))
+    assert "keys" not in said
+    assert "It makes a pair of every second record" in said
+    assert "records more than 2 s behind the newest of their source" in said

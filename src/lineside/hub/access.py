@@ -147,6 +147,10 @@ RULES: dict[Right, str] = {
         GET /count/{count_id}/activation
         GET /events
         GET /events/{event}
+        GET /events/rules
+        GET /events/rules/rows
+        GET /events/rules/sums
+        GET /events/rules/try
         GET /dead-letters
         GET /fleet
         GET /rollouts
@@ -179,6 +183,7 @@ RULES: dict[Right, str] = {
         POST /api/v1/packages
         POST /api/v1/models/{group}/versions
         POST /api/v1/rules/try
+        POST /events/rules/try
     """,
     Right.RELEASE: """
         POST /api/v1/packages/{digest}/use

@@ -7,8 +7,8 @@
 3. The twin comes as a snapshot, then as patches from the revision the page holds; whoever missed
    one gets a snapshot again.
 4. The header and the JPEG of a frame are made once for all who look on.
-5. Status names the cameras and devices that the page asked for, and how many devices there are: a
-   fleet of thousands costs a page with one tile nothing.
+5. Status names the cameras, devices and rules that the page asked for, and how many devices there
+   are: a fleet of thousands costs a page with one tile nothing.
 6. When the session ends the socket is closed with 4401.
 """
 
@@ -24,6 +24,7 @@ from lineside.core import InvalidError, NotFoundError, RefusedError, decode, enc
 from lineside.hub.devices import Devices
 from lineside.hub.jobs import Runs
 from lineside.hub.ledger import Ledger
+from lineside.hub.rules import Rules
 from lineside.hub.watch import Shown, Watch
 from lineside.twin import LineState, patch
 
@@ -34,6 +35,7 @@ _TWIN_EVERY_S = 0.05
 _MOST_CAMERAS = 64
 _MOST_RUNS = 16
 _MOST_DEVICES = 200
+_MOST_RULES = 200
 _SESSION_CHECK_S = 2.0
 _IDLE_S = 10.0
 
@@ -55,12 +57,14 @@ class Subscription:
     twin: bool = False
     runs: tuple[str, ...] = ()
     devices: tuple[str, ...] = ()
+    rules: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for what, named, most in (
             ("cameras", self.cameras, _MOST_CAMERAS),
             ("runs", self.runs, _MOST_RUNS),
             ("devices", self.devices, _MOST_DEVICES),
+            ("rules", self.rules, _MOST_RULES),
         ):
             if len(named) > most:
                 raise InvalidError(
@@ -105,8 +109,11 @@ def framed(header: bytes, jpeg: bytes = b"") -> bytes:
 class Live:
     """Everybody who looks on."""
 
-    def __init__(self, *, watch: Watch, ledger: Ledger, devices: Devices, runs: Runs) -> None:
+    def __init__(
+        self, *, watch: Watch, ledger: Ledger, devices: Devices, runs: Runs, rules: Rules
+    ) -> None:
         self._watch = watch
+        self._rules = rules
         self._ledger = ledger
         self._devices = devices
         self._runs = runs
@@ -305,8 +312,17 @@ class Live:
         reporting, known = self._count()
         return {
             "kind": "status", "cameras": cameras, "devices": devices, "reporting": reporting,
-            "known": known,
+            "known": known, "rules": self._standing(wanted.rules),
         }  # fmt: skip
+
+    def _standing(self, wanted: tuple[str, ...]) -> list[dict[str, Any]]:
+        """Counters of the rules of one page, and how far each told."""
+        totals = self._rules.totals() if wanted else {}
+        return [
+            {"id": name, "figures": totals[name], "told_up_to": self._rules.told_up_to(name)}
+            for name in wanted
+            if name in totals
+        ]
 
     def _count(self) -> tuple[int, int]:
         """Counted once a second for all who look on."""

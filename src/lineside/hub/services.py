@@ -235,6 +235,7 @@ def build_services(
         )
     )  # fmt: skip
     models.on_approved(rollouts.approved)
+    rules = Rules(records, ledger=ledger, plant=plant, clock=clock)
     functions = Functions(config.function, plant=plant, packages=packages, clock=clock)
     return Services(
         config=config, plant=plant, clock=clock, records=records, blobs=blobs, stats=stats,
@@ -259,7 +260,7 @@ def build_services(
         retraining=retraining,
         orders=Orders(ledger, plant=plant, clock=clock, stats=stats),
         tracer=Tracer(records, registry=registry, state=lambda: ledger.state),
-        live=Live(watch=watch, ledger=ledger, devices=devices, runs=runs),
+        live=Live(watch=watch, ledger=ledger, devices=devices, runs=runs, rules=rules),
         functions=functions,
         things=things,
         enrolment=enrolment,
@@ -270,7 +271,7 @@ def build_services(
             settings=_replay_settings(config), plant=plant, registry=registry,
             versions=ModelVersions(records, registry, clock=clock),
         ),
-        rules=Rules(records, ledger=ledger, plant=plant, clock=clock),
+        rules=rules,
         counter=Counter(
             records, blobs, functions=functions, plant=plant, library=library, clock=clock
         ),

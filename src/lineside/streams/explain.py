@@ -2,8 +2,14 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
-from lineside.core import Aggregate, Condition, Rule, WindowStep
+from lineside.core import Aggregate, Condition, Rule, Scalar, WindowStep
 
+_PLANT: Mapping[str, str] = {
+    "alert": "the plant's alerts", "frame": "the plant's pictures",
+    "message": "the plant's messages", "order": "orders of the plant",
+    "sensor": "what the plant's sensors measure", "station": "what the plant's stations report",
+    "stock": "the plant's reports of its stock",
+}  # fmt: skip
 _SIZES = (
     ("at_least", "is at least"), ("at_most", "is at most"), ("above", "is above"),
     ("below", "is below"),
@@ -27,10 +33,11 @@ def _sentences(rule: Rule) -> Iterator[str]:
         yield f"Of these it tells only those where {conditions_in_words(rule.having)}."
     yield _emit(rule)
     yield _lateness(rule)
-    yield (
-        f"It remembers at most {rule.most_keys} at a time; beyond, the one unused longest is "
-        "given up and counted."
-    )
+    if rule.key:
+        yield (
+            f"It remembers at most {rule.most_keys} keys; beyond that, the one unused longest is "
+            "given up: what is known of it is told early, and counted."
+        )
 
 
 def _read(rule: Rule) -> str:
@@ -41,8 +48,9 @@ def _read(rule: Rule) -> str:
         return f"{each} of inspection {read.predictions}{cameras}"
     if read.event:
         return f"the events of rule {read.event}{cameras}"
-    kind = f"{read.plant} messages" if read.plant else f"messages on {read.topic}"
-    return f"the plant's {kind}{cameras}"
+    if read.plant:
+        return _PLANT.get(read.plant, f"the plant's messages of kind {read.plant}") + cameras
+    return f"messages on {read.topic}{cameras}"
 
 
 def _where(rule: Rule) -> str:
@@ -51,14 +59,16 @@ def _where(rule: Rule) -> str:
     return f" where {conditions_in_words(rule.where)}"
 
 
-def _each(rule: Rule) -> str:
-    return f" for each {_listed(rule.key)}" if rule.key else ""
+def _it(rule: Rule) -> str:
+    """How a sentence about the step begins: a rule with a key does it for each."""
+    return f"For each {_listed(rule.key)} it" if rule.key else "It"
 
 
 def _window(rule: Rule) -> Iterator[str]:
     assert rule.window is not None  # noqa: S101  the table is by step
-    figures = ["the number of records", *(_figure(one) for one in rule.aggregate)]
-    yield f"It takes {_listed(figures)}{_each(rule)} over {_stretch(rule.window)}."
+    figures = _listed(_figure(one) for one in rule.aggregate) if rule.aggregate else ""
+    more = f", and takes {figures}," if figures else ""
+    yield f"{_it(rule)} counts the records{more} over {_stretch(rule.window)}."
 
 
 def _stretch(window: WindowStep) -> str:
@@ -66,7 +76,7 @@ def _stretch(window: WindowStep) -> str:
         return f"stretches in which records follow one another within {window.gap_s:g} s"
     if window.kind == "hopping":
         return f"stretches of {window.size_s:g} s, a new one every {window.every_s:g} s"
-    return f"stretches of {window.size_s:g} s, one after the other, counted from 1970"
+    return f"stretches of {window.size_s:g} s, one after the other"
 
 
 def _figure(one: Aggregate) -> str:
@@ -82,8 +92,8 @@ def _figure(one: Aggregate) -> str:
 def _sighting(rule: Rule) -> Iterator[str]:
     step = rule.sighting
     assert step is not None  # noqa: S101
-    blank = f" ({_listed(step.blank)} means that nothing is in view)" if step.blank else ""
-    yield f"It tells one event for each thing that passes{_each(rule)}{blank}."
+    blank = f"; {_either(step.blank)} means that nothing is in view" if step.blank else ""
+    yield f"{_it(rule)} tells one event for each thing that passes{blank}."
     if step.learned:
         yield f"How long things stay and how answers flicker was learned: {step.learned}."
     else:
@@ -99,7 +109,7 @@ def _crossing(rule: Rule) -> Iterator[str]:
     assert step is not None  # noqa: S101
     way = "either way" if step.direction == "either" else f"{step.direction}, looking along it"
     yield (
-        f"It follows boxes{_each(rule)} and tells each whose centre passes the line from "
+        f"{_it(rule)} follows boxes and tells each whose centre passes the line from "
         f"({step.x0_px:g}, {step.y0_px:g}) to ({step.x1_px:g}, {step.y1_px:g}) px, {way}."
     )
 
@@ -110,12 +120,12 @@ def _sequence(rule: Rule) -> Iterator[str]:
     first, then = conditions_in_words(step.first), conditions_in_words(step.then)
     if step.missing:
         yield (
-            f"It tells{_each(rule)} when, after a record where {first}, none where {then} comes "
+            f"{_it(rule)} tells when, after a record where {first}, none where {then} comes "
             f"within {step.within_s:g} s."
         )
     else:
         yield (
-            f"It tells{_each(rule)} when a record where {first} is followed by one where {then} "
+            f"{_it(rule)} tells when a record where {first} is followed by one where {then} "
             f"within {step.within_s:g} s."
         )
 
@@ -124,7 +134,7 @@ def _pair(rule: Rule) -> Iterator[str]:
     step = rule.pair
     assert step is not None  # noqa: S101
     apart = f", at most {step.within_s:g} s apart" if step.within_s else ""
-    yield f"Every second record{_each(rule)} makes a pair with the one before it{apart}."
+    yield f"{_it(rule)} makes a pair of every second record and the one before it{apart}."
     if step.session:
         yield f"A message on {step.session} begins a new sorting session with new counts."
 
@@ -134,8 +144,8 @@ def _rate(rule: Rule) -> Iterator[str]:
     assert step is not None  # noqa: S101
     limit = f"more than {step.above:g}" if step.above is not None else f"fewer than {step.below:g}"
     yield (
-        f"It tells{_each(rule)} when there begin to be {limit} records in {step.per_s:g} s, and "
-        "when that ends."
+        f"{_it(rule)} tells when there begin to be {limit} records in {step.per_s:g} s, and when "
+        "that ends."
     )
 
 
@@ -144,19 +154,19 @@ def _hold(rule: Rule) -> Iterator[str]:
     assert step is not None  # noqa: S101
     if step.field:
         yield (
-            f"It tells{_each(rule)} each value of {step.field} that stayed the same for "
+            f"{_it(rule)} tells each value of {step.field} that stayed the same for "
             f"{step.for_s:g} s."
         )
         return
     gap = f", failing no longer than {step.gap_s:g} s in between" if step.gap_s else ""
     yield (
-        f"It tells{_each(rule)} when {conditions_in_words(rule.where)} has held for "
+        f"{_it(rule)} tells when {conditions_in_words(rule.where)} has held for "
         f"{step.for_s:g} s{gap}, and when that ends."
     )
 
 
 def _python(rule: Rule) -> Iterator[str]:
-    yield f"What follows is decided by the installed Python rule {rule.python}{_each(rule)}."
+    yield f"{_it(rule)} does what the installed Python rule {rule.python} decides."
 
 
 _STEPS: Mapping[str, Callable[[Rule], Iterator[str]]] = {
@@ -169,26 +179,27 @@ def _emit(rule: Rule) -> str:
     topic = f"…/event/{rule.id}"
     if rule.emit == "changes":
         return f"Each change is told at once on {topic}, as records come."
-    return f"It tells on {topic} when nothing can change it any more."
+    return f"What it found is told on {topic} once nothing can change it any more."
 
 
 def _lateness(rule: Rule) -> str:
     clock = "the time of arrival" if rule.time == "arrival" else "the time of capture"
     late = "told as events of their own" if rule.late == "event" else "counted"
+    behind = f"more than {rule.lateness_s:g} s behind" if rule.lateness_s else "older than"
     return (
-        f"It goes by {clock}; records more than {rule.lateness_s:g} s behind the newest of their "
-        f"source are left out and {late}. A source silent for {rule.idle_s:g} s is not waited for."
+        f"It goes by {clock}; records {behind} the newest of their source are left out and {late}. "
+        f"A source that is silent for {rule.idle_s:g} s is not waited for."
     )
 
 
 def _condition(one: Condition) -> str:
     parts = []
     if one.equals is not None:
-        parts.append(f"is {one.equals!r}")
+        parts.append(f"is {_value(one.equals)}")
     if one.any_of:
-        parts.append(f"is one of {_listed(repr(value) for value in one.any_of)}")
+        parts.append(f"is {_either(map(_value, one.any_of))}")
     if one.none_of:
-        parts.append(f"is none of {_listed(repr(value) for value in one.none_of)}")
+        parts.append(f"is not {_either(map(_value, one.none_of))}")
     if one.like:
         parts.append(f"is like {one.like!r}")
     if one.known is not None:
@@ -196,6 +207,16 @@ def _condition(one: Condition) -> str:
     bounds = ((words, getattr(one, name)) for name, words in _SIZES)
     parts += [f"{words} {bound:g}" for words, bound in bounds if bound is not None]
     return f"{one.field} {' and '.join(parts)}"
+
+
+def _value(value: Scalar) -> str:
+    """Text in quotes, true and false as the plant file has them."""
+    return str(value).lower() if isinstance(value, bool) else repr(value)
+
+
+def _either(names: Iterable[str]) -> str:
+    *head, last = list(names)
+    return f"{', '.join(head)} or {last}" if head else last
 
 
 def _listed(names: Iterable[str]) -> str:

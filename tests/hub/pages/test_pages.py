@@ -15,7 +15,7 @@ from lineside.hub.pages.site import LOOK, NAV, STATIC, release
 EMPTY = (
     "/", "/lines", "/lines?wall=1", "/lines/warehouse", "/lines/warehouse/rack", "/lines/figures",
     "/twin", "/data", "/runs", "/models", "/try", "/regions", "/regions?camera=rack", "/events",
-    "/events/rules",
+    "/events/rules", "/events/rules/try", "/events/rules/rows", "/events/rules/sums",
     "/dead-letters", "/fleet", "/search", "/search?q=x", "/welcome",
 )  # fmt: skip
 
@@ -110,7 +110,8 @@ def pages_of(ids: dict[str, str]) -> tuple[str, ...]:
 
 
 def is_fragment(path: str) -> bool:
-    return path == "/lines/figures" or path.startswith("/trace/")
+    parts = ("/lines/figures", "/events/rules/rows", "/events/rules/sums")
+    return path in parts or path.startswith("/trace/")
 
 
 @pytest.mark.parametrize("path", EMPTY)

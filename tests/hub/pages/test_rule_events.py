@@ -113,8 +113,8 @@ def test_each_rule_says_what_it_does_and_what_became_of_its_records(browser: Tes
     text = words(browser.get("/events/rules").text)
     for rule in browser.get("/api/v1/rules").json()["items"]:
         assert " ".join(rule["explanation"].split()) in text
-    assert "late 0" in text
-    assert "held back 0" in text
+    assert "Late 0 came after their time was told" in text
+    assert "Held back 0 wait until nothing earlier can come" in text
 
 
 def test_a_bound_that_is_no_time_gets_a_sentence(browser: TestClient) -> None:

@@ -8,6 +8,7 @@ from fastapi import Depends, Request
 from fastapi.responses import HTMLResponse
 
 from lineside.core import Inspection, LinesideError
+from lineside.hub.access import allows
 from lineside.hub.pages.site import Site
 from lineside.hub.services import Services
 from lineside.hub.views import Identity, PackageView
@@ -25,6 +26,10 @@ class Asked:
     def who(self) -> Identity:
         """Who asks; the gate has checked it."""
         return cast("Identity", self.request.state.identity)
+
+    def may(self, path: str) -> bool:
+        """Whether whoever asks may send something to this address."""
+        return allows(self.who, method="POST", path=path)
 
     def page(self, template: str, **context: object) -> HTMLResponse:
         """A whole page."""

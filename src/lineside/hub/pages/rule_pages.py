@@ -1,65 +1,138 @@
-"""What the plant's rules said, and how each rule stands."""
+"""What the plant's rules said, how each rule stands, and a rule tried before it goes live."""
 
-from collections.abc import Callable
-from typing import Annotated
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Depends, Form, Query
 from fastapi.responses import HTMLResponse
 
-from lineside.hub.events import Events
-from lineside.hub.pages.common import Ask
+from lineside.core import NotFoundError, parse_rfc3339, rfc3339
+from lineside.hub.pages.common import Ask, Asked
 from lineside.hub.pages.views import rules as views
-from lineside.hub.views import EventView
-from lineside.streams import EVENT_TYPE
+from lineside.hub.rule_log import page_of
+from lineside.hub.rule_sums import sums_of
+from lineside.hub.rule_text import read_rule, rule_toml
+from lineside.hub.rule_trial import attempt
 
 router = APIRouter(prefix="/events/rules")
 
 _PAGE = 50
-_READ = 500
-_READS = 10
+_SUMMED = 5000
+_TRIED = 100
 _ACTIONS = ("final", "change", "begun", "ended", "late")
 
 
-@router.get("")
-def rule_events(
-    ask: Ask, *, rule: str = "", action: str = "", key: str = "",
+def query_of(
+    *, rule: str = "", action: str = "", key: str = "",
     since: Annotated[str, Query(alias="from")] = "",
     until: Annotated[str, Query(alias="to")] = "",
     before: Annotated[int, Query(ge=0)] = 0,
-) -> HTMLResponse:  # fmt: skip
-    """Events of rules, newest first, with each rule's explanation and counters."""
-    query = views.RuleQuery(
+) -> views.RuleQuery:  # fmt: skip
+    """The filters in the address."""
+    return views.RuleQuery(
         rule=rule, action=action, key=key, since=since, until=until, before=before
     )
-    found, older = _page(ask.hub.events, query=query, passes=query.test())
+
+
+Asking = Annotated[views.RuleQuery, Depends(query_of)]
+
+
+@router.get("")
+def rule_events(ask: Ask, query: Asking) -> HTMLResponse:
+    """Events of rules, newest first, added up, with each rule's explanation and counters."""
     return ask.page(
-        "rule_events.html",
-        title="What rules said",
-        active="events",
-        rules=ask.hub.rules.all(),
-        events=[views.rule_event_row(one) for one in found],
-        actions=_ACTIONS,
-        query=query,
-        newest=query.href(before=0) if before else "",
-        older=query.href(before=older) if older else "",
+        "rule_events.html", title="What rules said", active="events", actions=_ACTIONS,
+        **(_rows(ask, query) | _sums(ask, query)),
+    )  # fmt: skip
+
+
+@router.get("/rows")
+def rows(ask: Ask, query: Asking) -> HTMLResponse:
+    """The list alone, for a page that reads it anew."""
+    return ask.site.fragment("rule_rows.html", **_rows(ask, query))
+
+
+@router.get("/sums")
+def sums(ask: Ask, query: Asking) -> HTMLResponse:
+    """Sums and rules alone, for a page that reads them anew."""
+    may = ask.may("/events/rules/try")
+    return ask.site.fragment("rule_sums.html", may=lambda _: may, **_sums(ask, query))
+
+
+@router.get("/try")
+def try_page(ask: Ask, *, rule: str = "") -> HTMLResponse:
+    """A rule's declaration to be changed, and the span to try it on."""
+    hub = ask.hub
+    found = next((one for one in hub.plant.rule if one.id == rule), None)
+    newest = hub.records.log.read(newest_first=True, limit=1)
+    since, until = views.hour_to_try(
+        hub.clock.now(), newest=newest[0].arrived_at if newest else None
     )
+    return ask.page(
+        "rule_try.html", title="Try a rule", active="events", rules=hub.plant.rule, rule=rule,
+        text=rule_toml(found) if found is not None else "", since=rfc3339(since),
+        until=rfc3339(until), known=found is not None,
+    )  # fmt: skip
 
 
-def _page(
-    log: Events, *, query: views.RuleQuery, passes: Callable[[EventView], bool]
-) -> tuple[list[EventView], int]:
-    """What passes of the next 5,000 events, a page at most; the position to go on before, or 0."""
-    found: list[EventView] = []
-    position = query.before
-    for _ in range(_READS):
-        read = log.page(
-            after=position, kind=EVENT_TYPE, subject=query.rule, limit=_READ, newest_first=True
-        )
-        for one in read:
-            position = one.position
-            found += [one] if passes(one) else []
-            if len(found) == _PAGE:
-                return found, position
-        if len(read) < _READ:
-            return found, 0
-    return found, position
+@router.post("/try")
+def tried(
+    ask: Ask, *, text: Annotated[str, Form()] = "",
+    since: Annotated[str, Form()] = "", until: Annotated[str, Form()] = "",
+) -> HTMLResponse:  # fmt: skip
+    """What the declaration would have said in that span, against the one in use, as a part."""
+    plant = ask.hub.plant
+    rule = read_rule(text, plant=plant)
+    found = attempt(
+        rule, plant=plant, log=ask.hub.records.log, since=parse_rfc3339(since, where="from"),
+        until=parse_rfc3339(until, where="to"),
+    )  # fmt: skip
+    in_use = any(one.id == rule.id for one in plant.rule)
+    return ask.site.fragment(
+        "rule_tried.html", found=found, rule=rule.id, in_use=in_use, most=_TRIED,
+        added=_tried(ask, found.added), removed=_tried(ask, found.removed),
+    )  # fmt: skip
+
+
+def _tried(ask: Asked, events: tuple[dict[str, Any], ...]) -> list[views.RuleEventRow]:
+    return [
+        views.row_of(one, at=parse_rfc3339(one["to"], where="to"), known=_known(ask))
+        for one in events[:_TRIED]
+    ]
+
+
+def _rows(ask: Asked, query: views.RuleQuery) -> dict[str, Any]:
+    found = page_of(
+        ask.hub.records.log, query.wanted(), after=query.before, newest_first=True, limit=_PAGE
+    )
+    known = _known(ask)
+    return {
+        "query": query, "events": [views.rule_event_row(one, known=known) for one in found.events],
+        "newest": query.href() if query.before else "",
+        "older": query.href(before=found.following) if found.following else "",
+    }  # fmt: skip
+
+
+def _sums(ask: Asked, query: views.RuleQuery) -> dict[str, Any]:
+    found = page_of(ask.hub.records.log, query.wanted(), newest_first=True, limit=_SUMMED)
+    rules = ask.hub.rules.all()
+    shown = views.sums_view(
+        sums_of(found.events), query=query, rules=rules, whole=not found.following
+    )
+    chosen = [one for one in rules if query.rule in {"", one.id}]
+    return {"query": query, "sums": shown, "rules": rules, "chosen": chosen,
+            "figures": views.FIGURES, "figures_of": views.figures_of}  # fmt: skip
+
+
+def _known(ask: Asked) -> views.Known:
+    """Whether there is such a frame here; each is looked for once."""
+    seen: dict[str, bool] = {}
+
+    def known(frame: str) -> bool:
+        if frame not in seen:
+            try:
+                seen[frame] = bool(ask.hub.frames.row(frame))
+            except NotFoundError:
+                seen[frame] = False
+        return seen[frame]
+
+    return known

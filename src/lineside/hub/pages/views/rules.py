@@ -1,17 +1,42 @@
 """What rules said, in words: the thing, how many, how long, which pair."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import urlencode
 
-from lineside.core import parse_rfc3339
-from lineside.hub.pages.format import counted, number, probability
+from lineside.hub.pages.format import counted, number, probability, span
+from lineside.hub.rule_files import MEDIA
+from lineside.hub.rule_log import RuleFilter, key_words, rule_filter
+from lineside.hub.rule_sums import KeySum, RuleSums
+from lineside.hub.rules import RuleView
 from lineside.hub.views import EventView
+
+Known = Callable[[str], bool]
 
 _FIRST = ("label", "count", "pair_seen", "pairs", "left_over", "dwell_s", "probability")
 _SHOWN = 6
+_MOST_KEYS = 40
+FIGURES = (
+    ("read", "Read", "records made of what arrived"),
+    ("passed", "Passed", "of these, let through by the rule and with a key"),
+    ("given", "Told", "events that the rule said"),
+    ("late", "Late", "came after their time was told, and are left out"),
+    ("keyless", "Without key", "lack a field of the key, and are left out"),
+    ("unreadable", "Unreadable", "entries that could not be read"),
+    ("evicted", "Told early", "given up for room, so told before their end"),
+    ("hurried", "Hurried", "taken before their time, because too many waited"),
+    ("held", "Held back", "wait until nothing earlier can come"),
+    ("behind", "Not looked at", "entries of the log still to be read"),
+)
+"""Counters of a rule: name, as it is called, and what it means."""
+_WRONG = (
+    ("Late", ("late",), "came after their time was told; left out"),
+    ("Dropped", ("keyless", "unreadable"), "without key, or unreadable"),
+    ("Early", ("evicted", "hurried"), "told or taken early, for want of room"),
+)
+"""What may go wrong, as the strip adds it up over the rules."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,38 +56,48 @@ class RuleQuery:
     until: str = ""
     before: int = 0
 
-    def href(self, *, before: int) -> str:
-        """The page with the same filters from another position on."""
-        moved = replace(self, before=before)
-        fields = {"rule": moved.rule, "action": moved.action, "key": moved.key,
-                  "from": moved.since, "to": moved.until, "before": moved.before}  # fmt: skip
-        kept = {name: value for name, value in fields.items() if value}
-        return f"/events/rules?{urlencode(kept)}" if kept else "/events/rules"
+    def href(self, *, before: int = 0, part: str = "") -> str:
+        """The page, or a part of it, with the same filters from another position on."""
+        moved = {"before": before} if before else {}
+        kept = urlencode({**self._fields(), **moved})
+        return f"/events/rules{part}?{kept}" if kept else f"/events/rules{part}"
+
+    def narrowed(self, **change: str) -> str:
+        """The page with some filters changed."""
+        return replace(self, **change, before=0).href()
+
+    @property
+    def files(self) -> tuple[tuple[str, str], ...]:
+        """Names and addresses of the files of what passes."""
+        fields = self._fields()
+        return tuple(
+            (name, f"/api/v1/rule-events?{urlencode({**fields, 'format': form})}")
+            for name, form in zip(("CSV", "JSON Lines", "Parquet"), MEDIA, strict=True)
+        )
 
     @property
     def filtered(self) -> bool:
         """Whether anything narrows the list."""
-        return bool(self.rule or self.action or self.key or self.since or self.until)
+        return bool(self._fields())
 
-    def test(self) -> Callable[[EventView], bool]:
-        """Whether an event passes; ``InvalidError`` for a bound that is no time."""
-        since = parse_rfc3339(self.since, where="from") if self.since else None
-        until = parse_rfc3339(self.until, where="to") if self.until else None
+    def wanted(self) -> RuleFilter:
+        """Which events are meant; ``InvalidError`` for a bound that is no time."""
+        return rule_filter(
+            rule=self.rule, action=self.action, key=self.key, since=self.since, until=self.until
+        )
 
-        def passes(event: EventView) -> bool:
-            data = event.event.get("data", {})
-            if "rule" not in data or (self.action and data.get("action") != self.action):
-                return False
-            if (since and event.time < since) or (until and event.time >= until):
-                return False
-            return self.key.lower() in key_words(data.get("key", {})).lower()
-
-        return passes
+    def _fields(self) -> dict[str, str]:
+        fields = {"rule": self.rule, "action": self.action, "key": self.key, "from": self.since,
+                  "to": self.until}  # fmt: skip
+        return {name: value for name, value in fields.items() if value}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RuleEventRow:
-    """One event of a rule; ``what`` names what was seen, ``frame`` shows it ("" for none)."""
+    """One event of a rule; ``what`` names what was seen, ``frame`` shows it ("" for none).
+
+    ``thumbnail``: whether the frame is known here, so that there is a picture to show.
+    """
 
     id: str
     time: datetime
@@ -71,16 +106,93 @@ class RuleEventRow:
     key: str
     what: str
     frame: str
+    thumbnail: bool = False
 
 
-def rule_event_row(event: EventView) -> RuleEventRow:
-    """An event of a rule in words."""
-    data = event.event.get("data", {})
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RuleSumsView:
+    """Sums as the page shows them.
+
+    Attributes:
+        figures: name, value, what it means, where it leads, tone.
+        chart: for ``chart.js``; None for fewer than two bars.
+        bars: the same as a table, newest first.
+        more: keys that are not shown.
+    """
+
+    figures: tuple[tuple[str, str, str, str, str], ...]
+    chart: dict[str, Any] | None
+    width: str
+    series: tuple[str, ...]
+    bars: tuple[tuple[datetime, tuple[int, ...]], ...]
+    keys: tuple[KeySum, ...]
+    more: int
+
+
+def rule_event_row(event: EventView, *, known: Known) -> RuleEventRow:
+    """An event of a rule in words; ``known`` says whether there is such a frame."""
+    row = row_of(event.event.get("data", {}), at=event.time, known=known)
+    return replace(row, id=event.id, rule=event.subject)
+
+
+def row_of(data: Mapping[str, Any], *, at: datetime, known: Known) -> RuleEventRow:
+    """The words of what an event says."""
+    frame = str(data.get("frame") or "")
     return RuleEventRow(
-        id=event.id, time=event.time, rule=event.subject, action=str(data.get("action", "")),
+        id="", time=at, rule=str(data.get("rule", "")), action=str(data.get("action", "")),
         key=key_words(data.get("key", {})), what=values_words(data.get("values", {})),
-        frame=str(data.get("frame") or ""),
+        frame=frame, thumbnail=bool(frame) and known(frame),
     )  # fmt: skip
+
+
+def sums_view(
+    sums: RuleSums, *, query: RuleQuery, rules: Sequence[RuleView], whole: bool
+) -> RuleSumsView:
+    """Sums in words, of all that passes or of the newest that do."""
+    times = [datetime.fromtimestamp(at, UTC) for at in sums.begins_s]
+    counts = list(zip(*(one.counts for one in sums.series), strict=True))
+    series = tuple(one.name for one in sums.series)
+    points = [[at, *row] for at, row in zip(sums.begins_s, counts, strict=True)] if counts else []
+    chart = {"series": [[name, ""] for name in series], "points": points}
+    return RuleSumsView(
+        figures=tuple(_figures(sums, query=query, rules=rules, whole=whole)),
+        chart=chart if len(points) > 1 else None, width=span(sums.width_s), series=series,
+        bars=tuple(row for row in list(zip(times, counts, strict=True))[::-1] if any(row[1]))
+        if counts else (),
+        keys=sums.keys[:_MOST_KEYS], more=max(0, len(sums.keys) - _MOST_KEYS),
+    )  # fmt: skip
+
+
+def _figures(
+    sums: RuleSums, *, query: RuleQuery, rules: Sequence[RuleView], whole: bool
+) -> Sequence[tuple[str, str, str, str, str]]:
+    """The strip above: what was told, pairs, and what went wrong."""
+    told = "with these filters" if whole else "the newest; older ones are not added up"
+    found = [("Events", number(sums.told), told, "#said", "")]
+    if any(one.pairs is not None for one in sums.keys):
+        alone = "no partner yet, or none came"
+        found += [("Pairs", number(sums.pairs), "as they stood last", "#by-key", ""),
+                  ("Unpaired", number(sums.unpaired), alone, "#by-key", "")]  # fmt: skip
+    counters = [figures_of(one) for one in rules if query.rule in {"", one.id}]
+    for title, names, meaning in _WRONG:
+        value = sum(one[name] for one in counters for name in names)
+        found.append((title, number(value), meaning, "#rules", "warn" if value else ""))
+    return found
+
+
+def figures_of(rule: RuleView) -> dict[str, int]:
+    """Every counter of a rule by name, with what it holds back and has not looked at."""
+    counters = {name: getattr(rule.counters, name) for name in rule.counters.__struct_fields__}
+    return {**counters, "held": rule.held, "behind": rule.behind}
+
+
+def hour_to_try(now: datetime, *, newest: datetime | None) -> tuple[datetime, datetime]:
+    """The hour that ends now; where nothing arrived in it, the hour up to what came last."""
+    hour = timedelta(hours=1)
+    end = now
+    if newest is not None and now - newest > hour:
+        end = newest + timedelta(seconds=1)
+    return end - hour, end
 
 
 def rule_words(data: Mapping[str, Any]) -> str:
@@ -89,11 +201,6 @@ def rule_words(data: Mapping[str, Any]) -> str:
     told = ", ".join(part for part in parts if part)
     action = str(data.get("action", ""))
     return f"{action}: {told}" if told else action
-
-
-def key_words(key: Mapping[str, Any]) -> str:
-    """The values of a key: ``Google, rack``."""
-    return ", ".join(str(value) for value in key.values())
 
 
 def values_words(values: Mapping[str, Any]) -> str:

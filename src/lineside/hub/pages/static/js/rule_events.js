@@ -1,0 +1,144 @@
+// @ts-check
+/**
+ * What rules said, live: the socket tells every second how the rules stand. Where one has said more,
+ * the list is read anew with the page's own filters; rows that stand are left alone. While the
+ * reader is further down, new rows wait behind a button.
+ */
+import { drawAll } from "./chart.js";
+import { put, when } from "./dom.js";
+import { number, span } from "./format.js";
+import { Live } from "./live.js";
+import { tellTimes } from "./page.js";
+import { fragment, ids, news, saidMore } from "./rule_news.js";
+
+const MOST_ROWS = 50;
+const SUMS_EVERY_MS = 10_000;
+
+class Said {
+  /** @param {HTMLElement} root */
+  constructor(root) {
+    this.root = root;
+    /** @type {Record<string, number>} */
+    this.given = {};
+    this.again = false;
+    this.reading = false;
+    this.summedAt = performance.now();
+    this.stale = false;
+    this.note = /** @type {HTMLElement} */ (root.querySelector("[data-news]"));
+    this.button = /** @type {HTMLButtonElement} */ (root.querySelector("[data-show-news]"));
+    this.button.addEventListener("click", () => void this.catchUp());
+  }
+
+  /** @param {string} name @returns {HTMLElement} */
+  part(name) {
+    return /** @type {HTMLElement} */ (this.root.querySelector(`[data-part="${name}"]`));
+  }
+
+  rows() {
+    return [...this.part("rows").querySelectorAll("[data-event]")];
+  }
+
+  /** Further down, or sideways: what stands under the eye is not moved. */
+  get paused() {
+    const list = this.part("rows").querySelector(".scroll");
+    const top = this.part("rows").getBoundingClientRect().top;
+    return top < 0 || Boolean(list && (list.scrollTop > 0 || list.scrollLeft > 0));
+  }
+
+  /** @param {{id: string, figures: Record<string, number>, told_up_to: string | null}[]} rules */
+  hear(rules) {
+    for (const one of rules) this.count(one);
+    const given = Object.fromEntries(rules.map((one) => [one.id, one.figures.given]));
+    const more = saidMore(this.given, given);
+    this.given = given;
+    // Counted a moment before it is committed, so it is looked for once more.
+    if (more || this.again) void this.read();
+    this.again = more;
+    this.stale ||= more;
+    if (this.stale && performance.now() - this.summedAt > SUMS_EVERY_MS) void this.readSums();
+  }
+
+  /** @param {{id: string, figures: Record<string, number>, told_up_to: string | null}} rule */
+  count({ id, figures, told_up_to }) {
+    const list = this.root.querySelector(`[data-rule="${CSS.escape(id)}"]`);
+    for (const [name, value] of Object.entries(figures)) put(list?.querySelector(`[data-figure="${name}"]`) ?? null, number(value));
+    const told = list?.querySelector("[data-told]");
+    const shown = told?.querySelector("time");
+    if (shown && told_up_to) shown.setAttribute("datetime", told_up_to);
+    else if (told && told_up_to) told.replaceChildren(when(told_up_to));
+  }
+
+  async read() {
+    if (this.reading || this.root.hasAttribute("data-past")) return;
+    this.reading = true;
+    const fresh = await fragment(this.root.dataset.rows ?? "");
+    this.reading = false;
+    if (fresh) this.take(fresh);
+  }
+
+  /** @param {DocumentFragment} fresh */
+  take(fresh) {
+    const found = [...fresh.querySelectorAll("[data-event]")];
+    const added = news(ids(found), ids(this.rows()));
+    const waits = added.length > 0 && this.rows().length > 0 && this.paused;
+    this.note.hidden = !waits;
+    if (waits) return put(this.button, `Show ${added.length === MOST_ROWS ? "many" : number(added.length)} new`);
+    const body = this.part("rows").querySelector("tbody");
+    if (!body) {
+      if (found.length) this.part("rows").replaceChildren(fresh);
+    } else {
+      body.prepend(...found.filter((row) => added.includes(row.getAttribute("data-event") ?? "")));
+      for (const row of this.rows().slice(MOST_ROWS)) row.remove();
+    }
+    tellTimes();
+  }
+
+  async catchUp() {
+    const list = this.part("rows").querySelector(".scroll");
+    if (list) list.scrollTo(0, 0);
+    this.root.querySelector("#said")?.scrollIntoView({ block: "start" });
+    scrollBy(0, -1);
+    this.note.hidden = true;
+    const fresh = await fragment(this.root.dataset.rows ?? "");
+    if (fresh) this.part("rows").replaceChildren(fresh);
+    tellTimes();
+    /** @type {HTMLElement | null} */ (this.part("rows").querySelector(".scroll"))?.focus({ preventScroll: true });
+  }
+
+  async readSums() {
+    this.summedAt = performance.now();
+    this.stale = false;
+    const fresh = await fragment(this.root.dataset.sums ?? "");
+    for (const name of fresh ? ["sums", "rules"] : []) {
+      const part = this.part(name);
+      const next = fresh?.querySelector(`[data-part="${name}"]`);
+      if (!next || part.contains(document.activeElement)) continue;
+      for (const [n, open] of [...part.querySelectorAll("details")].entries()) {
+        next.querySelectorAll("details")[n]?.toggleAttribute("open", open.open);
+      }
+      part.replaceChildren(...next.childNodes);
+    }
+    tellTimes();
+    drawAll(false);
+  }
+}
+
+const root = typeof document === "undefined" ? null : /** @type {HTMLElement | null} */ (document.querySelector("[data-rule-events]"));
+if (root) {
+  const said = new Said(root);
+  const lost = /** @type {HTMLElement | null} */ (document.querySelector("[data-lost]"));
+  const live = new Live(
+    { rules: JSON.parse(root.dataset.rules ?? "[]").slice(0, 200) },
+    {
+      status: (header) => {
+        put(document.querySelector("[data-devices]"), `${header.reporting} of ${header.known} reporting`);
+        said.hear(header.rules ?? []);
+      },
+    },
+  );
+  setInterval(() => {
+    if (!lost) return;
+    lost.hidden = live.silence() < 3;
+    put(lost, `The hub has said nothing for ${span(live.silence())}. What stands here is old.`);
+  }, 500);
+}

@@ -1,0 +1,46 @@
+// @ts-check
+/** A changed rule tried on a recorded span: the difference, or each fault with its line. */
+import { make } from "./dom.js";
+import { ask } from "./forms.js";
+import { tellTimes } from "./page.js";
+
+/** Faults in words, each once. @param {{detail?: string, fix?: string, faults?: {path: string, value: string, expected: string, fix: string}[]}} problem */
+export function faultLines({ detail = "", fix = "", faults = [] }) {
+  if (!faults.length) return [[detail, fix].filter(Boolean).join(". ")];
+  return faults.map((one) => `${one.path === "$" ? "" : `${one.path}: `}${one.value} is not ${one.expected}. ${one.fix}`.trim());
+}
+
+/** @param {HTMLFormElement} form @param {Response} response */
+async function refuse(form, response) {
+  const problem = await response.json().catch(() => ({ title: response.statusText, detail: "" }));
+  const lines = faultLines(problem).map((line) => make("li", {}, line));
+  form.append(make("div", { class: "problem", role: "alert" }, make("b", {}, problem.title ?? "Refused"), make("ul", {}, ...lines)));
+}
+
+/** @param {HTMLFormElement} form @param {Element} place */
+async function tryIt(form, place) {
+  form.querySelector(".problem")?.remove();
+  const button = /** @type {HTMLButtonElement} */ (form.querySelector("button"));
+  button.disabled = true;
+  place.replaceChildren(make("p", { class: "note", role: "status" }, "Running over what was recorded …"));
+  const fields = [...new FormData(form)].map(([name, value]) => [name, String(value)]);
+  const response = await ask(form.dataset.asks ?? "", { method: "POST", body: new URLSearchParams(fields) });
+  button.disabled = false;
+  if (!response.ok) {
+    place.replaceChildren(make("p", { class: "note" }, "Not tried: see what is wrong with the declaration."));
+    return refuse(form, response);
+  }
+  const template = document.createElement("template");
+  template.innerHTML = await response.text(); // the hub's own page, escaped there
+  place.replaceChildren(template.content);
+  tellTimes();
+}
+
+if (typeof document !== "undefined") {
+  const form = /** @type {HTMLFormElement | null} */ (document.querySelector("form[data-asks='/events/rules/try']"));
+  const place = document.querySelector("[data-tried]");
+  form?.addEventListener("submit", (event) => {
+    event.preventDefault();
+    if (place) void tryIt(form, place);
+  });
+}
