@@ -21,7 +21,10 @@ from lineside.models import Package, build_package
 from tests.hub.pages.test_pages import read
 
 PROGRAMS = ("/api/", "/tuf/", "/s3/", "/jobs", "/things/", "/v2", "/metrics", "/ws", "/count/")
-PARTS = ("/picture", "/thumbnail", "/drawn", "/progress", "/figures", "/report", "/diff")
+PARTS = (
+    "/picture", "/thumbnail", "/drawn", "/progress", "/figures", "/report", "/diff", "/rows",
+    "/sums",
+)  # fmt: skip
 # All that people do on pages; counting stands with the bin counter's own tests.
 FORMS = (
     "/api/v1/orders", "/api/v1/datasets/{name}/samples", "/api/v1/packages/{digest}/predict",
@@ -33,7 +36,7 @@ FORMS = (
     "/api/v1/models/{group}/versions/{number}/reject", "/api/v1/models/{group}/settings",
     "/api/v1/packages/{digest}/use", "/api/v1/rollouts", "/api/v1/rollouts/{rollout}/pause",
     "/api/v1/rollouts/{rollout}/abort", "/api/v1/devices/invitations",
-    "/api/v1/devices/{device}/revoke", "/api/v1/devices/{device}/groups",
+    "/api/v1/devices/{device}/revoke", "/api/v1/devices/{device}/groups", "/events/rules/try",
 )  # fmt: skip
 RUN, STOPPED = "run_01J9ZQ00000000000000000001", "run_01J9ZQ00000000000000000002"
 
@@ -95,7 +98,8 @@ def furnished(
         f"/trace/{event}", "/data", "/data/rack", "/data/rack/versions/1", "/runs", f"/runs/{RUN}",
         f"/runs/{STOPPED}", "/models", "/models/groups/discs", "/models/groups/discs/1",
         "/models/groups/discs/2", f"/models/{digests[0]}", f"/models/{loose}", "/try", "/regions",
-        "/count", "/events", f"/events/{event}", "/dead-letters", "/fleet", "/fleet/gate-1",
+        "/count", "/events", "/events/rules", "/events/rules/try", f"/events/{event}",
+        "/dead-letters", "/fleet", "/fleet/gate-1",
         "/rollouts", f"/rollouts/{rollout}", "/search",
     )  # fmt: skip
 
