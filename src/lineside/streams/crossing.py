@@ -12,9 +12,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict
 from typing import Any
 
-from lineside.core import CrossingStep, InvalidError, Rule, Scalar
+from lineside.core import CrossingStep, Rule, Scalar
 from lineside.streams.cells import NEVER_US, Cells
 from lineside.streams.contract import Output, Record
+from lineside.streams.place_memory import PlaceMemory
 from lineside.streams.tracks import MOST_TRACKS, Centre, Track, joined, likeliest_boxes
 
 _MEMORY = "lineside.crossing-memory/1"
@@ -27,8 +28,12 @@ class Crossings:
 
     def __init__(self, rule: Rule, declared: CrossingStep) -> None:
         self._names, self._line = rule.key, declared
-        self._where, self._most = f"rule {rule.id}", rule.most_keys
-        self._cells: Cells[View] = Cells(self._most)
+        self._cells: Cells[View] = Cells(rule.most_keys)
+        self._memory = PlaceMemory(
+            schema=_MEMORY, of="crossing", where=f"rule {rule.id}", most=rule.most_keys,
+            lost="what is on the line then is not told",
+            load=lambda one: View(self._line).loaded(one),
+        )  # fmt: skip
 
     @property
     def evicted(self) -> int:
@@ -60,28 +65,10 @@ class Crossings:
         return made
 
     def dump(self) -> dict[str, Any]:
-        return {
-            "schema": _MEMORY,
-            "evicted": self._cells.evicted,
-            "keys": [view.dump() for view in self._cells],
-        }
+        return self._memory.kept(self._cells)
 
     def load(self, memory: Mapping[str, Any]) -> None:
-        if memory.get("schema") != _MEMORY:
-            raise self._no_memory(f"schema {memory.get('schema')!r} is not {_MEMORY!r}")
-        try:
-            views = [View(self._line).loaded(one) for one in memory["keys"]]
-            evicted = int(memory["evicted"])
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
-            raise self._no_memory(repr(error)) from error
-        self._cells = Cells(self._most)
-        self._cells.restore([(view.key, view) for view in views], evicted=evicted)
-
-    def _no_memory(self, what: str) -> InvalidError:
-        return InvalidError(
-            f"the memory is none of a crossing ({what})", where=self._where,
-            fix="Begin the rule anew; what is on the line then is not told.",
-        )  # fmt: skip
+        self._cells = self._memory.taken_up(memory)
 
     def _told(self, found: Iterable["Crossed"], *, key: Key) -> Iterator[Output]:
         for one in found:

@@ -11,6 +11,7 @@ from typing import Any
 from lineside.core import Habits, InvalidError, Rule, Scalar, SightingStep
 from lineside.streams.cells import Cells
 from lineside.streams.contract import Output, Record
+from lineside.streams.place_memory import PlaceMemory
 from lineside.streams.sighting_runs import Run, verdict
 from lineside.streams.sighting_view import Told, View
 
@@ -32,9 +33,12 @@ class Sightings:
         self._habits = declared.habits or set_by_hand
         self._names, self._step = rule.key, declared
         self._changes = rule.emit == "changes"
-        self._where = f"rule {rule.id}"
-        self._most = rule.most_keys
-        self._cells: Cells[View] = Cells(self._most)
+        self._cells: Cells[View] = Cells(rule.most_keys)
+        self._memory = PlaceMemory(
+            schema=_MEMORY, of="sighting", where=f"rule {rule.id}", most=rule.most_keys,
+            lost="what was in view then is told twice or not at all",
+            load=lambda one: View(self._step, self._habits).loaded(one),
+        )  # fmt: skip
 
     @property
     def evicted(self) -> int:
@@ -65,29 +69,11 @@ class Sightings:
 
     def dump(self) -> dict[str, Any]:
         """Its memory, keys in order of use."""
-        return {
-            "schema": _MEMORY,
-            "evicted": self._cells.evicted,
-            "keys": [view.dump() for view in self._cells],
-        }
+        return self._memory.kept(self._cells)
 
     def load(self, memory: Mapping[str, Any]) -> None:
         """Go on from a dump."""
-        if memory.get("schema") != _MEMORY:
-            raise self._no_memory(f"schema {memory.get('schema')!r} is not {_MEMORY!r}")
-        try:
-            views = [View(self._step, self._habits).loaded(one) for one in memory["keys"]]
-            evicted = int(memory["evicted"])
-        except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
-            raise self._no_memory(repr(error)) from error
-        self._cells = Cells(self._most)
-        self._cells.restore([(view.key, view) for view in views], evicted=evicted)
-
-    def _no_memory(self, what: str) -> InvalidError:
-        return InvalidError(
-            f"the memory is none of a sighting ({what})", where=self._where,
-            fix="Begin the rule anew; what was in view then is told twice or not at all.",
-        )  # fmt: skip
+        self._cells = self._memory.taken_up(memory)
 
     def _forgotten(self, view: View | None) -> Iterator[Output]:
         """What is told of a key that had to make room."""
