@@ -33,6 +33,11 @@ COUNT = OpcuaNode(path="Rules/drift/Count", kind=Kind.INTEGER)
 LAST = OpcuaNode(path="Rules/drift/Last", kind=Kind.TEXT)
 
 
+TYPES: dict[Kind, type | tuple[type, ...]] = {
+    Kind.TEXT: str, Kind.DOUBLE: (int, float), Kind.INTEGER: int, Kind.BOOLEAN: bool,
+}  # fmt: skip
+
+
 class Said:
     """Stands for the server: keeps what is set and told."""
 
@@ -137,6 +142,31 @@ def test_labels_are_stale_while_the_picture_cannot_be_judged(
     assert changed(told, before={**before, **found}, now=known.now + timedelta(seconds=1)) == {}
 
 
+def test_a_nodes_type_is_the_same_whatever_it_says(hub: Services, plant: Plant, line: Line) -> None:
+    """A PLC lays out its memory once: no path has two types, no value another than its node."""
+    feed, said = feed_of(hub)
+    line.see("blue")
+    feed.step()
+    known = known_of(hub)
+    (prediction,) = known.predictions.values()
+    unsure = tuple(replace(one, decision=Decision.UNSURE) for one in prediction.labels)
+    states = [
+        replace(known, predictions={}),
+        known,
+        replace(known, predictions={"stock": replace(prediction, labels=unsure)}),
+        replace(known, predictions={"stock": replace(prediction, state=PictureState.BLACK)}),
+        replace(known, now=known.now + timedelta(hours=1)),
+        replace(known, rules={"drift": RuleSaid(count=3, last=rule_event(hub, 1))}),
+    ]
+    told = [item for state in states for item in values_of(state, plant=plant).items()]
+    told += said.values.items()
+    kinds: dict[str, Kind] = {}
+    for node, value in told:
+        assert kinds.setdefault(node.path, node.kind) is node.kind
+        assert value.value is None or isinstance(value.value, TYPES[node.kind])
+        assert (value.value is None) == (value.quality is Quality.WAITING)
+
+
 def known_of(hub: Services) -> Known:
     ref = hub.watch.one("rack").prediction
     assert ref is not None
@@ -238,6 +268,19 @@ async def read(url: str, path: str) -> Any:  # noqa: ANN401  of the library
     pytest.fail("it did not come")
 
 
+async def layout(url: str) -> dict[str, object]:
+    """Every variable below ``Lineside``: identifier and type."""
+    async with Client(url) as client:
+        index = await client.get_namespace_index(NAMESPACE)
+        made: Any = ua.NodeId
+        found, folders = dict[str, object](), [client.get_node(made("Lineside", index))]
+        for folder in folders:
+            folders += await folder.get_children(nodeclassmask=ua.NodeClass.Object)
+            for node in await folder.get_children(nodeclassmask=ua.NodeClass.Variable):
+                found[node.nodeid.to_string()] = await node.read_data_type()
+        return found
+
+
 def test_a_plc_reads_a_sensor_over_a_restart(config: HubConfig) -> None:
     url = f"opc.tcp://127.0.0.1:{free_port()}"
     settings = replace(config, records="", blobs="", opcua=url, opcua_anonymous=True)
@@ -250,9 +293,13 @@ def test_a_plc_reads_a_sensor_over_a_restart(config: HubConfig) -> None:
         found = asyncio.run(read(url, path))
         assert abs(found.SourceTimestamp - at) < timedelta(milliseconds=1)
         hub.services.ledger.record([rule_event(hub.services, 1)])
+        asyncio.run(read(url, "Rules/drift/LastId"))
+        before = asyncio.run(layout(url))
         assert hub.services.stats.plain()["gauges"]["opcua_dropped"] == 0
         bus.close()
     with running(settings, clock=SystemClock()) as hub:
         assert asyncio.run(read(url, path)).Value.Value == found.Value.Value == 21.5
         assert asyncio.run(read(url, "Rules/drift/LastId")).Value.Value == "evt_1"
+        assert asyncio.run(layout(url)) == before
+        assert len(before) > 20
         assert hub.services.stats.plain()["gauges"]["opcua_clients"] >= 0

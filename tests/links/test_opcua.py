@@ -24,6 +24,12 @@ from lineside.links import (
     Quality,
     opcua_address,
 )
+from lineside.links.opcua_bounds import (
+    FASTEST_MS,
+    MOST_QUEUED,
+    MOST_SUBSCRIPTIONS,
+    SLOWEST_MS,
+)
 from lineside.links.opcua_records import NAMESPACE
 from tests.links.conftest import free_port
 
@@ -239,6 +245,92 @@ def test_noise_on_the_port_harms_nobody(server: tuple[str, OpcuaServer]) -> None
         return await value_of(client, COUNT, until=lambda one: one.Value.Value == 11)
 
     assert asked(url, look).StatusCode.is_good()
+
+
+def test_a_path_that_is_taken_takes_no_other_value_with_it(
+    server: tuple[str, OpcuaServer], caplog: pytest.LogCaptureFixture
+) -> None:
+    url, said = server
+    taken = [OpcuaNode(path=path, kind=Kind.TEXT) for path in ("Odd", "Odd/Below", "Odd/Below/A")]
+    values = {node: OpcuaValue(value="x", at=AT) for node in (*taken, SEEN)}
+    said.set(dict(reversed(values.items())))
+    said.set(values | {SEEN: OpcuaValue(value="after", at=AT)})
+
+    async def look(client: Client) -> Any:  # noqa: ANN401
+        return await value_of(client, SEEN, until=lambda one: one.Value.Value == "after")
+
+    assert asked(url, look).StatusCode.is_good()
+    assert "has no place path=Odd" in caplog.text
+
+
+def test_a_name_may_be_anything(server: tuple[str, OpcuaServer]) -> None:
+    url, said = server
+    nodes = [
+        OpcuaNode(path=f"Inspections/odd/Labels/{name}/Decision", kind=Kind.TEXT)
+        for name in ("", " ", "ns=1;i=2", "a:b", "ä\u4e2d\U0001f600", "x" * 4000, "/", "<&>.#!")
+    ]
+    said.set({node: OpcuaValue(value="present", at=AT) for node in nodes})
+
+    async def look(client: Client) -> list[Any]:
+        return [
+            await value_of(client, node, until=lambda one: one.Value.Value == "present")
+            for node in nodes
+        ]
+
+    assert all(found.StatusCode.is_good() for found in asked(url, look))
+
+
+def test_what_a_client_may_ask_for_is_bounded(server: tuple[str, OpcuaServer]) -> None:
+    url, said = server
+    said.set({COUNT: OpcuaValue(value=3, at=AT)})
+
+    async def attack(client: Client) -> tuple[list[float], str, int]:
+        node = await node_of(client, COUNT)
+        await value_of(client, COUNT, until=lambda one: one.Value.Value == 3)
+        first = await client.create_subscription(100, Heard())
+        handle = await first.subscribe_data_change(node, queuesize=0)
+        (changed,) = await first.modify_monitored_item(handle, ua.Double(0), 10**6)
+        intervals, refused = list[float](), ""
+        try:
+            for place in range(MOST_SUBSCRIPTIONS):
+                asked_ms = (0.0, 0.001, -5.0, float("nan"), float("inf"))[place % 5]
+                wanted = ua.CreateSubscriptionParameters(
+                    RequestedPublishingInterval=asked_ms, RequestedLifetimeCount=100,
+                    RequestedMaxKeepAliveCount=10, PublishingEnabled=False,
+                )  # fmt: skip
+                made = await client.uaclient.create_subscription(wanted, callback=print)
+                intervals.append(made.RevisedPublishingInterval)
+        except ua.UaError as error:
+            refused = type(error).__name__
+        return intervals, refused, changed.RevisedQueueSize
+
+    intervals, refused, queued = asked(url, attack)
+    assert len(intervals) == MOST_SUBSCRIPTIONS - 1
+    assert set(intervals) == {FASTEST_MS, SLOWEST_MS}
+    assert refused == "BadTooManySubscriptions"
+    assert queued == MOST_QUEUED
+
+
+def test_watched_items_are_bounded_and_end_with_their_client(
+    server: tuple[str, OpcuaServer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url, said = server
+    monkeypatch.setattr("lineside.links.opcua_bounds.MOST_ITEMS", 50)
+    said.set({COUNT: OpcuaValue(value=3, at=AT)})
+
+    async def attack(client: Client) -> str:
+        await value_of(client, COUNT, until=lambda one: one.Value.Value == 3)
+        node = await node_of(client, COUNT)
+        subscription = await client.create_subscription(1000, Heard())
+        try:
+            for _ in range(10):
+                await subscription.subscribe_data_change([node] * 10)
+        except ua.UaError as error:
+            return type(error).__name__
+        return ""
+
+    assert asked(url, attack) == "BadTooManyMonitoredItems"
+    assert asked(url, attack) == "BadTooManyMonitoredItems"
 
 
 # ---- with a certificate of the site

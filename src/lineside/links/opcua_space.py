@@ -3,11 +3,13 @@
 Used by one thread, inside its event loop.
 """
 
+import logging
 import socket
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from lineside.core import InvalidError, UnavailableError, need
+from lineside.links.opcua_bounds import bound
 from lineside.links.opcua_records import (
     NAMESPACE,
     ROOT,
@@ -18,9 +20,10 @@ from lineside.links.opcua_records import (
     SignIn,
 )
 
+logger = logging.getLogger(__name__)
+
 EVENT_TYPE = "LinesideEventType"
 _MOST_NODES = 20_000
-_MOST_CLIENTS = 100
 _MOST_MESSAGE_BYTES = 4_000_000
 _CHUNK_BYTES = 65_535
 _PATH = "/lineside"
@@ -50,6 +53,7 @@ class OpcuaSpace:
         asyncua = need("asyncua", extra="opcua")
         host, port = self._settings.address
         server = asyncua.Server(user_manager=_Users(self._settings, sign_in=self._sign_in))
+        bound(server)
         await self._secure(server)
         self._check_free((host, port))  # making the space takes seconds
         await server.init()
@@ -59,7 +63,6 @@ class OpcuaSpace:
         server.socket_address = (host, port)
         server.limits.max_message_size = _MOST_MESSAGE_BYTES
         server.limits.max_chunk_count = _MOST_MESSAGE_BYTES // _CHUNK_BYTES + 1
-        server.iserver.max_connections = _MOST_CLIENTS
         self._index = await server.register_namespace(NAMESPACE)
         self._folders[""] = await server.nodes.objects.add_object(
             self._ua.NodeId(ROOT, self._index), self._ua.QualifiedName(ROOT, self._index)
@@ -80,11 +83,18 @@ class OpcuaSpace:
         return len(self._server.iserver.asyncio_transports)
 
     async def write(self, values: Mapping[OpcuaNode, OpcuaValue]) -> None:
-        """Say these; nodes that are new are made, up to a number."""
+        """Say these; nodes that are new are made, up to a number.
+
+        A node whose path is taken, as that of a label named like a folder is, has no place.
+        """
         for node, value in values.items():
+            if node not in self._nodes and len(self._nodes) < _MOST_NODES:
+                try:
+                    self._nodes[node] = await self._made(node)
+                except self._ua.UaStatusCodeError as error:
+                    self._nodes[node] = None
+                    logger.warning("opcua node has no place path=%s why=%s", node.path, error)
             known = self._nodes.get(node)
-            if known is None and len(self._nodes) < _MOST_NODES:
-                known = self._nodes[node] = await self._made(node)
             if known is not None:
                 await self._server.write_attribute_value(known, self._told(node, value))
 
