@@ -15,11 +15,10 @@ the order of their names, and a topic of Kafka should have one partition: of sev
 one batch follow their time stamps, and which come in a batch is in the checkpoint.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import MISSING, Field, fields, is_dataclass, replace
 from functools import partial
 from itertools import count
-from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 from lineside.core import InvalidError, Plant, Rule, decode, decode_json, encode, need, to_plain
@@ -36,14 +35,13 @@ from lineside.streams.trying import upstream
 if TYPE_CHECKING:
     from pyarrow import RecordBatch
     from pyspark.sql import DataFrame, SparkSession
-    from pyspark.sql.streaming.stateful_processor import StatefulProcessor
 
 _NAMES = ("one", "stamp", "part", "start", "row", "type", "subject", "arrived_us", "body")
 _ENTRIES = (
     "one BIGINT, stamp BIGINT, part STRING, start BIGINT, row BIGINT, type STRING, "
     "subject STRING, arrived_us BIGINT, body STRING"
 )
-_PLACE = itemgetter("stamp", "part", "start", "row")
+_PLACED = _NAMES[1:]
 _ROCKS = "org.apache.spark.sql.execution.streaming.state.RocksDBStateStoreProvider"
 
 
@@ -140,46 +138,40 @@ class SparkRule:
         rows = (
             lines.mapInArrow(partial(_read, self._plant), _ENTRIES)
             .groupBy("one")
-            .transformWithState(self._processor(names), schema, "Append", "None")
+            .applyInPandasWithState(
+                partial(_in_turn, self._turn, names), schema, "memory STRING", "append", "NoTimeout"
+            )
         )
         return rows.selectExpr("timestamp_micros(at_us) AS at", "*")
+
+    def _turn(self) -> Turn:
+        return Turn(self._rule, plant=self._plant, columns=self._columns)
 
     def events(self, windows: "DataFrame") -> "DataFrame":
         """What ``windows_sql`` selected as events; one column ``event``, JSON."""
         made = WindowEvents(self._rule, plant=self._plant)
         return windows.mapInArrow(partial(_written, made), "event STRING")
 
-    def _processor(self, names: list[str]) -> "StatefulProcessor":
-        from pyspark.sql import Row
-        from pyspark.sql.streaming.stateful_processor import (
-            StatefulProcessor,
-            StatefulProcessorHandle,
-        )
 
-        rule, plant, columns = self._rule, self._plant, self._columns
+def _in_turn(  # noqa: PLR0917  Spark's face
+    make: Callable[[], Turn], names: list[str], _key: object, frames: Iterator[Any],
+    state: Any,  # noqa: ANN401  untyped library
+) -> Iterator[Any]:  # fmt: skip
+    """The engine's turn at a micro-batch; its memory is Spark's to keep."""
+    from pandas import DataFrame
 
-        class InOrderOfTime(StatefulProcessor):
-            """The engine's turn at each micro-batch; its memory is Spark's to keep."""
-
-            def init(self, handle: StatefulProcessorHandle) -> None:
-                self._memory = handle.getValueState("memory", "text STRING")
-
-            def handleInputRows(  # noqa: N802, PLR0917  Spark's name and face
-                self, key: Any, rows: Iterator[Row], timerValues: Any,  # noqa: ANN401, ARG002, N803
-            ) -> Iterator[Row]:  # fmt: skip
-                turn = Turn(rule, plant=plant, columns=columns)
-                kept = self._memory.get()
-                if kept is not None:
-                    turn.load(kept[0])
-                made = Row(*names)
-                for row in turn.take(map(_entry, sorted(rows, key=_PLACE))):
-                    yield made(*row)
-                self._memory.update((turn.dump(),))
-
-            def close(self) -> None:
-                """Nothing is open."""
-
-        return InOrderOfTime()
+    turn = make()
+    if state.exists:
+        turn.load(state.get[0])
+    rows = sorted(
+        row for frame in frames for row in zip(*(frame[name] for name in _PLACED), strict=True)
+    )
+    entries = (
+        Entry(type=row[4], subject=row[5], arrived_us=row[6], body=row[7].encode()) for row in rows
+    )
+    made = list(turn.take(entries))
+    state.update((turn.dump(),))
+    yield DataFrame(made, columns=names, dtype=object)
 
 
 def _type(name: str) -> str:
@@ -187,13 +179,6 @@ def _type(name: str) -> str:
     if name in COLUMNS:
         return "BIGINT" if name in {"at_us", "seq", "late", "keyless", "unreadable"} else "STRING"
     return SQL_TYPES.get(name.rpartition(" as ")[2], "STRING")
-
-
-def _entry(row: Any) -> Entry:  # noqa: ANN401  a row of Spark
-    return Entry(
-        type=row["type"], subject=row["subject"], arrived_us=row["arrived_us"],
-        body=row["body"].encode(),
-    )  # fmt: skip
 
 
 def _read(plant: Plant, batches: Iterable["RecordBatch"]) -> Iterator["RecordBatch"]:

@@ -25,7 +25,6 @@ def spark_program(rule: Rule, *, plant: Plant, spark: str) -> str:
     why_not, select = why_not_sql(rule), _EVENTS
     if not why_not:
         select = _WINDOWS.format(sql=_block(windows_sql(rule)))
-        select += (_LATE if rule.late == "event" else "") + _RETURN
     reason = (
         f"Its step runs as the hub runs it, in Spark's state operator: {why_not}."
         if why_not else "Its windows are Spark SQL over the records that its where lets through."
@@ -58,10 +57,8 @@ WINDOWS = {sql}
 def events_of(records: DataFrame, rule: SparkRule) -> DataFrame:
     # Records come in order of time: Spark's watermark follows them without any allowance.
     records.withWatermark("at", "0 seconds").createOrReplaceTempView("records")
-    events = rule.events(records.sparkSession.sql(WINDOWS))
+    return rule.events(records.sparkSession.sql(WINDOWS))
 """
-_RETURN = "    return events\n"
-_LATE = '    events = events.unionByName(records.where("event IS NOT NULL").select("event"))\n'
 _PROGRAM = Template("""\
 $words
 #

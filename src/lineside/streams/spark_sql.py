@@ -8,7 +8,8 @@ what the embedded engine gives, to the last bit:
 2. Keys that are one key (1, 1.0, true) are one group; told is the key of its first record.
 3. Sums are added in the order of time, since adding in another gives other last digits. For that
    the figures of an open window are kept until it closes; all else is kept as one value.
-4. A mark has no ``id``. It moves the watermark, so it is filtered out behind it: the test names
+4. An event about a late record stands in a group of its own, and comes out as it is.
+5. A mark has no ``id``. It moves the watermark, so it is filtered out behind it: the test names
    ``at`` lest Spark's optimiser draws it before.
 """
 
@@ -19,8 +20,7 @@ from lineside.streams.contract import MOST_CAUSES
 from lineside.streams.figures import MOST_DISTINCT
 from lineside.streams.spark_conditions import Typed, conditions_sql, quoted
 
-FIXED = ("_shown", "_start_us", "_end_us", "_ids", "_last_id", "_frame", "_count")
-"""What is selected before the figures."""
+_TAKEN = frozenset(("frame", "event"))
 
 _UNITS = ((3_600_000_000, "hours"), (60_000_000, "minutes"), (1_000_000, "seconds"),
           (1000, "milliseconds"), (1, "microseconds"))  # fmt: skip
@@ -34,7 +34,7 @@ def why_not_sql(rule: Rule) -> str:
         return "it tells every change"
     names = [one.name for one in rule.aggregate]
     if len(set(names)) < len(names) or any(
-        name[:1] in {"_", ""} or name == "frame" for name in names
+        name[:1] in {"_", ""} or name in _TAKEN for name in names
     ):
         return "its figures have names that are not for columns"
     tested = {one.field for one in rule.having}
@@ -57,13 +57,17 @@ def windows_sql(rule: Rule) -> str:
     """The SELECT, from the view ``records``; see ``why_not_sql`` for which rules."""
     window = rule.window
     assert window is not None  # noqa: S101  asked before
-    grouped = ", ".join([_window(window), *(quoted(f"{name} as key") for name in rule.key)])
+    late = rule.late == "event"
+    grouped = [_window(window), *(quoted(f"{name} as key") for name in rule.key)]
+    grouped += ["event"] if late else []
+    counted = "id IS NOT NULL OR event IS NOT NULL" if late else "id IS NOT NULL"
     select = ",\n    ".join(f"{sql} AS {quoted(name)}" for name, sql in _selected(rule, window))
     text = (
         f"  SELECT\n    {select}\n  FROM records\n"
-        f"  WHERE id IS NOT NULL OR at IS NULL\n  GROUP BY {grouped}"
+        f"  WHERE {counted} OR at IS NULL\n  GROUP BY {', '.join(grouped)}"
     )
     having = conditions_sql(rule.having, find=lambda name: _typed(rule)[name])
+    having = f"event IS NOT NULL OR ({having})" if having and late else having
     return f"SELECT * FROM (\n{text}\n)" + (f"\nWHERE {having}" if having else "")  # noqa: S608  quoted by spark_conditions
 
 
@@ -97,6 +101,8 @@ def _selected(rule: Rule, window: WindowStep) -> Iterator[tuple[str, str]]:
     yield "_count", "count(*)"
     for one in rule.aggregate:
         yield one.name, _figure(one)
+    if rule.late == "event":
+        yield "event", "event"
 
 
 def _figure(declared: Aggregate) -> str:

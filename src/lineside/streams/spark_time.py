@@ -77,13 +77,15 @@ class Turn:
         self._key = rule.key
         self._cells = [cell_of(name) for name in columns or ()]
         self._empty: Row = (None,) * len(self._cells)
-        self._seq = self._unreadable = 0
+        self._seq = self._unreadable = self._low_us = 0
 
     def take(self, entries: Iterable[Entry]) -> Iterator[Row]:
         """What comes of further entries of the log, in its order."""
         told = [entry for entry in entries if self._reads(entry)]
         # A rule that reads others is handed each of their events with the entry that made it.
         parts = [told] if len(self._engines) == 1 else [[one] for one in told]
+        # What is told of late records passes the windows too, at a time not over there yet.
+        self._low_us = self._engines[-1].low_us or 0
         for part in parts:
             yield from self._events(part)
         if self._handed is not None:
@@ -113,7 +115,7 @@ class Turn:
                 for output in engine.take(entries)
             ]
             if engine is self._engines[-1]:
-                rest = _NOTHING[1:] + self._empty
+                rest = (self._low_us, *_NOTHING[2:], *self._empty)
                 yield from ((encode_event(event).decode(), *rest) for event in said)
             elif said:
                 arrived_us = entries[0].arrived_us
