@@ -78,8 +78,11 @@ class Follower:
 
     @property
     def behind(self) -> int:
-        """Log positions not looked at yet."""
-        return max(0, self._ledger.committed - max(self.position, self._looked))
+        """Log positions not looked at yet; none where nothing came of what it selected."""
+        seen, selection = max(self.position, self._looked), self._selection
+        if self._ledger.newest(source=selection.source, type=selection.type) <= seen:
+            return 0
+        return self._ledger.committed - seen
 
     def step(self) -> int:
         """Handle one page; how many entries it had."""
@@ -137,5 +140,9 @@ class Follower:
     def _wait(self) -> None:
         """Until the log grows; what came since the last look is not waited for."""
         with self._ledger.grown:
-            if not self._stop.is_set() and (self._lost or not self.behind):
-                self._ledger.grown.wait(_RETRY_S if self._lost else _WAIT_S)
+            if self._lost and not self._stop.is_set():
+                self._ledger.grown.wait(_RETRY_S)
+            elif not self._lost:
+                self._ledger.grown.wait_for(
+                    lambda: self._stop.is_set() or self.behind > 0, timeout=_WAIT_S
+                )

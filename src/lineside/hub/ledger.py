@@ -79,6 +79,7 @@ class Ledger:
         self._state = initial(plant)
         self._position = 0
         self._committed = 0
+        self._newest: dict[tuple[str, str], int] = {}
         self._kept_position = 0
         self._listeners: list[Listener] = []
         self._pending_pins: dict[str, list[str]] = {}
@@ -98,6 +99,15 @@ class Ledger:
     def committed(self) -> int:
         """The newest log position that readers find; ``position`` runs ahead of a commit."""
         return self._committed
+
+    def newest(self, *, source: str = "", type: str = "") -> int:  # noqa: A002  as ``EventLog.read``
+        """A committed position behind which this ledger wrote nothing of that source and type.
+
+        "" is any. Whoever asks for the first time is told ``committed``.
+        """
+        if not source and not type:
+            return self._committed
+        return self._newest.setdefault((source, type), self._committed)
 
     def listen(self, listener: Listener) -> None:
         """Call ``listener`` after each commit, in order, on the writer's thread; be quick."""
@@ -133,7 +143,8 @@ class Ledger:
                 self._state, self._position, self._kept_position = before
                 raise
             recorded = replace(recorded, at=self._clock.now())
-            self._wake()  # its readers start on it while the listeners are told
+            # Its readers start on it while the listeners are told.
+            self._wake({(one.source, one.type) for one in (*events, *recorded.raised)})
             for listener in self._listeners:
                 listener(recorded)
         return recorded
@@ -155,7 +166,7 @@ class Ledger:
             anchored = anchor(self._records.log, clock=self._clock, source=source)
             if anchored is not None:
                 self._position = max(self._position, anchored.position)
-                self._wake()
+                self._wake({(anchored.entry.source, anchored.entry.type)})
 
     def keep_snapshot(self) -> None:
         """Write the state down so that the next start replays little."""
@@ -187,12 +198,17 @@ class Ledger:
             new_frames=new_frames, state=self._state, at=self._clock.now(),
         )  # fmt: skip
 
-    def _wake(self) -> None:
-        """Let readers of the log know how far they may read."""
+    def _wake(self, written: set[tuple[str, str]]) -> None:
+        """Let readers of the log know how far they may read, by the sources and types written."""
         if self._position == self._committed:
             return
+        kinds = {
+            kind for source, name in written for kind in ((source, name), (source, ""), ("", name))
+        }
         with self.grown:
             self._committed = self._position
+            for kind in kinds & self._newest.keys():
+                self._newest[kind] = self._position
             self.grown.notify_all()
 
     def _append(self, events: Sequence[Event]) -> list[Logged]:
