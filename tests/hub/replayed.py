@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import Any
 
 from lineside.core import Digest, Plant, digest_of, encode, to_plain
 from lineside.hub import HubConfig, Services, build_services
@@ -58,22 +59,27 @@ class Day:
     def kept(self) -> Kept:
         return Kept(records=self.hub.records, blobs=self.hub.blobs)
 
-    def record(self, shown: tuple[tuple[str, ...], ...] = SHOWN, *, every_s: float = 1.0) -> None:
-        """Pictures, a second apart, each answered by the device's package."""
+    def record(
+        self, shown: tuple[tuple[str, ...], ...] = SHOWN, *, every_s: float = 1.0,
+        beside: tuple[Package, ...] = (),
+    ) -> None:  # fmt: skip
+        """Pictures, a second apart, each answered by the device's package, and those beside it."""
         line = Line(self.hub, self.clock)
         line.send(line.status(self.device))
-        judge = Predictor(self.package, clock=self.clock)
-        for present in shown:
-            self.sequence += 1
-            data = self.jpeg(*present, seed=self.sequence)
+        judges = [Predictor(one, clock=self.clock) for one in (self.package, *beside)]
+        self.sequence = 1
+        for place, present in enumerate(shown, start=1):
+            data = self.jpeg(*present, seed=place)
             line.send(line.camera(data))
             frame = open_frame(data, camera="rack", captured_at=self.clock.now())
-            said = judge.predict(frame, device=self.device)
-            event = prediction_event(
-                said, site="hall", device=self.device, sequence=self.sequence, first=1
-            )
-            topic = "lineside/hall/warehouse/rack/prediction"
-            line.send(Message(topic=topic, payload=encode_event(event), qos=1))
+            for judge in judges:
+                said = judge.predict(frame, device=self.device)
+                event = prediction_event(
+                    said, site="hall", device=self.device, sequence=self.sequence, first=1
+                )
+                topic = "lineside/hall/warehouse/rack/prediction"
+                line.send(Message(topic=topic, payload=encode_event(event), qos=1))
+                self.sequence += 1
             self.follow()
             self.clock.advance(every_s)
         self.until = self.clock.now()
@@ -111,9 +117,13 @@ def shy(package: Package, *, label: str = "blue") -> Package:
         replace(rule, low=0.9999, high=0.99999) if rule.name == label else rule
         for rule in package.manifest.rules
     )
-    manifest = replace(package.manifest, name="shy", rules=rules)
+    return rebuilt(package, name="shy", rules=rules)
+
+
+def rebuilt(package: Package, **changes: Any) -> Package:  # noqa: ANN401  manifest fields
+    """The package with another manifest."""
     files = {name: data for name, data in package.files.items() if name != "manifest.json"}
-    return Package.read(build_package(manifest, files))
+    return Package.read(build_package(replace(package.manifest, **changes), files))
 
 
 @contextmanager

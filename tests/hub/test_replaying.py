@@ -11,10 +11,21 @@ from lineside.core import InvalidError, NotFoundError, Plant, decode_json, encod
 from lineside.hub import HubConfig
 from lineside.hub.replay_answers import Answers
 from lineside.hub.replay_records import AS_RECORDED, ReplayOrder
+from lineside.models import Package
 from lineside.streams import PREDICTION_TYPE, decode_event, read_prediction
 from lineside.testing import FakeClock
 from lineside.vision import StageTimes
-from tests.hub.replayed import DARK, SHOWN, WINDOWS, Day, digest, plain, recorded_day, shy
+from tests.hub.replayed import (
+    DARK,
+    SHOWN,
+    WINDOWS,
+    Day,
+    digest,
+    plain,
+    rebuilt,
+    recorded_day,
+    shy,
+)
 
 
 @pytest.fixture
@@ -200,3 +211,34 @@ def test_a_span_in_the_middle_begins_with_the_memory_that_it_had(day: Day) -> No
 def test_what_a_replay_says_is_plain_json(day: Day) -> None:
     told = decode_json(plain(day.again(shy(day.package))), where="replay")
     assert {"frames", "decisions_changed", "events_changed", "twin_changed"} <= set(told)
+
+
+def test_of_two_inspections_of_a_camera_only_the_packages_own_is_asked(
+    config: HubConfig, plant: Plant, clock: FakeClock, *, archive: bytes,
+    jpeg: Callable[..., bytes],
+) -> None:  # fmt: skip
+    stock = plant.find_inspection("stock")
+    both = replace(plant, inspection=(stock, replace(stock, id="rear")))
+    rear = rebuilt(Package.read(archive), inspection="rear")
+    with recorded_day(config, both, clock, archive=archive, jpeg=jpeg) as day:
+        day.record(SHOWN[:4], beside=(rear,))
+        found = day.again(shy(day.package))
+        assert (found.frames, found.counts.answers_kept) == (4, 4)
+        assert found.inspections == ("stock",)
+        assert {one.inspection for one in found.decisions_changed} == {"stock"}
+        assert day.again(rear).bit_identical
+        with pytest.raises(InvalidError, match="trained for inspection 'rear'"):
+            day.again(rear, inspection="stock")
+        with pytest.raises(InvalidError, match="fits any inspection"):
+            day.again(rebuilt(rear, inspection=""))
+        with pytest.raises(NotFoundError, match="no package sha256"):
+            day.again(AS_RECORDED)  # the one of the other inspection is in no registry
+
+
+def test_an_answer_that_a_second_device_gave_is_asked_as_that_devices(day: Day) -> None:
+    day.clock.advance(60)
+    day.device = "edge-2"
+    day.record((("blue",), ("red",)))
+    found = day.again(AS_RECORDED)
+    assert found.frames == len(SHOWN) + 2
+    assert found.bit_identical

@@ -360,7 +360,8 @@ def _words(value: Any) -> str:  # noqa: ANN401  JSON of any shape
     if value is None:
         return "nothing"
     if isinstance(value, Mapping):
-        return ", ".join(_words(one) for one in value.values() if one not in ("", []))
+        names = sorted(value, key=lambda name: (name != "seen", name))
+        return ", ".join(_words(value[name]) for name in names if value[name] not in ("", []))
     return " or ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 

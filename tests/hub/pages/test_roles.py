@@ -11,7 +11,7 @@ from fastapi.testclient import TestClient
 
 from lineside.core import encode
 from lineside.fleet import EnrolledDevice, NewInvitation, RolloutPlan, SiteAuthority
-from lineside.hub import Registration, Role, Services, create_app
+from lineside.hub import Registration, ReplayOrder, Role, Services, create_app
 from lineside.hub.access import RULES, allows, right_of
 from lineside.hub.datasets import Teaching
 from lineside.hub.roles import GRANTS, Right
@@ -30,7 +30,8 @@ FORMS = (
     "/api/v1/orders", "/api/v1/datasets/{name}/samples", "/api/v1/packages/{digest}/predict",
     "/api/v1/datasets/{name}/freeze", "/api/v1/datasets/{name}/tags",
     "/api/v1/datasets/{name}/split", "/api/v1/runs", "/api/v1/runs/{run}/cancel",
-    "/api/v1/runs/{run}/resume", "/api/v1/models/{group}/versions",
+    "/api/v1/runs/{run}/resume", "/api/v1/replays", "/api/v1/replays/{replay}/cancel",
+    "/api/v1/models/{group}/versions",
     "/api/v1/models/{group}/versions/{number}/compare",
     "/api/v1/models/{group}/versions/{number}/approve",
     "/api/v1/models/{group}/versions/{number}/reject", "/api/v1/models/{group}/settings",
@@ -91,6 +92,8 @@ def furnished(
             ),
             pid=0,
         )  # fmt: skip
+    order = ReplayOrder(since=now - timedelta(hours=1), until=now, package=digests[0])
+    replay = hub.replays.ask(order, rules="", by="ada").id
     event = hub.events.page(kind="lineside.model.v1", limit=1)[0].id
     rollout = hub.rollouts.all()[0].id
     return (
@@ -100,7 +103,7 @@ def furnished(
         "/models/groups/discs/2", f"/models/{digests[0]}", f"/models/{loose}", "/try", "/regions",
         "/count", "/events", "/events/rules", "/events/rules/try", f"/events/{event}",
         "/dead-letters", "/fleet", "/fleet/gate-1",
-        "/rollouts", f"/rollouts/{rollout}", "/search",
+        "/rollouts", f"/rollouts/{rollout}", f"/replays/{replay}", "/search",
     )  # fmt: skip
 
 
