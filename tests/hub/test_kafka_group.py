@@ -1,4 +1,7 @@
-"""Hubs of one group share a topic's keys; one that dies before it said so leaves nothing behind."""
+"""Hubs of one group share a topic's keys; one that dies before it said so leaves nothing behind.
+
+And what hostile senders write there harms nothing else.
+"""
 
 import threading
 import uuid
@@ -18,6 +21,7 @@ from lineside.links import (
     KafkaSender,
 )
 from lineside.store import open_blobs, open_records
+from lineside.testing.kafka import received
 
 KEYS = 12
 MESSAGES = 20
@@ -124,3 +128,32 @@ def test_each_record_is_kept_once_and_in_its_keys_order_whoever_dies(
     for key in range(KEYS):
         assert [number for of, number in found if of == key] == list(range(3 * MESSAGES))
     assert staying.intake.count > 0
+
+
+def test_what_is_too_large_or_no_text_is_a_dead_letter_and_stops_nothing(
+    hub: Services, place: KafkaPlace
+) -> None:
+    """Also where the topic of dead letters does not take it: the hub's own does."""
+    topic, dead = f"parts-{uuid.uuid4().hex}", f"dead-{uuid.uuid4().hex}"
+    wide = KafkaPlace(brokers=place.brokers, options={"message.max.bytes": "9000000"})
+    odd = [
+        b'{"key":1,"number":0,"note":"' + b"x" * 3_000_000 + b'"}', b'{"key":"\xff\xfe"}',
+        b"\x00" * 1000, b"[" * 100_000, b'{"ts":"9999-12-31T23:59:59Z","key":1}',
+        b'{"key":1,"number":NaN}', b"",
+    ]  # fmt: skip
+    sender = KafkaSender(wide, client_id="test")
+    records = [KafkaRecord(topic=topic, value=value, key=b"k") for value in odd]
+    assert sender.send(records) == []
+    send(sender, topic, numbers=range(1))
+    hub = replace(hub, config=replace(hub.config, kafka=replace(hub.config.kafka, dead=dead)))
+    member = Member(KafkaReceiver, topic, place=place, hub=hub)
+    until(lambda: len(kept(hub)) == KEYS)
+    until(lambda: member.intake.dead_count == len(odd))
+    member.leave()
+    sender.close()
+    assert sum(hub.dead_letters.counts().values()) == len(odd)
+    reader = KafkaReceiver(place, topics=[dead], group=dead, client_id="test")
+    told = received(reader, len(odd) - 1)
+    reader.close()
+    assert {one.value for one in told} == set(odd[1:])  # the first is too large for there
+    assert {dict(one.headers)["lineside_place"].decode().split("/")[0] for one in told} == {topic}

@@ -50,6 +50,22 @@ class MockKafka:
             codes,
         )  # fmt: skip
 
+    def produce_with_header(self, topic: str, *, name: bytes) -> None:
+        """A record whose header has a name that the Python client would not send."""
+        library, said = self._library, ctypes.create_string_buffer(512)
+        conf = ctypes.c_void_p(library.rd_kafka_conf_new())
+        library.rd_kafka_conf_set(conf, b"bootstrap.servers", self.brokers.encode(), said, 512)
+        client = ctypes.c_void_p(library.rd_kafka_new(_PRODUCER, conf, said, 512))
+        failed = library.rd_kafka_producev(
+            client, 1, ctypes.c_char_p(topic.encode()),  # RD_KAFKA_V_TOPIC
+            4, ctypes.c_char_p(b"{}"), ctypes.c_size_t(2),  # RD_KAFKA_V_VALUE
+            9, ctypes.c_char_p(name), ctypes.c_char_p(b"v"), ctypes.c_ssize_t(1),  # …_V_HEADER
+            7, ctypes.c_int(2), 0,  # RD_KAFKA_V_MSGFLAGS, a copy; RD_KAFKA_V_END
+        )  # fmt: skip
+        assert not failed
+        library.rd_kafka_flush(client, 10_000)
+        library.rd_kafka_destroy(client)
+
     def close(self) -> None:
         """End it."""
         self._library.rd_kafka_mock_cluster_destroy(ctypes.c_void_p(self._cluster))

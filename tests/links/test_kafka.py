@@ -119,6 +119,29 @@ def test_what_the_brokers_ask_to_send_again_stands_there_once() -> None:
         sender.close()
 
 
+def test_no_record_is_so_odd_that_others_are_lost_with_it() -> None:
+    """Times of another age, headers that are no text or nothing, keys of any bytes."""
+    with mock_cluster() as cluster:
+        place = KafkaPlace(brokers=cluster.brokers)
+        sender = KafkaSender(place, client_id="test")
+        sender.send([KafkaRecord(topic="a", value=b"first", key=b"k")])
+        odd = confluent_kafka.Producer({"bootstrap.servers": cluster.brokers})
+        for at_ms in (1, 2**62):
+            odd.produce("a", value=b"{}", key=b"\xff\x00", timestamp=at_ms, headers=[("", None)])
+        odd.produce("a", value=None, key=b"k" * 5000, headers=[("n", b"\xff")] * 200)
+        odd.flush(10)
+        cluster.produce_with_header("a", name=b"\xff\xfe")
+        sender.send([KafkaRecord(topic="a", value=b"last", key=b"k")])
+        receiver = KafkaReceiver(place, topics=["a"], group="g", client_id="test")
+        came = received(receiver, 6)
+        assert {one.value for one in came} == {b"first", b"{}", None, b"last"}
+        assert len(came) == 6
+        years = sorted(one.at.year for one in came if one.key == b"\xff\x00")
+        assert years == [1970, 9999]
+        receiver.close()
+        sender.close()
+
+
 @pytest.mark.parametrize(
     ("options", "secrets", "words"),
     [

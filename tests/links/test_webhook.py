@@ -135,7 +135,67 @@ def endless(handler: BaseHTTPRequestHandler) -> None:
         return
 
 
-@pytest.mark.parametrize("answer", [cut, nonsense])
+def crowded(handler: BaseHTTPRequestHandler) -> None:
+    """More headers than anybody means."""
+    handler.wfile.write(b"HTTP/1.1 200 OK\r\n" + b"x: y\r\n" * 500 + b"\r\n")
+    handler.close_connection = True
+
+
+def long_line(handler: BaseHTTPRequestHandler) -> None:
+    handler.wfile.write(b"HTTP/1.1 200 " + b"O" * 100_000 + b"\r\n\r\n")
+    handler.close_connection = True
+
+
+def huge(handler: BaseHTTPRequestHandler) -> None:
+    """A body of a terabyte, begun."""
+    _begin(handler, b"content-length: 1000000000000\r\n\r\n", piece=b"x" * 65_536)
+
+
+def chunked(handler: BaseHTTPRequestHandler) -> None:
+    """A body without an end."""
+    _begin(
+        handler, b"transfer-encoding: chunked\r\n\r\n", piece=b"ffff\r\n" + b"x" * 65_535 + b"\r\n"
+    )
+
+
+def _begin(handler: BaseHTTPRequestHandler, head: bytes, *, piece: bytes) -> None:
+    handler.close_connection = True
+    try:
+        handler.wfile.write(b"HTTP/1.1 200 OK\r\n" + head)
+        for _ in range(200):
+            handler.wfile.write(piece)
+    except OSError:
+        return
+
+
+def going_on(handler: BaseHTTPRequestHandler) -> None:
+    """Says again and again that it goes on."""
+    pause = threading.Event()
+    handler.close_connection = True
+    try:
+        for _ in range(200):
+            handler.wfile.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+            pause.wait(0.05)
+    except OSError:
+        return
+
+
+@pytest.mark.parametrize("answer", [huge, chunked])
+def test_a_body_without_end_is_not_read_and_the_next_event_goes_out(
+    hooks: Hooks, answer: Callable[[BaseHTTPRequestHandler], None]
+) -> None:
+    hooks.answers = [answer]
+    assert posted(WebhookTarget(url=hooks.url), times=2) == [200, 204]
+    assert len(hooks.connections) == 2
+
+
+def test_one_who_only_says_that_it_goes_on_is_away_at_the_deadline(hooks: Hooks) -> None:
+    hooks.answers = [going_on]
+    with pytest.raises(UnavailableError, match=r"no answer within 0\.3 s"):
+        posted(WebhookTarget(url=hooks.url, timeout_s=0.3))
+
+
+@pytest.mark.parametrize("answer", [cut, nonsense, crowded, long_line])
 def test_a_broken_answer_is_tried_again_later(
     hooks: Hooks, answer: Callable[[BaseHTTPRequestHandler], None]
 ) -> None:

@@ -31,6 +31,8 @@ from lineside.links.kafka_place import (
 logger = logging.getLogger(__name__)
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_LAST_MS = 253_402_300_799_000
+"""The last second of the year 9999: what ``datetime`` can say."""
 _DELIVERY_MS = 15_000
 _ROOM_S = 0.05
 _LEAVE_S = 2.0
@@ -306,10 +308,18 @@ class KafkaReceiver:
 
 
 def _taken(message: Any) -> KafkaTaken:  # noqa: ANN401  of the library
+    """Never raises: one record that could not be told would take its batch with it."""
     _, at_ms = message.timestamp()
     return KafkaTaken(
         topic=message.topic(), partition=message.partition(), offset=message.offset(),
-        at=_EPOCH + timedelta(milliseconds=max(0, at_ms)), value=message.value(),
-        key=message.key(),
-        headers=tuple((name, value or b"") for name, value in message.headers() or ()),
+        at=_EPOCH + timedelta(milliseconds=min(max(0, at_ms), _LAST_MS)), value=message.value(),
+        key=message.key(), headers=_headers(message),
     )  # fmt: skip
+
+
+def _headers(message: Any) -> Headers:  # noqa: ANN401  of the library
+    """None where one's name is no text: confluent-kafka 2.16 gives all at once, or fails."""
+    try:
+        return tuple((name, value or b"") for name, value in message.headers() or ())
+    except (UnicodeDecodeError, SystemError):
+        return ()
