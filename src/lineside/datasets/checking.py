@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from lineside.core import InvalidError, NotFoundError
+from lineside.core import InvalidError, NotFoundError, replace_durably
 from lineside.datasets.classes import classes_beside
 from lineside.datasets.recordio import (
     Damage,
@@ -22,7 +22,6 @@ from lineside.datasets.recordio import (
     scan,
     write_index,
 )
-from lineside.datasets.replacing import replace_with
 
 _MOST_NAMED = 1000
 
@@ -84,7 +83,7 @@ def index_again(path: Path) -> int:
     seen = _read(path)
     if seen.damage:
         raise damaged(seen.damage[0], where=path.name)
-    replace_with(path.with_suffix(".idx"), write_index(seen.index))
+    replace_durably(path.with_suffix(".idx"), write_index(seen.index))
     return len(seen.index)
 
 

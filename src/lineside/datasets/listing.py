@@ -18,10 +18,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from lineside.core import ConflictError, InvalidError, NotFoundError
+from lineside.core import ConflictError, InvalidError, NotFoundError, replace_durably
 from lineside.datasets.classes import class_file, read_classes
 from lineside.datasets.formats import NumberForm, write_lst
-from lineside.datasets.replacing import replace_with
 
 _SEED = 100
 
@@ -110,7 +109,7 @@ def make_lists(
     for ending, part in parted(rows, plan=plan):
         path = prefix.with_name(prefix.name + ending + ".lst")
         raw = write_lst([(row.id, (row.label,), row.file) for row in part], form=plan.form)
-        replace_with(path, raw)
+        replace_durably(path, raw)
         written[str(path)] = len(part)
     return MadeLists(files=written, classes=names, left_out=len(rows) - sum(written.values()))
 
@@ -192,4 +191,4 @@ def _keep_classes(path: Path, names: Sequence[str]) -> None:
                 where=str(path),
                 fix="Take that file's order, or another prefix.",
             )
-    replace_with(path, raw)
+    replace_durably(path, raw)

@@ -18,12 +18,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from lineside.core import InvalidError, LinesideError, NotFoundError
+from lineside.core import InvalidError, LinesideError, NotFoundError, replace_durably
 from lineside.datasets.checking import label_words
 from lineside.datasets.classes import classes_beside
 from lineside.datasets.formats import ListLine, left_out, list_lines, number
 from lineside.datasets.recordio import ImageRecord, framed, pack_image, write_index
-from lineside.datasets.replacing import replace_with, replacing
+from lineside.datasets.replacing import replacing
 from lineside.datasets.samples import Skipped
 from lineside.datasets.trees import MOST_PICTURE_BYTES, FolderTree
 from lineside.datasets.turns import in_order
@@ -130,7 +130,7 @@ def _pack(path: Path, tree: FolderTree, *, plan: PackPlan) -> Packed:
             tally.index.append((record.id, tally.offset))
             tally.offset += len(written)
             tally.labels.update(label_words(record, names=names))
-    replace_with(path.with_suffix(".idx"), write_index(tally.index))
+    replace_durably(path.with_suffix(".idx"), write_index(tally.index))
     return Packed(
         path=str(path.with_suffix(".rec")),
         records=len(tally.index),

@@ -19,9 +19,3 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
         made.replace(path)
     finally:
         made.unlink(missing_ok=True)
-
-
-def replace_with(path: Path, data: bytes) -> None:
-    """Put these bytes there, whole or not at all."""
-    with replacing(path) as file:
-        file.write(data)

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from lineside.core import Clock, digest_of, encode
+from lineside.core import Clock, digest_of, encode, replace_durably
 from lineside.datasets import Sample
 from lineside.models import (
     MANIFEST_SCHEMA,
@@ -34,7 +34,6 @@ from lineside.training.job import (
     ResultFacts,
     TrainJob,
     TrainResult,
-    replace_file,
 )
 from lineside.training.source import Data
 from lineside.training.source_leaks import leaks_of
@@ -176,10 +175,10 @@ def _write(
     )
     named = ((PACKAGE_FILE, package), (REPORT_FILE, report[0]), (PAGE_FILE, report[1]))
     for name, content in named:
-        replace_file(work.folder / name, content)
+        replace_durably(work.folder / name, content)
     if job.out:
-        replace_file(Path(job.out), package)
-    replace_file(work.folder / RESULT_FILE, encode(facts))
+        replace_durably(Path(job.out), package)
+    replace_durably(work.folder / RESULT_FILE, encode(facts))
     work.steps.at(100, "done")
     return TrainResult(
         package=package,

@@ -29,6 +29,7 @@ from lineside.core import (
     UnavailableError,
     decode,
     encode,
+    replace_durably,
 )
 from lineside.models import Metric
 
@@ -165,7 +166,7 @@ def write_job(job: TrainJob, *, folder: Path) -> None:
             "the folder holds another job", where=str(folder), fix="Use an empty folder."
         )
     folder.mkdir(parents=True, exist_ok=True)
-    replace_file(path, encode(job))
+    replace_durably(path, encode(job))
 
 
 def read_job(folder: Path) -> TrainJob:
@@ -192,14 +193,6 @@ def read_result(folder: Path) -> TrainResult | None:
         seconds=facts.seconds,
         pictures=facts.pictures,
     )
-
-
-def replace_file(path: Path, content: bytes) -> None:
-    """Write a file whole: temporary, fsync, replace."""
-    with _replacing(path) as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
 
 
 @contextmanager

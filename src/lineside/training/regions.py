@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lineside.core import InvalidError, encode
+from lineside.core import InvalidError, encode, replace_durably
 from lineside.datasets import Leak, Sample, Skipped, find_leaks, folds, merge_leaks, region_vectors
 from lineside.models import HealthLimits, Metric, Package
 from lineside.training.answers import Answered, Judge, decided
@@ -42,7 +42,6 @@ from lineside.training.job import (
     ResultFacts,
     TrainJob,
     TrainResult,
-    replace_file,
 )
 from lineside.training.page import report_page
 from lineside.training.pictures import Looked, Looker
@@ -300,10 +299,10 @@ def _finish(
         pictures=len(learned.pictures),
     )
     for name, content in ((PACKAGE_FILE, data), (REPORT_FILE, raw), (PAGE_FILE, page)):
-        replace_file(folder / name, content)
+        replace_durably(folder / name, content)
     if parts.job.out:
-        replace_file(Path(parts.job.out), data)
-    replace_file(folder / RESULT_FILE, encode(facts))
+        replace_durably(Path(parts.job.out), data)
+    replace_durably(folder / RESULT_FILE, encode(facts))
     steps.at(100, "done")
     return TrainResult(
         package=data,

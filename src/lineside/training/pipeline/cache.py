@@ -13,8 +13,7 @@ from datetime import datetime, timedelta
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from lineside.core import Clock, InvalidError, decode, digest_of, encode
-from lineside.training.job import replace_file
+from lineside.core import Clock, InvalidError, decode, digest_of, encode, replace_durably
 from lineside.training.pipeline.definition import EXPIRE_AFTER_DAYS
 
 _DONE = "done.json"
@@ -76,5 +75,5 @@ class Cache:
     def finish(self, key: str, *, step: str, facts: Mapping[str, str | int | float]) -> Done:
         """Mark a step's folder as whole."""
         done = Done(key=key, step=step, finished_at=self._clock.now(), facts=dict(facts))
-        replace_file(self.folder(key) / _DONE, encode(done))
+        replace_durably(self.folder(key) / _DONE, encode(done))
         return done

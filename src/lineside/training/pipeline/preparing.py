@@ -15,9 +15,8 @@ from pathlib import Path
 
 import numpy as np
 
-from lineside.core import Clock, Digest, InvalidError, encode
+from lineside.core import Clock, Digest, InvalidError, encode, replace_durably
 from lineside.datasets import Part, Sample, version_digest
-from lineside.training.job import replace_file
 from lineside.training.pipeline.definition import Pipeline
 from lineside.training.pipeline.parting import changed, drawn, parted
 from lineside.training.source import Labelled, Opened, open_labelled
@@ -111,14 +110,14 @@ def prepare_pictures(
     parts = parted(source.samples, share=pipeline.split, seed=seed)
     rows = [row for part in parts for row in _rows(parts[part], part, source=source, to=folder)]
     made = list(_copies(parts[Part.TRAIN], copies, source=source, to=folder, seed=seed))
-    replace_file(folder / TABLE_FILE, _table([*rows, *made]))
+    replace_durably(folder / TABLE_FILE, _table([*rows, *made]))
     counted = Counted(
         training=len(parts[Part.TRAIN]),
         validation=len(parts[Part.VALID]),
         test=len(parts[Part.TEST]),
         copies=len(made),
     )
-    replace_file(folder / REPORT_FILE, counted.report())
+    replace_durably(folder / REPORT_FILE, counted.report())
     return counted
 
 
@@ -128,7 +127,7 @@ def _rows(
     for sample in samples:
         encoded = source.opened.files(sample.digest)
         file = f"pictures/{_stem(sample)}{_suffix(encoded)}"
-        replace_file(to / file, encoded)
+        replace_durably(to / file, encoded)
         group = _group(sample) if part is Part.TRAIN else sample.group
         yield file, sample.labels[0], _mask(sample, source=source, to=to), group, str(part)
 
@@ -151,7 +150,7 @@ def _mask(sample: Sample, *, source: Source, to: Path) -> str:
         return ""
     encoded = source.opened.files(sample.mask_digest)
     file = f"masks/{_stem(sample)}{_suffix(encoded)}"
-    replace_file(to / file, encoded)
+    replace_durably(to / file, encoded)
     return file
 
 
@@ -170,7 +169,7 @@ def _copies(
             encoded = source.opened.files(sample.digest)
             image = decode_picture(encoded, max_bytes=MOST_BYTES)
             file = f"pictures/{_stem(sample)}-{label}-{number}.png"
-            replace_file(to / file, encode_png(changed(image, rng=rng)))
+            replace_durably(to / file, encode_png(changed(image, rng=rng)))
             yield file, label, "", _group(sample), str(Part.TRAIN)
 
 

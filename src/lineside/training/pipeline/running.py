@@ -12,11 +12,20 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 
-from lineside.core import Clock, Inspection, LinesideError, Task, decode, encode, new_id
+from lineside.core import (
+    Clock,
+    Inspection,
+    LinesideError,
+    Task,
+    decode,
+    encode,
+    new_id,
+    replace_durably,
+)
 from lineside.models import ModelVersions, Package, Status
 from lineside.training.evaluate import evaluate
 from lineside.training.evaluation_report import evaluation_page, evaluation_report
-from lineside.training.job import REPORT_FILE, JobCancelledError, TrainJob, replace_file
+from lineside.training.job import REPORT_FILE, JobCancelledError, TrainJob
 from lineside.training.pipeline.cache import Cache, Done, key_of
 from lineside.training.pipeline.definition import Pipeline, Role, Step
 from lineside.training.pipeline.gate import Gate, Limits, gate_of
@@ -103,7 +112,7 @@ def run_pipeline(
                 break
     finally:
         record = replace(run.record(), description=description, tags=dict(tags or {}))
-        replace_file(ground.folder / "runs" / f"{record.id}.json", encode(record))
+        replace_durably(ground.folder / "runs" / f"{record.id}.json", encode(record))
     return record
 
 
@@ -304,9 +313,9 @@ class _Run:
                 leaks_by=known.leaks_by,
             )
         self._state.evaluation = told
-        replace_file(into / EVALUATION_FILE, encode(told))
-        replace_file(into / "evaluation.html", evaluation_page(told, pictures=found.thumbnails))
-        replace_file(into / "evaluation_report.json", published_report(told))
+        replace_durably(into / EVALUATION_FILE, encode(told))
+        replace_durably(into / "evaluation.html", evaluation_page(told, pictures=found.thumbnails))
+        replace_durably(into / "evaluation_report.json", published_report(told))
         facts = {name: metric.value for name, metric in found.metrics.items()}
         return _left(self._cache.finish(key, step=step.name, facts=facts))
 

@@ -15,7 +15,14 @@ from pathlib import Path
 from shutil import copytree
 from typing import Any
 
-from lineside.core import InvalidError, SystemClock, UnavailableError, decode, encode
+from lineside.core import (
+    InvalidError,
+    SystemClock,
+    UnavailableError,
+    decode,
+    encode,
+    replace_durably,
+)
 from lineside.training.job import (
     PACKAGE_FILE,
     PAGE_FILE,
@@ -25,7 +32,6 @@ from lineside.training.job import (
     TrainJob,
     TrainResult,
     read_result,
-    replace_file,
     write_job,
 )
 from lineside.training.scale.cluster import Cluster, check_reachable, connected
@@ -101,7 +107,7 @@ def _keep(found: Mapping[str, bytes], *, folder: Path) -> None:
     if "refused" in found:
         raise decode_refusal(found["refused"])
     for name in _FILES:
-        replace_file(folder / name, found[name])
+        replace_durably(folder / name, found[name])
 
 
 def decode_refusal(raw: bytes) -> InvalidError:
@@ -168,7 +174,7 @@ def _work(facts: dict[str, Any]) -> None:
             )
         except InvalidError as error:
             told = {"message": error.message, "where": error.where, "fix": error.fix}
-            replace_file(folder / "refused", encode(told))
+            replace_durably(folder / "refused", encode(told))
         _report({"epoch": -1.0}, folder if first else None)
 
 

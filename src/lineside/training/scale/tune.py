@@ -10,8 +10,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from lineside.core import InvalidError, SystemClock, UnavailableError, decode, encode
-from lineside.training.job import TrainJob, replace_file
+from lineside.core import (
+    InvalidError,
+    SystemClock,
+    UnavailableError,
+    decode,
+    encode,
+    replace_durably,
+)
+from lineside.training.job import TrainJob
 from lineside.training.scale.cluster import Cluster, check_reachable, connected
 from lineside.training.scale.train import decode_refusal
 from lineside.training.search.record import SearchResult, TrialRecord
@@ -61,7 +68,7 @@ def search_on(
                 f"the search did not come to an end: {error}", where=cluster.on, fix="Run it again."
             ) from error
     result = result_of(bench.space, _records(rows))
-    replace_file(bench.folder / RESULT, encode(result))
+    replace_durably(bench.folder / RESULT, encode(result))
     return result
 
 

@@ -9,8 +9,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from lineside.core import InvalidError, encode, need
-from lineside.training.job import replace_file
+from lineside.core import InvalidError, encode, need, replace_durably
 from lineside.training.search.record import SearchResult, TrialRecord
 from lineside.training.search.space import Parameter, Space
 from lineside.training.search.trial import Bench, run_trial
@@ -38,7 +37,7 @@ def search(bench: Bench, *, trials: int = 0, seed: int = 7) -> SearchResult:
     while len(told(study)) < wanted:
         _one(study, bench, seed=seed)
     result = result_of(bench.space, told(study))
-    replace_file(bench.folder / RESULT, encode(result))
+    replace_durably(bench.folder / RESULT, encode(result))
     return result
 
 
@@ -64,7 +63,7 @@ def _check_same(bench: Bench) -> None:
         raise InvalidError(
             "the folder holds another search", where=str(bench.folder), fix="Use an empty folder."
         )
-    replace_file(path, wanted)
+    replace_durably(path, wanted)
 
 
 def _ask_again(study: Any) -> None:  # noqa: ANN401
