@@ -81,9 +81,13 @@ def _references(rule: Rule, plant: Plant) -> tuple[Fault, ...]:
     rules = list(plant.rule)
     place = next((n for n, one in enumerate(rules) if one.id == rule.id), len(rules))
     rules[place : place + 1] = [rule]
-    before = set(check_references(plant))
+    before = {(one.path, one.value) for one in check_references(plant)}
     found = check_references(replace(plant, rule=tuple(rules)))
-    return tuple(_named(one, place=place, rules=rules) for one in found if one not in before)
+    return tuple(
+        _named(one, place=place, rules=rules)
+        for one in found
+        if (one.path, one.value) not in before
+    )
 
 
 def _named(fault: Fault, *, place: int, rules: list[Rule]) -> Fault:

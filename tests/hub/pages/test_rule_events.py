@@ -1,15 +1,18 @@
 """The page of what rules said: words, filters in the address, paging, counters."""
 
+import html
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
 
-from lineside.core import Plant
+from lineside.core import Plant, rfc3339
 from lineside.hub import HubConfig, Services, build_services
-from lineside.hub.pages.views.rules import RuleQuery, rule_words, values_words
+from lineside.hub.pages.views.rules import RuleQuery, hour_to_try, rule_words, values_words
+from lineside.hub.rule_text import rule_toml
 from lineside.store import open_blobs, open_records
 from lineside.streams import EVENT_TYPE, Event
 from lineside.testing import FakeClock
@@ -126,3 +129,97 @@ def test_a_bound_that_is_no_time_gets_a_sentence(browser: TestClient) -> None:
 def test_what_was_typed_is_shown_as_text(browser: TestClient) -> None:
     answer = browser.get("/events/rules", params={"key": "<script>alert(1)</script>"})
     assert "<script>alert" not in answer.text
+
+
+def test_the_page_adds_up_pairs_and_counts_and_offers_files_of_what_passes(
+    browser: TestClient, hub: Services, clock: FakeClock
+) -> None:
+    say(hub, clock, rule="seen", image="Google", count=8)
+    say(hub, clock, rule="seen", image="Google", count=4)
+    say(hub, clock, rule="pairs", image="Google", pair_seen="Un-matched", pairs=3, left_over=1)
+    page = browser.get("/events/rules").text
+    text = words(page)
+    for told in ("Events 3 with these filters", "Pairs 3 as they stood", "Unpaired 1 no partner"):
+        assert told in text
+    assert "seen Google 12 \u2013" in text
+    assert "pairs Google 1 3 1" in text
+    files = [one["href"] for one in read(page).all("a") if "format=" in one.get("href", "")]
+    assert [one.rpartition("=")[2] for one in files] == ["csv", "jsonl", "parquet"]
+    narrowed = browser.get("/events/rules", params={"rule": "seen", "key": "goog"}).text
+    (csv, *_) = [one["href"] for one in read(narrowed).all("a") if "format=" in one.get("href", "")]
+    assert csv == "/api/v1/rule-events?rule=seen&key=goog&format=csv"
+    assert len(browser.get(csv).text.splitlines()) == 3
+    assert "Pairs" not in words(browser.get("/events/rules?rule=seen").text).partition("By key")[0]
+
+
+def test_an_event_without_a_frame_that_is_here_says_so_and_shows_no_broken_picture(
+    browser: TestClient, hub: Services, clock: FakeClock
+) -> None:
+    say(hub, clock, rule="seen", image="Google", count=8)
+    data = {"rule": "seen", "action": "final", "key": {}, "values": {}, "frame": "frm_gone"}
+    hub.ledger.record([
+        Event(id="evt_gone", source="/hall/hub", type=EVENT_TYPE, subject="seen",
+              time=clock.now(), data=data)
+    ])  # fmt: skip
+    page = browser.get("/events/rules").text
+    assert not read(page).all("img")
+    assert ("no frame" in words(page), "frame not kept here" in words(page)) == (True, True)
+
+
+def test_parts_of_the_page_are_read_anew_with_its_filters(
+    browser: TestClient, hub: Services, clock: FakeClock
+) -> None:
+    say(hub, clock, rule="seen", image="Google", count=8)
+    say(hub, clock, rule="pairs", image="Google", pair_seen="Pair", pairs=1, left_over=0)
+    (root,) = [
+        one for one in read(browser.get("/events/rules?rule=seen").text).all("div")
+        if "data-rule-events" in one
+    ]  # fmt: skip
+    rows, sums = browser.get(root["data-rows"]).text, browser.get(root["data-sums"]).text
+    assert ("count 8" in words(rows), "1 pair" in words(rows)) == (True, False)
+    assert "<html" not in rows + sums
+    assert [one.get("data-part") for one in read(sums).all("div") if "data-part" in one] == [
+        "sums", "rules"
+    ]  # fmt: skip
+
+
+def test_a_declaration_is_offered_to_be_changed_and_tried(
+    browser: TestClient, hub: Services, clock: FakeClock
+) -> None:
+    begin = clock.now()
+    for second in range(12):
+        data = {"image": "Google", "topic": "sockfound"}
+        hub.ledger.record([
+            Event(id=f"evt_{second}", source="/hall/plant", type="lineside.plant.message.v1",
+                  subject="sockfound", time=clock.now(), data=data)
+        ])  # fmt: skip
+        clock.advance(1.0)
+    page = browser.get("/events/rules/try?rule=seen").text
+    assert rule_toml(hub.plant.rule[0]) in html.unescape(page)
+    asked = {"text": rule_toml(hub.plant.rule[0]).replace("size_s = 5", "size_s = 4"),
+             "since": rfc3339(begin), "until": rfc3339(clock.now())}  # fmt: skip
+    own = {"Origin": "http://127.0.0.1"}
+    answer = browser.post("/events/rules/try", data=asked, headers=own)
+    assert answer.status_code == 200
+    text = words(answer.text)
+    assert "Against the one in use: seen" in text
+    assert "Added 3 only this one says" in text
+    assert "Removed 3 only the one in use says" in text
+    assert "Google count 4" in text
+    same = {**asked, "text": rule_toml(hub.plant.rule[0])}
+    assert "Nothing would change." in browser.post("/events/rules/try", data=same, headers=own).text
+    bad = browser.post("/events/rules/try", data={**asked, "text": "id = 3"}, headers=own)
+    assert (bad.status_code, bad.json()["faults"][0]["path"]) == (400, "line 1, id")
+    assert browser.post("/events/rules/try", data=asked).status_code == 403
+
+
+@pytest.mark.parametrize(
+    ("newest", "ends"),
+    [(None, 0.0), (timedelta(minutes=59), 0.0), (timedelta(days=3), -3 * 86400 + 1.0)],
+)
+def test_the_hour_to_try_is_the_last_one_that_holds_anything(
+    clock: FakeClock, newest: timedelta | None, ends: float
+) -> None:
+    now = clock.now()
+    since, until = hour_to_try(now, newest=None if newest is None else now - newest)
+    assert ((until - now).total_seconds(), until - since) == (ends, timedelta(hours=1))
