@@ -32,10 +32,7 @@ def why_not_sql(rule: Rule) -> str:
         return f"a {rule.step} is no window"
     if rule.emit == "changes":
         return "it tells every change"
-    names = [one.name for one in rule.aggregate]
-    if len(set(names)) < len(names) or any(
-        name[:1] in {"_", ""} or name in _TAKEN for name in names
-    ):
+    if any(one.name[:1] in {"_", ""} or one.name in _TAKEN for one in rule.aggregate):
         return "its figures have names that are not for columns"
     tested = {one.field for one in rule.having}
     untyped = tested - _typed(rule).keys()
