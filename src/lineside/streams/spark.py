@@ -1,7 +1,7 @@
 """A rule on Spark Structured Streaming: the same events as embedded, whatever the micro-batches.
 
 ``SparkRule`` has the stages between a source and a sink of Spark; ``spark_program`` (beside this
-file) writes them down as a program. docs/adr/0016 says why it is so.
+file) writes them down as a program. docs/adr/0017 says why it is so.
 
 1. ``of_files`` and ``of_kafka``: lines, or records of Kafka, with their place in the log.
 2. ``records``: as entries, in order of place, through the embedded engine's own watermarks. One
