@@ -4,6 +4,8 @@ import json
 import struct
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import replace
 from typing import Any
 
 import jsonpatch
@@ -12,8 +14,11 @@ from fastapi.testclient import TestClient
 from starlette.testclient import WebSocketTestSession
 from starlette.websockets import WebSocketDisconnect
 
-from lineside.core import to_plain
-from lineside.hub import Services
+from lineside.core import Plant, to_plain
+from lineside.hub import HubConfig, Services, build_services, create_app
+from lineside.store import open_blobs, open_records
+from lineside.testing import FakeClock
+from lineside.testing.rules import rule_of
 from tests.hub.conftest import Line
 
 URL = "ws://127.0.0.1/ws"
@@ -298,3 +303,34 @@ def test_the_twin_comes_as_server_sent_events_too(hub: Services, line: Line) -> 
     assert snapshot.startswith(b"event: snapshot\ndata: {")
     assert patch.startswith(b"event: patch\ndata: {")
     assert patch.endswith(b"\n\n")
+
+
+def test_a_page_hears_of_the_rules_it_shows_and_of_no_others(
+    config: HubConfig, plant: Plant, clock: FakeClock
+) -> None:
+    rule = rule_of('id = "seen"\nread = { plant = "message" }\nwindow = { size_s = 5 }')
+    ruled = replace(plant, rule=(rule, replace(rule, id="other")))
+    with (
+        open_records("memory://", clock=clock) as records,
+        closing(open_blobs("memory://", clock=clock)) as blobs,
+    ):
+        hub = build_services(config, plant=ruled, records=records, blobs=blobs, clock=clock)
+        hub.load()
+        hub.rules.load()
+        with TestClient(create_app(hub), base_url="http://127.0.0.1") as browser:
+            browser.get("/sign-in", params={"token": hub.auth.issue_link(name="anna")})
+            with browser.websocket_connect(URL, headers={"Origin": "http://127.0.0.1"}) as socket:
+                page = Page(socket)
+                page.say(subscribe={"rules": ["seen", "nobody"]})
+                page.settled()
+                (told,) = page.next("status")[0]["rules"]
+        hub.runs.close()
+    assert (told["id"], told["told_up_to"], told["figures"]["read"]) == ("seen", None, 0)
+    assert {"given", "late", "evicted", "held", "behind"} <= told["figures"].keys()
+
+
+def test_more_rules_than_a_page_may_show_are_refused(page: Page) -> None:
+    page.say(subscribe={"rules": [f"r{n}" for n in range(201)]})
+    with pytest.raises(WebSocketDisconnect) as closed:
+        page.next("nothing")
+    assert closed.value.code == 4400
