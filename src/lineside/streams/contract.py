@@ -41,6 +41,12 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     fields: Mapping[str, Scalar] = {}
 
 
+def frame_of(record: Record) -> str:
+    """The picture that a record is of; "" where it is of none."""
+    frame = record.fields.get("frame")
+    return frame if isinstance(frame, str) else ""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Output:
     """What a step gives out; it becomes an event of the rule.

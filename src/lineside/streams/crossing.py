@@ -73,7 +73,7 @@ class Crossings:
     def _told(self, found: Iterable["Crossed"], *, key: Key) -> Iterator[Output]:
         for one in found:
             yield Output(
-                name=one.name, key=dict(zip(self._names, key, strict=False)), action="final",
+                name=one.name, key=dict(zip(self._names, key, strict=True)), action="final",
                 start_us=one.start_us, end_us=one.end_us, values=one.values, causes=one.causes,
             )  # fmt: skip
 

@@ -37,7 +37,13 @@ logarithm of its variance, residual in px, grey in levels of 255)."""
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DriftSettings:
-    """How soon a change is told; see the module."""
+    """How soon a change is told; see the module.
+
+    Attributes:
+        block: pictures that are averaged first.
+        burn_in: blocks that are only learned from, at least 2.
+        slack, limit: in spreads of a block.
+    """
 
     block: int = 20
     burn_in: int = 10
@@ -72,6 +78,7 @@ class Drift:
     """A figure left what was usual.
 
     Attributes:
+        figure: which; its unit is that of ``_LEAST_SPREAD``.
         usual, spread: mean of a block and how blocks vary, as learned.
         now: mean of the last block.
         direction: ``up`` or ``down``.

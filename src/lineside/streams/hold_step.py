@@ -21,7 +21,7 @@ import msgspec
 from lineside.core import HoldStep, Rule, Scalar
 from lineside.streams.cells import NEVER_US, Cells, read_memory
 from lineside.streams.conditions import compile_conditions, same
-from lineside.streams.contract import Output, Record
+from lineside.streams.contract import Output, Record, frame_of
 
 Key = tuple[Scalar, ...]
 
@@ -104,7 +104,7 @@ class SteadyValues(_Holds):
         cell.last = record.id
         if record.at_us - cell.began_us < self._for_us or same(value, cell.given):
             return ()
-        cell.given, cell.frame = value, _frame(record)
+        cell.given, cell.frame = value, frame_of(record)
         return (self._tell(cell, "final", until_us=record.at_us, more={self._field: value}),)
 
     def advance(self, now_us: int) -> Iterable[Output]:
@@ -144,7 +144,7 @@ class LastingConditions(_Holds):
             left = self._cells.add(key, cell)
             found += [self._end(left)] if left is not None and left.told else []
         cell.last_us, cell.last, cell.failed_us = record.at_us, record.id, 0
-        cell.frame = _frame(record) or cell.frame
+        cell.frame = frame_of(record) or cell.frame
         self._put_off(cell)
         if cell.told or record.at_us - cell.began_us < self._for_us:
             return found
@@ -164,8 +164,3 @@ class LastingConditions(_Holds):
         failed = max(cell.failed_us, cell.last_us + self._gap_us) + 1
         due_us = min(silent, failed) if cell.failed_us else silent
         self._cells.move(cell.key, cell, due_us=due_us)
-
-
-def _frame(record: Record) -> str:
-    frame = record.fields.get("frame")
-    return frame if isinstance(frame, str) else ""

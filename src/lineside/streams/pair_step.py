@@ -15,7 +15,7 @@ import msgspec
 
 from lineside.core import PairStep, Rule, Scalar
 from lineside.streams.cells import NEVER_US, Cells, read_memory
-from lineside.streams.contract import Output, Record
+from lineside.streams.contract import Output, Record, frame_of
 from lineside.streams.records import SESSION
 
 Key = tuple[Scalar, ...]
@@ -124,7 +124,7 @@ class Pairs:
         if cell.waiting:
             return found + self._pair(cell, record)
         cell.waiting, cell.waiting_us = record.id, record.at_us
-        cell.frame = _frame(record)
+        cell.frame = frame_of(record)
         if self._within_us:
             self._cells.move(cell.key, cell, due_us=record.at_us + self._within_us + 1)
         return [*found, self._tell(cell, record, state=ALONE)] if self._changes else found
@@ -150,7 +150,7 @@ class Pairs:
             )
 
     def _tell(self, cell: _Cell, record: Record, *, state: str) -> Output:
-        cell.frame = _frame(record) or cell.frame
+        cell.frame = frame_of(record) or cell.frame
         cell.revisions += 1
         start_us = min(cell.waiting_us, record.at_us) if cell.waiting else record.at_us
         causes = tuple(dict.fromkeys(one for one in (cell.waiting, record.id) if one))
@@ -174,8 +174,3 @@ class Pairs:
             action="change" if self._changes else "final", start_us=span[0], end_us=span[1],
             values=values, causes=causes, revision=cell.revisions if self._changes else 0,
         )  # fmt: skip
-
-
-def _frame(record: Record) -> str:
-    frame = record.fields.get("frame")
-    return frame if isinstance(frame, str) else ""

@@ -12,6 +12,7 @@ Counted is the stretch that ends now, its beginning left out: ``(now - per_s, no
 """
 
 import math
+from bisect import insort
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -19,7 +20,7 @@ import msgspec
 
 from lineside.core import RateStep, Rule, Scalar
 from lineside.streams.cells import NEVER_US, Cells, read_memory
-from lineside.streams.contract import MOST_CAUSES, Output, Record
+from lineside.streams.contract import MOST_CAUSES, Output, Record, frame_of
 
 Key = tuple[Scalar, ...]
 
@@ -91,10 +92,10 @@ class Rates:
         self._cells.restore([(cell.key, cell) for cell in kept.cells], evicted=kept.evicted)
 
     def _count(self, cell: _Cell, record: Record) -> None:
-        cell.times = sorted([*cell.times, record.at_us])[-self._needed :]
+        insort(cell.times, record.at_us)
+        del cell.times[: -self._needed]
         cell.ids = [*cell.ids, record.id][-MOST_CAUSES:]
-        frame = record.fields.get("frame")
-        cell.frame = frame if isinstance(frame, str) else cell.frame
+        cell.frame = frame_of(record) or cell.frame
 
     def _enough(self, cell: _Cell) -> bool:
         """Whether the needed records lie within one stretch that ends with the last of them."""

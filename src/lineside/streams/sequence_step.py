@@ -15,7 +15,7 @@ import msgspec
 from lineside.core import Rule, Scalar, SequenceStep
 from lineside.streams.cells import Cells, read_memory
 from lineside.streams.conditions import compile_conditions
-from lineside.streams.contract import MOST_CAUSES, Output, Record
+from lineside.streams.contract import MOST_CAUSES, Output, Record, frame_of
 
 Key = tuple[Scalar, ...]
 _Name = tuple[Key, str]
@@ -85,10 +85,9 @@ class Sequences:
             self._waiting.setdefault(cell.key, []).append(cell)
 
     def _wait(self, record: Record, key: Key) -> None:
-        frame = record.fields.get("frame")
         cell = _Cell(
             key=key, id=record.id, at_us=record.at_us, due_us=record.at_us + self._within_us + 1,
-            frame=frame if isinstance(frame, str) else "",
+            frame=frame_of(record),
         )  # fmt: skip
         self._waiting.setdefault(key, []).append(cell)
         name: _Name = (key, record.id)
@@ -118,7 +117,7 @@ class Sequences:
         values: dict[str, Scalar] = {
             "after_s": (record.at_us - latest.at_us) / 1e6, "waiting": len(waiting),
         }  # fmt: skip
-        frame = record.fields.get("frame") or latest.frame
+        frame = frame_of(record) or latest.frame
         if frame:
             values["frame"] = frame
         causes = [cell.id for cell in waiting[: MOST_CAUSES - 1]]

@@ -90,7 +90,7 @@ class Sightings:
     def _output(self, run: Run, *, key: Key, action: str) -> Output:
         return Output(
             name=str(run.first_us),
-            key=dict(zip(self._names, key, strict=False)),
+            key=dict(zip(self._names, key, strict=True)),
             action=action,
             start_us=run.first_us,
             end_us=run.last_us,
