@@ -199,14 +199,15 @@ def test_nothing_is_lost_or_said_twice_though_the_hub_is_killed_twice(
     with Programs(tmp_path) as programs, plc(opcua, watching=COUNT) as told:
         hub = Hub(tmp_path, programs)
         hub.start()
-        until(lambda: told.joins == 1, why="the hub's start")
+        until(lambda: told.joins > 0, why="the hub's start")
         for number in range(3):
             came = len(hooks.ids)
             speak(bus.url, number=number)
             if number < 2:  # in the middle of telling what came
                 until(lambda: len(hooks.ids) > came, why="a first pair")  # noqa: B023
+                joins = told.joins
                 hub.kill()
-                until(lambda: told.joins == number + 2, why="the PLC's return")  # noqa: B023
+                until(lambda: told.joins > joins, why="the PLC's return")  # noqa: B023
         until(lambda: len(set(hooks.ids)) == MESSAGES // 2, why="all pairs at the webhook")
         until(lambda: told.counts[-1:] == [MESSAGES // 2], why="all pairs at the PLC")
         until(lambda: hooks.ids[-1] in told.events, why="the last pair as an event of OPC UA")
@@ -226,5 +227,6 @@ def test_nothing_is_lost_or_said_twice_though_the_hub_is_killed_twice(
     assert sum(hooks.ids.count(one) - 1 for one in set(hooks.ids)) <= 2
     assert told.events == [one for one in events if one in told.events]  # in order, none twice
     assert set(events[-MESSAGES // 8 :]) <= set(told.events)
-    assert told.counts == sorted(set(told.counts) & set(range(MESSAGES // 2 + 1)))
+    assert told.counts == sorted(told.counts)  # whoever comes back is told once more what stands
+    assert set(told.counts) <= set(range(MESSAGES // 2 + 1))
     assert told.kinds == {"Int64"}
