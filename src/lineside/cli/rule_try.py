@@ -1,6 +1,6 @@
 """``lineside rule try``: a changed rule over what was recorded, against the one in use."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -57,12 +57,24 @@ def _text(path: Path) -> str:
 
 
 def _lines(found: "Difference") -> Iterator[str]:
-    yield f"same {found.same}, added {len(found.added)}, removed {len(found.removed)}"
+    from lineside.hub import compared
+
+    told = compared(found)
+    otherwise = [f"{_event(new)}\n    was {_event(old)}" for old, new in told.otherwise]
+    yield (
+        f"same {found.same}, told otherwise {len(otherwise)}, added {len(told.added)}, "
+        f"removed {len(told.removed)}"
+    )
     yield f"late {found.late}, without key {found.keyless}, unreadable {found.unreadable}"
-    for mark, events in (("+", found.added), ("-", found.removed)):
-        yield from (f"{mark} {_event(one)}" for one in events[:_SHOWN])
-        if len(events) > _SHOWN:
-            yield f"{mark} … {len(events) - _SHOWN} more; --json has all"
+    yield from _some("~", otherwise)
+    yield from _some("+", list(map(_event, told.added)))
+    yield from _some("-", list(map(_event, told.removed)))
+
+
+def _some(mark: str, lines: Sequence[str]) -> Iterator[str]:
+    yield from (f"{mark} {line}" for line in lines[:_SHOWN])
+    if len(lines) > _SHOWN:
+        yield f"{mark} … {len(lines) - _SHOWN} more; --json has all"
 
 
 def _event(data: dict[str, Any]) -> str:

@@ -30,7 +30,7 @@ from lineside.hub.roles import Right, Role, roles_with
 from lineside.hub.rule_files import rule_events_file
 from lineside.hub.rule_log import rule_filter
 from lineside.hub.rule_text import read_rule
-from lineside.hub.rule_trial import attempt
+from lineside.hub.rule_trial import attempt, compared
 from lineside.hub.rules import recorded_entries
 from lineside.hub.run import RunningHub, run, running, sign_in_link
 from lineside.hub.services import Services, build_services
@@ -69,6 +69,7 @@ __all__ = [
     "attempt",
     "build_services",
     "certificate_words",
+    "compared",
     "create_app",
     "device_page",
     "full_device",

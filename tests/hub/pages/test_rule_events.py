@@ -56,6 +56,7 @@ def say(hub: Services, clock: FakeClock, *, rule: str, image: str, **values: Any
         ({"count": 8, "mean": 0.25}, "count 8, mean 0.25"),
         ({"probability": 0.999}, "probability 0.99"),
         ({"stuck": True}, "stuck True"),
+        ({"first_frame": "frm_1", "frames": 3, "last_frame": "frm_2"}, "frames 3"),
         ({}, ""),
     ],
 )  # fmt: skip
@@ -203,9 +204,10 @@ def test_a_declaration_is_offered_to_be_changed_and_tried(
     assert answer.status_code == 200
     text = words(answer.text)
     assert "Against the one in use: seen" in text
-    assert "Added 3 only this one says" in text
-    assert "Removed 3 only the one in use says" in text
+    assert "Same 0 both say Told otherwise 3 of the same key and time" in text
+    assert "Added 0 only this one says Removed 0 only the one in use says" in text
     assert "Google count 4" in text
+    assert "was count 5" in text
     same = {**asked, "text": rule_toml(hub.plant.rule[0])}
     assert "Nothing would change." in browser.post("/events/rules/try", data=same, headers=own).text
     bad = browser.post("/events/rules/try", data={**asked, "text": "id = 3"}, headers=own)

@@ -1,5 +1,7 @@
 """What the plant's rules said, how each rule stands, and a rule tried before it goes live."""
 
+from collections.abc import Iterable
+from itertools import islice
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Form, Query
@@ -11,7 +13,7 @@ from lineside.hub.pages.views import rules as views
 from lineside.hub.rule_log import page_of
 from lineside.hub.rule_sums import sums_of
 from lineside.hub.rule_text import read_rule, rule_toml
-from lineside.hub.rule_trial import attempt
+from lineside.hub.rule_trial import attempt, compared
 
 router = APIRouter(prefix="/events/rules")
 
@@ -86,18 +88,20 @@ def tried(
         rule, plant=plant, log=ask.hub.records.log, since=parse_rfc3339(since, where="from"),
         until=parse_rfc3339(until, where="to"),
     )  # fmt: skip
-    in_use = any(one.id == rule.id for one in plant.rule)
+    told, known = compared(found), _known(ask)
+
+    def rows(events: Iterable[dict[str, Any]]) -> list[views.RuleEventRow]:
+        some = islice(events, _TRIED)
+        return [
+            views.row_of(one, at=parse_rfc3339(one["to"], where="to"), known=known) for one in some
+        ]
+
     return ask.site.fragment(
-        "rule_tried.html", found=found, rule=rule.id, in_use=in_use, most=_TRIED,
-        added=_tried(ask, found.added), removed=_tried(ask, found.removed),
+        "rule_tried.html", found=found, told=told, rule=rule.id, most=_TRIED,
+        in_use=any(one.id == rule.id for one in plant.rule),
+        was=rows(old for old, _ in told.otherwise), now=rows(new for _, new in told.otherwise),
+        added=rows(told.added), removed=rows(told.removed),
     )  # fmt: skip
-
-
-def _tried(ask: Asked, events: tuple[dict[str, Any], ...]) -> list[views.RuleEventRow]:
-    return [
-        views.row_of(one, at=parse_rfc3339(one["to"], where="to"), known=_known(ask))
-        for one in events[:_TRIED]
-    ]
 
 
 def _rows(ask: Asked, query: views.RuleQuery) -> dict[str, Any]:

@@ -204,9 +204,9 @@ def rule_words(data: Mapping[str, Any]) -> str:
 
 
 def values_words(values: Mapping[str, Any]) -> str:
-    """The likeliest to be asked for first: label, count, pair, dwell; six at most."""
+    """The likeliest to be asked for first: label, count, pair, dwell; six at most, no frames."""
     names = [name for name in _FIRST if name in values]
-    names += [name for name in values if name not in _FIRST]
+    names += [name for name in values if name not in _FIRST and not name.endswith("frame")]
     return ", ".join(_value(name, values[name]) for name in names[:_SHOWN])
 
 
