@@ -15,26 +15,52 @@ import measure
 from stream_feed import BATCH, KIND, LABELS, START, TOPIC, line, plant_of
 
 from lineside.core import Plant, SystemClock
+from lineside.hub.follow import Follower, Selection
 from lineside.hub.ledger import Ledger, Recorded
+from lineside.hub.models import MODEL_TYPE
 from lineside.hub.rules import Rules, rules_follower
+from lineside.hub.topics import hub_source
 from lineside.store import LogEntry, Records, open_records
-from lineside.streams import Event
+from lineside.streams import EVENT_TYPE, PREDICTION_TYPE, Event
 from lineside.twin import Snapshot, initial, save_snapshot
 
 PAUSE = threading.Event()
-TOGETHER = 10  # events that the hub's readers take out of their mailbox at once
-COMMIT_BYTES = 64 * 1024  # what a commit of ten events writes ahead
+TOGETHER = 10  # events that come at the same time
+MOST_TAKEN = 60  # events that the hub's readers take out of their mailbox at once
+COMMIT_BYTES = 64 * 1024  # what a commit of some events writes ahead
 MANY = tuple(f"key {number}" for number in range(10_000))
 
 
 class Runner:
-    """Ledger, rules and their follower over one database."""
+    """Ledger, rules and their follower over one database, and the hub's other readers of the log.
+
+    The others take what they want and do nothing with it.
+    """
 
     def __init__(self, records: Records, *, plant: Plant) -> None:
         self.ledger = Ledger(records, plant=plant, clock=SystemClock())
         self.ledger.rebuild()
         self.rules = Rules(records, ledger=self.ledger, plant=plant, clock=SystemClock())
         self.follower = rules_follower(self.rules, records=records, ledger=self.ledger)
+        wanted = (
+            Selection(source=hub_source(plant.site), type=EVENT_TYPE),
+            Selection(type=PREDICTION_TYPE), Selection(type=MODEL_TYPE), Selection(type=MODEL_TYPE),
+        )  # fmt: skip
+        self._others = [
+            Follower(f"other {place}", records=records, ledger=self.ledger,
+                     handle=lambda _page: None, selection=selection)
+            for place, selection in enumerate(wanted)
+        ]  # fmt: skip
+
+    def start(self) -> None:
+        """All readers, each in its thread."""
+        for follower in (self.follower, *self._others):
+            follower.start()
+
+    def stop(self) -> None:
+        """All readers."""
+        for follower in (self.follower, *self._others):
+            follower.stop()
 
 
 def latencies(*, seconds: float, times: int) -> dict[str, Any]:
@@ -60,9 +86,10 @@ def _fresh(plant: Plant, labels: Sequence[str], *, seconds: float) -> dict[str, 
 def latency(
     records: Records, plant: Plant, *, labels: Sequence[str], seconds: float, per_s: int = 1000
 ) -> dict[str, Any]:
-    """From before events are recorded to after the commit of what the rule said of each.
+    """From when each event comes to after the commit of what the rule said of it.
 
-    The rules are left as a kill leaves them.
+    Ten come together, as of ten cameras; who writes them takes what is there, as the hub's readers
+    do. The rules are left as a kill leaves them.
     """
     begun: dict[str, float] = {}
     taken: list[float] = []
@@ -75,24 +102,31 @@ def latency(
             taken.extend(now - begun.pop(cause) for cause in last if cause in begun)
 
     runner.ledger.listen(heard)
-    runner.follower.start()
+    runner.start()
     start, used, clock = perf_counter(), process_time(), datetime.now(tz=UTC)
-    for begin in range(0, round(per_s * seconds), TOGETHER):
-        while (ahead := start + begin / per_s - perf_counter()) > 0:
+    done, total, commits = 0, round(per_s * seconds), 0
+    while done < total:
+        while (ahead := start + done / per_s - perf_counter()) > 0:
             PAUSE.wait(ahead)
-        numbers = range(begin, begin + TOGETHER)
+        came = TOGETHER * (1 + int((perf_counter() - start) * per_s / TOGETHER))
+        came = min(total, came, done + MOST_TAKEN)
         batch = [
             event(number, at=clock + timedelta(seconds=number / per_s),
                   label=labels[number % len(labels)])
-            for number in numbers
+            for number in range(done, came)
         ]  # fmt: skip
-        begun |= dict.fromkeys((one.id for one in batch), perf_counter())
+        begun |= {
+            one.id: start + number // TOGETHER * TOGETHER / per_s
+            for number, one in enumerate(batch, start=done)
+        }
         runner.ledger.record(batch)
+        done, commits = came, commits + 1
     spent = perf_counter() - start
     PAUSE.wait(1.0)
-    runner.follower.stop()
+    runner.stop()
     return {
         **measure.percentiles(taken), "per_s": round(per_s * seconds / spent),
+        "events_per_commit": round(total / commits, 1),
         "processor_share": round((process_time() - used) / spent, 2),
     }  # fmt: skip
 
@@ -126,7 +160,7 @@ def disk(folder: Path, *, times: int = 400) -> dict[str, float]:
         file.write(bytes(COMMIT_BYTES * times))
         os.fsync(file.fileno())
         for place in range(times):
-            PAUSE.wait(TOGETHER / 2000)
+            PAUSE.wait(0.005)
             file.seek(COMMIT_BYTES * place)
             begun = perf_counter()
             file.write(os.urandom(COMMIT_BYTES))

@@ -12,6 +12,7 @@ from lineside.hub.follow import Follower, Selection
 from lineside.store import Logged
 from lineside.streams import Event
 from lineside.testing import FakeClock
+from lineside.twin import LineState
 
 SOURCE = "/hall/plant"
 
@@ -117,3 +118,38 @@ def test_an_aborted_commit_is_not_announced(hub: Services, clock: FakeClock) -> 
     assert (hub.ledger.position, hub.ledger.committed) == (before, before)
     hub.ledger.record([event])
     assert hub.ledger.committed == before + 1
+
+
+def test_the_ledger_takes_turns(hub: Services, clock: FakeClock) -> None:
+    """A writer with a backlog does not keep another out."""
+    waited: list[int] = []
+    written, done = 0, threading.Event()
+    inside = threading.Event()
+
+    def look(_state: LineState) -> Sequence[Event]:
+        waited.append(written)
+        return ()
+
+    def others() -> None:
+        for _ in range(5):
+            inside.wait(20.0)
+            waited.append(written)
+            hub.ledger.decide(look)
+        done.set()
+
+    other = threading.Thread(target=others)
+    other.start()
+    while not done.is_set():
+        say(hub, clock, f"mine {written}", kind="a.v1")
+        written += 1
+        inside.set()
+    other.join()
+    assert len(waited) == 10
+    assert max(after - before for before, after in zip(waited[::2], waited[1::2], strict=True)) < 20
+    assert hub.ledger.decide(lambda _state: [_own(clock)]) is not None
+
+
+def _own(clock: FakeClock) -> Event:
+    return Event(
+        id="evt_own", source=SOURCE, type="a.v1", subject="a", time=clock.now(), data={"topic": "a"}
+    )

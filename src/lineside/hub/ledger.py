@@ -68,6 +68,33 @@ def to_entry(event: Event) -> LogEntry:
     )
 
 
+class Turn:
+    """A lock that goes to whoever waits before it goes back to who had it; its holder may re-enter.
+
+    Python's own goes to who asks first after the release, which is who just had it: a writer with a
+    backlog would keep rules out for as long as that lasts.
+    """
+
+    def __init__(self) -> None:
+        self._first = threading.Lock()  # held by the first of those who wait
+        self._held = threading.Lock()
+        self._owner = 0
+        self._depth = 0
+
+    def __enter__(self) -> None:
+        if self._owner != threading.get_ident():
+            with self._first:
+                self._held.acquire()
+            self._owner = threading.get_ident()
+        self._depth += 1
+
+    def __exit__(self, *raised: object) -> None:
+        self._depth -= 1
+        if not self._depth:
+            self._owner = 0
+            self._held.release()
+
+
 class Ledger:
     """Events in, state out; every writer of the hub goes through here."""
 
@@ -75,7 +102,7 @@ class Ledger:
         self._records = records
         self._plant = plant
         self._clock = clock
-        self._lock = threading.RLock()
+        self._lock = Turn()
         self._state = initial(plant)
         self._position = 0
         self._committed = 0
