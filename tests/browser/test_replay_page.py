@@ -123,7 +123,8 @@ def test_another_package_s_differences_lead_to_their_frames_and_to_the_approver(
 def test_its_pages_are_quiet_accessible_and_fit(
     open_page: Callable[..., Any], shy: str, replayed: str, *, theme: str, size: str
 ) -> None:
-    for address in (f"/replays/{replayed}", f"/models/{shy}", "/models/groups/whites/1"):
+    ours = (f"/replays/{replayed}", "/replays", f"/models/{shy}", "/models/groups/whites/1")
+    for address in ours:
         watched = open_page(address, theme=theme, size=SIZES[size])
         settle(watched.page)
         assert assess(watched.page) == []

@@ -137,6 +137,7 @@ RULES: dict[Right, str] = {
         GET /models/groups/{group}/{number}/report
         GET /models/{digest}
         GET /models/{digest}/report
+        GET /replays
         GET /replays/{replay}
         GET /replays/{replay}/progress
         GET /try

@@ -103,7 +103,7 @@ def furnished(
         "/models/groups/discs/2", f"/models/{digests[0]}", f"/models/{loose}", "/try", "/regions",
         "/count", "/events", "/events/rules", "/events/rules/try", f"/events/{event}",
         "/dead-letters", "/fleet", "/fleet/gate-1",
-        "/rollouts", f"/rollouts/{rollout}", f"/replays/{replay}", "/search",
+        "/rollouts", f"/rollouts/{rollout}", "/replays", f"/replays/{replay}", "/search",
     )  # fmt: skip
 
 

@@ -9,6 +9,20 @@ from lineside.hub.pages.views import replays as views
 router = APIRouter(prefix="/replays")
 
 
+@router.get("")
+def replays(ask: Ask) -> HTMLResponse:
+    """Every replay, newest first, and a form for another."""
+    versions = [ask.hub.models.versions(one.name)[-1].name for one in ask.hub.models.all()]
+    return ask.page(
+        "replays.html",
+        title="Replays",
+        active="models",
+        replays=[views.replay_row(one) for one in ask.hub.replays.all()],
+        span=views.replay_span(ask.hub.clock.now()),
+        example=versions[0] if versions else "recorded",
+    )
+
+
 @router.get("/{replay}")
 def replay_page(ask: Ask, *, replay: str) -> HTMLResponse:
     """One replay: what was tried, the counts, the first differences with their frames."""
