@@ -13,6 +13,7 @@ import { fragment, ids, news, saidMore } from "./rule_news.js";
 
 const MOST_ROWS = 50;
 const SUMS_EVERY_MS = 10_000;
+const LOOKS = 3; // what is said is counted a moment before it stands in the log
 
 class Said {
   /** @param {HTMLElement} root */
@@ -20,7 +21,7 @@ class Said {
     this.root = root;
     /** @type {Record<string, number>} */
     this.given = {};
-    this.again = false;
+    this.looks = LOOKS; // something may have been said since the page was made
     this.reading = false;
     this.summedAt = performance.now();
     this.stale = false;
@@ -51,9 +52,8 @@ class Said {
     const given = Object.fromEntries(rules.map((one) => [one.id, one.figures.given]));
     const more = saidMore(this.given, given);
     this.given = given;
-    // Counted a moment before it is committed, so it is looked for once more.
-    if (more || this.again) void this.read();
-    this.again = more;
+    if (more) this.looks = LOOKS;
+    if (this.looks-- > 0) void this.read();
     this.stale ||= more;
     if (this.stale && performance.now() - this.summedAt > SUMS_EVERY_MS) void this.readSums();
   }
