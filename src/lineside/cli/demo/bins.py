@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 from lineside.cli.demo.counts import read_bins, score_counts
-from lineside.cli.demo.stage import Stage
+from lineside.cli.demo.stage import TRAINING_S, Stage
 from lineside.cli.output import say
 
 _TAUGHT_PICTURES, _TEACH_SEED = 600, 7
@@ -12,7 +12,6 @@ _STEPS = 320  # about a minute; the learner's own choice takes three and counts 
 _OFFERED_PICTURES, _OFFERED_SEED = 80, 23
 _FUNCTION = "serve-cv-object-counter"
 _STORE = "amazon-bin-images-sub"
-_MINUTES_S = 600.0
 
 
 class Bins(Stage):
@@ -35,18 +34,10 @@ class Bins(Stage):
     def train(self) -> None:
         """Train the package that counts, and take it into use."""
         say("training: a distribution over numbers from counts alone")
-        package = self._folder / "bins.lspkg"
-        program = self._programs.start(
-            "train",
-            *("train", "--task=count", f"--data={self._taught / 'truth.csv'}"),
-            *(f"--plant={self._plant_file}", f"--inspection={self._inspection}"),
-            *(f"--setting=steps={_STEPS}", f"--job={self._folder / 'job'}", f"--out={package}"),
+        name = self._train(
+            "count", data=self._taught, inspection=self._inspection, settings=(f"steps={_STEPS}",)
         )
-        self._programs.wait(program, timeout_s=_MINUTES_S)
-        digest = self._hub.upload("/packages", package.read_bytes())["digest"]
-        body = {"inspection": self._inspection, "reason": "demo"}
-        self._hub.post(f"/packages/{digest}/use", body)
-        say(f"trained package {digest[7:13]} is in use; count pictures at {self._base}/count")
+        say(f"trained package {name} is in use; count pictures at {self._base}/count")
 
     def line_options(self) -> tuple[str, ...]:
         return ()
@@ -87,4 +78,4 @@ class Bins(Stage):
             f"render-{folder.name}",
             *("simulate", "bins", f"--out={folder}", f"--pictures={pictures}", f"--seed={seed}"),
         )
-        self._programs.wait(program, timeout_s=_MINUTES_S)
+        self._programs.wait(program, timeout_s=TRAINING_S)

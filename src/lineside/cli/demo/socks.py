@@ -6,7 +6,7 @@ from typing import Any
 
 from lineside.cli.demo.programs import free_port
 from lineside.cli.demo.sock_score import SockTruth, read_socks, score_socks, socks_passed
-from lineside.cli.demo.stage import Stage
+from lineside.cli.demo.stage import TRAINING_S, Stage
 from lineside.cli.output import say
 
 _TAUGHT_PICTURES, _TEACH_SEED = 168, 7
@@ -14,7 +14,6 @@ _WATCH_PORT = 4000
 _SAID = "sockfound"
 _SEEN, _PAIRED = "sock-seen", "pair-found"
 _KAFKA_SAID, _KAFKA_EVENTS = "data_mqtt", "socks"
-_MINUTES_S = 600.0
 
 
 class Socks(Stage):
@@ -38,7 +37,7 @@ class Socks(Stage):
             ("page-certificate",
              ("hub", "certificate", config, f"--to={self._tls}", "--hosts=localhost,127.0.0.1")),
         ):  # fmt: skip
-            self._programs.wait(self._programs.start(name, *words), timeout_s=_MINUTES_S)
+            self._programs.wait(self._programs.start(name, *words), timeout_s=TRAINING_S)
 
     def device_settings(self) -> str:
         """The device's page by HTTPS, where the cameras of before had theirs."""
@@ -56,23 +55,13 @@ class Socks(Stage):
             *("simulate", "socks", f"--out={self._taught}"),
             *(f"--pictures={_TAUGHT_PICTURES}", f"--seed={_TEACH_SEED}"),
         )
-        self._programs.wait(program, timeout_s=_MINUTES_S)
+        self._programs.wait(program, timeout_s=TRAINING_S)
 
     def train(self) -> None:
         """Train the package that tells designs apart, and take it into use."""
         say("training: which sock, or none")
-        package = self._folder / "socks.lspkg"
-        program = self._programs.start(
-            "train",
-            *("train", "--task=classify", f"--data={self._taught / 'truth.csv'}"),
-            *(f"--plant={self._plant_file}", f"--inspection={self._inspection}"),
-            *(f"--job={self._folder / 'job'}", f"--out={package}"),
-        )
-        self._programs.wait(program, timeout_s=_MINUTES_S)
-        digest = self._hub.upload("/packages", package.read_bytes())["digest"]
-        body = {"inspection": self._inspection, "reason": "demo"}
-        self._hub.post(f"/packages/{digest}/use", body)
-        say(f"trained package {digest[7:13]} is in use; pairs stand at {self._base}/events")
+        name = self._train("classify", data=self._taught, inspection=self._inspection)
+        say(f"trained package {name} is in use; pairs stand at {self._base}/events")
 
     def go_live(self) -> None:
         super().go_live()

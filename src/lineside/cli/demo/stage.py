@@ -12,11 +12,13 @@ from typing import Any, TypeVar
 from lineside.cli.client import HubClient
 from lineside.cli.demo.plant import example
 from lineside.cli.demo.programs import Program, Programs, free_port
-from lineside.core import SystemClock, UnavailableError, load_plant, rfc3339
+from lineside.core import SystemClock, UnavailableError, load_plant, rfc3339, short
 
 T = TypeVar("T")
 
 _SETTLE_S, _SETTLE_MOST_S = 1.5, 30.0
+TRAINING_S = 600.0
+"""How long rendering or training may take."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -156,6 +158,28 @@ class Stage(ABC):
             if now == before:
                 return
             before = now
+
+    def _train(
+        self, task: str, *, data: Path, inspection: str, settings: tuple[str, ...] = ()
+    ) -> str:
+        """Train on labelled pictures and take the package into use; its short name."""
+        package = self._folder / f"{inspection}.lspkg"
+        program = self._programs.start(
+            "train",
+            *("train", f"--task={task}", f"--data={data / 'truth.csv'}"),
+            *(f"--plant={self._plant_file}", f"--inspection={inspection}"),
+            *(f"--setting={one}" for one in settings),
+            *(f"--job={self._folder / 'job'}", f"--out={package}"),
+        )
+        self._programs.wait(program, timeout_s=TRAINING_S)
+        digest = self._hub.upload("/packages", package.read_bytes())["digest"]
+        return self._use(digest, inspection=inspection)
+
+    def _use(self, digest: str, *, inspection: str) -> str:
+        """Take a package into use; its short name."""
+        body = {"inspection": inspection, "reason": "demo"}
+        self._hub.post(f"/packages/{digest}/use", body)
+        return short(digest)
 
     def _flow(self, published: Iterable[str]) -> dict[str, object]:
         """What became of the frames the line sent."""

@@ -8,7 +8,7 @@ from typing import Any
 from lineside.cli.demo.plates import ANOMALOUS, NORMAL, PlateTruth, read_plates, score_plates
 from lineside.cli.demo.programs import Programs
 from lineside.cli.demo.releasing import Recipe, Releasing
-from lineside.cli.demo.stage import Settings, Stage
+from lineside.cli.demo.stage import TRAINING_S, Settings, Stage
 from lineside.cli.output import say
 
 _UNLIKE, _SURFACE, _DEFECTS = "unlike", "surface", "defects"
@@ -21,7 +21,6 @@ _CLASSES, _PIXELS = Path("img-classification"), Path("semantic-segmentation")
 # Enough for plates as plain as these; the learner's own choice takes some minutes.
 _OF_CLASSES = {"TargetImageSize": 256, "TrainingEpochs": 5}
 _OF_PIXELS = {"TrainingEpochs": 5}
-_MINUTES_S = 600.0
 _CANARY_FIRST: dict[str, object] = {
     "devices": list(_DEVICES),
     "steps": [{"canary": 1}, {"percent": 100}],
@@ -45,17 +44,8 @@ class Surface(Stage):
     def train(self) -> None:
         """Learn what good plates look like, and take that into use."""
         say("training: what good plates have in common")
-        package = self._folder / "unlike.lspkg"
-        program = self._programs.start(
-            "train",
-            *("train", "--task=anomaly", f"--data={self._folder / 'good' / 'truth.csv'}"),
-            *(f"--plant={self._plant_file}", f"--inspection={_UNLIKE}", f"--out={package}"),
-            f"--job={self._folder / 'job'}",
-        )
-        self._programs.wait(program, timeout_s=_MINUTES_S)
-        digest = self._hub.upload("/packages", package.read_bytes())["digest"]
-        self._hub.post(f"/packages/{digest}/use", {"inspection": _UNLIKE, "reason": "demo"})
-        say(f"trained package {digest[7:13]} is in use: it says which plates are unlike good ones")
+        name = self._train("anomaly", data=self._folder / "good", inspection=_UNLIKE)
+        say(f"trained package {name} is in use: it says which plates are unlike good ones")
 
     def line_options(self) -> tuple[str, ...]:
         return ()
@@ -209,7 +199,7 @@ class Surface(Stage):
             *("simulate", "surface", f"--folder={self._folder / name}", f"--seed={seed}"),
             *(f"--pictures={pictures}", f"--faulty-share={faulty_share}"),
         )
-        self._programs.wait(program, timeout_s=_MINUTES_S)
+        self._programs.wait(program, timeout_s=TRAINING_S)
 
 
 def _once(predictions: list[Any]) -> list[Any]:

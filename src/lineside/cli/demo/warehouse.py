@@ -58,11 +58,8 @@ class Warehouse(Stage):
                 where=run["id"],
                 fix="Run it again with --folder DIR and read the logs there.",
             )
-        digest = run["package"]
-        self._hub.post(
-            f"/packages/{digest}/use", {"inspection": self._inspection, "reason": "demo"}
-        )
-        say(f"trained package {digest[7:13]} is in use")
+        name = self._use(run["package"], inspection=self._inspection)
+        say(f"trained package {name} is in use")
 
     def line_options(self) -> tuple[str, ...]:
         return (
