@@ -16,11 +16,11 @@
 """
 
 import logging
+import zlib
+from base64 import b64decode, b64encode
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-
-import msgspec
 
 from lineside.core import (
     Clock,
@@ -28,7 +28,7 @@ from lineside.core import (
     NotFoundError,
     Plant,
     Rule,
-    encode,
+    decode_json,
     stable_id,
 )
 from lineside.hub.follow import Follower, Selection
@@ -300,13 +300,14 @@ class Rules:
         except NotFoundError:
             return self._begin(engine, reason="new")
         body = kept.body
-        if body["digest"] != engine.digest:
+        if body["digest"] != engine.digest or "memory" not in body:
             return self._begin(engine, reason="declared anew")
-        engine.load(body["state"])
-        position, size_bytes = int(body["position"]), len(encode(body["state"]))
+        state = _unpacked(body["memory"])
+        engine.load(decode_json(state, where=f"memory of {rule.id}"))
+        position = int(body["position"])
         return _Running(
             engine=engine, position=position, kept=position, version=kept.version,
-            kept_bytes=size_bytes,
+            kept_bytes=len(state),
         )  # fmt: skip
 
     def _begin(self, engine: RuleEngine, *, reason: str) -> _Running:
@@ -324,8 +325,8 @@ class Rules:
         self, engine: RuleEngine, *, position: int, expect: int | None = None
     ) -> tuple[int, int]:
         """Write what a rule remembers as of a position; the version it has then, and its size."""
-        state = encode(engine.dump())
-        body = {"digest": engine.digest, "position": position, "state": msgspec.Raw(state)}
+        state = engine.written()
+        body = {"digest": engine.digest, "position": position, "memory": _packed(state)}
         kept = self._records.documents.put(_KIND, engine.rule.id, body=body, expect=expect)
         return kept.version, len(state)
 
@@ -361,6 +362,15 @@ class Rules:
             id=stable_id("evt", TICK_TYPE, str(now_us)), source=self._source, type=TICK_TYPE,
             subject=FOLLOWER, time=moment(now_us), data={},
         )  # fmt: skip
+
+
+def _packed(state: bytes) -> str:
+    """A memory as text a tenth as long and less, which a commit with it need not wait for."""
+    return b64encode(zlib.compress(state, 1)).decode()
+
+
+def _unpacked(text: str) -> bytes:
+    return zlib.decompress(b64decode(text))
 
 
 def entry_of_log(logged: Logged) -> Entry:

@@ -9,6 +9,8 @@
 3. After records up to a time were handed over, ``advance`` says that nothing earlier will come.
 4. A step draws no random numbers, reads no clock and does no I/O. ``dump`` and ``load`` are the
    whole of its memory, as plain JSON; a step loaded from a dump goes on as if nothing had been.
+   Structs may stand in a dump for the objects that they are as JSON: it is written before the step
+   is fed again.
 5. A step's memory is bounded by the rule's ``most_keys``.
 """
 

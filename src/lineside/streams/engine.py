@@ -197,11 +197,17 @@ class RuleEngine:
 
     def dump(self) -> dict[str, Any]:
         """The whole memory, as plain JSON."""
-        state = _State(
+        return msgspec.to_builtins(self._state())  # type: ignore[no-any-return]  # a struct is a dict
+
+    def written(self) -> bytes:
+        """The same as JSON text, for which no copy of it is made."""
+        return encode(self._state())
+
+    def _state(self) -> _State:
+        return _State(
             step=self._step.dump(), marks=self._marks.dump(), counters=self.counted(),
             held=[held[3] for held in self._held],
         )  # fmt: skip
-        return msgspec.to_builtins(state)  # type: ignore[no-any-return]  # a struct is a dict
 
     def load(self, memory: Mapping[str, Any]) -> None:
         """Go on from a dump, in an engine that has taken nothing yet.
