@@ -108,6 +108,23 @@ def test_the_twin_leads_back_to_both_packages(day: Day) -> None:
     assert (slot.times, slot.stands) == (2, False)
 
 
+def test_pictures_that_a_package_cannot_judge_are_events_of_the_hub_on_its_side(day: Day) -> None:
+    strict = replace(day.package.manifest.health, mean_grey_min=239.0)
+    found = day.again(rebuilt(day.package, name="strict", health=strict))
+    assert found.counts.decisions_changed == len(SHOWN)
+    assert {one.after["state"] for one in found.decisions_changed} == {"black"}
+    added = [one for one in found.events_changed if one.change == "added" and one.after]
+    assert {one.rule for one in added} == {"picture", "dark"}
+    begun = next(one.after for one in added if one.rule == "picture" and one.after)
+    assert (begun.data["action"], begun.data["state"]) == ("begun", "black")
+    places = {one.path: one for one in found.twin_changed}
+    assert (places["picture"].before, places["picture"].after) == (
+        {"state": "ok"},
+        {"state": "black"},
+    )
+    assert places["picture"].stands
+
+
 def test_other_rules_are_tried_without_asking_any_package(day: Day) -> None:
     text = f"[[rule]]\n{WINDOWS.replace('above = 1', 'above = 2')}".encode()
     found = day.again(rules=text)

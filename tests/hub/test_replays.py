@@ -177,6 +177,16 @@ def _until(done: Callable[[], bool]) -> None:
     raise AssertionError("it did not come")
 
 
+def test_of_two_hubs_that_made_it_one_keeps_it(day: Day) -> None:
+    book = day.hub.replays.book
+    asked = day.hub.replays.ask(order(day, "recorded"), rules="", by="eve")
+    found = day.again("recorded")
+    book.keep(found, rules=b"", by="eve", view=asked)
+    with pytest.raises(ConflictError, match="ended meanwhile"):
+        book.keep(found, rules=b"", by="eve", view=asked)
+    assert [one["action"] for one in told(day.hub)] == ["asked", "done"]
+
+
 def test_too_many_are_refused(day: Day) -> None:
     for _ in range(20):
         day.clock.advance(1)

@@ -165,6 +165,9 @@ class ReplayBook:
             rules: that were tried.
             by: who asked.
             view: as it was asked; None for one that is made and kept at once.
+
+        Raises:
+            ConflictError: it was cancelled, or made by another hub, meanwhile.
         """
         order = ReplayOrder(
             since=result.since, until=result.until, package=result.package,
@@ -180,6 +183,8 @@ class ReplayBook:
         )  # fmt: skip
 
         def keep(_: object) -> None:
+            if view is not None and self.one(view.id).ended:
+                raise ConflictError("the replay has ended meanwhile", where=view.id)
             self._put(after, rules=rules)
             self._documents.put(RESULT_KIND, after.id, body=to_plain(result))
             frames = sorted({FrameId(one.frame) for one in result.decisions_changed})
