@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 _FIRST_BYTES = 2000
 _PATIENCE_S = 60.0
+_HELD_S = 600.0  # longer than any test, so that what is held never goes on by itself
 _PASSED = ("Range", "Authorization")
 _ANSWERED = ("Content-Range", "Content-Type", "Retry-After")
 
@@ -72,7 +73,7 @@ class Way:
         """Until it is released."""
         with self._changed:
             self._held += 1
-        self._open.wait(_PATIENCE_S)
+        self._open.wait(_HELD_S)
         with self._changed:
             self._held -= 1
 
