@@ -10,30 +10,29 @@ export function faultLines({ detail = "", fix = "", faults = [] }) {
   return faults.map((one) => `${one.path === "$" ? "" : `${one.path}: `}${one.value} is not ${one.expected}. ${one.fix}`.trim());
 }
 
-/** @param {HTMLFormElement} form @param {Response} response */
-async function refuse(form, response) {
+/** @param {Response} response */
+async function refused(response) {
   const problem = await response.json().catch(() => ({ title: response.statusText, detail: "" }));
   const lines = faultLines(problem).map((line) => make("li", {}, line));
-  form.append(make("div", { class: "problem", role: "alert" }, make("b", {}, problem.title ?? "Refused"), make("ul", {}, ...lines)));
+  const title = make("b", {}, `Not tried: ${problem.title ?? "refused"}`);
+  return make("div", { class: "problem", role: "alert" }, title, make("ul", {}, ...lines));
 }
 
 /** @param {HTMLFormElement} form @param {Element} place */
 async function tryIt(form, place) {
-  form.querySelector(".problem")?.remove();
   const button = /** @type {HTMLButtonElement} */ (form.querySelector("button"));
   button.disabled = true;
   place.replaceChildren(make("p", { class: "note", role: "status" }, "Running over what was recorded …"));
   const fields = [...new FormData(form)].map(([name, value]) => [name, String(value)]);
   const response = await ask(form.dataset.asks ?? "", { method: "POST", body: new URLSearchParams(fields) });
   button.disabled = false;
-  if (!response.ok) {
-    place.replaceChildren(make("p", { class: "note" }, "Not tried: see what is wrong with the declaration."));
-    return refuse(form, response);
-  }
-  const template = document.createElement("template");
-  template.innerHTML = await response.text(); // the hub's own page, escaped there
-  place.replaceChildren(template.content);
+  if (response.ok) {
+    const template = document.createElement("template");
+    template.innerHTML = await response.text(); // the hub's own page, escaped there
+    place.replaceChildren(template.content);
+  } else place.replaceChildren(await refused(response));
   tellTimes();
+  place.scrollIntoView({ block: "nearest" });
 }
 
 if (typeof document !== "undefined") {
