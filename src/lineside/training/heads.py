@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from lineside.core import Inspection, InvalidError
 from lineside.datasets import Sample
+from lineside.training.far_apart import far_apart
 from lineside.training.network import FEATURES, Heads, pooled_of
 
 UNKNOWN = -1
@@ -244,23 +245,11 @@ def _familiar(plan: HeadPlan, features: Sequence[Floats]) -> tuple[Floats, Float
         vectors = np.concatenate([each[rows] for each in pooled])
         _, wide = _standard(vectors)
         vectors = np.asarray(vectors / wide, np.float32)
-        chosen = vectors[_far_apart(vectors, count=size)]
+        chosen = vectors[far_apart(vectors, count=size)]
         bank[rows] = np.resize(chosen, (size, chosen.shape[1]))
         spread[rows] = wide
         unit[rows] = _own_distance(vectors, owners)
     return bank, spread, unit
-
-
-def _far_apart(vectors: Floats, *, count: int) -> NDArray[np.intp]:
-    """Greedy k-centre: the first vector, then always the one farthest from those chosen."""
-    if len(vectors) <= count:
-        return np.arange(len(vectors))
-    chosen = [0]
-    nearest = np.linalg.norm(vectors - vectors[0], axis=1)
-    while len(chosen) < count:
-        chosen.append(int(nearest.argmax()))
-        nearest = np.minimum(nearest, np.linalg.norm(vectors - vectors[chosen[-1]], axis=1))
-    return np.array(chosen)
 
 
 def _own_distance(vectors: Floats, owners: NDArray[np.intp]) -> float:

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from lineside.training.classes.head import standard
 from lineside.training.classes.network import MEANS, Floats
+from lineside.training.far_apart import far_apart
 
 _LARGEST_BANK = 128
 _USUAL = 0.99
@@ -36,7 +37,7 @@ def familiar(features: Floats, *, owners: Sequence[str]) -> Familiar:
     means = features[:, :MEANS].astype(np.float64)
     _, spread = standard(means)
     vectors = np.asarray(means / spread, np.float32)
-    chosen = _far_apart(vectors, count=_LARGEST_BANK)
+    chosen = far_apart(vectors, count=_LARGEST_BANK)
     names = np.unique(np.array(owners), return_inverse=True)[1]
     apart = _distances(vectors, vectors[chosen])
     apart[names[:, None] == names[chosen][None]] = np.inf
@@ -56,15 +57,3 @@ def _distances(vectors: Floats, bank: Floats) -> NDArray[np.float64]:
     one, other = vectors.astype(np.float64), bank.astype(np.float64)
     squares = (one**2).sum(axis=1)[:, None] + (other**2).sum(axis=1) - 2 * one @ other.T
     return np.asarray(np.sqrt(np.maximum(squares, 0.0)))
-
-
-def _far_apart(vectors: Floats, *, count: int) -> NDArray[np.intp]:
-    """Greedy k-centre: the first vector, then always the one farthest from those chosen."""
-    if len(vectors) <= count:
-        return np.arange(len(vectors))
-    chosen = [0]
-    nearest = np.linalg.norm(vectors - vectors[0], axis=1)
-    while len(chosen) < count:
-        chosen.append(int(nearest.argmax()))
-        nearest = np.minimum(nearest, np.linalg.norm(vectors - vectors[chosen[-1]], axis=1))
-    return np.array(chosen)
