@@ -8,8 +8,9 @@ that refuses the password and from one that has no such stream.
 from lineside.core import Camera as CameraRecord
 from lineside.core import Clock, UnavailableError, need, without_secret
 from lineside.links.contract import Bus, Refused
+from lineside.links.opencv_grab import grab_from
 from lineside.links.rtsp_ask import ask
-from lineside.links.shots import Grab, LiveCamera, Pixels
+from lineside.links.shots import Grab, LiveCamera
 
 _TIMEOUT_MS = 5000
 
@@ -42,12 +43,7 @@ def open_rtsp_camera(
                 where=without_secret(camera.source),
                 fix="Look whether another player opens it.",
             )
-        return grab
-
-    def grab() -> Pixels | None:
-        good, image = capture.read()
-        found: Pixels | None = cv2.cvtColor(image, cv2.COLOR_BGR2RGB) if good else None
-        return found
+        return grab_from(capture)
 
     live = LiveCamera(
         camera, clock=clock, refused=refused, connect=connect, release=capture.release

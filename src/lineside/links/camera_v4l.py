@@ -6,7 +6,8 @@ from pathlib import Path
 from lineside.core import Camera as CameraRecord
 from lineside.core import Clock, InvalidError, RefusedError, UnavailableError, need
 from lineside.links.contract import Bus, Refused
-from lineside.links.shots import Grab, LiveCamera, Pixels
+from lineside.links.opencv_grab import grab_from
+from lineside.links.shots import Grab, LiveCamera
 
 DEVICES = Path("/dev")
 
@@ -44,12 +45,7 @@ def open_v4l_camera(
             raise UnavailableError(
                 "does not open", where=str(device), fix="Close the program that uses it."
             )
-        return grab
-
-    def grab() -> Pixels | None:
-        good, image = capture.read()
-        found: Pixels | None = cv2.cvtColor(image, cv2.COLOR_BGR2RGB) if good else None
-        return found
+        return grab_from(capture)
 
     live = LiveCamera(
         camera, clock=clock, refused=refused, connect=connect, release=capture.release
