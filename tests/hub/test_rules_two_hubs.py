@@ -27,9 +27,8 @@ HUB = """
 import select
 import sys
 from lineside.core import ConflictError, LinesideError, parse_plant
-from lineside.hub.follow import Follower, Selection
 from lineside.hub.ledger import Ledger
-from lineside.hub.rules import FOLLOWER, Rules
+from lineside.hub.rules import Rules, rules_follower
 from lineside.store import open_records
 from lineside.testing import FakeClock
 
@@ -53,10 +52,7 @@ with open_records(sys.argv[1], clock=clock) as records:
     ledger = Ledger(records, plant=plant, clock=clock)
     ledger.rebuild()
     rules = Rules(records, ledger=ledger, plant=plant, clock=clock)
-    made = Follower(
-        FOLLOWER, records=records, ledger=ledger, handle=rules.take, selection=Selection(), page=7
-    )
-    made.position = min(made.position, rules.load())
+    made = rules_follower(rules, records=records, ledger=ledger, page=7)
     print("begun", flush=True)
     quiet, over = 0, False
     while not (over and quiet > 2):
@@ -103,7 +99,7 @@ class Hub:
         """End it, whatever became of the test."""
         if self.process is not None and self.process.poll() is None:
             self.process.kill()
-            self.process.wait()
+            self._heard()
 
     def finish(self) -> None:
         """Let it come to the end of the log."""
@@ -125,8 +121,8 @@ def hubs(url: str, *, count: int) -> Iterator[list[Hub]]:
     with ExitStack() as stack:
         made = [Hub(url) for _ in range(count)]
         for hub in made:
-            hub.start()
             stack.callback(hub.abandon)
+            hub.start()
         yield made
 
 
