@@ -7,7 +7,7 @@
 3. The newest ``MOST_KEPT`` stay; what the log says of the others stays with it.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
@@ -27,7 +27,7 @@ from lineside.core import (
 from lineside.hub.journal import Journal, person_event
 from lineside.hub.replay_records import ReplayCounts, ReplayOrder, ReplayResult
 from lineside.store import Documents, Records
-from lineside.streams import Event
+from lineside.streams import Event, EventChange
 
 REPLAY_TYPE = "lineside.replay.v1"
 REPLAY_KIND, RESULT_KIND = "replay", "replay-result"
@@ -313,9 +313,7 @@ def lines_of(result: ReplayResult) -> Iterator[ReplayLine]:
             frame=one.frame,
         )  # fmt: skip
     for event in result.events_changed[:_MOST_SHOWN]:
-        said = [
-            _event_words(side.data) if side else "nothing" for side in (event.before, event.after)
-        ]
+        said = _event_sides(event)
         shown = event.after or event.before
         frame = str(shown.data.get("frame", "")) if shown else ""
         yield ReplayLine(
@@ -353,12 +351,28 @@ def _parts(told: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         yield "anomaly", f"anomaly {told['anomaly']['decision']}"
 
 
-def _event_words(data: Mapping[str, Any]) -> str:
+def _event_sides(change: EventChange) -> tuple[str, str]:
+    """Both sides of an event; of one that both say, only what is not alike."""
+    sides = [one.data if one is not None else None for one in (change.before, change.after)]
+    values = [dict(one.get("values", {})) if one else {} for one in sides]
+    alike = {name for name in values[0] if values[0][name] == values[1].get(name)}
+    before, after = (
+        "nothing" if data is None else _event_words(data, told, but=alike)
+        for data, told in zip(sides, values, strict=True)
+    )
+    return before, after
+
+
+def _event_words(
+    data: Mapping[str, Any], values: Mapping[str, Any], *, but: Collection[str]
+) -> str:
+    """What an event says, without figures in ``but`` and the names of frames."""
     if "name" not in data:
         return str(data.get("sentence") or f"{data.get('action', '')} {data.get('state', '')}")
     key = ", ".join(str(value) for value in data.get("key", {}).values())
-    values = ", ".join(f"{name} {value}" for name, value in data.get("values", {}).items())
-    return " ".join(part for part in (str(data["action"]), key, values) if part)[:200]
+    told = {name: value for name, value in values.items() if name not in but}
+    plain = ", ".join(f"{k} {v}" for k, v in told.items() if not str(v).startswith("frm_"))
+    return " ".join(part for part in (str(data["action"]), key, plain) if part)[:200]
 
 
 def _words(value: Any) -> str:  # noqa: ANN401  JSON of any shape

@@ -456,7 +456,8 @@ def remarks(
         yield (
             f"Of the rules' events in the log {check.same} are repeated as they stand, "
             f"{check.differ} with other values and {check.only} not at all: a rule remembers what "
-            "lies before its warm-up, or was declared otherwise then. Both sides begin alike, so "
+            "lies before its warm-up, or was declared otherwise then; a longer warm-up (--warm-up, "
+            "warm_up_s) tells which. Both sides begin alike, so "
             "the differences above do not come from that."
         )
     if max(counts.decisions_changed, counts.events_changed, counts.twin_changed) > MOST_LISTED:
