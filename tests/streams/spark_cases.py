@@ -221,9 +221,11 @@ def stream(draws: random.Random, *, count: int) -> Iterator[bytes]:
     for number in range(count):
         arrived_s += draws.choice((0.0, 0.05, 0.1, 0.1, 0.25, 0.5)) + 9 * (draws.random() < 0.01)
         source = draws.choice(["one", "one", "two", "left"] + ["three", "right"] * (number > 80))
-        clock_s[source] = max(clock_s[source] + draws.choice((0, 0.1, 0.25, 0.5)), arrived_s - 2)
+        clock_s[source] = max(
+            clock_s[source] + draws.choice((0, 0.1, 0.25, 0.5, 0.500001)), arrived_s - 2
+        )
         late_s = draws.choice((0, 0, 0, 0, 0.3, 1.0, 4.0))
-        at_s = round(max(0.0, clock_s[source] - late_s), 3)
+        at_s = round(max(0.0, clock_s[source] - late_s), 6)
         if draws.random() < 0.02:
             yield line(f"t{number}", "lineside.tick.v1", "", at_s=arrived_s, arrived_s=arrived_s,
                        data={})  # fmt: skip

@@ -11,7 +11,7 @@ import msgspec
 from lineside.core import Plant, Rule, encode
 from lineside.streams.explain import explain
 from lineside.streams.spark import spark_document
-from lineside.streams.spark_sql import why_not_sql, windows_sql
+from lineside.streams.spark_sql import allowance, why_not_sql, windows_sql
 
 
 def spark_program(rule: Rule, *, plant: Plant, spark: str) -> str:
@@ -24,7 +24,7 @@ def spark_program(rule: Rule, *, plant: Plant, spark: str) -> str:
     """
     why_not, select = why_not_sql(rule), _EVENTS
     if not why_not:
-        select = _WINDOWS.format(sql=_block(windows_sql(rule)))
+        select = _WINDOWS.format(sql=_block(windows_sql(rule)), behind=allowance(rule))
     reason = (
         f"Its step runs as the hub runs it, in Spark's state operator: {why_not}."
         if why_not else "Its windows are Spark SQL over the records that its where lets through."
@@ -55,8 +55,8 @@ WINDOWS = {sql}
 
 
 def events_of(records: DataFrame, rule: SparkRule) -> DataFrame:
-    # Records come in order of time: Spark's watermark follows them without any allowance.
-    records.withWatermark("at", "0 seconds").createOrReplaceTempView("records")
+    # Records come in order of time: Spark's watermark needs no allowance for late ones.
+    records.withWatermark("at", "{behind}").createOrReplaceTempView("records")
     return rule.events(records.sparkSession.sql(WINDOWS))
 """
 _PROGRAM = Template("""\

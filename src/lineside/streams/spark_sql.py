@@ -4,7 +4,8 @@ The records are a stream of their own (``spark_time``): in order of time, number
 those that ``where`` leaves out already gone. Rules that the SELECT keeps, so that what it gives is
 what the embedded engine gives, to the last bit:
 
-1. Windows are aligned to the epoch as ours. A session is closed by a gap longer than ``gap_s``.
+1. Windows are aligned to the epoch as ours. A session is closed by a gap longer than ``gap_s``: to
+   Spark too a record at its very end belongs to it, if it comes before the watermark is there.
 2. Keys that are one key (1, 1.0, true) are one group; told is the key of its first record.
 3. Sums are added in the order of time, since adding in another gives other last digits. For that
    the figures of an open window are kept until it closes; all else is kept as one value.
@@ -68,6 +69,16 @@ def windows_sql(rule: Rule) -> str:
     return f"SELECT * FROM (\n{text}\n)" + (f"\nWHERE {having}" if having else "")  # noqa: S608  quoted by spark_conditions
 
 
+def allowance(rule: Rule) -> str:
+    """How far Spark's watermark stays behind the records.
+
+    They come in order of time, so windows need none. A session waits for the next millisecond,
+    since a record at its very end may come in the next micro-batch.
+    """
+    session = rule.window is not None and rule.window.kind == "session"
+    return "1 millisecond" if session else "0 seconds"
+
+
 def interval(span_us: int) -> str:
     """A length of time as Spark's functions read it, in the largest unit that divides it."""
     unit, name = next((unit, name) for unit, name in _UNITS if span_us % unit == 0)
@@ -76,8 +87,7 @@ def interval(span_us: int) -> str:
 
 def _window(window: WindowStep) -> str:
     if window.kind == "session":
-        # Spark joins what comes before the end of the gap; a record at the end joins too.
-        return f"session_window(at, '{interval(_us(window.gap_s) + 1)}')"
+        return f"session_window(at, '{interval(_us(window.gap_s))}')"
     size = f"'{interval(_us(window.size_s))}'"
     every = f", '{interval(_us(window.every_s))}'" if window.kind == "hopping" else ""
     return f"window(at, {size}{every})"
