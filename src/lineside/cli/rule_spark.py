@@ -72,6 +72,7 @@ def run_on_spark(
 
 def _ready(master: str, checkpoint: Path | None) -> None:
     need("pyspark", extra="spark")
+    need("pandas", extra="spark")
     need("pyarrow", extra="spark")
     home = os.environ.get("JAVA_HOME", "")  # noqa: TID251  where Spark's own launcher looks
     if not (shutil.which("java") or (home and Path(home, "bin", "java").exists())):
