@@ -2,9 +2,7 @@
 
 1. Write-ahead log: readers never wait for the writer. ``synchronous=FULL``: a commit is on the
    disk when the call returns, so neither kill -9 nor a power cut takes it back (NORMAL would save
-   one fsync a commit and lose the last commits in a power cut). Batches share the fsync. What was
-   written ahead goes to its place at every 16 MB: the commit that does so takes several times as
-   long as others, and at SQLite's own 4 MB more than one in a hundred does.
+   one fsync a commit and lose the last commits in a power cut). Batches share the fsync.
 2. One writer at a time: threads of this process queue at a lock, other processes at SQLite's
    own (``BEGIN IMMEDIATE``); both give up after ``PATIENCE_S``.
 3. In memory there is one connection, used by one thread at a time, reading or writing.
@@ -93,7 +91,6 @@ def _prepare(connection: sqlite3.Connection, _record: object) -> None:
         "journal_mode = WAL",
         "synchronous = FULL",
         "journal_size_limit = 67108864",
-        "wal_autocheckpoint = 4000",
         "cache_size = -32768",
     ):
         connection.execute(f"PRAGMA {pragma}").close()
