@@ -96,6 +96,14 @@ def test_an_absence_shorter_than_the_gap_does_not_part_and_a_longer_one_does() -
     assert labels(told(long)) == ["Google", "Google"]
 
 
+@pytest.mark.parametrize(("stay_s", "things"), [(0.5, 0), (0.8, 0), (1.2, 1), (3.0, 1)])
+def test_what_leaves_no_room_for_dwell_s_is_no_thing(stay_s: float, things: int) -> None:
+    """However sure the frames are; those before and after it leave 0.1 s each."""
+    slow = replace(RULE, sighting=SightingStep(blank=("Blank",), dwell_s=1.1))
+    records = shown((4, 4 + stay_s, "Google"), hz=10, until_s=20)
+    assert labels(told(records, rule=slow)) == ["Google"] * things
+
+
 def test_records_that_leave_nothing_out_of_view_to_be_seen_part_by_time() -> None:
     kept = [one for one in shown((4, 8, "Google"), (12, 15, "Google"), hz=5, until_s=20)
             if one.fields["label"] != "Blank"]  # fmt: skip

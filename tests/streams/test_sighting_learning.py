@@ -111,3 +111,12 @@ def test_too_few_frames_and_a_stretch_that_is_none_are_refused() -> None:
 def test_habits_that_cannot_be_are_refused(faulty: dict[str, object]) -> None:
     with pytest.raises(InvalidError):
         Habits(**{"dwell_s": 1.0, "gap_s": 1.0, **faulty})  # type: ignore[arg-type]  # on purpose
+
+
+def test_things_that_look_like_another_are_learned_as_such() -> None:
+    """The belt's own: half of the frames of a double say the other label."""
+    twins = replace(BELT, flicker=0.01, doubles=1.0, things=40)
+    confusion = learn_habits(*clip(twins)).confusion
+    right = [row[label] for label, row in confusion.items() if label]
+    assert 0.35 < sum(right) / len(right) < 0.65
+    assert confusion[""][""] > 0.9
