@@ -4,6 +4,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from lineside.core import ConflictError, Json, Plant, UnavailableError, decode_j
 from lineside.hub import HubConfig, Registration, Role, Services, create_app
 from lineside.hub.model_page import version_page
 from lineside.hub.models import MODEL_TYPE
-from lineside.hub.replay_book import REPLAY_TYPE
+from lineside.hub.replay_book import REPLAY_TYPE, ReplayBook, ReplayView
 from lineside.hub.replay_records import ReplayOrder
 from lineside.hub.replays import Replays, ReplaySettings
 from lineside.models import ModelVersions, Registry, build_package
@@ -187,6 +188,29 @@ def test_of_two_hubs_that_made_it_one_keeps_it(day: Day) -> None:
     assert [one["action"] for one in told(day.hub)] == ["asked", "done"]
 
 
+def test_two_hubs_that_begin_it_at_once_do_not_fail_it(day: Day) -> None:
+    """One writes that it is at work; the other looks again, as its follower does."""
+
+    class Beaten(ReplayBook):
+        beaten = False
+
+        def run(self, view: ReplayView) -> ReplayView:
+            if not self.beaten:
+                self.beaten = True
+                book.run(view)
+                raise ConflictError("written by another meanwhile", where=view.id)
+            return super().run(view)
+
+    hub, book = day.hub, day.hub.replays.book
+    asked = hub.replays.ask(order(day, "recorded"), rules="", by="eve")
+    hub.replays.book = Beaten(hub.records, journal=hub.ledger, site=hub.plant.site, clock=day.clock)
+    with pytest.raises(ConflictError):
+        hub.replays.take(heard(hub))
+    assert book.one(asked.id).state == "running"
+    hub.replays.take(heard(hub))
+    assert book.one(asked.id).state == "done"
+
+
 def test_too_many_are_refused(day: Day) -> None:
     for _ in range(20):
         day.clock.advance(1)
@@ -238,12 +262,22 @@ def test_engineers_ask_and_everybody_looks(day: Day, other: str) -> None:
         assert name in engineer.get(f"/models/{other}").text
 
 
+def test_a_span_may_begin_where_times_begin(day: Day) -> None:
+    day.since = datetime.min.replace(tzinfo=UTC)
+    assert day.again("recorded").frames == len(SHOWN)
+    span = {"since": "0001-01-01T00:00:00Z", "until": rfc3339(day.until)}
+    with client_of(day, Role.ENGINEER) as engineer:
+        tried = engineer.post("/api/v1/rules/try", json={**span, "rule": "windows"})
+    assert tried.status_code == 200, tried.text
+
+
 def test_what_cannot_be_replayed_is_said_at_once(day: Day, other: str) -> None:
     wrong: tuple[tuple[dict[str, Json], int, str], ...] = (
         (body(day, package=digest("nobody")), 404, "no package"),
         (body(day, package="abcdefabcdef"), 404, "no package"),
         (body(day, package="abc"), 400, "names no one package"),
         (body(day, package="tiles/9"), 404, "no version 9 of 'tiles'"),
+        (body(day, package="tiles/" + "9" * 5000), 404, "no package"),
         (body(day), 400, "nothing is tried"),
         (body(day, package=other, inspection="nothing"), 400, "no inspection"),
         (body(day, rules="site = 3"), 400, "no [[rule]] tables"),

@@ -4,6 +4,7 @@ A package is named by its digest or the beginning of it, as a version of a group
 ``tiles:3``), as a file, or as ``recorded``.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -28,6 +29,7 @@ from lineside.hub.replaying import Replay, Tell, Tried
 from lineside.models import EngineName, Manifest, ModelVersions, Package, Registry
 
 _LEAST_DIGITS = 6
+_NUMBER = re.compile(r"[0-9]{1,9}")
 _SUFFIX = ".lspkg"
 
 
@@ -58,7 +60,7 @@ def named_package(text: str, registry: Registry, *, versions: ModelVersions) -> 
     group, _, number = text.replace(":", "/").rpartition("/")
     if text.startswith("sha256:"):
         return registry.get(parse_digest(text, where="package")).digest
-    if group and number.isascii() and number.isdecimal():
+    if group and _NUMBER.fullmatch(number):
         return versions.one(group, int(number)).digest
     found = [one.digest for one in registry.list() if one.digest[7:].startswith(text)]
     if len(text) < _LEAST_DIGITS or len(found) > 1:

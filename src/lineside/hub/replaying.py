@@ -44,7 +44,7 @@ from lineside.hub.replay_records import (
     ReplayResult,
     sealed,
 )
-from lineside.hub.rules import PAGE, entry_of_log, position_before, span_of
+from lineside.hub.rules import PAGE, earlier, entry_of_log, position_before, span_of
 from lineside.store import EventLog, Logged
 from lineside.streams import (
     PREDICTION_TYPE,
@@ -167,7 +167,7 @@ class Replay:
             UnavailableError: it was stopped.
         """
         started_s = self._clock.monotonic()
-        begin = order.since - timedelta(seconds=self._warm_up_s(order))
+        begin = earlier(order.since, by=timedelta(seconds=self._warm_up_s(order)))
         before, after = self._sides(begin=begin, since=order.since)
         events = EventDifferences(most=MOST_LISTED, fractions=_fractions(order))
         first, last = (position_before(self._log, at) for at in (order.since, order.until))

@@ -138,7 +138,8 @@ class Replays:
         """Make the replays that a page of the log asks for.
 
         Raises:
-            UnavailableError: the hub stops; the page comes again.
+            UnavailableError: the hub stops, or the store is away; the page comes again.
+            ConflictError: another hub was at the same replay that moment; so it does then.
         """
         for logged in page:
             told = decode_json(logged.entry.body, where=logged.entry.id)["data"]
@@ -169,6 +170,8 @@ class Replays:
                 raise UnavailableError("the hub stops", fix="It goes on at its start.") from error
             if self.book.one(view.id).ended:
                 return
+            if isinstance(error, ConflictError | UnavailableError):
+                raise  # another hub moved it meanwhile, or the store is away: no fault of its own
             self.book.fail(view, reason=error.message)
         logger.info("replay ended replay=%s state=%s", view.id, self.book.one(view.id).state)
 

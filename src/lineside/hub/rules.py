@@ -20,7 +20,7 @@ import zlib
 from base64 import b64decode, b64encode
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 from lineside.core import (
     Clock,
@@ -404,7 +404,7 @@ def position_before(log: EventLog, since: datetime) -> int:
     """
     newest = log.read(newest_first=True, limit=1)
     low, high = 0, newest[0].position if newest else 0
-    wanted = since - timedelta(minutes=1)
+    wanted = earlier(since, by=timedelta(minutes=1))
     while low < high:
         middle = (low + high) // 2
         found = log.read(after=middle, limit=1)
@@ -413,6 +413,12 @@ def position_before(log: EventLog, since: datetime) -> int:
         else:
             high = middle
     return low
+
+
+def earlier(at: datetime, *, by: timedelta) -> datetime:
+    """So long before a time, or where times begin: the year 1 is no fault of who asks for it."""
+    first = datetime.min.replace(tzinfo=UTC)
+    return at - by if at - first > by else first
 
 
 def line_of(rule: Rule, plant: Plant) -> str:
