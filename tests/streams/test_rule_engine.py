@@ -205,6 +205,25 @@ def test_what_has_no_key_or_cannot_be_read_is_counted() -> None:
     assert (counted.read, counted.passed, counted.keyless, counted.unreadable) == (2, 1, 1, 2)
 
 
+@pytest.mark.parametrize("beyond", [10**400, 1.7e308], ids=["long", "large"])
+@pytest.mark.parametrize("step", ["window = { size_s = 2 }", "sighting = { dwell_s = 1 }"])
+def test_no_number_stops_a_rule_or_spoils_its_memory(step: str, beyond: float) -> None:
+    figures = ", ".join(
+        f'{{ name = "{of}", of = "{of}", field = "score" }}' for of in ("mean", "sum", "distinct")
+    )
+    added = f"\naggregate = [{figures}]" if "window" in step else ""
+    declared = rule_of(f'id = "r"\nidle_s = 100\nread = {{ topic = "t" }}\n{step}{added}')
+    scores = [0.5, beyond, beyond, -beyond, 0.5, 0.5]
+    entries = [
+        message(
+            "t", {"label": "x", "score": score}, at_s=place / 4, arrived_s=50.0, name=f"{place}"
+        )
+        for place, score in enumerate(scores)
+    ]
+    entries.append(message("t", {"label": "x"}, at_s=9.0, arrived_s=50.0, name="end"))
+    assert run(declared, entries, cuts=range(1, len(entries))) == run(declared, entries)
+
+
 def test_what_is_held_back_is_bounded_and_hurried_on() -> None:
     declared = rule_of(
         'id = "r"\nread = { topic = "cam/+" }\nlateness_s = 1000\nidle_s = 5000\n'

@@ -123,6 +123,20 @@ def test_nested_messages_become_flat() -> None:
     assert len(flat({str(place): place for place in range(MOST_FIELDS + 5)})) == MOST_FIELDS
 
 
+@pytest.mark.parametrize(
+    "beyond", [10**400, -(10**301), 1.7e308, -1.7e308], ids=["long", "-long", "large", "-large"]
+)
+@pytest.mark.parametrize("nested", [{}, {"more": {"deep": 1}}], ids=["plain", "nested"])
+def test_a_number_that_no_sum_can_hold_is_a_field_that_is_not_there(
+    beyond: float, nested: dict[str, Any]
+) -> None:
+    said: dict[str, Any] = {"label": "x", "v": beyond, "id": 2**64 - 1, **nested}
+    reader = reader_of(rule_of(WORDS + 'read = { topic = "t" }'))
+    (record,) = reader.read(message("t", said, at_s=1.0))
+    assert (record.fields["label"], record.fields["id"]) == ("x", 2**64 - 1)
+    assert "v" not in record.fields
+
+
 def test_a_message_of_the_plant_is_read_by_kind_and_by_topic() -> None:
     alert = message("i/alert", {"id": "cam", "code": 100, "data": "x"}, at_s=1.0, kind="alert")
     for text in ('read = { plant = "alert" }', 'read = { topic = "i/+" }'):

@@ -6,7 +6,7 @@ Rules:
    where it has one; ``each``: one for each label, box, count, mask and anomaly, and one with
    ``answer = "none"`` for a picture that has no answer, so that nothing in view is seen too.
 2. Of the plant: one record for each message; nested values as ``outer.inner``, at most
-   ``MOST_FIELDS``; null is a field that is not there.
+   ``MOST_FIELDS``; null is a field that is not there, and so is a number beyond ``MOST_FIGURE``.
 3. Of a rule: one record for each event, with key and values beside ``rule``, ``action``, ``name``,
    ``revision`` and ``seconds``.
 4. Only what the log took is read; what cannot be read all the same is counted by the engine.
@@ -35,7 +35,15 @@ SESSION = "session"
 """Source of the records that begin a sorting session."""
 
 MOST_FIELDS = 200
+MOST_FIGURE = 1e300
+"""JSON has larger numbers, of which sums and means are none that a memory could keep."""
 _Plain = str | int | float | bool
+_Usual = (
+    str
+    | Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
+    | Annotated[float, msgspec.Meta(ge=-MOST_FIGURE, le=MOST_FIGURE)]
+    | bool
+)
 _Moment = Annotated[datetime, msgspec.Meta(tz=True)]
 
 
@@ -125,7 +133,9 @@ def _leaves(value: object, path: str) -> Iterator[tuple[str, Scalar]]:
     elif isinstance(value, list):
         for place, inner in enumerate(value):
             yield from _leaves(inner, f"{path}.{place}" if path else str(place))
-    elif isinstance(value, str | int | float):
+    elif isinstance(value, str) or (
+        isinstance(value, int | float) and -MOST_FIGURE <= value <= MOST_FIGURE
+    ):
         yield path, value
 
 
@@ -168,7 +178,7 @@ def _of_cameras(read: Read, cameras: tuple[str, ...]) -> Read:
 class _PlainMessage(msgspec.Struct):
     id: str
     time: _Moment
-    data: dict[str, _Plain]
+    data: dict[str, _Usual]
 
 
 class _AnyMessage(msgspec.Struct):

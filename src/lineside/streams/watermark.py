@@ -94,8 +94,8 @@ class Watermarks:
 
     @property
     def newest_us(self) -> int:
-        """The newest time of all sources."""
-        return max((one.newest_us for one in self._sources.values()), default=BEGINNING_US)
+        """The newest time of all sources; others may ask while sources come."""
+        return max((one.newest_us for one in list(self._sources.values())), default=BEGINNING_US)
 
     def of(self, source: str) -> int:
         """The watermark of one source; the beginning of time where it is not known."""
