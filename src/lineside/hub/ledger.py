@@ -261,7 +261,7 @@ class Ledger:
         if event.type == PREDICTION_TYPE or event.type.startswith("lineside.plant."):
             return
         frame = event.data.get("frame")
-        if not isinstance(frame, str) or not frame:
+        if not isinstance(frame, str) or not frame or "\0" in frame:  # of which PostgreSQL has none
             return
         reason = _pin_reason(event)
         try:

@@ -127,6 +127,16 @@ def test_a_bound_that_is_no_time_gets_a_sentence(browser: TestClient) -> None:
     assert "noon" in answer.text
 
 
+@pytest.mark.parametrize("place", ["9" * 30, "\u00b2", "-1"], ids=["long", "squared", "below"])
+def test_a_place_that_the_log_cannot_have_is_refused(browser: TestClient, place: str) -> None:
+    for address in (
+        "/events/rules?before=",
+        "/events/rules/rows?before=",
+        "/api/v1/rule-events?after=",
+    ):
+        assert browser.get(f"{address}{place}").status_code == 400, address
+
+
 def test_what_was_typed_is_shown_as_text(browser: TestClient) -> None:
     answer = browser.get("/events/rules", params={"key": "<script>alert(1)</script>"})
     assert "<script>alert" not in answer.text

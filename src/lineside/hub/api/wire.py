@@ -1,5 +1,6 @@
 """How requests are read and answers written: one way for every route."""
 
+import re
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
 from typing import Annotated, Any, TypeVar, cast
@@ -27,6 +28,7 @@ def identity_of(request: Request) -> Identity:
 
 Hub = Annotated[Services, Depends(services_of)]
 Who = Annotated[Identity, Depends(identity_of)]
+_POSITION = re.compile(r"[0-9]{1,18}")  # what a column of 64 bits holds
 Limit = Annotated[int, Query(ge=1, le=1000, description="how many items at most")]
 
 
@@ -89,6 +91,6 @@ def moment(text: str, *, name: str) -> datetime | None:
 
 def whole_number(text: str, *, name: str) -> int:
     """A cursor that is a number."""
-    if text and not text.isdigit():
+    if text and not _POSITION.fullmatch(text):
         raise InvalidError(f"{text!r} is no cursor", where=name, fix="Take next of the last page.")
     return int(text or 0)

@@ -27,7 +27,7 @@ def query_of(
     *, rule: str = "", action: str = "", key: str = "",
     since: Annotated[str, Query(alias="from")] = "",
     until: Annotated[str, Query(alias="to")] = "",
-    before: Annotated[int, Query(ge=0)] = 0,
+    before: Annotated[int, Query(ge=0, lt=2**63)] = 0,
 ) -> views.RuleQuery:  # fmt: skip
     """The filters in the address."""
     return views.RuleQuery(
