@@ -13,6 +13,7 @@ from lineside.cli.output import JsonFlag, show, table
 from lineside.cli.rule_boxes import boxes
 from lineside.cli.rule_export import export
 from lineside.cli.rule_learn import learn
+from lineside.cli.rule_record import record
 from lineside.cli.rule_spark import program_text, run_on_spark
 from lineside.cli.rule_try import try_rule
 from lineside.core import (
@@ -48,6 +49,7 @@ def register(app: typer.Typer) -> None:
     rule.command("run")(run)
     rule.command("try")(try_rule)
     rule.command("export")(export)
+    rule.command("record")(record)
     rule.command("learn")(learn)
     rule.command("boxes")(boxes)
     app.add_typer(rule, name="rule")

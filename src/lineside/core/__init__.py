@@ -58,7 +58,12 @@ from lineside.core.factory import (
     read_message,
     write_message,
 )
-from lineside.core.files import replace_durably, sync_folder, write_durably
+from lineside.core.files import (
+    replace_durably,
+    replacing_durably,
+    sync_folder,
+    write_durably,
+)
 from lineside.core.habits import HABITS_SCHEMA, Habits, read_habits
 from lineside.core.ids import (
     CameraId,
@@ -206,6 +211,7 @@ __all__ = [
     "read_message",
     "refuse",
     "replace_durably",
+    "replacing_durably",
     "rfc3339",
     "short",
     "stable_id",

@@ -3,7 +3,9 @@
 import contextlib
 import os
 import secrets
+from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 from lineside.core.errors import UnavailableError
 
@@ -34,6 +36,31 @@ def replace_durably(path: Path, data: bytes, *, mode: int = 0o644) -> None:
             where=str(path),
             fix="Free space, and allow writing.",
         ) from error
+
+
+@contextlib.contextmanager
+def replacing_durably(path: Path) -> Iterator[BinaryIO]:
+    """The same for what is written piece by piece: put in its place when the block ends well.
+
+    Raises:
+        UnavailableError: the disk does not take it; what stood there stands there still.
+    """
+    passing = path.with_name(f".{secrets.token_hex(6)}.new")
+    try:
+        with passing.open("xb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        passing.replace(path)
+        sync_folder(path.parent)
+    except OSError as error:
+        raise UnavailableError(
+            f"cannot be written: {error.strerror}",
+            where=str(path),
+            fix="Free space, and allow writing.",
+        ) from error
+    finally:
+        passing.unlink(missing_ok=True)
 
 
 def write_durably(path: Path, data: bytes, *, mode: int = 0o644) -> None:

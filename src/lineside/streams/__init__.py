@@ -45,7 +45,7 @@ from lineside.streams.predictions import (
     prediction_id,
     read_prediction,
 )
-from lineside.streams.recorded import read_entries
+from lineside.streams.recorded import entry_line, read_entries
 from lineside.streams.records import TICK_TYPE, Entry, topic_fits
 from lineside.streams.rule_set import RuleSet, memory_s, reading_order
 from lineside.streams.sighting_learning import Stretch, clip_of_rule, learn_habits
@@ -53,10 +53,12 @@ from lineside.streams.smoothing import Observation
 from lineside.streams.spark_program import spark_program
 from lineside.streams.steps import make_step
 from lineside.streams.trying import (
+    Chain,
     Difference,
     closing_ticks,
     compare_rules,
     engine_of,
+    entries_read,
     entry_of,
     expected_sources,
     run_rule,
@@ -71,6 +73,7 @@ __all__ = [
     "PREDICTION_TYPE",
     "TICK_TYPE",
     "UNKNOWN",
+    "Chain",
     "Counters",
     "Difference",
     "Drift",
@@ -104,6 +107,8 @@ __all__ = [
     "encode_event",
     "encode_prediction_event",
     "engine_of",
+    "entries_read",
+    "entry_line",
     "entry_of",
     "expected_sources",
     "explain",

@@ -23,6 +23,7 @@ from lineside.core import (
 )
 from lineside.streams.codec import decode_event, encode_event, written_time
 from lineside.streams.event import Event
+from lineside.streams.outputs import moment
 from lineside.streams.records import PLANT_TYPE, Entry, microseconds, topic_fits
 
 
@@ -46,6 +47,13 @@ def _entry(line: bytes, *, plant: Plant, where: str) -> Entry:
     if "topic" not in document or "payload" not in document:
         raise InvalidError("neither a CloudEvent nor a message", where=where, fix=_FIX)
     return _message(document, plant=plant, where=where)
+
+
+def entry_line(entry: Entry) -> bytes:
+    """An entry of the log as a line that ``read_entries`` reads as the same entry."""
+    arrived = written_time(moment(entry.arrived_us))
+    # Bodies are canonical and never empty: in order of names, this one stands first.
+    return b'{"arrivedat":' + encode(arrived) + b"," + entry.body[1:] + b"\n"
 
 
 _FIX = 'Write one CloudEvent a line, or {"topic": "a/b", "payload": {…}, "time": "…Z"}.'

@@ -150,6 +150,26 @@ def _face(event: Event) -> bytes:
     return encode({**told, "rule": ""})
 
 
+def entries_read(rule: Rule, entries: Iterable[Entry], *, plant: Plant) -> Iterator[Entry]:
+    """What a rule and those it reads need of recorded entries, to say the same of it.
+
+    That is what they read, the ticks, and at last the newest entry of all, whatever it is: how far
+    time had come is known by it.
+    """
+    chain = upstream(rule, plant)
+    own, engines = {one.id for one in chain}, [engine_of(one, plant=plant) for one in chain]
+    newest: Entry | None = None
+    for entry in entries:
+        said = entry.type == EVENT_TYPE and entry.subject in own  # they say it again
+        read = not said and any(one.role(entry.type, entry.subject) for one in engines)
+        if newest is None or entry.arrived_us >= newest.arrived_us:
+            newest = None if read else entry
+        if read:
+            yield entry
+    if newest is not None:
+        yield newest
+
+
 def upstream(rule: Rule, plant: Plant) -> list[Rule]:
     """The rule and those it reads, the first read first."""
     by_id: dict[str, Rule] = {one.id: one for one in plant.rule}
