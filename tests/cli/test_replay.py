@@ -99,6 +99,7 @@ def test_a_version_by_its_number_and_other_rules_in_words(day: Day, tmp_path: Pa
     assert "answers: 4 identical" in found.out
     assert "event windows" in found.out
     assert "-> nothing" in found.out
+    assert "1 rule of the plant file is not in the rules that were tried (dark)" in found.out
     assert day.hub.replays.all() == ()
 
 

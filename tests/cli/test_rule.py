@@ -8,6 +8,7 @@ from typer.testing import CliRunner
 
 from lineside.cli.app import app
 from lineside.core import InvalidError, NotFoundError
+from tests.hub.conftest import PLANT as HALL
 
 PLANT = Path(__file__).parents[2] / "examples" / "socks" / "ksql.toml"
 
@@ -121,3 +122,70 @@ def test_a_rule_runs_over_what_arrived_at_the_hub(tmp_path: Path, recorded: Path
     assert len(events) == 1
     early = ["--from", "2020-01-01T00:00:00Z", "--to", "2021-01-01T00:00:00Z"]
     assert run("run", "sock-pairs", *early, "--config", str(config)) == ""
+
+
+RULES = b"""
+[[route]]
+topic = "sock/+"
+kind = "message"
+[[rule]]
+id = "windows"
+read = { topic = "sock/+" }
+key = ["image"]
+window = { size_s = 5 }
+[[rule]]
+id = "pairs"
+read = { event = "windows" }
+key = ["image"]
+pair = {}
+[[rule]]
+id = "boxes"
+read = { predictions = "stock" }
+window = { size_s = 5 }
+"""
+
+
+@pytest.fixture
+def faulty(tmp_path: Path) -> tuple[str, ...]:
+    """A plant, and records of which one is late, one has no key and one cannot be read."""
+    (tmp_path / "plant.toml").write_bytes(HALL + RULES)
+    lines: list[dict[str, object]] = [
+        {"topic": "sock/1", "payload": {"image": "Google"}, "time": f"2026-01-01T12:00:{at:02d}Z"}
+        for at in (1, 20, 40)
+    ]
+    late = {"image": "Google", "ts": "2026-01-01T12:00:02Z"}
+    lines += [{"topic": "sock/1", "payload": late, "time": "2026-01-01T12:00:41Z"}]
+    lines += [{"topic": "sock/1", "payload": {}, "time": "2026-01-01T12:00:42Z"}]
+    lines += [{
+        "specversion": "1.0", "id": "p", "source": "/s/x", "type": "lineside.prediction.v1",
+        "subject": "stock", "time": "2026-01-01T12:00:43Z", "data": {"nothing": 1},
+    }]  # fmt: skip
+    (tmp_path / "events.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    return "--events", str(tmp_path / "events.jsonl"), "--plant", str(tmp_path / "plant.toml")
+
+
+def said_of(rule: str, *words: str) -> str:
+    result = CliRunner().invoke(app, ["rule", "run", rule, *words])
+    assert result.exit_code == 0, result.output
+    return result.stderr
+
+
+def test_what_is_left_out_of_the_input_is_said_at_the_end(faulty: tuple[str, ...]) -> None:
+    assert said_of("windows", *faulty) == "left out: late 1, without key 1, unreadable 0\n"
+    assert said_of("pairs", *faulty).endswith("unreadable 0 (windows)\n")
+    assert said_of("boxes", *faulty) == "left out: late 0, without key 0, unreadable 1\n"
+
+
+def test_input_of_which_nothing_is_read_is_said(faulty: tuple[str, ...], recorded: Path) -> None:
+    other = ("--events", str(recorded), *faulty[2:])
+    assert said_of("windows", *other) == "none of 12 entries is read by this rule\n"
+
+
+def test_a_span_that_ends_first_and_settings_without_spark_are_refused(recorded: Path) -> None:
+    span = ("--from", "2026-01-02T00:00:00Z", "--to", "2026-01-01T00:00:00Z")
+    with pytest.raises(InvalidError, match=r"ends at 2026-01-01.* begun at 2026-01-02") as caught:
+        run("run", "socks-seen", *span)
+    assert caught.value.where == "--from --to"
+    for more in (("--batch", "5"), ("--checkpoint", "place")):
+        with pytest.raises(InvalidError, match="without Spark"):
+            run("run", "socks-seen", "--events", str(recorded), *more)

@@ -106,7 +106,31 @@ def test_what_cannot_be_tried_or_written_gets_a_sentence(
     with pytest.raises(InvalidError, match="no form 'xlsx'"):
         run("export", "--out", str(tmp_path / "a.xlsx"), "--config", str(config))
     assert not (tmp_path / "a.xlsx").exists()
+    with pytest.raises(InvalidError, match="no form 'json'") as unknown:
+        run("export", "--format", "json", "--config", str(config))
+    assert unknown.value.fix == "Known: csv, jsonl, parquet."
     with pytest.raises(InvalidError, match="two results"):
         run("export", "--json", "--config", str(config))
     with pytest.raises(NotFoundError):
         run("export", "--out", str(tmp_path / "no" / "a.csv"), "--config", str(config))
+
+
+def test_a_rule_an_action_and_a_span_that_cannot_be_are_refused(
+    hub: tuple[Path, str, str], tmp_path: Path
+) -> None:
+    config, begin, end = hub
+    given, reversed_ = ("--config", str(config)), ("--from", end, "--to", begin)
+    declared = tmp_path / "new.toml"
+    declared.write_text("[[rule]]" + WINDOWS)
+    with pytest.raises(NotFoundError, match="no rule 'nope'") as nobody:
+        run("export", "--rule", "nope", *given)
+    assert nobody.value.fix == "Known: windows, pairs."
+    with pytest.raises(InvalidError, match="no action 'finale'"):
+        run("export", "--action", "finale", *given)
+    for asked in (("export",), ("try", "windows", "--declared", str(declared))):
+        with pytest.raises(InvalidError, match="before it has begun") as refused:
+            run(*asked, *reversed_, *given)
+        assert refused.value.where == "--from --to"
+    plant = tmp_path / "plant.toml"
+    plant.write_bytes(PLANT)  # what a rule said before it was taken out is still to be had
+    assert len(run("export", "--rule", "windows", *given).stdout.splitlines()) > 1

@@ -6,6 +6,7 @@ import json
 import random
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -117,6 +118,8 @@ def test_what_cannot_run_on_spark_is_said(place: Path, monkeypatch: pytest.Monke
     none = refusal("rule", "run", "windows", *span, *plant, "--on", "spark")
     assert isinstance(none, InvalidError)
     assert "--events" in none.fix
+    sparc = refusal(*words(place, "--on", "sparc"))
+    assert (sparc.where, "spark://HOST:PORT" in sparc.fix) == ("--on", True)
     monkeypatch.setitem(sys.modules, "pyspark", None)
     missing = refusal(*words(place, "--on", "spark"))
     assert isinstance(missing, MissingExtraError)
@@ -128,11 +131,29 @@ def test_a_machine_without_java_is_told_what_to_install(
 ) -> None:
     if importlib.util.find_spec("pyspark") is None:
         absent("scale", "pyspark is not installed")
+    monkeypatch.setenv("JAVA_HOME", "/nonexistent")
+    assert "no Java in /nonexistent" in refusal(*words(place, "--on", "spark")).message
     monkeypatch.setenv("PATH", str(place))
     monkeypatch.delenv("JAVA_HOME", raising=False)
     refused = refusal(*words(place, "--on", "spark"))
     assert isinstance(refused, UnavailableError)
     assert "default-jre-headless" in refused.fix
+
+
+def test_a_cluster_that_is_not_there_is_said_at_once(
+    place: Path, absent: Callable[[str, str], None]
+) -> None:
+    if importlib.util.find_spec("pyspark") is None or shutil.which("java") is None:
+        absent("scale", "pyspark or Java is not installed")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        master = f"spark://127.0.0.1:{free.getsockname()[1]}"
+        refused = CliRunner().invoke(
+            app, words(place, "--on", master, "--checkpoint", str(place / "kept"))
+        )
+    assert refused.stderr == f"connecting to {master}\n"
+    assert isinstance(refused.exception, UnavailableError)
+    assert f"no Spark answers at {master}" in refused.exception.message
 
 
 def test_a_checkpoint_is_of_one_run(place: Path, absent: Callable[[str, str], None]) -> None:

@@ -166,6 +166,11 @@ def test_what_is_asked_for_wrongly_gets_a_sentence(client: TestClient) -> None:
     unknown = client.get("/api/v1/rule-events", params={"format": "xlsx"})
     assert (unknown.status_code, "csv, jsonl, parquet" in unknown.json()["fix"]) == (400, True)
     assert client.get("/api/v1/rule-events", params={"from": "noon"}).status_code == 400
+    assert client.get("/api/v1/rule-events", params={"action": "finale"}).status_code == 400
+    reversed_ = {"from": "2026-01-02T00:00:00Z", "to": "2026-01-01T00:00:00Z"}
+    for path in ("rule-events", "rule-events/summary"):
+        assert client.get(f"/api/v1/{path}", params={"rule": "nope"}).status_code == 404
+        assert client.get(f"/api/v1/{path}", params=reversed_).status_code == 400
     assert client.get("/api/v1/rule-events", params={"after": "x"}).status_code == 400
 
 

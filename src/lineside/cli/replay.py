@@ -11,13 +11,13 @@ import typer
 from lineside.cli.engine import EngineOption
 from lineside.cli.hub import ConfigOption, settings
 from lineside.cli.output import JsonFlag, say, show, writable
+from lineside.cli.span import read_span
 from lineside.core import (
     InvalidError,
     NotFoundError,
     SystemClock,
     encode,
     load_plant,
-    parse_rfc3339,
     rfc3339,
 )
 
@@ -67,7 +67,10 @@ def replay(
     blobs: Annotated[str, typer.Option(help="Blobs by URL, with --records.")] = "",
     as_json: JsonFlag = False,
 ) -> None:
-    """Run a recorded span through another package or other rules; say what differs."""
+    """Run a recorded span through another package or other rules; say what differs.
+
+    One of --package and --rules is needed. --rules stands in place of all rules.
+    """
     writable(report)
     place = _place(config, plant=plant, records=records, blobs=blobs)
     tried = _Tried(package=package, rules=rules, inspection=inspection, warm_up=warm_up)
@@ -140,9 +143,7 @@ def _wished(tried: _Tried, kept: "tuple[Records, Blobs]", *, span: tuple[str, st
         registry = Registry(*kept, clock=SystemClock())
         versions = ModelVersions(kept[0], registry, clock=SystemClock())
         digest = named_package(digest, registry, versions=versions)
-    since, until = (
-        parse_rfc3339(text, where=name) for text, name in zip(span, ("--from", "--to"), strict=True)
-    )
+    since, until = read_span(*span)
     order = ReplayOrder(
         since=since, until=until, package=digest, inspection=tried.inspection,
         warm_up_s=tried.warm_up,
@@ -210,10 +211,12 @@ def _words(found: "ReplayResult") -> str:
         events,
         f"  twin: {counts.twin_changed} places differed",
     ]
-    told += [
+    lines = [
         f"    {one.kind} {one.what} {rfc3339(one.at)}: {one.before} -> {one.after} {one.frame}"
         for one in lines_of(found)
     ]
+    more = counts.decisions_changed + counts.events_changed + counts.twin_changed - len(lines)
+    told += [*lines, *([f"    … {more} more; --json lists them"] if more > 0 else [])]
     if counts.frames:
         told.append(f"{found.ms_per_frame:.1f} ms a frame, {found.seconds:.1f} s in all")
     return "\n".join([*told, *found.remarks])

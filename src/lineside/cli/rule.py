@@ -1,21 +1,22 @@
 """``lineside rule …``: what a plant file's rules do, and one of them over recorded events."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from lineside.cli.hub import ConfigOption, settings
-from lineside.cli.output import JsonFlag, show, table
+from lineside.cli.output import JsonFlag, say, show, table
 from lineside.cli.rule_boxes import boxes
 from lineside.cli.rule_export import export
 from lineside.cli.rule_learn import learn
 from lineside.cli.rule_record import record
-from lineside.cli.rule_spark import program_text, run_on_spark
+from lineside.cli.rule_spark import BATCH, program_text, run_on_spark
 from lineside.cli.rule_try import try_rule
+from lineside.cli.span import read_span
 from lineside.core import (
     InvalidError,
     NotFoundError,
@@ -23,8 +24,10 @@ from lineside.core import (
     Rule,
     SystemClock,
     load_plant,
-    parse_rfc3339,
 )
+
+if TYPE_CHECKING:
+    from lineside.streams import Chain, Entry
 
 PlantOption = Annotated[
     Path | None, typer.Option("--plant", help="The plant file; else that of the hub's settings.")
@@ -95,11 +98,21 @@ def run(
     checkpoint: Annotated[
         Path | None, typer.Option(help="Kept by Spark: the same command goes on after a kill.")
     ] = None,
-    batch: Annotated[int, typer.Option(min=1, help="Events that Spark takes at a time.")] = 25_000,
+    batch: Annotated[
+        int | None, typer.Option(min=1, help=f"Events that Spark takes at a time; else {BATCH}.")
+    ] = None,
     plant: PlantOption = None,
     config: ConfigOption = None,
 ) -> None:
-    """Run a rule over recorded events; one event a line. Nothing is written to the hub."""
+    """Run a rule over recorded events; one event a line. Nothing is written to the hub.
+
+    What was left out of the input is said at the end, on stderr.
+    """
+    if not on and (checkpoint is not None or batch is not None):
+        raise InvalidError(
+            "a setting of Spark without Spark", where="--checkpoint, --batch",
+            fix="Add --on spark, or leave them out.",
+        )  # fmt: skip
     if (events is None) == (not since and not until):
         raise InvalidError("one source of events is needed", fix="Give --events, or --from --to.")
     declared = _plant(plant, config)
@@ -108,8 +121,9 @@ def run(
         if events is None:
             raise InvalidError("Spark reads files", where="--on", fix="Give --events FILE.")
         told = run_on_spark(
-            found, plant=declared, events=events, master=on, checkpoint=checkpoint, batch=batch
-        )
+            found, plant=declared, events=events, master=on, checkpoint=checkpoint,
+            batch=batch or BATCH,
+        )  # fmt: skip
         for event in told:
             sys.stdout.write(event.decode() + "\n")
         return
@@ -122,7 +136,7 @@ def run(
 
 
 def _of_file(rule: Rule, plant: Plant, *, path: Path) -> Iterator[bytes]:
-    from lineside.streams import encode_event, read_entries, run_rule
+    from lineside.streams import read_entries
 
     try:
         lines = path.open("rb")
@@ -132,7 +146,7 @@ def _of_file(rule: Rule, plant: Plant, *, path: Path) -> Iterator[bytes]:
         ) from error
     with lines:
         entries = read_entries(lines, plant=plant, where=str(path))
-        yield from map(encode_event, run_rule(rule, entries, plant=plant))
+        yield from _said(rule, entries, plant=plant)
 
 
 def _of_log(
@@ -140,14 +154,39 @@ def _of_log(
 ) -> Iterator[bytes]:
     from lineside.hub import recorded_entries
     from lineside.store import open_records
-    from lineside.streams import encode_event, run_rule
 
-    if not all(span):
-        raise InvalidError("half a span", fix="Give both --from and --to.")
-    since, until = (parse_rfc3339(text, where="--from --to") for text in span)
+    since, until = read_span(*span)
     with open_records(settings(config).records_url, clock=SystemClock()) as records:
         entries = recorded_entries(records.log, since=since, until=until)
-        yield from map(encode_event, run_rule(rule, entries, plant=plant))
+        yield from _said(rule, entries, plant=plant)
+
+
+def _said(rule: Rule, entries: Iterable["Entry"], *, plant: Plant) -> Iterator[bytes]:
+    """What the rule says, as lines; at the end a remark about the input that it left out."""
+    from lineside.streams import Chain, encode_event
+
+    chain = Chain(rule, plant=plant)
+    count = read = 0
+    for entry in entries:
+        count, read = count + 1, read + chain.reads(entry)
+        yield from map(encode_event, chain.take(entry))
+    yield from map(encode_event, chain.finish())
+    if not read:
+        say(f"none of {count} entries is read by this rule")
+    if left := "; ".join(_left_out(chain)):
+        say(f"left out: {left}")
+
+
+def _left_out(chain: "Chain") -> Iterator[str]:
+    """What became of no event for a fault of its own, by rule of those that were run."""
+    for engine in chain.engines:
+        counted = engine.counted()
+        if counted.late or counted.keyless or counted.unreadable:
+            of = f" ({engine.rule.id})" if len(chain.engines) > 1 else ""
+            yield (
+                f"late {counted.late}, without key {counted.keyless}, "
+                f"unreadable {counted.unreadable}{of}"
+            )
 
 
 def _plant(path: Path | None, config: Path | None) -> Plant:

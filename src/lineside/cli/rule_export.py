@@ -9,6 +9,7 @@ import typer
 
 from lineside.cli.hub import ConfigOption, settings
 from lineside.cli.output import JsonFlag, show, writable
+from lineside.cli.span import read_span
 from lineside.core import InvalidError, SystemClock, load_plant
 
 
@@ -28,17 +29,20 @@ def export(
     as_json: JsonFlag = False,
 ) -> None:
     """Write what rules said as CSV, JSON Lines or Parquet; the hub may go on running."""
-    from lineside.hub import rule_events_file, rule_filter
+    from lineside.hub import require_rule, rule_events_file, rule_filter
     from lineside.store import open_records
 
     writable(out)
     form = form or (out.suffix.lstrip(".") if out is not None else "csv")
+    if since and until:
+        read_span(since, until)
     if out is None and as_json:
         raise InvalidError("two results for one output", where="--json", fix="Give --out FILE.")
     wanted = rule_filter(rule=rule, action=action, key=key, since=since, until=until)
     found = settings(config)
     plant = load_plant(Path(found.plant))
     with open_records(found.records_url, clock=SystemClock()) as records:
+        require_rule(records.log, rule, plant=plant)
         pieces = rule_events_file(records.log, wanted, plant=plant, form=form)
         written = _write(pieces, out)
     if out is not None:

@@ -9,12 +9,12 @@ import typer
 
 from lineside.cli.hub import ConfigOption, settings
 from lineside.cli.output import JsonFlag, show, writable
+from lineside.cli.span import read_span
 from lineside.core import (
     InvalidError,
     NotFoundError,
     SystemClock,
     load_plant,
-    parse_rfc3339,
     replacing_durably,
 )
 
@@ -45,9 +45,7 @@ def record(
     if rule and types:
         raise InvalidError("two choices", where="--rule --type", fix="Give one of them.")
     writable(out)
-    begin, end = parse_rfc3339(since, where="--from"), parse_rfc3339(until, where="--to")
-    if end <= begin:
-        raise InvalidError(f"the span ends at {until}", where="--to", fix="Let it end later.")
+    begin, end = read_span(since, until)
     found = settings(config)
     place = plant if plant is not None else Path(found.plant)
     with open_records(found.records_url, clock=SystemClock()) as records:

@@ -6,7 +6,9 @@ in the checkpoint's folder. The same command again goes on where a kill stopped 
 
 import fcntl
 import os
+import re
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
@@ -15,6 +17,7 @@ from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from lineside.cli.output import say
 from lineside.core import (
     InvalidError,
     NotFoundError,
@@ -28,6 +31,12 @@ from lineside.core import (
 )
 
 HERE = "local[*]"
+BATCH = 25_000
+"""Events that Spark takes at a time, where nobody says how many."""
+
+_MASTERS = re.compile(r"spark|local(\[.+\])?|spark://[^/]+:\d+|yarn|k8s://.+")
+_ANSWER_S = 5.0
+"""How long a machine of a cluster may take to accept a connection."""
 _DAY_S = 86_400
 _OLDEST_JAVA = 17
 
@@ -61,12 +70,18 @@ def run_on_spark(
         UnavailableError: no Java, or Spark failed.
         InvalidError: events that cannot be read, or a checkpoint of another rule or file.
     """
+    if not _MASTERS.fullmatch(master):
+        raise InvalidError(
+            f"no place to run: {master!r}", where="--on",
+            fix="Write spark for this machine, local[N], spark://HOST:PORT, yarn or k8s://….",
+        )  # fmt: skip
     master = HERE if master == "spark" else master
     _ready(master, checkpoint)
+    _reach(master)
     with _place(checkpoint) as folder:
         with _alone(folder) as lock:
             _stage(rule, plant=plant, events=events, folder=folder, batch=batch)
-            said = _told(folder, master=master, lock=lock)
+            said = _told(folder, master=master, lock=lock, kept=checkpoint is not None)
         yield from sorted(said, key=_by_time)
 
 
@@ -74,8 +89,13 @@ def _ready(master: str, checkpoint: Path | None) -> None:
     need("pyspark", extra="spark")
     need("pandas", extra="spark")
     need("pyarrow", extra="spark")
-    home = os.environ.get("JAVA_HOME", "")  # noqa: TID251  where Spark's own launcher looks
-    if not (shutil.which("java") or (home and Path(home, "bin", "java").exists())):
+    home = os.environ.get("JAVA_HOME", "")  # noqa: TID251  where Spark's own launcher looks first
+    if home and not Path(home, "bin", "java").exists():
+        raise UnavailableError(
+            f"no Java in {home}, where JAVA_HOME says it is", where="JAVA_HOME",
+            fix=f"Name the folder of Java {_OLDEST_JAVA} or later, or unset it.",
+        )  # fmt: skip
+    if not home and not shutil.which("java"):
         raise UnavailableError(
             f"Spark needs Java {_OLDEST_JAVA} or later, and none is installed",
             fix="apt install default-jre-headless, or set JAVA_HOME.",
@@ -85,6 +105,29 @@ def _ready(master: str, checkpoint: Path | None) -> None:
             "a cluster without a checkpoint", where="--checkpoint",
             fix="Name a folder that every machine of the cluster sees.",
         )  # fmt: skip
+
+
+def _reach(master: str) -> None:
+    """Refuse a cluster of which no machine accepts a connection: Spark itself would try on."""
+    if not master.startswith("spark://"):
+        return
+    say(f"connecting to {master}")
+    reasons = [_refusal(one) for one in master.removeprefix("spark://").split(",")]
+    if all(reasons):
+        raise UnavailableError(
+            f"no Spark answers at {master}: {reasons[0]}", where="--on",
+            fix="Start the cluster's master, or name its host and port.",
+        )  # fmt: skip
+
+
+def _refusal(address: str) -> str:
+    """Why a machine accepts no connection; "" where it does."""
+    host, _, port = address.rpartition(":")
+    try:
+        with socket.create_connection((host.strip("[]"), int(port)), timeout=_ANSWER_S):
+            return ""
+    except (OSError, ValueError, OverflowError, UnicodeError) as error:
+        return str(error)
 
 
 @contextmanager
@@ -113,7 +156,7 @@ def _alone(folder: Path) -> Iterator[int]:
 
 def _stage(rule: Rule, *, plant: Plant, events: Path, folder: Path, batch: int) -> None:
     """Program and events as files of the checkpoint, the same ones each time."""
-    from lineside.streams import read_entries
+    from lineside.streams import Chain, read_entries
 
     try:
         raw = events.read_bytes()
@@ -122,7 +165,11 @@ def _stage(rule: Rule, *, plant: Plant, events: Path, folder: Path, batch: int) 
             f"cannot read the events: {error.strerror}", where=str(events), fix="Name a file."
         ) from error
     lines = [line for line in raw.splitlines() if line.strip()]
-    arrived = [one.arrived_us for one in read_entries(lines, plant=plant, where=str(events))]
+    entries = list(read_entries(lines, plant=plant, where=str(events)))
+    arrived = [one.arrived_us for one in entries]
+    chain = Chain(rule, plant=plant)
+    if not any(map(chain.reads, entries)):
+        say(f"none of {len(entries)} entries is read by this rule")
     program = program_text(rule, plant)
     _is_of(folder / "job.json", digest_of(encode([program, digest_of(raw), batch])))
     (folder / "program.py").write_text(program, encoding="utf-8")
@@ -161,7 +208,7 @@ def _ticks(rule: Rule, *, plant: Plant, newest_us: int) -> list[bytes]:
     ]  # fmt: skip
 
 
-def _told(folder: Path, *, master: str, lock: int) -> list[bytes]:
+def _told(folder: Path, *, master: str, lock: int, kept: bool) -> list[bytes]:
     here = [] if not master.startswith("local") else ["--partitions", "2"]
     command = [
         sys.executable, str(folder / "program.py"), "--folder", str(folder / "events"),
@@ -182,8 +229,8 @@ def _told(folder: Path, *, master: str, lock: int) -> list[bytes]:
         )
     if done.returncode:
         raise UnavailableError(
-            f"Spark failed: {_last_words(log)}", where=str(log) if log.parent.exists() else "",
-            fix="Its log says more; with --checkpoint it is kept.",
+            f"Spark failed: {_last_words(log)}", where=str(log) if kept else "",
+            fix="Its log says more." if kept else "With --checkpoint its log is kept.",
         )  # fmt: skip
     return done.stdout.splitlines()
 
@@ -191,6 +238,10 @@ def _told(folder: Path, *, master: str, lock: int) -> list[bytes]:
 def _last_words(log: Path) -> str:
     """The line of Spark's log that says most."""
     lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
+    if any("JAVA_GATEWAY_EXITED" in line for line in lines):
+        return f"Java ended before it began; it needs Java {_OLDEST_JAVA} or later"
+    if any("All masters are unresponsive" in line for line in lines):
+        return "no master of the cluster answers as Spark's do"
     named: Sequence[str] = [line for line in lines if "Error: " in line or "Exception: " in line]
     return (named or lines or ["nothing said"])[-1].strip()[:300]
 

@@ -8,7 +8,8 @@ import typer
 
 from lineside.cli.hub import ConfigOption, settings
 from lineside.cli.output import JsonFlag, show
-from lineside.core import InvalidError, NotFoundError, SystemClock, load_plant, parse_rfc3339
+from lineside.cli.span import read_span
+from lineside.core import InvalidError, NotFoundError, SystemClock, load_plant
 
 if TYPE_CHECKING:
     from lineside.streams import Difference
@@ -39,11 +40,9 @@ def try_rule(
             f"the file declares the rule {new.id!r}", where=str(declared),
             fix=f"Name that one, or write id = {rule!r}.",
         )  # fmt: skip
-    span = {
-        "since": parse_rfc3339(since, where="--from"), "until": parse_rfc3339(until, where="--to")
-    }  # fmt: skip
+    begin, end = read_span(since, until)
     with open_records(found.records_url, clock=SystemClock()) as records:
-        difference = attempt(new, plant=site, log=records.log, **span)
+        difference = attempt(new, plant=site, log=records.log, since=begin, until=end)
     show(difference, as_json=as_json, text=lambda one: "\n".join(_lines(one)))
 
 

@@ -7,7 +7,7 @@ file.
 """
 
 from lineside.core.checks import refuse, unless
-from lineside.core.clock import Clock, SystemClock, parse_rfc3339, rfc3339
+from lineside.core.clock import Clock, SystemClock, parse_rfc3339, require_order, rfc3339
 from lineside.core.codec import (
     Json,
     decode,
@@ -212,6 +212,7 @@ __all__ = [
     "refuse",
     "replace_durably",
     "replacing_durably",
+    "require_order",
     "rfc3339",
     "short",
     "stable_id",

@@ -54,6 +54,20 @@ def parse_rfc3339(text: str, *, where: str = "") -> datetime:
     raise _bad_time(text, where)
 
 
+def require_order(since: datetime, until: datetime, *, where: str) -> None:
+    """Refuse a span that ends before anything can lie in it.
+
+    Raises:
+        InvalidError: ``until``, which is left out of the span, is not after ``since``.
+    """
+    if until <= since:
+        raise InvalidError(
+            f"the span ends at {rfc3339(until)}, before it has begun at {rfc3339(since)}",
+            where=where,
+            fix="Let it end later.",
+        )
+
+
 def _bad_time(text: object, where: str) -> InvalidError:
     return InvalidError(
         f"{text!r} is not a time with zone",

@@ -28,7 +28,7 @@ from lineside.hub.replay_choice import Wished, named_package, package_file, repl
 from lineside.hub.replay_records import AS_RECORDED, ReplayOrder, ReplayResult
 from lineside.hub.roles import Right, Role, roles_with
 from lineside.hub.rule_files import rule_events_file
-from lineside.hub.rule_log import rule_filter
+from lineside.hub.rule_log import require_rule, rule_filter
 from lineside.hub.rule_text import read_rule
 from lineside.hub.rule_trial import attempt, compared
 from lineside.hub.rules import recorded_entries
@@ -86,6 +86,7 @@ __all__ = [
     "read_rule",
     "recorded_entries",
     "replay",
+    "require_rule",
     "revoke_access_key",
     "roles_with",
     "rule_events_file",

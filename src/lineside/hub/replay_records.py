@@ -4,7 +4,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
-from lineside.core import Digest, InvalidError, digest_of, encode, rfc3339
+from lineside.core import Digest, InvalidError, digest_of, encode, require_order
 from lineside.streams import EventChange
 from lineside.twin import TwinChange
 
@@ -35,12 +35,7 @@ class ReplayOrder:
     warm_up_s: float | None = None
 
     def __post_init__(self) -> None:
-        if self.until <= self.since:
-            raise InvalidError(
-                f"the span ends at {rfc3339(self.until)}, before it has begun at "
-                f"{rfc3339(self.since)}",
-                where="to", fix="Let it end later.",
-            )  # fmt: skip
+        require_order(self.since, self.until, where="from, to")
         if self.warm_up_s is not None and not 0 <= self.warm_up_s < 1e9:
             raise InvalidError(
                 f"a warm-up of {self.warm_up_s} s", where="warm_up_s", fix="Write 0 or more."

@@ -402,10 +402,14 @@ class Replay:
             frames=counts.frames + counts.frames_missing + counts.frames_damaged + kept,
             decisions_changed=tuple(self._tally.decisions), events_changed=listed,
             twin_changed=twin[:MOST_LISTED], record=check,
-            remarks=tuple(remarks(counts, check, damage=self._tally.damage)),
+            remarks=(
+                *lacking(self._tried.plant, self._plant),
+                *remarks(counts, check, damage=self._tally.damage),
+            ),
         )  # fmt: skip
 
 
+_MOST_NAMED = 5
 _UNASKED = ("frames_missing", "frames_damaged")
 
 
@@ -435,6 +439,19 @@ def _decision(
 
 def _digest(body: bytes) -> bytes:
     return hashlib.sha256(body).digest()
+
+
+def lacking(tried: Plant, plant: Plant) -> Iterator[str]:
+    """That rules in use say nothing on the side of what is tried, because it has not got them."""
+    there = {rule.id for rule in tried.rule}
+    gone = [rule.id for rule in plant.rule if rule.id not in there]
+    if gone:
+        some = ", ".join([*gone[:_MOST_NAMED], *("…" for _ in gone[_MOST_NAMED : _MOST_NAMED + 1])])
+        are = "rule of the plant file is" if len(gone) == 1 else "rules of the plant file are"
+        yield (
+            f"{len(gone)} {are} not in the rules that were tried ({some}), which stand in place of "
+            "all: everything the log has of them counts as gone."
+        )
 
 
 def remarks(

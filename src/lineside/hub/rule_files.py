@@ -105,7 +105,7 @@ def file_of(
         return map(_line, events)
     if form == "parquet":
         return _parquet(events, columns, arrow=need("pyarrow", extra="hub"))
-    raise InvalidError(f"no form {form!r}", where="format", fix=f"Known: json, {', '.join(MEDIA)}.")
+    raise InvalidError(f"no form {form!r}", where="format", fix=f"Known: {', '.join(MEDIA)}.")
 
 
 def _csv(events: Iterable[EventView], columns: Sequence[Column]) -> Iterator[bytes]:

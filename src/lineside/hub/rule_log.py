@@ -5,11 +5,20 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from lineside.core import parse_rfc3339
+from lineside.core import (
+    InvalidError,
+    NotFoundError,
+    Plant,
+    parse_rfc3339,
+    require_order,
+)
 from lineside.hub.events import view_of
 from lineside.hub.views import EventView
 from lineside.store import EventLog
 from lineside.streams import EVENT_TYPE
+
+ACTIONS = ("final", "change", "begun", "ended", "late")
+"""What an event of a rule may be."""
 
 _READ = 500
 _READS = 10
@@ -61,12 +70,30 @@ def rule_filter(*, rule: str, action: str, key: str, since: str, until: str) -> 
     """The filter as a query writes it, times by RFC 3339.
 
     Raises:
-        InvalidError: a bound is no time.
+        InvalidError: a bound is no time, the end comes first, or no rule says ``action``.
     """
-    return RuleFilter(
-        rule=rule, action=action, key=key,
-        since=parse_rfc3339(since.replace(" ", "+"), where="from") if since else None,
-        until=parse_rfc3339(until.replace(" ", "+"), where="to") if until else None,
+    if action and action not in ACTIONS:
+        known = ", ".join(ACTIONS)
+        raise InvalidError(f"no action {action!r}", where="action", fix=f"Known: {known}.")
+    begin = parse_rfc3339(since.replace(" ", "+"), where="from") if since else None
+    end = parse_rfc3339(until.replace(" ", "+"), where="to") if until else None
+    if begin is not None and end is not None:
+        require_order(begin, end, where="from, to")
+    return RuleFilter(rule=rule, action=action, key=key, since=begin, until=end)
+
+
+def require_rule(log: EventLog, rule: str, *, plant: Plant) -> None:
+    """Refuse the name of a rule that neither stands in the plant file nor ever said anything.
+
+    Raises:
+        NotFoundError: there is no such rule; it lists the known ones.
+    """
+    known = [one.id for one in plant.rule]
+    if not rule or rule in known or log.read(type=EVENT_TYPE, subject=rule, limit=1):
+        return
+    raise NotFoundError(
+        f"no rule {rule!r}, in the plant file or in the log", where="rule",
+        fix=f"Known: {', '.join(known) or 'none'}.",
     )  # fmt: skip
 
 

@@ -7,7 +7,7 @@ from itertools import islice
 from operator import itemgetter
 from typing import Any
 
-from lineside.core import InvalidError, Plant, Rule, encode
+from lineside.core import InvalidError, Plant, Rule, encode, require_order
 from lineside.hub.rules import recorded_entries
 from lineside.store import EventLog
 from lineside.streams import Difference, compare_rules
@@ -33,10 +33,7 @@ def attempt(
     Raises:
         InvalidError: the span holds more than ``MOST_TRIED`` entries, or ends before it begins.
     """
-    if until <= since:
-        raise InvalidError(
-            f"the span ends at {until.isoformat()}", where="until", fix="Let it end later."
-        )
+    require_order(since, until, where="since, until")
     span = recorded_entries(log, since=since, until=until)
     entries = list(islice(span, MOST_TRIED + 1))
     if len(entries) > MOST_TRIED:

@@ -52,6 +52,15 @@ class Chain:
         """The rule itself."""
         return self._engines[-1]
 
+    @property
+    def engines(self) -> tuple[RuleEngine, ...]:
+        """The rules, the first read first and the rule itself last."""
+        return tuple(self._engines)
+
+    def reads(self, entry: Entry) -> bool:
+        """Whether an entry is one of those that the first of the rules makes records of."""
+        return self._engines[0].role(entry.type, entry.subject) == "record"
+
     def take(self, entry: Entry) -> Iterator[Event]:
         """What the rule says after one more entry."""
         self._newest_us = max(self._newest_us, entry.arrived_us)

@@ -8,7 +8,7 @@ from fastapi.responses import Response, StreamingResponse
 from lineside.hub.api.wire import Hub, Limit, answer, listed, whole_number
 from lineside.hub.events import plain
 from lineside.hub.rule_files import MEDIA, rule_events_file
-from lineside.hub.rule_log import RuleFilter, page_of, rule_filter
+from lineside.hub.rule_log import RuleFilter, page_of, require_rule, rule_filter
 from lineside.hub.rule_sums import sums_of
 from lineside.hub.services import Services
 
@@ -19,12 +19,14 @@ MOST_SUMMED = 5000
 
 
 def wanted_of(
-    *, rule: str = "", action: str = "", key: str = "",
+    hub: Hub, *, rule: str = "", action: str = "", key: str = "",
     since: Annotated[str, Query(alias="from")] = "",
     until: Annotated[str, Query(alias="to")] = "",
 ) -> RuleFilter:  # fmt: skip
     """The filters that every route here takes."""
-    return rule_filter(rule=rule, action=action, key=key, since=since, until=until)
+    wanted = rule_filter(rule=rule, action=action, key=key, since=since, until=until)
+    require_rule(hub.records.log, rule, plant=hub.plant)
+    return wanted
 
 
 Wanted = Annotated[RuleFilter, Depends(wanted_of)]
