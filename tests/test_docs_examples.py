@@ -1,0 +1,139 @@
+"""What the docs tell others to write or run: read from the page, and used."""
+
+import json
+import re
+import runpy
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import fields
+from pathlib import Path
+from textwrap import dedent
+from typing import Any
+
+import pytest
+
+from lineside.core import stable_id
+from lineside.links import WebhookSender, WebhookTarget
+from lineside.streams import decode_event, read_entries, read_prediction, run_rule
+from lineside.testing import FakeClock
+from lineside.testing.events import small_plant
+from lineside.testing.rules import rule_of
+from lineside.vision import (
+    AnomalyAnswer,
+    BoxAnswer,
+    CountAnswer,
+    FrameRef,
+    HealthFigures,
+    LabelAnswer,
+    MaskAnswer,
+    Prediction,
+    RegistrationFigures,
+    StageTimes,
+)
+from tests.links.hooks import Hooks, hooks_server
+
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
+RULE = """
+id = "red"
+read = { predictions = "stock", answers = "each" }
+where = [{ field = "decision", equals = "present" }]
+key = ["name"]
+window = { size_s = 5 }
+"""
+
+
+def section() -> str:
+    text = (DOCS / "reference" / "messages.md").read_text()
+    return text.partition("## Prediction event")[2].partition("\n## ")[0]
+
+
+def ran(code: str, folder: Path, *, given: dict[str, Any] | None = None) -> dict[str, Any]:
+    """The names that a page's piece of Python leaves."""
+    (folder / "piece.py").write_text(code)
+    return runpy.run_path(str(folder / "piece.py"), init_globals=given)
+
+
+@pytest.fixture
+def example() -> bytes:
+    """The prediction event of the page, on one line."""
+    block = section().partition("    {")[2].partition("\n\n")[0]
+    return json.dumps(json.loads("{" + block)).encode()
+
+
+def test_the_prediction_event_of_the_docs_is_one_and_a_rule_reads_it(example: bytes) -> None:
+    event = decode_event(example, where="docs")
+    told = read_prediction(event)
+    assert event.id == stable_id("evt", told.frame.id, told.inspection, told.package)
+    assert set(event.data) == {one.name for one in fields(Prediction)}
+    entries = read_entries([example], plant=small_plant(), where="docs")
+    (said,) = run_rule(rule_of(RULE), entries, plant=small_plant())
+    assert said.data["key"] == {"name": "A1/red"}
+    assert said.data["frame"] == told.frame.id
+
+
+def test_the_ids_of_the_docs_are_made_as_the_docs_say(example: bytes, tmp_path: Path) -> None:
+    code = dedent(section().partition("In Python:\n\n")[2].partition("\n\n`source`")[0])
+    data = json.loads(example)["data"]
+    given = {"digest": data["frame"]["digest"], "package": data["package"]}
+    names = ran(code, tmp_path, given=given)
+    assert (names["frame"], names["event"]) == (data["frame"]["id"], json.loads(example)["id"])
+
+
+def test_what_the_docs_let_be_left_out_may_be_left_out(example: bytes) -> None:
+    document = json.loads(example)
+    for name in re.findall(r"^\| `(\w+)` \| \[", section(), re.MULTILINE):
+        del document["data"][name]
+    for name in ("deviceseq", "devicefirst", "dataschema"):
+        del document[name]
+    read_prediction(decode_event(json.dumps(document).encode(), where="docs"))
+    assert set(document["data"]) < {one.name for one in fields(Prediction)}
+
+
+def test_every_field_of_a_prediction_is_in_the_docs() -> None:
+    kinds = (Prediction, FrameRef, LabelAnswer, BoxAnswer, CountAnswer, MaskAnswer)
+    table = section().partition("| Field of `data`")[2]
+    missing = [
+        f"{kind.__name__}.{one.name}"
+        for kind in (*kinds, AnomalyAnswer, RegistrationFigures, HealthFigures, StageTimes)
+        for one in fields(kind)
+        if f"`{one.name}`" not in table
+    ]
+    assert missing == []
+
+
+def test_the_files_of_the_tour_are_there() -> None:
+    rows = (DOCS / "tour.md").read_text().partition("## A picture's way")[2].partition("\n## ")[0]
+    named = re.findall(r"`([a-z_]+/[a-z_*/]+\.py)`", rows)
+    assert len(named) > 20
+    assert [one for one in named if not list((ROOT / "src/lineside").glob(one))] == []
+
+
+@pytest.fixture
+def hooks() -> Iterator[Hooks]:
+    with hooks_server() as server:
+        yield server
+
+
+def test_the_receiver_of_the_docs_takes_what_the_hub_signs_and_nothing_else(
+    hooks: Hooks, tmp_path: Path, clock: FakeClock
+) -> None:
+    secret = "whsec_" + "c2VjcmV0" * 6
+    (tmp_path / "secrets").write_text(f"whsec_{'b3RoZXIh' * 6}\n{secret}\n")
+    target = WebhookTarget(url=hooks.url, secret_file=str(tmp_path / "secrets"))
+    with closing(WebhookSender(target)) as sender:
+        sender.post("evt_1", b'{"a":1}', at=clock.now(), content="application/json")
+    ((headers, body),) = hooks.came
+    page = (DOCS / "how-to" / "webhooks.md").read_text()
+    code = page.partition("```python\n")[2].partition("```")[0]
+    is_genuine = ran(code, tmp_path)["is_genuine"]
+
+    def now() -> float:
+        return clock.now().timestamp()
+
+    assert is_genuine(headers, body, secret, now=now)
+    assert not is_genuine(headers, body + b" ", secret, now=now)
+    assert not is_genuine({**headers, "webhook-id": "evt_2"}, body, secret, now=now)
+    assert not is_genuine(headers, body, "whsec_" + "bm9ib2R5" * 6, now=now)
+    clock.advance(301)
+    assert not is_genuine(headers, body, secret, now=now)
