@@ -266,6 +266,13 @@ def test_what_is_not_toml_is_refused_with_its_place(raw: bytes) -> None:
     ("raw", "sentence"),
     [
         (b"x = 1\na = \n", "line 2, column 5 is not TOML: invalid value. Mend line 2, column 5."),
+        (
+            b"x = 1\na = [1,\n2\n\n",
+            (
+                "the end of the file (line 3) is not TOML: unclosed array. Complete what stands "
+                "before it, or close it: quotes, brackets, braces."
+            ),
+        ),
         (b"a = '\xff'", "the file is not TOML: it is not UTF-8 text. Save it as UTF-8."),
     ],
 )

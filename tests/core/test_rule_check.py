@@ -109,3 +109,104 @@ def test_a_crossing_reads_every_box() -> None:
     crossing = { x0_px = 0, y0_px = 0, x1_px = 1, y1_px = 1 }
     """
     assert [fault.path for fault in faults_of(rules)] == ["$.rule[0].read.answers"]
+
+
+ROUTES = """
+[[route]]
+topic = "sockfound"
+kind = "message"
+[[route]]
+topic = "f/i/state/+"
+kind = "station"
+"""
+
+
+@pytest.mark.parametrize(
+    "topic",
+    [
+        "sockfound", "+", "#", "f/#", "f/i/state/#", "f/i/state/MPO", "+/i/+/+", "sockfound/#",
+        "lineside/works/belt/top/frame", "lineside/#",
+    ],
+)  # fmt: skip
+def test_a_topic_that_a_route_can_take_is_no_fault(topic: str) -> None:
+    rule = f'[[rule]]\nid = "r"\nread = {{ topic = "{topic}" }}\nrate = {{ per_s = 1, above = 1 }}'
+    assert faults_of(ROUTES + rule) == ()
+
+
+@pytest.mark.parametrize("topic", ["sockfund", "f/i/state", "+/+", "f/i/state/a/b", "sockfound/+"])
+def test_a_topic_that_no_route_takes_is_refused_with_those_that_are(topic: str) -> None:
+    rule = f'[[rule]]\nid = "r"\nread = {{ topic = "{topic}" }}\nrate = {{ per_s = 1, above = 1 }}'
+    [fault] = faults_of(ROUTES + rule)
+    assert fault.path == "$.rule[0].read.topic"
+    assert "Known: sockfound, f/i/state/+." in fault.fix
+    assert faults_of(rule) == ()  # a plant without routes reads recordings
+
+
+def test_the_topic_that_begins_a_session_needs_a_route_too() -> None:
+    sound = 'id = "r"\nread = { topic = "sockfound" }\npair = { session = "sockfound" }'
+    assert faults_of(f"{ROUTES}[[rule]]\n{sound}") == ()
+    wrong = sound.replace('session = "sockfound"', 'session = "sesion"')
+    [fault] = faults_of(f"{ROUTES}[[rule]]\n{wrong}")
+    assert fault.path == "$.rule[0].pair.session"
+
+
+@pytest.mark.parametrize(
+    ("field", "sound"),
+    [
+        ("count", True), ("sure", True), ("label", True), ("seconds", True), ("action", True),
+        ("revision", True), ("name", True), ("frame", True), ("rule", False), ("state", False),
+        ("probability", False),
+    ],
+)  # fmt: skip
+def test_having_tests_what_the_step_gives_out_and_nothing_else(field: str, sound: bool) -> None:  # noqa: FBT001  the expected answer
+    rules = SOUND.replace('having = [{ field = "count"', f'having = [{{ field = "{field}"')
+    assert [one.path for one in faults_of(rules)] == (
+        [] if sound else ["$.rule[0].having[0].field"]
+    )
+
+
+def test_having_tests_a_frame_only_where_what_is_read_may_have_one() -> None:
+    step = 'rate = { per_s = 1, above = 1 }\nhaving = [{ field = "frame", known = true }]'
+    reads = {'plant = "alert"': 1, 'plant = "frame"': 0, 'topic = "t"': 0}
+    for read, faults in reads.items():
+        assert len(faults_of(f'[[rule]]\nid = "r"\nread = {{ {read} }}\n{step}')) == faults, read
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "path"),
+    [
+        ("size_s = 5", 'size_s = "5"', "$.rule[0].window.size_s"),
+        ("size_s = 5", "size_s = 0", "$.rule[0].window.size_s"),
+        ("size_s = 5", 'kind = "hoping", size_s = 5, every_s = 9', "$.rule[0].window.kind"),
+        (
+            "size_s = 5", 'kind = "hopping", size_s = "5", every_s = 2', "$.rule[0].window.size_s",
+        ),
+        ('of = "mean"', 'of = "median"', "$.rule[0].aggregate[0].of"),
+        (', field = "probability"', "", "$.rule[0].aggregate[0].field"),
+        ('key = ["label"]\nwindow', 'key = ["label", 5]\nwindow', "$.rule[0].key[1]"),
+        ('task = "classify"', 'task = "clasify", good = ["Google"]', "$.inspection[0].task"),
+        ('"Blank"] }]', '5], good = ["Google"] }]', "$.inspection[0].labels[1]"),
+    ],
+)  # fmt: skip
+def test_one_broken_value_is_one_fault_and_hides_no_other(old: str, new: str, path: str) -> None:
+    text = PLANT + SOUND
+    assert old in text
+    broken = text.replace(old, new, 1)
+    for more in ("", '[[rule]]\nid = "z"\nread = { event = "windws" }\npair = {}\n'):
+        with pytest.raises(InvalidError) as caught:
+            parse_plant((broken + more).encode(), where="plant.toml")
+        expected = [path, "$.rule[2].read.event"] if more else [path]
+        assert [fault.path for fault in caught.value.faults] == expected, caught.value.faults
+
+
+def test_windows_with_gaps_are_told_what_to_write() -> None:
+    gaps = SOUND.replace("size_s = 5", 'kind = "hopping", size_s = 5, every_s = 7.5')
+    [fault] = faults_of(gaps)
+    assert fault.expected == "at most size_s, so that windows leave no gaps"
+    assert fault.fix == "Write every_s = 5, or less."
+
+
+def test_figures_without_a_window_are_told_by_their_names() -> None:
+    alone = SOUND.replace("window = { size_s = 5 }", "hold = { for_s = 1 }").replace("having", "#")
+    [fault] = [one for one in faults_of(alone) if one.path == "$.rule[0].aggregate"]
+    assert str(fault).endswith("['sure'] is not figures of a window. Add [rule.window].")

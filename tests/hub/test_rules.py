@@ -325,7 +325,7 @@ def test_a_rule_is_tried_on_a_recorded_span_and_the_difference_shown(
         ({"text": "id = 3"}, "text"),
         ({"text": "[[rule]]\n[[rule]]"}, "2 rules"),
         ({"rule": "nobody"}, "no rule"),
-        ({"text": 'id = "p"\nread = { topic = "a" }\npython = "ours"'}, "no Python rule"),
+        ({"text": 'id = "p"\nread = { topic = "i/ldr" }\npython = "ours"'}, "no Python rule"),
     ],
 )
 def test_a_trial_that_cannot_be_is_told_why(

@@ -10,7 +10,7 @@ from dataclasses import fields
 from typing import Any, cast
 
 from lineside.core.codec import shown
-from lineside.core.errors import Fault, InvalidError
+from lineside.core.errors import Fault, InvalidError, JointFault
 
 
 def refuse(record: object, *checks: Iterable[Fault]) -> None:
@@ -29,12 +29,21 @@ def refuse(record: object, *checks: Iterable[Fault]) -> None:
 
 
 def unless(
-    sound: object, *, expected: str, fix: str, key: str = "", seen: object = ""
+    sound: object,
+    *,
+    expected: str,
+    fix: str,
+    key: str = "",
+    seen: object = "",
+    beside: tuple[str, ...] = (),
 ) -> Iterator[Fault]:
-    """One fault unless ``sound``; ``seen`` is the value of ``key``."""
+    """One fault unless ``sound``; ``seen`` is the value of ``key``.
+
+    ``beside`` are other keys that ``sound`` rests on: where one cannot be read, it is not told.
+    """
     if not sound:
         value = shown(seen) if key else "it"
-        yield Fault(path=key, value=value, expected=expected, fix=fix)
+        yield JointFault(path=key, value=value, expected=expected, fix=fix, beside=beside)
 
 
 def above_zero(record: object, *keys: str) -> Iterator[Fault]:

@@ -32,7 +32,7 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_
 import msgspec
 
 from lineside.core.clock import parse_rfc3339
-from lineside.core.errors import Fault, InvalidError
+from lineside.core.errors import Fault, InvalidError, JointFault
 
 T = TypeVar("T")
 Json = dict[str, "Json"] | list["Json"] | str | int | float | bool | None
@@ -103,14 +103,17 @@ def decode_toml(raw: bytes, *, where: str) -> dict[str, Any]:
     try:
         return tomllib.loads(raw.decode())
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise _not_toml(error, where=where) from error
+        raise _not_toml(error, raw=raw, where=where) from error
 
 
-def _not_toml(error: ValueError, *, where: str) -> InvalidError:
+def _not_toml(error: ValueError, *, raw: bytes, where: str) -> InvalidError:
     found = _TOML_ERROR.fullmatch(str(error))
     what, place = found.groups() if found else ("it is not UTF-8 text", "the file")
     what = what[:1].lower() + what[1:]
     mend = f"Mend {place}." if found else "Save it as UTF-8."
+    if place == "end of document":
+        place = f"the end of the file (line {len(raw.rstrip().splitlines()) or 1})"
+        mend = "Complete what stands before it, or close it: quotes, brackets, braces."
     fault = Fault(path="$", value=place, expected=f"TOML: {what}", fix=mend)
     return InvalidError(f"not TOML: {what} at {place}", where=where, fix=mend, faults=(fault,))
 
@@ -185,7 +188,8 @@ def _name_of(kind: Any) -> str:
 def salvage(kind: type[T], document: object) -> T | None:
     """What can be built of a faulty document, for looking at it further, never for use.
 
-    A failed optional key takes its default, a failed entry of a list is None.
+    A failed optional key takes its default, a failed entry of a list is None, one of a table is
+    left out.
     """
     record = _Salvager().read(kind, document, path="$")
     return None if record is _FAILED else typing.cast(T, record)
@@ -313,7 +317,12 @@ class _Walker:
         try:
             kind(**sound)
         except InvalidError as error:
-            told = tuple(fault for fault in error.faults if fault.path in sound)
+            unread = read.keys() - sound.keys()
+            told = [
+                fault
+                for fault in error.faults
+                if fault.path in sound and not unread.intersection(_beside(fault))
+            ]
             self.faults += _placed(told, read=sound, path=path, whole=sound)
         except TypeError:  # a needed key is absent, which is a fault already
             return
@@ -345,6 +354,10 @@ class _Walker:
             return _FAILED
 
 
+def _beside(fault: Fault) -> tuple[str, ...]:
+    return fault.beside if isinstance(fault, JointFault) else ()
+
+
 def _is_whole(value: object) -> bool:
     if isinstance(value, list | tuple):
         return all(_is_whole(item) for item in value)
@@ -361,7 +374,7 @@ def _placed(
         key = fault.path
         seen = fault.value or shown(read.get(key)) if key in read else "nothing"
         place, value = (f"{path}.{key}", seen) if key else (path, shown(whole))
-        yield dataclasses.replace(fault, path=place, value=value)
+        yield Fault(path=place, value=value, expected=fault.expected, fix=fault.fix)
 
 
 class _Salvager(_Walker):
@@ -372,6 +385,12 @@ class _Salvager(_Walker):
         if read is _FAILED:
             return read
         return type(read)(None if item is _FAILED else item for item in read)
+
+    def read_table(self, kind: Any, value: Any, *, path: str) -> Any:
+        read = super().read_table(kind, value, path=path)
+        if read is _FAILED:
+            return read
+        return {key: item for key, item in read.items() if item is not _FAILED}
 
     def give_up(self, kind: Any, read: dict[str, Any]) -> Any:
         sound = {name: value for name, value in read.items() if value is not _FAILED}

@@ -29,6 +29,13 @@ class Fault:
         return f"{place}{self.value} is not {self.expected}. {self.fix}".rstrip()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JointFault(Fault):
+    """A fault of one key beside others: where one of ``beside`` cannot be read, nobody knows."""
+
+    beside: tuple[str, ...]
+
+
 class LinesideError(Exception):
     """Any failure lineside names; the subclass says what the caller can do about it."""
 

@@ -208,6 +208,7 @@ class Inspection:
             unless(
                 set(self.good) <= self.known_labels, key="good", seen=self.good,
                 expected="labels of this inspection", fix="Name those that mean a good part.",
+                beside=("labels", "region"),
             ),
             above_zero(self, "max_age_s"),
             zero_or_more(self, "max_skew_s"),
@@ -229,7 +230,7 @@ class Inspection:
                 self.task is Task.COUNT or self.endpoint_answer == "probabilities",
                 key="endpoint_answer", seen=self.endpoint_answer,
                 expected="logits of the task count only",
-                fix='Remove it, or write task = "count".',
+                fix='Remove it, or write task = "count".', beside=("task",),
             ),
             unless(
                 self.view or not self.region, key="view", seen=None,

@@ -89,6 +89,7 @@ def check_references(plant: Plant) -> Iterator[Fault]:
         camera={place: camera.id for place, camera in enumerate(plant.camera)},
         inspection={place: inspection.id for place, inspection in enumerate(plant.inspection)},
         rule={place: rule.id for place, rule in enumerate(plant.rule)},
+        route=tuple(route.topic for route in plant.route),
     )
     return _check(plant, names)
 
@@ -112,6 +113,7 @@ class _Names:
     camera: dict[int, str]
     inspection: dict[int, str]
     rule: dict[int, str]
+    route: tuple[str, ...]
 
     @classmethod
     def of_document(cls, document: Mapping[str, Any]) -> "_Names":
@@ -123,15 +125,27 @@ class _Names:
             }
             for section in ("line", "camera", "inspection", "rule")
         }
-        return cls(**ids)
+        topics = [one.get("topic") for one in _tables(document.get("route"))]
+        return cls(**ids, route=tuple(topic for topic in topics if isinstance(topic, str)))
 
-    @property
-    def declared(self) -> Declared:
+    def declared(self, plant: Plant) -> Declared:
         """What rules may name."""
         return Declared(
             lines=list(self.line.values()), cameras=list(self.camera.values()),
             inspections=list(self.inspection.values()), rules=list(self.rule.values()),
+            routes=self.route, pictures=tuple(_pictures(plant)),
         )  # fmt: skip
+
+
+def _pictures(plant: Plant) -> Iterator[str]:
+    for _, camera in entries(plant.camera):
+        yield f"lineside/{plant.site}/{camera.line}/{camera.id}/frame"
+        if camera.source.startswith("mqtt:"):
+            yield camera.source.removeprefix("mqtt:")
+
+
+def _tables(value: object) -> list[Mapping[str, Any]]:
+    return [entry for entry in _list(value) if isinstance(entry, Mapping)]
 
 
 def _list(value: object) -> list[Any]:
@@ -159,7 +173,7 @@ def _check(plant: Plant, names: _Names) -> Iterator[Fault]:
     yield from _check_said(plant, names.inspection.values())
     if plant.twin is not None:
         yield from _check_twin(plant, plant.twin, inspections=names.inspection.values())
-    yield from check_rules(plant.rule, names.declared)
+    yield from check_rules(plant.rule, names.declared(plant))
 
 
 def _check_names(names: _Names) -> Iterator[Fault]:
@@ -171,12 +185,12 @@ def _check_names(names: _Names) -> Iterator[Fault]:
 
 
 def _check_labels(inspection: Inspection, path: str) -> Iterator[Fault]:
-    yield from twice(inspection.labels, f"{path}.labels")
-    for place, label in enumerate(inspection.labels):
+    yield from twice((label for _, label in entries(inspection.labels)), f"{path}.labels")
+    for place, label in entries(inspection.labels):
         yield from good_name(label, f"{path}.labels[{place}]")
     for place, region in entries(inspection.region):
         yield from good_name(region.id, f"{path}.region[{place}].id")
-        for name in region.answers:
+        for _, name in entries(region.answers):
             key = "classes" if region.classes else "label"
             yield from good_name(name, f"{path}.region[{place}].{key}")
 
@@ -236,7 +250,8 @@ def _check_twin(plant: Plant, twin: Twin, *, inspections: Iterable[str]) -> Iter
     for _, inspection in entries(plant.inspection):
         if inspection.id == twin.inspection and None not in inspection.region:
             for place, slot in entries(twin.slot):
-                path, colours = f"$.twin.slot[{place}]", list(twin.colours)
+                path = f"$.twin.slot[{place}]"
+                colours = [colour for _, colour in entries(twin.colours)]
                 yield from _check_slot(slot, inspection, colours=colours, path=path)
 
 
@@ -257,6 +272,6 @@ def _check_slot(
             expected="the colour that presence here means",
             fix=f'Add colour = "{next(iter(colours), "")}".',
         )
-    for name in region.classes:
+    for _, name in entries(region.classes):
         if name != slot.empty_class:
             yield from known(name, colours, path=f"{path}.region", noun="colour")

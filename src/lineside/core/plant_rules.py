@@ -17,6 +17,7 @@ from typing import Literal
 
 from lineside.core.checks import above_zero, refuse, unless, within, zero_or_more
 from lineside.core.habits import Habits
+from lineside.core.reference_checks import entries
 
 Scalar = str | int | float | bool
 STEPS = ("window", "sighting", "crossing", "sequence", "pair", "rate", "hold", "python")
@@ -114,7 +115,8 @@ class WindowStep:
             above_zero(self, "every_s") if self.kind == "hopping" else (),
             unless(
                 self.kind != "hopping" or self.every_s <= self.size_s, key="every_s",
-                seen=self.every_s, expected="at most size_s", fix="Windows would leave gaps.",
+                seen=self.every_s, expected="at most size_s, so that windows leave no gaps",
+                fix=f"Write every_s = {self.size_s:g}, or less.", beside=("kind", "size_s"),
             ),
         )  # fmt: skip
 
@@ -335,12 +337,14 @@ class Rule:
                 fix=f"Write one of: {', '.join(STEPS)}; a second step is another rule.",
             ),
             unless(
-                self.window or not self.aggregate, key="aggregate", seen=self.aggregate,
-                expected="figures of a window", fix="Add [rule.window].",
+                self.window or not self.aggregate, key="aggregate",
+                seen=[figure.name for _, figure in entries(self.aggregate)],
+                expected="figures of a window", fix="Add [rule.window].", beside=("window",),
             ),
             unless(
                 self.python or not self.settings, key="settings", seen=self.settings,
                 expected="settings of a Python rule", fix='Name it: python = "…".',
+                beside=("python",),
             ),
         )  # fmt: skip
 

@@ -2,12 +2,13 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 
 from lineside.core.codec import nearest
 from lineside.core.errors import Fault
 from lineside.core.plant_rules import Condition, Rule
 from lineside.core.reference_checks import entries, good_id, known, twice
-from lineside.core.rule_fields import HUB_EVENTS, fields_given, fields_read, values_given
+from lineside.core.rule_fields import HUB_EVENTS, fields_read, fields_tested
 
 _ROUTE_KINDS = ("frame", "sensor", "stock", "order", "station", "alert", "message")
 _NEEDS_BOXES = ("crossing",)
@@ -15,12 +16,20 @@ _NEEDS_BOXES = ("crossing",)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Declared:
-    """What rules may name: ids of the plant file."""
+    """What rules may name.
+
+    Attributes:
+        lines, cameras, inspections, rules: ids of the plant file.
+        routes: topic patterns of the plant file.
+        pictures: topics that the hub takes pictures on without a route.
+    """
 
     lines: Sequence[str]
     cameras: Sequence[str]
     inspections: Sequence[str]
     rules: Sequence[str]
+    routes: Sequence[str] = ()
+    pictures: Sequence[str] = ()
 
 
 def check_rules(rules: Iterable[Rule], declared: Declared) -> Iterator[Fault]:
@@ -36,7 +45,7 @@ def check_rules(rules: Iterable[Rule], declared: Declared) -> Iterator[Fault]:
             yield from known(rule.line, declared.lines, path=f"{path}.line", noun="line")
         yield from _check_read(rule, declared, path=f"{path}.read")
         yield from _check_fields(rule, by_id, path=path)
-        yield from _check_step(rule, path=path)
+        yield from _check_step(rule, declared, path=path)
     yield from _circles(by_id, {rule.id: place for place, rule in found})
 
 
@@ -58,7 +67,7 @@ def _check_read(rule: Rule, declared: Declared, *, path: str) -> Iterator[Fault]
         yield from known(read.event, names, path=f"{path}.event", noun="rule")
     if read.plant:
         yield from known(read.plant, _ROUTE_KINDS, path=f"{path}.plant", noun="kind of route")
-    for place, camera in enumerate(read.cameras):
+    for place, camera in entries(read.cameras):
         here = f"{path}.cameras[{place}]"
         yield from known(camera, declared.cameras, path=here, noun="camera")
     if read.topic and not _is_pattern(read.topic):
@@ -66,6 +75,28 @@ def _check_read(rule: Rule, declared: Declared, *, path: str) -> Iterator[Fault]
             path=f"{path}.topic", value=repr(read.topic), expected="a topic pattern",
             fix='Write levels as in "f/i/state/+"; "#" only as the whole last level.',
         )  # fmt: skip
+    elif read.topic:
+        yield from _routed(read.topic, declared, path=f"{path}.topic")
+
+
+def _routed(pattern: str, declared: Declared, *, path: str) -> Iterator[Fault]:
+    """A pattern that nothing can come on; a plant without routes may still read recordings."""
+    taken = (*declared.routes, *declared.pictures)
+    if declared.routes and not any(_meet(pattern, topic) for topic in taken):
+        yield Fault(
+            path=path, value=repr(pattern), expected="a topic that a route takes",
+            fix=f"{nearest(pattern, declared.routes)} Or add a [[route]] with it.",
+        )  # fmt: skip
+
+
+def _meet(one: str, other: str) -> bool:
+    """Whether a topic can be of both patterns (MQTT 3.1.1, 4.7)."""
+    for left, right in zip_longest(one.split("/"), other.split("/")):
+        if "#" in {left, right}:
+            return True
+        if None in {left, right} or (left != right and "+" not in {left, right}):
+            return False
+    return True
 
 
 def _is_pattern(topic: str) -> bool:
@@ -76,16 +107,15 @@ def _is_pattern(topic: str) -> bool:
 
 def _check_fields(rule: Rule, rules: Mapping[str, Rule], *, path: str) -> Iterator[Fault]:
     """Fields that what is read does not have; where they are not known ahead, none is a fault."""
-    yield from twice(rule.key, f"{path}.key")
+    yield from twice((name for _, name in entries(rule.key)), f"{path}.key")
     yield from twice((figure.name for _, figure in entries(rule.aggregate)), f"{path}.aggregate")
-    given = values_given(rule)
-    if given is not None:
-        tested = (*given, *(fields_given(rule) or ()))
+    tested = fields_tested(rule, rules=rules)
+    if tested is not None:
         yield from _conditions(rule.having, tested, path=f"{path}.having")
     names = fields_read(rule.read, rules=rules)
     if names is None:
         return
-    for place, name in enumerate(rule.key):
+    for place, name in entries(rule.key):
         yield from _field(name, names, path=f"{path}.key[{place}]")
     yield from _conditions(rule.where, names, path=f"{path}.where")
     for place, figure in entries(rule.aggregate):
@@ -115,7 +145,7 @@ def _field(name: str, names: Sequence[str], *, path: str) -> Iterator[Fault]:
         )  # fmt: skip
 
 
-def _check_step(rule: Rule, *, path: str) -> Iterator[Fault]:
+def _check_step(rule: Rule, declared: Declared, *, path: str) -> Iterator[Fault]:
     if rule.hold is not None and not rule.hold.field and not rule.where:
         yield Fault(
             path=f"{path}.where", value="nothing", expected="what must hold",
@@ -131,6 +161,8 @@ def _check_step(rule: Rule, *, path: str) -> Iterator[Fault]:
             path=f"{path}.pair.session", value=repr(rule.pair.session), expected="one topic",
             fix="Name the topic whose messages begin a session.",
         )  # fmt: skip
+    elif rule.pair is not None and rule.pair.session:
+        yield from _routed(rule.pair.session, declared, path=f"{path}.pair.session")
 
 
 def _circles(rules: Mapping[str, Rule], places: Mapping[str, int]) -> Iterator[Fault]:

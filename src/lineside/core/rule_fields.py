@@ -6,6 +6,7 @@ The meaning of each stands in docs/reference/rules.md; ``lineside.streams`` make
 from collections.abc import Mapping
 
 from lineside.core.plant_rules import Read, Rule
+from lineside.core.reference_checks import entries
 
 HUB_EVENTS = ("drift", "discrepancy", "picture", "device")
 """Events that the hub itself says, under these subjects; no rule may be called so."""
@@ -17,6 +18,7 @@ _LABEL = ("answer", "name", "region", "label", "probability", "decision")
 _BOX = ("x0_px", "y0_px", "x1_px", "y1_px", "x_px", "y_px")
 _FIGURES = ("value", "low", "high", "more", "share", "pieces", "score", "limit")
 _EVENT = ("rule", "action", "name", "revision", "seconds", "frame")
+_TESTED = ("action", "name", "revision", "seconds")
 _PLANT: Mapping[str, tuple[str, ...]] = {
     "alert": ("id", "code", "data"),
     "frame": ("camera", "frame", "digest", "ts_is", "sequence", "part"),
@@ -69,13 +71,27 @@ def fields_read(read: Read, *, rules: Mapping[str, Rule]) -> tuple[str, ...] | N
 def fields_given(rule: Rule) -> tuple[str, ...] | None:
     """Names of the fields of what a rule gives out; None where its step alone knows them."""
     given = values_given(rule)
-    return None if given is None else (*_EVENT, *rule.key, *given)
+    return None if given is None else (*_EVENT, *_key(rule), *given)
+
+
+def fields_tested(rule: Rule, *, rules: Mapping[str, Rule]) -> tuple[str, ...] | None:
+    """Names of what ``having`` may test; None where the step alone knows them."""
+    given = values_given(rule)
+    if given is None:
+        return None
+    read = fields_read(rule.read, rules=rules)
+    frame = ("frame",) if read is None or "frame" in read else ()  # of the record, where it has one
+    return (*_TESTED, *frame, *_key(rule), *given)
+
+
+def _key(rule: Rule) -> tuple[str, ...]:
+    return tuple(name for _, name in entries(rule.key))
 
 
 def values_given(rule: Rule) -> tuple[str, ...] | None:
-    """Names of the figures a rule's step gives out, which ``having`` may test."""
+    """Names of the figures a rule's step gives out; None where the step alone knows them."""
     if rule.window is not None:
-        return ("count", *(figure.name for figure in rule.aggregate))
+        return ("count", *(figure.name for _, figure in entries(rule.aggregate)))
     if rule.hold is not None and rule.hold.field:
         return (*_STEPS["hold"], rule.hold.field)
     return _STEPS.get(rule.step)
