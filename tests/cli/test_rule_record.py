@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 
 from lineside.core import InvalidError, NotFoundError
+from lineside.streams import entry_line, entry_of, moment, read_entries
+from lineside.testing.events import picture_event, plant_event, small_plant
 from tests.cli.test_rule_log import hub, run
 
 __all__ = ["hub"]
@@ -28,6 +30,21 @@ def test_a_file_says_what_the_log_says(hub: Hub, tmp_path: Path, rule: str) -> N
         assert run("run", rule, "--events", str(out), *given).stdout == wanted
         sizes.append(told["events"])
     assert sizes[1] < sizes[0]
+
+
+@pytest.mark.parametrize("arrived_us", [1_700_000_000_123_457, 1_700_000_000_000_000, 1_000])
+def test_a_line_is_read_as_the_entry_it_was_made_of(arrived_us: int) -> None:
+    for event in (
+        picture_event({}, at_s=3.25),
+        plant_event("message", at_s=1, topic="a/ö", text='{"\\n\u2028}'),
+    ):
+        entry = entry_of(event, arrived_us=arrived_us)
+        (read,) = read_entries([entry_line(entry)], plant=small_plant(), where="line")
+        assert (read.type, read.subject, read.arrived_us) == (
+            entry.type, entry.subject, arrived_us,
+        )  # fmt: skip
+        assert json.loads(read.body).items() > json.loads(entry.body).items()
+        assert moment(read.arrived_us) == moment(arrived_us)
 
 
 def test_arrival_is_kept_and_types_choose(hub: Hub, tmp_path: Path) -> None:
