@@ -160,9 +160,9 @@ def test_the_topic_that_begins_a_session_needs_a_route_too() -> None:
 )  # fmt: skip
 def test_having_tests_what_the_step_gives_out_and_nothing_else(field: str, sound: bool) -> None:  # noqa: FBT001  the expected answer
     rules = SOUND.replace('having = [{ field = "count"', f'having = [{{ field = "{field}"')
-    assert [one.path for one in faults_of(rules)] == (
-        [] if sound else ["$.rule[0].having[0].field"]
-    )
+    found = [(one.path, one.expected) for one in faults_of(rules)]
+    fault = ("$.rule[0].having[0].field", "a field of what the step gives out")
+    assert found == ([] if sound else [fault])
 
 
 def test_having_tests_a_frame_only_where_what_is_read_may_have_one() -> None:
@@ -197,6 +197,12 @@ def test_one_broken_value_is_one_fault_and_hides_no_other(old: str, new: str, pa
             parse_plant((broken + more).encode(), where="plant.toml")
         expected = [path, "$.rule[2].read.event"] if more else [path]
         assert [fault.path for fault in caught.value.faults] == expected, caught.value.faults
+
+
+def test_a_figure_that_could_not_be_read_is_not_missed_by_who_tests_it() -> None:
+    rules = SOUND.replace('of = "mean"', 'of = "median"').replace('"count"', '"sure"')
+    more = '[[rule]]\nid = "z"\nread = { event = "windows" }\nkey = ["sure"]\npair = {}\n'
+    assert [fault.path for fault in faults_of(rules + more)] == ["$.rule[0].aggregate[0].of"]
 
 
 def test_windows_with_gaps_are_told_what_to_write() -> None:

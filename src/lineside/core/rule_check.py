@@ -1,7 +1,7 @@
 """References of the rules of a plant file: what they read, whose fields they test, no circles."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import zip_longest
 
 from lineside.core.codec import nearest
@@ -111,7 +111,7 @@ def _check_fields(rule: Rule, rules: Mapping[str, Rule], *, path: str) -> Iterat
     yield from twice((figure.name for _, figure in entries(rule.aggregate)), f"{path}.aggregate")
     tested = fields_tested(rule, rules=rules)
     if tested is not None:
-        yield from _conditions(rule.having, tested, path=f"{path}.having")
+        yield from _having(rule.having, tested, path=f"{path}.having")
     names = fields_read(rule.read, rules=rules)
     if names is None:
         return
@@ -128,6 +128,11 @@ def _check_fields(rule: Rule, rules: Mapping[str, Rule], *, path: str) -> Iterat
         yield from _conditions(rule.sequence.then, names, path=f"{path}.sequence.then")
     if rule.hold is not None and rule.hold.field:
         yield from _field(rule.hold.field, names, path=f"{path}.hold.field")
+
+
+def _having(conditions: Iterable[Condition], names: Sequence[str], *, path: str) -> Iterator[Fault]:
+    for fault in _conditions(conditions, names, path=path):
+        yield replace(fault, expected="a field of what the step gives out")
 
 
 def _conditions(

@@ -6,7 +6,6 @@ The meaning of each stands in docs/reference/rules.md; ``lineside.streams`` make
 from collections.abc import Mapping
 
 from lineside.core.plant_rules import Read, Rule
-from lineside.core.reference_checks import entries
 
 HUB_EVENTS = ("drift", "discrepancy", "picture", "device")
 """Events that the hub itself says, under these subjects; no rule may be called so."""
@@ -71,7 +70,7 @@ def fields_read(read: Read, *, rules: Mapping[str, Rule]) -> tuple[str, ...] | N
 def fields_given(rule: Rule) -> tuple[str, ...] | None:
     """Names of the fields of what a rule gives out; None where its step alone knows them."""
     given = values_given(rule)
-    return None if given is None else (*_EVENT, *_key(rule), *given)
+    return None if given is None else (*_EVENT, *rule.key, *given)
 
 
 def fields_tested(rule: Rule, *, rules: Mapping[str, Rule]) -> tuple[str, ...] | None:
@@ -81,17 +80,18 @@ def fields_tested(rule: Rule, *, rules: Mapping[str, Rule]) -> tuple[str, ...] |
         return None
     read = fields_read(rule.read, rules=rules)
     frame = ("frame",) if read is None or "frame" in read else ()  # of the record, where it has one
-    return (*_TESTED, *frame, *_key(rule), *given)
-
-
-def _key(rule: Rule) -> tuple[str, ...]:
-    return tuple(name for _, name in entries(rule.key))
+    return (*_TESTED, *frame, *rule.key, *given)
 
 
 def values_given(rule: Rule) -> tuple[str, ...] | None:
-    """Names of the figures a rule's step gives out; None where the step alone knows them."""
+    """Names of the figures a rule's step gives out; None where they are not known.
+
+    The step alone may know them, and of a faulty rule nobody does (see ``reference_checks``).
+    """
+    if None in (*rule.aggregate, *rule.key):
+        return None
     if rule.window is not None:
-        return ("count", *(figure.name for _, figure in entries(rule.aggregate)))
+        return ("count", *(figure.name for figure in rule.aggregate))
     if rule.hold is not None and rule.hold.field:
         return (*_STEPS["hold"], rule.hold.field)
     return _STEPS.get(rule.step)
