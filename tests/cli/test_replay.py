@@ -9,9 +9,11 @@ from typing import Any
 
 import pytest
 
+from lineside.cli.replay import _words as words_of
 from lineside.core import Plant, decode_json, rfc3339
 from lineside.hub import HubConfig, Registration
 from lineside.hub.replay_book import REPLAY_TYPE
+from lineside.hub.replay_records import RecordCheck, ReplayCounts, ReplayResult
 from lineside.models import build_package
 from lineside.testing import FakeClock
 from tests.hub.conftest import archive, config, jpeg, plant  # noqa: F401  fixtures
@@ -116,3 +118,14 @@ def test_what_cannot_be_replayed_gets_a_sentence(day: Day, tmp_path: Path) -> No
         "--package", "recorded",
     )  # fmt: skip
     assert (empty.code, "The log holds what arrived from" in empty.err) == (3, True)
+
+
+def test_the_text_says_how_many_differences_it_does_not_show(clock: FakeClock) -> None:
+    found = ReplayResult(
+        since=clock.now(), until=clock.now(), package="", package_name="", inspections=(), rules="",
+        rules_begin=clock.now(), frames=30,
+        counts=ReplayCounts(decisions_changed=28, twin_changed=2),
+        bit_identical=False, decisions_changed=(), events_changed=(), twin_changed=(),
+        record=RecordCheck(),
+    )  # fmt: skip
+    assert "    … 30 more; --json lists them" in words_of(found).splitlines()

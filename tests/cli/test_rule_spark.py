@@ -165,6 +165,10 @@ def test_a_checkpoint_is_of_one_run(place: Path, absent: Callable[[str, str], No
     (kept / "job.json").write_text('{"digest":"of another"}')
     refused = refusal(*words(place, "--on", "spark", "--checkpoint", str(kept)))
     assert "another rule" in refused.message
+    other = {"topic": "b", "payload": {}, "time": "2026-01-01T12:00:00Z"}
+    (place / "events.jsonl").write_text(json.dumps(other))
+    typed = CliRunner().invoke(app, words(place, "--on", "spark", "--checkpoint", str(kept)))
+    assert typed.stderr == "none of 1 entries is read by this rule\n"
     with (kept / "lock").open("wb") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         refused = refusal(*words(place, "--on", "spark", "--checkpoint", str(kept)))
