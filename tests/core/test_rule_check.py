@@ -145,7 +145,7 @@ def test_a_topic_that_no_route_takes_is_refused_with_those_that_are(topic: str) 
 def test_the_topic_that_begins_a_session_needs_a_route_too() -> None:
     sound = 'id = "r"\nread = { topic = "sockfound" }\npair = { session = "sockfound" }'
     assert faults_of(f"{ROUTES}[[rule]]\n{sound}") == ()
-    wrong = sound.replace('session = "sockfound"', 'session = "sesion"')
+    wrong = sound.replace('session = "sockfound"', 'session = "sessjon"')
     [fault] = faults_of(f"{ROUTES}[[rule]]\n{wrong}")
     assert fault.path == "$.rule[0].pair.session"
 
@@ -184,7 +184,7 @@ def test_having_tests_a_frame_only_where_what_is_read_may_have_one() -> None:
         ('of = "mean"', 'of = "median"', "$.rule[0].aggregate[0].of"),
         (', field = "probability"', "", "$.rule[0].aggregate[0].field"),
         ('key = ["label"]\nwindow', 'key = ["label", 5]\nwindow', "$.rule[0].key[1]"),
-        ('task = "classify"', 'task = "clasify", good = ["Google"]', "$.inspection[0].task"),
+        ('task = "classify"', 'task = "classifyy", good = ["Google"]', "$.inspection[0].task"),
         ('"Blank"] }]', '5], good = ["Google"] }]', "$.inspection[0].labels[1]"),
     ],
 )  # fmt: skip
