@@ -1,10 +1,10 @@
 """How many events a second a rule takes, beside other ways to do the same.
 
 ``python benchmarks/streams.py [--quick] [--events 1000000] [--history 10000000] [--bytewax PYTHON]
-[--without-spark]``. The rule: leave out ``Blank``, group by label, count in windows of 5 s, tell
-those above 3. The events: answers of a sock camera, one JSON line each, in order of time. Everybody
-reads the same file, decodes it and commits place, memory and results so that a kill loses nothing
-(Bytewax: at least once, each second).
+[--without-spark] [--only-history]``. The rule: leave out ``Blank``, group by label, count in
+windows of 5 s, tell those above 3. The events: answers of a sock camera, one JSON line each, in
+order of time. Everybody reads the same file, decodes it and commits place, memory and results so
+that a kill loses nothing (Bytewax: at least once, each second).
 
 1. Each way in a process of its own: events a second once it is started, by the clock and by
    processor time of it and its children; the whole run with the start; largest memory, and how much
@@ -266,10 +266,17 @@ def main() -> None:
     parser.add_argument("--bytewax", default="", help="a Python that has Bytewax")
     parser.add_argument("--without-spark", action="store_true", help="it takes minutes")
     parser.add_argument("--quick", action="store_true", help="a minute; nothing is written")
+    parser.add_argument("--only-history", action="store_true", help="part 3, in a file of its own")
     asked = parser.parse_args()
     quick = asked.quick
     events, before = (100_000, 50_000) if quick else (asked.events, asked.history)
     seconds, times = (3, 1) if quick else (10, 3)
+    if asked.only_history:
+        found = stream_hub.history(before, measured=100_000, seconds=seconds, times=times)
+        print(json.dumps(found, indent=2))
+        if not quick:
+            measure.write("streams_history", {"budgets": BUDGETS, "history": found})
+        return
     result: dict[str, Any] = {"events": events, "budgets": BUDGETS}
     spark = not asked.without_spark
     result["systems"] = compare(events, bytewax=asked.bytewax, spark=spark, rounds=min(times, 2))
