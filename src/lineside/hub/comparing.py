@@ -20,6 +20,7 @@ from datetime import datetime
 from pathlib import Path
 
 from lineside.core import Clock, InvalidError, LinesideError, UnavailableError, decode, decode_json
+from lineside.hub.children import end_child, why_it_failed
 from lineside.hub.models import ASKED, REGISTERED, Models
 from lineside.models import Comparison, Creation, ModelVersion, PackageRecord
 from lineside.store import Logged
@@ -28,8 +29,6 @@ logger = logging.getLogger(__name__)
 
 _LONGEST_S = 1800.0
 _MOST_BYTES = 16_000_000
-_MOST_SAID = 500
-_KILL_AFTER_S = 10.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,7 +113,7 @@ class Comparisons:
                 files[1].write_bytes(self._models.content(beside.digest))
             code = self._run(files if beside is not None else files[:1], folder=folder)
             if code != 0:
-                raise InvalidError(_why(folder / "stderr.log", code))
+                raise InvalidError(why_it_failed(_said(folder), code=code))
             raw = (folder / "found.json").read_bytes()
             if len(raw) > _MOST_BYTES:
                 raise InvalidError(f"it has {len(raw)} bytes, {_MOST_BYTES} at most are kept")
@@ -138,21 +137,9 @@ class Comparisons:
             except subprocess.TimeoutExpired as error:
                 raise UnavailableError(f"it took more than {_LONGEST_S / 60:.0f} min") from error
             finally:
-                _end(self._child)
+                end_child(self._child)
                 with self._lock:
                     self._child = None
-
-
-def _end(child: subprocess.Popen[bytes]) -> None:
-    """One that runs on is ended; one that ended stays as it is."""
-    if child.poll() is not None:
-        return
-    child.terminate()
-    try:
-        child.wait(timeout=_KILL_AFTER_S)
-    except subprocess.TimeoutExpired:
-        child.kill()
-        child.wait()
 
 
 @contextmanager
@@ -166,11 +153,6 @@ def _folder(place: Path) -> Iterator[Path]:
         shutil.rmtree(place, ignore_errors=True)
 
 
-def _why(log: Path, code: int) -> str:
-    """The child's own sentence, or how it ended."""
-    if code < 0:
-        return f"its process was ended by signal {-code}"
-    lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
-    named = next((line for line in lines if line.startswith(("error: ", "bug: "))), "")
-    said = named.removeprefix("error: ") or (lines[-1] if lines else "it said nothing")
-    return said[:_MOST_SAID].rstrip(".")
+def _said(folder: Path) -> list[str]:
+    """Lines of the child's standard error."""
+    return (folder / "stderr.log").read_text(errors="replace").splitlines()

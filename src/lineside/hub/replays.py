@@ -29,6 +29,7 @@ from lineside.core import (
     decode_json,
     rfc3339,
 )
+from lineside.hub.children import end_child, why_it_failed
 from lineside.hub.replay_book import ASKED, RUNNING, ReplayBook, ReplayView
 from lineside.hub.replay_choice import Wished, check_wish, named_package
 from lineside.hub.replay_records import AS_RECORDED, ReplayOrder, ReplayResult
@@ -39,8 +40,6 @@ logger = logging.getLogger(__name__)
 
 _MOST_BYTES = 64_000_000
 _MOST_LINES = 20
-_MOST_SAID = 500
-_KILL_AFTER_S = 10.0
 _PERCENT = re.compile(rb"^\s*(\d+) %")
 
 
@@ -184,7 +183,7 @@ class Replays:
             if self.book.one(view.id).ended:
                 raise ConflictError("somebody cancelled it", where=view.id)
             if code != 0:
-                raise InvalidError(_why(said, code))
+                raise InvalidError(why_it_failed(said, code=code))
             raw = (folder / "found.json").read_bytes()
             if len(raw) > _MOST_BYTES:
                 raise InvalidError(f"it has {len(raw)} bytes, {_MOST_BYTES} at most are kept")
@@ -227,7 +226,7 @@ class Replays:
                         self._hear(line, said)
                 return child.wait(), said
             finally:
-                _end(child)
+                end_child(child)
                 with self._lock:
                     self._child, self._at_work = None, ""
 
@@ -238,25 +237,3 @@ class Replays:
             return
         with self._lock:
             self._percent = min(100.0, float(told.group(1)))
-
-
-def _end(child: subprocess.Popen[bytes]) -> None:
-    """One that runs on is ended; one that ended stays as it is."""
-    if child.poll() is not None:
-        return
-    child.terminate()
-    try:
-        child.wait(timeout=_KILL_AFTER_S)
-    except subprocess.TimeoutExpired:
-        child.kill()
-        child.wait()
-
-
-def _why(said: Sequence[str], code: int) -> str:
-    """The child's own sentence, or how it ended."""
-    if code < 0:
-        return f"its process was ended by signal {-code}"
-    lines = [line for line in said if line]
-    named = next((line for line in lines if line.startswith(("error: ", "bug: "))), "")
-    told = named.removeprefix("error: ") or (lines[-1] if lines else "it said nothing")
-    return told[:_MOST_SAID].rstrip(".")
