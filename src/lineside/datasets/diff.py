@@ -94,7 +94,7 @@ def _changed(
     )
 
 
-def _change(  # noqa: PLR0917  before and after read like a sentence
+def _change(
     sample: Sample, before: str, after: str, *, version: DatasetVersion | None = None
 ) -> Change:
     judged = version.lineage.get(sample.digest, ()) if version else ()

@@ -134,7 +134,7 @@ class Library:
                     reported += said
         return Added(new=new, same=same, reported=tuple(reported))
 
-    def add_frames(  # noqa: PLR0917  name, frames and labels read like a sentence
+    def add_frames(
         self,
         name: str,
         rows: Sequence[FrameRow],

@@ -93,7 +93,7 @@ class Download(Response):
         self._sent = sent
         self._slots = slots
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: PLR0917  ASGI
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send all of it, or say when to come again."""
         if scope["method"] == "HEAD":
             await send(self._start())

@@ -50,7 +50,7 @@ class SecureHeaders:
     def __init__(self, app: App) -> None:
         self._app = app
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: PLR0917  ASGI
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass on, adding headers to the response's start."""
 
         async def add(message: Message) -> None:
@@ -74,7 +74,7 @@ class KnownHost:
         self._names = frozenset((*names, *_LOOPBACK))
         self._any_name = any_name
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: PLR0917  ASGI
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Refuse a request to a name that is not ours."""
         if scope["type"] in ("http", "websocket") and not self._any_name:
             host = _host_name(_header(scope, b"host"))
@@ -94,7 +94,7 @@ class BodyLimit:
         self._app = app
         self._limit_of = limit_of
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: PLR0917  ASGI
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Count the body as it comes; what was announced too large is not read at all."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
@@ -124,7 +124,7 @@ class Gate:
         self._app = app
         self._auth = auth
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: PLR0917  ASGI
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Find out who asks, and refuse what they may not."""
         if scope["type"] not in ("http", "websocket"):
             await self._app(scope, receive, send)

@@ -168,7 +168,7 @@ def _cross_entropy(score: Numbers, target: Numbers) -> float:
     return float(np.sum(np.logaddexp(0.0, score) - target * score))
 
 
-def _chance(logit: Numbers, slope: float, offset: float, *, floor: float) -> Numbers:  # noqa: PLR0917  sigmoid(slope x + offset)
+def _chance(logit: Numbers, slope: float, offset: float, *, floor: float) -> Numbers:
     score = np.clip(slope * logit + offset, -60.0, 60.0)
     return np.asarray(np.clip(1.0 / (1.0 + np.exp(-score)), floor, 1.0 - floor))
 

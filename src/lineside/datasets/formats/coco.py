@@ -236,7 +236,7 @@ def _corners(annotation: Annotation, picture: Picture) -> tuple[float, float, fl
     raise InvalidError(f"a box without area: {list(box)}")
 
 
-def draw(annotations: Sequence[Annotation], width: int, height: int) -> bytes:  # noqa: PLR0917  the last two as ``Row.drawn`` says
+def draw(annotations: Sequence[Annotation], width: int, height: int) -> bytes:
     """The mask of all segments, as PNG; ``InvalidError`` where one is not of this size."""
     mask = np.zeros((height, width), np.bool_)
     for annotation in annotations:

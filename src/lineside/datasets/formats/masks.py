@@ -77,7 +77,7 @@ def _pairings(tree: Tree) -> Iterator["_Pairing"]:
 class _Pairing:
     """One folder of pictures and the folder of its masks."""
 
-    def __init__(self, tree: Tree, images: str, masks: str, *, part: Part) -> None:  # noqa: PLR0917  a place and two folders in it
+    def __init__(self, tree: Tree, images: str, masks: str, *, part: Part) -> None:
         self.tree, self.images, self.masks, self.part = tree, images, masks, part
         self.flat = images == masks
 

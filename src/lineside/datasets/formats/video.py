@@ -56,7 +56,7 @@ def list_video(tree: Tree, name: str, *, every: int = 1) -> Listing:
     return replace(listing, entries=entries())
 
 
-def _entry(path: Path, number: int, encoded: bytes, *, rate: float) -> Entry:  # noqa: PLR0917  a frame and its place
+def _entry(path: Path, number: int, encoded: bytes, *, rate: float) -> Entry:
     seconds = number / rate
     row = Row(
         where=f"{path.name}, frame {number}",

@@ -259,7 +259,7 @@ def label_files(picture: str) -> Iterator[str]:
     yield f"labels/{stem_of(picture)}.txt"
 
 
-def draw_shares(polygons: Sequence[Sequence[float]], width: int, height: int) -> bytes:  # noqa: PLR0917  the last two as ``Row.drawn`` says
+def draw_shares(polygons: Sequence[Sequence[float]], width: int, height: int) -> bytes:
     """The mask of polygons in shares of the picture, as PNG."""
     mask = np.zeros((height, width), np.bool_)
     for polygon in polygons:

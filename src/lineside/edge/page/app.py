@@ -294,7 +294,7 @@ class Motion(Response):
         self._camera = camera
         self._make = make
 
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:  # noqa: ANN401, PLR0917  ASGI
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:  # noqa: ANN401  ASGI
         """Send until the client is gone or the page ends."""
         del scope
         kind = f"multipart/x-mixed-replace; boundary={BOUNDARY}".encode()
@@ -431,7 +431,7 @@ async def _no_such(request: Request, error: Exception) -> Response:
 def _patient(app: App) -> App:
     """``app``, let go where whoever asked does not read the answer, or is gone."""
 
-    async def patient(scope: Any, receive: Any, send: Any) -> None:  # noqa: ANN401, PLR0917  ASGI
+    async def patient(scope: Any, receive: Any, send: Any) -> None:  # noqa: ANN401  ASGI
         async def sent(message: Any) -> None:  # noqa: ANN401  ASGI
             await bounded(send, message, seconds=_UNREAD_S)
 

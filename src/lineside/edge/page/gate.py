@@ -79,7 +79,7 @@ class Gate:
         self._left = _BURST
         self._filled_s = clock.monotonic()
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: PLR0917  ASGI
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Refuse, or pass on."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)

@@ -167,9 +167,7 @@ class _Fresh:
         self._config = config
         self._seen_ns = Path(config.tls_cert).stat().st_mtime_ns
 
-    def look(  # noqa: PLR0917  the library's signature
-        self, link: ssl.SSLObject | ssl.SSLSocket, name: str | None, held: object
-    ) -> None:
+    def look(self, link: ssl.SSLObject | ssl.SSLSocket, name: str | None, held: object) -> None:
         """At the beginning of a connection."""
         del name
         try:

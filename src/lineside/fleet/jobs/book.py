@@ -303,7 +303,7 @@ class Book:
         self._move("iot-pending", _place(before), _place(after), run=after)
         self._move("iot-timer", _timer(before), _timer(after), run=after)
 
-    def _move(self, kind: str, old: str, new: str, *, run: Run | None) -> None:  # noqa: PLR0917  a row's two names
+    def _move(self, kind: str, old: str, new: str, *, run: Run | None) -> None:
         if old == new:
             return
         if old:

@@ -72,7 +72,7 @@ Status = Annotated[str, Query()]
 Act = Callable[[Caller], object]
 
 
-def _served(hub: Hub, request: Request, body: bytes, *, act: Act) -> Response:  # noqa: PLR0917  a request
+def _served(hub: Hub, request: Request, body: bytes, *, act: Act) -> Response:
     """Check who calls, do it, and write what came of it."""
     identity = cast("Identity | None", getattr(request.state, "identity", None))
     try:

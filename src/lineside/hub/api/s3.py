@@ -73,7 +73,7 @@ def delete_object(hub: Hub, request: Request, *, bucket: str, key: str, body: Bo
     return _served(hub, request, body, act=delete)
 
 
-def _served(hub: Hub, request: Request, body: bytes, *, act: Callable[[], Response]) -> Response:  # noqa: PLR0917  a request
+def _served(hub: Hub, request: Request, body: bytes, *, act: Callable[[], Response]) -> Response:
     try:
         _admit(hub, request, body)
         return act()
@@ -81,7 +81,7 @@ def _served(hub: Hub, request: Request, body: bytes, *, act: Callable[[], Respon
         return s3_error(error, bucket=request.path_params["bucket"])
 
 
-def _admit(hub: Hub, request: Request, body: bytes) -> None:  # noqa: PLR0917  a request
+def _admit(hub: Hub, request: Request, body: bytes) -> None:
     """Who has an identity was looked at by the gate; others sign, or have a link that is signed."""
     if getattr(request.state, "identity", None) is not None:
         return

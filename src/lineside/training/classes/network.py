@@ -121,7 +121,7 @@ class ClassNetwork(nn.Module):
                 total = total + _grown(self._evidence(tap, scale, place), (height, width))
         return total
 
-    def _evidence(self, tap: Tensor, scale: int, place: slice) -> Tensor:  # noqa: PLR0917  of a map
+    def _evidence(self, tap: Tensor, scale: int, place: slice) -> Tensor:
         first = scale * PER_SCALE
         mean, peak = (
             slice(first + offset + place.start, first + offset + place.stop)

@@ -177,5 +177,5 @@ def _wanted(parameter: Parameter) -> str:
     return f"{parameter.kind}{least}"
 
 
-def _fault(name: str, value: object, expected: str) -> Fault:  # noqa: PLR0917  a fault's own order
+def _fault(name: str, value: object, expected: str) -> Fault:
     return Fault(path=f"$.{name}", value=repr(value)[:60], expected=expected, fix="")

@@ -107,7 +107,7 @@ def _answers(evidence: Evidence) -> list[Check]:
     return found
 
 
-def _one_answer(evidence: Evidence, table: Confusion, said: list[str]) -> str:  # noqa: PLR0917  one thing each
+def _one_answer(evidence: Evidence, table: Confusion, said: list[str]) -> str:
     if len(said) > 1:
         return f"the model gives {len(said)} different answers"
     if not said:
