@@ -204,6 +204,16 @@ def test_too_few_are_judged_after_the_first_stretch() -> None:
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize("limit", ["below = 4", "above = 3"])
+def test_periodic_records_do_not_flap_about_the_limit_they_just_keep(limit: str) -> None:
+    """One leaves the stretch at the moment at which the next is in: there are always four."""
+    rule = rule_of(HEAD + f"rate = {{ per_s = 4, {limit} }}")
+    found = told(rule, handed(*range(60)), end_s=59.0)
+    assert [one.action for one in found] == (["begun"] if "above" in limit else [])
+    (last,) = told(rule, handed(*range(60)))[len(found) :]
+    assert since_start_s(last.end_us) == 60.0
+
+
 # ---- holds
 
 ZONE = HEAD + 'where = [{ field = "in", equals = true }]\nhold = { for_s = 2, gap_s = 0.5 }'

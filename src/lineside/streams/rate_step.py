@@ -1,6 +1,8 @@
 """The step ``rate``: more than ``above``, or fewer than ``below``, records in any ``per_s``.
 
-Counted is the stretch that ends now, its beginning left out: ``(now - per_s, now]``.
+Counted is the stretch that ends now, its beginning left out: ``(now - per_s, now]``. A record at
+``now - per_s`` has left and one at ``now`` is in before either limit is judged: what time alone
+changes is judged when every record of that moment was taken.
 
 1. ``above``: begun with the record that makes them too many, ended when enough have left the
    stretch again.
@@ -109,17 +111,21 @@ class Rates:
         return cell.times[0] + self._per_us
 
     def _next(self, cell: _Cell) -> int:
-        """When time alone changes something."""
+        """When time alone changes something: the next moment, for more records of this may come."""
         if self._above:
-            return self._leaves(cell) if cell.begun_us else self._runs_out(cell)
-        if cell.begun_us:
-            return NEVER_US
-        leaves = self._leaves(cell)
-        return max(cell.judged_us, 0 if leaves == NEVER_US else leaves)
+            at_us = self._leaves(cell) if cell.begun_us else self._runs_out(cell)
+        else:
+            at_us = NEVER_US if cell.begun_us else self._lacks(cell)
+        return min(NEVER_US, at_us + 1)
 
     def _runs_out(self, cell: _Cell) -> int:
         """When the last record leaves the stretch, so that nothing is left to remember."""
         return cell.times[-1] + self._per_us if cell.times else NEVER_US
+
+    def _lacks(self, cell: _Cell) -> int:
+        """When there are too few, without a further record."""
+        leaves = self._leaves(cell)
+        return max(cell.judged_us, 0 if leaves == NEVER_US else leaves)
 
     def _leave(self, cell: _Cell | None, now_us: int) -> list[Output]:
         """What is told of a key that had to make room."""
@@ -141,7 +147,7 @@ class Rates:
         return [ended]
 
     def _begin_below(self, cell: _Cell) -> list[Output]:
-        cell.begun_us = cell.due_us
+        cell.begun_us = self._lacks(cell)
         return [self._tell(cell, "begun", at_us=cell.begun_us)]
 
     def _end_below(self, cell: _Cell) -> list[Output]:
