@@ -52,7 +52,7 @@ def streams(draw: st.DrawFn) -> dict[str, list[Entry]]:
 
 def ends() -> list[Entry]:
     """Each camera says something much later, so that time passes for all."""
-    return [message(camera, {"label": "blank"}, at_s=200.0, arrived_s=50.0) for camera in CAMERAS]
+    return [message(camera, {"label": "end"}, at_s=200.0, arrived_s=50.0) for camera in CAMERAS]
 
 
 def interleaved(draws: random.Random, lanes: Iterable[Sequence[Entry]]) -> list[Entry]:
@@ -65,7 +65,7 @@ def interleaved(draws: random.Random, lanes: Iterable[Sequence[Entry]]) -> list[
 
 def beginning() -> list[Entry]:
     """All cameras are heard before anything is seen, so that time waits for each."""
-    return [message(one, {"label": "blank"}, at_s=0.0, arrived_s=50.0) for one in CAMERAS]
+    return [message(one, {"label": "begin"}, at_s=0.0, arrived_s=50.0) for one in CAMERAS]
 
 
 def run(declared: Rule, entries: Sequence[Entry], *, cuts: Sequence[int] = ()) -> list[Output]:
@@ -182,6 +182,31 @@ def test_a_tick_tells_what_is_open_when_all_are_silent() -> None:
     assert told.values["count"] == 1
     assert engine.take([tick(12.0)]) == []
     assert engine.ticks_at_us() is None
+
+
+def test_time_goes_on_when_all_were_silent_and_come_back() -> None:
+    declared = rule_of('id = "r"\nread = { topic = "cam/+" }\nwindow = { size_s = 2 }\nidle_s = 3')
+    engine = RuleEngine(declared)
+    engine.take([message(one, {}, at_s=1.0) for one in CAMERAS[:2]])
+    assert len(engine.take([tick(5.0), tick(9.0)])) == 1
+    found = engine.take([message(one, {}, at_s=at) for at in (20, 23) for one in CAMERAS[:2]])
+    assert [(since_start_s(one.end_us), one.values["count"]) for one in found] == [(22, 2)]
+
+
+@pytest.mark.parametrize("fields", [{"k": 1, "label": "blank"}, {"label": "x"}])
+def test_what_is_passed_over_moves_no_watermark(fields: dict[str, Scalar]) -> None:
+    """What ``where`` rejects, or has no key, makes nothing late and wakes no source."""
+    text = 'id = "r"\nkey = ["k"]\nwindow = { size_s = 2 }\nidle_s = 3\n'
+    engine = RuleEngine(rule_of(text + READ))
+    taken: dict[str, Scalar] = {"k": 1, "label": "x"}
+    found = engine.take(
+        [message("cam/a", taken, at_s=1.0), message("cam/a", fields, at_s=9.0, arrived_s=1.1),
+         message("cam/a", taken, at_s=1.5)]
+    )  # fmt: skip
+    assert (found, engine.counted().late) == ([], 0)
+    (told,) = engine.take([message("cam/a", fields, at_s=at) for at in (3.0, 4.4, 5.1)])
+    assert (since_start_s(told.end_us), told.values["count"]) == (2, 2)
+    assert engine.low_us == round((START_S + 2.1) * 1e6)
 
 
 def test_cameras_named_are_waited_for_before_they_are_heard() -> None:

@@ -255,19 +255,20 @@ class RuleEngine:
 
     def _admit(self, records: Sequence[Record]) -> None:
         """Records in log order: late, without key, handed on, or held back."""
-        note, where, key_of = self._marks.note, self._where, self._key
+        marks, where, key_of = self._marks, self._where, self._key
         single, changes, passed = self._single, self._changes, 0
         for record in records:
             fields = record.fields
-            late = note(record.source, record.at_us, arrived_us=record.arrived_us)
             if where is not None and not where(fields):
+                marks.tick(record.arrived_us)
                 continue
             key = key_of(fields)
             if key is None:
                 self.counters.keyless += 1
+                marks.tick(record.arrived_us)
                 continue
             passed += 1
-            if late:
+            if marks.note(record.source, record.at_us, arrived_us=record.arrived_us):
                 self._tell_late(record, key)
             elif changes:
                 self._feed(record, key)

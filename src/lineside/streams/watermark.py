@@ -5,6 +5,7 @@
 2. Time has passed ``low`` for all: the lowest watermark of the sources that are awake.
 3. A source is asleep when nothing of it arrived for ``idle``, as of the newest arrival. When all
    sleep, time is past the newest record, or the newest arrival less ``idle`` where that is later.
+   What was passed over says only that it is that late: it moves no source and wakes none.
 4. ``low`` never goes back.
 """
 
@@ -90,7 +91,8 @@ class Watermarks:
         """Time has passed, by arrival, without a record."""
         if arrived_us > self.arrived_us:
             self.arrived_us = arrived_us
-            self._settle()
+            if arrived_us >= self._asleep_at_us:
+                self._settle()
 
     @property
     def newest_us(self) -> int:
@@ -135,7 +137,8 @@ class Watermarks:
                 self._laggard, self._asleep_at_us = "", BEGINNING_US
                 return
             self._missing.clear()
-        self._laggard, self._asleep_at_us = slowest, asleep_at_us
+        # Where all sleep, the next arrival moves time again, whosever it is.
+        self._laggard, self._asleep_at_us = slowest, asleep_at_us if slowest else BEGINNING_US
         self._alone = ""
         if len(self._sources) == 1:
             ((self._alone, self._only),) = self._sources.items()
