@@ -63,7 +63,14 @@ from lineside.models import OnnxEngine, Package
 from lineside.simulator import SimulateSettings, simulate
 from lineside.streams import Event, decode_event
 from lineside.training import TrainJob, run_job
-from lineside.vision import Registrar, decode_picture, encode_jpeg, open_frame, prepare
+from lineside.vision import (
+    CameraRegistrar,
+    Registrar,
+    decode_picture,
+    encode_jpeg,
+    open_frame,
+    prepare,
+)
 
 CLOCK = SystemClock()
 PLANT = Path(__file__).parents[1] / "examples" / "warehouse" / "plant.toml"
@@ -337,7 +344,7 @@ def measure_registration(package: Package, pictures: list[Shown]) -> dict[str, A
     reference = decode_picture(package.file(package.manifest.reference_file))
     images = [decode_picture(picture.encoded) for picture in pictures]
     still, redone = [], []
-    standing = Registrar(view, reference)
+    standing = CameraRegistrar(Registrar(view, reference))
     standing.register(images[0])
     for number in range(200):
         image = decode_picture(noisy(pictures[0].encoded, seed=number))

@@ -1,5 +1,6 @@
-"""``lineside predict`` on packages of boxes and counts."""
+"""``lineside predict``: boxes, counts, and many pictures in one call."""
 
+import itertools
 import json
 from pathlib import Path
 from typing import Any
@@ -7,9 +8,12 @@ from typing import Any
 from typer.testing import CliRunner
 
 from lineside.cli.app import app
+from lineside.models import build_package
 from lineside.testing.objects import untrained_bytes
+from lineside.testing.pictures import shifted
 from lineside.testing.trays import tray
 from lineside.vision import CountRule, encode_png
+from tests.models.conftest import package_parts, scene
 
 
 def predict(folder: Path, *words: str, ok: bool = True) -> list[dict[str, Any]]:
@@ -47,3 +51,15 @@ def test_a_count_is_told_with_its_interval(tmp_path: Path) -> None:
     assert count["more"] is False
     words = ["predict", str(tmp_path / "p.lspkg"), str(tmp_path / "seen.png")]
     assert f"{count['value']} objects" in CliRunner().invoke(app, words).stdout
+
+
+def test_pictures_are_answered_alike_in_every_order(tmp_path: Path) -> None:
+    """Small moves, after which a camera would count as standing still."""
+    (tmp_path / "p.lspkg").write_bytes(build_package(*package_parts()))
+    names = [str(tmp_path / f"{number}.png") for number in range(4)]
+    for number, name in enumerate(names):
+        picture = shifted(scene(lit=number % 2 == 0), dx_px=0.2 * number, dy_px=-0.15 * number)
+        Path(name).write_bytes(encode_png(picture))
+    first = {said["file"]: said["labels"] for said in predict(tmp_path, *names)}
+    for order in list(itertools.permutations(names))[1::6]:
+        assert {said["file"]: said["labels"] for said in predict(tmp_path, *order)} == first

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from lineside.core import Box, InvalidError, View
 from lineside.testing.pictures import lit, shifted
-from lineside.vision import Registrar, apply, decode_picture, encode_jpeg
+from lineside.vision import CameraRegistrar, Registrar, apply, decode_picture, encode_jpeg
 
 pytestmark = pytest.mark.data
 
@@ -48,7 +48,6 @@ def test_pictures_of_the_training_lights_lie_where_the_reference_lies(
     for name, image in rack.items():
         if " - " not in name:
             continue
-        rack_registrar.forget()
         answer = rack_registrar.register(image)
         assert answer.matrix is not None, name
         assert np.abs(apply(answer.matrix, MARKS) - MARKS).max() < 0.5, name
@@ -60,7 +59,6 @@ def test_pictures_after_the_camera_was_moved_are_found_again(
     later = [image for name, image in rack.items() if " - " not in name]
     assert len(later) == 8
     for image in later:
-        rack_registrar.forget()
         figures = rack_registrar.register(image).figures
         assert figures.state == "aligned"
         assert figures.dx_px == pytest.approx(8, abs=1.5)
@@ -75,12 +73,10 @@ def test_the_rack_is_found_under_shift_light_and_compression(
 ) -> None:
     rng = np.random.default_rng(7)
     for name, image in rack.items():
-        rack_registrar.forget()
         before = rack_registrar.register(image)
         for _ in range(8):
             dx, dy = rng.uniform(-20, 20, 2)
             picture = lit(shifted(image, dx_px=dx, dy_px=dy), gain=float(rng.uniform(0.7, 1.3)))
-            rack_registrar.forget()
             after = rack_registrar.register(decode_picture(encode_jpeg(picture, quality=50)))
             assert after.matrix is not None, (name, dx, dy, after.figures.reason)
             assert before.matrix is not None
@@ -92,11 +88,9 @@ def test_pieces_that_come_and_go_leave_the_camera_standing_still(
     rack: dict[str, NDArray[np.uint8]], rack_registrar: Registrar
 ) -> None:
     for light in (" - light", " - dark"):
-        rack_registrar.forget()
+        camera = CameraRegistrar(rack_registrar)
         states = [
-            rack_registrar.register(image).figures.state
-            for name, image in rack.items()
-            if light in name
+            camera.register(image).figures.state for name, image in rack.items() if light in name
         ]
         assert states == ["aligned"] + ["still"] * 7
 
@@ -112,7 +106,6 @@ def test_a_plain_wooden_board_is_found_in_97_pictures(data_folder: Path) -> None
         view = View(width_px=reference.shape[1], height_px=reference.shape[0])
         registrar = Registrar(view, reference)
         for path, image in zip(paths, images, strict=True):
-            registrar.forget()
             if registrar.register(image).matrix is None:
                 lost.append(path.name)
     assert len(lost) <= 0.01 * len(images) * len(images[::32]), lost

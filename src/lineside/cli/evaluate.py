@@ -130,7 +130,7 @@ def _answer(
 
     frame = _frame(path)
     beside = None if template is None else _frame(template).image
-    said = predictor.predict(frame, template=beside)
+    said = predictor.predict_single(frame, template=beside)
     maps = predictor.explain(frame, template=beside) if heat else {}
     return {
         "file": str(path),

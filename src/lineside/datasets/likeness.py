@@ -200,7 +200,6 @@ def leak_features(samples: Sequence[Sample], *, read: Read, inspection: Inspecti
     placed: dict[Digest, NDArray[np.uint8]] = {}
     for sample in samples:
         image = _decoded(read(sample))
-        registrar.forget()
         matrix = None if image is None else registrar.register(image).matrix
         if image is not None and matrix is not None:
             placed[sample.digest] = cut(image, settings, matrix=matrix)

@@ -1,13 +1,13 @@
 """The service ``lineside.edge.v1.Edge``: pictures to decisions, and decisions as they are taken."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lineside.core import Clock, Digest, InvalidError, NotFoundError, frame_id
+from lineside.core import Clock, Digest, InvalidError, NotFoundError
 from lineside.edge.named import NamedPackages
 from lineside.edge.watchers import Watchers
 from lineside.fleet import wire
@@ -35,7 +35,18 @@ class FullJudge(Protocol):
         decode_ms: float = 0.0,
         template: NDArray[np.uint8] | None = None,
     ) -> Prediction:
-        """Judge one frame."""
+        """Judge the next frame of its camera."""
+        ...
+
+    def predict_single(
+        self,
+        frame: Frame,
+        *,
+        device: str = "",
+        decode_ms: float = 0.0,
+        template: NDArray[np.uint8] | None = None,
+    ) -> Prediction:
+        """Judge a picture by itself."""
         ...
 
     def explain(
@@ -77,8 +88,6 @@ class EdgeService(wire.lineside_edge_v1_pb2_grpc.EdgeServicer):
         self._clock = clock
         self._find_inspection = find_inspection
         self._in_use = in_use
-        # Pictures without a time are all of this moment: the same one again is no frozen camera.
-        self._since = clock.now()
 
     def Predict(  # noqa: N802  the protocol's word
         self, request: edge_pb2.PredictRequest, context: Context
@@ -88,8 +97,10 @@ class EdgeService(wire.lineside_edge_v1_pb2_grpc.EdgeServicer):
         began_s = self._clock.monotonic()
         frame, template = self._frame(request), _template(request)
         decode_ms = (self._clock.monotonic() - began_s) * 1000
-        found = judge.predict(frame, device=self._device, decode_ms=decode_ms, template=template)
-        return wire.prediction_to_wire(self._dated(found, request))
+        # A picture without a time is a question of its own, and not the next one of a camera.
+        predict = judge.predict if request.HasField("captured_at") else judge.predict_single
+        found = predict(frame, device=self._device, decode_ms=decode_ms, template=template)
+        return wire.prediction_to_wire(found)
 
     def Explain(  # noqa: N802  likewise
         self, request: edge_pb2.PredictRequest, context: Context
@@ -163,19 +174,11 @@ class EdgeService(wire.lineside_edge_v1_pb2_grpc.EdgeServicer):
             camera=request.camera or _UNNAMED,
             captured_at=wire.time_from_wire(request.captured_at, where="captured_at")
             if dated
-            else self._since,
+            else self._clock.now(),
             sequence=request.sequence,
             part=request.part,
             max_bytes=_MOST_PICTURE_BYTES,
         )
-
-    def _dated(self, found: Prediction, request: edge_pb2.PredictRequest) -> Prediction:
-        """With the time of the answer, where the client gave none."""
-        if request.HasField("captured_at"):
-            return found
-        now, frame = self._clock.now(), found.frame
-        name = frame_id(camera=frame.camera, captured_at=now, digest=frame.digest)
-        return replace(found, frame=replace(frame, captured_at=now, id=name))
 
 
 def _template(request: edge_pb2.PredictRequest) -> NDArray[np.uint8] | None:

@@ -34,7 +34,7 @@ def answered(packages: Packages, plant: Plant, *, endpoint: str, picture: bytes)
         inspection=inspection,
         package=digest,
         manifest=predictor.manifest,
-        prediction=predictor.predict(frame),
+        prediction=predictor.predict_single(frame),
     )
 
 

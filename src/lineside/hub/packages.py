@@ -58,7 +58,6 @@ class Packages:
         self._clock = clock
         self._may_use = may_use
         self._releases = releases
-        self._since = clock.now()
         self._lock = threading.Lock()
         self._loaded: OrderedDict[str, Predictor] = OrderedDict()
         self.bus: Bus | None = None
@@ -200,13 +199,10 @@ class Packages:
         return record.digest
 
     def judge(self, digest: str, data: bytes) -> tuple[Frame, Predictor]:
-        """A picture of somebody's, opened for a package; nothing of it is stored.
-
-        All of them carry one time, so that asking twice about a picture is not a frozen camera.
-        """
+        """A picture of somebody's, opened for a package; nothing of it is stored."""
         predictor = self.predictor(digest)
         frame = open_frame(
-            data, camera="tried", captured_at=self._since, max_bytes=_MOST_PICTURE_BYTES
+            data, camera="tried", captured_at=self._clock.now(), max_bytes=_MOST_PICTURE_BYTES
         )
         return frame, predictor
 
@@ -215,7 +211,7 @@ class Packages:
         frame, predictor = self.judge(digest, data)
         heat = predictor.explain(frame)
         return Tried(
-            prediction=predictor.predict(frame),
+            prediction=predictor.predict_single(frame),
             heat={name: _data_url(values) for name, values in heat.items()},
             width_px=int(frame.image.shape[1]),
             height_px=int(frame.image.shape[0]),

@@ -2,8 +2,12 @@
 
 1. Figures of the picture, then its place, then the network, then decisions. The first of them that
    refuses ends the work: a refused picture carries its state and reason, and no labels.
-2. The registration is kept per camera, so a camera that stands still is only checked.
-3. ``predict`` computes no activation maps; ``explain`` does, on request.
+2. ``predict`` takes the next frame of a camera: its registration is kept, so a camera that stands
+   still is only checked, and the same bytes again and again are a frozen camera.
+3. ``predict_single`` takes a picture that somebody asks about: nothing is carried from one to the
+   next, so the same picture gets the same answer, whoever asked before. ``explain``, ``heat`` and
+   ``crops`` are of a single picture too.
+4. ``predict`` computes no activation maps; ``explain`` does, on request.
 """
 
 import threading
@@ -27,6 +31,7 @@ from lineside.models.watch import (
     repeated,
 )
 from lineside.vision import (
+    CameraRegistrar,
     Frame,
     HealthFigures,
     PictureState,
@@ -64,7 +69,7 @@ class GoldenReport:
 class _Seat:
     """What is kept of one camera between its frames."""
 
-    registrar: Registrar | None
+    registrar: CameraRegistrar | None
     repeats: Repeats | None = None
 
 
@@ -102,7 +107,7 @@ class Predictor:
         self._clock = clock
         self._lock = threading.Lock()
         self._seats: OrderedDict[str, _Seat] = OrderedDict()
-        self._reference = _reference(package)
+        self._registrar = _registrar(package)
         self._answerer = answerer_for(package, clock=clock, engine=engine)
 
     @property
@@ -123,7 +128,7 @@ class Predictor:
         decode_ms: float = 0.0,
         template: NDArray[np.uint8] | None = None,
     ) -> Prediction:
-        """Judge one frame.
+        """Judge the next frame of its camera.
 
         Args:
             frame: any size; its pixels are as they came.
@@ -137,9 +142,34 @@ class Predictor:
         self._check_template(frame, template)
         with self._lock:
             started_s = self._clock.monotonic()
-            work = self._judge(frame, template)
+            seat = self._seat(frame.camera)
+            seat.repeats = repeated(seat.repeats, frame)
+            verdict = judge_repeats(self.manifest.health, repeats=seat.repeats.count)
+            work = self._judge(frame, template, verdict=verdict, registrar=seat.registrar)
             ended_s = self._clock.monotonic()
         total_ms = (ended_s - started_s) * 1000 + decode_ms
+        return self._prediction(frame, work, device=device, decode_ms=decode_ms, total_ms=total_ms)
+
+    def predict_single(
+        self,
+        frame: Frame,
+        *,
+        device: str = "",
+        decode_ms: float = 0.0,
+        template: NDArray[np.uint8] | None = None,
+    ) -> Prediction:
+        """Judge a picture by itself; arguments and errors as of ``predict``."""
+        self._check_template(frame, template)
+        with self._lock:
+            started_s = self._clock.monotonic()
+            work = self._judge(frame, template, verdict=Verdict(), registrar=self._registrar)
+            ended_s = self._clock.monotonic()
+        total_ms = (ended_s - started_s) * 1000 + decode_ms
+        return self._prediction(frame, work, device=device, decode_ms=decode_ms, total_ms=total_ms)
+
+    def _prediction(
+        self, frame: Frame, work: _Work, *, device: str, decode_ms: float, total_ms: float
+    ) -> Prediction:
         return Prediction(
             frame=frame.ref,
             inspection=self.manifest.inspection,
@@ -178,7 +208,7 @@ class Predictor:
         """
         self._check_template(frame, template)
         with self._lock:
-            placed = _place(self._seat(frame.camera), grey_of(frame.image))
+            placed = _place(self._registrar, grey_of(frame.image))
             if placed.figures.state == "moved":
                 return {}
             return self._answerer.explain(
@@ -191,7 +221,7 @@ class Predictor:
         """The map of defects in the task's own unit; see ``Answerer.heat``."""
         self._check_template(frame, template)
         with self._lock:
-            placed = _place(self._seat(frame.camera), grey_of(frame.image))
+            placed = _place(self._registrar, grey_of(frame.image))
             return self._answerer.heat(
                 Place(image=frame.image, matrix=placed.matrix, template=template)
             )
@@ -206,7 +236,7 @@ class Predictor:
         """
         self._check_template(frame, template)
         with self._lock:
-            placed = _place(self._seat(frame.camera), grey_of(frame.image))
+            placed = _place(self._registrar, grey_of(frame.image))
             if placed.figures.state == "moved":
                 raise InvalidError(
                     f"the picture is not placed: {placed.figures.reason}",
@@ -274,43 +304,40 @@ class Predictor:
         return float(np.abs(said - wanted).max())
 
     def _golden_place(self, image: NDArray[np.uint8], golden: Golden) -> NDArray[np.float64] | None:
-        registrar = self._new_registrar()
-        if registrar is None:
+        if self._registrar is None:
             return None
-        placed = registrar.register(image)
+        placed = self._registrar.register(image)
         if placed.matrix is None:
             reason = placed.figures.reason
             raise RefusedError(f"a golden picture is not placed: {reason}", where=golden.file)
         return placed.matrix
 
     def _seat(self, camera: str) -> _Seat:
-        seat = self._seats.pop(camera, None) or _Seat(registrar=self._new_registrar())
+        seat = self._seats.pop(camera, None)
+        if seat is None:
+            registrar = None if self._registrar is None else CameraRegistrar(self._registrar)
+            seat = _Seat(registrar=registrar)
         self._seats[camera] = seat
         if len(self._seats) > _MOST_CAMERAS:
             self._seats.popitem(last=False)
         return seat
 
-    def _new_registrar(self) -> Registrar | None:
-        view = self.manifest.prepare.view
-        if view is None or self._reference is None:
-            return None
-        return Registrar(view, self._reference, boxes=self._boxes())
-
-    def _judge(self, frame: Frame, template: NDArray[np.uint8] | None) -> _Work:
-        seat = self._seat(frame.camera)
-        seat.repeats = repeated(seat.repeats, frame)
+    def _judge(
+        self,
+        frame: Frame,
+        template: NDArray[np.uint8] | None,
+        *,
+        verdict: Verdict,
+        registrar: Registrar | CameraRegistrar | None,
+    ) -> _Work:
         limits, start_s = self.manifest.health, self._clock.monotonic()
         grey = grey_of(frame.image)
         health = grey_health(grey)
-        work = _Work(
-            verdict=judge_repeats(limits, repeats=seat.repeats.count),
-            health=health,
-            placed=_NOWHERE,
-        )
+        work = _Work(verdict=verdict, health=health, placed=_NOWHERE)
         if work.verdict.state is not PictureState.OK:
             return work
         seen_s = self._clock.monotonic()
-        work.placed = _place(seat, grey)
+        work.placed = _place(registrar, grey)
         work.verdict = judge_place(work.placed.figures, health, limits=limits)
         placed_s = self._clock.monotonic()
         work.times = StageTimes(
@@ -338,14 +365,9 @@ class Predictor:
             decide=max(0.0, spent_ms - said.prepare_ms - said.infer_ms),
         )
 
-    def _boxes(self) -> list[Box]:
-        """Regions that must lie in the picture; a whole view may reach over its edge."""
-        crops = self.manifest.prepare.crops
-        return [crop.region_px or crop.box_px for crop in crops if crop.region]
 
-
-def _place(seat: _Seat, grey: NDArray[np.uint8]) -> Registered:
-    return _NOWHERE if seat.registrar is None else seat.registrar.register_grey(grey)
+def _place(registrar: Registrar | CameraRegistrar | None, grey: NDArray[np.uint8]) -> Registered:
+    return _NOWHERE if registrar is None else registrar.register_grey(grey)
 
 
 def heat_png(image: NDArray[np.uint8], heat: NDArray[np.float32]) -> bytes:
@@ -353,6 +375,15 @@ def heat_png(image: NDArray[np.uint8], heat: NDArray[np.float32]) -> bytes:
     return encode_png(draw_heat(image, heat))
 
 
-def _reference(package: Package) -> NDArray[np.uint8] | None:
-    name = package.manifest.reference_file
-    return decode_picture(package.file(name)) if name else None
+def _registrar(package: Package) -> Registrar | None:
+    """To the package's reference picture; None where nothing is registered."""
+    manifest = package.manifest
+    view, name = manifest.prepare.view, manifest.reference_file
+    if view is None or not name:
+        return None
+    return Registrar(view, decode_picture(package.file(name)), boxes=_boxes(manifest))
+
+
+def _boxes(manifest: Manifest) -> list[Box]:
+    """Regions that must lie in the picture; a whole view may reach over its edge."""
+    return [crop.region_px or crop.box_px for crop in manifest.prepare.crops if crop.region]

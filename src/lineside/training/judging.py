@@ -26,17 +26,17 @@ def judge_all(
     Where the package judges beside a template, samples without one are passed over.
     """
     predictor = Predictor(package, clock=clock)
-    for number, sample in enumerate(samples):
+    for sample in samples:
         if package.manifest.template and sample.template_digest is None:
             continue
         frame = open_frame(
             files(sample.digest),
-            camera=f"evaluation-{number}",  # a camera of its own: nothing is carried over
+            camera="evaluation",
             captured_at=sample.captured_at or clock.now(),
             max_bytes=MOST_BYTES,
         )
         template = _template(package, sample, files=files)
-        said = predictor.predict(frame, template=template)
+        said = predictor.predict_single(frame, template=template)
         mapped = package.manifest.task in _MAPPED and said.state is PictureState.OK
         yield Case(
             sample=sample,

@@ -61,7 +61,7 @@ class Looker:
     """Looks at pictures, all in the same way.
 
     Attributes:
-        registrar: to the reference; made to forget before each picture.
+        registrar: to the reference.
         read: gives a sample's encoded picture.
         seed: of augmentation.
         folder: where looked-at pictures are kept.
@@ -95,7 +95,6 @@ class Looker:
             image = decode_picture(self.read(sample), max_bytes=64_000_000)
         except InvalidError as error:
             return self._refused(sample, reason=error.message)
-        self.registrar.forget()
         placed = self.registrar.register(image)
         health = picture_health(image)
         if placed.matrix is None:

@@ -119,7 +119,6 @@ def _likest(
 
 def _shift(registrar: Registrar, image: Image) -> float | None:
     """How far the view's corners lie from those of a picture, in px; None when refused."""
-    registrar.forget()
     matrix = registrar.register(image).matrix
     if matrix is None:
         return None

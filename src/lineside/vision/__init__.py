@@ -148,7 +148,12 @@ from lineside.vision.region_metrics import (
     pro,
     region_bins,
 )
-from lineside.vision.registration import Registered, Registrar, RegistrationLimits
+from lineside.vision.registration import (
+    CameraRegistrar,
+    Registered,
+    Registrar,
+    RegistrationLimits,
+)
 from lineside.vision.standing_out import standing_out
 
 __all__ = [
@@ -161,6 +166,7 @@ __all__ = [
     "AnomalyAnswer",
     "AnomalyRule",
     "BoxAnswer",
+    "CameraRegistrar",
     "Candidates",
     "CheckedPicture",
     "ClassRule",

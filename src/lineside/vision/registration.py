@@ -5,8 +5,10 @@
 2. Fine: the similarity that maximises the correlation of edge strength (``refine``).
 3. Judged: scale, rotation, shift, overlap, correlation, number of agreeing features, and every box
    of the inspection inside the picture. One failed rule refuses the picture, with its sentence.
-4. A camera that stands still is only checked: the picture is compared with the one of the last full
-   registration (``still``), and registered again when it does not lie where that one lay.
+4. ``Registrar`` carries nothing from one picture to the next: the same picture, the same answer.
+5. ``CameraRegistrar`` follows one camera. While it stands still it is only checked: the picture is
+   compared with the one of the last full registration (``still``), and registered again when it
+   does not lie where that one lay.
 
 All work is done on grey pictures reduced to at most ``WORK_PIXELS``. Features are looked for
 quickly first; where too few agree, once more and thoroughly, before a picture is refused. Figures
@@ -86,10 +88,7 @@ class Registered:
 
 
 class Registrar:
-    """Registers the pictures of one camera against one reference view, one after the other.
-
-    It keeps the last good registration, so it belongs to one camera and one thread.
-    """
+    """Registers single pictures against one reference view; for one thread at a time."""
 
     def __init__(
         self,
@@ -128,8 +127,11 @@ class Registrar:
             for search in (QUICK, THOROUGH)
         ]
         self._refiner = Refiner(grey)
-        self._still: StillCheck | None = None
-        self._last: Registered | None = None
+
+    @property
+    def view(self) -> View:
+        """The reference view."""
+        return self._view
 
     @property
     def _work_size(self) -> tuple[int, int]:
@@ -149,25 +151,17 @@ class Registrar:
             return Registered(
                 figures=RegistrationFigures(state="none"), matrix=self._to_picture(identity(), size)
             )
-        work = resized(grey, self._work_size)
-        if self._last is not None and self._still is not None and self._still.holds(work):
-            return replace(self._last, figures=replace(self._last.figures, state="still"))
-        return self._anew(work, size)
-
-    def forget(self) -> None:
-        """Register the next picture in full, whatever was before."""
-        self._still, self._last = None, None
-
-    def _anew(self, work: NDArray[np.uint8], size: tuple[int, int]) -> Registered:
-        self.forget()
+        work = self.reduced(grey)
         answer = self._attempt(work, self._features[0])
         if answer.matrix is None and answer.figures.inliers < self._limits.inliers_min:
             answer = self._attempt(work, self._features[1])
         if answer.matrix is None:
             return answer
-        self._still = StillCheck(work)
-        self._last = replace(answer, matrix=self._to_picture(answer.matrix, size))
-        return self._last
+        return replace(answer, matrix=self._to_picture(answer.matrix, size))
+
+    def reduced(self, grey: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """A grey picture in the size that is worked on."""
+        return resized(grey, self._work_size)
 
     def _attempt(self, work: NDArray[np.uint8], features: Features) -> Registered:
         """Coarse, fine, judged; the matrix is still that of working pixels."""
@@ -246,6 +240,39 @@ class Registrar:
         if figures.inliers < limits.inliers_least:
             return f"{figures.inliers} features agree, {limits.inliers_least} are needed"
         return ""
+
+
+class CameraRegistrar:
+    """Registers the pictures of one camera, one after the other, over a shared ``Registrar``.
+
+    It keeps the last good registration, so it belongs to one camera and one thread.
+    """
+
+    def __init__(self, registrar: Registrar) -> None:
+        self._registrar = registrar
+        self._still: StillCheck | None = None
+        self._last: Registered | None = None
+
+    def register(self, image: NDArray[np.uint8]) -> Registered:
+        """As ``Registrar.register``; state ``still`` where the last registration still holds."""
+        return self.register_grey(grey_of(image))
+
+    def register_grey(self, grey: NDArray[np.uint8]) -> Registered:
+        """The same from (height, width) uint8 grey, for callers that have it already."""
+        if not self._registrar.view.register:
+            return self._registrar.register_grey(grey)
+        work = self._registrar.reduced(grey)
+        if self._last is not None and self._still is not None and self._still.holds(work):
+            return replace(self._last, figures=replace(self._last.figures, state="still"))
+        self.forget()
+        answer = self._registrar.register_grey(grey)
+        if answer.matrix is not None:
+            self._still, self._last = StillCheck(work), answer
+        return answer
+
+    def forget(self) -> None:
+        """Register the next picture in full, whatever was before."""
+        self._still, self._last = None, None
 
 
 def _rounded(matrix: Matrix) -> Matrix:

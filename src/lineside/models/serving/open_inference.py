@@ -88,8 +88,8 @@ class ServedModel:
 
         Args:
             predictor: of the package.
-            since: when all pictures are said to be taken: the same one twice is a question asked
-                twice, no frozen camera.
+            since: when all pictures are said to be taken, so that the same one gets the same
+                ``prediction`` to the letter.
             bare: its network as it stands; None loads it when metadata or tensors are asked for.
         """
         self._predictor = predictor
@@ -202,7 +202,7 @@ class ServedModel:
         shown = None
         if template is not None:
             shown = decode_picture(template, max_bytes=_MOST_PICTURE_BYTES)
-        return self._predictor.predict(frame, template=shown)
+        return self._predictor.predict_single(frame, template=shown)
 
 
 def _pictures(given: Tensor, *, name: str) -> list[bytes]:
