@@ -18,14 +18,14 @@ from lineside.hub.kafka import KafkaBridge
 from lineside.hub.kafka_config import KafkaBridged
 from lineside.hub.kafka_words import DELIVERY, bridged_record, event_of
 from lineside.links import (
+    Delivery,
     KafkaPlace,
     KafkaReceiver,
     KafkaSender,
     KafkaTaken,
-    KeptMessage,
     Message,
-    open_acked,
     open_bus,
+    open_session,
 )
 from lineside.store import open_records
 from lineside.testing import FakeClock
@@ -36,12 +36,12 @@ SOCK = Route(topic="i/sock", kind=RouteKind.MESSAGE, max_bytes=1000)
 WORDS = (b'{"image":"Blank"}', b'{"image":"Google"}')
 
 
-def kept(mid: int, *, words: bytes = WORDS[0], again: bool = False, qos: int = 1) -> KeptMessage:
+def kept(mid: int, *, words: bytes = WORDS[0], again: bool = False, qos: int = 1) -> Delivery:
     message = Message(topic="sockfound", payload=words, qos=qos)
-    return KeptMessage(message=message, mid=mid, connection=1, again=again)
+    return Delivery(message=message, mid=mid, connection=1, again=again)
 
 
-def taken(record_of: KeptMessage, name: str, *, offset: int) -> KafkaTaken:
+def taken(record_of: Delivery, name: str, *, offset: int) -> KafkaTaken:
     record = bridged_record(record_of.message, topic="data_mqtt", delivery=name)
     return KafkaTaken(
         topic="data_mqtt", partition=0, offset=offset, at=FakeClock().now(), value=record.value,
@@ -115,10 +115,10 @@ class Broker:
     last_mid: int = 0
     unacked: dict[int, bytes] = field(default_factory=dict)
 
-    def join(self) -> list[KeptMessage]:
+    def join(self) -> list[Delivery]:
         return [kept(mid, words=words, again=True) for mid, words in self.unacked.items()]
 
-    def send(self) -> list[KeptMessage]:
+    def send(self) -> list[Delivery]:
         came = []
         while self.waiting and len(self.unacked) < self.window:
             self.last_mid += 1
@@ -197,14 +197,14 @@ def test_what_kafka_had_before_the_kill_is_no_second_event(
     @contextmanager
     def life(kind: type[KafkaSender]) -> Iterator[KafkaBridge]:
         with ExitStack() as stack:
-            mqtt = open_acked(
+            session = open_session(
                 mosquitto.url, patterns=("sockfound",), client_id="hub", clock=SystemClock()
             )
-            stack.callback(mqtt.close)
+            stack.callback(session.close)
             sender = kind(place, client_id="test")
             stack.callback(sender.close)
             bridged = (KafkaBridged(mqtt="sockfound", topic=topic),)
-            yield KafkaBridge(bridged, mqtt=mqtt, sender=sender, services=hub, session="hub")
+            yield KafkaBridge(bridged, session=session, sender=sender, services=hub, name="hub")
 
     with life(Dying) as bridge:
         camera = open_bus(mosquitto.url, client_id="camera", clock=SystemClock())

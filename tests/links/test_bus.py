@@ -6,10 +6,10 @@ from typing import Protocol, cast
 
 import pytest
 
-from lineside.links import Bus, EmbeddedBroker
-from lineside.links.memory import MemoryBus
+from lineside.links import Bus, BusSession, EmbeddedBroker
+from lineside.links.memory import MemoryBus, MemorySession
 from lineside.links.mqtt import MqttBus
-from lineside.testing.links import BusContract, wait_until
+from lineside.testing.links import BusContract, SessionContract, wait_until
 
 
 class Server(Protocol):
@@ -29,7 +29,7 @@ class TestMemory(BusContract):
         cast("MemoryBus", bus).regain()
 
 
-def cut(bus: Bus) -> None:
+def cut(bus: Bus | BusSession) -> None:
     """Close the client's socket under it, as a pulled cable would."""
     sock = cast("MqttBus", bus)._client.socket()
     assert isinstance(sock, socket.socket)
@@ -67,3 +67,47 @@ class TestMosquittoWithVersion5(BusContract):
 
     def vanish(self, bus: Bus) -> None:
         cut(bus)
+
+
+class TestMemorySession(SessionContract):
+    @pytest.fixture
+    def url(self, request: pytest.FixtureRequest) -> str:
+        return f"memory://{abs(hash(request.node.nodeid))}"
+
+    def vanish(self, session: BusSession) -> None:
+        cast("MemorySession", session).lose()
+
+    def come_back(self, session: BusSession) -> None:
+        cast("MemorySession", session).regain()
+
+
+class TestEmbeddedBrokerSession(SessionContract):
+    says_again = False
+
+    @pytest.fixture
+    def url(self) -> Iterator[str]:
+        with EmbeddedBroker() as broker:
+            yield broker.url
+
+    def vanish(self, session: BusSession) -> None:
+        cut(session)
+
+
+@pytest.mark.service
+class TestMosquittoSession(SessionContract):
+    @pytest.fixture
+    def url(self, mosquitto: Server) -> str:
+        return mosquitto.url
+
+    def vanish(self, session: BusSession) -> None:
+        cut(session)
+
+
+@pytest.mark.service
+class TestMosquittoSessionWithVersion5(SessionContract):
+    @pytest.fixture
+    def url(self, mosquitto: Server) -> str:
+        return f"{mosquitto.url}?version=5"
+
+    def vanish(self, session: BusSession) -> None:
+        cut(session)

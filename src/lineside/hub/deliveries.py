@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from lineside.core import Clock, NotFoundError, digest_of, new_id
-from lineside.links import KeptMessage
+from lineside.links import Delivery
 from lineside.store import Documents
 
 MOST_NAMES = 500
@@ -34,15 +34,15 @@ class Named:
     name: str
 
 
-def words_of(kept: KeptMessage) -> str:
+def words_of(delivery: Delivery) -> str:
     """What a message says, in short."""
-    message = kept.message
+    message = delivery.message
     digest = digest_of(message.topic.encode() + b"\0" + message.payload)
     return digest.removeprefix("sha256:")[:16]
 
 
 def name_all(
-    kept: Sequence[KeptMessage], known: Sequence[Named], *, fresh: Callable[[], str]
+    deliveries: Sequence[Delivery], known: Sequence[Named], *, fresh: Callable[[], str]
 ) -> tuple[list[str], list[Named]]:
     """A name for each message, and what is to be remembered, oldest first.
 
@@ -50,7 +50,7 @@ def name_all(
     """
     remembered = {one.mid: one for one in known}
     names = []
-    for one in kept:
+    for one in deliveries:
         if not one.message.qos:
             names.append("")
             continue
@@ -71,14 +71,16 @@ class Deliveries:
         self._clock = clock
         self._known: list[Named] | None = None
 
-    def names(self, kept: Sequence[KeptMessage]) -> list[str]:
+    def names(self, deliveries: Sequence[Delivery]) -> list[str]:
         """A name for each message, written down when this returns; "" where it has none.
 
         Raises:
             UnavailableError: the store is away; ask again.
         """
         known = self._loaded()
-        names, remembered = name_all(kept, known, fresh=lambda: new_id("dlv", clock=self._clock))
+        names, remembered = name_all(
+            deliveries, known, fresh=lambda: new_id("dlv", clock=self._clock)
+        )
         if remembered != known:
             told = [[one.mid, one.words, one.name] for one in remembered]
             self._documents.put(_KIND, self._session, body={"named": told})

@@ -1,7 +1,8 @@
 """Kafka beside the hub: MQTT → Kafka, events → Kafka, Kafka → the log.
 
 1. ``KafkaBridge`` passes MQTT messages on unchanged and acknowledges them to the MQTT broker when
-   Kafka has them. ``KafkaEvents`` follows the log. So neither loses what was said; a reader may get
+   Kafka has them. Retained messages are passed over: they say what was, and come at each start.
+   ``KafkaEvents`` follows the log. So neither loses what was said; a reader may get
    a message twice, never not at all, and tells by the delivery's name, or the event's id.
 2. ``KafkaIntake`` commits offsets after the records are in the log. While the store is away it
    pauses, and keeps its place in the group. What cannot be taken goes to the topic of dead letters,
@@ -26,14 +27,14 @@ from lineside.hub.ledger import is_late
 from lineside.hub.services import Services
 from lineside.hub.topics import DeadLetterError, Reason, Router, check_not_ahead
 from lineside.links import (
-    AckedMqtt,
+    BusSession,
+    Delivery,
     KafkaReceiver,
     KafkaRecord,
     KafkaSender,
     KafkaTaken,
-    KeptMessage,
     backoff_s,
-    open_acked,
+    open_session,
     topic_matches,
 )
 from lineside.store import Logged
@@ -125,41 +126,41 @@ class KafkaBridge(_Worker):
     """MQTT → Kafka, value bytes unchanged, the MQTT topic as key."""
 
     def __init__(
-        self, bridges: Sequence[KafkaBridged], *, mqtt: AckedMqtt, sender: KafkaSender,
-        services: Services, session: str,
+        self, bridges: Sequence[KafkaBridged], *, session: BusSession, sender: KafkaSender,
+        services: Services, name: str,
     ) -> None:  # fmt: skip
         super().__init__("kafka-bridge")
         self._bridges = bridges
-        self._mqtt = mqtt
+        self._session = session
         self._sender = sender
         self._keeping = services.keeping
         self._deliveries = Deliveries(
-            services.records.documents, session=session, clock=services.clock
+            services.records.documents, session=name, clock=services.clock
         )
         self.count = 0
 
     def step(self) -> None:
         """Pass on what is there; returns when Kafka has it, or at the end."""
-        kept = self._mqtt.take(most=_BATCH, timeout_s=_WAIT_S)
-        names = self._named(kept)
+        taken = self._session.take(most=_BATCH, timeout_s=_WAIT_S)
+        names = self._named(taken)
         records = [
             bridged_record(each.message, topic=bridge.topic, delivery=name)
-            for each, name in zip(kept, names, strict=False)
+            for each, name in zip(taken, names, strict=False)
             for bridge in self._bridges
-            if topic_matches(bridge.mqtt, each.message.topic)
+            if not each.message.retain and topic_matches(bridge.mqtt, each.message.topic)
         ]
-        if len(names) == len(kept) and self._sent(records):
-            self._mqtt.done(kept)
+        if len(names) == len(taken) and self._sent(records):
+            self._session.acknowledge(taken)
 
-    def _named(self, kept: Sequence[KeptMessage]) -> list[str]:
+    def _named(self, taken: Sequence[Delivery]) -> list[str]:
         """The deliveries' names, asked for while the store is away; none if the hub stops before.
 
         What was taken is not acknowledged, and would not come again while the connection holds.
         """
         attempt = 0
-        while kept and not self._stop.is_set():
+        while taken and not self._stop.is_set():
             try:
-                return self._deliveries.names(kept)
+                return self._deliveries.names(taken)
             except LinesideError as error:
                 self._note_lost(error)
                 self._stop.wait(backoff_s(attempt))
@@ -319,18 +320,18 @@ def _start_bridge(services: Services, *, bus_url: str, stack: ExitStack) -> None
     bridges = services.config.kafka.bridge
     if not bridges:
         return
-    session = f"hub-{services.plant.site}-kafka"
-    mqtt = open_acked(
-        bus_url, patterns=tuple(dict.fromkeys(one.mqtt for one in bridges)), client_id=session,
+    name = f"hub-{services.plant.site}-kafka"
+    session = open_session(
+        bus_url, patterns=tuple(dict.fromkeys(one.mqtt for one in bridges)), client_id=name,
         clock=services.clock,
     )  # fmt: skip
-    stack.callback(mqtt.close)
+    stack.callback(session.close)
     sender = _sender(services, "bridge")
-    bridge = KafkaBridge(bridges, mqtt=mqtt, sender=sender, services=services, session=session)
+    bridge = KafkaBridge(bridges, session=session, sender=sender, services=services, name=name)
     _run(bridge, sender=sender, stack=stack)
     services.stats.watch("kafka_bridged", lambda: bridge.count)
-    services.stats.watch("kafka_bridge_waiting", lambda: mqtt.waiting)
-    services.stats.watch("kafka_bridge_dropped", lambda: mqtt.dropped)
+    services.stats.watch("kafka_bridge_waiting", lambda: session.figures().waiting)
+    services.stats.watch("kafka_bridge_dropped", lambda: session.figures().dropped)
 
 
 def _start_intake(services: Services, *, stack: ExitStack) -> None:

@@ -1,9 +1,9 @@
 """What is live: message buses and cameras, whichever protocol carries them.
 
-Main names: ``open_bus``, ``open_camera``, ``Bus``, ``Mailbox``, ``Message``, ``Will``, ``Camera``,
-``Shot``, ``EmbeddedBroker``, ``DeviceDoor`` and ``TopicAccess`` (who may say and hear what),
-``MongoSink``, ``KafkaSender``, ``KafkaReceiver``, ``WebhookSender``,
-``OpcuaServer``.
+Main names: ``open_bus``, ``open_session``, ``open_camera``, ``Bus``, ``BusSession``, ``Mailbox``,
+``Message``, ``Delivery``, ``Will``, ``Camera``, ``Shot``, ``EmbeddedBroker``, ``DeviceDoor`` and
+``TopicAccess`` (who may say and hear what), ``MongoSink``, ``KafkaSender``, ``KafkaReceiver``,
+``WebhookSender``, ``OpcuaServer``.
 Not here: deciding anything about what a message or picture says.
 """
 
@@ -11,7 +11,9 @@ from lineside.links.backoff import backoff_s
 from lineside.links.broker import EmbeddedBroker
 from lineside.links.contract import (
     Bus,
+    BusSession,
     Camera,
+    Delivery,
     Mailbox,
     MailboxFigures,
     Message,
@@ -34,7 +36,6 @@ from lineside.links.limits import BrokerFigures, BrokerLimits
 from lineside.links.mailbox import BoundedMailbox
 from lineside.links.mongo import MongoSink
 from lineside.links.mosquitto import MosquittoFiles, mosquitto_config
-from lineside.links.mqtt_acked import AckedMqtt, KeptMessage, open_acked
 from lineside.links.opcua import OpcuaServer
 from lineside.links.opcua_records import (
     Kind,
@@ -45,7 +46,7 @@ from lineside.links.opcua_records import (
     Quality,
     opcua_address,
 )
-from lineside.links.opening import BUSES, CAMERAS, open_bus, open_camera
+from lineside.links.opening import BUSES, CAMERAS, SESSIONS, open_bus, open_camera, open_session
 from lineside.links.topic_access import TopicAccess, access_list, device_access, is_identity
 from lineside.links.topics import check_pattern, check_topic, topic_matches
 from lineside.links.webhook import WebhookAnswer, WebhookSender, WebhookTarget
@@ -53,14 +54,16 @@ from lineside.links.webhook import WebhookAnswer, WebhookSender, WebhookTarget
 __all__ = [
     "BUSES",
     "CAMERAS",
-    "AckedMqtt",
+    "SESSIONS",
     "Admit",
     "Admitted",
     "BoundedMailbox",
     "BrokerFigures",
     "BrokerLimits",
     "Bus",
+    "BusSession",
     "Camera",
+    "Delivery",
     "DeviceDoor",
     "EmbeddedBroker",
     "FrameMessage",
@@ -70,7 +73,6 @@ __all__ = [
     "KafkaRefusal",
     "KafkaSender",
     "KafkaTaken",
-    "KeptMessage",
     "Kind",
     "Mailbox",
     "MailboxFigures",
@@ -99,9 +101,9 @@ __all__ = [
     "is_identity",
     "mosquitto_config",
     "opcua_address",
-    "open_acked",
     "open_bus",
     "open_camera",
+    "open_session",
     "probe_kafka",
     "topic_matches",
 ]

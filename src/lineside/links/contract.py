@@ -1,14 +1,15 @@
 """What is live: a message bus and cameras, whichever protocol carries them.
 
-1. A subscription hands messages to a bounded mailbox; what does not fit is dropped by a stated
-   rule and counted, never queued without limit.
+1. What is stored comes through a ``BusSession``: the broker keeps each message until its reader
+   has stored it and acknowledged it. What is worthless when nobody fetches it in time comes through
+   a ``Mailbox``, which is bounded, drops its oldest message and counts it.
 2. Loss and return of the connection are handled inside, logged once each; a subscription
    survives them.
 3. ``publish`` returns when the broker has taken the message over (QoS 1 and 2), raises
    ``UnavailableError`` when that did not happen within the deadline.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal, Protocol
@@ -33,6 +34,23 @@ class Message:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Delivery:
+    """A message that the broker keeps until it is acknowledged.
+
+    Attributes:
+        mid: the packet identifier, which no other message of the session has until then; 0 for a
+            message of quality 0, which nobody keeps.
+        connection: counts how often the session was joined.
+        again: the broker says that it sends this message once more (flag DUP).
+    """
+
+    message: Message
+    mid: int
+    connection: int
+    again: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Will:
     """What the broker says in our name when we vanish."""
 
@@ -44,7 +62,7 @@ class Will:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MailboxFigures:
-    """Counts since the mailbox was made."""
+    """Counts since the mailbox or session was opened."""
 
     received: int
     taken: int
@@ -69,6 +87,59 @@ class Mailbox(Protocol):
 
     def close(self) -> None:
         """Stop the subscription; waiting readers get None."""
+        ...
+
+
+class BusSession(Protocol):
+    """A subscription that outlives its reader: the broker keeps what was not acknowledged.
+
+    1. A session is known by its client id. One program at a time reads it; a second one that opens
+       it takes it over, with everything that was not acknowledged.
+    2. Neither ``close`` nor a lost connection ends the subscription. Messages of quality 1 and 2
+       that come meanwhile are kept by the broker, within the broker's own limits.
+    3. Messages of one sender come in its order. A message may come twice, after a reader ended or
+       a connection broke before the broker heard of the acknowledgement: ``Delivery.again``.
+    4. The broker sends a limited number of messages ahead of their acknowledgement; the others
+       wait there. A message of quality 0 that finds no room is dropped and counted; that is logged
+       when it begins and when it ends.
+    """
+
+    def take(self, *, most: int, timeout_s: float) -> list[Delivery]:
+        """The oldest messages that wait, up to ``most``; none when none came in time.
+
+        Returns as soon as one is there; after ``stop`` it returns none, at once.
+        """
+        ...
+
+    def acknowledge(self, deliveries: Sequence[Delivery]) -> None:
+        """Let the broker forget these, which are stored now; those of an earlier join come again.
+
+        The broker is told in the order in which it sent them, whatever the order of the calls.
+        """
+        ...
+
+    def figures(self) -> MailboxFigures:
+        """Counts, for metrics."""
+        ...
+
+    def connected(self) -> bool:
+        """Whether the broker answers right now."""
+        ...
+
+    def connections(self) -> int:
+        """How often the broker was joined; a higher number means it was lost in between."""
+        ...
+
+    def agreed(self) -> bool:
+        """Whether the broker confirmed the patterns, and that it forgot those of before."""
+        ...
+
+    def stop(self) -> None:
+        """Hand out nothing more. What was taken can still be acknowledged."""
+        ...
+
+    def close(self) -> None:
+        """Tell the broker what was acknowledged, then leave; it keeps the session."""
         ...
 
 

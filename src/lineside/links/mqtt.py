@@ -44,15 +44,17 @@ from lineside.links.topics import check_pattern, check_topic, topic_matches
 
 if TYPE_CHECKING:
     import paho.mqtt.client as paho
+    from paho.mqtt.client import ConnectFlags
     from paho.mqtt.enums import MQTTErrorCode
+    from paho.mqtt.properties import Properties
     from paho.mqtt.reasoncodes import ReasonCode
 
 logger = logging.getLogger(__name__)
 
 _IN_FLIGHT = 256
 _UNCLAIMED = 10_000
-_FIRST_ANSWER_S = 5.0
-_TURN_S = 0.5
+FIRST_ANSWER_S = 5.0
+TURN_S = 0.5
 _LEAVE_S = 2.0
 _REFUSALS = ("Bad user name or password", "Not authorized", "Bad authentication method", "Banned")
 
@@ -122,8 +124,11 @@ class MqttBus:
         self._unclaimed: deque[Message] = deque(maxlen=0)
         self._thread = threading.Thread(target=self._run, name=f"bus-{client_id}", daemon=True)
 
-    def start(self, *, persistent: bool) -> None:
-        """Bind the callbacks, start the network thread, wait for the first answer."""
+    def start(self, *, persistent: bool, properties: "Properties | None" = None) -> None:
+        """Bind the callbacks, start the network thread, wait for the first answer.
+
+        ``properties``: of CONNECT, with version 5 only.
+        """
         self._unclaimed = deque(maxlen=_UNCLAIMED if persistent else 0)
         client = self._client
         client.on_connect = self._on_connect
@@ -131,17 +136,18 @@ class MqttBus:
         client.on_message = self._on_message
         client.on_publish = self._on_publish
         client.on_subscribe = self._on_subscribe
+        client.on_unsubscribe = self._on_unsubscribe
         client.on_socket_open = self._on_socket_open
         options: dict[str, Any] = {}
         if self._address.version == 5:
             options = {"clean_start": not persistent}
-            options |= {"properties": session_kept()} if persistent else {}
+            options |= {"properties": properties or session_kept()} if persistent else {}
         client.connect_async(
             self._address.host, self._address.port, keepalive=self._address.keepalive_s, **options
         )
         self._thread.start()
         with self._changed:
-            self._changed.wait_for(lambda: self._answered, timeout=_FIRST_ANSWER_S)
+            self._changed.wait_for(lambda: self._answered, timeout=FIRST_ANSWER_S)
             if self._failure is not None and not isinstance(self._failure, UnavailableError):
                 raise self._failure
 
@@ -272,7 +278,7 @@ class MqttBus:
         asked = self._request(dict.fromkeys(subscription.patterns, subscription.qos))
         self._changed.wait_for(
             lambda: not self._connected or all(mid in self._granted for mid in asked),
-            timeout=_FIRST_ANSWER_S,
+            timeout=FIRST_ANSWER_S,
         )
         answers = [self._granted.pop(mid, True) for mid in asked]
         if not all(answers):
@@ -328,12 +334,16 @@ class MqttBus:
         attempt = 0
         while not self._stop.is_set():
             if self._connect():
-                while self._turns.turn(timeout_s=_TURN_S) and not self._has_left():
+                while self._take_turn() and not self._has_left():
                     if self._connected:
                         attempt = 0
                 self._note_lost("the connection broke")
             self._stop.wait(backoff_s(attempt))
             attempt += 1
+
+    def _take_turn(self) -> bool:
+        """Read and write what is due; False when the connection is gone."""
+        return self._turns.turn(timeout_s=TURN_S)
 
     def _has_left(self) -> bool:
         """Closed, and what was handed over before is written, or cannot be for too long."""
@@ -383,8 +393,9 @@ class MqttBus:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     def _on_connect(
-        self, _client: object, _data: object, _flags: object, reason: "ReasonCode", _more: object
-    ) -> None:
+        self, _client: object, _data: object, flags: "ConnectFlags", reason: "ReasonCode",
+        _more: object,
+    ) -> None:  # fmt: skip
         if reason.is_failure:
             self._note_failure(self._refusal(str(reason)))
             return
@@ -394,12 +405,16 @@ class MqttBus:
             self._answered = True
             self._failure = None
             again, self._lost_logged = self._lost_logged, False
-            wanted = {p: int(s.qos) for s in self._subscriptions for p in s.patterns}
-            if wanted:
-                self._request(wanted)
+            self._subscribe_again(session_present=flags.session_present)
             self._changed.notify_all()
         if again:
             logger.info("bus regained client=%s bus=%s", self._client_id, self._address.shown)
+
+    def _subscribe_again(self, *, session_present: bool) -> None:  # noqa: ARG002  a session asks
+        """Ask for everything that is wanted; the lock is held."""
+        wanted = {p: int(s.qos) for s in self._subscriptions for p in s.patterns}
+        if wanted:
+            self._request(wanted)
 
     def _refusal(self, reason: str) -> LinesideError:
         if reason in _REFUSALS:
@@ -419,19 +434,26 @@ class MqttBus:
     ) -> None:
         self._note_lost(str(reason))
 
-    def _on_message(self, _client: object, _data: object, message: "paho.MQTTMessage") -> None:
+    def _read(self, message: "paho.MQTTMessage") -> Message | None:
+        """The message as ours; None where its topic is not UTF-8."""
         try:
             topic = message.topic
         except UnicodeDecodeError:
             logger.debug("message with an unreadable topic passed over")
-            return
-        taken = Message(
+            return None
+        return Message(
             topic=topic,
             payload=bytes(message.payload),
             qos=message.qos,
             retain=message.retain,
             arrived_s=self._clock.monotonic(),
         )
+
+    def _on_message(self, _client: object, _data: object, message: "paho.MQTTMessage") -> None:
+        taken = self._read(message)
+        if taken is None:
+            return
+        topic = taken.topic
         identifiers = getattr(message.properties, "SubscriptionIdentifier", ())
         with self._changed:
             named = {p for p, number in self._numbers.items() if number in identifiers}
@@ -455,6 +477,11 @@ class MqttBus:
                 self._granted.clear()
             self._granted[mid] = not any(code.is_failure for code in codes)
             self._changed.notify_all()
+
+    def _on_unsubscribe(
+        self, _client: object, _data: object, mid: int, _codes: object, _more: object
+    ) -> None:
+        """Nobody of this client waits for it."""
 
     def _away(self, reason: str) -> UnavailableError:
         return UnavailableError(

@@ -173,10 +173,16 @@ def pattern_identifier(number: int) -> "Properties":
     return properties
 
 
-def session_kept() -> "Properties":
-    """MQTT 5: how long the broker keeps an absent client's session."""
+def session_kept(*, expiry_s: int = _SESSION_EXPIRY_S, window: int = 0) -> "Properties":
+    """MQTT 5: how long the broker keeps an absent client's session (3.1.2.11.2).
+
+    ``window``: how many messages it may send ahead of their acknowledgement (3.1.2.11.3); 0 leaves
+    that to the broker.
+    """
     properties_module = need("paho.mqtt.properties", extra="edge")
     packet_types = need("paho.mqtt.packettypes", extra="edge").PacketTypes
     properties: Properties = properties_module.Properties(packet_types.CONNECT)
-    properties.SessionExpiryInterval = _SESSION_EXPIRY_S
+    properties.SessionExpiryInterval = expiry_s
+    if window:
+        properties.ReceiveMaximum = window
     return properties

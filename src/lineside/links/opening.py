@@ -4,13 +4,19 @@ from typing import cast
 
 from lineside.core import Camera as CameraRecord
 from lineside.core import Clock, find_driver
-from lineside.links.contract import Bus, Camera, Refused, Will
+from lineside.links.contract import Bus, BusSession, Camera, Refused, Will
 from lineside.links.shots import say_nothing
 
 BUSES = {
     "memory": "lineside.links.memory:open_memory",
     "mqtt": "lineside.links.mqtt:open_mqtt",
     "mqtts": "lineside.links.mqtt:open_mqtt",
+}
+
+SESSIONS = {
+    "memory": "lineside.links.memory:open_memory_session",
+    "mqtt": "lineside.links.mqtt_session:open_mqtt_session",
+    "mqtts": "lineside.links.mqtt_session:open_mqtt_session",
 }
 
 CAMERAS = {
@@ -43,6 +49,36 @@ def open_bus(
     opener = find_driver("bus", url, table=BUSES)
     return cast(
         "Bus", opener(url, client_id=client_id, clock=clock, will=will, persistent=persistent)
+    )
+
+
+def open_session(
+    url: str,
+    *,
+    client_id: str,
+    patterns: tuple[str, ...],
+    clock: Clock,
+    former: tuple[str, ...] = (),
+) -> BusSession:
+    """Go on with a session of a message bus, or begin it; the caller closes it.
+
+    Args:
+        url: as for ``open_bus``.
+        client_id: names the session that the broker keeps; the same at each start.
+        patterns: of the topics that it is for.
+        clock: gives ``Message.arrived_s``.
+        former: patterns that the session was opened with before; those that are not among
+            ``patterns`` any more are unsubscribed.
+
+    Raises:
+        InvalidError: the address can never work, or a pattern is none.
+        RefusedError: the broker refuses credentials or subscription.
+        MissingExtraError: the client library is not installed.
+    """
+    opener = find_driver("sessions", url, table=SESSIONS)
+    return cast(
+        "BusSession",
+        opener(url, client_id=client_id, patterns=patterns, clock=clock, former=former),
     )
 
 

@@ -1,7 +1,7 @@
 """Contract suites of the links room: an adapter's test class subclasses one, with its fixtures.
 
-Main names: ``BusContract`` (fixture ``url``), ``CameraContract`` (fixture ``opened``). Waits are
-on conditions with deadlines far above what a working adapter needs.
+Main names: ``BusContract`` and ``SessionContract`` (fixture ``url``), ``CameraContract`` (fixture
+``opened``). Waits are on conditions with deadlines far above what a working adapter needs.
 """
 
 import threading
@@ -11,13 +11,25 @@ from itertools import islice
 import pytest
 
 from lineside.core import InvalidError, SystemClock
-from lineside.links import Bus, Camera, Mailbox, Message, Qos, Will, open_bus
+from lineside.links import (
+    Bus,
+    BusSession,
+    Camera,
+    Delivery,
+    Mailbox,
+    Message,
+    Qos,
+    Will,
+    open_bus,
+    open_session,
+)
 
 LONG_S = 30.0
 """Only a failure waits so long: a program takes seconds to start where other tests run, too."""
 SHORT_S = 0.3
 
 Join = Callable[..., Bus]
+Go = Callable[..., BusSession]
 
 
 def take(mailbox: Mailbox, count: int) -> list[Message]:
@@ -278,6 +290,222 @@ def wait_until(holds: Callable[[], bool]) -> None:
 def _reaches(sender: Bus, mailbox: Mailbox) -> bool:
     sender.publish("line/a", b"?")
     return mailbox.get(timeout_s=SHORT_S) is not None
+
+
+def take_from(session: BusSession, count: int) -> list[Delivery]:
+    """The next ``count`` messages, unacknowledged; fewer when they do not come."""
+    taken: list[Delivery] = []
+    while len(taken) < count:
+        came = session.take(most=count - len(taken), timeout_s=LONG_S)
+        if not came:
+            break
+        taken += came
+    return taken
+
+
+def store_from(session: BusSession, count: int) -> list[Delivery]:
+    """The same, each batch acknowledged as it comes."""
+    taken: list[Delivery] = []
+    while len(taken) < count:
+        came = session.take(most=count - len(taken), timeout_s=LONG_S)
+        if not came:
+            break
+        session.acknowledge(came)
+        taken += came
+    return taken
+
+
+def numbers(taken: list[Delivery]) -> list[int]:
+    """Payloads as numbers."""
+    return [int(one.message.payload) for one in taken]
+
+
+class SessionContract:
+    """What every session must do; the fixture ``url`` names a fresh, empty broker.
+
+    Attributes:
+        says_again: the broker marks a message that it sends once more (flag DUP).
+    """
+
+    says_again = True
+
+    @pytest.fixture
+    def open_again(self, url: str) -> Iterator[Go]:
+        """Opens the same session again and again."""
+        opened: list[BusSession] = []
+
+        def open_one(*patterns: str, former: tuple[str, ...] = ()) -> BusSession:
+            session = open_session(
+                url, client_id="reader", patterns=patterns or ("line/#",), clock=SystemClock(),
+                former=former,
+            )  # fmt: skip
+            opened.append(session)
+            return session
+
+        yield open_one
+        for session in reversed(opened):
+            session.close()
+
+    @pytest.fixture
+    def sender(self, url: str) -> Iterator[Bus]:
+        """The other side; it keeps an in-memory broker alive."""
+        bus = open_bus(url, client_id="sender", clock=SystemClock())
+        yield bus
+        bus.close()
+
+    def vanish(self, session: BusSession) -> None:
+        """Cut the connection without a word; an adapter's test says how."""
+        raise NotImplementedError
+
+    def come_back(self, session: BusSession) -> None:
+        """Wait until a vanished session is there again; an adapter may have to help it."""
+        wait_until(session.connected)
+
+    def send(self, sender: Bus, *payloads: int, qos: Qos = 1, topic: str = "line/a") -> None:
+        """One message for each number."""
+        for number in payloads:
+            sender.publish(topic, b"%d" % number, qos=qos)
+
+    @pytest.mark.parametrize("qos", [0, 1, 2])
+    def test_a_message_is_handed_out_once(self, sender: Bus, open_again: Go, qos: Qos) -> None:
+        session = open_again()
+        sender.publish("line/a", b"\x00payload\xff", qos=qos)
+        (one,) = store_from(session, 1)
+        assert (one.message.topic, one.message.payload) == ("line/a", b"\x00payload\xff")
+        assert (one.message.retain, one.again) == (False, False)
+        assert bool(one.mid) is bool(qos)
+        assert session.take(most=9, timeout_s=SHORT_S) == []
+
+    @pytest.mark.parametrize("qos", [1, 2])
+    def test_what_was_not_acknowledged_comes_again_to_the_next_reader(
+        self, sender: Bus, open_again: Go, qos: Qos
+    ) -> None:
+        first = open_again()
+        self.send(sender, *range(5), qos=qos)
+        taken = take_from(first, 5)
+        first.acknowledge(taken[:2])
+        first.close()
+        second = open_again()
+        again = store_from(second, 3)
+        assert numbers(again) == [2, 3, 4]
+        assert not self.says_again or all(one.again for one in again)
+        assert second.take(most=9, timeout_s=SHORT_S) == []
+
+    @pytest.mark.parametrize("qos", [1, 2])
+    def test_what_comes_while_nobody_reads_is_kept(
+        self, sender: Bus, open_again: Go, qos: Qos
+    ) -> None:
+        open_again().close()
+        self.send(sender, *range(100), qos=qos)
+        assert numbers(store_from(open_again(), 100)) == list(range(100))
+
+    def test_the_broker_waits_with_more_while_many_are_not_acknowledged(
+        self, sender: Bus, open_again: Go
+    ) -> None:
+        session = open_again()
+        self.send(sender, *range(300))
+        held: list[Delivery] = []
+        while came := session.take(most=300, timeout_s=SHORT_S):
+            held += came
+        assert 1 <= len(held) < 300
+        session.acknowledge(held)
+        assert numbers([*held, *store_from(session, 300 - len(held))]) == list(range(300))
+
+    def test_calls_to_acknowledge_may_come_in_any_order(self, sender: Bus, open_again: Go) -> None:
+        session = open_again()
+        self.send(sender, *range(60))
+        done: list[Delivery] = []
+        while len(done) < 60:
+            came = session.take(most=7, timeout_s=LONG_S)
+            assert came
+            for one in reversed(came):
+                session.acknowledge([one])
+            done += came
+        assert numbers(done) == list(range(60))
+        session.close()
+        assert open_again().take(most=9, timeout_s=SHORT_S) == []
+
+    def test_a_lost_connection_brings_what_was_not_acknowledged_again(
+        self, sender: Bus, open_again: Go
+    ) -> None:
+        session = open_again()
+        self.send(sender, *range(10))
+        before = take_from(session, 4)
+        self.vanish(session)
+        self.send(sender, 10, 11)
+        self.come_back(session)
+        session.acknowledge(before)  # of the connection before: it changes nothing
+        found: set[int] = set()
+        while found != set(range(12)):
+            found |= set(numbers(store_from(session, 1)))
+        assert session.connections() >= 2
+
+    def test_messages_of_quality_0_that_find_no_room_are_counted_and_said_once(
+        self, sender: Bus, open_again: Go, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        session = open_again()
+        sent = 0
+        pause = threading.Event()
+        while session.figures().dropped < 20:
+            assert sent < 100_000, "nothing was dropped"
+            if sender.publish_soon("line/a", b"%d" % sent, qos=0):
+                sent += 1
+            else:
+                pause.wait(0.001)
+        self.send(sender, 7, topic="line/kept")
+        kept = [one for one in self.rest(session) if one.message.topic == "line/kept"]
+        assert numbers(kept) == [7]
+        assert caplog.text.count("messages of quality 0 are dropped") == 1
+
+    def rest(self, session: BusSession) -> list[Delivery]:
+        """Everything up to the message that ends it."""
+        taken: list[Delivery] = []
+        while not taken or taken[-1].message.topic != "line/kept":
+            came = session.take(most=500, timeout_s=LONG_S)
+            assert came
+            session.acknowledge(came)
+            taken += came
+        return taken
+
+    def test_other_patterns_at_the_next_start_replace_those_of_before(
+        self, sender: Bus, open_again: Go
+    ) -> None:
+        open_again("line/a", "line/b").close()
+        session = open_again("line/b", "line/c", former=("line/a", "line/b"))
+        wait_until(session.agreed)
+        for number, topic in enumerate(("line/a", "line/b", "line/c")):
+            self.send(sender, number, topic=topic)
+        assert numbers(store_from(session, 2)) == [1, 2]
+        assert session.take(most=9, timeout_s=SHORT_S) == []
+
+    def test_a_retained_message_comes_at_the_start(self, sender: Bus, open_again: Go) -> None:
+        sender.publish("line/state", b"1", retain=True)
+        (one,) = store_from(open_again(), 1)
+        assert (one.message.payload, one.message.retain) == (b"1", True)
+
+    def test_stopping_frees_the_reader_and_what_was_taken_can_be_acknowledged(
+        self, sender: Bus, open_again: Go
+    ) -> None:
+        session = open_again()
+        results: list[list[Delivery]] = []
+        reader = threading.Thread(
+            target=lambda: results.append(session.take(most=1, timeout_s=LONG_S)), name="reader"
+        )
+        self.send(sender, 0)
+        taken = take_from(session, 1)
+        reader.start()
+        session.stop()
+        reader.join(LONG_S)
+        assert results == [[]]
+        self.send(sender, 1)
+        session.acknowledge(taken)
+        session.close()
+        assert numbers(store_from(open_again(), 1)) == [1]
+
+    @pytest.mark.parametrize("pattern", ["", "a#", "#/a", "a+/b", "a\0b"])
+    def test_impossible_patterns_are_refused(self, open_again: Go, pattern: str) -> None:
+        with pytest.raises(InvalidError):
+            open_again(pattern, "line/a")
 
 
 class CameraContract:
