@@ -462,3 +462,29 @@ def test_good_labels_are_labels_of_the_inspection() -> None:
     assert found.known_labels == {"lid", "red", "none"}
     with pytest.raises(InvalidError, match="good"):
         Inspection(id="x", camera="c", labels=("dent",), good=("fine",))
+
+
+def test_files_and_folders_of_cameras_are_seen_from_the_plant_files_folder(
+    tmp_path: Path,
+) -> None:
+    sources = [
+        "folder:pictures?move=done",
+        "folder:/var/pictures",
+        "video:clips/a.mp4",
+        "mqtt:i/cam",
+    ]
+    cameras = "".join(
+        f'[[camera]]\nid = "c{number}"\nline = "belt"\nsource = "{source}"\n'
+        for number, source in enumerate(sources)
+    )
+    path = tmp_path / "plant.toml"
+    path.write_text(
+        'schema = "lineside.plant/1"\nsite = "hall"\nname = "Hall"\n'
+        f'[[line]]\nid = "belt"\nname = "Belt"\n{cameras}'
+    )
+    assert [camera.source for camera in load_plant(path).camera] == [
+        f"folder:{tmp_path}/pictures?move=done",
+        "folder:/var/pictures",
+        f"video:{tmp_path}/clips/a.mp4",
+        "mqtt:i/cam",
+    ]

@@ -417,6 +417,25 @@ class TestCameras:
         bench = start(camera=(self.camera("v4l:97"),))
         wait_until(lambda: bench.agent.status().faults != ())
         assert "plugged" in bench.agent.status().faults[0]
+        (condition,) = bench.agent.status().cameras
+        assert (condition.camera, condition.state) == ("rack", "lost")
+        assert "plugged" in condition.reason
+        parse_rfc3339(condition.since)
+
+    def test_that_are_lost_and_return_are_told(self, start: StartBench, tmp_path: Path) -> None:
+        watched = tmp_path / "share"
+        watched.mkdir()
+        bench = start(camera=(self.camera(f"folder:{watched}"),))
+        conditions = [bench.agent.status().cameras[0]]
+        watched.rename(tmp_path / "away")
+        wait_until(lambda: bench.agent.status().cameras[0].state == "lost")
+        assert "cannot be read" in bench.agent.status().faults[0]
+        conditions.append(bench.agent.status().cameras[0])
+        (tmp_path / "away").rename(watched)
+        wait_until(lambda: bench.agent.status().cameras[0].state == "connected")
+        assert bench.agent.status().faults == ()
+        conditions.append(bench.agent.status().cameras[0])
+        assert [bool(each.since) for each in conditions] == [False, True, True]
 
     def test_that_can_never_work_are_a_fault(self, start: StartBench) -> None:
         bench = start(camera=(self.camera("folder:/does/not/exist"),))

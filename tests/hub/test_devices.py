@@ -46,6 +46,38 @@ def test_a_stored_prediction_is_acknowledged_and_moves_the_twin(
     assert event.subject == "stock"
 
 
+def test_a_camera_that_is_lost_and_returns_is_an_event_each_once(
+    hub: Services, line: "Line"
+) -> None:
+    lost: dict[str, Json] = {
+        "camera": "rack",
+        "state": "lost",
+        "since": "2026-01-01T12:00:00Z",
+        "reason": "dark",
+    }
+    back: dict[str, Json] = {
+        **lost,
+        "state": "connected",
+        "since": "2026-01-01T12:05:00Z",
+        "reason": "",
+    }
+    hostile: list[Json] = [
+        "x", {"camera": "none"}, {**lost, "camera": "none"}, {**lost, "since": 7},
+        {**lost, "state": []}, {"camera": "rack", "state": "connected", "since": ""},
+    ]  # fmt: skip
+    line.send(line.status(cameras=hostile), line.status(cameras=7))
+    line.send(line.status(cameras=[lost]), line.status(cameras=[lost]))
+    assert hub.devices.lost_cameras() == {"rack": {"lost": 1.0}}
+    line.send(line.status(cameras=[back]))
+    assert hub.devices.lost_cameras() == {"rack": {"lost": 0.0}}
+    line.send(line.status("edge-2", cameras=[lost]))
+    told = [event.event["data"] for event in hub.events.page() if event.subject == "camera"]
+    assert [(each["action"], each["device"]) for each in told] == [
+        ("lost", "edge-1"), ("returned", "edge-1"), ("lost", "edge-2"),
+    ]  # fmt: skip
+    assert told[-1]["reason"] == "dark"
+
+
 def test_a_gap_holds_the_acknowledgement_back(line: "Line", factory: Bus) -> None:
     told = acks(factory)
     line.send(line.status())

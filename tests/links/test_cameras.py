@@ -6,9 +6,12 @@ import hashlib
 import json
 import os
 import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -196,6 +199,36 @@ class TestLive(CameraContract):
         said = [message.split(" camera=")[0] for message in caplog.messages]
         assert said == ["camera lost", "camera regained"]
 
+    def test_a_lost_source_says_why_no_pictures_come(self) -> None:
+        source = Source()
+        camera = live(source)
+        assert camera.fault() == ""
+        source.refuses = 1_000
+        source.lost.set()
+        wait_until(lambda: camera.fault() == "no pictures come: away")
+        source.refuses = 0
+        wait_until(lambda: camera.fault() == "")
+        camera.close()
+
+    def test_a_source_that_refuses_after_a_loss_is_asked_again(self) -> None:
+        source = Source()
+        refusals = iter([RefusedError("wrong password")])
+
+        def connect() -> Callable[[], Pixels | None]:
+            for refusal in refusals:
+                raise refusal
+            return source.connect()
+
+        camera = LiveCamera(
+            record("v4l:0"), clock=TickingClock(), refused=say_nothing, connect=connect,
+            release=source.release,
+        )  # fmt: skip
+        camera.start(source.connect())
+        before = next(camera.shots()).sequence
+        source.lost.set()
+        wait_until(lambda: next(camera.shots()).sequence > before + 2)
+        camera.close()
+
 
 class TestMessages:
     def read(self, payload: bytes, clock: FakeClock, **limits: int) -> Shot:
@@ -322,14 +355,147 @@ class TestFolder:
         (tmp_path / "e.txt").write_text("passed over")
         (tmp_path / "f.jpg").symlink_to(tmp_path / "gone.jpg")
         reasons: list[str] = []
+
+        def refused(_: str, sentence: str) -> None:
+            reasons.append(sentence)
+            if len(reasons) == 4:
+                camera.close()
+
         camera = open_camera(
-            record(f"folder:{tmp_path}", max_frame_bytes=1900),
-            clock=clock,
-            refused=lambda _, sentence: reasons.append(sentence),
+            record(f"folder:{tmp_path}", max_frame_bytes=1900), clock=clock, refused=refused
         )
-        assert [frame.sequence for frame in camera.frames()] == [2]
-        assert len(reasons) == 4
+        assert [frame.encoded for frame in camera.frames()] == [picture()]
+
+    def test_pictures_that_are_put_there_later_are_taken_once_they_are_whole(
+        self, clock: FakeClock, tmp_path: Path
+    ) -> None:
+        camera = open_camera(record(f"folder:{tmp_path}"), clock=clock)
+        shots, whole = camera.shots(), picture(1)
+        (tmp_path / "early.jpg").write_bytes(picture(2))
+        assert next(shots).encoded == picture(2)
+        stop = threading.Event()
+
+        def write_slowly() -> None:
+            with (tmp_path / "slow.jpg").open("wb", buffering=0) as file:
+                for place in range(0, len(whole), 1 + len(whole) // 20):
+                    file.write(whole[place : place + 1 + len(whole) // 20])
+                    stop.wait(0.1)
+
+        writer = threading.Thread(target=write_slowly, name="writer")
+        writer.start()
+        assert next(shots).encoded == whole
         camera.close()
+        writer.join()
+
+    def test_a_file_that_is_written_anew_is_another_picture(
+        self, clock: FakeClock, tmp_path: Path
+    ) -> None:
+        camera = open_camera(record(f"folder:{tmp_path}"), clock=clock)
+        shots = camera.shots()
+        for seed in (1, 2):
+            (tmp_path / "newest.jpg").write_bytes(picture(seed))
+            assert next(shots).encoded == picture(seed)
+        camera.close()
+
+    def test_what_was_taken_is_remembered_over_a_restart(
+        self, clock: FakeClock, tmp_path: Path
+    ) -> None:
+        watched, data = tmp_path / "in", tmp_path / "data"
+        watched.mkdir()
+        data.mkdir()
+        strange = "a\nb \udcff.jpg"
+        for name in ("1.jpg", strange):
+            write_at(watched / name, picture(len(name)), second=len(name))
+
+        def taken(count: int) -> list[bytes]:
+            camera = open_camera(record(f"folder:{watched}"), clock=clock, folder=data)
+            write_at(watched / "new.jpg", picture(99), second=99)
+            found = [shot.encoded for shot in islice(camera.shots(), count)]
+            camera.close()
+            (watched / "new.jpg").unlink()
+            return found
+
+        assert taken(3) == [picture(5), picture(9), picture(99)]
+        assert taken(1) == [picture(99)]
+        (data / "camera-rack.taken").write_text('["cut of')
+        camera = open_camera(record(f"folder:{watched}"), clock=clock, folder=data)
+        assert next(camera.shots()).encoded == picture(5)
+        camera.close()
+
+    def test_what_was_dealt_with_is_moved_away(self, clock: FakeClock, tmp_path: Path) -> None:
+        done = tmp_path / "done"
+        done.mkdir()
+        (done / "1.jpg").write_bytes(b"an earlier one")
+        for number in (1, 2, 3):
+            write_at(tmp_path / f"{number}.jpg", picture(number), second=number)
+        camera = open_camera(record(f"folder:{tmp_path}?move=done"), clock=clock)
+        shots = camera.shots()
+        assert [next(shots).encoded for _ in range(3)] == [picture(n) for n in (1, 2, 3)]
+        assert sorted(path.name for path in tmp_path.glob("*.jpg")) == ["3.jpg"]
+        assert sorted(path.name for path in done.iterdir()) == ["1-1.jpg", "1.jpg", "2.jpg"]
+        camera.close()
+
+    def test_a_folder_that_vanishes_is_a_lost_camera_until_it_is_back(
+        self, clock: FakeClock, tmp_path: Path
+    ) -> None:
+        watched = tmp_path / "share"
+        watched.mkdir()
+        camera = open_camera(record(f"folder:{watched}"), clock=clock)
+        found: list[bytes] = []
+        reader = threading.Thread(
+            target=lambda: found.append(next(camera.shots()).encoded), name="reader"
+        )
+        reader.start()
+        watched.rename(tmp_path / "away")
+        wait_until(lambda: "cannot be read" in camera.fault())
+        (tmp_path / "away").rename(watched)
+        wait_until(lambda: camera.fault() == "")
+        (watched / "1.jpg").write_bytes(picture())
+        reader.join(LONG_S)
+        assert found == [picture()]
+        camera.close()
+
+    @pytest.mark.parametrize("options", ["?move=", "?done=x", "?"])
+    def test_an_unknown_option_is_refused(
+        self, clock: FakeClock, tmp_path: Path, options: str
+    ) -> None:
+        if options == "?":
+            open_camera(record(f"folder:{tmp_path}{options}"), clock=clock).close()
+            return
+        with pytest.raises(InvalidError, match="option"):
+            open_camera(record(f"folder:{tmp_path}{options}"), clock=clock)
+
+
+def write_at(path: Path, encoded: bytes, *, second: int) -> None:
+    path.write_bytes(encoded)
+    os.utime(path, (1_700_000_000 + second, 1_700_000_000 + second))
+
+
+def test_damaged_videos_and_cameras_that_are_away_print_nothing(tmp_path: Path) -> None:
+    import cv2
+
+    path = tmp_path / "film.mp4"
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), 10.0, (64, 64))
+    rng = np.random.default_rng(0)
+    for _ in range(30):
+        writer.write(rng.integers(0, 255, (64, 64, 3), dtype=np.uint8))
+    writer.release()
+    damaged = bytearray(path.read_bytes())
+    for place in range(3000, 20000, 97):
+        damaged[place] ^= 0xFF
+    path.write_bytes(damaged)
+    code = f"""
+import cv2
+from lineside.vision.video import new_capture
+capture = new_capture()
+assert capture.open({str(path)!r}, cv2.CAP_FFMPEG)
+while capture.read()[0]:
+    pass
+assert not capture.open("rtsp://127.0.0.1:1/x", cv2.CAP_FFMPEG)
+assert not capture.open("/dev/video97", cv2.CAP_V4L2)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, timeout=60)
+    assert (done.stdout, done.stderr) == (b"", b"")
 
 
 class RtspServer:

@@ -23,6 +23,8 @@ from lineside.core.plant_say import TOLD, can_say
 from lineside.core.reference_checks import entries, good_id, good_name, known, twice
 from lineside.core.rule_check import Declared, check_rules
 
+_FILE_SOURCES = frozenset({"folder", "video"})
+
 
 def load_plant(path: Path) -> Plant:
     """Read a plant file, and what its sighting rules learned.
@@ -37,7 +39,20 @@ def load_plant(path: Path) -> Plant:
         raise NotFoundError(
             f"cannot read the plant file: {error.strerror}", where=str(path), fix="Name a file."
         ) from error
-    return _with_habits(parse_plant(raw, where=str(path)), path=path)
+    return _with_habits(_from_its_folder(parse_plant(raw, where=str(path)), path=path), path=path)
+
+
+def _from_its_folder(plant: Plant, *, path: Path) -> Plant:
+    """The plant with camera files and folders as seen from the plant file's folder."""
+
+    def source(text: str) -> str:
+        scheme, _, name = text.partition(":")
+        if scheme not in _FILE_SOURCES:
+            return text
+        return f"{scheme}:{path.parent.absolute() / name}"
+
+    cameras = tuple(replace(camera, source=source(camera.source)) for camera in plant.camera)
+    return replace(plant, camera=cameras)
 
 
 def _with_habits(plant: Plant, *, path: Path) -> Plant:

@@ -259,6 +259,7 @@ class Agent:
             predictions=counted.predictions,
             refused=counted.refused,
             faults=counted.faults,
+            cameras=tuple(worker.condition for worker in self._workers),
         )
 
     def tell_status(self) -> None:
@@ -306,7 +307,9 @@ class Agent:
         self._shadow.begin(order, before=placed.before if placed is not None else "")
 
     def _open_camera(self, camera: CameraRecord, refused: Callable[[str, str], None]) -> Camera:
-        return open_camera(camera, clock=self._clock, bus=self._bus, refused=refused)
+        return open_camera(
+            camera, clock=self._clock, bus=self._bus, refused=refused, folder=self._config.folder
+        )
 
     def _emit(self, prediction: Prediction) -> bool:
         def make(sequence: int) -> bytes:
@@ -346,7 +349,7 @@ class Agent:
                     logger.exception("message failed topic=%s", message.topic)
                     self._tally.fault(message.topic, error)
             for worker in self._workers:
-                worker.count_dropped()
+                worker.check_source()
             self._tell_when_due()
 
     def _take(self, message: Message) -> None:

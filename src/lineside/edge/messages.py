@@ -71,6 +71,21 @@ class InUse:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CameraCondition:
+    """Whether a camera gives pictures.
+
+    Attributes:
+        since: time of the last loss or return, RFC 3339; "" where there was none since the start.
+        reason: of a loss, in words.
+    """
+
+    camera: str
+    state: Literal["connected", "lost"] = "connected"
+    since: str = ""
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DeviceStatus:
     """``lineside.device/1``. ``refused``: reason → how many frames or messages."""
 
@@ -85,6 +100,7 @@ class DeviceStatus:
     predictions: int = 0
     refused: Mapping[str, int] = field(default_factory=dict)
     faults: tuple[str, ...] = ()
+    cameras: tuple[CameraCondition, ...] = ()
     schema: Literal["lineside.device/1"] = "lineside.device/1"
 
 

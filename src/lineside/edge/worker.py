@@ -18,8 +18,10 @@ from lineside.core import (
     InvalidError,
     LinesideError,
     UnavailableError,
+    rfc3339,
 )
 from lineside.edge.contract import Judge
+from lineside.edge.messages import CameraCondition
 from lineside.edge.tally import Tally
 from lineside.edge.trigger import Seen, arm, inspected, wants
 from lineside.edge.watchdog import Pulse
@@ -86,6 +88,7 @@ class Worker:
         self._last: Frame | None = None
         self._source: Camera | None = None
         self._dropped = 0
+        self._condition = CameraCondition(camera=camera.id)
         self._busy_since_s: float | None = None
         self._heard_s = clock.monotonic()
         self._done = False
@@ -111,13 +114,36 @@ class Worker:
         with self._seen_lock:
             self._seen[inspection] = arm(self._seen[inspection])
 
-    def count_dropped(self) -> None:
-        """Add what the camera's mailbox dropped since the last call."""
+    def check_source(self) -> None:
+        """Count what the camera dropped since the last call, and note its loss or return."""
         source = self._source
         if source is not None:
             now = source.dropped()
             self._tally.refuse("not taken in time", count=now - self._dropped)
             self._dropped = now
+            self._note(source.fault())
+
+    @property
+    def condition(self) -> CameraCondition:
+        """Whether pictures come, since when that is so, and why not."""
+        return self._condition
+
+    def _note(self, fault: str) -> None:
+        """Keep the condition; a loss or return is a fault of the device or its end."""
+        lost = bool(fault)
+        if lost == (self._condition.state == "lost"):
+            return
+        place = f"camera {self._camera.id}"
+        self._condition = CameraCondition(
+            camera=self._camera.id,
+            state="lost" if lost else "connected",
+            since=rfc3339(self._clock.now()),
+            reason=fault,
+        )
+        if lost:
+            self._tally.fault(place, UnavailableError(fault))
+        else:
+            self._tally.mended(place)
 
     def rehearse(self, inspection: str, *, judge: Judge) -> None:
         """Show a package that is about to come into use the last picture; the answer is left.
@@ -137,6 +163,7 @@ class Worker:
         """How it is, for the watchdog."""
         now_s, since_s = self._clock.monotonic(), self._busy_since_s
         is_live = self._source is not None and self._camera.source.startswith(_LIVE)
+        is_live = is_live and self._condition.state != "lost"  # it is opened again by itself
         return Pulse(
             busy_s=now_s - since_s if since_s is not None else 0.0,
             silent_s=now_s - self._heard_s if is_live else 0.0,
@@ -182,17 +209,18 @@ class Worker:
                 self._source = self._around.open_camera(self._camera, self._refused)
             except UnavailableError as error:
                 self._busy_since_s = None
-                if self._tally.fault(place, error):
+                if self._condition.state != "lost":
                     logger.warning("%s: %s", place, error)
+                self._note(error.message)
                 self._stop.wait(retry_s)
                 retry_s = min(2 * retry_s, _LONGEST_RETRY_S)
                 continue
             except LinesideError as error:
-                self._tally.fault(place, error)
+                self._note(error.message)
                 logger.error("%s: %s", place, error)  # noqa: TRY400  a known failure
                 return None
             self._busy_since_s, self._heard_s = None, self._clock.monotonic()
-            self._tally.mended(place)
+            self._note("")
             return self._source
         return None
 
@@ -210,7 +238,7 @@ class Worker:
             logger.exception("camera failed camera=%s", self._camera.id)
             self._tally.fault(f"camera {self._camera.id}", error)
         finally:
-            self.count_dropped()
+            self.check_source()
             source.close()
 
     def _refused(self, reason: str, sentence: str) -> None:

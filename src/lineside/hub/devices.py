@@ -13,7 +13,7 @@
 
 import logging
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -21,18 +21,21 @@ from typing import Any
 from lineside.core import (
     Clock,
     InvalidError,
+    Json,
     LinesideError,
     NotFoundError,
     Plant,
     decode_json,
     encode,
     parse_rfc3339,
+    rfc3339,
+    stable_id,
 )
 from lineside.fleet import ClockOffset, Presence, presence
-from lineside.hub.topics import DeadLetterError, Reason, device_source
+from lineside.hub.topics import DeadLetterError, Reason, device_source, hub_source
 from lineside.hub.views import DeviceView
 from lineside.store import Documents, Logged, Records
-from lineside.streams import Event
+from lineside.streams import EVENT_TYPE, Event
 
 logger = logging.getLogger(__name__)
 
@@ -43,6 +46,9 @@ _WRITTEN_AGAIN_S = 60.0
 _MOST_AT_ONCE = 500
 _LASTING = ("packages", "spool_depth", "spool_dropped", "frames", "predictions", "refused")
 _TELLING = ("state", "version", "packages", "faults")
+_CAMERA_RULE = "camera"
+_CAMERA_ACTIONS = {"lost": "lost", "connected": "returned"}
+_MOST_REASON = 300
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,6 +114,7 @@ class Devices:
         self._devices: dict[str, _Device] = {}
         self._unsaved: list[str] = []
         self._desired: dict[str, tuple[dict[str, Any], ...]] = {}
+        self._conditions: dict[tuple[str, str], Event] = {}
         self._load()
 
     def _load(self) -> None:
@@ -173,6 +180,30 @@ class Devices:
                 entry.offset.note(said=said, heard=now)
         if is_new:
             self._unsaved.append(device)
+
+    def camera_events(self, device: str) -> list[Event]:
+        """Return an event for each loss and return of a camera that the device told anew.
+
+        The same change is told in every status until the next one; its event has one id.
+        """
+        with self._lock:
+            conditions = _conditions(self._devices[device].status)
+        events = []
+        for condition in conditions:
+            event = _camera_event(self._plant, device, condition)
+            if event is not None and self._conditions.get((device, event.data["camera"])) != event:
+                self._conditions[device, event.data["camera"]] = event
+                events.append(event)
+        return events
+
+    def lost_cameras(self) -> dict[str, dict[str, float]]:
+        """Return for each camera of the plant that devices report on whether it is lost, 0 or 1."""
+        with self._lock:
+            told = [each for one in self._devices.values() for each in _conditions(one.status)]
+        known = {camera.id for camera in self._plant.camera}
+        lost = {each.get("camera") for each in told if each.get("state") == "lost"}
+        seen = known & {each.get("camera") for each in told}
+        return {camera: {"lost": float(camera in lost)} for camera in sorted(seen)}
 
     def save_new(self) -> None:
         """Write the devices that were heard for the first time, in one transaction.
@@ -358,6 +389,34 @@ def _time_of(status: dict[str, Any]) -> datetime | None:
         return parse_rfc3339(status.get("at", ""), where="at")
     except InvalidError:
         return None
+
+
+def _conditions(status: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the conditions of cameras in a status, without what is no such record."""
+    told = status.get("cameras")
+    listed = told if isinstance(told, list) else []
+    return [
+        each for each in listed if isinstance(each, dict) and isinstance(each.get("camera"), str)
+    ]
+
+
+def _camera_event(plant: Plant, device: str, condition: Mapping[str, Any]) -> Event | None:
+    """Return the event of a change that a status tells; None where it tells none."""
+    camera, action = condition["camera"], _CAMERA_ACTIONS.get(str(condition.get("state")))
+    try:
+        at = parse_rfc3339(condition.get("since") or "", where="since")
+    except InvalidError:
+        return None
+    if action is None or camera not in {known.id for known in plant.camera}:
+        return None
+    data: dict[str, Json] = {
+        "rule": _CAMERA_RULE, "action": action, "camera": camera, "device": device,
+        "reason": str(condition.get("reason", ""))[:_MOST_REASON],
+    }  # fmt: skip
+    return Event(
+        id=stable_id("evt", _CAMERA_RULE, device, camera, action, rfc3339(at)),
+        source=hub_source(plant.site), type=EVENT_TYPE, time=at, subject=_CAMERA_RULE, data=data,
+    )  # fmt: skip
 
 
 def ack_payload(device: str, acked: int) -> bytes:

@@ -89,6 +89,8 @@ class DeviceIngest:
         self._devices.take_status(device, message.payload, retained=message.retain)
         if is_new:
             self._watchers.device(device)
+        if changes := self._devices.camera_events(device):
+            self._ledger.record(changes)
 
     def _read(self, message: Message) -> list[Said]:
         _, _, line, camera, _ = message.topic.split("/")

@@ -208,6 +208,7 @@ def _start_work(services: Services, bus: Bus, *, stack: ExitStack) -> None:
     slots = services.releases.slots
     services.stats.watch("downloads_now", lambda: slots.taken)
     services.stats.watch("downloads_sent_away", lambda: slots.refused)
+    services.stats.watch_each("camera", "camera", read=services.devices.lost_cameras)
     trials = services.rollouts.book
     services.stats.watch("trial_reports_refused", lambda: trials.refused)
     readers = open_readers(bus, services=services)

@@ -6,6 +6,7 @@ is refused with its reason; the stream goes on.
 """
 
 from collections.abc import Iterator
+from pathlib import Path
 
 from lineside.core import Camera as CameraRecord
 from lineside.core import Clock, InvalidError, read_message
@@ -28,7 +29,12 @@ class NoShotError(InvalidError):
 
 
 def open_mqtt_camera(
-    camera: CameraRecord, *, clock: Clock, bus: Bus | None, refused: Refused
+    camera: CameraRecord,
+    *,
+    clock: Clock,
+    bus: Bus | None,
+    refused: Refused,
+    folder: Path | None = None,  # noqa: ARG001
 ) -> "MqttCamera":
     """Subscribe to the camera's topic."""
     if bus is None:

@@ -37,6 +37,7 @@ def open_push_camera(
     clock: Clock,
     bus: Bus | None,  # noqa: ARG001  every opener takes the same
     refused: Refused,
+    folder: Path | None = None,  # noqa: ARG001
 ) -> "PushCamera":
     """Listen where the camera will post to."""
     return PushCamera(camera, clock=clock, refused=refused)

@@ -5,12 +5,14 @@ DESCRIBE, with Basic or Digest credentials), and its answer tells a camera that 
 that refuses the password and from one that has no such stream.
 """
 
+from pathlib import Path
+
 from lineside.core import Camera as CameraRecord
 from lineside.core import Clock, UnavailableError, need, without_secret
 from lineside.links.contract import Bus, Refused
-from lineside.links.opencv_grab import grab_from
 from lineside.links.rtsp_ask import ask
-from lineside.links.shots import Grab, LiveCamera
+from lineside.links.shots import Grab, LiveCamera, grab_from
+from lineside.vision.video import new_capture
 
 _TIMEOUT_MS = 5000
 
@@ -21,6 +23,7 @@ def open_rtsp_camera(
     clock: Clock,
     bus: Bus | None,  # noqa: ARG001  every opener takes the same
     refused: Refused,
+    folder: Path | None = None,  # noqa: ARG001
 ) -> LiveCamera:
     """Open the stream.
 
@@ -30,7 +33,7 @@ def open_rtsp_camera(
         UnavailableError: nobody answers.
     """
     cv2 = need("cv2", extra="edge")
-    capture = cv2.VideoCapture()
+    capture = new_capture()
     limits = [
         cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, _TIMEOUT_MS, cv2.CAP_PROP_READ_TIMEOUT_MSEC, _TIMEOUT_MS,
     ]  # fmt: skip

@@ -6,8 +6,8 @@ from pathlib import Path
 from lineside.core import Camera as CameraRecord
 from lineside.core import Clock, InvalidError, RefusedError, UnavailableError, need
 from lineside.links.contract import Bus, Refused
-from lineside.links.opencv_grab import grab_from
-from lineside.links.shots import Grab, LiveCamera
+from lineside.links.shots import Grab, LiveCamera, grab_from
+from lineside.vision.video import new_capture
 
 DEVICES = Path("/dev")
 
@@ -18,6 +18,7 @@ def open_v4l_camera(
     clock: Clock,
     bus: Bus | None,  # noqa: ARG001  every opener takes the same
     refused: Refused,
+    folder: Path | None = None,  # noqa: ARG001
     devices: Path = DEVICES,
 ) -> LiveCamera:
     """Open the device.
@@ -32,7 +33,7 @@ def open_v4l_camera(
     if not number.isdigit():
         raise InvalidError(f"{number!r} is no number", where=camera.source, fix="Write v4l:0.")
     device = devices / f"video{number}"
-    capture = cv2.VideoCapture()
+    capture = new_capture()
 
     def connect() -> Grab:
         if not device.exists():

@@ -14,6 +14,7 @@ from lineside.core import Camera as CameraRecord
 from lineside.core import Clock, InvalidError, NotFoundError, need
 from lineside.links.contract import Bus, Refused, Shot
 from lineside.links.shots import ShotCamera, whole_ms
+from lineside.vision.video import new_capture
 
 
 def open_video_camera(
@@ -22,14 +23,15 @@ def open_video_camera(
     clock: Clock,
     bus: Bus | None,  # noqa: ARG001  every opener takes the same
     refused: Refused,
+    folder: Path | None = None,  # noqa: ARG001
 ) -> "VideoCamera":
     """Open the file."""
     cv2 = need("cv2", extra="edge")
     path = Path(camera.source.removeprefix("video:"))
     if not path.is_file():
         raise NotFoundError("no such file", where=str(path), fix="Name a video file.")
-    capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)
-    if not capture.isOpened():
+    capture = new_capture()
+    if not capture.open(str(path), cv2.CAP_FFMPEG):
         raise InvalidError("no video that can be read", where=str(path), fix="Convert it to MP4.")
     begun = datetime.fromtimestamp(path.stat().st_mtime, tz=UTC)
     return VideoCamera(camera, capture=capture, begun=begun, clock=clock, refused=refused)

@@ -256,6 +256,10 @@ class Camera(Protocol):
         """How many shots were not taken in time."""
         ...
 
+    def fault(self) -> str:
+        """Return why no pictures come right now, in words; "" while the source is connected."""
+        ...
+
     def close(self) -> None:
         """End ``shots`` and free the source; safe from another thread."""
         ...

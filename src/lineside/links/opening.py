@@ -1,5 +1,6 @@
 """Open a bus or a camera by its address."""
 
+from pathlib import Path
 from typing import cast
 
 from lineside.core import Camera as CameraRecord
@@ -83,7 +84,12 @@ def open_session(
 
 
 def open_camera(
-    camera: CameraRecord, *, clock: Clock, bus: Bus | None = None, refused: Refused = say_nothing
+    camera: CameraRecord,
+    *,
+    clock: Clock,
+    bus: Bus | None = None,
+    refused: Refused = say_nothing,
+    folder: Path | None = None,
 ) -> Camera:
     """Open a camera of the plant file; the caller closes it.
 
@@ -92,9 +98,10 @@ def open_camera(
         clock: gives capture times where the source has none.
         bus: where ``mqtt:`` cameras publish; stays open when the camera is closed.
         refused: told of each message that gave no picture.
+        folder: where an adapter may keep what it has to remember over a restart.
 
     Raises:
         UnavailableError, RefusedError, InvalidError: see ``contract.Camera``.
     """
     opener = find_driver("cameras", camera.source, table=CAMERAS)
-    return cast("Camera", opener(camera, clock=clock, bus=bus, refused=refused))
+    return cast("Camera", opener(camera, clock=clock, bus=bus, refused=refused, folder=folder))

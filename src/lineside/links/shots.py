@@ -4,18 +4,20 @@ A live source is read by a thread of its own, because a picture that nobody fetc
 no use: the newest two wait, older ones are dropped and counted.
 """
 
+import itertools
 import logging
 import threading
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterator
 from datetime import datetime
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lineside.core import Camera as CameraRecord
-from lineside.core import Clock, InvalidError, UnavailableError
+from lineside.core import Clock, InvalidError, LinesideError, need
 from lineside.links.backoff import backoff_s
 from lineside.links.contract import Refused, Shot
 from lineside.vision import Frame
@@ -39,6 +41,18 @@ def say_nothing(_reason: str, _sentence: str) -> None:
     """For callers that count no refusals."""
 
 
+def grab_from(capture: Any) -> Grab:  # noqa: ANN401  the library is optional
+    """Return the function that takes the next picture (RGB) out of an open OpenCV capture."""
+    cv2 = need("cv2", extra="edge")
+
+    def grab() -> Pixels | None:
+        good, image = capture.read()
+        found: Pixels | None = cv2.cvtColor(image, cv2.COLOR_BGR2RGB) if good else None
+        return found
+
+    return grab
+
+
 class ShotCamera(ABC):
     """Shared behaviour of every camera: frames are its shots, opened."""
 
@@ -60,6 +74,9 @@ class ShotCamera(ABC):
 
     def dropped(self) -> int:
         return 0
+
+    def fault(self) -> str:
+        return ""
 
 
 class LiveCamera(ShotCamera):
@@ -87,6 +104,7 @@ class LiveCamera(ShotCamera):
         self._changed = threading.Condition()
         self._stop = threading.Event()
         self._dropped = 0
+        self._fault = ""
         self._sequence = 0
         self._thread = threading.Thread(target=self._run, name=f"camera-{camera.id}", daemon=True)
 
@@ -106,6 +124,9 @@ class LiveCamera(ShotCamera):
 
     def dropped(self) -> int:
         return self._dropped
+
+    def fault(self) -> str:
+        return self._fault
 
     def close(self) -> None:
         """End ``shots`` and free the source."""
@@ -143,15 +164,23 @@ class LiveCamera(ShotCamera):
             self._changed.notify_all()
 
     def _open_again(self) -> None:
+        """Connect again, however long it takes.
+
+        A camera that refuses the password or the stream after its return (a reset, an exchange)
+        may be set right at any time, so it is asked again like one that is away.
+        """
+        self._fault = "no pictures come"
         logger.warning("camera lost camera=%s", self._camera.id)
         self._release()
-        for attempt in range(1_000_000):
+        for attempt in itertools.count():
             if self._stop.wait(backoff_s(attempt)):
                 return
             try:
                 self._grab = self._connect()
-            except UnavailableError as error:
+            except LinesideError as error:
+                self._fault = f"no pictures come: {error.message}"
                 logger.debug("camera still away camera=%s: %s", self._camera.id, error)
                 continue
+            self._fault = ""
             logger.info("camera regained camera=%s", self._camera.id)
             return

@@ -20,6 +20,7 @@ from lineside.datasets.formats.rows import Entry, Listing, Row
 from lineside.datasets.samples import Skipped
 from lineside.datasets.trees import FolderTree, Tree, suffix_of
 from lineside.vision import encode_png
+from lineside.vision.video import new_capture
 
 if TYPE_CHECKING:
     import cv2
@@ -69,8 +70,9 @@ def _entry(path: Path, number: int, encoded: bytes, *, rate: float) -> Entry:
 
 
 def _capture(path: Path) -> "cv2.VideoCapture":
-    cv2 = need("cv2", extra="edge")
-    return cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)  # type: ignore[no-any-return]  # untyped
+    capture: cv2.VideoCapture = new_capture()
+    capture.open(str(path), need("cv2", extra="edge").CAP_FFMPEG)
+    return capture
 
 
 def _opens(path: Path) -> bool:
