@@ -4,7 +4,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lineside.core import InvalidError, SystemClock, parse_rfc3339, rfc3339
+from lineside.core import (
+    InvalidError,
+    SystemClock,
+    duration_text,
+    duration_toml,
+    parse_rfc3339,
+    rfc3339,
+)
+from lineside.core.clock import parse_duration
 
 zones = st.integers(-1439, 1439).map(lambda minutes: timezone(timedelta(minutes=minutes)))
 moments = st.datetimes(
@@ -72,3 +80,41 @@ def test_the_systems_clock_is_aware_and_never_runs_backwards() -> None:
     clock = SystemClock()
     assert clock.now().tzinfo is UTC
     assert clock.monotonic() <= clock.monotonic()
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("500 ms", 0.5), ("5 s", 5), ("10 min", 600), ("36 h", 129_600), ("1 d", 86_400),
+        ("1.5 h", 5400), ("10min", 600), (" 2 s ", 2), ("4 d 6 h", 367_200), ("0.1 s", 0.1),
+    ],
+)  # fmt: skip
+def test_a_duration_with_units_is_seconds(text: str, seconds: float) -> None:
+    assert parse_duration(text) == seconds
+
+
+@pytest.mark.parametrize(
+    "text", ["", "10", "min", "10 m", "-1 s", "1e3 s", "10 Min", "1 h30", "nan s", "9" * 400 + " s"]
+)
+def test_what_is_no_duration_is_refused_with_an_example(text: str) -> None:
+    with pytest.raises(InvalidError) as refused:
+        parse_duration(text)
+    assert '"10 min"' in refused.value.fix
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0.5, "0.5 s"), (59, "59 s"), (60, "1 min"), (90, "90 s"), (5400, "90 min"),
+        (129_600, "36 h"), (86_400, "1 d"), (0, "0 s"), (100_000.5, "100000.5 s"),
+    ],
+)  # fmt: skip
+def test_a_duration_is_told_in_its_largest_whole_unit(seconds: float, text: str) -> None:
+    assert duration_text(seconds) == text
+
+
+@given(st.floats(min_value=0, max_value=1e15))
+def test_a_duration_in_toml_reads_back_as_it_was(seconds: float) -> None:
+    written = duration_toml(seconds)
+    again = parse_duration(written[1:-1]) if written.startswith('"') else float(written)
+    assert again == seconds

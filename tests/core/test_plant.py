@@ -115,6 +115,19 @@ def test_the_examples_satisfy_the_editors_schema(name: str) -> None:
     jsonschema.Draft202012Validator(plant_schema()).validate(document)
 
 
+def test_the_editors_schema_takes_durations_with_units_as_the_reader_does() -> None:
+    import jsonschema
+
+    validator = jsonschema.Draft202012Validator(plant_schema())
+    for text, sound in (('"10 min"', True), ("600", True), ('"ten"', False), ("true", False)):
+        document = f"{SMALL}\n[twin.order]\ntime_out_s = {text}"
+        assert validator.is_valid(tomllib.loads(document)) is sound, text
+        if sound:
+            parse_plant(document.encode(), where="plant.toml")
+        else:
+            assert paths_of(document) == ["$.twin.order.time_out_s"]
+
+
 @pytest.mark.parametrize(
     ("old", "new"),
     [('kind = "frame"', 'kind = "frames"'), ("width_px = 100", 'width_px = "100"'),

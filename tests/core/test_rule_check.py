@@ -216,3 +216,23 @@ def test_figures_without_a_window_are_told_by_their_names() -> None:
     alone = SOUND.replace("window = { size_s = 5 }", "hold = { for_s = 1 }").replace("having", "#")
     [fault] = [one for one in faults_of(alone) if one.path == "$.rule[0].aggregate"]
     assert str(fault).endswith("['sure'] is not figures of a window. Add [rule.window].")
+
+
+def test_durations_with_units_stand_wherever_seconds_do() -> None:
+    text = SOUND.replace("size_s = 5", 'size_s = "10 min"').replace(
+        "pair = {}", 'pair = { within_s = "36 h" }\nlateness_s = "500 ms"\nidle_s = "1 min"'
+    )
+    plant = parse_plant((PLANT + text).encode(), where="plant.toml")
+    windows, pairs = plant.rule
+    assert windows.window is not None
+    assert pairs.pair is not None
+    assert (windows.window.size_s, pairs.pair.within_s) == (600, 129_600)
+    assert (pairs.lateness_s, pairs.idle_s) == (0.5, 60)
+
+
+def test_what_is_no_duration_is_refused_with_an_example() -> None:
+    [fault] = faults_of(SOUND.replace("size_s = 5", 'size_s = "ten minutes"'))
+    assert fault.path == "$.rule[0].window.size_s"
+    assert str(fault).endswith('Write seconds, or text with a unit such as "10 min".')
+    [fault] = faults_of(SOUND.replace("size_s = 5", 'kind = "hopping", size_s = 60, every_s = 90'))
+    assert fault.fix == 'Write every_s = "1 min", or less.'

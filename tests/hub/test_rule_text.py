@@ -30,7 +30,7 @@ STEPS = (
     ("sequence = { first = [{ field = 'a', any_of = [1, 2.5, 'x', true] }], "
     "then = [{ field = 'a', known = false }], within_s = 3, missing = true }"),
     "pair = {}", "pair = { within_s = 5, session = 's/t' }", "rate = { per_s = 10, below = 0 }",
-    "hold = { for_s = 2, field = 'v' }",
+    "hold = { for_s = 2, field = 'v' }", "hold = { for_s = '90 min', field = 'v' }",
     'python = "ours"\nsettings = { "a key" = 1e300, b = "x", c = false, d = 3 }',
 )  # fmt: skip
 
@@ -119,3 +119,12 @@ def test_a_new_rule_may_read_those_there_are() -> None:
     plant = load_plant(EXAMPLES / "plant.toml")
     text = 'id = "many"\nread = { event = "sock-seen" }\nkey = ["label"]\nwindow = { size_s = 60 }'
     assert read_rule(text, plant=plant).read.event == "sock-seen"
+
+
+def test_long_durations_are_written_with_their_unit() -> None:
+    rule = rule_of(
+        'id = "r"\nread = { topic = "a" }\nidle_s = 120\nrate = { per_s = 3600, above = 4 }'
+    )
+    text = rule_toml(rule)
+    assert 'rate = { per_s = "1 h", above = 4 }' in text
+    assert 'idle_s = "2 min"' in text

@@ -87,3 +87,14 @@ def test_a_test_decides_embedded_and_by_spark_is_explained_and_in_the_reference(
 
 def test_every_step_is_a_key_of_the_reference() -> None:
     assert [step for step in STEPS if f"`{step}`" not in REFERENCE] == []
+
+
+def test_durations_are_explained_in_their_largest_whole_unit() -> None:
+    rule = rule_of(
+        'id = "r"\nread = { topic = "a" }\nlateness_s = 0.5\nidle_s = "5 min"\n'
+        'window = { kind = "hopping", size_s = "36 h", every_s = "90 min" }'
+    )
+    words = explain(rule)
+    assert "over stretches of 36 h, a new one every 90 min." in words
+    assert "more than 0.5 s behind" in words
+    assert "silent for 5 min" in words

@@ -7,7 +7,15 @@ file.
 """
 
 from lineside.core.checks import refuse, unless
-from lineside.core.clock import Clock, SystemClock, parse_rfc3339, require_order, rfc3339
+from lineside.core.clock import (
+    Clock,
+    SystemClock,
+    duration_text,
+    duration_toml,
+    parse_rfc3339,
+    require_order,
+    rfc3339,
+)
 from lineside.core.codec import (
     Json,
     decode,
@@ -193,6 +201,8 @@ __all__ = [
     "decode_json",
     "decode_toml",
     "digest_of",
+    "duration_text",
+    "duration_toml",
     "encode",
     "faults_error",
     "find_driver",

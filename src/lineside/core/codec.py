@@ -8,7 +8,7 @@ Rules of ``decode``:
    several where the error carries faults (``lineside.core.checks``). They are looked for even
    where a key of the record could not be read.
 4. No coercion: text is not a number, a number is not text; an integer is taken where a float
-   stands, because TOML and JSON writers drop ``.0``.
+   stands, because TOML and JSON writers drop ``.0``. Only ``Seconds`` take text with a unit.
 
 ``decode_fast`` skips rule 1 and stops at the first fault; it is for hot paths whose sender is
 lineside itself.
@@ -27,11 +27,11 @@ import typing
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from functools import lru_cache
-from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import msgspec
 
-from lineside.core.clock import parse_rfc3339
+from lineside.core.clock import DURATION, parse_duration, parse_rfc3339
 from lineside.core.errors import Fault, InvalidError, JointFault
 
 T = TypeVar("T")
@@ -74,7 +74,7 @@ def faults_error(faults: Sequence[Fault], *, where: str) -> InvalidError:
 
 @lru_cache(maxsize=256)
 def _hints(kind: Any) -> dict[str, Any]:
-    return get_type_hints(kind)
+    return get_type_hints(kind, include_extras=True)
 
 
 @lru_cache(maxsize=256)
@@ -136,6 +136,9 @@ def json_schema(kind: type[object]) -> dict[str, Any]:
             definition["additionalProperties"] = False
         if "description" in definition:
             definition["description"] = inspect.cleandoc(definition["description"])
+        for part in definition.get("properties", {}).values():
+            if part.get("type") == "number" and "pattern" in part:
+                part["type"] = ["number", "string"]  # ``Seconds``; msgspec keeps its own type
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
 
 
@@ -157,12 +160,18 @@ def _meant(name: str, known: Sequence[str]) -> str:
 
 
 def _choices(kind: Any) -> list[str]:
+    return [str(value) for value in _values_of(kind)]
+
+
+def _values_of(kind: Any) -> list[Any]:
+    """The values of an enumeration or a ``Literal``; none of any other type."""
     if isinstance(kind, type) and issubclass(kind, enum.Enum):
-        return [str(member.value) for member in kind]
-    return [str(value) for value in get_args(kind)] if get_origin(kind) is Literal else []
+        return [member.value for member in kind]
+    return list(get_args(kind)) if get_origin(kind) is Literal else []
 
 
 _FAILED = object()
+_SECONDS = 'seconds, or text with a unit such as "10 min"'
 _NAMES: dict[object, str] = {
     str: "text", int: "a whole number", float: "a number", bool: "true or false",
     datetime: "a time such as 2023-05-15T12:41:07.318Z", type(None): "nothing",
@@ -172,16 +181,16 @@ _NAMES: dict[object, str] = {
 def _name_of(kind: Any) -> str:
     kind = getattr(kind, "__supertype__", kind)
     origin = get_origin(kind)
+    if origin is Annotated:
+        return _SECONDS if DURATION in kind.__metadata__ else _name_of(get_args(kind)[0])
     if origin in (Union, types.UnionType):
         return " or ".join(_name_of(part) for part in get_args(kind) if part is not type(None))
     if origin in (list, tuple, Sequence):
         return "a list"
     if origin in (dict, Mapping) or dataclasses.is_dataclass(kind):
         return "a table"
-    if isinstance(kind, type) and issubclass(kind, enum.Enum):
-        return "one of " + ", ".join(repr(member.value) for member in kind)
-    if origin is Literal:
-        return "one of " + ", ".join(repr(value) for value in get_args(kind))
+    if choices := _values_of(kind):
+        return "one of " + ", ".join(map(repr, choices))
     return _NAMES.get(kind, str(kind))
 
 
@@ -215,6 +224,10 @@ class _Walker:
         origin = get_origin(kind)
         if kind in (Any, object):
             return value
+        if origin is Annotated:
+            if DURATION in kind.__metadata__ and isinstance(value, str):
+                return self.read_duration(kind, value, path=path)
+            return self.read(get_args(kind)[0], value, path=path)
         if origin is Literal:
             same = any(value == known and type(value) is type(known) for known in get_args(kind))
             return value if same else self.mismatch(kind, value, path=path)
@@ -250,6 +263,12 @@ class _Walker:
                 if math.isfinite(number := float(value)):
                     return number
         return self.mismatch(float, value, path=path)
+
+    def read_duration(self, kind: Any, value: str, *, path: str) -> Any:
+        try:
+            return parse_duration(value)
+        except InvalidError:
+            return self.mismatch(kind, value, path=path)
 
     def read_time(self, value: Any, *, path: str) -> Any:
         text = value.isoformat() if isinstance(value, datetime) else value

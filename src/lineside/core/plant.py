@@ -10,6 +10,7 @@ from enum import StrEnum
 from typing import Literal, TypeVar
 
 from lineside.core.checks import above_zero, refuse, unless, within, zero_or_more
+from lineside.core.clock import Seconds
 from lineside.core.codec import nearest
 from lineside.core.drivers import without_secret
 from lineside.core.errors import InvalidError
@@ -121,7 +122,7 @@ class Trigger:
     """
 
     on: Literal["frame", "interval", "topic", "part"] = "frame"
-    interval_s: float = 0.0
+    interval_s: Seconds = 0.0
     topic: str = ""
 
     def __post_init__(self) -> None:
@@ -196,8 +197,8 @@ class Inspection:
     region: tuple[Region, ...] = ()
     labels: tuple[str, ...] = ()
     policy: Policy = field(default_factory=Policy)
-    max_age_s: float = 60.0
-    max_skew_s: float = 5.0
+    max_age_s: Seconds = 60.0
+    max_skew_s: Seconds = 5.0
     endpoint: str = ""
     endpoint_answer: Literal["probabilities", "logits"] = "probabilities"
     good: tuple[str, ...] = ()
@@ -267,7 +268,7 @@ class Camera:
     source: str
     name: str = ""
     max_frame_bytes: int = 8_000_000
-    no_signal_after_s: float = 4.0
+    no_signal_after_s: Seconds = 4.0
 
     def __post_init__(self) -> None:
         scheme, _, rest = self.source.partition(":")
@@ -362,7 +363,7 @@ class OrderPolicy:
     """How an order reaches the factory and when its reservation ends."""
 
     topic: str = "f/o/order"
-    time_out_s: float = 300.0
+    time_out_s: Seconds = 300.0
 
     def __post_init__(self) -> None:
         refuse(
@@ -384,8 +385,8 @@ class Twin:
     slot: tuple[Slot, ...] = ()
     station: tuple[Station, ...] = ()
     order: OrderPolicy = field(default_factory=OrderPolicy)
-    stale_after_s: float = 10.0
-    discrepancy_after_s: float = 3.0
+    stale_after_s: Seconds = 10.0
+    discrepancy_after_s: Seconds = 3.0
 
     def __post_init__(self) -> None:
         refuse(self, above_zero(self, "stale_after_s"), zero_or_more(self, "discrepancy_after_s"))

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from lineside.core.checks import above_zero, refuse, unless, within, zero_or_more
+from lineside.core.clock import Seconds, duration_toml
 from lineside.core.habits import Habits
 from lineside.core.reference_checks import entries
 
@@ -103,9 +104,9 @@ class WindowStep:
     """
 
     kind: Literal["tumbling", "hopping", "session"] = "tumbling"
-    size_s: float = 0.0
-    every_s: float = 0.0
-    gap_s: float = 0.0
+    size_s: Seconds = 0.0
+    every_s: Seconds = 0.0
+    gap_s: Seconds = 0.0
 
     def __post_init__(self) -> None:
         session = self.kind == "session"
@@ -116,7 +117,8 @@ class WindowStep:
             unless(
                 self.kind != "hopping" or self.every_s <= self.size_s, key="every_s",
                 seen=self.every_s, expected="at most size_s, so that windows leave no gaps",
-                fix=f"Write every_s = {self.size_s:g}, or less.", beside=("kind", "size_s"),
+                fix=f"Write every_s = {duration_toml(self.size_s)}, or less.",
+                beside=("kind", "size_s"),
             ),
         )  # fmt: skip
 
@@ -166,8 +168,8 @@ class SightingStep:
 
     blank: tuple[str, ...] = ()
     labels: tuple[str, ...] = ()
-    dwell_s: float = 0.6
-    gap_s: float = 1.5
+    dwell_s: Seconds = 0.6
+    gap_s: Seconds = 1.5
     learned: str = ""
     least_probability: float = 0.5
     habits: Habits | None = None
@@ -194,7 +196,7 @@ class CrossingStep:
     x1_px: float
     y1_px: float
     direction: Literal["either", "to left", "to right"] = "either"
-    lost_s: float = 1.0
+    lost_s: Seconds = 1.0
     reach_px: float = 80.0
 
     def __post_init__(self) -> None:
@@ -214,7 +216,7 @@ class SequenceStep:
 
     first: tuple[Condition, ...]
     then: tuple[Condition, ...]
-    within_s: float
+    within_s: Seconds
     missing: bool = False
 
     def __post_init__(self) -> None:
@@ -238,7 +240,7 @@ class PairStep:
         session: topic whose messages begin a new sorting session, and with it new counts.
     """
 
-    within_s: float = 0.0
+    within_s: Seconds = 0.0
     session: str = ""
 
     def __post_init__(self) -> None:
@@ -252,7 +254,7 @@ class RateStep:
     Told when it begins and when it ends.
     """
 
-    per_s: float
+    per_s: Seconds
     above: float | None = None
     below: float | None = None
 
@@ -276,9 +278,9 @@ class HoldStep:
     ``gap_s`` is how long it may fail in between. A record of the key that fails ends it.
     """
 
-    for_s: float
+    for_s: Seconds
     field: str = ""
-    gap_s: float = 0.0
+    gap_s: Seconds = 0.0
 
     def __post_init__(self) -> None:
         refuse(self, above_zero(self, "for_s"), zero_or_more(self, "gap_s"))
@@ -320,9 +322,9 @@ class Rule:
     settings: dict[str, Scalar] = field(default_factory=dict)
     emit: Literal["final", "changes"] = "final"
     time: Literal["capture", "arrival"] = "capture"
-    lateness_s: float = 0.0
+    lateness_s: Seconds = 0.0
     late: Literal["count", "event"] = "count"
-    idle_s: float = 10.0
+    idle_s: Seconds = 10.0
     most_keys: int = 10_000
 
     def __post_init__(self) -> None:

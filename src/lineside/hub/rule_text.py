@@ -17,6 +17,7 @@ from lineside.core import (
     check_references,
     decode,
     decode_toml,
+    duration_toml,
     faults_error,
 )
 
@@ -134,7 +135,7 @@ def _lines(rule: Rule) -> Iterator[str]:
             inner = "".join(f"\n  {_written(one)}," for one in value)
             yield f"{name} = [{inner}\n]"
         else:
-            yield f"{name} = {_written(value)}"
+            yield f"{name} = {_entry(name, value)}"
 
 
 def _told(record: object) -> Iterator[tuple[str, Any]]:
@@ -151,11 +152,17 @@ def _default(field: "Field[Any]") -> object:
     return field.default_factory() if field.default_factory is not MISSING else field.default
 
 
+def _entry(name: str, value: object) -> str:
+    """A field of a record; those of seconds have units."""
+    seconds = name.endswith("_s") and isinstance(value, float)
+    return duration_toml(value) if seconds else _written(value)  # type: ignore[arg-type]  # a float
+
+
 def _written(value: object) -> str:
     if is_dataclass(value):
-        return _table(_told(value))
+        return _table((name, _entry(name, inner)) for name, inner in _told(value))
     if isinstance(value, Mapping):
-        return _table(value.items())
+        return _table((name, _written(inner)) for name, inner in value.items())
     if isinstance(value, tuple | list):
         return f"[{', '.join(_written(one) for one in value)}]"
     return _scalar(value)
@@ -170,8 +177,8 @@ def _scalar(value: object) -> str:
     return json.dumps(str(value), ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
-def _table(items: Iterable[tuple[str, object]]) -> str:
-    inner = ", ".join(f"{_key(name)} = {_written(value)}" for name, value in items)
+def _table(items: Iterable[tuple[str, str]]) -> str:
+    inner = ", ".join(f"{_key(name)} = {text}" for name, text in items)
     return f"{{ {inner} }}" if inner else "{}"
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
-from lineside.core import Aggregate, Condition, Rule, Scalar, WindowStep
+from lineside.core import Aggregate, Condition, Rule, Scalar, WindowStep, duration_text
 
 _PLANT: Mapping[str, str] = {
     "alert": "the plant's alerts", "frame": "the plant's pictures",
@@ -72,11 +72,12 @@ def _window(rule: Rule) -> Iterator[str]:
 
 
 def _stretch(window: WindowStep) -> str:
+    size = duration_text(window.size_s)
     if window.kind == "session":
-        return f"stretches in which records follow one another within {window.gap_s:g} s"
+        return f"stretches in which records follow one another within {duration_text(window.gap_s)}"
     if window.kind == "hopping":
-        return f"stretches of {window.size_s:g} s, a new one every {window.every_s:g} s"
-    return f"stretches of {window.size_s:g} s, one after the other"
+        return f"stretches of {size}, a new one every {duration_text(window.every_s)}"
+    return f"stretches of {size}, one after the other"
 
 
 def _figure(one: Aggregate) -> str:
@@ -98,8 +99,8 @@ def _sighting(rule: Rule) -> Iterator[str]:
         yield f"How long things stay and how answers flicker was learned: {step.learned}."
     else:
         yield (
-            f"A thing is in view for at least {step.dwell_s:g} s, and an absence shorter than "
-            f"{step.gap_s:g} s does not end it."
+            f"A thing is in view for at least {duration_text(step.dwell_s)}, and an absence "
+            f"shorter than {duration_text(step.gap_s)} does not end it."
         )
     yield f"Below a probability of {step.least_probability:g} the label is unknown."
 
@@ -121,19 +122,19 @@ def _sequence(rule: Rule) -> Iterator[str]:
     if step.missing:
         yield (
             f"{_it(rule)} tells when, after a record where {first}, none where {then} comes "
-            f"within {step.within_s:g} s."
+            f"within {duration_text(step.within_s)}."
         )
     else:
         yield (
             f"{_it(rule)} tells when a record where {first} is followed by one where {then} "
-            f"within {step.within_s:g} s."
+            f"within {duration_text(step.within_s)}."
         )
 
 
 def _pair(rule: Rule) -> Iterator[str]:
     step = rule.pair
     assert step is not None  # noqa: S101
-    apart = f", at most {step.within_s:g} s apart" if step.within_s else ""
+    apart = f", at most {duration_text(step.within_s)} apart" if step.within_s else ""
     yield f"{_it(rule)} makes a pair of every second record and the one before it{apart}."
     if step.session:
         yield f"A message on {step.session} begins a new sorting session with new counts."
@@ -144,8 +145,8 @@ def _rate(rule: Rule) -> Iterator[str]:
     assert step is not None  # noqa: S101
     limit = f"more than {step.above:g}" if step.above is not None else f"fewer than {step.below:g}"
     yield (
-        f"{_it(rule)} tells when there begin to be {limit} records in {step.per_s:g} s, and when "
-        "that ends."
+        f"{_it(rule)} tells when there begin to be {limit} records in "
+        f"{duration_text(step.per_s)}, and when that ends."
     )
 
 
@@ -155,13 +156,13 @@ def _hold(rule: Rule) -> Iterator[str]:
     if step.field:
         yield (
             f"{_it(rule)} tells each value of {step.field} that stayed the same for "
-            f"{step.for_s:g} s."
+            f"{duration_text(step.for_s)}."
         )
         return
-    gap = f", failing no longer than {step.gap_s:g} s in between" if step.gap_s else ""
+    gap = f", failing no longer than {duration_text(step.gap_s)} in between" if step.gap_s else ""
     yield (
         f"{_it(rule)} tells when {conditions_in_words(rule.where)} has held for "
-        f"{step.for_s:g} s{gap}, and when that ends."
+        f"{duration_text(step.for_s)}{gap}, and when that ends."
     )
 
 
@@ -185,10 +186,12 @@ def _emit(rule: Rule) -> str:
 def _lateness(rule: Rule) -> str:
     clock = "the time of arrival" if rule.time == "arrival" else "the time of capture"
     late = "told as events of their own" if rule.late == "event" else "counted"
-    behind = f"more than {rule.lateness_s:g} s behind" if rule.lateness_s else "older than"
+    behind = (
+        f"more than {duration_text(rule.lateness_s)} behind" if rule.lateness_s else "older than"
+    )
     return (
         f"It goes by {clock}; records {behind} the newest of their source are left out and {late}. "
-        f"A source that is silent for {rule.idle_s:g} s is not waited for."
+        f"A source that is silent for {duration_text(rule.idle_s)} is not waited for."
     )
 
 

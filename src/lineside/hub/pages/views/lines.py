@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from lineside.core import Json, Plant, Task, Trigger, to_plain
+from lineside.core import Json, Plant, Task, Trigger, duration_text, to_plain
 from lineside.hub.pages.format import DASH, counted, milliseconds, number, percent, span
 from lineside.hub.pages.views.answers import (
     Mark,
@@ -254,7 +254,7 @@ def trigger_text(trigger: Trigger) -> str:
         case "frame":
             return "every picture"
         case "interval":
-            return f"at most every {trigger.interval_s:g} s"
+            return f"at most every {duration_text(trigger.interval_s)}"
         case "topic":
             return f"after a message on {trigger.topic}"
         case "part":
