@@ -59,6 +59,10 @@ read = { topic = "i/alert" }
 key = ["id"]
 rate = { per_s = 3, above = 2 }
 [[rule]]
+id = "again"
+read = { predictions = "sock", answers = "each" }
+repeat = { times = 2, last = 4, within_s = 3, match = [{ field = "label", equals = "Blank" }] }
+[[rule]]
 id = "held"
 read = { topic = "i/#" }
 hold = { for_s = 3, field = "code", gap_s = 1 }

@@ -30,6 +30,8 @@ STEPS = (
     ("sequence = { first = [{ field = 'a', any_of = [1, 2.5, 'x', true] }], "
     "then = [{ field = 'a', known = false }], within_s = 3, missing = true }"),
     "pair = {}", "pair = { within_s = 5, session = 's/t' }", "rate = { per_s = 10, below = 0 }",
+    "repeat = { times = 3, match = [{ field = 'v', equals = 'reject' }] }",
+    "repeat = { times = 3, last = 5, within_s = 60, match = [{ field = 'v', above = 1 }] }",
     "hold = { for_s = 2, field = 'v' }", "hold = { for_s = '90 min', field = 'v' }",
     'python = "ours"\nsettings = { "a key" = 1e300, b = "x", c = false, d = 3 }',
 )  # fmt: skip

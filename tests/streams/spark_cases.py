@@ -172,6 +172,12 @@ key = ["image"]
 pair = {}
 emit = "changes"
 """,
+    "repeat": """
+read = { topic = "sock/+" }
+key = ["image"]
+repeat = { times = 3, last = 5, within_s = 4, match = [{ field = "score", above = 0.3 }] }
+lateness_s = 1
+""",
 }  # fmt: skip
 """Tables by the rule's id, without the first two lines."""
 

@@ -2,14 +2,25 @@
 
 import random
 from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lineside.core import InvalidError, Rule, Scalar, decode_json, encode
-from lineside.streams import MOST_HELD, Entry, Output, RuleEngine
+from lineside.streams import (
+    MOST_HELD,
+    Entry,
+    Output,
+    RuleEngine,
+    engine_of,
+    read_entries,
+    rule_digest,
+)
 from lineside.testing.rules import START_S, message, outputs_of, rule_of, since_start_s, tick
+from tests.streams.spark_cases import cases
 
 CAMERAS = ("cam/a", "cam/b", "cam/c")
 READ = 'read = { topic = "cam/+" }\nwhere = [{ field = "label", none_of = ["blank"] }]\n'
@@ -20,6 +31,8 @@ RULES = {
     "pairs": 'id = "r"\nkey = ["label"]\npair = { within_s = 3 }\n' + READ,
     "rate": 'id = "r"\nkey = ["label"]\nrate = { per_s = 2, above = 3 }\n' + READ,
     "hold": 'id = "r"\nkey = ["label"]\nhold = { for_s = 1, field = "v" }\n' + READ,
+    "repeat": 'id = "r"\nrepeat = { times = 2, last = 3, within_s = 2, match = [{ field = "label", '
+    'equals = "x" }] }\n' + READ,
     "missing": 'id = "r"\n[sequence]\nwithin_s = 1\nmissing = true\n'
     'first = [{ field = "label", equals = "x" }]\nthen = [{ field = "label", equals = "y" }]\n',
 }  # fmt: skip
@@ -270,3 +283,21 @@ def test_memory_of_another_form_is_refused_with_its_rule() -> None:
 def test_a_python_rule_that_is_not_installed_is_named() -> None:
     with pytest.raises(InvalidError, match="no Python rule 'ours' is installed"):
         RuleEngine(rule_of('id = "r"\nread = { topic = "a" }\npython = "ours"'))
+
+
+KEPT: dict[str, Any] = decode_json(
+    (Path(__file__).parents[1] / "data" / "formats" / "rule-state-1.json").read_bytes(),
+    where="kept state",
+)
+
+
+@pytest.mark.parametrize("name", KEPT)
+def test_what_a_rule_of_the_first_release_remembers_is_still_opened(name: str) -> None:
+    """Keys that the language got since change neither a rule's digest nor what it remembers."""
+    case = cases(1)[name]
+    assert rule_digest(case.rule) == KEPT[name]["digest"]
+    engine = engine_of(case.rule, plant=case.plant)
+    engine.load(KEPT[name]["memory"])
+    entries = read_entries(case.lines[70:], plant=case.plant, where="lines")
+    said = engine.take(entries)
+    assert bool(said) is not bool(case.rule.read.event)  # the lines hold no events of rules

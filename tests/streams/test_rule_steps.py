@@ -349,3 +349,61 @@ class TestSteadyValues(TestHolds):
     @pytest.fixture
     def rule(self) -> Rule:
         return rule_of(HEAD + 'key = ["k"]\nhold = { for_s = 1, field = "v" }')
+
+
+# ---- repeats
+
+REJECTED = "match = [{ field = 'label', equals = 'reject' }]"
+
+
+def labelled(text: str, *, every_s: float = 1.0) -> list[Handed]:
+    """One record a letter: ``r`` is a reject, ``g`` is good."""
+    labels = {"r": "reject", "g": "good"}
+    return [(record(n * every_s, {"label": labels[one]}), ()) for n, one in enumerate(text)]
+
+
+def spoken(outputs: list[Output]) -> list[tuple[str, float, float]]:
+    return [(one.action, since_start_s(one.start_us), since_start_s(one.end_us)) for one in outputs]
+
+
+def test_three_in_a_row_begin_with_the_third_and_end_with_one_that_is_not() -> None:
+    rule = rule_of(HEAD + f"repeat = {{ times = 3, {REJECTED} }}")
+    found = told(rule, labelled("rrgrrrrgr"))
+    assert spoken(found) == [("begun", 3, 5), ("ended", 3, 7)]
+    assert [one.values for one in found] == [
+        {"matches": 3, "records": 3, "lasted_s": 0.0},
+        {"matches": 2, "records": 3, "lasted_s": 2.0},
+    ]
+
+
+def test_so_many_of_the_last_need_not_follow_one_another() -> None:
+    rule = rule_of(HEAD + f"repeat = {{ times = 2, last = 4, {REJECTED} }}")
+    assert spoken(told(rule, labelled("rggrgggg"))) == [("begun", 0, 3), ("ended", 0, 4)]
+
+
+def test_what_lies_too_far_back_counts_no_more_and_time_alone_ends_it() -> None:
+    rule = rule_of(HEAD + f"repeat = {{ times = 2, within_s = '3 s', {REJECTED} }}")
+    assert told(rule, labelled("rr", every_s=3.5)) == []
+    assert spoken(told(rule, labelled("rr", every_s=3))) == [("begun", 0, 3), ("ended", 0, 3)]
+    assert spoken(told(rule, labelled("rrrr"))) == [("begun", 0, 1), ("ended", 0, 5)]
+
+
+def test_repeats_are_counted_for_each_key_and_the_one_unused_longest_is_ended_early() -> None:
+    rule = rule_of(HEAD + f"key = ['k']\nmost_keys = 1\nrepeat = {{ times = 2, {REJECTED} }}")
+    given = [(one, (key,)) for (one, _), key in zip(labelled("rrr"), "aab", strict=True)]
+    found = told(rule, given)
+    assert [(one.action, one.key["k"]) for one in found] == [("begun", "a"), ("ended", "a")]
+
+
+class TestRepeats(StepContract):
+    @pytest.fixture(params=["", "last = 5,", "within_s = 2,", "last = 6, within_s = 3,"])
+    def rule(self, request: pytest.FixtureRequest) -> Rule:
+        return rule_of(HEAD + f'key = ["k"]\nrepeat = {{ times = 3, {request.param} {REJECTED} }}')
+
+    @pytest.fixture
+    def handed(self) -> list[Handed]:
+        draws = ["reject" if n * n % 7 in {1, 2, 4} or n % 11 < 4 else "good" for n in range(90)]
+        return [
+            (record(0.4 * (n // 2), {"label": one}, name=f"r{n}"), ("ab"[n % 3 == 0],))
+            for n, one in enumerate(draws)
+        ]

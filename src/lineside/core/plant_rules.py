@@ -2,8 +2,8 @@
 
 1. A rule reads one kind of record, filters it (``where``), tells things apart (``key``) and does
    **one** step: ``window``, ``sighting``, ``crossing``, ``sequence``, ``pair``, ``rate``, ``hold``,
-   or ``python``. What it gives out are events that other rules may read: rules form chains, never
-   circles.
+   ``repeat`` or ``python``. What it gives out are events that other rules may read: rules form
+   chains, never circles.
 2. Time is the records' own unless ``time = "arrival"``. A record later than ``lateness_s`` behind
    the newest of its source is late: counted, and with ``late = "event"`` told too.
 3. ``emit = "final"``: one event when nothing can change it any more; ``"changes"``: each change.
@@ -21,7 +21,11 @@ from lineside.core.habits import Habits
 from lineside.core.reference_checks import entries
 
 Scalar = str | int | float | bool
-STEPS = ("window", "sighting", "crossing", "sequence", "pair", "rate", "hold", "python")
+STEPS = (
+    "window", "sighting", "crossing", "sequence", "pair", "rate", "hold", "repeat", "python",
+)  # fmt: skip
+MOST_LOOKED_AT = 1000
+"""Records of a key that the step ``repeat`` looks at, at most."""
 _TESTS = ("equals", "any_of", "none_of", "like", "at_least", "at_most", "above", "below", "known")
 
 
@@ -287,6 +291,44 @@ class HoldStep:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RepeatStep:
+    """``times`` records in a row that ``match``; or ``times`` of the ``last`` so many.
+
+    Told when it begins and when it ends.
+
+    Attributes:
+        match: what such a record fulfils; others of the key count as those that do not.
+        last: records that are looked at; 0 for ``times``, which is so many in a row.
+        within_s: how far the first of them may lie before the last; 0 for any time.
+    """
+
+    match: tuple[Condition, ...]
+    times: int
+    last: int = 0
+    within_s: Seconds = 0.0
+
+    def __post_init__(self) -> None:
+        refuse(
+            self,
+            above_zero(self, "times"),
+            zero_or_more(self, "within_s"),
+            unless(
+                self.match, key="match", seen=(), expected="what such a record fulfils",
+                fix="Add a condition.",
+            ),
+            unless(
+                self.times <= MOST_LOOKED_AT, key="times", seen=self.times,
+                expected=f"at most {MOST_LOOKED_AT}", fix="Use a window with figures.",
+            ),
+            unless(
+                self.last == 0 or self.times <= self.last <= MOST_LOOKED_AT, key="last",
+                seen=self.last, expected=f"between times and {MOST_LOOKED_AT}, or 0",
+                fix="Leave it out for so many in a row.", beside=("times",),
+            ),
+        )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Rule:
     """One rule.
 
@@ -318,6 +360,7 @@ class Rule:
     pair: PairStep | None = None
     rate: RateStep | None = None
     hold: HoldStep | None = None
+    repeat: RepeatStep | None = None
     python: str = ""
     settings: dict[str, Scalar] = field(default_factory=dict)
     emit: Literal["final", "changes"] = "final"

@@ -126,6 +126,8 @@ def _check_fields(rule: Rule, rules: Mapping[str, Rule], *, path: str) -> Iterat
     if rule.sequence is not None:
         yield from _conditions(rule.sequence.first, names, path=f"{path}.sequence.first")
         yield from _conditions(rule.sequence.then, names, path=f"{path}.sequence.then")
+    if rule.repeat is not None:
+        yield from _conditions(rule.repeat.match, names, path=f"{path}.repeat.match")
     if rule.hold is not None and rule.hold.field:
         yield from _field(rule.hold.field, names, path=f"{path}.hold.field")
 

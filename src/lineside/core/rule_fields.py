@@ -52,6 +52,7 @@ _STEPS: Mapping[str, tuple[str, ...]] = {
     "sequence": ("after_s", "waiting"),
     "rate": ("records", "per_s", "lasted_s"),
     "hold": ("for_s", "lasted_s"),
+    "repeat": ("matches", "records", "lasted_s"),
 }
 
 

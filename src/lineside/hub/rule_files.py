@@ -44,7 +44,9 @@ _RISKY = ("=", "+", "-", "@", "'", "\t", "\r")
 _TEXTS = frozenset(
     {"label", "runner_up", "first_frame", "last_frame", "direction", "pair_seen", "session"}
 )
-_WHOLE = frozenset({"frames", "seen", "pairs", "left_over", "waiting", "records", "track"})
+_WHOLE = frozenset(
+    {"frames", "seen", "pairs", "left_over", "matches", "waiting", "records", "track"}
+)
 _FIGURES: Mapping[str, Kind] = {
     "count": "whole", "distinct": "whole", "first": "text", "last": "text",
 }  # fmt: skip

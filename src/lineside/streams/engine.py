@@ -19,7 +19,7 @@ from typing import Any
 
 import msgspec
 
-from lineside.core import InvalidError, Rule, Scalar, digest_of, encode
+from lineside.core import STEPS, InvalidError, Rule, Scalar, digest_of, encode, to_plain
 from lineside.streams.conditions import compile_conditions
 from lineside.streams.contract import Output, Record, Step
 from lineside.streams.records import TICK_TYPE, Entry, reader_of, session_record
@@ -31,6 +31,9 @@ STATE_SCHEMA = "lineside.rule-state/1"
 _MOST_ROLES = 10_000
 _AT_ONCE = 1000
 _PYTHON_SPAN_S = 60.0
+
+_LATER: tuple[tuple[str, object], ...] = (("repeat", None),)
+"""Keys of rules and steps that came after the first release, as they are by default."""
 
 _Held = tuple[int, str, int, Record, tuple[Scalar, ...]]
 _Key = Callable[[Mapping[str, Scalar]], tuple[Scalar, ...] | None]
@@ -69,8 +72,21 @@ class _State(msgspec.Struct):
 
 
 def rule_digest(rule: Rule) -> str:
-    """Names what a rule does: the same text means the same memory; its names do not matter."""
-    return digest_of(encode(replace(rule, name="", line="")))
+    """Names what a rule does: the same text means the same memory; its names do not matter.
+
+    Keys that the language got later do not count while they are as they are by default, so that a
+    rule written before goes on with what it remembers.
+    """
+    document = to_plain(replace(rule, name="", line=""))
+    return digest_of(encode(_without_later(document)))
+
+
+def _without_later(document: dict[str, Any]) -> dict[str, Any]:
+    inner = {
+        name: _without_later(value) if isinstance(value, dict) and name in STEPS else value
+        for name, value in document.items()
+    }
+    return {name: value for name, value in inner.items() if (name, value) not in _LATER}
 
 
 def rule_span_s(rule: Rule) -> float:
@@ -94,6 +110,8 @@ def _spans(rule: Rule) -> Iterator[float]:
         yield 2 * rule.rate.per_s
     if rule.pair is not None:
         yield rule.pair.within_s
+    if rule.repeat is not None:
+        yield rule.repeat.within_s
 
 
 class RuleEngine:

@@ -166,13 +166,25 @@ def _hold(rule: Rule) -> Iterator[str]:
     )
 
 
+def _repeat(rule: Rule) -> Iterator[str]:
+    step = rule.repeat
+    assert step is not None  # noqa: S101
+    row = step.last in {0, step.times}
+    many = f"{step.times} records in a row" if row else f"{step.times} of the last {step.last}"
+    within = f", at most {duration_text(step.within_s)} apart," if step.within_s else ""
+    yield (
+        f"{_it(rule)} tells when {many}{within} have {conditions_in_words(step.match)}, and when "
+        "that ends."
+    )
+
+
 def _python(rule: Rule) -> Iterator[str]:
     yield f"{_it(rule)} does what the installed Python rule {rule.python} decides."
 
 
 _STEPS: Mapping[str, Callable[[Rule], Iterator[str]]] = {
     "window": _window, "sighting": _sighting, "crossing": _crossing, "sequence": _sequence,
-    "pair": _pair, "rate": _rate, "hold": _hold, "python": _python,
+    "pair": _pair, "rate": _rate, "hold": _hold, "repeat": _repeat, "python": _python,
 }  # fmt: skip
 
 

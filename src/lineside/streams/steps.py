@@ -12,6 +12,7 @@ from lineside.streams.crossing import Crossings
 from lineside.streams.hold_step import LastingConditions, SteadyValues
 from lineside.streams.pair_step import Pairs
 from lineside.streams.rate_step import Rates
+from lineside.streams.repeat_step import Repeats
 from lineside.streams.sequence_step import Sequences
 from lineside.streams.sighting import Sightings
 from lineside.streams.window_steps import AlignedWindows, SessionWindows
@@ -63,6 +64,11 @@ def _hold(rule: Rule) -> Step:
     return kind(rule, rule.hold)
 
 
+def _repeat(rule: Rule) -> Step:
+    assert rule.repeat is not None  # noqa: S101
+    return Repeats(rule, rule.repeat)
+
+
 def _python(rule: Rule) -> Step:
     """An entry point of the group ``lineside.rules``: a function of the rule that makes a step."""
     try:
@@ -83,5 +89,6 @@ _STEPS: Mapping[str, Callable[[Rule], Step]] = {
     "pair": _pair,
     "rate": _rate,
     "hold": _hold,
+    "repeat": _repeat,
     "python": _python,
 }
