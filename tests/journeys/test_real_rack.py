@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import boto3
 import pytest
 
 from lineside.cli.client import HubClient
@@ -32,6 +33,7 @@ pytestmark = [pytest.mark.data, pytest.mark.slow, pytest.mark.timeout(300)]
 REAL = Path(__file__).parents[2] / "examples" / "warehouse" / "real.toml"
 CLOCK = SystemClock()
 PAUSE = threading.Event()
+COLOURS = ("blue", "red", "white")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +41,7 @@ class Site:
     """A running hub and agent with the package of the real rack."""
 
     hub: HubClient
+    url: str
     bus: Bus
     folder: Path
     validation: Import
@@ -110,7 +113,9 @@ def site(data_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterato
         bus = open_bus(f"mqtt://127.0.0.1:{bus_port}", client_id="factory", clock=CLOCK)
         stack.callback(bus.close)
         validation = load_source(rack / "valid.lst", labels=("blue", "red", "white"))
-        yield Site(hub=hub, bus=bus, folder=folder, validation=validation)
+        yield Site(
+            hub=hub, url=f"http://127.0.0.1:{port}", bus=bus, folder=folder, validation=validation
+        )
 
 
 def publish(site: Site, encoded: bytes) -> dict[str, Any]:
@@ -143,6 +148,36 @@ def test_the_validation_pictures_are_answered_right_through_the_bus(site: Site) 
         whole += all(correct)
     assert right >= 23
     assert whole >= 7
+
+
+def endpoint_answers(site: Site) -> list[tuple[dict[str, bool], dict[str, bool]]]:
+    """What the earlier client makes of the endpoint's answer, and the truth, for each picture.
+
+    Its arithmetic: the array is blue, red, white, and present is strictly greater than 0.85.
+    """
+    command = (sys.executable, "-m", "lineside", "hub", "key", "client", "--json")
+    config = ("--config", str(site.folder / "hub.toml"))
+    key = json.loads(subprocess.run([*command, *config], check=True, capture_output=True).stdout)
+    client = boto3.session.Session(
+        aws_access_key_id=key["id"], aws_secret_access_key=key["secret"], region_name="eu-west-1"
+    ).client("sagemaker-runtime", endpoint_url=site.url)
+    found = []
+    for sample in site.validation.samples:
+        answer = client.invoke_endpoint(
+            EndpointName="smart-factory-wh-stock-inference", ContentType="image/jpeg",
+            Body=site.validation.read(sample),
+        )  # fmt: skip
+        numbers = json.loads(answer["Body"].read())
+        said = {name: n > 0.85 for name, n in zip(COLOURS, numbers, strict=True)}
+        found.append((said, {name: name in sample.labels for name in COLOURS}))
+    client.close()
+    return found
+
+
+def test_a_client_with_one_fixed_cut_is_answered_right(site: Site) -> None:
+    found = endpoint_answers(site)
+    assert sum(said[name] == truth[name] for said, truth in found for name in COLOURS) == 24
+    assert sum(said == truth for said, truth in found) == 8
 
 
 def showing(site: Site, frame: str) -> dict[str, Any] | None:

@@ -16,11 +16,13 @@ from lineside.models import (
     LabelRule,
     Manifest,
     answer_labels,
+    endpoint_score,
     invocation_picture,
     presence_flags,
     sagemaker_answer,
 )
 from lineside.vision import (
+    AnomalyRule,
     Decision,
     FrameRef,
     HealthFigures,
@@ -119,6 +121,72 @@ def test_a_picture_that_could_not_be_judged_gives_no_numbers(rack_manifest: Mani
     )
     with pytest.raises(InvalidError, match=r"camera moved: scale 2\.00"):
         sagemaker_answer(refused, rack_manifest)
+
+
+CUTS = st.tuples(st.floats(0, 1), st.floats(0, 1)).map(sorted)
+THRESHOLDS = st.floats(0.01, 0.99)
+
+
+def scored(chance: float, *, low: float, high: float, threshold: float) -> float:
+    """The score of a label that decides by itself."""
+    rule = replace(RACK[0], low=low, high=high)
+    (answer,) = decide_probabilities(np.array([chance]), (rule,), policy=Policy())
+    return endpoint_score(answer, low=low, high=high, threshold=threshold)
+
+
+@given(cuts=CUTS, threshold=THRESHOLDS, chance=st.floats(0, 1))
+def test_a_client_s_cut_is_the_package_s_cut(
+    *, cuts: list[float], threshold: float, chance: float
+) -> None:
+    low, high = cuts
+    score = scored(chance, low=low, high=high, threshold=threshold)
+    assert 0.0 <= score <= 1.0
+    assert (score > threshold) == (chance > high)
+    lower = min(threshold / 2, 1 - threshold) if low < high else threshold
+    assert (score < lower) == (chance < low)
+
+
+@given(cuts=CUTS, threshold=THRESHOLDS, pair=st.tuples(st.floats(0, 1), st.floats(0, 1)))
+def test_the_likelier_never_scores_lower(
+    *, cuts: list[float], threshold: float, pair: tuple[float, float]
+) -> None:
+    less, more = (
+        scored(chance, low=cuts[0], high=cuts[1], threshold=threshold) for chance in sorted(pair)
+    )
+    assert less <= more
+
+
+@given(
+    low=st.floats(0.05, 0.45), high=st.floats(0.55, 0.95), threshold=THRESHOLDS,
+    chance=st.floats(0, 0.999),
+)  # fmt: skip
+def test_the_score_makes_no_jump(
+    *, low: float, high: float, threshold: float, chance: float
+) -> None:
+    step = 1e-6
+    before = scored(chance, low=low, high=high, threshold=threshold)
+    after = scored(chance + step, low=low, high=high, threshold=threshold)
+    assert 0 < after - before < 30 * step  # no segment is steeper than 1 / 0.05
+
+
+@given(chances=st.lists(st.floats(0, 1), min_size=6, max_size=6), threshold=THRESHOLDS)
+def test_classes_of_a_region_are_above_the_threshold_where_they_are_decided(
+    slot_manifest: Manifest, *, chances: list[float], threshold: float
+) -> None:
+    said = prediction(chances, SLOTS)
+    numbers = sagemaker_answer(said, slot_manifest, threshold=threshold)
+    flags = presence_flags(said, answer_labels(slot_manifest))
+    assert [number > threshold for number in numbers] == [each.present for each in flags.values()]
+
+
+def test_a_task_without_labels_names_the_other_protocol(rack_manifest: Manifest) -> None:
+    rule = AnomalyRule(
+        limit=2.0, unsure_above=1.5, unit=1.0, false_reject_rate=0.1, calibration_pictures=9
+    )
+    scored_task = replace(rack_manifest, task="anomaly", rules=(), anomaly=rule)
+    with pytest.raises(InvalidError, match="no probabilities of labels") as caught:
+        sagemaker_answer(prediction([0.5] * 3), scored_task)
+    assert "Open Inference" in caught.value.fix
 
 
 def test_the_cut_is_strict() -> None:

@@ -46,6 +46,7 @@ class Task(StrEnum):
 
 
 _NAMED = (Task.MULTILABEL, Task.CLASSIFY)
+_THRESHOLDED = (Task.MULTILABEL, Task.CLASSIFY, Task.SEGMENT)
 
 
 class RouteKind(StrEnum):
@@ -187,6 +188,8 @@ class Inspection:
     empty: those that people call so, such as good, normal or ok.
     ``endpoint_answer``: whether a count is served as probabilities, or as their logarithms for
     clients that expect logits.
+    ``endpoint_threshold``: the one cut of clients that ask for "greater than" it: their endpoint
+    answers scores in which each label's own cut lies there. None: calibrated probabilities.
     """
 
     id: str
@@ -201,6 +204,7 @@ class Inspection:
     max_skew_s: Seconds = 5.0
     endpoint: str = ""
     endpoint_answer: Literal["probabilities", "logits"] = "probabilities"
+    endpoint_threshold: float | None = None
     good: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -232,6 +236,17 @@ class Inspection:
                 key="endpoint_answer", seen=self.endpoint_answer,
                 expected="logits of the task count only",
                 fix='Remove it, or write task = "count".', beside=("task",),
+            ),
+            unless(
+                self.endpoint_threshold is None or 0.0 < self.endpoint_threshold < 1.0,
+                key="endpoint_threshold", seen=self.endpoint_threshold,
+                expected="above 0 and below 1", fix="Write the client's own cut, 0.85 say.",
+            ),
+            unless(
+                self.endpoint_threshold is None or self.task in _THRESHOLDED,
+                key="endpoint_threshold", seen=self.endpoint_threshold,
+                expected="of the tasks multilabel, classify and segment only",
+                fix="Remove it.", beside=("task",),
             ),
             unless(
                 self.view or not self.region, key="view", seen=None,

@@ -39,7 +39,7 @@ def answered(packages: Packages, plant: Plant, *, endpoint: str, picture: bytes)
 
 
 def values_of(plant: Plant, answered: Answered) -> Values:
-    """The numbers of the endpoint: a row of a count, or the labels' probabilities.
+    """The numbers of the endpoint: a row of a count, or the labels' probabilities or scores.
 
     Raises:
         InvalidError: the picture could not be judged; the sentence says why.
@@ -49,7 +49,12 @@ def values_of(plant: Plant, answered: Answered) -> Values:
         return count_answer(answered.prediction, form=inspection.endpoint_answer)
     twin = plant.twin
     labels = twin.colours if twin is not None and twin.inspection == inspection.id else ()
-    return sagemaker_answer(answered.prediction, answered.manifest, labels=labels)
+    return sagemaker_answer(
+        answered.prediction,
+        answered.manifest,
+        labels=labels,
+        threshold=inspection.endpoint_threshold,
+    )
 
 
 def endpoint_of(plant: Plant, name: str) -> Inspection:

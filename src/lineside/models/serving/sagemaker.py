@@ -1,22 +1,33 @@
-"""The SageMaker runtime contract: a picture in, a JSON array of probabilities out.
+"""The SageMaker runtime contract: a picture in, a JSON array of numbers out, one per label.
 
 1. One number per label, in declared order; labels are independent and need not sum to 1.
 2. Numbers are calibrated probabilities. The client cuts them itself, and "present" is strictly
    greater than its cut: at 0.85, exactly 0.85 is absent.
-3. A label that several regions answer (a colour that may lie in any of nine places) is given once:
-   the probability of the place where it is likeliest.
-4. A picture that could not be judged has no probabilities; the call fails and says why.
+3. Where the client has one fixed cut for every label (``threshold``), numbers are scores instead:
+   calibrated probabilities of few pictures never come near 0.85, and each label has cuts of its
+   own. A score is a continuous, increasing function of the label's probability, straight between
+   (0, 0), (low, lower), (high, threshold) and (1, 1), with the label's own ``low`` and ``high`` and
+   ``lower`` = min(threshold / 2, 1 - threshold), or the threshold where low and high are one. So a
+   label is above the threshold exactly where the package says present, in [lower, threshold] where
+   it is unsure, below where it is absent. A decision that hangs on other labels too, as of one of
+   several classes, holds the score at the end of its band.
+4. A label that several regions answer (a colour that may lie in any of nine places) is given once:
+   the number of the place where it is likeliest.
+5. A picture that could not be judged has no numbers; the call fails and says why.
 """
 
 import base64
 import binascii
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import assert_never
 
 from lineside.core import InvalidError, decode_json
 from lineside.models.manifest import Manifest
-from lineside.vision import Decision, PictureState, Prediction
+from lineside.vision import Decision, LabelAnswer, PictureState, Prediction, score_probability
 
+_LABELLED = ("multilabel", "classify", "segment")
 _BINARY = ("image/jpeg", "image/png", "application/x-image", "application/octet-stream")
 
 
@@ -70,11 +81,63 @@ def invocation_picture(body: bytes, *, content_type: str) -> bytes:
 
 def answer_labels(manifest: Manifest) -> tuple[str, ...]:
     """The bare labels in declared order, each once."""
-    return tuple(dict.fromkeys(rule.label for rule in manifest.rules))
+    named = tuple(rule.label for rule in manifest.rules) or manifest.labels
+    return tuple(dict.fromkeys(named))
+
+
+def label_cuts(manifest: Manifest) -> dict[str, tuple[float, float]]:
+    """Name of each answer → (low, high): probabilities below and above which it is decided."""
+    cut = manifest.policy.present_above
+    if manifest.classes is not None:
+        pairs = zip(manifest.classes.labels, manifest.classes.cuts, strict=True)
+        return {label: (each, each) for label, each in pairs}
+    if manifest.mask is not None:
+        rule = manifest.mask
+        band = (
+            score_probability(rule.absent_below, rule),
+            score_probability(rule.present_above, rule),
+        )
+        return {rule.label: band if cut is None else (cut, cut)}
+    return {
+        each.name: (each.low, each.high) if cut is None else (cut, cut) for each in manifest.rules
+    }
+
+
+def endpoint_score(answer: LabelAnswer, *, low: float, high: float, threshold: float) -> float:
+    """The number of rule 3 for one answer, 0-1.
+
+    Args:
+        answer: of the label.
+        low: probability below which the label is absent, see ``label_cuts``.
+        high: probability above which it is present.
+        threshold: of the client, above 0 and below 1.
+    """
+    lower = min(threshold / 2, 1.0 - threshold) if low < high else threshold
+    chance = answer.probability
+    if chance > high:
+        score = threshold + (1.0 - threshold) * (chance - high) / (1.0 - high)
+    elif chance >= low:
+        share = (chance - low) / (high - low) if high > low else 1.0
+        score = lower + (threshold - lower) * share
+    else:
+        score = lower * chance / low
+    match answer.decision:
+        case Decision.PRESENT:
+            return max(score, math.nextafter(threshold, 1.0))
+        case Decision.UNSURE:
+            return min(max(score, lower), threshold)
+        case Decision.ABSENT:
+            return min(score, math.nextafter(lower, 0.0))
+        case _:
+            assert_never(answer.decision)
 
 
 def sagemaker_answer(
-    prediction: Prediction, manifest: Manifest, *, labels: Sequence[str] = ()
+    prediction: Prediction,
+    manifest: Manifest,
+    *,
+    labels: Sequence[str] = (),
+    threshold: float | None = None,
 ) -> list[float]:
     """The array of the contract.
 
@@ -82,10 +145,18 @@ def sagemaker_answer(
         prediction: of the picture sent.
         manifest: of the package that gave it.
         labels: which labels in which order; empty means those of ``answer_labels``.
+        threshold: the client's one cut; None for calibrated probabilities.
 
     Raises:
-        InvalidError: the picture could not be judged, or a label is unknown.
+        InvalidError: the picture could not be judged, a label is unknown, or the package's task
+            has no probabilities of labels.
     """
+    if manifest.task not in _LABELLED:
+        raise InvalidError(
+            f"the task {manifest.task} has no probabilities of labels",
+            where="endpoint",
+            fix="Ask by the Open Inference Protocol: POST /v2/models/{name}/infer.",
+        )
     if prediction.state is not PictureState.OK:
         reason = f": {prediction.reason}" if prediction.reason else ""
         raise InvalidError(
@@ -94,11 +165,30 @@ def sagemaker_answer(
             fix="Send a picture of the place the package was trained for.",
         )
     wanted = tuple(labels) or answer_labels(manifest)
+    numbers = _numbers(prediction.labels, manifest, threshold=threshold)
     best = {
-        label: max((a.probability for a in prediction.labels if a.label == label), default=None)
+        label: max((number for name, number in numbers if name == label), default=None)
         for label in wanted
     }
     return [_known(label, chance, manifest=manifest) for label, chance in best.items()]
+
+
+def _numbers(
+    answers: Sequence[LabelAnswer], manifest: Manifest, *, threshold: float | None
+) -> list[tuple[str, float]]:
+    """Label and number of each answer."""
+    if threshold is None:
+        return [(each.label, each.probability) for each in answers]
+    cuts = label_cuts(manifest)
+    return [
+        (
+            each.label,
+            endpoint_score(
+                each, low=cuts[each.name][0], high=cuts[each.name][1], threshold=threshold
+            ),
+        )
+        for each in answers
+    ]
 
 
 def _known(label: str, chance: float | None, *, manifest: Manifest) -> float:
