@@ -13,6 +13,8 @@ from lineside.testing.store import (
     DocumentsContract,
     EventLogContract,
     FrameIndexContract,
+    LeasesContract,
+    Outlast,
     RecordsContract,
     Tamper,
     frame_row,
@@ -46,6 +48,11 @@ class TestBlobs(BlobsContract):
     pass
 
 
+@pytest.fixture
+def outlast(clock: FakeClock) -> Outlast:
+    return clock.advance
+
+
 class TestDocuments(DocumentsContract):
     pass
 
@@ -59,6 +66,10 @@ class TestFrameIndex(FrameIndexContract):
 
 
 class TestRecords(RecordsContract):
+    pass
+
+
+class TestLeases(LeasesContract):
     pass
 
 

@@ -14,7 +14,7 @@ from lineside.core import (
     RefusedError,
     UnavailableError,
 )
-from lineside.store import Records, open_records
+from lineside.store import Records, open_records, postgres
 from lineside.store.records import SqlRecords
 from lineside.testing import FakeClock
 from lineside.testing.store import (
@@ -22,6 +22,8 @@ from lineside.testing.store import (
     DocumentsContract,
     EventLogContract,
     FrameIndexContract,
+    LeasesContract,
+    Outlast,
     RecordsContract,
     frame_row,
     log_entry,
@@ -46,6 +48,12 @@ def records(postgres_url: str, clock: FakeClock) -> Iterator[Records]:
         yield opened
 
 
+@pytest.fixture
+def outlast() -> Outlast:
+    """The server's clock cannot be moved."""
+    return lambda seconds: threading.Event().wait(seconds) and None
+
+
 class TestDocuments(DocumentsContract):
     pass
 
@@ -59,6 +67,10 @@ class TestFrameIndex(FrameIndexContract):
 
 
 class TestRecords(RecordsContract):
+    pass
+
+
+class TestLeases(LeasesContract):
     pass
 
 
@@ -185,3 +197,81 @@ def test_hot_queries_use_an_index(records: Records) -> None:
             plan = connection.exec_driver_sql(query).scalars().all()
             assert any("Index" in step for step in plan), plan
             assert not any("Sort" in step for step in plan), plan
+
+
+def test_a_checked_lease_is_renewed_and_not_taken_over_before_the_transaction_ends(
+    records: Records, outlast: Outlast
+) -> None:
+    (old,) = records.leases.take(["rules"], holder="a", length_s=0.1)
+    with ThreadPoolExecutor(1) as pool, records.transaction():
+        records.leases.check(old)
+        renew, take = records.leases.renew, records.leases.take
+        assert pool.submit(renew, ["rules"], holder="a", length_s=0.1).result(timeout=10)
+        outlast(0.1)
+        assert pool.submit(take, ["rules"], holder="b", length_s=60).result(timeout=10) == []
+    assert records.leases.take(["rules"], holder="b", length_s=60)
+
+
+def test_a_transaction_that_rests_for_long_is_ended_for_the_others(
+    records: Records, monkeypatch: pytest.MonkeyPatch, postgres_url: str, clock: FakeClock
+) -> None:
+    monkeypatch.setattr(postgres, "REST_S", 1)
+
+    def rest(stopped: Records) -> None:
+        with stopped.transaction():
+            stopped.serialise("twin")
+            with records.transaction():
+                records.serialise("twin")  # waits until the server has ended the other
+            stopped.documents.page("cursor")
+
+    with open_records(postgres_url, clock=clock) as opened:
+        with pytest.raises(UnavailableError):
+            rest(opened)
+        with opened.transaction():  # and goes on afterwards
+            opened.serialise("twin")
+
+
+def test_transactions_of_one_name_wait_for_one_another(records: Records) -> None:
+    holds, go_on, order = threading.Event(), threading.Event(), list[str]()
+
+    def hold() -> None:
+        with records.transaction():
+            records.serialise("twin")
+            holds.set()
+            assert go_on.wait(30)
+            order.append("first")
+
+    def follow() -> None:
+        with records.transaction():
+            records.serialise("twin")
+            order.append("second")
+
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(hold)
+        assert holds.wait(10)
+        with records.transaction():
+            records.serialise("others")  # another name does not wait
+        second = pool.submit(follow)
+        go_on.set()
+        first.result(timeout=10)
+        second.result(timeout=10)
+    assert order == ["first", "second"]
+
+
+def test_an_unsettled_reader_sees_past_an_append_that_has_not_ended(records: Records) -> None:
+    holds, go_on = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with records.transaction():
+            records.log.append([log_entry(1, source="/site/device/a")])
+            holds.set()
+            assert go_on.wait(30)
+
+    with ThreadPoolExecutor(1) as pool:
+        holder = pool.submit(hold)
+        assert holds.wait(10)
+        records.log.append([log_entry(2, source="/site/device/b")])
+        assert records.log.read() == []
+        assert [one.position for one in records.log.read(unsettled=True)] == [2]
+        go_on.set()
+        holder.result()

@@ -17,6 +17,8 @@ from lineside.testing.store import (
     DocumentsContract,
     EventLogContract,
     FrameIndexContract,
+    LeasesContract,
+    Outlast,
     RecordsContract,
     frame_row,
     log_entry,
@@ -34,6 +36,11 @@ def records(url: str, clock: FakeClock) -> Iterator[Records]:
         yield opened
 
 
+@pytest.fixture
+def outlast(clock: FakeClock) -> Outlast:
+    return clock.advance
+
+
 class TestDocuments(DocumentsContract):
     pass
 
@@ -47,6 +54,10 @@ class TestFrameIndex(FrameIndexContract):
 
 
 class TestRecords(RecordsContract):
+    pass
+
+
+class TestLeases(LeasesContract):
     pass
 
 

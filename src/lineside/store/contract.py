@@ -193,11 +193,13 @@ class EventLog(Protocol):
         type: str = "",  # noqa: A002  the CloudEvents attribute's name
         subject: str = "",
         newest_first: bool = False,
+        unsettled: bool = False,
     ) -> list[Logged]:
         """Entries by position, strictly after ``after`` (before it when newest first; 0: end).
 
         Oldest first, a reader that goes on from the last position it saw misses nothing: an
-        entry is held back while an append that began before it has not ended.
+        entry is held back while an append that began before it has not ended. With
+        ``unsettled`` it is not: for a reader that knows otherwise that none is under way.
         """
         ...
 
@@ -319,6 +321,47 @@ class FrameIndex(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lease:
+    """The right of one holder to do what ``name`` names, until ``ends_at`` by the database's clock.
+
+    ``token`` counts the holders: it is another one after each change.
+    """
+
+    name: str
+    holder: str
+    token: int
+    ends_at: datetime
+
+
+class Leases(Protocol):
+    """Rights for a limited time: what only one of several programs at a database may do."""
+
+    def take(self, names: Sequence[str], *, holder: str, length_s: float) -> list[Lease]:
+        """Take those that nobody holds now; which were got, by name."""
+        ...
+
+    def renew(self, names: Sequence[str], *, holder: str, length_s: float) -> list[Lease]:
+        """Hold on to those that no other has taken, also after their end; which were kept."""
+        ...
+
+    def release(self, names: Sequence[str], *, holder: str) -> None:
+        """End those of them that are this holder's."""
+        ...
+
+    def held(self) -> list[Lease]:
+        """Every lease that has not ended, by name."""
+        ...
+
+    def check(self, lease: Lease) -> None:
+        """Make sure, until the end of this thread's transaction, that nobody else takes it over.
+
+        Raises:
+            ConflictError: somebody else has it since; undo what was begun.
+        """
+        ...
+
+
 Row = Document | Logged | FrameRow
 
 
@@ -343,6 +386,23 @@ class Records(Protocol):
     @property
     def frames(self) -> FrameIndex:
         """The frame index."""
+        ...
+
+    @property
+    def leases(self) -> Leases:
+        """Which of several programs does what."""
+        ...
+
+    @property
+    def shared(self) -> bool:
+        """Whether several hubs may stand at it; if not, nobody needs a lease."""
+        ...
+
+    def serialise(self, name: str) -> None:
+        """Let one transaction of that name go on at a time; this one until it ends.
+
+        Call it first in a transaction, before anything is locked.
+        """
         ...
 
     def transaction(self) -> AbstractContextManager[None]:

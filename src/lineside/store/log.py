@@ -79,10 +79,12 @@ class SqlEventLog:
         type: str = "",  # noqa: A002  the CloudEvents attribute's name
         subject: str = "",
         newest_first: bool = False,
+        unsettled: bool = False,
     ) -> list[Logged]:
         check_limit(limit)
         with self._session.reading() as connection:
-            horizon = None if newest_first else self._session.flavour.horizon(connection)
+            everything = newest_first or unsettled
+            horizon = None if everything else self._session.flavour.horizon(connection)
             named = {"source": source, "type": type, "subject": subject, "after": after or None,
                      "horizon": horizon}  # fmt: skip
             given = {name: value for name, value in named.items() if value not in {"", None}}

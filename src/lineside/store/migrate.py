@@ -14,7 +14,7 @@ import sqlalchemy as sa
 
 from lineside.core import RefusedError, need
 
-NEWEST = "0001"
+NEWEST = "0002"
 _VERSION_TABLE = "lineside_format"
 _ALEMBIC = threading.Lock()  # its context is one global of the process
 

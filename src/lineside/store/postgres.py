@@ -6,11 +6,15 @@
    whose key holds the last position given out before it. A reader asks, in this order, for the
    last position given out, for the lowest such key of other sessions, and for the entries up to
    the smaller of both: whatever may still appear lies above.
-3. A password stands in the file that the URL's ``passfile`` names (libpq's form), not in the URL.
+3. A transaction that rests for ``REST_S`` between two statements is ended by the server: a hub that
+   was stopped in the midst of one (SIGSTOP, a machine that sleeps) does not keep the others
+   waiting. It finds the connection lost, and does the transaction again.
+4. A password stands in the file that the URL's ``passfile`` names (libpq's form), not in the URL.
 """
 
 import re
 from contextlib import AbstractContextManager, nullcontext
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from lineside.core import (
@@ -29,8 +33,10 @@ if TYPE_CHECKING:
     import sqlalchemy as sa
 
 PATIENCE_S = 20
+REST_S = 5
 _THREADS = 32
 _APPENDS = 0x6C6F  # "lo": the upper 16 bits of the advisory keys of rule 2
+_SERIALISED = 0x7365  # "se": the first of two keys, which no key of rule 2 has
 _OPENING = 0x6C69_6E65_7369_6465  # "lineside": migrations, one process at a time
 _REDO = {"40001", "40P01", "23505"}
 # While connecting, libpq hands on the server's sentence without its code.
@@ -64,7 +70,8 @@ def open_postgres(url: str, *, clock: Clock) -> Records:
         "connect_timeout": PATIENCE_S,
         "tcp_user_timeout": PATIENCE_S * 1000,
         "application_name": "lineside",
-        "options": f"-c lock_timeout={PATIENCE_S * 1000}",
+        "options": f"-c lock_timeout={PATIENCE_S * 1000}"
+        f" -c idle_in_transaction_session_timeout={REST_S * 1000}",
     }
     engine = sa.create_engine(
         target,
@@ -82,6 +89,7 @@ class PostgresFlavour:
 
     def __init__(self, engine: "sa.Engine", *, where: str) -> None:
         self.where = where
+        self.shared = True
         self.reader: sa.Engine = engine.execution_options(isolation_level="AUTOCOMMIT")
         self.writer: sa.Engine = engine
         self.snapshot: sa.Engine = engine.execution_options(
@@ -92,6 +100,19 @@ class PostgresFlavour:
         """The server sees to it."""
         del writes
         return nullcontext()
+
+    def now(self, connection: "sa.Connection", clock: Clock) -> datetime:
+        del clock
+        found: datetime = connection.exec_driver_sql("SELECT clock_timestamp()").scalar_one()
+        return found.astimezone(UTC)
+
+    def serialise(self, connection: "sa.Connection", name: str) -> None:
+        connection.exec_driver_sql(
+            "SELECT pg_advisory_xact_lock(%s, hashtext(%s))", (_SERIALISED, name)
+        )
+
+    def unhurried(self, connection: "sa.Connection") -> None:
+        connection.exec_driver_sql("SET LOCAL idle_in_transaction_session_timeout = 0")
 
     def alone(self, connection: "sa.Connection") -> None:
         connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_OPENING})")

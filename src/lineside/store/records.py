@@ -10,6 +10,7 @@ from lineside.core import Clock, ConflictError, Digest, encode
 from lineside.store.contract import Document, FrameRow, Logged, Row
 from lineside.store.documents import SqlDocuments, all_documents, digests_in
 from lineside.store.frames import SqlFrameIndex, all_frames, insert_frames, named_by
+from lineside.store.leases import SqlLeases
 from lineside.store.log import SqlEventLog, all_entries, entry_values, head_values
 from lineside.store.migrate import bring_up_to_date, is_newest
 from lineside.store.session import Flavour, Session
@@ -27,6 +28,8 @@ class SqlRecords:
         self.documents = SqlDocuments(session, clock=clock)
         self.log = SqlEventLog(session, documents=self.documents, clock=clock)
         self.frames = SqlFrameIndex(session, documents=self.documents, clock=clock)
+        self.leases = SqlLeases(session, clock=clock)
+        self.shared = session.flavour.shared
 
     @classmethod
     def opened(cls, flavour: Flavour, *, clock: Clock) -> "SqlRecords":
@@ -47,18 +50,24 @@ class SqlRecords:
     def transaction(self) -> AbstractContextManager[None]:
         return self._session.transaction()
 
+    def serialise(self, name: str) -> None:
+        with self._session.writing() as connection:
+            self._session.flavour.serialise(connection, name)
+
     def named(self, digests: Sequence[Digest]) -> set[Digest]:
         with self._session.reading() as connection:
             return named_by(connection, digests)
 
     def export(self) -> Generator[Row, None, None]:
         with self._session.snapshot() as connection:
+            self._session.flavour.unhurried(connection)
             yield from all_documents(connection)
             yield from all_entries(connection)
             yield from all_frames(connection)
 
     def load(self, rows: Iterable[Row]) -> None:
         with self._session.writing() as connection:
+            self._session.flavour.unhurried(connection)
             for table in (documents, chains, entries, frames):
                 if connection.execute(sa.select(table).limit(1)).first() is not None:
                     raise ConflictError(

@@ -10,11 +10,12 @@
 import threading
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
+from datetime import datetime
 from typing import Any, Protocol
 
 import sqlalchemy as sa
 
-from lineside.core import LinesideError, UnavailableError
+from lineside.core import Clock, LinesideError, UnavailableError
 
 
 class Flavour(Protocol):
@@ -34,6 +35,21 @@ class Flavour(Protocol):
 
     def gate(self, *, writes: bool) -> AbstractContextManager[object]:
         """Held while a connection is used: where only one may write, the others wait here."""
+        ...
+
+    shared: bool
+    """Whether programs on several machines may use it at once."""
+
+    def now(self, connection: sa.Connection, clock: Clock) -> datetime:
+        """The time that everybody at this database goes by."""
+        ...
+
+    def serialise(self, connection: sa.Connection, name: str) -> None:
+        """Wait for other transactions of that name, and keep them waiting until this one ends."""
+        ...
+
+    def unhurried(self, connection: sa.Connection) -> None:
+        """Let this transaction rest between statements for as long as it likes."""
         ...
 
     def alone(self, connection: sa.Connection) -> None:

@@ -12,6 +12,7 @@ import sqlite3
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -56,7 +57,7 @@ def open_sqlite(url: str, *, clock: Clock) -> Records:
     engine = _engine(
         str(Path(path).absolute()), pool={"max_overflow": _THREADS, "pool_use_lifo": True}
     )
-    return _records(SqliteFlavour(engine, where=url, shared=True), clock=clock)
+    return _records(SqliteFlavour(engine, where=url, file=True), clock=clock)
 
 
 def open_memory(url: str, *, clock: Clock) -> Records:
@@ -65,7 +66,7 @@ def open_memory(url: str, *, clock: Clock) -> Records:
     from sqlalchemy.pool import StaticPool
 
     engine = _engine(":memory:", pool={"poolclass": StaticPool})
-    return _records(SqliteFlavour(engine, where=url, shared=False), clock=clock)
+    return _records(SqliteFlavour(engine, where=url, file=False), clock=clock)
 
 
 def _records(flavour: "SqliteFlavour", *, clock: Clock) -> Records:
@@ -108,21 +109,22 @@ class SqliteFlavour:
     Args:
         engine: where connections come from.
         where: for messages.
-        shared: a file: readers have connections of their own and need not wait.
+        file: readers have connections of their own and need not wait.
     """
 
-    def __init__(self, engine: "sa.Engine", *, where: str, shared: bool) -> None:
+    def __init__(self, engine: "sa.Engine", *, where: str, file: bool) -> None:
         self.where = where
         self.reader: sa.Engine = engine
         self.writer: sa.Engine = engine.execution_options(**{_BEGIN: "BEGIN IMMEDIATE"})
         self.snapshot: sa.Engine = engine.execution_options(**{_BEGIN: "BEGIN"})
-        self._shared = shared
+        self.shared = False
+        self._file = file
         self._lock = threading.RLock()
 
     @contextmanager
     def gate(self, *, writes: bool) -> Iterator[None]:
         """Readers of a file pass; everyone else queues."""
-        if self._shared and not writes:
+        if self._file and not writes:
             yield
             return
         if not self._lock.acquire(timeout=PATIENCE_S):
@@ -135,6 +137,17 @@ class SqliteFlavour:
             yield
         finally:
             self._lock.release()
+
+    def now(self, connection: "sa.Connection", clock: Clock) -> datetime:
+        """The machine's: nobody else is at the file."""
+        del connection
+        return clock.now()
+
+    def serialise(self, connection: "sa.Connection", name: str) -> None:
+        """BEGIN IMMEDIATE has seen to it."""
+
+    def unhurried(self, connection: "sa.Connection") -> None:
+        """Nothing ends a transaction."""
 
     def alone(self, connection: "sa.Connection") -> None:
         """BEGIN IMMEDIATE has seen to it."""

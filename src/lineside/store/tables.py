@@ -9,6 +9,7 @@ Which index serves what:
   readers with a cursor; see ``PLACE``.
 - ``entries_chain``: walking a chain; no place in it is taken twice.
 - ``entries_id``: "is it there already", and an event by its id.
+- ``leases_token``: none; see ``leases``.
 - ``frames_camera``: the newest frame of a camera in one step, whatever the number of frames.
 - ``frames_free``: what may age out, oldest first; ``frames_kept``: bytes kept, and whether a
   kept frame names a picture, without reading the table itself.
@@ -145,6 +146,17 @@ frames = sa.Table(
         sqlite_where=sa.text("aged_out_at_us IS NULL AND pinned = 0"),
         postgresql_where=sa.text("aged_out_at_us IS NULL AND pinned = 0"),
     ),
+)
+
+leases = sa.Table(
+    "leases",
+    metadata,
+    sa.Column("name", Name, primary_key=True),
+    _filled("holder", Name),
+    _filled("token", Count),
+    _filled("ends_at_us", Moment()),
+    # Makes a change of the token a change of a key: see ``SqlLeases.check``.
+    sa.Index("leases_token", "name", "token", unique=True),
 )
 
 pins = sa.Table(

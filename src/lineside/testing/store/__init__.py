@@ -2,13 +2,15 @@
 
 Main names: ``BlobsContract`` (fixtures ``blobs`` and ``tamper``), ``DocumentsContract``,
 ``EventLogContract``, ``FrameIndexContract`` and ``RecordsContract`` (fixture ``records``, empty and
-opened with the fixture ``clock``); ``log_entry`` and ``frame_row`` make rows.
+opened with the fixture ``clock``), ``LeasesContract`` (also ``outlast``, which lets time go by);
+``log_entry`` and ``frame_row`` make rows.
 Not here: adapters; they stand in the store room.
 """
 
 from lineside.testing.store.blobs import BlobsContract, Tamper
 from lineside.testing.store.documents import DocumentsContract
 from lineside.testing.store.frames import FrameIndexContract
+from lineside.testing.store.leases import LeasesContract, Outlast
 from lineside.testing.store.log import EventLogContract
 from lineside.testing.store.records import RecordsContract
 from lineside.testing.store.rows import HUB, NOON, frame_row, log_entry
@@ -20,6 +22,8 @@ __all__ = [
     "DocumentsContract",
     "EventLogContract",
     "FrameIndexContract",
+    "LeasesContract",
+    "Outlast",
     "RecordsContract",
     "Tamper",
     "frame_row",
