@@ -317,14 +317,14 @@ def test_token_files_are_for_their_owner_only_and_survive_a_restart(
     hub: Services, config: HubConfig
 ) -> None:
     path = config.folder / "tokens" / "admin.token"
-    hub.auth.ensure_token_file(path, name="admin", kind="api")
+    hub.auth.ensure_token_file(path, name="admin", kind="api", hub="hub_1")
     assert path.stat().st_mode & 0o777 == 0o600
     token = path.read_text().strip()
-    hub.auth.ensure_token_file(path, name="admin", kind="api")
+    hub.auth.ensure_token_file(path, name="admin", kind="api", hub="hub_1")
     assert path.read_text().strip() == token
     assert hub.auth.identify(token).name == "admin"
     hub.auth.revoke("admin")
-    hub.auth.ensure_token_file(path, name="admin", kind="api")
+    hub.auth.ensure_token_file(path, name="admin", kind="api", hub="hub_1")
     assert hub.auth.identify(token).name == "admin"
 
 
@@ -332,10 +332,10 @@ def test_a_token_file_taken_away_gets_a_new_token_and_the_old_one_ends(
     hub: Services, config: HubConfig
 ) -> None:
     path = config.folder / "tokens" / "admin.token"
-    hub.auth.ensure_token_file(path, name="admin", kind="api")
+    hub.auth.ensure_token_file(path, name="admin", kind="api", hub="hub_1")
     old = path.read_text().strip()
     path.unlink()
-    hub.auth.ensure_token_file(path, name="admin", kind="api")
+    hub.auth.ensure_token_file(path, name="admin", kind="api", hub="hub_1")
     assert hub.auth.identify(path.read_text().strip()).name == "admin"
     with pytest.raises(UnauthenticatedError):
         hub.auth.identify(old)

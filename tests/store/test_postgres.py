@@ -51,7 +51,11 @@ def records(postgres_url: str, clock: FakeClock) -> Iterator[Records]:
 @pytest.fixture
 def outlast() -> Outlast:
     """The server's clock cannot be moved."""
-    return lambda seconds: threading.Event().wait(seconds) and None
+
+    def outlast(seconds: float) -> None:
+        threading.Event().wait(seconds)
+
+    return outlast
 
 
 class TestDocuments(DocumentsContract):

@@ -112,6 +112,7 @@ class Auth:
 
     def __init__(self, records: Records, *, clock: Clock, session_hours: float) -> None:
         self._documents = records.documents
+        self._shared = records.shared
         self._clock = clock
         self._session = timedelta(hours=session_hours)
         self._lock = threading.Lock()
@@ -283,23 +284,32 @@ class Auth:
             self._forget("token", key)
         return len(found)
 
-    def ensure_token_file(self, path: Path, *, name: str, kind: str) -> bool:
+    def ensure_token_file(self, path: Path, *, name: str, kind: str, hub: str) -> bool:
         """Make sure that the file holds a token that is known here; whether one was issued.
 
-        A file that was taken away gets a new token, and what it held before is worth nothing.
+        A file that was taken away gets a new token, and what it held before is worth nothing. The
+        tokens that other hubs of the site wrote into files of theirs stay.
         """
+        body = _token_body(name, kind=kind, role=None, ends_at=None) | {"hub": hub}
         try:
-            self._put_known(path.read_text().strip(), name=name, kind=kind)
+            token = path.read_text().strip()
         except FileNotFoundError:
-            self.revoke(name)
-            _write_secret(path, self.issue_token(name, kind=kind))
+            self._revoke_file(name, hub=hub)
+            token = secrets.token_urlsafe(32)
+            self._put("token", token, body=body)
+            _write_secret(path, token)
             logger.info("token written name=%s file=%s", name, path)
             return True
+        if self._body("token", _hash(token)) is None:
+            self._put("token", token, body=body)
         return False
 
-    def _put_known(self, token: str, *, name: str, kind: str) -> None:
-        if self._body("token", _hash(token)) is None:
-            self._put("token", token, body=_token_body(name, kind=kind, role=None, ends_at=None))
+    def _revoke_file(self, name: str, *, hub: str) -> None:
+        """Take out of use what a hub wrote into its file."""
+        for document in self._all("token"):
+            mine = not self._shared or document.body.get("hub") == hub
+            if mine and document.body.get("name") == name:
+                self._forget("token", document.id)
 
     # ---- keeping
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 from lineside.core import Clock, Json, new_id
-from lineside.hub.ledger import to_entry
+from lineside.hub.ledger import SERIAL, to_entry
 from lineside.hub.topics import hub_source
 from lineside.store import Logged, Records
 from lineside.streams import Event
@@ -34,6 +34,7 @@ class BesideJournal:
         self, events: Sequence[Event], *, within: Callable[[list[Logged]], None] | None = None
     ) -> object:
         with self._records.transaction():
+            self._records.serialise(SERIAL)
             logged = self._records.log.append([to_entry(event) for event in events])
             if within is not None:
                 within(logged)

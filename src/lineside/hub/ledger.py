@@ -7,11 +7,15 @@ Rules:
 2. The twin is folded in log order, each entry once: an entry the log knew already moves nothing.
 3. A decision (an order, a time-out) reads the state and writes its events under the same lock.
 4. Every so often the state is kept with its position; a start replays the log behind it.
+5. Several hubs may write to one log. Their transactions go on one at a time, and each first folds
+   what the others wrote: so every hub decides by the same state, and raises an event once. A hub
+   that writes nothing folds what the others wrote by ``catch_up``.
 """
 
 import logging
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -19,7 +23,7 @@ from typing import Any
 from lineside.core import Clock, FrameId, NotFoundError, Plant
 from lineside.hub.topics import hub_source
 from lineside.store import FrameRow, LogEntry, Logged, Records, anchor
-from lineside.streams import PREDICTION_TYPE, Event, encode_event
+from lineside.streams import PREDICTION_TYPE, Event, decode_event, encode_event
 from lineside.twin import (
     LineState,
     Snapshot,
@@ -33,9 +37,13 @@ from lineside.twin import (
 
 logger = logging.getLogger(__name__)
 
+_PAGE = 500
 _SNAPSHOT_EVERY = 2000
 _MOST_PENDING_PINS = 1000
 _MOST_ROUNDS = 10
+
+SERIAL = "ledger"
+"""Name of the transactions that write to the log; see ``Records.serialise``."""
 
 Within = Callable[[list[Logged]], None]
 Listener = Callable[["Recorded"], None]
@@ -161,39 +169,46 @@ class Ledger:
             frames: rows whose blobs are already kept.
             within: further writes of the same transaction; gets the entries as logged.
         """
-        with self._lock:
-            before = self._state, self._position, self._kept_position
-            try:
-                with self._records.transaction():
-                    recorded = self._write(events, frames, within=within)
-            except BaseException:
-                self._state, self._position, self._kept_position = before
-                raise
-            recorded = replace(recorded, at=self._clock.now())
-            # Its readers start on it while the listeners are told.
-            self._wake({(one.source, one.type) for one in (*events, *recorded.raised)})
-            for listener in self._listeners:
-                listener(recorded)
-        return recorded
+        with self._committing() as told:
+            told.append(self._write(events, frames, within=within))
+        return told[-1]
 
     def decide(self, decision: Callable[[LineState], Sequence[Event]]) -> Recorded | None:
         """Ask for events by the present state and commit them, nothing coming in between."""
-        with self._lock:
+        with self._committing() as told:
             events = decision(self._state)
-            return self.record(events) if events else None
+            if events:
+                told.append(self._write(events, (), within=None))
+        return told[-1] if events else None
+
+    def catch_up(self) -> int:
+        """Fold what other programs wrote to the log since; how many entries that were."""
+        with self._lock:
+            before = self._state, self._position
+            try:
+                others = self._fold_others()
+            except BaseException:
+                self._state, self._position = before
+                raise
+            self._announce(others)
+        return sum(len(one.logged) for one in others)
 
     def pass_time(self) -> Recorded | None:
         """What falls due by time alone: releases, discrepancies that lasted."""
-        return self.decide(lambda state: due(state, now=self._clock.now(), plant=self._plant))
+
+        def fall_due(state: LineState) -> Sequence[Event]:
+            return due(state, now=self._clock.now(), plant=self._plant)
+
+        return self.decide(fall_due) if fall_due(self._state) else None
 
     def anchor(self) -> None:
         """Name the heads of all chains in the hub's own, unless nothing came since."""
-        with self._lock:
-            source = hub_source(self._plant.site)
+        source = hub_source(self._plant.site)
+        with self._committing() as told:
             anchored = anchor(self._records.log, clock=self._clock, source=source)
             if anchored is not None:
-                self._position = max(self._position, anchored.position)
-                self._wake({(anchored.entry.source, anchored.entry.type)})
+                self._position = anchored.position
+                told.append(self._recorded([anchored], [_event_of(anchored)]))
 
     def keep_snapshot(self) -> None:
         """Write the state down so that the next start replays little."""
@@ -204,13 +219,63 @@ class Ledger:
             save_snapshot(self._records.documents, snapshot, plant=self._plant)
             self._kept_position = self._position
 
+    @contextmanager
+    def _committing(self) -> Iterator[list[Recorded]]:
+        """One transaction over the true state; afterwards, its readers and listeners are told.
+
+        What it gives is the list of what to tell. It holds what other hubs wrote meanwhile.
+        """
+        with self._lock:
+            before = self._state, self._position, self._kept_position
+            try:
+                with self._records.transaction():
+                    self._records.serialise(SERIAL)
+                    told = self._fold_others()
+                    yield told
+            except BaseException:
+                self._state, self._position, self._kept_position = before
+                raise
+            at = self._clock.now()
+            told[:] = [replace(recorded, at=at) for recorded in told]
+            self._announce(told)
+
+    def _announce(self, told: Sequence[Recorded]) -> None:
+        # Its readers start on it while the listeners are told.
+        events = [one for recorded in told for one in (*recorded.events, *recorded.raised)]
+        self._wake({(one.source, one.type) for one in events})
+        for recorded in told:
+            for listener in self._listeners:
+                listener(recorded)
+
+    def _fold_others(self) -> list[Recorded]:
+        """Fold what stands in the log behind the twin; what it raises stands there too.
+
+        No writer of the log is under way but those that move no twin: what is there is complete.
+        """
+        found: list[Recorded] = []
+        read = self._records.log.read
+        while page := read(after=self._position, limit=_PAGE, unsettled=True):
+            events = [_event_of(logged) for logged in page]
+            for event in events:
+                self._fold(event)
+                self._expect_frame(event)
+            self._position = page[-1].position
+            found.append(self._recorded(page, events))
+        return found
+
+    def _recorded(self, logged: Sequence[Logged], events: Sequence[Event]) -> Recorded:
+        return Recorded(
+            logged=tuple(logged), events=tuple(events), raised=(), new_frames=0,
+            state=self._state, at=self._clock.now(),
+        )  # fmt: skip
+
     def _write(
         self, events: Sequence[Event], frames: Sequence[FrameRow], *, within: Within | None
     ) -> Recorded:
         new_frames = self._records.frames.add(frames) if frames else 0
         self._pin_waiting(frames)
         logged = self._append(events)
-        raised, fresh = self._fold_new(events, logged), []
+        raised, fresh = self._fold_new(events, logged), list[Event]()
         for _ in range(_MOST_ROUNDS):
             if not raised:
                 break
@@ -220,10 +285,8 @@ class Ledger:
             within(logged)
         if self._position - self._kept_position >= _SNAPSHOT_EVERY:
             self.keep_snapshot()
-        return Recorded(
-            logged=tuple(logged), events=tuple(events), raised=tuple(fresh),
-            new_frames=new_frames, state=self._state, at=self._clock.now(),
-        )  # fmt: skip
+        written = self._recorded(logged, events)
+        return replace(written, raised=tuple(fresh), new_frames=new_frames)
 
     def _wake(self, written: set[tuple[str, str]]) -> None:
         """Let readers of the log know how far they may read, by the sources and types written."""
@@ -258,18 +321,22 @@ class Ledger:
 
     def _pin(self, event: Event) -> None:
         """Frames that orders and rule events name may not age out."""
+        frame = self._expect_frame(event)
+        if frame is not None:
+            self._records.frames.pin([frame], reason=_pin_reason(event))
+
+    def _expect_frame(self, event: Event) -> FrameId | None:
+        """The frame that an event keeps, if it is there; if not, it is pinned when it comes."""
         if event.type == PREDICTION_TYPE or event.type.startswith("lineside.plant."):
-            return
+            return None
         frame = event.data.get("frame")
         if not isinstance(frame, str) or not frame or "\0" in frame:  # of which PostgreSQL has none
-            return
-        reason = _pin_reason(event)
+            return None
         try:
-            self._records.frames.get(FrameId(frame))
+            return self._records.frames.get(FrameId(frame)).id
         except NotFoundError:
-            self._wait_to_pin(frame, reason)
-            return
-        self._records.frames.pin([FrameId(frame)], reason=reason)
+            self._wait_to_pin(frame, _pin_reason(event))
+            return None
 
     def _wait_to_pin(self, frame: str, reason: str) -> None:
         """The event came before its frame; the oldest such wait is given up when full."""
@@ -281,6 +348,10 @@ class Ledger:
         for row in frames if self._pending_pins else ():
             for reason in self._pending_pins.pop(row.id, ()):
                 self._records.frames.pin([row.id], reason=reason)
+
+
+def _event_of(logged: Logged) -> Event:
+    return decode_event(logged.entry.body, where=f"log position {logged.position}")
 
 
 def _pin_reason(event: Event) -> str:

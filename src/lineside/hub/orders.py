@@ -110,6 +110,8 @@ class Orders:
             chosen.append(order)
             return [self._step(order, sent=False)]
 
+        if next_to_send(self._ledger.state, now=self._clock.now(), plant=self._plant) is None:
+            return None
         self._ledger.decide(decide)
         return chosen[0] if chosen else None
 

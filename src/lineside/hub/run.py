@@ -22,6 +22,7 @@ from lineside.core import (
     decode_json,
     encode,
     load_plant,
+    new_id,
 )
 from lineside.hub.accounts import TOKEN_TYPE
 from lineside.hub.app import create_app
@@ -56,6 +57,7 @@ logger = logging.getLogger(__name__)
 
 _TOKENS = (("admin", "api"), ("device", "device"))
 ADDRESS_FILE = "hub.json"
+ID_FILE = "hub.id"
 _START_S = 30.0
 _GRACE_S = 3
 _MOST_SOCKET_TEXT = 65_536
@@ -145,8 +147,22 @@ def _open(config: HubConfig, *, clock: Clock, stack: ExitStack) -> Services:
     return services
 
 
+def hub_id(folder: Path, *, clock: Clock) -> str:
+    """The name of the hub of this data folder among those of its site; made at the first start."""
+    path = folder / ID_FILE
+    try:
+        return path.read_text().strip()
+    except FileNotFoundError:
+        made = new_id("hub", clock=clock)
+        temporary = path.with_suffix(".new")
+        temporary.write_text(made)
+        temporary.replace(path)
+        return made
+
+
 def _ensure_token(services: Services, path: Path, *, name: str, kind: str) -> None:
-    if not services.auth.ensure_token_file(path, name=name, kind=kind):
+    hub = hub_id(services.config.folder, clock=services.clock)
+    if not services.auth.ensure_token_file(path, name=name, kind=kind, hub=hub):
         return
     told: dict[str, Json] = {"action": "issued", "kind": kind, "by": "hub"}
     told |= {"role": str(Role.ADMIN)} if kind == "api" else {}

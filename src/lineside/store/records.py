@@ -51,7 +51,7 @@ class SqlRecords:
         return self._session.transaction()
 
     def serialise(self, name: str) -> None:
-        with self._session.writing() as connection:
+        with self._session.reading() as connection:
             self._session.flavour.serialise(connection, name)
 
     def named(self, digests: Sequence[Digest]) -> set[Digest]:

@@ -1,0 +1,190 @@
+"""Two hubs at one log: one state, each piece sold once, each event raised once."""
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from pathlib import Path
+from random import Random
+
+import pytest
+
+from lineside.core import ConflictError, Plant
+from lineside.hub import HubConfig, Services, build_services
+from lineside.hub.auth import UnauthenticatedError
+from lineside.hub.ledger import Recorded
+from lineside.store import open_blobs, open_records
+from lineside.testing import FakeClock
+from lineside.twin import rebuild
+from tests.hub.conftest import Line
+from tests.store.conftest import PostgresServer, postgres_server
+
+__all__ = ["postgres_server"]
+pytestmark = pytest.mark.service
+
+
+@pytest.fixture
+def hubs(
+    config: HubConfig, plant: Plant, clock: FakeClock, postgres_server: PostgresServer
+) -> Iterator[list[Services]]:
+    """Two at one database."""
+    url = postgres_server.fresh_database()
+    with ExitStack() as stack:
+        blobs = open_blobs("memory://", clock=clock)
+        stack.callback(blobs.close)
+        made = []
+        for _ in range(2):
+            records = stack.enter_context(open_records(url, clock=clock))
+            hub = build_services(config, plant=plant, records=records, blobs=blobs, clock=clock)
+            hub.load()
+            stack.callback(hub.runs.close)
+            made.append(hub)
+        yield made
+
+
+def test_an_order_is_decided_by_what_the_other_hub_saw(
+    hubs: list[Services], clock: FakeClock
+) -> None:
+    first, second = hubs
+    Line(first, clock).see("red")
+    assert second.ledger.state.revision == 0
+    order = second.orders.place("red", by="anna")
+    with pytest.raises(ConflictError):
+        first.orders.place("red", by="bert")
+    assert first.orders.one(order.id).slot == "B1"
+
+
+def test_each_piece_is_sold_once_whichever_hub_is_asked(
+    hubs: list[Services], clock: FakeClock
+) -> None:
+    Line(hubs[0], clock).see("red", "blue", "white")
+
+    def buy(number: int) -> str:
+        try:
+            order = hubs[number % 2].orders.place(("red", "blue", "white")[number % 3], by="anna")
+        except ConflictError:
+            return ""
+        return order.slot
+
+    with ThreadPoolExecutor(8) as people:
+        slots = Counter(people.map(buy, range(24)))
+    assert slots == {"A1": 1, "B1": 1, "C1": 1, "": 21}
+    for hub in hubs:
+        hub.ledger.catch_up()
+    assert hubs[0].ledger.state == hubs[1].ledger.state
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_twin_of_every_hub_is_the_fold_of_the_log(
+    hubs: list[Services], clock: FakeClock, plant: Plant, seed: int
+) -> None:
+    random = Random(seed)  # noqa: S311  repeatable, not secret
+    lines = [Line(hub, clock) for hub in hubs]
+    lines[0].see("red")
+    hubs[1].devices.enrol("edge-1")
+    for _ in range(60):
+        clock.advance(random.choice([0.1, 2.0, 30.0]))
+        hub = random.randrange(2)
+        line, colour = lines[hub], random.choice(["RED", "BLUE", "WHITE"])
+        turn = random.randrange(5)
+        if turn == 0:
+            seen = random.sample(["red", "blue", "white"], k=random.randrange(4))
+            line.send(line.prediction(*seen))
+        elif turn == 1:
+            state = random.choice(["ORDERED", "IN_PROCESS", "SHIPPED", "WAITING_FOR_ORDER"])
+            line.send(line.said("f/i/order", state=state, type=colour))
+        elif turn == 2:
+            hubs[hub].ledger.pass_time()
+        elif turn == 3:
+            again = line.said("f/i/order", state="ORDERED", type=colour)
+            lines[0].send(again)
+            lines[1].send(again)  # the broker delivers it to both
+        else:
+            try:
+                hubs[hub].orders.place(colour.lower(), by="anna")
+            except ConflictError:
+                continue
+    for hub_ in hubs:
+        hub_.ledger.catch_up()
+    log = hubs[0].records.log
+    assert hubs[0].ledger.state == hubs[1].ledger.state == rebuild(log, plant=plant).state
+    entries = log.read(limit=1000)
+    assert len({one.entry.id for one in entries}) == len(entries)
+    assert all(log.verify(source).ok for source in log.heads())
+
+
+def test_a_hub_that_writes_nothing_hears_of_everything_once(
+    hubs: list[Services], clock: FakeClock
+) -> None:
+    writer, listener = hubs
+    heard: list[Recorded] = []
+    listener.ledger.listen(heard.append)
+    Line(writer, clock).see("red")
+    writer.orders.place("red", by="anna")
+    assert listener.ledger.catch_up() == 2
+    assert listener.ledger.catch_up() == 0
+    events = [event for recorded in heard for event in recorded.events]
+    assert [event.type for event in events] == ["lineside.prediction.v1", "lineside.order.v1"]
+    assert listener.ledger.state == writer.ledger.state
+    assert listener.ledger.committed == writer.ledger.committed
+
+
+def test_what_a_failed_transaction_had_read_is_read_again(
+    hubs: list[Services], clock: FakeClock
+) -> None:
+    writer, other = hubs
+    Line(writer, clock).see("red")
+
+    def fail(_: object) -> None:
+        raise ConflictError("no")
+
+    with pytest.raises(ConflictError):
+        other.ledger.record([], within=fail)
+    assert other.ledger.state.revision == 0
+    other.ledger.record([])
+    assert other.ledger.state == writer.ledger.state
+
+
+def test_an_anchor_passes_over_nothing_that_others_wrote(
+    hubs: list[Services], clock: FakeClock
+) -> None:
+    writer, other = hubs
+    Line(writer, clock).see("red")
+    other.ledger.anchor()
+    assert other.ledger.state == writer.ledger.state
+
+
+def test_a_frame_that_another_hub_brings_is_pinned_for_the_order_that_named_it(
+    hubs: list[Services], clock: FakeClock, jpeg: Callable[..., bytes]
+) -> None:
+    first, second = hubs
+    picture, line = jpeg("red"), Line(first, clock)
+    line.send(line.status(), line.prediction("red", picture=picture))
+    order = first.orders.place("red", by="anna")
+    Line(second, clock).send(line.camera(picture))
+    (row,) = second.records.frames.page()
+    assert row.pins == (f"order:{order.id}",)
+
+
+def test_each_hub_has_token_files_of_its_own(hubs: list[Services], tmp_path: Path) -> None:
+    files = [tmp_path / f"{number}.token" for number in range(2)]
+    for number, (hub, path) in enumerate(zip(hubs, files, strict=True)):
+        assert hub.auth.ensure_token_file(path, name="admin", kind="api", hub=f"hub_{number}")
+    for hub in hubs:
+        assert [hub.auth.identify(path.read_text().strip()).name for path in files] == ["admin"] * 2
+    first, second = hubs
+    old = files[0].read_text().strip()
+    files[0].unlink()
+    assert first.auth.ensure_token_file(files[0], name="admin", kind="api", hub="hub_0")
+    with pytest.raises(UnauthenticatedError):
+        second.auth.identify(old)
+    assert first.auth.identify(files[1].read_text().strip()).name == "admin"
+
+
+def test_who_signed_in_at_one_hub_is_signed_in_at_the_other(hubs: list[Services]) -> None:
+    first, second = hubs
+    session = second.auth.sign_in(first.auth.issue_link(name="anna"))
+    assert first.auth.session(session).identity.name == "anna"
+    second.auth.sign_out(session)
+    with pytest.raises(UnauthenticatedError):
+        first.auth.session(session)
