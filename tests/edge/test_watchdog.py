@@ -12,8 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lineside.core import InvalidError
-from lineside.edge import Supervisor, supervisor_of, unit_file
+from lineside.core.systemd import Supervisor, supervisor_of
 from lineside.edge.tally import Tally
 from lineside.edge.watchdog import Guarded, Pulse, Watchdog, state_of
 from lineside.testing import FakeClock
@@ -155,18 +154,6 @@ def test_a_supervisor_that_is_gone_is_no_fault(tmp_path: Path) -> None:
 )  # fmt: skip
 def test_the_environment_says_who_listens(environ: dict[str, str], expected: Supervisor) -> None:
     assert supervisor_of(environ) == expected
-
-
-def test_a_unit_names_absolute_paths_and_refuses_what_cannot_stand_in_one(tmp_path: Path) -> None:
-    text = unit_file(
-        program=Path("/opt/bin/lineside"), config=Path("edge.toml"), data=tmp_path, user="edge"
-    )
-    assert f"ExecStart=/opt/bin/lineside edge --config {Path('edge.toml').absolute()}" in text
-    assert "Type=notify" in text
-    assert f"ReadWritePaths={tmp_path}" in text
-    for bad in ("a b.toml", "a\n[x].toml", "a%i.toml", ""):
-        with pytest.raises(InvalidError):
-            unit_file(program=Path("/x"), config=Path("/x"), data=tmp_path, user=bad)
 
 
 class TestAnAgent:

@@ -1,5 +1,6 @@
 """``lineside hub``: run it, and issue what clients sign in with."""
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -8,6 +9,7 @@ import typer
 from lineside.cli.config import load_hub
 from lineside.cli.output import JsonFlag, say, show
 from lineside.cli.password import read_password
+from lineside.cli.unit import UnitUserOption, show_unit
 from lineside.core import InvalidError, SystemClock
 
 if TYPE_CHECKING:
@@ -25,6 +27,7 @@ def register(app: typer.Typer) -> None:
     group.command("key")(key)
     group.command("link")(link)
     group.command("mosquitto-config")(mosquitto_config)
+    group.command("unit")(unit)
     app.add_typer(group, name="hub")
 
 
@@ -46,13 +49,15 @@ def hub(
     if context.invoked_subcommand is not None:
         return
     from lineside.cli.signals import stop_on_signal
+    from lineside.core.systemd import supervisor_of
     from lineside.hub import run
 
     if config is None:
         settings(config)
     loaded = load_hub(config, port=port)
+    supervisor = supervisor_of(os.environ)  # noqa: TID251  handed in here
     with stop_on_signal() as stop:
-        run(loaded.config, clock=SystemClock(), stop=stop, announce=say)
+        run(loaded.config, clock=SystemClock(), stop=stop, announce=say, supervisor=supervisor)
 
 
 def init(
@@ -159,3 +164,16 @@ def mosquitto_config(
     made = mosquitto_files(settings(config), to=to, port=port, clock=SystemClock())
     say(f"{made.access}: {made.devices} devices; a mosquitto that runs reads it at SIGHUP")
     show(made.config, as_json=False, text=lambda path: f"mosquitto -c {path}")
+
+
+def unit(config: ConfigOption = None, user: UnitUserOption = "lineside") -> None:
+    """Print a systemd unit for the hub."""
+    hub = settings(config)
+    folders = [hub.folder]
+    for url in (hub.records_url, hub.blobs_url):
+        scheme, _, path = url.partition("://")
+        if scheme in {"file", "sqlite"}:
+            place = Path("/", path.removeprefix("/"))
+            folders.append(place.parent if scheme == "sqlite" else place)
+    outside = [each for each in folders[1:] if not each.is_relative_to(hub.folder)]
+    show_unit("hub", "hub", config=config, user=user, writable=[hub.folder, *outside])

@@ -1,7 +1,6 @@
 """``lineside edge`` and ``lineside simulate``: the programs beside the hub."""
 
 import os
-import sys
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
@@ -12,6 +11,7 @@ from lineside.cli.config import load_edge
 from lineside.cli.edge_page import page_password
 from lineside.cli.output import say, show
 from lineside.cli.signals import stop_on_signal
+from lineside.cli.unit import UnitUserOption, show_unit
 from lineside.core import Clock, InvalidError, SystemClock
 
 if TYPE_CHECKING:
@@ -40,7 +40,8 @@ def edge(
     """Run the edge agent until it is told to stop."""
     if context.invoked_subcommand is not None:
         return
-    from lineside.edge import run, supervisor_of
+    from lineside.core.systemd import supervisor_of
+    from lineside.edge import run
 
     if config is None:
         raise typer.BadParameter("name the agent's TOML file", param_hint="--config")
@@ -53,15 +54,14 @@ def edge(
 
 def unit(
     config: Annotated[Path, typer.Option(help="The agent's TOML file.")],
-    user: Annotated[str, typer.Option(help="Whom the agent runs as.")] = "lineside",
+    user: UnitUserOption = "lineside",
 ) -> None:
     """Print a systemd unit for the agent."""
-    from lineside.edge import unit_file
-
-    data = load_edge(config).config.folder
-    program = Path(sys.argv[0]).absolute()
-    text = unit_file(program=program, config=config, data=data, user=user)
-    show({"unit": text}, as_json=False, text=lambda found: found["unit"].rstrip())
+    show_unit(
+        "edge agent", "edge", config=config, user=user,
+        writable=[load_edge(config).config.folder],
+        own={"SupplementaryGroups": "video", "WatchdogSec": "60"},
+    )  # fmt: skip
 
 
 def _taken_over(path: Path, *, workdir: Path | None) -> dict[str, object]:

@@ -80,7 +80,7 @@ def tune(
         )  # fmt: skip
         cluster = None if on == HERE else Cluster(on=on, workers=workers, storage=storage)
         found = _searched(bench, cluster, trials=trials, seed=seed)
-    show(found, as_json=as_json, text=_words)
+        show(found, as_json=as_json, text=_words)
 
 
 def _searched(

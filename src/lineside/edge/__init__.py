@@ -15,9 +15,7 @@ from lineside.edge.machine import this_platform
 from lineside.edge.page.door import write_page_password
 from lineside.edge.renewal import renew
 from lineside.edge.run import run
-from lineside.edge.systemd import Supervisor, supervisor_of
 from lineside.edge.trusting import TRUST
-from lineside.edge.unit import unit_file
 from lineside.edge.updates import HubSource
 
 __all__ = [
@@ -29,15 +27,12 @@ __all__ = [
     "EnrolWish",
     "Enrolled",
     "HubSource",
-    "Supervisor",
     "apply_bundle",
     "check_bus",
     "enrol",
     "read_agent_file",
     "renew",
     "run",
-    "supervisor_of",
     "this_platform",
-    "unit_file",
     "write_page_password",
 ]

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lineside.core import Clock, ConflictError, Inspection, UnavailableError, load_plant, need
+from lineside.core.systemd import Supervisor
 from lineside.edge.agent import Agent, last_will
 from lineside.edge.config import EdgeConfig
 from lineside.edge.contract import MakeReady, Ready
@@ -18,7 +19,6 @@ from lineside.edge.own_page import gallery_for, page_for
 from lineside.edge.renewal import renewing
 from lineside.edge.spool import open_spool
 from lineside.edge.suits import check_machine, check_suits
-from lineside.edge.systemd import Supervisor
 from lineside.edge.tally import Tally
 from lineside.edge.watchdog import Watchdog
 from lineside.links import Bus, open_bus

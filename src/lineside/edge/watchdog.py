@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from lineside.core import Clock, LinesideError
-from lineside.edge.systemd import Supervisor
+from lineside.core.systemd import Supervisor
 from lineside.edge.tally import Tally
 
 logger = logging.getLogger(__name__)

@@ -20,6 +20,7 @@ from datetime import datetime
 from pathlib import Path
 
 from lineside.core import Clock, InvalidError, LinesideError, UnavailableError, decode, decode_json
+from lineside.core.processes import end_with_parent
 from lineside.hub.children import end_child, why_it_failed
 from lineside.hub.models import ASKED, REGISTERED, Models
 from lineside.models import Comparison, Creation, ModelVersion, PackageRecord
@@ -130,7 +131,7 @@ class Comparisons:
                 if self._closing:
                     raise UnavailableError("the hub stops", fix="It goes on at its start.")
                 self._child = subprocess.Popen(  # noqa: S603  our own interpreter and module
-                    command, stdin=subprocess.DEVNULL, stdout=out, stderr=said
+                    end_with_parent(command), stdin=subprocess.DEVNULL, stdout=out, stderr=said
                 )
             try:
                 return self._child.wait(timeout=_LONGEST_S)

@@ -29,6 +29,7 @@ from lineside.core import (
     decode_json,
     rfc3339,
 )
+from lineside.core.processes import end_with_parent
 from lineside.hub.children import end_child, why_it_failed
 from lineside.hub.replay_book import ASKED, RUNNING, ReplayBook, ReplayView
 from lineside.hub.replay_choice import Wished, check_wish, named_package
@@ -216,7 +217,10 @@ class Replays:
                 if self._closing:
                     raise UnavailableError("the hub stops", fix="It goes on at its start.")
                 child = subprocess.Popen(  # noqa: S603  our own interpreter and module
-                    command, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.PIPE
+                    end_with_parent(command),
+                    stdin=subprocess.DEVNULL,
+                    stdout=out,
+                    stderr=subprocess.PIPE,
                 )
                 self._child, self._at_work, self._percent = child, view.id, 0.0
             try:

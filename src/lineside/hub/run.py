@@ -24,6 +24,7 @@ from lineside.core import (
     load_plant,
     new_id,
 )
+from lineside.core.systemd import Supervisor
 from lineside.hub.accounts import TOKEN_TYPE
 from lineside.hub.app import create_app
 from lineside.hub.auth import issue_link
@@ -74,8 +75,9 @@ class RunningHub:
 
 
 def run(
-    config: HubConfig, *, clock: Clock, stop: threading.Event, announce: Callable[[str], None]
-) -> None:
+    config: HubConfig, *, clock: Clock, stop: threading.Event, announce: Callable[[str], None],
+    supervisor: Supervisor | None = None,
+) -> None:  # fmt: skip
     """Run until ``stop`` is set.
 
     Args:
@@ -83,12 +85,16 @@ def run(
         clock: where times come from.
         stop: ends the hub.
         announce: is given one line with the sign-in link, and one with the bus.
+        supervisor: told that the hub is ready, and that it stops.
     """
+    supervisor = supervisor or Supervisor()
     with running(config, clock=clock) as hub:
         token = hub.services.auth.issue_link(name="admin")
         announce(f"bus {hub.bus_url}")
         announce(f"sign in once: {config.public_url or hub.url}/sign-in?token={token}")
+        supervisor.tell("READY=1", f"STATUS=page {hub.url}, bus {hub.bus_url}")
         stop.wait()
+        supervisor.tell("STOPPING=1")
         logger.info("hub stops")
 
 

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 from lineside.cli.demo.counts import read_bins, score_counts
-from lineside.cli.demo.stage import TRAINING_S, Stage
+from lineside.cli.demo.stage import Stage
 from lineside.cli.output import say
 
 _TAUGHT_PICTURES, _TEACH_SEED = 600, 7
@@ -78,4 +78,4 @@ class Bins(Stage):
             f"render-{folder.name}",
             *("simulate", "bins", f"--out={folder}", f"--pictures={pictures}", f"--seed={seed}"),
         )
-        self._programs.wait(program, timeout_s=TRAINING_S)
+        self._programs.wait(program)

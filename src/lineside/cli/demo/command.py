@@ -22,6 +22,7 @@ from lineside.cli.demo.stage import Settings, Stage
 from lineside.cli.demo.surface import Surface
 from lineside.cli.demo.warehouse import Warehouse
 from lineside.cli.output import JsonFlag, say, show, writable
+from lineside.core import LinesideError
 
 _STAGES: dict[str, type[Stage]] = {
     "warehouse": Warehouse, "bins": Bins, "surface": Surface, "socks": Socks,
@@ -75,17 +76,20 @@ def demo(
         kafka=kafka,
     )
     with _ends_are_interrupts(), _workplace(folder) as place, Programs(place) as programs:
-        figures = _run(
-            _STAGES[solution](settings, folder=place, programs=programs), browser=browser
-        )
+        stage = _STAGES[solution](settings, folder=place, programs=programs)
+        interrupted = _play(stage, browser=browser)
+        figures = stage.finish()
     if report is not None:
         report.write_bytes(msgspec.json.format(msgspec.json.encode(figures)) + b"\n")
         say(f"report written to {report}")
     if seconds or as_json:
         show(figures, as_json=as_json, text=_sentences)
+    if interrupted:
+        raise KeyboardInterrupt
 
 
-def _run(demo: Stage, *, browser: bool) -> dict[str, object]:
+def _play(demo: Stage, *, browser: bool) -> bool:
+    """Run the acts before the score; whether a person ended the last of them."""
     began = time.monotonic()
     link = demo.start()
     say(f"page: {link}")
@@ -99,7 +103,8 @@ def _run(demo: Stage, *, browser: bool) -> dict[str, object]:
         demo.watch()
     except KeyboardInterrupt:
         say("stopping")
-    return demo.finish()
+        return True
+    return False
 
 
 @contextmanager
@@ -130,8 +135,13 @@ def _workplace(folder: Path | None) -> Iterator[Path]:
     made = Path(tempfile.mkdtemp(prefix="lineside-demo-"))
     try:
         yield made
-    finally:
+    except LinesideError:
+        say(f"the logs of this demo are kept in {made}")
+        raise
+    except BaseException:
         shutil.rmtree(made, ignore_errors=True)
+        raise
+    shutil.rmtree(made, ignore_errors=True)
 
 
 def _sentences(figures: dict[str, object]) -> str:

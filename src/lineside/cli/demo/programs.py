@@ -12,8 +12,10 @@ from types import TracebackType
 from typing import Self
 
 from lineside.core import UnavailableError
+from lineside.core.processes import end_with_parent
 
 _STOP_WITHIN_S = 15.0
+_QUIET_S = 300.0  # longest time between two lines of progress, on a busy machine
 
 
 def free_port(wanted: int = 0) -> int:
@@ -51,15 +53,21 @@ class Programs:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        for program in reversed(self._running):
-            self.stop(program)
+        try:
+            for program in list(reversed(self._running)):
+                self.stop(program)
+        except KeyboardInterrupt:  # a second Ctrl-C: at once
+            for program in self._running:
+                program.process.kill()
+                program.process.wait()
+            raise
 
     def start(self, name: str, *arguments: str) -> Program:
         """Start ``lineside <arguments>`` with its output in ``<folder>/<name>.log``."""
         log = self._folder / f"{name}.log"
         with log.open("ab") as output:
             process = subprocess.Popen(  # noqa: S603  our own interpreter and module
-                [sys.executable, "-m", "lineside", *arguments],
+                end_with_parent([sys.executable, "-m", "lineside", *arguments]),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
@@ -81,14 +89,24 @@ class Programs:
                     fix="Read the log named; then start the demo again.",
                 )
 
-    def wait(self, program: Program, *, timeout_s: float) -> None:
-        """Wait for a program that ends by itself; its failure is ours."""
-        try:
-            code = program.process.wait(timeout_s)
-        except subprocess.TimeoutExpired as error:
-            raise UnavailableError(
-                f"{program.name} did not end within {timeout_s:.0f} s", where=str(program.log)
-            ) from error
+    def wait(self, program: Program) -> None:
+        """Wait for a program that ends by itself, as long as its log grows.
+
+        Raises:
+            UnavailableError: it failed, or said nothing for too long.
+        """
+        code, said_bytes = None, -1
+        while code is None:
+            before, said_bytes = said_bytes, program.log.stat().st_size
+            if before == said_bytes:
+                raise UnavailableError(
+                    f"{program.name} made no progress for {_QUIET_S:.0f} s: "
+                    f"{last_words(program.log)}",
+                    where=str(program.log),
+                    fix="Read the log named; then start the demo again.",
+                )
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                code = program.process.wait(_QUIET_S)
         self._running.remove(program)
         if code:
             raise UnavailableError(
@@ -98,8 +116,6 @@ class Programs:
 
     def stop(self, program: Program) -> None:
         """Ask it to end; kill it when it does not."""
-        if program in self._running:
-            self._running.remove(program)
         if program.process.poll() is None:
             program.process.send_signal(signal.SIGTERM)
             try:
@@ -107,6 +123,8 @@ class Programs:
             except subprocess.TimeoutExpired:
                 program.process.kill()
                 program.process.wait()
+        if program in self._running:
+            self._running.remove(program)
 
 
 def last_words(log: Path) -> str:

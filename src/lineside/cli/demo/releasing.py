@@ -65,7 +65,7 @@ class Releasing:
 
     def end(self, running: Program) -> None:
         """Until the run's gate has passed and the version is registered."""
-        self.programs.wait(running, timeout_s=_MINUTES_S)
+        self.programs.wait(running)
 
     def approve(self, group: str, number: int, *, reason: str) -> None:
         """As the second person; says where the same is done by hand."""
@@ -98,6 +98,4 @@ class Releasing:
         return self.folder / "hub.toml"
 
     def _run(self, name: str, *words: str) -> None:
-        self.programs.wait(
-            self.programs.start(name, *words, f"--config={self._config}"), timeout_s=_MINUTES_S
-        )
+        self.programs.wait(self.programs.start(name, *words, f"--config={self._config}"))

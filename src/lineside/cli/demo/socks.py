@@ -6,7 +6,7 @@ from typing import Any
 
 from lineside.cli.demo.programs import free_port
 from lineside.cli.demo.sock_score import SockTruth, read_socks, score_socks, socks_passed
-from lineside.cli.demo.stage import TRAINING_S, Stage
+from lineside.cli.demo.stage import Stage
 from lineside.cli.output import say
 
 _TAUGHT_PICTURES, _TEACH_SEED = 168, 7
@@ -37,7 +37,7 @@ class Socks(Stage):
             ("page-certificate",
              ("hub", "certificate", config, f"--to={self._tls}", "--hosts=localhost,127.0.0.1")),
         ):  # fmt: skip
-            self._programs.wait(self._programs.start(name, *words), timeout_s=TRAINING_S)
+            self._programs.wait(self._programs.start(name, *words))
 
     def device_settings(self) -> str:
         """The device's page by HTTPS, where the cameras of before had theirs."""
@@ -55,7 +55,7 @@ class Socks(Stage):
             *("simulate", "socks", f"--out={self._taught}"),
             *(f"--pictures={_TAUGHT_PICTURES}", f"--seed={_TEACH_SEED}"),
         )
-        self._programs.wait(program, timeout_s=TRAINING_S)
+        self._programs.wait(program)
 
     def train(self) -> None:
         """Train the package that tells designs apart, and take it into use."""

@@ -17,8 +17,6 @@ from lineside.core import SystemClock, UnavailableError, load_plant, rfc3339, sh
 T = TypeVar("T")
 
 _SETTLE_S, _SETTLE_MOST_S = 1.5, 30.0
-TRAINING_S = 600.0
-"""How long rendering or training may take."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -171,7 +169,7 @@ class Stage(ABC):
             *(f"--setting={one}" for one in settings),
             *(f"--job={self._folder / 'job'}", f"--out={package}"),
         )
-        self._programs.wait(program, timeout_s=TRAINING_S)
+        self._programs.wait(program)
         digest = self._hub.upload("/packages", package.read_bytes())["digest"]
         return self._use(digest, inspection=inspection)
 

@@ -8,7 +8,7 @@ from typing import Any
 from lineside.cli.demo.plates import ANOMALOUS, NORMAL, PlateTruth, read_plates, score_plates
 from lineside.cli.demo.programs import Programs
 from lineside.cli.demo.releasing import Recipe, Releasing
-from lineside.cli.demo.stage import TRAINING_S, Settings, Stage
+from lineside.cli.demo.stage import Settings, Stage
 from lineside.cli.output import say
 
 _UNLIKE, _SURFACE, _DEFECTS = "unlike", "surface", "defects"
@@ -199,7 +199,7 @@ class Surface(Stage):
             *("simulate", "surface", f"--folder={self._folder / name}", f"--seed={seed}"),
             *(f"--pictures={pictures}", f"--faulty-share={faulty_share}"),
         )
-        self._programs.wait(program, timeout_s=TRAINING_S)
+        self._programs.wait(program)
 
 
 def _once(predictions: list[Any]) -> list[Any]:

@@ -31,7 +31,7 @@ class Warehouse(Stage):
         program = self._simulate(
             "teaching", f"--teach={_TAUGHT_PICTURES}", f"--seed={_TEACH_SEED}", "--fps=20"
         )
-        self._programs.wait(program, timeout_s=120)
+        self._programs.wait(program)
         self._until(lambda: self._stored(since) >= _TAUGHT_PICTURES, "the taught frames", 20)
         self._hub.post(
             f"/datasets/{_DATASET}/samples",

@@ -1,0 +1,211 @@
+"""Programs that a person starts: how they end, and that nothing of them is left."""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import psutil
+import pytest
+
+from lineside.cli.demo.programs import Programs
+from lineside.cli.signals import stop_on_signal
+from lineside.core import ConflictError, InvalidError, SystemClock, UnavailableError
+from lineside.core.processes import end_with_parent
+from lineside.core.systemd import unit_file
+
+CLOCK = SystemClock()
+
+STUBBORN = """
+import os, signal, sys, threading
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+open(sys.argv[1], "w").write(str(os.getpid()))
+threading.Event().wait(60)
+"""
+
+PARENT = """
+import subprocess, sys
+from lineside.core.processes import end_with_parent
+subprocess.Popen(end_with_parent(sys.argv[1:])).wait()
+"""
+
+DEMO = """
+import subprocess, sys
+from pathlib import Path
+from lineside.cli.demo.command import _ends_are_interrupts
+from lineside.cli.demo.programs import Program, Programs
+with _ends_are_interrupts(), Programs(Path(".")) as programs:
+    process = subprocess.Popen(sys.argv[1:])
+    programs._running.append(Program(name="stubborn", process=process, log=Path("log")))
+    process.wait()
+"""
+
+
+def written(path: Path) -> int:
+    pause, began_s = threading.Event(), CLOCK.monotonic()
+    while not path.exists() or not path.read_text():
+        assert CLOCK.monotonic() - began_s < 20
+        pause.wait(0.02)
+    return int(path.read_text())
+
+
+def ends(pid: int) -> bool:
+    try:
+        psutil.Process(pid).wait(timeout=20)
+    except psutil.NoSuchProcess:
+        return True
+    except psutil.TimeoutExpired:
+        return False
+    return True
+
+
+def interrupted(error: Exception | None = None) -> None:
+    with stop_on_signal() as stop:
+        os.kill(os.getpid(), signal.SIGINT)
+        assert stop.wait(5)
+        if error is not None:
+            raise error
+
+
+def test_a_signal_ends_the_wait_and_ctrl_c_leaves_with_its_own_code() -> None:
+    with stop_on_signal() as stop:
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert stop.wait(5)
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+
+
+def test_a_cancelled_program_says_why_and_leaves_with_the_code_of_ctrl_c(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        interrupted(ConflictError("cancelled", fix="Start it again."))
+    assert "cancelled" in capsys.readouterr().err
+    with pytest.raises(ConflictError), stop_on_signal():
+        raise ConflictError("cancelled")
+
+
+def test_a_child_ends_when_its_parent_is_killed(tmp_path: Path) -> None:
+    told = tmp_path / "pid"
+    patient = STUBBORN.replace("SIG_IGN", "SIG_DFL")
+    parent = subprocess.Popen(
+        [sys.executable, "-c", PARENT, sys.executable, "-c", patient, str(told)]
+    )
+    pid = written(told)
+    parent.kill()
+    parent.wait()
+    assert ends(pid)
+
+
+def test_a_child_gives_its_own_exit_code() -> None:
+    command = end_with_parent([sys.executable, "-c", "import sys; sys.exit(7)"])
+    assert subprocess.run(command, check=False).returncode == 7
+
+
+def test_a_second_ctrl_c_kills_what_does_not_end(tmp_path: Path) -> None:
+    told = tmp_path / "pid"
+    demo = subprocess.Popen(
+        [sys.executable, "-c", DEMO, sys.executable, "-c", STUBBORN, str(told)],
+        stderr=subprocess.DEVNULL,
+    )
+    pid, pause = written(told), threading.Event()
+    while demo.poll() is None:
+        demo.send_signal(signal.SIGINT)
+        pause.wait(0.3)
+    assert ends(pid)
+
+
+def test_a_program_without_progress_is_given_up_with_its_last_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Programs(tmp_path) as programs:
+        programs.wait(programs.start("help", "--help"))
+        monkeypatch.setattr("lineside.cli.demo.programs._QUIET_S", 3.0)
+        quiet = programs.start("line", "simulate", "bins", "--bus=mqtt://127.0.0.1:1")
+        with pytest.raises(UnavailableError, match="no progress"):
+            programs.wait(quiet)
+    assert ends(quiet.process.pid)
+
+
+def test_a_unit_names_absolute_paths_and_refuses_what_cannot_stand_in_one(tmp_path: Path) -> None:
+    text = unit_file(
+        "edge agent", command=["/opt/bin/lineside", "edge"], working=tmp_path,
+        writable=[tmp_path / "data", Path("/var/lib/edge")], user="edge", own={"WatchdogSec": "60"},
+    )  # fmt: skip
+    lines = text.splitlines()
+    assert "ExecStart=/opt/bin/lineside edge" in lines
+    assert {f"WorkingDirectory={tmp_path}", f"ReadWritePaths={tmp_path}/data"} <= set(lines)
+    assert {"StateDirectory=edge", "WatchdogSec=60", "User=edge"} <= set(lines)
+    for bad in ("a b.toml", "a\n[x].toml", "a%i.toml", ""):
+        with pytest.raises(InvalidError):
+            unit_file("x", command=["/x", bad], working=tmp_path, writable=[tmp_path], user="x")
+    with pytest.raises(InvalidError, match="absolute"):
+        unit_file("x", command=["lineside"], working=tmp_path, writable=[tmp_path], user="x")
+
+
+PLANT = """
+schema = "lineside.plant/1"
+site = "hall"
+name = "Hall"
+[[line]]
+id = "belt"
+name = "Belt"
+[[camera]]
+id = "top"
+line = "belt"
+source = "folder:pictures"
+[[inspection]]
+id = "parts"
+camera = "top"
+task = "classify"
+labels = ["good", "bad"]
+"""
+EDGE = 'device = "edge-1"\nbus = "mqtt://127.0.0.1:1"\nplant = "plant.toml"\ndata_dir = "data"\n'
+HUB = 'plant = "plant.toml"\ndata_dir = "data"\nport = 0\nbus = "embedded"\nbus_port = 0\n'
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("noun", "settings"), [("edge", EDGE), ("hub", HUB)])
+def test_a_printed_unit_starts_from_anywhere(tmp_path: Path, noun: str, settings: str) -> None:
+    (tmp_path / "plant.toml").write_text(PLANT)
+    (tmp_path / f"{noun}.toml").write_text(settings)
+    (tmp_path / "pictures").mkdir()
+    printed = subprocess.run(
+        [sys.executable, "-m", "lineside", noun, "unit", "--config", f"{noun}.toml"],
+        cwd=tmp_path, capture_output=True, check=True, text=True, timeout=60,
+    )  # fmt: skip
+    unit = dict(line.split("=", 1) for line in printed.stdout.splitlines() if "=" in line)
+    assert f"install -d -m 700 -o lineside {tmp_path}/data" in printed.stderr
+    assert unit["ReadWritePaths"] == str(tmp_path / "data")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
+        systemd.bind(str(tmp_path / "notify"))
+        systemd.settimeout(50)
+        program = subprocess.Popen(
+            unit["ExecStart"].split(), cwd=unit["WorkingDirectory"],
+            env={"NOTIFY_SOCKET": str(tmp_path / "notify")},
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+        assert b"READY=1" in systemd.recv(4096)
+        program.send_signal(signal.SIGINT)
+        assert program.wait(30) == 130
+
+
+@pytest.mark.slow
+def test_systemd_finds_no_fault_in_the_unit(tmp_path: Path) -> None:
+    program = shutil.which("systemd-analyze")
+    if program is None:
+        pytest.skip("systemd-analyze is not installed")
+    text = unit_file(
+        "hub", command=[sys.executable, "-m", "lineside"], working=tmp_path, writable=[tmp_path],
+        user="root",
+    )  # fmt: skip
+    path = tmp_path / "lineside-test.service"
+    path.write_text(text)
+    found = subprocess.run(
+        [program, "verify", str(path)], capture_output=True, text=True, check=False
+    )
+    assert "lineside-test.service" not in found.stderr
