@@ -114,6 +114,27 @@ def _spans(rule: Rule) -> Iterator[float]:
         yield rule.repeat.within_s
 
 
+def disorder_s(rule: Rule, *, waits_s: float) -> float:
+    """How far behind its newest event a rule's next may lie, where it waits so long for records.
+
+    What was told late, given up for room or left over by a sorting session may lie farther behind.
+    """
+    if rule.emit == "final":
+        return _backlog_s(rule)
+    window = rule.window
+    if window is None or window.kind == "session":
+        return waits_s + _backlog_s(rule)
+    # An event of a window has the time of the window's end, and so may be ahead of its records.
+    return waits_s + window.size_s if waits_s or window.kind == "hopping" else 0.0
+
+
+def _backlog_s(rule: Rule) -> float:
+    """How long after its time a step that is handed records in order may tell an event."""
+    lasting = rule.hold is not None and not rule.hold.field
+    alone = rule.pair is not None and rule.emit == "final"
+    return rule_span_s(rule) if rule.sighting is not None or lasting or alone else 0.0
+
+
 class RuleEngine:
     """One rule; owned by one thread.
 
@@ -121,12 +142,14 @@ class RuleEngine:
         rule: its declaration.
         expected: sources that time waits for from the first record on, such as cameras.
         delay_s: how long what it reads may be on its way, where that is other rules.
+        waits_s: how far behind the newest of its source a record may lie; None for what the rule
+            declares.
         step: does the rule's step elsewhere; None for the one that the rule declares.
     """
 
     def __init__(
         self, rule: Rule, *, expected: Iterable[str] = (), delay_s: float = 0.0,
-        step: Step | None = None,
+        waits_s: float | None = None, step: Step | None = None,
     ) -> None:  # fmt: skip
         self.rule = rule
         self.digest = rule_digest(rule)
@@ -138,8 +161,9 @@ class RuleEngine:
         self._having = compile_conditions(rule.having)
         self._key = _key_of(rule.key)
         self._idle_us = round((rule.idle_s + delay_s) * 1e6)
+        lateness_s = rule.lateness_s if waits_s is None else waits_s
         self._marks = Watermarks(
-            lateness_us=round(rule.lateness_s * 1e6), idle_us=self._idle_us, expected=expected
+            lateness_us=round(lateness_s * 1e6), idle_us=self._idle_us, expected=expected
         )
         self._single = _reads_one_source(rule)
         self._changes = rule.emit == "changes"

@@ -4,7 +4,8 @@
    partner can no longer come (``within_s`` has passed, or the session ended).
 2. ``changes``: one event for each record, with the counts as they stand then.
 3. An event of a rule that refines one already seen (same ``name``, later ``revision``) is the same
-   thing again: in ``changes`` it is told again with the counts unchanged, else passed over.
+   thing again: in ``changes`` it is told again with the counts unchanged, else passed over. A name
+   is known as long as a record of its time may come, and the last ``_LEAST_NAMES`` longer.
 4. A message on the topic ``session`` tells what is left over and begins new counts.
 """
 
@@ -17,9 +18,10 @@ from lineside.core import PairStep, Rule, Scalar
 from lineside.streams.cells import NEVER_US, Cells, read_memory
 from lineside.streams.contract import Output, Record, frame_of
 from lineside.streams.records import SESSION
+from lineside.streams.watermark import BEGINNING_US
 
 Key = tuple[Scalar, ...]
-_NAMES_KEPT = 16
+_LEAST_NAMES, _MOST_NAMES = 16, 10_000
 PAIR, ALONE = "Pair", "Un-matched"
 
 
@@ -27,7 +29,9 @@ class _Cell(msgspec.Struct, kw_only=True):
     """The counts of one key.
 
     ``waiting`` is the record without partner, "" for none. ``after`` counts the keys forgotten
-    before this one came: it tells a key that comes back from what it was.
+    before this one came: it tells a key that comes back from what it was. ``known`` are the names
+    that may still be refined, in order of use, each with the newest time of a record of it.
+    ``names`` is what memories had in its place before; it is empty once loaded.
     """
 
     key: Key
@@ -38,6 +42,7 @@ class _Cell(msgspec.Struct, kw_only=True):
     waiting: str = ""
     waiting_us: int = 0
     frame: str = ""
+    known: dict[str, int] = {}
     names: list[str] = []
     revisions: int = 0
     after: int = 0
@@ -59,6 +64,7 @@ class Pairs:
         self._most = rule.most_keys
         self._cells: Cells[_Cell] = Cells(rule.most_keys)
         self._session = ""
+        self._now_us = BEGINNING_US
 
     @property
     def evicted(self) -> int:
@@ -71,7 +77,7 @@ class Pairs:
         cell = self._cells.use(key)
         found: list[Output] = []
         if cell is None:
-            cell = _Cell(key=key, names=[], after=self._cells.evicted)
+            cell = _Cell(key=key, known={}, after=self._cells.evicted)
             found += self._alone(self._cells.add(key, cell))
         if self._known(cell, record):
             state = ALONE if cell.waiting else PAIR
@@ -79,6 +85,7 @@ class Pairs:
         return found + self._count(cell, record)
 
     def advance(self, now_us: int) -> Iterable[Output]:
+        self._now_us = now_us
         if now_us < self._cells.next_us:
             return ()
         found: list[Output] = []
@@ -94,6 +101,8 @@ class Pairs:
     def load(self, memory: Mapping[str, Any]) -> None:
         kept = read_memory(memory, _Memory, of="pairs")
         self._session = kept.session
+        for cell in kept.cells:
+            cell.known, cell.names = dict.fromkeys(cell.names, BEGINNING_US) | cell.known, []
         self._cells.restore([(cell.key, cell) for cell in kept.cells], evicted=kept.evicted)
 
     def _begin(self, record: Record) -> list[Output]:
@@ -110,10 +119,20 @@ class Pairs:
         name = record.fields.get("name")
         if "revision" not in record.fields or not isinstance(name, str):
             return False
-        if name in cell.names:
-            return True
-        cell.names = [*cell.names[1 - _NAMES_KEPT :], name]
-        return False
+        newest_us = cell.known.pop(name, None)
+        cell.known[name] = record.at_us if newest_us is None else max(newest_us, record.at_us)
+        if newest_us is None:
+            self._forget_names(cell)
+        return newest_us is not None
+
+    def _forget_names(self, cell: _Cell) -> None:
+        """Those used longest ago, as far as nothing of their time can come."""
+        known = cell.known
+        while len(known) > _LEAST_NAMES:
+            first = next(iter(known))
+            if known[first] >= self._now_us and len(known) <= _MOST_NAMES:
+                break
+            del known[first]
 
     def _count(self, cell: _Cell, record: Record) -> list[Output]:
         found: list[Output] = []

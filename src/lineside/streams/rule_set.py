@@ -12,7 +12,7 @@ from lineside.streams.engine import rule_span_s
 from lineside.streams.event import EVENT_TYPE, Event
 from lineside.streams.outputs import rule_event
 from lineside.streams.records import TICK_TYPE, Entry
-from lineside.streams.trying import delay_s, engine_of, entry_of, upstream
+from lineside.streams.trying import delay_s, engine_of, entry_of, upstream, waits_s
 
 
 class RuleSet:
@@ -76,7 +76,7 @@ def memory_s(plant: Plant) -> float:
     """
     return max(
         (
-            delay_s(rule, plant) + 2 * rule.idle_s + rule.lateness_s + 2 * rule_span_s(rule)
+            delay_s(rule, plant) + 2 * rule.idle_s + waits_s(rule, plant) + 2 * rule_span_s(rule)
             for rule in plant.rule
         ),
         default=0.0,

@@ -12,7 +12,7 @@ from typing import Any
 from lineside.core import Plant, Rule, encode, to_plain
 from lineside.streams.codec import encode_event
 from lineside.streams.contract import Step
-from lineside.streams.engine import RuleEngine, rule_span_s
+from lineside.streams.engine import RuleEngine, disorder_s, rule_span_s
 from lineside.streams.event import EVENT_TYPE, Event
 from lineside.streams.outputs import rule_event
 from lineside.streams.records import TICK_TYPE, Entry
@@ -99,8 +99,22 @@ def closing_ticks(rule: Rule, *, plant: Plant, newest_us: int) -> Iterator[Entry
 
 def engine_of(rule: Rule, *, plant: Plant, step: Step | None = None) -> RuleEngine:
     """A rule ready to run among the others of its plant file; ``step`` as ``RuleEngine`` has it."""
-    expected, late_s = expected_sources(rule, plant=plant), delay_s(rule, plant)
-    return RuleEngine(rule, expected=expected, delay_s=late_s, step=step)
+    return RuleEngine(
+        rule, expected=expected_sources(rule, plant=plant), delay_s=delay_s(rule, plant),
+        waits_s=waits_s(rule, plant), step=step,
+    )  # fmt: skip
+
+
+def waits_s(rule: Rule, plant: Plant) -> float:
+    """How far behind the newest of its source a record of a rule may lie, in seconds.
+
+    That is its own ``lateness_s``, and what the events of the rule that it reads may be out of
+    order: who reads another rule waits as long as that can still be late.
+    """
+    behind_s = 0.0
+    for one in upstream(rule, plant)[:-1]:
+        behind_s = disorder_s(one, waits_s=one.lateness_s + behind_s)
+    return rule.lateness_s + behind_s
 
 
 def delay_s(rule: Rule, plant: Plant) -> float:
@@ -110,7 +124,7 @@ def delay_s(rule: Rule, plant: Plant) -> float:
     alone can still bring.
     """
     *others, _ = upstream(rule, plant)
-    return sum(2 * one.idle_s + one.lateness_s + rule_span_s(one) for one in others)
+    return sum(2 * one.idle_s + waits_s(one, plant) + rule_span_s(one) for one in others)
 
 
 def entry_of(event: Event, *, arrived_us: int) -> Entry:
