@@ -1,6 +1,7 @@
 """How fast the hub stores frames from the bus, against a subscriber that only writes files.
 
-    python benchmarks/ingest.py [--frames 600] [--runs 3] [--only mosquitto,embedded]
+    python benchmarks/ingest.py [--frames 600] [--messages 5000] [--runs 3]
+        [--only mosquitto,embedded]
 
 A line of its own process publishes pictures of the simulated rack (QoS 1, 320 x 240, each with
 other bytes) as fast as the broker takes them. The bare subscriber is a paho client that writes
@@ -11,8 +12,11 @@ after the same publisher on the same broker: a mosquitto, or the embedded one (f
 subscriber in a process of its own, for the hub inside the hub). The rate is frames by seconds
 from the first one published to the last one kept. Budget: at least half of the bare rate. A
 second bare subscriber calls fsync for each file, which is what the hub promises of a stored
-frame; its rate stands beside. All frames together fit into what the embedded broker keeps for one
-reader, so none is dropped there. Results: ``results/ingest.json``.
+frame; its rate stands beside.
+
+``messages_per_s`` is the rate of small sensor messages (QoS 1) that are acknowledged to the broker
+after the commit, from the first one published to the last one in the log, and ``messages_lost`` is
+how many never came there. Results: ``results/ingest.json``.
 """
 
 import argparse
@@ -36,12 +40,14 @@ from typing import Any
 
 import measure
 
-from lineside.core import SystemClock, rfc3339, write_message
+from lineside.core import SystemClock, encode, rfc3339, write_message
 from lineside.links import FrameMessage
 
 CLOCK = SystemClock()
 PLANT = Path(__file__).parents[1] / "examples" / "warehouse" / "plant.toml"
 SHARE = 0.5
+CAMERA, SENSOR = "i/cam", "i/bme680"
+QUIET_S = 3.0
 WAIT_S = 120.0
 PAUSE = threading.Event()
 
@@ -89,7 +95,7 @@ pause = threading.Event()
 print("ready", flush=True)
 sys.stdin.readline()
 for payload in payloads:
-    while not bus.publish_soon("i/cam", payload):
+    while not bus.publish_soon(sys.argv[3], payload):
         pause.wait(0.0005)
 print("sent", flush=True)
 sys.stdin.read()
@@ -177,6 +183,16 @@ def write_frames(folder: Path, *, count: int) -> None:
         (folder / f"{number:06d}.json").write_bytes(payload)
 
 
+def write_messages(folder: Path, *, count: int) -> None:
+    """Messages of a sensor, no two alike."""
+    folder.mkdir()
+    start = CLOCK.now() - timedelta(milliseconds=count)
+    for number in range(count):
+        at = rfc3339(start + timedelta(milliseconds=number))
+        payload = encode({"ts": at, "t": 20 + number % 7})
+        (folder / f"{number:06d}.json").write_bytes(payload)
+
+
 def bare_rate(port: int, *, frames: Path, folder: Path, count: int, durable: bool) -> float:
     """Frames a second of the subscriber that writes files."""
     folder.mkdir()
@@ -191,8 +207,8 @@ def bare_rate(port: int, *, frames: Path, folder: Path, count: int, durable: boo
 
 
 @contextmanager
-def line(port: int, frames: Path) -> "Iterator[subprocess.Popen[str]]":
-    with child(LINE, str(port), str(frames)) as process:
+def line(port: int, frames: Path, *, topic: str = CAMERA) -> "Iterator[subprocess.Popen[str]]":
+    with child(LINE, str(port), str(frames), topic) as process:
         yield process
 
 
@@ -243,6 +259,9 @@ class Hub:
             raise SystemExit(f"frames were dropped: {stats['frames_dropped']}")
         return int(stats["frames_stored"])
 
+    def events(self) -> int:
+        return int(self.get("/api/v1/stats")["events"])
+
     def close(self) -> None:
         self.process.terminate()
         self.process.wait()
@@ -256,17 +275,34 @@ def hub_rate(hub: Hub, port: int, *, frames: Path, count: int) -> float:
         return count / (perf_counter() - start)
 
 
+def message_rate(hub: Hub, port: int, *, messages: Path, count: int) -> tuple[float, int]:
+    """Messages a second until the last one is in the log, and how many never came there."""
+    before = hub.events()
+    with line(port, messages, topic=SENSOR) as sender:
+        start = last = begin(sender)
+        found = 0
+        while found < count and perf_counter() - last < QUIET_S:
+            now = hub.events() - before
+            last = perf_counter() if now > found else last
+            found = now
+            PAUSE.wait(0.02)
+    return found / (last - start), count - found
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rates:
-    """Frames a second of one run on one broker."""
+    """Frames and messages a second of one run on one broker."""
 
     bare: float
     durable: float
     hub: float
+    messages: float
+    lost: int
 
 
-def measure_broker(name: str, *, frames: Path, folder: Path, count: int) -> Rates:
+def measure_broker(name: str, *, frames: Path, messages: Path, folder: Path) -> Rates:
     """Each in turn, on one kind of broker."""
+    count = len(list(frames.iterdir()))
     with ExitStack() as stack:
         port = stack.enter_context(mosquitto(folder)) if name == "mosquitto" else free_port()
         with nullcontext() if name == "mosquitto" else child(BROKER, str(port)):
@@ -277,46 +313,53 @@ def measure_broker(name: str, *, frames: Path, folder: Path, count: int) -> Rate
         bus = f"mqtt://127.0.0.1:{port}" if name == "mosquitto" else "embedded"
         hub = Hub(folder / "hub", bus=bus, bus_port=port)
         stack.callback(hub.close)
-        return Rates(
-            bare=bare,
-            durable=durable,
-            hub=hub_rate(hub, port, frames=frames, count=count),
+        rate = hub_rate(hub, port, frames=frames, count=count)
+        small, lost = message_rate(
+            hub, port, messages=messages, count=len(list(messages.iterdir()))
         )
+        return Rates(bare=bare, durable=durable, hub=rate, messages=small, lost=lost)
 
 
-def measure_ingest(names: list[str], *, count: int, runs: int) -> dict[str, Any]:
+def measure_ingest(names: list[str], *, count: int, messages: int, runs: int) -> dict[str, Any]:
     """Medians of several runs, each with fresh folders, and the share of the bare rate."""
     found: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as temporary:
         frames = Path(temporary) / "frames"
         write_frames(frames, count=count)
+        small = Path(temporary) / "messages"
+        write_messages(small, count=messages)
         for name in names:
             rates = []
             for run in range(runs):
                 folder = Path(temporary) / f"{name}-{run}"
                 folder.mkdir()
-                rates.append(measure_broker(name, frames=frames, folder=folder, count=count))
+                rates.append(measure_broker(name, frames=frames, messages=small, folder=folder))
                 shutil.rmtree(folder)
             found[name] = {
                 "bare_per_s": round(median(each.bare for each in rates), 1),
                 "bare_with_fsync_per_s": round(median(each.durable for each in rates), 1),
                 "hub_per_s": round(median(each.hub for each in rates), 1),
+                "messages_per_s": round(median(each.messages for each in rates), 1),
+                "messages_lost": sum(each.lost for each in rates),
                 "share": round(median(each.hub / each.bare for each in rates), 3),
                 "share_with_fsync": round(median(each.hub / each.durable for each in rates), 3),
                 "runs": [asdict(each) for each in rates],
                 "budget_share": SHARE,
             }
-    return {"frames": count, **found}
+    return {"frames": count, "messages": messages, **found}
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--frames", type=int, default=600)
+    parser.add_argument("--messages", type=int, default=5000)
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--only", default="mosquitto,embedded")
     options = parser.parse_args()
     names = options.only.split(",")
-    result = measure_ingest(names, count=options.frames, runs=options.runs)
+    result = measure_ingest(
+        names, count=options.frames, messages=options.messages, runs=options.runs
+    )
     print(measure.write("ingest", result).read_text())
     return 0 if all(result[name]["share"] >= SHARE for name in names) else 1
 

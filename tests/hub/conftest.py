@@ -19,6 +19,7 @@ from lineside.core import (
     Json,
     Plant,
     Policy,
+    SystemClock,
     digest_of,
     encode,
     frame_id,
@@ -26,7 +27,13 @@ from lineside.core import (
     rfc3339,
 )
 from lineside.hub import HubConfig, Services, build_services, create_app
-from lineside.links import Bus, Message, open_bus
+from lineside.hub.dead import DeadLetters
+from lineside.hub.job_service import TOPICS as JOB_TOPICS
+from lineside.hub.job_service import JobDesk
+from lineside.hub.keeping import Keeping
+from lineside.hub.readers import Reader
+from lineside.hub.stats import Stats
+from lineside.links import Bus, Message, open_bus, open_session
 from lineside.models import (
     Engine,
     Golden,
@@ -37,7 +44,7 @@ from lineside.models import (
     OnnxEngine,
     build_package,
 )
-from lineside.store import open_blobs, open_records
+from lineside.store import Records, open_blobs, open_records
 from lineside.streams import encode_event, prediction_event
 from lineside.testing import FakeClock
 from lineside.vision import (
@@ -425,3 +432,11 @@ def answered(ref: FrameRef, present: tuple[str, ...], *, package: str) -> Predic
 @pytest.fixture
 def line(hub: Services, clock: FakeClock) -> Line:
     return Line(hub, clock)
+
+
+def job_reader(url: str, *, desk: JobDesk, records: Records) -> Reader:
+    """The reader of what devices ask the job service; not started."""
+    clock = SystemClock()
+    session = open_session(url, client_id="hub-jobs", patterns=JOB_TOPICS, clock=clock)
+    dead = DeadLetters(records, open_blobs("memory://", clock=clock), clock=clock)
+    return Reader("jobs", session=session, store=desk, keeping=Keeping(dead, stats=Stats()))

@@ -12,12 +12,13 @@ from fastapi.testclient import TestClient
 from lineside.core import InvalidError, NotFoundError, Plant, UnavailableError, encode, rfc3339
 from lineside.hub import HubConfig, Services, running
 from lineside.hub.datasets import Teaching
+from lineside.hub.deliveries import Deliveries
 from lineside.hub.follow import Follower, Selection
 from lineside.hub.keeping import Keeping, keep_batch
-from lineside.hub.readers import Reader
+from lineside.hub.readers import Reader, Timeless
 from lineside.hub.reference import document_of
 from lineside.hub.topics import DeadLetterError, Reason, Router
-from lineside.links import BoundedMailbox, Bus, Message
+from lineside.links import Bus, BusSession, Message, open_session
 from lineside.store import Logged
 from lineside.testing import FakeClock
 from tests.hub.conftest import Line
@@ -29,11 +30,13 @@ Pictures = Callable[..., bytes]
 
 
 class Steps:
-    """A reader's two halves, written down; some batches fail."""
+    """A store of messages that writes down what it commits; some it cannot read or keep."""
 
     def __init__(self) -> None:
         self.committed: list[bytes] = []
         self.all = threading.Event()
+        self.away = 0
+        self.gone = threading.Event()
 
     def prepare(self, messages: Sequence[Message]) -> list[bytes]:
         if any(message.payload == b"bad" for message in messages):
@@ -43,37 +46,106 @@ class Steps:
     def commit(self, batch: list[bytes]) -> None:
         if b"worse" in batch:
             raise ValueError("cannot be kept")
+        if self.away:
+            self.away -= 1
+            self.gone.set()
+            raise UnavailableError("away")
         self.committed += batch
         if b"last" in batch:
             self.all.set()
 
 
-def test_batches_are_committed_in_the_order_they_came_and_failures_stop_nothing(
-    caplog: pytest.LogCaptureFixture,
+@pytest.fixture
+def read(hub: Services, factory: Bus, bus_url: str) -> Iterator[Callable[..., Reader]]:
+    """Starts readers of one session, one after the other."""
+    assert factory.connected()
+    started: list[Reader] = []
+
+    def start(steps: Steps, *, threads: int = 1, **more: Any) -> Reader:  # noqa: ANN401  as given
+        session = open_session(bus_url, client_id="reader", patterns=("t",), clock=hub.clock)
+        reader = Reader(
+            "test", session=session, store=steps, keeping=hub.keeping, threads=threads, **more
+        )
+        reader.start()
+        started.append(reader)
+        return reader
+
+    yield start
+    for reader in started:
+        reader.stop()
+
+
+def test_batches_are_committed_in_order_and_what_fails_alone_becomes_a_dead_letter(
+    hub: Services, factory: Bus, read: Callable[..., Reader], caplog: pytest.LogCaptureFixture
 ) -> None:
-    steps, mailbox = Steps(), BoundedMailbox(size=10_000)
-    reader = Reader("test", mailbox=mailbox, prepare=steps.prepare, commit=steps.commit, threads=3)
-    reader.start()
+    steps = Steps()
+    reader = read(steps, threads=3)
     words = [b"%d" % number for number in range(2000)]
     for word in (*words[:900], b"bad", b"worse", *words[900:], b"last"):
-        mailbox.put(Message(topic="t", payload=word))
+        factory.publish("t", word)
     assert steps.all.wait(timeout=20)
     reader.stop()
-    numbers = [int(word) for word in steps.committed if word.isdigit()]
-    assert numbers == sorted(numbers)
-    assert len(numbers) >= 2000 - 2 * 64
-    assert reader.figures().waiting == 0
-    assert caplog.text.count("batch not") in (1, 2)
+    assert steps.committed == [*words, b"last"]
+    assert hub.dead_letters.counts() == {"could not be processed": 2}
+    assert caplog.text.count("message not kept") == 2
 
 
-def test_what_waits_in_the_mailbox_is_taken_before_a_reader_ends() -> None:
-    steps, mailbox = Steps(), BoundedMailbox(size=1000)
-    for number in range(500):
-        mailbox.put(Message(topic="t", payload=b"%d" % number))
-    reader = Reader("test", mailbox=mailbox, prepare=steps.prepare, commit=steps.commit)
-    reader.start()
+def test_a_reader_that_ends_leaves_what_it_did_not_store_to_the_next_one(
+    factory: Bus, read: Callable[..., Reader]
+) -> None:
+    """The store is away when the first one ends."""
+    first, second = Steps(), Steps()
+    first.away = 1_000_000
+    reader = read(first)
+    words = [b"%d" % number for number in range(100)]
+    for word in words:
+        factory.publish("t", word)
+    assert first.gone.wait(timeout=20)
     reader.stop()
-    assert len(steps.committed) == 500
+    assert first.committed == []
+    read(second)
+    factory.publish("t", b"last")
+    assert second.all.wait(timeout=20)
+    assert second.committed == [*words, b"last"]
+
+
+def test_while_the_store_is_away_nothing_is_acknowledged_and_then_all_is_stored_once(
+    factory: Bus, read: Callable[..., Reader]
+) -> None:
+    steps = Steps()
+    steps.away = 3
+    reader = read(steps, threads=2)
+    words = [b"%d" % number for number in range(300)]
+    for word in (*words, b"last"):
+        factory.publish("t", word)
+    assert steps.gone.wait(timeout=20)
+    assert steps.all.wait(timeout=20)
+    reader.stop()
+    assert steps.committed == [*words, b"last"]
+
+
+def test_messages_without_a_time_keep_their_name_when_they_come_again(
+    hub: Services, factory: Bus, bus_url: str
+) -> None:
+    """Killed after the commit, before the broker heard: the next reader gets them once more."""
+    names = Deliveries(hub.records.documents, session="reader", clock=hub.clock)
+    timeless = Timeless(names, is_timeless=lambda message: message.payload != b"dated")
+
+    def open_again() -> BusSession:
+        return open_session(bus_url, client_id="reader", patterns=("t",), clock=hub.clock)
+
+    first = open_again()
+    for word in (b"same", b"dated", b"same"):
+        factory.publish("t", word)
+    named = timeless.identify(first.take(most=9, timeout_s=1))
+    first.close()
+    second = open_again()
+    assert [replace(one, arrived_s=0.0) for one in named] == [
+        replace(one, arrived_s=0.0) for one in timeless.identify(second.take(most=9, timeout_s=1))
+    ]
+    assert [bool(one.delivery) for one in named] == [True, False, True]
+    assert len({one.delivery for one in named}) == 3
+    second.close()
 
 
 def test_a_batch_that_is_refused_is_kept_one_by_one() -> None:

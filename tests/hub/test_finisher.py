@@ -56,7 +56,7 @@ def test_a_burst_is_kept_at_once_and_finished_later(
 
 
 def test_a_few_frames_are_decoded_on_the_spot(hub: Services, burst: list[Message]) -> None:
-    hub.plant_ingest.take(burst[:31])
+    hub.plant_ingest.take(burst[:9])
     assert unfinished(hub) == hub.finisher.waiting == 0
 
 

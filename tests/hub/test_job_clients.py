@@ -25,10 +25,10 @@ from paho.mqtt.enums import CallbackAPIVersion
 from lineside.core import SystemClock
 from lineside.fleet import JobService, NewJob, SiteAuthority, ThingDirectory
 from lineside.hub.job_service import TOPICS, JobDesk
-from lineside.hub.readers import Reader
 from lineside.links import Admitted, DeviceDoor, EmbeddedBroker, device_access, open_bus
 from lineside.store import open_records
 from lineside.testing.links import wait_until
+from tests.hub.conftest import job_reader
 from tests.links.conftest import MOSQUITTO, Mosquitto, free_port
 from tests.links.test_topic_access import PLANT
 
@@ -63,8 +63,7 @@ def serving(url: str) -> Iterator[Hub]:
         bus = open_bus(url, client_id="hub", clock=clock)
         desk = JobDesk(JobService(records, clock=clock, directory=directory))
         desk.bus = bus
-        mailbox = bus.subscribe(TOPICS, qos=1)
-        reader = Reader("jobs", mailbox=mailbox, prepare=desk.prepare, commit=desk.commit)
+        reader = job_reader(url, desk=desk, records=records)
         reader.start()
         yield Hub(service=desk.service)
         reader.stop()

@@ -19,12 +19,12 @@ from paho.mqtt.enums import CallbackAPIVersion
 
 from lineside.core import SystemClock
 from lineside.fleet import ExecutionName, JobService, NewJob, ThingDirectory
-from lineside.hub.job_service import MAILBOX, TOPICS, JobDesk
-from lineside.hub.readers import Reader
+from lineside.hub.job_service import JobDesk
 from lineside.links import EmbeddedBroker, open_bus
 from lineside.store import open_records
 from lineside.testing import FakeClock
 from lineside.testing.links import wait_until
+from tests.hub.conftest import job_reader
 from tests.links.conftest import MOSQUITTO, Mosquitto
 
 T = "$aws/things/edge-1/jobs"
@@ -93,8 +93,7 @@ def joined(url: str) -> Iterator[Device]:
         bus = open_bus(url, client_id="hub", clock=SystemClock())
         desk = JobDesk(JobService(records, clock=clock, directory=directory))
         desk.bus = bus
-        mailbox = bus.subscribe(TOPICS, qos=1, size=MAILBOX)
-        reader = Reader("jobs", mailbox=mailbox, prepare=desk.prepare, commit=desk.commit)
+        reader = job_reader(url, desk=desk, records=records)
         reader.start()
         client = paho.Client(CallbackAPIVersion.VERSION2, client_id="edge-1")
         device = Device(service=desk.service, clock=clock, client=client)

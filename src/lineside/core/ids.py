@@ -8,7 +8,7 @@ same moment names it alike without asking anyone, and a redelivered message chan
 
 import hashlib
 import secrets
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import NewType
 
 from lineside.core.clock import Clock, rfc3339
@@ -32,6 +32,21 @@ def new_id(prefix: str, *, clock: Clock) -> str:
     """Make a sortable id such as ``dev_01J9ZQ…``: prefix, underscore, 26 characters."""
     milliseconds = int(clock.now().timestamp() * 1000)
     return f"{prefix}_{_base32((milliseconds << 80) | secrets.randbits(80), length=26)}"
+
+
+def made_at(identifier: str) -> datetime:
+    """When an id of ``new_id`` was made, to the millisecond.
+
+    Raises:
+        InvalidError: not such an id.
+    """
+    text = identifier.rpartition("_")[2]
+    if len(text) != 26 or text.strip(_CROCKFORD):
+        raise InvalidError(f"{identifier!r} is no sortable id", where="id", fix="Give one.")
+    number = 0
+    for letter in text:
+        number = (number << 5) | _CROCKFORD.index(letter)
+    return datetime.fromtimestamp((number >> 80) / 1000, tz=UTC)
 
 
 def digest_of(data: bytes) -> Digest:

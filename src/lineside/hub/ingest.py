@@ -2,15 +2,15 @@
 
 1. A batch is one transaction; whoever is told something is told after it.
 2. What cannot be taken becomes a dead letter with its reason, and never stops the rest.
-3. While the store is away the batch in hand is tried again; the mailbox behind it drops its
-   oldest and counts that.
+3. While the store is away the batch in hand is tried again, and nothing of it is acknowledged: the
+   broker keeps what came meanwhile.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
-from lineside.core import Clock, Plant, Route, RouteKind
+from lineside.core import Clock, Plant, Route, RouteKind, made_at
 from lineside.hub.intake import Intake, Looked, Taken, is_repeat
 from lineside.hub.keeping import Keeping, keep_batch
 from lineside.hub.ledger import Ledger, Recorded, is_late
@@ -22,6 +22,7 @@ from lineside.hub.topics import (
     arrival_of,
     check_not_ahead,
     check_size,
+    is_timeless,
     picture_of,
     plant_event,
     read_picture,
@@ -33,7 +34,7 @@ from lineside.links import Message
 from lineside.store import FrameIndex
 from lineside.streams import Event
 
-_HURRY = 32
+_HURRY = 10  # a broker sends 20 messages ahead, as mosquitto is shipped
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -75,6 +76,13 @@ class PlantIngest:
     def take(self, messages: Sequence[Message]) -> None:
         """One batch from the bus: ``prepare``, then ``commit``."""
         self.commit(self.prepare(messages))
+
+    def is_timeless(self, message: Message) -> bool:
+        """Whether a message may say no time, so that its content alone does not tell it apart."""
+        try:
+            return is_timeless(self._router.find(message.topic), message.payload)
+        except DeadLetterError:
+            return False
 
     def prepare(self, messages: Sequence[Message]) -> list[Item]:
         """Read, check and keep pictures; several threads may, each with a batch of its own.
@@ -125,13 +133,15 @@ class PlantIngest:
         topic = message.topic
         route = self._router.find(topic)
         if route.kind is not RouteKind.FRAME:
-            arrival = arrival_of(route, clock=self._clock)
+            arrival = arrival_of(route, clock=self._clock, delivery=message.delivery)
             event = read_plant(
                 route, message.payload, topic=topic, site=self._plant.site, arrival=arrival
             )
             return [self._plant_item(event, raw=message.payload)]
         self._stats.count("frames_published")
         picture = read_picture(route, message.payload, topic=topic)
+        if message.delivery:
+            picture = replace(picture, arrived_at=made_at(message.delivery))
         if picture.captured_at is None and is_repeat(picture, self._frames.newest(picture.camera)):
             self._stats.count("frames_duplicate")
             return []

@@ -89,7 +89,7 @@ class Intake:
     def _judging(self, message: PictureMessage) -> Iterator[tuple[datetime, datetime, int]]:
         """Capture time, arrival and size limit; what a check refuses becomes a dead letter."""
         now = self._clock.now()
-        at = message.captured_at or now
+        at = message.captured_at or message.arrived_at or now
         self._check_time(message, at, now=now)
         limit = self._router.limits(message.camera).max_frame_bytes
         if len(message.encoded) > limit:

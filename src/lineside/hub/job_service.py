@@ -1,7 +1,7 @@
 """The job service on the hub's bus: takes what devices ask, says what is to be said.
 
-1. Requests come through a bounded mailbox; the oldest are dropped and counted when it is full
-   (a device asks again).
+1. Requests come through a session of the bus; each is acknowledged after the commit of what it
+   changed.
 2. Messages wait in a bounded queue while the bus is away or busy, in the order of the commits; the
    oldest are dropped and counted. Devices are told their pending jobs again after a restart.
 3. The topics are protected by the broker's access lists: here a request is believed to come from
@@ -21,7 +21,6 @@ logger = logging.getLogger(__name__)
 
 TOPICS = ("$aws/things/+/jobs/#",)
 """What devices ask at; answers and notifications stand below it too."""
-MAILBOX = 10_000
 _MOST_WAITING = 20_000
 _PATIENCE_S = 5.0
 _TICK_PATIENCE_S = 0.5  # other duties wait for this one

@@ -1,48 +1,80 @@
-"""Threads between the bus and the log: each empties one mailbox in batches.
+"""Threads between the bus and the log: each stores the messages of one session, in batches.
 
-Several threads may prepare batches of one mailbox at once (decoding and writing pictures wait for
-different things); they commit in the order in which they took them out.
+1. A message is acknowledged to the broker when it stands in the log or among the dead letters, not
+   before: whoever was told by the broker that it has a message finds it here after any kill.
+2. Several threads may prepare batches of one session at once (decoding and writing pictures wait
+   for different things); they commit in the order in which they took them out.
+3. While the store is away the batch in hand is tried again. The broker keeps the others, and sends
+   only as many ahead as it may.
+4. A batch that fails in a way nobody foresaw is stored message by message; the one that fails alone
+   becomes a dead letter, so that it stops nothing.
+5. A reader that ends finishes the batch in hand and leaves; the broker keeps its session.
 """
 
 import logging
 import threading
 from collections.abc import Callable, Sequence
-from typing import Any, Generic, TypeVar
+from dataclasses import replace
+from typing import Any, Protocol
 
-from lineside.hub.job_service import MAILBOX as JOB_MAILBOX
+from lineside.core import NotFoundError, UnavailableError
+from lineside.hub.deliveries import Deliveries
 from lineside.hub.job_service import TOPICS as JOB_TOPICS
+from lineside.hub.keeping import Keeping
 from lineside.hub.services import Services
 from lineside.hub.stats import CAMERAS
-from lineside.hub.topics import Router
-from lineside.links import Bus, Mailbox, MailboxFigures, Message
+from lineside.hub.topics import DeadLetterError, Reason, Router
+from lineside.links import BusSession, Delivery, MailboxFigures, Message, backoff_s, open_session
+from lineside.store import Documents
 
 logger = logging.getLogger(__name__)
 
-P = TypeVar("P")
+Identify = Callable[[Sequence[Delivery]], list[Message]]
 
+READERS = ("jobs", "evidence", "devices", CAMERAS)
+"""What the hub takes from the bus, each by a session of its own."""
 _BATCH = 64
 _WAIT_S = 0.5
-_PLANT_MAILBOX = 1000
-_DEVICE_MAILBOX = 5000
 _PLANT_THREADS = 2  # one reads and decodes while the other waits for the disk
+_SESSION_KIND = "bus-session"
 
 
-class Reader(Generic[P]):
-    """One mailbox and the threads that empty it."""
+def messages_of(deliveries: Sequence[Delivery]) -> list[Message]:
+    """The messages themselves, which tell by their content what they are."""
+    return [one.message for one in deliveries]
+
+
+class MessageStore(Protocol):
+    """What stores messages of one kind; what it prepares is its own."""
+
+    def prepare(self, messages: Sequence[Message]) -> Any:  # noqa: ANN401  its own
+        """Read and judge a batch; several threads may, each with one of its own."""
+        ...
+
+    def commit(self, prepared: Any) -> None:  # noqa: ANN401  its own
+        """Store what was prepared, in the order of the batches."""
+        ...
+
+
+class Reader:
+    """One session and the threads that store what comes through it."""
 
     def __init__(
         self,
         name: str,
         *,
-        mailbox: Mailbox,
-        prepare: Callable[[Sequence[Message]], P],
-        commit: Callable[[P], None],
+        session: BusSession,
+        store: MessageStore,
+        keeping: Keeping,
+        identify: Identify = messages_of,
         threads: int = 1,
     ) -> None:
+        """``identify``: gives messages their delivery; it is called in the order they came."""
         self.name = name
-        self._mailbox = mailbox
-        self._prepare = prepare
-        self._commit = commit
+        self._session = session
+        self._store = store
+        self._keeping = keeping
+        self._identify = identify
         self._stop = threading.Event()
         self._taking = threading.Lock()
         self._turn = threading.Condition()
@@ -59,65 +91,177 @@ class Reader(Generic[P]):
             thread.start()
 
     def stop(self) -> None:
-        """Take what is in the mailbox already, then end."""
+        """Finish the batch in hand, acknowledge it, and leave; the broker keeps the session."""
         self._stop.set()
-        self._mailbox.close()
+        self._session.stop()
         for thread in self._threads:
             if thread.ident is not None:
                 thread.join()
+        self._session.close()
 
     def figures(self) -> MailboxFigures:
-        """Of the mailbox."""
-        return self._mailbox.figures()
+        """Of the session."""
+        return self._session.figures()
+
+    @property
+    def busy(self) -> bool:
+        """Whether messages wait here, or are not stored yet."""
+        return self._taken != self._committed or bool(self._session.figures().waiting)
 
     def _run(self) -> None:
-        while True:
+        while not self._stop.is_set():
             with self._taking:
-                messages = self._mailbox.get_many(most=_BATCH, timeout_s=_WAIT_S)
+                deliveries = self._session.take(most=_BATCH, timeout_s=_WAIT_S)
+                messages = self._identified(deliveries) if deliveries else []
                 number = self._taken
                 self._taken += bool(messages)
-            if messages:
-                self._take(messages, number=number)
-            elif self._stop.is_set():
-                return
+            if messages and self._stored_in_turn(messages, number=number):
+                self._session.acknowledge(deliveries)
 
-    def _take(self, messages: Sequence[Message], *, number: int) -> None:
-        prepared: list[P] = []
+    def _identified(self, deliveries: Sequence[Delivery]) -> list[Message]:
+        """The messages with their deliveries; none where the hub stops before the store is back."""
         try:
-            prepared.append(self._prepare(messages))
+            found = self._patiently(lambda: self._identify(deliveries))
+        except Exception:  # boundary
+            logger.exception("deliveries not named reader=%s", self.name)
+            return messages_of(deliveries)
+        return found[0] if found else []
+
+    def _stored_in_turn(self, messages: Sequence[Message], *, number: int) -> bool:
+        """Whether all of a batch is stored; committed after those taken before it."""
+        prepared: list[Any] = []
+        try:
+            prepared.append(self._store.prepare(messages))
+        except UnavailableError:
+            pass  # it is tried again below, in its turn
         except Exception:  # boundary
             logger.exception("batch not read reader=%s messages=%d", self.name, len(messages))
         with self._turn:
             self._turn.wait_for(lambda: self._committed == number)
         try:
-            for batch in prepared:
-                self._commit(batch)
+            return self._stored(messages, prepared)
         except Exception:  # boundary
             logger.exception("batch not kept reader=%s messages=%d", self.name, len(messages))
-        with self._turn:
-            self._committed += 1
-            self._turn.notify_all()
+            return all(self._stored_alone(message) for message in messages)
+        finally:
+            with self._turn:
+                self._committed += 1
+                self._turn.notify_all()
+
+    def _stored(self, messages: Sequence[Message], prepared: list[Any]) -> bool:
+        def store() -> None:
+            self._store.commit(prepared.pop() if prepared else self._store.prepare(messages))
+
+        return bool(self._patiently(store))
+
+    def _stored_alone(self, message: Message) -> bool:
+        """Whether a message of a batch that failed is stored, if only among the dead letters."""
+        try:
+            return self._stored([message], [])
+        except Exception as error:  # boundary
+            logger.exception("message not kept reader=%s topic=%s", self.name, message.topic)
+            why = DeadLetterError(Reason.FAILED, f"{type(error).__name__}: {error}")
+        return bool(
+            self._patiently(lambda: self._keeping.refuse(why, message.payload, topic=message.topic))
+        )
+
+    def _patiently(self, act: Callable[[], Any]) -> list[Any]:
+        """What ``act`` gave, asked for while the store is away; nothing if the hub stops before."""
+        attempt = 0
+        while True:
+            try:
+                return [act()]
+            except UnavailableError:
+                if self._stop.wait(backoff_s(attempt)):
+                    return []
+                attempt += 1
 
 
-def open_readers(bus: Bus, *, services: Services) -> list[Reader[Any]]:
-    """Subscribe to everything the hub listens to; the caller starts and stops them."""
-    site = services.plant.site
-    router, strays = Router(services.plant), services.config.strays
-    said = (f"lineside/{site}/+/+/prediction", f"lineside/{site}/device/+/status")
-    devices = bus.subscribe(said, qos=1, size=_DEVICE_MAILBOX, name="devices")
-    plant = bus.subscribe(router.patterns(strays=strays), qos=1, size=_PLANT_MAILBOX, name=CAMERAS)
-    asked = bus.subscribe(JOB_TOPICS, qos=1, size=JOB_MAILBOX, name="jobs")
-    reported = bus.subscribe(
-        (f"lineside/{site}/device/+/evidence",), qos=1, size=_DEVICE_MAILBOX, name="evidence"
+class Timeless:
+    """Gives a delivery's name to messages that say no time of their own; used by one thread.
+
+    All others are known by what they say, also when they come again.
+    """
+
+    def __init__(self, deliveries: Deliveries, *, is_timeless: Callable[[Message], bool]) -> None:
+        self._deliveries = deliveries
+        self._is_timeless = is_timeless
+
+    def identify(self, deliveries: Sequence[Delivery]) -> list[Message]:
+        """The messages in their order.
+
+        Raises:
+            UnavailableError: the store is away; ask again.
+        """
+        timeless = [one for one in deliveries if self._is_timeless(one.message)]
+        if not timeless:
+            return messages_of(deliveries)
+        names = iter(self._deliveries.names(timeless))
+        return [
+            replace(one.message, delivery=next(names))
+            if self._is_timeless(one.message)
+            else one.message
+            for one in deliveries
+        ]
+
+
+def open_reader(name: str, *, url: str, services: Services) -> Reader:
+    """Go on with the session of one of ``READERS``; the caller starts and stops it.
+
+    Raises:
+        InvalidError, RefusedError: as ``open_session``.
+    """
+    client_id = f"hub-{services.plant.site}-{name}"
+    session = _open_session(
+        url, client_id=client_id, patterns=_patterns(services)[name], services=services
     )
-    desk, trials = services.job_desk, services.rollouts.book
-    heard, seen = services.device_ingest, services.plant_ingest
-    return [
-        Reader("jobs", mailbox=asked, prepare=desk.prepare, commit=desk.commit),
-        Reader("evidence", mailbox=reported, prepare=trials.prepare, commit=trials.commit),
-        Reader("devices", mailbox=devices, prepare=heard.prepare, commit=heard.commit),
-        Reader(
-            CAMERAS, mailbox=plant, prepare=seen.prepare, commit=seen.commit,
-            threads=_PLANT_THREADS,
-        ),
-    ]  # fmt: skip
+    plant = services.plant_ingest
+    stores: dict[str, MessageStore] = {
+        "jobs": services.job_desk, "evidence": services.rollouts.book,
+        "devices": services.device_ingest, CAMERAS: plant,
+    }  # fmt: skip
+    identify: Identify = messages_of
+    if name == CAMERAS:
+        names = Deliveries(services.records.documents, session=client_id, clock=services.clock)
+        identify = Timeless(names, is_timeless=plant.is_timeless).identify
+    return Reader(
+        name, session=session, store=stores[name], keeping=services.keeping, identify=identify,
+        threads=_PLANT_THREADS if name == CAMERAS else 1,
+    )  # fmt: skip
+
+
+def _patterns(services: Services) -> dict[str, tuple[str, ...]]:
+    """What each reader listens to."""
+    site, router = services.plant.site, Router(services.plant)
+    return {
+        "jobs": JOB_TOPICS,
+        "evidence": (f"lineside/{site}/device/+/evidence",),
+        "devices": (f"lineside/{site}/+/+/prediction", f"lineside/{site}/device/+/status"),
+        CAMERAS: router.patterns(strays=services.config.strays),
+    }
+
+
+def _open_session(
+    url: str, *, client_id: str, patterns: tuple[str, ...], services: Services
+) -> BusSession:
+    """A session whose patterns of before, which the plant file may not have any more, are known.
+
+    They are forgotten only when the broker said that it forgot them.
+    """
+    documents = services.records.documents
+    former = _former_patterns(documents, client_id)
+    both = tuple(dict.fromkeys([*former, *patterns]))
+    documents.put(_SESSION_KIND, client_id, body={"patterns": list(both)})
+    session = open_session(
+        url, client_id=client_id, patterns=patterns, clock=services.clock, former=former
+    )
+    if session.agreed() and both != patterns:
+        documents.put(_SESSION_KIND, client_id, body={"patterns": list(patterns)})
+    return session
+
+
+def _former_patterns(documents: Documents, client_id: str) -> tuple[str, ...]:
+    try:
+        return tuple(documents.get(_SESSION_KIND, client_id).body["patterns"])
+    except NotFoundError:
+        return ()

@@ -17,6 +17,7 @@ from lineside.core import (
     Json,
     LinesideError,
     NotFoundError,
+    UnavailableError,
     decode,
     decode_fast,
     encode,
@@ -115,10 +116,16 @@ class RolloutBook:
         return found
 
     def commit(self, told: Sequence[tuple[Message, TrialReport]]) -> None:
-        """Keep the newest report of each device."""
+        """Keep the newest report of each device.
+
+        Raises:
+            UnavailableError: the store is away; nothing is lost by doing all of it again.
+        """
         for message, report in told:
             try:
                 self.take(report)
+            except UnavailableError:
+                raise
             except LinesideError as error:
                 self.refused += 1
                 logger.debug("report not taken topic=%s: %s", message.topic, error)

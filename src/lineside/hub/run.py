@@ -38,7 +38,7 @@ from lineside.hub.kafka import start_kafka
 from lineside.hub.models import MODEL_TYPE
 from lineside.hub.opcua import start_opcua
 from lineside.hub.outbox import EventOutbox
-from lineside.hub.readers import open_readers
+from lineside.hub.readers import READERS, Reader, open_reader
 from lineside.hub.replay_book import REPLAY_TYPE
 from lineside.hub.roles import Role
 from lineside.hub.rules import rules_follower
@@ -108,7 +108,7 @@ def running(config: HubConfig, *, clock: Clock) -> Iterator[RunningHub]:
         server, url = _bind(services, stack=stack)
         bus, own_url, bus_url = _join_bus(config, services, stack=stack)
         services.join(bus, base_url=config.public_url or url)
-        _start_work(services, bus, stack=stack)
+        _start_work(services, bus, url=own_url, stack=stack)
         start_kafka(services, bus_url=own_url, stack=stack)
         start_webhooks(services, stack=stack)
         start_opcua(services, stack=stack)
@@ -197,12 +197,12 @@ def _join_bus(config: HubConfig, services: Services, *, stack: ExitStack) -> tup
         services.stats.watch("broker_clients", lambda: broker.figures().clients)
         url, shown = broker.own_url, broker.url
     name = f"hub-{services.plant.site}"
-    bus = open_bus(url, client_id=name, clock=services.clock, persistent=config.bus != "embedded")
+    bus = open_bus(url, client_id=name, clock=services.clock)
     stack.callback(bus.close)
     return bus, url, shown
 
 
-def _start_work(services: Services, bus: Bus, *, stack: ExitStack) -> None:
+def _start_work(services: Services, bus: Bus, *, url: str, stack: ExitStack) -> None:
     """Threads, in the order in which they may be needed; stopped in reverse."""
     source = hub_source(services.plant.site)
     outbox = Follower(
@@ -233,15 +233,17 @@ def _start_work(services: Services, bus: Bus, *, stack: ExitStack) -> None:
     services.stats.watch_each("camera", "camera", read=services.devices.lost_cameras)
     trials = services.rollouts.book
     services.stats.watch("trial_reports_refused", lambda: trials.refused)
-    readers = open_readers(bus, services=services)
+    readers: list[Reader] = []
     finisher = services.finisher
-    finisher.busy = lambda: any(reader.figures().waiting for reader in readers)
+    finisher.busy = lambda: any(reader.busy for reader in readers)
     services.stats.watch("frames_unfinished", lambda: finisher.waiting)
     finisher.start()
     stack.callback(finisher.stop)
-    for reader in readers:
-        services.stats.watch_mailbox(reader.name, reader.figures)
+    for name in READERS:
+        reader = open_reader(name, url=url, services=services)
         stack.callback(reader.stop)
+        services.stats.watch_mailbox(name, reader.figures)
+        readers.append(reader)
         reader.start()
     stack.callback(services.keeping.stop)
 

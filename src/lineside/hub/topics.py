@@ -37,6 +37,7 @@ from lineside.core import (
     decode_json,
     digest_of,
     encode,
+    made_at,
     new_id,
     parse_rfc3339,
     read_message,
@@ -75,6 +76,7 @@ class Reason(StrEnum):
     UNKNOWN_DEVICE = "unknown device"
     WRONG_CAMERA = "wrong camera"
     NOT_SENT = "not taken by Kafka"
+    FAILED = "could not be processed"
 
 
 class DeadLetterError(InvalidError):
@@ -88,7 +90,12 @@ class DeadLetterError(InvalidError):
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class PictureMessage:
-    """A camera's message taken apart. ``captured_at`` None: the bytes came bare, without time."""
+    """A camera's message taken apart.
+
+    Attributes:
+        captured_at: None where the bytes came bare, without time.
+        arrived_at: when such bytes came, where that is known already.
+    """
 
     camera: str
     topic: str
@@ -96,6 +103,7 @@ class PictureMessage:
     captured_at: datetime | None
     sequence: int
     part: str
+    arrived_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -230,15 +238,22 @@ def read_plant(
     return plant_event(route, document, topic=topic, site=site, arrival=arrival)
 
 
-def arrival_of(route: Route, *, clock: Clock) -> Mapping[str, str]:
+def arrival_of(route: Route, *, clock: Clock, delivery: str = "") -> Mapping[str, str]:
     """What a message of this route that names no time is given; nothing where it must name one.
 
-    ``delivery`` tells it from the same words a moment later.
+    ``delivery`` tells it from the same words a moment later; the same one gives the same again.
     """
     if route.time == "ts":
         return _NOTHING
-    delivery = new_id("dlv", clock=clock)
-    return {"ts": rfc3339(clock.now()), "ts_is": "arrival", "delivery": delivery}
+    delivery = delivery or new_id("dlv", clock=clock)
+    return {"ts": rfc3339(made_at(delivery)), "ts_is": "arrival", "delivery": delivery}
+
+
+def is_timeless(route: Route, payload: bytes) -> bool:
+    """Whether a message of this route may say no time: bare picture bytes, or dated on arrival."""
+    if route.kind is RouteKind.FRAME:
+        return payload.startswith(_RAW_PICTURES)
+    return route.time != "ts"
 
 
 def plant_event(

@@ -24,13 +24,20 @@ Qos = Literal[0, 1, 2]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Message:
-    """One message of the bus. ``arrived_s`` is the receiver's monotonic clock."""
+    """One message of the bus.
+
+    Attributes:
+        arrived_s: the receiver's monotonic clock.
+        delivery: a name that the message keeps when the broker sends it once more, for those that
+            cannot be told by what they say; empty: it was given none.
+    """
 
     topic: str
     payload: bytes
     qos: int = 0
     retain: bool = False
     arrived_s: float = 0.0
+    delivery: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
