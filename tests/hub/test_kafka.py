@@ -30,9 +30,18 @@ from lineside.links import (
     open_bus,
 )
 from lineside.store import LogEntry, Logged
-from lineside.streams import EVENT_TYPE, Event, decode_event, encode_event
+from lineside.streams import (
+    EVENT_TYPE,
+    Event,
+    decode_event,
+    encode_event,
+    entry_of,
+    run_rule,
+)
 from lineside.testing import FakeClock
+from lineside.testing.events import small_plant
 from lineside.testing.kafka import received
+from lineside.testing.rules import rule_of
 
 SOCK = Route(topic="sockfound", kind=RouteKind.MESSAGE, max_bytes=1000)
 BYTES = b'{"image":"Google","probability":97.3}'
@@ -74,6 +83,21 @@ def test_a_message_without_time_has_the_records_and_says_so() -> None:
     assert event.data["image"] == "Google"
     assert event.time == taken().at
     assert event.type == "lineside.plant.message.v1"
+
+
+def test_a_backlog_arrived_when_the_cluster_took_it() -> None:
+    """As ksqlDB has it: a window for each of 20 stretches, though the hub reads them in one."""
+    rule = rule_of(
+        'id = "r"\nread = { topic = "sockfound" }\nwindow = { size_s = 5 }\ntime = "arrival"'
+    )
+    backlog = [
+        replace(taken(offset=n), at=taken().at + timedelta(seconds=5 * n)) for n in range(20)
+    ]
+    events = [kept(one) for one in backlog]
+    read_at_us = round((taken().at + timedelta(hours=1)).timestamp() * 1e6)
+    entries = [entry_of(one, arrived_us=read_at_us) for one in events]
+    assert len(list(run_rule(rule, entries, plant=small_plant()))) == 20
+    assert [decode_event(encode_event(one), where="event") for one in events] == events
 
 
 def test_two_equal_messages_without_time_are_two_events_and_one_delivered_twice_is_one() -> None:

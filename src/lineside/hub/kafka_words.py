@@ -9,6 +9,7 @@ Rules:
 2. A CloudEvent in structured mode (content type ``application/cloudevents+json``) is taken apart:
    its ``data`` is the message, its ``time`` the time, and source and id make it one event, also
    where its sender sent it twice.
+   Whatever it is, it arrived when the cluster says (``recordedtime``), not when the hub read it.
 3. Events go out as they stand in the log, in structured mode (CloudEvents, Kafka protocol binding
    1.0.2, 3.3), with ``ce_id`` and ``ce_source`` as headers too, so that a reader that takes each
    once need not open them.
@@ -40,6 +41,11 @@ def event_of(taken: KafkaTaken, route: Route, *, topic: str, site: str) -> Event
     Raises:
         DeadLetterError: it cannot be taken.
     """
+    made = _event_of(taken, route, topic=topic, site=site)
+    return replace(made, recordedtime=taken.at)
+
+
+def _event_of(taken: KafkaTaken, route: Route, *, topic: str, site: str) -> Event:
     if taken.value is None:
         raise DeadLetterError(Reason.NOT_JSON, "a deletion mark", where=taken.place)
     check_size(route, len(taken.value), topic=topic)

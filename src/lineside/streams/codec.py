@@ -29,7 +29,7 @@ _LONGEST_SHOWN = 60
 _EXTENSION = frozenset("abcdefghijklmnopqrstuvwxyz0123456789")
 _KNOWN = frozenset(
     ("id", "source", "type", "time", "data", "subject", "specversion", "datacontenttype",
-     "dataschema", "deviceseq", "devicefirst")
+     "dataschema", "deviceseq", "devicefirst", "recordedtime")
 )  # fmt: skip
 _CONTENT = ("application/json", "application/json; charset=utf-8")
 
@@ -53,6 +53,8 @@ def encode_event(event: Event) -> bytes:
         document["deviceseq"] = event.deviceseq
     if event.devicefirst:
         document["devicefirst"] = event.devicefirst
+    if event.recordedtime is not None:
+        document["recordedtime"] = written_time(event.recordedtime)
     return encode(document)
 
 
@@ -83,6 +85,7 @@ def decode_event(raw: bytes, *, where: str) -> Event:
         dataschema=attributes.optional_text("dataschema"),
         deviceseq=attributes.count("deviceseq"),
         devicefirst=attributes.count("devicefirst"),
+        recordedtime=attributes.optional_time("recordedtime"),
     )
 
 
@@ -129,6 +132,11 @@ class _Attributes:
 
     def optional_text(self, name: str) -> str:
         return self.text(name, most=_MOST_NAME) if name in self._document else ""
+
+    def optional_time(self, name: str) -> datetime | None:
+        if name not in self._document:
+            return None
+        return parse_rfc3339(self.text(name, most=64), where=f"{self._where} {name}")
 
     def count(self, name: str) -> int:
         value = self._document.get(name, 0)

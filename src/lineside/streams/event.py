@@ -4,6 +4,8 @@ Attributes follow https://github.com/cloudevents/spec v1.0.2: ``id`` with ``sour
 a second delivery changes nothing; ``time`` is the capture time, never the time of sending.
 ``deviceseq`` and ``devicefirst`` are extension attributes: the sender's own count, which the hub
 acknowledges, and the lowest count the sender still holds, below which nothing will come again.
+``recordedtime`` is CloudEvents' own extension of that name: what waited in a Kafka topic arrived
+there then, whenever the hub took it.
 """
 
 from dataclasses import dataclass
@@ -40,3 +42,4 @@ class Event:
     dataschema: str = ""
     deviceseq: int = 0
     devicefirst: int = 0
+    recordedtime: datetime | None = None

@@ -9,7 +9,9 @@ Rules:
    ``MOST_FIELDS``; null is a field that is not there, and so is a number beyond ``MOST_FIGURE``.
 3. Of a rule: one record for each event, with key and values beside ``rule``, ``action``, ``name``,
    ``revision`` and ``seconds``.
-4. Only what the log took is read; what cannot be read all the same is counted by the engine.
+4. With ``time = "arrival"`` a record's time is when the log took it; of a message that came by way
+   of Kafka, when the cluster took it, so that a backlog is read as it arrived there.
+5. Only what the log took is read; what cannot be read all the same is counted by the engine.
 
 Bodies are decoded as far as a rule can need them, straight into typed structs: this is the hot
 path. ``flat`` is the long way for messages that hold more than plain values.
@@ -179,12 +181,14 @@ class _PlainMessage(msgspec.Struct):
     id: str
     time: _Moment
     data: dict[str, _Usual]
+    recordedtime: _Moment | None = None
 
 
 class _AnyMessage(msgspec.Struct):
     id: str
     time: _Moment
     data: dict[str, Any]
+    recordedtime: _Moment | None = None
 
 
 _PLAIN = msgspec.json.Decoder(_PlainMessage)
@@ -220,10 +224,14 @@ def _read_plant(entry: Entry, *, arrival: bool) -> Record:
     except msgspec.ValidationError:
         full = _ANY.decode(entry.body)
         message, fields = full, flat(full.data)  # type: ignore[assignment]  # alike but for data
+    at_us = microseconds(message.time)
+    if arrival:
+        recorded = message.recordedtime
+        at_us = entry.arrived_us if recorded is None else microseconds(recorded)
     return Record(
         id=message.id,
         source=entry.subject,
-        at_us=entry.arrived_us if arrival else round(message.time.timestamp() * 1e6),
+        at_us=at_us,
         arrived_us=entry.arrived_us,
         fields=fields,
     )
