@@ -26,8 +26,8 @@ import numpy as np
 import psutil
 from measure import write
 
-from lineside.core import SystemClock, decode_json, encode
-from lineside.edge.messages import frame_message
+from lineside.core import SystemClock, decode_json
+from lineside.edge.messages import Desired, Wanted, frame_message
 from lineside.edge.shelf import Shelf
 from lineside.links import EmbeddedBroker, open_bus
 from lineside.models import Package, read_wrapping, wrapped
@@ -84,8 +84,8 @@ def settings(folder: Path, *, bus: str, page: bool) -> Path:
     shelf = Shelf(folder / "data")
     shelf.open()
     shelf.put(digest, archive)
-    wanted = [{"inspection": "shade", "digest": digest, "url": "http://away/package"}]
-    shelf.keep_desired(encode({"schema": "lineside.desired/1", "packages": wanted}))
+    wanted = Wanted(inspection="shade", digest=digest, url="http://away/package")
+    shelf.keep_desired(Desired(schema="lineside.desired/1", packages=(wanted,)))
     file = folder / "edge.toml"
     file.write_text(
         f'device = "bench"\nbus = "{bus}"\nplant = "{folder}/plant.toml"\n'

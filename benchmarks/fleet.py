@@ -107,7 +107,7 @@ def begin(hub: RunningHub, *, job: str, path: str, names: list[str]) -> dict[str
     """Sign a package and ask all for it."""
     services, data = hub.services, Path(path).read_bytes()
     digest = services.packages.add(data, by="anna").digest
-    services.releases.used(digest, inspection="stock", before=None)
+    services.releases.used(digest, inspection="stock", leaving=())
     target = services.releases.target_of(digest)
     assert target is not None
     document = {

@@ -17,7 +17,7 @@ from lineside.core import (
 )
 from lineside.edge import TRUST, apply_bundle
 from lineside.edge.contract import Ready
-from lineside.edge.installed import read_installed
+from lineside.edge.deployment import read_installed
 from lineside.edge.run import sole_user
 from lineside.edge.shelf import Shelf
 from lineside.fleet import Release, UpdateRepository, create_repository, write_bundle
@@ -83,9 +83,9 @@ def test_from_nothing_to_the_approved_package(site: Site, folder: Path, clock: F
 def test_the_same_stick_twice_changes_nothing(site: Site, folder: Path, clock: FakeClock) -> None:
     stick = site.stick(site.release("1")[0])
     first = apply_bundle(stick, folder=folder, clock=clock, root=site.repository.first_root())
-    wish = (folder / "desired.json").read_bytes()
+    kept = (folder / "deployment.json").read_bytes()
     assert apply_bundle(stick, folder=folder, clock=clock) == first
-    assert (folder / "desired.json").read_bytes() == wish
+    assert (folder / "deployment.json").read_bytes() == kept
 
 
 def test_back_only_where_it_is_signed_and_asked_for(
@@ -192,7 +192,8 @@ def test_a_damaged_list_of_versions_does_not_open_the_way_back(
 ) -> None:
     stick = site.stick(site.release("1")[0])
     apply_bundle(stick, folder=folder, clock=clock, root=site.repository.first_root())
-    (folder / "installed.json").write_bytes(b"{")
+    for path in folder.glob("deployment*.json"):
+        path.write_bytes(b"{")
     with pytest.raises(RefusedError, match="cannot be read"):
         apply_bundle(stick, folder=folder, clock=clock)
 

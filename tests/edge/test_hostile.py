@@ -19,8 +19,9 @@ from typing import Any
 
 import pytest
 
-from lineside.core import Digest, Inspection, RefusedError, digest_of, encode
+from lineside.core import Digest, Inspection, RefusedError, digest_of
 from lineside.edge.contract import Ready
+from lineside.edge.deployment import read_deployment
 from lineside.edge.messages import Desired, Wanted
 from lineside.edge.run import loading
 from lineside.fleet import ExecutionStatus, prefixed
@@ -92,7 +93,7 @@ class RealDevice(Device):
     def wishes(self, digest: str) -> None:
         wanted = Wanted(inspection="stock", digest=Digest(digest), url="/x")
         wish = Desired(schema="lineside.desired/1", packages=(wanted,))
-        self.shelf.keep_desired(encode(wish))
+        self.shelf.keep_desired(wish)
         self.loader.wish(wish)
 
     def uses(self, data: bytes) -> bool:
@@ -200,12 +201,14 @@ def refused_by_job(device: RealDevice, words: str, **job: object) -> None:
 
 def refused_by_wish(device: RealDevice, words: str, *, digest: str = DIGESTS[TWO]) -> None:
     """So is a wish; that it is known is all that changes."""
-    kept = ("trust", "desired.json", "placed.json")
-    before, placed = device.state(but=kept), device.shelf.placed()["stock"].digest
+    kept = ("trust", "deployment.json", "deployment-copy.json")
+    before, known = device.state(but=kept), read_deployment(device.folder)
     device.wishes(digest)
     device.fault(words)
     assert device.state(but=kept) == before
-    assert device.shelf.placed()["stock"].digest == placed
+    after = read_deployment(device.folder)
+    assert after.deployed()["stock"].digest == known.deployed()["stock"].digest
+    assert after.installed == known.installed
     assert device.uses(ONE)
     assert device.answers(ONE)
 

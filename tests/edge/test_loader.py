@@ -219,7 +219,9 @@ def test_a_kept_wish_that_is_damaged_is_no_wish(tmp_path: Path) -> None:
     shelf = Shelf(tmp_path)
     shelf.open()
     assert shelf.desired() is None
-    shelf.keep_desired(b'{"schema":"lineside.desired/1"}')
+    shelf.keep_desired(desired())
     assert shelf.desired() == desired()
-    (tmp_path / "desired.json").write_bytes(b'{"schema"')
+    (tmp_path / "deployment.json").write_bytes(b'{"schema"')
+    assert shelf.desired() == desired()  # of the copy
+    (tmp_path / "deployment-copy.json").write_bytes(b"")
     assert shelf.desired() is None

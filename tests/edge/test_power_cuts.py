@@ -7,14 +7,22 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from lineside.core import encode
+from lineside.core import RefusedError, encode
+from lineside.edge.deployment import (
+    DeployedPackage,
+    Deployment,
+    keep_deployment,
+    read_deployment,
+    settled,
+    upgrade,
+    wanted_now,
+)
 from lineside.edge.messages import Desired, Wanted
-from lineside.edge.placed import Placed, keep_placed, read_placed, settled, wanted_now
 from lineside.testing import FakeClock
 from lineside.testing.trust import TrustSimulator
 from tests.edge.test_supply import ONE, TWO, Device, package
 
-KEPT = ("desired.json", "placed.json", "installed.json")
+KEPT = ("deployment.json", "deployment-copy.json")
 
 
 @pytest.fixture(scope="module")
@@ -117,30 +125,73 @@ def test_with_the_hub_away_a_cut_archive_leaves_the_one_before(
         device.loader.close()
 
 
-def wish(data: bytes) -> Desired:
-    wanted = Wanted(inspection="stock", digest=package(data), url="/x")
-    return Desired(schema="lineside.desired/1", packages=(wanted,))
+def desired(data: bytes | None, *, revision: int = 0) -> Desired:
+    wanted = (Wanted(inspection="stock", digest=package(data), url="/x"),) if data else ()
+    revisions = {"stock": revision} if revision else {}
+    return Desired(schema="lineside.desired/1", packages=wanted, revisions=revisions)
 
 
-def test_what_a_job_brought_holds_until_the_wish_is_another_one() -> None:
-    by_job = Placed(inspection="stock", digest=package(TWO), by_job=True, instead_of=package(ONE))
-    placed = {"stock": by_job}
-    assert [one.digest for one in wanted_now(wish(ONE), placed)] == [package(TWO)]
-    assert settled(wish(ONE), placed) == placed
-    assert [one.digest for one in wanted_now(wish(TWO), placed)] == [package(TWO)]
-    after = settled(wish(TWO), placed)
+def test_what_a_job_brought_holds_until_the_desired_state_is_another_one() -> None:
+    by_job = DeployedPackage(
+        inspection="stock", digest=package(TWO), by_job=True, desired_digest=package(ONE)
+    )
+    deployed = {"stock": by_job}
+    assert [one.digest for one in wanted_now(desired(ONE), deployed)] == [package(TWO)]
+    assert settled(desired(ONE), deployed) == deployed
+    assert [one.digest for one in wanted_now(desired(TWO), deployed)] == [package(TWO)]
+    after = settled(desired(TWO), deployed)
     assert not after["stock"].by_job
-    assert [one.digest for one in wanted_now(wish(ONE), after)] == [package(ONE)]
+    assert [one.digest for one in wanted_now(desired(ONE), after)] == [package(ONE)]
     assert [one.digest for one in wanted_now(None, after)] == [package(TWO)]
-    assert settled(None, placed) == placed
+    assert settled(None, deployed) == deployed
 
 
-def test_what_is_in_use_is_kept_and_read_back(tmp_path: Path) -> None:
-    placed = {
-        "stock": Placed(inspection="stock", digest=package(ONE), before=package(TWO), url="/x")
-    }
-    assert read_placed(tmp_path) == {}
-    keep_placed(tmp_path, placed=placed)
-    assert read_placed(tmp_path) == placed
-    (tmp_path / "placed.json").write_bytes(encode({"schema": "lineside.placed/9"}))
-    assert read_placed(tmp_path) == {}
+def test_a_new_revision_ends_what_a_job_brought_also_where_the_package_is_the_same() -> None:
+    by_job = DeployedPackage(
+        inspection="stock", digest=package(TWO), by_job=True, desired_digest=package(ONE),
+        desired_revision=3,
+    )  # fmt: skip
+    deployed = {"stock": by_job}
+    assert wanted_now(desired(ONE, revision=3), deployed)[0].digest == package(TWO)
+    assert wanted_now(desired(ONE, revision=4), deployed)[0].digest == package(ONE)
+    assert wanted_now(desired(None, revision=4), deployed) == ()
+    first = {"stock": DeployedPackage(inspection="stock", digest=package(TWO), by_job=True)}
+    assert wanted_now(desired(None), first)[0].digest == package(TWO)
+    assert wanted_now(desired(None, revision=1), first) == ()
+
+
+def test_the_three_files_of_older_agents_become_one(tmp_path: Path) -> None:
+    one, two = package(ONE), package(TWO)
+    older = {
+        "desired.json": {"schema": "lineside.desired/1", "packages": [
+            {"inspection": "stock", "digest": one, "url": "/x"}]},
+        "placed.json": {"schema": "lineside.placed/1", "packages": [
+            {"inspection": "stock", "digest": two, "before": one, "url": "", "by_job": True,
+             "instead_of": one}]},
+        "installed.json": {"schema": "lineside.installed/1", "packages": [
+            {"inspection": "stock", "group": "tiles", "version": "2", "digest": two,
+             "target": "packages/tiles/2/x.lspkg"}]},
+    }  # fmt: skip
+    for name, body in older.items():
+        (tmp_path / name).write_bytes(encode(body))
+    upgrade(tmp_path)
+    found = read_deployment(tmp_path)
+    assert found.desired == desired(ONE)
+    assert found.deployed()["stock"] == DeployedPackage(
+        inspection="stock", digest=two, previous=one, by_job=True, desired_digest=one
+    )
+    assert [(kept.group, kept.version) for kept in found.installed] == [("tiles", "2")]
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(KEPT)
+
+
+def test_what_is_in_use_is_kept_and_read_back_also_from_the_copy(tmp_path: Path) -> None:
+    deployed = DeployedPackage(
+        inspection="stock", digest=package(ONE), previous=package(TWO), url="/x"
+    )
+    assert read_deployment(tmp_path) == Deployment()
+    keep_deployment(tmp_path, Deployment(packages=(deployed,)))
+    (tmp_path / "deployment.json").write_bytes(encode({"schema": "lineside.deployment/9"}))
+    assert read_deployment(tmp_path).packages == (deployed,)
+    (tmp_path / "deployment-copy.json").write_bytes(b"")
+    with pytest.raises(RefusedError, match="cannot be read"):
+        read_deployment(tmp_path)

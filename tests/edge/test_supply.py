@@ -17,12 +17,11 @@ from lineside.core import (
     RefusedError,
     UnavailableError,
     digest_of,
-    encode,
 )
 from lineside.edge import EdgeConfig
 from lineside.edge.contract import Ready
-from lineside.edge.deploying import Deployer
-from lineside.edge.installed import read_installed
+from lineside.edge.deploying import AbandonedError, Deployer
+from lineside.edge.deployment import read_installed
 from lineside.edge.loader import Loader
 from lineside.edge.messages import Desired, Wanted
 from lineside.edge.shelf import Shelf
@@ -88,10 +87,11 @@ class Device:
         self.loader.close()
         return Device(folder=self.folder, site=self.site, clock=self.clock)
 
-    def wish(self, data: bytes) -> None:
+    def wish(self, data: bytes, *, revision: int = 0) -> None:
         wanted = Wanted(inspection="stock", digest=package(data), url="/x")
-        wish = Desired(schema="lineside.desired/1", packages=(wanted,))
-        self.shelf.keep_desired(encode(wish))
+        revisions = {"stock": revision} if revision else {}
+        wish = Desired(schema="lineside.desired/1", packages=(wanted,), revisions=revisions)
+        self.shelf.keep_desired(wish)
         self.loader.wish(wish)
 
     def runs(self, data: bytes) -> bool:
@@ -253,7 +253,57 @@ class TestTheDisk:
         device.running(ONE)
 
 
+class Undecided(Device):
+    """The hub changes what it wants between its word on a job and the switch."""
+
+    def confirm(self) -> None:
+        super().confirm()
+        if self.confirmed == 1:
+            self.wish(ONE, revision=2)
+        elif self.called_off:
+            raise AbandonedError("the job was called off")
+
+    called_off = True
+
+
 class TestAJob:
+    @pytest.mark.parametrize("called_off", [True, False])
+    def test_is_confirmed_again_where_the_hub_changed_what_it_wants(
+        self,
+        tmp_path: Path,
+        site: TrustSimulator,
+        clock: FakeClock,
+        called_off: bool,  # noqa: FBT001  of the parameters
+    ) -> None:
+        device = Undecided(folder=tmp_path / "undecided", site=site, clock=clock)
+        device.called_off = called_off
+        try:
+            device.wish(ONE, revision=1)
+            device.running(ONE)
+            if called_off:
+                with pytest.raises(AbandonedError):
+                    device.job(TWO)
+                assert device.runs(ONE)
+            else:
+                assert device.job(TWO).status is ExecutionStatus.SUCCEEDED
+                device.wish(ONE, revision=2)  # the same word again, a retained message
+                assert device.runs(TWO)
+            assert device.confirmed == 2
+        finally:
+            device.loader.close()
+
+    def test_ends_with_a_new_revision_of_the_same_package(
+        self, device: Device, site: TrustSimulator
+    ) -> None:
+        allow_back(site, ONE, from_version="2")
+        device.wish(ONE, revision=1)
+        device.running(ONE)
+        device.job(TWO)
+        device.wish(ONE, revision=1)
+        assert device.runs(TWO)
+        device.wish(ONE, revision=2)
+        device.running(ONE)
+
     def test_brings_a_package_into_use_and_tells_of_the_bytes(self, device: Device) -> None:
         outcome = device.job(ONE)
         assert outcome.status is ExecutionStatus.SUCCEEDED

@@ -238,16 +238,31 @@ def test_a_canary_that_judges_wrongly_leads_back_it_alone() -> None:
     assert one.why == "1 of 1 devices are back"
 
 
-def test_without_a_package_before_there_is_no_way_back_and_it_stops() -> None:
-    world = World(names=("a",), fates={})
-    world.facts = replace(world.facts, previous=None)
-    one = begun(world)
-    world.answer(one, "a")
-    world.facts = replace(world.facts, evidence=(evidence("a", crashes=1),))
+def test_devices_go_back_to_what_each_ran_before_and_to_nothing_where_it_ran_nothing() -> None:
+    world = World(names=("a", "b", "c"), fates={"c": "bad"})
+    one = begun(world, RolloutStep(percent=100.0))
+    for name in ("a", "b", "c", "c"):
+        world.answer(one, name)
+    back_to = {"a": release("1"), "b": None, "c": release("0"), "d": release("1")}
+    world.facts = replace(world.facts, back_to=back_to, runs_it=("c", "d"))
     one = world.decide(one)
-    assert one.state is RolloutState.ABORTED
-    assert "1 crashes" in one.why
-    assert not may_order(one, RolloutOrder.ROLLBACK)
+    for _ in range(8):
+        for name in one.asked_back:
+            world.answer(one, name)
+        one = world.decide(one)
+    assert one.state is RolloutState.ROLLED_BACK
+    assert {(job.devices, job.release, job.remove) for job in one.jobs if job.back} == {
+        (("a", "d"), release("1"), False), (("b",), None, True), (("c",), release("0"), False),
+    }  # fmt: skip
+    assert one.why == "4 of 4 devices are back"
+
+
+def test_a_version_that_was_judged_bad_since_the_plan_is_not_begun() -> None:
+    world = World(names=("a",), fates={})
+    world.facts = replace(world.facts, bad="roll-out rol_0: crashes")
+    one = world.decide(rollout())
+    assert (one.state, one.asked) == (RolloutState.ABORTED, ())
+    assert "judged bad since: roll-out rol_0" in one.why
 
 
 def test_an_alarm_holds_while_it_is_paused() -> None:
@@ -369,19 +384,6 @@ def test_what_was_never_asked_cannot_go_back() -> None:
     with pytest.raises(ConflictError, match="no device was asked"):
         ordered(rollout(state=RolloutState.RUNNING), RolloutOrder.ROLLBACK, by="", reason="",
                 now=NOW)  # fmt: skip
-
-
-@pytest.mark.parametrize(
-    ("state", "fix"), [(RolloutState.RUNNING, "lineside rollout abort rol_1 ends it"),
-                       (RolloutState.ABORTED, "Look at its status")],
-)  # fmt: skip
-def test_a_first_release_that_cannot_go_back_is_ended_by_abort(
-    state: RolloutState, fix: str
-) -> None:
-    one = rollout(state=state, shares=(("a",),), step=0).asking(("a",), back=False)
-    with pytest.raises(ConflictError, match="nothing ran before") as refused:
-        ordered(one, RolloutOrder.ROLLBACK, by="", reason="", now=NOW)
-    assert refused.value.fix.startswith(fix)
 
 
 def camel(key: str) -> str:

@@ -50,12 +50,13 @@ class Fleet:
 
     def told(self, name: str, digest: str) -> None:
         self.runs[name] = digest
-        packages = [{"inspection": "stock", "digest": digest, "loaded_at": ""}]
+        packages = [{"inspection": "stock", "digest": digest, "loaded_at": ""}] if digest else []
         status = {
             "schema": "lineside.device/1", "device": name, "state": "online", "version": "1",
             "at": "2026-01-01T00:00:00.000Z", "packages": packages, "spool_depth": 0,
         }  # fmt: skip
         self.hub.devices.take_status(name, encode(status))
+        self.hub.desired.tick()
         self.hub.devices.flush()  # another hub reads what is written
 
     def work(self, names: Sequence[str] = NAMES, *, status: str = "SUCCEEDED") -> None:
@@ -70,6 +71,14 @@ class Fleet:
                 self.told(name, document["digest"])
                 if document["trial_frames"]:
                     self.report(name, document)
+
+    def follow(self, names: Sequence[str] = NAMES) -> None:
+        """Do what the desired states say, as devices do between jobs."""
+        self.hub.desired.tick()
+        for name in names:
+            wanted = self.hub.desired.of(name).of("stock").digest
+            if wanted != self.runs.get(name, ""):
+                self.told(name, wanted)
 
     def report(self, name: str, document: dict[str, Any], **figures: Any) -> None:  # noqa: ANN401  of Evidence
         changed = FRAMES if document["digest"] in self.bad else 0
@@ -420,10 +429,10 @@ def test_what_cannot_be_rolled_out_is_refused_with_a_sentence(
         trusted.rollouts.view("rol_none")
 
 
-def test_a_way_back_that_is_no_longer_signed_is_told_and_tried_again(
-    trusted: Services, fleet: Fleet, versions: list[str]
+@pytest.mark.usefixtures("versions")
+def test_a_rollback_to_what_is_no_longer_signed_is_told_and_tried_again(
+    trusted: Services, fleet: Fleet
 ) -> None:
-    fleet.bad.add(versions[1])
     rollout = start(trusted)
     tick(trusted)
     fleet.work()
@@ -431,6 +440,7 @@ def test_a_way_back_that_is_no_longer_signed_is_told_and_tried_again(
     release = trusted.rollouts.one(rollout).previous
     assert release is not None
     trusted.releases.withdraw(release)
+    order(trusted, rollout, RolloutOrder.ROLLBACK)
     tick(trusted, times=2)
     assert trusted.rollouts.view(rollout).waits == "discs 1 is not signed any more"
     trusted.releases.publish(release)
@@ -438,6 +448,177 @@ def test_a_way_back_that_is_no_longer_signed_is_told_and_tried_again(
     fleet.work()
     tick(trusted)
     assert state(trusted, rollout) is RolloutState.ROLLED_BACK
+
+
+def at_once(*names: str) -> RolloutPlan:
+    return replace(PLAN, steps=(RolloutStep(percent=100.0),), devices=names)
+
+
+def carry_on(hub: Services, fleet: Fleet, *, times: int = 4) -> None:
+    for _ in range(times):
+        tick(hub)
+        fleet.work()
+        fleet.follow()
+
+
+def finished(
+    hub: Services, fleet: Fleet, clock: FakeClock, *, version: int, plan: RolloutPlan
+) -> str:
+    rollout = start(hub, version=version, plan=plan)
+    carry_on(hub, fleet)
+    clock.advance(1)
+    return rollout
+
+
+@pytest.fixture
+def free(trusted: Services, archive: bytes) -> tuple[Fleet, list[str]]:
+    """Three devices and three approved versions, of which none is in use of the site."""
+    digests: list[str] = []
+    for number, name in enumerate(("first", "second", "third"), start=1):
+        digest = trusted.packages.add(variant(archive, name), by="ada").digest
+        trusted.models.register("discs", Registration(package=digest), by="ada")
+        trusted.models.approve("discs", number, by="eve", reason="good")
+        digests.append(digest)
+    fleet = Fleet(trusted)
+    for name in NAMES:
+        fleet.told(name, "")
+        trusted.things.add(name)
+    return fleet, digests
+
+
+def test_a_bad_version_goes_back_whatever_the_plans_before_named(
+    trusted: Services, free: tuple[Fleet, list[str]], clock: FakeClock
+) -> None:
+    fleet, versions = free
+    first = start(trusted, version=1, plan=at_once(*NAMES))
+    carry_on(trusted, fleet)
+    assert state(trusted, first) is RolloutState.DONE
+    clock.advance(1)
+    fleet.bad.add(versions[1])
+    second = start(trusted, version=2, plan=at_once("edge-1", "edge-2"))
+    tick(trusted)
+    fleet.work()
+    assert fleet.runs == dict(zip(NAMES, (versions[1], versions[1], versions[0]), strict=True))
+    assert trusted.desired.of("edge-2").of("stock").digest == versions[1]
+    tick(trusted)
+    assert state(trusted, second) is RolloutState.GOING_BACK
+    fleet.follow()  # the desired state alone is enough
+    assert fleet.runs == dict.fromkeys(NAMES, versions[0])
+    carry_on(trusted, fleet)
+    assert state(trusted, second) is RolloutState.ROLLED_BACK
+    target = trusted.releases.target_of(versions[0], group="discs")
+    assert target is not None
+    assert target.custom["rollback_from"] == ["2"]
+
+
+def test_a_bad_first_version_leaves_devices_with_none_and_the_next_one_comes(
+    trusted: Services, free: tuple[Fleet, list[str]], clock: FakeClock
+) -> None:
+    fleet, versions = free
+    fleet.bad.add(versions[0])
+    first = start(trusted, version=1, plan=at_once("edge-1"))
+    carry_on(trusted, fleet)
+    assert (state(trusted, first), fleet.runs["edge-1"]) == (RolloutState.ROLLED_BACK, "")
+    with pytest.raises(RefusedError, match="judged bad on the line"):
+        trusted.packages.use(versions[0], inspection="stock", by="eve", reason="good")
+    clock.advance(1)
+    start(trusted, version=2, plan=at_once("edge-1"))
+    carry_on(trusted, fleet)
+    assert fleet.runs["edge-1"] == versions[1]
+
+
+def test_devices_outside_the_plan_do_not_keep_what_was_judged_bad_elsewhere(
+    trusted: Services, free: tuple[Fleet, list[str]], clock: FakeClock
+) -> None:
+    fleet, versions = free
+    for version in (1, 2):
+        start(trusted, version=version, plan=at_once("edge-1", "edge-2"))
+        carry_on(trusted, fleet)
+        clock.advance(1)
+    fleet.bad.add(versions[1])
+    bad = start(trusted, version=2, plan=at_once("edge-3"))
+    carry_on(trusted, fleet, times=6)
+    assert state(trusted, bad) is RolloutState.ROLLED_BACK
+    assert fleet.runs == {"edge-1": versions[0], "edge-2": versions[0], "edge-3": ""}
+
+
+def test_a_person_goes_back_by_rollback_and_by_starting_the_older_version(
+    trusted: Services, free: tuple[Fleet, list[str]], clock: FakeClock
+) -> None:
+    fleet, versions = free
+    (_, last) = [
+        finished(trusted, fleet, clock, version=version, plan=at_once("edge-1", "edge-2"))
+        for version in (1, 2)
+    ]
+    order(trusted, last, RolloutOrder.ROLLBACK)
+    carry_on(trusted, fleet)
+    assert fleet.runs["edge-1"] == fleet.runs["edge-2"] == versions[0]
+    start(trusted, version=3, plan=at_once("edge-1"))
+    carry_on(trusted, fleet)
+    clock.advance(1)
+    with pytest.raises(RefusedError, match="edge-1 runs discs 3, which is newer than 2") as refused:
+        start(trusted, version=2, plan=at_once("edge-1"))
+    assert "lineside rollout start discs/2 --rollback" in refused.value.fix
+    asked = NewRollout(group="discs", version=2, plan=at_once("edge-1"), rollback=True)
+    back = trusted.rollouts.start(asked, by="eve").id
+    carry_on(trusted, fleet)
+    assert (state(trusted, back), fleet.runs["edge-1"]) == (RolloutState.DONE, versions[1])
+    target = trusted.releases.target_of(versions[1], group="discs")
+    assert target is not None
+    assert target.custom["rollback_from"] == ["3"]
+
+
+def test_a_first_release_cannot_be_rolled_back_by_a_person_and_is_ended_by_abort(
+    trusted: Services, free: tuple[Fleet, list[str]]
+) -> None:
+    fleet, _ = free
+    rollout = start(trusted, version=1, plan=replace(PLAN, devices=NAMES))
+    tick(trusted)
+    fleet.work()
+    with pytest.raises(ConflictError, match="nothing ran before") as refused:
+        order(trusted, rollout, RolloutOrder.ROLLBACK)
+    assert refused.value.fix.startswith(f"lineside rollout abort {rollout} ends it")
+
+
+def test_evidence_that_comes_after_the_end_still_leads_back(
+    trusted: Services, fleet: Fleet, versions: list[str]
+) -> None:
+    rollout = start(trusted)
+    tick(trusted)
+    fleet.work()
+    order(trusted, rollout, RolloutOrder.ABORT)
+    assert trusted.rollouts.one(rollout).settled
+    document = {"digest": versions[1], "rollout": rollout}
+    fleet.report("edge-1", document, frames=4 * FRAMES, changed=3 * FRAMES)
+    carry_on(trusted, fleet)
+    assert state(trusted, rollout) is RolloutState.ROLLED_BACK
+    assert fleet.runs["edge-1"] == versions[0]
+
+
+def test_what_a_person_takes_into_use_meanwhile_is_not_undone_by_going_back(
+    trusted: Services, free: tuple[Fleet, list[str]], clock: FakeClock
+) -> None:
+    fleet, versions = free
+    (_, last) = [
+        finished(trusted, fleet, clock, version=version, plan=at_once("edge-1", "edge-2"))
+        for version in (1, 2)
+    ]
+    trusted.packages.use(versions[2], inspection="stock", by="eve", reason="mended")
+    fleet.follow()
+    order(trusted, last, RolloutOrder.ROLLBACK)
+    carry_on(trusted, fleet)
+    assert fleet.runs == dict.fromkeys(NAMES, versions[2])
+
+
+def test_pages_and_models_say_what_devices_report(
+    trusted: Services, free: tuple[Fleet, list[str]], browser: TestClient
+) -> None:
+    fleet, versions = free
+    start(trusted, version=1, plan=at_once(*NAMES))
+    carry_on(trusted, fleet)
+    assert trusted.packages.one(versions[0]).used_by == ("stock",)
+    assert trusted.packages.one(versions[0]).approved_by == "eve"
+    assert "in use for stock" in browser.get("/models").text
 
 
 def test_the_api_begins_shows_and_orders_for_those_who_may(trusted: Services, fleet: Fleet) -> None:

@@ -16,7 +16,7 @@ from fastapi.testclient import TestClient
 from tuf.api.exceptions import DownloadHTTPError
 from tuf.ngclient import FetcherInterface, Updater
 
-from lineside.core import RefusedError, SystemClock, UnavailableError
+from lineside.core import InvalidError, RefusedError, SystemClock, UnavailableError
 from lineside.edge import HubSource
 from lineside.fleet import Target, UpdateClient, pin_root, prefixed
 from lineside.hub import HubConfig, Services, create_app, issue_access_key, running
@@ -223,6 +223,20 @@ def test_what_cannot_be_signed_does_not_come_into_use(
     with pytest.raises(RefusedError, match="changed at rest"):
         trusted.packages.use(digest, inspection="stock", by="anna", reason="better")
     assert trusted.packages.in_use("stock") == Package.read(archive).digest
+
+
+def test_nothing_is_signed_of_a_use_that_is_refused(trusted: Services, archive: bytes) -> None:
+    package = Package.read(archive)
+    files = {name: data for name, data in package.files.items() if name != "manifest.json"}
+    foreign = build_package(replace(package.manifest, inspection="bottles"), files)
+    other = trusted.packages.add(foreign, by="anna").digest
+    right = trusted.packages.add(archive, by="anna").digest
+    with pytest.raises(InvalidError, match="trained for inspection 'bottles'"):
+        trusted.packages.use(other, inspection="stock", by="anna", reason="better")
+    with pytest.raises(InvalidError, match="without person, reason"):
+        trusted.packages.use(right, inspection="stock", by="anna", reason=" ")
+    assert trusted.releases.repository.targets() == {}
+    assert trusted.records.documents.page(RELEASE_KIND) == []
 
 
 def test_published_bytes_are_named_so_that_they_stay(trusted: Services, archive: bytes) -> None:

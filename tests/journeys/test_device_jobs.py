@@ -38,7 +38,7 @@ class Site:
         """Sign a package; nobody is told to run it."""
         services = self.hub.services
         digest = services.packages.add(data, by="anna").digest
-        services.releases.used(digest, inspection="stock", before=None)
+        services.releases.used(digest, inspection="stock", leaving=())
         found = services.releases.target_of(digest)
         assert found is not None
         return found

@@ -58,6 +58,10 @@ def start(
             show_default="the plan's; without one 200",
         ),
     ] = 0,
+    back: Annotated[
+        bool,
+        typer.Option("--rollback", help="Devices that run a newer version go back to this one."),
+    ] = False,
     reason: Reason = "",
     hub: HubOption = "",
     token: TokenOption = None,
@@ -72,7 +76,9 @@ def start(
         )
     wished = _plan(plan, group=group, devices=device or [], canary=canary, frames=frames)
     client = _client(hub, token=token, config=config)
-    body = {"group": name, "version": int(number), "plan": wished, "reason": reason}
+    body = {
+        "group": name, "version": int(number), "plan": wished, "reason": reason, "rollback": back
+    }  # fmt: skip
     made = client.post("/rollouts", body)
     _show(client.get(f"/rollouts/{made['id']}"), as_json=as_json)
 

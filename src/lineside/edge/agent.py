@@ -260,6 +260,7 @@ class Agent:
             refused=counted.refused,
             faults=counted.faults,
             cameras=tuple(worker.condition for worker in self._workers),
+            desired=self._loader.revisions(),
         )
 
     def tell_status(self) -> None:
@@ -303,8 +304,8 @@ class Agent:
 
     def _try_out(self, order: JobDocument) -> None:
         """A job brought a package: it may ask for a trial beside the one before."""
-        placed = self._shelf.placed().get(order.inspection)
-        self._shadow.begin(order, before=placed.before if placed is not None else "")
+        deployed = self._shelf.deployed().get(order.inspection)
+        self._shadow.begin(order, before=deployed.previous if deployed is not None else "")
 
     def _open_camera(self, camera: CameraRecord, refused: Callable[[str, str], None]) -> Camera:
         return open_camera(
@@ -370,8 +371,9 @@ class Agent:
         if not message.payload:
             return  # a retained message was cleared: no wish is no change
         desired = read_desired(message.payload, where=message.topic)
-        self._shelf.keep_desired(message.payload)
+        self._shelf.keep_desired(desired)
         self._loader.wish(desired)
+        self._tally.changed()
 
     def _arm(self, topic: str) -> None:
         for worker in self._workers:

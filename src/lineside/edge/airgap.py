@@ -2,7 +2,7 @@
 
 1. The bundle is read by the same verifier as a hub is, from the root the device trusts.
 2. Every package in it is verified, loaded and asked its golden pictures before anything of the
-   device changes; then archives, wish and versions are written, each atomically, in that order.
+   device changes; then archives, and ``deployment.json`` last, are written, each atomically.
 3. Older than what is in use: only with a signed way back and when it was asked for.
 """
 
@@ -12,9 +12,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from lineside.core import Clock, InvalidError, RefusedError, encode, short
+from lineside.core import Clock, InvalidError, RefusedError, short
 from lineside.edge.contract import MakeReady
-from lineside.edge.installed import keep_installed, read_installed
+from lineside.edge.deployment import keep_deployment, read_deployment
 from lineside.edge.machine import this_platform
 from lineside.edge.messages import Desired, Wanted
 from lineside.edge.run import loading, sole_user
@@ -90,7 +90,7 @@ def apply_bundle(
         bundle = stack.enter_context(open_bundle(path))
         client = UpdateClient(folder / TRUST, source=bundle, clock=clock)
         client.refresh()
-        installed = read_installed(folder)
+        installed = {one.inspection: one for one in read_deployment(folder).installed}
         checked = [
             _check(client, name, folder=folder, make_ready=make_ready)
             for name in bundle.listed.packages
@@ -99,7 +99,6 @@ def apply_bundle(
         wheels = _wheels(client, bundle, folder=folder)
         _put_in_place(checked, folder=folder)
         made = tuple(installed_of(one.target) for one in checked)
-        keep_installed(folder, packages={**installed, **{one.inspection: one for one in made}})
     return Applied(packages=made, signed_by=tuple(one.signers for one in checked), wheels=wheels)
 
 
@@ -152,14 +151,24 @@ def _wheels(client: UpdateClient, bundle: Bundle, *, folder: Path) -> tuple[Path
 def _put_in_place(checked: Iterable[_Checked], *, folder: Path) -> None:
     shelf = Shelf(folder)
     shelf.open()
-    wish = shelf.desired() or Desired(schema="lineside.desired/1")
+    known = read_deployment(folder)
+    wish = known.desired or Desired(schema="lineside.desired/1")
+    installed = {one.inspection: one for one in known.installed}
     wanted = {one.inspection: one for one in wish.packages}
     for one in checked:
         asked = installed_of(one.target)
         shelf.put(asked.digest, one.file.read_bytes())
         url = f"/tuf/targets/{prefixed(one.target.path, one.target.sha256)}"
         wanted[asked.inspection] = Wanted(inspection=asked.inspection, digest=asked.digest, url=url)
-    shelf.keep_desired(encode(replace(wish, packages=tuple(wanted.values()))))
+        installed[asked.inspection] = asked
+    keep_deployment(
+        folder,
+        replace(
+            known,
+            desired=replace(wish, packages=tuple(wanted.values())),
+            installed=tuple(installed[name] for name in sorted(installed)),
+        ),
+    )
 
 
 def _silent(there: int, whole: int) -> None:

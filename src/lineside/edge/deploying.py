@@ -6,11 +6,13 @@
 2. What goes wrong later is FAILED, with the sentence: bytes that are not the signed ones, a package
    that cannot be loaded, golden pictures answered differently, no room.
 3. A hub that is away is waited for; the job's own timers say for how long.
-4. Whether the job is still wanted is asked once more before the package comes into use.
+4. Whether the job is still wanted is asked once more before the package comes into use, and again
+   where the hub's desired state changed since it was asked.
 5. SUCCEEDED is said of a package that answered its golden pictures and is in use. Every part may
    be done again: a package that is in use already is a success.
 """
 
+import contextlib
 import logging
 import secrets
 from collections.abc import Callable, Mapping
@@ -18,7 +20,7 @@ from typing import Protocol
 
 from lineside.core import Digest, InvalidError, LinesideError, UnavailableError, short
 from lineside.edge.fetch import BusyError
-from lineside.edge.loader import Loader, Prepared, StoppingError
+from lineside.edge.loader import DesiredChangedError, Loader, Prepared, StoppingError
 from lineside.edge.supply import Choice, Supply
 from lineside.fleet import (
     DevicePolicy,
@@ -132,12 +134,16 @@ class Deployer:
         )
         self._check_inspection(ready.inspection)
         control.tell({"step": "switching"})
-        control.confirm()
-        self._loader.place(
-            Prepared(
-                ready=ready, data=data, url=choice.url, installed=choice.installed, by_job=True
-            )
-        )
+        while True:
+            desired = self._loader.desired_of(ready.inspection)
+            control.confirm()
+            made = Prepared(
+                ready=ready, data=data, url=choice.url, installed=choice.installed, by_job=True,
+                desired=desired,
+            )  # fmt: skip
+            with contextlib.suppress(DesiredChangedError):
+                self._loader.place(made)
+                break
         self._supply.done(choice)
         if self._loader.judge(ready.inspection) is not ready.judge:
             raise UnavailableError("another package took its place at once", where="wish")

@@ -28,10 +28,9 @@ from lineside.core import (
     short,
 )
 from lineside.edge.contract import Judge, MakeReady, Ready
-from lineside.edge.installed import keep_installed, read_installed
+from lineside.edge.deployment import DeployedPackage, settled, wanted_now
 from lineside.edge.machine import give_back_memory
 from lineside.edge.messages import Desired, InUse, Wanted
-from lineside.edge.placed import Placed, settled, wanted_now
 from lineside.edge.shelf import Shelf
 from lineside.edge.supply import DamagedError, Supply
 from lineside.edge.tally import Tally
@@ -41,6 +40,10 @@ logger = logging.getLogger(__name__)
 
 _FIRST_RETRY_S = 1.0
 _LONGEST_RETRY_S = 60.0
+
+
+class DesiredChangedError(UnavailableError):
+    """The desired state changed after a job was confirmed: the job is to be confirmed again."""
 
 
 class StoppingError(UnavailableError):
@@ -63,6 +66,7 @@ class Prepared:
     url: str = ""
     installed: Installed | None = None
     by_job: bool = False
+    desired: tuple[str, int] = ("", 0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,7 +99,7 @@ class Loader:
         self._tally = tally
         self._clock = clock
         self._slots: dict[str, _Slot] = {}
-        self._placed: dict[str, Placed] = {}
+        self._deployed: dict[str, DeployedPackage] = {}
         self._failed: dict[str, Digest] = {}
         self._wish: Desired | None = None
         self._changed = threading.Condition()
@@ -106,7 +110,7 @@ class Loader:
 
     def start(self) -> None:
         """Load what the disk has, then wait for wishes."""
-        self._placed = self._shelf.placed()
+        self._deployed = self._shelf.deployed()
         self._wish, self._new = self._shelf.desired(), True
         self._thread.start()
 
@@ -115,6 +119,16 @@ class Loader:
         with self._changed:
             self._wish, self._new = desired, True
             self._changed.notify_all()
+
+    def desired_of(self, inspection: str) -> tuple[str, int]:
+        """Digest and revision that the hub wants for an inspection; ``("", 0)``: nothing heard."""
+        wish = self._wish
+        return wish.of(inspection) if wish is not None else ("", 0)
+
+    def revisions(self) -> dict[str, int]:
+        """Inspection → the newest revision that was heard, for the status."""
+        wish = self._wish
+        return dict(wish.revisions) if wish is not None else {}
 
     def judge(self, inspection: str) -> Judge | None:
         """What answers for an inspection right now."""
@@ -133,20 +147,21 @@ class Loader:
 
         Raises:
             InvalidError: there is no room for it.
+            DesiredChangedError: a job brought it, and the hub wants something else since.
             UnavailableError: the disk does not take it; the one before goes on.
         """
         with self._swapping:
             name, digest = made.ready.inspection, made.ready.digest
+            if made.by_job and made.desired != self.desired_of(name):
+                raise DesiredChangedError("the hub changed what it wants meanwhile", where=name)
             self._check_room(made.ready)
             if self._shelf.get(digest) != made.data:
                 self._shelf.put(digest, made.data)
-            one = self._placed.get(name)
-            if made.installed is not None and (one is None or one.digest != digest):
-                known = read_installed(self._shelf.folder)
-                keep_installed(self._shelf.folder, packages={**known, name: made.installed})
-            placed = self._next_placed(made)
-            self._shelf.keep_placed(placed)
-            self._placed = placed
+            one = self._deployed.get(name)
+            changes = one is None or one.digest != digest
+            deployed = self._next_deployed(made)
+            self._shelf.keep_deployed(deployed, installed=made.installed if changes else None)
+            self._deployed = deployed
             slot = _Slot(ready=made.ready, loaded_at=rfc3339(self._clock.now()))
             self._slots = {**self._slots, name: slot}
             self._failed.pop(name, None)
@@ -210,11 +225,11 @@ class Loader:
 
     def _carry_out(self, wish: Desired | None) -> bool:
         """Bring every wanted package into use; False when one is to be tried again."""
-        if wish is None and not self._placed:
+        if wish is None and not self._deployed:
             return True
         with self._swapping:
             self._settle(wish)
-            wanted = wanted_now(wish, self._placed)
+            wanted = wanted_now(wish, self._deployed)
             mine = [one for one in wanted if one.inspection in self.inspections]
             self._unload({one.inspection for one in mine})
         outcomes = [self._bring(one) for one in mine]
@@ -222,20 +237,20 @@ class Loader:
         return all(outcomes)
 
     def _settle(self, wish: Desired | None) -> None:
-        after = settled(wish, self._placed)
-        if after != self._placed:
-            self._placed = after
-            self._keep_placed(after)
+        after = settled(wish, self._deployed)
+        if after != self._deployed:
+            self._deployed = after
+            self._keep_deployed(after)
 
     def _unload(self, keep: set[str]) -> None:
         for name in set(self._slots) - keep:
             logger.info("package no longer wanted inspection=%s", name)
             self._slots = {key: slot for key, slot in self._slots.items() if key != name}
             self._tally.changed()
-        gone = {name: one for name, one in self._placed.items() if name in keep}
-        if gone != self._placed:
-            self._placed = gone
-            self._keep_placed(gone)
+        gone = {name: one for name, one in self._deployed.items() if name in keep}
+        if gone != self._deployed:
+            self._deployed = gone
+            self._keep_deployed(gone)
 
     def _bring(self, wanted: Wanted) -> bool:
         name = wanted.inspection
@@ -261,7 +276,7 @@ class Loader:
 
     def _is_wanted(self, wanted: Wanted) -> bool:
         """Whether nobody wished for another one, and no job brought one, meanwhile."""
-        now = wanted_now(self._wish, self._placed)
+        now = wanted_now(self._wish, self._deployed)
         return (wanted.inspection, wanted.digest) in [(one.inspection, one.digest) for one in now]
 
     def _not_now(self, wanted: Wanted, error: UnavailableError) -> bool:
@@ -283,10 +298,10 @@ class Loader:
     def _fall_back(self, wanted: Wanted) -> None:
         """Nothing answers yet: what did before this start goes on."""
         name = wanted.inspection
-        one = self._placed.get(name)
+        one = self._deployed.get(name)
         if one is None or name in self._slots:
             return
-        for digest in (one.digest, one.before):
+        for digest in (one.digest, one.previous):
             if not digest or digest == wanted.digest:
                 continue
             try:
@@ -323,6 +338,9 @@ class Loader:
         if kept is not None:
             return kept
         choice = self._supply.wished(wanted)
+        kept = self._from_disk(wanted)  # what is signed by now may allow it
+        if kept is not None:
+            return kept
         data = self._supply.fetch(choice, progress=self._while_open)
         ready = self.checked(
             data, inspection=wanted.inspection, digest=wanted.digest, where=wanted.url
@@ -333,7 +351,7 @@ class Loader:
 
     def _from_disk(self, wanted: Wanted) -> Prepared | None:
         """The archive of this disk; None where there is none that may be loaded."""
-        data, one = self._shelf.get(wanted.digest), self._placed.get(wanted.inspection)
+        data, one = self._shelf.get(wanted.digest), self._deployed.get(wanted.inspection)
         if data is None:
             return None
         changes = one is None or one.digest != wanted.digest
@@ -375,35 +393,35 @@ class Loader:
                 fix="Allow more, or want fewer or smaller packages.",
             )
 
-    def _next_placed(self, made: Prepared) -> dict[str, Placed]:
+    def _next_deployed(self, made: Prepared) -> dict[str, DeployedPackage]:
         name, digest = made.ready.inspection, made.ready.digest
-        old = self._placed.get(name)
-        wished = self._wish.packages if self._wish is not None else ()
-        instead = next((one.digest for one in wished if one.inspection == name), "")
+        old = self._deployed.get(name)
         same = old is not None and old.digest == digest
         if old is not None and same and not made.by_job:
-            return {**self._placed, name: replace(old, url=made.url or old.url)}
-        new = Placed(
+            return {**self._deployed, name: replace(old, url=made.url or old.url)}
+        desired_digest, revision = made.desired if made.by_job else ("", 0)
+        new = DeployedPackage(
             inspection=name,
             digest=digest,
-            before=(old.before if same else old.digest) if old is not None else "",
+            previous=(old.previous if same else old.digest) if old is not None else "",
             url=made.url,
             by_job=made.by_job,
-            instead_of=instead if made.by_job else "",
+            desired_digest=desired_digest,
+            desired_revision=revision,
         )
-        return {**self._placed, name: new}
+        return {**self._deployed, name: new}
 
-    def _keep_placed(self, placed: dict[str, Placed]) -> None:
+    def _keep_deployed(self, deployed: dict[str, DeployedPackage]) -> None:
         try:
-            self._shelf.keep_placed(placed)
+            self._shelf.keep_deployed(deployed)
         except UnavailableError as error:
             self._note("packages in use", error)
 
     def _sweep(self) -> None:
         with self._swapping:
             keep = {slot.ready.digest for slot in self._slots.values()}
-            for one in self._placed.values():
-                keep |= {one.digest, Digest(one.before)} if one.before else {one.digest}
+            for one in self._deployed.values():
+                keep |= {one.digest, Digest(one.previous)} if one.previous else {one.digest}
             wished = self._wish.packages if self._wish is not None else ()
             self._shelf.sweep(keep=keep | {wanted.digest for wanted in wished})
 

@@ -37,15 +37,27 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Desired:
-    """``lineside.desired/1``."""
+    """``lineside.desired/1``.
+
+    Attributes:
+        packages: one for each inspection that should have one.
+        revisions: how often the hub changed each inspection's package; also of those that should
+            have none. A hub that does not count says nothing.
+    """
 
     schema: Literal["lineside.desired/1"]
     packages: tuple[Wanted, ...] = ()
+    revisions: Mapping[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         names = [wanted.inspection for wanted in self.packages]
         if len(set(names)) != len(names):
             raise InvalidError("one package for each inspection", where="packages")
+
+    def of(self, inspection: str) -> tuple[str, int]:
+        """Digest and revision of an inspection; "" for no package, 0 where nobody counted."""
+        found = (one.digest for one in self.packages if one.inspection == inspection)
+        return next(found, ""), self.revisions.get(inspection, 0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,7 +99,12 @@ class CameraCondition:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeviceStatus:
-    """``lineside.device/1``. ``refused``: reason → how many frames or messages."""
+    """``lineside.device/1``.
+
+    Attributes:
+        refused: reason → how many frames or messages.
+        desired: inspection → the revision of the desired state that the device heard.
+    """
 
     device: str
     state: Literal["online", "offline"]
@@ -101,6 +118,7 @@ class DeviceStatus:
     refused: Mapping[str, int] = field(default_factory=dict)
     faults: tuple[str, ...] = ()
     cameras: tuple[CameraCondition, ...] = ()
+    desired: Mapping[str, int] = field(default_factory=dict)
     schema: Literal["lineside.device/1"] = "lineside.device/1"
 
 

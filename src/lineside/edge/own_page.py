@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from lineside.core import Clock, LinesideError, Plant, rfc3339
 from lineside.edge.agent import Agent, chosen_cameras
 from lineside.edge.config import EdgeConfig
-from lineside.edge.installed import read_installed
+from lineside.edge.deployment import read_installed
 from lineside.edge.page.facts import Device, HubContact, ModelRow, UpdateUnderWay
 from lineside.edge.page.gallery import Gallery
 from lineside.edge.page.server import PageServer

@@ -1,16 +1,25 @@
-"""Packages and wishes on the device's disk, so that it starts while the hub is away.
+"""Packages and their deployment on the device's disk, so that it starts while the hub is away.
 
-``packages/<hex of the digest>.lspkg``, ``desired.json`` and ``placed.json``, each replaced
-atomically. What stands here is checked again whenever it is loaded.
+``packages/<hex of the digest>.lspkg`` and ``deployment.json``, each replaced atomically. What
+stands here is checked again whenever it is loaded.
 """
 
 import contextlib
+import threading
 from collections.abc import Collection, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from lineside.core import Digest, LinesideError, UnavailableError, replace_durably
-from lineside.edge.messages import Desired, read_desired
-from lineside.edge.placed import Placed, keep_placed, read_placed
+from lineside.edge.deployment import (
+    DeployedPackage,
+    Deployment,
+    keep_deployment,
+    read_deployment,
+    upgrade,
+)
+from lineside.edge.messages import Desired
+from lineside.fleet import Installed
 
 _PACKAGES = "packages"
 
@@ -21,38 +30,53 @@ class Shelf:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._packages = folder / _PACKAGES
+        self._writing = threading.Lock()
 
     def open(self) -> None:
-        """Make the folders; ``UnavailableError`` when that is not allowed."""
+        """Make the folders, and one file of what older agents kept in three.
+
+        Raises:
+            UnavailableError: that is not allowed.
+        """
         try:
             self._packages.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise _bad_disk(error, self._packages) from error
+        with contextlib.suppress(LinesideError):  # told where it is read
+            upgrade(self._folder)
 
     def desired(self) -> Desired | None:
-        """The wish that was kept last; None where there is none that can be read."""
-        path = self._folder / "desired.json"
-        try:
-            return read_desired(path.read_bytes(), where=str(path))
-        except (OSError, LinesideError):
-            return None
+        """The desired state that was kept last; None where there is none that can be read."""
+        return self._deployment().desired
 
-    def keep_desired(self, raw: bytes) -> None:
-        """Keep a wish, as it was sent."""
-        replace_durably(self._folder / "desired.json", raw)
+    def keep_desired(self, desired: Desired) -> None:
+        """Keep what the hub wants."""
+        with self._writing:
+            known = read_deployment(self._folder)
+            keep_deployment(self._folder, replace(known, desired=desired))
 
     @property
     def folder(self) -> Path:
         """Where all of it stands."""
         return self._folder
 
-    def placed(self) -> dict[str, Placed]:
-        """What was in use last, by inspection."""
-        return read_placed(self._folder)
+    def deployed(self) -> dict[str, DeployedPackage]:
+        """What was in use last, by inspection; nothing where that cannot be read."""
+        return self._deployment().deployed()
 
-    def keep_placed(self, placed: Mapping[str, Placed]) -> None:
-        """Keep what is in use now."""
-        keep_placed(self._folder, placed=placed)
+    def keep_deployed(
+        self, deployed: Mapping[str, DeployedPackage], *, installed: Installed | None = None
+    ) -> None:
+        """Keep what is in use now, and which signed version was installed for it."""
+        with self._writing:
+            known = read_deployment(self._folder)
+            keep_deployment(self._folder, known.having(deployed, installed=installed))
+
+    def _deployment(self) -> Deployment:
+        try:
+            return read_deployment(self._folder)
+        except (OSError, LinesideError):
+            return Deployment()
 
     def get(self, digest: Digest) -> bytes | None:
         """A package's archive; None where it is not here."""

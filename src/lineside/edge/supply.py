@@ -19,8 +19,8 @@ from typing import Protocol
 
 from lineside.core import Clock, Digest, InvalidError, RefusedError, UnavailableError, short
 from lineside.edge.config import EdgeConfig
+from lineside.edge.deployment import read_installed
 from lineside.edge.fetch import Access, fetch
-from lineside.edge.installed import read_installed
 from lineside.edge.machine import this_platform
 from lineside.edge.messages import Wanted
 from lineside.edge.shelf import kept_at

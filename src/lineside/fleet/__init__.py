@@ -102,6 +102,7 @@ from lineside.fleet.jobs.wire import JobMessage
 from lineside.fleet.rollout import (
     ANY_FAILURE,
     FIRST_ONE,
+    Happening,
     Rollout,
     RolloutJob,
     RolloutOrder,
@@ -113,6 +114,7 @@ from lineside.fleet.rollout import (
     share_out,
 )
 from lineside.fleet.rollout_step import (
+    HUB,
     Ask,
     GoBack,
     RolloutFacts,
@@ -160,6 +162,7 @@ from lineside.fleet.versions import newer, version_key
 __all__ = [
     "ANY_FAILURE",
     "FIRST_ONE",
+    "HUB",
     "SECRET_BYTES",
     "Abandon",
     "Ask",
@@ -188,6 +191,7 @@ __all__ = [
     "FolderSource",
     "GoBack",
     "GoOn",
+    "Happening",
     "Installed",
     "Inventory",
     "Invitation",

@@ -3,8 +3,8 @@
 1. Devices are chosen once, when it begins, each for one step; by name, so that the same plan for
    the same devices chooses alike. Who joins the group later gets the package when it is done.
 2. Each step is one or several jobs (``fleet.Jobs``); a device is in one of them at a time.
-3. It ends as done, aborted or rolled back. Aborting leaves devices with what they have; rolling
-   back leads all that were asked to the package before.
+3. It ends as done, aborted or rolled back. Aborting leaves devices with what they have; going
+   back leads each device to the package it ran before, or to none where it ran none.
 """
 
 import math
@@ -146,12 +146,20 @@ class RolloutPlan:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RolloutJob:
-    """A job that was decided, whether or not it is made yet; ``back``: to the package before."""
+    """A job that was decided, whether or not it is made yet.
+
+    Attributes:
+        back: whether it leads away from the roll-out's release.
+        release: where it leads back to; None on one of an older hub: ``Rollout.previous``.
+        remove: whether it leads back to no package, because these devices ran none before.
+    """
 
     job_id: str
     step: int
     devices: tuple[str, ...]
     back: bool = False
+    release: Release | None = None
+    remove: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -170,13 +178,14 @@ class Rollout:
 
     Attributes:
         by: who began it.
-        previous: what devices are led back to; None: nothing ran before, there is no way back.
+        previous: what most devices ran when it began; None: nothing, or no device told of it.
         shares: which devices each step is for; empty until it begins.
         step: under way, from 0; -1 before the first.
         step_at: when that one began.
         held: the state it was paused in.
         completed: whether it was done once; what joined since is led back too.
         settled: whether all that follows from its end was done.
+        rollback: whether devices that run a newer version of the group go back to this one.
     """
 
     id: str
@@ -194,6 +203,7 @@ class Rollout:
     held: RolloutState | None = None
     completed: bool = False
     settled: bool = False
+    rollback: bool = False
     history: tuple[Happening, ...] = ()
 
     @property
@@ -209,7 +219,7 @@ class Rollout:
 
     @property
     def asked_back(self) -> tuple[str, ...]:
-        """Who was asked to take the package before."""
+        """Who was led back."""
         return tuple(name for job in self.jobs if job.back for name in job.devices)
 
     @property
@@ -222,13 +232,17 @@ class Rollout:
         happened = Happening(at=now, state=state, by=by, why=why[:_MOST_WORDS])
         return replace(self, state=state, history=(*self.history, happened))
 
-    def asking(self, devices: Sequence[str], *, back: bool) -> "Rollout":
-        """With a further job."""
+    def asking(
+        self, devices: Sequence[str], *, back: bool, release: Release | None = None
+    ) -> "Rollout":
+        """With a further job; ``release``: where it leads back to, None for no package."""
         job = RolloutJob(
             job_id=f"{self.id}-{len(self.jobs) + 1}",
             step=self.step,
             devices=tuple(devices),
             back=back,
+            release=release,
+            remove=back and release is None,
         )
         return replace(self, jobs=(*self.jobs, job))
 
@@ -277,7 +291,7 @@ _FROM: Mapping[RolloutOrder, frozenset[RolloutState]] = {
 
 def may_order(rollout: Rollout, order: RolloutOrder) -> bool:
     """Whether this can be asked of it now."""
-    if order is RolloutOrder.ROLLBACK and not (rollout.asked and rollout.previous):
+    if order is RolloutOrder.ROLLBACK and not rollout.asked:
         return False
     return rollout.state in _FROM[order]
 
@@ -293,9 +307,7 @@ def ordered(
     if _is_so(rollout, order):
         return rollout
     if not may_order(rollout, order):
-        raise ConflictError(
-            _why_not(rollout, order), where=rollout.id, fix=_instead(rollout, order)
-        )
+        raise ConflictError(_why_not(rollout, order), where=rollout.id, fix="Look at its status.")
     why = reason or f"{order} was ordered"
     match order:
         case RolloutOrder.PAUSE:
@@ -324,13 +336,4 @@ def _is_so(rollout: Rollout, order: RolloutOrder) -> bool:
 def _why_not(rollout: Rollout, order: RolloutOrder) -> str:
     if order is RolloutOrder.ROLLBACK and not rollout.asked:
         return "no device was asked to take it yet, so there is nothing to roll back"
-    if order is RolloutOrder.ROLLBACK and rollout.previous is None:
-        return "nothing ran before this release, so there is nothing to go back to"
     return f"it is {rollout.state}, and {order} cannot be asked of it then"
-
-
-def _instead(rollout: Rollout, order: RolloutOrder) -> str:
-    """What can be ordered where there is no way back, or never was."""
-    if order is RolloutOrder.ROLLBACK and may_order(rollout, RolloutOrder.ABORT):
-        return f"lineside rollout abort {rollout.id} ends it; devices keep what they have."
-    return "Look at its status."

@@ -1,7 +1,8 @@
 """What a roll-out does next, from what is known of its devices. Pure.
 
 1. An alarm comes before everything else: live evidence that a limit is passed leads all devices
-   back that were asked; too many failed jobs stop it. Both hold while it is paused too.
+   back that run the release, each to what it ran before; too many failed jobs stop it. Both hold
+   while it is paused too, and the first one after it ended: devices go on judging for a while.
 2. A step is passed when each of its devices' jobs is over, the abort criteria are not met, every
    device that took the release was watched for the frames and the time asked for, and no test of
    ``evidence`` gave an alarm.
@@ -33,24 +34,30 @@ class RolloutFacts:
 
     Attributes:
         members: devices it would be for, were it to begin.
+        runs_it: devices that run a release which was judged bad, asked or not.
         groups: that its steps name, with their members.
         previous: what runs there now.
         after: another roll-out of the inspection that comes first; "" none.
+        bad: why its release was judged bad since the roll-out was planned; "": it was not.
         open: whether a step may begin (windows).
         executions: device → its last job of this release; absent while it waits its turn.
         lost: asked, and taken back by a pause: to be asked again.
         back: the same of the way back.
+        back_to: device → the release it is to be led back to; None: to no package.
         evidence: of this roll-out.
     """
 
     members: tuple[str, ...] = ()
+    runs_it: tuple[str, ...] = ()
     groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     previous: Release | None = None
     after: str = ""
+    bad: str = ""
     open: bool = True
     executions: Mapping[str, ExecutionStatus] = field(default_factory=dict)
     lost: frozenset[str] = frozenset()
     back: Mapping[str, ExecutionStatus] = field(default_factory=dict)
+    back_to: Mapping[str, Release | None] = field(default_factory=dict)
     evidence: tuple[Evidence, ...] = ()
 
 
@@ -71,10 +78,11 @@ class Begin:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ask:
-    """These devices get a job."""
+    """These devices get a job; ``release``: where it leads back to, None for no package."""
 
     devices: tuple[str, ...]
     back: bool = False
+    release: Release | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,7 +138,9 @@ _ENDS: Mapping[type[Action], RolloutState] = {
 def next_step(rollout: Rollout, facts: RolloutFacts, *, now: datetime) -> Action:
     """What is to be done; asked again after each, until it is ``Wait``."""
     match rollout.state:
-        case RolloutState.DONE | RolloutState.ABORTED | RolloutState.ROLLED_BACK:
+        case RolloutState.DONE | RolloutState.ABORTED:
+            return _wrong(rollout, facts) or Wait(why=f"it is {rollout.state}")
+        case RolloutState.ROLLED_BACK:
             return Wait(why=f"it is {rollout.state}")
         case RolloutState.GOING_BACK:
             return _back(rollout, facts)
@@ -157,8 +167,8 @@ def applied(rollout: Rollout, action: Action, *, now: datetime) -> Rollout:
         case Begin(shares=shares, previous=previous):
             begun = replace(rollout, shares=shares, previous=previous)
             return _out(begun, step=_first_of(shares, after=-1), now=now)
-        case Ask(devices=devices, back=back):
-            return rollout.asking(devices, back=back)
+        case Ask(devices=devices, back=back, release=release):
+            return rollout.asking(devices, back=back, release=release)
         case Finish(why=why):
             done = replace(rollout, completed=True)
             return done.moved(RolloutState.DONE, now=now, by=HUB, why=why)
@@ -166,7 +176,9 @@ def applied(rollout: Rollout, action: Action, *, now: datetime) -> Rollout:
             step = _first_of(rollout.shares, after=rollout.step)
             return _out(rollout, step=step, now=now)
         case Pass() | Stop() | GoBack() | Close():
-            return rollout.moved(_ENDS[type(action)], now=now, by=HUB, why=action.why)
+            return replace(rollout, settled=False).moved(
+                _ENDS[type(action)], now=now, by=HUB, why=action.why
+            )
         case _:
             assert_never(action)
 
@@ -179,6 +191,8 @@ def _out(rollout: Rollout, *, step: int, now: datetime) -> Rollout:
 
 
 def _begin(rollout: Rollout, facts: RolloutFacts, *, now: datetime) -> Action:
+    if facts.bad:
+        return Stop(why=f"the version was judged bad since: {facts.bad}")
     if facts.after:
         return Wait(why=f"roll-out {facts.after} of the same inspection comes first")
     if not facts.members:
@@ -190,13 +204,16 @@ def _begin(rollout: Rollout, facts: RolloutFacts, *, now: datetime) -> Action:
 
 
 def _alarm(rollout: Rollout, facts: RolloutFacts) -> Action | None:
-    found = judged(rollout, facts)
-    if found.verdict is Verdict.GO_BACK:
-        why = "; ".join(found.reasons)
-        return GoBack(why=why) if rollout.previous is not None else Stop(why=why)
+    if wrong := _wrong(rollout, facts):
+        return wrong
     counts = Counter(str(status) for status in facts.executions.values())
     why = abort_reason(Abort(criteria_list=rollout.plan.abort), Tally(counts=counts))
     return Stop(why=why) if why else None
+
+
+def _wrong(rollout: Rollout, facts: RolloutFacts) -> GoBack | None:
+    found = judged(rollout, facts)
+    return GoBack(why="; ".join(found.reasons)) if found.verdict is Verdict.GO_BACK else None
 
 
 def _forward(rollout: Rollout, facts: RolloutFacts, *, now: datetime) -> Action:
@@ -246,9 +263,12 @@ def _watched(rollout: Rollout, facts: RolloutFacts, *, now: datetime) -> Action:
 def _back(rollout: Rollout, facts: RolloutFacts) -> Action:
     reached = set(rollout.asked_back)
     joined = facts.members if rollout.completed else ()
-    new = tuple(name for name in dict.fromkeys((*rollout.asked, *joined)) if name not in reached)
+    wanted = dict.fromkeys((*rollout.asked, *joined, *facts.runs_it))
+    new = [name for name in wanted if name not in reached]
     if new:
-        return Ask(devices=new, back=True)
+        release = facts.back_to.get(new[0])
+        alike = tuple(name for name in new if facts.back_to.get(name) == release)
+        return Ask(devices=alike, back=True, release=release)
     waiting = [name for name in rollout.asked_back if facts.back.get(name, _OPEN[0]) in _OPEN]
     if waiting:
         return Wait(why=f"{_names(waiting)} not back yet")

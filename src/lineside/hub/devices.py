@@ -44,8 +44,16 @@ _PAGE = 1000
 _STATES = ("online", "offline")
 _WRITTEN_AGAIN_S = 60.0
 _MOST_AT_ONCE = 500
-_LASTING = ("packages", "spool_depth", "spool_dropped", "frames", "predictions", "refused")
-_TELLING = ("state", "version", "packages", "faults")
+_LASTING = (
+    "packages",
+    "desired",
+    "spool_depth",
+    "spool_dropped",
+    "frames",
+    "predictions",
+    "refused",
+)
+_TELLING = ("state", "version", "packages", "desired", "faults")
 _CAMERA_RULE = "camera"
 _CAMERA_ACTIONS = {"lost": "lost", "connected": "returned"}
 _MOST_REASON = 300
@@ -115,6 +123,7 @@ class Devices:
         self._unsaved: list[str] = []
         self._desired: dict[str, tuple[dict[str, Any], ...]] = {}
         self._conditions: dict[tuple[str, str], Event] = {}
+        self._reports_changed: set[str] = set()
         self._load()
 
     def _load(self) -> None:
@@ -172,7 +181,10 @@ class Devices:
             if is_new and len(self._devices) >= self._limits.most:
                 raise DeadLetterError(Reason.UNKNOWN_DEVICE, "too many devices", where=device)
             entry = self._devices.setdefault(device, _Device())
-            entry.status, entry.dirty = _after(entry.status, told=status), True
+            before, entry.status = entry.status, _after(entry.status, told=status)
+            entry.dirty = True
+            if before.get("packages") != entry.status.get("packages"):
+                self._reports_changed.add(device)
             said = _time_of(status)
             if not retained or entry.at is None:
                 entry.at = said or now if retained else now
@@ -308,6 +320,18 @@ class Devices:
         with self._lock:
             self._devices[device].acks = state
 
+    def reports_changed(self) -> set[str]:
+        """Devices that reported other packages since the last call."""
+        with self._lock:
+            changed, self._reports_changed = self._reports_changed, set()
+            return changed
+
+    def reads(self, device: str) -> bool:
+        """Whether a device reports which revisions it heard, so that it can be told revisions."""
+        with self._lock:
+            entry = self._devices.get(device)
+            return entry is not None and "desired" in entry.status
+
     def wish(self, device: str, packages: tuple[dict[str, Any], ...]) -> None:
         """Remember what a device was asked to run."""
         with self._lock:
@@ -422,11 +446,6 @@ def _camera_event(plant: Plant, device: str, condition: Mapping[str, Any]) -> Ev
 def ack_payload(device: str, acked: int) -> bytes:
     """``lineside.ack/1``."""
     return encode({"schema": "lineside.ack/1", "device": device, "sequence": acked})
-
-
-def desired_payload(packages: Iterable[dict[str, Any]]) -> bytes:
-    """``lineside.desired/1``."""
-    return encode({"schema": "lineside.desired/1", "packages": list(packages)})
 
 
 def _after(before: dict[str, Any], *, told: dict[str, Any]) -> dict[str, Any]:

@@ -1,15 +1,14 @@
-"""Packages: the registry, taking one into use, trying one, and what devices are asked to run.
+"""Packages: the registry, taking one into use, and trying one.
 
-Taking into use is one event in the hub's chain, written with the registry's own record in one
-transaction; devices hear of it by a retained message, said again after every start, because a
-broker may have forgotten it.
+Taking into use is checked first and signed last; then it is one event in the hub's chain, written
+with the registry's own record in one transaction, and the desired state of every device.
 """
 
 import base64
 import logging
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from datetime import datetime
 
 import numpy as np
@@ -20,18 +19,18 @@ from lineside.core import (
     Digest,
     NotFoundError,
     Plant,
-    UnavailableError,
+    RefusedError,
     parse_digest,
     rfc3339,
     stable_id,
     to_plain,
 )
-from lineside.hub.devices import Devices, desired_payload
+from lineside.hub.desired import Author, DesiredStates
+from lineside.hub.devices import Devices
 from lineside.hub.ledger import Ledger
 from lineside.hub.releases import Releases
 from lineside.hub.topics import hub_source
 from lineside.hub.views import PackageView, Tried
-from lineside.links import Bus
 from lineside.models import Package, PackageRecord, Predictor, Registry, Verdict
 from lineside.streams import Event
 from lineside.vision import Frame, encode_png, heat_layer, open_frame
@@ -49,8 +48,9 @@ class Packages:
 
     def __init__(
         self, registry: Registry, *, ledger: Ledger, devices: Devices, plant: Plant, clock: Clock,
-        may_use: Callable[[Digest], None], releases: Releases,
+        may_use: Callable[[Digest], None], releases: Releases, desired: DesiredStates,
     ) -> None:  # fmt: skip
+        self._desired = desired
         self._registry = registry
         self._ledger = ledger
         self._devices = devices
@@ -60,12 +60,10 @@ class Packages:
         self._releases = releases
         self._lock = threading.Lock()
         self._loaded: OrderedDict[str, Predictor] = OrderedDict()
-        self.bus: Bus | None = None
-        self.base_url = ""
 
     def all(self) -> tuple[PackageView, ...]:
         """Every package, newest first."""
-        used, approvals = self._used(), self._releases.approvals()
+        used, approvals = self._desired.in_force(), self._releases.approvals()
         return tuple(
             _view(record, used=used, approvals=approvals) for record in self._registry.list()
         )
@@ -73,7 +71,7 @@ class Packages:
     def one(self, digest: str) -> PackageView:
         """``NotFoundError`` if it is not in the registry."""
         record = self._registry.get(parse_digest(digest, where="digest"))
-        return _view(record, used=self._used(), approvals=self._releases.approvals())
+        return _view(record, used=self._desired.in_force(), approvals=self._releases.approvals())
 
     def digests(self) -> tuple[Digest, ...]:
         """Every package's digest."""
@@ -102,19 +100,33 @@ class Packages:
         """Check an archive and keep it."""
         record = self._registry.add(data, by=by)
         logger.info("package added digest=%s by=%s", record.digest, by)
-        return _view(record, used=self._used(), approvals=self._releases.approvals())
+        return _view(record, used=self._desired.in_force(), approvals=self._releases.approvals())
 
     def use(self, digest: str, *, inspection: str, by: str, reason: str) -> PackageView:
-        """Take a package into use for an inspection, and tell the devices.
+        """Take a package into use for an inspection, on every device.
 
         Raises:
-            RefusedError: it is a version of a model that nobody approved, or cannot be signed.
+            InvalidError: of another inspection, or without a person or reason; nothing is signed.
+            RefusedError: it is a version of a model that nobody approved, was judged bad on the
+                line, or cannot be signed.
         """
+        self.use_on_site(digest, inspection=inspection, by=by, reason=reason)
+        author = Author(by=by, reason=reason)
+        self._desired.write(
+            self._devices.known(), inspection, digest=digest, author=author
+        )  # fmt: skip
+        return self.one(digest)
+
+    def use_on_site(self, digest: str, *, inspection: str, by: str, reason: str) -> None:
+        """Take a package into use for devices that come later; those that are there keep theirs."""
         self._plant.find_inspection(inspection)
         parsed = parse_digest(digest, where="digest")
+        self._registry.check_use(parsed, inspection=inspection, by=by, reason=reason)
         self._may_use(parsed)
+        self._check_not_bad(parsed, inspection=inspection)
         before = self._registry.in_use(inspection)
-        self._releases.used(parsed, inspection=inspection, before=before.digest if before else None)
+        leaving = {*self._desired.running(inspection).values(), before.digest if before else ""}
+        self._releases.used(parsed, inspection=inspection, leaving=leaving - {""})
         now = self._clock.now()
         event = self._used_event(parsed, inspection=inspection, by=by, reason=reason, now=now)
         self._ledger.record(
@@ -122,8 +134,16 @@ class Packages:
             within=lambda _: self._put_into_use(parsed, inspection, by=by, reason=reason),
         )
         logger.info("package in use digest=%s inspection=%s by=%s", digest, inspection, by)
-        self.tell_devices()
-        return self.one(digest)
+
+    def _check_not_bad(self, digest: Digest, *, inspection: str) -> None:
+        why = self._desired.verdict(digest, inspection=inspection)
+        if why is not None:
+            raise RefusedError(
+                f"the package was judged bad on the line: {why}",
+                where=inspection,
+                fix="Take a mended version; or roll this one out again, which tries it beside the "
+                "one that runs: lineside rollout start GROUP/NUMBER.",
+            )
 
     def _put_into_use(self, digest: Digest, inspection: str, *, by: str, reason: str) -> None:
         self._registry.use(digest, inspection=inspection, by=by, reason=reason)
@@ -142,33 +162,6 @@ class Packages:
                 "reason": reason,
             },
         )  # fmt: skip
-
-    # ---- devices
-
-    def desired(self) -> list[dict[str, str]]:
-        """What every device is asked to run: the package in use of each inspection."""
-        wished = []
-        for inspection, digest in sorted(self._used().items()):
-            url = f"{self.base_url}/api/v1/packages/{digest}/content"
-            wished.append({"inspection": inspection, "digest": digest, "url": url})
-        return wished
-
-    def tell_devices(self) -> None:
-        """Say to every known device what it should run."""
-        for device in self._devices.known():
-            self.tell_device(device)
-
-    def tell_device(self, device: str) -> None:
-        """Say to one device what it should run; while the bus is away it is said on its return."""
-        wished = self.desired()
-        self._devices.wish(device, tuple(wished))
-        if self.bus is None:
-            return
-        topic = f"lineside/{self._plant.site}/device/{device}/desired"
-        try:
-            self.bus.publish(topic, desired_payload(wished), qos=1, retain=True)
-        except UnavailableError as error:
-            logger.warning("desired packages not told device=%s reason=%s", device, error)
 
     # ---- looking
 
@@ -217,14 +210,6 @@ class Packages:
             height_px=int(frame.image.shape[0]),
         )
 
-    def _used(self) -> dict[str, Digest]:
-        used = {}
-        for inspection in self._plant.inspection:
-            record = self._registry.in_use(inspection.id)
-            if record is not None:
-                used[inspection.id] = record.digest
-        return used
-
 
 def _data_url(heat: NDArray[np.float32]) -> str:
     png = encode_png(heat_layer(heat))
@@ -232,7 +217,10 @@ def _data_url(heat: NDArray[np.float32]) -> str:
 
 
 def _view(
-    record: PackageRecord, *, used: Mapping[str, Digest], approvals: Mapping[Digest, Verdict]
+    record: PackageRecord,
+    *,
+    used: Mapping[str, Collection[Digest]],
+    approvals: Mapping[Digest, Verdict],
 ) -> PackageView:
     """With who took it into use, or approved it as a version of a model."""
     verdict = None if record.approved_by else approvals.get(record.digest)
@@ -245,6 +233,6 @@ def _view(
         approved_by=record.approved_by if verdict is None else verdict.by,
         approved_at=record.approved_at if verdict is None else verdict.at,
         reason=record.reason if verdict is None else verdict.reason,
-        used_by=tuple(name for name, digest in used.items() if digest == record.digest),
+        used_by=tuple(name for name, digests in used.items() if record.digest in digests),
         manifest=to_plain(record.manifest),
     )

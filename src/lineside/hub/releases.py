@@ -3,8 +3,8 @@
 1. An approved version of a model is published under its group and number; a package that is taken
    into use without being a version, as ``direct-<inspection>`` with the next number of its own.
 2. Publishing comes before a use is recorded: what cannot be signed does not come into use.
-3. Taking an older version into use again is a person's decision; the way back from the one in use
-   is signed with it.
+3. Devices go back to an older version by a signed rollback only. It is signed with the decision: a
+   person takes an older version into use again, orders a rollback, or a roll-out goes back.
 4. Only what is signed is handed out, by the digest of its bytes; a device checks all of it again.
 5. A hub without a repository publishes nothing; one that runs makes it at its first start.
 """
@@ -13,6 +13,7 @@ import logging
 import re
 import threading
 from collections import OrderedDict
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from lineside.core import Clock, ConflictError, Digest, NotFoundError, replace_durably, to_plain
@@ -118,13 +119,13 @@ class Releases:
         if self.repository.exists() and release.target in self.repository.targets():
             self.repository.withdraw(release.target)
 
-    def used(self, digest: Digest, *, inspection: str, before: Digest | None) -> None:
+    def used(self, digest: Digest, *, inspection: str, leaving: Collection[str]) -> None:
         """Sign what is taken into use, and the way back to it where it is one.
 
         Args:
             digest: of the package.
             inspection: which it will answer for.
-            before: the package that did until now.
+            leaving: packages that some device runs, or should run, until now.
 
         Raises:
             RefusedError, UnavailableError: it cannot be signed, so it must not come into use.
@@ -135,18 +136,29 @@ class Releases:
         approved = [found for found in self._versions.holding(digest) if found.approved]
         released = [release_of(version, record) for version in approved]
         for release in released or [self._direct(record, inspection=inspection)]:
-            target = self.publish(release)
-            if target is not None and before is not None and before != digest:
-                self._allow_way_back(target, before=before)
+            self.publish(release)
+        self.allow_rollback(digest, leaving=leaving)
+
+    def allow_rollback(self, digest: str, *, leaving: Collection[str]) -> None:
+        """Sign that devices may go back to a package from others that were published after it."""
+        if not self.repository.exists():
+            return
+        for target in list(self.repository.targets().values()):
+            if target.custom.get("digest") == digest:
+                self._allow_from(target, leaving=[one for one in leaving if one != digest])
 
     def target_of(self, digest: str, *, group: str = "", version: str = "") -> Target | None:
-        """What is signed of a package, the newest version where there are several."""
+        """What is signed of a package, the newest version where there are several.
+
+        Without a digest it is found by group and version.
+        """
         if not self.repository.exists():
             return None
         found = [
             target
             for target in self.repository.targets().values()
-            if target.custom.get("digest") == digest
+            if (target.custom.get("digest") == digest or not digest)
+            and target.custom.get("digest")
             and group in ("", target.custom.get("group"))
             and version in ("", target.custom.get("version"))
         ]
@@ -196,13 +208,17 @@ class Releases:
     def _archive(self, digest: Digest) -> bytes:
         return self._blobs.get(digest)
 
-    def _allow_way_back(self, target: Target, *, before: Digest) -> None:
-        for left in self._versions_of(before, group=str(target.custom["group"])):
+    def _allow_from(self, target: Target, *, leaving: Iterable[str]) -> None:
+        signed = target.custom.get("rollback_from", ())
+        known = set(signed if isinstance(signed, list) else ())
+        group = str(target.custom["group"])
+        versions = {one for digest in leaving for one in self.versions_of(digest, group=group)}
+        for left in sorted(versions - known, key=version_key):
             if newer(left, than=_version(target)):
                 self.repository.allow_rollback(target.path, from_version=left)
-                logger.info("way back signed path=%s from=%s", target.path, left)
+                logger.info("rollback signed path=%s from=%s", target.path, left)
 
-    def _versions_of(self, digest: Digest, *, group: str) -> list[str]:
+    def versions_of(self, digest: str, *, group: str) -> list[str]:
         """Under which versions a package was ever published; withdrawn ones still run somewhere."""
         place, after, found = f"packages/{group}/", f"packages/{group}/", []
         while page := self._documents.page(RELEASE_KIND, after=after, limit=_PAGE):

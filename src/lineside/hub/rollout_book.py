@@ -51,6 +51,7 @@ class RolloutBook:
         self._ledger = ledger
         self._site = site
         self.refused = 0
+        self._heard: set[str] = set()
 
     def all(self) -> tuple[Rollout, ...]:
         """Newest first."""
@@ -162,7 +163,13 @@ class RolloutBook:
                 self._documents.put(EVIDENCE_KIND, key, body=to_plain(report), expect=version)
             except ConflictError:
                 continue
+            self._heard.add(rollout.id)
             return
+
+    def heard(self) -> set[str]:
+        """Roll-outs that devices reported of since the last call."""
+        heard, self._heard = self._heard, set()
+        return heard
 
     def reports(self, rollout_id: str) -> list[TrialReport]:
         place, after = f"{rollout_id}/", f"{rollout_id}/"

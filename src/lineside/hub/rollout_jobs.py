@@ -133,8 +133,8 @@ class RolloutJobs:
         for name in job.devices:
             if not self._things.has(name):
                 self._things.add(name)
-        release = rollout.previous if job.back else rollout.release
-        assert release is not None  # noqa: S101  a way back is decided only where there is one
+        release = (job.release or rollout.previous) if job.back else rollout.release
+        assert release is not None  # noqa: S101  one that leads to no package makes no job
         step = rollout.plan.steps[max(0, job.step)]
         rate = {} if job.back else {"maximumPerMinute": step.per_minute}
         settings: dict[str, object] = {"jobExecutionsRolloutConfig": rate} if rate else {}
@@ -142,10 +142,10 @@ class RolloutJobs:
             retry = {"failureType": "ALL", "numberOfRetries": _RETRIES}
             settings["jobExecutionsRetryConfig"] = {"criteriaList": [retry]}
         document = document_of(
-            release, rollout=rollout.id, back=job.back,
+            release, rollout=rollout.id, back=job.back or rollout.rollback,
             trial_frames=0 if job.back else _WATCHED * rollout.plan.limits.frames,
         )  # fmt: skip
-        words = f"roll-out {rollout.id}: " + ("way back" if job.back else f"step {job.step + 1}")
+        words = f"roll-out {rollout.id}: " + ("rollback" if job.back else f"step {job.step + 1}")
         self._jobs.create(
             NewJob(
                 job_id=job.job_id, targets=job.devices, document=document, description=words,

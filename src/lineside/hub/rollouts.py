@@ -10,16 +10,23 @@
 4. One roll-out of an inspection is under way at a time; others wait, oldest first.
 5. Done without a group, its package becomes the one in use of the site; done for a group, who joins
    gets it. Rolled back, the same holds of the package before.
+6. What devices run is what they report. Going back writes the desired state of each device that
+   runs the release or was asked to (``DesiredStates.previous`` says which package), also of those
+   that the plan does not name where live evidence spoke against it; jobs carry it to the devices.
+7. A version that was judged bad after a roll-out of it was planned is not begun; planned after, it
+   is tried once more.
 """
 
 import logging
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from zoneinfo import ZoneInfo
 
 from lineside.core import (
     Clock,
     ConflictError,
+    Digest,
     InvalidError,
     LinesideError,
     NotFoundError,
@@ -30,11 +37,15 @@ from lineside.core import (
     stable_id,
 )
 from lineside.fleet import (
+    HUB,
     Ask,
+    ExecutionStatus,
+    Happening,
     Judged,
     Release,
     Rollout,
     RolloutFacts,
+    RolloutJob,
     RolloutOrder,
     RolloutPlan,
     RolloutState,
@@ -44,9 +55,12 @@ from lineside.fleet import (
     applied,
     judged,
     may_order,
+    newer,
     next_step,
     ordered,
 )
+from lineside.fleet.rollout_step import Begin
+from lineside.hub.desired import Author, DesiredStates
 from lineside.hub.devices import Devices
 from lineside.hub.ledger import Ledger
 from lineside.hub.models import Approved, Models
@@ -61,6 +75,10 @@ logger = logging.getLogger(__name__)
 
 _MOST_TURNS = 50
 _TRIES = 8
+_NOT_DONE = (
+    ExecutionStatus.FAILED, ExecutionStatus.REJECTED, ExecutionStatus.TIMED_OUT,
+    ExecutionStatus.CANCELED,
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,12 +88,14 @@ class NewRollout:
     Attributes:
         group, version: of an approved version.
         reason: why now.
+        rollback: whether devices that run a newer version go back to this one.
     """
 
     group: str
     version: int
     plan: RolloutPlan = field(default_factory=RolloutPlan)
     reason: str = ""
+    rollback: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,6 +137,7 @@ class RolloutGround:
     jobs: RolloutJobs
     things: ThingDirectory
     devices: Devices
+    desired: DesiredStates
     packages: Packages
     models: Models
     releases: Releases
@@ -163,7 +184,7 @@ class Rollouts:
     def _device_rows(self, rollout: Rollout, facts: RolloutFacts) -> Iterator[RolloutDevice]:
         reports = {one.evidence.device: one for one in self.book.reports(rollout.id)}
         found = judged(rollout, facts)
-        running = self._running(rollout.release.inspection)
+        running = self._ground.desired.running(rollout.release.inspection)
         known = facts.back if rollout.asked_back else facts.executions
         for number, share in enumerate(rollout.shares, start=1):
             for name in share:
@@ -185,21 +206,22 @@ class Rollouts:
 
         Raises:
             NotFoundError: no such version, device or group.
-            RefusedError: nobody approved it.
+            RefusedError: nobody approved it, or devices run a newer version and no rollback was
+                asked for.
             ConflictError: the devices run it already.
         """
         self._ground.jobs.check_there(asked.plan, known=self._ground.devices.known())
         version = self._ground.models.one(asked.group, asked.version)
-        return self._plan(
-            Rollout(
-                id=new_id("rol", clock=self._clock),
-                release=self._ground.models.release(version),
-                plan=asked.plan,
-                by=by,
-                reason=asked.reason,
-                created_at=self._clock.now(),
-            )
+        rollout = Rollout(
+            id=new_id("rol", clock=self._clock),
+            release=self._ground.models.release(version),
+            plan=asked.plan,
+            by=by,
+            reason=asked.reason,
+            created_at=self._clock.now(),
+            rollback=asked.rollback,
         )
+        return self._plan(rollout)
 
     def approved(self, approved: Approved) -> None:
         """Plan what follows an approval, where the group's settings say so; twice is once.
@@ -221,18 +243,14 @@ class Rollouts:
         )
         try:
             self._plan(rollout)
-        except (ConflictError, InvalidError, NotFoundError) as error:
+        except (ConflictError, InvalidError, NotFoundError, RefusedError) as error:
             logger.info("no roll-out follows rollout=%s: %s", rollout.id, error)
 
     def _plan(self, rollout: Rollout) -> Rollout:
         self._ground.plant.find_inspection(rollout.release.inspection)
-        previous = self._previous(rollout)
-        if previous is not None and previous.digest == rollout.release.digest:
-            raise ConflictError(
-                f"the devices run {rollout.release.group} {rollout.release.version} already",
-                where=rollout.release.group,
-                fix="Roll out another version.",
-            )
+        self._check_changes(rollout)
+        if not rollout.rollback:
+            self._check_newer(rollout)
         # An approval is followed in its own time, and devices run nothing unsigned. Signed here
         # only: a version that is rejected later is not signed again by a later step.
         target = self._ground.releases.publish(rollout.release)
@@ -244,6 +262,40 @@ class Rollouts:
         self.book.keep(planned, expect=0)
         logger.info("roll-out planned rollout=%s by=%s", rollout.id, rollout.by)
         return planned
+
+    def _check_changes(self, rollout: Rollout) -> None:
+        """Refuse what every device of the plan runs already, and should run."""
+        release, desired = rollout.release, self._ground.desired
+        running = desired.running(release.inspection)
+        members = self._members(rollout)
+        runs = [
+            running.get(name) == release.digest
+            and desired.of(name).of(release.inspection).digest == release.digest
+            for name in members
+        ]
+        if runs and all(runs):
+            raise ConflictError(
+                f"the devices run {release.group} {release.version} already",
+                where=release.group,
+                fix="Roll out another version.",
+            )
+
+    def _check_newer(self, rollout: Rollout) -> None:
+        """Refuse an older version than some device runs, where nobody asked for a rollback."""
+        release = rollout.release
+        running = self._ground.desired.running(release.inspection)
+        for name in self._members(rollout):
+            digest = running.get(name, "")
+            versions = self._ground.releases.versions_of(digest, group=release.group)
+            later = [one for one in versions if newer(one, than=release.version)]
+            if digest != release.digest and later:
+                raise RefusedError(
+                    f"{name} runs {release.group} {later[-1]}, which is newer than "
+                    f"{release.version}",
+                    where=release.group,
+                    fix="To go back: lineside rollout start "
+                    f"{release.group}/{release.version} --rollback.",
+                )
 
     # ---- ordering
 
@@ -261,6 +313,7 @@ class Rollouts:
                 return rollout
             if order is RolloutOrder.ROLLBACK:
                 self._check_newest(rollout)
+                self._check_previous(rollout)
             try:
                 self.book.keep(after, expect=version)
             except ConflictError:
@@ -271,13 +324,13 @@ class Rollouts:
         raise ConflictError("others keep writing", where=rollout_id, fix="Try again.")
 
     def _check_newest(self, rollout: Rollout) -> None:
-        """An older one is not led back under a newer one."""
+        """An older one is not led back under a newer one of the same devices."""
         later = [
             one
             for one in self.all()
             if one.created_at > rollout.created_at
             and one.release.inspection == rollout.release.inspection
-            and one.asked
+            and set(one.asked) & set(rollout.asked)
             and one.state is not RolloutState.ROLLED_BACK
         ]
         if later:
@@ -286,11 +339,23 @@ class Rollouts:
                 fix="Roll that one back first.",
             )  # fmt: skip
 
+    def _check_previous(self, rollout: Rollout) -> None:
+        """A person does not take the only package away from every device."""
+        if any(self._back_to(rollout, name) for name in rollout.asked):
+            return
+        fix = "Roll out another version."
+        if may_order(rollout, RolloutOrder.ABORT):
+            fix = f"lineside rollout abort {rollout.id} ends it; devices keep what they have."
+        raise ConflictError(
+            "nothing ran before this release on its devices, so there is nothing to go back to",
+            where=rollout.id, fix=fix,
+        )  # fmt: skip
+
     # ---- carrying on
 
     def tick(self) -> None:
-        """Carry on every roll-out that is not settled; about once a second."""
-        for doc_id in self.book.open():
+        """Carry on what is not settled, and what devices reported of; about once a second."""
+        for doc_id in dict.fromkeys((*self.book.open(), *sorted(self.book.heard()))):
             self._look(doc_id)
 
     def _look(self, rollout_id: str) -> None:
@@ -309,11 +374,13 @@ class Rollouts:
         for _ in range(_MOST_TURNS):
             rollout, version = self.book.read(rollout_id)
             self._carry_out(rollout)
-            facts, now = self._facts(rollout), self._clock.now()
+            facts, now, release = self._facts(rollout), self._clock.now(), rollout.release
             action = next_step(rollout, facts, now=now)
             if isinstance(action, Wait):
                 self._settle(rollout, version)
                 return
+            if isinstance(action, Begin):
+                self._ground.desired.forgive(release.digest, inspection=release.inspection)
             after = applied(rollout, action, now=now)
             seen = None if isinstance(action, Ask) else judged(rollout, facts)
             try:
@@ -336,7 +403,7 @@ class Rollouts:
             case RolloutState.GOING_BACK:
                 jobs.call_off(rollout, code=ENDED, force=True)
                 jobs.stay_no_more(rollout)
-                self._open_way_back(rollout)
+                self._mark_bad(rollout)
                 self._make_jobs(rollout)
             case _:
                 pass
@@ -346,6 +413,12 @@ class Rollouts:
         for job in rollout.jobs:
             if job.back != back or self._ground.jobs.is_there(job):
                 continue
+            if back:
+                self._lead_back(rollout, job)
+            elif rollout.rollback:
+                self._sign_rollback(rollout.release, job.devices)
+            if job.remove:
+                continue
             self._ground.jobs.make(rollout, job)
             again = self.one(rollout.id)
             if again.state is not rollout.state:
@@ -353,21 +426,51 @@ class Rollouts:
                 self._ground.jobs.call_off(again, code=code, force=code == ENDED)
                 return
 
-    def _open_way_back(self, rollout: Rollout) -> None:
-        """Sign that devices may go from the release to the package before it."""
-        previous, leaving, releases = rollout.previous, rollout.release, self._ground.releases
-        if previous is None or not releases.repository.exists():
-            return
-        target = releases.target_of(previous.digest, group=previous.group)
-        if target is None:
+    def _mark_bad(self, rollout: Rollout) -> None:
+        """Where live evidence spoke against it, no device keeps it or gets it."""
+        happened = _going_back(rollout)
+        if happened.by == HUB:
+            release = rollout.release
+            self._ground.desired.mark_bad(
+                release.digest, inspection=release.inspection, rollout=rollout.id,
+                why=happened.why,
+            )  # fmt: skip
+
+    def _lead_back(self, rollout: Rollout, job: RolloutJob) -> None:
+        """Sign the rollback and write the desired states, once; what others wrote since stays."""
+        release = None if job.remove else job.release or rollout.previous
+        if release is not None:
+            self._sign_rollback(release, job.devices, leaving=rollout.release.digest)
+        desired, happened = self._ground.desired, _going_back(rollout)
+        inspection = rollout.release.inspection
+        due = []
+        for name in job.devices:
+            entry = desired.of(name).of(inspection)
+            stays = entry.digest != rollout.release.digest
+            if not (stays and entry.at is not None and entry.at >= happened.at):
+                due.append(name)
+        if due:
+            digest = release.digest if release is not None else ""
+            author = Author(by=happened.by, reason=f"roll-out {rollout.id}: {happened.why}")
+            desired.write(due, inspection, digest=digest, author=author)
+
+    def _sign_rollback(
+        self, release: Release, devices: Iterable[str], *, leaving: str = ""
+    ) -> None:
+        """Sign that these devices may go from what they report to a release.
+
+        Raises:
+            RefusedError: it is not signed any more.
+        """
+        releases = self._ground.releases
+        if releases.repository.exists() and releases.target_of(release.digest) is None:
             raise RefusedError(
-                f"{previous.group} {previous.version} is not signed any more", where=rollout.id,
+                f"{release.group} {release.version} is not signed any more", where="trust",
                 fix="Approve it again, or roll another version out.",
             )  # fmt: skip
-        known = target.custom.get("rollback_from", ())
-        same_group = previous.group == leaving.group
-        if same_group and leaving.version not in (known if isinstance(known, list) else ()):
-            releases.repository.allow_rollback(target.path, from_version=leaving.version)
+        running = self._ground.desired.running(release.inspection)
+        left = {leaving, *(running.get(name, "") for name in devices)}
+        releases.allow_rollback(release.digest, leaving=left - {""})
 
     def _settle(self, rollout: Rollout, version: int) -> None:
         """Do what follows from an end, once all of it stands."""
@@ -377,8 +480,8 @@ class Rollouts:
             self._ground.jobs.call_off(rollout, code=ENDED, force=False)
         elif rollout.state is RolloutState.DONE:
             self._stay(rollout, rollout.release, back=False)
-        elif rollout.completed and rollout.previous is not None:
-            self._stay(rollout, rollout.previous, back=True)
+        else:
+            self._settle_back(rollout)
         try:
             self.book.keep(replace(rollout, settled=True), expect=version)
         except ConflictError:
@@ -392,10 +495,22 @@ class Rollouts:
         if rollout.plan.group:
             self._ground.jobs.stay(rollout, release, back=back)
         elif self._in_use(release.inspection) != release.digest:
-            self._ground.packages.use(
-                release.digest, inspection=release.inspection, by=rollout.by,
-                reason=f"roll-out {rollout.id}: {rollout.why}",
-            )  # fmt: skip
+            self._use(rollout, release.digest, use=self._ground.packages.use)
+
+    def _settle_back(self, rollout: Rollout) -> None:
+        """Devices that come later do not begin with what others went back from."""
+        release, previous = rollout.release, rollout.previous
+        bad = self._ground.desired.verdict
+        if previous is None or bad(previous.digest, inspection=release.inspection) is not None:
+            return
+        if rollout.completed and rollout.plan.group:
+            self._stay(rollout, previous, back=True)
+        elif self._in_use(release.inspection) == release.digest:
+            self._use(rollout, previous.digest, use=self._ground.packages.use_on_site)
+
+    def _use(self, rollout: Rollout, digest: Digest, *, use: Callable[..., object]) -> None:
+        reason = f"roll-out {rollout.id}: {rollout.why}"
+        use(digest, inspection=rollout.release.inspection, by=rollout.by, reason=reason)
 
     # ---- facts
 
@@ -410,17 +525,69 @@ class Rollouts:
                 },
                 previous=self._previous(rollout),
                 after=self._before(rollout),
+                bad=self._judged_since(rollout),
                 open=self._is_open(rollout),
             )
         standing = self._ground.jobs.standing(rollout)
+        back = rollout.state is RolloutState.GOING_BACK
+        members = self._members(rollout) if rollout.completed else ()
+        runs_it = self._running_it(rollout) if back else ()
         return RolloutFacts(
-            members=self._members(rollout) if rollout.completed else (),
+            members=members,
+            runs_it=runs_it,
             open=self._is_open(rollout),
             executions=standing.executions,
             lost=standing.lost,
-            back=standing.back,
+            back=self._reported_back(rollout, standing.back) if back else standing.back,
+            back_to={
+                name: self._back_to(rollout, name)
+                for name in dict.fromkeys((*rollout.asked, *members, *runs_it))
+                if back and name not in rollout.asked_back
+            },
             evidence=tuple(one.evidence for one in self.book.reports(rollout.id)),
         )
+
+    def _judged_since(self, rollout: Rollout) -> str:
+        release = rollout.release
+        bad = self._ground.desired.verdict(release.digest, inspection=release.inspection)
+        return str(bad) if bad is not None and bad.at >= rollout.created_at else ""
+
+    def _running_it(self, rollout: Rollout) -> tuple[str, ...]:
+        """Where the release was judged bad: every device that runs it, or should."""
+        release, desired = rollout.release, self._ground.desired
+        bad = desired.verdict(release.digest, inspection=release.inspection) is not None
+        if not bad:
+            return ()
+        running = desired.running(release.inspection)
+        return tuple(
+            name
+            for name in self._ground.devices.known()
+            if running.get(name) == release.digest
+            or desired.of(name).of(release.inspection).digest == release.digest
+        )
+
+    def _back_to(self, rollout: Rollout, device: str) -> Release | None:
+        release = rollout.release
+        target = self._ground.desired.previous(device, release.inspection, leaving=release.digest)
+        if target is not None:
+            return signed_release(target)
+        bad = self._ground.desired.verdict(release.digest, inspection=release.inspection)
+        return None if bad is not None else rollout.previous
+
+    def _reported_back(
+        self, rollout: Rollout, back: Mapping[str, ExecutionStatus]
+    ) -> dict[str, ExecutionStatus]:
+        """What jobs say; a device that reports another package, or none, is back in any case."""
+        release, found = rollout.release, dict(back)
+        running = self._ground.desired.running(release.inspection)
+        for job in rollout.jobs:
+            for name in job.devices if job.back else ():
+                gone = running.get(name) != release.digest
+                if gone and (job.remove or found.get(name) in _NOT_DONE):
+                    found[name] = ExecutionStatus.SUCCEEDED
+                elif job.remove and not self._ground.things.has(name):
+                    found[name] = ExecutionStatus.REMOVED
+        return found
 
     def _is_open(self, rollout: Rollout) -> bool:
         return may_start(self._clock.now(), rollout.plan.windows, zone=self._ground.zone)
@@ -431,22 +598,13 @@ class Rollouts:
             return plan.devices
         if plan.group:
             return self._of_group(plan.group)
-        return tuple(sorted(self._running(rollout.release.inspection)))
+        return tuple(sorted(self._ground.desired.running(rollout.release.inspection)))
 
     def _of_group(self, group: str) -> tuple[str, ...]:
         try:
             return tuple(self._ground.things.members(group))
         except NotFoundError:
             return ()
-
-    def _running(self, inspection: str) -> dict[str, str]:
-        """Device → the package that it says it runs for an inspection."""
-        return {
-            device.id: str(one.get("digest", ""))
-            for device in self._ground.devices.all()
-            for one in device.packages
-            if one.get("inspection") == inspection
-        }
 
     def _before(self, rollout: Rollout) -> str:
         """The roll-out that this one waits for."""
@@ -464,31 +622,25 @@ class Rollouts:
         return min(first, key=lambda one: one.created_at).id if first else ""
 
     def _previous(self, rollout: Rollout) -> Release | None:
-        """What runs there: of the last roll-out to the same devices, else what is in use."""
-        for one in self._ended(rollout):
-            if one.state is RolloutState.DONE:
-                return one.release
-            if one.state is RolloutState.ROLLED_BACK and one.completed:
-                return one.previous
-        digest = self._in_use(rollout.release.inspection)
-        target = self._ground.releases.target_of(digest) if digest else None
-        return signed_release(target) if target is not None else None
-
-    def _ended(self, rollout: Rollout) -> list[Rollout]:
-        """Of the same group, where there is one; without, the package in use says it."""
-        plan = rollout.plan
-        if not plan.group and not plan.devices:
-            return []
-        return [
-            one
-            for one in self.all()
-            if one.state.final
-            and one.release.inspection == rollout.release.inspection
-            and (one.plan.group, one.plan.devices) == (plan.group, plan.devices)
-        ]
+        """The package that most of its devices report; where none does, the site's."""
+        running = self._ground.desired.running(rollout.release.inspection)
+        counts = Counter(running[name] for name in self._members(rollout) if name in running)
+        site = self._in_use(rollout.release.inspection)
+        for digest in (*(one for one, _ in counts.most_common()), site):
+            if digest and digest != rollout.release.digest:
+                target = self._ground.releases.target_of(digest)
+                if target is not None:
+                    return signed_release(target)
+        return None
 
     def _in_use(self, inspection: str) -> str:
         try:
             return self._ground.packages.in_use(inspection)
         except NotFoundError:
             return ""
+
+
+def _going_back(rollout: Rollout) -> Happening:
+    """When it was last decided that it goes back, by whom and why."""
+    found = [one for one in rollout.history if one.state is RolloutState.GOING_BACK]
+    return found[-1]

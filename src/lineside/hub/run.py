@@ -115,7 +115,7 @@ def running(config: HubConfig, *, clock: Clock) -> Iterator[RunningHub]:
         _serve(server, stack=stack)
         inference = _serve_inference(services, stack=stack)
         stack.enter_context(_address_told(config, url=url, bus_url=bus_url))
-        services.packages.tell_devices()
+        services.desired.tell_all()
         services.job_desk.tell_again()
         logger.info("hub runs url=%s bus=%s", url, bus_url)
         yield RunningHub(url=url, bus_url=bus_url, services=services, inference=inference)

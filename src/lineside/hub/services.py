@@ -42,6 +42,7 @@ from lineside.hub.counting.counter import Counter
 from lineside.hub.dataset_versions import Versions
 from lineside.hub.datasets import Datasets
 from lineside.hub.dead import DeadLetters
+from lineside.hub.desired import DesiredStates
 from lineside.hub.devices import DeviceLimits, Devices
 from lineside.hub.enrolment import Enrolment
 from lineside.hub.enrolment import Ground as EnrolmentGround
@@ -98,6 +99,7 @@ class Services:
     devices: Devices
     watch: Watch
     packages: Packages
+    desired: DesiredStates
     models: Models
     comparisons: Comparisons
     inference: Inference
@@ -144,8 +146,8 @@ class Services:
         """Give the bus to everything that speaks on it."""
         self.device_ingest.bus = bus
         self.orders.bus = bus
-        self.packages.bus = bus
-        self.packages.base_url = base_url
+        self.desired.bus = bus
+        self.desired.base_url = base_url
         self.bucket.base_url = base_url
         self.job_desk.bus = bus
 
@@ -188,9 +190,12 @@ def build_services(
     )  # fmt: skip
     models.on_approved(lambda approved: releases.publish(approved.release))
     models.on_rejected(releases.withdraw)
+    desired = DesiredStates(
+        records, registry=registry, releases=releases, devices=devices, plant=plant, clock=clock
+    )
     packages = Packages(
         registry, ledger=ledger, devices=devices, plant=plant, clock=clock,
-        may_use=models.may_use, releases=releases,
+        may_use=models.may_use, releases=releases, desired=desired,
     )  # fmt: skip
     frames = Frames(records, blobs, plant=plant, packages=packages)
     watch = Watch(records, plant=plant, clock=clock)
@@ -209,7 +214,7 @@ def build_services(
     )  # fmt: skip
     enrolment = _enrolment(
         EnrolmentGround(records=records, journal=ledger, plant=plant, clock=clock),
-        config=config, devices=devices, packages=packages,
+        config=config, devices=devices, desired=desired,
     )  # fmt: skip
     device_ingest = DeviceIngest(
         plant=plant, ledger=ledger, devices=devices, keeping=keeping, stats=stats, clock=clock,
@@ -226,11 +231,12 @@ def build_services(
         base_url=config.public_url or f"http://{config.host}:{config.port}",
     )  # fmt: skip
     desk = JobDesk(JobService(records, clock=clock, directory=things, links=bucket))
+    desk.service.on_success = desired.job_succeeded
     rollouts = Rollouts(
         RolloutGround(
             records=records, ledger=ledger, things=things, devices=devices, packages=packages,
             models=models, releases=releases, plant=plant, zone=ZoneInfo(config.time_zone),
-            clock=clock,
+            clock=clock, desired=desired,
             jobs=RolloutJobs(desk.service, things=things, documents=records.documents),
         )
     )  # fmt: skip
@@ -243,7 +249,7 @@ def build_services(
         ledger=ledger, keeping=keeping, finisher=finisher,
         plant_ingest=plant_ingest, device_ingest=device_ingest,
         dead_letters=dead, devices=devices, watch=watch,
-        packages=packages, models=models,
+        packages=packages, desired=desired, models=models,
         comparisons=Comparisons(models, settings=_compare_settings(config), clock=clock),
         inference=Inference(models, packages=packages, plant=plant, clock=clock),
         releases=releases, bucket=bucket, frames=frames, runs=runs,
@@ -279,12 +285,12 @@ def build_services(
 
 
 def _enrolment(
-    ground: EnrolmentGround, *, config: HubConfig, devices: Devices, packages: Packages
+    ground: EnrolmentGround, *, config: HubConfig, devices: Devices, desired: DesiredStates
 ) -> Enrolment:
     """With what follows it: the device is known, and hears what it should run."""
     made = Enrolment(ground, config=config)
-    made.enrolled += [devices.enrol, packages.tell_device]
-    made.told += [packages.tell_device]
+    made.enrolled += [devices.enrol, desired.tell]
+    made.told += [desired.tell]
     return made
 
 

@@ -43,6 +43,7 @@ class Timers:
             _Duty(name="orders", every_s=_TICK_S, act=services.tick),
             _Duty(name="rules", every_s=_TICK_S, act=services.rules.tick),
             _Duty(name="jobs", every_s=_JOBS_S, act=services.job_desk.tick),
+            _Duty(name="desired states", every_s=_JOBS_S, act=services.desired.tick),
             _Duty(name="roll-outs", every_s=_JOBS_S, act=services.rollouts.tick),
             _Duty(name="devices", every_s=_DEVICES_S, act=services.devices.flush),
             _Duty(name="codes", every_s=_HOUSEKEEPING_S, act=services.enrolment.sweep),

@@ -135,17 +135,8 @@ class Registry:
             InvalidError: it was trained for another inspection, or no one or no reason is named.
             ConflictError: someone else changed it at the same moment.
         """
-        if not (by.strip() and reason.strip() and inspection):
-            raise InvalidError(
-                "an approval without person, reason or inspection",
-                fix="Name who approves, for which inspection, and why.",
-            )
         with self._records.transaction():
-            found = self._find(parse_digest(digest, where="digest"))
-            if found is None:
-                raise NotFoundError(f"no package {digest}", where="registry", fix="Add it first.")
-            record, version = found
-            _check_fits(record, inspection)
+            record, version = self._usable(digest, inspection=inspection, by=by, reason=reason)
             now = self._clock.now()
             approval = Approval(inspection=inspection, by=by, at=now, reason=reason)
             approved = replace(
@@ -158,6 +149,24 @@ class Registry:
             used = _Use(digest=record.digest, by=by, at=now, reason=reason)
             self._records.documents.put(USE_KIND, inspection, body=to_plain(used))
             return self._write(approved, expect=version)
+
+    def check_use(self, digest: str, *, inspection: str, by: str, reason: str) -> None:
+        """Raise what ``use`` would raise, and change nothing."""
+        self._usable(digest, inspection=inspection, by=by, reason=reason)
+
+    def _usable(
+        self, digest: str, *, inspection: str, by: str, reason: str
+    ) -> tuple[PackageRecord, int]:
+        if not (by.strip() and reason.strip() and inspection):
+            raise InvalidError(
+                "an approval without person, reason or inspection",
+                fix="Name who approves, for which inspection, and why.",
+            )
+        found = self._find(parse_digest(digest, where="digest"))
+        if found is None:
+            raise NotFoundError(f"no package {digest}", where="registry", fix="Add it first.")
+        _check_fits(found[0], inspection)
+        return found
 
     def in_use(self, inspection: str) -> PackageRecord | None:
         """The package in force for an inspection, or None."""

@@ -10,6 +10,7 @@ import pytest
 
 from lineside.core import SystemClock, UnavailableError, decode_json
 from lineside.edge import EdgeConfig, run
+from lineside.edge.messages import read_desired
 from lineside.edge.page.config import PageConfig
 from lineside.edge.shelf import Shelf
 from lineside.links import Bus, EmbeddedBroker, open_bus
@@ -65,7 +66,7 @@ def with_package(folder: Path) -> Package:
     (folder / "edge").mkdir()
     shelf.open()
     shelf.put(package.digest, archive)
-    shelf.keep_desired(desired(package.digest, "http://away/package"))
+    shelf.keep_desired(read_desired(desired(package.digest, "http://away/package"), where="test"))
     return package
 
 

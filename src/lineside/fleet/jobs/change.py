@@ -33,6 +33,8 @@ class Change:
         self.now = now
         self.stirred: set[str] = set()
         """Jobs that have more to do at once."""
+        self.succeeded: list[Run] = []
+        """Executions that ended well in this change."""
         self._links = links
         self._jobs: dict[str, tuple[JobRow, int]] = {}
         self._tallies: dict[str, tuple[Tally, int]] = {}
@@ -141,6 +143,8 @@ class Change:
         if before.status is after.status:
             return
         self._shift(after.job_id, before=before.status, after=after.status)
+        if after.status is ExecutionStatus.SUCCEEDED:
+            self.succeeded.append(after)
         if not after.open:
             self._end(after)
 

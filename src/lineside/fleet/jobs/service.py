@@ -61,6 +61,8 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 _TRIES = 8
 Deliver = Callable[[Sequence[JobMessage]], None]
+Succeeded = Callable[[str, str, Mapping[str, Any]], None]
+"""Told of a thing, its job and the job's document, in the transaction of the success."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,6 +131,7 @@ class JobService:
         self._book = Book(records.documents)
         self._revision = ""
         self.deliver = deliver
+        self.on_success: Succeeded = lambda _thing, _job, _document: None
         self.turn = threading.RLock()
 
     # ---- devices
@@ -415,6 +418,8 @@ class JobService:
                 with self._records.transaction():
                     change = self._change()
                     result = act(change)
+                    for run in change.succeeded:
+                        self.on_success(run.thing, run.job_id, change.job(run.job_id).document)
                     messages = change.finish()
                 return result, _Said(messages=messages, stirred=change.stirred)
             except StaleError:
