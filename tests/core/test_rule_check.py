@@ -236,3 +236,59 @@ def test_what_is_no_duration_is_refused_with_an_example() -> None:
     assert str(fault).endswith('Write seconds, or text with a unit such as "10 min".')
     [fault] = faults_of(SOUND.replace("size_s = 5", 'kind = "hopping", size_s = 60, every_s = 90'))
     assert fault.fix == 'Write every_s = "1 min", or less.'
+
+
+TWO = """
+[[rule]]
+id = "both"
+read = { predictions = ["sock", "toe"] }
+key = ["part"]
+join = { within_s = 2, fields = ["label"] }
+having = [{ field = "agree", equals = false }, { field = "toe.label", known = true }]
+[[rule]]
+id = "either"
+read = { event = ["both", "windows"] }
+window = { size_s = 5 }
+"""
+TOE = PLANT.replace(
+    "inspection = [", 'inspection = [{ id = "toe", camera = "top", task = "detect" }, '
+)
+
+
+def faults_of_two(old: str = "", new: str = "") -> dict[str, Fault]:
+    assert old in TWO
+    try:
+        parse_plant((TOE + SOUND + TWO.replace(old, new, 1)).encode(), where="plant.toml")
+    except InvalidError as error:
+        return {fault.path: fault for fault in error.faults}
+    return {}
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "path", "told"),
+    [
+        ("", "", "", ""),
+        ('["sock", "toe"]', '["sock", "tow"]', "$.rule[2].read.predictions[1]", "'toe'"),
+        ('["sock", "toe"]', '["sock", "sock"]', "$.rule[2].read", "Rename"),
+        ('["sock", "toe"]', '"sock"', "$.rule[2].read", 'predictions = ["…", "…"]'),
+        ('fields = ["label"]', 'fields = ["labell"]', "$.rule[2].join.fields[0]", "'label'"),
+        ('"toe.label"', '"heel.label"', "$.rule[2].having[1].field", "'toe.label'"),
+        ('["both", "windows"]', '["both", "window"]', "$.rule[3].read.event[1]", "'windows'"),
+        ('["both", "windows"]', '["both", "either"]', "$.rule[3].read.event[1]", "Known: "),
+    ],
+)  # fmt: skip
+def test_a_rule_may_read_several_inspections_or_rules(
+    old: str, new: str, path: str, told: str
+) -> None:
+    found = faults_of_two(old, new)
+    assert set(found) >= ({path} if path else set())
+    assert told in (found[path].fix if path else "")
+    assert bool(found) is bool(path)
+
+
+def test_a_circle_over_one_of_several_rules_is_told() -> None:
+    circle = (SOUND + TWO).replace('predictions = "sock"', 'event = ["either"]')
+    with pytest.raises(InvalidError) as caught:
+        parse_plant((TOE + circle).encode(), where="plant.toml")
+    [found] = [fault for fault in caught.value.faults if "→" in fault.expected]
+    assert "'windows' → 'either' → 'windows'" in found.expected

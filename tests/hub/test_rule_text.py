@@ -30,6 +30,7 @@ STEPS = (
     ("sequence = { first = [{ field = 'a', any_of = [1, 2.5, 'x', true] }], "
     "then = [{ field = 'a', known = false }], within_s = 3, missing = true }"),
     "pair = {}", "pair = { within_s = 5, session = 's/t' }", "rate = { per_s = 10, below = 0 }",
+    "join = { within_s = 90, fields = ['a'], incomplete = true }",
     "repeat = { times = 3, match = [{ field = 'v', equals = 'reject' }] }",
     "repeat = { times = 3, last = 5, within_s = 60, match = [{ field = 'v', above = 1 }] }",
     "hold = { for_s = 2, field = 'v' }", "hold = { for_s = '90 min', field = 'v' }",
@@ -50,7 +51,8 @@ def test_the_rules_of_the_examples_come_back_as_they_were(name: str) -> None:
 
 @pytest.mark.parametrize("step", STEPS)
 def test_every_step_comes_back_as_it_was(step: str) -> None:
-    rule = rule_of('id = "r"\nread = { topic = "a/b" }\nlate = "event"\nidle_s = 0.5\n' + step)
+    read = 'event = ["drift", "device"]' if "join" in step else 'topic = "a/b"'
+    rule = rule_of(f'id = "r"\nread = {{ {read} }}\nlate = "event"\nidle_s = 0.5\n{step}')
     assert read_rule(rule_toml(rule), plant=bare()) == rule
 
 

@@ -178,6 +178,22 @@ key = ["image"]
 repeat = { times = 3, last = 5, within_s = 4, match = [{ field = "score", above = 0.3 }] }
 lateness_s = 1
 """,
+    "join": """
+read = { predictions = ["socks", "socks-right"] }
+where = [{ field = "label", none_of = ["Blank"] }]
+join = { within_s = 1.5, fields = ["label", "probability", "frame"], incomplete = true }
+lateness_s = 0.5
+""",
+    "of two inspections": """
+read = { predictions = ["socks", "socks-right"] }
+key = ["inspection"]
+window = { size_s = 4 }
+""",
+    "of two rules": """
+read = { event = ["tumbling", "sessions"] }
+key = ["image"]
+join = { within_s = 6, fields = ["count", "mean"] }
+""",
 }  # fmt: skip
 """Tables by the rule's id, without the first two lines."""
 
@@ -267,16 +283,17 @@ def picture(
 ) -> bytes:
     """A prediction of a picture."""
     label = draws.choice(("Google", "Google", "Google", "Github", "Blank"))
+    inspection = draws.choice(("socks", "socks-right")) if camera == "right" else "socks"
     data: dict[str, object] = {
         "frame": {"id": f"frm_{number}", "camera": camera, "sequence": number},
-        "inspection": "socks", "task": "classify", "state": "ok", "package": "p",
+        "inspection": inspection, "task": "classify", "state": "ok", "package": "p",
         "labels": [
             {"name": label, "region": "all", "label": label, "decision": "present",
              "probability": draws.random()},
         ],
     }  # fmt: skip
-    return line(f"p{number}", "lineside.prediction.v1", "socks", at_s=at_s, arrived_s=arrived_s,
-                data=data)  # fmt: skip
+    return line(f"p{number}", "lineside.prediction.v1", inspection, at_s=at_s,
+                arrived_s=arrived_s, data=data)  # fmt: skip
 
 
 def line(

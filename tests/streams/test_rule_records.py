@@ -237,6 +237,14 @@ def test_all_conditions_must_hold() -> None:
         ("rate = { per_s = 10, below = 2 }", "fewer than 2 records in 10 s"),
         ('hold = { for_s = 2, field = "v" }', "each value of v that stayed the same for 2 s"),
         ("hold = { for_s = 2, gap_s = 1 }", "failing no longer than 1 s in between"),
+        (
+            'repeat = { times = 3, match = [{ field = "v", above = 1 }] }',
+            "tells when 3 records in a row have v is above 1, and when that ends",
+        ),
+        (
+            'repeat = { times = 3, last = 5, within_s = 60, match = [{ field = "v", above = 1 }] }',
+            "tells when 3 of the last 5, at most 1 min apart, have",
+        ),
         ('python = "ours"', "the installed Python rule ours"),
         ('late = "event"\npair = {}', "left out and told as events of their own"),
     ],
@@ -280,3 +288,20 @@ def test_a_rule_without_key_says_nothing_of_keys() -> None:
     assert "keys" not in said
     assert "It makes a pair of every second record" in said
     assert "records more than 2 s behind the newest of their source" in said
+
+
+def test_a_join_is_said_in_words() -> None:
+    rule = rule_of(
+        'id = "r"\nread = { predictions = ["front", "back"] }\nkey = ["part"]\n'
+        'join = { within_s = 2, fields = ["label"], incomplete = true }'
+    )
+    said = explain(rule)
+    assert "the likeliest label of each picture of inspections front and back" in said
+    assert "joins one record of each of front and back that lie at most 2 s apart" in said
+    assert "Those of which one did not come are told too." in said
+
+
+def test_of_several_inspections_each_keeps_its_own_time() -> None:
+    entry = prediction(labels=(label("Google", 0.2),))
+    (one,) = read(entry, 'read = { predictions = ["sock", "toe"] }')
+    assert (one.source, one.fields["inspection"], one.fields["camera"]) == ("sock", "sock", "top")

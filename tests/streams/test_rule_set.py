@@ -17,9 +17,17 @@ window = { size_s = 2 }
 RATE = 'id = "rate"\nread = { topic = "sockfound" }\nrate = { above = 2, per_s = 3 }\n'
 
 
+BOTH = """
+id = "both"
+read = { event = ["pairs", "windows"] }
+join = { within_s = 9, fields = ["image"] }
+"""
+
+
 def plant() -> Plant:
-    """The reader stands before what it reads."""
-    return replace(small_plant(), rule=(rule_of(PAIRS), rule_of(WINDOWS), rule_of(RATE)))
+    """The readers stand before what they read."""
+    texts = (BOTH, PAIRS, WINDOWS, RATE)
+    return replace(small_plant(), rule=tuple(map(rule_of, texts)))
 
 
 def entries() -> list[Entry]:
@@ -46,7 +54,8 @@ def test_together_they_say_what_each_says_alone() -> None:
 def test_what_is_read_stands_before_its_reader() -> None:
     names = [rule.id for rule in reading_order(plant())]
     assert names.index("windows") < names.index("pairs")
-    assert sorted(names) == ["pairs", "rate", "windows"]
+    assert names.index("pairs") < names.index("both")
+    assert sorted(names) == ["both", "pairs", "rate", "windows"]
 
 
 def test_what_was_recorded_of_its_own_rules_is_passed_over() -> None:

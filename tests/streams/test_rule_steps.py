@@ -407,3 +407,81 @@ class TestRepeats(StepContract):
             (record(0.4 * (n // 2), {"label": one}, name=f"r{n}"), ("ab"[n % 3 == 0],))
             for n, one in enumerate(draws)
         ]
+
+
+# ---- joins
+
+SIDES = 'id = "r"\nread = { predictions = ["front", "back"] }\n'
+
+
+def seen(side: str, at_s: float, label: str = "good", *, part: str = "p") -> Handed:
+    name = f"{side}{at_s}"
+    fields: dict[str, Scalar] = {"inspection": side, "label": label, "frame": f"frm_{name}"}
+    return record(at_s, fields, name=name), (part,)
+
+
+def joined(declared: str) -> Rule:
+    return rule_of(f'{SIDES}key = ["part"]\njoin = {{ {declared}, fields = ["label"] }}')
+
+
+def test_one_record_of_each_side_is_told_by_the_one_that_completes_it() -> None:
+    found = told(joined("within_s = 2"), [seen("back", 1.0, "bad"), seen("front", 3.0)])
+    assert [(one.name, spans([one])[0], one.values, one.causes) for one in found] == [
+        (
+            "back1.0", (1, 3),
+            {
+                "front.label": "good", "back.label": "bad", "apart_s": 2.0, "complete": True,
+                "agree": False, "frame": "frm_front3.0",
+            },
+            ("back1.0", "front3.0"),
+        )
+    ]  # fmt: skip
+
+
+def test_parts_are_joined_with_their_own_only() -> None:
+    given = [
+        seen("front", 0, part="a"), seen("front", 1, part="b"), seen("back", 1.5, part="b"),
+        seen("back", 1.8, part="a"),
+    ]  # fmt: skip
+    found = told(joined("within_s = 2"), given)
+    assert [(one.key["part"], one.values["apart_s"]) for one in found] == [("b", 0.5), ("a", 1.8)]
+
+
+def test_what_lies_farther_apart_is_not_joined_and_told_where_that_is_asked() -> None:
+    given = [seen("front", 0), seen("back", 2.000001)]
+    assert told(joined("within_s = 2"), given) == []
+    found = told(joined("within_s = 2, incomplete = true"), given)
+    assert [(one.name, one.values["missing"]) for one in found] == [
+        ("front0", "back"), ("back2.000001", "front"),
+    ]  # fmt: skip
+    assert not any(one.values["complete"] or "agree" in one.values for one in found)
+
+
+def test_several_of_one_side_wait_each_for_one_of_the_other() -> None:
+    given = [seen("front", 0), seen("front", 0.4), seen("back", 0.5), seen("back", 0.6)]
+    found = told(joined("within_s = 1"), given)
+    assert [one.causes for one in found] == [("front0", "back0.5"), ("front0.4", "back0.6")]
+
+
+def test_the_group_that_waits_longest_makes_room() -> None:
+    rule = rule_of(SIDES + "most_keys = 1\njoin = { within_s = 9, incomplete = true }")
+    given = [(one, ()) for one, _ in (seen("front", 0), seen("front", 1), seen("back", 2))]
+    found = told(rule, given)
+    assert [(one.name, one.values.get("evicted", False)) for one in found] == [
+        ("front0", True), ("front1", False),
+    ]  # fmt: skip
+
+
+class TestJoins(StepContract):
+    @pytest.fixture(params=["", ", incomplete = true"])
+    def rule(self, request: pytest.FixtureRequest) -> Rule:
+        text = f'key = ["part"]\nmost_keys = 4\njoin = {{ within_s = 4{request.param} }}'
+        return rule_of(SIDES.replace('"back"', '"back", "top"') + text)
+
+    @pytest.fixture
+    def handed(self) -> list[Handed]:
+        sides = ("front", "back", "top")
+        return [
+            seen(sides[(n + n // 5) % 3], 0.3 * n, "xy"[n % 7 == 0], part="abc"[n // 4 % 3])
+            for n in range(80)
+        ]

@@ -4,7 +4,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -202,10 +202,4 @@ def _find(plant: Plant, name: str) -> Rule:
 
 
 def _row(rule: Rule) -> tuple[str, ...]:
-    read = rule.read
-    named: dict[str, Any] = {
-        "predictions": read.predictions, "event": read.event, "plant": read.plant,
-        "topic": read.topic,
-    }  # fmt: skip
-    reads = next(f"{kind} {name}" for kind, name in named.items() if name)
-    return rule.id, reads, rule.step, rule.emit, rule.name
+    return rule.id, " ".join(rule.read.source), rule.step, rule.emit, rule.name

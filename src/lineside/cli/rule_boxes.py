@@ -57,10 +57,10 @@ def boxes(
 
 
 def _camera(plant: Plant, name: str, *, video: Path | None) -> tuple[Rule, Camera]:
-    rules = [one for one in plant.rule if one.crossing is not None and one.read.predictions]
+    rules = [one for one in plant.rule if one.crossing is not None and one.read.inspections]
     for rule in rules:
         if rule.id == name:
-            inspection = plant.find_inspection(rule.read.predictions)
+            inspection = plant.find_inspection(rule.read.inspections[0])
             camera = plant.find_camera(inspection.camera)
             return rule, camera if video is None else replace(camera, source=f"video:{video}")
     known = ", ".join(rule.id for rule in rules) or "none"
@@ -92,7 +92,7 @@ def _prediction(frame: "Frame", rule: Rule, *, contrast: float, least_px: int) -
     )
 
     return Prediction(
-        frame=frame.ref, inspection=rule.read.predictions, task="detect", state=PictureState.OK,
+        frame=frame.ref, inspection=rule.read.inspections[0], task="detect", state=PictureState.OK,
         labels=(), package=digest_of(b"lineside.vision.standing_out"), dataset="",
         registration=RegistrationFigures(state="none"), health=picture_health(frame.image),
         latency_ms=StageTimes(),

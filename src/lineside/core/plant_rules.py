@@ -2,8 +2,8 @@
 
 1. A rule reads one kind of record, filters it (``where``), tells things apart (``key``) and does
    **one** step: ``window``, ``sighting``, ``crossing``, ``sequence``, ``pair``, ``rate``, ``hold``,
-   ``repeat`` or ``python``. What it gives out are events that other rules may read: rules form
-   chains, never circles.
+   ``repeat``, ``join`` or ``python``. What it gives out are events that other rules may read:
+   rules form chains, never circles.
 2. Time is the records' own unless ``time = "arrival"``. A record later than ``lateness_s`` behind
    the newest of its source is late: counted, and with ``late = "event"`` told too.
 3. ``emit = "final"``: one event when nothing can change it any more; ``"changes"``: each change.
@@ -22,7 +22,8 @@ from lineside.core.reference_checks import entries
 
 Scalar = str | int | float | bool
 STEPS = (
-    "window", "sighting", "crossing", "sequence", "pair", "rate", "hold", "repeat", "python",
+    "window", "sighting", "crossing", "sequence", "pair", "rate", "hold", "repeat", "join",
+    "python",
 )  # fmt: skip
 MOST_LOOKED_AT = 1000
 """Records of a key that the step ``repeat`` looks at, at most."""
@@ -72,8 +73,8 @@ class Read:
     """What a rule reads; exactly one of the first four.
 
     Attributes:
-        predictions: an inspection; its answers become records.
-        event: another rule; what it gives out.
+        predictions: an inspection, or several; their answers become records.
+        event: another rule, or several; what they give out.
         plant: a route's kind (``alert``, ``sensor``, …); each message is a record.
         topic: an MQTT pattern, whatever its route's kind.
         answers: of predictions: ``top``, the likeliest label of each picture; ``each``, one record
@@ -81,8 +82,8 @@ class Read:
         cameras: of these only; empty for all.
     """
 
-    predictions: str = ""
-    event: str = ""
+    predictions: str | tuple[str, ...] = ""
+    event: str | tuple[str, ...] = ""
     plant: str = ""
     topic: str = ""
     answers: Literal["top", "each"] = "top"
@@ -97,6 +98,29 @@ class Read:
                 fix='Write predictions = "…", event = "…", plant = "alert" or topic = "a/b".',
             ),
         )  # fmt: skip
+
+    @property
+    def inspections(self) -> tuple[str, ...]:
+        """The inspections whose answers are read."""
+        return _names(self.predictions)
+
+    @property
+    def rules(self) -> tuple[str, ...]:
+        """The rules whose events are read."""
+        return _names(self.event)
+
+    @property
+    def source(self) -> tuple[str, str]:
+        """What is read, for people: which of the four kinds, and its names."""
+        kinds = {
+            "predictions": ", ".join(self.inspections), "event": ", ".join(self.rules),
+            "plant": self.plant, "topic": self.topic,
+        }  # fmt: skip
+        return next((kind, names) for kind, names in kinds.items() if names)
+
+
+def _names(named: str | tuple[str, ...]) -> tuple[str, ...]:
+    return (named,) if named and isinstance(named, str) else tuple(named)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -329,6 +353,31 @@ class RepeatStep:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class JoinStep:
+    """One record of each inspection (or rule) that is read, of the same key and about one time.
+
+    Attributes:
+        within_s: how far the last of them may lie behind the first.
+        fields: told of each, as ``<inspection>.<field>``; of the first, whether all say the same.
+        incomplete: tell those, too, of which one did not come.
+    """
+
+    within_s: Seconds
+    fields: tuple[str, ...] = ("label", "decision", "probability")
+    incomplete: bool = False
+
+    def __post_init__(self) -> None:
+        refuse(
+            self,
+            above_zero(self, "within_s"),
+            unless(
+                self.fields, key="fields", seen=(), expected="at least one field",
+                fix='Write fields = ["label"], say.',
+            ),
+        )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Rule:
     """One rule.
 
@@ -361,6 +410,7 @@ class Rule:
     rate: RateStep | None = None
     hold: HoldStep | None = None
     repeat: RepeatStep | None = None
+    join: JoinStep | None = None
     python: str = ""
     settings: dict[str, Scalar] = field(default_factory=dict)
     emit: Literal["final", "changes"] = "final"

@@ -59,12 +59,12 @@ def _not_the_hubs(rule: Rule, path: str) -> Iterator[Fault]:
 
 def _check_read(rule: Rule, declared: Declared, *, path: str) -> Iterator[Fault]:
     read = rule.read
-    if read.predictions:
-        names = declared.inspections
-        yield from known(read.predictions, names, path=f"{path}.predictions", noun="inspection")
-    if read.event:
-        names = [name for name in (*declared.rules, *HUB_EVENTS) if name != rule.id]
-        yield from known(read.event, names, path=f"{path}.event", noun="rule")
+    for name, here in _named(read.predictions, path=f"{path}.predictions"):
+        yield from known(name, declared.inspections, path=here, noun="inspection")
+    for name, here in _named(read.event, path=f"{path}.event"):
+        others = [one for one in (*declared.rules, *HUB_EVENTS) if one != rule.id]
+        yield from known(name, others, path=here, noun="rule")
+    yield from twice(read.inspections or read.rules, path)
     if read.plant:
         yield from known(read.plant, _ROUTE_KINDS, path=f"{path}.plant", noun="kind of route")
     for place, camera in entries(read.cameras):
@@ -77,6 +77,14 @@ def _check_read(rule: Rule, declared: Declared, *, path: str) -> Iterator[Fault]
         )  # fmt: skip
     elif read.topic:
         yield from _routed(read.topic, declared, path=f"{path}.topic")
+
+
+def _named(named: str | Sequence[str], *, path: str) -> Iterator[tuple[str, str]]:
+    """One name, or several, with their places."""
+    if isinstance(named, str):
+        yield from [(named, path)] if named else []
+    else:
+        yield from ((name, f"{path}[{place}]") for place, name in entries(named))
 
 
 def _routed(pattern: str, declared: Declared, *, path: str) -> Iterator[Fault]:
@@ -123,9 +131,16 @@ def _check_fields(rule: Rule, rules: Mapping[str, Rule], *, path: str) -> Iterat
         if figure.field:
             yield from _field(figure.field, names, path=f"{here}.field")
         yield from _conditions(figure.where, names, path=f"{here}.where")
+    yield from _check_step_fields(rule, names, path=path)
+
+
+def _check_step_fields(rule: Rule, names: Sequence[str], *, path: str) -> Iterator[Fault]:
     if rule.sequence is not None:
         yield from _conditions(rule.sequence.first, names, path=f"{path}.sequence.first")
         yield from _conditions(rule.sequence.then, names, path=f"{path}.sequence.then")
+    if rule.join is not None:
+        for place, name in entries(rule.join.fields):
+            yield from _field(name, names, path=f"{path}.join.fields[{place}]")
     if rule.repeat is not None:
         yield from _conditions(rule.repeat.match, names, path=f"{path}.repeat.match")
     if rule.hold is not None and rule.hold.field:
@@ -158,6 +173,12 @@ def _check_step(rule: Rule, declared: Declared, *, path: str) -> Iterator[Fault]
             path=f"{path}.where", value="nothing", expected="what must hold",
             fix="Add where = [{ field = …, … }], or hold.field.",
         )  # fmt: skip
+    if rule.join is not None and len(rule.read.inspections or rule.read.rules) < 2:
+        yield Fault(
+            path=f"{path}.read", value=repr(rule.read.source[1]),
+            expected="two or more inspections, or rules, to join",
+            fix='Write predictions = ["…", "…"], or event = ["…", "…"].',
+        )  # fmt: skip
     if rule.step in _NEEDS_BOXES and rule.read.predictions and rule.read.answers != "each":
         yield Fault(
             path=f"{path}.read.answers", value=repr(rule.read.answers), expected="every box",
@@ -176,15 +197,28 @@ def _circles(rules: Mapping[str, Rule], places: Mapping[str, int]) -> Iterator[F
     """Rules that read, over others, what they give out themselves; each circle is told once."""
     told: set[str] = set()
     for rule in rules.values():
-        chain = [rule.id]
-        while (following := rules.get(rules[chain[-1]].read.event)) and following.id not in chain:
-            chain.append(following.id)
-        if following is None or following.id != rule.id or rule.id in told:
+        chain = () if rule.id in told else _way_back(rule.id, rules)
+        if not chain:
             continue
         told |= set(chain)
         way = " → ".join(repr(name) for name in (*chain, rule.id))
         yield Fault(
-            path=f"$.rule[{places[rule.id]}].read.event", value=repr(rule.read.event),
+            path=f"$.rule[{places[rule.id]}].read.event", value=repr(rule.read.source[1]),
             expected=f"a rule that does not read this one ({way})",
             fix="Break the circle: let one of them read predictions or the plant.",
         )  # fmt: skip
+
+
+def _way_back(name: str, rules: Mapping[str, Rule]) -> tuple[str, ...]:
+    """The rules on a way from one over those it reads back to itself; none where there is none."""
+    ways: list[tuple[str, ...]] = [(name,)]
+    seen: set[str] = set()
+    while ways:
+        way = ways.pop()
+        for following in rules[way[-1]].read.rules:
+            if following == name:
+                return way
+            if following in rules and following not in seen:
+                seen.add(following)
+                ways.append((*way, following))
+    return ()

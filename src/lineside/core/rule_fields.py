@@ -3,7 +3,7 @@
 The meaning of each stands in docs/reference/rules.md; ``lineside.streams`` makes them.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from lineside.core.plant_rules import Read, Rule
 
@@ -53,19 +53,28 @@ _STEPS: Mapping[str, tuple[str, ...]] = {
     "rate": ("records", "per_s", "lasted_s"),
     "hold": ("for_s", "lasted_s"),
     "repeat": ("matches", "records", "lasted_s"),
+    "join": ("apart_s", "complete", "agree", "missing"),
 }
 
 
 def fields_read(read: Read, *, rules: Mapping[str, Rule]) -> tuple[str, ...] | None:
     """Names of the fields a rule finds in what it reads; None where they are not known ahead."""
-    if read.predictions:
+    if read.inspections:
         each = (*_BOX, *_FIGURES) if read.answers == "each" else ()
         return (*_PICTURE, *_LABEL, *each)
-    if read.event in rules:
-        return fields_given(rules[read.event])
+    if read.rules:
+        return _fields_of_rules(read.rules, rules=rules)
     if read.plant in _PLANT:
         return (*_PLANT[read.plant], "topic", "ts")
     return None
+
+
+def _fields_of_rules(names: Iterable[str], *, rules: Mapping[str, Rule]) -> tuple[str, ...] | None:
+    """Fields that the events of any of some rules have."""
+    given = [fields_given(rules[name]) if name in rules else None for name in names]
+    if None in given:
+        return None
+    return tuple(dict.fromkeys(name for one in given for name in one or ()))
 
 
 def fields_given(rule: Rule) -> tuple[str, ...] | None:
@@ -89,10 +98,14 @@ def values_given(rule: Rule) -> tuple[str, ...] | None:
 
     The step alone may know them, and of a faulty rule nobody does (see ``reference_checks``).
     """
-    if None in (*rule.aggregate, *rule.key):
+    if None in (*rule.aggregate, *rule.key, *(rule.join.fields if rule.join else ())):
         return None
     if rule.window is not None:
         return ("count", *(figure.name for figure in rule.aggregate))
     if rule.hold is not None and rule.hold.field:
         return (*_STEPS["hold"], rule.hold.field)
+    if rule.join is not None:
+        sides = rule.read.inspections or rule.read.rules
+        told = (f"{side}.{name}" for side in sides for name in rule.join.fields)
+        return (*_STEPS["join"], *told)
     return _STEPS.get(rule.step)

@@ -47,6 +47,7 @@ _TEXTS = frozenset(
 _WHOLE = frozenset(
     {"frames", "seen", "pairs", "left_over", "matches", "waiting", "records", "track"}
 )
+_MEASURED = frozenset({"apart_s", "probability", "score", "seconds", "dwell_s"})
 _FIGURES: Mapping[str, Kind] = {
     "count": "whole", "distinct": "whole", "first": "text", "last": "text",
 }  # fmt: skip
@@ -207,6 +208,8 @@ def _kind(rule: Rule, name: str) -> Kind:
     if rule.window is not None:
         made = {one.name: one.of for one in rule.aggregate}.get(name, "count")
         return _FIGURES.get(made, "number")
+    if rule.join is not None:
+        return "number" if name.rpartition(".")[2] in _MEASURED else "text"
     if name in _TEXTS or (rule.hold is not None and name == rule.hold.field):
         return "text"
     return "whole" if name in _WHOLE else "number"

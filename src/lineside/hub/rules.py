@@ -41,11 +41,12 @@ from lineside.streams import (
     Entry,
     Event,
     RuleEngine,
+    cameras_read,
     engine_of,
-    expected_sources,
     explain,
     moment,
     rule_event,
+    upstream,
 )
 
 logger = logging.getLogger(__name__)
@@ -344,13 +345,10 @@ class Rules:
         one = self._running.get(rule.id)
         engine = one.engine if one is not None else RuleEngine(rule)
         position = max(self.position, one.position if one is not None else 0)
-        read = rule.read
-        reads = {"predictions": read.predictions, "event": read.event, "plant": read.plant,
-                 "topic": read.topic}  # fmt: skip
         return RuleView(
             id=rule.id, name=rule.name or rule.id, line=line_of(rule, self._plant),
             step=rule.step, emit=rule.emit,
-            reads={name: value for name, value in reads.items() if value},
+            reads=dict([rule.read.source]),
             explanation=explain(rule), counters=engine.counted(),
             told_up_to=self.told_up_to(rule.id), held=engine.held,
             state_bytes=one.kept_bytes if one is not None else 0, position=position,
@@ -423,17 +421,13 @@ def earlier(at: datetime, *, by: timedelta) -> datetime:
 
 def line_of(rule: Rule, plant: Plant) -> str:
     """Whose topic a rule's events are said on: its own line, that of what it reads, the first."""
-    by_id = {one.id: one for one in plant.rule}
-    seen: set[str] = set()
-    while rule.id not in seen:
-        seen.add(rule.id)
-        if rule.line:
-            return rule.line
-        cameras = rule.read.cameras or expected_sources(rule, plant=plant)
+    for one in reversed(upstream(rule, plant)):
+        if one.line:
+            return one.line
+        cameras = one.read.cameras or cameras_read(one, plant=plant)
         lines = [camera.line for camera in plant.camera if camera.id in cameras]
         if lines:
             return lines[0]
-        rule = by_id.get(rule.read.event, rule)
     return plant.line[0].id if plant.line else "line"
 
 

@@ -55,13 +55,14 @@ from lineside.streams.steps import make_step
 from lineside.streams.trying import (
     Chain,
     Difference,
+    cameras_read,
     closing_ticks,
     compare_rules,
     engine_of,
     entries_read,
     entry_of,
-    expected_sources,
     run_rule,
+    upstream,
 )
 from lineside.streams.windows import Reading, debounce, held_for
 
@@ -97,6 +98,7 @@ __all__ = [
     "SaidEvent",
     "Step",
     "Stretch",
+    "cameras_read",
     "clip_of_rule",
     "closing_ticks",
     "compare_rules",
@@ -110,7 +112,6 @@ __all__ = [
     "entries_read",
     "entry_line",
     "entry_of",
-    "expected_sources",
     "explain",
     "feed_drift",
     "figures_of",
@@ -134,5 +135,6 @@ __all__ = [
     "run_rule",
     "spark_program",
     "topic_fits",
+    "upstream",
     "written_time",
 ]

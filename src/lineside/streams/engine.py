@@ -32,7 +32,7 @@ _MOST_ROLES = 10_000
 _AT_ONCE = 1000
 _PYTHON_SPAN_S = 60.0
 
-_LATER: tuple[tuple[str, object], ...] = (("repeat", None),)
+_LATER: tuple[tuple[str, object], ...] = (("repeat", None), ("join", None))
 """Keys of rules and steps that came after the first release, as they are by default."""
 
 _Held = tuple[int, str, int, Record, tuple[Scalar, ...]]
@@ -112,6 +112,8 @@ def _spans(rule: Rule) -> Iterator[float]:
         yield rule.pair.within_s
     if rule.repeat is not None:
         yield rule.repeat.within_s
+    if rule.join is not None:
+        yield rule.join.within_s
 
 
 def disorder_s(rule: Rule, *, waits_s: float) -> float:
@@ -132,7 +134,9 @@ def _backlog_s(rule: Rule) -> float:
     """How long after its time a step that is handed records in order may tell an event."""
     lasting = rule.hold is not None and not rule.hold.field
     alone = rule.pair is not None and rule.emit == "final"
-    return rule_span_s(rule) if rule.sighting is not None or lasting or alone else 0.0
+    lacking = rule.join is not None and rule.join.incomplete
+    later = rule.sighting is not None or lasting or alone or lacking
+    return rule_span_s(rule) if later else 0.0
 
 
 class RuleEngine:
@@ -401,7 +405,8 @@ def _reads_one_source(rule: Rule) -> bool:
     read = rule.read
     if read.topic:
         return not {"+", "#"} & set(read.topic)
-    return not read.plant and len(read.cameras) <= 1
+    named = (read.cameras, read.inspections, read.rules)
+    return not read.plant and all(len(names) <= 1 for names in named)
 
 
 def _tested(output: Output) -> dict[str, Scalar]:

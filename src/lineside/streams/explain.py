@@ -1,6 +1,6 @@
 """A rule in plain words, for people who did not write it."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from lineside.core import Aggregate, Condition, Rule, Scalar, WindowStep, duration_text
 
@@ -43,11 +43,11 @@ def _sentences(rule: Rule) -> Iterator[str]:
 def _read(rule: Rule) -> str:
     read = rule.read
     cameras = f" of {_listed(read.cameras)}" if read.cameras else ""
-    if read.predictions:
+    if read.inspections:
         each = "every answer" if read.answers == "each" else "the likeliest label of each picture"
-        return f"{each} of inspection {read.predictions}{cameras}"
-    if read.event:
-        return f"the events of rule {read.event}{cameras}"
+        return f"{each} of {_named('inspection', read.inspections)}{cameras}"
+    if read.rules:
+        return f"the events of {_named('rule', read.rules)}{cameras}"
     if read.plant:
         return _PLANT.get(read.plant, f"the plant's messages of kind {read.plant}") + cameras
     return f"messages on {read.topic}{cameras}"
@@ -178,13 +178,26 @@ def _repeat(rule: Rule) -> Iterator[str]:
     )
 
 
+def _join(rule: Rule) -> Iterator[str]:
+    step = rule.join
+    assert step is not None  # noqa: S101
+    sides = _listed(rule.read.inspections or rule.read.rules)
+    yield (
+        f"{_it(rule)} joins one record of each of {sides} that lie at most "
+        f"{duration_text(step.within_s)} apart, and tells {_listed(step.fields)} of each."
+    )
+    if step.incomplete:
+        yield "Those of which one did not come are told too."
+
+
 def _python(rule: Rule) -> Iterator[str]:
     yield f"{_it(rule)} does what the installed Python rule {rule.python} decides."
 
 
 _STEPS: Mapping[str, Callable[[Rule], Iterator[str]]] = {
     "window": _window, "sighting": _sighting, "crossing": _crossing, "sequence": _sequence,
-    "pair": _pair, "rate": _rate, "hold": _hold, "repeat": _repeat, "python": _python,
+    "pair": _pair, "rate": _rate, "hold": _hold, "repeat": _repeat, "join": _join,
+    "python": _python,
 }  # fmt: skip
 
 
@@ -227,6 +240,10 @@ def _condition(one: Condition) -> str:
 def _value(value: Scalar) -> str:
     """Text in quotes, true and false as the plant file has them."""
     return str(value).lower() if isinstance(value, bool) else repr(value)
+
+
+def _named(noun: str, names: Sequence[str]) -> str:
+    return f"{noun}{'s' if len(names) > 1 else ''} {_listed(names)}"
 
 
 def _either(names: Iterable[str]) -> str:

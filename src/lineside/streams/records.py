@@ -85,13 +85,12 @@ class Reader:
 def reader_of(rule: Rule) -> Reader:
     """How a rule reads the log."""
     read, arrival = rule.read, rule.time == "arrival"
-    if read.predictions:
-        wanted = read.predictions
+    if read.inspections:
         many = _top if read.answers == "top" else _each
-        takes = _exactly(PREDICTION_TYPE, wanted)
-        made = _prediction_reader(many, arrival=arrival)
-    elif read.event:
-        takes, made = _exactly(EVENT_TYPE, read.event), _event_reader(arrival=arrival)
+        takes = _among(PREDICTION_TYPE, read.inspections)
+        made = _prediction_reader(many, arrival=arrival, apart=len(read.inspections) > 1)
+    elif read.rules:
+        takes, made = _among(EVENT_TYPE, read.rules), _event_reader(arrival=arrival)
     else:
         takes = _of_kind(read.plant) if read.plant else _on_topic(read.topic)
         made = _plant_reader(arrival=arrival)
@@ -144,8 +143,8 @@ def _leaves(value: object, path: str) -> Iterator[tuple[str, Scalar]]:
 # ---- which entries
 
 
-def _exactly(kind: str, subject: str) -> Callable[[str, str], bool]:
-    return lambda type_, name: type_ == kind and name == subject
+def _among(kind: str, subjects: tuple[str, ...]) -> Callable[[str, str], bool]:
+    return lambda type_, name: type_ == kind and name in subjects
 
 
 def _of_kind(kind: str) -> Callable[[str, str], bool]:
@@ -361,11 +360,14 @@ _PREDICTION = msgspec.json.Decoder(_PredictionEvent)
 _Answers = Callable[[_Prediction], Iterable[dict[str, Scalar]]]
 
 
-def _prediction_reader(answers: _Answers, *, arrival: bool) -> Read:
+def _prediction_reader(answers: _Answers, *, arrival: bool, apart: bool = False) -> Read:
+    """``apart``: each inspection keeps its own time, though two may be of one camera."""
+
     def read(entry: Entry) -> Sequence[Record]:
         event = _PREDICTION.decode(entry.body)
         at_us = entry.arrived_us if arrival else round(event.time.timestamp() * 1e6)
-        picture, source = _picture(event.data), event.data.frame.camera
+        picture = _picture(event.data)
+        source = event.data.inspection if apart else event.data.frame.camera
         found = list(answers(event.data))
         if len(found) == 1:
             fields = picture | found[0]

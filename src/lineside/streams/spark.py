@@ -48,7 +48,7 @@ _ROCKS = "org.apache.spark.sql.execution.streaming.state.RocksDBStateStoreProvid
 def spark_document(rule: Rule, *, plant: Plant) -> dict[str, Any]:
     """What a program must know of the plant file: the rule, those it reads, and their sources."""
     chain = upstream(rule, plant)
-    named = {one.read.predictions for one in chain}
+    named = {name for one in chain for name in one.read.inspections}
     kept = replace(
         plant, name="", line=(), camera=(), twin=None, rule=tuple(chain),
         inspection=tuple(one for one in plant.inspection if one.id in named),

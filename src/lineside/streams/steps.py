@@ -10,6 +10,7 @@ from lineside.core import InvalidError, Rule, find_driver
 from lineside.streams.contract import Step
 from lineside.streams.crossing import Crossings
 from lineside.streams.hold_step import LastingConditions, SteadyValues
+from lineside.streams.join_step import Joins
 from lineside.streams.pair_step import Pairs
 from lineside.streams.rate_step import Rates
 from lineside.streams.repeat_step import Repeats
@@ -69,6 +70,11 @@ def _repeat(rule: Rule) -> Step:
     return Repeats(rule, rule.repeat)
 
 
+def _join(rule: Rule) -> Step:
+    assert rule.join is not None  # noqa: S101
+    return Joins(rule, rule.join)
+
+
 def _python(rule: Rule) -> Step:
     """An entry point of the group ``lineside.rules``: a function of the rule that makes a step."""
     try:
@@ -90,5 +96,6 @@ _STEPS: Mapping[str, Callable[[Rule], Step]] = {
     "rate": _rate,
     "hold": _hold,
     "repeat": _repeat,
+    "join": _join,
     "python": _python,
 }

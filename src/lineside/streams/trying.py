@@ -58,8 +58,10 @@ class Chain:
         return tuple(self._engines)
 
     def reads(self, entry: Entry) -> bool:
-        """Whether an entry is one of those that the first of the rules makes records of."""
-        return self._engines[0].role(entry.type, entry.subject) == "record"
+        """Whether an entry is one that the rules make records of, and none said themselves."""
+        said = entry.type == EVENT_TYPE and entry.subject in self._ids
+        roles = (engine.role(entry.type, entry.subject) for engine in self._engines)
+        return not said and "record" in roles
 
     def take(self, entry: Entry) -> Iterator[Event]:
         """What the rule says after one more entry."""
@@ -108,13 +110,16 @@ def engine_of(rule: Rule, *, plant: Plant, step: Step | None = None) -> RuleEngi
 def waits_s(rule: Rule, plant: Plant) -> float:
     """How far behind the newest of its source a record of a rule may lie, in seconds.
 
-    That is its own ``lateness_s``, and what the events of the rule that it reads may be out of
-    order: who reads another rule waits as long as that can still be late.
+    That is its own ``lateness_s``, and what the events of the rules that it reads may be out of
+    order: who reads other rules waits as long as those can still be late.
     """
-    behind_s = 0.0
-    for one in upstream(rule, plant)[:-1]:
-        behind_s = disorder_s(one, waits_s=one.lateness_s + behind_s)
-    return rule.lateness_s + behind_s
+    behind_s: dict[str, float] = {}
+    wait_s = rule.lateness_s
+    for one in upstream(rule, plant):
+        read = (behind_s.get(name, 0.0) for name in one.read.rules)
+        wait_s = one.lateness_s + max(read, default=0.0)
+        behind_s[one.id] = disorder_s(one, waits_s=wait_s)
+    return wait_s
 
 
 def delay_s(rule: Rule, plant: Plant) -> float:
@@ -123,8 +128,12 @@ def delay_s(rule: Rule, plant: Plant) -> float:
     When all is silent, a rule tells after its sources fell asleep, at the next tick, all that time
     alone can still bring.
     """
-    *others, _ = upstream(rule, plant)
-    return sum(2 * one.idle_s + waits_s(one, plant) + rule_span_s(one) for one in others)
+    told_s: dict[str, float] = {}
+    wait_s = 0.0
+    for one in upstream(rule, plant):
+        wait_s = max((told_s.get(name, 0.0) for name in one.read.rules), default=0.0)
+        told_s[one.id] = wait_s + 2 * one.idle_s + waits_s(one, plant) + rule_span_s(one)
+    return wait_s
 
 
 def entry_of(event: Event, *, arrived_us: int) -> Entry:
@@ -159,12 +168,26 @@ def compare_rules(
 
 
 def expected_sources(rule: Rule, *, plant: Plant) -> tuple[str, ...]:
-    """Sources that are known ahead: the cameras a rule's predictions come from."""
-    if not rule.read.predictions:
-        return ()
-    if rule.read.cameras:
+    """Sources that are known ahead: the cameras a rule's predictions come from.
+
+    Of several inspections each is a source of its own.
+    """
+    read = rule.read
+    if len(read.inspections) <= 1:
+        return cameras_read(rule, plant=plant)
+    cameras = {one.id: one.camera for one in plant.inspection}
+    return tuple(
+        name for name in read.inspections
+        if not read.cameras or cameras.get(name) in read.cameras
+    )  # fmt: skip
+
+
+def cameras_read(rule: Rule, *, plant: Plant) -> tuple[str, ...]:
+    """The cameras whose predictions a rule reads; none where it reads something else."""
+    names = rule.read.inspections
+    if names and rule.read.cameras:
         return rule.read.cameras
-    return tuple(one.camera for one in plant.inspection if one.id == rule.read.predictions)
+    return tuple(one.camera for one in plant.inspection if one.id in names)
 
 
 def _face(event: Event) -> bytes:
@@ -194,9 +217,15 @@ def entries_read(rule: Rule, entries: Iterable[Entry], *, plant: Plant) -> Itera
 
 
 def upstream(rule: Rule, plant: Plant) -> list[Rule]:
-    """The rule and those it reads, the first read first."""
-    by_id: dict[str, Rule] = {one.id: one for one in plant.rule}
-    chain: list[Rule] = [rule]
-    while (read := by_id.get(chain[-1].read.event)) is not None and read not in chain:
-        chain.append(read)
-    return chain[::-1]
+    """The rule and those it reads, each behind those that it reads itself."""
+    by_id: dict[str, Rule] = {one.id: one for one in plant.rule} | {rule.id: rule}
+    found: dict[str, Rule] = {}
+
+    def visit(one: Rule, above: tuple[str, ...]) -> None:
+        for name in one.read.rules:
+            if name in by_id and name not in (*above, *found):
+                visit(by_id[name], (*above, name))
+        found.setdefault(one.id, one)
+
+    visit(rule, (rule.id,))
+    return list(found.values())
