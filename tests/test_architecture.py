@@ -24,7 +24,8 @@ ROOMS: dict[str, set[str]] = {
     "twin": {"core", "store", "streams"},
     "fleet": {"core", "vision", "store", "models", "streams"},
     "training": {"core", "vision", "store", "datasets", "models"},
-    "edge": {"core", "vision", "store", "links", "models", "streams", "fleet"},
+    "web": {"core"},
+    "edge": {"core", "vision", "store", "links", "models", "streams", "fleet", "web"},
     "simulator": {"core", "vision", "links"},
     "hub": {
         "core",
@@ -36,6 +37,7 @@ ROOMS: dict[str, set[str]] = {
         "streams",
         "fleet",
         "twin",
+        "web",
     },
     "cli": set(),  # every room below it
     "testing": set(),  # every room

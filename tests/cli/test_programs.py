@@ -1,5 +1,6 @@
 """Programs that a person starts: how they end, and that nothing of them is left."""
 
+import json
 import os
 import shutil
 import signal
@@ -7,7 +8,9 @@ import socket
 import subprocess
 import sys
 import threading
+from contextlib import ExitStack, suppress
 from pathlib import Path
+from urllib.request import urlopen
 
 import psutil
 import pytest
@@ -45,12 +48,12 @@ with _ends_are_interrupts(), Programs(Path(".")) as programs:
 """
 
 
-def written(path: Path) -> int:
+def content(path: Path) -> str:
     pause, began_s = threading.Event(), CLOCK.monotonic()
     while not path.exists() or not path.read_text():
-        assert CLOCK.monotonic() - began_s < 20
+        assert CLOCK.monotonic() - began_s < 40
         pause.wait(0.02)
-    return int(path.read_text())
+    return path.read_text()
 
 
 def ends(pid: int) -> bool:
@@ -95,7 +98,7 @@ def test_a_child_ends_when_its_parent_is_killed(tmp_path: Path) -> None:
     parent = subprocess.Popen(
         [sys.executable, "-c", PARENT, sys.executable, "-c", patient, str(told)]
     )
-    pid = written(told)
+    pid = int(content(told))
     parent.kill()
     parent.wait()
     assert ends(pid)
@@ -112,7 +115,7 @@ def test_a_second_ctrl_c_kills_what_does_not_end(tmp_path: Path) -> None:
         [sys.executable, "-c", DEMO, sys.executable, "-c", STUBBORN, str(told)],
         stderr=subprocess.DEVNULL,
     )
-    pid, pause = written(told), threading.Event()
+    pid, pause = int(content(told)), threading.Event()
     while demo.poll() is None:
         demo.send_signal(signal.SIGINT)
         pause.wait(0.3)
@@ -192,6 +195,36 @@ def test_a_printed_unit_starts_from_anywhere(tmp_path: Path, noun: str, settings
         assert b"READY=1" in systemd.recv(4096)
         program.send_signal(signal.SIGINT)
         assert program.wait(30) == 130
+
+
+@pytest.mark.slow
+def test_a_hub_with_few_descriptors_outlives_idle_connections_without_a_flood_of_log(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "plant.toml").write_text(PLANT)
+    (tmp_path / "hub.toml").write_text(HUB)
+    log = tmp_path / "hub.log"
+    with log.open("wb") as output:
+        hub = subprocess.Popen(
+            ["sh", "-c", f"ulimit -n 256; exec {sys.executable} -m lineside hub --config hub.toml"],  # noqa: S607
+            cwd=tmp_path, stdout=output, stderr=output,
+        )  # fmt: skip
+    try:
+        url = json.loads(content(tmp_path / "data" / "hub.json"))["url"]
+        address = ("127.0.0.1", int(url.rpartition(":")[2]))
+        with ExitStack() as stack:
+            for _ in range(400):
+                stack.enter_context(socket.create_connection(address))
+            pause, began_s, status = threading.Event(), CLOCK.monotonic(), 0
+            while status != 200:
+                assert CLOCK.monotonic() - began_s < 40
+                pause.wait(0.5)
+                with suppress(OSError):
+                    status = urlopen(f"{url}/healthz", timeout=5).status  # noqa: S310  our own hub
+    finally:
+        hub.terminate()
+        assert hub.wait(30) == 0
+    assert log.stat().st_size < 100_000
 
 
 @pytest.mark.slow

@@ -92,6 +92,10 @@ class HubConfig:
         bus: ``embedded``, or the URL of a broker.
         bus_host, bus_port: where the embedded broker listens; port 0 takes a free one.
         bus_password_file: ``name:argon2 hash`` lines; needed when ``bus_host`` is not loopback.
+        http_connections: how many connections pages and API take at a time; fewer where the process
+            may open too few files.
+        http_connections_per_address: of these, how many of one address; the machine itself has no
+            limit of its own. Raise it where many people come through one proxy.
         bus_connections: how many clients the embedded broker takes at a time.
         bus_tls: host:port where the embedded broker listens for devices with certificates; empty:
             nowhere. Port 0 takes a free one.
@@ -128,6 +132,8 @@ class HubConfig:
     plant: str
     host: str = "127.0.0.1"
     port: int = 8080
+    http_connections: int = 2000
+    http_connections_per_address: int = 200
     allowed_hosts: tuple[str, ...] = ()
     bus: str = "embedded"
     bus_host: str = "127.0.0.1"
@@ -173,8 +179,11 @@ class HubConfig:
             raise InvalidError("a port from 0 to 65535", where="port", fix="Choose another port.")
         if self.session_hours <= 0:
             raise InvalidError("above 0", where="session_hours", fix="Write session_hours = 12.")
-        if min(self.bus_connections, self.downloads) < 1:
-            raise InvalidError("above 0", where="bus_connections, downloads", fix="Write 64.")
+        for name in (
+            "bus_connections", "downloads", "http_connections", "http_connections_per_address",
+        ):  # fmt: skip
+            if getattr(self, name) < 1:
+                raise InvalidError("above 0", where=name, fix=f"Write {name} = 64.")
         if self.opcua:
             opcua_address(self.opcua)
         _check_devices(self)

@@ -337,6 +337,8 @@ class _Bound:
 def _bind(services: Services, *, stack: ExitStack) -> tuple[_Bound, str]:
     import uvicorn
 
+    from lineside.web import ConnectionFigures, ConnectionLimits, limited_http
+
     config = services.config
     family = socket.AF_INET6 if ":" in config.host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
@@ -352,8 +354,15 @@ def _bind(services: Services, *, stack: ExitStack) -> tuple[_Bound, str]:
             fix="Choose a free port.",
         ) from error  # fmt: skip
     files = server_files(config, clock=services.clock)
+    limits = ConnectionLimits(
+        most=config.http_connections, most_per_address=config.http_connections_per_address
+    )
+    figures = ConnectionFigures()
+    services.stats.watch("http_connections_refused", lambda: figures.refused)
+    services.stats.watch("http_connections_too_slow", lambda: figures.too_slow)
     settings = uvicorn.Config(
         create_app(services), log_config=None, access_log=False, server_header=False,
+        http=limited_http(limits, figures), log_level="error",
         ws_max_size=_MOST_SOCKET_TEXT, timeout_graceful_shutdown=_GRACE_S, lifespan="on",
         ssl_certfile=files.certificate if files else None, ssl_keyfile=files.key if files else None,
     )  # fmt: skip

@@ -29,6 +29,7 @@ logger = logging.getLogger(__name__)
 
 ADDRESS_FILE = "page.json"
 _MOST_CONNECTIONS = 64
+_MOST_PER_ADDRESS = 48
 _BACKLOG = 64
 _GRACE_S = 1.0
 _LAST_S = 10
@@ -69,6 +70,7 @@ class PageServer:
         need("starlette", extra="edge")
         uvicorn = need("uvicorn", extra="edge")
         from lineside.edge.page.app import Behind, create_app
+        from lineside.web import ConnectionFigures, ConnectionLimits, limited_http
 
         door = Door(
             password=read_password_line(Path(config.password_file)) if config.password_file else "",
@@ -94,10 +96,12 @@ class PageServer:
         shown = f"[{host}]" if ":" in host else host
         self.url = f"{'https' if config.tls_cert else 'http'}://{shown}:{port}"
         self._address = folder / ADDRESS_FILE
+        limits = ConnectionLimits(most=_MOST_CONNECTIONS, most_per_address=_MOST_PER_ADDRESS)
         settings = uvicorn.Config(
             create_app(behind, hosts=config.hosts), log_config=None, access_log=False,
-            server_header=False, lifespan="off", ws="none", http="h11", loop="asyncio",
-            limit_concurrency=_MOST_CONNECTIONS, timeout_graceful_shutdown=_LAST_S,
+            server_header=False, lifespan="off", ws="none", loop="asyncio",
+            http=limited_http(limits, ConnectionFigures()), log_level="error",
+            timeout_graceful_shutdown=_LAST_S,
             ssl_certfile=config.tls_cert or None, ssl_keyfile=config.tls_key or None,
         )  # fmt: skip
         settings.load()
