@@ -1,13 +1,17 @@
 """The line over HTTP: twin, orders, events, documents, ingest; failures as problem documents."""
 
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 
 import pytest
 from fastapi.testclient import TestClient
 
-from lineside.core import rfc3339
+from lineside.core import InvalidError, rfc3339
 from lineside.hub import Services
+from lineside.hub.follow import Follower, Selection
 from lineside.links import Bus, Message
+from lineside.store import Logged
 from lineside.testing import FakeClock
 from tests.hub.conftest import Line
 
@@ -79,6 +83,50 @@ def test_dead_letters_are_listed_with_counts_and_bytes(client: TestClient, line:
     assert "attachment" in payload.headers["content-disposition"]
     assert client.get(f"/api/v1/dead-letters/{letter['id']}").json() == letter
     assert client.get("/api/v1/dead-letters/dlt_0").status_code == 404
+
+
+def test_records_that_a_sink_set_aside_are_listed_tried_again_and_discarded(
+    client: TestClient, hub: Services, line: Line
+) -> None:
+    def handle(entries: Sequence[Logged]) -> None:
+        raise InvalidError("a key begins with $", where=entries[0].entry.subject)
+
+    line.send(line.said("i/ldr", ldr=1), line.said("i/ldr", ldr=2))
+    with ExitStack() as stack:
+        sink = Follower(
+            "mongo", records=hub.records, ledger=hub.ledger, handle=handle,
+            selection=Selection(source="/hall/plant"),
+        )  # fmt: skip
+        while sink.step():
+            pass
+        hub.followers.start(sink, stack=stack)
+        hub.stats.watch_each("follower", "follower", read=hub.followers.figures)
+        (view,) = client.get("/api/v1/followers").json()["items"]
+        assert (view["name"], view["state"], view["lag"]) == ("mongo", "running", 0)
+        assert view["quarantined"] == 2
+        (told,) = client.get("/readyz").json()["followers"]
+        assert (told["name"], told["quarantined"]) == ("mongo", 2)
+        assert 'lineside_follower_quarantined{follower="mongo"} 2.0' in client.get("/metrics").text
+        page = client.get("/api/v1/followers/mongo/quarantine", params={"limit": 1}).json()
+        (first,) = page["items"]
+        assert first["reason"] == "i/ldr: a key begins with $"
+        rest = client.get("/api/v1/followers/mongo/quarantine", params={"after": page["next"]})
+        (second,) = rest.json()["items"]
+        base = "/api/v1/followers/mongo/quarantine"
+        assert client.post(f"{base}/{first['position']}/retry").status_code == 202
+        while (hub.followers.quarantined("mongo"))[0].tries < 2:
+            threading.Event().wait(0.02)
+        assert client.post(f"{base}/{first['position']}/discard").status_code == 200
+        assert client.post(f"{base}/{first['position']}/retry").status_code == 404
+        assert client.post(f"{base}/0/discard").status_code == 400
+        (left,) = client.get(base).json()["items"]
+        assert left["position"] == second["position"]
+        assert client.post(f"{base}/retry").status_code == 202
+        assert client.post(f"{base}/discard").json()["quarantined"] == 0
+        assert client.get("/api/v1/followers/other/quarantine").status_code == 404
+    answer = client.get("/readyz")
+    assert answer.status_code == 503
+    assert answer.json()["away"] == ["follower mongo"]
 
 
 def test_figures_count_what_came_and_went(client: TestClient, line: Line, jpeg: Pictures) -> None:
@@ -231,7 +279,7 @@ def test_the_documentation_lists_every_path_of_the_reference(client: TestClient)
 
 
 def test_readiness_says_what_is_away(client: TestClient, bus: Bus) -> None:
-    assert client.get("/readyz").json() == {"ready": True, "away": []}
+    assert client.get("/readyz").json() == {"ready": True, "away": [], "followers": []}
     bus.close()
     answer = client.get("/readyz")
     assert (answer.status_code, answer.json()["away"]) == (503, ["bus"])

@@ -3,12 +3,22 @@
 import threading
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
-from lineside.core import UnavailableError
+from lineside.core import ConflictError, InvalidError, NotFoundError, UnavailableError
 from lineside.hub import Services
-from lineside.hub.follow import Follower, Selection
+from lineside.hub.dead import Quarantine
+from lineside.hub.follow import (
+    DOUBTFUL_TRIES,
+    Follower,
+    Followers,
+    FollowerState,
+    Rejection,
+    Selection,
+    skip_entry,
+)
 from lineside.store import Logged
 from lineside.streams import Event
 from lineside.testing import FakeClock
@@ -153,3 +163,240 @@ def _own(clock: FakeClock) -> Event:
     return Event(
         id="evt_own", source=SOURCE, type="a.v1", subject="a", time=clock.now(), data={"topic": "a"}
     )
+
+
+# ---- records that cannot be written
+
+
+class Picky:
+    """A handler that fails at some entries; ``written`` holds what it took."""
+
+    def __init__(self, *bad: str, error: Exception | None = None) -> None:
+        self.bad = {f"evt_{name}" for name in bad}
+        self.error = error or InvalidError("a key begins with $", where="mqtt")
+        self.written: list[str] = []
+
+    def __call__(self, entries: Sequence[Logged]) -> None:
+        if self.bad & {logged.entry.id for logged in entries}:
+            raise self.error
+        self.written += [logged.entry.id for logged in entries]
+
+
+def picky(hub: Services, handle: Picky, **more: Any) -> Follower:  # noqa: ANN401  of the constructor
+    return Follower(
+        "sink", records=hub.records, ledger=hub.ledger, handle=handle, selection=Selection(), **more
+    )
+
+
+def five(hub: Services, clock: FakeClock) -> None:
+    for name in "12345":
+        say(hub, clock, name, kind="a.v1")
+
+
+@pytest.mark.parametrize(
+    "error", [InvalidError("a key begins with $", where="mqtt"), OverflowError("8-byte ints")]
+)
+def test_one_bad_record_is_set_aside_and_the_rest_goes_on(
+    hub: Services, clock: FakeClock, error: Exception
+) -> None:
+    five(hub, clock)
+    handle = Picky("3", error=error)
+    made = picky(hub, handle)
+    assert made.step() == 5
+    assert handle.written == ["evt_1", "evt_2", "evt_4", "evt_5"]
+    assert made.behind == 0
+    (record,) = made.quarantine.page()
+    assert (record.follower, record.event, record.position) == ("sink", "evt_3", 3)
+    assert str(error.args[0]) in record.reason
+    assert made.view().quarantined == 1
+    assert made.step() == 0
+
+
+def test_the_other_side_being_away_blames_no_record(hub: Services, clock: FakeClock) -> None:
+    five(hub, clock)
+    handle = Picky("3", error=UnavailableError("away"))
+    made = picky(hub, handle)
+    for _ in range(30):
+        with pytest.raises(UnavailableError):
+            made.step()
+    assert (made.position, len(made.quarantine)) == (0, 0)
+    handle.bad = set()
+    made.step()
+    assert handle.written == [f"evt_{name}" for name in "12345"]
+
+
+@pytest.mark.parametrize("error", [ConflictError("it was moved"), OSError("disk full")])
+def test_what_may_pass_by_itself_is_blamed_on_the_record_after_some_tries(
+    hub: Services, clock: FakeClock, error: Exception
+) -> None:
+    say(hub, clock, "1", kind="a.v1")
+    made = picky(hub, Picky("1", error=error))
+    for _ in range(DOUBTFUL_TRIES - 1):
+        with pytest.raises(type(error)):
+            made.step()
+    assert made.step() == 1
+    assert len(made.quarantine) == 1
+
+
+def test_a_handler_that_took_the_others_names_what_it_did_not(
+    hub: Services, clock: FakeClock
+) -> None:
+    five(hub, clock)
+    pages: list[int] = []
+
+    def handle(entries: Sequence[Logged]) -> list[Rejection]:
+        pages.append(len(entries))
+        return [Rejection(one, "too large") for one in entries if one.entry.id == "evt_2"]
+
+    made = Follower(
+        "sink", records=hub.records, ledger=hub.ledger, handle=handle, selection=Selection()
+    )
+    made.step()
+    assert (pages, made.position) == ([5], 5)
+    assert [record.reason for record in made.quarantine.page()] == ["too large"]
+
+
+def test_another_try_writes_the_record_or_keeps_it_with_the_new_reason(
+    hub: Services, clock: FakeClock
+) -> None:
+    five(hub, clock)
+    handle = Picky("2", "4")
+    made = picky(hub, handle)
+    followers = Followers(hub.ledger, site="hall")
+    followers._all["sink"] = made
+    made.step()
+    handle.bad = {"evt_4"}
+    handle.error = InvalidError("still too large")
+    followers.retry("sink", by="anna")
+    made.step()
+    assert handle.written[:4] == ["evt_1", "evt_3", "evt_5", "evt_2"]
+    (record,) = followers.quarantined("sink")
+    assert (record.event, record.tries, record.reason) == ("evt_4", 2, "still too large")
+    assert made.quarantine.asked() == []
+    followers.discard("sink", position=record.position, by="anna")
+    assert followers.quarantined("sink") == []
+    assert made.view().quarantined == 0
+    said = [view.event["data"] for view in hub.events.page(kind="lineside.follower.v1")]
+    assert [(each["action"], each["by"]) for each in said] == [
+        ("retried", "anna"), ("discarded", "anna"),
+    ]  # fmt: skip
+    with pytest.raises(NotFoundError):
+        followers.retry("sink", position=record.position, by="anna")
+    with pytest.raises(NotFoundError, match="Known: sink"):
+        followers.one("other")
+
+
+def test_a_try_waits_while_the_other_side_is_away(hub: Services, clock: FakeClock) -> None:
+    say(hub, clock, "1", kind="a.v1")
+    handle = Picky("1")
+    made = picky(hub, handle)
+    made.step()
+    made.quarantine.ask()
+    handle.error = UnavailableError("away")
+    with pytest.raises(UnavailableError):
+        made.step()
+    handle.bad = set()
+    made.step()
+    assert (handle.written, len(made.quarantine)) == (["evt_1"], 0)
+
+
+def test_a_fold_skips_its_bad_entry_and_goes_back_for_nothing(
+    hub: Services, clock: FakeClock
+) -> None:
+    five(hub, clock)
+    made = picky(hub, Picky("3"), skip=skip_entry)
+    made.step()
+    followers = Followers(hub.ledger, site="hall")
+    followers._all["sink"] = made
+    assert not made.view().retryable
+    with pytest.raises(ConflictError, match="in its order"):
+        followers.retry("sink", by="anna")
+    followers.discard("sink", by="anna")
+    assert made.view().quarantined == 0
+
+
+def test_with_a_full_quarantine_a_follower_waits_and_drops_nothing(
+    hub: Services, clock: FakeClock
+) -> None:
+    five(hub, clock)
+    quarantine = Quarantine(hub.records.documents, follower="sink", most=1)
+    made = picky(hub, Picky("1", "2", "3", "4", "5"), page=1, quarantine=quarantine)
+    made.step()
+    with pytest.raises(UnavailableError, match="quarantine is full"):
+        made.step()
+    quarantine.discard()
+    made.step()
+    assert [record.event for record in quarantine.page()] == ["evt_2"]
+
+
+def test_a_quarantine_is_there_after_a_restart_and_apart_from_others(
+    hub: Services, clock: FakeClock
+) -> None:
+    five(hub, clock)
+    picky(hub, Picky("3")).step()
+    assert len(picky(hub, Picky()).quarantine) == 1
+    other = Quarantine(hub.records.documents, follower="sin")
+    other.refresh()
+    assert (len(other), other.page()) == (0, [])
+
+
+class Leased:
+    """A lease that a test gives and takes away."""
+
+    def __init__(self) -> None:
+        self.ours = False
+        self.asked = threading.Event()
+        self.released = threading.Event()
+
+    def hold(self) -> bool:
+        self.asked.set()
+        return self.ours
+
+    def release(self) -> None:
+        self.released.set()
+
+
+def test_a_follower_works_only_while_it_holds_its_lease(hub: Services, clock: FakeClock) -> None:
+    five(hub, clock)
+    lease, taker = Leased(), Taker()
+    made = Follower(
+        "sink", records=hub.records, ledger=hub.ledger, handle=taker, selection=Selection(),
+        lease=lease,
+    )  # fmt: skip
+    made.start()
+    try:
+        assert lease.asked.wait(20.0)
+        assert made.view().state is FollowerState.STANDBY
+        assert taker.taken == []
+        hub.records.documents.put("cursor", "sink", body={"position": 2})  # by the other hub
+        lease.ours = True
+        assert taker.came.wait(20.0)
+        assert taker.taken == ["evt_3", "evt_4", "evt_5"]
+    finally:
+        made.stop()
+    assert lease.released.is_set()
+    assert made.view().state is FollowerState.STOPPED
+
+
+def test_the_view_says_for_what_and_since_when_it_waits(hub: Services, clock: FakeClock) -> None:
+    say(hub, clock, "1", kind="a.v1")
+    clock.advance(40)
+    tried = threading.Event()
+
+    def handle(_entries: Sequence[Logged]) -> None:
+        tried.set()
+        raise UnavailableError("the database is away", where="mongodb://x")
+
+    made = Follower(
+        "sink", records=hub.records, ledger=hub.ledger, handle=handle, selection=Selection()
+    )
+    made.start()
+    try:
+        assert tried.wait(20.0)
+        while made.view().state is not FollowerState.WAITING:
+            tried.wait(0.01)
+        view = made.view()
+        assert (view.since, view.lag, view.lag_s) == (clock.now(), 1, 40.0)
+        assert view.reason == "mongodb://x: the database is away"
+    finally:
+        made.stop()

@@ -348,7 +348,7 @@ def test_events_wait_in_the_log_while_kafka_is_away(hub: Services, mock_kafka: s
     def follower(sender: KafkaSender) -> Follower:
         return Follower(
             "kafka-test", records=hub.records, ledger=hub.ledger,
-            handle=KafkaEvents(sent, sender=sender, services=hub).send,
+            handle=KafkaEvents(sent, sender=sender).send,
             selection=Selection(type=EVENT_TYPE),
         )  # fmt: skip
 
@@ -362,11 +362,19 @@ def test_events_wait_in_the_log_while_kafka_is_away(hub: Services, mock_kafka: s
     there.close()
 
 
-def test_an_event_that_kafka_never_takes_is_a_dead_letter(hub: Services, mock_kafka: str) -> None:
+def test_an_event_that_kafka_never_takes_is_quarantined_and_the_next_is_sent(
+    hub: Services, mock_kafka: str
+) -> None:
     place = KafkaPlace(brokers=mock_kafka, options={"message.max.bytes": "2000"})
     sender = KafkaSender(place, client_id="test")
-    events = KafkaEvents(KafkaSent(topic="small"), sender=sender, services=hub)
-    events.send([logged(rule_event(1, text="x" * 5000)), logged(rule_event(2))])
+    events = KafkaEvents(KafkaSent(topic="small"), sender=sender)
+    hub.ledger.record([rule_event(1, text="x" * 5000), rule_event(2)])
+    follower = Follower(
+        "kafka-small", records=hub.records, ledger=hub.ledger, handle=events.send,
+        selection=Selection(type=EVENT_TYPE),
+    )  # fmt: skip
+    assert follower.step() == 2
     assert events.count == 1
-    assert hub.dead_letters.counts() == {"not taken by Kafka": 1}
+    (record,) = follower.quarantine.page()
+    assert record.event == rule_event(1).id
     sender.close()

@@ -1,7 +1,7 @@
 """When the memory of rules is written, and what follows where it is behind."""
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -16,7 +16,7 @@ from lineside.hub.follow import Follower
 from lineside.hub.ledger import Ledger
 from lineside.hub.rules import FOLLOWER, Rules, rules_follower
 from lineside.store import Records, open_records
-from lineside.streams import EVENT_TYPE, Event
+from lineside.streams import EVENT_TYPE, Entry, Event, RuleEngine
 from lineside.testing import FakeClock
 
 PLANT = b"""
@@ -175,6 +175,41 @@ def test_kills_anywhere_are_not_seen_however_far_the_memory_is_behind(
     assert sorted(map(str, torn[0])) == sorted(map(str, whole[0]))
     assert torn[1] == whole[1]
     assert whole[0]
+
+
+class Brittle(Rules):
+    """It fails at one image, after a rule took it in."""
+
+    def _events(self, engine: RuleEngine, entries: Sequence[Entry]) -> list[Event]:
+        found = super()._events(engine, entries)
+        if any(b"Broken" in entry.body for entry in entries):
+            raise ValueError("a rule cannot take this")
+        return found
+
+
+@pytest.mark.parametrize("place", [0, 7, 19])
+def test_an_entry_that_makes_a_rule_fail_is_as_if_it_had_not_been(hub: Hub, place: int) -> None:
+    rules = Brittle(hub.records, ledger=hub.ledger, plant=hub.plant, clock=hub.clock)
+    follower = rules_follower(rules, records=hub.records, ledger=hub.ledger, page=3)
+    for number in range(20):
+        hub.see(number, image="Google" if number != place else "Broken")
+        rules._running["windows"].kept_bytes += 1000
+        if number % 4 == 0:
+            follower.step()
+    exhaust(follower)
+    (record,) = follower.quarantine.page()
+    assert record.event == f"evt_{place}"
+    again = hub.again()
+    again.see(30, image="Google")
+    again.drain()
+    with opened() as other:
+        for number in range(20):
+            if number != place:
+                other.see(number, image="Google")
+        other.see(30, image="Google")
+        other.drain()
+        assert sorted(map(str, again.said())) == sorted(map(str, other.said()))
+    assert again.follower.view().quarantined == 1
 
 
 class Full(Rules):

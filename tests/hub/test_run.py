@@ -110,7 +110,12 @@ def test_messages_on_the_embedded_broker_are_kept_answered_and_acknowledged(
         wait_until(lambda: ask(hub, "/api/v1/stats")["frames_stored"] == 1)
         assert ask(hub, "/api/v1/twin/slots/B1/seen") == "present"
         wait_until(lambda: ask(hub, "/api/v1/dead-letters")["counts"] == {"unknown topic": 1})
-        assert ask(hub, "/readyz") == {"away": [], "ready": True}
+        told = ask(hub, "/readyz")
+        assert (told["ready"], told["away"]) == (True, [])
+        states = {one["name"]: one["state"] for one in told["followers"]}
+        assert states == dict.fromkeys(
+            ("events", "drift", "approvals", "comparisons", "replays"), "running"
+        )
 
 
 def test_an_order_reaches_the_factory_over_the_embedded_broker(

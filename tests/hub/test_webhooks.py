@@ -12,6 +12,7 @@ import pytest
 
 from lineside.core import InvalidError, SystemClock
 from lineside.hub import HubConfig, Services
+from lineside.hub.dead import Quarantine
 from lineside.hub.follow import Follower, Selection
 from lineside.hub.run import running
 from lineside.hub.webhooks import WEBHOOK_TYPE, Webhook
@@ -53,10 +54,13 @@ class Runs:
 
     def __init__(self, hub: Services, config: WebhookConfig) -> None:
         self._config = config
-        self.webhook = Webhook(config, services=hub)
+        name = f"webhook-{config.name}"
+        quarantine = Quarantine(hub.records.documents, follower=name)
+        self.webhook = Webhook(config, services=hub, quarantine=quarantine)
         self.follower = Follower(
-            f"webhook-{config.name}", records=hub.records, ledger=hub.ledger,
-            handle=self.webhook.read, selection=Selection(),
+            name, records=hub.records, ledger=hub.ledger, handle=self.webhook.read,
+            selection=Selection(), quarantine=quarantine, retry=self.webhook.retry,
+            outside=self.webhook.trouble,
         )  # fmt: skip
 
     def read(self) -> None:
@@ -122,6 +126,17 @@ def test_an_event_nobody_takes_is_given_up_after_its_time_and_told(
     assert (said["action"], said["event"], said["why"]) == ("dead", "evt_1", "answered 500")
     assert said["tries"] == 2
     assert runs.webhook.figures.dead == 1
+    (record,) = runs.follower.quarantine.page()
+    assert (record.event, record.reason) == ("evt_1", "answered 500")
+    runs.follower.quarantine.ask(record.position)
+    hooks.answers = [503, 204]
+    runs.step()
+    (record,) = runs.follower.quarantine.page()
+    assert (record.reason, record.tries) == ("answered 503", 2)
+    runs.follower.quarantine.ask()
+    runs.step()
+    assert hooks.ids == ["evt_1", "evt_1", "evt_2", "evt_1", "evt_1"]
+    assert runs.follower.quarantine.page() == []
 
 
 def test_the_time_an_event_is_tried_for_goes_on_over_a_restart(
@@ -163,7 +178,7 @@ def test_after_a_crash_at_most_one_event_comes_twice(hub: Services, hooks: Hooks
     hub.ledger.record([rule_event(hub, n) for n in range(5)])
     for _ in range(3):
         runs = Runs(hub, config)
-        runs.webhook = Killed(config, services=hub)
+        runs.webhook = Killed(config, services=hub, quarantine=runs.follower.quarantine)
         runs.follower = Follower(
             "webhook-mes", records=hub.records, ledger=hub.ledger, handle=runs.webhook.read,
             selection=Selection(),

@@ -107,6 +107,8 @@ RULES: dict[Right, str] = {
         GET /api/v1/dead-letters
         GET /api/v1/dead-letters/{letter}
         GET /api/v1/dead-letters/{letter}/payload
+        GET /api/v1/followers
+        GET /api/v1/followers/{follower}/quarantine
         GET /api/v1/stats
         GET /metrics
         GET /v2
@@ -212,6 +214,10 @@ RULES: dict[Right, str] = {
     """,
     Right.ADMINISTER: """
         POST /mqttingest
+        POST /api/v1/followers/{follower}/quarantine/retry
+        POST /api/v1/followers/{follower}/quarantine/discard
+        POST /api/v1/followers/{follower}/quarantine/{position}/retry
+        POST /api/v1/followers/{follower}/quarantine/{position}/discard
         POST /api/v1/devices/invitations
         POST /api/v1/devices/{device}/revoke
         POST /api/v1/devices/{device}/groups

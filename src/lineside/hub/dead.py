@@ -1,22 +1,41 @@
-"""Quarantine: messages that were refused, with reason, time, topic and their raw bytes; bounded.
+"""What could not be taken: messages refused on their way in, records that a follower set aside.
 
-The bytes stand among the blobs behind a head line of their own, so that forgetting a letter can
-never take a picture that shares its bytes.
+1. A refused message stands nowhere else, so a dead letter keeps its raw bytes, with reason, time
+   and topic. They stand among the blobs behind a head line of their own, so that forgetting a
+   letter can never take a picture that shares its bytes. The oldest go when there are too many.
+2. A record that a follower set aside stands in the log, so a quarantine keeps its position and the
+   reason. None is dropped: with a full quarantine the follower waits, until a person retries or
+   discards some.
 """
 
 import contextlib
 import threading
 from collections import Counter, deque
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from datetime import datetime
 
-from lineside.core import Clock, Digest, NotFoundError, decode, new_id, to_plain
+from lineside.core import (
+    Clock,
+    Digest,
+    NotFoundError,
+    UnavailableError,
+    decode,
+    new_id,
+    to_plain,
+)
 from lineside.hub.topics import DeadLetterError
 from lineside.hub.views import DeadLetterView
-from lineside.store import Blobs, Records
+from lineside.store import Blobs, Documents, Logged, Records
 
 _KIND = "dead-letter"
 _MOST_BYTES_EACH = 8_000_000
 _MOST_BYTES = 256_000_000
 _MOST_DETAIL = 500
+_QUARANTINED = "quarantine"
+_ASKED = "quarantine-retry"
+_ALL = "all"
+MOST_QUARANTINED = 10_000
 
 
 class DeadLetters:
@@ -105,3 +124,151 @@ def _head(letter_id: str) -> bytes:
 
 def _view(body: dict[str, object]) -> DeadLetterView:
     return decode(DeadLetterView, body, where="dead letter")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QuarantinedRecord:
+    """A record that a follower of the log could not handle.
+
+    Attributes:
+        follower: whose quarantine this is.
+        position: of the record in the log.
+        event, type, subject: of the record.
+        reason: why it failed the last time.
+        at: when it was set aside.
+        tries: how often it was tried.
+    """
+
+    follower: str
+    position: int
+    event: str
+    type: str
+    subject: str
+    reason: str
+    at: datetime
+    tries: int = 1
+
+
+class Quarantine:
+    """Records that one follower set aside; at most ``most``, none of them dropped.
+
+    Its documents are shared by the hubs of a site. The positions are held in memory too, so that
+    counting them costs nothing; ``refresh`` brings these up to what other hubs did.
+    """
+
+    def __init__(
+        self, documents: Documents, *, follower: str, most: int = MOST_QUARANTINED
+    ) -> None:
+        self._documents = documents
+        self._follower = follower
+        self._most = most
+        self._lock = threading.Lock()
+        self._positions: set[int] = set()
+
+    def __len__(self) -> int:
+        return len(self._positions)
+
+    def refresh(self) -> None:
+        """Read anew which records there are."""
+        positions = {record.position for record in self._records()}
+        with self._lock:
+            self._positions = positions
+
+    def check_room(self) -> None:
+        """Refuse to go on with a full quarantine: so many are no single bad records.
+
+        Raises:
+            UnavailableError: there is no room until a person retries or discards some.
+        """
+        if len(self) >= self._most:
+            self.refresh()
+        if len(self) >= self._most:
+            raise UnavailableError(
+                f"its quarantine is full, {len(self)} records", where=self._follower,
+                fix="Mend the cause, then retry or discard them.",
+            )  # fmt: skip
+
+    def add(self, logged: Logged, reason: str, *, at: datetime) -> None:
+        """Set a record aside; adding it again counts the try."""
+        entry = logged.entry
+        record = QuarantinedRecord(
+            follower=self._follower, position=logged.position, event=entry.id, type=entry.type,
+            subject=entry.subject, reason=reason[:_MOST_DETAIL], at=at,
+        )  # fmt: skip
+        with contextlib.suppress(NotFoundError):
+            known = self.one(logged.position)
+            record = replace(record, at=known.at, tries=known.tries + 1)
+        self._put(record)
+        with self._lock:
+            self._positions.add(logged.position)
+
+    def one(self, position: int) -> QuarantinedRecord:
+        """``NotFoundError`` where it was written or discarded meanwhile."""
+        try:
+            found = self._documents.get(_QUARANTINED, self._id(position))
+        except NotFoundError as error:
+            raise NotFoundError(
+                f"no record of position {position} is quarantined", where=self._follower,
+                fix="It was written or discarded meanwhile.",
+            ) from error  # fmt: skip
+        return decode(QuarantinedRecord, found.body, where="quarantine")
+
+    def page(self, *, after: int = 0, limit: int = 100) -> list[QuarantinedRecord]:
+        """Oldest first, positions above ``after``."""
+        page = self._documents.page(_QUARANTINED, after=self._id(after), limit=limit)
+        return [
+            decode(QuarantinedRecord, document.body, where="quarantine")
+            for document in page
+            if document.id.startswith(f"{self._follower}/")
+        ]
+
+    def remove(self, position: int) -> None:
+        """Forget a record, and that somebody asked for another try."""
+        for kind in (_QUARANTINED, _ASKED):
+            self._documents.delete(kind, self._id(position))
+        with self._lock:
+            self._positions.discard(position)
+
+    def discard(self, position: int = 0) -> None:
+        """Forget one record, or all of them; ``NotFoundError`` where the one is not there."""
+        for record in [self.one(position)] if position else list(self._records()):
+            self.remove(record.position)
+
+    def ask(self, position: int = 0) -> None:
+        """Ask for another try of one record, or of all; ``NotFoundError`` where it is not there."""
+        if position:
+            self.one(position)
+        name = self._id(position) if position else f"{self._follower}/{_ALL}"
+        self._documents.put(_ASKED, name, body={})
+
+    def asked(self) -> list[int]:
+        """Positions that are to be tried again."""
+        found = self._documents.page(_ASKED, after=f"{self._follower}/", limit=1000)
+        names = [one.id for one in found if one.id.startswith(f"{self._follower}/")]
+        if f"{self._follower}/{_ALL}" in names:
+            return [record.position for record in self._records()]
+        return [int(name.rpartition("/")[2]) for name in names]
+
+    def fail(self, position: int, reason: str) -> None:
+        """Write down that a record failed again."""
+        self._documents.delete(_ASKED, self._id(position))
+        with contextlib.suppress(NotFoundError):  # discarded meanwhile
+            known = self.one(position)
+            self._put(replace(known, reason=reason[:_MOST_DETAIL], tries=known.tries + 1))
+
+    def answered(self) -> None:
+        """Forget that a try of all was asked for."""
+        self._documents.delete(_ASKED, f"{self._follower}/{_ALL}")
+
+    def _records(self) -> Iterator[QuarantinedRecord]:
+        after = 0
+        while page := self.page(after=after, limit=500):
+            yield from page
+            after = page[-1].position
+
+    def _put(self, record: QuarantinedRecord) -> None:
+        name = self._id(record.position)
+        self._documents.put(_QUARANTINED, name, body=to_plain(record))
+
+    def _id(self, position: int) -> str:
+        return f"{self._follower}/{position:019d}"

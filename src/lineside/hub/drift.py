@@ -41,6 +41,11 @@ class DriftWatch:
         """Call with every drift event after it was stored."""
         self._listeners.append(listener)
 
+    def resume(self, position: int) -> int:
+        """Forget what is in memory; another hub may have gone on from there."""
+        self._states.clear()
+        return position
+
     def take(self, entries: Sequence[Logged]) -> None:
         """One page of the log."""
         touched: set[str] = set()
@@ -55,9 +60,9 @@ class DriftWatch:
     def _feed(self, event: Event) -> None:
         prediction = read_prediction(event)
         state, found = feed_drift(self._state(event.subject), prediction)
-        self._states[event.subject] = state
         for drift in found:
             self._raise(event, drift, package=str(prediction.package))
+        self._states[event.subject] = state  # at the end: what failed half-way is fed again
 
     def _state(self, inspection: str) -> DriftState:
         if inspection not in self._states:

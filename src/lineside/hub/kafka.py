@@ -17,9 +17,9 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 
-from lineside.core import LinesideError, need
+from lineside.core import LinesideError, RefusedError, UnavailableError, need
 from lineside.hub.deliveries import Deliveries
-from lineside.hub.follow import Follower, Selection, follow_from_now
+from lineside.hub.follow import Follower, Rejection, Selection, follow_from_now
 from lineside.hub.kafka_config import KafkaBridged, KafkaRead, KafkaSent
 from lineside.hub.kafka_words import bridged_record, dead_record, event_of, is_sent, record_of
 from lineside.hub.keeping import keep_batch
@@ -50,27 +50,26 @@ _PAUSE_S = 1.0
 class KafkaEvents:
     """Handler of a follower over the log."""
 
-    def __init__(self, sent: KafkaSent, *, sender: KafkaSender, services: Services) -> None:
+    def __init__(self, sent: KafkaSent, *, sender: KafkaSender) -> None:
         self._sent = sent
         self._sender = sender
-        self._keeping = services.keeping
         self.count = 0
 
-    def send(self, entries: Sequence[Logged]) -> None:
-        """Send those that go to the topic.
+    def send(self, entries: Sequence[Logged]) -> list[Rejection]:
+        """Send those that go to the topic; those that Kafka does not take are returned.
 
         Raises:
-            UnavailableError, RefusedError: the follower tries again.
+            UnavailableError: the brokers are away, or refuse the credentials; that is of no record.
         """
-        records = [record_of(each, self._sent) for each in entries if is_sent(each, self._sent)]
-        if not records:
-            return
-        refused = self._sender.send(records)
-        for refusal in refused:
-            record = records[refusal.index]
-            why = DeadLetterError(Reason.NOT_SENT, refusal.error.message, where=record.topic)
-            self._keeping.refuse(why, record.value, topic=f"kafka:{record.topic}")
-        self.count += len(records) - len(refused)
+        wanted = [each for each in entries if is_sent(each, self._sent)]
+        if not wanted:
+            return []
+        try:
+            refused = self._sender.send([record_of(each, self._sent) for each in wanted])
+        except RefusedError as error:
+            raise UnavailableError(error.message, where=error.where, fix=error.fix) from error
+        self.count += len(wanted) - len(refused)
+        return [Rejection(wanted[each.index], each.error.message) for each in refused]
 
 
 class _Worker(ABC):
@@ -298,14 +297,13 @@ def _start_events(services: Services, *, stack: ExitStack) -> None:
     for sent in services.config.kafka.send:
         name = f"kafka-{sent.topic}"
         sender = _sender(services, sent.topic)
-        handlers.append(KafkaEvents(sent, sender=sender, services=services))
+        handlers.append(KafkaEvents(sent, sender=sender))
         follow_from_now(name, records=services.records, ledger=services.ledger)
         follower = Follower(
             name, records=services.records, ledger=services.ledger, handle=handlers[-1].send,
             selection=Selection(type=_only(sent.types)),
         )  # fmt: skip
-        follower.start()
-        stack.callback(follower.stop)
+        services.followers.start(follower, stack=stack)
         stack.callback(sender.close)
         services.stats.watch(f"kafka_behind_{_figure(sent.topic)}", partial(_behind, follower))
     if handlers:

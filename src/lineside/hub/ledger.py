@@ -121,6 +121,11 @@ class Ledger:
         self.grown = threading.Condition()
 
     @property
+    def clock(self) -> Clock:
+        """Where its times come from."""
+        return self._clock
+
+    @property
     def state(self) -> LineState:
         """The twin after the last commit."""
         return self._state

@@ -19,7 +19,7 @@ from lineside.core import InvalidError, LinesideError, NotFoundError, replace_du
 from lineside.fleet import SiteAuthority, renewal_due, server_certificate
 from lineside.hub.auth import Credentials
 from lineside.hub.config import HubConfig
-from lineside.hub.follow import Follower, Selection, follow_from_now
+from lineside.hub.follow import Follower, Selection, follow_from_now, skip_entry
 from lineside.hub.ledger import Recorded
 from lineside.hub.opcua_words import (
     OWN_RULES,
@@ -178,12 +178,11 @@ def start_opcua(services: Services, *, stack: ExitStack) -> None:
     follow_from_now(_FOLLOWER, records=services.records, ledger=services.ledger)
     follower = Follower(
         _FOLLOWER, records=services.records, ledger=services.ledger, handle=feed.take,
-        selection=Selection(type=EVENT_TYPE),
+        selection=Selection(type=EVENT_TYPE), skip=skip_entry,
     )  # fmt: skip
     feed.start()
     stack.callback(feed.stop)
-    follower.start()
-    stack.callback(follower.stop)
+    services.followers.start(follower, stack=stack)
     services.stats.watch("opcua_clients", server.clients)
     services.stats.watch("opcua_dropped", lambda: server.dropped)
     services.stats.watch("opcua_behind", lambda: follower.behind)

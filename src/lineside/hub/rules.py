@@ -11,7 +11,8 @@
 4. What a rule says stands in the log, where rules that read it find it.
 5. Memory is written only over what was read: of several hubs on one database one is first, the
    others read again what it made and go on from there.
-6. When nothing arrives, a tick is written into the log, at most once in a rule's ``idle_s`` while
+6. An entry that makes a rule fail is skipped by all of them, for good: the follower lists it.
+7. When nothing arrives, a tick is written into the log, at most once in a rule's ``idle_s`` while
    it waits for time to pass: so a replay of the log decides as the hub did.
 """
 
@@ -127,12 +128,11 @@ def rules_follower(
     rules: "Rules", *, records: Records, ledger: Ledger, page: int = PAGE
 ) -> Follower:
     """The rules' reader of the log, standing where the first of them needs to go on."""
-    follower = Follower(
+    return Follower(
         FOLLOWER, records=records, ledger=ledger, handle=rules.take, selection=Selection(),
-        page=page, note_every=page, settled=lambda: rules.settled,
+        page=page, note_every=page, settled=lambda: rules.settled, skip=rules.skip,
+        resume=rules.resume,
     )  # fmt: skip
-    follower.position = rules.position = max(follower.position, rules.load())
-    return follower
 
 
 class Rules:
@@ -157,6 +157,11 @@ class Rules:
         self._doubtful = False
         return min((one.position for one in running.values()), default=0)
 
+    def resume(self, position: int) -> int:
+        """Go on from a follower's position, or from what the kept memories have if that is more."""
+        self.position = max(position, self.load())
+        return self.position
+
     @property
     def settled(self) -> int:
         """The position up to which the kept memories have everything that rules read."""
@@ -171,6 +176,17 @@ class Rules:
         self._take(page)
         self._doubtful = False
         self.position = page[-1].position
+
+    def skip(self, logged: Logged) -> None:
+        """Go past an entry that failed: every memory is as if it had not been, and that is kept.
+
+        So neither a restart nor a way back to the kept memory comes to this entry again.
+        """
+        end = logged.position
+        self._go_back(upto=end - 1)
+        self._commit((), [one for one in self._running.values() if one.position < end], end=end)
+        self._doubtful = False
+        self.position = end
 
     def keep(self) -> None:
         """Write every memory that is behind, so that the next start has nothing to take again."""

@@ -31,7 +31,7 @@ from lineside.hub.auth import issue_link
 from lineside.hub.config import HubConfig
 from lineside.hub.door import door_of, watch_door
 from lineside.hub.drift import DriftWatch
-from lineside.hub.follow import Follower, Selection
+from lineside.hub.follow import Follower, Selection, skip_entry
 from lineside.hub.job_service import TOPICS as JOB_TOPICS
 from lineside.hub.journal import person_event
 from lineside.hub.kafka import start_kafka
@@ -205,14 +205,14 @@ def _join_bus(config: HubConfig, services: Services, *, stack: ExitStack) -> tup
 def _start_work(services: Services, bus: Bus, *, url: str, stack: ExitStack) -> None:
     """Threads, in the order in which they may be needed; stopped in reverse."""
     source = hub_source(services.plant.site)
+    stack.callback(services.ledger.keep_snapshot)
+    services.stats.watch_each("follower", "follower", read=services.followers.figures)
     outbox = Follower(
         "events", records=services.records, ledger=services.ledger,
         handle=EventOutbox(bus, plant=services.plant).publish,
         selection=Selection(source=source, type=EVENT_TYPE),
     )  # fmt: skip
-    stack.callback(services.ledger.keep_snapshot)
-    outbox.start()
-    stack.callback(outbox.stop)
+    services.followers.start(outbox, stack=stack)
     _start_drift(services, stack=stack)
     _start_rules(services, stack=stack)
     _start_approvals(services, stack=stack)
@@ -254,11 +254,9 @@ def _start_drift(services: Services, *, stack: ExitStack) -> None:
     watch.listen(services.retraining.drifted)
     follower = Follower(
         "drift", records=services.records, ledger=services.ledger, handle=watch.take,
-        selection=Selection(type=PREDICTION_TYPE),
+        selection=Selection(type=PREDICTION_TYPE), skip=skip_entry, resume=watch.resume,
     )  # fmt: skip
-    follower.start()
-    stack.callback(follower.stop)
-    services.stats.watch("drift_behind", lambda: follower.behind)
+    services.followers.start(follower, stack=stack)
 
 
 def _start_rules(services: Services, *, stack: ExitStack) -> None:
@@ -268,8 +266,7 @@ def _start_rules(services: Services, *, stack: ExitStack) -> None:
     rules = services.rules
     follower = rules_follower(rules, records=services.records, ledger=services.ledger)
     stack.callback(rules.keep)
-    follower.start()
-    stack.callback(follower.stop)
+    services.followers.start(follower, stack=stack)
     services.stats.watch_each("rules", "rule", read=rules.totals)
 
 
@@ -279,16 +276,13 @@ def _start_approvals(services: Services, *, stack: ExitStack) -> None:
         "approvals", records=services.records, ledger=services.ledger,
         handle=services.models.follow, selection=Selection(type=MODEL_TYPE),
     )  # fmt: skip
-    follower.start()
-    stack.callback(follower.stop)
+    services.followers.start(follower, stack=stack)
     comparing = Follower(
         "comparisons", records=services.records, ledger=services.ledger,
         handle=services.comparisons.take, selection=Selection(type=MODEL_TYPE),
     )  # fmt: skip
-    comparing.start()
-    stack.callback(comparing.stop)
+    services.followers.start(comparing, stack=stack)
     stack.callback(services.comparisons.close)
-    services.stats.watch("comparisons_behind", lambda: comparing.behind)
 
 
 def _start_replays(services: Services, *, stack: ExitStack) -> None:
@@ -297,10 +291,8 @@ def _start_replays(services: Services, *, stack: ExitStack) -> None:
         "replays", records=services.records, ledger=services.ledger,
         handle=services.replays.take, selection=Selection(type=REPLAY_TYPE),
     )  # fmt: skip
-    replays.start()
-    stack.callback(replays.stop)
+    services.followers.start(replays, stack=stack)
     stack.callback(services.replays.close)
-    services.stats.watch("replays_behind", lambda: replays.behind)
 
 
 def _start_mongo(services: Services, *, stack: ExitStack) -> None:
@@ -315,9 +307,7 @@ def _start_mongo(services: Services, *, stack: ExitStack) -> None:
         "mongo", records=services.records, ledger=services.ledger,
         handle=MongoWriter(sink, services=services).write, selection=Selection(),
     )  # fmt: skip
-    writer.start()
-    stack.callback(writer.stop)
-    services.stats.watch("mongo_behind", lambda: writer.behind)
+    services.followers.start(writer, stack=stack)
     orders = MongoOrders(sink, services=services)
     orders.start()
     stack.callback(orders.stop)

@@ -22,6 +22,7 @@ What a page or route mostly calls (``hub/views.py`` holds the records):
 * ``enrolment``: ``invite(…)``, ``revoke(…)``, ``inventory`` (rows of enrolled devices)
 * ``rules``: ``all()``, ``one(id)``; ``rule_trial.attempt``, ``rule_log.page_of``
 * ``replays``: ``all()``, ``one(id)``, ``ask(order, rules=, by=)``, ``cancel(id, by=)``
+* ``followers``: ``views()``, ``quarantined(name)``, ``retry(name, by=)``, ``discard(name, by=)``
 * ``devices``, ``dead_letters``, ``stats``, ``tracer.trace(id or twin path)``
 
 A route finds them as ``request.app.state.services`` and who asks as ``request.state.identity``
@@ -48,6 +49,7 @@ from lineside.hub.enrolment import Enrolment
 from lineside.hub.enrolment import Ground as EnrolmentGround
 from lineside.hub.events import Events
 from lineside.hub.finisher import Finisher
+from lineside.hub.follow import Followers, FollowerState
 from lineside.hub.frames import Frames
 from lineside.hub.functions import Functions
 from lineside.hub.inference import Inference
@@ -91,6 +93,7 @@ class Services:
     stats: Stats
     auth: Auth
     ledger: Ledger
+    followers: Followers
     keeping: Keeping
     finisher: Finisher
     plant_ingest: PlantIngest
@@ -160,7 +163,8 @@ class Services:
             found.append("records")
         if self.orders.bus is None or not self.orders.bus.connected():
             found.append("bus")
-        return found
+        stopped = (one for one in self.followers.views() if one.state is FollowerState.STOPPED)
+        return [*found, *(f"follower {one.name}" for one in stopped)]
 
     def tick(self) -> None:
         """What time alone brings; called about twice a second by one thread."""
@@ -246,7 +250,8 @@ def build_services(
     return Services(
         config=config, plant=plant, clock=clock, records=records, blobs=blobs, stats=stats,
         auth=Auth(records, clock=clock, session_hours=config.session_hours),
-        ledger=ledger, keeping=keeping, finisher=finisher,
+        ledger=ledger, followers=Followers(ledger, site=plant.site), keeping=keeping,
+        finisher=finisher,
         plant_ingest=plant_ingest, device_ingest=device_ingest,
         dead_letters=dead, devices=devices, watch=watch,
         packages=packages, desired=desired, models=models,

@@ -5,7 +5,8 @@
    waits in the log; see ``webhook_lanes``.
 2. An event that is not taken is tried again, later and later, up to five minutes apart, or as late
    as the answer asks. After ``dead_after_s`` it is given up: that is an event of the hub
-   (``lineside.webhook.v1``, ``action`` ``dead``) and counted, and the next one follows.
+   (``lineside.webhook.v1``, ``action`` ``dead``) and counted, it stands in the quarantine of the
+   webhook's follower, and the next one follows.
 3. How far each key came is written after each event: after a crash as many events may come twice
    as were under way, ``parallel`` at most, under the same ``webhook-id``.
 """
@@ -19,6 +20,7 @@ from fnmatch import fnmatchcase
 from functools import partial
 
 from lineside.core import (
+    InvalidError,
     Json,
     LinesideError,
     NotFoundError,
@@ -28,7 +30,8 @@ from lineside.core import (
     rfc3339,
     stable_id,
 )
-from lineside.hub.follow import Follower, Selection, follow_from_now
+from lineside.hub.dead import Quarantine
+from lineside.hub.follow import Follower, Selection, Waiting, follow_from_now
 from lineside.hub.order_keys import key_of
 from lineside.hub.services import Services
 from lineside.hub.topics import hub_source
@@ -89,13 +92,16 @@ class _Try:
 class Webhook:
     """Handler of a follower over the log, and the threads that post."""
 
-    def __init__(self, config: WebhookConfig, *, services: Services) -> None:
+    def __init__(
+        self, config: WebhookConfig, *, services: Services, quarantine: Quarantine
+    ) -> None:
         self._config = config
         self._services = services
+        self._quarantine = quarantine
         self._stop = threading.Event()
         self._moved = threading.Condition()
         self._lanes = Lanes(self._load())
-        self._lost = False
+        self._lost: Waiting | None = None
         self._unkept = False
         self._threads = [
             threading.Thread(target=self._run, name=f"webhook-{config.name}-{number}")
@@ -107,6 +113,10 @@ class Webhook:
     def waiting(self) -> int:
         """Keys that have something to be posted."""
         return len(self._lanes)
+
+    def trouble(self) -> Waiting | None:
+        """Since when somebody does not take what is posted; None where all is well."""
+        return self._lost
 
     def start(self) -> None:
         """Begin to post."""
@@ -140,6 +150,19 @@ class Webhook:
                 else:
                     self._moved.wait(_LOOK_S)
             keyed = keyed[count:]
+
+    def retry(self, logged: Logged) -> None:
+        """Post an event that was given up, once.
+
+        Raises:
+            InvalidError: it is not taken.
+        """
+        with closing(WebhookSender(self._config.target)) as sender:
+            tried = self._post(logged, sender=sender)
+        if tried.why:
+            raise InvalidError(tried.why)
+        with self._moved:
+            self.figures.sent += 1
 
     def turn(self, sender: WebhookSender) -> bool:
         """One try of the first event of a lane that is due; False if none is."""
@@ -234,6 +257,7 @@ class Webhook:
                 self._keep_later()
 
     def _give_up(self, logged: Logged, lane: Lane, *, why: str) -> None:
+        self._quarantine.check_room()
         told: dict[str, Json] = {
             "action": "dead", "event": logged.entry.id, "type": logged.entry.type, "why": why,
             "since": lane.since, "tries": lane.tries + 1,
@@ -244,6 +268,7 @@ class Webhook:
             source=hub_source(site), type=WEBHOOK_TYPE, subject=self._config.name,
             time=self._services.clock.now(), data=dict(told),
         )  # fmt: skip
+        self._quarantine.add(logged, why, at=event.time)
         self._services.ledger.record([event])
         logger.warning(
             "webhook gave up name=%s event=%s why=%s", self._config.name, logged.entry.id, why
@@ -301,14 +326,14 @@ class Webhook:
                 self._moved.wait(min(left_s, _LOOK_S))
 
     def _note_lost(self, why: str) -> None:
-        if not self._lost:
+        if self._lost is None:
             logger.warning("webhook waits name=%s reason=%s", self._config.name, why)
-        self._lost = True
+            self._lost = Waiting(self._services.clock.now(), why)
 
     def _note_back(self) -> None:
-        if self._lost and not self._lanes.failing:
+        if self._lost is not None and not self._lanes.failing:
             logger.info("webhook goes on name=%s", self._config.name)
-            self._lost = False
+            self._lost = None
 
 
 def _stops() -> UnavailableError:
@@ -328,15 +353,16 @@ def start_webhooks(services: Services, *, stack: ExitStack) -> None:
 
 
 def _start(config: WebhookConfig, *, services: Services, stack: ExitStack) -> None:
-    webhook = Webhook(config, services=services)
     name = f"webhook-{config.name}"
+    quarantine = Quarantine(services.records.documents, follower=name)
+    webhook = Webhook(config, services=services, quarantine=quarantine)
     follow_from_now(name, records=services.records, ledger=services.ledger)
     follower = Follower(
         name, records=services.records, ledger=services.ledger, handle=webhook.read,
-        selection=Selection(type=selected_type(config)),
+        selection=Selection(type=selected_type(config)), quarantine=quarantine,
+        retry=webhook.retry, outside=webhook.trouble,
     )  # fmt: skip
-    follower.start()
-    stack.callback(follower.stop)
+    services.followers.start(follower, stack=stack)
     webhook.start()
     stack.callback(webhook.stop)
     figure = f"webhook_{config.name.replace('-', '_')}"

@@ -1,4 +1,4 @@
-"""``/api/v1``: twin, orders, events, trace, refused messages, figures."""
+"""``/api/v1``: twin, orders, events, trace, refused messages, followers of the log, figures."""
 
 from dataclasses import dataclass
 from typing import Annotated
@@ -6,7 +6,7 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Query
 from fastapi.responses import Response
 
-from lineside.core import Json, to_plain
+from lineside.core import InvalidError, Json, to_plain
 from lineside.hub.api.wire import (
     Hub,
     Limit,
@@ -133,6 +133,60 @@ def get_payload(hub: Hub, letter: str) -> Response:
     headers = {"Content-Disposition": f'attachment; filename="{hub.dead_letters.one(letter).id}"'}
     payload = hub.dead_letters.payload(letter)
     return Response(payload, media_type="application/octet-stream", headers=headers)
+
+
+@router.get("/followers", summary="What follows the log")
+def list_followers(hub: Hub) -> Response:
+    """Each with its position, its lag, its state, and how many records it set aside."""
+    return listed(hub.followers.views())
+
+
+@router.get(
+    "/followers/{follower}/quarantine", summary="Records a follower set aside, oldest first"
+)
+def list_quarantine(
+    hub: Hub, follower: str, *, after: str = "", limit: Limit = 100
+) -> Response:  # fmt: skip
+    """Each with its position in the log, its event, and why it failed."""
+    page = hub.followers.quarantined(follower, after=whole_number(after, name="after"), limit=limit)
+    return listed(page, following=following_of(page, limit, key=lambda one: one.position))
+
+
+@router.post("/followers/{follower}/quarantine/retry", summary="Try all its records again")
+def retry_all(hub: Hub, who: Who, *, follower: str) -> Response:
+    """202: tried within a second; what fails again stays. 409 for a follower that only skips."""
+    hub.followers.retry(follower, by=who.name)
+    return answer(hub.followers.one(follower).view(), status=202)
+
+
+@router.post("/followers/{follower}/quarantine/discard", summary="Discard all its records")
+def discard_all(hub: Hub, who: Who, *, follower: str) -> Response:
+    """The events stay in the log."""
+    hub.followers.discard(follower, by=who.name)
+    return answer(hub.followers.one(follower).view())
+
+
+@router.post("/followers/{follower}/quarantine/{position}/retry", summary="Try one record again")
+def retry_one(hub: Hub, who: Who, *, follower: str, position: str) -> Response:
+    """202: tried within a second; if it fails again it stays, with the new reason."""
+    hub.followers.retry(follower, position=_position(position), by=who.name)
+    return answer(hub.followers.one(follower).view(), status=202)
+
+
+@router.post("/followers/{follower}/quarantine/{position}/discard", summary="Discard one record")
+def discard_one(hub: Hub, who: Who, *, follower: str, position: str) -> Response:
+    """The event stays in the log."""
+    hub.followers.discard(follower, position=_position(position), by=who.name)
+    return answer(hub.followers.one(follower).view())
+
+
+def _position(text: str) -> int:
+    position = whole_number(text, name="position")
+    if not position:
+        raise InvalidError(
+            f"{text!r} is no position", where="position", fix="Take one of the quarantine's list."
+        )
+    return position
 
 
 @router.get("/stats", summary="Counters and latencies")

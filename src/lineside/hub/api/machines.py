@@ -142,11 +142,22 @@ def healthz() -> Response:
     return PlainTextResponse("ok\n")
 
 
-@router.get("/readyz", summary="Store and bus answer")
+@router.get("/readyz", summary="The hub can do its work")
 def readyz(hub: Hub) -> Response:
-    """503 with what is away."""
-    away = hub.away()
-    return answer({"ready": not away, "away": away}, status=503 if away else 200)
+    """503 with what is away: the store, the bus, a follower that stopped.
+
+    A sink that is away makes no hub unready, because its records wait in the log; it is listed.
+    """
+    away, views = hub.away(), hub.followers.views()
+    followers = [
+        {
+            "name": view.name, "state": view.state, "position": view.position, "lag": view.lag,
+            "lag_s": view.lag_s, "since": view.since, "quarantined": view.quarantined,
+        }
+        for view in views
+    ]  # fmt: skip
+    told = {"ready": not away, "away": away, "followers": followers}
+    return answer(told, status=503 if away else 200)
 
 
 @router.get("/metrics", summary="Figures for Prometheus")
