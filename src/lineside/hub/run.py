@@ -352,7 +352,7 @@ def _bind(services: Services, *, stack: ExitStack) -> tuple[_Bound, str]:
     services.stats.watch("http_connections_too_slow", lambda: figures.too_slow)
     settings = uvicorn.Config(
         create_app(services), log_config=None, access_log=False, server_header=False,
-        http=limited_http(limits, figures), log_level="error",
+        http=limited_http(limits, figures), backlog=limits.backlog(), log_level="error",
         ws_max_size=_MOST_SOCKET_TEXT, timeout_graceful_shutdown=_GRACE_S, lifespan="on",
         ssl_certfile=files.certificate if files else None, ssl_keyfile=files.key if files else None,
     )  # fmt: skip

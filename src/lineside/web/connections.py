@@ -48,6 +48,14 @@ class ConnectionLimits:
             resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
         return max(_LEAST_CONNECTIONS, min(self.most, soft // _SHARE_OF_DESCRIPTORS))
 
+    def backlog(self) -> int:
+        """Return how many connections may wait to be accepted.
+
+        asyncio accepts so many in one go before any of them can be closed, and logs each that finds
+        no descriptor.
+        """
+        return max(_LEAST_CONNECTIONS, self.within_descriptors() // 2)
+
 
 @dataclass(slots=True)
 class ConnectionFigures:

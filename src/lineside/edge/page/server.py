@@ -100,8 +100,8 @@ class PageServer:
         settings = uvicorn.Config(
             create_app(behind, hosts=config.hosts), log_config=None, access_log=False,
             server_header=False, lifespan="off", ws="none", loop="asyncio",
-            http=limited_http(limits, ConnectionFigures()), log_level="error",
-            timeout_graceful_shutdown=_LAST_S,
+            http=limited_http(limits, ConnectionFigures()), backlog=limits.backlog(),
+            log_level="error", timeout_graceful_shutdown=_LAST_S,
             ssl_certfile=config.tls_cert or None, ssl_keyfile=config.tls_key or None,
         )  # fmt: skip
         settings.load()
