@@ -131,3 +131,19 @@ def test_a_tile_says_what_each_inspection_said(watch: Watch, clock: FakeClock) -
     assert tile.also == to_plain([said(frame, "unlike", label="spotted")])
     bare = replace(watch.one("plate"), prediction=None, also=())
     assert tile_of(bare, plant=PLANT, names={}, now=clock.now()).beside == ()
+
+
+def test_a_frame_that_nothing_answers_stands_without_the_answers_before(
+    watch: Watch, clock: FakeClock
+) -> None:
+    answered = taken(clock)
+    watch.frame(answered)
+    watch.prediction(said(answered, "surface"), "evt")
+    watch.prediction(said(answered, "unlike"), "evt")
+    clock.advance(5)
+    later = taken(clock, number=2)
+    watch.frame(later)
+    assert names(watch) == ()
+    tile = tile_of(watch.one("plate"), plant=PLANT, names={}, now=clock.now())
+    assert tile.frame == later.row.id
+    assert (tile.prediction, tile.also, tile.said, tile.beside) == (None, [], (), ())

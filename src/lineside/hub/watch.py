@@ -20,7 +20,7 @@ from lineside.streams import PREDICTION_TYPE, decode_event, read_prediction
 from lineside.vision import FrameRef, Prediction, decode_picture, encode_jpeg
 
 _KEPT_FRAMES = 16
-_UNANSWERED_AFTER = timedelta(seconds=1.5)
+UNANSWERED_AFTER = timedelta(seconds=1.5)
 _PNG = b"\x89PNG"
 
 CameraState = Literal["live", "no signal", "never"]
@@ -100,11 +100,10 @@ class Watch:
             seen.frames[taken.row.id] = taken
             while len(seen.frames) > _KEPT_FRAMES:
                 seen.frames.popitem(last=False)
-            held = bool(seen.last and seen.last.frame.id == taken.row.id)
-            early = tuple(one for one, _ in seen.answers.values()) if held else ()
-            shows = held or self._unanswered(seen, taken)
+            answered = bool(seen.last and seen.last.frame.id == taken.row.id)
+            shows = answered or self._unanswered(seen, taken)
         if shows:
-            self._show(camera, taken, said=early)
+            self._show(camera, taken)
 
     def prediction(self, prediction: Prediction, event: str) -> None:
         """An answer was stored."""
@@ -113,10 +112,9 @@ class Watch:
             seen = self._cameras[camera]
             if not self._hold(seen, prediction, event=event):
                 return
-            said = tuple(one for one, _ in seen.answers.values())
             taken = seen.frames.get(prediction.frame.id)
         if taken is not None:
-            self._show(camera, taken, said=said)
+            self._show(camera, taken)
 
     def _hold(self, seen: _Seen, prediction: Prediction, *, event: str) -> bool:
         """Keep an answer beside those to the same frame; False for one to an older frame."""
@@ -133,21 +131,28 @@ class Watch:
     def _unanswered(self, seen: _Seen, taken: Taken) -> bool:
         """Nothing answers this camera lately, so the bare picture is shown."""
         last = seen.shown.prediction if seen.shown else None
-        return last is None or taken.row.captured_at - last.frame.captured_at > _UNANSWERED_AFTER
+        return last is None or not is_current(last, taken.row)
 
-    def _show(self, camera: str, taken: Taken, *, said: tuple[Prediction, ...]) -> None:
-        shown = Shown(
-            ref=taken.ref,
-            jpeg=_jpeg(taken.encoded),
-            prediction=said[0] if said else None,
-            also=said[1:],
-        )
+    def _show(self, camera: str, taken: Taken) -> None:
+        """A frame with the answers that are there when it is put in its place."""
+        jpeg = _jpeg(taken.encoded)
         with self._lock:
             seen = self._cameras[camera]
             standing = seen.shown
-            if standing and shown.ref.captured_at < standing.ref.captured_at:
+            if standing and taken.ref.captured_at < standing.ref.captured_at:
                 return
-            seen.shown = shown
+            answered = seen.last.frame if seen.last else None
+            if (
+                answered
+                and answered.captured_at > taken.ref.captured_at
+                and (answered.id in seen.frames)
+            ):
+                return  # a newer frame was answered meanwhile and is shown instead
+            of_it = answered is not None and answered.id == taken.ref.id
+            said = tuple(one for one, _ in seen.answers.values()) if of_it else ()
+            seen.shown = Shown(
+                ref=taken.ref, jpeg=jpeg, prediction=said[0] if said else None, also=said[1:]
+            )
         for listener in self._listeners:
             listener(camera)
 
@@ -194,6 +199,11 @@ class Watch:
             state=state, since=since, newest=newest, prediction=last, event=event,
             also=also,
         )  # fmt: skip
+
+
+def is_current(prediction: Prediction, newest: FrameRow) -> bool:
+    """Whether a camera's last answer is still shown, with its own frame, beside newer frames."""
+    return newest.captured_at - prediction.frame.captured_at <= UNANSWERED_AFTER
 
 
 def _jpeg(encoded: bytes) -> bytes:

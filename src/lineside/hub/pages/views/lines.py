@@ -16,6 +16,7 @@ from lineside.hub.pages.views.answers import (
     unsure_count,
 )
 from lineside.hub.views import CameraView, EventView, PackageView
+from lineside.hub.watch import is_current
 from lineside.vision import Decision, PictureState, Prediction
 
 LATENCY_LIMIT_MS = 150.0
@@ -114,9 +115,10 @@ def title_of(camera: CameraView, plant: Plant) -> str:
 
 
 def tile_of(camera: CameraView, *, plant: Plant, names: Mapping[str, str], now: datetime) -> Tile:
-    """A camera as a tile."""
-    said = camera.prediction
-    newest = camera.newest
+    """A camera as a tile: an answer with its own frame, else the newest frame without one."""
+    said, also, newest = camera.prediction, camera.also, camera.newest
+    if said is not None and newest is not None and not is_current(said, newest):
+        said, also = None, ()
     heard = camera.since or (newest.arrived_at if newest else None)
     silent_s = (now - heard).total_seconds() if heard else 0.0
     package = str(said.package) if said else ""
@@ -134,13 +136,11 @@ def tile_of(camera: CameraView, *, plant: Plant, names: Mapping[str, str], now: 
         package=package,
         names=dict(names),
         answer=answer_text(said) if said else DASH,
-        unsure=number(sum(map(unsure_count, (said, *camera.also)))) if said else DASH,
+        unsure=number(sum(map(unsure_count, (said, *also)))) if said else DASH,
         latency=milliseconds(said.latency_ms.total) if said else DASH,
         said=tuple(_said_row(one) for one in said_of(said)) if said else (),
-        also=to_plain(list(camera.also)),
-        beside=tuple(
-            Beside(inspection=one.inspection, answer=answer_text(one)) for one in camera.also
-        ),
+        also=to_plain(list(also)),
+        beside=tuple(Beside(inspection=one.inspection, answer=answer_text(one)) for one in also),
     )
 
 

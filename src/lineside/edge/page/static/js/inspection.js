@@ -4,7 +4,6 @@ import { answerText, markOf, saidOf } from "./answers.js";
 import { fill, make, mark, put } from "./dom.js";
 import { milliseconds, probability, tail } from "./format.js";
 
-const WRITE_MS = 250; // digits that dance cannot be read
 const CLASSES = ["classify", "multilabel"];
 
 /** @typedef {Record<string, any>} Row */
@@ -14,7 +13,6 @@ export class Answers {
   constructor(row) {
     this.id = row.id;
     this.row = row;
-    this.wroteAt = 0;
     this.state = make("span", {});
     this.answer = make("p", { class: "answer" });
     this.confidence = make("p", { class: "confidence" });
@@ -35,10 +33,8 @@ export class Answers {
     this.nothing();
   }
 
-  /** @param {any} prediction of the newest picture, if any */
+  /** @param {any} prediction of the picture that is drawn, if any */
   show(prediction) {
-    if (performance.now() - this.wroteAt < WRITE_MS) return;
-    this.wroteAt = performance.now();
     if (!prediction) return this.nothing();
     this.element.removeAttribute("data-nothing");
     this.button.hidden = false;

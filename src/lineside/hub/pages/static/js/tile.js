@@ -1,11 +1,17 @@
 // @ts-check
-/** One camera's tile: picture and answer of the same frame, or the words that say why not. */
+/**
+ * One camera's tile. A frame is drawn as a whole: its picture, its answers and every word of them in
+ * one turn; a frame without an answer shows none. Frames follow one another at most four times a
+ * second, because digits that dance cannot be read; what comes faster is left out as a whole.
+ */
 import { answerText, markOf, unsureCount } from "./answers.js";
+import { put } from "./dom.js";
 import { milliseconds, span, tail } from "./format.js";
 import { drawOverlay, fit, prepareCanvas } from "./overlay.js";
 import { listAnswers, listBeside } from "./tile_answers.js";
 
 const SILENT_S = 2; // the server's status comes every second; two missed are a loss
+const FRAME_MS = 250;
 
 export class Tile {
   /** @param {HTMLElement} element */
@@ -25,9 +31,12 @@ export class Tile {
     this.since = element.dataset.since ? new Date(element.dataset.since).getTime() : Date.now();
     /** @type {ImageBitmap | HTMLImageElement | null} */
     this.picture = null;
-    this.wroteAt = 0;
-    this.later = 0;
-    this.bare = 0; // how often in a row no further inspection had answered when words were written
+    this.frame = "";
+    this.drawnAt = -FRAME_MS;
+    this.silence_s = 0;
+    /** @type {any} the newest message; one that is no longer it is left out */
+    this.newest = null;
+    this.beside = this.also.map((one) => one.inspection);
     if (element.dataset.frame) void this.loadFirst(element.dataset.frame);
     new ResizeObserver(() => this.draw()).observe(this.canvas);
   }
@@ -46,8 +55,14 @@ export class Tile {
   /** @param {any} header @param {Blob | null} blob */
   async show(header, blob) {
     if (!blob) return;
+    this.newest = header;
+    const wait_ms = header.frame.id === this.frame ? 0 : this.drawnAt + FRAME_MS - performance.now();
+    if (wait_ms > 0) await new Promise((done) => setTimeout(done, wait_ms));
+    if (this.newest !== header) return;
     const picture = await createImageBitmap(blob);
+    if (this.newest !== header) return picture.close();
     if (this.picture instanceof ImageBitmap) this.picture.close();
+    if (header.frame.id !== this.frame) this.drawnAt = performance.now();
     this.picture = picture;
     this.prediction = header.prediction;
     this.also = header.also;
@@ -57,6 +72,7 @@ export class Tile {
     this.element.querySelector(".tile-picture > p")?.remove();
     this.draw();
     this.write();
+    this.tick();
   }
 
   /** What the server says of this camera. @param {{state: string, since: string | null}} status */
@@ -79,39 +95,23 @@ export class Tile {
     }
   }
 
-  /** Text at most four times a second, the last one always: digits that dance cannot be read. */
+  /** The words of the frame that is drawn. */
   write() {
-    const wait_ms = this.wroteAt + 250 - performance.now();
-    if (wait_ms > 0) {
-      this.later ||= window.setTimeout(() => ((this.later = 0), this.write()), wait_ms);
-      return;
-    }
-    this.wroteAt = performance.now();
     const said = this.prediction;
-    this.put("[data-answer]", said ? answerText(said) : "–");
+    put(this.element.querySelector("[data-answer]"), said ? answerText(said) : "–");
     const all = said ? [said, ...this.also] : [];
-    this.put("[data-unsure]", said ? String(all.reduce((sum, one) => sum + unsureCount(one), 0)) : "–");
-    this.put("[data-latency]", said ? milliseconds(said.latency_ms.total) : "–");
-    if (said) listAnswers(this.element, said);
-    // The first answer to a frame comes alone: the words of the others stay, pale, until theirs do.
-    this.bare = this.also.length ? 0 : this.bare + 1;
-    if (this.bare !== 1 && this.bare !== 2) listBeside(this.element, this.also);
-    this.element.querySelector("[data-beside]")?.toggleAttribute("data-stale", this.bare > 0);
-    if (this.frame) {
-      this.frameBox.setAttribute("href", `/frames/${this.frame}`);
-      this.link("[data-frame-link]", `/frames/${this.frame}`, this.frame, tail(this.frame));
-    }
-    if (said) {
-      const name = this.names[said.package];
-      const text = (name ? name + "@" : "") + tail(said.package);
-      this.link("[data-package]", `/models/${said.package}`, said.package, text);
-    }
-  }
-
-  /** @param {string} where @param {string} text */
-  put(where, text) {
-    const element = this.element.querySelector(where);
-    if (element && element.textContent !== text) element.textContent = text;
+    put(this.element.querySelector("[data-unsure]"), said ? String(all.reduce((sum, one) => sum + unsureCount(one), 0)) : "–");
+    put(this.element.querySelector("[data-latency]"), said ? milliseconds(said.latency_ms.total) : "–");
+    listAnswers(this.element, said);
+    // The first answer to a frame comes alone: the places of the others stay, without words.
+    this.beside = [...new Set([...this.beside, ...this.also.map((one) => one.inspection)])];
+    listBeside(this.element, this.beside, this.also);
+    this.frameBox.setAttribute("href", `/frames/${this.frame}`);
+    this.link("[data-frame-link]", `/frames/${this.frame}`, this.frame, tail(this.frame));
+    if (!said) return void this.element.querySelector("[data-package]")?.replaceChildren("–");
+    const name = this.names[said.package];
+    const text = (name ? name + "@" : "") + tail(said.package);
+    this.link("[data-package]", `/models/${said.package}`, said.package, text);
   }
 
   /** @param {string} where @param {string} href @param {string} title @param {string} text */
@@ -130,7 +130,8 @@ export class Tile {
   }
 
   /** Twice a second: a frozen picture must not look like a healthy line. @param {number} silence_s */
-  tick(silence_s) {
+  tick(silence_s = this.silence_s) {
+    this.silence_s = silence_s;
     const lost = silence_s >= SILENT_S;
     const quiet = this.told === "never" ? "never" : lost ? "no signal" : this.told;
     const since_s = lost && this.told === "live" ? silence_s : (Date.now() - this.since) / 1000;
@@ -141,6 +142,6 @@ export class Tile {
     const shown = /** @type {HTMLElement} */ (this.element.querySelector("header .state"));
     shown.dataset.shape = mark.shape;
     shown.dataset.tone = mark.tone;
-    if (shown.textContent !== mark.word) shown.textContent = mark.word;
+    put(shown, mark.word);
   }
 }

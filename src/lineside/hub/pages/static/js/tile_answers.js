@@ -4,9 +4,9 @@ import { answerText, regionMark, saidOf } from "./answers.js";
 import { fill, make, mark } from "./dom.js";
 import { probability } from "./format.js";
 
-/** Every answer, where the tile has room for them. @param {HTMLElement} tile @param {any} said */
+/** Every answer, where the tile has room for them; none to a frame without. @param {HTMLElement} tile @param {any} said */
 export function listAnswers(tile, said) {
-  const rows = saidOf(said).map((one) =>
+  const rows = (said ? saidOf(said) : []).map((one) =>
     make(
       "li",
       {},
@@ -18,10 +18,11 @@ export function listAnswers(tile, said) {
   fill(tile.querySelector("[data-said]"), ...rows);
 }
 
-/** A line for each further inspection. @param {HTMLElement} tile @param {any[]} also */
-export function listBeside(tile, also) {
-  const rows = also.map((one) =>
-    make("div", {}, make("dt", {}, one.inspection), make("dd", {}, answerText(one))),
-  );
+/** A line for each further inspection. @param {HTMLElement} tile @param {string[]} names @param {any[]} also */
+export function listBeside(tile, names, also) {
+  const rows = names.map((name) => {
+    const said = also.find((one) => one.inspection === name);
+    return make("div", {}, make("dt", {}, name), make("dd", {}, said ? answerText(said) : "–"));
+  });
   fill(tile.querySelector("[data-beside]"), ...rows);
 }

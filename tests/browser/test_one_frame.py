@@ -1,0 +1,259 @@
+"""Picture and answers are of one frame: pictures carry their number, and so do their answers.
+
+The number stands in the picture as eight bars, white for 1, and in the answer as a count. Whatever
+a page shows at any moment has to be the same number twice.
+"""
+
+import base64
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from playwright.sync_api import Browser, Page
+
+from lineside.core import SystemClock, digest_of, encode, frame_id, rfc3339
+from lineside.hub import HubConfig, RunningHub, running
+from lineside.links import Message
+from lineside.streams import encode_event, prediction_event
+from lineside.vision import (
+    CountAnswer,
+    Decision,
+    FrameRef,
+    HealthFigures,
+    PictureState,
+    Prediction,
+    RegistrationFigures,
+    StageTimes,
+    encode_jpeg,
+    open_frame,
+)
+from tests.browser.conftest import Watched, watch
+from tests.edge.page.pages import Shown, said_of, shown
+
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(120)]
+
+CLOCK = SystemClock()
+NOTHING = "\N{EN DASH}"
+PLANT = """
+schema = "lineside.plant/1"
+site = "numbers"
+name = "Numbers"
+[[line]]
+id = "l"
+name = "Line"
+[[camera]]
+id = "cam"
+name = "Camera"
+line = "l"
+source = "mqtt:cam"
+[[inspection]]
+id = "number"
+camera = "cam"
+task = "count"
+[[inspection]]
+id = "again"
+camera = "cam"
+task = "count"
+[[route]]
+topic = "cam"
+kind = "frame"
+camera = "cam"
+"""
+SEEN = """async ({seconds, canvas, places}) => {
+    const number = (drawn) => {
+        const { width, height } = drawn, pixels = drawn.getContext("2d");
+        const shown = Math.min(width / 160, height / 120);
+        let found = 0;
+        for (let bar = 0; bar < 8; bar++) {
+            const x = (width - 160 * shown) / 2 + (20 * bar + 10) * shown;
+            const [grey] = pixels.getImageData(Math.round(x), Math.round(height * 0.8), 1, 1).data;
+            found = 2 * found + (grey > 128 ? 1 : 0);
+        }
+        return found;
+    };
+    const seen = [];
+    const ends = performance.now() + seconds * 1000;
+    while (performance.now() < ends) {
+        await new Promise(requestAnimationFrame);
+        const drawn = document.querySelector(canvas);
+        if (!drawn || !drawn.width) continue;
+        const words = places.map((each) => document.querySelector(each)?.textContent ?? "");
+        seen.push([number(drawn), ...words]);
+    }
+    return seen;
+}"""
+
+
+def numbered(number: int) -> bytes:
+    """A picture of 160 x 120 px whose eight bars are the number's bits."""
+    image = np.zeros((120, 160, 3), np.uint8)
+    for bar, bit in enumerate(f"{number:08b}"):
+        image[:, 20 * bar : 20 * bar + 20] = 255 if bit == "1" else 0
+    return encode_jpeg(image, quality=95)
+
+
+def counted(ref: FrameRef, number: int, *, inspection: str) -> Prediction:
+    count = CountAnswer(value=number, low=number, high=number, decision=Decision.PRESENT)
+    return Prediction(
+        frame=ref, inspection=inspection, task="count", state=PictureState.OK,
+        labels=(), count=count,
+        package=digest_of(b"package"), dataset="", registration=RegistrationFigures(state="none"),
+        health=HealthFigures(sharpness=9.0, mean_grey=90.0, clipped_share=0.0),
+        latency_ms=StageTimes(total=5.0), device="edge-1",
+    )  # fmt: skip
+
+
+class Factory:
+    """Sends numbered pictures, and their answers as a device does."""
+
+    def __init__(self, hub: RunningHub) -> None:
+        self._hub = hub
+        self._told = 0
+        status = {
+            "schema": "lineside.device/1", "device": "edge-1", "state": "online",
+            "version": "0.1.0", "at": rfc3339(CLOCK.now()), "packages": [], "spool_depth": 0,
+        }  # fmt: skip
+        topic = "lineside/numbers/device/edge-1/status"
+        hub.services.device_ingest.take([Message(topic=topic, payload=encode(status))])
+
+    def send(self, number: int, *, at: datetime, answers: tuple[str, ...]) -> None:
+        picture = numbered(number)
+        data = "data:image/jpeg;base64," + base64.b64encode(picture).decode()
+        body = encode({"ts": rfc3339(at), "data": data})
+        at = datetime.fromisoformat(rfc3339(at))
+        self._hub.services.plant_ingest.take([Message(topic="cam", payload=body)])
+        digest = digest_of(picture)
+        name = frame_id(camera="cam", captured_at=at, digest=digest)
+        ref = FrameRef(id=name, camera="cam", captured_at=at, digest=digest)
+        for inspection in answers:
+            self._told += 1
+            event = prediction_event(
+                counted(ref, number, inspection=inspection), site="numbers", device="edge-1",
+                sequence=self._told, first=1,
+            )  # fmt: skip
+            topic = "lineside/numbers/l/cam/prediction"
+            self._hub.services.device_ingest.take(
+                [Message(topic=topic, payload=encode_event(event), qos=1)]
+            )
+
+
+@contextmanager
+def repeated(act: Callable[[int], None], *, every_s: float) -> Iterator[None]:
+    """``act(1)``, ``act(2)``, … while the block runs."""
+    stop = threading.Event()
+
+    def work() -> None:
+        number = 0
+        while not stop.wait(every_s):
+            number += 1
+            act(number)
+
+    thread = threading.Thread(target=work, name="line")
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+
+
+@pytest.fixture
+def hub(tmp_path: Path) -> Iterator[RunningHub]:
+    (tmp_path / "plant.toml").write_text(PLANT)
+    config = HubConfig(
+        data_dir=str(tmp_path / "hub"), plant=str(tmp_path / "plant.toml"), port=0, bus_port=0
+    )
+    with running(config, clock=CLOCK) as started:
+        yield started
+
+
+@pytest.fixture
+def tile(chromium: Browser, hub: RunningHub) -> Iterator[Watched]:
+    """The camera's own page, signed in."""
+    context = chromium.new_context(viewport={"width": 1280, "height": 900})
+    watched = watch(context, hub.url)
+    watched.page.goto(f"{hub.url}/sign-in?token={hub.services.auth.issue_link(name='ada')}")
+    watched.page.goto(f"{hub.url}/lines/l/cam")
+    yield watched
+    context.close()
+
+
+def seen(page: Page, *, canvas: str, places: list[str], seconds: float) -> list[list[Any]]:
+    found: list[list[Any]] = page.evaluate(
+        SEEN, {"seconds": seconds, "canvas": canvas, "places": places}
+    )
+    return found
+
+
+def test_a_tile_never_shows_a_picture_with_the_answers_to_another(
+    hub: RunningHub, tile: Watched
+) -> None:
+    """Every fifth frame has no second answer, and every ninth none at all for a while."""
+    factory, began = Factory(hub), CLOCK.now()
+
+    def send(number: int) -> None:
+        # Later than the newest answer by more than it stands for: shown without one.
+        late = timedelta(seconds=5) * (number // 9) + timedelta(milliseconds=80) * number
+        answers = ("number", "again")[: 2 - (number % 5 == 0)]
+        factory.send(number % 255, at=began + late, answers=() if number % 9 == 0 else answers)
+
+    with repeated(send, every_s=0.08):
+        samples = seen(
+            tile.page, canvas=".tile canvas", seconds=6.0,
+            places=["[data-answer]", "[data-beside]", "[data-unsure]"],
+        )  # fmt: skip
+    there = [one for one in samples if one[0]]
+    for number, answer, beside, unsure in there:
+        # After a gap a picture is shown at once, and again as soon as it is answered.
+        assert answer in ((NOTHING,) if number % 9 == 0 else (NOTHING, str(number))), number
+        assert beside.removeprefix("again") in ("", NOTHING, str(number)), (number, beside)
+        assert unsure == (NOTHING if answer == NOTHING else "0")
+    assert len({number for number, answer, *_ in there if answer != NOTHING}) > 8
+    assert [number for number, *_ in there if number % 9 == 0]
+    tile.quiet(but="willReadFrequently")
+
+
+def test_the_device_s_page_shows_each_picture_with_its_own_answers(
+    chromium: Browser, tmp_path: Path
+) -> None:
+    with shown(tmp_path, clock=CLOCK) as device:
+        began = CLOCK.now()
+
+        def see(number: int) -> None:
+            frame = open_frame(
+                numbered(number % 255), camera="bin",
+                captured_at=began + timedelta(milliseconds=80) * number,
+            )  # fmt: skip
+            count = CountAnswer(
+                value=number % 255, low=number % 255, high=number % 255, decision=Decision.PRESENT
+            )
+            said = replace(said_of(frame, "fill", task="count"), count=count)
+            device.see(frame, *([] if number % 7 == 0 else [said]))
+
+        samples = _device_samples(chromium, device, see)
+    for number, answer in samples:
+        wanted = number % 7 != 0
+        assert (answer == str(number)) == wanted, (number, answer)
+    assert len({number for number, _ in samples}) > 8
+
+
+def _device_samples(
+    chromium: Browser, device: Shown, see: Callable[[int], None]
+) -> list[list[Any]]:
+    context = chromium.new_context(viewport={"width": 1280, "height": 900})
+    page = context.new_page()
+    page.goto(device.url)
+    with repeated(see, every_s=0.08):
+        page.wait_for_selector('[data-camera="bin"] canvas')
+        found = seen(
+            page, canvas='[data-camera="bin"] canvas', seconds=6.0,
+            places=['[data-camera="bin"] [data-inspection="fill"] .answer'],
+        )  # fmt: skip
+    context.close()
+    return [one for one in found if one[0]]
