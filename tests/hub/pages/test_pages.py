@@ -196,6 +196,40 @@ def test_a_frame_shows_answers_figures_and_the_way_back(
     assert "/data/rack/versions/1" in answer.text
 
 
+def test_a_frame_asks_each_package_for_its_own_maps(
+    browser: TestClient, furnished: dict[str, str]
+) -> None:
+    found = read(browser.get(f"/frames/{furnished['frame']}").text)
+    offered = [one for one in found.all("option") if "data-package" in one]
+    assert [one["value"] for one in offered] == ["blue", "red", "white"]
+    assert {one["data-package"] for one in offered} == {furnished["package"]}
+    for one in offered:
+        query = {"label": one["value"], "package": one["data-package"]}
+        address = f"/api/v1/frames/{furnished['frame']}/activation"
+        assert browser.get(address, params=query).status_code == 200
+
+
+def test_a_frame_without_a_result_says_why(
+    browser: TestClient,
+    hub: Services,
+    line: Any,  # noqa: ANN401  the room's Line
+    jpeg: Callable[..., bytes],
+    archive: bytes,
+) -> None:
+    line.send(line.camera(jpeg("red", seed=5)))
+    address = f"/frames/{hub.frames.page(camera='rack', limit=1)[0].id}"
+    assert "No package is in use for stock." in words(browser.get(address).text)
+    package = hub.packages.add(archive, by="trainer").digest
+    hub.packages.use(package, inspection="stock", by="anna", reason="first")
+    early = browser.get(address).text
+    assert "The answer of stock appears here" in words(early)
+    assert "data-awaited" in early
+    line.wait(80)
+    late = browser.get(address).text
+    assert "The trigger passed this picture over, no device was there" in words(late)
+    assert "data-awaited" not in late
+
+
 def test_a_frame_offers_to_be_taught_with_its_own_answer_chosen(
     browser: TestClient, furnished: dict[str, str]
 ) -> None:

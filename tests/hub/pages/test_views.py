@@ -39,8 +39,14 @@ from lineside.hub.pages.views.log import (
 from lineside.hub.views import DatasetView, DeviceView, EventView, RunView
 from lineside.testing.packages import bare_manifest
 from lineside.vision import (
+    AnomalyAnswer,
+    BoxAnswer,
+    CountAnswer,
+    Decision,
     FrameRef,
     HealthFigures,
+    LabelAnswer,
+    MaskAnswer,
     PictureState,
     Prediction,
     Prepare,
@@ -67,13 +73,30 @@ def event(kind: str, data: dict[str, Any]) -> EventView:
     )
 
 
-def answered(*decisions: str, state: str = "ok") -> EventView:
-    labels = [
-        {"name": f"A{n}/x", "region": f"A{n}", "label": "x", "probability": 0.9, "decision": one}
+def answered(*decisions: str, state: str = "ok", **more: Any) -> EventView:  # noqa: ANN401  fields of the record
+    labels = tuple(
+        LabelAnswer(
+            name=f"A{n}/x", region=f"A{n}", label="x", probability=0.9, decision=Decision(one)
+        )
         for n, one in enumerate(decisions)
-    ]
-    data = {"state": state, "labels": labels, "latency_ms": {"total": 12.0}, "reason": "by 40 px"}
-    return event("lineside.prediction.v1", data)
+    )
+    said = replace(
+        prediction(task="multilabel", distance=0.0), labels=labels, state=PictureState(state),
+        reason="by 40 px", latency_ms=StageTimes(total=12.0), **more,
+    )  # fmt: skip
+    entry = event("lineside.prediction.v1", to_plain(said))
+    whole = {"id": entry.id, "source": entry.source, "type": entry.type, "subject": entry.subject}
+    return replace(entry, event={**whole, "time": to_plain(NOW), **entry.event})
+
+
+def box(decision: str) -> BoxAnswer:
+    return BoxAnswer(
+        label="screw", x0_px=1.0, y0_px=1.0, x1_px=9.0, y1_px=9.0, probability=0.9,
+        decision=Decision(decision),
+    )  # fmt: skip
+
+
+MASK = MaskAnswer(rle="", width_px=8, height_px=8, share=0.0312, areas_px=(2,))
 
 
 def prediction(*, task: str, distance: float) -> Prediction:
@@ -285,6 +308,20 @@ def test_classes_become_columns_and_single_labels_stay_rows() -> None:
         (answered("absent"), "nothing present"),
         (answered(*["present"] * 5), "A0/x 0.90, A1/x 0.90, A2/x 0.90, 2 more"),
         (answered(state="camera moved"), "camera moved: by 40 px"),
+        (answered(task="count", count=CountAnswer(value=5, low=4, high=6)), "5 (4 to 6)"),
+        (
+            answered(
+                task="anomaly",
+                anomaly=AnomalyAnswer(score=2.5, limit=2.0, decision=Decision.PRESENT),
+            ),
+            "differs from good parts, 2.50 against 2.00",
+        ),
+        (
+            answered(task="detect", boxes=(box("present"), box("present"), box("unsure"))),
+            "2\u00a0screw, 1\u00a0unsure",
+        ),
+        (answered(task="detect"), "none"),
+        (answered("present", task="segment", mask=MASK), "x on 3.12\u00a0%"),
         (event("lineside.plant.frame.v1", {"camera": "rack"}), "picture of rack"),
         (event("lineside.plant.sensor.v1", {"ts": "…", "t": 25.1, "h": 40}), "t 25.1, h 40"),
         (event("lineside.plant.stock.v1", {"stockItems": [1, 2]}), "stockItems: 2"),

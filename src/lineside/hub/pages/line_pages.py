@@ -220,7 +220,9 @@ def frame_page(ask: Ask, *, frame: str) -> HTMLResponse:
         overlay=overlay,
         plan=plan,
         predictions=said,
-        maps=said[0].maps if said else (),
+        missing=frame_views.no_result(
+            view, ask.hub.plant, packages=packages, now=ask.hub.clock.now()
+        ),
         arrived=later(row.captured_at, row.arrived_at),
         provenance=frame_views.short_provenance(row, said, packages=packages),
         events=view.events,

@@ -91,7 +91,7 @@ def answer_text(prediction: Prediction) -> str:
     """
     if prediction.state is not PictureState.OK:
         return str(prediction.state)
-    found = _finding(prediction)
+    found = finding_text(prediction)
     said = said_of(prediction)
     held = [one for one in said if one.decision is Decision.PRESENT]
     if found:
@@ -114,7 +114,7 @@ def _class_text(prediction: Prediction, held: Sequence[Said]) -> str:
     return " or ".join(one.label for one in ordered) + "?" if ordered else "none"
 
 
-def _finding(prediction: Prediction) -> str:
+def finding_text(prediction: Prediction) -> str:
     """What is said beside labels: a count, boxes, an anomaly, a mask; "" where there is none."""
     if prediction.count is not None:
         return count_text(prediction.count)

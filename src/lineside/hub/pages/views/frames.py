@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from lineside.core import Inspection, Json, Region, decode, short, to_plain
+from lineside.core import Inspection, Json, Plant, Region, decode, short, to_plain
 from lineside.hub.pages.format import UNIT, milliseconds, number, percent, with_unit
 from lineside.hub.pages.views.answers import ANOMALY_WORDS, Mark, count_text, plan_of
 from lineside.hub.pages.views.lines import mark_of
@@ -25,6 +25,7 @@ Rows = tuple[tuple[str, str], ...]
 NOT_JUDGED = ""
 NONE_HOLDS = "-"
 _MOST_PIECES = 8
+_JUDGED_WITHIN_S = 10.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,6 +79,20 @@ class SaidOfFrame:
     health: Rows
     times: Rows
     plain: Json
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NoResult:
+    """Why an inspection has not answered a frame, and where to go.
+
+    ``awaited_s``: for how long an answer may still come; 0 where none is awaited.
+    """
+
+    title: str
+    text: str
+    href: str = ""
+    link: str = ""
+    awaited_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,6 +160,46 @@ def said_of_frame(
         prediction = read_prediction(event)
         said.append(_said(prediction, event=entry.id, package=packages.get(prediction.package)))
     return tuple(reversed(said))
+
+
+def no_result(
+    view: FrameView, plant: Plant, *, packages: Mapping[str, PackageView], now: datetime
+) -> NoResult | None:
+    """Why there is no answer, or not every one yet; None where nothing is missing."""
+    camera = view.row.camera
+    asked = [one for one in plant.inspection if one.camera == camera]
+    used = {name for package in packages.values() for name in package.used_by}
+    answered = {entry.subject for entry in view.predictions}
+    missing = [one for one in asked if one.id in used - answered]
+    age_s = (now - view.row.captured_at).total_seconds()
+    awaited_s = max((one.max_age_s + _JUDGED_WITHIN_S - age_s for one in missing), default=0.0)
+    if awaited_s > 0:
+        names = ", ".join(one.id for one in missing)
+        return NoResult(
+            title="No result yet",
+            text=f"The answer of {names} appears here as soon as a device has given it.",
+            awaited_s=awaited_s,
+        )
+    if answered:
+        return None
+    if not asked:
+        return NoResult(
+            title="No inspection looks at this camera",
+            text="Add one to the plant file; its regions can be drawn on this picture.",
+            href=f"/regions?frame={view.row.id}", link="Draw regions",
+        )  # fmt: skip
+    if not missing:
+        names = ", ".join(one.id for one in asked)
+        return NoResult(
+            title="No result", text=f"No package is in use for {names}.", href="/models",
+            link="Packages",
+        )  # fmt: skip
+    return NoResult(
+        title="No result",
+        text="The trigger passed this picture over, no device was there to judge it, or no package"
+        " was in use when it was taken.",
+        href="/fleet", link="Devices",
+    )  # fmt: skip
 
 
 def _event(plain: Mapping[str, Any]) -> Event:

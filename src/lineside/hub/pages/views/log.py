@@ -6,12 +6,13 @@ from datetime import datetime
 from typing import Any
 from urllib.parse import urlencode
 
-from lineside.core import Json
+from lineside.core import Json, decode
 from lineside.hub.pages.format import counted, number, probability
-from lineside.hub.pages.views.answers import Mark
+from lineside.hub.pages.views.answers import Mark, finding_text
 from lineside.hub.pages.views.rules import rule_words
 from lineside.hub.views import DeviceView, EventView
-from lineside.vision import PictureState
+from lineside.streams import Event, read_prediction
+from lineside.vision import Decision, PictureState, Prediction
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,7 +131,7 @@ def what_happened(event: EventView) -> str:
     data = event.event.get("data", {})
     kind = short_type(event.type)
     if kind == "prediction":
-        return _prediction(data)
+        return prediction_words(read_prediction(decode(Event, event.event, where=event.id)))
     if kind == "anchor":
         return "heads of all chains written down"
     if kind == "plant.frame":
@@ -143,12 +144,15 @@ def what_happened(event: EventView) -> str:
     return ", ".join(str(word) for word in words if word) or _message(data)
 
 
-def _prediction(data: Mapping[str, Any]) -> str:
-    if data.get("state") != PictureState.OK:
-        return f"{data.get('state')}: {data.get('reason') or 'not judged'}"
-    held = [label for label in data["labels"] if label["decision"] == "present"]
-    unsure = sum(label["decision"] == "unsure" for label in data["labels"])
-    named = [f"{label['name']} {probability(label['probability'])}" for label in held[:3]]
+def prediction_words(prediction: Prediction) -> str:
+    """An answer of any task in a line."""
+    if prediction.state is not PictureState.OK:
+        return f"{prediction.state}: {prediction.reason or 'not judged'}"
+    if found := finding_text(prediction):
+        return found
+    held = [label for label in prediction.labels if label.decision is Decision.PRESENT]
+    unsure = sum(label.decision is Decision.UNSURE for label in prediction.labels)
+    named = [f"{label.name} {probability(label.probability)}" for label in held[:3]]
     more = [f"{len(held) - 3} more"] if len(held) > 3 else []
     doubt = [f"{unsure} unsure"] if unsure else []
     return ", ".join([*named, *more, *doubt]) or "nothing present"

@@ -1,5 +1,5 @@
 // @ts-check
-/** A frame's page: answers on the picture, and on request where the network looked. */
+/** A frame's page: answers on the picture, where the network looked, and answers that are awaited. */
 import { problemOf, ask } from "./forms.js";
 import { wirePictures } from "./picture.js";
 
@@ -19,9 +19,11 @@ async function showHeat() {
   say("");
   if (!choice?.value) return;
   const asked = choice.value;
+  const chosen = choice.selectedOptions[0];
+  const query = new URLSearchParams({ label: asked, package: chosen.dataset.package ?? "" });
   say("Computing …");
-  const response = await ask(`${choice.dataset.heat}?label=${encodeURIComponent(asked)}`);
-  if (choice.value !== asked) return;
+  const response = await ask(`${choice.dataset.heat}?${query}`);
+  if (choice.selectedOptions[0] !== chosen) return;
   if (!response.ok) {
     const { title, text } = await problemOf(response);
     return say(`${title}: ${text}`);
@@ -37,3 +39,27 @@ async function showHeat() {
 
 choice?.addEventListener("change", () => void showHeat());
 if (choice?.value) void showHeat(); // chosen before this module was there, or kept by the browser
+
+const AWAIT_MS = 1000;
+const awaited = /** @type {HTMLElement | null} */ (document.querySelector("[data-awaited]"));
+let begun = false; // somebody fills in the form, and loses nothing by an answer that comes
+document.querySelector("main")?.addEventListener("input", () => (begun = true));
+
+/** @param {HTMLElement} place asks for the frame until an answer came, or none will */
+async function awaitAnswer(place) {
+  const { awaited = "", awaitedS = "0", answers = "0" } = place.dataset;
+  const ends = performance.now() + Number(awaitedS) * 1000;
+  for (let there = false; !there && performance.now() < ends; ) {
+    await new Promise((done) => setTimeout(done, AWAIT_MS));
+    if (document.hidden) continue;
+    const response = await ask(awaited);
+    there = response.ok && (await response.json()).predictions.length > Number(answers);
+  }
+  if (!begun) return location.reload();
+  const link = document.createElement("a");
+  link.href = location.href;
+  link.textContent = "There is news of this frame. Read the page again.";
+  place.replaceChildren(link);
+}
+
+if (awaited) void awaitAnswer(awaited);
