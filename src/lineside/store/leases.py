@@ -36,7 +36,7 @@ _TAKE = (
         holder=sa.bindparam("me"), token=leases.c.token + 1, ends_at_us=sa.bindparam("ends")
     )
 )  # fmt: skip
-_END = sa.update(leases).where(_NAMES, _MINE).values(ends_at_us=sa.bindparam("now"))
+_END = sa.update(leases).where(_NAMES, _MINE).values(holder="", ends_at_us=sa.bindparam("now"))
 _HELD = sa.select(*_ALL).where(leases.c.ends_at_us > sa.bindparam("now")).order_by(leases.c.name)
 _CHECK = sa.select(leases.c.name).where(
     leases.c.name == sa.bindparam("name"), leases.c.token == sa.bindparam("token")

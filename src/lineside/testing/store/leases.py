@@ -72,6 +72,8 @@ class LeasesContract:
         records.leases.release(["rules"], holder="b")
         assert len(records.leases.held()) == 2
         records.leases.release(["rules"], holder="a")
+        assert [one.name for one in records.leases.held()] == ["plant"]
+        assert records.leases.renew(["rules"], holder="a", length_s=_LONG_S) == []
         (taken,) = records.leases.take(["rules", "plant"], holder="b", length_s=_LONG_S)
         assert (taken.name, taken.token) == ("rules", 2)
 
