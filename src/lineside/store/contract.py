@@ -118,8 +118,13 @@ class Documents(Protocol):
         """
         ...
 
-    def page(self, kind: str, *, after: str = "", limit: int = 100) -> list[Document]:
-        """Documents of a kind in id order, ids strictly after ``after``."""
+    def page(
+        self, kind: str, *, after: str = "", limit: int = 100, since: datetime | None = None
+    ) -> list[Document]:
+        """Documents of a kind in id order, ids strictly after ``after``.
+
+        ``since``: only those written at this moment or later, by their writers' clocks.
+        """
         ...
 
     def delete(self, kind: str, doc_id: str) -> None:

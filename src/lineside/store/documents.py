@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable, Iterator
+from datetime import datetime
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
@@ -35,6 +36,7 @@ _PAGE = (
     .order_by(documents.c.id)
     .limit(sa.bindparam("most"))
 )
+_PAGE_SINCE = _PAGE.where(documents.c.updated_at_us >= sa.bindparam("since"))
 _WRITE = sa.update(documents).where(
     documents.c.kind == sa.bindparam("old_kind"), documents.c.id == sa.bindparam("old_id")
 )
@@ -91,11 +93,14 @@ class SqlDocuments:
             f"others keep writing {kind} {doc_id!r}", where=kind, fix="Read again, then redo."
         )
 
-    def page(self, kind: str, *, after: str = "", limit: int = 100) -> list[Document]:
+    def page(
+        self, kind: str, *, after: str = "", limit: int = 100, since: datetime | None = None
+    ) -> list[Document]:
         check_limit(limit)
+        named: dict[str, object] = {"kind": kind, "after": after, "most": limit}
+        named |= {"since": since} if since else {}
         with self._session.reading() as connection:
-            named = {"kind": kind, "after": after, "most": limit}
-            rows = connection.execute(_PAGE, named).all()
+            rows = connection.execute(_PAGE_SINCE if since else _PAGE, named).all()
         return [_document(row, kind=kind, doc_id=row.id) for row in rows]
 
     def delete(self, kind: str, doc_id: str) -> None:

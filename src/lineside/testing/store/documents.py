@@ -55,6 +55,20 @@ class DocumentsContract:
             seen += [document.id for document in page]
         assert seen == expected
 
+    def test_a_page_of_what_was_written_since(self, records: Records, clock: FakeClock) -> None:
+        for doc_id in ("1", "2", "3"):
+            records.documents.put("order", doc_id, body={"n": 1})
+        clock.advance(5)
+        since = clock.now()
+        records.documents.put("order", "2", body={"n": 2})
+        records.documents.put("order", "4", body={"n": 1})
+        records.documents.put("alert", "5", body={"n": 1})
+        found = records.documents.page("order", since=since)
+        assert [(one.id, one.body["n"]) for one in found] == [("2", 2), ("4", 1)]
+        assert [one.id for one in records.documents.page("order", since=since, after="2")] == ["4"]
+        clock.advance(1)
+        assert records.documents.page("order", since=clock.now()) == []
+
     def test_a_deleted_document_starts_again_at_one(self, records: Records) -> None:
         records.documents.put("order", "1", body={})
         records.documents.put("order", "1", body={})
