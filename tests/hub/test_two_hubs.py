@@ -13,6 +13,7 @@ from lineside.core import ConflictError, Plant
 from lineside.hub import HubConfig, Services, build_services
 from lineside.hub.auth import UnauthenticatedError
 from lineside.hub.ledger import Recorded
+from lineside.hub.peers import Peers
 from lineside.store import open_blobs, open_records
 from lineside.testing import FakeClock
 from lineside.twin import rebuild
@@ -188,3 +189,55 @@ def test_who_signed_in_at_one_hub_is_signed_in_at_the_other(hubs: list[Services]
     second.auth.sign_out(session)
     with pytest.raises(UnauthenticatedError):
         first.auth.session(session)
+
+
+def test_a_picture_and_its_answer_are_shown_by_the_hub_that_did_not_take_them(
+    hubs: list[Services], clock: FakeClock, jpeg: Callable[..., bytes]
+) -> None:
+    first, second = hubs
+    peers, picture, line = Peers(second), jpeg("red"), Line(first, clock)
+    line.send(line.status(), line.camera(picture), line.prediction("red", picture=picture))
+    assert second.watch.state("rack")[0] == "never"
+    peers.step()
+    shown = second.watch.shown("rack")
+    assert shown is not None
+    assert shown.jpeg == picture
+    assert shown.prediction == first.watch.one("rack").prediction
+    assert shown.prediction is not None
+    assert second.watch.state("rack")[0] == "live"
+
+
+def test_what_a_device_told_one_hub_is_known_to_the_other(
+    hubs: list[Services], clock: FakeClock
+) -> None:
+    first, second = hubs
+    peers, line = Peers(second), Line(first, clock)
+    line.send(line.status("edge-1", spool_depth=3))
+    peers.step()
+    assert second.devices.one("edge-1").spool_depth == 3
+    clock.advance(3)
+    line.send(line.status("edge-1", spool_depth=5, version="2"), line.prediction("red"))
+    first.devices.flush()
+    peers.step()
+    told = second.devices.one("edge-1")
+    assert (told.spool_depth, told.version, told.acked) == (5, "2", 1)
+    for _ in range(10):
+        clock.advance(11)
+        line.send(line.status("edge-1", version="2"))
+        first.devices.flush()
+        peers.step()
+        assert second.devices.one("edge-1").state == "online", "the rows come once a minute"
+
+
+def test_a_hub_that_hears_the_devices_takes_nothing_old_from_their_rows(
+    hubs: list[Services], clock: FakeClock
+) -> None:
+    first, second = hubs
+    line = Line(first, clock)
+    line.send(line.status("edge-1", spool_depth=3))
+    clock.advance(1)
+    line.send(line.status("edge-1", spool_depth=4))
+    second.devices.enrol("edge-2")
+    first.devices.refresh(is_mine=True)
+    assert first.devices.one("edge-1").spool_depth == 4
+    assert first.devices.knows("edge-2")

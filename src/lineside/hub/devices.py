@@ -9,13 +9,14 @@
 4. Status messages are kept in memory and written behind: who is new with its batch, at the next
    flush what changed its state, its packages or its version, and once a minute that it is still
    there. What kill -9 takes is at most that minute of "last heard".
+5. Of several hubs one hears the devices; the others read what it wrote.
 """
 
 import logging
 import threading
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from lineside.core import (
@@ -43,6 +44,7 @@ _MOST_AHEAD = 10_000
 _PAGE = 1000
 _STATES = ("online", "offline")
 _WRITTEN_AGAIN_S = 60.0
+_OVERLAP = timedelta(seconds=60)
 _MOST_AT_ONCE = 500
 _LASTING = (
     "packages",
@@ -91,6 +93,7 @@ class _Device:
     written: dict[str, Any] = field(default_factory=dict)
     written_s: float = 0.0
     dirty: bool = False
+    is_heard_here: bool = False
     seen: Presence = Presence.NEVER
 
 
@@ -124,19 +127,26 @@ class Devices:
         self._desired: dict[str, tuple[dict[str, Any], ...]] = {}
         self._conditions: dict[tuple[str, str], Event] = {}
         self._reports_changed: set[str] = set()
-        self._load()
+        self._read_at: datetime | None = None
+        self.refresh(is_mine=False)
 
-    def _load(self) -> None:
+    def refresh(self, *, is_mine: bool) -> None:
+        """Read what was written since the last time, by other hubs of the site.
+
+        Args:
+            is_mine: this hub hears the devices itself: it only gets to know those that are new.
+        """
+        begun = self._clock.now()
+        since = self._read_at - _OVERLAP if self._read_at else None
         after = ""
-        while page := self._documents.page("device", after=after, limit=_PAGE):
+        while page := self._documents.page("device", after=after, limit=_PAGE, since=since):
             after = page[-1].id
-            for document in page:
-                body = document.body
-                self._devices[document.id] = _Device(
-                    acks=AckState(acked=int(body.get("acked", 0))),
-                    status=dict(body.get("status", {})),
-                    at=parse_rfc3339(body["at"]) if body.get("at") else None,
-                )
+            with self._lock:
+                for document in page:
+                    entry = self._devices.get(document.id)
+                    if entry is None or not is_mine:
+                        self._devices[document.id] = _read_row(document.body, before=entry)
+        self._read_at = begun
 
     def known(self) -> list[str]:
         """Every device's name, in order."""
@@ -188,6 +198,7 @@ class Devices:
             said = _time_of(status)
             if not retained or entry.at is None:
                 entry.at = said or now if retained else now
+            entry.is_heard_here = entry.is_heard_here or not retained
             if not retained and said is not None and status["state"] == "online":
                 entry.offset.note(said=said, heard=now)
         if is_new:
@@ -266,9 +277,12 @@ class Devices:
                 logger.info("device heard again device=%s", name)
 
     def _presence(self, entry: _Device, *, now: datetime) -> Presence:
+        patience_s = self._limits.silent_after_s
+        if self._records.shared and not entry.is_heard_here:
+            patience_s += _WRITTEN_AGAIN_S  # so old may be what another hub wrote of it
         return presence(
             str(entry.status.get("state", "")), heard_at=entry.at, now=now,
-            silent_after_s=self._limits.silent_after_s,
+            silent_after_s=patience_s,
         )  # fmt: skip
 
     def check(self, event: Event, *, line: str, camera: str) -> str:
@@ -398,6 +412,17 @@ class Devices:
             with self._lock:
                 entry.dirty, entry.written = True, {}
             raise
+
+
+def _read_row(body: dict[str, Any], *, before: _Device | None) -> _Device:
+    """A device as it was written down; what is never written stays as it was."""
+    status = dict(body.get("status", {}))
+    return _Device(
+        acks=AckState(acked=int(body.get("acked", 0))), status=status, written=status,
+        at=parse_rfc3339(body["at"]) if body.get("at") else None,
+        offset=before.offset if before else ClockOffset(),
+        seen=before.seen if before else Presence.NEVER,
+    )  # fmt: skip
 
 
 def _is_due(entry: _Device, *, now_s: float) -> bool:

@@ -16,6 +16,7 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,7 @@ from lineside.hub.packages import Packages
 from lineside.hub.run_choice import inspection_for
 from lineside.hub.views import RunView
 from lineside.models import check_group
-from lineside.store import Records
+from lineside.store import Document, Records
 
 logger = logging.getLogger(__name__)
 
@@ -51,6 +52,7 @@ _MOST_LOG_BYTES = 16_384
 _KILL_AFTER_S = 20.0
 _SAVE_EVERY_S = 1.0
 _MOST_RUNS = 1000
+_OVERLAP = timedelta(seconds=60)
 
 RunListener = Callable[[RunView], None]
 
@@ -103,8 +105,12 @@ class Runs:
 
     def __init__(
         self, records: Records, *, settings: RunSettings, plant: Plant, library: Library,
-        packages: Packages, models: Models, clock: Clock,
+        packages: Packages, models: Models, clock: Clock, hub: str = "",
     ) -> None:  # fmt: skip
+        """Take the parts; ``hub`` is the name of this hub among those at the records."""
+        self._hub = hub
+        self._shared = records.shared
+        self._read_at: datetime | None = None
         self._documents = records.documents
         self._settings = settings
         self._plant = plant
@@ -138,13 +144,31 @@ class Runs:
             return self._views[run_id]
 
     def load(self) -> None:
-        """After a start: read the records, settle what the last hub left behind."""
+        """After a start: read the records, settle what this hub left behind."""
         for document in self._documents.page(_KIND, limit=_MOST_RUNS):
             view = decode(RunView, document.body["view"], where=f"run {document.id}")
             with self._lock:
                 self._views[view.id] = view
-            if view.state == "running":
+            if view.state == "running" and self._is_mine(document):
                 self._settle(view, pid=int(document.body.get("pid", 0)))
+
+    def refresh(self) -> None:
+        """Read what other hubs of the site wrote of their runs since the last time."""
+        begun = self._clock.now()
+        since = self._read_at - _OVERLAP if self._read_at else None
+        for document in self._documents.page(_KIND, limit=_MOST_RUNS, since=since):
+            if self._is_mine(document):
+                continue
+            view = decode(RunView, document.body["view"], where=f"run {document.id}")
+            with self._lock:
+                known, self._views[view.id] = self._views.get(view.id), view
+            if known != view:
+                self._tell(view)
+        self._read_at = begun
+
+    def _is_mine(self, document: Document) -> bool:
+        """Whether this hub, or one that is no more, was the one to train it."""
+        return not self._shared or document.body.get("hub", self._hub) == self._hub
 
     # ---- moving
 
@@ -178,6 +202,10 @@ class Runs:
         view = self.one(run_id)
         with self._lock:
             child = self._children.get(run_id)
+            if child is None and view.state == "running":
+                raise ConflictError(
+                    "another hub of the site trains it", where=run_id, fix="Cancel it there."
+                )
             if child is None:
                 raise ConflictError(f"the run is {view.state}", where=run_id, fix="Nothing to do.")
             child.cancelled = True
@@ -360,7 +388,8 @@ class Runs:
     def _put(self, view: RunView, *, pid: int) -> None:
         """Keep the record; the lock is held, so nobody is told yet."""
         self._views[view.id] = view
-        self._documents.put(_KIND, view.id, body={"view": to_plain(view), "pid": pid})
+        body = {"view": to_plain(view), "pid": pid, "hub": self._hub}
+        self._documents.put(_KIND, view.id, body=body)
 
     def _tell(self, view: RunView) -> None:
         """The lock is not held: a listener may ask back."""

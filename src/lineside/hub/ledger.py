@@ -53,7 +53,7 @@ Listener = Callable[["Recorded"], None]
 class Recorded:
     """What one transaction brought: the events as logged, those raised, the state after.
 
-    ``at`` is when it was committed.
+    ``at`` is when it was committed, or read: ``by_others`` says that another program wrote it.
     """
 
     logged: tuple[Logged, ...]
@@ -62,6 +62,7 @@ class Recorded:
     new_frames: int
     state: LineState
     at: datetime
+    by_others: bool = False
 
 
 def to_entry(event: Event) -> LogEntry:
@@ -265,7 +266,7 @@ class Ledger:
                 self._fold(event)
                 self._expect_frame(event)
             self._position = page[-1].position
-            found.append(self._recorded(page, events))
+            found.append(replace(self._recorded(page, events), by_others=True))
         return found
 
     def _recorded(self, logged: Sequence[Logged], events: Sequence[Event]) -> Recorded:

@@ -32,7 +32,7 @@ A route finds them as ``request.app.state.services`` and who asks as ``request.s
 from dataclasses import dataclass, replace
 from zoneinfo import ZoneInfo
 
-from lineside.core import Clock, Plant, UnavailableError
+from lineside.core import Clock, Plant, UnavailableError, new_id
 from lineside.datasets import Library
 from lineside.fleet import JobService, ThingDirectory
 from lineside.hub.auth import Auth
@@ -59,6 +59,7 @@ from lineside.hub.inventory import FleetBooks
 from lineside.hub.job_service import JobDesk
 from lineside.hub.jobs import Runs, RunSettings
 from lineside.hub.keeping import Keeping
+from lineside.hub.leases import HubLeases
 from lineside.hub.ledger import Ledger
 from lineside.hub.live import Live
 from lineside.hub.models import Ground, Models
@@ -124,6 +125,7 @@ class Services:
     rollouts: Rollouts
     rules: Rules
     replays: Replays
+    leases: HubLeases
 
     @property
     def cameras(self) -> Watch:
@@ -174,9 +176,13 @@ class Services:
 
 def build_services(
     config: HubConfig, *, plant: Plant, records: Records, blobs: Blobs, clock: Clock,
-    run_command: tuple[str, ...] = (),
+    run_command: tuple[str, ...] = (), hub: str = "",
 ) -> Services:  # fmt: skip
-    """Put the hub's parts together over an open store; opens and starts nothing."""
+    """Put the hub's parts together over an open store; opens and starts nothing.
+
+    ``hub`` is its name among the hubs at these records; one is made up where there is none.
+    """
+    hub = hub or new_id("hub", clock=clock)
     stats, router = Stats(), Router(plant)
     ledger = Ledger(records, plant=plant, clock=clock)
     devices = Devices(
@@ -226,7 +232,7 @@ def build_services(
     )  # fmt: skip
     runs = Runs(
         records, settings=_run_settings(config, run_command), plant=plant, library=library,
-        packages=packages, models=models, clock=clock,
+        packages=packages, models=models, clock=clock, hub=hub,
     )  # fmt: skip
     retraining = Retraining(config.retrain, runs=runs)
     things = enrolment.inventory.things
@@ -283,6 +289,7 @@ def build_services(
             versions=ModelVersions(records, registry, clock=clock),
         ),
         rules=rules,
+        leases=HubLeases(records, hub=hub, clock=clock, alone=not records.shared),
         counter=Counter(
             records, blobs, functions=functions, plant=plant, library=library, clock=clock
         ),

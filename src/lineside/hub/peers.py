@@ -1,0 +1,105 @@
+"""What the other hubs of a site wrote, brought into this hub's memory.
+
+1. The log is read several times a second: the twin folds it, followers and pages hear of it.
+2. Of each camera the newest of the frames that others stored is shown, with the answers to it: a
+   page looks the same at whichever hub it is opened.
+3. Devices and training runs of others are read from their documents.
+"""
+
+import logging
+import threading
+
+from lineside.core import FrameId, LinesideError
+from lineside.hub.intake import Taken
+from lineside.hub.ledger import Recorded
+from lineside.hub.services import Services
+from lineside.streams import PREDICTION_TYPE, Event, read_prediction
+
+logger = logging.getLogger(__name__)
+
+FRAME_TYPE = "lineside.plant.frame.v1"
+DEVICES = "devices"
+"""The part that hears the devices; its hub knows them from what they say."""
+_LOG_S = 0.2
+_DOCUMENTS_S = 2.0
+_MOST_ANSWERS = 1000
+
+
+class Peers:
+    """One thread that reads what other hubs wrote."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+        self._devices = services.leases.lease(DEVICES)
+        self._lock = threading.Lock()
+        self._frames: dict[str, Event] = {}
+        self._answers: list[Event] = []
+        self._next_s = 0.0
+        self._is_lost = False
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="peers")
+        services.ledger.listen(self._note)
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End after the turn in hand."""
+        self._stop.set()
+        if self._thread.ident is not None:
+            self._thread.join()
+
+    def step(self) -> None:
+        """One turn."""
+        services = self._services
+        services.ledger.catch_up()
+        self._show()
+        now_s = services.clock.monotonic()
+        if now_s >= self._next_s:
+            self._next_s = now_s + _DOCUMENTS_S
+            services.devices.refresh(is_mine=self._devices.is_held)
+            services.runs.refresh()
+
+    def _note(self, recorded: Recorded) -> None:
+        """Hear of a commit, on the writer's thread: what of it is to be shown."""
+        if not recorded.by_others:
+            return
+        with self._lock:
+            for event in recorded.events:
+                if event.type == FRAME_TYPE:
+                    self._frames[str(event.data.get("camera", ""))] = event
+                elif event.type == PREDICTION_TYPE and len(self._answers) < _MOST_ANSWERS:
+                    self._answers.append(event)
+
+    def _show(self) -> None:
+        with self._lock:
+            frames, self._frames = self._frames, {}
+            answers, self._answers = self._answers, []
+        watch = self._services.watch
+        for camera, event in frames.items():
+            if camera in watch.ids:
+                self._show_frame(event)
+        for event in answers:
+            answer = read_prediction(event)
+            if answer.frame.camera in watch.ids:
+                watch.prediction(answer, event.id)
+
+    def _show_frame(self, event: Event) -> None:
+        records, blobs = self._services.records, self._services.blobs
+        row = records.frames.get(FrameId(str(event.data.get("frame", ""))))
+        taken = Taken(row=row, event=event, encoded=blobs.get(row.digest))
+        self._services.watch.frame(taken)
+
+    def _run(self) -> None:
+        while not self._stop.wait(_LOG_S):
+            try:
+                self.step()
+            except LinesideError as error:
+                if not self._is_lost:
+                    logger.warning("other hubs not read reason=%s", error)
+                self._is_lost = True
+            except Exception:  # boundary
+                logger.exception("other hubs not read")
+            else:
+                self._is_lost = False
