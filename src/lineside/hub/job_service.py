@@ -69,6 +69,10 @@ class JobDesk:
         self.service.due()
         self._say_patiently(_TICK_PATIENCE_S)
 
+    def say_waiting(self) -> None:
+        """Say what could not be said at once; about once a second."""
+        self._say_patiently(_TICK_PATIENCE_S)
+
     def tell_again(self) -> None:
         """Every thing with jobs is told of them; once after the start."""
         for messages in self.service.again():

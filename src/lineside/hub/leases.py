@@ -17,10 +17,11 @@
 
 import logging
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from lineside.core import Clock, ConflictError, LinesideError
+from lineside.links import backoff_s
 from lineside.store import Lease, Records
 
 logger = logging.getLogger(__name__)
@@ -28,6 +29,7 @@ logger = logging.getLogger(__name__)
 LENGTH_S = 5.0
 TURN_S = 1.0
 _SAFETY_S = 0.5
+_LOOK_S = 0.2
 _PRESENCE = "hub/"
 
 
@@ -44,13 +46,26 @@ class PartLease:
         self.is_ended = False
 
     @property
+    def is_alone(self) -> bool:
+        """Whether no other hub can be there."""
+        return self._leases.alone
+
+    @property
     def is_held(self) -> bool:
         """Whether this hub has it now."""
         in_time = self._leases.clock.monotonic() < self._until_s
         return self._leases.alone or (self._held is not None and in_time)
 
+    @property
+    def may_run(self) -> bool:
+        """Whether the part may go on: this hub has it, and nobody asked for it."""
+        return self.is_held and not self._is_asked_back
+
     def hold(self) -> bool:
-        """Whether the part may go on; False is taken as its word that it stands still."""
+        """Whether the part may go on; False is taken as its word that it stands still.
+
+        One thread of a part calls this; others look at ``is_held``.
+        """
         if self._is_asked_back:
             self.is_given_up = True
             return False
@@ -93,6 +108,65 @@ class PartLease:
         elif lease is None and self._held is not None:
             logger.info("part lost to another hub name=%s", self.name)
         self._held, self._until_s = lease, until_s
+
+
+class LeasedPart:
+    """A part that is opened when this hub gets its lease, and closed when it is lost."""
+
+    def __init__(self, lease: PartLease, *, opener: Callable[[], Callable[[], None]]) -> None:
+        """``opener`` begins the part and returns what ends it."""
+        self._lease = lease
+        self._opener = opener
+        self._close: Callable[[], None] | None = None
+        self._failed = 0
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name=f"part-{lease.name}")
+
+    def start(self) -> None:
+        """Begin, at once where there is nobody to share with.
+
+        Raises:
+            LinesideError: whatever ``opener`` raises, where this hub is alone.
+        """
+        if self._lease.is_alone:
+            self._close = self._opener()
+        else:
+            self._thread.start()
+
+    def stop(self) -> None:
+        """Close the part and let another hub have it."""
+        self._stop.set()
+        if self._thread.ident is not None:
+            self._thread.join()
+        self._end()
+        self._lease.release()
+
+    def step(self) -> None:
+        """Open or close the part, as the lease is."""
+        if not self._lease.may_run:
+            self._end()
+            self._lease.hold()
+        elif self._close is None:
+            self._close = self._opener()
+
+    def _end(self) -> None:
+        close, self._close = self._close, None
+        if close is not None:
+            close()
+
+    def _run(self) -> None:
+        while not self._stop.wait(backoff_s(self._failed) if self._failed else _LOOK_S):
+            try:
+                self.step()
+            except LinesideError as error:
+                if not self._failed:
+                    logger.warning("part cannot begin name=%s reason=%s", self._lease.name, error)
+                self._failed += 1
+            except Exception:  # boundary
+                logger.exception("part failed name=%s", self._lease.name)
+                self._failed += 1
+            else:
+                self._failed = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

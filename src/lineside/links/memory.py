@@ -14,7 +14,7 @@ its clients, so two tests never meet.
 import logging
 import threading
 from collections import OrderedDict, deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from urllib.parse import urlsplit
 
@@ -97,9 +97,11 @@ def open_memory(
 
 
 def open_memory_session(
-    url: str, *, client_id: str, patterns: tuple[str, ...], clock: Clock, former: tuple[str, ...]
-) -> "MemorySession":
+    url: str, *, client_id: str, patterns: tuple[str, ...], clock: Clock, former: tuple[str, ...],
+    may_join: Callable[[], bool],
+) -> "MemorySession":  # fmt: skip
     """Go on with a session of the broker named in the URL, or begin it."""
+    del may_join  # it is asked before a connection is made anew; here the test makes it
     for pattern in (*patterns, *former):
         check_pattern(pattern)
     name = urlsplit(url).netloc

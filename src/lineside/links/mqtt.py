@@ -16,7 +16,7 @@ import socket
 import ssl
 import threading
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from time import monotonic
 from typing import TYPE_CHECKING, Any
@@ -86,6 +86,10 @@ class _Subscription:
         return any(topic_matches(pattern, topic) for pattern in patterns)
 
 
+def _always() -> bool:
+    return True
+
+
 class MqttBus:
     """One client; made by ``open_mqtt``, closed by whoever opened it."""
 
@@ -106,6 +110,7 @@ class MqttBus:
         self._changed = threading.Condition()
         self._stop = threading.Event()
         self._closing = False
+        self._may_join: Callable[[], bool] = _always
         self._leave_by_s = 0.0
         self._turns = Turns(client)
         self._connected = False
@@ -352,6 +357,8 @@ class MqttBus:
         return not self._client.want_write() or monotonic() > self._leave_by_s
 
     def _connect(self) -> bool:
+        if not self._may_join():
+            return False
         try:
             if self._context is not None:
                 self._context.read_again()  # a renewed certificate counts from here on

@@ -19,7 +19,7 @@ not acknowledged is sent again when the session goes on (MQTT 3.1.1, 4.3.2 and 4
 
 import logging
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from lineside.core import Clock, LinesideError, RefusedError
@@ -43,8 +43,11 @@ _FOR_EVER_S = 0xFFFFFFFF  # MQTT 5, 3.1.2.11.2
 class MqttSession(MqttBus):
     """A client of its own; made by ``open_mqtt_session``, see ``contract.BusSession``."""
 
-    def begin(self, patterns: tuple[str, ...], *, former: tuple[str, ...]) -> None:
+    def begin(
+        self, patterns: tuple[str, ...], *, former: tuple[str, ...], may_join: Callable[[], bool]
+    ) -> None:
         """Join, and subscribe; see ``MqttBus.start`` for what is raised."""
+        self._may_join = may_join
         self._patterns = patterns
         self._former = tuple(pattern for pattern in former if pattern not in patterns)
         self._waiting: deque[Delivery] = deque()
@@ -217,8 +220,9 @@ class MqttSession(MqttBus):
 
 
 def open_mqtt_session(
-    url: str, *, client_id: str, patterns: tuple[str, ...], clock: Clock, former: tuple[str, ...]
-) -> MqttSession:
+    url: str, *, client_id: str, patterns: tuple[str, ...], clock: Clock, former: tuple[str, ...],
+    may_join: Callable[[], bool],
+) -> MqttSession:  # fmt: skip
     """Go on with a session, or begin it; see ``open_session``."""
     for pattern in patterns:
         check_pattern(pattern)
@@ -226,7 +230,7 @@ def open_mqtt_session(
     client, context = make_client(address, client_id=client_id, will=None, persistent=True)
     opened = MqttSession(client, context=context, address=address, client_id=client_id, clock=clock)
     try:
-        opened.begin(patterns, former=former)
+        opened.begin(patterns, former=former, may_join=may_join)
     except LinesideError:
         opened.close()
         raise

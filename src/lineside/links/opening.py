@@ -1,5 +1,6 @@
 """Open a bus or a camera by its address."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import cast
 
@@ -60,6 +61,7 @@ def open_session(
     patterns: tuple[str, ...],
     clock: Clock,
     former: tuple[str, ...] = (),
+    may_join: Callable[[], bool] = lambda: True,
 ) -> BusSession:
     """Go on with a session of a message bus, or begin it; the caller closes it.
 
@@ -70,6 +72,7 @@ def open_session(
         clock: gives ``Message.arrived_s``.
         former: patterns that the session was opened with before; those that are not among
             ``patterns`` any more are unsubscribed.
+        may_join: asked before each connection: whoever joins takes the session from its reader.
 
     Raises:
         InvalidError: the address can never work, or a pattern is none.
@@ -79,7 +82,14 @@ def open_session(
     opener = find_driver("sessions", url, table=SESSIONS)
     return cast(
         "BusSession",
-        opener(url, client_id=client_id, patterns=patterns, clock=clock, former=former),
+        opener(
+            url,
+            client_id=client_id,
+            patterns=patterns,
+            clock=clock,
+            former=former,
+            may_join=may_join,
+        ),
     )
 
 
