@@ -145,7 +145,11 @@ class Devices:
                 for document in page:
                     entry = self._devices.get(document.id)
                     if entry is None or not is_mine:
-                        self._devices[document.id] = _read_row(document.body, before=entry)
+                        read = _read_row(document.body, before=entry)
+                        self._devices[document.id] = read
+                        before = entry.status if entry else {}
+                        if read.status.get("packages") != before.get("packages"):
+                            self._reports_changed.add(document.id)
         self._read_at = begun
 
     def known(self) -> list[str]:

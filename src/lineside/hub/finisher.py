@@ -72,6 +72,12 @@ class Finisher:
         if self._thread.ident is not None:
             self._thread.join()
 
+    def look_again(self) -> None:
+        """Look for what another hub may have left."""
+        with self._added:
+            self._more = True
+            self._added.notify()
+
     def look_back(self) -> None:
         """Find unfinished frames among those captured last, and on as far as there are some."""
         before: FrameId | None = None

@@ -205,16 +205,21 @@ class Timeless:
         ]
 
 
-def open_reader(name: str, *, url: str, services: Services) -> Reader:
+def open_reader(
+    name: str, *, url: str, services: Services, may_join: Callable[[], bool] = lambda: True
+) -> Reader:
     """Go on with the session of one of ``READERS``; the caller starts and stops it.
+
+    ``may_join``: whether this hub may read the session now; who joins takes it from others.
 
     Raises:
         InvalidError, RefusedError: as ``open_session``.
     """
     client_id = f"hub-{services.plant.site}-{name}"
     session = _open_session(
-        url, client_id=client_id, patterns=_patterns(services)[name], services=services
-    )
+        url, client_id=client_id, patterns=_patterns(services)[name], services=services,
+        may_join=may_join,
+    )  # fmt: skip
     plant = services.plant_ingest
     stores: dict[str, MessageStore] = {
         "jobs": services.job_desk, "evidence": services.rollouts.book,
@@ -242,8 +247,9 @@ def _patterns(services: Services) -> dict[str, tuple[str, ...]]:
 
 
 def _open_session(
-    url: str, *, client_id: str, patterns: tuple[str, ...], services: Services
-) -> BusSession:
+    url: str, *, client_id: str, patterns: tuple[str, ...], services: Services,
+    may_join: Callable[[], bool],
+) -> BusSession:  # fmt: skip
     """A session whose patterns of before, which the plant file may not have any more, are known.
 
     They are forgotten only when the broker said that it forgot them.
@@ -253,8 +259,9 @@ def _open_session(
     both = tuple(dict.fromkeys([*former, *patterns]))
     documents.put(_SESSION_KIND, client_id, body={"patterns": list(both)})
     session = open_session(
-        url, client_id=client_id, patterns=patterns, clock=services.clock, former=former
-    )
+        url, client_id=client_id, patterns=patterns, clock=services.clock, former=former,
+        may_join=may_join,
+    )  # fmt: skip
     if session.agreed() and both != patterns:
         documents.put(_SESSION_KIND, client_id, body={"patterns": list(patterns)})
     return session

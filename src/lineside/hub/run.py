@@ -8,9 +8,10 @@ import logging
 import os
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -35,19 +36,22 @@ from lineside.hub.follow import Follower, Selection, skip_entry
 from lineside.hub.job_service import TOPICS as JOB_TOPICS
 from lineside.hub.journal import person_event
 from lineside.hub.kafka import start_kafka
+from lineside.hub.leases import LeasedPart, PartLease
 from lineside.hub.models import MODEL_TYPE
 from lineside.hub.opcua import start_opcua
 from lineside.hub.outbox import EventOutbox
+from lineside.hub.peers import DEVICES, Peers
 from lineside.hub.readers import READERS, Reader, open_reader
 from lineside.hub.replay_book import REPLAY_TYPE
 from lineside.hub.roles import Role
 from lineside.hub.rules import rules_follower
 from lineside.hub.services import Services, build_services
+from lineside.hub.stats import CAMERAS
 from lineside.hub.timers import Timers
 from lineside.hub.tls import check_authority, server_files
 from lineside.hub.topics import hub_source
 from lineside.hub.webhooks import start_webhooks
-from lineside.links import BrokerLimits, Bus, EmbeddedBroker, open_bus
+from lineside.links import BrokerLimits, Bus, EmbeddedBroker, MailboxFigures, open_bus
 from lineside.store import open_blobs, open_records
 from lineside.streams import EVENT_TYPE, PREDICTION_TYPE
 
@@ -115,10 +119,16 @@ def running(config: HubConfig, *, clock: Clock) -> Iterator[RunningHub]:
         _serve(server, stack=stack)
         inference = _serve_inference(services, stack=stack)
         stack.enter_context(_address_told(config, url=url, bus_url=bus_url))
-        services.desired.tell_all()
-        services.job_desk.tell_again()
+        if services.leases.alone:
+            _tell_devices(services)
         logger.info("hub runs url=%s bus=%s", url, bus_url)
         yield RunningHub(url=url, bus_url=bus_url, services=services, inference=inference)
+
+
+def _tell_devices(services: Services) -> None:
+    """Say again what every device is to run and to do: a broker may have forgotten it."""
+    services.desired.tell_all()
+    services.job_desk.tell_again()
 
 
 @contextmanager
@@ -141,7 +151,11 @@ def _open(config: HubConfig, *, clock: Clock, stack: ExitStack) -> Services:
     records = stack.enter_context(open_records(config.records_url, clock=clock))
     blobs = open_blobs(config.blobs_url)
     stack.callback(blobs.close)
-    services = build_services(config, plant=plant, records=records, blobs=blobs, clock=clock)
+    services = build_services(
+        config, plant=plant, records=records, blobs=blobs, clock=clock,
+        hub=hub_id(config.folder, clock=clock),
+    )  # fmt: skip
+    stack.callback(services.leases.stop)
     services.load()
     services.releases.ensure(keys=config.keys_folder)
     stack.callback(services.devices.flush_all)
@@ -167,7 +181,7 @@ def hub_id(folder: Path, *, clock: Clock) -> str:
 
 
 def _ensure_token(services: Services, path: Path, *, name: str, kind: str) -> None:
-    hub = hub_id(services.config.folder, clock=services.clock)
+    hub = services.leases.hub
     if not services.auth.ensure_token_file(path, name=name, kind=kind, hub=hub):
         return
     told: dict[str, Json] = {"action": "issued", "kind": kind, "by": "hub"}
@@ -196,7 +210,7 @@ def _join_bus(config: HubConfig, services: Services, *, stack: ExitStack) -> tup
         services.stats.watch("broker_waiting_bytes", lambda: broker.figures().waiting_bytes)
         services.stats.watch("broker_clients", lambda: broker.figures().clients)
         url, shown = broker.own_url, broker.url
-    name = f"hub-{services.plant.site}"
+    name = f"hub-{services.plant.site}-{services.leases.hub}"
     bus = open_bus(url, client_id=name, clock=services.clock)
     stack.callback(bus.close)
     return bus, url, shown
@@ -204,6 +218,12 @@ def _join_bus(config: HubConfig, services: Services, *, stack: ExitStack) -> tup
 
 def _start_work(services: Services, bus: Bus, *, url: str, stack: ExitStack) -> None:
     """Threads, in the order in which they may be needed; stopped in reverse."""
+    services.leases.start()
+    services.stats.watch_each("parts", "part", read=services.leases.figures)
+    if services.records.shared:
+        peers = Peers(services)
+        peers.start()
+        stack.callback(peers.stop)
     source = hub_source(services.plant.site)
     stack.callback(services.ledger.keep_snapshot)
     services.stats.watch_each("follower", "follower", read=services.followers.figures)
@@ -233,19 +253,56 @@ def _start_work(services: Services, bus: Bus, *, url: str, stack: ExitStack) -> 
     services.stats.watch_each("camera", "camera", read=services.devices.lost_cameras)
     trials = services.rollouts.book
     services.stats.watch("trial_reports_refused", lambda: trials.refused)
-    readers: list[Reader] = []
+    _start_readers(services, url=url, stack=stack)
+    stack.callback(services.keeping.stop)
+
+
+def _start_readers(services: Services, *, url: str, stack: ExitStack) -> None:
+    """What comes from the bus, each session read by the hub that has the lease of its part."""
+    readers: dict[str, Reader] = {}
     finisher = services.finisher
-    finisher.busy = lambda: any(reader.busy for reader in readers)
+    finisher.busy = lambda: any(reader.busy for reader in list(readers.values()))
     services.stats.watch("frames_unfinished", lambda: finisher.waiting)
     finisher.start()
     stack.callback(finisher.stop)
     for name in READERS:
-        reader = open_reader(name, url=url, services=services)
-        stack.callback(reader.stop)
-        services.stats.watch_mailbox(name, reader.figures)
-        readers.append(reader)
+        services.stats.watch_mailbox(name, partial(_figures, readers, name))
+
+    def read(name: str, lease: PartLease, *, opening: ExitStack) -> None:
+        reader = open_reader(name, url=url, services=services, may_join=lambda: lease.is_held)
+        opening.callback(readers.pop, name)
+        opening.callback(reader.stop)
+        readers[name] = reader
         reader.start()
-    stack.callback(services.keeping.stop)
+
+    def read_plant(lease: PartLease) -> Callable[[], None]:
+        with ExitStack() as opening:
+            read(CAMERAS, lease, opening=opening)
+            if not services.leases.alone:
+                finisher.look_again()
+            return opening.pop_all().close
+
+    def read_devices(lease: PartLease) -> Callable[[], None]:
+        with ExitStack() as opening:
+            services.devices.refresh(is_mine=False)
+            opening.callback(services.devices.flush_all)
+            for name in (name for name in READERS if name != CAMERAS):
+                read(name, lease, opening=opening)
+            if not services.leases.alone:
+                _tell_devices(services)
+            return opening.pop_all().close
+
+    for name, opener in ((CAMERAS, read_plant), (DEVICES, read_devices)):
+        lease = services.leases.lease(name)
+        part = LeasedPart(lease, opener=partial(opener, lease))
+        stack.callback(part.stop)
+        part.start()
+
+
+def _figures(readers: Mapping[str, Reader], name: str) -> MailboxFigures:
+    """Of a reader; of none while another hub reads that session."""
+    reader = readers.get(name)
+    return reader.figures() if reader else MailboxFigures(received=0, taken=0, dropped=0, waiting=0)
 
 
 def _start_drift(services: Services, *, stack: ExitStack) -> None:
