@@ -147,8 +147,8 @@ class Devices:
                     if entry is None or not is_mine:
                         read = _read_row(document.body, before=entry)
                         self._devices[document.id] = read
-                        before = entry.status if entry else {}
-                        if read.status.get("packages") != before.get("packages"):
+                        told = entry.status if entry else read.status
+                        if read.status.get("packages") != told.get("packages"):
                             self._reports_changed.add(document.id)
         self._read_at = begun
 
