@@ -40,6 +40,23 @@ _MOST_BYTES = 256_000_000
 _FOR_EVER_S = 0xFFFFFFFF  # MQTT 5, 3.1.2.11.2
 
 
+class _Load:
+    """How many messages of one kind wait, and their bytes."""
+
+    def __init__(self) -> None:
+        self.messages = 0
+        self.size_bytes = 0
+
+    def add(self, one: Delivery, *, sign: int = 1) -> None:
+        """Count a message that came, or with ``sign=-1`` one that went."""
+        self.messages += sign
+        self.size_bytes += sign * len(one.message.payload)
+
+    @property
+    def full(self) -> bool:
+        return self.messages >= _MOST_WAITING or self.size_bytes >= _MOST_BYTES
+
+
 class MqttSession(MqttBus):
     """A client of its own; made by ``open_mqtt_session``, see ``contract.BusSession``."""
 
@@ -51,7 +68,7 @@ class MqttSession(MqttBus):
         self._patterns = patterns
         self._former = tuple(pattern for pattern in former if pattern not in patterns)
         self._waiting: deque[Delivery] = deque()
-        self._waiting_bytes = 0
+        self._kept, self._unkept = _Load(), _Load()  # of quality 1 and 2, and of quality 0
         self._unacknowledged: dict[int, tuple[int, bool]] = {}
         self._unanswered: set[int] = set()
         self._refused = self._agreed = self._stopped = self._dropping = False
@@ -76,11 +93,12 @@ class MqttSession(MqttBus):
             self._changed.wait_for(lambda: self._waiting or self._stopped, timeout=timeout_s)
             if self._stopped:
                 return []
-            was_full = self._is_full()
+            was_full = self._kept.full
             taken = [self._waiting.popleft() for _ in range(min(most, len(self._waiting)))]
             self._taken += len(taken)
-            self._waiting_bytes -= sum(len(one.message.payload) for one in taken)
-            if self._dropping and len(self._waiting) < _MOST_WAITING // 2:
+            for one in taken:
+                self._load_of(one).add(one, sign=-1)
+            if self._dropping and self._unkept.messages < _MOST_WAITING // 2:
                 self._dropping = False
                 logger.info(
                     "messages of quality 0 find room again client=%s dropped=%d",
@@ -142,7 +160,7 @@ class MqttSession(MqttBus):
         self._unacknowledged.clear()
         if session_present:
             self._waiting = deque(one for one in self._waiting if not one.message.qos)
-            self._waiting_bytes = sum(len(one.message.payload) for one in self._waiting)
+            self._kept = _Load()
         if session_present and self._agreed:
             return
         self._agreed = self._refused = False
@@ -152,9 +170,7 @@ class MqttSession(MqttBus):
         self._unanswered = {mid for _, mid in asked if mid is not None}
 
     def _take_turn(self) -> bool:
-        with self._changed:
-            held = self._is_full() and any(one.message.qos for one in self._waiting)
-        return self._turns.turn(timeout_s=TURN_S, read=not held)
+        return self._turns.turn(timeout_s=TURN_S, read=not self._kept.full)
 
     def _on_message(self, _client: object, _data: object, message: "paho.MQTTMessage") -> None:
         taken = self._read(message)
@@ -164,11 +180,10 @@ class MqttSession(MqttBus):
                 self._unacknowledged[message.mid] = message.qos, taken is None
             if taken is None:
                 self._tell_acknowledged()
-            elif not message.qos and self._is_full():
+            elif not message.qos and self._unkept.full:
                 self._drop()
             elif not self._stopped:
-                self._waiting_bytes += len(taken.payload)
-                self._waiting.append(
+                self._put(
                     Delivery(
                         message=taken,
                         mid=message.mid,
@@ -176,10 +191,14 @@ class MqttSession(MqttBus):
                         again=message.dup,
                     )
                 )
-                self._changed.notify_all()
 
-    def _is_full(self) -> bool:
-        return len(self._waiting) >= _MOST_WAITING or self._waiting_bytes >= _MOST_BYTES
+    def _put(self, one: Delivery) -> None:
+        self._load_of(one).add(one)
+        self._waiting.append(one)
+        self._changed.notify_all()
+
+    def _load_of(self, one: Delivery) -> _Load:
+        return self._kept if one.message.qos else self._unkept
 
     def _drop(self) -> None:
         """Count a message of quality 0 that found no room; say so when it begins."""

@@ -1,0 +1,202 @@
+"""What a broker acknowledged to its senders is in the log once: stops, kills, a store that is away.
+
+The hub is a program of its own over a mosquitto, except where its store is locked under it.
+"""
+
+import logging
+import signal
+import sqlite3
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from lineside.core import SystemClock, digest_of, encode, rfc3339
+from lineside.hub import HubConfig, RunningHub, running
+from lineside.links import Bus, Qos, open_bus
+from lineside.store import Logged, open_records
+from lineside.streams import decode_event
+from lineside.testing.links import wait_until
+from lineside.vision import encode_jpeg
+from tests.hub.conftest import PLANT, scene
+from tests.hub.test_run import Process, ask
+from tests.links.conftest import MOSQUITTO, Mosquitto
+
+pytestmark = [pytest.mark.service, pytest.mark.slow, pytest.mark.timeout(240)]
+
+CLOCK = SystemClock()
+BEGAN = datetime.now(UTC).replace(microsecond=0) - timedelta(seconds=30)
+ROUTES = b"""
+[[route]]
+topic = "sockfound"
+kind = "message"
+time = "arrival"
+"""
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> HubConfig:
+    (tmp_path / "plant.toml").write_bytes(PLANT + ROUTES)
+    return HubConfig(data_dir=str(tmp_path / "data"), plant=str(tmp_path / "plant.toml"), port=0)
+
+
+@pytest.fixture(params=["3.1.1", "5"])
+def broker(
+    request: pytest.FixtureRequest, tmp_path: Path, absent: Callable[[str, str], None]
+) -> Iterator[str]:
+    """The bus address of a mosquitto that outlives the hub."""
+    if MOSQUITTO is None:
+        absent("service", "mosquitto is not installed")
+    folder = tmp_path / "broker"
+    folder.mkdir()
+    server = Mosquitto(folder=folder)
+    server.start()
+    yield f"{server.url}?version={request.param}"
+    server.stop()
+
+
+@dataclass
+class Sender:
+    """Says numbered messages at a steady rate; each was acknowledged by the broker."""
+
+    url: str
+    qos: Qos
+    pause_s: float
+    stop: threading.Event = field(default_factory=threading.Event)
+    said: Counter[str] = field(default_factory=Counter)
+    rounds: int = 0
+
+    def run(self) -> None:
+        with closing(open_bus(self.url, client_id=f"line-{self.qos}", clock=CLOCK)) as bus:
+            while not self.stop.wait(self.pause_s):
+                self.say(bus)
+                self.rounds += 1
+
+    def say(self, bus: Bus) -> None:
+        """One message with a time, one without, and from time to time a bare picture."""
+        at = rfc3339(BEGAN + timedelta(milliseconds=self.rounds))
+        bus.publish("i/bme680", encode({"ts": at, "t": 20 + self.qos}), qos=self.qos)
+        self.said[f"{20 + self.qos} {at}"] += 1
+        bus.publish("sockfound", encode({"line": self.qos, "number": self.rounds}), qos=self.qos)
+        self.said[f"{self.qos} {self.rounds}"] += 1
+        if self.rounds % 20 == 0:
+            picture = encode_jpeg(scene("red", seed=10_000 * self.qos + self.rounds))
+            bus.publish("i/cam", picture, qos=self.qos)
+            self.said[digest_of(picture)] += 1
+
+
+@contextmanager
+def sending(url: str, *qualities: Qos, pause_s: float) -> Iterator[list[Sender]]:
+    """Senders at work; when the block ends, the broker has acknowledged all that they said."""
+    senders = [Sender(url=url, qos=qos, pause_s=pause_s) for qos in qualities]
+    threads = [threading.Thread(target=one.run, name=f"line-{one.qos}") for one in senders]
+    for thread in threads:
+        thread.start()
+    try:
+        yield senders
+    finally:
+        for one in senders:
+            one.stop.set()
+        for thread in threads:
+            thread.join()
+
+
+def logged(folder: Path) -> Counter[str]:
+    """The plant's messages in the log, by what tells them apart."""
+    found: Counter[str] = Counter()
+    with open_records(f"sqlite:///{folder / 'data' / 'records.db'}", clock=CLOCK) as records:
+        after = 0
+        while page := records.log.read(source="/hall/plant", after=after, limit=500):
+            after = page[-1].position
+            found.update(_name(one) for one in page)
+    return found
+
+
+def _name(one: Logged) -> str:
+    data = decode_event(one.entry.body, where="log").data
+    match data["topic"]:
+        case "i/cam":
+            return str(data["digest"])
+        case "sockfound":
+            return f"{data['line']} {data['number']}"
+        case _:
+            return f"{data['t']} {data['ts']}"
+
+
+def said_by(senders: list[Sender]) -> Counter[str]:
+    return sum((one.said for one in senders), Counter())
+
+
+def rounds(senders: list[Sender], count: int) -> Callable[[], bool]:
+    """Whether each sender came so far from here on."""
+    wanted = [one.rounds + count for one in senders]
+    return lambda: all(one.rounds >= to for one, to in zip(senders, wanted, strict=True))
+
+
+def test_a_planned_restart_loses_nothing_that_was_said_meanwhile(
+    tmp_path: Path, config: HubConfig, broker: str
+) -> None:
+    assert config.plant
+    program = Process(tmp_path, bus=broker)
+    program.start()
+    with sending(broker, 1, pause_s=0.002) as senders:
+        wait_until(rounds(senders, 200))
+        assert program.end(signal.SIGTERM) == 0
+        wait_until(rounds(senders, 500))  # nobody reads
+        program.start()
+        wait_until(rounds(senders, 100))
+    wait_until(lambda: sum(logged(tmp_path).values()) >= sum(said_by(senders).values()))
+    assert program.end(signal.SIGTERM) == 0
+    assert logged(tmp_path) == said_by(senders)
+
+
+def test_kill_9_under_load_loses_and_doubles_nothing(
+    tmp_path: Path, config: HubConfig, broker: str
+) -> None:
+    assert config.plant
+    program = Process(tmp_path, bus=broker)
+    program.start()  # from here on the broker keeps what is said
+    with sending(broker, 1, 2, pause_s=0.001) as senders:
+        for number in range(3):
+            wait_until(rounds(senders, 150 + 40 * number))
+            program.end(signal.SIGKILL)
+            program.start()
+    wait_until(lambda: sum(logged(tmp_path).values()) >= sum(said_by(senders).values()))
+    assert program.end(signal.SIGTERM) == 0
+    assert logged(tmp_path) == said_by(senders)
+
+
+def test_while_the_store_is_away_the_broker_keeps_all_but_quality_0(
+    tmp_path: Path, config: HubConfig, broker: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    with running(replace(config, bus=broker), clock=CLOCK) as hub:
+        with closing(sqlite3.connect(tmp_path / "data" / "records.db")) as store:
+            store.execute("BEGIN IMMEDIATE")  # nobody else can write
+            with sending(broker, 1, 2, pause_s=0.001) as senders:
+                wait_until(rounds(senders, 300))
+            with sending(broker, 0, pause_s=0.0001) as strays:
+                wait_until(lambda: dropped(hub) > 50)
+            wait_until(lambda: "store away" in caplog.text)
+            store.execute("ROLLBACK")
+        kept = said_by(senders)
+        wait_until(lambda: not kept - logged(tmp_path))
+        wait_until(lambda: "find room again" in caplog.text)
+        assert "lineside_mailbox_plant_dropped" in metrics(hub)
+    found = logged(tmp_path)
+    assert {found[name] for name in kept} == {1}
+    assert sum(found.values()) < sum(kept.values()) + sum(said_by(strays).values())
+    assert caplog.text.count("messages of quality 0 are dropped") == 1
+
+
+def dropped(hub: RunningHub) -> int:
+    return int(ask(hub, "/api/v1/stats")["gauges"]["mailbox_plant_dropped"])
+
+
+def metrics(hub: RunningHub) -> str:
+    return hub.services.stats.exposition().decode()
