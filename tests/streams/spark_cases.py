@@ -194,6 +194,28 @@ read = { event = ["tumbling", "sessions"] }
 key = ["image"]
 join = { within_s = 6, fields = ["count", "mean"] }
 """,
+    "offset": """
+read = { topic = "sock/+" }
+key = ["image"]
+window = { size_s = 5, offset_s = 11.25 }
+""",
+    "hopping with an offset": """
+read = { topic = "sock/+" }
+window = { kind = "hopping", size_s = 4, every_s = 1.5, offset_s = 0.7 }
+""",
+    "by the clock": """
+read = { topic = "sock/+" }
+key = ["image"]
+window = { size_s = 7, offset_s = 2, zone = "Europe/Berlin" }
+lateness_s = 1
+""",
+    "edges": """
+read = { topic = "sock/+" }
+key = ["image"]
+window = { kind = "hopping", size_s = 2, every_s = 0.5 }
+having = [{ field = "count", above = 2 }]
+emit = "edges"
+""",
 }  # fmt: skip
 """Tables by the rule's id, without the first two lines."""
 

@@ -118,7 +118,7 @@ def test_conditions_in_sql_hold_where_conditions_hold(ran: Path) -> None:
 
 def test_plain_windows_are_sql() -> None:
     plain = {"tumbling", "keys-of-all-kinds", "hopping", "sessions", "without-key", "of-cameras",
-             "seen", "of-two-inspections"}  # fmt: skip
+             "seen", "of-two-inspections", "offset", "hopping-with-an-offset"}  # fmt: skip
     assert {name for name, case in CASES.items() if not why_not_sql(case.rule)} == plain
 
 

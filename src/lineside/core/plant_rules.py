@@ -6,17 +6,22 @@
    rules form chains, never circles.
 2. Time is the records' own unless ``time = "arrival"``. A record later than ``lateness_s`` behind
    the newest of its source is late: counted, and with ``late = "event"`` told too.
-3. ``emit = "final"``: one event when nothing can change it any more; ``"changes"``: each change.
+3. ``emit = "final"``: one event when nothing can change it any more; ``"changes"``: each change;
+   ``"edges"``: of windows, when ``having`` begins to hold and when that ends.
 4. State is bounded: ``most_keys`` at a time; the one unused longest is given out and forgotten.
 
 What the steps mean exactly stands in ``lineside.streams`` and docs/reference/rules.md.
 """
 
+import difflib
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Literal
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 
 from lineside.core.checks import above_zero, refuse, unless, within, zero_or_more
 from lineside.core.clock import Seconds, duration_toml
+from lineside.core.errors import Fault
 from lineside.core.habits import Habits
 from lineside.core.reference_checks import entries
 
@@ -129,12 +134,19 @@ class WindowStep:
 
     ``tumbling``: ``size_s`` one after the other. ``hopping``: ``size_s`` long, a new one every
     ``every_s``. ``session``: as long as records follow one another within ``gap_s``.
+
+    Attributes:
+        offset_s: how long after midnight of 1 January 1970 the first began, such as 6 h.
+        zone: by whose clock, such as ``Europe/Berlin``: a day has 23 or 25 hours there where the
+            clock is changed; "" for UTC.
     """
 
     kind: Literal["tumbling", "hopping", "session"] = "tumbling"
     size_s: Seconds = 0.0
     every_s: Seconds = 0.0
     gap_s: Seconds = 0.0
+    offset_s: Seconds = 0.0
+    zone: str = ""
 
     def __post_init__(self) -> None:
         session = self.kind == "session"
@@ -148,6 +160,33 @@ class WindowStep:
                 fix=f"Write every_s = {duration_toml(self.size_s)}, or less.",
                 beside=("kind", "size_s"),
             ),
+            zero_or_more(self, "offset_s"),
+            unless(
+                not session or not self.offset_s, key="offset_s", seen=self.offset_s,
+                expected="of windows that follow the clock, which sessions do not",
+                fix="Remove it.", beside=("kind",),
+            ),
+            unless(
+                not self.zone or self.kind == "tumbling", key="zone", seen=self.zone,
+                expected="of tumbling windows only", fix="Remove it, or kind.", beside=("kind",),
+            ),
+            _known_zone(self.zone),
+        )  # fmt: skip
+
+
+def _known_zone(name: str) -> Iterator[Fault]:
+    """A fault where a name is no time zone of the IANA database."""
+    try:
+        if name:
+            ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        zones = available_timezones()
+        near = difflib.get_close_matches(name, zones, n=1)
+        fix = f"Did you mean {near[0]!r}?" if near else 'Write zone = "Europe/Berlin", say.'
+        none = "Install the Python package tzdata: this machine has no time zones."
+        yield Fault(
+            path="zone", value=repr(name), expected="a time zone of the IANA database",
+            fix=fix if zones else none,
         )  # fmt: skip
 
 
@@ -413,7 +452,7 @@ class Rule:
     join: JoinStep | None = None
     python: str = ""
     settings: dict[str, Scalar] = field(default_factory=dict)
-    emit: Literal["final", "changes"] = "final"
+    emit: Literal["final", "changes", "edges"] = "final"
     time: Literal["capture", "arrival"] = "capture"
     lateness_s: Seconds = 0.0
     late: Literal["count", "event"] = "count"
@@ -437,11 +476,21 @@ class Rule:
                 expected="figures of a window", fix="Add [rule.window].", beside=("window",),
             ),
             unless(
+                self.emit != "edges" or (self.having and self._aligned), key="emit",
+                seen=self.emit, expected="of tumbling or hopping windows with having",
+                fix="Add having, or leave emit out: rate, hold and repeat tell begin and end.",
+                beside=("window", "having"),
+            ),
+            unless(
                 self.python or not self.settings, key="settings", seen=self.settings,
                 expected="settings of a Python rule", fix='Name it: python = "…".',
                 beside=("python",),
             ),
         )  # fmt: skip
+
+    @property
+    def _aligned(self) -> bool:
+        return self.window is not None and self.window.kind != "session"
 
     @property
     def step(self) -> str:

@@ -101,7 +101,8 @@ def values_given(rule: Rule) -> tuple[str, ...] | None:
     if None in (*rule.aggregate, *rule.key, *(rule.join.fields if rule.join else ())):
         return None
     if rule.window is not None:
-        return ("count", *(figure.name for figure in rule.aggregate))
+        edges = ("windows",) if rule.emit == "edges" else ()
+        return ("count", *edges, *(figure.name for figure in rule.aggregate))
     if rule.hold is not None and rule.hold.field:
         return (*_STEPS["hold"], rule.hold.field)
     if rule.join is not None:

@@ -74,6 +74,14 @@ class Output:
     revision: int = 0
 
 
+def tested_fields(output: Output) -> dict[str, Scalar]:
+    """Return the fields that ``having`` sees."""
+    return {
+        "action": output.action, "name": output.name, "revision": output.revision,
+        "seconds": (output.end_us - output.start_us) / 1e6, **output.values, **output.key,
+    }  # fmt: skip
+
+
 MOST_CAUSES = 16
 
 

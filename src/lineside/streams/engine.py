@@ -21,7 +21,7 @@ import msgspec
 
 from lineside.core import STEPS, InvalidError, Rule, Scalar, digest_of, encode, to_plain
 from lineside.streams.conditions import compile_conditions
-from lineside.streams.contract import Output, Record, Step
+from lineside.streams.contract import Output, Record, Step, tested_fields
 from lineside.streams.records import TICK_TYPE, Entry, reader_of, session_record
 from lineside.streams.steps import make_step
 from lineside.streams.watermark import BEGINNING_US, Kept, Watermarks
@@ -30,9 +30,12 @@ MOST_HELD = 20_000
 STATE_SCHEMA = "lineside.rule-state/1"
 _MOST_ROLES = 10_000
 _AT_ONCE = 1000
+_CLOCK_CHANGE_S = 7200.0  # by how much more than its size a window by a zone's clock lasts, at most
 _PYTHON_SPAN_S = 60.0
 
-_LATER: tuple[tuple[str, object], ...] = (("repeat", None), ("join", None))
+_LATER: tuple[tuple[str, object], ...] = (
+    ("repeat", None), ("join", None), ("offset_s", 0.0), ("zone", ""),
+)  # fmt: skip
 """Keys of rules and steps that came after the first release, as they are by default."""
 
 _Held = tuple[int, str, int, Record, tuple[Scalar, ...]]
@@ -96,7 +99,10 @@ def rule_span_s(rule: Rule) -> float:
 
 def _spans(rule: Rule) -> Iterator[float]:
     if rule.window is not None:
-        yield from (rule.window.size_s, rule.window.gap_s)
+        window = rule.window
+        further_s = (window.every_s or window.size_s) if rule.emit == "edges" else 0.0
+        changed_s = (1 + bool(further_s)) * _CLOCK_CHANGE_S if window.zone else 0.0
+        yield from (window.size_s + further_s + changed_s, window.gap_s)
     if rule.sighting is not None:
         passing = rule.sighting.habits or rule.sighting
         yield 2 * (passing.gap_s + passing.dwell_s)
@@ -121,7 +127,7 @@ def disorder_s(rule: Rule, *, waits_s: float) -> float:
 
     What was told late, given up for room or left over by a sorting session may lie farther behind.
     """
-    if rule.emit == "final":
+    if rule.emit != "changes":
         return _backlog_s(rule)
     window = rule.window
     if window is None or window.kind == "session":
@@ -135,7 +141,8 @@ def _backlog_s(rule: Rule) -> float:
     lasting = rule.hold is not None and not rule.hold.field
     alone = rule.pair is not None and rule.emit == "final"
     lacking = rule.join is not None and rule.join.incomplete
-    later = rule.sighting is not None or lasting or alone or lacking
+    edges = rule.emit == "edges"
+    later = rule.sighting is not None or lasting or alone or lacking or edges
     return rule_span_s(rule) if later else 0.0
 
 
@@ -162,7 +169,7 @@ class RuleEngine:
         self._step: Step = make_step(rule) if step is None else step
         lasting = rule.hold is not None and not rule.hold.field
         self._where = None if lasting else compile_conditions(rule.where)
-        self._having = compile_conditions(rule.having)
+        self._having = None if rule.emit == "edges" else compile_conditions(rule.having)
         self._key = _key_of(rule.key)
         self._idle_us = round((rule.idle_s + delay_s) * 1e6)
         lateness_s = rule.lateness_s if waits_s is None else waits_s
@@ -396,7 +403,7 @@ class RuleEngine:
     def _keep(self, outputs: Iterable[Output]) -> None:
         having = self._having
         for output in outputs:
-            if having is None or having(_tested(output)):
+            if having is None or having(tested_fields(output)):
                 self._given.append(output)
 
 
@@ -407,14 +414,6 @@ def _reads_one_source(rule: Rule) -> bool:
         return not {"+", "#"} & set(read.topic)
     named = (read.cameras, read.inspections, read.rules)
     return not read.plant and all(len(names) <= 1 for names in named)
-
-
-def _tested(output: Output) -> dict[str, Scalar]:
-    """The fields that ``having`` sees."""
-    return {
-        "action": output.action, "name": output.name, "revision": output.revision,
-        "seconds": (output.end_us - output.start_us) / 1e6, **output.values, **output.key,
-    }  # fmt: skip
 
 
 def _key_of(names: tuple[str, ...]) -> _Key:

@@ -29,7 +29,12 @@ def conditions_in_words(conditions: Iterable[Condition]) -> str:
 def _sentences(rule: Rule) -> Iterator[str]:
     yield f"{rule.name or rule.id}: reads {_read(rule)}{_where(rule)}."
     yield from _STEPS[rule.step](rule)
-    if rule.having:
+    if rule.emit == "edges":
+        yield (
+            f"It tells when, from one stretch to the next, {conditions_in_words(rule.having)} "
+            "begins to hold, and when that ends."
+        )
+    elif rule.having:
         yield f"Of these it tells only those where {conditions_in_words(rule.having)}."
     yield _emit(rule)
     yield _lateness(rule)
@@ -72,12 +77,20 @@ def _window(rule: Rule) -> Iterator[str]:
 
 
 def _stretch(window: WindowStep) -> str:
-    size = duration_text(window.size_s)
     if window.kind == "session":
         return f"stretches in which records follow one another within {duration_text(window.gap_s)}"
-    if window.kind == "hopping":
-        return f"stretches of {size}, a new one every {duration_text(window.every_s)}"
-    return f"stretches of {size}, one after the other"
+    hopping = window.kind == "hopping"
+    every = f"a new one every {duration_text(window.every_s)}" if hopping else "one after the other"
+    return f"stretches of {duration_text(window.size_s)}, {every}{_by_clock(window)}"
+
+
+def _by_clock(window: WindowStep) -> str:
+    if not window.offset_s and not window.zone:
+        return ""
+    hours, rest_s = divmod(window.offset_s, 3600)
+    at = f"{hours:02.0f}:{rest_s / 60:02.0f}" if hours < 24 and not rest_s % 60 else ""
+    since = at or f"{duration_text(window.offset_s)} after midnight of 1970-01-01"
+    return f", counted from {since} by the clock of {window.zone or 'UTC'}"
 
 
 def _figure(one: Aggregate) -> str:

@@ -31,8 +31,10 @@ def why_not_sql(rule: Rule) -> str:
     """Why a rule's step runs as embedded within Spark's state operator; "" where it is SQL."""
     if rule.window is None:
         return f"a {rule.step} is no window"
-    if rule.emit == "changes":
-        return "it tells every change"
+    if rule.emit != "final":
+        return "it tells every change" if rule.emit == "changes" else "it tells begin and end"
+    if rule.window.zone:
+        return f"its windows follow the clock of {rule.window.zone}"
     if any(one.name[:1] in {"_", ""} or one.name in _TAKEN for one in rule.aggregate):
         return "its figures have names that are not for columns"
     tested = {one.field for one in rule.having}
@@ -88,9 +90,14 @@ def interval(span_us: int) -> str:
 def _window(window: WindowStep) -> str:
     if window.kind == "session":
         return f"session_window(at, '{interval(_us(window.gap_s))}')"
-    size = f"'{interval(_us(window.size_s))}'"
-    every = f", '{interval(_us(window.every_s))}'" if window.kind == "hopping" else ""
-    return f"window(at, {size}{every})"
+    every_us = _us(window.every_s if window.kind == "hopping" else window.size_s)
+    offset_us = _us(window.offset_s) % every_us
+    spans = [_us(window.size_s)]
+    if window.kind == "hopping" or offset_us:
+        spans.append(every_us)
+    if offset_us:
+        spans.append(offset_us)
+    return f"window(at, {', '.join(repr(interval(one)) for one in spans)})"
 
 
 def _us(seconds: float) -> int:

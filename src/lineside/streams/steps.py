@@ -16,7 +16,7 @@ from lineside.streams.rate_step import Rates
 from lineside.streams.repeat_step import Repeats
 from lineside.streams.sequence_step import Sequences
 from lineside.streams.sighting import Sightings
-from lineside.streams.window_steps import AlignedWindows, SessionWindows
+from lineside.streams.window_steps import AlignedWindows, SessionWindows, WindowEdges
 
 
 def make_step(rule: Rule) -> Step:
@@ -30,7 +30,9 @@ def make_step(rule: Rule) -> Step:
 
 def _window(rule: Rule) -> Step:
     assert rule.window is not None  # noqa: S101  the table is by step
-    kind = SessionWindows if rule.window.kind == "session" else AlignedWindows
+    if rule.window.kind == "session":
+        return SessionWindows(rule, rule.window)
+    kind = WindowEdges if rule.emit == "edges" else AlignedWindows
     return kind(rule, rule.window)
 
 
