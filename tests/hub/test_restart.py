@@ -4,6 +4,7 @@ import json
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -23,6 +24,7 @@ from lineside.hub import HubConfig, Retention, Services, build_services
 from lineside.hub.follow import Follower, Selection
 from lineside.hub.mongo import MongoOrders, MongoWriter
 from lineside.hub.outbox import EventOutbox
+from lineside.hub.reference import collection_page
 from lineside.hub.timers import Timers, age_out
 from lineside.links import Bus, MongoSink
 from lineside.store import Logged, Records
@@ -409,6 +411,135 @@ def test_a_refused_order_of_another_twin_stays_refused_after_a_restart(
     with MongoSinkAgain(database) as fresh:
         MongoOrders(fresh, services=hub).step()
     assert hub.orders.all() == ()
+
+
+def test_an_order_of_another_twin_hears_every_step_in_its_own_document(
+    hub: Services, line: Line, sink: MongoSink, database: Database, clock: FakeClock
+) -> None:
+    """Reference defect 24."""
+    follower = writer(hub, sink)
+    line.see("red")
+    MongoOrders(sink, services=hub).step()
+    clock.advance(2)
+    submitted = foreign(database, clock, "red")
+    MongoOrders(sink, services=hub).step()
+    seen: list[str] = []
+
+    def row() -> dict[str, Any]:
+        while follower.step():
+            pass
+        (found,) = database.documents("digital_twin_orders")
+        seen.append(found["orderStatus"])
+        return found
+
+    assert str(row()["_id"]) == submitted
+    hub.tick()
+    for state in ("ORDERED", "IN_PROCESS", "SHIPPED"):
+        line.wait(1)
+        line.send(line.said("f/i/order", state=state, type="RED"))
+        row()
+    found = row()
+    assert seen == ["Order Submitted", "ORDERED", "IN_PROCESS", "SHIPPED", "SHIPPED"]
+    assert [step["name"] for step in found["steps"]] == [
+        "placed", "sending", "sent", "ORDERED", "IN_PROCESS", "SHIPPED",
+    ]  # fmt: skip
+    assert (found["userId"], found["color"], found["order"]) == (
+        "DT", "red", hub.orders.all()[0].id,
+    )  # fmt: skip
+    shown = client_documents(hub)
+    assert [one["_id"] for one in shown] == [submitted]
+
+
+def client_documents(hub: Services) -> list[dict[str, Any]]:
+    page, _ = collection_page(hub, "digital_twin_orders", after=0, limit=10)
+    return page
+
+
+@pytest.mark.parametrize(
+    ("colour", "sentence"),
+    [
+        ("red", "The red piece you are requesting is out of stock in the Physical Factory!"),
+        ("green", "no colour 'green'"),
+    ],
+)
+def test_a_refused_order_of_another_twin_hears_the_sentence_in_its_own_document(
+    hub: Services, line: Line, sink: MongoSink, database: Database, *, clock: FakeClock,
+    colour: str, sentence: str,
+) -> None:  # fmt: skip
+    """Reference defect 24."""
+    line.see("blue")
+    MongoOrders(sink, services=hub).step()
+    clock.advance(2)
+    submitted = foreign(database, clock, colour)
+    MongoOrders(sink, services=hub).step()
+    follower = writer(hub, sink)
+    while follower.step():
+        pass
+    (row,) = database.documents("digital_twin_orders")
+    assert (str(row["_id"]), row["orderStatus"]) == (submitted, "REFUSED")
+    assert sentence in row["reason"]
+    assert [step["name"] for step in row["steps"]] == ["refused"]
+    with MongoSinkAgain(database) as fresh:
+        assert MongoOrders(fresh, services=hub).step() == 0
+
+
+def test_a_submitter_hears_the_end_of_an_order_that_the_state_let_go(
+    hub: Services, line: Line, sink: MongoSink, database: Database, clock: FakeClock
+) -> None:
+    line.see("red")
+    MongoOrders(sink, services=hub).step()
+    clock.advance(2)
+    foreign(database, clock, "red")
+    MongoOrders(sink, services=hub).step()
+    hub.tick()
+    for state in ("ORDERED", "IN_PROCESS", "SHIPPED"):
+        line.wait(1)
+        line.send(line.said("f/i/order", state=state, type="RED"))
+    hub.ledger._state = replace(hub.ledger.state, orders=())
+    follower = writer(hub, sink)
+    while follower.step():
+        pass
+    (row,) = database.documents("digital_twin_orders")
+    assert row["orderStatus"] == "SHIPPED"
+
+
+def test_a_message_that_no_document_can_hold_stops_nothing(
+    hub: Services, line: Line, sink: MongoSink, database: Database
+) -> None:
+    big: dict[str, Any] = {"$set": 1, "n": 2**63}
+    twins: dict[str, Any] = {"$a": 1, "\uff04a": 2}
+    line.send(line.said("f/i/stock", stockItems=[], **big))
+    line.send(line.said("i/ldr", **twins))
+    line.send(line.said("i/ldr", ldr=3))
+    follower = writer(hub, sink)
+    while follower.step():
+        pass
+    (stock,) = database.documents("mqtt")
+    assert stock["\uff04set"] == 1
+    (light,) = database.documents("sensors")
+    assert light["ldr"] == 3.0
+    (record,) = follower.quarantine.page()
+    assert "two keys become" in record.reason
+
+
+def test_refused_credentials_blame_no_record(
+    hub: Services, line: Line, sink: MongoSink, database: Database
+) -> None:
+    from pymongo.errors import OperationFailure
+
+    def refuse(_url: str) -> object:
+        raise OperationFailure("bad password", code=18)
+
+    line.send(line.said("i/ldr", ldr=1))
+    with MongoSinkAgain(database) as refused:
+        refused._connect = refuse
+        with pytest.raises(UnavailableError, match="credentials"):
+            writer(hub, refused).step()
+    made = writer(hub, sink)
+    while made.step():
+        pass
+    assert len(database.documents("sensors")) == 1
+    assert len(made.quarantine) == 0
 
 
 class MongoSinkAgain:

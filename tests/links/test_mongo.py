@@ -9,7 +9,8 @@ import mongomock
 import pymongo
 import pymongo.errors
 import pytest
-from bson import ObjectId
+from bson import Decimal128, ObjectId
+from bson.errors import InvalidDocument
 
 from lineside.core import InvalidError, RefusedError, UnavailableError, digest_of
 from lineside.links import MongoSink
@@ -151,6 +152,50 @@ class SinkContract:
         orders.insert_one({"color": "red", "orderStatus": "Order Submitted"})
         assert len(sink.orders_after("")) == 1
 
+    @pytest.mark.parametrize(
+        ("told", "held"),
+        [
+            (
+                {"$set": 1, "a": {"$gt": [{"$in": 2}]}},
+                {"\uff04set": 1, "a": {"\uff04gt": [{"\uff04in": 2}]}},
+            ),
+            ({"a\0b": 1, "text": "a\0b"}, {"a\u2400b": 1, "text": "a\0b"}),
+            ({"a\ud800": "b\udfff"}, {"a\ufffd": "b\ufffd"}),
+            ({"n": 2**63 - 1, "least": -(2**63)}, {"n": 2**63 - 1, "least": -(2**63)}),
+            ({"n": 2**63}, {"n": Decimal128("9223372036854775808")}),
+            ({"n": [-(10**33)]}, {"n": [Decimal128("-1" + "0" * 33)]}),
+            ({"n": 10**34}, {"n": "1" + "0" * 34}),
+            ({"": 1, "a.b": {"c.d": 2}}, {"": 1, "a.b": {"c.d": 2}}),
+        ],
+    )
+    def test_what_bson_cannot_hold_is_written_as_the_nearest_that_it_can(
+        self, sink: MongoSink, client: Server, told: dict[str, Any], held: dict[str, Any]
+    ) -> None:
+        sink.write("mqtt", {"_id": ID, "ts": AT, **told})
+        (row,) = self.rows(client, "mqtt")
+        assert {name: row[name] for name in held} == held
+
+    def test_a_number_without_end_stands_in_sensors_as_its_digits(
+        self, sink: MongoSink, client: Server
+    ) -> None:
+        sink.write("sensors", {"_id": ID, "ts": AT, "t": 10**400, "br": 10**400})
+        (row,) = self.rows(client, "sensors")
+        assert row["t"] == row["br"] == "1" + "0" * 400
+
+    def test_two_keys_that_become_one_are_refused(self, sink: MongoSink) -> None:
+        with pytest.raises(InvalidError, match="two keys become"):
+            sink.write("mqtt", {"_id": ID, "ts": AT, "$a": 1, "\uff04a": 2})
+
+    def test_fields_of_a_document_of_others_are_set_and_nothing_is_made(
+        self, sink: MongoSink, client: Server
+    ) -> None:
+        orders = client["lineside_test"]["digital_twin_orders"]
+        orders.insert_one({"_id": ObjectId(ID), "color": "red", "theirs": 1})
+        for found in (ID, "60" * 12):
+            sink.amend("digital_twin_orders", {"_id": found, "orderStatus": "SHIPPED"})
+        (row,) = self.rows(client, "digital_twin_orders")
+        assert (row["orderStatus"], row["color"], row["theirs"]) == ("SHIPPED", "red", 1)
+
     @pytest.mark.parametrize("bad", [None, "short", "zz" * 12])
     def test_a_document_without_object_id_is_refused(self, sink: MongoSink, bad: object) -> None:
         with pytest.raises(InvalidError, match="object id"):
@@ -204,6 +249,14 @@ class _Failing:
         (pymongo.errors.OperationFailure("bad", code=18), RefusedError),
         (pymongo.errors.OperationFailure("busy", code=1), UnavailableError),
         (pymongo.errors.InvalidURI("no"), InvalidError),
+        (pymongo.errors.WriteError("nested too deeply", code=15), InvalidError),
+        (pymongo.errors.WriteError("a validator of others", code=121), InvalidError),
+        (pymongo.errors.DuplicateKeyError("a unique index of others", code=11000), InvalidError),
+        (pymongo.errors.WriteError("primary stepped down", code=189), UnavailableError),
+        (pymongo.errors.OperationFailure("failed to parse", code=9), InvalidError),
+        (pymongo.errors.DocumentTooLarge("16 MB"), InvalidError),
+        (InvalidDocument("cannot encode"), InvalidError),
+        (OverflowError("8-byte ints"), InvalidError),
     ],
 )
 def test_failures_are_told_apart_and_keep_no_secret(error: Exception, kind: type) -> None:

@@ -51,8 +51,10 @@ class Orders:
             raise NotFoundError("no such order", where=order_id, fix="List /api/v1/orders.")
         return order
 
-    def place(self, colour: str, *, by: str, order_id: str = "") -> Order:
+    def place(self, colour: str, *, by: str, order_id: str = "", document: str = "") -> Order:
         """Reserve a piece; the factory is asked for it as soon as it can take an order.
+
+        ``document``: ``_id`` of the one by which another twin submitted the order.
 
         Raises:
             InvalidError: no such colour.
@@ -66,7 +68,11 @@ class Orders:
 
         def decide(state: LineState) -> Sequence[Event]:
             now = self._clock.now()
-            return [place(state, colour=colour, by=by, now=now, order_id=wanted, plant=self._plant)]
+            placed = place(
+                state, colour=colour, by=by, now=now, order_id=wanted, plant=self._plant,
+                document=document,
+            )  # fmt: skip
+            return [placed]
 
         recorded = self._ledger.decide(decide)
         event = recorded.events[0] if recorded else None
@@ -76,6 +82,14 @@ class Orders:
         self._stats.count("orders")
         logger.info("order placed order=%s colour=%s by=%s", wanted, colour, by)
         return self.one(wanted)
+
+    def refuse(self, order_id: str, *, by: str, reason: str, document: str) -> None:
+        """Write down that an order of another twin names nothing that can be ordered."""
+        event = order_event(
+            order_id, "refused", at=self._clock.now(), site=self._plant.site, by=by,
+            reason=reason, document=document,
+        )  # fmt: skip
+        self._ledger.record([event])
 
     def dispatch(self) -> Order | None:
         """Send the order whose turn it is; None when there is none or the bus is away.

@@ -6,10 +6,17 @@
    also when another program made it, and an older time never overwrites a newer one.
 3. In ``sensors`` numbers are doubles and ``br`` is text, as the reference's twin declares them.
 4. A document above MongoDB's 16 MB keeps the digest of its ``data`` instead of it.
-5. Orders of other twins are those without our field ``order``, by insertion time with an overlap,
+5. What BSON cannot hold is written as the nearest thing that it can: a key that begins with ``$``
+   with U+FF04 instead, NUL in a key as U+2400, half of a surrogate pair as U+FFFD, an integer
+   beyond 64 bits as a decimal of up to 34 digits, a longer one as its digits. Two keys of one
+   object that become one are refused.
+6. ``UnavailableError`` is about the database, ``InvalidError`` about the document: then any other
+   document may be fine.
+7. Orders of other twins are those without our field ``order``, by insertion time with an overlap,
    because another machine's clock makes their ids.
 """
 
+import re
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
@@ -38,6 +45,16 @@ _WAIT_MS = 3000
 _OVERLAP = timedelta(minutes=10)
 _REMEMBERED = 10_000
 _BAD_CREDENTIALS = (13, 18)
+# Codes of https://github.com/mongodb/mongo/blob/master/src/mongo/base/error_codes.yml: a command
+# that fails for what it holds, and a write that fails though its document is fine.
+_BAD_DOCUMENT = frozenset({2, 9, 14, 15, 22, 40, 52, 56, 57, 66, 121, 10334, 11000, 17280, 17419})
+_BAD_MOMENT = frozenset(
+    {6, 7, 24, 50, 64, 89, 91, 112, 133, 189, 246, 262, 8000, 9001, 10107, 11600, 11602, 12501,
+     13435, 13436, 14031}
+)  # fmt: skip
+_SURROGATE = re.compile("[\ud800-\udfff]")
+_INT64 = range(-(2**63), 2**63)
+_DECIMAL = 10**34
 
 Connect = Callable[[str], Any]
 
@@ -67,10 +84,11 @@ class MongoSink:
         Raises:
             UnavailableError: the database is away.
             RefusedError: it refuses the credentials.
-            InvalidError: a document without a usable ``_id`` or with a time that is none.
+            InvalidError: a document that cannot be held: without a usable ``_id``, with a time that
+                is none, or refused by the database itself.
         """
-        found = _shaped(collection, document)
         with self._translated():
+            found = _shaped(collection, document)
             target = self._collection(collection)
             found["_id"] = _object_id(found.get("_id"), where=collection)
             if collection == STOCK_COLLECTION:
@@ -80,6 +98,17 @@ class MongoSink:
                 target.replace_one({"_id": found["_id"]}, found, upsert=True)
             except need("pymongo.errors", extra="mongo").DocumentTooLarge:
                 target.replace_one({"_id": found["_id"]}, _without_data(found), upsert=True)
+
+    def amend(self, collection: str, document: Mapping[str, Any]) -> None:
+        """Set these fields of the document of that ``_id``; where it is gone nothing is made.
+
+        Raises:
+            UnavailableError, RefusedError, InvalidError: as ``write``.
+        """
+        with self._translated():
+            found = _shaped(collection, document)
+            found_id = _object_id(found.pop("_id", None), where=collection)
+            self._collection(collection).update_one({"_id": found_id}, {"$set": found})
 
     def orders_after(self, after: str, *, most: int = 100) -> list[dict[str, Any]]:
         """Orders that other twins submitted and that were not returned yet, oldest first.
@@ -140,6 +169,8 @@ class MongoSink:
                     where=where,
                     fix="Check user, password and rights.",
                 ) from error
+            if _is_of_document(error, write=isinstance(error, errors.WriteError)):
+                raise InvalidError(f"the database refuses the document: {error}") from error
             raise UnavailableError(f"the database failed: {error}", where=where) from error
         except (errors.InvalidURI, errors.ConfigurationError) as error:
             raise InvalidError(
@@ -149,6 +180,11 @@ class MongoSink:
             raise UnavailableError(
                 f"the database is away: {error}", where=where, fix="Start it."
             ) from error
+        except (
+            need("bson.errors", extra="mongo").BSONError, ValueError, OverflowError, TypeError,
+            RecursionError,
+        ) as error:  # fmt: skip
+            raise InvalidError(f"no document of MongoDB: {error}") from error
 
 
 def _connect(url: str) -> Any:  # noqa: ANN401  pymongo is imported here only
@@ -156,8 +192,15 @@ def _connect(url: str) -> Any:  # noqa: ANN401  pymongo is imported here only
     return pymongo.MongoClient(url, tz_aware=True, serverSelectionTimeoutMS=_WAIT_MS, w="majority")
 
 
+def _is_of_document(error: Any, *, write: bool) -> bool:  # noqa: ANN401  pymongo's
+    """Whether a failure is about what was to be written."""
+    if write:
+        return error.code not in _BAD_MOMENT
+    return error.code in _BAD_DOCUMENT
+
+
 def _shaped(collection: str, document: Mapping[str, Any]) -> dict[str, Any]:
-    found = {**document, "_partition": PARTITION}
+    found = {**_storable(document, where=collection), "_partition": PARTITION}
     for name in _DATES:
         if isinstance(found.get(name), str):
             found[name] = parse_rfc3339(found[name], where=f"{collection}.{name}")
@@ -169,7 +212,36 @@ def _shaped(collection: str, document: Mapping[str, Any]) -> dict[str, Any]:
 def _as_declared(name: str, value: object) -> object:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return value
-    return f"{value:.1f}" if name == "br" else float(value)
+    try:
+        return f"{value:.1f}" if name == "br" else float(value)
+    except OverflowError:
+        return _storable(value, where=name)
+
+
+def _storable(value: Any, *, where: str) -> Any:  # noqa: ANN401  JSON of many shapes
+    """A value as BSON can hold it; see rule 5."""
+    if isinstance(value, str):
+        return _SURROGATE.sub("\ufffd", value)
+    if isinstance(value, Mapping):
+        found: dict[str, Any] = {}
+        for name, inner in value.items():
+            key = _key(name)
+            if key in found:
+                raise InvalidError(f"two keys become {key!r}", where=where, fix="Rename one.")
+            found[key] = _storable(inner, where=f"{where}.{key}")
+        return found
+    if isinstance(value, list | tuple):
+        return [_storable(inner, where=where) for inner in value]
+    if isinstance(value, int) and value not in _INT64:
+        if abs(value) < _DECIMAL:
+            return need("bson.decimal128", extra="mongo").Decimal128(str(value))
+        return str(value)
+    return value
+
+
+def _key(name: str) -> str:
+    name = _SURROGATE.sub("\ufffd", name).replace("\0", "\u2400")
+    return f"\uff04{name[1:]}" if name.startswith("$") else name
 
 
 def _object_id(text: object, *, where: str) -> Any:  # noqa: ANN401  bson is imported here only

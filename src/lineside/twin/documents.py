@@ -6,12 +6,14 @@ Rules:
 2. ``is_present`` knows true and false only: unsure and unknown are false, with the true word in
    ``state`` beside it, and probability, frame and package as far as there are any.
 3. There is no stock document before the first picture was judged; then there is one.
-4. ``_id`` is 24 hex digits made of the thing's own id, so writing twice keeps one.
+4. ``_id`` is 24 hex digits made of the thing's own id, so writing twice keeps one. An order that
+   another twin submitted keeps the ``_id`` of its submitter's document, which gets status, reason
+   and steps; a refused one too.
 """
 
 import base64
 import hashlib
-from typing import Any, Literal
+from typing import Any, Literal, assert_never
 
 from lineside.core import (
     CAMERA_COLLECTION,
@@ -21,9 +23,12 @@ from lineside.core import (
     Plant,
 )
 from lineside.streams import Event
-from lineside.twin.state import ColourState, LineState, Order, Seen
+from lineside.twin.order_events import read_order
+from lineside.twin.state import ColourState, LineState, Order, OrderStatus, Seen
 
 Document = dict[str, Any]
+REFUSED = "REFUSED"
+"""``orderStatus`` of an order that was refused; its sentence stands in ``reason``."""
 
 
 def documents(state: LineState, *, plant: Plant) -> dict[str, list[Document]]:
@@ -68,21 +73,58 @@ def _evidence(colour: ColourState) -> Document:
 def order_document(order: Order) -> Document:
     """An order as the reference's twin writes it; its constant fields are constants here too."""
     return {
-        "_id": object_id(order.id),
         "_partition": PARTITION,
         "color": order.colour,
         "firstName": "H",
         "lastName": "A",
-        "orderStatus": order.status.value,
         "ship_from": "North York",
         "ship_to": "Barcelona",
         "userId": "DT",
         "timeStamp": order.placed_at,
+        **order_progress(order),
+    }
+
+
+def order_progress(order: Order) -> Document:
+    """What became of an order: the fields that a submitter's own document gets."""
+    steps = [
+        {"name": step.name, "ts": step.at, "event": step.event, "frame": step.frame}
+        for step in order.steps
+    ]
+    return {
+        "_id": order.document or object_id(order.id),
+        "orderStatus": order.status.value,
         "order": order.id,
         "placedBy": order.placed_by,
         "slot": order.slot,
         "reason": order.reason,
+        "steps": steps,
     }
+
+
+def told_progress(event: Event, *, document: str) -> Document:
+    """The same from an order event alone: of a refused order, or one that the state let go.
+
+    Args:
+        event: of type ``lineside.order.v1``.
+        document: ``_id`` of the submitter's document.
+    """
+    data = read_order(event)
+    match data.action:
+        case "refused":
+            step = {"name": "refused", "ts": event.time, "event": event.id, "frame": data.frame}
+            found = {
+                "orderStatus": REFUSED, "placedBy": data.by, "reason": data.reason, "steps": [step],
+            }  # fmt: skip
+        case "advanced":
+            found = {"orderStatus": data.status}
+        case "released":
+            found = {"orderStatus": OrderStatus.RELEASED.value, "reason": data.reason}
+        case "placed" | "sending" | "sent":
+            found = {}
+        case _:
+            assert_never(data.action)
+    return {"_id": document, "order": data.order, **found}
 
 
 def reference_document(event: Event, *, collection: str) -> tuple[str, Document]:

@@ -28,6 +28,7 @@ class OrderData(msgspec.Struct, frozen=True, kw_only=True):
     status: str = ""
     reason: str = ""
     frame: str = ""
+    document: str = ""
     expires_at: datetime | None = None
 
 

@@ -71,6 +71,7 @@ def _placed(state: LineState, event: Event, *, data: OrderData, plant: Plant) ->
         placed_by=data.by,
         expires_at=data.expires_at or event.time + time_out,
         slot=data.slot,
+        document=data.document,
         steps=(OrderStep(name="placed", at=event.time, event=event.id, frame=data.frame),),
     )
     listed = replace(state, orders=_trimmed((order, *state.orders)))

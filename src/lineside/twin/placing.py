@@ -39,9 +39,10 @@ class Refusal(StrEnum):
 
 
 def place(
-    state: LineState, *, colour: str, by: str, now: datetime, order_id: str, plant: Plant
-) -> Event:
-    """Decide an order.
+    state: LineState, *, colour: str, by: str, now: datetime, order_id: str, plant: Plant,
+    document: str = "",
+) -> Event:  # fmt: skip
+    """Decide an order; ``document``: ``_id`` of the one by which another twin submitted it.
 
     Returns:
         A ``lineside.order.v1`` event, ``placed`` with its slot or ``refused`` with the sentence.
@@ -63,13 +64,14 @@ def place(
         return order_event(
             order_id, "placed", at=now, site=plant.site, colour=colour, by=by, slot=slot.id,
             expires_at=expires, frame=slot.evidence.frame, package=slot.evidence.package,
-            evidence=slot.evidence.event,
+            evidence=slot.evidence.event, document=document,
         )  # fmt: skip
     code, reason = refused or _why_not(state, colour, since=since, twin=twin)
     evidence = state.picture.evidence
     return order_event(
         order_id, "refused", at=now, site=plant.site, colour=colour, by=by, code=code,
         reason=reason, frame=evidence.frame, package=evidence.package, evidence=evidence.event,
+        document=document,
     )  # fmt: skip
 
 

@@ -137,6 +137,7 @@ class Order:
         slot: the place it reserves.
         seen_at: when a picture first showed that place full after the factory had begun.
         reason: why it was released; "" otherwise.
+        document: ``_id`` of the document by which another twin submitted it; "" for one of ours.
     """
 
     id: str
@@ -149,6 +150,7 @@ class Order:
     seen_at: datetime | None = None
     steps: tuple[OrderStep, ...] = ()
     reason: str = ""
+    document: str = ""
 
     @property
     def open(self) -> bool:
