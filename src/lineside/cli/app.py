@@ -35,6 +35,7 @@ from lineside.cli import (
 )
 from lineside.cli.output import explain, say
 from lineside.core import LinesideError, UnavailableError
+from lineside.core.drivers import missing_extra
 
 app = typer.Typer(
     name="lineside",
@@ -118,7 +119,7 @@ def _run(arguments: list[str]) -> int:
 
 
 def _explain_other(error: Exception, *, arguments: list[str]) -> int:
-    """A wrong word on the command line, a file that cannot be used, or a bug of ours.
+    """A wrong word on the command line, a missing extra, an unusable file, or a bug of ours.
 
     Wrong words come as the command parser's own exceptions, which print themselves; the parser
     stands inside typer, whose versions keep it at different places.
@@ -130,9 +131,13 @@ def _explain_other(error: Exception, *, arguments: list[str]) -> int:
         show_usage()
         return code
     _trace_if_debug(arguments)
-    if isinstance(error, OSError) and error.filename:
+    told: LinesideError | None = None
+    if isinstance(error, ModuleNotFoundError):
+        told = missing_extra(error.name or "")
+    elif isinstance(error, OSError) and error.filename:
         place = str(error.filename)
         told = UnavailableError(str(error.strerror), where=place, fix="Check path and rights.")
+    if told is not None:
         explain(told)
         return told.exit_code
     say(f"bug: {type(error).__name__}: {error}")

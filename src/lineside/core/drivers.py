@@ -1,14 +1,25 @@
 """Choose an adapter by URL scheme: the room's own table first, then installed entry points."""
 
 import importlib
+import re
 from collections.abc import Callable, Mapping
-from importlib.metadata import entry_points
+from importlib.metadata import PackageNotFoundError, entry_points, requires
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 from lineside.core.errors import InvalidError, MissingExtraError
 
 Opener = Callable[..., Any]
+
+_EXTRA = re.compile(r"extra == [\"']([a-z0-9-]+)[\"']")
+_NAME = re.compile(r"[a-z0-9_.-]*")
+_DISTRIBUTIONS = {
+    "PIL": "pillow", "argon2": "argon2-cffi", "cv2": "opencv-python-headless",
+    "google": "protobuf", "grpc": "grpcio", "mlflow": "mlflow-skinny",
+    "multipart": "python-multipart", "paho": "paho-mqtt", "sklearn": "scikit-learn",
+    "yaml": "pyyaml",
+}  # fmt: skip
+"""Modules whose distribution has another name."""
 
 
 def find_driver(kind: str, url: str, *, table: Mapping[str, str]) -> Opener:
@@ -41,6 +52,24 @@ def need(module: str, *, extra: str) -> Any:  # noqa: ANN401  a module has no us
         raise MissingExtraError(
             f"{module} is not installed", fix=f'pip install "lineside[{extra}]"'
         ) from error
+
+
+def missing_extra(module: str) -> MissingExtraError | None:
+    """Return the error that names the extra with this module; None where no extra brings it."""
+    top = module.partition(".")[0]
+    distribution = _DISTRIBUTIONS.get(top, top).lower().replace("_", "-")
+    try:
+        lines = requires("lineside") or []
+    except PackageNotFoundError:
+        return None
+    for line in lines:
+        name, _, marker = line.partition(";")
+        extra = _EXTRA.search(marker)
+        if extra is not None and _NAME.match(name.lower())[0].replace("_", "-") == distribution:  # type: ignore[index]  # a requirement has a name
+            return MissingExtraError(
+                f"{top} is not installed", fix=f'pip install "lineside[{extra[1]}]"'
+            )
+    return None
 
 
 def without_secret(url: str) -> str:
