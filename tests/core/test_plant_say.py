@@ -2,7 +2,7 @@
 
 import pytest
 
-from lineside.core import Plant, Say, decode, encode, load_plant, parse_plant
+from lineside.core import InvalidError, Plant, Say, decode, encode, load_plant, parse_plant
 from lineside.core.plant_say import EXTENDED, TOLD, can_say
 from tests.core.test_plant import EXAMPLES, faults_of
 
@@ -98,3 +98,92 @@ def test_the_example_of_the_socks_reads_and_says_its_answers() -> None:
         ("probability", "percent"),
     ]
     assert plant.find_inspection("sock").labels[-1] == "Blank"
+
+
+SAID = Say(inspection="sock", fields={"image": "label"})
+LOOP = """
+[[route]]
+topic = "{before}"
+kind = "{kind}"
+time = "{time}"
+"""
+
+
+def faults_by_path(text: str) -> dict[str, str]:
+    try:
+        parse_plant(text.encode(), where="plant.toml")
+    except InvalidError as error:
+        return {fault.path: str(fault) for fault in error.faults}
+    return {}
+
+
+def test_unsure_has_a_word_of_its_own_unless_the_plant_file_names_another_or_none() -> None:
+    assert SAID.unknown == "unsure"
+    assert Say(inspection="sock", fields={"image": "label"}, unknown="").unknown == ""
+    assert Say(inspection="pile", fields={"n": "count"}).unknown == "unsure"  # it is not said
+
+
+def test_the_word_for_unsure_is_none_of_the_labels() -> None:
+    text = PLANT.replace('["Google", "Blank"]', '["Google", "unsure"]')
+    assert list(faults_by_path(text)) == ["$.route[0].say.unknown"]
+    assert faults_by_path(text.replace('form = "', 'unknown = "?"\nform = "')) == {}
+
+
+def test_what_is_said_without_a_time_is_taken_in_by_arrival_only() -> None:
+    ts = PLANT.replace('time = "arrival"\n', "")
+    (told,) = faults_by_path(ts).items()
+    assert told[0] == "$.route[0].time"
+    assert "name no ts" in told[1]
+    assert 'Write time = "arrival"' in told[1]
+    assert faults_by_path(ts.replace('form = "compatible"', 'form = "extended"')) == {}
+    assert faults_by_path(ts.replace('"percent" }', '"percent", ts = "ts" }')) == {}
+    other = PLANT.replace('"percent" }', '"percent", ts = "sequence" }')
+    assert "name sequence as ts" in faults_by_path(other)["$.route[0].time"]
+
+
+@pytest.mark.parametrize("before", ["sockfound", "+", "#", "sockfound/#"])
+@pytest.mark.parametrize(
+    ("kind", "time", "path"),
+    [
+        ("alert", "arrival", "$.route[1].topic"), ("message", "ts", "$.route[0].time"),
+        ("message", "arrival", ""),
+    ],
+)  # fmt: skip
+def test_a_said_topic_that_another_route_takes_in_first_is_a_loop_it_must_be_able_to_read(
+    before: str, kind: str, time: str, path: str
+) -> None:
+    head, route = PLANT.split("[[route]]")
+    loop = LOOP.format(before=before, kind=kind, time=time)
+    found = faults_by_path(f"{head}{loop}[[route]]{route}")
+    found.pop("$.route", None)  # the topic that is used twice
+    assert list(found) == ([path] if path else [])
+    assert all(f"loops back by {before!r} ($.route[0])" in told for told in found.values())
+    assert not set(faults_by_path(PLANT + loop)) - {"$.route"}  # its own route is first
+
+
+@pytest.mark.parametrize("topic", ["cam", "lineside/laundry/table/top/frame", "lineside/x"])
+def test_nothing_is_said_where_pictures_or_linesides_own_messages_come(topic: str) -> None:
+    found = faults_by_path(PLANT.replace('topic = "sockfound"', f'topic = "{topic}"'))
+    assert list(found) == ["$.route[0].topic"]
+
+
+def test_answers_that_let_their_own_inspection_look_again_are_a_loop() -> None:
+    trigger = 'trigger = { on = "topic", topic = "TOPIC" }\n'
+    again = PLANT.replace("labels =", trigger.replace("TOPIC", "sockfound") + "labels =")
+    assert "'sock' → 'sock'" in faults_by_path(again)["$.route[0].topic"]
+    there = PLANT.replace(
+        'task = "count"', trigger.replace("TOPIC", "sockfound") + 'task = "count"'
+    )
+    assert faults_by_path(there) == {}  # the other one looks, and says nothing
+    back = (
+        there.replace("labels =", trigger.replace("TOPIC", "counted") + "labels =")
+        + """
+[[route]]
+topic = "counted"
+kind = "message"
+say = { inspection = "pile", fields = { n = "count" } }
+"""
+    )
+    found = faults_by_path(back)
+    assert "'sock' → 'pile' → 'sock'" in found["$.route[0].topic"]
+    assert set(found) == {"$.route[0].topic", "$.route[1].topic"}

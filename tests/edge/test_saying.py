@@ -37,6 +37,7 @@ SAID = """
 [[route]]
 topic = "sockfound"
 kind = "message"
+time = "arrival"
 [route.say]
 inspection = "stock"
 form = "{form}"
@@ -114,6 +115,15 @@ def test_an_unsure_answer_is_told_as_it_is_wished() -> None:
     sure = message_of(answer(), COMPATIBLE, unknown="Unknown")
     assert sure is not None
     assert b"Google" in sure
+
+
+def test_an_unsure_answer_has_a_word_of_its_own_where_the_plant_file_names_none() -> None:
+    (route,) = plant_saying("compatible").route
+    assert route.say is not None
+    unsure = answer({"Mongo": 0.34, "Google": 0.33}, decision=Decision.UNSURE)
+    said = message_of(unsure, COMPATIBLE, unknown=route.say.unknown)
+    assert said is not None
+    assert decode_json(said, where="")["image"] == "unsure"
 
 
 def test_of_a_picture_that_was_not_judged_nothing_or_the_unknown_is_said() -> None:

@@ -19,8 +19,15 @@ from lineside.core.codec import (
 from lineside.core.errors import Fault, InvalidError, NotFoundError
 from lineside.core.habits import read_habits
 from lineside.core.plant import PLANT_SCHEMA, Inspection, Plant, RouteKind, Slot, Twin
-from lineside.core.plant_say import TOLD, can_say
-from lineside.core.reference_checks import entries, good_id, good_name, known, twice
+from lineside.core.plant_say import TOLD, UNSURE, Say, can_say
+from lineside.core.reference_checks import (
+    entries,
+    good_id,
+    good_name,
+    known,
+    topics_meet,
+    twice,
+)
 from lineside.core.rule_check import Declared, check_rules
 
 _FILE_SOURCES = frozenset({"folder", "video"})
@@ -237,22 +244,97 @@ def _check_routes(plant: Plant, cameras: Iterable[str]) -> Iterator[Fault]:
 
 
 def _check_said(plant: Plant, inspections: Iterable[str]) -> Iterator[Fault]:
-    tasks = {one.id: str(one.task) for _, one in entries(plant.inspection)}
+    known_inspections = {one.id: one for _, one in entries(plant.inspection)}
     for place, route in entries(plant.route):
         if route.say is None:
             continue
         path, say = f"$.route[{place}].say", route.say
         yield from known(say.inspection, inspections, path=f"{path}.inspection", noun="inspection")
-        task = tasks.get(say.inspection)
-        for name, told in say.fields.items():
-            if task is not None and not can_say(told, task=task):
-                could = [one for one in TOLD if can_say(one, task=task)]
-                yield Fault(
-                    path=f"{path}.fields.{name}",
-                    value=repr(told),
-                    expected=f"what an answer of the task {task} has",
-                    fix=f"Known: {', '.join(could)}.",
-                )
+        inspection = known_inspections.get(say.inspection)
+        if inspection is not None:
+            yield from _check_words(say, inspection, path=path)
+            yield from _check_taken(plant, place, say, task=str(inspection.task))
+    yield from _check_said_loops(plant)
+
+
+def _check_words(say: Say, inspection: Inspection, *, path: str) -> Iterator[Fault]:
+    """What is said of an answer that the inspection cannot give, or not tell apart."""
+    task = str(inspection.task)
+    for name, told in say.fields.items():
+        if not can_say(told, task=task):
+            could = [one for one in TOLD if can_say(one, task=task)]
+            yield Fault(
+                path=f"{path}.fields.{name}", value=repr(told),
+                expected=f"what an answer of the task {task} has",
+                fix=f"Known: {', '.join(could)}.",
+            )  # fmt: skip
+    if "label" in say.fields.values() and say.unknown in inspection.known_labels:
+        yield Fault(
+            path=f"{path}.unknown", value=repr(say.unknown),
+            expected="a word that is none of the inspection's labels",
+            fix=f"Write another word for the unsure, {UNSURE!r} say.",
+        )  # fmt: skip
+
+
+def _check_taken(plant: Plant, place: int, say: Say, *, task: str) -> Iterator[Fault]:
+    """Messages that the hub takes in again, and could not read: each would be a dead letter."""
+    topic = plant.route[place].topic
+    fields = say.all_fields(task)
+    if topic.startswith("lineside/") or topic in _pictures(plant):
+        yield Fault(
+            path=f"$.route[{place}].topic", value=repr(topic),
+            expected="a topic of its own, where neither lineside's messages nor pictures come",
+            fix="Say it on another topic.",
+        )  # fmt: skip
+    # As the hub does: the first route whose pattern fits takes the message.
+    at, taking = next(
+        (at, one) for at, one in entries(plant.route) if topics_meet(one.topic, topic)
+    )
+    by = f"{taking.topic!r} ($.route[{at}])"
+    if taking.kind is not RouteKind.MESSAGE:
+        yield Fault(
+            path=f"$.route[{place}].topic", value=repr(topic),
+            expected=f"a topic that no other route takes in first; it loops back by {by}, which "
+            f"reads messages of kind {taking.kind}",
+            fix="Move this route before that one, or say it on another topic.",
+        )  # fmt: skip
+    elif fields.get("ts", "ts") != "ts" or ("ts" not in fields and taking.time == "ts"):
+        lacks = f"name {fields['ts']} as ts" if "ts" in fields else "name no ts"
+        yield Fault(
+            path=f"$.route[{at}].time", value=repr(taking.time),
+            expected=f"a time that can be read of what devices say on {topic!r}: they {lacks}, and "
+            f"each message that loops back by {by} would become a dead letter",
+            fix='Write time = "arrival", or say ts = "ts" among the fields.'
+            if "ts" not in fields else 'Say ts = "ts" among the fields.',
+        )  # fmt: skip
+
+
+def _check_said_loops(plant: Plant) -> Iterator[Fault]:
+    """Answers that, said on a topic, let an inspection look that is said there in the end."""
+    said = {
+        (place, route.topic): route.say.inspection
+        for place, route in entries(plant.route) if route.say is not None
+    }  # fmt: skip
+    looks = {
+        one.id: one.trigger.topic for _, one in entries(plant.inspection)
+        if one.trigger.on == "topic"
+    }  # fmt: skip
+    for (place, topic), inspection in said.items():
+        way, heard, ahead = [inspection], {topic}, [topic]
+        while ahead and inspection not in way[1:]:
+            at = ahead.pop()
+            following = [one for one, wanted in looks.items() if topics_meet(wanted, at)]
+            way += [one for one in following if one not in way[1:]]
+            further = {other for (_, other), of in said.items() if of in following} - heard
+            heard |= further
+            ahead += sorted(further)
+        if inspection in way[1:]:
+            yield Fault(
+                path=f"$.route[{place}].topic", value=repr(topic),
+                expected=f"a topic that does not let inspection {inspection!r} look again; it "
+                f"loops over {' → '.join(map(repr, way))}",
+                fix="Say it on another topic, or let another topic trigger the inspection.",
+            )  # fmt: skip
 
 
 def _check_twin(plant: Plant, twin: Twin, *, inspections: Iterable[str]) -> Iterator[Fault]:

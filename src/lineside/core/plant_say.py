@@ -41,6 +41,8 @@ EXTENDED = (
     "score", "second", "second_score", "decision", "state", "ts", "sequence", "frame", "device",
     "package",
 )  # fmt: skip
+UNSURE = "unsure"
+"""Said as a label where the answer is unsure, unless the plant file says otherwise."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,13 +57,14 @@ class Say:
         form: ``compatible``: these fields and nothing else; ``extended``: after them those of
             ``EXTENDED`` that the task has, each under its own name unless ``fields`` says it.
         unknown: said as ``label`` where the answer is unsure or nothing could be said of the
-            picture; "": the likeliest label is said, and no message of such a picture.
+            picture; "": the likeliest label is said all the same, as systems before did, and no
+            message of such a picture.
     """
 
     inspection: str
     fields: Mapping[str, str]
     form: Literal["compatible", "extended"] = "extended"
-    unknown: str = ""
+    unknown: str = UNSURE
 
     def __post_init__(self) -> None:
         strange = [told for told in self.fields.values() if told not in TOLD]
@@ -76,7 +79,7 @@ class Say:
                 expected="what an answer can say", fix=f"Known: {', '.join(TOLD)}.",
             ),
             unless(
-                not self.unknown or "label" in self.fields.values(), key="unknown",
+                self.unknown in {"", UNSURE} or "label" in self.fields.values(), key="unknown",
                 seen=self.unknown, expected="a field that says label",
                 fix='Add one to fields, as in image = "label", or remove unknown.',
             ),

@@ -1,7 +1,8 @@
-"""What the checks of a plant file's references share: known names, names used once, good ids."""
+"""What the checks of a plant file's references share: known names, good ids, topics that meet."""
 
 import re
 from collections.abc import Iterable, Iterator
+from itertools import zip_longest
 from typing import TypeVar
 
 from lineside.core.codec import nearest
@@ -58,3 +59,13 @@ def good_name(name: str, path: str) -> Iterator[Fault]:
             expected="a name",
             fix="Use readable text without '/', which joins region and class.",
         )
+
+
+def topics_meet(one: str, other: str) -> bool:
+    """Whether a topic can be of both patterns (MQTT 3.1.1, 4.7)."""
+    for left, right in zip_longest(one.split("/"), other.split("/")):
+        if "#" in {left, right}:
+            return True
+        if None in {left, right} or (left != right and "+" not in {left, right}):
+            return False
+    return True

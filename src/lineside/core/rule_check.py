@@ -2,12 +2,11 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import zip_longest
 
 from lineside.core.codec import nearest
 from lineside.core.errors import Fault
 from lineside.core.plant_rules import Condition, Rule
-from lineside.core.reference_checks import entries, good_id, known, twice
+from lineside.core.reference_checks import entries, good_id, known, topics_meet, twice
 from lineside.core.rule_fields import HUB_EVENTS, fields_read, fields_tested
 
 _ROUTE_KINDS = ("frame", "sensor", "stock", "order", "station", "alert", "message")
@@ -90,21 +89,11 @@ def _named(named: str | Sequence[str], *, path: str) -> Iterator[tuple[str, str]
 def _routed(pattern: str, declared: Declared, *, path: str) -> Iterator[Fault]:
     """A pattern that nothing can come on; a plant without routes may still read recordings."""
     taken = (*declared.routes, *declared.pictures)
-    if declared.routes and not any(_meet(pattern, topic) for topic in taken):
+    if declared.routes and not any(topics_meet(pattern, topic) for topic in taken):
         yield Fault(
             path=path, value=repr(pattern), expected="a topic that a route takes",
             fix=f"{nearest(pattern, declared.routes)} Or add a [[route]] with it.",
         )  # fmt: skip
-
-
-def _meet(one: str, other: str) -> bool:
-    """Whether a topic can be of both patterns (MQTT 3.1.1, 4.7)."""
-    for left, right in zip_longest(one.split("/"), other.split("/")):
-        if "#" in {left, right}:
-            return True
-        if None in {left, right} or (left != right and "+" not in {left, right}):
-            return False
-    return True
 
 
 def _is_pattern(topic: str) -> bool:
