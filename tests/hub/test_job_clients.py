@@ -320,7 +320,8 @@ def by_the_door(folder: Path, authority: SiteAuthority) -> Iterator[Secured]:
 
     door = DeviceDoor(
         host="127.0.0.1", port=0, certificate=folder / "server.pem", key=folder / "server.key",
-        authority=folder / "ca.pem", admit=admit,
+        authority=folder / "ca.pem", admit=admit, revoked=folder / "crl.pem",
+        access_list=lambda: "",
     )  # fmt: skip
     with EmbeddedBroker(answered=TOPICS, door=door) as broker:
         for hub in serving(broker.own_url):

@@ -45,7 +45,7 @@ class Mosquitto:
             *self.settings,
         )
         config = self.folder / "mosquitto.conf"
-        config.write_text(self.whole + "user root\n" if self.whole else "\n".join(lines) + "\n")
+        config.write_text(self.whole or "\n".join(lines) + "\n")
         with (self.folder / "mosquitto.log").open("ab") as log:
             command = [MOSQUITTO, "-c", str(config)]
             self.process = subprocess.Popen(command, stdout=log, stderr=log)

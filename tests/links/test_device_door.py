@@ -1,10 +1,8 @@
 """Mutual TLS on the bus: the embedded broker and mosquitto, with real certificates."""
 
 import contextlib
-import signal
 import socket
 import ssl
-import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -27,15 +25,14 @@ from lineside.links import (
     Bus,
     DeviceDoor,
     EmbeddedBroker,
-    MosquittoFiles,
+    MosquittoBroker,
     Will,
     access_list,
     device_access,
-    mosquitto_config,
     open_bus,
 )
 from lineside.testing.links import LONG_S, take, wait_until
-from tests.links.conftest import MOSQUITTO, Mosquitto, free_port
+from tests.links.conftest import MOSQUITTO
 from tests.links.test_topic_access import PLANT
 
 CLOCK = SystemClock()
@@ -115,7 +112,6 @@ class Served:
     port: int
     hub_url: str
     refresh: Callable[[], None]
-    process: "subprocess.Popen[bytes] | None" = None
 
     def url(self, identity: Path | None) -> str:
         named = {"ca": str(self.site.folder / "ca.pem")}
@@ -152,7 +148,8 @@ def embedded(site: Site) -> Iterator[Served]:
     folder = site.folder
     door = DeviceDoor(
         host="127.0.0.1", port=0, certificate=folder / "server.crt", key=folder / "server.key",
-        authority=folder / "ca.pem", admit=site.admit,
+        authority=folder / "ca.pem", admit=site.admit, revoked=folder / "crl.pem",
+        access_list=lambda: access_list(PLANT, devices=LINES),
     )  # fmt: skip
     with EmbeddedBroker(door=door, answered=("$aws/things/+/jobs/#",)) as broker:
 
@@ -166,33 +163,21 @@ def embedded(site: Site) -> Iterator[Served]:
 @contextmanager
 def mosquitto(site: Site) -> Iterator[Served]:
     folder = site.folder
-    files = MosquittoFiles(
-        authority=folder / "ca.pem", certificate=folder / "server.crt",
-        key=folder / "server.key", revoked=folder / "crl.pem", access=folder / "access",
+    assert MOSQUITTO is not None
+    (folder / "crl.pem").write_bytes(site.authority.crl())
+    door = DeviceDoor(
+        host="127.0.0.1", port=0, certificate=folder / "server.crt", key=folder / "server.key",
+        authority=folder / "ca.pem", admit=site.admit, revoked=folder / "crl.pem",
+        access_list=lambda: access_list(PLANT, devices=LINES),
     )  # fmt: skip
-    files.revoked.write_bytes(site.authority.crl())
-    files.access.write_text(access_list(PLANT, devices=LINES))
-    port, local = free_port(), free_port()
-    text = mosquitto_config(files, port=port, local_port=local)
-    server = Mosquitto(folder=folder, port=local, whole=text)
-    server.start()
+    with MosquittoBroker(MOSQUITTO, folder=folder / "bus", door=door) as broker:
 
-    def refresh() -> None:
-        """Both lists are read again at SIGHUP; connections that stand need a start."""
-        files.revoked.write_bytes(site.authority.crl())
-        server.stop()
-        server.start()
+        def refresh() -> None:
+            (folder / "crl.pem").write_bytes(site.authority.crl())
+            broker.reload()
+            broker.end_sessions({one.device for one in site.authority.issued() if one.revoked})
 
-    try:
-        yield Served(
-            site=site,
-            port=port,
-            hub_url=f"mqtt://127.0.0.1:{local}",
-            refresh=refresh,
-            process=server.process,
-        )
-    finally:
-        server.stop()
+        yield Served(site=site, port=broker.door_port, hub_url=broker.url, refresh=refresh)
 
 
 @pytest.fixture(params=["embedded", "mosquitto"])
@@ -351,19 +336,6 @@ def test_answers_reach_the_device_that_asked(tmp_path: Path) -> None:
         assert len(take(heard, 1)) == 1
         device.close()
         hub.close()
-
-
-def test_mosquitto_reads_both_lists_again_when_told(tmp_path: Path) -> None:
-    site = Site(tmp_path / "site")
-    with mosquitto(site) as served:
-        first, second = site.device("edge-1"), site.device("edge-2")
-        assert served.gets_in(first)
-        site.authority.revoke("edge-1", reason="stolen")
-        (site.folder / "crl.pem").write_bytes(site.authority.crl())
-        assert served.process is not None
-        served.process.send_signal(signal.SIGHUP)
-        wait_until(lambda: not served.gets_in(first))
-        assert served.gets_in(second)
 
 
 def test_a_certificate_file_that_is_none_is_named(tmp_path: Path) -> None:

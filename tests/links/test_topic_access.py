@@ -9,7 +9,9 @@ from hypothesis import strategies as st
 
 from lineside.core import Camera, InvalidError, Line, Plant, Route, RouteKind, Say, parse_plant
 from lineside.links import (
+    BrokerLimits,
     MosquittoFiles,
+    MosquittoListener,
     TopicAccess,
     access_list,
     device_access,
@@ -169,15 +171,27 @@ def test_a_name_that_is_none_gets_no_line() -> None:
     assert "user" not in access_list(PLANT, devices={"a\ntopic #": ("a",), "+": ("a",)})
 
 
+def config_of(files: MosquittoFiles) -> str:
+    listener = MosquittoListener(host="", port=8883, devices=files)
+    return mosquitto_config(
+        (listener,), folder=Path("/var/lib/x"), user="lineside", limits=BrokerLimits()
+    )
+
+
 def test_the_configuration_is_the_same_for_the_same_files() -> None:
     names = ("authority", "certificate", "key", "revoked", "access")
     files = MosquittoFiles(**{name: Path("/etc/x") / name for name in names})
-    text = mosquitto_config(files)
-    assert text == mosquitto_config(files)
-    for line in ("listener 8883", "require_certificate true", "use_identity_as_username true"):
+    text = config_of(files)
+    assert text == config_of(files)
+    for line in (
+        "listener 8883", "require_certificate true", "use_identity_as_username true",
+        "user lineside", "persistence true", "autosave_interval 1", "max_packet_size 12000000",
+        "set_tcp_nodelay true",
+    ):  # fmt: skip
         assert line in text.splitlines()
+    assert "message_size_limit" not in text, "it acknowledges what it drops"
     with pytest.raises(InvalidError, match="line break"):
-        mosquitto_config(replace(files, key=Path("/etc/x\nallow_anonymous true")))
+        config_of(replace(files, key=Path("/etc/x\nallow_anonymous true")))
 
 
 def test_a_plant_without_cameras_on_the_bus_reads_none() -> None:

@@ -26,6 +26,7 @@ def register(app: typer.Typer) -> None:
     group.command("certificate")(certificate)
     group.command("key")(key)
     group.command("link")(link)
+    group.command("bus-password")(bus_password)
     group.command("mosquitto-config")(mosquitto_config)
     group.command("unit")(unit)
     app.add_typer(group, name="hub")
@@ -151,6 +152,25 @@ def link(
     from lineside.hub import sign_in_link
 
     show(sign_in_link(settings(config), name=name, clock=SystemClock()), as_json=False, text=str)
+
+
+def bus_password(
+    name: Annotated[str, typer.Argument(help="By which a device or program joins the bus.")],
+    config: ConfigOption = None,
+    password_file: Annotated[
+        Path | None,
+        typer.Option(help="File with the password; - for input.", allow_dash=True),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="The file, where no settings name a bus_password_file.")
+    ] = None,
+) -> None:
+    """Set a password of the embedded broker; it counts from the hub's next start."""
+    from lineside.links import set_bus_password
+
+    named = out or Path(settings(config).bus_password_file or "bus.passwords")
+    set_bus_password(named, name=name, password=read_password(password_file))
+    say(f"password of {name} kept in {named}; start the hub again with bus_password_file naming it")
 
 
 def mosquitto_config(

@@ -177,7 +177,7 @@ def _authority(place: HubPlace) -> Answered:
     try:
         answered = HubQuestions(place, tls=blind).get("/api/v1/enrolment/authority")
     except UnavailableError as error:
-        if isinstance(error.__cause__, ssl.SSLError):
+        if isinstance(error.__cause__, (ssl.SSLError, ConnectionResetError)):
             raise InvalidError(
                 "something answers there, but not by TLS", where=place.url,
                 fix='Write the port of the hub\'s pages; it serves HTTPS with tls = "site".',

@@ -9,6 +9,7 @@ Not here: rules. A handler decodes, calls one room, encodes; what an order may d
 from lineside.hub.accounts import Accounts, NewToken, open_accounts
 from lineside.hub.app import create_app
 from lineside.hub.auth import AccessKey, TokenFacts, issue_access_key, revoke_access_key
+from lineside.hub.broker import mosquitto_files
 from lineside.hub.config import HubConfig, Retention
 from lineside.hub.inventory import (
     DeviceLine,
@@ -21,7 +22,6 @@ from lineside.hub.inventory import (
 from lineside.hub.journal import BesideJournal
 from lineside.hub.model_page import version_page
 from lineside.hub.models import Models, Registration, open_models
-from lineside.hub.mosquitto import mosquitto_files
 from lineside.hub.replay_answers import Kept
 from lineside.hub.replay_book import ReplayBook, lines_of
 from lineside.hub.replay_choice import Wished, named_package, package_file, replay

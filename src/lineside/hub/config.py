@@ -90,8 +90,11 @@ class HubConfig:
         host, port: where pages and API listen; port 0 takes a free one.
         allowed_hosts: further host names under which browsers may reach it.
         bus: ``embedded``, or the URL of a broker.
+        bus_broker: which program the embedded broker is; ``auto``: mosquitto where it is installed,
+            amqtt otherwise.
         bus_host, bus_port: where the embedded broker listens; port 0 takes a free one.
-        bus_password_file: ``name:argon2 hash`` lines; needed when ``bus_host`` is not loopback.
+        bus_password_file: lines of ``lineside hub bus-password``; needed when ``bus_host`` is not
+            loopback.
         http_connections: how many connections pages and API take at a time; fewer where the process
             may open too few files.
         http_connections_per_address: of these, how many of one address; the machine itself has no
@@ -136,6 +139,7 @@ class HubConfig:
     http_connections_per_address: int = 200
     allowed_hosts: tuple[str, ...] = ()
     bus: str = "embedded"
+    bus_broker: Literal["auto", "mosquitto", "amqtt"] = "auto"
     bus_host: str = "127.0.0.1"
     bus_port: int = 1883
     bus_password_file: str = ""

@@ -235,6 +235,12 @@ def open_reader(
     )  # fmt: skip
 
 
+def taken_topics(services: Services) -> list[str]:
+    """Return all patterns that the hub takes from the bus, with those of its Kafka bridges."""
+    bridged = [one.mqtt for one in services.config.kafka.bridge]
+    return [*(pattern for one in _patterns(services).values() for pattern in one), *bridged]
+
+
 def _patterns(services: Services) -> dict[str, tuple[str, ...]]:
     """What each reader listens to."""
     site, router = services.plant.site, Router(services.plant)

@@ -29,11 +29,10 @@ from lineside.core.systemd import Supervisor
 from lineside.hub.accounts import TOKEN_TYPE
 from lineside.hub.app import create_app
 from lineside.hub.auth import issue_link
+from lineside.hub.broker import SiteBroker, open_broker
 from lineside.hub.config import HubConfig
-from lineside.hub.door import door_of, watch_door
 from lineside.hub.drift import DriftWatch
 from lineside.hub.follow import Follower, Selection, skip_entry
-from lineside.hub.job_service import TOPICS as JOB_TOPICS
 from lineside.hub.journal import person_event
 from lineside.hub.kafka import start_kafka
 from lineside.hub.leases import LeasedPart, PartLease
@@ -41,7 +40,7 @@ from lineside.hub.models import MODEL_TYPE
 from lineside.hub.opcua import start_opcua
 from lineside.hub.outbox import EventOutbox
 from lineside.hub.peers import DEVICES, Peers
-from lineside.hub.readers import READERS, Reader, open_reader
+from lineside.hub.readers import READERS, Reader, open_reader, taken_topics
 from lineside.hub.replay_book import REPLAY_TYPE
 from lineside.hub.roles import Role
 from lineside.hub.rules import rules_follower
@@ -51,7 +50,7 @@ from lineside.hub.timers import Timers
 from lineside.hub.tls import check_authority, server_files
 from lineside.hub.topics import hub_source
 from lineside.hub.webhooks import start_webhooks
-from lineside.links import BrokerLimits, Bus, EmbeddedBroker, MailboxFigures, open_bus
+from lineside.links import Bus, MailboxFigures, open_bus
 from lineside.store import open_blobs, open_records
 from lineside.streams import EVENT_TYPE, PREDICTION_TYPE
 
@@ -110,10 +109,15 @@ def running(config: HubConfig, *, clock: Clock) -> Iterator[RunningHub]:
         stack.enter_context(_only_one(config))
         services = _open(config, clock=clock, stack=stack)
         server, url = _bind(services, stack=stack)
-        bus, own_url, bus_url = _join_bus(config, services, stack=stack)
+        broker = None
+        if config.bus == "embedded":
+            broker = open_broker(services, topics=taken_topics(services), stack=stack)
+        bus, own_url, bus_url = _join_bus(config, services, broker=broker, stack=stack)
         services.join(bus, base_url=config.public_url or url)
         _start_work(services, bus, url=own_url, stack=stack)
         start_kafka(services, bus_url=own_url, stack=stack)
+        if broker is not None:
+            broker.admit_clients()
         start_webhooks(services, stack=stack)
         start_opcua(services, stack=stack)
         _serve(server, stack=stack)
@@ -192,24 +196,11 @@ def _ensure_token(services: Services, path: Path, *, name: str, kind: str) -> No
     services.ledger.record([event])
 
 
-def _join_bus(config: HubConfig, services: Services, *, stack: ExitStack) -> tuple[Bus, str, str]:
+def _join_bus(
+    config: HubConfig, services: Services, *, broker: SiteBroker | None, stack: ExitStack
+) -> tuple[Bus, str, str]:
     """The bus, its URL for further clients of the hub, and the one that others are told."""
-    url = shown = config.bus
-    if url == "embedded":
-        password_file = Path(config.bus_password_file) if config.bus_password_file else None
-        broker = EmbeddedBroker(
-            host=config.bus_host,
-            port=config.bus_port,
-            password_file=password_file,
-            limits=BrokerLimits(connections=config.bus_connections),
-            answered=JOB_TOPICS,
-            door=door_of(services),
-        )
-        stack.enter_context(broker)
-        watch_door(broker, services, stack=stack)
-        services.stats.watch("broker_waiting_bytes", lambda: broker.figures().waiting_bytes)
-        services.stats.watch("broker_clients", lambda: broker.figures().clients)
-        url, shown = broker.own_url, broker.url
+    url, shown = (broker.own_url, broker.url) if broker else (config.bus, config.bus)
     name = f"hub-{services.plant.site}-{services.leases.hub}"
     bus = open_bus(url, client_id=name, clock=services.clock)
     stack.callback(bus.close)

@@ -1,14 +1,15 @@
 """What is live: message buses and cameras, whichever protocol carries them.
 
 Main names: ``open_bus``, ``open_session``, ``open_camera``, ``Bus``, ``BusSession``, ``Mailbox``,
-``Message``, ``Delivery``, ``Will``, ``Camera``, ``Shot``, ``EmbeddedBroker``, ``DeviceDoor`` and
-``TopicAccess`` (who may say and hear what), ``MongoSink``, ``KafkaSender``, ``KafkaReceiver``,
-``WebhookSender``, ``OpcuaServer``.
+``Message``, ``Delivery``, ``Will``, ``Camera``, ``Shot``, ``EmbeddedBroker``, ``MosquittoBroker``,
+``DeviceDoor`` and ``TopicAccess`` (who may say and hear what), ``MongoSink``, ``KafkaSender``,
+``KafkaReceiver``, ``WebhookSender``, ``OpcuaServer``.
 Not here: deciding anything about what a message or picture says.
 """
 
 from lineside.links.backoff import backoff_s
 from lineside.links.broker import EmbeddedBroker
+from lineside.links.bus_passwords import mosquitto_reads, set_bus_password
 from lineside.links.contract import (
     Bus,
     BusSession,
@@ -32,10 +33,17 @@ from lineside.links.kafka import (
     KafkaTaken,
 )
 from lineside.links.kafka_place import KafkaPlace, probe_kafka
-from lineside.links.limits import BrokerFigures, BrokerLimits
+from lineside.links.limits import BrokerFigures, BrokerLimits, OversizedPacket
 from lineside.links.mailbox import BoundedMailbox
 from lineside.links.mongo import MongoSink
-from lineside.links.mosquitto import MosquittoFiles, mosquitto_config
+from lineside.links.mosquitto import (
+    MosquittoBroker,
+    MosquittoFiles,
+    MosquittoListener,
+    find_mosquitto,
+    mosquitto_config,
+    owner_of,
+)
 from lineside.links.opcua import OpcuaServer
 from lineside.links.opcua_records import (
     Kind,
@@ -78,12 +86,15 @@ __all__ = [
     "MailboxFigures",
     "Message",
     "MongoSink",
+    "MosquittoBroker",
     "MosquittoFiles",
+    "MosquittoListener",
     "OpcuaEvent",
     "OpcuaNode",
     "OpcuaServer",
     "OpcuaSettings",
     "OpcuaValue",
+    "OversizedPacket",
     "Qos",
     "Quality",
     "Refused",
@@ -98,12 +109,16 @@ __all__ = [
     "check_pattern",
     "check_topic",
     "device_access",
+    "find_mosquitto",
     "is_identity",
     "mosquitto_config",
+    "mosquitto_reads",
     "opcua_address",
     "open_bus",
     "open_camera",
     "open_session",
+    "owner_of",
     "probe_kafka",
+    "set_bus_password",
     "topic_matches",
 ]

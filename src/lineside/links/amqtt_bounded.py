@@ -39,15 +39,15 @@ from lineside.links.amqtt_answers import Askers
 from lineside.links.amqtt_outbox import Counts, Outbox, Parcel
 from lineside.links.amqtt_patient import PatientHandler
 from lineside.links.amqtt_streams import BoundedReader, BoundedWriter, abort
+from lineside.links.bus_passwords import check_bus_password
 from lineside.links.device_door import Admitted
-from lineside.links.limits import BrokerFigures, BrokerLimits
+from lineside.links.limits import OWN_NAME, BrokerFigures, BrokerLimits
 from lineside.links.topic_index import PatternIndex, fixed_part
 from lineside.links.topics import topic_matches
 
 logger = logging.getLogger(__name__)
 
 LISTENER = "default"
-OWN_NAME = "lineside-hub"
 _RESERVED = ("$SYS/", "$share/")
 ADMITTED = "lineside.admitted"
 _OUTBOX = "lineside.outbox"
@@ -65,12 +65,14 @@ class BoundedBroker(Broker):  # type: ignore[misc]  # amqtt carries no types
         *,
         limits: BrokerLimits,
         own_password: str | None,
+        passwords: dict[str, str],
         askers: Askers,
     ) -> None:
         """Take the settings; without ``own_password`` everybody is let in."""
         super().__init__(config)
         self._limits = limits
         self._own_password = own_password
+        self._passwords = passwords
         self._askers = askers
         self._index: PatternIndex[list[tuple[Session, int]]] = PatternIndex()
         self._subscriptions = self._index  # a dictionary in all it uses
@@ -187,7 +189,8 @@ class BoundedBroker(Broker):  # type: ignore[misc]  # amqtt carries no types
     async def _authenticate(self, session: Session, listener: ListenerConfig) -> bool:
         if self._own_password is None or self._is_own(session):
             return True
-        allowed: bool = await super()._authenticate(session, listener)
+        hashed = self._passwords.get(session.username or "", "")
+        allowed = await asyncio.to_thread(check_bus_password, session.password or "", hashed)
         if not allowed:
             self._counts.refused += 1
         return allowed

@@ -7,10 +7,9 @@ from amqtt.contexts import BrokerConfig, ListenerConfig
 from lineside.links.amqtt_answers import Askers
 from lineside.links.amqtt_bounded import LISTENER, BoundedBroker
 from lineside.links.amqtt_named import DOOR, NamedBroker, door_config
+from lineside.links.bus_passwords import read_bus_passwords
 from lineside.links.device_door import DeviceDoor
 from lineside.links.limits import BrokerLimits
-
-_FILE_PLUGIN = "amqtt.plugins.authentication.FileAuthPlugin"
 
 
 def make_broker(
@@ -24,7 +23,7 @@ def make_broker(
     door: DeviceDoor | None = None,
 ) -> BoundedBroker:
     """A broker that does not listen yet; call it on the event loop it will run on."""
-    plugins = {_FILE_PLUGIN: {"password_file": str(password_file)}} if password_file else {}
+    passwords = read_bus_passwords(password_file) if password_file else {}
     address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     listeners = {LISTENER: ListenerConfig(bind=address, max_connections=limits.connections)}
     if door is not None:
@@ -32,9 +31,13 @@ def make_broker(
     config = BrokerConfig(
         listeners=listeners,
         session_expiry_interval=limits.session_s,
-        plugins=plugins,
+        plugins={},
     )
     own, askers = own_password if password_file else None, Askers(answered)
     if door is None:
-        return BoundedBroker(config, limits=limits, own_password=own, askers=askers)
-    return NamedBroker(config, limits=limits, own_password=own, askers=askers, door=door)
+        return BoundedBroker(
+            config, limits=limits, own_password=own, passwords=passwords, askers=askers
+        )
+    return NamedBroker(
+        config, limits=limits, own_password=own, passwords=passwords, askers=askers, door=door
+    )

@@ -54,11 +54,14 @@ class NamedBroker(BoundedBroker):
         *,
         limits: BrokerLimits,
         own_password: str | None,
+        passwords: dict[str, str],
         askers: Askers,
         door: DeviceDoor,
     ) -> None:
         """Take the settings; ``config`` has the listener of ``door_config`` as ``devices``."""
-        super().__init__(config, limits=limits, own_password=own_password, askers=askers)
+        super().__init__(
+            config, limits=limits, own_password=own_password, passwords=passwords, askers=askers
+        )
         self._door = door
         # What no client of the other listener can guess, so none takes a device's client id.
         self._space = secrets.token_hex(8)

@@ -6,7 +6,6 @@ memory: after a restart, who needs a retained message says it again.
 """
 
 import asyncio
-import ipaddress
 import logging
 import secrets
 import threading
@@ -14,9 +13,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-from lineside.core import InvalidError, UnavailableError, need
+from lineside.core import UnavailableError, need
 from lineside.links.device_door import Admitted, DeviceDoor
-from lineside.links.limits import BrokerFigures, BrokerLimits
+from lineside.links.limits import NO_FIGURES, OWN_NAME, BrokerFigures, BrokerLimits, check_reach
 
 if TYPE_CHECKING:
     from lineside.links.amqtt_bounded import BoundedBroker
@@ -24,20 +23,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _START_S = 10.0
-
-
-_NOTHING = BrokerFigures(
-    clients=0,
-    sessions=0,
-    retained=0,
-    waiting_messages=0,
-    waiting_bytes=0,
-    received=0,
-    delivered=0,
-    dropped=0,
-    cut_off=0,
-    refused=0,
-)
 
 
 class EmbeddedBroker:
@@ -63,12 +48,7 @@ class EmbeddedBroker:
             answered: topic patterns below which who asked is answered without a subscription.
             door: where devices come in by certificate; None: nowhere.
         """
-        if password_file is None and not _is_loopback(host):
-            raise InvalidError(
-                f"{host} can be reached from outside and no password file is given",
-                where="bus_host",
-                fix="Listen on 127.0.0.1, or give a password file.",
-            )
+        check_reach(host, password_file)
         self._host = host
         self._port = port
         self._password_file = password_file
@@ -93,8 +73,6 @@ class EmbeddedBroker:
     @property
     def own_url(self) -> str:
         """How this process itself joins, with a password that only it knows; never shown."""
-        from lineside.links.amqtt_bounded import OWN_NAME
-
         near = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(self._host)  # noqa: S104  compared with
         address = f"{near}:{self._port}" if near else self.url.removeprefix("mqtt://")
         return f"mqtt://{OWN_NAME}:{self._own_password}@{address}"
@@ -108,6 +86,9 @@ class EmbeddedBroker:
     def door_port(self) -> int:
         """Where devices connect; 0 where there is no door, or before the first start."""
         return self._door_port
+
+    def admit_clients(self) -> None:
+        """Let others in."""
 
     def cut_off(self, over: Callable[[Admitted], bool]) -> None:
         """End the connections of devices that are out, soon; no matter where it is called."""
@@ -153,7 +134,7 @@ class EmbeddedBroker:
     def figures(self) -> BrokerFigures:
         """What it holds and what it counted; zeros while it does not run."""
         broker = self._broker
-        return _NOTHING if broker is None else broker.figures()
+        return NO_FIGURES if broker is None else broker.figures()
 
     def _failure_seen(self) -> Exception | None:
         return self._failure
@@ -201,10 +182,3 @@ class EmbeddedBroker:
         self._started.set()
         await self._stop.wait()
         await broker.shutdown()
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

@@ -1,4 +1,4 @@
-"""A listener of the embedded broker for devices: mutual TLS, and who came in as what."""
+"""The listener for devices of a site's own broker: mutual TLS, and who came in as what."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -37,7 +37,9 @@ class DeviceDoor:
     Attributes:
         certificate, key: of the broker, PEM files.
         authority: PEM file that devices' certificates are checked against.
-        admit: is asked once for each connection, on a thread of its own.
+        admit: is asked once for each connection, on a thread of its own (amqtt).
+        revoked: file of the revocation list (mosquitto).
+        access_list: makes the access list as the site stands now (mosquitto).
     """
 
     host: str
@@ -46,3 +48,5 @@ class DeviceDoor:
     key: Path
     authority: Path
     admit: Admit
+    revoked: Path
+    access_list: Callable[[], str]

@@ -1,6 +1,18 @@
-"""Limits and figures of the embedded broker."""
+"""Limits and figures of a site's own broker, and what both brokers have in common."""
 
+import ipaddress
+import threading
+from collections import OrderedDict
 from dataclasses import dataclass
+from pathlib import Path
+
+from lineside.core import Clock, InvalidError
+
+OWN_NAME = "lineside-hub"
+"""The user name by which the broker's own process joins."""
+
+_LOG_EVERY_S = 60.0
+_MOST_KEYS = 1000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,13 +47,78 @@ class BrokerLimits:
 class BrokerFigures:
     """Counts since the broker was started, and what it holds now."""
 
-    clients: int
-    sessions: int
-    retained: int
-    waiting_messages: int
-    waiting_bytes: int
-    received: int
-    delivered: int
-    dropped: int
-    cut_off: int
-    refused: int
+    clients: int = 0
+    sessions: int = 0
+    retained: int = 0
+    waiting_messages: int = 0
+    waiting_bytes: int = 0
+    received: int = 0
+    delivered: int = 0
+    dropped: int = 0
+    cut_off: int = 0
+    refused: int = 0
+    oversized: int = 0
+
+
+NO_FIGURES = BrokerFigures()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OversizedPacket:
+    """A packet above the limit; its connection was ended and its sender told nothing more.
+
+    Attributes:
+        client_id: of its sender.
+        limit_bytes: what is allowed.
+        topic: "" where the broker does not say it (mosquitto).
+        size_bytes: of the packet behind its head; 0 where the broker does not say it.
+    """
+
+    client_id: str
+    limit_bytes: int
+    topic: str = ""
+    size_bytes: int = 0
+
+    def __str__(self) -> str:
+        size = f" of {self.size_bytes} bytes" if self.size_bytes else ""
+        topic = f" topic={self.topic[:200]!r}" if self.topic else ""
+        return f"packet{size} above the limit of {self.limit_bytes} client={self.client_id}{topic}"
+
+
+class LogLimiter:
+    """Says whether something may be logged: each key once a minute; safe from several threads."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._logged_s: OrderedDict[str, float] = OrderedDict()
+
+    def allows(self, key: str) -> bool:
+        """Whether the last time is a minute ago; this counts as the next."""
+        now_s = self._clock.monotonic()
+        with self._lock:
+            last_s = self._logged_s.get(key)
+            if last_s is not None and now_s - last_s < _LOG_EVERY_S:
+                return False
+            self._logged_s[key] = now_s
+            self._logged_s.move_to_end(key)
+            if len(self._logged_s) > _MOST_KEYS:
+                self._logged_s.popitem(last=False)
+            return True
+
+
+def check_reach(host: str, password_file: Path | None) -> None:
+    """Raise ``InvalidError`` where others could come in without a password."""
+    if password_file is None and not _is_loopback(host):
+        raise InvalidError(
+            f"{host} can be reached from outside and no password file is given",
+            where="bus_host",
+            fix="Listen on 127.0.0.1, or give a password file.",
+        )
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

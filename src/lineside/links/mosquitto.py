@@ -1,28 +1,88 @@
-"""Configuration of a mosquitto that serves a site: devices by certificate, the hub beside it.
+"""mosquitto as a site's broker: its configuration, and the program under supervision.
 
-Two listeners with settings of their own (mosquitto.conf(5)): one for devices, where the certificate
-is the name and the access list holds, and one on loopback for the hub and what stands on the same
-machine. Rules:
-
-1. A device's client id is its name: nobody can throw out another by taking its id, and a device
-   has one connection.
-2. ``set_tcp_nodelay``: with TLS a small message waits 40 ms otherwise (measured).
-3. What waits for an absent client is bounded well below the broker's own default.
+1. One generator makes the configuration, for the hub's own mosquitto and for one that somebody
+   else starts (mosquitto.conf(5)). Every listener has settings of its own.
+2. ``user`` names the owner of the files: started as root, mosquitto can still read them after it
+   has given up its rights.
+3. On the devices' listener the certificate's name is user name and client id: nobody can throw out
+   another device by its id, and a device has one connection.
+4. ``max_packet_size`` and not ``message_size_limit``: the second acknowledges a message and drops
+   it. A client of MQTT 5 learns the limit when it connects; an older one is disconnected.
+5. ``set_tcp_nodelay``: with TLS a small message waits 40 ms otherwise (measured).
+6. Everything is saved every two seconds and at a regular end, so the loss of the program alone
+   costs at most what it acknowledged since and nobody has taken over yet.
+7. A supervised program ends with this one, also when this one is killed. One that is left over all
+   the same is ended before the next start; one that dies is started again.
 """
 
-from dataclasses import dataclass
+import contextlib
+import logging
+import os
+import re
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Self
 
-from lineside.core import InvalidError
+from lineside.core import Clock, InvalidError, LinesideError, SystemClock, UnavailableError
+from lineside.links.backoff import backoff_s
+from lineside.links.bus_passwords import hash_bus_password
+from lineside.links.contract import Bus, Mailbox
+from lineside.links.device_door import DeviceDoor
+from lineside.links.limits import (
+    NO_FIGURES,
+    OWN_NAME,
+    BrokerFigures,
+    BrokerLimits,
+    LogLimiter,
+    OversizedPacket,
+    check_reach,
+)
+from lineside.links.opening import open_bus
 
-_QUEUED = 1000
-_QUEUED_BYTES = 48_000_000
-_PACKET_BYTES = 12_000_000
+logger = logging.getLogger(__name__)
+
+_START_S = 10.0
+_END_S = 10.0
+_SIGNAL_S = 0.5
+_STEADY_S = 60.0
+_PROGRAM = "mosquitto"
+_SBIN = "/usr/local/sbin:/usr/sbin:/sbin"
+_RUNS = re.compile(r"mosquitto version \S+ running")
+_OVERSIZED = re.compile(r"Client (.*) disconnected due to oversize packet\.")
+_VERSION = re.compile(r"mosquitto version (\d+)\.")
+_FIGURES = {
+    "$SYS/broker/clients/connected": "clients",
+    "$SYS/broker/clients/total": "sessions",
+    "$SYS/broker/retained messages/count": "retained",
+    "$SYS/broker/store/messages/count": "waiting_messages",
+    "$SYS/broker/store/messages/bytes": "waiting_bytes",
+    "$SYS/broker/publish/messages/received": "received",
+    "$SYS/broker/publish/messages/sent": "delivered",
+    "$SYS/broker/publish/messages/dropped": "dropped",
+}
+# The kernel ends the program with us (prctl(2), PR_SET_PDEATHSIG), also after kill -9. This is set
+# in a process of its own, because code between fork and exec can hang in one with threads.
+_TIED = """
+import ctypes, os, sys
+prctl = getattr(ctypes.CDLL(None), "prctl", None)
+if prctl is not None:
+    prctl(1, 15, 0, 0, 0)
+if os.getppid() == int(sys.argv[1]):
+    os.execv(sys.argv[2], sys.argv[2:])
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MosquittoFiles:
-    """Where the broker finds what it needs; absolute paths.
+    """Files of the devices' listener; absolute paths.
 
     Attributes:
         authority: certificate that devices' certificates are checked against.
@@ -38,37 +98,479 @@ class MosquittoFiles:
     access: Path
 
 
-def mosquitto_config(files: MosquittoFiles, *, port: int = 8883, local_port: int = 1883) -> str:
-    """The text of ``mosquitto.conf``.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MosquittoListener:
+    """One address that mosquitto listens on.
+
+    Attributes:
+        host: address; "" for all of this machine.
+        passwords: file of who may come in; None: everybody, or devices by certificate.
+        devices: files of mutual TLS; None: without encryption.
+    """
+
+    host: str
+    port: int
+    passwords: Path | None = None
+    devices: MosquittoFiles | None = None
+
+
+def find_mosquitto() -> str | None:
+    """Return the path of a mosquitto of version 2 or newer; None where there is none."""
+    found = shutil.which(_PROGRAM) or shutil.which(_PROGRAM, path=_SBIN)
+    if found is None:
+        return None
+    try:
+        told = subprocess.run([found, "-h"], capture_output=True, timeout=_START_S, check=False)  # noqa: S603  found above
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    version = _VERSION.search((told.stdout + told.stderr).decode(errors="replace"))
+    return found if version is not None and int(version[1]) >= 2 else None
+
+
+def mosquitto_config(
+    listeners: Sequence[MosquittoListener], *, folder: Path, user: str, limits: BrokerLimits
+) -> str:
+    """Return the text of ``mosquitto.conf``.
+
+    Args:
+        listeners: where it listens.
+        folder: of its saved sessions and messages.
+        user: owner of all files that are named.
+        limits: what clients may cost.
 
     Raises:
         InvalidError: a path with a line break.
     """
-    for path in (files.authority, files.certificate, files.key, files.revoked, files.access):
-        if "\n" in str(path) or "\r" in str(path):
-            raise InvalidError("a line break", where=repr(str(path)), fix="Name another folder.")
-    return f"""\
-# Written by lineside hub mosquitto-config; written anew, it is the same for the same site.
+    parts = [
+        f"""\
+# Written by lineside; written anew, it is the same for the same site.
 per_listener_settings true
+user {user}
 set_tcp_nodelay true
-max_queued_messages {_QUEUED}
-max_queued_bytes {_QUEUED_BYTES}
-message_size_limit {_PACKET_BYTES}
-
-# Devices: the certificate's common name is who asks.
-listener {port}
-allow_anonymous false
-require_certificate true
-use_identity_as_username true
-use_username_as_clientid true
-cafile {files.authority}
-certfile {files.certificate}
-keyfile {files.key}
-crlfile {files.revoked}
-acl_file {files.access}
-tls_version tlsv1.2
-
-# The hub and what runs beside it.
-listener {local_port} 127.0.0.1
-allow_anonymous true
+persistence true
+persistence_location {_checked(folder)}/
+autosave_interval 1
+sys_interval 5
+persistent_client_expiration {max(1, limits.session_s // 3600)}h
+max_packet_size {limits.packet_bytes}
+max_inflight_messages {limits.in_flight}
+max_queued_messages {limits.outbox_messages}
+max_queued_bytes {limits.outbox_bytes}
+log_dest stderr
+log_timestamp false
 """
+    ]
+    parts += [_listener(one, connections=limits.connections) for one in listeners]
+    return "\n".join(parts)
+
+
+def _listener(one: MosquittoListener, *, connections: int) -> str:
+    rows = [f"listener {one.port} {one.host}".rstrip(), f"max_connections {connections}"]
+    if one.devices is not None:
+        files = one.devices
+        rows += [
+            "allow_anonymous false",
+            "require_certificate true",
+            "use_identity_as_username true",
+            "use_username_as_clientid true",
+            f"cafile {_checked(files.authority)}",
+            f"certfile {_checked(files.certificate)}",
+            f"keyfile {_checked(files.key)}",
+            f"crlfile {_checked(files.revoked)}",
+            f"acl_file {_checked(files.access)}",
+            "tls_version tlsv1.2",
+        ]
+    elif one.passwords is not None:
+        rows += ["allow_anonymous false", f"password_file {_checked(one.passwords)}"]
+    else:
+        rows += ["allow_anonymous true"]
+    return "\n".join(rows) + "\n"
+
+
+def _checked(path: Path) -> Path:
+    if "\n" in str(path) or "\r" in str(path):
+        raise InvalidError("a line break", where=repr(str(path)), fix="Name another folder.")
+    return path
+
+
+# ---- the program
+
+
+class MosquittoBroker:
+    """A mosquitto that this process starts and supervises; ``with`` starts and ends it."""
+
+    def __init__(
+        self,
+        program: str,
+        *,
+        folder: Path,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        password_file: Path | None = None,
+        limits: BrokerLimits | None = None,
+        door: DeviceDoor | None = None,
+        topics: Sequence[str] = (),
+        oversized: Callable[[OversizedPacket], None] | None = None,
+        clock: Clock | None = None,
+    ) -> None:
+        """Take the settings; nothing is opened before ``start``.
+
+        Args:
+            program: path of mosquitto.
+            folder: of its configuration and of what it saves.
+            host: address to listen on.
+            port: 0 takes a free one, which a later ``start`` takes again.
+            password_file: lines of ``hash_bus_password``; needed off loopback.
+            limits: the defaults fit one plant.
+            door: where devices come in by certificate; None: nowhere.
+            topics: patterns that this process has to subscribe to before others may come in.
+            oversized: is told of a packet above the limit, once a minute for each client.
+            clock: gives the times of log limits and restarts.
+        """
+        check_reach(host, password_file)
+        self._program = program
+        self._folder = folder
+        self._host = host
+        self._port = port
+        self._password_file = password_file
+        self._limits = limits or BrokerLimits()
+        self._door = door
+        self._topics = sorted(topics)
+        self._oversized = oversized
+        self._clock = clock or SystemClock()
+        self._own_port = 0
+        self._door_port = 0
+        self._own_password = secrets.token_urlsafe(24)
+        self._admits = False
+        self._process: subprocess.Popen[bytes] | None = None
+        self._thread: threading.Thread | None = None
+        self._stop = threading.Event()
+        self._changed = threading.Condition()
+        self._runs = False
+        self._failed = False
+        self._last_error = ""
+        self._log_limit = LogLimiter(self._clock)
+        self._packets_oversized = 0
+        self._watch: tuple[Bus, Mailbox] | None = None
+        self._figures = NO_FIGURES
+
+    @property
+    def url(self) -> str:
+        """``mqtt://host:port`` of the running broker."""
+        host = f"[{self._host}]" if ":" in self._host else self._host
+        return f"mqtt://{host}:{self._port}"
+
+    @property
+    def own_url(self) -> str:
+        """How this process joins, with a password that only it knows; never shown."""
+        return f"mqtt://{OWN_NAME}:{self._own_password}@127.0.0.1:{self._own_port}"
+
+    @property
+    def port(self) -> int:
+        """The port it listens on; 0 before the first start."""
+        return self._port
+
+    @property
+    def door_port(self) -> int:
+        """Where devices connect; 0 where there is no door, or before the first start."""
+        return self._door_port
+
+    def start(self) -> None:
+        """Begin; returns when clients can connect.
+
+        Raises:
+            UnavailableError: the address is in use, or the program does not run.
+        """
+        if self._thread is not None:
+            return
+        self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._end_left_over()
+        self._port = self._port or _free_port(self._host)
+        if self._door is not None:
+            self._door_port = self._door_port or self._door.port or _free_port(self._door.host)
+        self._own_port = self._kept_port()
+        self._admits = not self._topics or self._subscribed()
+        self._write_files()
+        self._begin()
+        logger.info("broker started bus=%s program=%s", self.url, self._program)
+
+    def admit_clients(self) -> None:
+        """Let others in, now that ``topics`` are subscribed to.
+
+        Where an earlier run subscribed to the same, they came in at the start: the session that
+        mosquitto kept has taken their messages since.
+        """
+        if not self._admits:
+            self._end()
+            self._admits = True
+            self._write_files()
+            self._begin()
+        (self._folder / "topics").write_text(self._told())
+
+    def reload(self) -> None:
+        """Read the lists of devices and passwords again."""
+        if self._door is not None:
+            self._put("access.list", self._door.access_list())
+        process = self._process
+        if process is not None and process.poll() is None:
+            process.send_signal(signal.SIGHUP)
+
+    def end_sessions(self, client_ids: Iterable[str]) -> None:
+        """End the connections of these clients; what waits for them is forgotten.
+
+        A second connection of the same id ends the first (MQTT 3.1.1, 3.1.4-2).
+        """
+        for client_id in client_ids:
+            with contextlib.suppress(LinesideError):
+                open_bus(self.own_url, client_id=client_id, clock=self._clock).close()
+
+    def stop(self) -> None:
+        """End the program; what it holds is saved."""
+        if self._thread is None:
+            return
+        if self._watch is not None:
+            self._watch[0].close()
+            self._watch = None
+        self._end()
+
+    def figures(self) -> BrokerFigures:
+        """What it holds and counted, as it says itself every five seconds."""
+        if self._thread is None:
+            return NO_FIGURES
+        if self._watch is None:
+            bus = open_bus(self.own_url, client_id=f"{OWN_NAME}-figures", clock=self._clock)
+            self._watch = bus, bus.subscribe(tuple(_FIGURES), qos=0, name="figures")
+        counted: dict[str, int] = {}
+        for message in self._watch[1].get_many(most=1000, timeout_s=0):
+            with contextlib.suppress(ValueError):
+                counted[_FIGURES[message.topic]] = int(message.payload)
+        self._figures = replace(self._figures, **counted, oversized=self._packets_oversized)
+        return self._figures
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    # files
+
+    def _write_files(self) -> None:
+        own = f"{OWN_NAME}:{hash_bus_password(self._own_password, iterations=1)}\n"
+        listeners = [
+            MosquittoListener(
+                host="127.0.0.1", port=self._own_port, passwords=self._put("own", own)
+            )
+        ]
+        if self._admits:
+            passwords = self._password_file.absolute() if self._password_file else None
+            listeners.append(
+                MosquittoListener(host=self._host, port=self._port, passwords=passwords)
+            )
+        door = self._door
+        if self._admits and door is not None:
+            files = MosquittoFiles(
+                authority=door.authority, certificate=door.certificate, key=door.key,
+                revoked=door.revoked, access=self._put("access.list", door.access_list()),
+            )  # fmt: skip
+            listeners.append(MosquittoListener(host=door.host, port=self._door_port, devices=files))
+        text = mosquitto_config(
+            listeners, folder=self._folder, user=owner_of(self._folder), limits=self._limits
+        )
+        self._put("mosquitto.conf", text)
+
+    def _put(self, name: str, text: str) -> Path:
+        path = self._folder / name
+        temporary = path.with_name(f".{name}.new")
+        temporary.touch(mode=0o600)
+        temporary.write_text(text)
+        return temporary.replace(path)
+
+    def _kept_port(self) -> int:
+        """The port of the listener for this process.
+
+        mosquitto finds the rights of a session that it saved by the port it came in at.
+        """
+        path = self._folder / "own.port"
+        with contextlib.suppress(OSError, ValueError):
+            kept = int(path.read_text())
+            if _is_free("127.0.0.1", kept):
+                return kept
+        port = _free_port("127.0.0.1")
+        path.write_text(str(port))
+        return port
+
+    def _subscribed(self) -> bool:
+        """Whether the session that mosquitto saved has all subscriptions."""
+        told = self._folder / "topics"
+        saved = (self._folder / "mosquitto.db").exists()
+        return saved and told.exists() and told.read_text() == self._told()
+
+    def _told(self) -> str:
+        return "\n".join([str(self._own_port), *self._topics])
+
+    # the process
+
+    def _begin(self) -> None:
+        self._stop.clear()
+        self._runs = self._failed = False
+        self._thread = threading.Thread(target=self._supervise, name="broker", daemon=True)
+        self._thread.start()
+        with self._changed:
+            self._changed.wait_for(lambda: self._runs or self._failed, timeout=_START_S)
+            if self._runs:
+                return
+        self.stop()
+        raise UnavailableError(
+            f"the broker did not start: {self._last_error or 'no answer'}",
+            where=f"{self._host}:{self._port}",
+            fix="Choose a free port, or 0 for any.",
+        )
+
+    def _end(self) -> None:
+        """End the program and the thread; the saved session goes on with the next."""
+        thread, self._thread = self._thread, None
+        with self._changed:
+            self._stop.set()
+            process = self._process
+        if process is not None:
+            _end_process(process)
+        if thread is not None:
+            thread.join()
+
+    def _supervise(self) -> None:
+        attempt = 0
+        while not self._stop.is_set():
+            began_s = self._clock.monotonic()
+            code = self._run_once()
+            with self._changed:
+                self._failed = not self._runs
+                self._changed.notify_all()
+            if self._failed or self._stop.is_set():
+                return
+            attempt = 0 if self._clock.monotonic() - began_s > _STEADY_S else attempt
+            wait_s = backoff_s(attempt)
+            attempt += 1
+            logger.error(
+                "broker ended, it is started again code=%s in_s=%.1f said=%s",
+                code, wait_s, self._last_error or "nothing",
+            )  # fmt: skip
+            self._stop.wait(wait_s)
+
+    def _run_once(self) -> int:
+        """Start the program, hear what it says until it ends; its exit code."""
+        command = [self._program, "-c", str(self._folder / "mosquitto.conf")]
+        tied = [sys.executable, "-I", "-S", "-c", _TIED, str(os.getpid()), *command]
+        with self._changed:
+            if self._stop.is_set():
+                return 0
+            process = subprocess.Popen(tied, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL)  # noqa: S603  ours
+            self._process = process
+        (self._folder / "mosquitto.pid").write_text(str(process.pid))
+        assert process.stderr is not None  # noqa: S101  a pipe was asked for
+        with process.stderr as lines:
+            for line in lines:
+                self._hear(line.decode(errors="replace").rstrip())
+        return process.wait()
+
+    def _hear(self, line: str) -> None:
+        """One line of mosquitto's log: its faults are ours, at most once a minute each."""
+        if _RUNS.fullmatch(line):
+            with self._changed:
+                self._runs = True
+                self._changed.notify_all()
+        oversized = _OVERSIZED.fullmatch(line)
+        if oversized is not None:
+            self._note_oversized(oversized[1])
+        elif line.startswith("Error"):
+            self._last_error = line
+            self._say(logging.ERROR, line)
+        elif line.startswith("Warning") and "run as root" not in line:
+            self._say(logging.WARNING, line)
+        else:
+            logger.debug("mosquitto: %s", line)
+
+    def _say(self, level: int, line: str) -> None:
+        if self._log_limit.allows(line):
+            logger.log(level, "mosquitto: %.500s", line)
+
+    def _note_oversized(self, client_id: str) -> None:
+        self._packets_oversized += 1
+        packet = OversizedPacket(client_id=client_id, limit_bytes=self._limits.packet_bytes)
+        if not self._log_limit.allows(f"oversized {client_id}"):
+            return
+        logger.warning("%s", packet)
+        if self._oversized is not None:
+            try:
+                self._oversized(packet)
+            except Exception:  # boundary: the log goes on being read
+                logger.exception("packet not noted client=%s", client_id)
+
+    def _end_left_over(self) -> None:
+        """End a program of an earlier run of this process that still uses the folder."""
+        with contextlib.suppress(OSError, ValueError):
+            number = int((self._folder / "mosquitto.pid").read_text())
+            command = Path(f"/proc/{number}/cmdline").read_bytes().split(b"\0")
+            if str(self._folder / "mosquitto.conf").encode() not in command:
+                return
+            logger.warning("broker of an earlier run is ended pid=%d", number)
+            handle = os.pidfd_open(number)
+            try:
+                _end_left(handle)
+            finally:
+                os.close(handle)
+
+
+def owner_of(folder: Path) -> str:
+    """Return the name of who owns a folder, or its number where it has none."""
+    try:
+        return folder.owner()
+    except KeyError:
+        return str(folder.stat().st_uid)
+
+
+def _end_left(handle: int) -> None:
+    import select
+
+    for sent in (signal.SIGTERM, signal.SIGKILL):
+        signal.pidfd_send_signal(handle, sent)
+        if select.select([handle], [], [], _END_S)[0]:
+            return
+
+
+def _end_process(process: "subprocess.Popen[bytes]") -> None:
+    """End it; one that has just started forgets a first signal, so it is sent again."""
+    for _ in range(int(_END_S / _SIGNAL_S)):
+        process.terminate()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(_SIGNAL_S)
+            return
+    process.kill()
+    process.wait()
+
+
+def _free_port(host: str) -> int:
+    with _bound(host, 0) as probe:
+        number: int = probe.getsockname()[1]
+        return number
+
+
+def _is_free(host: str, port: int) -> bool:
+    try:
+        _bound(host, port).close()
+    except OSError:
+        return False
+    return True
+
+
+def _bound(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    probe = socket.socket(family, socket.SOCK_STREAM)
+    probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        probe.bind((host, port))
+    except OSError:
+        probe.close()
+        raise
+    return probe

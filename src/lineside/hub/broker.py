@@ -1,0 +1,317 @@
+"""The hub's own broker: which program it is, its listener for devices, and who has to go.
+
+1. ``bus_broker = "auto"`` takes a mosquitto of this machine, and amqtt where there is none or where
+   the password file was written for amqtt alone.
+2. Others come in when the hub has subscribed to all it takes, so that nothing is acknowledged that
+   nobody keeps.
+3. A certificate is looked at when a device connects. What is revoked, or over, afterwards ends its
+   connection within a second or two: the list is read again and again, because a command beside
+   the hub may have written it.
+"""
+
+import logging
+import os
+import shutil
+import ssl
+import threading
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+from lineside.core import Clock, InvalidError, Plant, RefusedError, UnavailableError, load_plant
+from lineside.fleet import SiteAuthority
+from lineside.hub.config import HubConfig
+from lineside.hub.enrolment import HUB_HOST, Enrolment
+from lineside.hub.inventory import open_fleet
+from lineside.hub.job_service import TOPICS as JOB_TOPICS
+from lineside.hub.services import Services
+from lineside.hub.tls import device_server_files
+from lineside.hub.topics import DeadLetterError, Reason
+from lineside.links import (
+    Admit,
+    Admitted,
+    BrokerLimits,
+    DeviceDoor,
+    EmbeddedBroker,
+    MosquittoBroker,
+    MosquittoFiles,
+    MosquittoListener,
+    OversizedPacket,
+    access_list,
+    device_access,
+    find_mosquitto,
+    mosquitto_config,
+    mosquitto_reads,
+    owner_of,
+)
+
+logger = logging.getLogger(__name__)
+
+SiteBroker = EmbeddedBroker | MosquittoBroker
+
+_LOOK_S = 1.0
+_CERTIFICATES_S = 60.0
+_LIST_FILE = "crl.pem"
+# For one absent client of mosquitto: ten minutes of pictures of 100 kB, three each second.
+_MOSQUITTO_LIMITS = BrokerLimits(outbox_bytes=200_000_000, in_flight=256, session_s=14 * 24 * 3600)
+
+
+# ---- the broker of a running hub
+
+
+def open_broker(services: Services, *, topics: Sequence[str], stack: ExitStack) -> SiteBroker:
+    """Start the broker that the settings name; it ends with the stack.
+
+    Args:
+        services: of the hub.
+        topics: patterns that the hub will have subscribed to when it calls ``admit_clients``.
+        stack: closes what is opened.
+
+    Raises:
+        UnavailableError: the address is in use, or there is no mosquitto where one is demanded.
+        NotFoundError: devices are to come in by certificate, and there is no authority yet.
+    """
+    config = services.config
+    program = broker_program(config, found=find_mosquitto())
+    passwords = Path(config.bus_password_file) if config.bus_password_file else None
+    door = _door(services)
+    noted = partial(_note_oversized, services)
+    broker: SiteBroker
+    if program is None:
+        broker = EmbeddedBroker(
+            host=config.bus_host, port=config.bus_port, password_file=passwords, door=door,
+            limits=BrokerLimits(connections=config.bus_connections), answered=JOB_TOPICS,
+        )  # fmt: skip
+    else:
+        broker = MosquittoBroker(
+            program, folder=config.folder / "bus", host=config.bus_host, port=config.bus_port,
+            password_file=passwords, door=door, topics=topics, oversized=noted,
+            limits=replace(_MOSQUITTO_LIMITS, connections=config.bus_connections),
+        )  # fmt: skip
+    stack.enter_context(broker)
+    _watch_devices(broker, services, stack=stack)
+    stats = services.stats
+    stats.watch("broker_waiting_bytes", lambda: broker.figures().waiting_bytes)
+    stats.watch("broker_clients", lambda: broker.figures().clients)
+    stats.watch("broker_dropped", lambda: broker.figures().dropped)
+    stats.watch("broker_packets_oversized", lambda: broker.figures().oversized)
+    return broker
+
+
+def broker_program(config: HubConfig, *, found: str | None) -> str | None:
+    """Return the path of the mosquitto to start; None for amqtt.
+
+    Args:
+        config: the settings.
+        found: where a mosquitto is; None: nowhere.
+
+    Raises:
+        UnavailableError: the settings demand a mosquitto, and there is none.
+        InvalidError: they do, and it cannot read the password file.
+    """
+    file, demanded = config.bus_password_file, config.bus_broker == "mosquitto"
+    if config.bus_broker == "amqtt":
+        return None
+    if found is None and demanded:
+        raise UnavailableError(
+            "no mosquitto of version 2 or newer on this machine", where="bus_broker",
+            fix='Install mosquitto, or write bus_broker = "amqtt".',
+        )  # fmt: skip
+    if found is None or not file or mosquitto_reads(Path(file)):
+        return found
+    sentence = "mosquitto cannot check passwords that are hashed by argon2"
+    fix = "Write each line anew: lineside hub bus-password NAME."
+    if demanded:
+        raise InvalidError(sentence, where=file, fix=fix)
+    logger.warning("broker is amqtt: %s file=%s fix=%s", sentence, file, fix)
+    return None
+
+
+def _note_oversized(services: Services, packet: OversizedPacket) -> None:
+    """One dead letter without bytes, so that somebody learns of it."""
+    refusal = DeadLetterError(Reason.TOO_LARGE, str(packet))
+    services.keeping.refuse(refusal, b"", topic=packet.topic or f"client {packet.client_id}")
+
+
+# ---- devices
+
+
+def _door(services: Services) -> DeviceDoor | None:
+    config, enrolment = services.config, services.enrolment
+    if not config.bus_tls:
+        return None
+    files = device_server_files(config, clock=services.clock)
+    authority = enrolment.authority()
+    authority.crl()
+    host, _, port = config.bus_tls.rpartition(":")
+    return DeviceDoor(
+        host=host.strip("[]"),
+        port=int(port),
+        certificate=files.certificate,
+        key=files.key,
+        authority=config.authority_folder / "authority.crt",
+        admit=_admitting(enrolment, authority=authority, plant=services.plant),
+        revoked=config.authority_folder / _LIST_FILE,
+        access_list=lambda: access_list(services.plant, devices=_lines(enrolment)),
+    )
+
+
+def _admitting(enrolment: Enrolment, *, authority: SiteAuthority, plant: Plant) -> Admit:
+    def admit(certificate: bytes) -> Admitted:
+        told = authority.check(ssl.DER_cert_to_PEM_cert(certificate).encode())
+        row = enrolment.inventory.find(told.device)
+        if row is None or not row.active:
+            raise RefusedError(
+                f"{told.device} is not enrolled",
+                where=told.device,
+                fix="Enrol it with a code of lineside device invite.",
+            )
+        access = device_access(plant, device=told.device, lines=row.lines)
+        return Admitted(
+            identity=told.device, serial=told.serial, ends_at=told.ends_at, access=access
+        )
+
+    return admit
+
+
+def _lines(enrolment: Enrolment) -> dict[str, tuple[str, ...]]:
+    return {one.device: one.lines for one in enrolment.inventory.all() if one.active}
+
+
+def _watch_devices(broker: SiteBroker, services: Services, *, stack: ExitStack) -> None:
+    """Tell devices where the bus is, and end connections of those that are out."""
+    enrolment = services.enrolment
+    if not broker.door_port:
+        enrolment.bus_url = enrolment.bus_url or f"mqtt://{HUB_HOST}:{broker.port}"
+        return
+    enrolment.bus_url = enrolment.bus_url or f"mqtts://{HUB_HOST}:{broker.door_port}"
+    authority, clock = enrolment.authority(), services.clock
+    if isinstance(broker, MosquittoBroker):
+        look = MosquittoLists(broker, enrolment=enrolment, plant=services.plant, clock=clock).look
+    else:
+        look = partial(_cut_off, broker, authority=authority, clock=clock)
+    watch = DeviceWatch(look)
+    enrolment.revoked.append(lambda _: look())
+    enrolment.enrolled.append(lambda _: look())
+    watch.start()
+    stack.callback(watch.stop)
+
+
+def _cut_off(broker: EmbeddedBroker, *, authority: SiteAuthority, clock: Clock) -> None:
+    revoked, now = authority.revoked(), clock.now()
+    broker.cut_off(lambda one: one.serial in revoked or one.ends_at <= now)
+
+
+class MosquittoLists:
+    """Revocation list and access list of a supervised mosquitto, kept as the site stands."""
+
+    def __init__(
+        self, broker: MosquittoBroker, *, enrolment: Enrolment, plant: Plant, clock: Clock
+    ) -> None:
+        self._broker = broker
+        self._enrolment = enrolment
+        self._plant = plant
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._lists = self._read()
+        self._over = set(self._certificates_over())
+        self._read_s = clock.monotonic()
+
+    def look(self) -> None:
+        """Hand changed lists over, and end connections whose certificate holds no longer."""
+        with self._lock:
+            lists, now_s = self._read(), self._clock.monotonic()
+            changed = lists != self._lists
+            if changed:
+                self._lists = lists
+                self._broker.reload()
+            if changed or now_s - self._read_s > _CERTIFICATES_S:
+                self._read_s = now_s
+                over = self._certificates_over()
+                self._broker.end_sessions({over[serial] for serial in set(over) - self._over})
+                self._over = set(over)
+
+    def _read(self) -> tuple[bytes, str]:
+        lines = _lines(self._enrolment)
+        return self._enrolment.authority().crl(), access_list(self._plant, devices=lines)
+
+    def _certificates_over(self) -> dict[str, str]:
+        """Serial and device of each certificate that was revoked or has run out."""
+        now = self._clock.now()
+        issued = self._enrolment.authority().issued()
+        return {one.serial: one.device for one in issued if one.revoked or one.ends_at <= now}
+
+
+class DeviceWatch:
+    """A thread that looks every second who has to go."""
+
+    def __init__(self, look: Callable[[], None]) -> None:
+        self._look = look
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="device-watch")
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End."""
+        self._stop.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while not self._stop.wait(_LOOK_S):
+            try:
+                self._look()
+            except Exception:  # boundary: the next look may succeed
+                logger.exception("list of revoked devices not read")
+
+
+# ---- files for a mosquitto that somebody else starts
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WrittenFiles:
+    """What was written, and for how many devices."""
+
+    config: Path
+    access: Path
+    devices: int
+
+
+def mosquitto_files(config: HubConfig, *, to: Path, port: int, clock: Clock) -> WrittenFiles:
+    """Write ``mosquitto.conf`` and ``access.list``; the same again for the same site.
+
+    Raises:
+        NotFoundError: there is no authority yet.
+    """
+    server = device_server_files(config, clock=clock)
+    with open_fleet(config, clock=clock) as books:
+        books.enrolment.authority().crl()
+        lines = _lines(books.enrolment)
+    folder, user = to.absolute(), owner_of(config.authority_folder)
+    files = MosquittoFiles(
+        authority=config.authority_folder / "authority.crt", certificate=server.certificate,
+        key=server.key, revoked=config.authority_folder / _LIST_FILE,
+        access=folder / "access.list",
+    )  # fmt: skip
+    listeners = (
+        MosquittoListener(host="", port=port, devices=files),
+        MosquittoListener(host="127.0.0.1", port=1883),
+    )
+    text = mosquitto_config(listeners, folder=folder, user=user, limits=_MOSQUITTO_LIMITS)
+    folder.mkdir(parents=True, exist_ok=True)
+    _put(files.access, access_list(load_plant(Path(config.plant)), devices=lines))
+    _put(folder / "mosquitto.conf", text)
+    if os.geteuid() == 0:  # the broker gives up its rights, and saves here
+        for path in (folder, files.access, folder / "mosquitto.conf"):
+            shutil.chown(path, user)
+    return WrittenFiles(config=folder / "mosquitto.conf", access=files.access, devices=len(lines))
+
+
+def _put(path: Path, text: str) -> None:
+    temporary = path.with_name(f".{path.name}.new")
+    temporary.write_text(text)
+    temporary.replace(path)
