@@ -53,7 +53,7 @@ class TestWhichProgram:
         assert broker_program(settings, found=FOUND) == FOUND
 
 
-@pytest.mark.parametrize("program", ["mosquitto"])
+@pytest.mark.parametrize("program", ["mosquitto", "amqtt"])
 def test_a_packet_above_the_limit_is_one_dead_letter_and_a_count(
     config: HubConfig, program: str, absent: Callable[[str, str], None]
 ) -> None:

@@ -103,46 +103,17 @@ class TestAStalledReader:
             bus.close()
         stalled.close()
 
-    def test_is_cut_off_when_it_never_acknowledges(self, broker: EmbeddedBroker) -> None:
-        silent = raw_client(broker, "silent")
-        subscribe_by_hand(silent, "line/a", qos=1)
-        sender = join(broker.url, "sender")
-        sender.publish("line/a", b"1")
-        assert is_closed(silent)
-        wait_until(lambda: broker.figures().cut_off == 1)
-        silent.close()
-        sender.close()
-
-    def test_is_told_from_a_broker_that_is_late_itself(self, broker: EmbeddedBroker) -> None:
-        client = raw_client(broker, "prompt")
-        subscribe_by_hand(client, "line/a", qos=1)
-        sender = join(broker.url, "sender")
-        sender.publish("line/a", b"1")
-        first = client.recv(100)
-        loop, pause = broker._loop, threading.Event()
-        assert loop is not None
-        loop.call_soon_threadsafe(partial(pause.wait, 1.5))  # longer than a stalled client gets
-        client.sendall(b"\x40\x02" + first[-3:-1])
-        sender.publish("line/a", b"2", timeout_s=LONG_S)
-        second = client.recv(100)
-        assert (first[-1:], second[-1:]) == (b"1", b"2")
-        client.sendall(b"\x40\x02" + second[-3:-1])
-        wait_until(lambda: broker.figures().waiting_messages == 0)
-        assert broker.figures().cut_off == 0
-        client.close()
-        sender.close()
-
 
 @pytest.mark.slow
 @pytest.mark.parametrize("qos", [1, 2])
-def test_an_answer_may_take_as_long_as_the_limits_say(qos: int) -> None:
-    with EmbeddedBroker(limits=BrokerLimits(stalled_s=30)) as broker:
+def test_an_answer_may_take_as_long_as_it_takes(qos: int) -> None:
+    with EmbeddedBroker(limits=BrokerLimits(stalled_s=1)) as broker:
         client = raw_client(broker, "slow")
         subscribe_by_hand(client, "line/a", qos=qos)
         sender = join(broker.url, "sender")
         sender.publish("line/a", b"1", qos=2)
         number = client.recv(100)[-3:-1]
-        threading.Event().wait(5.5)  # the library alone waits for five
+        threading.Event().wait(5.5)
         client.sendall(bytes([0x40 if qos == 1 else 0x50, 2]) + number)
         if qos == 2:
             assert client.recv(4) == b"\x62\x02" + number

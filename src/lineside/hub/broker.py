@@ -83,6 +83,7 @@ def open_broker(services: Services, *, topics: Sequence[str], stack: ExitStack) 
         broker = EmbeddedBroker(
             host=config.bus_host, port=config.bus_port, password_file=passwords, door=door,
             limits=BrokerLimits(connections=config.bus_connections), answered=JOB_TOPICS,
+            topics=topics, oversized=noted,
         )  # fmt: skip
     else:
         broker = MosquittoBroker(

@@ -63,6 +63,7 @@ _TOKENS = (("admin", "api"), ("device", "device"))
 ADDRESS_FILE = "hub.json"
 ID_FILE = "hub.id"
 _START_S = 30.0
+_LOOK_S = 0.2
 _GRACE_S = 3
 _MOST_SOCKET_TEXT = 65_536
 
@@ -109,15 +110,15 @@ def running(config: HubConfig, *, clock: Clock) -> Iterator[RunningHub]:
         stack.enter_context(_only_one(config))
         services = _open(config, clock=clock, stack=stack)
         server, url = _bind(services, stack=stack)
-        broker = None
+        broker, taking = None, threading.Event()
         if config.bus == "embedded":
             broker = open_broker(services, topics=taken_topics(services), stack=stack)
         bus, own_url, bus_url = _join_bus(config, services, broker=broker, stack=stack)
         services.join(bus, base_url=config.public_url or url)
-        _start_work(services, bus, url=own_url, stack=stack)
+        _start_work(services, bus, url=own_url, taking=taking, stack=stack)
         start_kafka(services, bus_url=own_url, stack=stack)
         if broker is not None:
-            broker.admit_clients()
+            _admit_clients(broker, taking=taking, stack=stack)
         start_webhooks(services, stack=stack)
         start_opcua(services, stack=stack)
         _serve(server, stack=stack)
@@ -207,7 +208,28 @@ def _join_bus(
     return bus, url, shown
 
 
-def _start_work(services: Services, bus: Bus, *, url: str, stack: ExitStack) -> None:
+def _admit_clients(broker: SiteBroker, *, taking: threading.Event, stack: ExitStack) -> None:
+    """Let others in as soon as this hub takes what they say; later where a lease is waited for."""
+    if taking.is_set():
+        broker.admit_clients()
+        return
+    over = threading.Event()
+
+    def wait() -> None:
+        while not over.is_set():
+            if taking.wait(_LOOK_S):
+                broker.admit_clients()
+                return
+
+    thread = threading.Thread(target=wait, name="broker-admits")
+    thread.start()
+    stack.callback(thread.join)
+    stack.callback(over.set)
+
+
+def _start_work(
+    services: Services, bus: Bus, *, url: str, taking: threading.Event, stack: ExitStack
+) -> None:
     """Threads, in the order in which they may be needed; stopped in reverse."""
     services.leases.start()
     services.stats.watch_each("parts", "part", read=services.leases.figures)
@@ -244,12 +266,17 @@ def _start_work(services: Services, bus: Bus, *, url: str, stack: ExitStack) -> 
     services.stats.watch_each("camera", "camera", read=services.devices.lost_cameras)
     trials = services.rollouts.book
     services.stats.watch("trial_reports_refused", lambda: trials.refused)
-    _start_readers(services, url=url, stack=stack)
+    _start_readers(services, url=url, taking=taking, stack=stack)
     stack.callback(services.keeping.stop)
 
 
-def _start_readers(services: Services, *, url: str, stack: ExitStack) -> None:
-    """What comes from the bus, each session read by the hub that has the lease of its part."""
+def _start_readers(
+    services: Services, *, url: str, taking: threading.Event, stack: ExitStack
+) -> None:
+    """What comes from the bus, each session read by the hub that has the lease of its part.
+
+    ``taking`` is set when this hub reads all of them.
+    """
     readers: dict[str, Reader] = {}
     finisher = services.finisher
     finisher.busy = lambda: any(reader.busy for reader in list(readers.values()))
@@ -265,6 +292,8 @@ def _start_readers(services: Services, *, url: str, stack: ExitStack) -> None:
         opening.callback(reader.stop)
         readers[name] = reader
         reader.start()
+        if len(readers) == len(READERS):
+            taking.set()
 
     def read_plant(lease: PartLease) -> Callable[[], None]:
         with ExitStack() as opening:

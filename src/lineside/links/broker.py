@@ -1,24 +1,33 @@
-"""The embedded broker: amqtt with limits, on a thread of its own with its own event loop.
+"""The embedded broker in this process, on a thread of its own with its own event loop.
 
-Without a password file it serves loopback addresses only; devices elsewhere come in by a listener
-of their own, with certificates (``DeviceDoor``). Retained messages and sessions live in
-memory: after a restart, who needs a retained message says it again.
+For machines without mosquitto, demonstrations and small sites. Without a password file it serves
+loopback addresses only; devices elsewhere come in by a listener of their own, with certificates
+(``DeviceDoor``). Retained messages and sessions live in memory: after a restart, who needs a
+retained message says it again, and who was not answered sends again.
 """
 
 import asyncio
 import logging
 import secrets
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-from lineside.core import UnavailableError, need
+from lineside.core import Clock, SystemClock, UnavailableError, need
+from lineside.links.bus_passwords import read_bus_passwords
 from lineside.links.device_door import Admitted, DeviceDoor
-from lineside.links.limits import NO_FIGURES, OWN_NAME, BrokerFigures, BrokerLimits, check_reach
+from lineside.links.limits import (
+    NO_FIGURES,
+    OWN_NAME,
+    BrokerFigures,
+    BrokerLimits,
+    OversizedPacket,
+    check_reach,
+)
 
 if TYPE_CHECKING:
-    from lineside.links.amqtt_bounded import BoundedBroker
+    from lineside.links.amqtt_broker import AmqttBroker
 
 logger = logging.getLogger(__name__)
 
@@ -37,16 +46,22 @@ class EmbeddedBroker:
         limits: BrokerLimits | None = None,
         answered: tuple[str, ...] = (),
         door: DeviceDoor | None = None,
+        topics: Sequence[str] = (),
+        oversized: Callable[[OversizedPacket], None] | None = None,
+        clock: Clock | None = None,
     ) -> None:
         """Take the settings; nothing is opened before ``start``.
 
         Args:
             host: address to listen on.
             port: 0 takes a free one, which a later ``start`` takes again.
-            password_file: lines of ``name:argon2 hash``; needed off loopback.
+            password_file: see ``bus_passwords``; needed off loopback.
             limits: the defaults fit one plant.
             answered: topic patterns below which who asked is answered without a subscription.
             door: where devices come in by certificate; None: nowhere.
+            topics: patterns that this process has to subscribe to before others may come in.
+            oversized: is told of a packet above the limit, once a minute for each client.
+            clock: gives the times of sessions and log limits.
         """
         check_reach(host, password_file)
         self._host = host
@@ -55,12 +70,15 @@ class EmbeddedBroker:
         self._limits = limits or BrokerLimits()
         self._answered = answered
         self._door = door
+        self._topics = topics
+        self._oversized = oversized
+        self._clock = clock or SystemClock()
         self._door_port = 0
         self._own_password = secrets.token_urlsafe(24)
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stop: asyncio.Event | None = None
-        self._broker: BoundedBroker | None = None
+        self._broker: AmqttBroker | None = None
         self._started = threading.Event()
         self._failure: Exception | None = None
 
@@ -88,7 +106,10 @@ class EmbeddedBroker:
         return self._door_port
 
     def admit_clients(self) -> None:
-        """Let others in."""
+        """Let others in, now that ``topics`` are subscribed to."""
+        broker, loop = self._broker, self._loop
+        if broker is not None and loop is not None:
+            loop.call_soon_threadsafe(broker.admits.set)
 
     def cut_off(self, over: Callable[[Admitted], bool]) -> None:
         """End the connections of devices that are out, soon; no matter where it is called."""
@@ -101,13 +122,17 @@ class EmbeddedBroker:
 
         Raises:
             UnavailableError: the address is in use, or not this machine's.
+            NotFoundError: there is no such password file.
         """
         if self._thread is not None:
             return
         need("amqtt", extra="hub")
+        passwords = read_bus_passwords(self._password_file) if self._password_file else None
         self._started.clear()
         self._failure = None
-        self._thread = threading.Thread(target=self._run, name="broker", daemon=True)
+        self._thread = threading.Thread(
+            target=self._run, args=(passwords,), name="broker", daemon=True
+        )
         self._thread.start()
         answered = self._started.wait(_START_S)
         failure = self._failure_seen()
@@ -146,38 +171,37 @@ class EmbeddedBroker:
     def __exit__(self, *_: object) -> None:
         self.stop()
 
-    def _run(self) -> None:
+    def _run(self, passwords: dict[str, str] | None) -> None:
         try:
-            asyncio.run(self._serve())
+            asyncio.run(self._serve(passwords))
         except Exception as error:  # boundary: the thread must not die silently
             logger.exception("broker thread ended")
             self._failure = error
         finally:
             self._started.set()
 
-    async def _serve(self) -> None:
-        from lineside.links.amqtt_making import make_broker
-        from lineside.links.amqtt_named import NamedBroker
+    async def _serve(self, passwords: dict[str, str] | None) -> None:
+        from lineside.links.amqtt_broker import AmqttBroker
 
         self._loop = asyncio.get_running_loop()
         self._stop = asyncio.Event()
-        broker = make_broker(
-            host=self._host,
-            port=self._port,
-            password_file=self._password_file,
+        broker = AmqttBroker(
+            passwords=passwords,
             own_password=self._own_password,
             limits=self._limits,
+            clock=self._clock,
             answered=self._answered,
             door=self._door,
+            oversized=self._oversized,
         )
+        if not self._topics:
+            broker.admits.set()
         try:
-            await broker.listen()
+            self._port, self._door_port = await broker.listen(self._host, self._port)
         except OSError as error:
             self._failure = error
+            await broker.shutdown()
             return
-        self._port = broker.port()
-        if isinstance(broker, NamedBroker):
-            self._door_port = broker.door_port()
         self._broker = broker
         self._started.set()
         await self._stop.wait()
