@@ -40,7 +40,7 @@ def create_app(services: Services) -> "FastAPI":
     config = services.config
     # The last added stands outermost: headers are on every response, refusals included.
     app.add_middleware(Gate, auth=services.auth)
-    app.add_middleware(BodyLimit, limit_of=_limit_of(config.max_body_bytes))
+    app.add_middleware(BodyLimit, limit_of=_limit_of(config.max_body_bytes), folder=config.folder)
     app.add_middleware(
         KnownHost,
         names=(config.host, *config.allowed_hosts),

@@ -4,7 +4,9 @@
    cached unless the route says so.
 2. Host: bound to loopback, the hub answers to loopback's names and those configured, so that a
    foreign name that points here reaches nothing.
-3. Size: a body above the path's limit is refused (413), whether announced or not.
+3. Size: a body above the path's limit is refused (413), whether announced or not. One above 1 MB
+   is on the disk until it is complete, and few of these are worked on at a time, so that many or
+   slow uploads take no memory.
 4. Who: everything but the open paths needs a session or a token; see ``access.py``.
 5. Same origin: an unsafe request or socket that leans on a cookie must come from our own pages
    (``Sec-Fetch-Site`` same-origin or none, else ``Origin`` equal to the host; on plain HTTP under
@@ -12,10 +14,12 @@
 """
 
 import asyncio
+import tempfile
 from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any
+from pathlib import Path
+from typing import IO, Any
 
-from lineside.core import LinesideError, RefusedError, decode_json, encode
+from lineside.core import LinesideError, RefusedError, UnavailableError, decode_json, encode
 from lineside.hub.access import COOKIE, is_open, may, may_be_signed
 from lineside.hub.auth import Auth, UnauthenticatedError
 from lineside.hub.problems import MEDIA_TYPE, TooLargeError, problem
@@ -40,6 +44,9 @@ _HEADERS = (
     (b"cross-origin-opener-policy", b"same-origin"),
     (b"cross-origin-resource-policy", b"same-origin"),
 )
+_IN_MEMORY = 1_000_000
+_PART = 262_144
+_LARGE_AT_A_TIME = 2
 _SAFE = ("GET", "HEAD", "OPTIONS")
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
@@ -90,9 +97,12 @@ class KnownHost:
 class BodyLimit:
     """Rule 3."""
 
-    def __init__(self, app: App, *, limit_of: Callable[[str], int]) -> None:
+    def __init__(self, app: App, *, limit_of: Callable[[str], int], folder: Path) -> None:
+        """Take the limit of each path, and the folder for bodies that are too large for memory."""
         self._app = app
         self._limit_of = limit_of
+        self._folder = folder
+        self._large = asyncio.Semaphore(_LARGE_AT_A_TIME)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Count the body as it comes; what was announced too large is not read at all."""
@@ -104,17 +114,71 @@ class BodyLimit:
         if announced.isdigit() and int(announced) > limit:
             await _refuse(scope, send, error=_too_large(limit))
             return
-        taken = 0
+        with tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY, dir=str(self._folder)) as file:
+            body = _Body(receive, limit=limit, file=file, large=self._large)
+            try:
+                await self._app(scope, body.receive, send)
+            finally:
+                body.close()
 
-        async def counted() -> Message:
-            nonlocal taken
-            message = await receive()
-            taken += len(message.get("body", b""))
-            if taken > limit:
-                raise _too_large(limit)
-            return message
 
-        await self._app(scope, counted, send)
+class _Body:
+    """One request's body: in memory while small, else on the disk until all of it is there."""
+
+    def __init__(
+        self, receive: Receive, *, limit: int, file: IO[bytes], large: asyncio.Semaphore
+    ) -> None:
+        self._receive = receive
+        self._limit = limit
+        self._file = file
+        self._large = large
+        self._left = -1  # bytes to hand over; -1: nothing has come yet
+        self._is_large = False
+
+    async def receive(self) -> Message:
+        """Give the next part of the body, once the request has all of it."""
+        if self._left < 0:
+            message = await self._receive()
+            if not message.get("more_body", False):  # all of it in one part, or a disconnect
+                self._left = 0
+                if len(message.get("body", b"")) > self._limit:
+                    raise _too_large(self._limit)
+                return message
+            if not await self._collect(message):
+                return {"type": "http.disconnect"}
+        elif self._left == 0:
+            return await self._receive()
+        part = self._file.read(_PART)
+        self._left -= len(part)
+        return {"type": "http.request", "body": part, "more_body": self._left > 0}
+
+    def close(self) -> None:
+        """Let the next large body be worked on."""
+        if self._is_large:
+            self._is_large = False
+            self._large.release()
+
+    async def _collect(self, message: Message) -> bool:
+        """Write the parts down; False when the client left before the last."""
+        size = 0
+        try:
+            while message["type"] == "http.request":
+                size += self._file.write(message.get("body", b""))
+                if size > self._limit:
+                    raise _too_large(self._limit)
+                if not message.get("more_body", False):
+                    break
+                message = await self._receive()
+            self._file.seek(0)
+        except OSError as error:
+            raise UnavailableError(
+                f"the disk does not take the upload: {error.strerror}", fix="Free space."
+            ) from error
+        if size > _IN_MEMORY:
+            await self._large.acquire()
+            self._is_large = True
+        self._left = size
+        return bool(message["type"] == "http.request")
 
 
 class Gate:
