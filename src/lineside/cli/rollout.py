@@ -75,7 +75,7 @@ def start(
             f"{version!r} is no version", where="version", fix="Write GROUP/NUMBER, as tiles/3."
         )
     wished = _plan(plan, group=group, devices=device or [], canary=canary, frames=frames)
-    client = _client(hub, token=token, config=config)
+    client = hub_client(hub, token=token, config=config)
     body = {
         "group": name, "version": int(number), "plan": wished, "reason": reason, "rollback": back
     }  # fmt: skip
@@ -94,7 +94,7 @@ def status(
     as_json: JsonFlag = False,
 ) -> None:
     """Show one roll-out with its devices, or all of them, newest first."""
-    client = _client(hub, token=token, config=config)
+    client = hub_client(hub, token=token, config=config)
     if rollout:
         _show(client.get(f"/rollouts/{rollout}"), as_json=as_json)
         return
@@ -113,7 +113,7 @@ def pause(
     config: ConfigOption = None, as_json: JsonFlag = False,
 ) -> None:  # fmt: skip
     """Let no further device begin; what is under way goes on."""
-    _order(rollout, "pause", reason, _client(hub, token=token, config=config), as_json=as_json)
+    _order(rollout, "pause", reason, hub_client(hub, token=token, config=config), as_json=as_json)
 
 
 def resume(
@@ -121,7 +121,7 @@ def resume(
     config: ConfigOption = None, as_json: JsonFlag = False,
 ) -> None:  # fmt: skip
     """Go on where it was paused."""
-    _order(rollout, "resume", reason, _client(hub, token=token, config=config), as_json=as_json)
+    _order(rollout, "resume", reason, hub_client(hub, token=token, config=config), as_json=as_json)
 
 
 def abort(
@@ -129,7 +129,7 @@ def abort(
     config: ConfigOption = None, as_json: JsonFlag = False,
 ) -> None:  # fmt: skip
     """End it; devices keep what they have."""
-    _order(rollout, "abort", reason, _client(hub, token=token, config=config), as_json=as_json)
+    _order(rollout, "abort", reason, hub_client(hub, token=token, config=config), as_json=as_json)
 
 
 def rollback(
@@ -137,7 +137,9 @@ def rollback(
     config: ConfigOption = None, as_json: JsonFlag = False,
 ) -> None:  # fmt: skip
     """Lead devices back to the package before; recorded as ordered by the token's name."""
-    _order(rollout, "rollback", reason, _client(hub, token=token, config=config), as_json=as_json)
+    _order(
+        rollout, "rollback", reason, hub_client(hub, token=token, config=config), as_json=as_json
+    )
 
 
 def _order(rollout: str, order: str, reason: str, client: "HubClient", *, as_json: bool) -> None:
@@ -163,7 +165,12 @@ def _plan(
     return given
 
 
-def _client(hub: str, *, token: Path | None, config: Path | None) -> "HubClient":
+def hub_client(hub: str, *, token: Path | None, config: Path | None) -> "HubClient":
+    """Return a client of the hub at an address, or of the one that runs by these settings.
+
+    Raises:
+        UnavailableError: no hub runs on this data folder.
+    """
     from lineside.cli.client import HubClient
 
     if hub and token is not None:

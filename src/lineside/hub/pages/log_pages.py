@@ -68,13 +68,23 @@ def event_page(ask: Ask, *, event: str) -> HTMLResponse:
 
 @router.get("/dead-letters")
 def dead_letters(ask: Ask, *, before: str = "") -> HTMLResponse:
-    """Messages that were refused, with reason and bytes."""
+    """Followers of the log, records they set aside, and messages refused on their way in."""
     letters = ask.hub.dead_letters.page(before=before, limit=_PAGE)
+    followers = views.follower_rows(ask.hub.followers.views())
+    quarantined = [
+        record
+        for row in followers
+        if row.quarantined
+        for record in ask.hub.followers.quarantined(row.name, limit=_PAGE)
+    ]
     return ask.page(
         "dead_letters.html",
         title="Refused messages",
         active="dead",
         letters=letters,
+        followers=followers,
+        quarantined=quarantined,
+        retryable={row.name for row in followers if row.retryable},
         counts=sorted(ask.hub.dead_letters.counts().items()),
         older=letters[-1].id if len(letters) == _PAGE else "",
     )

@@ -7,7 +7,8 @@ from typing import Any
 from urllib.parse import urlencode
 
 from lineside.core import Json, decode
-from lineside.hub.pages.format import counted, number, probability
+from lineside.hub.follow import FollowerState, FollowerView
+from lineside.hub.pages.format import counted, number, probability, span
 from lineside.hub.pages.views.answers import Mark, finding_text
 from lineside.hub.pages.views.rules import rule_words
 from lineside.hub.views import DeviceView, EventView
@@ -85,6 +86,46 @@ class Found:
     kind: str
     name: str
     href: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FollowerRow:
+    """A follower of the log; ``retryable``: its quarantined records can be tried again."""
+
+    name: str
+    mark: Mark
+    since: datetime | None
+    reason: str
+    position: int
+    lag: str
+    quarantined: int
+    retryable: bool
+
+
+_FOLLOWER_MARKS = {
+    FollowerState.RUNNING: Mark(shape="ring", word="running"),
+    FollowerState.WAITING: Mark(shape="triangle", word="waiting", tone="warn"),
+    FollowerState.STANDBY: Mark(shape="dot", word="on another hub"),
+    FollowerState.STOPPED: Mark(shape="bar", word="stopped", tone="bad"),
+}
+
+
+def follower_rows(followers: Sequence[FollowerView]) -> tuple[FollowerRow, ...]:
+    """Followers, with their lag in words."""
+    return tuple(
+        FollowerRow(
+            name=one.name, mark=_FOLLOWER_MARKS[one.state], since=one.since, reason=one.reason,
+            position=one.position, lag=_lag(one), quarantined=one.quarantined,
+            retryable=one.retryable,
+        )
+        for one in followers
+    )  # fmt: skip
+
+
+def _lag(one: FollowerView) -> str:
+    if not one.lag:
+        return "none"
+    return f"{counted(one.lag, 'record')}, {span(one.lag_s)}"
 
 
 def event_rows(events: Sequence[EventView], *, query: EventQuery) -> tuple[EventRow, ...]:

@@ -1,0 +1,94 @@
+"""Records that a follower of the log set aside: seen, tried again and discarded on the page."""
+
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Literal
+
+import pytest
+from playwright.sync_api import Browser, expect
+
+from lineside.core import InvalidError, SystemClock, UnavailableError, encode, rfc3339
+from lineside.hub import HubConfig, RunningHub, running
+from lineside.hub.follow import Follower, Selection
+from lineside.store import Logged
+from tests.browser.conftest import PLANT
+from tests.browser.test_pages import OVER, SIZES, assess, settle
+
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(120)]
+WRONG = "mqtt: two keys become one"
+
+
+class Sink:
+    """It refuses some entries until it is mended."""
+
+    def __init__(self) -> None:
+        self.mended = False
+
+    def take(self, entries: Sequence[Logged]) -> None:
+        if entries and not self.mended:
+            raise InvalidError(WRONG.partition(": ")[2], where="mqtt")
+
+    def never(self, _entries: Sequence[Logged]) -> None:
+        raise UnavailableError("the broker is away", where="kafka:9092")
+
+
+@pytest.fixture
+def sink() -> Sink:
+    return Sink()
+
+
+@pytest.fixture
+def hub(tmp_path: Path, sink: Sink) -> Iterator[RunningHub]:
+    """A hub with three quarantined records of one sink, and another sink that waits."""
+    clock = SystemClock()
+    config = HubConfig(data_dir=str(tmp_path / "hub"), plant=str(PLANT), port=0, bus_port=0)
+    with ExitStack() as stack:
+        one = stack.enter_context(running(config, clock=clock))
+        services = one.services
+        for value in range(3):
+            body = {"topic": "i/ldr", "ts": rfc3339(clock.now()), "ldr": value, "br": "1.0"}
+            services.plant_ingest.take_http(encode(body))
+        for name, handle in (("mongo", sink.take), ("kafka-events", sink.never)):
+            follower = Follower(
+                name, records=services.records, ledger=services.ledger, handle=handle,
+                selection=Selection(type="lineside.plant.sensor.v1"),
+            )  # fmt: skip
+            services.followers.start(follower, stack=stack)
+        yield one
+
+
+@pytest.mark.parametrize("theme", ["dark", "light"])
+def test_quarantined_records_are_tried_again_and_discarded(
+    hub: RunningHub, sink: Sink, chromium: Browser, *, theme: Literal["dark", "light"]
+) -> None:
+    context = chromium.new_context(color_scheme=theme)
+    page = context.new_page()
+    token = hub.services.auth.issue_link(name="M. Keller")
+    page.goto(f"{hub.url}/sign-in?token={token}")
+    page.wait_for_url(f"{hub.url}/")
+    page.goto(f"{hub.url}/dead-letters")
+    records = page.locator("#quarantine tbody tr")
+    expect(records).to_have_count(3)
+    expect(records.first).to_contain_text(WRONG)
+    followers = page.locator("#followers tbody tr")
+    expect(followers.filter(has_text="mongo")).to_contain_text("running")
+    expect(followers.filter(has_text="kafka-events")).to_contain_text("the broker is away")
+    for width, height in SIZES.values():
+        page.set_viewport_size({"width": width, "height": height})
+        settle(page)
+        assert page.evaluate(OVER) <= 0
+        assert assess(page) == []
+    page.set_viewport_size({"width": 1440, "height": 900})
+    records.first.get_by_role("button", name="Discard").click()
+    expect(records).to_have_count(2)
+    sink.mended = True
+    followers.filter(has_text="mongo").get_by_role("button", name="Retry all").click()
+    pause = threading.Event()
+    while hub.services.followers.one("mongo").view().quarantined:
+        pause.wait(0.05)
+    page.goto(f"{hub.url}/dead-letters")
+    expect(followers.filter(has_text="mongo")).to_contain_text("running")
+    expect(records).to_have_count(0)
+    context.close()
