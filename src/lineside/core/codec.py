@@ -104,6 +104,11 @@ def decode_toml(raw: bytes, *, where: str) -> dict[str, Any]:
         return tomllib.loads(raw.decode())
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise _not_toml(error, raw=raw, where=where) from error
+    except RecursionError as error:
+        raise InvalidError(
+            "not TOML: brackets or names nested too deeply", where=where,
+            fix="Write the tables flatter.",
+        ) from error  # fmt: skip
 
 
 def _not_toml(error: ValueError, *, raw: bytes, where: str) -> InvalidError:

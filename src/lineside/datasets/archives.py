@@ -34,6 +34,10 @@ class _Spot:
     method: int = _STORED
     check: int = 0
 
+    def lies_in(self, size: int) -> bool:
+        """Whether an archive of that size can hold it; what a damaged one says may be anything."""
+        return min(self.offset, self.packed, self.size) >= 0 and self.offset + self.packed <= size
+
 
 class ArchiveTree:
     """An archive's files by name, or those below one of its folders; safe from several threads."""
@@ -73,8 +77,10 @@ class ArchiveTree:
             raise InvalidError(
                 f"{spot.size} bytes, at most {most} are taken", where=f"{self.where}:{name}"
             )
+        data = None
         with self._path.open("rb") as file:
-            data = _unpacked(file, spot) if self._zipped else _plain(file, spot)
+            if spot.lies_in(self._path.stat().st_size):
+                data = _unpacked(file, spot) if self._zipped else _plain(file, spot)
         if data is None:
             raise InvalidError("a damaged member of the archive", where=f"{self.where}:{name}")
         return data

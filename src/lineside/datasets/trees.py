@@ -73,7 +73,8 @@ class FolderTree:
 
     def read(self, name: str, *, most: int) -> bytes:
         with self.open(name, most=most) as file:
-            return file.read(most + 1)
+            # Not ``most``: room is made ahead for as much as is asked for.
+            return file.read(min(most, os.fstat(file.fileno()).st_size))
 
     def open(self, name: str, *, most: int) -> BinaryIO:
         path = self.path(name)

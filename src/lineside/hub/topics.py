@@ -197,7 +197,7 @@ def _read_quickly(route: Route, payload: bytes, *, topic: str) -> PictureMessage
             return None
         encoded = _BASE64.decode(b'"' + text[mark + len(_MARK) :])
         captured_at = parse_rfc3339(told.ts)
-    except (msgspec.MsgspecError, InvalidError, OverflowError, ValueError):
+    except (msgspec.MsgspecError, InvalidError, OverflowError, RecursionError, ValueError):
         return None
     if not (0 <= told.sequence <= _MOST_COUNT and len(told.part) <= _MOST_PART):
         return None

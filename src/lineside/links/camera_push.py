@@ -184,7 +184,7 @@ class _Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         """Take a picture."""
         camera, length = self.server.camera, self.headers.get("Content-Length", "")
-        if urlsplit(self.path).path != camera.path:
+        if self.path.partition("?")[0] != camera.path:
             self._say(HTTPStatus.NOT_FOUND, f"post to {camera.path}")
         elif not self._may():
             self._say(HTTPStatus.UNAUTHORIZED, "show the camera's token: Authorization: Bearer …")

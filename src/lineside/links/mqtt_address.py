@@ -46,15 +46,15 @@ def parse_address(url: str) -> MqttAddress:
         InvalidError: no host, no number where one is needed, or an unknown option.
     """
     shown = without_secret(url)
-    parts = urlsplit(url)
-    options = dict(parse_qsl(parts.query))
     known = {"version", "ca", "keepalive", "certificate", "key"}
     try:
+        parts = urlsplit(url)
+        options = dict(parse_qsl(parts.query))
         port = parts.port or (8883 if parts.scheme == "mqtts" else 1883)
         keepalive_s = int(options.get("keepalive", "30"))
     except ValueError as error:
         raise InvalidError(
-            f"not a number: {error}", where=shown, fix="Write mqtt://host:1883."
+            f"not a bus address: {error}", where=shown, fix="Write mqtt://host:1883."
         ) from error
     version = options.get("version", "3.1.1")
     if not parts.hostname or not set(options) <= known or version not in ("3.1.1", "5"):

@@ -5,6 +5,7 @@ of one region exactly one holds. A source may write the bare class where only on
 in it.
 """
 
+import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -147,9 +148,9 @@ class Truth:
 
 def number(text: str) -> float:
     """A plain decimal number; ``InvalidError`` for anything else, infinities included."""
-    if _NUMBER.fullmatch(text) is None:
-        raise InvalidError(f"{text!r} is not a number")
-    return float(text)
+    if _NUMBER.fullmatch(text) is None or not math.isfinite(value := float(text)):
+        raise InvalidError(f"{text[:40]!r} is not a number")
+    return value
 
 
 def zero_or_one(text: str) -> bool:

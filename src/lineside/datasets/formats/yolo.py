@@ -105,7 +105,7 @@ def _yaml(raw: bytes, *, where: str) -> dict[str, object]:
     yaml = need("yaml", extra="train")
     try:
         document = yaml.safe_load(raw)
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # a time of 99 s is a ValueError
         said = " ".join(str(error).split())[:200]
         raise InvalidError(f"not YAML: {said}", where=where, fix="Mend the file.") from error
     if not isinstance(document, dict):
