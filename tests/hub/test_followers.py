@@ -19,6 +19,7 @@ from lineside.hub.follow import (
     Selection,
     skip_entry,
 )
+from lineside.hub.leases import HubLeases
 from lineside.store import Logged
 from lineside.streams import Event
 from lineside.testing import FakeClock
@@ -352,6 +353,10 @@ class Leased:
         self.asked.set()
         return self.ours
 
+    def check(self) -> None:
+        if not self.ours:
+            raise ConflictError("another hub has it")
+
     def release(self) -> None:
         self.released.set()
 
@@ -400,3 +405,65 @@ def test_the_view_says_for_what_and_since_when_it_waits(hub: Services, clock: Fa
         assert view.reason == "mongodb://x: the database is away"
     finally:
         made.stop()
+
+
+class Pair:
+    """The same follower in two hubs, with leases that really end."""
+
+    def __init__(self, hub: Services, clock: FakeClock) -> None:
+        self._clock = clock
+        self.leases = [
+            HubLeases(hub.records, hub=name, clock=clock, alone=False) for name in ("a", "b")
+        ]
+        self.takers = [Taker(), Taker()]
+        self.made = [
+            Follower(
+                "sink", records=hub.records, ledger=hub.ledger, handle=taker,
+                selection=Selection(), page=2,
+            )
+            for taker in self.takers
+        ]  # fmt: skip
+        for made, leases in zip(self.made, self.leases, strict=True):
+            made.share(leases.lease("sink"))
+
+    def turn(self, *, still: int | None = None) -> None:
+        """A second of both hubs; one may stand still."""
+        self._clock.advance(1)
+        for place, (made, leases) in enumerate(zip(self.made, self.leases, strict=True)):
+            if place != still:
+                leases.step()
+                made._guarded()
+
+
+def test_another_hub_goes_on_where_the_first_one_stood_still(
+    hub: Services, clock: FakeClock
+) -> None:
+    five(hub, clock)
+    pair = Pair(hub, clock)
+    pair.turn()
+    assert pair.takers[0].taken == ["evt_1", "evt_2"]
+    for _ in range(10):
+        pair.turn(still=0)
+    assert pair.takers[1].taken == ["evt_3", "evt_4", "evt_5"]
+    # What the first hub had in hand when it stood still moves no position of the second one.
+    with pytest.raises(ConflictError):
+        pair.made[0].step()
+    assert hub.records.documents.get("cursor", "sink").body == {"position": 5}
+    for _ in range(10):
+        pair.turn()
+    assert pair.takers[0].taken == ["evt_1", "evt_2", "evt_3", "evt_4"]
+    assert pair.made[0].position == 5
+
+
+def test_a_follower_that_was_asked_back_stands_before_another_begins(
+    hub: Services, clock: FakeClock
+) -> None:
+    pair = Pair(hub, clock)
+    pair.turn()
+    (lease,) = [leases.lease("sink") for leases in pair.leases[:1]]
+    assert lease.is_held
+    lease.ask_back()
+    five(hub, clock)
+    for _ in range(8):
+        pair.turn()
+    assert sorted(pair.takers[0].taken + pair.takers[1].taken) == [f"evt_{n}" for n in range(1, 6)]

@@ -35,6 +35,7 @@ from lineside.core import (
 )
 from lineside.hub.dead import Quarantine, QuarantinedRecord
 from lineside.hub.journal import person_event
+from lineside.hub.leases import HubLeases
 from lineside.hub.ledger import Ledger
 from lineside.links import backoff_s
 from lineside.store import Logged, Records
@@ -49,6 +50,7 @@ _WAIT_S = 1.0
 _FIRST_RETRY_S = 0.2
 _LONGEST_RETRY_S = 15.0
 _REFRESH_EVERY = 10
+_STANDBY_EVERY = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,6 +83,14 @@ class Lease(Protocol):
 
     def hold(self) -> bool:
         """Take it or keep it; False while another hub has it."""
+        ...
+
+    def check(self) -> None:
+        """Make sure, until this thread's transaction ends, that no other hub takes it over.
+
+        Raises:
+            ConflictError: another hub may have it by now.
+        """
         ...
 
     def release(self) -> None:
@@ -162,7 +172,7 @@ class Follower:
             retry: takes one quarantined entry again; ``handle`` by default.
             lease: it works only while it holds this.
             resume: given the noted position, brings the handler up and returns where it goes on;
-                called here and whenever the lease was taken.
+                called here, whenever the lease was taken, and now and then while another has it.
             outside: what the handler's own threads wait for.
         """
         self.name = name
@@ -195,6 +205,10 @@ class Follower:
         self._load()
 
     # ---- seen from outside
+
+    def share(self, lease: Lease) -> None:
+        """Work only while this lease is held; to be called before ``start``."""
+        self._lease, self._held = lease, False
 
     def start(self) -> None:
         """Begin to follow."""
@@ -326,9 +340,14 @@ class Follower:
 
     def _note(self) -> None:
         place = min(self.position, self._settled())
-        if place - self._noted >= self._note_every:
+        if place - self._noted < self._note_every:
+            return
+        with ExitStack() as stack:
+            if self._lease is not None:
+                stack.enter_context(self._records.transaction())
+                self._lease.check()
             self._records.documents.put("cursor", self.name, body={"position": place})
-            self._noted = place
+        self._noted = place
 
     def _load(self) -> None:
         """Stand where the position was noted last, whoever noted it."""
@@ -385,8 +404,17 @@ class Follower:
             logger.info("follower taken over name=%s position=%d", self.name, self.position)
         self._held = held
         if not held:
-            self.quarantine.refresh()
+            self._stand_by()
         return held
+
+    def _stand_by(self) -> None:
+        """Know, about, how far the hub that holds the lease came; its troubles are not ours."""
+        self._attempt, self._waiting = 0, None
+        self._turns += 1
+        if self._turns % _STANDBY_EVERY == 0:
+            self._load()
+        else:
+            self.quarantine.refresh()
 
     def _note_lost(self, error: Exception) -> None:
         since = self._waiting.since if self._waiting else self._ledger.clock.now()
@@ -418,16 +446,23 @@ def reason_of(error: Exception) -> str:
 class Followers:
     """All followers of a hub, and what people do with the records they set aside."""
 
-    def __init__(self, ledger: Ledger, *, site: str) -> None:
+    def __init__(self, ledger: Ledger, *, site: str, leases: HubLeases | None = None) -> None:
+        """``leases``: of the hub, where several share the followers."""
         self._ledger = ledger
         self._site = site
+        self._leases = leases
         self._all: dict[str, Follower] = {}
 
     def __iter__(self) -> Iterator[Follower]:
         return iter(list(self._all.values()))
 
-    def start(self, follower: Follower, *, stack: ExitStack) -> None:
-        """Start a follower; ended by the stack."""
+    def start(self, follower: Follower, *, stack: ExitStack, each: bool = False) -> None:
+        """Start a follower; ended by the stack.
+
+        ``each``: it runs in each hub, because what it feeds is of that hub.
+        """
+        if self._leases is not None and not self._leases.alone and not each:
+            follower.share(self._leases.lease(follower.name))
         self._all[follower.name] = follower
         stack.callback(follower.stop)
         follower.start()

@@ -12,7 +12,7 @@
 import logging
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -23,6 +23,7 @@ from lineside.hub.follow import Follower, Rejection, Selection, follow_from_now
 from lineside.hub.kafka_config import KafkaBridged, KafkaRead, KafkaSent
 from lineside.hub.kafka_words import bridged_record, dead_record, event_of, is_sent, record_of
 from lineside.hub.keeping import keep_batch
+from lineside.hub.leases import LeasedPart
 from lineside.hub.ledger import is_late
 from lineside.hub.services import Services
 from lineside.hub.topics import DeadLetterError, Reason, Router, check_not_ahead
@@ -33,6 +34,7 @@ from lineside.links import (
     KafkaRecord,
     KafkaSender,
     KafkaTaken,
+    MailboxFigures,
     backoff_s,
     open_session,
     topic_matches,
@@ -137,6 +139,10 @@ class KafkaBridge(_Worker):
             services.records.documents, session=name, clock=services.clock
         )
         self.count = 0
+
+    def figures(self) -> MailboxFigures:
+        """Of its session."""
+        return self._session.figures()
 
     def step(self) -> None:
         """Pass on what is there; returns when Kafka has it, or at the end."""
@@ -319,17 +325,32 @@ def _start_bridge(services: Services, *, bus_url: str, stack: ExitStack) -> None
     if not bridges:
         return
     name = f"hub-{services.plant.site}-kafka"
-    session = open_session(
-        bus_url, patterns=tuple(dict.fromkeys(one.mqtt for one in bridges)), client_id=name,
-        clock=services.clock,
-    )  # fmt: skip
-    stack.callback(session.close)
-    sender = _sender(services, "bridge")
-    bridge = KafkaBridge(bridges, session=session, sender=sender, services=services, name=name)
-    _run(bridge, sender=sender, stack=stack)
-    services.stats.watch("kafka_bridged", lambda: bridge.count)
-    services.stats.watch("kafka_bridge_waiting", lambda: session.figures().waiting)
-    services.stats.watch("kafka_bridge_dropped", lambda: session.figures().dropped)
+    lease = services.leases.lease("kafka-bridge")
+    running: list[KafkaBridge] = []
+
+    def begin() -> Callable[[], None]:
+        with ExitStack() as opening:
+            session = open_session(
+                bus_url, patterns=tuple(dict.fromkeys(one.mqtt for one in bridges)),
+                client_id=name, clock=services.clock, may_join=lambda: lease.is_held,
+            )  # fmt: skip
+            opening.callback(session.close)
+            sender = _sender(services, "bridge")
+            bridge = KafkaBridge(
+                bridges, session=session, sender=sender, services=services, name=name
+            )
+            _run(bridge, sender=sender, stack=opening)
+            running.append(bridge)
+            opening.callback(running.clear)
+            return opening.pop_all().close
+
+    part = LeasedPart(lease, opener=begin)
+    stack.callback(part.stop)
+    part.start()
+    watch = services.stats.watch
+    watch("kafka_bridged", lambda: sum(one.count for one in running))
+    watch("kafka_bridge_waiting", lambda: sum(one.figures().waiting for one in running))
+    watch("kafka_bridge_dropped", lambda: sum(one.figures().dropped for one in running))
 
 
 def _start_intake(services: Services, *, stack: ExitStack) -> None:

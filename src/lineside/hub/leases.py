@@ -51,6 +51,11 @@ class PartLease:
         return self._leases.alone
 
     @property
+    def token(self) -> int:
+        """Another one after each time that another hub had it; 0 while this one has not."""
+        return self._held.token if self._held is not None else 0
+
+    @property
     def is_held(self) -> bool:
         """Whether this hub has it now."""
         in_time = self._leases.clock.monotonic() < self._until_s

@@ -112,6 +112,10 @@ class OpcuaFeed:
         self._server.set(told)
         return len(told)
 
+    def resume(self, position: int) -> int:
+        """Go on behind the kept counts, whichever hub of the site kept them."""
+        return self._position or position
+
     def take(self, entries: Sequence[Logged]) -> None:
         """Rule events, by a follower of the log."""
         fresh = [one for one in entries if one.position > self._position]
@@ -178,11 +182,11 @@ def start_opcua(services: Services, *, stack: ExitStack) -> None:
     follow_from_now(_FOLLOWER, records=services.records, ledger=services.ledger)
     follower = Follower(
         _FOLLOWER, records=services.records, ledger=services.ledger, handle=feed.take,
-        selection=Selection(type=EVENT_TYPE), skip=skip_entry,
+        selection=Selection(type=EVENT_TYPE), skip=skip_entry, resume=feed.resume,
     )  # fmt: skip
     feed.start()
     stack.callback(feed.stop)
-    services.followers.start(follower, stack=stack)
+    services.followers.start(follower, stack=stack, each=True)
     services.stats.watch("opcua_clients", server.clients)
     services.stats.watch("opcua_dropped", lambda: server.dropped)
     services.stats.watch("opcua_behind", lambda: follower.behind)

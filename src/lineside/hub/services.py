@@ -183,6 +183,7 @@ def build_services(
     ``hub`` is its name among the hubs at these records; one is made up where there is none.
     """
     hub = hub or new_id("hub", clock=clock)
+    leases = HubLeases(records, hub=hub, clock=clock, alone=not records.shared)
     stats, router = Stats(), Router(plant)
     ledger = Ledger(records, plant=plant, clock=clock)
     devices = Devices(
@@ -256,7 +257,7 @@ def build_services(
     return Services(
         config=config, plant=plant, clock=clock, records=records, blobs=blobs, stats=stats,
         auth=Auth(records, clock=clock, session_hours=config.session_hours),
-        ledger=ledger, followers=Followers(ledger, site=plant.site), keeping=keeping,
+        ledger=ledger, followers=Followers(ledger, site=plant.site, leases=leases), keeping=keeping,
         finisher=finisher,
         plant_ingest=plant_ingest, device_ingest=device_ingest,
         dead_letters=dead, devices=devices, watch=watch,
@@ -289,7 +290,7 @@ def build_services(
             versions=ModelVersions(records, registry, clock=clock),
         ),
         rules=rules,
-        leases=HubLeases(records, hub=hub, clock=clock, alone=not records.shared),
+        leases=leases,
         counter=Counter(
             records, blobs, functions=functions, plant=plant, library=library, clock=clock
         ),

@@ -97,6 +97,9 @@ class Webhook:
     ) -> None:
         self._config = config
         self._services = services
+        self._lease = services.leases.lease(follower_name(config))
+        self._token = self._lease.token
+        self._busy = 0
         self._quarantine = quarantine
         self._stop = threading.Event()
         self._moved = threading.Condition()
@@ -164,13 +167,37 @@ class Webhook:
         with self._moved:
             self.figures.sent += 1
 
-    def turn(self, sender: WebhookSender) -> bool:
-        """One try of the first event of a lane that is due; False if none is."""
+    def resume(self, position: int) -> int:
+        """Go on with the lanes as they were kept last, maybe by another hub."""
         with self._moved:
+            self._moved.wait_for(lambda: not self._busy)
+            self._lanes = Lanes(self._load())
+            self._token = self._lease.token
+        return position
+
+    def turn(self, sender: WebhookSender) -> bool:
+        """One try of the first event of a lane that is due; False if none is, or it may not."""
+        with self._moved:
+            if not self._may_post:
+                return False
             claimed = self._lanes.claim(self._services.clock.monotonic())
+            self._busy += claimed is not None
         if claimed is None:
             return False
-        key, lane = claimed
+        try:
+            self._try(*claimed, sender=sender)
+        finally:
+            with self._moved:
+                self._busy -= 1
+                self._moved.notify_all()
+        return True
+
+    @property
+    def _may_post(self) -> bool:
+        """Whether this hub runs the webhook, with the lanes that the last one kept."""
+        return self._lease.is_held and self._lease.token == self._token
+
+    def _try(self, key: str, lane: Lane, *, sender: WebhookSender) -> None:
         try:
             self._do(key, lane, sender=sender)
         except BaseException:
@@ -178,7 +205,6 @@ class Webhook:
                 again_s = self._services.clock.monotonic() + _AGAIN_S
                 self._lanes.release(key, due_s=again_s)
             raise
-        return True
 
     def _do(self, key: str, lane: Lane, *, sender: WebhookSender) -> None:
         if not lane.held:
@@ -288,7 +314,10 @@ class Webhook:
         """The lock is held."""
         kept = self._lanes.kept()
         body = {"position": kept.read_to, "lanes": [list(lane) for lane in kept.lanes]}
-        self._services.records.documents.put(_KIND, self._config.name, body=body)
+        records = self._services.records
+        with records.transaction():
+            self._lease.check()
+            records.documents.put(_KIND, self._config.name, body=body)
         self._unkept = False
 
     def _keep_later(self) -> None:
@@ -321,7 +350,8 @@ class Webhook:
     def _wait(self) -> None:
         with self._moved:
             due_s = self._lanes.next_due_s()
-            left_s = _LOOK_S if due_s is None else due_s - self._services.clock.monotonic()
+            waits = due_s is None or not self._may_post
+            left_s = _LOOK_S if waits or due_s is None else due_s - self._services.clock.monotonic()
             if left_s > 0 and not self._stop.is_set():
                 self._moved.wait(min(left_s, _LOOK_S))
 
@@ -346,6 +376,11 @@ def selected_type(config: WebhookConfig) -> str:
     return config.types[0] if plain else ""
 
 
+def follower_name(config: WebhookConfig) -> str:
+    """The name of a webhook's follower, quarantine and lease."""
+    return f"webhook-{config.name}"
+
+
 def start_webhooks(services: Services, *, stack: ExitStack) -> None:
     """One follower each; ended by the stack in reverse."""
     for config in services.config.webhook:
@@ -353,14 +388,14 @@ def start_webhooks(services: Services, *, stack: ExitStack) -> None:
 
 
 def _start(config: WebhookConfig, *, services: Services, stack: ExitStack) -> None:
-    name = f"webhook-{config.name}"
+    name = follower_name(config)
     quarantine = Quarantine(services.records.documents, follower=name)
     webhook = Webhook(config, services=services, quarantine=quarantine)
     follow_from_now(name, records=services.records, ledger=services.ledger)
     follower = Follower(
         name, records=services.records, ledger=services.ledger, handle=webhook.read,
         selection=Selection(type=selected_type(config)), quarantine=quarantine,
-        retry=webhook.retry, outside=webhook.trouble,
+        retry=webhook.retry, outside=webhook.trouble, resume=webhook.resume,
     )  # fmt: skip
     services.followers.start(follower, stack=stack)
     webhook.start()
