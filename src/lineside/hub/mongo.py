@@ -51,6 +51,11 @@ class MongoWriter:
         self._router = Router(services.plant)
         self._written: dict[str, dict[str, Any]] = {}
 
+    def resume(self, position: int) -> int:
+        """Forget what was written: another hub may have written since."""
+        self._written.clear()
+        return position
+
     def write(self, entries: Sequence[Logged]) -> None:
         """Write what these entries mean to others, then the documents that follow from the twin.
 
@@ -123,6 +128,7 @@ class MongoOrders:
     def __init__(self, sink: MongoSink, *, services: Services) -> None:
         self._sink = sink
         self._services = services
+        self._lease = services.leases.lease(_CURSOR)
         self._stop = threading.Event()
         self._lost = False
         self._thread = threading.Thread(target=self._run, name="mongo-orders")
@@ -136,6 +142,7 @@ class MongoOrders:
         self._stop.set()
         if self._thread.ident is not None:
             self._thread.join()
+        self._lease.release()
 
     def step(self) -> int:
         """Place what came since the last poll; how many were looked at."""
@@ -190,7 +197,8 @@ class MongoOrders:
     def _run(self) -> None:
         while not self._stop.wait(_POLL_S):
             try:
-                self.step()
+                if self._lease.hold():
+                    self.step()
             except UnavailableError as error:
                 if not self._lost:
                     logger.warning("orders in MongoDB not read reason=%s", error)

@@ -380,11 +380,12 @@ def _start_mongo(services: Services, *, stack: ExitStack) -> None:
 
     sink = MongoSink(services.config.mongo)
     stack.callback(sink.close)
-    writer = Follower(
-        "mongo", records=services.records, ledger=services.ledger,
-        handle=MongoWriter(sink, services=services).write, selection=Selection(),
+    writer = MongoWriter(sink, services=services)
+    follower = Follower(
+        "mongo", records=services.records, ledger=services.ledger, handle=writer.write,
+        selection=Selection(), resume=writer.resume,
     )  # fmt: skip
-    services.followers.start(writer, stack=stack)
+    services.followers.start(follower, stack=stack)
     orders = MongoOrders(sink, services=services)
     orders.start()
     stack.callback(orders.stop)
