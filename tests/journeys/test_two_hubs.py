@@ -125,14 +125,14 @@ class Hub:
     def parts(self) -> set[str]:
         """What it does now; nothing while it does not answer."""
         try:
-            told = self.ask("/api/v1/stats")["each"]["parts"]["figures"]
+            told = self.ask("/api/v1/stats")["each"]["part"]["figures"]
         except (OSError, urllib.error.URLError, KeyError):
             return set()
         return {name for name, figures in told.items() if figures["held"]}
 
     def knows(self) -> set[str]:
         """What it could do."""
-        return set(self.ask("/api/v1/stats")["each"]["parts"]["figures"])
+        return set(self.ask("/api/v1/stats")["each"]["part"]["figures"])
 
 
 class Camera:

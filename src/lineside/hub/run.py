@@ -232,7 +232,7 @@ def _start_work(
 ) -> None:
     """Threads, in the order in which they may be needed; stopped in reverse."""
     services.leases.start()
-    services.stats.watch_each("parts", "part", read=services.leases.figures)
+    services.stats.watch_each("part", "part", read=services.leases.figures)
     if services.records.shared:
         peers = Peers(services)
         peers.start()
