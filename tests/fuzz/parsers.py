@@ -7,7 +7,9 @@ A parser is handed bytes and a folder of its own. Whatever the bytes are, it ret
 import io
 import json
 import random
+import socket
 import tempfile
+import threading
 import zipfile
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -81,7 +83,8 @@ from lineside.hub.topics import read_picture, read_plant, split_document
 from lineside.links import KafkaTaken, Message
 from lineside.links.camera_mqtt import read_shot
 from lineside.links.mqtt_address import parse_address
-from lineside.links.webhook import read_secrets
+from lineside.links.rtsp_ask import ask
+from lineside.links.webhook import WebhookSender, WebhookTarget, read_secrets
 from lineside.models import Package
 from lineside.models.serving.tensors import read_request as read_inference
 from lineside.models.wrapping import read_wrapping
@@ -470,6 +473,39 @@ def words(raw: bytes, _folder: Path) -> None:
         refused(lambda read=read: read(said_))  # type: ignore[misc]  # bound now
 
 
+def answered(ask: Callable[[int], object]) -> Read:
+    """Ask a server on this machine, which says the bytes and hangs up."""
+
+    def read(raw: bytes, _folder: Path) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as door:
+            saying = threading.Thread(target=_say, args=(door, raw))
+            saying.start()
+            try:
+                refused(lambda: ask(door.getsockname()[1]))
+            finally:
+                with suppress(OSError):  # it still waits where nobody asked
+                    socket.create_connection(door.getsockname(), timeout=1).close()
+                saying.join()
+
+    return read
+
+
+def _say(door: socket.socket, raw: bytes) -> None:
+    link, _ = door.accept()
+    with link, suppress(OSError):
+        link.recv(65_536)
+        link.sendall(raw)
+
+
+def posted(port: int) -> object:
+    target = WebhookTarget(url=f"http://127.0.0.1:{port}/hook", timeout_s=2.0)
+    sender = WebhookSender(target)
+    try:
+        return sender.post("msg", b"{}", at=FakeClock().now(), content="application/json")
+    finally:
+        sender.close()
+
+
 def entries(raw: bytes, _folder: Path) -> object:
     return list(read_entries(raw.splitlines(), plant=plant(), where="events"))
 
@@ -664,6 +700,22 @@ PARSERS = (
         name="webhook secrets",
         read=of_file(read_secrets, "secret"),
         seeds=said("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw\n"),
+    ),
+    Parser(
+        name="RTSP answer",
+        read=answered(lambda port: ask(f"rtsp://u:p@127.0.0.1:{port}/x", timeout_s=2.0)),
+        seeds=said(
+            "RTSP/1.0 200 OK\r\nCSeq: 1\r\n\r\n",
+            'RTSP/1.0 401 No\r\nWWW-Authenticate: Digest realm="r", nonce="n"\r\n\r\n',
+        ),
+    ),
+    Parser(
+        name="webhook answer",
+        read=answered(posted),
+        seeds=said(
+            "HTTP/1.1 503 Later\r\nRetry-After: 5\r\nContent-Length: 2\r\n\r\nno",
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n",
+        ),
     ),
     Parser(
         name="learned habits",
