@@ -159,7 +159,8 @@ def test_the_topic_that_begins_a_session_needs_a_route_too() -> None:
     ],
 )  # fmt: skip
 def test_having_tests_what_the_step_gives_out_and_nothing_else(field: str, sound: bool) -> None:  # noqa: FBT001  the expected answer
-    rules = SOUND.replace('having = [{ field = "count"', f'having = [{{ field = "{field}"')
+    having = f'having = [{{ field = "{field}", known = true }}]'
+    rules = SOUND.replace('having = [{ field = "count", above = 3 }]', having)
     found = [(one.path, one.expected) for one in faults_of(rules)]
     fault = ("$.rule[0].having[0].field", "a field of what the step gives out")
     assert found == ([] if sound else [fault])
@@ -292,3 +293,110 @@ def test_a_circle_over_one_of_several_rules_is_told() -> None:
         parse_plant((TOE + circle).encode(), where="plant.toml")
     [found] = [fault for fault in caught.value.faults if "→" in fault.expected]
     assert "'windows' → 'either' → 'windows'" in found.expected
+
+
+LABELS = """
+[[rule]]
+id = "r"
+read = { predictions = "sock", answers = "each" }
+"""
+PAIR = "pair = {}\n"
+WINDOW = "window = { size_s = 5 }\n"
+SEQUENCE = """
+[rule.sequence]
+within_s = 3
+first = [{ field = "label", equals = "x" }]
+then = [{ field = "label", equals = "Google" }]
+"""
+
+
+def where(field: str, test: str) -> str:
+    return f'where = [{{ field = "{field}", {test} }}]\n{PAIR}'
+
+
+def figure(of: str, *, having: str = "", **more: str) -> str:
+    rest = "".join(f", {key} = {value}" for key, value in more.items())
+    tested = f'having = [{{ field = "g", {having} }}]' if having else ""
+    return f'{WINDOW}aggregate = [{{ name = "g", of = "{of}"{rest} }}]\n{tested}'
+
+
+@pytest.mark.parametrize(
+    ("text", "path", "told"),
+    [
+        (where("label", 'equals = "Gogle"'), "where[0].equals",
+         "Did you mean 'Google'? Known: Blank, Google."),
+        (where("label", 'any_of = ["Google", "Blnk"]'),
+         "where[0].any_of[1]", "'Blank'"),
+        (where("label", 'none_of = ["Blnk"]'), "where[0].none_of[0]",
+         "'Blank'"),
+        (where("label", 'like = "go*"'), "where[0].like", "'Google'"),
+        (where("label", "above = 3"), "where[0].above", "'Blank'"),
+        (where("decision", 'equals = "reject"'), "where[0].equals",
+         "Known: present, absent, unsure."),
+        (where("state", 'equals = "dark"'), "where[0].equals", "black"),
+        (where("camera", 'equals = "tip"'), "where[0].equals", "'top'"),
+        (where("probability", "above = 80"), "where[0].above",
+         "Write 0.8 for 80 percent."),
+        (where("share", "above = 5"), "where[0].above", "0.05"),
+        (where("probability", "at_most = -1"), "where[0].at_most", "0 to 1"),
+        (where("more", 'equals = "yes"'), "where[0].equals", "true or"),
+        ('repeat = { times = 2, match = [{ field = "label", equals = "x" }] }',
+         "repeat.match[0].equals", "Known: Blank, Google."),
+        ('sighting = { blank = ["blank"] }', "sighting.blank[0]", "'Blank'"),
+        ('sighting = { labels = ["Gogle"] }', "sighting.labels[0]", "'Google'"),
+        ('window = { size_s = 5 }\nhaving = [{ field = "count", equals = 0 }]', "having[0].equals",
+         "1 or more"),
+        (figure("share", where='[{ field = "label", equals = "Goggle" }]'),
+         "aggregate[0].where[0].equals", "'Google'"),
+        (figure("share", where='[{ field = "label", known = true }]', having="above = 5"),
+         "having[0].above", "Write 0.05 for 5 percent."),
+        (figure("mean", field='"probability"', having="at_least = 1.5"), "having[0].at_least",
+         "0 to 1"),
+        ('key = ["label"]\nwindow = { size_s = 5 }\nhaving = [{ field = "label", equals = "x" }]',
+         "having[0].equals", "Known: Blank, Google."),
+        (SEQUENCE, "sequence.first[0].equals", "Known:"),
+        ('sighting = {}\nhaving = [{ field = "label", equals = "unknowns" }]', "having[0].equals",
+         "'unknown'"),
+    ],
+)  # fmt: skip
+def test_values_that_a_field_cannot_have_are_faults(text: str, path: str, told: str) -> None:
+    [fault] = faults_of(LABELS + text)
+    assert fault.path == f"$.rule[0].{path}"
+    assert told in str(fault)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        where("label", 'any_of = ["Google", "Blank"], like = "*o*"'),
+        where("probability", "at_least = 1, at_most = 1"),
+        where("share", "below = 1, above = 0"),
+        'window = { size_s = 5 }\nhaving = [{ field = "count", above = 5 }]',
+        'sighting = { blank = ["Blank"] }\nhaving = [{ field = "label", none_of = ["unknown"] }]',
+    ],
+)
+def test_values_that_a_field_can_have_are_none(text: str) -> None:
+    assert faults_of(LABELS + text) == ()
+
+
+def test_what_a_chain_of_rules_says_is_known_too() -> None:
+    seen = LABELS + 'key = ["camera"]\nsighting = { blank = ["Blank"] }\n'
+    after = '[[rule]]\nid = "n"\nread = { event = "r" }\nwhere = [{ field = "label", equals = "'
+    assert faults_of(f'{seen}{after}Google" }}]\n{PAIR}') == ()
+    [fault] = faults_of(f'{seen}{after}Blank" }}]\n{PAIR}')  # what is blank is no thing that passed
+    assert "Known: Google, unknown." in fault.fix
+    of_two = (
+        'read = { predictions = ["sock", "toe"] }\nwhere = [{ field = "label", equals = "any" }]'
+    )
+    rule = f'[[rule]]\nid = "two"\n{of_two}\n{PAIR}'
+    parse_plant((TOE + rule).encode(), where="plant.toml")  # one of them may say any label
+
+
+def test_bounds_between_which_nothing_fits_are_a_fault() -> None:
+    for bounds in ("above = 5, below = 3", "at_least = 3, below = 3", "above = 3, at_most = 3"):
+        [fault] = faults_of(LABELS + where("x_px", bounds))
+        assert fault.expected == "bounds between which a figure fits"
+    assert (
+        faults_of(LABELS + f'where = [{{ field = "x_px", at_least = 3, at_most = 3 }}]\n{PAIR}')
+        == ()
+    )

@@ -11,6 +11,7 @@ import pytest
 
 from lineside.core import Aggregate, Condition, Rule
 from lineside.core.plant_rules import _TESTS, STEPS
+from lineside.core.rule_values import DECISIONS, STATES
 from lineside.streams import explain, make_step
 from lineside.streams.conditions import compile_conditions
 from lineside.streams.explain import conditions_in_words
@@ -18,6 +19,7 @@ from lineside.streams.figures import _KINDS, figures_of, told
 from lineside.streams.spark_conditions import Typed, conditions_sql
 from lineside.streams.spark_sql import _MADE, _NEEDED, columns_of, windows_sql
 from lineside.testing.rules import record, rule_of
+from lineside.vision import Decision, PictureState
 
 WORDS: tuple[str, ...] = get_args(get_type_hints(Aggregate)["of"])
 REFERENCE = (Path(__file__).parents[2] / "docs" / "reference" / "plant-file.md").read_text()
@@ -98,3 +100,8 @@ def test_durations_are_explained_in_their_largest_whole_unit() -> None:
     assert "over stretches of 36 h, a new one every 90 min." in words
     assert "more than 0.5 s behind" in words
     assert "silent for 5 min" in words
+
+
+def test_checks_know_every_decision_and_every_state_of_a_picture() -> None:
+    assert tuple(Decision) == DECISIONS
+    assert tuple(PictureState) == STATES

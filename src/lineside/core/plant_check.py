@@ -156,6 +156,7 @@ class _Names:
             lines=list(self.line.values()), cameras=list(self.camera.values()),
             inspections=list(self.inspection.values()), rules=list(self.rule.values()),
             routes=self.route, pictures=tuple(_pictures(plant)),
+            built={one.id: one for _, one in entries(plant.inspection)},
         )  # fmt: skip
 
 

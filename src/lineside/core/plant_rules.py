@@ -32,6 +32,7 @@ STEPS = (
 )  # fmt: skip
 MOST_LOOKED_AT = 1000
 """Records of a key that the step ``repeat`` looks at, at most."""
+_BOUNDS = ("at_least", "at_most", "above", "below")
 _TESTS = ("equals", "any_of", "none_of", "like", "at_least", "at_most", "above", "below", "known")
 
 
@@ -70,7 +71,23 @@ class Condition:
                 self.field, key="field", seen="", expected="the name of a field",
                 fix='Write field = "label", say.',
             ),
+            unless(
+                self._leaves_room, expected="bounds between which a figure fits",
+                fix="Exchange or remove one of them.", beside=_BOUNDS,
+            ),
         )  # fmt: skip
+
+    @property
+    def _leaves_room(self) -> bool:
+        """Whether some figure lies between the bounds."""
+        low, high = (_known(self.at_least, self.above), _known(self.at_most, self.below))
+        if not low or not high or max(low) < min(high):
+            return True
+        return max(low) == min(high) and self.above not in high and self.below not in low
+
+
+def _known(*figures: float | None) -> list[float]:
+    return [figure for figure in figures if figure is not None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

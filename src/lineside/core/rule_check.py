@@ -1,13 +1,15 @@
 """References of the rules of a plant file: what they read, whose fields they test, no circles."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from lineside.core.codec import nearest
 from lineside.core.errors import Fault
+from lineside.core.plant import Inspection
 from lineside.core.plant_rules import Condition, Rule
 from lineside.core.reference_checks import entries, good_id, known, topics_meet, twice
 from lineside.core.rule_fields import HUB_EVENTS, fields_read, fields_tested
+from lineside.core.rule_values import KnownValues, check_values
 
 _ROUTE_KINDS = ("frame", "sensor", "stock", "order", "station", "alert", "message")
 _NEEDS_BOXES = ("crossing",)
@@ -21,6 +23,7 @@ class Declared:
         lines, cameras, inspections, rules: ids of the plant file.
         routes: topic patterns of the plant file.
         pictures: topics that the hub takes pictures on without a route.
+        built: the inspections that could be built, by id.
     """
 
     lines: Sequence[str]
@@ -29,12 +32,14 @@ class Declared:
     rules: Sequence[str]
     routes: Sequence[str] = ()
     pictures: Sequence[str] = ()
+    built: Mapping[str, Inspection] = field(default_factory=dict)
 
 
 def check_rules(rules: Iterable[Rule], declared: Declared) -> Iterator[Fault]:
     """Every fault of reference of the rules."""
     found = list(entries(rules))
     by_id = {rule.id: rule for _, rule in found}
+    values = KnownValues(inspections=declared.built, rules=by_id, cameras=tuple(declared.cameras))
     yield from twice(declared.rules, "$.rule")
     for place, rule in found:
         path = f"$.rule[{place}]"
@@ -44,6 +49,7 @@ def check_rules(rules: Iterable[Rule], declared: Declared) -> Iterator[Fault]:
             yield from known(rule.line, declared.lines, path=f"{path}.line", noun="line")
         yield from _check_read(rule, declared, path=f"{path}.read")
         yield from _check_fields(rule, by_id, path=path)
+        yield from _check_values(rule, values, path=path)
         yield from _check_step(rule, declared, path=path)
     yield from _circles(by_id, {rule.id: place for place, rule in found})
 
@@ -134,6 +140,26 @@ def _check_step_fields(rule: Rule, names: Sequence[str], *, path: str) -> Iterat
         yield from _conditions(rule.repeat.match, names, path=f"{path}.repeat.match")
     if rule.hold is not None and rule.hold.field:
         yield from _field(rule.hold.field, names, path=f"{path}.hold.field")
+
+
+def _check_values(rule: Rule, known_values: KnownValues, *, path: str) -> Iterator[Fault]:
+    """Labels that the inspection does not have, and bounds that no figure can pass."""
+    read = known_values.read(rule.read, above=(rule.id,))
+    yield from check_values(rule.having, known_values.tested(rule), path=f"{path}.having")
+    yield from check_values(rule.where, read, path=f"{path}.where")
+    for place, figure in entries(rule.aggregate):
+        yield from check_values(figure.where, read, path=f"{path}.aggregate[{place}].where")
+    if rule.sequence is not None:
+        yield from check_values(rule.sequence.first, read, path=f"{path}.sequence.first")
+        yield from check_values(rule.sequence.then, read, path=f"{path}.sequence.then")
+    if rule.repeat is not None:
+        yield from check_values(rule.repeat.match, read, path=f"{path}.repeat.match")
+    labels = read["label"].texts if "label" in read else ()
+    if rule.sighting is not None and labels:
+        for key, names in (("blank", rule.sighting.blank), ("labels", rule.sighting.labels)):
+            for place, name in entries(names):
+                here = f"{path}.sighting.{key}[{place}]"
+                yield from known(name, labels, path=here, noun="label")
 
 
 def _having(conditions: Iterable[Condition], names: Sequence[str], *, path: str) -> Iterator[Fault]:
