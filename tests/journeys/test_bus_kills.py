@@ -194,6 +194,22 @@ def test_while_the_store_is_away_the_broker_keeps_all_but_quality_0(
     assert caplog.text.count("messages of quality 0 are dropped") == 1
 
 
+def test_what_the_plant_file_has_no_more_is_unsubscribed_at_the_next_start(
+    tmp_path: Path, config: HubConfig, broker: str
+) -> None:
+    joined = replace(config, bus=broker)
+    with closing(open_bus(broker, client_id="line", clock=CLOCK)) as line:
+        with running(joined, clock=CLOCK):
+            line.publish("sockfound", encode({"line": 1, "number": 1}))
+            wait_until(lambda: len(logged(tmp_path)) == 1)
+        (tmp_path / "plant.toml").write_bytes(PLANT)
+        with running(joined, clock=CLOCK) as hub:
+            line.publish("sockfound", encode({"line": 1, "number": 2}))
+            line.publish("i/bme680", encode({"ts": rfc3339(BEGAN), "t": 1}))
+            wait_until(lambda: len(logged(tmp_path)) == 2)
+            assert hub.services.dead_letters.counts() == {}
+
+
 def dropped(hub: RunningHub) -> int:
     return int(ask(hub, "/api/v1/stats")["gauges"]["mailbox_plant_dropped"])
 

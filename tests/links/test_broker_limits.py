@@ -17,14 +17,26 @@ from hypothesis import strategies as st
 from pwdlib import PasswordHash
 
 from lineside.core import InvalidError, RefusedError, SystemClock, UnavailableError
-from lineside.links import BrokerLimits, Bus, EmbeddedBroker, Mailbox, open_bus
-from lineside.testing.links import LONG_S, take, wait_until
+from lineside.links import (
+    BrokerLimits,
+    Bus,
+    BusSession,
+    EmbeddedBroker,
+    Mailbox,
+    open_bus,
+    open_session,
+)
+from lineside.testing.links import LONG_S, numbers, store_from, wait_until
 
 MEGABYTE = 1_000_000
 
 
-def join(url: str, client_id: str, *, persistent: bool = False) -> Bus:
-    return open_bus(url, client_id=client_id, clock=SystemClock(), persistent=persistent)
+def join(url: str, client_id: str) -> Bus:
+    return open_bus(url, client_id=client_id, clock=SystemClock())
+
+
+def read(url: str, client_id: str) -> BusSession:
+    return open_session(url, client_id=client_id, patterns=("line/a",), clock=SystemClock())
 
 
 def text(value: str) -> bytes:
@@ -127,17 +139,13 @@ def test_an_answer_may_take_as_long_as_it_takes(qos: int) -> None:
 def test_an_absent_session_keeps_its_newest_messages_and_counts_the_rest() -> None:
     with EmbeddedBroker(limits=BrokerLimits(outbox_messages=10)) as broker:
         sender = join(broker.url, "sender")
-        away = join(broker.url, "away", persistent=True)
-        away.subscribe(("line/a",))
-        away.close()
+        read(broker.url, "away").close()
         wait_until(lambda: broker.figures().clients == 1)
         for number in range(25):
             sender.publish("line/a", str(number).encode())
         wait_until(lambda: broker.figures().dropped == 15)
-        back = join(broker.url, "away", persistent=True)
-        mailbox = back.subscribe(("line/a",))
-        seen = [int(m.payload) for m in take(mailbox, 10)]
-        assert seen == list(range(15, 25))
+        back = read(broker.url, "away")
+        assert numbers(store_from(back, 10)) == list(range(15, 25))
         back.close()
         sender.close()
 
@@ -237,13 +245,12 @@ def test_a_persistent_session_survives_a_second_connection_of_its_client() -> No
         stale.sendall(packet(0x10, head + text("device")))
         assert stale.recv(4)[:2] == b"\x20\x02"
         subscribe_by_hand(stale, "line/a", qos=1)
-        device, sender = join(broker.url, "device", persistent=True), join(broker.url, "sender")
-        mailbox = device.subscribe(("line/a",))
+        device, sender = read(broker.url, "device"), join(broker.url, "sender")
         assert is_closed(stale)
         sender.publish("line/a", b"1", qos=0)
-        assert [m.payload for m in take(mailbox, 1)] == [b"1"]
-        for bus in (device, sender):
-            bus.close()
+        assert numbers(store_from(device, 1)) == [1]
+        device.close()
+        sender.close()
         stale.close()
 
 

@@ -20,24 +20,31 @@ from lineside.core import InvalidError, RefusedError, SystemClock, UnavailableEr
 from lineside.links import (
     BrokerLimits,
     Bus,
+    BusSession,
     MosquittoBroker,
     MosquittoListener,
     OversizedPacket,
     mosquitto_config,
     mosquitto_reads,
     open_bus,
+    open_session,
     set_bus_password,
 )
 from lineside.links.bus_passwords import check_bus_password
-from lineside.testing.links import take, wait_until
+from lineside.testing.links import numbers, store_from, wait_until
 from tests.links.conftest import MOSQUITTO, free_port, wait_for_port
 
 CLOCK = SystemClock()
 TOPICS = ("line/#",)
 
 
-def join(url: str, client_id: str, *, persistent: bool = False) -> Bus:
-    return open_bus(url, client_id=client_id, clock=CLOCK, persistent=persistent)
+def join(url: str, client_id: str) -> Bus:
+    return open_bus(url, client_id=client_id, clock=CLOCK)
+
+
+def read(url: str) -> BusSession:
+    """The hub's session."""
+    return open_session(url, client_id="hub", patterns=TOPICS, clock=CLOCK)
 
 
 @pytest.fixture
@@ -65,32 +72,30 @@ def is_open(port: int) -> bool:
 class TestWhoComesIn:
     def test_others_come_in_when_the_hub_has_subscribed(self, folder: Path) -> None:
         with made(folder, topics=TOPICS) as broker:
-            hub = join(broker.own_url, "hub", persistent=True)
-            mailbox = hub.subscribe(TOPICS)
+            hub = read(broker.own_url)
             assert not is_open(broker.port)
             broker.admit_clients()
             camera = join(broker.url, "camera")
             camera.publish("line/a", b"1")
-            assert [m.payload for m in take(mailbox, 1)] == [b"1"]
-            for bus in (camera, hub):
-                bus.close()
+            assert numbers(store_from(hub, 1)) == [1]
+            camera.close()
+            hub.close()
 
     def test_after_a_restart_the_saved_session_takes_what_comes_before_the_hub(
         self, folder: Path
     ) -> None:
         broker = made(folder, topics=TOPICS)
         with broker:
-            hub = join(broker.own_url, "hub", persistent=True)
-            hub.subscribe(TOPICS)
+            hub = read(broker.own_url)
             broker.admit_clients()
             hub.close()
         with broker:
             camera = join(broker.url, "camera")
-            camera.publish("line/a", b"early", timeout_s=10)
-            back = join(broker.own_url, "hub", persistent=True)
-            assert [m.payload for m in take(back.subscribe(TOPICS), 1)] == [b"early"]
-            for bus in (camera, back):
-                bus.close()
+            camera.publish("line/a", b"1", timeout_s=10)
+            back = read(broker.own_url)
+            assert numbers(store_from(back, 1)) == [1]
+            camera.close()
+            back.close()
 
     def test_other_topics_hold_the_others_back_again(self, folder: Path) -> None:
         with made(folder, topics=TOPICS) as broker:
@@ -120,23 +125,20 @@ class TestWhoComesIn:
 class TestItsDeath:
     def test_it_is_started_again_and_sessions_go_on(self, folder: Path) -> None:
         with made(folder) as broker:
-            hub = join(broker.own_url, "hub", persistent=True)
-            mailbox = hub.subscribe(TOPICS)
+            hub = read(broker.own_url)
             camera = join(broker.url, "camera")
             process_of(broker).kill()
             wait_until(lambda: not hub.connected())
             wait_until(hub.connected)
             wait_until(camera.connected)
             camera.publish("line/a", b"1", timeout_s=10)
-            assert [m.payload for m in take(mailbox, 1)] == [b"1"]
-            for bus in (camera, hub):
-                bus.close()
+            assert numbers(store_from(hub, 1)) == [1]
+            camera.close()
+            hub.close()
 
     def test_what_waited_two_seconds_survives_kill_9(self, folder: Path) -> None:
         with made(folder) as broker:
-            hub = join(broker.own_url, "hub", persistent=True)
-            hub.subscribe(TOPICS)
-            hub.close()
+            read(broker.own_url).close()
             camera = join(broker.url, "camera")
             for number in range(20):
                 camera.publish("line/a", str(number).encode())
@@ -144,12 +146,10 @@ class TestItsDeath:
             size = saved.stat().st_size if saved.exists() else 0
             wait_until(lambda: saved.exists() and saved.stat().st_size > max(size, 700))
             process_of(broker).kill()
-            back = join(broker.own_url, "hub", persistent=True)
-            wait_until(back.connected)
-            heard = take(back.subscribe(TOPICS), 20)
-            assert [int(m.payload) for m in heard] == list(range(20))
-            for bus in (camera, back):
-                bus.close()
+            back = read(broker.own_url)
+            assert numbers(store_from(back, 20)) == list(range(20))
+            camera.close()
+            back.close()
 
     def test_it_ends_with_a_hub_that_is_killed(self, folder: Path) -> None:
         code = (

@@ -32,8 +32,8 @@ class Server(Protocol):
     def stop(self) -> None: ...
 
 
-def join(url: str, client_id: str = "one", *, persistent: bool = False) -> Bus:
-    return open_bus(url, client_id=client_id, clock=SystemClock(), persistent=persistent)
+def join(url: str, client_id: str = "one") -> Bus:
+    return open_bus(url, client_id=client_id, clock=SystemClock())
 
 
 @pytest.fixture

@@ -25,6 +25,7 @@ from lineside.hub.kafka_words import bridged_record, dead_record, event_of, is_s
 from lineside.hub.keeping import keep_batch
 from lineside.hub.leases import LeasedPart
 from lineside.hub.ledger import is_late
+from lineside.hub.readers import open_hub_session
 from lineside.hub.services import Services
 from lineside.hub.topics import DeadLetterError, Reason, Router, check_not_ahead
 from lineside.links import (
@@ -36,7 +37,6 @@ from lineside.links import (
     KafkaTaken,
     MailboxFigures,
     backoff_s,
-    open_session,
     topic_matches,
 )
 from lineside.store import Logged
@@ -330,9 +330,9 @@ def _start_bridge(services: Services, *, bus_url: str, stack: ExitStack) -> None
 
     def begin() -> Callable[[], None]:
         with ExitStack() as opening:
-            session = open_session(
-                bus_url, patterns=tuple(dict.fromkeys(one.mqtt for one in bridges)),
-                client_id=name, clock=services.clock, may_join=lambda: lease.is_held,
+            session = open_hub_session(
+                bus_url, client_id=name, patterns=tuple(dict.fromkeys(one.mqtt for one in bridges)),
+                services=services, may_join=lambda: lease.is_held,
             )  # fmt: skip
             opening.callback(session.close)
             sender = _sender(services, "bridge")

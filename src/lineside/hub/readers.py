@@ -216,7 +216,7 @@ def open_reader(
         InvalidError, RefusedError: as ``open_session``.
     """
     client_id = f"hub-{services.plant.site}-{name}"
-    session = _open_session(
+    session = open_hub_session(
         url, client_id=client_id, patterns=_patterns(services)[name], services=services,
         may_join=may_join,
     )  # fmt: skip
@@ -252,9 +252,9 @@ def _patterns(services: Services) -> dict[str, tuple[str, ...]]:
     }
 
 
-def _open_session(
+def open_hub_session(
     url: str, *, client_id: str, patterns: tuple[str, ...], services: Services,
-    may_join: Callable[[], bool],
+    may_join: Callable[[], bool] = lambda: True,
 ) -> BusSession:  # fmt: skip
     """A session whose patterns of before, which the plant file may not have any more, are known.
 

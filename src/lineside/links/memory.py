@@ -4,11 +4,9 @@
 its clients, so two tests never meet.
 
 1. Each mailbox gets a message once, however many of its patterns match.
-2. A persistent client that was lost gets, on return, the QoS 1 and 2 messages it missed, the
-   newest ``_SESSION_SIZE`` of them.
-3. ``lose`` and ``regain`` cut and mend a client's connection, as a pulled cable would.
-4. A session of ``open_memory_session`` stays with the broker when its reader leaves, as far as the
-   broker lives.
+2. ``lose`` and ``regain`` cut and mend a client's connection, as a pulled cable would.
+3. A session of ``open_memory_session`` stays with the broker when its reader leaves, as far as the
+   broker lives: the QoS 1 and 2 messages that come, the newest ``_SESSION_SIZE`` of them.
 """
 
 import logging
@@ -82,12 +80,10 @@ _brokers: dict[str, _Broker] = {}
 _brokers_lock = threading.Lock()
 
 
-def open_memory(
-    url: str, *, client_id: str, clock: Clock, will: Will | None, persistent: bool
-) -> "MemoryBus":
+def open_memory(url: str, *, client_id: str, clock: Clock, will: Will | None) -> "MemoryBus":
     """Join the broker named in the URL, making it when this is its first client."""
     name = urlsplit(url).netloc
-    bus = MemoryBus(name, client_id=client_id, clock=clock, will=will, persistent=persistent)
+    bus = MemoryBus(name, client_id=client_id, clock=clock, will=will)
     with _brokers_lock:
         broker = _brokers.setdefault(name, _Broker())
         with broker.lock:
@@ -124,17 +120,13 @@ def _leave(bus: "MemoryBus | MemorySession", *, name: str) -> None:
 class MemoryBus:
     """One client of a broker in this process."""
 
-    def __init__(
-        self, name: str, *, client_id: str, clock: Clock, will: Will | None, persistent: bool
-    ) -> None:
+    def __init__(self, name: str, *, client_id: str, clock: Clock, will: Will | None) -> None:
         self.broker = _Broker()
         self._name = name
         self._client_id = client_id
         self._clock = clock
         self._will = will
-        self._persistent = persistent
         self._subscriptions: list[_Subscription] = []
-        self._missed: deque[Message] = deque(maxlen=_SESSION_SIZE)
         self._connected = True
         self._connections = 1
         self._closed = False
@@ -201,11 +193,9 @@ class MemoryBus:
         _leave(self, name=self._name)
 
     def receive(self, message: Message) -> None:
-        """Take one message from the broker, or keep it for the return."""
+        """Take one message from the broker; it is lost while the connection is."""
         if self._connected:
             self._deliver(message)
-        elif self._persistent and message.qos > 0:
-            self._missed.append(message)
 
     def lose(self) -> None:
         """Cut the connection without a word; the broker says the last will."""
@@ -224,15 +214,13 @@ class MemoryBus:
                 self.broker.publish(will, retain=self._will.retain)
 
     def regain(self) -> None:
-        """Mend the connection; what a persistent session missed arrives first."""
+        """Mend the connection."""
         with self.broker.lock:
             if self._connected or self._closed:
                 return
             self._connected = True
             self._connections += 1
             logger.info("bus regained client=%s", self._client_id)
-            while self._missed:
-                self._deliver(self._missed.popleft())
 
     def _deliver(self, message: Message) -> None:
         for subscription in self._subscriptions:

@@ -6,9 +6,7 @@
    when the connection broke while the message was under way, it is sent again after the return
    (MQTT 4.4), so the receiver may still get it.
 3. At most ``_IN_FLIGHT`` messages are under way at once, from all threads together.
-4. What a persistent session receives before somebody subscribed in this process waits for the
-   subscription, the newest ``_UNCLAIMED`` messages of it.
-5. Retry waits grow from 0.1 to 15 s with jitter; loss and return are logged once each.
+4. Retry waits grow from 0.1 to 15 s with jitter; loss and return are logged once each.
 """
 
 import logging
@@ -37,7 +35,6 @@ from lineside.links.mqtt_address import (
     make_client,
     parse_address,
     pattern_identifier,
-    session_kept,
 )
 from lineside.links.mqtt_turns import Turns
 from lineside.links.topics import check_pattern, check_topic, topic_matches
@@ -52,22 +49,19 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _IN_FLIGHT = 256
-_UNCLAIMED = 10_000
 FIRST_ANSWER_S = 5.0
 TURN_S = 0.5
 _LEAVE_S = 2.0
 _REFUSALS = ("Bad user name or password", "Not authorized", "Bad authentication method", "Banned")
 
 
-def open_mqtt(
-    url: str, *, client_id: str, clock: Clock, will: Will | None, persistent: bool
-) -> "MqttBus":
+def open_mqtt(url: str, *, client_id: str, clock: Clock, will: Will | None) -> "MqttBus":
     """Start a client; see the module's rules for what is raised."""
     address = parse_address(url)
-    client, context = make_client(address, client_id=client_id, will=will, persistent=persistent)
+    client, context = make_client(address, client_id=client_id, will=will, persistent=False)
     bus = MqttBus(client, context=context, address=address, client_id=client_id, clock=clock)
     try:
-        bus.start(persistent=persistent)
+        bus.start()
     except LinesideError:
         bus.close()
         raise
@@ -126,15 +120,13 @@ class MqttBus:
         self._granted: dict[int, bool] = {}
         self._numbers: dict[str, int] = {}
         self._subscriptions: list[_Subscription] = []
-        self._unclaimed: deque[Message] = deque(maxlen=0)
         self._thread = threading.Thread(target=self._run, name=f"bus-{client_id}", daemon=True)
 
-    def start(self, *, persistent: bool, properties: "Properties | None" = None) -> None:
+    def start(self, *, properties: "Properties | None" = None) -> None:
         """Bind the callbacks, start the network thread, wait for the first answer.
 
-        ``properties``: of CONNECT, with version 5 only.
+        ``properties``: of CONNECT with version 5, where the broker is to keep a session.
         """
-        self._unclaimed = deque(maxlen=_UNCLAIMED if persistent else 0)
         client = self._client
         client.on_connect = self._on_connect
         client.on_disconnect = self._on_disconnect
@@ -145,8 +137,7 @@ class MqttBus:
         client.on_socket_open = self._on_socket_open
         options: dict[str, Any] = {}
         if self._address.version == 5:
-            options = {"clean_start": not persistent}
-            options |= {"properties": properties or session_kept()} if persistent else {}
+            options = {"clean_start": properties is None, "properties": properties}
         client.connect_async(
             self._address.host, self._address.port, keepalive=self._address.keepalive_s, **options
         )
@@ -249,7 +240,6 @@ class MqttBus:
         subscription = _Subscription(patterns=topics, qos=qos, mailbox=mailbox)
         with self._changed:
             self._subscriptions.append(subscription)
-            self._claim(subscription)
             if self._connected:
                 self._ask_for(subscription, name=name)
         return mailbox
@@ -293,14 +283,6 @@ class MqttBus:
                 where=self._address.shown,
                 fix="Let the broker's access list allow these topics.",
             )
-
-    def _claim(self, subscription: _Subscription) -> None:
-        """Give it what came for it before it was there."""
-        left = [m for m in self._unclaimed if not subscription.wants(m.topic, named=set())]
-        for message in self._unclaimed:
-            if subscription.wants(message.topic, named=set()):
-                subscription.mailbox.put(message)
-        self._unclaimed = deque(left, maxlen=self._unclaimed.maxlen)
 
     def _request(self, wanted: Mapping[str, int]) -> list[int]:
         """Send the patterns; the numbers of the packets whose answers are to be awaited.
@@ -465,8 +447,6 @@ class MqttBus:
         with self._changed:
             named = {p for p, number in self._numbers.items() if number in identifiers}
             mailboxes = [s.mailbox for s in self._subscriptions if s.wants(topic, named=named)]
-            if not mailboxes:
-                self._unclaimed.append(taken)
         for mailbox in mailboxes:
             mailbox.put(taken)
 

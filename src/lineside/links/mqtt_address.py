@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from paho.mqtt.properties import Properties
 
 CONNECT_S = 5.0
-_SESSION_EXPIRY_S = 3600
+_FOR_EVER_S = 0xFFFFFFFF
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -173,16 +173,14 @@ def pattern_identifier(number: int) -> "Properties":
     return properties
 
 
-def session_kept(*, expiry_s: int = _SESSION_EXPIRY_S, window: int = 0) -> "Properties":
-    """MQTT 5: how long the broker keeps an absent client's session (3.1.2.11.2).
+def session_kept(*, window: int) -> "Properties":
+    """MQTT 5: the broker keeps an absent client's session for ever (3.1.2.11.2), as with 3.1.1.
 
-    ``window``: how many messages it may send ahead of their acknowledgement (3.1.2.11.3); 0 leaves
-    that to the broker.
+    ``window``: how many messages it may send ahead of their acknowledgement (3.1.2.11.3).
     """
     properties_module = need("paho.mqtt.properties", extra="edge")
     packet_types = need("paho.mqtt.packettypes", extra="edge").PacketTypes
     properties: Properties = properties_module.Properties(packet_types.CONNECT)
-    properties.SessionExpiryInterval = expiry_s
-    if window:
-        properties.ReceiveMaximum = window
+    properties.SessionExpiryInterval = _FOR_EVER_S
+    properties.ReceiveMaximum = window
     return properties

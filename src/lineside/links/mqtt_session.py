@@ -37,7 +37,6 @@ logger = logging.getLogger(__name__)
 _WINDOW = 100
 _MOST_WAITING = 1000
 _MOST_BYTES = 256_000_000
-_FOR_EVER_S = 0xFFFFFFFF  # MQTT 5, 3.1.2.11.2
 
 
 class _Load:
@@ -75,8 +74,8 @@ class MqttSession(MqttBus):
         self._received = self._taken = self._dropped = 0
         self._client.manual_ack_set(on=True)
         five = self._address.version == 5
-        kept = session_kept(expiry_s=_FOR_EVER_S, window=_WINDOW) if five else None
-        self.start(persistent=True, properties=kept)
+        kept = session_kept(window=_WINDOW) if five else None
+        self.start(properties=kept)
         with self._changed:
             self._changed.wait_for(
                 lambda: not self._connected or not self._unanswered, timeout=FIRST_ANSWER_S

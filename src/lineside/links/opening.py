@@ -31,9 +31,7 @@ CAMERAS = {
 }
 
 
-def open_bus(
-    url: str, *, client_id: str, clock: Clock, will: Will | None = None, persistent: bool = False
-) -> Bus:
+def open_bus(url: str, *, client_id: str, clock: Clock, will: Will | None = None) -> Bus:
     """Join a message bus; the caller closes it.
 
     Args:
@@ -41,7 +39,6 @@ def open_bus(
         client_id: one per client and broker; a second of the same name throws out the first.
         clock: gives ``Message.arrived_s``.
         will: what the broker says for us when we vanish.
-        persistent: the broker keeps our QoS 1 and 2 messages while we are away for a short time.
 
     Raises:
         InvalidError: the address can never work.
@@ -49,9 +46,7 @@ def open_bus(
         MissingExtraError: the client library is not installed.
     """
     opener = find_driver("bus", url, table=BUSES)
-    return cast(
-        "Bus", opener(url, client_id=client_id, clock=clock, will=will, persistent=persistent)
-    )
+    return cast("Bus", opener(url, client_id=client_id, clock=clock, will=will))
 
 
 def open_session(

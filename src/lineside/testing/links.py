@@ -63,10 +63,8 @@ class BusContract:
         """Opens clients and closes them after the test, last first."""
         opened: list[Bus] = []
 
-        def open_one(client_id: str, *, will: Will | None = None, persistent: bool = False) -> Bus:
-            bus = open_bus(
-                url, client_id=client_id, clock=SystemClock(), will=will, persistent=persistent
-            )
+        def open_one(client_id: str, *, will: Will | None = None) -> Bus:
+            bus = open_bus(url, client_id=client_id, clock=SystemClock(), will=will)
             opened.append(bus)
             return bus
 
@@ -200,16 +198,6 @@ class BusContract:
         device = join("device", will=Will(topic="device/d/status", payload=b"offline"))
         device.close()
         assert nothing_more(mailbox)
-
-    def test_a_persistent_client_gets_what_it_missed_while_away(self, join: Join) -> None:
-        sender, receiver = join("sender"), join("receiver", persistent=True)
-        mailbox = receiver.subscribe(("line/a",))
-        self.vanish(receiver)
-        for number in range(20):
-            sender.publish("line/a", str(number).encode())
-        self.come_back(receiver)
-        seen = {int(m.payload) for m in take(mailbox, 20)}
-        assert seen == set(range(20))
 
     def come_back(self, bus: Bus) -> None:
         """Wait until a vanished client is there again; an adapter may have to help it."""
