@@ -29,7 +29,12 @@ FOR_DEVICES = {
     "/tuf/targets/{path:path}",
     "/s3/{bucket}/{key:path}",
 }
-SIGNED = ("/endpoints/{name}/invocations", "/2015-03-31/functions/{name}/invocations")
+SIGNED = (
+    "/endpoints/{name}/invocations",
+    "/2015-03-31/functions/{name}/invocations",
+    "/endpoints/{rest:path}",  # calls that are not offered: nothing is read or done
+    "/2015-03-31/functions{rest:path}",
+)
 
 
 def routes(app: object) -> Iterator[tuple[str, str]]:

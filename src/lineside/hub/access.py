@@ -30,7 +30,7 @@ _OPEN = (
     "/welcome",
     "/favicon.ico",
 )
-_OPEN_BELOW = ("/static/", "/api/v1/enrolment/", "/endpoints/", "/2015-03-31/functions/")
+_OPEN_BELOW = ("/static/", "/api/v1/enrolment/", "/endpoints/", "/2015-03-31/functions")
 _SIGNED_BELOW = ("/jobs/", "/things/", "/s3/")
 _FOR_DEVICES = re.compile(r"/api/v1/packages/[^/]+/content|/tuf/(metadata|targets)/.+|/s3/.+")
 

@@ -3,7 +3,7 @@
 1. A batch is what waits when the network is free, up to ``most_rows`` rows of one shape. Where
    further callers are known to be on their way it waits for them, at most ``delay_s``. A caller who
    is alone does not wait and runs on its own thread.
-2. At most ``waiting`` calls wait; a further one is refused (503, RESOURCE_EXHAUSTED), not queued.
+2. At most ``waiting`` calls wait; a further one is refused (429, RESOURCE_EXHAUSTED), not queued.
 3. An input that the network refuses fails every call of its batch with the network's sentence.
 4. One run at a time: more would share the same cores. After ``close`` a call runs by itself on its
    caller's thread.
@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lineside.core import Clock, LinesideError, UnavailableError
+from lineside.hub.problems import BusyError
 
 Arrays = Mapping[str, NDArray[Any]]
 Run = Callable[[NDArray[np.float32]], Arrays]
@@ -93,7 +94,8 @@ class Batcher:
         """The outputs for these rows; waits for them.
 
         Raises:
-            UnavailableError: too many wait already.
+            BusyError: too many wait already.
+            UnavailableError: the network does not answer.
             InvalidError: the network refuses them.
         """
         if self._stop.is_set() or len(rows) >= self._settings.most_rows:
@@ -132,7 +134,7 @@ class Batcher:
                 self._some.notify()
                 return
             self._refused += 1
-        raise UnavailableError(
+        raise BusyError(
             f"{self._settings.waiting} calls wait for this model already",
             fix="Send fewer at once, or again in a moment.",
         )

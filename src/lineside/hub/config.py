@@ -117,6 +117,7 @@ class HubConfig:
         webhook: URLs that events are posted to.
         opcua: where an OPC UA server listens, ``opc.tcp://host:port``; empty: nowhere.
         opcua_anonymous: anybody may read from it, also without encryption.
+        endpoint_calls: how many calls of one endpoint, function or model wait or run at a time.
         inference_grpc: host:port of the Open Inference Protocol by gRPC; empty: by HTTP only.
         trust: folder of the update repository; empty: ``data_dir/trust``.
         ingest_token_file: token of ``/mqttingest``; empty: ``data_dir/tokens/ingest.token``.
@@ -160,6 +161,7 @@ class HubConfig:
     opcua: str = ""
     opcua_anonymous: bool = False
     retention: Retention = field(default_factory=Retention)
+    endpoint_calls: int = 64
     inference_grpc: str = ""
     trust: str = ""
     ingest_token_file: str = ""
@@ -184,7 +186,8 @@ class HubConfig:
         if self.session_hours <= 0:
             raise InvalidError("above 0", where="session_hours", fix="Write session_hours = 12.")
         for name in (
-            "bus_connections", "downloads", "http_connections", "http_connections_per_address",
+            "bus_connections", "downloads", "endpoint_calls", "http_connections",
+            "http_connections_per_address",
         ):  # fmt: skip
             if getattr(self, name) < 1:
                 raise InvalidError("above 0", where=name, fix=f"Write {name} = 64.")

@@ -21,6 +21,7 @@ from lineside.core import (
     need,
 )
 from lineside.hub.auth import Auth, UnauthenticatedError
+from lineside.hub.problems import BusyError
 from lineside.hub.roles import GRANTS, Right, roles_with
 
 if TYPE_CHECKING:
@@ -144,6 +145,7 @@ def _sentences(grpc: Any) -> Any:  # noqa: ANN401  untyped library
         (InvalidError, grpc.StatusCode.INVALID_ARGUMENT),
         (NotFoundError, grpc.StatusCode.NOT_FOUND),
         (RefusedError, grpc.StatusCode.PERMISSION_DENIED),
+        (BusyError, grpc.StatusCode.RESOURCE_EXHAUSTED),
         (UnavailableError, grpc.StatusCode.UNAVAILABLE),
     )
 

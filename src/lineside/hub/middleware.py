@@ -19,10 +19,10 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from pathlib import Path
 from typing import IO, Any
 
-from lineside.core import LinesideError, RefusedError, UnavailableError, decode_json, encode
+from lineside.core import LinesideError, RefusedError, UnavailableError
 from lineside.hub.access import COOKIE, is_open, may, may_be_signed
 from lineside.hub.auth import Auth, UnauthenticatedError
-from lineside.hub.problems import MEDIA_TYPE, TooLargeError, problem
+from lineside.hub.problems import TooLargeError, refusal
 from lineside.hub.signed_links import is_signed_link
 from lineside.hub.views import Identity
 
@@ -86,10 +86,10 @@ class KnownHost:
         if scope["type"] in ("http", "websocket") and not self._any_name:
             host = _host_name(_header(scope, b"host"))
             if host not in self._names:
-                refusal = RefusedError(
+                error = RefusedError(
                     f"this hub is not called {host!r}", fix="Add the name to allowed_hosts."
                 )
-                await _refuse(scope, send, error=refusal)
+                await _refuse(scope, send, error=error)
                 return
         await self._app(scope, receive, send)
 
@@ -309,14 +309,13 @@ async def _refuse(scope: Scope, send: Send, *, error: LinesideError) -> None:
     if scope["type"] == "websocket":
         await send({"type": "websocket.close", "code": 4403, "reason": error.message[:100]})
         return
-    body = problem(error)
-    if scope["path"].startswith("/v2"):  # clients of the Open Inference Protocol read this member
-        body = encode(decode_json(body, where="problem") | {"error": str(error)})
+    told = refusal(error, path=scope["path"])
     headers = [
-        (b"content-type", MEDIA_TYPE.encode()),
-        (b"content-length", str(len(body)).encode()),
+        (b"content-type", told.media_type.encode()),
+        (b"content-length", str(len(told.body)).encode()),
+        *((name.lower().encode(), value.encode()) for name, value in told.headers.items()),
     ]
-    if error.http_status == 401:
+    if told.status == 401:
         headers.append((b"www-authenticate", b'Bearer realm="lineside"'))
-    await send({"type": "http.response.start", "status": error.http_status, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
+    await send({"type": "http.response.start", "status": told.status, "headers": headers})
+    await send({"type": "http.response.body", "body": told.body})

@@ -1,11 +1,32 @@
-"""Failures as problem documents (RFC 9457), whoever raised them."""
+"""Failures in the form that a path's clients read, whoever raised them.
 
+1. The SageMaker runtime (``/endpoints/``) and functions (``/20…/functions``): status, JSON and
+   header ``x-amzn-ErrorType`` as AWS writes them, so that its clients raise their own exceptions.
+2. The Open Inference Protocol (``/v2``): a member ``error`` beside the problem document.
+3. Everything else: problem documents (RFC 9457).
+"""
+
+import re
+import uuid
+from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any
 
-from lineside.core import Fault, LinesideError, encode, to_plain
+from lineside.core import (
+    Fault,
+    InvalidError,
+    LinesideError,
+    NotFoundError,
+    RefusedError,
+    UnavailableError,
+    encode,
+    to_plain,
+)
+from lineside.hub.sigv4 import SignatureRefusedError
 
 MEDIA_TYPE = "application/problem+json"
+_JSON = "application/json"
+_FUNCTIONS = re.compile(r"/20\d\d-\d\d-\d\d/")
 
 
 class TooLargeError(LinesideError):
@@ -22,6 +43,106 @@ class WrongTypeError(LinesideError):
     exit_code = 2
     http_status = 415
     title = "Unsupported media type"
+
+
+class BusyError(UnavailableError):
+    """Too many calls wait already; another moment is better."""
+
+    http_status = 429
+    title = "Too many requests"
+
+
+class PayloadError(LinesideError):
+    """The payload of an invocation is no JSON document."""
+
+    exit_code = 2
+    http_status = 400
+    title = "Invalid input"
+
+
+class UnknownOperationError(NotFoundError):
+    """A call of a contract that this hub does not offer."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refusal:
+    """A failure as it is sent."""
+
+    status: int
+    body: bytes
+    media_type: str = MEDIA_TYPE
+    headers: dict[str, str] = field(default_factory=dict)
+
+
+def refusal(error: LinesideError, *, path: str) -> Refusal:
+    """A failure in the form of the path's contract."""
+    if path.startswith("/endpoints/"):
+        status, code = _runtime_code(error)
+        return aws_refusal(status, code, message=_sentence(error))
+    if _FUNCTIONS.match(path):
+        status, code = _function_code(error)
+        return aws_refusal(status, code, message=_sentence(error))
+    headers = {"retry-after": "1"} if isinstance(error, BusyError) else {}
+    body = problem(error)
+    if path.startswith("/v2"):
+        body = body[:-1] + b',"error":' + encode(str(error)) + b"}"
+    return Refusal(status=error.http_status, body=body, headers=headers)
+
+
+def aws_refusal(status: int, code: str, *, message: str) -> Refusal:
+    """An error as AWS' JSON protocol writes it."""
+    body = encode({"message": message, "Message": message, "ErrorCode": code})
+    return Refusal(
+        status=status, body=body, media_type=_JSON,
+        headers={"x-amzn-ErrorType": code, **request_id()},
+    )  # fmt: skip
+
+
+def request_id() -> dict[str, str]:
+    """The header by which AWS' clients name a call."""
+    return {"x-amzn-RequestId": str(uuid.uuid4())}
+
+
+def _sentence(error: LinesideError) -> str:
+    return error.message if isinstance(error, SignatureRefusedError) else str(error)
+
+
+_RUNTIME_NAMES = (
+    (BusyError, 429, "ThrottlingException"),
+    (UnknownOperationError, 404, "UnknownOperationException"),
+    (UnavailableError, 503, "ServiceUnavailable"),
+)
+_FUNCTION_NAMES = (
+    (PayloadError, 400, "InvalidRequestContentException"),
+    (BusyError, 429, "TooManyRequestsException"),
+    (UnknownOperationError, 404, "UnknownOperationException"),
+    (TooLargeError, 413, "RequestTooLargeException"),
+    (NotFoundError, 404, "ResourceNotFoundException"),
+    (InvalidError, 400, "InvalidParameterValueException"),
+    (RefusedError, 400, "InvalidParameterValueException"),
+)
+
+
+def _runtime_code(error: LinesideError) -> tuple[int, str]:
+    """Status and the SageMaker runtime's name of a failure."""
+    if isinstance(error, SignatureRefusedError):
+        return 403, error.code
+    for kind, status, code in _RUNTIME_NAMES:
+        if isinstance(error, kind):
+            return status, code
+    if error.http_status >= 500:
+        return 500, "InternalFailure"
+    return error.http_status if error.http_status in (413, 415) else 400, "ValidationError"
+
+
+def _function_code(error: LinesideError) -> tuple[int, str]:
+    """Status and AWS' name of what stands between a caller and a function."""
+    if isinstance(error, SignatureRefusedError):
+        return 403, error.code
+    for kind, status, code in _FUNCTION_NAMES:
+        if isinstance(error, kind):
+            return status, code
+    return error.http_status, "ServiceException"
 
 
 def problem(error: LinesideError) -> bytes:

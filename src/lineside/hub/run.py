@@ -426,6 +426,8 @@ def _bind(services: Services, *, stack: ExitStack) -> tuple[_Bound, str]:
         most=config.http_connections, most_per_address=config.http_connections_per_address
     )
     figures = ConnectionFigures()
+    services.stats.watch("inference_waiting", lambda: services.queue.waiting)
+    services.stats.watch("inference_refused", lambda: services.queue.refused)
     services.stats.watch("http_connections_refused", lambda: figures.refused)
     services.stats.watch("http_connections_too_slow", lambda: figures.too_slow)
     settings = uvicorn.Config(

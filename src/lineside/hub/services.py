@@ -53,6 +53,7 @@ from lineside.hub.follow import Followers, FollowerState
 from lineside.hub.frames import Frames
 from lineside.hub.functions import Functions
 from lineside.hub.inference import Inference
+from lineside.hub.inference_queue import InferenceQueue
 from lineside.hub.ingest import PlantIngest
 from lineside.hub.intake import Intake, Taken
 from lineside.hub.inventory import FleetBooks
@@ -107,6 +108,7 @@ class Services:
     models: Models
     comparisons: Comparisons
     inference: Inference
+    queue: InferenceQueue
     releases: Releases
     bucket: Bucket
     frames: Frames
@@ -264,6 +266,7 @@ def build_services(
         packages=packages, desired=desired, models=models,
         comparisons=Comparisons(models, settings=_compare_settings(config), clock=clock),
         inference=Inference(models, packages=packages, plant=plant, clock=clock),
+        queue=InferenceQueue(most=config.endpoint_calls),
         releases=releases, bucket=bucket, frames=frames, runs=runs,
         events=Events(records.log),
         datasets=Datasets(

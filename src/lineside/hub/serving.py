@@ -3,22 +3,15 @@
 from dataclasses import dataclass
 
 from lineside.core import LinesideError, RefusedError, decode_json
-from lineside.hub.answering import Values, answered, values_of
+from lineside.hub.answering import Values, answered, endpoint_of, values_of
 from lineside.hub.auth import access_key
 from lineside.hub.functions import Replied, replied
+from lineside.hub.problems import PayloadError
 from lineside.hub.services import Services
 from lineside.hub.sigv4 import SignedRequest, verify
 from lineside.models import invocation_picture
 
 _ARN = "arn:"
-
-
-class PayloadError(LinesideError):
-    """The payload of an invocation is no JSON document."""
-
-    exit_code = 2
-    http_status = 400
-    title = "Invalid input"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,15 +22,24 @@ class Invocation:
     request: SignedRequest
 
 
-def invoke(hub: Services, call: Invocation) -> tuple[Values, str]:
-    """Check the signature, answer the picture; the endpoint's numbers and the package's digest.
+def endpoint_called(hub: Services, call: Invocation) -> str:
+    """Check the signature; the id of the inspection that answers, whose queue the call joins.
 
     Raises:
         SignatureRefusedError: the request is not signed by a key of ours.
+        NotFoundError: no such endpoint.
+    """
+    check_signature(hub, call.request)
+    return endpoint_of(hub.plant, call.name).id
+
+
+def invoke(hub: Services, call: Invocation) -> tuple[Values, str]:
+    """Answer the picture of a call that was let in: the numbers and the package's digest.
+
+    Raises:
         NotFoundError: no such endpoint, or no package is in use for it.
         InvalidError: no picture, or one that cannot be judged.
     """
-    check_signature(hub, call.request)
     content_type = call.request.headers.get("content-type", "")
     picture = invocation_picture(call.request.body, content_type=content_type)
     found = answered(hub.packages, hub.plant, endpoint=call.name, picture=picture)
@@ -45,14 +47,13 @@ def invoke(hub: Services, call: Invocation) -> tuple[Values, str]:
 
 
 def invoke_function(hub: Services, call: Invocation) -> Replied:
-    """Check the signature, call the function; its own failures are replies.
+    """Call the function of a call that was let in; its own failures are replies.
 
     Raises:
-        SignatureRefusedError: the request is not signed by a key of ours.
         NotFoundError: no such function.
         PayloadError: the payload is no JSON.
     """
-    function = may_invoke(hub, call)
+    function = hub.functions.one(bare_name(call.name)).name
     try:
         document = decode_json(call.request.body or b"{}", where="payload")
     except LinesideError as error:
@@ -60,10 +61,15 @@ def invoke_function(hub: Services, call: Invocation) -> Replied:
     return replied(hub.functions, function, document=document)
 
 
-def may_invoke(hub: Services, call: Invocation) -> str:
-    """The function's own name; raises as ``invoke_function`` does."""
+def function_called(hub: Services, call: Invocation) -> str:
+    """Check the signature; the id of the inspection that answers the function's pictures.
+
+    Raises:
+        SignatureRefusedError: the request is not signed by a key of ours.
+        NotFoundError: no such function.
+    """
     check_signature(hub, call.request)
-    return hub.functions.one(bare_name(call.name)).name
+    return endpoint_of(hub.plant, hub.functions.one(bare_name(call.name)).endpoint).id
 
 
 def check_signature(hub: Services, request: SignedRequest) -> None:

@@ -1,11 +1,13 @@
 """``/api/v1/functions`` and ``/api/v1/counts``: pictures of a store, answered and counted."""
 
 from collections.abc import Awaitable, Callable
-from typing import Annotated
+from functools import partial
+from typing import Annotated, TypeVar
 
 from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import Response
 
+from lineside.hub.answering import endpoint_of
 from lineside.hub.api.wire import (
     Hub,
     Limit,
@@ -20,7 +22,9 @@ from lineside.hub.api.wire import (
 from lineside.hub.counting.views import Asked, Corrected
 from lineside.hub.functions import FunctionRequest, body_of_call
 from lineside.hub.problems import WrongTypeError
+from lineside.hub.services import Services
 
+T = TypeVar("T")
 router = APIRouter(prefix="/api/v1", tags=["counting"])
 
 _PICTURES = ("image/jpeg", "image/png", "application/x-image", "application/octet-stream")
@@ -46,14 +50,15 @@ def list_pictures(hub: Hub, *, name: str, after: str = "", limit: Limit = 100) -
     summary="Call a function: picture and prediction",
     openapi_extra=described(FunctionRequest),
 )
-def call_function(
+async def call_function(
     hub: Hub,
     *,
     name: str,
     request: Annotated[FunctionRequest, Depends(body_of(FunctionRequest))],
 ) -> Response:
     """The same as the function contract's ``body``; a failure has its own status."""
-    return answer(body_of_call(hub.functions.call(name, request)))
+    called = await _counted(hub, name, partial(hub.functions.call, name, request))
+    return answer(body_of_call(called))
 
 
 @router.get("/counts", summary="Your own counts, newest first")
@@ -63,9 +68,10 @@ def list_counts(hub: Hub, who: Who) -> Response:
 
 
 @router.post("/counts", summary="Have a picture on offer counted", openapi_extra=described(Asked))
-def ask(hub: Hub, who: Who, *, asked: Annotated[Asked, Depends(body_of(Asked))]) -> Response:
+async def ask(hub: Hub, who: Who, *, asked: Annotated[Asked, Depends(body_of(Asked))]) -> Response:
     """403 for a picture that is not on offer."""
-    return answer(hub.counter.ask(asked, who=who), status=201)
+    work = partial(hub.counter.ask, asked, who=who)
+    return answer(await _counted(hub, asked.function, work), status=201)
 
 
 def _picture() -> Callable[[Request], Awaitable[bytes]]:
@@ -85,7 +91,7 @@ def _picture() -> Callable[[Request], Awaitable[bytes]]:
     summary="Have a picture of your own counted",
     openapi_extra=raw_body(_PICTURES[0]),
 )
-def look(
+async def look(
     hub: Hub,
     who: Who,
     *,
@@ -93,7 +99,14 @@ def look(
     data: Annotated[bytes, Depends(_picture())],
 ) -> Response:
     """The body is the picture's bytes."""
-    return answer(hub.counter.look(function, data, who=who), status=201)
+    work = partial(hub.counter.look, function, data, who=who)
+    return answer(await _counted(hub, function, work), status=201)
+
+
+async def _counted(hub: Services, function: str, work: Callable[[], T]) -> T:
+    """In the queue of the endpoint that answers the function's pictures."""
+    endpoint = endpoint_of(hub.plant, hub.functions.one(function).endpoint)
+    return await hub.queue.run(endpoint.id, work)
 
 
 @router.get("/counts/{count}", summary="One of your own counts")

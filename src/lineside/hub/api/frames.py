@@ -1,5 +1,6 @@
 """``/api/v1/cameras`` and ``/api/v1/frames``."""
 
+from functools import partial
 from typing import Annotated
 
 from fastapi import APIRouter, Query
@@ -71,9 +72,10 @@ def get_thumbnail(hub: Hub, frame: str) -> Response:
 
 
 @router.get("/frames/{frame}/activation", summary="Where the network looked, as a PNG layer")
-def get_activation(hub: Hub, frame: str, *, label: str, package: str = "") -> Response:
+async def get_activation(hub: Hub, frame: str, *, label: str, package: str = "") -> Response:
     """Computed now; ``package`` empty is the one that answered the frame."""
-    return _bytes(hub.frames.activation(frame, label=label, package=package))
+    work = partial(hub.frames.activation, frame, label=label, package=package)
+    return _bytes(await hub.queue.run("activation maps", work))
 
 
 def _plain(view: FrameView) -> dict[str, object]:

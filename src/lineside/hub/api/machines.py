@@ -1,15 +1,23 @@
 """What other programs call: message ingest, inference calls, health, figures."""
 
+from functools import partial
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Request
-from fastapi.responses import JSONResponse, PlainTextResponse, Response
+from fastapi.concurrency import run_in_threadpool
+from fastapi.responses import PlainTextResponse, Response
 
-from lineside.core import InvalidError, LinesideError, NotFoundError, RefusedError, encode
-from lineside.hub.api.wire import Hub, answer
-from lineside.hub.problems import WrongTypeError
-from lineside.hub.serving import Invocation, PayloadError, invoke, invoke_function, may_invoke
-from lineside.hub.sigv4 import SignatureRefusedError, SignedRequest
+from lineside.core import InvalidError, encode
+from lineside.hub.api.wire import Hub, answer, sent
+from lineside.hub.problems import UnknownOperationError, WrongTypeError, aws_refusal, request_id
+from lineside.hub.serving import (
+    Invocation,
+    endpoint_called,
+    function_called,
+    invoke,
+    invoke_function,
+)
+from lineside.hub.sigv4 import SignedRequest
 from lineside.hub.views import DeadLetterView
 
 router = APIRouter(tags=["machines"])
@@ -41,61 +49,47 @@ def ingest(hub: Hub, request: Request, *, body: Body) -> Response:
 
 
 @router.post("/endpoints/{name}/invocations", summary="SageMaker runtime: InvokeEndpoint")
-def invocations(hub: Hub, request: Request, *, name: str, body: Body) -> Response:
+async def invocations(hub: Hub, request: Request, *, name: str, body: Body) -> Response:
     """An array of probabilities in declared order, ``[[p0 … pN, more]]`` of a count; signed."""
-    try:
-        values, variant = invoke(hub, Invocation(name=name, request=signed_request(request, body)))
-    except SignatureRefusedError as error:
-        return aws_error(403, error.code, message=error.message)
-    except LinesideError as error:
-        return aws_error(_aws_status(error), _aws_code(error), message=str(error))
-    headers = {"x-Amzn-Invoked-Production-Variant": variant}
+    call = Invocation(name=name, request=signed_request(request, body))
+    queue = await run_in_threadpool(endpoint_called, hub, call)
+    values, variant = await hub.queue.run(queue, partial(invoke, hub, call))
+    headers = {"x-Amzn-Invoked-Production-Variant": variant, **request_id()}
     return Response(encode(values), media_type="application/json", headers=headers)
 
 
 @router.post(
     "/2015-03-31/functions/{name}/invocations", summary="Lambda: Invoke, of a configured function"
 )
-def invoke_named(hub: Hub, request: Request, *, name: str, body: Body) -> Response:
+async def invoke_named(hub: Hub, request: Request, *, name: str, body: Body) -> Response:
     """The function's document, its own failures included; the caller signs."""
     call = Invocation(name=name, request=signed_request(request, body))
     kind = request.headers.get("x-amz-invocation-type", "RequestResponse")
-    try:
-        return _invoked(hub, call, kind=kind)
-    except LinesideError as error:
-        status, code = _lambda_refusal(error)
-        message = error.message if isinstance(error, SignatureRefusedError) else str(error)
-        return aws_error(status, code, message=message)
-
-
-def _invoked(hub: Hub, call: Invocation, *, kind: str) -> Response:
-    if kind == "DryRun":
-        may_invoke(hub, call)
-        return Response(status_code=204)
-    if kind != "RequestResponse":
+    if kind not in ("RequestResponse", "DryRun"):
         raise InvalidError(
             f"invocation type {kind!r}", where="X-Amz-Invocation-Type", fix="Use RequestResponse."
         )
-    reply = invoke_function(hub, call)
-    headers = {"X-Amz-Executed-Version": "$LATEST"}
+    queue = await run_in_threadpool(function_called, hub, call)
+    if kind == "DryRun":
+        return Response(status_code=204, headers=request_id())
+    reply = await hub.queue.run(queue, partial(invoke_function, hub, call))
+    headers = {"X-Amz-Executed-Version": "$LATEST", **request_id()}
     if reply.failed:
         headers["X-Amz-Function-Error"] = "Handled"
     return Response(encode(reply.document), media_type="application/json", headers=headers)
 
 
-def _lambda_refusal(error: LinesideError) -> tuple[int, str]:
-    """Status and AWS' name of what stands between a caller and a function."""
-    match error:
-        case SignatureRefusedError():
-            return 403, error.code
-        case PayloadError():
-            return 400, "InvalidRequestContentException"
-        case NotFoundError():
-            return 404, "ResourceNotFoundException"
-        case InvalidError() | RefusedError():
-            return 400, "InvalidParameterValueException"
-        case _:
-            return error.http_status, "ServiceException"
+_METHODS = ["GET", "POST", "PUT", "DELETE", "PATCH"]
+
+
+@router.api_route("/endpoints/{rest:path}", methods=_METHODS, include_in_schema=False)
+@router.api_route("/2015-03-31/functions{rest:path}", methods=_METHODS, include_in_schema=False)
+def unknown_operation(request: Request, *, rest: str) -> Response:
+    """Any other call of the two contracts."""
+    raise UnknownOperationError(
+        f"{request.method} of {rest[:80]!r} is not offered here",
+        fix="Offered: InvokeEndpoint of an endpoint, Invoke of a function.",
+    )
 
 
 def signed_request(request: Request, body: bytes) -> SignedRequest:
@@ -111,34 +105,18 @@ def signed_request(request: Request, body: bytes) -> SignedRequest:
 
 def aws_error(status: int, code: str, *, message: str) -> Response:
     """An error as AWS' JSON protocol writes it."""
-    return JSONResponse(
-        {"message": message, "Message": message, "ErrorCode": code},
-        status_code=status,
-        headers={"x-amzn-ErrorType": code},
-    )
-
-
-def _aws_status(error: LinesideError) -> int:
-    if error.http_status in {415, 503}:
-        return error.http_status
-    return 500 if error.http_status >= 500 else 400
-
-
-def _aws_code(error: LinesideError) -> str:
-    if error.http_status == 503:
-        return "ServiceUnavailable"
-    return "InternalFailure" if error.http_status >= 500 else "ValidationError"
+    return sent(aws_refusal(status, code, message=message))
 
 
 @router.get("/ping", summary="SageMaker runtime: alive")
-def ping() -> Response:
+async def ping() -> Response:
     """An empty 200."""
     return Response(status_code=200)
 
 
 @router.get("/healthz", summary="The process answers")
-def healthz() -> Response:
-    """Nothing is looked at."""
+async def healthz() -> Response:
+    """Nothing is looked at, and no thread is waited for."""
     return PlainTextResponse("ok\n")
 
 

@@ -32,7 +32,8 @@ from lineside.hub.api import (
     teaching,
     updates,
 )
-from lineside.hub.problems import MEDIA_TYPE, document, problem
+from lineside.hub.api.wire import refused
+from lineside.hub.problems import MEDIA_TYPE, document
 
 logger = logging.getLogger(__name__)
 
@@ -55,11 +56,11 @@ def _answer(status: int, body: bytes) -> Response:
     return Response(body, status_code=status, media_type=MEDIA_TYPE)
 
 
-async def _named(_: Request, error: Exception) -> Response:
+async def _named(request: Request, error: Exception) -> Response:
     assert isinstance(error, LinesideError)  # noqa: S101  registered for this class
     if error.http_status >= 500:
         logger.warning("request failed reason=%s", error)
-    return _answer(error.http_status, problem(error))
+    return refused(error, path=request.url.path)
 
 
 async def _parameters(_: Request, error: Exception) -> Response:

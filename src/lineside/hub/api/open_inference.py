@@ -1,13 +1,15 @@
 """Open Inference Protocol, version 2, over HTTP: every approved package."""
 
-import asyncio
+from functools import partial
 
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
 from lineside.hub.api.wire import Hub, raw_body
+from lineside.hub.problems import BusyError
 from lineside.models import (
     HttpAnswer,
+    http_failure,
     http_infer,
     http_live,
     http_model,
@@ -87,7 +89,8 @@ async def infer_version(hub: Hub, request: Request, *, model: str, version: str)
 async def _inferred(hub: Hub, request: Request, *, model: str, version: str = "") -> Response:
     body = await request.body()
     headers = {name.lower(): value for name, value in request.headers.items()}
-    answer = await asyncio.to_thread(
-        http_infer, hub.inference, model, body=body, headers=headers, version=version
-    )
-    return _sent(answer)
+    work = partial(http_infer, hub.inference, model, body=body, headers=headers, version=version)
+    try:
+        return _sent(await hub.queue.run(f"model {model}", work))
+    except BusyError as error:
+        return _sent(http_failure(error))

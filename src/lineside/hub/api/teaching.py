@@ -2,6 +2,7 @@
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Request
@@ -225,6 +226,7 @@ def use_package(
 @router.post(
     "/packages/{digest}/predict", summary="Try a picture", openapi_extra=raw_body(_PICTURES[0])
 )
-def predict(hub: Hub, digest: str, *, data: PictureBytes) -> Response:
+async def predict(hub: Hub, digest: str, *, data: PictureBytes) -> Response:
     """Decisions and activation maps; nothing is stored."""
-    return answer(hub.packages.try_picture(digest, data))
+    work = partial(hub.packages.try_picture, digest, data)
+    return answer(await hub.queue.run("pictures that are tried", work))

@@ -8,8 +8,16 @@ from typing import Annotated, Any, TypeVar, cast
 from fastapi import Depends, Query, Request
 from fastapi.responses import Response
 
-from lineside.core import InvalidError, decode, decode_json, encode, json_schema, parse_rfc3339
-from lineside.hub.problems import WrongTypeError
+from lineside.core import (
+    InvalidError,
+    LinesideError,
+    decode,
+    decode_json,
+    encode,
+    json_schema,
+    parse_rfc3339,
+)
+from lineside.hub.problems import Refusal, WrongTypeError, refusal
 from lineside.hub.services import Services
 from lineside.hub.views import Identity
 
@@ -35,6 +43,18 @@ Limit = Annotated[int, Query(ge=1, le=1000, description="how many items at most"
 def answer(record: object, *, status: int = 200) -> Response:
     """Any record as JSON."""
     return Response(encode(record), status_code=status, media_type="application/json")
+
+
+def refused(error: LinesideError, *, path: str) -> Response:
+    """A failure in the form of the path's contract."""
+    return sent(refusal(error, path=path))
+
+
+def sent(told: Refusal) -> Response:
+    """A failure that has its form already."""
+    return Response(
+        told.body, status_code=told.status, media_type=told.media_type, headers=told.headers
+    )
 
 
 def listed(items: Sequence[object], *, following: str = "", cursor: str = "after") -> Response:

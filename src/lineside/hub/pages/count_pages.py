@@ -1,5 +1,6 @@
 """The bin counter: choose or upload a picture, see its count, compare, correct."""
 
+from functools import partial
 from itertools import islice
 
 from fastapi import APIRouter
@@ -65,9 +66,10 @@ def counted_picture(ask: Ask, *, count_id: str) -> Response:
 
 
 @router.get("/count/{count_id}/activation")
-def activation(ask: Ask, *, count_id: str) -> Response:
+async def activation(ask: Ask, *, count_id: str) -> Response:
     """Where the package looked, to lie over the picture; computed on request."""
-    layer = ask.hub.counter.activation(count_id, who=ask.who)
+    work = partial(ask.hub.counter.activation, count_id, who=ask.who)
+    layer = await ask.hub.queue.run("activation maps", work)
     return Response(layer, media_type="image/png", headers=_NEVER_KEPT)
 
 
