@@ -3,12 +3,13 @@
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 
 import pytest
 from fastapi.testclient import TestClient
 
 from lineside.core import InvalidError, rfc3339
-from lineside.hub import Services
+from lineside.hub import Services, create_app
 from lineside.hub.follow import Follower, Selection
 from lineside.links import Bus, Message
 from lineside.store import Logged
@@ -127,6 +128,14 @@ def test_records_that_a_sink_set_aside_are_listed_tried_again_and_discarded(
     answer = client.get("/readyz")
     assert answer.status_code == 503
     assert answer.json()["away"] == ["follower mongo"]
+
+
+def test_a_hub_without_room_on_its_disk_is_not_ready(hub: Services) -> None:
+    full = replace(hub, config=replace(hub.config, min_free_bytes=10**18))
+    with TestClient(create_app(full), base_url="http://localhost") as asking:
+        answer = asking.get("/readyz")
+    assert (answer.status_code, answer.json().get("away")) == (503, ["disk"]), answer.text
+    assert "min_free_bytes" in answer.json()["fix"]
 
 
 def test_figures_count_what_came_and_went(client: TestClient, line: Line, jpeg: Pictures) -> None:

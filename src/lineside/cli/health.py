@@ -1,18 +1,19 @@
 """What ``lineside doctor`` looks at, each with the fix when it is wrong."""
 
-import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lineside.core import LinesideError, SystemClock, load_plant
+from lineside.core import Digest, LinesideError, SystemClock, load_plant
 
 if TYPE_CHECKING:
     from lineside.hub import HubConfig
+    from lineside.store import Blobs, Records
 
-_LOW_SPACE_BYTES = 1_000_000_000
+_NOT_BEGUN = "none yet; the hub makes them at its first start"
+_PAGE = 1000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,8 +30,11 @@ class Check:
         return f"{'ok ' if self.ok else 'BAD'} {self.name}: {self.found}{mend}"
 
 
-def examine(config: "HubConfig") -> list[Check]:
-    """Every check, in the order in which a broken one breaks the next."""
+def examine(config: "HubConfig", *, deep: bool = False) -> list[Check]:
+    """Every check, in the order in which a broken one breaks the next.
+
+    ``deep``: every picture and package is read, and held against its digest.
+    """
     looks: list[tuple[str, Callable[[HubConfig], str]]] = [
         ("plant file", _plant),
         ("free space", _space),
@@ -38,7 +42,7 @@ def examine(config: "HubConfig") -> list[Check]:
         ("update repository", _trust),
         ("records", _records),
         ("event chains", _chains),
-        ("pictures and packages", _blobs),
+        ("pictures and packages", partial(_blobs, deep=deep)),
     ]
     checks = [_look(name, look, config) for name, look in looks]
     return checks + [_look(name, look, config) for name, look in _others(config)]
@@ -118,28 +122,38 @@ def _trust(config: "HubConfig") -> str:
 def _space(config: "HubConfig") -> str:
     from lineside.core import UnavailableError
 
-    folder = next(p for p in [config.folder, *config.folder.parents] if p.exists())
-    free = shutil.disk_usage(folder).free
-    if free < _LOW_SPACE_BYTES:
+    free = config.free_bytes
+    if free < config.min_free_bytes:
         raise UnavailableError(
-            f"{free / 1e9:.1f} GB free at {folder}", fix="Free some, or set retention.max_bytes."
+            f"{free / 1e9:.1f} GB free for {config.folder}, less than min_free_bytes",
+            fix="Free some, or set retention.max_bytes.",
         )
     return f"{free / 1e9:.0f} GB"
+
+
+def _is_begun(config: "HubConfig") -> bool:
+    """Whether there are records already; opening them would make them."""
+    scheme, _, path = config.records_url.partition("://")
+    return scheme != "sqlite" or Path(path).exists()
 
 
 def _records(config: "HubConfig") -> str:
     from lineside.store import open_records
 
+    if not _is_begun(config):
+        return _NOT_BEGUN
     with open_records(config.records_url, clock=SystemClock()) as records:
-        return f"{len(records.log.heads())} chains in the event log"
+        return f"{len(records.log.sources())} chains in the event log"
 
 
 def _chains(config: "HubConfig") -> str:
     from lineside.core import RefusedError
     from lineside.store import open_records
 
+    if not _is_begun(config):
+        return _NOT_BEGUN
     with open_records(config.records_url, clock=SystemClock()) as records:
-        reports = [records.log.verify(source) for source in records.log.heads()]
+        reports = [records.log.verify(source) for source in records.log.sources()]
     broken = [report for report in reports if not report.ok]
     if broken:
         raise RefusedError(
@@ -149,11 +163,48 @@ def _chains(config: "HubConfig") -> str:
     return f"{sum(report.entries for report in reports)} entries hold"
 
 
-def _blobs(config: "HubConfig") -> str:
-    from lineside.store import open_blobs
+def _blobs(config: "HubConfig", *, deep: bool) -> str:
+    from contextlib import closing
 
-    blobs = open_blobs(config.blobs_url)
-    try:
-        return f"{sum(1 for _ in blobs.digests())} kept"
-    finally:
-        blobs.close()
+    from lineside.core import RefusedError
+    from lineside.store import open_blobs, open_records
+
+    if not _is_begun(config):
+        return _NOT_BEGUN
+    with (
+        open_records(config.records_url, clock=SystemClock()) as records,
+        closing(open_blobs(config.blobs_url)) as blobs,
+    ):
+        kept = set(blobs.digests())
+        missing = sorted(_named(records, blobs) - kept)
+        damaged = _damaged(blobs, kept) if deep else []
+    for wrong, what in ((missing, "missing"), (damaged, "damaged")):
+        if wrong:
+            raise RefusedError(
+                f"{len(wrong)} of {len(kept | set(missing))} are {what}, the first is {wrong[0]}",
+                fix="Restore a backup; lineside backup --help.",
+            )
+    return f"{len(kept)} kept" + (", each read" if deep else "")
+
+
+def _named(records: "Records", blobs: "Blobs") -> "set[Digest]":
+    """What frames and packages need."""
+    from lineside.models import Registry
+
+    found = {one.archive for one in Registry(records, blobs, clock=SystemClock()).list()}
+    before = None
+    while page := records.frames.page(before=before, limit=_PAGE):
+        found |= {row.thumbnail for row in page}
+        found |= {row.digest for row in page if row.aged_out_at is None}
+        before = page[-1].id
+    return found
+
+
+def _damaged(blobs: "Blobs", kept: "Iterable[Digest]") -> "list[Digest]":
+    found = []
+    for digest in sorted(kept):
+        try:
+            blobs.get(digest)
+        except LinesideError:
+            found.append(digest)
+    return found

@@ -53,6 +53,7 @@ def restore(
     from lineside.store import restore as read
 
     hub = settings(config)
+    hub.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     read(
         archive,
         records_url=hub.records_url,
@@ -68,11 +69,18 @@ def _site_folders(hub: "HubConfig") -> dict[str, Path]:
     return {"trust": hub.trust_folder, "authority": hub.authority_folder}
 
 
-def doctor(config: ConfigOption = None, as_json: JsonFlag = False) -> None:
+def doctor(
+    *,
+    deep: Annotated[
+        bool, typer.Option("--deep", help="Also read every picture and package that is kept.")
+    ] = False,
+    config: ConfigOption = None,
+    as_json: JsonFlag = False,
+) -> None:
     """Check settings, plant file, certificates, store, chains and space, each with its fix."""
     from lineside.cli.health import examine
 
-    checks = examine(settings(config))
+    checks = examine(settings(config), deep=deep)
     show(
         {"checks": checks},
         as_json=as_json,

@@ -3,6 +3,7 @@
 Each key is described in ``docs/reference/configuration.md``.
 """
 
+import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -128,6 +129,7 @@ class HubConfig:
         session_hours: how long a sign-in lasts.
         max_body_bytes: largest request body; uploads of packages and pictures included.
         dead_letters: how many refused messages are kept.
+        min_free_bytes: with less room on the disk of ``data_dir`` the hub is not ready.
         function: functions that read a picture from a store and answer it.
         retrain: which datasets start a run when a version of them is frozen.
     """
@@ -173,6 +175,7 @@ class HubConfig:
     session_hours: float = 12.0
     max_body_bytes: int = 256_000_000
     dead_letters: int = 1000
+    min_free_bytes: int = 1_000_000_000
     function: tuple[ServedFunction, ...] = ()
     retrain: tuple[RetrainRule, ...] = ()
 
@@ -201,6 +204,12 @@ class HubConfig:
     def folder(self) -> Path:
         """``data_dir`` as an absolute path."""
         return Path(self.data_dir).absolute()
+
+    @property
+    def free_bytes(self) -> int:
+        """Room on the disk of ``data_dir``, or of the nearest folder above that is there."""
+        folder = next(one for one in (self.folder, *self.folder.absolute().parents) if one.exists())
+        return shutil.disk_usage(folder).free
 
     @property
     def records_url(self) -> str:
@@ -244,6 +253,8 @@ class HubConfig:
 
 
 def _check_devices(config: HubConfig) -> None:
+    if config.min_free_bytes < 0:
+        raise InvalidError("below 0", where="min_free_bytes", fix="Give bytes, or 0 for no limit.")
     if config.most_devices < 1 or config.device_silent_s <= 0:
         raise InvalidError("above 0", where="most_devices, device_silent_s", fix="Leave them out.")
     port = config.bus_tls.rpartition(":")[2]

@@ -205,12 +205,22 @@ def opcua_settings(services: Services) -> OpcuaSettings:
     if (config.authority_folder / "authority.key").exists():
         certificate, key = _files(services, application=settings.application)
         return replace(settings, certificate=certificate, key=key)
-    if not config.opcua_anonymous:
+    check_opcua(config)
+    return settings
+
+
+def check_opcua(config: HubConfig) -> None:
+    """Refuse a server that nobody could read from; before a start makes anything.
+
+    Raises:
+        InvalidError: there is neither an authority for its sign-in, nor may anybody read.
+    """
+    signed = (config.authority_folder / "authority.key").exists()
+    if config.opcua and not (signed or config.opcua_anonymous):
         raise InvalidError(
             "an OPC UA server that nobody could sign in to", where="opcua",
             fix="Run lineside hub init, or set opcua_anonymous = true.",
         )  # fmt: skip
-    return settings
 
 
 def _files(services: Services, *, application: str) -> tuple[Path, Path]:

@@ -23,6 +23,7 @@ from lineside.core import (
     decode_json,
     encode,
     load_plant,
+    need,
     new_id,
 )
 from lineside.core.systemd import Supervisor
@@ -37,7 +38,7 @@ from lineside.hub.journal import person_event
 from lineside.hub.kafka import start_kafka
 from lineside.hub.leases import LeasedPart, PartLease
 from lineside.hub.models import MODEL_TYPE
-from lineside.hub.opcua import start_opcua
+from lineside.hub.opcua import check_opcua, start_opcua
 from lineside.hub.outbox import EventOutbox
 from lineside.hub.peers import DEVICES, Peers
 from lineside.hub.readers import READERS, Reader, open_reader, taken_topics
@@ -105,7 +106,7 @@ def run(
 @contextmanager
 def running(config: HubConfig, *, clock: Clock) -> Iterator[RunningHub]:
     """A hub for the length of a ``with``."""
-    check_authority(config, clock=clock)
+    _check_settings(config, clock=clock)
     with ExitStack() as stack:
         stack.enter_context(_only_one(config))
         services = _open(config, clock=clock, stack=stack)
@@ -128,6 +129,25 @@ def running(config: HubConfig, *, clock: Clock) -> Iterator[RunningHub]:
             _tell_devices(services)
         logger.info("hub runs url=%s bus=%s", url, bus_url)
         yield RunningHub(url=url, bus_url=bus_url, services=services, inference=inference)
+
+
+def _check_settings(config: HubConfig, *, clock: Clock) -> None:
+    """Refuse what could not start, before keys, tokens or a database are made.
+
+    Raises:
+        NotFoundError, InvalidError: of the plant file, the authority, or the settings.
+        MissingExtraError: a client library that the settings ask for is not installed.
+    """
+    load_plant(Path(config.plant))
+    check_authority(config, clock=clock)
+    check_opcua(config)
+    for wanted, module, extra in (
+        (config.kafka.brokers, "confluent_kafka", "kafka"),
+        (config.mongo, "pymongo", "mongo"),
+        (config.opcua, "asyncua", "opcua"),
+    ):
+        if wanted:
+            need(module, extra=extra)
 
 
 def _tell_devices(services: Services) -> None:

@@ -167,6 +167,8 @@ class Services:
             found.append("records")
         if self.orders.bus is None or not self.orders.bus.connected():
             found.append("bus")
+        if self.config.free_bytes < self.config.min_free_bytes:
+            found.append("disk")
         stopped = (one for one in self.followers.views() if one.state is FollowerState.STOPPED)
         return [*found, *(f"follower {one.name}" for one in stopped)]
 

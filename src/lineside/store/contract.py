@@ -216,6 +216,10 @@ class EventLog(Protocol):
         """The last entry of each source."""
         ...
 
+    def sources(self) -> list[str]:
+        """Every source that has a chain, also one whose last entries were taken away."""
+        ...
+
     def verify(self, source: str) -> ChainReport:
         """Recompute a source's chain from its first kept entry to its head.
 

@@ -109,6 +109,12 @@ class SqlEventLog:
             found = [_logged(row) for row in connection.execute(query)]
         return {logged.entry.source: logged for logged in found}
 
+    def sources(self) -> list[str]:
+        with self._session.reading() as connection:
+            return list(
+                connection.execute(sa.select(chains.c.source).order_by(chains.c.source)).scalars()
+            )
+
     def verify(self, source: str) -> ChainReport:
         with self._session.snapshot() as connection:
             chain = _chain(connection, source)

@@ -122,7 +122,7 @@ async def healthz() -> Response:
 
 @router.get("/readyz", summary="The hub can do its work")
 def readyz(hub: Hub) -> Response:
-    """503 with what is away: the store, the bus, a follower that stopped.
+    """503 with what is away: the store, the bus, room on the disk, a follower that stopped.
 
     A sink that is away makes no hub unready, because its records wait in the log; it is listed.
     """
@@ -134,7 +134,13 @@ def readyz(hub: Hub) -> Response:
         }
         for view in views
     ]  # fmt: skip
-    told = {"ready": not away, "away": away, "followers": followers}
+    told: dict[str, object] = {"ready": not away, "away": away, "followers": followers}
+    if "disk" in away:
+        told["fix"] = (
+            f"{hub.config.free_bytes / 1e9:.2f} GB are free where the hub keeps its data, at least"
+            f" {hub.config.min_free_bytes / 1e9:.2f} GB must be (min_free_bytes). Free some, or set"
+            " retention.max_bytes."
+        )
     return answer(told, status=503 if away else 200)
 
 

@@ -46,6 +46,7 @@ class EventLogContract:
             assert [logged.source_position for logged in chain] == list(range(1, len(chain) + 1))
             assert [logged.previous for logged in chain[1:]] == [one.hash for one in chain[:-1]]
         assert records.log.heads() == {HUB: hub[-1], PLANT: plant[-1]}
+        assert set(records.log.sources()) == {HUB, PLANT}
 
     def test_appending_twice_keeps_one(self, records: Records, clock: FakeClock) -> None:
         first = records.log.append([log_entry(1), log_entry(2)])
