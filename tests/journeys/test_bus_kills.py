@@ -18,14 +18,14 @@ import pytest
 
 from lineside.core import SystemClock, digest_of, encode, rfc3339
 from lineside.hub import HubConfig, RunningHub, running
-from lineside.links import Bus, Qos, open_bus
+from lineside.links import Bus, Qos, open_bus, open_session
 from lineside.store import Logged, open_records
 from lineside.streams import decode_event
 from lineside.testing.links import wait_until
 from lineside.vision import encode_jpeg
 from tests.hub.conftest import PLANT, scene
 from tests.hub.test_run import Process, ask
-from tests.links.conftest import MOSQUITTO, Mosquitto
+from tests.links.conftest import MOSQUITTO, Mosquitto, free_port
 
 pytestmark = [pytest.mark.service, pytest.mark.slow, pytest.mark.timeout(240)]
 
@@ -210,8 +210,43 @@ def test_what_the_plant_file_has_no_more_is_unsubscribed_at_the_next_start(
             assert hub.services.dead_letters.counts() == {}
 
 
+def test_what_the_broker_drops_is_said(
+    tmp_path: Path, config: HubConfig, absent: Callable[[str, str], None],
+    caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    if MOSQUITTO is None:
+        absent("service", "mosquitto is not installed")
+    folder = tmp_path / "broker"
+    folder.mkdir()
+    few = "allow_anonymous true\nsys_interval 1\nmax_queued_messages 10\n"
+    port = free_port()
+    server = Mosquitto(folder=folder, port=port, whole=f"listener {port} 127.0.0.1\n{few}")
+    server.start()
+    with closing(open_session(
+        server.url, client_id="absent", patterns=("line/a",), clock=CLOCK
+    )) as session:  # fmt: skip
+        assert session.connected()
+    with (
+        running(replace(config, bus=server.url), clock=CLOCK) as hub,
+        closing(open_bus(server.url, client_id="line", clock=CLOCK)) as line,
+    ):
+
+        def is_said() -> bool:
+            line.publish("line/a", b"1")
+            return "the broker drops messages" in caplog.text
+
+        wait_until(is_said)
+        assert gauges(hub)["broker_dropped"] >= 1
+    server.stop()
+
+
+def gauges(hub: RunningHub) -> dict[str, float]:
+    found: dict[str, float] = ask(hub, "/api/v1/stats")["gauges"]
+    return found
+
+
 def dropped(hub: RunningHub) -> int:
-    return int(ask(hub, "/api/v1/stats")["gauges"]["mailbox_plant_dropped"])
+    return int(gauges(hub)["mailbox_plant_dropped"])
 
 
 def metrics(hub: RunningHub) -> str:

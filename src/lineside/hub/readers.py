@@ -17,14 +17,23 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
-from lineside.core import NotFoundError, UnavailableError
+from lineside.core import NotFoundError, RefusedError, UnavailableError
 from lineside.hub.deliveries import Deliveries
 from lineside.hub.job_service import TOPICS as JOB_TOPICS
 from lineside.hub.keeping import Keeping
 from lineside.hub.services import Services
 from lineside.hub.stats import CAMERAS
 from lineside.hub.topics import DeadLetterError, Reason, Router
-from lineside.links import BusSession, Delivery, MailboxFigures, Message, backoff_s, open_session
+from lineside.links import (
+    Bus,
+    BusSession,
+    Delivery,
+    Mailbox,
+    MailboxFigures,
+    Message,
+    backoff_s,
+    open_session,
+)
 from lineside.store import Documents
 
 logger = logging.getLogger(__name__)
@@ -37,6 +46,7 @@ _BATCH = 64
 _WAIT_S = 0.5
 _PLANT_THREADS = 2  # one reads and decodes while the other waits for the disk
 _SESSION_KIND = "bus-session"
+_DROPPED = "$SYS/broker/publish/messages/dropped"
 
 
 def messages_of(deliveries: Sequence[Delivery]) -> list[Message]:
@@ -278,3 +288,48 @@ def _former_patterns(documents: Documents, client_id: str) -> tuple[str, ...]:
         return tuple(documents.get(_SESSION_KIND, client_id).body["patterns"])
     except NotFoundError:
         return ()
+
+
+class BrokerLosses:
+    """What an outside broker says it dropped since it began, for any of its clients.
+
+    mosquitto says it (mosquitto(8), broker status). A queue that was too short for the hub shows
+    nowhere else: the broker acknowledges to the sender what it drops then.
+    """
+
+    def __init__(self, mailbox: Mailbox) -> None:
+        self._mailbox = mailbox
+        self._first: int | None = None
+        self.count = 0
+        self._thread = threading.Thread(target=self._run, name="broker-losses")
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End."""
+        self._mailbox.close()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while (message := self._mailbox.get(timeout_s=None)) is not None:
+            text = message.payload.decode("ascii", errors="replace")
+            if not text.isdigit():
+                continue
+            if self._first is not None and int(text) > self.count == self._first:
+                logger.warning(
+                    "the broker drops messages dropped=%s: what may wait there for a client is too"
+                    " little (max_queued_messages of mosquitto), or they are of quality 0",
+                    text,
+                )
+            self.count = int(text)
+            self._first = self.count if self._first is None else self._first
+
+
+def watch_losses(bus: Bus) -> BrokerLosses | None:
+    """What the broker says it dropped, not started; None where it lets nobody know."""
+    try:
+        return BrokerLosses(bus.subscribe((_DROPPED,), qos=0, size=1, name="dropped"))
+    except RefusedError:
+        return None

@@ -41,7 +41,7 @@ from lineside.hub.models import MODEL_TYPE
 from lineside.hub.opcua import check_opcua, start_opcua
 from lineside.hub.outbox import EventOutbox
 from lineside.hub.peers import DEVICES, Peers
-from lineside.hub.readers import READERS, Reader, open_reader, taken_topics
+from lineside.hub.readers import READERS, Reader, open_reader, taken_topics, watch_losses
 from lineside.hub.replay_book import REPLAY_TYPE
 from lineside.hub.roles import Role
 from lineside.hub.rules import rules_follower
@@ -225,6 +225,11 @@ def _join_bus(
     name = f"hub-{services.plant.site}-{services.leases.hub}"
     bus = open_bus(url, client_id=name, clock=services.clock)
     stack.callback(bus.close)
+    losses = None if broker else watch_losses(bus)
+    if losses is not None:
+        stack.callback(losses.stop)
+        losses.start()
+        services.stats.watch("broker_dropped", lambda: losses.count)
     return bus, url, shown
 
 
