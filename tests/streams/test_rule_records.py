@@ -239,11 +239,11 @@ def test_all_conditions_must_hold() -> None:
         ("hold = { for_s = 2, gap_s = 1 }", "failing no longer than 1 s in between"),
         (
             'repeat = { times = 3, match = [{ field = "v", above = 1 }] }',
-            "tells when 3 records in a row have v is above 1, and when that ends",
+            "tells when, in 3 records in a row, v is above 1, and when that ends",
         ),
         (
             'repeat = { times = 3, last = 5, within_s = 60, match = [{ field = "v", above = 1 }] }',
-            "tells when 3 of the last 5, at most 1 min apart, have",
+            "tells when, in 3 of the last 5, at most 1 min apart, v is above 1",
         ),
         ('python = "ours"', "the installed Python rule ours"),
         ('late = "event"\npair = {}', "left out and told as events of their own"),

@@ -1,7 +1,7 @@
 """Predictions become events: CloudEvents records and pure operators over time-ordered records.
 
 Main names: ``Event`` with ``encode_event`` and ``decode_event``; ``prediction_event`` and
-``read_prediction``; ``freshness``, ``debounce`` and ``feed_drift``. A plant file's rules run in a
+``read_prediction``; ``freshness`` and ``feed_drift``. A plant file's rules run in a
 ``RuleEngine``, which takes an ``Entry`` of the log and gives an ``Output`` that ``rule_event``
 makes an event; ``explain`` says a rule in words.
 Not here: reading, writing, clocks; what an event does to the line (twin).
@@ -64,7 +64,6 @@ from lineside.streams.trying import (
     run_rule,
     upstream,
 )
-from lineside.streams.windows import Reading, debounce, held_for
 
 __all__ = [
     "EVENT_TYPE",
@@ -91,7 +90,6 @@ __all__ = [
     "NotFresh",
     "Observation",
     "Output",
-    "Reading",
     "Record",
     "RuleEngine",
     "RuleSet",
@@ -103,7 +101,6 @@ __all__ = [
     "closing_ticks",
     "compare_rules",
     "conditions_in_words",
-    "debounce",
     "decided",
     "decode_event",
     "encode_event",
@@ -116,7 +113,6 @@ __all__ = [
     "feed_drift",
     "figures_of",
     "freshness",
-    "held_for",
     "is_unsure",
     "largest_move",
     "learn_habits",

@@ -7,7 +7,7 @@
 
 import heapq
 from collections import OrderedDict
-from collections.abc import Hashable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from typing import Any, Generic, Protocol, TypeVar
 
 import msgspec
@@ -26,6 +26,11 @@ class Cell(Protocol):
 
 C = TypeVar("C", bound=Cell)
 M = TypeVar("M")
+
+
+class _Memory(msgspec.Struct):
+    cells: list[dict[str, Any]]
+    evicted: int = 0
 
 
 class Cells(Generic[C]):
@@ -98,6 +103,20 @@ class Cells(Generic[C]):
             del self._cells[name]
             yield name, cell
         self.next_us = order[0][0] if order else NEVER_US
+
+    def dump(self) -> dict[str, Any]:
+        """What is kept, in order of use, as plain JSON."""
+        kept = {"cells": list(self._cells.values()), "evicted": self.evicted}
+        return msgspec.to_builtins(kept)  # type: ignore[no-any-return]  # a dict
+
+    def load(
+        self, memory: Mapping[str, Any], kind: type[C], *, of: str,
+        name: Callable[[C], Hashable],
+    ) -> None:  # fmt: skip
+        """Take over a dump of cells of a kind; ``InvalidError`` where it is none of this step."""
+        kept = read_memory(memory, _Memory, of=of)
+        cells = [read_memory(cell, kind, of=of) for cell in kept.cells]
+        self.restore([(name(cell), cell) for cell in cells], evicted=kept.evicted)
 
     def restore(self, cells: Iterable[tuple[Hashable, C]], *, evicted: int) -> None:
         """Take over what was kept, in order of use."""

@@ -184,9 +184,9 @@ def _repeat(rule: Rule) -> Iterator[str]:
     assert step is not None  # noqa: S101
     row = step.last in {0, step.times}
     many = f"{step.times} records in a row" if row else f"{step.times} of the last {step.last}"
-    within = f", at most {duration_text(step.within_s)} apart," if step.within_s else ""
+    within = f", at most {duration_text(step.within_s)} apart" if step.within_s else ""
     yield (
-        f"{_it(rule)} tells when {many}{within} have {conditions_in_words(step.match)}, and when "
+        f"{_it(rule)} tells when, in {many}{within}, {conditions_in_words(step.match)}, and when "
         "that ends."
     )
 

@@ -19,7 +19,7 @@ from typing import Any
 import msgspec
 
 from lineside.core import HoldStep, Rule, Scalar
-from lineside.streams.cells import NEVER_US, Cells, read_memory
+from lineside.streams.cells import NEVER_US, Cells
 from lineside.streams.conditions import compile_conditions, same
 from lineside.streams.contract import Output, Record, frame_of
 
@@ -43,11 +43,6 @@ class _Cell(msgspec.Struct, kw_only=True):
     frame: str = ""
 
 
-class _Memory(msgspec.Struct):
-    cells: list[_Cell]
-    evicted: int = 0
-
-
 class _Holds:
     """What both kinds share."""
 
@@ -62,12 +57,10 @@ class _Holds:
         return self._cells.evicted
 
     def dump(self) -> dict[str, Any]:
-        kept = _Memory(cells=list(self._cells), evicted=self._cells.evicted)
-        return msgspec.to_builtins(kept)  # type: ignore[no-any-return]  # a struct is a dict
+        return self._cells.dump()
 
     def load(self, memory: Mapping[str, Any]) -> None:
-        kept = read_memory(memory, _Memory, of="a hold")
-        self._cells.restore([(cell.key, cell) for cell in kept.cells], evicted=kept.evicted)
+        self._cells.load(memory, _Cell, of="a hold", name=lambda cell: cell.key)
 
     def _tell(
         self, cell: _Cell, action: str, *, until_us: int, more: Mapping[str, Scalar]

@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 
 from lineside.core import JoinStep, Rule, Scalar
-from lineside.streams.cells import Cells, read_memory
+from lineside.streams.cells import Cells
 from lineside.streams.conditions import same
 from lineside.streams.contract import Output, Record, frame_of
 
@@ -40,11 +40,6 @@ class _Cell(msgspec.Struct, kw_only=True):
     due_us: int
     born: int = 0
     sides: list[_Side] = []
-
-
-class _Memory(msgspec.Struct):
-    cells: list[_Cell]
-    evicted: int = 0
 
 
 class Joins:
@@ -94,14 +89,10 @@ class Joins:
         return [told for _, cell in self._cells.due(now_us) for told in self._give_up(cell)]
 
     def dump(self) -> dict[str, Any]:
-        kept = _Memory(cells=list(self._cells), evicted=self._cells.evicted)
-        return msgspec.to_builtins(kept)  # type: ignore[no-any-return]  # a struct is a dict
+        return self._cells.dump()
 
     def load(self, memory: Mapping[str, Any]) -> None:
-        kept = read_memory(memory, _Memory, of="a join")
-        self._cells.restore(
-            [((cell.key, cell.id), cell) for cell in kept.cells], evicted=kept.evicted
-        )
+        self._cells.load(memory, _Cell, of="a join", name=lambda cell: (cell.key, cell.id))
         for cell in sorted(self._cells, key=lambda cell: cell.born):
             self._waiting.setdefault(cell.key, []).append(cell)
 

@@ -21,7 +21,7 @@ from typing import Any
 import msgspec
 
 from lineside.core import RateStep, Rule, Scalar
-from lineside.streams.cells import NEVER_US, Cells, read_memory
+from lineside.streams.cells import NEVER_US, Cells
 from lineside.streams.contract import MOST_CAUSES, Output, Record, frame_of
 
 Key = tuple[Scalar, ...]
@@ -38,11 +38,6 @@ class _Cell(msgspec.Struct, kw_only=True):
     begun_us: int = 0
     judged_us: int = 0
     frame: str = ""
-
-
-class _Memory(msgspec.Struct):
-    cells: list[_Cell]
-    evicted: int = 0
 
 
 class Rates:
@@ -86,12 +81,10 @@ class Rates:
         return found
 
     def dump(self) -> dict[str, Any]:
-        kept = _Memory(cells=list(self._cells), evicted=self._cells.evicted)
-        return msgspec.to_builtins(kept)  # type: ignore[no-any-return]  # a struct is a dict
+        return self._cells.dump()
 
     def load(self, memory: Mapping[str, Any]) -> None:
-        kept = read_memory(memory, _Memory, of="a rate")
-        self._cells.restore([(cell.key, cell) for cell in kept.cells], evicted=kept.evicted)
+        self._cells.load(memory, _Cell, of="a rate", name=lambda cell: cell.key)
 
     def _count(self, cell: _Cell, record: Record) -> None:
         insort(cell.times, record.at_us)

@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 
 from lineside.core import RepeatStep, Rule, Scalar
-from lineside.streams.cells import NEVER_US, Cells, read_memory
+from lineside.streams.cells import NEVER_US, Cells
 from lineside.streams.conditions import compile_conditions
 from lineside.streams.contract import MOST_CAUSES, Output, Record, frame_of
 
@@ -41,11 +41,6 @@ class _Cell(msgspec.Struct, kw_only=True):
     begun_us: int = 0
     since_us: int = 0
     frame: str = ""
-
-
-class _Memory(msgspec.Struct):
-    cells: list[_Cell]
-    evicted: int = 0
 
 
 class Repeats:
@@ -96,12 +91,10 @@ class Repeats:
         return found
 
     def dump(self) -> dict[str, Any]:
-        kept = _Memory(cells=list(self._cells), evicted=self._cells.evicted)
-        return msgspec.to_builtins(kept)  # type: ignore[no-any-return]  # a struct is a dict
+        return self._cells.dump()
 
     def load(self, memory: Mapping[str, Any]) -> None:
-        kept = read_memory(memory, _Memory, of="a repeat")
-        self._cells.restore([(cell.key, cell) for cell in kept.cells], evicted=kept.evicted)
+        self._cells.load(memory, _Cell, of="a repeat", name=lambda cell: cell.key)
 
     def _forget_old(self, cell: _Cell, now_us: int) -> None:
         if self._within_us:

@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from lineside.core import Rule, Scalar, SequenceStep
-from lineside.streams.cells import Cells, read_memory
+from lineside.streams.cells import Cells
 from lineside.streams.conditions import compile_conditions
 from lineside.streams.contract import MOST_CAUSES, Output, Record, frame_of
 
@@ -30,11 +30,6 @@ class _Cell(msgspec.Struct, kw_only=True):
     due_us: int
     born: int = 0
     frame: str = ""
-
-
-class _Memory(msgspec.Struct):
-    cells: list[_Cell]
-    evicted: int = 0
 
 
 class Sequences:
@@ -73,14 +68,10 @@ class Sequences:
         return [self._absent(cell) for cell in gone] if self._missing else ()
 
     def dump(self) -> dict[str, Any]:
-        kept = _Memory(cells=list(self._cells), evicted=self._cells.evicted)
-        return msgspec.to_builtins(kept)  # type: ignore[no-any-return]  # a struct is a dict
+        return self._cells.dump()
 
     def load(self, memory: Mapping[str, Any]) -> None:
-        kept = read_memory(memory, _Memory, of="a sequence")
-        self._cells.restore(
-            [((cell.key, cell.id), cell) for cell in kept.cells], evicted=kept.evicted
-        )
+        self._cells.load(memory, _Cell, of="a sequence", name=lambda cell: (cell.key, cell.id))
         for cell in sorted(self._cells, key=lambda cell: cell.born):
             self._waiting.setdefault(cell.key, []).append(cell)
 

@@ -27,9 +27,8 @@ from lineside.streams.outputs import moment
 from lineside.streams.recorded import read_entries
 from lineside.streams.records import Entry
 from lineside.streams.spark_conditions import quoted
-from lineside.streams.spark_sql import columns_of, why_not_sql
+from lineside.streams.spark_sql import WindowEvents, columns_of, why_not_sql
 from lineside.streams.spark_time import COLUMNS, SQL_TYPES, UNREADABLE, Turn
-from lineside.streams.spark_windows import WindowEvents
 from lineside.streams.trying import upstream
 
 if TYPE_CHECKING:

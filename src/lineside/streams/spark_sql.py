@@ -1,4 +1,4 @@
-"""The windows of a rule as one SELECT of Spark SQL over its records.
+"""The windows of a rule as one SELECT of Spark SQL over its records, and its rows as events.
 
 The records are a stream of their own (``spark_time``): in order of time, numbered, late ones and
 those that ``where`` leaves out already gone. Rules that the SELECT keeps, so that what it gives is
@@ -14,11 +14,16 @@ what the embedded engine gives, to the last bit:
    ``at`` lest Spark's optimiser draws it before.
 """
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
-from lineside.core import Aggregate, Rule, WindowStep
-from lineside.streams.contract import MOST_CAUSES
+from lineside.core import Aggregate, Plant, Rule, Scalar, WindowStep, decode_json
+from lineside.streams.codec import encode_event
+from lineside.streams.contract import MOST_CAUSES, Output
+from lineside.streams.engine import rule_digest
 from lineside.streams.figures import MOST_DISTINCT
+from lineside.streams.outputs import rule_event
 from lineside.streams.spark_conditions import Typed, conditions_sql, quoted
 
 _TAKEN = frozenset(("frame", "event"))
@@ -170,3 +175,59 @@ def _typed(rule: Rule) -> dict[str, Typed]:
             column = quoted(one.name)
             found[one.name] = Typed(number=f"CAST({column} AS DOUBLE)" if cast else column)
     return {name: typed for name, typed in found.items() if name not in rule.key}
+
+
+_WHOLE_NUMBER = re.compile(r"-?\d+")
+_TOLD_AS_JSON = frozenset(("min", "max", "first", "last"))
+
+
+class WindowEvents:
+    """Rows of ``windows_sql`` as events."""
+
+    def __init__(self, rule: Rule, *, plant: Plant) -> None:
+        self._rule, self._digest = rule, rule_digest(rule)
+        self._source = f"/{plant.site}/hub"
+
+    def event(self, row: Mapping[str, Any]) -> str:
+        """JSON of the event of one window; what was told of a late record as it stands."""
+        if row.get("event"):
+            return str(row["event"])
+        output = Output(
+            name=str(row["_start_us"]),
+            key=dict(zip(self._rule.key, _read_json(row["_shown"]), strict=True)), action="final",
+            start_us=row["_start_us"], end_us=row["_end_us"], values=self._values(row),
+            causes=_causes(row["_ids"], last=row["_last_id"]),
+        )  # fmt: skip
+        event = rule_event(self._rule, output, digest=self._digest, source=self._source)
+        return encode_event(event).decode()
+
+    def _values(self, row: Mapping[str, Any]) -> dict[str, Scalar]:
+        values: dict[str, Scalar] = {"count": row["_count"]}
+        for one in self._rule.aggregate:
+            told = row[one.name]
+            if told is None:
+                continue
+            values[one.name] = (
+                _read_json(told)
+                if one.of in _TOLD_AS_JSON
+                else _read_sum(told)
+                if one.of == "sum"
+                else told
+            )
+        if row["_frame"]:
+            values["frame"] = row["_frame"]
+        return values
+
+
+def _read_json(text: str) -> Any:  # noqa: ANN401  what JSON holds
+    return decode_json(text.encode(), where="a window")
+
+
+def _read_sum(text: str) -> Scalar:
+    """A sum as Spark writes it: whole where all its figures were."""
+    return int(text) if _WHOLE_NUMBER.fullmatch(text) else float(text)
+
+
+def _causes(ids: Sequence[str], *, last: str) -> tuple[str, ...]:
+    """The first records and the last one."""
+    return tuple(ids) if last in ids else (*ids[: MOST_CAUSES - 1], last)

@@ -170,9 +170,11 @@ def compare_rules(
 def expected_sources(rule: Rule, *, plant: Plant) -> tuple[str, ...]:
     """Sources that are known ahead: the cameras a rule's predictions come from.
 
-    Of several inspections each is a source of its own.
+    Of several inspections, or rules, each is a source of its own.
     """
     read = rule.read
+    if len(read.rules) > 1:
+        return read.rules
     if len(read.inspections) <= 1:
         return cameras_read(rule, plant=plant)
     cameras = {one.id: one.camera for one in plant.inspection}

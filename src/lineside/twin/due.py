@@ -5,10 +5,10 @@ the same event with the same id.
 """
 
 from collections.abc import Iterator
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from lineside.core import OrderState, Plant, Twin, rfc3339, stable_id
-from lineside.streams import EVENT_TYPE, Event, held_for
+from lineside.streams import EVENT_TYPE, Event
 from lineside.twin.order_events import order_event
 from lineside.twin.state import Discrepancy, LineState, Order, OrderStatus, SlotState
 from lineside.twin.stock import differs
@@ -54,7 +54,7 @@ def _ready(state: LineState, *, now: datetime, twin: Twin) -> bool:
     told, at = state.factory.state, state.factory.evidence.at
     if at is None or told == OrderState.WAITING_FOR_ORDER:
         return True
-    return held_for(at, now, hold_s=twin.order.time_out_s / 2)
+    return now - at >= timedelta(seconds=twin.order.time_out_s / 2)
 
 
 def _releases(state: LineState, *, now: datetime, plant: Plant, twin: Twin) -> Iterator[Event]:
@@ -86,7 +86,7 @@ def _begun(state: LineState, *, now: datetime, plant: Plant, twin: Twin) -> Iter
         since = slot.differs_since if slot else None
         if slot is None or since is None or (slot.id, since) in listed:
             continue
-        lasts = held_for(since, now, hold_s=twin.discrepancy_after_s)
+        lasts = now - since >= timedelta(seconds=twin.discrepancy_after_s)
         if lasts and differs(slot, declared):
             yield _discrepancy_event(slot, since, action="begun", at=now, plant=plant)
 
