@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from lineside.core import Rule, Scalar, WindowStep
 from lineside.streams import Output, make_step
@@ -386,6 +388,21 @@ def test_what_lies_too_far_back_counts_no_more_and_time_alone_ends_it() -> None:
     assert told(rule, labelled("rr", every_s=3.5)) == []
     assert spoken(told(rule, labelled("rr", every_s=3))) == [("begun", 0, 3), ("ended", 0, 3)]
     assert spoken(told(rule, labelled("rrrr"))) == [("begun", 0, 1), ("ended", 0, 5)]
+
+
+@given(st.text("rg", max_size=60), st.integers(1, 4), st.integers(0, 4))
+def test_a_repeat_holds_where_enough_of_the_last_records_match(
+    text: str, times: int, more: int
+) -> None:
+    rule = rule_of(HEAD + f"repeat = {{ times = {times}, last = {times + more}, {REJECTED} }}")
+    expected, held = [], False
+    for place in range(len(text)):
+        last = text[max(0, place + 1 - times - more) : place + 1]
+        if (last.count("r") >= times) is not held:
+            held = not held
+            expected.append(("begun" if held else "ended", float(place)))
+    found = [(action, end_s) for action, _, end_s in spoken(told(rule, labelled(text)))]
+    assert found == expected
 
 
 def test_repeats_are_counted_for_each_key_and_the_one_unused_longest_is_ended_early() -> None:

@@ -161,6 +161,33 @@ def test_edges_are_of_windows_with_having(text: str) -> None:
         rule_of(text)
 
 
+@given(
+    st.lists(st.integers(0, 400), min_size=1, max_size=40).map(sorted), st.sampled_from([1, 2, 4])
+)
+def test_edges_are_the_runs_of_windows_that_having_holds_for(at: list[int], every_s: int) -> None:
+    text = EDGES.replace("every_s = 2", f"every_s = {every_s}")
+    at_s = [0.13 * one for one in at]
+    held = [
+        one for one in told(rule_of(text.replace('emit = "edges"', "")), *at_s)
+        if isinstance(one.values["count"], int) and one.values["count"] > 1
+    ]  # fmt: skip
+    runs: list[list[Output]] = []
+    for one in held:
+        if runs and one.start_us == runs[-1][-1].start_us + every_s * 1_000_000:
+            runs[-1].append(one)
+        else:
+            runs.append([one])
+    expected = [
+        (action, since_start_s(run[0].start_us), since_start_s(last.end_us), windows)
+        for run in runs
+        for action, last, windows in (("begun", run[0], 1), ("ended", run[-1], len(run)))
+    ]
+    found = told(rule_of(text), *at_s)
+    assert [
+        (*span, one.values["windows"]) for span, one in zip(spans(found), found, strict=True)
+    ] == expected
+
+
 def test_edges_are_said_in_words() -> None:
     words = explain(rule_of(EDGES))
     assert "from one stretch to the next, count is above 1 begins to hold, and when that" in words

@@ -173,6 +173,7 @@ class AlignedWindows(_Windows):
         self._offset_us = round(declared.offset_s * 1e6)
         zone = declared.zone
         self._wall = WallClock(zone, self._size_us, self._offset_us) if zone else None
+        self._plain = rule.emit == "final" and not hopping and self._wall is None
 
     def feed(self, record: Record, *, key: Key) -> Iterable[Output]:
         at_us = record.at_us
@@ -187,11 +188,11 @@ class AlignedWindows(_Windows):
         """``advance`` to each record's time and ``feed`` it, in one go: most records are these."""
         found: list[Output] = []
         cells, size_us, offset_us = self._cells, self._size_us, self._offset_us
-        plain = not self._changes and self._every_us == size_us and self._wall is None
+        plain = self._plain
         use, count = cells.use, self._count
         for record, key in ready:
             at_us = record.at_us
-            if at_us >= self._due_us():
+            if at_us >= (cells.next_us if plain else self._due_us()):
                 found += self.advance(at_us)
             cell = use((key, at_us - (at_us - offset_us) % size_us)) if plain else None
             if cell is None:
