@@ -25,7 +25,8 @@ from lineside.hub.follow import Follower, Selection
 from lineside.hub.mongo import MongoOrders, MongoWriter
 from lineside.hub.outbox import EventOutbox
 from lineside.hub.reference import collection_page
-from lineside.hub.timers import Timers, age_out
+from lineside.hub.retention import RetentionSweep
+from lineside.hub.timers import Timers
 from lineside.links import Bus, MongoSink
 from lineside.store import Logged, Records
 from lineside.testing import FakeClock
@@ -593,7 +594,7 @@ def test_pictures_age_out_and_pinned_ones_stay(
     hub.datasets.teach("rack", Teaching(frames=(kept,), labels=("red",)), by="anna")
     clock.advance(2 * 24 * 3600)
     aged = replace(hub, config=replace(config, retention=Retention(max_age_days=1)))
-    assert age_out(aged) == 2
+    assert RetentionSweep(aged).run() == 2
     rows = hub.frames.page()
     assert [row.aged_out_at is None for row in rows] == [False, False, True]
     assert hub.stats.plain()["frames_aged_out"] == 2

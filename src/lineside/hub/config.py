@@ -19,7 +19,7 @@ _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Retention:
-    """When pictures that nothing pins age out; 0 switches a limit off."""
+    """When what nothing pins goes; 0 switches a limit off."""
 
     max_age_days: float = 0.0
     max_bytes: int = 0

@@ -4,14 +4,13 @@ import logging
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from datetime import timedelta
 
 from lineside.core import Clock, LinesideError
 from lineside.hub.config import Retention
 from lineside.hub.peers import DEVICES
+from lineside.hub.retention import RetentionSweep
 from lineside.hub.rules import FOLLOWER as RULES
 from lineside.hub.services import Services
-from lineside.store import sweep
 
 logger = logging.getLogger(__name__)
 
@@ -22,7 +21,7 @@ _JOBS_S = 1.0
 _DEVICES_S = 2.0
 _ANCHOR_S = 60.0
 _SNAPSHOT_S = 30.0
-_SWEEP_S = 60.0
+_SWEEP_S = 10.0
 _HOUSEKEEPING_S = 600.0
 
 
@@ -103,7 +102,9 @@ def _housekeeping(services: Services) -> list[_Duty]:
         _Duty(name="sessions", every_s=_HOUSEKEEPING_S, act=services.auth.sweep),
     ]
     if services.config.retention != Retention():
-        duties.append(_Duty(name="retention", every_s=_SWEEP_S, act=lambda: age_out(services)))
+        retained = RetentionSweep(services)
+        services.stats.watch("data_bytes", lambda: retained.data_bytes)
+        duties.append(_Duty(name="retention", every_s=_SWEEP_S, act=retained.run))
     return [replace(duty, part=HOUSEKEEPING) for duty in duties]
 
 
@@ -121,19 +122,3 @@ def _do(duty: _Duty) -> None:
         if duty.failed:
             logger.info("duty works again name=%s", duty.name)
         duty.failed = False
-
-
-def age_out(services: Services) -> int:
-    """Let pictures go that are too old or too many; how many went."""
-    retention = services.config.retention
-    oldest = None
-    if retention.max_age_days:
-        oldest = services.clock.now() - timedelta(days=retention.max_age_days)
-    gone = sweep(
-        services.records, services.blobs, older_than=oldest,
-        keep_bytes=retention.max_bytes or None,
-    )  # fmt: skip
-    if gone:
-        services.stats.count("frames_aged_out", by=gone)
-        logger.info("frames aged out count=%d", gone)
-    return gone

@@ -32,11 +32,12 @@ from lineside.store.objects import BucketObjects, open_objects
 from lineside.store.opening import open_blobs, open_records
 from lineside.store.places import open_place
 from lineside.store.restore import RestoreReport, restore
-from lineside.store.sweep import sweep
+from lineside.store.sweep import IDLE_S, sweep
 
 __all__ = [
     "ANCHOR_TYPE",
     "CHECKPOINT",
+    "IDLE_S",
     "LEAVING",
     "ArchiveLimits",
     "BackupReport",

@@ -329,6 +329,17 @@ class FrameIndex(Protocol):
         """
         ...
 
+    def kept_bytes(self) -> int:
+        """Return the size of the pictures of all frames that have not aged out, each once."""
+        ...
+
+    def forget(self, *, before: datetime, limit: int = 1000) -> int:
+        """Delete unpinned tombstones captured before a moment, oldest first; how many.
+
+        Their thumbnails are noted as leaving where nothing else keeps them.
+        """
+        ...
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lease:
@@ -420,6 +431,10 @@ class Records(Protocol):
         Bound to the thread; a block inside a block joins it (and is undone alone if it raises).
         Keep it short: on SQLite every other writer waits.
         """
+        ...
+
+    def unused_bytes(self) -> int:
+        """Return how much of the database's files is free for new rows; 0 where nobody can say."""
         ...
 
     def named(self, digests: Sequence[Digest]) -> set[Digest]:

@@ -17,6 +17,7 @@ from lineside.store.tables import Moment, frames, mentions, pins
 
 _KEPT = sa.text("aged_out_at_us IS NULL")  # literal, so that the partial indexes are used
 _FREE = sa.text("aged_out_at_us IS NULL AND pinned = 0")
+_AGED = sa.text("aged_out_at_us IS NOT NULL AND pinned = 0")
 _ONE = sa.select(frames).where(frames.c.id == sa.bindparam("id"))
 _NEWEST = (
     sa.select(frames)
@@ -114,7 +115,7 @@ class SqlFrameIndex:
     ) -> list[FrameRow]:
         check_limit(limit)
         check_moment(older_than, what="older_than")
-        excess = 0 if keep_bytes is None else self._kept_bytes() - keep_bytes
+        excess = 0 if keep_bytes is None else self.kept_bytes() - keep_bytes
         if older_than is None and excess <= 0:
             return []
         now = self._clock.now()
@@ -127,6 +128,20 @@ class SqlFrameIndex:
                 excess_bytes=excess,
             )
             return self._carry_out(connection, decision, now=now)
+
+    def forget(self, *, before: datetime, limit: int = 1000) -> int:
+        check_limit(limit)
+        check_moment(before, what="before")
+        old = sa.and_(_AGED, frames.c.captured_at_us < before)
+        query = sa.select(frames.c.id, frames.c.thumbnail).where(old)
+        query = query.order_by(frames.c.captured_at_us, frames.c.id).limit(limit)
+        with self._session.transaction(), self._session.writing() as connection:
+            found = connection.execute(query).all()
+            for chunk in in_chunks([row.id for row in found]):
+                connection.execute(sa.delete(frames).where(frames.c.id.in_(chunk)))
+            thumbnails = {Digest(row.thumbnail) for row in found}
+            self._documents.note(LEAVING, thumbnails - named_by(connection, thumbnails))
+        return len(found)
 
     def _carry_out(
         self, connection: sa.Connection, decision: Ageing, *, now: datetime
@@ -144,7 +159,7 @@ class SqlFrameIndex:
         """A tombstone's picture came once more: note that it has to go once more."""
         self._documents.note(LEAVING, {row.digest for row in known if row.aged_out_at is not None})
 
-    def _kept_bytes(self) -> int:
+    def kept_bytes(self) -> int:
         each = (
             sa.select(sa.func.max(frames.c.size_bytes).label("size_bytes"))
             .where(_KEPT)

@@ -54,6 +54,10 @@ class SqlRecords:
         with self._session.reading() as connection:
             self._session.flavour.serialise(connection, name)
 
+    def unused_bytes(self) -> int:
+        with self._session.reading() as connection:
+            return self._session.flavour.unused_bytes(connection)
+
     def named(self, digests: Sequence[Digest]) -> set[Digest]:
         with self._session.reading() as connection:
             return named_by(connection, digests)

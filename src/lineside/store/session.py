@@ -60,6 +60,10 @@ class Flavour(Protocol):
         """An INSERT that knows ``on_conflict_do_nothing``."""
         ...
 
+    def unused_bytes(self, connection: sa.Connection) -> int:
+        """Bytes of the database's files that hold no rows; 0 where that is not known."""
+        ...
+
     def positions(self, connection: sa.Connection, count: int) -> list[int]:
         """New places at the end of the log, increasing; the chains are locked already."""
         ...

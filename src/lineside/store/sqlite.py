@@ -157,6 +157,11 @@ class SqliteFlavour:
 
         return insert(table)
 
+    def unused_bytes(self, connection: "sa.Connection") -> int:
+        pages = connection.exec_driver_sql("PRAGMA freelist_count").scalar_one()
+        size = connection.exec_driver_sql("PRAGMA page_size").scalar_one()
+        return int(pages) * int(size)
+
     def positions(self, connection: "sa.Connection", count: int) -> list[int]:
         """From the last one on.
 

@@ -151,6 +151,20 @@ class FrameIndexContract:
         assert seconds(records.frames.age_out(older_than=None, keep_bytes=399)) == [0, 1, 2]
         assert seconds(records.frames.age_out(older_than=None, keep_bytes=0)) == [3, 4, 5]
 
+    def test_tombstones_are_forgotten_and_their_thumbnails_leave(self, records: Records) -> None:
+        rows = [frame_row(second, size_bytes=100) for second in range(4)]
+        records.frames.add(rows)
+        records.frames.pin([rows[1].id], reason="order:a")
+        assert records.frames.kept_bytes() == 400
+        records.frames.age_out(older_than=NOON + timedelta(seconds=3), keep_bytes=None)
+        assert records.frames.kept_bytes() == 200
+        before = NOON + timedelta(days=1)
+        assert records.frames.forget(before=NOON) == 0
+        assert records.frames.forget(before=before, limit=1) == 1
+        assert records.frames.forget(before=before) == 1
+        assert [row.id for row in records.frames.page()] == [rows[3].id, rows[1].id]
+        assert {rows[0].thumbnail, rows[2].thumbnail} <= leaving(records)
+
     def test_nothing_asked_nothing_aged(self, records: Records) -> None:
         records.frames.add([frame_row(1)])
         assert records.frames.age_out(older_than=None, keep_bytes=None) == []

@@ -1,0 +1,77 @@
+"""Retention: the data folder stays within its limit, and what must stay stays."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from lineside.core import FrameId
+from lineside.hub import HubConfig, Retention, Services, build_services
+from lineside.hub.datasets import Teaching
+from lineside.hub.retention import RetentionSweep, folder_bytes
+from lineside.store import open_blobs, open_records
+from lineside.testing import FakeClock
+from tests.hub.conftest import Line
+
+Pictures = Callable[..., bytes]
+LIMIT = 8_000_000
+
+
+@pytest.fixture
+def kept(config: HubConfig, hub: Services, clock: FakeClock) -> Services:
+    """A hub whose records and pictures lie in its data folder."""
+    settings = replace(config, records="", blobs="", retention=Retention(max_bytes=LIMIT))
+    settings.folder.mkdir(parents=True, exist_ok=True)
+    records = open_records(settings.records_url, clock=clock)
+    services = build_services(
+        settings, plant=hub.plant, records=records, clock=clock,
+        blobs=open_blobs(settings.blobs_url, clock=clock),
+    )  # fmt: skip
+    services.load()
+    return services
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(180)
+def test_the_data_folder_stays_within_its_limit_under_a_steady_flow(
+    kept: Services, clock: FakeClock, jpeg: Pictures
+) -> None:
+    line, swept = Line(kept, clock), RetentionSweep(kept)
+    pinned, most = FrameId(""), 0
+    for step in range(80):
+        for number in range(10):
+            kept.plant_ingest.take([line.camera(jpeg(seed=10 * step + number))])
+            clock.advance(1)
+        if step == 0:
+            pinned = kept.frames.page()[0].id
+            kept.datasets.teach("rack", Teaching(frames=(pinned,), labels=("red",)), by="anna")
+        swept._measure_again_s = 0.0
+        swept.run()
+        most = max(most, folder_bytes(kept.config.folder) - kept.records.unused_bytes())
+    assert most < 1.5 * LIMIT  # what came in the last half minute stands above it
+    assert swept.data_bytes < 1.2 * LIMIT
+    assert kept.frames.page()[0].aged_out_at is None
+    assert kept.records.frames.get(pinned).aged_out_at is None
+    for source in kept.records.log.heads():
+        assert kept.records.log.verify(source).ok
+    first = kept.records.log.read(limit=1)[0]
+    assert first.position > 1, "no history went"
+
+
+def test_what_must_stay_is_said_once_when_it_is_too_large(
+    kept: Services, clock: FakeClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    (kept.config.folder / "model.lspkg").write_bytes(bytes(range(256)) * 40_000)
+    swept = RetentionSweep(kept)
+    for _ in range(3):
+        swept._measure_again_s = 0.0
+        swept.run()
+        clock.advance(60)
+    assert len([text for text in caplog.messages if "too large" in text]) == 1
+
+
+def test_a_folder_that_changes_while_it_is_measured_is_measured(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(bytes(10_000))
+    (tmp_path / "gone").symlink_to(tmp_path / "nowhere")
+    assert folder_bytes(tmp_path) >= 10_000
