@@ -211,14 +211,14 @@ class Process:
 
     def start(self) -> None:
         command = [sys.executable, "-c", PROGRAM, str(self._folder / "hub.toml")]
-        self.process = subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
-        )
+        with (self._folder / "hub.log").open("ab") as log:
+            self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True)
         assert self.process.stdout is not None
         for line in self.process.stdout:
             if "sign in" in line:
                 return
-        pytest.fail("the hub did not start")
+        said = (self._folder / "hub.log").read_text()[-2000:]
+        pytest.fail(f"the hub did not start: {said}")
 
     def end(self, number: signal.Signals) -> int:
         assert self.process is not None

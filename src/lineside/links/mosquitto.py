@@ -49,7 +49,7 @@ from lineside.links.opening import open_bus
 
 logger = logging.getLogger(__name__)
 
-_START_S = 10.0
+_START_S = 30.0
 _END_S = 10.0
 _SIGNAL_S = 0.5
 _STEADY_S = 60.0

@@ -1,0 +1,125 @@
+"""Pictures that the hub's own broker acknowledged are there after kill -9, and after restarts."""
+
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import paho.mqtt.client as paho
+import pytest
+from paho.mqtt.enums import CallbackAPIVersion
+
+from lineside.core import Digest, digest_of
+from tests.hub.conftest import PLANT
+from tests.hub.test_run import Pictures, Process, camera_message, wait_until
+from tests.links.conftest import MOSQUITTO, free_port
+
+EACH_S = 0.04
+BETWEEN_S = 0.6
+
+
+class Camera:
+    """A sender that goes on whatever happens, and knows what it was acknowledged."""
+
+    def __init__(self, port: int, *, qos: int, picture: Callable[[int], bytes]) -> None:
+        self.sent: dict[int, Digest] = {}
+        self.acknowledged: set[Digest] = set()
+        self._qos = qos
+        self._picture = picture
+        self._stop = threading.Event()
+        # Without a session mosquitto forgets what came with quality 2 and is not released.
+        self.client = paho.Client(
+            CallbackAPIVersion.VERSION2, client_id="camera", clean_session=False
+        )
+        self.client.reconnect_delay_set(1, 1)
+        self.client.on_publish = lambda *given: self.acknowledged.add(self.sent[given[2]])
+        self.client.connect_async("127.0.0.1", port)
+        self._thread = threading.Thread(target=self._run, name="camera")
+
+    def start(self) -> None:
+        self.client.loop_start()
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def end(self) -> None:
+        self.client.disconnect()
+        self.client.loop_stop()
+
+    def _run(self) -> None:
+        number = 0
+        while not self._stop.wait(EACH_S):
+            number += 1
+            picture = self._picture(number)
+            message = camera_message(picture)
+            # The number that paho gives next: an answer may be there before publish returns.
+            self.sent[self.client._last_mid + 1] = digest_of(picture)
+            self.client.publish("i/cam", message, qos=self._qos)
+
+
+@pytest.fixture
+def port(tmp_path: Path) -> int:
+    (tmp_path / "plant.toml").write_bytes(PLANT)
+    return free_port()
+
+
+@pytest.fixture(params=["amqtt", "mosquitto"])
+def hub(
+    request: pytest.FixtureRequest, tmp_path: Path, port: int, absent: Callable[[str, str], None]
+) -> Iterator[Process]:
+    if request.param == "mosquitto" and MOSQUITTO is None:
+        absent("service", "mosquitto is not installed")
+    made = Process(tmp_path, bus="embedded")
+    with (tmp_path / "hub.toml").open("a") as settings:
+        settings.write(f'bus_port = {port}\nbus_broker = "{request.param}"\n')
+    yield made
+    if made.process is not None:
+        made.end(signal.SIGTERM)
+
+
+def lost(hub: Process, camera: Camera) -> set[Digest]:
+    """What was acknowledged and is not there when everything has come to rest."""
+    camera.stop()
+    wait_until(lambda: len(camera.acknowledged) == len(camera.sent), within_s=60)
+
+    def missing() -> set[Digest]:
+        stored: set[Digest] = set()
+        before = ""
+        while page := hub.ask(f"/api/v1/frames?limit=1000&before={before}")["items"]:
+            stored |= {frame["digest"] for frame in page}
+            before = page[-1]["id"]
+        return camera.acknowledged - stored
+
+    pause = threading.Event()
+    for _ in range(50):  # mosquitto may hold some that the hub has yet to store
+        if not missing():
+            break
+        pause.wait(0.2)
+    return missing()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize("qos", [1, 2])
+@pytest.mark.parametrize(("ends", "times"), [("SIGKILL", 3), ("SIGTERM", 2)])
+def test_no_acknowledged_picture_is_lost(
+    hub: Process, port: int, jpeg: Pictures, qos: int, ends: str, times: int
+) -> None:
+    camera = Camera(port, qos=qos, picture=lambda number: jpeg("red", seed=number))
+    hub.start()
+    camera.start()
+    pause = threading.Event()
+    try:
+        for round_ in range(times):
+            pause.wait(BETWEEN_S + 0.13 * round_)
+            hub.end(signal.Signals[ends])
+            hub.start()
+        pause.wait(BETWEEN_S)
+        gone = lost(hub, camera)
+        assert camera.sent, "nothing was sent"
+        assert gone == set()
+    finally:
+        camera.stop()
+        camera.end()
