@@ -46,3 +46,15 @@ def test_a_device_that_is_off_shows_what_it_told_last(
     rows = [line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines()]
     assert ["packages", "1 (as last told)"] in rows
     assert ["state", "offline"] in rows
+
+
+@pytest.mark.parametrize(
+    "words", [["device", "revoke", "edge-1", "--reason", "stolen"], ["user", "remove", "anna"]]
+)
+def test_what_cannot_be_undone_asks_for_yes_where_nobody_is_there_to_ask(
+    file: Path, words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert _run([*words, "--config", str(file)]) == 2
+    told = capsys.readouterr().err
+    assert "Nobody is there to ask" in told
+    assert "fix: Add --yes to do it unasked." in told

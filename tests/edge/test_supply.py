@@ -87,10 +87,13 @@ class Device:
         self.loader.close()
         return Device(folder=self.folder, site=self.site, clock=self.clock)
 
-    def wish(self, data: bytes, *, revision: int = 0) -> None:
+    def wish(self, data: bytes, *, revision: int = 0, bad: tuple[bytes, ...] = ()) -> None:
         wanted = Wanted(inspection="stock", digest=package(data), url="/x")
         revisions = {"stock": revision} if revision else {}
-        wish = Desired(schema="lineside.desired/1", packages=(wanted,), revisions=revisions)
+        wish = Desired(
+            schema="lineside.desired/1", packages=(wanted,), revisions=revisions,
+            bad=tuple(package(one) for one in bad),
+        )  # fmt: skip
         self.shelf.keep_desired(wish)
         self.loader.wish(wish)
 
@@ -194,6 +197,21 @@ class TestAWish:
         device.wish(TWO)
         device.fault("not the bytes that were signed")
         assert device.runs(ONE)
+
+    @pytest.mark.parametrize("before", [True, False])
+    def test_that_fails_does_not_let_a_bad_package_go_on(
+        self,
+        started: list[Device],
+        before: bool,  # noqa: FBT001  of the parameters
+    ) -> None:
+        device = started[0]
+        for data in (ONE, TWO) if before else (TWO,):
+            device.wish(data)
+            device.running(data)
+        device.fails.add(THREE)
+        device.wish(THREE, revision=2, bad=(TWO,))
+        device.fault("golden pictures' answers differ")
+        wait_until(lambda: device.runs(ONE) if before else device.loader.in_use() == ())
 
 
 class TestTheDisk:

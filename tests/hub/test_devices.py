@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from lineside.core import Json, decode_json, encode
 from lineside.edge.messages import offline
 from lineside.hub import Services
-from lineside.hub.devices import AckState
+from lineside.hub.devices import AckState, Devices
 from lineside.links import Bus, Message
 from lineside.testing import FakeClock
 from tests.hub.conftest import PACKAGE
@@ -254,3 +254,39 @@ def test_never_more_is_acknowledged_than_was_stored_or_given_up(
         given_up = max(given_up, first - 1)
         state = state.take(sequence, first=first, fresh=fresh)
         assert all(count in stored or count <= given_up for count in range(1, state.acked + 1))
+
+
+def said(hub: Services, *, every_s: float) -> None:
+    status = {
+        "schema": "lineside.device/1", "device": "edge-1", "state": "online", "version": "1",
+        "at": "", "packages": [], "spool_depth": 0, "every_s": every_s,
+    }  # fmt: skip
+    hub.devices.take_status("edge-1", encode(status))
+
+
+def test_a_device_that_reports_is_never_silent_to_the_hub_or_to_a_command_beside_it(
+    hub: Services, clock: FakeClock
+) -> None:
+    for second in range(240):
+        if second % 10 == 0:
+            said(hub, every_s=10.0)
+        if second % 2 == 0:
+            hub.devices.flush()
+        beside = Devices(hub.records, plant=hub.plant, clock=clock)  # as a command reads it
+        assert (hub.devices.one("edge-1").state, beside.one("edge-1").state) == ("online",) * 2
+        clock.advance(1)
+    clock.advance(60)
+    assert hub.devices.one("edge-1").state == "silent"
+    clock.advance(90)
+    beside = Devices(hub.records, plant=hub.plant, clock=clock)
+    assert beside.one("edge-1").state == "silent"
+
+
+def test_a_device_that_reports_seldom_has_three_of_its_own_intervals(
+    hub: Services, clock: FakeClock
+) -> None:
+    said(hub, every_s=60.0)
+    clock.advance(179)
+    assert hub.devices.one("edge-1").state == "online"
+    clock.advance(2)
+    assert hub.devices.one("edge-1").state == "silent"

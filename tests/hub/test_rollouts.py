@@ -619,6 +619,10 @@ def test_pages_and_models_say_what_devices_report(
     assert trusted.packages.one(versions[0]).used_by == ("stock",)
     assert trusted.packages.one(versions[0]).approved_by == "eve"
     assert "in use for stock" in browser.get("/models").text
+    rack = trusted.plant.find_camera("rack")
+    station = browser.get(f"/lines/{rack.line}/{rack.id}").text
+    assert "<dt>Approved by</dt><dd>eve</dd>" in station
+    assert "nobody yet" not in station
 
 
 def test_the_api_begins_shows_and_orders_for_those_who_may(trusted: Services, fleet: Fleet) -> None:

@@ -7,7 +7,7 @@ import typer
 
 from lineside.cli.config import load_edge
 from lineside.cli.hub import ConfigOption, settings
-from lineside.cli.output import JsonFlag, say, show, table
+from lineside.cli.output import JsonFlag, ask, say, show, table
 from lineside.core import InvalidError, SystemClock, rfc3339
 
 if TYPE_CHECKING:
@@ -164,8 +164,7 @@ def revoke(
     """Take a device out: bus, hub and job service refuse it from now on."""
     from lineside.hub import open_fleet
 
-    if not yes:
-        typer.confirm(f"Revoke {device}?", abort=True, err=True)
+    ask(f"Revoke {device}?", yes=yes)
     with open_fleet(settings(config), clock=SystemClock()) as books:
         books.enrolment.revoke(device, by=by, reason=reason)
     say(f"revoked {device}")

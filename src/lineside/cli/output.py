@@ -9,7 +9,7 @@ from typing import Annotated, TypeVar
 import msgspec
 import typer
 
-from lineside.core import LinesideError, NotFoundError, to_plain
+from lineside.core import InvalidError, LinesideError, NotFoundError, to_plain
 
 T = TypeVar("T")
 
@@ -28,6 +28,22 @@ def say(line: str) -> None:
     """Progress and remarks, on stderr."""
     sys.stderr.write(line + "\n")
     sys.stderr.flush()
+
+
+def ask(question: str, *, yes: bool) -> None:
+    """Go on where a person agrees, or ``--yes`` was given.
+
+    Raises:
+        InvalidError: neither, and no terminal is there to ask at.
+        typer.Abort: the person does not agree.
+    """
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        raise InvalidError(
+            f"{question} Nobody is there to ask", where="--yes", fix="Add --yes to do it unasked."
+        )
+    typer.confirm(question, abort=True, err=True)
 
 
 def explain(error: LinesideError) -> None:

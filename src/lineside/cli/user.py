@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from lineside.cli.hub import ConfigOption, settings
-from lineside.cli.output import JsonFlag, say, show, table
+from lineside.cli.output import JsonFlag, ask, say, show, table
 from lineside.cli.password import read_password
 from lineside.core import SystemClock, load_plant, rfc3339
 
@@ -128,8 +128,7 @@ def remove(
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
 ) -> None:
     """Remove a user; what the user did stays in the log."""
-    if not yes:
-        typer.confirm(f"Remove {name}?", abort=True, err=True)
+    ask(f"Remove {name}?", yes=yes)
     with accounts(config) as opened:
         opened.remove(name, by=by)
     say(f"removed {name}")

@@ -261,6 +261,7 @@ class Agent:
             faults=counted.faults,
             cameras=tuple(worker.condition for worker in self._workers),
             desired=self._loader.revisions(),
+            every_s=self._config.status_every_s,
         )
 
     def tell_status(self) -> None:

@@ -6,7 +6,8 @@
 2. When anything of that fails the one before goes on, and the failure is told as a fault. A hub
    that is away is asked again; a package that must not run is not tried again until the wish
    changes. A device that starts and cannot have what is wanted goes on with what it ran last, or
-   with the one before that.
+   with the one before that. A package that was judged bad on the line does not go on: the one
+   before it does, or none.
 3. An inspection that nobody wants a package for has none any more.
 4. The archive in use and the one before it stay on the disk. What is kept there is proved again
    each time it is loaded.
@@ -233,6 +234,8 @@ class Loader:
             mine = [one for one in wanted if one.inspection in self.inspections]
             self._unload({one.inspection for one in mine})
         outcomes = [self._bring(one) for one in mine]
+        for one in mine:
+            self._drop_bad(one)
         self._sweep()
         return all(outcomes)
 
@@ -274,6 +277,22 @@ class Loader:
             return self._never(wanted, error)
         return True
 
+    def _drop_bad(self, wanted: Wanted) -> None:
+        """What was judged bad does not stay where what is wanted cannot be had."""
+        name, slot = wanted.inspection, self._slots.get(wanted.inspection)
+        failed = self._failed.get(name) == wanted.digest
+        if slot is None or not failed or not self._is_bad(slot.ready.digest):
+            return
+        logger.warning("a bad package is dropped inspection=%s", name)
+        with self._swapping:
+            self._slots = {key: one for key, one in self._slots.items() if key != name}
+        self._tally.changed()
+        self._fall_back(wanted)
+
+    def _is_bad(self, digest: str) -> bool:
+        wish = self._wish
+        return wish is not None and digest in wish.bad
+
     def _is_wanted(self, wanted: Wanted) -> bool:
         """Whether nobody wished for another one, and no job brought one, meanwhile."""
         now = wanted_now(self._wish, self._deployed)
@@ -302,7 +321,7 @@ class Loader:
         if one is None or name in self._slots:
             return
         for digest in (one.digest, one.previous):
-            if not digest or digest == wanted.digest:
+            if not digest or digest == wanted.digest or self._is_bad(digest):
                 continue
             try:
                 self._go_on(Wanted(inspection=name, digest=Digest(digest), url=one.url))

@@ -43,11 +43,14 @@ class Desired:
         packages: one for each inspection that should have one.
         revisions: how often the hub changed each inspection's package; also of those that should
             have none. A hub that does not count says nothing.
+        bad: digests that no inspection keeps in use where it cannot have what it should: the hub
+            took them back from the line.
     """
 
     schema: Literal["lineside.desired/1"]
     packages: tuple[Wanted, ...] = ()
     revisions: Mapping[str, int] = field(default_factory=dict)
+    bad: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         names = [wanted.inspection for wanted in self.packages]
@@ -104,6 +107,7 @@ class DeviceStatus:
     Attributes:
         refused: reason → how many frames or messages.
         desired: inspection → the revision of the desired state that the device heard.
+        every_s: how often the device says this at least; 0: it does not tell.
     """
 
     device: str
@@ -119,6 +123,7 @@ class DeviceStatus:
     faults: tuple[str, ...] = ()
     cameras: tuple[CameraCondition, ...] = ()
     desired: Mapping[str, int] = field(default_factory=dict)
+    every_s: float = 0.0
     schema: Literal["lineside.device/1"] = "lineside.device/1"
 
 

@@ -48,6 +48,7 @@ BAD_KIND = "bad-package"
 _PAGE = 1000
 _TRIES = 8
 _MOST_REPORTED = 8
+_MOST_BAD = 100
 _REFRESH_S = 10.0
 
 
@@ -82,6 +83,11 @@ class DesiredState:
         """For an inspection; an empty one where nothing was said of it."""
         found = (one for one in self.packages if one.inspection == inspection)
         return next(found, DesiredPackage(inspection=inspection))
+
+    @property
+    def revisions(self) -> dict[str, int]:
+        """Inspection → its revision, of those that were ever changed."""
+        return {one.inspection: one.revision for one in self.packages if one.revision}
 
     def having(self, changed: DesiredPackage) -> "DesiredState":
         """With one inspection changed."""
@@ -324,13 +330,27 @@ class DesiredStates:
         if self.bus is None:
             return
         topic = f"lineside/{self._plant.site}/device/{device}/desired"
-        payload = desired_payload(
-            self._wire(state), revisions=_revisions(state) if self._devices.reads(device) else {}
-        )
+        payload = self.payload(device, state)
         try:
             self.bus.publish(topic, payload, qos=1, retain=True)
         except UnavailableError as error:
             logger.warning("desired packages not told device=%s reason=%s", device, error)
+
+    def payload(self, device: str, state: DesiredState) -> bytes:
+        """``lineside.desired/1``; revisions and bad packages only for devices that read them."""
+        body: dict[str, Any] = {"schema": "lineside.desired/1", "packages": self._wire(state)}
+        if self._devices.reads(device) and state.revisions:
+            body |= {"revisions": state.revisions, "bad": self._bad(state)}
+        return encode(body)
+
+    def _bad(self, state: DesiredState) -> list[str]:
+        """Marked packages of the inspections that the device was told of."""
+        found: set[str] = set()
+        for inspection in state.revisions:
+            below = f"{inspection}/"
+            page = self._documents.page(BAD_KIND, after=below, limit=_MOST_BAD)
+            found |= {one.id.removeprefix(below) for one in page if one.id.startswith(below)}
+        return sorted(found)
 
     def tick(self) -> None:
         """Note what devices report, and tell those that have not heard; about once a second."""
@@ -351,7 +371,7 @@ class DesiredStates:
                 state = states[device.id]
                 self._show(device.id, state)
                 heard = device.status.get("desired")
-                if device.state == "online" and heard not in (None, _revisions(state)):
+                if device.state == "online" and heard not in (None, state.revisions):
                     self.tell(device.id)
 
     def _show(self, device: str, state: DesiredState) -> None:
@@ -367,16 +387,6 @@ class DesiredStates:
             for one in state.packages
             if one.digest
         ]
-
-
-def desired_payload(packages: Iterable[dict[str, str]], *, revisions: Mapping[str, int]) -> bytes:
-    """``lineside.desired/1``; ``revisions`` only for devices that read them."""
-    body: dict[str, Any] = {"schema": "lineside.desired/1", "packages": list(packages)}
-    return encode(body | ({"revisions": dict(revisions)} if revisions else {}))
-
-
-def _revisions(state: DesiredState) -> dict[str, int]:
-    return {one.inspection: one.revision for one in state.packages if one.revision}
 
 
 def _state(body: Mapping[str, Any]) -> DesiredState:

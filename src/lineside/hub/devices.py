@@ -45,10 +45,14 @@ _PAGE = 1000
 _STATES = ("online", "offline")
 _WRITTEN_AGAIN_S = 60.0
 _OVERLAP = timedelta(seconds=60)
+_HEARD_LATE_S = 90.0
+"""Rows are a minute old at most, and half a minute more where many are due at once."""
+_INTERVALS = 3.0
 _MOST_AT_ONCE = 500
 _LASTING = (
     "packages",
     "desired",
+    "every_s",
     "spool_depth",
     "spool_dropped",
     "frames",
@@ -99,7 +103,11 @@ class _Device:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeviceLimits:
-    """How many devices may report, and how long one may be silent."""
+    """How many devices may report, and how long one may be silent.
+
+    Attributes:
+        silent_after_s: of a device that reports oftener; else three of its own intervals.
+    """
 
     most: int = 20_000
     silent_after_s: float = 60.0
@@ -281,13 +289,14 @@ class Devices:
                 logger.info("device heard again device=%s", name)
 
     def _presence(self, entry: _Device, *, now: datetime) -> Presence:
-        patience_s = self._limits.silent_after_s
-        if self._records.shared and not entry.is_heard_here:
-            patience_s += _WRITTEN_AGAIN_S  # so old may be what another hub wrote of it
+        every_s = entry.status.get("every_s", 0.0)
+        own_s = _INTERVALS * every_s if isinstance(every_s, int | float) else 0.0
+        limit_s = max(self._limits.silent_after_s, own_s)
+        if not entry.is_heard_here:
+            limit_s += _HEARD_LATE_S  # so much older may be what its row says
         return presence(
-            str(entry.status.get("state", "")), heard_at=entry.at, now=now,
-            silent_after_s=patience_s,
-        )  # fmt: skip
+            str(entry.status.get("state", "")), heard_at=entry.at, now=now, silent_after_s=limit_s
+        )
 
     def check(self, event: Event, *, line: str, camera: str) -> str:
         """The device that says this event, if it may.
@@ -349,6 +358,12 @@ class Devices:
         with self._lock:
             entry = self._devices.get(device)
             return entry is not None and "desired" in entry.status
+
+    def told(self, device: str) -> bool:
+        """Whether what a device runs is known: it reported, or is none that reports."""
+        with self._lock:
+            entry = self._devices.get(device)
+            return entry is None or bool(entry.status)
 
     def wish(self, device: str, packages: tuple[dict[str, Any], ...]) -> None:
         """Remember what a device was asked to run."""

@@ -104,7 +104,10 @@ def open_fleet(config: HubConfig, *, clock: Clock) -> Iterator[FleetBooks]:
     with open_records(config.records_url, clock=clock) as records:
         ground = Ground(records=records, journal=BesideJournal(records), plant=plant, clock=clock)
         enrolment = Enrolment(ground, config=config)
-        limits = DeviceLimits(most=config.most_devices, silent_after_s=config.device_silent_s)
+        limits = DeviceLimits(
+            most=config.most_devices,
+            silent_after_s=config.device_silent_s,
+        )
         yield FleetBooks(
             devices=Devices(records, plant=plant, clock=clock, limits=limits),
             enrolment=enrolment,

@@ -582,7 +582,7 @@ class Rollouts:
         running = self._ground.desired.running(release.inspection)
         for job in rollout.jobs:
             for name in job.devices if job.back else ():
-                gone = running.get(name) != release.digest
+                gone = running.get(name) != release.digest and self._ground.devices.told(name)
                 if gone and (job.remove or found.get(name) in _NOT_DONE):
                     found[name] = ExecutionStatus.SUCCEEDED
                 elif job.remove and not self._ground.things.has(name):
