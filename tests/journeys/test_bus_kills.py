@@ -60,6 +60,16 @@ def broker(
     server.stop()
 
 
+@pytest.fixture
+def program(tmp_path: Path, config: HubConfig, broker: str) -> Iterator[Process]:
+    """A hub, not started; ended whatever a test leaves."""
+    assert config.plant
+    made = Process(tmp_path, bus=broker)
+    yield made
+    if made.process is not None:
+        made.end(signal.SIGKILL)
+
+
 @dataclass
 class Sender:
     """Says numbered messages at a steady rate; each was acknowledged by the broker."""
@@ -139,10 +149,8 @@ def rounds(senders: list[Sender], count: int) -> Callable[[], bool]:
 
 
 def test_a_planned_restart_loses_nothing_that_was_said_meanwhile(
-    tmp_path: Path, config: HubConfig, broker: str
+    tmp_path: Path, program: Process, broker: str
 ) -> None:
-    assert config.plant
-    program = Process(tmp_path, bus=broker)
     program.start()
     with sending(broker, 1, pause_s=0.002) as senders:
         wait_until(rounds(senders, 200))
@@ -156,10 +164,8 @@ def test_a_planned_restart_loses_nothing_that_was_said_meanwhile(
 
 
 def test_kill_9_under_load_loses_and_doubles_nothing(
-    tmp_path: Path, config: HubConfig, broker: str
+    tmp_path: Path, program: Process, broker: str
 ) -> None:
-    assert config.plant
-    program = Process(tmp_path, bus=broker)
     program.start()  # from here on the broker keeps what is said
     with sending(broker, 1, 2, pause_s=0.001) as senders:
         for number in range(3):
