@@ -24,7 +24,6 @@ import shutil
 import signal
 import socket
 import subprocess
-import sys
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -32,6 +31,7 @@ from pathlib import Path
 from typing import Self
 
 from lineside.core import Clock, InvalidError, LinesideError, SystemClock, UnavailableError
+from lineside.core.processes import end_with_parent
 from lineside.links.backoff import backoff_s
 from lineside.links.bus_passwords import hash_bus_password
 from lineside.links.contract import Bus, Mailbox
@@ -68,16 +68,6 @@ _FIGURES = {
     "$SYS/broker/publish/messages/sent": "delivered",
     "$SYS/broker/publish/messages/dropped": "dropped",
 }
-# The kernel ends the program with us (prctl(2), PR_SET_PDEATHSIG), also after kill -9. This is set
-# in a process of its own, because code between fork and exec can hang in one with threads.
-_TIED = """
-import ctypes, os, sys
-prctl = getattr(ctypes.CDLL(None), "prctl", None)
-if prctl is not None:
-    prctl(1, 15, 0, 0, 0)
-if os.getppid() == int(sys.argv[1]):
-    os.execv(sys.argv[2], sys.argv[2:])
-"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -461,7 +451,7 @@ class MosquittoBroker:
     def _run_once(self) -> int:
         """Start the program, hear what it says until it ends; its exit code."""
         command = [self._program, "-c", str(self._folder / "mosquitto.conf")]
-        tied = [sys.executable, "-I", "-S", "-c", _TIED, str(os.getpid()), *command]
+        tied = end_with_parent(command)
         with self._changed:
             if self._stop.is_set():
                 return 0
