@@ -11,12 +11,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lineside.core import Route, RouteKind, SystemClock
+from lineside.core import Route, RouteKind, SystemClock, UnavailableError
 from lineside.hub import Services
 from lineside.hub.deliveries import MOST_NAMES, Deliveries, Named, name_all
 from lineside.hub.kafka import KafkaBridge
 from lineside.hub.kafka_config import KafkaBridged
 from lineside.hub.kafka_words import DELIVERY, bridged_record, event_of
+from lineside.hub.leases import LENGTH_S, HubLeases
 from lineside.links import (
     Delivery,
     KafkaPlace,
@@ -88,6 +89,25 @@ def test_names_survive_the_hub() -> None:
         first = life().names([kept(1), kept(2)])
         assert life().names([kept(2, again=True)]) == first[1:]
         assert life().names([kept(3)])[0] not in first
+
+
+def test_a_hub_that_lost_the_session_names_nothing_that_it_still_has_in_hand() -> None:
+    clock = FakeClock()
+    with open_records("memory://", clock=clock) as records:
+        leases = [HubLeases(records, hub=hub, clock=clock, alone=False) for hub in ("a", "b")]
+        parts = [one.lease("plant") for one in leases]
+        readers = [
+            Deliveries(records.documents, session="hub", clock=clock, writing=part.writing)
+            for part in parts
+        ]
+        leases[0].step()
+        (name,) = readers[0].names([kept(1)])
+        clock.advance(LENGTH_S + 1)
+        leases[1].step()
+        assert readers[1].names([kept(1, again=True)]) == [name]
+        with pytest.raises(UnavailableError, match="taken 'plant' over"):
+            readers[0].names([kept(2)])
+        assert len(records.documents.get("mqtt-deliveries", "hub").body["named"]) == 1
 
 
 def test_a_name_tells_one_event_from_its_like_and_finds_itself_again() -> None:

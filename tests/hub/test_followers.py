@@ -1,7 +1,8 @@
 """Readers of the log look when something came that they want, and not otherwise."""
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -353,9 +354,10 @@ class Leased:
         self.asked.set()
         return self.ours
 
-    def check(self) -> None:
-        if not self.ours:
-            raise ConflictError("another hub has it")
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        assert self.ours
+        yield
 
     def release(self) -> None:
         self.released.set()

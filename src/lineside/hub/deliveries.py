@@ -9,14 +9,27 @@
    that gives an identifier away again at once can thus make one of two messages: where the second
    has the same words, was sent into a connection that broke, and its like had just been
    acknowledged. mosquitto counts its identifiers up, so there it takes 65,535 messages.
+4. Of several hubs only the one that may read the session names its messages: what another one still
+   has in hand, the broker hands out again.
 """
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
-from lineside.core import Clock, NotFoundError, digest_of, new_id
+from lineside.core import (
+    Clock,
+    ConflictError,
+    Json,
+    NotFoundError,
+    UnavailableError,
+    digest_of,
+    new_id,
+)
 from lineside.links import Delivery
 from lineside.store import Documents
+
+Writing = Callable[[], AbstractContextManager[None]]
 
 MOST_NAMES = 500
 _KIND = "mqtt-deliveries"
@@ -65,7 +78,11 @@ def name_all(
 class Deliveries:
     """The names of one MQTT session; used by one thread."""
 
-    def __init__(self, documents: Documents, *, session: str, clock: Clock) -> None:
+    def __init__(
+        self, documents: Documents, *, session: str, clock: Clock, writing: Writing = nullcontext
+    ) -> None:
+        """``writing``: a transaction of the hub that may read the session, or a conflict."""
+        self._writing = writing
         self._documents = documents
         self._session = session
         self._clock = clock
@@ -75,17 +92,24 @@ class Deliveries:
         """A name for each message, written down when this returns; "" where it has none.
 
         Raises:
-            UnavailableError: the store is away; ask again.
+            UnavailableError: the store is away, or another hub reads the session; ask again.
         """
         known = self._loaded()
         names, remembered = name_all(
             deliveries, known, fresh=lambda: new_id("dlv", clock=self._clock)
         )
         if remembered != known:
-            told = [[one.mid, one.words, one.name] for one in remembered]
-            self._documents.put(_KIND, self._session, body={"named": told})
+            told: list[list[Json]] = [[one.mid, one.words, one.name] for one in remembered]
+            self._keep(told)
             self._known = remembered
         return names
+
+    def _keep(self, told: list[list[Json]]) -> None:
+        try:
+            with self._writing():
+                self._documents.put(_KIND, self._session, body={"named": told})
+        except ConflictError as error:
+            raise UnavailableError(error.message, where=error.where, fix=error.fix) from error
 
     def _loaded(self) -> list[Named]:
         if self._known is None:

@@ -18,7 +18,7 @@
 import logging
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -85,8 +85,8 @@ class Lease(Protocol):
         """Take it or keep it; False while another hub has it."""
         ...
 
-    def check(self) -> None:
-        """Make sure, until this thread's transaction ends, that no other hub takes it over.
+    def writing(self) -> AbstractContextManager[None]:
+        """A transaction during which no other hub takes it over.
 
         Raises:
             ConflictError: another hub may have it by now.
@@ -342,10 +342,7 @@ class Follower:
         place = min(self.position, self._settled())
         if place - self._noted < self._note_every:
             return
-        with ExitStack() as stack:
-            if self._lease is not None:
-                stack.enter_context(self._records.transaction())
-                self._lease.check()
+        with self._lease.writing() if self._lease is not None else nullcontext():
             self._records.documents.put("cursor", self.name, body={"position": place})
         self._noted = place
 

@@ -44,6 +44,8 @@ from lineside.streams import Event
 
 logger = logging.getLogger(__name__)
 
+BRIDGE = "kafka-bridge"
+"""The part that reads the bridge's session."""
 _BATCH = 500
 _WAIT_S = 0.5
 _PAUSE_S = 1.0
@@ -136,8 +138,9 @@ class KafkaBridge(_Worker):
         self._sender = sender
         self._keeping = services.keeping
         self._deliveries = Deliveries(
-            services.records.documents, session=name, clock=services.clock
-        )
+            services.records.documents, session=name, clock=services.clock,
+            writing=services.leases.lease(BRIDGE).writing,
+        )  # fmt: skip
         self.count = 0
 
     def figures(self) -> MailboxFigures:
@@ -325,7 +328,7 @@ def _start_bridge(services: Services, *, bus_url: str, stack: ExitStack) -> None
     if not bridges:
         return
     name = f"hub-{services.plant.site}-kafka"
-    lease = services.leases.lease("kafka-bridge")
+    lease = services.leases.lease(BRIDGE)
     running: list[KafkaBridge] = []
 
     def begin() -> Callable[[], None]:

@@ -17,7 +17,8 @@
 
 import logging
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from lineside.core import Clock, ConflictError, LinesideError
@@ -91,6 +92,20 @@ class PartLease:
                 fix="Nothing: another hub goes on with it.",
             )  # fmt: skip
         self._leases.records.leases.check(held)
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """A transaction that holds on to the lease; where this hub is alone, none is needed.
+
+        Raises:
+            ConflictError: another hub may run the part by now; nothing was written.
+        """
+        if self._leases.alone:
+            yield
+            return
+        with self._leases.records.transaction():
+            self.check()
+            yield
 
     def release(self) -> None:
         """Say that the part has ended for good in this hub."""

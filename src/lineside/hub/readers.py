@@ -21,6 +21,7 @@ from lineside.core import NotFoundError, RefusedError, UnavailableError
 from lineside.hub.deliveries import Deliveries
 from lineside.hub.job_service import TOPICS as JOB_TOPICS
 from lineside.hub.keeping import Keeping
+from lineside.hub.peers import DEVICES
 from lineside.hub.services import Services
 from lineside.hub.stats import CAMERAS
 from lineside.hub.topics import DeadLetterError, Reason, Router
@@ -215,20 +216,22 @@ class Timeless:
         ]
 
 
-def open_reader(
-    name: str, *, url: str, services: Services, may_join: Callable[[], bool] = lambda: True
-) -> Reader:
-    """Go on with the session of one of ``READERS``; the caller starts and stops it.
+def part_of(reader: str) -> str:
+    """The part of the hub's work that a reader belongs to."""
+    return CAMERAS if reader == CAMERAS else DEVICES
 
-    ``may_join``: whether this hub may read the session now; who joins takes it from others.
+
+def open_reader(name: str, *, url: str, services: Services) -> Reader:
+    """Go on with the session of one of ``READERS``; the caller starts and stops it.
 
     Raises:
         InvalidError, RefusedError: as ``open_session``.
     """
+    lease = services.leases.lease(part_of(name))
     client_id = f"hub-{services.plant.site}-{name}"
     session = open_hub_session(
         url, client_id=client_id, patterns=_patterns(services)[name], services=services,
-        may_join=may_join,
+        may_join=lambda: lease.is_held,
     )  # fmt: skip
     plant = services.plant_ingest
     stores: dict[str, MessageStore] = {
@@ -237,7 +240,10 @@ def open_reader(
     }  # fmt: skip
     identify: Identify = messages_of
     if name == CAMERAS:
-        names = Deliveries(services.records.documents, session=client_id, clock=services.clock)
+        names = Deliveries(
+            services.records.documents, session=client_id, clock=services.clock,
+            writing=lease.writing,
+        )  # fmt: skip
         identify = Timeless(names, is_timeless=plant.is_timeless).identify
     return Reader(
         name, session=session, store=stores[name], keeping=services.keeping, identify=identify,

@@ -36,12 +36,19 @@ from lineside.hub.drift import DriftWatch
 from lineside.hub.follow import Follower, Selection, skip_entry
 from lineside.hub.journal import person_event
 from lineside.hub.kafka import start_kafka
-from lineside.hub.leases import LeasedPart, PartLease
+from lineside.hub.leases import LeasedPart
 from lineside.hub.models import MODEL_TYPE
 from lineside.hub.opcua import check_opcua, start_opcua
 from lineside.hub.outbox import EventOutbox
 from lineside.hub.peers import DEVICES, Peers
-from lineside.hub.readers import READERS, Reader, open_reader, taken_topics, watch_losses
+from lineside.hub.readers import (
+    READERS,
+    Reader,
+    open_reader,
+    part_of,
+    taken_topics,
+    watch_losses,
+)
 from lineside.hub.replay_book import REPLAY_TYPE
 from lineside.hub.roles import Role
 from lineside.hub.rules import rules_follower
@@ -311,8 +318,8 @@ def _start_readers(
     for name in READERS:
         services.stats.watch_mailbox(name, partial(_figures, readers, name))
 
-    def read(name: str, lease: PartLease, *, opening: ExitStack) -> None:
-        reader = open_reader(name, url=url, services=services, may_join=lambda: lease.is_held)
+    def read(name: str, *, opening: ExitStack) -> None:
+        reader = open_reader(name, url=url, services=services)
         opening.callback(readers.pop, name)
         opening.callback(reader.stop)
         readers[name] = reader
@@ -320,26 +327,25 @@ def _start_readers(
         if len(readers) == len(READERS):
             taking.set()
 
-    def read_plant(lease: PartLease) -> Callable[[], None]:
+    def read_plant() -> Callable[[], None]:
         with ExitStack() as opening:
-            read(CAMERAS, lease, opening=opening)
+            read(CAMERAS, opening=opening)
             if not services.leases.alone:
                 finisher.look_again()
             return opening.pop_all().close
 
-    def read_devices(lease: PartLease) -> Callable[[], None]:
+    def read_devices() -> Callable[[], None]:
         with ExitStack() as opening:
             services.devices.refresh(is_mine=False)
             opening.callback(services.devices.flush_all)
-            for name in (name for name in READERS if name != CAMERAS):
-                read(name, lease, opening=opening)
+            for name in (name for name in READERS if part_of(name) == DEVICES):
+                read(name, opening=opening)
             if not services.leases.alone:
                 _tell_devices(services)
             return opening.pop_all().close
 
     for name, opener in ((CAMERAS, read_plant), (DEVICES, read_devices)):
-        lease = services.leases.lease(name)
-        part = LeasedPart(lease, opener=partial(opener, lease))
+        part = LeasedPart(services.leases.lease(name), opener=opener)
         stack.callback(part.stop)
         part.start()
 

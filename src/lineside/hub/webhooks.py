@@ -314,10 +314,8 @@ class Webhook:
         """The lock is held."""
         kept = self._lanes.kept()
         body = {"position": kept.read_to, "lanes": [list(lane) for lane in kept.lanes]}
-        records = self._services.records
-        with records.transaction():
-            self._lease.check()
-            records.documents.put(_KIND, self._config.name, body=body)
+        with self._lease.writing():
+            self._services.records.documents.put(_KIND, self._config.name, body=body)
         self._unkept = False
 
     def _keep_later(self) -> None:
