@@ -4,16 +4,18 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 
 import pytest
 
-from lineside.core import ConflictError, Plant
+from lineside.core import ConflictError, Plant, to_plain
 from lineside.hub import HubConfig, Services, build_services
 from lineside.hub.auth import UnauthenticatedError
 from lineside.hub.ledger import Recorded
 from lineside.hub.peers import Peers
+from lineside.hub.views import RunView
 from lineside.store import open_blobs, open_records
 from lineside.testing import FakeClock
 from lineside.twin import rebuild
@@ -241,3 +243,27 @@ def test_a_hub_that_hears_the_devices_takes_nothing_old_from_their_rows(
     first.devices.refresh(is_mine=True)
     assert first.devices.one("edge-1").spool_depth == 4
     assert first.devices.knows("edge-2")
+
+
+def test_a_training_run_of_one_hub_is_seen_at_the_other_and_left_alone(
+    hubs: list[Services], clock: FakeClock
+) -> None:
+    first, second = hubs
+    view = RunView(
+        id="run_1", state="running", task="multilabel", dataset="rack", version=1,
+        inspection="stock", seed=7, started_at=clock.now(), started_by="anna", stage="starting",
+    )  # fmt: skip
+    body = {"view": to_plain(view), "pid": 1, "hub": first.leases.hub}
+    first.records.documents.put("run", "run_1", body=body)
+    peers = Peers(second)
+    peers.step()
+    assert second.runs.one("run_1") == view
+    second.runs.load()
+    assert second.runs.one("run_1").state == "running", "its own hub settles it"
+    with pytest.raises(ConflictError, match="another hub of the site"):
+        second.runs.cancel("run_1")
+    ended = {**body, "view": to_plain(replace(view, state="done", percent=100.0))}
+    clock.advance(3)
+    first.records.documents.put("run", "run_1", body=ended)
+    peers.step()
+    assert second.runs.one("run_1").state == "done"
