@@ -610,6 +610,23 @@ def test_what_a_person_takes_into_use_meanwhile_is_not_undone_by_going_back(
     assert fleet.runs == dict.fromkeys(NAMES, versions[2])
 
 
+def test_a_roll_out_does_not_wait_for_devices_that_got_another_package_meanwhile(
+    trusted: Services, free: tuple[Fleet, list[str]], clock: FakeClock
+) -> None:
+    fleet, versions = free
+    finished(trusted, fleet, clock, version=1, plan=at_once("edge-1"))
+    plan = replace(at_once("edge-1"), limits=LiveLimits(frames=10 * FRAMES))
+    rollout = finished(trusted, fleet, clock, version=2, plan=plan)
+    assert trusted.rollouts.view(rollout).waits == "400 frames were not judged yet by edge-1"
+    trusted.packages.use(versions[2], inspection="stock", by="eve", reason="mended")
+    carry_on(trusted, fleet)
+    one = trusted.rollouts.one(rollout)
+    assert (one.state, one.why) == (
+        RolloutState.ABORTED, "another package came into use on edge-1",
+    )  # fmt: skip
+    assert fleet.runs["edge-1"] == versions[2]
+
+
 def test_pages_and_models_say_what_devices_report(
     trusted: Services, free: tuple[Fleet, list[str]], browser: TestClient
 ) -> None:

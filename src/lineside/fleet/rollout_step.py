@@ -42,6 +42,7 @@ class RolloutFacts:
         open: whether a step may begin (windows).
         executions: device → its last job of this release; absent while it waits its turn.
         lost: asked, and taken back by a pause: to be asked again.
+        elsewhere: devices that somebody gave another package since they took the release.
         back: the same of the way back.
         back_to: device → the release it is to be led back to; None: to no package.
         evidence: of this roll-out.
@@ -56,6 +57,7 @@ class RolloutFacts:
     open: bool = True
     executions: Mapping[str, ExecutionStatus] = field(default_factory=dict)
     lost: frozenset[str] = frozenset()
+    elsewhere: frozenset[str] = frozenset()
     back: Mapping[str, ExecutionStatus] = field(default_factory=dict)
     back_to: Mapping[str, Release | None] = field(default_factory=dict)
     evidence: tuple[Evidence, ...] = ()
@@ -247,6 +249,9 @@ def _watched(rollout: Rollout, facts: RolloutFacts, *, now: datetime) -> Action:
     ]
     if not set(taken) & set(rollout.shares[rollout.step]):
         return Stop(why=f"no device of step {rollout.step + 1} took the release")
+    taken = [name for name in taken if name not in facts.elsewhere]
+    if not set(taken) & set(rollout.shares[rollout.step]):
+        return Stop(why=f"another package came into use on {_names(sorted(facts.elsewhere))}")
     needed = rollout.plan.limits.frames
     seen = {each.device for each in _evidence(rollout, facts) if each.frames >= needed}
     unseen = [name for name in taken if name not in seen]

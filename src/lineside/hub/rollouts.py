@@ -538,6 +538,7 @@ class Rollouts:
             open=self._is_open(rollout),
             executions=standing.executions,
             lost=standing.lost,
+            elsewhere=self._elsewhere(rollout, standing.executions),
             back=self._reported_back(rollout, standing.back) if back else standing.back,
             back_to={
                 name: self._back_to(rollout, name)
@@ -545,6 +546,21 @@ class Rollouts:
                 if back and name not in rollout.asked_back
             },
             evidence=tuple(one.evidence for one in self.book.reports(rollout.id)),
+        )
+
+    def _elsewhere(
+        self, rollout: Rollout, executions: Mapping[str, ExecutionStatus]
+    ) -> frozenset[str]:
+        """Devices that took the release and should run another package since."""
+        release, desired = rollout.release, self._ground.desired
+        watched = rollout.state is RolloutState.RUNNING
+        entries = {
+            name: desired.of(name).of(release.inspection)
+            for name, status in executions.items()
+            if watched and status is ExecutionStatus.SUCCEEDED
+        }
+        return frozenset(
+            name for name, one in entries.items() if one.revision and one.digest != release.digest
         )
 
     def _judged_since(self, rollout: Rollout) -> str:
