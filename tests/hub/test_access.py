@@ -27,6 +27,9 @@ FOR_DEVICES = {
     "/api/v1/packages/{digest}/content",
     "/tuf/metadata/{name}",
     "/tuf/targets/{path:path}",
+    "/s3",
+    "/s3/",
+    "/s3/{bucket}",
     "/s3/{bucket}/{key:path}",
 }
 SIGNED = (
@@ -76,6 +79,9 @@ def test_every_route_asks_who_it_is_unless_it_is_open(hub: Services, nobody: Tes
             continue
         answer = nobody.request(method, filled(path))
         assert answer.status_code == 401, (method, path)
+        if path.startswith("/s3"):
+            assert "<Code>AccessDenied</Code>" in answer.text
+            continue
         assert answer.headers["content-type"] == "application/problem+json"
         assert answer.json()["fix"]
 
@@ -118,8 +124,8 @@ def test_a_role_reaches_what_its_rights_name_and_nothing_else(
         answer = nobody.request(method, filled(path), headers=headers, follow_redirects=False)
         assert (answer.status_code != 403) == allowed, (role, method, path)
         if not allowed:
-            assert str(role) in answer.json()["detail"]
-            assert "admin" in answer.json()["fix"]
+            assert str(role) in answer.text
+            assert "admin" in (answer.text if path.startswith("/s3") else answer.json()["fix"])
 
 
 def test_what_no_line_names_is_for_administrators(client: TestClient, hub: Services) -> None:

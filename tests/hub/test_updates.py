@@ -353,6 +353,85 @@ def test_boto3_reads_a_package_as_others_devices_do(
     client.close()
 
 
+@pytest.fixture
+def listed(trusted: Services, served: str, archive: bytes, clock: FakeClock) -> Iterator[Any]:
+    """A client of a bucket with one package, ``documents/a/0`` to ``4`` and ``documents/b``."""
+    use(trusted, archive)
+    for name in ("a/0", "a/1", "a/2", "a/3", "a/4", "b"):
+        trusted.bucket.put("lineside", f"documents/{name}", data=b"{}")
+    key = issue_access_key(trusted.records, name="x", clock=clock, role=Role.VIEWER)
+    client = s3(served, key)
+    yield client
+    client.close()
+
+
+def test_boto3_lists_the_bucket(listed: Any, trusted: Services, archive: bytes) -> None:  # noqa: ANN401  boto3 has no types
+    (target,) = trusted.releases.repository.targets().values()
+    assert [one["Name"] for one in listed.list_buckets()["Buckets"]] == ["lineside"]
+    assert listed.head_bucket(Bucket="lineside")["ResponseMetadata"]["RequestId"]
+    assert listed.get_bucket_location(Bucket="lineside")["LocationConstraint"] is None
+    names = [*(f"documents/a/{each}" for each in range(5)), "documents/b", target.path]
+    for operation in ("list_objects_v2", "list_objects"):
+        found = getattr(listed, operation)(Bucket="lineside")
+        assert [one["Key"] for one in found["Contents"]] == names
+        assert not found["IsTruncated"]
+    package = listed.list_objects(Bucket="lineside")["Contents"][-1]
+    assert package["Size"] == len(archive)
+    assert package["ETag"] == f'"{target.sha256}"'
+    assert package["LastModified"] == trusted.clock.now().replace(microsecond=0)
+
+
+@pytest.mark.parametrize("operation", ["list_objects_v2", "list_objects"])
+@pytest.mark.parametrize("size", [1, 2, 7])
+def test_boto3_reads_a_list_page_by_page(operation: str, size: int, listed: Any) -> None:  # noqa: ANN401  likewise
+    def read(**asked: str) -> tuple[list[str], list[str]]:
+        pages = listed.get_paginator(operation).paginate(
+            Bucket="lineside", PaginationConfig={"PageSize": size}, **asked
+        )
+        parts = list(pages)
+        assert all(
+            len(one.get("Contents", ())) + len(one.get("CommonPrefixes", ())) <= size
+            for one in parts
+        )
+        return (
+            [found["Key"] for one in parts for found in one.get("Contents", ())],
+            [found["Prefix"] for one in parts for found in one.get("CommonPrefixes", ())],
+        )
+
+    assert read(Delimiter="/") == ([], ["documents/", "packages/"])
+    assert read(Delimiter="/", Prefix="documents/") == (["documents/b"], ["documents/a/"])
+    assert read(Prefix="documents/a/") == ([f"documents/a/{one}" for one in range(5)], [])
+    assert read(Prefix="none") == ([], [])
+
+
+def test_what_the_bucket_refuses_is_said_as_s3_says_it(
+    listed: Any,  # noqa: ANN401  likewise
+    nobody: TestClient,
+) -> None:
+    here = {"Bucket": "lineside"}
+    for call, asked, code, status in (
+        ("list_objects_v2", {"Bucket": "other"}, "NoSuchBucket", 404),
+        ("head_bucket", {"Bucket": "other"}, "404", 404),
+        ("list_objects_v2", {**here, "ContinuationToken": "?"}, "InvalidArgument", 400),
+        ("list_objects_v2", {**here, "MaxKeys": -1}, "InvalidArgument", 400),
+        ("get_bucket_versioning", here, "NotImplemented", 501),
+        ("create_bucket", {"Bucket": "other"}, "AccessDenied", 403),
+        ("get_object_tagging", {**here, "Key": "documents/b"}, "NotImplemented", 501),
+    ):
+        with pytest.raises(ClientError) as told:
+            getattr(listed, call)(**asked)
+        assert told.value.response["Error"]["Code"] == code
+        assert told.value.response["ResponseMetadata"]["HTTPStatusCode"] == status
+        assert told.value.response["ResponseMetadata"]["RequestId"]
+    listing = listed.list_objects_v2(Bucket="lineside", MaxKeys=0)
+    assert listing["KeyCount"] == 0
+    for path in ("/s3/", "/s3/lineside", "/s3/lineside/", "/s3/lineside/documents/b"):
+        answer = nobody.get(path)
+        assert answer.headers["content-type"] == "application/xml"
+        assert "<Code>AccessDenied</Code>" in answer.text
+        assert f"<RequestId>{answer.headers['x-amz-request-id']}</RequestId>" in answer.text
+
+
 @pytest.mark.parametrize("role", [Role.VIEWER, None])
 def test_keys_read_packages_by_their_role(
     role: Role | None, trusted: Services, served: str, archive: bytes, clock: FakeClock

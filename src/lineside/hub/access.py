@@ -32,7 +32,7 @@ _OPEN = (
 )
 _OPEN_BELOW = ("/static/", "/api/v1/enrolment/", "/endpoints/", "/2015-03-31/functions")
 _SIGNED_BELOW = ("/jobs/", "/things/", "/s3/")
-_FOR_DEVICES = re.compile(r"/api/v1/packages/[^/]+/content|/tuf/(metadata|targets)/.+|/s3/.+")
+_FOR_DEVICES = re.compile(r"/api/v1/packages/[^/]+/content|/tuf/(metadata|targets)/.+|/s3(/.*)?")
 
 RULES: dict[Right, str] = {
     Right.LOOK: """
@@ -62,6 +62,9 @@ RULES: dict[Right, str] = {
         GET /api/v1/packages/{digest}/content
         GET /tuf/metadata/{name}
         GET /tuf/targets/{path:path}
+        GET /s3
+        GET /s3/
+        GET /s3/{bucket}
         GET /s3/{bucket}/{key:path}
         GET /api/v1/models
         GET /api/v1/models/{group}
@@ -206,6 +209,10 @@ RULES: dict[Right, str] = {
         DELETE /jobs/{job}
         PUT /s3/{bucket}/{key:path}
         DELETE /s3/{bucket}/{key:path}
+        POST /s3/{rest:path}
+        PUT /s3/{rest:path}
+        PATCH /s3/{rest:path}
+        DELETE /s3/{rest:path}
         POST /jobs/{job}/targets
         PUT /things/{thing}/jobs/{job}
         POST /things/{thing}/jobs/{job}
@@ -227,7 +234,7 @@ RULES: dict[Right, str] = {
 
 def may_be_signed(path: str) -> bool:
     """Whether a signature stands for session and token here; the route checks it."""
-    return path == "/jobs" or path.startswith(_SIGNED_BELOW)
+    return path in ("/jobs", "/s3") or path.startswith(_SIGNED_BELOW)
 
 
 def is_open(path: str) -> bool:

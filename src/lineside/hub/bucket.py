@@ -6,11 +6,14 @@
 3. Objects are named ``s3://lineside/<key>`` or by the hub's own address; in placeholders of a job's
    document also by the addresses of AWS' hosts, which stand for this bucket.
 4. Links are signed with a key of their own that can do nothing else.
+5. What is listed is what can be read: documents and signed packages, in the order of their keys.
 """
 
 import re
 import secrets
+from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from urllib.parse import quote, unquote, urlsplit
 
 from lineside.core import (
@@ -48,6 +51,30 @@ class StoredObject:
     data: bytes
     sha256: str
     media_type: str = _OCTETS
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """An object as a list names it."""
+
+    key: str
+    size_bytes: int
+    sha256: str
+    changed_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EntryPage:
+    """A part of a list.
+
+    Attributes:
+        prefixes: what keys share up to the delimiter, one for all that share it.
+        following: the last key or prefix of this page where more come, else "".
+    """
+
+    entries: tuple[Entry, ...]
+    prefixes: tuple[str, ...]
+    following: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,6 +121,24 @@ class Bucket:
             )  # fmt: skip
         target, data = self._releases.archive(key)
         return StoredObject(data=data, sha256=target.sha256)
+
+    def entries(self, bucket: str) -> list[Entry]:
+        """Everything that can be read, by key; ``NotFoundError`` where there is no such bucket."""
+        _check_bucket(bucket)
+        documents = [
+            Entry(
+                key=one.id, size_bytes=len(str(one.body["text"]).encode()),
+                sha256=str(one.body["sha256"]), changed_at=one.updated_at,
+            )
+            for one in all_documents(self._records.documents, OBJECT_KIND)
+        ]  # fmt: skip
+        packages = [
+            Entry(
+                key=target.path, size_bytes=target.size_bytes, sha256=target.sha256, changed_at=at
+            )
+            for target, at in self._releases.published()
+        ]
+        return sorted([*documents, *packages], key=lambda one: one.key)
 
     def put(self, bucket: str, key: str, *, data: bytes) -> StoredObject:
         """Keep a job document, or replace it.
@@ -212,6 +257,39 @@ class Bucket:
     def is_own(self, key_id: str) -> bool:
         """Whether the hub itself signed with this key."""
         return key_id == self.link_key().id
+
+
+def page_of(
+    entries: Sequence[Entry], *, prefix: str = "", delimiter: str = "", after: str = "", limit: int
+) -> EntryPage:
+    """The next entries and common prefixes behind ``after``, together at most ``limit``.
+
+    Args:
+        entries: in the order of their keys.
+        prefix: what keys begin with.
+        delimiter: keys that have it behind the prefix are listed by what stands up to it.
+        after: a key, or a common prefix of a page before: all keys below it were listed.
+        limit: 0 gives nothing, and says that nothing follows.
+    """
+    kept: list[Entry] = []
+    prefixes: list[str] = []
+    last = ""
+    for entry in entries:
+        key = entry.key
+        if not key.startswith(prefix):
+            continue
+        head, found, _ = key[len(prefix) :].partition(delimiter) if delimiter else ("", "", "")
+        common = prefix + head + found if found else ""
+        if key <= after or (common and common in (after, last)):
+            continue
+        if len(kept) + len(prefixes) >= limit:
+            return EntryPage(entries=tuple(kept), prefixes=tuple(prefixes), following=last)
+        last = common or key
+        if common:
+            prefixes.append(common)
+        else:
+            kept.append(entry)
+    return EntryPage(entries=tuple(kept), prefixes=tuple(prefixes), following="")
 
 
 def address_of(text: str, *, base_url: str, names: tuple[str, ...] = ()) -> Address | None:

@@ -21,7 +21,7 @@ from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
 from lineside.core import Clock, UnavailableError
-from lineside.hub.problems import MEDIA_TYPE, problem
+from lineside.hub.problems import refusal
 
 logger = logging.getLogger(__name__)
 
@@ -145,5 +145,6 @@ def _busy(request: Request, slots: Slots) -> Response:
         where=request.url.path,
         fix=f"Try again in {after_s} seconds; raise downloads in the hub's settings.",
     )
-    headers = {"Retry-After": str(after_s)}
-    return Response(problem(error), status_code=503, headers=headers, media_type=MEDIA_TYPE)
+    told = refusal(error, path=request.url.path)
+    headers = {**told.headers, "Retry-After": str(after_s)}
+    return Response(told.body, status_code=told.status, headers=headers, media_type=told.media_type)

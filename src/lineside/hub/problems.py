@@ -3,7 +3,8 @@
 1. The SageMaker runtime (``/endpoints/``) and functions (``/20…/functions``): status, JSON and
    header ``x-amzn-ErrorType`` as AWS writes them, so that its clients raise their own exceptions.
 2. The Open Inference Protocol (``/v2``): a member ``error`` beside the problem document.
-3. Everything else: problem documents (RFC 9457).
+3. The bucket (``/s3``): S3's XML with code and request id, which its clients raise as errors.
+4. Everything else: problem documents (RFC 9457).
 """
 
 import re
@@ -11,6 +12,7 @@ import uuid
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any
+from xml.sax.saxutils import escape
 
 from lineside.core import (
     Fault,
@@ -22,10 +24,14 @@ from lineside.core import (
     encode,
     to_plain,
 )
+from lineside.hub.rollout_jobs import BUCKET
+from lineside.hub.signed_links import LinkRefusedError
 from lineside.hub.sigv4 import SignatureRefusedError
 
 MEDIA_TYPE = "application/problem+json"
+XML = "application/xml"
 _JSON = "application/json"
+_UNWRITABLE = re.compile(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _FUNCTIONS = re.compile(r"/20\d\d-\d\d-\d\d/")
 
 
@@ -60,6 +66,10 @@ class PayloadError(LinesideError):
     title = "Invalid input"
 
 
+class ParameterError(InvalidError):
+    """A parameter of the query has a value that it cannot have."""
+
+
 class UnknownOperationError(NotFoundError):
     """A call of a contract that this hub does not offer."""
 
@@ -82,6 +92,8 @@ def refusal(error: LinesideError, *, path: str) -> Refusal:
     if _FUNCTIONS.match(path):
         status, code = _function_code(error)
         return aws_refusal(status, code, message=_sentence(error))
+    if path == "/s3" or path.startswith("/s3/"):
+        return _s3_refusal(error, path=path)
     headers = {"retry-after": "1"} if isinstance(error, BusyError) else {}
     body = problem(error)
     if path.startswith("/v2"):
@@ -103,10 +115,43 @@ def request_id() -> dict[str, str]:
     return {"x-amzn-RequestId": str(uuid.uuid4())}
 
 
+def s3_request_id() -> dict[str, str]:
+    """The header by which S3's clients name a call."""
+    return {"x-amz-request-id": uuid.uuid4().hex[:16].upper()}
+
+
+def xml_text(text: str) -> str:
+    """A text as it stands in XML, without the characters that XML cannot hold."""
+    return escape(_UNWRITABLE.sub("\ufffd", text))
+
+
+def _s3_refusal(error: LinesideError, *, path: str) -> Refusal:
+    status, code = _s3_code(error, bucket=path.removeprefix("/s3").lstrip("/").partition("/")[0])
+    headers = s3_request_id()
+    body = (
+        '<?xml version="1.0" encoding="UTF-8"?>\n'
+        f"<Error><Code>{code}</Code><Message>{xml_text(_sentence(error))}</Message>"
+        f"<Resource>{xml_text(path[:300])}</Resource>"
+        f"<RequestId>{headers['x-amz-request-id']}</RequestId></Error>"
+    )
+    return Refusal(status=status, body=body.encode(), media_type=XML, headers=headers)
+
+
 def _sentence(error: LinesideError) -> str:
     return error.message if isinstance(error, SignatureRefusedError) else str(error)
 
 
+_S3_NAMES = (
+    (UnknownOperationError, 501, "NotImplemented"),
+    (ParameterError, 400, "InvalidArgument"),
+    (InvalidError, 400, "InvalidRequest"),
+    (TooLargeError, 400, "EntityTooLarge"),
+    (UnavailableError, 503, "ServiceUnavailable"),
+)
+_S3_SIGNATURES = {
+    "UnrecognizedClientException": "InvalidAccessKeyId",
+    "MissingAuthenticationTokenException": "AccessDenied",
+}
 _RUNTIME_NAMES = (
     (BusyError, 429, "ThrottlingException"),
     (UnknownOperationError, 404, "UnknownOperationException"),
@@ -143,6 +188,22 @@ def _function_code(error: LinesideError) -> tuple[int, str]:
         if isinstance(error, kind):
             return status, code
     return error.http_status, "ServiceException"
+
+
+def _s3_code(error: LinesideError, *, bucket: str) -> tuple[int, str]:
+    """Status and S3's name of a failure."""
+    if isinstance(error, LinkRefusedError):
+        return error.http_status, error.code
+    if isinstance(error, SignatureRefusedError):
+        return 403, _S3_SIGNATURES.get(error.code, "SignatureDoesNotMatch")
+    for kind, status, code in _S3_NAMES:
+        if isinstance(error, kind):
+            return status, code
+    if isinstance(error, NotFoundError):
+        return 404, "NoSuchKey" if bucket == BUCKET else "NoSuchBucket"
+    if error.http_status >= 500:
+        return 500, "InternalError"
+    return error.http_status, "AccessDenied"
 
 
 def problem(error: LinesideError) -> bytes:

@@ -14,6 +14,7 @@ import re
 import threading
 from collections import OrderedDict
 from collections.abc import Collection, Iterable
+from datetime import UTC, datetime
 from pathlib import Path
 
 from lineside.core import Clock, ConflictError, Digest, NotFoundError, replace_durably, to_plain
@@ -25,6 +26,7 @@ from lineside.fleet import (
     newer,
     version_key,
 )
+from lineside.hub.auth import all_documents
 from lineside.hub.downloads import Slots
 from lineside.hub.models import release_of
 from lineside.models import ModelVersions, PackageRecord, Registry, Verdict
@@ -37,6 +39,7 @@ DIRECT_KIND = "direct-release"
 _TRIES = 16
 _CACHED = 2
 _PAGE = 100
+_UNDATED = datetime.fromtimestamp(0, UTC)
 
 
 class Releases:
@@ -146,6 +149,15 @@ class Releases:
         for target in list(self.repository.targets().values()):
             if target.custom.get("digest") == digest:
                 self._allow_from(target, leaving=[one for one in leaving if one != digest])
+
+    def published(self) -> list[tuple[Target, datetime]]:
+        """Everything that is signed, with the time of its publication."""
+        if not self.repository.exists():
+            return []
+        at = {one.id: one.updated_at for one in all_documents(self._documents, RELEASE_KIND)}
+        return [
+            (target, at.get(path, _UNDATED)) for path, target in self.repository.targets().items()
+        ]
 
     def target_of(self, digest: str, *, group: str = "", version: str = "") -> Target | None:
         """What is signed of a package, the newest version where there are several.

@@ -1,36 +1,87 @@
 """``/s3``: the hub's one bucket for S3 clients, and for whoever has a signed link.
 
-Devices and people of the site read; operators put and delete job documents. Errors are S3's XML.
+Devices and people of the site read and list; operators put and delete job documents. What is not
+offered is answered ``NotImplemented``. Errors are S3's XML (``hub.problems``).
 """
 
-from collections.abc import Callable
+from base64 import b64decode, urlsafe_b64encode
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
 from typing import Annotated
-from xml.sax.saxutils import escape
+from urllib.parse import quote
 
 from fastapi import APIRouter, Header, Request
 from fastapi.responses import Response
 
-from lineside.core import InvalidError, LinesideError, NotFoundError, RefusedError
+from lineside.core import LinesideError
 from lineside.hub.access import may
 from lineside.hub.api.machines import Body, signed_request
-from lineside.hub.api.wire import Hub
+from lineside.hub.api.wire import Hub, refused
 from lineside.hub.auth import access_key
 from lineside.hub.aws_chunked import plain_body
+from lineside.hub.bucket import Entry, EntryPage, page_of
 from lineside.hub.downloads import Download, Sent
+from lineside.hub.problems import (
+    XML,
+    ParameterError,
+    UnknownOperationError,
+    s3_request_id,
+    xml_text,
+)
 from lineside.hub.ranges import asked_range
 from lineside.hub.rollout_jobs import BUCKET
-from lineside.hub.signed_links import LinkRefusedError, is_signed_link, verify_link
-from lineside.hub.sigv4 import SignatureRefusedError, verify
+from lineside.hub.signed_links import is_signed_link, verify_link
+from lineside.hub.sigv4 import verify
 from lineside.hub.views import Identity
 
 router = APIRouter(tags=["updates"])
 
 RangeHeader = Annotated[str, Header(alias="range", description="one range of bytes")]
 _READING = ("GET", "HEAD")
-_CODES = {
-    "UnrecognizedClientException": "InvalidAccessKeyId",
-    "MissingAuthenticationTokenException": "AccessDenied",
-}
+_MOST_LISTED = 1_000
+_NAMESPACE = "http://s3.amazonaws.com/doc/2006-03-01/"
+_OWNER = f"<Owner><ID>{BUCKET}</ID><DisplayName>{BUCKET}</DisplayName></Owner>"
+_NOT_OFFERED = frozenset((
+    "accelerate", "acl", "analytics", "attributes", "cors", "delete", "encryption",
+    "intelligent-tiering", "inventory", "legal-hold", "lifecycle", "logging", "metrics",
+    "notification", "object-lock", "ownershipControls", "policy", "policyStatus",
+    "publicAccessBlock", "replication", "requestPayment", "restore", "retention", "select",
+    "tagging", "torrent", "uploadId", "uploads", "versioning", "versions", "website",
+))  # fmt: skip
+"""Queries by which S3's clients mean another operation than reading, putting or listing."""
+
+
+@router.get("/s3/", include_in_schema=False)
+@router.get("/s3", summary="S3: ListBuckets")
+def list_buckets(hub: Hub, request: Request) -> Response:
+    """The one bucket."""
+
+    def read() -> Response:
+        dates = [one.changed_at for one in hub.bucket.entries(BUCKET)]
+        made = _stamp(min(dates, default=hub.clock.now()))
+        buckets = f"<Bucket><Name>{BUCKET}</Name><CreationDate>{made}</CreationDate></Bucket>"
+        return _xml("ListAllMyBucketsResult", f"{_OWNER}<Buckets>{buckets}</Buckets>")
+
+    return _served(hub, request, b"", act=read)
+
+
+@router.head("/s3/{bucket}", include_in_schema=False)
+@router.get(
+    "/s3/{bucket}", summary="S3: ListObjects (both versions), HeadBucket, GetBucketLocation"
+)
+def get_bucket(hub: Hub, request: Request, *, bucket: str) -> Response:
+    """Job documents and signed packages in the order of their keys, at most 1,000 at a time."""
+
+    def read() -> Response:
+        entries, query = hub.bucket.entries(bucket), request.query_params
+        if request.method == "HEAD":
+            headers = {"x-amz-bucket-region": "us-east-1", **s3_request_id()}
+            return Response(status_code=200, headers=headers)
+        if "location" in query:
+            return _xml("LocationConstraint", "")
+        return _xml("ListBucketResult", _listing(entries, bucket=bucket, query=query))
+
+    return _served(hub, request, b"", act=read)
 
 
 @router.head("/s3/{bucket}/{key:path}", include_in_schema=False)
@@ -39,6 +90,8 @@ def get_object(
     hub: Hub, request: Request, *, bucket: str, key: str, range_: RangeHeader = ""
 ) -> Response:
     """A package by its target's path, or a job document; by signature, signed link or token."""
+    if not key:
+        return get_bucket(hub, request, bucket=bucket)
 
     def read() -> Response:
         found = hub.bucket.read(bucket, key)
@@ -73,12 +126,107 @@ def delete_object(hub: Hub, request: Request, *, bucket: str, key: str, body: Bo
     return _served(hub, request, body, act=delete)
 
 
+@router.api_route(
+    "/s3/{rest:path}", methods=["POST", "PUT", "PATCH", "DELETE"], include_in_schema=False
+)
+def other_operation(hub: Hub, request: Request, *, rest: str, body: Body) -> Response:
+    """Any other call of S3's interface."""
+
+    def refuse() -> Response:
+        raise UnknownOperationError(
+            f"{request.method} of {rest[:80]!r} is not offered here",
+            fix="Offered: reading and listing, PutObject and DeleteObject below documents/.",
+        )
+
+    return _served(hub, request, body, act=refuse)
+
+
 def _served(hub: Hub, request: Request, body: bytes, *, act: Callable[[], Response]) -> Response:
     try:
         _admit(hub, request, body)
+        if other := sorted(_NOT_OFFERED.intersection(request.query_params)):
+            raise UnknownOperationError(
+                f"?{other[0]} is not offered here",
+                fix="Offered: reading and listing, PutObject and DeleteObject below documents/.",
+            )
         return act()
     except LinesideError as error:
-        return s3_error(error, bucket=request.path_params["bucket"])
+        return refused(error, path=request.url.path)
+
+
+def _listing(entries: list[Entry], *, bucket: str, query: Mapping[str, str]) -> str:
+    """What stands in ``ListBucketResult``, of the version that was asked for."""
+    second = query.get("list-type") == "2"
+    limit, token = _limit(query), query.get("continuation-token")
+    after = query.get("start-after" if second else "marker", "")
+    if second and token is not None:
+        after = _after(token)
+    prefix, delimiter = query.get("prefix", ""), query.get("delimiter", "")
+    page = page_of(entries, prefix=prefix, delimiter=delimiter, after=after, limit=limit)
+    encoding = query.get("encoding-type", "")
+    if encoding not in ("", "url"):
+        raise ParameterError(f"{encoding[:40]!r} is no encoding", where="encoding-type", fix="url")
+
+    def name(text: str) -> str:
+        return xml_text(quote(text, safe="/~") if encoding else text)
+
+    said = [("Name", bucket), ("Prefix", name(prefix)), ("MaxKeys", str(limit))]
+    if second:
+        found = {
+            "KeyCount": str(len(page.entries) + len(page.prefixes)),
+            "ContinuationToken": xml_text(token or ""),
+            "StartAfter": name(query.get("start-after", "")),
+            "NextContinuationToken": urlsafe_b64encode(page.following.encode()).decode(),
+        }
+    else:
+        found = {"NextMarker": name(page.following) if delimiter else "", "Marker": name(after)}
+    found |= {"Delimiter": name(delimiter), "EncodingType": encoding}
+    said += [(tag, text) for tag, text in found.items() if text]
+    said.append(("IsTruncated", "true" if page.following else "false"))
+    owner = "" if second and query.get("fetch-owner") != "true" else _OWNER
+    facts = "".join(f"<{tag}>{text}</{tag}>" for tag, text in said)
+    return facts + _found(page, name=name, owner=owner)
+
+
+def _found(page: EntryPage, *, name: Callable[[str], str], owner: str) -> str:
+    objects = (
+        f"<Contents><Key>{name(one.key)}</Key><LastModified>{_stamp(one.changed_at)}"
+        f"</LastModified><ETag>&quot;{one.sha256}&quot;</ETag><Size>{one.size_bytes}</Size>"
+        f"{owner}<StorageClass>STANDARD</StorageClass></Contents>"
+        for one in page.entries
+    )
+    prefixes = (f"<Prefix>{name(one)}</Prefix>" for one in page.prefixes)
+    return "".join((
+        *objects, *(f"<CommonPrefixes>{one}</CommonPrefixes>" for one in prefixes),
+    ))  # fmt: skip
+
+
+def _limit(query: Mapping[str, str]) -> int:
+    text = query.get("max-keys", "") or str(_MOST_LISTED)
+    if not (text.isascii() and text.isdigit() and len(text) < 11):
+        raise ParameterError(
+            f"{text[:40]!r} is no number of keys", where="max-keys", fix=f"0 to {_MOST_LISTED}."
+        )
+    return min(int(text), _MOST_LISTED)
+
+
+def _after(token: str) -> str:
+    try:
+        return b64decode(token, altchars=b"-_", validate=True).decode()
+    except ValueError as error:
+        raise ParameterError(
+            "the continuation token is not one of this bucket's", where="continuation-token",
+            fix="Send NextContinuationToken of the page before.",
+        ) from error  # fmt: skip
+
+
+def _stamp(at: datetime) -> str:
+    return at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.000Z")
+
+
+def _xml(root: str, inside: str) -> Response:
+    body = f'<?xml version="1.0" encoding="UTF-8"?>\n<{root} xmlns="{_NAMESPACE}">{inside}</{root}>'
+    return Response(body, media_type=XML, headers=s3_request_id())
 
 
 def _admit(hub: Hub, request: Request, body: bytes) -> None:
@@ -115,27 +263,3 @@ def ranged(
     taken = part if part is not None else range(len(data))
     sent = Sent(data=data, part=taken, status=200 if part is None else 206, headers=headers)
     return Download(sent, slots=hub.releases.slots, media_type=media_type)
-
-
-def s3_error(error: LinesideError, *, bucket: str) -> Response:
-    """An error as S3's REST interface writes it."""
-    match error:
-        case LinkRefusedError():
-            status, code, message = error.http_status, error.code, error.message
-        case SignatureRefusedError():
-            status, code = 403, _CODES.get(error.code, "SignatureDoesNotMatch")
-            message = error.message
-        case RefusedError():
-            status, code, message = 403, "AccessDenied", str(error)
-        case NotFoundError():
-            status, code = 404, "NoSuchKey" if bucket == BUCKET else "NoSuchBucket"
-            message = error.message
-        case InvalidError():
-            status, code, message = 400, "InvalidRequest", str(error)
-        case _:
-            status, code, message = error.http_status, "ServiceUnavailable", error.message
-    body = (
-        '<?xml version="1.0" encoding="UTF-8"?>\n'
-        f"<Error><Code>{code}</Code><Message>{escape(message)}</Message></Error>"
-    )
-    return Response(body, status_code=status, media_type="application/xml")
