@@ -293,9 +293,18 @@ class TestCaptures:
         data = Path(record["deviceFleetInputs"][0]["data-ref"].removeprefix("file://"))
         assert data.read_bytes() == values.tobytes()
 
-    def test_the_same_id_twice_is_told(self, device: Served) -> None:
-        device.client.agent.CaptureData(capture())
-        code, _ = refused(device.client.agent.CaptureData, capture(capture_id=UUID.upper()))
+    def test_a_model_that_is_not_loaded_has_no_captures(self, loaded: Served) -> None:
+        agent = loaded.client.agent
+        code, sentence = refused(agent.CaptureData, capture(model_name="other-1"))
+        assert code == "NOT_FOUND"
+        assert "other-1" in sentence
+        agent.UnLoadModel(agent_pb2.UnLoadModelRequest(name="unet-1-2"))
+        assert refused(agent.CaptureData, capture())[0] == "NOT_FOUND"
+        assert loaded.capturer.waiting == 0
+
+    def test_the_same_id_twice_is_told(self, loaded: Served) -> None:
+        loaded.client.agent.CaptureData(capture())
+        code, _ = refused(loaded.client.agent.CaptureData, capture(capture_id=UUID.upper()))
         assert code == "ALREADY_EXISTS"
 
     @pytest.mark.parametrize(
@@ -309,6 +318,11 @@ class TestCaptures:
             (capture(output_tensors=[tensor(crops(), shape=(7,))]), "INVALID_ARGUMENT"),
             (capture(inputs=[agent_pb2.AuxilaryData(name="x")]), "INVALID_ARGUMENT"),
             (capture(inference_timestamp=agent_pb2.Timestamp(nanos=-1)), "INVALID_ARGUMENT"),
+            (capture(inference_timestamp=agent_pb2.Timestamp(seconds=-1)), "INVALID_ARGUMENT"),
+            (
+                capture(inference_timestamp=agent_pb2.Timestamp(seconds=-(10**10))),
+                "INVALID_ARGUMENT",
+            ),
             (capture(inference_timestamp=agent_pb2.Timestamp(seconds=2**40)), "OUT_OF_RANGE"),
             (capture(inference_timestamp=agent_pb2.Timestamp(seconds=2**62)), "OUT_OF_RANGE"),
         ],
@@ -319,21 +333,24 @@ class TestCaptures:
         assert refused(device.client.agent.CaptureData, request_)[0] == code
         assert device.capturer.waiting == 0
 
-    def test_a_moment_ahead_is_out_of_range_and_now_is_not(self, device: Served) -> None:
-        now = wire.moment_to_wire(device.clock.now())
-        device.client.agent.CaptureData(capture(inference_timestamp=now))
+    def test_a_moment_ahead_is_out_of_range_and_now_is_not(self, loaded: Served) -> None:
+        now = wire.moment_to_wire(loaded.clock.now())
+        loaded.client.agent.CaptureData(capture(inference_timestamp=now))
         ahead = agent_pb2.Timestamp(seconds=now.seconds, nanos=1000)
         late = capture(capture_id="0" + UUID[1:], inference_timestamp=ahead)
-        assert refused(device.client.agent.CaptureData, late)[0] == "OUT_OF_RANGE"
+        assert refused(loaded.client.agent.CaptureData, late)[0] == "OUT_OF_RANGE"
 
-    def test_more_than_the_buffer_holds_is_refused(self, tmp_path: Path, clock: FakeClock) -> None:
-        (tmp_path / "data").mkdir()
+    def test_more_than_the_buffer_holds_is_refused(
+        self, tmp_path: Path, folder: Path, clock: FakeClock
+    ) -> None:
+        (tmp_path / "data").mkdir(exist_ok=True)
         (tmp_path / "data" / "blocked").write_bytes(b"")
         config = edge_config(tmp_path)
         config = replace(config, capture=replace(config.capture, buffer_size=3, batch_size=2))
         with served(config, clock=clock) as device:
             root = Path(config.data_dir) / "captures" / "default"
             root.write_bytes(b"")  # nothing can be written below it
+            load(device, folder)
             ids = [f"{number:08d}{UUID[8:]}" for number in range(4)]
             for each in ids[:3]:
                 device.client.agent.CaptureData(capture(capture_id=each))
@@ -407,9 +424,12 @@ class TestARestart:
         names = [each["identifier"] for each in kept["models"]]
         assert names == ["away-1", "unet-1-2", "more-1-2"]
 
-    def test_a_kept_capture_is_known_after_it(self, tmp_path: Path, clock: FakeClock) -> None:
+    def test_a_kept_capture_is_known_after_it(
+        self, tmp_path: Path, folder: Path, clock: FakeClock
+    ) -> None:
         config = edge_config(tmp_path)
         with served(config, clock=clock) as device:
+            load(device, folder)
             device.client.agent.CaptureData(capture())
         with served(config, clock=clock) as device:
             assert status(device) == "SUCCESS"

@@ -25,7 +25,7 @@ from lineside.testing import FakeClock
 from tests.edge.conftest import picture
 from tests.models.conftest import package_parts
 
-# reference 9.3, and INVALID_ARGUMENT for names
+# reference 9.3, INVALID_ARGUMENT for names, and NOT_FOUND for captures of other models
 ALLOWED = {
     "Predict": {"NOT_FOUND", "INVALID_ARGUMENT"},
     "LoadModel": {
@@ -34,7 +34,9 @@ ALLOWED = {
     },
     "UnLoadModel": {"NOT_FOUND"},
     "DescribeModel": {"NOT_FOUND"},
-    "CaptureData": {"ALREADY_EXISTS", "RESOURCE_EXHAUSTED", "OUT_OF_RANGE", "INVALID_ARGUMENT"},
+    "CaptureData": {
+        "ALREADY_EXISTS", "RESOURCE_EXHAUSTED", "OUT_OF_RANGE", "INVALID_ARGUMENT", "NOT_FOUND",
+    },
     "GetCaptureDataStatus": {"NOT_FOUND"},
 }  # fmt: skip
 UUIDS = st.uuids().map(str)

@@ -21,6 +21,7 @@ from lineside.fleet import check_identifier, wire
 
 _UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 _MAGIC = {b"\xff\xd8\xff": "jpg", b"\x89PNG\r\n\x1a\n": "png"}
+_FIRST = datetime.fromtimestamp(0, UTC)
 _SUFFIX = re.compile(r".*\.([A-Za-z0-9]{1,8})")
 _WORDS = {wire.Encoding.JSON: "json", wire.Encoding.CSV: "csv"}
 _ALIKE = {"jpeg": "jpg"}
@@ -55,7 +56,7 @@ def checked(capture: wire.Capture, *, now: datetime) -> wire.Capture:
 
     Raises:
         InvalidError: the id is no UUID, the model no name, or a tensor's bytes are not what its
-            type and shape say.
+            type and shape say, or its time lies before 1970.
         FutureError: its time lies ahead.
     """
     if not _UUID.fullmatch(capture.capture_id):
@@ -65,6 +66,12 @@ def checked(capture: wire.Capture, *, now: datetime) -> wire.Capture:
             fix="Write 8-4-4-4-12 hexadecimal digits.",
         )
     check_identifier(capture.model, where="model_name")
+    if capture.inferred_at is not None and capture.inferred_at < _FIRST:
+        raise InvalidError(
+            f"{capture.inferred_at.isoformat()} lies before 1970",
+            where="inference_timestamp",
+            fix="Send seconds since 1970, UTC, or no time.",
+        )
     if capture.inferred_at is not None and capture.inferred_at > now:
         raise wire.FutureError(
             f"{capture.inferred_at.isoformat()} lies ahead",

@@ -3,6 +3,7 @@
 Status codes are those of ``lineside.edge.grpc_server.code_of``.
 """
 
+from dataclasses import replace
 from typing import Any
 
 from lineside.core import Clock
@@ -67,10 +68,9 @@ class AgentService(wire.agent_pb2_grpc.AgentServicer):
         self, request: agent_pb2.CaptureDataRequest, context: Context
     ) -> agent_pb2.CaptureDataResponse:
         del context
-        capture = wire.capture_from_wire(
-            request, version=self._packages.version_of(request.model_name)
-        )
-        self._capturer.offer(checked(capture, now=self._clock.now()))
+        capture = checked(wire.capture_from_wire(request), now=self._clock.now())
+        version = self._packages.one(capture.model).version
+        self._capturer.offer(replace(capture, version=version))
         return agent_pb2.CaptureDataResponse()
 
     def GetCaptureDataStatus(  # noqa: N802  likewise

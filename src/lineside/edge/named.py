@@ -146,11 +146,6 @@ class NamedPackages:
         """``NotFoundError`` lists the known ones."""
         return self._find(name).facts
 
-    def version_of(self, name: str) -> str:
-        """The version of a loaded package; "" where there is none of that name."""
-        seat = self._seats.get(name)
-        return seat.facts.version if seat is not None else ""
-
     def predict(self, name: str, parts: Sequence[wire.TensorPart]) -> list[wire.TensorPart]:
         """All outputs of the bare network.
 

@@ -178,8 +178,8 @@ def capture_to_wire(capture: Capture) -> agent_pb2.CaptureDataRequest:
     return message
 
 
-def capture_from_wire(message: agent_pb2.CaptureDataRequest, *, version: str = "") -> Capture:
-    """A request to keep what was asked and answered, with the model's version.
+def capture_from_wire(message: agent_pb2.CaptureDataRequest) -> Capture:
+    """A request to keep what was asked and answered; it does not say the model's version.
 
     Raises:
         InvalidError: a tensor, encoding or time is not well formed.
@@ -194,7 +194,6 @@ def capture_from_wire(message: agent_pb2.CaptureDataRequest, *, version: str = "
         output_tensors=_tensors(message.output_tensors, "output_tensors"),
         inputs=_auxiliaries(message.inputs, "inputs"),
         outputs=_auxiliaries(message.outputs, "outputs"),
-        version=version,
     )
 
 
