@@ -1,6 +1,8 @@
 """What the hub signs of what people decided, and how devices and S3 clients read it."""
 
+import io
 import socket
+import tarfile
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
@@ -430,6 +432,30 @@ def test_what_the_bucket_refuses_is_said_as_s3_says_it(
         assert answer.headers["content-type"] == "application/xml"
         assert "<Code>AccessDenied</Code>" in answer.text
         assert f"<RequestId>{answer.headers['x-amz-request-id']}</RequestId>" in answer.text
+
+
+def test_a_package_is_read_as_a_tar_that_holds_the_signed_file(
+    trusted: Services, served: str, archive: bytes, tmp_path: Path, clock: FakeClock
+) -> None:
+    """As the edge-manager sample's client does it: fetched whole, unpacked into a folder."""
+    target = use(trusted, archive)
+    key = target.path.removesuffix(".lspkg") + ".tar.gz"
+    client = s3(served, issue_access_key(trusted.records, name="x", clock=clock, thing="edge-1"))
+    got = client.get_object(Bucket="lineside", Key=key)
+    data = got["Body"].read()
+    with tarfile.open(fileobj=io.BytesIO(data)) as packed:
+        packed.extractall(tmp_path, filter="data")
+    (file,) = tmp_path.rglob("*.lspkg")
+    assert file.parent == tmp_path
+    assert file.read_bytes() == archive
+    part = client.get_object(Bucket="lineside", Key=key, Range="bytes=5-90", IfMatch=got["ETag"])
+    assert part["Body"].read() == data[5:91]
+    with pytest.raises(ClientError, match="NoSuchKey"):
+        client.get_object(Bucket="lineside", Key="packages/none/1/x.tar.gz")
+    client.close()
+    link = trusted.bucket.link(f"s3://lineside/{key}", seconds=60)
+    trusted.bucket.check(f"https://s3.eu-west-1.amazonaws.com/lineside/{key}")
+    assert link.split("?")[0].endswith(key)
 
 
 @pytest.mark.parametrize("role", [Role.VIEWER, None])

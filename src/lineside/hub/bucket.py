@@ -6,11 +6,17 @@
 3. Objects are named ``s3://lineside/<key>`` or by the hub's own address; in placeholders of a job's
    document also by the addresses of AWS' hosts, which stand for this bucket.
 4. Links are signed with a key of their own that can do nothing else.
-5. What is listed is what can be read: documents and signed packages, in the order of their keys.
+5. Listed are documents and signed packages, in the order of their keys.
+6. A package may be read as ``….tar.gz`` too, for clients of the edge-manager sample, which unpack
+   what they fetch: an archive of the one signed file, unchanged, so that whoever loads it from the
+   folder proves it as ever. It is made when it is read, always of the same bytes.
 """
 
+import gzip
+import io
 import re
 import secrets
+import tarfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -38,6 +44,8 @@ MOST_OBJECTS = 1_000
 _KEY_KIND = "link-key"
 _KEY_NAME = "hub"
 _PATH = "/s3/"
+TARRED = ".tar.gz"
+_PACKAGE = ".lspkg"
 _OCTETS = "application/octet-stream"
 _DOCUMENT = re.compile(r"documents(/[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}){1,4}")
 _AWS_HOST = re.compile(r"(?:(.+)\.)?s3(?:\.dualstack)?(?:[.-][a-z0-9-]+)?\.amazonaws\.com(?:\.cn)?")
@@ -119,8 +127,11 @@ class Bucket:
                 data=str(body["text"]).encode(), sha256=str(body["sha256"]),
                 media_type="application/json",
             )  # fmt: skip
-        target, data = self._releases.archive(key)
-        return StoredObject(data=data, sha256=target.sha256)
+        target, data = self._releases.archive(_package_of(key))
+        if not key.endswith(TARRED):
+            return StoredObject(data=data, sha256=target.sha256)
+        packed = _packed(target.path.rpartition("/")[2], data)
+        return StoredObject(data=packed, sha256=digest_of(packed).removeprefix("sha256:"))
 
     def entries(self, bucket: str) -> list[Entry]:
         """Everything that can be read, by key; ``NotFoundError`` where there is no such bucket."""
@@ -181,7 +192,7 @@ class Bucket:
             if _DOCUMENT.fullmatch(key):
                 self._records.documents.get(OBJECT_KIND, key)
             elif self._releases.repository.exists():
-                self._releases.repository.served(key)
+                self._releases.repository.served(_package_of(key))
             else:
                 return False
         except NotFoundError:
@@ -335,6 +346,26 @@ def _check_key(key: str) -> None:
             "only job documents are put here", where=key[:200],
             fix="Name it documents/<name> of letters, digits, '.', '_', '-', at most four levels.",
         )  # fmt: skip
+
+
+def tarred(path: str) -> str:
+    """The key of a package's ``.tar.gz``, by its target's path."""
+    return path.removesuffix(_PACKAGE) + TARRED
+
+
+def _package_of(key: str) -> str:
+    return key.removesuffix(TARRED) + _PACKAGE if key.endswith(TARRED) else key
+
+
+def _packed(name: str, data: bytes) -> bytes:
+    """One file as ``.tar.gz``; a package is compressed already, so it is only wrapped."""
+    whole = io.BytesIO()
+    zipped = gzip.GzipFile(filename="", fileobj=whole, mode="wb", compresslevel=0, mtime=0)
+    with zipped, tarfile.open(fileobj=zipped, mode="w", format=tarfile.USTAR_FORMAT) as archive:
+        entry = tarfile.TarInfo(name)
+        entry.size = len(data)
+        archive.addfile(entry, io.BytesIO(data))
+    return whole.getvalue()
 
 
 def _checked(data: bytes) -> str:

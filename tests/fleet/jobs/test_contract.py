@@ -66,6 +66,17 @@ class TestTheCheckValues:
         assert said["executionState"]["versionNumber"] == 2
         assert said["clientToken"] == "c1"
 
+    def test_the_text_of_an_exception_is_taken_with_its_line_ends(self, desk: Desk) -> None:
+        text = "not a gzip file\r\n\tnot a bz2 file\n"
+        desk.create("job1")
+        desk.ask("start-next")
+        said = desk.ask(
+            "job1/update", status="FAILED", statusDetails={"info": text},
+            includeJobExecutionState=True,
+        )  # fmt: skip
+        state = said["executionState"]
+        assert (state["status"], state["statusDetails"]) == ("FAILED", {"info": text})
+
     def test_what_is_over_does_not_begin_again(self, desk: Desk) -> None:
         desk.create("job1")
         desk.ask("job1/update", status="SUCCEEDED", statusDetails={"info": "done"})

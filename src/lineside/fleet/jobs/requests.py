@@ -273,11 +273,15 @@ def read_details(body: Mapping[str, Any]) -> dict[str, str] | None:
         if not isinstance(value, str) or not 1 <= len(value) <= _MOST_VALUE or _has_control(value):
             raise _wrong(
                 f"statusDetails.{key}",
-                f"text of 1 to {_MOST_VALUE} characters without control characters",
+                f"text of 1 to {_MOST_VALUE} characters, without controls but tabs and line ends",
             )
     return dict(details)
 
 
 def _has_control(text: str) -> bool:
-    """Controls, formats, surrogates, private and unassigned: all that the contract leaves out."""
-    return any(category(letter).startswith("C") for letter in text)
+    """Controls, formats, surrogates, private and unassigned: all that the contract leaves out.
+
+    Tabs and line ends are taken: devices report the texts of exceptions, and a job of which the
+    report is refused never ends.
+    """
+    return any(category(letter).startswith("C") for letter in text if letter not in "\t\n\r")
