@@ -62,6 +62,7 @@ from lineside.vision import (
     encode_jpeg,
     prepare,
 )
+from tests.hub.openapi import require_documented
 
 PLANT = b"""
 schema = "lineside.plant/1"
@@ -306,7 +307,7 @@ def hub(config: HubConfig, plant: Plant, clock: FakeClock, bus: Bus) -> Iterator
 
 @pytest.fixture
 def client(hub: Services) -> Iterator[TestClient]:
-    """A program with a token."""
+    """A program with a token; every answer that it gets must be as the OpenAPI document says."""
     token = hub.auth.issue_token("tester", kind="api")
     with TestClient(
         create_app(hub),
@@ -314,6 +315,7 @@ def client(hub: Services) -> Iterator[TestClient]:
         headers={"Authorization": f"Bearer {token}"},
         raise_server_exceptions=False,
     ) as opened:
+        opened.event_hooks["response"] = [require_documented]
         yield opened
 
 

@@ -25,6 +25,7 @@ from lineside.core.codec import (
     encode,
     faults_error,
     json_schema,
+    json_schemas,
     to_plain,
 )
 from lineside.core.config import Loaded, load_config
@@ -213,6 +214,7 @@ __all__ = [
     "find_driver",
     "frame_id",
     "json_schema",
+    "json_schemas",
     "load_config",
     "load_plant",
     "made_at",

@@ -135,8 +135,22 @@ def to_plain(record: object) -> Any:
 
 def json_schema(kind: type[object]) -> dict[str, Any]:
     """JSON Schema 2020-12 of a record type, unknown keys forbidden, for editors."""
-    schema = msgspec.json.schema(kind)
-    for definition in schema.get("$defs", {}).values():
+    (schema,), definitions = json_schemas([kind], "#/$defs/{name}")
+    schema = {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
+    return {**schema, "$defs": definitions} if definitions else schema
+
+
+def json_schemas(
+    kinds: Sequence[Any], reference: str
+) -> tuple[tuple[dict[str, Any], ...], dict[str, dict[str, Any]]]:
+    """JSON Schemas of several types, and the definitions that they share by name.
+
+    Args:
+        kinds: record types, and whatever is made of them.
+        reference: how a definition is referred to, with ``{name}``.
+    """
+    schemas, definitions = msgspec.json.schema_components(kinds, ref_template=reference)
+    for definition in definitions.values():
         if definition.get("type") == "object" and "properties" in definition:
             definition["additionalProperties"] = False
         if "description" in definition:
@@ -144,7 +158,7 @@ def json_schema(kind: type[object]) -> dict[str, Any]:
         for part in definition.get("properties", {}).values():
             if part.get("type") == "number" and "pattern" in part:
                 part["type"] = ["number", "string"]  # ``Seconds``; msgspec keeps its own type
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
+    return schemas, definitions
 
 
 def shown(value: object) -> str:

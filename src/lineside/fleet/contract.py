@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 from lineside.core import Digest, InvalidError
 
@@ -114,10 +114,10 @@ class NewJob:
 
     job_id: str
     targets: tuple[str, ...]
-    document: Mapping[str, object]
+    document: Mapping[str, Any]
     description: str = ""
     continuous: bool = False
-    settings: Mapping[str, object] = field(default_factory=dict)
+    settings: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,7 +142,7 @@ class Job:
     job_id: str
     status: JobStatus
     targets: tuple[str, ...]
-    document: Mapping[str, object]
+    document: Mapping[str, Any]
     created_at: datetime
     description: str = ""
     continuous: bool = False
@@ -187,7 +187,7 @@ class Target:
     path: str
     sha256: str
     size_bytes: int
-    custom: Mapping[str, object]
+    custom: Mapping[str, Any]
 
 
 Progress = Callable[[int, int], None]

@@ -1,6 +1,7 @@
 """The event log as people and programs read it."""
 
-from typing import Any
+from datetime import datetime
+from typing import Any, NotRequired, TypedDict, cast
 
 from lineside.core import decode_json
 from lineside.hub.views import EventView
@@ -47,15 +48,38 @@ def view_of(logged: Logged) -> EventView:
     )
 
 
-def plain(view: EventView) -> dict[str, Any]:
+class LogPlace(TypedDict):
+    """The place of an event in the log and in its chain."""
+
+    position: int
+    source_position: int
+    arrived_at: datetime
+    previous: str
+    hash: str
+
+
+class LoggedEvent(TypedDict):
+    """A CloudEvent with its place in the log."""
+
+    specversion: str
+    id: str
+    source: str
+    type: str
+    time: str
+    datacontenttype: str
+    data: dict[str, Any]
+    subject: NotRequired[str]
+    dataschema: NotRequired[str]
+    deviceseq: NotRequired[int]
+    devicefirst: NotRequired[int]
+    recordedtime: NotRequired[str]
+    log: LogPlace
+
+
+def plain(view: EventView) -> LoggedEvent:
     """The CloudEvent with its place in the log beside it, as the API answers."""
-    return {
-        **view.event,
-        "log": {
-            "position": view.position,
-            "source_position": view.source_position,
-            "arrived_at": view.arrived_at,
-            "previous": view.previous,
-            "hash": view.hash,
-        },
-    }
+    place = LogPlace(
+        position=view.position, source_position=view.source_position, arrived_at=view.arrived_at,
+        previous=view.previous, hash=view.hash,
+    )  # fmt: skip
+    return cast("LoggedEvent", {**view.event, "log": place})

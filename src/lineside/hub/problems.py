@@ -11,7 +11,7 @@ import re
 import uuid
 from dataclasses import dataclass, field
 from http import HTTPStatus
-from typing import Any
+from typing import TypedDict
 from xml.sax.saxutils import escape
 
 from lineside.core import (
@@ -22,7 +22,6 @@ from lineside.core import (
     RefusedError,
     UnavailableError,
     encode,
-    to_plain,
 )
 from lineside.hub.rollout_jobs import BUCKET
 from lineside.hub.signed_links import LinkRefusedError
@@ -74,6 +73,18 @@ class UnknownOperationError(NotFoundError):
     """A call of a contract that this hub does not offer."""
 
 
+class Problem(TypedDict):
+    """A failure as a document (RFC 9457); ``faults`` name each value that is wrong."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    where: str
+    fix: str
+    faults: tuple[Fault, ...]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Refusal:
     """A failure as it is sent."""
@@ -82,6 +93,14 @@ class Refusal:
     body: bytes
     media_type: str = MEDIA_TYPE
     headers: dict[str, str] = field(default_factory=dict)
+
+
+def contract_of(path: str) -> str:
+    """Name the contract whose form the failures of a path have."""
+    if path.startswith("/endpoints/") or _FUNCTIONS.match(path):
+        return "aws"
+    first = path.split("/")[1]
+    return {"jobs": "jobs", "things": "jobs", "s3": "s3", "v2": "inference"}.get(first, "problem")
 
 
 def refusal(error: LinesideError, *, path: str) -> Refusal:
@@ -224,8 +243,8 @@ def document(
 ) -> bytes:  # fmt: skip
     """Any problem document; title and detail default to the status' own words."""
     title = title or HTTPStatus(status).phrase
-    body: dict[str, Any] = {
-        "type": "about:blank", "title": title, "status": status, "detail": detail or title,
-        "where": where, "fix": fix, "faults": to_plain(faults),
-    }  # fmt: skip
+    body = Problem(
+        type="about:blank", title=title, status=status, detail=detail or title, where=where,
+        fix=fix, faults=faults,
+    )  # fmt: skip
     return encode(body)

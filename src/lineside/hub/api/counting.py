@@ -1,27 +1,27 @@
 """``/api/v1/functions`` and ``/api/v1/counts``: pictures of a store, answered and counted."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from functools import partial
-from typing import Annotated, TypeVar
+from typing import Annotated, Any, TypedDict, TypeVar
 
-from fastapi import APIRouter, Depends, Query, Request
+from fastapi import APIRouter, Depends, Query
 from fastapi.responses import Response
 
 from lineside.hub.answering import endpoint_of
 from lineside.hub.api.wire import (
     Hub,
     Limit,
+    Page,
     Who,
     answer,
     body_of,
-    described,
+    bytes_of,
     following_of,
+    gives,
     listed,
-    raw_body,
 )
-from lineside.hub.counting.views import Asked, Corrected
+from lineside.hub.counting.views import Asked, Corrected, CountView, FunctionView
 from lineside.hub.functions import FunctionRequest, body_of_call
-from lineside.hub.problems import WrongTypeError
 from lineside.hub.services import Services
 
 T = TypeVar("T")
@@ -30,13 +30,22 @@ router = APIRouter(prefix="/api/v1", tags=["counting"])
 _PICTURES = ("image/jpeg", "image/png", "application/x-image", "application/octet-stream")
 
 
+class CallBody(TypedDict):
+    """Answer of a function: the picture in base64 and what was said of it."""
+
+    image: str
+    prediction: Any
+
+
 @router.get("/functions", summary="Functions that read a picture and have it answered")
+@gives(Page[FunctionView])
 def list_functions(hub: Hub) -> Response:
     """With the store, prefix and endpoint that callers name."""
     return listed(hub.counter.functions())
 
 
 @router.get("/functions/{name}/pictures", summary="Names of the pictures on offer")
+@gives(Page[str])
 def list_pictures(hub: Hub, *, name: str, after: str = "", limit: Limit = 100) -> Response:
     """In order; ``after`` is the last name already seen."""
     names = hub.counter.offered(name)
@@ -48,8 +57,8 @@ def list_pictures(hub: Hub, *, name: str, after: str = "", limit: Limit = 100) -
 @router.post(
     "/functions/{name}/call",
     summary="Call a function: picture and prediction",
-    openapi_extra=described(FunctionRequest),
 )
+@gives(CallBody)
 async def call_function(
     hub: Hub,
     *,
@@ -62,41 +71,31 @@ async def call_function(
 
 
 @router.get("/counts", summary="Your own counts, newest first")
+@gives(Page[CountView])
 def list_counts(hub: Hub, who: Who) -> Response:
     """Nobody else's; the newest hundred."""
     return listed(hub.counter.all(who=who))
 
 
-@router.post("/counts", summary="Have a picture on offer counted", openapi_extra=described(Asked))
+@router.post("/counts", summary="Have a picture on offer counted")
+@gives(CountView, status=201)
 async def ask(hub: Hub, who: Who, *, asked: Annotated[Asked, Depends(body_of(Asked))]) -> Response:
     """403 for a picture that is not on offer."""
     work = partial(hub.counter.ask, asked, who=who)
     return answer(await _counted(hub, asked.function, work), status=201)
 
 
-def _picture() -> Callable[[Request], Awaitable[bytes]]:
-    async def read(request: Request) -> bytes:
-        kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-        if kind not in _PICTURES:
-            raise WrongTypeError(
-                f"{kind or 'no type'!r} is no picture", fix=f"Send one of {', '.join(_PICTURES)}."
-            )
-        return await request.body()
-
-    return read
-
-
 @router.post(
     "/counts/uploaded",
     summary="Have a picture of your own counted",
-    openapi_extra=raw_body(_PICTURES[0]),
 )
+@gives(CountView, status=201)
 async def look(
     hub: Hub,
     who: Who,
     *,
     function: Annotated[str, Query(description="whose endpoint counts")],
-    data: Annotated[bytes, Depends(_picture())],
+    data: Annotated[bytes, Depends(bytes_of(*_PICTURES))],
 ) -> Response:
     """The body is the picture's bytes."""
     work = partial(hub.counter.look, function, data, who=who)
@@ -110,12 +109,14 @@ async def _counted(hub: Services, function: str, work: Callable[[], T]) -> T:
 
 
 @router.get("/counts/{count}", summary="One of your own counts")
+@gives(CountView)
 def get_count(hub: Hub, who: Who, *, count: str) -> Response:
     """With its interval, the chance of every number, and the inventory record."""
     return answer(hub.counter.one(count, who=who))
 
 
 @router.get("/counts/{count}/picture", summary="The very picture that was counted")
+@gives(bytes, "image/jpeg", "image/png")
 def get_picture(hub: Hub, who: Who, *, count: str) -> Response:
     """Its bytes as they came."""
     picture = hub.counter.picture(count, who=who)
@@ -125,8 +126,8 @@ def get_picture(hub: Hub, who: Who, *, count: str) -> Response:
 @router.post(
     "/counts/{count}/correction",
     summary="Teach from it: what a person counted, into a dataset",
-    openapi_extra=described(Corrected),
 )
+@gives(CountView)
 def correct(
     hub: Hub,
     who: Who,

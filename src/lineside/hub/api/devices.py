@@ -6,20 +6,27 @@ certificate that still runs.
 """
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, TypedDict
 
 from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import Response
 
 from lineside.fleet import (
+    CodeAnswer,
     CodeQuestion,
+    EnrolledDevice,
+    EnrolmentAnswer,
     EnrolmentRequest,
+    Invitation,
     NewInvitation,
+    PageAnswer,
     PageRequest,
+    RenewalAnswer,
     RenewalRequest,
 )
-from lineside.hub.api.wire import Hub, Limit, Who, answer, body_of, described, listed
-from lineside.hub.inventory import DeviceQuery, device_page, full_device
+from lineside.hub.api.wire import Hub, Limit, Page, Who, answer, body_of, gives, listed
+from lineside.hub.enrolment import Invited
+from lineside.hub.inventory import DeviceLine, DeviceQuery, FullDevice, device_page, full_device
 
 router = APIRouter(prefix="/api/v1", tags=["devices"])
 
@@ -40,24 +47,32 @@ class Grouping:
     groups: tuple[str, ...]
 
 
+class DeviceGroups(TypedDict):
+    """The groups of a device."""
+
+    device: str
+    groups: tuple[str, ...]
+
+
 # ---- anybody
 
 
 @router.get("/enrolment/authority", summary="The certificate of the site's authority")
+@gives(bytes, _PEM)
 def authority(hub: Hub) -> Response:
     """PEM; believe it only if its fingerprint is that of the code."""
     return Response(hub.enrolment.authority().certificate, media_type=_PEM)
 
 
 @router.get("/enrolment/revoked", summary="The revocation list of the site's authority")
+@gives(bytes, _PEM)
 def revoked(hub: Hub) -> Response:
     """PEM (RFC 5280, 5)."""
     return Response(hub.enrolment.authority().crl(), media_type=_PEM)
 
 
-@router.post(
-    "/enrolment/code", summary="For which device a code is", openapi_extra=described(CodeQuestion)
-)
+@router.post("/enrolment/code", summary="For which device a code is")
+@gives(CodeAnswer)
 def code(
     hub: Hub, request: Request, *, asked: Annotated[CodeQuestion, Depends(body_of(CodeQuestion))]
 ) -> Response:
@@ -65,9 +80,8 @@ def code(
     return answer(hub.enrolment.look(asked.secret, address=_address(request)))
 
 
-@router.post(
-    "/enrolment", summary="A certificate for a code", openapi_extra=described(EnrolmentRequest)
-)
+@router.post("/enrolment", summary="A certificate for a code")
+@gives(EnrolmentAnswer, status=201)
 def enrol(
     hub: Hub,
     request: Request,
@@ -81,8 +95,8 @@ def enrol(
 @router.post(
     "/enrolment/renewal",
     summary="The next certificate of a device",
-    openapi_extra=described(RenewalRequest),
 )
+@gives(RenewalAnswer, status=201)
 def renew(
     hub: Hub,
     request: Request,
@@ -96,8 +110,8 @@ def renew(
 @router.post(
     "/enrolment/page",
     summary="A certificate for a device's own page",
-    openapi_extra=described(PageRequest),
 )
+@gives(PageAnswer, status=201)
 def certify_page(
     hub: Hub,
     request: Request,
@@ -112,6 +126,7 @@ def certify_page(
 
 
 @router.get("/devices", summary="The devices of the site")
+@gives(Page[DeviceLine])
 def list_devices(
     hub: Hub, *, after: str = "", group: str = "",
     state: Annotated[str, Query(description="online, silent, offline, never or revoked")] = "",
@@ -125,6 +140,7 @@ def list_devices(
 
 
 @router.get("/devices/invitations", summary="Codes that nobody used yet")
+@gives(Page[Invitation])
 def list_invitations(hub: Hub) -> Response:
     """Without the codes themselves."""
     return listed(hub.enrolment.invitations())
@@ -133,8 +149,8 @@ def list_invitations(hub: Hub) -> Response:
 @router.post(
     "/devices/invitations",
     summary="A code for a device that will come",
-    openapi_extra=described(NewInvitation),
 )
+@gives(Invited, status=201)
 def invite(
     hub: Hub, who: Who, *, wish: Annotated[NewInvitation, Depends(body_of(NewInvitation))]
 ) -> Response:
@@ -143,14 +159,14 @@ def invite(
 
 
 @router.get("/devices/{device}", summary="One device")
+@gives(FullDevice)
 def get_device(hub: Hub, *, device: str) -> Response:
     """With its certificate, groups and jobs."""
     return answer(full_device(hub.fleet, device))
 
 
-@router.post(
-    "/devices/{device}/revoke", summary="Take a device out", openapi_extra=described(Revoking)
-)
+@router.post("/devices/{device}/revoke", summary="Take a device out")
+@gives(EnrolledDevice)
 def revoke(
     hub: Hub, who: Who, *, device: str, told: Annotated[Revoking, Depends(body_of(Revoking))]
 ) -> Response:
@@ -158,9 +174,8 @@ def revoke(
     return answer(hub.enrolment.revoke(device, by=who.name, reason=told.reason))
 
 
-@router.post(
-    "/devices/{device}/groups", summary="Which groups it is in", openapi_extra=described(Grouping)
-)
+@router.post("/devices/{device}/groups", summary="Which groups it is in")
+@gives(DeviceGroups)
 def set_groups(
     hub: Hub, who: Who, *, device: str, told: Annotated[Grouping, Depends(body_of(Grouping))]
 ) -> Response:

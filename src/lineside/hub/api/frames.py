@@ -1,37 +1,58 @@
 """``/api/v1/cameras`` and ``/api/v1/frames``."""
 
 from functools import partial
-from typing import Annotated
+from typing import Annotated, TypedDict
 
 from fastapi import APIRouter, Query
 from fastapi.responses import Response
 
 from lineside.core import encode
-from lineside.hub.api.wire import Hub, Limit, answer, following_of, listed, moment
-from lineside.hub.events import plain
+from lineside.hub.api.wire import Hub, Limit, Page, answer, following_of, gives, listed, moment
+from lineside.hub.events import LoggedEvent, plain
 from lineside.hub.frames import GoneError
-from lineside.hub.problems import MEDIA_TYPE
-from lineside.hub.views import FrameView, Picture
+from lineside.hub.problems import MEDIA_TYPE, Problem
+from lineside.hub.views import CameraView, FrameView, Picture
+from lineside.store import FrameRow
 
 router = APIRouter(prefix="/api/v1", tags=["frames"])
 
 _KEEP = {"Cache-Control": "private, max-age=31536000, immutable"}
+PICTURES = ("image/jpeg", "image/png")
 Time = Annotated[str, Query(description="RFC 3339 time with zone")]
 
 
+class FrameEvents(TypedDict):
+    """A frame and everything that names it."""
+
+    row: FrameRow
+    predictions: list[LoggedEvent]
+    events: list[LoggedEvent]
+    orders: tuple[str, ...]
+    datasets: tuple[str, ...]
+
+
+class LostPicture(Problem):
+    """What is left of a frame whose picture aged out."""
+
+    tombstone: FrameRow
+
+
 @router.get("/cameras", summary="Cameras with state, newest frame, newest prediction")
+@gives(Page[CameraView])
 def list_cameras(hub: Hub) -> Response:
     """Every camera of the plant file, in its order."""
     return listed(hub.cameras.all())
 
 
 @router.get("/cameras/{camera}", summary="One camera")
+@gives(CameraView)
 def get_camera(hub: Hub, camera: str) -> Response:
     """A camera as it stands now."""
     return answer(hub.cameras.one(camera))
 
 
 @router.get("/frames", summary="Stored frames, newest first")
+@gives(Page[FrameRow])
 def list_frames(
     hub: Hub, *, camera: str = "", since: Time = "", until: Time = "", before: str = "",
     limit: Limit = 100,
@@ -47,38 +68,43 @@ def list_frames(
 
 
 @router.get("/frames/{frame}", summary="A frame and everything that names it")
+@gives(FrameEvents)
 def get_frame(hub: Hub, frame: str) -> Response:
     """The row, predictions, events, orders and data sets."""
     return answer(_plain(hub.frames.view(frame)))
 
 
 @router.get("/frames/{frame}/picture", summary="The picture's bytes as they came")
+@gives(bytes, *PICTURES)
+@gives(LostPicture, MEDIA_TYPE, status=410)
 def get_picture(hub: Hub, frame: str) -> Response:
     """410 with what is left of the frame when the picture aged out."""
     try:
         return _bytes(hub.frames.picture(frame))
     except GoneError as error:
-        gone = {
-            "type": "about:blank", "title": error.title, "status": 410, "detail": error.message,
-            "where": error.where, "fix": error.fix, "faults": [], "tombstone": error.row,
-        }  # fmt: skip
+        gone = LostPicture(
+            type="about:blank", title=error.title, status=410, detail=error.message,
+            where=error.where, fix=error.fix, faults=(), tombstone=error.row,
+        )  # fmt: skip
         return Response(encode(gone), status_code=410, media_type=MEDIA_TYPE)
 
 
 @router.get("/frames/{frame}/thumbnail", summary="A small JPEG that outlives the picture")
+@gives(bytes, "image/jpeg")
 def get_thumbnail(hub: Hub, frame: str) -> Response:
     """At most 160 px wide."""
     return _bytes(hub.frames.thumbnail(frame))
 
 
 @router.get("/frames/{frame}/activation", summary="Where the network looked, as a PNG layer")
+@gives(bytes, "image/png")
 async def get_activation(hub: Hub, frame: str, *, label: str, package: str = "") -> Response:
     """Computed now; ``package`` empty is the one that answered the frame."""
     work = partial(hub.frames.activation, frame, label=label, package=package)
     return _bytes(await hub.queue.run("activation maps", work))
 
 
-def _plain(view: FrameView) -> dict[str, object]:
+def _plain(view: FrameView) -> FrameEvents:
     return {
         "row": view.row,
         "predictions": [plain(event) for event in view.predictions],

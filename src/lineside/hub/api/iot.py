@@ -4,7 +4,7 @@ Errors are AWS' own (``x-amzn-ErrorType``). Who may what: ``hub/job_access.py``.
 """
 
 from collections.abc import Callable
-from typing import Annotated, Any, cast
+from typing import Annotated, Any, NotRequired, TypedDict, cast
 
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
@@ -41,7 +41,7 @@ from lineside.fleet import (
     with_text,
 )
 from lineside.hub.api.machines import Body, aws_error, signed_request
-from lineside.hub.api.wire import Hub, answer
+from lineside.hub.api.wire import Hub, answer, gives
 from lineside.hub.job_access import Caller, caller_of
 from lineside.hub.sigv4 import SignatureRefusedError
 from lineside.hub.views import Identity
@@ -70,6 +70,45 @@ Most = Annotated[int, Query(alias="maxResults", ge=1, le=250)]
 Token = Annotated[str, Query(alias="nextToken")]
 Status = Annotated[str, Query()]
 Act = Callable[[Caller], object]
+
+
+class JobAnswer(TypedDict):
+    """A job by its name."""
+
+    jobArn: str
+    jobId: str
+    description: str
+
+
+class DescribedJob(TypedDict):
+    """A job with counts of its things."""
+
+    job: dict[str, Any]
+    documentSource: NotRequired[str]
+
+
+class JobDocument(TypedDict):
+    """The document of a job as text."""
+
+    document: str
+
+
+class JobsPage(TypedDict):
+    """Jobs in short."""
+
+    jobs: list[dict[str, Any]]
+    nextToken: NotRequired[str]
+
+
+class RunsPage(TypedDict):
+    """Executions in short; a thing's client gets what is pending."""
+
+    executionSummaries: NotRequired[list[dict[str, Any]]]
+    nextToken: NotRequired[str]
+    inProgressJobs: NotRequired[list[dict[str, Any]]]
+    queuedJobs: NotRequired[list[dict[str, Any]]]
+    timestamp: NotRequired[int]
+    clientToken: NotRequired[str]
 
 
 def _served(hub: Hub, request: Request, body: bytes, *, act: Act) -> Response:
@@ -122,6 +161,7 @@ def _page(name: str, found: JobPage, *, shown: Callable[[Any], object]) -> dict[
 
 
 @router.get("/jobs", summary="ListJobs")
+@gives(JobsPage)
 def list_jobs(
     hub: Hub, request: Request, *, body: Body, most: Most = 50, token: Token = "",
     status: Status = "", selection: Annotated[str, Query(alias="targetSelection")] = "",
@@ -141,6 +181,7 @@ def list_jobs(
 
 
 @router.put("/jobs/{job_id}", summary="CreateJob")
+@gives(JobAnswer)
 def create_job(hub: Hub, request: Request, *, job_id: str, body: Body) -> Response:
     """The same id with the same content is the same job."""
 
@@ -154,6 +195,7 @@ def create_job(hub: Hub, request: Request, *, job_id: str, body: Body) -> Respon
 
 
 @router.get("/jobs/{job_id}", summary="DescribeJob")
+@gives(DescribedJob)
 def describe_job(hub: Hub, request: Request, *, job_id: str, body: Body) -> Response:
     """With counts of its things."""
 
@@ -166,6 +208,7 @@ def describe_job(hub: Hub, request: Request, *, job_id: str, body: Body) -> Resp
 
 
 @router.get("/jobs/{job_id}/job-document", summary="GetJobDocument")
+@gives(JobDocument)
 def job_document(hub: Hub, request: Request, *, job_id: str, body: Body) -> Response:
     """As text, as it was given."""
 
@@ -178,6 +221,7 @@ def job_document(hub: Hub, request: Request, *, job_id: str, body: Body) -> Resp
 
 
 @router.put("/jobs/{job_id}/cancel", summary="CancelJob")
+@gives(JobAnswer)
 def cancel_job(
     hub: Hub, request: Request, *, job_id: str, body: Body, force: Force = False
 ) -> Response:
@@ -197,6 +241,7 @@ def cancel_job(
 
 
 @router.delete("/jobs/{job_id}", summary="DeleteJob")
+@gives(None)
 def delete_job(
     hub: Hub, request: Request, *, job_id: str, body: Body, force: Force = False
 ) -> Response:
@@ -210,6 +255,7 @@ def delete_job(
 
 
 @router.post("/jobs/{job_id}/targets", summary="AssociateTargetsWithJob")
+@gives(JobAnswer)
 def associate(hub: Hub, request: Request, *, job_id: str, body: Body) -> Response:
     """Of a CONTINUOUS job in progress."""
 
@@ -225,6 +271,7 @@ def associate(hub: Hub, request: Request, *, job_id: str, body: Body) -> Respons
 
 
 @router.get("/jobs/{job_id}/things", summary="ListJobExecutionsForJob")
+@gives(RunsPage)
 def list_runs_of_job(
     hub: Hub, request: Request, *, job_id: str, body: Body, most: Most = 50, token: Token = "",
     status: Status = "",
@@ -248,6 +295,7 @@ def _by_thing(run: Any) -> object:  # noqa: ANN401  an execution of a page
 
 
 @router.get("/things/{thing}/jobs", summary="ListJobExecutionsForThing, GetPendingJobExecutions")
+@gives(RunsPage)
 def list_runs_of_thing(
     hub: Hub, request: Request, *, thing: str, body: Body, most: Most = 50, token: Token = "",
     status: Status = "", job: Annotated[str, Query(alias="jobId")] = "",
@@ -269,6 +317,7 @@ def _by_job(run: Any) -> object:  # noqa: ANN401  an execution of a page
 
 
 @router.put("/things/{thing}/jobs/{job_id}", summary="StartNextPendingJobExecution")
+@gives(dict[str, Any])
 def start_next(hub: Hub, request: Request, *, thing: str, job_id: str, body: Body) -> Response:
     """``$next`` only."""
 
@@ -281,6 +330,7 @@ def start_next(hub: Hub, request: Request, *, thing: str, job_id: str, body: Bod
 
 
 @router.get("/things/{thing}/jobs/{job_id}", summary="DescribeJobExecution")
+@gives(dict[str, Any])
 def describe_run(
     hub: Hub, request: Request, *, thing: str, job_id: str, body: Body,
     number: Annotated[int | None, Query(alias="executionNumber", ge=1)] = None,
@@ -300,6 +350,7 @@ def describe_run(
 
 
 @router.post("/things/{thing}/jobs/{job_id}", summary="UpdateJobExecution")
+@gives(dict[str, Any])
 def update_run(hub: Hub, request: Request, *, thing: str, job_id: str, body: Body) -> Response:
     """As over MQTT; the document is text here."""
 
@@ -310,6 +361,7 @@ def update_run(hub: Hub, request: Request, *, thing: str, job_id: str, body: Bod
 
 
 @router.put("/things/{thing}/jobs/{job_id}/cancel", summary="CancelJobExecution")
+@gives(None)
 def cancel_run(
     hub: Hub, request: Request, *, thing: str, job_id: str, body: Body, force: Force = False
 ) -> Response:
@@ -331,6 +383,7 @@ def cancel_run(
 @router.delete(
     "/things/{thing}/jobs/{job_id}/executionNumber/{number}", summary="DeleteJobExecution"
 )
+@gives(None)
 def delete_run(
     hub: Hub, request: Request, *, thing: str, job_id: str, number: int, body: Body,
     force: Force = False,

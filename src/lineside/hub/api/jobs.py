@@ -1,14 +1,25 @@
 """``/api/v1/jobs``: jobs of the fleet, for pages and programs of ours."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, Any
+from datetime import datetime
+from typing import Annotated, Any, TypedDict
 
 from fastapi import APIRouter, Depends
 from fastapi.responses import Response
 
-from lineside.fleet import CancelExecution, ExecutionName, JobQuery, JobRow, NewJob, Tally
-from lineside.hub.api.wire import Hub, Limit, answer, body_of, described, listed
+from lineside.fleet import (
+    CancelExecution,
+    Execution,
+    ExecutionName,
+    Job,
+    JobQuery,
+    JobRow,
+    JobStatus,
+    NewJob,
+    Tally,
+)
+from lineside.hub.api.wire import Hub, Limit, Page, answer, body_of, gives, listed
 
 router = APIRouter(prefix="/api/v1", tags=["jobs"])
 
@@ -33,7 +44,31 @@ class Cancelling:
     force: bool = False
 
 
+class JobSummary(TypedDict):
+    """A job in a list; ``things``: their number by state."""
+
+    job_id: str
+    status: JobStatus
+    targets: tuple[str, ...]
+    description: str
+    continuous: bool
+    created_at: datetime
+    completed_at: datetime | None
+    reason: str
+    things: Mapping[str, int]
+    waiting: int
+
+
+class JobDetails(JobSummary):
+    """A job with its document."""
+
+    document: Mapping[str, Any]
+    settings: Mapping[str, Any]
+    tags: Sequence[Mapping[str, str]]
+
+
 @router.get("/jobs", summary="Jobs, newest first")
+@gives(Page[JobSummary])
 def list_jobs(hub: Hub, *, after: str = "", status: str = "", limit: Limit = 100) -> Response:
     """With the number of things in each state."""
     page = hub.job_desk.service.jobs(JobQuery(limit=limit, after=after, status=status))
@@ -41,7 +76,8 @@ def list_jobs(hub: Hub, *, after: str = "", status: str = "", limit: Limit = 100
     return listed(shown, following=page.following)
 
 
-@router.post("/jobs", summary="Make a job", openapi_extra=described(AskedJob))
+@router.post("/jobs", summary="Make a job")
+@gives(Job, status=201)
 def create_job(hub: Hub, *, asked: Annotated[AskedJob, Depends(body_of(AskedJob))]) -> Response:
     """The same id with the same content is the same job."""
     new = NewJob(
@@ -52,21 +88,25 @@ def create_job(hub: Hub, *, asked: Annotated[AskedJob, Depends(body_of(AskedJob)
 
 
 @router.get("/jobs/{job}", summary="One job")
+@gives(JobDetails)
 def get_job(hub: Hub, *, job: str) -> Response:
     """With its document."""
     row, _ = hub.job_desk.service.look(job)
-    return answer(
-        {**_shown(hub, row), "document": row.document, "settings": row.settings, "tags": row.tags}
+    details = JobDetails(
+        **_shown(hub, row), document=row.document, settings=row.settings, tags=row.tags
     )
+    return answer(details)
 
 
 @router.get("/jobs/{job}/executions", summary="The last try of each thing")
+@gives(Page[Execution])
 def list_executions(hub: Hub, *, job: str) -> Response:
     """By thing."""
     return listed(hub.job_desk.service.executions(job))
 
 
-@router.post("/jobs/{job}/cancel", summary="Cancel a job", openapi_extra=described(Cancelling))
+@router.post("/jobs/{job}/cancel", summary="Cancel a job")
+@gives(Job)
 def cancel_job(
     hub: Hub, *, job: str, how: Annotated[Cancelling, Depends(body_of(Cancelling))]
 ) -> Response:
@@ -77,8 +117,8 @@ def cancel_job(
 @router.post(
     "/jobs/{job}/executions/{thing}/cancel",
     summary="Cancel a job on one thing",
-    openapi_extra=described(Cancelling),
 )
+@gives(Page[Execution])
 def cancel_execution(
     hub: Hub, *, job: str, thing: str, how: Annotated[Cancelling, Depends(body_of(Cancelling))]
 ) -> Response:
@@ -89,7 +129,7 @@ def cancel_execution(
     return list_executions(hub, job=job)
 
 
-def _shown(hub: Hub, row: JobRow) -> Mapping[str, object]:
+def _shown(hub: Hub, row: JobRow) -> JobSummary:
     tally: Tally = hub.job_desk.service.look(row.job_id)[1]
     return {
         "job_id": row.job_id, "status": row.status, "targets": row.targets,

@@ -1,7 +1,7 @@
 """``/api/v1``: twin, orders, events, trace, refused messages, followers of the log, figures."""
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Any, TypedDict
 
 from fastapi import APIRouter, Depends, Query
 from fastapi.responses import Response
@@ -10,17 +10,22 @@ from lineside.core import InvalidError, Json, to_plain
 from lineside.hub.api.wire import (
     Hub,
     Limit,
+    Page,
     Who,
     answer,
     body_of,
-    described,
     following_of,
+    gives,
     listed,
     whole_number,
 )
-from lineside.hub.events import plain
+from lineside.hub.dead import QuarantinedRecord
+from lineside.hub.events import LoggedEvent, plain
+from lineside.hub.follow import FollowerView
 from lineside.hub.reference import collection_page
 from lineside.hub.trace import at_path
+from lineside.hub.views import DeadLetterView, Trace
+from lineside.twin import LineState, Order
 
 router = APIRouter(prefix="/api/v1", tags=["line"])
 
@@ -32,13 +37,24 @@ class NewOrder:
     colour: str
 
 
+class DeadLetterPage(TypedDict):
+    """A page of refused messages, with all of them counted by reason."""
+
+    items: list[DeadLetterView]
+    next: str | None
+    cursor: str
+    counts: dict[str, int]
+
+
 @router.get("/twin", summary="The whole twin")
+@gives(LineState)
 def get_twin(hub: Hub) -> Response:
     """Every value with its age and its evidence."""
     return answer(hub.ledger.state)
 
 
 @router.get("/twin/documents/{collection}", summary="Documents as the reference has them")
+@gives(Page[dict[str, Any]])
 def get_documents(hub: Hub, collection: str, *, after: str = "", limit: Limit = 100) -> Response:
     """``sagemaker_stock_inference``, ``digital_twin_orders``, and those of the routes."""
     items, following = collection_page(
@@ -48,6 +64,7 @@ def get_documents(hub: Hub, collection: str, *, after: str = "", limit: Limit = 
 
 
 @router.get("/twin/{path:path}", summary="One value of the twin")
+@gives(Any)
 def get_value(hub: Hub, path: str, *, fields: str = "") -> Response:
     """A path such as ``slots/A1``; ``fields`` keeps only these keys."""
     value = at_path(to_plain(hub.ledger.state), path)
@@ -63,12 +80,14 @@ def _only(value: Json, fields: tuple[str, ...]) -> Json:
 
 
 @router.get("/orders", summary="Orders, newest first")
+@gives(Page[Order])
 def list_orders(hub: Hub) -> Response:
     """Accepted ones; refused ones are events."""
     return listed(hub.orders.all())
 
 
-@router.post("/orders", summary="Order a piece", openapi_extra=described(NewOrder))
+@router.post("/orders", summary="Order a piece")
+@gives(Order, status=201)
 def place_order(
     hub: Hub, who: Who, *, order: Annotated[NewOrder, Depends(body_of(NewOrder))]
 ) -> Response:
@@ -77,12 +96,14 @@ def place_order(
 
 
 @router.get("/orders/{order}", summary="One order")
+@gives(Order)
 def get_order(hub: Hub, order: str) -> Response:
     """With every step."""
     return answer(hub.orders.one(order))
 
 
 @router.get("/events", summary="The event log")
+@gives(Page[LoggedEvent])
 def list_events(
     hub: Hub, *, after: str = "", kind: Annotated[str, Query(alias="type")] = "",
     source: str = "", subject: str = "", newest_first: bool = False, limit: Limit = 100,
@@ -97,37 +118,41 @@ def list_events(
 
 
 @router.get("/events/{event}", summary="One event")
+@gives(LoggedEvent)
 def get_event(hub: Hub, event: str) -> Response:
     """With its place in the log and its hash."""
     return answer(plain(hub.events.one(event)))
 
 
 @router.get("/trace/{identifier:path}", summary="Back to the evidence")
+@gives(Trace)
 def get_trace(hub: Hub, identifier: str) -> Response:
     """From an event, a frame or a twin path; recomputes the chains on the way."""
     return answer(hub.tracer.trace(identifier))
 
 
 @router.get("/dead-letters", summary="Refused messages, newest first")
+@gives(DeadLetterPage)
 def list_dead_letters(hub: Hub, *, before: str = "", limit: Limit = 100) -> Response:
     """With reason, time and topic; counted by reason."""
     page = hub.dead_letters.page(before=before, limit=limit)
     following = following_of(page, limit, key=lambda letter: letter.id)
     return answer(
-        {
-            "items": page, "next": following or None, "cursor": "before",
-            "counts": hub.dead_letters.counts(),
-        }
-    )  # fmt: skip
+        DeadLetterPage(
+            items=page, next=following or None, cursor="before", counts=hub.dead_letters.counts()
+        )
+    )
 
 
 @router.get("/dead-letters/{letter}", summary="One refused message")
+@gives(DeadLetterView)
 def get_dead_letter(hub: Hub, letter: str) -> Response:
     """Why, when, from where."""
     return answer(hub.dead_letters.one(letter))
 
 
 @router.get("/dead-letters/{letter}/payload", summary="Its bytes as they came")
+@gives(bytes, "application/octet-stream")
 def get_payload(hub: Hub, letter: str) -> Response:
     """Never shown by a browser: it is offered as a download."""
     headers = {"Content-Disposition": f'attachment; filename="{hub.dead_letters.one(letter).id}"'}
@@ -136,6 +161,7 @@ def get_payload(hub: Hub, letter: str) -> Response:
 
 
 @router.get("/followers", summary="What follows the log")
+@gives(Page[FollowerView])
 def list_followers(hub: Hub) -> Response:
     """Each with its position, its lag, its state, and how many records it set aside."""
     return listed(hub.followers.views())
@@ -144,6 +170,7 @@ def list_followers(hub: Hub) -> Response:
 @router.get(
     "/followers/{follower}/quarantine", summary="Records a follower set aside, oldest first"
 )
+@gives(Page[QuarantinedRecord])
 def list_quarantine(
     hub: Hub, follower: str, *, after: str = "", limit: Limit = 100
 ) -> Response:  # fmt: skip
@@ -153,6 +180,7 @@ def list_quarantine(
 
 
 @router.post("/followers/{follower}/quarantine/retry", summary="Try all its records again")
+@gives(FollowerView, status=202)
 def retry_all(hub: Hub, who: Who, *, follower: str) -> Response:
     """202: tried within a second; what fails again stays. 409 for a follower that only skips."""
     hub.followers.retry(follower, by=who.name)
@@ -160,6 +188,7 @@ def retry_all(hub: Hub, who: Who, *, follower: str) -> Response:
 
 
 @router.post("/followers/{follower}/quarantine/discard", summary="Discard all its records")
+@gives(FollowerView)
 def discard_all(hub: Hub, who: Who, *, follower: str) -> Response:
     """The events stay in the log."""
     hub.followers.discard(follower, by=who.name)
@@ -167,6 +196,7 @@ def discard_all(hub: Hub, who: Who, *, follower: str) -> Response:
 
 
 @router.post("/followers/{follower}/quarantine/{position}/retry", summary="Try one record again")
+@gives(FollowerView, status=202)
 def retry_one(hub: Hub, who: Who, *, follower: str, position: str) -> Response:
     """202: tried within a second; if it fails again it stays, with the new reason."""
     hub.followers.retry(follower, position=_position(position), by=who.name)
@@ -174,6 +204,7 @@ def retry_one(hub: Hub, who: Who, *, follower: str, position: str) -> Response:
 
 
 @router.post("/followers/{follower}/quarantine/{position}/discard", summary="Discard one record")
+@gives(FollowerView)
 def discard_one(hub: Hub, who: Who, *, follower: str, position: str) -> Response:
     """The event stays in the log."""
     hub.followers.discard(follower, position=_position(position), by=who.name)
@@ -190,6 +221,7 @@ def _position(text: str) -> int:
 
 
 @router.get("/stats", summary="Counters and latencies")
+@gives(dict[str, Any])
 def get_stats(hub: Hub) -> Response:
     """Since the hub started."""
     return answer(hub.stats.plain())

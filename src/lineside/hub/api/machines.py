@@ -1,14 +1,17 @@
 """What other programs call: message ingest, inference calls, health, figures."""
 
+from collections.abc import Sequence
+from datetime import datetime
 from functools import partial
-from typing import Annotated
+from typing import Annotated, Any, NotRequired, TypedDict
 
 from fastapi import APIRouter, Depends, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import PlainTextResponse, Response
 
 from lineside.core import InvalidError, encode
-from lineside.hub.api.wire import Hub, answer, sent
+from lineside.hub.api.wire import Hub, answer, gives, raw_body, sent
+from lineside.hub.follow import FollowerState
 from lineside.hub.problems import UnknownOperationError, WrongTypeError, aws_refusal, request_id
 from lineside.hub.serving import (
     Invocation,
@@ -30,7 +33,40 @@ async def _body(request: Request) -> bytes:
 Body = Annotated[bytes, Depends(_body)]
 
 
-@router.post("/mqttingest", summary="Hand in one factory message")
+class StoredMessage(TypedDict):
+    """A message in the log; ``duplicate``: it stood there already."""
+
+    id: str
+    position: int
+    duplicate: bool
+
+
+class FollowerFigures(TypedDict):
+    """A follower in short."""
+
+    name: str
+    state: FollowerState
+    position: int
+    lag: int
+    lag_s: float
+    since: datetime | None
+    quarantined: int
+
+
+class Readiness(TypedDict):
+    """Whether the hub can do its work, and what is away."""
+
+    ready: bool
+    away: Sequence[str]
+    followers: list[FollowerFigures]
+    fix: NotRequired[str]
+
+
+@router.post(
+    "/mqttingest", summary="Hand in one factory message", openapi_extra=raw_body("application/json")
+)
+@gives(StoredMessage)
+@gives(StoredMessage, status=201)
 def ingest(hub: Hub, request: Request, *, body: Body) -> Response:
     """JSON with ``topic``. 2xx means stored; 400 means kept among the dead letters."""
     kind = request.headers.get("content-type", "application/json").partition(";")[0].strip()
@@ -44,11 +80,16 @@ def ingest(hub: Hub, request: Request, *, body: Body) -> Response:
             fix="Mend the message; the bytes are kept there.",
         )
     logged = taken.logged[0]
-    told = {"id": logged.entry.id, "position": logged.position, "duplicate": logged.duplicate}
+    told = StoredMessage(id=logged.entry.id, position=logged.position, duplicate=logged.duplicate)
     return answer(told, status=200 if logged.duplicate else 201)
 
 
-@router.post("/endpoints/{name}/invocations", summary="SageMaker runtime: InvokeEndpoint")
+@router.post(
+    "/endpoints/{name}/invocations",
+    summary="SageMaker runtime: InvokeEndpoint",
+    openapi_extra=raw_body("image/jpeg"),
+)
+@gives(list[Any])
 async def invocations(hub: Hub, request: Request, *, name: str, body: Body) -> Response:
     """An array of probabilities in declared order, ``[[p0 … pN, more]]`` of a count; signed."""
     call = Invocation(name=name, request=signed_request(request, body))
@@ -59,8 +100,12 @@ async def invocations(hub: Hub, request: Request, *, name: str, body: Body) -> R
 
 
 @router.post(
-    "/2015-03-31/functions/{name}/invocations", summary="Lambda: Invoke, of a configured function"
+    "/2015-03-31/functions/{name}/invocations",
+    summary="Lambda: Invoke, of a configured function",
+    openapi_extra=raw_body("application/json"),
 )
+@gives(dict[str, Any])
+@gives(None, status=204)
 async def invoke_named(hub: Hub, request: Request, *, name: str, body: Body) -> Response:
     """The function's document, its own failures included; the caller signs."""
     call = Invocation(name=name, request=signed_request(request, body))
@@ -109,32 +154,36 @@ def aws_error(status: int, code: str, *, message: str) -> Response:
 
 
 @router.get("/ping", summary="SageMaker runtime: alive")
+@gives(None)
 async def ping() -> Response:
     """An empty 200."""
     return Response(status_code=200)
 
 
 @router.get("/healthz", summary="The process answers")
+@gives(bytes, "text/plain")
 async def healthz() -> Response:
     """Nothing is looked at, and no thread is waited for."""
     return PlainTextResponse("ok\n")
 
 
 @router.get("/readyz", summary="The hub can do its work")
+@gives(Readiness)
+@gives(Readiness, status=503)
 def readyz(hub: Hub) -> Response:
     """503 with what is away: the store, the bus, room on the disk, a follower that stopped.
 
     A sink that is away makes no hub unready, because its records wait in the log; it is listed.
     """
     away, views = hub.away(), hub.followers.views()
-    followers = [
+    followers: list[FollowerFigures] = [
         {
             "name": view.name, "state": view.state, "position": view.position, "lag": view.lag,
             "lag_s": view.lag_s, "since": view.since, "quarantined": view.quarantined,
         }
         for view in views
     ]  # fmt: skip
-    told: dict[str, object] = {"ready": not away, "away": away, "followers": followers}
+    told = Readiness(ready=not away, away=away, followers=followers)
     if "disk" in away:
         told["fix"] = (
             f"{hub.config.free_bytes / 1e9:.2f} GB are free where the hub keeps its data, at least"
@@ -145,6 +194,7 @@ def readyz(hub: Hub) -> Response:
 
 
 @router.get("/metrics", summary="Figures for Prometheus")
+@gives(bytes, "text/plain")
 def metrics(hub: Hub) -> Response:
     """Text format 0.0.4."""
     return Response(hub.stats.exposition(), media_type="text/plain; version=0.0.4")

@@ -4,10 +4,12 @@ Where a browser asked for a page, ``pages`` shows the same document as one.
 """
 
 import logging
+from functools import cache, partial
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
+from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 
 from lineside.core import Fault, LinesideError
@@ -32,6 +34,7 @@ from lineside.hub.api import (
     teaching,
     updates,
 )
+from lineside.hub.api.openapi import openapi_document
 from lineside.hub.api.wire import refused
 from lineside.hub.problems import MEDIA_TYPE, document
 
@@ -41,11 +44,15 @@ logger = logging.getLogger(__name__)
 def mount_api(app: FastAPI) -> None:
     """Add routes and failure handlers."""
     # Before ``line``: its ``/twin/{path}`` would take ``/twin/live``.
-    for part in (
+    parts = (
         devices, socket, frames, teaching, updates, s3, models, open_inference, counting, jobs,
         rollouts, replays, rules, rule_events, iot, line, machines, session, docs,
-    ):  # fmt: skip
+    )  # fmt: skip
+    for part in parts:
         app.include_router(part.router)
+    routes = [one for part in parts for one in part.router.routes if isinstance(one, APIRoute)]
+    document_of_app = cache(partial(openapi_document, app, routes))
+    app.openapi = document_of_app  # type: ignore[method-assign]  # the way FastAPI documents
     app.add_exception_handler(LinesideError, _named)
     app.add_exception_handler(RequestValidationError, _parameters)
     app.add_exception_handler(HTTPException, _http)

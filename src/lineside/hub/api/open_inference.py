@@ -1,14 +1,17 @@
 """Open Inference Protocol, version 2, over HTTP: every approved package."""
 
+from collections.abc import Sequence
 from functools import partial
+from typing import Any, NotRequired, TypedDict
 
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
-from lineside.hub.api.wire import Hub, raw_body
+from lineside.hub.api.wire import Hub, gives, raw_body
 from lineside.hub.problems import BusyError
 from lineside.models import (
     HttpAnswer,
+    ModelMeta,
     http_failure,
     http_infer,
     http_live,
@@ -21,6 +24,46 @@ from lineside.models import (
 router = APIRouter(prefix="/v2", tags=["inference"])
 
 
+class Live(TypedDict):
+    """The server answers."""
+
+    live: bool
+
+
+class Ready(TypedDict):
+    """Whether the server can do its work."""
+
+    ready: bool
+    error: NotRequired[str]
+
+
+class Server(TypedDict):
+    """Metadata of the server, and the names of its models."""
+
+    name: str
+    version: str
+    extensions: Sequence[str]
+    models: Sequence[str]
+
+
+class ModelReady(TypedDict):
+    """Whether a model answers."""
+
+    name: str
+    ready: bool
+    error: NotRequired[str]
+
+
+class InferAnswer(TypedDict):
+    """Outputs of a call; with the binary extension their bytes follow the JSON."""
+
+    model_name: str
+    model_version: NotRequired[str]
+    id: NotRequired[str]
+    parameters: NotRequired[dict[str, Any]]
+    outputs: list[dict[str, Any]]
+
+
 def _sent(answer: HttpAnswer) -> Response:
     return Response(
         answer.body, status_code=answer.status, media_type=answer.content_type,
@@ -29,48 +72,60 @@ def _sent(answer: HttpAnswer) -> Response:
 
 
 @router.get("/health/live", summary="The server answers")
+@gives(Live)
 def live() -> Response:
     """Nothing is looked at."""
     return _sent(http_live())
 
 
 @router.get("/health/ready", summary="The server can do its work")
+@gives(Ready)
+@gives(Ready, status=503)
 def ready(hub: Hub) -> Response:
     """503 with what is away."""
     return _sent(http_server_ready(away=hub.away()))
 
 
 @router.get("", summary="Server metadata")
+@gives(Server)
 def server(hub: Hub) -> Response:
     """Name, version, extensions, and the names of the models."""
     return _sent(http_server(hub.inference))
 
 
 @router.get("/models/{model}", summary="Model metadata")
+@gives(ModelMeta)
 def model(hub: Hub, model: str) -> Response:
     """Inputs and outputs of the newest approved version."""
     return _sent(http_model(hub.inference, model))
 
 
 @router.get("/models/{model}/versions/{version}", summary="Metadata of a version")
+@gives(ModelMeta)
 def model_version(hub: Hub, model: str, *, version: str) -> Response:
     """Inputs and outputs of that version."""
     return _sent(http_model(hub.inference, model, version=version))
 
 
 @router.get("/models/{model}/ready", summary="A model answers")
+@gives(ModelReady)
+@gives(ModelReady, status=503)
 def model_ready(hub: Hub, model: str) -> Response:
     """404 where there is none."""
     return _sent(http_model_ready(hub.inference, model))
 
 
 @router.get("/models/{model}/versions/{version}/ready", summary="A version answers")
+@gives(ModelReady)
+@gives(ModelReady, status=503)
 def version_ready(hub: Hub, model: str, *, version: str) -> Response:
     """404 where there is none."""
     return _sent(http_model_ready(hub.inference, model, version=version))
 
 
 @router.post("/models/{model}/infer", summary="Infer", openapi_extra=raw_body("application/json"))
+@gives(InferAnswer)
+@gives(bytes, "application/octet-stream")
 async def infer(hub: Hub, request: Request, *, model: str) -> Response:
     """Pictures to decisions, or the network's own tensors to its outputs."""
     return await _inferred(hub, request, model=model)
@@ -81,6 +136,8 @@ async def infer(hub: Hub, request: Request, *, model: str) -> Response:
     summary="Infer by a version",
     openapi_extra=raw_body("application/json"),
 )
+@gives(InferAnswer)
+@gives(bytes, "application/octet-stream")
 async def infer_version(hub: Hub, request: Request, *, model: str, version: str) -> Response:
     """As above, by one approved version."""
     return await _inferred(hub, request, model=model, version=version)

@@ -1,12 +1,13 @@
 """``/api/v1/replays``: a recorded span by another package or other rules, in the background."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends
 from fastapi.responses import Response
 
 from lineside.core import parse_rfc3339
-from lineside.hub.api.wire import Hub, Who, answer, body_of, described, listed
+from lineside.hub.api.wire import Hub, Page, Who, answer, body_of, gives, listed
+from lineside.hub.replay_book import ReplayView
 from lineside.hub.replay_records import ReplayOrder
 from lineside.hub.replays import ReplayWish
 
@@ -14,13 +15,15 @@ router = APIRouter(prefix="/api/v1/replays", tags=["replays"])
 
 
 @router.get("", summary="Replays, newest first")
+@gives(Page[ReplayView])
 def list_replays(hub: Hub, package: str = "") -> Response:
     """Each with its span, counts and first differences; ``package``: those of one digest."""
     found = hub.replays.all()
     return listed([one for one in found if package in ("", one.order.package)])
 
 
-@router.post("", summary="Replay a recorded span", openapi_extra=described(ReplayWish))
+@router.post("", summary="Replay a recorded span")
+@gives(ReplayView, status=202)
 def ask(
     hub: Hub, who: Who, *, wish: Annotated[ReplayWish, Depends(body_of(ReplayWish))]
 ) -> Response:
@@ -34,18 +37,21 @@ def ask(
 
 
 @router.get("/{replay}", summary="One replay")
+@gives(ReplayView)
 def get_replay(hub: Hub, replay: str) -> Response:
     """How far it is, or what it found in counts and first differences."""
     return answer(hub.replays.one(replay))
 
 
 @router.get("/{replay}/result", summary="All that a replay found")
+@gives(dict[str, Any])
 def get_result(hub: Hub, replay: str) -> Response:
     """As ``lineside replay --json`` prints it; 404 while it is not done."""
     return answer(hub.replays.book.result(replay))
 
 
 @router.post("/{replay}/cancel", summary="Cancel a replay")
+@gives(ReplayView)
 def cancel(hub: Hub, who: Who, *, replay: str) -> Response:
     """409 where it ended already."""
     return answer(hub.replays.cancel(replay, by=who.name))

@@ -2,15 +2,24 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated
+from datetime import datetime
+from typing import Annotated, TypedDict
 
 from fastapi import APIRouter, Depends
 from fastapi.responses import Response
 
 from lineside.core import to_plain
-from lineside.fleet import Rollout, RolloutOrder
-from lineside.hub.api.wire import Hub, Who, answer, body_of, described, listed
-from lineside.hub.rollouts import NewRollout, RolloutView
+from lineside.fleet import (
+    Happening,
+    Release,
+    Rollout,
+    RolloutOrder,
+    RolloutPlan,
+    RolloutState,
+    Verdict,
+)
+from lineside.hub.api.wire import Hub, Page, Who, answer, body_of, gives, listed
+from lineside.hub.rollouts import NewRollout, RolloutDevice, RolloutView
 from lineside.hub.services import Services
 from lineside.hub.views import Identity
 
@@ -27,13 +36,55 @@ class Ordered:
 Order = Annotated[Ordered, Depends(body_of(Ordered))]
 
 
+class RolloutFigures(TypedDict):
+    """A ``Rollout`` with the ids of its jobs, the newest as ``job``."""
+
+    id: str
+    release: Release
+    plan: RolloutPlan
+    by: str
+    reason: str
+    created_at: datetime
+    state: RolloutState
+    previous: Release | None
+    shares: tuple[tuple[str, ...], ...]
+    step: int
+    step_at: datetime | None
+    jobs: list[str]
+    job: str
+    held: RolloutState | None
+    completed: bool
+    settled: bool
+    rollback: bool
+    history: tuple[Happening, ...]
+    why: str
+
+
+class RolloutSummary(RolloutFigures):
+    """A roll-out in a list; ``devices``: how many it has."""
+
+    devices: int
+
+
+class RolloutDetails(RolloutFigures):
+    """A roll-out with its devices, and what it waits for."""
+
+    devices: tuple[RolloutDevice, ...]
+    waits: str
+    may: tuple[RolloutOrder, ...]
+    verdict: Verdict
+    reasons: tuple[str, ...]
+
+
 @router.get("", summary="Roll-outs, newest first")
+@gives(Page[RolloutSummary])
 def list_rollouts(hub: Hub) -> Response:
     """Without their devices."""
     return listed([_summary(one) for one in hub.rollouts.all()])
 
 
-@router.post("", summary="Roll a version out", openapi_extra=described(NewRollout))
+@router.post("", summary="Roll a version out")
+@gives(RolloutSummary, status=201)
 def start(
     hub: Hub, who: Who, *, asked: Annotated[NewRollout, Depends(body_of(NewRollout))]
 ) -> Response:
@@ -42,30 +93,35 @@ def start(
 
 
 @router.get("/{rollout}", summary="One roll-out")
+@gives(RolloutDetails)
 def get_rollout(hub: Hub, rollout: str) -> Response:
     """With its devices, their evidence, and what it waits for."""
     return answer(_shown(hub.rollouts.view(rollout)))
 
 
-@router.post("/{rollout}/pause", summary="Pause", openapi_extra=described(Ordered))
+@router.post("/{rollout}/pause", summary="Pause")
+@gives(RolloutDetails)
 def pause(hub: Hub, who: Who, *, rollout: str, how: Order) -> Response:
     """No further device begins; what is under way goes on."""
     return _ordered(hub, who, rollout=rollout, order=RolloutOrder.PAUSE, how=how)
 
 
-@router.post("/{rollout}/resume", summary="Resume", openapi_extra=described(Ordered))
+@router.post("/{rollout}/resume", summary="Resume")
+@gives(RolloutDetails)
 def resume(hub: Hub, who: Who, *, rollout: str, how: Order) -> Response:
     """From where it was paused."""
     return _ordered(hub, who, rollout=rollout, order=RolloutOrder.RESUME, how=how)
 
 
-@router.post("/{rollout}/abort", summary="Abort", openapi_extra=described(Ordered))
+@router.post("/{rollout}/abort", summary="Abort")
+@gives(RolloutDetails)
 def abort(hub: Hub, who: Who, *, rollout: str, how: Order) -> Response:
     """Nobody else gets it; devices keep what they have."""
     return _ordered(hub, who, rollout=rollout, order=RolloutOrder.ABORT, how=how)
 
 
-@router.post("/{rollout}/rollback", summary="Roll back", openapi_extra=described(Ordered))
+@router.post("/{rollout}/rollback", summary="Roll back")
+@gives(RolloutDetails)
 def rollback(hub: Hub, who: Who, *, rollout: str, how: Order) -> Response:
     """All devices that were asked go back to the package before, by a signed way."""
     return _ordered(hub, who, rollout=rollout, order=RolloutOrder.ROLLBACK, how=how)

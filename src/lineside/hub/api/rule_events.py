@@ -1,18 +1,26 @@
 """``/api/v1/rule-events``: what rules said, a page or a file at a time, and added up."""
 
-from typing import Annotated
+from typing import Annotated, TypedDict
 
 from fastapi import APIRouter, Depends, Query
 from fastapi.responses import Response, StreamingResponse
 
-from lineside.hub.api.wire import Hub, Limit, answer, listed, whole_number
-from lineside.hub.events import plain
+from lineside.hub.api.wire import Hub, Limit, Page, answer, gives, listed, whole_number
+from lineside.hub.events import LoggedEvent, plain
 from lineside.hub.rule_files import MEDIA, rule_events_file
 from lineside.hub.rule_log import RuleFilter, page_of, require_rule, rule_filter
-from lineside.hub.rule_sums import sums_of
+from lineside.hub.rule_sums import RuleSums, sums_of
 from lineside.hub.services import Services
 
 router = APIRouter(prefix="/api/v1", tags=["rules"])
+
+
+class Summary(TypedDict):
+    """Rule events added up; ``all``: none was left out."""
+
+    sums: RuleSums
+    all: bool
+
 
 MOST_SUMMED = 5000
 """Events that one answer adds up: the newest."""
@@ -33,6 +41,8 @@ Wanted = Annotated[RuleFilter, Depends(wanted_of)]
 
 
 @router.get("/rule-events", summary="What rules said")
+@gives(Page[LoggedEvent])
+@gives(bytes, *(one.partition(";")[0] for one in MEDIA.values()))
 def list_rule_events(
     hub: Hub, wanted: Wanted, *, after: str = "", newest_first: bool = False, limit: Limit = 100,
     form: Annotated[str, Query(alias="format")] = "json",
@@ -47,6 +57,7 @@ def list_rule_events(
 
 
 @router.get("/rule-events/summary", summary="What rules said, added up")
+@gives(Summary)
 def get_summary(hub: Hub, wanted: Wanted) -> Response:
     """Of the newest 5,000 that pass: by rule and key, pairs, counts over time."""
     found = page_of(hub.records.log, wanted, newest_first=True, limit=MOST_SUMMED)

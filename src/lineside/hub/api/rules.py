@@ -7,9 +7,11 @@ from fastapi import APIRouter, Depends
 from fastapi.responses import Response
 
 from lineside.core import parse_rfc3339
-from lineside.hub.api.wire import Hub, answer, body_of, described, listed
+from lineside.hub.api.wire import Hub, Page, answer, body_of, gives, listed
 from lineside.hub.rule_text import read_rule
 from lineside.hub.rule_trial import attempt
+from lineside.hub.rules import RuleView
+from lineside.streams import Difference
 
 router = APIRouter(prefix="/api/v1", tags=["rules"])
 
@@ -31,12 +33,14 @@ class Trial:
 
 
 @router.get("/rules", summary="Rules, in the plant file's order")
+@gives(Page[RuleView])
 def list_rules(hub: Hub) -> Response:
     """Each with what it does in plain words, its counters, and how much it remembers."""
     return listed(hub.rules.all())
 
 
-@router.post("/rules/try", summary="Try a rule on a recorded span", openapi_extra=described(Trial))
+@router.post("/rules/try", summary="Try a rule on a recorded span")
+@gives(Difference)
 def try_rule(hub: Hub, *, trial: Annotated[Trial, Depends(body_of(Trial))]) -> Response:
     """What it would have said, against the rule of that id in use; nothing is written."""
     since = parse_rfc3339(trial.since, where="since")
@@ -47,6 +51,7 @@ def try_rule(hub: Hub, *, trial: Annotated[Trial, Depends(body_of(Trial))]) -> R
 
 
 @router.get("/rules/{rule}", summary="One rule")
+@gives(RuleView)
 def get_rule(hub: Hub, rule: str) -> Response:
     """As in the list."""
     return answer(hub.rules.one(rule))

@@ -16,7 +16,7 @@ from fastapi.responses import Response
 from lineside.core import LinesideError
 from lineside.hub.access import may
 from lineside.hub.api.machines import Body, signed_request
-from lineside.hub.api.wire import Hub, refused
+from lineside.hub.api.wire import Hub, gives, raw_body, refused
 from lineside.hub.auth import access_key
 from lineside.hub.aws_chunked import plain_body
 from lineside.hub.bucket import Entry, EntryPage, page_of
@@ -37,6 +37,7 @@ from lineside.hub.views import Identity
 router = APIRouter(tags=["updates"])
 
 RangeHeader = Annotated[str, Header(alias="range", description="one range of bytes")]
+_OCTETS = "application/octet-stream"
 _READING = ("GET", "HEAD")
 _MOST_LISTED = 1_000
 _NAMESPACE = "http://s3.amazonaws.com/doc/2006-03-01/"
@@ -53,6 +54,7 @@ _NOT_OFFERED = frozenset((
 
 @router.get("/s3/", include_in_schema=False)
 @router.get("/s3", summary="S3: ListBuckets")
+@gives(bytes, XML)
 def list_buckets(hub: Hub, request: Request) -> Response:
     """The one bucket."""
 
@@ -69,6 +71,7 @@ def list_buckets(hub: Hub, request: Request) -> Response:
 @router.get(
     "/s3/{bucket}", summary="S3: ListObjects (both versions), HeadBucket, GetBucketLocation"
 )
+@gives(bytes, XML)
 def get_bucket(hub: Hub, request: Request, *, bucket: str) -> Response:
     """Job documents and signed packages in the order of their keys, at most 1,000 at a time."""
 
@@ -86,6 +89,9 @@ def get_bucket(hub: Hub, request: Request, *, bucket: str) -> Response:
 
 @router.head("/s3/{bucket}/{key:path}", include_in_schema=False)
 @router.get("/s3/{bucket}/{key:path}", summary="S3: GetObject and HeadObject")
+@gives(bytes, _OCTETS, "application/json", XML)
+@gives(bytes, _OCTETS, "application/json", status=206)
+@gives(None, status=416)
 def get_object(
     hub: Hub, request: Request, *, bucket: str, key: str, range_: RangeHeader = ""
 ) -> Response:
@@ -103,7 +109,12 @@ def get_object(
     return _served(hub, request, b"", act=read)
 
 
-@router.put("/s3/{bucket}/{key:path}", summary="S3: PutObject of a job document")
+@router.put(
+    "/s3/{bucket}/{key:path}",
+    summary="S3: PutObject of a job document",
+    openapi_extra=raw_body("application/json"),
+)
+@gives(None)
 def put_object(hub: Hub, request: Request, *, bucket: str, key: str, body: Body) -> Response:
     """Below ``documents/``, for ``documentSource`` of a job; what stands there is replaced."""
 
@@ -116,6 +127,7 @@ def put_object(hub: Hub, request: Request, *, bucket: str, key: str, body: Body)
 
 
 @router.delete("/s3/{bucket}/{key:path}", summary="S3: DeleteObject of a job document")
+@gives(None, status=204)
 def delete_object(hub: Hub, request: Request, *, bucket: str, key: str, body: Body) -> Response:
     """One that is not there is fine."""
 

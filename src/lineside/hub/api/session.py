@@ -8,11 +8,12 @@ from fastapi.responses import RedirectResponse, Response
 
 from lineside.core import InvalidError, RefusedError
 from lineside.hub.access import COOKIE
-from lineside.hub.api.wire import Hub, Who, answer
+from lineside.hub.api.wire import Hub, Who, answer, gives
 from lineside.hub.auth import Credentials, TooManyError
 from lineside.hub.pages import problem_page, sign_in_page, signed_in_page
 from lineside.hub.problems import TooLargeError, WrongTypeError
 from lineside.hub.services import Services
+from lineside.hub.views import Identity
 
 router = APIRouter(tags=["session"])
 
@@ -93,6 +94,7 @@ def sign_out(hub: Hub, request: Request) -> Response:
 
 
 @router.get("/api/v1/me", summary="Who asks")
+@gives(Identity)
 def me(who: Who) -> Response:
     """Name, kind and role."""
     return answer(who)

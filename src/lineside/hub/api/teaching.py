@@ -1,29 +1,29 @@
 """``/api/v1/datasets``, ``/runs`` and ``/packages``: from labels to a package in use."""
 
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Request
+from fastapi import APIRouter, Depends
 from fastapi.responses import Response
 
-from lineside.datasets import Parting
+from lineside.datasets import DatasetReport, DatasetVersion, Leak, Parting, Tag, VersionDiff
 from lineside.hub.api.wire import (
     Hub,
     Limit,
+    Page,
     Who,
     answer,
     body_of,
-    described,
+    bytes_of,
     following_of,
+    gives,
     listed,
-    raw_body,
 )
-from lineside.hub.dataset_versions import TagMoved
+from lineside.hub.dataset_versions import Parted, TagMoved
 from lineside.hub.datasets import Teaching
 from lineside.hub.jobs import RunRequest
-from lineside.hub.problems import WrongTypeError
+from lineside.hub.views import DatasetView, PackageView, RunView, Tried, VersionView
 
 router = APIRouter(prefix="/api/v1", tags=["teaching"])
 
@@ -44,12 +44,14 @@ class Use:
 
 
 @router.get("/datasets", summary="Data sets")
+@gives(Page[DatasetView])
 def list_datasets(hub: Hub) -> Response:
     """By name, with the figures of draft and versions."""
     return listed(hub.datasets.all())
 
 
 @router.get("/datasets/{name}", summary="One data set")
+@gives(DatasetView)
 def get_dataset(hub: Hub, name: str) -> Response:
     """Draft and versions in figures."""
     return answer(hub.datasets.one(name))
@@ -58,8 +60,8 @@ def get_dataset(hub: Hub, name: str) -> Response:
 @router.post(
     "/datasets/{name}/samples",
     summary="Teach: frames with labels",
-    openapi_extra=described(Teaching),
 )
+@gives(DatasetView, status=201)
 def add_samples(
     hub: Hub, who: Who, *, name: str, teaching: Annotated[Teaching, Depends(body_of(Teaching))]
 ) -> Response:
@@ -68,18 +70,21 @@ def add_samples(
 
 
 @router.post("/datasets/{name}/freeze", summary="Freeze the draft to a version")
+@gives(VersionView, status=201)
 def freeze(hub: Hub, who: Who, *, name: str) -> Response:
     """Unchanged content gives the version that holds it already."""
     return answer(hub.datasets.freeze(name, by=who.name), status=201)
 
 
 @router.get("/datasets/{name}/versions/{number}", summary="A frozen version")
+@gives(DatasetVersion)
 def get_version(hub: Hub, name: str, *, number: int) -> Response:
     """Every sample with labels, split, leaks and lineage; 0 is the newest."""
     return answer(hub.datasets.version(name, number))
 
 
 @router.get("/datasets/{name}/versions/{number}/leaks", summary="Its leak report")
+@gives(Page[Leak])
 def get_leaks(hub: Hub, name: str, *, number: int) -> Response:
     """Pairs too alike, with the parts they stand in."""
     return listed(hub.datasets.leaks(name, number))
@@ -92,6 +97,8 @@ _REPORT_POLICY = (
 
 
 @router.get("/datasets/{name}/versions/{number}/report", summary="Its report")
+@gives(DatasetReport)
+@gives(bytes, "text/html")
 def get_report(hub: Hub, name: str, *, number: int, format: str = "html") -> Response:  # noqa: A002  the parameter's name
     """Balance, sizes, light, masks, leaks, examples; one HTML page, or ``?format=json``."""
     keep = _KEEP if number else {}
@@ -104,18 +111,21 @@ def get_report(hub: Hub, name: str, *, number: int, format: str = "html") -> Res
 
 
 @router.get("/datasets/{name}/diff", summary="What changed between two versions")
+@gives(VersionDiff)
 def get_diff(hub: Hub, name: str, *, a: str, b: str = "") -> Response:
     """Added, removed, relabelled, redrawn, moved, regrouped; ``a`` and ``b``: numbers or tags."""
     return answer(hub.datasets.versions.diff(name, a=a, b=b))
 
 
 @router.get("/datasets/{name}/tags", summary="Its tags")
+@gives(Page[Tag])
 def list_tags(hub: Hub, name: str) -> Response:
     """Each with every move, oldest first."""
     return listed(hub.datasets.versions.tags(name))
 
 
-@router.post("/datasets/{name}/tags", summary="Move a tag", openapi_extra=described(TagMoved))
+@router.post("/datasets/{name}/tags", summary="Move a tag")
+@gives(Tag)
 def move_tag(
     hub: Hub, who: Who, *, name: str, moved: Annotated[TagMoved, Depends(body_of(TagMoved))]
 ) -> Response:
@@ -123,9 +133,8 @@ def move_tag(
     return answer(hub.datasets.versions.tag(name, moved, by=who.name))
 
 
-@router.post(
-    "/datasets/{name}/split", summary="Say how it is parted", openapi_extra=described(Parting)
-)
+@router.post("/datasets/{name}/split", summary="Say how it is parted")
+@gives(Parted)
 def split_dataset(
     hub: Hub, name: str, *, parting: Annotated[Parting, Depends(body_of(Parting))]
 ) -> Response:
@@ -137,6 +146,7 @@ def split_dataset(
 
 
 @router.get("/runs", summary="Training runs, newest first")
+@gives(Page[RunView])
 def list_runs(hub: Hub, *, before: str = "", limit: Limit = 100) -> Response:
     """Runs in figures."""
     runs = [run for run in hub.runs.all() if not before or run.id < before][:limit]
@@ -145,7 +155,8 @@ def list_runs(hub: Hub, *, before: str = "", limit: Limit = 100) -> Response:
     )
 
 
-@router.post("/runs", summary="Train in a child process", openapi_extra=described(RunRequest))
+@router.post("/runs", summary="Train in a child process")
+@gives(RunView, status=201)
 def start_run(
     hub: Hub, who: Who, *, request: Annotated[RunRequest, Depends(body_of(RunRequest))]
 ) -> Response:
@@ -154,18 +165,21 @@ def start_run(
 
 
 @router.get("/runs/{run}", summary="One run")
+@gives(RunView)
 def get_run(hub: Hub, run: str) -> Response:
     """Its progress, figures and end."""
     return answer(hub.runs.one(run))
 
 
 @router.post("/runs/{run}/cancel", summary="Stop after the step")
+@gives(RunView)
 def cancel_run(hub: Hub, run: str) -> Response:
     """The run can be resumed."""
     return answer(hub.runs.cancel(run))
 
 
 @router.post("/runs/{run}/resume", summary="Go on where it stood")
+@gives(RunView)
 def resume_run(hub: Hub, run: str) -> Response:
     """Of a cancelled or failed run."""
     return answer(hub.runs.resume(run))
@@ -175,46 +189,39 @@ def resume_run(hub: Hub, run: str) -> Response:
 
 
 @router.get("/packages", summary="The registry")
+@gives(Page[PackageView])
 def list_packages(hub: Hub) -> Response:
     """Newest first."""
     return listed(hub.packages.all())
 
 
-def _bytes_of(kinds: tuple[str, ...]) -> Callable[[Request], Awaitable[bytes]]:
-    """A dependency that reads a body of bytes of one of these media types."""
-
-    async def read(request: Request) -> bytes:
-        kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-        if kind not in kinds:
-            raise WrongTypeError(f"{kind or 'no type'!r}", fix=f"Send one of {', '.join(kinds)}.")
-        return await request.body()
-
-    return read
+Archive = Annotated[bytes, Depends(bytes_of(*_ARCHIVES))]
+PictureBytes = Annotated[bytes, Depends(bytes_of(*_PICTURES))]
 
 
-Archive = Annotated[bytes, Depends(_bytes_of(_ARCHIVES))]
-PictureBytes = Annotated[bytes, Depends(_bytes_of(_PICTURES))]
-
-
-@router.post("/packages", summary="Add a package", openapi_extra=raw_body(_ARCHIVES[0]))
+@router.post("/packages", summary="Add a package")
+@gives(PackageView, status=201)
 def add_package(hub: Hub, who: Who, *, data: Archive) -> Response:
     """The body is the archive's bytes; everything in it is checked."""
     return answer(hub.packages.add(data, by=who.name), status=201)
 
 
 @router.get("/packages/{digest}", summary="One package")
+@gives(PackageView)
 def get_package(hub: Hub, digest: str) -> Response:
     """Its manifest, and who took it into use."""
     return answer(hub.packages.one(digest))
 
 
 @router.get("/packages/{digest}/content", summary="The archive's bytes")
+@gives(bytes, _ARCHIVES[0])
 def get_content(hub: Hub, digest: str) -> Response:
     """What devices fetch with their token."""
     return Response(hub.packages.content(digest), media_type=_ARCHIVES[0], headers=_KEEP)
 
 
-@router.post("/packages/{digest}/use", summary="Take into use", openapi_extra=described(Use))
+@router.post("/packages/{digest}/use", summary="Take into use")
+@gives(PackageView)
 def use_package(
     hub: Hub, who: Who, *, digest: str, use: Annotated[Use, Depends(body_of(Use))]
 ) -> Response:
@@ -223,9 +230,8 @@ def use_package(
     return answer(used)
 
 
-@router.post(
-    "/packages/{digest}/predict", summary="Try a picture", openapi_extra=raw_body(_PICTURES[0])
-)
+@router.post("/packages/{digest}/predict", summary="Try a picture")
+@gives(Tried)
 async def predict(hub: Hub, digest: str, *, data: PictureBytes) -> Response:
     """Decisions and activation maps; nothing is stored."""
     work = partial(hub.packages.try_picture, digest, data)

@@ -2,8 +2,9 @@
 
 import re
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from datetime import datetime
-from typing import Annotated, Any, TypeVar, cast
+from typing import Annotated, Any, Generic, TypeVar, cast
 
 from fastapi import Depends, Query, Request
 from fastapi.responses import Response
@@ -14,7 +15,6 @@ from lineside.core import (
     decode,
     decode_json,
     encode,
-    json_schema,
     parse_rfc3339,
 )
 from lineside.hub.problems import Refusal, WrongTypeError, refusal
@@ -22,6 +22,27 @@ from lineside.hub.services import Services
 from lineside.hub.views import Identity
 
 T = TypeVar("T")
+F = TypeVar("F", bound=Callable[..., Any])
+JSON = "application/json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Content:
+    """A body as the OpenAPI document has it: JSON of ``kind``, or bytes of these media types."""
+
+    kind: Any = bytes
+    media_types: tuple[str, ...] = (JSON,)
+    status: int = 200
+    example: object = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Page(Generic[T]):
+    """A page of a list; ``cursor`` names the parameter that takes ``next``, null at the end."""
+
+    items: Sequence[T]
+    next: str | None
+    cursor: str
 
 
 def services_of(request: Request) -> Services:
@@ -38,6 +59,27 @@ Hub = Annotated[Services, Depends(services_of)]
 Who = Annotated[Identity, Depends(identity_of)]
 _POSITION = re.compile(r"[0-9]{1,18}")  # what a column of 64 bits holds
 Limit = Annotated[int, Query(ge=1, le=1000, description="how many items at most")]
+
+
+def gives(
+    kind: Any, *media_types: str, status: int = 200, example: object = None,  # noqa: ANN401  any type
+) -> Callable[[F], F]:  # fmt: skip
+    """Say what a route answers on success; above one another for several statuses.
+
+    Args:
+        kind: record type of the JSON; ``bytes`` for anything else; None for no body.
+        media_types: of bytes.
+        status: of the answer.
+        example: where the sample that the document makes of ``kind`` says too little.
+    """
+    known = () if kind is None else media_types or (JSON,)
+    content = Content(kind=kind, media_types=known, status=status, example=example)
+
+    def note(function: F) -> F:
+        vars(function)["gives"] = (content, *vars(function).get("gives", ()))
+        return function
+
+    return note
 
 
 def answer(record: object, *, status: int = 200) -> Response:
@@ -59,7 +101,7 @@ def sent(told: Refusal) -> Response:
 
 def listed(items: Sequence[object], *, following: str = "", cursor: str = "after") -> Response:
     """A page of a list; ``cursor`` names the parameter that takes ``next``."""
-    return answer({"items": items, "next": following or None, "cursor": cursor})
+    return answer(Page(items=items, next=following or None, cursor=cursor))
 
 
 def following_of(items: Sequence[T], limit: int, *, key: Callable[[T], object]) -> str:
@@ -77,6 +119,21 @@ def body_of(kind: type[T]) -> Callable[[Request], Awaitable[T]]:
             raise WrongTypeError(f"{content!r} is no JSON", fix="Send application/json.")
         return decode(kind, _spelled(decode_json(raw or b"{}", where="body")), where="body")
 
+    vars(read)["takes"] = Content(kind=kind)
+    return read
+
+
+def bytes_of(*media_types: str) -> Callable[[Request], Awaitable[bytes]]:
+    """A dependency that reads a body of bytes of one of these media types."""
+
+    async def read(request: Request) -> bytes:
+        kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+        if kind not in media_types:
+            fix = f"Send one of {', '.join(media_types)}."
+            raise WrongTypeError(f"{kind or 'no type'!r}", fix=fix)
+        return await request.body()
+
+    vars(read)["takes"] = Content(media_types=media_types)
     return read
 
 
@@ -88,20 +145,10 @@ def _spelled(document: object) -> object:
     return {spelled.get(key, key): value for key, value in document.items()}
 
 
-def described(kind: type[object]) -> dict[str, Any]:
-    """What the OpenAPI document says of such a body."""
-    schema = json_schema(kind)
-    definitions = schema.pop("$defs", {})
-    schema.pop("$schema", None)
-    name = schema.get("$ref", "").rpartition("/")[2]
-    inline = definitions.get(name, schema)
-    return {"requestBody": {"required": True, "content": {"application/json": {"schema": inline}}}}
-
-
 def raw_body(media_type: str) -> dict[str, Any]:
-    """What the OpenAPI document says of a body of bytes."""
-    schema = {"type": "string", "format": "binary"}
-    return {"requestBody": {"required": True, "content": {media_type: {"schema": schema}}}}
+    """Describe in the OpenAPI document a body that a route reads by itself."""
+    schema = {} if media_type == JSON else {"type": "string", "format": "binary"}
+    return {"requestBody": {"content": {media_type: {"schema": schema}}}}
 
 
 def moment(text: str, *, name: str) -> datetime | None:

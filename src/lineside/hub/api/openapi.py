@@ -1,0 +1,200 @@
+"""The OpenAPI document: what each route takes and answers, with schemas, statuses and examples.
+
+Bodies come from the dependencies that read them (``takes``), answers from ``gives``, failures from
+the contract of the path: ``problems`` writes them, here they are described.
+"""
+
+from collections.abc import Iterator, Sequence
+from http import HTTPStatus
+from typing import Any, TypedDict
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+from fastapi.routing import APIRoute
+
+from lineside.core import json_schemas, to_plain
+from lineside.hub.access import COOKIE
+from lineside.hub.api.wire import JSON, Content
+from lineside.hub.problems import MEDIA_TYPE, Problem, contract_of
+
+_SCHEMAS = "#/components/schemas/"
+_STATUSES = (400, 401, 403, 404, 409, 410, 413, 415, 429, 500, 501, 503)
+_DEEP = 12
+
+
+class AwsError(TypedDict):
+    """A failure as AWS' JSON protocol writes it; ``x-amzn-ErrorType`` has the code too."""
+
+    message: str
+    Message: str
+    ErrorCode: str
+
+
+class InferenceError(TypedDict):
+    """A failure as the Open Inference Protocol writes it."""
+
+    error: str
+
+
+class InferenceProblem(Problem):
+    """A problem document with the member of the Open Inference Protocol."""
+
+    error: str
+
+
+_FAILURES: dict[str, tuple[tuple[str, Any], ...]] = {
+    "problem": ((MEDIA_TYPE, Problem),),
+    "aws": ((JSON, AwsError),),
+    "jobs": ((JSON, AwsError), (MEDIA_TYPE, Problem)),
+    "s3": (("application/xml", bytes), (MEDIA_TYPE, Problem)),
+    "inference": ((JSON, InferenceError), (MEDIA_TYPE, InferenceProblem)),
+}
+
+
+def openapi_document(app: FastAPI, routes: Sequence[APIRoute]) -> dict[str, Any]:
+    """OpenAPI 3.1 of these routes."""
+    document = get_openapi(title=app.title, version=app.version, routes=routes)
+    shown = [route for route in routes if route.include_in_schema]
+    kinds = {repr(one.kind): one.kind for route in shown for one in _contents(route)}
+    for forms in _FAILURES.values():
+        kinds |= {repr(kind): kind for _, kind in forms}
+    kinds.pop(repr(bytes), None)
+    schemas, definitions = json_schemas(list(kinds.values()), _SCHEMAS + "{name}")
+    parts = _Parts(dict(zip(kinds, to_plain(schemas), strict=True)), to_plain(definitions))
+    for route in shown:
+        for method in route.methods or ():
+            operation = document["paths"][route.path_format][method.lower()]
+            _fill(operation, route, parts=parts)
+    document["components"] = {
+        "schemas": parts.definitions,
+        "responses": {
+            f"{contract}{status}": parts.failure(status, forms)
+            for contract, forms in _FAILURES.items() for status in _STATUSES
+        },
+        "securitySchemes": {
+            "token": {"type": "http", "scheme": "bearer"},
+            "session": {"type": "apiKey", "in": "cookie", "name": COOKIE},
+        },
+    }  # fmt: skip
+    document["security"] = [{"token": []}, {"session": []}]
+    return document
+
+
+def _fill(operation: dict[str, Any], route: APIRoute, *, parts: "_Parts") -> None:
+    """Body, answers and failures of one operation."""
+    for taken in _taken(route):
+        operation["requestBody"] = {
+            "required": bool(parts.required(taken.kind)), "content": parts.media(taken),
+        }  # fmt: skip
+    operation["responses"] = {
+        f"{status}": {"$ref": f"#/components/responses/{contract_of(route.path)}{status}"}
+        for status in _STATUSES
+    }
+    for given in vars(route.endpoint).get("gives", ()):
+        content = parts.media(given)
+        answer = {"description": HTTPStatus(given.status).phrase}
+        other = operation["responses"].get(str(given.status), {}).get("content", {})
+        if content or other:
+            answer["content"] = other | content
+        operation["responses"][str(given.status)] = answer
+
+
+def _taken(route: APIRoute) -> Iterator[Content]:
+    for inner in route.dependant.dependencies:  # codespell:ignore dependant
+        if inner.call is not None and "takes" in getattr(inner.call, "__dict__", {}):
+            yield vars(inner.call)["takes"]
+
+
+def _contents(route: APIRoute) -> Iterator[Content]:
+    yield from _taken(route)
+    yield from vars(route.endpoint).get("gives", ())
+
+
+class _Parts:
+    """Schemas by type, their definitions, and samples of them."""
+
+    def __init__(self, schemas: dict[str, Any], definitions: dict[str, Any]) -> None:
+        self._schemas = {**schemas, repr(bytes): {"type": "string", "format": "binary"}}
+        self.definitions = definitions
+
+    def media(self, content: Content) -> dict[str, Any]:
+        """The ``content`` of a body; bytes have no example."""
+        schema = self._schemas.get(repr(content.kind), {})
+        if content.kind is bytes:
+            return {name: {"schema": schema} for name in content.media_types}
+        example = self.sample(schema) if content.example is None else content.example
+        return {name: {"schema": schema, "example": example} for name in content.media_types}
+
+    def failure(self, status: int, forms: tuple[tuple[str, Any], ...]) -> dict[str, Any]:
+        """A failure in one form or more."""
+        phrase = HTTPStatus(status).phrase
+        told = {
+            "type": "about:blank", "title": phrase, "status": status, "detail": phrase,
+            "where": "limit", "fix": "Give a number up to 1000.", "faults": [],
+        }  # fmt: skip
+        content: dict[str, Any] = {}
+        for media_type, kind in forms:
+            error = {"error": phrase} if kind is InferenceProblem else {}
+            example = {**told, **error} if media_type == MEDIA_TYPE else None
+            content |= self.media(Content(kind=kind, media_types=(media_type,), example=example))
+        return {"description": phrase, "content": content}
+
+    def required(self, kind: Any) -> Any:  # noqa: ANN401  any type
+        """The fields without which such a body is refused."""
+        return kind is bytes or self._resolved(self._schemas[repr(kind)]).get("required")
+
+    def _resolved(self, schema: dict[str, Any]) -> dict[str, Any]:
+        name = schema.get("$ref", "").removeprefix(_SCHEMAS)
+        return self.definitions[name] if name else schema
+
+    def sample(self, schema: Any, *, depth: int = 0, name: str = "") -> Any:  # noqa: ANN401, PLR0911  JSON
+        """A small value that the schema allows, always the same."""
+        if not isinstance(schema, dict) or depth > _DEEP:
+            return None
+        schema = self._resolved(schema)
+        known = [schema[key] for key in ("const", "default") if key in schema]
+        known += [*schema.get("examples", ()), *schema.get("enum", ())]
+        if known:
+            return known[0]
+        if "anyOf" in schema:
+            choices = [self._resolved(one) for one in schema["anyOf"]]
+            none = any(one.get("type") == "null" for one in choices)
+            return None if none else self.sample(choices[0], depth=depth + 1, name=name)
+        kind = schema.get("type")
+        match kind[0] if isinstance(kind, list) else kind:
+            case "object":
+                needed = schema.get("required", ())
+                known = schema.get("properties", {})
+                return {
+                    key: self.sample(known[key], depth=depth + 1, name=key)
+                    for key in known if key in needed or depth == 0
+                }  # fmt: skip
+            case "array":
+                few = [self.sample(one, depth=depth + 1) for one in schema.get("prefixItems", ())]
+                more = schema.get("items")
+                if few or not more or depth > 2:
+                    return few
+                return [self.sample(more, depth=depth + 1, name=name)]
+            case "string":
+                return _text(name)
+            case "integer" | "number":
+                return max(1, schema.get("minimum", 1))
+            case "boolean":
+                return True
+            case _:
+                return {} if depth == 0 else None
+
+
+_SAMPLES = (
+    (("digest", "hash", "previous", "package"), "sha256:" + 64 * "0"),
+    (("_at", "at", "since", "until", "time", "expires"), "2026-01-01T12:00:00.000Z"),
+    (("camera",), "rack"),
+    (("colour", "label", "labels"), "red"),
+)
+
+
+def _text(name: str) -> str:
+    for endings, text in _SAMPLES:
+        if name in endings or name.endswith(tuple(end for end in endings if end[0] == "_")):
+            return text
+    return name or "text"
