@@ -16,10 +16,12 @@ from lineside.edge.machine import this_platform
 from lineside.edge.named import NamedPackages
 from lineside.fleet import wire
 from lineside.fleet.wire import agent_pb2
-from lineside.models import BareEngine, build_package
+from lineside.models import BareEngine, build_package, read_wrapping, wrapped
 from lineside.testing import FakeClock
+from lineside.testing.networks import shades, spots
 from tests.edge.serving import STARTED_S, Served, connected, edge_config, refused, served
 from tests.models.conftest import SIDE, network, package_parts
+from tests.models.test_wrap import SHADES, SPOTS
 
 UUID = "3f0c9a52-6d5b-4d5e-9a57-0d3a5b1c7e21"
 FLOAT32 = 5
@@ -277,6 +279,58 @@ class TestPredict:
                 call.result(timeout=0.1)
             loaded.client.agent.ListModels(agent_pb2.ListModelsRequest(), timeout=STARTED_S)
         assert call.result(timeout=STARTED_S).tensors
+
+
+class TestProbabilities:
+    """First output of networks that were wrapped, as the edge-manager sample's page reads it."""
+
+    def test_of_classes_sum_to_one(self, device: Served, tmp_path: Path) -> None:
+        model = self.wrapped(device, tmp_path, network=shades(), toml=SHADES)
+        assert [each.name for each in model.output_tensor_metadatas][:2] == [
+            "probabilities", "logits",
+        ]  # fmt: skip
+        assert list(model.output_tensor_metadatas[0].shape)[-1] == 2
+        for value, wanted in ((10, 0), (250, 1)):
+            values = np.full((1, 3, 16, 16), value, np.float32)
+            request = agent_pb2.PredictRequest(
+                name="unet-1-2",
+                tensors=[agent_pb2.Tensor(byte_data=values.tobytes())],
+            )
+            first, logits = device.client.agent.Predict(request).tensors[:2]
+            found = np.frombuffer(first.byte_data, np.float32)
+            assert list(first.tensor_metadata.shape) == [1, 2]
+            assert found.sum() == pytest.approx(1.0)
+            assert found.argmax() == wanted
+            assert found.argmax() == np.frombuffer(logits.byte_data, np.float32).argmax()
+
+    def test_of_a_map_lie_between_0_and_1(self, device: Served, tmp_path: Path) -> None:
+        self.wrapped(
+            device,
+            tmp_path,
+            network=spots(form="logits"),
+            toml=SPOTS.replace("probabilities", "logits"),
+        )
+        values = np.full((1, 3, 32, 32), 30.0, np.float32)
+        values[:, :, 8:16, 8:16] = 255.0
+        request = agent_pb2.PredictRequest(
+            name="unet-1-2", tensors=[agent_pb2.Tensor(byte_data=values.tobytes())]
+        )
+        first, logits = device.client.agent.Predict(request).tensors[:2]
+        found = np.frombuffer(first.byte_data, np.float32).reshape(first.tensor_metadata.shape)
+        assert first.tensor_metadata.name == "probabilities"
+        said = np.frombuffer(logits.byte_data, np.float32).reshape(found.shape)
+        assert np.allclose(found, 1 / (1 + np.exp(-said)))
+        assert np.unique(found).size > 1
+
+    def wrapped(
+        self, device: Served, tmp_path: Path, *, network: bytes, toml: str
+    ) -> agent_pb2.Model:
+        place = tmp_path / "wrapped"
+        place.mkdir()
+        wrapping = read_wrapping(toml.encode(), where="wrap.toml")
+        made = wrapped(network, wrapping, pictures=[], clock=device.clock)
+        (place / "package.lspkg").write_bytes(made)
+        return load(device, place)
 
 
 class TestCaptures:

@@ -6,6 +6,8 @@
 3. The archives of all loaded packages together may have ``max_bytes``.
 4. For decisions the archive is read again when first asked; bytes that changed on the disk since
    are refused.
+5. The first output of a classifier or of a network that gives a mask is its probabilities, for
+   clients that read the first and know no logits; the network's own outputs follow.
 """
 
 import logging
@@ -14,6 +16,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from lineside.core import (
     Clock,
@@ -22,6 +28,7 @@ from lineside.core import (
     InvalidError,
     NotFoundError,
     RefusedError,
+    Task,
     short,
 )
 from lineside.edge.contract import FullError
@@ -34,6 +41,7 @@ from lineside.models import BareEngine, EngineName, Package, PackageLimits, Pred
 logger = logging.getLogger(__name__)
 
 _SUFFIX = ".lspkg"
+_LOGITS = {Task.CLASSIFY: "logits", Task.SEGMENT: "map"}
 
 Prove = Callable[[bytes, str], None]
 """Raises ``RefusedError`` where the archive's bytes are not signed; told also where they lie."""
@@ -147,7 +155,7 @@ class NamedPackages:
         return self._find(name).facts
 
     def predict(self, name: str, parts: Sequence[wire.TensorPart]) -> list[wire.TensorPart]:
-        """All outputs of the bare network.
+        """All outputs of the bare network; before them probabilities, where its task has them.
 
         Raises:
             NotFoundError: no such package.
@@ -157,6 +165,8 @@ class NamedPackages:
         given = arrays_for(seat.facts.inputs, parts)
         with self._running:
             found = seat.engine.run(given)
+        if len(seat.facts.outputs) > len(found):
+            found = [probabilities(found[0], task=seat.facts.task), *found]
         return [
             part_of(array, slot=slot) for array, slot in zip(found, seat.facts.outputs, strict=True)
         ]
@@ -236,11 +246,29 @@ class NamedPackages:
             task=package.manifest.task,
             inspection=package.manifest.inspection,
             inputs=engine.inputs,
-            outputs=engine.outputs,
+            outputs=_outputs(engine, task=package.manifest.task),
             size_bytes=len(data),
             loaded_at=self._clock.now(),
         )
         return _Seat(facts=facts, engine=engine)
+
+
+def probabilities(said: NDArray[np.floating[Any]], *, task: str) -> NDArray[np.float32]:
+    """What a network's first output means: of classes one sums to 1, a map has one a pixel."""
+    values = said.astype(np.float64)
+    if task == Task.SEGMENT:
+        return (0.5 * (1.0 + np.tanh(0.5 * values))).astype(np.float32)
+    grown = np.exp(values - values.max(axis=-1, keepdims=True))
+    found: NDArray[np.float32] = (grown / grown.sum(axis=-1, keepdims=True)).astype(np.float32)
+    return found
+
+
+def _outputs(engine: BareEngine, *, task: str) -> tuple[TensorSlot, ...]:
+    """The network's own, and before them ``probabilities`` where it tells classes or a mask."""
+    first = engine.outputs[0]
+    if _LOGITS.get(Task(task)) != first.name:
+        return engine.outputs
+    return (TensorSlot(name="probabilities", dtype="float32", shape=first.shape), *engine.outputs)
 
 
 def package_in(url: str) -> Path:
