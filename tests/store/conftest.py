@@ -11,7 +11,10 @@ from pathlib import Path
 
 import pytest
 
-_BINARIES = sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
+
+def postgres_binaries() -> list[Path]:
+    """The folders of the programs of PostgreSQL on this machine, newest first."""
+    return sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
 
 
 @dataclass
@@ -68,10 +71,11 @@ class PostgresServer:
 
 @pytest.fixture(scope="session")
 def postgres_server(absent: Callable[[str, str], None]) -> Iterator[PostgresServer]:
-    if not _BINARIES:
+    binaries = postgres_binaries()
+    if not binaries:
         absent("service", "PostgreSQL is not installed")
     folder = Path(tempfile.mkdtemp(prefix="lineside-postgres-"))
-    server = PostgresServer(folder=folder, binaries=_BINARIES[0])
+    server = PostgresServer(folder=folder, binaries=binaries[0])
     try:
         server.make()
         server.start()

@@ -1,0 +1,116 @@
+"""Faults over real programs: nothing acknowledged lost, nothing doubled, nothing stuck.
+
+    python benchmarks/faults.py [--seeds 500] [--from 1] [--fresh] [--dry] [--keep FOLDER]
+
+Each seed is one run of ``tests/faults/driver.py``: a site of real programs (hubs, brokers,
+database, device), senders on every way in, two to four faults, then a check of what was promised.
+Runs are added up in ``results/faults.json`` after each seed, and seeds that stand there are passed
+over, so that 500 can be done in parts; ``--fresh`` begins anew, ``--dry`` writes nothing. A seed
+that fails is printed with the command that runs it again, and its logs stay in the folder named.
+The exit status is 1 when one failed.
+"""
+
+import argparse
+import json
+import shutil
+import sys
+import tempfile
+from collections import Counter
+from contextlib import ExitStack
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import measure
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from tests.faults.driver import plan_of, run_seed
+from tests.links.conftest import MOSQUITTO
+from tests.store.conftest import PostgresServer, postgres_binaries
+
+NAME = "faults"
+
+
+def main() -> int:
+    asked = argparse.ArgumentParser(description=__doc__)
+    asked.add_argument("--seeds", type=int, default=500)
+    asked.add_argument("--from", dest="first", type=int, default=1)
+    asked.add_argument("--fresh", action="store_true")
+    asked.add_argument("--dry", action="store_true", help="run the seeds, and write no results")
+    asked.add_argument("--keep", type=Path, default=Path(tempfile.gettempdir()))
+    given = asked.parse_args()
+    if MOSQUITTO is None:
+        print("mosquitto is not installed")
+        return 2
+    runs = {} if given.fresh or given.dry else known()
+    with ExitStack() as stack:
+        servers: list[PostgresServer] = []
+        for seed in range(given.first, given.first + given.seeds):
+            if seed in runs:
+                continue
+            if plan_of(seed)[0].postgres and not servers:
+                servers.append(started(stack))
+            runs[seed] = run_one(seed, keep=given.keep, server=servers[0] if servers else None)
+            if not given.dry:
+                measure.write(NAME, summary(runs))
+    return 1 if any(run["broken"] for run in runs.values()) else 0
+
+
+def known() -> dict[int, dict[str, Any]]:
+    """The runs that were done before, by seed."""
+    path = measure.RESULTS / f"{NAME}.json"
+    if not path.is_file():
+        return {}
+    return {int(run["seed"]): run for run in json.loads(path.read_bytes())["each"]}
+
+
+def started(stack: ExitStack) -> PostgresServer:
+    """A PostgreSQL server that ends with the stack."""
+    folder = Path(tempfile.mkdtemp(prefix="lineside-postgres-"))
+    stack.callback(shutil.rmtree, folder, ignore_errors=True)
+    server = PostgresServer(folder=folder, binaries=postgres_binaries()[0])
+    server.make()
+    server.start()
+    stack.callback(server.stop)
+    return server
+
+
+def run_one(seed: int, *, keep: Path, server: PostgresServer | None) -> dict[str, Any]:
+    """One seed; its folder stays where it failed."""
+    folder = Path(tempfile.mkdtemp(prefix=f"lineside-faults-{seed}-", dir=keep))
+    run = run_seed(seed, folder=folder, postgres=server)
+    verdict = "; ".join(run.broken) or "holds"
+    print(f"{seed}: {run.shape}: {', '.join(run.faults)}: {verdict} ({run.seconds} s)", flush=True)
+    if run.broken:
+        print(f"  again: python benchmarks/faults.py --seeds 1 --from {seed} --dry")
+        print(f"  logs: {folder}", flush=True)
+    else:
+        shutil.rmtree(folder)
+    return run.plain()
+
+
+def summary(runs: dict[int, dict[str, Any]]) -> dict[str, Any]:
+    """All runs added up, and each of them."""
+    ways: dict[str, Counter[str]] = {}
+    for run in runs.values():
+        for way, counts in run["ways"].items():
+            ways.setdefault(way, Counter()).update(counts)
+    each = [runs[seed] for seed in sorted(runs)]
+    return {
+        "at": datetime.now(tz=UTC).isoformat(timespec="seconds"),
+        "runs": len(each),
+        "failed": sorted(run["seed"] for run in each if run["broken"]),
+        "lost": sum(way["lost"] for way in ways.values()),
+        "doubled": sum(way["doubled"] for way in ways.values()),
+        "stuck": sum(run["stuck"] for run in each),
+        "faults": dict(Counter(kind for run in each for kind in run["faults"]).most_common()),
+        "shapes": dict(Counter(run["shape"] for run in each).most_common()),
+        "ways": {way: dict(counts) for way, counts in sorted(ways.items())},
+        "events": sum(run["events"] for run in each),
+        "seconds": round(sum(run["seconds"] for run in each), 1),
+        "each": each,
+    }
+
+
+if __name__ == "__main__":
+    sys.exit(main())
