@@ -14,7 +14,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import paho.mqtt.client as paho
 import pytest
+from paho.mqtt.enums import CallbackAPIVersion
 
 from lineside.core import InvalidError, RefusedError, SystemClock, UnavailableError
 from lineside.links import (
@@ -67,6 +69,26 @@ def process_of(broker: MosquittoBroker) -> "subprocess.Popen[bytes]":
 def is_open(port: int) -> bool:
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def test_a_burst_of_quality_two_that_is_acknowledged_is_delivered(folder: Path) -> None:
+    """After a cut paho sends at once all that waits in it."""
+    done: list[int] = []
+    with made(folder, topics=TOPICS) as broker:
+        hub = read(broker.own_url)
+        broker.admit_clients()
+        camera = paho.Client(CallbackAPIVersion.VERSION2, client_id="camera", clean_session=False)
+        camera.on_publish = lambda *given: done.append(given[2])
+        camera.max_inflight_messages_set(0)
+        for number in range(800):
+            camera.publish("line/a", str(number), qos=2)
+        camera.connect("127.0.0.1", broker.port)
+        camera.loop_start()
+        assert sorted(numbers(store_from(hub, 800))) == list(range(800))
+        wait_until(lambda: len(done) == 800)
+        camera.disconnect()
+        camera.loop_stop()
+        hub.close()
 
 
 class TestWhoComesIn:
