@@ -12,7 +12,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 from lineside.cli.client import HubClient
 from lineside.cli.demo.programs import Program, Programs, last_words
@@ -261,6 +261,8 @@ class Site:
         if self.shape.kafka:
             kafka = (
                 f'[kafka]\nbrokers = "{self.kafka}"\n'
+                # The cluster hands on after so long what a killed hub took.
+                'options = { "session.timeout.ms" = "3000", "heartbeat.interval.ms" = "300" }\n'
                 '[[kafka.take]]\ntopic = "numbers"\nroute = "ways/kafka"\n'
             )
         written = _HUB.format(
@@ -319,6 +321,3 @@ class Site:
         """Whether the device says that it runs the package."""
         told = self.hubs[0].client().get(f"/devices/{DEVICE}")
         return self.package in json.dumps(told["told"]["packages"])
-
-    def stats(self) -> Any:  # noqa: ANN401  JSON
-        return self.hubs[0].client().get("/stats")
