@@ -100,7 +100,7 @@ def test_a_chosen_picture_shows_count_chances_and_agreement(
     expect(page.get_by_text("The record says 3 objects, and so does the picture.")).to_be_visible()
     expect(page.locator(".chances tbody tr")).to_have_count(7)
     image = page.get_by_role("img", name="The picture that was counted")
-    assert image.evaluate("(one) => one.complete && one.naturalWidth") == 64
+    assert image.evaluate("(one) => one.decode().then(() => one.naturalWidth)") == 64
     watched.quiet()
 
 

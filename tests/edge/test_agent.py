@@ -425,7 +425,9 @@ class TestCameras:
     def test_that_are_lost_and_return_are_told(self, start: StartBench, tmp_path: Path) -> None:
         watched = tmp_path / "share"
         watched.mkdir()
+        (watched / "one.jpg").write_bytes(picture(1))
         bench = start(camera=(self.camera(f"folder:{watched}"),))
+        wait_until(lambda: bench.agent.status().frames == 1)
         conditions = [bench.agent.status().cameras[0]]
         watched.rename(tmp_path / "away")
         wait_until(lambda: bench.agent.status().cameras[0].state == "lost")

@@ -59,7 +59,11 @@ def connect_packet(client_id: str, *, keepalive_s: int = 60) -> bytes:
 
 def raw_client(broker: EmbeddedBroker, client_id: str, *, keepalive_s: int = 60) -> socket.socket:
     """A client that speaks the protocol by hand, so that it can misbehave."""
-    link = socket.create_connection(("127.0.0.1", broker.port), timeout=LONG_S)
+    link = socket.socket()
+    link.settimeout(LONG_S)
+    # A fixed buffer: the kernel's own may grow until all that is under way fits into it.
+    link.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65_536)
+    link.connect(("127.0.0.1", broker.port))
     link.sendall(connect_packet(client_id, keepalive_s=keepalive_s))
     assert link.recv(4) == b"\x20\x02\x00\x00"
     return link
