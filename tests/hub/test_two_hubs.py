@@ -16,6 +16,7 @@ from lineside.hub.auth import UnauthenticatedError
 from lineside.hub.ledger import Recorded
 from lineside.hub.peers import Peers
 from lineside.hub.views import RunView
+from lineside.links import Message
 from lineside.store import open_blobs, open_records
 from lineside.testing import FakeClock
 from lineside.twin import rebuild
@@ -229,6 +230,24 @@ def test_what_a_device_told_one_hub_is_known_to_the_other(
         first.devices.flush()
         peers.step()
         assert second.devices.one("edge-1").state == "online", "the rows come once a minute"
+
+
+def test_a_message_that_one_hub_refused_is_listed_by_the_other(
+    hubs: list[Services], clock: FakeClock
+) -> None:
+    first, second = hubs
+    peers = [Peers(hub) for hub in hubs]
+    for number in range(150):
+        clock.advance(3)
+        Line(hubs[number % 2], clock).send(Message(topic="i/cam", payload=b"spoilt"))
+        for peer in peers:
+            peer.step()
+    listed = [[letter.id for letter in hub.dead_letters.page(limit=1000)] for hub in hubs]
+    assert listed[0] == listed[1]
+    assert len(set(listed[0])) == 150
+    assert listed[0] == sorted(listed[0], reverse=True)
+    assert first.dead_letters.counts() == second.dead_letters.counts()
+    assert sum(first.dead_letters.counts().values()) == 150
 
 
 def test_a_hub_that_hears_the_devices_takes_nothing_old_from_their_rows(

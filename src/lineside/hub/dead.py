@@ -32,6 +32,7 @@ _KIND = "dead-letter"
 _MOST_BYTES_EACH = 8_000_000
 _MOST_BYTES = 256_000_000
 _MOST_DETAIL = 500
+_LOOKED_AT_AGAIN = 100
 _QUARANTINED = "quarantine"
 _ASKED = "quarantine-retry"
 _ALL = "all"
@@ -50,17 +51,34 @@ class DeadLetters:
         self._kept: deque[tuple[str, int, Digest]] = deque()
         self._bytes = 0
         self._counts: Counter[str] = Counter()
-        self._load()
+        self.catch_up()
 
-    def _load(self) -> None:
-        after = ""
+    def catch_up(self) -> None:
+        """Add the letters that this hub does not know: those of earlier starts and of other hubs.
+
+        Ids begin with their time, so only the newest are looked at again: a hub may finish writing
+        a little after one that began later.
+        """
+        with self._lock:
+            known = {letter_id for letter_id, _, _ in self._kept}
+            after = self._kept[-_LOOKED_AT_AGAIN][0] if len(known) >= _LOOKED_AT_AGAIN else ""
+        new = []
         while page := self._records.documents.page(_KIND, after=after, limit=500):
-            for document in page:
-                view = _view(document.body)
-                self._kept.append((view.id, view.size_bytes, view.digest))
-                self._bytes += view.size_bytes
-                self._counts[view.reason] += 1
+            new += [_view(document.body) for document in page if document.id not in known]
             after = page[-1].id
+        with self._lock:
+            for view in new:
+                self._add(view)
+            if new:
+                self._kept = deque(sorted(self._kept))
+
+    def _add(self, view: DeadLetterView) -> None:
+        """Count a letter, once: a letter of this hub may be read before ``keep`` counts it."""
+        if all(letter_id != view.id for letter_id, _, _ in reversed(self._kept)):
+            size_bytes = min(view.size_bytes, _MOST_BYTES_EACH)
+            self._kept.append((view.id, size_bytes, view.digest))
+            self._bytes += size_bytes
+            self._counts[view.reason] += 1
 
     def keep(self, refusal: DeadLetterError, raw: bytes, *, topic: str) -> DeadLetterView:
         """Put one message away."""
@@ -74,9 +92,7 @@ class DeadLetters:
         )  # fmt: skip
         self._records.documents.put(_KIND, letter_id, body=to_plain(view))
         with self._lock:
-            self._kept.append((letter_id, len(kept), digest))
-            self._bytes += len(kept)
-            self._counts[view.reason] += 1
+            self._add(view)
             over = self._take_over()
         for old_id, _, old_digest in over:
             self._records.documents.delete(_KIND, old_id)

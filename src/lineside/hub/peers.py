@@ -3,7 +3,7 @@
 1. The log is read several times a second: the twin folds it, followers and pages hear of it.
 2. Of each camera the newest of the frames that others stored is shown, with the answers to it: a
    page looks the same at whichever hub it is opened.
-3. Devices and training runs of others are read from their documents.
+3. Devices, training runs and dead letters of others are read from their documents.
 """
 
 import logging
@@ -60,6 +60,7 @@ class Peers:
             self._next_s = now_s + _DOCUMENTS_S
             services.devices.refresh(is_mine=self._devices.is_held)
             services.runs.refresh()
+            services.dead_letters.catch_up()
 
     def _note(self, recorded: Recorded) -> None:
         """Hear of a commit, on the writer's thread: what of it is to be shown."""
