@@ -20,7 +20,7 @@ from lineside.hub.views import Identity, RunView
 from lineside.models import Package, build_package
 from tests.hub.pages.test_pages import read
 
-PROGRAMS = ("/api/", "/tuf/", "/s3/", "/jobs", "/things/", "/v2", "/metrics", "/ws", "/count/")
+PROGRAMS = ("/api/", "/tuf/", "/s3", "/jobs", "/things/", "/v2", "/metrics", "/ws", "/count/")
 PARTS = (
     "/picture", "/thumbnail", "/drawn", "/progress", "/figures", "/report", "/diff", "/rows",
     "/sums",
