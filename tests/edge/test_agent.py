@@ -15,6 +15,7 @@ from lineside.core import (
     encode,
     parse_rfc3339,
 )
+from lineside.edge.messages import DeviceStatus
 from lineside.streams import read_prediction
 from lineside.testing.links import nothing_more, wait_until
 from tests.edge.conftest import BETTER, DEVICE, GOOD, PREDICTION, Bench, StartBench, picture
@@ -238,6 +239,11 @@ class TestAcknowledgement:
         assert bench.agent.status().spool_depth == 1
 
 
+def judged(status: DeviceStatus) -> bool:
+    """Whether no picture is under work."""
+    return status.frames == status.predictions + sum(status.refused.values())
+
+
 class TestTheHubIsAway:
     def test_for_long_and_then_gets_every_event_once(self, bench: Bench) -> None:
         bench.device.lose()
@@ -256,6 +262,7 @@ class TestTheHubIsAway:
                 for event in bench.events(1):
                     stored.add(event.deviceseq)
         bench.clock.advance(5)
+        wait_until(lambda: judged(bench.agent.status()))
         expected = bench.agent.status().predictions
         while len(stored) < expected:
             stored |= {event.deviceseq for event in bench.events(1)}

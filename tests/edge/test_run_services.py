@@ -24,7 +24,7 @@ from lineside.testing import FakeClock
 from lineside.testing.links import LONG_S, wait_until
 from lineside.vision import encode_jpeg
 from tests.edge.conftest import DEVICE, PackageServer
-from tests.edge.serving import connected, edge_config, served
+from tests.edge.serving import STARTED_S, connected, edge_config, served
 from tests.edge.test_run import PLANT, desired, shown
 from tests.models.conftest import package_parts, scene
 
@@ -143,7 +143,12 @@ def test_captures_come_to_another_place(
     )  # fmt: skip
     config = replace(edge_config(tmp_path), capture=settings)
     name = "3f0c9a52-6d5b-4d5e-9a57-0d3a5b1c7e21"
+    model = tmp_path / "data" / "model" / "dev" / "unet" / "1"
+    model.mkdir(parents=True)
+    (model / "package.lspkg").write_bytes(build_package(*package_parts()))
     with served(config, clock=clock) as device:
+        load = agent_pb2.LoadModelRequest(url=str(model), name="unet-1")
+        device.client.agent.LoadModel(load, timeout=STARTED_S)
         tensor = agent_pb2.Tensor(byte_data=b"12345")
         device.client.agent.CaptureData(
             agent_pb2.CaptureDataRequest(
