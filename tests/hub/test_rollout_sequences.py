@@ -374,6 +374,16 @@ FAILS = st.sets(st.tuples(st.sampled_from(NAMES), st.sampled_from(VERSIONS)), ma
 BAD_EVERYWHERE = {(name, 2) for name in NAMES}
 
 
+@pytest.fixture
+def build_site(plant: Plant, archive: bytes) -> Callable[[Path, ExitStack], Site]:
+    """A function, so that a report of a failing example does not write the archive out."""
+
+    def build(folder: Path, stack: ExitStack) -> Site:
+        return Site(folder=folder, plant=plant, archive=archive, stack=stack)
+
+    return build
+
+
 @pytest.mark.timeout(300)
 @settings(
     max_examples=12, deadline=None,
@@ -395,6 +405,10 @@ BAD_EVERYWHERE = {(name, 2) for name in NAMES}
     ],
 )  # fmt: skip
 @example(
+    wrong={("edge-1", 3)}, fails=set(),
+    events=[("start", 3, NAMES[:2], False), ("rounds", 2), ("use", 2)],
+)  # fmt: skip
+@example(
     wrong=BAD_EVERYWHERE, fails=set(),
     events=[
         ("start", 1, NAMES, False), ("rounds", 4),
@@ -402,15 +416,14 @@ BAD_EVERYWHERE = {(name, 2) for name in NAMES}
     ],
 )  # fmt: skip
 def test_no_device_ends_on_a_version_that_was_judged_bad(
-    plant: Plant,
-    archive: bytes,
+    build_site: Callable[[Path, ExitStack], Site],
     wrong: set[tuple[str, int]],
     fails: set[tuple[str, int]],
     events: list[tuple[Any, ...]],
 ) -> None:
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        site = Site(folder=folder, plant=plant, archive=archive, stack=stack)
+        site = build_site(folder, stack)
         site.wrong = {(name, site.digests[version]) for name, version in wrong}
         site.fails = {(name, site.digests[version]) for name, version in fails}
         for what, *more in events:

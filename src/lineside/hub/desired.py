@@ -157,6 +157,19 @@ class DesiredStates:
             if one.get("inspection") == inspection
         }
 
+    def ever_run(self, inspection: str, *, devices: Iterable[str] | None = None) -> set[str]:
+        """Return the packages that devices run, should run or once ran for an inspection.
+
+        A device refuses a version below the newest that it ever ran, also after that was removed
+        from it, unless the rollback from there is signed.
+        """
+        running = self.running(inspection)
+        found = set()
+        for device in self._devices.known() if devices is None else devices:
+            entry = self.of(device).of(inspection)
+            found |= {running.get(device, ""), entry.digest, *entry.reported}
+        return found - {""}
+
     def in_force(self) -> dict[str, tuple[Digest, ...]]:
         """Inspection → packages that devices report; the site's where no device reports one."""
         reported: dict[str, dict[str, None]] = {}
@@ -220,9 +233,12 @@ class DesiredStates:
             logger.warning("a job brought a bad package device=%s job=%s", device, job_id)
             return
         author = Author(by=f"job {job_id}", reason="the device reported success")
-        self._change(
-            device, lambda state: self._next(state, inspection, digest=digest, author=author)
-        )
+
+        def succeeded(state: DesiredState) -> DesiredState:
+            now = self._next(state, inspection, digest=digest, author=author)
+            return now.having(_having_run(now.of(inspection), digest))
+
+        self._change(device, succeeded)
         with self._lock:
             self._untold.add(device)
 
@@ -232,11 +248,8 @@ class DesiredStates:
         def noted(state: DesiredState) -> DesiredState:
             for one in device.packages:
                 name, digest = str(one.get("inspection", "")), str(one.get("digest", ""))
-                known = state.of(name)
-                if name and digest and known.reported[:1] != (digest,):
-                    others = [other for other in known.reported if other != digest]
-                    newest = (digest, *others)[:_MOST_REPORTED]
-                    state = state.having(replace(known, reported=newest))
+                if name and digest:
+                    state = state.having(_having_run(state.of(name), digest))
             return state
 
         self._change(device.id, noted)
@@ -387,6 +400,12 @@ class DesiredStates:
             for one in state.packages
             if one.digest
         ]
+
+
+def _having_run(entry: DesiredPackage, digest: str) -> DesiredPackage:
+    """With the package that the device ran last in front of those that it ran before."""
+    others = [other for other in entry.reported if other != digest]
+    return replace(entry, reported=(digest, *others)[:_MOST_REPORTED])
 
 
 def _state(body: Mapping[str, Any]) -> DesiredState:

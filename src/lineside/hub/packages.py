@@ -125,7 +125,7 @@ class Packages:
         self._may_use(parsed)
         self._check_not_bad(parsed, inspection=inspection)
         before = self._registry.in_use(inspection)
-        leaving = {*self._desired.running(inspection).values(), before.digest if before else ""}
+        leaving = self._desired.ever_run(inspection) | {before.digest if before else ""}
         self._releases.used(parsed, inspection=inspection, leaving=leaving - {""})
         now = self._clock.now()
         event = self._used_event(parsed, inspection=inspection, by=by, reason=reason, now=now)

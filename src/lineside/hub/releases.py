@@ -128,7 +128,7 @@ class Releases:
         Args:
             digest: of the package.
             inspection: which it will answer for.
-            leaving: packages that some device runs, or should run, until now.
+            leaving: packages that some device runs, should run or once ran.
 
         Raises:
             RefusedError, UnavailableError: it cannot be signed, so it must not come into use.

@@ -457,7 +457,7 @@ class Rollouts:
     def _sign_rollback(
         self, release: Release, devices: Iterable[str], *, leaving: str = ""
     ) -> None:
-        """Sign that these devices may go from what they report to a release.
+        """Sign that these devices may go from what they ever ran to a release.
 
         Raises:
             RefusedError: it is not signed any more.
@@ -468,9 +468,8 @@ class Rollouts:
                 f"{release.group} {release.version} is not signed any more", where="trust",
                 fix="Approve it again, or roll another version out.",
             )  # fmt: skip
-        running = self._ground.desired.running(release.inspection)
-        left = {leaving, *(running.get(name, "") for name in devices)}
-        releases.allow_rollback(release.digest, leaving=left - {""})
+        left = self._ground.desired.ever_run(release.inspection, devices=devices)
+        releases.allow_rollback(release.digest, leaving=(left | {leaving}) - {""})
 
     def _settle(self, rollout: Rollout, version: int) -> None:
         """Do what follows from an end, once all of it stands."""

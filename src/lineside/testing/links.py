@@ -24,7 +24,7 @@ from lineside.links import (
     open_session,
 )
 
-LONG_S = 30.0
+LONG_S = 60.0
 """Only a failure waits so long: a program takes seconds to start where other tests run, too."""
 SHORT_S = 0.3
 
