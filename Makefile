@@ -23,6 +23,7 @@ check: $(VENV)/.installed-test
 	$(BIN)/codespell src tests docs examples benchmarks README.md CONTRIBUTING.md CHANGELOG.md
 	$(BIN)/lint-imports
 	$(BIN)/mypy
+	$(BIN)/python tools/shape.py
 
 unit: $(VENV)/.installed-test
 	$(BIN)/python -m pytest $(PYTEST_ARGS)

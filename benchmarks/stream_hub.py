@@ -15,11 +15,11 @@ import measure
 from stream_feed import BATCH, KIND, LABELS, START, TOPIC, line, plant_of
 
 from lineside.core import Plant, SystemClock
-from lineside.hub.follow import Follower, Selection
-from lineside.hub.ledger import Ledger, Recorded
-from lineside.hub.models import MODEL_TYPE
-from lineside.hub.rules import Rules, rules_follower
-from lineside.hub.topics import hub_source
+from lineside.hub.eventlog.followers import Follower, Selection
+from lineside.hub.eventlog.ledger import Ledger, Recorded
+from lineside.hub.eventlog.topics import hub_source
+from lineside.hub.models.service import MODEL_TYPE
+from lineside.hub.rules.service import Rules, rules_follower
 from lineside.store import LogEntry, Records, open_records
 from lineside.streams import EVENT_TYPE, PREDICTION_TYPE, Event
 from lineside.twin import Snapshot, initial, save_snapshot

@@ -25,6 +25,7 @@ ROOMS: dict[str, set[str]] = {
     "fleet": {"core", "vision", "store", "models", "streams"},
     "training": {"core", "vision", "store", "datasets", "models"},
     "web": {"core"},
+    "compat": {"core"},
     "edge": {"core", "vision", "store", "links", "models", "streams", "fleet", "web"},
     "simulator": {"core", "vision", "links"},
     "hub": {
@@ -38,6 +39,7 @@ ROOMS: dict[str, set[str]] = {
         "fleet",
         "twin",
         "web",
+        "compat",
     },
     "cli": set(),  # every room below it
     "testing": set(),  # every room

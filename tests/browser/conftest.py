@@ -31,7 +31,7 @@ from lineside.core import (
 from lineside.edge import EdgeConfig
 from lineside.edge import run as run_edge
 from lineside.hub import HubConfig, RunningHub, running
-from lineside.hub.datasets import Teaching
+from lineside.hub.learning.datasets import Teaching
 from lineside.hub.views import RunView
 from lineside.links import Message, open_bus
 from lineside.models import (

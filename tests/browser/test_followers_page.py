@@ -11,7 +11,7 @@ from playwright.sync_api import Browser, expect
 
 from lineside.core import InvalidError, SystemClock, UnavailableError, encode, rfc3339
 from lineside.hub import HubConfig, RunningHub, running
-from lineside.hub.follow import Follower, Selection
+from lineside.hub.eventlog.followers import Follower, Selection
 from lineside.store import Logged
 from tests.browser.conftest import PLANT
 from tests.browser.test_pages import OVER, SIZES, assess, settle

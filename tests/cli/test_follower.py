@@ -11,7 +11,7 @@ import pytest
 from lineside.cli.app import _run
 from lineside.core import InvalidError, SystemClock, encode, rfc3339
 from lineside.hub import HubConfig, Services, running
-from lineside.hub.follow import Follower, Selection
+from lineside.hub.eventlog.followers import Follower, Selection
 from lineside.store import Logged
 from tests.hub.conftest import PLANT
 

@@ -10,8 +10,7 @@ from lineside.cli.app import _run
 from lineside.cli.health import Check, examine
 from lineside.core import FrameId, LinesideError, digest_of, encode, parse_plant, rfc3339
 from lineside.hub import HubConfig, Services, build_services, running
-from lineside.hub.kafka_config import KafkaConfig
-from lineside.hub.webhooks_config import WebhookConfig
+from lineside.hub.config import KafkaConfig, WebhookConfig
 from lineside.store import FrameRow, open_blobs, open_records
 from lineside.testing import FakeClock
 from tests.hub.conftest import PLANT

@@ -23,6 +23,8 @@ import numpy as np
 from google.protobuf.message import DecodeError
 from tuf.api.metadata import Metadata, Root
 
+from lineside.compat.aws.chunked import plain_body
+from lineside.compat.aws.sigv4 import SignedRequest, verify
 from lineside.core import (
     Camera,
     CameraId,
@@ -74,12 +76,10 @@ from lineside.fleet.trust.verify import check_root
 from lineside.fleet.wire import open_inference_pb2 as pb2
 from lineside.fleet.wire.inference import infer_from_wire
 from lineside.hub import HubConfig
-from lineside.hub.aws_chunked import plain_body
-from lineside.hub.kafka_words import event_of
+from lineside.hub.eventlog.topics import read_picture, read_plant, split_document
 from lineside.hub.ranges import asked_range
-from lineside.hub.rule_text import read_rule
-from lineside.hub.sigv4 import SignedRequest, verify
-from lineside.hub.topics import read_picture, read_plant, split_document
+from lineside.hub.rules.text import read_rule
+from lineside.hub.sinks.kafka_words import event_of
 from lineside.links import KafkaTaken, Message
 from lineside.links.camera_mqtt import read_shot
 from lineside.links.mqtt_address import parse_address

@@ -27,12 +27,12 @@ from lineside.core import (
     rfc3339,
 )
 from lineside.hub import HubConfig, Services, build_services, create_app
-from lineside.hub.dead import DeadLetters
-from lineside.hub.job_service import TOPICS as JOB_TOPICS
-from lineside.hub.job_service import JobDesk
-from lineside.hub.keeping import Keeping
+from lineside.hub.eventlog.dead_letters import DeadLetters
+from lineside.hub.eventlog.failures import Keeping
+from lineside.hub.eventlog.stats import Stats
+from lineside.hub.learning.job_service import TOPICS as JOB_TOPICS
+from lineside.hub.learning.job_service import JobDesk
 from lineside.hub.readers import Reader
-from lineside.hub.stats import Stats
 from lineside.links import Bus, Message, open_bus, open_session
 from lineside.models import (
     Engine,

@@ -8,11 +8,11 @@ from typing import Any
 
 from lineside.core import Digest, Plant, digest_of, encode, to_plain
 from lineside.hub import HubConfig, Services, build_services
-from lineside.hub.follow import Follower, Selection
-from lineside.hub.replay_answers import Kept
-from lineside.hub.replay_choice import Wished, replay
-from lineside.hub.replay_records import ReplayOrder, ReplayResult
-from lineside.hub.rules import FOLLOWER
+from lineside.hub.eventlog.followers import Follower, Selection
+from lineside.hub.replay.answers import Kept
+from lineside.hub.replay.choice import Wished, replay
+from lineside.hub.replay.records import ReplayOrder, ReplayResult
+from lineside.hub.rules.service import FOLLOWER
 from lineside.links import Message
 from lineside.models import Package, Predictor, build_package
 from lineside.store import open_blobs, open_records

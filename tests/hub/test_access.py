@@ -9,8 +9,8 @@ from fastapi.testclient import TestClient
 from starlette.routing import BaseRoute, Route
 
 from lineside.hub import HubConfig, Services, create_app
-from lineside.hub.access import COOKIE, RULES, is_open, may, right_of
-from lineside.hub.auth import UnauthenticatedError
+from lineside.hub.access.auth import UnauthenticatedError
+from lineside.hub.access.permissions import COOKIE, RULES, is_open, may, right_of
 from lineside.hub.roles import GRANTS, Right, Role
 from lineside.hub.views import Identity
 from lineside.testing import FakeClock

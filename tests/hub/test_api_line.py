@@ -10,7 +10,7 @@ from fastapi.testclient import TestClient
 
 from lineside.core import InvalidError, rfc3339
 from lineside.hub import Services, create_app
-from lineside.hub.follow import Follower, Selection
+from lineside.hub.eventlog.followers import Follower, Selection
 from lineside.links import Bus, Message
 from lineside.store import Logged
 from lineside.testing import FakeClock

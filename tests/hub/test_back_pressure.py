@@ -32,8 +32,8 @@ from lineside.core import Clock, LinesideError, SystemClock
 from lineside.fleet import wire
 from lineside.fleet.wire import open_inference_pb2 as pb2
 from lineside.hub import AccessKey, HubConfig, Services, create_app, issue_access_key
+from lineside.hub.api.inference_grpc import InferenceServer
 from lineside.hub.config import ServedFunction
-from lineside.hub.inference_grpc import InferenceServer
 from lineside.models import Package
 from lineside.testing import FakeClock
 from lineside.vision import encode_jpeg

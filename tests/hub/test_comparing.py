@@ -14,9 +14,9 @@ from fastapi.testclient import TestClient
 
 from lineside.core import Plant, UnavailableError, decode_json
 from lineside.hub import HubConfig, Registration, Role, Services, build_services, create_app
-from lineside.hub.comparing import CompareSettings, Comparisons
-from lineside.hub.datasets import Teaching
-from lineside.hub.models import MODEL_TYPE
+from lineside.hub.learning.datasets import Teaching
+from lineside.hub.models.comparison import CompareSettings, Comparisons
+from lineside.hub.models.service import MODEL_TYPE
 from lineside.links import Bus
 from lineside.models import Comparison, Package, build_package
 from lineside.store import Logged, open_blobs, open_records

@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 
 from lineside.core import Route, RouteKind, SystemClock, UnavailableError
 from lineside.hub import Services
-from lineside.hub.deliveries import MOST_NAMES, Deliveries, Named, name_all
-from lineside.hub.kafka import KafkaBridge
-from lineside.hub.kafka_config import KafkaBridged
-from lineside.hub.kafka_words import DELIVERY, bridged_record, event_of
-from lineside.hub.leases import LENGTH_S, HubLeases
+from lineside.hub.config import KafkaBridged
+from lineside.hub.eventlog.deliveries import MOST_NAMES, Deliveries, Named, name_all
+from lineside.hub.eventlog.leases import LENGTH_S, HubLeases
+from lineside.hub.sinks.kafka import KafkaBridge
+from lineside.hub.sinks.kafka_words import DELIVERY, bridged_record, event_of
 from lineside.links import (
     Delivery,
     KafkaPlace,

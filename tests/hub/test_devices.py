@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from lineside.core import Json, decode_json, encode
 from lineside.edge.messages import offline
 from lineside.hub import Services
-from lineside.hub.devices import AckState, Devices
+from lineside.hub.devices.registry import AckState, Devices
 from lineside.links import Bus, Message
 from lineside.testing import FakeClock
 from tests.hub.conftest import PACKAGE

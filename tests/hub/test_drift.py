@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from lineside.hub import Services
-from lineside.hub.drift import DriftWatch
-from lineside.hub.follow import Follower, Selection
+from lineside.hub.eventlog.followers import Follower, Selection
+from lineside.hub.learning.drift import DriftWatch
 from lineside.streams import PREDICTION_TYPE, Event, prediction_event
 from lineside.testing import FakeClock
 from lineside.vision import FrameRef, HealthFigures

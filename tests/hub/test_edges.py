@@ -19,13 +19,13 @@ from lineside.core import (
     rfc3339,
 )
 from lineside.hub import HubConfig, Services, running
-from lineside.hub.datasets import Teaching
-from lineside.hub.deliveries import Deliveries
-from lineside.hub.follow import Follower, Selection
-from lineside.hub.keeping import Keeping, keep_batch
+from lineside.hub.api.reference import document_of
+from lineside.hub.eventlog.deliveries import Deliveries
+from lineside.hub.eventlog.failures import Keeping, keep_batch
+from lineside.hub.eventlog.followers import Follower, Selection
+from lineside.hub.eventlog.topics import DeadLetterError, Reason, Router
+from lineside.hub.learning.datasets import Teaching
 from lineside.hub.readers import Reader, Timeless
-from lineside.hub.reference import document_of
-from lineside.hub.topics import DeadLetterError, Reason, Router
 from lineside.links import Bus, BusSession, Message, open_session
 from lineside.store import Logged
 from lineside.testing import FakeClock

@@ -33,8 +33,8 @@ from lineside.fleet import (
     sign_as_device,
 )
 from lineside.hub import HubConfig, Services, build_services
-from lineside.hub.auth import TooManyError, UnauthenticatedError, issue_access_key
-from lineside.hub.enrolment import DEVICE_TYPE
+from lineside.hub.access.auth import TooManyError, UnauthenticatedError, issue_access_key
+from lineside.hub.devices.enrolment import DEVICE_TYPE
 from lineside.store import open_blobs, open_records
 from lineside.testing import FakeClock
 

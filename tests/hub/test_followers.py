@@ -10,8 +10,8 @@ import pytest
 
 from lineside.core import ConflictError, InvalidError, NotFoundError, UnavailableError
 from lineside.hub import Services
-from lineside.hub.dead import Quarantine
-from lineside.hub.follow import (
+from lineside.hub.eventlog.dead_letters import Quarantine
+from lineside.hub.eventlog.followers import (
     DOUBTFUL_TRIES,
     Follower,
     Followers,
@@ -20,7 +20,7 @@ from lineside.hub.follow import (
     Selection,
     skip_entry,
 )
-from lineside.hub.leases import HubLeases
+from lineside.hub.eventlog.leases import HubLeases
 from lineside.store import Logged
 from lineside.streams import Event
 from lineside.testing import FakeClock

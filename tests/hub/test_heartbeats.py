@@ -10,8 +10,8 @@ import pytest
 
 from lineside.core import Plant, SystemClock, encode, rfc3339
 from lineside.hub import Services
-from lineside.hub.devices import DeviceLimits, Devices
-from lineside.hub.topics import DeadLetterError
+from lineside.hub.devices.registry import DeviceLimits, Devices
+from lineside.hub.eventlog.topics import DeadLetterError
 from lineside.links import Message
 from lineside.store import Records, open_records
 from lineside.testing import FakeClock
@@ -88,7 +88,7 @@ def test_kill_loses_a_minute_of_last_heard_and_no_state(
 def test_a_device_that_says_no_goodbye_falls_silent(
     devices: Devices, clock: FakeClock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level(logging.INFO, "lineside.hub.devices")
+    caplog.set_level(logging.INFO, "lineside.hub.devices.registry")
     devices.take_status("edge-1", status(clock))
     devices.flush()
     assert devices.count() == (1, 1)

@@ -10,7 +10,7 @@ import pytest
 
 from lineside.core import Plant, Route, RouteKind, digest_of, encode, rfc3339
 from lineside.hub import Services
-from lineside.hub.topics import Reason, Router
+from lineside.hub.eventlog.topics import Reason, Router
 from lineside.links import Message
 from lineside.testing import FakeClock
 from lineside.vision import encode_png

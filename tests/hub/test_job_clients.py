@@ -24,7 +24,7 @@ from paho.mqtt.enums import CallbackAPIVersion
 
 from lineside.core import SystemClock
 from lineside.fleet import JobService, NewJob, SiteAuthority, ThingDirectory
-from lineside.hub.job_service import TOPICS, JobDesk
+from lineside.hub.learning.job_service import TOPICS, JobDesk
 from lineside.links import Admitted, DeviceDoor, EmbeddedBroker, device_access, open_bus
 from lineside.store import open_records
 from lineside.testing.links import wait_until

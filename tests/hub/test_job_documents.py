@@ -22,9 +22,9 @@ from fastapi.testclient import TestClient
 from lineside.core import InvalidError, SystemClock
 from lineside.fleet import NewJob, SiteAuthority, Target
 from lineside.hub import Role, Services, create_app, issue_access_key
-from lineside.hub import bucket as module
-from lineside.hub.auth import revoke_access_key
-from lineside.hub.bucket import Address, address_of
+from lineside.hub.access.auth import revoke_access_key
+from lineside.hub.rollouts import bucket as module
+from lineside.hub.rollouts.bucket import Address, address_of
 from lineside.testing import FakeClock
 
 T = "$aws/things/edge-1/jobs"

@@ -8,8 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lineside.core import NotFoundError
-from lineside.hub.signed_links import (
+from lineside.compat.aws.signed_links import (
     MOST_S,
     LinkKey,
     LinkRefusedError,
@@ -17,7 +16,8 @@ from lineside.hub.signed_links import (
     signed_link,
     verify_link,
 )
-from lineside.hub.sigv4 import SignedRequest
+from lineside.compat.aws.sigv4 import SignedRequest
+from lineside.core import NotFoundError
 
 KEY = LinkKey(id="LSLK1", secret="not a secret")  # noqa: S106  of a test
 NOW = datetime(2026, 5, 1, 22, 0, tzinfo=UTC)

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lineside.compat.aws.chunked import plain_body
 from lineside.core import InvalidError
-from lineside.hub.aws_chunked import plain_body
 
 PARTS = {
     "content-encoding": "aws-chunked",

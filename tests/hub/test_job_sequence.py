@@ -19,7 +19,7 @@ from paho.mqtt.enums import CallbackAPIVersion
 
 from lineside.core import SystemClock
 from lineside.fleet import ExecutionName, JobService, NewJob, ThingDirectory
-from lineside.hub.job_service import JobDesk
+from lineside.hub.learning.job_service import JobDesk
 from lineside.links import EmbeddedBroker, open_bus
 from lineside.store import open_records
 from lineside.testing import FakeClock

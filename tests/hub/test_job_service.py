@@ -14,8 +14,8 @@ from paho.mqtt.enums import CallbackAPIVersion
 from lineside.core import SystemClock
 from lineside.fleet import NewJob
 from lineside.hub import HubConfig, RunningHub, Services, running
-from lineside.hub import job_service as module
-from lineside.hub.job_service import JobDesk
+from lineside.hub.learning import job_service as module
+from lineside.hub.learning.job_service import JobDesk
 from lineside.links import Bus, Mailbox, Message
 from lineside.links.memory import MemoryBus
 from lineside.testing import FakeClock

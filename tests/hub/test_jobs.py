@@ -14,8 +14,8 @@ from fastapi.testclient import TestClient
 from lineside.core import ConflictError, InvalidError, Plant, decode_json
 from lineside.hub import HubConfig, Services, build_services
 from lineside.hub.config import RetrainRule
-from lineside.hub.jobs import RunRequest
-from lineside.hub.retraining import Retraining
+from lineside.hub.learning.jobs import RunRequest
+from lineside.hub.learning.retraining import Retraining
 from lineside.hub.views import RunView
 from lineside.links import Bus
 from lineside.store import open_blobs, open_records
@@ -103,7 +103,7 @@ def plan(config: HubConfig, archive: bytes, tmp_path: Path) -> Callable[..., Non
 @pytest.fixture
 def version(hub: Services, line: Line, jpeg: Callable[..., bytes]) -> int:
     """A frozen data set to train on."""
-    from lineside.hub.datasets import Teaching
+    from lineside.hub.learning.datasets import Teaching
 
     line.send(line.camera(jpeg("blue")))
     frames = tuple(row.id for row in hub.frames.page())
@@ -411,7 +411,7 @@ def test_freezing_a_version_tells_the_rules(
     config: HubConfig, plant: Plant, clock: FakeClock, bus: Bus, *, trainer: tuple[str, ...],
     jpeg: Callable[..., bytes], tmp_path: Path,
 ) -> None:  # fmt: skip
-    from lineside.hub.datasets import Teaching
+    from lineside.hub.learning.datasets import Teaching
 
     ruled = replace(
         config, records=f"sqlite:///{tmp_path}/ruled.db",
@@ -455,7 +455,7 @@ def test_a_run_that_makes_no_sense_is_a_problem(
 
 
 def test_figures_of_a_long_run_stay_bounded() -> None:
-    from lineside.hub.jobs import _moved
+    from lineside.hub.learning.jobs import _moved
 
     view = RunView(
         id="run_1", state="running", task="multilabel", dataset="rack", version=1,

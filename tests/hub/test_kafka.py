@@ -15,13 +15,12 @@ from hypothesis import strategies as st
 
 from lineside.core import InvalidError, Route, RouteKind, SystemClock, UnavailableError, rfc3339
 from lineside.hub import HubConfig, Services
-from lineside.hub.follow import Follower, Selection
-from lineside.hub.kafka import KafkaEvents, KafkaIntake
-from lineside.hub.kafka_config import KafkaBridged, KafkaConfig, KafkaRead, KafkaSent
-from lineside.hub.kafka_words import dead_record, event_of, is_sent, record_of
-from lineside.hub.order_keys import key_of
+from lineside.hub.config import KafkaBridged, KafkaConfig, KafkaRead, KafkaSent, key_of
+from lineside.hub.eventlog.followers import Follower, Selection
+from lineside.hub.eventlog.topics import DeadLetterError, Reason
 from lineside.hub.run import running
-from lineside.hub.topics import DeadLetterError, Reason
+from lineside.hub.sinks.kafka import KafkaEvents, KafkaIntake
+from lineside.hub.sinks.kafka_words import dead_record, event_of, is_sent, record_of
 from lineside.links import (
     KafkaPlace,
     KafkaReceiver,

@@ -12,8 +12,8 @@ import pytest
 
 from lineside.core import Plant, Route, RouteKind, SystemClock, decode_json
 from lineside.hub import HubConfig, Services, build_services
-from lineside.hub.kafka import KafkaIntake
-from lineside.hub.kafka_config import KafkaConfig, KafkaRead
+from lineside.hub.config import KafkaConfig, KafkaRead
+from lineside.hub.sinks.kafka import KafkaIntake
 from lineside.links import (
     KafkaPlace,
     KafkaReceiver,

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lineside.core import ConflictError
-from lineside.hub.leases import LENGTH_S, TURN_S, HubLeases, PartLease, shares
+from lineside.hub.eventlog.leases import LENGTH_S, TURN_S, HubLeases, PartLease, shares
 from lineside.store import Records, open_records
 from lineside.testing import FakeClock
 

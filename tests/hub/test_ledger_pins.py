@@ -3,7 +3,7 @@
 import pytest
 
 from lineside.core import parse_plant
-from lineside.hub.ledger import Ledger
+from lineside.hub.eventlog.ledger import Ledger
 from lineside.store import open_records
 from lineside.streams import EVENT_TYPE, Event
 from lineside.testing import FakeClock

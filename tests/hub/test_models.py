@@ -10,7 +10,7 @@ from fastapi.testclient import TestClient
 from lineside.core import InvalidError, RefusedError, encode
 from lineside.fleet import Release
 from lineside.hub import HubConfig, Role, Services, create_app
-from lineside.hub.models import Approved, Ground, Models
+from lineside.hub.models.service import Approved, Ground, Models
 from lineside.models import Package, build_package
 from lineside.store import Logged
 from lineside.testing import FakeClock
@@ -242,7 +242,7 @@ def test_evidence_stands_beside_what_is_in_use(
     "report", [b"", b"[]", b'{"reliability": 5, "leaking": "x", "leaks_by": 3}', b"\xff"]
 )
 def test_a_report_that_cannot_be_read_is_as_good_as_none(archive: bytes, report: bytes) -> None:
-    from lineside.hub.model_evidence import _calibration, _leaking, _report
+    from lineside.hub.models.evidence import _calibration, _leaking, _report
 
     package = Package.read(archive)
     odd = replace(package, files={**package.files, "evidence/report.json": report})

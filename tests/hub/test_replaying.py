@@ -9,8 +9,8 @@ import pytest
 
 from lineside.core import InvalidError, NotFoundError, Plant, decode_json, encode
 from lineside.hub import HubConfig
-from lineside.hub.replay_answers import Answers
-from lineside.hub.replay_records import AS_RECORDED, ReplayOrder
+from lineside.hub.replay.answers import Answers
+from lineside.hub.replay.records import AS_RECORDED, ReplayOrder
 from lineside.models import Package
 from lineside.streams import PREDICTION_TYPE, decode_event, read_prediction
 from lineside.testing import FakeClock

@@ -13,11 +13,11 @@ from fastapi.testclient import TestClient
 
 from lineside.core import ConflictError, Json, Plant, UnavailableError, decode_json, rfc3339
 from lineside.hub import HubConfig, Registration, Role, Services, create_app
-from lineside.hub.model_page import version_page
-from lineside.hub.models import MODEL_TYPE
-from lineside.hub.replay_book import REPLAY_TYPE, ReplayBook, ReplayView
-from lineside.hub.replay_records import ReplayOrder
-from lineside.hub.replays import Replays, ReplaySettings
+from lineside.hub.models.page import version_page
+from lineside.hub.models.service import MODEL_TYPE
+from lineside.hub.replay.records import ReplayOrder
+from lineside.hub.replay.repository import REPLAY_TYPE, ReplayBook, ReplayView
+from lineside.hub.replay.service import Replays, ReplaySettings
 from lineside.models import ModelVersions, Registry, build_package
 from lineside.store import Logged
 from lineside.testing import FakeClock

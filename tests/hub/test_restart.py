@@ -21,11 +21,11 @@ from lineside.core import (
     rfc3339,
 )
 from lineside.hub import HubConfig, Retention, Services, build_services
-from lineside.hub.follow import Follower, Selection
-from lineside.hub.mongo import MongoOrders, MongoWriter
-from lineside.hub.outbox import EventOutbox
-from lineside.hub.reference import collection_page
+from lineside.hub.api.reference import collection_page
+from lineside.hub.eventlog.followers import Follower, Selection
 from lineside.hub.retention import RetentionSweep
+from lineside.hub.sinks.mongo import MongoOrders, MongoWriter
+from lineside.hub.sinks.outbox import EventOutbox
 from lineside.hub.timers import Timers
 from lineside.links import Bus, MongoSink
 from lineside.store import Logged, Records
@@ -585,7 +585,7 @@ def test_pictures_age_out_and_pinned_ones_stay(
 ) -> None:
     from dataclasses import replace
 
-    from lineside.hub.datasets import Teaching
+    from lineside.hub.learning.datasets import Teaching
 
     for number in range(3):
         line.send(line.camera(jpeg(seed=number)))

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from lineside.core import InvalidError, Plant, decode_json, encode
 from lineside.hub import HubConfig, Services, build_services, create_app
-from lineside.hub.rule_files import Column, columns_of, file_of
+from lineside.hub.rules.files import Column, columns_of, file_of
 from lineside.hub.views import EventView
 from lineside.store import open_blobs, open_records
 from lineside.streams import EVENT_TYPE, read_entries

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lineside.core import Condition, InvalidError, Plant, Rule, load_plant
-from lineside.hub.rule_text import read_rule, rule_toml
+from lineside.hub.rules.text import read_rule, rule_toml
 from lineside.testing.rules import rule_of
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "socks"

@@ -18,8 +18,8 @@ import sys
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from lineside.core import parse_plant
-from lineside.hub.ledger import Ledger
-from lineside.hub.rules import Rules, rules_follower
+from lineside.hub.eventlog.ledger import Ledger
+from lineside.hub.rules.service import Rules, rules_follower
 from lineside.store import open_records
 from lineside.streams import Event
 from lineside.testing import FakeClock

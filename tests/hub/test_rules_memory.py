@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lineside.core import ConflictError, Plant, UnavailableError, decode_json, parse_plant
-from lineside.hub import rules as hub_rules
-from lineside.hub.follow import Follower
-from lineside.hub.ledger import Ledger
-from lineside.hub.rules import FOLLOWER, Rules, rules_follower
+from lineside.hub.eventlog.followers import Follower
+from lineside.hub.eventlog.ledger import Ledger
+from lineside.hub.rules import service as hub_rules
+from lineside.hub.rules.service import FOLLOWER, Rules, rules_follower
 from lineside.store import Records, open_records
 from lineside.streams import EVENT_TYPE, Entry, Event, RuleEngine
 from lineside.testing import FakeClock

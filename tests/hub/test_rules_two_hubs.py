@@ -27,8 +27,8 @@ HUB = """
 import select
 import sys
 from lineside.core import ConflictError, LinesideError, parse_plant
-from lineside.hub.ledger import Ledger
-from lineside.hub.rules import Rules, rules_follower
+from lineside.hub.eventlog.ledger import Ledger
+from lineside.hub.rules.service import Rules, rules_follower
 from lineside.store import open_records
 from lineside.testing import FakeClock
 

@@ -17,9 +17,9 @@ from botocore.config import Config
 from botocore.credentials import Credentials
 from fastapi.testclient import TestClient
 
+from lineside.compat.aws.sigv4 import SignatureRefusedError, SignedRequest, verify
 from lineside.core import SystemClock
 from lineside.hub import AccessKey, Services, create_app, issue_access_key, revoke_access_key
-from lineside.hub.sigv4 import SignatureRefusedError, SignedRequest, verify
 from lineside.testing import FakeClock
 
 ENDPOINT = "smart-factory-wh-stock-inference"

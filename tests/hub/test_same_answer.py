@@ -19,8 +19,8 @@ from lineside.core import Plant, SystemClock, parse_plant
 from lineside.fleet import wire
 from lineside.fleet.wire import open_inference_pb2 as pb2
 from lineside.hub import HubConfig, Services, issue_access_key
+from lineside.hub.api.inference_grpc import InferenceServer
 from lineside.hub.config import ServedFunction
-from lineside.hub.inference_grpc import InferenceServer
 from lineside.models import build_package
 from lineside.testing import FakeClock
 from lineside.testing.pictures import shifted

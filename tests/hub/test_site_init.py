@@ -28,7 +28,7 @@ from lineside.hub import (
     open_accounts,
     running,
 )
-from lineside.hub.tls import own_certificate, server_files, site_files
+from lineside.hub.access.tls import own_certificate, server_files, site_files
 from lineside.testing import FakeClock
 from tests.hub.conftest import PLANT
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lineside.core import Plant, RouteKind, encode
-from lineside.hub.topics import (
+from lineside.hub.eventlog.topics import (
     DeadLetterError,
     Reason,
     Router,

@@ -12,8 +12,8 @@ import pytest
 
 from lineside.core import ConflictError, Plant, to_plain
 from lineside.hub import HubConfig, Services, build_services
-from lineside.hub.auth import UnauthenticatedError
-from lineside.hub.ledger import Recorded
+from lineside.hub.access.auth import UnauthenticatedError
+from lineside.hub.eventlog.ledger import Recorded
 from lineside.hub.peers import Peers
 from lineside.hub.views import RunView
 from lineside.links import Message

@@ -22,9 +22,9 @@ from lineside.core import InvalidError, RefusedError, SystemClock, UnavailableEr
 from lineside.edge import HubSource
 from lineside.fleet import Target, UpdateClient, pin_root, prefixed
 from lineside.hub import HubConfig, Services, create_app, issue_access_key, running
-from lineside.hub.models import Registration
+from lineside.hub.models.releases import RELEASE_KIND
+from lineside.hub.models.service import Registration
 from lineside.hub.ranges import asked_range
-from lineside.hub.releases import RELEASE_KIND
 from lineside.hub.roles import Role
 from lineside.hub.timers import Timers
 from lineside.models import Package, build_package

@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from lineside.cli.app import _run
 from lineside.core import ConflictError, InvalidError, NotFoundError, RefusedError
 from lineside.hub import Accounts, NewToken, Role, Services, create_app
-from lineside.hub.access import COOKIE
-from lineside.hub.auth import Auth, Credentials, TooManyError
-from lineside.hub.passwords import Tries, check_password, hash_password, matches
+from lineside.hub.access.auth import Auth, Credentials, TooManyError
+from lineside.hub.access.passwords import Tries, check_password, hash_password, matches
+from lineside.hub.access.permissions import COOKIE
+from lineside.hub.access.users import checked_name, user_key
 from lineside.hub.roles import GRANTS, Right
-from lineside.hub.users import checked_name, user_key
 from lineside.testing import FakeClock
 
 PASSWORD = "correct horse battery"  # noqa: S105  of nobody
@@ -29,8 +29,8 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Argon2 with little memory, so that a guess does not take a third of a second."""
     hasher = PasswordHasher(time_cost=1, memory_cost=64, parallelism=1)
     nobody = hasher.hash("nobody at all")
-    monkeypatch.setattr("lineside.hub.passwords._hasher", lambda: hasher)
-    monkeypatch.setattr("lineside.hub.passwords._nobody", lambda: nobody)
+    monkeypatch.setattr("lineside.hub.access.passwords._hasher", lambda: hasher)
+    monkeypatch.setattr("lineside.hub.access.passwords._nobody", lambda: nobody)
 
 
 def test_a_password_costs_what_rfc_9106_asks(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -123,7 +123,7 @@ def test_guessing_is_limited_for_names_that_are_there_and_not_alike(
 def test_an_address_has_a_limit_of_its_own(
     hub: Services, anna: str, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lineside.hub.auth._TRIES_OF_ADDRESS", 6)
+    monkeypatch.setattr("lineside.hub.access.auth._TRIES_OF_ADDRESS", 6)
     auth = Auth(hub.records, clock=clock, session_hours=1)
     for number in range(6):
         given = Credentials(name=f"user {number}", password=OTHER, address="10.0.0.1")

@@ -12,11 +12,11 @@ import pytest
 
 from lineside.core import InvalidError, SystemClock
 from lineside.hub import HubConfig, Services
-from lineside.hub.dead import Quarantine
-from lineside.hub.follow import Follower, Selection
+from lineside.hub.config import WebhookConfig
+from lineside.hub.eventlog.dead_letters import Quarantine
+from lineside.hub.eventlog.followers import Follower, Selection
 from lineside.hub.run import running
-from lineside.hub.webhooks import WEBHOOK_TYPE, Webhook
-from lineside.hub.webhooks_config import WebhookConfig
+from lineside.hub.sinks.webhooks import WEBHOOK_TYPE, Webhook
 from lineside.links import WebhookSender
 from lineside.streams import EVENT_TYPE, Event, decode_event
 from lineside.testing import FakeClock
@@ -25,8 +25,8 @@ from tests.links.hooks import Hooks, hooks_server
 
 @pytest.fixture(autouse=True)
 def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lineside.hub.webhooks._FIRST_S", 0.0)
-    monkeypatch.setattr("lineside.hub.webhooks._MOST_S", 0.0)
+    monkeypatch.setattr("lineside.hub.sinks.webhooks._FIRST_S", 0.0)
+    monkeypatch.setattr("lineside.hub.sinks.webhooks._MOST_S", 0.0)
 
 
 @pytest.fixture

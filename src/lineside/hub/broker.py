@@ -22,13 +22,13 @@ from pathlib import Path
 
 from lineside.core import Clock, InvalidError, Plant, RefusedError, UnavailableError, load_plant
 from lineside.fleet import SiteAuthority
+from lineside.hub.access.tls import device_server_files
 from lineside.hub.config import HubConfig
-from lineside.hub.enrolment import HUB_HOST, Enrolment
-from lineside.hub.inventory import open_fleet
-from lineside.hub.job_service import TOPICS as JOB_TOPICS
+from lineside.hub.devices.enrolment import HUB_HOST, Enrolment
+from lineside.hub.devices.inventory import open_fleet
+from lineside.hub.eventlog.topics import DeadLetterError, Reason
+from lineside.hub.learning.job_service import TOPICS as JOB_TOPICS
 from lineside.hub.services import Services
-from lineside.hub.tls import device_server_files
-from lineside.hub.topics import DeadLetterError, Reason
 from lineside.links import (
     Admit,
     Admitted,

@@ -3,16 +3,181 @@
 Each key is described in ``docs/reference/configuration.md``.
 """
 
+import re
 import shutil
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from lineside.core import InvalidError
-from lineside.hub.kafka_config import KafkaConfig
-from lineside.hub.webhooks_config import WebhookConfig
-from lineside.links import opcua_address
+from lineside.links import KafkaPlace, WebhookTarget, check_pattern, check_topic, opcua_address
+from lineside.store import Logged
+from lineside.streams import EVENT_TYPE, decode_event
+
+MOST_PARALLEL = 32
+_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,39}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WebhookConfig:
+    """One URL and which events go to it.
+
+    Attributes:
+        name: of the webhook; how far it came is kept under it.
+        types: of events; ``*`` stands for anything.
+        rules: subjects of events, which of rule events are the rules' ids; empty: all.
+        dead_after_s: an event that was not taken for so long is given up.
+        key: events of one key keep their order; as ``order_keys.key_of`` takes it.
+        parallel: how many keys are posted at a time.
+
+    The others are those of ``links.WebhookTarget``.
+    """
+
+    name: str
+    url: str
+    secret_file: str = ""
+    types: tuple[str, ...] = (EVENT_TYPE,)
+    rules: tuple[str, ...] = ()
+    headers: dict[str, str] = field(default_factory=dict)
+    header_files: dict[str, str] = field(default_factory=dict)
+    ca: str = ""
+    timeout_s: float = 10.0
+    dead_after_s: float = 86_400.0
+    key: str = ""
+    parallel: int = 4
+
+    def __post_init__(self) -> None:
+        if not _NAME.fullmatch(self.name):
+            raise InvalidError(
+                f"{self.name[:80]!r} is no name of a webhook", where="webhook.name",
+                fix="Write small letters, digits and '-', at most 40.",
+            )  # fmt: skip
+        if not self.types or not all(self.types):
+            raise InvalidError("a type of event", where="webhook.types", fix="Leave it out.")
+        if self.dead_after_s <= 0:
+            raise InvalidError("above 0", where="webhook.dead_after_s", fix="Leave it out.")
+        check_key(self.key, where="webhook.key")
+        if not 1 <= self.parallel <= MOST_PARALLEL:
+            raise InvalidError(
+                f"{self.parallel} at a time", where="webhook.parallel",
+                fix=f"Write 1 to {MOST_PARALLEL}.",
+            )  # fmt: skip
+        _ = self.target  # checks the rest
+
+    @property
+    def target(self) -> WebhookTarget:
+        """As the link takes it."""
+        return WebhookTarget(
+            url=self.url, secret_file=self.secret_file, headers=self.headers,
+            header_files=self.header_files, ca=self.ca, timeout_s=self.timeout_s,
+        )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KafkaBridged:
+    """MQTT messages that go to Kafka as they are, keyed by their topic."""
+
+    mqtt: str
+    topic: str
+
+    def __post_init__(self) -> None:
+        check_pattern(self.mqtt)
+        _check_name(self.topic, where="kafka.bridge.topic")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KafkaSent:
+    """Events of the log that go to a topic of Kafka.
+
+    Attributes:
+        types: which; ``*`` stands for anything.
+        key: what keeps the order, as ``order_keys.key_of`` takes it.
+    """
+
+    topic: str
+    types: tuple[str, ...] = (EVENT_TYPE,)
+    key: str = ""
+
+    def __post_init__(self) -> None:
+        _check_name(self.topic, where="kafka.send.topic")
+        if not self.types or not all(self.types):
+            raise InvalidError("a type of event", where="kafka.send.types", fix="Leave it out.")
+        check_key(self.key, where="kafka.send.key")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KafkaRead:
+    """A topic of Kafka whose records are messages of the plant.
+
+    Attributes:
+        route: the MQTT topic they count as; the plant file's routes say what they are.
+    """
+
+    topic: str
+    route: str
+
+    def __post_init__(self) -> None:
+        _check_name(self.topic, where="kafka.take.topic")
+        check_topic(self.route)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KafkaConfig:
+    """All of it; ``brokers`` empty: no Kafka.
+
+    Attributes:
+        brokers: ``host:port``, with commas between.
+        group: the consumer group; hubs of one group share the work.
+        dead: topic of the records that cannot be taken; empty: they stand in the hub alone.
+        options: of the client library, such as ``security.protocol``.
+        secret_files: of options whose value is a secret: the file it stands in.
+    """
+
+    brokers: str = ""
+    group: str = "lineside"
+    dead: str = ""
+    options: dict[str, str] = field(default_factory=dict)
+    secret_files: dict[str, str] = field(default_factory=dict)
+    bridge: tuple[KafkaBridged, ...] = ()
+    send: tuple[KafkaSent, ...] = ()
+    take: tuple[KafkaRead, ...] = ()
+
+    def __post_init__(self) -> None:
+        _ = self.place  # checks the options
+        if not self.brokers and (self.bridge or self.send or self.take):
+            raise InvalidError(
+                "topics, and no cluster", where="kafka.brokers", fix='Add brokers = "host:9092".'
+            )
+        for name, topics in (("send", self.send), ("take", self.take)):
+            double = [t for t, n in Counter(one.topic for one in topics).items() if n > 1]
+            if double:
+                raise InvalidError(
+                    f"{double[0]!r} is named twice", where=f"kafka.{name}", fix="Name it once."
+                )
+        if self.dead:
+            _check_name(self.dead, where="kafka.dead")
+        if not self.group:
+            raise InvalidError("a name", where="kafka.group", fix="Leave it out.")
+
+    @property
+    def place(self) -> KafkaPlace:
+        """As the links speak to it."""
+        return KafkaPlace(
+            brokers=self.brokers, options=self.options, secret_files=self.secret_files
+        )
+
+
+def _check_name(topic: str, *, where: str) -> None:
+    """Kafka's own rule for names of topics."""
+    fits = topic.isascii() and all(letter.isalnum() or letter in "._-" for letter in topic)
+    if not (topic and fits and len(topic) <= 249 and topic not in {".", ".."}):
+        raise InvalidError(
+            f"{topic!r} is no topic of Kafka", where=where,
+            fix="Write letters, digits, '.', '_' and '-', at most 249.",
+        )  # fmt: skip
+
 
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
@@ -287,3 +452,35 @@ def _check_zone(name: str) -> None:
             where="time_zone",
             fix='Write time_zone = "Europe/Zurich"; where no zone is known, install tzdata.',
         ) from error
+
+
+KEYS = ("id", "source", "subject", "type")
+
+
+def check_key(key: str, *, where: str) -> None:
+    """Refuse a setting that names no key."""
+    field = key.startswith("data.") and key != "data."
+    if key and key not in KEYS and not field:
+        raise InvalidError(
+            f"{key!r} is no key", where=where,
+            fix=f"Write one of {', '.join(KEYS)}, or data.<field>.",
+        )  # fmt: skip
+
+
+def key_of(logged: Logged, wanted: str) -> str:
+    """What keeps an event in order with others.
+
+    Args:
+        logged: the event.
+        wanted: "" for source and subject, one of ``KEYS``, or ``data.<field>``; a field the event
+            lacks, or that is no plain value, leaves source and subject.
+    """
+    entry = logged.entry
+    usual = f"{entry.source} {entry.subject}".rstrip()
+    if not wanted:
+        return usual
+    if not wanted.startswith("data."):
+        return str(getattr(entry, wanted))
+    event = decode_event(entry.body, where=entry.id)
+    found = event.data.get(wanted.removeprefix("data."))
+    return usual if found is None or isinstance(found, dict | list) else str(found)

@@ -19,11 +19,11 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from pathlib import Path
 from typing import IO, Any
 
+from lineside.compat.aws.signed_links import is_signed_link
 from lineside.core import LinesideError, RefusedError, UnavailableError
-from lineside.hub.access import COOKIE, is_open, may, may_be_signed
-from lineside.hub.auth import Auth, UnauthenticatedError
+from lineside.hub.access.auth import Auth, UnauthenticatedError
+from lineside.hub.access.permissions import COOKIE, is_open, may, may_be_signed
 from lineside.hub.problems import TooLargeError, refusal
-from lineside.hub.signed_links import is_signed_link
 from lineside.hub.views import Identity
 
 Scope = MutableMapping[str, Any]

@@ -21,8 +21,8 @@ from lineside.core import (
     new_id,
     order_command,
 )
-from lineside.hub.ledger import Ledger
-from lineside.hub.stats import Stats
+from lineside.hub.eventlog.ledger import Ledger
+from lineside.hub.eventlog.stats import Stats
 from lineside.links import Bus
 from lineside.streams import Event
 from lineside.twin import LineState, Order, next_to_send, order_event, place

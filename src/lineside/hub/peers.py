@@ -10,8 +10,8 @@ import logging
 import threading
 
 from lineside.core import FrameId, LinesideError
-from lineside.hub.intake import Taken
-from lineside.hub.ledger import Recorded
+from lineside.hub.eventlog.ledger import Recorded
+from lineside.hub.ingest.decoder import Taken
 from lineside.hub.services import Services
 from lineside.streams import PREDICTION_TYPE, Event, read_prediction
 

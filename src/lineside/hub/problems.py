@@ -14,6 +14,8 @@ from http import HTTPStatus
 from typing import TypedDict
 from xml.sax.saxutils import escape
 
+from lineside.compat.aws.signed_links import BUCKET, LinkRefusedError
+from lineside.compat.aws.sigv4 import SignatureRefusedError
 from lineside.core import (
     Fault,
     InvalidError,
@@ -23,9 +25,6 @@ from lineside.core import (
     UnavailableError,
     encode,
 )
-from lineside.hub.rollout_jobs import BUCKET
-from lineside.hub.signed_links import LinkRefusedError
-from lineside.hub.sigv4 import SignatureRefusedError
 
 MEDIA_TYPE = "application/problem+json"
 XML = "application/xml"

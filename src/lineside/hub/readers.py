@@ -18,13 +18,13 @@ from dataclasses import replace
 from typing import Any, Protocol
 
 from lineside.core import NotFoundError, RefusedError, UnavailableError
-from lineside.hub.deliveries import Deliveries
-from lineside.hub.job_service import TOPICS as JOB_TOPICS
-from lineside.hub.keeping import Keeping
+from lineside.hub.eventlog.deliveries import Deliveries
+from lineside.hub.eventlog.failures import Keeping
+from lineside.hub.eventlog.stats import CAMERAS
+from lineside.hub.eventlog.topics import DeadLetterError, Reason, Router
+from lineside.hub.learning.job_service import TOPICS as JOB_TOPICS
 from lineside.hub.peers import DEVICES
 from lineside.hub.services import Services
-from lineside.hub.stats import CAMERAS
-from lineside.hub.topics import DeadLetterError, Reason, Router
 from lineside.links import (
     Bus,
     BusSession,

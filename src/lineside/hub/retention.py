@@ -18,8 +18,8 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from time import monotonic
 
+from lineside.hub.eventlog.topics import hub_source
 from lineside.hub.services import Services
-from lineside.hub.topics import hub_source
 from lineside.store import IDLE_S, sweep
 
 logger = logging.getLogger(__name__)

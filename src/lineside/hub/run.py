@@ -27,19 +27,19 @@ from lineside.core import (
     new_id,
 )
 from lineside.core.systemd import Supervisor
-from lineside.hub.accounts import TOKEN_TYPE
+from lineside.hub.access.accounts import TOKEN_TYPE
+from lineside.hub.access.auth import issue_link
+from lineside.hub.access.tls import check_authority, server_files
 from lineside.hub.app import create_app
-from lineside.hub.auth import issue_link
 from lineside.hub.broker import SiteBroker, open_broker
 from lineside.hub.config import HubConfig
-from lineside.hub.drift import DriftWatch
-from lineside.hub.follow import Follower, Selection, skip_entry
-from lineside.hub.journal import person_event
-from lineside.hub.kafka import start_kafka
-from lineside.hub.leases import LeasedPart
-from lineside.hub.models import MODEL_TYPE
-from lineside.hub.opcua import check_opcua, start_opcua
-from lineside.hub.outbox import EventOutbox
+from lineside.hub.eventlog.followers import Follower, Selection, skip_entry
+from lineside.hub.eventlog.journal import person_event
+from lineside.hub.eventlog.leases import LeasedPart
+from lineside.hub.eventlog.stats import CAMERAS
+from lineside.hub.eventlog.topics import hub_source
+from lineside.hub.learning.drift import DriftWatch
+from lineside.hub.models.service import MODEL_TYPE
 from lineside.hub.peers import DEVICES, Peers
 from lineside.hub.readers import (
     READERS,
@@ -49,15 +49,15 @@ from lineside.hub.readers import (
     taken_topics,
     watch_losses,
 )
-from lineside.hub.replay_book import REPLAY_TYPE
+from lineside.hub.replay.repository import REPLAY_TYPE
 from lineside.hub.roles import Role
-from lineside.hub.rules import rules_follower
+from lineside.hub.rules.service import rules_follower
 from lineside.hub.services import Services, build_services
-from lineside.hub.stats import CAMERAS
+from lineside.hub.sinks.kafka import start_kafka
+from lineside.hub.sinks.opcua import check_opcua, start_opcua
+from lineside.hub.sinks.outbox import EventOutbox
+from lineside.hub.sinks.webhooks import start_webhooks
 from lineside.hub.timers import Timers
-from lineside.hub.tls import check_authority, server_files
-from lineside.hub.topics import hub_source
-from lineside.hub.webhooks import start_webhooks
 from lineside.links import Bus, MailboxFigures, open_bus
 from lineside.store import open_blobs, open_records
 from lineside.streams import EVENT_TYPE, PREDICTION_TYPE
@@ -406,7 +406,7 @@ def _start_replays(services: Services, *, stack: ExitStack) -> None:
 def _start_mongo(services: Services, *, stack: ExitStack) -> None:
     if not services.config.mongo:
         return
-    from lineside.hub.mongo import MongoOrders, MongoWriter
+    from lineside.hub.sinks.mongo import MongoOrders, MongoWriter
     from lineside.links import MongoSink
 
     sink = MongoSink(services.config.mongo)
@@ -477,7 +477,7 @@ def _serve_inference(services: Services, *, stack: ExitStack) -> str:
     config = services.config
     if not config.inference_grpc:
         return ""
-    from lineside.hub.inference_grpc import InferenceServer
+    from lineside.hub.api.inference_grpc import InferenceServer
 
     files = server_files(config, clock=services.clock)
     server = InferenceServer(config.inference_grpc, services=services, files=files)

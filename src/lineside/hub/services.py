@@ -35,49 +35,49 @@ from zoneinfo import ZoneInfo
 from lineside.core import Clock, Plant, UnavailableError, new_id
 from lineside.datasets import Library
 from lineside.fleet import JobService, ThingDirectory
-from lineside.hub.auth import Auth
-from lineside.hub.bucket import Bucket
-from lineside.hub.comparing import CompareSettings, Comparisons
+from lineside.hub.access.auth import Auth
 from lineside.hub.config import HubConfig
 from lineside.hub.counting.counter import Counter
-from lineside.hub.dataset_versions import Versions
-from lineside.hub.datasets import Datasets
-from lineside.hub.dead import DeadLetters
-from lineside.hub.desired import DesiredStates
-from lineside.hub.devices import DeviceLimits, Devices
-from lineside.hub.enrolment import Enrolment
-from lineside.hub.enrolment import Ground as EnrolmentGround
-from lineside.hub.events import Events
-from lineside.hub.finisher import Finisher
-from lineside.hub.follow import Followers, FollowerState
-from lineside.hub.frames import Frames
-from lineside.hub.functions import Functions
-from lineside.hub.inference import Inference
-from lineside.hub.inference_queue import InferenceQueue
-from lineside.hub.ingest import PlantIngest
-from lineside.hub.intake import Intake, Taken
-from lineside.hub.inventory import FleetBooks
-from lineside.hub.job_service import JobDesk
-from lineside.hub.jobs import Runs, RunSettings
-from lineside.hub.keeping import Keeping
-from lineside.hub.leases import HubLeases
-from lineside.hub.ledger import Ledger
-from lineside.hub.live import Live
-from lineside.hub.models import Ground, Models
+from lineside.hub.devices.enrolment import Enrolment
+from lineside.hub.devices.enrolment import Ground as EnrolmentGround
+from lineside.hub.devices.inventory import FleetBooks
+from lineside.hub.devices.registry import DeviceLimits, Devices
+from lineside.hub.eventlog.dead_letters import DeadLetters
+from lineside.hub.eventlog.events import Events
+from lineside.hub.eventlog.failures import Keeping
+from lineside.hub.eventlog.followers import Followers, FollowerState
+from lineside.hub.eventlog.leases import HubLeases
+from lineside.hub.eventlog.ledger import Ledger
+from lineside.hub.eventlog.stats import Stats
+from lineside.hub.eventlog.topics import Router
+from lineside.hub.eventlog.trace import Tracer
+from lineside.hub.inference.functions import Functions
+from lineside.hub.inference.queue import InferenceQueue
+from lineside.hub.inference.service import Inference
+from lineside.hub.ingest.decoder import Intake, Taken
+from lineside.hub.ingest.frames import Frames
+from lineside.hub.ingest.predictions import DeviceIngest, DeviceWatchers
+from lineside.hub.ingest.service import PlantIngest
+from lineside.hub.ingest.thumbnails import Finisher
+from lineside.hub.learning.dataset_versions import Versions
+from lineside.hub.learning.datasets import Datasets
+from lineside.hub.learning.job_service import JobDesk
+from lineside.hub.learning.jobs import Runs, RunSettings
+from lineside.hub.learning.retraining import Retraining
+from lineside.hub.live.socket import Live
+from lineside.hub.live.watch import Watch
+from lineside.hub.models.comparison import CompareSettings, Comparisons
+from lineside.hub.models.desired import DesiredStates
+from lineside.hub.models.packages import Packages
+from lineside.hub.models.releases import Releases
+from lineside.hub.models.service import Ground, Models
 from lineside.hub.orders import Orders
-from lineside.hub.packages import Packages
-from lineside.hub.predictions import DeviceIngest, DeviceWatchers
-from lineside.hub.releases import Releases
-from lineside.hub.replay_book import ReplayBook
-from lineside.hub.replays import Replays, ReplaySettings
-from lineside.hub.retraining import Retraining
-from lineside.hub.rollout_jobs import RolloutJobs
-from lineside.hub.rollouts import RolloutGround, Rollouts
-from lineside.hub.rules import Rules
-from lineside.hub.stats import Stats
-from lineside.hub.topics import Router
-from lineside.hub.trace import Tracer
-from lineside.hub.watch import Watch
+from lineside.hub.replay.repository import ReplayBook
+from lineside.hub.replay.service import Replays, ReplaySettings
+from lineside.hub.rollouts.bucket import Bucket
+from lineside.hub.rollouts.jobs import RolloutJobs
+from lineside.hub.rollouts.service import RolloutGround, Rollouts
+from lineside.hub.rules.service import Rules
 from lineside.links import Bus
 from lineside.models import ModelVersions, Registry
 from lineside.store import Blobs, Records

@@ -9,7 +9,7 @@ from lineside.core import Clock, LinesideError
 from lineside.hub.config import Retention
 from lineside.hub.peers import DEVICES
 from lineside.hub.retention import RetentionSweep
-from lineside.hub.rules import FOLLOWER as RULES
+from lineside.hub.rules.service import FOLLOWER as RULES
 from lineside.hub.services import Services
 
 logger = logging.getLogger(__name__)

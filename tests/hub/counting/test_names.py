@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from lineside.core import LinesideError
 from lineside.hub.config import ServedFunction
-from lineside.hub.functions import FunctionRequest, Functions, replied
-from lineside.hub.shelf import Shelf
+from lineside.hub.inference.functions import FunctionRequest, Functions, replied
+from lineside.hub.inference.images import Shelf
 from lineside.testing import FakeClock
 from tests.hub.counting.squares import write_store
 

@@ -9,7 +9,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from lineside.hub import Services
-from lineside.hub.datasets import Teaching
+from lineside.hub.learning.datasets import Teaching
 from lineside.hub.pages.site import LOOK, NAV, STATIC, release
 
 EMPTY = (

@@ -12,10 +12,10 @@ from fastapi.testclient import TestClient
 from lineside.core import encode
 from lineside.fleet import EnrolledDevice, NewInvitation, RolloutPlan, SiteAuthority
 from lineside.hub import Registration, ReplayOrder, Role, Services, create_app
-from lineside.hub.access import RULES, allows, right_of
-from lineside.hub.datasets import Teaching
+from lineside.hub.access.permissions import RULES, allows, right_of
+from lineside.hub.learning.datasets import Teaching
 from lineside.hub.roles import GRANTS, Right
-from lineside.hub.rollouts import NewRollout
+from lineside.hub.rollouts.service import NewRollout
 from lineside.hub.views import Identity, RunView
 from lineside.models import Package, build_package
 from tests.hub.pages.test_pages import read

@@ -7,7 +7,6 @@ from typing import Annotated, Any, TypedDict, TypeVar
 from fastapi import APIRouter, Depends, Query
 from fastapi.responses import Response
 
-from lineside.hub.answering import endpoint_of
 from lineside.hub.api.wire import (
     Hub,
     Limit,
@@ -21,7 +20,8 @@ from lineside.hub.api.wire import (
     listed,
 )
 from lineside.hub.counting.views import Asked, Corrected, CountView, FunctionView
-from lineside.hub.functions import FunctionRequest, body_of_call
+from lineside.hub.inference.answering import endpoint_of
+from lineside.hub.inference.functions import FunctionRequest, body_of_call
 from lineside.hub.services import Services
 
 T = TypeVar("T")

@@ -25,8 +25,14 @@ from lineside.fleet import (
     RenewalRequest,
 )
 from lineside.hub.api.wire import Hub, Limit, Page, Who, answer, body_of, gives, listed
-from lineside.hub.enrolment import Invited
-from lineside.hub.inventory import DeviceLine, DeviceQuery, FullDevice, device_page, full_device
+from lineside.hub.devices.enrolment import Invited
+from lineside.hub.devices.inventory import (
+    DeviceLine,
+    DeviceQuery,
+    FullDevice,
+    device_page,
+    full_device,
+)
 
 router = APIRouter(prefix="/api/v1", tags=["devices"])
 

@@ -8,8 +8,8 @@ from fastapi.responses import Response
 
 from lineside.core import encode
 from lineside.hub.api.wire import Hub, Limit, Page, answer, following_of, gives, listed, moment
-from lineside.hub.events import LoggedEvent, plain
-from lineside.hub.frames import GoneError
+from lineside.hub.eventlog.events import LoggedEvent, plain
+from lineside.hub.ingest.frames import GoneError
 from lineside.hub.problems import MEDIA_TYPE, Problem
 from lineside.hub.views import CameraView, FrameView, Picture
 from lineside.store import FrameRow

@@ -9,6 +9,7 @@ from typing import Annotated, Any, NotRequired, TypedDict, cast
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
 
+from lineside.compat.aws.sigv4 import SignatureRefusedError
 from lineside.core import (
     InvalidError,
     LinesideError,
@@ -40,10 +41,9 @@ from lineside.fleet import (
     summary_of_run,
     with_text,
 )
+from lineside.hub.api.job_access import Caller, caller_of
 from lineside.hub.api.machines import Body, aws_error, signed_request
 from lineside.hub.api.wire import Hub, answer, gives
-from lineside.hub.job_access import Caller, caller_of
-from lineside.hub.sigv4 import SignatureRefusedError
 from lineside.hub.views import Identity
 
 router = APIRouter(tags=["jobs"])

@@ -7,6 +7,7 @@ from fastapi import APIRouter, Depends, Query
 from fastapi.responses import Response
 
 from lineside.core import InvalidError, Json, to_plain
+from lineside.hub.api.reference import collection_page
 from lineside.hub.api.wire import (
     Hub,
     Limit,
@@ -19,11 +20,10 @@ from lineside.hub.api.wire import (
     listed,
     whole_number,
 )
-from lineside.hub.dead import QuarantinedRecord
-from lineside.hub.events import LoggedEvent, plain
-from lineside.hub.follow import FollowerView
-from lineside.hub.reference import collection_page
-from lineside.hub.trace import at_path
+from lineside.hub.eventlog.dead_letters import QuarantinedRecord
+from lineside.hub.eventlog.events import LoggedEvent, plain
+from lineside.hub.eventlog.followers import FollowerView
+from lineside.hub.eventlog.trace import at_path
 from lineside.hub.views import DeadLetterView, Trace
 from lineside.twin import LineState, Order
 

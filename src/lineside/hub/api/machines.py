@@ -9,18 +9,18 @@ from fastapi import APIRouter, Depends, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import PlainTextResponse, Response
 
+from lineside.compat.aws.sigv4 import SignedRequest
 from lineside.core import InvalidError, encode
-from lineside.hub.api.wire import Hub, answer, gives, raw_body, sent
-from lineside.hub.follow import FollowerState
-from lineside.hub.problems import UnknownOperationError, WrongTypeError, aws_refusal, request_id
-from lineside.hub.serving import (
+from lineside.hub.api.serving import (
     Invocation,
     endpoint_called,
     function_called,
     invoke,
     invoke_function,
 )
-from lineside.hub.sigv4 import SignedRequest
+from lineside.hub.api.wire import Hub, answer, gives, raw_body, sent
+from lineside.hub.eventlog.followers import FollowerState
+from lineside.hub.problems import UnknownOperationError, WrongTypeError, aws_refusal, request_id
 from lineside.hub.views import DeadLetterView
 
 router = APIRouter(tags=["machines"])

@@ -13,7 +13,7 @@ from fastapi.openapi.utils import get_openapi
 from fastapi.routing import APIRoute
 
 from lineside.core import json_schemas, to_plain
-from lineside.hub.access import COOKIE
+from lineside.hub.access.permissions import COOKIE
 from lineside.hub.api.wire import JSON, Content
 from lineside.hub.problems import MEDIA_TYPE, Problem, contract_of
 

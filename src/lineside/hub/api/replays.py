@@ -7,9 +7,9 @@ from fastapi.responses import Response
 
 from lineside.core import parse_rfc3339
 from lineside.hub.api.wire import Hub, Page, Who, answer, body_of, gives, listed
-from lineside.hub.replay_book import ReplayView
-from lineside.hub.replay_records import ReplayOrder
-from lineside.hub.replays import ReplayWish
+from lineside.hub.replay.records import ReplayOrder
+from lineside.hub.replay.repository import ReplayView
+from lineside.hub.replay.service import ReplayWish
 
 router = APIRouter(prefix="/api/v1/replays", tags=["replays"])
 

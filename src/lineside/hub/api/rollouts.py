@@ -19,7 +19,7 @@ from lineside.fleet import (
     Verdict,
 )
 from lineside.hub.api.wire import Hub, Page, Who, answer, body_of, gives, listed
-from lineside.hub.rollouts import NewRollout, RolloutDevice, RolloutView
+from lineside.hub.rollouts.service import NewRollout, RolloutDevice, RolloutView
 from lineside.hub.services import Services
 from lineside.hub.views import Identity
 

@@ -8,9 +8,9 @@ from fastapi.responses import Response
 
 from lineside.core import parse_rfc3339
 from lineside.hub.api.wire import Hub, Page, answer, body_of, gives, listed
-from lineside.hub.rule_text import read_rule
-from lineside.hub.rule_trial import attempt
-from lineside.hub.rules import RuleView
+from lineside.hub.rules.service import RuleView
+from lineside.hub.rules.text import read_rule
+from lineside.hub.rules.trial import attempt
 from lineside.streams import Difference
 
 router = APIRouter(prefix="/api/v1", tags=["rules"])

@@ -13,13 +13,14 @@ from urllib.parse import quote
 from fastapi import APIRouter, Header, Request
 from fastapi.responses import Response
 
+from lineside.compat.aws.chunked import plain_body
+from lineside.compat.aws.signed_links import BUCKET, is_signed_link, verify_link
+from lineside.compat.aws.sigv4 import verify
 from lineside.core import LinesideError
-from lineside.hub.access import may
+from lineside.hub.access.auth import access_key
+from lineside.hub.access.permissions import may
 from lineside.hub.api.machines import Body, signed_request
 from lineside.hub.api.wire import Hub, gives, raw_body, refused
-from lineside.hub.auth import access_key
-from lineside.hub.aws_chunked import plain_body
-from lineside.hub.bucket import Entry, EntryPage, page_of
 from lineside.hub.downloads import Download, Sent
 from lineside.hub.problems import (
     XML,
@@ -29,9 +30,7 @@ from lineside.hub.problems import (
     xml_text,
 )
 from lineside.hub.ranges import asked_range
-from lineside.hub.rollout_jobs import BUCKET
-from lineside.hub.signed_links import is_signed_link, verify_link
-from lineside.hub.sigv4 import verify
+from lineside.hub.rollouts.bucket import Entry, EntryPage, page_of
 from lineside.hub.views import Identity
 
 router = APIRouter(tags=["updates"])

@@ -7,9 +7,9 @@ from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import RedirectResponse, Response
 
 from lineside.core import InvalidError, RefusedError
-from lineside.hub.access import COOKIE
+from lineside.hub.access.auth import Credentials, TooManyError
+from lineside.hub.access.permissions import COOKIE
 from lineside.hub.api.wire import Hub, Who, answer, gives
-from lineside.hub.auth import Credentials, TooManyError
 from lineside.hub.pages import problem_page, sign_in_page, signed_in_page
 from lineside.hub.problems import TooLargeError, WrongTypeError
 from lineside.hub.services import Services

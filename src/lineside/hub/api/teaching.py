@@ -20,9 +20,9 @@ from lineside.hub.api.wire import (
     gives,
     listed,
 )
-from lineside.hub.dataset_versions import Parted, TagMoved
-from lineside.hub.datasets import Teaching
-from lineside.hub.jobs import RunRequest
+from lineside.hub.learning.dataset_versions import Parted, TagMoved
+from lineside.hub.learning.datasets import Teaching
+from lineside.hub.learning.jobs import RunRequest
 from lineside.hub.views import DatasetView, PackageView, RunView, Tried, VersionView
 
 router = APIRouter(prefix="/api/v1", tags=["teaching"])

@@ -8,7 +8,7 @@ from fastapi import Depends, Request
 from fastapi.responses import HTMLResponse
 
 from lineside.core import Inspection, LinesideError
-from lineside.hub.access import allows
+from lineside.hub.access.permissions import allows
 from lineside.hub.pages.site import Site
 from lineside.hub.services import Services
 from lineside.hub.views import Identity, PackageView

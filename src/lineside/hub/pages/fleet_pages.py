@@ -5,7 +5,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 from fastapi.responses import HTMLResponse
 
-from lineside.hub.inventory import DeviceQuery, device_page, full_device
+from lineside.hub.devices.inventory import DeviceQuery, device_page, full_device
 from lineside.hub.pages.common import Ask
 from lineside.hub.pages.views import fleet as views
 

@@ -4,7 +4,7 @@ from fastapi import APIRouter
 from fastapi.responses import HTMLResponse, Response
 
 from lineside.core import Inspection, Json, RouteKind
-from lineside.hub.dataset_versions import kinds_of
+from lineside.hub.learning.dataset_versions import kinds_of
 from lineside.hub.pages.common import Ask, inspections_of
 from lineside.hub.pages.format import counted
 from lineside.hub.pages.views import datasets as words

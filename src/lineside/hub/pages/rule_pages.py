@@ -10,10 +10,10 @@ from fastapi.responses import HTMLResponse
 from lineside.core import NotFoundError, parse_rfc3339, rfc3339
 from lineside.hub.pages.common import Ask, Asked
 from lineside.hub.pages.views import rules as views
-from lineside.hub.rule_log import page_of
-from lineside.hub.rule_sums import sums_of
-from lineside.hub.rule_text import read_rule, rule_toml
-from lineside.hub.rule_trial import attempt, compared
+from lineside.hub.rules.log import page_of
+from lineside.hub.rules.sums import sums_of
+from lineside.hub.rules.text import read_rule, rule_toml
+from lineside.hub.rules.trial import attempt, compared
 
 router = APIRouter(prefix="/events/rules")
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from urllib.parse import urlencode
 
-from lineside.hub.inventory import STATES, DeviceLine, DeviceQuery, FullDevice
+from lineside.hub.devices.inventory import STATES, DeviceLine, DeviceQuery, FullDevice
 from lineside.hub.pages.format import DASH, number, span
 from lineside.hub.pages.views.answers import Mark
 from lineside.hub.pages.views.log import DevicePackage, device_row

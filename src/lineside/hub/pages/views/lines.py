@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from lineside.core import Json, Plant, Task, Trigger, duration_text, to_plain
+from lineside.hub.live.watch import is_current
 from lineside.hub.pages.format import DASH, counted, milliseconds, number, percent, span
 from lineside.hub.pages.views.answers import (
     Mark,
@@ -16,7 +17,6 @@ from lineside.hub.pages.views.answers import (
     unsure_count,
 )
 from lineside.hub.views import CameraView, EventView, PackageView
-from lineside.hub.watch import is_current
 from lineside.vision import Decision, PictureState, Prediction
 
 LATENCY_LIMIT_MS = 150.0

@@ -7,7 +7,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 from lineside.core import Json, decode
-from lineside.hub.follow import FollowerState, FollowerView
+from lineside.hub.eventlog.followers import FollowerState, FollowerView
 from lineside.hub.pages.format import counted, number, probability, span
 from lineside.hub.pages.views.answers import Mark, finding_text
 from lineside.hub.pages.views.rules import rule_words

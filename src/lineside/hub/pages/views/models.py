@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from lineside.hub.model_page import status_words
-from lineside.hub.models import GroupView
+from lineside.hub.models.page import status_words
+from lineside.hub.models.service import GroupView
 from lineside.hub.pages.format import clock_time, counted
 from lineside.hub.pages.views.answers import Mark
 from lineside.hub.roles import GRANTS, Right, roles_with

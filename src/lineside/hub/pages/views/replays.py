@@ -7,7 +7,8 @@ from datetime import datetime, timedelta
 from lineside.core import rfc3339
 from lineside.hub.pages.format import number
 from lineside.hub.pages.views.answers import Mark
-from lineside.hub.replay_book import (
+from lineside.hub.replay.records import AS_RECORDED
+from lineside.hub.replay.repository import (
     CANCELLED,
     DONE,
     FAILED,
@@ -15,7 +16,6 @@ from lineside.hub.replay_book import (
     ReplayView,
     replay_words,
 )
-from lineside.hub.replay_records import AS_RECORDED
 
 _KINDS = {
     "decision": ("Decided otherwise", "Inspection", "decisions_changed"),

@@ -7,10 +7,10 @@ from typing import Any
 from urllib.parse import urlencode
 
 from lineside.hub.pages.format import counted, number, probability, span
-from lineside.hub.rule_files import MEDIA
-from lineside.hub.rule_log import RuleFilter, key_words, rule_filter
-from lineside.hub.rule_sums import KeySum, RuleSums
-from lineside.hub.rules import RuleView
+from lineside.hub.rules.files import MEDIA
+from lineside.hub.rules.log import RuleFilter, key_words, rule_filter
+from lineside.hub.rules.service import RuleView
+from lineside.hub.rules.sums import KeySum, RuleSums
 from lineside.hub.views import EventView
 
 Known = Callable[[str], bool]

@@ -1,0 +1,1 @@
+"""Formats of AWS clients: signatures, signed links and bodies in parts."""

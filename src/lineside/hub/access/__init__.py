@@ -1,0 +1,1 @@
+"""People, programs and devices that sign in: accounts, passwords, sessions, TLS."""

@@ -1,0 +1,1 @@
+"""Devices of a site: enrolment, what they report, the inventory."""

@@ -1,0 +1,486 @@
+"""Devices become the site's, are renewed and revoked; every step is an event of the hub's chain.
+
+1. A code is kept by its digest, works for a while and for one key; wrong codes are counted by
+   address and in all, and refused for a while beyond a number.
+2. Nothing of the answer exists before the event: certificate, row, thing and token count from the
+   commit on. A certificate whose commit failed is of a key that never hears of it.
+3. Revocation begins with the published list: what comes after it (row, thing, token, keys) can be
+   done again after a crash by the same command.
+4. Works beside a running hub too, over the same records and folder.
+"""
+
+import logging
+import secrets
+import threading
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from pathlib import Path
+
+from lineside.core import (
+    Clock,
+    ConflictError,
+    InvalidError,
+    Json,
+    NotFoundError,
+    Plant,
+    RefusedError,
+    UnavailableError,
+    decode_fast,
+    decode_json,
+    encode,
+    rfc3339,
+)
+from lineside.fleet import (
+    SECRET_BYTES,
+    CodeAnswer,
+    DeviceCertificate,
+    EnrolledDevice,
+    EnrolmentAnswer,
+    EnrolmentRequest,
+    Inventory,
+    Invitation,
+    NewInvitation,
+    PageAnswer,
+    PageRequest,
+    RenewalAnswer,
+    RenewalRequest,
+    SiteAuthority,
+    check_groups,
+    check_proof,
+    check_runs,
+    fingerprint_of,
+    page_hosts,
+    page_message,
+    renewal_message,
+    requested_key_digest,
+    secret_digest,
+    used,
+    write_code,
+)
+from lineside.hub.access.auth import Auth, TooManyError, revoke_keys_of_thing
+from lineside.hub.access.passwords import Tries
+from lineside.hub.access.tls import hosts_of
+from lineside.hub.config import HubConfig
+from lineside.hub.eventlog.journal import Journal, person_event
+from lineside.links import is_identity
+from lineside.store import Documents, Records
+
+logger = logging.getLogger(__name__)
+
+DEVICE_TYPE = "lineside.device.v1"
+HUB_HOST = "{hub}"
+"""In a bus address: the name under which the device reached the hub."""
+_KIND = "invitation"
+_PAGE = 500
+_MOST_OPEN = 1000
+_WRONG_WINDOW_S = 300.0
+_WRONG_OF_ADDRESS = 10
+_WRONG_IN_ALL = 200
+_RENEWALS = 10
+_RENEWAL_WINDOW_S = 3600.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Invited:
+    """A code that was just made; it is shown once."""
+
+    code: str
+    invitation: Invitation
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ground:
+    """What enrolment stands on."""
+
+    records: Records
+    journal: Journal
+    plant: Plant
+    clock: Clock
+
+
+class Enrolment:
+    """Safe from several threads and processes."""
+
+    def __init__(self, ground: Ground, *, config: HubConfig) -> None:
+        """Open nothing yet.
+
+        Set from outside: ``bus_url`` (for devices); ``enrolled``, ``revoked`` and ``told`` (of
+        devices that were heard for the first time) are given names.
+        """
+        self.inventory = Inventory(ground.records)
+        self.bus_url = config.device_bus
+        self.enrolled: list[Callable[[str], object]] = []
+        self.revoked: list[Callable[[str], object]] = []
+        self.told: list[Callable[[str], object]] = []
+        self._documents: Documents = ground.records.documents
+        self._records = ground.records
+        self._journal = ground.journal
+        self._plant = ground.plant
+        self._clock = ground.clock
+        self._config = config
+        self._auth = Auth(ground.records, clock=ground.clock, session_hours=1)
+        self._turn = threading.Lock()
+        self._wrong = Tries(most=_WRONG_OF_ADDRESS, window_s=_WRONG_WINDOW_S, clock=ground.clock)
+        self._all = Tries(most=_WRONG_IN_ALL, window_s=_WRONG_WINDOW_S, clock=ground.clock)
+        self._renewals = Tries(most=_RENEWALS, window_s=_RENEWAL_WINDOW_S, clock=ground.clock)
+
+    def authority(self) -> SiteAuthority:
+        """``NotFoundError`` before ``lineside hub init``."""
+        return SiteAuthority.open(self._config.authority_folder, clock=self._clock)
+
+    # ---- invitations
+
+    def invite(self, wish: NewInvitation, *, by: str) -> Invited:
+        """A code for a device that will come.
+
+        Raises:
+            InvalidError: no name, group or line of this plant.
+            ConflictError: a device of this name works already, or too many codes are open.
+            NotFoundError: there is no authority yet.
+        """
+        device = wish.device or f"edge-{secrets.token_hex(3)}"
+        self._check_wish(replace(wish, device=device))
+        fingerprint = fingerprint_of(self.authority().certificate)
+        secret = secrets.token_bytes(SECRET_BYTES)
+        now = self._clock.now()
+        made = Invitation(
+            device=device, groups=wish.groups, lines=wish.lines or self._only_line(),
+            invited_at=now, invited_by=by, ends_at=now + timedelta(hours=wish.hours),
+        )  # fmt: skip
+        key = secret_digest(secret.hex())
+        self._record(
+            device, {"action": "invited", "by": by, "until": rfc3339(made.ends_at)},
+            within=lambda: self._put(key, made, expect=0),
+        )  # fmt: skip
+        return Invited(code=write_code(secret, fingerprint=fingerprint), invitation=made)
+
+    def invitations(self) -> tuple[Invitation, ...]:
+        """Those that nobody used and that still work, the one that ends first in front."""
+        now = self._clock.now()
+        found = [one for _, one in self._invitations() if one.ends_at > now and not one.used_key]
+        return tuple(sorted(found, key=lambda one: (one.ends_at, one.device)))
+
+    def sweep(self) -> int:
+        """Forget what is over; how many."""
+        over = [key for key, one in self._invitations() if one.ends_at <= self._clock.now()]
+        for key in over:
+            self._documents.delete(_KIND, key)
+        return len(over)
+
+    # ---- what devices ask; anybody may
+
+    def look(self, secret: str, *, address: str) -> CodeAnswer:
+        """For which device a code is, without using it.
+
+        Raises:
+            RefusedError: no such code, or it is over.
+            TooManyError: too many wrong ones.
+        """
+        invitation, _, _ = self._invited(secret, address=address)
+        check_runs(invitation, now=self._clock.now())
+        return CodeAnswer(device=invitation.device, site=self._plant.site)
+
+    def enrol(self, asked: EnrolmentRequest, *, address: str) -> EnrolmentAnswer:
+        """A certificate for the key that asks with a code, and what the device needs besides.
+
+        Raises:
+            RefusedError: no such code, over, used, or the request asks for more than its due.
+            ConflictError: a device of this name works already.
+            TooManyError: too many wrong codes.
+        """
+        if not self.bus_url:
+            raise UnavailableError(
+                "this hub was not told where devices find its bus", where="device_bus",
+                fix='Set device_bus = "mqtts://{hub}:8883" among its settings.',
+            )  # fmt: skip
+        with self._turn:
+            invitation, key, version = self._invited(asked.secret, address=address)
+            request = asked.request.encode()
+            digest = requested_key_digest(request, device=invitation.device)
+            taken = used(invitation, key=digest, now=self._clock.now())
+            row, certificate = self._certified(invitation, request, digest=digest)
+            token: list[str] = []
+
+            def keep() -> None:
+                self._put(key, taken, expect=version)
+                self.inventory.enrol(row, groups=invitation.groups)
+                token.append(self._new_token(row.device))
+
+            self._record(
+                row.device,
+                {"action": "enrolled", "by": row.enrolled_by, "serial": row.serial,
+                 "until": rfc3339(row.ends_at), "address": address},
+                within=keep,
+            )  # fmt: skip
+        logger.info("device enrolled device=%s serial=%s", row.device, row.serial)
+        _tell(self.enrolled, row.device)
+        return self._answer(row, certificate, token=token[0])
+
+    def renew(self, asked: RenewalRequest, *, address: str) -> RenewalAnswer:
+        """The next certificate for a device whose running key signed the request.
+
+        Raises:
+            RefusedError: the certificate holds no longer, or the proof is not of its key.
+            TooManyError: too often.
+        """
+        certificate, request = asked.certificate.encode(), asked.request.encode()
+        told = self.authority().check(certificate)
+        check_proof(certificate, message=renewal_message(request), proof=_bytes(asked.proof))
+        self._count_renewal(told.device)
+        with self._turn:
+            row = self.inventory.one(told.device)
+            if not row.active:
+                raise RefusedError(
+                    f"{row.device} was revoked: {row.reason}", where=row.device,
+                    fix="Ask for a new code: lineside device invite.",
+                )  # fmt: skip
+            digest = requested_key_digest(request, device=row.device)
+            if digest == row.key and row.serial != told.serial:  # an answer was lost
+                return RenewalAnswer(certificate=self._issued(row.serial))
+            made = self.authority().renew_device(request, current=certificate)
+            next_row = self._next(row, self.authority().check(made), digest=digest)
+            self._record(
+                row.device,
+                {"action": "renewed", "by": row.device, "serial": next_row.serial,
+                 "until": rfc3339(next_row.ends_at), "address": address},
+                within=lambda: self.inventory.renewed(next_row),
+            )  # fmt: skip
+        return RenewalAnswer(certificate=made.decode())
+
+    def certify_page(self, asked: PageRequest, *, address: str) -> PageAnswer:
+        """A certificate for a device's own page, for its own names and where it asks from.
+
+        Raises:
+            RefusedError: the device's certificate holds no longer, the proof is not of its key, or
+                its names are the hub's.
+            TooManyError: too often.
+        """
+        certificate, request = asked.certificate.encode(), asked.request.encode()
+        told = self.authority().check(certificate)
+        check_proof(certificate, message=page_message(request), proof=_bytes(asked.proof))
+        self._count_renewal(told.device)
+        row = self.inventory.one(told.device)
+        hosts = page_hosts(row.device, address=address, taken=hosts_of(self._config))
+        if not row.active or not hosts:
+            why = row.reason or "its names are the hub's"
+            raise RefusedError(
+                f"no certificate for the page of {row.device}: {why}",
+                where=row.device,
+                fix="Ask for a new code, or name the device otherwise: lineside device invite.",
+            )
+        made = self.authority().sign_page(request, device=row.device, hosts=hosts)
+        logger.info("page certified device=%s hosts=%s", row.device, ",".join(hosts))
+        return PageAnswer(certificate=(made + self.authority().certificate).decode(), hosts=hosts)
+
+    def heard(self, device: str) -> None:
+        """A device told its status for the first time, enrolled or not."""
+        self.inventory.heard((device,))
+        _tell(self.told, device)
+
+    # ---- what administrators do
+
+    def revoke(self, device: str, *, by: str, reason: str) -> EnrolledDevice:
+        """Take a device out: bus, hub and job service refuse it from now on.
+
+        Raises:
+            NotFoundError: it was never enrolled.
+            ConflictError: it was revoked before.
+            InvalidError: no reason.
+        """
+        row = self.inventory.one(device)
+        if not reason.strip():
+            raise InvalidError("no reason", where="reason", fix="Say why it is revoked.")
+        if not row.active:
+            raise ConflictError(
+                f"{device} was revoked before, by {row.revoked_by}: {row.reason}", where=device,
+                fix="Nothing is to be done.",
+            )  # fmt: skip
+        with suppress(NotFoundError):  # all its certificates are over, or an earlier try got here
+            self.authority().revoke(device, reason=reason)
+        gone: list[EnrolledDevice] = []
+
+        def end() -> None:
+            at = self._clock.now()
+            gone.append(self.inventory.revoke(device, by=by, reason=reason, at=at))
+            self._auth.revoke(token_name(device))
+            revoke_keys_of_thing(self._records, device)
+
+        self._record(device, {"action": "revoked", "by": by, "reason": reason}, within=end)
+        logger.info("device revoked device=%s by=%s", device, by)
+        _tell(self.revoked, device)
+        return gone[0]
+
+    def set_groups(self, device: str, groups: Sequence[str], *, by: str) -> tuple[str, ...]:
+        """Say anew which groups a device is in; the job service hears of it.
+
+        Raises:
+            NotFoundError: no such device.
+            InvalidError: a name that no group can have.
+        """
+        wanted = tuple(sorted(set(groups)))
+        check_groups(wanted)
+        self._record(
+            device, {"action": "groups", "by": by, "groups": list(wanted)},
+            within=lambda: self.inventory.set_groups(device, wanted),
+        )  # fmt: skip
+        return wanted
+
+    # ---- inside
+
+    def _check_wish(self, wish: NewInvitation) -> None:
+        if not is_identity(wish.device):
+            raise InvalidError(
+                f"{wish.device[:80]!r} is no name for a device", where="name",
+                fix="Write letters, digits, '_', '-', at most 64, beginning with one of the first.",
+            )  # fmt: skip
+        check_groups(wish.groups)
+        known = {line.id for line in self._plant.line}
+        for line in wish.lines:
+            if line not in known:
+                raise InvalidError(
+                    f"no line {line!r} in the plant", where="lines",
+                    fix=f"Lines: {', '.join(sorted(known)) or 'none'}.",
+                )  # fmt: skip
+        row = self.inventory.find(wish.device)
+        if row is not None and row.active:
+            raise _there_already(wish.device)
+        if len(self._invitations()) >= _MOST_OPEN:
+            raise ConflictError(
+                f"{_MOST_OPEN} codes are open", where="invitations", fix="Wait until some are over."
+            )
+
+    def _only_line(self) -> tuple[str, ...]:
+        if len(self._plant.line) > 1:
+            names = ", ".join(line.id for line in self._plant.line)
+            raise InvalidError(
+                "the plant has several lines, and none is named", where="lines",
+                fix=f"Name those at which the device looks: {names}.",
+            )  # fmt: skip
+        return tuple(line.id for line in self._plant.line)
+
+    def _invitations(self) -> list[tuple[str, Invitation]]:
+        found: list[tuple[str, Invitation]] = []
+        after = ""
+        while page := self._documents.page(_KIND, after=after, limit=_PAGE):
+            found += [
+                (one.id, decode_fast(Invitation, encode(one.body), where=_KIND)) for one in page
+            ]
+            after = page[-1].id
+        return found
+
+    def _invited(self, secret: str, *, address: str) -> tuple[Invitation, str, int]:
+        counts = ((self._wrong, address), (self._all, ""))
+        wait_s = max(tries.wait_s(key) for tries, key in counts)
+        key = secret_digest(secret)
+        try:
+            document = self._documents.get(_KIND, key)
+        except NotFoundError as error:
+            if wait_s > 0:
+                raise TooManyError(
+                    "too many wrong codes", fix=f"Wait {wait_s / 60:.0f} minutes or so."
+                ) from error
+            for tries, of in counts:
+                tries.count(of)
+            logger.warning("enrolment refused address=%s", address)
+            raise RefusedError(
+                "this hub gave out no such code, or it is over",
+                where="code",
+                fix="Ask for a new one: lineside device invite.",
+            ) from error
+        found = decode_fast(Invitation, encode(document.body), where=_KIND)
+        return found, key, document.version
+
+    def _certified(
+        self, invitation: Invitation, request: bytes, *, digest: str
+    ) -> tuple[EnrolledDevice, str]:
+        """The row and certificate of a key: those there are, where an answer was lost."""
+        row = self.inventory.find(invitation.device)
+        if row is not None and row.active:
+            if row.key != digest:
+                raise _there_already(row.device)
+            return row, self._issued(row.serial)
+        made = self.authority().sign_device(request, device=invitation.device)
+        told = self.authority().check(made)
+        row = EnrolledDevice(
+            device=told.device, lines=invitation.lines, enrolled_at=self._clock.now(),
+            enrolled_by=invitation.invited_by, serial=told.serial, ends_at=told.ends_at, key=digest,
+        )  # fmt: skip
+        return row, made.decode()
+
+    def _next(self, row: EnrolledDevice, told: DeviceCertificate, *, digest: str) -> EnrolledDevice:
+        return replace(
+            row, serial=told.serial, ends_at=told.ends_at, key=digest, renewed_at=self._clock.now()
+        )
+
+    def _issued(self, serial: str) -> str:
+        return self.authority().certificate_of(serial).decode()
+
+    def _answer(self, row: EnrolledDevice, certificate: str, *, token: str) -> EnrolmentAnswer:
+        cameras = tuple(one.id for one in self._plant.camera if one.line in row.lines)
+        root = self._config.trust_folder / "root.json"
+        return EnrolmentAnswer(
+            device=row.device,
+            site=self._plant.site,
+            certificate=certificate,
+            authority=self.authority().certificate.decode(),
+            root=root.read_text() if root.exists() else "",
+            bus=self.bus_url,
+            plant=Path(self._config.plant).read_text(),
+            cameras=() if len(cameras) == len(self._plant.camera) else cameras,
+            token=token,
+        )
+
+    def _new_token(self, device: str) -> str:
+        self._auth.revoke(token_name(device))
+        return self._auth.issue_token(token_name(device), kind="device")
+
+    def _count_renewal(self, device: str) -> None:
+        if self._renewals.wait_s(device) > 0:
+            raise TooManyError(f"{device} was renewed too often", where=device, fix="Wait an hour.")
+        self._renewals.count(device)
+
+    def _put(self, key: str, invitation: Invitation, *, expect: int) -> None:
+        body = decode_json(encode(invitation), where=_KIND)
+        self._documents.put(_KIND, key, body=body, expect=expect)
+
+    def _record(self, device: str, told: dict[str, Json], *, within: Callable[[], object]) -> None:
+        event = person_event(
+            DEVICE_TYPE, subject=device, site=self._plant.site, clock=self._clock, told=told
+        )
+        self._journal.record([event], within=lambda _: _ignored(within()))
+
+
+def token_name(device: str) -> str:
+    """Under what a device's token is kept; a colon stands in no name that a person gives."""
+    return f"device:{device}"
+
+
+def _there_already(device: str) -> ConflictError:
+    return ConflictError(
+        f"{device} was enrolled already and works",
+        where=device,
+        fix=f"Take another name, or first: lineside device revoke {device}.",
+    )
+
+
+def _bytes(text: str) -> bytes:
+    import base64
+    import binascii
+
+    try:
+        return base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise InvalidError(
+            "no base64", where="proof", fix="Send the signature as base64."
+        ) from error
+
+
+def _tell(listeners: Sequence[Callable[[str], object]], device: str) -> None:
+    for listener in listeners:
+        listener(device)
+
+
+def _ignored(_: object) -> None:
+    """What a write gave back is not needed."""

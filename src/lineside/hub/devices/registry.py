@@ -1,0 +1,517 @@
+"""Devices: what they said, what was stored of it, and what is wished of them.
+
+1. A prediction is taken from a device that is known (its status was seen, or it was named at
+   enrolment) and only for a camera of this plant; its chain is the device's own.
+2. ``acked`` is the highest count up to which everything was stored; it is written in the
+   transaction that stores, and told only after the commit.
+3. A device that counts anew (a wiped spool) begins anew here too, instead of being told that
+   events were stored which were not.
+4. Status messages are kept in memory and written behind: who is new with its batch, at the next
+   flush what changed its state, its packages or its version, and once a minute that it is still
+   there. What kill -9 takes is at most that minute of "last heard".
+5. Of several hubs one hears the devices; the others read what it wrote.
+"""
+
+import logging
+import threading
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+from lineside.core import (
+    Clock,
+    InvalidError,
+    Json,
+    LinesideError,
+    NotFoundError,
+    Plant,
+    decode_json,
+    encode,
+    parse_rfc3339,
+    rfc3339,
+    stable_id,
+)
+from lineside.fleet import ClockOffset, Presence, presence
+from lineside.hub.eventlog.topics import DeadLetterError, Reason, device_source, hub_source
+from lineside.hub.views import DeviceView
+from lineside.store import Documents, Logged, Records
+from lineside.streams import EVENT_TYPE, Event
+
+logger = logging.getLogger(__name__)
+
+_MOST_AHEAD = 10_000
+_PAGE = 1000
+_STATES = ("online", "offline")
+_WRITTEN_AGAIN_S = 60.0
+_OVERLAP = timedelta(seconds=60)
+_HEARD_LATE_S = 90.0
+"""Rows are a minute old at most, and half a minute more where many are due at once."""
+_INTERVALS = 3.0
+_MOST_AT_ONCE = 500
+_LASTING = (
+    "packages",
+    "desired",
+    "every_s",
+    "spool_depth",
+    "spool_dropped",
+    "frames",
+    "predictions",
+    "refused",
+)
+_TELLING = ("state", "version", "packages", "desired", "faults")
+_CAMERA_RULE = "camera"
+_CAMERA_ACTIONS = {"lost": "lost", "connected": "returned"}
+_MOST_REASON = 300
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AckState:
+    """How far one device is stored. ``ahead``: stored counts above a gap."""
+
+    acked: int = 0
+    ahead: frozenset[int] = frozenset()
+
+    def take(self, sequence: int, *, first: int, fresh: bool) -> "AckState":
+        """After an event with this count was stored; ``fresh``: its id was new to the log."""
+        if sequence <= 0:
+            return self
+        start = self
+        if fresh and sequence <= self.acked and first <= sequence:
+            start = AckState(acked=first - 1)
+        acked = max(start.acked, first - 1)
+        ahead = {count for count in (*start.ahead, sequence) if count > acked}
+        while acked + 1 in ahead:
+            acked += 1
+            ahead.discard(acked)
+        kept = sorted(ahead)[:_MOST_AHEAD]
+        return AckState(acked=acked, ahead=frozenset(kept))
+
+
+@dataclass(slots=True, kw_only=True)
+class _Device:
+    acks: AckState = field(default_factory=AckState)
+    status: dict[str, Any] = field(default_factory=dict)
+    at: datetime | None = None
+    offset: ClockOffset = field(default_factory=ClockOffset)
+    written: dict[str, Any] = field(default_factory=dict)
+    written_s: float = 0.0
+    dirty: bool = False
+    is_heard_here: bool = False
+    seen: Presence = Presence.NEVER
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeviceLimits:
+    """How many devices may report, and how long one may be silent.
+
+    Attributes:
+        silent_after_s: of a device that reports oftener; else three of its own intervals.
+    """
+
+    most: int = 20_000
+    silent_after_s: float = 60.0
+
+
+class Devices:
+    """The fleet as the hub knows it."""
+
+    def __init__(
+        self,
+        records: Records,
+        *,
+        plant: Plant,
+        clock: Clock,
+        limits: DeviceLimits | None = None,
+    ) -> None:
+        self._records = records
+        self._documents: Documents = records.documents
+        self._limits = limits or DeviceLimits()
+        self._plant = plant
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._devices: dict[str, _Device] = {}
+        self._unsaved: list[str] = []
+        self._desired: dict[str, tuple[dict[str, Any], ...]] = {}
+        self._conditions: dict[tuple[str, str], Event] = {}
+        self._reports_changed: set[str] = set()
+        self._read_at: datetime | None = None
+        self.refresh(is_mine=False)
+
+    def refresh(self, *, is_mine: bool) -> None:
+        """Read what was written since the last time, by other hubs of the site.
+
+        Args:
+            is_mine: this hub hears the devices itself: it only gets to know those that are new.
+        """
+        begun = self._clock.now()
+        since = self._read_at - _OVERLAP if self._read_at else None
+        after = ""
+        while page := self._documents.page("device", after=after, limit=_PAGE, since=since):
+            after = page[-1].id
+            with self._lock:
+                for document in page:
+                    entry = self._devices.get(document.id)
+                    if entry is None or not is_mine:
+                        read = _read_row(document.body, before=entry)
+                        self._devices[document.id] = read
+                        told = entry.status if entry else read.status
+                        if read.status.get("packages") != told.get("packages"):
+                            self._reports_changed.add(document.id)
+        self._read_at = begun
+
+    def known(self) -> list[str]:
+        """Every device's name, in order."""
+        with self._lock:
+            return sorted(self._devices)
+
+    def knows(self, device: str) -> bool:
+        """Whether a device told its status, or was enrolled."""
+        with self._lock:
+            return device in self._devices
+
+    def count(self) -> tuple[int, int]:
+        """How many report now, and how many there are."""
+        now = self._clock.now()
+        with self._lock:
+            online = sum(
+                self._presence(one, now=now) is Presence.ONLINE for one in self._devices.values()
+            )
+            return online, len(self._devices)
+
+    def enrol(self, device: str) -> None:
+        """Make a device known before it spoke."""
+        with self._lock:
+            self._devices.setdefault(device, _Device())
+        self._save(device)
+
+    def take_status(self, device: str, payload: bytes, *, retained: bool = False) -> None:
+        """Keep a ``lineside.device/1``.
+
+        Args:
+            device: whose topic it came on.
+            payload: the message.
+            retained: it was said before, to somebody else: nothing was heard just now.
+
+        Raises:
+            DeadLetterError: not such a document, or one that names another device.
+        """
+        status = _read_status(device, payload)
+        now = self._clock.now()
+        with self._lock:
+            is_new = device not in self._devices
+            if is_new and len(self._devices) >= self._limits.most:
+                raise DeadLetterError(Reason.UNKNOWN_DEVICE, "too many devices", where=device)
+            entry = self._devices.setdefault(device, _Device())
+            before, entry.status = entry.status, _after(entry.status, told=status)
+            entry.dirty = True
+            if before.get("packages") != entry.status.get("packages"):
+                self._reports_changed.add(device)
+            said = _time_of(status)
+            if not retained or entry.at is None:
+                entry.at = said or now if retained else now
+            entry.is_heard_here = entry.is_heard_here or not retained
+            if not retained and said is not None and status["state"] == "online":
+                entry.offset.note(said=said, heard=now)
+        if is_new:
+            self._unsaved.append(device)
+
+    def camera_events(self, device: str) -> list[Event]:
+        """Return an event for each loss and return of a camera that the device told anew.
+
+        The same change is told in every status until the next one; its event has one id.
+        """
+        with self._lock:
+            conditions = _conditions(self._devices[device].status)
+        events = []
+        for condition in conditions:
+            event = _camera_event(self._plant, device, condition)
+            if event is not None and self._conditions.get((device, event.data["camera"])) != event:
+                self._conditions[device, event.data["camera"]] = event
+                events.append(event)
+        return events
+
+    def lost_cameras(self) -> dict[str, dict[str, float]]:
+        """Return for each camera of the plant that devices report on whether it is lost, 0 or 1."""
+        with self._lock:
+            told = [each for one in self._devices.values() for each in _conditions(one.status)]
+        known = {camera.id for camera in self._plant.camera}
+        lost = {each.get("camera") for each in told if each.get("state") == "lost"}
+        seen = known & {each.get("camera") for each in told}
+        return {camera: {"lost": float(camera in lost)} for camera in sorted(seen)}
+
+    def save_new(self) -> None:
+        """Write the devices that were heard for the first time, in one transaction.
+
+        Raises:
+            UnavailableError: the store is away; the next call tries again.
+        """
+        new = list(self._unsaved)
+        self._write(new)
+        del self._unsaved[: len(new)]
+
+    def flush(self) -> int:
+        """Write what is due, in one transaction; how many rows. Says who fell silent or came back.
+
+        Raises:
+            UnavailableError: the store is away; the next call tries again.
+        """
+        self.save_new()
+        now_s = self._clock.monotonic()
+        with self._lock:
+            due = [name for name, one in self._devices.items() if _is_due(one, now_s=now_s)]
+        self._note_presence()
+        return self._write(due[:_MOST_AT_ONCE])
+
+    def flush_all(self) -> None:
+        """Write everything that changed; at the end."""
+        with self._lock:
+            due = [name for name, one in self._devices.items() if one.dirty]
+        self._write(due)
+
+    def _write(self, names: list[str]) -> int:
+        if names:
+            with self._records.transaction():
+                for name in names:
+                    self._save(name)
+        return len(names)
+
+    def _note_presence(self) -> None:
+        now = self._clock.now()
+        with self._lock:
+            entries = list(self._devices.items())
+        for name, entry in entries:
+            seen, before = self._presence(entry, now=now), entry.seen
+            entry.seen = seen
+            if seen is Presence.SILENT and before is not seen:
+                logger.warning("device silent device=%s last=%s", name, entry.at)
+            elif before is Presence.SILENT and seen is Presence.ONLINE:
+                logger.info("device heard again device=%s", name)
+
+    def _presence(self, entry: _Device, *, now: datetime) -> Presence:
+        every_s = entry.status.get("every_s", 0.0)
+        own_s = _INTERVALS * every_s if isinstance(every_s, int | float) else 0.0
+        limit_s = max(self._limits.silent_after_s, own_s)
+        if not entry.is_heard_here:
+            limit_s += _HEARD_LATE_S  # so much older may be what its row says
+        return presence(
+            str(entry.status.get("state", "")), heard_at=entry.at, now=now, silent_after_s=limit_s
+        )
+
+    def check(self, event: Event, *, line: str, camera: str) -> str:
+        """The device that says this event, if it may.
+
+        Raises:
+            DeadLetterError: an unknown device, or a camera that is not of this topic.
+        """
+        prefix = device_source(self._plant.site, "")
+        device = event.source.removeprefix(prefix)
+        with self._lock:
+            is_known = event.source.startswith(prefix) and device in self._devices
+        if not is_known:
+            raise DeadLetterError(
+                Reason.UNKNOWN_DEVICE, f"{event.source!r} never told its status", where=event.source
+            )
+        named = event.data.get("frame")
+        told = named.get("camera") if isinstance(named, dict) else None
+        declared = {item.id: item.line for item in self._plant.camera}
+        if told != camera or declared.get(camera) != line:
+            raise DeadLetterError(
+                Reason.WRONG_CAMERA, f"the frame is of {told!r}, the topic of {camera!r}"
+            )
+        return device
+
+    def stored(self, device: str, counts: Iterable[tuple[Event, Logged]]) -> AckState:
+        """Note stored events, inside their transaction; the new state is not told yet."""
+        with self._lock:
+            state = self._devices[device].acks
+        for event, logged in counts:
+            state = state.take(
+                event.deviceseq, first=max(1, event.devicefirst), fresh=not logged.duplicate
+            )
+        self._save(device, acked=state.acked)
+        return state
+
+    def set_aside(self, device: str, event: Event) -> AckState:
+        """Note an event that stands among the dead letters: it need not be sent again."""
+        with self._lock:
+            before = self._devices[device].acks
+            first = max(1, event.devicefirst)
+            state = before.take(event.deviceseq, first=first, fresh=False)
+            self._devices[device].acks = state
+        self._save(device)
+        return state
+
+    def committed(self, device: str, state: AckState) -> None:
+        """The transaction is done; from now on this is what the device is told."""
+        with self._lock:
+            self._devices[device].acks = state
+
+    def reports_changed(self) -> set[str]:
+        """Devices that reported other packages since the last call."""
+        with self._lock:
+            changed, self._reports_changed = self._reports_changed, set()
+            return changed
+
+    def reads(self, device: str) -> bool:
+        """Whether a device reports which revisions it heard, so that it can be told revisions."""
+        with self._lock:
+            entry = self._devices.get(device)
+            return entry is not None and "desired" in entry.status
+
+    def told(self, device: str) -> bool:
+        """Whether what a device runs is known: it reported, or is none that reports."""
+        with self._lock:
+            entry = self._devices.get(device)
+            return entry is None or bool(entry.status)
+
+    def wish(self, device: str, packages: tuple[dict[str, Any], ...]) -> None:
+        """Remember what a device was asked to run."""
+        with self._lock:
+            self._desired[device] = packages
+
+    def one(self, device: str) -> DeviceView:
+        """``NotFoundError`` for a device that nobody knows."""
+        with self._lock:
+            entry = self._devices.get(device)
+            if entry is not None:
+                return self._view(device, entry, now=self._clock.now())
+        raise NotFoundError(
+            f"no device {device!r}", where="device", fix="List them: lineside device list."
+        )
+
+    def some(self, names: Iterable[str]) -> tuple[DeviceView, ...]:
+        """Devices by name, in the order asked; who is not known is left out."""
+        now = self._clock.now()
+        with self._lock:
+            found = [(name, self._devices.get(name)) for name in names]
+            return tuple(
+                self._view(name, entry, now=now) for name, entry in found if entry is not None
+            )
+
+    def presences(self) -> dict[str, Presence]:
+        """What every device is right now, by name."""
+        now = self._clock.now()
+        with self._lock:
+            entries = sorted(self._devices.items())
+            return {name: self._presence(entry, now=now) for name, entry in entries}
+
+    def all(self) -> tuple[DeviceView, ...]:
+        """Every device, by name."""
+        return self.some(self.known())
+
+    def _view(self, name: str, entry: _Device, *, now: datetime) -> DeviceView:
+        status = entry.status
+        return DeviceView(
+            id=name,
+            state=self._presence(entry, now=now).value,
+            at=entry.at,
+            version=str(status.get("version", "")),
+            packages=tuple(item for item in status.get("packages", ()) if isinstance(item, dict)),
+            desired=self._desired.get(name, ()),
+            spool_depth=int(status.get("spool_depth", 0)),
+            acked=entry.acks.acked,
+            status=dict(status),
+            clock_offset_s=entry.offset.seconds,
+        )
+
+    def _save(self, device: str, *, acked: int | None = None) -> None:
+        with self._lock:
+            entry = self._devices[device]
+            body = {
+                "acked": entry.acks.acked if acked is None else acked,
+                "status": entry.status,
+                "at": entry.at.isoformat() if entry.at else "",
+            }
+            entry.dirty, entry.written = False, entry.status
+            entry.written_s = self._clock.monotonic()
+        try:
+            self._documents.put("device", device, body=body)
+        except LinesideError:
+            with self._lock:
+                entry.dirty, entry.written = True, {}
+            raise
+
+
+def _read_row(body: dict[str, Any], *, before: _Device | None) -> _Device:
+    """A device as it was written down; what is never written stays as it was."""
+    status = dict(body.get("status", {}))
+    return _Device(
+        acks=AckState(acked=int(body.get("acked", 0))), status=status, written=status,
+        at=parse_rfc3339(body["at"]) if body.get("at") else None,
+        offset=before.offset if before else ClockOffset(),
+        seen=before.seen if before else Presence.NEVER,
+    )  # fmt: skip
+
+
+def _is_due(entry: _Device, *, now_s: float) -> bool:
+    """Whether a row is to be written: it says something else, or is a minute old."""
+    if not entry.dirty:
+        return False
+    changed = any(entry.status.get(key) != entry.written.get(key) for key in _TELLING)
+    return changed or now_s - entry.written_s >= _WRITTEN_AGAIN_S
+
+
+def _time_of(status: dict[str, Any]) -> datetime | None:
+    try:
+        return parse_rfc3339(status.get("at", ""), where="at")
+    except InvalidError:
+        return None
+
+
+def _conditions(status: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the conditions of cameras in a status, without what is no such record."""
+    told = status.get("cameras")
+    listed = told if isinstance(told, list) else []
+    return [
+        each for each in listed if isinstance(each, dict) and isinstance(each.get("camera"), str)
+    ]
+
+
+def _camera_event(plant: Plant, device: str, condition: Mapping[str, Any]) -> Event | None:
+    """Return the event of a change that a status tells; None where it tells none."""
+    camera, action = condition["camera"], _CAMERA_ACTIONS.get(str(condition.get("state")))
+    try:
+        at = parse_rfc3339(condition.get("since") or "", where="since")
+    except InvalidError:
+        return None
+    if action is None or camera not in {known.id for known in plant.camera}:
+        return None
+    data: dict[str, Json] = {
+        "rule": _CAMERA_RULE, "action": action, "camera": camera, "device": device,
+        "reason": str(condition.get("reason", ""))[:_MOST_REASON],
+    }  # fmt: skip
+    return Event(
+        id=stable_id("evt", _CAMERA_RULE, device, camera, action, rfc3339(at)),
+        source=hub_source(plant.site), type=EVENT_TYPE, time=at, subject=_CAMERA_RULE, data=data,
+    )  # fmt: skip
+
+
+def ack_payload(device: str, acked: int) -> bytes:
+    """``lineside.ack/1``."""
+    return encode({"schema": "lineside.ack/1", "device": device, "sequence": acked})
+
+
+def _after(before: dict[str, Any], *, told: dict[str, Any]) -> dict[str, Any]:
+    """Who goes tells nothing of packages and counts, so what it told last stands."""
+    if told["state"] == "online":
+        return told
+    return told | {name: before[name] for name in _LASTING if name in before and not told.get(name)}
+
+
+def _read_status(device: str, payload: bytes) -> dict[str, Any]:
+    try:
+        status = decode_json(payload, where="status")
+    except InvalidError as error:
+        raise DeadLetterError(Reason.NOT_JSON, str(error), where=device) from error
+    good = (
+        isinstance(status, dict)
+        and status.get("schema") == "lineside.device/1"
+        and status.get("device") == device
+        and status.get("state") in _STATES
+        and isinstance(status.get("packages", []), list)
+        and isinstance(status.get("spool_depth", 0), int)
+    )
+    if not good:
+        raise DeadLetterError(Reason.FIELDS, "not a lineside.device/1 of this device", where=device)
+    return dict(status)

@@ -1,0 +1,525 @@
+"""Followers of the event log: one reader for everything that the log feeds.
+
+1. Entries are handled in log order and the position is written afterwards: after a crash the last
+   entries come once more, none is left out.
+2. ``UnavailableError`` is about the other side: the page is tried again, later and later, for as
+   long as that takes. The log waits.
+3. Any other error is about a record. The page is handled again entry by entry, the bad one goes to
+   the follower's quarantine with the reason, and the rest goes on. A conflict or a failure of the
+   machine can be either: it is blamed on the record when it came ``DOUBTFUL_TRIES`` times.
+4. With a full quarantine a follower begins no further page: no record is dropped unless a person
+   discards it.
+5. People ask for another try; the follower's own thread makes it, so a handler has one caller.
+6. A follower whose handler is a fold over the log in its order (rules, drift, counts) skips a bad
+   entry for good: the entry is listed and counted, and can be discarded, not tried again.
+7. A follower with a lease works only while it holds it; see ``Lease``.
+"""
+
+import logging
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, nullcontext
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import NamedTuple, Protocol
+
+from lineside.core import (
+    ConflictError,
+    InvalidError,
+    Json,
+    LinesideError,
+    MissingExtraError,
+    NotFoundError,
+    UnavailableError,
+)
+from lineside.hub.eventlog.dead_letters import Quarantine, QuarantinedRecord
+from lineside.hub.eventlog.journal import person_event
+from lineside.hub.eventlog.leases import HubLeases
+from lineside.hub.eventlog.ledger import Ledger
+from lineside.links import backoff_s
+from lineside.store import Logged, Records
+
+logger = logging.getLogger(__name__)
+
+FOLLOWER_TYPE = "lineside.follower.v1"
+"""Type of the events that say who asked for another try, or discarded a record."""
+DOUBTFUL_TRIES = 10
+_PAGE = 200
+_WAIT_S = 1.0
+_FIRST_RETRY_S = 0.2
+_LONGEST_RETRY_S = 15.0
+_REFRESH_EVERY = 10
+_STANDBY_EVERY = 5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Selection:
+    """Which entries a follower wants; empty is all."""
+
+    source: str = ""
+    type: str = ""
+
+
+class Rejection(NamedTuple):
+    """An entry that a handler could not take, while it took the others of the page."""
+
+    logged: Logged
+    reason: str
+
+
+class Waiting(NamedTuple):
+    """Since when a follower waits, and for what."""
+
+    since: datetime
+    reason: str
+
+
+Handle = Callable[[Sequence[Logged]], Iterable[Rejection] | None]
+
+
+class Lease(Protocol):
+    """The right of one hub of several to run a follower."""
+
+    def hold(self) -> bool:
+        """Take it or keep it; False while another hub has it."""
+        ...
+
+    def writing(self) -> AbstractContextManager[None]:
+        """A transaction during which no other hub takes it over.
+
+        Raises:
+            ConflictError: another hub may have it by now.
+        """
+        ...
+
+    def release(self) -> None:
+        """Give it up, so that another hub need not wait for its end."""
+        ...
+
+
+class FollowerState(StrEnum):
+    """What a follower does."""
+
+    RUNNING = "running"
+    WAITING = "waiting"
+    STANDBY = "standby"
+    STOPPED = "stopped"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FollowerView:
+    """A follower as it stands.
+
+    Attributes:
+        state: ``waiting``: for the other side; ``standby``: another hub runs it; ``stopped``: its
+            thread does not run.
+        position: in the log, up to which everything was handled or quarantined.
+        lag: log positions behind it that were not looked at yet.
+        lag_s: age of the oldest entry that was not handled yet; 0 where none waits.
+        since, reason: of waiting.
+        quarantined: records set aside.
+        retryable: whether they can be tried again; a fold over the log in its order cannot.
+    """
+
+    name: str
+    state: FollowerState
+    position: int
+    lag: int
+    lag_s: float
+    since: datetime | None
+    reason: str
+    quarantined: int
+    retryable: bool
+
+
+def follow_from_now(name: str, *, records: Records, ledger: Ledger) -> None:
+    """A follower that is new begins at what comes; one that was there goes on where it was."""
+    try:
+        records.documents.get("cursor", name)
+    except NotFoundError:
+        records.documents.put("cursor", name, body={"position": ledger.committed})
+
+
+def skip_entry(_logged: Logged) -> None:
+    """Skip an entry in a fold that keeps nothing of an entry that failed."""
+
+
+class Follower:
+    """Reader of the log with a thread, a position and a quarantine of its own."""
+
+    def __init__(
+        self, name: str, *, records: Records, ledger: Ledger, handle: Handle, selection: Selection,
+        page: int = _PAGE, note_every: int = 1, settled: Callable[[], int] | None = None,
+        quarantine: Quarantine | None = None, skip: Callable[[Logged], None] | None = None,
+        retry: Callable[[Logged], object] | None = None, lease: Lease | None = None,
+        resume: Callable[[int], int] | None = None,
+        outside: Callable[[], Waiting | None] | None = None,
+    ) -> None:  # fmt: skip
+        """Stand where the position was noted last.
+
+        Args:
+            name: of its position and its quarantine.
+            records: the log, and where the position is kept.
+            ledger: what says that the log grew.
+            handle: takes one page; what it returns is quarantined.
+            selection: which entries.
+            page: entries handled at once.
+            note_every: positions after which the position is noted; what is behind comes again.
+            settled: the position up to which nothing need come again; else all that was handled.
+            quarantine: where bad records go; by default one of its own.
+            skip: for a fold: brings it past an entry that failed. Nothing is tried again then.
+            retry: takes one quarantined entry again; ``handle`` by default.
+            lease: it works only while it holds this.
+            resume: given the noted position, brings the handler up and returns where it goes on;
+                called here, whenever the lease was taken, and now and then while another has it.
+            outside: what the handler's own threads wait for.
+        """
+        self.name = name
+        self.position: int = 0
+        self.quarantine = (
+            quarantine if quarantine is not None else Quarantine(records.documents, follower=name)
+        )
+        self.retryable = skip is None
+        self._records = records
+        self._ledger = ledger
+        self._handle = handle
+        self._selection = selection
+        self._page = page
+        self._note_every = note_every
+        self._settled = settled or (lambda: self.position)
+        self._skip = skip
+        self._retry = retry or self._handle_one
+        self._lease = lease
+        self._held = lease is None
+        self._resume = resume or (lambda position: position)
+        self._outside = outside or (lambda: None)
+        self._stop = threading.Event()
+        self._waiting: Waiting | None = None
+        self._attempt = 0
+        self._doubts = 0
+        self._turns = 0
+        self._oldest: datetime | None = None
+        self._thread = threading.Thread(target=self._run, name=f"follow-{name}")
+        self._noted = self._looked = 0
+        self._load()
+
+    # ---- seen from outside
+
+    def share(self, lease: Lease) -> None:
+        """Work only while this lease is held; to be called before ``start``."""
+        self._lease, self._held = lease, False
+
+    def start(self) -> None:
+        """Begin to follow."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End after the page in hand, and give the lease up."""
+        self._stop.set()
+        with self._ledger.grown:
+            self._ledger.grown.notify_all()
+        if self._thread.ident is not None:
+            self._thread.join()
+
+    @property
+    def behind(self) -> int:
+        """Log positions not looked at yet; none where nothing came of what it selected."""
+        seen, selection = max(self.position, self._looked), self._selection
+        if self._ledger.newest(source=selection.source, type=selection.type) <= seen:
+            return 0
+        return self._ledger.committed - seen
+
+    def view(self) -> FollowerView:
+        """State, position and lag, all from memory."""
+        waiting, lag, oldest = self._waiting or self._outside(), self.behind, self._oldest
+        late_s = (self._ledger.clock.now() - oldest).total_seconds() if lag and oldest else 0.0
+        return FollowerView(
+            name=self.name, state=self._state(waiting), position=self.position, lag=lag,
+            lag_s=round(max(0.0, late_s), 3), since=waiting.since if waiting else None,
+            reason=waiting.reason if waiting else "", quarantined=len(self.quarantine),
+            retryable=self.retryable,
+        )  # fmt: skip
+
+    def _state(self, waiting: Waiting | None) -> FollowerState:
+        if not self._thread.is_alive():
+            return FollowerState.STOPPED
+        if not self._held:
+            return FollowerState.STANDBY
+        return FollowerState.WAITING if waiting else FollowerState.RUNNING
+
+    # ---- one page
+
+    def step(self) -> int:
+        """Make the tries that people asked for, then handle one page; how many entries it had."""
+        if self.quarantine:
+            self._retry_asked()
+        end = self._ledger.committed if self._selection != Selection() else 0
+        page = self._records.log.read(
+            after=self.position, limit=self._page, source=self._selection.source,
+            type=self._selection.type,
+        )  # fmt: skip
+        if page:
+            self.quarantine.check_room()
+            self._looked = 0  # from here on what is not handled waits
+            self._oldest = page[0].arrived_at
+            self._take(page)
+            self._oldest = page[-1].arrived_at if len(page) == self._page else None
+        else:  # what lies before ``end`` is of other sources or types
+            self._looked = end
+        return len(page)
+
+    def _take(self, page: Sequence[Logged]) -> None:
+        """Handle a page; where a record of it fails, each entry alone."""
+        try:
+            rejected = list(self._handle(page) or ())
+        except (UnavailableError, MissingExtraError):
+            raise
+        except Exception as error:  # boundary
+            if self._is_doubtful(error):
+                raise
+            if len(page) > 1:
+                for logged in page:
+                    self._take([logged])
+                return
+            if not isinstance(error, LinesideError):
+                logger.exception(
+                    "record failed follower=%s position=%d", self.name, page[0].position
+                )
+            rejected = [Rejection(page[0], reason_of(error))]
+        for logged, reason in rejected:
+            self._set_aside(logged, reason)
+        self._doubts = 0
+        self.position = page[-1].position
+        self._note()
+
+    def _is_doubtful(self, error: Exception) -> bool:
+        """Whether an error may pass by itself, and did not come too often yet."""
+        if not isinstance(error, ConflictError | OSError):
+            return False
+        self._doubts += 1
+        return self._doubts < DOUBTFUL_TRIES
+
+    def _set_aside(self, logged: Logged, reason: str) -> None:
+        if self._skip is not None:
+            self._skip(logged)
+        self.quarantine.add(logged, reason, at=self._ledger.clock.now())
+        logger.warning(
+            "record quarantined follower=%s position=%d event=%s reason=%s",
+            self.name, logged.position, logged.entry.id, reason,
+        )  # fmt: skip
+
+    def _handle_one(self, logged: Logged) -> None:
+        for rejection in self._handle([logged]) or ():
+            raise InvalidError(rejection.reason)
+
+    def _retry_asked(self) -> None:
+        """Try again what people asked for; what fails again stays, with the new reason."""
+        self._turns += 1
+        if self._turns % _REFRESH_EVERY == 0:
+            self.quarantine.refresh()  # another hub may have discarded some
+        asked = self.quarantine.asked()
+        for position in asked:
+            if self._stop.is_set():
+                return
+            found = self._records.log.read(after=position - 1, limit=1)
+            if not found or found[0].position != position:
+                self.quarantine.fail(position, "its event is no longer in the log")
+                continue
+            try:
+                self._retry(found[0])
+            except (UnavailableError, MissingExtraError):
+                raise
+            except Exception as error:  # noqa: BLE001  boundary: the reason is kept
+                self.quarantine.fail(position, reason_of(error))
+            else:
+                self.quarantine.remove(position)
+                logger.info("record written follower=%s position=%d", self.name, position)
+        if asked:
+            self.quarantine.answered()
+
+    def _note(self) -> None:
+        place = min(self.position, self._settled())
+        if place - self._noted < self._note_every:
+            return
+        with self._lease.writing() if self._lease is not None else nullcontext():
+            self._records.documents.put("cursor", self.name, body={"position": place})
+        self._noted = place
+
+    def _load(self) -> None:
+        """Stand where the position was noted last, whoever noted it."""
+        try:
+            noted = int(self._records.documents.get("cursor", self.name).body["position"])
+        except NotFoundError:
+            noted = 0
+        self.position = noted  # what ``resume`` reads may ask for it
+        self.position = self._resume(noted)
+        self._noted = self._looked = self.position
+        self.quarantine.refresh()
+
+    # ---- the thread
+
+    def _run(self) -> None:
+        try:
+            while not self._stop.is_set():
+                if not self._guarded():
+                    self._wait()
+        finally:
+            if self._lease is not None and self._held:
+                self._lease.release()
+
+    def _guarded(self) -> bool:
+        """One turn; False where there is something to wait for."""
+        try:
+            if not self._has_lease():
+                return False
+            handled = self.step()
+        except LinesideError as error:
+            if self._attempt == 0:
+                logger.warning(
+                    "follower waits name=%s position=%d reason=%s", self.name, self.position, error
+                )
+            self._note_lost(error)
+            return False
+        except Exception as error:  # boundary
+            if self._attempt == 0:
+                logger.exception("follower failed name=%s position=%d", self.name, self.position)
+            self._note_lost(error)
+            return False
+        if self._attempt:
+            self._attempt = 0
+            logger.info("follower goes on name=%s position=%d", self.name, self.position)
+        self._waiting = None
+        return handled > 0
+
+    def _has_lease(self) -> bool:
+        if self._lease is None:
+            return True
+        held = self._lease.hold()
+        if held and not self._held:
+            self._load()
+            logger.info("follower taken over name=%s position=%d", self.name, self.position)
+        self._held = held
+        if not held:
+            self._stand_by()
+        return held
+
+    def _stand_by(self) -> None:
+        """Know, about, how far the hub that holds the lease came; its troubles are not ours."""
+        self._attempt, self._waiting = 0, None
+        self._turns += 1
+        if self._turns % _STANDBY_EVERY == 0:
+            self._load()
+        else:
+            self.quarantine.refresh()
+
+    def _note_lost(self, error: Exception) -> None:
+        since = self._waiting.since if self._waiting else self._ledger.clock.now()
+        self._waiting = Waiting(since, reason_of(error))
+        self._attempt += 1
+
+    def _wait(self) -> None:
+        """Until the log grows, or for the back-off; what came since the last look is there."""
+        if self._attempt:
+            self._stop.wait(
+                backoff_s(self._attempt - 1, first_s=_FIRST_RETRY_S, most_s=_LONGEST_RETRY_S)
+            )
+        elif not self._held:
+            self._stop.wait(_WAIT_S)
+        else:
+            with self._ledger.grown:
+                self._ledger.grown.wait_for(
+                    lambda: self._stop.is_set() or self.behind > 0, timeout=_WAIT_S
+                )
+
+
+def reason_of(error: Exception) -> str:
+    """An error in one line, as people read it."""
+    if not isinstance(error, LinesideError):
+        return f"{type(error).__name__}: {error}"
+    return f"{error.where}: {error.message}" if error.where else error.message
+
+
+class Followers:
+    """All followers of a hub, and what people do with the records they set aside."""
+
+    def __init__(self, ledger: Ledger, *, site: str, leases: HubLeases | None = None) -> None:
+        """``leases``: of the hub, where several share the followers."""
+        self._ledger = ledger
+        self._site = site
+        self._leases = leases
+        self._all: dict[str, Follower] = {}
+
+    def __iter__(self) -> Iterator[Follower]:
+        return iter(list(self._all.values()))
+
+    def start(self, follower: Follower, *, stack: ExitStack, each: bool = False) -> None:
+        """Start a follower; ended by the stack.
+
+        ``each``: it runs in each hub, because what it feeds is of that hub.
+        """
+        if self._leases is not None and not self._leases.alone and not each:
+            follower.share(self._leases.lease(follower.name))
+        self._all[follower.name] = follower
+        stack.callback(follower.stop)
+        follower.start()
+
+    def one(self, name: str) -> Follower:
+        """``NotFoundError`` lists the known ones."""
+        if name not in self._all:
+            known = ", ".join(self._all) or "none"
+            raise NotFoundError(f"no follower {name!r}", where="follower", fix=f"Known: {known}.")
+        return self._all[name]
+
+    def views(self) -> tuple[FollowerView, ...]:
+        """Each as it stands, in the order in which they were started."""
+        return tuple(follower.view() for follower in self)
+
+    def figures(self) -> dict[str, dict[str, float]]:
+        """For each its figures, for ``/metrics``."""
+        return {
+            view.name: {
+                "position": view.position, "lag": view.lag, "lag_s": view.lag_s,
+                "waiting": view.state is FollowerState.WAITING, "quarantined": view.quarantined,
+            }
+            for view in self.views()
+        }  # fmt: skip
+
+    def quarantined(
+        self, name: str, *, after: int = 0, limit: int = 100
+    ) -> list[QuarantinedRecord]:
+        """Records that a follower set aside, oldest first."""
+        return self.one(name).quarantine.page(after=after, limit=limit)
+
+    def retry(self, name: str, *, by: str, position: int = 0) -> None:
+        """Ask for another try of one record, or of all; the follower makes it within a second.
+
+        Raises:
+            NotFoundError: no such follower or record.
+            ConflictError: this follower reads the log in order and goes back for nothing.
+        """
+        follower = self.one(name)
+        if not follower.retryable:
+            raise ConflictError(
+                f"{name} reads the log in its order; what it skipped is not handled later",
+                where=name, fix="Discard the record when its cause is mended.",
+            )  # fmt: skip
+        follower.quarantine.ask(position)
+        self._record(name, "retried", position=position, by=by)
+
+    def discard(self, name: str, *, by: str, position: int = 0) -> None:
+        """Forget one record that was set aside, or all; the event stays in the log.
+
+        Raises:
+            NotFoundError: no such follower or record.
+        """
+        self.one(name).quarantine.discard(position)
+        self._record(name, "discarded", position=position, by=by)
+
+    def _record(self, name: str, action: str, *, position: int, by: str) -> None:
+        told: dict[str, Json] = {"action": action, "by": by}
+        told |= {"position": position} if position else {"all": True}
+        event = person_event(
+            FOLLOWER_TYPE, subject=name, site=self._site, clock=self._ledger.clock, told=told
+        )
+        self._ledger.record([event])

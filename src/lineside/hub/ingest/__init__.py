@@ -1,0 +1,1 @@
+"""Frames and messages on their way in: decoding, storing, thumbnails."""

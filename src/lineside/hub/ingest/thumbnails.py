@@ -1,0 +1,150 @@
+"""What a hurried intake left for later: reading pictures to their end, making thumbnails.
+
+When frames come faster than they can be decoded, a picture is kept after a glance at its beginning
+and end, with itself as thumbnail. This thread does the rest when nothing waits, newest batch last.
+A picture that turns out not to be readable becomes a dead letter too; its frame stays as it came.
+After a crash, and after more were left than are remembered, the frames kept last are looked through
+for those that were left.
+"""
+
+import logging
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable
+
+import numpy as np
+
+from lineside.core import FrameId, InvalidError, LinesideError, NotFoundError
+from lineside.hub.eventlog.failures import Keeping
+from lineside.hub.eventlog.topics import DeadLetterError, Reason
+from lineside.hub.ingest.decoder import THUMBNAIL_PX
+from lineside.store import Blobs, FrameRow, Records
+from lineside.vision import check_picture, encode_jpeg
+
+logger = logging.getLogger(__name__)
+
+_BATCH = 32
+_LOOK_BACK = 10_000
+_MOST_WAITING = 20_000
+_PAGE = 1000
+_WAIT_S = 0.5
+_BUSY_S = 0.05
+
+
+class Finisher:
+    """One thread; the ids of what waits are in memory, the truth is in the frame index."""
+
+    def __init__(self, records: Records, blobs: Blobs, *, keeping: Keeping) -> None:
+        self._records = records
+        self._blobs = blobs
+        self._keeping = keeping
+        self._waiting: deque[FrameId] = deque()
+        self._more = False
+        self._added = threading.Condition()
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="finisher")
+        self.busy: Callable[[], bool] = lambda: False
+
+    @property
+    def waiting(self) -> int:
+        """How many frames have no thumbnail yet."""
+        return len(self._waiting)
+
+    def add(self, rows: Iterable[FrameRow]) -> None:
+        """Remember the frames that a glance let in."""
+        left = [row.id for row in rows if is_unfinished(row)]
+        if left:
+            with self._added:
+                room = _MOST_WAITING - len(self._waiting)
+                self._more = self._more or len(left) > room
+                self._waiting.extend(left[: max(0, room)])
+                self._added.notify()
+
+    def start(self) -> None:
+        """Look for what was left before, then begin."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End after the batch in hand; the rest is found on the next start."""
+        self._stop.set()
+        with self._added:
+            self._added.notify()
+        if self._thread.ident is not None:
+            self._thread.join()
+
+    def look_again(self) -> None:
+        """Look for what another hub may have left."""
+        with self._added:
+            self._more = True
+            self._added.notify()
+
+    def look_back(self) -> None:
+        """Find unfinished frames among those captured last, and on as far as there are some."""
+        before: FrameId | None = None
+        seen = 0
+        while not self._stop.is_set():
+            page = self._records.frames.page(before=before, limit=_PAGE)
+            self.add(reversed(page))
+            seen += len(page)
+            done = seen >= _LOOK_BACK and not any(map(is_unfinished, page))
+            if done or self._more or len(page) < _PAGE:
+                return
+            before = page[-1].id
+
+    def step(self) -> int:
+        """Finish one batch; how many frames it had."""
+        with self._added:
+            batch = [self._waiting.popleft() for _ in range(min(_BATCH, len(self._waiting)))]
+        rows = [row for row in map(self._row, batch) if row is not None and is_unfinished(row)]
+        small = {row.id: self._thumbnail(row) for row in rows}
+        digests = self._blobs.put_many(list(small.values()))
+        self._records.frames.set_thumbnails(dict(zip(small, digests, strict=True)))
+        return len(batch)
+
+    def _row(self, frame: FrameId) -> FrameRow | None:
+        try:
+            return self._records.frames.get(frame)
+        except NotFoundError:
+            return None
+
+    def _thumbnail(self, row: FrameRow) -> bytes:
+        encoded = self._blobs.get(row.digest)
+        try:
+            checked = check_picture(encoded, width_px=THUMBNAIL_PX, max_bytes=len(encoded))
+        except InvalidError as error:
+            refusal = DeadLetterError(Reason.PICTURE, f"{row.id}: {error}", where=row.camera)
+            self._keeping.refuse(refusal, encoded, topic=row.camera, frame=True)
+            return _unreadable()
+        return checked.thumbnail
+
+    def _run(self) -> None:
+        self._guarded(self.look_back)
+        while not self._stop.is_set():
+            if self._waiting and not self.busy():
+                self._guarded(self.step)
+                continue
+            if self._more and not self._waiting:
+                self._more = False
+                self._guarded(self.look_back)
+                continue
+            with self._added:
+                self._added.wait(_BUSY_S if self._waiting else _WAIT_S)
+
+    def _guarded(self, act: Callable[[], object]) -> None:
+        try:
+            act()
+        except LinesideError as error:
+            logger.warning("frames left unfinished reason=%s", error)
+            self._stop.wait(_WAIT_S)
+        except Exception:  # boundary
+            logger.exception("frames left unfinished")
+
+
+def _unreadable() -> bytes:
+    """A grey thumbnail for what cannot be read, so that nobody tries again."""
+    return encode_jpeg(np.full((12, 16, 3), 128, np.uint8))
+
+
+def is_unfinished(row: FrameRow) -> bool:
+    """Whether a frame still is its own thumbnail."""
+    return row.thumbnail == row.digest

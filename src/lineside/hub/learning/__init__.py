@@ -1,0 +1,1 @@
+"""Datasets, training runs, retraining and drift."""

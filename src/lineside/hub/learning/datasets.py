@@ -1,0 +1,304 @@
+"""Teaching from the live line: frames become labelled samples, drafts become versions."""
+
+import logging
+from collections import Counter, defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from lineside.core import (
+    Clock,
+    FrameId,
+    Inspection,
+    InvalidError,
+    NotFoundError,
+    Plant,
+    RouteKind,
+    Slot,
+    StockMessage,
+    parse_digest,
+    read_message,
+)
+from lineside.datasets import (
+    DatasetVersion,
+    Draft,
+    Leak,
+    Library,
+    LookLimits,
+    drawn_thumbnail,
+    label_names,
+    plan_freeze,
+)
+from lineside.hub.ingest.frames import Frames, picture_of_bytes
+from lineside.hub.learning.dataset_versions import Versions, kinds_of
+from lineside.hub.views import DatasetView, Picture, VersionView
+from lineside.store import EventLog, FrameRow, Logged
+from lineside.streams import decode_event
+
+logger = logging.getLogger(__name__)
+
+_MOST_FRAMES = 20_000
+_PAGE = 1000
+_LOOK = LookLimits(pictures=5000)  # a person waits for it
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Teaching:
+    """Which frames, and what holds on them.
+
+    Frames: ``frames`` (ids), or the span ``from_frame`` … ``to_frame`` of one camera, or
+    ``camera`` with ``since`` and ``until``. Labels: ``labels`` hold and ``known`` were judged
+    (empty: every name of the inspection), or ``labels_from`` names the stock topic whose message
+    before each frame says it.
+    """
+
+    frames: tuple[str, ...] = ()
+    from_frame: str = ""
+    to_frame: str = ""
+    camera: str = ""
+    since: datetime | None = None
+    until: datetime | None = None
+    labels: tuple[str, ...] = ()
+    known: tuple[str, ...] = ()
+    labels_from: str = ""
+    inspection: str = ""
+
+
+class Datasets:
+    """The library as the hub uses it."""
+
+    def __init__(
+        self,
+        library: Library,
+        *,
+        versions: Versions,
+        frames: Frames,
+        log: EventLog,
+        plant: Plant,
+        clock: Clock,
+        frozen: Callable[[str, int], None] = lambda _name, _number: None,
+    ) -> None:
+        """``frozen`` is told of each new version."""
+        self._frozen = frozen
+        self.versions = versions
+        self._library = library
+        self._frames = frames
+        self._log = log
+        self._plant = plant
+        self._clock = clock
+
+    def all(self) -> tuple[DatasetView, ...]:
+        """Every data set, by name."""
+        return tuple(self.one(name) for name in self._library.names())
+
+    def one(self, name: str) -> DatasetView:
+        """``NotFoundError`` if there is none of that name."""
+        draft = self._library.draft(name)
+        counts = Counter(label for sample in draft.samples for label in sample.labels)
+        return DatasetView(
+            name=name,
+            draft_samples=len(draft.samples),
+            labels=dict(sorted(counts.items())),
+            versions=self.versions.all(name),
+            kinds=kinds_of(draft.samples),
+            tags={tag.name: tag.version for tag in self.versions.tags(name) if tag.version},
+        )
+
+    def draft(self, name: str) -> Draft:
+        """What the next version would hold."""
+        return self._library.draft(name)
+
+    def picture(self, name: str, digest: str) -> Picture:
+        """A sample's picture, of the draft or any version.
+
+        Raises:
+            NotFoundError: the data set holds no such picture.
+        """
+        sample = self._library.sample(name, parse_digest(digest, where="digest"))
+        return picture_of_bytes(self._library.read(sample))
+
+    def drawn(self, name: str, digest: str) -> Picture:
+        """The same, small, with its objects and its mask's outline on it."""
+        sample = self._library.sample(name, parse_digest(digest, where="digest"))
+        return picture_of_bytes(drawn_thumbnail(sample, files=self._library.read_file))
+
+    def version(self, name: str, number: int) -> DatasetVersion:
+        """A frozen version, 0 for the newest."""
+        return self._library.version(name, number)
+
+    def leaks(self, name: str, number: int) -> tuple[Leak, ...]:
+        """Its leak report."""
+        return self._library.version(name, number).leaks
+
+    def freeze(self, name: str, *, by: str) -> VersionView:
+        """Freeze the draft; its leak report looks at the regions of the plant's inspection."""
+        plan = plan_freeze(self._library, name, inspections=self._plant.inspection, limits=_LOOK)
+        known = {facts.number for facts in self._library.versions(name)}
+        version = self._library.freeze(name, by=by, plan=plan)
+        if version.number not in known:
+            self._frozen(name, version.number)
+        return self.versions.one(name, version.number)
+
+    def teach(self, name: str, teaching: Teaching, *, by: str) -> DatasetView:
+        """Add frames with labels.
+
+        Raises:
+            NotFoundError: a frame is not there.
+            InvalidError: no frames chosen, or labels nobody knows.
+        """
+        rows = self._rows(teaching)
+        if not rows:
+            raise InvalidError("no frame chosen", where="frames", fix="Name stored frames.")
+        inspection = self._inspection(teaching, rows[0])
+        for labels, same in self._labelled(rows, teaching, inspection=inspection).items():
+            known = teaching.known or label_names(inspection)
+            self._library.add_frames(name, same, labels, by=by, known=known)
+        logger.info("frames taught dataset=%s frames=%d by=%s", name, len(rows), by)
+        return self.one(name)
+
+    def _inspection(self, teaching: Teaching, row: FrameRow) -> Inspection:
+        if teaching.inspection:
+            return self._plant.find_inspection(teaching.inspection)
+        for inspection in self._plant.inspection:
+            if inspection.camera == row.camera:
+                return inspection
+        raise InvalidError(
+            f"no inspection looks through camera {row.camera!r}",
+            where="inspection",
+            fix="Declare one in the plant file.",
+        )
+
+    # ---- frames
+
+    def _rows(self, teaching: Teaching) -> list[FrameRow]:
+        if teaching.frames:
+            return [self._frames.row(frame) for frame in teaching.frames]
+        if teaching.from_frame or teaching.to_frame:
+            return self._span(teaching)
+        if not teaching.camera:
+            raise InvalidError(
+                "frames, from and to, or camera and since", where="frames", fix="Choose frames."
+            )
+        self._plant.find_camera(teaching.camera)
+        return self._page(teaching.camera, since=teaching.since, until=teaching.until)
+
+    def _span(self, teaching: Teaching) -> list[FrameRow]:
+        first = self._frames.row(teaching.from_frame or teaching.to_frame)
+        last = self._frames.row(teaching.to_frame or teaching.from_frame)
+        if first.camera != last.camera:
+            raise InvalidError(
+                "both ends of the span on one camera", where="to", fix="Choose another frame."
+            )
+        early, late = sorted((first, last), key=lambda row: (row.captured_at, row.id))
+        until = late.captured_at + timedelta(milliseconds=1)
+        rows = self._page(early.camera, since=early.captured_at, until=until)
+        inside = (early.captured_at, early.id), (late.captured_at, late.id)
+        return [row for row in rows if inside[0] <= (row.captured_at, row.id) <= inside[1]]
+
+    def _page(
+        self, camera: str, *, since: datetime | None, until: datetime | None
+    ) -> list[FrameRow]:
+        rows: list[FrameRow] = []
+        before = ""
+        while True:
+            page = self._frames.page(
+                camera=camera, since=since, until=until, before=before, limit=_PAGE
+            )
+            rows += page
+            if len(page) < _PAGE:
+                return rows
+            if len(rows) > _MOST_FRAMES:
+                raise InvalidError(
+                    f"more than {_MOST_FRAMES} frames", where="since", fix="Choose a shorter span."
+                )
+            before = FrameId(page[-1].id)
+
+    # ---- labels
+
+    def _labelled(
+        self, rows: Sequence[FrameRow], teaching: Teaching, *, inspection: Inspection
+    ) -> dict[tuple[str, ...], list[FrameRow]]:
+        if not teaching.labels_from:
+            _check_labels((*teaching.labels, *teaching.known), inspection)
+            return {tuple(teaching.labels): list(rows)}
+        stock = self._stock_before(rows, topic=teaching.labels_from)
+        slots = self._plant.twin.slot if self._plant.twin else ()
+        by_labels: dict[tuple[str, ...], list[FrameRow]] = defaultdict(list)
+        for row in rows:
+            content = stock.get(row.id)
+            if content is not None:
+                by_labels[_labels_of(content, slots, inspection=inspection)].append(row)
+        if not by_labels:
+            raise NotFoundError(
+                f"no message on {teaching.labels_from!r} before these frames",
+                where="labels_from",
+                fix="Name the stock topic of the plant file.",
+            )
+        return by_labels
+
+    def _stock_before(
+        self, rows: Sequence[FrameRow], *, topic: str
+    ) -> dict[FrameId, dict[str, str]]:
+        """For each frame the content of every place (slot → colour) as last told before it."""
+        told = sorted(
+            ((logged.entry.captured_at, _content(logged)) for logged in self._stock(topic)),
+            key=lambda pair: pair[0],
+        )
+        found: dict[FrameId, dict[str, str]] = {}
+        place = -1
+        for row in sorted(rows, key=lambda row: row.captured_at):
+            while place + 1 < len(told) and told[place + 1][0] <= row.captured_at:
+                place += 1
+            if place >= 0:
+                found[row.id] = told[place][1]
+        return found
+
+    def _stock(self, topic: str) -> list[Logged]:
+        kind = f"lineside.plant.{RouteKind.STOCK}.v1"
+        entries: list[Logged] = []
+        before = 0
+        while page := self._log.read(
+            after=before, limit=_PAGE, type=kind, subject=topic, newest_first=True
+        ):
+            entries += page
+            before = page[-1].position
+            if len(page) < _PAGE or len(entries) > _MOST_FRAMES:
+                break
+        return entries
+
+
+def _content(logged: Logged) -> dict[str, str]:
+    data = decode_event(logged.entry.body, where=logged.entry.id).data
+    message = read_message(StockMessage, data, where=logged.entry.id)
+    return {
+        item.location: item.workpiece.type.lower() if item.workpiece else ""
+        for item in message.stock_items
+    }
+
+
+def _labels_of(
+    content: dict[str, str], slots: Sequence[Slot], *, inspection: Inspection
+) -> tuple[str, ...]:
+    """What the stock report says of each region, in the inspection's own names."""
+    regions = {region.id: region for region in inspection.region}
+    labels = []
+    for slot in slots:
+        region = regions.get(slot.region)
+        colour = content.get(slot.id, "")
+        colour = "" if colour == "none" else colour
+        if region is None:
+            continue
+        if region.classes:
+            labels.append(f"{region.id}/{colour or slot.empty_class}")
+        elif colour == slot.colour:
+            labels.append(region.label)
+    return tuple(labels)
+
+
+def _check_labels(labels: Sequence[str], inspection: Inspection) -> None:
+    known = label_names(inspection)
+    for label in labels:
+        if label not in known:
+            raise InvalidError(
+                f"no label {label!r}", where="labels", fix=f"Known: {', '.join(known)}."
+            )

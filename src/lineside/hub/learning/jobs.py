@@ -1,0 +1,444 @@
+"""Training runs: each a child process that speaks JSON lines, so that its death leaves us alive.
+
+1. A run's folder holds everything the training needs to go on; the record in the store says how
+   far it came. Cancelled, killed, or left behind by a dead hub: the same folder resumes.
+2. One run at a time: training takes every core there is.
+3. A run that was ``running`` when the hub died is looked at on the next start: finished work is
+   taken over, the rest is marked with its reason; an orphan still at work is ended first.
+"""
+
+import logging
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from lineside.core import (
+    Clock,
+    ConflictError,
+    Inspection,
+    InvalidError,
+    LinesideError,
+    NotFoundError,
+    Plant,
+    decode,
+    decode_json,
+    encode,
+    new_id,
+    rfc3339,
+    to_plain,
+)
+from lineside.datasets import Library
+from lineside.hub.learning.run_choice import inspection_for
+from lineside.hub.models.packages import Packages
+from lineside.hub.models.service import Models, Registration
+from lineside.hub.views import RunView
+from lineside.models import check_group
+from lineside.store import Document, Records
+
+logger = logging.getLogger(__name__)
+
+_KIND = "run"
+_MOST_HISTORY = 500
+_MOST_LOG_LINES = 20
+_MOST_LOG_BYTES = 16_384
+_KILL_AFTER_S = 20.0
+_SAVE_EVERY_S = 1.0
+_MOST_RUNS = 1000
+_OVERLAP = timedelta(seconds=60)
+
+RunListener = Callable[[RunView], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunRequest:
+    """What to train; ``version`` 0 is the newest.
+
+    ``task`` and ``inspection``: ``lineside.hub.learning.run_choice`` says what follows from them.
+    ``register_as``: the group of models that the package becomes the next version of; "" for none.
+    """
+
+    dataset: str
+    task: str = ""
+    version: int = 0
+    inspection: str = ""
+    seed: int = 7
+    register_as: str = ""
+
+    def __post_init__(self) -> None:
+        if self.register_as:
+            check_group(self.register_as)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunSettings:
+    """Where runs stand and how the child is started.
+
+    Attributes:
+        command: what runs a job; the folder and the stores' URLs are added.
+    """
+
+    folder: Path
+    records_url: str
+    blobs_url: str
+    command: tuple[str, ...] = (sys.executable, "-m", "lineside", "train")
+
+
+@dataclass(slots=True, kw_only=True)
+class _Child:
+    """A child at work."""
+
+    process: subprocess.Popen[bytes]
+    thread: threading.Thread
+    cancelled: bool = False
+
+
+class Runs:
+    """Training runs; safe from several threads."""
+
+    def __init__(
+        self, records: Records, *, settings: RunSettings, plant: Plant, library: Library,
+        packages: Packages, models: Models, clock: Clock, hub: str = "",
+    ) -> None:  # fmt: skip
+        """Take the parts; ``hub`` is the name of this hub among those at the records."""
+        self._hub = hub
+        self._shared = records.shared
+        self._read_at: datetime | None = None
+        self._documents = records.documents
+        self._settings = settings
+        self._plant = plant
+        self._library = library
+        self._packages = packages
+        self._models = models
+        self._clock = clock
+        self._lock = threading.RLock()
+        self._views: dict[str, RunView] = {}
+        self._children: dict[str, _Child] = {}
+        self._listeners: list[RunListener] = []
+        self._saved_s = 0.0
+        self._closing = False
+
+    def listen(self, listener: RunListener) -> None:
+        """Call with a run whenever it moved on."""
+        self._listeners.append(listener)
+
+    # ---- asking
+
+    def all(self) -> tuple[RunView, ...]:
+        """Newest first."""
+        with self._lock:
+            return tuple(sorted(self._views.values(), key=lambda run: run.id, reverse=True))
+
+    def one(self, run_id: str) -> RunView:
+        """``NotFoundError`` if there is none."""
+        with self._lock:
+            if run_id not in self._views:
+                raise NotFoundError("no such run", where=run_id, fix="List /api/v1/runs.")
+            return self._views[run_id]
+
+    def load(self) -> None:
+        """After a start: read the records, settle what this hub left behind."""
+        for document in self._documents.page(_KIND, limit=_MOST_RUNS):
+            view = decode(RunView, document.body["view"], where=f"run {document.id}")
+            with self._lock:
+                self._views[view.id] = view
+            if view.state == "running" and self._is_mine(document):
+                self._settle(view, pid=int(document.body.get("pid", 0)))
+
+    def refresh(self) -> None:
+        """Read what other hubs of the site wrote of their runs since the last time."""
+        begun = self._clock.now()
+        since = self._read_at - _OVERLAP if self._read_at else None
+        for document in self._documents.page(_KIND, limit=_MOST_RUNS, since=since):
+            if self._is_mine(document):
+                continue
+            view = decode(RunView, document.body["view"], where=f"run {document.id}")
+            with self._lock:
+                known, self._views[view.id] = self._views.get(view.id), view
+            if known != view:
+                self._tell(view)
+        self._read_at = begun
+
+    def _is_mine(self, document: Document) -> bool:
+        """Whether this hub, or one that is no more, was the one to train it."""
+        return not self._shared or document.body.get("hub", self._hub) == self._hub
+
+    # ---- moving
+
+    def start(self, request: RunRequest, *, by: str) -> RunView:
+        """Train a data set version in a child process.
+
+        Raises:
+            ConflictError: another run is at work.
+            InvalidError, NotFoundError: no such task, inspection, data set or version.
+        """
+        version = self._library.version(request.dataset, request.version)
+        inspection = inspection_for(
+            self._plant, version, inspection=request.inspection, task=request.task
+        )
+        run_id = new_id("run", clock=self._clock)
+        view = RunView(
+            id=run_id, state="running", task=str(inspection.task), dataset=request.dataset,
+            version=version.number, inspection=inspection.id, seed=request.seed,
+            started_at=self._clock.now(), started_by=by, stage="starting",
+            register_as=request.register_as,
+        )  # fmt: skip
+        with self._lock:
+            self._check_free()
+            self._write_job(view, inspection)
+            self._spawn(view)
+        self._tell(view)
+        return view
+
+    def cancel(self, run_id: str) -> RunView:
+        """Ask a run to stop after its step; it can be resumed."""
+        view = self.one(run_id)
+        with self._lock:
+            child = self._children.get(run_id)
+            if child is None and view.state == "running":
+                raise ConflictError(
+                    "another hub of the site trains it", where=run_id, fix="Cancel it there."
+                )
+            if child is None:
+                raise ConflictError(f"the run is {view.state}", where=run_id, fix="Nothing to do.")
+            child.cancelled = True
+        self._end(child.process)
+        child.thread.join(timeout=_KILL_AFTER_S)
+        return self.one(run_id)
+
+    def resume(self, run_id: str) -> RunView:
+        """Go on with a run that did not finish, in its own folder."""
+        view = self.one(run_id)
+        if view.state in ("running", "done"):
+            raise ConflictError(f"the run is {view.state}", where=run_id, fix="Nothing to resume.")
+        view = replace(view, state="running", reason="", ended_at=None, stage="resuming")
+        with self._lock:
+            self._check_free()
+            self._spawn(view)
+        self._tell(view)
+        return view
+
+    def close(self) -> None:
+        """End every child; their runs can be resumed."""
+        with self._lock:
+            self._closing = True
+            children = list(self._children.values())
+        for child in children:
+            child.cancelled = True
+            self._end(child.process)
+        for child in children:
+            child.thread.join()
+
+    # ---- the child
+
+    def _check_free(self) -> None:
+        if self._closing:
+            raise ConflictError("the hub is stopping", where="runs", fix="Start it again.")
+        for run_id in self._children:
+            raise ConflictError(
+                f"run {run_id} is at work", where=run_id, fix="Wait for it, or cancel it."
+            )
+
+    def folder(self, run_id: str) -> Path:
+        """Where a run's files stand."""
+        return self._settings.folder / run_id
+
+    def _write_job(self, view: RunView, inspection: Inspection) -> None:
+        folder = self.folder(view.id)
+        folder.mkdir(parents=True, exist_ok=True)
+        job = {
+            "schema": "lineside.train-job/1",
+            "inspection": to_plain(inspection),
+            "data": f"dataset://{view.dataset}/{view.version}",
+            "seed": view.seed,
+            "created_at": rfc3339(view.started_at),
+            "trained_by": view.started_by,
+        }
+        (folder / "job.json").write_bytes(encode(job))
+
+    def _spawn(self, view: RunView) -> None:
+        folder = self.folder(view.id)
+        command = [
+            *self._settings.command, "--job", str(folder), "--json-lines",
+            "--records", self._settings.records_url, "--blobs", self._settings.blobs_url,
+            "--cache", str(self._settings.folder / "features"),
+        ]  # fmt: skip
+        with (folder / "stderr.log").open("wb") as errors:
+            process = subprocess.Popen(  # noqa: S603  our own interpreter and module
+                command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors
+            )
+        thread = threading.Thread(
+            target=self._follow, args=(view.id, process), name=f"run-{view.id}"
+        )
+        self._children[view.id] = _Child(process=process, thread=thread)
+        self._put(view, pid=process.pid)
+        logger.info("run started run=%s pid=%d", view.id, process.pid)
+        thread.start()
+
+    def _follow(self, run_id: str, process: subprocess.Popen[bytes]) -> None:
+        try:
+            assert process.stdout is not None  # noqa: S101  opened as a pipe
+            with process.stdout:
+                for line in process.stdout:
+                    self._note_progress(run_id, line)
+            self._finish(run_id, process.wait())
+        except Exception as error:  # boundary
+            logger.exception("run could not be followed run=%s", run_id)
+            process.kill()
+            process.wait()
+            self._close_run(run_id, "failed", reason=str(error))
+
+    def _note_progress(self, run_id: str, line: bytes) -> None:
+        try:
+            told = decode_json(line, where=run_id)
+        except InvalidError:
+            return
+        if not isinstance(told, dict) or "percent" not in told:
+            return
+        with self._lock:
+            view = _moved(self._views[run_id], told)
+            self._views[run_id] = view
+            due = self._clock.monotonic() - self._saved_s >= _SAVE_EVERY_S
+            if due:
+                self._saved_s = self._clock.monotonic()
+                self._put(view, pid=self._children[run_id].process.pid)
+        self._tell(view)
+
+    def _finish(self, run_id: str, code: int) -> None:
+        with self._lock:
+            child = self._children[run_id]
+        if child.cancelled:
+            self._close_run(run_id, "cancelled", reason="cancelled; it can be resumed")
+        elif code != 0:
+            self._close_run(run_id, "failed", reason=self._why(run_id, code))
+        else:
+            self._take_result(run_id)
+
+    def _take_result(self, run_id: str) -> None:
+        folder, view = self.folder(run_id), self.one(run_id)
+        try:
+            facts = decode_json((folder / "result.json").read_bytes(), where=run_id)
+            package = self._packages.add(
+                (folder / "package.lspkg").read_bytes(), by=view.started_by
+            )
+        except (OSError, LinesideError) as error:
+            self._close_run(run_id, "failed", reason=f"no usable package: {error}")
+            return
+        version, reason = self._registered(view, package.digest)
+        self._close_run(
+            run_id, "done", package=package.digest, metrics=facts.get("metrics", {}),
+            reason=reason, version=version,
+        )  # fmt: skip
+
+    def _registered(self, view: RunView, digest: str) -> tuple[str, str]:
+        """(version, why there is none): where the run asked for one, and once however often."""
+        if not view.register_as:
+            return "", ""
+        evidence = {"run": view.id, "dataset": f"{view.dataset}/{view.version}"}
+        wished = Registration(package=digest, evidence=evidence)
+        try:
+            version = self._models.register(view.register_as, wished, by=view.started_by)
+        except LinesideError as error:
+            return "", f"the package is there, and was not registered: {error}"
+        return version.name, ""
+
+    def _why(self, run_id: str, code: int) -> str:
+        if code < 0:
+            name = signal.Signals(-code).name
+            more = ", perhaps because memory ran out" if -code == signal.SIGKILL else ""
+            return f"the training process was killed by {name}{more}; it can be resumed"
+        lines = self._log(run_id)
+        said = lines[-1] if lines else "it said nothing"
+        return f"the training process ended with code {code}: {said}"
+
+    def _log(self, run_id: str) -> tuple[str, ...]:
+        try:
+            with (self.folder(run_id) / "stderr.log").open("rb") as file:
+                file.seek(0, os.SEEK_END)
+                file.seek(max(0, file.tell() - _MOST_LOG_BYTES))
+                text = file.read().decode(errors="replace")
+        except OSError:
+            return ()
+        return tuple(deque((line for line in text.splitlines() if line.strip()), _MOST_LOG_LINES))
+
+    def _close_run(
+        self, run_id: str, state: str, *, reason: str = "", package: str = "",
+        metrics: dict[str, Any] | None = None, version: str = "",
+    ) -> None:  # fmt: skip
+        with self._lock:
+            view = replace(
+                self._views[run_id], state=state, reason=reason, package=package,
+                metrics=metrics or {}, ended_at=self._clock.now(), eta_s=None,
+                log=self._log(run_id), version_name=version,
+            )  # fmt: skip
+            if state == "done":
+                view = replace(view, percent=100.0, stage="done")
+            self._children.pop(run_id, None)
+            self._put(view, pid=0)
+        self._tell(view)
+        logger.info("run ended run=%s state=%s reason=%s", run_id, state, reason)
+
+    def _put(self, view: RunView, *, pid: int) -> None:
+        """Keep the record; the lock is held, so nobody is told yet."""
+        self._views[view.id] = view
+        body = {"view": to_plain(view), "pid": pid, "hub": self._hub}
+        self._documents.put(_KIND, view.id, body=body)
+
+    def _tell(self, view: RunView) -> None:
+        """The lock is not held: a listener may ask back."""
+        for listener in self._listeners:
+            listener(view)
+
+    def _end(self, process: subprocess.Popen[bytes]) -> None:
+        process.terminate()
+        try:
+            process.wait(timeout=_KILL_AFTER_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+
+    def _settle(self, view: RunView, *, pid: int) -> None:
+        """A run of a hub that is no more."""
+        _end_orphan(pid, folder=self.folder(view.id))
+        if (self.folder(view.id) / "result.json").exists():
+            self._take_result(view.id)
+        else:
+            self._close_run(
+                view.id, "failed", reason="the hub stopped while it ran; it can be resumed"
+            )
+
+
+def _moved(view: RunView, told: dict[str, Any]) -> RunView:
+    percent = _number(told.get("percent")) or 0.0
+    loss, held_out = _number(told.get("loss")), _number(told.get("held_out"))
+    # A run that was resumed may do its last step once more.
+    before = tuple(point for point in view.history if point[0] < percent)
+    history = (*before, (percent, loss, held_out))
+    if len(history) > _MOST_HISTORY:
+        history = (*history[:-1][::2], history[-1])
+    return replace(
+        view, percent=percent, eta_s=_number(told.get("eta_s")), history=history,
+        stage=str(told.get("stage", ""))[:200], loss=loss if loss is not None else view.loss,
+        held_out=held_out if held_out is not None else view.held_out,
+    )  # fmt: skip
+
+
+def _number(value: object) -> float | None:
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+
+
+def _end_orphan(pid: int, *, folder: Path) -> None:
+    """End a child whose hub died; the command line must name its folder, pids come again."""
+    try:
+        command = Path(f"/proc/{pid}/cmdline").read_bytes() if pid else b""
+        if str(folder).encode() in command.split(b"\0"):
+            os.kill(pid, signal.SIGKILL)
+            logger.warning("orphaned training process ended pid=%d", pid)
+    except (OSError, ValueError):
+        return

@@ -1,0 +1,1 @@
+"""Changes pushed to browsers over the web socket."""

@@ -1,0 +1,349 @@
+"""The live socket: what a page subscribes to, sent as fast as it acknowledges and no faster.
+
+1. A message is ``u32 header length | JSON header | JPEG or nothing``; picture and answer travel
+   together.
+2. A round is sent when the last one was acknowledged. A slow or hidden browser gets fewer
+   pictures, never a backlog.
+3. The twin comes as a snapshot, then as patches from the revision the page holds; whoever missed
+   one gets a snapshot again.
+4. The header and the JPEG of a frame are made once for all who look on.
+5. Status names the cameras, devices and rules that the page asked for, and how many devices there
+   are: a fleet of thousands costs a page with one tile nothing.
+6. When the session ends the socket is closed with 4401.
+"""
+
+import asyncio
+import logging
+import struct
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from typing import Any
+
+from lineside.core import InvalidError, NotFoundError, RefusedError, decode, encode, to_plain
+from lineside.hub.devices.registry import Devices
+from lineside.hub.eventlog.ledger import Ledger
+from lineside.hub.learning.jobs import Runs
+from lineside.hub.live.watch import Shown, Watch
+from lineside.hub.rules.service import Rules
+from lineside.twin import LineState, patch
+
+logger = logging.getLogger(__name__)
+
+_STATUS_EVERY_S = 1.0
+_TWIN_EVERY_S = 0.05
+_MOST_CAMERAS = 64
+_MOST_RUNS = 16
+_MOST_DEVICES = 200
+_MOST_RULES = 200
+_SESSION_CHECK_S = 2.0
+_IDLE_S = 10.0
+
+SESSION_OVER = 4401
+BAD_MESSAGE = 4400
+
+SendBytes = Callable[[bytes], Awaitable[None]]
+
+
+class SessionOverError(RefusedError):
+    """The session behind a socket ended."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Subscription:
+    """What a page shows, by name; what is not named is not sent."""
+
+    cameras: tuple[str, ...] = ()
+    twin: bool = False
+    runs: tuple[str, ...] = ()
+    devices: tuple[str, ...] = ()
+    rules: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for what, named, most in (
+            ("cameras", self.cameras, _MOST_CAMERAS),
+            ("runs", self.runs, _MOST_RUNS),
+            ("devices", self.devices, _MOST_DEVICES),
+            ("rules", self.rules, _MOST_RULES),
+        ):
+            if len(named) > most:
+                raise InvalidError(
+                    f"{len(named)} {what}, at most {most} are sent to one page",
+                    where=f"subscribe.{what}",
+                    fix="Ask for those that are shown.",
+                )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FromBrowser:
+    """One text message of a page; each key alone or together."""
+
+    subscribe: Subscription | None = None
+    ack: int | None = None
+    visible: bool | None = None
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class _Viewer:
+    """One open page."""
+
+    wanted: Subscription = field(default_factory=Subscription)
+    round: int = 0
+    acked: int = 0
+    visible: bool = True
+    sent_frame: dict[str, Shown] = field(default_factory=dict)
+    twin: LineState | None = None
+    runs: dict[str, bytes] = field(default_factory=dict)
+    changed: asyncio.Event = field(default_factory=asyncio.Event)
+
+    @property
+    def may_send(self) -> bool:
+        return self.visible and self.acked >= self.round
+
+
+def framed(header: bytes, jpeg: bytes = b"") -> bytes:
+    """One message of the wire."""
+    return b"".join((struct.pack(">I", len(header)), header, jpeg))
+
+
+class Live:
+    """Everybody who looks on."""
+
+    def __init__(
+        self, *, watch: Watch, ledger: Ledger, devices: Devices, runs: Runs, rules: Rules
+    ) -> None:
+        self._watch = watch
+        self._rules = rules
+        self._ledger = ledger
+        self._devices = devices
+        self._runs = runs
+        self._viewers: set[_Viewer] = set()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._frame_headers: dict[str, tuple[Shown, bytes]] = {}
+        self._counted: tuple[float, tuple[int, int]] = (0.0, (0, 0))
+        self._patched: tuple[LineState, LineState, bytes] | None = None
+        watch.listen(lambda _camera: self._wake())
+        ledger.listen(lambda _recorded: self._wake())
+        runs.listen(lambda _run: self._wake())
+
+    @property
+    def viewers(self) -> int:
+        """How many sockets are open."""
+        return len(self._viewers)
+
+    def start(self) -> None:
+        """Called on the event loop before the first socket."""
+        self._loop = asyncio.get_running_loop()
+
+    def stop(self) -> None:
+        """Wake nobody from now on."""
+        self._loop = None
+
+    def _wake(self) -> None:
+        loop = self._loop
+        if loop is not None and self._viewers:
+            try:
+                loop.call_soon_threadsafe(self._wake_all)
+            except RuntimeError:  # the loop closed in between
+                self._loop = None
+
+    def _wake_all(self) -> None:
+        for viewer in self._viewers:
+            viewer.changed.set()
+
+    # ---- one socket
+
+    async def serve(self, socket: "Socket") -> None:
+        """Talk to one page until it leaves or its session ends."""
+        viewer = _Viewer()
+        self._viewers.add(viewer)
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                others = [
+                    tasks.create_task(self._write(viewer, socket.send)),
+                    tasks.create_task(_guard(socket)),
+                ]
+                await self._read(viewer, socket)
+                for task in others:
+                    task.cancel()
+        except* SessionOverError:
+            await socket.close(SESSION_OVER, "the session is over")
+        except* InvalidError as group:
+            await socket.close(BAD_MESSAGE, str(group.exceptions[0])[:100])
+        finally:
+            self._viewers.discard(viewer)
+
+    async def twin_stream(self, signed_in: Callable[[], Awaitable[bool]]) -> AsyncIterator[bytes]:
+        """The twin as server-sent events: a snapshot, then patches, a comment while idle."""
+        viewer = _Viewer(wanted=Subscription(twin=True))
+        self._viewers.add(viewer)
+        try:
+            while await signed_in():
+                viewer.changed.clear()  # first: what changes from here on wakes the wait below
+                state = self._ledger.state
+                if viewer.twin is not state:
+                    message = self._twin_message(viewer.twin, state)
+                    kind = b"snapshot" if viewer.twin is None else b"patch"
+                    viewer.twin = state
+                    if message:
+                        yield b"event: %s\ndata: %s\n\n" % (kind, message)
+                try:
+                    async with asyncio.timeout(_IDLE_S):
+                        await viewer.changed.wait()
+                    await asyncio.sleep(_TWIN_EVERY_S)
+                except TimeoutError:
+                    yield b": idle\n\n"
+        finally:
+            self._viewers.discard(viewer)
+
+    async def _read(self, viewer: _Viewer, socket: "Socket") -> None:
+        while (text := await socket.receive()) is not None:
+            told = decode(FromBrowser, text, where="socket")
+            if told.subscribe is not None:
+                viewer.wanted = told.subscribe
+                viewer.twin = None if not told.subscribe.twin else viewer.twin
+            if told.ack is not None:
+                viewer.acked = max(viewer.acked, min(told.ack, viewer.round))
+            if told.visible is not None:
+                viewer.visible = told.visible
+            viewer.changed.set()
+
+    async def _write(self, viewer: _Viewer, send: SendBytes) -> None:
+        await send(framed(encode({"kind": "hello", "server": version("lineside")})))
+        loop = asyncio.get_running_loop()
+        status_at, twin_at = loop.time(), loop.time()
+        while True:
+            if loop.time() >= status_at:
+                status_at = loop.time() + _STATUS_EVERY_S
+                await self._send_status(viewer, send)
+            await self._send_frames(viewer, send)
+            if loop.time() >= twin_at:
+                twin_at = loop.time() + _TWIN_EVERY_S
+                await self._send_twin(viewer, send)
+            await self._send_runs(viewer, send)
+            behind = viewer.wanted.twin and viewer.twin is not self._ledger.state
+            wake_at = min(status_at, twin_at) if behind and viewer.visible else status_at
+            try:
+                async with asyncio.timeout_at(wake_at):
+                    await viewer.changed.wait()
+            except TimeoutError:
+                continue
+            viewer.changed.clear()
+
+    async def _send_frames(self, viewer: _Viewer, send: SendBytes) -> None:
+        if not viewer.may_send:
+            return
+        news: list[tuple[str, Shown]] = []
+        for camera in viewer.wanted.cameras:
+            shown = self._watch.shown(camera)
+            if shown is not None and viewer.sent_frame.get(camera) is not shown:
+                news.append((camera, shown))
+        if not news:
+            return
+        viewer.round += 1
+        for camera, shown in news:
+            viewer.sent_frame[camera] = shown
+            await send(framed(self._frame_header(camera, shown, number=viewer.round), shown.jpeg))
+
+    def _frame_header(self, camera: str, shown: Shown, *, number: int) -> bytes:
+        kept = self._frame_headers.get(camera)
+        if kept is None or kept[0] is not shown:
+            shared = encode(
+                {
+                    "kind": "frame", "camera": camera, "frame": shown.ref,
+                    "prediction": shown.prediction, "also": shown.also,
+                }
+            )  # fmt: skip
+            kept = (shown, shared)
+            self._frame_headers[camera] = kept
+        return b'{"round":%d,' % number + kept[1][1:]
+
+    async def _send_twin(self, viewer: _Viewer, send: SendBytes) -> None:
+        state = self._ledger.state
+        if not (viewer.wanted.twin and viewer.visible) or viewer.twin is state:
+            return
+        message = self._twin_message(viewer.twin, state)
+        viewer.twin = state
+        if message:
+            await send(framed(message))
+
+    def _twin_message(self, before: LineState | None, after: LineState) -> bytes:
+        """A snapshot, or the patch between two revisions, made once for all who hold them."""
+        if before is None:
+            snapshot = {"kind": "twin", "revision": after.revision, "snapshot": to_plain(after)}
+            return encode(snapshot)
+        held = self._patched
+        if held is None or held[0] is not before or held[1] is not after:
+            operations = patch(before, after)
+            told = {
+                "kind": "twin", "revision": after.revision, "base": before.revision,
+                "patch": operations,
+            }  # fmt: skip
+            held = self._patched = (before, after, encode(told) if operations else b"")
+        return held[2]
+
+    async def _send_runs(self, viewer: _Viewer, send: SendBytes) -> None:
+        if not viewer.visible:
+            return
+        for run_id in viewer.wanted.runs:
+            try:
+                message = encode({"kind": "run", "run": self._runs.one(run_id)})
+            except NotFoundError:
+                continue
+            if viewer.runs.get(run_id) != message:
+                viewer.runs[run_id] = message
+                await send(framed(message))
+
+    async def _send_status(self, viewer: _Viewer, send: SendBytes) -> None:
+        if viewer.visible:
+            await send(framed(encode(self._status(viewer.wanted))))
+
+    def _status(self, wanted: Subscription) -> dict[str, Any]:
+        """The cameras and devices of one page in a word each, and how many devices report."""
+        cameras = []
+        for camera in self._watch.ids:
+            if camera in wanted.cameras:
+                state, since = self._watch.state(camera)
+                cameras.append({"id": camera, "state": state, "since": since})
+        devices = [
+            {"id": one.id, "state": one.state, "at": one.at, "packages": one.packages}
+            for one in self._devices.some(wanted.devices)
+        ]
+        reporting, known = self._count()
+        return {
+            "kind": "status", "cameras": cameras, "devices": devices, "reporting": reporting,
+            "known": known, "rules": self._standing(wanted.rules),
+        }  # fmt: skip
+
+    def _standing(self, wanted: tuple[str, ...]) -> list[dict[str, Any]]:
+        """Counters of the rules of one page, and how far each told."""
+        totals = self._rules.totals() if wanted else {}
+        return [
+            {"id": name, "figures": totals[name], "told_up_to": self._rules.told_up_to(name)}
+            for name in wanted
+            if name in totals
+        ]
+
+    def _count(self) -> tuple[int, int]:
+        """Counted once a second for all who look on."""
+        now = asyncio.get_running_loop().time()
+        if now - self._counted[0] >= _STATUS_EVERY_S:
+            self._counted = (now, self._devices.count())
+        return self._counted[1]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Socket:
+    """What a web server gives for one socket; ``receive`` gives None when the page left."""
+
+    receive: Callable[[], Awaitable[str | None]]
+    send: SendBytes
+    close: Callable[[int, str], Awaitable[None]]
+    signed_in: Callable[[], Awaitable[bool]]
+
+
+async def _guard(socket: Socket) -> None:
+    """Look from time to time whether the session still holds."""
+    while await socket.signed_in():  # noqa: ASYNC110  a session ends by time, not by an event
+        await asyncio.sleep(_SESSION_CHECK_S)
+    raise SessionOverError("the session is over")

@@ -1,0 +1,1 @@
+"""Models of a site: registry, evidence, approvals, releases and what devices should run."""

@@ -1,0 +1,246 @@
+"""What is known of a version when somebody has to decide about it: one record, JSON as it stands.
+
+Everything is read from the package, its own report, the registry and the comparison with what was
+in use, which a child process made (``hub.comparing``). Nothing is measured here, and what nobody
+measured is absent rather than guessed.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from lineside.core import LinesideError, decode, decode_json, rfc3339, short
+from lineside.hub.replay.repository import ReplayView
+from lineside.models import (
+    Change,
+    Comparison,
+    Metric,
+    ModelVersion,
+    Package,
+    PackageRecord,
+    Parity,
+    Speed,
+)
+from lineside.vision import ReliabilityBin
+
+EVIDENCE_SCHEMA = "lineside.version-evidence/3"
+_REPORT = "evidence/report.json"
+_SPEEDS = ("latency", "speed", "ms_per", "_ms")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Changes:
+    """Pictures that got better and those that got worse, as whoever registered handed them in."""
+
+    better: tuple[Change, ...] = ()
+    worse: tuple[Change, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Compared:
+    """A figure of this version and of the one in use; None where it has no such figure."""
+
+    name: str
+    this: Metric
+    in_use: Metric | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InUse:
+    """What runs now."""
+
+    name: str
+    digest: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evidence:
+    """Everything that is known of a version.
+
+    Attributes:
+        in_use: None where nothing runs, or this version itself.
+        comparison: with what was in use then; None while it was not made.
+        compared_with: what stands of the comparison in a sentence: with what and when, that another
+            package is in use meanwhile, or why there is none.
+        changes: handed in at the registration; None where nobody did.
+        calibration: by score; empty where the package's report has none.
+        leaking: pairs on both sides of the split; None where nobody looked, else ``leaks_by`` how.
+        speed: figures in time, by name.
+        parity: of a variant against its original.
+        lineage, licences: by name.
+        has_report: whether the package carries its own page.
+        replays: recorded spans answered by this package, newest first.
+    """
+
+    version: ModelVersion
+    in_use: InUse | None
+    compared: tuple[Compared, ...]
+    comparison: Comparison | None
+    compared_with: str
+    changes: Changes | None
+    calibration: Mapping[str, tuple[ReliabilityBin, ...]]
+    leaking: int | None
+    leaks_by: str
+    speed: Mapping[str, str]
+    parity: Parity | None
+    lineage: Mapping[str, str]
+    licences: Mapping[str, str]
+    warnings: tuple[str, ...]
+    task: str
+    inspection: str
+    has_report: bool
+    replays: tuple[ReplayView, ...] = ()
+    schema: str = field(default=EVIDENCE_SCHEMA)
+
+
+def evidence_of(
+    version: ModelVersion,
+    *,
+    package: Package | None,
+    beside: PackageRecord | None,
+    comparison: Comparison | None,
+    changes: Changes | None,
+    replays: tuple[ReplayView, ...] = (),
+) -> Evidence:
+    """Put together what the version, its package and what runs now say.
+
+    Args:
+        version: the one to decide about.
+        package: its package; None while it is being made.
+        beside: what runs now.
+        comparison: with what was in use when it was made.
+        changes: where somebody handed them in.
+        replays: of its package, newest first.
+    """
+    report = _report(package)
+    manifest = package.manifest if package else None
+    metrics = dict(version.metrics) or dict(manifest.metrics if manifest else {})
+    used = beside.manifest.metrics if beside else {}
+    return Evidence(
+        version=version,
+        in_use=InUse(name=beside.name, digest=beside.digest) if beside else None,
+        compared=tuple(
+            Compared(name=name, this=metric, in_use=used.get(name))
+            for name, metric in sorted(metrics.items(), key=lambda pair: ("/" in pair[0], pair[0]))
+        ),
+        comparison=comparison,
+        compared_with=comparison_words(comparison, in_use=beside.digest if beside else ""),
+        changes=changes,
+        calibration=_calibration(report),
+        leaking=_leaking(report),
+        leaks_by=str(report.get("leaks_by") or ""),
+        speed=_speed(version) | (speed_words(comparison.speed) if comparison else {}),
+        parity=manifest.parity if manifest else None,
+        lineage=_lineage(version, package),
+        licences=_licences(package),
+        warnings=manifest.lineage.warnings if manifest else (),
+        task=manifest.task if manifest else "",
+        inspection=manifest.inspection if manifest else "",
+        has_report=package is not None and "evidence/report.html" in package.files,
+        replays=replays,
+    )
+
+
+def comparison_words(comparison: Comparison | None, *, in_use: str) -> str:
+    """With what a version was compared, or why it was not.
+
+    Args:
+        comparison: as it is kept.
+        in_use: digest of what runs now; "" for nothing.
+    """
+    if comparison is None or comparison.at is None:
+        return (
+            "Not compared yet: the hub lets both packages answer the same pictures in the "
+            "background, soon after the registration."
+        )
+    if comparison.why_not:
+        return comparison.why_not
+    told = (
+        f"Both answered the same {comparison.n} held-out pictures of {comparison.dataset}; in use "
+        f"was {comparison.in_use_name} {short(comparison.in_use)}."
+    )
+    if comparison.left_out:
+        told += (
+            f" {comparison.left_out} further ones are left out, because the package in use was "
+            "trained on them or they have no template."
+        )
+    if comparison.in_use != in_use:
+        told += " Meanwhile another package is in use: compare again."
+    return told
+
+
+def speed_words(speed: Speed | None) -> dict[str, str]:
+    """What a machine measured, by name."""
+    if speed is None:
+        return {}
+    beside = "" if speed.in_use_ms is None else f"; in use {speed.in_use_ms:.1f} ms"
+    return {
+        "Median": f"{speed.median_ms:.1f} ms a picture{beside}",
+        "95 % within": f"{speed.p95_ms:.1f} ms",
+        "Measured": f"n {speed.n}, {speed.pictures} pictures, on {speed.machine}",
+        "Processor": speed.processor,
+    }
+
+
+def _report(package: Package | None) -> Mapping[str, Any]:
+    """The package's own report; one that cannot be read is as good as none."""
+    raw = package.files.get(_REPORT) if package else None
+    if raw is None:
+        return {}
+    try:
+        found = decode_json(raw, where=_REPORT)
+    except LinesideError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _calibration(report: Mapping[str, Any]) -> dict[str, tuple[ReliabilityBin, ...]]:
+    """The tables of the report; of another form they are as good as none."""
+    try:
+        found = decode(
+            dict[str, tuple[ReliabilityBin, ...]], report.get("reliability", {}), where=_REPORT
+        )
+    except LinesideError:
+        return {}
+    return {name: bins for name, bins in found.items() if bins}
+
+
+def _leaking(report: Mapping[str, Any]) -> int | None:
+    count = report.get("leaking")
+    return count if report.get("leaks_by") and isinstance(count, int) else None
+
+
+def _speed(version: ModelVersion) -> dict[str, str]:
+    return {
+        name: value
+        for name, value in version.evidence.items()
+        if any(part in name for part in _SPEEDS)
+    }
+
+
+def _lineage(version: ModelVersion, package: Package | None) -> dict[str, str]:
+    found = {
+        name.replace("_", " ").capitalize(): value
+        for name, value in version.evidence.items()
+        if not any(part in name for part in _SPEEDS)
+    }
+    if package is None:
+        return found
+    lineage = package.manifest.lineage
+    return found | {
+        "Dataset": lineage.dataset,
+        "Data digest": lineage.data_digest,
+        "Pictures": str(lineage.pictures),
+        "Seed": str(lineage.seed),
+        "Code": lineage.code_version,
+        "Made": lineage.created_at or rfc3339(version.registered_at),
+        "Trained by": lineage.trained_by or "not stated",
+    }
+
+
+def _licences(package: Package | None) -> dict[str, str]:
+    if package is None:
+        return {}
+    lineage = package.manifest.lineage
+    weights = f"{lineage.weights} {lineage.weights_licence}".strip()
+    return {"Data": lineage.data_licence or "not stated", "Weights": weights or "none"}

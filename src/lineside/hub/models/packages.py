@@ -1,0 +1,238 @@
+"""Packages: the registry, taking one into use, and trying one.
+
+Taking into use is checked first and signed last; then it is one event in the hub's chain, written
+with the registry's own record in one transaction, and the desired state of every device.
+"""
+
+import base64
+import logging
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Collection, Mapping
+from datetime import datetime
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lineside.core import (
+    Clock,
+    Digest,
+    NotFoundError,
+    Plant,
+    RefusedError,
+    parse_digest,
+    rfc3339,
+    stable_id,
+    to_plain,
+)
+from lineside.hub.devices.registry import Devices
+from lineside.hub.eventlog.ledger import Ledger
+from lineside.hub.eventlog.topics import hub_source
+from lineside.hub.models.desired import Author, DesiredStates
+from lineside.hub.models.releases import Releases
+from lineside.hub.views import PackageView, Tried
+from lineside.models import Package, PackageRecord, Predictor, Registry, Verdict
+from lineside.streams import Event
+from lineside.vision import Frame, encode_png, heat_layer, open_frame
+
+logger = logging.getLogger(__name__)
+
+PACKAGE_TYPE = "lineside.package.v1"
+REPORT_FILE = "evidence/report.html"
+_LOADED = 2
+_MOST_PICTURE_BYTES = 16_000_000
+
+
+class Packages:
+    """The registry as the hub uses it."""
+
+    def __init__(
+        self, registry: Registry, *, ledger: Ledger, devices: Devices, plant: Plant, clock: Clock,
+        may_use: Callable[[Digest], None], releases: Releases, desired: DesiredStates,
+    ) -> None:  # fmt: skip
+        self._desired = desired
+        self._registry = registry
+        self._ledger = ledger
+        self._devices = devices
+        self._plant = plant
+        self._clock = clock
+        self._may_use = may_use
+        self._releases = releases
+        self._lock = threading.Lock()
+        self._loaded: OrderedDict[str, Predictor] = OrderedDict()
+
+    def all(self) -> tuple[PackageView, ...]:
+        """Every package, newest first."""
+        used, approvals = self._desired.in_force(), self._releases.approvals()
+        return tuple(
+            _view(record, used=used, approvals=approvals) for record in self._registry.list()
+        )
+
+    def one(self, digest: str) -> PackageView:
+        """``NotFoundError`` if it is not in the registry."""
+        record = self._registry.get(parse_digest(digest, where="digest"))
+        return _view(record, used=self._desired.in_force(), approvals=self._releases.approvals())
+
+    def digests(self) -> tuple[Digest, ...]:
+        """Every package's digest."""
+        return tuple(record.digest for record in self._registry.list())
+
+    def content(self, digest: str) -> bytes:
+        """The archive's bytes."""
+        return self._registry.content(parse_digest(digest, where="digest"))
+
+    def has_report(self, digest: str) -> bool:
+        """Whether the package carries its page of evidence."""
+        return REPORT_FILE in Package.read(self.content(digest), where=digest).files
+
+    def report(self, digest: str) -> bytes:
+        """The page of evidence that the package carries; ``NotFoundError`` if it has none."""
+        page = Package.read(self.content(digest), where=digest).files.get(REPORT_FILE)
+        if page is None:
+            raise NotFoundError(
+                "the package carries no report",
+                where=digest,
+                fix="Evaluate it: lineside evaluate PACKAGE --data FOLDER --report FILE.",
+            )
+        return page
+
+    def add(self, data: bytes, *, by: str) -> PackageView:
+        """Check an archive and keep it."""
+        record = self._registry.add(data, by=by)
+        logger.info("package added digest=%s by=%s", record.digest, by)
+        return _view(record, used=self._desired.in_force(), approvals=self._releases.approvals())
+
+    def use(self, digest: str, *, inspection: str, by: str, reason: str) -> PackageView:
+        """Take a package into use for an inspection, on every device.
+
+        Raises:
+            InvalidError: of another inspection, or without a person or reason; nothing is signed.
+            RefusedError: it is a version of a model that nobody approved, was judged bad on the
+                line, or cannot be signed.
+        """
+        self.use_on_site(digest, inspection=inspection, by=by, reason=reason)
+        author = Author(by=by, reason=reason)
+        self._desired.write(
+            self._devices.known(), inspection, digest=digest, author=author
+        )  # fmt: skip
+        return self.one(digest)
+
+    def use_on_site(self, digest: str, *, inspection: str, by: str, reason: str) -> None:
+        """Take a package into use for devices that come later; those that are there keep theirs."""
+        self._plant.find_inspection(inspection)
+        parsed = parse_digest(digest, where="digest")
+        self._registry.check_use(parsed, inspection=inspection, by=by, reason=reason)
+        self._may_use(parsed)
+        self._check_not_bad(parsed, inspection=inspection)
+        before = self._registry.in_use(inspection)
+        leaving = self._desired.ever_run(inspection) | {before.digest if before else ""}
+        self._releases.used(parsed, inspection=inspection, leaving=leaving - {""})
+        now = self._clock.now()
+        event = self._used_event(parsed, inspection=inspection, by=by, reason=reason, now=now)
+        self._ledger.record(
+            [event],
+            within=lambda _: self._put_into_use(parsed, inspection, by=by, reason=reason),
+        )
+        logger.info("package in use digest=%s inspection=%s by=%s", digest, inspection, by)
+
+    def _check_not_bad(self, digest: Digest, *, inspection: str) -> None:
+        why = self._desired.verdict(digest, inspection=inspection)
+        if why is not None:
+            raise RefusedError(
+                f"the package was judged bad on the line: {why}",
+                where=inspection,
+                fix="Take a mended version; or roll this one out again, which tries it beside the "
+                "one that runs: lineside rollout start GROUP/NUMBER.",
+            )
+
+    def _put_into_use(self, digest: Digest, inspection: str, *, by: str, reason: str) -> None:
+        self._registry.use(digest, inspection=inspection, by=by, reason=reason)
+
+    def _used_event(
+        self, digest: Digest, *, inspection: str, by: str, reason: str, now: datetime
+    ) -> Event:
+        return Event(
+            id=stable_id("evt", "used", digest, inspection, by, rfc3339(now)),
+            source=hub_source(self._plant.site),
+            type=PACKAGE_TYPE,
+            subject=inspection,
+            time=now,
+            data={
+                "action": "used", "digest": digest, "inspection": inspection, "by": by,
+                "reason": reason,
+            },
+        )  # fmt: skip
+
+    # ---- looking
+
+    def predictor(self, digest: str) -> Predictor:
+        """A loaded package; the two used last are kept."""
+        with self._lock:
+            if digest not in self._loaded:
+                package = Package.read(self.content(digest))
+                self._loaded[digest] = Predictor(package, clock=self._clock)
+            self._loaded.move_to_end(digest)
+            while len(self._loaded) > _LOADED:
+                self._loaded.popitem(last=False)
+            return self._loaded[digest]
+
+    def explain(self, digest: str, frame: Frame) -> dict[str, NDArray[np.float32]]:
+        """Label → where the network looked, 0-1, in the picture's own pixels."""
+        return dict(self.predictor(digest).explain(frame))
+
+    def in_use(self, inspection: str) -> Digest:
+        """The package an inspection runs; ``NotFoundError`` when none was taken into use."""
+        record = self._registry.in_use(inspection)
+        if record is None:
+            raise NotFoundError(
+                f"no package is in use for {inspection!r}",
+                where=inspection,
+                fix="Train one and take it into use.",
+            )
+        return record.digest
+
+    def judge(self, digest: str, data: bytes) -> tuple[Frame, Predictor]:
+        """A picture of somebody's, opened for a package; nothing of it is stored."""
+        predictor = self.predictor(digest)
+        frame = open_frame(
+            data, camera="tried", captured_at=self._clock.now(), max_bytes=_MOST_PICTURE_BYTES
+        )
+        return frame, predictor
+
+    def try_picture(self, digest: str, data: bytes) -> Tried:
+        """What a package says of a picture, with its activation maps."""
+        frame, predictor = self.judge(digest, data)
+        heat = predictor.explain(frame)
+        return Tried(
+            prediction=predictor.predict_single(frame),
+            heat={name: _data_url(values) for name, values in heat.items()},
+            width_px=int(frame.image.shape[1]),
+            height_px=int(frame.image.shape[0]),
+        )
+
+
+def _data_url(heat: NDArray[np.float32]) -> str:
+    png = encode_png(heat_layer(heat))
+    return "data:image/png;base64," + base64.b64encode(png).decode()
+
+
+def _view(
+    record: PackageRecord,
+    *,
+    used: Mapping[str, Collection[Digest]],
+    approvals: Mapping[Digest, Verdict],
+) -> PackageView:
+    """With who took it into use, or approved it as a version of a model."""
+    verdict = None if record.approved_by else approvals.get(record.digest)
+    return PackageView(
+        digest=record.digest,
+        name=record.name,
+        inspection=record.inspection,
+        added_at=record.added_at,
+        added_by=record.added_by,
+        approved_by=record.approved_by if verdict is None else verdict.by,
+        approved_at=record.approved_at if verdict is None else verdict.at,
+        reason=record.reason if verdict is None else verdict.reason,
+        used_by=tuple(name for name, digests in used.items() if record.digest in digests),
+        manifest=to_plain(record.manifest),
+    )

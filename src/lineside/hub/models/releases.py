@@ -1,0 +1,276 @@
+"""From what people decided to what devices may run: approved archives, signed and handed out.
+
+1. An approved version of a model is published under its group and number; a package that is taken
+   into use without being a version, as ``direct-<inspection>`` with the next number of its own.
+2. Publishing comes before a use is recorded: what cannot be signed does not come into use.
+3. Devices go back to an older version by a signed rollback only. It is signed with the decision: a
+   person takes an older version into use again, orders a rollback, or a roll-out goes back.
+4. Only what is signed is handed out, by the digest of its bytes; a device checks all of it again.
+5. A hub without a repository publishes nothing; one that runs makes it at its first start.
+"""
+
+import logging
+import re
+import threading
+from collections import OrderedDict
+from collections.abc import Collection, Iterable
+from datetime import UTC, datetime
+from pathlib import Path
+
+from lineside.core import Clock, ConflictError, Digest, NotFoundError, replace_durably, to_plain
+from lineside.fleet import (
+    Release,
+    Target,
+    UpdateRepository,
+    create_repository,
+    newer,
+    version_key,
+)
+from lineside.hub.access.auth import all_documents
+from lineside.hub.downloads import Slots
+from lineside.hub.models.service import release_of
+from lineside.models import ModelVersions, PackageRecord, Registry, Verdict
+from lineside.store import Blobs, Records
+
+logger = logging.getLogger(__name__)
+
+RELEASE_KIND = "release"
+DIRECT_KIND = "direct-release"
+_TRIES = 16
+_CACHED = 2
+_PAGE = 100
+_UNDATED = datetime.fromtimestamp(0, UTC)
+
+
+class Releases:
+    """The update repository as the hub uses it; safe from several threads and processes."""
+
+    def __init__(
+        self, records: Records, blobs: Blobs, *, folder: Path, clock: Clock, downloads: int = 64
+    ) -> None:
+        """Use what others opened and will close; touch no file yet.
+
+        Args:
+            records: of the hub.
+            blobs: of the hub.
+            folder: of the repository.
+            clock: what expiry counts from.
+            downloads: archives that go out at a time.
+        """
+        self._documents = records.documents
+        self._blobs = blobs
+        self._registry = Registry(records, blobs, clock=clock)
+        self._versions = ModelVersions(records, self._registry, clock=clock)
+        self._folder = folder
+        self._clock = clock
+        self.slots = Slots(downloads, clock=clock)
+        self._lock = threading.Lock()
+        self._loading = threading.Lock()
+        self._cached: OrderedDict[Digest, bytes] = OrderedDict()
+        self.repository = UpdateRepository(folder, clock=clock, read=self._archive)
+
+    def approvals(self) -> dict[Digest, Verdict]:
+        """Package → the newest approval of a version that it is, of any group."""
+        found: dict[Digest, Verdict] = {}
+        for group in self._versions.groups():
+            for version in self._versions.of(group):
+                before = found.get(version.digest)
+                if version.approved and (before is None or before.at <= version.verdicts[-1].at):
+                    found[version.digest] = version.verdicts[-1]
+        return found
+
+    # ---- signing
+
+    def ensure(self, *, keys: Path) -> None:
+        """Make the repository where there is none yet; its root keys are to be taken away."""
+        if self.repository.exists():
+            self.repository.renew()
+            self._hand_out_root()
+            return
+        create_repository(self._folder, keys=keys, clock=self._clock, read=self._archive)
+        self._hand_out_root()
+        logger.warning(
+            "root keys of the update repository were made in %s: take this folder off the machine "
+            "(docs/reference/trust.md); the hub does not need it to sign packages", keys,
+        )  # fmt: skip
+
+    def _hand_out_root(self) -> None:
+        """``root.json``, where devices' ``trust_root`` may point or be copied from."""
+        path, root = self._folder / "root.json", self.repository.first_root()
+        if not path.exists() or path.read_bytes() != root:
+            replace_durably(path, root)
+
+    def publish(self, release: Release) -> Target | None:
+        """Sign an approved version; None where the hub has no repository.
+
+        A package whose archive got further signatures since stays published as it was.
+        """
+        if not self.repository.exists():
+            return None
+        kept = self.target_of(release.digest, group=release.group, version=release.version)
+        if kept is not None:
+            return kept
+        archive = Digest(f"sha256:{release.sha256}")
+        target = self.repository.publish(release, self._archive(archive))
+        # Named in a document, so that nothing forgets the bytes.
+        body = {"release": to_plain(release), "archive": archive}
+        self._documents.put(RELEASE_KIND, release.target, body=body)
+        return target
+
+    def withdraw(self, release: Release) -> None:
+        """Sign a version no more; one that is not signed is fine."""
+        if self.repository.exists() and release.target in self.repository.targets():
+            self.repository.withdraw(release.target)
+
+    def used(self, digest: Digest, *, inspection: str, leaving: Collection[str]) -> None:
+        """Sign what is taken into use, and the way back to it where it is one.
+
+        Args:
+            digest: of the package.
+            inspection: which it will answer for.
+            leaving: packages that some device runs, should run or once ran.
+
+        Raises:
+            RefusedError, UnavailableError: it cannot be signed, so it must not come into use.
+        """
+        if not self.repository.exists():
+            return
+        record = self._registry.get(digest)
+        approved = [found for found in self._versions.holding(digest) if found.approved]
+        released = [release_of(version, record) for version in approved]
+        for release in released or [self._direct(record, inspection=inspection)]:
+            self.publish(release)
+        self.allow_rollback(digest, leaving=leaving)
+
+    def allow_rollback(self, digest: str, *, leaving: Collection[str]) -> None:
+        """Sign that devices may go back to a package from others that were published after it."""
+        if not self.repository.exists():
+            return
+        for target in list(self.repository.targets().values()):
+            if target.custom.get("digest") == digest:
+                self._allow_from(target, leaving=[one for one in leaving if one != digest])
+
+    def published(self) -> list[tuple[Target, datetime]]:
+        """Everything that is signed, with the time of its publication."""
+        if not self.repository.exists():
+            return []
+        at = {one.id: one.updated_at for one in all_documents(self._documents, RELEASE_KIND)}
+        return [
+            (target, at.get(path, _UNDATED)) for path, target in self.repository.targets().items()
+        ]
+
+    def target_of(self, digest: str, *, group: str = "", version: str = "") -> Target | None:
+        """What is signed of a package, the newest version where there are several.
+
+        Without a digest it is found by group and version.
+        """
+        if not self.repository.exists():
+            return None
+        found = [
+            target
+            for target in self.repository.targets().values()
+            if (target.custom.get("digest") == digest or not digest)
+            and target.custom.get("digest")
+            and group in ("", target.custom.get("group"))
+            and version in ("", target.custom.get("version"))
+        ]
+        return max(found, key=lambda target: version_key(_version(target)), default=None)
+
+    def renew(self) -> None:
+        """What expires soon and the hub may sign; by the timer."""
+        if self.repository.exists():
+            self.repository.renew()
+
+    # ---- handing out
+
+    def metadata(self, name: str) -> bytes:
+        """``NotFoundError`` if there is none."""
+        return self.repository.metadata(name)
+
+    def archive(self, path: str) -> tuple[Target, bytes]:
+        """A signed file by its path, with or without the digest in its name.
+
+        Raises:
+            NotFoundError: nothing of this path is signed.
+        """
+        if not self.repository.exists():
+            raise NotFoundError("no update repository", where=path[:200], fix="Start the hub.")
+        target = self.repository.served(path)
+        digest = Digest(f"sha256:{target.sha256}")
+        kept = self._recent(digest)
+        if kept is not None:
+            return target, kept
+        with self._loading:  # many devices ask at once for what was just released: read it once
+            data = self._recent(digest) or self._archive(digest)
+            with self._lock:
+                self._cached[digest] = data
+                while len(self._cached) > _CACHED:
+                    self._cached.popitem(last=False)
+        return target, data
+
+    def _recent(self, digest: Digest) -> bytes | None:
+        with self._lock:
+            kept = self._cached.get(digest)
+            if kept is not None:
+                self._cached.move_to_end(digest)
+            return kept
+
+    # ---- underneath
+
+    def _archive(self, digest: Digest) -> bytes:
+        return self._blobs.get(digest)
+
+    def _allow_from(self, target: Target, *, leaving: Iterable[str]) -> None:
+        signed = target.custom.get("rollback_from", ())
+        known = set(signed if isinstance(signed, list) else ())
+        group = str(target.custom["group"])
+        versions = {one for digest in leaving for one in self.versions_of(digest, group=group)}
+        for left in sorted(versions - known, key=version_key):
+            if newer(left, than=_version(target)):
+                self.repository.allow_rollback(target.path, from_version=left)
+                logger.info("rollback signed path=%s from=%s", target.path, left)
+
+    def versions_of(self, digest: str, *, group: str) -> list[str]:
+        """Under which versions a package was ever published; withdrawn ones still run somewhere."""
+        place, after, found = f"packages/{group}/", f"packages/{group}/", []
+        while page := self._documents.page(RELEASE_KIND, after=after, limit=_PAGE):
+            releases = [one.body["release"] for one in page if one.id.startswith(place)]
+            found += [str(one["version"]) for one in releases if one["digest"] == digest]
+            if len(releases) < len(page):
+                break
+            after = page[-1].id
+        return found
+
+    def _direct(self, record: PackageRecord, *, inspection: str) -> Release:
+        group = "direct-" + (re.sub(r"[^A-Za-z0-9]+", "-", inspection).strip("-") or "inspection")
+        return Release(
+            group=group[:63].rstrip("-"),
+            version=str(self._number(group, record.digest)),
+            inspection=inspection,
+            digest=record.digest,
+            sha256=record.archive.removeprefix("sha256:"),
+            size_bytes=record.size_bytes,
+            platforms=record.manifest.targets,
+        )
+
+    def _number(self, group: str, digest: Digest) -> int:
+        """A package's place among those that were taken into use for an inspection."""
+        for _ in range(_TRIES):
+            try:
+                document = self._documents.get(DIRECT_KIND, group)
+                known, version = list(document.body["digests"]), document.version
+            except NotFoundError:
+                known, version = [], 0
+            if digest in known:
+                return known.index(digest) + 1
+            try:
+                body = {"digests": [*known, digest]}
+                self._documents.put(DIRECT_KIND, group, body=body, expect=version)
+            except ConflictError:
+                continue
+            return len(known) + 1
+        raise ConflictError("others take packages into use too", where=group, fix="Do it again.")
+
+
+def _version(target: Target) -> str:
+    return str(target.custom["version"])

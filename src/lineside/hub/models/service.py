@@ -1,0 +1,437 @@
+"""Numbered versions of models as the hub uses them: register, approve, reject, settings.
+
+1. Every decision is an event of the hub's chain, in the transaction that makes it.
+2. Who made a version does not approve it, unless ``single_person`` is set; then page and event say
+   that it was the maker's own.
+3. What follows an approval is told to listeners by a follower of the log: in order, also of
+   approvals made by command while the hub was away, and perhaps twice after a crash.
+"""
+
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
+from zoneinfo import ZoneInfo
+
+from lineside.core import (
+    Clock,
+    ConflictError,
+    Digest,
+    Json,
+    NotFoundError,
+    RefusedError,
+    decode_fast,
+    decode_json,
+    encode,
+    parse_digest,
+    to_plain,
+)
+from lineside.fleet import Release
+from lineside.hub.config import HubConfig
+from lineside.hub.eventlog.journal import BesideJournal, Journal, person_event
+from lineside.hub.models.evidence import Changes, Evidence, evidence_of
+from lineside.hub.replay.repository import ReplayView, replays_of
+from lineside.models import (
+    Approvers,
+    Change,
+    Comparison,
+    Creation,
+    GroupSettings,
+    ModelGroups,
+    ModelVersion,
+    ModelVersions,
+    Package,
+    PackageRecord,
+    Registry,
+    Status,
+    made_by,
+    may_start,
+    next_start,
+)
+from lineside.store import Blobs, Logged, Records, open_blobs, open_records
+from lineside.streams import Event
+
+logger = logging.getLogger(__name__)
+
+MODEL_TYPE = "lineside.model.v1"
+CHANGES_KIND = "model-changes"
+COMPARISON_KIND = "model-comparison"
+REGISTERED, ASKED = "registered", "comparison asked"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Registration:
+    """Body of a registration: a package that the registry holds becomes a version.
+
+    Attributes:
+        evidence: where evidence stands, by name.
+        better, worse: pictures answered otherwise than by the version in use, right or wrong since;
+            where somebody compared them.
+    """
+
+    package: str
+    evidence: Mapping[str, str] = field(default_factory=dict)
+    better: tuple[Change, ...] = ()
+    worse: tuple[Change, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GroupView:
+    """A group in figures.
+
+    Attributes:
+        newest, approved: highest numbers, of all and of those approved (None: there is none).
+        open_now: whether a roll-out may begin now; ``opens_at`` when it next may.
+    """
+
+    name: str
+    versions: int
+    waiting: int
+    newest: int
+    approved: int | None
+    settings: GroupSettings
+    open_now: bool
+    opens_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Approved:
+    """What listeners are told of an approval."""
+
+    version: ModelVersion
+    release: Release
+    settings: GroupSettings
+    by: str
+
+
+Listener = Callable[[Approved], object]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ground:
+    """What the registry of versions stands on."""
+
+    records: Records
+    blobs: Blobs
+    journal: Journal
+    site: str
+    clock: Clock
+
+
+class Models:
+    """Groups and versions; safe from several threads and processes."""
+
+    def __init__(self, ground: Ground, *, config: HubConfig) -> None:
+        self._documents = ground.records.documents
+        self._registry = Registry(ground.records, ground.blobs, clock=ground.clock)
+        self._versions = ModelVersions(ground.records, self._registry, clock=ground.clock)
+        self._groups = ModelGroups(ground.records)
+        self._journal = ground.journal
+        self._site = ground.site
+        self._clock = ground.clock
+        self._approvers = Approvers.ANYBODY if config.single_person else Approvers.OTHERS
+        self._zone = ZoneInfo(config.time_zone)
+        self._listeners: list[Listener] = []
+        self._rejected: list[Callable[[Release], object]] = []
+
+    # ---- looking
+
+    def all(self) -> tuple[GroupView, ...]:
+        """Every group, by name."""
+        return tuple(self.group(name) for name in self._versions.groups())
+
+    def group(self, name: str) -> GroupView:
+        """``NotFoundError`` if it has no version."""
+        versions = self.versions(name)
+        settings = self._groups.settings(name)
+        now = self._clock.now()
+        return GroupView(
+            name=name,
+            versions=len(versions),
+            waiting=sum(one.status is Status.PENDING for one in versions),
+            newest=versions[-1].number,
+            approved=max((one.number for one in versions if one.approved), default=None),
+            settings=settings,
+            open_now=may_start(now, settings.windows, zone=self._zone),
+            opens_at=next_start(now, settings.windows, zone=self._zone),
+        )
+
+    def versions(self, group: str) -> tuple[ModelVersion, ...]:
+        """Of a group by number; ``NotFoundError`` where there is none."""
+        found = self._versions.of(group)
+        if not found:
+            raise NotFoundError(
+                f"no group {group!r}", where="registry", fix="List them: lineside model list."
+            )
+        return found
+
+    def one(self, group: str, number: int) -> ModelVersion:
+        """``NotFoundError`` if there is none."""
+        return self._versions.one(group, number)
+
+    def holding(self, digest: str) -> tuple[ModelVersion, ...]:
+        """Every version of any group that is this package."""
+        return self._versions.holding(parse_digest(digest, where="digest"))
+
+    def latest_approved(self, group: str) -> ModelVersion:
+        """The approved version of the highest number; ``NotFoundError`` if none is approved."""
+        return self._versions.newest_approved(group)
+
+    def release(self, version: ModelVersion) -> Release:
+        """What is signed and rolled out of an approved version.
+
+        Raises:
+            RefusedError: it is not approved.
+        """
+        if not version.approved:
+            raise RefusedError(
+                f"{version.name} is not approved", where=version.name, fix="Approve it first."
+            )
+        return release_of(version, self._registry.get(version.digest))
+
+    def evidence(self, group: str, number: int) -> Evidence:
+        """Everything that is known of a version, beside the one in use."""
+        version = self.one(group, number)
+        package = self._package(version)
+        return evidence_of(
+            version,
+            package=package,
+            beside=self._beside(version, package.manifest.inspection if package else ""),
+            comparison=self.comparison(version),
+            changes=self._changes(version),
+            replays=self.replays(version),
+        )
+
+    def replays(self, version: ModelVersion) -> tuple[ReplayView, ...]:
+        """Recorded spans that were answered by a version's package, newest first."""
+        return replays_of(self._documents, version.digest) if version.digest else ()
+
+    def beside(self, version: ModelVersion) -> PackageRecord | None:
+        """What a version is compared with: the package in use, else the newest approved version."""
+        return self._beside(version, self._registry.get(version.digest).inspection)
+
+    def content(self, digest: str) -> bytes:
+        """A package's archive."""
+        return self._registry.content(digest)
+
+    def comparison(self, version: ModelVersion) -> Comparison | None:
+        """As it was made; None while it was not."""
+        try:
+            document = self._documents.get(COMPARISON_KIND, version.name)
+        except NotFoundError:
+            return None
+        where = f"{COMPARISON_KIND} {version.name}"
+        return decode_fast(Comparison, encode(document.body), where=where)
+
+    def keep_comparison(self, version: ModelVersion, found: Comparison) -> None:
+        """The newest is the one that is shown."""
+        self._documents.put(COMPARISON_KIND, version.name, body=to_plain(found))
+
+    def ask_comparison(self, group: str, number: int, *, by: str) -> ModelVersion:
+        """Let the hub compare a version with what is in use now, in the background.
+
+        Raises:
+            ConflictError: the version is not completed.
+        """
+        version = self.one(group, number)
+        if version.creation is not Creation.COMPLETED:
+            raise ConflictError(
+                f"the version is {version.creation}", where=version.name, fix="Wait for it."
+            )
+        told: dict[str, Json] = {"action": ASKED, "version": number, "by": by}
+        self._journal.record([self._event(group, told)])
+        return version
+
+    def why_not(self, version: ModelVersion, *, by: str) -> str:
+        """Why this person may not approve a version, in words; "" where nothing speaks against."""
+        if self._approvers is Approvers.OTHERS and made_by(version, by):
+            return "You made this version, and nobody approves what is their own."
+        return ""
+
+    @property
+    def single_person(self) -> bool:
+        """Whether makers may approve their own."""
+        return self._approvers is Approvers.ANYBODY
+
+    def may_use(self, digest: Digest) -> None:
+        """Refuse a package that is a version which nobody approved.
+
+        Raises:
+            RefusedError: it waits, or was rejected.
+        """
+        found = self._versions.holding(digest)
+        if found and not any(one.approved for one in found):
+            raise RefusedError(
+                f"the package is {found[-1].name}, which is {found[-1].status}",
+                where=found[-1].name,
+                fix="Another person approves it first, on the version's page.",
+            )
+
+    # ---- deciding
+
+    def register(self, group: str, wished: Registration, *, by: str) -> ModelVersion:
+        """A package of the registry as the group's next version; it waits for a person."""
+        digest = parse_digest(wished.package, where="package")
+        record = self._registry.get(digest)
+        archive = self._registry.content(digest)
+        made: list[ModelVersion] = []
+
+        def keep(_: list[Logged]) -> None:
+            version = self._versions.register(
+                archive, group=group, by=by, metrics=record.manifest.metrics,
+                evidence=wished.evidence,
+            )  # fmt: skip
+            made.append(version)
+            if wished.better or wished.worse:
+                changes = Changes(better=wished.better, worse=wished.worse)
+                self._documents.put(CHANGES_KIND, version.name, body=to_plain(changes))
+
+        known = any(one.digest == digest for one in self._versions.of(group))
+        told: dict[str, Json] = {"action": REGISTERED, "digest": digest, "by": by}
+        self._journal.record([] if known else [self._event(group, told)], within=keep)
+        return made[0]
+
+    def announce(self, version: ModelVersion) -> None:
+        """Say that a version was registered by a program that writes no events, a pipeline."""
+        told: dict[str, Json] = {
+            "action": REGISTERED, "digest": version.digest, "by": version.registered_by,
+        }  # fmt: skip
+        self._journal.record([self._event(version.group, told)])
+
+    def approve(self, group: str, number: int, *, by: str, reason: str) -> ModelVersion:
+        """Approve a version for release.
+
+        Raises:
+            RefusedError: its makers approve it.
+            InvalidError, NotFoundError, ConflictError: as ``ModelVersions.decide``.
+        """
+        return self._decide(self.one(group, number), Status.APPROVED, by=by, reason=reason)
+
+    def reject(self, group: str, number: int, *, by: str, reason: str) -> ModelVersion:
+        """Reject a version, one that was approved before as well."""
+        return self._decide(self.one(group, number), Status.REJECTED, by=by, reason=reason)
+
+    def set_settings(self, group: str, settings: GroupSettings, *, by: str) -> GroupView:
+        """Say what follows an approval; ``NotFoundError`` if the group has no version."""
+        self.versions(group)
+        told: dict[str, Json] = {"action": "settings", "by": by, **to_plain(settings)}
+        self._journal.record(
+            [self._event(group, told)], within=lambda _: self._groups.put(group, settings)
+        )
+        return self.group(group)
+
+    def _decide(
+        self, version: ModelVersion, status: Status, *, by: str, reason: str
+    ) -> ModelVersion:
+        own = status is Status.APPROVED and made_by(version, by)
+        told: dict[str, Json] = {
+            "action": status.lower(), "version": version.number, "digest": version.digest,
+            "by": by, "reason": reason, "own": own,
+        }  # fmt: skip
+        seen = self.replays(version) if status is Status.APPROVED else ()
+        if seen:
+            told["replays"] = [{"replay": one.id, "digest": one.digest} for one in seen]
+        decided: list[ModelVersion] = []
+
+        def keep(_: list[Logged]) -> None:
+            decided.append(
+                self._versions.decide(
+                    version.group, version.number, status=status, by=by, reason=reason,
+                    approvers=self._approvers,
+                )
+            )  # fmt: skip
+
+        self._journal.record([self._event(version.group, told)], within=keep)
+        logger.debug("version decided version=%s status=%s by=%s", version.name, status, by)
+        return decided[0]
+
+    def _event(self, group: str, told: Mapping[str, Json]) -> Event:
+        return person_event(
+            MODEL_TYPE, subject=group, site=self._site, clock=self._clock,
+            told={"group": group, **told},
+        )  # fmt: skip
+
+    # ---- what follows
+
+    def on_approved(self, listener: Listener) -> None:
+        """Call ``listener`` of every approval, on the follower's thread; twice does no harm."""
+        self._listeners.append(listener)
+
+    def on_rejected(self, listener: Callable[[Release], object]) -> None:
+        """Call ``listener`` of every version that was rejected, once approved or not."""
+        self._rejected.append(listener)
+
+    def follow(self, page: Sequence[Logged]) -> None:
+        """Tell the listeners of the decisions in a page of the log that still hold."""
+        for logged in page:
+            told = decode_json(logged.entry.body, where=logged.entry.id)["data"]
+            if told.get("action") not in ("approved", "rejected"):
+                continue
+            version = self.one(str(told["group"]), int(told["version"]))
+            if version.approved and told["action"] == "approved":
+                self._tell(version, by=str(told["by"]))
+            elif version.status is Status.REJECTED and told["action"] == "rejected":
+                release = release_of(version, self._registry.get(version.digest))
+                for listener in self._rejected:
+                    listener(release)
+
+    def _tell(self, version: ModelVersion, *, by: str) -> None:
+        told = Approved(
+            version=version,
+            release=self.release(version),
+            settings=self._groups.settings(version.group),
+            by=by,
+        )
+        for listener in self._listeners:
+            listener(told)
+
+    # ---- evidence
+
+    def _package(self, version: ModelVersion) -> Package | None:
+        if not version.digest:
+            return None
+        return Package.read(self._registry.content(version.digest), where=version.name)
+
+    def _beside(self, version: ModelVersion, inspection: str) -> PackageRecord | None:
+        """What runs now: the inspection's package, else the newest approved other version."""
+        used = self._registry.in_use(inspection) if inspection else None
+        if used is not None and used.digest != version.digest:
+            return used
+        others = [one for one in self._versions.of(version.group) if one.approved]
+        others = [one for one in others if one.digest != version.digest]
+        return self._registry.get(others[-1].digest) if others else None
+
+    def _changes(self, version: ModelVersion) -> Changes | None:
+        try:
+            document = self._documents.get(CHANGES_KIND, version.name)
+        except NotFoundError:
+            return None
+        return decode_fast(Changes, encode(document.body), where=f"{CHANGES_KIND} {version.name}")
+
+
+def release_of(version: ModelVersion, record: PackageRecord) -> Release:
+    """A version with the bytes that hold it."""
+    return Release(
+        group=version.group,
+        version=str(version.number),
+        inspection=record.inspection,
+        digest=record.digest,
+        sha256=record.archive.removeprefix("sha256:"),
+        size_bytes=record.size_bytes,
+        platforms=record.manifest.targets,
+    )
+
+
+@contextmanager
+def open_models(config: HubConfig, *, site: str, clock: Clock) -> Iterator[Models]:
+    """Groups and versions for a command beside the hub, whether or not it runs."""
+    with open_records(config.records_url, clock=clock) as records:
+        blobs = open_blobs(config.blobs_url)
+        try:
+            ground = Ground(
+                records=records, blobs=blobs, journal=BesideJournal(records), site=site, clock=clock
+            )
+            yield Models(ground, config=config)
+        finally:
+            blobs.close()

@@ -1,0 +1,1 @@
+"""Replays of recorded frames and events through another model or other rules."""

@@ -1,0 +1,398 @@
+"""Replays as they are kept: who asked for which, how far it is, what it found.
+
+1. A replay is a document that changes with its state, and its result another that does not. Asking,
+   ending and cancelling are events of the hub's chain, each in the transaction that keeps it; the
+   last one carries the result's digest.
+2. Frames whose decision a kept result lists are pinned: evidence does not age out.
+3. The newest ``MOST_KEPT`` stay; what the log says of the others stays with it.
+"""
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import Any
+
+from lineside.core import (
+    Clock,
+    ConflictError,
+    FrameId,
+    Json,
+    NotFoundError,
+    decode_fast,
+    digest_of,
+    encode,
+    new_id,
+    to_plain,
+)
+from lineside.hub.eventlog.journal import Journal, person_event
+from lineside.hub.replay.records import ReplayCounts, ReplayOrder, ReplayResult
+from lineside.store import Documents, Records
+from lineside.streams import Event, EventChange
+
+REPLAY_TYPE = "lineside.replay.v1"
+REPLAY_KIND, RESULT_KIND = "replay", "replay-result"
+ASKED = "asked"
+WAITING, RUNNING, DONE, FAILED, CANCELLED = "waiting", "running", "done", "failed", "cancelled"
+MOST_KEPT = 300
+MOST_WAITING = 20
+_MOST_SHOWN = 20
+_PAGE = 100
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReplayLine:
+    """A difference as a person reads it.
+
+    Attributes:
+        kind: ``decision``, ``event`` or ``twin``.
+        what: label, rule or path.
+        frame: picture that shows it; "" where none does.
+    """
+
+    kind: str
+    what: str
+    before: str
+    after: str
+    at: datetime
+    frame: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReplayView:
+    """A replay as it stands.
+
+    Attributes:
+        state: ``waiting``, ``running``, ``done``, ``failed`` or ``cancelled``.
+        package_name: of the registry; "" where no package or several are asked.
+        rules: digest of the text that was tried; "" for the plant's own rules.
+        reason: why it failed.
+        counts, bit_identical, digest: of the result, once it is done.
+        lines: the first differences of each kind.
+    """
+
+    id: str
+    state: str
+    order: ReplayOrder
+    asked_by: str
+    asked_at: datetime
+    package_name: str = ""
+    rules: str = ""
+    percent: float = 0.0
+    ended_at: datetime | None = None
+    reason: str = ""
+    frames: int = 0
+    counts: ReplayCounts = field(default_factory=ReplayCounts)
+    bit_identical: bool = False
+    digest: str = ""
+    remarks: tuple[str, ...] = ()
+    lines: tuple[ReplayLine, ...] = ()
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing more happens to it."""
+        return self.state in (DONE, FAILED, CANCELLED)
+
+
+class ReplayBook:
+    """Replays over records; safe from several threads and processes."""
+
+    def __init__(self, records: Records, *, journal: Journal, site: str, clock: Clock) -> None:
+        self._records = records
+        self._documents: Documents = records.documents
+        self._journal = journal
+        self._site = site
+        self._clock = clock
+
+    # ---- looking
+
+    def all(self) -> tuple[ReplayView, ...]:
+        """Newest first."""
+        return tuple(sorted(self._views(), key=lambda one: one.id, reverse=True))
+
+    def one(self, replay_id: str) -> ReplayView:
+        """``NotFoundError`` if there is none."""
+        return self._read(replay_id)[0]
+
+    def rules(self, replay_id: str) -> bytes:
+        """The rules that are tried; b"" where the plant's own stand."""
+        return str(self._document(replay_id)["rules_text"]).encode()
+
+    def result(self, replay_id: str) -> dict[str, Any]:
+        """All that a replay found, plain.
+
+        Raises:
+            NotFoundError: there is no such replay, or it is not done.
+        """
+        view = self.one(replay_id)
+        try:
+            return self._documents.get(RESULT_KIND, replay_id).body
+        except NotFoundError as error:
+            raise NotFoundError(
+                f"the replay is {view.state} and has no result", where=replay_id, fix="Wait for it."
+            ) from error
+
+    # ---- moving
+
+    def ask(self, order: ReplayOrder, *, rules: bytes, name: str, by: str) -> ReplayView:
+        """Note down a replay that somebody wants.
+
+        Raises:
+            ConflictError: too many wait already.
+        """
+        waiting = sum(not one.ended for one in self._views())
+        if waiting >= MOST_WAITING:
+            raise ConflictError(
+                f"{waiting} replays wait already", where="replays", fix="Cancel one, or wait."
+            )
+        view = self._new(order, rules=rules, name=name, by=by, state=WAITING)
+        self._journal.record(
+            [self._event(view, ASKED, by=by)], within=lambda _: self._put(view, rules=rules)
+        )
+        self._tidy()
+        return view
+
+    def run(self, view: ReplayView) -> ReplayView:
+        """It is at work."""
+        return self._move(view, replace(view, state=RUNNING, percent=0.0))
+
+    def keep(
+        self, result: ReplayResult, *, rules: bytes, by: str, view: ReplayView | None = None
+    ) -> ReplayView:
+        """Keep what a replay found, and say so in the log.
+
+        Args:
+            result: what was found.
+            rules: that were tried.
+            by: who asked.
+            view: as it was asked; None for one that is made and kept at once.
+
+        Raises:
+            ConflictError: it was cancelled, or made by another hub, meanwhile.
+        """
+        order = ReplayOrder(
+            since=result.since, until=result.until, package=result.package,
+            inspection=result.inspections[0] if len(result.inspections) == 1 else "",
+        )  # fmt: skip
+        before = view or self._new(
+            order, rules=rules, name=result.package_name, by=by, state=WAITING
+        )
+        after = replace(
+            before, state=DONE, percent=100.0, ended_at=self._clock.now(), frames=result.frames,
+            counts=result.counts, bit_identical=result.bit_identical, digest=result.digest,
+            remarks=result.remarks, lines=tuple(lines_of(result)), package_name=result.package_name,
+        )  # fmt: skip
+
+        def keep(_: object) -> None:
+            if view is not None and self.one(view.id).ended:
+                raise ConflictError("the replay has ended meanwhile", where=view.id)
+            self._put(after, rules=rules)
+            self._documents.put(RESULT_KIND, after.id, body=to_plain(result))
+            frames = sorted({FrameId(one.frame) for one in result.decisions_changed})
+            if frames:
+                self._records.frames.pin(frames, reason=f"replay:{after.id}")
+
+        self._journal.record([self._event(after, DONE, by=by)], within=keep)
+        self._tidy()
+        return after
+
+    def fail(self, view: ReplayView, *, reason: str) -> ReplayView:
+        """It ended without a result."""
+        return self._end(view, FAILED, by=view.asked_by, reason=reason)
+
+    def cancel(self, replay_id: str, *, by: str) -> ReplayView:
+        """Nobody wants it any more; ``ConflictError`` where it ended already."""
+        view = self.one(replay_id)
+        if view.ended:
+            raise ConflictError(
+                f"the replay is {view.state}", where=replay_id, fix="Nothing to do."
+            )
+        return self._end(view, CANCELLED, by=by, reason=f"cancelled by {by}")
+
+    def _end(self, view: ReplayView, state: str, *, by: str, reason: str) -> ReplayView:
+        after = replace(view, state=state, reason=reason, ended_at=self._clock.now())
+
+        def keep(_: object) -> None:
+            self._move(view, after)
+
+        self._journal.record([self._event(after, state, by=by)], within=keep)
+        return after
+
+    def _move(self, before: ReplayView, after: ReplayView) -> ReplayView:
+        kept, version = self._read(before.id)
+        if kept.ended:
+            raise ConflictError(f"the replay is {kept.state}", where=before.id, fix="Look again.")
+        body = {"view": to_plain(after), "rules_text": self._document(before.id)["rules_text"]}
+        self._documents.put(REPLAY_KIND, before.id, body=body, expect=version)
+        return after
+
+    # ---- documents
+
+    def _new(
+        self, order: ReplayOrder, *, rules: bytes, name: str, by: str, state: str
+    ) -> ReplayView:
+        return ReplayView(
+            id=new_id("rpl", clock=self._clock), state=state, order=order, asked_by=by,
+            asked_at=self._clock.now(), package_name=name, rules=digest_of(rules) if rules else "",
+        )  # fmt: skip
+
+    def _put(self, view: ReplayView, *, rules: bytes) -> None:
+        body = {"view": to_plain(view), "rules_text": rules.decode()}
+        self._documents.put(REPLAY_KIND, view.id, body=body)
+
+    def _document(self, replay_id: str) -> Mapping[str, Any]:
+        try:
+            return self._documents.get(REPLAY_KIND, replay_id).body
+        except NotFoundError as error:
+            raise NotFoundError(
+                "no such replay", where=replay_id, fix="List /api/v1/replays."
+            ) from error
+
+    def _read(self, replay_id: str) -> tuple[ReplayView, int]:
+        self._document(replay_id)
+        document = self._documents.get(REPLAY_KIND, replay_id)
+        return _view(document.body, replay_id), document.version
+
+    def _views(self) -> Iterator[ReplayView]:
+        return views_in(self._documents)
+
+    def _tidy(self) -> None:
+        ended = [one for one in self.all() if one.ended]
+        for one in ended[MOST_KEPT:]:
+            self._documents.delete(RESULT_KIND, one.id)
+            self._documents.delete(REPLAY_KIND, one.id)
+
+    def _event(self, view: ReplayView, action: str, *, by: str) -> Event:
+        order = view.order
+        told: dict[str, Json] = {
+            "action": action, "replay": view.id, "by": by, "package": order.package,
+            "inspection": order.inspection, "rules": view.rules, **_span(order),
+        }  # fmt: skip
+        if action == DONE:
+            told |= {"digest": view.digest, "frames": view.frames, "counts": to_plain(view.counts)}
+        if view.reason:
+            told["reason"] = view.reason
+        return person_event(
+            REPLAY_TYPE, subject=view.id, site=self._site, clock=self._clock, told=told
+        )
+
+
+def _span(order: ReplayOrder) -> dict[str, Json]:
+    plain = to_plain(order)
+    return {"since": plain["since"], "until": plain["until"]}
+
+
+def _view(body: Mapping[str, Any], name: str) -> ReplayView:
+    return decode_fast(ReplayView, encode(body["view"]), where=f"{REPLAY_KIND} {name}")
+
+
+def views_in(documents: Documents) -> Iterator[ReplayView]:
+    """Every replay, oldest first."""
+    after = ""
+    while page := documents.page(REPLAY_KIND, after=after, limit=_PAGE):
+        yield from (_view(document.body, document.id) for document in page)
+        after = page[-1].id
+
+
+def replays_of(documents: Documents, package: str) -> tuple[ReplayView, ...]:
+    """Those of a package that found something out, newest first."""
+    found = [
+        one for one in views_in(documents) if one.state == DONE and one.order.package == package
+    ]
+    return tuple(sorted(found, key=lambda one: one.id, reverse=True))
+
+
+# ---- in words
+
+
+def lines_of(result: ReplayResult) -> Iterator[ReplayLine]:
+    """The first differences of each kind, as a person reads them."""
+    for one in result.decisions_changed[:_MOST_SHOWN]:
+        before, after = _differing(one.before, one.after)
+        yield ReplayLine(
+            kind="decision", what=one.inspection, before=before, after=after, at=one.at,
+            frame=one.frame,
+        )  # fmt: skip
+    for event in result.events_changed[:_MOST_SHOWN]:
+        said = _event_sides(event)
+        shown = event.after or event.before
+        frame = str(shown.data.get("frame", "")) if shown else ""
+        yield ReplayLine(
+            kind="event", what=event.rule, before=said[0], after=said[1], at=event.at, frame=frame
+        )
+    for place in result.twin_changed[:_MOST_SHOWN]:
+        frame = place.after_evidence.frame or place.before_evidence.frame
+        yield ReplayLine(
+            kind="twin", what=place.path, before=_words(place.before), after=_words(place.after),
+            at=place.first_at, frame=frame,
+        )  # fmt: skip
+
+
+def _differing(before: Mapping[str, Any], after: Mapping[str, Any]) -> tuple[str, str]:
+    """Only what is not alike, of two decisions."""
+    sides = [dict(_parts(one)) for one in (before, after)]
+    names = [name for name in sides[0] | sides[1] if sides[0].get(name) != sides[1].get(name)]
+    told = [", ".join(side[name] for name in names if name in side) for side in sides]
+    return told[0] or "nothing", told[1] or "nothing"
+
+
+def _parts(told: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    if told["state"] != "ok":
+        yield "state", str(told["state"])
+    for one in told.get("labels", ()):
+        yield f"label {one['name']}", f"{one['name']} {one['decision']}"
+    boxes: Sequence[Mapping[str, Any]] = told.get("boxes", ())
+    if boxes:
+        yield "boxes", f"{len(boxes)} boxes: {', '.join(str(one['label']) for one in boxes[:6])}"
+    if "count" in told:
+        count = told["count"]
+        more = " or more" if count["more"] else ""
+        yield "count", f"{count['value']} ({count['low']} to {count['high']}{more})"
+    if "anomaly" in told:
+        yield "anomaly", f"anomaly {told['anomaly']['decision']}"
+
+
+def _event_sides(change: EventChange) -> tuple[str, str]:
+    """Both sides of an event; of one that both say, only what is not alike."""
+    sides = [one.data if one is not None else None for one in (change.before, change.after)]
+    values = [dict(one.get("values", {})) if one else {} for one in sides]
+    alike = {name for name in values[0] if values[0][name] == values[1].get(name)}
+    before, after = (
+        "nothing" if data is None else _event_words(data, told, but=alike)
+        for data, told in zip(sides, values, strict=True)
+    )
+    return before, after
+
+
+def _event_words(
+    data: Mapping[str, Any], values: Mapping[str, Any], *, but: Collection[str]
+) -> str:
+    """What an event says, without figures in ``but`` and the names of frames."""
+    if "name" not in data:
+        return str(data.get("sentence") or f"{data.get('action', '')} {data.get('state', '')}")
+    key = ", ".join(str(value) for value in data.get("key", {}).values())
+    told = {name: value for name, value in values.items() if name not in but}
+    plain = ", ".join(f"{k} {v}" for k, v in told.items() if not str(v).startswith("frm_"))
+    return " ".join(part for part in (str(data["action"]), key, plain) if part)[:200]
+
+
+def _words(value: Any) -> str:  # noqa: ANN401  JSON of any shape
+    if value is None:
+        return "nothing"
+    if isinstance(value, Mapping):
+        names = sorted(value, key=lambda name: (name != "seen", name))
+        return ", ".join(_words(value[name]) for name in names if value[name] not in ("", []))
+    return " or ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+
+
+def replay_words(view: ReplayView) -> str:
+    """What a replay found, in a sentence; "" while it is not done."""
+    if view.state != DONE:
+        return ""
+    frames = f"{view.frames} {'frame' if view.frames == 1 else 'frames'}"
+    if view.bit_identical:
+        return f"{frames}: nothing differs, to the last bit."
+    counts = view.counts
+    return (
+        f"{frames}: {counts.decisions_changed} decided otherwise; {counts.events_changed} events "
+        f"and {counts.twin_changed} places of the twin differ."
+    )

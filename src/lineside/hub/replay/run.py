@@ -1,0 +1,481 @@
+"""A recorded span once more: by another package, by other rules, or by the same.
+
+1. Two sides are run over the same entries of the log in lockstep. *Before*: the answers as recorded
+   and the plant's rules. *After*: the answers of the package that is tried, else those recorded,
+   and the rules that are tried, else the plant's. Everything else stands as recorded, in log order
+   and with its arrival times.
+2. Both sides begin alike: the twin is folded from the log up to the span, and the rules begin so
+   long before it as their memory reaches, over the answers as recorded. So a difference is due to
+   what is tried and to nothing else. What the rules say is compared from the span on, up to when
+   nothing more arrives.
+3. What the rules say of the recorded answers is also held against what the log holds of them:
+   whoever reads a replay sees whether it repeats the day at all.
+4. A frame whose picture is gone or damaged keeps its recorded answer on both sides, and is counted.
+5. One entry is held at a time; lists are bounded, and everything is counted. Nothing is written.
+"""
+
+import hashlib
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+
+import msgspec
+
+from lineside.core import (
+    Clock,
+    Digest,
+    NotFoundError,
+    Plant,
+    UnavailableError,
+    digest_of,
+    encode,
+    rfc3339,
+    to_plain,
+)
+from lineside.hub.replay.answers import Answers, Kept, PictureGoneError, UnansweredError
+from lineside.hub.replay.records import (
+    AS_RECORDED,
+    MOST_LISTED,
+    DecisionChange,
+    RecordCheck,
+    ReplayCounts,
+    ReplayOrder,
+    ReplayResult,
+    sealed,
+)
+from lineside.hub.rules.service import PAGE, earlier, entry_of_log, position_before, span_of
+from lineside.store import EventLog, Logged
+from lineside.streams import (
+    PREDICTION_TYPE,
+    Entry,
+    Event,
+    EventDifferences,
+    Kind,
+    Likeness,
+    RuleSet,
+    decided,
+    decode_event,
+    encode_event,
+    entry_of,
+    largest_move,
+    likeness,
+    memory_s,
+    moment,
+    prediction_id,
+    read_prediction,
+)
+from lineside.twin import (
+    LineState,
+    Snapshot,
+    TwinDifferences,
+    TwinRun,
+    initial,
+    load_snapshot,
+    moves_twin,
+    raised_anew,
+)
+from lineside.vision import Prediction
+
+_LEAST_WARM_UP_S = 60.0
+_MOST_IDS = 4096
+_MOST_SAID = 200_000
+
+Tell = Callable[[float], None]
+"""Is told how far a replay is, 0 to 1, about once a page of the log."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tried:
+    """What is tried beside the record.
+
+    Attributes:
+        inspections: whose frames are asked; empty where nobody is asked.
+        name: of the package.
+        plant: with the rules that are tried; the hub's own plant where none are.
+    """
+
+    inspections: frozenset[str]
+    name: str
+    plant: Plant
+
+
+@dataclass(slots=True, kw_only=True)
+class _Side:
+    """A twin and rules over one version of the record."""
+
+    twin: TwinRun
+    rules: RuleSet
+
+    def take(self, event: Event | None, entry: Entry) -> list[Event]:
+        """What the twin raises and the rules say; ``event`` None where it moves no twin."""
+        raised: list[Event] = []
+        if event is not None:
+            raised = self.twin.take(event, arrived_at=moment(entry.arrived_us))
+        entries = [entry, *(entry_of(one, arrived_us=entry.arrived_us) for one in raised)]
+        return [*raised, *self.rules.take(entries)]
+
+
+@dataclass(slots=True, kw_only=True)
+class _Tally:
+    """Counts on the way, and the differences that are listed."""
+
+    counts: dict[str, int] = field(default_factory=dict)
+    largest: float = 0.0
+    decisions: list[DecisionChange] = field(default_factory=list)
+    answer_s: float = 0.0
+    damage: dict[str, str] = field(default_factory=dict)
+
+    def add(self, name: str) -> None:
+        self.counts[name] = self.counts.get(name, 0) + 1
+
+
+class Replay:
+    """One replay; ``run`` once, on one thread.
+
+    Args:
+        kept: the hub's records and blobs.
+        plant: the hub's own.
+        tried: beside it.
+        answers: packages; asked only where the order names one.
+        clock: for what it takes.
+        stop: set from another thread, it ends the run with ``UnavailableError``.
+    """
+
+    def __init__(
+        self, kept: Kept, *, plant: Plant, tried: Tried, answers: Answers, clock: Clock,
+        stop: threading.Event | None = None,
+    ) -> None:  # fmt: skip
+        self._log: EventLog = kept.records.log
+        self._documents = kept.records.documents
+        self._plant = plant
+        self._tried = tried
+        self._answers = answers
+        self._clock = clock
+        self._stop = stop or threading.Event()
+        self._tally = _Tally()
+        self._twins = TwinDifferences()
+        self._said: dict[str, bytes] = {}
+        self._recorded: dict[str, bytes] = {}
+        self._sent: dict[tuple[str, str], None] = {}
+
+    def run(self, order: ReplayOrder, *, tell: Tell) -> ReplayResult:
+        """Both sides over the span.
+
+        Raises:
+            NotFoundError: nothing arrived in the span, or a package is not there.
+            UnavailableError: it was stopped.
+        """
+        started_s = self._clock.monotonic()
+        begin = earlier(order.since, by=timedelta(seconds=self._warm_up_s(order)))
+        before, after = self._sides(begin=begin, since=order.since)
+        events = EventDifferences(most=MOST_LISTED, fractions=_fractions(order))
+        first, last = (position_before(self._log, at) for at in (order.since, order.until))
+        for logged in self._span(since=order.since, until=order.until):
+            self._step(logged, order=order, sides=(before, after), events=events)
+            tell(min(1.0, max(0.0, (logged.position - first) / max(1, last - first))))
+        self._check_found(order)
+        events.take(before=list(before.rules.finish()), after=list(after.rules.finish()))
+        found = self._result(order, begin=begin, events=events)
+        ends_alike = before.twin.state == after.twin.state or order.package not in ("", AS_RECORDED)
+        found = sealed(replace(found, bit_identical=_quiet(found) and ends_alike))
+        seconds = self._clock.monotonic() - started_s
+        asked = max(1, found.counts.frames)
+        return replace(
+            found, seconds=round(seconds, 3),
+            ms_per_frame=round(1000 * self._tally.answer_s / asked, 3),
+        )  # fmt: skip
+
+    # ---- how both sides begin
+
+    def _warm_up_s(self, order: ReplayOrder) -> float:
+        if order.warm_up_s is not None:
+            return order.warm_up_s
+        return max(_LEAST_WARM_UP_S, memory_s(self._plant), memory_s(self._tried.plant))
+
+    def _sides(self, *, begin: datetime, since: datetime) -> tuple[_Side, _Side]:
+        state = self._state_before(since)
+        before, after = (
+            _Side(twin=TwinRun(state, plant=self._plant), rules=RuleSet(plant))
+            for plant in (self._plant, self._tried.plant)
+        )
+        for logged in self._span(since=begin, until=since):
+            entry = entry_of_log(logged)
+            if before.rules.says(entry) or after.rules.says(entry):
+                continue
+            self._note_said(before.rules.take([entry]))
+            after.rules.take([entry])
+        return before, after
+
+    def _state_before(self, since: datetime) -> LineState:
+        """The twin after everything that arrived before ``since``."""
+        twin = self._plant.twin
+        if twin is None:
+            return initial(self._plant)
+        kept = self._snapshot_before(since)
+        run = TwinRun(kept.state, plant=self._plant)
+        position = kept.position
+        while page := self._log.read(after=position, limit=PAGE):
+            self._go_on()
+            for logged in page:
+                if logged.arrived_at >= since:
+                    return run.state
+                if self._moves(logged):
+                    run.fold(decode_event(logged.entry.body, where=logged.entry.id))
+            position = page[-1].position
+        return run.state
+
+    def _snapshot_before(self, since: datetime) -> Snapshot:
+        """The kept state where it is old enough, else the empty twin."""
+        kept = load_snapshot(self._documents, plant=self._plant)
+        if kept is not None:
+            newer = self._log.read(after=kept.position - 1, limit=1)
+            if newer and newer[0].arrived_at < since:
+                return kept
+        return Snapshot(state=initial(self._plant), position=0)
+
+    def _moves(self, logged: Logged) -> bool:
+        """Whether an entry may move the twin; most predictions of others need not be read."""
+        twin, entry = self._plant.twin, logged.entry
+        if twin is None or not moves_twin(entry.type):
+            return False
+        return entry.type != PREDICTION_TYPE or entry.subject == twin.inspection
+
+    # ---- an entry
+
+    def _span(self, *, since: datetime, until: datetime) -> Iterator[Logged]:
+        for logged in span_of(self._log, since=since, until=until):
+            self._go_on()
+            yield logged
+
+    def _go_on(self) -> None:
+        if self._stop.is_set():
+            raise UnavailableError("the replay was stopped", fix="Ask for it once more.")
+
+    def _step(
+        self, logged: Logged, *, order: ReplayOrder, sides: tuple[_Side, _Side],
+        events: EventDifferences,
+    ) -> None:  # fmt: skip
+        self._tally.add("entries")
+        before, after = sides
+        entry = entry_of_log(logged)
+        if before.rules.says(entry):
+            self._note_recorded(logged)
+            return
+        if after.rules.says(entry) or raised_anew(entry.type, entry.subject):
+            return
+        event, tried = self._both(logged, order=order)
+        moves = self._moves(logged)
+        said = before.take(event if moves else None, entry)
+        self._note_said(said)
+        others: list[Event] = []
+        if tried is event:
+            others = after.take(event if moves else None, entry)
+        elif tried is not None:
+            body = encode_event(tried)
+            others = after.take(tried if moves else None, msgspec.structs.replace(entry, body=body))
+        events.take(before=said, after=others)
+        self._twins.look(before.twin.state, after.twin.state, at=logged.entry.captured_at)
+
+    def _both(self, logged: Logged, *, order: ReplayOrder) -> tuple[Event | None, Event | None]:
+        """The event as recorded and as it would be; None where nobody needs it."""
+        is_answer = logged.entry.type == PREDICTION_TYPE
+        if not is_answer and not self._moves(logged):
+            return None, None
+        event = decode_event(logged.entry.body, where=logged.entry.id)
+        return event, self._answered(event, logged, order=order) if is_answer else event
+
+    def _answered(self, event: Event, logged: Logged, *, order: ReplayOrder) -> Event | None:
+        """The answer of what is tried; None where the log would know it already."""
+        if event.subject not in self._tried.inspections:
+            self._tally.add("answers_kept")
+            return event
+        recorded = read_prediction(event)
+        package = recorded.package if order.package == AS_RECORDED else Digest(order.package)
+        started_s = self._clock.monotonic()
+        try:
+            found = self._answers.again(recorded, package=package, position=logged.position)
+        except PictureGoneError:
+            self._tally.add("frames_missing")
+            return event
+        except UnansweredError as error:
+            self._tally.add("frames_damaged")
+            if not self._tally.damage:
+                self._tally.damage[recorded.frame.id] = error.message
+            return event
+        self._tally.answer_s += self._clock.monotonic() - started_s
+        self._tally.add("frames")
+        tried = replace(event, id=prediction_id(found), data=to_plain(found))
+        self._compare(event, recorded, tried=tried, found=found)
+        return tried if self._is_new(tried) else None
+
+    def _is_new(self, event: Event) -> bool:
+        """Whether the log would not know an answer of that id from this source already."""
+        name = (event.source, event.id)
+        if name in self._sent:
+            return False
+        self._sent[name] = None
+        if len(self._sent) > _MOST_IDS:
+            self._sent.pop(next(iter(self._sent)))
+        return True
+
+    def _compare(
+        self, event: Event, recorded: Prediction, *, tried: Event, found: Prediction
+    ) -> None:
+        match likeness(recorded, found):
+            case Likeness.IDENTICAL:
+                self._tally.add("identical")
+                return
+            case Likeness.FIGURES:
+                self._tally.add("figures_moved")
+            case Likeness.DECISION:
+                self._tally.add("decisions_changed")
+                if len(self._tally.decisions) < MOST_LISTED:
+                    change = _decision(event, recorded, tried=tried, found=found)
+                    self._tally.decisions.append(change)
+        self._tally.largest = max(self._tally.largest, largest_move(recorded, found))
+
+    # ---- against the log
+
+    def _note_said(self, events: Sequence[Event]) -> None:
+        for event in events:
+            if "name" in event.data:
+                self._said[event.id] = _digest(encode_event(event))
+                if len(self._said) > _MOST_SAID:
+                    self._said.pop(next(iter(self._said)))
+
+    def _note_recorded(self, logged: Logged) -> None:
+        if len(self._recorded) < _MOST_SAID:
+            self._recorded[logged.entry.id] = _digest(logged.entry.body)
+
+    def _record_check(self) -> RecordCheck:
+        found = RecordCheck()
+        for name, digest in self._recorded.items():
+            said = self._said.pop(name, None)
+            kind = "only" if said is None else "same" if said == digest else "differ"
+            found = replace(found, **{kind: getattr(found, kind) + 1})
+        return found
+
+    # ---- what came of it
+
+    def _check_found(self, order: ReplayOrder) -> None:
+        counts = self._tally.counts
+        span = f"{rfc3339(order.since)} to {rfc3339(order.until)}"
+        if not counts.get("entries"):
+            raise NotFoundError(
+                f"nothing arrived at the hub from {span}", where="--from --to",
+                fix=self._log_words(),
+            )  # fmt: skip
+        asked = sum(counts.get(name, 0) for name in ("frames", *_UNASKED))
+        if self._tried.inspections and not asked:
+            named = ", ".join(sorted(self._tried.inspections))
+            raise NotFoundError(
+                f"no frame of {named} was answered from {span}", where="--from --to",
+                fix="Choose a span in which the inspection ran.",
+            )  # fmt: skip
+
+    def _log_words(self) -> str:
+        oldest, newest = self._log.read(limit=1), self._log.read(newest_first=True, limit=1)
+        if not oldest:
+            return "The log is empty."
+        first, last = rfc3339(oldest[0].arrived_at), rfc3339(newest[0].arrived_at)
+        return f"The log holds what arrived from {first} to {last}."
+
+    def _result(
+        self, order: ReplayOrder, *, begin: datetime, events: EventDifferences
+    ) -> ReplayResult:
+        twin = self._twins.finish()
+        listed = events.finish()
+        counts = ReplayCounts(
+            **self._tally.counts, events_same=events.same, events_changed=events.changed,
+            events_moved=events.counts[Kind.FIGURES], twin_changed=len(twin),
+            largest_move=self._tally.largest,
+        )  # fmt: skip
+        kept = counts.answers_kept if not self._tried.inspections else 0
+        tries_rules = self._tried.plant.rule != self._plant.rule
+        check = self._record_check()
+        return ReplayResult(
+            since=order.since, until=order.until, package=order.package,
+            package_name=self._tried.name, inspections=tuple(sorted(self._tried.inspections)),
+            rules=digest_of(encode(self._tried.plant.rule)) if tries_rules else "",
+            rules_begin=begin, counts=counts, bit_identical=False,
+            frames=counts.frames + counts.frames_missing + counts.frames_damaged + kept,
+            decisions_changed=tuple(self._tally.decisions), events_changed=listed,
+            twin_changed=twin[:MOST_LISTED], record=check,
+            remarks=(
+                *lacking(self._tried.plant, self._plant),
+                *remarks(counts, check, damage=self._tally.damage),
+            ),
+        )  # fmt: skip
+
+
+_MOST_NAMED = 5
+_UNASKED = ("frames_missing", "frames_damaged")
+
+
+def _fractions(order: ReplayOrder) -> Kind:
+    """Of another package every mean and probability moves a little."""
+    return Kind.CHANGED if order.package in ("", AS_RECORDED) else Kind.FIGURES
+
+
+def _quiet(found: ReplayResult) -> bool:
+    counts = found.counts
+    return not (
+        counts.decisions_changed or counts.figures_moved or counts.events_changed
+        or counts.events_moved or counts.twin_changed
+    )  # fmt: skip
+
+
+def _decision(
+    event: Event, recorded: Prediction, *, tried: Event, found: Prediction
+) -> DecisionChange:
+    return DecisionChange(
+        frame=recorded.frame.id, camera=recorded.frame.camera, inspection=recorded.inspection,
+        at=recorded.frame.captured_at, before=decided(recorded), after=decided(found),
+        package_before=recorded.package, package_after=found.package, event=event.id,
+        event_after=tried.id,
+    )  # fmt: skip
+
+
+def _digest(body: bytes) -> bytes:
+    return hashlib.sha256(body).digest()
+
+
+def lacking(tried: Plant, plant: Plant) -> Iterator[str]:
+    """That rules in use say nothing on the side of what is tried, because it has not got them."""
+    there = {rule.id for rule in tried.rule}
+    gone = [rule.id for rule in plant.rule if rule.id not in there]
+    if gone:
+        some = ", ".join([*gone[:_MOST_NAMED], *("…" for _ in gone[_MOST_NAMED : _MOST_NAMED + 1])])
+        are = "rule of the plant file is" if len(gone) == 1 else "rules of the plant file are"
+        yield (
+            f"{len(gone)} {are} not in the rules that were tried ({some}), which stand in place of "
+            "all: everything the log has of them counts as gone."
+        )
+
+
+def remarks(
+    counts: ReplayCounts, check: RecordCheck, *, damage: Mapping[str, str]
+) -> Iterator[str]:
+    """What whoever reads a replay should know, in sentences."""
+    if counts.frames_missing:
+        yield (
+            f"{counts.frames_missing} frames have no picture any more; their recorded answers "
+            "stand on both sides."
+        )
+    if counts.frames_damaged:
+        frame, why = next(iter(damage.items()))
+        yield (
+            f"{counts.frames_damaged} frames could not be answered, and their recorded answers "
+            f"stand; the first is {frame}: {why}."
+        )
+    if check.differ or check.only:
+        yield (
+            f"Of the rules' events in the log {check.same} are repeated as they stand, "
+            f"{check.differ} with other values and {check.only} not at all: a rule remembers what "
+            "lies before its warm-up, or was declared otherwise then; a longer warm-up (--warm-up, "
+            "warm_up_s) tells which. Both sides begin alike, so "
+            "the differences above do not come from that."
+        )
+    if max(counts.decisions_changed, counts.events_changed, counts.twin_changed) > MOST_LISTED:
+        yield f"Of each kind of difference the first {MOST_LISTED} are listed; all are counted."

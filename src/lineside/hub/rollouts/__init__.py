@@ -1,0 +1,1 @@
+"""Roll-outs of a release to devices, step by step."""

@@ -1,0 +1,244 @@
+"""What a roll-out asks of the job service, and what it learns there.
+
+1. A job is decided in the roll-out's document first and made afterwards, under the id that stands
+   there: a hub that ends in between makes it at its next start, and twice is once.
+2. After making one the document is read again: where another hub stopped the roll-out meanwhile,
+   the job is called off at once.
+3. Jobs of a roll-out that is paused are called off without force: what is under way goes on, and
+   devices that had not begun are asked again when it is resumed. Going back calls off by force.
+4. Who joins the group of a roll-out that is done gets its package by a CONTINUOUS job, which the
+   next one that is done for this group takes the place of.
+"""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+
+from lineside.compat.aws.signed_links import BUCKET
+from lineside.core import Digest, NotFoundError, to_plain
+from lineside.fleet import (
+    ExecutionStatus,
+    JobDocument,
+    JobRow,
+    JobService,
+    JobStatus,
+    JobTransitionError,
+    NewJob,
+    Release,
+    Rollout,
+    RolloutJob,
+    RolloutPlan,
+    Tally,
+    Target,
+    ThingDirectory,
+)
+from lineside.store import Documents
+
+PAUSED = "ROLLOUT_PAUSED"
+ENDED = "ROLLOUT_ENDED"
+STAY_KIND = "rollout-stay"
+_CANCELLED = (JobStatus.CANCELED, JobStatus.DELETION_IN_PROGRESS)
+_RETRIES = 3
+_WATCHED = 10
+"""Devices are watched on while later steps are out: small faults need more frames than a step."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """How devices stand: with their last job of each direction (``RolloutFacts``)."""
+
+    executions: Mapping[str, ExecutionStatus]
+    lost: frozenset[str]
+    back: Mapping[str, ExecutionStatus]
+
+
+class RolloutJobs:
+    """Between roll-outs and jobs; safe from several threads and processes."""
+
+    def __init__(self, jobs: JobService, *, things: ThingDirectory, documents: Documents) -> None:
+        self._jobs = jobs
+        self._things = things
+        self._documents = documents
+        self._seen: dict[str, tuple[JobRow, Tally, dict[str, ExecutionStatus]]] = {}
+
+    # ---- learning
+
+    def standing(self, rollout: Rollout) -> Standing:
+        """Of every device that was asked."""
+        forward: dict[str, ExecutionStatus | None] = {}
+        back: dict[str, ExecutionStatus | None] = {}
+        lost: set[str] = set()
+        for job in rollout.jobs:
+            row, found = self._found(job)
+            for name in job.devices:
+                status = found.get(name)
+                lost.discard(name)
+                if not job.back and _was_taken_back(status, row):
+                    lost.add(name)
+                    forward[name] = None
+                else:
+                    (back if job.back else forward)[name] = _so_far(status, row)
+        return Standing(
+            executions={name: one for name, one in forward.items() if one is not None},
+            lost=frozenset(lost),
+            back={name: one for name, one in back.items() if one is not None},
+        )
+
+    def _found(self, job: RolloutJob) -> tuple[JobRow | None, dict[str, ExecutionStatus]]:
+        """A job as the service knows it; read in full only where its figures moved."""
+        try:
+            row, tally = self._jobs.look(job.job_id)
+        except NotFoundError:
+            return None, {}
+        kept = self._seen.get(job.job_id)
+        if kept is not None and kept[:2] == (row, tally):
+            return row, kept[2]
+        found = {one.thing: one.status for one in self._jobs.executions(job.job_id)}
+        self._seen[job.job_id] = (row, tally, found)
+        return row, found
+
+    def forget(self, rollout: Rollout) -> None:
+        """It is over: nothing of it is read again and again any more."""
+        for job in rollout.jobs:
+            self._seen.pop(job.job_id, None)
+
+    # ---- asking
+
+    def check_there(self, plan: RolloutPlan, *, known: Collection[str]) -> None:
+        """Refuse a plan for devices or groups that are not there.
+
+        Raises:
+            NotFoundError: the first of them.
+        """
+        for group in (plan.group, *(step.group for step in plan.steps)):
+            if group:
+                self._things.members(group)
+        for name in plan.devices:
+            if name not in known and not self._things.has(name):
+                raise NotFoundError(
+                    f"no device {name[:80]!r}",
+                    where="devices",
+                    fix="List them: lineside device list.",
+                )
+
+    def is_there(self, job: RolloutJob) -> bool:
+        """Whether the service knows a job already."""
+        try:
+            self._jobs.job(job.job_id)
+        except NotFoundError:
+            return False
+        return True
+
+    def make(self, rollout: Rollout, job: RolloutJob) -> None:
+        """Make a job that was decided; devices that told of themselves are things."""
+        for name in job.devices:
+            if not self._things.has(name):
+                self._things.add(name)
+        release = (job.release or rollout.previous) if job.back else rollout.release
+        assert release is not None  # noqa: S101  one that leads to no package makes no job
+        step = rollout.plan.steps[max(0, job.step)]
+        rate = {} if job.back else {"maximumPerMinute": step.per_minute}
+        settings: dict[str, object] = {"jobExecutionsRolloutConfig": rate} if rate else {}
+        if job.back:
+            retry = {"failureType": "ALL", "numberOfRetries": _RETRIES}
+            settings["jobExecutionsRetryConfig"] = {"criteriaList": [retry]}
+        document = document_of(
+            release, rollout=rollout.id, back=job.back or rollout.rollback,
+            trial_frames=0 if job.back else _WATCHED * rollout.plan.limits.frames,
+        )  # fmt: skip
+        words = f"roll-out {rollout.id}: " + ("rollback" if job.back else f"step {job.step + 1}")
+        self._jobs.create(
+            NewJob(
+                job_id=job.job_id, targets=job.devices, document=document, description=words,
+                settings=settings,
+            )
+        )  # fmt: skip
+
+    def call_off(self, rollout: Rollout, *, code: str, force: bool) -> None:
+        """Cancel what of the way forward is not over."""
+        for job in rollout.jobs:
+            if not job.back:
+                self._cancel(job.job_id, code=code, force=force)
+
+    def _cancel(self, job_id: str, *, code: str, force: bool) -> None:
+        try:
+            row, tally = self._jobs.look(job_id)
+            open_still = row.status not in _CANCELLED or (force and tally.pending)
+            if open_still and row.status is not JobStatus.COMPLETED:
+                self._jobs.cancel_for(job_id, code=code, force=force)
+        except (NotFoundError, JobTransitionError):
+            return  # it is over by itself
+
+    # ---- who joins later
+
+    def stay(self, rollout: Rollout, release: Release, *, back: bool) -> None:
+        """From now on, who joins the roll-out's group gets this release."""
+        group, job_id = rollout.plan.group, f"{rollout.id}-{'back' if back else 'stay'}"
+        key = f"{release.inspection}/{group}"
+        try:
+            before = str(self._documents.get(STAY_KIND, key).body["job"])
+        except NotFoundError:
+            before = ""
+        if before == job_id:
+            return
+        document = document_of(release, rollout="", back=back, trial_frames=0)
+        self._jobs.create(
+            NewJob(
+                job_id=job_id, targets=(f"group/{group}",), document=document, continuous=True,
+                description=f"{release.group} {release.version} for who joins {group}",
+            )
+        )  # fmt: skip
+        self._documents.put(STAY_KIND, key, body={"job": job_id})
+        if before:
+            self._cancel(before, code=ENDED, force=False)
+
+    def stay_no_more(self, rollout: Rollout) -> None:
+        """Nobody who joins gets this roll-out's release any more."""
+        self._cancel(f"{rollout.id}-stay", code=ENDED, force=True)
+
+
+def document_of(
+    release: Release, *, rollout: str, back: bool, trial_frames: int
+) -> dict[str, object]:
+    """The job document of a release."""
+    return dict(
+        to_plain(
+            JobDocument(
+                model_name=release.group,
+                model_version=release.version,
+                model_package_bucket=BUCKET,
+                model_package_key=release.target,
+                inspection=release.inspection,
+                target=release.target,
+                digest=release.digest,
+                sha256=release.sha256,
+                size_bytes=release.size_bytes,
+                rollback=back,
+                rollout=rollout,
+                trial_frames=trial_frames,
+            )
+        )
+    )
+
+
+def signed_release(target: Target) -> Release:
+    """A signed package as the release it was published from."""
+    custom = target.custom
+    platforms = custom.get("platforms", ())
+    return Release(
+        group=str(custom["group"]), version=str(custom["version"]),
+        inspection=str(custom["inspection"]), digest=Digest(str(custom["digest"])),
+        sha256=target.sha256, size_bytes=target.size_bytes,
+        platforms=tuple(map(str, platforms)) if isinstance(platforms, list | tuple) else (),
+    )  # fmt: skip
+
+
+def _was_taken_back(status: ExecutionStatus | None, row: JobRow | None) -> bool:
+    by_pause = row is not None and row.reason_code == PAUSED
+    return by_pause and status in (None, ExecutionStatus.CANCELED)
+
+
+def _so_far(status: ExecutionStatus | None, row: JobRow | None) -> ExecutionStatus | None:
+    """A device that was not told of a job before it was called off will not be."""
+    if status is None and row is not None and row.status in _CANCELLED:
+        return ExecutionStatus.CANCELED
+    return status

@@ -1,0 +1,256 @@
+"""Roll-outs as they are kept: documents, the events of their decisions, and what devices told.
+
+1. A roll-out is one document; it is written against the version that was read, in the transaction
+   of its event (``lineside.rollout.v1``), or nothing is.
+2. Of each device the newest report is kept: figures are told in all each time, so one that comes
+   late or twice changes nothing.
+3. An event names the figures of the devices nearest to an alarm, at most twenty.
+"""
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from lineside.core import (
+    ConflictError,
+    InvalidError,
+    Json,
+    LinesideError,
+    NotFoundError,
+    UnavailableError,
+    decode,
+    decode_fast,
+    encode,
+    stable_id,
+    to_plain,
+)
+from lineside.fleet import Evidence, Judged, Rollout, TrialReport
+from lineside.hub.eventlog.ledger import Ledger
+from lineside.hub.eventlog.topics import DeadLetterError, Reason, hub_source
+from lineside.links import Message
+from lineside.store import Documents, Logged
+from lineside.streams import Event
+
+logger = logging.getLogger(__name__)
+
+ROLLOUT_TYPE = "lineside.rollout.v1"
+KIND = "rollout"
+OPEN_KIND = "rollout-open"
+EVIDENCE_KIND = "rollout-evidence"
+_PAGE = 200
+_MOST_TOLD = 20
+_MOST_REPORT_BYTES = 16_384
+_TRIES = 8
+
+
+class RolloutBook:
+    """Safe from several threads and processes."""
+
+    def __init__(self, documents: Documents, *, ledger: Ledger, site: str) -> None:
+        self._documents = documents
+        self._ledger = ledger
+        self._site = site
+        self.refused = 0
+        self._heard: set[str] = set()
+
+    def all(self) -> tuple[Rollout, ...]:
+        """Newest first."""
+        found = (_rollout(body) for _, body in self._pages(KIND))
+        return tuple(sorted(found, key=lambda one: (one.created_at, one.id), reverse=True))
+
+    def open(self, *, inspection: str = "") -> list[str]:
+        """Ids of those that are not settled, of one inspection or all."""
+        return [
+            doc_id
+            for doc_id, body in self._pages(OPEN_KIND)
+            if inspection in ("", body["inspection"])
+        ]
+
+    def one(self, rollout_id: str) -> Rollout:
+        """``NotFoundError`` if there is none."""
+        return self.read(rollout_id)[0]
+
+    def read(self, rollout_id: str) -> tuple[Rollout, int]:
+        """With the version of its document; ``NotFoundError`` if there is none."""
+        try:
+            document = self._documents.get(KIND, rollout_id)
+        except NotFoundError as error:
+            raise NotFoundError(
+                f"no roll-out {rollout_id[:80]!r}", where="rollouts",
+                fix="List them: lineside rollout status.",
+            ) from error  # fmt: skip
+        return _rollout(document.body), document.version
+
+    def keep(self, rollout: Rollout, *, expect: int, seen: Judged | None = None) -> None:
+        """Write it with the event of its last happening, if that is new to the log.
+
+        Args:
+            rollout: after the change.
+            expect: the version that was read; 0: it must not exist.
+            seen: the evidence that the change rests on.
+
+        Raises:
+            ConflictError: it is not at the version expected.
+        """
+
+        def write(_: list[Logged]) -> None:
+            self._documents.put(KIND, rollout.id, body=to_plain(rollout), expect=expect)
+            if rollout.settled:
+                self._documents.delete(OPEN_KIND, rollout.id)
+            else:
+                body = {"inspection": rollout.release.inspection}
+                self._documents.put(OPEN_KIND, rollout.id, body=body)
+
+        self._ledger.record([self._event(rollout, seen)], within=write)
+
+    # ---- what devices tell
+
+    def prepare(self, messages: Sequence[Message]) -> list[tuple[Message, TrialReport]]:
+        """Reports out of a batch; what is none is counted and left."""
+        found = []
+        for message in messages:
+            try:
+                found.append((message, _report(message)))
+            except DeadLetterError as refusal:
+                self.refused += 1
+                logger.debug("report refused topic=%s: %s", message.topic, refusal)
+        return found
+
+    def commit(self, told: Sequence[tuple[Message, TrialReport]]) -> None:
+        """Keep the newest report of each device.
+
+        Raises:
+            UnavailableError: the store is away; nothing is lost by doing all of it again.
+        """
+        for message, report in told:
+            try:
+                self.take(report)
+            except UnavailableError:
+                raise
+            except LinesideError as error:
+                self.refused += 1
+                logger.debug("report not taken topic=%s: %s", message.topic, error)
+
+    def take(self, report: TrialReport) -> None:
+        """Keep a report; an older one that comes late changes nothing.
+
+        Raises:
+            NotFoundError: no such roll-out.
+            InvalidError: of a device, package or inspection that it is not about.
+        """
+        rollout, found = self.one(report.rollout), report.evidence
+        right = (
+            found.device in rollout.asked
+            and found.inspection == rollout.release.inspection
+            and report.new == rollout.release.digest
+        )
+        if not right:
+            raise InvalidError(
+                f"{found.device} tells of something else than roll-out {rollout.id}",
+                where="evidence",
+                fix="Tell of the roll-out whose job this device was given.",
+            )
+        key = f"{rollout.id}/{found.device}"
+        for _ in range(_TRIES):
+            try:
+                kept = self._documents.get(EVIDENCE_KIND, key)
+                known, version = _kept_report(kept.body), kept.version
+            except NotFoundError:
+                known, version = None, 0
+            if known is not None and not _later(found, known.evidence):
+                return
+            try:
+                self._documents.put(EVIDENCE_KIND, key, body=to_plain(report), expect=version)
+            except ConflictError:
+                continue
+            self._heard.add(rollout.id)
+            return
+
+    def heard(self) -> set[str]:
+        """Roll-outs that devices reported of since the last call."""
+        heard, self._heard = self._heard, set()
+        return heard
+
+    def reports(self, rollout_id: str) -> list[TrialReport]:
+        place, after = f"{rollout_id}/", f"{rollout_id}/"
+        found: list[TrialReport] = []
+        while True:
+            page = self._documents.page(EVIDENCE_KIND, after=after, limit=_PAGE)
+            mine = [one for one in page if one.id.startswith(place)]
+            found += [_kept_report(one.body) for one in mine]
+            if len(mine) < _PAGE:
+                return found
+            after = page[-1].id
+
+    # ---- inside
+
+    def _pages(self, kind: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
+        after = ""
+        while page := self._documents.page(kind, after=after, limit=_PAGE):
+            yield from [(one.id, one.body) for one in page]
+            after = page[-1].id
+
+    def _event(self, rollout: Rollout, seen: Judged | None) -> Event:
+        happened, release = rollout.history[-1], rollout.release
+        told: dict[str, Json] = {
+            "rollout": rollout.id, "action": str(happened.state), "group": release.group,
+            "version": release.version, "digest": release.digest,
+            "inspection": release.inspection, "step": rollout.step + 1,
+            "steps": len(rollout.plan.steps), "by": happened.by, "reason": happened.why,
+            "previous": rollout.previous.digest if rollout.previous else "",
+        }  # fmt: skip
+        if seen is not None and seen.fortunes:
+            reports = [one.evidence for one in self.reports(rollout.id)]
+            told["figures"] = _figures(rollout, seen, evidence=reports)
+        return Event(
+            # The same happening again (a job was decided, an end was settled) is no new event.
+            id=stable_id("evt", rollout.id, str(len(rollout.history))),
+            source=hub_source(self._site),
+            type=ROLLOUT_TYPE,
+            subject=rollout.id,
+            time=happened.at,
+            data=told,
+        )
+
+
+def _figures(rollout: Rollout, found: Judged, *, evidence: Sequence[Evidence]) -> dict[str, Json]:
+    """What a decision rests on; of many devices those nearest to an alarm."""
+
+    def worst(each: Evidence) -> float:
+        fortunes = found.fortunes.get(f"{each.device}/{each.inspection}", {})
+        return max(fortunes.values(), default=0.0)
+
+    nearest = sorted(evidence, key=worst, reverse=True)[:_MOST_TOLD]
+    return {
+        "verdict": str(found.verdict),
+        "limits": to_plain(rollout.plan.limits),
+        "devices": len(evidence),
+        "frames": sum(each.frames for each in evidence),
+        "needed": round(found.needed, 3),
+        "evidence": [{**to_plain(each), "nearest": round(worst(each), 3)} for each in nearest],
+    }
+
+
+def _later(found: Evidence, known: Evidence) -> bool:
+    return (found.frames, found.crashes) > (known.frames, known.crashes)
+
+
+def _report(message: Message) -> TrialReport:
+    device = message.topic.split("/")[3]
+    if len(message.payload) > _MOST_REPORT_BYTES:
+        raise DeadLetterError(Reason.TOO_LARGE, "a report is short", where=message.topic)
+    try:
+        report = decode(TrialReport, message.payload, where=message.topic)
+    except InvalidError as error:
+        raise DeadLetterError(Reason.FIELDS, str(error), where=message.topic) from error
+    if report.evidence.device != device:
+        raise DeadLetterError(Reason.FIELDS, "of another device", where=message.topic)
+    return report
+
+
+def _kept_report(body: Mapping[str, Any]) -> TrialReport:
+    return decode_fast(TrialReport, encode(body), where=EVIDENCE_KIND)
+
+
+def _rollout(body: Mapping[str, Any]) -> Rollout:
+    return decode_fast(Rollout, encode(body), where=KIND)

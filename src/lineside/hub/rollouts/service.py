@@ -1,0 +1,661 @@
+"""Roll-outs as the hub runs them: begun, carried on by the timer, ordered about, looked at.
+
+1. A roll-out is one document. Every change of it is written against the version that was read, in
+   the transaction of its event: of two hubs, or of a person and the timer, one comes first, and the
+   other looks again.
+2. What follows from a change (jobs, signatures, packages in use) is done from the document, again
+   after every start until it stands: a hub may end at any moment.
+3. Each decision is an event ``lineside.rollout.v1`` of the hub's chain, with the figures it rests
+   on.
+4. One roll-out of an inspection is under way at a time; others wait, oldest first.
+5. Done without a group, its package becomes the one in use of the site; done for a group, who joins
+   gets it. Rolled back, the same holds of the package before.
+6. What devices run is what they report. Going back writes the desired state of each device that
+   runs the release or was asked to (``DesiredStates.previous`` says which package), also of those
+   that the plan does not name where live evidence spoke against it; jobs carry it to the devices.
+7. A version that was judged bad after a roll-out of it was planned is not begun; planned after, it
+   is tried once more.
+"""
+
+import logging
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from zoneinfo import ZoneInfo
+
+from lineside.core import (
+    Clock,
+    ConflictError,
+    Digest,
+    InvalidError,
+    LinesideError,
+    NotFoundError,
+    Plant,
+    RefusedError,
+    new_id,
+    rfc3339,
+    stable_id,
+)
+from lineside.fleet import (
+    HUB,
+    Ask,
+    ExecutionStatus,
+    Happening,
+    Judged,
+    Release,
+    Rollout,
+    RolloutFacts,
+    RolloutJob,
+    RolloutOrder,
+    RolloutPlan,
+    RolloutState,
+    ThingDirectory,
+    TrialReport,
+    Wait,
+    applied,
+    judged,
+    may_order,
+    newer,
+    next_step,
+    ordered,
+)
+from lineside.fleet.rollout_step import Begin
+from lineside.hub.devices.registry import Devices
+from lineside.hub.eventlog.ledger import Ledger
+from lineside.hub.models.desired import Author, DesiredStates
+from lineside.hub.models.packages import Packages
+from lineside.hub.models.releases import Releases
+from lineside.hub.models.service import Approved, Models
+from lineside.hub.rollouts.jobs import ENDED, PAUSED, RolloutJobs, signed_release
+from lineside.hub.rollouts.repository import RolloutBook
+from lineside.models import may_start
+from lineside.store import Records
+
+logger = logging.getLogger(__name__)
+
+_MOST_TURNS = 50
+_TRIES = 8
+_NOT_DONE = (
+    ExecutionStatus.FAILED, ExecutionStatus.REJECTED, ExecutionStatus.TIMED_OUT,
+    ExecutionStatus.CANCELED,
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewRollout:
+    """Body of a new roll-out.
+
+    Attributes:
+        group, version: of an approved version.
+        reason: why now.
+        rollback: whether devices that run a newer version go back to this one.
+    """
+
+    group: str
+    version: int
+    plan: RolloutPlan = field(default_factory=RolloutPlan)
+    reason: str = ""
+    rollback: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RolloutDevice:
+    """One device of a roll-out.
+
+    Attributes:
+        step: from 1.
+        status: of its last job; "WAITING" before it is asked.
+        package: what it says it runs; "" where it said nothing.
+        alarmed: whether a test of its evidence was lost.
+    """
+
+    id: str
+    step: int
+    status: str
+    package: str
+    alarmed: bool = False
+    report: TrialReport | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RolloutView:
+    """A roll-out as it stands now; ``waits`` says what for."""
+
+    rollout: Rollout
+    waits: str
+    devices: tuple[RolloutDevice, ...]
+    judged: Judged
+    may: tuple[RolloutOrder, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RolloutGround:
+    """What roll-outs stand on."""
+
+    records: Records
+    ledger: Ledger
+    jobs: RolloutJobs
+    things: ThingDirectory
+    devices: Devices
+    desired: DesiredStates
+    packages: Packages
+    models: Models
+    releases: Releases
+    plant: Plant
+    zone: ZoneInfo
+    clock: Clock
+
+
+class Rollouts:
+    """Safe from several threads and processes."""
+
+    def __init__(self, ground: RolloutGround) -> None:
+        self._ground = ground
+        self.book = RolloutBook(
+            ground.records.documents, ledger=ground.ledger, site=ground.plant.site
+        )
+        self._clock = ground.clock
+        self._faults: dict[str, str] = {}
+
+    # ---- looking
+
+    def all(self) -> tuple[Rollout, ...]:
+        """Newest first."""
+        return self.book.all()
+
+    def one(self, rollout_id: str) -> Rollout:
+        """``NotFoundError`` if there is none."""
+        return self.book.one(rollout_id)
+
+    def view(self, rollout_id: str) -> RolloutView:
+        """With its devices and what it waits for; ``NotFoundError`` if there is none."""
+        rollout = self.one(rollout_id)
+        facts = self._facts(rollout)
+        action = next_step(rollout, facts, now=self._clock.now())
+        waits = action.why if isinstance(action, Wait) else "the hub's next look"
+        return RolloutView(
+            rollout=rollout,
+            waits=self._faults.get(rollout.id) or waits,
+            devices=tuple(self._device_rows(rollout, facts)),
+            judged=judged(rollout, facts),
+            may=tuple(order for order in RolloutOrder if may_order(rollout, order)),
+        )
+
+    def _device_rows(self, rollout: Rollout, facts: RolloutFacts) -> Iterator[RolloutDevice]:
+        reports = {one.evidence.device: one for one in self.book.reports(rollout.id)}
+        found = judged(rollout, facts)
+        running = self._ground.desired.running(rollout.release.inspection)
+        known = facts.back if rollout.asked_back else facts.executions
+        for number, share in enumerate(rollout.shares, start=1):
+            for name in share:
+                fortunes = found.fortunes.get(f"{name}/{rollout.release.inspection}", {})
+                status = known.get(name) or facts.executions.get(name)
+                yield RolloutDevice(
+                    id=name,
+                    step=number,
+                    status=str(status) if status else "WAITING",
+                    package=running.get(name, ""),
+                    alarmed=any(value >= found.needed for value in fortunes.values()),
+                    report=reports.get(name),
+                )
+
+    # ---- beginning
+
+    def start(self, asked: NewRollout, *, by: str) -> Rollout:
+        """Plan a roll-out; it begins as soon as nothing speaks against it.
+
+        Raises:
+            NotFoundError: no such version, device or group.
+            RefusedError: nobody approved it, or devices run a newer version and no rollback was
+                asked for.
+            ConflictError: the devices run it already.
+        """
+        self._ground.jobs.check_there(asked.plan, known=self._ground.devices.known())
+        version = self._ground.models.one(asked.group, asked.version)
+        rollout = Rollout(
+            id=new_id("rol", clock=self._clock),
+            release=self._ground.models.release(version),
+            plan=asked.plan,
+            by=by,
+            reason=asked.reason,
+            created_at=self._clock.now(),
+            rollback=asked.rollback,
+        )
+        return self._plan(rollout)
+
+    def approved(self, approved: Approved) -> None:
+        """Plan what follows an approval, where the group's settings say so; twice is once.
+
+        A version of a lower number than the latest approved one brings nothing about.
+        """
+        settings, version = approved.settings, approved.version
+        newest = self._ground.models.latest_approved(version.group)
+        if not settings.deploy_on_approval or newest.number != version.number:
+            return
+        decided = version.verdicts[-1]
+        rollout = Rollout(
+            id=stable_id("rol", version.name, rfc3339(decided.at)),
+            release=approved.release,
+            plan=RolloutPlan(group=settings.device_group, windows=settings.windows),
+            by=approved.by,
+            reason=f"{version.name} was approved: {decided.reason}"[:500],
+            created_at=decided.at,
+        )
+        try:
+            self._plan(rollout)
+        except (ConflictError, InvalidError, NotFoundError, RefusedError) as error:
+            logger.info("no roll-out follows rollout=%s: %s", rollout.id, error)
+
+    def _plan(self, rollout: Rollout) -> Rollout:
+        self._ground.plant.find_inspection(rollout.release.inspection)
+        self._check_changes(rollout)
+        if not rollout.rollback:
+            self._check_newer(rollout)
+        # An approval is followed in its own time, and devices run nothing unsigned. Signed here
+        # only: a version that is rejected later is not signed again by a later step.
+        target = self._ground.releases.publish(rollout.release)
+        release = signed_release(target) if target is not None else rollout.release
+        planned = replace(rollout, release=release).moved(
+            RolloutState.PLANNED, now=self._clock.now(), by=rollout.by,
+            why=rollout.reason or "it was ordered",
+        )  # fmt: skip
+        self.book.keep(planned, expect=0)
+        logger.info("roll-out planned rollout=%s by=%s", rollout.id, rollout.by)
+        return planned
+
+    def _check_changes(self, rollout: Rollout) -> None:
+        """Refuse what every device of the plan runs already, and should run."""
+        release, desired = rollout.release, self._ground.desired
+        running = desired.running(release.inspection)
+        members = self._members(rollout)
+        runs = [
+            running.get(name) == release.digest
+            and desired.of(name).of(release.inspection).digest == release.digest
+            for name in members
+        ]
+        if runs and all(runs):
+            raise ConflictError(
+                f"the devices run {release.group} {release.version} already",
+                where=release.group,
+                fix="Roll out another version.",
+            )
+
+    def _check_newer(self, rollout: Rollout) -> None:
+        """Refuse an older version than some device runs, where nobody asked for a rollback."""
+        release = rollout.release
+        running = self._ground.desired.running(release.inspection)
+        for name in self._members(rollout):
+            digest = running.get(name, "")
+            versions = self._ground.releases.versions_of(digest, group=release.group)
+            later = [one for one in versions if newer(one, than=release.version)]
+            if digest != release.digest and later:
+                raise RefusedError(
+                    f"{name} runs {release.group} {later[-1]}, which is newer than "
+                    f"{release.version}",
+                    where=release.group,
+                    fix="To go back: lineside rollout start "
+                    f"{release.group}/{release.version} --rollback.",
+                )
+
+    # ---- ordering
+
+    def order(self, rollout_id: str, order: RolloutOrder, *, by: str, reason: str) -> Rollout:
+        """Carry out a person's order.
+
+        Raises:
+            NotFoundError: no such roll-out.
+            ConflictError: that cannot be asked of it now, or others keep writing.
+        """
+        for _ in range(_TRIES):
+            rollout, version = self.book.read(rollout_id)
+            after = ordered(rollout, order, by=by, reason=reason, now=self._clock.now())
+            if after == rollout:
+                return rollout
+            if order is RolloutOrder.ROLLBACK:
+                self._check_newest(rollout)
+                self._check_previous(rollout)
+            try:
+                self.book.keep(after, expect=version)
+            except ConflictError:
+                continue
+            logger.info("roll-out ordered rollout=%s order=%s by=%s", rollout_id, order, by)
+            self._look(rollout_id)
+            return self.one(rollout_id)
+        raise ConflictError("others keep writing", where=rollout_id, fix="Try again.")
+
+    def _check_newest(self, rollout: Rollout) -> None:
+        """An older one is not led back under a newer one of the same devices."""
+        later = [
+            one
+            for one in self.all()
+            if one.created_at > rollout.created_at
+            and one.release.inspection == rollout.release.inspection
+            and set(one.asked) & set(rollout.asked)
+            and one.state is not RolloutState.ROLLED_BACK
+        ]
+        if later:
+            raise ConflictError(
+                f"roll-out {later[0].id} came after it", where=rollout.id,
+                fix="Roll that one back first.",
+            )  # fmt: skip
+
+    def _check_previous(self, rollout: Rollout) -> None:
+        """A person does not take the only package away from every device."""
+        if any(self._back_to(rollout, name) for name in rollout.asked):
+            return
+        fix = "Roll out another version."
+        if may_order(rollout, RolloutOrder.ABORT):
+            fix = f"lineside rollout abort {rollout.id} ends it; devices keep what they have."
+        raise ConflictError(
+            "nothing ran before this release on its devices, so there is nothing to go back to",
+            where=rollout.id, fix=fix,
+        )  # fmt: skip
+
+    # ---- carrying on
+
+    def tick(self) -> None:
+        """Carry on what is not settled, and what devices reported of; about once a second."""
+        for doc_id in dict.fromkeys((*self.book.open(), *sorted(self.book.heard()))):
+            self._look(doc_id)
+
+    def _look(self, rollout_id: str) -> None:
+        """Carry it on; what does not work is told and tried again."""
+        try:
+            self._advance(rollout_id)
+        except LinesideError as error:
+            if self._faults.get(rollout_id) != error.message:
+                logger.warning("roll-out waits rollout=%s reason=%s", rollout_id, error)
+            self._faults[rollout_id] = error.message
+        else:
+            self._faults.pop(rollout_id, None)
+
+    def _advance(self, rollout_id: str) -> None:
+        """Every step that can be taken now."""
+        for _ in range(_MOST_TURNS):
+            rollout, version = self.book.read(rollout_id)
+            self._carry_out(rollout)
+            facts, now, release = self._facts(rollout), self._clock.now(), rollout.release
+            action = next_step(rollout, facts, now=now)
+            if isinstance(action, Wait):
+                self._settle(rollout, version)
+                return
+            if isinstance(action, Begin):
+                self._ground.desired.forgive(release.digest, inspection=release.inspection)
+            after = applied(rollout, action, now=now)
+            seen = None if isinstance(action, Ask) else judged(rollout, facts)
+            try:
+                self.book.keep(after, expect=version, seen=seen)
+            except ConflictError:
+                return  # another hub, or a person, came first: looked at again in a second
+            if after.state is not rollout.state:
+                logger.info(
+                    "roll-out rollout=%s state=%s why=%s", rollout_id, after.state, after.why
+                )
+
+    def _carry_out(self, rollout: Rollout) -> None:
+        """What the document asks for and does not stand yet."""
+        jobs = self._ground.jobs
+        match rollout.state:
+            case RolloutState.RUNNING | RolloutState.WIDENING:
+                self._make_jobs(rollout)
+            case RolloutState.PAUSED:
+                jobs.call_off(rollout, code=PAUSED, force=False)
+            case RolloutState.GOING_BACK:
+                jobs.call_off(rollout, code=ENDED, force=True)
+                jobs.stay_no_more(rollout)
+                self._mark_bad(rollout)
+                self._make_jobs(rollout)
+            case _:
+                pass
+
+    def _make_jobs(self, rollout: Rollout) -> None:
+        back = rollout.state is RolloutState.GOING_BACK
+        for job in rollout.jobs:
+            if job.back != back or self._ground.jobs.is_there(job):
+                continue
+            if back:
+                self._lead_back(rollout, job)
+            elif rollout.rollback:
+                self._sign_rollback(rollout.release, job.devices)
+            if job.remove:
+                continue
+            self._ground.jobs.make(rollout, job)
+            again = self.one(rollout.id)
+            if again.state is not rollout.state:
+                code = PAUSED if again.state is RolloutState.PAUSED else ENDED
+                self._ground.jobs.call_off(again, code=code, force=code == ENDED)
+                return
+
+    def _mark_bad(self, rollout: Rollout) -> None:
+        """Where live evidence spoke against it, no device keeps it or gets it."""
+        happened = _going_back(rollout)
+        if happened.by == HUB:
+            release = rollout.release
+            self._ground.desired.mark_bad(
+                release.digest, inspection=release.inspection, rollout=rollout.id,
+                why=happened.why,
+            )  # fmt: skip
+
+    def _lead_back(self, rollout: Rollout, job: RolloutJob) -> None:
+        """Sign the rollback and write the desired states, once; what others wrote since stays."""
+        release = None if job.remove else job.release or rollout.previous
+        if release is not None:
+            self._sign_rollback(release, job.devices, leaving=rollout.release.digest)
+        desired, happened = self._ground.desired, _going_back(rollout)
+        inspection = rollout.release.inspection
+        due = []
+        for name in job.devices:
+            entry = desired.of(name).of(inspection)
+            stays = entry.digest != rollout.release.digest
+            if not (stays and entry.at is not None and entry.at >= happened.at):
+                due.append(name)
+        if due:
+            digest = release.digest if release is not None else ""
+            author = Author(by=happened.by, reason=f"roll-out {rollout.id}: {happened.why}")
+            desired.write(due, inspection, digest=digest, author=author)
+
+    def _sign_rollback(
+        self, release: Release, devices: Iterable[str], *, leaving: str = ""
+    ) -> None:
+        """Sign that these devices may go from what they ever ran to a release.
+
+        Raises:
+            RefusedError: it is not signed any more.
+        """
+        releases = self._ground.releases
+        if releases.repository.exists() and releases.target_of(release.digest) is None:
+            raise RefusedError(
+                f"{release.group} {release.version} is not signed any more", where="trust",
+                fix="Approve it again, or roll another version out.",
+            )  # fmt: skip
+        left = self._ground.desired.ever_run(release.inspection, devices=devices)
+        releases.allow_rollback(release.digest, leaving=(left | {leaving}) - {""})
+
+    def _settle(self, rollout: Rollout, version: int) -> None:
+        """Do what follows from an end, once all of it stands."""
+        if not rollout.state.final or rollout.settled:
+            return
+        if rollout.state is RolloutState.ABORTED:
+            self._ground.jobs.call_off(rollout, code=ENDED, force=False)
+        elif rollout.state is RolloutState.DONE:
+            self._stay(rollout, rollout.release, back=False)
+        else:
+            self._settle_back(rollout)
+        try:
+            self.book.keep(replace(rollout, settled=True), expect=version)
+        except ConflictError:
+            return
+        self._ground.jobs.forget(rollout)
+
+    def _stay(self, rollout: Rollout, release: Release, *, back: bool) -> None:
+        """From now on this is what runs there, also on devices that come later."""
+        if rollout.plan.devices:
+            return
+        if rollout.plan.group:
+            self._ground.jobs.stay(rollout, release, back=back)
+        elif self._in_use(release.inspection) != release.digest:
+            self._use(rollout, release.digest, use=self._ground.packages.use)
+
+    def _settle_back(self, rollout: Rollout) -> None:
+        """Devices that come later do not begin with what others went back from."""
+        release, previous = rollout.release, rollout.previous
+        bad = self._ground.desired.verdict
+        if previous is None or bad(previous.digest, inspection=release.inspection) is not None:
+            return
+        if rollout.completed and rollout.plan.group:
+            self._stay(rollout, previous, back=True)
+        elif self._in_use(release.inspection) == release.digest:
+            self._use(rollout, previous.digest, use=self._ground.packages.use_on_site)
+
+    def _use(self, rollout: Rollout, digest: Digest, *, use: Callable[..., object]) -> None:
+        reason = f"roll-out {rollout.id}: {rollout.why}"
+        use(digest, inspection=rollout.release.inspection, by=rollout.by, reason=reason)
+
+    # ---- facts
+
+    def _facts(self, rollout: Rollout) -> RolloutFacts:
+        if rollout.state is RolloutState.PLANNED:
+            return RolloutFacts(
+                members=self._members(rollout),
+                groups={
+                    step.group: self._of_group(step.group)
+                    for step in rollout.plan.steps
+                    if step.group
+                },
+                previous=self._previous(rollout),
+                after=self._before(rollout),
+                bad=self._judged_since(rollout),
+                open=self._is_open(rollout),
+            )
+        standing = self._ground.jobs.standing(rollout)
+        back = rollout.state is RolloutState.GOING_BACK
+        members = self._members(rollout) if rollout.completed else ()
+        runs_it = self._running_it(rollout) if back else ()
+        return RolloutFacts(
+            members=members,
+            runs_it=runs_it,
+            open=self._is_open(rollout),
+            executions=standing.executions,
+            lost=standing.lost,
+            elsewhere=self._elsewhere(rollout, standing.executions),
+            back=self._reported_back(rollout, standing.back) if back else standing.back,
+            back_to={
+                name: self._back_to(rollout, name)
+                for name in dict.fromkeys((*rollout.asked, *members, *runs_it))
+                if back and name not in rollout.asked_back
+            },
+            evidence=tuple(one.evidence for one in self.book.reports(rollout.id)),
+        )
+
+    def _elsewhere(
+        self, rollout: Rollout, executions: Mapping[str, ExecutionStatus]
+    ) -> frozenset[str]:
+        """Devices that took the release and should run another package since."""
+        release, desired = rollout.release, self._ground.desired
+        watched = rollout.state is RolloutState.RUNNING
+        entries = {
+            name: desired.of(name).of(release.inspection)
+            for name, status in executions.items()
+            if watched and status is ExecutionStatus.SUCCEEDED
+        }
+        return frozenset(
+            name for name, one in entries.items() if one.revision and one.digest != release.digest
+        )
+
+    def _judged_since(self, rollout: Rollout) -> str:
+        release = rollout.release
+        bad = self._ground.desired.verdict(release.digest, inspection=release.inspection)
+        return str(bad) if bad is not None and bad.at >= rollout.created_at else ""
+
+    def _running_it(self, rollout: Rollout) -> tuple[str, ...]:
+        """Where the release was judged bad: every device that runs it, or should."""
+        release, desired = rollout.release, self._ground.desired
+        bad = desired.verdict(release.digest, inspection=release.inspection) is not None
+        if not bad:
+            return ()
+        running = desired.running(release.inspection)
+        return tuple(
+            name
+            for name in self._ground.devices.known()
+            if running.get(name) == release.digest
+            or desired.of(name).of(release.inspection).digest == release.digest
+        )
+
+    def _back_to(self, rollout: Rollout, device: str) -> Release | None:
+        release = rollout.release
+        target = self._ground.desired.previous(device, release.inspection, leaving=release.digest)
+        if target is not None:
+            return signed_release(target)
+        bad = self._ground.desired.verdict(release.digest, inspection=release.inspection)
+        return None if bad is not None else rollout.previous
+
+    def _reported_back(
+        self, rollout: Rollout, back: Mapping[str, ExecutionStatus]
+    ) -> dict[str, ExecutionStatus]:
+        """What jobs say; a device that reports another package, or none, is back in any case."""
+        release, found = rollout.release, dict(back)
+        running = self._ground.desired.running(release.inspection)
+        for job in rollout.jobs:
+            for name in job.devices if job.back else ():
+                gone = running.get(name) != release.digest and self._ground.devices.told(name)
+                if gone and (job.remove or found.get(name) in _NOT_DONE):
+                    found[name] = ExecutionStatus.SUCCEEDED
+                elif job.remove and not self._ground.things.has(name):
+                    found[name] = ExecutionStatus.REMOVED
+        return found
+
+    def _is_open(self, rollout: Rollout) -> bool:
+        return may_start(self._clock.now(), rollout.plan.windows, zone=self._ground.zone)
+
+    def _members(self, rollout: Rollout) -> tuple[str, ...]:
+        plan = rollout.plan
+        if plan.devices:
+            return plan.devices
+        if plan.group:
+            return self._of_group(plan.group)
+        return tuple(sorted(self._ground.desired.running(rollout.release.inspection)))
+
+    def _of_group(self, group: str) -> tuple[str, ...]:
+        try:
+            return tuple(self._ground.things.members(group))
+        except NotFoundError:
+            return ()
+
+    def _before(self, rollout: Rollout) -> str:
+        """The roll-out that this one waits for."""
+        opened = [
+            self.one(doc_id)
+            for doc_id in self.book.open(inspection=rollout.release.inspection)
+            if doc_id != rollout.id
+        ]
+        first = [
+            one
+            for one in opened
+            if not one.state.final
+            and (one.step >= 0 or (one.created_at, one.id) < (rollout.created_at, rollout.id))
+        ]
+        return min(first, key=lambda one: one.created_at).id if first else ""
+
+    def _previous(self, rollout: Rollout) -> Release | None:
+        """The package that most of its devices report; where none does, the site's."""
+        running = self._ground.desired.running(rollout.release.inspection)
+        counts = Counter(running[name] for name in self._members(rollout) if name in running)
+        site = self._in_use(rollout.release.inspection)
+        for digest in (*(one for one, _ in counts.most_common()), site):
+            if digest and digest != rollout.release.digest:
+                target = self._ground.releases.target_of(digest)
+                if target is not None:
+                    return signed_release(target)
+        return None
+
+    def _in_use(self, inspection: str) -> str:
+        try:
+            return self._ground.packages.in_use(inspection)
+        except NotFoundError:
+            return ""
+
+
+def _going_back(rollout: Rollout) -> Happening:
+    """When it was last decided that it goes back, by whom and why."""
+    found = [one for one in rollout.history if one.state is RolloutState.GOING_BACK]
+    return found[-1]

@@ -1,0 +1,1 @@
+"""Rules over the event log: running, trying, explaining and exporting them."""

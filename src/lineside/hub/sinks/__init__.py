@@ -1,0 +1,1 @@
+"""Followers of the event log that write to other systems, and readers from them."""

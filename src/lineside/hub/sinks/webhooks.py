@@ -1,0 +1,404 @@
+"""Events of the log posted to others' URLs, each webhook by a follower of its own.
+
+1. Events of one key go in the log's order, one after the other: none is overtaken by a later one.
+   ``parallel`` keys go at a time, so that one that is tried again holds up no other. What waits,
+   waits in the log; see ``webhook_lanes``.
+2. An event that is not taken is tried again, later and later, up to five minutes apart, or as late
+   as the answer asks. After ``dead_after_s`` it is given up: that is an event of the hub
+   (``lineside.webhook.v1``, ``action`` ``dead``) and counted, it stands in the quarantine of the
+   webhook's follower, and the next one follows.
+3. How far each key came is written after each event: after a crash as many events may come twice
+   as were under way, ``parallel`` at most, under the same ``webhook-id``.
+"""
+
+import logging
+import threading
+from collections.abc import Sequence
+from contextlib import ExitStack, closing
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from functools import partial
+
+from lineside.core import (
+    InvalidError,
+    Json,
+    LinesideError,
+    NotFoundError,
+    UnavailableError,
+    digest_of,
+    parse_rfc3339,
+    rfc3339,
+    stable_id,
+)
+from lineside.hub.config import WebhookConfig, key_of
+from lineside.hub.eventlog.dead_letters import Quarantine
+from lineside.hub.eventlog.followers import Follower, Selection, Waiting, follow_from_now
+from lineside.hub.eventlog.topics import hub_source
+from lineside.hub.services import Services
+from lineside.hub.sinks.webhook_lanes import MOST_HELD, Kept, Lane, Lanes
+from lineside.links import WebhookSender, backoff_s
+from lineside.store import Logged
+from lineside.streams import Event
+
+logger = logging.getLogger(__name__)
+
+WEBHOOK_TYPE = "lineside.webhook.v1"
+CONTENT = "application/cloudevents+json; charset=utf-8"
+_KIND = "webhook"
+_PAGE = 200
+_MOST_KEY = 100
+_LOOK_S = 1.0
+_AGAIN_S = 2.0
+_FIRST_S = 1.0
+_MOST_S = 300.0
+
+
+@dataclass(slots=True)
+class WebhookFigures:
+    """Counts since the start."""
+
+    sent: int = 0
+    retried: int = 0
+    dead: int = 0
+
+
+def is_wanted(logged: Logged, config: WebhookConfig) -> bool:
+    """Whether a webhook gets this event; never one about itself."""
+    entry = logged.entry
+    if entry.type == WEBHOOK_TYPE and entry.subject == config.name:
+        return False
+    typed = any(fnmatchcase(entry.type, pattern) for pattern in config.types)
+    return typed and (not config.rules or entry.subject in config.rules)
+
+
+def lane_key(logged: Logged, config: WebhookConfig) -> str | None:
+    """What an event keeps its order with; None: the webhook does not want it."""
+    if not is_wanted(logged, config):
+        return None
+    key = key_of(logged, config.key)
+    return key if len(key) <= _MOST_KEY else digest_of(key.encode())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Try:
+    """What became of one post: why it was not taken, "" if it was."""
+
+    why: str = ""
+    away: bool = False
+    wait_s: float = 0.0
+
+
+class Webhook:
+    """Handler of a follower over the log, and the threads that post."""
+
+    def __init__(
+        self, config: WebhookConfig, *, services: Services, quarantine: Quarantine
+    ) -> None:
+        self._config = config
+        self._services = services
+        self._lease = services.leases.lease(follower_name(config))
+        self._token = self._lease.token
+        self._busy = 0
+        self._quarantine = quarantine
+        self._stop = threading.Event()
+        self._moved = threading.Condition()
+        self._lanes = Lanes(self._load())
+        self._lost: Waiting | None = None
+        self._unkept = False
+        self._threads = [
+            threading.Thread(target=self._run, name=f"webhook-{config.name}-{number}")
+            for number in range(config.parallel)
+        ]
+        self.figures = WebhookFigures()
+
+    @property
+    def waiting(self) -> int:
+        """Keys that have something to be posted."""
+        return len(self._lanes)
+
+    def trouble(self) -> Waiting | None:
+        """Since when somebody does not take what is posted; None where all is well."""
+        return self._lost
+
+    def start(self) -> None:
+        """Begin to post."""
+        for thread in self._threads:
+            thread.start()
+
+    def stop(self) -> None:
+        """Wait no longer; ends after the posts in hand."""
+        self._stop.set()
+        with self._moved:
+            self._moved.notify_all()
+        for thread in self._threads:
+            if thread.ident is not None:
+                thread.join()
+
+    def read(self, entries: Sequence[Logged]) -> None:
+        """Put what is wanted into the lanes; returns when all of it is there.
+
+        Raises:
+            UnavailableError: the hub stops before, or the store is away.
+        """
+        keyed = [(logged, lane_key(logged, self._config)) for logged in entries]
+        while keyed:
+            with self._moved:
+                count = self._lanes.read(keyed)
+                if count:
+                    self._keep()
+                    self._moved.notify_all()
+                elif self._stop.is_set():
+                    raise _stops()
+                else:
+                    self._moved.wait(_LOOK_S)
+            keyed = keyed[count:]
+
+    def retry(self, logged: Logged) -> None:
+        """Post an event that was given up, once.
+
+        Raises:
+            InvalidError: it is not taken.
+        """
+        with closing(WebhookSender(self._config.target)) as sender:
+            tried = self._post(logged, sender=sender)
+        if tried.why:
+            raise InvalidError(tried.why)
+        with self._moved:
+            self.figures.sent += 1
+
+    def resume(self, position: int) -> int:
+        """Go on with the lanes as they were kept last, maybe by another hub."""
+        with self._moved:
+            self._moved.wait_for(lambda: not self._busy)
+            self._lanes = Lanes(self._load())
+            self._token = self._lease.token
+        return position
+
+    def turn(self, sender: WebhookSender) -> bool:
+        """One try of the first event of a lane that is due; False if none is, or it may not."""
+        with self._moved:
+            if not self._may_post:
+                return False
+            claimed = self._lanes.claim(self._services.clock.monotonic())
+            self._busy += claimed is not None
+        if claimed is None:
+            return False
+        try:
+            self._try(*claimed, sender=sender)
+        finally:
+            with self._moved:
+                self._busy -= 1
+                self._moved.notify_all()
+        return True
+
+    @property
+    def _may_post(self) -> bool:
+        """Whether this hub runs the webhook, with the lanes that the last one kept."""
+        return self._lease.is_held and self._lease.token == self._token
+
+    def _try(self, key: str, lane: Lane, *, sender: WebhookSender) -> None:
+        try:
+            self._do(key, lane, sender=sender)
+        except BaseException:
+            with self._moved:
+                again_s = self._services.clock.monotonic() + _AGAIN_S
+                self._lanes.release(key, due_s=again_s)
+            raise
+
+    def _do(self, key: str, lane: Lane, *, sender: WebhookSender) -> None:
+        if not lane.held:
+            self._look(key, lane)
+            return
+        logged = lane.held[0]
+        tried = self._post(logged, sender=sender)
+        with self._moved:
+            self.figures.retried += lane.tries > 0
+        if tried.why and not self._is_over(lane):
+            self._miss(key, lane, tried=tried)
+            return
+        if tried.why:
+            self._give_up(logged, lane, why=tried.why)
+        with self._moved:
+            self.figures.dead += bool(tried.why)
+            self.figures.sent += not tried.why
+            self._lanes.taken(key)
+            if not tried.why:
+                self._lanes.answered(self._services.clock.monotonic())
+            self._note_back()
+            self._keep_later()
+            self._moved.notify_all()
+
+    def _look(self, key: str, lane: Lane) -> None:
+        """Read a lane's next events from the log."""
+        with self._moved:
+            after, end = lane.position - 1, self._lanes.read_to
+        found: list[Logged] = []
+        while after < end and len(found) < MOST_HELD:
+            page = self._services.records.log.read(
+                after=after, limit=_PAGE, type=selected_type(self._config)
+            )
+            found += [
+                logged
+                for logged in page
+                if logged.position <= end and lane_key(logged, self._config) == key
+            ]
+            after = page[-1].position if len(page) == _PAGE else end
+        found, rest = found[:MOST_HELD], found[MOST_HELD:]
+        with self._moved:
+            looked_to = rest[0].position - 1 if rest else min(after, end)
+            self._lanes.found(key, found, looked_to=looked_to)
+            self._lanes.release(key, due_s=lane.due_s)
+            self._moved.notify_all()
+
+    def _post(self, logged: Logged, *, sender: WebhookSender) -> _Try:
+        try:
+            answer = sender.post(
+                logged.entry.id, logged.entry.body, at=self._services.clock.now(), content=CONTENT
+            )
+        except LinesideError as error:
+            return _Try(why=error.message, away=True)
+        if answer.taken:
+            return _Try()
+        return _Try(why=f"answered {answer.status}", wait_s=answer.retry_after_s)
+
+    def _is_over(self, lane: Lane) -> bool:
+        """Whether its time is over; that begins with the first failure, also before a restart."""
+        now = self._services.clock.now()
+        lane.since = lane.since or rfc3339(now)
+        return self._left_s(lane) <= 0
+
+    def _left_s(self, lane: Lane) -> float:
+        tried_for = self._services.clock.now() - parse_rfc3339(lane.since)
+        return self._config.dead_after_s - tried_for.total_seconds()
+
+    def _miss(self, key: str, lane: Lane, *, tried: _Try) -> None:
+        waits_s = max(tried.wait_s, backoff_s(lane.tries, first_s=_FIRST_S, most_s=_MOST_S))
+        due_s = self._services.clock.monotonic() + min(waits_s, self._left_s(lane))
+        with self._moved:
+            first = lane.tries == 0
+            self._lanes.missed(key, due_s=due_s, away=tried.away)
+            self._note_lost(tried.why)
+            if first:
+                self._keep_later()
+
+    def _give_up(self, logged: Logged, lane: Lane, *, why: str) -> None:
+        self._quarantine.check_room()
+        told: dict[str, Json] = {
+            "action": "dead", "event": logged.entry.id, "type": logged.entry.type, "why": why,
+            "since": lane.since, "tries": lane.tries + 1,
+        }  # fmt: skip
+        site = self._services.plant.site
+        event = Event(
+            id=stable_id("evt", WEBHOOK_TYPE, self._config.name, logged.entry.id),
+            source=hub_source(site), type=WEBHOOK_TYPE, subject=self._config.name,
+            time=self._services.clock.now(), data=dict(told),
+        )  # fmt: skip
+        self._quarantine.add(logged, why, at=event.time)
+        self._services.ledger.record([event])
+        logger.warning(
+            "webhook gave up name=%s event=%s why=%s", self._config.name, logged.entry.id, why
+        )
+
+    # ---- what survives
+
+    def _load(self) -> Kept:
+        try:
+            body = self._services.records.documents.get(_KIND, self._config.name).body
+        except NotFoundError:
+            return Kept()
+        lanes = tuple((key, place, since) for key, place, since in body.get("lanes", ()))
+        return Kept(read_to=body["position"], lanes=lanes)
+
+    def _keep(self) -> None:
+        """The lock is held."""
+        kept = self._lanes.kept()
+        body = {"position": kept.read_to, "lanes": [list(lane) for lane in kept.lanes]}
+        with self._lease.writing():
+            self._services.records.documents.put(_KIND, self._config.name, body=body)
+        self._unkept = False
+
+    def _keep_later(self) -> None:
+        """The same; where the store is away, with what comes next."""
+        try:
+            self._keep()
+        except LinesideError as error:
+            if not self._unkept:
+                logger.warning("webhook not noted name=%s reason=%s", self._config.name, error)
+            self._unkept = True
+
+    # ---- threads
+
+    def _run(self) -> None:
+        with closing(WebhookSender(self._config.target)) as sender:
+            while not self._stop.is_set():
+                if not self._guarded(sender):
+                    self._wait()
+
+    def _guarded(self, sender: WebhookSender) -> bool:
+        try:
+            return self.turn(sender)
+        except LinesideError as error:
+            with self._moved:
+                self._note_lost(error.message)
+        except Exception:  # boundary
+            logger.exception("webhook failed name=%s", self._config.name)
+        return False
+
+    def _wait(self) -> None:
+        with self._moved:
+            due_s = self._lanes.next_due_s()
+            waits = due_s is None or not self._may_post
+            left_s = _LOOK_S if waits or due_s is None else due_s - self._services.clock.monotonic()
+            if left_s > 0 and not self._stop.is_set():
+                self._moved.wait(min(left_s, _LOOK_S))
+
+    def _note_lost(self, why: str) -> None:
+        if self._lost is None:
+            logger.warning("webhook waits name=%s reason=%s", self._config.name, why)
+            self._lost = Waiting(self._services.clock.now(), why)
+
+    def _note_back(self) -> None:
+        if self._lost is not None and not self._lanes.failing:
+            logger.info("webhook goes on name=%s", self._config.name)
+            self._lost = None
+
+
+def _stops() -> UnavailableError:
+    return UnavailableError("the hub stops", fix="It goes on at the next start.")
+
+
+def selected_type(config: WebhookConfig) -> str:
+    """The one type to read by; "" where there are several or patterns."""
+    plain = len(config.types) == 1 and not set(config.types[0]) & set("*?[")
+    return config.types[0] if plain else ""
+
+
+def follower_name(config: WebhookConfig) -> str:
+    """The name of a webhook's follower, quarantine and lease."""
+    return f"webhook-{config.name}"
+
+
+def start_webhooks(services: Services, *, stack: ExitStack) -> None:
+    """One follower each; ended by the stack in reverse."""
+    for config in services.config.webhook:
+        _start(config, services=services, stack=stack)
+
+
+def _start(config: WebhookConfig, *, services: Services, stack: ExitStack) -> None:
+    name = follower_name(config)
+    quarantine = Quarantine(services.records.documents, follower=name)
+    webhook = Webhook(config, services=services, quarantine=quarantine)
+    follow_from_now(name, records=services.records, ledger=services.ledger)
+    follower = Follower(
+        name, records=services.records, ledger=services.ledger, handle=webhook.read,
+        selection=Selection(type=selected_type(config)), quarantine=quarantine,
+        retry=webhook.retry, outside=webhook.trouble, resume=webhook.resume,
+    )  # fmt: skip
+    services.followers.start(follower, stack=stack)
+    webhook.start()
+    stack.callback(webhook.stop)
+    figure = f"webhook_{config.name.replace('-', '_')}"
+    for part in ("sent", "retried", "dead"):
+        services.stats.watch(f"{figure}_{part}", partial(getattr, webhook.figures, part))
+    services.stats.watch(f"{figure}_behind", partial(getattr, follower, "behind"))
+    services.stats.watch(f"{figure}_waiting", partial(getattr, webhook, "waiting"))

@@ -1,0 +1,286 @@
+"""Print the size and shape of the source, and fail where a figure is above its bound.
+
+``python tools/shape.py`` prints every figure beside its bound. With ``--list FIGURE`` it names
+what the figure counts, so that a reader sees what to mend. A bound is raised only together with a
+line in a decision record (``docs/adr``) that says what it buys; it is lowered whenever it can be.
+"""
+
+import ast
+import re
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+SOURCE = ROOT / "src" / "lineside"
+BOUNDS = {
+    "modules": 812,
+    "classes": 1480,
+    "statements in src": 59600,
+    "statements in tests": 44600,
+    "records built at one place": 370,
+    "modules under 100 lines": 215,
+    "modules over 800 lines": 0,
+    "most exported names of a package": 157,
+    "thread sites outside core.Worker": 44,
+    "words with a standard term": 1050,
+    "docstrings opening with a question word": 1130,
+    "files from an MQTT image to the page": 47,
+    "record types from an MQTT image to the page": 18,
+}
+# Words of our own for which the field has a standard term: not in names of modules, classes,
+# functions, parameters and fields (docs/reference/glossary.md).
+WORDS = frozenset(
+    [
+        "answerer",
+        "answerers",
+        "appraise",
+        "appraised",
+        "yardstick",
+        "parting",
+        "lesson",
+        "lessons",
+        "pupil",
+        "trunk",
+        "refill",
+        "standing",
+        "likeness",
+        "alike",
+        "shelf",
+        "shelves",
+        "vouching",
+        "possession",
+        "desk",
+        "strays",
+        "onlooker",
+        "onlookers",
+        "suits",
+        "suit",
+        "proving",
+        "proved",
+        "saying",
+        "notebook",
+        "habits",
+        "wish",
+        "wished",
+        "sighting",
+        "sightings",
+        "finisher",
+        "intake",
+        "glance",
+        "admitted",
+        "keeping",
+        "tally",
+        "tallies",
+        "ground",
+        "crew",
+        "beside",
+        "around",
+        "turns",
+        "told",
+        "asked",
+        "said",
+        "taken",
+        "kept",
+        "seen",
+        "tried",
+        "ahead",
+        "patience",
+        "authority",
+        "finder",
+        "door",
+        "doors",
+        "gate",
+        "gates",
+        "room",
+        "rooms",
+        "face",
+        "faces",
+        "supply",
+        "supplies",
+        "placed",
+        "habit",
+        "meter",
+        "unsaid",
+        "untold",
+    ]
+)
+PARTICIPLES = frozenset(
+    [
+        "Said",
+        "Told",
+        "Asked",
+        "Taken",
+        "Kept",
+        "Seen",
+        "Tried",
+        "Found",
+        "Made",
+        "Placed",
+        "Wanted",
+        "Judged",
+        "Looked",
+        "Beside",
+        "Around",
+        "Ground",
+        "Answered",
+        "Heard",
+        "Shown",
+        "Held",
+        "Given",
+        "Known",
+        "Left",
+        "Opened",
+        "Read",
+        "Written",
+        "Sent",
+        "Waiting",
+        "Under",
+        "Before",
+    ]
+)
+QUESTION = re.compile(r"(What|How|Which|Whether)\b")
+
+
+def parsed(folder: Path) -> dict[Path, ast.Module]:
+    """Every Python file below a folder; generated stubs are not ours to shape."""
+    files = (path for path in sorted(folder.rglob("*.py")) if "_pb2" not in path.name)
+    return {path: ast.parse(path.read_text(encoding="utf-8")) for path in files}
+
+
+def statements(tree: ast.Module) -> int:
+    """Statements without imports and docstrings, so that packing lines does not help."""
+    return sum(
+        isinstance(node, ast.stmt)
+        and not isinstance(node, ast.Import | ast.ImportFrom)
+        and not (isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant))
+        for node in ast.walk(tree)
+    )
+
+
+def records(tree: ast.Module) -> Iterator[str]:
+    """Names of the dataclasses of a module."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ClassDef) and any(
+            "dataclass" in ast.unparse(one) for one in node.decorator_list
+        ):
+            yield node.name
+
+
+def names(path: Path, tree: ast.Module) -> Iterator[str]:
+    """Names that a module gives: its own, its classes', functions', parameters' and fields'."""
+    yield path.parent.name if path.stem == "__init__" else path.stem
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            yield node.name
+        elif isinstance(node, ast.arg):
+            yield node.arg
+        elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+            yield node.target.id
+
+
+def odd_words(path: Path, tree: ast.Module) -> Iterator[str]:
+    """Names with a word that has a standard term."""
+    for name in names(path, tree):
+        parts = re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+", name)
+        is_class = name[:1].isupper() and not name.isupper()
+        if any(part.lower() in WORDS for part in parts) or (is_class and PARTICIPLES & {*parts}):
+            yield name
+
+
+def docstrings(tree: ast.Module) -> Iterator[str]:
+    """First lines of all docstrings."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            yield (ast.get_docstring(node) or "").partition("\n")[0]
+
+
+def exported(tree: ast.Module) -> int:
+    """Names in ``__all__``."""
+    for node in tree.body:
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__":
+            return len(ast.literal_eval(node.value))
+    return 0
+
+
+def image_way() -> tuple[set[str], set[str]]:
+    """Files and record types that ``docs/tour.md`` names on an MQTT image's way to the page."""
+    tour = (ROOT / "docs" / "tour.md").read_text(encoding="utf-8")
+    way = tour.partition("## From an MQTT image to the page")[2].partition("\n## ")[0]
+    files = set(re.findall(r"`([\w/]+\.(?:py|js|html))`", way))
+    return files, set(re.findall(r"record `(\w+)`", way))
+
+
+def measure() -> dict[str, list[str]]:
+    """What each figure counts, one entry for each."""
+    source, tests = parsed(SOURCE), parsed(ROOT / "tests")
+    shown = {path: str(path.relative_to(ROOT)) for path in source}
+    lengths = {path: len(path.read_text(encoding="utf-8").splitlines()) for path in source}
+    calls = Counter(
+        ast.unparse(node.func).rpartition(".")[2]
+        for tree in source.values()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call)
+    )
+    faces = {shown[path]: exported(tree) for path, tree in source.items()}
+    widest = max(faces, key=lambda face: faces[face])
+    files, types = image_way()
+    every = [(shown[path], path, tree) for path, tree in source.items()]
+    return {
+        "modules": list(shown.values()),
+        "classes": [
+            f"{name}: {node.name}"
+            for name, _, tree in every
+            for node in ast.walk(tree)
+            if isinstance(node, ast.ClassDef)
+        ],
+        "statements in src": [name for name, _, tree in every for _ in range(statements(tree))],
+        "statements in tests": ["" for tree in tests.values() for _ in range(statements(tree))],
+        "records built at one place": [
+            f"{name}: {one}" for name, _, tree in every for one in records(tree) if calls[one] == 1
+        ],
+        "modules under 100 lines": [
+            f"{lengths[path]:4} {name}"
+            for name, path, _ in every
+            if path.stem != "__init__" and lengths[path] < 100
+        ],
+        "modules over 800 lines": [name for name, path, _ in every if lengths[path] > 800],
+        "most exported names of a package": [widest] * faces[widest],
+        "thread sites outside core.Worker": [
+            f"{name}:{node.lineno}"
+            for name, _, tree in every
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Call)
+            and ast.unparse(node.func).rpartition(".")[2] == "Thread"
+            and not name.endswith("core/worker.py")
+        ],
+        "words with a standard term": [
+            f"{name}: {word}" for name, path, tree in every for word in odd_words(path, tree)
+        ],
+        "docstrings opening with a question word": [
+            f"{name}: {line}"
+            for name, _, tree in every
+            for line in docstrings(tree)
+            if QUESTION.match(line)
+        ],
+        "files from an MQTT image to the page": sorted(files),
+        "record types from an MQTT image to the page": sorted(types),
+    }
+
+
+def main(arguments: list[str]) -> int:
+    """Print the figures; 1 where one is above its bound."""
+    found = measure()
+    if arguments[:1] == ["--list"]:
+        sys.stdout.write("\n".join(dict.fromkeys(found[" ".join(arguments[1:])])) + "\n")
+        return 0
+    above = {figure for figure, bound in BOUNDS.items() if len(found[figure]) > bound}
+    for figure, bound in BOUNDS.items():
+        mark = "  above its bound: --list shows what it counts" if figure in above else ""
+        sys.stdout.write(f"{len(found[figure]):7} of {bound:6}  {figure}{mark}\n")
+    return bool(above)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
