@@ -9,11 +9,11 @@ from fastapi.testclient import TestClient
 from starlette.routing import BaseRoute, Route
 
 from lineside.hub import HubConfig, Services, create_app
-from lineside.hub.access.auth import UnauthenticatedError
 from lineside.hub.access.permissions import COOKIE, RULES, is_open, may, right_of
 from lineside.hub.roles import GRANTS, Right, Role
 from lineside.hub.views import Identity
 from lineside.testing import FakeClock
+from lineside.web.security import UnauthenticatedError
 
 OPEN = {
     *("/healthz", "/readyz", "/ping", "/v2/health/live", "/v2/health/ready"),

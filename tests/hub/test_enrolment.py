@@ -33,10 +33,11 @@ from lineside.fleet import (
     sign_as_device,
 )
 from lineside.hub import HubConfig, Services, build_services
-from lineside.hub.access.auth import TooManyError, UnauthenticatedError, issue_access_key
+from lineside.hub.access.auth import TooManyError, issue_access_key
 from lineside.hub.devices.enrolment import DEVICE_TYPE
 from lineside.store import open_blobs, open_records
 from lineside.testing import FakeClock
+from lineside.web.security import UnauthenticatedError
 
 ADDRESS = "10.0.0.9"
 

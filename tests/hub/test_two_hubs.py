@@ -12,7 +12,6 @@ import pytest
 
 from lineside.core import ConflictError, Plant, to_plain
 from lineside.hub import HubConfig, Services, build_services
-from lineside.hub.access.auth import UnauthenticatedError
 from lineside.hub.eventlog.ledger import Recorded
 from lineside.hub.peers import Peers
 from lineside.hub.views import RunView
@@ -20,6 +19,7 @@ from lineside.links import Message
 from lineside.store import open_blobs, open_records
 from lineside.testing import FakeClock
 from lineside.twin import rebuild
+from lineside.web.security import UnauthenticatedError
 from tests.hub.conftest import Line
 from tests.store.conftest import PostgresServer, postgres_server
 

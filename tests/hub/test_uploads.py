@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from lineside.core import UnavailableError
-from lineside.hub.middleware import BodyLimit, Message, Receive, Scope, Send
-from lineside.hub.problems import TooLargeError
+from lineside.hub.middleware import BodyLimit
+from lineside.web.security import Message, Receive, Scope, Send, TooLargeError
 
 PART = bytes(65_536)
 Reader = Callable[[int], Awaitable[None]]

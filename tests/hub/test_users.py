@@ -13,11 +13,12 @@ from lineside.cli.app import _run
 from lineside.core import ConflictError, InvalidError, NotFoundError, RefusedError
 from lineside.hub import Accounts, NewToken, Role, Services, create_app
 from lineside.hub.access.auth import Auth, Credentials, TooManyError
-from lineside.hub.access.passwords import Tries, check_password, hash_password, matches
+from lineside.hub.access.passwords import check_password, hash_password, matches
 from lineside.hub.access.permissions import COOKIE
 from lineside.hub.access.users import checked_name, user_key
 from lineside.hub.roles import GRANTS, Right
 from lineside.testing import FakeClock
+from lineside.web.security import AttemptCounter
 
 PASSWORD = "correct horse battery"  # noqa: S105  of nobody
 OTHER = "staple table lantern"
@@ -266,7 +267,7 @@ def test_a_name_is_refused_or_stays_what_it_is(name: str) -> None:
 
 
 def test_keys_of_tries_are_bounded(clock: FakeClock) -> None:
-    tries = Tries(most=2, window_s=10.0, clock=clock)
+    tries = AttemptCounter(most=2, window_s=10.0, clock=clock)
     for number in range(5000):
         tries.count(str(number))
         tries.wait_s(f"other {number}")

@@ -13,8 +13,7 @@ from typing import Any
 import pytest
 import uvicorn
 
-from lineside.web import ConnectionFigures, ConnectionLimits, limited_http
-from lineside.web.connections import _Connection
+from lineside.web.connections import ConnectionFigures, ConnectionLimits, _Connection, limited_http
 
 Receive = Callable[[], Awaitable[dict[str, Any]]]
 Send = Callable[[dict[str, Any]], Awaitable[None]]
@@ -181,7 +180,7 @@ def test_one_address_has_its_share_and_the_machine_itself_no_limit(
 def test_a_process_that_may_open_few_files_takes_fewer_connections() -> None:
     code = (
         "import resource; resource.setrlimit(resource.RLIMIT_NOFILE, (256, 256)); "
-        "from lineside.web import ConnectionLimits; "
+        "from lineside.web.connections import ConnectionLimits; "
         "print(ConnectionLimits(most=2000).within_descriptors())"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, timeout=60)

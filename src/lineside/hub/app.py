@@ -6,7 +6,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 from lineside.core import need
-from lineside.hub.middleware import BodyLimit, Gate, KnownHost, SecureHeaders
+from lineside.hub.middleware import Authentication, BodyLimit, HostCheck, SecureHeaders
 from lineside.hub.services import Services
 
 if TYPE_CHECKING:
@@ -39,10 +39,10 @@ def create_app(services: Services) -> "FastAPI":
     app.state.services = services
     config = services.config
     # The last added stands outermost: headers are on every response, refusals included.
-    app.add_middleware(Gate, auth=services.auth)
+    app.add_middleware(Authentication, auth=services.auth)
     app.add_middleware(BodyLimit, limit_of=_limit_of(config.max_body_bytes), folder=config.folder)
     app.add_middleware(
-        KnownHost,
+        HostCheck,
         names=(config.host, *config.allowed_hosts),
         any_name=not config.loopback_only and not config.allowed_hosts,
     )

@@ -25,6 +25,7 @@ from lineside.core import (
     UnavailableError,
     encode,
 )
+from lineside.web.security import BusyError, TooLargeError
 
 MEDIA_TYPE = "application/problem+json"
 XML = "application/xml"
@@ -33,27 +34,12 @@ _UNWRITABLE = re.compile(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff
 _FUNCTIONS = re.compile(r"/20\d\d-\d\d-\d\d/")
 
 
-class TooLargeError(LinesideError):
-    """The body is larger than this route takes."""
-
-    exit_code = 2
-    http_status = 413
-    title = "Too large"
-
-
 class WrongTypeError(LinesideError):
     """The body is of a media type that this route does not take."""
 
     exit_code = 2
     http_status = 415
     title = "Unsupported media type"
-
-
-class BusyError(UnavailableError):
-    """Too many calls wait already; another moment is better."""
-
-    http_status = 429
-    title = "Too many requests"
 
 
 class PayloadError(LinesideError):

@@ -436,7 +436,7 @@ class _Bound:
 def _bind(services: Services, *, stack: ExitStack) -> tuple[_Bound, str]:
     import uvicorn
 
-    from lineside.web import ConnectionFigures, ConnectionLimits, limited_http
+    from lineside.web.connections import ConnectionFigures, ConnectionLimits, limited_http
 
     config = services.config
     family = socket.AF_INET6 if ":" in config.host else socket.AF_INET

@@ -1,9 +1,7 @@
-"""Shared by the web servers of hub and device.
+"""Shared by the web servers of hub and device: limits of connections, checks before every route.
 
-Main names: ``ConnectionLimits``, ``limited_http``, ``ConnectionFigures``.
-Not here: routes, pages and people; each program has its own.
+Not here: routes, pages and people; each program has its own. Others import the module that they
+need, so that no command loads a web server.
 """
 
-from lineside.web.connections import ConnectionFigures, ConnectionLimits, limited_http
-
-__all__ = ["ConnectionFigures", "ConnectionLimits", "limited_http"]
+__all__: list[str] = []

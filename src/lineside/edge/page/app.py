@@ -33,7 +33,7 @@ from lineside.core import (
 from lineside.edge.page.door import SESSION_S, Door
 from lineside.edge.page.facts import Device, nothing_said, page_status
 from lineside.edge.page.gallery import Gallery
-from lineside.edge.page.gate import COOKIE, App, Gate, bounded, problem, session_of
+from lineside.edge.page.gate import COOKIE, Gate, bounded, problem, session_of
 from lineside.edge.page.inference import PageInference
 from lineside.edge.page.labelled import USUAL_SIZE, Labelled, Wish
 from lineside.edge.page.watching import BOUNDARY, Make, Watching
@@ -48,6 +48,7 @@ from lineside.models import (
     http_server_ready,
 )
 from lineside.vision import Prediction, draw_heat, open_frame, thumbnail
+from lineside.web.security import App
 
 FOLDER = Path(__file__).parent
 LOOK = FOLDER.parents[1] / "look"  # what the hub's pages look like, too

@@ -13,7 +13,7 @@ import hmac
 import secrets
 import threading
 import unicodedata
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from pathlib import Path
 
 from lineside.core import (
@@ -24,6 +24,7 @@ from lineside.core import (
     UnavailableError,
     replace_durably,
 )
+from lineside.web.security import AttemptCounter
 
 SHORTEST = 12
 LONGEST = 200
@@ -132,7 +133,10 @@ class Door:
         self._clock = clock
         self._lock = threading.Lock()
         self._sessions: OrderedDict[str, float] = OrderedDict()
-        self._wrong: OrderedDict[str, deque[float]] = OrderedDict()
+        self._attempts = tuple(
+            AttemptCounter(most=most, window_s=_WINDOW_S, clock=clock, most_keys=_MOST_ADDRESSES)
+            for most in (_MOST_WRONG, _MOST_WRONG_TOGETHER)
+        )
 
     @property
     def open(self) -> bool:
@@ -151,9 +155,15 @@ class Door:
             RefusedError: another password, or none is configured.
             UnavailableError: too many wrong tries.
         """
-        self._check_tries(address)
+        counts = tuple(zip(self._attempts, (address, ""), strict=True))
+        wait_s = max(attempts.wait_s(key) for attempts, key in counts)
+        if wait_s > 0:
+            raise UnavailableError(
+                "too many wrong tries", where="sign-in", fix=f"Wait {int(wait_s) + 1} s."
+            )
         if not self._password or not matches(self._password, password):
-            self._count(address)
+            for attempts, key in counts:
+                attempts.count(key)
             raise RefusedError(
                 "that is not the page's password",
                 where="password",
@@ -180,33 +190,6 @@ class Door:
     def takes(self, token: str) -> bool:
         """Whether it is the programs' token."""
         return bool(self._token) and hmac.compare_digest(self._token.encode(), token.encode())
-
-    def _check_tries(self, address: str) -> None:
-        with self._lock:
-            for key, most in ((address, _MOST_WRONG), ("", _MOST_WRONG_TOGETHER)):
-                wrong = self._recent(key)
-                if len(wrong) >= most:
-                    wait_s = wrong[0] + _WINDOW_S - self._clock.monotonic()
-                    raise UnavailableError(
-                        "too many wrong tries", where="sign-in", fix=f"Wait {int(wait_s) + 1} s."
-                    )
-
-    def _count(self, address: str) -> None:
-        with self._lock:
-            for key in (address, ""):
-                wrong = self._recent(key)
-                wrong.append(self._clock.monotonic())
-                self._wrong[key] = wrong
-                self._wrong.move_to_end(key)
-            while len(self._wrong) > _MOST_ADDRESSES:
-                self._wrong.popitem(last=False)
-
-    def _recent(self, key: str) -> deque[float]:
-        wrong = self._wrong.get(key, deque(maxlen=_MOST_WRONG_TOGETHER))
-        oldest = self._clock.monotonic() - _WINDOW_S
-        while wrong and wrong[0] <= oldest:
-            wrong.popleft()
-        return wrong
 
 
 def _digest(session: str) -> str:

@@ -13,58 +13,35 @@
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any
 
-from lineside.core import Clock, InvalidError, LinesideError, RefusedError, UnavailableError, encode
+from lineside.core import Clock, LinesideError, RefusedError, encode
 from lineside.edge.page.door import Door
-
-Scope = MutableMapping[str, Any]
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-App = Callable[[Scope, Receive, Send], Awaitable[None]]
+from lineside.web.security import (
+    LOOPBACK,
+    App,
+    BusyError,
+    Message,
+    Receive,
+    Scope,
+    Send,
+    TooLargeError,
+    UnauthenticatedError,
+    add_security_headers,
+    check_same_origin,
+    cookie,
+    header,
+    host_name,
+    redirect,
+    send_refusal,
+    wants_page,
+)
 
 COOKIE = "lineside_page"
-POLICY = (
-    "default-src 'self'; img-src 'self' data: blob:; object-src 'none'; base-uri 'none'; "
-    "form-action 'self'; frame-ancestors 'none'"
-)
-_HEADERS = (
-    (b"content-security-policy", POLICY.encode()),
-    (b"x-content-type-options", b"nosniff"),
-    (b"referrer-policy", b"no-referrer"),
-    (b"x-frame-options", b"DENY"),
-    (b"cross-origin-resource-policy", b"same-origin"),
-)
-_SAFE = ("GET", "HEAD", "OPTIONS")
 _OPEN = ("/health", "/sign-in", "/favicon.ico")
-_LOOPBACK = ("127.0.0.1", "localhost", "::1")
 _RATE = 200.0
 _BURST = 400.0
 _INFER_BYTES = 24_000_000
 _FORM_BYTES = 4_000
-
-
-class UnauthenticatedError(RefusedError):
-    """Nobody signed in."""
-
-    http_status = 401
-    title = "Not signed in"
-
-
-class TooLargeError(InvalidError):
-    """The body is larger than this path takes."""
-
-    http_status = 413
-    title = "Too large"
-
-
-class BusyError(UnavailableError):
-    """More requests than are looked at."""
-
-    http_status = 429
-    title = "Too many requests"
 
 
 class Gate:
@@ -74,7 +51,7 @@ class Gate:
         """``hosts``: names that are ours besides this machine's."""
         self._app = app
         self._door = door
-        self._hosts = frozenset((*hosts, *_LOOPBACK))
+        self._hosts = frozenset((*hosts, *LOOPBACK))
         self._clock = clock
         self._left = _BURST
         self._filled_s = clock.monotonic()
@@ -84,12 +61,12 @@ class Gate:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        add = _with_headers(send)
+        add = add_security_headers(send)
         try:
             self._check(scope)
         except UnauthenticatedError as error:
-            if _wants_page(scope) and self._door.takes_password:
-                await _to_sign_in(add)
+            if wants_page(scope) and self._door.takes_password:
+                await redirect(add, "/sign-in")
             else:
                 await refuse_with(add, error=error)
         except LinesideError as error:
@@ -101,7 +78,7 @@ class Gate:
         self._count_request()
         if self._door.open:
             self._check_host(scope)
-        announced = _header(scope, b"content-length")
+        announced = header(scope, b"content-length")
         if announced.isdigit() and int(announced) > _limit(scope["path"]):
             raise _too_large(scope["path"])
         _check_origin(scope)
@@ -117,14 +94,14 @@ class Gate:
         self._left -= 1
 
     def _check_host(self, scope: Scope) -> None:
-        host = _host_name(_header(scope, b"host"))
+        host = host_name(scope)
         if host not in self._hosts:
             raise RefusedError(
                 f"this page is not called {host[:80]!r}", fix="Add the name to page.hosts."
             )
 
     def _check_who(self, scope: Scope) -> None:
-        kind, _, token = _header(scope, b"authorization").partition(" ")
+        kind, _, token = header(scope, b"authorization").partition(" ")
         if kind.lower() == "bearer" and self._door.takes(token.strip()):
             return
         if not kind and self._door.knows(session_of(scope)):
@@ -139,13 +116,9 @@ async def refuse_with(send: Send, *, error: LinesideError) -> None:
     body = problem(error)
     headers = [
         (b"content-type", b"application/problem+json"),
-        (b"content-length", str(len(body)).encode()),
         (b"connection", b"close"),  # a body that was not read must not be taken for a request
     ]
-    if error.http_status == 401:
-        headers.append((b"www-authenticate", b'Bearer realm="lineside"'))
-    await send({"type": "http.response.start", "status": error.http_status, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
+    await send_refusal(send, error.http_status, headers=headers, body=body)
 
 
 def problem(error: LinesideError) -> bytes:
@@ -165,25 +138,7 @@ def problem(error: LinesideError) -> bytes:
 
 def session_of(scope: Scope) -> str:
     """The session that the browser names; "" for none."""
-    for part in _header(scope, b"cookie").split(";"):
-        name, _, value = part.strip().partition("=")
-        if name == COOKIE:
-            return value
-    return ""
-
-
-def _with_headers(send: Send) -> Send:
-    async def add(message: Message) -> None:
-        if message["type"] == "http.response.start":
-            headers = list(message.get("headers", ()))
-            present = {name.lower() for name, _ in headers}
-            headers += [pair for pair in _HEADERS if pair[0] not in present]
-            if b"cache-control" not in present:
-                headers.append((b"cache-control", b"no-store"))
-            message = {**message, "headers": headers}
-        await send(message)
-
-    return add
+    return cookie(scope, COOKIE)
 
 
 def _counted(receive: Receive, *, limit: int) -> Receive:
@@ -209,48 +164,17 @@ def _too_large(path: str) -> TooLargeError:
 
 
 def _check_origin(scope: Scope) -> None:
-    if scope["method"] in _SAFE:
-        return
-    site, origin = _header(scope, b"sec-fetch-site"), _header(scope, b"origin")
-    if site in ("same-origin", "none") or not (site or origin or session_of(scope)):
-        return
-    _, _, rest = origin.partition("://")
-    if not site and rest and rest.lower() == _header(scope, b"host").lower():
-        return
-    raise RefusedError(
-        "this request does not come from the device's own page",
-        where=f"origin {origin[:80] or 'absent'}, sec-fetch-site {site[:20] or 'absent'}",
-        fix="Use the page, or send the token instead of the cookie.",
-    )
+    if any(header(scope, name) for name in (b"sec-fetch-site", b"origin")) or session_of(scope):
+        check_same_origin(
+            scope,
+            pages="the device's own page",
+            fix="Use the page, or send the token instead of the cookie.",
+        )
 
 
 def _is_open(path: str) -> bool:
     """What the sign-in page itself needs, and what watches the device."""
     return path in _OPEN or path.startswith("/static/")
-
-
-def _wants_page(scope: Scope) -> bool:
-    return scope["method"] in _SAFE and "text/html" in _header(scope, b"accept")
-
-
-def _host_name(host: str) -> str:
-    name = host.lower().strip()
-    if name.startswith("["):
-        return name[1:].partition("]")[0]
-    return name.rpartition(":")[0] if name.count(":") == 1 else name
-
-
-def _header(scope: Scope, name: bytes) -> str:
-    for key, value in scope.get("headers", ()):
-        if key == name:
-            return bytes(value).decode("latin-1")
-    return ""
-
-
-async def _to_sign_in(send: Send) -> None:
-    headers = [(b"location", b"/sign-in"), (b"content-length", b"0")]
-    await send({"type": "http.response.start", "status": 303, "headers": headers})
-    await send({"type": "http.response.body", "body": b""})
 
 
 async def bounded(send: Send, message: Message, *, seconds: float) -> None:

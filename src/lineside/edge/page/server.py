@@ -70,7 +70,7 @@ class PageServer:
         need("starlette", extra="edge")
         uvicorn = need("uvicorn", extra="edge")
         from lineside.edge.page.app import Behind, create_app
-        from lineside.web import ConnectionFigures, ConnectionLimits, limited_http
+        from lineside.web.connections import ConnectionFigures, ConnectionLimits, limited_http
 
         door = Door(
             password=read_password_line(Path(config.password_file)) if config.password_file else "",

@@ -28,11 +28,12 @@ from lineside.core import (
     parse_rfc3339,
     rfc3339,
 )
-from lineside.hub.access.passwords import LONGEST, Tries, matches
+from lineside.hub.access.passwords import LONGEST, matches
 from lineside.hub.access.users import find_user
 from lineside.hub.roles import Role
 from lineside.hub.views import Identity
 from lineside.store import Document, Documents, Records
+from lineside.web.security import AttemptCounter, UnauthenticatedError
 
 logger = logging.getLogger(__name__)
 
@@ -52,14 +53,6 @@ class TooManyError(LinesideError):
     exit_code = 5
     http_status = 429
     title = "Too many requests"
-
-
-class UnauthenticatedError(LinesideError):
-    """Nobody is signed in; the page or client has to say who it is."""
-
-    exit_code = 5
-    http_status = 401
-    title = "Not signed in"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,7 +111,7 @@ class Auth:
         self._lock = threading.Lock()
         self._tries: deque[float] = deque()
         self._guesses = tuple(
-            Tries(most=most, window_s=_PASSWORD_WINDOW_S, clock=clock)
+            AttemptCounter(most=most, window_s=_PASSWORD_WINDOW_S, clock=clock)
             for most in (_TRIES_OF_NAME_AND_ADDRESS, _TRIES_OF_NAME, _TRIES_OF_ADDRESS)
         )
 

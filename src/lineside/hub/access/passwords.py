@@ -9,11 +9,10 @@
 
 import threading
 import unicodedata
-from collections import OrderedDict, deque
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from lineside.core import Clock, InvalidError, need
+from lineside.core import InvalidError, need
 
 if TYPE_CHECKING:
     from argon2 import PasswordHasher
@@ -21,7 +20,6 @@ if TYPE_CHECKING:
 SHORTEST = 12
 LONGEST = 200
 _AT_ONCE = threading.BoundedSemaphore(2)
-_MOST_KEYS = 4096
 
 
 def check_password(password: str, *, name: str) -> None:
@@ -81,42 +79,3 @@ def _hasher() -> "PasswordHasher":
 def _nobody() -> str:
     """The hash that nobody's password is held against."""
     return _hasher().hash("nobody at all")
-
-
-class Tries:
-    """Wrong tries by key within a window; the keys used longest ago are forgotten when it is full.
-
-    Safe from several threads.
-    """
-
-    def __init__(self, *, most: int, window_s: float, clock: Clock) -> None:
-        self._most = most
-        self._window_s = window_s
-        self._clock = clock
-        self._lock = threading.Lock()
-        self._wrong: OrderedDict[str, deque[float]] = OrderedDict()
-
-    def wait_s(self, key: str) -> float:
-        """How long this key has to wait; 0 when it may try."""
-        with self._lock:
-            wrong = self._recent(key)
-            if len(wrong) < self._most:
-                return 0.0
-            return wrong[0] + self._window_s - self._clock.monotonic()
-
-    def count(self, key: str) -> None:
-        """One wrong try."""
-        with self._lock:
-            wrong = self._recent(key)
-            wrong.append(self._clock.monotonic())
-            self._wrong[key] = wrong
-            self._wrong.move_to_end(key)
-            while len(self._wrong) > _MOST_KEYS:
-                self._wrong.popitem(last=False)
-
-    def _recent(self, key: str) -> deque[float]:
-        wrong = self._wrong.get(key) or deque(maxlen=self._most)
-        oldest = self._clock.monotonic() - self._window_s
-        while wrong and wrong[0] <= oldest:
-            wrong.popleft()
-        return wrong

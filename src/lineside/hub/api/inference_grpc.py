@@ -20,9 +20,9 @@ from lineside.core import (
     UnavailableError,
     need,
 )
-from lineside.hub.access.auth import Auth, UnauthenticatedError
-from lineside.hub.problems import BusyError
+from lineside.hub.access.auth import Auth
 from lineside.hub.roles import GRANTS, Right, roles_with
+from lineside.web.security import BusyError, UnauthenticatedError
 
 if TYPE_CHECKING:
     from lineside.hub.access.tls import ServerFiles

@@ -8,7 +8,6 @@ from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
 from lineside.hub.api.wire import Hub, gives, raw_body
-from lineside.hub.problems import BusyError
 from lineside.models import (
     HttpAnswer,
     ModelMeta,
@@ -20,6 +19,7 @@ from lineside.models import (
     http_server,
     http_server_ready,
 )
+from lineside.web.security import BusyError
 
 router = APIRouter(prefix="/v2", tags=["inference"])
 

@@ -60,12 +60,12 @@ from lineside.fleet import (
     write_code,
 )
 from lineside.hub.access.auth import Auth, TooManyError, revoke_keys_of_thing
-from lineside.hub.access.passwords import Tries
 from lineside.hub.access.tls import hosts_of
 from lineside.hub.config import HubConfig
 from lineside.hub.eventlog.journal import Journal, person_event
 from lineside.links import is_identity
 from lineside.store import Documents, Records
+from lineside.web.security import AttemptCounter
 
 logger = logging.getLogger(__name__)
 
@@ -122,9 +122,13 @@ class Enrolment:
         self._config = config
         self._auth = Auth(ground.records, clock=ground.clock, session_hours=1)
         self._turn = threading.Lock()
-        self._wrong = Tries(most=_WRONG_OF_ADDRESS, window_s=_WRONG_WINDOW_S, clock=ground.clock)
-        self._all = Tries(most=_WRONG_IN_ALL, window_s=_WRONG_WINDOW_S, clock=ground.clock)
-        self._renewals = Tries(most=_RENEWALS, window_s=_RENEWAL_WINDOW_S, clock=ground.clock)
+        self._wrong = AttemptCounter(
+            most=_WRONG_OF_ADDRESS, window_s=_WRONG_WINDOW_S, clock=ground.clock
+        )
+        self._all = AttemptCounter(most=_WRONG_IN_ALL, window_s=_WRONG_WINDOW_S, clock=ground.clock)
+        self._renewals = AttemptCounter(
+            most=_RENEWALS, window_s=_RENEWAL_WINDOW_S, clock=ground.clock
+        )
 
     def authority(self) -> SiteAuthority:
         """``NotFoundError`` before ``lineside hub init``."""

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lineside.core import Clock, LinesideError, UnavailableError
-from lineside.hub.problems import BusyError
+from lineside.web.security import BusyError
 
 Arrays = Mapping[str, NDArray[Any]]
 Run = Callable[[NDArray[np.float32]], Arrays]

@@ -16,7 +16,7 @@ from typing import TypeVar
 import anyio
 from anyio.lowlevel import RunVar
 
-from lineside.hub.problems import BusyError
+from lineside.web.security import BusyError
 
 T = TypeVar("T")
 # More threads than processors take them from the event loop: with 8 on 2, /readyz took 180 ms.

@@ -7,7 +7,7 @@ from lineside.hub.models.evidence import Evidence
 from lineside.hub.replay.repository import replay_words
 from lineside.models import Creation, Metric, ModelVersion, Status
 
-_TEMPLATES = Path(__file__).parent / "pages" / "templates"
+_TEMPLATES = Path(__file__).parents[1] / "pages" / "templates"
 _WORDS = {
     Status.PENDING: "waits for a person",
     Status.APPROVED: "approved",
