@@ -10,12 +10,9 @@ from pathlib import Path
 from typing import Protocol, cast
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from lineside.core import InvalidError, RefusedError, SystemClock, UnavailableError
 from lineside.links import Bus, EmbeddedBroker, open_bus
-from lineside.links.backoff import backoff_s
 from lineside.links.mqtt import MqttBus
 from lineside.links.mqtt_address import parse_address
 from lineside.testing.links import LONG_S, take, wait_until
@@ -297,13 +294,6 @@ def test_an_address_is_taken_apart() -> None:
     )
     assert address.ca == Path("/etc/ca.pem")
     assert "p%3Aw" not in address.shown
-
-
-@given(st.integers(0, 10_000))
-def test_waits_grow_to_a_limit_and_never_vanish(attempt: int) -> None:
-    wait_s = backoff_s(attempt)
-    whole_s = min(15.0, 0.1 * 2.0 ** min(attempt, 30))
-    assert whole_s / 2 <= wait_s <= whole_s
 
 
 def test_the_system_has_a_default_tls_context() -> None:

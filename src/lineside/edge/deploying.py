@@ -19,6 +19,7 @@ from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from lineside.core import Digest, InvalidError, LinesideError, UnavailableError, short
+from lineside.core.worker import backoff_s
 from lineside.edge.fetch import BusyError
 from lineside.edge.loader import DesiredChangedError, Loader, Prepared, StoppingError
 from lineside.edge.supply import Choice, Supply
@@ -30,7 +31,6 @@ from lineside.fleet import (
     Work,
     read_order,
 )
-from lineside.links import backoff_s
 
 logger = logging.getLogger(__name__)
 

@@ -18,6 +18,7 @@ from dataclasses import replace
 from typing import Any, Protocol
 
 from lineside.core import NotFoundError, RefusedError, UnavailableError
+from lineside.core.worker import backoff_s
 from lineside.hub.eventlog.deliveries import Deliveries
 from lineside.hub.eventlog.failures import Keeping
 from lineside.hub.eventlog.stats import CAMERAS
@@ -32,7 +33,6 @@ from lineside.links import (
     Mailbox,
     MailboxFigures,
     Message,
-    backoff_s,
     open_session,
 )
 from lineside.store import Documents

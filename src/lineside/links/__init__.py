@@ -7,7 +7,6 @@ Main names: ``open_bus``, ``open_session``, ``open_camera``, ``Bus``, ``BusSessi
 Not here: deciding anything about what a message or picture says.
 """
 
-from lineside.links.backoff import backoff_s
 from lineside.links.broker import EmbeddedBroker
 from lineside.links.bus_passwords import mosquitto_reads, set_bus_password
 from lineside.links.contract import (
@@ -105,7 +104,6 @@ __all__ = [
     "WebhookTarget",
     "Will",
     "access_list",
-    "backoff_s",
     "check_pattern",
     "check_topic",
     "device_access",

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from lineside.core import Clock, SystemClock, UnavailableError, need
+from lineside.core.worker import Worker
 from lineside.links.bus_passwords import read_bus_passwords
 from lineside.links.device_door import Admitted, DeviceDoor
 from lineside.links.limits import (
@@ -75,7 +76,7 @@ class EmbeddedBroker:
         self._clock = clock or SystemClock()
         self._door_port = 0
         self._own_password = secrets.token_urlsafe(24)
-        self._thread: threading.Thread | None = None
+        self._worker: Worker | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stop: asyncio.Event | None = None
         self._broker: AmqttBroker | None = None
@@ -124,16 +125,14 @@ class EmbeddedBroker:
             UnavailableError: the address is in use, or not this machine's.
             NotFoundError: there is no such password file.
         """
-        if self._thread is not None:
+        if self._worker is not None:
             return
         need("amqtt", extra="hub")
         passwords = read_bus_passwords(self._password_file) if self._password_file else None
         self._started.clear()
         self._failure = None
-        self._thread = threading.Thread(
-            target=self._run, args=(passwords,), name="broker", daemon=True
-        )
-        self._thread.start()
+        self._worker = Worker("broker", lambda: self._run(passwords), every_s=None)
+        self._worker.start()
         answered = self._started.wait(_START_S)
         failure = self._failure_seen()
         if answered and failure is None:
@@ -148,12 +147,12 @@ class EmbeddedBroker:
 
     def stop(self) -> None:
         """Close every connection and join the thread."""
-        if self._thread is None:
+        if self._worker is None:
             return
-        if self._loop is not None and self._stop is not None and self._thread.is_alive():
+        if self._loop is not None and self._stop is not None and self._worker.is_alive:
             self._loop.call_soon_threadsafe(self._stop.set)
-        self._thread.join()
-        self._thread = None
+        self._worker.join()
+        self._worker = None
         self._broker = None
 
     def figures(self) -> BrokerFigures:

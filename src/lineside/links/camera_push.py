@@ -21,6 +21,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 from lineside.core import Camera as CameraRecord
 from lineside.core import Clock, InvalidError, RefusedError, UnavailableError, encode
+from lineside.core.worker import Worker
 from lineside.links.camera_mqtt import NoShotError, most_bytes, read_shot
 from lineside.links.contract import Bus, Message, Refused, Shot
 from lineside.links.shots import WAITING, ShotCamera
@@ -70,13 +71,10 @@ class PushCamera(ShotCamera):
                 f"cannot listen: {error.strerror}", where=camera.source, fix="Take a free port."
             ) from error
         self.port = int(self._server.server_address[1])
-        self._thread = threading.Thread(
-            target=self._server.serve_forever,
-            args=(_POLL_S,),
-            name=f"push-{camera.id}",
-            daemon=True,
+        self._worker = Worker(
+            f"push-{camera.id}", lambda: self._server.serve_forever(_POLL_S), every_s=None
         )
-        self._thread.start()
+        self._worker.start()
 
     def shots(self) -> Iterator[Shot]:
         while True:
@@ -97,7 +95,7 @@ class PushCamera(ShotCamera):
             self._changed.notify_all()
         if first:
             self._server.end()
-            self._thread.join()
+            self._worker.join()
 
     @property
     def most_bytes(self) -> int:

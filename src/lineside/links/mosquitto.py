@@ -35,7 +35,7 @@ from typing import Self
 
 from lineside.core import Clock, InvalidError, LinesideError, SystemClock, UnavailableError
 from lineside.core.processes import end_with_parent
-from lineside.links.backoff import backoff_s
+from lineside.core.worker import Worker, backoff_s
 from lineside.links.bus_passwords import hash_bus_password
 from lineside.links.contract import Bus, Mailbox
 from lineside.links.device_door import DeviceDoor
@@ -237,8 +237,10 @@ class MosquittoBroker:
         self._own_password = secrets.token_urlsafe(24)
         self._admits = False
         self._process: subprocess.Popen[bytes] | None = None
-        self._thread: threading.Thread | None = None
-        self._stop = threading.Event()
+        self._worker = Worker("broker", self._supervise)
+        self._is_started = False
+        self._attempt = 0
+        self._stop = self._worker.stopping
         self._changed = threading.Condition()
         self._runs = False
         self._failed = False
@@ -275,7 +277,7 @@ class MosquittoBroker:
         Raises:
             UnavailableError: the address is in use, or the program does not run.
         """
-        if self._thread is not None:
+        if self._is_started:
             return
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._end_left_over()
@@ -320,7 +322,7 @@ class MosquittoBroker:
 
     def stop(self) -> None:
         """End the program; what it holds is saved."""
-        if self._thread is None:
+        if not self._is_started:
             return
         if self._watch is not None:
             self._watch[0].close()
@@ -329,7 +331,7 @@ class MosquittoBroker:
 
     def figures(self) -> BrokerFigures:
         """What it holds and counted, as it says itself every five seconds."""
-        if self._thread is None:
+        if not self._is_started:
             return NO_FIGURES
         if self._watch is None:
             bus = open_bus(self.own_url, client_id=f"{OWN_NAME}-figures", clock=self._clock)
@@ -407,10 +409,10 @@ class MosquittoBroker:
     # the process
 
     def _begin(self) -> None:
-        self._stop.clear()
         self._runs = self._failed = False
-        self._thread = threading.Thread(target=self._supervise, name="broker", daemon=True)
-        self._thread.start()
+        self._attempt = 0
+        self._is_started = True
+        self._worker.start()
         with self._changed:
             self._changed.wait_for(lambda: self._runs or self._failed, timeout=_START_S)
             if self._runs:
@@ -424,33 +426,33 @@ class MosquittoBroker:
 
     def _end(self) -> None:
         """End the program and the thread; the saved session goes on with the next."""
-        thread, self._thread = self._thread, None
+        self._is_started = False
         with self._changed:
-            self._stop.set()
+            self._worker.request_stop()
             process = self._process
         if process is not None:
             _end_process(process)
-        if thread is not None:
-            thread.join()
+        self._worker.join()
 
-    def _supervise(self) -> None:
-        attempt = 0
-        while not self._stop.is_set():
-            began_s = self._clock.monotonic()
-            code = self._run_once()
-            with self._changed:
-                self._failed = not self._runs
-                self._changed.notify_all()
-            if self._failed or self._stop.is_set():
-                return
-            attempt = 0 if self._clock.monotonic() - began_s > _STEADY_S else attempt
-            wait_s = backoff_s(attempt)
-            attempt += 1
-            logger.error(
-                "broker ended, it is started again code=%s in_s=%.1f said=%s",
-                code, wait_s, self._last_error or "nothing",
-            )  # fmt: skip
-            self._stop.wait(wait_s)
+    def _supervise(self) -> float:
+        """Run the program once; returns the seconds until it is to be started again."""
+        began_s = self._clock.monotonic()
+        code = self._run_once()
+        with self._changed:
+            self._failed = not self._runs
+            self._changed.notify_all()
+        if self._failed or self._stop.is_set():
+            self._worker.request_stop()
+            return 0.0
+        if self._clock.monotonic() - began_s > _STEADY_S:
+            self._attempt = 0
+        wait_s = backoff_s(self._attempt)
+        self._attempt += 1
+        logger.error(
+            "broker ended, it is started again code=%s in_s=%.1f said=%s",
+            code, wait_s, self._last_error or "nothing",
+        )  # fmt: skip
+        return wait_s
 
     def _run_once(self) -> int:
         """Start the program, hear what it says until it ends; its exit code."""

@@ -26,7 +26,7 @@ from lineside.core import (
     RefusedError,
     UnavailableError,
 )
-from lineside.links.backoff import backoff_s
+from lineside.core.worker import Worker, backoff_s
 from lineside.links.contract import Message, Qos, Will
 from lineside.links.mailbox import BoundedMailbox
 from lineside.links.mqtt_address import (
@@ -102,7 +102,6 @@ class MqttBus:
         self._client_id = client_id
         self._clock = clock
         self._changed = threading.Condition()
-        self._stop = threading.Event()
         self._closing = False
         self._may_join: Callable[[], bool] = _always
         self._leave_by_s = 0.0
@@ -120,7 +119,11 @@ class MqttBus:
         self._granted: dict[int, bool] = {}
         self._numbers: dict[str, int] = {}
         self._subscriptions: list[_Subscription] = []
-        self._thread = threading.Thread(target=self._run, name=f"bus-{client_id}", daemon=True)
+        self._attempt = 0
+        self._worker = Worker(
+            f"bus-{client_id}", self._connect_and_stay, at_end=self._turns.close, clock=clock
+        )
+        self._stop = self._worker.stopping
 
     def start(self, *, properties: "Properties | None" = None) -> None:
         """Bind the callbacks, start the network thread, wait for the first answer.
@@ -141,7 +144,8 @@ class MqttBus:
         client.connect_async(
             self._address.host, self._address.port, keepalive=self._address.keepalive_s, **options
         )
-        self._thread.start()
+        self._turns.open()
+        self._worker.start()
         with self._changed:
             self._changed.wait_for(lambda: self._answered, timeout=FIRST_ANSWER_S)
             if self._failure is not None and not isinstance(self._failure, UnavailableError):
@@ -257,12 +261,11 @@ class MqttBus:
         if not self._stop.is_set():
             self._leave_by_s = monotonic() + _LEAVE_S
             self._client.disconnect()
-            self._stop.set()
+            self._worker.request_stop()
             self._turns.wake()
         with self._changed:
             self._changed.notify_all()
-        if self._thread.is_alive() and threading.current_thread() is not self._thread:
-            self._thread.join()
+        self._worker.join()
         for subscription in left:
             subscription.mailbox.close()
 
@@ -310,23 +313,15 @@ class MqttBus:
 
     # the network thread
 
-    def _run(self) -> None:
-        self._turns.open()
-        try:
-            self._stay_connected()
-        finally:
-            self._turns.close()
-
-    def _stay_connected(self) -> None:
-        attempt = 0
-        while not self._stop.is_set():
-            if self._connect():
-                while self._take_turn() and not self._has_left():
-                    if self._connected:
-                        attempt = 0
-                self._note_lost("the connection broke")
-            self._stop.wait(backoff_s(attempt))
-            attempt += 1
+    def _connect_and_stay(self) -> float:
+        """Serve one connection until it ends; returns the seconds until the next attempt."""
+        if self._connect():
+            while self._take_turn() and not self._has_left():
+                if self._connected:
+                    self._attempt = 0
+            self._note_lost("the connection broke")
+        self._attempt += 1
+        return backoff_s(self._attempt - 1)
 
     def _take_turn(self) -> bool:
         """Read and write what is due; False when the connection is gone."""

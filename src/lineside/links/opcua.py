@@ -18,6 +18,7 @@ from collections import deque
 from collections.abc import Iterable, Mapping
 
 from lineside.core import LinesideError, UnavailableError, need
+from lineside.core.worker import Worker
 from lineside.links.opcua_records import OpcuaEvent, OpcuaNode, OpcuaSettings, OpcuaValue, SignIn
 from lineside.links.opcua_space import OpcuaSpace
 
@@ -44,7 +45,7 @@ class OpcuaServer:
         self._events: deque[OpcuaEvent] = deque(maxlen=_MOST_EVENTS)
         self._woken = False
         self._space: OpcuaSpace | None = None
-        self._thread = threading.Thread(target=self._run, name="opcua")
+        self._worker = Worker("opcua", self._run, every_s=None)
         self.dropped = 0
 
     def start(self) -> None:
@@ -56,7 +57,7 @@ class OpcuaServer:
             MissingExtraError: asyncua is not installed.
         """
         need("asyncua", extra="opcua")
-        self._thread.start()
+        self._worker.start()
         self._ready.wait(_START_S)
         failure = self._failure
         if failure is None and self._ready.is_set():
@@ -97,8 +98,7 @@ class OpcuaServer:
         if loop is not None and stop is not None:
             with contextlib.suppress(RuntimeError):  # it ended by itself meanwhile
                 loop.call_soon_threadsafe(stop.set)
-        if self._thread.ident is not None:
-            self._thread.join()
+        self._worker.join()
 
     def _wake(self) -> None:
         """The lock is held."""

@@ -4,7 +4,6 @@ A live source is read by a thread of its own, because a picture that nobody fetc
 no use: the newest two wait, older ones are dropped and counted.
 """
 
-import itertools
 import logging
 import threading
 from abc import ABC, abstractmethod
@@ -17,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lineside.core import Camera as CameraRecord
-from lineside.core import Clock, InvalidError, LinesideError, need
-from lineside.links.backoff import backoff_s
+from lineside.core import Clock, InvalidError, LinesideError, UnavailableError, need
+from lineside.core.worker import Worker
 from lineside.links.contract import Refused, Shot
 from lineside.vision import Frame
 
@@ -27,6 +26,7 @@ logger = logging.getLogger(__name__)
 WAITING = 2
 UNREADABLE = "picture cannot be read"
 _JOIN_S = 10.0
+_LOST = "no pictures come"
 
 Pixels = NDArray[np.uint8]
 Grab = Callable[[], Pixels | None]
@@ -102,16 +102,19 @@ class LiveCamera(ShotCamera):
         self._release = release
         self._waiting: deque[Shot] = deque(maxlen=WAITING)
         self._changed = threading.Condition()
-        self._stop = threading.Event()
         self._dropped = 0
         self._fault = ""
         self._sequence = 0
-        self._thread = threading.Thread(target=self._run, name=f"camera-{camera.id}", daemon=True)
+        self._grab: Grab | None = None
+        self._worker = Worker(
+            f"camera-{camera.id}", self._read_one, at_end=release, report=self._note, clock=clock
+        )
+        self._stop = self._worker.stopping
 
     def start(self, grab: Grab) -> None:
         """Begin to read; ``grab`` belongs to the first, already opened connection."""
-        self._grab: Grab | None = grab
-        self._thread.start()
+        self._grab = grab
+        self._worker.start()
 
     def shots(self) -> Iterator[Shot]:
         while not self._stop.is_set():
@@ -130,22 +133,40 @@ class LiveCamera(ShotCamera):
 
     def close(self) -> None:
         """End ``shots`` and free the source."""
-        self._stop.set()
+        self._worker.request_stop()
         with self._changed:
             self._changed.notify_all()
-        if self._thread.is_alive():
-            self._thread.join(_JOIN_S)
+        self._worker.join(_JOIN_S)
 
-    def _run(self) -> None:
-        try:
-            while not self._stop.is_set():
-                image = self._grab() if self._grab is not None else None
-                if image is not None:
-                    self._put(image, at=whole_ms(self._clock.now()))
-                elif not self._stop.is_set():
-                    self._open_again()
-        finally:
+    def _read_one(self) -> None:
+        """Read one picture, or connect again after the source was lost, however long that takes.
+
+        A camera that refuses the password or the stream after its return (a reset, an exchange)
+        may be set right at any time, so it is asked again like one that is away.
+        """
+        if self._grab is None:
+            self._grab = self._connect()
+            return
+        image = self._grab()
+        if image is not None:
+            self._put(image, at=whole_ms(self._clock.now()))
+        elif not self._stop.is_set():
+            self._grab = None
             self._release()
+            raise UnavailableError(_LOST)
+
+    def _note(self, error: Exception | None) -> None:
+        """Log loss and return, and keep the reason for ``fault``."""
+        if error is None:
+            self._fault = ""
+            logger.info("camera regained camera=%s", self._camera.id)
+        elif not self._fault:
+            self._fault = _LOST
+            logger.warning("camera lost camera=%s", self._camera.id)
+        else:
+            reason = error.message if isinstance(error, LinesideError) else repr(error)
+            self._fault = f"{_LOST}: {reason}"
+            logger.debug("camera still away camera=%s: %s", self._camera.id, error)
 
     def _put(self, image: Pixels, *, at: datetime) -> None:
         self._sequence += 1
@@ -162,25 +183,3 @@ class LiveCamera(ShotCamera):
                 self._dropped += 1
             self._waiting.append(shot)
             self._changed.notify_all()
-
-    def _open_again(self) -> None:
-        """Connect again, however long it takes.
-
-        A camera that refuses the password or the stream after its return (a reset, an exchange)
-        may be set right at any time, so it is asked again like one that is away.
-        """
-        self._fault = "no pictures come"
-        logger.warning("camera lost camera=%s", self._camera.id)
-        self._release()
-        for attempt in itertools.count():
-            if self._stop.wait(backoff_s(attempt)):
-                return
-            try:
-                self._grab = self._connect()
-            except LinesideError as error:
-                self._fault = f"no pictures come: {error.message}"
-                logger.debug("camera still away camera=%s: %s", self._camera.id, error)
-                continue
-            self._fault = ""
-            logger.info("camera regained camera=%s", self._camera.id)
-            return

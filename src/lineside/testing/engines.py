@@ -1,6 +1,6 @@
 """What every engine does with a network."""
 
-import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -74,11 +74,8 @@ class EngineContract:
                 if not np.allclose(twice, 2 * given, rtol=1e-6):
                     wrong.append(seed)
 
-        threads = [threading.Thread(target=ask, args=(seed,)) for seed in range(4)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+        with ThreadPoolExecutor(max_workers=4) as threads:
+            list(threads.map(ask, range(4)))
         assert wrong == []
 
     def test_what_is_no_network_or_another_is_refused(self, engine: OpenEngine) -> None:

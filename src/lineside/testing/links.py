@@ -5,7 +5,9 @@ Main names: ``BusContract`` and ``SessionContract`` (fixture ``url``), ``CameraC
 """
 
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 
 import pytest
@@ -159,14 +161,10 @@ class BusContract:
         bus = join("one")
         mailbox = bus.subscribe(("line/a",), name="closed")
         other = bus.subscribe(("line/a",), name="other")
-        results: list[Message | None] = []
-        reader = threading.Thread(
-            target=lambda: results.append(mailbox.get(timeout_s=None)), name="reader"
-        )
-        reader.start()
-        mailbox.close()
-        reader.join(LONG_S)
-        assert results == [None]
+        with ThreadPoolExecutor() as threads:
+            reading = threads.submit(mailbox.get, timeout_s=None)
+            mailbox.close()
+            assert reading.result(LONG_S) is None
         bus.publish("line/a", b"1")
         assert len(take(other, 1)) == 1
         assert mailbox.figures().received == 0
@@ -241,11 +239,8 @@ class BusContract:
             for number in range(50):
                 sender.publish(f"line/{name}", str(number).encode())
 
-        threads = [threading.Thread(target=work, args=(str(n),), name=f"p{n}") for n in range(4)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+        with ThreadPoolExecutor(max_workers=4) as threads:
+            list(threads.map(work, map(str, range(4))))
         messages = take(mailbox, 200)
         for name in range(4):
             own = [int(m.payload) for m in messages if m.topic == f"line/{name}"]
@@ -475,16 +470,12 @@ class SessionContract:
         self, sender: Bus, open_again: Go
     ) -> None:
         session = open_again()
-        results: list[list[Delivery]] = []
-        reader = threading.Thread(
-            target=lambda: results.append(session.take(most=1, timeout_s=LONG_S)), name="reader"
-        )
         self.send(sender, 0)
         taken = take_from(session, 1)
-        reader.start()
-        session.stop()
-        reader.join(LONG_S)
-        assert results == [[]]
+        with ThreadPoolExecutor() as threads:
+            reading = threads.submit(session.take, most=1, timeout_s=LONG_S)
+            session.stop()
+            assert reading.result(LONG_S) == []
         self.send(sender, 1)
         session.acknowledge(taken)
         session.close()
@@ -523,13 +514,8 @@ class CameraContract:
         opened.close()
 
     def test_closing_ends_a_reader_in_another_thread(self, opened: Camera) -> None:
-        def read() -> None:
-            for _ in opened.shots():
-                pass
-
-        reader = threading.Thread(target=read, name="reader")
-        reader.start()
-        opened.close()
-        reader.join(LONG_S)
-        assert not reader.is_alive()
+        with ThreadPoolExecutor() as threads:
+            reading = threads.submit(lambda: deque(opened.shots(), maxlen=0))
+            opened.close()
+            reading.result(LONG_S)
         opened.close()

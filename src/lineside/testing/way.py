@@ -10,6 +10,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Self
 from urllib.parse import urlsplit
 
+from lineside.core.worker import Worker
+
 _FIRST_BYTES = 2000
 _PATIENCE_S = 60.0
 _HELD_S = 600.0  # longer than any test, so that what is held never goes on by itself
@@ -32,10 +34,8 @@ class Way:
         """For each package that was asked for, in order, from which byte on."""
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
         self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
-        self._thread = threading.Thread(
-            target=self._server.serve_forever, args=(0.02,), name="way", daemon=True
-        )
-        self._thread.start()
+        self._worker = Worker("way", lambda: self._server.serve_forever(0.02), every_s=None)
+        self._worker.start()
 
     @property
     def held(self) -> int:
@@ -81,7 +81,7 @@ class Way:
         """Let everything go, and end."""
         self.release()
         self._server.shutdown()
-        self._thread.join()
+        self._worker.join()
         self._server.server_close()
 
     def __enter__(self) -> Self:

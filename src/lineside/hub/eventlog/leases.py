@@ -22,7 +22,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from lineside.core import Clock, ConflictError, LinesideError
-from lineside.links import backoff_s
+from lineside.core.worker import backoff_s
 from lineside.store import Lease, Records
 
 logger = logging.getLogger(__name__)

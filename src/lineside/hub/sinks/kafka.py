@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from lineside.core import LinesideError, RefusedError, UnavailableError, need
+from lineside.core.worker import backoff_s
 from lineside.hub.config import KafkaBridged, KafkaRead, KafkaSent
 from lineside.hub.eventlog.deliveries import Deliveries
 from lineside.hub.eventlog.failures import keep_batch
@@ -36,7 +37,6 @@ from lineside.links import (
     KafkaSender,
     KafkaTaken,
     MailboxFigures,
-    backoff_s,
     topic_matches,
 )
 from lineside.store import Logged

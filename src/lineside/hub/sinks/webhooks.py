@@ -30,13 +30,14 @@ from lineside.core import (
     rfc3339,
     stable_id,
 )
+from lineside.core.worker import backoff_s
 from lineside.hub.config import WebhookConfig, key_of
 from lineside.hub.eventlog.dead_letters import Quarantine
 from lineside.hub.eventlog.followers import Follower, Selection, Waiting, follow_from_now
 from lineside.hub.eventlog.topics import hub_source
 from lineside.hub.services import Services
 from lineside.hub.sinks.webhook_lanes import MOST_HELD, Kept, Lane, Lanes
-from lineside.links import WebhookSender, backoff_s
+from lineside.links import WebhookSender
 from lineside.store import Logged
 from lineside.streams import Event
 

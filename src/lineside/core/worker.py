@@ -1,0 +1,218 @@
+"""Background threads, and the one way to try again after a failure.
+
+1. A worker repeats one step until it is stopped. It has a name, a stop event and a join, and it
+   survives every exception of its step.
+2. After a failure it waits longer each time, up to a limit; a success resets the wait.
+3. A failure is logged when it begins and when it is over, not each time in between. What Lineside
+   foresees is a warning of one line, anything else an error with its trace.
+4. Readiness and metrics read ``is_alive``, ``failures``, ``failure``, ``progress_s`` and
+   ``busy_s``.
+"""
+
+import logging
+import secrets
+import threading
+from collections.abc import Callable
+from typing import TypeVar
+
+from lineside.core.clock import Clock, SystemClock
+from lineside.core.errors import LinesideError, UnavailableError
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+Step = Callable[[], float | None]
+"""One turn; returns the seconds until the next one, or None for the worker's usual pause."""
+
+_RANDOM_STEPS = 1000
+_FIRST_RETRY_S = 0.1
+_LONGEST_RETRY_S = 15.0
+
+
+class Worker:
+    """A named thread that repeats a step.
+
+    ``turn`` does one step on the caller's thread, so that a test needs neither thread nor time.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        step: Step,
+        *,
+        every_s: float | None = 0.0,
+        delay_s: float = 0.0,
+        first_retry_s: float = _FIRST_RETRY_S,
+        longest_retry_s: float = _LONGEST_RETRY_S,
+        at_end: Callable[[], object] | None = None,
+        report: Callable[[Exception | None], object] | None = None,
+        clock: Clock | None = None,
+    ) -> None:
+        """Start nothing yet.
+
+        Args:
+            name: of the thread and in the log.
+            step: one turn; it may wait for something itself, if ``stop`` ends that wait.
+            every_s: the usual pause after a step; None: the step is done once, the thread ends.
+            delay_s: the pause before the first step.
+            first_retry_s: the pause after a first failure.
+            longest_retry_s: the limit to which the pause doubles.
+            at_end: called by the thread when it ends.
+            report: called after a failed step with its error, and with None once a step succeeds
+                again; without it the worker writes these two to the log.
+            clock: for ``progress_s`` and ``busy_s``.
+        """
+        self.name = name
+        self.stopping = threading.Event()
+        self.failures = 0
+        self.failure: Exception | None = None
+        self._step = step
+        self._every_s = every_s
+        self._delay_s = delay_s
+        self._first_retry_s = first_retry_s
+        self._longest_retry_s = longest_retry_s
+        self._at_end = at_end
+        self._report = report or self._log
+        self._clock = clock or SystemClock()
+        self._woken = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._busy_since_s: float | None = None
+        self.progress_s = self._clock.monotonic()
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether the thread runs."""
+        thread = self._thread
+        return thread is not None and thread.is_alive()
+
+    @property
+    def busy_s(self) -> float:
+        """For how long the step in hand has been running; 0.0 between two steps."""
+        since_s = self._busy_since_s
+        return 0.0 if since_s is None else self._clock.monotonic() - since_s
+
+    def start(self) -> None:
+        """Start the thread; a worker that was stopped may be started again."""
+        self.stopping.clear()
+        self._woken.clear()
+        self._thread = threading.Thread(target=self._run, name=self.name, daemon=True)
+        self.progress_s = self._clock.monotonic()
+        self._thread.start()
+
+    def wake(self) -> None:
+        """End the pause between two steps now; during a step, skip the pause that follows."""
+        self._woken.set()
+
+    def request_stop(self) -> None:
+        """End after the step in hand, without waiting for it. The step itself may call this."""
+        self.stopping.set()
+        self._woken.set()
+
+    def join(self, timeout_s: float | None = None) -> None:
+        """Wait for the end of the thread; returns at once where it never ran, or is the caller."""
+        thread = self._thread
+        if thread is not None and thread is not threading.current_thread():
+            thread.join(timeout_s)
+
+    def stop(self, timeout_s: float | None = None) -> None:
+        """End after the step in hand, and wait for that."""
+        self.request_stop()
+        self.join(timeout_s)
+
+    def turn(self) -> float | None:
+        """Do one step; returns the seconds until the next, None after the only one.
+
+        A failure is reported, never raised.
+        """
+        self._busy_since_s = self._clock.monotonic()
+        try:
+            pause_s = self._step()
+        except Exception as error:  # noqa: BLE001  boundary: a thread must not die silently
+            self.failures += 1
+            self.failure = error
+            self._report(error)
+            return self._pause_after_failure()
+        finally:
+            self._busy_since_s = None
+        self.progress_s = self._clock.monotonic()
+        if self.failures:
+            self.failures, self.failure = 0, None
+            self._report(None)
+        return self._every_s if pause_s is None else pause_s
+
+    def _pause_after_failure(self) -> float | None:
+        if self._every_s is None:
+            return None
+        pause_s = backoff_s(
+            self.failures - 1, first_s=self._first_retry_s, most_s=self._longest_retry_s
+        )
+        return max(self._every_s, pause_s)
+
+    def _run(self) -> None:
+        try:
+            self._woken.wait(self._delay_s)
+            self._repeat()
+        finally:
+            if self._at_end is not None:
+                self._at_end()
+
+    def _repeat(self) -> None:
+        while not self.stopping.is_set():
+            self._woken.clear()
+            if self.stopping.is_set():  # it was set between the two lines above
+                return
+            pause_s = self.turn()
+            if pause_s is None:
+                return
+            self._woken.wait(pause_s)
+
+    def _log(self, error: Exception | None) -> None:
+        if error is None:
+            logger.info("worker goes on name=%s", self.name)
+        elif self.failures > 1:
+            logger.debug("worker fails again name=%s reason=%s", self.name, error)
+        elif isinstance(error, LinesideError):
+            logger.warning("worker fails, it tries again name=%s reason=%s", self.name, error)
+        else:
+            logger.error("worker failed name=%s", self.name, exc_info=error)
+
+
+def backoff_s(
+    attempt: int, *, first_s: float = _FIRST_RETRY_S, most_s: float = _LONGEST_RETRY_S
+) -> float:
+    """Return the seconds to wait before attempt number ``attempt`` (0 is the first retry).
+
+    Doubles from ``first_s`` up to ``most_s``; a random half of it is taken off, so that many
+    clients of one server do not come back in the same instant.
+    """
+    whole_s = min(most_s, first_s * 2.0 ** min(attempt, 30))
+    return whole_s * (0.5 + secrets.randbelow(_RANDOM_STEPS) / (2 * _RANDOM_STEPS))
+
+
+def retry(
+    act: Callable[[], T],
+    *,
+    stop: threading.Event,
+    first_s: float = _FIRST_RETRY_S,
+    most_s: float = _LONGEST_RETRY_S,
+) -> T:
+    """Return the result of ``act``, which is tried again while the other side is away.
+
+    Raises:
+        UnavailableError: the other side is away, and ``stop`` is set.
+    """
+    attempt = 0
+    while True:
+        try:
+            result = act()
+        except UnavailableError as error:
+            if stop.is_set():
+                raise
+            if not attempt:
+                logger.warning("away, trying again reason=%s", error)
+            stop.wait(backoff_s(attempt, first_s=first_s, most_s=most_s))
+            attempt += 1
+            continue
+        if attempt:
+            logger.info("back after attempts=%d", attempt)
+        return result
