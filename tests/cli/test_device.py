@@ -7,7 +7,7 @@ import pytest
 from lineside.cli.app import _run
 from lineside.cli.hub import settings
 from lineside.core import SystemClock, encode
-from lineside.hub import open_fleet
+from lineside.hub import open_inventory
 from tests.hub.conftest import PLANT
 
 
@@ -38,10 +38,10 @@ def test_a_device_that_is_off_shows_what_it_told_last(
     file: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     told = {"schema": "lineside.device/1", "device": "edge-1", "state": "online", "version": "1"}
-    with open_fleet(settings(file), clock=SystemClock()) as books:
+    with open_inventory(settings(file), clock=SystemClock()) as inventory:
         for more in ({"packages": [{"inspection": "stock"}]}, {"state": "offline", "packages": []}):
-            books.devices.take_status("edge-1", encode(told | more))
-        books.devices.flush_all()
+            inventory.devices.take_status("edge-1", encode(told | more))
+        inventory.devices.flush_all()
     assert _run(["device", "show", "edge-1", "--config", str(file)]) == 0
     rows = [line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines()]
     assert ["packages", "1 (as last told)"] in rows

@@ -10,8 +10,8 @@ from fastapi.testclient import TestClient
 from lineside.core import InvalidError, RefusedError, encode
 from lineside.fleet import Release
 from lineside.hub import HubConfig, Role, Services, create_app
-from lineside.hub.models.service import Approved, Ground, Models
-from lineside.models import Package, build_package
+from lineside.hub.models.service import Models
+from lineside.models import ModelVersion, Package, build_package
 from lineside.store import Logged
 from lineside.testing import FakeClock
 
@@ -101,10 +101,9 @@ def test_the_maker_is_refused_whatever_the_role(
 
 
 def models_of(hub: Services, config: HubConfig) -> Models:
-    ground = Ground(
-        records=hub.records, blobs=hub.blobs, journal=hub.ledger, site="hall", clock=hub.clock
+    return Models(
+        hub.records, hub.blobs, journal=hub.ledger, site="hall", config=config, clock=hub.clock
     )
-    return Models(ground, config=config)
 
 
 def test_a_site_of_one_person_may_lift_it_and_says_so(
@@ -171,24 +170,25 @@ def approvals(hub: Services) -> list[Logged]:
 def test_listeners_are_told_of_approvals_with_what_is_released(
     version: dict[str, Any], hub: Services, eve: TestClient
 ) -> None:
-    heard: list[Approved] = []
+    heard: list[tuple[ModelVersion, str]] = []
     gone: list[Release] = []
-    hub.models.on_approved(heard.append)
+    hub.models.on_approved(lambda version, by: heard.append((version, by)))
     hub.models.on_rejected(gone.append)
     hub.models.follow(approvals(hub))
     assert heard == []
     eve.post("/api/v1/models/discs/settings", json=SETTINGS)
     eve.post(V1 + "/1/approve", json={"reason": "good"})
     hub.models.follow(approvals(hub))
-    told = heard[0]
-    assert (told.version.number, told.by, told.settings.device_group) == (1, "eve", "hall-2")
-    assert told.release.target.startswith("packages/discs/1/")
-    assert told.release.digest == version["digest"]
-    assert told.release.size_bytes == len(hub.packages.content(version["digest"]))
+    approved, by = heard[0]
+    assert (approved.number, by, hub.models.settings("discs").device_group) == (1, "eve", "hall-2")
+    release = hub.models.release(approved)
+    assert release.target.startswith("packages/discs/1/")
+    assert release.digest == version["digest"]
+    assert release.size_bytes == len(hub.packages.content(version["digest"]))
     eve.post(V1 + "/1/reject", json={"reason": "after all"})
     hub.models.follow(approvals(hub))
     assert len(heard) == 1
-    assert gone == [told.release]
+    assert gone == [release]
     with pytest.raises(RefusedError, match="is not approved"):
         hub.models.release(hub.models.one("discs", 1))
 

@@ -159,7 +159,7 @@ class EdgeDevice:
         found = Evidence(device=self.name, inspection="stock", frames=FRAMES, changed=changed)
         told = TrialReport(rollout=order.rollout, old="", new=order.digest, evidence=found)
         topic = f"lineside/hall/device/{self.name}/evidence"
-        book = self.site.hub.rollouts.book
+        book = self.site.hub.rollouts.repository
         book.commit(book.prepare([Message(topic=topic, payload=encode(told))]))
 
     def _ask(self, what: str, body: dict[str, Any]) -> dict[str, Any]:
@@ -291,9 +291,9 @@ class Site:
     def hub_dies(self, part: str, call: int) -> None:
         """In the middle of a look: before or after the n-th call of one of its parts."""
         owner: Any = {
-            "write": self.hub.desired, "make": self.hub.rollouts._ground.jobs,
-            "call_off": self.hub.rollouts._ground.jobs, "mark_bad": self.hub.desired,
-            "keep": self.hub.rollouts.book, "allow_rollback": self.hub.releases,
+            "write": self.hub.desired, "make": self.hub.rollouts._jobs,
+            "call_off": self.hub.rollouts._jobs, "mark_bad": self.hub.desired,
+            "keep": self.hub.rollouts.repository, "allow_rollback": self.hub.releases,
         }[part]  # fmt: skip
         setattr(owner, part, _dying_at(getattr(owner, part), call // 2, after=call % 2 == 1))
         with suppress(KilledError):

@@ -89,7 +89,7 @@ class Fleet:
             rollout=document["rollout"], old="", new=document["digest"], evidence=found
         )
         topic = f"lineside/hall/device/{name}/evidence"
-        book = self.hub.rollouts.book
+        book = self.hub.rollouts.repository
         book.commit(book.prepare([Message(topic=topic, payload=encode(told))]))
 
     def _ask(self, topic: str, body: dict[str, Any]) -> dict[str, Any]:
@@ -164,7 +164,10 @@ def test_a_good_release_goes_to_the_canary_then_to_all_and_becomes_the_one_in_us
     tick(trusted)
     assert state(trusted, rollout) is RolloutState.DONE
     assert fleet.runs == dict.fromkeys(NAMES, versions[1])
-    assert (trusted.packages.in_use("stock"), trusted.rollouts.book.open()) == (versions[1], [])
+    assert (trusted.packages.in_use("stock"), trusted.rollouts.repository.open()) == (
+        versions[1],
+        [],
+    )
     events = trusted.events.page(kind=ROLLOUT_TYPE)
     actions = [one.event["data"]["action"] for one in events]
     assert actions == ["planned", "running", "widening", "running", "done"]
@@ -339,7 +342,7 @@ def test_it_goes_on_on_another_hub_wherever_the_first_one_ended(
         )  # fmt: skip
         hub.load()
         if turn % 2:
-            made = hub.rollouts._ground.jobs
+            made = hub.rollouts._jobs
             real = made.make
             made.make = _dying(real, after=turn % 4 == 1)  # type: ignore[method-assign]
         try:
@@ -376,10 +379,10 @@ def test_of_two_hubs_one_decides_and_the_other_looks_again(
     )  # fmt: skip
     other.load()
     rollout = start(trusted)
-    rollout_now, version = trusted.rollouts.book.read(rollout)
+    rollout_now, version = trusted.rollouts.repository.read(rollout)
     other.rollouts.tick()
     with pytest.raises(ConflictError):
-        trusted.rollouts.book.keep(rollout_now, expect=version)
+        trusted.rollouts.repository.keep(rollout_now, expect=version)
     for _ in range(4):
         tick(trusted)
         other.rollouts.tick()
@@ -395,7 +398,7 @@ def test_reports_are_believed_of_who_was_asked_only_and_old_ones_change_nothing(
 ) -> None:
     rollout = start(trusted)
     tick(trusted)
-    book = trusted.rollouts.book
+    book = trusted.rollouts.repository
     document = {"digest": versions[1], "rollout": rollout}
     fleet.report("edge-1", document, frames=30, changed=1)
     fleet.report("edge-1", document, frames=10, changed=0)

@@ -164,7 +164,7 @@ def test_a_good_release_widens_and_a_bad_one_goes_back_from_the_canary_alone(pla
     assert (good.state, good.why) == (RolloutState.DONE, "3 of 3 devices run it")
     wait_until(lambda: plant.runs() == dict.fromkeys(NAMES, plant.versions[1]))
     services = plant.hub.services
-    told = services.rollouts.book.reports(good.id)
+    told = services.rollouts.repository.reports(good.id)
     assert {one.evidence.device for one in told} == set(NAMES)
     assert all(one.evidence.frames >= FRAMES and one.evidence.changed == 0 for one in told)
     assert services.packages.in_use("stock") == plant.versions[1]

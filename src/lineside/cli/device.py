@@ -45,14 +45,14 @@ def invite(
 ) -> None:
     """Print a code by which a device is enrolled; it works once."""
     from lineside.fleet import NewInvitation
-    from lineside.hub import open_fleet
+    from lineside.hub import open_inventory
 
     wish = NewInvitation(
         device=name, groups=tuple(group or ()), lines=tuple(line or ()), hours=hours
     )
     hub = settings(config)
-    with open_fleet(hub, clock=SystemClock()) as books:
-        made = books.enrolment.invite(wish, by=by)
+    with open_inventory(hub, clock=SystemClock()) as inventory:
+        made = inventory.enrolment.invite(wish, by=by)
     show(made, as_json=as_json, text=lambda found: found.code)
     until = rfc3339(made.invitation.ends_at)
     say(f"for {made.invitation.device}, until {until}; it is not shown again. On the device:")
@@ -95,11 +95,11 @@ def list_devices(
     as_json: JsonFlag = False,
 ) -> None:
     """List devices with certificate, groups and what they told last."""
-    from lineside.hub import DeviceQuery, device_page, open_fleet
+    from lineside.hub import DeviceQuery, open_inventory
 
     query = DeviceQuery(text=q, group=group, state=state or "", after=after, limit=limit)
-    with open_fleet(settings(config), clock=SystemClock()) as books:
-        page = device_page(books, query)
+    with open_inventory(settings(config), clock=SystemClock()) as inventory:
+        page = inventory.page(query)
     show(page.items, as_json=as_json, text=lambda found: table([_HEAD, *map(_row, found)]))
     if page.following:
         say(f"there are more: --after {page.following}")
@@ -120,10 +120,10 @@ def _row(line: "DeviceLine") -> tuple[str, ...]:
 
 def show_device(device: Device, config: ConfigOption = None, as_json: JsonFlag = False) -> None:
     """Show one device: certificate, packages, jobs."""
-    from lineside.hub import full_device, open_fleet
+    from lineside.hub import open_inventory
 
-    with open_fleet(settings(config), clock=SystemClock()) as books:
-        found = full_device(books, device)
+    with open_inventory(settings(config), clock=SystemClock()) as inventory:
+        found = inventory.one(device)
     show(found, as_json=as_json, text=_text)
 
 
@@ -162,11 +162,11 @@ def revoke(
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
 ) -> None:
     """Take a device out: bus, hub and job service refuse it from now on."""
-    from lineside.hub import open_fleet
+    from lineside.hub import open_inventory
 
     ask(f"Revoke {device}?", yes=yes)
-    with open_fleet(settings(config), clock=SystemClock()) as books:
-        books.enrolment.revoke(device, by=by, reason=reason)
+    with open_inventory(settings(config), clock=SystemClock()) as inventory:
+        inventory.enrolment.revoke(device, by=by, reason=reason)
     say(f"revoked {device}")
 
 
@@ -179,8 +179,8 @@ def group_device(
     by: By = _HERE,
 ) -> None:
     """Say which groups a device is in, all of them."""
-    from lineside.hub import open_fleet
+    from lineside.hub import open_inventory
 
-    with open_fleet(settings(config), clock=SystemClock()) as books:
-        found = books.enrolment.set_groups(device, groups or (), by=by)
+    with open_inventory(settings(config), clock=SystemClock()) as inventory:
+        found = inventory.enrolment.set_groups(device, groups or (), by=by)
     say(f"{device} is in {', '.join(found) or 'no group'}")

@@ -17,9 +17,7 @@ from lineside.hub.devices.inventory import (
     DeviceLine,
     DeviceQuery,
     FullDevice,
-    device_page,
-    full_device,
-    open_fleet,
+    open_inventory,
 )
 from lineside.hub.eventlog.journal import BesideJournal
 from lineside.hub.eventlog.trace import trace
@@ -71,8 +69,6 @@ __all__ = [
     "certificate_words",
     "compared",
     "create_app",
-    "device_page",
-    "full_device",
     "init_site",
     "issue_access_key",
     "issue_for",
@@ -80,7 +76,7 @@ __all__ = [
     "mosquitto_files",
     "named_package",
     "open_accounts",
-    "open_fleet",
+    "open_inventory",
     "open_models",
     "package_file",
     "read_rule",

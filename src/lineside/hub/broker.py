@@ -25,7 +25,7 @@ from lineside.fleet import SiteAuthority
 from lineside.hub.access.tls import device_server_files
 from lineside.hub.config import HubConfig
 from lineside.hub.devices.enrolment import HUB_HOST, Enrolment
-from lineside.hub.devices.inventory import open_fleet
+from lineside.hub.devices.inventory import open_inventory
 from lineside.hub.eventlog.topics import DeadLetterError, Reason
 from lineside.hub.learning.job_service import TOPICS as JOB_TOPICS
 from lineside.hub.services import Services
@@ -289,9 +289,9 @@ def mosquitto_files(config: HubConfig, *, to: Path, port: int, clock: Clock) -> 
         NotFoundError: there is no authority yet.
     """
     server = device_server_files(config, clock=clock)
-    with open_fleet(config, clock=clock) as books:
-        books.enrolment.authority().crl()
-        lines = _lines(books.enrolment)
+    with open_inventory(config, clock=clock) as inventory:
+        inventory.enrolment.authority().crl()
+        lines = _lines(inventory.enrolment)
     folder, user = to.absolute(), owner_of(config.authority_folder)
     files = MosquittoFiles(
         authority=config.authority_folder / "authority.crt", certificate=server.certificate,

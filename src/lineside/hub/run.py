@@ -296,7 +296,7 @@ def _start_work(
     services.stats.watch("downloads_now", lambda: slots.taken)
     services.stats.watch("downloads_sent_away", lambda: slots.refused)
     services.stats.watch_each("camera", "camera", read=services.devices.lost_cameras)
-    trials = services.rollouts.book
+    trials = services.rollouts.repository
     services.stats.watch("trial_reports_refused", lambda: trials.refused)
     _start_readers(services, url=url, taking=taking, stack=stack)
     stack.callback(services.keeping.stop)

@@ -39,8 +39,7 @@ from lineside.hub.access.auth import Auth
 from lineside.hub.config import HubConfig
 from lineside.hub.counting.counter import Counter
 from lineside.hub.devices.enrolment import Enrolment
-from lineside.hub.devices.enrolment import Ground as EnrolmentGround
-from lineside.hub.devices.inventory import FleetBooks
+from lineside.hub.devices.inventory import DeviceInventory
 from lineside.hub.devices.registry import DeviceLimits, Devices
 from lineside.hub.eventlog.dead_letters import DeadLetters
 from lineside.hub.eventlog.events import Events
@@ -70,13 +69,13 @@ from lineside.hub.models.comparison import CompareSettings, Comparisons
 from lineside.hub.models.desired import DesiredStates
 from lineside.hub.models.packages import Packages
 from lineside.hub.models.releases import Releases
-from lineside.hub.models.service import Ground, Models
+from lineside.hub.models.service import Models
 from lineside.hub.orders import Orders
 from lineside.hub.replay.repository import ReplayBook
 from lineside.hub.replay.service import Replays, ReplaySettings
 from lineside.hub.rollouts.bucket import Bucket
 from lineside.hub.rollouts.jobs import RolloutJobs
-from lineside.hub.rollouts.service import RolloutGround, Rollouts
+from lineside.hub.rollouts.service import Rollouts
 from lineside.hub.rules.service import Rules
 from lineside.links import Bus
 from lineside.models import ModelVersions, Registry
@@ -135,11 +134,9 @@ class Services:
         return self.watch
 
     @property
-    def fleet(self) -> FleetBooks:
-        """What is known of devices."""
-        return FleetBooks(
-            devices=self.devices, enrolment=self.enrolment, jobs=self.job_desk.service
-        )
+    def fleet(self) -> DeviceInventory:
+        """Devices with their reports, enrolment and jobs."""
+        return DeviceInventory(self.devices, enrolment=self.enrolment, jobs=self.job_desk.service)
 
     def load(self) -> None:
         """Bring everything up from the store; once, before the first message."""
@@ -196,14 +193,11 @@ def build_services(
     )  # fmt: skip
     registry = Registry(records, blobs, clock=clock)
     library = Library(records, blobs, clock=clock)
-    models = Models(
-        Ground(records=records, blobs=blobs, journal=ledger, site=plant.site, clock=clock),
-        config=config,
-    )
+    models = Models(records, blobs, journal=ledger, site=plant.site, config=config, clock=clock)
     releases = Releases(
         records, blobs, folder=config.trust_folder, clock=clock, downloads=config.downloads
     )  # fmt: skip
-    models.on_approved(lambda approved: releases.publish(approved.release))
+    models.on_approved(lambda version, _: releases.publish(models.release(version)))
     models.on_rejected(releases.withdraw)
     desired = DesiredStates(
         records, registry=registry, releases=releases, devices=devices, plant=plant, clock=clock
@@ -227,10 +221,9 @@ def build_services(
         router=router, intake=intake, ledger=ledger, keeping=keeping, stats=stats,
         frames=records.frames, clock=clock, watcher=seen,
     )  # fmt: skip
-    enrolment = _enrolment(
-        EnrolmentGround(records=records, journal=ledger, plant=plant, clock=clock),
-        config=config, devices=devices, desired=desired,
-    )  # fmt: skip
+    enrolment = Enrolment(records, journal=ledger, plant=plant, config=config, clock=clock)
+    enrolment.enrolled += [devices.enrol, desired.tell]
+    enrolment.appeared += [desired.tell]
     device_ingest = DeviceIngest(
         plant=plant, ledger=ledger, devices=devices, keeping=keeping, stats=stats, clock=clock,
         watchers=DeviceWatchers(prediction=watch.prediction, device=enrolment.heard),
@@ -248,14 +241,12 @@ def build_services(
     desk = JobDesk(JobService(records, clock=clock, directory=things, links=bucket))
     desk.service.on_success = desired.job_succeeded
     rollouts = Rollouts(
-        RolloutGround(
-            records=records, ledger=ledger, things=things, devices=devices, packages=packages,
-            models=models, releases=releases, plant=plant, zone=ZoneInfo(config.time_zone),
-            clock=clock, desired=desired,
-            jobs=RolloutJobs(desk.service, things=things, documents=records.documents),
-        )
+        records, ledger=ledger, things=things, devices=devices, desired=desired,
+        packages=packages, models=models, releases=releases, plant=plant,
+        zone=ZoneInfo(config.time_zone), clock=clock,
+        jobs=RolloutJobs(desk.service, things=things, documents=records.documents),
     )  # fmt: skip
-    models.on_approved(rollouts.approved)
+    models.on_approved(rollouts.follow_approval)
     rules = Rules(records, ledger=ledger, plant=plant, clock=clock)
     functions = Functions(config.function, plant=plant, packages=packages, clock=clock)
     return Services(
@@ -300,16 +291,6 @@ def build_services(
             records, blobs, functions=functions, plant=plant, library=library, clock=clock
         ),
     )  # fmt: skip
-
-
-def _enrolment(
-    ground: EnrolmentGround, *, config: HubConfig, devices: Devices, desired: DesiredStates
-) -> Enrolment:
-    """With what follows it: the device is known, and hears what it should run."""
-    made = Enrolment(ground, config=config)
-    made.enrolled += [devices.enrol, desired.tell]
-    made.told += [desired.tell]
-    return made
 
 
 def _compare_settings(config: HubConfig) -> CompareSettings:

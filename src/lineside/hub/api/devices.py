@@ -30,8 +30,6 @@ from lineside.hub.devices.inventory import (
     DeviceLine,
     DeviceQuery,
     FullDevice,
-    device_page,
-    full_device,
 )
 
 router = APIRouter(prefix="/api/v1", tags=["devices"])
@@ -139,9 +137,7 @@ def list_devices(
     q: Annotated[str, Query(description="a part of the name")] = "", limit: Limit = 100,
 ) -> Response:  # fmt: skip
     """By name, with what each told last."""
-    page = device_page(
-        hub.fleet, DeviceQuery(after=after, group=group, state=state, text=q, limit=limit)
-    )
+    page = hub.fleet.page(DeviceQuery(after=after, group=group, state=state, text=q, limit=limit))
     return listed(page.items, following=page.following)
 
 
@@ -168,7 +164,7 @@ def invite(
 @gives(FullDevice)
 def get_device(hub: Hub, *, device: str) -> Response:
     """With its certificate, groups and jobs."""
-    return answer(full_device(hub.fleet, device))
+    return answer(hub.fleet.one(device))
 
 
 @router.post("/devices/{device}/revoke", summary="Take a device out")

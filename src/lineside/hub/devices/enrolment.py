@@ -90,45 +90,33 @@ class Invited:
     invitation: Invitation
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ground:
-    """What enrolment stands on."""
-
-    records: Records
-    journal: Journal
-    plant: Plant
-    clock: Clock
-
-
 class Enrolment:
     """Safe from several threads and processes."""
 
-    def __init__(self, ground: Ground, *, config: HubConfig) -> None:
+    def __init__(
+        self, records: Records, *, journal: Journal, plant: Plant, config: HubConfig, clock: Clock
+    ) -> None:
         """Open nothing yet.
 
-        Set from outside: ``bus_url`` (for devices); ``enrolled``, ``revoked`` and ``told`` (of
-        devices that were heard for the first time) are given names.
+        Set from outside: ``bus_url`` (for devices). ``enrolled``, ``revoked`` and ``appeared`` (at
+        the first status of a device) are called with the device's name.
         """
-        self.inventory = Inventory(ground.records)
+        self.inventory = Inventory(records)
         self.bus_url = config.device_bus
         self.enrolled: list[Callable[[str], object]] = []
         self.revoked: list[Callable[[str], object]] = []
-        self.told: list[Callable[[str], object]] = []
-        self._documents: Documents = ground.records.documents
-        self._records = ground.records
-        self._journal = ground.journal
-        self._plant = ground.plant
-        self._clock = ground.clock
+        self.appeared: list[Callable[[str], object]] = []
+        self._documents: Documents = records.documents
+        self._records = records
+        self._journal = journal
+        self._plant = plant
+        self._clock = clock
         self._config = config
-        self._auth = Auth(ground.records, clock=ground.clock, session_hours=1)
+        self._auth = Auth(records, clock=clock, session_hours=1)
         self._turn = threading.Lock()
-        self._wrong = AttemptCounter(
-            most=_WRONG_OF_ADDRESS, window_s=_WRONG_WINDOW_S, clock=ground.clock
-        )
-        self._all = AttemptCounter(most=_WRONG_IN_ALL, window_s=_WRONG_WINDOW_S, clock=ground.clock)
-        self._renewals = AttemptCounter(
-            most=_RENEWALS, window_s=_RENEWAL_WINDOW_S, clock=ground.clock
-        )
+        self._wrong = AttemptCounter(most=_WRONG_OF_ADDRESS, window_s=_WRONG_WINDOW_S, clock=clock)
+        self._all = AttemptCounter(most=_WRONG_IN_ALL, window_s=_WRONG_WINDOW_S, clock=clock)
+        self._renewals = AttemptCounter(most=_RENEWALS, window_s=_RENEWAL_WINDOW_S, clock=clock)
 
     def authority(self) -> SiteAuthority:
         """``NotFoundError`` before ``lineside hub init``."""
@@ -281,7 +269,7 @@ class Enrolment:
     def heard(self, device: str) -> None:
         """A device told its status for the first time, enrolled or not."""
         self.inventory.heard((device,))
-        _tell(self.told, device)
+        _tell(self.appeared, device)
 
     # ---- what administrators do
 

@@ -1,4 +1,4 @@
-"""What is known of devices, put together: what they told, their certificate, groups and jobs."""
+"""Inventory of the devices: reports, certificates, groups and jobs together."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -11,7 +11,7 @@ from typing import Any
 from lineside.core import Clock, InvalidError, NotFoundError, load_plant
 from lineside.fleet import EnrolledDevice, JobQuery, JobService, Presence
 from lineside.hub.config import HubConfig
-from lineside.hub.devices.enrolment import Enrolment, Ground
+from lineside.hub.devices.enrolment import Enrolment
 from lineside.hub.devices.registry import DeviceLimits, Devices
 from lineside.hub.eventlog.journal import BesideJournal
 from lineside.hub.views import DeviceView
@@ -22,17 +22,8 @@ _MOST_JOBS = 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class FleetBooks:
-    """What is known of devices: what they told, who they are, what they were given to do."""
-
-    devices: Devices
-    enrolment: Enrolment
-    jobs: JobService
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class DeviceQuery:
-    """Which devices; ``state`` is one of ``STATES``, or "" for all."""
+    """Filter of a list; ``state`` is one of ``STATES``, or "" for all."""
 
     after: str = ""
     group: str = ""
@@ -89,7 +80,7 @@ class DeviceJob:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FullDevice:
-    """Everything of one device; ``told`` is None where it never spoke."""
+    """Everything of one device; ``told``, its last report, is None where there is none."""
 
     line: DeviceLine
     told: DeviceView | None
@@ -97,95 +88,95 @@ class FullDevice:
     jobs: tuple[DeviceJob, ...]
 
 
+class DeviceInventory:
+    """Devices of a site: their reports, their enrolment and their jobs."""
+
+    def __init__(self, devices: Devices, *, enrolment: Enrolment, jobs: JobService) -> None:
+        self.devices = devices
+        self.enrolment = enrolment
+        self.jobs = jobs
+
+    def page(self, query: DeviceQuery) -> DevicePage:
+        """Return a page of the list.
+
+        Raises:
+            NotFoundError: no such group.
+        """
+        rows = {one.device: one for one in self.enrolment.inventory.all()}
+        names = list(islice(self._matching(query, rows=rows), query.limit + 1))
+        shown = names[: query.limit]
+        views = {one.id: one for one in self.devices.some(shown)}
+        items = tuple(self._line(name, view=views.get(name), row=rows.get(name)) for name in shown)
+        return DevicePage(items=items, following=shown[-1] if len(names) > query.limit else "")
+
+    def one(self, device: str) -> FullDevice:
+        """``NotFoundError`` for a name that was neither enrolled nor heard."""
+        view = next(iter(self.devices.some((device,))), None)
+        row = self.enrolment.inventory.find(device)
+        if view is None and row is None:
+            raise NotFoundError(
+                f"no device {device!r}", where="device", fix="List them: lineside device list."
+            )
+        line = self._line(device, view=view, row=row)
+        return FullDevice(line=line, told=view, enrolled=row, jobs=self._jobs(device))
+
+    def _matching(self, query: DeviceQuery, *, rows: Mapping[str, EnrolledDevice]) -> Iterator[str]:
+        """Names in order, behind the cursor, of enrolled devices and of those only heard."""
+        heard = self.devices.presences()
+        known = {*heard, *rows}
+        if query.group:
+            known &= set(self.enrolment.inventory.things.members(query.group))
+        for name in sorted(known):
+            if name <= query.after or query.text.casefold() not in name.casefold():
+                continue
+            is_out = name in rows and not rows[name].active
+            state = "revoked" if is_out else heard.get(name, Presence.NEVER).value
+            if not query.state or state == query.state:
+                yield name
+
+    def _line(
+        self, name: str, *, view: DeviceView | None, row: EnrolledDevice | None
+    ) -> DeviceLine:
+        is_out = row is not None and not row.active
+        return DeviceLine(
+            id=name,
+            state="revoked" if is_out else view.state if view else Presence.NEVER.value,
+            at=view.at if view else None,
+            version=view.version if view else "",
+            packages=view.packages if view else (),
+            spool_depth=view.spool_depth if view else 0,
+            clock_offset_s=view.clock_offset_s if view else None,
+            groups=tuple(self.enrolment.inventory.things.groups(name)),
+            certified=row is not None,
+            certificate_ends_at=row.ends_at if row else None,
+            revoked_at=row.revoked_at if row else None,
+        )
+
+    def _jobs(self, device: str) -> tuple[DeviceJob, ...]:
+        """Some jobs that were for this device; none for one that may take none any longer."""
+        if not self.enrolment.inventory.things.has(device):
+            return ()
+        page = self.jobs.runs_of_thing(device, JobQuery(limit=_MOST_JOBS))
+        return tuple(
+            DeviceJob(
+                job_id=run.job_id, status=str(run.status), queued_at=run.queued_at,
+                last_updated_at=run.last_updated_at,
+            )
+            for run in page.items
+        )  # fmt: skip
+
+
 @contextmanager
-def open_fleet(config: HubConfig, *, clock: Clock) -> Iterator[FleetBooks]:
-    """For a command beside the hub, whether or not it runs."""
+def open_inventory(config: HubConfig, *, clock: Clock) -> Iterator[DeviceInventory]:
+    """Open the devices for a command beside the hub, whether or not it runs."""
     plant = load_plant(Path(config.plant))
     with open_records(config.records_url, clock=clock) as records:
-        ground = Ground(records=records, journal=BesideJournal(records), plant=plant, clock=clock)
-        enrolment = Enrolment(ground, config=config)
-        limits = DeviceLimits(
-            most=config.most_devices,
-            silent_after_s=config.device_silent_s,
+        enrolment = Enrolment(
+            records, journal=BesideJournal(records), plant=plant, config=config, clock=clock
         )
-        yield FleetBooks(
-            devices=Devices(records, plant=plant, clock=clock, limits=limits),
+        limits = DeviceLimits(most=config.most_devices, silent_after_s=config.device_silent_s)
+        yield DeviceInventory(
+            Devices(records, plant=plant, clock=clock, limits=limits),
             enrolment=enrolment,
             jobs=JobService(records, clock=clock, directory=enrolment.inventory.things),
         )
-
-
-def device_page(books: FleetBooks, query: DeviceQuery) -> DevicePage:
-    """A page of the list.
-
-    Raises:
-        NotFoundError: no such group.
-    """
-    rows = {one.device: one for one in books.enrolment.inventory.all()}
-    names = list(islice(_matching(books, query, rows=rows), query.limit + 1))
-    shown = names[: query.limit]
-    told = {one.id: one for one in books.devices.some(shown)}
-    items = tuple(_line(books, name, told=told.get(name), row=rows.get(name)) for name in shown)
-    return DevicePage(items=items, following=shown[-1] if len(names) > query.limit else "")
-
-
-def full_device(books: FleetBooks, device: str) -> FullDevice:
-    """``NotFoundError`` for a name that was neither enrolled nor heard."""
-    told = next(iter(books.devices.some((device,))), None)
-    row = books.enrolment.inventory.find(device)
-    if told is None and row is None:
-        raise NotFoundError(
-            f"no device {device!r}", where="device", fix="List them: lineside device list."
-        )
-    line = _line(books, device, told=told, row=row)
-    return FullDevice(line=line, told=told, enrolled=row, jobs=_jobs(books, device))
-
-
-def _matching(
-    books: FleetBooks, query: DeviceQuery, *, rows: Mapping[str, EnrolledDevice]
-) -> Iterator[str]:
-    """Names in order, behind the cursor; what is enrolled stands beside what was only heard."""
-    heard = books.devices.presences()
-    known = {*heard, *rows}
-    if query.group:
-        known &= set(books.enrolment.inventory.things.members(query.group))
-    for name in sorted(known):
-        if name <= query.after or query.text.casefold() not in name.casefold():
-            continue
-        is_out = name in rows and not rows[name].active
-        state = "revoked" if is_out else heard.get(name, Presence.NEVER).value
-        if not query.state or state == query.state:
-            yield name
-
-
-def _line(
-    books: FleetBooks, name: str, *, told: DeviceView | None, row: EnrolledDevice | None
-) -> DeviceLine:
-    is_out = row is not None and not row.active
-    return DeviceLine(
-        id=name,
-        state="revoked" if is_out else told.state if told else Presence.NEVER.value,
-        at=told.at if told else None,
-        version=told.version if told else "",
-        packages=told.packages if told else (),
-        spool_depth=told.spool_depth if told else 0,
-        clock_offset_s=told.clock_offset_s if told else None,
-        groups=tuple(books.enrolment.inventory.things.groups(name)),
-        certified=row is not None,
-        certificate_ends_at=row.ends_at if row else None,
-        revoked_at=row.revoked_at if row else None,
-    )
-
-
-def _jobs(books: FleetBooks, device: str) -> tuple[DeviceJob, ...]:
-    """Some jobs that were for this device; none for one that may take none any longer."""
-    if not books.enrolment.inventory.things.has(device):
-        return ()
-    page = books.jobs.runs_of_thing(device, JobQuery(limit=_MOST_JOBS))
-    return tuple(
-        DeviceJob(
-            job_id=run.job_id, status=str(run.status), queued_at=run.queued_at,
-            last_updated_at=run.last_updated_at,
-        )
-        for run in page.items
-    )  # fmt: skip

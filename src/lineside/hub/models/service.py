@@ -95,44 +95,23 @@ class GroupView:
     opens_at: datetime | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Approved:
-    """What listeners are told of an approval."""
-
-    version: ModelVersion
-    release: Release
-    settings: GroupSettings
-    by: str
-
-
-Listener = Callable[[Approved], object]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ground:
-    """What the registry of versions stands on."""
-
-    records: Records
-    blobs: Blobs
-    journal: Journal
-    site: str
-    clock: Clock
-
-
 class Models:
     """Groups and versions; safe from several threads and processes."""
 
-    def __init__(self, ground: Ground, *, config: HubConfig) -> None:
-        self._documents = ground.records.documents
-        self._registry = Registry(ground.records, ground.blobs, clock=ground.clock)
-        self._versions = ModelVersions(ground.records, self._registry, clock=ground.clock)
-        self._groups = ModelGroups(ground.records)
-        self._journal = ground.journal
-        self._site = ground.site
-        self._clock = ground.clock
+    def __init__(
+        self, records: Records, blobs: Blobs, *, journal: Journal, site: str, config: HubConfig,
+        clock: Clock,
+    ) -> None:  # fmt: skip
+        self._documents = records.documents
+        self._registry = Registry(records, blobs, clock=clock)
+        self._versions = ModelVersions(records, self._registry, clock=clock)
+        self._groups = ModelGroups(records)
+        self._journal = journal
+        self._site = site
+        self._clock = clock
         self._approvers = Approvers.ANYBODY if config.single_person else Approvers.OTHERS
         self._zone = ZoneInfo(config.time_zone)
-        self._listeners: list[Listener] = []
+        self._approved: list[Callable[[ModelVersion, str], object]] = []
         self._rejected: list[Callable[[Release], object]] = []
 
     # ---- looking
@@ -156,6 +135,10 @@ class Models:
             open_now=may_start(now, settings.windows, zone=self._zone),
             opens_at=next_start(now, settings.windows, zone=self._zone),
         )
+
+    def settings(self, group: str) -> GroupSettings:
+        """Return what follows an approval in a group."""
+        return self._groups.settings(group)
 
     def versions(self, group: str) -> tuple[ModelVersion, ...]:
         """Of a group by number; ``NotFoundError`` where there is none."""
@@ -354,12 +337,12 @@ class Models:
 
     # ---- what follows
 
-    def on_approved(self, listener: Listener) -> None:
-        """Call ``listener`` of every approval, on the follower's thread; twice does no harm."""
-        self._listeners.append(listener)
+    def on_approved(self, listener: Callable[[ModelVersion, str], object]) -> None:
+        """Call ``listener(version, by)`` at every approval, perhaps twice, by the follower."""
+        self._approved.append(listener)
 
     def on_rejected(self, listener: Callable[[Release], object]) -> None:
-        """Call ``listener`` of every version that was rejected, once approved or not."""
+        """Call ``listener`` at every rejection, whether or not the version was approved before."""
         self._rejected.append(listener)
 
     def follow(self, page: Sequence[Logged]) -> None:
@@ -370,21 +353,12 @@ class Models:
                 continue
             version = self.one(str(told["group"]), int(told["version"]))
             if version.approved and told["action"] == "approved":
-                self._tell(version, by=str(told["by"]))
+                for approved in self._approved:
+                    approved(version, str(told["by"]))
             elif version.status is Status.REJECTED and told["action"] == "rejected":
                 release = release_of(version, self._registry.get(version.digest))
-                for listener in self._rejected:
-                    listener(release)
-
-    def _tell(self, version: ModelVersion, *, by: str) -> None:
-        told = Approved(
-            version=version,
-            release=self.release(version),
-            settings=self._groups.settings(version.group),
-            by=by,
-        )
-        for listener in self._listeners:
-            listener(told)
+                for rejected in self._rejected:
+                    rejected(release)
 
     # ---- evidence
 
@@ -429,9 +403,9 @@ def open_models(config: HubConfig, *, site: str, clock: Clock) -> Iterator[Model
     with open_records(config.records_url, clock=clock) as records:
         blobs = open_blobs(config.blobs_url)
         try:
-            ground = Ground(
-                records=records, blobs=blobs, journal=BesideJournal(records), site=site, clock=clock
-            )
-            yield Models(ground, config=config)
+            yield Models(
+                records, blobs, journal=BesideJournal(records), site=site, config=config,
+                clock=clock,
+            )  # fmt: skip
         finally:
             blobs.close()

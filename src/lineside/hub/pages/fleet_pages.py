@@ -5,7 +5,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 from fastapi.responses import HTMLResponse
 
-from lineside.hub.devices.inventory import DeviceQuery, device_page, full_device
+from lineside.hub.devices.inventory import DeviceQuery
 from lineside.hub.pages.common import Ask
 from lineside.hub.pages.views import fleet as views
 
@@ -25,7 +25,7 @@ def fleet(
 ) -> HTMLResponse:
     """Devices by name, with filters; fifty a page."""
     query = DeviceQuery(after=after, group=group, state=state, text=q, limit=_PAGE)
-    page = device_page(ask.hub.fleet, query)
+    page = ask.hub.fleet.page(query)
     now = ask.hub.clock.now()
     online, known = ask.hub.devices.count()
     return ask.page(
@@ -49,7 +49,7 @@ def fleet(
 @router.get("/{device}")
 def device(ask: Ask, *, device: str) -> HTMLResponse:
     """One device: certificate, packages, jobs, clock, groups."""
-    found = full_device(ask.hub.fleet, device)
+    found = ask.hub.fleet.one(device)
     return ask.page(
         "device.html",
         title=device,

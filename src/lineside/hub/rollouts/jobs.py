@@ -10,8 +10,7 @@
    next one that is done for this group takes the place of.
 """
 
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection
 
 from lineside.compat.aws.signed_links import BUCKET
 from lineside.core import Digest, NotFoundError, to_plain
@@ -42,15 +41,6 @@ _WATCHED = 10
 """Devices are watched on while later steps are out: small faults need more frames than a step."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Standing:
-    """How devices stand: with their last job of each direction (``RolloutFacts``)."""
-
-    executions: Mapping[str, ExecutionStatus]
-    lost: frozenset[str]
-    back: Mapping[str, ExecutionStatus]
-
-
 class RolloutJobs:
     """Between roll-outs and jobs; safe from several threads and processes."""
 
@@ -62,8 +52,10 @@ class RolloutJobs:
 
     # ---- learning
 
-    def standing(self, rollout: Rollout) -> Standing:
-        """Of every device that was asked."""
+    def executions(
+        self, rollout: Rollout
+    ) -> tuple[dict[str, ExecutionStatus], frozenset[str], dict[str, ExecutionStatus]]:
+        """Return the last job of every device: forward, lost by a pause, and back."""
         forward: dict[str, ExecutionStatus | None] = {}
         back: dict[str, ExecutionStatus | None] = {}
         lost: set[str] = set()
@@ -77,10 +69,10 @@ class RolloutJobs:
                     forward[name] = None
                 else:
                     (back if job.back else forward)[name] = _so_far(status, row)
-        return Standing(
-            executions={name: one for name, one in forward.items() if one is not None},
-            lost=frozenset(lost),
-            back={name: one for name, one in back.items() if one is not None},
+        return (
+            {name: one for name, one in forward.items() if one is not None},
+            frozenset(lost),
+            {name: one for name, one in back.items() if one is not None},
         )
 
     def _found(self, job: RolloutJob) -> tuple[JobRow | None, dict[str, ExecutionStatus]]:

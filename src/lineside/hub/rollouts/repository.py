@@ -43,7 +43,7 @@ _MOST_REPORT_BYTES = 16_384
 _TRIES = 8
 
 
-class RolloutBook:
+class RolloutRepository:
     """Safe from several threads and processes."""
 
     def __init__(self, documents: Documents, *, ledger: Ledger, site: str) -> None:

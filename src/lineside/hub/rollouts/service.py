@@ -65,10 +65,10 @@ from lineside.hub.eventlog.ledger import Ledger
 from lineside.hub.models.desired import Author, DesiredStates
 from lineside.hub.models.packages import Packages
 from lineside.hub.models.releases import Releases
-from lineside.hub.models.service import Approved, Models
+from lineside.hub.models.service import Models
 from lineside.hub.rollouts.jobs import ENDED, PAUSED, RolloutJobs, signed_release
-from lineside.hub.rollouts.repository import RolloutBook
-from lineside.models import may_start
+from lineside.hub.rollouts.repository import RolloutRepository
+from lineside.models import ModelVersion, may_start
 from lineside.store import Records
 
 logger = logging.getLogger(__name__)
@@ -128,44 +128,36 @@ class RolloutView:
     may: tuple[RolloutOrder, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RolloutGround:
-    """What roll-outs stand on."""
-
-    records: Records
-    ledger: Ledger
-    jobs: RolloutJobs
-    things: ThingDirectory
-    devices: Devices
-    desired: DesiredStates
-    packages: Packages
-    models: Models
-    releases: Releases
-    plant: Plant
-    zone: ZoneInfo
-    clock: Clock
-
-
 class Rollouts:
     """Safe from several threads and processes."""
 
-    def __init__(self, ground: RolloutGround) -> None:
-        self._ground = ground
-        self.book = RolloutBook(
-            ground.records.documents, ledger=ground.ledger, site=ground.plant.site
-        )
-        self._clock = ground.clock
+    def __init__(
+        self, records: Records, *, ledger: Ledger, jobs: RolloutJobs, things: ThingDirectory,
+        devices: Devices, desired: DesiredStates, packages: Packages, models: Models,
+        releases: Releases, plant: Plant, zone: ZoneInfo, clock: Clock,
+    ) -> None:  # fmt: skip
+        self.repository = RolloutRepository(records.documents, ledger=ledger, site=plant.site)
+        self._jobs = jobs
+        self._things = things
+        self._devices = devices
+        self._desired = desired
+        self._packages = packages
+        self._models = models
+        self._releases = releases
+        self._plant = plant
+        self._zone = zone
+        self._clock = clock
         self._faults: dict[str, str] = {}
 
     # ---- looking
 
     def all(self) -> tuple[Rollout, ...]:
         """Newest first."""
-        return self.book.all()
+        return self.repository.all()
 
     def one(self, rollout_id: str) -> Rollout:
         """``NotFoundError`` if there is none."""
-        return self.book.one(rollout_id)
+        return self.repository.one(rollout_id)
 
     def view(self, rollout_id: str) -> RolloutView:
         """With its devices and what it waits for; ``NotFoundError`` if there is none."""
@@ -182,9 +174,9 @@ class Rollouts:
         )
 
     def _device_rows(self, rollout: Rollout, facts: RolloutFacts) -> Iterator[RolloutDevice]:
-        reports = {one.evidence.device: one for one in self.book.reports(rollout.id)}
+        reports = {one.evidence.device: one for one in self.repository.reports(rollout.id)}
         found = judged(rollout, facts)
-        running = self._ground.desired.running(rollout.release.inspection)
+        running = self._desired.running(rollout.release.inspection)
         known = facts.back if rollout.asked_back else facts.executions
         for number, share in enumerate(rollout.shares, start=1):
             for name in share:
@@ -210,11 +202,11 @@ class Rollouts:
                 asked for.
             ConflictError: the devices run it already.
         """
-        self._ground.jobs.check_there(asked.plan, known=self._ground.devices.known())
-        version = self._ground.models.one(asked.group, asked.version)
+        self._jobs.check_there(asked.plan, known=self._devices.known())
+        version = self._models.one(asked.group, asked.version)
         rollout = Rollout(
             id=new_id("rol", clock=self._clock),
-            release=self._ground.models.release(version),
+            release=self._models.release(version),
             plan=asked.plan,
             by=by,
             reason=asked.reason,
@@ -223,21 +215,21 @@ class Rollouts:
         )
         return self._plan(rollout)
 
-    def approved(self, approved: Approved) -> None:
+    def follow_approval(self, version: ModelVersion, by: str) -> None:
         """Plan what follows an approval, where the group's settings say so; twice is once.
 
         A version of a lower number than the latest approved one brings nothing about.
         """
-        settings, version = approved.settings, approved.version
-        newest = self._ground.models.latest_approved(version.group)
+        settings = self._models.settings(version.group)
+        newest = self._models.latest_approved(version.group)
         if not settings.deploy_on_approval or newest.number != version.number:
             return
         decided = version.verdicts[-1]
         rollout = Rollout(
             id=stable_id("rol", version.name, rfc3339(decided.at)),
-            release=approved.release,
+            release=self._models.release(version),
             plan=RolloutPlan(group=settings.device_group, windows=settings.windows),
-            by=approved.by,
+            by=by,
             reason=f"{version.name} was approved: {decided.reason}"[:500],
             created_at=decided.at,
         )
@@ -247,30 +239,30 @@ class Rollouts:
             logger.info("no roll-out follows rollout=%s: %s", rollout.id, error)
 
     def _plan(self, rollout: Rollout) -> Rollout:
-        self._ground.plant.find_inspection(rollout.release.inspection)
+        self._plant.find_inspection(rollout.release.inspection)
         self._check_changes(rollout)
         if not rollout.rollback:
             self._check_newer(rollout)
         # An approval is followed in its own time, and devices run nothing unsigned. Signed here
         # only: a version that is rejected later is not signed again by a later step.
-        target = self._ground.releases.publish(rollout.release)
+        target = self._releases.publish(rollout.release)
         release = signed_release(target) if target is not None else rollout.release
         planned = replace(rollout, release=release).moved(
             RolloutState.PLANNED, now=self._clock.now(), by=rollout.by,
             why=rollout.reason or "it was ordered",
         )  # fmt: skip
-        self.book.keep(planned, expect=0)
+        self.repository.keep(planned, expect=0)
         logger.info("roll-out planned rollout=%s by=%s", rollout.id, rollout.by)
         return planned
 
     def _check_changes(self, rollout: Rollout) -> None:
         """Refuse what every device of the plan runs already, and should run."""
-        release, desired = rollout.release, self._ground.desired
-        running = desired.running(release.inspection)
+        release = rollout.release
+        running = self._desired.running(release.inspection)
         members = self._members(rollout)
         runs = [
             running.get(name) == release.digest
-            and desired.of(name).of(release.inspection).digest == release.digest
+            and self._desired.of(name).of(release.inspection).digest == release.digest
             for name in members
         ]
         if runs and all(runs):
@@ -283,10 +275,10 @@ class Rollouts:
     def _check_newer(self, rollout: Rollout) -> None:
         """Refuse an older version than some device runs, where nobody asked for a rollback."""
         release = rollout.release
-        running = self._ground.desired.running(release.inspection)
+        running = self._desired.running(release.inspection)
         for name in self._members(rollout):
             digest = running.get(name, "")
-            versions = self._ground.releases.versions_of(digest, group=release.group)
+            versions = self._releases.versions_of(digest, group=release.group)
             later = [one for one in versions if newer(one, than=release.version)]
             if digest != release.digest and later:
                 raise RefusedError(
@@ -307,7 +299,7 @@ class Rollouts:
             ConflictError: that cannot be asked of it now, or others keep writing.
         """
         for _ in range(_TRIES):
-            rollout, version = self.book.read(rollout_id)
+            rollout, version = self.repository.read(rollout_id)
             after = ordered(rollout, order, by=by, reason=reason, now=self._clock.now())
             if after == rollout:
                 return rollout
@@ -315,7 +307,7 @@ class Rollouts:
                 self._check_newest(rollout)
                 self._check_previous(rollout)
             try:
-                self.book.keep(after, expect=version)
+                self.repository.keep(after, expect=version)
             except ConflictError:
                 continue
             logger.info("roll-out ordered rollout=%s order=%s by=%s", rollout_id, order, by)
@@ -355,7 +347,7 @@ class Rollouts:
 
     def tick(self) -> None:
         """Carry on what is not settled, and what devices reported of; about once a second."""
-        for doc_id in dict.fromkeys((*self.book.open(), *sorted(self.book.heard()))):
+        for doc_id in dict.fromkeys((*self.repository.open(), *sorted(self.repository.heard()))):
             self._look(doc_id)
 
     def _look(self, rollout_id: str) -> None:
@@ -372,7 +364,7 @@ class Rollouts:
     def _advance(self, rollout_id: str) -> None:
         """Every step that can be taken now."""
         for _ in range(_MOST_TURNS):
-            rollout, version = self.book.read(rollout_id)
+            rollout, version = self.repository.read(rollout_id)
             self._carry_out(rollout)
             facts, now, release = self._facts(rollout), self._clock.now(), rollout.release
             action = next_step(rollout, facts, now=now)
@@ -380,11 +372,11 @@ class Rollouts:
                 self._settle(rollout, version)
                 return
             if isinstance(action, Begin):
-                self._ground.desired.forgive(release.digest, inspection=release.inspection)
+                self._desired.forgive(release.digest, inspection=release.inspection)
             after = applied(rollout, action, now=now)
             seen = None if isinstance(action, Ask) else judged(rollout, facts)
             try:
-                self.book.keep(after, expect=version, seen=seen)
+                self.repository.keep(after, expect=version, seen=seen)
             except ConflictError:
                 return  # another hub, or a person, came first: looked at again in a second
             if after.state is not rollout.state:
@@ -394,15 +386,14 @@ class Rollouts:
 
     def _carry_out(self, rollout: Rollout) -> None:
         """What the document asks for and does not stand yet."""
-        jobs = self._ground.jobs
         match rollout.state:
             case RolloutState.RUNNING | RolloutState.WIDENING:
                 self._make_jobs(rollout)
             case RolloutState.PAUSED:
-                jobs.call_off(rollout, code=PAUSED, force=False)
+                self._jobs.call_off(rollout, code=PAUSED, force=False)
             case RolloutState.GOING_BACK:
-                jobs.call_off(rollout, code=ENDED, force=True)
-                jobs.stay_no_more(rollout)
+                self._jobs.call_off(rollout, code=ENDED, force=True)
+                self._jobs.stay_no_more(rollout)
                 self._mark_bad(rollout)
                 self._make_jobs(rollout)
             case _:
@@ -411,7 +402,7 @@ class Rollouts:
     def _make_jobs(self, rollout: Rollout) -> None:
         back = rollout.state is RolloutState.GOING_BACK
         for job in rollout.jobs:
-            if job.back != back or self._ground.jobs.is_there(job):
+            if job.back != back or self._jobs.is_there(job):
                 continue
             if back:
                 self._lead_back(rollout, job)
@@ -419,11 +410,11 @@ class Rollouts:
                 self._sign_rollback(rollout.release, job.devices)
             if job.remove:
                 continue
-            self._ground.jobs.make(rollout, job)
+            self._jobs.make(rollout, job)
             again = self.one(rollout.id)
             if again.state is not rollout.state:
                 code = PAUSED if again.state is RolloutState.PAUSED else ENDED
-                self._ground.jobs.call_off(again, code=code, force=code == ENDED)
+                self._jobs.call_off(again, code=code, force=code == ENDED)
                 return
 
     def _mark_bad(self, rollout: Rollout) -> None:
@@ -431,7 +422,7 @@ class Rollouts:
         happened = _going_back(rollout)
         if happened.by == HUB:
             release = rollout.release
-            self._ground.desired.mark_bad(
+            self._desired.mark_bad(
                 release.digest, inspection=release.inspection, rollout=rollout.id,
                 why=happened.why,
             )  # fmt: skip
@@ -441,7 +432,7 @@ class Rollouts:
         release = None if job.remove else job.release or rollout.previous
         if release is not None:
             self._sign_rollback(release, job.devices, leaving=rollout.release.digest)
-        desired, happened = self._ground.desired, _going_back(rollout)
+        desired, happened = self._desired, _going_back(rollout)
         inspection = rollout.release.inspection
         due = []
         for name in job.devices:
@@ -462,13 +453,13 @@ class Rollouts:
         Raises:
             RefusedError: it is not signed any more.
         """
-        releases = self._ground.releases
+        releases = self._releases
         if releases.repository.exists() and releases.target_of(release.digest) is None:
             raise RefusedError(
                 f"{release.group} {release.version} is not signed any more", where="trust",
                 fix="Approve it again, or roll another version out.",
             )  # fmt: skip
-        left = self._ground.desired.ever_run(release.inspection, devices=devices)
+        left = self._desired.ever_run(release.inspection, devices=devices)
         releases.allow_rollback(release.digest, leaving=(left | {leaving}) - {""})
 
     def _settle(self, rollout: Rollout, version: int) -> None:
@@ -476,36 +467,36 @@ class Rollouts:
         if not rollout.state.final or rollout.settled:
             return
         if rollout.state is RolloutState.ABORTED:
-            self._ground.jobs.call_off(rollout, code=ENDED, force=False)
+            self._jobs.call_off(rollout, code=ENDED, force=False)
         elif rollout.state is RolloutState.DONE:
             self._stay(rollout, rollout.release, back=False)
         else:
             self._settle_back(rollout)
         try:
-            self.book.keep(replace(rollout, settled=True), expect=version)
+            self.repository.keep(replace(rollout, settled=True), expect=version)
         except ConflictError:
             return
-        self._ground.jobs.forget(rollout)
+        self._jobs.forget(rollout)
 
     def _stay(self, rollout: Rollout, release: Release, *, back: bool) -> None:
         """From now on this is what runs there, also on devices that come later."""
         if rollout.plan.devices:
             return
         if rollout.plan.group:
-            self._ground.jobs.stay(rollout, release, back=back)
+            self._jobs.stay(rollout, release, back=back)
         elif self._in_use(release.inspection) != release.digest:
-            self._use(rollout, release.digest, use=self._ground.packages.use)
+            self._use(rollout, release.digest, use=self._packages.use)
 
     def _settle_back(self, rollout: Rollout) -> None:
         """Devices that come later do not begin with what others went back from."""
         release, previous = rollout.release, rollout.previous
-        bad = self._ground.desired.verdict
+        bad = self._desired.verdict
         if previous is None or bad(previous.digest, inspection=release.inspection) is not None:
             return
         if rollout.completed and rollout.plan.group:
             self._stay(rollout, previous, back=True)
         elif self._in_use(release.inspection) == release.digest:
-            self._use(rollout, previous.digest, use=self._ground.packages.use_on_site)
+            self._use(rollout, previous.digest, use=self._packages.use_on_site)
 
     def _use(self, rollout: Rollout, digest: Digest, *, use: Callable[..., object]) -> None:
         reason = f"roll-out {rollout.id}: {rollout.why}"
@@ -527,7 +518,7 @@ class Rollouts:
                 bad=self._judged_since(rollout),
                 open=self._is_open(rollout),
             )
-        standing = self._ground.jobs.standing(rollout)
+        executions, lost, led_back = self._jobs.executions(rollout)
         back = rollout.state is RolloutState.GOING_BACK
         members = self._members(rollout) if rollout.completed else ()
         runs_it = self._running_it(rollout) if back else ()
@@ -535,23 +526,23 @@ class Rollouts:
             members=members,
             runs_it=runs_it,
             open=self._is_open(rollout),
-            executions=standing.executions,
-            lost=standing.lost,
-            elsewhere=self._elsewhere(rollout, standing.executions),
-            back=self._reported_back(rollout, standing.back) if back else standing.back,
+            executions=executions,
+            lost=lost,
+            elsewhere=self._elsewhere(rollout, executions),
+            back=self._reported_back(rollout, led_back) if back else led_back,
             back_to={
                 name: self._back_to(rollout, name)
                 for name in dict.fromkeys((*rollout.asked, *members, *runs_it))
                 if back and name not in rollout.asked_back
             },
-            evidence=tuple(one.evidence for one in self.book.reports(rollout.id)),
+            evidence=tuple(one.evidence for one in self.repository.reports(rollout.id)),
         )
 
     def _elsewhere(
         self, rollout: Rollout, executions: Mapping[str, ExecutionStatus]
     ) -> frozenset[str]:
         """Devices that took the release and should run another package since."""
-        release, desired = rollout.release, self._ground.desired
+        release, desired = rollout.release, self._desired
         watched = rollout.state is RolloutState.RUNNING
         entries = {
             name: desired.of(name).of(release.inspection)
@@ -564,29 +555,29 @@ class Rollouts:
 
     def _judged_since(self, rollout: Rollout) -> str:
         release = rollout.release
-        bad = self._ground.desired.verdict(release.digest, inspection=release.inspection)
+        bad = self._desired.verdict(release.digest, inspection=release.inspection)
         return str(bad) if bad is not None and bad.at >= rollout.created_at else ""
 
     def _running_it(self, rollout: Rollout) -> tuple[str, ...]:
         """Where the release was judged bad: every device that runs it, or should."""
-        release, desired = rollout.release, self._ground.desired
+        release, desired = rollout.release, self._desired
         bad = desired.verdict(release.digest, inspection=release.inspection) is not None
         if not bad:
             return ()
         running = desired.running(release.inspection)
         return tuple(
             name
-            for name in self._ground.devices.known()
+            for name in self._devices.known()
             if running.get(name) == release.digest
             or desired.of(name).of(release.inspection).digest == release.digest
         )
 
     def _back_to(self, rollout: Rollout, device: str) -> Release | None:
         release = rollout.release
-        target = self._ground.desired.previous(device, release.inspection, leaving=release.digest)
+        target = self._desired.previous(device, release.inspection, leaving=release.digest)
         if target is not None:
             return signed_release(target)
-        bad = self._ground.desired.verdict(release.digest, inspection=release.inspection)
+        bad = self._desired.verdict(release.digest, inspection=release.inspection)
         return None if bad is not None else rollout.previous
 
     def _reported_back(
@@ -594,18 +585,18 @@ class Rollouts:
     ) -> dict[str, ExecutionStatus]:
         """What jobs say; a device that reports another package, or none, is back in any case."""
         release, found = rollout.release, dict(back)
-        running = self._ground.desired.running(release.inspection)
+        running = self._desired.running(release.inspection)
         for job in rollout.jobs:
             for name in job.devices if job.back else ():
-                gone = running.get(name) != release.digest and self._ground.devices.told(name)
+                gone = running.get(name) != release.digest and self._devices.told(name)
                 if gone and (job.remove or found.get(name) in _NOT_DONE):
                     found[name] = ExecutionStatus.SUCCEEDED
-                elif job.remove and not self._ground.things.has(name):
+                elif job.remove and not self._things.has(name):
                     found[name] = ExecutionStatus.REMOVED
         return found
 
     def _is_open(self, rollout: Rollout) -> bool:
-        return may_start(self._clock.now(), rollout.plan.windows, zone=self._ground.zone)
+        return may_start(self._clock.now(), rollout.plan.windows, zone=self._zone)
 
     def _members(self, rollout: Rollout) -> tuple[str, ...]:
         plan = rollout.plan
@@ -613,11 +604,11 @@ class Rollouts:
             return plan.devices
         if plan.group:
             return self._of_group(plan.group)
-        return tuple(sorted(self._ground.desired.running(rollout.release.inspection)))
+        return tuple(sorted(self._desired.running(rollout.release.inspection)))
 
     def _of_group(self, group: str) -> tuple[str, ...]:
         try:
-            return tuple(self._ground.things.members(group))
+            return tuple(self._things.members(group))
         except NotFoundError:
             return ()
 
@@ -625,7 +616,7 @@ class Rollouts:
         """The roll-out that this one waits for."""
         opened = [
             self.one(doc_id)
-            for doc_id in self.book.open(inspection=rollout.release.inspection)
+            for doc_id in self.repository.open(inspection=rollout.release.inspection)
             if doc_id != rollout.id
         ]
         first = [
@@ -638,19 +629,19 @@ class Rollouts:
 
     def _previous(self, rollout: Rollout) -> Release | None:
         """The package that most of its devices report; where none does, the site's."""
-        running = self._ground.desired.running(rollout.release.inspection)
+        running = self._desired.running(rollout.release.inspection)
         counts = Counter(running[name] for name in self._members(rollout) if name in running)
         site = self._in_use(rollout.release.inspection)
         for digest in (*(one for one, _ in counts.most_common()), site):
             if digest and digest != rollout.release.digest:
-                target = self._ground.releases.target_of(digest)
+                target = self._releases.target_of(digest)
                 if target is not None:
                     return signed_release(target)
         return None
 
     def _in_use(self, inspection: str) -> str:
         try:
-            return self._ground.packages.in_use(inspection)
+            return self._packages.in_use(inspection)
         except NotFoundError:
             return ""
 
