@@ -27,8 +27,8 @@ import psutil
 from measure import write
 
 from lineside.core import SystemClock, decode_json
+from lineside.edge.deploy.package_store import Shelf
 from lineside.edge.messages import Desired, Wanted, frame_message
-from lineside.edge.shelf import Shelf
 from lineside.links import EmbeddedBroker, open_bus
 from lineside.models import Package, read_wrapping, wrapped
 from lineside.testing.networks import shades

@@ -50,10 +50,10 @@ import measure
 
 from lineside.core import SystemClock, encode, load_plant
 from lineside.edge import EdgeConfig, run
+from lineside.edge.config import PageConfig
+from lineside.edge.deploy.package_source import SignedSupply
 from lineside.edge.machine import resident_bytes
 from lineside.edge.messages import Wanted, device_topic, frame_message
-from lineside.edge.page.config import PageConfig
-from lineside.edge.supply import SignedSupply
 from lineside.fleet import FolderSource, Release, create_repository, pin_root, wire
 from lineside.links import Bus, Mailbox, open_bus
 from lineside.models import Package, Predictor, build_package

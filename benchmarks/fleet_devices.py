@@ -25,8 +25,8 @@ import measure
 
 from lineside.core import LinesideError, SystemClock, UnavailableError, encode, rfc3339
 from lineside.edge import HubSource
-from lineside.edge.deploying import pause_s
-from lineside.edge.fetch import BusyError
+from lineside.edge.deploy.job_runner import pause_s
+from lineside.edge.hub_client import BusyError
 from lineside.edge.messages import DeviceStatus
 from lineside.fleet import (
     Abandon,

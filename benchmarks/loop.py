@@ -55,9 +55,9 @@ from lineside.core import (
     read_message,
 )
 from lineside.edge import Agent, EdgeConfig
+from lineside.edge.delivery.spool import Spool, open_spool
 from lineside.edge.messages import device_topic, frame_message, prediction_topic
-from lineside.edge.run import loading
-from lineside.edge.spool import Spool, open_spool
+from lineside.edge.packages import loading
 from lineside.links import Bus, Message, Qos, Shot, camera_mqtt, open_bus
 from lineside.models import OnnxEngine, Package
 from lineside.simulator import SimulateSettings, simulate

@@ -25,8 +25,8 @@ from lineside.core import (
 )
 from lineside.edge import Agent, EdgeConfig
 from lineside.edge.agent import last_will
-from lineside.edge.contract import Ready
-from lineside.edge.spool import Spool, open_spool
+from lineside.edge.delivery.spool import Spool, open_spool
+from lineside.edge.packages import Ready
 from lineside.links import Bus, Mailbox, open_bus
 from lineside.links.memory import MemoryBus
 from lineside.streams import Event, decode_event

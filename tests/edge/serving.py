@@ -8,10 +8,10 @@ from typing import Any
 
 import grpc
 
-from lineside.edge.capture import Capturer
+from lineside.edge.capture.buffer import Capturer
 from lineside.edge.config import EdgeConfig
-from lineside.edge.serving import Serving
-from lineside.edge.tally import Tally
+from lineside.edge.counters import Tally
+from lineside.edge.local_api.serving import Serving
 from lineside.fleet import wire
 from lineside.testing import FakeClock
 

@@ -11,7 +11,7 @@ import pytest
 
 from lineside.core import RefusedError, SystemClock, UnavailableError
 from lineside.edge import HubSource
-from lineside.edge.fetch import Access, fetch
+from lineside.edge.hub_client import Access, fetch
 from lineside.fleet import SiteAuthority, device_request, new_device_key
 
 

@@ -10,8 +10,7 @@ from hypothesis import strategies as st
 
 from lineside.core import InvalidError, NotFoundError, load_config
 from lineside.edge import EdgeConfig
-from lineside.edge.agent_config import read_agent_file
-from lineside.edge.models_config import (
+from lineside.edge.local_api.models_config import (
     ModelEntry,
     ModelsConfig,
     entry_of,
@@ -19,6 +18,7 @@ from lineside.edge.models_config import (
     read_models,
     write_models,
 )
+from lineside.edge.managed_agent import read_agent_file
 
 # As the sample's installer writes it.
 SHIPPED: dict[str, Any] = {

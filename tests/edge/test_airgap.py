@@ -16,10 +16,10 @@ from lineside.core import (
     digest_of,
 )
 from lineside.edge import TRUST, apply_bundle
-from lineside.edge.contract import Ready
-from lineside.edge.deployment import read_installed
-from lineside.edge.run import sole_user
-from lineside.edge.shelf import Shelf
+from lineside.edge.deploy.deployment import read_installed
+from lineside.edge.deploy.package_store import Shelf
+from lineside.edge.machine import sole_user
+from lineside.edge.packages import Ready
 from lineside.fleet import Release, UpdateRepository, create_repository, write_bundle
 from lineside.models import Package, build_package
 from lineside.testing import FakeClock

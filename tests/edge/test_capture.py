@@ -13,12 +13,12 @@ from typing import Any
 import pytest
 
 from lineside.core import ConflictError, InvalidError, NotFoundError, UnavailableError
-from lineside.edge.capture import Capturer
-from lineside.edge.capture_config import CaptureConfig
-from lineside.edge.capture_places import Batch, DiskCaptures
-from lineside.edge.capture_upload import CaptureUploader
-from lineside.edge.contract import FullError
-from lineside.edge.tally import Tally
+from lineside.edge.capture.buffer import Capturer
+from lineside.edge.capture.destinations import Batch, DiskCaptures
+from lineside.edge.capture.upload import CaptureUploader
+from lineside.edge.config import CaptureConfig
+from lineside.edge.counters import Tally
+from lineside.edge.packages import FullError
 from lineside.fleet.wire import Auxiliary, Capture, CaptureStatus, Encoding, TensorPart
 from lineside.store import open_place
 from lineside.testing import FakeClock
@@ -163,7 +163,7 @@ def test_an_id_is_taken_once_whatever_became_of_it(start: Start, place: HeldPlac
 def test_while_the_place_is_away_captures_stay_under_way_under_one_name(
     start: Start, place: HeldPlace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lineside.edge.capture._FIRST_RETRY_S", 0.02)
+    monkeypatch.setattr("lineside.edge.capture.buffer._FIRST_RETRY_S", 0.02)
     place.failing = UnavailableError("the bucket is away")
     tally = Tally()
     capturer = start(tally)
@@ -247,11 +247,11 @@ WRITER = """
 import sys, uuid
 from pathlib import Path
 from lineside.core import SystemClock
-from lineside.edge.capture import Capturer
-from lineside.edge.capture_config import CaptureConfig
-from lineside.edge.capture_places import DiskCaptures
-from lineside.edge.contract import FullError
-from lineside.edge.tally import Tally
+from lineside.edge.capture.buffer import Capturer
+from lineside.edge.config import CaptureConfig
+from lineside.edge.capture.destinations import DiskCaptures
+from lineside.edge.packages import FullError
+from lineside.edge.counters import Tally
 from lineside.fleet.wire import Capture, CaptureStatus, TensorPart
 
 disk = DiskCaptures(Path(sys.argv[1]), max_bytes=50_000_000)

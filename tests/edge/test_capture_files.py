@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 
 from lineside.core import InvalidError, NotFoundError, UnavailableError
 from lineside.datasets import load_source
-from lineside.edge.capture_config import CaptureConfig
-from lineside.edge.capture_places import Batch, DiskCaptures, stem_of
-from lineside.edge.capture_policy import DRIFT_PICTURES, Sampling, capture_of, sample
-from lineside.edge.capture_record import Beside, Source, content_type, written
+from lineside.edge.capture.destinations import Batch, DiskCaptures, stem_of
+from lineside.edge.capture.policy import DRIFT_PICTURES, Sampling, capture_of, sample
+from lineside.edge.capture.record import Beside, Source, content_type, written
+from lineside.edge.config import CaptureConfig
 from lineside.fleet.wire import DTYPES, Auxiliary, Capture, Encoding, TensorPart
 from lineside.vision import (
     BoxAnswer,

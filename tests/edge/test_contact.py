@@ -3,7 +3,7 @@
 import pytest
 
 from lineside.core import encode
-from lineside.edge.contact import Contact, stamp_of
+from lineside.edge.agent import Contact, stamp_of
 from lineside.testing import FakeClock
 
 

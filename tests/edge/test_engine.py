@@ -8,7 +8,7 @@ import pytest
 
 from lineside.core import InvalidError, decode
 from lineside.edge import EdgeConfig
-from lineside.edge.run import loading
+from lineside.edge.packages import loading
 from lineside.models import EngineName, Package, Predictor, build_package
 from lineside.models.engines.onnx import OnnxEngine
 from lineside.models.engines.openvino import OpenvinoEngine

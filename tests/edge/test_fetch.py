@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from lineside.core import InvalidError, LinesideError, NotFoundError, RefusedError, UnavailableError
-from lineside.edge.fetch import fetch, read_token, rebased
+from lineside.edge.hub_client import fetch, read_token, rebased
 from tests.edge.conftest import PackageServer
 
 TOKEN = "tok_geheim"  # noqa: S105  the test's

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from lineside.core import decode_json, encode
+from lineside.edge.local_api.named import NamedPackages
 from lineside.edge.machine import this_platform
-from lineside.edge.named import NamedPackages
 from lineside.fleet import wire
 from lineside.fleet.wire import agent_pb2
 from lineside.models import BareEngine, build_package, read_wrapping, wrapped
@@ -511,7 +511,7 @@ class TestTheSocket:
         self, device: Served, clock: FakeClock, tmp_path: Path
     ) -> None:
         from lineside.core import ConflictError
-        from lineside.edge.grpc_server import GrpcServer
+        from lineside.edge.local_api.grpc_server import GrpcServer
 
         del clock, tmp_path
         with pytest.raises(ConflictError, match="another program answers"):

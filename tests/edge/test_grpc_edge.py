@@ -11,9 +11,9 @@ import grpc
 import pytest
 
 from lineside.core import digest_of
-from lineside.edge.onlookers import observed
-from lineside.edge.tally import Tally
-from lineside.edge.watchers import MOST_WATCHERS, Watchers
+from lineside.edge.counters import Tally
+from lineside.edge.local_api.watchers import MOST_WATCHERS, Watchers
+from lineside.edge.packages import observed
 from lineside.fleet import wire
 from lineside.fleet.wire import agent_pb2
 from lineside.fleet.wire import lineside_edge_v1_pb2 as edge_pb2

@@ -9,15 +9,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from lineside.core import LinesideError
-from lineside.edge.capture import Capturer
-from lineside.edge.capture_config import CaptureConfig
-from lineside.edge.capture_places import DiskCaptures
-from lineside.edge.grpc_agent import AgentService
-from lineside.edge.grpc_edge import EdgeService
-from lineside.edge.grpc_server import code_of
-from lineside.edge.named import NamedPackages
-from lineside.edge.tally import Tally
-from lineside.edge.watchers import Watchers
+from lineside.edge.capture.buffer import Capturer
+from lineside.edge.capture.destinations import DiskCaptures
+from lineside.edge.config import CaptureConfig
+from lineside.edge.counters import Tally
+from lineside.edge.local_api.grpc_agent import AgentService
+from lineside.edge.local_api.grpc_edge import EdgeService
+from lineside.edge.local_api.grpc_server import code_of
+from lineside.edge.local_api.named import NamedPackages
+from lineside.edge.local_api.watchers import Watchers
 from lineside.fleet.wire import agent_pb2
 from lineside.fleet.wire import lineside_edge_v1_pb2 as edge_pb2
 from lineside.models import build_package

@@ -15,8 +15,8 @@ from lineside.core import (
     RefusedError,
     UnavailableError,
 )
-from lineside.edge.contract import FullError
-from lineside.edge.grpc_server import GrpcServer, code_of, socket_path
+from lineside.edge.local_api.grpc_server import GrpcServer, code_of, socket_path
+from lineside.edge.packages import FullError
 from lineside.fleet import wire
 from lineside.fleet.wire import agent_pb2
 from tests.edge.serving import connected, edge_config, refused

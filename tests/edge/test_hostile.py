@@ -20,10 +20,9 @@ from typing import Any
 import pytest
 
 from lineside.core import Digest, Inspection, RefusedError, digest_of
-from lineside.edge.contract import Ready
-from lineside.edge.deployment import read_deployment
+from lineside.edge.deploy.deployment import read_deployment
 from lineside.edge.messages import Desired, Wanted
-from lineside.edge.run import loading
+from lineside.edge.packages import Ready, loading
 from lineside.fleet import ExecutionStatus, prefixed
 from lineside.models import Package, build_package
 from lineside.testing import FakeClock

@@ -9,9 +9,9 @@ import grpc
 import numpy as np
 import pytest
 
-from lineside.edge.grpc_server import GrpcServer
-from lineside.edge.inference import NamedInference
-from lineside.edge.named import NamedPackages
+from lineside.edge.local_api.grpc_server import GrpcServer
+from lineside.edge.local_api.inference import NamedInference
+from lineside.edge.local_api.named import NamedPackages
 from lineside.fleet import wire
 from lineside.fleet.wire import open_inference_pb2 as pb2
 from lineside.models import read_wrapping, wrapped

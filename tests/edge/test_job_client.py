@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from lineside.edge.deploying import AbandonedError, Control
-from lineside.edge.jobs_client import JobClient
-from lineside.edge.tally import Tally
+from lineside.edge.counters import Tally
+from lineside.edge.deploy.job_runner import AbandonedError, Control
+from lineside.edge.deploy.jobs_client import JobClient
 from lineside.fleet import ExecutionStatus, Outcome, Work
 from lineside.links import Bus, Mailbox, Message, open_bus
 from lineside.store import open_records

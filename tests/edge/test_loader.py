@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 
 from lineside.core import Digest, LinesideError, RefusedError, UnavailableError, digest_of
-from lineside.edge.contract import Ready
-from lineside.edge.loader import Loader
+from lineside.edge.counters import Tally
+from lineside.edge.deploy.loader import Loader
+from lineside.edge.deploy.package_source import OpenSupply
+from lineside.edge.deploy.package_store import Shelf
 from lineside.edge.messages import Desired, Wanted
-from lineside.edge.shelf import Shelf
-from lineside.edge.supply import OpenSupply
-from lineside.edge.tally import Tally
+from lineside.edge.packages import Ready
 from lineside.testing import FakeClock
 from lineside.testing.links import wait_until
 from tests.edge.conftest import QuickJudge

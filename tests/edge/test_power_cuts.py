@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from lineside.core import RefusedError, encode
-from lineside.edge.deployment import (
+from lineside.edge.deploy.deployment import (
     DeployedPackage,
     Deployment,
     keep_deployment,

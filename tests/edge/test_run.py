@@ -21,8 +21,8 @@ from lineside.core import (
     encode,
 )
 from lineside.edge import EdgeConfig, run
+from lineside.edge.machine import sole_user
 from lineside.edge.messages import frame_message
-from lineside.edge.run import sole_user
 from lineside.links import EmbeddedBroker, Mailbox, open_bus
 from lineside.models import Package, build_package
 from lineside.streams import Event, decode_event, read_prediction

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lineside.core import Plant, Say, decode_json, digest_of, frame_id, parse_plant
-from lineside.edge.saying import Sayer, message_of
-from lineside.edge.tally import Tally
+from lineside.edge.counters import Tally
+from lineside.edge.delivery.publisher import Sayer, message_of
 from lineside.links import open_bus
 from lineside.testing import FakeClock
 from lineside.testing.links import LONG_S, nothing_more, wait_until

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from lineside.core import Digest, UnavailableError, decode, digest_of
-from lineside.edge.shadow import Shadow, ShadowLimits, old_from
-from lineside.edge.tally import Tally
+from lineside.edge.counters import Tally
+from lineside.edge.deploy.shadow import Shadow, ShadowLimits, old_from
 from lineside.fleet import JobDocument, TrialReport
 from lineside.testing import FakeClock
 from lineside.testing.links import wait_until

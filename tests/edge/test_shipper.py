@@ -8,9 +8,9 @@ from typing import cast
 import pytest
 
 from lineside.core import UnavailableError
-from lineside.edge.shipper import Shipper
-from lineside.edge.spool import Draft, Spool, open_spool
-from lineside.edge.tally import Tally
+from lineside.edge.counters import Tally
+from lineside.edge.delivery.shipper import Shipper
+from lineside.edge.delivery.spool import Draft, Spool, open_spool
 from lineside.links import Bus, Qos
 from lineside.testing import FakeClock
 from lineside.testing.links import wait_until

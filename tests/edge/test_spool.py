@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from lineside.core import InvalidError, UnavailableError
-from lineside.edge.shipper import with_first
-from lineside.edge.spool import Draft, Row, Spool, open_spool
+from lineside.edge.delivery.shipper import with_first
+from lineside.edge.delivery.spool import Draft, Row, Spool, open_spool
 from lineside.streams import decode_event
 
 ROOM = 1_000_000
@@ -195,7 +195,7 @@ TestSpoolModel.settings = settings(max_examples=25, stateful_step_count=20, dead
 CHILD = """
 import sys
 from pathlib import Path
-from lineside.edge.spool import Draft, open_spool
+from lineside.edge.delivery.spool import Draft, open_spool
 spool = open_spool(Path(sys.argv[1]), max_bytes=10**9)
 def draft():
     return Draft(topic="t", make=lambda number: str(number).encode())

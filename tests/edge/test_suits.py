@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from lineside.core import Box, Inspection, RefusedError, Region, Task, View
-from lineside.edge.suits import check_machine, check_suits, said_by
+from lineside.edge.packages import check_machine, check_suits, said_by
 from lineside.testing.packages import bare_manifest
 from tests.models.conftest import package_parts
 

@@ -19,14 +19,20 @@ from lineside.core import (
     digest_of,
 )
 from lineside.edge import EdgeConfig
-from lineside.edge.contract import Ready
-from lineside.edge.deploying import AbandonedError, Deployer
-from lineside.edge.deployment import read_installed
-from lineside.edge.loader import Loader
+from lineside.edge.counters import Tally
+from lineside.edge.deploy.deployment import read_installed
+from lineside.edge.deploy.job_runner import AbandonedError, Deployer
+from lineside.edge.deploy.loader import Loader
+from lineside.edge.deploy.package_source import (
+    NoSupply,
+    OpenSupply,
+    SignedSupply,
+    Supply,
+    supply_of,
+)
+from lineside.edge.deploy.package_store import Shelf
 from lineside.edge.messages import Desired, Wanted
-from lineside.edge.shelf import Shelf
-from lineside.edge.supply import NoSupply, OpenSupply, SignedSupply, Supply, supply_of
-from lineside.edge.tally import Tally
+from lineside.edge.packages import Ready
 from lineside.fleet import DevicePolicy, ExecutionStatus, JobDocument, Outcome, Work, pin_root
 from lineside.testing import FakeClock
 from lineside.testing.links import wait_until

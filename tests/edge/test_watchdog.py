@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lineside.core.systemd import Supervisor, supervisor_of
-from lineside.edge.tally import Tally
+from lineside.edge.counters import Tally
 from lineside.edge.watchdog import Guarded, Pulse, Watchdog, state_of
 from lineside.testing import FakeClock
 from lineside.testing.links import wait_until

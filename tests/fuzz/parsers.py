@@ -60,10 +60,10 @@ from lineside.datasets.recordio import (
 )
 from lineside.datasets.versions import decode_version
 from lineside.edge import EdgeConfig
-from lineside.edge.agent_config import read_agent_file
-from lineside.edge.identity import read_identity
+from lineside.edge.identity.files import read_identity
+from lineside.edge.local_api.models_config import read_models
+from lineside.edge.managed_agent import read_agent_file
 from lineside.edge.messages import read_ack, read_desired
-from lineside.edge.models_config import read_models
 from lineside.fleet.agent_order import DevicePolicy, read_order
 from lineside.fleet.enrolment import read_code
 from lineside.fleet.jobs.cron import parse_cron

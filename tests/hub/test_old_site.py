@@ -13,12 +13,12 @@ from pathlib import Path
 import pytest
 
 from lineside.core import Plant, UnavailableError
-from lineside.edge.contract import Ready
-from lineside.edge.loader import Loader
-from lineside.edge.shelf import Shelf
-from lineside.edge.spool import open_spool
-from lineside.edge.supply import SignedSupply
-from lineside.edge.tally import Tally
+from lineside.edge.counters import Tally
+from lineside.edge.delivery.spool import open_spool
+from lineside.edge.deploy.loader import Loader
+from lineside.edge.deploy.package_source import SignedSupply
+from lineside.edge.deploy.package_store import Shelf
+from lineside.edge.packages import Ready
 from lineside.fleet import Part, RolloutState
 from lineside.hub import HubConfig, Services, build_services
 from lineside.models import Package

@@ -19,13 +19,13 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from lineside.core import LinesideError, Plant, RefusedError, encode
-from lineside.edge.contract import Ready
-from lineside.edge.deploying import AbandonedError, Deployer
-from lineside.edge.loader import Loader
+from lineside.edge.counters import Tally
+from lineside.edge.deploy.job_runner import AbandonedError, Deployer
+from lineside.edge.deploy.loader import Loader
+from lineside.edge.deploy.package_source import SignedSupply
+from lineside.edge.deploy.package_store import Shelf
 from lineside.edge.messages import DeviceStatus, read_desired
-from lineside.edge.shelf import Shelf
-from lineside.edge.supply import SignedSupply
-from lineside.edge.tally import Tally
+from lineside.edge.packages import Ready
 from lineside.fleet import (
     DevicePolicy,
     Evidence,

@@ -15,9 +15,9 @@ from lineside.cli.app import _run
 from lineside.cli.config import load_edge
 from lineside.core import LinesideError, SystemClock
 from lineside.edge import EdgeConfig, run
-from lineside.edge.identity import IdentityFiles, read_identity
-from lineside.edge.page.config import PageConfig
-from lineside.edge.renewal import renew_when_due
+from lineside.edge.config import PageConfig
+from lineside.edge.identity.files import IdentityFiles, read_identity
+from lineside.edge.identity.renewal import renew_when_due
 from lineside.fleet import read_device_certificate
 from lineside.hub import HubConfig, RunningHub, SiteWish, init_site, running
 from lineside.links import open_bus

@@ -21,7 +21,7 @@ import pytest
 from lineside.cli.client import HubClient
 from lineside.cli.demo.programs import Program, Programs, free_port
 from lineside.core import RefusedError, SystemClock, UnavailableError
-from lineside.edge.spool import open_spool
+from lineside.edge.delivery.spool import open_spool
 from lineside.models import Package, Parity, build_package
 from lineside.store import Records, open_records
 from lineside.streams import PREDICTION_TYPE, decode_event

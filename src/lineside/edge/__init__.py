@@ -6,17 +6,16 @@ the line.
 """
 
 from lineside.edge.agent import Agent
-from lineside.edge.agent_config import read_agent_file
-from lineside.edge.airgap import Applied, apply_bundle
-from lineside.edge.capture_config import CaptureConfig
-from lineside.edge.config import EdgeConfig
-from lineside.edge.enrol import Enrolled, EnrolWish, check_bus, enrol
+from lineside.edge.config import CaptureConfig, EdgeConfig
+from lineside.edge.deploy.airgap import Applied, apply_bundle
+from lineside.edge.deploy.hub_source import HubSource
+from lineside.edge.identity.enrolment import Enrolled, EnrolWish, check_bus, enrol
+from lineside.edge.identity.renewal import renew
+from lineside.edge.identity.trust import TRUST
 from lineside.edge.machine import this_platform
+from lineside.edge.managed_agent import read_agent_file
 from lineside.edge.page.door import write_page_password
-from lineside.edge.renewal import renew
 from lineside.edge.run import run
-from lineside.edge.trusting import TRUST
-from lineside.edge.updates import HubSource
 
 __all__ = [
     "TRUST",

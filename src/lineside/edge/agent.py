@@ -1,19 +1,41 @@
-"""The device's work, wired: cameras, packages, spool, and what is said on the bus."""
+"""The device's work, wired: cameras, packages, spool, and messages on the bus.
+
+Acknowledgements and the job service's answers are the hub's own words and show that it is there; a
+retained message is the broker's. The answers carry the hub's time in whole seconds, so the offset
+of its clock is known to one second.
+"""
 
 import logging
+import math
 import threading
 from collections.abc import Callable, Sequence
+from datetime import datetime
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 
 from lineside.core import Camera as CameraRecord
-from lineside.core import Clock, InvalidError, LinesideError, Plant, encode, rfc3339, short
+from lineside.core import (
+    Clock,
+    InvalidError,
+    LinesideError,
+    Plant,
+    decode_json,
+    encode,
+    rfc3339,
+    short,
+)
 from lineside.edge.config import EdgeConfig
-from lineside.edge.contact import Contact
-from lineside.edge.contract import Judge, MakeReady, Ready
-from lineside.edge.deploying import Deployer
-from lineside.edge.jobs_client import Doing, JobClient
-from lineside.edge.loader import Loader
+from lineside.edge.counters import Tally
+from lineside.edge.delivery.publisher import Sayer
+from lineside.edge.delivery.shipper import Shipper
+from lineside.edge.delivery.spool import Draft, Spool
+from lineside.edge.deploy.job_runner import Deployer
+from lineside.edge.deploy.jobs_client import Doing, JobClient
+from lineside.edge.deploy.loader import Loader
+from lineside.edge.deploy.package_source import supply_of
+from lineside.edge.deploy.package_store import Shelf
+from lineside.edge.deploy.shadow import Shadow, old_from
+from lineside.edge.local_api.models_config import read_models
 from lineside.edge.messages import (
     DeviceStatus,
     Wanted,
@@ -25,21 +47,62 @@ from lineside.edge.messages import (
     read_ack,
     read_desired,
 )
-from lineside.edge.models_config import read_models
-from lineside.edge.onlookers import Onlooker, observed
-from lineside.edge.saying import Sayer
-from lineside.edge.shadow import Shadow, old_from
-from lineside.edge.shelf import Shelf
-from lineside.edge.shipper import Shipper
-from lineside.edge.spool import Draft, Spool
-from lineside.edge.supply import supply_of
-from lineside.edge.tally import Tally
+from lineside.edge.packages import Judge, MakeReady, Onlooker, Ready, observed
 from lineside.edge.watchdog import MOST_STUCK, Guarded
 from lineside.edge.worker import Around, Shown, Worker
 from lineside.fleet import DevicePolicy, JobDocument
 from lineside.links import Bus, Camera, Message, Will, open_camera, topic_matches
 from lineside.streams import encode_prediction_event
 from lineside.vision import Frame, Prediction
+
+_MOST_BYTES = 262_144
+_MOST_STAMP = 2**53
+
+
+class Contact:
+    """Safe from several threads."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._heard_at: datetime | None = None
+        self._offset_s: float | None = None
+
+    def heard(self, payload: bytes = b"") -> None:
+        """The hub said something, with its time or without."""
+        now = self._clock.now()
+        stamp = stamp_of(payload)
+        with self._lock:
+            self._heard_at = now
+            if stamp is not None:
+                self._offset_s = stamp - math.floor(now.timestamp())
+
+    @property
+    def heard_at(self) -> datetime | None:
+        """None before the hub said anything."""
+        with self._lock:
+            return self._heard_at
+
+    @property
+    def offset_s(self) -> float | None:
+        """The hub's clock minus this one's, to one second; None before it told its time."""
+        with self._lock:
+            return self._offset_s
+
+
+def stamp_of(payload: bytes) -> float | None:
+    """``timestamp`` of an answer of the job service, in seconds since 1970; None without one."""
+    if not payload or len(payload) > _MOST_BYTES:
+        return None
+    try:
+        said = decode_json(payload, where="answer")
+    except InvalidError:
+        return None
+    found = said.get("timestamp") if isinstance(said, dict) else None
+    if isinstance(found, bool) or not isinstance(found, int | float):
+        return None
+    return float(found) if 0 <= found < _MOST_STAMP else None
+
 
 logger = logging.getLogger(__name__)
 

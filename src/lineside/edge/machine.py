@@ -1,10 +1,19 @@
-"""What this machine is, as packages and releases name it, and what this program takes of it."""
+"""This machine and its data folder: platform, boot, memory, and the lock of the folder."""
 
 import contextlib
 import ctypes
+import fcntl
 import os
 import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lineside.core import ConflictError, UnavailableError
+
+if TYPE_CHECKING:
+    pass
 
 _ALIKE = {"amd64": "x86_64", "arm64": "aarch64"}
 
@@ -40,3 +49,25 @@ def give_back_memory() -> None:
     """
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).malloc_trim(0)
+
+
+@contextmanager
+def sole_user(folder: Path) -> Iterator[None]:
+    """Make the folder and hold it: two agents on one spool would give one number twice."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        file = (folder / "lock").open("w")
+    except OSError as error:
+        raise UnavailableError(
+            f"cannot be written: {error.strerror}", where=str(folder), fix="Allow writing there."
+        ) from error
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise ConflictError(
+                "another agent uses this folder",
+                where=str(folder),
+                fix="Stop it, or give this one a data_dir of its own.",
+            ) from error
+        yield

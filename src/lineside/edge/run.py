@@ -1,31 +1,28 @@
 """The program: everything the agent needs is opened here, and closed in reverse."""
 
-import fcntl
 import logging
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lineside.core import Clock, ConflictError, Inspection, UnavailableError, load_plant, need
+from lineside.core import Clock, load_plant, need
 from lineside.core.systemd import Supervisor
 from lineside.edge.agent import Agent, last_will
 from lineside.edge.config import EdgeConfig
-from lineside.edge.contract import MakeReady, Ready
-from lineside.edge.log_publisher import LogPublisher
-from lineside.edge.machine import give_back_memory, resident_bytes, this_platform
-from lineside.edge.own_page import gallery_for, page_for
-from lineside.edge.renewal import renewing
-from lineside.edge.spool import open_spool
-from lineside.edge.suits import check_machine, check_suits
-from lineside.edge.tally import Tally
+from lineside.edge.counters import Tally
+from lineside.edge.delivery.log_publisher import LogPublisher
+from lineside.edge.delivery.spool import open_spool
+from lineside.edge.identity.renewal import renewing
+from lineside.edge.machine import sole_user
+from lineside.edge.packages import loading
+from lineside.edge.page.device import gallery_for, page_for
 from lineside.edge.watchdog import Watchdog
 from lineside.links import Bus, open_bus
-from lineside.models import EngineName, Package, Predictor
 
 if TYPE_CHECKING:
-    from lineside.edge.serving import Serving
+    from lineside.edge.local_api.serving import Serving
 
 logger = logging.getLogger(__name__)
 
@@ -120,46 +117,13 @@ def run(
     logger.info("device stopped device=%s", config.device)
 
 
-def loading(
-    clock: Clock,
-    *,
-    inspections: Iterable[Inspection] = (),
-    engine: EngineName = EngineName.ONNX_RUNTIME,
-) -> MakeReady:
-    """How an archive becomes a package at work: checked, loaded, golden pictures answered.
-
-    Args:
-        clock: of the predictors.
-        inspections: of the plant; a package has to answer what its own asks.
-        engine: what runs them.
-    """
-    asked = tuple(inspections)
-
-    def make_ready(data: bytes) -> Ready:
-        before = resident_bytes()
-        package = Package.read(data)
-        check_machine(package.manifest, this_platform())
-        check_suits(package.manifest, asked)
-        predictor = Predictor(package, clock=clock, engine=engine)
-        predictor.check_golden()
-        give_back_memory()
-        return Ready(
-            digest=package.digest,
-            inspection=package.manifest.inspection,
-            judge=predictor,
-            size_bytes=max(len(data), resident_bytes() - before),
-        )
-
-    return make_ready
-
-
 def opened_serving(config: EdgeConfig, *, clock: Clock, tally: Tally) -> "Serving | None":
     """Captures and socket, where they are configured; its libraries are imported only then."""
     if not config.grpc and config.capture.inspections == "none":
         return None
     need("grpc", extra="edge")
     need("google.protobuf", extra="edge")
-    from lineside.edge.serving import Serving
+    from lineside.edge.local_api.serving import Serving
 
     return Serving(config, clock=clock, tally=tally)
 
@@ -179,25 +143,3 @@ def published_log(config: EdgeConfig, *, bus: Bus, clock: Clock) -> Iterator[Non
     finally:
         root.removeHandler(publisher)
         publisher.close()
-
-
-@contextmanager
-def sole_user(folder: Path) -> Iterator[None]:
-    """Make the folder and hold it: two agents on one spool would give one number twice."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        file = (folder / "lock").open("w")
-    except OSError as error:
-        raise UnavailableError(
-            f"cannot be written: {error.strerror}", where=str(folder), fix="Allow writing there."
-        ) from error
-    with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise ConflictError(
-                "another agent uses this folder",
-                where=str(folder),
-                fix="Stop it, or give this one a data_dir of its own.",
-            ) from error
-        yield

@@ -16,7 +16,7 @@ from typing import Literal
 
 from lineside.core import Clock, LinesideError
 from lineside.core.systemd import Supervisor
-from lineside.edge.tally import Tally
+from lineside.edge.counters import Tally
 
 logger = logging.getLogger(__name__)
 

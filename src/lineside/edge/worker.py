@@ -1,14 +1,19 @@
 """One camera: from its shots to events handed to the shipper.
 
-Every shot ends in exactly one of: judged, or counted under the reason for which it was left. A
-shot that nobody wants is not decoded.
+1. Every shot ends in exactly one of: judged, or counted under the reason for which it was left. A
+   shot that nobody wants is not decoded.
+2. Triggers count on capture times. ``frame``: each frame is inspected. ``interval``: not before
+   ``interval_s`` after the last one inspected; the clock is the camera's. ``topic``: the first
+   frame that arrives after a message on the topic. ``part``: each frame that carries a part id.
 """
 
 import logging
 import threading
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import assert_never
 
 from lineside.core import Camera as CameraRecord
 from lineside.core import (
@@ -17,17 +22,58 @@ from lineside.core import (
     Inspection,
     InvalidError,
     LinesideError,
+    Trigger,
     UnavailableError,
     rfc3339,
 )
-from lineside.edge.contract import Judge
+from lineside.edge.counters import Tally
 from lineside.edge.messages import CameraCondition
-from lineside.edge.tally import Tally
-from lineside.edge.trigger import Seen, arm, inspected, wants
+from lineside.edge.packages import Judge
 from lineside.edge.watchdog import Pulse
 from lineside.links import Camera, Shot
 from lineside.streams import NotFresh, freshness
 from lineside.vision import Frame, Prediction
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TriggerState:
+    """What a trigger remembers between frames.
+
+    Attributes:
+        last_at: capture time of the frame inspected last.
+        armed: a message on the trigger's topic came and no frame was inspected since.
+    """
+
+    last_at: datetime | None = None
+    armed: bool = False
+
+
+def arm(seen: TriggerState) -> TriggerState:
+    """After a message on the trigger's topic."""
+    return replace(seen, armed=True)
+
+
+def wants(trigger: Trigger, seen: TriggerState, *, captured_at: datetime, part: str) -> bool:
+    """Whether this frame is to be inspected."""
+    match trigger.on:
+        case "frame":
+            return True
+        case "interval":
+            wait = timedelta(seconds=trigger.interval_s)
+            return seen.last_at is None or captured_at - seen.last_at >= wait
+        case "topic":
+            return seen.armed
+        case "part":
+            return bool(part)
+        case _:
+            assert_never(trigger.on)
+
+
+def inspected(seen: TriggerState, *, captured_at: datetime) -> TriggerState:
+    """After the frame was taken; an older frame never moves the interval back."""
+    last_at = captured_at if seen.last_at is None else max(seen.last_at, captured_at)
+    return replace(seen, last_at=last_at, armed=False)
+
 
 logger = logging.getLogger(__name__)
 
@@ -82,7 +128,7 @@ class Worker:
         self._around = around
         self._tally = tally
         self._clock = clock
-        self._seen: dict[str, Seen] = {item.id: Seen() for item in inspections}
+        self._seen: dict[str, TriggerState] = {item.id: TriggerState() for item in inspections}
         self._seen_lock = threading.Lock()
         self._recent: deque[FrameId] = deque(maxlen=_REMEMBERED)
         self._last: Frame | None = None

@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lineside.core import Clock, Digest, Plant, digest_of, parse_plant, rfc3339
-from lineside.edge.contract import Judge
+from lineside.edge.config import PageConfig
 from lineside.edge.messages import DeviceStatus, InUse
-from lineside.edge.page.config import PageConfig
+from lineside.edge.packages import Judge
 from lineside.edge.page.facts import Device, HubContact, ModelRow, UpdateUnderWay
 from lineside.edge.page.gallery import Gallery
 from lineside.edge.page.server import PageServer

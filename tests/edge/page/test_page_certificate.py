@@ -11,9 +11,9 @@ import pytest
 
 from lineside.core import InvalidError, NotFoundError, RefusedError, SystemClock, UnavailableError
 from lineside.edge import EdgeConfig
-from lineside.edge.identity import IdentityFiles
-from lineside.edge.page.config import PageConfig
-from lineside.edge.page_certificate import check_holds, kept_at, page_settings, wants_site
+from lineside.edge.config import PageConfig
+from lineside.edge.identity.files import IdentityFiles
+from lineside.edge.identity.page_certificate import check_holds, kept_at, page_settings, wants_site
 from lineside.fleet import SiteAuthority, device_request, new_device_key, page_hosts
 from lineside.testing import FakeClock
 from lineside.testing.links import wait_until

@@ -6,7 +6,7 @@ import pytest
 
 from lineside.core import InvalidError, load_config
 from lineside.edge import EdgeConfig
-from lineside.edge.page.config import PageConfig, parse_listen
+from lineside.edge.config import PageConfig, parse_listen
 
 
 @pytest.mark.parametrize(

@@ -10,9 +10,9 @@ import pytest
 
 from lineside.core import SystemClock, UnavailableError, decode_json
 from lineside.edge import EdgeConfig, run
+from lineside.edge.config import PageConfig
+from lineside.edge.deploy.package_store import Shelf
 from lineside.edge.messages import read_desired
-from lineside.edge.page.config import PageConfig
-from lineside.edge.shelf import Shelf
 from lineside.links import Bus, EmbeddedBroker, open_bus
 from lineside.models import Package, build_package
 from lineside.testing.links import LONG_S, wait_until

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from lineside.core import Box, Clock, Inspection, InvalidError, Plant, rfc3339
-from lineside.edge.contract import Judge
 from lineside.edge.messages import DeviceStatus
+from lineside.edge.packages import Judge
 from lineside.edge.page.gallery import Gallery, Newest
 from lineside.fleet import identifier_of
 from lineside.models import Predictor

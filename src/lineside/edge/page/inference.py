@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from datetime import datetime
 
 from lineside.core import Clock, Digest, UnavailableError
-from lineside.edge.contract import Judge
+from lineside.edge.packages import Judge
 from lineside.models import (
     InferenceModels,
     InferRequest,

@@ -16,7 +16,7 @@ from lineside.core import (
     need,
     replace_durably,
 )
-from lineside.edge.page.config import PageConfig
+from lineside.edge.config import PageConfig
 from lineside.edge.page.door import Door, read_password_line, read_token_line
 from lineside.edge.page.facts import Device
 from lineside.edge.page.gallery import Gallery

@@ -1,0 +1,1 @@
+"""Captures of model inputs and outputs: policy, buffer, record format, destinations, upload."""

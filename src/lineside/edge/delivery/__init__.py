@@ -1,0 +1,1 @@
+"""Delivery to the hub: durable spool, shipping with acknowledgements, publisher of results, log."""

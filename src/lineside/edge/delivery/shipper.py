@@ -1,0 +1,210 @@
+"""From the predict thread to the hub: number, commit, send, forget on acknowledgement.
+
+One thread owns the spool and does, in this order and again: take what was handed in and commit it
+in one batch; forget what the hub acknowledged; send what was not sent yet, without waiting.
+
+1. ``ship`` costs the caller a queue append. When the disk is slower than the camera for long, it
+   waits, so pictures are dropped in front and counted there; no judged event is dropped here.
+2. At most ``_OUTSTANDING`` events are sent and unacknowledged. Without any progress they are sent
+   again after ``resend_after_s``, then after twice as long, up to a minute; at once when the bus
+   comes back.
+3. Before the first event of each connection ``announce`` says the device's status, because a hub
+   takes predictions of known devices only.
+"""
+
+import logging
+import threading
+from collections import deque
+from collections.abc import Callable
+
+from lineside.core import Clock, LinesideError, UnavailableError
+from lineside.edge.counters import Tally
+from lineside.edge.delivery.spool import Draft, Row, Spool
+from lineside.links import Bus
+
+logger = logging.getLogger(__name__)
+
+_OUTSTANDING = 500
+_PENDING = 200
+_BATCH = 100
+_TICK_S = 0.2
+_WINDOW_S = 0.02
+_LONGEST_WAIT_S = 60.0
+_PLACE = "spool"
+_BEFORE = b',"deviceseq":'
+
+
+class Shipper:
+    """Started and closed by the agent."""
+
+    def __init__(
+        self,
+        spool: Spool,
+        *,
+        bus: Bus,
+        clock: Clock,
+        tally: Tally,
+        resend_after_s: float,
+        announce: Callable[[], None],
+    ) -> None:
+        self._spool = spool
+        self._bus = bus
+        self._clock = clock
+        self._tally = tally
+        self._resend_after_s = resend_after_s
+        self._announce = announce
+        self._pending: deque[Draft] = deque()
+        self._fresh: list[Row] = []
+        self._changed = threading.Condition()
+        self._stop = threading.Event()
+        self._acked = 0
+        self._cursor = spool.first - 1
+        self._connection = 0
+        self._attempt = 0
+        self._progress_s = clock.monotonic()
+        self._depth = spool.depth
+        self._dropped = spool.dropped
+        self._thread = threading.Thread(target=self._run, name="shipper", daemon=True)
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread.start()
+
+    def ship(self, draft: Draft) -> bool:
+        """Hand in an event; False when the agent is closing. Waits while too many are pending."""
+        with self._changed:
+            self._changed.wait_for(lambda: len(self._pending) < _PENDING or self._stop.is_set())
+            if self._stop.is_set():
+                return False
+            self._pending.append(draft)
+            self._changed.notify_all()
+            return True
+
+    def acknowledge(self, sequence: int) -> None:
+        """The hub stored everything up to this number."""
+        with self._changed:
+            self._acked = max(self._acked, sequence)
+            self._changed.notify_all()
+
+    def depth(self) -> int:
+        """Events that wait for acknowledgement, those not committed yet included."""
+        return self._depth + len(self._pending)
+
+    def dropped(self) -> int:
+        """Events that were dropped for lack of room."""
+        return self._dropped
+
+    @property
+    def alive(self) -> bool:
+        """Whether its work goes on."""
+        return self._thread.is_alive()
+
+    def close(self) -> None:
+        """Commit what was handed in, send what can be sent at once, join the thread."""
+        self._stop.set()
+        with self._changed:
+            self._changed.notify_all()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def _run(self) -> None:
+        while not self._stop.is_set():
+            rest_s = self._round()
+            with self._changed:
+                if not self._pending and not self._acked and not self._stop.is_set():
+                    self._changed.wait(rest_s)
+        for _ in range(1 + _PENDING // _BATCH):
+            self._round()
+
+    def _round(self) -> float:
+        """Everything once; for how long there is nothing to do unless something comes."""
+        try:
+            self._commit()
+            self._forget()
+            rest_s = self._send()
+            self._tally.mended(_PLACE)
+        except LinesideError as error:
+            rest_s = _TICK_S
+            if self._tally.fault(_PLACE, error):
+                logger.error("spool cannot be used: %s", error)  # noqa: TRY400  a known failure
+            self._stop.wait(rest_s)
+        except Exception as error:  # boundary: the thread goes on
+            rest_s = _TICK_S
+            logger.exception("shipper failed")
+            self._tally.fault(_PLACE, error)
+            self._stop.wait(rest_s)
+        self._depth, self._dropped = self._spool.depth, self._spool.dropped
+        return rest_s
+
+    def _commit(self) -> None:
+        with self._changed:
+            batch = [self._pending[place] for place in range(min(_BATCH, len(self._pending)))]
+        if not batch:
+            return
+        self._fresh = self._spool.append(batch)
+        with self._changed:
+            for _ in batch:
+                self._pending.popleft()
+            self._changed.notify_all()
+
+    def _forget(self) -> None:
+        with self._changed:
+            acked, self._acked = self._acked, 0
+        if self._spool.acknowledge(acked):
+            self._progress_s, self._attempt = self._clock.monotonic(), 0
+            self._cursor = max(self._cursor, self._spool.first - 1)
+
+    def _send(self) -> float:
+        if not self._reachable():
+            return _TICK_S
+        self._rewind_if_due()
+        first = self._spool.first
+        self._cursor = max(self._cursor, first - 1)
+        room = first + _OUTSTANDING - 1 - self._cursor
+        rows = self._next_rows(most=max(0, min(room, _BATCH)))
+        for row in rows:
+            if not self._bus.publish_soon(row.topic, with_first(row, first=first)):
+                return _WINDOW_S
+            if self._cursor < first:
+                self._progress_s = self._clock.monotonic()  # the wait begins with the first one
+            self._cursor = row.sequence
+        return 0.0 if len(rows) == _BATCH else _TICK_S
+
+    def _next_rows(self, *, most: int) -> list[Row]:
+        """What comes after the cursor; usually just committed and still in memory."""
+        fresh, self._fresh = self._fresh, []
+        if fresh and fresh[0].sequence == self._cursor + 1 and len(fresh) <= most:
+            return fresh
+        return self._spool.after(self._cursor, most=most)
+
+    def _reachable(self) -> bool:
+        if not self._bus.connected():
+            return False
+        connection = self._bus.connections()
+        if connection != self._connection:
+            try:
+                self._announce()
+            except UnavailableError:
+                return False
+            self._connection = connection
+            self._cursor, self._attempt = self._spool.first - 1, 0
+        return True
+
+    def _rewind_if_due(self) -> None:
+        """Send again what the hub has not acknowledged for too long."""
+        outstanding = self._cursor >= self._spool.first
+        wait_s = min(_LONGEST_WAIT_S, self._resend_after_s * 2.0 ** min(self._attempt, 10))
+        if outstanding and self._clock.monotonic() - self._progress_s >= wait_s:
+            self._cursor = self._spool.first - 1
+            self._progress_s = self._clock.monotonic()
+            self._attempt += 1
+
+
+def with_first(row: Row, *, first: int) -> bytes:
+    """The event with ``devicefirst`` as it is now; it was written without.
+
+    ``deviceseq`` is the last attribute of that name in the canonical JSON: quotes inside text are
+    escaped, so the mark cannot stand in a value.
+    """
+    head, mark, tail = row.payload.rpartition(_BEFORE)
+    return b"%b,%b:%d%b%b" % (head, b'"devicefirst"', first, mark, tail) if mark else row.payload

@@ -1,0 +1,1 @@
+"""Deployment of packages: desired state, package sources, jobs, loading, shadow runs, air gap."""

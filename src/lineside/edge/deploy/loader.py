@@ -1,0 +1,453 @@
+"""From what is wanted to a package that answers.
+
+1. A package is taken from the disk or fetched, proved (``supply``), its digest compared, its golden
+   pictures run, the cameras' last pictures shown to it, so that the line does not wait for its
+   first frame; only then it replaces the one before, in one assignment, between two frames.
+2. When anything of that fails the one before goes on, and the failure is told as a fault. A hub
+   that is away is asked again; a package that must not run is not tried again until the wish
+   changes. A device that starts and cannot have what is wanted goes on with what it ran last, or
+   with the one before that. A package that was judged bad on the line does not go on: the one
+   before it does, or none.
+3. An inspection that nobody wants a package for has none any more.
+4. The archive in use and the one before it stay on the disk. What is kept there is proved again
+   each time it is loaded.
+5. All packages in use may take ``max_bytes`` together, measured as they were loaded.
+"""
+
+import logging
+import threading
+from dataclasses import dataclass, replace
+
+from lineside.core import (
+    Clock,
+    Digest,
+    InvalidError,
+    LinesideError,
+    RefusedError,
+    UnavailableError,
+    rfc3339,
+    short,
+)
+from lineside.edge.counters import Tally
+from lineside.edge.deploy.deployment import DeployedPackage, settled, wanted_now
+from lineside.edge.deploy.package_source import DamagedError, Supply
+from lineside.edge.deploy.package_store import Shelf
+from lineside.edge.machine import give_back_memory
+from lineside.edge.messages import Desired, InUse, Wanted
+from lineside.edge.packages import Judge, MakeReady, Ready
+from lineside.fleet import Installed
+
+logger = logging.getLogger(__name__)
+
+_FIRST_RETRY_S = 1.0
+_LONGEST_RETRY_S = 60.0
+
+
+class DesiredChangedError(UnavailableError):
+    """The desired state changed after a job was confirmed: the job is to be confirmed again."""
+
+
+class StoppingError(UnavailableError):
+    """The agent is closing: what was begun is gone on with at its next start."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prepared:
+    """A package that answered its golden pictures and may come into use.
+
+    Attributes:
+        data: its archive.
+        url: where it may be had again; "": the repository says so.
+        installed: what is kept of it where it is signed or came with a version.
+        by_job: whether a job brings it.
+    """
+
+    ready: Ready
+    data: bytes
+    url: str = ""
+    installed: Installed | None = None
+    by_job: bool = False
+    desired: tuple[str, int] = ("", 0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Slot:
+    ready: Ready
+    loaded_at: str
+
+
+class Loader:
+    """Started and closed by the agent; ``judge`` is called from the camera threads."""
+
+    def __init__(
+        self,
+        shelf: Shelf,
+        *,
+        supply: Supply,
+        make_ready: MakeReady,
+        inspections: frozenset[str],
+        most: int,
+        max_bytes: int,
+        tally: Tally,
+        clock: Clock,
+    ) -> None:
+        self._shelf = shelf
+        self._supply = supply
+        self._make_ready = make_ready
+        self.inspections = inspections
+        self._most = most
+        self._max_bytes = max_bytes
+        self._tally = tally
+        self._clock = clock
+        self._slots: dict[str, _Slot] = {}
+        self._deployed: dict[str, DeployedPackage] = {}
+        self._failed: dict[str, Digest] = {}
+        self._wish: Desired | None = None
+        self._changed = threading.Condition()
+        self._swapping = threading.RLock()
+        self._new = False
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="loader", daemon=True)
+
+    def start(self) -> None:
+        """Load what the disk has, then wait for wishes."""
+        self._deployed = self._shelf.deployed()
+        self._wish, self._new = self._shelf.desired(), True
+        self._thread.start()
+
+    def wish(self, desired: Desired) -> None:
+        """The hub wants these packages."""
+        with self._changed:
+            self._wish, self._new = desired, True
+            self._changed.notify_all()
+
+    def desired_of(self, inspection: str) -> tuple[str, int]:
+        """Digest and revision that the hub wants for an inspection; ``("", 0)``: nothing heard."""
+        wish = self._wish
+        return wish.of(inspection) if wish is not None else ("", 0)
+
+    def revisions(self) -> dict[str, int]:
+        """Inspection → the newest revision that was heard, for the status."""
+        wish = self._wish
+        return dict(wish.revisions) if wish is not None else {}
+
+    def judge(self, inspection: str) -> Judge | None:
+        """What answers for an inspection right now."""
+        slot = self._slots.get(inspection)
+        return slot.ready.judge if slot is not None else None
+
+    def in_use(self) -> tuple[InUse, ...]:
+        """For the status."""
+        return tuple(
+            InUse(inspection=name, digest=slot.ready.digest, loaded_at=slot.loaded_at)
+            for name, slot in sorted(self._slots.items())
+        )
+
+    def place(self, made: Prepared) -> None:
+        """Put a package into use, now and after the next start.
+
+        Raises:
+            InvalidError: there is no room for it.
+            DesiredChangedError: a job brought it, and the hub wants something else since.
+            UnavailableError: the disk does not take it; the one before goes on.
+        """
+        with self._swapping:
+            name, digest = made.ready.inspection, made.ready.digest
+            if made.by_job and made.desired != self.desired_of(name):
+                raise DesiredChangedError("the hub changed what it wants meanwhile", where=name)
+            self._check_room(made.ready)
+            if self._shelf.get(digest) != made.data:
+                self._shelf.put(digest, made.data)
+            one = self._deployed.get(name)
+            changes = one is None or one.digest != digest
+            deployed = self._next_deployed(made)
+            self._shelf.keep_deployed(deployed, installed=made.installed if changes else None)
+            self._deployed = deployed
+            slot = _Slot(ready=made.ready, loaded_at=rfc3339(self._clock.now()))
+            self._slots = {**self._slots, name: slot}
+            self._failed.pop(name, None)
+        give_back_memory()
+        self._tally.mended(_place(name))
+        self._tally.mended(_archive(name))
+        self._tally.changed()
+        logger.info("package in use inspection=%s package=%s", name, short(digest))
+
+    @property
+    def alive(self) -> bool:
+        """Whether its work goes on."""
+        return self._thread.is_alive()
+
+    def close(self) -> None:
+        """Stop; a load under way is finished first, a fetch is broken off."""
+        self._stop.set()
+        with self._changed:
+            self._changed.notify_all()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def checked(self, data: bytes, *, inspection: str, digest: str, where: str) -> Ready:
+        """Load an archive and run its golden pictures; "" for what is not known yet.
+
+        Raises:
+            RefusedError: another package, or of another inspection, or its answers differ.
+            InvalidError: not a package that can run.
+        """
+        ready = self._make_ready(data)
+        if digest and ready.digest != digest:
+            raise RefusedError(
+                f"the package has digest {short(ready.digest)}, wanted {short(Digest(digest))}",
+                where=where,
+                fix="Ask for the package that the hub has.",
+            )
+        if inspection and ready.inspection != inspection:
+            raise RefusedError(
+                f"the package is made for inspection {ready.inspection!r}",
+                where=inspection,
+                fix="Use a package of this inspection.",
+            )
+        return ready
+
+    # ---- the loader's own thread
+
+    def _run(self) -> None:
+        retry_s = _FIRST_RETRY_S
+        while not self._stop.is_set():
+            with self._changed:
+                wish, self._new = self._wish, False
+            done = self._carry_out(wish)
+            retry_s = _FIRST_RETRY_S if done else min(2 * retry_s, _LONGEST_RETRY_S)
+            with self._changed:
+                self._changed.wait_for(
+                    lambda: self._new or self._stop.is_set(), timeout=None if done else retry_s
+                )
+                if self._new:
+                    retry_s = _FIRST_RETRY_S
+                    self._failed.clear()
+
+    def _carry_out(self, wish: Desired | None) -> bool:
+        """Bring every wanted package into use; False when one is to be tried again."""
+        if wish is None and not self._deployed:
+            return True
+        with self._swapping:
+            self._settle(wish)
+            wanted = wanted_now(wish, self._deployed)
+            mine = [one for one in wanted if one.inspection in self.inspections]
+            self._unload({one.inspection for one in mine})
+        outcomes = [self._bring(one) for one in mine]
+        for one in mine:
+            self._drop_bad(one)
+        self._sweep()
+        return all(outcomes)
+
+    def _settle(self, wish: Desired | None) -> None:
+        after = settled(wish, self._deployed)
+        if after != self._deployed:
+            self._deployed = after
+            self._keep_deployed(after)
+
+    def _unload(self, keep: set[str]) -> None:
+        for name in set(self._slots) - keep:
+            logger.info("package no longer wanted inspection=%s", name)
+            self._slots = {key: slot for key, slot in self._slots.items() if key != name}
+            self._tally.changed()
+        gone = {name: one for name, one in self._deployed.items() if name in keep}
+        if gone != self._deployed:
+            self._deployed = gone
+            self._keep_deployed(gone)
+
+    def _bring(self, wanted: Wanted) -> bool:
+        name = wanted.inspection
+        slot = self._slots.get(name)
+        if slot is not None and slot.ready.digest == wanted.digest:
+            self._tally.mended(_place(name))
+            return True
+        if self._failed.get(name) == wanted.digest or self._stop.is_set():
+            return True
+        try:
+            made = self._prepared(wanted)
+            with self._swapping:
+                if self._is_wanted(wanted):
+                    self.place(made)
+        except UnavailableError as error:
+            return self._not_now(wanted, error)
+        except LinesideError as error:
+            return self._never(wanted, error)
+        except Exception as error:  # boundary: a package must not end the agent
+            logger.exception("package cannot be loaded inspection=%s", name)
+            return self._never(wanted, error)
+        return True
+
+    def _drop_bad(self, wanted: Wanted) -> None:
+        """What was judged bad does not stay where what is wanted cannot be had."""
+        name, slot = wanted.inspection, self._slots.get(wanted.inspection)
+        failed = self._failed.get(name) == wanted.digest
+        if slot is None or not failed or not self._is_bad(slot.ready.digest):
+            return
+        logger.warning("a bad package is dropped inspection=%s", name)
+        with self._swapping:
+            self._slots = {key: one for key, one in self._slots.items() if key != name}
+        self._tally.changed()
+        self._fall_back(wanted)
+
+    def _is_bad(self, digest: str) -> bool:
+        wish = self._wish
+        return wish is not None and digest in wish.bad
+
+    def _is_wanted(self, wanted: Wanted) -> bool:
+        """Whether nobody wished for another one, and no job brought one, meanwhile."""
+        now = wanted_now(self._wish, self._deployed)
+        return (wanted.inspection, wanted.digest) in [(one.inspection, one.digest) for one in now]
+
+    def _not_now(self, wanted: Wanted, error: UnavailableError) -> bool:
+        if not self._stop.is_set():
+            self._note(_place(wanted.inspection), error)
+            self._fall_back(wanted)
+        return False
+
+    def _never(self, wanted: Wanted, error: Exception) -> bool:
+        self._failed[wanted.inspection] = wanted.digest
+        self._note(_place(wanted.inspection), error)
+        self._fall_back(wanted)
+        return True
+
+    def _note(self, place: str, error: Exception) -> None:
+        if self._tally.fault(place, error) and isinstance(error, LinesideError):
+            logger.warning("%s: %s", place, error)
+
+    def _fall_back(self, wanted: Wanted) -> None:
+        """Nothing answers yet: what did before this start goes on."""
+        name = wanted.inspection
+        one = self._deployed.get(name)
+        if one is None or name in self._slots:
+            return
+        for digest in (one.digest, one.previous):
+            if not digest or digest == wanted.digest or self._is_bad(digest):
+                continue
+            try:
+                self._go_on(Wanted(inspection=name, digest=Digest(digest), url=one.url))
+            except LinesideError as error:
+                logger.warning("the package before cannot go on inspection=%s: %s", name, error)
+            else:
+                return
+
+    def _go_on(self, wanted: Wanted) -> None:
+        data = self._shelf.get(wanted.digest)
+        if data is None:
+            return
+        self._supply.kept(data, wanted=wanted, changes=False)
+        ready = self.checked(
+            data, inspection=wanted.inspection, digest=wanted.digest, where=wanted.url
+        )
+        with self._swapping:
+            slot = _Slot(ready=ready, loaded_at=rfc3339(self._clock.now()))
+            self._slots = {**self._slots, wanted.inspection: slot}
+        self._tally.changed()
+        logger.warning(
+            "goes on with package=%s inspection=%s", short(wanted.digest), wanted.inspection
+        )
+
+    def _prepared(self, wanted: Wanted) -> Prepared:
+        if wanted.inspection not in self._slots and len(self._slots) >= self._most:
+            raise InvalidError(
+                f"{self._most} packages are loaded, no more are allowed",
+                where="max_loaded_packages",
+                fix="Raise it, or want fewer packages.",
+            )
+        kept = self._from_disk(wanted)
+        if kept is not None:
+            return kept
+        choice = self._supply.wished(wanted)
+        kept = self._from_disk(wanted)  # what is signed by now may allow it
+        if kept is not None:
+            return kept
+        data = self._supply.fetch(choice, progress=self._while_open)
+        ready = self.checked(
+            data, inspection=wanted.inspection, digest=wanted.digest, where=wanted.url
+        )
+        self._shelf.put(wanted.digest, data)
+        self._supply.done(choice)
+        return Prepared(ready=ready, data=data, url=wanted.url, installed=choice.installed)
+
+    def _from_disk(self, wanted: Wanted) -> Prepared | None:
+        """The archive of this disk; None where there is none that may be loaded."""
+        data, one = self._shelf.get(wanted.digest), self._deployed.get(wanted.inspection)
+        if data is None:
+            return None
+        changes = one is None or one.digest != wanted.digest
+        try:
+            installed = self._supply.kept(data, wanted=wanted, changes=changes)
+        except DamagedError as error:
+            self._throw_away(wanted, error)
+            return None
+        except (RefusedError, InvalidError) as error:
+            logger.debug("archive on the disk not taken, the hub is asked: %s", error)
+            return None
+        try:
+            ready = self.checked(
+                data, inspection=wanted.inspection, digest=wanted.digest, where=wanted.url
+            )
+        except (RefusedError, InvalidError) as error:
+            self._throw_away(wanted, error)
+            return None
+        return Prepared(ready=ready, data=data, url=wanted.url, installed=installed)
+
+    def _throw_away(self, wanted: Wanted, error: LinesideError) -> None:
+        self._note(_archive(wanted.inspection), error)
+        self._shelf.remove(wanted.digest)
+
+    def _while_open(self, there: int, whole: int) -> None:
+        del there, whole
+        if self._stop.is_set():
+            raise StoppingError("the agent is closing")
+
+    # ---- room and disk
+
+    def _check_room(self, ready: Ready) -> None:
+        others = [slot.ready for name, slot in self._slots.items() if name != ready.inspection]
+        held = sum(other.size_bytes for other in others)
+        if held + ready.size_bytes > self._max_bytes:
+            raise InvalidError(
+                f"{ready.size_bytes} bytes more than {held} are above {self._max_bytes}",
+                where="max_loaded_bytes",
+                fix="Allow more, or want fewer or smaller packages.",
+            )
+
+    def _next_deployed(self, made: Prepared) -> dict[str, DeployedPackage]:
+        name, digest = made.ready.inspection, made.ready.digest
+        old = self._deployed.get(name)
+        same = old is not None and old.digest == digest
+        if old is not None and same and not made.by_job:
+            return {**self._deployed, name: replace(old, url=made.url or old.url)}
+        desired_digest, revision = made.desired if made.by_job else ("", 0)
+        new = DeployedPackage(
+            inspection=name,
+            digest=digest,
+            previous=(old.previous if same else old.digest) if old is not None else "",
+            url=made.url,
+            by_job=made.by_job,
+            desired_digest=desired_digest,
+            desired_revision=revision,
+        )
+        return {**self._deployed, name: new}
+
+    def _keep_deployed(self, deployed: dict[str, DeployedPackage]) -> None:
+        try:
+            self._shelf.keep_deployed(deployed)
+        except UnavailableError as error:
+            self._note("packages in use", error)
+
+    def _sweep(self) -> None:
+        with self._swapping:
+            keep = {slot.ready.digest for slot in self._slots.values()}
+            for one in self._deployed.values():
+                keep |= {one.digest, Digest(one.previous)} if one.previous else {one.digest}
+            wished = self._wish.packages if self._wish is not None else ()
+            self._shelf.sweep(keep=keep | {wanted.digest for wanted in wished})
+
+
+def _place(inspection: str) -> str:
+    return f"package of {inspection}"
+
+
+def _archive(inspection: str) -> str:
+    return f"archive of {inspection}"

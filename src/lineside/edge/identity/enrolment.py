@@ -1,0 +1,313 @@
+"""A device becomes one of the site's: the way to the hub is tried step by step, then it is walked.
+
+1. The hub's authority is believed by the fingerprint in the code, and the hub by that authority,
+   before the code's secret is sent anywhere.
+2. The key is made here and never leaves. What is written is written as a whole, the configuration
+   last: where it stands, everything it names stands too.
+3. Doing it again changes nothing: a device that has everything says so; one that broke off goes on
+   with the key it asked with.
+"""
+
+import json
+import ssl
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from lineside.core import (
+    Clock,
+    ConflictError,
+    InvalidError,
+    LinesideError,
+    NotFoundError,
+    RefusedError,
+    UnavailableError,
+    decode,
+    decode_toml,
+    replace_durably,
+)
+from lineside.edge.config import EdgeConfig
+from lineside.edge.hub_client import (
+    Answered,
+    HubPlace,
+    HubQuestions,
+    look_up,
+    place_of,
+    reach,
+    refusal_of,
+)
+from lineside.edge.identity.files import (
+    IdentityFiles,
+    read_identity,
+    waiting_key,
+)
+from lineside.edge.identity.page_certificate import renew_page
+from lineside.edge.identity.trust import TRUST
+from lineside.fleet import (
+    CodeAnswer,
+    CodeQuestion,
+    EnrolmentAnswer,
+    EnrolmentCode,
+    EnrolmentRequest,
+    device_request,
+    fingerprint_of,
+    pin_root,
+    read_code,
+    read_device_certificate,
+)
+from lineside.links import open_bus
+
+_CLOCK_OFF = timedelta(minutes=4)  # certificates begin five minutes early
+_HUB = "{hub}"
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EnrolWish:
+    """What is asked for.
+
+    Attributes:
+        hub: the hub's address.
+        code: as it was printed.
+        data_dir: of the agent.
+        config: the agent's TOML file; "": ``edge.toml`` in ``data_dir``.
+    """
+
+    hub: str
+    code: str
+    data_dir: Path
+    config: Path | None = None
+
+    @property
+    def config_path(self) -> Path:
+        """Where the agent's settings will stand."""
+        return (self.config or self.data_dir / "edge.toml").absolute()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Enrolled:
+    """What came of it; ``made`` False: it was there before."""
+
+    device: str
+    config: Path
+    made: bool
+
+
+def enrol(wish: EnrolWish, *, clock: Clock, say: Say) -> Enrolled:
+    """Enrol this device; ``say`` is given a line for each step that worked.
+
+    Raises:
+        InvalidError: the code is mistyped, the address is none, or this device's clock is wrong.
+        RefusedError: another hub, or one that refuses the code.
+        UnavailableError: the hub or the bus is not reached; says at which step.
+        ConflictError: the device belongs to another site, or other settings stand there.
+    """
+    code, place = read_code(wish.code), place_of(wish.hub)
+    files = IdentityFiles.below(wish.data_dir.absolute())
+    kept = _kept(wish, files, code=code, clock=clock)
+    if kept is not None:
+        say(f"enrolled already as {kept.device}")
+        return kept
+    authority = check_way(place, code=code, clock=clock, say=say)
+    questions = HubQuestions(place, tls=_context(authority) if place.secure else None)
+    told = questions.post(
+        "/api/v1/enrolment/code", CodeQuestion(secret=code.secret), kind=CodeAnswer
+    )
+    say(f"code: for {told.device} at {told.site}")
+    key = _key(files)
+    request = device_request(key, device=told.device).decode()
+    asked = EnrolmentRequest(secret=code.secret, request=request)
+    answer = questions.post("/api/v1/enrolment", asked, kind=EnrolmentAnswer)
+    _keep(wish, answer, key=key, files=files, place=place)
+    say(f"enrolled: certificate and settings of {answer.device}")
+    _certify_page(wish, answer, place=place, clock=clock, say=say)
+    return Enrolled(device=answer.device, config=wish.config_path, made=True)
+
+
+def check_way(place: HubPlace, *, code: EnrolmentCode, clock: Clock, say: Say) -> bytes:
+    """Try every step to the hub, in order; the site's authority, PEM.
+
+    Raises:
+        UnavailableError: name or connection.
+        InvalidError: no TLS, or this device's clock is wrong.
+        NotFoundError: no hub, or one without an authority.
+        RefusedError: the hub is not the one that the code is of.
+    """
+    say(f"name: {place.host} is {look_up(place)}")
+    reach(place.host, place.port, what="the hub")
+    say(f"connection: port {place.port} answers")
+    answered = _authority(place)
+    _check_clock(answered.at, clock=clock, say=say)
+    if fingerprint_of(answered.body) != code.fingerprint:
+        raise RefusedError(
+            "this is not the hub that the code is of: the authority's fingerprint is another",
+            where=place.url,
+            fix="Write the address of the hub that printed the code; if it is, somebody listens.",
+        )
+    say("fingerprint: the authority is the one of the code")
+    if place.secure:
+        HubQuestions(place, tls=_context(answered.body)).get("/healthz")
+        say("TLS: the hub's certificate is of this authority")
+    return answered.body
+
+
+def check_bus(config: EdgeConfig, *, clock: Clock) -> None:
+    """Join the bus once, as the agent will.
+
+    Raises:
+        UnavailableError: it is away, or ends the connection at once.
+        RefusedError: it refuses the certificate.
+    """
+    bus = open_bus(config.bus_url, client_id=f"lineside-{config.device}-check", clock=clock)
+    try:
+        if not bus.connected():
+            raise UnavailableError(
+                "the bus does not let this device in, or is away", where=config.bus,
+                fix="Start it, open its port in the firewall, and look at the hub's log.",
+            )  # fmt: skip
+    finally:
+        bus.close()
+
+
+def _authority(place: HubPlace) -> Answered:
+    """What stands at the address as authority; nothing of it is believed yet."""
+    blind = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    blind.check_hostname, blind.verify_mode = False, ssl.CERT_NONE
+    try:
+        answered = HubQuestions(place, tls=blind).get("/api/v1/enrolment/authority")
+    except UnavailableError as error:
+        if isinstance(error.__cause__, (ssl.SSLError, ConnectionResetError)):
+            raise InvalidError(
+                "something answers there, but not by TLS", where=place.url,
+                fix='Write the port of the hub\'s pages; it serves HTTPS with tls = "site".',
+            ) from error  # fmt: skip
+        raise
+    if answered.status == 404:
+        said = refusal_of(answered, where=place.url)
+        raise NotFoundError(
+            f"the hub has no authority, or this is no hub: {said.message}", where=place.url,
+            fix="Run lineside hub init on the hub.",
+        )  # fmt: skip
+    if answered.status != 200:
+        raise refusal_of(answered, where=place.url)
+    return answered
+
+
+def _check_clock(at: datetime | None, *, clock: Clock, say: Say) -> None:
+    if at is None:
+        return
+    ahead = clock.now() - at
+    side = "ahead of" if ahead > timedelta() else "behind"
+    words = f"{abs(ahead.total_seconds()):.0f} s {side} the hub's"
+    if abs(ahead) > _CLOCK_OFF:
+        raise InvalidError(
+            f"this device's clock is {words}, and no certificate would hold", where="clock",
+            fix="Set it: timedatectl set-ntp true, or name the hub as time server.",
+        )  # fmt: skip
+    say(f"clock: {words}")
+
+
+def _context(authority: bytes) -> ssl.SSLContext:
+    return ssl.create_default_context(cadata=authority.decode("ascii"))
+
+
+def _key(files: IdentityFiles) -> bytes:
+    """The key of an identity that is there, else one that waits."""
+    return read_identity(files.pair).key if files.pair.exists() else waiting_key(files.waiting)
+
+
+def _kept(
+    wish: EnrolWish, files: IdentityFiles, *, code: EnrolmentCode, clock: Clock
+) -> Enrolled | None:
+    """What is there already; None where something is missing or over."""
+    if not files.authority.exists():
+        return None
+    if fingerprint_of(files.authority.read_bytes()) != code.fingerprint:
+        raise ConflictError(
+            "this device belongs to another site", where=str(files.folder),
+            fix="Use another --data-dir, or move that folder away.",
+        )  # fmt: skip
+    if not (files.pair.exists() and files.token.exists() and wish.config_path.exists()):
+        return None
+    told = read_device_certificate(read_identity(files.pair).certificate, where=str(files.pair))
+    if told.ends_at <= clock.now():
+        files.pair.unlink()  # its key may have served long enough
+        return None
+    return Enrolled(device=told.device, config=wish.config_path, made=False)
+
+
+def _keep(
+    wish: EnrolWish, answer: EnrolmentAnswer, *, key: bytes, files: IdentityFiles, place: HubPlace
+) -> None:
+    data_dir = wish.data_dir.absolute()
+    settings = settings_of(answer, data_dir=data_dir, place=place)
+    _check_settings(wish.config_path, settings)
+    if answer.root:
+        pin_root(data_dir / TRUST, answer.root.encode())
+    replace_durably(files.authority, answer.authority.encode())
+    replace_durably(data_dir / "plant.toml", answer.plant.encode())
+    replace_durably(files.token, f"{answer.token}\n".encode(), mode=0o600)
+    replace_durably(files.pair, key + answer.certificate.encode(), mode=0o600)
+    files.waiting.unlink(missing_ok=True)
+    if not wish.config_path.exists():
+        replace_durably(wish.config_path, _toml(settings).encode())
+
+
+def settings_of(
+    answer: EnrolmentAnswer, *, data_dir: Path, place: HubPlace
+) -> dict[str, str | list[str]]:
+    """What the agent is told; paths are absolute."""
+    files = IdentityFiles.below(data_dir)
+    host = f"[{place.host}]" if ":" in place.host else place.host
+    found: dict[str, str | list[str]] = {
+        "device": answer.device,
+        "bus": answer.bus.replace(_HUB, host),
+        "plant": str(data_dir / "plant.toml"),
+        "data_dir": str(data_dir),
+        "hub": place.url,
+        "token_file": str(files.token),
+        "ca": str(files.authority),
+        "certificate": str(files.pair),
+        "key": str(files.pair),
+    }
+    if answer.cameras:
+        found["cameras"] = list(answer.cameras)
+    return found
+
+
+def _certify_page(
+    wish: EnrolWish, answer: EnrolmentAnswer, *, place: HubPlace, clock: Clock, say: Say
+) -> None:
+    """A certificate for the device's own page; without it the rest works, and it is asked again."""
+    settings = settings_of(answer, data_dir=wish.data_dir.absolute(), place=place)
+    try:
+        renew_page(decode(EdgeConfig, settings, where="settings"), clock=clock)
+    except LinesideError as error:
+        say(f"page: no certificate for the device's own page yet: {error.message}")
+    else:
+        say("page: certificate of the device's own page")
+
+
+def _check_settings(path: Path, wanted: dict[str, str | list[str]]) -> None:
+    """Settings that somebody wrote stay as they are, if they say the same."""
+    if not path.exists():
+        return
+    there = decode_toml(path.read_bytes(), where=str(path))
+    other = [key for key, value in wanted.items() if there.get(key) != value]
+    if other:
+        raise ConflictError(
+            f"other settings stand there: {', '.join(other)}", where=str(path),
+            fix="Name another file with --config, or move this one away.",
+        )  # fmt: skip
+
+
+def _toml(settings: dict[str, str | list[str]]) -> str:
+    lines = ["# Written by lineside device enrol; add to it what the device needs besides."]
+    lines += [f"{key} = {_value(value)}" for key, value in settings.items()]
+    return "\n".join(lines) + "\n"
+
+
+def _value(value: str | list[str]) -> str:
+    """TOML basic strings are JSON strings, apart from DEL (TOML 1.0)."""
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")

@@ -1,0 +1,1 @@
+"""APIs on the device's socket: gRPC services, models loaded by name, Open Inference Protocol."""

@@ -1,0 +1,191 @@
+"""The service ``lineside.edge.v1.Edge``: pictures to decisions, and decisions as they are taken."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lineside.core import Clock, Digest, InvalidError, NotFoundError
+from lineside.edge.local_api.named import NamedPackages
+from lineside.edge.local_api.watchers import Watchers
+from lineside.fleet import wire
+from lineside.models import heat_png
+from lineside.vision import Frame, Prediction, decode_picture, open_frame
+
+edge_pb2 = wire.lineside_edge_v1_pb2
+
+_MOST_PICTURE_BYTES = 32_000_000
+_LONGEST_CAMERA = 200
+_UNNAMED = "grpc"
+
+Context = Any
+"""``grpc.ServicerContext``; the library has no types."""
+
+
+class FullJudge(Protocol):
+    """What a predictor offers: judging, beside a template where one is taken, and reasons."""
+
+    def predict(
+        self,
+        frame: Frame,
+        *,
+        device: str = "",
+        decode_ms: float = 0.0,
+        template: NDArray[np.uint8] | None = None,
+    ) -> Prediction:
+        """Judge the next frame of its camera."""
+        ...
+
+    def predict_single(
+        self,
+        frame: Frame,
+        *,
+        device: str = "",
+        decode_ms: float = 0.0,
+        template: NDArray[np.uint8] | None = None,
+    ) -> Prediction:
+        """Judge a picture by itself."""
+        ...
+
+    def explain(
+        self, frame: Frame, *, template: NDArray[np.uint8] | None = None
+    ) -> dict[str, NDArray[np.float32]]:
+        """What spoke for each answer."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InUseFor:
+    """A package that answers for an inspection."""
+
+    inspection: str
+    digest: Digest
+    task: str
+
+
+FindInspection = Callable[[str], FullJudge | None]
+
+
+class EdgeService(wire.lineside_edge_v1_pb2_grpc.EdgeServicer):
+    """Raises ``LinesideError``; who serves it makes status codes of them."""
+
+    def __init__(
+        self,
+        packages: NamedPackages,
+        *,
+        device: str,
+        watchers: Watchers,
+        clock: Clock,
+        find_inspection: FindInspection = lambda _: None,
+        in_use: Callable[[], Sequence[InUseFor]] = lambda: (),
+    ) -> None:
+        """Over the packages loaded by name, and those in use for inspections."""
+        self._packages = packages
+        self._device = device
+        self._watchers = watchers
+        self._clock = clock
+        self._find_inspection = find_inspection
+        self._in_use = in_use
+
+    def Predict(  # noqa: N802  the protocol's word
+        self, request: edge_pb2.PredictRequest, context: Context
+    ) -> edge_pb2.Prediction:
+        del context
+        judge = self._judge(request)
+        began_s = self._clock.monotonic()
+        frame, template = self._frame(request), _template(request)
+        decode_ms = (self._clock.monotonic() - began_s) * 1000
+        # A picture without a time is a question of its own, and not the next one of a camera.
+        predict = judge.predict if request.HasField("captured_at") else judge.predict_single
+        found = predict(frame, device=self._device, decode_ms=decode_ms, template=template)
+        return wire.prediction_to_wire(found)
+
+    def Explain(  # noqa: N802  likewise
+        self, request: edge_pb2.PredictRequest, context: Context
+    ) -> edge_pb2.Explanation:
+        del context
+        judge = self._judge(request)
+        frame = self._frame(request)
+        maps = judge.explain(frame, template=_template(request))
+        pngs = {label: heat_png(frame.image, each) for label, each in maps.items()}
+        return edge_pb2.Explanation(heat_png=pngs)
+
+    def Watch(  # noqa: N802  likewise
+        self, request: edge_pb2.WatchRequest, context: Context
+    ) -> Iterator[edge_pb2.Watched]:
+        watcher = self._watchers.join(request.inspection)
+        if not context.add_callback(watcher.close):
+            self._watchers.leave(watcher)
+            return
+        context.send_initial_metadata(())
+        try:
+            for seen in watcher.seen():
+                message = wire.prediction_to_wire(seen.prediction)
+                yield edge_pb2.Watched(prediction=message, missed=seen.missed)
+        finally:
+            self._watchers.leave(watcher)
+
+    def ListPackages(  # noqa: N802  likewise
+        self, request: edge_pb2.ListPackagesRequest, context: Context
+    ) -> edge_pb2.ListPackagesResponse:
+        del request, context
+        named = [
+            edge_pb2.Package(
+                model=each.name,
+                inspection=each.inspection,
+                digest=each.digest,
+                task=each.task,
+                loaded_at=wire.time_to_wire(each.loaded_at),
+            )
+            for each in self._packages.all()
+        ]
+        return edge_pb2.ListPackagesResponse(
+            packages=[*map(_in_use_to_wire, self._in_use()), *named]
+        )
+
+    def _judge(self, request: edge_pb2.PredictRequest) -> FullJudge:
+        match request.WhichOneof("who"):
+            case "model":
+                return self._packages.judge(request.model)
+            case "inspection":
+                found = self._find_inspection(request.inspection)
+                if found is None:
+                    raise NotFoundError(
+                        f"no package for inspection {request.inspection[:60]!r}",
+                        where="inspection",
+                        fix="Ask ListPackages for what is loaded.",
+                    )
+                return found
+            case _:
+                raise InvalidError("nobody is asked", where="who", fix="Name model or inspection.")
+
+    def _frame(self, request: edge_pb2.PredictRequest) -> Frame:
+        if len(request.camera) > _LONGEST_CAMERA:
+            raise InvalidError(
+                f"a name of {len(request.camera)} characters",
+                where="camera",
+                fix=f"Use at most {_LONGEST_CAMERA}.",
+            )
+        dated = request.HasField("captured_at")
+        return open_frame(
+            request.picture,
+            camera=request.camera or _UNNAMED,
+            captured_at=wire.time_from_wire(request.captured_at, where="captured_at")
+            if dated
+            else self._clock.now(),
+            sequence=request.sequence,
+            part=request.part,
+            max_bytes=_MOST_PICTURE_BYTES,
+        )
+
+
+def _template(request: edge_pb2.PredictRequest) -> NDArray[np.uint8] | None:
+    if not request.template:
+        return None
+    return decode_picture(request.template, max_bytes=_MOST_PICTURE_BYTES)
+
+
+def _in_use_to_wire(each: InUseFor) -> edge_pb2.Package:
+    return edge_pb2.Package(inspection=each.inspection, digest=each.digest, task=each.task)

@@ -1,0 +1,224 @@
+"""What stands beside the cameras: captures, packages loaded by name, the socket.
+
+Opened and closed by the program; nothing of it is needed for inspections to run.
+"""
+
+import logging
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+from lineside.core import Clock, LinesideError
+from lineside.edge.capture.buffer import Capturer
+from lineside.edge.capture.destinations import CapturePlace, DiskCaptures, ElsewhereCaptures
+from lineside.edge.capture.policy import DecisionCapture
+from lineside.edge.capture.upload import CaptureUploader
+from lineside.edge.config import EdgeConfig
+from lineside.edge.counters import Tally
+from lineside.edge.local_api.grpc_agent import AgentService
+from lineside.edge.local_api.grpc_edge import EdgeService, FullJudge, InUseFor
+from lineside.edge.local_api.grpc_server import GrpcServer
+from lineside.edge.local_api.inference import NamedInference
+from lineside.edge.local_api.models_config import (
+    ModelsConfig,
+    entry_of,
+    folder_of,
+    read_models,
+    write_models,
+)
+from lineside.edge.local_api.named import NamedPackage, NamedPackages
+from lineside.edge.local_api.proving import prover
+from lineside.edge.local_api.watchers import Watchers
+from lineside.edge.packages import FindJudge, Onlooker
+from lineside.fleet import wire
+from lineside.models import Predictor
+from lineside.store import open_place
+
+logger = logging.getLogger(__name__)
+
+_REMEMBERED = 1000
+
+
+class Captures:
+    """Capturer, place and uploader of one device; closed by whoever made it."""
+
+    def __init__(self, config: EdgeConfig, *, clock: Clock, tally: Tally) -> None:
+        """Open the place and begin to write.
+
+        Raises:
+            InvalidError, NotFoundError, UnavailableError, MissingExtraError: it cannot be used.
+        """
+        settings = config.capture
+        self._stack = ExitStack()
+        disk: DiskCaptures | None = None
+        if settings.destination == "Disk":
+            folder = Path(settings.folder or config.folder / "captures").absolute()
+            disk = DiskCaptures(
+                folder,
+                max_bytes=settings.max_bytes,
+                told=lambda count: tally.refuse("captures dropped for lack of room", count=count),
+            )
+        place: CapturePlace = disk or ElsewhereCaptures(open_place(settings.upload))
+        self.capturer = Capturer(
+            settings,
+            device=config.device,
+            place=place,
+            clock=clock,
+            tally=tally,
+            known=disk.newest_ids(_REMEMBERED) if disk is not None else (),
+        )
+        self.uploader: CaptureUploader | None = None
+        if disk is not None and settings.upload_period_s:
+            self.uploader = CaptureUploader(
+                disk,
+                place=open_place(settings.upload),
+                period_s=settings.upload_period_s,
+                clock=clock,
+                tally=tally,
+            )
+        self.capturer.start()
+        self._stack.callback(self.capturer.close)
+        if self.uploader is not None:
+            self.uploader.start()
+            self._stack.callback(self.uploader.close)
+
+    def close(self) -> None:
+        """Write what waits, end."""
+        self._stack.close()
+
+
+class KeptModels:
+    """``models_config.json`` beside the packages that are loaded by name."""
+
+    def __init__(self, path: Path, *, home: Path, tally: Tally) -> None:
+        """Read the file.
+
+        Raises:
+            InvalidError, UnavailableError: as ``read_models``.
+        """
+        self._path = path
+        self._home = home
+        self._tally = tally
+        self._config = read_models(path)
+        self._missing = {each.identifier for each in self._config.models}
+
+    @property
+    def config(self) -> ModelsConfig:
+        """As it stands in the file."""
+        return self._config
+
+    def load_all(self, packages: NamedPackages) -> None:
+        """Load every model of the list, in order; what fails is told and stays in the list."""
+        for entry in self._config.models:
+            place = f"model {entry.identifier}"
+            try:
+                url = str(folder_of(entry, home=self._home))
+                packages.load(url=url, name=entry.identifier)
+                self._tally.mended(place)
+            except LinesideError as error:
+                self._tally.fault(place, error)
+                logger.warning("%s: %s", place, error)
+
+    def changed(self, loaded: Sequence[NamedPackage]) -> None:
+        """Write what is loaded now; those that could not be loaded stay."""
+        there = {each.name for each in loaded}
+        self._missing -= there
+        config = self._config
+        for entry in config.models:
+            if entry.identifier not in there | self._missing:
+                config = config.without(entry.identifier)
+        kept = {each.identifier for each in config.models}
+        for each in loaded:
+            made = entry_of(each.name, url=each.url, version=each.version, home=self._home)
+            if made is not None and each.name not in kept:
+                config = config.with_model(made)
+        if config != self._config:
+            self._write(config)
+
+    def _write(self, config: ModelsConfig) -> None:
+        self._config = config
+        try:
+            write_models(config, path=self._path)
+            self._tally.mended("models list")
+        except LinesideError as error:
+            if self._tally.fault("models list", error):
+                logger.warning("the list of models is not kept: %s", error)
+
+
+class Serving:
+    """Everything beside the cameras; ``onlookers`` is handed to the agent."""
+
+    def __init__(self, config: EdgeConfig, *, clock: Clock, tally: Tally) -> None:
+        """Open captures and the list of models; the socket is opened by ``start``.
+
+        Raises:
+            LinesideError: a setting cannot work.
+        """
+        self._config = config
+        self._clock = clock
+        self._stack = ExitStack()
+        self._watchers = Watchers()
+        self._kept = KeptModels(config.models_path, home=config.home_path, tally=tally)
+        self.packages = NamedPackages(
+            clock=clock,
+            most=config.max_loaded_packages,
+            max_bytes=config.max_loaded_bytes,
+            prove=prover(
+                config.folder, trust_root=config.trust_root, clock=clock, unsigned=config.unsigned
+            ),
+            engine=config.engine,
+            changed=self._kept.changed,
+        )
+        self.inference = NamedInference(self.packages, clock=clock)
+        self._captures = Captures(config, clock=clock, tally=tally)
+        self._stack.callback(self._captures.close)
+        self._decisions = DecisionCapture(
+            config.capture, capturer=self._captures.capturer, tally=tally
+        )
+
+    @property
+    def onlookers(self) -> tuple[Onlooker, ...]:
+        """Who sees each decision."""
+        captures = (self._decisions.look,) if self._config.capture.inspections != "none" else ()
+        watchers = (self._watchers.look,) if self._config.grpc else ()
+        return captures + watchers
+
+    def start(self, find_judge: FindJudge, *, inspections: Sequence[str]) -> None:
+        """Load the listed models, then answer on the socket, if one is configured.
+
+        Raises:
+            InvalidError, ConflictError, UnavailableError: the socket cannot be made.
+        """
+        if not self._config.grpc:
+            return
+
+        def full_judge(inspection: str) -> FullJudge | None:
+            judge = find_judge(inspection)
+            return judge if isinstance(judge, Predictor) else None
+
+        def in_use() -> list[InUseFor]:
+            found = [(name, find_judge(name)) for name in inspections]
+            return [
+                InUseFor(inspection=name, digest=judge.package.digest, task=judge.manifest.task)
+                for name, judge in found
+                if isinstance(judge, Predictor)
+            ]
+
+        self._kept.load_all(self.packages)
+        edge = EdgeService(
+            self.packages,
+            device=self._config.device,
+            watchers=self._watchers,
+            clock=self._clock,
+            find_inspection=full_judge,
+            in_use=in_use,
+        )
+        agent = AgentService(self.packages, capturer=self._captures.capturer, clock=self._clock)
+        inference = wire.InferenceService(self.inference)
+        server = GrpcServer(self._config.grpc, agent=agent, edge=edge, inference=inference)
+        self._stack.callback(server.close)
+        self._stack.callback(self._watchers.close)
+
+    def close(self) -> None:
+        """End the clients' streams, the socket, the captures."""
+        self._stack.close()

@@ -1,0 +1,174 @@
+"""Packages at work: checked, loaded, with their observers.
+
+1. A package names this machine among those it is built for, or names none. It carries out its
+   inspection's task, and says no label that the inspection does not have: nobody would know what to
+   do with it. An inspection without labels takes any. Otherwise it is refused before it is loaded.
+2. A package is ready once its golden pictures were answered.
+3. Observers see each decision beside its frame, in the camera's own thread: they return at once,
+   and a fault of one is counted and holds nothing up.
+"""
+
+import logging
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from lineside.core import (
+    Clock,
+    Digest,
+    Inspection,
+    RefusedError,
+    UnavailableError,
+)
+from lineside.edge.counters import Tally
+from lineside.edge.machine import give_back_memory, resident_bytes, this_platform
+from lineside.models import EngineName, Manifest, Package, Predictor
+from lineside.vision import Frame, Prediction
+
+if TYPE_CHECKING:
+    pass
+
+
+class FullError(UnavailableError):
+    """No room for more right now: memory, a buffer, listeners."""
+
+
+class Judge(Protocol):
+    """From a frame to a prediction; safe from several threads."""
+
+    def predict(self, frame: Frame, *, device: str = "", decode_ms: float = 0.0) -> Prediction:
+        """Judge one frame."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ready:
+    """A package that was checked and answered its golden pictures.
+
+    Attributes:
+        size_bytes: of memory it took, measured as it was loaded; at least those of its archive.
+    """
+
+    digest: Digest
+    inspection: str
+    judge: Judge
+    size_bytes: int = 0
+
+
+MakeReady = Callable[[bytes], Ready]
+"""Reads an archive, loads it and runs its golden pictures; raises when it must not run."""
+
+
+def check_machine(manifest: Manifest, machine: str) -> None:
+    """Refuse a package that is built for other machines.
+
+    Raises:
+        RefusedError: it names others, and not this one.
+    """
+    if manifest.targets and machine not in manifest.targets:
+        raise RefusedError(
+            f"the package is built for {', '.join(manifest.targets)}, this is {machine}",
+            where=manifest.name,
+            fix="Load a package of this machine.",
+        )
+
+
+def check_suits(manifest: Manifest, inspections: Iterable[Inspection]) -> None:
+    """Refuse a package that its inspection cannot use; one of an inspection elsewhere passes.
+
+    Raises:
+        RefusedError: another task, or other labels.
+    """
+    asked = next((one for one in inspections if one.id == manifest.inspection), None)
+    if asked is None:
+        return
+    if manifest.task != asked.task.value:
+        raise RefusedError(
+            f"the package answers {manifest.task}, inspection {asked.id!r} asks for "
+            f"{asked.task.value}",
+            where="task",
+            fix="Train it for this inspection, or change the plant file.",
+        )
+    known = sorted(asked.known_labels)
+    strange = [name for name in said_by(manifest) if name not in known]
+    if known and strange:
+        raise RefusedError(
+            f"the package says {', '.join(map(repr, strange[:5]))}, which inspection "
+            f"{asked.id!r} does not have",
+            where="labels",
+            fix=f"It has {', '.join(known)}. Train the package for them, or change the plant file.",
+        )
+
+
+def said_by(manifest: Manifest) -> tuple[str, ...]:
+    """Every label the package can say, once, without its region."""
+    ruled = tuple(rule.label for rule in manifest.rules)
+    return tuple(dict.fromkeys(ruled or manifest.labels))
+
+
+logger = logging.getLogger(__name__)
+
+Onlooker = Callable[[Frame, Prediction], None]
+FindJudge = Callable[[str], Judge | None]
+
+
+def observed(find_judge: FindJudge, *, onlookers: Sequence[Onlooker], tally: Tally) -> FindJudge:
+    """``find_judge`` whose judges tell the onlookers of each prediction."""
+
+    def find(inspection: str) -> Judge | None:
+        judge = find_judge(inspection)
+        if judge is None or not onlookers:
+            return judge
+        return _Observed(judge, onlookers=onlookers, tally=tally)
+
+    return find
+
+
+class _Observed:
+    def __init__(self, judge: Judge, *, onlookers: Sequence[Onlooker], tally: Tally) -> None:
+        self._judge = judge
+        self._onlookers = onlookers
+        self._tally = tally
+
+    def predict(self, frame: Frame, *, device: str = "", decode_ms: float = 0.0) -> Prediction:
+        prediction = self._judge.predict(frame, device=device, decode_ms=decode_ms)
+        for onlooker in self._onlookers:
+            try:
+                onlooker(frame, prediction)
+            except Exception as error:  # boundary: looking on must not hold up the line
+                if self._tally.fault("onlooker", error):
+                    logger.exception("onlooker failed")
+        return prediction
+
+
+def loading(
+    clock: Clock,
+    *,
+    inspections: Iterable[Inspection] = (),
+    engine: EngineName = EngineName.ONNX_RUNTIME,
+) -> MakeReady:
+    """How an archive becomes a package at work: checked, loaded, golden pictures answered.
+
+    Args:
+        clock: of the predictors.
+        inspections: of the plant; a package has to answer what its own asks.
+        engine: what runs them.
+    """
+    asked = tuple(inspections)
+
+    def make_ready(data: bytes) -> Ready:
+        before = resident_bytes()
+        package = Package.read(data)
+        check_machine(package.manifest, this_platform())
+        check_suits(package.manifest, asked)
+        predictor = Predictor(package, clock=clock, engine=engine)
+        predictor.check_golden()
+        give_back_memory()
+        return Ready(
+            digest=package.digest,
+            inspection=package.manifest.inspection,
+            judge=predictor,
+            size_bytes=max(len(data), resident_bytes() - before),
+        )
+
+    return make_ready
