@@ -79,7 +79,7 @@ def test_a_wrong_password_is_told_in_the_form_and_the_right_one_goes_on(
     page = watched.page
     sign_in(page, line.url, name="Ada Engine", password="something else")  # noqa: S106  wrong
     alert = page.get_by_role("alert")
-    expect(alert).to_contain_text("name and password do not belong together")
+    expect(alert).to_contain_text("Wrong name or password. Try again.")
     assert page.evaluate(OVER) <= 0
     assert assess(page) == []
     sign_in(page, line.url, name="ada engine", password=PASSWORD)

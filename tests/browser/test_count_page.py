@@ -110,11 +110,11 @@ def test_where_the_package_looked_lies_over_the_picture(
     watched = open_count()
     page = watched.page
     choose(page, "4")
-    page.get_by_label("Where the package looked").check()
-    layer = page.get_by_role("img", name="Where the package looked")
+    page.get_by_label("Activation map").check()
+    layer = page.get_by_role("img", name="Activation map")
     expect(layer).to_be_visible()
     page.wait_for_function("() => document.querySelector('img.heat').naturalWidth === 64")
-    page.get_by_label("Where the package looked").uncheck()
+    page.get_by_label("Activation map").uncheck()
     expect(layer).to_be_hidden()
     watched.quiet()
 

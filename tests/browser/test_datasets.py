@@ -49,20 +49,20 @@ def test_a_draft_is_parted_frozen_tagged_reported_and_compared(
     library = line.hub.services.datasets._library
     library.add("tiles", [sample(n, "bad" if n % 4 == 0 else "good") for n in range(20)], by="ann")
     draft = page("/data/tiles")
-    expect(draft.get_by_text("Parted as its sources declare")).to_be_visible()
+    expect(draft.get_by_text("Split as its sources declare")).to_be_visible()
     drawn = draft.locator('.strip img[src$="/drawn"]')
     expect(drawn).to_have_count(5)
     assert drawn.first.evaluate("image => image.decode().then(() => image.naturalWidth)") == 48
 
     draft.get_by_label("Train").fill("0.6")
     draft.get_by_label("Test", exact=True).fill("0.3")
-    draft.get_by_role("button", name="Part like this").click()
+    draft.get_by_role("button", name="Save split").click()
     expect(draft.get_by_text("train 0.6, valid 0.1, test 0.3, groups stay")).to_be_visible()
     draft.get_by_role("button", name="Freeze").click()
     draft.get_by_role("link", name="1", exact=True).click()
     expect(draft.get_by_text("20 of 20 pictures were compared")).to_be_visible()
     draft.get_by_label("Tag this version").fill("prod")
-    draft.get_by_role("button", name="Put the tag").click()
+    draft.get_by_role("button", name="Add tag").click()
     expect(draft.get_by_role("link", name="version 1", exact=True)).to_be_visible()
 
     library.add("tiles", [sample(77, "bad")], by="ann")

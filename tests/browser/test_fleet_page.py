@@ -81,7 +81,7 @@ def test_a_code_is_made_on_the_page_and_shown_once(look: Callable[..., Watched])
     page = look("/fleet").page
     form = page.locator("form[data-show]")
     form.get_by_label("Name").fill("packing-1")
-    form.get_by_label("Groups, by commas").fill("canary, late")
+    form.get_by_label("Groups (comma-separated)").fill("canary, late")
     form.get_by_role("button", name="Make a code").click()
     code = page.locator(".once code")
     expect(code).to_have_text(re.compile(r"^([A-Z2-7]{6}-){7}[A-Z2-7]{6}$"))
@@ -118,7 +118,7 @@ def test_the_list_is_filtered_and_goes_on(look: Callable[..., Watched]) -> None:
 def test_the_list_follows_its_devices(look: Callable[..., Watched], fleet: RunningHub) -> None:
     page = look("/fleet?q=gate-03").page
     row = page.locator("[data-device=gate-03]")
-    expect(row.locator("[data-state]")).to_have_text("never heard")
+    expect(row.locator("[data-state]")).to_have_text("never reported")
     told = {
         "schema": "lineside.device/1", "device": "gate-03", "state": "online",
         "at": rfc3339(CLOCK.now()), "version": "0.1.0", "spool_depth": 0, "packages": [],
@@ -131,7 +131,7 @@ def test_the_list_follows_its_devices(look: Callable[..., Watched], fleet: Runni
 
 def test_a_device_is_grouped_and_revoked_on_its_page(look: Callable[..., Watched]) -> None:
     page = look("/fleet/gate-07").page
-    page.get_by_label("All its groups, by commas").fill("north, canary")
+    page.get_by_label("Groups (comma-separated)").fill("north, canary")
     page.get_by_role("button", name="Save").click()
     expect(page.get_by_role("link", name="north")).to_be_visible()
     page.get_by_label("Reason").fill("stolen")

@@ -159,7 +159,7 @@ def test_every_value_leads_to_its_frame_and_on_to_the_package_and_its_data(
     lines = page("/lines")
     to_frame(lines)
     expect(lines.get_by_role("table")).to_contain_text("A1")
-    lines.get_by_role("button", name="Walk back").click()
+    lines.get_by_role("button", name="Verify audit trail").click()
     expect(lines.locator("#provenance [role=status]")).to_have_text("Every hash on the way holds")
     lines.locator(f"a[href='/models/{line.package}']").first.click()
     expect(lines.get_by_role("heading", level=1)).to_contain_text("colours")

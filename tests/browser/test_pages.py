@@ -110,7 +110,7 @@ def test_what_a_click_brings_is_accessible_too(
     model.locator("summary").first.click()
     assert assess(model) == []
     shown = open_page(f"/frames/{frame}", theme=theme).page
-    shown.get_by_role("button", name="Walk back").click()
+    shown.get_by_role("button", name="Verify audit trail").click()
     shown.locator("#provenance [role=status]").wait_for()
     assert assess(shown) == []
 

@@ -105,7 +105,7 @@ def test_another_package_s_differences_lead_to_their_frames_and_to_the_approver(
 ) -> None:
     watched = open_page(f"/replays/{replayed}", theme="light", size=SIZES["wide"])
     page = watched.page
-    expect(page.get_by_text("Decided otherwise:")).to_be_visible()
+    expect(page.get_by_text("Decisions changed:")).to_be_visible()
     change = line.hub.services.replays.book.result(replayed)["decisions_changed"][0]
     expect(page.locator(f"table a[href='/frames/{change['frame']}']").first).to_be_visible()
     page.goto(f"{line.url}/models/groups/whites/1")

@@ -161,7 +161,7 @@ def look(chromium: Browser) -> Iterator[Callable[..., Watched]]:
 
 
 def begin(watched: Watched, *, version: str) -> None:
-    """Roll a version out by the form; its page stands then."""
+    """Start a roll-out by the form; its page stands then."""
     page = watched.page
     page.get_by_label("Version").select_option(f"discs/{version}")
     page.get_by_label("Reason", exact=True).fill("fewer escapes on line 2")
@@ -211,7 +211,7 @@ def test_a_bad_release_goes_back_from_its_canary_and_the_page_says_why(
     begin(watched, version="3")
     followed(watched, site.line, until="rolled back")
     expect(page.locator("[data-standing]")).to_contain_text("decide otherwise")
-    expect(page.get_by_role("region", name="Devices")).to_contain_text("limit passed")
+    expect(page.get_by_role("region", name="Devices")).to_contain_text("limit exceeded")
     expect(page.locator(".rollout-steps li").first).to_contain_text("taken back")
     expect(page.locator(".steps")).to_contain_text("going back")
     assert site.line.runs == dict.fromkeys(NAMES, site.digests[0])
@@ -242,7 +242,7 @@ def test_who_may_look_only_sees_everything_and_orders_nothing(
     page = look(site, f"/rollouts/{newest}", name="Vic View").page
     expect(page.get_by_role("region", name="Devices")).to_be_visible()
     expect(page.locator("form[data-json]")).to_have_count(0)
-    expect(page.locator("[data-why-not]")).to_contain_text("You are viewer")
+    expect(page.locator("[data-why-not]")).to_contain_text("Requires the role")
     page.goto(site.hub.url + "/rollouts")
     expect(page.locator("form[data-json]")).to_have_count(0)
 

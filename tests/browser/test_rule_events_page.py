@@ -141,7 +141,7 @@ def test_the_page_is_quiet_accessible_and_fits_with_everything_on_it(
     declared = page.get_by_label("A [[rule]] table")
     declared.fill(declared.input_value().replace("size_s = 0.2", "size_s = 60"))
     page.get_by_role("button", name="Try it").click()
-    otherwise = page.get_by_role("region", name="Told otherwise")
+    otherwise = page.get_by_role("region", name="Changed")
     expect(otherwise.locator("tbody tr").first).to_be_visible()
     assert assess(page) == []
     assert page.evaluate(OVER) <= 0

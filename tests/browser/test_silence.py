@@ -103,7 +103,7 @@ def test_a_silent_hub_and_a_silent_camera_are_told_apart_and_both_are_seen(
 
         hub.process.send_signal(signal.SIGSTOP)
         says_silence(page)
-        expect(page.get_by_role("alert")).to_contain_text("The hub has said nothing for")
+        expect(page.get_by_role("alert")).to_contain_text("No update from the hub for")
         hub.process.send_signal(signal.SIGCONT)
         says_life(page)
         expect(page.get_by_role("alert")).to_be_hidden()
@@ -114,6 +114,6 @@ def test_a_silent_hub_and_a_silent_camera_are_told_apart_and_both_are_seen(
         expect(page.get_by_role("alert")).to_be_hidden()
 
         hub.process.kill()
-        expect(page.get_by_role("alert")).to_contain_text("The hub has said nothing for")
+        expect(page.get_by_role("alert")).to_contain_text("No update from the hub for")
         says_silence(page)
         page.close()

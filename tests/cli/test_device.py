@@ -44,7 +44,7 @@ def test_a_device_that_is_off_shows_what_it_told_last(
         inventory.devices.flush_all()
     assert _run(["device", "show", "edge-1", "--config", str(file)]) == 0
     rows = [line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines()]
-    assert ["packages", "1 (as last told)"] in rows
+    assert ["packages", "1 (as last reported)"] in rows
     assert ["state", "offline"] in rows
 
 

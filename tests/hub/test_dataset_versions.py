@@ -172,7 +172,7 @@ def test_a_picture_that_only_a_version_holds_is_shown(tiles: Services, browser: 
 @pytest.mark.parametrize(
     ("parting", "words"),
     [
-        (None, "Parted as its sources declare"),
+        (None, "Split as its sources declare"),
         ({"shares": {"train": 0.5, "test": 0.5}, "seed": 3}, "train 0.5, test 0.5, groups stay"),
         ({"fold": 1, "folds": 3, "by": "sample"}, "Fold 1 of 3 is the test part, each picture"),
         ({"exact": "draws", "group": "ids:5"}, "exact rule draws, grouped by ids:5, seed 0"),

@@ -214,10 +214,10 @@ def test_who_goes_offline_keeps_what_it_told_last(
         12,
         11,
     )
-    assert "as last told" in browser.get("/fleet/edge-1").text
+    assert "as last reported" in browser.get("/fleet/edge-1").text
     line.send(line.status())
     assert hub.devices.one("edge-1").packages == ()
-    assert "as last told" not in browser.get("/fleet/edge-1").text
+    assert "as last reported" not in browser.get("/fleet/edge-1").text
 
 
 def test_latency_is_from_capture_to_the_commit(hub: Services, line: "Line") -> None:

@@ -251,7 +251,7 @@ def test_engineers_ask_and_everybody_looks(day: Day, other: str) -> None:
         view = day.hub.replays.book.one(name)
         day.hub.replays.book.keep(day.again(other), rules=b"", by="eve", view=view)
         page = engineer.get(f"/replays/{name}").text
-        assert "Decided otherwise: 2" in page
+        assert "Decisions changed: 2" in page
         assert page.count("blue present") == 2
         assert f'href="/frames/{day.again(other).decisions_changed[0].frame}"' in page
         assert engineer.get(f"/replays/{name}/progress").headers["hx-refresh"] == "true"

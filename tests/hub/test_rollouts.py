@@ -695,7 +695,7 @@ def test_the_pages_show_steps_devices_and_the_decision_to_everybody(
     tick(trusted)
     page = browser.get(f"/rollouts/{rollout}").text
     assert "40 of 40 frames (100.0%) decide otherwise, 10.0% may" in page
-    assert "limit passed" in page
+    assert "limit exceeded" in page
     assert "taken back" in page
     assert "<html" not in browser.get(f"/rollouts/{rollout}/progress").text
     fleet.work()

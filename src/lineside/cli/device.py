@@ -35,7 +35,7 @@ def register(app: typer.Typer) -> None:
 
 
 def invite(
-    name: Annotated[str, typer.Option(help="Of the device; else one is made up.")] = "",
+    name: Annotated[str, typer.Option(help="Name of the device; generated if absent.")] = "",
     group: Annotated[list[str] | None, typer.Option(help="Group it will be in.")] = None,
     line: Annotated[list[str] | None, typer.Option(help="Line at whose cameras it looks.")] = None,
     hours: Annotated[float, typer.Option(help="How long the code works.")] = 24.0,
@@ -130,7 +130,7 @@ def show_device(device: Device, config: ConfigOption = None, as_json: JsonFlag =
 def _text(found: "FullDevice") -> str:
     rows: list[tuple[str, ...]] = list(zip(_HEAD, _row(found.line), strict=True))
     if found.line.state == "offline":
-        rows = [(key, f"{told} (as last told)" if key in _TOLD else told) for key, told in rows]
+        rows = [(key, f"{told} (as last reported)" if key in _TOLD else told) for key, told in rows]
     if found.enrolled is not None:
         rows += [
             ("enrolled", f"{rfc3339(found.enrolled.enrolled_at)} by {found.enrolled.enrolled_by}"),

@@ -163,7 +163,7 @@ def _words(record: "RunRecord") -> str:
     ]
     told = [table([("step", "outcome", ""), *rows]), *record.remarks]
     if record.version:
-        told.append(f"registered as {record.version}; it waits for a person's approval")
+        told.append(f"registered as {record.version}; it awaits approval")
     return "\n".join(told)
 
 

@@ -299,7 +299,7 @@ class ModelVersions:
         own = status is Status.APPROVED and made_by(kept, by)
         if own and approvers is Approvers.OTHERS:
             raise RefusedError(
-                f"{by} made {kept.name}, and nobody approves what is their own",
+                f"{by} made {kept.name}: you can't approve your own version",
                 where=kept.name,
                 fix="Ask another person who may approve.",
             )

@@ -98,6 +98,6 @@ def judge_features(figures: HealthFigures, limits: HealthLimits) -> Verdict:
     """Whether the network has seen pictures like this one."""
     distance, most = figures.feature_distance, limits.feature_distance_max
     if distance > most:
-        reason = f"{distance:.2f} times as far from the training pictures as they from each other"
-        return Verdict(state=PictureState.UNFAMILIAR, reason=f"{reason}, at most {most:.2f}")
+        reason = f"Unlike the training images ({distance:.2f}, limit {most:.2f})"
+        return Verdict(state=PictureState.UNFAMILIAR, reason=reason)
     return Verdict()

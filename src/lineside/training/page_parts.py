@@ -213,7 +213,7 @@ def picture_cards(cards: Iterable[tuple[bytes, Sequence[str]]]) -> str:
 def leaks_part(leaks: Sequence[Leak], *, by: str) -> str:
     """The pairs and how they were looked for; that there are none, or that nobody looked."""
     if not by:
-        return section("Leaks", "<p>Nobody looked for near-duplicates of these pictures.</p>")
+        return section("Leaks", "<p>Leak check not run.</p>")
     if not leaks:
         none = "<p>No near-duplicates, no shared groups across the split.</p>"
         return section("Leaks", none, note=f"Compared: {by}.")

@@ -138,7 +138,7 @@ def test_without_a_package_the_page_stands_and_the_answer_says_what_is_missing(
     person: Person,
 ) -> None:
     anna = person("anna")
-    assert "9 pictures on offer" in text_of(anna.get("/count").text)
+    assert "9 pictures available" in text_of(anna.get("/count").text)
     answer = anna.post("/api/v1/counts", json={"function": FUNCTION, "picture": "3"})
     assert answer.status_code == 404
     assert "no package is in use" in answer.json()["detail"]
@@ -350,7 +350,7 @@ def test_a_store_that_is_away_stands_on_the_page_as_a_sentence(
     assert used
     shutil.rmtree(hub.config.function[0].store.removeprefix("file://"))
     page = text_of(person("anna").get("/count").text)
-    assert "No picture on offer" in page
+    assert "No picture available" in page
     assert "there is no such folder of pictures" in page
 
 
@@ -375,5 +375,5 @@ def test_who_may_look_only_is_offered_no_count(used: str, person: Person, hub: S
         refused = vic.post("/api/v1/counts", json={"function": FUNCTION, "picture": "4"})
     assert "data-json" not in page
     assert "data-upload" not in page
-    assert "You are viewer" in page
+    assert "Requires the role" in page
     assert refused.status_code == 403

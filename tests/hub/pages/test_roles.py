@@ -166,7 +166,7 @@ def test_who_may_not_is_refused_at_the_address_and_told_on_the_page(
             if right not in GRANTS[role]:
                 assert client.post(address, content=b"no JSON").status_code == 403, (role, address)
     told = people(Role.VIEWER).get("/try").text
-    assert "You are viewer; who is operator or engineer or approver or admin may do this." in told
+    assert "Requires the role operator or engineer or approver or admin." in told
 
 
 def test_no_page_is_left_out(furnished: tuple[str, ...]) -> None:

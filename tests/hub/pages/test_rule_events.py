@@ -117,7 +117,7 @@ def test_each_rule_says_what_it_does_and_what_became_of_its_records(browser: Tes
     text = words(browser.get("/events/rules").text)
     for rule in browser.get("/api/v1/rules").json()["items"]:
         assert " ".join(rule["explanation"].split()) in text
-    assert "Late 0 came after their time was told" in text
+    assert "Late 0 came after their time was final" in text
     assert "Held back 0 wait until nothing earlier can come" in text
 
 
@@ -214,8 +214,8 @@ def test_a_declaration_is_offered_to_be_changed_and_tried(
     assert answer.status_code == 200
     text = words(answer.text)
     assert "Against the one in use: seen" in text
-    assert "Same 0 both say Told otherwise 3 of the same key and time" in text
-    assert "Added 0 only this one says Removed 0 only the one in use says" in text
+    assert "Unchanged 0 in both Changed 3 same key and time, different result" in text
+    assert "Added 0 only in this one Removed 0 only in the one in use" in text
     assert "Google count 4" in text
     assert "was count 5" in text
     same = {**asked, "text": rule_toml(hub.plant.rule[0])}

@@ -83,7 +83,7 @@ def test_a_button_says_what_is_free(colour: dict[str, Any], word: str) -> None:
 
 def test_a_report_that_never_came_is_no_empty_place() -> None:
     assert [reported_word(None), reported_word(""), reported_word("red")] == [
-        "never told",
+        "not reported yet",
         "empty",
         "red",
     ]
@@ -91,7 +91,7 @@ def test_a_report_that_never_came_is_no_empty_place() -> None:
 
 def test_a_station_that_never_spoke_is_not_waiting() -> None:
     never = STATIONS["gripper"]
-    assert station_mark(never).word == "never heard of"
+    assert station_mark(never).word == "never reported"
 
 
 def test_the_oldest_open_order_is_shown_first() -> None:

@@ -146,7 +146,7 @@ def test_figures_past_their_limit_say_which() -> None:
     strip = figures(told, recent=recent, twin=TwinFigures(discrepancies=2, waiting=0))
     assert strip[0].note == "3 messages refused: not JSON, too large"
     assert (strip[1].value, strip[1].note) == ("25.0\u00a0%", "1 of 4 answers")
-    assert (strip[2].tone, strip[2].note) == ("bad", "limit 150\u00a0ms, passed")
+    assert (strip[2].tone, strip[2].note) == ("bad", "Above the limit of 150\u00a0ms")
     assert strip[3].note == "picture and stock differ"
 
 
@@ -390,12 +390,12 @@ def test_a_device_says_what_it_runs_against_what_is_wished() -> None:
             status={"refused": {"too old": 2}, "faults": ["golden picture differs"]},
         )
     )  # fmt: skip
-    assert [one.mark.word for one in row.packages] == ["as wished", "swapping", "loading"]
+    assert [one.mark.word for one in row.packages] == ["up to date", "swapping", "loading"]
     assert dict(row.facts)["Passed over"] == "2 too old"
     assert row.faults == ("golden picture differs",)
     assert device_row(device(state="offline")).mark.tone == "warn"
     only = device_row(device(packages=({"inspection": "a", "digest": "1"},))).packages[0]
-    assert only.mark.word == "runs, not wished"
+    assert only.mark.word == "unexpected version"
 
 
 def test_how_much_later_names_a_clock_that_runs_ahead() -> None:

@@ -169,8 +169,8 @@ class Auth:
                 tries.count(key)
             logger.warning("sign-in refused address=%s", given.address)
             raise RefusedError(
-                "name and password do not belong together",
-                fix="Write both again; an administrator sets a new one: lineside user password.",
+                "wrong name or password",
+                fix="Try again. An administrator sets a new password: lineside user password.",
             )
         user, _ = found
         logger.info("signed in user=%s role=%s", user.name, user.role)

@@ -141,7 +141,7 @@ def list_devices(
     return listed(page.items, following=page.following)
 
 
-@router.get("/devices/invitations", summary="Codes that nobody used yet")
+@router.get("/devices/invitations", summary="Unused codes")
 @gives(Page[Invitation])
 def list_invitations(hub: Hub) -> Response:
     """Without the codes themselves."""

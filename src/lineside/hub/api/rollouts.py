@@ -83,7 +83,7 @@ def list_rollouts(hub: Hub) -> Response:
     return listed([_summary(one) for one in hub.rollouts.all()])
 
 
-@router.post("", summary="Roll a version out")
+@router.post("", summary="Start a roll-out")
 @gives(RolloutSummary, status=201)
 def start(
     hub: Hub, who: Who, *, asked: Annotated[NewRollout, Depends(body_of(NewRollout))]

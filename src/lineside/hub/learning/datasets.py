@@ -239,7 +239,7 @@ class Datasets:
     def _stock_before(
         self, rows: Sequence[FrameRow], *, topic: str
     ) -> dict[FrameId, dict[str, str]]:
-        """For each frame the content of every place (slot → colour) as last told before it."""
+        """For each frame the content of every place (slot → colour) as last reported before it."""
         told = sorted(
             ((logged.entry.captured_at, _content(logged)) for logged in self._stock(topic)),
             key=lambda pair: pair[0],

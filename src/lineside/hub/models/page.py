@@ -9,7 +9,7 @@ from lineside.models import Creation, Metric, ModelVersion, Status
 
 _TEMPLATES = Path(__file__).parents[1] / "pages" / "templates"
 _WORDS = {
-    Status.PENDING: "waits for a person",
+    Status.PENDING: "awaiting approval",
     Status.APPROVED: "approved",
     Status.REJECTED: "rejected",
 }

@@ -229,7 +229,7 @@ class Models:
     def why_not(self, version: ModelVersion, *, by: str) -> str:
         """Why this person may not approve a version, in words; "" where nothing speaks against."""
         if self._approvers is Approvers.OTHERS and made_by(version, by):
-            return "You made this version, and nobody approves what is their own."
+            return "You can't approve your own version."
         return ""
 
     @property

@@ -67,7 +67,7 @@ def counted_picture(ask: Ask, *, count_id: str) -> Response:
 
 @router.get("/count/{count_id}/activation")
 async def activation(ask: Ask, *, count_id: str) -> Response:
-    """Where the package looked, to lie over the picture; computed on request."""
+    """Activation map, to lie over the picture; computed on request."""
     work = partial(ask.hub.counter.activation, count_id, who=ask.who)
     layer = await ask.hub.queue.run("activation maps", work)
     return Response(layer, media_type="image/png", headers=_NEVER_KEPT)

@@ -30,7 +30,7 @@ def fleet(
     online, known = ask.hub.devices.count()
     return ask.page(
         "fleet.html",
-        title="Fleet",
+        title="Devices",
         active="fleet",
         sub=f"{online} of {known} reporting",
         devices=[views.entry_of(one, now=now) for one in page.items],

@@ -37,7 +37,7 @@ def data(ask: Ask) -> HTMLResponse:
     inspected = {one.camera for one in ask.hub.plant.inspection}
     return ask.page(
         "data.html",
-        title="Data",
+        title="Datasets",
         active="data",
         datasets=[views.dataset_row(one) for one in ask.hub.datasets.all()],
         cameras=[one.id for one in ask.hub.plant.camera if one.id in inspected] if topics else [],
@@ -138,7 +138,7 @@ def runs(ask: Ask, *, dataset: str = "", version: int = 0) -> HTMLResponse:
     """Every training run, and the form that starts one."""
     return ask.page(
         "runs.html",
-        title="Train",
+        title="Training",
         active="runs",
         runs=[views.run_row(run) for run in ask.hub.runs.all()],
         choices=_choices(ask.hub, dataset=dataset, version=version),

@@ -79,7 +79,7 @@ def dead_letters(ask: Ask, *, before: str = "") -> HTMLResponse:
     ]
     return ask.page(
         "dead_letters.html",
-        title="Refused messages",
+        title="Rejected messages",
         active="dead",
         letters=letters,
         followers=followers,

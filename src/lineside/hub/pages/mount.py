@@ -98,7 +98,7 @@ def _as_page(handler: Handler) -> PageHandler:
             return response
         told = decode_json(bytes(response.body), where="problem")
         if isinstance(error, HTTPException) and error.status_code == 404:
-            told |= {"detail": "No page stands at this address.", "fix": "Begin at Lines."}
+            told |= {"detail": "Page not found.", "fix": "Go to Lines."}
         return await asyncio.to_thread(_page_of, request, told)
 
     return handle

@@ -42,7 +42,7 @@ Asking = Annotated[views.RuleQuery, Depends(query_of)]
 def rule_events(ask: Ask, query: Asking) -> HTMLResponse:
     """Events of rules, newest first, added up, with each rule's explanation and counters."""
     return ask.page(
-        "rule_events.html", title="What rules said", active="events", actions=_ACTIONS,
+        "rule_events.html", title="Rule events", active="events", actions=_ACTIONS,
         **(_rows(ask, query) | _sums(ask, query)),
     )  # fmt: skip
 

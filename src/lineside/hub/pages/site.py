@@ -41,15 +41,15 @@ NAV = (
     Entry(key="lines", name="Lines", href="/"),
     Entry(key="twin", name="Twin", href="/twin"),
     Entry(key="events", name="Events", href="/events"),
-    Entry(key="data", name="Data", href="/data", apart=True),
-    Entry(key="runs", name="Train", href="/runs"),
+    Entry(key="data", name="Datasets", href="/data", apart=True),
+    Entry(key="runs", name="Training", href="/runs"),
     Entry(key="models", name="Models", href="/models"),
     Entry(key="try", name="Try", href="/try"),
     Entry(key="count", name="Count", href="/count"),
     Entry(key="regions", name="Regions", href="/regions"),
-    Entry(key="fleet", name="Fleet", href="/fleet", apart=True),
+    Entry(key="fleet", name="Devices", href="/fleet", apart=True),
     Entry(key="rollouts", name="Roll-outs", href="/rollouts"),
-    Entry(key="dead", name="Refused", href="/dead-letters"),
+    Entry(key="dead", name="Rejected messages", href="/dead-letters"),
 )
 
 

@@ -68,7 +68,7 @@ def leak_pairs(version: DatasetVersion) -> tuple[tuple[str, SampleCard, SampleCa
     pairs = [leak for leak in version.leaks if {leak.a, leak.b} <= set(by_name)]
     return tuple(
         (
-            f"{leak.kind}, {' and '.join(part or 'not parted' for part in leak.splits)}",
+            f"{leak.kind}, {' and '.join(part or 'not split' for part in leak.splits)}",
             card_of(version.name, by_name[leak.a]),
             card_of(version.name, by_name[leak.b]),
         )
@@ -79,16 +79,16 @@ def leak_pairs(version: DatasetVersion) -> tuple[tuple[str, SampleCard, SampleCa
 def parting_words(parting: Parting | None) -> str:
     """How the next version is parted, in a sentence."""
     if parting is None:
-        return "Parted as its sources declare; pictures that none declares are not parted."
+        return "Split as its sources declare; pictures that none declares are not split."
     together = "groups stay together" if parting.by == "group" else "each picture on its own"
     if parting.exact:
-        words = f"Parted by the exact rule {parting.exact}"
+        words = f"Split by the exact rule {parting.exact}"
     elif parting.folds:
         words = f"Fold {parting.fold} of {parting.folds} is the test part, {together}"
     else:
         parts = (part for part in Part if part in parting.shares)
         shares = ", ".join(f"{part} {parting.shares[part]:g}" for part in parts)
-        words = f"Parted {shares or 'as declared'}, {together}"
+        words = f"Split {shares or 'as declared'}, {together}"
     rule = f", grouped by {parting.group}" if parting.group else ""
     return f"{words}{rule}, seed {parting.seed or 0}."
 

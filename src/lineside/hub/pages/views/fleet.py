@@ -16,7 +16,7 @@ MARKS = {
     "online": Mark(shape="ring", word="online"),
     "silent": Mark(shape="triangle", word="silent", tone="warn"),
     "offline": Mark(shape="bar", word="offline", tone="warn"),
-    "never": Mark(shape="bar", word="never heard", tone="warn"),
+    "never": Mark(shape="bar", word="never reported", tone="warn"),
     "revoked": Mark(shape="square", word="revoked", tone="bad"),
 }
 FILTERS = STATES
@@ -78,7 +78,7 @@ def clock_mark(offset_s: float | None) -> Mark:
     if offset_s is None:
         return Mark(shape="bar", word="not measured")
     if abs(offset_s) < _OFFSET_TOLD_S:
-        return Mark(shape="ring", word="right")
+        return Mark(shape="ring", word="in sync")
     side = "ahead" if offset_s > 0 else "behind"
     bad = abs(offset_s) > _OFFSET_BAD_S
     return Mark(

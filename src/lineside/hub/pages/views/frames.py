@@ -323,7 +323,7 @@ def registration_rows(prediction: Prediction) -> Rows:
     """How the picture lay against the reference view."""
     figures = prediction.registration
     words = {
-        "aligned": "aligned anew",
+        "aligned": "aligned again",
         "still": "still, checked",
         "moved": "refused",
         "none": "no reference view",

@@ -237,12 +237,12 @@ def _unsure(recent: Sequence[EventView]) -> Figure:
 
 def _latency(latency: Mapping[str, Any]) -> Figure:
     p95 = latency["p95"]
-    limit = f"limit {milliseconds(LATENCY_LIMIT_MS)}"
+    limit = f"limit of {milliseconds(LATENCY_LIMIT_MS)}"
     over = p95 is not None and p95 > LATENCY_LIMIT_MS
     return Figure(
-        name="Picture to twin, p95",
+        name="End-to-end latency (p95)",
         value=milliseconds(p95) if p95 is not None else DASH,
-        note=f"{limit}, passed" if over else limit,
+        note=f"Above the {limit}" if over else limit,
         href="/events?type=lineside.prediction.v1",
         tone="bad" if over else "",
     )

@@ -249,7 +249,7 @@ def device_row(device: DeviceView) -> DeviceRow:
         id=device.id,
         mark=Mark(shape="ring", word="online")
         if online
-        else Mark(shape="bar", word=device.state or "never heard of", tone="warn"),
+        else Mark(shape="bar", word=device.state or "never reported", tone="warn"),
         at=device.at,
         facts=(
             ("Version", device.version or "not told"),
@@ -277,7 +277,7 @@ def _refused(refused: Mapping[str, int]) -> str:
 
 def _swap(runs: str, wished: str) -> Mark:
     if runs == wished:
-        return Mark(shape="ring", word="as wished")
+        return Mark(shape="ring", word="up to date")
     if not wished:
-        return Mark(shape="square", word="runs, not wished")
+        return Mark(shape="square", word="unexpected version")
     return Mark(shape="triangle", word="loading" if not runs else "swapping", tone="warn")

@@ -72,7 +72,7 @@ def deciding(version: ModelVersion, *, who: Identity, why_not: str) -> Deciding:
         why_not = "There is nothing to decide until the version is completed."
     elif not releases:
         able = " or ".join(roles_with(Right.RELEASE))
-        why_not = f"You are {who.role}; who is {able} decides."
+        why_not = f"Requires the role {able}."
     return Deciding(
         approves=releases and there and not why_not and version.status is not Status.APPROVED,
         rejects=releases and there and version.status is not Status.REJECTED,

@@ -18,7 +18,7 @@ from lineside.hub.replay.repository import (
 )
 
 _KINDS = {
-    "decision": ("Decided otherwise", "Inspection", "decisions_changed"),
+    "decision": ("Decisions changed", "Inspection", "decisions_changed"),
     "event": ("Events that differ", "Rule", "events_changed"),
     "twin": ("Places of the twin that differed", "Place", "twin_changed"),
 }
@@ -112,10 +112,10 @@ def _mark(view: ReplayView) -> Mark:
 def _facts(view: ReplayView) -> Iterator[tuple[str, str]]:
     counts = view.counts
     yield "Frames", number(view.frames)
-    yield "Answered the same to the last bit", number(counts.identical)
-    yield "Decided alike, other figures", number(counts.figures_moved)
-    yield "Decided otherwise", number(counts.decisions_changed)
-    yield "Largest move of a probability", f"{counts.largest_move:.4f}"
+    yield "Identical answers", number(counts.identical)
+    yield "Same decision, other figures", number(counts.figures_moved)
+    yield "Decisions changed", number(counts.decisions_changed)
+    yield "Largest change of a probability", f"{counts.largest_move:.4f}"
     yield "Without a picture", number(counts.frames_missing)
     yield "Not answered", number(counts.frames_damaged)
     yield "Events the same", number(counts.events_same)

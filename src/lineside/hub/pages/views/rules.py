@@ -19,22 +19,22 @@ _FIRST = ("label", "count", "pair_seen", "pairs", "left_over", "dwell_s", "proba
 _SHOWN = 6
 _MOST_KEYS = 40
 FIGURES = (
-    ("read", "Read", "records made of what arrived"),
+    ("read", "Read", "records made from arriving events"),
     ("passed", "Passed", "of these, let through by the rule and with a key"),
-    ("given", "Told", "events that the rule said"),
-    ("late", "Late", "came after their time was told, and are left out"),
+    ("given", "Emitted", "events that the rule emitted"),
+    ("late", "Late", "came after their time was final, and are left out"),
     ("keyless", "Without key", "lack a field of the key, and are left out"),
     ("unreadable", "Unreadable", "entries that could not be read"),
-    ("evicted", "Told early", "given up for room, so told before their end"),
-    ("hurried", "Hurried", "taken before their time, because too many waited"),
+    ("evicted", "Emitted early", "evicted for room, so emitted before their end"),
+    ("hurried", "Processed early", "processed before their time, because too many waited"),
     ("held", "Held back", "wait until nothing earlier can come"),
-    ("behind", "Not looked at", "entries of the log still to be read"),
+    ("behind", "Backlog", "entries of the log still to be read"),
 )
 """Counters of a rule: name, as it is called, and what it means."""
 _WRONG = (
-    ("Late", ("late",), "came after their time was told; left out"),
+    ("Late", ("late",), "came after their time was final; left out"),
     ("Dropped", ("keyless", "unreadable"), "without key, or unreadable"),
-    ("Early", ("evicted", "hurried"), "told or taken early, for want of room"),
+    ("Early", ("evicted", "hurried"), "emitted or processed early, for lack of room"),
 )
 """What may go wrong, as the strip adds it up over the rules."""
 

@@ -53,7 +53,7 @@ def slot_word(slot: SlotState) -> str:
 
 def reported_word(reported: str | None) -> str:
     """What the factory's own report says of a place."""
-    return "never told" if reported is None else reported or "empty"
+    return "not reported yet" if reported is None else reported or "empty"
 
 
 def stock_word(colour: ColourState) -> str:
@@ -74,9 +74,9 @@ def stock_word(colour: ColourState) -> str:
 
 
 def station_mark(station: StationState) -> Mark:
-    """Working, waiting, or never heard of."""
+    """Working, waiting, or never reported."""
     if station.active is None:
-        return Mark(shape="bar", word="never heard of")
+        return Mark(shape="bar", word="never reported")
     if station.active:
         return Mark(shape="dot", word="working", tone="ink")
     return Mark(shape="ring", word="waiting")

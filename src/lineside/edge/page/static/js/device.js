@@ -65,7 +65,7 @@ function tick() {
     put(element, moment(at, element.getAttribute("data-show") ?? "both", now));
   }
   const silence = (performance.now() - heardAt) / 1000;
-  const lost = silence > LOST_S ? `The device has not answered for ${span(silence)}. What stands here is old.` : told;
+  const lost = silence > LOST_S ? `The device has not answered for ${span(silence)}. This page is out of date.` : told;
   part("lost").hidden = !lost;
   put(part("lost"), lost);
   const states = [...cameras.values()].map((view) => (view.element.hasAttribute("data-silent") ? "no signal" : "live"));

@@ -55,7 +55,7 @@ function wireActivation() {
   box?.addEventListener("change", () => {
     const shown = figure?.querySelector("img.heat");
     if (shown) shown.toggleAttribute("hidden", !box.checked);
-    else figure?.append(make("img", { class: "heat", src: box.dataset.activation ?? "", alt: "Where the package looked" }));
+    else figure?.append(make("img", { class: "heat", src: box.dataset.activation ?? "", alt: "Activation map" }));
   });
 }
 

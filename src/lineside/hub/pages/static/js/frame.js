@@ -58,7 +58,7 @@ async function awaitAnswer(place) {
   if (!begun) return location.reload();
   const link = document.createElement("a");
   link.href = location.href;
-  link.textContent = "There is news of this frame. Read the page again.";
+  link.textContent = "This frame has new results. Reload the page.";
   place.replaceChildren(link);
 }
 

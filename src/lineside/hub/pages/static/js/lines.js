@@ -34,7 +34,7 @@ function tick() {
   const lost = /** @type {HTMLElement | null} */ (document.querySelector("[data-lost]"));
   if (!lost) return;
   lost.hidden = silence < 2;
-  lost.textContent = `The hub has said nothing for ${span(silence)}. What stands here is old.`;
+  lost.textContent = `No update from the hub for ${span(silence)}. This page is out of date.`;
 }
 
 /** The strip of figures is read anew while someone looks and the hub answers. */

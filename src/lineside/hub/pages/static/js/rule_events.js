@@ -139,6 +139,6 @@ if (root) {
   setInterval(() => {
     if (!lost) return;
     lost.hidden = live.silence() < 3;
-    put(lost, `The hub has said nothing for ${span(live.silence())}. What stands here is old.`);
+    put(lost, `No update from the hub for ${span(live.silence())}. This page is out of date.`);
   }, 500);
 }

@@ -105,7 +105,7 @@ async function openScene() {
 function tick() {
   const lost = /** @type {HTMLElement} */ (document.querySelector("[data-lost]"));
   lost.hidden = live.silence() < 2;
-  lost.textContent = `The hub has said nothing for ${span(live.silence())}. What stands here is old.`;
+  lost.textContent = `No update from the hub for ${span(live.silence())}. This page is out of date.`;
   showSensors(root, state, plan.sensor_silent_s);
   showScene();
 }

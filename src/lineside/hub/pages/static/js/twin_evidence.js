@@ -8,7 +8,7 @@ import { facts } from "./twin_panels.js";
 
 // An answer may be stored a moment before the picture it names: two messages, two commits.
 const RETRY_MS = 500;
-const HINT = "Choose a place or a station, in the scene or in a table, to see what its state rests on.";
+const HINT = "Choose a place or a station, in the scene or in a table, to see the evidence for its state.";
 
 export class Evidence {
   /** @param {HTMLElement} panel @param {any} plan */

@@ -68,7 +68,7 @@ export class Labels {
     for (const { id, active } of view.stations) {
       const button = this.buttons.get(`station:${id}`);
       button?.toggleAttribute("data-active", Boolean(active));
-      this.note(button, active === null ? "never heard of" : active ? "working" : "");
+      this.note(button, active === null ? "never reported" : active ? "working" : "");
     }
     for (const slot of view.slots) {
       const at = state.slots[slot.id].evidence.at;

@@ -115,9 +115,9 @@ export function facts(state, key) {
     const station = state.stations[id];
     return [
       ["State", mark(stationMark(station))],
-      ["Says", station.description || "nothing"],
+      ["Description", station.description || "nothing"],
       ["Target", station.target || "none"],
-      ["Heard", when(station.evidence.at)],
+      ["Updated", when(station.evidence.at)],
       ["Event", idLink("events", station.evidence.event)],
     ];
   }

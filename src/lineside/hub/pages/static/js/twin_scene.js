@@ -18,7 +18,7 @@ export class Scene {
     this.renderer.setPixelRatio(Math.min(devicePixelRatio || 1, 2));
     this.canvas = this.renderer.domElement;
     this.canvas.setAttribute("role", "img");
-    this.canvas.setAttribute("aria-label", "The factory; the tables below say the same.");
+    this.canvas.setAttribute("aria-label", "The factory; the tables below show the same.");
     element.prepend(this.canvas);
     this.camera = new three.PerspectiveCamera(32, 1, 0.1, 200);
     this.turn = 0.12;

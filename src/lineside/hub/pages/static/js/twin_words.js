@@ -24,7 +24,7 @@ export function slotWord(slot) {
 
 /** @param {string | null} reported */
 export function reportedWord(reported) {
-  return reported === null ? "never told" : reported || "empty";
+  return reported === null ? "not reported yet" : reported || "empty";
 }
 
 /** @param {any} colour */
@@ -39,7 +39,7 @@ export function stockWord(colour) {
 
 /** @param {any} station */
 export function stationMark(station) {
-  if (station.active === null) return { shape: "bar", tone: "", word: "never heard of" };
+  if (station.active === null) return { shape: "bar", tone: "", word: "never reported" };
   if (station.active) return { shape: "dot", tone: "ink", word: "working" };
   return { shape: "ring", tone: "", word: "waiting" };
 }
