@@ -21,9 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lineside.core import Policy
-from lineside.training.classes.deciding import class_rule
-from lineside.training.classes.features import frozen_engine, normalised
-from lineside.training.classes.head import Space, hold_out
+from lineside.training.tasks.classify.features import frozen_engine, normalised
+from lineside.training.tasks.classify.head import Space, class_rule, hold_out
 from lineside.vision import ClassRule, Decision, decide_classes
 
 LABELS = ("few", "some", "more", "many")

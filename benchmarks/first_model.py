@@ -39,14 +39,14 @@ from lineside.core import Inspection, SystemClock, Task
 from lineside.datasets import Sample, load_source
 from lineside.models import Package, Predictor
 from lineside.training import Crew, TrainJob, TrainResult, run_job
-from lineside.training.architectures import lite0_full
-from lineside.training.cache import FeatureCache
-from lineside.training.classes.features import Looker
-from lineside.training.classes.head import Space
-from lineside.training.classes.network import PER_SCALE, pooled_of
-from lineside.training.classes.sight import Sight
-from lineside.training.classes.tuning import Lesson, Recipe, tune
-from lineside.training.parallel import Parallel
+from lineside.training.common.backbone import lite0_full
+from lineside.training.common.cache import FeatureCache
+from lineside.training.tasks.classify.features import Looker
+from lineside.training.tasks.classify.head import Space
+from lineside.training.tasks.classify.inputs import Sight
+from lineside.training.tasks.classify.network import PER_SCALE, pooled_of
+from lineside.training.tasks.classify.tuning import Lesson, Recipe, tune
+from lineside.training.tasks.contract import Parallel
 from lineside.vision import decode_picture, encode_jpeg
 
 CLOCK = SystemClock()

@@ -39,8 +39,8 @@ from lineside.hub import HubConfig, RunningHub, running
 from lineside.hub.inference.batching import Batching
 from lineside.hub.models.service import Registration
 from lineside.models import BareEngine, Package, Predictor, read_wrapping, wrapped
-from lineside.training.architectures import lite0_full
-from lineside.training.classes.onnx_file import POOLED, write_features
+from lineside.training.common.backbone import lite0_full
+from lineside.training.tasks.classify.export import POOLED, write_features
 from lineside.vision import encode_jpeg, open_frame
 
 SIDE = 128

@@ -112,9 +112,8 @@ def test_defect_4_what_is_watched_in_training_is_never_changed_by_chance(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     torch = pytest.importorskip("torch")
-    from lineside.training.objects import numbers
-    from lineside.training.objects.loop import LoopPlan
-    from lineside.training.objects.rounds import Round
+    from lineside.training.tasks.count import numbers
+    from lineside.training.tasks.detect.loop import LoopPlan, Round
 
     samples = tuple(counted(number) for number in range(6))
     plan = LoopPlan(name="part", seed=1, steps=1, rate=1e-3, batch=2)
@@ -132,8 +131,8 @@ def test_defect_4_what_is_watched_in_training_is_never_changed_by_chance(
 
 def test_defect_5_pictures_are_prepared_as_the_trunk_was_and_nothing_moves_with_a_batch() -> None:
     torch = pytest.importorskip("torch")
-    from lineside.training.objects.number_network import NumberNetwork
-    from lineside.training.objects.numbers import number_prepare
+    from lineside.training.tasks.count.network import NumberNetwork
+    from lineside.training.tasks.count.numbers import number_prepare
 
     prepare = number_prepare()
     assert (prepare.mean, prepare.scale) == (127.0, 128.0)  # what the trunk was trained with
@@ -145,8 +144,8 @@ def test_defect_5_pictures_are_prepared_as_the_trunk_was_and_nothing_moves_with_
 
 def test_defect_6_the_best_weights_are_kept_and_not_the_last(tmp_path: Path) -> None:
     torch = pytest.importorskip("torch")
-    from lineside.training.objects.loop import EPOCH, Course, LoopPlan, descend
-    from lineside.training.parallel import Parallel
+    from lineside.training.tasks.contract import Parallel
+    from lineside.training.tasks.detect.loop import EPOCH, Course, LoopPlan, descend
 
     class Pupil:
         """One number that grows; what is watched is best after the first epoch."""

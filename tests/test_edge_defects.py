@@ -165,11 +165,11 @@ def test_defect_8_segmentation_keeps_the_best_weights_and_not_the_last(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, clock: FakeClock
 ) -> None:
     torch = pytest.importorskip("torch")
-    from lineside.training.parallel import Parallel
-    from lineside.training.segmentation import fit as fitting
-    from lineside.training.segmentation.lesson import prepare_for, shown_of
-    from lineside.training.segmentation.unet import UNet
-    from lineside.training.steps import Steps
+    from lineside.training.job import Steps
+    from lineside.training.tasks.contract import Parallel
+    from lineside.training.tasks.segment import fit as fitting
+    from lineside.training.tasks.segment.network import UNet
+    from lineside.training.tasks.segment.training_set import prepare_for, shown_of
     from tests.training.test_segment_parts import facts, marked
 
     image, mask = marked((64, 96))
@@ -260,8 +260,8 @@ def test_defect_14_red_is_red_where_it_is_learned_and_where_it_is_judged(
 ) -> None:
     pytest.importorskip("torch")
     from lineside.training import TrainJob
+    from lineside.training.job import Steps
     from lineside.training.source import open_data
-    from lineside.training.steps import Steps
     from lineside.training.tasks.contract import Work
 
     red = np.zeros((32, 32, 3), np.uint8)

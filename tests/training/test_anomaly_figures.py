@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from lineside.core import Digest, FrameId, Policy, digest_of
 from lineside.datasets import Sample
 from lineside.models import Engine, HealthLimits, Lineage, Manifest
-from lineside.training.measures import Case, Measured
-from lineside.training.measures.anomaly import measure
+from lineside.training.tasks.anomaly.metrics import measure
+from lineside.training.tasks.metrics import Case, Measured
 from lineside.vision import (
     AnomalyRule,
     FrameRef,

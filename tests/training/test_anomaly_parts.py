@@ -11,8 +11,10 @@ from numpy.typing import NDArray
 
 from lineside.core import Policy, digest_of
 from lineside.datasets import Sample
-from lineside.training.anomalies.choice import USABLE_AUROC, Candidate, Chosen, Yardstick
-from lineside.training.anomalies.fitting import (
+from lineside.training.common.export import Graph, model_bytes, value_info
+from lineside.training.evaluation.inpainting import Refiller
+from lineside.training.tasks.anomaly.choice import USABLE_AUROC, Candidate, Chosen, Yardstick
+from lineside.training.tasks.anomaly.fitting import (
     COARSE,
     ContrastPlan,
     fit_contrast,
@@ -21,13 +23,11 @@ from lineside.training.anomalies.fitting import (
     fit_spread,
     map_of,
 )
-from lineside.training.anomalies.patches import CHANNELS
-from lineside.training.anomalies.perturb import KINDS, perturbed
-from lineside.training.anomalies.scorers import Covered, Scorer, Spread, Together
-from lineside.training.measures import Case
-from lineside.training.onnx_graph import Graph, model_bytes, value_info
-from lineside.training.refill import Refiller
-from lineside.training.tasks.anomaly import is_good, rule_of
+from lineside.training.tasks.anomaly.learn import is_good, rule_of
+from lineside.training.tasks.anomaly.patches import CHANNELS
+from lineside.training.tasks.anomaly.perturb import KINDS, perturbed
+from lineside.training.tasks.anomaly.scorers import Covered, Scorer, Spread, Together
+from lineside.training.tasks.metrics import Case
 from lineside.vision import (
     HealthFigures,
     PictureState,

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lineside.core import Box, Digest, InvalidError
-from lineside.training.cache import FeatureCache, feature_key
+from lineside.training.common.cache import FeatureCache, feature_key
 from lineside.vision import Crop, Prepare
 
 _WHOLE = Prepare(

@@ -4,8 +4,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lineside.core import Box, Inspection, Policy, Region, View
-from lineside.training.calibrate import GAP_UNSURE, platt, rules_for
-from lineside.training.heads import UNKNOWN, plan_heads
+from lineside.training.common.methods import platt
+from lineside.training.tasks.multilabel.calibrate import GAP_UNSURE, rules_for
+from lineside.training.tasks.multilabel.heads import UNKNOWN, plan_heads
 from lineside.vision import Decision, LabelRule, decide
 
 PLAN = plan_heads(

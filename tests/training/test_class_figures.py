@@ -8,8 +8,8 @@ from lineside.core import FrameId, InvalidError, digest_of
 from lineside.datasets import Sample
 from lineside.models import Manifest
 from lineside.testing.packages import bare_manifest
-from lineside.training.measures.classes import measure
-from lineside.training.measures.contract import Case, Measured
+from lineside.training.tasks.classify.metrics import measure
+from lineside.training.tasks.metrics import Case, Measured
 from lineside.vision import (
     Decision,
     FrameRef,

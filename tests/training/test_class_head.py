@@ -9,14 +9,25 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lineside.core import Policy
-from lineside.training.classes import head
-from lineside.training.classes.ahead import ahead
-from lineside.training.classes.changes import MIRRORS, changed, harmless
-from lineside.training.classes.deciding import class_rule, temperature_of
-from lineside.training.classes.head import Space, choose, hold_out
-from lineside.training.classes.sight import sights_for
-from lineside.training.classes.tuning import Lesson, Recipe, Tuned, tune
-from lineside.training.parallel import Parallel
+from lineside.training.tasks.classify import head
+from lineside.training.tasks.classify.head import (
+    Space,
+    choose,
+    class_rule,
+    hold_out,
+    temperature_of,
+)
+from lineside.training.tasks.classify.inputs import ahead, sights_for
+from lineside.training.tasks.classify.tuning import (
+    MIRRORS,
+    Lesson,
+    Recipe,
+    Tuned,
+    changed,
+    harmless,
+    tune,
+)
+from lineside.training.tasks.contract import Parallel
 from lineside.vision import Decision, decide_classes, prepare
 
 LABELS = ("a", "b", "c")

@@ -14,7 +14,7 @@ from lineside.models import Comparison, Package, build_package
 from lineside.store import open_blobs, open_records
 from lineside.testing import FakeClock
 from lineside.training import Machine, Unseen, compare, unseen_of
-from lineside.training.evaluate import TRAINING_FILE, TrainingEvidence
+from lineside.training.evaluation.evaluate import TRAINING_FILE, TrainingEvidence
 from tests.training.test_evaluated_packages import CONSTANT, METER, Surface, packed
 
 HERE = Machine(name="bench", processor="one of ours")

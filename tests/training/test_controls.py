@@ -12,17 +12,19 @@ from lineside.core import Digest, FrameId, digest_of
 from lineside.datasets import Marked, Sample
 from lineside.models import Metric
 from lineside.training import Case
-from lineside.training.control_records import Alone, Controls, Erased
-from lineside.training.control_words import _sentences
-from lineside.training.controls import (
+from lineside.training.evaluation.baselines import Question, reached, trivial_figures
+from lineside.training.evaluation.inpainting import erased, marked_area
+from lineside.training.evaluation.shortcuts import (
+    Alone,
+    Controls,
+    Erased,
+    _sentences,
     against,
     defect_score,
     gain_normaliser,
     questions_of,
 )
-from lineside.training.erasing import erased, marked_area
-from lineside.training.light_meter import Question, reached, trivial_figures
-from lineside.training.measures.shared import is_defective
+from lineside.training.tasks.metrics import is_defective
 from lineside.vision import (
     AnomalyAnswer,
     Decision,

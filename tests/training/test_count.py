@@ -13,8 +13,9 @@ from lineside.core import Inspection, InvalidError, Policy, SystemClock, Task
 from lineside.models import Package, Predictor
 from lineside.testing.trays import tray, tray_folder
 from lineside.training import TrainJob, TrainResult, run_job
-from lineside.training.objects.number_network import NumberNetwork
-from lineside.training.objects.numbers import (
+from lineside.training.tasks.count.learn import reached
+from lineside.training.tasks.count.network import NumberNetwork
+from lineside.training.tasks.count.numbers import (
     NumbersLearned,
     best_temperature,
     change,
@@ -22,7 +23,6 @@ from lineside.training.objects.numbers import (
     number_loss,
     number_rule,
 )
-from lineside.training.objects.reach import reached
 from lineside.vision import CountRule, count_likely, encode_png, open_frame
 
 torch = pytest.importorskip("torch")

@@ -14,12 +14,12 @@ from lineside.datasets import Marked, Part, Sample
 from lineside.models import Package, Predictor
 from lineside.testing.trays import tray, tray_folder
 from lineside.training import JobCancelledError, Progress, TrainJob, TrainResult, run_job
-from lineside.training.objects.crops import Piece, draw_piece
-from lineside.training.objects.export import limits_of
-from lineside.training.objects.held_out import met
-from lineside.training.objects.rounds import MANY, fitted_again, rounds
-from lineside.training.objects.scene import OBJECT_PX, Scene, scale_of
-from lineside.training.objects.targets import targets_of
+from lineside.training.common.export import limits_of
+from lineside.training.tasks.detect.crops import Piece, draw_piece
+from lineside.training.tasks.detect.held_out import met
+from lineside.training.tasks.detect.loop import MANY, fitted_again, rounds
+from lineside.training.tasks.detect.scene import OBJECT_PX, Scene, scale_of
+from lineside.training.tasks.detect.targets import targets_of
 from lineside.vision import (
     DetectRule,
     HealthFigures,

@@ -7,9 +7,9 @@ import pytest
 from lineside.core import decode_json
 from lineside.models import Metric
 from lineside.training import Evaluation
-from lineside.training.measures import Confusion
 from lineside.training.pipeline import Limits, gate_of
-from lineside.training.pipeline.published import published_report
+from lineside.training.pipeline.gate import published_report
+from lineside.training.tasks.metrics import Confusion
 from lineside.vision import wilson
 
 

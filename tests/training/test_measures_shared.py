@@ -7,9 +7,10 @@ import pytest
 
 from lineside.core import Digest, FrameId
 from lineside.datasets import Sample
-from lineside.training.measures import Case, Worst
-from lineside.training.measures.shared import (
+from lineside.training.tasks.metrics import (
     MOST_LIMITS,
+    Case,
+    Worst,
     bounded,
     lighting,
     limits_of,

@@ -7,8 +7,8 @@ import numpy as np
 from lineside.core import digest_of
 from lineside.datasets import Marked, Sample
 from lineside.training import Case
-from lineside.training.measures import Worst
-from lineside.training.mistake_pictures import mistake_pictures
+from lineside.training.evaluation.evaluate import mistake_pictures
+from lineside.training.tasks.metrics import Worst
 from lineside.vision import (
     AnomalyAnswer,
     BoxAnswer,

@@ -5,8 +5,9 @@ import pytest
 import torch
 
 from lineside.models import LABEL_OUTPUTS, OnnxEngine
-from lineside.training.architectures import lite0_trunk
-from lineside.training.network import (
+from lineside.training.common.backbone import lite0_trunk
+from lineside.training.tasks.multilabel.export import write_onnx
+from lineside.training.tasks.multilabel.network import (
     FEATURES,
     POOLED,
     Heads,
@@ -14,7 +15,6 @@ from lineside.training.network import (
     grid_features,
     pooled_of,
 )
-from lineside.training.onnx_file import write_onnx
 
 
 def heads(*, regions: int, outputs: int, seed: int = 0) -> Heads:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from lineside.training.parallel import Parallel
+from lineside.training.tasks.contract import Parallel
 
 BATCH = 7
 
@@ -14,7 +14,7 @@ WORKER = """
 import sys
 import torch
 from torch import distributed, nn
-from lineside.training.parallel import Together
+from lineside.training.tasks.contract import Together
 
 rank, folder = int(sys.argv[1]), sys.argv[2]
 torch.set_num_threads(1)

@@ -11,8 +11,8 @@ from lineside.core import FrameId, InvalidError, digest_of
 from lineside.datasets import Marked, Sample
 from lineside.models import LabelRule, Manifest
 from lineside.testing.packages import bare_manifest
-from lineside.training.measures import Case
-from lineside.training.parity_scores import paired_loss
+from lineside.training.evaluation.parity import paired_loss
+from lineside.training.tasks.metrics import Case
 from lineside.vision import (
     AnomalyAnswer,
     BoxAnswer,

@@ -29,9 +29,14 @@ from lineside.training.pipeline import (
     run_pipeline,
     semantic_segmentation,
 )
-from lineside.training.pipeline.cache import Cache, key_of
-from lineside.training.pipeline.parting import changed, drawn, parted
-from lineside.training.pipeline.preparing import open_source, prepare_pictures
+from lineside.training.pipeline.preparing import (
+    changed,
+    drawn,
+    open_source,
+    parted,
+    prepare_pictures,
+)
+from lineside.training.pipeline.running import Cache, key_of
 from lineside.vision import decode_picture
 
 Image = NDArray[np.uint8]

@@ -6,18 +6,24 @@ import pytest
 from lineside.core import Box, Digest, Inspection, Region, View
 from lineside.datasets import Leak, Sample, Skipped
 from lineside.models import Metric
-from lineside.training.answers import PRESENCE, Answer, Answered
-from lineside.training.evaluate import confusion_of, slices
-from lineside.training.figures import figures, majority_of, per_class
-from lineside.training.heads import plan_heads, truth_of
-from lineside.training.page import report_page
-from lineside.training.report import (
+from lineside.training.evaluation.evaluate import confusion_of, slices
+from lineside.training.report.label_report import (
     Report,
     confounded,
     mistakes_of,
     monotonous,
     one_group,
+    report_page,
     warnings_for,
+)
+from lineside.training.tasks.multilabel.heads import plan_heads, truth_of
+from lineside.training.tasks.multilabel.metrics import (
+    PRESENCE,
+    Answer,
+    Answered,
+    figures,
+    majority_of,
+    per_class,
 )
 from lineside.vision import UNSURE, PictureState
 

@@ -11,8 +11,8 @@ from lineside.core import Digest, FrameId, InvalidError, digest_of
 from lineside.datasets import Sample
 from lineside.models import Manifest
 from lineside.testing.packages import bare_manifest
-from lineside.training.measures import Case, Measured
-from lineside.training.measures.masks import measure
+from lineside.training.tasks.metrics import Case, Measured
+from lineside.training.tasks.segment.metrics import measure
 from lineside.vision import (
     Decision,
     FrameRef,

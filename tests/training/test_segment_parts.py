@@ -13,15 +13,18 @@ from numpy.typing import NDArray
 
 from lineside.core import InvalidError, Policy, digest_of
 from lineside.datasets import Part, Sample
-from lineside.training.segmentation.crops import Draw, cut_piece, plan_epoch
-from lineside.training.segmentation.decision import (
+from lineside.training.tasks.segment.crops import Draw, cut_piece, plan_epoch
+from lineside.training.tasks.segment.decision import (
     HeldMap,
     mask_rule,
     score_of,
     tops_of,
 )
-from lineside.training.segmentation.export import distances, known_from
-from lineside.training.segmentation.lesson import (
+from lineside.training.tasks.segment.export import distances, known_from
+from lineside.training.tasks.segment.fit import drawn_loss, laid_on, picture_loss, pixel_loss
+from lineside.training.tasks.segment.learn import hold_out, label_of, warnings_of
+from lineside.training.tasks.segment.network import new_unet
+from lineside.training.tasks.segment.training_set import (
     IGNORED,
     Facts,
     Gallery,
@@ -32,9 +35,6 @@ from lineside.training.segmentation.lesson import (
     shown_of,
     zoom_for,
 )
-from lineside.training.segmentation.losses import drawn_loss, laid_on, picture_loss, pixel_loss
-from lineside.training.segmentation.unet import new_unet
-from lineside.training.tasks.segment import hold_out, label_of, warnings_of
 from lineside.vision import HealthFigures, decide_score, on_picture
 
 Image = NDArray[np.uint8]

@@ -12,13 +12,12 @@ from lineside.core import Digest, decode, encode
 from lineside.datasets import Leak, Skipped
 from lineside.models import Metric
 from lineside.training import TaskReport
-from lineside.training.control_records import Alone, Controls, Erased
-from lineside.training.control_words import with_sentences
-from lineside.training.measures import Confusion, Worst
-from lineside.training.page_parts import history_part, metrics_table, picture_cards
-from lineside.training.plots import curve_plot, interval_bar
-from lineside.training.task_page import task_page
-from lineside.training.task_report import leak_warning
+from lineside.training.evaluation.shortcuts import Alone, Controls, Erased, with_sentences
+from lineside.training.report.page_parts import history_part, metrics_table, picture_cards
+from lineside.training.report.plots import curve_plot, interval_bar
+from lineside.training.report.task_report import task_page
+from lineside.training.source import leak_warning
+from lineside.training.tasks.metrics import Confusion, Worst
 from lineside.vision import LimitRow, ReliabilityBin
 
 HOSTILE = "<script>alert('x')</script>\"&.png"

@@ -8,9 +8,9 @@ from lineside.models import (
     build_package,
 )
 from lineside.testing.packages import bare_manifest
-from lineside.training.objects.fitting import quick
-from lineside.training.objects.loop import seeded
-from lineside.training.objects.network import CentreNetwork, network_bytes
+from lineside.training.tasks.detect.fitting import quick
+from lineside.training.tasks.detect.loop import seeded
+from lineside.training.tasks.detect.network import CentreNetwork, network_bytes
 from lineside.vision import CountRule, Crop, DetectRule, Prepare
 
 UNTRAINED_RULE = DetectRule(

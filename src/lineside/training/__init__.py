@@ -4,21 +4,28 @@ Main names: ``TrainJob`` and ``run_job``; ``Progress``, ``TrainResult``, ``JobCa
 ``write_job``, ``read_job`` and ``read_result`` for the job folder; ``evaluate``.
 Where things are, in the order of a training:
 
-* ``run`` opens the data (``source``) and hands the training part to a learner (``tasks/``), whose
-  tools stand in ``classes/``, ``objects/``, ``segmentation/`` and ``anomalies/``, networks in
-  ``architectures/``; ``finish`` builds the package, lets it judge (``appraise``, ``measures/``) and
-  reports (``task_report``, ``task_page``, ``controls``).
-* The task ``multilabel`` goes its own way from ``regions``: ``view``, ``pictures``, ``network``,
-  ``heads``, ``held_out``, ``calibrate``, ``figures``, ``report``, ``page`` and ``export`` are its
-  own, though others borrow a function of some.
-* ``evaluate`` and ``evaluation_report`` measure a package later; ``pipeline/``, ``search/`` and
-  ``scale/`` call ``run_job``.
+* ``run`` opens the data (``source``) and hands the training part to the learner of its task
+  (``tasks/<task>/learn``); each task has its networks and its figures (``metrics``) beside it, and
+  what several share stands in ``common/``. ``run`` builds the package, ``evaluation/`` measures it,
+  ``report/`` writes the report.
+* The task ``multilabel`` is driven from ``regions``.
+* ``evaluation/`` measures a package later; ``pipeline/``, ``search/`` and ``distributed/`` call
+  ``run_job``.
 
 Not here: serving and deciding (models, vision), state outside a job folder, the command line.
 """
 
-from lineside.training.comparing import Machine, Unseen, compare, unseen_of
-from lineside.training.counts_table import (
+from lineside.training.distributed import (
+    Cluster,
+    ScoredFrame,
+    ScoreJob,
+    score_here,
+    score_on,
+    search_on,
+    train_on,
+)
+from lineside.training.evaluation.compare import Machine, Unseen, compare, unseen_of
+from lineside.training.evaluation.counts import (
     CountClass,
     CountFigures,
     CountTable,
@@ -26,18 +33,11 @@ from lineside.training.counts_table import (
     count_figures,
     read_counts,
 )
-from lineside.training.evaluate import (
+from lineside.training.evaluation.evaluate import (
     Evaluation,
     TrainingEvidence,
     evaluate,
     training_evidence,
-)
-from lineside.training.evaluation_report import (
-    cheapest_cuts,
-    evaluation_page,
-    evaluation_report,
-    exact_only,
-    priced,
 )
 from lineside.training.job import (
     JobCancelledError,
@@ -48,20 +48,18 @@ from lineside.training.job import (
     read_result,
     write_job,
 )
-from lineside.training.judging import judge_all
-from lineside.training.measures import Case, Confusion, Measured, Worst, measure_for
 from lineside.training.pipeline import Ground, Pipeline, RunRecord, run_pipeline
-from lineside.training.report import Report
-from lineside.training.run import Crew, run_job
-from lineside.training.scale import (
-    Cluster,
-    ScoredFrame,
-    ScoreJob,
-    score_here,
-    score_on,
-    search_on,
-    train_on,
+from lineside.training.report.label_report import Report
+from lineside.training.report.mlflow import track
+from lineside.training.report.task_report import (
+    TaskReport,
+    cheapest_cuts,
+    evaluation_page,
+    evaluation_report,
+    exact_only,
+    priced,
 )
+from lineside.training.run import Crew, run_job
 from lineside.training.search import (
     Bench,
     Parameter,
@@ -78,9 +76,9 @@ from lineside.training.source import (
     labels_of,
     open_labelled,
 )
-from lineside.training.task_report import TaskReport
 from lineside.training.tasks import Trained, Work
-from lineside.training.tracking import track
+from lineside.training.tasks.metrics import Case, Confusion, Measured, Worst, judge_all
+from lineside.training.tasks.table import measure_for
 from lineside.training.variants import (
     Latency,
     Variant,

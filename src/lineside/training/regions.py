@@ -12,19 +12,41 @@ import numpy as np
 from lineside.core import InvalidError, encode, replace_durably
 from lineside.datasets import Leak, Sample, Skipped, find_leaks, folds, merge_leaks, region_vectors
 from lineside.models import HealthLimits, Metric, Package
-from lineside.training.answers import Answered, Judge, decided
-from lineside.training.calibrate import rules_for
-from lineside.training.control_records import Controls
-from lineside.training.evaluate import (
+from lineside.training.evaluation.evaluate import (
     TRAINING_FILE,
     TrainingEvidence,
     answer_all,
     confusion_of,
     slices,
 )
-from lineside.training.export import Parts, export, health_limits, package_bytes
-from lineside.training.figures import Majority, figures, majority_of, per_class
-from lineside.training.heads import (
+from lineside.training.evaluation.label_shortcuts import label_controls, region_controls
+from lineside.training.evaluation.shortcuts import Controls
+from lineside.training.job import (
+    PACKAGE_FILE,
+    PAGE_FILE,
+    REPORT_FILE,
+    RESULT_FILE,
+    ResultFacts,
+    Steps,
+    TrainJob,
+    TrainResult,
+)
+from lineside.training.report.label_report import (
+    Report,
+    label_evidence,
+    mistakes_of,
+    one_group,
+    other_places,
+    report_page,
+    share_metric,
+    shown_leaks,
+    warnings_for,
+)
+from lineside.training.source import Data
+from lineside.training.tasks.multilabel.calibrate import rules_for
+from lineside.training.tasks.multilabel.export import Parts, export, health_limits, package_bytes
+from lineside.training.tasks.multilabel.features import Looked, Looker
+from lineside.training.tasks.multilabel.heads import (
     Fitted,
     HeadPlan,
     Truth,
@@ -33,32 +55,22 @@ from lineside.training.heads import (
     plan_heads,
     truth_of,
 )
-from lineside.training.held_out import FoldDone, HeldOut, cross_validate, held_out_answers
-from lineside.training.job import (
-    PACKAGE_FILE,
-    PAGE_FILE,
-    REPORT_FILE,
-    RESULT_FILE,
-    ResultFacts,
-    TrainJob,
-    TrainResult,
+from lineside.training.tasks.multilabel.held_out import (
+    FoldDone,
+    HeldOut,
+    cross_validate,
+    held_out_answers,
 )
-from lineside.training.page import report_page
-from lineside.training.pictures import Looked, Looker
-from lineside.training.region_controls import label_controls, region_controls
-from lineside.training.report import (
-    Report,
-    label_evidence,
-    mistakes_of,
-    one_group,
-    other_places,
-    share_metric,
-    shown_leaks,
-    warnings_for,
+from lineside.training.tasks.multilabel.metrics import (
+    Answered,
+    Judge,
+    Majority,
+    decided,
+    figures,
+    majority_of,
+    per_class,
 )
-from lineside.training.source import Data
-from lineside.training.steps import Steps
-from lineside.training.view import Reference, choose_reference
+from lineside.training.tasks.multilabel.reference import Reference, choose_reference
 from lineside.vision import LabelRule, Prepare, crops_for
 
 _MARGIN = 0.25

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from lineside.core import Clock, Digest, Inspection, InvalidError, Task
@@ -10,17 +11,21 @@ from lineside.datasets import (
     DatasetVersion,
     Leak,
     Library,
+    LookLimits,
     Part,
     Sample,
     Skipped,
+    check_leaks,
     decode_version,
     grouped,
     label_names,
     load_source,
+    look_at,
     part_of,
     split,
     version_digest,
 )
+from lineside.models import Lineage
 from lineside.store import Blobs, open_blobs, open_records
 from lineside.training.job import TrainJob
 
@@ -346,4 +351,70 @@ def _data(
         validation=tuple(held),
         files=files,
         skipped=(*skipped, *unjudged),
+    )
+
+
+_MOST_PICTURES = 3000
+_MOST_REGISTERED = 0
+OF_VERSION = "as the dataset version says"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LookedFor:
+    """The leaks, and in words how they were looked for; "" where nobody looked."""
+
+    leaks: tuple[Leak, ...]
+    how: str
+
+
+def leaks_of(data: Data, *, of_version: bool) -> LookedFor:
+    """Pairs that a split may not part, of a version as it says, else looked for now."""
+    if of_version:
+        return LookedFor(leaks=data.leaks, how=OF_VERSION)
+    if not data.validation:
+        return LookedFor(leaks=(), how="")
+    everyone = (*data.training, *data.validation)
+    parts = [Part.TRAIN] * len(data.training) + [Part.TEST] * len(data.validation)
+    looks, by = look_at(
+        everyone,
+        read=data.read,
+        limits=LookLimits(pictures=_MOST_PICTURES, registered=_MOST_REGISTERED),
+    )
+    found = check_leaks(everyone, looks, parts=parts)
+    how = "; ".join([by or "digests and groups alone", *found.check.gaps])
+    return LookedFor(leaks=found.leaks, how=how)
+
+
+_WEIGHTS_LICENCE = "Apache-2.0"  # of the trunk; what was learned on top is the data's owner's
+
+
+def lineage_of(job: TrainJob, *, data: Data, warnings: tuple[str, ...], pictures: int) -> Lineage:
+    """What a package was made from."""
+    return Lineage(
+        dataset=data.name,
+        data_digest=data.digest,
+        pictures=pictures,
+        seed=job.seed,
+        code_version=_code_version(),
+        created_at=job.created_at,
+        trained_by=job.trained_by,
+        data_licence=job.data_licence,
+        weights_licence=_WEIGHTS_LICENCE,
+        warnings=warnings,
+    )
+
+
+def _code_version() -> str:
+    try:
+        return f"lineside {version('lineside')}"
+    except PackageNotFoundError:
+        return "lineside"
+
+
+def leak_warning(pairs: int) -> tuple[str, ...]:
+    """What a leaking split is said to be."""
+    if not pairs:
+        return ()
+    return (
+        f"the data leaks: {pairs} pairs stand on both sides of the split; figures are too good",
     )

@@ -7,8 +7,7 @@ Main names: ``Pipeline``, ``run_pipeline``, ``gate_of``; ``image_classification`
 
 from lineside.training.pipeline.definition import Parameter, Pipeline, Role, Step
 from lineside.training.pipeline.gate import Check, Gate, Limits, gate_of
-from lineside.training.pipeline.records import Outcome, RunRecord, StepRecord
-from lineside.training.pipeline.running import Ground, run_pipeline
+from lineside.training.pipeline.running import Ground, Outcome, RunRecord, StepRecord, run_pipeline
 
 __all__ = [
     "Check",

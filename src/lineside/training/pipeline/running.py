@@ -6,41 +6,165 @@
 3. Registration waits for a person: a wish to be ``Approved`` is noted and not carried out.
 """
 
+import shutil
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
+from enum import StrEnum
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from lineside.core import (
     Clock,
     Inspection,
+    InvalidError,
     LinesideError,
     Task,
     decode,
+    digest_of,
     encode,
     new_id,
     replace_durably,
 )
 from lineside.models import ModelVersions, Package, Status
-from lineside.training.evaluate import evaluate
-from lineside.training.evaluation_report import evaluation_page, evaluation_report
-from lineside.training.job import REPORT_FILE, JobCancelledError, TrainJob
-from lineside.training.pipeline.cache import Cache, Done, key_of
-from lineside.training.pipeline.definition import Pipeline, Role, Step
-from lineside.training.pipeline.gate import Gate, Limits, gate_of
+from lineside.training.evaluation.evaluate import evaluate
+from lineside.training.job import REPORT_FILE, JobCancelledError, Tell, TrainJob
+from lineside.training.pipeline.definition import EXPIRE_AFTER_DAYS, Pipeline, Role, Step, Value
+from lineside.training.pipeline.gate import Check, Gate, Limits, gate_of, published_report
 from lineside.training.pipeline.preparing import (
     ANOMALOUS,
     NORMAL,
     open_source,
     prepare_pictures,
 )
-from lineside.training.pipeline.published import published_report
-from lineside.training.pipeline.records import Outcome, RunRecord, StepRecord
+from lineside.training.report.task_report import TaskReport, evaluation_page, evaluation_report
 from lineside.training.run import run_job
 from lineside.training.source import Labelled, open_labelled
-from lineside.training.steps import Tell
-from lineside.training.task_report import TaskReport
+
+
+class Outcome(StrEnum):
+    """How a step or a run ended."""
+
+    SUCCEEDED = "Succeeded"
+    REFUSED = "Refused"
+    FAILED = "Failed"
+    CANCELLED = "Cancelled"
+    NOT_RUN = "NotRun"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepRecord:
+    """One step.
+
+    Attributes:
+        cached: whether its result was there already.
+        key: digest that names its result; "" for steps that are never kept.
+        facts: small outputs by name.
+        reason: why it failed or refused; "" otherwise.
+    """
+
+    name: str
+    type: str
+    outcome: Outcome
+    cached: bool = False
+    seconds: float = 0.0
+    key: str = ""
+    facts: Mapping[str, str | int | float] = field(default_factory=dict)
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunRecord:
+    """One run of a pipeline.
+
+    Attributes:
+        outcome: ``Refused`` where the gate held the model back.
+        reason: in sentences; empty only where a version was registered.
+        checks: all that the gate looked at.
+        version: ``GROUP/NUMBER`` as it was registered; "" for none.
+        remarks: what was asked and not done, and why.
+    """
+
+    id: str
+    pipeline: str
+    started_at: datetime
+    ended_at: datetime
+    by: str
+    parameters: Mapping[str, Value]
+    outcome: Outcome
+    steps: tuple[StepRecord, ...]
+    reason: str = ""
+    checks: tuple[Check, ...] = ()
+    version: str = ""
+    remarks: tuple[str, ...] = ()
+    description: str = ""
+    tags: Mapping[str, str] = field(default_factory=dict)
+    schema: str = "lineside.pipeline-run/1"
+
+
+_DONE = "done.json"
+_KEPT_NAME = 16
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Done:
+    """What a finished step left.
+
+    Attributes:
+        facts: small outputs by name, such as digests and counts.
+    """
+
+    key: str
+    step: str
+    finished_at: datetime
+    facts: Mapping[str, str | int | float] = field(default_factory=dict)
+    schema: str = "lineside.pipeline-step/1"
+
+
+def key_of(step: str, *, inputs: Mapping[str, object]) -> str:
+    """The digest that names a step's result."""
+    return digest_of(encode({"step": step, "code": _code(), "inputs": dict(inputs)}))
+
+
+def _code() -> str:
+    try:
+        return version("lineside")
+    except PackageNotFoundError:
+        return ""
+
+
+class Cache:
+    """Folders of steps under one folder; one process at a time."""
+
+    def __init__(self, folder: Path, *, clock: Clock) -> None:
+        """Keep results below ``folder``, which is made when it is needed."""
+        self._folder = folder
+        self._clock = clock
+
+    def folder(self, key: str) -> Path:
+        """Where the step with that key works."""
+        return self._folder / key.removeprefix("sha256:")[:_KEPT_NAME]
+
+    def find(self, key: str) -> Done | None:
+        """The finished step, or None: not there, not whole, or too old, which empties it."""
+        path = self.folder(key) / _DONE
+        try:
+            done = decode(Done, path.read_bytes(), where=str(path))
+        except (OSError, InvalidError):
+            return None
+        limit = done.finished_at + timedelta(days=EXPIRE_AFTER_DAYS)
+        if done.key == key and self._clock.now() < limit:
+            return done
+        shutil.rmtree(self.folder(key))
+        return None
+
+    def finish(self, key: str, *, step: str, facts: Mapping[str, str | int | float]) -> Done:
+        """Mark a step's folder as whole."""
+        done = Done(key=key, step=step, finished_at=self._clock.now(), facts=dict(facts))
+        replace_durably(self.folder(key) / _DONE, encode(done))
+        return done
+
 
 _PICTURES = "pictures"
 _PACKAGE = "package.lspkg"

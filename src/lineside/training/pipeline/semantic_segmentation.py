@@ -6,8 +6,15 @@ Run it by ``lineside pipeline run -n lineside.training.pipeline.semantic_segment
 from collections.abc import Mapping
 
 from lineside.core import Task
-from lineside.training.pipeline.definition import Parameter, Pipeline, Role, Step
-from lineside.training.pipeline.shared import gates, machines, registration
+from lineside.training.pipeline.definition import (
+    Parameter,
+    Pipeline,
+    Role,
+    Step,
+    gates,
+    machines,
+    registration,
+)
 
 NAME = "defect-detection-semantic-segmentation-pipeline"
 PREFIX = "defect-detection-semantic-segmentation"

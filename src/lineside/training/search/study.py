@@ -10,9 +10,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from lineside.core import InvalidError, encode, need, replace_durably
-from lineside.training.search.record import SearchResult, TrialRecord
 from lineside.training.search.space import Parameter, Space
-from lineside.training.search.trial import Bench, run_trial
+from lineside.training.search.trial import Bench, SearchResult, TrialRecord, run_trial
 
 JOURNAL, RESULT, _NAME = "study.journal", "study.json", "lineside"
 _KEPT = "record"

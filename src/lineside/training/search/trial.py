@@ -5,16 +5,47 @@ training that was under way.
 """
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from lineside.core import Clock, InvalidError, decode_json, digest_of, encode
+from lineside.core import Clock, Digest, InvalidError, decode_json, digest_of, encode
 from lineside.training.job import JobCancelledError, Progress, TrainJob
 from lineside.training.run import Crew, run_job
-from lineside.training.search.record import TrialRecord
 from lineside.training.search.space import Space
 from lineside.training.tasks import check_settings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrialRecord:
+    """One training of a search.
+
+    Attributes:
+        state: ``done``, ``stopped`` (worse than most at the same epoch) or ``failed``.
+        value: of the objective; None where there is none.
+        package: digest of what was trained; None unless done.
+        history: per epoch what was watched.
+    """
+
+    number: int
+    state: str
+    params: Mapping[str, float]
+    value: float | None
+    seconds: float
+    package: Digest | None = None
+    history: Sequence[Mapping[str, float]] = ()
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SearchResult:
+    """Every trial of a study, in order, and the best of those that are done."""
+
+    objective: str
+    direction: str
+    trials: tuple[TrialRecord, ...]
+    best: TrialRecord | None
+
 
 Watcher = Callable[[int, Mapping[str, float]], bool]
 

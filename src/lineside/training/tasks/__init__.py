@@ -1,8 +1,8 @@
-"""How each task is learned: one file a task, behind one contract.
+"""How each task is learned: one folder a task, behind one contract.
 
 Main names: ``Work``, ``Trained``, ``learner_for``, ``check_settings``. Not here: regions on a
 registered view (``lineside.training.regions``), putting the package together
-(``lineside.training.finish``).
+(``lineside.training.run``).
 """
 
 from lineside.training.tasks.contract import Learner, Trained, Work

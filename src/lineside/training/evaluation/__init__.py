@@ -1,0 +1,1 @@
+"""Measuring packages: evaluation, shortcut tests, trivial baselines, comparison, parity."""

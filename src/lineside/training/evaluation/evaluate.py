@@ -1,0 +1,430 @@
+"""Measure a package on labelled pictures, through the code that devices run.
+
+Pictures the package was trained on are refused by content digest; the package lists them in
+``evidence/training.json``. Each picture is judged on its own: no registration is carried over from
+the one before.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lineside.core import Clock, Digest, InvalidError, decode
+from lineside.datasets import Leak, Sample, crossing
+from lineside.models import Manifest, Metric, Package, Predictor
+from lineside.training.evaluation.label_shortcuts import region_controls
+from lineside.training.evaluation.shortcuts import Controls, Judged, controls_of
+from lineside.training.source import is_told, leak_warning
+from lineside.training.tasks.contract import MOST_BYTES, Files
+from lineside.training.tasks.metrics import Case, Confusion, Measured, Worst, judge_all
+from lineside.training.tasks.multilabel.heads import Head, HeadPlan, Output
+from lineside.training.tasks.multilabel.metrics import (
+    Answered,
+    Judge,
+    Majority,
+    accuracy_of,
+    figures,
+    per_class,
+)
+from lineside.training.tasks.table import measure_for
+from lineside.vision import (
+    Decision,
+    LimitRow,
+    PictureState,
+    ReliabilityBin,
+    decode_picture,
+    draw_heat,
+    mask_of,
+    open_frame,
+    thumbnail,
+)
+
+_TELL_EVERY = 50
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Appraised:
+    """What was found.
+
+    Attributes:
+        pictures: JPEG thumbnails of the worst mistakes, by name of the picture.
+    """
+
+    measured: Measured
+    controls: Controls
+    pictures: Mapping[str, bytes]
+
+
+def appraise(
+    package: Package,
+    samples: Sequence[Sample],
+    *,
+    baseline: Mapping[str, float],
+    files: Files,
+    clock: Clock,
+    tell: Callable[[], None] = lambda: None,
+) -> Appraised:
+    """Judge every picture, compute the figures of the task, and carry the controls out.
+
+    Args:
+        package: what is measured.
+        samples: at least one, with the truth that the task needs.
+        baseline: facts of the training pictures (``Trained.baseline``).
+        files: gives the bytes of a picture, mask or template.
+        clock: for the predictor.
+        tell: called now and then; it may raise to stop.
+    """
+    cases: list[Case] = []
+    for case in judge_all(package, samples, files=files, clock=clock):
+        cases.append(case)
+        if len(cases) % _TELL_EVERY == 0:
+            tell()
+    measure = measure_for(package.manifest.task)
+    measured = measure(cases, manifest=package.manifest, baseline=baseline)
+    controls = controls_of(
+        Judged(
+            package=package,
+            cases=cases,
+            measured=measured,
+            measure=measure,
+            baseline=baseline,
+            files=files,
+            clock=clock,
+            tell=tell,
+        )
+    )
+    pictures = mistake_pictures(cases, measured.mistakes, files=files)
+    return Appraised(measured=measured, controls=controls, pictures=pictures)
+
+
+TRAINING_FILE = "evidence/training.json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingEvidence:
+    """What a package says of its training pictures.
+
+    Attributes:
+        pictures: their digests.
+        majority: of regions, the commonest truth per name.
+        facts: of other tasks, what the trivial baseline is made of (``Trained.baseline``).
+    """
+
+    pictures: tuple[Digest, ...]
+    majority: dict[str, int]
+    facts: dict[str, float] = field(default_factory=dict)
+    schema: str = "lineside.training-evidence/1"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evaluation:
+    """What an evaluation found.
+
+    Attributes:
+        per_class: ``recall/<label>`` and ``precision/<label>``.
+        confusion: per label or class list.
+        limits: per score, escapes against over-rejects at every cut.
+        slices: by group, lighting or kind: slice → name → figure.
+        controls: what a shortcut would reach on the same pictures.
+        pictures: of regions, every answer.
+        thumbnails: JPEG of the worst mistakes, by name of the picture; not part of the JSON.
+        leaking: pairs that stand on both sides of the split.
+        warnings: sentences to stand beside every figure, such as a declared leak.
+    """
+
+    metrics: Mapping[str, Metric]
+    per_class: Mapping[str, Metric]
+    confusion: Mapping[str, Confusion]
+    slices: Mapping[str, Mapping[str, Metric]]
+    limits: Mapping[str, tuple[LimitRow, ...]] = field(default_factory=dict)
+    reliability: Mapping[str, tuple[ReliabilityBin, ...]] = field(default_factory=dict)
+    mistakes: tuple[Worst, ...] = ()
+    controls: Controls = field(default_factory=Controls)
+    pictures: tuple[Answered, ...] = ()
+    thumbnails: Mapping[str, bytes] = field(default_factory=dict)
+    leaking: int = 0
+    warnings: tuple[str, ...] = ()
+
+
+def evaluate(
+    package: Package,
+    samples: Sequence[Sample],
+    *,
+    files: Callable[[Digest], bytes],
+    clock: Clock,
+    leaks: Sequence[Leak] = (),
+) -> Evaluation:
+    """Judge every picture with the package and hold the answers against what is known of them.
+
+    Args:
+        package: what is measured.
+        samples: labelled with the package's names; unlabelled ones are passed over.
+        files: gives the bytes of a picture, mask or template.
+        clock: for the predictor.
+        leaks: known of the data the package was trained and is measured on.
+
+    Raises:
+        InvalidError: a picture was trained on, or nothing is labelled.
+    """
+    evidence = training_evidence(package)
+    refuse_overlap(samples, evidence)
+    if package.manifest.rules:
+        found = _of_regions(package, samples, evidence=evidence, files=files, clock=clock)
+    else:
+        found = _of_task(package, samples, evidence=evidence, files=files, clock=clock)
+    leaking = len(crossing(leaks))
+    return replace(found, leaking=leaking, warnings=(*found.warnings, *leak_warning(leaking)))
+
+
+def _of_regions(
+    package: Package,
+    samples: Sequence[Sample],
+    *,
+    evidence: TrainingEvidence,
+    files: Callable[[Digest], bytes],
+    clock: Clock,
+) -> Evaluation:
+    answered = answer_all(package, samples, read=lambda s: files(s.digest), clock=clock)
+    judged = [picture for picture in answered if picture.answers]
+    if not judged:
+        raise _unlabelled(package)
+    metrics = figures(judged, majority=evidence.majority)
+    controls = region_controls(
+        package,
+        judged,
+        metrics=metrics,
+        majority=evidence.majority,
+        answer_all=answer_all,
+        files=files,
+        clock=clock,
+    )
+    return Evaluation(
+        metrics=metrics,
+        per_class=per_class(judged),
+        confusion=confusion_of(judged),
+        slices=by_group(judged, majority=evidence.majority),
+        controls=controls,
+        pictures=tuple(answered),
+        warnings=controls.warnings,
+    )
+
+
+def _of_task(
+    package: Package,
+    samples: Sequence[Sample],
+    *,
+    evidence: TrainingEvidence,
+    files: Callable[[Digest], bytes],
+    clock: Clock,
+) -> Evaluation:
+    told = [sample for sample in samples if is_told(sample)]
+    if not told:
+        raise _unlabelled(package)
+    looked = appraise(package, told, baseline=evidence.facts, files=files, clock=clock)
+    found = looked.measured
+    return Evaluation(
+        metrics=found.metrics,
+        per_class=found.per_class,
+        confusion=found.confusion,
+        slices=found.slices,
+        limits=found.limits,
+        reliability=found.reliability,
+        mistakes=found.mistakes,
+        controls=looked.controls,
+        thumbnails=looked.pictures,
+        warnings=(*found.warnings, *looked.controls.warnings),
+    )
+
+
+def _unlabelled(package: Package) -> InvalidError:
+    names = ", ".join(package.manifest.labels)
+    return InvalidError(
+        "none of the pictures is labelled with what this package answers",
+        where="data",
+        fix=f"It answers {names}." if names else f"It answers the task {package.manifest.task}.",
+    )
+
+
+def answer_all(
+    package: Package,
+    samples: Sequence[Sample],
+    *,
+    read: Callable[[Sample], bytes],
+    clock: Clock,
+) -> list[Answered]:
+    """Every picture's answers against its labels, refused pictures included."""
+    predictor = Predictor(package, clock=clock)
+    judge = Judge(plan=plan_of(package.manifest))
+    found = []
+    for sample in samples:
+        frame = open_frame(
+            read(sample),
+            camera="evaluation",
+            captured_at=sample.captured_at or clock.now(),
+            max_bytes=64_000_000,
+        )
+        said = predictor.predict_single(frame)
+        if said.state is PictureState.OK:
+            found.append(judge.judged(sample, said.labels))
+        else:
+            found.append(judge.refused(sample, state=said.state, reason=said.reason))
+    return found
+
+
+def training_evidence(package: Package) -> TrainingEvidence:
+    """What the package says of its training; empty for a package that says nothing."""
+    raw = package.files.get(TRAINING_FILE)
+    if raw is None:
+        return TrainingEvidence(pictures=(), majority={})
+    return decode(TrainingEvidence, raw, where=f"{package.manifest.name}: {TRAINING_FILE}")
+
+
+def refuse_overlap(samples: Sequence[Sample], evidence: TrainingEvidence) -> None:
+    """Refuse pictures that the package has seen."""
+    seen = set(evidence.pictures)
+    both = [sample.name for sample in samples if sample.digest in seen]
+    if both:
+        shown = ", ".join(both[:3]) + (" …" if len(both) > 3 else "")
+        raise InvalidError(
+            f"{len(both)} of {len(samples)} pictures were trained on: {shown}",
+            where="data",
+            fix="Name other pictures, or the part that was held out (--part test).",
+        )
+
+
+def plan_of(manifest: Manifest) -> HeadPlan:
+    """The heads behind a manifest's rules."""
+    regions = tuple(crop.region for crop in manifest.prepare.crops)
+    outputs = tuple(
+        Output(
+            row=regions.index(rule.region),
+            place=rule.output,
+            name=rule.name,
+            region=rule.region,
+            label=rule.label,
+        )
+        for rule in manifest.rules
+    )
+    classes: dict[tuple[str, ...], list[int]] = {}
+    heads: list[Head] = []
+    for row, region in enumerate(regions):
+        rules = [rule for rule in manifest.rules if rule.region == region]
+        labels = tuple(rule.label for rule in rules)
+        if rules and rules[0].is_class:
+            classes.setdefault(labels, []).append(row)
+        else:
+            heads.append(Head(rows=(row,), labels=labels, exclusive=False))
+    heads += [Head(rows=tuple(r), labels=c, exclusive=True) for c, r in classes.items()]
+    return HeadPlan(heads=tuple(heads), outputs=outputs, regions=regions)
+
+
+def confusion_of(pictures: Sequence[Answered]) -> dict[str, Confusion]:
+    """Counts per presence label, and per class list over all regions that share it."""
+    tables: dict[str, tuple[tuple[str, ...], list[list[int]]]] = {}
+    for picture in pictures:
+        for answer in picture.answers:
+            key = answer.kind
+            empty = [[0] * (len(answer.classes) + 1) for _ in answer.classes]
+            _, rows = tables.setdefault(key, (answer.classes, empty))
+            rows[answer.truth][answer.predicted] += 1  # unsure is -1: the last column
+    return {
+        key: Confusion(classes=classes, rows=tuple(tuple(row) for row in rows))
+        for key, (classes, rows) in tables.items()
+    }
+
+
+def by_group(pictures: Sequence[Answered], *, majority: Majority) -> dict[str, dict[str, Metric]]:
+    """Slices of region answers: accuracy per group, where there are groups."""
+    found = slices(pictures, majority=majority)
+    return {"group": found} if found else {}
+
+
+def slices(pictures: Sequence[Answered], *, majority: Majority) -> dict[str, Metric]:
+    """Accuracy per group, where there are groups."""
+    return {
+        group: accuracy_of([p for p in pictures if p.sample.group == group], majority=majority)
+        for group in sorted({picture.sample.group for picture in pictures} - {""})
+    }
+
+
+_WIDTH_PX = 240
+_TRUE = (44, 182, 125)
+_SAID = (214, 0, 147)
+
+Image = NDArray[np.uint8]
+
+
+def mistake_pictures(
+    cases: Sequence[Case], mistakes: Sequence[Worst], *, files: Files
+) -> dict[str, bytes]:
+    """JPEG by picture name; names that no case has are left out."""
+    by_name = {case.sample.name: case for case in cases}
+    return {
+        worst.picture: _picture(by_name[worst.picture], files=files)
+        for worst in mistakes
+        if worst.picture in by_name
+    }
+
+
+def _picture(case: Case, *, files: Files) -> bytes:
+    image = decode_picture(files(case.sample.digest), max_bytes=MOST_BYTES)
+    canvas = np.array(_heated(image, case))
+    _outline(canvas, _said(case), colour=_SAID)
+    _outline(canvas, case.truth_mask, colour=_TRUE)
+    for mark in case.sample.marked or ():
+        _rectangle(canvas, (mark.x0_px, mark.y0_px, mark.x1_px, mark.y1_px), colour=_TRUE)
+    for box in case.prediction.boxes:
+        if box.decision is not Decision.ABSENT:
+            _rectangle(canvas, (box.x0_px, box.y0_px, box.x1_px, box.y1_px), colour=_SAID)
+    return thumbnail(canvas, width_px=_WIDTH_PX)
+
+
+def _heated(image: Image, case: Case) -> Image:
+    """The picture under its map, the limit (or the map's own middle) half way.
+
+    A mask that was said is outlined instead.
+    """
+    if case.prediction.mask is not None or case.heat is None or case.heat.shape != image.shape[:2]:
+        return image
+    answer = case.prediction.anomaly
+    low = 0.0 if answer is not None else float(case.heat.min())
+    middle = answer.limit if answer is not None else (low + float(case.heat.max())) / 2
+    if middle <= low:
+        return image
+    return draw_heat(image, np.asarray((case.heat - low) / (2 * (middle - low)), np.float32))
+
+
+def _said(case: Case) -> NDArray[np.bool_] | None:
+    answer = case.prediction.mask
+    if answer is None:
+        return None
+    return mask_of(answer.rle, width_px=answer.width_px, height_px=answer.height_px)
+
+
+def _outline(
+    canvas: Image, mask: NDArray[np.bool_] | None, *, colour: tuple[int, int, int]
+) -> None:
+    import cv2
+
+    if mask is None or mask.shape != canvas.shape[:2]:
+        return
+    around, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    cv2.drawContours(canvas, around, -1, colour, _thick(canvas))
+
+
+def _rectangle(
+    canvas: Image, box: tuple[float, float, float, float], *, colour: tuple[int, int, int]
+) -> None:
+    import cv2
+
+    left, top, right, bottom = (round(value) for value in box)
+    if (left, top) == (right, bottom):
+        cv2.circle(canvas, (left, top), 3 * _thick(canvas), colour, _thick(canvas))
+    else:
+        cv2.rectangle(canvas, (left, top), (right - 1, bottom - 1), colour, _thick(canvas))
+
+
+def _thick(canvas: Image) -> int:
+    return max(1, round(int(canvas.shape[1]) / _WIDTH_PX))

@@ -1,0 +1,509 @@
+"""Controls for shortcuts: could a figure come from something other than what it is taken for?
+
+1. Alone: what trivial figures reach on the same pictures (``evaluation.baselines``). A figure of
+   the package that a trivial one matches is warned of.
+2. Gain normalised: every picture is brought to one mean grey and one contrast and judged again. A
+   figure that falls below its own interval, by a tenth of what it has over the baseline, rested on
+   the light.
+3. Erased: the marked defect or object is painted over from its surroundings and the picture judged
+   again. What is still found, or still tells defective pictures from good ones, is not the defect.
+
+At most ``MOST_JUDGED`` pictures, evenly spread, are judged again, and ``MOST_ERASED`` erased.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lineside.core import Clock, Digest
+from lineside.datasets import Sample
+from lineside.models import Metric, Package
+from lineside.training.evaluation.baselines import TOGETHER, Question, reached, trivial_figures
+from lineside.training.evaluation.inpainting import erased, marked_area, refiller_of
+from lineside.training.tasks.contract import MOST_BYTES, Files
+from lineside.training.tasks.metrics import (
+    GOOD_NAMES,
+    Case,
+    Measure,
+    Measured,
+    bounded,
+    is_defective,
+    judge_all,
+    owners,
+    rate,
+)
+from lineside.vision import Decision, auroc, decode_picture, encode_png, grey_of
+
+LOWER_IS_BETTER = frozenset(
+    {"mae", "count_mae", "rmse", "calibration_error", "refused_rate", "unsure_rate"}
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Alone:
+    """What a trivial figure reaches, beside the package.
+
+    Attributes:
+        figure: ``mean_grey``, ``contrast``, … (``lineside.training.evaluation.baselines``).
+        metric: which figure of the package it stands against.
+        matched: whether it surely beats the baseline and reaches the package's interval.
+    """
+
+    figure: str
+    metric: str
+    reached: Metric
+    package: Metric
+    matched: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Erased:
+    """What the package says when the marked defects are painted over.
+
+    Attributes:
+        pictures: that were erased.
+        still: share of those answered right before that are answered so still; its baseline is
+            the share of pictures without a mark that are answered so.
+        before, after: AUROC of marked pictures against those without a mark; None without those.
+    """
+
+    pictures: int
+    still: Metric
+    before: Metric | None = None
+    after: Metric | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Controls:
+    """All controls of one evaluation.
+
+    Attributes:
+        gain_normalised: figures of the same package on normalised pictures.
+        gain_plain: the same figures on the same pictures as they are.
+        warnings: sentences that stand beside every figure.
+        by_metric: the sentences, by the figure they are about.
+    """
+
+    alone: tuple[Alone, ...] = ()
+    gain_normalised: Mapping[str, Metric] = field(default_factory=dict)
+    gain_plain: Mapping[str, Metric] = field(default_factory=dict)
+    erased: Erased | None = None
+    by_metric: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """Every sentence once."""
+        return tuple(dict.fromkeys(line for lines in self.by_metric.values() for line in lines))
+
+
+_SPOKEN = {
+    "mean_grey": "mean grey",
+    "picture_size": "the picture's size",
+    "file_size": "the file's size",
+    "time_of_day": "the time of day",
+    "order": "the order of pictures",
+    "together": "grey, contrast, sharpness and size together",
+}
+_LOST_SHARE = 0.1
+
+
+def with_sentences(found: Controls) -> Controls:
+    """The controls with what follows from them."""
+    return replace(found, by_metric=_sentences(found))
+
+
+def _sentences(found: Controls) -> dict[str, tuple[str, ...]]:
+    lines: dict[str, list[str]] = {}
+    for metric, matching in _matching(found.alone).items():
+        best = matching[0]
+        lines.setdefault(metric, []).append(
+            f"{metric}: {spoken(best.figure)} alone reaches "
+            f"{_figure(best.reached)} on the same pictures, the package {_figure(best.package)}; "
+            f"this figure does not show that the package sees more"
+            f"{_normal_words(metric, found)}"
+        )
+    for metric, after in found.gain_normalised.items():
+        before = found.gain_plain[metric]
+        if _falls(before, after, lower=metric in LOWER_IS_BETTER):
+            lines.setdefault(metric, []).append(
+                f"{metric}: with brightness and contrast normalised the package reaches "
+                f"{_figure(after)} instead of {before.value:.3f}; the answer leans on the light"
+            )
+    if found.erased is not None and _survives(found.erased):
+        lines.setdefault("erased", []).append(_erased_words(found.erased))
+    return {metric: tuple(some) for metric, some in lines.items()}
+
+
+def _matching(alone: Sequence[Alone]) -> dict[str, list[Alone]]:
+    """The trivial figures that match, by metric, the best first; single ones before all."""
+    found: dict[str, list[Alone]] = {}
+    for one in alone:
+        if one.matched:
+            found.setdefault(one.metric, []).append(one)
+    return {metric: best_first(some) for metric, some in found.items()}
+
+
+def best_first(some: Sequence[Alone]) -> list[Alone]:
+    """Trivial figures of one metric, the best first; single ones before all together."""
+    return sorted(
+        some,
+        key=lambda one: (
+            one.figure == TOGETHER,
+            one.reached.value if one.metric in LOWER_IS_BETTER else -one.reached.value,
+        ),
+    )
+
+
+def spoken(figure: str) -> str:
+    """A trivial figure in words."""
+    return _SPOKEN.get(figure, figure)
+
+
+def _figure(metric: Metric) -> str:
+    return f"{metric.value:.3f} ({metric.low:.3f} to {metric.high:.3f}, n {metric.n})"
+
+
+def _normal_words(metric: str, found: Controls) -> str:
+    after = found.gain_normalised.get(metric)
+    if after is None:
+        return ""
+    return f" (with brightness and contrast normalised it reaches {_figure(after)})"
+
+
+def _falls(before: Metric, after: Metric, *, lower: bool) -> bool:
+    """Whether the figure leaves its interval and loses a tenth of what it has over the baseline."""
+    outside = after.value > before.high if lower else after.value < before.low
+    lost = abs(before.value - after.value)
+    return outside and lost > _LOST_SHARE * abs(before.value - before.baseline)
+
+
+def _survives(found: Erased) -> bool:
+    """Whether the package goes on without the defect."""
+    if found.before is not None and found.after is not None:
+        kept = found.after.value - 0.5 > 0.5 * (found.before.value - 0.5)
+        return found.before.low > 0.5 and found.after.low > 0.5 and kept
+    return found.still.n > 0 and found.still.low > max(0.5, found.still.baseline)
+
+
+def _erased_words(found: Erased) -> str:
+    if found.before is not None and found.after is not None:
+        return (
+            f"with the marked defect erased, pictures are still told from good ones by AUROC "
+            f"{_figure(found.after)}, {found.before.value:.3f} with it; it is not the defect alone "
+            "that is seen"
+        )
+    return (
+        f"with what was marked erased, {found.still.value:.0%} of {found.still.n} pictures are "
+        "still answered as before; it is not the marked place alone that is seen"
+    )
+
+
+MOST_JUDGED = 150
+MOST_ERASED = 60
+MOST_LOOKED_AT = 2000
+_MOST_EACH = 12
+_NORMALISED = (
+    "auroc",
+    "average_precision",
+    "accuracy",
+    "balanced_accuracy",
+    "macro_f1",
+    "f1",
+    "pixel_f1",
+    "exact",
+    "mae",
+    "count_exact",
+    "count_mae",
+)
+_OVERLAP = "f1_iou"
+
+T = TypeVar("T")
+
+Image = NDArray[np.uint8]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Judged:
+    """A package's evaluation, to be controlled.
+
+    Attributes:
+        measure: computes the figures of the task again.
+        baseline: facts of the training pictures.
+        tell: called now and then; it may raise to stop.
+    """
+
+    package: Package
+    cases: Sequence[Case]
+    measured: Measured
+    measure: Measure
+    baseline: Mapping[str, float]
+    files: Files
+    clock: Clock
+    tell: Callable[[], None] = lambda: None
+
+
+def controls_of(judged: Judged) -> Controls:
+    """Carry every control out that the pictures allow."""
+    alone = tuple(_alone(judged))
+    judged.tell()
+    plain, normalised_figures = _normalised(judged)
+    judged.tell()
+    found = Controls(
+        alone=alone,
+        gain_plain=plain,
+        gain_normalised=normalised_figures,
+        erased=_erased(judged),
+    )
+    return with_sentences(found)
+
+
+# ---- alone
+
+
+def questions_of(task: str, cases: Sequence[Case], *, labels: Sequence[str]) -> list[Question]:
+    """What is known of the pictures, as trivial figures are asked for it."""
+    owned = owners(cases)
+    if task in ("anomaly", "segment"):
+        known = [is_defective(case) for case in cases]
+        truth = np.array([-1 if one is None else int(one) for one in known])
+        return [Question(kind="yes", truth=truth, owners=owned)]
+    if task in ("count", "detect"):
+        counts = [_count(case.sample) for case in cases]
+        truth = np.array([-1 if one is None else one for one in counts])
+        return [Question(kind="count", truth=truth, owners=owned)]
+    places = {label: place for place, label in enumerate(labels)}
+    named = [[places[name] for name in case.sample.labels if name in places] for case in cases]
+    truth = np.array([some[0] if len(some) == 1 else -1 for some in named])
+    return [
+        Question(kind="class", truth=truth, owners=owned),
+        *_yes_or_no(truth, labels, owned=owned),
+    ]
+
+
+def _yes_or_no(
+    truth: NDArray[np.int64], labels: Sequence[str], *, owned: NDArray[np.int64]
+) -> list[Question]:
+    """Whether anything is wrong, where one class means that nothing is; of two classes which."""
+    good = [place for place, label in enumerate(labels) if label.lower() in GOOD_NAMES]
+    if len(good) == 1:
+        yes, of = truth != good[0], labels[1 - good[0]] if len(labels) == 2 else ""
+    elif len(labels) == 2:
+        yes, of = truth == 1, labels[1]
+    else:
+        return []
+    asked = np.where(truth < 0, -1, yes.astype(np.int64))
+    return [Question(kind="yes", truth=asked, owners=owned, of=of)]
+
+
+def _count(sample: Sample) -> int | None:
+    if sample.count is not None:
+        return sample.count
+    return None if sample.marked is None else len(sample.marked)
+
+
+def _alone(judged: Judged) -> list[Alone]:
+    cases = spread(judged.cases, MOST_LOOKED_AT)
+    manifest = judged.package.manifest
+    labels = manifest.classes.labels if manifest.classes is not None else manifest.labels
+    asked = questions_of(manifest.task, cases, labels=labels)
+    figures = trivial_figures([case.sample for case in cases], files=judged.files)
+    return [
+        found
+        for question in asked
+        for found in against(question, figures=figures, metrics=judged.measured.metrics)
+    ]
+
+
+def against(
+    question: Question,
+    *,
+    figures: Mapping[str, NDArray[np.float64]],
+    metrics: Mapping[str, Metric],
+) -> list[Alone]:
+    """What trivial figures reach on a question, beside the package's metrics of that name."""
+    found = []
+    for figure, metric, value in reached(question, figures):
+        names = (metric, f"{metric}/{question.of}", f"count_{metric}")
+        name = next((one for one in names if one in metrics), "")
+        if not name:
+            continue
+        package = metrics[name]
+        found.append(
+            Alone(
+                figure=figure,
+                metric=name,
+                reached=value,
+                package=package,
+                matched=_matches(value, package, lower=metric in LOWER_IS_BETTER),
+            )
+        )
+    return found
+
+
+def _matches(value: Metric, package: Metric, *, lower: bool) -> bool:
+    if lower:
+        return value.high < value.baseline and value.value <= package.high
+    return value.low > value.baseline and value.value >= package.low
+
+
+# ---- gain normalised
+
+
+def normalised(image: Image, *, mean: float, deviation: float) -> Image:
+    """The picture at that mean grey and deviation, one gain and offset for all of it."""
+    grey = grey_of(image)
+    gain = deviation / max(1.0, float(grey.std()))
+    return np.asarray(
+        np.clip((image.astype(np.float32) - float(grey.mean())) * gain + mean, 0, 255).round(),
+        np.uint8,
+    )
+
+
+def gain_normaliser(samples: Sequence[Sample], *, files: Files) -> Callable[[Digest], bytes]:
+    """Bytes of these samples' pictures and templates at their common light; others as they are."""
+    greys = [grey_of(decode_picture(files(s.digest), max_bytes=MOST_BYTES)) for s in samples]
+    mean = float(np.median([grey.mean() for grey in greys]))
+    deviation = float(np.median([grey.std() for grey in greys]))
+    pictures = {sample.digest for sample in samples}
+    pictures |= {s.template_digest for s in samples if s.template_digest is not None}
+
+    def read(digest: Digest) -> bytes:
+        encoded = files(digest)
+        if digest not in pictures:
+            return encoded
+        image = decode_picture(encoded, max_bytes=MOST_BYTES)
+        return encode_png(normalised(image, mean=mean, deviation=deviation))
+
+    return read
+
+
+def _normalised(judged: Judged) -> tuple[dict[str, Metric], dict[str, Metric]]:
+    """(plain, normalised) figures of the same pictures."""
+    cases = spread(judged.cases, MOST_JUDGED)
+    samples = [case.sample for case in cases]
+    read = gain_normaliser(samples, files=judged.files)
+    again = list(judge_all(judged.package, samples, files=read, clock=judged.clock))
+    manifest, baseline = judged.package.manifest, judged.baseline
+    whole = len(cases) == len(judged.cases)
+    before = (
+        judged.measured if whole else judged.measure(cases, manifest=manifest, baseline=baseline)
+    )
+    after = judged.measure(again, manifest=manifest, baseline=baseline)
+    return kept_figures(before.metrics), kept_figures(after.metrics)
+
+
+def kept_figures(metrics: Mapping[str, Metric]) -> dict[str, Metric]:
+    """The figures that are compared: those of all labels together, or else of each."""
+    found = {
+        name: metric
+        for name, metric in metrics.items()
+        if name in _NORMALISED or name.startswith(_OVERLAP)
+    }
+    each = {
+        name: metric
+        for name, metric in metrics.items()
+        if "/" in name
+        and name.partition("/")[0] in _NORMALISED
+        and name.partition("/")[0] not in found
+    }
+    return found | dict(list(each.items())[:_MOST_EACH])
+
+
+# ---- erased
+
+
+def _erased(judged: Judged) -> Erased | None:
+    marked = [case for case in judged.cases if marked_area(case) is not None]
+    if not marked:
+        return None
+    before = spread(marked, MOST_ERASED)
+    changed: dict[Digest, Case] = {case.sample.digest: case for case in before}
+    unmarked = [case for case in judged.cases if is_defective(case) is False]
+    erase = erased
+    if judged.package.manifest.task == "anomaly":  # paint would be an anomaly of its own
+        erase = refiller_of(judged.package, unmarked, files=judged.files).refilled
+
+    def read(digest: Digest) -> bytes:
+        encoded = judged.files(digest)
+        return erase(encoded, changed[digest]) if digest in changed else encoded
+
+    samples = [case.sample for case in before]
+    after = list(judge_all(judged.package, samples, files=read, clock=judged.clock))
+    good = _good_labels(judged.cases)
+    return Erased(
+        pictures=len(before),
+        still=_still(before, after, unmarked=unmarked, good=good),
+        before=_against_unmarked(before, unmarked, good=good),
+        after=_against_unmarked(after, unmarked, good=good),
+    )
+
+
+def _good_labels(cases: Sequence[Case]) -> frozenset[str]:
+    """Labels that no marked picture has."""
+    marked = {name for c in cases if marked_area(c) is not None for name in c.sample.labels}
+    return frozenset({name for case in cases for name in case.sample.labels} - marked)
+
+
+def _still(
+    before: Sequence[Case],
+    after: Sequence[Case],
+    *,
+    unmarked: Sequence[Case],
+    good: frozenset[str],
+) -> Metric:
+    pairs = [(old, new) for old, new in zip(before, after, strict=True) if _finds(old, good=good)]
+    so_anyway = [_finds(case, good=good) for case in unmarked]
+    return rate(
+        [_finds(new, good=good) for _, new in pairs],
+        baseline=float(np.mean(so_anyway)) if so_anyway else 0.0,
+    )
+
+
+def _finds(case: Case, *, good: frozenset[str]) -> bool:
+    """Whether the package says that there is what was marked."""
+    said = case.prediction
+    if said.anomaly is not None:
+        return said.anomaly.decision is Decision.PRESENT
+    if said.mask is not None and not said.labels:
+        return said.mask.share > 0
+    if said.count is not None:
+        return said.count.value > 0
+    if said.boxes or not said.labels:
+        return any(box.decision is Decision.PRESENT for box in said.boxes)
+    return any(
+        label.decision is Decision.PRESENT and label.name not in good for label in said.labels
+    )
+
+
+def defect_score(case: Case, *, good: frozenset[str]) -> float | None:
+    """How defective a package calls a picture, in the task's own unit; None where it does not."""
+    said = case.prediction
+    if said.anomaly is not None:
+        return said.anomaly.score
+    if said.mask is not None:
+        return said.labels[0].probability if said.labels else said.mask.share
+    if said.labels and good:
+        return 1.0 - sum(label.probability for label in said.labels if label.name in good)
+    return None
+
+
+def _against_unmarked(
+    cases: Sequence[Case], unmarked: Sequence[Case], *, good: frozenset[str]
+) -> Metric | None:
+    scored = [(defect_score(case, good=good), 1) for case in cases]
+    scored += [(defect_score(case, good=good), 0) for case in unmarked]
+    kept = [(score, truth) for score, truth in scored if score is not None]
+    truth = np.array([truth for _, truth in kept])
+    if not truth.any() or truth.all():
+        return None
+    scores = np.array([score for score, _ in kept])
+    return bounded(auroc, truth, scores, baseline=0.5, pictures=len(kept))
+
+
+def spread(cases: Sequence[T], most: int) -> list[T]:
+    """At most so many, evenly over the order given."""
+    places = np.unique(np.linspace(0, len(cases) - 1, min(len(cases), most)).round().astype(int))
+    return [cases[place] for place in places.tolist()]

@@ -1,0 +1,290 @@
+"""What report pages are made of: one file that needs no script, no font and no address.
+
+Light or dark as the reader's system says; on paper always dark ink on white.
+"""
+
+import base64
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
+
+from lineside.datasets import Leak, Skipped
+from lineside.models import Metric
+from lineside.training.evaluation.shortcuts import Controls, best_first, spoken
+from lineside.training.report.plots import curve_plot, interval_bar, limit_plot, reliability_plot
+from lineside.training.tasks.metrics import Confusion
+from lineside.vision import LimitRow, ReliabilityBin
+
+_STYLE = """
+:root{--ink:#1b1f24;--paper:#fff;--rule:#d9dee4;--dim:#59626d;--warn:#b35900;--warned:#fff6ec;
+--mark:#2a6fb0;--s0:#2a6fb0;--s1:#c2410c;--s2:#157f5b;--s3:#8a3ffc;--s4:#a16207;--s5:#be185d}
+@media (prefers-color-scheme:dark){:root{--ink:#e6e9ed;--paper:#14171a;--rule:#333a42;
+--dim:#9aa4af;--warn:#f0a04b;--warned:#2b2014;--mark:#6db3f2;--s0:#6db3f2;--s1:#fb923c;
+--s2:#4ade80;--s3:#b794f6;--s4:#facc15;--s5:#f472b6}}
+@media print{:root{--ink:#000;--paper:#fff;--rule:#bbb;--dim:#444;--warn:#000;--warned:#fff;
+--mark:#1d4f80;--s0:#1d4f80;--s1:#9a3412;--s2:#0f5c42;--s3:#6929c4;--s4:#713f12;--s5:#9d174d}
+body{margin:0;max-width:none}figure,tr,.warn,.card{break-inside:avoid}h2,h3{break-after:avoid}}
+body{font:15px/1.5 system-ui,sans-serif;max-width:64rem;margin:2rem auto;padding:0 1rem;
+color:var(--ink);background:var(--paper)}
+h1{font-size:1.5rem}h2{font-size:1.15rem;margin-top:2.2rem}h3{font-size:1rem}
+.wide{overflow-x:auto}
+table{border-collapse:collapse;margin:.6rem 0;font-variant-numeric:tabular-nums}
+th,td{text-align:left;padding:.2rem .9rem .2rem 0;border-bottom:1px solid var(--rule);
+vertical-align:top}
+td.n,th.n{text-align:right}td.c{text-align:right;padding:.2rem .6rem}
+.warn{border-left:4px solid var(--warn);padding:.4rem .8rem;background:var(--warned);margin:.4rem 0}
+.figures td:nth-child(-n+5),.figures th{white-space:nowrap}
+.dim{color:var(--dim)}.beside{color:var(--warn)}
+.row{display:flex;flex-wrap:wrap;gap:1rem}
+figure{margin:.4rem 0}figcaption{color:var(--dim);font-size:.85rem}svg{max-width:100%}
+svg text{fill:var(--dim);font-size:11px}.frame{fill:none;stroke:var(--rule)}
+.ideal{fill:none;stroke:var(--dim);stroke-dasharray:4 4}.axis{stroke:var(--rule)}
+.reach{stroke:var(--mark);stroke-width:5;opacity:.4}.base{stroke:var(--warn);stroke-width:2}
+.dot{fill:var(--mark)}.line{fill:none;stroke-width:2}.key{margin-right:1rem}
+.s0{stroke:var(--s0)}.s1{stroke:var(--s1)}.s2{stroke:var(--s2)}.s3{stroke:var(--s3)}
+.s4{stroke:var(--s4)}.s5{stroke:var(--s5)}
+.key.s0{color:var(--s0)}.key.s1{color:var(--s1)}.key.s2{color:var(--s2)}.key.s3{color:var(--s3)}
+.key.s4{color:var(--s4)}.key.s5{color:var(--s5)}
+.card{width:15rem}.card img{max-width:100%;max-height:15rem;border:1px solid var(--rule)}
+"""
+
+MOST_ROWS = 15
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Beside:
+    """What stands beside figures.
+
+    Attributes:
+        every: said of each figure, such as a leaking split.
+        of: said of one figure, by its name.
+    """
+
+    every: tuple[str, ...] = ()
+    of: Mapping[str, tuple[str, ...]] | None = None
+
+    def notes(self, name: str) -> tuple[str, ...]:
+        """What stands beside that figure."""
+        return (*self.every, *(self.of or {}).get(name, ()))
+
+
+def page(title: str, parts: Iterable[str]) -> bytes:
+    """UTF-8 HTML; the title is escaped here, the parts are HTML."""
+    head = (
+        '<meta charset="utf-8"><meta name="viewport" content="width=device-width">'
+        f"<title>{escape(title)}</title><style>{_STYLE}</style>"
+    )
+    body = "\n".join(part for part in parts if part)
+    return (
+        f'<!doctype html><html lang="en"><head>{head}</head><body><h1>{escape(title)}</h1>'
+        f"{body}</body></html>\n"
+    ).encode()
+
+
+def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Cells are escaped; empty without rows."""
+    return raw_table(header, ([escape(str(cell)) for cell in row] for row in rows))
+
+
+def raw_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Cells are HTML; empty without rows."""
+    head = "".join(f"<th>{escape(cell)}</th>" for cell in header)
+    body = "".join("<tr>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>" for row in rows)
+    if not body:
+        return ""
+    top = f"<thead><tr>{head}</tr></thead>" if header else ""
+    return f'<div class="wide"><table>{top}<tbody>{body}</tbody></table></div>'
+
+
+def section(title: str, *parts: str, note: str = "") -> str:
+    """A heading with what stands under it; empty where nothing does."""
+    body = "".join(parts)
+    if not body:
+        return ""
+    said = f'<p class="dim">{escape(note)}</p>' if note else ""
+    return f"<h2>{escape(title)}</h2>{said}{body}"
+
+
+def warnings(lines: Iterable[str]) -> str:
+    """Each in a box of its own."""
+    return "".join(f'<p class="warn">{escape(line)}</p>' for line in dict.fromkeys(lines))
+
+
+def metrics_table(
+    metrics: Mapping[str, Metric], *, beside: Beside | None = None, first: str = ""
+) -> str:
+    """One row a figure, never bare, with what stands beside it."""
+    beside = beside or Beside()
+    rows = []
+    for name, metric in metrics.items():
+        notes = "<br>".join(escape(note) for note in beside.notes(name))
+        rows.append(
+            (
+                escape(name),
+                f"{metric.value:.3f}",
+                f"{metric.low:.3f} to {metric.high:.3f}",
+                str(metric.n),
+                f"{metric.baseline:.3f}",
+                interval_bar(metric),
+                f'<span class="beside">{notes}</span>',
+            )
+        )
+    found = raw_table((first, "value", "95 % interval", "count", "baseline", "", ""), rows)
+    return f'<div class="figures">{found}</div>' if found else ""
+
+
+def confusion_table(name: str, found: Confusion) -> str:
+    """Truth down, answers across, darker for a larger share of its row."""
+    across = [*found.classes, "unsure"]
+    if not any(row[-1] for row in found.rows if len(row) > len(found.classes)):
+        across = list(found.classes)
+    rows = []
+    for label, row in zip(found.classes, found.rows, strict=True):
+        total = sum(row) or 1
+        cells = "".join(
+            f'<td class="c" style="background:color-mix(in srgb,var(--mark) '
+            f'{60 * count / total:.0f}%,transparent)">{count}</td>'
+            for count in row[: len(across)]
+        )
+        rows.append(f"<tr><th>{escape(label)}</th>{cells}</tr>")
+    head = "".join(f'<th class="n">{escape(label)}</th>' for label in ["truth ↓ said →", *across])
+    return (
+        f'<h3>{escape(name)}</h3><div class="wide"><table><thead><tr>{head}</tr></thead>'
+        f"<tbody>{''.join(rows)}</tbody></table></div>"
+    )
+
+
+def reliability_row(found: Mapping[str, Sequence[ReliabilityBin]]) -> str:
+    """A diagram each, side by side."""
+    plots = "".join(reliability_plot(bins, title=name) for name, bins in found.items() if bins)
+    return f'<div class="row">{plots}</div>' if plots else ""
+
+
+def limits_part(name: str, rows: Sequence[LimitRow]) -> str:
+    """Escapes against over-rejects: plot and a short table."""
+    places = range(0, len(rows), max(1, len(rows) // MOST_ROWS))
+    cells = [
+        (f"{row.cut:.3g}", str(row.escapes), str(row.over_rejects), f"{row.cost:g}")
+        for row in (rows[place] for place in places)
+    ]
+    return limit_plot(rows, title=name) + table(("cut", "escapes", "over-rejects", "cost"), cells)
+
+
+def history_part(history: Sequence[Mapping[str, float]]) -> str:
+    """What was watched in training; losses, shares and errors each on their own axes."""
+    series: dict[str, list[tuple[float, float]]] = {}
+    for place, epoch in enumerate(history):
+        at = epoch.get("epoch", float(place + 1))
+        for name, value in epoch.items():
+            if name != "epoch" and isinstance(value, int | float):
+                series.setdefault(name, []).append((at, float(value)))
+    plots = []
+    for title, mine in _by_unit(series).items():
+        plots.append(curve_plot(mine, title=title, across="epoch"))
+    return f'<div class="row">{"".join(plots)}</div>' if plots else ""
+
+
+def _by_unit(
+    series: Mapping[str, list[tuple[float, float]]],
+) -> dict[str, dict[str, list[tuple[float, float]]]]:
+    found: dict[str, dict[str, list[tuple[float, float]]]] = {}
+    for name, line in series.items():
+        if "loss" in name:
+            title = "Loss"
+        elif all(0 <= value <= 1 for _, value in line):
+            title = "Shares"
+        else:
+            title = "Errors and others"
+        found.setdefault(title, {})[name] = line
+    return found
+
+
+def picture_cards(cards: Iterable[tuple[bytes, Sequence[str]]]) -> str:
+    """JPEG thumbnails with lines under them; an empty picture shows its lines alone."""
+    made = []
+    for jpeg, lines in cards:
+        image = ""
+        if jpeg:
+            image = f'<img alt="" src="data:image/jpeg;base64,{base64.b64encode(jpeg).decode()}">'
+        said = "<br>".join(escape(line) for line in lines if line)
+        made.append(f'<div class="card">{image}<div>{said}</div></div>')
+    return f'<div class="row">{"".join(made)}</div>' if made else ""
+
+
+def leaks_part(leaks: Sequence[Leak], *, by: str) -> str:
+    """The pairs and how they were looked for; that there are none, or that nobody looked."""
+    if not by:
+        return section("Leaks", "<p>Leak check not run.</p>")
+    if not leaks:
+        none = "<p>No near-duplicates, no shared groups across the split.</p>"
+        return section("Leaks", none, note=f"Compared: {by}.")
+    rows = [
+        (leak.a, leak.b, f"{leak.similarity:.3f}", " / ".join(leak.splits), leak.kind)
+        for leak in leaks
+    ]
+    header = ("picture", "picture", "similarity", "parts", "kind")
+    return section("Leaks", table(header, rows), note=f"Compared: {by}.")
+
+
+def skipped_part(title: str, notes: Sequence[Skipped]) -> str:
+    """What was left out, with reasons."""
+    return section(title, table(("where", "reason"), [(note.where, note.reason) for note in notes]))
+
+
+def short_words(controls: Controls) -> dict[str, tuple[str, ...]]:
+    """The warnings of the controls in few words, by the figure they are about."""
+    found: dict[str, list[str]] = {}
+    for metric in controls.by_metric:
+        matching = [one for one in controls.alone if one.metric == metric and one.matched]
+        for one in best_first(matching)[:1]:
+            found.setdefault(metric, []).append(
+                f"{spoken(one.figure)} alone reaches {one.reached.value:.3f}"
+            )
+        if metric in controls.gain_normalised:
+            after = controls.gain_normalised[metric]
+            found.setdefault(metric, []).append(f"{after.value:.3f} with gain normalised")
+    return {metric: tuple(words) for metric, words in found.items()}
+
+
+def controls_part(controls: Controls) -> str:
+    """All three controls, each beside the package's own figure."""
+    alone = [
+        (
+            escape(one.figure.replace("_", " ")),
+            escape(one.metric),
+            *_figure(one.reached),
+            interval_bar(one.reached),
+            f"{one.package.value:.3f}",
+            '<span class="beside">matches the package</span>' if one.matched else "",
+        )
+        for one in controls.alone
+    ]
+    header = ("figure alone", "of", "reaches", "95 % interval", "count", "", "package", "")
+    normal = [
+        (escape(name), f"{controls.gain_plain[name].value:.3f}", *_figure(after))
+        for name, after in controls.gain_normalised.items()
+    ]
+    return section(
+        "Shortcuts",
+        raw_table(header, alone),
+        raw_table(("", "as it is", "gain normalised", "95 % interval", "count"), normal),
+        _erased(controls),
+        note="What trivial figures of the same pictures reach alone, and what the package reaches "
+        "when brightness and contrast are alike everywhere, or marked places are painted over.",
+    )
+
+
+def _figure(metric: Metric) -> tuple[str, ...]:
+    return f"{metric.value:.3f}", f"{metric.low:.3f} to {metric.high:.3f}", str(metric.n)
+
+
+def _erased(controls: Controls) -> str:
+    found = controls.erased
+    if found is None:
+        return ""
+    rows = [("still found", *_figure(found.still), f"{found.still.baseline:.3f}")]
+    if found.before is not None and found.after is not None:
+        rows.append(("AUROC as it is", *_figure(found.before), "0.500"))
+        rows.append(("AUROC erased", *_figure(found.after), "0.500"))
+    title = f"erased on {found.pictures} pictures"
+    return table((title, "value", "95 % interval", "count", "baseline"), rows)

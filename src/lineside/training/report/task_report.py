@@ -1,0 +1,324 @@
+"""The report of a training or evaluation of a whole-picture task: everything that was found."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from html import escape
+
+from lineside.core import Digest, to_plain
+from lineside.datasets import Leak, Part, Sample, Skipped, crossing, version_digest
+from lineside.models import Manifest, Metric, Package
+from lineside.training.evaluation.evaluate import Evaluation
+from lineside.training.evaluation.shortcuts import Controls
+from lineside.training.job import TrainJob
+from lineside.training.report.page_parts import (
+    Beside,
+    confusion_table,
+    controls_part,
+    history_part,
+    leaks_part,
+    limits_part,
+    metrics_table,
+    page,
+    picture_cards,
+    reliability_row,
+    section,
+    short_words,
+    skipped_part,
+    table,
+    warnings,
+)
+from lineside.training.source import OF_VERSION, Data, LookedFor, Opened, leak_warning
+from lineside.training.tasks import Trained
+from lineside.training.tasks.metrics import Confusion, Measured, Worst
+from lineside.vision import LimitRow, ReliabilityBin, cheapest_cut
+
+_MOST_LEAKS = 50
+NOT_MEASURED = (
+    "nothing was held out to measure on; give more pictures, or a source that declares a test part"
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskReport:
+    """Everything a training has to show for itself.
+
+    Attributes:
+        evidence: where ``metrics`` come from; "" where there was nothing to measure on.
+        limits: per score, escapes against over-rejects at every cut.
+        controls: what a shortcut would reach on the same pictures.
+        held_out: figures on training pictures by networks that had not seen them.
+        history: per epoch what was watched.
+        sections: further facts by title.
+        leaking: pairs that stand on both sides of the split.
+        leaks_by: in words how leaks were looked for; "" where nobody looked.
+    """
+
+    package: str
+    task: str
+    dataset: str
+    data_digest: Digest
+    evidence: str
+    training_pictures: int
+    validation_pictures: int
+    metrics: Mapping[str, Metric]
+    per_class: Mapping[str, Metric]
+    confusion: Mapping[str, Confusion]
+    reliability: Mapping[str, tuple[ReliabilityBin, ...]]
+    limits: Mapping[str, tuple[LimitRow, ...]]
+    controls: Controls
+    held_out: Mapping[str, float]
+    history: Sequence[Mapping[str, float]]
+    slices: Mapping[str, Mapping[str, Metric]]
+    mistakes: tuple[Worst, ...]
+    sections: Mapping[str, object]
+    skipped: tuple[Skipped, ...]
+    leaks: tuple[Leak, ...]
+    leaking: int
+    leaks_by: str
+    warnings: tuple[str, ...]
+    seed: int
+    schema: str = field(default="lineside.task-report/1")
+
+
+def task_report(
+    job: TrainJob,
+    trained: Trained,
+    *,
+    data: Data,
+    manifest: Manifest,
+    measured: Measured | None,
+    controls: Controls,
+    looked: LookedFor,
+) -> TaskReport:
+    """Everything that is known after a training."""
+    found = measured or Measured(metrics={})
+    leaking = len(crossing(looked.leaks))
+    return TaskReport(
+        package=job.package_name,
+        task=manifest.task,
+        dataset=data.name,
+        data_digest=data.digest,
+        evidence="pictures never trained on" if measured else "",
+        training_pictures=len(data.training),
+        validation_pictures=len(data.validation),
+        metrics=found.metrics,
+        per_class=found.per_class,
+        confusion=found.confusion,
+        reliability=found.reliability,
+        limits=found.limits,
+        controls=controls,
+        held_out=trained.held_out,
+        history=trained.history,
+        slices=found.slices,
+        mistakes=found.mistakes,
+        sections=trained.sections,
+        skipped=data.skipped,
+        leaks=tuple(looked.leaks[:_MOST_LEAKS]),
+        leaking=leaking,
+        leaks_by=looked.how,
+        warnings=(
+            *trained.warnings,
+            *found.warnings,
+            *controls.warnings,
+            *leak_warning(leaking),
+            *(() if measured else (NOT_MEASURED,)),
+            *((job.note,) if job.note else ()),
+        ),
+        seed=job.seed,
+    )
+
+
+_MOST_SHOWN = 400
+
+
+def task_page(
+    report: TaskReport, *, pictures: Mapping[str, bytes] | None = None, title: str = ""
+) -> bytes:
+    """UTF-8 HTML.
+
+    Args:
+        report: what is shown.
+        pictures: JPEG thumbnails of the mistakes, by name of the picture.
+        title: of the page, where it is not of a training.
+    """
+    beside = beside_figures(report)
+    parts = [
+        _summary(report),
+        warnings(report.warnings),
+        section(
+            "Figures",
+            metrics_table(report.metrics, beside=beside),
+            note=f"On {report.evidence or 'no pictures'}. Unsure counts as not right. The interval "
+            "is 95 %; the baseline is what the trivial answer reaches.",
+        ),
+        section("Per class", metrics_table(report.per_class, beside=beside)),
+        section(
+            "Confusion", *(confusion_table(name, one) for name, one in report.confusion.items())
+        ),
+        section("Reliability", reliability_row(report.reliability)),
+        section(
+            "Limits",
+            *(limits_part(name, rows) for name, rows in report.limits.items() if rows),
+            note="Escapes are defects let through at a cut, over-rejects good pictures stopped.",
+        ),
+        controls_part(report.controls),
+        mistakes_part(report.mistakes, pictures=pictures or {}),
+        *(
+            section(f"By {title}", metrics_table(found, first=title, beside=_every(beside)))
+            for title, found in report.slices.items()
+        ),
+        section("Training", history_part(report.history), _held_out(report.held_out)),
+        *(_further(title, facts) for title, facts in report.sections.items()),
+        skipped_part("Left out or merged when the data was read", report.skipped),
+        leaks_part(report.leaks, by=report.leaks_by),
+    ]
+    return page(title or f"Training of {report.package}", parts)
+
+
+def beside_figures(report: TaskReport) -> Beside:
+    """What stands beside the report's figures: leaks at each, shortcuts at those they meet."""
+    leaking = ("the split leaks",) if report.leaking else ()
+    return Beside(every=leaking, of=short_words(report.controls))
+
+
+def _every(beside: Beside) -> Beside:
+    return Beside(every=beside.every)
+
+
+def _summary(report: TaskReport) -> str:
+    facts = {
+        "Task": report.task,
+        "Data": report.dataset,
+        "Data digest": report.data_digest,
+        "Learned from": f"{report.training_pictures} pictures",
+        "Measured on": f"{report.validation_pictures} pictures",
+        "Seed": str(report.seed),
+    }
+    return table((), facts.items())
+
+
+def mistakes_part(mistakes: Sequence[Worst], *, pictures: Mapping[str, bytes]) -> str:
+    """The worst answers, with their pictures where they are given."""
+    if not mistakes:
+        return section("Mistakes", "<p>None.</p>")
+    cards = [
+        (
+            pictures.get(worst.picture, b""),
+            (
+                worst.picture,
+                f"truth: {worst.truth}",
+                f"said: {worst.said} ({worst.probability:.2f})",
+                worst.reason,
+            ),
+        )
+        for worst in mistakes
+    ]
+    return section("Mistakes, the worst first", picture_cards(cards))
+
+
+def _held_out(held_out: Mapping[str, float]) -> str:
+    rows = [(name, f"{value:.3f}") for name, value in held_out.items()]
+    return table(("on training pictures, by networks that had not seen them", "value"), rows)
+
+
+def _further(title: str, facts: object) -> str:
+    """JSON-like facts as a table or a list, whatever they are."""
+    plain = to_plain(facts)
+    if isinstance(plain, dict):
+        return section(
+            title, table((), ((str(key), _short(value)) for key, value in plain.items()))
+        )
+    if isinstance(plain, list) and plain and all(isinstance(row, dict) for row in plain):
+        header = list(dict.fromkeys(str(key) for row in plain for key in row))
+        rows = [[_short(row.get(key, "")) for key in header] for row in plain]
+        return section(title, table(header, rows))
+    return section(title, f"<p>{escape(_short(plain))}</p>" if plain not in (None, "", []) else "")
+
+
+def _short(value: object) -> str:
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, list):
+        value = ", ".join(_short(one) for one in value)
+    said = str(value)
+    return said if len(said) <= _MOST_SHOWN else said[:_MOST_SHOWN] + "…"
+
+
+def evaluation_report(
+    package: Package, samples: Sequence[Sample], *, found: Evaluation, source: Opened, name: str
+) -> TaskReport:
+    """What an evaluation found, in the form of a training's report.
+
+    Args:
+        package: what was measured.
+        samples: what it was measured on.
+        found: by ``lineside.training.evaluation.evaluate``.
+        source: where the samples came from, with what was left out and the leaks known of it.
+        name: of the data.
+    """
+    manifest = package.manifest
+    return TaskReport(
+        package=manifest.name,
+        task=manifest.task,
+        dataset=name,
+        data_digest=version_digest(samples, {Part.TEST: [s.digest for s in samples]}),
+        evidence="pictures whose files were not trained on",
+        training_pictures=manifest.lineage.pictures,
+        validation_pictures=len(samples),
+        metrics=found.metrics,
+        per_class=found.per_class,
+        confusion=found.confusion,
+        reliability=found.reliability,
+        limits=found.limits,
+        controls=found.controls,
+        held_out={},
+        history=(),
+        slices=found.slices,
+        mistakes=found.mistakes,
+        sections={},
+        skipped=source.skipped,
+        leaks=tuple(source.leaks[:_MOST_LEAKS]),
+        leaking=found.leaking,
+        leaks_by=OF_VERSION if source.version is not None else "",
+        warnings=found.warnings,
+        seed=manifest.lineage.seed,
+    )
+
+
+def exact_only(package: Package, source: Opened) -> tuple[str, ...]:
+    """What is not known of an evaluation on other data than the package's own version.
+
+    A package lists the digests of its training pictures and nothing that a near-duplicate could be
+    known by.
+    """
+    if source.version is not None and source.version == package.manifest.lineage.data_digest:
+        return ()
+    told = (
+        "only the very files of the training are refused: another picture of a trained part, or a "
+        "copy saved again, is not noticed and makes figures too good"
+    )
+    return (told,)
+
+
+def evaluation_page(report: TaskReport, *, pictures: Mapping[str, bytes]) -> bytes:
+    """One page of HTML; pictures as ``Evaluation.thumbnails``."""
+    return task_page(report, pictures=pictures, title=f"Evaluation of {report.package}")
+
+
+def priced(found: Evaluation, *, escape_cost: float, over_reject_cost: float) -> Evaluation:
+    """The evaluation with its limit tables at these costs."""
+    return replace(
+        found,
+        limits={
+            name: tuple(
+                replace(row, cost=row.escapes * escape_cost + row.over_rejects * over_reject_cost)
+                for row in rows
+            )
+            for name, rows in found.limits.items()
+        },
+    )
+
+
+def cheapest_cuts(found: Evaluation) -> dict[str, float]:
+    """The cut of least cost of each limit table."""
+    return {name: cheapest_cut(rows) for name, rows in found.limits.items() if rows}

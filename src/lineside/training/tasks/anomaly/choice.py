@@ -1,0 +1,268 @@
+"""Choose the scorer by the good pictures alone, and say whether it is good enough.
+
+1. Every good picture is judged as held out: places leave its own patches aside, surfaces are
+   fitted to the other folds (whole groups kept together).
+2. The yardstick is made up: local changes of held-out good pictures (``perturb``), told from
+   held-out good pictures by AUROC. No real defect is looked at.
+3. Places are tried first where pictures have one frame. Where they do not tell made-up changes
+   apart well, a surface's scorers are fitted too, and the better one stands.
+4. Where even the better one barely tells them apart, good pictures differ among each other as much
+   as a defect would make them differ: not usable.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lineside.datasets import folds
+from lineside.training.tasks.anomaly.fitting import (
+    COARSE,
+    ContrastPlan,
+    fit_contrast,
+    fit_memory,
+    fit_placed,
+    fit_spread,
+    map_of,
+)
+from lineside.training.tasks.anomaly.patches import STRIDE_PX, Looker, Patches
+from lineside.training.tasks.anomaly.perturb import KINDS, perturbed
+from lineside.training.tasks.anomaly.scorers import Covered, Scorer, Together
+from lineside.vision import AnomalyRule, anomaly_score, auroc, smoothed_cells
+
+USABLE_AUROC = 0.7
+_ENOUGH = 0.9
+_FOLDS = 5
+_MOST_CHANGED = 16
+_PLANS = (ContrastPlan(noise=0.5), ContrastPlan(noise=0.8))
+
+Floats = NDArray[np.float32]
+Halves = NDArray[np.float16]
+Numbers = NDArray[np.float64]
+Fit = Callable[[Sequence[Halves]], Scorer]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Yardstick:
+    """How a map becomes a score while scorers are compared."""
+
+    blur_cells: float
+    top_share: float
+
+    def score(self, grid: Floats) -> float:
+        """Of a map in the scorer's own unit."""
+        rule = AnomalyRule(
+            limit=1.0,
+            unsure_above=1.0,
+            unit=1.0,
+            false_reject_rate=0.5,
+            calibration_pictures=1,
+            top_share=self.top_share,
+            stride_px=STRIDE_PX,
+            blur_cells=self.blur_cells,
+        )
+        return anomaly_score(smoothed_cells(grid, rule), rule)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Candidate:
+    """A scorer fitted to all good pictures, with what it said of held-out ones.
+
+    Attributes:
+        scores: of good pictures, held out, in order.
+        changed: of made-up changes of held-out good pictures.
+        kinds: the kind of each change.
+    """
+
+    name: str
+    scorer: Scorer
+    scores: Numbers
+    changed: Numbers
+    kinds: tuple[str, ...]
+
+    @property
+    def told(self) -> float:
+        """AUROC of made-up changes against held-out good pictures."""
+        return _auroc(self.scores, self.changed)
+
+    def told_by_kind(self) -> dict[str, float]:
+        """The same for each kind of change."""
+        kinds = np.array(self.kinds)
+        return {
+            kind: round(_auroc(self.scores, self.changed[kinds == kind]), 3)
+            for kind in dict.fromkeys(self.kinds)
+        }
+
+
+def _auroc(good: Numbers, changed: Numbers) -> float:
+    if not len(good) or not len(changed):
+        return math.nan
+    truth = np.concatenate([np.zeros(len(good)), np.ones(len(changed))]).astype(np.int64)
+    return float(auroc(truth, np.concatenate([good, changed])))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Chosen:
+    """The best candidate, and all that were tried: name → AUROC on made-up changes."""
+
+    best: Candidate
+    tried: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Change:
+    """A made-up change of a picture, as the network sees it."""
+
+    picture: int
+    kind: str
+    features: Halves
+
+
+def choose(
+    looker: Looker, patches: Sequence[Patches], *, seed: int, yardstick: Yardstick
+) -> Chosen:
+    """The scorer that tells made-up changes from good pictures best."""
+    changes = _changes(looker, patches, seed=seed)
+    features = [each.features for each in patches]
+    tell = looker.work.steps
+    cover = looker.scene.cover(STRIDE_PX)
+    found = []
+    if looker.scene.placed:
+        cells = np.ones(features[0].shape[1:], np.bool_) if cover is None else cover
+        tell.at(66, "comparing places")
+        found.append(_placed(features, changes, cells=cells, seed=seed, yardstick=yardstick))
+    if not found or not found[0].told >= _ENOUGH:
+        numbers = folds([each.sample for each in patches], count=_fold_count(patches), seed=seed)
+        study = _Study(
+            features=features, changes=changes, folds=numbers, cover=cover, seed=seed,
+            yardstick=yardstick,
+        )  # fmt: skip
+        found.append(study.candidate(tell=lambda: tell.at(74, "fitting surfaces")))
+    best = max(found, key=lambda each: each.told)
+    return Chosen(best=best, tried={each.name: round(each.told, 4) for each in found})
+
+
+def _fold_count(patches: Sequence[Patches]) -> int:
+    groups = {each.sample.group or each.sample.digest for each in patches}
+    return max(2, min(_FOLDS, len(groups)))
+
+
+def _changes(looker: Looker, patches: Sequence[Patches], *, seed: int) -> list[_Change]:
+    """Each kind of change on some pictures, evenly spread."""
+    places = np.linspace(0, len(patches) - 1, min(_MOST_CHANGED, len(patches)))
+    chosen = np.unique(places.round().astype(int)).tolist()
+    template = looker.scene.template
+    cover = None if template is None else np.asarray(template[..., 1] > 127, np.bool_)
+    pixels = [patches[number].pixels for number in chosen]
+    found = []
+    for done, number in enumerate(chosen):
+        rows, columns = patches[number].features.shape[1:]
+        rng = np.random.default_rng((seed, number))
+        for kind in KINDS:
+            image = perturbed(
+                patches[number].pixels, others=pixels, kind=kind, cover=cover, rng=rng
+            )
+            seen = looker.features(image)[:, :rows, :columns]
+            found.append(_Change(picture=number, kind=kind, features=seen))
+        looker.work.steps.at(56 + 9 * (done + 1) / len(chosen), "making changes up")
+    return found
+
+
+def _placed(
+    features: Sequence[Halves],
+    changes: Sequence[_Change],
+    *,
+    cells: NDArray[np.bool_],
+    seed: int,
+    yardstick: Yardstick,
+) -> Candidate:
+    fitted = fit_placed(features, cells=cells, seed=seed)
+    held = [yardstick.score(fitted.without(n, each)) for n, each in enumerate(features)]
+    changed = [yardstick.score(fitted.without(each.picture, each.features)) for each in changes]
+    return Candidate(
+        name="places",
+        scorer=fitted.scorer,
+        scores=np.array(held),
+        changed=np.array(changed),
+        kinds=tuple(each.kind for each in changes),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Study:
+    """Scorers of surfaces, judged fold by fold."""
+
+    features: Sequence[Halves]
+    changes: Sequence[_Change]
+    folds: Sequence[int]
+    cover: NDArray[np.bool_] | None
+    seed: int
+    yardstick: Yardstick
+
+    @property
+    def fits(self) -> dict[str, Fit]:
+        """The members by name."""
+        return {
+            "spread": lambda some: fit_spread(some, channels=COARSE, seed=self.seed),
+            "memory": lambda some: fit_memory(some, seed=self.seed),
+            **{f"contrast {plan.noise}": partial(self._contrast, plan) for plan in _PLANS},
+        }
+
+    def _contrast(self, plan: ContrastPlan, some: Sequence[Halves]) -> Scorer:
+        return fit_contrast(some, seed=self.seed, plan=plan)
+
+    def candidate(self, *, tell: Callable[[], None]) -> Candidate:
+        """All members together."""
+        good: dict[str, list[Floats]] = {}
+        changed: dict[str, list[Floats]] = {}
+        for name, fit in self.fits.items():
+            good[name], changed[name] = self._held_out(fit, tell=tell)
+        means = {name: _mean(maps) for name, maps in good.items()}
+        units = {name: _deviation(maps) for name, maps in good.items()}
+        members = [fit(self.features) for fit in self.fits.values()]
+        tell()
+        together: Scorer = Together(
+            members, means=tuple(means.values()), units=tuple(units.values())
+        )
+        if self.cover is not None:
+            together = Covered(together, cells=self.cover)
+
+        def joined(maps: dict[str, list[Floats]], number: int) -> float:
+            parts = [(maps[name][number] - means[name]) / units[name] for name in maps]
+            grid = np.logaddexp(0.0, np.mean(parts, axis=0)).astype(np.float32)
+            return self.yardstick.score(grid if self.cover is None else grid * self.cover)
+
+        return Candidate(
+            name="surface",
+            scorer=together,
+            scores=np.array([joined(good, n) for n in range(len(self.features))]),
+            changed=np.array([joined(changed, n) for n in range(len(self.changes))]),
+            kinds=tuple(each.kind for each in self.changes),
+        )
+
+    def _held_out(self, fit: Fit, *, tell: Callable[[], None]) -> tuple[list[Floats], list[Floats]]:
+        """Maps of good pictures and of changes by a scorer that saw neither."""
+        none = np.zeros((0, 0), np.float32)
+        good, changed = [none] * len(self.features), [none] * len(self.changes)
+        for fold in sorted(set(self.folds)):
+            inside = [f for f, of in zip(self.features, self.folds, strict=True) if of != fold]
+            scorer = fit(inside)
+            for number, of in enumerate(self.folds):
+                if of == fold:
+                    good[number] = map_of(scorer, self.features[number])
+            for number, change in enumerate(self.changes):
+                if self.folds[change.picture] == fold:
+                    changed[number] = map_of(scorer, change.features)
+            tell()
+        return good, changed
+
+
+def _mean(maps: Sequence[Floats]) -> float:
+    return float(np.concatenate([each.ravel() for each in maps]).mean(dtype=np.float64))
+
+
+def _deviation(maps: Sequence[Floats]) -> float:
+    return max(1e-6, float(np.concatenate([each.ravel() for each in maps]).std(dtype=np.float64)))

@@ -1,0 +1,217 @@
+"""Learn what good parts look like, from good parts alone.
+
+Defective pictures among the training part are left aside: neither scorer, limit nor choice looks at
+them. Scenes, patches and scorers are fitted by the modules beside this one.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lineside.core import InvalidError, Policy
+from lineside.datasets import Sample
+from lineside.models import HealthLimits
+from lineside.training.job import TrainJob
+from lineside.training.tasks.anomaly.choice import USABLE_AUROC, Chosen, Yardstick, choose
+from lineside.training.tasks.anomaly.network import difference, network_bytes
+from lineside.training.tasks.anomaly.patches import STRIDE_PX, Looker, Patches, patches_of
+from lineside.training.tasks.anomaly.scene import Scene, scene_of
+from lineside.training.tasks.anomaly.scorers import InUnits
+from lineside.training.tasks.contract import Trained, Work
+from lineside.training.tasks.metrics import GOOD_NAMES
+from lineside.vision import AnomalyRule, conformal_cut, prepare
+
+LEAST_GOOD = 5
+_FEW_GOOD = 20
+_MOST_LEARNED = 400
+_UNSURE_SHARE = 2.0
+_MOST_CLIPPED = 0.95
+_POSED = Yardstick(blur_cells=1.0, top_share=0.01)
+_SURFACE = Yardstick(blur_cells=1.5, top_share=0.01)
+
+Numbers = NDArray[np.float64]
+
+
+def is_good(sample: Sample) -> bool | None:
+    """Whether a sample is said to be good; None where nobody said."""
+    if sample.marked:
+        return False
+    if sample.labels:
+        return all(name.lower() in GOOD_NAMES for name in sample.labels)
+    if sample.mask_digest is not None:
+        return None
+    return True if sample.known or sample.marked is not None else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Told:
+    """The training part by what is said of it, with the sentences that follow."""
+
+    good: tuple[Sample, ...]
+    defective: int
+    warnings: tuple[str, ...]
+
+
+def learn(job: TrainJob, work: Work) -> Trained:
+    """See ``Learner``."""
+    told = _told(work, seed=job.seed)
+    scene = scene_of(work, told.good)
+    away = {sample.digest for sample, _ in scene.left_out}
+    good = [sample for sample in told.good if sample.digest not in away]
+    looker = Looker(scene=scene, work=work, folder=work.folder / "anomaly")
+    patches = patches_of(looker, good)
+    yardstick = _SURFACE if scene.template is None else _POSED
+    chosen = choose(looker, patches, seed=job.seed, yardstick=yardstick)
+    rule = rule_of(chosen, policy=job.inspection.policy, yardstick=yardstick)
+    work.steps.at(84, "writing the network")
+    golden = _golden(patches, chosen.best.scores)
+    scorer = InUnits(chosen.best.scorer, unit=rule.unit)
+    network = network_bytes(scorer, settings=scene.prepare)
+    worst = max(difference(scorer, network, crops=_crops(looker, sample)) for sample in golden)
+    return Trained(
+        network=network,
+        max_abs_diff=worst,
+        prepare=scene.prepare,
+        health=_health(patches),
+        golden=golden,
+        labels=(),
+        anomaly=replace(rule, unit=1.0),  # the network's map is in units
+        files=scene.files,
+        baseline={"defect_share": told.defective / len(work.training)},
+        warnings=(*told.warnings, *_warnings(scene, rule, good=len(good))),
+        held_out=_held_out(chosen, rule),
+        sections=_sections(scene, chosen, rule=rule),
+    )
+
+
+def _told(work: Work, *, seed: int) -> _Told:
+    said = [(sample, _good_with_mask(work, sample)) for sample in work.training]
+    good = [sample for sample, is_so in said if is_so]
+    defective = sum(is_so is False for _, is_so in said)
+    if len(good) < LEAST_GOOD:
+        raise InvalidError(
+            f"{len(good)} good pictures, {LEAST_GOOD} are needed",
+            where="data",
+            fix="Label good pictures 'good' or 'normal', or add some.",
+        )
+    warnings = []
+    if defective:
+        warnings.append(
+            f"{defective} pictures of the training part show defects and were not learned from"
+        )
+    if len(good) > _MOST_LEARNED:
+        rng = np.random.default_rng(seed)
+        kept = np.sort(rng.choice(len(good), _MOST_LEARNED, replace=False))
+        warnings.append(f"{_MOST_LEARNED} of {len(good)} good pictures were drawn to learn from")
+        good = [good[place] for place in kept]
+    return _Told(good=tuple(good), defective=defective, warnings=tuple(warnings))
+
+
+def _good_with_mask(work: Work, sample: Sample) -> bool | None:
+    said = is_good(sample)
+    if sample.mask_digest is None or said is False:
+        return said
+    mask = work.mask(sample)
+    return said if mask is None else not mask.any()
+
+
+def rule_of(chosen: Chosen, *, policy: Policy, yardstick: Yardstick) -> AnomalyRule:
+    """Unit, limit and band from held-out good pictures; whether it is usable from made-up ones."""
+    best = chosen.best
+    unit = max(1e-6, float(np.median(best.scores)))
+    scores = best.scores / unit
+    rate = min(max(policy.error_rate, 1e-6), 0.5)
+    limit = conformal_cut(scores, error_rate=rate)
+    band = conformal_cut(scores, error_rate=min(0.5, _UNSURE_SHARE * limit.error_rate))
+    usable = best.told >= USABLE_AUROC
+    reason = (
+        ""
+        if usable
+        else f"good pictures differ from each other nearly as much as made-up defects differ from "
+        f"them (AUROC {best.told:.2f}, {USABLE_AUROC} is needed); label some defects and train "
+        "classify or segment"
+    )
+    return AnomalyRule(
+        limit=round(limit.cut, 6),
+        unsure_above=round(min(band.cut, limit.cut), 6),
+        unit=unit,
+        false_reject_rate=limit.error_rate,
+        calibration_pictures=limit.n,
+        top_share=yardstick.top_share,
+        stride_px=STRIDE_PX,
+        usable=usable,
+        reason=reason,
+        blur_cells=yardstick.blur_cells,
+    )
+
+
+def _crops(looker: Looker, sample: Sample) -> NDArray[np.float32]:
+    image = looker.work.picture(sample)
+    return prepare(image, looker.scene.prepare, matrix=looker.placed(image))
+
+
+def _golden(patches: Sequence[Patches], scores: Numbers) -> list[Sample]:
+    """The picture farthest from the others, the nearest, and one between."""
+    order = np.argsort(scores, kind="stable")
+    places = dict.fromkeys((int(order[-1]), int(order[0]), int(order[len(order) // 2])))
+    return [patches[place].sample for place in places]
+
+
+def _health(patches: Sequence[Patches]) -> HealthLimits:
+    """Limits with room around what good pictures show, as for the other tasks."""
+    greys = [each.health.mean_grey for each in patches]
+    clipped = 3 * max(each.health.clipped_share for each in patches)
+    return HealthLimits(
+        sharpness_min=round(min(each.health.sharpness for each in patches) / 4, 3),
+        mean_grey_min=round(min(greys) / 3, 3),
+        mean_grey_max=round(255 - (255 - max(greys)) / 3, 3),
+        clipped_share_max=1.0 if clipped > _MOST_CLIPPED else round(max(0.3, clipped), 3),
+        residual_max_px=4.0,
+        feature_distance_max=3.0,
+    )
+
+
+def _warnings(scene: Scene, rule: AnomalyRule, *, good: int) -> list[str]:
+    found = []
+    if not rule.usable:
+        found.append(f"not usable: {rule.reason}")
+    if scene.left_out:
+        sample, reason = scene.left_out[0]
+        found.append(
+            f"{len(scene.left_out)} good pictures could not be placed and were left out, such as "
+            f"{sample.name}: {reason}"
+        )
+    if good < _FEW_GOOD:
+        found.append(
+            f"few pictures: {good} good ones allow no false-reject rate below {1 / (good + 1):.1%}"
+        )
+    return found
+
+
+def _held_out(chosen: Chosen, rule: AnomalyRule) -> dict[str, float]:
+    scores = chosen.best.scores / rule.unit
+    return {
+        "made_up_auroc": round(chosen.best.told, 4),
+        "false_reject_rate": round(float(np.mean(scores > rule.limit)), 4),
+        "good_pictures": float(len(scores)),
+    }
+
+
+def _sections(scene: Scene, chosen: Chosen, *, rule: AnomalyRule) -> dict[str, object]:
+    seen = "one frame" if scene.placed else "a surface"
+    if scene.template is not None:
+        seen = "a part laid into one place"
+    return {
+        "Good pictures": {
+            "seen as": seen,
+            "compared by": chosen.best.name,
+            "tried": dict(chosen.tried),
+            "made-up changes told apart": chosen.best.told_by_kind(),
+            "limit": rule.limit,
+            "unsure above": rule.unsure_above,
+            "false rejects promised": round(rule.false_reject_rate, 4),
+            "calibration pictures": rule.calibration_pictures,
+        }
+    }

@@ -1,0 +1,333 @@
+"""How good pictures are looked at: a part laid into one place, one frame, or a surface.
+
+1. Posed: a part stands out from a plain ground in nearly all good pictures, in one size, and laid
+   into one place its edges agree. It is cut out in its canonical frame.
+2. Framed: pictures of one size; whether places correspond is for the patches to show.
+3. Surface: pictures of various sizes, at one zoom.
+
+Which one follows from the good pictures alone.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lineside.core import Box, Digest, InvalidError
+from lineside.datasets import Sample
+from lineside.training.job import Steps
+from lineside.vision import (
+    Crop,
+    Matrix,
+    Pose,
+    PoseFinder,
+    Prepare,
+    Silhouette,
+    crop_matrix,
+    encode_png,
+    grey_of,
+    invert,
+    laid_level,
+    silhouette,
+)
+
+TEMPLATE_FILE = "pose.png"
+LEVEL = 127.0
+STEP_PX = 32
+_SURFACE_PX = 160_000
+_FRAME_PX = 512 * 512
+_LONGEST_FRAME_PX = 576
+_LEAST_FRAME_PX = 224
+_MOST_ZOOM = 2.0
+_SHARE_POSED = 0.9
+_SIZE_ROOM = 0.25
+_MARGIN_PX = 20
+_LEAST_CORRELATION = 0.25
+_CORRELATION_ROOM = 0.5
+_SAME_SIZE = 1.02
+_ROUNDS = 2
+_REDUCTIONS = (4, 2)
+
+Image = NDArray[np.uint8]
+Grey = NDArray[np.uint8]
+
+
+class Pictures(Protocol):
+    """What is needed of ``lineside.training.tasks.Work``."""
+
+    @property
+    def steps(self) -> Steps:
+        """Told after each step."""
+        ...
+
+    def picture(self, sample: Sample) -> Image:
+        """(height, width, 3) uint8 RGB."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Scene:
+    """How pictures are looked at.
+
+    Attributes:
+        prepare: with the pose, where there is one.
+        template: (height, width, 3) as ``Pose.template_file``; None without a pose.
+        placed: whether all pictures have one frame, so that places can be compared.
+        left_out: good pictures that could not be placed, with the reason.
+    """
+
+    prepare: Prepare
+    template: Image | None = None
+    placed: bool = False
+    left_out: tuple[tuple[Sample, str], ...] = ()
+
+    @property
+    def files(self) -> dict[str, bytes]:
+        """The package's files of the scene."""
+        return {} if self.template is None else {TEMPLATE_FILE: encode_png(self.template)}
+
+    def finder(self) -> PoseFinder | None:
+        """Finds parts; None without a pose."""
+        if self.prepare.pose is None or self.template is None:
+            return None
+        return PoseFinder(self.prepare.pose, self.template)
+
+    def cover(self, stride_px: int) -> NDArray[np.bool_] | None:
+        """(rows, columns) cells where good parts are; None where that is everywhere."""
+        import cv2
+
+        if self.template is None:
+            return None
+        size = (self.prepare.width_px // stride_px, self.prepare.height_px // stride_px)
+        inside = np.asarray(self.template[..., 1] > 127, np.float32)
+        return np.asarray(cv2.resize(inside, size, interpolation=cv2.INTER_AREA) > 0.3, np.bool_)
+
+
+def scene_of(work: Pictures, samples: Sequence[Sample]) -> Scene:
+    """The scene of good pictures.
+
+    Raises:
+        InvalidError: a picture that cannot be decoded.
+    """
+    outlines, sizes = _outlines(work, samples)
+    posed = _posed(work, samples, outlines=outlines)
+    if posed is not None:
+        return posed
+    widths, heights = np.array(sizes).T
+    if max(np.ptp(widths) / widths.min(), np.ptp(heights) / heights.min()) <= _SAME_SIZE - 1:
+        return _framed(int(np.median(widths)), int(np.median(heights)))
+    return _surface(float(np.median(widths * heights)))
+
+
+def _outlines(
+    work: Pictures, samples: Sequence[Sample]
+) -> tuple[list[Silhouette | str], list[tuple[int, int]]]:
+    found, sizes = [], []
+    for number, sample in enumerate(samples):
+        image = work.picture(sample)
+        found.append(silhouette(grey_of(image)))
+        sizes.append((image.shape[1], image.shape[0]))
+        work.steps.at(2 + 8 * number / len(samples), "looking for parts")
+    return found, sizes
+
+
+def _framed(width: int, height: int) -> Scene:
+    zoom = min(1.0, math.sqrt(_FRAME_PX / (width * height)))
+    across, down = (max(STEP_PX, round(v * zoom / STEP_PX) * STEP_PX) for v in (width, height))
+    prepare = Prepare(
+        crops=(_whole(across, down),),
+        width_px=across,
+        height_px=down,
+        fit="stretch",
+        level=LEVEL,
+    )
+    return Scene(prepare=prepare, placed=True)
+
+
+def _surface(pixels: float) -> Scene:
+    prepare = Prepare(
+        crops=(_whole(STEP_PX, STEP_PX),),
+        width_px=STEP_PX,
+        height_px=STEP_PX,
+        fit="zoom",
+        zoom=round(min(1.0, math.sqrt(_SURFACE_PX / pixels)), 4),
+        multiple=STEP_PX,
+        level=LEVEL,
+    )
+    return Scene(prepare=prepare)
+
+
+def _whole(width: int, height: int) -> Crop:
+    box = Box(x0_px=0.0, y0_px=0.0, x1_px=float(width), y1_px=float(height))
+    return Crop(region="", box_px=box)
+
+
+# ---- posed
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Frame:
+    """A canonical frame: its size and its zoom."""
+
+    width: int
+    height: int
+    zoom: float
+
+    @property
+    def size(self) -> tuple[int, int]:
+        return self.width, self.height
+
+    def pose(self, *, low: float = 0.0, high: float = math.inf, least: float = -1.0) -> Pose:
+        return Pose(
+            template_file=TEMPLATE_FILE,
+            zoom=self.zoom,
+            area_low=low,
+            area_high=high,
+            correlation_min=least,
+            reductions=_REDUCTIONS,
+        )
+
+
+def _posed(
+    work: Pictures, samples: Sequence[Sample], *, outlines: Sequence[Silhouette | str]
+) -> Scene | None:
+    """The scene of parts that stand out, or None where they do not."""
+    seen = [(s, o) for s, o in zip(samples, outlines, strict=True) if isinstance(o, Silhouette)]
+    if len(seen) < max(3, _SHARE_POSED * len(samples)):
+        return None
+    middle = float(np.median([outline.side_px for _, outline in seen]))
+    alike = [(s, o) for s, o in seen if abs(o.side_px / middle - 1) <= _SIZE_ROOM]
+    if len(alike) < max(3, _SHARE_POSED * len(samples)):
+        return None
+    first = min(alike, key=lambda each: (abs(each[1].side_px - middle), each[0].digest))
+    frame = _frame(alike)
+    greys = {sample.digest: grey_of(work.picture(sample)) for sample, _ in alike}
+    start = laid_level(first[1], width_px=frame.width, height_px=frame.height, zoom=frame.zoom)
+    template = _template([_warped(greys[first[0].digest], start, frame=frame)], [], frame=frame)
+    sides = [outline.side_px * frame.zoom for _, outline in alike]
+    correlations: list[float] = []
+    for number in range(_ROUNDS):
+        work.steps.at(10 + 4 * number, "laying parts into one place")
+        template, correlations = _aligned(alike, greys=greys, template=template, frame=frame)
+    if float(np.median(correlations)) < _LEAST_CORRELATION:
+        return None
+    room = 1 + _SIZE_ROOM
+    pose = frame.pose(
+        low=round(min(sides) / room, 2),
+        high=round(max(sides) * room, 2),
+        least=round(_CORRELATION_ROOM * float(np.quantile(correlations, 0.05)), 4),
+    )
+    prepare = Prepare(
+        crops=(_whole(frame.width, frame.height),),
+        width_px=frame.width,
+        height_px=frame.height,
+        level=LEVEL,
+        pose=pose,
+    )
+    scene = Scene(prepare=prepare, template=template, placed=True)
+    return _without_unplaced(scene, samples, work=work)
+
+
+def _without_unplaced(scene: Scene, samples: Sequence[Sample], *, work: Pictures) -> Scene:
+    finder = scene.finder()
+    if finder is None:
+        raise InvalidError("a scene without a pose", where="pose", fix="Report this.")
+    found = [(sample, finder.find(grey_of(work.picture(sample))).reason) for sample in samples]
+    left_out = tuple((sample, reason) for sample, reason in found if reason)
+    return Scene(prepare=scene.prepare, template=scene.template, placed=True, left_out=left_out)
+
+
+def _frame(alike: Sequence[tuple[Sample, Silhouette]]) -> _Frame:
+    """Large enough for every part laid level, either way round."""
+    reach = np.array([_reach(outline) for _, outline in alike])
+    across, down = np.quantile(reach, 0.98, axis=0) * 2
+    zoom = min(_MOST_ZOOM, max(1.0, _LEAST_FRAME_PX / across), _LONGEST_FRAME_PX / across)
+    return _Frame(
+        width=_up_to(across * zoom + 2 * _MARGIN_PX),
+        height=_up_to(down * zoom + 2 * _MARGIN_PX),
+        zoom=round(float(zoom), 4),
+    )
+
+
+def _reach(outline: Silhouette) -> tuple[float, float]:
+    """Farthest points from the centre along the axis and across it, in picture pixels."""
+    rows, columns = np.nonzero(outline.mask)
+    x = (columns + 0.5) / outline.factor - 0.5 - outline.centre[0]
+    y = (rows + 0.5) / outline.factor - 0.5 - outline.centre[1]
+    turn = math.radians(outline.axis_deg)
+    along = x * math.cos(turn) + y * math.sin(turn)
+    aside = y * math.cos(turn) - x * math.sin(turn)
+    return float(np.abs(along).max()), float(np.abs(aside).max())
+
+
+def _up_to(length_px: float) -> int:
+    return math.ceil(length_px / STEP_PX) * STEP_PX
+
+
+def _aligned(
+    alike: Sequence[tuple[Sample, Silhouette]],
+    *,
+    greys: Mapping[Digest, Grey],
+    template: Image,
+    frame: _Frame,
+) -> tuple[Image, list[float]]:
+    """The mean of all parts laid like the template, and how well their edges agree with it."""
+    finder = PoseFinder(frame.pose(), template)
+    seen, masks, correlations = [], [], []
+    for sample, outline in alike:
+        posed = finder.find(greys[sample.digest])
+        correlations.append(posed.figures.correlation)
+        if posed.matrix is None:
+            continue
+        seen.append(_warped(greys[sample.digest], posed.matrix, frame=frame))
+        masks.append(_mask_in(outline, posed.matrix, frame=frame))
+    return _template(seen, masks, frame=frame), correlations
+
+
+def _warped(grey: Grey, matrix: Matrix, *, frame: _Frame) -> NDArray[np.float32]:
+    import cv2
+
+    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    seen = cv2.warpAffine(grey, matrix, frame.size, flags=flags, borderMode=cv2.BORDER_REPLICATE)
+    return np.asarray(seen, np.float32)
+
+
+def _mask_in(outline: Silhouette, matrix: Matrix, *, frame: _Frame) -> NDArray[np.float32]:
+    import cv2
+
+    height, width = outline.mask.shape
+    to_picture = crop_matrix(
+        Box(x0_px=0.0, y0_px=0.0, x1_px=width / outline.factor, y1_px=height / outline.factor),
+        width_px=width,
+        height_px=height,
+    )
+    back = invert(to_picture)
+    linear = back[:, :2] @ matrix
+    linear[:, 2] += back[:, 2]
+    laid = cv2.warpAffine(
+        outline.mask.astype(np.float32),
+        linear,
+        frame.size,
+        flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+    )
+    return np.asarray(laid, np.float32)
+
+
+def _template(
+    seen: Sequence[NDArray[np.float32]], masks: Sequence[NDArray[np.float32]], *, frame: _Frame
+) -> Image:
+    """Red the mean grey at one light, green where parts are, a little widened."""
+    import cv2
+
+    level = float(np.median([each.mean() for each in seen]))
+    mean = np.mean([each * (level / max(float(each.mean()), 1.0)) for each in seen], axis=0)
+    inside = np.full((frame.height, frame.width), 255, np.uint8)
+    if masks:
+        often = np.asarray(np.mean(masks, axis=0) > 0.05, np.uint8)
+        around = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (_MARGIN_PX + 1, _MARGIN_PX + 1))
+        inside = np.asarray(cv2.dilate(often, around) * 255, np.uint8)
+    grey = np.clip(mean, 0, 255).round().astype(np.uint8)
+    return np.ascontiguousarray(np.dstack([grey, inside, inside]))

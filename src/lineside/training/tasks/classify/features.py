@@ -1,0 +1,157 @@
+"""What the frozen network sees of pictures, through ONNX Runtime and the cache.
+
+The features come from the same engine that devices run. A picture is decoded at most once for all
+sights that still miss something of it, and not at all where the cache has everything.
+"""
+
+import hashlib
+from collections.abc import Callable, Generator, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+from functools import partial
+from typing import cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lineside.core import Digest
+from lineside.datasets import Sample
+from lineside.models import OnnxEngine
+from lineside.training.common.backbone import Lite0Full, lite0_full
+from lineside.training.common.cache import FeatureCache, feature_key
+from lineside.training.tasks.classify.export import POOLED, write_features
+from lineside.training.tasks.classify.inputs import Sight, ahead
+from lineside.training.tasks.classify.network import PER_SCALE, Floats
+from lineside.vision import HealthFigures, normalise, picture_health, picture_size, prepare
+
+_FACTS = "facts/1"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Ready:
+    """A picture with what is known of it, and the inputs of the sights that miss it."""
+
+    place: int
+    health: HealthFigures
+    known: dict[int, Floats]
+    inputs: dict[int, Floats]
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class Looker:
+    """Looks at pictures with the frozen network.
+
+    Attributes:
+        samples: what is looked at, in this order.
+        files: bytes by digest.
+        picture: pixels of a sample.
+        at: told the percent and the stage; may raise.
+    """
+
+    samples: Sequence[Sample]
+    files: Callable[[Digest], bytes]
+    picture: Callable[[Sample], NDArray[np.uint8]]
+    at: Callable[[float, str], None]
+    cache: FeatureCache
+    _engines: dict[int, tuple[str, OnnxEngine]] = field(default_factory=dict, init=False)
+
+    def sizes(self) -> list[tuple[int, int]]:
+        """(width, height) of every training picture, from their headers."""
+        return [picture_size(self.files(sample.digest)) for sample in self.samples]
+
+    def look(
+        self, sights: Sequence[Sight], *, first: float, last: float
+    ) -> tuple[list[HealthFigures], list[Floats]]:
+        """Health of every training picture, and per sight (pictures, scales x PER_SCALE) float32.
+
+        Args:
+            sights: to look at them with.
+            first: percent of the job before.
+            last: percent of the job after.
+        """
+        samples = self.samples
+        healths: list[HealthFigures] = []
+        found = [np.zeros((len(samples), sight.scales * PER_SCALE), np.float32) for sight in sights]
+        with closing(self._ready(sights)) as all_ready:
+            for ready in all_ready:
+                share = ready.place / len(samples)
+                self.at(first + (last - first) * share, "looking at pictures")
+                healths.append(ready.health)
+                for row, pooled in self._seen(ready, sights).items():
+                    found[row][ready.place] = pooled
+        return healths, found
+
+    def _ready(self, sights: Sequence[Sight]) -> Generator[_Ready, None, None]:
+        names = [self._engine(sight.scales)[0] for sight in sights]
+        ready = partial(self._prepare, sights=sights, names=names)
+        return ahead(ready, range(len(self.samples)))
+
+    def _prepare(self, place: int, *, sights: Sequence[Sight], names: Sequence[str]) -> _Ready:
+        sample = self.samples[place]
+        kept = [
+            self.cache.get(_key(sample, sight, name=name))
+            for sight, name in zip(sights, names, strict=True)
+        ]
+        known = {row: cast(Floats, e[POOLED]) for row, e in enumerate(kept) if e is not None}
+        facts = self.cache.get(_key(sample, sights[0], name=_FACTS))
+        if facts is not None and len(known) == len(sights):
+            return _Ready(place=place, health=_health(facts["health"]), known=known, inputs={})
+        image = self.picture(sample)
+        inputs = {
+            row: prepare(image, sight.prepare)
+            for row, sight in enumerate(sights)
+            if row not in known
+        }
+        health = picture_health(image)
+        if facts is None:
+            figures = np.array([health.sharpness, health.mean_grey, health.clipped_share])
+            self.cache.put(_key(sample, sights[0], name=_FACTS), {"health": figures})
+        return _Ready(place=place, health=health, known=known, inputs=inputs)
+
+    def _seen(self, ready: _Ready, sights: Sequence[Sight]) -> dict[int, Floats]:
+        """Per sight what was known, and what is seen now and kept."""
+        seen = dict(ready.known)
+        for row, crops in ready.inputs.items():
+            name, engine = self._engine(sights[row].scales)
+            seen[row] = engine.run(crops, outputs=(POOLED,))[0][0]
+            sample = self.samples[ready.place]
+            self.cache.put(_key(sample, sights[row], name=name), {POOLED: seen[row]})
+        return seen
+
+    def _engine(self, scales: int) -> tuple[str, OnnxEngine]:
+        """The frozen network at so many scales, and a name that says which it is."""
+        if scales not in self._engines:
+            self._engines[scales] = frozen_engine(scales)
+        return self._engines[scales]
+
+
+def _key(sample: Sample, sight: Sight, *, name: str) -> str:
+    return feature_key(sample.digest, backbone=name, prepare=sight.prepare)
+
+
+def frozen_engine(scales: int) -> tuple[str, OnnxEngine]:
+    """The published network as an engine that gives ``pooled``, and its content's name."""
+    encoded = write_features(lite0_full(), scales=scales)
+    engine = OnnxEngine(encoded, crops=(0, 3, 0, 0), where="lite0", outputs=(POOLED,))
+    return f"lite0/{hashlib.sha256(encoded).hexdigest()}", engine
+
+
+def pooled_by(
+    trunk: Lite0Full, inputs: Callable[[int], NDArray[np.uint8]], *, count: int
+) -> Floats:
+    """(count, PER_SCALE): what a trunk sees of inputs (h, w, 3) uint8, by the device's engine."""
+    encoded = write_features(trunk, scales=1)
+    engine = OnnxEngine(encoded, crops=(0, 3, 0, 0), where="tuned", outputs=(POOLED,))
+    crops = ahead(lambda place: normalised(inputs(place)), range(count))
+    with closing(crops) as all_crops:
+        return np.concatenate([engine.run(each, outputs=(POOLED,))[0] for each in all_crops])
+
+
+def normalised(image: NDArray[np.uint8]) -> Floats:
+    """(h, w, 3) uint8 → (1, 3, h, w) float32, as every sight ends its preparation."""
+    return normalise(image[None], Sight(width_px=1, height_px=1).prepare)
+
+
+def _health(figures: NDArray[np.generic]) -> HealthFigures:
+    sharpness, grey, clipped = (float(value) for value in cast(NDArray[np.float64], figures))
+    return HealthFigures(sharpness=sharpness, mean_grey=grey, clipped_share=clipped)

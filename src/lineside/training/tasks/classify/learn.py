@@ -1,0 +1,454 @@
+"""Learn the class of whole pictures.
+
+1. Every picture is looked at by the frozen network, at a few sights; what it saw is cached. The
+   cheapest sight decides whether all bring pictures to one brightness.
+2. Sight and strength of a linear head are chosen by pictures held out by group. Nothing outside
+   the training part is ever seen.
+3. Calibration, conformal cuts and health limits rest on the same held-out answers.
+4. Fine-tuning is tried where it can pay (``classes.trial``) and kept where it does.
+5. The network of the package has learned from all training pictures.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from lineside.core import InvalidError, Policy
+from lineside.datasets import Sample, folds
+from lineside.training.common.backbone import Lite0Full, lite0_full
+from lineside.training.common.cache import FeatureCache
+from lineside.training.job import Steps, TrainJob
+from lineside.training.tasks.classify.export import export_classes, limits_around
+from lineside.training.tasks.classify.features import Looker, pooled_by
+from lineside.training.tasks.classify.head import (
+    Classes,
+    Familiar,
+    HeldOut,
+    Linear,
+    Numbers,
+    Space,
+    choose,
+    class_rule,
+    familiar,
+    hold_out,
+)
+from lineside.training.tasks.classify.inputs import Sight, sights_for
+from lineside.training.tasks.classify.network import ClassHead, Floats
+from lineside.training.tasks.classify.trial import Ground, Inputs, Room, try_tuning, worth_trying
+from lineside.training.tasks.classify.tuning import Recipe
+from lineside.training.tasks.contract import Trained, Work
+from lineside.vision import (
+    UNSURE,
+    ClassRule,
+    Decision,
+    HealthFigures,
+    balanced_accuracy,
+    decide_classes,
+    macro_f1,
+)
+
+_FEW = 20
+
+
+def baseline_of(truth: Classes, labels: Sequence[str]) -> dict[str, float]:
+    """The commonest class, and each class's share."""
+    counts = np.bincount(truth, minlength=len(labels)).tolist()
+    shares = {f"base_rate/{n}": c / len(truth) for n, c in zip(labels, counts, strict=True)}
+    return {"majority": float(counts.index(max(counts))), **shares}
+
+
+def figures_of(logits: Numbers, truth: Classes, *, rule: ClassRule) -> dict[str, float]:
+    """Figures over held-out training pictures; the rule was made from the same answers."""
+    sets = [decide_classes(row.astype(np.float32), rule) for row in logits]
+    inside = np.array([[a.decision is not Decision.ABSENT for a in each] for each in sets])
+    decided = np.where(inside.sum(axis=1) == 1, inside.argmax(axis=1), UNSURE)
+    likeliest = logits.argmax(axis=1)
+    return {
+        "accuracy": float(np.mean(decided == truth)),
+        "argmax_accuracy": float(np.mean(likeliest == truth)),
+        "balanced_accuracy": float(balanced_accuracy(truth, decided)),
+        "macro_f1": macro_f1(truth, likeliest),
+        "coverage": float(np.mean(inside[np.arange(len(truth)), truth])),
+        "unsure_rate": float(np.mean(decided == UNSURE)),
+    }
+
+
+def warnings_for(
+    samples: Sequence[Sample],
+    truth: Classes,
+    *,
+    rule: ClassRule,
+    policy: Policy,
+    left_out: int = 0,
+) -> tuple[str, ...]:
+    """Sentences that stand beside every figure.
+
+    Args:
+        samples: that were learned from.
+        truth: of them.
+        rule: of the package.
+        policy: of the inspection.
+        left_out: training pictures that show none or several of the classes.
+    """
+    found = []
+    if left_out:
+        found.append(
+            f"{left_out} training pictures show none or several of the classes and were left out"
+        )
+    counts = np.bincount(truth, minlength=len(rule.labels))
+    few = [f"{n} of {name}" for name, n in zip(rule.labels, counts, strict=True) if n < _FEW]
+    if few:
+        found.append(f"few pictures: {', '.join(few)}; confidence is bounded by their number")
+    if rule.error_rate > policy.error_rate:
+        found.append(
+            f"an error rate of {policy.error_rate:g} cannot be shown with this few pictures:"
+            f" decisions hold {rule.error_rate:.3g}, which is 1 / (n + 1)"
+        )
+    if policy.present_above is None and not rule.class_conditional:
+        found.append(
+            "the error rate holds over all pictures together, not for each class:"
+            " a class has too few pictures for that"
+        )
+    groups = {sample.group for sample in samples}
+    if len(groups) == 1 and "" not in groups:
+        found.append(
+            "all training pictures are of one group: what was held out while learning is like what"
+            " was learned from, and pictures of another group may be answered worse"
+        )
+    if groups == {""}:
+        found.append(
+            "the pictures carry no groups: pictures of one part may stand on both sides of a split"
+        )
+    return tuple(found)
+
+
+_FOLDS = 5
+_FEWEST = 2
+_GOLDEN = 3
+_USUAL_EPOCHS = 8
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Told:
+    """The training pictures that show exactly one class."""
+
+    work: Work
+    labels: tuple[str, ...]
+    truth: Classes
+    folds: tuple[int, ...]
+
+    @property
+    def samples(self) -> tuple[Sample, ...]:
+        return self.work.training
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Frozen:
+    """What the frozen network came to, at every sight that was tried."""
+
+    sights: tuple[Sight, ...]
+    features: Sequence[Floats]
+    healths: Sequence[HealthFigures]
+    held_out: Sequence[HeldOut]
+    best: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Final:
+    """What the package is made of.
+
+    Attributes:
+        features: of all training pictures with the trunk that is used.
+        logits, places: held-out answers, and of which pictures.
+    """
+
+    sight: Sight
+    trunk: Lite0Full
+    linear: Linear
+    features: Floats
+    logits: Numbers
+    places: Classes
+    history: Sequence[Mapping[str, float]]
+    words: Mapping[str, object]
+
+
+def learn(job: TrainJob, work: Work) -> Trained:
+    """See ``Learner``."""
+    told = _told(job, work)
+    frozen = _look(job, told)
+    final = _tuned(job, told, frozen=frozen) or _untuned(told, frozen, words={})
+    work.steps.at(84, "exporting")
+    known = familiar(final.features, owners=_owners(apart(told.samples)))
+    truth = told.truth[final.places]
+    rule = class_rule(
+        final.logits,
+        truth,
+        labels=told.labels,
+        policy=job.inspection.policy,
+        class_conditional=_conditional(job),
+    )
+    golden = _golden(told)
+    exported = export_classes(
+        _head(final.linear, known),
+        sight=final.sight,
+        pictures=[work.picture(sample) for sample in golden],
+        trunk=final.trunk,
+    )
+    return Trained(
+        network=exported.network,
+        max_abs_diff=exported.max_abs_diff,
+        prepare=final.sight.prepare,
+        health=limits_around(frozen.healths, farthest=known.farthest),
+        golden=golden,
+        labels=told.labels,
+        classes=rule,
+        baseline=baseline_of(told.truth, told.labels),
+        warnings=warnings_for(
+            told.samples,
+            told.truth,
+            rule=rule,
+            policy=job.inspection.policy,
+            left_out=len(work.training) - len(told.samples),
+        ),
+        held_out=figures_of(final.logits, truth, rule=rule),
+        history=final.history,
+        sections={"How it was chosen": dict(final.words)},
+    )
+
+
+def _told(job: TrainJob, work: Work) -> _Told:
+    """Check what there is to learn from.
+
+    Raises:
+        InvalidError: fewer than two classes, or a class with fewer than two pictures.
+    """
+    kept = [(s, [n for n in job.inspection.labels if n in s.labels]) for s in work.training]
+    single = [(sample, held[0]) for sample, held in kept if len(held) == 1]
+    labels = job.inspection.labels
+    counts = {label: sum(held == label for _, held in single) for label in labels}
+    lacking = [f"{label}: {n}" for label, n in counts.items() if n < _FEWEST]
+    if len(labels) < 2 or lacking:
+        raise InvalidError(
+            "too few pictures of each class to learn and to test from"
+            + (f" ({', '.join(lacking)})" if lacking else ""),
+            where="data",
+            fix=f"Name two classes or more, and label at least {_FEWEST} pictures of each.",
+        )
+    samples = tuple(sample for sample, _ in single)
+    return _Told(
+        work=replace(work, training=samples),
+        labels=labels,
+        truth=np.array([labels.index(held) for _, held in single], np.intp),
+        folds=folds(apart(samples), count=job.folds or min(_FOLDS, len(samples)), seed=job.seed),
+    )
+
+
+def apart(samples: Sequence[Sample]) -> list[Sample]:
+    """The samples as groups for holding out; of one group alone each stands by itself."""
+    if len({sample.group for sample in samples}) == 1:
+        return [replace(sample, group="") for sample in samples]
+    return list(samples)
+
+
+def _look(job: TrainJob, told: _Told) -> _Frozen:
+    """Look at every picture at every sight, and choose among them."""
+    work = told.work
+    looker = Looker(
+        samples=told.samples,
+        files=work.files,
+        picture=work.picture,
+        at=work.steps.at,
+        cache=FeatureCache(cache_folder(work)),
+    )
+    work.steps.at(2, "reading sizes")
+    cheapest, *larger = sights_for(looker.sizes(), side_px=int(job.setting("input_px", 0)))
+    found = _seen(told, looker, sights=(cheapest, cheapest.evened), percent=(3, 20))
+    if larger:
+        chosen = [s.evened if found.sights[found.best].level else s for s in larger]
+        found = _both(found, _seen(told, looker, sights=chosen, percent=(20, 50)))
+    answers = found.held_out[found.best]
+    work.steps.loss = round(answers.loss, 4)
+    work.steps.held_out = round(float((answers.logits.argmax(axis=1) == told.truth).mean()), 4)
+    return found
+
+
+def _seen(
+    told: _Told, looker: Looker, *, sights: Sequence[Sight], percent: tuple[float, float]
+) -> _Frozen:
+    """What the frozen network comes to at some sights, in these percent of the job."""
+    first, last = percent
+    looked = first + 0.75 * (last - first)
+    healths, features = looker.look(sights, first=first, last=looked)
+    held_out = []
+    for place, each in enumerate(features):
+        at = looked + (last - looked) * place / len(sights)
+        told.work.steps.at(at, "cross-validating")
+        held_out.append(hold_out(each, told.truth, folds=told.folds, classes=len(told.labels)))
+    return _Frozen(
+        sights=tuple(sights),
+        features=features,
+        healths=healths,
+        held_out=held_out,
+        best=choose(held_out),
+    )
+
+
+def _both(one: _Frozen, other: _Frozen) -> _Frozen:
+    """The sights of both, the costlier last."""
+    held_out = [*one.held_out, *other.held_out]
+    return _Frozen(
+        sights=one.sights + other.sights,
+        features=[*one.features, *other.features],
+        healths=one.healths,
+        held_out=held_out,
+        best=choose(held_out),
+    )
+
+
+def _untuned(told: _Told, frozen: _Frozen, *, words: Mapping[str, object]) -> _Final:
+    """The frozen network with a head fitted to all training pictures."""
+    chosen, sight = frozen.held_out[frozen.best], frozen.sights[frozen.best]
+    features = frozen.features[frozen.best]
+    linear = Space(features).fit(told.truth, classes=len(told.labels), strength=chosen.strength)
+    return _Final(
+        sight=sight,
+        trunk=lite0_full(),
+        linear=linear,
+        features=features,
+        logits=chosen.logits,
+        places=np.arange(len(told.truth)),
+        history=(_frozen_epoch(told, chosen),),
+        words=_words(sight, frozen) | {"network": "frozen"} | dict(words),
+    )
+
+
+def _frozen_epoch(told: _Told, chosen: HeldOut) -> dict[str, float]:
+    """The frozen network's figures, as an epoch's."""
+    right = chosen.logits.argmax(axis=1) == told.truth
+    return {"epoch": 0.0, "validation_loss": chosen.loss, "accuracy": float(right.mean())}
+
+
+def _words(sight: Sight, frozen: _Frozen) -> dict[str, object]:
+    tried = zip(frozen.sights, frozen.held_out, strict=True)
+    return {
+        "input": sight.words,
+        "strength of the head": frozen.held_out[frozen.best].strength,
+        "frozen network's loss on held-out training pictures": {
+            each.words: round(found.loss, 4) for each, found in tried
+        },
+    }
+
+
+def _tuned(job: TrainJob, told: _Told, *, frozen: _Frozen) -> _Final | None:
+    """The tuned network where held-out pictures speak for it; None where it is not tried."""
+    work, single = told.work, [s.scales == 1 for s in frozen.sights]
+    work.steps.epoch(0, **_without_epoch(_frozen_epoch(told, frozen.held_out[frozen.best])))
+    own = min(np.flatnonzero(single).tolist(), key=lambda place: frozen.held_out[place].loss)
+    ground = Ground(
+        inputs=Inputs(
+            picture=lambda place: work.picture(told.samples[place]), sight=frozen.sights[own]
+        ),
+        features=frozen.features[own],
+        own=frozen.held_out[own],
+        best=frozen.held_out[frozen.best],
+        truth=told.truth,
+        folds=told.folds,
+        classes=len(told.labels),
+    )
+    against = _against_tuning(job, ground)
+    if against:
+        return _untuned(told, frozen, words={"fine-tuning": f"not tried: {against}"})
+    room = Room(
+        folder=work.folder / "classify", parallel=work.parallel, tell=_Teller(work.steps).told
+    )
+    trial = try_tuning(ground, _recipe(job), room=room)
+    if trial.tuned is None:
+        return _untuned(told, frozen, words={"fine-tuning": "did not pay", **trial.words})
+    work.steps.at(80, "looking at pictures")
+    history = (_frozen_epoch(told, frozen.held_out[frozen.best]), *trial.history)
+    return _Final(
+        sight=ground.sight,
+        trunk=trial.tuned.trunk,
+        linear=trial.tuned.head,
+        features=pooled_by(trial.tuned.trunk, ground.inputs, count=len(told.truth)),
+        logits=trial.logits,
+        places=trial.places,
+        history=history,
+        words=_words(ground.sight, frozen) | {"network": "fine-tuned"} | trial.words,
+    )
+
+
+def _against_tuning(job: TrainJob, ground: Ground) -> str:
+    """Why fine-tuning is not tried; the setting ``tune`` is 0 for never, 2 for in any case."""
+    asked = job.setting("tune", 1)
+    if asked == 0:
+        return "switched off"
+    return "" if asked == 2 else worth_trying(ground)
+
+
+def _recipe(job: TrainJob) -> Recipe:
+    usual = Recipe(seed=job.seed)
+    return replace(
+        usual,
+        epochs=int(job.setting("epochs", usual.epochs)),
+        batch=int(job.setting("batch_size", usual.batch)),
+        learning_rate=job.setting("learning_rate", usual.learning_rate),
+    )
+
+
+def _without_epoch(figures: Mapping[str, float]) -> dict[str, float]:
+    return {name: value for name, value in figures.items() if name != "epoch"}
+
+
+@dataclass(slots=True)
+class _Teller:
+    """Counts the epochs of all lessons of a trial, and tells them."""
+
+    steps: Steps
+    done: int = 0
+
+    def told(self, stage: str, _: int, figures: Mapping[str, float]) -> None:
+        self.done += 1
+        self.steps.loss = round(figures["loss"], 4)
+        if "accuracy" in figures:
+            self.steps.held_out = round(figures["accuracy"], 4)
+        self.steps.at(50 + 30 * self.done / (self.done + _USUAL_EPOCHS), stage)
+        self.steps.epoch(self.done, **_without_epoch(figures))
+
+
+def cache_folder(work: Work) -> Path:
+    """Where features are kept: shared with other jobs, or the job's own."""
+    return work.cache if work.cache is not None else work.folder / "features"
+
+
+def _conditional(job: TrainJob) -> bool | None:
+    asked = job.setting("class_conditional", -1)
+    return None if asked < 0 else bool(asked)
+
+
+def _head(linear: Linear, known: Familiar) -> ClassHead:
+    return ClassHead(
+        weight=linear.weight.astype(np.float32),
+        bias=linear.bias.astype(np.float32),
+        mean=linear.mean.astype(np.float32),
+        bank=known.bank,
+        spread=known.spread,
+        unit=known.unit,
+    )
+
+
+def _owners(samples: Sequence[Sample]) -> list[str]:
+    return [sample.group or str(sample.digest) for sample in samples]
+
+
+def _golden(told: _Told) -> list[Sample]:
+    """A picture of the commonest class, of the rarest, and of one between, the first by digest."""
+    order = np.argsort(-np.bincount(told.truth, minlength=len(told.labels)), kind="stable")
+    places = dict.fromkeys((int(order[0]), int(order[-1]), int(order[len(order) // 2])))
+    found = []
+    for place in list(places)[:_GOLDEN]:
+        mine = [s for s, t in zip(told.samples, told.truth, strict=True) if t == place]
+        found.append(min(mine, key=lambda sample: sample.digest))
+    return found

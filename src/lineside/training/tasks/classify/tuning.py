@@ -1,0 +1,436 @@
+"""Fine-tuning: the layers beyond stride 16 learn on, from the head that the frozen network has.
+
+1. Training starts at the frozen network with its fitted head, so that it can only be left for
+   something better (Kumar et al. 2022). The layers up to stride 16 stay as they are.
+2. Weights are averaged over steps; the average is what is watched and kept. The epoch of the least
+   loss on pictures held out is kept, and training ends when it has not fallen for some epochs. The
+   loss is that after calibration, because a package is calibrated and sureness is learned first.
+3. What an epoch draws follows from seed and epoch. After each epoch everything is written to the
+   job's folder, so that a job that was stopped goes on at the next epoch to the same weights.
+4. Pictures are decoded and changed on a thread of their own. float32 throughout: where the
+   processor was measured, bfloat16 brought no speed to these layers.
+"""
+
+import hashlib
+import math
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from lineside.core import encode
+from lineside.training.common.backbone import Lite0Full, lite0_full
+from lineside.training.job import load_arrays, save_arrays
+from lineside.training.tasks.classify.head import Classes, Linear, Numbers, calibrated_loss
+from lineside.training.tasks.classify.inputs import ahead
+from lineside.training.tasks.classify.network import pooled_of
+from lineside.training.tasks.contract import Parallel
+
+Image = NDArray[np.uint8]
+
+_MOVE_SHARE = 0.06
+_GROW = 0.1
+_TURN_DEG = 5.0
+_GAIN = (0.85, 1.15)
+_OFFSET = 12.0
+_LEAST_LOSS = 0.02
+
+
+def _across(image: Image) -> Image:
+    return image[:, ::-1]
+
+
+def _down(image: Image) -> Image:
+    return image[::-1]
+
+
+def _over(image: Image) -> Image:
+    return image.transpose(1, 0, 2)
+
+
+MIRRORS: Mapping[str, Callable[[Image], Image]] = {"across": _across, "down": _down, "over": _over}
+"""By name; ``over`` swaps rows and columns and needs a square input."""
+
+
+def harmless(right: int, right_mirrored: int, *, pictures: int) -> bool:
+    """Whether mirrored pictures are answered as well: two percent or a standard error less."""
+    if not pictures:
+        return False
+    share = right / pictures
+    room = max(_LEAST_LOSS, float(np.sqrt(max(share * (1 - share), 1 / pictures) / pictures)))
+    return right_mirrored / pictures >= share - room
+
+
+def changed(image: Image, *, mirrors: tuple[str, ...], rng: np.random.Generator) -> Image:
+    """One changed copy of an (h, w, 3) uint8 RGB input."""
+    import cv2
+
+    for name in mirrors:
+        if rng.random() < 0.5:
+            image = MIRRORS[name](image)
+    height, width = image.shape[:2]
+    matrix = cv2.getRotationMatrix2D(
+        (width / 2, height / 2), rng.uniform(-_TURN_DEG, _TURN_DEG), 1 + rng.uniform(-_GROW, _GROW)
+    )
+    across, down = rng.uniform(-_MOVE_SHARE, _MOVE_SHARE, 2).tolist()
+    shift = np.array([[0.0, 0.0, across * width], [0.0, 0.0, down * height]])
+    moved = cv2.warpAffine(
+        np.ascontiguousarray(image),
+        matrix + shift,
+        (width, height),
+        borderMode=cv2.BORDER_REFLECT_101,
+    )
+    gain, offset = rng.uniform(*_GAIN), rng.uniform(-_OFFSET, _OFFSET)
+    table = np.clip((np.arange(256) - 127.0) * gain + 127.0 + offset, 0, 255).astype(np.uint8)
+    return np.asarray(table[moved], np.uint8)
+
+
+_SMOOTHING = 0.1
+_DECAY = 0.02
+_AVERAGE = 0.97
+_WARM_UP = 0.2
+_LONGEST_STEP = 2.0
+_PATIENCE = 3
+_AT_ONCE = 16
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recipe:
+    """How is learned; see ``TrainJob.settings``.
+
+    Attributes:
+        epochs: that the learning rate's rise and fall is spread over.
+        stop_after: ends earlier; 0 does not.
+        mirrors: that change no class (``changes.MIRRORS``).
+    """
+
+    epochs: int = 8
+    stop_after: int = 0
+    batch: int = 16
+    learning_rate: float = 2e-4
+    mirrors: tuple[str, ...] = ()
+    seed: int = 7
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Lesson:
+    """What is learned from and watched.
+
+    Attributes:
+        pictures: gives the (h, w, 3) uint8 input of a picture by its place.
+        truth: (pictures,) of all pictures.
+        inside: places learned from.
+        outside: places watched; empty trains to the last epoch.
+        name: tells lessons of one job apart.
+    """
+
+    pictures: Callable[[int], Image]
+    truth: Classes
+    inside: NDArray[np.intp]
+    outside: NDArray[np.intp]
+    start: Linear
+    name: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Tuned:
+    """What came out: the weights of the best epoch.
+
+    Attributes:
+        head: on raw pooled features of the tuned trunk.
+        logits: (outside, classes) of the watched pictures.
+        epochs: how many led to the weights.
+        history: per epoch loss, validation loss and accuracy.
+    """
+
+    trunk: Lite0Full
+    head: Linear
+    logits: Numbers
+    epochs: int
+    history: tuple[Mapping[str, float], ...]
+
+
+class _Learner(nn.Module):
+    """The trunk with a head on standardised pooled features."""
+
+    def __init__(self, start: Linear) -> None:
+        super().__init__()
+        self.trunk = lite0_full()
+        for each in self.trunk.parameters():
+            if each.ndim == 4:
+                each.data = each.data.contiguous(memory_format=torch.channels_last)
+        self.scale = np.sqrt(len(start.mean)) / 10 * start.spread
+        weight = start.weight * self.scale
+        self.register_buffer("mean", torch.from_numpy(start.mean.astype(np.float32)))
+        self.register_buffer("unit", torch.from_numpy((1 / self.scale).astype(np.float32)))
+        self.weight = nn.Parameter(torch.from_numpy(weight.astype(np.float32)))
+        bias = start.bias + start.weight @ start.mean
+        self.bias = nn.Parameter(torch.from_numpy(bias.astype(np.float32)))
+        for part in (self.trunk.at_32, self.trunk.top):
+            part.requires_grad_(requires_grad=True)
+
+    mean: Tensor
+    unit: Tensor
+
+    def forward(self, crops: Tensor) -> Tensor:
+        with torch.no_grad():
+            fine, coarse = self.trunk.trunk(crops)
+        deep = self.trunk.at_32(coarse)
+        pooled = pooled_of([(fine, coarse, deep, self.trunk.top(deep))])
+        return nn.functional.linear((pooled - self.mean) * self.unit, self.weight, self.bias)
+
+    def learned(self) -> list[nn.Parameter]:
+        return [each for each in self.parameters() if each.requires_grad]
+
+    def linear(self, start: Linear) -> Linear:
+        """The head on raw features."""
+        weight = self.weight.detach().numpy().astype(np.float64) / self.scale
+        bias = self.bias.detach().numpy().astype(np.float64) - weight @ start.mean
+        return Linear(weight=weight, bias=bias, mean=start.mean, spread=start.spread)
+
+
+class _Loop:
+    """Learner, optimiser and averages of one lesson, with everything that goes on to the next."""
+
+    def __init__(self, lesson: Lesson, recipe: Recipe, *, parallel: Parallel) -> None:
+        self.lesson, self.recipe, self.parallel = lesson, recipe, parallel
+        self.learner = _Learner(lesson.start)
+        self.own = self.learner.learned()
+        self.optimiser = torch.optim.AdamW(
+            self.own, lr=recipe.learning_rate, weight_decay=_DECAY, foreach=False
+        )
+        self.average = [each.detach().clone() for each in self.own]
+        self.best = [each.detach().clone() for each in self.own]
+        self.logits = self._answers()
+        self.best_epoch = 0
+        self.history: list[dict[str, float]] = []
+        counts = np.bincount(lesson.truth[lesson.inside], minlength=len(lesson.start.bias))
+        shares = len(lesson.inside) / len(counts) / np.maximum(counts, 1)
+        self.weigh = torch.from_numpy(shares.astype(np.float32))
+
+    @property
+    def epoch(self) -> int:
+        """How many are done."""
+        return len(self.history)
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing is left to do."""
+        waited = self.epoch - self.best_epoch
+        watched = len(self.lesson.outside) > 0
+        last = self.recipe.stop_after or self.recipe.epochs
+        return self.epoch >= last or (watched and waited >= _PATIENCE)
+
+    def learn_epoch(self) -> dict[str, float]:
+        """One pass over the pictures, and what it came to."""
+        lesson, recipe = self.lesson, self.recipe
+        rng = np.random.default_rng([recipe.seed, self.epoch])
+        batches = _batches(rng.permutation(lesson.inside), most=recipe.batch)
+        seeds = rng.integers(2**62, size=len(batches)).tolist()
+        done, every = self.epoch * len(batches), max(1, recipe.epochs * len(batches))
+        total = 0.0
+        self.learner.train()
+        with closing(ahead(self._load, zip(batches, seeds, strict=True), most=4)) as all_loaded:
+            for place, (crops, truth) in enumerate(all_loaded):
+                rate = recipe.learning_rate * schedule((done + place) / every)
+                for group in self.optimiser.param_groups:
+                    group["lr"] = rate
+                total += self._step(crops, truth=truth, batch=len(batches[place]))
+        figures = {"epoch": float(self.epoch + 1), "loss": total / len(batches)}
+        self.history.append(figures | self._watch())
+        return self.history[-1]
+
+    def _load(self, asked: tuple[list[int], int]) -> tuple[Tensor, Tensor]:
+        """This process's share of a batch as (n, 3, h, w) float32 and classes."""
+        batch, seed = asked
+        rng = np.random.default_rng(seed)
+        seeds = dict(zip(batch, rng.integers(2**62, size=len(batch)).tolist(), strict=True))
+        mine = self.parallel.share(batch)
+        images = [
+            changed(
+                self.lesson.pictures(place),
+                mirrors=self.recipe.mirrors,
+                rng=np.random.default_rng(seeds[place]),
+            )
+            for place in mine
+        ]
+        return _tensor(images), torch.from_numpy(self.lesson.truth[mine])
+
+    def _step(self, crops: Tensor, *, truth: Tensor, batch: int) -> float:
+        self.optimiser.zero_grad()
+        loss = torch.zeros(())
+        if len(truth):
+            # The mean over pictures, not over weights: that of several processes' shares is then
+            # the mean over the whole batch.
+            losses = nn.functional.cross_entropy(
+                self.learner(crops),
+                truth,
+                weight=self.weigh,
+                label_smoothing=_SMOOTHING,
+                reduction="none",
+            )
+            loss = losses.mean()
+            torch.autograd.backward([loss])
+        self.parallel.average(self.own, own=len(truth), batch=batch)
+        nn.utils.clip_grad_norm_(self.own, _LONGEST_STEP)
+        self.optimiser.step()
+        with torch.no_grad():
+            for kept, now in zip(self.average, self.own, strict=True):
+                kept.lerp_(now, 1 - _AVERAGE)
+        return float(loss.detach())
+
+    def _watch(self) -> dict[str, float]:
+        """Figures of the averaged weights on the watched pictures; keeps them if they are best."""
+        lesson = self.lesson
+        if not len(lesson.outside):
+            self.best, self.best_epoch = [each.clone() for each in self.average], self.epoch + 1
+            return {}
+        learned = [each.detach().clone() for each in self.own]
+        self.wear(self.average)
+        logits = self._answers()
+        self.wear(learned)
+        truth = lesson.truth[lesson.outside]
+        loss = calibrated_loss(logits, truth)
+        if loss < calibrated_loss(self.logits, truth):
+            self.best, self.logits = [each.clone() for each in self.average], logits
+            self.best_epoch = self.epoch + 1
+        return {
+            "validation_loss": loss,
+            "accuracy": float(np.mean(logits.argmax(axis=1) == truth)),
+        }
+
+    def _answers(self) -> Numbers:
+        """(outside, classes) of the learner as it is."""
+        places = self.lesson.outside.tolist()
+        found = [np.zeros((0, len(self.lesson.start.bias)))]
+        self.learner.eval()
+        with torch.inference_mode():
+            for start in range(0, len(places), _AT_ONCE):
+                crops = _tensor([self.lesson.pictures(p) for p in places[start : start + _AT_ONCE]])
+                found.append(self.learner(crops).numpy().astype(np.float64))
+        return np.concatenate(found)
+
+    @torch.no_grad()
+    def wear(self, weights: Sequence[Tensor]) -> None:
+        """Put weights into the learner."""
+        for each, value in zip(self.own, weights, strict=True):
+            each.copy_(value)
+
+    def save(self, path: Path) -> None:
+        """Write everything that goes on to the next epoch."""
+        states = [self.optimiser.state[each] for each in self.own]
+        lists: dict[str, list[Tensor]] = {
+            "own": [each.detach() for each in self.own],
+            "average": self.average,
+            "best": self.best,
+            "first": [state["exp_avg"] for state in states],
+            "second": [state["exp_avg_sq"] for state in states],
+        }
+        arrays: dict[str, NDArray[np.generic]] = {
+            f"{name}/{place}": each.contiguous().numpy()
+            for name, tensors in lists.items()
+            for place, each in enumerate(tensors)
+        }
+        arrays["history"] = np.array([[row.get(n, np.nan) for n in _NAMES] for row in self.history])
+        arrays["logits"] = self.logits
+        steps = float(states[0]["step"])
+        arrays["counts"] = np.array([steps, self.best_epoch])
+        save_arrays(path, arrays)
+
+    def restore(self, path: Path) -> None:
+        """Go on where a checkpoint stands, where there is one."""
+        kept = load_arrays(path)
+        if kept is None:
+            return
+
+        def tensors(name: str) -> list[Tensor]:
+            return [torch.from_numpy(kept[f"{name}/{place}"]) for place in range(len(self.own))]
+
+        self.wear(tensors("own"))
+        self.average, self.best = tensors("average"), tensors("best")
+        steps, best_epoch = np.asarray(kept["counts"], np.float64).tolist()
+        for each, first, second in zip(self.own, tensors("first"), tensors("second"), strict=True):
+            self.optimiser.state[each] = {
+                "step": torch.tensor(steps),
+                "exp_avg": first,
+                "exp_avg_sq": second,
+            }
+        self.best_epoch = int(best_epoch)
+        self.logits = np.asarray(kept["logits"], np.float64)
+        self.history = [
+            {name: value for name, value in zip(_NAMES, row, strict=True) if np.isfinite(value)}
+            for row in np.asarray(kept["history"], np.float64).tolist()
+        ]
+
+
+_NAMES = ("epoch", "loss", "validation_loss", "accuracy")
+
+
+def tune(
+    lesson: Lesson,
+    recipe: Recipe,
+    *,
+    folder: Path,
+    parallel: Parallel,
+    tell: Callable[[int, Mapping[str, float]], None],
+) -> Tuned:
+    """Learn on; goes on where the folder's checkpoint stands.
+
+    Args:
+        lesson: what is learned from.
+        recipe: how.
+        folder: of checkpoints.
+        parallel: this process's share of each batch.
+        tell: called after each epoch with its number and figures; may raise.
+    """
+    loop = _Loop(lesson, recipe, parallel=parallel)
+    path = folder / f"{_key(lesson, recipe)}.npz"
+    loop.restore(path)
+    while not loop.over:
+        figures = loop.learn_epoch()
+        loop.save(path)
+        tell(loop.epoch, figures)
+    loop.wear(loop.best)
+    loop.learner.eval()
+    trunk = loop.learner.trunk.requires_grad_(requires_grad=False)
+    return Tuned(
+        trunk=trunk,
+        head=loop.learner.linear(lesson.start),
+        logits=loop.logits,
+        epochs=loop.best_epoch,
+        history=tuple(loop.history),
+    )
+
+
+def schedule(share: float) -> float:
+    """Share of the learning rate at a share of all steps: up in a line, down by a cosine."""
+    if share < _WARM_UP:
+        return max(share / _WARM_UP, 0.01)
+    return 0.5 * (1 + math.cos(math.pi * (share - _WARM_UP) / (1 - _WARM_UP)))
+
+
+def _batches(order: NDArray[np.intp], *, most: int) -> list[list[int]]:
+    """Places by batch; a last batch of less than half goes to the next epoch's luck."""
+    starts = range(0, len(order), most)
+    found = [order[start : start + most].tolist() for start in starts]
+    return found[:-1] if len(found) > 1 and len(found[-1]) * 2 < most else found
+
+
+def _tensor(images: Sequence[Image]) -> Tensor:
+    """Inputs as the network takes them, (n, 3, h, w) float32."""
+    if not images:
+        return torch.zeros((0, 3, 32, 32))
+    planes = torch.from_numpy(np.stack(images).transpose(0, 3, 1, 2)).float()
+    return planes.sub_(127.0).div_(128.0).contiguous(memory_format=torch.channels_last)
+
+
+def _key(lesson: Lesson, recipe: Recipe) -> str:
+    hashed = hashlib.sha256(encode([recipe, lesson.name]))
+    for values in (lesson.truth, lesson.inside, lesson.outside, lesson.start.weight):
+        hashed.update(np.ascontiguousarray(values).tobytes())
+    return hashed.hexdigest()[:40]

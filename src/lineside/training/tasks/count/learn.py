@@ -1,0 +1,213 @@
+"""Count objects: found ones where points or boxes are marked, else from the numbers alone."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lineside.core import InvalidError, Policy
+from lineside.datasets import Sample
+from lineside.training.common.export import golden_of, limits_of
+from lineside.training.job import TrainJob
+from lineside.training.tasks.contract import Trained, Work
+from lineside.training.tasks.count.numbers import (
+    Numbered,
+    NumberSetting,
+    NumbersLearned,
+    exported_numbers,
+    fit_numbers,
+    most_of,
+    number_rule,
+)
+from lineside.training.tasks.detect.held_out import HeldOut, chances_of
+from lineside.training.tasks.detect.learn import marked_samples, train_objects, trained_of
+from lineside.vision import (
+    LEAST_CHANCE,
+    CountRule,
+    DetectRule,
+    conformal_cut,
+    doubt_of,
+    picture_health,
+)
+
+_WORTH_SCALING = 0.9  # a scaled interval has to be that much narrower to be taken
+_ENOUGH_TO_SCALE = 20
+
+Floats = NDArray[np.float64]
+
+
+def truth_of(each: HeldOut, *, counted: NDArray[np.bool_]) -> int:
+    """Objects of the labels that count."""
+    return int(np.sum(counted[each.scene.label]))
+
+
+def found_chances(each: HeldOut, *, rule: DetectRule, counted: NDArray[np.bool_]) -> Floats:
+    """Probabilities of the candidates that count, as a device lists them."""
+    chances = chances_of(each, rule=rule)
+    return chances[counted[each.found.label] & (chances > LEAST_CHANCE)]
+
+
+def count_rule(
+    held: Sequence[HeldOut],
+    *,
+    rule: DetectRule,
+    labels: Sequence[str],
+    most: int,
+    policy: Policy,
+) -> CountRule:
+    """The rule of a count of found objects.
+
+    Args:
+        held: pictures not trained on.
+        rule: calibrated.
+        labels: that count; empty counts all.
+        most: objects on any training picture.
+        policy: the error rate wished.
+    """
+    counted = np.array([not labels or name in labels for name in rule.labels])
+    listed = [found_chances(each, rule=rule, counted=counted) for each in held]
+    truth = np.array([truth_of(each, counted=counted) for each in held])
+    value = np.array([int(np.sum(chances > rule.cut)) for chances in listed])
+    off = np.abs(value - truth).astype(np.float64)
+    doubt = np.array([doubt_of(chances) for chances in listed])
+    plain = CountRule(
+        most=most,
+        reach=0.0,
+        error_rate=policy.error_rate,
+        calibration_pictures=len(held),
+        labels=tuple(labels),
+    )
+    return reached(plain, off=off, doubt=doubt)
+
+
+def reached(plain: CountRule, *, off: Floats, doubt: Floats) -> CountRule:
+    """The rule with its reach: scaled by each picture's doubt where that is clearly narrower.
+
+    The error rate becomes the one that holds: errors are whole numbers, and the narrowest interval
+    is often right more often than asked.
+    """
+    if not plain.promises:
+        return plain
+    even = _reach(off, error_rate=plain.error_rate)
+    scaled = _reach(off / doubt, error_rate=plain.error_rate)
+    narrower = np.floor(scaled * doubt).mean() < _WORTH_SCALING * np.floor(even)
+    if narrower and len(off) >= _ENOUGH_TO_SCALE:
+        held = _rate(off <= np.floor(scaled * doubt + 1e-9))
+        return replace(plain, reach=scaled, scaled=True, error_rate=min(plain.error_rate, held))
+    held = _rate(off <= even)
+    return replace(plain, reach=even, error_rate=min(plain.error_rate, held))
+
+
+def _reach(off: Floats, *, error_rate: float) -> float:
+    return float(np.ceil(conformal_cut(off, error_rate=error_rate).cut * 1e6) / 1e6)
+
+
+def _rate(inside: NDArray[np.bool_]) -> float:
+    """The error rate that so many covered pictures speak for; never below 1 / (n + 1)."""
+    return float((len(inside) + 1 - inside.sum()) / (len(inside) + 1))
+
+
+def no_interval(rule: CountRule) -> str:
+    """The sentence of a rule that promises nothing."""
+    n = rule.calibration_pictures
+    least = f"{1 / (n + 1):.2f}"
+    return (
+        f"no interval: an error rate of {rule.error_rate:g} cannot be promised from {n} pictures, "
+        f"whose least is {least}"
+    )
+
+
+_FOLDER = "count"
+
+
+def learn(job: TrainJob, work: Work) -> Trained:
+    """Learn a count; see ``Learner``.
+
+    Raises:
+        InvalidError: no picture says how many objects it shows.
+    """
+    marked, _ = marked_samples(work.training, template=False)
+    if any(sample.marked for sample in marked):
+        return _found(job, work)
+    counted = [sample for sample in work.training if sample.count is not None]
+    if not counted:
+        raise InvalidError(
+            "no picture says how many objects it shows",
+            where="data",
+            fix="Mark objects with points or boxes, or give a count per picture.",
+        )
+    return _numbered(job, work, samples=counted)
+
+
+def _found(job: TrainJob, work: Work) -> Trained:
+    labels = job.inspection.labels
+    made = train_objects(job, work, folder=_FOLDER, labels=labels, folded=True)
+    rule = count_rule(
+        made.learned.held,
+        rule=made.rule,
+        labels=labels,
+        most=made.most,
+        policy=job.inspection.policy,
+    )
+    told = () if rule.promises else (no_interval(rule),)
+    return replace(trained_of(made), count=rule, warnings=(*made.warnings, *told))
+
+
+def _numbered(job: TrainJob, work: Work, *, samples: list[Sample]) -> Trained:
+    work.steps.at(2, "reading")
+    counts = [sample.count or 0 for sample in samples]
+    most = most_of(counts)
+    numbered = Numbered(work, most=most)
+    setting = NumberSetting(
+        numbered=numbered,
+        folder=work.folder / _FOLDER,
+        job=job,
+        steps=work.steps,
+        parallel=work.parallel,
+    )
+    learned = fit_numbers(samples, setting)
+    rule = number_rule(learned, most=most, policy=job.inspection.policy)
+    golden = golden_of(samples, numbers=counts)
+    network, worst = exported_numbers(learned.network, golden, numbered=numbered)
+    return Trained(
+        network=network,
+        max_abs_diff=worst,
+        prepare=numbered.settings,
+        health=limits_of([picture_health(work.picture(sample)) for sample in samples]),
+        golden=tuple(golden),
+        labels=job.inspection.labels,
+        count=rule,
+        baseline={
+            "median_count": float(np.median(counts)),
+            "mean_count": float(np.mean(counts)),
+        },
+        warnings=_warnings(rule, counts=counts),
+        held_out=_figures(learned),
+        history=learned.history,
+        sections={"numbers": {"largest taught": most, "largest seen": max(counts)}},
+    )
+
+
+def _warnings(rule: CountRule, *, counts: list[int]) -> tuple[str, ...]:
+    told = []
+    beyond = sum(count > rule.most for count in counts)
+    if beyond:
+        told.append(
+            f"{beyond} pictures show more than {rule.most}; too few show each of those numbers, "
+            "and they are told as more"
+        )
+    if not rule.promises:
+        told.append(no_interval(rule))
+    return tuple(told)
+
+
+def _figures(learned: NumbersLearned) -> dict[str, float]:
+    if not len(learned.truth):
+        return {}
+    off = np.abs(np.argmax(learned.logits, axis=1) - learned.truth)
+    return {
+        "exact": float(np.mean(off == 0)),
+        "mae": float(np.mean(off)),
+        "pictures": float(len(off)),
+    }

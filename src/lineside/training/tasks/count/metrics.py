@@ -1,0 +1,218 @@
+"""Figures of counts: exact, MAE, RMSE, and whether intervals hold what they promise.
+
+``exact`` counts a refused picture as wrong; ``mae`` and ``rmse`` are over the pictures that were
+judged; ``refused_rate`` says how many were not. ``mae_share`` is MAE over the mean true count.
+``coverage`` is the share of intervals that hold the truth, its baseline what was promised;
+``width`` is how many numbers an interval has, over those that end; ``more`` the share that do not.
+Baselines of the rest always say the training pictures' median (``rmse``: their mean).
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lineside.datasets import Sample
+from lineside.models import Manifest, Metric
+from lineside.training.tasks.metrics import (
+    Case,
+    Confusion,
+    Measured,
+    Worst,
+    owners,
+    rate,
+    slices,
+    statistic,
+)
+from lineside.vision import CountAnswer, PictureState
+
+_MOST_ROWS = 60
+_MOST_MISTAKES = 30
+
+Numbers = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Counted:
+    """A picture with a known count; ``said`` is None where it was refused."""
+
+    case: Case
+    truth: int
+    said: CountAnswer | None
+
+    @property
+    def exact(self) -> bool:
+        return self.said is not None and self.said.value == self.truth
+
+    @property
+    def covered(self) -> bool:
+        if self.said is None:
+            return False
+        return self.said.low <= self.truth and (self.said.more or self.truth <= self.said.high)
+
+    @property
+    def off(self) -> float:
+        return math.nan if self.said is None else float(abs(self.said.value - self.truth))
+
+
+def true_count(sample: Sample, *, labels: Sequence[str]) -> int | None:
+    """Marked objects of the labels (of any where none is named), else the number that was given."""
+    if sample.marked is not None:
+        return sum(not labels or mark.label in labels for mark in sample.marked)
+    return sample.count
+
+
+def measure(
+    cases: Sequence[Case], *, manifest: Manifest, baseline: Mapping[str, float]
+) -> Measured:
+    """See ``Measure``; cases whose count nobody knows are passed over."""
+    labels = manifest.count.labels if manifest.count is not None else ()
+    told = [
+        _Counted(case=case, truth=truth, said=_said(case))
+        for case in cases
+        if (truth := true_count(case.sample, labels=labels)) is not None
+    ]
+    if not told:
+        return Measured(metrics={}, warnings=("no picture with a known count to measure on",))
+    promised = 1 - manifest.count.error_rate if manifest.count is not None else math.nan
+    metrics = _figures(told, baseline=baseline, promised=promised)
+    return Measured(
+        metrics=metrics,
+        per_class=_per_count(told, baseline=baseline),
+        confusion=_confusion(told),
+        mistakes=_mistakes(told),
+        slices=slices([each.case for each in told], lambda own: _exact(own, labels=labels)),
+        warnings=_warnings(metrics),
+    )
+
+
+def _said(case: Case) -> CountAnswer | None:
+    return case.prediction.count if case.prediction.state is PictureState.OK else None
+
+
+def _figures(
+    told: Sequence[_Counted], *, baseline: Mapping[str, float], promised: float
+) -> dict[str, Metric]:
+    truth = np.array([each.truth for each in told], np.float64)
+    median = baseline.get("median_count", 0.0)
+    mean = baseline.get("mean_count", median)
+    off = np.array([each.off for each in told])
+    known = ~np.isnan(off)
+    guessed = np.abs(truth - median)
+    groups = owners([each.case for each in told])[known]
+    pairs = np.stack([off[known], truth[known]], axis=1)
+    guess = np.stack([guessed, truth], axis=1)
+    found = {
+        "exact": rate((e.exact for e in told), baseline=float(np.mean(guessed == 0))),
+        "mae": statistic(_mean, off[known], groups=groups, baseline=_mean(guessed)),
+        "rmse": statistic(_root, off[known], groups=groups, baseline=_root(truth - mean)),
+        "mae_share": statistic(_share, pairs, groups=groups, baseline=_share(guess)),
+        "coverage": rate((e.covered for e in told), baseline=promised),
+        "refused_rate": rate((e.said is None for e in told), baseline=0.0),
+    }
+    return found | _width(told)
+
+
+def _width(told: Sequence[_Counted]) -> dict[str, Metric]:
+    answers = [each.said for each in told if each.said is not None]
+    ended = np.array([a.high - a.low + 1 for a in answers if not a.more], np.float64)
+    found = {"more": rate((answer.more for answer in answers), baseline=0.0)}
+    if len(ended):
+        found["width"] = statistic(_mean, ended, baseline=1.0)
+    return found
+
+
+def _mean(values: Numbers) -> float:
+    return float(np.mean(values)) if len(values) else math.nan
+
+
+def _root(values: Numbers) -> float:
+    return float(np.sqrt(np.mean(values**2))) if len(values) else math.nan
+
+
+def _share(pairs: Numbers) -> float:
+    """Mean error over mean truth."""
+    total = float(pairs[:, 1].sum())
+    return float(pairs[:, 0].sum()) / total if total else math.nan
+
+
+def _exact(cases: Sequence[Case], *, labels: Sequence[str]) -> Metric:
+    """Exact counts of some of the pictures; the baseline is the commonest count among them."""
+    truth = [true_count(case.sample, labels=labels) for case in cases]
+    often = max(truth.count(each) for each in truth) / len(truth)
+    said = [_said(case) for case in cases]
+    rights = [a is not None and a.value == b for a, b in zip(said, truth, strict=True)]
+    return rate(rights, baseline=often)
+
+
+def _per_count(told: Sequence[_Counted], *, baseline: Mapping[str, float]) -> dict[str, Metric]:
+    """Per true count; where there are many different ones, those seen most often."""
+    often = _often([each.truth for each in told])
+    found = {}
+    for count in often:
+        own = [each for each in told if each.truth == count]
+        off = np.array([each.off for each in own if each.said is not None])
+        guess = abs(count - baseline.get("median_count", 0.0))
+        found[f"exact/{count}"] = rate((e.exact for e in own), baseline=float(guess == 0))
+        found[f"mae/{count}"] = statistic(_mean, off, baseline=guess)
+    return found
+
+
+def _often(counts: Sequence[int]) -> list[int]:
+    values, times = np.unique(np.array(counts), return_counts=True)
+    chosen = np.argsort(-times, kind="stable")[:_MOST_ROWS]
+    return sorted(int(values[place]) for place in chosen)
+
+
+def _confusion(told: Sequence[_Counted]) -> dict[str, Confusion]:
+    """Counts 0, 1, …; the last column is what was refused or lies beyond the table."""
+    top = max(each.truth for each in told)
+    if top >= _MOST_ROWS:
+        return {}
+    rows = np.zeros((top + 1, top + 2), np.int64)
+    for each in told:
+        value = top + 1 if each.said is None else min(each.said.value, top + 1)
+        rows[each.truth, value] += 1
+    classes = tuple(str(count) for count in range(top + 1))
+    table = tuple(tuple(int(v) for v in row) for row in rows)
+    return {"count": Confusion(classes=classes, rows=table)}
+
+
+def _mistakes(told: Sequence[_Counted]) -> tuple[Worst, ...]:
+    wrong = [each for each in told if not each.exact]
+    wrong.sort(key=lambda e: (-(math.inf if e.said is None else e.off), e.case.sample.name))
+    return tuple(
+        Worst(
+            picture=each.case.sample.name,
+            truth=str(each.truth),
+            said=str(each.case.prediction.state) if each.said is None else in_words(each.said),
+            probability=0.0,
+            reason="inside the interval" if each.covered else "outside the interval",
+        )
+        for each in wrong[:_MOST_MISTAKES]
+    )
+
+
+def in_words(said: CountAnswer) -> str:
+    """``4``, ``4 (3 to 5)``, ``12 (9 or more)``."""
+    if said.more:
+        return f"{said.value} ({said.low} or more)"
+    return str(said.value) if said.low == said.high else f"{said.value} ({said.low} to {said.high})"
+
+
+def _warnings(metrics: Mapping[str, Metric]) -> tuple[str, ...]:
+    mae, coverage = metrics["mae"], metrics["coverage"]
+    told = []
+    if mae.value >= mae.baseline:
+        told.append(
+            f"counts do not beat always saying the median: they are off by {mae.value:.2f} on "
+            f"average, that guess by {mae.baseline:.2f}"
+        )
+    if coverage.high < coverage.baseline:
+        told.append(
+            f"intervals hold the truth on {coverage.value:.0%} of pictures, fewer than the "
+            f"{coverage.baseline:.0%} they promise: these pictures differ from those learned from"
+        )
+    return tuple(told)

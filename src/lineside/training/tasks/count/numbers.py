@@ -1,0 +1,351 @@
+"""Learn a number from pictures of which only the number is known.
+
+1. No change of a training picture takes an object out of it: it is mirrored, lit anew and shown a
+   little smaller, never cut.
+2. ``most`` is the largest number that three pictures show; what shows more is taught as "more".
+3. Neighbouring numbers cost less: the loss adds to the cross-entropy the squared distance of the
+   cumulative distributions, and the distance of the density's sum.
+4. Temperature and conformal cut come from pictures held out.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from lineside.core import Box, Policy
+from lineside.datasets import Sample
+from lineside.models import OnnxEngine
+from lineside.training.common.export import ENGINE_FILE, difference, within_bound
+from lineside.training.job import Steps, TrainJob
+from lineside.training.tasks.contract import Parallel
+from lineside.training.tasks.count.network import STRIDE_PX, NumberNetwork, number_bytes
+from lineside.training.tasks.detect.loop import (
+    MANY,
+    Course,
+    Far,
+    LoopPlan,
+    Round,
+    descend,
+    drawn,
+    fitted_again,
+    rounds,
+    seeded,
+    steps_asked,
+)
+from lineside.training.tasks.detect.scene import Pictures
+from lineside.vision import (
+    CountRule,
+    Crop,
+    Prepare,
+    conformal_cut,
+    cut,
+    normalise,
+    number_chances,
+    shortest_run,
+)
+
+SIDE_PX = 192
+_LARGEST = 253
+_ENOUGH_OF_ONE = 3
+_FEW = 30
+_RATE, _BATCH = 2e-3, 8
+_LEAST_STEPS, _MOST_STEPS, _TURNS = 300, 1600, 12
+_FOLD_SHARE = 0.6
+_SMALLEST, _GAIN, _CAST = 0.88, 1.25, 0.06
+_NEIGHBOUR = 0.05
+_KEPT_BYTES = 1_000_000_000
+
+Image = NDArray[np.uint8]
+Floats = NDArray[np.float64]
+
+
+def number_prepare() -> Prepare:
+    """The whole picture in a square, the rest black."""
+    whole = Box(x0_px=0.0, y0_px=0.0, x1_px=float(SIDE_PX), y1_px=float(SIDE_PX))
+    return Prepare(
+        crops=(Crop(region="", box_px=whole),),
+        width_px=SIDE_PX,
+        height_px=SIDE_PX,
+        fit="pad",
+        border="black",
+    )
+
+
+def most_of(counts: Sequence[int]) -> int:
+    """The largest number that pictures enough show: three, or one where there are few pictures."""
+    enough = _ENOUGH_OF_ONE if len(counts) >= _FEW else 1
+    often = Counter(counts)
+    supported = [count for count, times in often.items() if times >= enough]
+    return min(_LARGEST, max(supported, default=max(counts)))
+
+
+class Numbered:
+    """Pictures with their numbers; pixels are kept up to a limit and read again beyond it."""
+
+    def __init__(self, pictures: Pictures, *, most: int) -> None:
+        self.settings = number_prepare()
+        self.most = most
+        self._pictures = pictures
+        self._kept: dict[str, Image] = {}
+
+    def pixels(self, sample: Sample) -> Image:
+        """(SIDE_PX, SIDE_PX, 3) uint8."""
+        found = self._kept.get(sample.digest)
+        if found is None:
+            found = cut(self._pictures.picture(sample), self.settings)[0]
+            if (len(self._kept) + 1) * found.nbytes <= _KEPT_BYTES:
+                self._kept[sample.digest] = found
+        return found
+
+    def place(self, sample: Sample) -> int:
+        """Which output is right."""
+        return min(sample.count or 0, self.most + 1)
+
+    def tensor(self, pixels: Sequence[Image]) -> Tensor:
+        """The network's input."""
+        crops = normalise(np.stack(pixels), self.settings)
+        return torch.from_numpy(crops).contiguous(memory_format=torch.channels_last)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class NumberSetting:
+    """What all fits of a job share; ``job`` gives seed and settings."""
+
+    numbered: Numbered
+    folder: Path
+    job: TrainJob
+    steps: Steps
+    parallel: Parallel
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class NumbersLearned:
+    """A network, and the logits of networks that had not seen the pictures.
+
+    Attributes:
+        logits: (held-out pictures, most + 2) float32.
+        truth: (held-out pictures,) outputs that are right.
+    """
+
+    network: NumberNetwork
+    logits: NDArray[np.float32]
+    truth: NDArray[np.intp]
+    history: tuple[dict[str, float], ...]
+
+
+def fit_numbers(samples: Sequence[Sample], setting: NumberSetting) -> NumbersLearned:
+    """Fits that hold pictures out, then one on all where pictures are few."""
+    planned = rounds(samples, seed=setting.job.seed, folded=True)
+    again = fitted_again(planned, pictures=len(samples))
+    usual = int(np.clip(_TURNS * len(samples) / _BATCH, _LEAST_STEPS, _MOST_STEPS))
+    batch = _batch(setting)
+    whole = steps_asked(setting.job, usual=usual, batch=batch, pictures=len(samples))
+    part = max(1, round(whole * _FOLD_SHARE)) if again else whole
+    far = Far(steps=setting.steps, total=len(planned) * part + again * whole)
+    logits = [np.zeros((0, setting.numbered.most + 2), np.float32)]
+    truth: list[int] = []
+    found = None
+    for place, each in enumerate(planned):
+        found = _fit(each, setting, seed=place + 1, steps=part, far=far)
+        logits.append(logits_of(found, each.judge, numbered=setting.numbered))
+        truth += [setting.numbered.place(sample) for sample in each.judge]
+    if again or found is None:
+        everything = Round(name="all", learn=tuple(samples), judge=())
+        found = _fit(everything, setting, seed=0, steps=whole, far=far)
+    return NumbersLearned(
+        network=found,
+        logits=np.concatenate(logits),
+        truth=np.array(truth, np.intp),
+        history=far.history,
+    )
+
+
+def logits_of(
+    network: NumberNetwork, samples: Sequence[Sample], *, numbered: Numbered
+) -> NDArray[np.float32]:
+    """(pictures, most + 2)."""
+    found = []
+    with torch.inference_mode():
+        for sample in samples:
+            logits, _ = network(numbered.tensor([numbered.pixels(sample)]))
+            found.append(logits[0].numpy())
+    return np.stack(found).astype(np.float32)
+
+
+def _batch(setting: NumberSetting) -> int:
+    return max(1, round(setting.job.setting("batch_size", _BATCH)))
+
+
+def _fit(each: Round, setting: NumberSetting, *, seed: int, steps: int, far: Far) -> NumberNetwork:
+    plan = LoopPlan(
+        name=each.name,
+        seed=setting.job.seed * 1000 + seed,
+        steps=steps,
+        rate=setting.job.setting("learning_rate", _RATE),
+        batch=_batch(setting),
+        best=each.name == "part" and len(each.learn) + len(each.judge) >= MANY,
+    )
+    course = Course(
+        folder=setting.folder,
+        told=lambda done, loss: far.at(done, loss, stage=each.stage),
+        epoch=far.epoch,
+        parallel=setting.parallel,
+    )
+    seeded(plan.seed)
+    pupil = _Counter(plan, each, numbered=setting.numbered)
+    far.ended(descend(pupil, plan, course=course), steps=steps)
+    return pupil.network
+
+
+class _Counter:
+    """A number network that learns; see ``Pupil``."""
+
+    def __init__(self, plan: LoopPlan, each: Round, *, numbered: Numbered) -> None:
+        self.network = NumberNetwork(most=numbered.most)
+        for parameter in self.network.parameters():
+            if parameter.ndim == 4:
+                parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
+        self._plan, self._each, self._numbered = plan, each, numbered
+        self._watch = each.judge[:: max(1, len(each.judge) // 64)]
+        mean = float(np.mean([numbered.place(sample) for sample in each.learn]))
+        self.network.start_number(mean, cells=(SIDE_PX // STRIDE_PX) ** 2)
+
+    def learned(self) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
+        return self.network.learned_trunk(), self.network.new_layers()
+
+    def loss(self, step: int, *, parallel: Parallel) -> tuple[Tensor | None, int]:
+        chosen = drawn(len(self._each.learn), plan=self._plan, step=step)
+        own = parallel.share(list(enumerate(chosen)))
+        if not own:
+            return None, 0
+        changed = [
+            change(
+                self._numbered.pixels(self._each.learn[place]),
+                rng=np.random.default_rng([self._plan.seed, 1, step, number]),
+            )
+            for number, place in own
+        ]
+        return self._loss(changed, [self._each.learn[place] for _, place in own]), len(own)
+
+    def watched(self) -> float | None:
+        losses = [
+            float(self._loss([self._numbered.pixels(sample)], [sample])) for sample in self._watch
+        ]
+        return float(np.mean(losses)) if losses else None
+
+    def _loss(self, pixels: Sequence[Image], samples: Sequence[Sample]) -> Tensor:
+        places = [self._numbered.place(sample) for sample in samples]
+        logits, density = self.network(self._numbered.tensor(pixels))
+        return number_loss(logits, density.sum(dim=(1, 2, 3)), truth=torch.tensor(places))
+
+
+def number_loss(logits: Tensor, total: Tensor, *, truth: Tensor) -> Tensor:
+    """Mean over pictures; see the module.
+
+    Args:
+        logits: (n, most + 2).
+        total: (n,) sums of the density.
+        truth: (n,) outputs that are right.
+    """
+    outputs = logits.shape[1]
+    apart = (torch.arange(outputs)[None, :] - truth[:, None]).abs()
+    wanted = (apart == 0).float() + _NEIGHBOUR * (apart == 1).float()
+    wanted = wanted / wanted.sum(dim=1, keepdim=True)
+    crossed = -(wanted * torch.log_softmax(logits, dim=1)).sum(dim=1)
+    said = torch.softmax(logits, dim=1).cumsum(dim=1)
+    moved = (said - wanted.cumsum(dim=1)).square().sum(dim=1)
+    off = nn.functional.smooth_l1_loss(total, truth.float(), reduction="none")
+    return (crossed + moved + 0.3 * off).mean()
+
+
+def change(pixels: Image, *, rng: np.random.Generator) -> Image:
+    """A training picture mirrored, a little smaller, in other light; nothing leaves it."""
+    import cv2
+
+    turn, share = int(rng.integers(4)), float(rng.uniform(_SMALLEST, 1.0))
+    if turn & 1:
+        pixels = pixels[:, ::-1]
+    if turn & 2:
+        pixels = pixels[::-1]
+    side = pixels.shape[0]
+    spare = side * (1 - share)
+    dx, dy = rng.uniform(0, spare, 2)
+    matrix = np.array([[share, 0, dx + (share - 1) / 2], [0, share, dy + (share - 1) / 2]])
+    shown = cv2.warpAffine(np.ascontiguousarray(pixels), matrix, (side, side))
+    gain = np.exp(rng.uniform(-1, 1) * np.log(_GAIN)) * rng.uniform(1 - _CAST, 1 + _CAST, 3)
+    table = np.clip(np.arange(256)[:, None] * gain, 0, 255).astype(np.uint8)
+    return np.stack([table[shown[..., each], each] for each in range(3)], axis=-1)
+
+
+def number_rule(learned: NumbersLearned, *, most: int, policy: Policy) -> CountRule:
+    """Temperature and conformal cut from held-out logits."""
+    n = len(learned.truth)
+    rule = CountRule(
+        most=most,
+        reach=0.0,
+        error_rate=policy.error_rate,
+        calibration_pictures=n,
+        temperature=best_temperature(learned.logits, learned.truth),
+    )
+    if not rule.promises:
+        return rule
+    return with_cut(rule, logits=learned.logits, truth=learned.truth)
+
+
+def best_temperature(logits: NDArray[np.float32], truth: NDArray[np.intp]) -> float:
+    """The temperature of the least cross-entropy (Guo et al. 2017); 1 without pictures."""
+    if not len(truth):
+        return 1.0
+    scale = np.geomspace(0.25, 8.0, 61)
+    costs = []
+    for each in scale:
+        scaled = logits.astype(np.float64) / each
+        scaled -= scaled.max(axis=1, keepdims=True)
+        log_sum = np.log(np.exp(scaled).sum(axis=1))
+        costs.append(float(np.mean(log_sum - scaled[np.arange(len(truth)), truth])))
+    return round(float(scale[int(np.argmin(costs))]), 6)
+
+
+def with_cut(rule: CountRule, *, logits: NDArray[np.float32], truth: NDArray[np.intp]) -> CountRule:
+    """The rule with the mass that a run of numbers has to reach, and the rate that then holds."""
+    chances = [number_chances(row, rule) for row in logits]
+    needed = np.array([_needed(row, place) for row, place in zip(chances, truth, strict=True)])
+    cut = min(1.0, float(conformal_cut(needed, error_rate=rule.error_rate).cut))
+    runs = [shortest_run(row, reaching=cut) for row in chances]
+    inside = sum(bool(low <= p <= high) for (low, high), p in zip(runs, truth, strict=True))
+    held = (len(truth) + 1 - inside) / (len(truth) + 1)
+    return replace(rule, cut=cut, error_rate=min(rule.error_rate, held))
+
+
+def _needed(chances: Floats, place: np.intp) -> float:
+    """The mass of the smallest run that holds a number, less its last member's."""
+    low = high = int(np.argmax(chances))
+    total = 0.0
+    while not low <= place <= high:
+        total = float(chances[low : high + 1].sum())
+        low, high = shortest_run(chances, reaching=total + 1e-6)
+    return total + 1e-6 if total else 0.0
+
+
+NUMBER_OUTPUTS = ("logits", "activation")
+
+
+def exported_numbers(
+    network: NumberNetwork, golden: Sequence[Sample], *, numbered: Numbered
+) -> tuple[bytes, float]:
+    """As ``exported``, of a network that tells numbers."""
+    encoded = number_bytes(network, side_px=SIDE_PX)
+    engine = OnnxEngine(
+        encoded, crops=(1, 3, SIDE_PX, SIDE_PX), where=ENGINE_FILE, outputs=NUMBER_OUTPUTS
+    )
+    worst = 0.0
+    for sample in golden:
+        crops = numbered.tensor([numbered.pixels(sample)]).contiguous()
+        worst = max(worst, difference(network, crops, engine=engine, outputs=NUMBER_OUTPUTS))
+    return encoded, within_bound(worst)

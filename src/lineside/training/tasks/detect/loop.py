@@ -1,0 +1,349 @@
+"""Gradient descent that can be stopped at any step and goes on as if it had not been.
+
+A step depends on job, pictures and its own number alone. After each hundred steps the loss on
+held-out pictures is looked at and everything is kept in one file.
+"""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from lineside.datasets import Part, Sample, folds, split
+from lineside.training.common.backbone import lite0_trunk
+from lineside.training.job import Steps, TrainJob, load_arrays, save_arrays
+from lineside.training.tasks.contract import Parallel
+
+EPOCH = 100
+"""Steps between checkpoints and looks at held-out pictures."""
+
+_TRUNK_SHARE = 0.25  # of the learning rate: the trunk knows pictures already
+_DECAY = 1e-2
+_WARM = 0.15
+_SAY_EVERY = 10
+_LARGEST_STEP = 5.0
+
+Told = Callable[[int, float], None]
+History = tuple[dict[str, float], ...]
+Arrays = dict[str, NDArray[np.generic]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoopPlan:
+    """One descent.
+
+    Attributes:
+        name: of its checkpoint.
+        seed: everything random follows from it.
+        steps: of gradient descent.
+        rate: learning rate of new layers at its height; the trunk's is a quarter of it.
+        batch: pictures or crops a step.
+        best: whether the weights of the least loss on watched pictures are kept, not the last.
+    """
+
+    name: str
+    seed: int
+    steps: int
+    rate: float
+    batch: int
+    best: bool = False
+
+
+class Pupil(Protocol):
+    """What is taught."""
+
+    @property
+    def network(self) -> nn.Module:
+        """In training or evaluation mode as the loop says."""
+        ...
+
+    def learned(self) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
+        """Weights of the trunk, and new ones."""
+        ...
+
+    def loss(self, step: int, *, parallel: Parallel) -> tuple[Tensor | None, int]:
+        """Mean loss over this process's share of a step, None for an empty share; its size."""
+        ...
+
+    def watched(self) -> float | None:
+        """The loss on held-out pictures; None where there are none."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Course:
+    """Where a descent is kept and who is told.
+
+    Attributes:
+        folder: for checkpoints.
+        told: called with step and loss; may raise to stop.
+        epoch: called after each hundred steps with what was watched; may raise to stop.
+        parallel: this process's share.
+    """
+
+    folder: Path
+    told: Told
+    epoch: Callable[[dict[str, float]], None]
+    parallel: Parallel
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class _Run:
+    """A pupil on its way."""
+
+    pupil: Pupil
+    optimiser: torch.optim.AdamW
+    done: int = 0
+    losses: list[float] = field(default_factory=list)
+    seen: list[float] = field(default_factory=list)
+    best: Arrays = field(default_factory=dict)
+
+
+def descend(pupil: Pupil, plan: LoopPlan, *, course: Course) -> History:
+    """Teach the pupil; returns what each hundred steps came to."""
+    run = _begun(pupil, plan)
+    path = course.folder / f"{plan.name}.npz"
+    _restore(run, path)
+    pupil.network.train()
+    while run.done < plan.steps:
+        run.losses.append(_step(run, plan, parallel=course.parallel))
+        run.done += 1
+        ended = run.done == plan.steps
+        if run.done % EPOCH == 0 or ended:
+            _look(run, best=plan.best)
+            _keep(run, path)
+            course.epoch(_history(run)[-1])
+        if run.done % _SAY_EVERY == 0 or ended:
+            course.told(run.done, float(np.mean(run.losses[-_SAY_EVERY:])))
+    if plan.best and run.best:
+        _load(pupil.network, run.best)
+    pupil.network.eval()
+    return _history(run)
+
+
+def seeded(seed: int) -> None:
+    """New layers follow from the seed alone, not from whether the trunk was read before."""
+    lite0_trunk()  # the first time it draws numbers of its own
+    torch.manual_seed(seed)
+
+
+def drawn(pictures: int, *, plan: LoopPlan, step: int) -> list[int]:
+    """Pictures of a step: all in turn, in an order that changes with each turn."""
+    found = []
+    for number in range(step * plan.batch, (step + 1) * plan.batch):
+        turn, place = divmod(number, pictures)
+        found.append(int(np.random.default_rng([plan.seed, 2, turn]).permutation(pictures)[place]))
+    return found
+
+
+def _begun(pupil: Pupil, plan: LoopPlan) -> _Run:
+    trunk, new = pupil.learned()
+    optimiser = torch.optim.AdamW(
+        [{"params": trunk, "top": plan.rate * _TRUNK_SHARE}, {"params": new, "top": plan.rate}],
+        weight_decay=_DECAY,
+    )
+    return _Run(pupil=pupil, optimiser=optimiser)
+
+
+def _step(run: _Run, plan: LoopPlan, *, parallel: Parallel) -> float:
+    for group in run.optimiser.param_groups:
+        group["lr"] = group["top"] * _rate(run.done / plan.steps)
+    run.optimiser.zero_grad(set_to_none=True)
+    loss, own = run.pupil.loss(run.done, parallel=parallel)
+    if loss is not None:
+        torch.autograd.backward(loss)
+    learned = [one for group in run.pupil.learned() for one in group]
+    parallel.average(learned, own=own, batch=plan.batch)
+    torch.nn.utils.clip_grad_norm_(learned, _LARGEST_STEP)
+    run.optimiser.step()
+    return 0.0 if loss is None else float(loss.detach())
+
+
+def _rate(share: float) -> float:
+    """One cycle (Smith and Topin 2019): up along a line, down along half a cosine."""
+    if share < _WARM:
+        return 0.1 + 0.9 * share / _WARM
+    return 0.5 * (1 + math.cos(math.pi * (share - _WARM) / (1 - _WARM))) + 1e-3
+
+
+def _look(run: _Run, *, best: bool) -> None:
+    run.pupil.network.eval()
+    with torch.inference_mode():
+        seen = run.pupil.watched()
+    run.pupil.network.train()
+    if seen is None:
+        return
+    run.seen.append(seen)
+    if best and seen <= min(run.seen):
+        run.best = _weights(run.pupil.network)
+
+
+def _history(run: _Run) -> History:
+    found = []
+    for number, start in enumerate(range(0, run.done, EPOCH)):
+        loss = float(np.mean(run.losses[start : start + EPOCH]))
+        figures = {"epoch": float(number), "loss": loss}
+        if number < len(run.seen):
+            figures["validation_loss"] = run.seen[number]
+        found.append(figures)
+    return tuple(found)
+
+
+def _weights(network: nn.Module) -> Arrays:
+    return {
+        name: np.array(value.detach().contiguous().numpy())
+        for name, value in network.state_dict().items()
+    }
+
+
+def _load(network: nn.Module, weights: Arrays) -> None:
+    network.load_state_dict({name: torch.from_numpy(value) for name, value in weights.items()})
+
+
+def _keep(run: _Run, path: Path) -> None:
+    arrays: Arrays = {
+        "done": np.array(run.done),
+        "losses": np.array(run.losses, np.float64),
+        "seen": np.array(run.seen, np.float64),
+    }
+    arrays |= {f"w/{name}": value for name, value in _weights(run.pupil.network).items()}
+    arrays |= {f"b/{name}": value for name, value in run.best.items()}
+    for place, state in run.optimiser.state_dict()["state"].items():
+        for name, value in state.items():
+            arrays[f"o/{place}/{name}"] = torch.as_tensor(value).contiguous().numpy()
+    save_arrays(path, arrays)
+
+
+def _restore(run: _Run, path: Path) -> None:
+    """Go on from a checkpoint, where there is a whole one."""
+    arrays = load_arrays(path)
+    if arrays is None:
+        return
+    _load(run.pupil.network, _under("w/", arrays))
+    run.best = _under("b/", arrays)
+    states: dict[int, dict[str, Tensor]] = {}
+    for name, value in _under("o/", arrays).items():
+        place, _, key = name.partition("/")
+        states.setdefault(int(place), {})[key] = torch.from_numpy(np.array(value))
+    whole = run.optimiser.state_dict()
+    run.optimiser.load_state_dict({"state": states, "param_groups": whole["param_groups"]})
+    run.done = int(arrays["done"])
+    run.losses, run.seen = _floats(arrays["losses"]), _floats(arrays["seen"])
+
+
+def _floats(values: NDArray[np.generic]) -> list[float]:
+    return [float(value) for value in np.asarray(values, np.float64)]
+
+
+def _under(prefix: str, arrays: Arrays) -> Arrays:
+    return {name[2:]: value for name, value in arrays.items() if name.startswith(prefix)}
+
+
+MANY = 300
+"""From here on one held-out part is enough, and no fit on everything follows."""
+
+_FOLDS = 3
+_FOLD = "fold-"
+_LEAST_HELD = 10
+_SHARES = {Part.TRAIN: 0.85, Part.VALID: 0.15}
+_SPARED = 60
+_SPARED_SHARE = 0.2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Round:
+    """Pictures to learn from and pictures to be judged."""
+
+    name: str
+    learn: tuple[Sample, ...]
+    judge: tuple[Sample, ...]
+
+    @property
+    def stage(self) -> str:
+        """What a fit on it is called where progress is told; folds are counted from one."""
+        if not self.name.startswith(_FOLD):
+            return "fitting"
+        return f"holding out part {int(self.name.removeprefix(_FOLD)) + 1} of {_FOLDS}"
+
+
+def rounds(samples: Sequence[Sample], *, seed: int, folded: bool) -> list[Round]:
+    """Folds of a small set where asked, else one part; none of a single group.
+
+    The part is the one declared for it where that is large enough, else drawn by group.
+    """
+    if folded and len(samples) < MANY:
+        place = folds(samples, count=_FOLDS, seed=seed)
+        made = [
+            Round(
+                name=f"{_FOLD}{fold}",
+                learn=tuple(s for s, p in zip(samples, place, strict=True) if p != fold),
+                judge=tuple(s for s, p in zip(samples, place, strict=True) if p == fold),
+            )
+            for fold in sorted(set(place))
+        ]
+        return [each for each in made if each.learn and each.judge]
+    declared = [sample for sample in samples if sample.split is Part.VALID]
+    if len(declared) < _LEAST_HELD:
+        bare = [replace(sample, split=Part.OPEN) for sample in samples]
+        parts = split(bare, seed=seed, shares=_SHARES)
+        chosen = {sample.digest for sample in parts.get(Part.VALID, ())}
+        declared = [sample for sample in samples if sample.digest in chosen]
+    seen = {sample.digest for sample in declared}
+    learn = tuple(sample for sample in samples if sample.digest not in seen)
+    if not learn or not declared:
+        return []
+    return [Round(name="part", learn=learn, judge=tuple(declared))]
+
+
+def fitted_again(planned: Sequence[Round], *, pictures: int) -> bool:
+    """Whether a fit on everything follows: not where one part was held out and is hardly missed."""
+    if len(planned) != 1:
+        return True
+    held = len(planned[0].judge)
+    return pictures < MANY and (pictures < _SPARED or held > _SPARED_SHARE * pictures)
+
+
+def steps_asked(job: TrainJob, *, usual: int, batch: int, pictures: int) -> int:
+    """Steps of the package's own fit: as many as are asked for, else as turns of all pictures need.
+
+    Args:
+        job: with the settings ``steps`` and ``epochs``; the first one rules.
+        usual: where neither is set.
+        batch: pictures, or crops of them, per step.
+        pictures: learned from.
+    """
+    turns = job.setting("epochs", 0)
+    asked = turns * pictures / batch if turns else usual
+    return max(1, round(job.setting("steps", asked)))
+
+
+@dataclass(slots=True, kw_only=True)
+class Far:
+    """Turns steps of several fits into one percentage, and their epochs into one row."""
+
+    steps: Steps
+    total: int
+    before: int = 0
+    history: tuple[dict[str, float], ...] = ()
+
+    def at(self, done: int, loss: float, *, stage: str) -> None:
+        """Say how far the fit under way is."""
+        self.steps.loss = loss
+        self.steps.at(3 + 85 * min(1.0, (self.before + done) / self.total), stage)
+
+    def epoch(self, figures: Mapping[str, float]) -> None:
+        """Tell what a hundred steps of the fit under way came to."""
+        told = {name: value for name, value in figures.items() if name != "epoch"}
+        self.steps.epoch(len(self.history) + int(figures["epoch"]), **told)
+
+    def ended(self, history: Sequence[Mapping[str, float]], *, steps: int) -> None:
+        """A fit has ended, or had ended before the job was stopped."""
+        before = len(self.history)
+        rows = tuple({**row, "epoch": before + row["epoch"]} for row in history)
+        self.history, self.before = (*self.history, *rows), self.before + steps

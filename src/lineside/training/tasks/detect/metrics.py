@@ -1,0 +1,352 @@
+"""Figures of found boxes: precision, recall, F1, average precision, and counts made of boxes.
+
+``f1_iou33`` and ``f1_iou50`` want the right label and an overlap above .33 or .5; ``f1_any_…`` take
+any label. ``average_precision`` is the mean over labels at .5, over the boxes that were told.
+``count_exact`` and ``count_mae`` are of the number of boxes; their baseline always says the
+training pictures' median. The last column of the confusion is what was met but unsure; "nothing"
+stands for objects that were missed, and in its row for boxes that met none.
+"""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lineside.datasets import Marked
+from lineside.models import Manifest, Metric
+from lineside.training.tasks.metrics import (
+    Case,
+    Confusion,
+    Measured,
+    Worst,
+    bounded,
+    owners,
+    rate,
+    refused,
+    slices,
+    statistic,
+)
+from lineside.vision import (
+    BoxAnswer,
+    Decision,
+    PictureState,
+    ReliabilityBin,
+    average_precision,
+    box_iou,
+    reliability,
+)
+
+Floats = NDArray[np.float64]
+Places = NDArray[np.intp]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Picture:
+    """One picture's boxes and objects.
+
+    Attributes:
+        said: (n,) label of each box, the likeliest box first.
+        probability: (n,).
+        truth: (m,) label of each object.
+        fit: (n, m): the overlap, 0-1; 1 and less where a box holds a point, 0 where not.
+    """
+
+    said: Places
+    probability: Floats
+    truth: Places
+    fit: Floats
+
+    def met(self, *, least: float, labelled: bool) -> Places:
+        """(n,) the object each box met with an overlap above ``least``, -1 for none."""
+        fit = self.fit.copy()
+        if labelled:
+            fit[self.said[:, None] != self.truth[None, :]] = 0.0
+        hit = np.full(len(self.said), -1, np.intp)
+        for place in range(len(self.said) if fit.shape[1] else 0):
+            best = int(np.argmax(fit[place]))
+            if fit[place, best] > least:
+                hit[place] = best
+                fit[:, best] = 0.0
+        return hit
+
+
+def picture_of(case: Case, *, labels: Sequence[str]) -> Picture:
+    """A case's boxes and objects of the labels given."""
+    boxes = sorted(
+        (box for box in case.prediction.boxes if box.label in labels), key=lambda b: -b.probability
+    )
+    marks = [mark for mark in case.sample.marked or () if mark.label in labels]
+    return Picture(
+        said=np.array([labels.index(box.label) for box in boxes], np.intp),
+        probability=np.array([box.probability for box in boxes], np.float64),
+        truth=np.array([labels.index(mark.label) for mark in marks], np.intp),
+        fit=_fit(boxes, marks),
+    )
+
+
+def _fit(boxes: Sequence[BoxAnswer], marks: Sequence[Marked]) -> Floats:
+    found, true = corners_of(boxes), corners_of(marks)
+    dotted = np.array([mark.is_point for mark in marks], np.bool_)
+    return np.where(dotted[None, :], _holding(found, true), box_iou(found, true))
+
+
+def _holding(boxes: Floats, points: Floats) -> Floats:
+    """1 where a point is the box's middle, falling to a half at its edge, 0 outside."""
+    middle = (boxes[:, None, :2] + boxes[:, None, 2:]) / 2
+    half = np.maximum((boxes[:, None, 2:] - boxes[:, None, :2]) / 2, 1e-6)
+    away = np.abs((points[None, :, :2] - middle) / half).max(axis=2)
+    return np.where(away <= 1, 1 - 0.25 * away, 0.0)
+
+
+def corners_of(boxes: Sequence[BoxAnswer] | Sequence[Marked]) -> Floats:
+    """(n, 4) x0, y0, x1, y1."""
+    rows = [(b.x0_px, b.y0_px, b.x1_px, b.y1_px) for b in boxes]
+    return np.array(rows, np.float64).reshape(-1, 4)
+
+
+_OVERLAPS = (("iou33", 0.33), ("iou50", 0.5))
+_NOTHING = "nothing"
+_MOST_MISTAKES = 30
+
+Numbers = NDArray[np.int64]
+
+
+def measure(
+    cases: Sequence[Case], *, manifest: Manifest, baseline: Mapping[str, float]
+) -> Measured:
+    """See ``Measure``; cases on which nobody marked anything are passed over."""
+    told = [case for case in cases if case.sample.marked is not None]
+    labels = manifest.labels
+    if not told:
+        return Measured(metrics={}, warnings=("no picture with marked objects to measure on",))
+    pictures = [picture_of(case, labels=labels) for case in told]
+    groups = owners(told)
+    judged = _Judged(pictures=pictures, groups=groups)
+    metrics = _scores(judged)
+    per_class: dict[str, Metric] = {}
+    for place, name in enumerate(labels):
+        own = [_of_label(picture, place) for picture in pictures]
+        only = _Judged(pictures=own, groups=groups)
+        per_class |= {f"{key}/{name}": value for key, value in _scores_of_label(only).items()}
+    metrics["average_precision"] = _mean_precision(judged, labels=len(labels))
+    metrics["refused_rate"] = refused(told)
+    counts, counts_per_class, warnings = _counts(judged, labels=labels, baseline=baseline)
+    return Measured(
+        metrics=metrics | counts,
+        per_class=per_class | counts_per_class,
+        confusion={"objects": _confusion(told, pictures, labels=labels)},
+        reliability=_reliability(pictures),
+        mistakes=_mistakes(told, pictures, labels=labels),
+        slices=slices(told, lambda own: _slice(own, labels=labels)),
+        warnings=warnings,
+    )
+
+
+def _of_label(picture: Picture, place: int) -> Picture:
+    said, truth = picture.said == place, picture.truth == place
+    return Picture(
+        said=picture.said[said],
+        probability=picture.probability[said],
+        truth=picture.truth[truth],
+        fit=picture.fit[said][:, truth],
+    )
+
+
+def _tally(pictures: Sequence[Picture], *, least: float, labelled: bool) -> Numbers:
+    """(pictures, 3): boxes that met an object, boxes, objects."""
+    return np.array(
+        [
+            (int(np.sum(p.met(least=least, labelled=labelled) >= 0)), len(p.said), len(p.truth))
+            for p in pictures
+        ],
+        np.int64,
+    )
+
+
+def _f1(tally: Numbers) -> float:
+    met, said, truth = tally.sum(axis=0)
+    return 2 * met / (said + truth) if said + truth else math.nan
+
+
+def _precision(tally: Numbers) -> float:
+    met, said, _ = tally.sum(axis=0)
+    return met / said if said else math.nan
+
+
+def _recall(tally: Numbers) -> float:
+    met, _, truth = tally.sum(axis=0)
+    return met / truth if truth else math.nan
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Judged:
+    """Pictures, and which of them belong together (``shared.owners``)."""
+
+    pictures: Sequence[Picture]
+    groups: Numbers
+
+    def rate(self, figure: Callable[[Numbers], float], tally: Numbers) -> Metric:
+        """A share over boxes, its interval over groups of pictures; finding nothing has none."""
+        return bounded(figure, tally, groups=self.groups, baseline=0.0, pictures=len(self.pictures))
+
+
+def _scores(judged: _Judged) -> dict[str, Metric]:
+    found, pictures = {}, judged.pictures
+    for name, least in _OVERLAPS:
+        tally = _tally(pictures, least=least, labelled=True)
+        found[f"f1_{name}"] = judged.rate(_f1, tally)
+        found[f"precision_{name}"] = judged.rate(_precision, tally)
+        found[f"recall_{name}"] = judged.rate(_recall, tally)
+    for name, least in _OVERLAPS:
+        tally = _tally(pictures, least=least, labelled=False)
+        found[f"f1_any_{name}"] = judged.rate(_f1, tally)
+    return found
+
+
+def _scores_of_label(judged: _Judged) -> dict[str, Metric]:
+    found, pictures = {}, judged.pictures
+    for name, least in _OVERLAPS:
+        tally = _tally(pictures, least=least, labelled=True)
+        found[f"f1_{name}"] = judged.rate(_f1, tally)
+    tally = _tally(pictures, least=_OVERLAPS[0][1], labelled=True)
+    found["precision"], found["recall"] = (
+        judged.rate(_precision, tally),
+        judged.rate(_recall, tally),
+    )
+    found["average_precision"] = _mean_precision(judged, labels=0)
+    return found
+
+
+def _mean_precision(judged: _Judged, *, labels: int) -> Metric:
+    """Average precision at an overlap of .5, the mean over labels; of all where it is 0."""
+    pictures = judged.pictures
+    split = [[_of_label(p, place) for p in pictures] for place in range(labels)] or [list(pictures)]
+    hits = [[p.met(least=0.5, labelled=True) >= 0 for p in each] for each in split]
+
+    def precision(chosen: NDArray[np.intp]) -> float:
+        values = [
+            _precision_of(each, hit, chosen=chosen) for each, hit in zip(split, hits, strict=True)
+        ]
+        known = [value for value in values if not math.isnan(value)]
+        return float(np.mean(known)) if known else math.nan
+
+    places = np.arange(len(pictures))
+    return bounded(precision, places, groups=judged.groups, baseline=0.0, pictures=len(pictures))
+
+
+def _precision_of(
+    pictures: Sequence[Picture], hits: Sequence[NDArray[np.bool_]], *, chosen: NDArray[np.intp]
+) -> float:
+    """Of the boxes told; objects that no box met count as never found."""
+    total = sum(len(pictures[place].truth) for place in chosen)
+    hit = np.concatenate([hits[place] for place in chosen])
+    chance = np.concatenate([pictures[place].probability for place in chosen])
+    if not total:
+        return math.nan
+    if not hit.any():
+        return 0.0
+    return average_precision(hit, chance) * float(hit.sum()) / total
+
+
+def _counts(
+    judged: _Judged, *, labels: Sequence[str], baseline: Mapping[str, float]
+) -> tuple[dict[str, Metric], dict[str, Metric], tuple[str, ...]]:
+    """Counts made of boxes, over all and per label, with what does not beat the median guess."""
+    overall: dict[str, Metric] = {}
+    per_class: dict[str, Metric] = {}
+    warnings = []
+    for place, name in ((-1, ""), *enumerate(labels)):
+        pairs = np.array(
+            [(_number(p.said, place), _number(p.truth, place)) for p in judged.pictures],
+            np.float64,
+        )
+        guess = baseline.get(f"median_count/{name}" if name else "median_count", 0.0)
+        off, guessed = np.abs(pairs[:, 0] - pairs[:, 1]), np.abs(pairs[:, 1] - guess)
+        key = f"/{name}" if name else ""
+        into = per_class if name else overall
+        into[f"count_mae{key}"] = statistic(
+            _mean, off, groups=judged.groups, baseline=_mean(guessed)
+        )
+        into[f"count_exact{key}"] = rate(off == 0, baseline=_mean(guessed == 0))
+        if _mean(off) >= _mean(guessed):
+            what = f"of {name}" if name else "of all boxes"
+            warnings.append(
+                f"counts {what} do not beat always saying {guess:g}: they are off by "
+                f"{_mean(off):.2f} on average, that guess by {_mean(guessed):.2f}"
+            )
+    return overall, per_class, tuple(warnings)
+
+
+def _number(labels: NDArray[np.intp], place: int) -> int:
+    return len(labels) if place < 0 else int(np.sum(labels == place))
+
+
+def _mean(values: NDArray[np.floating] | NDArray[np.bool_]) -> float:
+    return float(np.mean(values)) if len(values) else math.nan
+
+
+def _confusion(
+    cases: Sequence[Case], pictures: Sequence[Picture], *, labels: Sequence[str]
+) -> Confusion:
+    classes = (*labels, _NOTHING)
+    rows = np.zeros((len(classes), len(classes) + 1), np.int64)
+    for case, picture in zip(cases, pictures, strict=True):
+        hit = picture.met(least=_OVERLAPS[0][1], labelled=False)
+        unsure = _unsure(case, labels=labels)
+        for place, said in enumerate(picture.said):
+            row = picture.truth[hit[place]] if hit[place] >= 0 else len(labels)
+            rows[row, -1 if unsure[place] and hit[place] >= 0 else said] += 1
+        for truth in np.delete(picture.truth, hit[hit >= 0]):
+            rows[truth, len(labels)] += 1
+    return Confusion(classes=classes, rows=tuple(tuple(int(v) for v in row) for row in rows))
+
+
+def _unsure(case: Case, *, labels: Sequence[str]) -> list[bool]:
+    boxes = sorted(
+        (box for box in case.prediction.boxes if box.label in labels), key=lambda b: -b.probability
+    )
+    return [box.decision is Decision.UNSURE for box in boxes]
+
+
+def _reliability(pictures: Sequence[Picture]) -> dict[str, tuple[ReliabilityBin, ...]]:
+    right = [p.met(least=_OVERLAPS[0][1], labelled=True) >= 0 for p in pictures]
+    chances = np.concatenate([p.probability for p in pictures])
+    if not len(chances):
+        return {}
+    return {"objects": reliability(np.concatenate(right), chances)}
+
+
+def _mistakes(
+    cases: Sequence[Case], pictures: Sequence[Picture], *, labels: Sequence[str]
+) -> tuple[Worst, ...]:
+    found = []
+    for case, picture in zip(cases, pictures, strict=True):
+        hit = picture.met(least=_OVERLAPS[0][1], labelled=True)
+        missed, wrong = len(picture.truth) - int(np.sum(hit >= 0)), hit < 0
+        if not missed and not wrong.any():
+            continue
+        unjudged = case.prediction.state is not PictureState.OK
+        worst = Worst(
+            picture=case.sample.name,
+            truth=_in_words(picture.truth, labels=labels),
+            said=str(case.prediction.state) if unjudged else _in_words(picture.said, labels=labels),
+            probability=float(picture.probability[wrong].max()) if wrong.any() else 0.0,
+            reason=f"{missed} missed, {int(wrong.sum())} wrong",
+        )
+        found.append((missed + int(wrong.sum()), worst))
+    found.sort(key=lambda each: (-each[0], -each[1].probability, each[1].picture))
+    return tuple(worst for _, worst in found[:_MOST_MISTAKES])
+
+
+def _in_words(places: NDArray[np.intp], *, labels: Sequence[str]) -> str:
+    each = [f"{int(np.sum(places == p))} {name}" for p, name in enumerate(labels) if p in places]
+    return ", ".join(each) or _NOTHING
+
+
+def _slice(cases: Sequence[Case], *, labels: Sequence[str]) -> Metric:
+    """F1 at .33 with the label of some of the pictures."""
+    pictures = [picture_of(case, labels=labels) for case in cases]
+    judged = _Judged(pictures=pictures, groups=owners(cases))
+    return judged.rate(_f1, _tally(pictures, least=_OVERLAPS[0][1], labelled=True))

@@ -1,0 +1,340 @@
+"""What the figures of every task are made of: rates, statistics, slices, reliability.
+
+1. A rate has Wilson's interval. Anything else is drawn again over whole groups of pictures, or over
+   pictures where no groups are known; a flawless figure keeps the interval that its number of
+   pictures leaves.
+2. An undefined figure is given its widest bound: JSON has no NaN.
+3. Lighting is dark, middle or bright: thirds of the judged pictures by mean grey.
+"""
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lineside.core import Clock, Digest
+from lineside.datasets import Sample
+from lineside.models import Manifest, Metric, Package, Predictor
+from lineside.training.tasks.contract import MOST_BYTES, Files
+from lineside.vision import (
+    GOOD_LABELS,
+    Interval,
+    LimitRow,
+    PictureState,
+    Prediction,
+    ReliabilityBin,
+    bootstrap,
+    decode_picture,
+    limit_table,
+    open_frame,
+    reliability,
+    wilson,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Confusion:
+    """Counts of truth (rows) against answers (columns; the last one is unsure)."""
+
+    classes: tuple[str, ...]
+    rows: tuple[tuple[int, ...], ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Case:
+    """A labelled picture and what the package said of it.
+
+    Attributes:
+        heat: (height, width) float32 on the picture's pixels, higher is more defective, comparable
+            between pictures; None where the task gives no map.
+        truth_mask: (height, width) bool; None where nobody drew one (a good picture has one without
+            defect).
+    """
+
+    sample: Sample
+    prediction: Prediction
+    heat: NDArray[np.float32] | None = None
+    truth_mask: NDArray[np.bool_] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Worst:
+    """An answer that was not right, the worst first; truth and answer in words."""
+
+    picture: str
+    truth: str
+    said: str
+    probability: float
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measured:
+    """Everything that was found.
+
+    Attributes:
+        limits: per score what escapes and what is rejected too much at every cut.
+        slices: figures per group, lighting or kind: slice → name → figure.
+        warnings: sentences that stand beside every figure, such as counts that do not beat the
+            median guess.
+    """
+
+    metrics: Mapping[str, Metric]
+    per_class: Mapping[str, Metric] = field(default_factory=dict)
+    confusion: Mapping[str, Confusion] = field(default_factory=dict)
+    reliability: Mapping[str, tuple[ReliabilityBin, ...]] = field(default_factory=dict)
+    limits: Mapping[str, tuple[LimitRow, ...]] = field(default_factory=dict)
+    mistakes: tuple[Worst, ...] = ()
+    slices: Mapping[str, Mapping[str, Metric]] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+
+
+class Measure(Protocol):
+    """Computes a task's figures."""
+
+    def __call__(
+        self, cases: Sequence[Case], *, manifest: Manifest, baseline: Mapping[str, float]
+    ) -> Measured:
+        """Figures of judged pictures; refused pictures count as not right, never as left out.
+
+        Args:
+            cases: at least one, each with the truth that the task needs.
+            manifest: of the package that judged.
+            baseline: facts of the training pictures, as ``Trained.baseline``.
+        """
+        ...
+
+
+ROUNDS = 400
+MOST_MISTAKES = 20
+MOST_LIMITS = 200
+GOOD_NAMES = GOOD_LABELS
+_LIGHTS = ("dark", "middle", "bright")
+_MOST_SLICES = 60
+
+Numbers = NDArray[np.floating] | NDArray[np.integer] | NDArray[np.bool_]
+Figure = Callable[[Sequence[Case]], Metric]
+
+
+def rate(rights: Iterable[bool], *, baseline: float) -> Metric:
+    """Share of True with Wilson's interval."""
+    flags = [bool(right) for right in rights]
+    return share(sum(flags), len(flags), baseline=baseline)
+
+
+def share(successes: int, n: int, *, baseline: float) -> Metric:
+    """A counted share with Wilson's interval."""
+    return as_metric(wilson(successes, n), baseline=baseline)
+
+
+def bounded(
+    figure: Callable[..., float],
+    *columns: Numbers,
+    groups: Numbers | None = None,
+    baseline: float,
+    pictures: int,
+) -> Metric:
+    """A figure between 0 and 1, best at 1, with its bootstrap interval.
+
+    Args:
+        figure: takes the columns, each (n, …); NaN where it is undefined.
+        *columns: arrays of one length, a row per answer or per picture.
+        groups: (n,) whole numbers; what belongs together is drawn together (``owners``).
+        baseline: what the trivial answer reaches.
+        pictures: that it rests on; at 1 or 0 the interval is as wide as that many pictures leave
+            it.
+    """
+    found = bootstrap(figure, *columns, groups=groups, rounds=ROUNDS)
+    low, high = found.low, found.high
+    # Drawing again from pictures without a mistake never draws one; that proves nothing.
+    if found.value >= 1.0:
+        low = min(low, wilson(pictures, pictures).low)
+    if found.value <= 0.0:
+        high = max(high, wilson(0, pictures).high)
+    return as_metric(replace(found, low=low, high=high), baseline=baseline)
+
+
+def statistic(
+    figure: Callable[..., float],
+    *columns: Numbers,
+    groups: Numbers | None = None,
+    baseline: float,
+) -> Metric:
+    """A figure without an upper bound, such as an error, with its bootstrap interval.
+
+    Takes what ``bounded`` takes.
+    """
+    found = bootstrap(figure, *columns, groups=groups, rounds=ROUNDS)
+    value = _number(found.value, 0.0)
+    return Metric(
+        value=value,
+        low=_number(found.low, value),
+        high=_number(found.high, value),
+        n=found.n,
+        baseline=_number(baseline, 0.0),
+    )
+
+
+def as_metric(interval: Interval, *, baseline: float) -> Metric:
+    """An interval between 0 and 1 as a metric; what is undefined takes its widest bound."""
+    return Metric(
+        value=_number(interval.value, 0.0),
+        low=_number(interval.low, 0.0),
+        high=_number(interval.high, 1.0),
+        n=interval.n,
+        baseline=_number(baseline, 0.0),
+    )
+
+
+def _number(value: float, otherwise: float) -> float:
+    return round(float(value), 6) if math.isfinite(value) else otherwise
+
+
+def owners(cases: Sequence[Case]) -> NDArray[np.int64]:
+    """(cases,) number of each case's group; a picture without one is a group of its own."""
+    names: dict[str, int] = {}
+    found = []
+    for place, case in enumerate(cases):
+        name = case.sample.group or f"\0{place}"
+        found.append(names.setdefault(name, len(names)))
+    return np.array(found, np.int64)
+
+
+def lighting(cases: Sequence[Case]) -> list[str]:
+    """``dark``, ``middle`` or ``bright`` of each case, thirds by mean grey."""
+    grey = np.array([case.prediction.health.mean_grey for case in cases])
+    if not len(grey):
+        return []
+    cuts = np.quantile(grey, [1 / 3, 2 / 3])
+    return [_LIGHTS[int(np.searchsorted(cuts, value, side="left"))] for value in grey]
+
+
+def slices(
+    cases: Sequence[Case], figure: Figure, *, kinds: Mapping[str, Sequence[str]] | None = None
+) -> dict[str, dict[str, Metric]]:
+    """A figure per lighting, per group and per further kind: slice → name → figure.
+
+    Args:
+        cases: what was judged.
+        figure: of the cases of one slice.
+        kinds: further slices: title → name of each case in it, "" to leave the case out. A slice
+            with one name only is left out; of many names the most frequent are kept.
+    """
+    named = {"lighting": lighting(cases), "group": [case.sample.group for case in cases]}
+    found: dict[str, dict[str, Metric]] = {}
+    for title, names in {**named, **(kinds or {})}.items():
+        counted = {name: names.count(name) for name in dict.fromkeys(names) if name}
+        if len(counted) < 2:
+            continue
+        kept = sorted(counted, key=lambda name: (-counted[name], name))[:_MOST_SLICES]
+        order = _LIGHTS if title == "lighting" else sorted(kept)
+        found[title] = {
+            name: figure([case for case, mine in zip(cases, names, strict=True) if mine == name])
+            for name in order
+            if name in counted
+        }
+    return found
+
+
+def reliability_of(truth: Sequence[bool], chances: Sequence[float]) -> tuple[ReliabilityBin, ...]:
+    """Reliability in ten bins; empty where nothing was said."""
+    if not len(truth):
+        return ()
+    return reliability(np.array(truth, bool), np.array(chances, np.float64))
+
+
+def limits_of(truth: Sequence[bool], scores: Sequence[float]) -> tuple[LimitRow, ...]:
+    """Escapes against over-rejects at every cut, each cost 1; at most ``MOST_LIMITS`` rows.
+
+    Scores need not be probabilities. Of a long table, rows evenly spread over it are kept.
+    """
+    flags, values = np.array(truth, bool), np.array(scores, np.float64)
+    if not len(flags):
+        return ()
+    unit = max(1.0, float(values.max()))
+    table = limit_table(flags, values / unit)
+    places = np.unique(np.linspace(0, len(table) - 1, MOST_LIMITS).round().astype(int))
+    return tuple(replace(table[place], cut=table[place].cut * unit) for place in places.tolist())
+
+
+def worst_first(mistakes: Iterable[Worst]) -> tuple[Worst, ...]:
+    """The worst ``MOST_MISTAKES``: wrong before unsure, the surer the worse."""
+    ordered = sorted(mistakes, key=lambda m: (m.said == "unsure", -m.probability, m.picture))
+    return tuple(ordered[:MOST_MISTAKES])
+
+
+def refused(cases: Sequence[Case]) -> Metric:
+    """Share of pictures that were not judged at all: ``refused_rate``."""
+    return rate((case.prediction.state is not PictureState.OK for case in cases), baseline=0.0)
+
+
+def picture_words(case: Case) -> str:
+    """Why a picture was refused, in words; "" where it was judged."""
+    said = case.prediction
+    if said.state is PictureState.OK:
+        return ""
+    return f"{said.state}: {said.reason}" if said.reason else str(said.state)
+
+
+def is_defective(case: Case) -> bool | None:
+    """Whether the picture shows a defect or a marked object; None where nobody said.
+
+    A drawn mask says it first, then marked objects, then labels: a picture without labels that was
+    judged, or whose labels all mean good, shows none.
+    """
+    sample = case.sample
+    if case.truth_mask is not None and case.truth_mask.any():
+        return True
+    if sample.marked is not None:
+        return len(sample.marked) > 0
+    if sample.labels:
+        return any(name.lower() not in GOOD_NAMES for name in sample.labels)
+    return False if sample.known or case.truth_mask is not None else None
+
+
+_MAPPED = ("segment", "anomaly")
+
+
+def judge_all(
+    package: Package, samples: Sequence[Sample], *, files: Files, clock: Clock
+) -> Iterator[Case]:
+    """Every picture with what the package says of it; maps where the task gives them.
+
+    Where the package judges beside a template, samples without one are passed over.
+    """
+    predictor = Predictor(package, clock=clock)
+    for sample in samples:
+        if package.manifest.template and sample.template_digest is None:
+            continue
+        frame = open_frame(
+            files(sample.digest),
+            camera="evaluation",
+            captured_at=sample.captured_at or clock.now(),
+            max_bytes=MOST_BYTES,
+        )
+        template = _template(package, sample, files=files)
+        said = predictor.predict_single(frame, template=template)
+        mapped = package.manifest.task in _MAPPED and said.state is PictureState.OK
+        yield Case(
+            sample=sample,
+            prediction=said,
+            heat=predictor.heat(frame, template=template) if mapped else None,
+            truth_mask=_truth_mask(sample, files=files),
+        )
+
+
+def _template(package: Package, sample: Sample, *, files: Files) -> NDArray[np.uint8] | None:
+    digest: Digest | None = sample.template_digest
+    if not package.manifest.template or digest is None:
+        return None
+    return decode_picture(files(digest), max_bytes=MOST_BYTES)
+
+
+def _truth_mask(sample: Sample, *, files: Files) -> NDArray[np.bool_] | None:
+    if sample.mask_digest is None:
+        return None
+    grey = decode_picture(files(sample.mask_digest), max_bytes=MOST_BYTES)
+    return np.asarray(grey.max(axis=2) > 127, np.bool_)

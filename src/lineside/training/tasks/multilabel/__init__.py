@@ -1,0 +1,1 @@
+"""Presence labels and classes of regions: features on a registered view, linear heads."""

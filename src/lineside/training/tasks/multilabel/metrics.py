@@ -1,0 +1,353 @@
+"""Figures over answered pictures: each with count, 95 % interval and the trivial baseline.
+
+Rates have Wilson's interval; the rest is bootstrapped over whole pictures, because the answers of
+one picture go together. The baseline is a constant answer: for each name what the training pictures
+show most often.
+"""
+
+import math
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lineside.core import Policy
+from lineside.datasets import Sample
+from lineside.models import Metric
+from lineside.training.tasks.multilabel.heads import UNKNOWN, HeadPlan, Truth, truth_of
+from lineside.vision import (
+    UNSURE,
+    Decision,
+    Interval,
+    LabelAnswer,
+    LabelRule,
+    PictureState,
+    auroc,
+    average_precision,
+    balanced_accuracy,
+    bootstrap,
+    calibration_error,
+    decide,
+    macro_f1,
+    wilson,
+)
+
+Floats = NDArray[np.float32]
+PRESENCE = ("absent", "present")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """One answer of one picture.
+
+    Attributes:
+        name: the presence label, or the region of classes.
+        head: which head gave it; answers of one head are of one kind.
+        classes: what truth and answer are places in; ``("absent", "present")`` for a label.
+        truth, predicted: places in ``classes``; predicted is ``UNSURE`` (-1) where it is.
+        chances: per class calibrated probability; empty for a refused picture.
+    """
+
+    name: str
+    head: int
+    classes: tuple[str, ...]
+    truth: int
+    predicted: int
+    chances: tuple[float, ...] = ()
+
+    @property
+    def kind(self) -> str:
+        """What answers are compared over: the label, or the class list."""
+        return self.name if self.classes == PRESENCE else " / ".join(self.classes)
+
+    @property
+    def right(self) -> bool:
+        """Whether the answer is the truth."""
+        return self.predicted == self.truth
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answered:
+    """One picture's judged answers."""
+
+    sample: Sample
+    answers: tuple[Answer, ...]
+    state: PictureState = PictureState.OK
+    reason: str = ""
+
+    @property
+    def exact(self) -> bool:
+        """Whether every answer is right."""
+        return all(answer.right for answer in self.answers)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judge:
+    """Turns a plan's label answers into answers held against a sample's truth."""
+
+    plan: HeadPlan
+
+    def judged(self, sample: Sample, labels: Sequence[LabelAnswer]) -> Answered:
+        """A picture that was answered."""
+        by_name = {label.name: label for label in labels}
+        return Answered(sample=sample, answers=self._answers(sample, by_name))
+
+    def refused(self, sample: Sample, *, state: PictureState, reason: str) -> Answered:
+        """A picture that was not."""
+        return Answered(
+            sample=sample, answers=self._answers(sample, {}), state=state, reason=reason
+        )
+
+    def _answers(self, sample: Sample, by_name: dict[str, LabelAnswer]) -> tuple[Answer, ...]:
+        truth = truth_of(self.plan, [sample])[0]
+        found: list[Answer] = []
+        for number, head in enumerate(self.plan.heads):
+            for row in head.rows:
+                found += self._of_row(number, row, truth=truth, by_name=by_name)
+        return tuple(found)
+
+    def _of_row(
+        self, number: int, row: int, *, truth: Truth, by_name: dict[str, LabelAnswer]
+    ) -> list[Answer]:
+        head = self.plan.heads[number]
+        outputs = [output for output in self.plan.outputs if output.row == row]
+        said = [by_name.get(output.name) for output in outputs]
+        if head.exclusive:
+            if (truth[row] != 1).all():
+                return []
+            answer = Answer(
+                name=outputs[0].region,
+                head=number,
+                classes=head.labels,
+                truth=int(np.flatnonzero(truth[row] == 1)[0]),
+                predicted=_one_class(said),
+                chances=tuple(each.probability for each in said if each is not None),
+            )
+            return [answer]
+        return [
+            Answer(
+                name=output.name,
+                head=number if len(head.labels) == 1 else -1 - output.place,
+                classes=PRESENCE,
+                truth=int(truth[row, output.place]),
+                predicted=_presence(label),
+                chances=() if label is None else (1 - label.probability, label.probability),
+            )
+            for output, label in zip(outputs, said, strict=True)
+            if truth[row, output.place] != UNKNOWN
+        ]
+
+
+def decided(
+    judge: Judge,
+    sample: Sample,
+    *,
+    logits: Floats,
+    rules: Sequence[LabelRule],
+    policy: Policy,
+) -> Answered:
+    """A picture judged from (regions, outputs) logits, by the function devices use."""
+    labels = decide(logits, rules, regions=judge.plan.regions, policy=policy)
+    return judge.judged(sample, labels)
+
+
+def _presence(label: LabelAnswer | None) -> int:
+    if label is None or label.decision is Decision.UNSURE:
+        return UNSURE
+    return int(label.decision is Decision.PRESENT)
+
+
+def _one_class(said: Sequence[LabelAnswer | None]) -> int:
+    present = [
+        place
+        for place, label in enumerate(said)
+        if label is not None and label.decision is Decision.PRESENT
+    ]
+    return present[0] if len(present) == 1 else UNSURE
+
+
+_ROUNDS = 400
+
+Majority = Mapping[str, int]
+
+
+def majority_of(pictures: Sequence[Answered]) -> Majority:
+    """The commonest truth of each name, for the baseline; the smaller place on a tie."""
+    seen: dict[str, Counter[int]] = {}
+    for picture in pictures:
+        for answer in picture.answers:
+            seen.setdefault(answer.name, Counter())[answer.truth] += 1
+    return {name: min(c, key=lambda place: (-c[place], place)) for name, c in seen.items()}
+
+
+def figures(pictures: Sequence[Answered], *, majority: Majority) -> dict[str, Metric]:
+    """Every figure of a set of answered pictures.
+
+    Args:
+        pictures: answered, refused ones included.
+        majority: of the training pictures (``majority_of``).
+    """
+    judged = [picture for picture in pictures if picture.answers]
+    answers = [answer for picture in judged for answer in picture.answers]
+    if not answers:
+        return {}
+    found = _rates(judged, answers, majority=majority)
+    found |= _scores(judged, majority)
+    found |= _curves(judged)
+    return found
+
+
+def accuracy_of(pictures: Sequence[Answered], *, majority: Majority) -> Metric:
+    """Share of right answers."""
+    answers = [answer for picture in pictures for answer in picture.answers]
+    constant = [majority.get(answer.name, 0) == answer.truth for answer in answers]
+    baseline = float(np.mean(constant)) if constant else 0.0
+    return _rate([answer.right for answer in answers], baseline=baseline)
+
+
+def _rates(
+    judged: Sequence[Answered], answers: Sequence[Answer], *, majority: Majority
+) -> dict[str, Metric]:
+    all_constant = [
+        all(majority.get(a.name, 0) == a.truth for a in picture.answers) for picture in judged
+    ]
+    unsure = sum(answer.predicted == UNSURE for answer in answers)
+    refused = sum(picture.state is not PictureState.OK for picture in judged)
+    found = {
+        "accuracy": accuracy_of(judged, majority=majority),
+        "exact": _rate([p.exact for p in judged], baseline=float(np.mean(all_constant))),
+        "unsure_rate": _metric(wilson(unsure, len(answers)), baseline=0.0),
+        "coverage": _metric(wilson(len(answers) - unsure, len(answers)), baseline=1.0),
+        "refused_rate": _metric(wilson(refused, len(judged)), baseline=0.0),
+    }
+    for name in dict.fromkeys(answer.name for answer in answers):
+        mine = [answer for answer in answers if answer.name == name]
+        often = [majority.get(name, 0) == answer.truth for answer in mine]
+        found[f"accuracy/{name}"] = _rate([a.right for a in mine], baseline=float(np.mean(often)))
+    return found
+
+
+def _rate(rights: Sequence[bool], *, baseline: float) -> Metric:
+    return _metric(wilson(sum(rights), len(rights)), baseline=baseline)
+
+
+def _metric(interval: Interval, *, baseline: float) -> Metric:
+    return Metric(
+        value=_number(interval.value, 0.0),
+        low=_number(interval.low, 0.0),
+        high=_number(interval.high, 1.0),
+        n=interval.n,
+        baseline=_number(baseline, 0.0),
+    )
+
+
+def _widened(interval: Interval, pictures: int) -> Interval:
+    """An interval as wide as that many flawless pictures leave it.
+
+    Resampling pictures without a mistake never draws one; that is no proof that none will come.
+    """
+    if interval.value >= 1.0:
+        return replace(interval, low=min(interval.low, wilson(pictures, pictures).low))
+    if interval.value <= 0.0:
+        return replace(interval, high=max(interval.high, wilson(0, pictures).high))
+    return interval
+
+
+def _number(value: float, otherwise: float) -> float:
+    """JSON has no NaN; an undefined figure is given its widest bound."""
+    return round(value, 6) if math.isfinite(value) else otherwise
+
+
+def _codes(answers: Sequence[Answer], places: Sequence[int]) -> NDArray[np.int64]:
+    """One number per kind of answer and class, so that means run over all of them alike."""
+    kinds = {key: rank for rank, key in enumerate(sorted({_kind(a) for a in answers}))}
+    return np.array(
+        [
+            UNSURE if place == UNSURE else kinds[_kind(answer)] * 1000 + place
+            for answer, place in zip(answers, places, strict=True)
+        ]
+    )
+
+
+def _kind(answer: Answer) -> tuple[int, str]:
+    return answer.head, answer.name if answer.classes == PRESENCE else ""
+
+
+def _scores(judged: Sequence[Answered], majority: Majority) -> dict[str, Metric]:
+    answers = [answer for picture in judged for answer in picture.answers]
+    owner = _owners(judged, lambda _: True)
+    truth = _codes(answers, [answer.truth for answer in answers])
+    said = _codes(answers, [answer.predicted for answer in answers])
+    constant = _codes(answers, [majority.get(answer.name, 0) for answer in answers])
+    found = {}
+    for name, statistic in (("balanced_accuracy", balanced_accuracy), ("macro_f1", macro_f1)):
+        interval = bootstrap(statistic, truth, said, groups=owner, rounds=_ROUNDS)
+        found[name] = _metric(_widened(interval, len(judged)), baseline=statistic(truth, constant))
+    return found
+
+
+def _curves(judged: Sequence[Answered]) -> dict[str, Metric]:
+    """Ranking figures per label; a class is ranked over all regions that can show it."""
+    found: dict[str, Metric] = {}
+    for head, label, place in _ranked(judged):
+        mine = partial(_ranks, head=head, label=label, place=place)
+        chosen = [a for picture in judged for a in picture.answers if mine(a)]
+        truth = np.array([answer.truth == place for answer in chosen])
+        score = np.array([answer.chances[place] for answer in chosen])
+        owner = _owners(judged, mine)
+        if not (truth.any() and not truth.all()):
+            continue
+        area = bootstrap(auroc, truth, score, groups=owner, rounds=_ROUNDS)
+        ap = bootstrap(average_precision, truth, score, groups=owner, rounds=_ROUNDS)
+        error = bootstrap(calibration_error, truth, score, groups=owner, rounds=_ROUNDS)
+        share = float(truth.mean())
+        pictures = len(np.unique(owner))
+        found[f"auroc/{label}"] = _metric(_widened(area, pictures), baseline=0.5)
+        found[f"average_precision/{label}"] = _metric(_widened(ap, pictures), baseline=share)
+        found[f"calibration_error/{label}"] = _metric(error, baseline=abs(0.5 - share))
+    return found
+
+
+def _ranked(judged: Sequence[Answered]) -> list[tuple[int, str, int]]:
+    """(head, label, place in classes) of everything that can be ranked."""
+    seen: dict[tuple[int, str, int], None] = {}
+    for picture in judged:
+        for answer in picture.answers:
+            if answer.classes == PRESENCE:
+                seen[(answer.head, answer.name, 1)] = None
+            else:
+                for place, label in enumerate(answer.classes):
+                    seen[(answer.head, label, place)] = None
+    return list(seen)
+
+
+def _ranks(answer: Answer, *, head: int, label: str, place: int) -> bool:
+    return bool(answer.chances) and _is_of(answer, head=head, label=label, place=place)
+
+
+def _is_of(answer: Answer, *, head: int, label: str, place: int) -> bool:
+    """Whether an answer can show that label or class."""
+    same = answer.name if answer.classes == PRESENCE else answer.classes[place]
+    return answer.head == head and same == label
+
+
+def _owners(judged: Sequence[Answered], mine: Callable[[Answer], bool]) -> NDArray[np.int64]:
+    """Number of the picture of each chosen answer."""
+    return np.array([place for place, p in enumerate(judged) for a in p.answers if mine(a)])
+
+
+def per_class(pictures: Sequence[Answered]) -> dict[str, Metric]:
+    """``recall/<label>`` and ``precision/<label>`` of every label and class; unsure is no hit."""
+    answers = [answer for picture in pictures for answer in picture.answers]
+    found: dict[str, Metric] = {}
+    for head, label, place in _ranked(pictures):
+        mine = [a for a in answers if _is_of(a, head=head, label=label, place=place)]
+        holding = [a.right for a in mine if a.truth == place]
+        said = [a.right for a in mine if a.predicted == place]
+        share = len(holding) / max(len(mine), 1)
+        found[f"recall/{label}"] = _rate(holding, baseline=share)
+        found[f"precision/{label}"] = _rate(said, baseline=share)
+    return found
