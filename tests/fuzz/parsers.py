@@ -76,10 +76,10 @@ from lineside.fleet.trust.verify import check_root
 from lineside.fleet.wire import open_inference_pb2 as pb2
 from lineside.fleet.wire.inference import infer_from_wire
 from lineside.hub import HubConfig
+from lineside.hub.downloads import asked_range
 from lineside.hub.eventlog.topics import read_picture, read_plant, split_document
-from lineside.hub.ranges import asked_range
 from lineside.hub.rules.text import read_rule
-from lineside.hub.sinks.kafka_words import event_of
+from lineside.hub.sinks.kafka import event_of
 from lineside.links import KafkaTaken, Message
 from lineside.links.camera_mqtt import read_shot
 from lineside.links.mqtt_address import parse_address

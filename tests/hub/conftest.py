@@ -27,8 +27,7 @@ from lineside.core import (
     rfc3339,
 )
 from lineside.hub import HubConfig, Services, build_services, create_app
-from lineside.hub.eventlog.dead_letters import DeadLetters
-from lineside.hub.eventlog.failures import Keeping
+from lineside.hub.eventlog.dead_letters import DeadLetters, Keeping
 from lineside.hub.eventlog.stats import Stats
 from lineside.hub.learning.job_service import TOPICS as JOB_TOPICS
 from lineside.hub.learning.job_service import JobDesk

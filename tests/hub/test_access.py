@@ -10,8 +10,7 @@ from starlette.routing import BaseRoute, Route
 
 from lineside.hub import HubConfig, Services, create_app
 from lineside.hub.access.permissions import COOKIE, RULES, is_open, may, right_of
-from lineside.hub.roles import GRANTS, Right, Role
-from lineside.hub.views import Identity
+from lineside.hub.views import GRANTS, Identity, Right, Role
 from lineside.testing import FakeClock
 from lineside.web.security import UnauthenticatedError
 

@@ -14,10 +14,9 @@ from hypothesis import strategies as st
 from lineside.core import Route, RouteKind, SystemClock, UnavailableError
 from lineside.hub import Services
 from lineside.hub.config import KafkaBridged
-from lineside.hub.eventlog.deliveries import MOST_NAMES, Deliveries, Named, name_all
 from lineside.hub.eventlog.leases import LENGTH_S, HubLeases
-from lineside.hub.sinks.kafka import KafkaBridge
-from lineside.hub.sinks.kafka_words import DELIVERY, bridged_record, event_of
+from lineside.hub.readers import MOST_NAMES, Deliveries, Named, name_all
+from lineside.hub.sinks.kafka import DELIVERY, KafkaBridge, bridged_record, event_of
 from lineside.links import (
     Delivery,
     KafkaPlace,

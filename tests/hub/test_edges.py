@@ -20,12 +20,11 @@ from lineside.core import (
 )
 from lineside.hub import HubConfig, Services, running
 from lineside.hub.api.reference import document_of
-from lineside.hub.eventlog.deliveries import Deliveries
-from lineside.hub.eventlog.failures import Keeping, keep_batch
+from lineside.hub.eventlog.dead_letters import Keeping, keep_batch
 from lineside.hub.eventlog.followers import Follower, Selection
 from lineside.hub.eventlog.topics import DeadLetterError, Reason, Router
 from lineside.hub.learning.datasets import Teaching
-from lineside.hub.readers import Reader, Timeless
+from lineside.hub.readers import Deliveries, Reader, Timeless
 from lineside.links import Bus, BusSession, Message, open_session
 from lineside.store import Logged
 from lineside.testing import FakeClock

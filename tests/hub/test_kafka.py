@@ -19,8 +19,14 @@ from lineside.hub.config import KafkaBridged, KafkaConfig, KafkaRead, KafkaSent,
 from lineside.hub.eventlog.followers import Follower, Selection
 from lineside.hub.eventlog.topics import DeadLetterError, Reason
 from lineside.hub.run import running
-from lineside.hub.sinks.kafka import KafkaEvents, KafkaIntake
-from lineside.hub.sinks.kafka_words import dead_record, event_of, is_sent, record_of
+from lineside.hub.sinks.kafka import (
+    KafkaEvents,
+    KafkaIntake,
+    dead_record,
+    event_of,
+    is_sent,
+    record_of,
+)
 from lineside.links import (
     KafkaPlace,
     KafkaReceiver,

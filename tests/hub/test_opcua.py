@@ -12,10 +12,16 @@ from asyncua import Client, ua
 from lineside.core import InvalidError, Plant, SystemClock, rfc3339
 from lineside.hub import HubConfig, Services
 from lineside.hub.access.accounts import Accounts
-from lineside.hub.roles import Role
 from lineside.hub.run import running
-from lineside.hub.sinks.opcua import OpcuaFeed, may_enter, opcua_settings
-from lineside.hub.sinks.opcua_words import Known, RuleSaid, values_of
+from lineside.hub.sinks.opcua import (
+    Known,
+    OpcuaFeed,
+    RuleSaid,
+    may_enter,
+    opcua_settings,
+    values_of,
+)
+from lineside.hub.views import Role
 from lineside.links import Kind, OpcuaEvent, OpcuaNode, OpcuaValue, Quality, open_bus
 from lineside.links.opcua_records import NAMESPACE
 from lineside.store import Logged
@@ -128,7 +134,7 @@ def test_an_unsure_decision_is_uncertain(hub: Services, plant: Plant, line: Line
 def test_labels_are_stale_while_the_picture_cannot_be_judged(
     hub: Services, line: Line, plant: Plant
 ) -> None:
-    from lineside.hub.sinks.opcua_words import changed
+    from lineside.hub.sinks.opcua import changed
 
     line.see("blue")
     known = known_of(hub)

@@ -18,7 +18,7 @@ from lineside.hub import Services
 from lineside.hub.access.tls import ServerFiles
 from lineside.hub.api.inference_grpc import InferenceServer
 from lineside.hub.models.service import Registration
-from lineside.hub.roles import Role
+from lineside.hub.views import Role
 from lineside.testing import FakeClock
 
 GROUP = "racks"

@@ -23,10 +23,9 @@ from lineside.core import (
 from lineside.hub import HubConfig, Retention, Services, build_services
 from lineside.hub.api.reference import collection_page
 from lineside.hub.eventlog.followers import Follower, Selection
-from lineside.hub.retention import RetentionSweep
 from lineside.hub.sinks.mongo import MongoOrders, MongoWriter
-from lineside.hub.sinks.outbox import EventOutbox
-from lineside.hub.timers import Timers
+from lineside.hub.sinks.mqtt import EventOutbox
+from lineside.hub.timers import RetentionSweep, Timers
 from lineside.links import Bus, MongoSink
 from lineside.store import Logged, Records
 from lineside.testing import FakeClock

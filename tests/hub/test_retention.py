@@ -9,7 +9,7 @@ import pytest
 from lineside.core import FrameId
 from lineside.hub import HubConfig, Retention, Services, build_services
 from lineside.hub.learning.datasets import Teaching
-from lineside.hub.retention import RetentionSweep, folder_bytes
+from lineside.hub.timers import RetentionSweep, folder_bytes
 from lineside.store import open_blobs, open_records
 from lineside.testing import FakeClock
 from tests.hub.conftest import Line

@@ -19,7 +19,7 @@ from lineside.core import (
 from lineside.hub import HubConfig, Services, build_services, create_app, recorded_entries
 from lineside.hub.eventlog.followers import Follower
 from lineside.hub.rules.service import FOLLOWER, Rules, line_of, rules_follower
-from lineside.hub.sinks.outbox import EventOutbox
+from lineside.hub.sinks.mqtt import EventOutbox
 from lineside.links import Bus
 from lineside.store import Logged, open_blobs, open_records
 from lineside.streams import EVENT_TYPE, TICK_TYPE, Entry, Event, run_rule

@@ -16,7 +16,7 @@ from lineside.hub.access.auth import Auth, Credentials, TooManyError
 from lineside.hub.access.passwords import check_password, hash_password, matches
 from lineside.hub.access.permissions import COOKIE
 from lineside.hub.access.users import checked_name, user_key
-from lineside.hub.roles import GRANTS, Right
+from lineside.hub.views import GRANTS, Right
 from lineside.testing import FakeClock
 from lineside.web.security import AttemptCounter
 

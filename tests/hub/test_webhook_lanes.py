@@ -5,7 +5,7 @@ from collections import Counter
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lineside.hub.sinks.webhook_lanes import MOST_HELD, MOST_LANES, Kept, Lanes
+from lineside.hub.sinks.webhooks import MOST_HELD, MOST_LANES, Kept, Lanes
 from lineside.store import LogEntry, Logged
 from lineside.testing import FakeClock
 

@@ -10,7 +10,6 @@ from lineside.hub.access.accounts import Accounts, NewToken, open_accounts
 from lineside.hub.access.auth import AccessKey, TokenFacts, issue_access_key, revoke_access_key
 from lineside.hub.access.tls import ServerFiles, issue_for
 from lineside.hub.access.users import User
-from lineside.hub.app import create_app
 from lineside.hub.broker import mosquitto_files
 from lineside.hub.config import HubConfig, Retention
 from lineside.hub.devices.inventory import (
@@ -19,7 +18,7 @@ from lineside.hub.devices.inventory import (
     FullDevice,
     open_inventory,
 )
-from lineside.hub.eventlog.journal import BesideJournal
+from lineside.hub.eventlog.ledger import BesideJournal
 from lineside.hub.eventlog.trace import trace
 from lineside.hub.models.page import version_page
 from lineside.hub.models.service import Models, Registration, open_models
@@ -27,15 +26,15 @@ from lineside.hub.replay.answers import Kept
 from lineside.hub.replay.choice import Wished, named_package, package_file, replay
 from lineside.hub.replay.records import AS_RECORDED, ReplayOrder, ReplayResult
 from lineside.hub.replay.repository import ReplayBook, lines_of
-from lineside.hub.roles import Right, Role, roles_with
 from lineside.hub.rules.files import rule_events_file
 from lineside.hub.rules.log import require_rule, rule_filter
 from lineside.hub.rules.service import recorded_entries
 from lineside.hub.rules.text import read_rule
 from lineside.hub.rules.trial import attempt, compared
-from lineside.hub.run import RunningHub, run, running, sign_in_link
+from lineside.hub.run import RunningHub, create_app, run, running, sign_in_link
 from lineside.hub.services import Services, build_services
 from lineside.hub.site_init import SiteMade, SiteWish, certificate_words, init_site
+from lineside.hub.views import Right, Role, roles_with
 
 __all__ = [
     "AS_RECORDED",

@@ -12,6 +12,7 @@ Everything here runs on the server's event loop, so there are no locks.
 
 import asyncio
 import logging
+import re
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -148,3 +149,24 @@ def _busy(request: Request, slots: Slots) -> Response:
     told = refusal(error, path=request.url.path)
     headers = {**told.headers, "Retry-After": str(after_s)}
     return Response(told.body, status_code=told.status, headers=headers, media_type=told.media_type)
+
+
+_RANGE = re.compile(r"bytes=([0-9]{0,15})-([0-9]{0,15})")
+
+
+def asked_range(header: str, size: int) -> range | None:
+    """The bytes a ``Range`` header means; None: all of them.
+
+    A header that is malformed, or names several ranges, counts as none (14.2). An empty range is
+    one that cannot be satisfied (416).
+    """
+    found = _RANGE.fullmatch(header.replace(" ", ""))
+    if found is None or not any(found.groups()):
+        return None
+    first, last = found.groups()
+    if not first:
+        return range(max(0, size - int(last)), size)
+    if last and int(last) < int(first):
+        return None
+    end = min(int(last) + 1, size) if last else size
+    return range(int(first), max(int(first), end))

@@ -1,7 +1,7 @@
-"""What the other hubs of a site wrote, brought into this hub's memory.
+"""Reader of the other hubs' entries of a site into this hub's memory.
 
 1. The log is read several times a second: the twin folds it, followers and pages hear of it.
-2. Of each camera the newest of the frames that others stored is shown, with the answers to it: a
+2. Of each camera the newest of the frames that others stored is shown, with its predictions: a
    page looks the same at whichever hub it is opened.
 3. Devices, training runs and dead letters of others are read from their documents.
 """

@@ -1,6 +1,7 @@
 """The hub program: opens everything in order, serves, closes in reverse.
 
 SIGTERM ends it cleanly; kill -9 at any moment leaves a store that the next start goes on with.
+``create_app`` is the application alone: middleware, API and pages over one set of services.
 """
 
 import fcntl
@@ -30,12 +31,11 @@ from lineside.core.systemd import Supervisor
 from lineside.hub.access.accounts import TOKEN_TYPE
 from lineside.hub.access.auth import issue_link
 from lineside.hub.access.tls import check_authority, server_files
-from lineside.hub.app import create_app
 from lineside.hub.broker import SiteBroker, open_broker
 from lineside.hub.config import HubConfig
 from lineside.hub.eventlog.followers import Follower, Selection, skip_entry
-from lineside.hub.eventlog.journal import person_event
 from lineside.hub.eventlog.leases import LeasedPart
+from lineside.hub.eventlog.ledger import person_event
 from lineside.hub.eventlog.stats import CAMERAS
 from lineside.hub.eventlog.topics import hub_source
 from lineside.hub.learning.drift import DriftWatch
@@ -50,20 +50,84 @@ from lineside.hub.readers import (
     watch_losses,
 )
 from lineside.hub.replay.repository import REPLAY_TYPE
-from lineside.hub.roles import Role
 from lineside.hub.rules.service import rules_follower
 from lineside.hub.services import Services, build_services
 from lineside.hub.sinks.kafka import start_kafka
+from lineside.hub.sinks.mqtt import EventOutbox
 from lineside.hub.sinks.opcua import check_opcua, start_opcua
-from lineside.hub.sinks.outbox import EventOutbox
 from lineside.hub.sinks.webhooks import start_webhooks
 from lineside.hub.timers import Timers
+from lineside.hub.views import Role
 from lineside.links import Bus, MailboxFigures, open_bus
 from lineside.store import open_blobs, open_records
 from lineside.streams import EVENT_TYPE, PREDICTION_TYPE
 
 if TYPE_CHECKING:
     import uvicorn
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from importlib.metadata import version
+from typing import TYPE_CHECKING
+
+from lineside.hub.middleware import Authentication, BodyLimit, HostCheck, SecureHeaders
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+
+_SMALL = 2_000_000
+_PICTURE = 16_000_000
+_MESSAGE = 12_000_000
+_TENSORS = 64_000_000
+
+
+def create_app(services: Services) -> "FastAPI":
+    """An ASGI application; the caller opens and closes the services."""
+    need("fastapi", extra="hub")
+    from fastapi import FastAPI
+
+    from lineside.hub.api import mount_api
+    from lineside.hub.pages import mount_pages
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        services.live.start()
+        yield
+        services.live.stop()
+
+    app = FastAPI(
+        title="lineside", version=version("lineside"), docs_url=None, redoc_url=None,
+        openapi_url=None, lifespan=lifespan,
+    )  # fmt: skip
+    app.state.services = services
+    config = services.config
+    # The last added stands outermost: headers are on every response, refusals included.
+    app.add_middleware(Authentication, auth=services.auth)
+    app.add_middleware(BodyLimit, limit_of=_limit_of(config.max_body_bytes), folder=config.folder)
+    app.add_middleware(
+        HostCheck,
+        names=(config.host, *config.allowed_hosts),
+        any_name=not config.loopback_only and not config.allowed_hosts,
+    )
+    app.add_middleware(SecureHeaders)
+    mount_api(app)
+    mount_pages(app, services)
+    return app
+
+
+def _limit_of(most: int) -> Callable[[str], int]:
+    def limit(path: str) -> int:
+        if path == "/api/v1/packages":
+            return most
+        if path == "/mqttingest":
+            return min(most, _MESSAGE)
+        if path.startswith("/v2/models/"):
+            return min(most, _TENSORS)
+        if path.endswith(("/predict", "/invocations", "/counts/uploaded")):
+            return min(most, _PICTURE)
+        return min(most, _SMALL)
+
+    return limit
+
 
 logger = logging.getLogger(__name__)
 

@@ -41,9 +41,7 @@ from lineside.hub.counting.counter import Counter
 from lineside.hub.devices.enrolment import Enrolment
 from lineside.hub.devices.inventory import DeviceInventory
 from lineside.hub.devices.registry import DeviceLimits, Devices
-from lineside.hub.eventlog.dead_letters import DeadLetters
-from lineside.hub.eventlog.events import Events
-from lineside.hub.eventlog.failures import Keeping
+from lineside.hub.eventlog.dead_letters import DeadLetters, Keeping
 from lineside.hub.eventlog.followers import Followers, FollowerState
 from lineside.hub.eventlog.leases import HubLeases
 from lineside.hub.eventlog.ledger import Ledger
@@ -63,8 +61,7 @@ from lineside.hub.learning.datasets import Datasets
 from lineside.hub.learning.job_service import JobDesk
 from lineside.hub.learning.jobs import Runs, RunSettings
 from lineside.hub.learning.retraining import Retraining
-from lineside.hub.live.socket import Live
-from lineside.hub.live.watch import Watch
+from lineside.hub.live import Live, Watch
 from lineside.hub.models.comparison import CompareSettings, Comparisons
 from lineside.hub.models.desired import DesiredStates
 from lineside.hub.models.packages import Packages
@@ -77,6 +74,7 @@ from lineside.hub.rollouts.bucket import Bucket
 from lineside.hub.rollouts.jobs import RolloutJobs
 from lineside.hub.rollouts.service import Rollouts
 from lineside.hub.rules.service import Rules
+from lineside.hub.views import Events
 from lineside.links import Bus
 from lineside.models import ModelVersions, Registry
 from lineside.store import Blobs, Records

@@ -1,13 +1,68 @@
-"""Records the hub answers with, in the API and on the pages: ``core.to_plain`` is the JSON."""
+"""Records the hub answers with, in the API and on the pages, and the roles that may ask.
+
+``core.to_plain`` of a record is the JSON. Roles and their rights:
+
+| Role | Looks | Operates | Builds | Releases | Administers |
+|---|---|---|---|---|---|
+| ``viewer`` | yes | | | | |
+| ``operator`` | yes | yes | | | |
+| ``engineer`` | yes | yes | yes | | |
+| ``approver`` | yes | yes | | yes | |
+| ``admin`` | yes | yes | yes | yes | yes |
+
+An approver does not build, so that the approver is never the one who made the version; that nobody
+approves a version of their own is a rule beside this one (``models.ModelVersions``), and holds for
+``admin`` too.
+"""
 
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from enum import StrEnum
+from typing import Any, NotRequired, TypedDict, cast
 
-from lineside.core import Digest
-from lineside.hub.roles import Role
-from lineside.store import FrameRow
+from lineside.core import Digest, decode_json
+from lineside.store import EventLog, FrameRow, Logged
 from lineside.vision import Prediction
+
+
+class Right(StrEnum):
+    """What a route asks of whoever calls it.
+
+    ``look``: read anything; ``operate``: orders, labels, trying and counting pictures, comparing a
+    version again; ``build``: dataset versions, training runs, replays, packages and versions of
+    models, trying a rule; ``release``: approve, reject, take into use, settings of model groups;
+    ``administer``: what no other right covers.
+    """
+
+    LOOK = "look"
+    OPERATE = "operate"
+    BUILD = "build"
+    RELEASE = "release"
+    ADMINISTER = "administer"
+
+
+class Role(StrEnum):
+    """What a person, or a token of kind ``api``, is."""
+
+    VIEWER = "viewer"
+    OPERATOR = "operator"
+    ENGINEER = "engineer"
+    APPROVER = "approver"
+    ADMIN = "admin"
+
+
+GRANTS: dict[Role, frozenset[Right]] = {
+    Role.VIEWER: frozenset({Right.LOOK}),
+    Role.OPERATOR: frozenset({Right.LOOK, Right.OPERATE}),
+    Role.ENGINEER: frozenset({Right.LOOK, Right.OPERATE, Right.BUILD}),
+    Role.APPROVER: frozenset({Right.LOOK, Right.OPERATE, Right.RELEASE}),
+    Role.ADMIN: frozenset(Right),
+}
+
+
+def roles_with(right: Right) -> tuple[Role, ...]:
+    """Who has a right, from the least role to the most."""
+    return tuple(role for role in Role if right in GRANTS[role])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -233,3 +288,80 @@ class Trace:
     id: str
     chain_ok: bool
     steps: tuple[TraceStep, ...]
+
+
+class Events:
+    """Entries of the log with their place in the chain."""
+
+    def __init__(self, log: EventLog) -> None:
+        self._log = log
+
+    def page(
+        self, *, after: int = 0, kind: str = "", source: str = "", subject: str = "",
+        limit: int = 100, newest_first: bool = False,
+    ) -> list[EventView]:  # fmt: skip
+        """Entries by position; with ``newest_first`` those before ``after`` (0: the end)."""
+        page = self._log.read(
+            after=after, limit=limit, source=source, type=kind, subject=subject,
+            newest_first=newest_first,
+        )  # fmt: skip
+        return [view_of(logged) for logged in page]
+
+    def one(self, event_id: str) -> EventView:
+        """``NotFoundError`` if there is none."""
+        return view_of(self._log.get(event_id))
+
+
+def view_of(logged: Logged) -> EventView:
+    """An entry of the log as it is shown."""
+    entry = logged.entry
+    return EventView(
+        position=logged.position,
+        source_position=logged.source_position,
+        id=entry.id,
+        source=entry.source,
+        type=entry.type,
+        subject=entry.subject,
+        time=entry.captured_at,
+        arrived_at=logged.arrived_at,
+        hash=logged.hash,
+        previous=logged.previous,
+        event=decode_json(entry.body, where=f"log {logged.position}"),
+    )
+
+
+class LogPlace(TypedDict):
+    """The place of an event in the log and in its chain."""
+
+    position: int
+    source_position: int
+    arrived_at: datetime
+    previous: str
+    hash: str
+
+
+class LoggedEvent(TypedDict):
+    """A CloudEvent with its place in the log."""
+
+    specversion: str
+    id: str
+    source: str
+    type: str
+    time: str
+    datacontenttype: str
+    data: dict[str, Any]
+    subject: NotRequired[str]
+    dataschema: NotRequired[str]
+    deviceseq: NotRequired[int]
+    devicefirst: NotRequired[int]
+    recordedtime: NotRequired[str]
+    log: LogPlace
+
+
+def plain(view: EventView) -> LoggedEvent:
+    """The CloudEvent with its place in the log beside it, as the API answers."""
+    place = LogPlace(
+        position=view.position, source_position=view.source_position, arrived_at=view.arrived_at,
+        previous=view.previous, hash=view.hash,
+    )  # fmt: skip
+    return cast("LoggedEvent", {**view.event, "log": place})

@@ -14,9 +14,8 @@ from lineside.fleet import EnrolledDevice, NewInvitation, RolloutPlan, SiteAutho
 from lineside.hub import Registration, ReplayOrder, Role, Services, create_app
 from lineside.hub.access.permissions import RULES, allows, right_of
 from lineside.hub.learning.datasets import Teaching
-from lineside.hub.roles import GRANTS, Right
 from lineside.hub.rollouts.service import NewRollout
-from lineside.hub.views import Identity, RunView
+from lineside.hub.views import GRANTS, Identity, Right, RunView
 from lineside.models import Package, build_package
 from tests.hub.pages.test_pages import read
 

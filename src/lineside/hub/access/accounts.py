@@ -24,8 +24,8 @@ from lineside.core import (
 from lineside.hub.access.auth import Auth, TokenFacts
 from lineside.hub.access.passwords import check_password, hash_password
 from lineside.hub.access.users import USER_KIND, User, all_users, checked_name, find_user, user_key
-from lineside.hub.eventlog.journal import BesideJournal, Journal, person_event
-from lineside.hub.roles import Role
+from lineside.hub.eventlog.ledger import BesideJournal, Journal, person_event
+from lineside.hub.views import Role
 from lineside.store import Logged, Records, open_records
 from lineside.streams import Event
 

@@ -30,8 +30,7 @@ from lineside.core import (
 )
 from lineside.hub.access.passwords import LONGEST, matches
 from lineside.hub.access.users import find_user
-from lineside.hub.roles import Role
-from lineside.hub.views import Identity
+from lineside.hub.views import Identity, Role
 from lineside.store import Document, Documents, Records
 from lineside.web.security import AttemptCounter, UnauthenticatedError
 

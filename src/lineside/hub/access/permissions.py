@@ -3,7 +3,7 @@
 | Identity | May |
 |---|---|
 | nobody | sign in, welcome page, styles, health; enrolment by code; inference calls (signed) |
-| ``session``, ``api`` | what the rights of its role allow (``roles.py``, ``RULES`` below) |
+| ``session``, ``api`` | what the rights of its role allow (``views.py``, ``RULES`` below) |
 | ``device`` | read packages, and the update repository that vouches for them |
 | ``ingest`` | hand in messages at ``/mqttingest`` |
 
@@ -14,8 +14,7 @@ import re
 from functools import lru_cache
 
 from lineside.core import RefusedError
-from lineside.hub.roles import GRANTS, Right, roles_with
-from lineside.hub.views import Identity
+from lineside.hub.views import GRANTS, Identity, Right, roles_with
 
 COOKIE = "lineside_session"
 

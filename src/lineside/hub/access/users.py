@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from lineside.core import InvalidError, NotFoundError, decode_fast, encode
-from lineside.hub.roles import Role
+from lineside.hub.views import Role
 from lineside.store import Document, Documents
 
 USER_KIND = "user"

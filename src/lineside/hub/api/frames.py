@@ -8,10 +8,9 @@ from fastapi.responses import Response
 
 from lineside.core import encode
 from lineside.hub.api.wire import Hub, Limit, Page, answer, following_of, gives, listed, moment
-from lineside.hub.eventlog.events import LoggedEvent, plain
 from lineside.hub.ingest.frames import GoneError
 from lineside.hub.problems import MEDIA_TYPE, Problem
-from lineside.hub.views import CameraView, FrameView, Picture
+from lineside.hub.views import CameraView, FrameView, LoggedEvent, Picture, plain
 from lineside.store import FrameRow
 
 router = APIRouter(prefix="/api/v1", tags=["frames"])

@@ -21,10 +21,9 @@ from lineside.hub.api.wire import (
     whole_number,
 )
 from lineside.hub.eventlog.dead_letters import QuarantinedRecord
-from lineside.hub.eventlog.events import LoggedEvent, plain
 from lineside.hub.eventlog.followers import FollowerView
 from lineside.hub.eventlog.trace import at_path
-from lineside.hub.views import DeadLetterView, Trace
+from lineside.hub.views import DeadLetterView, LoggedEvent, Trace, plain
 from lineside.twin import LineState, Order
 
 router = APIRouter(prefix="/api/v1", tags=["line"])

@@ -6,11 +6,11 @@ from fastapi import APIRouter, Depends, Query
 from fastapi.responses import Response, StreamingResponse
 
 from lineside.hub.api.wire import Hub, Limit, Page, answer, gives, listed, whole_number
-from lineside.hub.eventlog.events import LoggedEvent, plain
 from lineside.hub.rules.files import MEDIA, rule_events_file
 from lineside.hub.rules.log import RuleFilter, page_of, require_rule, rule_filter
 from lineside.hub.rules.sums import RuleSums, sums_of
 from lineside.hub.services import Services
+from lineside.hub.views import LoggedEvent, plain
 
 router = APIRouter(prefix="/api/v1", tags=["rules"])
 

@@ -21,7 +21,7 @@ from lineside.hub.access.auth import access_key
 from lineside.hub.access.permissions import may
 from lineside.hub.api.machines import Body, signed_request
 from lineside.hub.api.wire import Hub, gives, raw_body, refused
-from lineside.hub.downloads import Download, Sent
+from lineside.hub.downloads import Download, Sent, asked_range
 from lineside.hub.problems import (
     XML,
     ParameterError,
@@ -29,7 +29,6 @@ from lineside.hub.problems import (
     s3_request_id,
     xml_text,
 )
-from lineside.hub.ranges import asked_range
 from lineside.hub.rollouts.bucket import Entry, EntryPage, page_of
 from lineside.hub.views import Identity
 

@@ -10,7 +10,7 @@ from starlette.websockets import WebSocketDisconnect
 
 from lineside.core import LinesideError
 from lineside.hub.api.wire import gives, services_of
-from lineside.hub.live.socket import SESSION_OVER, Socket
+from lineside.hub.live import SESSION_OVER, Socket
 from lineside.hub.services import Services
 
 router = APIRouter(tags=["live"])

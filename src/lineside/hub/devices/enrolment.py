@@ -62,7 +62,7 @@ from lineside.fleet import (
 from lineside.hub.access.auth import Auth, TooManyError, revoke_keys_of_thing
 from lineside.hub.access.tls import hosts_of
 from lineside.hub.config import HubConfig
-from lineside.hub.eventlog.journal import Journal, person_event
+from lineside.hub.eventlog.ledger import Journal, person_event
 from lineside.links import is_identity
 from lineside.store import Documents, Records
 from lineside.web.security import AttemptCounter

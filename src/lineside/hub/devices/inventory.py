@@ -13,7 +13,7 @@ from lineside.fleet import EnrolledDevice, JobQuery, JobService, Presence
 from lineside.hub.config import HubConfig
 from lineside.hub.devices.enrolment import Enrolment
 from lineside.hub.devices.registry import DeviceLimits, Devices
-from lineside.hub.eventlog.journal import BesideJournal
+from lineside.hub.eventlog.ledger import BesideJournal
 from lineside.hub.views import DeviceView
 from lineside.store import open_records
 

@@ -1,30 +1,36 @@
-"""What could not be taken: messages refused on their way in, records that a follower set aside.
+"""Retry and dead-letter policy of everything that writes to the log.
 
-1. A refused message stands nowhere else, so a dead letter keeps its raw bytes, with reason, time
+1. While the store is away an operation is tried again. A message that cannot be taken becomes a
+   dead letter and never stops the others.
+2. A refused message stands nowhere else, so a dead letter keeps its raw bytes, with reason, time
    and topic. They stand among the blobs behind a head line of their own, so that forgetting a
-   letter can never take a picture that shares its bytes. The oldest go when there are too many.
-2. A record that a follower set aside stands in the log, so a quarantine keeps its position and the
+   letter can never take an image that shares its bytes. The oldest go when there are too many.
+3. A record that a follower set aside stands in the log, so a quarantine keeps its position and the
    reason. None is dropped: with a full quarantine the follower waits, until a person retries or
    discards some.
 """
 
 import contextlib
+import logging
 import threading
 from collections import Counter, deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import TypeVar
 
 from lineside.core import (
     Clock,
     Digest,
+    InvalidError,
     NotFoundError,
     UnavailableError,
     decode,
     new_id,
     to_plain,
 )
-from lineside.hub.eventlog.topics import DeadLetterError
+from lineside.hub.eventlog.stats import Stats
+from lineside.hub.eventlog.topics import DeadLetterError, Reason
 from lineside.hub.views import DeadLetterView
 from lineside.store import Blobs, Documents, Logged, Records
 
@@ -288,3 +294,79 @@ class Quarantine:
 
     def _id(self, position: int) -> str:
         return f"{self._follower}/{position:019d}"
+
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+_RETRY_S = 1.0
+
+
+class Keeping:
+    """Tries again while the store is away; puts away what cannot be taken."""
+
+    def __init__(self, dead: DeadLetters, *, stats: Stats, patient: bool = True) -> None:
+        """``patient``: wait for a store that is away; without, the caller hears of it at once."""
+        self._dead = dead
+        self._stats = stats
+        self._stop = threading.Event()
+        if not patient:
+            self._stop.set()
+
+    def hasty(self) -> "Keeping":
+        """The same without patience, for callers who can try again themselves."""
+        return Keeping(self._dead, stats=self._stats, patient=False)
+
+    def stop(self) -> None:
+        """Give up waiting for a store that is away."""
+        self._stop.set()
+
+    def refuse(
+        self, refusal: DeadLetterError, raw: bytes, *, topic: str, frame: bool = False
+    ) -> DeadLetterView:
+        """Keep one refused message and count it."""
+        kept = self.patiently(lambda: self._dead.keep(refusal, raw, topic=topic))
+        self._stats.refuse(str(refusal.reason), frame=frame)
+        logger.debug("message refused topic=%s reason=%s", topic, refusal)
+        return kept
+
+    def patiently(self, act: Callable[[], T]) -> T:
+        """Do it, again and again while the store is away."""
+        lost = False
+        while True:
+            try:
+                done = act()
+            except UnavailableError as error:
+                if self._stop.is_set():
+                    raise
+                if not lost:
+                    logger.warning("store away, waiting reason=%s", error)
+                lost = True
+                self._stop.wait(_RETRY_S)
+                continue
+            if lost:
+                logger.info("store back")
+            return done
+
+
+def keep_batch(
+    items: Sequence[T],
+    keep: Callable[[Sequence[T]], object],
+    *,
+    refuse: Callable[[T, DeadLetterError], object],
+) -> None:
+    """Keep all in one go; where the store refuses one of them, each alone.
+
+    A batch is taken or refused as a whole, so one bad name would otherwise take the good ones
+    with it.
+    """
+    if not items:
+        return
+    try:
+        keep(items)
+    except InvalidError as error:
+        if len(items) == 1:
+            refuse(items[0], DeadLetterError(Reason.FIELDS, str(error), where=error.where))
+            return
+        for item in items:
+            keep_batch([item], keep, refuse=refuse)

@@ -35,9 +35,8 @@ from lineside.core import (
 )
 from lineside.core.worker import backoff_s
 from lineside.hub.eventlog.dead_letters import Quarantine, QuarantinedRecord
-from lineside.hub.eventlog.journal import person_event
 from lineside.hub.eventlog.leases import HubLeases
-from lineside.hub.eventlog.ledger import Ledger
+from lineside.hub.eventlog.ledger import Ledger, person_event
 from lineside.store import Logged, Records
 
 logger = logging.getLogger(__name__)

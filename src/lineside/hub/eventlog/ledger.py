@@ -14,13 +14,13 @@ Rules:
 
 import logging
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, Protocol
 
-from lineside.core import Clock, FrameId, NotFoundError, Plant
+from lineside.core import Clock, FrameId, Json, NotFoundError, Plant, new_id
 from lineside.hub.eventlog.topics import hub_source
 from lineside.store import FrameRow, LogEntry, Logged, Records, anchor
 from lineside.streams import PREDICTION_TYPE, Event, decode_event, encode_event
@@ -370,3 +370,44 @@ def _pin_reason(event: Event) -> str:
 def is_late(at: datetime, *, now: datetime, max_age_s: float = 60.0) -> bool:
     """Whether a message is older than it may be to count as fresh; exactly the age is fresh."""
     return now - at > timedelta(seconds=max_age_s)
+
+
+class Journal(Protocol):
+    """Where events are written, with further writes of the same transaction."""
+
+    def record(
+        self, events: Sequence[Event], *, within: Callable[[list[Logged]], None] | None = None
+    ) -> object:
+        """Commit the events, and what ``within`` writes, or nothing of both."""
+        ...
+
+
+class BesideJournal:
+    """For programs beside the hub, over records they opened."""
+
+    def __init__(self, records: Records) -> None:
+        self._records = records
+
+    def record(
+        self, events: Sequence[Event], *, within: Callable[[list[Logged]], None] | None = None
+    ) -> object:
+        with self._records.transaction():
+            self._records.serialise(SERIAL)
+            logged = self._records.log.append([to_entry(event) for event in events])
+            if within is not None:
+                within(logged)
+        return logged
+
+
+def person_event(
+    kind: str, *, subject: str, site: str, clock: Clock, told: Mapping[str, Json]
+) -> Event:
+    """An event about what a person did; every one is its own."""
+    return Event(
+        id=new_id("evt", clock=clock),
+        source=hub_source(site),
+        type=kind,
+        subject=subject,
+        time=clock.now(),
+        data=dict(told),
+    )

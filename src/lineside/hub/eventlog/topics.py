@@ -1,4 +1,4 @@
-"""Which topic means what: the plant file's routes and lineside's own topics, read into records.
+"""Routes of the plant file and lineside's own topics, and the messages on them as records.
 
 Rules:
 

@@ -11,11 +11,10 @@ from lineside.core import (
     rfc3339,
     stable_id,
 )
-from lineside.hub.eventlog.events import view_of
 from lineside.hub.ingest.decoder import THUMBNAIL_PX
 from lineside.hub.ingest.thumbnails import is_unfinished
 from lineside.hub.models.packages import Packages
-from lineside.hub.views import EventView, FrameView, Picture
+from lineside.hub.views import EventView, FrameView, Picture, view_of
 from lineside.store import Blobs, FrameRow, Records
 from lineside.vision import Frame, check_picture, encode_png, heat_layer, open_frame
 

@@ -14,7 +14,7 @@ from functools import partial
 
 from lineside.core import Clock, InvalidError, Plant, stable_id
 from lineside.hub.devices.registry import AckState, Devices, ack_payload
-from lineside.hub.eventlog.failures import Keeping, keep_batch
+from lineside.hub.eventlog.dead_letters import Keeping, keep_batch
 from lineside.hub.eventlog.ledger import Ledger, Recorded
 from lineside.hub.eventlog.stats import Stats
 from lineside.hub.eventlog.topics import DeadLetterError, Reason, check_not_ahead

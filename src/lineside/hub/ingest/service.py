@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from lineside.core import Clock, Plant, Route, RouteKind, made_at
-from lineside.hub.eventlog.failures import Keeping, keep_batch
+from lineside.hub.eventlog.dead_letters import Keeping, keep_batch
 from lineside.hub.eventlog.ledger import Ledger, Recorded, is_late
 from lineside.hub.eventlog.stats import Stats
 from lineside.hub.eventlog.topics import (

@@ -1,10 +1,10 @@
-"""What a hurried intake left for later: reading pictures to their end, making thumbnails.
+"""Thumbnail worker: decodes in full, later, the frames that were stored after a quick check.
 
-When frames come faster than they can be decoded, a picture is kept after a glance at its beginning
-and end, with itself as thumbnail. This thread does the rest when nothing waits, newest batch last.
-A picture that turns out not to be readable becomes a dead letter too; its frame stays as it came.
-After a crash, and after more were left than are remembered, the frames kept last are looked through
-for those that were left.
+When frames come faster than they can be decoded, a frame is stored after a check of its header and
+end, with itself as thumbnail. This thread does the rest when nothing waits, newest batch last.
+An image that turns out not to be readable becomes a dead letter too; its frame stays as it came.
+After a crash, and after more were left than are remembered, the frames stored last are searched for
+those that were left.
 """
 
 import logging
@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable
 import numpy as np
 
 from lineside.core import FrameId, InvalidError, LinesideError, NotFoundError
-from lineside.hub.eventlog.failures import Keeping
+from lineside.hub.eventlog.dead_letters import Keeping
 from lineside.hub.eventlog.topics import DeadLetterError, Reason
 from lineside.hub.ingest.decoder import THUMBNAIL_PX
 from lineside.store import Blobs, FrameRow, Records

@@ -29,7 +29,7 @@ from lineside.core import (
 )
 from lineside.fleet import Release
 from lineside.hub.config import HubConfig
-from lineside.hub.eventlog.journal import BesideJournal, Journal, person_event
+from lineside.hub.eventlog.ledger import BesideJournal, Journal, person_event
 from lineside.hub.models.evidence import Changes, Evidence, evidence_of
 from lineside.hub.replay.repository import ReplayView, replays_of
 from lineside.models import (

@@ -24,7 +24,7 @@ from lineside.core import (
     new_id,
     to_plain,
 )
-from lineside.hub.eventlog.journal import Journal, person_event
+from lineside.hub.eventlog.ledger import Journal, person_event
 from lineside.hub.replay.records import ReplayCounts, ReplayOrder, ReplayResult
 from lineside.store import Documents, Records
 from lineside.streams import Event, EventChange

@@ -12,8 +12,7 @@ from lineside.core import (
     parse_rfc3339,
     require_order,
 )
-from lineside.hub.eventlog.events import view_of
-from lineside.hub.views import EventView
+from lineside.hub.views import EventView, view_of
 from lineside.store import EventLog
 from lineside.streams import EVENT_TYPE
 

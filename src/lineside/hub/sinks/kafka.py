@@ -1,34 +1,64 @@
 """Kafka beside the hub: MQTT → Kafka, events → Kafka, Kafka → the log.
 
 1. ``KafkaBridge`` passes MQTT messages on unchanged and acknowledges them to the MQTT broker when
-   Kafka has them. Retained messages are passed over: they say what was, and come at each start.
-   ``KafkaEvents`` follows the log. So neither loses what was said; a reader may get
-   a message twice, never not at all, and tells by the delivery's name, or the event's id.
-2. ``KafkaIntake`` commits offsets after the records are in the log. While the store is away it
-   pauses, and keeps its place in the group. What cannot be taken goes to the topic of dead letters,
-   to the hub's own, and stops nothing.
+   Kafka has them. Retained messages are passed over: they are old, and come at each start.
+   ``KafkaEvents`` follows the log. Neither loses a message; a reader may get one twice and
+   recognises it by the delivery's name, or the event's id.
+2. ``KafkaReader`` commits offsets after the records are in the log. While the store is away it
+   pauses, and keeps its place in the group. A record that cannot be taken goes to the topic of dead
+   letters and to the hub's own, and stops nothing.
+3. A record is a message of the plant: a JSON object under the MQTT topic that the settings name.
+   With ``ts``, topic and content make it one event, as over MQTT. Without, its time is the
+   record's, ``ts_is`` says so, and its place in the cluster makes it one event; a record that the
+   bridge wrote carries the name of its MQTT delivery instead, since it may stand there twice.
+4. A CloudEvent in structured mode (content type ``application/cloudevents+json``) is taken apart:
+   its ``data`` is the message, its ``time`` the time, and source and id make it one event, also
+   where its sender sent it twice. Every record arrived when the cluster says (``recordedtime``),
+   not when the hub read it.
+5. Events go out as they stand in the log, in structured mode (CloudEvents, Kafka protocol binding
+   1.0.2, 3.3), with ``ce_id`` and ``ce_source`` as headers too, so that a reader that takes each
+   once need not open them.
 """
 
 import logging
+import re
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
 from functools import partial
+from typing import Any
 
-from lineside.core import LinesideError, RefusedError, UnavailableError, need
+from lineside.core import (
+    InvalidError,
+    LinesideError,
+    RefusedError,
+    Route,
+    UnavailableError,
+    decode_json,
+    digest_of,
+    need,
+    rfc3339,
+    stable_id,
+)
 from lineside.core.worker import backoff_s
-from lineside.hub.config import KafkaBridged, KafkaRead, KafkaSent
-from lineside.hub.eventlog.deliveries import Deliveries
-from lineside.hub.eventlog.failures import keep_batch
+from lineside.hub.config import KafkaBridged, KafkaRead, KafkaSent, key_of
+from lineside.hub.eventlog.dead_letters import keep_batch
 from lineside.hub.eventlog.followers import Follower, Rejection, Selection, follow_from_now
 from lineside.hub.eventlog.leases import LeasedPart
 from lineside.hub.eventlog.ledger import is_late
-from lineside.hub.eventlog.topics import DeadLetterError, Reason, Router, check_not_ahead
-from lineside.hub.readers import open_hub_session
+from lineside.hub.eventlog.topics import (
+    DeadLetterError,
+    Reason,
+    Router,
+    check_not_ahead,
+    check_size,
+    plant_event,
+)
+from lineside.hub.readers import Deliveries, open_hub_session
 from lineside.hub.services import Services
-from lineside.hub.sinks.kafka_words import bridged_record, dead_record, event_of, is_sent, record_of
 from lineside.links import (
     BusSession,
     Delivery,
@@ -37,10 +67,121 @@ from lineside.links import (
     KafkaSender,
     KafkaTaken,
     MailboxFigures,
+    Message,
     topic_matches,
 )
 from lineside.store import Logged
-from lineside.streams import Event
+from lineside.streams import Event, decode_event
+
+CONTENT = "application/cloudevents+json"
+DELIVERY = "lineside_delivery"
+_NAME = re.compile(r"dlv_[0-9a-z]{1,60}")
+_MOST_KEY_BYTES = 1024
+_MOST_DETAIL_BYTES = 500
+
+
+def event_of(taken: KafkaTaken, route: Route, *, topic: str, site: str) -> Event:
+    """The event that a record is kept as.
+
+    Raises:
+        DeadLetterError: it cannot be taken.
+    """
+    made = _event_of(taken, route, topic=topic, site=site)
+    return replace(made, recordedtime=taken.at)
+
+
+def _event_of(taken: KafkaTaken, route: Route, *, topic: str, site: str) -> Event:
+    if taken.value is None:
+        raise DeadLetterError(Reason.NOT_JSON, "a deletion mark", where=taken.place)
+    check_size(route, len(taken.value), topic=topic)
+    if _header(taken, "content-type").startswith(CONTENT):
+        return _of_cloud_event(taken.value, route, topic=topic, site=site, place=taken.place)
+    document = _document(taken.value, taken.place)
+    if "ts" in document:
+        return plant_event(route, document, topic=topic, site=site)
+    named = _delivery(taken)
+    document |= {"ts": rfc3339(taken.at), "ts_is": "arrival", "delivery": named or taken.place}
+    made = plant_event(route, document, topic=topic, site=site)
+    if not named:
+        return made
+    return replace(made, id=stable_id("evt", topic, named, digest_of(taken.value)))
+
+
+def _of_cloud_event(raw: bytes, route: Route, *, topic: str, site: str, place: str) -> Event:
+    try:
+        told = decode_event(raw, where=place)
+    except InvalidError as error:
+        raise DeadLetterError(Reason.NOT_AN_EVENT, str(error), where=place) from error
+    document = {**told.data, "ts": rfc3339(told.time), "said_by": told.source, "says": told.id}
+    made = plant_event(route, document, topic=topic, site=site)
+    return replace(made, id=stable_id("evt", topic, told.source, told.id))
+
+
+def _document(raw: bytes, place: str) -> dict[str, Any]:
+    try:
+        document = decode_json(raw, where=place)
+    except (InvalidError, RecursionError) as error:
+        raise DeadLetterError(Reason.NOT_JSON, str(error), where=place) from error
+    if not isinstance(document, dict):
+        raise DeadLetterError(Reason.NOT_JSON, "not a JSON object", where=place)
+    return document
+
+
+def _header(taken: KafkaTaken, name: str) -> str:
+    found = (value for key, value in taken.headers if key.lower() == name)
+    return next(found, b"").decode(errors="replace").lower()
+
+
+def _delivery(taken: KafkaTaken) -> str:
+    """The name that a bridge gave, "" without; one that is no name of ours counts as none."""
+    found = _header(taken, DELIVERY)
+    return found if _NAME.fullmatch(found) else ""
+
+
+def bridged_record(message: Message, *, topic: str, delivery: str) -> KafkaRecord:
+    """An MQTT message as it goes to a topic: the payload's bytes, its own topic as key.
+
+    ``delivery`` "": the broker will not send it again, and its record has no name.
+    """
+    headers = ((DELIVERY, delivery.encode()),) if delivery else ()
+    key = message.topic.encode()
+    return KafkaRecord(topic=topic, value=message.payload, key=key, headers=headers)
+
+
+def is_sent(logged: Logged, sent: KafkaSent) -> bool:
+    """Whether an event is one of those that go to this topic."""
+    return any(fnmatchcase(logged.entry.type, pattern) for pattern in sent.types)
+
+
+def record_of(logged: Logged, sent: KafkaSent) -> KafkaRecord:
+    """An event of the log as a record."""
+    entry = logged.entry
+    return KafkaRecord(
+        topic=sent.topic,
+        value=entry.body,
+        key=key_of(logged, sent.key).encode()[:_MOST_KEY_BYTES],
+        headers=(
+            ("content-type", f"{CONTENT}; charset=UTF-8".encode()),
+            ("ce_id", entry.id.encode()),
+            ("ce_source", entry.source.encode()),
+        ),
+    )
+
+
+def dead_record(taken: KafkaTaken, refusal: DeadLetterError, *, topic: str) -> KafkaRecord:
+    """A record that could not be taken, as it came, with the reason in its headers."""
+    return KafkaRecord(
+        topic=topic,
+        value=taken.value or b"",
+        key=taken.key,
+        headers=(
+            *taken.headers,
+            ("lineside_reason", str(refusal.reason).encode()),
+            ("lineside_detail", refusal.detail.encode()[:_MOST_DETAIL_BYTES]),
+            ("lineside_place", taken.place.encode()),
+        ),
+    )
+
 
 logger = logging.getLogger(__name__)
 

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from lineside.core import Json, Plant, Task, Trigger, duration_text, to_plain
-from lineside.hub.live.watch import is_current
+from lineside.hub.live import is_current
 from lineside.hub.pages.format import DASH, counted, milliseconds, number, percent, span
 from lineside.hub.pages.views.answers import (
     Mark,

@@ -1,6 +1,6 @@
-"""What the hub tells the bus: rule events, in log order, again after a crash if in doubt.
+"""Rule events published on the bus, in log order, again after a crash if in doubt.
 
-A reader of the bus may get an event twice, never not at all; its id tells.
+A subscriber may get an event twice and recognises it by its id; none is lost.
 """
 
 from collections.abc import Sequence

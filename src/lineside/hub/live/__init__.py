@@ -1,1 +1,0 @@
-"""Changes pushed to browsers over the web socket."""
