@@ -14,13 +14,14 @@ import os
 import shutil
 import ssl
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 from lineside.core import Clock, InvalidError, Plant, RefusedError, UnavailableError, load_plant
+from lineside.core.worker import Worker
 from lineside.fleet import SiteAuthority
 from lineside.hub.access.tls import device_server_files
 from lineside.hub.config import HubConfig
@@ -193,7 +194,7 @@ def _watch_devices(broker: SiteBroker, services: Services, *, stack: ExitStack) 
         look = MosquittoLists(broker, enrolment=enrolment, plant=services.plant, clock=clock).look
     else:
         look = partial(_cut_off, broker, authority=authority, clock=clock)
-    watch = DeviceWatch(look)
+    watch = Worker("device-watch", look, every_s=_LOOK_S, delay_s=_LOOK_S)
     enrolment.revoked.append(lambda _: look())
     enrolment.enrolled.append(lambda _: look())
     watch.start()
@@ -243,31 +244,6 @@ class MosquittoLists:
         now = self._clock.now()
         issued = self._enrolment.authority().issued()
         return {one.serial: one.device for one in issued if one.revoked or one.ends_at <= now}
-
-
-class DeviceWatch:
-    """A thread that looks every second who has to go."""
-
-    def __init__(self, look: Callable[[], None]) -> None:
-        self._look = look
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="device-watch")
-
-    def start(self) -> None:
-        """Begin."""
-        self._thread.start()
-
-    def stop(self) -> None:
-        """End."""
-        self._stop.set()
-        self._thread.join()
-
-    def _run(self) -> None:
-        while not self._stop.wait(_LOOK_S):
-            try:
-                self._look()
-            except Exception:  # boundary: the next look may succeed
-                logger.exception("list of revoked devices not read")
 
 
 # ---- files for a mosquitto that somebody else starts

@@ -6,22 +6,21 @@
 3. Devices, training runs and dead letters of others are read from their documents.
 """
 
-import logging
 import threading
 
-from lineside.core import FrameId, LinesideError
+from lineside.core import FrameId
+from lineside.core.worker import Worker
 from lineside.hub.eventlog.ledger import Recorded
 from lineside.hub.ingest.decoder import Taken
 from lineside.hub.services import Services
 from lineside.streams import PREDICTION_TYPE, Event, read_prediction
-
-logger = logging.getLogger(__name__)
 
 FRAME_TYPE = "lineside.plant.frame.v1"
 DEVICES = "devices"
 """The part that hears the devices; its hub knows them from what they say."""
 _LOG_S = 0.2
 _DOCUMENTS_S = 2.0
+_LONGEST_RETRY_S = 2.0
 _MOST_ANSWERS = 1000
 
 
@@ -35,20 +34,16 @@ class Peers:
         self._frames: dict[str, Event] = {}
         self._answers: list[Event] = []
         self._next_s = 0.0
-        self._is_lost = False
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="peers")
+        self._worker = Worker("peers", self.step, every_s=_LOG_S, longest_retry_s=_LONGEST_RETRY_S)
         services.ledger.listen(self._note)
 
     def start(self) -> None:
         """Begin."""
-        self._thread.start()
+        self._worker.start()
 
     def stop(self) -> None:
         """End after the turn in hand."""
-        self._stop.set()
-        if self._thread.ident is not None:
-            self._thread.join()
+        self._worker.stop()
 
     def step(self) -> None:
         """One turn."""
@@ -91,16 +86,3 @@ class Peers:
         row = records.frames.get(FrameId(str(event.data.get("frame", ""))))
         taken = Taken(row=row, event=event, encoded=blobs.get(row.digest))
         self._services.watch.frame(taken)
-
-    def _run(self) -> None:
-        while not self._stop.wait(_LOG_S):
-            try:
-                self.step()
-            except LinesideError as error:
-                if not self._is_lost:
-                    logger.warning("other hubs not read reason=%s", error)
-                self._is_lost = True
-            except Exception:  # boundary
-                logger.exception("other hubs not read")
-            else:
-                self._is_lost = False

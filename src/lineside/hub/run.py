@@ -28,6 +28,7 @@ from lineside.core import (
     new_id,
 )
 from lineside.core.systemd import Supervisor
+from lineside.core.worker import Worker
 from lineside.hub.access.accounts import TOKEN_TYPE
 from lineside.hub.access.auth import issue_link
 from lineside.hub.access.tls import check_authority, server_files
@@ -309,18 +310,15 @@ def _admit_clients(broker: SiteBroker, *, taking: threading.Event, stack: ExitSt
     if taking.is_set():
         broker.admit_clients()
         return
-    over = threading.Event()
 
-    def wait() -> None:
-        while not over.is_set():
-            if taking.wait(_LOOK_S):
-                broker.admit_clients()
-                return
+    def admit_when_taking() -> None:
+        if taking.wait(_LOOK_S):
+            broker.admit_clients()
+            worker.request_stop()
 
-    thread = threading.Thread(target=wait, name="broker-admits")
-    thread.start()
-    stack.callback(thread.join)
-    stack.callback(over.set)
+    worker = Worker("broker-admits", admit_when_taking)
+    worker.start()
+    stack.callback(worker.stop)
 
 
 def _start_work(
@@ -552,18 +550,18 @@ def _serve_inference(services: Services, *, stack: ExitStack) -> str:
 def _serve(bound: _Bound, *, stack: ExitStack) -> None:
     """Serve on a thread of its own; returns when requests are answered."""
     server = bound.server
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [bound.listener]}, name="web")
-    thread.start()
+    worker = Worker("web", lambda: server.run(sockets=[bound.listener]), every_s=None)
+    worker.start()
 
     def end() -> None:
         server.should_exit = True
-        thread.join()
+        worker.join()
 
     stack.callback(end)
     pause = threading.Event()
     waited_s = 0.0
     while not server.started:
-        if not thread.is_alive() or waited_s > _START_S:
+        if not worker.is_alive or waited_s > _START_S:
             raise UnavailableError("the web server did not start", fix="Read the log above.")
         pause.wait(0.01)
         waited_s += 0.01

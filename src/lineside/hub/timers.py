@@ -15,7 +15,6 @@ Rules of retention, which holds the data folder within its limit:
 
 import logging
 import os
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -23,6 +22,7 @@ from pathlib import Path
 from time import monotonic
 
 from lineside.core import Clock, LinesideError
+from lineside.core.worker import Worker
 from lineside.hub.config import Retention
 from lineside.hub.eventlog.topics import hub_source
 from lineside.hub.peers import DEVICES
@@ -166,7 +166,6 @@ class Timers:
 
     def __init__(self, services: Services, *, clock: Clock) -> None:
         self._clock = clock
-        self._stop = threading.Event()
         desk = services.job_desk
         self._duties = [
             _Duty(name="orders", every_s=_TICK_S, act=services.tick, part=ORDERS),
@@ -186,17 +185,15 @@ class Timers:
         self._leases = {
             duty.part: services.leases.lease(duty.part) for duty in self._duties if duty.part
         }
-        self._thread = threading.Thread(target=self._run, name="timers")
+        self._worker = Worker("timers", self.step, every_s=_TICK_S / 2, delay_s=_TICK_S / 2)
 
     def start(self) -> None:
         """Begin."""
-        self._thread.start()
+        self._worker.start()
 
     def stop(self) -> None:
         """End after the duty in hand."""
-        self._stop.set()
-        if self._thread.ident is not None:
-            self._thread.join()
+        self._worker.stop()
         for lease in self._own:
             lease.release()
 
@@ -212,10 +209,6 @@ class Timers:
 
     def _may(self, duty: _Duty) -> bool:
         return not duty.part or self._leases[duty.part].is_held
-
-    def _run(self) -> None:
-        while not self._stop.wait(_TICK_S / 2):
-            self.step()
 
 
 def _housekeeping(services: Services) -> list[_Duty]:

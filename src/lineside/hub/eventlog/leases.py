@@ -22,7 +22,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from lineside.core import Clock, ConflictError, LinesideError
-from lineside.core.worker import backoff_s
+from lineside.core.worker import Worker
 from lineside.store import Lease, Records
 
 logger = logging.getLogger(__name__)
@@ -138,9 +138,7 @@ class LeasedPart:
         self._lease = lease
         self._opener = opener
         self._close: Callable[[], None] | None = None
-        self._failed = 0
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name=f"part-{lease.name}")
+        self._worker = Worker(f"part-{lease.name}", self.step, every_s=_LOOK_S, delay_s=_LOOK_S)
 
     def start(self) -> None:
         """Begin, at once where there is nobody to share with.
@@ -151,13 +149,11 @@ class LeasedPart:
         if self._lease.is_alone:
             self._close = self._opener()
         else:
-            self._thread.start()
+            self._worker.start()
 
     def stop(self) -> None:
         """Close the part and let another hub have it."""
-        self._stop.set()
-        if self._thread.ident is not None:
-            self._thread.join()
+        self._worker.stop()
         self._end()
         self._lease.release()
 
@@ -173,20 +169,6 @@ class LeasedPart:
         close, self._close = self._close, None
         if close is not None:
             close()
-
-    def _run(self) -> None:
-        while not self._stop.wait(backoff_s(self._failed) if self._failed else _LOOK_S):
-            try:
-                self.step()
-            except LinesideError as error:
-                if not self._failed:
-                    logger.warning("part cannot begin name=%s reason=%s", self._lease.name, error)
-                self._failed += 1
-            except Exception:  # boundary
-                logger.exception("part failed name=%s", self._lease.name)
-                self._failed += 1
-            else:
-                self._failed = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -229,16 +211,13 @@ class HubLeases:
         self._free_since_s: dict[str, float] = {}
         self._unshared: set[str] = set()
         self._hubs: tuple[str, ...] = (hub,)
-        self._is_lost = False
-        self._stop = threading.Event()
-        self._wake = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="leases")
+        self._worker = Worker("leases", self.step, every_s=TURN_S, longest_retry_s=TURN_S)
 
     def lease(self, name: str) -> PartLease:
         """The lease of a part; asked for twice, it is the same."""
         with self._lock:
             found = self._parts.setdefault(name, PartLease(name, leases=self))
-        self._wake.set()
+        self._worker.wake()
         return found
 
     @property
@@ -255,15 +234,13 @@ class HubLeases:
     def start(self) -> None:
         """Take this hub's share, by a thread of its own."""
         if not self.alone:
-            self._thread.start()
+            self._worker.start()
 
     def stop(self) -> None:
         """End; the others need not wait for the leases' end. Call it after the parts have ended."""
-        self._stop.set()
-        self._wake.set()
-        if self._thread.ident is None:
+        if not self._worker.is_alive:
             return
-        self._thread.join()
+        self._worker.stop()
         try:
             names = [_PRESENCE + self.hub, *self._parts]
             self.records.leases.release(names, holder=self.hub)
@@ -323,21 +300,3 @@ class HubLeases:
         found = [name for name in free if now_s - self._free_since_s[name] >= LENGTH_S]
         self._unshared.update(found)
         return found
-
-    def _run(self) -> None:
-        while not self._stop.is_set():
-            self._wake.clear()
-            self._guarded()
-            self._wake.wait(TURN_S)
-
-    def _guarded(self) -> None:
-        try:
-            self.step()
-        except LinesideError as error:
-            if not self._is_lost:
-                logger.warning("leases not renewed reason=%s", error)
-            self._is_lost = True
-        except Exception:  # boundary
-            logger.exception("leases not renewed")
-        else:
-            self._is_lost = False

@@ -14,7 +14,8 @@ from collections.abc import Callable, Iterable
 
 import numpy as np
 
-from lineside.core import FrameId, InvalidError, LinesideError, NotFoundError
+from lineside.core import FrameId, InvalidError, NotFoundError
+from lineside.core.worker import Worker
 from lineside.hub.eventlog.dead_letters import Keeping
 from lineside.hub.eventlog.topics import DeadLetterError, Reason
 from lineside.hub.ingest.decoder import THUMBNAIL_PX
@@ -40,9 +41,9 @@ class Finisher:
         self._keeping = keeping
         self._waiting: deque[FrameId] = deque()
         self._more = False
-        self._added = threading.Condition()
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="finisher")
+        self._lock = threading.Lock()
+        self._worker = Worker("finisher", self._turn, longest_retry_s=_WAIT_S)
+        self._stop = self._worker.stopping
         self.busy: Callable[[], bool] = lambda: False
 
     @property
@@ -54,29 +55,26 @@ class Finisher:
         """Remember the frames that a glance let in."""
         left = [row.id for row in rows if is_unfinished(row)]
         if left:
-            with self._added:
+            with self._lock:
                 room = _MOST_WAITING - len(self._waiting)
                 self._more = self._more or len(left) > room
                 self._waiting.extend(left[: max(0, room)])
-                self._added.notify()
+            self._worker.wake()
 
     def start(self) -> None:
         """Look for what was left before, then begin."""
-        self._thread.start()
+        self._more = True
+        self._worker.start()
 
     def stop(self) -> None:
         """End after the batch in hand; the rest is found on the next start."""
-        self._stop.set()
-        with self._added:
-            self._added.notify()
-        if self._thread.ident is not None:
-            self._thread.join()
+        self._worker.stop()
 
     def look_again(self) -> None:
         """Look for what another hub may have left."""
-        with self._added:
+        with self._lock:
             self._more = True
-            self._added.notify()
+        self._worker.wake()
 
     def look_back(self) -> None:
         """Find unfinished frames among those captured last, and on as far as there are some."""
@@ -93,7 +91,7 @@ class Finisher:
 
     def step(self) -> int:
         """Finish one batch; how many frames it had."""
-        with self._added:
+        with self._lock:
             batch = [self._waiting.popleft() for _ in range(min(_BATCH, len(self._waiting)))]
         rows = [row for row in map(self._row, batch) if row is not None and is_unfinished(row)]
         small = {row.id: self._thumbnail(row) for row in rows}
@@ -117,27 +115,16 @@ class Finisher:
             return _unreadable()
         return checked.thumbnail
 
-    def _run(self) -> None:
-        self._guarded(self.look_back)
-        while not self._stop.is_set():
-            if self._waiting and not self.busy():
-                self._guarded(self.step)
-                continue
-            if self._more and not self._waiting:
-                self._more = False
-                self._guarded(self.look_back)
-                continue
-            with self._added:
-                self._added.wait(_BUSY_S if self._waiting else _WAIT_S)
-
-    def _guarded(self, act: Callable[[], object]) -> None:
-        try:
-            act()
-        except LinesideError as error:
-            logger.warning("frames left unfinished reason=%s", error)
-            self._stop.wait(_WAIT_S)
-        except Exception:  # boundary
-            logger.exception("frames left unfinished")
+    def _turn(self) -> float:
+        """Finish a batch or look for more; returns the seconds until the next turn."""
+        if self._waiting and not self.busy():
+            self.step()
+            return 0.0
+        if self._more and not self._waiting:
+            self._more = False
+            self.look_back()
+            return 0.0
+        return _BUSY_S if self._waiting else _WAIT_S
 
 
 def _unreadable() -> bytes:

@@ -9,7 +9,6 @@
 """
 
 import logging
-import threading
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
@@ -23,6 +22,7 @@ from lineside.core import (
     UnavailableError,
     stable_id,
 )
+from lineside.core.worker import Worker
 from lineside.hub.api.reference import document_of
 from lineside.hub.eventlog.topics import Router
 from lineside.hub.services import Services
@@ -129,19 +129,15 @@ class MongoOrders:
         self._sink = sink
         self._services = services
         self._lease = services.leases.lease(_CURSOR)
-        self._stop = threading.Event()
-        self._lost = False
-        self._thread = threading.Thread(target=self._run, name="mongo-orders")
+        self._worker = Worker("mongo-orders", self._turn, every_s=_POLL_S, delay_s=_POLL_S)
 
     def start(self) -> None:
         """Begin."""
-        self._thread.start()
+        self._worker.start()
 
     def stop(self) -> None:
         """End after the poll in hand."""
-        self._stop.set()
-        if self._thread.ident is not None:
-            self._thread.join()
+        self._worker.stop()
         self._lease.release()
 
     def step(self) -> int:
@@ -194,17 +190,6 @@ class MongoOrders:
             orders.refuse(order_id, by=_BY, reason=str(error)[:_MOST_REASON], document=document)
             logger.info("order of another twin refused order=%s why=%s", order_id, error)
 
-    def _run(self) -> None:
-        while not self._stop.wait(_POLL_S):
-            try:
-                if self._lease.hold():
-                    self.step()
-            except UnavailableError as error:
-                if not self._lost:
-                    logger.warning("orders in MongoDB not read reason=%s", error)
-                self._lost = True
-            except Exception:  # boundary
-                logger.exception("orders in MongoDB not read")
-                self._lost = True
-            else:
-                self._lost = False
+    def _turn(self) -> None:
+        if self._lease.hold():
+            self.step()

@@ -28,6 +28,7 @@ from lineside.core import (
     encode,
     replace_durably,
 )
+from lineside.core.worker import Worker
 from lineside.fleet import SiteAuthority, renewal_due, server_certificate
 from lineside.hub.access.auth import Credentials
 from lineside.hub.access.tls import hosts_of
@@ -308,8 +309,6 @@ class OpcuaFeed:
     def __init__(self, server: OpcuaServer, *, services: Services) -> None:
         self._server = server
         self._services = services
-        self._stop = threading.Event()
-        self._grown = threading.Event()
         self._lock = threading.Lock()
         self._inspections = {one.id for one in services.plant.inspection}
         self._newest: dict[str, Event] = {}
@@ -318,7 +317,7 @@ class OpcuaFeed:
         self._rules = {
             name: RuleSaid() for name in (*(one.id for one in services.plant.rule), *OWN_RULES)
         }
-        self._thread = threading.Thread(target=self._run, name="opcua-feed")
+        self._worker = Worker("opcua-feed", self._turn, every_s=_OFTEN_S)
 
     def load(self) -> None:
         """What was there before the start."""
@@ -338,14 +337,11 @@ class OpcuaFeed:
     def start(self) -> None:
         """Begin."""
         self._services.ledger.listen(self._heard)
-        self._thread.start()
+        self._worker.start()
 
     def stop(self) -> None:
         """End."""
-        self._stop.set()
-        self._grown.set()
-        if self._thread.ident is not None:
-            self._thread.join()
+        self._worker.stop()
 
     def step(self) -> int:
         """Say what changed; how many nodes."""
@@ -390,7 +386,7 @@ class OpcuaFeed:
             for event, logged in zip(events, fresh, strict=True)
             if logged.arrived_at >= recent
         )
-        self._grown.set()
+        self._worker.wake()
 
     def _kept_counts(self) -> Mapping[str, int]:
         try:
@@ -408,14 +404,11 @@ class OpcuaFeed:
                     held = self._newest.get(event.subject)
                     if held is None or held.time <= event.time:
                         self._newest[event.subject] = event
-        self._grown.set()
+        self._worker.wake()
 
-    def _run(self) -> None:
-        while not self._stop.is_set():
-            self._grown.clear()
-            self.step()
-            self._stop.wait(_SOON_S)
-            self._grown.wait(_OFTEN_S)
+    def _turn(self) -> None:
+        self.step()
+        self._worker.stopping.wait(_SOON_S)  # what comes within it goes with the next turn
 
 
 def start_opcua(services: Services, *, stack: ExitStack) -> None:
