@@ -69,10 +69,10 @@ class Member:
             (KafkaRead(topic=topic, route="i/part"),), receiver=self._receiver, dead=self._dead,
             services=hub,
         )  # fmt: skip
-        self.intake.start()
+        self.intake.worker.start()
 
     def leave(self) -> None:
-        self.intake.stop()
+        self.intake.worker.stop()
         self._receiver.close()
         self._dead.close()
 

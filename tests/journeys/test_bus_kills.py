@@ -188,7 +188,7 @@ def test_while_the_store_is_away_the_broker_keeps_all_but_quality_0(
                 wait_until(rounds(senders, 300))
             with sending(broker, 0, pause_s=0.0001) as strays:
                 wait_until(lambda: dropped(hub) > 50)
-            wait_until(lambda: "store away" in caplog.text)
+            wait_until(lambda: "away, trying again" in caplog.text)
             store.execute("ROLLBACK")
         kept = said_by(senders)
         wait_until(lambda: not kept - logged(tmp_path))

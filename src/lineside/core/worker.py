@@ -164,7 +164,8 @@ class Worker:
             pause_s = self.turn()
             if pause_s is None:
                 return
-            self._woken.wait(pause_s)
+            if pause_s > 0:
+                self._woken.wait(pause_s)
 
     def _log(self, error: Exception | None) -> None:
         if error is None:
@@ -193,19 +194,20 @@ def retry(
     act: Callable[[], T],
     *,
     stop: threading.Event,
+    on: type[LinesideError] = UnavailableError,
     first_s: float = _FIRST_RETRY_S,
     most_s: float = _LONGEST_RETRY_S,
 ) -> T:
     """Return the result of ``act``, which is tried again while the other side is away.
 
     Raises:
-        UnavailableError: the other side is away, and ``stop`` is set.
+        LinesideError: ``act`` failed with ``on``, and ``stop`` is set.
     """
     attempt = 0
     while True:
         try:
             result = act()
-        except UnavailableError as error:
+        except on as error:
             if stop.is_set():
                 raise
             if not attempt:

@@ -42,7 +42,7 @@ from lineside.core import (
     digest_of,
     new_id,
 )
-from lineside.core.worker import backoff_s
+from lineside.core.worker import Worker, retry
 from lineside.hub.eventlog.dead_letters import Keeping
 from lineside.hub.eventlog.stats import CAMERAS
 from lineside.hub.eventlog.topics import DeadLetterError, Reason, Router
@@ -204,28 +204,27 @@ class Reader:
         self._store = store
         self._keeping = keeping
         self._identify = identify
-        self._stop = threading.Event()
         self._taking = threading.Lock()
         self._turn = threading.Condition()
         self._taken = 0
         self._committed = 0
-        self._threads = [
-            threading.Thread(target=self._run, name=f"read-{name}-{number}")
-            for number in range(threads)
+        self._workers = [
+            Worker(f"read-{name}-{number}", self._store_batch) for number in range(threads)
         ]
+        self._stop = self._workers[0].stopping
 
     def start(self) -> None:
         """Begin."""
-        for thread in self._threads:
-            thread.start()
+        for worker in self._workers:
+            worker.start()
 
     def stop(self) -> None:
         """Finish the batch in hand, acknowledge it, and leave; the broker keeps the session."""
-        self._stop.set()
+        for worker in self._workers:
+            worker.request_stop()
         self._session.stop()
-        for thread in self._threads:
-            if thread.ident is not None:
-                thread.join()
+        for worker in self._workers:
+            worker.join()
         self._session.close()
 
     def figures(self) -> MailboxFigures:
@@ -237,15 +236,14 @@ class Reader:
         """Whether messages wait here, or are not stored yet."""
         return self._taken != self._committed or bool(self._session.figures().waiting)
 
-    def _run(self) -> None:
-        while not self._stop.is_set():
-            with self._taking:
-                deliveries = self._session.take(most=_BATCH, timeout_s=_WAIT_S)
-                messages = self._identified(deliveries) if deliveries else []
-                number = self._taken
-                self._taken += bool(messages)
-            if messages and self._stored_in_turn(messages, number=number):
-                self._session.acknowledge(deliveries)
+    def _store_batch(self) -> None:
+        with self._taking:
+            deliveries = self._session.take(most=_BATCH, timeout_s=_WAIT_S)
+            messages = self._identified(deliveries) if deliveries else []
+            number = self._taken
+            self._taken += bool(messages)
+        if messages and self._stored_in_turn(messages, number=number):
+            self._session.acknowledge(deliveries)
 
     def _identified(self, deliveries: Sequence[Delivery]) -> list[Message]:
         """The messages with their deliveries; none where the hub stops before the store is back."""
@@ -296,14 +294,10 @@ class Reader:
 
     def _patiently(self, act: Callable[[], Any]) -> list[Any]:
         """What ``act`` gave, asked for while the store is away; nothing if the hub stops before."""
-        attempt = 0
-        while True:
-            try:
-                return [act()]
-            except UnavailableError:
-                if self._stop.wait(backoff_s(attempt)):
-                    return []
-                attempt += 1
+        try:
+            return [retry(act, stop=self._stop)]
+        except UnavailableError:
+            return []
 
 
 class Timeless:
@@ -425,30 +419,33 @@ class BrokerLosses:
         self._mailbox = mailbox
         self._first: int | None = None
         self.count = 0
-        self._thread = threading.Thread(target=self._run, name="broker-losses")
+        self._worker = Worker("broker-losses", self._read)
 
     def start(self) -> None:
         """Begin."""
-        self._thread.start()
+        self._worker.start()
 
     def stop(self) -> None:
         """End."""
         self._mailbox.close()
-        self._thread.join()
+        self._worker.stop()
 
-    def _run(self) -> None:
-        while (message := self._mailbox.get(timeout_s=None)) is not None:
-            text = message.payload.decode("ascii", errors="replace")
-            if not text.isdigit():
-                continue
-            if self._first is not None and int(text) > self.count == self._first:
-                logger.warning(
-                    "the broker drops messages dropped=%s: what may wait there for a client is too"
-                    " little (max_queued_messages of mosquitto), or they are of quality 0",
-                    text,
-                )
-            self.count = int(text)
-            self._first = self.count if self._first is None else self._first
+    def _read(self) -> None:
+        message = self._mailbox.get(timeout_s=None)
+        if message is None:  # closed, here or together with its bus
+            self._worker.request_stop()
+            return
+        text = message.payload.decode("ascii", errors="replace")
+        if not text.isdigit():
+            return
+        if self._first is not None and int(text) > self.count == self._first:
+            logger.warning(
+                "the broker drops messages dropped=%s: what may wait there for a client is too"
+                " little (max_queued_messages of mosquitto), or they are of quality 0",
+                text,
+            )
+        self.count = int(text)
+        self._first = self.count if self._first is None else self._first
 
 
 def watch_losses(bus: Bus) -> BrokerLosses | None:

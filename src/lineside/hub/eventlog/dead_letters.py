@@ -29,6 +29,7 @@ from lineside.core import (
     new_id,
     to_plain,
 )
+from lineside.core.worker import retry
 from lineside.hub.eventlog.stats import Stats
 from lineside.hub.eventlog.topics import DeadLetterError, Reason
 from lineside.hub.views import DeadLetterView
@@ -299,7 +300,7 @@ class Quarantine:
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
-_RETRY_S = 1.0
+_LONGEST_RETRY_S = 1.0
 
 
 class Keeping:
@@ -332,21 +333,7 @@ class Keeping:
 
     def patiently(self, act: Callable[[], T]) -> T:
         """Do it, again and again while the store is away."""
-        lost = False
-        while True:
-            try:
-                done = act()
-            except UnavailableError as error:
-                if self._stop.is_set():
-                    raise
-                if not lost:
-                    logger.warning("store away, waiting reason=%s", error)
-                lost = True
-                self._stop.wait(_RETRY_S)
-                continue
-            if lost:
-                logger.info("store back")
-            return done
+        return retry(act, stop=self._stop, most_s=_LONGEST_RETRY_S)
 
 
 def keep_batch(

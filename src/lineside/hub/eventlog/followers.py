@@ -16,7 +16,6 @@
 """
 
 import logging
-import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass
@@ -33,7 +32,7 @@ from lineside.core import (
     NotFoundError,
     UnavailableError,
 )
-from lineside.core.worker import backoff_s
+from lineside.core.worker import Worker
 from lineside.hub.eventlog.dead_letters import Quarantine, QuarantinedRecord
 from lineside.hub.eventlog.leases import HubLeases
 from lineside.hub.eventlog.ledger import Ledger, person_event
@@ -47,7 +46,6 @@ DOUBTFUL_TRIES = 10
 _PAGE = 200
 _WAIT_S = 1.0
 _FIRST_RETRY_S = 0.2
-_LONGEST_RETRY_S = 15.0
 _REFRESH_EVERY = 10
 _STANDBY_EVERY = 5
 
@@ -193,13 +191,16 @@ class Follower:
         self._held = lease is None
         self._resume = resume or (lambda position: position)
         self._outside = outside or (lambda: None)
-        self._stop = threading.Event()
         self._waiting: Waiting | None = None
-        self._attempt = 0
+        self._is_idle = False
         self._doubts = 0
         self._turns = 0
         self._oldest: datetime | None = None
-        self._thread = threading.Thread(target=self._run, name=f"follow-{name}")
+        self._worker = Worker(
+            f"follow-{name}", self._wait_and_turn, first_retry_s=_FIRST_RETRY_S,
+            at_end=self._release, report=self._note_failure,
+        )  # fmt: skip
+        self._stop = self._worker.stopping
         self._noted = self._looked = 0
         self._load()
 
@@ -211,15 +212,14 @@ class Follower:
 
     def start(self) -> None:
         """Begin to follow."""
-        self._thread.start()
+        self._worker.start()
 
     def stop(self) -> None:
         """End after the page in hand, and give the lease up."""
-        self._stop.set()
+        self._worker.request_stop()
         with self._ledger.grown:
             self._ledger.grown.notify_all()
-        if self._thread.ident is not None:
-            self._thread.join()
+        self._worker.join()
 
     @property
     def behind(self) -> int:
@@ -241,7 +241,7 @@ class Follower:
         )  # fmt: skip
 
     def _state(self, waiting: Waiting | None) -> FollowerState:
-        if not self._thread.is_alive():
+        if not self._worker.is_alive:
             return FollowerState.STOPPED
         if not self._held:
             return FollowerState.STANDBY
@@ -358,38 +358,46 @@ class Follower:
 
     # ---- the thread
 
-    def _run(self) -> None:
-        try:
-            while not self._stop.is_set():
-                if not self._guarded():
-                    self._wait()
-        finally:
-            if self._lease is not None and self._held:
-                self._lease.release()
-
-    def _guarded(self) -> bool:
-        """One turn; False where there is something to wait for."""
-        try:
-            if not self._has_lease():
-                return False
-            handled = self.step()
-        except LinesideError as error:
-            if self._attempt == 0:
-                logger.warning(
-                    "follower waits name=%s position=%d reason=%s", self.name, self.position, error
-                )
-            self._note_lost(error)
+    def turn(self) -> bool:
+        """Handle one page if this hub may; False where there is something to wait for."""
+        if not self._has_lease():
             return False
-        except Exception as error:  # boundary
-            if self._attempt == 0:
-                logger.exception("follower failed name=%s position=%d", self.name, self.position)
-            self._note_lost(error)
-            return False
-        if self._attempt:
-            self._attempt = 0
-            logger.info("follower goes on name=%s position=%d", self.name, self.position)
+        handled = self.step()
         self._waiting = None
         return handled > 0
+
+    def _wait_and_turn(self) -> float:
+        """Take a turn, after waiting for entries; returns the seconds until the next."""
+        is_idle, self._is_idle = self._is_idle, False
+        if is_idle:
+            with self._ledger.grown:
+                self._ledger.grown.wait_for(
+                    lambda: self._stop.is_set() or self.behind > 0, timeout=_WAIT_S
+                )
+        if self._stop.is_set():
+            return 0.0
+        self._is_idle = not self.turn() and self._held
+        return 0.0 if self._held else _WAIT_S
+
+    def _release(self) -> None:
+        if self._lease is not None and self._held:
+            self._lease.release()
+
+    def _note_failure(self, error: Exception | None) -> None:
+        """Log when the follower begins to wait and when it goes on; keep since when and why."""
+        if error is None:
+            logger.info("follower goes on name=%s position=%d", self.name, self.position)
+            return
+        if self._worker.failures == 1 and isinstance(error, LinesideError):
+            logger.warning(
+                "follower waits name=%s position=%d reason=%s", self.name, self.position, error
+            )
+        elif self._worker.failures == 1:
+            logger.error(
+                "follower failed name=%s position=%d", self.name, self.position, exc_info=error
+            )
+        since = self._waiting.since if self._waiting else self._ledger.clock.now()
+        self._waiting = Waiting(since, reason_of(error))
 
     def _has_lease(self) -> bool:
         if self._lease is None:
@@ -405,31 +413,12 @@ class Follower:
 
     def _stand_by(self) -> None:
         """Know, about, how far the hub that holds the lease came; its troubles are not ours."""
-        self._attempt, self._waiting = 0, None
+        self._waiting = None
         self._turns += 1
         if self._turns % _STANDBY_EVERY == 0:
             self._load()
         else:
             self.quarantine.refresh()
-
-    def _note_lost(self, error: Exception) -> None:
-        since = self._waiting.since if self._waiting else self._ledger.clock.now()
-        self._waiting = Waiting(since, reason_of(error))
-        self._attempt += 1
-
-    def _wait(self) -> None:
-        """Until the log grows, or for the back-off; what came since the last look is there."""
-        if self._attempt:
-            self._stop.wait(
-                backoff_s(self._attempt - 1, first_s=_FIRST_RETRY_S, most_s=_LONGEST_RETRY_S)
-            )
-        elif not self._held:
-            self._stop.wait(_WAIT_S)
-        else:
-            with self._ledger.grown:
-                self._ledger.grown.wait_for(
-                    lambda: self._stop.is_set() or self.behind > 0, timeout=_WAIT_S
-                )
 
 
 def reason_of(error: Exception) -> str:

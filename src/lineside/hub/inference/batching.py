@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lineside.core import Clock, LinesideError, UnavailableError
+from lineside.core.worker import Worker
 from lineside.web.security import BusyError
 
 Arrays = Mapping[str, NDArray[Any]]
@@ -78,13 +79,12 @@ class Batcher:
         self._settings = settings
         self._calls: deque[_Call] = deque()
         self._some = threading.Condition()
-        self._stop = threading.Event()
         self._lock = threading.Lock()
         self._running = threading.Lock()
         self._inside = 0
         self._runs = self._rows = self._refused = 0
-        self._thread = threading.Thread(target=self._work, name=f"batch-{name}", daemon=True)
-        self._thread.start()
+        self._worker = Worker(f"batch-{name}", self._turn, at_end=self._finish, clock=clock)
+        self._worker.start()
 
     def figures(self) -> BatchFigures:
         """Counts since the start."""
@@ -98,7 +98,7 @@ class Batcher:
             UnavailableError: the network does not answer.
             InvalidError: the network refuses them.
         """
-        if self._stop.is_set() or len(rows) >= self._settings.most_rows:
+        if self._worker.stopping.is_set() or len(rows) >= self._settings.most_rows:
             return self._run(rows)
         with self._lock:
             self._inside += 1
@@ -111,8 +111,7 @@ class Batcher:
 
     def close(self) -> None:
         """Answer what waits, then end the thread."""
-        self._stop.set()
-        self._thread.join()
+        self._worker.stop()
 
     def _alone(self, rows: NDArray[np.float32]) -> Arrays:
         try:
@@ -143,7 +142,7 @@ class Batcher:
         waited_s = 0.0
         while not call.done.wait(_IDLE_S):
             waited_s += _IDLE_S
-            if not self._thread.is_alive() or waited_s >= _ANSWER_S:
+            if not self._worker.is_alive or waited_s >= _ANSWER_S:
                 raise UnavailableError("the model does not answer", fix="Try again.")
         if call.error is not None:
             raise call.error
@@ -152,13 +151,15 @@ class Batcher:
 
     # ---- the thread
 
-    def _work(self) -> None:
-        while True:
-            if self._waits(_IDLE_S):
-                with self._running:  # while somebody runs alone, others gather
-                    self._answer_all(self._gathered())
-            elif self._stop.is_set():
-                return
+    def _turn(self) -> None:
+        if self._waits(_IDLE_S):
+            with self._running:  # while somebody runs alone, others gather
+                self._answer_all(self._gathered())
+
+    def _finish(self) -> None:
+        """Answer those who came before the end."""
+        while self._waits(0.0):
+            self._turn()
 
     def _waits(self, wait_s: float) -> bool:
         """Whether a call waits, or comes within that time."""

@@ -35,6 +35,7 @@ from lineside.core import (
     rfc3339,
     to_plain,
 )
+from lineside.core.worker import Worker
 from lineside.datasets import Library
 from lineside.hub.learning.run_choice import inspection_for
 from lineside.hub.models.packages import Packages
@@ -96,7 +97,7 @@ class _Child:
     """A child at work."""
 
     process: subprocess.Popen[bytes]
-    thread: threading.Thread
+    worker: Worker
     cancelled: bool = False
 
 
@@ -210,7 +211,7 @@ class Runs:
                 raise ConflictError(f"the run is {view.state}", where=run_id, fix="Nothing to do.")
             child.cancelled = True
         self._end(child.process)
-        child.thread.join(timeout=_KILL_AFTER_S)
+        child.worker.join(_KILL_AFTER_S)
         return self.one(run_id)
 
     def resume(self, run_id: str) -> RunView:
@@ -234,7 +235,7 @@ class Runs:
             child.cancelled = True
             self._end(child.process)
         for child in children:
-            child.thread.join()
+            child.worker.join()
 
     # ---- the child
 
@@ -274,13 +275,11 @@ class Runs:
             process = subprocess.Popen(  # noqa: S603  our own interpreter and module
                 command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors
             )
-        thread = threading.Thread(
-            target=self._follow, args=(view.id, process), name=f"run-{view.id}"
-        )
-        self._children[view.id] = _Child(process=process, thread=thread)
+        worker = Worker(f"run-{view.id}", lambda: self._follow(view.id, process), every_s=None)
+        self._children[view.id] = _Child(process=process, worker=worker)
         self._put(view, pid=process.pid)
         logger.info("run started run=%s pid=%d", view.id, process.pid)
-        thread.start()
+        worker.start()
 
     def _follow(self, run_id: str, process: subprocess.Popen[bytes]) -> None:
         try:

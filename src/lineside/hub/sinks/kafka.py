@@ -22,8 +22,6 @@
 
 import logging
 import re
-import threading
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -43,7 +41,7 @@ from lineside.core import (
     rfc3339,
     stable_id,
 )
-from lineside.core.worker import backoff_s
+from lineside.core.worker import Worker, retry
 from lineside.hub.config import KafkaBridged, KafkaRead, KafkaSent, key_of
 from lineside.hub.eventlog.dead_letters import keep_batch
 from lineside.hub.eventlog.followers import Follower, Rejection, Selection, follow_from_now
@@ -217,63 +215,15 @@ class KafkaEvents:
         return [Rejection(wanted[each.index], each.error.message) for each in refused]
 
 
-class _Worker(ABC):
-    """A thread that does the same step again and again, and survives what it does not foresee."""
-
-    def __init__(self, name: str) -> None:
-        self._stop = threading.Event()
-        self._lost = False
-        self._name = name
-        self._thread = threading.Thread(target=self._run, name=name)
-
-    def start(self) -> None:
-        """Begin."""
-        self._thread.start()
-
-    def stop(self) -> None:
-        """End after the step in hand."""
-        self._stop.set()
-        if self._thread.ident is not None:
-            self._thread.join()
-
-    @abstractmethod
-    def step(self) -> None:
-        """One turn."""
-
-    def _run(self) -> None:
-        attempt = 0
-        while not self._stop.is_set():
-            try:
-                self.step()
-                attempt = 0
-            except LinesideError as error:
-                self._note_lost(error)
-                self._stop.wait(backoff_s(attempt))
-                attempt += 1
-            except Exception:  # boundary
-                logger.exception("step failed name=%s", self._name)
-                self._stop.wait(backoff_s(attempt))
-                attempt += 1
-
-    def _note_lost(self, why: LinesideError) -> None:
-        if not self._lost:
-            logger.warning("waiting name=%s reason=%s", self._name, why)
-        self._lost = True
-
-    def _note_back(self) -> None:
-        if self._lost:
-            logger.info("goes on name=%s", self._name)
-        self._lost = False
-
-
-class KafkaBridge(_Worker):
+class KafkaBridge:
     """MQTT → Kafka, value bytes unchanged, the MQTT topic as key."""
 
     def __init__(
         self, bridges: Sequence[KafkaBridged], *, session: BusSession, sender: KafkaSender,
         services: Services, name: str,
     ) -> None:  # fmt: skip
-        super().__init__("kafka-bridge")
+        self.worker = Worker("kafka-bridge", self.step)
+        self._stop = self.worker.stopping
         self._bridges = bridges
         self._session = session
         self._sender = sender
@@ -306,35 +256,28 @@ class KafkaBridge(_Worker):
 
         What was taken is not acknowledged, and would not come again while the connection holds.
         """
-        attempt = 0
-        while taken and not self._stop.is_set():
-            try:
-                return self._deliveries.names(taken)
-            except LinesideError as error:
-                self._note_lost(error)
-                self._stop.wait(backoff_s(attempt))
-                attempt += 1
-        return []
+        try:
+            return retry(
+                lambda: self._deliveries.names(taken) if taken else [],
+                stop=self._stop, on=LinesideError,
+            )  # fmt: skip
+        except LinesideError:
+            return []
 
     def _sent(self, records: Sequence[KafkaRecord]) -> bool:
         """Again and again while Kafka is away; False when the hub stops before."""
-        attempt = 0
-        while records and not self._stop.is_set():
-            try:
-                refused = self._sender.send(records)
-            except LinesideError as error:
-                self._note_lost(error)
-                self._stop.wait(backoff_s(attempt))
-                attempt += 1
-                continue
-            self._note_back()
-            for refusal in refused:
-                record = records[refusal.index]
-                why = DeadLetterError(Reason.NOT_SENT, refusal.error.message)
-                self._keeping.refuse(why, record.value, topic=(record.key or b"").decode())
-            self.count += len(records) - len(refused)
+        if not records:
             return True
-        return not records
+        try:
+            refused = retry(lambda: self._sender.send(records), stop=self._stop, on=LinesideError)
+        except LinesideError:
+            return False
+        for refusal in refused:
+            record = records[refusal.index]
+            why = DeadLetterError(Reason.NOT_SENT, refusal.error.message)
+            self._keeping.refuse(why, record.value, topic=(record.key or b"").decode())
+        self.count += len(records) - len(refused)
+        return True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -343,14 +286,16 @@ class _Item:
     taken: KafkaTaken
 
 
-class KafkaIntake(_Worker):
+class KafkaIntake:
     """Kafka → the log."""
 
     def __init__(
         self, reads: Sequence[KafkaRead], *, receiver: KafkaReceiver, dead: KafkaSender,
         services: Services,
     ) -> None:  # fmt: skip
-        super().__init__("kafka-intake")
+        self.worker = Worker("kafka-intake", self.step)
+        self._stop = self.worker.stopping
+        self._is_lost = False
         self._routes = {each.topic: each.route for each in reads}
         self._router = Router(services.plant)
         self._receiver = receiver
@@ -370,10 +315,14 @@ class KafkaIntake(_Worker):
             try:
                 self._keep(taken)
             except LinesideError as error:
-                self._note_lost(error)
+                if not self._is_lost:
+                    logger.warning("waiting name=kafka-intake reason=%s", error)
+                self._is_lost = True
                 self._receiver.pause(timeout_s=_PAUSE_S)
                 continue
-            self._note_back()
+            if self._is_lost:
+                logger.info("goes on name=kafka-intake")
+            self._is_lost = False
             self._receiver.resume()
             self._receiver.commit(taken)
             self._refused.clear()
@@ -483,7 +432,7 @@ def _start_bridge(services: Services, *, bus_url: str, stack: ExitStack) -> None
             bridge = KafkaBridge(
                 bridges, session=session, sender=sender, services=services, name=name
             )
-            _run(bridge, sender=sender, stack=opening)
+            _run(bridge.worker, sender=sender, stack=opening)
             running.append(bridge)
             opening.callback(running.clear)
             return opening.pop_all().close
@@ -508,12 +457,12 @@ def _start_intake(services: Services, *, stack: ExitStack) -> None:
     stack.callback(receiver.close)
     dead = _sender(services, "dead")
     intake = KafkaIntake(config.take, receiver=receiver, dead=dead, services=services)
-    _run(intake, sender=dead, stack=stack)
+    _run(intake.worker, sender=dead, stack=stack)
     services.stats.watch("kafka_taken", lambda: intake.count)
     services.stats.watch("kafka_dead", lambda: intake.dead_count)
 
 
-def _run(worker: _Worker, *, sender: KafkaSender, stack: ExitStack) -> None:
+def _run(worker: Worker, *, sender: KafkaSender, stack: ExitStack) -> None:
     worker.start()
     stack.callback(worker.stop)
     stack.callback(sender.close)

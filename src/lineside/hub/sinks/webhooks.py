@@ -36,7 +36,7 @@ from lineside.core import (
     rfc3339,
     stable_id,
 )
-from lineside.core.worker import backoff_s
+from lineside.core.worker import Worker, backoff_s
 from lineside.hub.config import WebhookConfig, key_of
 from lineside.hub.eventlog.dead_letters import Quarantine
 from lineside.hub.eventlog.followers import Follower, Selection, Waiting, follow_from_now
@@ -255,15 +255,14 @@ class Webhook:
         self._token = self._lease.token
         self._busy = 0
         self._quarantine = quarantine
-        self._stop = threading.Event()
         self._moved = threading.Condition()
         self._lanes = Lanes(self._load())
         self._lost: Waiting | None = None
         self._unkept = False
-        self._threads = [
-            threading.Thread(target=self._run, name=f"webhook-{config.name}-{number}")
-            for number in range(config.parallel)
+        self._workers = [
+            self._worker(f"webhook-{config.name}-{number}") for number in range(config.parallel)
         ]
+        self._stop = self._workers[0].stopping
         self.figures = WebhookFigures()
 
     @property
@@ -277,17 +276,17 @@ class Webhook:
 
     def start(self) -> None:
         """Begin to post."""
-        for thread in self._threads:
-            thread.start()
+        for worker in self._workers:
+            worker.start()
 
     def stop(self) -> None:
         """Wait no longer; ends after the posts in hand."""
-        self._stop.set()
+        for worker in self._workers:
+            worker.request_stop()
         with self._moved:
             self._moved.notify_all()
-        for thread in self._threads:
-            if thread.ident is not None:
-                thread.join()
+        for worker in self._workers:
+            worker.join()
 
     def read(self, entries: Sequence[Logged]) -> None:
         """Put what is wanted into the lanes; returns when all of it is there.
@@ -483,21 +482,24 @@ class Webhook:
 
     # ---- threads
 
-    def _run(self) -> None:
-        with closing(WebhookSender(self._config.target)) as sender:
-            while not self._stop.is_set():
-                if not self._guarded(sender):
-                    self._wait()
+    def _worker(self, name: str) -> Worker:
+        sender = WebhookSender(self._config.target)
+        return Worker(
+            name, lambda: self._turn_or_wait(sender), longest_retry_s=_LOOK_S, at_end=sender.close,
+            report=self._note_failure,
+        )  # fmt: skip
 
-    def _guarded(self, sender: WebhookSender) -> bool:
-        try:
-            return self.turn(sender)
-        except LinesideError as error:
+    def _turn_or_wait(self, sender: WebhookSender) -> None:
+        if not self.turn(sender):
+            self._wait()
+
+    def _note_failure(self, error: Exception | None) -> None:
+        """Remember who is away; a post that is taken clears that."""
+        if isinstance(error, LinesideError):
             with self._moved:
                 self._note_lost(error.message)
-        except Exception:  # boundary
-            logger.exception("webhook failed name=%s", self._config.name)
-        return False
+        elif error is not None:
+            logger.error("webhook failed name=%s", self._config.name, exc_info=error)
 
     def _wait(self) -> None:
         with self._moved:
