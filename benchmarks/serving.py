@@ -36,8 +36,8 @@ from lineside.core import SystemClock
 from lineside.fleet import wire
 from lineside.fleet.wire import open_inference_pb2 as pb2
 from lineside.hub import HubConfig, RunningHub, running
-from lineside.hub.inference.batching import Batching
-from lineside.hub.models.service import Registration
+from lineside.hub.inference.model_server import Batching
+from lineside.hub.models.model_service import Registration
 from lineside.models import BareEngine, Package, Predictor, read_wrapping, wrapped
 from lineside.training.common.backbone import lite0_full
 from lineside.training.tasks.classify.export import POOLED, write_features

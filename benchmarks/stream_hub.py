@@ -18,7 +18,7 @@ from lineside.core import Plant, SystemClock
 from lineside.hub.eventlog.followers import Follower, Selection
 from lineside.hub.eventlog.ledger import Ledger, Recorded
 from lineside.hub.eventlog.topics import hub_source
-from lineside.hub.models.service import MODEL_TYPE
+from lineside.hub.models.model_service import MODEL_TYPE
 from lineside.hub.rules.service import Rules, rules_follower
 from lineside.store import LogEntry, Records, open_records
 from lineside.streams import EVENT_TYPE, PREDICTION_TYPE, Event

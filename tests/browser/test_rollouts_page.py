@@ -12,7 +12,7 @@ from playwright.sync_api import Browser, expect
 
 from lineside.core import SystemClock, encode, rfc3339
 from lineside.hub import Accounts, HubConfig, Registration, Role, RunningHub, running
-from lineside.hub.rollouts.service import NewRollout
+from lineside.hub.rollouts.rollout_service import NewRollout
 from tests.browser.conftest import Watched, watch
 from tests.browser.test_pages import OVER, SIZES, assess, settle
 from tests.hub.conftest import PLANT

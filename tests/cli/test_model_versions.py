@@ -66,7 +66,7 @@ def test_a_person_approves_and_rejects_with_a_reason(
     first, *rest = capsys.readouterr().out.splitlines()
     assert first == "Rejected by eve: one answer only"
     assert len(rest) == 1, "figures are shown by lineside model show"
-    assert "lineside.hub.models.service" not in {one.name for one in caplog.records}
+    assert "lineside.hub.models.model_service" not in {one.name for one in caplog.records}
     assert _run(["model", "list", "--config", config]) == 0
     assert f"{GROUP}/1" in capsys.readouterr().out
 

@@ -11,7 +11,7 @@ from lineside.cli.app import _run
 from lineside.cli.rollout import _figures
 from lineside.core import SystemClock, encode
 from lineside.hub import HubConfig, Services, running
-from lineside.hub.models.service import Registration
+from lineside.hub.models.model_service import Registration
 from lineside.models import build_package
 from tests.hub.conftest import PLANT
 from tests.models.conftest import package_parts

@@ -9,8 +9,17 @@ from fastapi.testclient import TestClient
 from starlette.routing import BaseRoute, Route
 
 from lineside.hub import HubConfig, Services, create_app
-from lineside.hub.access.permissions import COOKIE, RULES, is_open, may, right_of
-from lineside.hub.views import GRANTS, Identity, Right, Role
+from lineside.hub.access.permissions import (
+    COOKIE,
+    GRANTS,
+    RULES,
+    Identity,
+    Right,
+    Role,
+    is_open,
+    may,
+    right_of,
+)
 from lineside.testing import FakeClock
 from lineside.web.security import UnauthenticatedError
 

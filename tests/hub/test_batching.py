@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from lineside.core import InvalidError, SystemClock, UnavailableError
-from lineside.hub.inference.batching import Arrays, Batcher, Batching
+from lineside.hub.inference.model_server import Arrays, Batcher, Batching
 
 
 class Network:

@@ -16,7 +16,7 @@ from lineside.core import Plant, UnavailableError, decode_json
 from lineside.hub import HubConfig, Registration, Role, Services, build_services, create_app
 from lineside.hub.learning.datasets import Teaching
 from lineside.hub.models.comparison import CompareSettings, Comparisons
-from lineside.hub.models.service import MODEL_TYPE
+from lineside.hub.models.model_service import MODEL_TYPE
 from lineside.links import Bus
 from lineside.models import Comparison, Package, build_package
 from lineside.store import Logged, open_blobs, open_records

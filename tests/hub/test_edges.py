@@ -19,7 +19,7 @@ from lineside.core import (
     rfc3339,
 )
 from lineside.hub import HubConfig, Services, running
-from lineside.hub.api.reference import document_of
+from lineside.hub.api.documents import document_of
 from lineside.hub.eventlog.dead_letters import Keeping, keep_batch
 from lineside.hub.eventlog.followers import Follower, Selection
 from lineside.hub.eventlog.topics import DeadLetterError, Reason, Router

@@ -11,7 +11,7 @@ from fastapi.testclient import TestClient
 from lineside.core import InvalidError, RefusedError, encode
 from lineside.fleet import Release
 from lineside.hub import HubConfig, Role, Services, create_app
-from lineside.hub.models.service import Models
+from lineside.hub.models.model_service import Models
 from lineside.models import ModelVersion, Package, build_package
 from lineside.store import Logged
 from lineside.testing import FakeClock

@@ -12,6 +12,7 @@ from asyncua import Client, ua
 from lineside.core import InvalidError, Plant, SystemClock, rfc3339
 from lineside.hub import HubConfig, Services
 from lineside.hub.access.accounts import Accounts
+from lineside.hub.access.permissions import Role
 from lineside.hub.run import running
 from lineside.hub.sinks.opcua import (
     Known,
@@ -21,7 +22,6 @@ from lineside.hub.sinks.opcua import (
     opcua_settings,
     values_of,
 )
-from lineside.hub.views import Role
 from lineside.links import Kind, OpcuaEvent, OpcuaNode, OpcuaValue, Quality, open_bus
 from lineside.links.opcua_records import NAMESPACE
 from lineside.store import Logged

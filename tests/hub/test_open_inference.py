@@ -15,10 +15,10 @@ from lineside.core import InvalidError, UnavailableError
 from lineside.fleet import wire
 from lineside.fleet.wire import open_inference_pb2 as pb2
 from lineside.hub import Services
+from lineside.hub.access.permissions import Role
 from lineside.hub.access.tls import ServerFiles
 from lineside.hub.api.inference_grpc import InferenceServer
-from lineside.hub.models.service import Registration
-from lineside.hub.views import Role
+from lineside.hub.models.model_service import Registration
 from lineside.testing import FakeClock
 
 GROUP = "racks"

@@ -13,8 +13,8 @@ from fastapi.testclient import TestClient
 
 from lineside.core import ConflictError, Json, Plant, UnavailableError, decode_json, rfc3339
 from lineside.hub import HubConfig, Registration, Role, Services, create_app
-from lineside.hub.models.page import version_page
-from lineside.hub.models.service import MODEL_TYPE
+from lineside.hub.models.evidence import version_page
+from lineside.hub.models.model_service import MODEL_TYPE
 from lineside.hub.replay.records import ReplayOrder
 from lineside.hub.replay.repository import REPLAY_TYPE, ReplayBook, ReplayView
 from lineside.hub.replay.service import Replays, ReplaySettings

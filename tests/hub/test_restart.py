@@ -21,7 +21,7 @@ from lineside.core import (
     rfc3339,
 )
 from lineside.hub import HubConfig, Retention, Services, build_services
-from lineside.hub.api.reference import collection_page
+from lineside.hub.api.documents import collection_page
 from lineside.hub.eventlog.followers import Follower, Selection
 from lineside.hub.sinks.mongo import MongoOrders, MongoWriter
 from lineside.hub.sinks.mqtt import EventOutbox

@@ -43,8 +43,8 @@ from lineside.fleet import (
     pin_root,
 )
 from lineside.hub import HubConfig, Services, build_services
-from lineside.hub.models.service import Registration
-from lineside.hub.rollouts.service import NewRollout
+from lineside.hub.models.model_service import Registration
+from lineside.hub.rollouts.rollout_service import NewRollout
 from lineside.links import Message
 from lineside.models import Package, build_package
 from lineside.store import open_blobs, open_records

@@ -20,9 +20,9 @@ from lineside.fleet import (
     TrialReport,
 )
 from lineside.hub import HubConfig, Role, Services, build_services, create_app
-from lineside.hub.models.service import Registration
+from lineside.hub.models.model_service import Registration
 from lineside.hub.rollouts.repository import ROLLOUT_TYPE
-from lineside.hub.rollouts.service import NewRollout
+from lineside.hub.rollouts.rollout_service import NewRollout
 from lineside.links import Message
 from lineside.models import GroupSettings, Package, Window, build_package
 from lineside.testing import FakeClock

@@ -8,7 +8,7 @@ from fastapi.testclient import TestClient
 from lineside.core import NotFoundError
 from lineside.hub import Services, trace
 from lineside.hub.eventlog.trace import Tracer, at_path
-from lineside.hub.models.service import Registration
+from lineside.hub.models.model_service import Registration
 from lineside.hub.views import Trace
 from lineside.models import Registry
 from lineside.store import ChainReport, EventLog, Records, open_records

@@ -13,7 +13,7 @@ import pytest
 
 from lineside.core import SystemClock
 from lineside.hub import HubConfig
-from lineside.hub.models.service import Registration
+from lineside.hub.models.model_service import Registration
 from lineside.hub.run import RunningHub, running
 from lineside.models import read_wrapping, wrapped
 from lineside.testing.networks import shades

@@ -22,11 +22,11 @@ from lineside.core import InvalidError, RefusedError, SystemClock, UnavailableEr
 from lineside.edge import HubSource
 from lineside.fleet import Target, UpdateClient, pin_root, prefixed
 from lineside.hub import HubConfig, Services, create_app, issue_access_key, running
+from lineside.hub.access.permissions import Role
 from lineside.hub.downloads import asked_range
+from lineside.hub.models.model_service import Registration
 from lineside.hub.models.releases import RELEASE_KIND
-from lineside.hub.models.service import Registration
 from lineside.hub.timers import Timers
-from lineside.hub.views import Role
 from lineside.models import Package, build_package
 from lineside.testing import FakeClock
 

@@ -13,10 +13,8 @@ from lineside.cli.app import _run
 from lineside.core import ConflictError, InvalidError, NotFoundError, RefusedError
 from lineside.hub import Accounts, NewToken, Role, Services, create_app
 from lineside.hub.access.auth import Auth, Credentials, TooManyError
-from lineside.hub.access.passwords import check_password, hash_password, matches
-from lineside.hub.access.permissions import COOKIE
-from lineside.hub.access.users import checked_name, user_key
-from lineside.hub.views import GRANTS, Right
+from lineside.hub.access.permissions import COOKIE, GRANTS, Right
+from lineside.hub.access.users import check_password, checked_name, hash_password, matches, user_key
 from lineside.testing import FakeClock
 from lineside.web.security import AttemptCounter
 
@@ -30,8 +28,8 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Argon2 with little memory, so that a guess does not take a third of a second."""
     hasher = PasswordHasher(time_cost=1, memory_cost=64, parallelism=1)
     nobody = hasher.hash("nobody at all")
-    monkeypatch.setattr("lineside.hub.access.passwords._hasher", lambda: hasher)
-    monkeypatch.setattr("lineside.hub.access.passwords._nobody", lambda: nobody)
+    monkeypatch.setattr("lineside.hub.access.users._hasher", lambda: hasher)
+    monkeypatch.setattr("lineside.hub.access.users._nobody", lambda: nobody)
 
 
 def test_a_password_costs_what_rfc_9106_asks(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,9 +22,9 @@ from lineside.fleet import (
     RolloutStep,
 )
 from lineside.hub import HubConfig, RunningHub, running
-from lineside.hub.models.service import Registration
+from lineside.hub.models.model_service import Registration
 from lineside.hub.rollouts.repository import ROLLOUT_TYPE
-from lineside.hub.rollouts.service import NewRollout
+from lineside.hub.rollouts.rollout_service import NewRollout
 from lineside.links import open_bus
 from lineside.models import build_package
 from lineside.testing.links import LONG_S, wait_until

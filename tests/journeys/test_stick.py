@@ -11,7 +11,7 @@ from lineside.cli.config import load_edge
 from lineside.core import SystemClock, decode_json
 from lineside.edge import EdgeConfig, run
 from lineside.hub import HubConfig, running
-from lineside.hub.models.service import Registration
+from lineside.hub.models.model_service import Registration
 from lineside.links import open_bus
 from lineside.models import Package, build_package
 from lineside.testing.links import LONG_S

@@ -8,6 +8,7 @@ Not here: rules. A handler decodes, calls one room, encodes; what an order may d
 
 from lineside.hub.access.accounts import Accounts, NewToken, open_accounts
 from lineside.hub.access.auth import AccessKey, TokenFacts, issue_access_key, revoke_access_key
+from lineside.hub.access.permissions import Right, Role, roles_with
 from lineside.hub.access.tls import ServerFiles, issue_for
 from lineside.hub.access.users import User
 from lineside.hub.broker import mosquitto_files
@@ -20,8 +21,8 @@ from lineside.hub.devices.inventory import (
 )
 from lineside.hub.eventlog.ledger import BesideJournal
 from lineside.hub.eventlog.trace import trace
-from lineside.hub.models.page import version_page
-from lineside.hub.models.service import Models, Registration, open_models
+from lineside.hub.models.evidence import version_page
+from lineside.hub.models.model_service import Models, Registration, open_models
 from lineside.hub.replay.answers import Kept
 from lineside.hub.replay.choice import Wished, named_package, package_file, replay
 from lineside.hub.replay.records import AS_RECORDED, ReplayOrder, ReplayResult
@@ -34,7 +35,6 @@ from lineside.hub.rules.trial import attempt, compared
 from lineside.hub.run import RunningHub, create_app, run, running, sign_in_link
 from lineside.hub.services import Services, build_services
 from lineside.hub.site_init import SiteMade, SiteWish, certificate_words, init_site
-from lineside.hub.views import Right, Role, roles_with
 
 __all__ = [
     "AS_RECORDED",

@@ -21,9 +21,8 @@ from typing import IO
 from lineside.compat.aws.signed_links import is_signed_link
 from lineside.core import LinesideError, RefusedError, UnavailableError
 from lineside.hub.access.auth import Auth
-from lineside.hub.access.permissions import COOKIE, is_open, may, may_be_signed
+from lineside.hub.access.permissions import COOKIE, Identity, is_open, may, may_be_signed
 from lineside.hub.problems import refusal
-from lineside.hub.views import Identity
 from lineside.web.security import (
     LOOPBACK,
     App,

@@ -31,6 +31,7 @@ from lineside.core.systemd import Supervisor
 from lineside.core.worker import Worker
 from lineside.hub.access.accounts import TOKEN_TYPE
 from lineside.hub.access.auth import issue_link
+from lineside.hub.access.permissions import Role
 from lineside.hub.access.tls import check_authority, server_files
 from lineside.hub.broker import SiteBroker, open_broker
 from lineside.hub.config import HubConfig
@@ -40,7 +41,7 @@ from lineside.hub.eventlog.ledger import person_event
 from lineside.hub.eventlog.stats import CAMERAS
 from lineside.hub.eventlog.topics import hub_source
 from lineside.hub.learning.drift import DriftWatch
-from lineside.hub.models.service import MODEL_TYPE
+from lineside.hub.models.model_service import MODEL_TYPE
 from lineside.hub.peers import DEVICES, Peers
 from lineside.hub.readers import (
     READERS,
@@ -58,7 +59,6 @@ from lineside.hub.sinks.mqtt import EventOutbox
 from lineside.hub.sinks.opcua import check_opcua, start_opcua
 from lineside.hub.sinks.webhooks import start_webhooks
 from lineside.hub.timers import Timers
-from lineside.hub.views import Role
 from lineside.links import Bus, MailboxFigures, open_bus
 from lineside.store import open_blobs, open_records
 from lineside.streams import EVENT_TYPE, PREDICTION_TYPE

@@ -48,9 +48,9 @@ from lineside.hub.eventlog.ledger import Ledger
 from lineside.hub.eventlog.stats import Stats
 from lineside.hub.eventlog.topics import Router
 from lineside.hub.eventlog.trace import Tracer
+from lineside.hub.inference.endpoints import InferenceQueue
 from lineside.hub.inference.functions import Functions
-from lineside.hub.inference.queue import InferenceQueue
-from lineside.hub.inference.service import Inference
+from lineside.hub.inference.model_server import Inference
 from lineside.hub.ingest.decoder import Intake, Taken
 from lineside.hub.ingest.frames import Frames
 from lineside.hub.ingest.predictions import DeviceIngest, DeviceWatchers
@@ -64,15 +64,15 @@ from lineside.hub.learning.retraining import Retraining
 from lineside.hub.live import Live, Watch
 from lineside.hub.models.comparison import CompareSettings, Comparisons
 from lineside.hub.models.desired import DesiredStates
+from lineside.hub.models.model_service import Models
 from lineside.hub.models.packages import Packages
 from lineside.hub.models.releases import Releases
-from lineside.hub.models.service import Models
 from lineside.hub.orders import Orders
 from lineside.hub.replay.repository import ReplayBook
 from lineside.hub.replay.service import Replays, ReplaySettings
 from lineside.hub.rollouts.bucket import Bucket
 from lineside.hub.rollouts.jobs import RolloutJobs
-from lineside.hub.rollouts.service import Rollouts
+from lineside.hub.rollouts.rollout_service import Rollouts
 from lineside.hub.rules.service import Rules
 from lineside.hub.views import Events
 from lineside.links import Bus

@@ -1,80 +1,12 @@
-"""Records the hub answers with, in the API and on the pages, and the roles that may ask.
-
-``core.to_plain`` of a record is the JSON. Roles and their rights:
-
-| Role | Looks | Operates | Builds | Releases | Administers |
-|---|---|---|---|---|---|
-| ``viewer`` | yes | | | | |
-| ``operator`` | yes | yes | | | |
-| ``engineer`` | yes | yes | yes | | |
-| ``approver`` | yes | yes | | yes | |
-| ``admin`` | yes | yes | yes | yes | yes |
-
-An approver does not build, so that the approver is never the one who made the version; that nobody
-approves a version of their own is a rule beside this one (``models.ModelVersions``), and holds for
-``admin`` too.
-"""
+"""Records the hub answers with, in the API and on the pages; ``core.to_plain`` is the JSON."""
 
 from dataclasses import dataclass, field
 from datetime import datetime
-from enum import StrEnum
 from typing import Any, NotRequired, TypedDict, cast
 
 from lineside.core import Digest, decode_json
 from lineside.store import EventLog, FrameRow, Logged
 from lineside.vision import Prediction
-
-
-class Right(StrEnum):
-    """What a route asks of whoever calls it.
-
-    ``look``: read anything; ``operate``: orders, labels, trying and counting pictures, comparing a
-    version again; ``build``: dataset versions, training runs, replays, packages and versions of
-    models, trying a rule; ``release``: approve, reject, take into use, settings of model groups;
-    ``administer``: what no other right covers.
-    """
-
-    LOOK = "look"
-    OPERATE = "operate"
-    BUILD = "build"
-    RELEASE = "release"
-    ADMINISTER = "administer"
-
-
-class Role(StrEnum):
-    """What a person, or a token of kind ``api``, is."""
-
-    VIEWER = "viewer"
-    OPERATOR = "operator"
-    ENGINEER = "engineer"
-    APPROVER = "approver"
-    ADMIN = "admin"
-
-
-GRANTS: dict[Role, frozenset[Right]] = {
-    Role.VIEWER: frozenset({Right.LOOK}),
-    Role.OPERATOR: frozenset({Right.LOOK, Right.OPERATE}),
-    Role.ENGINEER: frozenset({Right.LOOK, Right.OPERATE, Right.BUILD}),
-    Role.APPROVER: frozenset({Right.LOOK, Right.OPERATE, Right.RELEASE}),
-    Role.ADMIN: frozenset(Right),
-}
-
-
-def roles_with(right: Right) -> tuple[Role, ...]:
-    """Who has a right, from the least role to the most."""
-    return tuple(role for role in Role if right in GRANTS[role])
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Identity:
-    """Who asks. ``kind``: ``session`` (browser), ``api``, ``device`` or ``ingest`` (tokens).
-
-    ``role``: of a session or of a token of kind ``api``; None of the others.
-    """
-
-    name: str
-    kind: str
-    role: Role | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

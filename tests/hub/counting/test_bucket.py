@@ -9,7 +9,7 @@ from botocore.config import Config
 
 from lineside.core import NotFoundError, UnavailableError
 from lineside.hub.config import ServedFunction
-from lineside.hub.inference.images import Shelf
+from lineside.hub.inference.functions import Shelf
 from lineside.testing import FakeClock
 from tests.hub.counting.squares import bin_jpeg
 from tests.store.conftest import BucketServer, bucket_server

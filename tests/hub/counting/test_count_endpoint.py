@@ -14,7 +14,7 @@ import pytest
 
 from lineside.core import Inspection, Plant, parse_plant
 from lineside.hub import Services
-from lineside.hub.inference.answering import answered, values_of
+from lineside.hub.inference.endpoints import answered, values_of
 from tests.hub.counting.squares import MOST, PLANT, bin_jpeg, bin_picture
 
 ENDPOINT = "bin-counter"

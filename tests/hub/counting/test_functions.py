@@ -15,8 +15,7 @@ from fastapi.testclient import TestClient
 from lineside.core import InvalidError, NotFoundError, Plant, RefusedError
 from lineside.hub import HubConfig, Services
 from lineside.hub.config import ServedFunction
-from lineside.hub.inference.functions import Functions
-from lineside.hub.inference.images import Shelf, picture_name
+from lineside.hub.inference.functions import Functions, Shelf, picture_name
 from lineside.testing import FakeClock
 from tests.hub.counting.conftest import FUNCTION
 from tests.hub.counting.squares import MOST, bin_jpeg

@@ -10,8 +10,7 @@ from hypothesis import strategies as st
 
 from lineside.core import LinesideError
 from lineside.hub.config import ServedFunction
-from lineside.hub.inference.functions import FunctionRequest, Functions, replied
-from lineside.hub.inference.images import Shelf
+from lineside.hub.inference.functions import FunctionRequest, Functions, Shelf, replied
 from lineside.testing import FakeClock
 from tests.hub.counting.squares import write_store
 

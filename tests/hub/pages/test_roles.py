@@ -12,10 +12,10 @@ from fastapi.testclient import TestClient
 from lineside.core import encode
 from lineside.fleet import EnrolledDevice, NewInvitation, RolloutPlan, SiteAuthority
 from lineside.hub import Registration, ReplayOrder, Role, Services, create_app
-from lineside.hub.access.permissions import RULES, allows, right_of
+from lineside.hub.access.permissions import GRANTS, RULES, Identity, Right, allows, right_of
 from lineside.hub.learning.datasets import Teaching
-from lineside.hub.rollouts.service import NewRollout
-from lineside.hub.views import GRANTS, Identity, Right, RunView
+from lineside.hub.rollouts.rollout_service import NewRollout
+from lineside.hub.views import RunView
 from lineside.models import Package, build_package
 from tests.hub.pages.test_pages import read
 

@@ -22,10 +22,18 @@ from lineside.core import (
     to_plain,
 )
 from lineside.hub.access.auth import Auth, TokenFacts
-from lineside.hub.access.passwords import check_password, hash_password
-from lineside.hub.access.users import USER_KIND, User, all_users, checked_name, find_user, user_key
+from lineside.hub.access.permissions import Role
+from lineside.hub.access.users import (
+    USER_KIND,
+    User,
+    all_users,
+    check_password,
+    checked_name,
+    find_user,
+    hash_password,
+    user_key,
+)
 from lineside.hub.eventlog.ledger import BesideJournal, Journal, person_event
-from lineside.hub.views import Role
 from lineside.store import Logged, Records, open_records
 from lineside.streams import Event
 

@@ -28,9 +28,8 @@ from lineside.core import (
     parse_rfc3339,
     rfc3339,
 )
-from lineside.hub.access.passwords import LONGEST, matches
-from lineside.hub.access.users import find_user
-from lineside.hub.views import Identity, Role
+from lineside.hub.access.permissions import Identity, Role
+from lineside.hub.access.users import LONGEST, find_user, matches
 from lineside.store import Document, Documents, Records
 from lineside.web.security import AttemptCounter, UnauthenticatedError
 

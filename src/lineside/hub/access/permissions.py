@@ -1,20 +1,85 @@
-"""Who may ask for what; the whole table is here, a line for every route.
+"""Identities, roles, and their rights; one table of rights by role, one of routes by right.
+
+| Role | Looks | Operates | Builds | Releases | Administers |
+|---|---|---|---|---|---|
+| ``viewer`` | yes | | | | |
+| ``operator`` | yes | yes | | | |
+| ``engineer`` | yes | yes | yes | | |
+| ``approver`` | yes | yes | | yes | |
+| ``admin`` | yes | yes | yes | yes | yes |
+
+An approver does not build, so that whoever approves did not make what is approved. The rule that
+nobody approves their own version (``models.ModelVersions``) holds for ``admin`` too.
 
 | Identity | May |
 |---|---|
 | nobody | sign in, welcome page, styles, health; enrolment by code; inference calls (signed) |
-| ``session``, ``api`` | what the rights of its role allow (``views.py``, ``RULES`` below) |
-| ``device`` | read packages, and the update repository that vouches for them |
+| ``session``, ``api`` | what the rights of its role allow (``RULES`` below) |
+| ``device`` | read packages, and the update repository that signs them |
 | ``ingest`` | hand in messages at ``/mqttingest`` |
 
-A route without a line is for those who administer; a test names it.
+A route without a line needs the right to administer; a test names it.
 """
 
 import re
+from dataclasses import dataclass
+from enum import StrEnum
 from functools import lru_cache
 
 from lineside.core import RefusedError
-from lineside.hub.views import GRANTS, Identity, Right, roles_with
+
+
+class Right(StrEnum):
+    """What a route asks of whoever calls it.
+
+    ``look``: read anything; ``operate``: orders, labels, trying and counting pictures, comparing a
+    version again; ``build``: dataset versions, training runs, replays, packages and versions of
+    models, trying a rule; ``release``: approve, reject, take into use, settings of model groups;
+    ``administer``: what no other right covers.
+    """
+
+    LOOK = "look"
+    OPERATE = "operate"
+    BUILD = "build"
+    RELEASE = "release"
+    ADMINISTER = "administer"
+
+
+class Role(StrEnum):
+    """What a person, or a token of kind ``api``, is."""
+
+    VIEWER = "viewer"
+    OPERATOR = "operator"
+    ENGINEER = "engineer"
+    APPROVER = "approver"
+    ADMIN = "admin"
+
+
+GRANTS: dict[Role, frozenset[Right]] = {
+    Role.VIEWER: frozenset({Right.LOOK}),
+    Role.OPERATOR: frozenset({Right.LOOK, Right.OPERATE}),
+    Role.ENGINEER: frozenset({Right.LOOK, Right.OPERATE, Right.BUILD}),
+    Role.APPROVER: frozenset({Right.LOOK, Right.OPERATE, Right.RELEASE}),
+    Role.ADMIN: frozenset(Right),
+}
+
+
+def roles_with(right: Right) -> tuple[Role, ...]:
+    """Who has a right, from the least role to the most."""
+    return tuple(role for role in Role if right in GRANTS[role])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Identity:
+    """Who asks. ``kind``: ``session`` (browser), ``api``, ``device`` or ``ingest`` (tokens).
+
+    ``role``: of a session or of a token of kind ``api``; None of the others.
+    """
+
+    name: str
+    kind: str
+    role: Role | None = None
+
 
 COOKIE = "lineside_session"
 

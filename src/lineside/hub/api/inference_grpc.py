@@ -21,7 +21,7 @@ from lineside.core import (
     need,
 )
 from lineside.hub.access.auth import Auth
-from lineside.hub.views import GRANTS, Right, roles_with
+from lineside.hub.access.permissions import GRANTS, Right, roles_with
 from lineside.web.security import BusyError, UnauthenticatedError
 
 if TYPE_CHECKING:

@@ -1,14 +1,15 @@
-"""``/api/v1``: twin, orders, events, trace, refused messages, followers of the log, figures."""
+"""``/mqttingest``, and ``/api/v1``: twin, orders, events, trace, rejected messages."""
 
 from dataclasses import dataclass
 from typing import Annotated, Any, TypedDict
 
-from fastapi import APIRouter, Depends, Query
+from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import Response
 
 from lineside.core import InvalidError, Json, to_plain
-from lineside.hub.api.reference import collection_page
+from lineside.hub.api.documents import collection_page
 from lineside.hub.api.wire import (
+    Body,
     Hub,
     Limit,
     Page,
@@ -18,15 +19,16 @@ from lineside.hub.api.wire import (
     following_of,
     gives,
     listed,
+    raw_body,
     whole_number,
 )
-from lineside.hub.eventlog.dead_letters import QuarantinedRecord
-from lineside.hub.eventlog.followers import FollowerView
 from lineside.hub.eventlog.trace import at_path
+from lineside.hub.problems import WrongTypeError
 from lineside.hub.views import DeadLetterView, LoggedEvent, Trace, plain
 from lineside.twin import LineState, Order
 
 router = APIRouter(prefix="/api/v1", tags=["line"])
+ingest_router = APIRouter(tags=["machines"])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +36,14 @@ class NewOrder:
     """Body of ``POST /orders``."""
 
     colour: str
+
+
+class StoredMessage(TypedDict):
+    """A message in the log; ``duplicate``: it stood there already."""
+
+    id: str
+    position: int
+    duplicate: bool
 
 
 class DeadLetterPage(TypedDict):
@@ -159,68 +169,23 @@ def get_payload(hub: Hub, letter: str) -> Response:
     return Response(payload, media_type="application/octet-stream", headers=headers)
 
 
-@router.get("/followers", summary="What follows the log")
-@gives(Page[FollowerView])
-def list_followers(hub: Hub) -> Response:
-    """Each with its position, its lag, its state, and how many records it set aside."""
-    return listed(hub.followers.views())
-
-
-@router.get(
-    "/followers/{follower}/quarantine", summary="Records a follower set aside, oldest first"
+@ingest_router.post(
+    "/mqttingest", summary="Hand in one factory message", openapi_extra=raw_body("application/json")
 )
-@gives(Page[QuarantinedRecord])
-def list_quarantine(
-    hub: Hub, follower: str, *, after: str = "", limit: Limit = 100
-) -> Response:  # fmt: skip
-    """Each with its position in the log, its event, and why it failed."""
-    page = hub.followers.quarantined(follower, after=whole_number(after, name="after"), limit=limit)
-    return listed(page, following=following_of(page, limit, key=lambda one: one.position))
-
-
-@router.post("/followers/{follower}/quarantine/retry", summary="Try all its records again")
-@gives(FollowerView, status=202)
-def retry_all(hub: Hub, who: Who, *, follower: str) -> Response:
-    """202: tried within a second; what fails again stays. 409 for a follower that only skips."""
-    hub.followers.retry(follower, by=who.name)
-    return answer(hub.followers.one(follower).view(), status=202)
-
-
-@router.post("/followers/{follower}/quarantine/discard", summary="Discard all its records")
-@gives(FollowerView)
-def discard_all(hub: Hub, who: Who, *, follower: str) -> Response:
-    """The events stay in the log."""
-    hub.followers.discard(follower, by=who.name)
-    return answer(hub.followers.one(follower).view())
-
-
-@router.post("/followers/{follower}/quarantine/{position}/retry", summary="Try one record again")
-@gives(FollowerView, status=202)
-def retry_one(hub: Hub, who: Who, *, follower: str, position: str) -> Response:
-    """202: tried within a second; if it fails again it stays, with the new reason."""
-    hub.followers.retry(follower, position=_position(position), by=who.name)
-    return answer(hub.followers.one(follower).view(), status=202)
-
-
-@router.post("/followers/{follower}/quarantine/{position}/discard", summary="Discard one record")
-@gives(FollowerView)
-def discard_one(hub: Hub, who: Who, *, follower: str, position: str) -> Response:
-    """The event stays in the log."""
-    hub.followers.discard(follower, position=_position(position), by=who.name)
-    return answer(hub.followers.one(follower).view())
-
-
-def _position(text: str) -> int:
-    position = whole_number(text, name="position")
-    if not position:
+@gives(StoredMessage)
+@gives(StoredMessage, status=201)
+def ingest(hub: Hub, request: Request, *, body: Body) -> Response:
+    """JSON with ``topic``. 2xx means stored; 400 means kept among the dead letters."""
+    kind = request.headers.get("content-type", "application/json").partition(";")[0].strip()
+    if kind.lower() not in ("application/json", "text/json", "text/plain"):
+        raise WrongTypeError(f"{kind!r} is no JSON", fix="Send application/json.")
+    taken = hub.plant_ingest.take_http(body)
+    if isinstance(taken, DeadLetterView):
         raise InvalidError(
-            f"{text!r} is no position", where="position", fix="Take one of the quarantine's list."
+            f"{taken.reason}: {taken.detail}",
+            where=f"/api/v1/dead-letters/{taken.id}",
+            fix="Mend the message; the bytes are kept there.",
         )
-    return position
-
-
-@router.get("/stats", summary="Counters and latencies")
-@gives(dict[str, Any])
-def get_stats(hub: Hub) -> Response:
-    """Since the hub started."""
-    return answer(hub.stats.plain())
+    logged = taken.logged[0]
+    told = StoredMessage(id=logged.entry.id, position=logged.position, duplicate=logged.duplicate)
+    return answer(told, status=200 if logged.duplicate else 201)

@@ -7,9 +7,8 @@ from fastapi import APIRouter, Depends
 from fastapi.responses import Response
 
 from lineside.hub.api.wire import Hub, Page, Who, answer, body_of, gives, listed
-from lineside.hub.models.evidence import Evidence
-from lineside.hub.models.page import version_page
-from lineside.hub.models.service import GroupView, Registration
+from lineside.hub.models.evidence import Evidence, version_page
+from lineside.hub.models.model_service import GroupView, Registration
 from lineside.models import GroupSettings, ModelVersion
 
 router = APIRouter(prefix="/api/v1/models", tags=["models"])

@@ -14,25 +14,24 @@ from starlette.exceptions import HTTPException
 
 from lineside.core import Fault, LinesideError
 from lineside.hub.api import (
+    aws_inference,
     counting,
     devices,
-    docs,
     frames,
+    health,
     iot,
     jobs,
+    learning,
     line,
-    machines,
+    live,
     models,
     open_inference,
+    openapi,
     replays,
     rollouts,
-    rule_events,
     rules,
     s3,
     session,
-    socket,
-    teaching,
-    updates,
 )
 from lineside.hub.api.openapi import openapi_document
 from lineside.hub.api.wire import refused
@@ -45,12 +44,14 @@ def mount_api(app: FastAPI) -> None:
     """Add routes and failure handlers."""
     # Before ``line``: its ``/twin/{path}`` would take ``/twin/live``.
     parts = (
-        devices, socket, frames, teaching, updates, s3, models, open_inference, counting, jobs,
-        rollouts, replays, rules, rule_events, iot, line, machines, session, docs,
+        devices.router, live.router, frames.router, learning.router, s3.router, models.router,
+        open_inference.router, counting.router, jobs.router, rollouts.router, replays.router,
+        rules.router, iot.router, line.router, health.log_router, line.ingest_router,
+        aws_inference.router, health.router, session.router, openapi.router,
     )  # fmt: skip
     for part in parts:
-        app.include_router(part.router)
-    routes = [one for part in parts for one in part.router.routes if isinstance(one, APIRoute)]
+        app.include_router(part)
+    routes = [one for part in parts for one in part.routes if isinstance(one, APIRoute)]
     document_of_app = cache(partial(openapi_document, app, routes))
     app.openapi = document_of_app  # type: ignore[method-assign]  # the way FastAPI documents
     app.add_exception_handler(LinesideError, _named)

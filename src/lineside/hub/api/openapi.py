@@ -1,18 +1,20 @@
-"""The OpenAPI document: what each route takes and answers, with schemas, statuses and examples.
+"""The OpenAPI document, and ``/api/docs``, the same as one page without scripts.
 
 Bodies come from the dependencies that read them (``takes``), answers from ``gives``, failures from
 the contract of the path: ``problems`` writes them, here they are described.
 """
 
 from collections.abc import Iterator, Sequence
+from html import escape
 from http import HTTPStatus
 from typing import Any, TypedDict
 
-from fastapi import FastAPI
+from fastapi import APIRouter, FastAPI, Request
 from fastapi.openapi.utils import get_openapi
+from fastapi.responses import HTMLResponse, Response
 from fastapi.routing import APIRoute
 
-from lineside.core import json_schemas, to_plain
+from lineside.core import encode, json_schemas, to_plain
 from lineside.hub.access.permissions import COOKIE
 from lineside.hub.api.wire import JSON, Content
 from lineside.hub.problems import MEDIA_TYPE, Problem, contract_of
@@ -198,3 +200,60 @@ def _text(name: str) -> str:
         if name in endings or name.endswith(tuple(end for end in endings if end[0] == "_")):
             return text
     return name or "text"
+
+
+router = APIRouter()
+
+_PAGE = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><title>lineside API</title>
+<meta name="viewport" content="width=device-width, initial-scale=1"></head>
+<body><main><h1>{title} {version}</h1>
+<p>Failures are <code>application/problem+json</code> (RFC 9457). The same as a document:
+<a href="/api/openapi.json">openapi.json</a>.</p>
+{routes}</main></body></html>"""
+
+
+@router.get("/api/docs", include_in_schema=False)
+def docs(request: Request) -> Response:
+    """Every path with its parameters."""
+    document = request.app.openapi()
+    routes = "\n".join(
+        _operation(method, path, operation)
+        for path, methods in sorted(document["paths"].items())
+        for method, operation in methods.items()
+    )
+    info = document["info"]
+    return HTMLResponse(
+        _PAGE.format(title=escape(info["title"]), version=escape(info["version"]), routes=routes)
+    )
+
+
+@router.get("/api/openapi.json", include_in_schema=False)
+def openapi(request: Request) -> Response:
+    """OpenAPI 3.1."""
+    return Response(encode(request.app.openapi()), media_type="application/json")
+
+
+def _operation(method: str, path: str, operation: dict[str, Any]) -> str:
+    parts = [
+        f"<section><h2><code>{method.upper()} {escape(path)}</code></h2>",
+        f"<p>{escape(operation.get('summary', ''))}</p>",
+        f"<p>{escape(operation.get('description', ''))}</p>",
+    ]
+    rows = "".join(_parameters(operation))
+    if rows:
+        parts.append(f"<table><thead><tr><th>parameter</th><th>in</th><th>type</th></tr></thead>"
+                     f"<tbody>{rows}</tbody></table>")  # fmt: skip
+    body = operation.get("requestBody", {}).get("content", {})
+    parts += [f"<p>Body: <code>{escape(kind)}</code></p>" for kind in body]
+    return "".join([*parts, "</section>"])
+
+
+def _parameters(operation: dict[str, Any]) -> Iterator[str]:
+    for parameter in operation.get("parameters", ()):
+        kind = parameter.get("schema", {}).get("type", "text")
+        needed = ", needed" if parameter.get("required") else ""
+        yield (
+            f"<tr><td><code>{escape(parameter['name'])}</code></td>"
+            f"<td>{escape(parameter['in'])}</td><td>{escape(str(kind))}{needed}</td></tr>"
+        )

@@ -18,10 +18,10 @@ from lineside.fleet import (
     RolloutState,
     Verdict,
 )
+from lineside.hub.access.permissions import Identity
 from lineside.hub.api.wire import Hub, Page, Who, answer, body_of, gives, listed
-from lineside.hub.rollouts.service import NewRollout, RolloutDevice, RolloutView
+from lineside.hub.rollouts.rollout_service import NewRollout, RolloutDevice, RolloutView
 from lineside.hub.services import Services
-from lineside.hub.views import Identity
 
 router = APIRouter(prefix="/api/v1/rollouts", tags=["rollouts"])
 

@@ -1,16 +1,24 @@
-"""``/api/v1/rules``: what each rule does and how it stands; a rule tried on a recorded span."""
+"""``/api/v1/rules`` and ``/api/v1/rule-events``: rules, trials of them, and their events.
+
+Rule events come by the page, as a file, or added up.
+"""
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, TypedDict
 
-from fastapi import APIRouter, Depends
-from fastapi.responses import Response
+from fastapi import APIRouter, Depends, Query
+from fastapi.responses import Response, StreamingResponse
 
 from lineside.core import parse_rfc3339
-from lineside.hub.api.wire import Hub, Page, answer, body_of, gives, listed
+from lineside.hub.api.wire import Hub, Limit, Page, answer, body_of, gives, listed, whole_number
+from lineside.hub.rules.files import MEDIA, rule_events_file
+from lineside.hub.rules.log import RuleFilter, page_of, require_rule, rule_filter
 from lineside.hub.rules.service import RuleView
+from lineside.hub.rules.sums import RuleSums, sums_of
 from lineside.hub.rules.text import read_rule
 from lineside.hub.rules.trial import attempt
+from lineside.hub.services import Services
+from lineside.hub.views import LoggedEvent, plain
 from lineside.streams import Difference
 
 router = APIRouter(prefix="/api/v1", tags=["rules"])
@@ -55,3 +63,61 @@ def try_rule(hub: Hub, *, trial: Annotated[Trial, Depends(body_of(Trial))]) -> R
 def get_rule(hub: Hub, rule: str) -> Response:
     """As in the list."""
     return answer(hub.rules.one(rule))
+
+
+class Summary(TypedDict):
+    """Rule events added up; ``all``: none was left out."""
+
+    sums: RuleSums
+    all: bool
+
+
+MOST_SUMMED = 5000
+"""Events that one answer adds up: the newest."""
+
+
+def wanted_of(
+    hub: Hub, *, rule: str = "", action: str = "", key: str = "",
+    since: Annotated[str, Query(alias="from")] = "",
+    until: Annotated[str, Query(alias="to")] = "",
+) -> RuleFilter:  # fmt: skip
+    """The filters that every route here takes."""
+    wanted = rule_filter(rule=rule, action=action, key=key, since=since, until=until)
+    require_rule(hub.records.log, rule, plant=hub.plant)
+    return wanted
+
+
+Wanted = Annotated[RuleFilter, Depends(wanted_of)]
+
+
+@router.get("/rule-events", summary="What rules said")
+@gives(Page[LoggedEvent])
+@gives(bytes, *(one.partition(";")[0] for one in MEDIA.values()))
+def list_rule_events(
+    hub: Hub, wanted: Wanted, *, after: str = "", newest_first: bool = False, limit: Limit = 100,
+    form: Annotated[str, Query(alias="format")] = "json",
+) -> Response:  # fmt: skip
+    """A page as JSON; with ``format`` ``csv``, ``jsonl`` or ``parquet`` all of it as a file."""
+    if form != "json":
+        return _file(hub, wanted, form=form)
+    position = whole_number(after, name="after")
+    found = page_of(hub.records.log, wanted, after=position, newest_first=newest_first, limit=limit)
+    following = str(found.following) if found.following else ""
+    return listed([plain(view) for view in found.events], following=following)
+
+
+@router.get("/rule-events/summary", summary="What rules said, added up")
+@gives(Summary)
+def get_summary(hub: Hub, wanted: Wanted) -> Response:
+    """Of the newest 5,000 that pass: by rule and key, pairs, counts over time."""
+    found = page_of(hub.records.log, wanted, newest_first=True, limit=MOST_SUMMED)
+    return answer({"sums": sums_of(found.events), "all": not found.following})
+
+
+def _file(hub: Services, wanted: RuleFilter, *, form: str) -> Response:
+    """Sent as it is made; what cannot be made is refused before the first byte."""
+    pieces = rule_events_file(hub.records.log, wanted, plant=hub.plant, form=form)
+    known = any(one.id == wanted.rule for one in hub.plant.rule)
+    of = wanted.rule if known else "all"
+    headers = {"Content-Disposition": f'attachment; filename="rule-events-{of}.{form}"'}
+    return StreamingResponse(pieces, media_type=MEDIA[form], headers=headers)

@@ -1,13 +1,15 @@
-"""``/s3``: the hub's one bucket for S3 clients, and for whoever has a signed link.
+"""``/s3`` and ``/tuf``: the one bucket of the hub, and the signed update repository.
 
 Devices and people of the site read and list; operators put and delete job documents. What is not
-offered is answered ``NotImplemented``. Errors are S3's XML (``hub.problems``).
+offered is answered ``NotImplemented``. Errors are S3's XML (``hub.problems``). The update
+repository is signed and checked again by whoever reads it; still it is for devices and people of
+this site only. Its packages stand in the bucket as well.
 """
 
 from base64 import b64decode, urlsafe_b64encode
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import Annotated, Any
 from urllib.parse import quote
 
 from fastapi import APIRouter, Header, Request
@@ -18,9 +20,8 @@ from lineside.compat.aws.signed_links import BUCKET, is_signed_link, verify_link
 from lineside.compat.aws.sigv4 import verify
 from lineside.core import LinesideError
 from lineside.hub.access.auth import access_key
-from lineside.hub.access.permissions import may
-from lineside.hub.api.machines import Body, signed_request
-from lineside.hub.api.wire import Hub, gives, raw_body, refused
+from lineside.hub.access.permissions import Identity, may
+from lineside.hub.api.wire import Body, Hub, gives, raw_body, refused, signed_request
 from lineside.hub.downloads import Download, Sent, asked_range
 from lineside.hub.problems import (
     XML,
@@ -30,7 +31,6 @@ from lineside.hub.problems import (
     xml_text,
 )
 from lineside.hub.rollouts.bucket import Entry, EntryPage, page_of
-from lineside.hub.views import Identity
 
 router = APIRouter(tags=["updates"])
 
@@ -273,3 +273,22 @@ def ranged(
     taken = part if part is not None else range(len(data))
     sent = Sent(data=data, part=taken, status=200 if part is None else 206, headers=headers)
     return Download(sent, slots=hub.releases.slots, media_type=media_type)
+
+
+@router.head("/tuf/metadata/{name}", include_in_schema=False)
+@router.get("/tuf/metadata/{name}", summary="A metadata file (TUF)")
+@gives(dict[str, Any])
+def metadata(hub: Hub, *, name: str) -> Response:
+    """``timestamp.json``, or a file with its version before its name."""
+    return Response(hub.releases.metadata(name), media_type="application/json")
+
+
+@router.head("/tuf/targets/{path:path}", include_in_schema=False)
+@router.get("/tuf/targets/{path:path}", summary="A signed file (TUF)")
+@gives(bytes, "application/octet-stream")
+@gives(bytes, "application/octet-stream", status=206)
+@gives(None, status=416)
+def targets(hub: Hub, request: Request, *, path: str, range_: RangeHeader = "") -> Response:
+    """By its path, with the SHA-256 before its name; parts by ``Range``."""
+    target, data = hub.releases.archive(path)
+    return ranged(hub, request, data=data, wanted=range_, tag=target.sha256)

@@ -8,12 +8,11 @@ from fastapi.responses import RedirectResponse, Response
 
 from lineside.core import InvalidError, RefusedError
 from lineside.hub.access.auth import Credentials, TooManyError
-from lineside.hub.access.permissions import COOKIE
+from lineside.hub.access.permissions import COOKIE, Identity
 from lineside.hub.api.wire import Hub, Who, answer, gives
 from lineside.hub.pages import problem_page, sign_in_page, signed_in_page
 from lineside.hub.problems import WrongTypeError
 from lineside.hub.services import Services
-from lineside.hub.views import Identity
 from lineside.web.security import TooLargeError
 
 router = APIRouter(tags=["session"])

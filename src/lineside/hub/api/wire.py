@@ -9,6 +9,7 @@ from typing import Annotated, Any, Generic, TypeVar, cast
 from fastapi import Depends, Query, Request
 from fastapi.responses import Response
 
+from lineside.compat.aws.sigv4 import SignedRequest
 from lineside.core import (
     InvalidError,
     LinesideError,
@@ -17,9 +18,9 @@ from lineside.core import (
     encode,
     parse_rfc3339,
 )
-from lineside.hub.problems import Refusal, WrongTypeError, refusal
+from lineside.hub.access.permissions import Identity
+from lineside.hub.problems import Refusal, WrongTypeError, aws_refusal, refusal
 from lineside.hub.services import Services
-from lineside.hub.views import Identity
 
 T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., Any])
@@ -55,6 +56,11 @@ def identity_of(request: Request) -> Identity:
     return cast("Identity", request.state.identity)
 
 
+async def _body(request: Request) -> bytes:
+    return await request.body()
+
+
+Body = Annotated[bytes, Depends(_body)]
 Hub = Annotated[Services, Depends(services_of)]
 Who = Annotated[Identity, Depends(identity_of)]
 _POSITION = re.compile(r"[0-9]{1,18}")  # what a column of 64 bits holds
@@ -161,3 +167,19 @@ def whole_number(text: str, *, name: str) -> int:
     if text and not _POSITION.fullmatch(text):
         raise InvalidError(f"{text!r} is no cursor", where=name, fix="Take next of the last page.")
     return int(text or 0)
+
+
+def signed_request(request: Request, body: bytes) -> SignedRequest:
+    """The request as whoever signed it wrote it."""
+    return SignedRequest(
+        method=request.method,
+        path=request.scope.get("raw_path", request.url.path.encode()).decode("latin-1"),
+        query=request.scope.get("query_string", b"").decode("latin-1"),
+        headers={key.lower(): value for key, value in request.headers.items()},
+        body=body,
+    )
+
+
+def aws_error(status: int, code: str, *, message: str) -> Response:
+    """An error as AWS' JSON protocol writes it."""
+    return sent(aws_refusal(status, code, message=message))

@@ -25,12 +25,12 @@ from lineside.core import (
     to_plain,
 )
 from lineside.datasets import Drawn, Library, Sample
+from lineside.hub.access.permissions import Identity
 from lineside.hub.counting.views import Asked, Corrected, Correction, CountView, FunctionView
-from lineside.hub.inference.answering import Answered, endpoint_of
-from lineside.hub.inference.functions import Functions
-from lineside.hub.inference.images import Recorded
+from lineside.hub.inference.endpoints import Answered, endpoint_of
+from lineside.hub.inference.functions import Functions, Recorded
 from lineside.hub.ingest.frames import picture_of_bytes
-from lineside.hub.views import Identity, Picture
+from lineside.hub.views import Picture
 from lineside.store import LEAVING, Blobs, Records
 from lineside.vision import encode_png, heat_layer
 

@@ -38,8 +38,8 @@ from lineside.core import (
 from lineside.core.worker import Worker
 from lineside.datasets import Library
 from lineside.hub.learning.run_choice import inspection_for
+from lineside.hub.models.model_service import Models, Registration
 from lineside.hub.models.packages import Packages
-from lineside.hub.models.service import Models, Registration
 from lineside.hub.views import RunView
 from lineside.models import check_group
 from lineside.store import Document, Records

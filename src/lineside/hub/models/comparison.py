@@ -22,7 +22,7 @@ from pathlib import Path
 from lineside.core import Clock, InvalidError, LinesideError, UnavailableError, decode, decode_json
 from lineside.core.processes import end_with_parent
 from lineside.hub.children import end_child, why_it_failed
-from lineside.hub.models.service import ASKED, REGISTERED, Models
+from lineside.hub.models.model_service import ASKED, REGISTERED, Models
 from lineside.models import Comparison, Creation, ModelVersion, PackageRecord
 from lineside.store import Logged
 

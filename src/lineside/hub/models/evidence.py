@@ -1,25 +1,28 @@
-"""What is known of a version when somebody has to decide about it: one record, JSON as it stands.
+"""Evidence about a version for whoever decides about it: one record, and one HTML page of it.
 
 Everything is read from the package, its own report, the registry and the comparison with what was
-in use, which a child process made (``hub.comparing``). Nothing is measured here, and what nobody
-measured is absent rather than guessed.
+in use, which a child process made (``models/comparison.py``). Nothing is measured here, and what
+nobody measured is absent rather than guessed. The page needs no other file and runs nothing.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
-from lineside.core import LinesideError, decode, decode_json, rfc3339, short
-from lineside.hub.replay.repository import ReplayView
+from lineside.core import LinesideError, decode, decode_json, need, rfc3339, short
+from lineside.hub.replay.repository import ReplayView, replay_words
 from lineside.models import (
     Change,
     Comparison,
+    Creation,
     Metric,
     ModelVersion,
     Package,
     PackageRecord,
     Parity,
     Speed,
+    Status,
 )
 from lineside.vision import ReliabilityBin
 
@@ -244,3 +247,50 @@ def _licences(package: Package | None) -> dict[str, str]:
     lineage = package.manifest.lineage
     weights = f"{lineage.weights} {lineage.weights_licence}".strip()
     return {"Data": lineage.data_licence or "not stated", "Weights": weights or "none"}
+
+
+_TEMPLATES = Path(__file__).parents[1] / "pages" / "templates"
+_WORDS = {
+    Status.PENDING: "awaiting approval",
+    Status.APPROVED: "approved",
+    Status.REJECTED: "rejected",
+}
+
+
+def version_page(evidence: Evidence) -> bytes:
+    """The page; everything that came from outside is escaped."""
+    need("jinja2", extra="hub")
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    templates = Environment(
+        loader=FileSystemLoader(_TEMPLATES), autoescape=True, undefined=StrictUndefined,
+        trim_blocks=True, lstrip_blocks=True,
+    )  # fmt: skip
+    templates.filters |= {"figure": figure, "interval": interval}
+    page = templates.get_template("version_report.html")
+    verdicts = {one.id: replay_words(one) for one in evidence.replays}
+    status = status_words(evidence.version)
+    return page.render(evidence=evidence, status=status, verdicts=verdicts).encode()
+
+
+def status_words(version: ModelVersion) -> str:
+    """Where a version stands, in words."""
+    if version.creation is not Creation.COMPLETED:
+        return {
+            Creation.PENDING: "still to be made",
+            Creation.IN_PROGRESS: "being made",
+            Creation.FAILED: f"failed: {version.creation_reason}",
+            Creation.DELETING: f"goes: {version.creation_reason}",
+        }[version.creation]
+    own = version.verdicts[-1].own if version.verdicts else False
+    return _WORDS[version.status] + (" by its own maker" if own else "")
+
+
+def figure(value: float) -> str:
+    """Three digits after the point."""
+    return f"{value:.3f}"
+
+
+def interval(metric: Metric) -> str:
+    """``0.950 to 0.990``."""
+    return f"{metric.low:.3f} to {metric.high:.3f}"

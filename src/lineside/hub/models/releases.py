@@ -28,7 +28,7 @@ from lineside.fleet import (
 )
 from lineside.hub.access.auth import all_documents
 from lineside.hub.downloads import Slots
-from lineside.hub.models.service import release_of
+from lineside.hub.models.model_service import release_of
 from lineside.models import ModelVersions, PackageRecord, Registry, Verdict
 from lineside.store import Blobs, Records
 

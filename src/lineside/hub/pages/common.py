@@ -8,10 +8,10 @@ from fastapi import Depends, Request
 from fastapi.responses import HTMLResponse
 
 from lineside.core import Inspection, LinesideError
-from lineside.hub.access.permissions import allows
+from lineside.hub.access.permissions import Identity, allows
 from lineside.hub.pages.site import Site
 from lineside.hub.services import Services
-from lineside.hub.views import Identity, PackageView
+from lineside.hub.views import PackageView
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

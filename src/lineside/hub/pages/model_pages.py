@@ -3,7 +3,7 @@
 from fastapi import APIRouter
 from fastapi.responses import HTMLResponse, Response
 
-from lineside.hub.models.page import version_page
+from lineside.hub.models.evidence import version_page
 from lineside.hub.pages.common import Ask
 from lineside.hub.pages.views import models as views
 from lineside.hub.pages.views.replays import replay_row

@@ -18,7 +18,7 @@ from fastapi.responses import HTMLResponse
 
 from lineside.core import encode, rfc3339
 from lineside.hub.access.permissions import allows, who_may
-from lineside.hub.models.page import figure, interval
+from lineside.hub.models.evidence import figure, interval
 from lineside.hub.pages import format as written
 
 FOLDER = Path(__file__).parent

@@ -23,7 +23,7 @@ from lineside.core import (
     stable_id,
 )
 from lineside.core.worker import Worker
-from lineside.hub.api.reference import document_of
+from lineside.hub.api.documents import document_of
 from lineside.hub.eventlog.topics import Router
 from lineside.hub.services import Services
 from lineside.links import MongoSink

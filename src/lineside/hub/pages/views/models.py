@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from lineside.hub.models.page import status_words
-from lineside.hub.models.service import GroupView
+from lineside.hub.access.permissions import GRANTS, Identity, Right, roles_with
+from lineside.hub.models.evidence import status_words
+from lineside.hub.models.model_service import GroupView
 from lineside.hub.pages.format import clock_time, counted
 from lineside.hub.pages.views.answers import Mark
-from lineside.hub.views import GRANTS, Identity, Right, roles_with
 from lineside.models import Creation, GroupSettings, ModelVersion, Status, Weekday, Window
 
 _TONES = {Status.PENDING: "warn", Status.APPROVED: "ok", Status.REJECTED: "bad"}

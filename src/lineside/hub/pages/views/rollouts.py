@@ -7,7 +7,7 @@ from datetime import datetime
 from lineside.fleet import Evidence, LiveLimits, Rollout, RolloutOrder, RolloutState
 from lineside.hub.pages.format import counted, milliseconds, number, percent
 from lineside.hub.pages.views.answers import Mark
-from lineside.hub.rollouts.service import RolloutDevice, RolloutView
+from lineside.hub.rollouts.rollout_service import RolloutDevice, RolloutView
 
 _MARKS = {
     RolloutState.PLANNED: ("ring", ""), RolloutState.RUNNING: ("dot", "ink"),

@@ -1,4 +1,4 @@
-"""The reference's collections, made from the log: through the API, and for the MongoDB sink.
+"""Documents of the twin's collections, from the log: for the API and for the MongoDB sink.
 
 A message of a route with ``collection`` appears in it as it was sent; the stock document and the
 orders follow from the twin.

@@ -63,9 +63,9 @@ from lineside.fleet.rollout_step import Begin
 from lineside.hub.devices.registry import Devices
 from lineside.hub.eventlog.ledger import Ledger
 from lineside.hub.models.desired import Author, DesiredStates
+from lineside.hub.models.model_service import Models
 from lineside.hub.models.packages import Packages
 from lineside.hub.models.releases import Releases
-from lineside.hub.models.service import Models
 from lineside.hub.rollouts.jobs import ENDED, PAUSED, RolloutJobs, signed_release
 from lineside.hub.rollouts.repository import RolloutRepository
 from lineside.models import ModelVersion, may_start
