@@ -1,9 +1,12 @@
 """What every test gets: real pictures where they are, and a check for what it leaves behind."""
 
+import importlib.util
 import os
 import threading
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, tzinfo
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import settings
@@ -13,7 +16,8 @@ pytest.register_assert_rewrite("lineside.testing")
 settings.register_profile("lineside", deadline=None)
 settings.load_profile("lineside")
 
-from lineside.testing import FakeClock  # noqa: E402  the line above must come first
+from lineside.core import SystemClock  # noqa: E402  pytest must rewrite lineside.testing first
+from lineside.testing import FakeClock  # noqa: E402
 
 _REQUIRED = os.environ.get("LINESIDE_REQUIRE", "")  # noqa: TID251  the tests' own switch
 # pytest sets the first for each test; cv2, sklearn (two) and torch the others when first used.
@@ -52,6 +56,40 @@ def data_folder() -> Path:
 def clock() -> FakeClock:
     """A clock that only the test moves."""
     return FakeClock()
+
+
+@pytest.fixture(autouse=True, scope="session")
+def updater_time() -> Iterator[None]:
+    """Let python-tuf's updater judge expiry by the clock that its thread read last.
+
+    It reads the machine's clock when it is made and takes no other; a device reads the clock it
+    was given just before.
+    """
+    if importlib.util.find_spec("tuf") is None:
+        yield
+        return
+    thread, fake_now, system_now = threading.local(), FakeClock.now, SystemClock.now
+
+    def read_fake(clock: FakeClock) -> datetime:
+        thread.now = fake_now(clock)
+        return fake_now(clock)
+
+    def read_system(clock: SystemClock) -> datetime:
+        thread.now = system_now(clock)
+        return system_now(clock)
+
+    class Now(datetime):
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> datetime:  # type: ignore[override]
+            moment: datetime = getattr(thread, "now", datetime.now(tz))
+            return moment
+
+    library = "tuf.ngclient._internal.trusted_metadata_set.datetime"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(FakeClock, "now", read_fake)
+        patch.setattr(SystemClock, "now", read_system)
+        patch.setattr(library, SimpleNamespace(datetime=Now, timezone=SimpleNamespace(utc=UTC)))
+        yield
 
 
 @pytest.fixture(scope="session")

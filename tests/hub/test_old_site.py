@@ -19,7 +19,7 @@ from lineside.edge.deploy.loader import Loader
 from lineside.edge.deploy.package_source import SignedSupply
 from lineside.edge.deploy.package_store import Shelf
 from lineside.edge.packages import Ready
-from lineside.fleet import Part, RolloutState
+from lineside.fleet import FolderSource, Part, RolloutState, UpdateClient
 from lineside.hub import HubConfig, Services, build_services
 from lineside.models import Package
 from lineside.store import open_blobs, open_records
@@ -102,3 +102,18 @@ def test_its_device_runs_its_package_and_holds_its_events(folder: Path, clock: F
     spool = open_spool(device / "spool.db", max_bytes=1_000_000)
     assert [row.sequence for row in spool.after(0, most=10)] == [2, 3]
     spool.close()
+
+
+def test_its_device_trusts_what_it_held_and_follows_its_hub(folder: Path, clock: FakeClock) -> None:
+    trust, hub = folder / "edge-1" / "trust", FolderSource(folder / "hub" / "trust")
+    held = {path.name for path in (trust / "metadata").iterdir()}
+    away = UpdateClient(trust, source=NoHub(), clock=clock)
+    away.recall()
+    targets = away.targets()
+    assert [target.custom["digest"] for target in targets.values()].count(SECOND) == 1
+    clock.advance(60)
+    client = UpdateClient(trust, source=hub, clock=clock)
+    client.refresh()
+    assert client.targets() == targets
+    assert {client.signers(path).role for path in targets} == {"default"}
+    assert {path.name for path in (trust / "metadata").iterdir()} == held

@@ -132,7 +132,7 @@ from lineside.fleet.trust.authority import (
     server_certificate,
 )
 from lineside.fleet.trust.bundle import Bundle, BundleLimits, BundleList, open_bundle, write_bundle
-from lineside.fleet.trust.client import Signers, UpdateClient, pin_root
+from lineside.fleet.trust.client import UpdateClient, pin_root
 from lineside.fleet.trust.creation import create_repository
 from lineside.fleet.trust.download import UpdateLimits
 from lineside.fleet.trust.files import held_still
@@ -151,6 +151,7 @@ from lineside.fleet.trust.roles import (
     Lifetimes,
     NewTrust,
     RoleView,
+    Signers,
     TrustView,
     prefixed,
 )

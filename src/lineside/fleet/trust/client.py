@@ -1,6 +1,8 @@
 """What a device believes of the update repository: verified from one pinned root, step by step.
 
-Rules, in the order of TUF's client workflow (The Update Framework, specification 1.0, clause 5):
+Rules, in the order of TUF's client workflow (The Update Framework, specification 1.0, clause 5).
+python-tuf's updater carries out 2 to 8 when it fetches (``updater``); what is held is verified
+again, by the same rules, whenever it is read (``verify``).
 
 1.  5.1  One reference time is fixed for a whole refresh; expiry is judged by it alone. A clock
     that stands before this program was written, or before the last refresh that held, is no time.
@@ -19,19 +21,22 @@ Rules, in the order of TUF's client workflow (The Update Framework, specificatio
 8.  5.6.7  A target is looked for in the order of delegation; a role that may not sign for a path
     is not asked, a terminating one ends the search, 32 roles are asked at most.
 9.  5.7  Of a target no byte is used before all of it has the signed length and SHA-256.
-10. Each file is kept as soon as it is verified, atomically, under the name it has in the
-    repository: the folder is a mirror of what is believed. What is kept is verified again each
-    time; what no longer holds is fetched anew.
+10. Each verified file is kept atomically, under the name it has in the repository, also where the
+    refresh fails later: the folder is a mirror of what is believed. What no longer holds is
+    fetched anew.
 11. Nothing is longer than is known before it is read, nothing takes for ever (``download``).
 
 No byte of an archive is unpacked here, and nothing is taken over the network by this module: where
-bytes come from is handed in (``source``).
+bytes come from is handed in (``source``). The updater reads the machine's clock where this module
+reads the one that is handed in; on a device both are the same.
 """
 
+import itertools
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -39,7 +44,6 @@ from lineside.core import (
     Clock,
     ConflictError,
     LinesideError,
-    NotFoundError,
     RefusedError,
     UnavailableError,
     decode,
@@ -52,13 +56,14 @@ from lineside.core import (
 )
 from lineside.fleet.contract import Progress, Target
 from lineside.fleet.trust.delta import DeltaSource
-from lineside.fleet.trust.download import UpdateLimits, fetch_target, read_metadata
-from lineside.fleet.trust.files import TIMESTAMP
-from lineside.fleet.trust.roles import check_custom, check_path
+from lineside.fleet.trust.download import UpdateLimits, fetch_target
+from lineside.fleet.trust.files import LAST_SNAPSHOT, TIMESTAMP
+from lineside.fleet.trust.roles import Signers, check_custom, check_path
 from lineside.fleet.trust.source import Source
 
 if TYPE_CHECKING:
-    from lineside.fleet.trust.verify import Believed
+    from lineside.fleet.trust.updater import MetadataUpdater
+    from lineside.fleet.trust.verify import HeldMetadata, ReadFile
 
 logger = logging.getLogger(__name__)
 
@@ -85,15 +90,6 @@ class _Seen:
     @property
     def proper_digest(self) -> str:
         return digest_of(encode({"at": self.at, "root": self.root}))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Signers:
-    """Who signed a target: the role, its keys that did, and how many had to."""
-
-    role: str
-    keys: tuple[str, ...]
-    threshold: int
 
 
 def pin_root(folder: Path, root: bytes) -> None:
@@ -136,22 +132,46 @@ class UpdateClient:
         self._source = source
         self._clock = clock
         self._limits = limits or UpdateLimits()
-        self._believed: Believed | None = None
-        self._recalled = False
+        self._held: HeldMetadata | None = None
+        self._updater: MetadataUpdater | None = None
 
     def refresh(self) -> None:
-        """Bring the metadata up to date; what was believed before stays where that fails."""
-        need("tuf", extra="edge")
-        from lineside.fleet.trust.verify import Believed
+        """Bring the metadata up to date; what was held before stays where that fails.
 
-        now = self._time()
-        self._believed = _walked(Believed(self._pinned(), files=self, now=now, limits=self._limits))
-        self._recalled = False
-        self._keep_seen(now)
-        self._sweep()
+        Raises:
+            RefusedError: a file does not hold, or no root is pinned.
+            UnavailableError: the source is away, or this device has no time.
+        """
+        need("tuf", extra="edge")
+        from lineside.fleet.trust.updater import MetadataFetcher, MetadataUpdater, local_names
+        from lineside.fleet.trust.verify import check_root, follow_roots
+
+        pinned, now = self._pinned(), self._time()
+        root = follow_roots(check_root(pinned, where="pinned root"), self.local)
+        local = local_names(path.name for path in self._metadata.glob("*.json"))
+        held = {name: self.local(file) or b"" for name, file in local.items()}
+        fetcher = MetadataFetcher(
+            self._source, root=root.signed, clock=self._clock, limits=self._limits
+        )
+        updater = MetadataUpdater(pinned, held=held, fetcher=fetcher, limits=self._limits, now=now)
+        try:
+            updater.refresh()
+        finally:
+            if updater.online_keys_changed:
+                # Before the root is kept: a power cut between must not leave them.
+                self.forget(TIMESTAMP, LAST_SNAPSHOT)
+            self._keep_changed(updater)
+        verified = self._verified(self.local, now=now, fetch=partial(self._look_up, updater))
+        # Roles asked for before are brought along, so that a start without the hub finds them.
+        self._bring(
+            updater, [paths for name, paths in verified.delegated.items() if self.knows(name)]
+        )
+        self._held, self._updater = verified, updater
+        self._keep_seen(now, root=verified.root.version)
+        self._sweep(verified.names)
 
     def recall(self) -> None:
-        """Believe what was believed at the last refresh that held, without asking the source.
+        """Verify what was held at the last refresh that ended well, without asking the source.
 
         For a device that starts while the hub is away: everything is verified again, expiry as of
         that refresh, so that what runs goes on.
@@ -161,13 +181,27 @@ class UpdateClient:
             UnavailableError: nothing was kept.
         """
         need("tuf", extra="edge")
-        from lineside.fleet.trust.verify import Believed
-
         seen = self._seen()
-        self._recalled = True
-        files, now = _Kept(self, root=seen.root), parse_rfc3339(seen.at)
-        self._believed = _walked(
-            Believed(self._pinned(), files=files, now=now, limits=self._limits)
+        self._updater = None
+        self._held = self._verified(
+            lambda name: self.stamp() if name == TIMESTAMP else self.local(name),
+            now=parse_rfc3339(seen.at), newest_root=seen.root,
+        )  # fmt: skip
+
+    def _verified(
+        self,
+        read: "ReadFile",
+        *,
+        now: datetime,
+        newest_root: int | None = None,
+        fetch: Callable[[str], None] | None = None,
+    ) -> "HeldMetadata":
+        from lineside.fleet.trust.verify import HeldMetadata, check_root, follow_roots
+
+        first = check_root(self._pinned(), where="pinned root")
+        root = follow_roots(first, read, newest=newest_root)
+        return HeldMetadata(
+            root, read=read, now=now, max_delegations=self._limits.delegations, fetch=fetch
         )
 
     def target(self, path: str) -> Target:
@@ -176,12 +210,8 @@ class UpdateClient:
         Raises:
             RefusedError: nothing is, or no role that may sign it did, or its words contradict it.
         """
-        from lineside.fleet.trust.verify import sentences
-
         check_path(path)
-        believed = self._current()
-        with sentences(path, believed.now):
-            found = believed.find(path)
+        found = self._current().find(path)
         if found is None:
             raise RefusedError(
                 "nothing is signed under this path",
@@ -217,32 +247,44 @@ class UpdateClient:
 
         Fetches the metadata of every role.
         """
-        from lineside.fleet.trust.verify import sentences
-
-        believed = self._current()
-        with sentences("targets", believed.now):
-            roles = [
-                name for name in believed.delegated() if not self._recalled or self.knows(name)
-            ]
-            return believed.everything(roles)
+        held = self._current()
+        if self._updater is not None:
+            self._bring(self._updater, held.delegated.values())
+        return held.targets_of(name for name in held.delegated if self.knows(name))
 
     def signers(self, path: str) -> Signers:
-        """Who signed a target.
+        """Return who signed a target.
 
         Raises:
             RefusedError: nobody did.
         """
-        target = self.target(path)
-        role, keys, threshold = self._current().signers(target.path)
-        return Signers(role=role, keys=keys, threshold=threshold)
+        return self._current().signers(self.target(path).path)
 
-    def _current(self) -> "Believed":
-        if self._believed is None:
+    def _current(self) -> "HeldMetadata":
+        if self._held is None:
             self.refresh()
-        assert self._believed is not None  # noqa: S101  refresh sets it or raises
-        return self._believed
+        assert self._held is not None  # noqa: S101  refresh sets it or raises
+        return self._held
 
-    # ---- what ``Believed`` reads and writes through
+    # ---- the updater's files, taken over
+
+    def _bring(self, updater: "MetadataUpdater", roles: Iterable[tuple[str, ...]]) -> None:
+        """Fetch roles by the patterns of their paths: a search for such a path asks them."""
+        for pattern in itertools.chain.from_iterable(roles):
+            self._look_up(updater, pattern.replace("*", "-").replace("?", "-"))
+
+    def _look_up(self, updater: "MetadataUpdater", path: str) -> None:
+        try:
+            updater.look_up(path)
+        finally:
+            self._keep_changed(updater)
+
+    def _keep_changed(self, updater: "MetadataUpdater") -> None:
+        for name, data in updater.changed().items():
+            if self.local(name) != data:
+                self.keep(name, data)
+
+    # ---- held files
 
     def local(self, name: str) -> bytes | None:
         """A file that was kept; None where there is none that could be one."""
@@ -251,12 +293,6 @@ class UpdateClient:
                 return file.read(_MOST_BYTES)
         except OSError:
             return None
-
-    def remote(self, name: str, *, most_bytes: int) -> bytes:
-        """A file of the source; ``NotFoundError`` if it has none."""
-        return read_metadata(
-            self._source, name, most_bytes=most_bytes, clock=self._clock, limits=self._limits
-        )
 
     def keep(self, name: str, data: bytes) -> None:
         """Keep a file that was verified."""
@@ -306,12 +342,12 @@ class UpdateClient:
             return nothing
         return seen if seen.digest == seen.proper_digest else nothing
 
-    def _keep_seen(self, now: datetime) -> None:
+    def _keep_seen(self, now: datetime, *, root: int) -> None:
         """What ``recall`` begins with; the timestamp first, so that both fit after a power cut."""
         stamp = self.local(TIMESTAMP)
         assert stamp is not None  # noqa: S101  kept a moment ago
         replace_durably(self._folder / _STAMP, stamp)
-        seen = _Seen(at=rfc3339(now), root=self._current().root_version)
+        seen = _Seen(at=rfc3339(now), root=root)
         kept = replace(seen, digest=seen.proper_digest)
         replace_durably(self._folder / _SEEN, encode(kept))
 
@@ -322,50 +358,8 @@ class UpdateClient:
         except OSError:
             return None
 
-    def _sweep(self) -> None:
+    def _sweep(self, names: set[str]) -> None:
         """Forget what is no longer part of what is believed; roots stay."""
-        keep = self._current().names()
         for path in self._metadata.glob("*.json"):
-            if path.name not in keep and not path.name.endswith(".root.json"):
+            if path.name not in {LAST_SNAPSHOT, *names} and not path.name.endswith(".root.json"):
                 path.unlink(missing_ok=True)
-
-
-class _Kept:
-    """What a device believed at its last refresh, as if it were the source's."""
-
-    def __init__(self, client: UpdateClient, *, root: int) -> None:
-        self._client = client
-        self._root = root
-
-    def local(self, name: str) -> bytes | None:
-        """Roots up to the one of that refresh, and its timestamp; the rest is asked for."""
-        number, _, rest = name.partition(".")
-        if rest == "root.json":
-            return self._client.local(name) if int(number) <= self._root else None
-        return self._client.stamp() if name == TIMESTAMP else None
-
-    def remote(self, name: str, *, most_bytes: int) -> bytes:
-        """Kept files once more."""
-        data = self._client.stamp() if name == TIMESTAMP else self._client.local(name)
-        if data is None or len(data) > most_bytes or name.endswith(".root.json"):
-            raise NotFoundError("not kept", where=name)
-        return data
-
-    def keep(self, name: str, data: bytes) -> None:
-        """They are."""
-
-    def forget(self, *names: str) -> None:
-        """Nothing new is followed."""
-
-    def knows(self, role: str) -> bool:
-        """They are asked for when they are needed."""
-        del role
-        return False
-
-
-def _walked(believed: "Believed") -> "Believed":
-    believed.follow_roots()
-    believed.take_timestamp()
-    believed.take_snapshot()
-    believed.take_targets()
-    return believed

@@ -25,6 +25,8 @@ from lineside.core import (
 )
 
 TIMESTAMP = "timestamp.json"
+LAST_SNAPSHOT = "snapshot.json"
+"""The snapshot that a device held last, whatever its number: it guards against older ones."""
 LOCK_FILE = "lock"
 NAME = re.compile(r"timestamp\.json|[1-9][0-9]{0,8}\.[A-Za-z0-9][A-Za-z0-9-]{0,79}\.json")
 _KEPT = 16

@@ -29,6 +29,15 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Signers:
+    """The role that signed a target, its keys that did, and how many had to."""
+
+    role: str
+    keys: tuple[str, ...]
+    threshold: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Lifetimes:
     """How long signed metadata may be believed."""
 

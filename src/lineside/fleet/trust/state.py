@@ -11,10 +11,10 @@
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from securesystemslib.signer import CryptoSigner
-from tuf.api.exceptions import RepositoryError
+from tuf.api.exceptions import BadVersionNumberError, RepositoryError
 from tuf.api.metadata import (
     DelegatedRole,
     Delegations,
@@ -38,11 +38,11 @@ from lineside.fleet.trust.roles import (
     DeviceGroup,
     Lifetimes,
 )
+from lineside.fleet.trust.verify import S, follow_roots, load_metadata, load_root, target_of
 
 if TYPE_CHECKING:
     from securesystemslib.signer import Key
 
-S = TypeVar("S", Root, Timestamp, Snapshot, Targets)
 Read = Callable[[str], bytes]
 Keys = Mapping[str, CryptoSigner]
 _MEND = "Restore the trust folder from a backup; see docs/reference/trust.md."
@@ -105,20 +105,6 @@ class State:
         return found
 
 
-def target_of(entry: TargetFile) -> Target:
-    """Ours of theirs.
-
-    Raises:
-        RefusedError: it has no SHA-256, or its custom metadata are no object.
-    """
-    custom = entry.custom if entry.custom is not None else {}
-    if "sha256" not in entry.hashes or not isinstance(custom, dict):
-        raise RefusedError("signed without SHA-256", where=entry.path, fix="Publish it again.")
-    return Target(
-        path=entry.path, sha256=entry.hashes["sha256"], size_bytes=entry.length, custom=custom
-    )
-
-
 # ---- reading
 
 
@@ -129,18 +115,23 @@ def load(read: Read, *, newest_root: int) -> State:
         RefusedError: a file was changed at rest.
         NotFoundError: a file is not there.
     """
+    if not newest_root:
+        raise NotFoundError("no root", where="trust", fix="Run: lineside trust init.")
     try:
-        root = _load_root(read, newest_root)
-        timestamp = _load(Timestamp, read(TIMESTAMP), within=root.signed, role="timestamp")
-        expected = timestamp.signed.snapshot_meta
-        snapshot_raw = read(f"{expected.version}.snapshot.json")
-        expected.verify_length_and_hashes(snapshot_raw)
-        snapshot = _load(Snapshot, snapshot_raw, within=root.signed, role="snapshot")
-        targets = _load_listed(read, snapshot.signed, role="targets", within=root.signed)
+        root = _load_newest_root(read, newest_root)
+        timestamp = load_metadata(
+            Timestamp, read(TIMESTAMP), delegator=root.signed, role="timestamp"
+        )
+        listed = timestamp.signed.snapshot_meta
+        raw = read(f"{listed.version}.snapshot.json")
+        snapshot = load_metadata(
+            Snapshot, raw, delegator=root.signed, role="snapshot", listed=listed
+        )
+        targets = _load_listed(read, snapshot.signed, role="targets", delegator=root.signed)
         state = State(root=root, targets=targets, snapshot=snapshot, timestamp=timestamp, roles={})
         for name in state.delegated:
             state.roles[name] = _load_listed(
-                read, snapshot.signed, role=name, within=targets.signed
+                read, snapshot.signed, role=name, delegator=targets.signed
             )
     except (RepositoryError, ValueError, KeyError) as error:
         raise RefusedError(
@@ -151,37 +142,19 @@ def load(read: Read, *, newest_root: int) -> State:
     return state
 
 
-def _load_root(read: Read, newest: int) -> Metadata[Root]:
-    """The chain from the first root on (TUF 5.3.4: signed by the one before and by itself)."""
-    root: Metadata[Root] | None = None
-    for number in range(1, newest + 1):
-        found = Metadata[Root].from_bytes(read(f"{number}.root.json"))
-        if found.signed.version != number:
-            raise ValueError(f"{number}.root.json is version {found.signed.version}")
-        for by in (root, found):
-            if by is not None:
-                by.signed.verify_delegate("root", found.signed_bytes, found.signatures)
-        root = found
-    if root is None:
-        raise NotFoundError("no root", where="trust", fix="Run: lineside trust init.")
+def _load_newest_root(read: Read, newest: int) -> Metadata[Root]:
+    root = follow_roots(load_root(read("1.root.json")), read, newest=newest)
+    if root.signed.version != newest:
+        raise BadVersionNumberError(f"{root.signed.version + 1}.root.json does not hold")
     return root
 
 
-def _load(kind: type[S], raw: bytes, *, within: Root | Targets, role: str) -> Metadata[S]:
-    found: Metadata[S] = Metadata.from_bytes(raw)
-    if not isinstance(found.signed, kind):
-        raise TypeError(f"{role} is of type {found.signed.type}")
-    within.verify_delegate(role, found.signed_bytes, found.signatures)
-    return found
-
-
 def _load_listed(
-    read: Read, snapshot: Snapshot, *, role: str, within: Root | Targets
+    read: Read, snapshot: Snapshot, *, role: str, delegator: Root | Targets
 ) -> Metadata[Targets]:
     listed = snapshot.meta[f"{role}.json"]
     raw = read(f"{listed.version}.{role}.json")
-    listed.verify_length_and_hashes(raw)
-    return _load(Targets, raw, within=within, role=role)
+    return load_metadata(Targets, raw, delegator=delegator, role=role, listed=listed)
 
 
 # ---- making

@@ -1,313 +1,315 @@
-"""The steps of a refresh over python-tuf's set of trusted metadata; rules stand in ``client``."""
+"""Verification of metadata from bytes: one reference time, no network, no clock.
+
+The rules stand in ``fleet.trust.client``; clauses are those of the TUF specification 1.0. The
+library's updater verifies what it fetches (``updater``). What is held is verified here whenever it
+is read: by a device after a refresh or a start without its hub, and by the repository before it
+signs on top of its own files.
+"""
 
 import logging
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
-from typing import Protocol, cast
+from functools import partial
+from typing import TypeVar
 
 from tuf.api.exceptions import (
     BadVersionNumberError,
-    EqualVersionNumberError,
     ExpiredMetadataError,
     LengthOrHashMismatchError,
     RepositoryError,
     UnsignedMetadataError,
 )
-from tuf.api.metadata import Metadata, MetaFile, Root, TargetFile, Targets
+from tuf.api.metadata import Metadata, MetaFile, Root, Snapshot, TargetFile, Targets, Timestamp
 
-# The updater around it opens connections, keeps files and reads the clock by itself.
-from tuf.ngclient._internal.trusted_metadata_set import TrustedMetadataSet
-from tuf.ngclient.config import EnvelopeType
-
-from lineside.core import NotFoundError, RefusedError, UnavailableError
+from lineside.core import RefusedError, UnavailableError
 from lineside.fleet.contract import Target
-from lineside.fleet.trust.download import UpdateLimits
-from lineside.fleet.trust.files import NAME, TIMESTAMP
-from lineside.fleet.trust.state import target_of
+from lineside.fleet.trust.files import TIMESTAMP
+from lineside.fleet.trust.roles import Signers
 
 logger = logging.getLogger(__name__)
 
-LAST_SNAPSHOT = "snapshot.json"
-"""The snapshot believed last, whatever its number: what guards against older ones."""
+S = TypeVar("S", Root, Timestamp, Snapshot, Targets)
+ReadFile = Callable[[str], bytes | None]
+"""Bytes of a metadata file by its name; None where it is not held."""
+
+_ROLE = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]{0,79}")
 
 
-class Files(Protocol):
-    """Metadata on the device's disk and at the source."""
+def load_metadata(
+    kind: type[S],
+    data: bytes,
+    *,
+    delegator: Root | Targets,
+    role: str,
+    listed: MetaFile | None = None,
+    now: datetime | None = None,
+) -> Metadata[S]:
+    """Return a role's verified metadata.
 
-    def local(self, name: str) -> bytes | None:
-        """A file that was kept; None where there is none."""
-        ...
+    Args:
+        kind: of metadata.
+        data: the file.
+        delegator: names the keys that must sign it.
+        role: its name.
+        listed: the length, digest and version it must have.
+        now: when it must not have expired; None: it may have.
 
-    def remote(self, name: str, *, most_bytes: int) -> bytes:
-        """A file of the source; ``NotFoundError`` if it has none."""
-        ...
-
-    def keep(self, name: str, data: bytes) -> None:
-        """Keep what was verified."""
-        ...
-
-    def forget(self, *names: str) -> None:
-        """Keep files no more."""
-        ...
-
-    def knows(self, role: str) -> bool:
-        """Whether some version of a role was kept."""
-        ...
-
-
-class Believed:
-    """Metadata that were verified at one moment.
-
-    Methods are called in the order in which they stand here.
+    Raises:
+        RepositoryError: any of it does not hold.
     """
+    if listed is not None:
+        listed.verify_length_and_hashes(data)
+    loaded: Metadata[S] = Metadata.from_bytes(data)
+    if not isinstance(loaded.signed, kind):
+        raise RepositoryError(f"Expected '{kind.type}', got '{loaded.signed.type}'")
+    delegator.verify_delegate(role, loaded.signed_bytes, loaded.signatures)
+    if listed is not None and loaded.signed.version != listed.version:
+        raise BadVersionNumberError(
+            f"Expected {role} v{listed.version}, got v{loaded.signed.version}"
+        )
+    if now is not None and loaded.signed.is_expired(now):
+        raise ExpiredMetadataError(f"{role}.json is expired")
+    return loaded
 
-    def __init__(self, pinned: bytes, *, files: Files, now: datetime, limits: UpdateLimits) -> None:
-        """Begin with the pinned root.
+
+def load_root(data: bytes) -> Metadata[Root]:
+    """Return a root that is signed by its own keys: a beginning of trust.
+
+    Raises:
+        RepositoryError: it is none.
+    """
+    unverified = Metadata[Root].from_bytes(data)
+    if not isinstance(unverified.signed, Root):
+        raise RepositoryError(f"Expected 'root', got '{unverified.signed.type}'")
+    return load_metadata(Root, data, delegator=unverified.signed, role="root")
+
+
+def check_root(data: bytes, *, where: str = "root") -> Metadata[Root]:
+    """Return a root that is signed by its own keys; ``RefusedError`` where it is none."""
+    with refusals(where, None):
+        return load_root(data)
+
+
+def follow_roots(
+    first: Metadata[Root], read: ReadFile, *, newest: int | None = None
+) -> Metadata[Root]:
+    """Return the last root of a chain that holds (5.3.4, 5.3.5).
+
+    Args:
+        first: where trust begins.
+        read: the files of the chain.
+        newest: number of the last root to follow; None: as many as hold.
+    """
+    root = first
+    while newest is None or root.signed.version < newest:
+        number = root.signed.version + 1
+        data = read(f"{number}.root.json")
+        if data is None:
+            break
+        try:
+            following = load_root(data)
+            root.signed.verify_delegate("root", following.signed_bytes, following.signatures)
+            if following.signed.version != number:
+                raise BadVersionNumberError(
+                    f"Expected root version {number} instead got {following.signed.version}"
+                )
+        except (RepositoryError, ValueError) as error:
+            logger.warning("held root does not hold version=%d: %s", number, error)
+            break
+        root = following
+    return root
+
+
+class HeldMetadata:
+    """The metadata that a device holds: verified when made, delegated roles when asked for."""
+
+    def __init__(
+        self,
+        root: Metadata[Root],
+        *,
+        read: ReadFile,
+        now: datetime,
+        max_delegations: int,
+        fetch: Callable[[str], None] | None = None,
+    ) -> None:
+        """Verify the four top roles.
+
+        Args:
+            root: the newest one, see ``follow_roots``.
+            read: held files.
+            now: the only time that expiry is judged by (5.1).
+            max_delegations: roles that one search may ask.
+            fetch: brings the roles that a search for a path asks; None: without the network.
 
         Raises:
-            RefusedError: it is none.
+            RefusedError: a file does not hold.
+            UnavailableError: a file is not held.
         """
-        self.now = now
-        self._files = files
-        self._limits = limits
-        with sentences("pinned root", now):
-            self._set = TrustedMetadataSet(pinned, EnvelopeType.METADATA)
-        self._set.reference_time = now
-
-    def follow_roots(self) -> None:
-        """From the pinned root to the newest (5.3)."""
-        first = self._set.root.version + 1
-        for number in range(first, first + self._limits.roots):
-            name = f"{number}.root.json"
-            if self._take_kept_root(self._files.local(name)):
-                continue
-            try:
-                data = self._files.remote(name, most_bytes=self._limits.root_bytes)
-            except NotFoundError:
-                return
-            before = self._set.root
-            with sentences(name, self.now):
-                self._set.update_root(data)
-            if _online_keys(before) != _online_keys(self._set.root):
-                # 5.3.11, before the root is kept: a power cut between must not leave them.
-                self._files.forget(TIMESTAMP, LAST_SNAPSHOT)
-            self._files.keep(name, data)
-            logger.info("root followed version=%d", number)
-        raise RefusedError(
-            f"more than {self._limits.roots} new roots", where="root", fix="Enrol the device again."
-        )
-
-    def _take_kept_root(self, data: bytes | None) -> bool:
-        if data is None:
-            return False
-        try:
-            self._set.update_root(data)
-        except (RepositoryError, ValueError):
-            logger.warning("a root that was kept does not hold, fetching it again")
-            return False
-        return True
-
-    def take_timestamp(self) -> None:
-        """The newest timestamp (5.4)."""
-        kept = self._files.local(TIMESTAMP)
-        if kept is not None:
-            self._try(lambda: self._set.update_timestamp(kept))
-        data = self._remote(TIMESTAMP, most_bytes=self._limits.timestamp_bytes)
-        with sentences(TIMESTAMP, self.now):
-            try:
-                self._set.update_timestamp(data)
-            except EqualVersionNumberError:
-                # 5.4.3.1; whether the kept one is too old is asked when the snapshot is taken.
-                return
-        self._files.keep(TIMESTAMP, data)
-
-    def take_snapshot(self) -> None:
-        """The snapshot the timestamp names (5.5); the one kept guards against older ones."""
-        kept = self._files.local(LAST_SNAPSHOT)
-        listed = self._set.timestamp.snapshot_meta
-        name = f"{listed.version}.snapshot.json"
-        if kept is not None and self._try(lambda: self._set.update_snapshot(kept, trusted=True)):
-            if self._files.local(name) != kept:
-                self._files.keep(name, kept)
-            return
-        data = self._remote(name, most_bytes=listed.length or self._limits.snapshot_bytes)
-        with sentences(name, self.now):
-            self._set.update_snapshot(data)
-        self._files.keep(name, data)
-        self._files.keep(LAST_SNAPSHOT, data)
-
-    def take_targets(self) -> None:
-        """The targets the snapshot lists (5.6)."""
-        with sentences("targets.json", self.now):
-            self._take_role("targets", "root")
-            # Roles asked for before are brought along, so that a start without the hub finds them.
-            for name in self.delegated():
-                if self._files.knows(name):
-                    self._take_role(name, "targets")
-
-    # ---- looking things up
+        self.root = root.signed
+        self._read = read
+        self._now = now
+        self._max_delegations = max_delegations
+        self._fetch = fetch
+        with refusals("metadata", now):
+            if self.root.is_expired(now):  # 5.3.10
+                raise ExpiredMetadataError("Final root.json is expired")
+            stamp = load_metadata(
+                Timestamp, self._held(TIMESTAMP), delegator=self.root, role="timestamp", now=now
+            )
+            listed = stamp.signed.snapshot_meta
+            self.snapshot = load_metadata(
+                Snapshot, self._held(f"{listed.version}.snapshot.json"),
+                delegator=self.root, role="snapshot", listed=listed, now=now,
+            ).signed  # fmt: skip
+            self._roles: dict[tuple[str, int], Metadata[Targets]] = {}
+            self.targets = self._role("targets", self.root, path=None).signed
 
     def find(self, path: str) -> Target | None:
-        """What is signed under a path (5.6.7)."""
-        found = self._walk(path)
-        return target_of(found[2]) if found else None
+        """Return what is signed under a path (5.6.7); None where nothing is."""
+        with refusals(path, self._now):
+            found = self._search(path)
+            return target_of(found[2]) if found else None
 
-    def everything(self, roles: Iterable[str]) -> Mapping[str, Target]:
-        """Every target of some roles, as a search would find it."""
-        found: dict[str, Target] = {}
-        for name in roles:
-            for path in self._take_role(name, "targets").targets:
-                target = self.find(path)
-                if target is not None:
-                    found[path] = target
-        return found
+    def targets_of(self, roles: Iterable[str]) -> Mapping[str, Target]:
+        """Return every target of some held roles that a search would find, by path."""
+        targets: dict[str, Target] = {}
+        with refusals("targets", self._now):
+            for name in roles:
+                for path in self._role(name, self.targets, path=None).signed.targets:
+                    target = self.find(path)
+                    if target is not None:
+                        targets[path] = target
+        return targets
 
-    def signers(self, path: str) -> tuple[str, tuple[str, ...], int]:
-        """Role, keys that signed, threshold; only of a path that ``find`` found."""
-        found = self._walk(path)
-        assert found is not None  # noqa: S101  the caller asked before
-        role, parent, _ = found
-        delegator = cast("Root | Targets", self._set[parent])
-        name = self._name_of(role)
-        raw = self._files.local(name) or self._remote(name, most_bytes=self._limits.targets_bytes)
-        with sentences(role, self.now):
-            read = Metadata[Targets].from_bytes(raw)
-            result = delegator.get_verification_result(role, read.signed_bytes, read.signatures)
-        return role, tuple(sorted(result.signed)), result.threshold
+    def signers(self, path: str) -> Signers:
+        """Return who signed a target that ``find`` found."""
+        with refusals(path, self._now):
+            found = self._search(path)
+            assert found is not None  # noqa: S101  the caller looked it up
+            name, delegator, _ = found
+            role = self._role(name, delegator, path=path)
+            result = delegator.get_verification_result(name, role.signed_bytes, role.signatures)
+        return Signers(role=name, keys=tuple(sorted(result.signed)), threshold=result.threshold)
 
     @property
-    def root_version(self) -> int:
-        """Number of the root that all of it hangs from."""
-        return self._set.root.version
+    def delegated(self) -> dict[str, tuple[str, ...]]:
+        """Roles of groups of devices, each with the patterns of its paths."""
+        delegations = self.targets.delegations
+        roles = (delegations.roles or {}) if delegations else {}
+        return {name: tuple(role.paths or ()) for name, role in roles.items()}
 
+    @property
     def names(self) -> set[str]:
-        """Files that belong to what is believed, beside the roots."""
-        listed = {f"{meta.version}.{name}" for name, meta in self._set.snapshot.meta.items()}
-        return {TIMESTAMP, LAST_SNAPSHOT, f"{self._set.snapshot.version}.snapshot.json", *listed}
+        """Files that belong to it, beside the roots and the snapshot's second name."""
+        listed = {f"{meta.version}.{name}" for name, meta in self.snapshot.meta.items()}
+        return {TIMESTAMP, f"{self.snapshot.version}.snapshot.json", *listed}
 
-    def _walk(self, path: str) -> tuple[str, str, TargetFile] | None:
-        """Depth first, in order of delegation; the first role that has it speaks."""
-        waiting = [("targets", "root")]
-        asked: set[str] = set()
-        while waiting and len(asked) < self._limits.delegations:
-            role, parent = waiting.pop()
-            if role in asked:
+    def _search(self, path: str) -> tuple[str, Root | Targets, TargetFile] | None:
+        """Role, delegator and entry: depth first; the first role that has the path speaks."""
+        waiting: list[tuple[str, Root | Targets]] = [("targets", self.root)]
+        visited: set[str] = set()
+        while waiting and len(visited) < self._max_delegations:
+            name, delegator = waiting.pop()
+            if name in visited:
                 continue
-            asked.add(role)
-            targets = self._take_role(role, parent)
+            visited.add(name)
+            targets = self._role(name, delegator, path=path).signed
             if path in targets.targets:
-                return role, parent, targets.targets[path]
+                return name, delegator, targets.targets[path]
             if targets.delegations is None:
                 continue
-            below = []
-            for name, terminating in targets.delegations.get_roles_for_target(path):
-                below.append((name, role))
+            below: list[tuple[str, Root | Targets]] = []
+            for child, terminating in targets.delegations.get_roles_for_target(path):
+                below.append((child, targets))
                 if terminating:
                     waiting = []
                     break
             waiting += reversed(below)
         return None
 
-    def _take_role(self, role: str, parent: str) -> Targets:
-        if self._set.contains(role, parent):
-            return cast("Targets", self._set[role])
-        name = self._name_of(role)
-        kept = self._files.local(name)
-        if kept is not None and self._try(
-            lambda: self._set.update_delegated_targets(kept, role, parent)
-        ):
-            return cast("Targets", self._set[role])
-        most = self._listed(role).length or self._limits.targets_bytes
-        data = self._remote(name, most_bytes=most)
-        found = self._set.update_delegated_targets(data, role, parent)
-        self._files.keep(name, data)
-        return found
-
-    def delegated(self) -> list[str]:
-        """Roles of groups of devices."""
-        delegations = self._set.targets.delegations
-        return list(delegations.roles or {}) if delegations else []
-
-    def _name_of(self, role: str) -> str:
-        name = f"{self._listed(role).version}.{role}.json"
-        if not NAME.fullmatch(name):  # it becomes a file's name here
-            raise RefusedError(
-                f"{role[:80]!r} is no name of a role", where="targets", fix="Name it plainly."
-            )
-        return name
-
-    def _listed(self, role: str) -> MetaFile:
-        listed = self._set.snapshot.meta.get(f"{role}.json")
+    def _role(self, name: str, delegator: Root | Targets, *, path: str | None) -> Metadata[Targets]:
+        """A role's metadata; fetched, if it must be, by a search for ``path``."""
+        key = (name, id(delegator))
+        if key in self._roles:
+            return self._roles[key]
+        listed = self.snapshot.meta.get(f"{name}.json")
         if listed is None:
             raise RefusedError(
-                "delegated, but no part of the snapshot", where=role, fix="Publish again."
+                "delegated, but no part of the snapshot", where=name, fix="Publish again."
             )
-        return listed
-
-    def _remote(self, name: str, *, most_bytes: int) -> bytes:
+        file = f"{listed.version}.{check_role_file(name)}.json"
+        load = partial(
+            load_metadata, Targets, delegator=delegator, role=name, listed=listed, now=self._now
+        )
         try:
-            return self._files.remote(name, most_bytes=most_bytes)
-        except NotFoundError as error:
+            role = load(self._held(file))
+        except (UnavailableError, RepositoryError, ValueError):
+            if self._fetch is None or path is None:
+                raise
+            self._fetch(path)
+            role = load(self._held(file))
+        self._roles[key] = role
+        return role
+
+    def _held(self, name: str) -> bytes:
+        data = self._read(name)
+        if data is None:
             raise UnavailableError(
                 "the repository does not have it", where=name, fix="Ask again in a while."
-            ) from error
-
-    def _try(self, load: Callable[[], object]) -> bool:
-        """Load what was kept; what no longer holds, or is not the newest, is fetched instead."""
-        try:
-            load()
-        except (RepositoryError, ValueError) as error:
-            logger.debug("what was kept is not final: %s", error)
-            return False
-        return True
+            )
+        return data
 
 
-def check_root(data: bytes) -> None:
-    """Refuse what is no root signed by its own keys."""
-    with sentences("root", None):
-        TrustedMetadataSet(data, EnvelopeType.METADATA)
+def check_role_file(name: str) -> str:
+    """Refuse a role's name that cannot stand in a file's name."""
+    if not _ROLE.fullmatch(name):
+        raise RefusedError(
+            f"{name[:80]!r} is no name of a role", where="targets", fix="Name it plainly."
+        )
+    return name
+
+
+def target_of(entry: TargetFile) -> Target:
+    """Return the library's entry as a ``Target``.
+
+    Raises:
+        RefusedError: it has no SHA-256, or its custom metadata are no object.
+    """
+    custom = entry.custom if entry.custom is not None else {}
+    if "sha256" not in entry.hashes or not isinstance(custom, dict):
+        raise RefusedError("signed without SHA-256", where=entry.path, fix="Publish it again.")
+    return Target(
+        path=entry.path, sha256=entry.hashes["sha256"], size_bytes=entry.length, custom=custom
+    )
 
 
 @contextmanager
-def sentences(where: str, now: datetime | None) -> Iterator[None]:
-    """The library's errors as refusals."""
+def refusals(where: str, now: datetime | None) -> Iterator[None]:
+    """Raise the library's errors as refusals."""
     try:
         yield
-    except ExpiredMetadataError as error:
-        raise RefusedError(
-            f"{error}; the clock says {now:%Y-%m-%d %H:%M} UTC",
-            where=where,
-            fix="Start the hub, or run lineside trust renew there; check the clock.",
-        ) from error
-    except UnsignedMetadataError as error:
-        raise RefusedError(
-            f"not signed as it must be: {error}",
-            where=where,
-            fix="Look who changed the repository; rotate a key that may be stolen.",
-        ) from error
-    except BadVersionNumberError as error:
-        raise RefusedError(
-            f"not the version it must be: {error}",
-            where=where,
-            fix="Look who serves old metadata; restore the newest.",
-        ) from error
-    except LengthOrHashMismatchError as error:
-        raise RefusedError(
-            f"not the bytes that are signed: {error}",
-            where=where,
-            fix="Fetch again; if it stays so, look after the repository.",
-        ) from error
     except (RepositoryError, ValueError) as error:
-        raise RefusedError(
-            f"no metadata that can be believed: {error}",
-            where=where,
-            fix="Look after the repository.",
-        ) from error
+        raise refusal_of(error, where=where, now=now) from error
 
 
-def _online_keys(root: Root) -> list[tuple[list[str], int]]:
-    return [
-        (sorted(root.roles[name].keyids), root.roles[name].threshold)
-        for name in ("snapshot", "timestamp")
-    ]
+def refusal_of(error: Exception, *, where: str, now: datetime | None) -> RefusedError:
+    """Return the refusal that an error of the library stands for."""
+    match error:
+        case ExpiredMetadataError():
+            message = f"{error}; the clock says {now:%Y-%m-%d %H:%M} UTC"
+            fix = "Start the hub, or run lineside trust renew there; check the clock."
+        case UnsignedMetadataError():
+            message = f"not signed as it must be: {error}"
+            fix = "Look who changed the repository; rotate a key that may be stolen."
+        case BadVersionNumberError():
+            message = f"not the version it must be: {error}"
+            fix = "Look who serves old metadata; restore the newest."
+        case LengthOrHashMismatchError():
+            message = f"not the bytes that are signed: {error}"
+            fix = "Fetch again; if it stays so, look after the repository."
+        case _:
+            message = f"no metadata that can be believed: {error}"
+            fix = "Look after the repository."
+    return RefusedError(message, where=where, fix=fix)

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from lineside.core import Clock, NotFoundError, RefusedError
 from lineside.fleet.contract import Target
-from lineside.fleet.trust.client import PINNED, Signers, UpdateClient, pin_root
+from lineside.fleet.trust.client import PINNED, UpdateClient, pin_root
+from lineside.fleet.trust.roles import Signers
 from lineside.fleet.trust.source import FolderSource
 
 
