@@ -13,7 +13,7 @@ import pytest
 from playwright.sync_api import Browser, Page
 
 from lineside.core import Region, decode, to_plain
-from lineside.hub.pages.views.twin import scene_plan
+from lineside.hub.pages.twin import scene_plan
 from lineside.testing.events import small_plant
 from lineside.vision import rle_of
 from lineside.vision.geometry import about, apply, similarity

@@ -10,8 +10,8 @@ from lineside.core import Digest, Plant, digest_of, encode, to_plain
 from lineside.hub import HubConfig, Services, build_services
 from lineside.hub.eventlog.followers import Follower, Selection
 from lineside.hub.replay.answers import Kept
-from lineside.hub.replay.choice import Wished, replay
 from lineside.hub.replay.records import ReplayOrder, ReplayResult
+from lineside.hub.replay.run import Wished, replay
 from lineside.hub.rules.service import FOLLOWER
 from lineside.links import Message
 from lineside.models import Package, Predictor, build_package

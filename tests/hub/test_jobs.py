@@ -14,8 +14,7 @@ from fastapi.testclient import TestClient
 from lineside.core import ConflictError, InvalidError, Plant, decode_json
 from lineside.hub import HubConfig, Services, build_services
 from lineside.hub.config import RetrainRule
-from lineside.hub.learning.jobs import RunRequest
-from lineside.hub.learning.retraining import Retraining
+from lineside.hub.learning.jobs import Retraining, RunRequest
 from lineside.hub.views import RunView
 from lineside.links import Bus
 from lineside.store import open_blobs, open_records

@@ -7,7 +7,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lineside.hub.rules.sums import MOST_BARS, MOST_SERIES, sums_of
+from lineside.hub.rules.log import MOST_BARS, MOST_SERIES, sums_of
 from lineside.hub.views import EventView
 from lineside.streams import EVENT_TYPE
 

@@ -5,7 +5,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lineside.hub.rules.trial import compared
+from lineside.hub.rules.service import compared
 from lineside.streams import Difference, moment
 
 

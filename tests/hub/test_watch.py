@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from lineside.core import Digest, digest_of, frame_id, load_plant, to_plain
 from lineside.hub.ingest.decoder import Taken
 from lineside.hub.live import Watch
-from lineside.hub.pages.views.lines import tile_of
+from lineside.hub.pages.lines import tile_of
 from lineside.store import FrameRow, open_records
 from lineside.streams import Event
 from lineside.testing import FakeClock

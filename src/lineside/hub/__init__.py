@@ -24,14 +24,13 @@ from lineside.hub.eventlog.trace import trace
 from lineside.hub.models.evidence import version_page
 from lineside.hub.models.model_service import Models, Registration, open_models
 from lineside.hub.replay.answers import Kept
-from lineside.hub.replay.choice import Wished, named_package, package_file, replay
 from lineside.hub.replay.records import AS_RECORDED, ReplayOrder, ReplayResult
 from lineside.hub.replay.repository import ReplayBook, lines_of
+from lineside.hub.replay.run import Wished, named_package, package_file, replay
 from lineside.hub.rules.files import rule_events_file
 from lineside.hub.rules.log import require_rule, rule_filter
-from lineside.hub.rules.service import recorded_entries
+from lineside.hub.rules.service import attempt, compared, recorded_entries
 from lineside.hub.rules.text import read_rule
-from lineside.hub.rules.trial import attempt, compared
 from lineside.hub.run import RunningHub, create_app, run, running, sign_in_link
 from lineside.hub.services import Services, build_services
 from lineside.hub.site_init import SiteMade, SiteWish, certificate_words, init_site

@@ -56,11 +56,9 @@ from lineside.hub.ingest.frames import Frames
 from lineside.hub.ingest.predictions import DeviceIngest, DeviceWatchers
 from lineside.hub.ingest.service import PlantIngest
 from lineside.hub.ingest.thumbnails import Finisher
-from lineside.hub.learning.dataset_versions import Versions
-from lineside.hub.learning.datasets import Datasets
+from lineside.hub.learning.datasets import Datasets, Versions
 from lineside.hub.learning.job_service import JobDesk
-from lineside.hub.learning.jobs import Runs, RunSettings
-from lineside.hub.learning.retraining import Retraining
+from lineside.hub.learning.jobs import Retraining, Runs, RunSettings
 from lineside.hub.live import Live, Watch
 from lineside.hub.models.comparison import CompareSettings, Comparisons
 from lineside.hub.models.desired import DesiredStates

@@ -11,8 +11,8 @@ from fastapi.testclient import TestClient
 
 from lineside.core import digest_of
 from lineside.hub import HubConfig, Role, Services, create_app
-from lineside.hub.counting.views import Agreement, CountView
-from lineside.hub.pages.views.counts import agreement_sentence, headline, interval
+from lineside.hub.counting.counter import Agreement, CountView
+from lineside.hub.pages.count import agreement_sentence, headline, interval
 from lineside.store import LEAVING
 from lineside.testing import FakeClock
 from lineside.vision import PictureState

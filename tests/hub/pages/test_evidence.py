@@ -6,7 +6,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from lineside.hub import Services
-from lineside.hub.pages.views.evidence import decision_facts, first_metric
+from lineside.hub.pages.learning import decision_facts, first_metric
 from lineside.models import Package, build_package
 
 FIGURE = {"value": 0.9, "low": 0.8, "high": 1.0, "n": 9, "baseline": 0.5}

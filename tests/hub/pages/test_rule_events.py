@@ -11,7 +11,7 @@ from fastapi.testclient import TestClient
 
 from lineside.core import Plant, rfc3339
 from lineside.hub import HubConfig, Services, build_services
-from lineside.hub.pages.views.rules import RuleQuery, hour_to_try, rule_words, values_words
+from lineside.hub.pages.rules import RuleQuery, hour_to_try, rule_words, values_words
 from lineside.hub.rules.text import rule_toml
 from lineside.store import open_blobs, open_records
 from lineside.streams import EVENT_TYPE, Event

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from lineside.hub.pages.views.twin import (
+from lineside.hub.pages.twin import (
     open_orders,
     order_steps,
     reported_word,

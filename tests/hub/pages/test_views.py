@@ -8,16 +8,16 @@ import pytest
 
 from lineside.core import Digest, FrameId, digest_of, to_plain
 from lineside.datasets import Sample
+from lineside.hub.pages.answers import Mark
 from lineside.hub.pages.format import later
-from lineside.hub.pages.views.answers import Mark
-from lineside.hub.pages.views.frames import (
+from lineside.hub.pages.frames import (
     AnswerRow,
     class_table,
     dataset_href,
     dataset_links,
     health_rows,
 )
-from lineside.hub.pages.views.learning import (
+from lineside.hub.pages.learning import (
     dataset_row,
     engine_facts,
     gallery,
@@ -26,10 +26,10 @@ from lineside.hub.pages.views.learning import (
     metric_rows,
     run_row,
 )
-from lineside.hub.pages.views.lines import TwinFigures, chart_of, figures, unsure_share
-from lineside.hub.pages.views.log import (
+from lineside.hub.pages.lines import TwinFigures, chart_of, figures, unsure_share
+from lineside.hub.pages.log import (
     EventQuery,
-    Found,
+    SearchHit,
     comes_near,
     device_row,
     frame_of,
@@ -370,7 +370,7 @@ def test_filters_make_the_address_and_nothing_else() -> None:
     ],
 )
 def test_the_search_knows_what_comes_near(*, kind: str, name: str, wanted: str, near: bool) -> None:
-    assert comes_near(Found(kind=kind, name=name, href="/"), wanted) is near
+    assert comes_near(SearchHit(kind=kind, name=name, href="/"), wanted) is near
 
 
 def device(**changes: Any) -> DeviceView:  # noqa: ANN401  any of its fields

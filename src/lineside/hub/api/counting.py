@@ -19,7 +19,7 @@ from lineside.hub.api.wire import (
     gives,
     listed,
 )
-from lineside.hub.counting.views import Asked, Corrected, CountView, FunctionView
+from lineside.hub.counting.counter import Asked, Corrected, CountView, FunctionView
 from lineside.hub.inference.endpoints import endpoint_of
 from lineside.hub.inference.functions import FunctionRequest, body_of_call
 from lineside.hub.services import Services

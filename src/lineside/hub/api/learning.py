@@ -20,8 +20,7 @@ from lineside.hub.api.wire import (
     gives,
     listed,
 )
-from lineside.hub.learning.dataset_versions import Parted, TagMoved
-from lineside.hub.learning.datasets import Teaching
+from lineside.hub.learning.datasets import Parted, TagMoved, Teaching
 from lineside.hub.learning.jobs import RunRequest
 from lineside.hub.views import DatasetView, PackageView, RunView, Tried, VersionView
 

@@ -12,11 +12,9 @@ from fastapi.responses import Response, StreamingResponse
 from lineside.core import parse_rfc3339
 from lineside.hub.api.wire import Hub, Limit, Page, answer, body_of, gives, listed, whole_number
 from lineside.hub.rules.files import MEDIA, rule_events_file
-from lineside.hub.rules.log import RuleFilter, page_of, require_rule, rule_filter
-from lineside.hub.rules.service import RuleView
-from lineside.hub.rules.sums import RuleSums, sums_of
+from lineside.hub.rules.log import RuleFilter, RuleSums, page_of, require_rule, rule_filter, sums_of
+from lineside.hub.rules.service import RuleView, attempt
 from lineside.hub.rules.text import read_rule
-from lineside.hub.rules.trial import attempt
 from lineside.hub.services import Services
 from lineside.hub.views import LoggedEvent, plain
 from lineside.streams import Difference

@@ -5,6 +5,13 @@
 2. One run at a time: training takes every core there is.
 3. A run that was ``running`` when the hub died is looked at on the next start: finished work is
    taken over, the rest is marked with its reason; an orphan still at work is ended first.
+4. A named inspection is trained as the plant file declares it; a task in the request must be its
+   task. Without a name, the only inspection of that task (of any, if none is requested).
+5. With a task that no inspection has, the whole image is judged by the defaults; the names of
+   ``multilabel`` and ``classify`` are then the version's labels.
+6. A re-training rule (``[[retrain]]`` of the hub's file) starts a run on a new dataset version or
+   on drift. While another run is active, only the newest request of each rule waits.
+7. The result of a rule is never taken into use by itself: a person approves.
 """
 
 import logging
@@ -28,6 +35,7 @@ from lineside.core import (
     LinesideError,
     NotFoundError,
     Plant,
+    Task,
     decode,
     decode_json,
     encode,
@@ -36,13 +44,67 @@ from lineside.core import (
     to_plain,
 )
 from lineside.core.worker import Worker
-from lineside.datasets import Library
-from lineside.hub.learning.run_choice import inspection_for
+from lineside.datasets import DatasetVersion, Library
+from lineside.hub.config import RetrainRule
 from lineside.hub.models.model_service import Models, Registration
 from lineside.hub.models.packages import Packages
 from lineside.hub.views import RunView
 from lineside.models import check_group
 from lineside.store import Document, Records
+from lineside.streams import Event
+
+_NAMED = (Task.MULTILABEL, Task.CLASSIFY)
+
+
+def inspection_for(
+    plant: Plant, version: DatasetVersion, *, inspection: str, task: str
+) -> Inspection:
+    """What to learn from that version.
+
+    Raises:
+        InvalidError: no such task or inspection, several that could be meant, or no labels.
+    """
+    asked = _task(task)
+    if inspection:
+        found = plant.find_inspection(inspection)
+        if asked is not None and found.task is not asked:
+            raise InvalidError(
+                f"inspection {found.id} is of task {found.task}",
+                where="task",
+                fix=f"Write {found.task}, or leave the task out.",
+            )
+        return found
+    fitting = [one for one in plant.inspection if asked is None or one.task is asked]
+    if len(fitting) == 1:
+        return fitting[0]
+    if fitting or asked is None:
+        known = ", ".join(one.id for one in plant.inspection)
+        raise InvalidError(
+            "no inspection named", where="inspection", fix=f"Known: {known}." if known else ""
+        )
+    return _whole_picture(version, asked)
+
+
+def _task(word: str) -> Task | None:
+    try:
+        return Task(word) if word else None
+    except ValueError:
+        known = ", ".join(str(task) for task in Task)
+        raise InvalidError(f"no task {word!r}", where="task", fix=f"Known: {known}.") from None
+
+
+def _whole_picture(version: DatasetVersion, task: Task) -> Inspection:
+    labels: tuple[str, ...] = ()
+    if task in _NAMED:
+        labels = tuple(sorted({name for sample in version.samples for name in sample.labels}))
+        if not labels:
+            raise InvalidError(
+                f"no picture of {version.name}/{version.number} has a label",
+                where="dataset",
+                fix="Label some, or choose another task.",
+            )
+    return Inspection(id=version.name, camera="", task=task, labels=labels)
+
 
 logger = logging.getLogger(__name__)
 
@@ -62,7 +124,7 @@ RunListener = Callable[[RunView], None]
 class RunRequest:
     """What to train; ``version`` 0 is the newest.
 
-    ``task`` and ``inspection``: ``lineside.hub.learning.run_choice`` says what follows from them.
+    ``task`` and ``inspection``: ``lineside.hub.learning.jobs`` says what follows from them.
     ``register_as``: the group of models that the package becomes the next version of; "" for none.
     """
 
@@ -441,3 +503,66 @@ def _end_orphan(pid: int, *, folder: Path) -> None:
             logger.warning("orphaned training process ended pid=%d", pid)
     except (OSError, ValueError):
         return
+
+
+BY = "re-training rule"
+
+
+class Retraining:
+    """Rules and the wishes they have; safe from several threads."""
+
+    def __init__(self, rules: tuple[RetrainRule, ...], *, runs: Runs) -> None:
+        """Hear of runs that end from now on."""
+        self._rules = rules
+        self._runs = runs
+        self._lock = threading.Lock()
+        self._waiting: dict[RetrainRule, RunRequest] = {}
+        runs.listen(self._run_moved)
+
+    def version_frozen(self, dataset: str, number: int) -> None:
+        """Start what the rules of that dataset ask for, or let it wait."""
+        for rule in self._rules:
+            if rule.dataset == dataset:
+                self._wish(rule, version=number)
+
+    def drifted(self, event: Event) -> None:
+        """A running inspection drifted: start its rules that say so, on their newest version."""
+        inspection = str(event.data.get("inspection", ""))
+        for rule in self._rules:
+            if rule.on_drift and inspection and rule.inspection == inspection:
+                logger.info("re-training asked for inspection=%s event=%s", inspection, event.id)
+                self._wish(rule, version=0)
+
+    def _wish(self, rule: RetrainRule, *, version: int) -> None:
+        request = RunRequest(
+            dataset=rule.dataset, task=rule.task, version=version, inspection=rule.inspection,
+            register_as=rule.register_as,
+        )  # fmt: skip
+        with self._lock:
+            self._waiting[rule] = request
+        self._try()
+
+    def _run_moved(self, view: RunView) -> None:
+        if view.state != "running":
+            self._try()
+
+    def _try(self) -> None:
+        """Start the first wish that can be; what is refused is said and forgotten."""
+        with self._lock:
+            wishes = list(self._waiting.items())
+        for rule, request in wishes:
+            try:
+                run = self._runs.start(request, by=BY)
+            except ConflictError:
+                return  # another run is at work; its end tries again
+            except LinesideError as error:
+                logger.warning("re-training refused dataset=%s reason=%s", rule.dataset, error)
+            else:
+                logger.info("re-training started run=%s dataset=%s", run.id, rule.dataset)
+            self._forget(rule, request)
+
+    def _forget(self, rule: RetrainRule, request: RunRequest) -> None:
+        """Unless a newer wish came meanwhile."""
+        with self._lock:
+            if self._waiting.get(rule) == request:
+                del self._waiting[rule]

@@ -7,8 +7,8 @@ Not here: who may see what (``hub.access``), JSON for programs (``hub.api``).
 
 | Files | Hold |
 |---|---|
-| ``line_pages learning_pages log_pages`` | routes: ask the hub, make a view, fill a template |
-| ``views/`` | pure functions from records to what a template shows |
+| ``lines learning …`` | pages: pure view models, and routes that fill a template |
+| ``answers datasets frames twin`` | view models that several pages share |
 | ``templates/`` ``static/`` | HTML, styles, ES modules, files made by others with their licences |
 """
 

@@ -10,17 +10,7 @@ from starlette.exceptions import HTTPException
 from starlette.staticfiles import StaticFiles
 
 from lineside.core import LinesideError, decode_json
-from lineside.hub.pages import (
-    count_pages,
-    fleet_pages,
-    learning_pages,
-    line_pages,
-    log_pages,
-    model_pages,
-    replay_pages,
-    rollout_pages,
-    rule_pages,
-)
+from lineside.hub.pages import count, fleet, learning, lines, log, models, replays, rollouts, rules
 from lineside.hub.pages.site import LOOK, STATIC, Site
 from lineside.hub.problems import problem
 from lineside.hub.services import Services
@@ -53,8 +43,7 @@ def mount_pages(app: FastAPI, services: Services) -> None:
     files.all_directories.append(LOOK)
     app.mount(f"/static/{site.release}", files, name="static")
     for pages in (
-        line_pages, model_pages, learning_pages, count_pages, fleet_pages, rollout_pages,
-        rule_pages, replay_pages, log_pages,
+        lines, models, learning, count, fleet, rollouts, rules, replays, log,
     ):  # fmt: skip
         app.include_router(pages.router, include_in_schema=False)
     for kind, handler in list(app.exception_handlers.items()):

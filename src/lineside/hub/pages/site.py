@@ -1,4 +1,4 @@
-"""What all pages share: the templates, the files they load, and the frame around their content.
+"""Shared parts of all pages: the request, the templates, their files and the page header.
 
 Files are served below ``/static/<release>/`` where the release is the package's version and eight
 digits over all files' bytes: a browser may keep them for ever, and after an upgrade no page mixes
@@ -11,15 +11,17 @@ from dataclasses import dataclass
 from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, cast
 
-from fastapi import Request
+from fastapi import Depends, Request
 from fastapi.responses import HTMLResponse
 
-from lineside.core import encode, rfc3339
-from lineside.hub.access.permissions import allows, who_may
+from lineside.core import Inspection, LinesideError, encode, rfc3339
+from lineside.hub.access.permissions import Identity, allows, who_may
 from lineside.hub.models.evidence import figure, interval
 from lineside.hub.pages import format as written
+from lineside.hub.services import Services
+from lineside.hub.views import PackageView
 
 FOLDER = Path(__file__).parent
 STATIC = FOLDER / "static"
@@ -167,3 +169,59 @@ def chrome_of(request: Request) -> Chrome | None:
 
 def _iso(at: datetime) -> str:
     return rfc3339(at)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """One request for a page."""
+
+    request: Request
+    hub: Services
+    site: Site
+
+    @property
+    def who(self) -> Identity:
+        """Who asks; the gate has checked it."""
+        return cast("Identity", self.request.state.identity)
+
+    def may(self, path: str) -> bool:
+        """Whether whoever asks may send something to this address."""
+        return allows(self.who, method="POST", path=path)
+
+    def page(self, template: str, **context: object) -> HTMLResponse:
+        """A whole page."""
+        return self.site.page(self.request, template, **context)
+
+
+def asked(request: Request) -> Asked:
+    """The request with what answers it."""
+    state = request.app.state
+    return Asked(
+        request=request, hub=cast("Services", state.services), site=cast("Site", state.site)
+    )
+
+
+Ask = Annotated[Asked, Depends(asked)]
+
+
+class NoPageError(LinesideError):
+    """An address that leads nowhere."""
+
+    exit_code = 3
+    http_status = 404
+    title = "Not found"
+
+
+def packages_by_digest(hub: Services) -> dict[str, PackageView]:
+    """Every package, by its digest."""
+    return {package.digest: package for package in hub.packages.all()}
+
+
+def names_of(packages: Mapping[str, PackageView]) -> dict[str, str]:
+    """The name of each package, by digest."""
+    return {digest: package.name for digest, package in packages.items()}
+
+
+def inspections_of(hub: Services) -> dict[str, Inspection]:
+    """Every inspection, by id."""
+    return {one.id: one for one in hub.plant.inspection}

@@ -31,9 +31,9 @@ from lineside.core import (
 )
 from lineside.core.processes import end_with_parent
 from lineside.hub.children import end_child, why_it_failed
-from lineside.hub.replay.choice import Wished, check_wish, named_package
 from lineside.hub.replay.records import AS_RECORDED, ReplayOrder, ReplayResult
 from lineside.hub.replay.repository import ASKED, RUNNING, ReplayBook, ReplayView
+from lineside.hub.replay.run import Wished, check_wish, named_package
 from lineside.models import ModelVersions, Registry
 from lineside.store import Logged
 

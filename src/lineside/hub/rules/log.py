@@ -1,6 +1,14 @@
-"""What rules said, found in the log by rule, action, key and time; in pages, or all of it."""
+"""Events of rules in the log: found by rule, action, key and time, and summed up.
 
-from collections.abc import Iterator, Mapping
+1. A window that was emitted several times counts as it was emitted last.
+2. A window counts with its records (its figure ``count``), any other event counts once.
+3. Pairs count as they stood at the end of the time that is looked at, each sorting session by
+   itself.
+4. Late records that were emitted as events are counted apart, and nowhere else.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -58,7 +66,7 @@ class RuleFilter:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Found:
+class RuleEventPage:
     """A page of events; ``following`` is the position to go on from, 0 where the log ended."""
 
     events: tuple[EventView, ...]
@@ -103,7 +111,7 @@ def key_words(key: Mapping[str, Any]) -> str:
 
 def page_of(
     log: EventLog, wanted: RuleFilter, *, after: int = 0, newest_first: bool = False, limit: int
-) -> Found:
+) -> RuleEventPage:
     """What passes of the next 5,000 of what rules said behind ``after``, at most ``limit``."""
     found: list[EventView] = []
     position = after
@@ -117,10 +125,10 @@ def page_of(
             if wanted.in_time(logged.entry.captured_at) and wanted.passes(view := view_of(logged)):
                 found.append(view)
             if len(found) == limit:
-                return Found(events=tuple(found), following=position)
+                return RuleEventPage(events=tuple(found), following=position)
         if len(read) < _READ:
-            return Found(events=tuple(found), following=0)
-    return Found(events=tuple(found), following=position)
+            return RuleEventPage(events=tuple(found), following=0)
+    return RuleEventPage(events=tuple(found), following=position)
 
 
 def all_of(log: EventLog, wanted: RuleFilter) -> Iterator[EventView]:
@@ -133,3 +141,158 @@ def all_of(log: EventLog, wanted: RuleFilter) -> Iterator[EventView]:
         position = read[-1].position
         if len(read) < _READ:
             return
+
+
+MOST_BARS = 60
+MOST_SERIES = 4
+_WIDTHS_S = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 21600, 43200, 86400)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeySum:
+    """One key of one rule.
+
+    Attributes:
+        told: events, later tellings of the same among them.
+        counted: see the module.
+        pairs, unpaired: None where the rule makes no pairs.
+        last: when the newest ended.
+    """
+
+    rule: str
+    key: str
+    told: int
+    counted: int
+    pairs: int | None
+    unpaired: int | None
+    last: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Series:
+    """What one key counted in each bar; ``name`` is its rule and key."""
+
+    name: str
+    counts: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RuleSums:
+    """The sums of some events.
+
+    Attributes:
+        told: how many events.
+        late: of them, late records.
+        keys: the one that counted most first.
+        begins_s: where each bar begins, seconds since the epoch.
+        width_s: how long a bar is.
+        series: of the keys that counted most, ``MOST_SERIES`` at most.
+    """
+
+    told: int
+    late: int
+    pairs: int
+    unpaired: int
+    keys: tuple[KeySum, ...]
+    begins_s: tuple[int, ...]
+    width_s: int
+    series: tuple[Series, ...]
+
+
+def sums_of(events: Iterable[EventView]) -> RuleSums:
+    """Add up; ``events`` come newest first."""
+    told = list(events)
+    kept = [one for one in told if _data(one).get("action") != "late"]
+    newest = _newest(kept)
+    keys = sorted(_keys(kept, newest), key=lambda one: (-one.counted, one.rule, one.key))
+    begins, width_s = _bars([one.time for one in newest])
+    return RuleSums(
+        told=len(told), late=len(told) - len(kept), keys=tuple(keys),
+        pairs=sum(one.pairs or 0 for one in keys),
+        unpaired=sum(one.unpaired or 0 for one in keys),
+        begins_s=begins, width_s=width_s,
+        series=_series(newest, keys[:MOST_SERIES], bars=(begins, width_s)),
+    )  # fmt: skip
+
+
+def _newest(events: Iterable[EventView]) -> list[EventView]:
+    """Of what was told several times the last telling."""
+    found: dict[tuple[str, str, str], EventView] = {}
+    for event in events:
+        found.setdefault((*_place(event), str(_data(event).get("name") or event.id)), event)
+    return list(found.values())
+
+
+def _keys(told: Sequence[EventView], newest: Sequence[EventView]) -> Iterable[KeySum]:
+    events, counts = Counter(map(_place, told)), Counter[tuple[str, str]]()
+    for event in newest:
+        counts[_place(event)] += _counted(event)
+    pairs = _pairs(told)
+    last = {_place(event): event.time for event in reversed(told)}
+    for place, count in counts.items():
+        made, alone = pairs.get(place, (None, None))
+        yield KeySum(
+            rule=place[0], key=place[1], told=events[place], counted=count, pairs=made,
+            unpaired=alone, last=last[place],
+        )  # fmt: skip
+
+
+def _pairs(told: Iterable[EventView]) -> dict[tuple[str, str], tuple[int, int]]:
+    """Pairs and what is left over of each rule and key, over the last word of each session."""
+    sessions: dict[tuple[str, str, str], tuple[int, int]] = {}
+    for event in told:
+        values = _values(event)
+        made, alone = values.get("pairs"), values.get("left_over")
+        if isinstance(made, int) and isinstance(alone, int):
+            session = (*_place(event), str(values.get("session", "")))
+            sessions.setdefault(session, (made, alone))
+    found: dict[tuple[str, str], tuple[int, int]] = {}
+    for (rule, key, _), (made, alone) in sessions.items():
+        before = found.get((rule, key), (0, 0))
+        found[rule, key] = (before[0] + made, before[1] + alone)
+    return found
+
+
+def _series(
+    newest: Iterable[EventView], keys: Iterable[KeySum], *, bars: tuple[Sequence[int], int]
+) -> tuple[Series, ...]:
+    begins, width_s = bars
+    counts = {(one.rule, one.key): [0] * len(begins) for one in keys}
+    for event in newest:
+        if (row := counts.get(_place(event))) is not None:
+            row[(int(event.time.timestamp()) - begins[0]) // width_s] += _counted(event)
+    alike = len({rule for rule, _ in counts}) == 1
+    return tuple(
+        Series(name=key or rule if alike else f"{rule} {key}".strip(), counts=tuple(row))
+        for (rule, key), row in counts.items()
+    )
+
+
+def _bars(times: Sequence[datetime]) -> tuple[tuple[int, ...], int]:
+    """Bars aligned to the epoch, from the first time to the last."""
+    if not times:
+        return (), 1
+    first, last = int(min(times).timestamp()), int(max(times).timestamp())
+    fits = (one for one in _WIDTHS_S if last // one - first // one < MOST_BARS)
+    width_s = next(fits, (last - first) // (MOST_BARS - 1) + 1)
+    start = first - first % width_s
+    return tuple(range(start, last + 1, width_s)), width_s
+
+
+def _counted(event: EventView) -> int:
+    count = _values(event).get("count")
+    return count if isinstance(count, int) and not isinstance(count, bool) else 1
+
+
+def _place(event: EventView) -> tuple[str, str]:
+    return event.subject, key_words(_data(event).get("key", {}))
+
+
+def _values(event: EventView) -> Mapping[str, Any]:
+    found: Mapping[str, Any] = _data(event).get("values", {})
+    return found
+
+
+def _data(event: EventView) -> Mapping[str, Any]:
+    found: Mapping[str, Any] = event.event.get("data", {})
+    return found

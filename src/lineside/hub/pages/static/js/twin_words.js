@@ -1,5 +1,5 @@
 // @ts-check
-/** The twin in words; `hub/pages/views/twin.py` says it alike. */
+/** The twin in words; `hub/pages/twin.py` says it alike. */
 
 /** @type {Record<string, string>} */
 const STEPS = {

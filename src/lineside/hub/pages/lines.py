@@ -1,14 +1,16 @@
-"""The Lines page: one tile a camera, the figures above them, the sentence beside the heading."""
+"""Lines, one camera, the twin, one frame."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
+
+from fastapi import APIRouter
+from fastapi.responses import HTMLResponse
 
 from lineside.core import Json, Plant, Task, Trigger, duration_text, to_plain
 from lineside.hub.live import is_current
-from lineside.hub.pages.format import DASH, counted, milliseconds, number, percent, span
-from lineside.hub.pages.views.answers import (
+from lineside.hub.pages.answers import (
     Mark,
     Said,
     answer_text,
@@ -16,7 +18,51 @@ from lineside.hub.pages.views.answers import (
     said_of,
     unsure_count,
 )
-from lineside.hub.views import CameraView, EventView, PackageView
+from lineside.hub.pages.format import (
+    DASH,
+    counted,
+    later,
+    milliseconds,
+    number,
+    percent,
+    probability,
+    span,
+)
+from lineside.hub.pages.frames import (
+    SaidOfFrame,
+    Teach,
+    choices_for,
+    dataset_links,
+    no_result,
+    overlay_of,
+    provenance_of,
+    said_of_frame,
+    short_provenance,
+)
+from lineside.hub.pages.site import (
+    Ask,
+    NoPageError,
+    inspections_of,
+    names_of,
+    packages_by_digest,
+)
+from lineside.hub.pages.twin import (
+    SENSOR_SILENT_S,
+    open_orders,
+    order_steps,
+    reported_word,
+    scene_plan,
+    shown_order,
+    slot_word,
+    station_mark,
+    stock_word,
+    subtitle,
+)
+from lineside.hub.services import Services
+from lineside.hub.views import CameraView, EventView, FrameView, PackageView
+from lineside.store import FrameRow
+from lineside.streams import PREDICTION_TYPE
+from lineside.twin import LineState, Order, SlotState, sensor_panel
 from lineside.vision import Decision, PictureState, Prediction
 
 LATENCY_LIMIT_MS = 150.0
@@ -261,7 +307,7 @@ def trigger_text(trigger: Trigger) -> str:
             return "when a part is named"
 
 
-def inspections_of(
+def inspection_facts(
     plant: Plant, *, camera: str, packages: Sequence[PackageView]
 ) -> tuple[InspectionFacts, ...]:
     """The inspections of one camera with the package each runs."""
@@ -297,3 +343,250 @@ def chart_of(events: Sequence[EventView]) -> Json:
     if not points:
         return None
     return {"series": [["latency on the device", "ms"], ["unsure", "%"]], "points": points}
+
+
+router = APIRouter()
+
+_RECENT = 100
+_CHARTED = 300
+_STRIP = 12
+_ORDERS = 9
+
+
+@router.get("/")
+@router.get("/lines")
+def lines_page(ask: Ask, *, wall: str = "") -> HTMLResponse:
+    """Every camera as a tile."""
+    names = names_of(packages_by_digest(ask.hub))
+    now = ask.hub.clock.now()
+    cameras = ask.hub.cameras.all()
+    tiles = [tile_of(one, plant=ask.hub.plant, names=names, now=now) for one in cameras]
+    return ask.page(
+        "lines.html",
+        title="Lines",
+        active="lines",
+        tiles=tiles,
+        summary=summary([camera.state for camera in cameras]),
+        figures=_figures(ask.hub),
+        wall=wall == "1",
+    )
+
+
+@router.get("/lines/figures")
+def figures_part(ask: Ask) -> HTMLResponse:
+    """The strip of figures, read anew every two seconds."""
+    return ask.site.fragment("figures.html", figures=_figures(ask.hub))
+
+
+def _figures(hub: Services) -> tuple[Figure, ...]:
+    recent = hub.events.page(kind=PREDICTION_TYPE, newest_first=True, limit=_RECENT)
+    state = hub.ledger.state
+    twin = TwinFigures(discrepancies=len(state.discrepancies), waiting=open_orders(state))
+    return figures(
+        hub.stats.plain(), recent=recent, twin=twin if hub.plant.twin is not None else None
+    )
+
+
+@router.get("/lines/{line}")
+def line_page(ask: Ask, *, line: str) -> HTMLResponse:
+    """The cameras of one line."""
+    names = names_of(packages_by_digest(ask.hub))
+    now = ask.hub.clock.now()
+    cameras = [camera for camera in ask.hub.cameras.all() if camera.line == line]
+    if not cameras:
+        known = ", ".join(one.id for one in ask.hub.plant.line) or "none"
+        raise NoPageError(f"no line {line!r}", where="address", fix=f"Lines: {known}.")
+    titles = {one.id: one.name for one in ask.hub.plant.line}
+    return ask.page(
+        "lines.html",
+        title=titles.get(line, line),
+        active="lines",
+        tiles=[tile_of(one, plant=ask.hub.plant, names=names, now=now) for one in cameras],
+        summary=summary([camera.state for camera in cameras]),
+        figures=_figures(ask.hub),
+    )
+
+
+@router.get("/lines/{line}/{camera}")
+def station_page(ask: Ask, *, line: str, camera: str) -> HTMLResponse:
+    """One camera: live, its inspections, its last decisions."""
+    declared = {one.id: one for one in ask.hub.plant.camera}
+    if camera not in declared:
+        known = ", ".join(declared) or "none"
+        raise NoPageError(f"no camera {camera!r} on {line!r}", fix=f"Cameras: {known}.")
+    packages = packages_by_digest(ask.hub)
+    view = ask.hub.cameras.one(camera)
+    tile = tile_of(view, plant=ask.hub.plant, names=names_of(packages), now=ask.hub.clock.now())
+    watched = view.inspections[:1]
+    answers = [
+        event
+        for inspection in watched
+        for event in ask.hub.events.page(
+            kind=PREDICTION_TYPE, subject=inspection, newest_first=True, limit=_CHARTED
+        )
+    ]
+    return ask.page(
+        "station.html",
+        title=tile.title,
+        active="lines",
+        tile=tile,
+        summary=summary([view.state]),
+        chart=chart_of(answers),
+        limit=span(declared[camera].no_signal_after_s),
+        inspections=inspection_facts(
+            ask.hub.plant, camera=camera, packages=tuple(packages.values())
+        ),
+        frames=ask.hub.frames.page(camera=camera, limit=_STRIP),
+    )
+
+
+@router.get("/twin")
+def twin_page(ask: Ask) -> HTMLResponse:
+    """The twin: scene, tables, orders, sensors."""
+    state = ask.hub.ledger.state
+    return ask.page(
+        "twin.html",
+        title="Twin",
+        active="twin",
+        sub=subtitle(ask.hub.plant),
+        state=to_plain(state),
+        scene=scene_plan(ask.hub.plant),
+        slots=[_slot(slot) for slot in state.slots.values()],
+        stations=[
+            {**_fields(one), "mark": station_mark(one), "evidence": one.evidence}
+            for one in state.stations.values()
+        ],
+        colours=[{"colour": one.colour, "word": stock_word(one)} for one in state.colours.values()],
+        sensors=_sensors(state, now=ask.hub.clock.now()),
+        orders=_orders(state),
+        discrepancies=state.discrepancies,
+        alerts=state.alerts,
+    )
+
+
+def _fields(station: object) -> dict[str, str]:
+    return {name: getattr(station, name) for name in ("id", "name", "description")}
+
+
+def _slot(slot: SlotState) -> dict[str, object]:
+    seen = slot.seen != "unknown"
+    return {
+        "id": slot.id,
+        "seen": str(slot.seen),
+        "colour": slot.colour,
+        "word": slot_word(slot),
+        "probability": probability(slot.probability) if seen else DASH,
+        "reported": reported_word(slot.reported),
+        "reserved": slot.reserved_by,
+        "evidence": slot.evidence,
+    }
+
+
+def _sensors(state: LineState, *, now: datetime) -> list[dict[str, object]]:
+    lines = sensor_panel(state, now=now, silent_after_s=SENSOR_SILENT_S)
+    return [
+        {
+            "id": line.sensor,
+            "text": line.text,
+            "silent": bool(line.note),
+            "at": state.sensors[line.sensor].evidence.at,
+        }
+        for line in lines
+    ]
+
+
+def _orders(state: LineState) -> list[dict[str, object]]:
+    first = shown_order(state)
+    rest = [order for order in state.orders if order is not first]
+    shown: list[Order] = [order for order in (first, *rest) if order is not None][:_ORDERS]
+    return [
+        {
+            "id": order.id,
+            "colour": order.colour,
+            "status": str(order.status),
+            "steps": order_steps(order, state.stations),
+        }
+        for order in shown
+    ]
+
+
+@router.get("/frames/{frame}")
+def frame_page(ask: Ask, *, frame: str) -> HTMLResponse:
+    """One frame: where every value ends."""
+    view = ask.hub.frames.view(frame)
+    row = view.row
+    packages = packages_by_digest(ask.hub)
+    said = said_of_frame(view, packages=packages)
+    inspections = inspections_of(ask.hub)
+    overlay, plan = overlay_of(said, inspections)
+    cameras = {camera.id: camera for camera in ask.hub.plant.camera}
+    camera = cameras.get(row.camera)
+    return ask.page(
+        "frame.html",
+        active="lines",
+        row=row,
+        line=camera.line if camera else "-",
+        camera=(camera.name or camera.id) if camera else row.camera,
+        older=_older(ask.hub, row),
+        newer=_newer(ask.hub, row),
+        overlay=overlay,
+        plan=plan,
+        predictions=said,
+        missing=no_result(view, ask.hub.plant, packages=packages, now=ask.hub.clock.now()),
+        arrived=later(row.captured_at, row.arrived_at),
+        provenance=short_provenance(row, said, packages=packages),
+        events=view.events,
+        orders=view.orders,
+        datasets=dataset_links(view.datasets),
+        teach=_teach(ask.hub, view, said=said),
+    )
+
+
+@router.get("/trace/{identifier:path}")
+def trace(ask: Ask, *, identifier: str) -> HTMLResponse:
+    """The whole way back with the chains verified, as part of a page."""
+    provenance = provenance_of(ask.hub.tracer.trace(identifier))
+    return ask.site.fragment("trace.html", provenance=provenance)
+
+
+def _teach(hub: Services, view: FrameView, *, said: Sequence[SaidOfFrame]) -> Teach | None:
+    asked = [one for one in hub.plant.inspection if one.camera == view.row.camera]
+    if not asked or view.row.aged_out_at is not None:
+        return None
+    answered = {one.inspection: one for one in said}
+    choices = {one.id: choices_for(one, answered.get(one.id)) for one in asked}
+    inspection = next((one for one in asked if choices[one.id]), asked[0])
+    names = tuple(dataset.name for dataset in hub.datasets.all())
+    return Teach(
+        inspection=inspection.id,
+        dataset=names[0] if names else view.row.camera,
+        datasets=names,
+        choices=choices[inspection.id],
+    )
+
+
+def _older(hub: Services, row: FrameRow) -> str:
+    page = hub.frames.page(camera=row.camera, before=row.id, limit=1)
+    return page[0].id if page else ""
+
+
+_AHEAD_S = (1, 10, 100, 1000, 10_000, 100_000)
+
+
+def _newer(hub: Services, row: FrameRow) -> str:
+    """The next frame of the camera: the index lists newest first, so look in growing windows."""
+    newest = hub.frames.page(camera=row.camera, limit=1)
+    if not newest or newest[0].id == row.id:
+        return ""
+    for ahead_s in _AHEAD_S:
+        until = row.captured_at + timedelta(seconds=ahead_s)
+        found = _next_in(hub, row, until=until)
+        if found:
+            return found
+    return newest[0].id
+
+
+def _next_in(hub: Services, row: FrameRow, *, until: datetime) -> str:
+    page = hub.frames.page(camera=row.camera, since=row.captured_at, until=until, limit=1000)
+    newer = [one for one in page if (one.captured_at, one.id) > (row.captured_at, row.id)]
+    return newer[-1].id if newer else ""

@@ -1,13 +1,18 @@
-"""Devices in words and marks."""
+"""Device pages: every device in a list, and one device."""
 
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from typing import Annotated
 from urllib.parse import urlencode
 
+from fastapi import APIRouter, Query
+from fastapi.responses import HTMLResponse
+
 from lineside.hub.devices.inventory import STATES, DeviceLine, DeviceQuery, FullDevice
+from lineside.hub.pages.answers import Mark
 from lineside.hub.pages.format import DASH, number, span
-from lineside.hub.pages.views.answers import Mark
-from lineside.hub.pages.views.log import DevicePackage, device_row
+from lineside.hub.pages.log import DevicePackage, device_row
+from lineside.hub.pages.site import Ask
 
 _SOON = timedelta(days=122)
 _OFFSET_TOLD_S = 0.05
@@ -113,3 +118,53 @@ def list_address(query: DeviceQuery, *, after: str) -> str:
         "q": wanted.text, "group": wanted.group, "state": wanted.state, "after": wanted.after,
     }  # fmt: skip
     return "/fleet?" + urlencode({key: value for key, value in told.items() if value})
+
+
+router = APIRouter(prefix="/fleet")
+
+_PAGE = 50
+
+
+@router.get("")
+def fleet_page(
+    ask: Ask,
+    *,
+    q: str = "",
+    group: str = "",
+    state: str = "",
+    after: Annotated[str, Query(description="the cursor of the page before")] = "",
+) -> HTMLResponse:
+    """Devices by name, with filters; fifty a page."""
+    query = DeviceQuery(after=after, group=group, state=state, text=q, limit=_PAGE)
+    page = ask.hub.fleet.page(query)
+    now = ask.hub.clock.now()
+    online, known = ask.hub.devices.count()
+    return ask.page(
+        "fleet.html",
+        title="Devices",
+        active="fleet",
+        sub=f"{online} of {known} reporting",
+        devices=[entry_of(one, now=now) for one in page.items],
+        marks=MARKS,
+        query=query,
+        filtered=bool(q or group or state or after),
+        states=FILTERS,
+        groups=ask.hub.things.all_groups(),
+        further=list_address(query, after=page.following) if page.following else "",
+        first=list_address(query, after="") if after else "",
+        invitations=ask.hub.enrolment.invitations(),
+        lines=ask.hub.plant.line,
+    )
+
+
+@router.get("/{device}")
+def device_detail_page(ask: Ask, *, device: str) -> HTMLResponse:
+    """One device: certificate, packages, jobs, clock, groups."""
+    found = ask.hub.fleet.one(device)
+    return ask.page(
+        "device.html",
+        title=device,
+        active="fleet",
+        found=found,
+        shown=facts_of(found, now=ask.hub.clock.now()),
+    )

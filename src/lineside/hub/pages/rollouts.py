@@ -1,12 +1,16 @@
-"""Roll-outs as their pages show them."""
+"""Roll-outs: all of them, and one with its steps, devices and evidence."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from fastapi import APIRouter
+from fastapi.responses import HTMLResponse
+
 from lineside.fleet import Evidence, LiveLimits, Rollout, RolloutOrder, RolloutState
+from lineside.hub.pages.answers import Mark
 from lineside.hub.pages.format import counted, milliseconds, number, percent
-from lineside.hub.pages.views.answers import Mark
+from lineside.hub.pages.site import Ask
 from lineside.hub.rollouts.rollout_service import RolloutDevice, RolloutView
 
 _MARKS = {
@@ -210,3 +214,52 @@ def _limits(limits: LiveLimits) -> DeviceRow:
         unsure=percent(limits.unsure_gained), score=f"±{number(limits.score, digits=3)}",
         latency=f"{limits.latency:g} times as long", crashes=number(limits.crashes),
     )  # fmt: skip
+
+
+router = APIRouter(prefix="/rollouts")
+
+
+@router.get("")
+def rollouts_page(ask: Ask) -> HTMLResponse:
+    """Newest first, and a form for the next one."""
+    found = [rollout_row(one) for one in ask.hub.rollouts.all()]
+    approved = [
+        one
+        for group in ask.hub.models.all()
+        for one in ask.hub.models.versions(group.name)
+        if one.approved
+    ]
+    return ask.page(
+        "rollouts.html",
+        title="Roll-outs",
+        active="rollouts",
+        sub=count_words(found),
+        rollouts=found,
+        approved=sorted(approved, key=lambda one: (one.group, -one.number)),
+        groups=ask.hub.things.all_groups(),
+    )
+
+
+@router.get("/{rollout}")
+def rollout_page(ask: Ask, *, rollout: str) -> HTMLResponse:
+    """Steps, devices, figures of both packages, the decision with its sentence."""
+    view = ask.hub.rollouts.view(rollout)
+    release = view.rollout.release
+    return ask.page(
+        "rollout.html",
+        title=f"{release.group} {release.version}",
+        active="rollouts",
+        view=view,
+        shown=shown(view),
+        orders=orders(view),
+    )
+
+
+@router.get("/{rollout}/progress")
+def rollout_progress(ask: Ask, *, rollout: str, may: str = "") -> HTMLResponse:
+    """The part of the page that reads itself anew; ``may``: the orders that the page offers."""
+    view = ask.hub.rollouts.view(rollout)
+    fragment = ask.site.fragment("rollout_progress.html", view=view, shown=shown(view))
+    if may != ",".join(view.may):  # the buttons of the page change with it
+        fragment.headers["hx-refresh"] = "true"
+    return fragment

@@ -1,12 +1,16 @@
-"""Replays as their page and the pages of packages and versions show them."""
+"""A recorded span once more: how far a replay is, and what differs."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from fastapi import APIRouter
+from fastapi.responses import HTMLResponse
+
 from lineside.core import rfc3339
+from lineside.hub.pages.answers import Mark
 from lineside.hub.pages.format import number
-from lineside.hub.pages.views.answers import Mark
+from lineside.hub.pages.site import Ask
 from lineside.hub.replay.records import AS_RECORDED
 from lineside.hub.replay.repository import (
     CANCELLED,
@@ -134,3 +138,37 @@ def _differing(view: ReplayView) -> Iterator[Differing]:
                 title=title, column=column, count=number(count), more=count > len(lines),
                 lines=lines,
             )  # fmt: skip
+
+
+router = APIRouter(prefix="/replays")
+
+
+@router.get("")
+def replays_page(ask: Ask) -> HTMLResponse:
+    """Every replay, newest first, and a form for another."""
+    versions = [ask.hub.models.versions(one.name)[-1].name for one in ask.hub.models.all()]
+    return ask.page(
+        "replays.html",
+        title="Replays",
+        active="models",
+        replays=[replay_row(one) for one in ask.hub.replays.all()],
+        span=replay_span(ask.hub.clock.now()),
+        example=versions[0] if versions else "recorded",
+    )
+
+
+@router.get("/{replay}")
+def replay_page(ask: Ask, *, replay: str) -> HTMLResponse:
+    """One replay: what was tried, the counts, the first differences with their frames."""
+    row = replay_row(ask.hub.replays.one(replay))
+    return ask.page("replay.html", active="models", replay=row)
+
+
+@router.get("/{replay}/progress")
+def replay_progress(ask: Ask, *, replay: str) -> HTMLResponse:
+    """How far it is, read anew every second while it is at work."""
+    row = replay_row(ask.hub.replays.one(replay))
+    fragment = ask.site.fragment("replay_progress.html", replay=row)
+    if not row.cancels:  # ended: the rest of the page changes with it
+        fragment.headers["hx-refresh"] = "true"
+    return fragment

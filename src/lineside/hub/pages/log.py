@@ -1,18 +1,24 @@
-"""Events, devices and search results in words."""
+"""Pages of the event log, dead letters, followers, search and sign-in."""
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from urllib.parse import urlencode
 
-from lineside.core import Json, decode
+from fastapi import APIRouter
+from fastapi.responses import FileResponse, HTMLResponse, RedirectResponse, Response
+
+from lineside.core import Json, NotFoundError, RouteKind, decode
 from lineside.hub.eventlog.followers import FollowerState, FollowerView
-from lineside.hub.pages.format import counted, number, probability, span
-from lineside.hub.pages.views.answers import Mark, finding_text
-from lineside.hub.pages.views.rules import rule_words
+from lineside.hub.pages.answers import Mark, finding_text
+from lineside.hub.pages.format import counted, later, number, probability, span
+from lineside.hub.pages.rules import rule_words
+from lineside.hub.pages.site import LOOK, Ask
+from lineside.hub.services import Services
 from lineside.hub.views import DeviceView, EventView
-from lineside.streams import Event, read_prediction
+from lineside.streams import EVENT_TYPE, PREDICTION_TYPE, Event, read_prediction
 from lineside.vision import Decision, PictureState, Prediction
 
 
@@ -80,7 +86,7 @@ class DeviceRow:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Found:
+class SearchHit:
     """Something the search found."""
 
     kind: str
@@ -231,7 +237,7 @@ def shortened(value: Json) -> Json:
     return value
 
 
-def comes_near(found: Found, wanted: str) -> bool:
+def comes_near(found: SearchHit, wanted: str) -> bool:
     """Whether a name holds what was typed; digests by their first digits."""
     name, asked = found.name.lower(), wanted.lower().removeprefix("sha256:")
     if found.kind == "package":
@@ -281,3 +287,158 @@ def _swap(runs: str, wished: str) -> Mark:
     if not wished:
         return Mark(shape="square", word="unexpected version")
     return Mark(shape="triangle", word="loading" if not runs else "swapping", tone="warn")
+
+
+router = APIRouter()
+
+_PAGE = 50
+_TYPES = (
+    PREDICTION_TYPE,
+    EVENT_TYPE,
+    "lineside.order.v1",
+    "lineside.package.v1",
+    "lineside.anchor.v1",
+    *(f"lineside.plant.{kind}.v1" for kind in RouteKind),
+)
+
+
+@router.get("/events")
+def events_page(ask: Ask, *, type: str = "", source: str = "",  # noqa: A002
+    subject: str = "", before: int = 0,
+) -> HTMLResponse:  # fmt: skip
+    """The event log, newest first; the filters stand in the address."""
+    query = EventQuery(type=type, source=source, subject=subject, before=before)
+    page = ask.hub.events.page(
+        after=before, kind=type, source=source, subject=subject, limit=_PAGE, newest_first=True
+    )
+    return ask.page(
+        "events.html",
+        title="Events",
+        active="events",
+        sub="newest first" if page else "",
+        events=event_rows(page, query=query),
+        query=query,
+        filtered=query.filtered,
+        types=_TYPES,
+        newest=query.href(before=0) if before else "",
+        older=query.href(before=page[-1].position) if len(page) == _PAGE else "",
+    )
+
+
+@router.get("/events/{event}")
+def event_page(ask: Ask, *, event: str) -> HTMLResponse:
+    """One event as it stands in the log, with its place in the chain."""
+    view = ask.hub.events.one(event)
+    body = json.dumps(shortened(view.event), indent=2, ensure_ascii=False)
+    return ask.page(
+        "event.html",
+        active="events",
+        event=view,
+        body=body,
+        what=what_happened(view),
+        frame=frame_of(view),
+        package=package_of(view),
+        arrived=later(view.time, view.arrived_at),
+    )
+
+
+@router.get("/dead-letters")
+def dead_letters_page(ask: Ask, *, before: str = "") -> HTMLResponse:
+    """Followers of the log, records they set aside, and messages refused on their way in."""
+    letters = ask.hub.dead_letters.page(before=before, limit=_PAGE)
+    followers = follower_rows(ask.hub.followers.views())
+    quarantined = [
+        record
+        for row in followers
+        if row.quarantined
+        for record in ask.hub.followers.quarantined(row.name, limit=_PAGE)
+    ]
+    return ask.page(
+        "dead_letters.html",
+        title="Rejected messages",
+        active="dead",
+        letters=letters,
+        followers=followers,
+        quarantined=quarantined,
+        retryable={row.name for row in followers if row.retryable},
+        counts=sorted(ask.hub.dead_letters.counts().items()),
+        older=letters[-1].id if len(letters) == _PAGE else "",
+    )
+
+
+@router.get("/search")
+def search_page(ask: Ask, *, q: str = "") -> Response:
+    """Go to the one thing that is called so, or list what comes near."""
+    wanted = q.strip()
+    found = _find(ask.hub, wanted) if wanted else []
+    if len(found) == 1:
+        return RedirectResponse(found[0].href, status_code=303)
+    return ask.page("search.html", title="Search", query=wanted, found=found)
+
+
+def _find(hub: Services, wanted: str) -> list[SearchHit]:
+    exact = _by_id(hub, wanted)
+    if exact is not None:
+        return [exact]
+    return [found for found in _names(hub) if comes_near(found, wanted)]
+
+
+def _by_id(hub: Services, wanted: str) -> SearchHit | None:
+    head = wanted.partition("_")[0]
+    try:
+        match head:
+            case "frm":
+                row = hub.frames.row(wanted)
+                return SearchHit(kind="frame", name=row.id, href=f"/frames/{row.id}")
+            case "evt":
+                event = hub.events.one(wanted)
+                return SearchHit(kind="event", name=event.id, href=f"/events/{event.id}")
+            case "run":
+                run = hub.runs.one(wanted)
+                return SearchHit(kind="run", name=run.id, href=f"/runs/{run.id}")
+            case "ord":
+                return SearchHit(kind="order", name=wanted, href=f"/events?subject={wanted}")
+            case _:
+                return None
+    except NotFoundError:
+        return None
+
+
+def _names(hub: Services) -> list[SearchHit]:
+    """Everything that has a name of its own."""
+    plant = hub.plant
+    lines = {camera.id: camera.line or "-" for camera in plant.camera}
+    found = [
+        SearchHit(kind="camera", name=one, href=f"/lines/{line}/{one}")
+        for one, line in lines.items()
+    ]
+    found += [
+        SearchHit(
+            kind="inspection", name=one.id, href=f"/lines/{lines.get(one.camera, '-')}/{one.camera}"
+        )
+        for one in plant.inspection
+    ]
+    found += [
+        SearchHit(kind="device", name=one, href=f"/fleet/{one}") for one in hub.devices.known()
+    ]
+    found += [
+        SearchHit(kind="package", name=one.digest, href=f"/models/{one.digest}")
+        for one in hub.packages.all()
+    ]
+    found += [
+        SearchHit(kind="dataset", name=one.name, href=f"/data/{one.name}")
+        for one in hub.datasets.all()
+    ]
+    return found
+
+
+@router.get("/welcome")
+def welcome_page(ask: Ask) -> HTMLResponse:
+    """How to sign in."""
+    return ask.page("welcome.html", title="Sign in", problem=None)
+
+
+@router.get("/favicon.ico")
+def favicon() -> FileResponse:
+    """For browsers that ask for it by itself."""
+    return FileResponse(LOOK / "favicon.svg", media_type="image/svg+xml")

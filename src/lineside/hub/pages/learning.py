@@ -1,19 +1,78 @@
-"""Data, runs and packages in rows and words."""
+"""Pages of datasets, training runs, packages, trying a picture and drawing regions."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from lineside.core import Json, short
+from fastapi import APIRouter
+from fastapi.responses import HTMLResponse, Response
+
+from lineside.core import Inspection, Json, RouteKind, short
 from lineside.datasets import DatasetVersion, Part, Sample
+from lineside.hub.learning.datasets import kinds_of
+from lineside.hub.pages.answers import Mark, plan_of
+from lineside.hub.pages.datasets import (
+    SampleCard,
+    card_of,
+    change_lists,
+    kind_counts,
+    leak_pairs,
+    parting_words,
+)
 from lineside.hub.pages.format import DASH, counted, number, percent, span
-from lineside.hub.pages.views.answers import Mark
-from lineside.hub.pages.views.datasets import SampleCard, card_of, kind_counts
-from lineside.hub.pages.views.evidence import decision_facts, first_metric
-from lineside.hub.pages.views.frames import dataset_href
+from lineside.hub.pages.frames import dataset_href
+from lineside.hub.pages.models import group_row
+from lineside.hub.pages.replays import replay_row, replay_span
+from lineside.hub.pages.site import Ask, inspections_of
+from lineside.hub.services import Services
 from lineside.hub.views import DatasetView, PackageView, RunView, VersionView
 from lineside.vision import DISTANCE_TASKS
+
+_FIRST = {
+    "multilabel": ("accuracy",),
+    "classify": ("accuracy", "macro_f1"),
+    "detect": ("f1", "exact"),
+    "count": ("exact", "mae"),
+    "segment": ("pixel_f1", "auroc"),
+    "anomaly": ("auroc", "accuracy"),
+}
+_RULES = ("classes", "detect", "count", "mask", "anomaly")
+
+
+def first_metric(manifest: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]] | None:
+    """The figure that a list shows: the first of its task that was measured, in that order."""
+    metrics = manifest["metrics"]
+    for wanted in _FIRST.get(manifest["task"], ("accuracy",)):
+        for name, metric in metrics.items():
+            if name == wanted or ("/" not in name and name.startswith(f"{wanted}_")):
+                return name, metric
+    return None
+
+
+def decision_facts(manifest: Mapping[str, Any]) -> tuple[tuple[str, str, str], ...]:
+    """The numbers of the rule of a whole-picture task: name, value, no link."""
+    rule: Mapping[str, Any] = next((manifest[name] for name in _RULES if manifest.get(name)), {})
+    found = []
+    for name, value in rule.items():
+        if isinstance(value, list) and value and not isinstance(value[0], Mapping | list):
+            found.append((_words(name), ", ".join(_said(one) for one in value[:12]), ""))
+        elif isinstance(value, bool | int | float | str) and value != "":
+            found.append((_words(name), _said(value), ""))
+    return tuple(found)
+
+
+def _words(name: str) -> str:
+    return name.replace("_", " ").capitalize()
+
+
+def _said(value: object) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return number(value)
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
 
 GALLERY = 60
 Linked = tuple[tuple[str, str, str], ...]
@@ -414,3 +473,254 @@ def _health(health: Mapping[str, Any], *, task: str) -> Linked:
         ("Residual", f"at most {number(health['residual_max_px'], digits=1)} px", ""),
         ("Feature distance", most if task in DISTANCE_TASKS else "not measured", ""),
     )
+
+
+router = APIRouter()
+
+_TASKS = (
+    ("multilabel", "each label present or absent"),
+    ("classify", "exactly one of the labels"),
+    ("detect", "boxes of each label"),
+    ("count", "how many"),
+    ("segment", "which pixels are defect"),
+    ("anomaly", "whether it differs from good parts"),
+)
+# The report is one file with its own style and pictures inside; it runs nothing and asks nobody.
+_REPORT_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; sandbox"
+
+
+@router.get("/data")
+def datasets_page(ask: Ask) -> HTMLResponse:
+    """Every dataset."""
+    routes = ask.hub.plant.route
+    topics = [route.topic for route in routes if route.kind is RouteKind.STOCK]
+    inspected = {one.camera for one in ask.hub.plant.inspection}
+    return ask.page(
+        "data.html",
+        title="Datasets",
+        active="data",
+        datasets=[dataset_row(one) for one in ask.hub.datasets.all()],
+        cameras=[one.id for one in ask.hub.plant.camera if one.id in inspected] if topics else [],
+        stock_topics=topics,
+    )
+
+
+@router.get("/data/{name}")
+def dataset_page(ask: Ask, *, name: str, label: str = "") -> HTMLResponse:
+    """The draft of one dataset."""
+    view = ask.hub.datasets.one(name)
+    draft = ask.hub.datasets.draft(name)
+    samples = draft.samples
+    counts = label_counts(samples)
+    cards = gallery(name, samples, label=label)
+    return ask.page(
+        "dataset.html",
+        title=name,
+        active="data",
+        sub=f"Draft, {counted(view.draft_samples, 'picture')}",
+        dataset=view,
+        frozen=None,
+        parting=parting_words(draft.parting),
+        samples=cards,
+        more=_more(len(cards), _holding(counts, label, total=len(samples))),
+        counts=counts,
+        kinds=kind_counts(view.kinds),
+        splits=(),
+        filters=gallery_filters(f"/data/{name}", counts, label=label, total=len(samples)),
+    )
+
+
+@router.get("/data/{name}/versions/{number}")
+def dataset_version_page(ask: Ask, *, name: str, number: int, label: str = "") -> HTMLResponse:
+    """One frozen version with its leak report."""
+    view = ask.hub.datasets.one(name)
+    frozen = ask.hub.datasets.version(name, number)
+    counts = label_counts(frozen.samples)
+    cards = gallery(name, frozen.samples, label=label)
+    return ask.page(
+        "dataset.html",
+        title=f"{name}, version {number}",
+        active="data",
+        sub=f"Version {number}, {counted(len(frozen.samples), 'picture')}",
+        dataset=view,
+        frozen=frozen,
+        samples=cards,
+        more=_more(len(cards), _holding(counts, label, total=len(frozen.samples))),
+        counts=counts,
+        kinds=kind_counts(kinds_of(frozen.samples)),
+        splits=split_counts(frozen),
+        pairs=leak_pairs(frozen),
+        filters=gallery_filters(
+            f"/data/{name}/versions/{number}", counts, label=label, total=len(frozen.samples)
+        ),
+    )
+
+
+@router.get("/data/{name}/diff")
+def dataset_diff_page(ask: Ask, *, name: str, a: str, b: str = "") -> HTMLResponse:
+    """What changed between two versions."""
+    found = ask.hub.datasets.versions.diff(name, a=a, b=b)
+    return ask.page(
+        "dataset_diff.html",
+        title=f"{found.a} to {found.b}",
+        active="data",
+        name=name,
+        diff=found,
+        lists=change_lists(found),
+    )
+
+
+@router.get("/data/{name}/pictures/{digest}/drawn")
+def drawn_picture(ask: Ask, *, name: str, digest: str) -> Response:
+    """The same, small, with what is marked on it; a correction changes it."""
+    picture = ask.hub.datasets.drawn(name, digest)
+    return Response(picture.data, media_type=picture.media_type)
+
+
+@router.get("/data/{name}/pictures/{digest}")
+def sample_picture(ask: Ask, *, name: str, digest: str) -> Response:
+    """A picture of a dataset that came from a file; frames have their own address."""
+    picture = ask.hub.datasets.picture(name, digest)
+    headers = {"cache-control": "private, max-age=86400, immutable"}
+    return Response(picture.data, media_type=picture.media_type, headers=headers)
+
+
+def _holding(counts: tuple[tuple[str, int], ...], label: str, *, total: int) -> int:
+    return dict(counts).get(label, 0) if label else total
+
+
+def _more(shown: int, total: int) -> str:
+    return f"The first {shown} of {counted(total, 'picture')}." if shown < total else ""
+
+
+@router.get("/runs")
+def runs_page(ask: Ask, *, dataset: str = "", version: int = 0) -> HTMLResponse:
+    """Every training run, and the form that starts one."""
+    return ask.page(
+        "runs.html",
+        title="Training",
+        active="runs",
+        runs=[run_row(run) for run in ask.hub.runs.all()],
+        choices=_choices(ask.hub, dataset=dataset, version=version),
+    )
+
+
+def _choices(hub: Services, *, dataset: str, version: int) -> dict[str, object]:
+    frozen: list[DatasetView] = [one for one in hub.datasets.all() if one.versions]
+    chosen = next((one for one in frozen if one.name == dataset), frozen[0] if frozen else None)
+    return {
+        "versions": bool(frozen),
+        "datasets": [one.name for one in frozen],
+        "dataset": chosen.name if chosen else "",
+        "version": version or (chosen.versions[0].number if chosen else 1),
+        "inspections": list(inspections_of(hub)),
+        "tasks": _TASKS,
+        "groups": [one.name for one in hub.models.all()],
+    }
+
+
+@router.get("/runs/{run}")
+def run_page(ask: Ask, *, run: str) -> HTMLResponse:
+    """One run: how far, how good, and what came of it."""
+    row = run_row(ask.hub.runs.one(run))
+    return ask.page("run.html", active="runs", run=row)
+
+
+@router.get("/runs/{run}/progress")
+def run_progress(ask: Ask, *, run: str) -> HTMLResponse:
+    """How far a run is, read anew every second while it runs."""
+    row = run_row(ask.hub.runs.one(run))
+    fragment = ask.site.fragment("run_progress.html", run=row)
+    if not row.cancels:  # ended: the buttons of the page change with it
+        fragment.headers["hx-refresh"] = "true"
+    return fragment
+
+
+@router.get("/models")
+def models_page(ask: Ask) -> HTMLResponse:
+    """Groups of numbered versions, and every package."""
+    groups = [group_row(one) for one in ask.hub.models.all()]
+    packages = [package_row(one) for one in ask.hub.packages.all()]
+    return ask.page(
+        "models.html", title="Models", active="models", packages=packages, groups=groups
+    )
+
+
+@router.get("/models/{digest}")
+def model_page(ask: Ask, *, digest: str) -> HTMLResponse:
+    """The evidence of one package."""
+    facts = package_facts(ask.hub.packages.one(digest), inspections=tuple(inspections_of(ask.hub)))
+    return ask.page(
+        "model.html",
+        active="models",
+        package=facts,
+        has_report=ask.hub.packages.has_report(digest),
+        versions=ask.hub.models.holding(digest),
+        replays=[replay_row(one) for one in ask.hub.replays.all() if one.order.package == digest],
+        replay_span=replay_span(ask.hub.clock.now()),
+    )
+
+
+@router.get("/models/{digest}/report")
+def model_report(ask: Ask, *, digest: str) -> Response:
+    """The report that a package carries, as it was written."""
+    page = ask.hub.packages.report(digest)
+    headers = {"content-security-policy": _REPORT_POLICY}
+    return Response(page, media_type="text/html; charset=utf-8", headers=headers)
+
+
+@router.get("/try")
+def try_page(ask: Ask, *, package: str = "") -> HTMLResponse:
+    """Show any picture to any package."""
+    inspections = inspections_of(ask.hub)
+    rows = [
+        {
+            "digest": one.digest,
+            "text": f"{labelled(one)}, {package_mark(one).word}",
+            "plan": plan_of(inspections[one.inspection]) if one.inspection in inspections else None,
+        }
+        for one in ask.hub.packages.all()
+    ]
+    return ask.page("try.html", title="Try a picture", active="try", packages=rows, chosen=package)
+
+
+@router.get("/regions")
+def regions_page(ask: Ask, *, frame: str = "", camera: str = "") -> HTMLResponse:
+    """Draw regions on a picture and print them for the plant file."""
+    if frame:
+        camera = ask.hub.frames.row(frame).camera
+    newest = {one.id: one.newest.id for one in ask.hub.cameras.all() if one.newest}
+    frame = frame or newest.get(camera, "")
+    watching = next((one for one in ask.hub.plant.inspection if one.camera == camera), None)
+    return ask.page(
+        "regions.html",
+        title="Regions",
+        active="regions",
+        picture=f"/api/v1/frames/{frame}/picture" if frame else "",
+        start=_drawn(watching),
+        cameras=[
+            {"name": one.name or one.id, "frame": newest[one.id]}
+            for one in ask.hub.plant.camera
+            if one.id in newest
+        ],
+    )
+
+
+def _drawn(inspection: Inspection | None) -> Json:
+    """The regions that the plant file has already."""
+    if inspection is None:
+        return []
+    return [
+        {
+            "id": region.id,
+            "label": region.label,
+            "classes": list(region.classes),
+            "box": [
+                region.box_px.x0_px,
+                region.box_px.y0_px,
+                region.box_px.x1_px,
+                region.box_px.y1_px,
+            ],
+        }
+        for region in inspection.region
+    ]

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from lineside.core import Json, Plant
+from lineside.hub.pages.answers import Mark, plan_of
 from lineside.hub.pages.format import counted
-from lineside.hub.pages.views.answers import Mark, plan_of
 from lineside.twin import ColourState, LineState, Order, OrderStatus, Seen, SlotState, StationState
 
 SENSOR_SILENT_S = 90.0  # the factory sends its sensors about once a minute

@@ -1,13 +1,18 @@
-"""Groups and versions of models as their pages show them."""
+"""Pages of model groups and their versions."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from fastapi import APIRouter
+from fastapi.responses import HTMLResponse, Response
+
 from lineside.hub.access.permissions import GRANTS, Identity, Right, roles_with
-from lineside.hub.models.evidence import status_words
+from lineside.hub.models.evidence import status_words, version_page
 from lineside.hub.models.model_service import GroupView
+from lineside.hub.pages.answers import Mark
 from lineside.hub.pages.format import clock_time, counted
-from lineside.hub.pages.views.answers import Mark
+from lineside.hub.pages.replays import replay_row
+from lineside.hub.pages.site import Ask
 from lineside.models import Creation, GroupSettings, ModelVersion, Status, Weekday, Window
 
 _TONES = {Status.PENDING: "warn", Status.APPROVED: "ok", Status.REJECTED: "bad"}
@@ -108,3 +113,54 @@ def _window_words(window: Window) -> str:
 
 def _days(days: Sequence[Weekday]) -> str:
     return " ".join(days) if days else "every day"
+
+
+router = APIRouter(prefix="/models/groups")
+
+_REPORT_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; sandbox"
+
+
+@router.get("/{group}")
+def group_page(ask: Ask, *, group: str) -> HTMLResponse:
+    """Every version of a group, and what follows an approval."""
+    view = ask.hub.models.group(group)
+    versions = reversed(ask.hub.models.versions(group))
+    return ask.page(
+        "model_group.html",
+        title=group,
+        active="models",
+        sub=group_row(view).versions,
+        group=view,
+        versions=[(one, version_mark(one)) for one in versions],
+        follows=follows_words(view),
+        opening=opening_words(view),
+        zone=ask.hub.config.time_zone,
+        days=DAYS,
+    )
+
+
+@router.get("/{group}/{number}")
+def model_version_page(ask: Ask, *, group: str, number: int) -> HTMLResponse:
+    """What is known of a version, beside the one in use; approve or reject it."""
+    evidence = ask.hub.models.evidence(group, number)
+    found = evidence.version
+    why_not = ask.hub.models.why_not(found, by=ask.who.name)
+    return ask.page(
+        "model_version.html",
+        title=found.name,
+        active="models",
+        evidence=evidence,
+        standing=version_mark(found),
+        deciding=deciding(found, who=ask.who, why_not=why_not),
+        used_by=ask.hub.packages.one(found.digest).used_by if found.digest else (),
+        single_person=ask.hub.models.single_person,
+        replays=[replay_row(one) for one in evidence.replays],
+    )
+
+
+@router.get("/{group}/{number}/report")
+def version_report(ask: Ask, *, group: str, number: int) -> Response:
+    """The same as one file."""
+    page = version_page(ask.hub.models.evidence(group, number))
+    headers = {"content-security-policy": _REPORT_POLICY}
+    return Response(page, media_type="text/html; charset=utf-8", headers=headers)
