@@ -23,7 +23,7 @@ from sightings import THINGS_OF_A_BELT, belt, overlap_s, seen
 
 from lineside.core import Habits, Read, Rule, SightingStep
 from lineside.streams import UNKNOWN, Output, Stretch, learn_habits, make_step
-from lineside.streams.sighting_learning import frames_of_records
+from lineside.streams.rules.tracks.learning import frames_of_records
 from lineside.testing.belts import BLANK, Belt, Passed, records_of_belt, things_of
 from lineside.vision import wilson
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from lineside.core import InvalidError, LinesideError, NotFoundError
 from lineside.datasets import load_source
-from lineside.datasets.archives import ArchiveTree
+from lineside.datasets.trees import ArchiveTree
 
 Png = Callable[[int], bytes]
 

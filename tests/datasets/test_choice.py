@@ -23,12 +23,11 @@ from lineside.datasets import (
     read_ids,
     split,
 )
-from lineside.datasets.choice import chosen
 from lineside.datasets.formats.folders import list_folders
 from lineside.datasets.formats.lst import list_lst
 from lineside.datasets.formats.rows import Entry, Row, said
 from lineside.datasets.formats.table import list_table
-from lineside.datasets.turns import in_order
+from lineside.datasets.sources import chosen, in_order
 
 Put = Callable[[Path, int], Path]
 

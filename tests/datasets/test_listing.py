@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from lineside.core import ConflictError, InvalidError, NotFoundError
 from lineside.datasets import ListPlan, load_source, make_lists, read_classes
-from lineside.datasets.listing import Listed, parted
+from lineside.datasets.packing import Listed, parted
 from lineside.vision import encode_png
 
 SAMPLES = {

@@ -5,7 +5,7 @@ import pytest
 from numpy.typing import NDArray
 
 from lineside.datasets import Look, NearLimits, Sample, check_leaks
-from lineside.datasets.near import near_pairs
+from lineside.datasets.leaks import near_pairs
 
 Make = Callable[..., Sample]
 

@@ -44,8 +44,6 @@ from lineside.core import (
 from lineside.core.clock import parse_duration
 from lineside.core.habits import read_habits
 from lineside.datasets import load_source
-from lineside.datasets.archives import ArchiveTree
-from lineside.datasets.classes import parse_classes
 from lineside.datasets.formats.captures import read_capture
 from lineside.datasets.formats.lst import read_lst
 from lineside.datasets.formats.rle import mask_of_runs, uncompressed
@@ -54,10 +52,12 @@ from lineside.datasets.recordio import (
     ImageRecord,
     framed,
     pack_image,
+    parse_classes,
     read_index,
     read_records,
     unpack_image,
 )
+from lineside.datasets.trees import ArchiveTree
 from lineside.datasets.versions import decode_version
 from lineside.edge import EdgeConfig
 from lineside.edge.identity.files import read_identity

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from lineside.models import HealthLimits
-from lineside.models.watch import judge_features, judge_picture, judge_place, judge_repeats
+from lineside.models.predictor import judge_features, judge_picture, judge_place, judge_repeats
 from lineside.vision import HealthFigures, PictureState, RegistrationFigures
 
 LIMITS = HealthLimits(

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from pyspark.sql import SparkSession
 
-from lineside.streams.spark import SparkRule, spark_session
+from lineside.streams.spark.rule import SparkRule, spark_session
 
 
 def run(spark: SparkSession, case: Path) -> None:

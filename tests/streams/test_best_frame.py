@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from lineside.core import Read, Rule, Scalar, SightingStep
 from lineside.streams import Output, Record, make_step
-from lineside.streams.best_frame import MOST_EQUAL, BestFrame, Look
+from lineside.streams.rules.tracks.runs import MOST_EQUAL, BestFrame, Look
 
 SECOND = 1_000_000
 SCORES = st.lists(st.sampled_from([0.2, 0.9, 0.9000000001, 1.0]), min_size=1, max_size=40)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from lineside.core import CrossingStep, Read, Rule, Scalar
 from lineside.streams import Output, Record, make_step
-from lineside.streams.tracks import MOST_TRACKS
+from lineside.streams.rules.steps.crossing import MOST_TRACKS
 from lineside.testing.rules import Handed, StepContract
 
 SECOND = 1_000_000

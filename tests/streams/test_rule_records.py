@@ -18,8 +18,8 @@ from lineside.streams import (
     prediction_event,
     topic_fits,
 )
-from lineside.streams.conditions import compile_conditions
-from lineside.streams.records import MOST_FIELDS, flat, reader_of
+from lineside.streams.rules.conditions import compile_conditions
+from lineside.streams.rules.records import MOST_FIELDS, flat, reader_of
 from lineside.testing.rules import message, rule_of
 from lineside.vision import (
     AnomalyAnswer,

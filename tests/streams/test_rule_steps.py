@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from lineside.core import Rule, Scalar, WindowStep
 from lineside.streams import Output, make_step
-from lineside.streams.window_steps import AlignedWindows
+from lineside.streams.rules.steps.window import AlignedWindows
 from lineside.testing.rules import Handed, StepContract, record, rule_of, since_start_s
 
 HEAD = 'id = "r"\nread = { topic = "a" }\n'

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from lineside.core import InvalidError, Rule
 from lineside.streams import Output, explain, make_step
-from lineside.streams.records import microseconds
-from lineside.streams.window_steps import WallClock
+from lineside.streams.rules.records import microseconds
+from lineside.streams.rules.steps.window import WallClock
 from lineside.testing.rules import Handed, StepContract, record, rule_of, since_start_s
 
 HEAD = 'id = "r"\nread = { topic = "a" }\n'

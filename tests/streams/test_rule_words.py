@@ -13,11 +13,17 @@ from lineside.core import Aggregate, Condition, Rule
 from lineside.core.plant_rules import _TESTS, STEPS
 from lineside.core.rule_values import DECISIONS, STATES
 from lineside.streams import explain, make_step
-from lineside.streams.conditions import compile_conditions
-from lineside.streams.explain import conditions_in_words
-from lineside.streams.figures import _KINDS, figures_of, told
-from lineside.streams.spark_conditions import Typed, conditions_sql
-from lineside.streams.spark_sql import _MADE, _NEEDED, columns_of, windows_sql
+from lineside.streams.rules.aggregates import _KINDS, figures_of, told
+from lineside.streams.rules.conditions import compile_conditions
+from lineside.streams.rules.explain import conditions_in_words
+from lineside.streams.spark.sql import (
+    _MADE,
+    _NEEDED,
+    Typed,
+    columns_of,
+    conditions_sql,
+    windows_sql,
+)
 from lineside.testing.rules import record, rule_of
 from lineside.vision import Decision, PictureState
 

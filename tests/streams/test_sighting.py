@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from lineside.core import Habits, InvalidError, Read, Rule, Scalar, SightingStep
 from lineside.streams import UNKNOWN, Output, Record, make_step
-from lineside.streams.sighting_view import MOST_FRAMES
+from lineside.streams.rules.tracks.step import MOST_FRAMES
 from lineside.testing.belts import Belt, records_of_belt, things_of, top_records_of_belt
 from lineside.testing.rules import Handed, StepContract
 

@@ -6,7 +6,7 @@ import pytest
 
 from lineside.core import Habits, InvalidError, Read, Rule, SightingStep
 from lineside.streams import Observation, Output, Stretch, learn_habits, make_step
-from lineside.streams.sighting_learning import frames_of_records
+from lineside.streams.rules.tracks.learning import frames_of_records
 from lineside.testing.belts import Belt, records_of_belt, things_of
 
 STEP = SightingStep(blank=("Blank",))

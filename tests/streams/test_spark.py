@@ -24,10 +24,9 @@ from lineside.streams import (
     read_entries,
     spark_program,
 )
-from lineside.streams.conditions import compile_conditions
-from lineside.streams.spark_conditions import Typed, conditions_sql
-from lineside.streams.spark_sql import why_not_sql
-from lineside.streams.spark_time import cell_of
+from lineside.streams.rules.conditions import compile_conditions
+from lineside.streams.spark.ordering import cell_of
+from lineside.streams.spark.sql import Typed, conditions_sql, why_not_sql
 from tests.streams.spark_cases import RULES, Case, cases
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]

@@ -10,9 +10,15 @@ from hypothesis import strategies as st
 
 from lineside.core import Plant, parse_plant
 from lineside.streams import Entry, explain, read_entries, spark_program
-from lineside.streams.spark_conditions import literal, quoted
-from lineside.streams.spark_sql import columns_of, interval, why_not_sql, windows_sql
-from lineside.streams.spark_time import COLUMNS, UNREADABLE, Turn
+from lineside.streams.spark.ordering import COLUMNS, UNREADABLE, Turn
+from lineside.streams.spark.sql import (
+    columns_of,
+    interval,
+    literal,
+    quoted,
+    why_not_sql,
+    windows_sql,
+)
 from tests.streams.spark_cases import cases
 
 CASES = cases(1)

@@ -6,29 +6,14 @@ the store), ``Sample`` (with ``Marked`` objects), ``DatasetVersion``, ``split``,
 Not here: cameras (frames are handed in), networks and features of networks (handed in as vectors).
 """
 
-from lineside.datasets.checking import (
-    CheckedRecords,
-    check_records,
-    index_again,
-    iter_images,
-    iter_records,
-    label_words,
-)
-from lineside.datasets.choice import Choice, read_ids
-from lineside.datasets.classes import classes_beside, picture_suffix, read_classes
-from lineside.datasets.diff import Change, VersionDiff, diff_versions
-from lineside.datasets.drawing import drawn_thumbnail, is_drawn_on
-from lineside.datasets.exact import split_exactly
-from lineside.datasets.exports import Written, write_source
+from lineside.datasets.drafts import Entry
 from lineside.datasets.formats import read_lst, read_table, write_lst
-from lineside.datasets.freezing import FreezePlan
-from lineside.datasets.grouping import grouped, natural_key
-from lineside.datasets.judging import Entry
 from lineside.datasets.leaks import (
     Leak,
     LeakCheck,
     LeakReport,
     Look,
+    NearLimits,
     check_leaks,
     crossing,
     find_leaks,
@@ -36,28 +21,30 @@ from lineside.datasets.leaks import (
     parts_of,
     region_vectors,
 )
-from lineside.datasets.library import Added, Draft, Drawn, Library
-from lineside.datasets.likeness import (
-    LookLimits,
-    inspection_of,
-    leak_features,
-    look_at,
-    picture_looks,
-    plan_freeze,
+from lineside.datasets.library import Added, Draft, Drawn, FreezePlan, Library
+from lineside.datasets.packing import ListPlan, MadeLists, Packed, PackPlan, make_lists, pack_lists
+from lineside.datasets.recordio import (
+    CheckedRecords,
+    ImageRecord,
+    Record,
+    check_records,
+    classes_beside,
+    index_again,
+    iter_images,
+    iter_records,
+    label_words,
+    picture_suffix,
+    read_classes,
 )
-from lineside.datasets.listing import ListPlan, MadeLists, make_lists
-from lineside.datasets.near import NearLimits
-from lineside.datasets.packing import Packed, PackPlan, pack_lists
-from lineside.datasets.parting import Parting, parted
-from lineside.datasets.recordio import ImageRecord, Record
-from lineside.datasets.report import (
+from lineside.datasets.report.figures import drawn_thumbnail, is_drawn_on
+from lineside.datasets.report.page import report_page
+from lineside.datasets.report.report import (
     DatasetReport,
     Subject,
     dataset_report,
     subject_of_source,
     subject_of_version,
 )
-from lineside.datasets.report_page import report_page
 from lineside.datasets.samples import (
     Import,
     Marked,
@@ -69,16 +56,31 @@ from lineside.datasets.samples import (
     merge_same_pictures,
     part_of,
 )
-from lineside.datasets.sources import Reading, load_source, plan_source
-from lineside.datasets.split import folds, split
-from lineside.datasets.tags import Tag, TagMove
+from lineside.datasets.similarity import (
+    LookLimits,
+    inspection_of,
+    leak_features,
+    look_at,
+    picture_looks,
+    plan_freeze,
+)
+from lineside.datasets.sources import Choice, Reading, load_source, plan_source, read_ids
+from lineside.datasets.splitting.exact import split_exactly
+from lineside.datasets.splitting.grouping import grouped, natural_key
+from lineside.datasets.splitting.split import Parting, folds, parted, split
 from lineside.datasets.versions import (
+    Change,
     DatasetVersion,
     Judgement,
+    Tag,
+    TagMove,
+    VersionDiff,
     VersionFacts,
     decode_version,
+    diff_versions,
     version_digest,
 )
+from lineside.datasets.writers import Written, write_source
 
 __all__ = [
     "Added",

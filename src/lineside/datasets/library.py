@@ -8,8 +8,9 @@
 4. A version is written once. Freezing unchanged content returns the version that holds it.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
 
 from lineside.core import (
     Clock,
@@ -23,22 +24,106 @@ from lineside.core import (
     encode,
     to_plain,
 )
-from lineside.datasets.freezing import FreezePlan, Freezing, frozen, parted_now
-from lineside.datasets.incoming import Files, Incoming, batches, sample_of_frame
-from lineside.datasets.judging import Entry, files_of, merged, notes
-from lineside.datasets.parting import Parting, Parts
-from lineside.datasets.samples import Marked, Sample, Skipped
-from lineside.datasets.tags import Tag, TagMove, Tags
+from lineside.datasets.drafts import (
+    Entry,
+    Files,
+    Incoming,
+    batches,
+    files_of,
+    merged,
+    notes,
+    sample_of_frame,
+)
+from lineside.datasets.leaks import Look, NearLimits, check_leaks, parts_of
+from lineside.datasets.samples import Marked, Part, Sample, Skipped
+from lineside.datasets.splitting.split import Parting, Parts, parted
 from lineside.datasets.versions import (
     DatasetVersion,
     Judgement,
+    Tag,
+    TagMove,
+    Tags,
     VersionFacts,
     check_name,
     decode_version,
     facts_of,
+    version_digest,
 )
 from lineside.store import Blobs, Document, FrameRow, Records
 from lineside.vision import picture_size
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FreezePlan:
+    """How a version is parted and searched for leaks.
+
+    Attributes:
+        parting: how it is parted; None takes what was kept with the draft.
+        features: digest → what the picture looks like without its background (``look_at``).
+        features_by: what was compared, for the report.
+        limits: how many pairs of vectors are compared.
+    """
+
+    parting: Parting | None = None
+    features: Mapping[Digest, Look] = field(default_factory=dict)
+    features_by: str = ""
+    limits: NearLimits = field(default_factory=NearLimits)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Freezing:
+    """What a version is made from besides its samples.
+
+    Attributes:
+        parting: how it is parted.
+        newest: the version before it; None for the first.
+    """
+
+    name: str
+    parting: Parting
+    newest: DatasetVersion | None
+    created_at: datetime
+    created_by: str
+
+
+def frozen(entries: Sequence[Entry], freezing: Freezing, *, plan: FreezePlan) -> DatasetVersion:
+    """The next version; its leak report too, unless its content is the newest version's."""
+    newest = freezing.newest
+    samples, parts = parted_now(entries, freezing)
+    splits = {part: tuple(s.digest for s in members) for part, members in parts.items()}
+    digest = version_digest(samples, splits)
+    if newest is not None and newest.digest == digest:
+        return newest
+    report = check_leaks(samples, plan.features, parts=parts_of(samples, parts), limits=plan.limits)
+    return DatasetVersion(
+        name=freezing.name,
+        number=(newest.number if newest else 0) + 1,
+        digest=digest,
+        samples=samples,
+        splits=splits,
+        leaks=report.leaks,
+        created_at=freezing.created_at,
+        created_by=freezing.created_by,
+        lineage={entry.sample.digest: entry.judgements for entry in entries},
+        leaks_by=plan.features_by,
+        leak_check=report.check,
+        parting=freezing.parting,
+    )
+
+
+def parted_now(entries: Sequence[Entry], freezing: Freezing) -> tuple[tuple[Sample, ...], Parts]:
+    """The samples with their groups, and those of each part."""
+    samples = [entry.sample for entry in entries]
+    return parted(samples, freezing.parting, before=_earlier(freezing))
+
+
+def _earlier(freezing: Freezing) -> dict[Digest, Part]:
+    """Parts of the newest version, where it was parted in the same way."""
+    newest = freezing.newest
+    if newest is None or newest.parting != freezing.parting or not freezing.parting.shares:
+        return {}
+    return {digest: part for part, members in newest.splits.items() for digest in members}
+
 
 _DATASET = "dataset"
 _PAGE = 500

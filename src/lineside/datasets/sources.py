@@ -7,17 +7,35 @@
 3. Nothing is listed ahead. Pictures are opened one after the other (of a bucket, a few at once),
    and of a choice only the chosen ones.
 4. A mask or template that cannot be used takes its picture with it; a mask has its picture's size.
+
+
+A choice of a source: all pictures, those of a list of ids, or a seeded sample. A sample is the
+pictures whose names hash lowest with the seed: the same on every machine and in any
+order of listing, and with a larger number the same ones and more.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+import csv
+import hashlib
+import heapq
+import io
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import chain
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+from threading import Lock
+from typing import TypeVar
 
-from lineside.core import InvalidError, NotFoundError, digest_of
-from lineside.datasets.archives import ARCHIVES, ArchiveTree
-from lineside.datasets.choice import Choice, chosen
+from lineside.core import (
+    ConflictError,
+    Digest,
+    InvalidError,
+    LinesideError,
+    NotFoundError,
+    digest_of,
+)
 from lineside.datasets.formats import (
     BOXES,
     POINTS,
@@ -31,12 +49,278 @@ from lineside.datasets.formats import (
     read_objects,
     reader_for,
 )
-from lineside.datasets.grouping import grouped
-from lineside.datasets.samples import Import, Sample, Skipped, merge_same_pictures
-from lineside.datasets.shelf import Shelf
-from lineside.datasets.trees import MOST_LIST_BYTES, FolderTree, Tree
-from lineside.datasets.turns import in_order
+from lineside.datasets.samples import Import, Marked, Sample, Skipped, merge_same_pictures
+from lineside.datasets.splitting.grouping import grouped
+from lineside.datasets.trees import (
+    ARCHIVES,
+    MOST_LIST_BYTES,
+    MOST_PICTURE_BYTES,
+    ArchiveTree,
+    FolderTree,
+    Tree,
+    inside,
+    stem_of,
+)
 from lineside.store import open_objects
+from lineside.vision import check_whole
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+_AHEAD = 4
+
+
+def in_order(call: Callable[[T], R], items: Iterable[T], *, threads: int) -> Iterator[R]:
+    """``map`` on several threads; at most four items a thread are under way or wait.
+
+    An error of ``call`` comes out where its result would stand.
+    """
+    if threads < 2:
+        yield from map(call, items)
+        return
+    waiting: deque[Future[R]] = deque()
+    with ThreadPoolExecutor(threads, "in-order") as pool:
+        try:
+            for item in items:
+                waiting.append(pool.submit(call, item))
+                if len(waiting) >= threads * _AHEAD:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            for future in waiting:
+                future.cancel()
+
+
+_MOST_IDS_BYTES = 256 * 1024 * 1024
+_ID_COLUMNS = ("id", "file", "name")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Choice:
+    """What of a source is wanted.
+
+    Attributes:
+        ids: names of pictures, with or without folder and suffix; a number also matches the same
+            number padded with zeros. None takes all.
+        most: how many to sample; 0 takes all.
+        seed: another seed, another sample.
+    """
+
+    ids: tuple[str, ...] | None = None
+    most: int = 0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.most < 0:
+            raise InvalidError(f"a sample of {self.most} pictures", fix="Ask for one or more.")
+        if self.ids is not None and not self.ids:
+            raise InvalidError("no ids", fix="Name one in each line.")
+
+    @property
+    def is_all(self) -> bool:
+        """Whether nothing is left out."""
+        return self.ids is None and not self.most
+
+
+def read_ids(path: Path) -> tuple[str, ...]:
+    """The ids in a file: one in each line, or the column ``id``, ``file`` or ``name`` of a CSV.
+
+    Raises:
+        NotFoundError: no such file.
+        InvalidError: it is no text, or holds none.
+    """
+    try:
+        if path.stat().st_size > _MOST_IDS_BYTES:
+            raise InvalidError("a list of ids above 256 MiB", where=str(path), fix="Split it.")
+        text = path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise NotFoundError(f"cannot be read: {error.strerror}", where=str(path)) from error
+    except UnicodeDecodeError as error:
+        raise InvalidError("not UTF-8 text", where=str(path), fix="Save it as UTF-8.") from error
+    found = list(_column(text))
+    if not any(found):
+        raise InvalidError("no ids in it", where=str(path), fix="Name one in each line.")
+    return tuple(dict.fromkeys(word for word in found if word))
+
+
+def _column(text: str) -> Iterator[str]:
+    """The id column of a table, or the lines as they stand."""
+    header = [cell.strip() for cell in text.partition("\n")[0].split(",")]
+    name = next((name for name in _ID_COLUMNS if name in header), "")
+    if not name:
+        yield from (line.strip() for line in text.splitlines())
+        return
+    rows = csv.DictReader(io.StringIO(text.partition("\n")[2], newline=""), fieldnames=header)
+    for row in rows:
+        yield (row[name] or "").strip()
+
+
+def plain_number(word: str) -> str:
+    """``2`` for ``00002``; other words as they stand."""
+    return str(int(word)) if word.isascii() and word.isdigit() else word
+
+
+def chosen(entries: Iterable[Entry], choice: Choice) -> Iterator[Entry]:
+    """The wanted entries; of a sample in the order of their names, else as they come."""
+    kept = iter(entries)
+    if choice.ids is not None:
+        kept = _named(kept, choice.ids)
+    if choice.most:
+        lowest = heapq.nsmallest(choice.most, kept, key=lambda entry: _rank(entry.file, choice))
+        return iter(sorted(lowest, key=lambda entry: entry.file))
+    return kept
+
+
+def _named(entries: Iterator[Entry], ids: Sequence[str]) -> Iterator[Entry]:
+    wanted = {form for word in ids for form in (word, plain_number(word))}
+    return (entry for entry in entries if not wanted.isdisjoint(_forms(entry.file)))
+
+
+def _forms(file: str) -> tuple[str, str, str, str]:
+    """What a person may write for a picture."""
+    stem = stem_of(file)
+    return file, PurePosixPath(file).name, stem, plain_number(stem)
+
+
+def _rank(file: str, choice: Choice) -> bytes:
+    return hashlib.sha256(f"{choice.seed}\n{file}".encode()).digest()
+
+
+Recipe = Callable[[], bytes]
+
+
+@dataclass(slots=True)
+class Shelf:
+    """What has been seen of a source; safe from several threads.
+
+    Attributes:
+        tree: the source.
+        images: where pictures are instead, if anywhere.
+        objects: marked in tables beside the source.
+        keep: a folder for the bytes of every file of a bucket.
+        notes: for the report.
+    """
+
+    tree: Tree
+    images: Tree | None = None
+    objects: Objects | None = None
+    keep: Path | None = None
+    notes: list[Skipped] = field(default_factory=list)
+    _recipes: dict[Digest, str | Recipe] = field(default_factory=dict)
+    _folders: list[str] | None = None
+    _lock: Lock = field(default_factory=Lock)
+
+    def sample(self, row: Row) -> Sample:
+        """The sample of a row; ``InvalidError`` says what of it cannot be used."""
+        digest, size = self._picture(row.file, made=row.picture)
+        if row.size not in (None, size):
+            raise InvalidError(_other_size(row.file, size, told=row.size))
+        return Sample(
+            name=row.file,
+            digest=digest,
+            labels=row.labels,
+            known=row.known,
+            group=row.group,
+            split=row.split,
+            captured_at=row.captured_at,
+            mask=row.mask,
+            count=row.count,
+            mask_digest=self._mask(row, size),
+            template_digest=self._picture(row.template)[0] if row.template else None,
+            marked=self._marked(row, size),
+            facts=row.facts,
+        )
+
+    def read(self, digest: Digest) -> bytes:
+        """Bytes of what was seen; ``ConflictError`` when they are others by now."""
+        with self._lock:
+            recipe = self._recipes.get(digest)
+        if recipe is None:
+            raise NotFoundError("not a picture of this source", where=digest)
+        kept = self.keep / digest.removeprefix("sha256:") if self.keep is not None else None
+        if kept is not None and kept.is_file():
+            encoded = kept.read_bytes()
+        else:
+            encoded = self._find(recipe) if isinstance(recipe, str) else recipe()
+        if digest_of(encoded) != digest:
+            raise ConflictError(
+                "the picture changed since the source was read",
+                where=recipe if isinstance(recipe, str) else self.tree.where,
+                fix="Read the source again.",
+            )
+        return encoded
+
+    def _picture(self, name: str, *, made: Recipe | None = None) -> tuple[Digest, tuple[int, int]]:
+        try:
+            encoded = self._find(name) if made is None else made()
+            size = check_whole(encoded, max_bytes=MOST_PICTURE_BYTES)
+        except LinesideError as error:
+            raise InvalidError(f"{name}: {error.message}") from error
+        return self._take(encoded, made or name), size
+
+    def _take(self, encoded: bytes, recipe: str | Recipe) -> Digest:
+        digest = digest_of(encoded)
+        with self._lock:
+            self._recipes.setdefault(digest, recipe)
+        if self.keep is not None and isinstance(recipe, str):
+            (self.keep / digest.removeprefix("sha256:")).write_bytes(encoded)
+        return digest
+
+    def _mask(self, row: Row, size: tuple[int, int]) -> Digest | None:
+        if row.drawn is not None:
+            made = partial(row.drawn, *size)
+            digest, drawn = self._picture(row.mask or row.file, made=made)
+        elif row.mask:
+            digest, drawn = self._picture(row.mask)
+        else:
+            return None
+        if drawn != size:
+            raise InvalidError(_other_size(row.mask or row.file, size, told=drawn))
+        return digest
+
+    def _marked(self, row: Row, size: tuple[int, int]) -> tuple[Marked, ...] | None:
+        if row.marked is None:
+            return self.objects.marks.get(row.file, ()) if self.objects is not None else None
+        if not row.in_shares:
+            return row.marked
+        width, height = size
+        return tuple(
+            replace(
+                mark,
+                x0_px=mark.x0_px * width,
+                y0_px=mark.y0_px * height,
+                x1_px=mark.x1_px * width,
+                y1_px=mark.y1_px * height,
+            )
+            for mark in row.marked
+        )
+
+    def _find(self, name: str) -> bytes:
+        inside(name)
+        if self.images is not None:
+            return self.images.read(name, most=MOST_PICTURE_BYTES)
+        try:
+            return self.tree.read(name, most=MOST_PICTURE_BYTES)
+        except NotFoundError:
+            for folder in self._sub_folders():
+                try:
+                    return self.tree.read(f"{folder}/{name}", most=MOST_PICTURE_BYTES)
+                except NotFoundError:
+                    continue
+        raise NotFoundError("no such picture in the folder or its direct sub-folders")
+
+    def _sub_folders(self) -> list[str]:
+        with self._lock:
+            if self._folders is None:
+                self._folders = self.tree.folders()
+            return self._folders
+
+
+def _other_size(name: str, size: tuple[int, int], *, told: tuple[int, int] | None) -> str:
+    width, height = told or (0, 0)
+    return f"{name}: made for {width} x {height} pixels, the picture has {size[0]} x {size[1]}"
+
 
 _BUCKET = "s3://"
 _FETCHES_AT_ONCE = 8

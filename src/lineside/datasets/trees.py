@@ -1,12 +1,23 @@
-"""Where a source's files lie: a folder, an archive, a bucket; each read by relative names.
+"""Trees of files that a source is read from: a folder, an archive, a bucket.
 
 1. Nothing is listed ahead: names come one after the other, in no particular order.
 2. A name never leads out, by dots or by links.
 3. A file is refused by its length before it is read.
+
+Archives are ``.zip`` (stored or deflated) and ``.tar`` (not compressed).
+
+1. The directory is read once; a member is read where it lies, so order costs nothing.
+2. Members are plain files with names inside the archive; links and devices are passed over.
+3. A member is refused by its declared length, and again where it unpacks to more.
 """
 
 import os
-from collections.abc import Iterator
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO, Literal, Protocol
 
@@ -140,3 +151,146 @@ def walk(tree: Tree, folder: str = "", *, depth: int = 8) -> Iterator[str]:
     if depth > 0:
         for inner in tree.folders(folder):
             yield from walk(tree, inner, depth=depth - 1)
+
+
+ARCHIVES = (".zip", ".tar")
+_MOST_MEMBERS = 2_000_000
+_APPLE = "__MACOSX"  # what macOS puts beside the files of an archive
+_LOCAL_HEADER = 30  # APPNOTE.TXT 4.3.7
+_STORED, _DEFLATED = 0, 8
+
+
+@dataclass(frozen=True, slots=True)
+class _Spot:
+    """Where a member lies: of a zip, its local header; of a tar, its bytes."""
+
+    offset: int
+    packed: int
+    size: int
+    method: int = _STORED
+    check: int = 0
+
+    def lies_in(self, size: int) -> bool:
+        """Whether an archive of that size can hold it; what a damaged one says may be anything."""
+        return min(self.offset, self.packed, self.size) >= 0 and self.offset + self.packed <= size
+
+
+class ArchiveTree:
+    """An archive's files by name, or those below one of its folders; safe from several threads."""
+
+    def __init__(self, path: Path, *, below: str = "") -> None:
+        self.where = f"{path}:{below}" if below else str(path)
+        self._path = path
+        self._zipped = path.suffix.lower() == ".zip"
+        head = f"{below}/" if below else ""
+        self._spots = {
+            name.removeprefix(head): spot
+            for name, spot in _directory(path, zipped=self._zipped).items()
+            if name.startswith(head)
+        }
+
+    def folders(self, folder: str = "") -> list[str]:
+        head = f"{folder}/" if folder else ""
+        rests = (name[len(head) :] for name in self._spots if name.startswith(head))
+        inner = {rest.partition("/")[0] for rest in rests if "/" in rest}
+        return sorted(head + one for one in inner if one != _APPLE and not one.startswith("."))
+
+    def files(self, folder: str = "") -> Iterator[str]:
+        head = f"{folder}/" if folder else ""
+        for name in self._spots:
+            rest = name[len(head) :]
+            if name.startswith(head) and "/" not in rest and not rest.startswith("."):
+                yield name
+
+    def has(self, name: str) -> bool:
+        return inside(name) in self._spots
+
+    def read(self, name: str, *, most: int) -> bytes:
+        spot = self._spots.get(inside(name))
+        if spot is None:
+            raise NotFoundError("there is no such file", where=f"{self.where}:{name}")
+        if spot.size > most:
+            raise InvalidError(
+                f"{spot.size} bytes, at most {most} are taken", where=f"{self.where}:{name}"
+            )
+        data = None
+        with self._path.open("rb") as file:
+            if spot.lies_in(self._path.stat().st_size):
+                data = _unpacked(file, spot) if self._zipped else _plain(file, spot)
+        if data is None:
+            raise InvalidError("a damaged member of the archive", where=f"{self.where}:{name}")
+        return data
+
+    def open(self, name: str, *, most: int) -> BinaryIO:
+        return BytesIO(self.read(name, most=most))
+
+
+def _directory(path: Path, *, zipped: bool) -> dict[str, _Spot]:
+    spots: dict[str, _Spot] = {}
+    members: Callable[[Path], Iterator[tuple[str, _Spot]]] = (
+        _zip_members if zipped else _tar_members
+    )
+    try:
+        for name, spot in members(path):
+            spots.setdefault(inside(name.removeprefix("./")), spot)
+            if len(spots) > _MOST_MEMBERS:
+                raise InvalidError(f"more than {_MOST_MEMBERS} files", where=str(path))
+    except (zipfile.BadZipFile, tarfile.TarError, EOFError, UnicodeDecodeError) as error:
+        raise InvalidError(
+            f"not an archive: {error}", where=str(path), fix="Pack it again as .zip or plain .tar."
+        ) from error
+    return spots
+
+
+def _zip_members(path: Path) -> Iterator[tuple[str, _Spot]]:
+    with zipfile.ZipFile(path) as archive:
+        for info in archive.infolist():
+            if info.is_dir():
+                continue
+            if info.compress_type not in (_STORED, _DEFLATED) or info.flag_bits & 1:
+                raise InvalidError(
+                    f"{info.filename} is encrypted or packed in an unusual way",
+                    where=str(path),
+                    fix="Pack it again, deflated and without password.",
+                )
+            yield (
+                info.filename,
+                _Spot(
+                    info.header_offset,
+                    info.compress_size,
+                    info.file_size,
+                    info.compress_type,
+                    info.CRC,
+                ),
+            )
+
+
+def _tar_members(path: Path) -> Iterator[tuple[str, _Spot]]:
+    with tarfile.open(path, mode="r:") as archive:
+        for info in archive:
+            if info.isreg():
+                yield info.name, _Spot(info.offset_data, info.size, info.size)
+
+
+def _plain(file: BinaryIO, spot: _Spot) -> bytes | None:
+    file.seek(spot.offset)
+    data = file.read(spot.size)
+    return data if len(data) == spot.size else None
+
+
+def _unpacked(file: BinaryIO, spot: _Spot) -> bytes | None:
+    file.seek(spot.offset)
+    header = file.read(_LOCAL_HEADER)
+    if len(header) < _LOCAL_HEADER or header[:4] != b"PK\x03\x04":
+        return None
+    skipped = int.from_bytes(header[26:28], "little") + int.from_bytes(header[28:30], "little")
+    file.seek(skipped, 1)
+    packed = file.read(spot.packed)
+    if spot.method == _DEFLATED:
+        unpacker = zlib.decompressobj(-zlib.MAX_WBITS)
+        try:
+            packed = unpacker.decompress(packed, spot.size + 1)
+        except zlib.error:
+            return None
+    whole = len(packed) == spot.size and zlib.crc32(packed) == spot.check
+    return packed if whole else None

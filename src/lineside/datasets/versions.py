@@ -2,18 +2,34 @@
 
 The digest covers what training sees (pictures, labels, what was judged, groups, parts), not who
 froze it or when: freezing the same content again gives the same digest.
+
+
+Tags: names that a person moves from version to version, such as ``prod``.
+A tag is unique in its dataset and names one version at a time, or none after it was taken off.
+Every move is kept with its author and time.
 """
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
-from lineside.core import Digest, InvalidError, decode_fast, encode, to_plain
+from lineside.core import (
+    ConflictError,
+    Digest,
+    InvalidError,
+    NotFoundError,
+    decode,
+    decode_fast,
+    encode,
+    short,
+    to_plain,
+)
 from lineside.datasets.leaks import Leak, LeakCheck, crossing
-from lineside.datasets.parting import Parting
 from lineside.datasets.samples import Marked, Part, Sample
+from lineside.datasets.splitting.split import Parting
+from lineside.store import Documents
 
 _OLD_SCHEMA = "lineside.dataset-version/1"
 _SCHEMA = "lineside.dataset-version/2"
@@ -162,3 +178,211 @@ def check_name(name: str) -> str:
             fix="Use up to 64 letters, digits, '-', '_' and '.', a letter or digit first.",
         )
     return name
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """A picture of which something changed.
+
+    Attributes:
+        name, digest: of the picture, as the later version has it.
+        before, after: in words: labels, a part, a group, or what is drawn on it.
+        by, at: who judged it last, and when; of pictures that were not judged anew "" and None.
+    """
+
+    name: str
+    digest: Digest
+    before: str
+    after: str
+    by: str = ""
+    at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VersionDiff:
+    """From version ``a`` to version ``b``; a picture may stand in several of the lists.
+
+    Attributes:
+        added, removed: pictures that only the later, or only the earlier one holds.
+        relabelled: pictures of both, with other labels or other names judged.
+        redrawn: with another count, mask, template or other marked objects.
+        moved: in another part.
+        regrouped: in another group.
+    """
+
+    a: str
+    b: str
+    added: tuple[Change, ...]
+    removed: tuple[Change, ...]
+    relabelled: tuple[Change, ...]
+    redrawn: tuple[Change, ...]
+    moved: tuple[Change, ...]
+    regrouped: tuple[Change, ...]
+
+    @property
+    def same(self) -> bool:
+        """Whether both hold the same."""
+        lists = (self.added, self.removed, self.relabelled, self.redrawn, self.moved)
+        return not any((*lists, self.regrouped))
+
+
+def diff_versions(a: DatasetVersion, b: DatasetVersion) -> VersionDiff:
+    """What changed from ``a`` to ``b``; each list in order of names."""
+    before = {sample.digest: sample for sample in a.samples}
+    after = {sample.digest: sample for sample in b.samples}
+    both = [(before[digest], sample) for digest, sample in after.items() if digest in before]
+    parts = _parts(a), _parts(b)
+    return VersionDiff(
+        a=f"{a.name}/{a.number}",
+        b=f"{b.name}/{b.number}",
+        added=_ordered(
+            _change(s, "", _labels(s), version=b) for s in b.samples if s.digest not in before
+        ),
+        removed=_ordered(
+            _change(s, _labels(s), "", version=a) for s in a.samples if s.digest not in after
+        ),
+        relabelled=_changed(both, _labels, version=b),
+        redrawn=_changed(both, _drawn, version=b),
+        moved=_ordered(
+            _change(s, parts[0].get(s.digest, Part.OPEN), parts[1].get(s.digest, Part.OPEN))
+            for _, s in both
+            if parts[0].get(s.digest, Part.OPEN) != parts[1].get(s.digest, Part.OPEN)
+        ),
+        regrouped=_changed(both, lambda sample: sample.group),
+    )
+
+
+def _changed(
+    both: Iterable[tuple[Sample, Sample]],
+    told: Callable[[Sample], str],
+    *,
+    version: DatasetVersion | None = None,
+) -> tuple[Change, ...]:
+    return _ordered(
+        _change(new, told(old), told(new), version=version)
+        for old, new in both
+        if told(old) != told(new)
+    )
+
+
+def _change(
+    sample: Sample, before: str, after: str, *, version: DatasetVersion | None = None
+) -> Change:
+    judged = version.lineage.get(sample.digest, ()) if version else ()
+    return Change(
+        name=sample.name,
+        digest=sample.digest,
+        before=str(before),
+        after=str(after),
+        by=judged[-1].by if judged else "",
+        at=judged[-1].at if judged else None,
+    )
+
+
+def _labels(sample: Sample) -> str:
+    """The labels that hold, then those judged not to: ``blue, not red``."""
+    no = [f"not {name}" for name in sample.known if name not in sample.labels]
+    return ", ".join([*sample.labels, *no]) or "not judged"
+
+
+def _drawn(sample: Sample) -> str:
+    said = [] if sample.count is None else [f"count {sample.count}"]
+    if sample.marked is not None:
+        marks = sorted(
+            f"{m.label} {m.x0_px:g},{m.y0_px:g},{m.x1_px:g},{m.y1_px:g}" for m in sample.marked
+        )
+        said.append(f"{len(marks)} objects ({'; '.join(marks)})" if marks else "no objects")
+    for word, digest in (("mask", sample.mask_digest), ("template", sample.template_digest)):
+        said += [f"{word} {short(digest)}"] if digest else []
+    return ", ".join(said) or "nothing drawn"
+
+
+def _parts(version: DatasetVersion) -> Mapping[Digest, Part]:
+    return {digest: part for part, members in version.splits.items() for digest in members}
+
+
+def _ordered(changes: Iterable[Change]) -> tuple[Change, ...]:
+    return tuple(sorted(changes, key=lambda change: (change.name, change.digest)))
+
+
+_TAGS_SCHEMA = "lineside.dataset-tag/1"
+_ATTEMPTS = 8
+_PAGE = 500
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TagMove:
+    """A tag was put on a version; 0 for taken off."""
+
+    version: int
+    by: str
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tag:
+    """A tag with all its moves, oldest first."""
+
+    name: str
+    history: tuple[TagMove, ...]
+    schema: str = _TAGS_SCHEMA
+
+    @property
+    def version(self) -> int:
+        """The version it is on; 0 for none."""
+        return self.history[-1].version
+
+
+def check_tag(tag: str) -> str:
+    """A tag: up to 32 letters, digits, ``-``, ``_``, ``.``, a letter first."""
+    plain = tag.replace("-", "").replace("_", "").replace(".", "")
+    if not (plain.isascii() and plain.isalnum() and tag[0].isalpha() and len(tag) <= 32):
+        raise InvalidError(
+            f"{tag!r} cannot be a tag",
+            where="tag",
+            fix="Use up to 32 letters, digits, '-', '_' and '.', a letter first.",
+        )
+    return tag
+
+
+class Tags:
+    """The tags of one dataset, in documents."""
+
+    def __init__(self, documents: Documents, *, dataset: str) -> None:
+        self._documents = documents
+        self._kind = f"dataset-tag:{dataset}"
+
+    def all(self) -> tuple[Tag, ...]:
+        """Every tag there ever was, by name."""
+        found: list[Tag] = []
+        after = ""
+        while page := self._documents.page(self._kind, after=after, limit=_PAGE):
+            found += [decode(Tag, document.body, where=document.id) for document in page]
+            after = page[-1].id
+        return tuple(found)
+
+    def one(self, tag: str) -> Tag:
+        """``NotFoundError`` if there never was one."""
+        document = self._documents.get(self._kind, check_tag(tag))
+        return decode(Tag, document.body, where=tag)
+
+    def move(self, tag: str, move: TagMove) -> Tag:
+        """Put it on the version of ``move``; on the one it is on already, nothing changes."""
+        for _ in range(_ATTEMPTS):
+            old, expect = self._read(check_tag(tag))
+            if (old[-1].version if old else 0) == move.version:
+                return Tag(name=tag, history=old or (move,))
+            fresh = Tag(name=tag, history=(*old, move))
+            try:
+                self._documents.put(self._kind, tag, body=to_plain(fresh), expect=expect)
+            except ConflictError:
+                continue
+            return fresh
+        raise ConflictError("the tag is being moved all the time", where=tag, fix="Try again.")
+
+    def _read(self, tag: str) -> tuple[tuple[TagMove, ...], int]:
+        try:
+            document = self._documents.get(self._kind, tag)
+        except NotFoundError:
+            return (), 0
+        return decode(Tag, document.body, where=tag).history, document.version

@@ -7,17 +7,14 @@ answer shapes of others' contracts in ``serving``. Not here: training, and what 
 
 from lineside.models.answerers import Answerer, Place, Said, answerer_for, probe
 from lineside.models.archive import Package, PackageLimits, build_package
-from lineside.models.certificate import FEW_PICTURES, Loss, Parity
-from lineside.models.comparison import COMPARISON_SCHEMA, Change, Comparison, Speed
-from lineside.models.engines.bare import ANY, BareEngine, TensorSlot
 from lineside.models.engines.contract import (
     LABEL_OUTPUTS,
     EngineName,
     OpenEngine,
     RunningNetwork,
+    engine_named,
 )
-from lineside.models.engines.onnx import OnnxEngine
-from lineside.models.engines.table import engine_named
+from lineside.models.engines.onnx import ANY, BareEngine, OnnxEngine, TensorSlot
 from lineside.models.groups import (
     GroupSettings,
     ModelGroups,
@@ -27,26 +24,30 @@ from lineside.models.groups import (
     next_start,
 )
 from lineside.models.manifest import (
+    FEW_PICTURES,
     MANIFEST_SCHEMA,
     PLATFORMS,
     Engine,
     Golden,
     HealthLimits,
     Lineage,
+    Loss,
     Manifest,
     Metric,
+    Parity,
     manifest_faults,
 )
 from lineside.models.predictor import GoldenReport, Predictor, heat_png
 from lineside.models.quantize import LADDER, Layer, Quantised, Rung, quantise, rungs_of
 from lineside.models.registry import Approval, PackageRecord, Registry
 from lineside.models.sbom import SBOM_FILE, inventoried
-from lineside.models.serving.counts import count_answer
-from lineside.models.serving.open_inference import ModelMeta, ServedModel, TensorMeta
-from lineside.models.serving.open_inference_http import (
+from lineside.models.serving.open_inference import (
     EXTENSIONS,
     HttpAnswer,
     InferenceModels,
+    ModelMeta,
+    ServedModel,
+    TensorMeta,
     choose_version,
     http_failure,
     http_infer,
@@ -61,6 +62,7 @@ from lineside.models.serving.sagemaker import (
     ContentTypeError,
     Presence,
     answer_labels,
+    count_answer,
     endpoint_score,
     invocation_picture,
     label_cuts,
@@ -81,10 +83,14 @@ from lineside.models.serving.tensors import (
 from lineside.models.serving.tensors import from_raw as tensor_from_raw
 from lineside.models.serving.tensors import to_raw as tensor_to_raw
 from lineside.models.versions import (
+    COMPARISON_SCHEMA,
     Approvers,
+    Change,
+    Comparison,
     Creation,
     ModelVersion,
     ModelVersions,
+    Speed,
     Status,
     Verdict,
     check_group,

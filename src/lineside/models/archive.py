@@ -30,8 +30,7 @@ from lineside.core import (
     encode,
     faults_error,
 )
-from lineside.models.certificate import check_certificate
-from lineside.models.manifest import Manifest, manifest_faults
+from lineside.models.manifest import Manifest, check_certificate, manifest_faults
 
 MANIFEST_FILE = "manifest.json"
 DIGESTS_FILE = "digests.json"

@@ -30,8 +30,14 @@ from lineside.models.manifest import (
     Manifest,
 )
 from lineside.models.sbom import inventoried, libraries_here
-from lineside.models.wrap_graph import PREFIX, Surgery, logit_of_sigmoid, logit_of_softmax
-from lineside.models.wrapping import WrapInput, Wrapping
+from lineside.models.wrapping import (
+    PREFIX,
+    Surgery,
+    WrapInput,
+    Wrapping,
+    logit_of_sigmoid,
+    logit_of_softmax,
+)
 from lineside.vision import (
     ClassRule,
     Crop,

@@ -7,9 +7,7 @@ makes an event; ``explain`` says a rule in words.
 Not here: reading, writing, clocks; what an event does to the line (twin).
 """
 
-from lineside.streams.codec import MAX_EVENT_BYTES, decode_event, encode_event, written_time
-from lineside.streams.contract import MOST_CAUSES, UNKNOWN, Output, Record, Step
-from lineside.streams.differing import (
+from lineside.streams.differences import (
     EventChange,
     EventDifferences,
     Kind,
@@ -28,42 +26,59 @@ from lineside.streams.drift import (
     figures_of,
     is_unsure,
 )
-from lineside.streams.engine import (
+from lineside.streams.event import (
+    EVENT_TYPE,
+    MAX_EVENT_BYTES,
+    PREDICTION_TYPE,
+    Event,
+    Fresh,
+    NotFresh,
+    decode_event,
+    encode_event,
+    encode_prediction_event,
+    freshness,
+    prediction_event,
+    prediction_id,
+    read_prediction,
+    written_time,
+)
+from lineside.streams.rules.contract import (
+    MOST_CAUSES,
+    UNKNOWN,
+    Output,
+    Record,
+    Step,
+    moment,
+    rule_event,
+)
+from lineside.streams.rules.engine import (
     MOST_HELD,
     Counters,
     RuleEngine,
     rule_digest,
     rule_span_s,
 )
-from lineside.streams.event import EVENT_TYPE, PREDICTION_TYPE, Event
-from lineside.streams.explain import conditions_in_words, explain
-from lineside.streams.fresh import Fresh, NotFresh, freshness
-from lineside.streams.outputs import moment, rule_event
-from lineside.streams.predictions import (
-    encode_prediction_event,
-    prediction_event,
-    prediction_id,
-    read_prediction,
-)
-from lineside.streams.recorded import entry_line, read_entries
-from lineside.streams.records import TICK_TYPE, Entry, topic_fits
-from lineside.streams.rule_set import RuleSet, memory_s, reading_order
-from lineside.streams.sighting_learning import Stretch, clip_of_rule, learn_habits
-from lineside.streams.smoothing import Observation
-from lineside.streams.spark_program import spark_program
-from lineside.streams.steps import make_step
-from lineside.streams.trying import (
+from lineside.streams.rules.explain import conditions_in_words, explain
+from lineside.streams.rules.records import TICK_TYPE, Entry, entry_line, read_entries, topic_fits
+from lineside.streams.rules.replay import (
     Chain,
     Difference,
+    RuleSet,
     cameras_read,
     closing_ticks,
     compare_rules,
     engine_of,
     entries_read,
     entry_of,
+    memory_s,
+    reading_order,
     run_rule,
     upstream,
 )
+from lineside.streams.rules.steps.table import make_step
+from lineside.streams.rules.tracks.learning import Stretch, clip_of_rule, learn_habits
+from lineside.streams.rules.tracks.smoothing import Observation
+from lineside.streams.spark.rule import spark_program
 
 __all__ = [
     "EVENT_TYPE",

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from random import Random
 
-from lineside.streams.contract import Record
+from lineside.streams.rules.contract import Record
 
 BLANK = "Blank"
 LABELS = ("Confluent", "Databricks", "Github", "Google", "Mongo", "Streamsets", "Running Science")

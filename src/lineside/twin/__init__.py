@@ -6,26 +6,33 @@ Main names: ``initial``, ``apply``, ``replay``, ``LineState``; ``place``, ``orde
 Not here: who delivers events, who publishes, any clock.
 """
 
-from lineside.twin.change import Applied, Outcome
 from lineside.twin.documents import (
+    PANEL_TITLE,
+    PanelLine,
     camera_document,
     documents,
     order_document,
     reference_document,
+    sensor_panel,
     stock_document,
 )
 from lineside.twin.due import due, next_to_send
-from lineside.twin.fold import apply, replay
-from lineside.twin.order_events import ORDER_TYPE, OrderAction, OrderData, order_event, read_order
-from lineside.twin.panel import PANEL_TITLE, PanelLine, sensor_panel
+from lineside.twin.fold import Snapshot, apply, load_snapshot, rebuild, replay, save_snapshot
+from lineside.twin.orders import (
+    ORDER_TYPE,
+    OrderAction,
+    OrderData,
+    Refusal,
+    order_event,
+    place,
+    read_order,
+)
 from lineside.twin.patches import patch
-from lineside.twin.placing import Refusal, place
-from lineside.twin.replaying import TwinChange, TwinDifferences, TwinRun, moves_twin, raised_anew
-from lineside.twin.snapshots import Snapshot, load_snapshot, rebuild, save_snapshot
-from lineside.twin.start import initial
+from lineside.twin.runs import TwinChange, TwinDifferences, TwinRun, moves_twin, raised_anew
 from lineside.twin.state import (
     TWIN_SCHEMA,
     Alert,
+    Applied,
     ColourState,
     Discrepancy,
     Evidence,
@@ -34,11 +41,13 @@ from lineside.twin.state import (
     Order,
     OrderStatus,
     OrderStep,
+    Outcome,
     PictureView,
     Seen,
     SensorState,
     SlotState,
     StationState,
+    initial,
 )
 
 __all__ = [

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 
 from lineside.core import OrderState, Plant, Twin, rfc3339, stable_id
 from lineside.streams import EVENT_TYPE, Event
-from lineside.twin.order_events import order_event
+from lineside.twin.orders import order_event
 from lineside.twin.state import Discrepancy, LineState, Order, OrderStatus, SlotState
 from lineside.twin.stock import differs
 

@@ -10,22 +10,25 @@ Rules of ``apply``:
    nothing, so the caller can count it.
 4. What cannot be read is ``unreadable`` and changes nothing: a bad entry never stops a replay.
 5. Unknown is not absent, and a missing value is not invented.
+
+
+A snapshot is the state with its place in the log, so that a start folds only what came after.
+It belongs to one way of folding: the schema of the state and the plant's twin. After a
+change of either it is passed over and the whole log is folded anew, which always gives the truth.
 """
 
 from collections.abc import Callable, Iterable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
-from lineside.core import InvalidError, Plant
-from lineside.streams import EVENT_TYPE, PREDICTION_TYPE, Event
-from lineside.twin.change import Applied, Outcome, ignored, remembered
-from lineside.twin.claims import with_claims
+from lineside.core import InvalidError, NotFoundError, Plant, decode, digest_of, encode, to_plain
+from lineside.store import Documents, EventLog
+from lineside.streams import EVENT_TYPE, PREDICTION_TYPE, Event, decode_event
 from lineside.twin.due import listed_discrepancies
-from lineside.twin.order_events import ORDER_TYPE
-from lineside.twin.orders import fold_factory_order, fold_order
-from lineside.twin.picture import fold_prediction
+from lineside.twin.orders import ORDER_TYPE, fold_factory_order, fold_order
 from lineside.twin.plant_events import fold_alert, fold_sensor, fold_station, fold_stock
-from lineside.twin.start import initial
-from lineside.twin.state import LineState
+from lineside.twin.predictions import fold_prediction
+from lineside.twin.state import Applied, LineState, Outcome, ignored, initial, remembered
+from lineside.twin.stock import with_claims
 
 
 def apply(state: LineState, event: Event, *, plant: Plant) -> Applied:
@@ -77,3 +80,61 @@ _FOLDS: dict[str, Callable[..., Applied]] = {
 
 FOLDED = frozenset(_FOLDS)
 """Types of events that can move the twin."""
+
+
+SNAPSHOT_SCHEMA = "lineside.twin-snapshot/1"
+
+_KIND = "twin"
+_PAGE = 1000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Snapshot:
+    """The state after every log entry up to ``position``."""
+
+    state: LineState
+    position: int
+
+
+def save_snapshot(documents: Documents, snapshot: Snapshot, *, plant: Plant) -> None:
+    """Keep it as the plant's only one."""
+    body = {
+        "schema": SNAPSHOT_SCHEMA,
+        "position": snapshot.position,
+        "folded_by": _folded_by(plant),
+        "state": to_plain(snapshot.state),
+    }
+    documents.put(_KIND, plant.site, body=body)
+
+
+def load_snapshot(documents: Documents, *, plant: Plant) -> Snapshot | None:
+    """The kept one, or None where there is none that still fits."""
+    try:
+        body = documents.get(_KIND, plant.site).body
+    except NotFoundError:
+        return None
+    if body.get("schema") != SNAPSHOT_SCHEMA or body.get("folded_by") != _folded_by(plant):
+        return None
+    try:
+        state = decode(LineState, body.get("state"), where="twin snapshot")
+        position = decode(int, body.get("position"), where="twin snapshot position")
+    except InvalidError:
+        # Written by a release whose state looked otherwise: the log holds everything.
+        return None
+    return Snapshot(state=state, position=position)
+
+
+def rebuild(log: EventLog, *, plant: Plant, snapshot: Snapshot | None = None) -> Snapshot:
+    """Fold the log behind a snapshot, or all of it, a page at a time."""
+    state = snapshot.state if snapshot else initial(plant)
+    position = snapshot.position if snapshot else 0
+    while page := log.read(after=position, limit=_PAGE):
+        for logged in page:
+            event = decode_event(logged.entry.body, where=f"log position {logged.position}")
+            state = apply(state, event, plant=plant).state
+            position = logged.position
+    return Snapshot(state=state, position=position)
+
+
+def _folded_by(plant: Plant) -> str:
+    return digest_of(encode(plant.twin))

@@ -1,6 +1,21 @@
-"""The life of an order, folded from the hub's order events and the factory's ``f/i/order``.
+"""Orders: their events, the decision to place one, and their life.
 
-Rules:
+Events (``lineside.order.v1``): ``data.action`` is ``placed`` or ``refused`` (the decision),
+``sending`` (about to publish, written
+before the publish), ``sent`` (published), ``advanced`` (the factory moved it on) or ``released``.
+An order has each of these once, so the event's id is made of the order and the action.
+
+The decision to place (``place``), made from the state alone:
+
+1. An order takes one place that shows the colour, is not reserved, and that the factory's report
+   does not contradict. That place is reserved until SHIPPED, release or time-out.
+2. Absent, and likewise every piece reserved, is refused with the reference's text.
+3. Not knowing is refused too, each case with its own sentence: no picture yet, a picture that could
+   not be judged, one too old, a place that is unsure, a place where the witnesses differ.
+4. Who asks second for the same piece is refused: the caller applies each event before it decides
+   the next (one authority), and there is no clock in it.
+
+The life of an order, folded from the hub's order events and the factory's ``f/i/order``:
 
 1. ``placed`` reserves its slot; SHIPPED and ``released`` end the reservation. When the factory had
    begun on the order, a place that still shows the piece is unknown until a newer picture.
@@ -13,14 +28,30 @@ Rules:
 5. An order that waits behind another has its time-out counted from when that one ended.
 """
 
+from collections.abc import Iterable
 from dataclasses import replace
 from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Any, Literal
 
-from lineside.core import Colour, OrderMessage, OrderState, Plant, read_message
+import msgspec
+
+from lineside.core import (
+    Colour,
+    ConflictError,
+    InvalidError,
+    OrderMessage,
+    OrderState,
+    Plant,
+    Twin,
+    read_message,
+    rfc3339,
+    stable_id,
+)
 from lineside.streams import Event
-from lineside.twin.change import Applied, ignored, is_newer, late
-from lineside.twin.order_events import OrderData, order_event, read_order
+from lineside.twin.predictions import JUDGED
 from lineside.twin.state import (
+    Applied,
     Evidence,
     FactoryState,
     LineState,
@@ -29,8 +60,69 @@ from lineside.twin.state import (
     OrderStep,
     Seen,
     SlotState,
+    ignored,
+    is_newer,
+    late,
 )
-from lineside.twin.stock import shows, with_slots
+from lineside.twin.stock import differs, first_free, holders, is_older, shows, with_slots
+
+ORDER_TYPE = "lineside.order.v1"
+OrderAction = Literal["placed", "refused", "sending", "sent", "advanced", "released"]
+
+
+class OrderData(msgspec.Struct, frozen=True, kw_only=True):
+    """``data`` of an order event; what an action does not need is left out."""
+
+    action: OrderAction
+    order: str
+    colour: str = ""
+    by: str = ""
+    slot: str = ""
+    status: str = ""
+    reason: str = ""
+    frame: str = ""
+    document: str = ""
+    expires_at: datetime | None = None
+
+
+def order_event(
+    order_id: str, action: OrderAction, *, at: datetime, site: str, **data: str
+) -> Event:
+    """Something that happened to an order, in the hub's own chain.
+
+    Args:
+        order_id: the order.
+        action: what happened; ``data.status`` tells several ``advanced`` apart.
+        at: when, aware.
+        site: the plant's site.
+        data: further fields of ``OrderData``; empty ones are left out.
+    """
+    told: dict[str, Any] = {key: str(value) for key, value in data.items() if value}
+    return Event(
+        id=stable_id("evt", "order", order_id, action, data.get("status", "")),
+        source=f"/{site}/hub",
+        type=ORDER_TYPE,
+        time=at,
+        subject=order_id,
+        data={"action": action, "order": order_id, **told},
+    )
+
+
+def read_order(event: Event) -> OrderData:
+    """The order event's data.
+
+    Raises:
+        InvalidError: another shape.
+    """
+    try:
+        return msgspec.convert(event.data, OrderData)
+    except msgspec.ValidationError as error:
+        raise InvalidError(
+            str(error),
+            where=f"event {event.id}",
+            fix="Send the shape of docs/reference/twin.md, Orders.",
+        ) from error
+
 
 MOST_CLOSED = 100
 
@@ -206,3 +298,144 @@ def _extended(order: Order, at: datetime, *, plant: Plant) -> Order:
 def _put(state: LineState, order: Order) -> LineState:
     orders = tuple(order if other.id == order.id else other for other in state.orders)
     return replace(state, orders=orders)
+
+
+# Word for word the reference's alert; one text for each colour.
+OUT_OF_STOCK = "The {colour} piece you are requesting is out of stock in the Physical Factory!"
+
+
+class Refusal(StrEnum):
+    """Why an order was refused, as ``data.code`` of the event."""
+
+    OUT_OF_STOCK = "out of stock"
+    RESERVED = "reserved"
+    UNKNOWN = "unknown"
+    PICTURE = "picture"
+    STALE = "stale"
+    UNSURE = "unsure"
+    DIFFERS = "differs"
+
+
+def place(
+    state: LineState, *, colour: str, by: str, now: datetime, order_id: str, plant: Plant,
+    document: str = "",
+) -> Event:  # fmt: skip
+    """Decide an order; ``document``: ``_id`` of the one by which another twin submitted it.
+
+    Returns:
+        A ``lineside.order.v1`` event, ``placed`` with its slot or ``refused`` with the sentence.
+
+    Raises:
+        InvalidError: the plant has no twin, or nothing of that colour can be ordered.
+        ConflictError: there is an order of that id already.
+    """
+    twin = _orderable(plant, colour)
+    if state.order(order_id) is not None:
+        raise ConflictError(
+            f"order {order_id} is there already", where="order", fix="Take a new id."
+        )
+    refused = _not_knowing(state, colour, now=now, twin=twin)
+    since = now - timedelta(seconds=twin.stale_after_s)
+    slot = first_free(colour, slots=state.slots, twin=twin, shown_since=since)
+    if slot is not None and not refused:
+        expires = rfc3339(now + timedelta(seconds=twin.order.time_out_s))
+        return order_event(
+            order_id, "placed", at=now, site=plant.site, colour=colour, by=by, slot=slot.id,
+            expires_at=expires, frame=slot.evidence.frame, package=slot.evidence.package,
+            evidence=slot.evidence.event, document=document,
+        )  # fmt: skip
+    code, reason = refused or _why_not(state, colour, since=since, twin=twin)
+    evidence = state.picture.evidence
+    return order_event(
+        order_id, "refused", at=now, site=plant.site, colour=colour, by=by, code=code,
+        reason=reason, frame=evidence.frame, package=evidence.package, evidence=evidence.event,
+        document=document,
+    )  # fmt: skip
+
+
+def _orderable(plant: Plant, colour: str) -> Twin:
+    twin = plant.twin
+    if twin is None:
+        raise InvalidError(
+            "this plant has no twin to order from", where="plant file", fix="Add a [twin] table."
+        )
+    if colour not in twin.colours:
+        raise InvalidError(
+            f"{colour!r} cannot be ordered",
+            where="colour",
+            fix=f"Known: {', '.join(twin.colours)}.",
+        )
+    return twin
+
+
+def _not_knowing(
+    state: LineState, colour: str, *, now: datetime, twin: Twin
+) -> tuple[Refusal, str] | None:
+    """Why no statement about the warehouse can be made at all."""
+    picture, at = state.picture, state.picture.evidence.at
+    if at is None:
+        return Refusal.UNKNOWN, (
+            f"No picture of the warehouse has been judged yet, so nobody knows whether a {colour} "
+            f"{colour} piece is there. The order was not placed."
+        )
+    if picture.state != JUDGED:
+        why = f" ({picture.reason})" if picture.reason else ""
+        return Refusal.PICTURE, (
+            f"The last picture of the warehouse could not be judged: {picture.state}{why}. Nobody "
+            f"knows whether a {colour} piece is there. The order was not placed."
+        )
+    age = now - at
+    if age > timedelta(seconds=twin.stale_after_s):
+        age_s = age.total_seconds()
+        return Refusal.STALE, (
+            f"The last picture of the warehouse is {age_s:.0f} s old, more than "
+            f"{twin.stale_after_s:g} s, so nobody knows whether a {colour} piece is still there. "
+            "The order was not placed."
+        )
+    return None
+
+
+def _why_not(state: LineState, colour: str, *, since: datetime, twin: Twin) -> tuple[Refusal, str]:
+    """The picture is good, and still no piece can be promised."""
+    places = holders(colour, slots=state.slots, twin=twin)
+    shown = [slot for slot in places if shows(slot, colour)]
+    free = [slot for slot in shown if not slot.reserved_by]
+    if free:
+        return _why_not_these(free, colour, since=since, twin=twin)
+    if shown:
+        return Refusal.RESERVED, OUT_OF_STOCK.format(colour=colour)
+    unsure = _named(s for s in places if s.seen is Seen.UNSURE and colour in s.possible)
+    if unsure:
+        return Refusal.UNSURE, (
+            f"The picture does not show clearly whether a {colour} piece is in {unsure}. "
+            "The order was not placed."
+        )
+    unknown = _named(slot for slot in places if slot.seen is Seen.UNKNOWN)
+    if unknown or not places:
+        return Refusal.UNKNOWN, (
+            f"No picture has shown {unknown or 'any place'} yet, so nobody knows whether a "
+            f"{colour} piece is there. The order was not placed."
+        )
+    return Refusal.OUT_OF_STOCK, OUT_OF_STOCK.format(colour=colour)
+
+
+def _why_not_these(
+    free: list[SlotState], colour: str, *, since: datetime, twin: Twin
+) -> tuple[Refusal, str]:
+    """Pieces are seen and not reserved, but each is denied or was seen too long ago."""
+    declared = {slot.id: slot for slot in twin.slot}
+    denied = _named(slot for slot in free if differs(slot, declared[slot.id]))
+    if denied:
+        return Refusal.DIFFERS, (
+            f"The picture shows a {colour} piece in {denied}, but the factory's own stock report "
+            "does not. The order was not placed."
+        )
+    old = _named(slot for slot in free if is_older(slot, since))
+    return Refusal.STALE, (
+        f"No picture has shown {old} for more than {twin.stale_after_s:g} s, so nobody knows "
+        f"whether a {colour} piece is still there. The order was not placed."
+    )
+
+
+def _named(slots: Iterable[SlotState]) -> str:
+    return ", ".join(slot.id for slot in slots)

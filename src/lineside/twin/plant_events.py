@@ -16,15 +16,19 @@ from lineside.core import (
     read_message,
 )
 from lineside.streams import Event
-from lineside.twin.change import Applied, Outcome, ignored, is_newer, late
 from lineside.twin.state import (
     Alert,
+    Applied,
     Evidence,
     LineState,
     OrderStep,
+    Outcome,
     SensorState,
     SlotState,
     StationState,
+    ignored,
+    is_newer,
+    late,
 )
 from lineside.twin.stock import watched, with_slots
 

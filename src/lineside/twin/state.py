@@ -5,9 +5,12 @@ Encoded with ``core.to_plain`` this is exactly what ``GET /api/v1/twin`` and the
 States are never changed in place: a fold makes a new one and shares what stayed the same.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
+
+from lineside.core import EventId, Plant
+from lineside.streams import Event
 
 TWIN_SCHEMA = "lineside.twin/1"
 
@@ -241,3 +244,87 @@ class LineState:
     def order(self, order_id: str) -> Order | None:
         """The order of that id, while it is kept."""
         return next((order for order in self.orders if order.id == order_id), None)
+
+
+MOST_RECENT = 64
+
+
+class Outcome(StrEnum):
+    """What became of an event."""
+
+    APPLIED = "applied"
+    DUPLICATE = "duplicate"
+    LATE = "late"
+    IGNORED = "ignored"
+    UNREADABLE = "unreadable"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Applied:
+    """The state after an event.
+
+    Attributes:
+        state: the same object as before unless ``outcome`` is ``applied``.
+        raised: what the hub has to say because of it, in its own chain; ids are stable.
+        reason: why an event was late or unreadable; "" otherwise.
+    """
+
+    state: LineState
+    raised: tuple[Event, ...] = ()
+    outcome: Outcome = Outcome.APPLIED
+    reason: str = ""
+
+
+def is_newer(evidence: Evidence, event: Event) -> bool:
+    """Whether an event may overwrite what rests on ``evidence``: by capture time.
+
+    Of two events of the same instant the later arrival wins, because plants write milliseconds.
+    """
+    if evidence.at is None or event.time > evidence.at:
+        return True
+    return event.time == evidence.at and event.id != evidence.event
+
+
+def late(state: LineState, evidence: Evidence) -> Applied:
+    """Nothing changed, because what stands is newer."""
+    return Applied(state=state, outcome=Outcome.LATE, reason=f"{evidence.event} is newer")
+
+
+def ignored(state: LineState) -> Applied:
+    """Nothing changed, because the twin does not show it."""
+    return Applied(state=state, outcome=Outcome.IGNORED)
+
+
+def remembered(state: LineState, event: Event) -> LineState:
+    """Count the event, and know its id if it comes again."""
+    recent = (EventId(event.id), *state.recent[: MOST_RECENT - 1])
+    return replace(state, revision=state.revision + 1, recent=recent)
+
+
+# Ids, names and order of the reference's sensor panel.
+_SENSORS = (
+    ("temperature", "Temperature", "°C"),
+    ("brightness", "Room Brightness", "%"),
+    ("pressure", "Air Pressure", "hPa"),
+    ("humidity", "Humidity", "%"),
+    ("air_quality", "Air Quality Index", "0-500"),
+)
+
+
+def initial(plant: Plant) -> LineState:
+    """The empty twin of a plant; one without ``[twin]`` has sensors only."""
+    twin = plant.twin
+    sensors = {key: SensorState(id=key, name=name, unit=unit) for key, name, unit in _SENSORS}
+    if twin is None:
+        return LineState(sensors=sensors)
+    return LineState(
+        slots={slot.id: SlotState(id=slot.id) for slot in twin.slot},
+        colours={colour: ColourState(colour=colour) for colour in twin.colours},
+        stations={
+            station.id: StationState(
+                id=station.id, name=station.name, code=station.code, shape=station.shape
+            )
+            for station in twin.station
+        },
+        sensors=sensors,
+    )

@@ -8,14 +8,25 @@
 5. One label column and several wanted labels: the column is a class number. Otherwise there is one
    column per wanted label, 0 or 1, with any number of ones. Both number forms are read, ``1`` and
    ``1.000000``.
+
+
+Record files (``.rec``) as a source: pictures and labels of one file, never unpacked.
+
+1. A single label is a class number; its name is that of the wanted labels, else of the classes kept
+   beside the file, else ``class-4``. A vector of labels is a column of 0 or 1 per name.
+2. ``train``, ``val`` and ``test`` in a file's name are its records' part.
+3. A damaged stretch is reported with its offset and the reading goes on behind it.
 """
 
 import io
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path, PurePosixPath
 from typing import BinaryIO, Literal
 
 from lineside.core import InvalidError
+from lineside.datasets.formats.folders import part_in
 from lineside.datasets.formats.rows import (
     Entry,
     Listing,
@@ -28,7 +39,18 @@ from lineside.datasets.formats.rows import (
     said,
     zero_or_one,
 )
+from lineside.datasets.recordio import (
+    Damage,
+    Record,
+    class_files,
+    parse_classes,
+    picture_suffix,
+    read_at,
+    scan,
+    unpack_image,
+)
 from lineside.datasets.samples import Part, Skipped
+from lineside.datasets.trees import MOST_NOTE_BYTES, FolderTree, Tree
 
 NumberForm = Literal["decimals", "plain"]
 _LONGEST_LINE = 65_536
@@ -192,3 +214,59 @@ def _class_of(text: str, *, labels: Sequence[str]) -> tuple[tuple[str, ...], tup
         raise InvalidError(f"class {text!r} is unknown, there are {len(labels)}")
     held = (labels[int(value)],)
     return held, Truth(tuple(labels)).judged(held, over=labels)
+
+
+def list_records(tree: Tree, name: str, *, labels: Sequence[str] = ()) -> Listing:
+    """The pictures of a record file, in its order."""
+    if not isinstance(tree, FolderTree):
+        raise InvalidError(
+            "record files are read from folders", where=tree.where, fix="Copy it to this machine."
+        )
+    path = tree.path(name)
+    names = tuple(labels) or classes_in(tree, name)
+    listing = Listing(format="records", entries=iter(()))
+
+    def entries() -> Iterator[Entry]:
+        with path.open("rb") as file:
+            for found in scan(file):
+                place = f"{path.name}: byte {found.offset}"
+                if isinstance(found, Damage):
+                    listing.skipped.append(Skipped(where=place, reason=found.reason))
+                    continue
+                try:
+                    row = _row(path, found, labels=names)
+                except InvalidError as error:
+                    listing.skipped.append(left_out(place, error))
+                else:
+                    yield said(row)
+
+    return replace(listing, entries=entries())
+
+
+def classes_in(tree: Tree, name: str) -> tuple[str, ...]:
+    """The class names kept beside a list or record file; empty for none."""
+    folder = PurePosixPath(name).parent
+    for file in class_files(PurePosixPath(name).stem):
+        beside = (folder / file).as_posix()
+        if tree.has(beside):
+            return parse_classes(tree.read(beside, most=MOST_NOTE_BYTES), where=beside)
+    return ()
+
+
+def _row(path: Path, found: Record, *, labels: Sequence[str]) -> Row:
+    where = f"{path.name}: byte {found.offset}"
+    record = unpack_image(found.payload, where=where)
+    held, known = list_labels([f"{value:g}" for value in record.labels], labels=labels)
+    return Row(
+        where=where,
+        file=f"{path.stem}/{record.id}{picture_suffix(record.picture)}",
+        labels=held,
+        known=known,
+        split=part_in(path.stem),
+        facts={"id": str(record.id)},
+        picture=partial(_picture, path, found.offset, number=record.id),
+    )
+
+
+def _picture(path: Path, offset: int, *, number: int) -> bytes:
+    return read_at(path, offset, number=number).picture

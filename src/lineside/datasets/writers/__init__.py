@@ -1,14 +1,19 @@
-"""Writers of labelled pictures, one file each, for ``write_source``.
+"""Writers of labelled pictures for ``write_source``, whose folders ``load_source`` reads again.
 
-Each takes pictures that have their names already (``Outgoing``) and writes what its format has for
-them; what it has no words for is said, never silently left out.
-
-Main names: ``WRITERS`` with every writer by its word, ``Outgoing``, ``Desk``.
-Not here: readers (``lineside.datasets.formats``).
+Each writer takes pictures that have their names already (``Outgoing``) and writes what its format
+has for them; what it has no words for is noted, never silently left out.
 """
 
-from lineside.datasets.writers.desk import Desk, Outgoing, outgoing
+import shutil
+import tempfile
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from lineside.core import ConflictError, Digest, InvalidError, NotFoundError
+from lineside.datasets.samples import Sample, Skipped
 from lineside.datasets.writers.marks import write_coco, write_voc, write_yolo
+from lineside.datasets.writers.output import Desk, Outgoing, outgoing
 from lineside.datasets.writers.tables import (
     write_csv,
     write_folders,
@@ -42,3 +47,70 @@ __all__ = [
     "write_voc",
     "write_yolo",
 ]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Written:
+    """What was written.
+
+    Attributes:
+        samples: pictures written.
+        notes: what the format has no words for.
+    """
+
+    format: str
+    samples: int
+    notes: tuple[Skipped, ...] = ()
+
+
+def write_source(
+    samples: Iterable[Sample],
+    *,
+    files: Callable[[Digest], bytes],
+    to: Path,
+    format: str,  # noqa: A002  the command line's word
+) -> Written:
+    """Write pictures with what is known of them; the folder appears whole or not at all.
+
+    Args:
+        samples: their ``split`` is the part they are written to.
+        files: gives bytes by digest.
+        to: a folder that is not there yet, or empty.
+        format: one of ``WRITERS``: csv, folders, lst, records, masks, coco, yolo or voc.
+
+    Raises:
+        InvalidError: no such format, a picture that cannot be read, or none that the format has
+            words for.
+        ConflictError: something is there already.
+        NotFoundError: the folder above is not there.
+    """
+    writer = WRITERS.get(format)
+    if writer is None:
+        raise InvalidError(
+            f"format {format!r} cannot be written", fix=f"Known: {', '.join(sorted(WRITERS))}."
+        )
+    if to.exists() and (not to.is_dir() or any(to.iterdir())):
+        raise ConflictError(
+            "something is there already", where=str(to), fix="Name a folder that is empty or new."
+        )
+    if not to.absolute().parent.is_dir():
+        raise NotFoundError("no such folder", where=str(to.parent), fix="Make it first.")
+    made = Path(tempfile.mkdtemp(prefix=f".{to.name}-", dir=to.absolute().parent))
+    try:
+        made.chmod(0o755)
+        desk = Desk(folder=made, files=files)
+        count = writer(outgoing(samples, files=files), desk)
+        if not count:
+            raise _nothing(desk, format, to=to)
+        made.replace(to)
+    finally:
+        shutil.rmtree(made, ignore_errors=True)
+    return Written(format=format, samples=count, notes=tuple(desk.notes))
+
+
+def _nothing(desk: Desk, form: str, *, to: Path) -> InvalidError:
+    """That no picture fits the format, and why the first one does not."""
+    why = f": {desk.notes[0].where}: {desk.notes[0].reason}" if desk.notes else ""
+    return InvalidError(
+        f"no picture to write as {form}{why}", where=str(to), fix="Choose another format."
+    )

@@ -8,7 +8,7 @@ import numpy as np
 
 from lineside.datasets.formats import Mask, box_of, compressed, marks_of, mask_png, runs_of
 from lineside.datasets.samples import Marked
-from lineside.datasets.writers.desk import (
+from lineside.datasets.writers.output import (
     Desk,
     Outgoing,
     by_part,

@@ -8,10 +8,10 @@ import numpy as np
 
 from lineside.core import rfc3339
 from lineside.datasets.formats import BOXES, OWN_COLUMNS, POINTS, mask_png, write_lst
+from lineside.datasets.packing import replacing
 from lineside.datasets.recordio import ImageRecord, framed, pack_image, write_index
-from lineside.datasets.replacing import replacing
 from lineside.datasets.samples import Marked
-from lineside.datasets.writers.desk import Desk, Outgoing, by_part, label_names
+from lineside.datasets.writers.output import Desk, Outgoing, by_part, label_names
 from lineside.vision import GOOD_LABELS
 
 Stream = Iterable[tuple[Outgoing, bytes]]

@@ -5,8 +5,7 @@ import importlib
 from lineside.core import Clock, InvalidError
 from lineside.models.answerers.contract import Answerer
 from lineside.models.archive import Package
-from lineside.models.engines.contract import EngineName
-from lineside.models.engines.table import engine_named
+from lineside.models.engines.contract import EngineName, engine_named
 
 _ANSWERERS = {
     "multilabel": "lineside.models.answerers.labels",

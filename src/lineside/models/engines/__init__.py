@@ -1,1 +1,1 @@
-"""What runs a package's network; one file per runtime, its library imported when it is opened."""
+"""Engines that run a package's network, each in its own file."""

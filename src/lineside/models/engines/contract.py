@@ -1,5 +1,6 @@
-"""What runs a package's network, and how it is opened."""
+"""The contract of an engine, and the table of engines."""
 
+import importlib
 from collections.abc import Sequence
 from enum import StrEnum
 from typing import Protocol
@@ -56,3 +57,16 @@ class OpenEngine(Protocol):
             MissingExtraError: the engine's library is not installed.
         """
         ...
+
+
+_ENGINES = {
+    EngineName.ONNX_RUNTIME: ("lineside.models.engines.onnx", "OnnxEngine"),
+    EngineName.OPENVINO: ("lineside.models.engines.openvino", "OpenvinoEngine"),
+}
+
+
+def engine_named(name: EngineName) -> OpenEngine:
+    """How networks are loaded with this engine; its library is imported when one is."""
+    module, opener = _ENGINES[name]
+    found: OpenEngine = getattr(importlib.import_module(module), opener)
+    return found

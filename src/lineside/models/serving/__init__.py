@@ -1,1 +1,1 @@
-"""Answers in the shapes that others' clients expect; the hub carries them."""
+"""Packages behind other people's inference contracts: the Open Inference Protocol and SageMaker."""

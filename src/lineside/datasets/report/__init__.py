@@ -1,0 +1,1 @@
+"""The report of a dataset: its figures, and one page that shows them."""

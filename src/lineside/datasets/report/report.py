@@ -1,0 +1,357 @@
+"""What a person should know of labelled pictures before anything is learned from them.
+
+Class balance by part, sizes, light and contrast (by label too: where light alone tells a label, a
+network will learn the lamp), how much masks cover, how many objects there are and how large, what
+stands twice, what leaks, and examples. ``report_page`` makes it one HTML file.
+"""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from lineside.core import Digest, LinesideError
+from lineside.datasets.leaks import Leak, LeakCheck, LeakReport, check_leaks
+from lineside.datasets.report.figures import (
+    THUMBNAIL_PX,
+    Files,
+    Histogram,
+    PictureFigures,
+    Spread,
+    drawn_thumbnail,
+    figures_of,
+    figures_of_all,
+    histogram_of,
+    is_drawn_on,
+    spread_of,
+)
+from lineside.datasets.samples import Import, Part, Sample, Skipped
+from lineside.datasets.similarity import LookLimits, look_at, spread_out
+from lineside.datasets.splitting.strata import shown_count
+from lineside.datasets.versions import DatasetVersion
+from lineside.vision import auroc
+
+_MOST_LABELS = 40
+_EXAMPLE_LABELS = 12
+_EXAMPLES_EACH = 5
+_EXTREMES = 3
+_PAIRS = 6
+_MOST_SKIPPED = 200
+_FEW = 5
+_TELLING = 0.9
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Example:
+    """A picture to look at: a small JPEG of it, and why it was chosen."""
+
+    name: str
+    labels: tuple[str, ...]
+    part: str
+    why: str
+    thumbnail: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DatasetReport:
+    """Everything known of a set of labelled pictures.
+
+    Attributes:
+        digest: of the version; "" for a source that is not frozen.
+        pictures, looked_at: all, and those whose pixels the figures are of.
+        parts: part → pictures; the empty part is not parted.
+        labels: label → part → pictures it holds on.
+        judged: label → pictures on which somebody judged it, whether it holds or not.
+        unjudged: pictures of which nobody said anything.
+        groups: pictures of each group, the largest first, at most 40.
+        groups_in_all: how many groups there are.
+        sizes: (width, height, pictures), the most frequent first.
+        brightness, contrast: of all pictures looked at.
+        brightness_by_label: of the pictures on which it holds; "" for those without a label.
+        brightness_tells: label → AUROC of mean grey alone for it, against all other pictures.
+        mask_share: of pictures with a mask.
+        masks: pictures with a mask.
+        counts: (objects shown, pictures), by number of objects.
+        objects: label → marked objects.
+        object_sizes_px: square root of the area of marked boxes.
+        unreadable: pictures that cannot be decoded, with the reason.
+    """
+
+    name: str
+    digest: str
+    pictures: int
+    looked_at: int
+    parts: Mapping[str, int]
+    labels: Mapping[str, Mapping[str, int]]
+    judged: Mapping[str, int]
+    unjudged: int
+    groups: Mapping[str, int]
+    groups_in_all: int
+    sizes: tuple[tuple[int, int, int], ...]
+    brightness: Histogram
+    contrast: Histogram
+    brightness_by_label: Mapping[str, Spread]
+    brightness_tells: Mapping[str, float]
+    masks: int
+    mask_share: Spread | None
+    mask_histogram: Histogram | None
+    counts: tuple[tuple[int, int], ...]
+    objects: Mapping[str, int]
+    object_sizes_px: Spread | None
+    leaks: tuple[Leak, ...]
+    leaks_by: str
+    leak_check: LeakCheck | None
+    skipped: tuple[Skipped, ...]
+    unreadable: tuple[Skipped, ...]
+    examples: tuple[Example, ...]
+    warnings: tuple[str, ...]
+    schema: str = "lineside.dataset-report/1"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Subject:
+    """What is reported on.
+
+    Attributes:
+        samples: with the part they stand in as the one they declare.
+        leaks, leaks_by: what is known of leaks, and what was compared; None where nobody looked.
+        skipped: what a reading left out or merged.
+        most_looked_at: of how many pictures pixels are read; of more, runs evenly spread.
+    """
+
+    name: str
+    samples: Sequence[Sample]
+    digest: str = ""
+    leaks: LeakReport | None = None
+    leaks_by: str = ""
+    skipped: tuple[Skipped, ...] = ()
+    most_looked_at: int = field(default=5000)
+
+
+def subject_of_version(version: DatasetVersion, *, most_looked_at: int = 5000) -> Subject:
+    """A frozen version, with the leak report it carries."""
+    check = version.leak_check or LeakCheck(pictures=len(version.samples))
+    return Subject(
+        name=f"{version.name}, version {version.number}",
+        samples=version.parted,
+        digest=version.digest,
+        leaks=LeakReport(leaks=version.leaks, check=check),
+        leaks_by=version.leaks_by,
+        most_looked_at=most_looked_at,
+    )
+
+
+def subject_of_source(name: str, found: Import, *, limits: LookLimits | None = None) -> Subject:
+    """A source as it was read; leaks are looked for between the parts it declares."""
+    looks, by = look_at(found.samples, read=found.read, limits=limits)
+    return Subject(
+        name=name,
+        samples=found.samples,
+        leaks=check_leaks(found.samples, looks),
+        leaks_by=by,
+        skipped=found.skipped,
+    )
+
+
+def dataset_report(subject: Subject, *, files: Files) -> DatasetReport:
+    """Look at the pictures and sum up; a damaged one is reported and left out of the figures."""
+    samples = subject.samples
+    looked = spread_out(samples, most=subject.most_looked_at)
+    figures, faults = figures_of_all(looked, files=files)
+    seen = [sample for sample in looked if sample.digest in figures]
+    light = [figures[sample.digest].brightness for sample in seen]
+    shares = [share for f in figures.values() if (share := f.mask_share) is not None]
+    boxes = [
+        ((mark.x1_px - mark.x0_px) * (mark.y1_px - mark.y0_px)) ** 0.5
+        for sample in samples
+        for mark in sample.marked or ()
+        if not mark.is_point
+    ]
+    groups = Counter(sample.group for sample in samples if sample.group)
+    tells = _brightness_tells(seen, light)
+    return DatasetReport(
+        name=subject.name,
+        digest=subject.digest,
+        pictures=len(samples),
+        looked_at=len(seen),
+        parts=_by_part(samples),
+        labels=_labels(samples),
+        judged=dict(sorted(Counter(name for s in samples for name in s.known).items())),
+        unjudged=sum(not _told(sample) for sample in samples),
+        groups=dict(groups.most_common(_MOST_LABELS)),
+        groups_in_all=len(groups),
+        sizes=_sizes(figures),
+        brightness=histogram_of(light, bins=32, low=0, high=256),
+        contrast=histogram_of(
+            [figures[sample.digest].contrast for sample in seen], bins=32, low=0, high=128
+        ),
+        brightness_by_label=_light_by_label(seen, light),
+        brightness_tells=tells,
+        masks=sum(sample.mask_digest is not None for sample in samples),
+        mask_share=spread_of(shares) if shares else None,
+        mask_histogram=histogram_of(shares, bins=20, low=0, high=1) if shares else None,
+        counts=_counts(samples),
+        objects=dict(sorted(Counter(m.label for s in samples for m in s.marked or ()).items())),
+        object_sizes_px=spread_of(boxes) if boxes else None,
+        leaks=subject.leaks.leaks if subject.leaks else (),
+        leaks_by=subject.leaks_by,
+        leak_check=subject.leaks.check if subject.leaks else None,
+        skipped=subject.skipped[:_MOST_SKIPPED],
+        unreadable=tuple(
+            Skipped(where=sample.name, reason=faults[sample.digest])
+            for sample in looked
+            if sample.digest in faults
+        )[:_MOST_SKIPPED],
+        examples=_examples(
+            seen, subject.leaks.leaks if subject.leaks else (), figures=figures, files=files
+        ),
+        warnings=_warnings(subject, tells=tells, faults=len(faults)),
+    )
+
+
+def _told(sample: Sample) -> bool:
+    drawn = sample.marked is not None or sample.mask_digest is not None
+    return bool(sample.known) or drawn or sample.count is not None
+
+
+def _by_part(samples: Sequence[Sample]) -> dict[str, int]:
+    counts = Counter(sample.split for sample in samples)
+    order = (Part.TRAIN, Part.VALID, Part.TEST, Part.OPEN)
+    return {str(part): counts[part] for part in order if counts[part]}
+
+
+def _labels(samples: Sequence[Sample]) -> dict[str, dict[str, int]]:
+    parts = _by_part(samples)
+    found: dict[str, dict[str, int]] = {}
+    for sample in samples:
+        for label in sample.labels:
+            held = found.setdefault(label, dict.fromkeys(parts, 0))
+            held[str(sample.split)] += 1
+    return dict(sorted(found.items()))
+
+
+def _sizes(figures: Mapping[Digest, PictureFigures]) -> tuple[tuple[int, int, int], ...]:
+    counts = Counter((one.width_px, one.height_px) for one in figures.values())
+    ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    return tuple((width, height, count) for (width, height), count in ordered[:_MOST_LABELS])
+
+
+def _light_by_label(samples: Sequence[Sample], light: Sequence[float]) -> dict[str, Spread]:
+    values: dict[str, list[float]] = {}
+    for sample, value in zip(samples, light, strict=True):
+        for label in sample.labels or ("",):
+            values.setdefault(label, []).append(value)
+    return {label: spread_of(values[label]) for label in sorted(values)[:_MOST_LABELS]}
+
+
+def _brightness_tells(samples: Sequence[Sample], light: Sequence[float]) -> dict[str, float]:
+    """From 0.5, nothing, to 1, everything; only where both sides have at least five pictures."""
+    told = {}
+    for label in sorted({name for sample in samples for name in sample.labels})[:_MOST_LABELS]:
+        judged = [
+            (value, label in sample.labels)
+            for sample, value in zip(samples, light, strict=True)
+            if label in sample.known or sample.labels
+        ]
+        holds = sum(truth for _, truth in judged)
+        if min(holds, len(judged) - holds) >= _FEW:
+            area = auroc(
+                np.array([truth for _, truth in judged]), np.array([value for value, _ in judged])
+            )
+            told[label] = round(max(area, 1 - area), 4)
+    return told
+
+
+def _counts(samples: Sequence[Sample]) -> tuple[tuple[int, int], ...]:
+    counts = Counter(c for sample in samples if (c := shown_count(sample)) is not None)
+    return tuple(sorted(counts.items()))
+
+
+def _examples(
+    samples: Sequence[Sample],
+    leaks: Sequence[Leak],
+    *,
+    figures: Mapping[Digest, PictureFigures],
+    files: Files,
+) -> tuple[Example, ...]:
+    """Pairs that leak; a few of each label, in order of digests, hence by chance; the extremes."""
+    wanted = _alike(samples, leaks)
+    by_digest = sorted(samples, key=lambda sample: sample.digest)
+    often = Counter(label for sample in samples for label in sample.labels)
+    for label, _ in often.most_common(_EXAMPLE_LABELS):
+        held = [sample for sample in by_digest if label in sample.labels]
+        wanted += [(label, sample) for sample in held[:_EXAMPLES_EACH]]
+    bare = [sample for sample in by_digest if not sample.labels]
+    wanted += [("no label", sample) for sample in bare[:_EXAMPLES_EACH]]
+    by_light = sorted(samples, key=lambda sample: figures[sample.digest].brightness)
+    wanted += [("darkest", sample) for sample in by_light[:_EXTREMES]]
+    wanted += [("brightest", sample) for sample in by_light[::-1][:_EXTREMES]]
+    by_contrast = sorted(samples, key=lambda sample: figures[sample.digest].contrast)
+    wanted += [("least contrast", sample) for sample in by_contrast[:_EXTREMES]]
+    found = (_example(sample, why=why, files=files) for why, sample in wanted)
+    return tuple(example for example in found if example is not None)
+
+
+def _alike(samples: Sequence[Sample], leaks: Sequence[Leak]) -> list[tuple[str, Sample]]:
+    """The pairs between parts that are most alike, side by side."""
+    by_name = {sample.name: sample for sample in samples}
+    pairs = [leak for leak in leaks if leak.crosses and {leak.a, leak.b} <= set(by_name)]
+    return [
+        (
+            f"{leak.kind}, {' and '.join(leak.splits)}, similarity {leak.similarity:.3f}",
+            by_name[name],
+        )
+        for leak in pairs[:_PAIRS]
+        for name in (leak.a, leak.b)
+    ]
+
+
+def _example(sample: Sample, *, why: str, files: Files) -> Example | None:
+    try:
+        drawn = is_drawn_on(sample)
+        thumbnail = (
+            drawn_thumbnail(sample, files=files, width_px=THUMBNAIL_PX)
+            if drawn
+            else figures_of(sample, files=files)[1]
+        )
+    except LinesideError:  # it could be read a moment ago
+        return None
+    return Example(
+        name=sample.name,
+        labels=sample.labels,
+        part=str(sample.split),
+        why=why,
+        thumbnail=thumbnail,
+    )
+
+
+def _warnings(subject: Subject, *, tells: Mapping[str, float], faults: int) -> tuple[str, ...]:
+    said = []
+    across = sum(leak.crosses for leak in subject.leaks.leaks) if subject.leaks else 0
+    if across:
+        said.append(
+            f"{across} pairs of pictures that are the same, of one group, or nearly alike stand in "
+            "different parts: figures on this split are too good."
+        )
+    said += [
+        f"Mean grey alone tells {label!r} with an AUROC of {area:.2f}: a network may learn the "
+        "light instead of the part."
+        for label, area in tells.items()
+        if area >= _TELLING
+    ]
+    often = Counter(label for sample in subject.samples for label in sample.labels)
+    said += [
+        f"Only {count} pictures show {label!r}: its figures will have wide intervals."
+        for label, count in sorted(often.items())
+        if count < 2 * _FEW
+    ]
+    parts = {sample.split for sample in subject.samples} - {Part.OPEN}
+    for part in sorted(parts):
+        held = {name for s in subject.samples if s.split is part for name in s.labels}
+        missing = sorted(set(often) - held)
+        if missing:
+            said.append(f"The part {part} shows no {', '.join(missing)}.")
+    if faults:
+        said.append(f"{faults} pictures cannot be read.")
+    return tuple(said)

@@ -1,0 +1,299 @@
+"""Rules over recorded entries: a whole plant file, one rule, or two versions of one compared.
+
+A rule that reads another's events is run together with it: what was recorded of the other is passed
+over, because its declaration may have changed since. Nothing is written anywhere.
+"""
+
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from lineside.core import Plant, Rule, encode, to_plain
+from lineside.streams.event import EVENT_TYPE, Event, encode_event
+from lineside.streams.rules.contract import Step, rule_event
+from lineside.streams.rules.engine import RuleEngine, disorder_s, rule_span_s
+from lineside.streams.rules.records import TICK_TYPE, Entry
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Difference:
+    """What a rule would say that another does not, over the same entries.
+
+    Attributes:
+        same: how many events both say.
+        added: what only the new one says, in order.
+        removed: what only the old one says.
+        late, keyless, unreadable: counters of the new one.
+    """
+
+    same: int
+    added: tuple[dict[str, Any], ...]
+    removed: tuple[dict[str, Any], ...]
+    late: int
+    keyless: int
+    unreadable: int
+
+
+class Chain:
+    """A rule with the rules it reads, over entries in log order."""
+
+    def __init__(self, rule: Rule, *, plant: Plant) -> None:
+        self._plant = plant
+        self._source = f"/{plant.site}/hub"
+        self._engines = [engine_of(one, plant=plant) for one in upstream(rule, plant)]
+        self._ids = {engine.rule.id for engine in self._engines}
+        self._newest_us = 0
+
+    @property
+    def engine(self) -> RuleEngine:
+        """The rule itself."""
+        return self._engines[-1]
+
+    @property
+    def engines(self) -> tuple[RuleEngine, ...]:
+        """The rules, the first read first and the rule itself last."""
+        return tuple(self._engines)
+
+    def reads(self, entry: Entry) -> bool:
+        """Whether an entry is one that the rules make records of, and none said themselves."""
+        said = entry.type == EVENT_TYPE and entry.subject in self._ids
+        roles = (engine.role(entry.type, entry.subject) for engine in self._engines)
+        return not said and "record" in roles
+
+    def take(self, entry: Entry) -> Iterator[Event]:
+        """What the rule says after one more entry."""
+        self._newest_us = max(self._newest_us, entry.arrived_us)
+        if entry.type == EVENT_TYPE and entry.subject in self._ids:
+            return iter(())
+        return self._pass([entry])
+
+    def finish(self) -> Iterator[Event]:
+        """What comes when nothing arrives any more: ticks, as the hub would write them."""
+        last = self.engine.rule
+        for tick in closing_ticks(last, plant=self._plant, newest_us=self._newest_us):
+            yield from self._pass([tick])
+
+    def _pass(self, entries: list[Entry]) -> Iterator[Event]:
+        """Through the rules, the first read first; what each says goes on to the next."""
+        said: list[Event] = []
+        for engine in self._engines:
+            said = [
+                rule_event(engine.rule, output, digest=engine.digest, source=self._source)
+                for output in engine.take(entries)
+            ]
+            if engine is not self.engine:
+                arrived_us = entries[0].arrived_us
+                entries = [*entries, *(entry_of(event, arrived_us=arrived_us) for event in said)]
+        return iter(said)
+
+
+def closing_ticks(rule: Rule, *, plant: Plant, newest_us: int) -> Iterator[Entry]:
+    """Ticks after the newest arrival, until a rule and those it reads have nothing left to tell."""
+    every_s = min(one.idle_s for one in upstream(rule, plant))
+    wait_s = delay_s(rule, plant) + 2 * rule.idle_s + rule_span_s(rule)
+    for number in range(1, math.ceil(wait_s / every_s) + 2):
+        arrived_us = newest_us + number * round(every_s * 1e6)
+        yield Entry(type=TICK_TYPE, subject="", arrived_us=arrived_us, body=b"{}")
+
+
+def engine_of(rule: Rule, *, plant: Plant, step: Step | None = None) -> RuleEngine:
+    """A rule ready to run among the others of its plant file; ``step`` as ``RuleEngine`` has it."""
+    return RuleEngine(
+        rule, expected=expected_sources(rule, plant=plant), delay_s=delay_s(rule, plant),
+        waits_s=waits_s(rule, plant), step=step,
+    )  # fmt: skip
+
+
+def waits_s(rule: Rule, plant: Plant) -> float:
+    """How far behind the newest of its source a record of a rule may lie, in seconds.
+
+    That is its own ``lateness_s``, and what the events of the rules that it reads may be out of
+    order: who reads other rules waits as long as those can still be late.
+    """
+    behind_s: dict[str, float] = {}
+    wait_s = rule.lateness_s
+    for one in upstream(rule, plant):
+        read = (behind_s.get(name, 0.0) for name in one.read.rules)
+        wait_s = one.lateness_s + max(read, default=0.0)
+        behind_s[one.id] = disorder_s(one, waits_s=wait_s)
+    return wait_s
+
+
+def delay_s(rule: Rule, plant: Plant) -> float:
+    """How long after the time it speaks of an event of the rules that are read may come.
+
+    When all is silent, a rule tells after its sources fell asleep, at the next tick, all that time
+    alone can still bring.
+    """
+    told_s: dict[str, float] = {}
+    wait_s = 0.0
+    for one in upstream(rule, plant):
+        wait_s = max((told_s.get(name, 0.0) for name in one.read.rules), default=0.0)
+        told_s[one.id] = wait_s + 2 * one.idle_s + waits_s(one, plant) + rule_span_s(one)
+    return wait_s
+
+
+def entry_of(event: Event, *, arrived_us: int) -> Entry:
+    """An event as rules take it."""
+    body = encode_event(event)
+    return Entry(type=event.type, subject=event.subject, arrived_us=arrived_us, body=body)
+
+
+def run_rule(rule: Rule, entries: Iterable[Entry], *, plant: Plant) -> Iterator[Event]:
+    """Everything a rule says of recorded entries, up to when nothing arrives any more."""
+    chain = Chain(rule, plant=plant)
+    for entry in entries:
+        yield from chain.take(entry)
+    yield from chain.finish()
+
+
+def compare_rules(
+    new: Rule, old: Rule | None, *, entries: Sequence[Entry], plant: Plant
+) -> Difference:
+    """What changes with a new declaration; ``old`` None: there was no such rule."""
+    chain = Chain(new, plant=plant)
+    said = [*(event for entry in entries for event in chain.take(entry)), *chain.finish()]
+    before = [] if old is None else list(run_rule(old, entries, plant=plant))
+    known, now = {_face(event) for event in before}, {_face(event) for event in said}
+    counted = chain.engine.counted()
+    return Difference(
+        same=len(known & now),
+        added=tuple(to_plain(one.data) for one in said if _face(one) not in known),
+        removed=tuple(to_plain(one.data) for one in before if _face(one) not in now),
+        late=counted.late, keyless=counted.keyless, unreadable=counted.unreadable,
+    )  # fmt: skip
+
+
+def expected_sources(rule: Rule, *, plant: Plant) -> tuple[str, ...]:
+    """Sources that are known ahead: the cameras a rule's predictions come from.
+
+    Of several inspections, or rules, each is a source of its own.
+    """
+    read = rule.read
+    if len(read.rules) > 1:
+        return read.rules
+    if len(read.inspections) <= 1:
+        return cameras_read(rule, plant=plant)
+    cameras = {one.id: one.camera for one in plant.inspection}
+    return tuple(
+        name for name in read.inspections
+        if not read.cameras or cameras.get(name) in read.cameras
+    )  # fmt: skip
+
+
+def cameras_read(rule: Rule, *, plant: Plant) -> tuple[str, ...]:
+    """The cameras whose predictions a rule reads; none where it reads something else."""
+    names = rule.read.inspections
+    if names and rule.read.cameras:
+        return rule.read.cameras
+    return tuple(one.camera for one in plant.inspection if one.id in names)
+
+
+def _face(event: Event) -> bytes:
+    """An event without its id and its causes' ids, by which two versions are compared."""
+    told: Mapping[str, Any] = {name: event.data[name] for name in event.data if name != "causes"}
+    return encode({**told, "rule": ""})
+
+
+def entries_read(rule: Rule, entries: Iterable[Entry], *, plant: Plant) -> Iterator[Entry]:
+    """What a rule and those it reads need of recorded entries, to say the same of it.
+
+    That is what they read, the ticks, and at last the newest entry of all, whatever it is: how far
+    time had come is known by it.
+    """
+    chain = upstream(rule, plant)
+    own, engines = {one.id for one in chain}, [engine_of(one, plant=plant) for one in chain]
+    newest: Entry | None = None
+    for entry in entries:
+        said = entry.type == EVENT_TYPE and entry.subject in own  # they say it again
+        read = not said and any(one.role(entry.type, entry.subject) for one in engines)
+        if newest is None or entry.arrived_us >= newest.arrived_us:
+            newest = None if read else entry
+        if read:
+            yield entry
+    if newest is not None:
+        yield newest
+
+
+def upstream(rule: Rule, plant: Plant) -> list[Rule]:
+    """The rule and those it reads, each behind those that it reads itself."""
+    by_id: dict[str, Rule] = {one.id: one for one in plant.rule} | {rule.id: rule}
+    found: dict[str, Rule] = {}
+
+    def visit(one: Rule, above: tuple[str, ...]) -> None:
+        for name in one.read.rules:
+            if name in by_id and name not in (*above, *found):
+                visit(by_id[name], (*above, name))
+        found.setdefault(one.id, one)
+
+    visit(rule, (rule.id,))
+    return list(found.values())
+
+
+class RuleSet:
+    """Rules at work, those that others read first; owned by one thread."""
+
+    def __init__(self, plant: Plant) -> None:
+        self._source = f"/{plant.site}/hub"
+        self._engines = [engine_of(rule, plant=plant) for rule in reading_order(plant)]
+        self._ids = frozenset(engine.rule.id for engine in self._engines)
+        self._newest_us = 0
+        self._wait_s = memory_s(plant)
+
+    def says(self, entry: Entry) -> bool:
+        """Whether an entry is what a rule of this set said when it was recorded."""
+        return entry.type == EVENT_TYPE and entry.subject in self._ids
+
+    def take(self, entries: Sequence[Entry]) -> list[Event]:
+        """What the rules say after further entries of the log, in their order."""
+        told = [entry for entry in entries if not self.says(entry)]
+        if not told or not self._engines:
+            return []
+        self._newest_us = max(self._newest_us, *(entry.arrived_us for entry in told))
+        said: list[Event] = []
+        for engine in self._engines:
+            events = [
+                rule_event(engine.rule, output, digest=engine.digest, source=self._source)
+                for output in engine.take(told)
+            ]
+            told += [entry_of(event, arrived_us=self._newest_us) for event in events]
+            said += events
+        return said
+
+    def finish(self) -> Iterator[Event]:
+        """What comes when nothing arrives any more: ticks, as the hub would write them."""
+        if not self._engines:
+            return
+        every_s = min(engine.rule.idle_s for engine in self._engines)
+        for _ in range(math.ceil(self._wait_s / every_s) + 1):
+            if all(engine.ticks_at_us() is None for engine in self._engines):
+                return
+            self._newest_us += round(every_s * 1e6)
+            body = b"{}"
+            yield from self.take(
+                [Entry(type=TICK_TYPE, subject="", arrived_us=self._newest_us, body=body)]
+            )
+
+
+def reading_order(plant: Plant) -> list[Rule]:
+    """The rules of a plant file, each behind those whose events it reads."""
+    found: dict[str, Rule] = {}
+    for rule in plant.rule:
+        for one in upstream(rule, plant):
+            found.setdefault(one.id, one)
+    return list(found.values())
+
+
+def memory_s(plant: Plant) -> float:
+    """How far back, in seconds, what rules say now may rest on what came before, at most.
+
+    Counts that a rule keeps from its beginning on, such as those of pairs, reach further.
+    """
+    return max(
+        (
+            delay_s(rule, plant) + 2 * rule.idle_s + waits_s(rule, plant) + 2 * rule_span_s(rule)
+            for rule in plant.rule
+        ),
+        default=0.0,
+    )

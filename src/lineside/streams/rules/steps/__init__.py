@@ -1,0 +1,1 @@
+"""The steps of rules: a class for each, found by the table."""

@@ -1,0 +1,294 @@
+"""The steps ``repeat`` and ``rate``, which count the records of a key.
+
+The step ``repeat``: so many of the last records of a key match.
+
+1. The last ``last`` records of each key are looked at, and of these only those that lie at most
+   ``within_s`` before the newest (exactly so long is taken; 0: any time). With ``last`` left out it
+   is as many as ``times``: so many in a row.
+2. Begun is told by the record that makes ``times`` of them match; ended by the record that makes
+   them fewer, or when time alone does.
+3. At most ``last`` records of a key are remembered. A key whose records are all too old is
+   forgotten; without ``within_s`` it stays, up to ``most_keys``.
+
+The step ``rate``: more than ``above``, or fewer than ``below``, records in any ``per_s``.
+
+Counted is the stretch that ends now, its beginning left out: ``(now - per_s, now]``. A record at
+``now - per_s`` has left and one at ``now`` is in before either limit is judged: what time alone
+changes is judged when every record of that moment was taken.
+
+1. ``above``: begun with the record that makes them too many, ended when enough have left the
+   stretch again.
+2. ``below``: a key is watched from its first record on, and judged when ``per_s`` have passed
+   since; begun when too many have left the stretch, ended by the record that makes them enough. A
+   key that is never seen is never missed.
+3. Only as many times are kept as the limit needs. A key that ran out of records is forgotten
+   under ``above``; under ``below`` it stays, up to ``most_keys``.
+"""
+
+import math
+from bisect import insort
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import msgspec
+
+from lineside.core import RateStep, RepeatStep, Rule, Scalar
+from lineside.streams.rules.conditions import compile_conditions
+from lineside.streams.rules.contract import MOST_CAUSES, Output, Record, frame_of
+from lineside.streams.rules.keyed_state import NEVER_US, Cells
+
+Key = tuple[Scalar, ...]
+
+
+class _Look(msgspec.Struct, array_like=True):
+    """A record that is looked at."""
+
+    at_us: int
+    matches: bool
+    id: str
+
+
+class _Cell(msgspec.Struct, kw_only=True):
+    """The last records of one key, oldest first; ``begun`` is the record that began it, or ""."""
+
+    key: Key
+    due_us: int = NEVER_US
+    born: int = 0
+    looks: list[_Look] = []
+    begun: str = ""
+    begun_us: int = 0
+    since_us: int = 0
+    frame: str = ""
+
+
+class Repeats:
+    """Records of each key, the last of them judged anew with each."""
+
+    def __init__(self, rule: Rule, declared: RepeatStep) -> None:
+        self._names = rule.key
+        self._times = declared.times
+        self._last = declared.last or declared.times
+        self._within_us = round(declared.within_s * 1e6)
+        match = compile_conditions(declared.match)
+        assert match is not None  # noqa: S101  the record of the step needs it
+        self._match = match
+        self._cells: Cells[_Cell] = Cells(rule.most_keys)
+
+    @property
+    def evicted(self) -> int:
+        """How many keys were forgotten to make room."""
+        return self._cells.evicted
+
+    def feed(self, record: Record, *, key: Key) -> Iterable[Output]:
+        found = list(self.advance(record.at_us))
+        cell = self._cells.use(key)
+        if cell is None:
+            cell = _Cell(key=key, looks=[])
+            left = self._cells.add(key, cell)
+            if left is not None and left.begun:
+                found.append(self._end(left, at_us=left.looks[-1].at_us))
+        cell.looks.append(_Look(record.at_us, self._match(record.fields), record.id))
+        del cell.looks[: -self._last]
+        self._forget_old(cell, record.at_us)
+        cell.frame = frame_of(record) or cell.frame
+        found += self._judge(cell, at_us=record.at_us, by=record.id)
+        self._cells.move(key, cell, due_us=self._next(cell))
+        return found
+
+    def advance(self, now_us: int) -> Iterable[Output]:
+        if now_us < self._cells.next_us:
+            return ()
+        found: list[Output] = []
+        for name, cell in self._cells.due(now_us):
+            at_us = cell.due_us - 1
+            self._forget_old(cell, cell.due_us)
+            found += self._judge(cell, at_us=at_us)
+            if cell.looks:
+                cell.due_us = self._next(cell)
+                self._cells.keep(name, cell)
+        return found
+
+    def dump(self) -> dict[str, Any]:
+        return self._cells.dump()
+
+    def load(self, memory: Mapping[str, Any]) -> None:
+        self._cells.load(memory, _Cell, of="a repeat", name=lambda cell: cell.key)
+
+    def _forget_old(self, cell: _Cell, now_us: int) -> None:
+        if self._within_us:
+            oldest_us = now_us - self._within_us
+            cell.looks = [look for look in cell.looks if look.at_us >= oldest_us]
+
+    def _next(self, cell: _Cell) -> int:
+        """When the oldest record is too old to be looked at."""
+        if not self._within_us or not cell.looks:
+            return NEVER_US
+        return min(look.at_us for look in cell.looks) + self._within_us + 1
+
+    def _judge(self, cell: _Cell, *, at_us: int, by: str = "") -> list[Output]:
+        matching = [look for look in cell.looks if look.matches]
+        if (len(matching) >= self._times) is bool(cell.begun):
+            return []
+        if cell.begun:
+            ended = self._end(cell, at_us=at_us)
+            cell.begun = ""
+            return [ended]
+        cell.begun, cell.begun_us, cell.since_us = by, at_us, matching[0].at_us
+        return [self._tell(cell, "begun", at_us=at_us)]
+
+    def _end(self, cell: _Cell, *, at_us: int) -> Output:
+        return self._tell(cell, "ended", at_us=at_us)
+
+    def _tell(self, cell: _Cell, action: str, *, at_us: int) -> Output:
+        matching = [look.id for look in cell.looks if look.matches]
+        values: dict[str, Scalar] = {
+            "matches": len(matching), "records": len(cell.looks),
+            "lasted_s": (at_us - cell.begun_us) / 1e6,
+        }  # fmt: skip
+        if cell.frame:
+            values["frame"] = cell.frame
+        last = [look.id for look in cell.looks[-1:]]
+        causes = dict.fromkeys((*matching[: MOST_CAUSES - 1], *last))
+        return Output(
+            name=f"{cell.begun}/{action}", key=dict(zip(self._names, cell.key, strict=True)),
+            action=action, start_us=cell.since_us, end_us=at_us, values=values,
+            causes=tuple(causes),
+        )  # fmt: skip
+
+
+class _RateCell(msgspec.Struct, kw_only=True):
+    """The last times of one key, oldest first; ``begun_us`` 0: not too many, not too few."""
+
+    key: Key
+    due_us: int = NEVER_US
+    born: int = 0
+    times: list[int] = []
+    ids: list[str] = []
+    begun_us: int = 0
+    judged_us: int = 0
+    frame: str = ""
+
+
+class Rates:
+    """Records of each key, counted over a stretch that moves on."""
+
+    def __init__(self, rule: Rule, declared: RateStep) -> None:
+        self._names = rule.key
+        self._per_us = round(declared.per_s * 1e6)
+        self._above = declared.above is not None
+        limit = declared.above if declared.above is not None else declared.below
+        assert limit is not None  # noqa: S101  the record of the step needs one of the two
+        # So many records within the stretch decide: one more than ``above``, or ``below`` of them.
+        self._needed = math.floor(limit) + 1 if self._above else max(1, math.ceil(limit))
+        self._cells: Cells[_RateCell] = Cells(rule.most_keys)
+
+    @property
+    def evicted(self) -> int:
+        """How many keys were forgotten to make room."""
+        return self._cells.evicted
+
+    def feed(self, record: Record, *, key: Key) -> Iterable[Output]:
+        found = list(self.advance(record.at_us))
+        cell = self._cells.use(key)
+        if cell is None:
+            cell = _RateCell(key=key, times=[], ids=[], judged_us=record.at_us + self._per_us)
+            found += self._leave(self._cells.add(key, cell), record.at_us)
+        self._count(cell, record)
+        found += self._begin_above(cell) if self._above else self._end_below(cell)
+        self._cells.move(key, cell, due_us=self._next(cell))
+        return found
+
+    def advance(self, now_us: int) -> Iterable[Output]:
+        if now_us < self._cells.next_us:
+            return ()
+        found: list[Output] = []
+        for name, cell in self._cells.due(now_us):
+            found += self._end_above(cell) if self._above else self._begin_below(cell)
+            cell.due_us = self._next(cell)
+            if cell.due_us < NEVER_US or not self._above:
+                self._cells.keep(name, cell)
+        return found
+
+    def dump(self) -> dict[str, Any]:
+        return self._cells.dump()
+
+    def load(self, memory: Mapping[str, Any]) -> None:
+        self._cells.load(memory, _RateCell, of="a rate", name=lambda cell: cell.key)
+
+    def _count(self, cell: _RateCell, record: Record) -> None:
+        insort(cell.times, record.at_us)
+        del cell.times[: -self._needed]
+        cell.ids = [*cell.ids, record.id][-MOST_CAUSES:]
+        cell.frame = frame_of(record) or cell.frame
+
+    def _enough(self, cell: _RateCell) -> bool:
+        """Whether the needed records lie within one stretch that ends with the last of them."""
+        times = cell.times
+        return len(times) == self._needed and times[-1] - times[0] < self._per_us
+
+    def _leaves(self, cell: _RateCell) -> int:
+        """When there are no longer as many as needed, without a further record."""
+        if len(cell.times) < self._needed:
+            return NEVER_US
+        return cell.times[0] + self._per_us
+
+    def _next(self, cell: _RateCell) -> int:
+        """When time alone changes something: the next moment, for more records of this may come."""
+        if self._above:
+            at_us = self._leaves(cell) if cell.begun_us else self._runs_out(cell)
+        else:
+            at_us = NEVER_US if cell.begun_us else self._lacks(cell)
+        return min(NEVER_US, at_us + 1)
+
+    def _runs_out(self, cell: _RateCell) -> int:
+        """When the last record leaves the stretch, so that nothing is left to remember."""
+        return cell.times[-1] + self._per_us if cell.times else NEVER_US
+
+    def _lacks(self, cell: _RateCell) -> int:
+        """When there are too few, without a further record."""
+        leaves = self._leaves(cell)
+        return max(cell.judged_us, 0 if leaves == NEVER_US else leaves)
+
+    def _leave(self, cell: _RateCell | None, now_us: int) -> list[Output]:
+        """What is told of a key that had to make room."""
+        begun = cell is not None and cell.begun_us
+        return [self._tell(cell, "ended", at_us=now_us)] if cell is not None and begun else []
+
+    def _begin_above(self, cell: _RateCell) -> list[Output]:
+        if cell.begun_us or not self._enough(cell):
+            return []
+        cell.begun_us = cell.times[-1]
+        return [self._tell(cell, "begun", at_us=cell.begun_us)]
+
+    def _end_above(self, cell: _RateCell) -> list[Output]:
+        if not cell.begun_us:
+            cell.times = []
+            return []
+        ended = self._tell(cell, "ended", at_us=self._leaves(cell))
+        cell.begun_us = 0
+        return [ended]
+
+    def _begin_below(self, cell: _RateCell) -> list[Output]:
+        cell.begun_us = self._lacks(cell)
+        return [self._tell(cell, "begun", at_us=cell.begun_us)]
+
+    def _end_below(self, cell: _RateCell) -> list[Output]:
+        if not cell.begun_us or not self._enough(cell):
+            return []
+        ended = self._tell(cell, "ended", at_us=cell.times[-1])
+        cell.begun_us = 0
+        return [ended]
+
+    def _tell(self, cell: _RateCell, action: str, *, at_us: int) -> Output:
+        oldest_us = at_us - self._per_us
+        values: dict[str, Scalar] = {
+            "records": sum(oldest_us < time <= at_us for time in cell.times),
+            "per_s": self._per_us / 1e6, "lasted_s": (at_us - cell.begun_us) / 1e6,
+        }  # fmt: skip
+        if cell.frame:
+            values["frame"] = cell.frame
+        return Output(
+            name=f"{cell.begun_us}/{action}", key=dict(zip(self._names, cell.key, strict=True)),
+            action=action, start_us=cell.begun_us, end_us=at_us, values=values,
+            causes=tuple(cell.ids),
+        )  # fmt: skip

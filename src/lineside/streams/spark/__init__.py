@@ -1,0 +1,1 @@
+"""Rules on Spark Structured Streaming, with the same events as embedded."""
