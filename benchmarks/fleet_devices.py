@@ -28,28 +28,22 @@ from lineside.edge import HubSource
 from lineside.edge.deploy.job_runner import pause_s
 from lineside.edge.hub_client import BusyError
 from lineside.edge.messages import DeviceStatus
-from lineside.fleet import (
+from lineside.fleet import DevicePolicy, ExecutionStatus, JobDocument, Part, UpdateClient, pin_root
+from lineside.fleet.agent_order import check_signed, read_order
+from lineside.fleet.agent_steps import (
     Abandon,
     Begin,
-    DevicePolicy,
-    ExecutionStatus,
     GoOn,
-    JobDocument,
     Outcome,
-    Part,
     Say,
     Talk,
     Turn,
-    UpdateClient,
     Work,
-    check_signed,
     confirm,
     ended,
     heard,
     joined,
-    pin_root,
     progressed,
-    read_order,
     subscriptions,
     ticked,
 )

@@ -18,8 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lineside.core import SystemClock
-from lineside.fleet import LiveLimits
-from lineside.fleet.evidence import rate_fortune, score_fortune
+from lineside.fleet.evidence import LiveLimits, rate_fortune, score_fortune
 
 OUT = Path(__file__).parent / "results" / "rollout.json"
 DEVICES = 10

@@ -9,7 +9,8 @@ import pytest
 from playwright.sync_api import Browser, expect
 
 from lineside.core import SystemClock, encode, rfc3339
-from lineside.fleet import EnrolledDevice, SiteAuthority, read_code
+from lineside.fleet import EnrolledDevice, SiteAuthority
+from lineside.fleet.enrolment import read_code
 from lineside.hub import HubConfig, RunningHub, running
 from tests.browser.conftest import Watched, watch
 from tests.browser.test_pages import OVER, SIZES, assess, settle

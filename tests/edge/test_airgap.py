@@ -20,7 +20,8 @@ from lineside.edge.deploy.deployment import read_installed
 from lineside.edge.deploy.package_store import Shelf
 from lineside.edge.machine import sole_user
 from lineside.edge.packages import Ready
-from lineside.fleet import Release, UpdateRepository, create_repository, write_bundle
+from lineside.fleet import Release, UpdateRepository, create_repository
+from lineside.fleet.trust.bundle import write_bundle
 from lineside.models import Package, build_package
 from lineside.testing import FakeClock
 from tests.models.conftest import package_parts

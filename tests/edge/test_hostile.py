@@ -23,7 +23,8 @@ from lineside.core import Digest, Inspection, RefusedError, digest_of
 from lineside.edge.deploy.deployment import read_deployment
 from lineside.edge.messages import Desired, Wanted
 from lineside.edge.packages import Ready, loading
-from lineside.fleet import ExecutionStatus, prefixed
+from lineside.fleet import ExecutionStatus
+from lineside.fleet.trust.roles import prefixed
 from lineside.models import Package, build_package
 from lineside.testing import FakeClock
 from lineside.testing.links import wait_until

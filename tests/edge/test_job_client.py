@@ -10,7 +10,8 @@ import pytest
 from lineside.edge.counters import Tally
 from lineside.edge.deploy.job_runner import AbandonedError, Control
 from lineside.edge.deploy.jobs_client import JobClient
-from lineside.fleet import ExecutionStatus, Outcome, Work
+from lineside.fleet import ExecutionStatus
+from lineside.fleet.agent_steps import Outcome, Work
 from lineside.links import Bus, Mailbox, Message, open_bus
 from lineside.store import open_records
 from lineside.testing import FakeClock

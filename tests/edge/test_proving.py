@@ -8,7 +8,8 @@ import pytest
 from lineside.core import ConflictError, Digest, RefusedError, digest_of
 from lineside.edge import TRUST, apply_bundle
 from lineside.edge.local_api.proving import prover
-from lineside.fleet import Release, UpdateRepository, create_repository, write_bundle
+from lineside.fleet import Release, UpdateRepository, create_repository
+from lineside.fleet.trust.bundle import write_bundle
 from lineside.fleet.wire import agent_pb2
 from lineside.models import Package, build_package
 from lineside.testing import FakeClock

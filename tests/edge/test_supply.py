@@ -33,7 +33,8 @@ from lineside.edge.deploy.package_source import (
 from lineside.edge.deploy.package_store import Shelf
 from lineside.edge.messages import Desired, Wanted
 from lineside.edge.packages import Ready
-from lineside.fleet import DevicePolicy, ExecutionStatus, JobDocument, Outcome, Work, pin_root
+from lineside.fleet import DevicePolicy, ExecutionStatus, JobDocument, pin_root
+from lineside.fleet.agent_steps import Outcome, Work
 from lineside.testing import FakeClock
 from lineside.testing.links import wait_until
 from lineside.testing.trust import TrustSimulator, release_of

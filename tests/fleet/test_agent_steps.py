@@ -9,18 +9,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lineside.fleet import (
+from lineside.fleet import ExecutionStatus, JobService, NewJob, ThingDirectory
+from lineside.fleet.agent_steps import (
+    ANSWER_S,
+    POLL_S,
+    PROGRESS_S,
     Abandon,
     Begin,
-    ExecutionStatus,
     GoOn,
-    JobMessage,
-    JobService,
-    NewJob,
     Outcome,
     Say,
     Talk,
-    ThingDirectory,
     Turn,
     Work,
     confirm,
@@ -31,7 +30,7 @@ from lineside.fleet import (
     subscriptions,
     ticked,
 )
-from lineside.fleet.agent_steps import ANSWER_S, POLL_S, PROGRESS_S
+from lineside.fleet.jobs.wire import JobMessage
 from lineside.store import open_records
 from lineside.testing import FakeClock
 

@@ -8,28 +8,30 @@ from hypothesis import strategies as st
 
 from lineside.core import InvalidError, NotFoundError, RefusedError
 from lineside.fleet import (
-    ClockOffset,
     EnrolledDevice,
     Inventory,
-    Invitation,
     NewInvitation,
     Presence,
     SiteAuthority,
-    certified_key_digest,
-    check_groups,
-    check_proof,
     device_request,
+)
+from lineside.fleet.enrolment import (
+    Invitation,
     fingerprint_of,
-    key_digest,
-    new_device_key,
-    presence,
     read_code,
     renewal_message,
-    requested_key_digest,
     secret_digest,
-    sign_as_device,
     used,
     write_code,
+)
+from lineside.fleet.inventory import ClockOffset, check_groups, presence
+from lineside.fleet.trust.device_keys import (
+    certified_key_digest,
+    check_proof,
+    key_digest,
+    new_device_key,
+    requested_key_digest,
+    sign_as_device,
 )
 from lineside.store import open_records
 from lineside.testing import FakeClock

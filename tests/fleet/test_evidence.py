@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lineside.core import InvalidError
-from lineside.fleet import Evidence, LiveLimits, Verdict, judge_evidence
-from lineside.fleet.evidence import rate_fortune, score_fortune
+from lineside.fleet import Evidence
+from lineside.fleet.evidence import LiveLimits, Verdict, judge_evidence, rate_fortune, score_fortune
 
 LIMITS = LiveLimits()
 QUIET = Evidence(

@@ -5,7 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lineside.core import InvalidError
-from lineside.fleet import check_distinct, check_identifier, identifier_of
+from lineside.fleet import identifier_of
+from lineside.fleet.contract import check_distinct, check_identifier
 
 
 @pytest.mark.parametrize(

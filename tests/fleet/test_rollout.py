@@ -21,26 +21,18 @@ from lineside.core import (
     to_plain,
 )
 from lineside.fleet import (
-    FIRST_ONE,
-    Ask,
     Evidence,
     ExecutionStatus,
-    LiveLimits,
     Release,
     Rollout,
-    RolloutFacts,
     RolloutOrder,
     RolloutPlan,
     RolloutState,
-    RolloutStep,
-    Wait,
-    applied,
-    may_order,
-    next_step,
-    ordered,
-    share_out,
 )
+from lineside.fleet.evidence import LiveLimits
 from lineside.fleet.jobs.settings import read_settings
+from lineside.fleet.rollout import FIRST_ONE, RolloutStep, may_order, ordered, share_out
+from lineside.fleet.rollout_step import Ask, RolloutFacts, Wait, applied, next_step
 
 NOW = datetime(2026, 6, 1, 12, tzinfo=UTC)
 OK, FAILED, QUEUED = ExecutionStatus.SUCCEEDED, ExecutionStatus.FAILED, ExecutionStatus.QUEUED

@@ -8,7 +8,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from lineside.core import Digest, decode_json
-from lineside.fleet import prefixed
+from lineside.fleet.trust.roles import prefixed
 from lineside.hub import Services, create_app
 from lineside.hub.downloads import Download, Sent, Slots
 from lineside.testing import FakeClock

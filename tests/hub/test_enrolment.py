@@ -15,23 +15,18 @@ from lineside.core import (
     RefusedError,
     UnavailableError,
 )
-from lineside.fleet import (
+from lineside.fleet import NewInvitation, NewJob, SiteAuthority, device_request, server_certificate
+from lineside.fleet.enrolment import (
     EnrolmentAnswer,
     EnrolmentRequest,
-    NewInvitation,
-    NewJob,
     PageRequest,
     RenewalRequest,
-    SiteAuthority,
-    device_request,
     fingerprint_of,
-    new_device_key,
     page_message,
     read_code,
     renewal_message,
-    server_certificate,
-    sign_as_device,
 )
+from lineside.fleet.trust.device_keys import new_device_key, sign_as_device
 from lineside.hub import HubConfig, Services, build_services
 from lineside.hub.access.auth import TooManyError, issue_access_key
 from lineside.hub.devices.enrolment import DEVICE_TYPE

@@ -18,7 +18,8 @@ import pytest
 from paho.mqtt.enums import CallbackAPIVersion
 
 from lineside.core import SystemClock
-from lineside.fleet import ExecutionName, JobService, NewJob, ThingDirectory
+from lineside.fleet import JobService, NewJob, ThingDirectory
+from lineside.fleet.jobs.service import ExecutionName
 from lineside.hub.learning.job_service import JobDesk
 from lineside.links import EmbeddedBroker, open_bus
 from lineside.store import open_records

@@ -29,19 +29,19 @@ from lineside.edge.packages import Ready
 from lineside.fleet import (
     DevicePolicy,
     Evidence,
-    ExecutionName,
     ExecutionStatus,
     JobDocument,
-    LiveLimits,
     Part,
     RolloutOrder,
     RolloutPlan,
     RolloutState,
-    RolloutStep,
     TrialReport,
-    Work,
     pin_root,
 )
+from lineside.fleet.agent_steps import Work
+from lineside.fleet.evidence import LiveLimits
+from lineside.fleet.jobs.service import ExecutionName
+from lineside.fleet.rollout import RolloutStep
 from lineside.hub import HubConfig, Services, build_services
 from lineside.hub.models.model_service import Registration
 from lineside.hub.rollouts.rollout_service import NewRollout

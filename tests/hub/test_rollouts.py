@@ -9,16 +9,9 @@ import pytest
 from fastapi.testclient import TestClient
 
 from lineside.core import ConflictError, NotFoundError, RefusedError, encode
-from lineside.fleet import (
-    Evidence,
-    LiveLimits,
-    Rollout,
-    RolloutOrder,
-    RolloutPlan,
-    RolloutState,
-    RolloutStep,
-    TrialReport,
-)
+from lineside.fleet import Evidence, Rollout, RolloutOrder, RolloutPlan, RolloutState, TrialReport
+from lineside.fleet.evidence import LiveLimits
+from lineside.fleet.rollout import RolloutStep
 from lineside.hub import HubConfig, Role, Services, build_services, create_app
 from lineside.hub.models.model_service import Registration
 from lineside.hub.rollouts.repository import ROLLOUT_TYPE

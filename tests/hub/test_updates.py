@@ -20,7 +20,8 @@ from tuf.ngclient import FetcherInterface, Updater
 
 from lineside.core import InvalidError, RefusedError, SystemClock, UnavailableError
 from lineside.edge import HubSource
-from lineside.fleet import Target, UpdateClient, pin_root, prefixed
+from lineside.fleet import Target, UpdateClient, pin_root
+from lineside.fleet.trust.roles import prefixed
 from lineside.hub import HubConfig, Services, create_app, issue_access_key, running
 from lineside.hub.access.permissions import Role
 from lineside.hub.downloads import asked_range

@@ -18,7 +18,7 @@ from lineside.edge import EdgeConfig, run
 from lineside.edge.config import PageConfig
 from lineside.edge.identity.files import IdentityFiles, read_identity
 from lineside.edge.identity.renewal import renew_when_due
-from lineside.fleet import read_device_certificate
+from lineside.fleet.trust.certificate_authority import read_device_certificate
 from lineside.hub import HubConfig, RunningHub, SiteWish, init_site, running
 from lineside.links import open_bus
 from lineside.testing.links import wait_until

@@ -13,14 +13,9 @@ import pytest
 
 from lineside.core import SystemClock
 from lineside.edge import EdgeConfig, run
-from lineside.fleet import (
-    LiveLimits,
-    Rollout,
-    RolloutOrder,
-    RolloutPlan,
-    RolloutState,
-    RolloutStep,
-)
+from lineside.fleet import Rollout, RolloutOrder, RolloutPlan, RolloutState
+from lineside.fleet.evidence import LiveLimits
+from lineside.fleet.rollout import RolloutStep
 from lineside.hub import HubConfig, RunningHub, running
 from lineside.hub.models.model_service import Registration
 from lineside.hub.rollouts.repository import ROLLOUT_TYPE

@@ -14,7 +14,8 @@ from lineside.core import InvalidError, NotFoundError, SystemClock
 
 if TYPE_CHECKING:
     from lineside.edge import Applied
-    from lineside.fleet import Signers, Vouched
+    from lineside.fleet import Signers
+    from lineside.fleet.trust.client import Vouched
 
 _SUFFIX = ".lsbundle"
 _MOST_WHEELS = 1000
@@ -61,7 +62,7 @@ def vouched_by(package: Path, trust: Path | None) -> "Vouched | None":
     Raises:
         RefusedError: nobody did.
     """
-    from lineside.fleet import vouched
+    from lineside.fleet.trust.client import vouched
 
     if trust is None:
         return None
@@ -103,7 +104,7 @@ def bundle(
 ) -> None:
     """Write signed packages and all that vouches for them into one file, for a USB stick."""
     from lineside.cli.trust import repository
-    from lineside.fleet import write_bundle
+    from lineside.fleet.trust.bundle import write_bundle
 
     writable(out)
     with repository(config) as opened:

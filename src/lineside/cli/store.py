@@ -26,7 +26,7 @@ def backup(
     config: ConfigOption = None,
 ) -> None:
     """Write one archive of everything the hub keeps; the hub may run meanwhile."""
-    from lineside.fleet import held_still
+    from lineside.fleet.trust.files import held_still
     from lineside.store import backup as write
     from lineside.store import open_blobs, open_records
 

@@ -12,7 +12,8 @@ from lineside.cli.output import JsonFlag, say, show, table, writable
 from lineside.core import InvalidError, NotFoundError, SystemClock
 
 if TYPE_CHECKING:
-    from lineside.fleet import DeviceGroup, TrustView, UpdateRepository
+    from lineside.fleet import UpdateRepository
+    from lineside.fleet.trust.roles import DeviceGroup, TrustView
 
 KeysOption = Annotated[
     Path | None, typer.Option(help="Folder of the offline keys; default: keys in data_dir.")
@@ -68,7 +69,8 @@ def init(
     config: ConfigOption = None,
 ) -> None:
     """Make the update repository and its keys; the keys' folder is meant to leave the machine."""
-    from lineside.fleet import NewTrust, create_repository
+    from lineside.fleet import create_repository
+    from lineside.fleet.trust.roles import NewTrust
 
     hub = settings(config)
     wished = NewTrust(
@@ -191,7 +193,7 @@ def root(
 
 
 def _group(text: str) -> "DeviceGroup":
-    from lineside.fleet import DeviceGroup
+    from lineside.fleet.trust.roles import DeviceGroup
 
     name, _, models = text.partition("=")
     return DeviceGroup(name=name, models=tuple(models.split(",")) if models else ())

@@ -9,7 +9,8 @@
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -309,3 +310,75 @@ class TrialReport:
     left: int = 0
     ended: bool = False
     schema: Literal["lineside.evidence/1"] = "lineside.evidence/1"
+
+
+_VERSION = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9}){0,7}")
+
+
+def version_key(version: str) -> tuple[int, ...]:
+    """What versions are ordered by; zeros at the end say nothing.
+
+    Raises:
+        InvalidError: anything but whole numbers with dots between them.
+    """
+    if not _VERSION.fullmatch(version):
+        raise InvalidError(
+            f"{version!r} is no version",
+            where="version",
+            fix="Write whole numbers with dots between them, such as 4 or 1.10.",
+        )
+    numbers = [int(part) for part in version.split(".")]
+    while len(numbers) > 1 and numbers[-1] == 0:
+        numbers.pop()
+    return tuple(numbers)
+
+
+def newer(version: str, *, than: str) -> bool:
+    """Whether a version comes after another; equal ones do not."""
+    return version_key(version) > version_key(than)
+
+
+_RULE = "[a-zA-Z0-9](-*[a-zA-Z0-9])*"
+_NAME = re.compile(_RULE)
+_LONGEST = 200
+_SHOWN = 60
+
+
+def check_identifier(name: str, *, where: str) -> str:
+    """The name, when it follows the rule ``^[a-zA-Z0-9](-*[a-zA-Z0-9])*$``.
+
+    Raises:
+        InvalidError: it does not, or is longer than 200 characters.
+    """
+    if len(name) > _LONGEST or not _NAME.fullmatch(name):
+        raise InvalidError(
+            f"{name[:_SHOWN]!r} is no name of a model",
+            where=where,
+            fix=f"Use letters, digits and inner dashes, no dots or underscores (^{_RULE}$).",
+        )
+    return name
+
+
+def identifier_of(name: str, version: str) -> str:
+    """What a version of a model is loaded as; ``InvalidError`` where that breaks the rule."""
+    return check_identifier(
+        f"{name}-{version.replace('.', '-')}", where=f"{name} {version}"[:_SHOWN]
+    )
+
+
+def check_distinct(models: Iterable[tuple[str, str]]) -> None:
+    """Refuse names and versions of which two become one identifier.
+
+    Raises:
+        InvalidError: as ``1.2`` and ``1-2`` of one model.
+    """
+    seen: dict[str, str] = {}
+    for name, version in models:
+        identifier, told = identifier_of(name, version), f"{name} {version}"
+        if identifier in seen:
+            raise InvalidError(
+                f"{seen[identifier]} and {told} are both {identifier}",
+                where=identifier,
+                fix="Keep one of them, or give the other another version.",
+            )
+        seen[identifier] = told

@@ -24,7 +24,8 @@ from tuf.api.metadata import (
 )
 
 from lineside.core import Digest, NotFoundError, UnavailableError, digest_of
-from lineside.fleet import Part, Release, prefixed
+from lineside.fleet import Part, Release
+from lineside.fleet.trust.roles import prefixed
 from lineside.testing.clock import FakeClock
 
 _TOP = ("root", "targets", "snapshot", "timestamp")

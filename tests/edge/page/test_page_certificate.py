@@ -14,7 +14,9 @@ from lineside.edge import EdgeConfig
 from lineside.edge.config import PageConfig
 from lineside.edge.identity.files import IdentityFiles
 from lineside.edge.identity.page_certificate import check_holds, kept_at, page_settings, wants_site
-from lineside.fleet import SiteAuthority, device_request, new_device_key, page_hosts
+from lineside.fleet import SiteAuthority, device_request
+from lineside.fleet.enrolment import page_hosts
+from lineside.fleet.trust.device_keys import new_device_key
 from lineside.testing import FakeClock
 from lineside.testing.links import wait_until
 from tests.edge.page.pages import shown

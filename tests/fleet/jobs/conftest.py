@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from lineside.fleet import JobMessage, JobService, NewJob, ThingDirectory
+from lineside.fleet import JobService, NewJob, ThingDirectory
+from lineside.fleet.jobs.wire import JobMessage
 from lineside.store import Records, open_records
 from lineside.testing import FakeClock
 

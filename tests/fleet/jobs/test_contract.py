@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from lineside.fleet import ExecutionName
+from lineside.fleet.jobs.service import ExecutionName
 from tests.fleet.jobs.conftest import DOCUMENT, Desk
 
 

@@ -6,16 +6,10 @@ from typing import Any
 import pytest
 
 from lineside.core import InvalidError, LinesideError, NotFoundError
-from lineside.fleet import (
-    CancelExecution,
-    ExecutionName,
-    JobQuery,
-    JobThereError,
-    JobTransitionError,
-    JobVersionError,
-    NewJob,
-    new_job,
-)
+from lineside.fleet import JobQuery, NewJob
+from lineside.fleet.jobs.operator import new_job
+from lineside.fleet.jobs.requests import JobThereError, JobTransitionError, JobVersionError
+from lineside.fleet.jobs.service import CancelExecution, ExecutionName
 from tests.fleet.jobs.conftest import DOCUMENT, Desk
 
 WHO = ExecutionName(thing="t", job_id="job1")

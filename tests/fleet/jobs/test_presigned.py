@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from lineside.core import InvalidError
 from lineside.fleet import JobQuery, JobService, NewJob, ThingDirectory
-from lineside.fleet.jobs.presigned import MOST_LINKS, asks_for_links, check_links, with_links
+from lineside.fleet.jobs.settings import MOST_LINKS, asks_for_links, check_links, with_links
 from lineside.store import open_records
 from lineside.testing import FakeClock
 from tests.fleet.jobs.conftest import Desk

@@ -9,9 +9,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from lineside.core import LinesideError
-from lineside.fleet import CancelExecution, ExecutionName, Run
+from lineside.fleet.jobs.executions import Run
 from lineside.fleet.jobs.names import place_of
 from lineside.fleet.jobs.requests import Code
+from lineside.fleet.jobs.service import CancelExecution, ExecutionName
 from lineside.store import open_records
 from lineside.testing import FakeClock
 from tests.fleet.jobs.conftest import Desk, desk_over

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lineside.fleet import JobRejectedError, JobService, ThingDirectory
-from lineside.fleet.jobs.requests import Asked, GetPending
+from lineside.fleet import JobService, ThingDirectory
+from lineside.fleet.jobs.requests import Asked, GetPending, JobRejectedError
 from lineside.fleet.jobs.throttle import Passage, RateLimits, Throttle, passed, whole
 from lineside.store import open_records
 from lineside.testing import FakeClock

@@ -8,10 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lineside.core import InvalidError, rfc3339
-from lineside.fleet import JobQuery, Tally
-from lineside.fleet.jobs.cron import open_since, parse_cron
-from lineside.fleet.jobs.rates import in_minute, rate_of, told
-from lineside.fleet.jobs.settings import Rollout, read_settings
+from lineside.fleet import JobQuery
+from lineside.fleet.jobs.rates import Tally, in_minute, rate_of, told
+from lineside.fleet.jobs.settings import Rollout, open_since, parse_cron, read_settings
 from tests.fleet.jobs.conftest import Desk, many
 
 MINUTE_S = 60.0

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from lineside.core import RefusedError
-from lineside.fleet import Source, UpdateClient, UpdateLimits, pin_root
+from lineside.fleet import Source, UpdateClient, pin_root
+from lineside.fleet.trust.download import UpdateLimits
 from lineside.testing import FakeClock
 from lineside.testing.trust import TrustSimulator
 

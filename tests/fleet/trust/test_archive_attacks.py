@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from lineside.core import LinesideError, RefusedError, UnavailableError
-from lineside.fleet import Part, Target, UpdateClient, UpdateLimits
+from lineside.fleet import Part, Target, UpdateClient
 from lineside.fleet.trust import download
+from lineside.fleet.trust.download import UpdateLimits
 from lineside.testing.trust import TrustSimulator
 from tests.fleet.trust.conftest import ARCHIVE, Device, silent
 

@@ -9,7 +9,7 @@ from securesystemslib.signer import CryptoSigner
 from tuf.api.metadata import MetaFile
 
 from lineside.core import RefusedError, UnavailableError
-from lineside.fleet import UpdateLimits
+from lineside.fleet.trust.download import UpdateLimits
 from lineside.testing import FakeClock
 from lineside.testing.trust import TrustSimulator
 from tests.fleet.trust.conftest import ARCHIVE, DAY_S, Device, refused, silent

@@ -16,18 +16,16 @@ from lineside.core import (
     digest_of,
 )
 from lineside.fleet import (
-    BundleLimits,
     FolderSource,
     Installed,
     Target,
     UpdateClient,
     UpdateRepository,
-    check_may_replace,
     create_repository,
-    open_bundle,
     pin_root,
-    write_bundle,
 )
+from lineside.fleet.agent_order import check_may_replace
+from lineside.fleet.trust.bundle import BundleLimits, open_bundle, write_bundle
 from lineside.testing import FakeClock
 from lineside.testing.trust import release_of
 from tests.fleet.trust.conftest import ARCHIVE, silent

@@ -23,17 +23,14 @@ from lineside.core import (
     digest_of,
 )
 from lineside.fleet import (
-    DeviceGroup,
     FolderSource,
-    Lifetimes,
-    NewTrust,
     Target,
     UpdateClient,
     UpdateRepository,
     create_repository,
     pin_root,
-    prefixed,
 )
+from lineside.fleet.trust.roles import DeviceGroup, Lifetimes, NewTrust, prefixed
 from lineside.testing import FakeClock
 from lineside.testing.trust import release_of
 from tests.fleet.trust.conftest import ARCHIVE, silent

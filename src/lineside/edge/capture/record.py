@@ -17,7 +17,8 @@ import numpy as np
 
 from lineside.core import InvalidError, encode
 from lineside.edge.capture.raw import whole_shape
-from lineside.fleet import check_identifier, wire
+from lineside.fleet import wire
+from lineside.fleet.contract import check_identifier
 
 _UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 _MAGIC = {b"\xff\xd8\xff": "jpg", b"\x89PNG\r\n\x1a\n": "png"}

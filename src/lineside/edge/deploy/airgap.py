@@ -19,18 +19,10 @@ from lineside.edge.identity.trust import TRUST
 from lineside.edge.machine import sole_user, this_platform
 from lineside.edge.messages import Desired, Wanted
 from lineside.edge.packages import MakeReady, loading
-from lineside.fleet import (
-    Bundle,
-    Installed,
-    Signers,
-    Target,
-    UpdateClient,
-    check_may_replace,
-    installed_of,
-    open_bundle,
-    pin_root,
-    prefixed,
-)
+from lineside.fleet import Installed, Signers, Target, UpdateClient, pin_root
+from lineside.fleet.agent_order import check_may_replace, installed_of
+from lineside.fleet.trust.bundle import Bundle, open_bundle
+from lineside.fleet.trust.roles import prefixed
 
 _INCOMING = "incoming"
 

@@ -23,14 +23,9 @@ from lineside.core.worker import backoff_s
 from lineside.edge.deploy.loader import DesiredChangedError, Loader, Prepared, StoppingError
 from lineside.edge.deploy.package_source import Choice, Supply
 from lineside.edge.hub_client import BusyError
-from lineside.fleet import (
-    DevicePolicy,
-    ExecutionStatus,
-    JobDocument,
-    Outcome,
-    Work,
-    read_order,
-)
+from lineside.fleet import DevicePolicy, ExecutionStatus, JobDocument
+from lineside.fleet.agent_order import read_order
+from lineside.fleet.agent_steps import Outcome, Work
 
 logger = logging.getLogger(__name__)
 

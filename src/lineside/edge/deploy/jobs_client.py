@@ -17,10 +17,10 @@ from lineside.core import Clock, LinesideError
 from lineside.edge.counters import Tally
 from lineside.edge.deploy.job_runner import AbandonedError, Control
 from lineside.edge.deploy.loader import StoppingError
-from lineside.fleet import (
+from lineside.fleet import ExecutionStatus
+from lineside.fleet.agent_steps import (
     Abandon,
     Begin,
-    ExecutionStatus,
     GoOn,
     Outcome,
     Say,

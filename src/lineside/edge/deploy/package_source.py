@@ -33,12 +33,10 @@ from lineside.fleet import (
     Source,
     Target,
     UpdateClient,
-    check_may_replace,
-    check_signed,
-    installed_of,
     newer,
     version_key,
 )
+from lineside.fleet.agent_order import check_may_replace, check_signed, installed_of
 
 _INCOMING = "incoming"
 _PARTS_KEPT = 2

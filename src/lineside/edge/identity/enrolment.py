@@ -44,18 +44,17 @@ from lineside.edge.identity.files import (
 )
 from lineside.edge.identity.page_certificate import renew_page
 from lineside.edge.identity.trust import TRUST
-from lineside.fleet import (
+from lineside.fleet import device_request, pin_root
+from lineside.fleet.enrolment import (
     CodeAnswer,
     CodeQuestion,
     EnrolmentAnswer,
     EnrolmentCode,
     EnrolmentRequest,
-    device_request,
     fingerprint_of,
-    pin_root,
     read_code,
-    read_device_certificate,
 )
+from lineside.fleet.trust.certificate_authority import read_device_certificate
 from lineside.links import open_bus
 
 _CLOCK_OFF = timedelta(minutes=4)  # certificates begin five minutes early

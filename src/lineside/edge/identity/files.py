@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lineside.core import RefusedError, replace_durably
-from lineside.fleet import new_device_key
+from lineside.fleet.trust.device_keys import new_device_key
 
 _FOLDER = "identity"
 

@@ -16,16 +16,9 @@ from lineside.core import Clock, InvalidError, LinesideError, NotFoundError, rep
 from lineside.edge.config import EdgeConfig, PageConfig
 from lineside.edge.hub_client import Access, HubQuestions, place_of
 from lineside.edge.identity.files import IdentityFiles, read_identity
-from lineside.fleet import (
-    PageAnswer,
-    PageRequest,
-    device_request,
-    new_device_key,
-    page_message,
-    renewal_due,
-    server_certificate,
-    sign_as_device,
-)
+from lineside.fleet import device_request, renewal_due, server_certificate
+from lineside.fleet.enrolment import PageAnswer, PageRequest, page_message
+from lineside.fleet.trust.device_keys import new_device_key, sign_as_device
 
 logger = logging.getLogger(__name__)
 

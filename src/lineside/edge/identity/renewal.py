@@ -19,15 +19,10 @@ from lineside.edge.config import EdgeConfig
 from lineside.edge.hub_client import Access, HubQuestions, place_of
 from lineside.edge.identity.files import read_identity, waiting_key
 from lineside.edge.identity.page_certificate import renew_page, wants_site
-from lineside.fleet import (
-    RenewalAnswer,
-    RenewalRequest,
-    device_request,
-    read_device_certificate,
-    renewal_due,
-    renewal_message,
-    sign_as_device,
-)
+from lineside.fleet import device_request, renewal_due
+from lineside.fleet.enrolment import RenewalAnswer, RenewalRequest, renewal_message
+from lineside.fleet.trust.certificate_authority import read_device_certificate
+from lineside.fleet.trust.device_keys import sign_as_device
 
 logger = logging.getLogger(__name__)
 

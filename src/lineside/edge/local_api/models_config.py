@@ -10,7 +10,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from lineside.core import InvalidError, UnavailableError, decode, encode, replace_durably
-from lineside.fleet import check_distinct, identifier_of
+from lineside.fleet import identifier_of
+from lineside.fleet.contract import check_distinct
 
 _MOST_BYTES = 1_000_000
 

@@ -34,7 +34,8 @@ from lineside.core import (
 from lineside.edge.capture.raw import arrays_for, part_of
 from lineside.edge.machine import this_platform
 from lineside.edge.packages import FullError, check_machine
-from lineside.fleet import check_identifier, wire
+from lineside.fleet import wire
+from lineside.fleet.contract import check_identifier
 from lineside.models import BareEngine, EngineName, Package, PackageLimits, Predictor, TensorSlot
 
 logger = logging.getLogger(__name__)

@@ -15,10 +15,10 @@ from typing import Any
 from lineside.core import NotFoundError
 from lineside.fleet.contract import ExecutionStatus, JobStatus
 from lineside.fleet.jobs import wire
-from lineside.fleet.jobs.book import Book, JobRow
 from lineside.fleet.jobs.executions import Run, again, moved
-from lineside.fleet.jobs.presigned import ObjectLinks, asks_for_links, with_links
 from lineside.fleet.jobs.rates import Tally, abort_reason, tries_again
+from lineside.fleet.jobs.repository import Book, JobRow
+from lineside.fleet.jobs.settings import ObjectLinks, asks_for_links, with_links
 from lineside.fleet.jobs.wire import JobMessage
 
 ABORTED = "ABORTED"

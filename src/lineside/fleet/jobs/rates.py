@@ -12,9 +12,8 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from lineside.fleet.contract import ExecutionStatus
-from lineside.fleet.jobs.cron import open_since
 from lineside.fleet.jobs.executions import Run
-from lineside.fleet.jobs.settings import Abort, AbortCriterion, Retry, Rollout, Schedule
+from lineside.fleet.jobs.settings import Abort, AbortCriterion, Retry, Rollout, Schedule, open_since
 
 MINUTE = timedelta(minutes=1)
 _EXECUTED = ("SUCCEEDED", "FAILED", "REJECTED", "TIMED_OUT")

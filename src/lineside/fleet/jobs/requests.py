@@ -11,7 +11,7 @@ from enum import StrEnum
 from typing import Any
 from unicodedata import category
 
-from lineside.core import InvalidError, LinesideError, decode_json
+from lineside.core import ConflictError, InvalidError, LinesideError, decode_json
 from lineside.fleet.contract import ExecutionStatus
 from lineside.fleet.jobs.names import (
     MOST_DETAILS,
@@ -285,3 +285,15 @@ def _has_control(text: str) -> bool:
     report is refused never ends.
     """
     return any(category(letter).startswith("C") for letter in text if letter not in "\t\n\r")
+
+
+class JobThereError(ConflictError):
+    """The job id is taken by another job."""
+
+
+class JobTransitionError(ConflictError):
+    """The state forbids it."""
+
+
+class JobVersionError(ConflictError):
+    """The execution is at another version than expected."""

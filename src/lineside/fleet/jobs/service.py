@@ -15,25 +15,22 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain
-from typing import Any, TypeVar
+from typing import Any, TypeVar, assert_never
 
 from lineside.core import (
     Clock,
     InvalidError,
     LinesideError,
+    NotFoundError,
     UnavailableError,
 )
 from lineside.fleet.contract import Execution, ExecutionStatus, Job, JobStatus, NewJob
 from lineside.fleet.jobs import wire
-from lineside.fleet.jobs.book import CHUNK, Book, JobRow, StaleError, job_of
 from lineside.fleet.jobs.change import Change
-from lineside.fleet.jobs.device import carry_out
 from lineside.fleet.jobs.directory import Directory
-from lineside.fleet.jobs.errors import JobTransitionError, JobVersionError
-from lineside.fleet.jobs.executions import Run, detailed, execution_of, moved
-from lineside.fleet.jobs.lists import JobPage, JobQuery, fits_job, fits_run, page_of
-from lineside.fleet.jobs.making import JobExtras, make, new_row, target_names
+from lineside.fleet.jobs.executions import Run, detailed, execution_of, moved, stepped
 from lineside.fleet.jobs.names import (
+    NEXT,
     Place,
     check_job_id,
     check_reason,
@@ -41,20 +38,165 @@ from lineside.fleet.jobs.names import (
     place_of,
     target_of,
 )
-from lineside.fleet.jobs.presigned import ObjectLinks
 from lineside.fleet.jobs.rates import Tally
+from lineside.fleet.jobs.repository import CHUNK, Book, JobRow, StaleError, job_of
 from lineside.fleet.jobs.requests import (
     Asked,
     Code,
+    Describe,
+    GetPending,
     JobRejectedError,
+    JobTransitionError,
+    JobVersionError,
+    StartNext,
+    Update,
     read_details,
     read_request,
     read_token,
 )
-from lineside.fleet.jobs.rollout import advance, things_of
+from lineside.fleet.jobs.rollout import JobExtras, advance, make, new_row, target_names, things_of
+from lineside.fleet.jobs.settings import ObjectLinks
 from lineside.fleet.jobs.throttle import Passage, RateLimits, Throttle
 from lineside.fleet.jobs.wire import JobMessage
 from lineside.store import Records
+
+_MOST_LISTED = 1_000
+
+
+def carry_out(change: Change, asked: Asked, *, directory: Directory) -> dict[str, Any]:
+    """The body of the answer.
+
+    Raises:
+        JobRejectedError: with the code of the contract and the client's token.
+    """
+    try:
+        _check_thing(directory, asked.thing)
+        match asked.request:
+            case GetPending():
+                return wire.pending_lists(change.book.pending(asked.thing, limit=_MOST_LISTED))
+            case StartNext():
+                return _start_next(change, asked.thing, asked=asked.request)
+            case Describe():
+                return _describe(change, asked.thing, asked=asked.request)
+            case Update():
+                return _update(change, asked.thing, asked=asked.request)
+            case _:
+                assert_never(asked.request)
+    except NotFoundError as error:
+        raise JobRejectedError(Code.RESOURCE_NOT_FOUND, error.message, token=asked.token) from error
+    except JobRejectedError as error:
+        raise JobRejectedError(
+            error.code, error.message, token=asked.token, state=error.state
+        ) from error
+
+
+def _check_thing(directory: Directory, thing: str) -> None:
+    if not directory.has(thing):
+        raise JobRejectedError(Code.RESOURCE_NOT_FOUND, f"no thing {thing!r}")
+
+
+def _start_next(change: Change, thing: str, *, asked: StartNext) -> dict[str, Any]:
+    run = change.head(thing)
+    if run is None:
+        return {}
+    if run.status is ExecutionStatus.QUEUED:
+        begun = moved(run, ExecutionStatus.IN_PROGRESS, now=change.now)
+        begun = stepped(detailed(begun, asked.details), asked.step_minutes, now=change.now)
+        change.step(run, begun)
+        run = begun
+    return {"execution": change.shown(run)}
+
+
+def _describe(change: Change, thing: str, *, asked: Describe) -> dict[str, Any]:
+    if asked.job_id == NEXT:
+        run = change.head(thing)
+        if run is None:
+            return {}
+    else:
+        run = change.run(thing, asked.job_id, number=asked.number)
+    if not run.open:
+        raise JobRejectedError(
+            Code.TERMINAL_STATE_REACHED, f"the execution is over: {run.status.value}"
+        )
+    document = change.document(change.job(run.job_id)) if asked.with_document else None
+    return {"execution": wire.execution(run, document)}
+
+
+def _update(change: Change, thing: str, *, asked: Update) -> dict[str, Any]:
+    run = change.run(thing, asked.job_id, number=asked.number)
+    _check(run, asked)
+    after = detailed(moved(run, asked.status, now=change.now), asked.details)
+    if after.open:
+        after = stepped(after, asked.step_minutes, now=change.now)
+    body: dict[str, Any] = {}
+    if asked.with_document:
+        body["jobDocument"] = change.document(change.job(run.job_id))
+    change.step(run, after)
+    if asked.with_state:
+        body["executionState"] = wire.state(after)
+    return body
+
+
+def _check(run: Run, asked: Update) -> None:
+    if asked.expected_version is not None and asked.expected_version != run.version:
+        raise JobRejectedError(
+            Code.VERSION_MISMATCH,
+            f"the execution is at version {run.version}, not {asked.expected_version}",
+            state=wire.state(run),
+        )
+    if not run.open:
+        raise JobRejectedError(
+            Code.INVALID_STATE_TRANSITION,
+            f"{run.status.value} is final; it does not become {asked.status.value}",
+            state=wire.state(run),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobPage:
+    """Part of a list; ``following`` is where the next part begins, empty at the end."""
+
+    items: tuple[Any, ...]
+    following: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobQuery:
+    """Which part of a list."""
+
+    limit: int = 250
+    after: str = ""
+    status: str = ""
+    selection: str = ""
+    target: str = ""
+
+
+def page_of(rows: Iterator[tuple[str, Any]], wanted: JobQuery) -> JobPage:
+    """The first rows that fit the page."""
+    items: list[Any] = []
+    last = ""
+    for place, row in rows:
+        if len(items) == wanted.limit:
+            return JobPage(items=tuple(items), following=last)
+        items.append(row)
+        last = place
+    return JobPage(items=tuple(items), following="")
+
+
+def fits_job(row: JobRow, wanted: JobQuery) -> bool:
+    """Whether a job is among those wanted."""
+    selection = "CONTINUOUS" if row.continuous else "SNAPSHOT"
+    return (
+        wanted.status in ("", row.status.value)
+        and wanted.selection in ("", selection)
+        and (not wanted.target or wanted.target in row.targets)
+    )
+
+
+def fits_run(run: Run, wanted: JobQuery) -> bool:
+    """Whether an execution is among those wanted; ``target`` is its job."""
+    return wanted.status in ("", run.status.value) and wanted.target in ("", run.job_id)
+
 
 logger = logging.getLogger(__name__)
 

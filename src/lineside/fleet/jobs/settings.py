@@ -5,13 +5,105 @@ faults name them so.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 from lineside.core import InvalidError, LinesideError, decode
-from lineside.fleet.jobs.cron import Cron, parse_cron
+
+_MONTHS = ("JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC")
+_DAYS = ("SUN", "MON", "TUE", "WED", "THU", "FRI", "SAT")
+_PARTS = (
+    ("minutes", 0, 59, ()), ("hours", 0, 23, ()), ("day of month", 1, 31, ()),
+    ("month", 1, 12, _MONTHS), ("day of week", 1, 7, _DAYS), ("year", 1970, 2199, ()),
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cron:
+    """The numbers that each part allows, in the order of the expression."""
+
+    parts: tuple[frozenset[int], ...]
+
+    def starts_at(self, moment: datetime) -> bool:
+        """Whether a window opens in this minute."""
+        minutes, hours, *_ = self.parts
+        return moment.minute in minutes and moment.hour in hours and self.on_day(moment)
+
+    def on_day(self, moment: datetime) -> bool:
+        """Whether a window opens some time on this day."""
+        _, _, days, months, weekdays, years = self.parts
+        return (
+            moment.day in days
+            and moment.month in months
+            and moment.isoweekday() % 7 + 1 in weekdays
+            and moment.year in years
+        )
+
+
+def parse_cron(text: str) -> Cron:
+    """Read an expression, with ``cron(…)`` around it or without.
+
+    Raises:
+        InvalidError: it is none.
+    """
+    bare = text.removeprefix("cron(").removesuffix(")") if text.startswith("cron(") else text
+    parts = bare.split()
+    if len(parts) != len(_PARTS):
+        raise _cron_error(text, f"{len(_PARTS)} parts are needed, there are {len(parts)}")
+    return Cron(
+        parts=tuple(
+            frozenset(
+                number
+                for item in part.upper().split(",")
+                for number in _numbers(item, row, text=text)
+            )
+            for part, row in zip(parts, _PARTS, strict=True)
+        )
+    )
+
+
+def open_since(cron: Cron, *, minutes: int, now: datetime) -> datetime | None:
+    """When the window that is open now was opened, the latest of several; None: it is closed."""
+    minute = now.replace(second=0, microsecond=0)
+    for back in range(minutes + 1):
+        moment = minute - timedelta(minutes=back)
+        if moment + timedelta(minutes=minutes) > now and cron.starts_at(moment):
+            return moment
+    return None
+
+
+def _numbers(item: str, row: tuple[str, int, int, tuple[str, ...]], *, text: str) -> range:
+    name, low, high, names = row
+    span, _, step = item.partition("/")
+    if span in ("*", "?"):
+        first, last = low, high
+    else:
+        start, dash, end = span.partition("-")
+        first = _cron_number(start, names, text=text, name=name)
+        last = _cron_number(end, names, text=text, name=name) if dash else first
+        last = high if step and not dash else last
+    width = _cron_number(step, (), text=text, name=name) if step else 1
+    if not low <= first <= last <= high or width < 1:
+        raise _cron_error(text, f"{item!r} is out of range for {name} ({low} to {high})")
+    return range(first, last + 1, width)
+
+
+def _cron_number(text_of: str, names: tuple[str, ...], *, text: str, name: str) -> int:
+    if text_of in names:
+        return names.index(text_of) + 1
+    if not text_of.isascii() or not text_of.isdigit() or len(text_of) > 4:
+        raise _cron_error(text, f"{text_of[:20]!r} is no {name}")
+    return int(text_of)
+
+
+def _cron_error(text: str, why: str) -> InvalidError:
+    return InvalidError(
+        f"{text[:60]!r} is no cron expression: {why}", where="startTime",
+        fix="Write cron(0 22 ? * MON-FRI *).",
+    )  # fmt: skip
+
 
 MOST_PER_MINUTE = 1_000
 MOST_RETRIES = 10
@@ -244,3 +336,87 @@ def _moment(text: str, *, where: str) -> datetime | None:
             f"{text[:40]!r} is no time", where=where, fix="Write 2026-05-01T22:00Z."
         ) from error
     return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+MOST_LINKS = 32
+_MOST_DEPTH = 64
+_BEGINS = "${aws:iot:s3-presigned-url"
+_PLACEHOLDER = re.compile(r"\$\{aws:iot:s3-presigned-url(?:-v2)?:([^}\s]+)\}")
+
+
+class ObjectLinks(Protocol):
+    """Short-lived links to objects; safe from several threads."""
+
+    def check(self, url: str) -> None:
+        """``InvalidError`` where no link can be made to this object."""
+        ...
+
+    def link(self, url: str, *, seconds: int) -> str:
+        """A link that works for so long, to an object that was checked before; never raises."""
+        ...
+
+
+def asks_for_links(document: object) -> bool:
+    """Whether a link is to be made when a device gets the document."""
+    return any(_BEGINS in text for text, _ in _texts_of(document))
+
+
+def check_links(document: object, links: ObjectLinks | None) -> None:
+    """``InvalidError`` for placeholders that cannot be replaced."""
+    wanted: dict[str, None] = {}
+    for text, depth in _texts_of(document):
+        found = _PLACEHOLDER.findall(text)
+        if text.count(_BEGINS) != len(found):
+            raise _link_error(
+                "a placeholder without an object",
+                fix="Write ${aws:iot:s3-presigned-url:https://s3.region.amazonaws.com/bucket/key}.",
+            )
+        if found and depth > _MOST_DEPTH:
+            raise _link_error("a placeholder too deep inside", fix="Move it further out.")
+        wanted |= dict.fromkeys(found)
+    if len(wanted) > MOST_LINKS:
+        raise _link_error(f"{len(wanted)} presigned links", fix=f"Ask for at most {MOST_LINKS}.")
+    for url in wanted:
+        if links is None:
+            raise _link_error(
+                "the document asks for presigned links, and no store here makes them",
+                fix="Name the object by a URL that the device may read.",
+            )
+        links.check(url)
+
+
+def with_links(document: Any, links: ObjectLinks, *, seconds: int) -> Any:  # noqa: ANN401  any JSON
+    """The document, which was checked, with every placeholder replaced; keys stay as they are."""
+    match document:
+        case str():
+            return _PLACEHOLDER.sub(lambda found: links.link(found[1], seconds=seconds), document)
+        case Mapping() | list() | tuple() if not asks_for_links(document):
+            return document
+        case Mapping():
+            return {
+                key: with_links(value, links, seconds=seconds) for key, value in document.items()
+            }
+        case list() | tuple():
+            return [with_links(value, links, seconds=seconds) for value in document]
+        case _:
+            return document
+
+
+def _texts_of(document: object) -> Iterator[tuple[str, int]]:
+    """Every text that is a value, with how deep inside it stands."""
+    waiting: list[tuple[object, int]] = [(document, 0)]
+    while waiting:
+        value, depth = waiting.pop()
+        match value:
+            case str():
+                yield value, depth
+            case Mapping():
+                waiting += [(inner, depth + 1) for inner in value.values()]
+            case list() | tuple():
+                waiting += [(inner, depth + 1) for inner in value]
+            case _:
+                pass
+
+
+def _link_error(message: str, *, fix: str) -> InvalidError:
+    return InvalidError(message, where="document", fix=fix)

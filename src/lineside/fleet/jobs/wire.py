@@ -11,10 +11,10 @@ from typing import Any
 
 from lineside.core import encode, stable_id
 from lineside.fleet.contract import ExecutionStatus
-from lineside.fleet.jobs.book import JobRow
 from lineside.fleet.jobs.executions import Run, micros, seconds
 from lineside.fleet.jobs.names import arn_of, jobs_topic
 from lineside.fleet.jobs.rates import Tally
+from lineside.fleet.jobs.repository import JobRow
 from lineside.fleet.jobs.requests import JobRejectedError
 
 MOST_NOTIFIED = 10

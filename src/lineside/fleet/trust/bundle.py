@@ -29,10 +29,10 @@ from lineside.core import (
     sync_folder,
 )
 from lineside.fleet.contract import Target
+from lineside.fleet.trust.download import Part
 from lineside.fleet.trust.files import NAME
 from lineside.fleet.trust.repository import UpdateRepository
 from lineside.fleet.trust.roles import WHEELS, check_path, prefixed
-from lineside.fleet.trust.source import Part
 
 _LIST = "bundle.json"
 _EPOCH = (1980, 1, 1, 0, 0, 0)

@@ -56,14 +56,17 @@ from lineside.core import (
 )
 from lineside.fleet.contract import Progress, Target
 from lineside.fleet.trust.delta import DeltaSource
-from lineside.fleet.trust.download import UpdateLimits, fetch_target
+from lineside.fleet.trust.download import Source, UpdateLimits, fetch_target
 from lineside.fleet.trust.files import LAST_SNAPSHOT, TIMESTAMP
 from lineside.fleet.trust.roles import Signers, check_custom, check_path
-from lineside.fleet.trust.source import Source
 
 if TYPE_CHECKING:
     from lineside.fleet.trust.updater import MetadataUpdater
     from lineside.fleet.trust.verify import HeldMetadata, ReadFile
+import tempfile
+
+from lineside.core import NotFoundError
+from lineside.fleet.trust.download import FolderSource
 
 logger = logging.getLogger(__name__)
 
@@ -363,3 +366,50 @@ class UpdateClient:
         for path in self._metadata.glob("*.json"):
             if path.name not in {LAST_SNAPSHOT, *names} and not path.name.endswith(".root.json"):
                 path.unlink(missing_ok=True)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Vouched:
+    """A signed file and who signed it."""
+
+    target: Target
+    signers: Signers
+
+
+def vouched(folder: Path, *, sha256: str, clock: Clock) -> Vouched:
+    """What is signed of these bytes.
+
+    Args:
+        folder: a device's trust folder, asked for what it believed last; or a hub's, whose first
+            root is believed for this once.
+        sha256: of the file, hexadecimal.
+        clock: what expiry is judged by.
+
+    Raises:
+        NotFoundError: the folder is neither.
+        RefusedError: nobody signed them, or the folder does not hold.
+    """
+    if (folder / PINNED).exists():
+        client = UpdateClient(folder, source=FolderSource(folder), clock=clock)
+        client.recall()
+        return _found(client, sha256, where=str(folder))
+    try:
+        root = (folder / "metadata" / "1.root.json").read_bytes()
+    except OSError as error:
+        raise NotFoundError(
+            "no trust folder", where=str(folder), fix="Name a hub's or a device's trust folder."
+        ) from error
+    with tempfile.TemporaryDirectory(prefix="lineside-trust-") as scratch:
+        pin_root(Path(scratch), root)
+        client = UpdateClient(Path(scratch), source=FolderSource(folder), clock=clock)
+        client.refresh()
+        return _found(client, sha256, where=str(folder))
+
+
+def _found(client: UpdateClient, sha256: str, *, where: str) -> Vouched:
+    for path, target in sorted(client.targets().items()):
+        if target.sha256 == sha256:
+            return Vouched(target=client.target(path), signers=client.signers(path))
+    raise RefusedError(
+        "nobody signed this file", where=where, fix="Approve it on the hub, then try again."
+    )

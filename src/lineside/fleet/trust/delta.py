@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 from lineside.core import RefusedError, UnavailableError
-from lineside.fleet.trust.source import Part, Source
+from lineside.fleet.trust.download import Part, Source
 
 logger = logging.getLogger(__name__)
 

@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lineside.core import Clock, ConflictError, Digest, InvalidError, NotFoundError, need
-from lineside.fleet.contract import Release, Target
+from lineside.fleet.contract import Release, Target, version_key
 from lineside.fleet.trust.files import TIMESTAMP, MetadataFiles
 from lineside.fleet.trust.keys import drop_keys, new_key, read_keys, write_key
 from lineside.fleet.trust.roles import (
@@ -43,13 +43,13 @@ from lineside.fleet.trust.roles import (
     custom_of,
     unprefixed,
 )
-from lineside.fleet.versions import version_key
 
 if TYPE_CHECKING:
     from securesystemslib.signer import CryptoSigner
     from tuf.api.metadata import Root, Signed, Targets
 
     from lineside.fleet.trust.state import State
+from lineside.fleet.trust.roles import DEFAULT, NewTrust
 
 logger = logging.getLogger(__name__)
 
@@ -473,3 +473,55 @@ def _release_of(target: Target) -> Release:
         **words, digest=Digest(str(target.custom["digest"])), sha256=target.sha256,
         size_bytes=target.size_bytes, platforms=tuple(platforms),
     )  # fmt: skip
+
+
+def create_repository(
+    folder: Path,
+    *,
+    keys: Path,
+    clock: Clock,
+    read: ReadArchive,
+    settings: NewTrust | None = None,
+    lifetimes: Lifetimes | None = None,
+) -> UpdateRepository:
+    """Make a repository and its keys; nothing is signed for devices yet.
+
+    Args:
+        folder: of the repository.
+        keys: folder that the keys of root and targets are written to.
+        clock: what expiry counts from.
+        read: an archive that was published.
+        settings: how many keys, which groups of devices.
+        lifetimes: how long metadata may be believed.
+
+    Raises:
+        ConflictError: there is one.
+    """
+    need("tuf", extra="edge")
+    from lineside.fleet.trust.state import finish, fresh, sign_root
+
+    settings, lifetimes = settings or NewTrust(), lifetimes or Lifetimes()
+    files = MetadataFiles(folder)
+    with files.held():
+        if files.exists():
+            raise ConflictError(
+                "there is an update repository", where=str(folder), fix="Rotate its keys instead."
+            )
+        ids, made = {}, {}
+        names = (*OFFLINE, *ONLINE, DEFAULT, *(group.name for group in settings.groups))
+        for role in names:
+            home = keys if role in OFFLINE else folder / "online"
+            phrase = settings.passphrase if role in OFFLINE else b""
+            count = settings.root_keys if role == "root" else 1
+            role_keys = [new_key() for _ in range(count)]
+            for key in role_keys:
+                write_key(key, home, role=role, passphrase=phrase)
+                made[key.public_key.keyid] = key
+            ids[role] = [key.public_key.keyid for key in role_keys]
+        state = fresh(made, ids=ids, threshold=settings.threshold, groups=settings.groups)
+        now = clock.now()
+        sign_root(state, made, now=now, lifetimes=lifetimes)
+        roles = ["targets", *state.roles]
+        files.write(finish(state, roles, keys=made, now=now, lifetimes=lifetimes))
+    logger.info("update repository created folder=%s keys=%s", folder, keys)
+    return UpdateRepository(folder, clock=clock, read=read, lifetimes=lifetimes)

@@ -15,9 +15,8 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from lineside.core import InvalidError, parse_digest
-from lineside.fleet.contract import Release
+from lineside.fleet.contract import Release, version_key
 from lineside.fleet.trust.files import check_role_name
-from lineside.fleet.versions import version_key
 
 DEFAULT = "default"
 ONLINE = ("snapshot", "timestamp")

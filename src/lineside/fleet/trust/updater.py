@@ -21,9 +21,8 @@ from tuf.api.metadata import Metadata, Root
 from tuf.ngclient import FetcherInterface, Updater, UpdaterConfig
 
 from lineside.core import Clock, NotFoundError, RefusedError, UnavailableError
-from lineside.fleet.trust.download import UpdateLimits, read_metadata
+from lineside.fleet.trust.download import Source, UpdateLimits, read_metadata
 from lineside.fleet.trust.files import LAST_SNAPSHOT, TIMESTAMP
-from lineside.fleet.trust.source import Source
 from lineside.fleet.trust.verify import check_role_file, refusal_of
 
 _BASE = "metadata/"

@@ -14,8 +14,12 @@ from lineside.fleet.wire import (
     open_inference_pb2,
     open_inference_pb2_grpc,
 )
-from lineside.fleet.wire.inference import infer_from_wire, infer_to_wire, model_meta_to_wire
-from lineside.fleet.wire.inference_service import InferenceService
+from lineside.fleet.wire.inference import (
+    InferenceService,
+    infer_from_wire,
+    infer_to_wire,
+    model_meta_to_wire,
+)
 from lineside.fleet.wire.predictions import (
     prediction_from_wire,
     prediction_to_wire,

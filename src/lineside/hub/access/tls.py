@@ -19,7 +19,8 @@ from lineside.core import (
     UnavailableError,
     replace_durably,
 )
-from lineside.fleet import ServerCertificate, SiteAuthority, renewal_due, server_certificate
+from lineside.fleet import SiteAuthority, renewal_due, server_certificate
+from lineside.fleet.trust.certificate_authority import ServerCertificate
 from lineside.hub.config import HubConfig
 
 logger = logging.getLogger(__name__)

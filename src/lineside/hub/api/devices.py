@@ -11,14 +11,13 @@ from typing import Annotated, TypedDict
 from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import Response
 
-from lineside.fleet import (
+from lineside.fleet import EnrolledDevice, NewInvitation
+from lineside.fleet.enrolment import (
     CodeAnswer,
     CodeQuestion,
-    EnrolledDevice,
     EnrolmentAnswer,
     EnrolmentRequest,
     Invitation,
-    NewInvitation,
     PageAnswer,
     PageRequest,
     RenewalAnswer,

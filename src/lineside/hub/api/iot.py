@@ -23,29 +23,29 @@ from lineside.core import (
     UnavailableError,
     decode_json,
 )
-from lineside.fleet import (
-    Asked,
-    CancelExecution,
-    Code,
-    ExecutionName,
-    JobPage,
-    JobQuery,
-    JobRejectedError,
-    JobThereError,
-    JobTransitionError,
-    JobVersionError,
-    arn_of,
+from lineside.fleet import JobQuery
+from lineside.fleet.jobs.names import arn_of
+from lineside.fleet.jobs.operator import (
     described_job,
     described_run,
     job_answer,
     new_job,
-    read_body,
-    read_fields,
     reported_run,
     summary_of_job,
     summary_of_run,
     with_text,
 )
+from lineside.fleet.jobs.requests import (
+    Asked,
+    Code,
+    JobRejectedError,
+    JobThereError,
+    JobTransitionError,
+    JobVersionError,
+    read_body,
+    read_fields,
+)
+from lineside.fleet.jobs.service import CancelExecution, ExecutionName, JobPage
 from lineside.hub.access.auth import AccessKey, access_key
 from lineside.hub.access.permissions import Identity, may
 from lineside.hub.api.wire import Body, Hub, answer, aws_error, gives, signed_request

@@ -8,17 +8,10 @@ from typing import Annotated, Any, TypedDict
 from fastapi import APIRouter, Depends
 from fastapi.responses import Response
 
-from lineside.fleet import (
-    CancelExecution,
-    Execution,
-    ExecutionName,
-    Job,
-    JobQuery,
-    JobRow,
-    JobStatus,
-    NewJob,
-    Tally,
-)
+from lineside.fleet import Execution, Job, JobQuery, JobStatus, NewJob
+from lineside.fleet.jobs.rates import Tally
+from lineside.fleet.jobs.repository import JobRow
+from lineside.fleet.jobs.service import CancelExecution, ExecutionName
 from lineside.hub.api.wire import Hub, Limit, Page, answer, body_of, gives, listed
 
 router = APIRouter(prefix="/api/v1", tags=["jobs"])

@@ -9,15 +9,9 @@ from fastapi import APIRouter, Depends
 from fastapi.responses import Response
 
 from lineside.core import to_plain
-from lineside.fleet import (
-    Happening,
-    Release,
-    Rollout,
-    RolloutOrder,
-    RolloutPlan,
-    RolloutState,
-    Verdict,
-)
+from lineside.fleet import Release, Rollout, RolloutOrder, RolloutPlan, RolloutState
+from lineside.fleet.evidence import Verdict
+from lineside.fleet.rollout import Happening
 from lineside.hub.access.permissions import Identity
 from lineside.hub.api.wire import Hub, Page, Who, answer, body_of, gives, listed
 from lineside.hub.rollouts.rollout_service import NewRollout, RolloutDevice, RolloutView

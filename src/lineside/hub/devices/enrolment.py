@@ -32,33 +32,29 @@ from lineside.core import (
     encode,
     rfc3339,
 )
-from lineside.fleet import (
+from lineside.fleet import EnrolledDevice, Inventory, NewInvitation, SiteAuthority
+from lineside.fleet.enrolment import (
     SECRET_BYTES,
     CodeAnswer,
-    DeviceCertificate,
-    EnrolledDevice,
     EnrolmentAnswer,
     EnrolmentRequest,
-    Inventory,
     Invitation,
-    NewInvitation,
     PageAnswer,
     PageRequest,
     RenewalAnswer,
     RenewalRequest,
-    SiteAuthority,
-    check_groups,
-    check_proof,
     check_runs,
     fingerprint_of,
     page_hosts,
     page_message,
     renewal_message,
-    requested_key_digest,
     secret_digest,
     used,
     write_code,
 )
+from lineside.fleet.inventory import check_groups
+from lineside.fleet.trust.certificate_authority import DeviceCertificate
+from lineside.fleet.trust.device_keys import check_proof, requested_key_digest
 from lineside.hub.access.auth import Auth, TooManyError, revoke_keys_of_thing
 from lineside.hub.access.tls import hosts_of
 from lineside.hub.config import HubConfig

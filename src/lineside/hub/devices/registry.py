@@ -32,7 +32,8 @@ from lineside.core import (
     rfc3339,
     stable_id,
 )
-from lineside.fleet import ClockOffset, Presence, presence
+from lineside.fleet import Presence
+from lineside.fleet.inventory import ClockOffset, presence
 from lineside.hub.eventlog.topics import DeadLetterError, Reason, device_source, hub_source
 from lineside.hub.views import DeviceView
 from lineside.store import Documents, Logged, Records

@@ -14,7 +14,8 @@ from collections import deque
 from collections.abc import Sequence
 
 from lineside.core import UnavailableError
-from lineside.fleet import JobMessage, JobService
+from lineside.fleet import JobService
+from lineside.fleet.jobs.wire import JobMessage
 from lineside.links import Bus, Message
 
 logger = logging.getLogger(__name__)

@@ -7,7 +7,8 @@ from datetime import datetime
 from fastapi import APIRouter
 from fastapi.responses import HTMLResponse
 
-from lineside.fleet import Evidence, LiveLimits, Rollout, RolloutOrder, RolloutState
+from lineside.fleet import Evidence, Rollout, RolloutOrder, RolloutState
+from lineside.fleet.evidence import LiveLimits
 from lineside.hub.pages.answers import Mark
 from lineside.hub.pages.format import counted, milliseconds, number, percent
 from lineside.hub.pages.site import Ask

@@ -17,19 +17,19 @@ from lineside.core import Digest, NotFoundError, to_plain
 from lineside.fleet import (
     ExecutionStatus,
     JobDocument,
-    JobRow,
     JobService,
     JobStatus,
-    JobTransitionError,
     NewJob,
     Release,
     Rollout,
-    RolloutJob,
     RolloutPlan,
-    Tally,
     Target,
     ThingDirectory,
 )
+from lineside.fleet.jobs.rates import Tally
+from lineside.fleet.jobs.repository import JobRow
+from lineside.fleet.jobs.requests import JobTransitionError
+from lineside.fleet.rollout import RolloutJob
 from lineside.store import Documents
 
 PAUSED = "ROLLOUT_PAUSED"

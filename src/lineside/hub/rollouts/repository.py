@@ -24,7 +24,8 @@ from lineside.core import (
     stable_id,
     to_plain,
 )
-from lineside.fleet import Evidence, Judged, Rollout, TrialReport
+from lineside.fleet import Evidence, Rollout, TrialReport
+from lineside.fleet.evidence import Judged
 from lineside.hub.eventlog.ledger import Ledger
 from lineside.hub.eventlog.topics import DeadLetterError, Reason, hub_source
 from lineside.links import Message

@@ -37,29 +37,28 @@ from lineside.core import (
     stable_id,
 )
 from lineside.fleet import (
-    HUB,
-    Ask,
     ExecutionStatus,
-    Happening,
-    Judged,
     Release,
     Rollout,
-    RolloutFacts,
-    RolloutJob,
     RolloutOrder,
     RolloutPlan,
     RolloutState,
     ThingDirectory,
     TrialReport,
+    newer,
+)
+from lineside.fleet.evidence import Judged
+from lineside.fleet.rollout import Happening, RolloutJob, may_order, ordered
+from lineside.fleet.rollout_step import (
+    HUB,
+    Ask,
+    Begin,
+    RolloutFacts,
     Wait,
     applied,
     judged,
-    may_order,
-    newer,
     next_step,
-    ordered,
 )
-from lineside.fleet.rollout_step import Begin
 from lineside.hub.devices.registry import Devices
 from lineside.hub.eventlog.ledger import Ledger
 from lineside.hub.models.desired import Author, DesiredStates
