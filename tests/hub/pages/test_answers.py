@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from lineside.core import Plant, parse_plant
-from lineside.hub.pages.answers import answer_text, plan_of, plans_for, unsure_count
-from lineside.hub.pages.lines import mark_of, summary, trigger_text
+from lineside.hub.pages.answers import answer_text, mark_of, plan_of, plans_for, unsure_count
+from lineside.hub.pages.lines import summary, trigger_text
 from lineside.testing.events import prediction_of, small_plant
 from lineside.vision import (
     AnomalyAnswer,

@@ -8,7 +8,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from lineside.core import Inspection, Json, Plant
-from lineside.hub.pages.format import UNIT
+from lineside.hub.pages.format import (
+    UNIT,
+    span,
+)
 from lineside.vision import (
     AnomalyAnswer,
     BoxAnswer,
@@ -158,6 +161,21 @@ def unsure_count(prediction: Prediction) -> int:
     for answer in (prediction.count, prediction.anomaly):
         found += answer is not None and answer.decision is Decision.UNSURE
     return found
+
+
+def mark_of(state: str, prediction: Prediction | None, *, silent_s: float = 0.0) -> Mark:
+    """The state of a camera in shape and word; quiet when all is well."""
+    if state == "never":
+        return Mark(shape="bar", word="no picture yet", tone="warn")
+    if state == "no signal":
+        return Mark(shape="bar", word=f"no signal for {span(silent_s)}", tone="warn")
+    if prediction is None:
+        return Mark(shape="ring", word="live, nothing decides yet")
+    if prediction.state is not PictureState.OK:
+        return Mark(shape="square", word=str(prediction.state), tone="bad")
+    if unsure_count(prediction):
+        return Mark(shape="triangle", word="unsure", tone="warn")
+    return Mark(shape="ring", word="running")
 
 
 def plan_of(inspection: Inspection) -> Json:

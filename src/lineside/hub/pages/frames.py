@@ -6,9 +6,8 @@ from datetime import datetime
 from typing import Any
 
 from lineside.core import Inspection, Json, Plant, Region, decode, short, to_plain
-from lineside.hub.pages.answers import ANOMALY_WORDS, Mark, count_text, plan_of
+from lineside.hub.pages.answers import ANOMALY_WORDS, Mark, count_text, mark_of, plan_of
 from lineside.hub.pages.format import UNIT, milliseconds, number, percent, with_unit
-from lineside.hub.pages.lines import mark_of
 from lineside.hub.views import FrameView, PackageView, Trace, TraceStep
 from lineside.store import FrameRow
 from lineside.streams import Event, read_prediction

@@ -14,6 +14,7 @@ from lineside.hub.pages.answers import (
     Mark,
     Said,
     answer_text,
+    mark_of,
     plans_for,
     said_of,
     unsure_count,
@@ -63,7 +64,7 @@ from lineside.hub.views import CameraView, EventView, FrameView, PackageView
 from lineside.store import FrameRow
 from lineside.streams import PREDICTION_TYPE
 from lineside.twin import LineState, Order, SlotState, sensor_panel
-from lineside.vision import Decision, PictureState, Prediction
+from lineside.vision import Decision, PictureState
 
 LATENCY_LIMIT_MS = 150.0
 
@@ -135,21 +136,6 @@ class InspectionFacts:
     package: str
     package_name: str
     approved_by: str
-
-
-def mark_of(state: str, prediction: Prediction | None, *, silent_s: float = 0.0) -> Mark:
-    """The state of a camera in shape and word; quiet when all is well."""
-    if state == "never":
-        return Mark(shape="bar", word="no picture yet", tone="warn")
-    if state == "no signal":
-        return Mark(shape="bar", word=f"no signal for {span(silent_s)}", tone="warn")
-    if prediction is None:
-        return Mark(shape="ring", word="live, nothing decides yet")
-    if prediction.state is not PictureState.OK:
-        return Mark(shape="square", word=str(prediction.state), tone="bad")
-    if unsure_count(prediction):
-        return Mark(shape="triangle", word="unsure", tone="warn")
-    return Mark(shape="ring", word="running")
 
 
 def title_of(camera: CameraView, plant: Plant) -> str:
