@@ -11,7 +11,8 @@ from lineside.core import Digest, FrameId, Policy, digest_of
 from lineside.datasets import Sample
 from lineside.models import Engine, HealthLimits, Lineage, Manifest
 from lineside.training.tasks.anomaly.metrics import measure
-from lineside.training.tasks.metrics import Case, Measured
+from lineside.training.tasks.contract import Case
+from lineside.training.tasks.metrics import Measured
 from lineside.vision import (
     AnomalyRule,
     FrameRef,

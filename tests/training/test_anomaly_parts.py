@@ -27,7 +27,7 @@ from lineside.training.tasks.anomaly.learn import is_good, rule_of
 from lineside.training.tasks.anomaly.patches import CHANNELS
 from lineside.training.tasks.anomaly.perturb import KINDS, perturbed
 from lineside.training.tasks.anomaly.scorers import Covered, Scorer, Spread, Together
-from lineside.training.tasks.metrics import Case
+from lineside.training.tasks.contract import Case
 from lineside.vision import (
     HealthFigures,
     PictureState,

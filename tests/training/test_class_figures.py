@@ -9,7 +9,8 @@ from lineside.datasets import Sample
 from lineside.models import Manifest
 from lineside.testing.packages import bare_manifest
 from lineside.training.tasks.classify.metrics import measure
-from lineside.training.tasks.metrics import Case, Measured
+from lineside.training.tasks.contract import Case
+from lineside.training.tasks.metrics import Measured
 from lineside.vision import (
     Decision,
     FrameRef,

@@ -9,8 +9,8 @@ from lineside.core import FrameId, digest_of
 from lineside.datasets import Marked, Sample
 from lineside.models import Manifest
 from lineside.testing.packages import bare_manifest
+from lineside.training.tasks.contract import Case
 from lineside.training.tasks.count.metrics import in_words, measure, true_count
-from lineside.training.tasks.metrics import Case
 from lineside.vision import (
     CountAnswer,
     CountRule,

@@ -7,9 +7,9 @@ import pytest
 
 from lineside.core import Digest, FrameId
 from lineside.datasets import Sample
+from lineside.training.tasks.contract import Case
 from lineside.training.tasks.metrics import (
     MOST_LIMITS,
-    Case,
     Worst,
     bounded,
     lighting,

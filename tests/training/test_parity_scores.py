@@ -12,7 +12,7 @@ from lineside.datasets import Marked, Sample
 from lineside.models import LabelRule, Manifest
 from lineside.testing.packages import bare_manifest
 from lineside.training.evaluation.parity import paired_loss
-from lineside.training.tasks.metrics import Case
+from lineside.training.tasks.contract import Case
 from lineside.vision import (
     AnomalyAnswer,
     BoxAnswer,

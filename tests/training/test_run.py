@@ -109,12 +109,14 @@ def test_the_manifest_says_where_it_comes_from(presence_result: Done) -> None:
 def test_the_report_and_its_page_hold_the_evidence(presence_result: Done) -> None:
     result, folder = presence_result
     report = json.loads(result.report)
-    assert report["evidence"] == "validation part"
+    assert report["evidence"] == "pictures never trained on"
     assert report["validation_pictures"] == 6
-    assert {label["name"] for label in report["labels"]} == {"left", "centre", "right"}
-    assert all(label["limits"] for label in report["labels"])
+    thresholds = report["sections"]["Thresholds and calibration"]
+    assert {label["name"] for label in thresholds} == {"left", "centre", "right"}
+    assert set(report["limits"]) == {"left", "centre", "right"}
+    assert all(report["limits"].values())
     page = (folder / "report.html").read_text()
-    for needed in ("<h2>Figures</h2>", "Cuts and calibration", "few pictures", "<svg"):
+    for needed in ("<h2>Figures</h2>", "Thresholds and calibration", "few pictures", "<svg"):
         assert needed in page
     for foreign in ("http://", "https://", "<script", "src=", "@import", "url("):
         assert foreign not in page
@@ -199,7 +201,8 @@ def test_colour_is_learned_over_all_places_and_held_out_by_light(colours_result:
     result, _ = colours_result
     report = json.loads(result.report)
     assert report["evidence"] == "cross-validation"
-    assert set(report["left_out"]) == {"bright", "dim"}
+    left_out = report["sections"]["Groups left out, one by one"]
+    assert {row["group"] for row in left_out} == {"bright", "dim"}
     assert result.metrics["accuracy"].n == 48
     assert result.metrics["accuracy"].value >= 0.9
     assert report["confusion"]["empty / blue / red"]["classes"] == ["empty", "blue", "red"]
@@ -316,7 +319,7 @@ def test_pictures_that_cannot_be_placed_are_reported_and_not_learned_from(
     job = TrainJob(inspection=presence, data=str(data), crop_px=48, variants=1)
     result = train(job, tmp_path / "job")
     report = json.loads(result.report)
-    assert [note["where"] for note in report["refused"]] == ["odd.png"]
+    assert [note["where"] for note in report["skipped"]] == ["odd.png"]
     assert result.pictures == 10
     assert any("could not be placed" in warning for warning in report["warnings"])
 
@@ -328,7 +331,7 @@ def test_a_validation_part_of_the_training_group_is_called_a_leak(
     data = write(tmp_path / "data", shown, classes=False)
     job = TrainJob(inspection=presence, data=str(data), group="regex:(0[01])", crop_px=48)
     warnings = Package.read(train(job, tmp_path / "job").package).manifest.lineage.warnings
-    assert any("the split leaks" in warning for warning in warnings)
+    assert any("the data leaks" in warning for warning in warnings)
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,8 @@ from lineside.core import Digest, FrameId, InvalidError, digest_of
 from lineside.datasets import Sample
 from lineside.models import Manifest
 from lineside.testing.packages import bare_manifest
-from lineside.training.tasks.metrics import Case, Measured
+from lineside.training.tasks.contract import Case
+from lineside.training.tasks.metrics import Measured
 from lineside.training.tasks.segment.metrics import measure
 from lineside.vision import (
     Decision,

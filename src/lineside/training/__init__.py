@@ -8,7 +8,6 @@ Where things are, in the order of a training:
   (``tasks/<task>/learn``); each task has its networks and its figures (``metrics``) beside it, and
   what several share stands in ``common/``. ``run`` builds the package, ``evaluation/`` measures it,
   ``report/`` writes the report.
-* The task ``multilabel`` is driven from ``regions``.
 * ``evaluation/`` measures a package later; ``pipeline/``, ``search/`` and ``distributed/`` call
   ``run_job``.
 
@@ -49,7 +48,6 @@ from lineside.training.job import (
     write_job,
 )
 from lineside.training.pipeline import Ground, Pipeline, RunRecord, run_pipeline
-from lineside.training.report.label_report import Report
 from lineside.training.report.mlflow import track
 from lineside.training.report.task_report import (
     TaskReport,
@@ -77,7 +75,8 @@ from lineside.training.source import (
     open_labelled,
 )
 from lineside.training.tasks import Trained, Work
-from lineside.training.tasks.metrics import Case, Confusion, Measured, Worst, judge_all
+from lineside.training.tasks.contract import Case
+from lineside.training.tasks.metrics import Confusion, Measured, Worst, judge_all
 from lineside.training.tasks.table import measure_for
 from lineside.training.variants import (
     Latency,
@@ -108,7 +107,6 @@ __all__ = [
     "Parameter",
     "Pipeline",
     "Progress",
-    "Report",
     "RunRecord",
     "ScoreJob",
     "ScoredFrame",

@@ -9,9 +9,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
-from lineside.core import Clock, Task, digest_of, encode, replace_durably
+from lineside.core import Clock, digest_of, encode, replace_durably
 from lineside.datasets import Sample
 from lineside.models import (
     MANIFEST_SCHEMA,
@@ -29,8 +31,8 @@ from lineside.training.common.export import BOUND, ENGINE_FILE
 from lineside.training.evaluation.evaluate import (
     TRAINING_FILE,
     Appraised,
-    TrainingEvidence,
     appraise,
+    evidence_of,
 )
 from lineside.training.evaluation.shortcuts import Controls
 from lineside.training.job import (
@@ -48,28 +50,29 @@ from lineside.training.job import (
     read_result,
     write_job,
 )
-from lineside.training.regions import train_regions
 from lineside.training.report.task_report import task_page, task_report
 from lineside.training.source import Data, leaks_of, lineage_of, open_data
 from lineside.training.tasks import Trained, Work, check_settings, learner_for
 from lineside.training.tasks.contract import Parallel
+from lineside.training.tasks.metrics import judge_all
+
+_TELL_EVERY = 50
 
 
 def finish(job: TrainJob, trained: Trained, *, data: Data, work: Work) -> TrainResult:
     """Measure, control, report, and write package and result into the job's folder."""
     work.steps.at(90, "measuring")
     clock = work.steps.clock
-    evidence = TrainingEvidence(
-        pictures=tuple(sample.digest for sample in data.training),
-        majority={},
-        facts=dict(trained.baseline),
-    )
-    files = {TRAINING_FILE: encode(evidence)}
+    files = {TRAINING_FILE: encode(evidence_of(data.training, trained.baseline))}
     manifest = _with_golden(_manifest(job, trained, data=data), trained, work=work, clock=clock)
     bare = Package.read(build_package(manifest, _files(trained, files, work=work)))
     found = _appraised(bare, trained, data=data, work=work)
     work.steps.at(94, "looking for leaks")
-    looked = leaks_of(data, of_version=job.data.startswith("dataset://"))
+    looked = (
+        leaks_of(data, of_version=job.data.startswith("dataset://"))
+        if trained.find_leaks is None
+        else trained.find_leaks(data.validation)
+    )
     work.steps.at(96, "writing the report")
     report = task_report(
         job,
@@ -86,19 +89,33 @@ def finish(job: TrainJob, trained: Trained, *, data: Data, work: Work) -> TrainR
     lineage = replace(manifest.lineage, warnings=report.warnings)
     final = replace(manifest, metrics=dict(report.metrics), lineage=lineage)
     package = build_package(*inventoried(final, _files(trained, files, work=work)))
-    return _write(job, package, report=(raw, page), manifest=final, data=data, work=work)
+    return _write(job, package, report=(raw, page), manifest=final, work=work)
 
 
 def _appraised(package: Package, trained: Trained, *, data: Data, work: Work) -> Appraised | None:
-    if not data.validation:
+    """The package on what was held out, else what networks said of pictures they had not seen."""
+
+    def tell() -> None:
+        work.steps.at(92, "measuring")
+
+    cases = list(trained.cases)
+    if data.validation:
+        cases = []
+        judged = judge_all(package, data.validation, files=data.files, clock=work.steps.clock)
+        for number, case in enumerate(judged, start=1):
+            cases.append(case)
+            if number % _TELL_EVERY == 0:
+                tell()
+    if not cases:
         return None
     return appraise(
         package,
-        data.validation,
+        cases,
         baseline=trained.baseline,
         files=data.files,
         clock=work.steps.clock,
-        tell=lambda: work.steps.at(92, "measuring"),
+        tell=tell,
+        unseen=bool(data.validation),
     )
 
 
@@ -120,13 +137,22 @@ def _manifest(job: TrainJob, trained: Trained, *, data: Data) -> Manifest:
             bound=BOUND,
         ),
         golden=(),
-        lineage=lineage_of(job, data=data, warnings=trained.warnings, pictures=len(data.training)),
+        lineage=lineage_of(
+            job,
+            data=data,
+            warnings=trained.warnings,
+            pictures=len(data.training) - len(trained.refused),
+        ),
         classes=trained.classes,
         detect=trained.detect,
         count=trained.count,
         mask=trained.mask,
         anomaly=trained.anomaly,
         template=trained.template,
+        reference_file=trained.reference_file,
+        reference_digest=digest_of(trained.files[trained.reference_file])
+        if trained.reference_file
+        else "",
     )
 
 
@@ -136,17 +162,23 @@ def _with_golden(manifest: Manifest, trained: Trained, *, work: Work, clock: Clo
     answerer = answerer_for(package, clock=clock)
     golden = []
     for number, sample in enumerate(trained.golden):
-        place = Place(image=work.picture(sample), template=work.template(sample))
+        matrix = trained.matrices[number] if trained.matrices else None
+        place = Place(image=work.picture(sample), matrix=matrix, template=work.template(sample))
         said = answerer.golden(place)
         golden.append(
             Golden(
                 file=_picture_name(f"golden/{number}", work.files(sample.digest)),
                 digest=sample.digest,
-                logits=tuple(tuple(float(value) for value in row) for row in said),
+                logits=_nested(said),
+                matrix=() if matrix is None else _nested(matrix),
                 template_file=_template_name(number, sample, work=work),
             )
         )
     return replace(manifest, golden=tuple(golden))
+
+
+def _nested(values: NDArray[np.floating]) -> tuple[tuple[float, ...], ...]:
+    return tuple(tuple(float(value) for value in row) for row in values)
 
 
 def _template_name(number: int, sample: Sample, *, work: Work) -> str:
@@ -176,7 +208,6 @@ def _write(
     *,
     report: tuple[bytes, bytes],
     manifest: Manifest,
-    data: Data,
     work: Work,
 ) -> TrainResult:
     metrics: dict[str, Metric] = dict(manifest.metrics)
@@ -184,7 +215,7 @@ def _write(
         digest=Package.read(package).digest,
         metrics=metrics,
         seconds=round(work.steps.spent_s, 3),
-        pictures=len(data.training),
+        pictures=manifest.lineage.pictures,
     )
     named = ((PACKAGE_FILE, package), (REPORT_FILE, report[0]), (PAGE_FILE, report[1]))
     for name, content in named:
@@ -263,8 +294,6 @@ def run_job(
         _threads(THREADS),
         open_data(job, clock=clock, records_url=records_url, blobs_url=blobs_url) as data,
     ):
-        if job.inspection.task is Task.MULTILABEL:
-            return train_regions(job, data, folder=folder, steps=steps)
         work = Work(
             folder=folder,
             steps=steps,

@@ -38,8 +38,8 @@ from lineside.training.evaluation.evaluate import training_evidence
 from lineside.training.evaluation.parity import metrics_of, paired_loss
 from lineside.training.report.page_parts import metrics_table, page, section, table, warnings
 from lineside.training.source import Opened, is_told
-from lineside.training.tasks.contract import MOST_BYTES, Files
-from lineside.training.tasks.metrics import Case, judge_all
+from lineside.training.tasks.contract import MOST_BYTES, Case, Files
+from lineside.training.tasks.metrics import judge_all
 from lineside.vision import Frame, PictureState, decode_picture, open_frame
 
 

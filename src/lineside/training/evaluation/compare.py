@@ -20,9 +20,9 @@ from lineside.models import Change, Comparison, Package, Predictor, Speed
 from lineside.training.evaluation.evaluate import training_evidence
 from lineside.training.evaluation.parity import changed_answers, metrics_of, right_or_not
 from lineside.training.source import is_told, open_version
-from lineside.training.tasks.contract import MOST_BYTES, Files
+from lineside.training.tasks.contract import MOST_BYTES, Case, Files
 from lineside.training.tasks.count.metrics import in_words
-from lineside.training.tasks.metrics import Case, is_defective, judge_all
+from lineside.training.tasks.metrics import is_defective, judge_all
 from lineside.vision import Decision, Frame, PictureState, Prediction, open_frame
 
 _ANOMALY = {

@@ -6,47 +6,35 @@ the one before.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lineside.core import Clock, Digest, InvalidError, decode
 from lineside.datasets import Leak, Sample, crossing
-from lineside.models import Manifest, Metric, Package, Predictor
-from lineside.training.evaluation.label_shortcuts import region_controls
+from lineside.models import Metric, Package
 from lineside.training.evaluation.shortcuts import Controls, Judged, controls_of
 from lineside.training.source import is_told, leak_warning
-from lineside.training.tasks.contract import MOST_BYTES, Files
-from lineside.training.tasks.metrics import Case, Confusion, Measured, Worst, judge_all
-from lineside.training.tasks.multilabel.heads import Head, HeadPlan, Output
-from lineside.training.tasks.multilabel.metrics import (
-    Answered,
-    Judge,
-    Majority,
-    accuracy_of,
-    figures,
-    per_class,
-)
+from lineside.training.tasks.contract import MAJORITY, MOST_BYTES, Case, Files
+from lineside.training.tasks.metrics import Confusion, Measured, Worst, judge_all
 from lineside.training.tasks.table import measure_for
 from lineside.vision import (
     Decision,
     LimitRow,
-    PictureState,
     ReliabilityBin,
     decode_picture,
     draw_heat,
     mask_of,
-    open_frame,
     thumbnail,
 )
 
-_TELL_EVERY = 50
+TRAINING_FILE = "evidence/training.json"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Appraised:
-    """What was found.
+    """Figures, shortcut tests and pictures of one evaluation.
 
     Attributes:
         pictures: JPEG thumbnails of the worst mistakes, by name of the picture.
@@ -59,28 +47,26 @@ class Appraised:
 
 def appraise(
     package: Package,
-    samples: Sequence[Sample],
+    cases: Sequence[Case],
     *,
     baseline: Mapping[str, float],
     files: Files,
     clock: Clock,
     tell: Callable[[], None] = lambda: None,
+    unseen: bool = True,
 ) -> Appraised:
-    """Judge every picture, compute the figures of the task, and carry the controls out.
+    """Compute the figures of judged pictures, and carry the shortcut tests out.
 
     Args:
         package: what is measured.
-        samples: at least one, with the truth that the task needs.
+        cases: at least one, with the truth that the task needs.
         baseline: facts of the training pictures (``Trained.baseline``).
         files: gives the bytes of a picture, mask or template.
         clock: for the predictor.
         tell: called now and then; it may raise to stop.
+        unseen: False where the package has learned from these pictures, which others judged: it
+            judges none of them again.
     """
-    cases: list[Case] = []
-    for case in judge_all(package, samples, files=files, clock=clock):
-        cases.append(case)
-        if len(cases) % _TELL_EVERY == 0:
-            tell()
     measure = measure_for(package.manifest.task)
     measured = measure(cases, manifest=package.manifest, baseline=baseline)
     controls = controls_of(
@@ -93,13 +79,11 @@ def appraise(
             files=files,
             clock=clock,
             tell=tell,
+            unseen=unseen,
         )
     )
     pictures = mistake_pictures(cases, measured.mistakes, files=files)
     return Appraised(measured=measured, controls=controls, pictures=pictures)
-
-
-TRAINING_FILE = "evidence/training.json"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,6 +101,23 @@ class TrainingEvidence:
     facts: dict[str, float] = field(default_factory=dict)
     schema: str = "lineside.training-evidence/1"
 
+    @property
+    def baseline(self) -> dict[str, float]:
+        """Everything as ``Trained.baseline`` has it."""
+        return {**self.facts, **{f"{MAJORITY}{name}": n for name, n in self.majority.items()}}
+
+
+def evidence_of(samples: Sequence[Sample], baseline: Mapping[str, float]) -> TrainingEvidence:
+    """What a package says of the pictures it was trained on."""
+    often = {
+        n.removeprefix(MAJORITY): int(v) for n, v in baseline.items() if n.startswith(MAJORITY)
+    }
+    return TrainingEvidence(
+        pictures=tuple(sample.digest for sample in samples),
+        majority=often,
+        facts={name: v for name, v in baseline.items() if not name.startswith(MAJORITY)},
+    )
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evaluation:
@@ -128,7 +129,7 @@ class Evaluation:
         limits: per score, escapes against over-rejects at every cut.
         slices: by group, lighting or kind: slice → name → figure.
         controls: what a shortcut would reach on the same pictures.
-        pictures: of regions, every answer.
+        pictures: of labels, every answer.
         thumbnails: JPEG of the worst mistakes, by name of the picture; not part of the JSON.
         leaking: pairs that stand on both sides of the split.
         warnings: sentences to stand beside every figure, such as a declared leak.
@@ -142,7 +143,7 @@ class Evaluation:
     reliability: Mapping[str, tuple[ReliabilityBin, ...]] = field(default_factory=dict)
     mistakes: tuple[Worst, ...] = ()
     controls: Controls = field(default_factory=Controls)
-    pictures: tuple[Answered, ...] = ()
+    pictures: tuple[object, ...] = ()
     thumbnails: Mapping[str, bytes] = field(default_factory=dict)
     leaking: int = 0
     warnings: tuple[str, ...] = ()
@@ -170,60 +171,13 @@ def evaluate(
     """
     evidence = training_evidence(package)
     refuse_overlap(samples, evidence)
-    if package.manifest.rules:
-        found = _of_regions(package, samples, evidence=evidence, files=files, clock=clock)
-    else:
-        found = _of_task(package, samples, evidence=evidence, files=files, clock=clock)
-    leaking = len(crossing(leaks))
-    return replace(found, leaking=leaking, warnings=(*found.warnings, *leak_warning(leaking)))
-
-
-def _of_regions(
-    package: Package,
-    samples: Sequence[Sample],
-    *,
-    evidence: TrainingEvidence,
-    files: Callable[[Digest], bytes],
-    clock: Clock,
-) -> Evaluation:
-    answered = answer_all(package, samples, read=lambda s: files(s.digest), clock=clock)
-    judged = [picture for picture in answered if picture.answers]
-    if not judged:
-        raise _unlabelled(package)
-    metrics = figures(judged, majority=evidence.majority)
-    controls = region_controls(
-        package,
-        judged,
-        metrics=metrics,
-        majority=evidence.majority,
-        answer_all=answer_all,
-        files=files,
-        clock=clock,
-    )
-    return Evaluation(
-        metrics=metrics,
-        per_class=per_class(judged),
-        confusion=confusion_of(judged),
-        slices=by_group(judged, majority=evidence.majority),
-        controls=controls,
-        pictures=tuple(answered),
-        warnings=controls.warnings,
-    )
-
-
-def _of_task(
-    package: Package,
-    samples: Sequence[Sample],
-    *,
-    evidence: TrainingEvidence,
-    files: Callable[[Digest], bytes],
-    clock: Clock,
-) -> Evaluation:
     told = [sample for sample in samples if is_told(sample)]
     if not told:
         raise _unlabelled(package)
-    looked = appraise(package, told, baseline=evidence.facts, files=files, clock=clock)
+    cases = list(judge_all(package, told, files=files, clock=clock))
+    looked = appraise(package, cases, baseline=evidence.baseline, files=files, clock=clock)
     found = looked.measured
+    leaking = len(crossing(leaks))
     return Evaluation(
         metrics=found.metrics,
         per_class=found.per_class,
@@ -233,8 +187,10 @@ def _of_task(
         reliability=found.reliability,
         mistakes=found.mistakes,
         controls=looked.controls,
+        pictures=found.pictures,
         thumbnails=looked.pictures,
-        warnings=(*found.warnings, *looked.controls.warnings),
+        leaking=leaking,
+        warnings=(*found.warnings, *looked.controls.warnings, *leak_warning(leaking)),
     )
 
 
@@ -245,32 +201,6 @@ def _unlabelled(package: Package) -> InvalidError:
         where="data",
         fix=f"It answers {names}." if names else f"It answers the task {package.manifest.task}.",
     )
-
-
-def answer_all(
-    package: Package,
-    samples: Sequence[Sample],
-    *,
-    read: Callable[[Sample], bytes],
-    clock: Clock,
-) -> list[Answered]:
-    """Every picture's answers against its labels, refused pictures included."""
-    predictor = Predictor(package, clock=clock)
-    judge = Judge(plan=plan_of(package.manifest))
-    found = []
-    for sample in samples:
-        frame = open_frame(
-            read(sample),
-            camera="evaluation",
-            captured_at=sample.captured_at or clock.now(),
-            max_bytes=64_000_000,
-        )
-        said = predictor.predict_single(frame)
-        if said.state is PictureState.OK:
-            found.append(judge.judged(sample, said.labels))
-        else:
-            found.append(judge.refused(sample, state=said.state, reason=said.reason))
-    return found
 
 
 def training_evidence(package: Package) -> TrainingEvidence:
@@ -292,61 +222,6 @@ def refuse_overlap(samples: Sequence[Sample], evidence: TrainingEvidence) -> Non
             where="data",
             fix="Name other pictures, or the part that was held out (--part test).",
         )
-
-
-def plan_of(manifest: Manifest) -> HeadPlan:
-    """The heads behind a manifest's rules."""
-    regions = tuple(crop.region for crop in manifest.prepare.crops)
-    outputs = tuple(
-        Output(
-            row=regions.index(rule.region),
-            place=rule.output,
-            name=rule.name,
-            region=rule.region,
-            label=rule.label,
-        )
-        for rule in manifest.rules
-    )
-    classes: dict[tuple[str, ...], list[int]] = {}
-    heads: list[Head] = []
-    for row, region in enumerate(regions):
-        rules = [rule for rule in manifest.rules if rule.region == region]
-        labels = tuple(rule.label for rule in rules)
-        if rules and rules[0].is_class:
-            classes.setdefault(labels, []).append(row)
-        else:
-            heads.append(Head(rows=(row,), labels=labels, exclusive=False))
-    heads += [Head(rows=tuple(r), labels=c, exclusive=True) for c, r in classes.items()]
-    return HeadPlan(heads=tuple(heads), outputs=outputs, regions=regions)
-
-
-def confusion_of(pictures: Sequence[Answered]) -> dict[str, Confusion]:
-    """Counts per presence label, and per class list over all regions that share it."""
-    tables: dict[str, tuple[tuple[str, ...], list[list[int]]]] = {}
-    for picture in pictures:
-        for answer in picture.answers:
-            key = answer.kind
-            empty = [[0] * (len(answer.classes) + 1) for _ in answer.classes]
-            _, rows = tables.setdefault(key, (answer.classes, empty))
-            rows[answer.truth][answer.predicted] += 1  # unsure is -1: the last column
-    return {
-        key: Confusion(classes=classes, rows=tuple(tuple(row) for row in rows))
-        for key, (classes, rows) in tables.items()
-    }
-
-
-def by_group(pictures: Sequence[Answered], *, majority: Majority) -> dict[str, dict[str, Metric]]:
-    """Slices of region answers: accuracy per group, where there are groups."""
-    found = slices(pictures, majority=majority)
-    return {"group": found} if found else {}
-
-
-def slices(pictures: Sequence[Answered], *, majority: Majority) -> dict[str, Metric]:
-    """Accuracy per group, where there are groups."""
-    return {
-        group: accuracy_of([p for p in pictures if p.sample.group == group], majority=majority)
-        for group in sorted({picture.sample.group for picture in pictures} - {""})
-    }
 
 
 _WIDTH_PX = 240

@@ -12,8 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lineside.models import Package
-from lineside.training.tasks.contract import MOST_BYTES, Files
-from lineside.training.tasks.metrics import Case
+from lineside.training.tasks.contract import MOST_BYTES, Case, Files
 from lineside.vision import (
     Matrix,
     PoseFinder,

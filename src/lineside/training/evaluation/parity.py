@@ -17,15 +17,15 @@ from numpy.typing import NDArray
 
 from lineside.core import InvalidError
 from lineside.models import Loss, Manifest, Metric, Package
-from lineside.training.evaluation.evaluate import plan_of, training_evidence
+from lineside.training.evaluation.evaluate import training_evidence
+from lineside.training.tasks.contract import Case
 from lineside.training.tasks.count.metrics import true_count
 from lineside.training.tasks.detect.metrics import picture_of
-from lineside.training.tasks.metrics import Case, is_defective, owners
-from lineside.training.tasks.multilabel.metrics import Answered, Judge, figures
+from lineside.training.tasks.metrics import is_defective, owners
+from lineside.training.tasks.multilabel.metrics import answered_of
 from lineside.training.tasks.table import measure_for
 from lineside.vision import (
     Decision,
-    PictureState,
     Prediction,
     auroc,
     bootstrap,
@@ -114,7 +114,7 @@ def right_or_not(cases: Sequence[Case], manifest: Manifest) -> list[bool | None]
     """
     match manifest.task:
         case "multilabel":
-            judged = _judged(cases, manifest)
+            judged = answered_of(cases, manifest)
             return [each.exact if each.answers else None for each in judged]
         case "classify":
             return [_class_right(case) for case in cases]
@@ -187,28 +187,16 @@ def _share(rows: Rows) -> float:
 
 
 def _of_labels(cases: Sequence[Case], manifest: Manifest) -> Scored:
-    answered = _judged(cases, manifest)
+    answered = answered_of(cases, manifest)
     rows = [(sum(a.right for a in each.answers), len(each.answers)) for each in answered]
     return _scored_where("accuracy", rows, figure=_share, told=[bool(row[1]) for row in rows])
-
-
-def _judged(cases: Sequence[Case], manifest: Manifest) -> list[Answered]:
-    judge = Judge(plan=plan_of(manifest))
-    return [
-        judge.judged(case.sample, case.prediction.labels)
-        if case.prediction.state is PictureState.OK
-        else judge.refused(case.sample, state=case.prediction.state, reason="")
-        for case in cases
-    ]
 
 
 def metrics_of(package: Package, cases: Sequence[Case]) -> dict[str, Metric]:
     """The figures of the task, of these answers; unlike a training's without controls."""
     evidence = training_evidence(package)
     manifest = package.manifest
-    if manifest.rules:
-        return figures(_judged(cases, manifest), majority=evidence.majority)
-    measured = measure_for(manifest.task)(cases, manifest=manifest, baseline=evidence.facts)
+    measured = measure_for(manifest.task)(cases, manifest=manifest, baseline=evidence.baseline)
     return dict(measured.metrics)
 
 

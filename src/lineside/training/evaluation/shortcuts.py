@@ -23,10 +23,9 @@ from lineside.datasets import Sample
 from lineside.models import Metric, Package
 from lineside.training.evaluation.baselines import TOGETHER, Question, reached, trivial_figures
 from lineside.training.evaluation.inpainting import erased, marked_area, refiller_of
-from lineside.training.tasks.contract import MOST_BYTES, Files
+from lineside.training.tasks.contract import MOST_BYTES, Case, Files
 from lineside.training.tasks.metrics import (
     GOOD_NAMES,
-    Case,
     Measure,
     Measured,
     bounded,
@@ -219,6 +218,7 @@ _NORMALISED = (
     "count_mae",
 )
 _OVERLAP = "f1_iou"
+_MOST_LABELS = 8
 
 T = TypeVar("T")
 
@@ -233,6 +233,7 @@ class Judged:
         measure: computes the figures of the task again.
         baseline: facts of the training pictures.
         tell: called now and then; it may raise to stop.
+        unseen: False where the package has learned from these pictures: it judges none again.
     """
 
     package: Package
@@ -243,11 +244,14 @@ class Judged:
     files: Files
     clock: Clock
     tell: Callable[[], None] = lambda: None
+    unseen: bool = True
 
 
 def controls_of(judged: Judged) -> Controls:
     """Carry every control out that the pictures allow."""
     alone = tuple(_alone(judged))
+    if not judged.unseen:
+        return with_sentences(Controls(alone=alone))
     judged.tell()
     plain, normalised_figures = _normalised(judged)
     judged.tell()
@@ -274,6 +278,11 @@ def questions_of(task: str, cases: Sequence[Case], *, labels: Sequence[str]) -> 
         counts = [_count(case.sample) for case in cases]
         truth = np.array([-1 if one is None else one for one in counts])
         return [Question(kind="count", truth=truth, owners=owned)]
+    if task == "multilabel":
+        return [
+            Question(kind="yes", truth=_presence(cases, label), owners=owned, of=label)
+            for label in labels[:_MOST_LABELS]
+        ]
     places = {label: place for place, label in enumerate(labels)}
     named = [[places[name] for name in case.sample.labels if name in places] for case in cases]
     truth = np.array([some[0] if len(some) == 1 else -1 for some in named])
@@ -281,6 +290,12 @@ def questions_of(task: str, cases: Sequence[Case], *, labels: Sequence[str]) -> 
         Question(kind="class", truth=truth, owners=owned),
         *_yes_or_no(truth, labels, owned=owned),
     ]
+
+
+def _presence(cases: Sequence[Case], label: str) -> NDArray[np.int64]:
+    """Whether each picture shows a label; -1 where nobody judged it."""
+    samples = [case.sample for case in cases]
+    return np.array([int(label in s.labels) if label in s.known else -1 for s in samples])
 
 
 def _yes_or_no(
@@ -308,6 +323,8 @@ def _alone(judged: Judged) -> list[Alone]:
     cases = spread(judged.cases, MOST_LOOKED_AT)
     manifest = judged.package.manifest
     labels = manifest.classes.labels if manifest.classes is not None else manifest.labels
+    if manifest.rules:
+        labels = tuple(rule.name for rule in manifest.rules if not rule.is_class)
     asked = questions_of(manifest.task, cases, labels=labels)
     figures = trivial_figures([case.sample for case in cases], files=judged.files)
     return [

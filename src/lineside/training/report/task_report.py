@@ -38,6 +38,12 @@ NOT_MEASURED = (
 )
 
 
+CROSS_VALIDATED = (
+    "no validation part: figures are of cross-validation; pictures of another day, light or camera "
+    "position may do worse"
+)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskReport:
     """Everything a training has to show for itself.
@@ -98,8 +104,8 @@ def task_report(
         task=manifest.task,
         dataset=data.name,
         data_digest=data.digest,
-        evidence="pictures never trained on" if measured else "",
-        training_pictures=len(data.training),
+        evidence=_evidence(data, measured),
+        training_pictures=manifest.lineage.pictures,
         validation_pictures=len(data.validation),
         metrics=found.metrics,
         per_class=found.per_class,
@@ -112,7 +118,7 @@ def task_report(
         slices=found.slices,
         mistakes=found.mistakes,
         sections=trained.sections,
-        skipped=data.skipped,
+        skipped=(*data.skipped, *trained.refused),
         leaks=tuple(looked.leaks[:_MOST_LEAKS]),
         leaking=leaking,
         leaks_by=looked.how,
@@ -122,10 +128,17 @@ def task_report(
             *controls.warnings,
             *leak_warning(leaking),
             *(() if measured else (NOT_MEASURED,)),
+            *((CROSS_VALIDATED,) if measured and not data.validation else ()),
             *((job.note,) if job.note else ()),
         ),
         seed=job.seed,
     )
+
+
+def _evidence(data: Data, measured: Measured | None) -> str:
+    if measured is None:
+        return ""
+    return "pictures never trained on" if data.validation else "cross-validation"
 
 
 _MOST_SHOWN = 400

@@ -1,8 +1,7 @@
-"""How each task is learned: one folder a task, behind one contract.
+"""Learning each task: one folder a task, behind one contract.
 
-Main names: ``Work``, ``Trained``, ``learner_for``, ``check_settings``. Not here: regions on a
-registered view (``lineside.training.regions``), putting the package together
-(``lineside.training.run``).
+Main names: ``Work``, ``Trained``, ``learner_for``, ``check_settings``. Not here: the package that a
+training ends with (``lineside.training.run``).
 """
 
 from lineside.training.tasks.contract import Learner, Trained, Work

@@ -6,7 +6,7 @@ sample says ``split == Part.VALID`` are the first choice for it. What the packag
 never handed in.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, TypeVar
@@ -17,9 +17,10 @@ from numpy.typing import NDArray
 from torch.nn import Parameter
 
 from lineside.core import Digest
-from lineside.datasets import Leak, Sample
+from lineside.datasets import Leak, Sample, Skipped
 from lineside.models import HealthLimits
 from lineside.training.job import Steps, TrainJob
+from lineside.training.source import LookedFor
 from lineside.vision import (
     AnomalyRule,
     ClassRule,
@@ -27,6 +28,8 @@ from lineside.vision import (
     DetectRule,
     LabelRule,
     MaskRule,
+    Matrix,
+    Prediction,
     Prepare,
     decode_picture,
 )
@@ -80,12 +83,31 @@ def _gradient(parameter: Parameter) -> torch.Tensor:
 
 
 MOST_BYTES = 64_000_000
+MAJORITY = "majority/"
+"""Begins the facts of a baseline that are the commonest truth of a label or region."""
 
 
 class Files(Protocol):
     """Gives the bytes of a picture, mask or template by digest."""
 
     def __call__(self, digest: Digest, /) -> bytes: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Case:
+    """A labelled picture and what the package said of it.
+
+    Attributes:
+        heat: (height, width) float32 on the picture's pixels, higher is more defective, comparable
+            between pictures; None where the task gives no map.
+        truth_mask: (height, width) bool; None where nobody drew one (a good picture has one without
+            defect).
+    """
+
+    sample: Sample
+    prediction: Prediction
+    heat: NDArray[np.float32] | None = None
+    truth_mask: NDArray[np.bool_] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -110,6 +132,10 @@ class Work:
     leaks: tuple[Leak, ...] = ()
     parallel: Parallel = field(default_factory=Parallel)
     cache: Path | None = None
+
+    def encoded(self, sample: Sample) -> bytes:
+        """The picture's file."""
+        return self.files(sample.digest)
 
     def picture(self, sample: Sample) -> NDArray[np.uint8]:
         """(height, width, 3) uint8 RGB; ``InvalidError`` names the sample."""
@@ -144,7 +170,8 @@ class Trained:
         golden: up to three training samples that the package carries with their answers.
         labels: names the package can answer, in order.
         baseline: facts behind the trivial baseline: ``majority`` (place of the commonest class in
-            ``labels``), ``median_count``, ``mean_count``, ``defect_share``, ``base_rate/<label>``.
+            ``labels``; ``majority/<name>`` of labels and regions), ``median_count``,
+            ``mean_count``, ``defect_share``, ``base_rate/<label>``.
         warnings: sentences that stand beside every figure.
         held_out: figures on training pictures by networks that had not seen them, by name → value;
             shown apart from the package's own.
@@ -152,6 +179,12 @@ class Trained:
             ``rmse``, ….
         sections: further facts for the report, JSON-like, by title.
         files: further files of the package, by name.
+        reference_file: which of them shows the reference view; "" where nothing is registered.
+        matrices: reference px → picture px of each golden sample; empty without a reference view.
+        refused: training pictures that were not learned from.
+        cases: held-out training pictures with the answers of networks that had not seen them;
+            they are measured where the data has no part to measure on.
+        find_leaks: compares the learned pictures with others; None for the usual way.
     """
 
     network: bytes
@@ -173,6 +206,11 @@ class Trained:
     history: Sequence[Mapping[str, float]] = ()
     sections: Mapping[str, object] = field(default_factory=dict)
     files: Mapping[str, bytes] = field(default_factory=dict)
+    reference_file: str = ""
+    matrices: Sequence[Matrix] = ()
+    refused: tuple[Skipped, ...] = ()
+    cases: Sequence[Case] = ()
+    find_leaks: Callable[[Sequence[Sample]], LookedFor] | None = None
 
 
 class Learner(Protocol):

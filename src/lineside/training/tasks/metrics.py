@@ -18,13 +18,12 @@ from numpy.typing import NDArray
 from lineside.core import Clock, Digest
 from lineside.datasets import Sample
 from lineside.models import Manifest, Metric, Package, Predictor
-from lineside.training.tasks.contract import MOST_BYTES, Files
+from lineside.training.tasks.contract import MOST_BYTES, Case, Files
 from lineside.vision import (
     GOOD_LABELS,
     Interval,
     LimitRow,
     PictureState,
-    Prediction,
     ReliabilityBin,
     bootstrap,
     decode_picture,
@@ -41,23 +40,6 @@ class Confusion:
 
     classes: tuple[str, ...]
     rows: tuple[tuple[int, ...], ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Case:
-    """A labelled picture and what the package said of it.
-
-    Attributes:
-        heat: (height, width) float32 on the picture's pixels, higher is more defective, comparable
-            between pictures; None where the task gives no map.
-        truth_mask: (height, width) bool; None where nobody drew one (a good picture has one without
-            defect).
-    """
-
-    sample: Sample
-    prediction: Prediction
-    heat: NDArray[np.float32] | None = None
-    truth_mask: NDArray[np.bool_] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,6 +59,7 @@ class Measured:
 
     Attributes:
         limits: per score what escapes and what is rejected too much at every cut.
+        pictures: of labels, every answer.
         slices: figures per group, lighting or kind: slice → name → figure.
         warnings: sentences that stand beside every figure, such as counts that do not beat the
             median guess.
@@ -88,6 +71,7 @@ class Measured:
     reliability: Mapping[str, tuple[ReliabilityBin, ...]] = field(default_factory=dict)
     limits: Mapping[str, tuple[LimitRow, ...]] = field(default_factory=dict)
     mistakes: tuple[Worst, ...] = ()
+    pictures: tuple[object, ...] = ()
     slices: Mapping[str, Mapping[str, Metric]] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
 

@@ -8,6 +8,7 @@ from lineside.training.tasks.contract import Learner
 from lineside.training.tasks.metrics import Measure
 
 _LEARNERS = {
+    Task.MULTILABEL: "lineside.training.tasks.multilabel.learn",
     Task.CLASSIFY: "lineside.training.tasks.classify.learn",
     Task.DETECT: "lineside.training.tasks.detect.learn",
     Task.COUNT: "lineside.training.tasks.count.learn",
@@ -53,12 +54,13 @@ def check_settings(settings: Iterable[str], task: Task) -> None:
 
 
 def learner_for(task: Task) -> Learner:
-    """The learner of a task; multilabel is learned by ``lineside.training.regions``."""
+    """Return the learner of a task."""
     found: Learner = importlib.import_module(_LEARNERS[task]).learn
     return found
 
 
 _MEASURES = {
+    "multilabel": "lineside.training.tasks.multilabel.metrics",
     "classify": "lineside.training.tasks.classify.metrics",
     "detect": "lineside.training.tasks.detect.metrics",
     "count": "lineside.training.tasks.count.metrics",

@@ -18,8 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lineside.models import Manifest, Metric
+from lineside.training.tasks.contract import Case
 from lineside.training.tasks.metrics import (
-    Case,
     Confusion,
     Measured,
     Worst,

@@ -20,9 +20,9 @@ from numpy.typing import NDArray
 
 from lineside.core import InvalidError
 from lineside.models import Manifest, Metric
+from lineside.training.tasks.contract import Case
 from lineside.training.tasks.metrics import (
     GOOD_NAMES,
-    Case,
     Confusion,
     Measured,
     Worst,

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from lineside.datasets import Marked
 from lineside.models import Manifest, Metric
+from lineside.training.tasks.contract import Case
 from lineside.training.tasks.metrics import (
-    Case,
     Confusion,
     Measured,
     Worst,

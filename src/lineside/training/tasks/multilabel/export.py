@@ -1,44 +1,32 @@
 """From fitted heads to a package: network, parity, golden pictures, health limits, manifest."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import PurePosixPath
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from lineside.core import digest_of
 from lineside.models import (
     LABEL_OUTPUTS,
-    MANIFEST_SCHEMA,
-    Engine,
-    Golden,
     HealthLimits,
-    LabelRule,
-    Manifest,
-    Metric,
     OnnxEngine,
-    build_package,
-    inventoried,
 )
 from lineside.training.common.backbone import BLOCKS_AT_STRIDE_8, Lite0Trunk, lite0_trunk
 from lineside.training.common.export import (
-    BOUND,
     ENGINE_FILE,
     Graph,
     add_block,
     add_conv,
+    difference,
     model_bytes,
     value_info,
     within_bound,
 )
-from lineside.training.job import TrainJob
-from lineside.training.source import Data, lineage_of
 from lineside.training.tasks.multilabel.features import Looked
 from lineside.training.tasks.multilabel.network import CELLS, GRID, Heads, RegionNetwork, split_taps
-from lineside.training.tasks.multilabel.reference import Read, Reference
+from lineside.training.tasks.multilabel.reference import Read
 from lineside.vision import Prepare, decode_picture, prepare
 
 Floats = NDArray[np.float32]
@@ -139,65 +127,30 @@ _LEAST_DISTANCE = 3.0
 _DISTANCE_ROOM = 2.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Exported:
-    """A network file that agrees with the network, and the pictures that show it.
+    """A network file, and the most it differs by from torch on golden pictures."""
 
-    Attributes:
-        files: engine, reference and golden pictures by their names in the package.
-    """
-
-    engine: Engine
-    golden: tuple[Golden, ...]
-    reference_file: str
-    files: Mapping[str, bytes]
+    network: bytes
+    max_abs_diff: float
 
 
-def export(
-    heads: Heads,
-    *,
-    settings: Prepare,
-    reference: Reference,
-    pictures: Sequence[Looked],
-    read: Read,
-) -> Exported:
+def export(heads: Heads, *, settings: Prepare, golden: Sequence[Looked], read: Read) -> Exported:
     """Write the network and hold it against torch on golden pictures.
 
     Raises:
         RefusedError: an output differs by more than 0.001.
     """
-    network = write_onnx(heads, trunk=lite0_trunk(), crop_px=settings.width_px)
+    encoded = write_onnx(heads, trunk=lite0_trunk(), crop_px=settings.width_px)
     size = (len(settings.crops), 3, settings.height_px, settings.width_px)
-    engine = OnnxEngine(network, crops=size, where=ENGINE_FILE)
-    torch_network = RegionNetwork(heads, trunk=lite0_trunk()).eval()
-    files = {ENGINE_FILE: network, **_picture_file("reference", reference.encoded)}
-    worst, golden = 0.0, []
-    for number, looked in enumerate(golden_pictures(pictures)):
-        encoded = read(looked.sample)
-        crops = prepare(decode_picture(encoded), settings, matrix=looked.matrix)
-        logits = engine.run(crops, outputs=("logits",))[0]
-        worst = max(worst, _difference(torch_network, engine, crops=crops))
-        file = _picture_file(f"golden/{number}", encoded)
-        files |= file
-        golden.append(
-            Golden(
-                file=next(iter(file)),
-                digest=looked.sample.digest,
-                logits=_nested(logits),
-                matrix=() if looked.matrix is None else _nested(looked.matrix),
-            )
-        )
-    return Exported(
-        engine=Engine(
-            file=ENGINE_FILE,
-            digest=digest_of(network),
-            max_abs_diff=within_bound(worst),
-            bound=BOUND,
-        ),
-        golden=tuple(golden),
-        reference_file=next(name for name in files if name.startswith("reference")),
-        files=files,
-    )
+    engine = OnnxEngine(encoded, crops=size, where=ENGINE_FILE)
+    network = RegionNetwork(heads, trunk=lite0_trunk()).eval()
+    worst = 0.0
+    for looked in golden:
+        crops = prepare(decode_picture(read(looked.sample)), settings, matrix=looked.matrix)
+        found = difference(network, torch.from_numpy(crops), engine=engine, outputs=LABEL_OUTPUTS)
+        worst = max(worst, found)
+    return Exported(network=encoded, max_abs_diff=within_bound(worst))
 
 
 def golden_pictures(pictures: Sequence[Looked]) -> list[Looked]:
@@ -205,25 +158,6 @@ def golden_pictures(pictures: Sequence[Looked]) -> list[Looked]:
     ordered = sorted(pictures, key=lambda p: (len(p.sample.labels), p.sample.digest))
     places = dict.fromkeys((len(ordered) - 1, 0, len(ordered) // 2))
     return [ordered[place] for place in places][:_GOLDEN]
-
-
-def _difference(network: RegionNetwork, engine: OnnxEngine, *, crops: Floats) -> float:
-    said = engine.run(crops, outputs=LABEL_OUTPUTS)
-    with torch.inference_mode():
-        wanted = network(torch.from_numpy(crops))
-    return max(
-        float(np.abs(ours.numpy() - theirs).max())
-        for ours, theirs in zip(wanted, said, strict=True)
-    )
-
-
-def _picture_file(stem: str, encoded: bytes) -> dict[str, bytes]:
-    suffix = ".png" if encoded.startswith(b"\x89PNG") else ".jpeg"
-    return {str(PurePosixPath(stem).with_suffix(suffix)): encoded}
-
-
-def _nested(values: NDArray[np.floating]) -> tuple[tuple[float, ...], ...]:
-    return tuple(tuple(float(value) for value in row) for row in values)
 
 
 def health_limits(pictures: Sequence[Looked], distances: Floats) -> HealthLimits:
@@ -250,42 +184,3 @@ def health_limits(pictures: Sequence[Looked], distances: Floats) -> HealthLimits
         residual_max_px=round(max(4.0, 3 * residual), 3),
         feature_distance_max=round(max(_LEAST_DISTANCE, _DISTANCE_ROOM * farthest), 3),
     )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Parts:
-    """Everything a package is put together from, but its figures."""
-
-    job: TrainJob
-    data: Data
-    settings: Prepare
-    rules: tuple[LabelRule, ...]
-    health: HealthLimits
-    exported: Exported
-    warnings: tuple[str, ...]
-    pictures: int
-
-
-def package_bytes(
-    parts: Parts, *, metrics: Mapping[str, Metric], evidence: Mapping[str, bytes]
-) -> bytes:
-    """The package, byte by byte the same for the same parts."""
-    job, exported = parts.job, parts.exported
-    manifest = Manifest(
-        schema=MANIFEST_SCHEMA,
-        name=job.package_name,
-        task=str(job.inspection.task),
-        inspection=job.inspection.id,
-        labels=tuple(rule.name for rule in parts.rules),
-        prepare=parts.settings,
-        rules=parts.rules,
-        policy=job.inspection.policy,
-        health=parts.health,
-        engine=exported.engine,
-        golden=exported.golden,
-        lineage=lineage_of(job, data=parts.data, warnings=parts.warnings, pictures=parts.pictures),
-        metrics=dict(metrics),
-        reference_file=exported.reference_file,
-        reference_digest=digest_of(exported.files[exported.reference_file]),
-    )
-    return build_package(*inventoried(manifest, {**exported.files, **evidence}))

@@ -14,7 +14,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lineside.core import Policy, encode
-from lineside.datasets import Sample
 from lineside.training.job import load_arrays, save_arrays
 from lineside.training.tasks.multilabel.calibrate import rules_for
 from lineside.training.tasks.multilabel.features import Looked
@@ -26,7 +25,7 @@ from lineside.training.tasks.multilabel.heads import (
     fit_heads,
     logits_of,
 )
-from lineside.training.tasks.multilabel.metrics import Answered, Judge, decided
+from lineside.vision import LabelAnswer, decide
 
 Floats = NDArray[np.float32]
 
@@ -140,26 +139,17 @@ def _key(
     return hashed.hexdigest()[:40]
 
 
-def held_out_answers(
-    judge: Judge,
-    samples: Sequence[Sample],
-    *,
-    held_out: HeldOut,
-    truth: Truth,
-    policy: Policy,
-) -> tuple[Answered, ...]:
-    """Each picture decided by rules made without its fold."""
+def held_out_labels(
+    plan: HeadPlan, *, held_out: HeldOut, truth: Truth, policy: Policy
+) -> list[tuple[LabelAnswer, ...]]:
+    """Decide each picture by rules made without its fold, by the function devices use."""
     numbers = np.array(held_out.folds)
-    found: list[Answered | None] = [None] * len(samples)
+    found: list[tuple[LabelAnswer, ...]] = [()] * len(numbers)
     for fold in sorted(set(held_out.folds)):
         others = np.flatnonzero(numbers != fold).tolist()
-        rules = rules_for(judge.plan, held_out.logits, truth=truth, policy=policy, pictures=others)
+        rules = rules_for(plan, held_out.logits, truth=truth, policy=policy, pictures=others)
         for place in np.flatnonzero(numbers == fold).tolist():
-            found[place] = decided(
-                judge,
-                samples[place],
-                logits=held_out.logits[place],
-                rules=rules,
-                policy=policy,
+            found[place] = decide(
+                held_out.logits[place], rules, regions=plan.regions, policy=policy
             )
-    return tuple(answered for answered in found if answered is not None)
+    return found

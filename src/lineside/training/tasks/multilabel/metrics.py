@@ -14,10 +14,27 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from lineside.core import Policy
+from lineside.core import InvalidError
 from lineside.datasets import Sample
-from lineside.models import Metric
-from lineside.training.tasks.multilabel.heads import UNKNOWN, HeadPlan, Truth, truth_of
+from lineside.models import Manifest, Metric
+from lineside.training.tasks.contract import MAJORITY, Case
+from lineside.training.tasks.metrics import (
+    Confusion,
+    Measured,
+    Worst,
+    limits_of,
+    reliability_of,
+    slices,
+    worst_first,
+)
+from lineside.training.tasks.multilabel.heads import (
+    UNKNOWN,
+    Head,
+    HeadPlan,
+    Output,
+    Truth,
+    truth_of,
+)
 from lineside.vision import (
     UNSURE,
     Decision,
@@ -30,7 +47,6 @@ from lineside.vision import (
     balanced_accuracy,
     bootstrap,
     calibration_error,
-    decide,
     macro_f1,
     wilson,
 )
@@ -141,19 +157,6 @@ class Judge:
         ]
 
 
-def decided(
-    judge: Judge,
-    sample: Sample,
-    *,
-    logits: Floats,
-    rules: Sequence[LabelRule],
-    policy: Policy,
-) -> Answered:
-    """A picture judged from (regions, outputs) logits, by the function devices use."""
-    labels = decide(logits, rules, regions=judge.plan.regions, policy=policy)
-    return judge.judged(sample, labels)
-
-
 def _presence(label: LabelAnswer | None) -> int:
     if label is None or label.decision is Decision.UNSURE:
         return UNSURE
@@ -167,6 +170,43 @@ def _one_class(said: Sequence[LabelAnswer | None]) -> int:
         if label is not None and label.decision is Decision.PRESENT
     ]
     return present[0] if len(present) == 1 else UNSURE
+
+
+def plan_of(manifest: Manifest) -> HeadPlan:
+    """The heads behind a manifest's rules."""
+    regions = tuple(crop.region for crop in manifest.prepare.crops)
+    outputs = tuple(
+        Output(
+            row=regions.index(rule.region),
+            place=rule.output,
+            name=rule.name,
+            region=rule.region,
+            label=rule.label,
+        )
+        for rule in manifest.rules
+    )
+    classes: dict[tuple[str, ...], list[int]] = {}
+    heads: list[Head] = []
+    for row, region in enumerate(regions):
+        rules = [rule for rule in manifest.rules if rule.region == region]
+        labels = tuple(rule.label for rule in rules)
+        if rules and rules[0].is_class:
+            classes.setdefault(labels, []).append(row)
+        else:
+            heads.append(Head(rows=(row,), labels=labels, exclusive=False))
+    heads += [Head(rows=tuple(r), labels=c, exclusive=True) for c, r in classes.items()]
+    return HeadPlan(heads=tuple(heads), outputs=outputs, regions=regions)
+
+
+def answered_of(cases: Sequence[Case], manifest: Manifest) -> list[Answered]:
+    """Hold what a package said of each picture against its labels, refused pictures included."""
+    judge = Judge(plan=plan_of(manifest))
+    return [
+        judge.judged(case.sample, case.prediction.labels)
+        if case.prediction.state is PictureState.OK
+        else judge.refused(case.sample, state=case.prediction.state, reason=case.prediction.reason)
+        for case in cases
+    ]
 
 
 _ROUNDS = 400
@@ -351,3 +391,91 @@ def per_class(pictures: Sequence[Answered]) -> dict[str, Metric]:
         found[f"recall/{label}"] = _rate(holding, baseline=share)
         found[f"precision/{label}"] = _rate(said, baseline=share)
     return found
+
+
+def confusion_of(pictures: Sequence[Answered]) -> dict[str, Confusion]:
+    """Counts per presence label, and per class list over all regions that share it."""
+    tables: dict[str, tuple[tuple[str, ...], list[list[int]]]] = {}
+    for picture in pictures:
+        for answer in picture.answers:
+            key = answer.kind
+            empty = [[0] * (len(answer.classes) + 1) for _ in answer.classes]
+            _, rows = tables.setdefault(key, (answer.classes, empty))
+            rows[answer.truth][answer.predicted] += 1  # unsure is -1: the last column
+    return {
+        key: Confusion(classes=classes, rows=tuple(tuple(row) for row in rows))
+        for key, (classes, rows) in tables.items()
+    }
+
+
+def measure(
+    cases: Sequence[Case], *, manifest: Manifest, baseline: Mapping[str, float]
+) -> Measured:
+    """See ``Measure``; the baseline has ``majority/<name>``."""
+    answered = answered_of(cases, manifest)
+    judged = [picture for picture in answered if picture.answers]
+    if not judged:
+        raise InvalidError(
+            "none of the pictures is labelled with what this package answers",
+            where="data",
+            fix=f"It answers {', '.join(manifest.labels)}.",
+        )
+    majority = {
+        name.removeprefix(MAJORITY): int(value)
+        for name, value in baseline.items()
+        if name.startswith(MAJORITY)
+    }
+    told = [case for case, one in zip(cases, answered, strict=True) if one.answers]
+    truths = _by_label(manifest.rules, judged)
+    return Measured(
+        metrics=figures(judged, majority=majority),
+        per_class=per_class(judged),
+        confusion=confusion_of(judged),
+        reliability={key: reliability_of(*columns) for key, columns in truths.items()},
+        limits={key: limits_of(*columns) for key, columns in truths.items()},
+        mistakes=mistakes_of(judged),
+        pictures=tuple(answered),
+        slices=slices(
+            told, lambda some: accuracy_of(answered_of(some, manifest), majority=majority)
+        ),
+    )
+
+
+def _by_label(
+    rules: Sequence[LabelRule], pictures: Sequence[Answered]
+) -> dict[str, tuple[list[bool], list[float]]]:
+    """Truth and probability of each label; of a class, over all regions that can show it."""
+    found: dict[str, tuple[list[bool], list[float]]] = {}
+    for rule in rules:
+        key = rule.label if rule.is_class else rule.name
+        if key in found:
+            continue
+        truth, chance = found.setdefault(key, ([], []))
+        for answer in (answer for picture in pictures for answer in picture.answers):
+            classes = answer.classes
+            if not answer.chances:
+                continue
+            if classes == PRESENCE and answer.name == rule.name:
+                truth.append(answer.truth == 1)
+                chance.append(answer.chances[1])
+            elif rule.is_class and rule.label in classes:
+                place = classes.index(rule.label)
+                truth.append(answer.truth == place)
+                chance.append(answer.chances[place])
+    return {key: columns for key, columns in found.items() if columns[0]}
+
+
+def mistakes_of(pictures: Sequence[Answered]) -> tuple[Worst, ...]:
+    """The worst answers first: wrong before unsure, the surer the worse."""
+    return worst_first(
+        Worst(
+            picture=picture.sample.name,
+            truth=f"{answer.name}: {answer.classes[answer.truth]}",
+            said="unsure" if answer.predicted == UNSURE else answer.classes[answer.predicted],
+            probability=max(answer.chances, default=0.0),
+            reason=f"{picture.state}: {picture.reason}" if picture.reason else "",
+        )
+        for picture in pictures
+        for answer in picture.answers
+        if not answer.right
+    )

@@ -38,6 +38,11 @@ class Reference:
     image: Image
     boxes: tuple[Box, ...]
 
+    @property
+    def file(self) -> str:
+        """Name of the picture in a package."""
+        return "reference.png" if self.encoded.startswith(b"\x89PNG") else "reference.jpeg"
+
     def registrar(self) -> Registrar:
         """A fresh registrar to this view, the same as a device makes."""
         return Registrar(self.view, self.image, boxes=self.boxes)

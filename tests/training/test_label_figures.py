@@ -1,31 +1,21 @@
-from dataclasses import replace
-
 import numpy as np
 import pytest
 
 from lineside.core import Box, Digest, Inspection, Region, View
-from lineside.datasets import Leak, Sample, Skipped
-from lineside.models import Metric
-from lineside.training.evaluation.evaluate import confusion_of, slices
-from lineside.training.report.label_report import (
-    Report,
-    confounded,
-    mistakes_of,
-    monotonous,
-    one_group,
-    report_page,
-    warnings_for,
-)
+from lineside.datasets import Sample
 from lineside.training.tasks.multilabel.heads import plan_heads, truth_of
+from lineside.training.tasks.multilabel.learn import confounded, monotonous, one_group
 from lineside.training.tasks.multilabel.metrics import (
     PRESENCE,
     Answer,
     Answered,
+    confusion_of,
     figures,
     majority_of,
+    mistakes_of,
     per_class,
 )
-from lineside.vision import UNSURE, PictureState
+from lineside.vision import UNSURE
 
 BOX = Box(x0_px=0.0, y0_px=0.0, x1_px=8.0, y1_px=8.0)
 CLASSES = ("empty", "blue", "red")
@@ -102,16 +92,6 @@ def test_confusion_counts_unsure_in_its_own_column() -> None:
     assert recalls["recall/red"].value == 0.0
 
 
-def test_slices_follow_groups() -> None:
-    pictures = [
-        picture(1, presence("a", truth=1, predicted=1), group="dark"),
-        picture(2, presence("a", truth=1, predicted=0), group="light"),
-    ]
-    found = slices(pictures, majority={"a": 1})
-    assert {name: metric.value for name, metric in found.items()} == {"dark": 1.0, "light": 0.0}
-    assert found["light"].baseline == 1.0
-
-
 def test_the_surest_mistakes_come_first_and_unsure_last() -> None:
     pictures = [
         picture(1, presence("a", truth=0, predicted=UNSURE, chance=0.95)),
@@ -132,71 +112,6 @@ def test_one_group_alone_is_told() -> None:
     assert one_group([sample(1, group="x"), sample(2, group="x")])
     assert not one_group([sample(1), sample(2)])
     assert not one_group([sample(1, group="x"), sample(2, group="y")])
-
-
-@pytest.fixture
-def report() -> Report:
-    hostile = "<script>alert('x')</script>.png"
-    metric = Metric(value=1.0, low=0.8, high=1.0, n=9, baseline=0.5)
-    return Report(
-        package="rack",
-        inspection="stock",
-        dataset="rack/1",
-        data_digest=Digest("sha256:" + "0" * 64),
-        reference=hostile,
-        evidence="validation part",
-        training_pictures=16,
-        validation_pictures=8,
-        metrics={"accuracy": metric},
-        per_class={},
-        confusion={},
-        cross_validation={"accuracy": metric},
-        left_out={"dark": metric},
-        slices={"light": metric},
-        stability=metric,
-        labels=(),
-        mistakes=mistakes_of([picture(1, presence("a", truth=0, predicted=1))]),
-        other_places=(),
-        refused=(Skipped(where=hostile, reason="too few features match"),),
-        skipped=(),
-        leaks=(Leak(a=hostile, b="b", similarity=0.99, splits=("train", "valid")),),
-        warnings=("few pictures: calibrated on 16",),
-        seed=7,
-    )
-
-
-def test_the_page_shows_everything_and_runs_nothing(report: Report) -> None:
-    page = report_page(report).decode()
-    assert "<script" not in page
-    assert page.count("&lt;script&gt;") == 3
-    for shown in ("0.800 to 1.000", "few pictures", "Leaks", "Groups left out", "p1", "rack/1"):
-        assert shown in page
-
-
-def test_an_empty_report_still_makes_a_page(report: Report) -> None:
-    bare = replace(report, mistakes=(), leaks=(), left_out={}, slices={}, stability=None)
-    page = report_page(bare).decode()
-    assert "None." in page
-    assert "No near-duplicates" in page
-
-
-def test_leaks_and_refusals_are_warned_of() -> None:
-    plan = plan_heads(SLOTS)
-    shown = [("A1/blue", "A2/red", "A3/empty"), ("A1/red", "A2/blue", "A3/empty")]
-    samples = [sample(n, *labels) for n, labels in enumerate(shown)]
-    answered = [replace(picture(1), state=PictureState.OK)]
-    found = warnings_for(
-        plan,
-        truth_of(plan, samples),
-        answered=answered,
-        rules=[],
-        leaks=[Leak(a="a", b="b", similarity=1.0, splits=("train", "valid"))],
-        refused=2,
-        validated=True,
-    )
-    text = " ".join(found)
-    assert "the split leaks: 1 pairs" in text
-    assert "2 training pictures could not be placed" in text
 
 
 def test_flawless_figures_have_an_interval_too() -> None:
