@@ -27,7 +27,7 @@ import psutil
 from measure import write
 
 from lineside.core import SystemClock, decode_json
-from lineside.edge.deploy.package_store import Shelf
+from lineside.edge.deploy.deployment import DeploymentStore
 from lineside.edge.messages import Desired, Wanted, frame_message
 from lineside.links import EmbeddedBroker, open_bus
 from lineside.models import Package, read_wrapping, wrapped
@@ -81,11 +81,11 @@ def settings(folder: Path, *, bus: str, page: bool) -> Path:
     archive = wrapped(shades(), wrapping, pictures=[], clock=CLOCK)
     digest = Package.read(archive).digest
     (folder / "data").mkdir()
-    shelf = Shelf(folder / "data")
-    shelf.open()
-    shelf.put(digest, archive)
+    store = DeploymentStore(folder / "data")
+    store.open()
+    store.put(digest, archive)
     wanted = Wanted(inspection="shade", digest=digest, url="http://away/package")
-    shelf.keep_desired(Desired(schema="lineside.desired/1", packages=(wanted,)))
+    store.keep_desired(Desired(schema="lineside.desired/1", packages=(wanted,)))
     file = folder / "edge.toml"
     file.write_text(
         f'device = "bench"\nbus = "{bus}"\nplant = "{folder}/plant.toml"\n'

@@ -51,9 +51,10 @@ import measure
 from lineside.core import SystemClock, encode, load_plant
 from lineside.edge import EdgeConfig, run
 from lineside.edge.config import PageConfig
-from lineside.edge.deploy.package_source import SignedSupply
+from lineside.edge.deploy.deployment import DeploymentStore
+from lineside.edge.deploy.package_source import PackageSource
 from lineside.edge.machine import resident_bytes
-from lineside.edge.messages import Wanted, device_topic, frame_message
+from lineside.edge.messages import Desired, Wanted, device_topic, frame_message
 from lineside.fleet import FolderSource, Release, create_repository, pin_root, wire
 from lineside.links import Bus, Mailbox, open_bus
 from lineside.models import Package, Predictor, build_package
@@ -275,14 +276,13 @@ def signed_folder(folder: Path, archive: bytes) -> Path:
     )  # fmt: skip
     edge = folder / "edge"
     pin_root(edge / "trust", repository.first_root())
-    source = FolderSource(folder / "trust")
-    supply = SignedSupply(edge, source=source, clock=CLOCK)
-    supply.wished(Wanted(inspection=inspection, digest=package.digest, url="/"))
-    (edge / "packages").mkdir()
-    (edge / "packages" / f"{package.digest[7:]}.lspkg").write_bytes(archive)
-    wanted = {"inspection": inspection, "digest": package.digest, "url": "/"}
-    wish = {"schema": "lineside.desired/1", "packages": [wanted]}
-    (edge / "desired.json").write_bytes(encode(wish))
+    store = DeploymentStore(edge)
+    store.open()
+    source = PackageSource(store, repository=FolderSource(folder / "trust"), clock=CLOCK)
+    wanted = Wanted(inspection=inspection, digest=package.digest, url="/")
+    source.of_desired(wanted)
+    store.put(package.digest, archive)
+    store.keep_desired(Desired(schema="lineside.desired/1", packages=(wanted,)))
     return edge
 
 

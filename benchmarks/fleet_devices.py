@@ -25,7 +25,7 @@ import measure
 
 from lineside.core import LinesideError, SystemClock, UnavailableError, encode, rfc3339
 from lineside.edge import HubSource
-from lineside.edge.deploy.job_runner import pause_s
+from lineside.edge.deploy.jobs import pause_s
 from lineside.edge.hub_client import BusyError
 from lineside.edge.messages import DeviceStatus
 from lineside.fleet import DevicePolicy, ExecutionStatus, JobDocument, Part, UpdateClient, pin_root

@@ -38,12 +38,12 @@ from lineside.testing.packages import NETWORK_FILE, bare_manifest
 from lineside.testing.trust import TrustSimulator, release_of
 from lineside.vision import Prepare, crops_for, encode_png, fitted, open_frame
 from tests.edge.conftest import PLANT
-from tests.edge.test_supply import Device
+from tests.edge.test_package_source import Device
 from tests.models.conftest import network, rule
 
 TESTS = Path(__file__).parent
 OF_PIPELINES = {1, 2, 3, 4, 5, 6, 12}
-SUPPLY = "edge/test_supply.py"
+SUPPLY = "edge/test_package_source.py"
 TALK = "fleet/test_agent_steps.py"
 WORK = "edge/test_job_client.py"
 AGENT = "edge/test_grpc_agent.py"

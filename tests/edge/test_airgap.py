@@ -16,8 +16,7 @@ from lineside.core import (
     digest_of,
 )
 from lineside.edge import TRUST, apply_bundle
-from lineside.edge.deploy.deployment import read_installed
-from lineside.edge.deploy.package_store import Shelf
+from lineside.edge.deploy.deployment import DeploymentStore
 from lineside.edge.machine import sole_user
 from lineside.edge.packages import Ready
 from lineside.fleet import Release, UpdateRepository, create_repository
@@ -72,8 +71,8 @@ def test_from_nothing_to_the_approved_package(site: Site, folder: Path, clock: F
     assert [one.digest for one in applied.packages] == [digest]
     assert [one.role for one in applied.signed_by] == ["default"]
     assert [wheel.read_bytes() for wheel in applied.wheels] == [b"wheel"]
-    shelf = Shelf(folder)
-    wish, data = shelf.desired(), shelf.get(digest)
+    store = DeploymentStore(folder)
+    wish, data = store.desired(), store.get(digest)
     assert wish is not None
     assert [wanted.digest for wanted in wish.packages] == [digest]
     assert data is not None
@@ -103,7 +102,7 @@ def test_back_only_where_it_is_signed_and_asked_for(
     with pytest.raises(RefusedError, match="Ask for a rollback"):
         apply_bundle(site.stick(old), folder=folder, clock=clock)
     apply_bundle(site.stick(old), folder=folder, clock=clock, rollback=True)
-    (installed,) = read_installed(folder).values()
+    (installed,) = DeploymentStore(folder).installed().values()
     assert (installed.version, installed.digest) == ("1", digest)
 
 

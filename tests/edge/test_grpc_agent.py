@@ -533,7 +533,7 @@ def test_a_package_that_is_not_proved_is_not_loaded(folder: Path, clock: FakeClo
         if data:
             raise RefusedError("not signed", where=where)
 
-    packages = NamedPackages(clock=clock, most=2, max_bytes=10_000_000, prove=prove)
+    packages = NamedPackages(clock=clock, most=2, max_bytes=10_000_000, verify=prove)
     with pytest.raises(RefusedError, match="not signed"):
         packages.load(url=str(folder), name="unet-1-2")
     assert asked == [str(folder / "package.lspkg")]

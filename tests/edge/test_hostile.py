@@ -20,7 +20,6 @@ from typing import Any
 import pytest
 
 from lineside.core import Digest, Inspection, RefusedError, digest_of
-from lineside.edge.deploy.deployment import read_deployment
 from lineside.edge.messages import Desired, Wanted
 from lineside.edge.packages import Ready, loading
 from lineside.fleet import ExecutionStatus
@@ -30,7 +29,7 @@ from lineside.testing import FakeClock
 from lineside.testing.links import wait_until
 from lineside.testing.trust import TrustSimulator, release_of
 from lineside.vision import encode_jpeg, open_frame
-from tests.edge.test_supply import Device, reason
+from tests.edge.test_package_source import Device, reason
 from tests.models.conftest import package_parts, scene
 from tests.models.test_archive import entries_of, with_digests, zipped
 
@@ -93,7 +92,7 @@ class RealDevice(Device):
     def wishes(self, digest: str) -> None:
         wanted = Wanted(inspection="stock", digest=Digest(digest), url="/x")
         wish = Desired(schema="lineside.desired/1", packages=(wanted,))
-        self.shelf.keep_desired(wish)
+        self.store.keep_desired(wish)
         self.loader.wish(wish)
 
     def uses(self, data: bytes) -> bool:
@@ -202,11 +201,11 @@ def refused_by_job(device: RealDevice, words: str, **job: object) -> None:
 def refused_by_wish(device: RealDevice, words: str, *, digest: str = DIGESTS[TWO]) -> None:
     """So is a wish; that it is known is all that changes."""
     kept = ("trust", "deployment.json", "deployment-copy.json")
-    before, known = device.state(but=kept), read_deployment(device.folder)
+    before, known = device.state(but=kept), device.store.read()
     device.wishes(digest)
     device.fault(words)
     assert device.state(but=kept) == before
-    after = read_deployment(device.folder)
+    after = device.store.read()
     assert after.deployed()["stock"].digest == known.deployed()["stock"].digest
     assert after.installed == known.installed
     assert device.uses(ONE)
@@ -226,7 +225,7 @@ def test_what_is_refused_changes_nothing(
 def test_stale_metadata_are_refused(device: RealDevice, site: TrustSimulator) -> None:
     old = dict(site.served)
     site.publish()
-    device.supply.refresh()
+    device.source.refresh()
     site.served = old
     refused_by_job(device, "must be >= ")
     refused_by_wish(device, "must be >= ")
@@ -411,7 +410,7 @@ def test_what_a_device_trusts_is_not_changed_on_its_disk(
         path.write_bytes(path.read_bytes().replace(b"tiles", b"tilez"))
     site.away = True
     with pytest.raises(RefusedError, match="signed"):
-        device.supply.kept(
+        device.source.check(
             TWO, wanted=Wanted(inspection="stock", digest=DIGESTS[TWO], url=""), changes=True
         )
     assert device.answers(ONE)

@@ -8,8 +8,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from lineside.edge.counters import Tally
-from lineside.edge.deploy.job_runner import AbandonedError, Control
-from lineside.edge.deploy.jobs_client import JobClient
+from lineside.edge.deploy.jobs import AbandonedError, Control, JobClient
 from lineside.fleet import ExecutionStatus
 from lineside.fleet.agent_steps import Outcome, Work
 from lineside.links import Bus, Mailbox, Message, open_bus

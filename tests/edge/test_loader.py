@@ -8,9 +8,9 @@ import pytest
 
 from lineside.core import Digest, LinesideError, RefusedError, UnavailableError, digest_of
 from lineside.edge.counters import Tally
+from lineside.edge.deploy.deployment import DeploymentStore
 from lineside.edge.deploy.loader import Loader
-from lineside.edge.deploy.package_source import OpenSupply
-from lineside.edge.deploy.package_store import Shelf
+from lineside.edge.deploy.package_source import PackageSource
 from lineside.edge.messages import Desired, Wanted
 from lineside.edge.packages import Ready
 from lineside.testing import FakeClock
@@ -59,7 +59,7 @@ class Rig:
     hub: Hub
     maker: Maker
     tally: Tally
-    shelf: Shelf
+    store: DeploymentStore
     folder: Path
 
     def wish(self, *names: str) -> None:
@@ -92,11 +92,11 @@ def rig(tmp_path: Path, clock: FakeClock) -> Iterator[Rig]:
 
 
 def make_rig(folder: Path, clock: FakeClock) -> Rig:
-    hub, maker, tally, shelf = Hub(), Maker(clock), Tally(), Shelf(folder)
-    shelf.open()
+    hub, maker, tally, store = Hub(), Maker(clock), Tally(), DeploymentStore(folder)
+    store.open()
     loader = Loader(
-        shelf,
-        supply=OpenSupply(folder, fetch=hub.fetch),
+        store,
+        source=PackageSource(store, unsigned=hub.fetch, clock=clock),
         make_ready=maker,
         inspections=frozenset({"stock", "scratch"}),
         most=2,
@@ -104,7 +104,7 @@ def make_rig(folder: Path, clock: FakeClock) -> Rig:
         tally=tally,
         clock=clock,
     )
-    return Rig(loader=loader, hub=hub, maker=maker, tally=tally, shelf=shelf, folder=folder)
+    return Rig(loader=loader, hub=hub, maker=maker, tally=tally, store=store, folder=folder)
 
 
 def test_a_wish_is_fetched_checked_and_put_to_work(rig: Rig) -> None:
@@ -130,10 +130,10 @@ def test_what_is_on_the_disk_is_not_fetched_again(tmp_path: Path, clock: FakeClo
 
 
 def test_a_damaged_archive_on_the_disk_is_fetched_anew(rig: Rig) -> None:
-    rig.shelf.put(digest("stock-1"), b"stock-damaged")
+    rig.store.put(digest("stock-1"), b"stock-damaged")
     rig.wish("stock-1")
     wait_until(lambda: rig.loaded("stock-1"))
-    assert rig.shelf.get(digest("stock-1")) == b"stock-1"
+    assert rig.store.get(digest("stock-1")) == b"stock-1"
 
 
 def test_a_hub_that_is_away_is_asked_again(rig: Rig) -> None:
@@ -206,22 +206,22 @@ def test_the_one_in_use_and_the_one_before_stay_on_the_disk(rig: Rig) -> None:
 def test_a_shelf_that_cannot_be_written_is_unavailable(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(UnavailableError):
-        Shelf(tmp_path / "file").open()
-    shelf = Shelf(tmp_path)
-    shelf.open()
+        DeploymentStore(tmp_path / "file").open()
+    store = DeploymentStore(tmp_path)
+    store.open()
     (tmp_path / "packages").rmdir()
     (tmp_path / "packages").touch()
     with pytest.raises(LinesideError):
-        shelf.put(digest("stock-1"), b"x")
+        store.put(digest("stock-1"), b"x")
 
 
 def test_a_kept_wish_that_is_damaged_is_no_wish(tmp_path: Path) -> None:
-    shelf = Shelf(tmp_path)
-    shelf.open()
-    assert shelf.desired() is None
-    shelf.keep_desired(desired())
-    assert shelf.desired() == desired()
+    store = DeploymentStore(tmp_path)
+    store.open()
+    assert store.desired() is None
+    store.keep_desired(desired())
+    assert store.desired() == desired()
     (tmp_path / "deployment.json").write_bytes(b'{"schema"')
-    assert shelf.desired() == desired()  # of the copy
+    assert store.desired() == desired()  # of the copy
     (tmp_path / "deployment-copy.json").write_bytes(b"")
-    assert shelf.desired() is None
+    assert store.desired() is None

@@ -1,5 +1,6 @@
 """Power cut at any byte: whatever stands half written on the device's disk, it starts again."""
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,17 +12,16 @@ from lineside.core import RefusedError, encode
 from lineside.edge.deploy.deployment import (
     DeployedPackage,
     Deployment,
-    keep_deployment,
-    read_deployment,
+    DeploymentStore,
     settled,
-    upgrade,
     wanted_now,
 )
 from lineside.edge.messages import Desired, Wanted
 from lineside.testing import FakeClock
 from lineside.testing.trust import TrustSimulator
-from tests.edge.test_supply import ONE, TWO, Device, package
+from tests.edge.test_package_source import ONE, TWO, Device, package
 
+OLDER_FOLDER = Path(__file__).parents[1] / "data" / "formats" / "device-folder-1"
 KEPT = ("deployment.json", "deployment-copy.json")
 
 
@@ -92,7 +92,7 @@ def test_any_one_file_cut_or_changed_leaves_a_device_that_starts_and_says_so(
     try:
         device.wish(TWO)
         device.running(TWO)
-        assert device.shelf.get(package(TWO)) == TWO
+        assert device.store.get(package(TWO)) == TWO
     finally:
         device.loader.close()
 
@@ -162,36 +162,26 @@ def test_a_new_revision_ends_what_a_job_brought_also_where_the_package_is_the_sa
 
 def test_the_three_files_of_older_agents_become_one(tmp_path: Path) -> None:
     one, two = package(ONE), package(TWO)
-    older = {
-        "desired.json": {"schema": "lineside.desired/1", "packages": [
-            {"inspection": "stock", "digest": one, "url": "/x"}]},
-        "placed.json": {"schema": "lineside.placed/1", "packages": [
-            {"inspection": "stock", "digest": two, "before": one, "url": "", "by_job": True,
-             "instead_of": one}]},
-        "installed.json": {"schema": "lineside.installed/1", "packages": [
-            {"inspection": "stock", "group": "tiles", "version": "2", "digest": two,
-             "target": "packages/tiles/2/x.lspkg"}]},
-    }  # fmt: skip
-    for name, body in older.items():
-        (tmp_path / name).write_bytes(encode(body))
-    upgrade(tmp_path)
-    found = read_deployment(tmp_path)
+    for path in OLDER_FOLDER.iterdir():
+        shutil.copy(path, tmp_path)
+    DeploymentStore(tmp_path).open()
+    found = DeploymentStore(tmp_path).read()
     assert found.desired == desired(ONE)
     assert found.deployed()["stock"] == DeployedPackage(
         inspection="stock", digest=two, previous=one, by_job=True, desired_digest=one
     )
     assert [(kept.group, kept.version) for kept in found.installed] == [("tiles", "2")]
-    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(KEPT)
+    assert {path.name for path in tmp_path.iterdir() if path.is_file()} == set(KEPT)
 
 
 def test_what_is_in_use_is_kept_and_read_back_also_from_the_copy(tmp_path: Path) -> None:
     deployed = DeployedPackage(
         inspection="stock", digest=package(ONE), previous=package(TWO), url="/x"
     )
-    assert read_deployment(tmp_path) == Deployment()
-    keep_deployment(tmp_path, Deployment(packages=(deployed,)))
+    assert DeploymentStore(tmp_path).read() == Deployment()
+    DeploymentStore(tmp_path).write(Deployment(packages=(deployed,)))
     (tmp_path / "deployment.json").write_bytes(encode({"schema": "lineside.deployment/9"}))
-    assert read_deployment(tmp_path).packages == (deployed,)
+    assert DeploymentStore(tmp_path).read().packages == (deployed,)
     (tmp_path / "deployment-copy.json").write_bytes(b"")
     with pytest.raises(RefusedError, match="cannot be read"):
-        read_deployment(tmp_path)
+        DeploymentStore(tmp_path).read()

@@ -7,7 +7,7 @@ import pytest
 
 from lineside.core import InvalidError, NotFoundError, RefusedError, UnavailableError
 from lineside.edge import HubSource
-from lineside.edge.deploy.job_runner import pause_s
+from lineside.edge.deploy.jobs import pause_s
 from lineside.edge.hub_client import BusyError
 from lineside.fleet import Part
 from tests.edge.conftest import PackageServer

@@ -15,9 +15,9 @@ import pytest
 from lineside.core import Plant, UnavailableError
 from lineside.edge.counters import Tally
 from lineside.edge.delivery.spool import open_spool
+from lineside.edge.deploy.deployment import DeploymentStore
 from lineside.edge.deploy.loader import Loader
-from lineside.edge.deploy.package_source import SignedSupply
-from lineside.edge.deploy.package_store import Shelf
+from lineside.edge.deploy.package_source import PackageSource
 from lineside.edge.packages import Ready
 from lineside.fleet import FolderSource, Part, RolloutState, UpdateClient
 from lineside.hub import HubConfig, Services, build_services
@@ -88,10 +88,10 @@ def test_its_device_runs_its_package_and_holds_its_events(folder: Path, clock: F
         return Ready(digest=digest, inspection="stock", judge=judge, size_bytes=len(data))
 
     device = folder / "edge-1"
-    shelf = Shelf(device)
-    shelf.open()
+    store = DeploymentStore(device)
+    store.open()
     loader = Loader(
-        shelf, supply=SignedSupply(device, source=NoHub(), clock=clock), make_ready=make_ready,
+        store, source=PackageSource(store, repository=NoHub(), clock=clock), make_ready=make_ready,
         inspections=frozenset({"stock"}), most=2, max_bytes=10_000_000, tally=Tally(), clock=clock,
     )  # fmt: skip
     loader.start()

@@ -20,10 +20,10 @@ from hypothesis import strategies as st
 
 from lineside.core import LinesideError, Plant, RefusedError, encode
 from lineside.edge.counters import Tally
-from lineside.edge.deploy.job_runner import AbandonedError, Deployer
+from lineside.edge.deploy.deployment import DeploymentStore
+from lineside.edge.deploy.jobs import AbandonedError, Deployer
 from lineside.edge.deploy.loader import Loader
-from lineside.edge.deploy.package_source import SignedSupply
-from lineside.edge.deploy.package_store import Shelf
+from lineside.edge.deploy.package_source import PackageSource
 from lineside.edge.messages import DeviceStatus, read_desired
 from lineside.edge.packages import Ready
 from lineside.fleet import (
@@ -89,19 +89,19 @@ class EdgeDevice:
     def start(self) -> None:
         """Begin anew from the disk, as after kill -9."""
         folder = self.site.folder / self.name
-        shelf, tally = Shelf(folder), Tally()
-        shelf.open()
-        supply = SignedSupply(folder, source=HubFiles(self.site), clock=self.site.clock)
-        self.shelf = shelf
+        store, tally = DeploymentStore(folder), Tally()
+        store.open()
+        source = PackageSource(store, repository=HubFiles(self.site), clock=self.site.clock)
+        self.store = store
         self.loader = Loader(
-            shelf, supply=supply, make_ready=self._ready, inspections=frozenset({"stock"}),
+            store, source=source, make_ready=self._ready, inspections=frozenset({"stock"}),
             most=2, max_bytes=10_000_000, tally=tally, clock=self.site.clock,
         )  # fmt: skip
         policy = DevicePolicy(
             inspections=self.loader.inspections, allows=lambda _: True, signed=True
         )
-        self.deployer = Deployer(self.loader, supply=supply, policy=policy, placed=self._placed)
-        self.loader._deployed, self.loader._wish = shelf.deployed(), shelf.desired()
+        self.deployer = Deployer(self.loader, source=source, policy=policy, placed=self._placed)
+        self.loader._deployed, self.loader._wish = store.deployed(), store.desired()
         self.loader._carry_out(self.loader._wish)
 
     def _ready(self, data: bytes) -> Ready:
@@ -123,7 +123,7 @@ class EdgeDevice:
         hub = self.site.hub
         payload = hub.desired.payload(self.name, hub.desired.of(self.name))
         desired = read_desired(payload, where="test")
-        self.shelf.keep_desired(desired)
+        self.store.keep_desired(desired)
         self.loader.wish(desired)
         self.loader._failed.clear()
         self.loader._carry_out(desired)

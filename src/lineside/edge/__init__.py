@@ -8,7 +8,7 @@ the line.
 from lineside.edge.agent import Agent
 from lineside.edge.config import CaptureConfig, EdgeConfig
 from lineside.edge.deploy.airgap import Applied, apply_bundle
-from lineside.edge.deploy.hub_source import HubSource
+from lineside.edge.deploy.package_source import HubSource
 from lineside.edge.identity.enrolment import Enrolled, EnrolWish, check_bus, enrol
 from lineside.edge.identity.renewal import renew
 from lineside.edge.identity.trust import TRUST

@@ -29,11 +29,10 @@ from lineside.edge.counters import Tally
 from lineside.edge.delivery.publisher import Sayer
 from lineside.edge.delivery.shipper import Shipper
 from lineside.edge.delivery.spool import Draft, Spool
-from lineside.edge.deploy.job_runner import Deployer
-from lineside.edge.deploy.jobs_client import Doing, JobClient
+from lineside.edge.deploy.deployment import DeploymentStore
+from lineside.edge.deploy.jobs import Deployer, Doing, JobClient
 from lineside.edge.deploy.loader import Loader
-from lineside.edge.deploy.package_source import supply_of
-from lineside.edge.deploy.package_store import Shelf
+from lineside.edge.deploy.package_source import source_for
 from lineside.edge.deploy.shadow import Shadow, old_from
 from lineside.edge.local_api.models_config import read_models
 from lineside.edge.messages import (
@@ -149,7 +148,7 @@ class Agent:
         self._tally = tally or Tally()
         self._shown: Shown | None = None
         self.contact = Contact(clock)
-        self._shelf = Shelf(config.folder)
+        self._store = DeploymentStore(config.folder)
         self._cameras = chosen_cameras(plant, config.cameras)
         names = {camera.id for camera in self._cameras}
         self._inspections = tuple(item for item in plant.inspection if item.camera in names)
@@ -165,10 +164,10 @@ class Agent:
             resend_after_s=config.resend_after_s,
             announce=self.tell_status,
         )
-        supply = supply_of(config, clock=clock)
+        source = source_for(config, store=self._store, clock=clock)
         self._loader = Loader(
-            self._shelf,
-            supply=supply,
+            self._store,
+            source=source,
             make_ready=self._rehearsed,
             inspections=frozenset(item.id for item in self._inspections),
             most=config.max_loaded_packages,
@@ -179,14 +178,14 @@ class Agent:
         policy = DevicePolicy(
             inspections=self._loader.inspections,
             allows=lambda name: read_models(config.models_path).allows(name),
-            signed=supply.signed,
+            signed=source.signed,
         )
         self._shadow = Shadow(
             config.folder,
             device=config.device,
             find_old=old_from(
-                self._shelf.get,
-                prove=lambda data, wanted: supply.kept(data, wanted=wanted, changes=False),
+                self._store.get,
+                prove=lambda data, wanted: source.check(data, wanted=wanted, changes=False),
                 load=self._load_beside,
             ),
             tell=lambda payload: bus.publish_soon(self._topics["evidence"], payload),
@@ -198,7 +197,7 @@ class Agent:
             bus,
             thing=config.device,
             carry_out=Deployer(
-                self._loader, supply=supply, policy=policy, placed=self._try_out
+                self._loader, source=source, policy=policy, placed=self._try_out
             ).carry_out,
             tally=self._tally,
             clock=clock,
@@ -221,7 +220,7 @@ class Agent:
 
     def start(self) -> None:
         """Subscribe, load what the disk has, begin to look."""
-        self._shelf.open()
+        self._store.open()
         triggers = tuple(item.trigger.topic for item in self._inspections if item.trigger.topic)
         self._mailbox = self._bus.subscribe(
             (self._topics["desired"], self._topics["ack"], *dict.fromkeys(triggers)), name="control"
@@ -368,7 +367,7 @@ class Agent:
 
     def _try_out(self, order: JobDocument) -> None:
         """A job brought a package: it may ask for a trial beside the one before."""
-        deployed = self._shelf.deployed().get(order.inspection)
+        deployed = self._store.deployed().get(order.inspection)
         self._shadow.begin(order, before=deployed.previous if deployed is not None else "")
 
     def _open_camera(self, camera: CameraRecord, refused: Callable[[str, str], None]) -> Camera:
@@ -435,7 +434,7 @@ class Agent:
         if not message.payload:
             return  # a retained message was cleared: no wish is no change
         desired = read_desired(message.payload, where=message.topic)
-        self._shelf.keep_desired(desired)
+        self._store.keep_desired(desired)
         self._loader.wish(desired)
         self._tally.changed()
 

@@ -384,7 +384,7 @@ def reach(host: str, port: int, *, what: str) -> None:
         socket.create_connection((host, port), timeout=_QUESTION_TIMEOUT_S).close()
     except TimeoutError as error:
         raise UnavailableError(
-            f"{what} does not answer within {_TIMEOUT_S:g} s", where=f"{host}:{port}",
+            f"{what} does not answer within {_QUESTION_TIMEOUT_S:g} s", where=f"{host}:{port}",
             fix="Look at the cable, the address, and the firewall between.",
         ) from error  # fmt: skip
     except OSError as error:

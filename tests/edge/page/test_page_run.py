@@ -11,7 +11,7 @@ import pytest
 from lineside.core import SystemClock, UnavailableError, decode_json
 from lineside.edge import EdgeConfig, run
 from lineside.edge.config import PageConfig
-from lineside.edge.deploy.package_store import Shelf
+from lineside.edge.deploy.deployment import DeploymentStore
 from lineside.edge.messages import read_desired
 from lineside.links import Bus, EmbeddedBroker, open_bus
 from lineside.models import Package, build_package
@@ -62,11 +62,11 @@ def with_package(folder: Path) -> Package:
     """What the device ran before: a package on its disk, and the wish for it."""
     archive = build_package(*package_parts())
     package = Package.read(archive)
-    shelf = Shelf(folder / "edge")
+    store = DeploymentStore(folder / "edge")
     (folder / "edge").mkdir()
-    shelf.open()
-    shelf.put(package.digest, archive)
-    shelf.keep_desired(read_desired(desired(package.digest, "http://away/package"), where="test"))
+    store.open()
+    store.put(package.digest, archive)
+    store.keep_desired(read_desired(desired(package.digest, "http://away/package"), where="test"))
     return package
 
 

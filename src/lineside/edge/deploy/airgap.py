@@ -13,8 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from lineside.core import Clock, InvalidError, RefusedError, short
-from lineside.edge.deploy.deployment import keep_deployment, read_deployment
-from lineside.edge.deploy.package_store import Shelf
+from lineside.edge.deploy.deployment import DeploymentStore
 from lineside.edge.identity.trust import TRUST
 from lineside.edge.machine import sole_user, this_platform
 from lineside.edge.messages import Desired, Wanted
@@ -81,7 +80,7 @@ def apply_bundle(
         bundle = stack.enter_context(open_bundle(path))
         client = UpdateClient(folder / TRUST, source=bundle, clock=clock)
         client.refresh()
-        installed = {one.inspection: one for one in read_deployment(folder).installed}
+        installed = DeploymentStore(folder).installed()
         checked = [
             _check(client, name, folder=folder, make_ready=make_ready)
             for name in bundle.listed.packages
@@ -140,25 +139,24 @@ def _wheels(client: UpdateClient, bundle: Bundle, *, folder: Path) -> tuple[Path
 
 
 def _put_in_place(checked: Iterable[_Checked], *, folder: Path) -> None:
-    shelf = Shelf(folder)
-    shelf.open()
-    known = read_deployment(folder)
+    store = DeploymentStore(folder)
+    store.open()
+    known = store.read()
     wish = known.desired or Desired(schema="lineside.desired/1")
     installed = {one.inspection: one for one in known.installed}
     wanted = {one.inspection: one for one in wish.packages}
     for one in checked:
         asked = installed_of(one.target)
-        shelf.put(asked.digest, one.file.read_bytes())
+        store.put(asked.digest, one.file.read_bytes())
         url = f"/tuf/targets/{prefixed(one.target.path, one.target.sha256)}"
         wanted[asked.inspection] = Wanted(inspection=asked.inspection, digest=asked.digest, url=url)
         installed[asked.inspection] = asked
-    keep_deployment(
-        folder,
+    store.write(
         replace(
             known,
             desired=replace(wish, packages=tuple(wanted.values())),
             installed=tuple(installed[name] for name in sorted(installed)),
-        ),
+        )
     )
 
 

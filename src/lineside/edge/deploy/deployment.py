@@ -1,4 +1,4 @@
-"""What this device should run, what it runs, and what ran before: ``deployment.json``.
+"""Deployment of a device: desired state, packages in use, packages before: ``deployment.json``.
 
 1. The hub's desired state is what the hub wants for good; a job proposes a package to some devices
    first. What a job brought stays until the desired state of its inspection is another one, or has
@@ -13,7 +13,8 @@
 """
 
 import contextlib
-from collections.abc import Mapping
+import threading
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -23,6 +24,7 @@ from lineside.core import (
     InvalidError,
     LinesideError,
     RefusedError,
+    UnavailableError,
     decode,
     decode_json,
     encode,
@@ -33,6 +35,7 @@ from lineside.fleet import Installed
 
 _FILE = "deployment.json"
 _COPY = "deployment-copy.json"
+_PACKAGES = "packages"
 _OLDER = ("desired.json", "placed.json", "installed.json")
 
 
@@ -93,7 +96,7 @@ class Deployment:
 def wanted_now(
     desired: Desired | None, deployed: Mapping[str, DeployedPackage]
 ) -> tuple[Wanted, ...]:
-    """What should answer: the desired state, but for what a job brought since.
+    """The packages that should answer: the desired state, but for those a job brought since.
 
     Without a desired state: what answers now.
     """
@@ -125,55 +128,140 @@ def _holds(one: DeployedPackage, desired: Desired) -> bool:
     return one.by_job and known == desired.of(one.inspection)
 
 
-def read_deployment(folder: Path) -> Deployment:
-    """What the folder says; an empty one where nothing was ever deployed.
+class DeploymentStore:
+    """Deployment and packages of one device in its folder; for one process, safe from threads.
 
-    Raises:
-        RefusedError: file and copy are damaged: without them, older could not be told from newer.
+    ``deployment.json``, and ``packages/<hex of the digest>.lspkg``, each replaced atomically. What
+    stands here is verified again whenever it is loaded.
     """
-    damage: InvalidError | None = None
-    for name in (_FILE, _COPY):
-        path = folder / name
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._packages = folder / _PACKAGES
+        self._writing = threading.Lock()
+
+    def open(self) -> None:
+        """Make the folders, and one file of what older agents kept in three.
+
+        Raises:
+            UnavailableError: that is not allowed.
+        """
         try:
-            return decode(Deployment, path.read_bytes(), where=str(path))
-        except FileNotFoundError:
-            continue
-        except InvalidError as error:
-            damage = damage or error
-    if damage is not None:
-        raise RefusedError(
-            f"cannot be read: {damage.message}",
-            where=str(folder / _FILE),
-            fix=f"Restore it; or delete it and {_COPY}, and any signed version is taken.",
-        ) from damage
-    return _upgraded(folder)
+            self._packages.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UnavailableError(
+                f"cannot write: {error.strerror}",
+                where=str(self._packages),
+                fix="Free space, and allow writing.",
+            ) from error
+        with contextlib.suppress(LinesideError):  # told where it is read
+            self._upgrade()
 
+    # ---- deployment
 
-def keep_deployment(folder: Path, deployment: Deployment) -> None:
-    """Replace file and copy.
+    def read(self) -> Deployment:
+        """Read the deployment; an empty one where nothing was ever deployed.
 
-    Raises:
-        UnavailableError: the disk does not take it.
-    """
-    data = encode(deployment)
-    replace_durably(folder / _FILE, data)
-    replace_durably(folder / _COPY, data)
+        Raises:
+            RefusedError: file and copy are damaged: without them, older could not be told from
+                newer.
+        """
+        damage: InvalidError | None = None
+        for name in (_FILE, _COPY):
+            path = self.folder / name
+            try:
+                return decode(Deployment, path.read_bytes(), where=str(path))
+            except FileNotFoundError:
+                continue
+            except InvalidError as error:
+                damage = damage or error
+        if damage is not None:
+            raise RefusedError(
+                f"cannot be read: {damage.message}",
+                where=str(self.folder / _FILE),
+                fix=f"Restore it; or delete it and {_COPY}, and any signed version is taken.",
+            ) from damage
+        return _upgraded(self.folder)
 
+    def write(self, deployment: Deployment) -> None:
+        """Replace file and copy.
 
-def upgrade(folder: Path) -> None:
-    """Make one file of the three that older agents kept; nothing to do where there are none."""
-    if not any((folder / name).exists() for name in _OLDER):
-        return
-    if not (folder / _FILE).exists():
-        keep_deployment(folder, read_deployment(folder))
-    for name in _OLDER:
+        Raises:
+            UnavailableError: the disk does not take it.
+        """
+        data = encode(deployment)
+        replace_durably(self.folder / _FILE, data)
+        replace_durably(self.folder / _COPY, data)
+
+    def installed(self) -> dict[str, Installed]:
+        """Signed version that was installed last, by inspection; raises as ``read``."""
+        return {one.inspection: one for one in self.read().installed}
+
+    def desired(self) -> Desired | None:
+        """Desired state that was kept last; None where there is none that can be read."""
+        return self._readable().desired
+
+    def keep_desired(self, desired: Desired) -> None:
+        """Keep the hub's desired state."""
+        with self._writing:
+            self.write(replace(self.read(), desired=desired))
+
+    def deployed(self) -> dict[str, DeployedPackage]:
+        """Packages that were in use last, by inspection; none where that cannot be read."""
+        return self._readable().deployed()
+
+    def keep_deployed(
+        self, deployed: Mapping[str, DeployedPackage], *, installed: Installed | None = None
+    ) -> None:
+        """Keep the packages in use, and the signed version that was installed for one of them."""
+        with self._writing:
+            self.write(self.read().having(deployed, installed=installed))
+
+    def _readable(self) -> Deployment:
+        try:
+            return self.read()
+        except (OSError, LinesideError):
+            return Deployment()
+
+    def _upgrade(self) -> None:
+        """Make one file of the three that older agents kept; nothing to do where there are none."""
+        if not any((self.folder / name).exists() for name in _OLDER):
+            return
+        if not (self.folder / _FILE).exists():
+            self.write(self.read())
+        for name in _OLDER:
+            with contextlib.suppress(OSError):
+                (self.folder / name).unlink()
+
+    # ---- packages
+
+    def path(self, digest: Digest) -> Path:
+        """Path of a package's archive, whether it is there or not."""
+        return self._packages / f"{digest.removeprefix('sha256:')}.lspkg"
+
+    def get(self, digest: Digest) -> bytes | None:
+        """A package's archive; None where it is not here."""
+        try:
+            return self.path(digest).read_bytes()
+        except OSError:
+            return None
+
+    def put(self, digest: Digest, data: bytes) -> None:
+        """Keep an archive."""
+        replace_durably(self.path(digest), data)
+
+    def remove(self, digest: Digest) -> None:
+        """Remove an archive, as one that turned out to be damaged."""
         with contextlib.suppress(OSError):
-            (folder / name).unlink()
+            self.path(digest).unlink()
 
-
-def read_installed(folder: Path) -> Mapping[str, Installed]:
-    """The signed version that was installed last, by inspection; raises as ``read_deployment``."""
-    return {one.inspection: one for one in read_deployment(folder).installed}
+    def sweep(self, *, keep: Collection[Digest]) -> None:
+        """Remove every archive but these."""
+        names = {self.path(digest).name for digest in keep}
+        for path in self._packages.glob("*"):
+            if path.name not in names:
+                with contextlib.suppress(OSError):
+                    path.unlink()
 
 
 # ---- files of older agents

@@ -1,6 +1,6 @@
 """From what is wanted to a package that answers.
 
-1. A package is taken from the disk or fetched, proved (``supply``), its digest compared, its golden
+1. A package is taken from the disk or fetched, proved (``source``), its digest compared, its golden
    pictures run, the cameras' last pictures shown to it, so that the line does not wait for its
    first frame; only then it replaces the one before, in one assignment, between two frames.
 2. When anything of that fails the one before goes on, and the failure is told as a fault. A hub
@@ -29,9 +29,8 @@ from lineside.core import (
     short,
 )
 from lineside.edge.counters import Tally
-from lineside.edge.deploy.deployment import DeployedPackage, settled, wanted_now
-from lineside.edge.deploy.package_source import DamagedError, Supply
-from lineside.edge.deploy.package_store import Shelf
+from lineside.edge.deploy.deployment import DeployedPackage, DeploymentStore, settled, wanted_now
+from lineside.edge.deploy.package_source import DamagedError, PackageSource
 from lineside.edge.machine import give_back_memory
 from lineside.edge.messages import Desired, InUse, Wanted
 from lineside.edge.packages import Judge, MakeReady, Ready
@@ -81,9 +80,9 @@ class Loader:
 
     def __init__(
         self,
-        shelf: Shelf,
+        store: DeploymentStore,
         *,
-        supply: Supply,
+        source: PackageSource,
         make_ready: MakeReady,
         inspections: frozenset[str],
         most: int,
@@ -91,8 +90,8 @@ class Loader:
         tally: Tally,
         clock: Clock,
     ) -> None:
-        self._shelf = shelf
-        self._supply = supply
+        self._store = store
+        self._source = source
         self._make_ready = make_ready
         self.inspections = inspections
         self._most = most
@@ -111,8 +110,8 @@ class Loader:
 
     def start(self) -> None:
         """Load what the disk has, then wait for wishes."""
-        self._deployed = self._shelf.deployed()
-        self._wish, self._new = self._shelf.desired(), True
+        self._deployed = self._store.deployed()
+        self._wish, self._new = self._store.desired(), True
         self._thread.start()
 
     def wish(self, desired: Desired) -> None:
@@ -156,12 +155,12 @@ class Loader:
             if made.by_job and made.desired != self.desired_of(name):
                 raise DesiredChangedError("the hub changed what it wants meanwhile", where=name)
             self._check_room(made.ready)
-            if self._shelf.get(digest) != made.data:
-                self._shelf.put(digest, made.data)
+            if self._store.get(digest) != made.data:
+                self._store.put(digest, made.data)
             one = self._deployed.get(name)
             changes = one is None or one.digest != digest
             deployed = self._next_deployed(made)
-            self._shelf.keep_deployed(deployed, installed=made.installed if changes else None)
+            self._store.keep_deployed(deployed, installed=made.installed if changes else None)
             self._deployed = deployed
             slot = _Slot(ready=made.ready, loaded_at=rfc3339(self._clock.now()))
             self._slots = {**self._slots, name: slot}
@@ -331,10 +330,10 @@ class Loader:
                 return
 
     def _go_on(self, wanted: Wanted) -> None:
-        data = self._shelf.get(wanted.digest)
+        data = self._store.get(wanted.digest)
         if data is None:
             return
-        self._supply.kept(data, wanted=wanted, changes=False)
+        self._source.check(data, wanted=wanted, changes=False)
         ready = self.checked(
             data, inspection=wanted.inspection, digest=wanted.digest, where=wanted.url
         )
@@ -356,26 +355,26 @@ class Loader:
         kept = self._from_disk(wanted)
         if kept is not None:
             return kept
-        choice = self._supply.wished(wanted)
+        choice = self._source.of_desired(wanted)
         kept = self._from_disk(wanted)  # what is signed by now may allow it
         if kept is not None:
             return kept
-        data = self._supply.fetch(choice, progress=self._while_open)
+        data = self._source.fetch(choice, progress=self._while_open)
         ready = self.checked(
             data, inspection=wanted.inspection, digest=wanted.digest, where=wanted.url
         )
-        self._shelf.put(wanted.digest, data)
-        self._supply.done(choice)
+        self._store.put(wanted.digest, data)
+        self._source.done(choice)
         return Prepared(ready=ready, data=data, url=wanted.url, installed=choice.installed)
 
     def _from_disk(self, wanted: Wanted) -> Prepared | None:
         """The archive of this disk; None where there is none that may be loaded."""
-        data, one = self._shelf.get(wanted.digest), self._deployed.get(wanted.inspection)
+        data, one = self._store.get(wanted.digest), self._deployed.get(wanted.inspection)
         if data is None:
             return None
         changes = one is None or one.digest != wanted.digest
         try:
-            installed = self._supply.kept(data, wanted=wanted, changes=changes)
+            installed = self._source.check(data, wanted=wanted, changes=changes)
         except DamagedError as error:
             self._throw_away(wanted, error)
             return None
@@ -393,7 +392,7 @@ class Loader:
 
     def _throw_away(self, wanted: Wanted, error: LinesideError) -> None:
         self._note(_archive(wanted.inspection), error)
-        self._shelf.remove(wanted.digest)
+        self._store.remove(wanted.digest)
 
     def _while_open(self, there: int, whole: int) -> None:
         del there, whole
@@ -432,7 +431,7 @@ class Loader:
 
     def _keep_deployed(self, deployed: dict[str, DeployedPackage]) -> None:
         try:
-            self._shelf.keep_deployed(deployed)
+            self._store.keep_deployed(deployed)
         except UnavailableError as error:
             self._note("packages in use", error)
 
@@ -442,7 +441,7 @@ class Loader:
             for one in self._deployed.values():
                 keep |= {one.digest, Digest(one.previous)} if one.previous else {one.digest}
             wished = self._wish.packages if self._wish is not None else ()
-            self._shelf.sweep(keep=keep | {wanted.digest for wanted in wished})
+            self._store.sweep(keep=keep | {wanted.digest for wanted in wished})
 
 
 def _place(inspection: str) -> str:

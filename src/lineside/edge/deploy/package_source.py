@@ -1,4 +1,4 @@
-"""Where packages come from, and what may run here.
+"""Source of packages, and the rules of what may run here.
 
 1. A device with a trust root runs what is signed in its site's update repository and nothing else,
    whoever asks: a wish, a job, or a file that lies on its disk already.
@@ -7,36 +7,151 @@
 3. A device without a trust root runs nothing, unless its settings say ``unsigned = "allowed"``.
 4. An older version than the one in use needs a way back that is signed, and an order that says so:
    a job with ``rollback``, or a wish, which a person made.
+5. Nothing that the hub sends is believed here; the token goes to the configured hub only, and
+   redirects are not followed (``hub_client``).
 """
 
 import contextlib
-import hashlib
+import http.client
+import re
+import ssl
 import threading
-from collections.abc import Callable, Iterable, Mapping
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
+from http.client import HTTPException, HTTPResponse
 from pathlib import Path
-from typing import Protocol
+from urllib.parse import quote
 
-from lineside.core import Clock, Digest, InvalidError, RefusedError, UnavailableError, short
+from lineside.core import (
+    Clock,
+    Digest,
+    InvalidError,
+    LinesideError,
+    RefusedError,
+    UnavailableError,
+    short,
+)
 from lineside.edge.config import EdgeConfig
-from lineside.edge.deploy.deployment import read_installed
-from lineside.edge.deploy.hub_source import HubSource
-from lineside.edge.deploy.package_store import kept_at
-from lineside.edge.hub_client import Access, fetch
-from lineside.edge.identity.trust import TRUST, no_trust, pinned
+from lineside.edge.deploy.deployment import DeploymentStore
+from lineside.edge.hub_client import (
+    Access,
+    asked_to_wait,
+    fetch,
+    opener_for,
+    rebased,
+    said_by,
+    translated,
+)
+from lineside.edge.identity.trust import SignedPackages, no_trust, of_archive, pinned
 from lineside.edge.machine import this_platform
 from lineside.edge.messages import Wanted
 from lineside.fleet import (
     Installed,
     JobDocument,
+    Part,
     Progress,
     Source,
     Target,
-    UpdateClient,
     newer,
     version_key,
 )
 from lineside.fleet.agent_order import check_may_replace, check_signed, installed_of
+
+_TIMEOUT_S = 20.0
+_CHUNK_BYTES = 1 << 16
+_BUSY = (http.client.TOO_MANY_REQUESTS, http.client.SERVICE_UNAVAILABLE)
+_RANGE = re.compile(r"bytes ([0-9]{1,15})-[0-9]{1,15}/[0-9]{1,15}")
+
+
+class HubSource:
+    """``fleet.Source`` below ``/tuf/`` of a hub; one request at a time."""
+
+    def __init__(
+        self,
+        hub: str,
+        *,
+        token: Callable[[], str],
+        tls: Callable[[], ssl.SSLContext | None] = lambda: None,
+    ) -> None:
+        """Ask nothing yet.
+
+        Args:
+            hub: base URL.
+            token: the device's token, read for each request.
+            tls: whom to believe and what to show, for a hub that speaks HTTPS.
+        """
+        self._hub = hub
+        self._token = token
+        self._tls = tls
+
+    @contextmanager
+    def open(
+        self, path: str, *, start_byte: int = 0, end_byte: int | None = None
+    ) -> Iterator[Part]:
+        """From the hub; part of a file where it knows ranges (RFC 9110, 14).
+
+        Raises:
+            BusyError: the hub says when to come again.
+        """
+        address = rebased(f"/tuf/{quote(path)}", hub=self._hub)
+        headers = _asked(start_byte, end_byte)
+        if token := self._token():
+            headers["Authorization"] = f"Bearer {token}"
+        request = urllib.request.Request(address, headers=headers)  # noqa: S310  the scheme is checked
+        try:
+            answer = opener_for(self._tls()).open(request, timeout=_TIMEOUT_S)
+        except urllib.error.HTTPError as error:
+            said = said_by(error)
+            if error.code == http.client.REQUESTED_RANGE_NOT_SATISFIABLE:
+                yield Part(start_byte=start_byte, chunks=iter(()))  # it has no more than that
+                return
+            raise _answered(error, address, said=said) from error
+        except (OSError, HTTPException) as error:
+            raise _away(error, address) from error
+        with answer:
+            yield Part(start_byte=_begin(answer), chunks=_chunks(answer, address))
+
+
+def _asked(start_byte: int, end_byte: int | None) -> dict[str, str]:
+    if not start_byte and end_byte is None:
+        return {}
+    return {"Range": f"bytes={start_byte}-{'' if end_byte is None else end_byte - 1}"}
+
+
+def _answered(error: urllib.error.HTTPError, address: str, *, said: bytes) -> LinesideError:
+    """What stands between device and repository is mended by people, not by the request."""
+    if error.code in _BUSY and (busy := asked_to_wait(error.headers, address=address)):
+        return busy
+    found = translated(error.code, address, said=said)
+    if isinstance(found, InvalidError):
+        return UnavailableError(found.message, where=found.where, fix="Look after the hub's proxy.")
+    return found
+
+
+def _begin(answer: HTTPResponse) -> int:
+    """Where the answer begins; a server that ignored the range sends all of it."""
+    found = _RANGE.fullmatch(answer.headers.get("Content-Range", ""))
+    return int(found[1]) if answer.status == http.client.PARTIAL_CONTENT and found else 0
+
+
+def _chunks(answer: HTTPResponse, address: str) -> Iterator[bytes]:
+    try:
+        while chunk := answer.read1(_CHUNK_BYTES):
+            yield chunk
+    except (OSError, HTTPException) as error:
+        raise _away(error, address) from error
+    if answer.length:
+        raise _away(EOFError(f"{answer.length} bytes missing"), address)
+
+
+def _away(error: Exception, address: str) -> UnavailableError:
+    return UnavailableError(
+        f"the hub does not answer: {error}", where=address, fix="Start the hub."
+    )
+
 
 _INCOMING = "incoming"
 _PARTS_KEPT = 2
@@ -65,94 +180,62 @@ class Choice:
     installed: Installed | None = None
 
 
-class Supply(Protocol):
-    """Safe from several threads."""
+class PackageSource:
+    """Where this device has its packages from; safe from several threads.
+
+    One of three: the site's update repository; addresses of the hub, without signatures, where the
+    settings allow that; or none, and nothing may run.
+    """
+
+    def __init__(
+        self,
+        store: DeploymentStore,
+        *,
+        clock: Clock,
+        repository: Source | None = None,
+        unsigned: Callable[[str], bytes] | None = None,
+        platform: str = "",
+    ) -> None:
+        """Read nothing yet.
+
+        Args:
+            store: of the device; a root is pinned in its folder where there is a repository.
+            clock: of expiry.
+            repository: files of the update repository.
+            unsigned: bytes of an address, where unsigned packages may run.
+            platform: of this machine.
+        """
+        self._store = store
+        self._packages = (
+            SignedPackages(store.folder, source=repository, clock=clock) if repository else None
+        )
+        self._unsigned = unsigned
+        self._platform = platform or this_platform()
+        self._fetching = threading.Lock()
 
     @property
     def signed(self) -> bool:
-        """Whether only signed packages run."""
-        ...
+        """True where only signed packages run."""
+        return self._unsigned is None
 
-    def kept(self, data: bytes, *, wanted: Wanted, changes: bool) -> Installed | None:
-        """Look at bytes of this device's disk before they are loaded; asks nobody else.
+    def check(self, data: bytes, *, wanted: Wanted, changes: bool) -> Installed | None:
+        """Check bytes of this device's disk before they are loaded; asks nobody else.
 
         Args:
             data: of an archive.
-            wanted: what they should be.
+            wanted: the package that they should be.
             changes: whether they will take the place of another package, or go on.
 
         Raises:
             RefusedError: they may not run here.
             InvalidError: made for another platform.
         """
-        ...
-
-    def wished(self, wanted: Wanted) -> Choice:
-        """What to fetch for a wish.
-
-        Raises:
-            RefusedError, InvalidError, UnavailableError: nothing, and why.
-        """
-        ...
-
-    def ordered(self, order: JobDocument) -> Choice:
-        """What to fetch for a job; ``refresh`` comes first.
-
-        Raises:
-            RefusedError, InvalidError: nothing, and why.
-        """
-        ...
-
-    def refresh(self) -> None:
-        """Hear what is signed now.
-
-        Raises:
-            RefusedError: what came cannot be believed.
-            UnavailableError: the hub is away.
-        """
-        ...
-
-    def fetch(self, choice: Choice, *, progress: Progress) -> bytes:
-        """The archive, verified; goes on where an earlier fetch broke off.
-
-        Raises:
-            RefusedError, InvalidError, NotFoundError, UnavailableError: why not.
-        """
-        ...
-
-    def done(self, choice: Choice) -> None:
-        """The package is kept elsewhere: what was fetched of it is not needed any more."""
-        ...
-
-
-class SignedSupply:
-    """From the site's update repository."""
-
-    signed = True
-
-    def __init__(self, folder: Path, *, source: Source, clock: Clock, platform: str = "") -> None:
-        """Read nothing yet.
-
-        Args:
-            folder: the agent's ``data_dir``; a root is pinned in its ``trust``.
-            source: of the repository.
-            clock: what expiry is judged by.
-            platform: of this machine.
-        """
-        self._folder = folder
-        self._source = source
-        self._clock = clock
-        self._platform = platform or this_platform()
-        self._metadata = threading.Lock()
-        self._fetching = threading.Lock()
-
-    def kept(self, data: bytes, *, wanted: Wanted, changes: bool) -> Installed | None:
-        sha256 = hashlib.sha256(data).hexdigest()
-        with self._metadata:
-            found = _signed_as(wanted.digest, client=self._recalled())
-        whole = [one for one in found if (one.sha256, one.size_bytes) == (sha256, len(data))]
-        if not found:
-            raise _unsigned(wanted.digest)
+        if self._unsigned is not None:
+            return None
+        signed = self._signed_as(wanted.digest)
+        if not signed:
+            raise _not_signed(wanted.digest)
+        whole = of_archive(signed, data)
         if not whole:
             raise DamagedError(
                 "the archive on this device's disk was changed after it was verified",
@@ -161,38 +244,64 @@ class SignedSupply:
             )
         target = _newest(whole, inspection=wanted.inspection)
         if changes:
-            self._check(target, rollback=True)
+            self._check_order(target, rollback=True)
         return installed_of(target)
 
-    def wished(self, wanted: Wanted) -> Choice:
-        self.refresh()
-        with self._metadata:
-            found = _signed_as(wanted.digest, client=self._recalled())
-        if not found:
-            raise _unsigned(wanted.digest)
-        target = _newest(found, inspection=wanted.inspection)
-        self._check(target, rollback=True)
+    def of_desired(self, wanted: Wanted) -> Choice:
+        """The package to fetch for the desired state.
+
+        Raises:
+            RefusedError, InvalidError, UnavailableError: nothing, and why.
+        """
+        if self._unsigned is not None:
+            return Choice(inspection=wanted.inspection, digest=wanted.digest, url=wanted.url)
+        self._trusted(str(wanted.inspection)).refresh()
+        signed = self._signed_as(wanted.digest)
+        if not signed:
+            raise _not_signed(wanted.digest)
+        target = _newest(signed, inspection=wanted.inspection)
+        self._check_order(target, rollback=True)
         return _choice(target)
 
-    def ordered(self, order: JobDocument) -> Choice:
-        with self._metadata:
-            target = self._recalled().target(order.target)
+    def of_job(self, order: JobDocument) -> Choice:
+        """The package to fetch for a job; ``refresh`` comes first.
+
+        Raises:
+            RefusedError, InvalidError: nothing, and why.
+        """
+        if self._unsigned is not None:
+            return self._unsigned_choice(order)
+        target = self._trusted(order.model_name).target(order.target)
         check_signed(order, target)
-        self._check(target, rollback=order.rollback)
+        self._check_order(target, rollback=order.rollback)
         return _choice(target)
 
     def refresh(self) -> None:
-        with self._metadata:
-            client = self._client()
-            client.refresh()
-            client.targets()  # every role's metadata are on the disk then, for ``recall``
+        """Fetch what is signed now.
+
+        Raises:
+            RefusedError: what came cannot be believed.
+            UnavailableError: the hub is away.
+        """
+        if self._packages is not None:
+            self._packages.refresh()
 
     def fetch(self, choice: Choice, *, progress: Progress) -> bytes:
+        """The archive, verified; goes on where an earlier fetch broke off.
+
+        Raises:
+            RefusedError, InvalidError, NotFoundError, UnavailableError: why not.
+        """
+        if self._unsigned is not None:
+            data = self._unsigned(choice.url)
+            progress(len(data), len(data))
+            return data
+        client = self._trusted().client()
         assert choice.target is not None  # noqa: S101  made by this class
         with self._fetching:
-            into = self._folder / _INCOMING
+            into = self._store.folder / _INCOMING
             _forget_parts(into, but=choice.target.sha256)
-            path = self._client().fetch(
+            path = client.fetch(
                 choice.target, into=into, progress=progress, previous=self._in_use(choice)
             )
             try:
@@ -203,56 +312,36 @@ class SignedSupply:
                 ) from error
 
     def done(self, choice: Choice) -> None:
+        """Remove what was fetched of a package that is in the store by now."""
         if choice.target is not None:
             with contextlib.suppress(OSError):
-                (self._folder / _INCOMING / f"{choice.target.sha256}.lspkg").unlink()
+                (self._store.folder / _INCOMING / f"{choice.target.sha256}.lspkg").unlink()
+
+    def _trusted(self, where: str = "") -> SignedPackages:
+        if self._packages is None:
+            raise no_trust(where)
+        return self._packages
+
+    def _signed_as(self, digest: str) -> list[Target]:
+        signed = self._trusted().targets()
+        return [one for one in signed if one.custom.get("digest") == digest]
 
     def _in_use(self, choice: Choice) -> Path | None:
         """The archive whose place this one takes: much of it may be the same."""
-        used = read_installed(self._folder).get(choice.inspection)
-        return kept_at(self._folder, used.digest) if used is not None else None
+        used = self._store.installed().get(choice.inspection)
+        return self._store.path(used.digest) if used is not None else None
 
-    def _client(self) -> UpdateClient:
-        return UpdateClient(self._folder / TRUST, source=self._source, clock=self._clock)
-
-    def _recalled(self) -> UpdateClient:
-        client = self._client()
-        try:
-            client.recall()
-        except UnavailableError as error:
-            raise RefusedError(error.message, where=error.where, fix=error.fix) from error
-        return client
-
-    def _check(self, target: Target, *, rollback: bool) -> None:
-        asked = installed_of(target)
+    def _check_order(self, target: Target, *, rollback: bool) -> None:
+        """Refuse another platform, and an older version without a rollback."""
         check_may_replace(
             target,
-            installed=read_installed(self._folder).get(asked.inspection),
+            installed=self._store.installed().get(installed_of(target).inspection),
             rollback=rollback,
             platform=self._platform,
         )
 
-
-class OpenSupply:
-    """From the hub, by address, without signatures: for the settings that allow it."""
-
-    signed = False
-
-    def __init__(self, folder: Path, *, fetch: Callable[[str], bytes]) -> None:
-        """``fetch``: bytes of an address."""
-        self._folder = folder
-        self._fetch = fetch
-
-    def kept(self, data: bytes, *, wanted: Wanted, changes: bool) -> Installed | None:
-        del data, wanted, changes
-        return None
-
-    def wished(self, wanted: Wanted) -> Choice:
-        return Choice(inspection=wanted.inspection, digest=wanted.digest, url=wanted.url)
-
-    def ordered(self, order: JobDocument) -> Choice:
-        known = read_installed(self._folder)
-        for one in known.values():
+    def _unsigned_choice(self, order: JobDocument) -> Choice:
+        for one in self._store.installed().values():
             same = one.group == order.model_name and order.inspection in ("", one.inspection)
             older = same and newer(one.version, than=order.model_version)
             if older and not order.rollback:
@@ -274,46 +363,9 @@ class OpenSupply:
             ),
         )
 
-    def refresh(self) -> None:
-        """Nothing is signed."""
 
-    def fetch(self, choice: Choice, *, progress: Progress) -> bytes:
-        data = self._fetch(choice.url)
-        progress(len(data), len(data))
-        return data
-
-    def done(self, choice: Choice) -> None:
-        """Nothing was kept."""
-
-
-class NoSupply:
-    """Nothing may run: no trust root, and unsigned packages are not allowed."""
-
-    signed = True
-
-    def kept(self, data: bytes, *, wanted: Wanted, changes: bool) -> Installed | None:
-        del data, wanted, changes
-        raise no_trust()
-
-    def wished(self, wanted: Wanted) -> Choice:
-        raise no_trust(str(wanted.inspection))
-
-    def ordered(self, order: JobDocument) -> Choice:
-        raise no_trust(order.model_name)
-
-    def refresh(self) -> None:
-        """Nobody is asked."""
-
-    def fetch(self, choice: Choice, *, progress: Progress) -> bytes:
-        del choice, progress
-        raise no_trust()
-
-    def done(self, choice: Choice) -> None:
-        """Nothing was fetched."""
-
-
-def supply_of(config: EdgeConfig, *, clock: Clock) -> Supply:
-    """As the settings say.
+def source_for(config: EdgeConfig, *, store: DeploymentStore, clock: Clock) -> PackageSource:
+    """The source that the settings name.
 
     Raises:
         RefusedError: the root of trust is none, or is not there.
@@ -323,14 +375,15 @@ def supply_of(config: EdgeConfig, *, clock: Clock) -> Supply:
         token_file=config.token_file, ca=config.ca, cert=config.certificate, key=config.key
     )
     if pinned(config.folder, trust_root=config.trust_root):
-        source = HubSource(config.hub, token=access.token, tls=access.tls)
-        return SignedSupply(config.folder, source=source, clock=clock)
+        repository = HubSource(config.hub, token=access.token, tls=access.tls)
+        return PackageSource(store, repository=repository, clock=clock)
     if config.unsigned == "allowed":
-        return OpenSupply(
-            config.folder,
-            fetch=lambda url: fetch(url, hub=config.hub, token=access.token(), tls=access.tls()),
+        return PackageSource(
+            store,
+            unsigned=lambda url: fetch(url, hub=config.hub, token=access.token(), tls=access.tls()),
+            clock=clock,
         )
-    return NoSupply()
+    return PackageSource(store, clock=clock)
 
 
 def _choice(target: Target) -> Choice:
@@ -352,11 +405,7 @@ def _newest(found: Iterable[Target], *, inspection: str) -> Target:
     return max(fitting, key=lambda one: version_key(str(one.custom["version"])))
 
 
-def _signed_as(digest: str, *, client: UpdateClient) -> list[Target]:
-    return [one for one in client.targets().values() if one.custom.get("digest") == digest]
-
-
-def _unsigned(digest: str) -> RefusedError:
+def _not_signed(digest: str) -> RefusedError:
     return RefusedError(
         f"package {short(Digest(digest))} is not signed for this device",
         where="trust",

@@ -1,7 +1,7 @@
 """Packages loaded by name from folders of this machine, for the clients of its socket.
 
-1. A package is read whole, proved where a trust root asks for it, checked, asked its golden
-   pictures; only then it is loaded. What was proved is what is loaded: bytes in memory, not a path.
+1. A package is read whole, verified where a trust root asks for it, checked, asked its golden
+   pictures; only then it is loaded. The bytes in memory that were verified are loaded, not a path.
 2. Networks answer one call after the other. Loading does not hold calls up.
 3. The archives of all loaded packages together may have ``max_bytes``.
 4. For decisions the archive is read again when first asked; bytes that changed on the disk since
@@ -32,6 +32,7 @@ from lineside.core import (
     short,
 )
 from lineside.edge.capture.raw import arrays_for, part_of
+from lineside.edge.identity.trust import Verify
 from lineside.edge.machine import this_platform
 from lineside.edge.packages import FullError, check_machine
 from lineside.fleet import wire
@@ -42,9 +43,6 @@ logger = logging.getLogger(__name__)
 
 _SUFFIX = ".lspkg"
 _LOGITS = {Task.CLASSIFY: "logits", Task.SEGMENT: "map"}
-
-Prove = Callable[[bytes, str], None]
-"""Raises ``RefusedError`` where the archive's bytes are not signed; told also where they lie."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,7 +84,7 @@ class NamedPackages:
         clock: Clock,
         most: int,
         max_bytes: int,
-        prove: Prove | None = None,
+        verify: Verify | None = None,
         machine: str = "",
         engine: EngineName = EngineName.ONNX_RUNTIME,
         changed: Callable[[Sequence[NamedPackage]], None] = lambda _: None,
@@ -97,7 +95,7 @@ class NamedPackages:
             clock: of the records and of the packages' stage times.
             most: how many packages.
             max_bytes: of all archives together.
-            prove: checks signatures; None where no trust root is configured.
+            verify: checks signatures; None where no trust root is configured.
             machine: what packages must be built for; this machine's platform if empty.
             engine: what runs them to decisions; raw tensors go to ONNX Runtime in any case.
             changed: told of all packages after each change, in the order they were loaded.
@@ -105,7 +103,7 @@ class NamedPackages:
         self._clock = clock
         self._most = most
         self._max_bytes = max_bytes
-        self._prove = prove
+        self._verify = verify
         self._machine = machine or this_platform()
         self._engine = engine
         self._changed = changed
@@ -225,8 +223,8 @@ class NamedPackages:
                 fix="Unload a package, or allow more.",
             )
         data = _bytes(path)
-        if self._prove is not None:
-            self._prove(data, str(path))
+        if self._verify is not None:
+            self._verify(data, str(path))
         return data
 
     def _seat(self, data: bytes, *, path: Path, name: str) -> _Seat:

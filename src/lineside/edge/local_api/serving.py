@@ -15,6 +15,7 @@ from lineside.edge.capture.policy import DecisionCapture
 from lineside.edge.capture.upload import CaptureUploader
 from lineside.edge.config import EdgeConfig
 from lineside.edge.counters import Tally
+from lineside.edge.identity.trust import verifier
 from lineside.edge.local_api.grpc_agent import AgentService
 from lineside.edge.local_api.grpc_edge import EdgeService, FullJudge, InUseFor
 from lineside.edge.local_api.grpc_server import GrpcServer
@@ -27,7 +28,6 @@ from lineside.edge.local_api.models_config import (
     write_models,
 )
 from lineside.edge.local_api.named import NamedPackage, NamedPackages
-from lineside.edge.local_api.proving import prover
 from lineside.edge.local_api.watchers import Watchers
 from lineside.edge.packages import FindJudge, Onlooker
 from lineside.fleet import wire
@@ -163,7 +163,7 @@ class Serving:
             clock=clock,
             most=config.max_loaded_packages,
             max_bytes=config.max_loaded_bytes,
-            prove=prover(
+            verify=verifier(
                 config.folder, trust_root=config.trust_root, clock=clock, unsigned=config.unsigned
             ),
             engine=config.engine,

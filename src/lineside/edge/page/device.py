@@ -7,7 +7,7 @@ from lineside.core import Clock, LinesideError, Plant, rfc3339
 from lineside.edge.agent import Agent, chosen_cameras
 from lineside.edge.config import EdgeConfig
 from lineside.edge.counters import Tally
-from lineside.edge.deploy.deployment import read_installed
+from lineside.edge.deploy.deployment import DeploymentStore
 from lineside.edge.identity.page_certificate import page_settings, wants_site
 from lineside.edge.page.facts import Device, HubContact, ModelRow, UpdateUnderWay
 from lineside.edge.page.gallery import Gallery
@@ -91,7 +91,7 @@ def _contact(agent: Agent, bus: Bus) -> HubContact:
 
 def _versions(config: EdgeConfig) -> dict[str, tuple[str, str]]:
     try:
-        known = read_installed(config.folder)
+        known = DeploymentStore(config.folder).installed()
     except LinesideError:
         return {}  # the loader tells of it
     return {one.digest: (one.group, one.version) for one in known.values()}

@@ -20,17 +20,10 @@ from lineside.core import (
 )
 from lineside.edge import EdgeConfig
 from lineside.edge.counters import Tally
-from lineside.edge.deploy.deployment import read_installed
-from lineside.edge.deploy.job_runner import AbandonedError, Deployer
+from lineside.edge.deploy.deployment import DeploymentStore
+from lineside.edge.deploy.jobs import AbandonedError, Deployer
 from lineside.edge.deploy.loader import Loader
-from lineside.edge.deploy.package_source import (
-    NoSupply,
-    OpenSupply,
-    SignedSupply,
-    Supply,
-    supply_of,
-)
-from lineside.edge.deploy.package_store import Shelf
+from lineside.edge.deploy.package_source import Choice, PackageSource, source_for
 from lineside.edge.messages import Desired, Wanted
 from lineside.edge.packages import Ready
 from lineside.fleet import DevicePolicy, ExecutionStatus, JobDocument, pin_root
@@ -62,20 +55,20 @@ class Device:
 
     def __post_init__(self) -> None:
         pin_root(self.folder / "trust", self.site.first_root)
-        self.tally, self.shelf = Tally(), Shelf(self.folder)
-        self.shelf.open()
-        self.supply: Supply = SignedSupply(self.folder, source=self.site, clock=self.clock)
+        self.tally, self.store = Tally(), DeploymentStore(self.folder)
+        self.store.open()
+        self.source = PackageSource(self.store, repository=self.site, clock=self.clock)
         self.loader = self._loader()
         policy = DevicePolicy(
             inspections=self.loader.inspections, allows=lambda name: name != "cat", signed=True
         )
-        self.deployer = Deployer(self.loader, supply=self.supply, policy=policy)
+        self.deployer = Deployer(self.loader, source=self.source, policy=policy)
         self.loader.start()
 
     def _loader(self) -> Loader:
         return Loader(
-            self.shelf,
-            supply=self.supply,
+            self.store,
+            source=self.source,
             make_ready=self.make_ready,
             inspections=frozenset({"stock"}),
             most=2,
@@ -101,7 +94,7 @@ class Device:
             schema="lineside.desired/1", packages=(wanted,), revisions=revisions,
             bad=tuple(package(one) for one in bad),
         )  # fmt: skip
-        self.shelf.keep_desired(wish)
+        self.store.keep_desired(wish)
         self.loader.wish(wish)
 
     def runs(self, data: bytes) -> bool:
@@ -124,7 +117,7 @@ class Device:
         work = Work(job_id="j", number=1, version=1, document=document)
         return self.deployer.carry_out(work, self)
 
-    # ``deploying.Control``
+    # ``jobs.Control``
 
     def tell(self, details: Mapping[str, str]) -> None:
         self.said.append(dict(details))
@@ -174,7 +167,7 @@ class TestAWish:
     def test_brings_what_is_signed(self, device: Device) -> None:
         device.wish(ONE)
         device.running(ONE)
-        assert read_installed(device.folder)["stock"].version == "1"
+        assert device.store.installed()["stock"].version == "1"
         assert not list((device.folder / "incoming").glob("*"))
 
     def test_for_what_nobody_signed_is_refused(self, device: Device) -> None:
@@ -462,33 +455,44 @@ class TestASetting:
     def test_decides_what_may_run(
         self, tmp_path: Path, site: TrustSimulator, clock: FakeClock
     ) -> None:
-        nothing = supply_of(self.config(tmp_path / "a"), clock=clock)
-        assert isinstance(nothing, NoSupply)
-        anything = supply_of(self.config(tmp_path / "a", unsigned="allowed"), clock=clock)
-        assert isinstance(anything, OpenSupply)
+        def source(config: EdgeConfig) -> PackageSource:
+            return source_for(config, store=DeploymentStore(config.folder), clock=clock)
+
+        def check(source: PackageSource) -> object:
+            wanted = Wanted(inspection="stock", digest=package(ONE), url="/x")
+            return source.check(ONE, wanted=wanted, changes=False)
+
+        nothing = source(self.config(tmp_path / "a"))
+        assert nothing.signed
+        with pytest.raises(RefusedError, match="trusts no update repository"):
+            check(nothing)
+        anything = source(self.config(tmp_path / "a", unsigned="allowed"))
+        assert not anything.signed
+        assert check(anything) is None
         (tmp_path / "root.json").write_bytes(site.first_root)
         config = self.config(
             tmp_path / "b", trust_root=str(tmp_path / "root.json"), unsigned="allowed"
         )
         for trusting in (config, replace(config, trust_root=str(tmp_path))):
-            assert isinstance(supply_of(trusting, clock=clock), SignedSupply)
+            with pytest.raises(RefusedError, match="the repository does not have it"):
+                check(source(trusting))
         (tmp_path / "root.json").unlink()
-        assert isinstance(supply_of(config, clock=clock), SignedSupply)
+        assert source(config).signed
         with pytest.raises(RefusedError, match=r"root\.json"):
-            supply_of(self.config(tmp_path / "c", trust_root=str(tmp_path)), clock=clock)
+            source(self.config(tmp_path / "c", trust_root=str(tmp_path)))
 
-    def test_without_trust_every_way_is_refused(self) -> None:
-        supply = NoSupply()
+    def test_without_trust_every_way_is_refused(self, tmp_path: Path) -> None:
+        source = PackageSource(DeploymentStore(tmp_path), clock=FakeClock())
         wanted = Wanted(inspection="stock", digest=package(ONE), url="/x")
         order = JobDocument(
             model_name="m", model_version="1", model_package_bucket="", model_package_key=""
         )
-        choice = OpenSupply(Path(), fetch=lambda _: b"").wished(wanted)
+        choice = Choice(inspection="stock", digest=wanted.digest, url="/x")
         for ask in (
-            lambda: supply.kept(ONE, wanted=wanted, changes=False),
-            lambda: supply.wished(wanted),
-            lambda: supply.ordered(order),
-            lambda: supply.fetch(choice, progress=lambda *_: None),
+            lambda: source.check(ONE, wanted=wanted, changes=False),
+            lambda: source.of_desired(wanted),
+            lambda: source.of_job(order),
+            lambda: source.fetch(choice, progress=lambda *_: None),
         ):
             with pytest.raises(RefusedError, match="trusts no update repository"):
                 ask()
@@ -502,20 +506,20 @@ class TestUnsigned:
             asked.append(url)
             return ONE
 
-        supply = OpenSupply(tmp_path, fetch=fetch)
+        source = PackageSource(DeploymentStore(tmp_path), unsigned=fetch, clock=FakeClock())
         order = JobDocument(
             model_name="unet", model_version="4", model_package_bucket="b",
             model_package_key="k/x.lspkg",
         )  # fmt: skip
-        choice = supply.ordered(order)
-        assert supply.fetch(choice, progress=lambda *_: None) == ONE
+        choice = source.of_job(order)
+        assert source.fetch(choice, progress=lambda *_: None) == ONE
         assert asked == ["/s3/b/k/x.lspkg"]
 
 
 def test_a_package_signed_for_another_inspection_is_not_taken(device: Device) -> None:
     wanted = Wanted(inspection="scratch", digest=package(ONE), url="/x")
     with pytest.raises(InvalidError, match="another inspection"):
-        device.supply.wished(wanted)
+        device.source.of_desired(wanted)
 
 
 def test_broken_off_fetches_leave_few_parts(device: Device, site: TrustSimulator) -> None:
@@ -523,10 +527,10 @@ def test_broken_off_fetches_leave_few_parts(device: Device, site: TrustSimulator
     incoming.mkdir()
     for number in range(6):
         (incoming / f"{number}.part").write_bytes(b"x")
-    choice = device.supply.wished(Wanted(inspection="stock", digest=package(ONE), url=""))
+    choice = device.source.of_desired(Wanted(inspection="stock", digest=package(ONE), url=""))
     site.break_after = 1000
     with pytest.raises(UnavailableError):
-        device.supply.fetch(choice, progress=lambda *_: None)
+        device.source.fetch(choice, progress=lambda *_: None)
     assert len(list(incoming.iterdir())) == 3
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from lineside.core import ConflictError, Digest, RefusedError, digest_of
 from lineside.edge import TRUST, apply_bundle
-from lineside.edge.local_api.proving import prover
+from lineside.edge.identity.trust import verifier
 from lineside.fleet import Release, UpdateRepository, create_repository
 from lineside.fleet.trust.bundle import write_bundle
 from lineside.fleet.wire import agent_pb2
@@ -66,24 +66,24 @@ def test_a_signed_package_is_loaded_and_another_one_is_not(
 
 
 def test_a_device_that_trusts_nothing_runs_nothing(tmp_path: Path, clock: FakeClock) -> None:
-    prove = prover(tmp_path, trust_root="", clock=clock)
-    assert prove is not None
+    verify = verifier(tmp_path, trust_root="", clock=clock)
+    assert verify is not None
     with pytest.raises(RefusedError, match="trusts no update repository"):
-        prove(b"", "here")
+        verify(b"", "here")
 
 
 def test_where_unsigned_packages_are_allowed_no_proof_is_asked(
     tmp_path: Path, clock: FakeClock
 ) -> None:
-    assert prover(tmp_path, trust_root="", clock=clock, unsigned="allowed") is None
+    assert verifier(tmp_path, trust_root="", clock=clock, unsigned="allowed") is None
 
 
 def test_a_trust_folder_without_a_root_refuses_everything(tmp_path: Path, clock: FakeClock) -> None:
     (tmp_path / TRUST).mkdir()
-    prove = prover(tmp_path, trust_root="", clock=clock)
-    assert prove is not None
+    verify = verifier(tmp_path, trust_root="", clock=clock)
+    assert verify is not None
     with pytest.raises(RefusedError):
-        prove(b"anything", "here")
+        verify(b"anything", "here")
 
 
 def test_a_root_that_was_handed_over_is_pinned_and_proves_after_a_refresh(
@@ -92,29 +92,29 @@ def test_a_root_that_was_handed_over_is_pinned_and_proves_after_a_refresh(
     roots = tmp_path / "root"
     roots.mkdir()
     (roots / "root.json").write_bytes(repository.first_root())
-    prove = prover(tmp_path / "data", trust_root=str(roots), clock=clock)
-    assert prove is not None
+    verify = verifier(tmp_path / "data", trust_root=str(roots), clock=clock)
+    assert verify is not None
     with pytest.raises(RefusedError):
-        prove(archive, "before anything was believed")
+        verify(archive, "before anything was believed")
     apply_bundle(tmp_path / "site.lsbundle", folder=tmp_path / "data", clock=clock)
-    prove(archive, "now")
+    verify(archive, "now")
     with pytest.raises(RefusedError, match="not signed"):
-        prove(archive + b"x", "longer")
+        verify(archive + b"x", "longer")
 
 
 def test_a_root_that_is_none_or_another_is_refused(
     tmp_path: Path, enrolled: Path, clock: FakeClock
 ) -> None:
     with pytest.raises(RefusedError, match=r"no root\.json"):
-        prover(tmp_path / "new", trust_root=str(tmp_path / "none"), clock=clock)
+        verifier(tmp_path / "new", trust_root=str(tmp_path / "none"), clock=clock)
     # What was pinned stays when the file it came from is gone.
-    assert prover(enrolled, trust_root=str(tmp_path / "none"), clock=clock) is not None
+    assert verifier(enrolled, trust_root=str(tmp_path / "none"), clock=clock) is not None
     (tmp_path / "root.json").write_bytes(b"{}")
     with pytest.raises(RefusedError):
-        prover(enrolled, trust_root=str(tmp_path), clock=clock)
+        verifier(enrolled, trust_root=str(tmp_path), clock=clock)
     other = create_repository(
         tmp_path / "other", keys=tmp_path / "keys", clock=clock, read=lambda _: b""
     )
     (tmp_path / "root.json").write_bytes(other.first_root())
     with pytest.raises(ConflictError, match="trusts another root"):
-        prover(enrolled, trust_root=str(tmp_path), clock=clock)
+        verifier(enrolled, trust_root=str(tmp_path), clock=clock)
