@@ -34,8 +34,7 @@ import measure
 import psutil
 
 from lineside.cli.client import HubClient
-from lineside.cli.demo.plant import example
-from lineside.cli.demo.programs import free_port
+from lineside.cli.demo.stage import example, free_port
 from lineside.core import LinesideError, SystemClock, rfc3339
 from lineside.links import open_bus
 from lineside.store import open_records

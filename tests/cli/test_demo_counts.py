@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from lineside.cli.demo.counts import BinTruth, read_bins, score_counts
+from lineside.cli.demo.score import BinTruth, read_bins, score_counts
 
 TRUTHS = [
     BinTruth(frame="frm_1", count=3, recorded=3),

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lineside.cli.demo.plates import PlateTruth, read_plates, said_of, score_plates
+from lineside.cli.demo.score import PlateTruth, read_plates, said_of, score_plates
 from lineside.core import frame_id, parse_rfc3339
 
 LABELS = ("normal", "anomalous")

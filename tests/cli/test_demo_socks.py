@@ -4,10 +4,9 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
-from lineside.cli.demo.programs import Programs
-from lineside.cli.demo.sock_score import read_socks, score_socks, socks_passed
-from lineside.cli.demo.socks import Socks
-from lineside.cli.demo.stage import Settings
+from lineside.cli.demo.score import read_socks, score_socks, socks_passed
+from lineside.cli.demo.solutions import Socks
+from lineside.cli.demo.stage import Programs, Settings
 from lineside.core import decode, frame_id, parse_rfc3339
 from lineside.hub import HubConfig
 

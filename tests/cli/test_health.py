@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from lineside.cli.app import _run
-from lineside.cli.health import Check, examine
+from lineside.cli.store import Check, examine
 from lineside.core import FrameId, LinesideError, digest_of, encode, parse_plant, rfc3339
 from lineside.hub import HubConfig, Services, build_services, running
 from lineside.hub.config import KafkaConfig, WebhookConfig

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from lineside.cli.logs import JournalFormatter, is_journal, priority_of
+from lineside.cli.output import JournalFormatter, is_journal, priority_of
 
 
 def record(level: int, text: str, **more: object) -> logging.LogRecord:

@@ -15,8 +15,8 @@ from urllib.request import urlopen
 import psutil
 import pytest
 
-from lineside.cli.demo.programs import Programs
-from lineside.cli.signals import stop_on_signal
+from lineside.cli.demo.stage import Programs
+from lineside.cli.output import stop_on_signal
 from lineside.core import ConflictError, InvalidError, SystemClock, UnavailableError
 from lineside.core.processes import end_with_parent
 from lineside.core.systemd import unit_file
@@ -40,7 +40,7 @@ DEMO = """
 import subprocess, sys
 from pathlib import Path
 from lineside.cli.demo.command import _ends_are_interrupts
-from lineside.cli.demo.programs import Program, Programs
+from lineside.cli.demo.stage import Program, Programs
 with _ends_are_interrupts(), Programs(Path(".")) as programs:
     process = subprocess.Popen(sys.argv[1:])
     programs._running.append(Program(name="stubborn", process=process, log=Path("log")))
@@ -127,7 +127,7 @@ def test_a_program_without_progress_is_given_up_with_its_last_line(
 ) -> None:
     with Programs(tmp_path) as programs:
         programs.wait(programs.start("help", "--help"))
-        monkeypatch.setattr("lineside.cli.demo.programs._QUIET_S", 3.0)
+        monkeypatch.setattr("lineside.cli.demo.stage._QUIET_S", 3.0)
         quiet = programs.start("line", "simulate", "bins", "--bus=mqtt://127.0.0.1:1")
         with pytest.raises(UnavailableError, match="no progress"):
             programs.wait(quiet)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Self
 
 from lineside.cli.client import HubClient
-from lineside.cli.demo.programs import Program, Programs, last_words
+from lineside.cli.demo.stage import Program, Programs, last_words
 from lineside.core import LinesideError, SystemClock
 from lineside.models import build_package
 from tests.faults.relay import Relay

@@ -27,7 +27,7 @@ from botocore.credentials import Credentials
 from fastapi.testclient import TestClient
 
 from lineside.cli.client import HubClient
-from lineside.cli.demo.programs import free_port
+from lineside.cli.demo.stage import free_port
 from lineside.core import Clock, LinesideError, SystemClock
 from lineside.fleet import wire
 from lineside.fleet.wire import open_inference_pb2 as pb2

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 import pytest
 
 from lineside.cli.client import HubClient
-from lineside.cli.demo.programs import Program, Programs, free_port
+from lineside.cli.demo.stage import Program, Programs, free_port
 from lineside.core import SystemClock, UnavailableError
 from tests.hub.conftest import DISC_PLANT
 from tests.journeys.test_rollout import _camera, package

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from lineside.cli.demo.programs import Program, Programs, free_port
+from lineside.cli.demo.stage import Program, Programs, free_port
 from lineside.core import SystemClock, encode, rfc3339
 from lineside.links import KafkaPlace, KafkaReceiver, open_bus
 from lineside.store import open_records

@@ -21,7 +21,7 @@ import boto3
 import pytest
 
 from lineside.cli.client import HubClient
-from lineside.cli.demo.programs import free_port
+from lineside.cli.demo.stage import free_port
 from lineside.core import LinesideError, SystemClock, digest_of, frame_id, load_plant, rfc3339
 from lineside.datasets import Import, load_source
 from lineside.links import Bus, open_bus

@@ -21,7 +21,7 @@ from typing import Any
 import pytest
 
 from lineside.cli.client import HubClient
-from lineside.cli.demo.programs import free_port
+from lineside.cli.demo.stage import free_port
 from lineside.core import LinesideError, SystemClock, decode_json
 from lineside.links import open_bus
 from lineside.testing.links import LONG_S

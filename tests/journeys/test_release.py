@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 import pytest
 
 from lineside.cli.client import HubClient
-from lineside.cli.demo.programs import Program, Programs, free_port
+from lineside.cli.demo.stage import Program, Programs, free_port
 from lineside.core import RefusedError, SystemClock, UnavailableError
 from lineside.edge.delivery.spool import open_spool
 from lineside.models import Package, Parity, build_package

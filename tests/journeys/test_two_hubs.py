@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 
-from lineside.cli.demo.programs import Program, Programs
+from lineside.cli.demo.stage import Program, Programs
 from lineside.core import SystemClock, decode_json, encode, rfc3339
 from lineside.links import Message, open_bus
 from lineside.store import open_records

@@ -42,7 +42,7 @@ def test_the_demo_finds_its_plant_file_inside_an_installed_package(tmp_path: Pat
     )
     code = (
         "import sys; sys.path.insert(0, sys.argv[1]); import lineside; "
-        "from lineside.cli.demo.plant import example; "
+        "from lineside.cli.demo.stage import example; "
         "print(lineside.__file__); print(example('warehouse', 'plant.toml'))"
     )
     done = subprocess.run(

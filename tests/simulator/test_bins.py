@@ -12,11 +12,16 @@ from lineside.core import InvalidError, decode, digest_of, read_message
 from lineside.datasets import load_source
 from lineside.links import FrameMessage
 from lineside.simulator import BinsSettings, simulate_bins, write_bins
-from lineside.simulator.bins.folder import file_stem, record_of
-from lineside.simulator.bins.goods import new_product
-from lineside.simulator.bins.paint import patch_of
-from lineside.simulator.bins.picture import encoded, picture_of
-from lineside.simulator.bins.store import MOST_ITEMS, View, views
+from lineside.simulator.bins.line import file_stem, record_of
+from lineside.simulator.bins.picture import (
+    MOST_ITEMS,
+    View,
+    encoded,
+    new_product,
+    patch_of,
+    picture_of,
+    views,
+)
 from lineside.vision import decode_picture
 from tests.simulator.conftest import Line, MovingStop
 

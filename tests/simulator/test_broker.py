@@ -9,7 +9,7 @@ import pytest
 from lineside.core import CameraMessage, SystemClock, UnavailableError, digest_of, read_message
 from lineside.links import Bus, EmbeddedBroker, Message, open_bus
 from lineside.simulator import SimulateSettings, simulate
-from lineside.simulator.outbox import Outbox
+from lineside.simulator.playback import Outbox
 
 
 def test_over_a_real_broker_every_picture_arrives_whole(tmp_path: Path) -> None:

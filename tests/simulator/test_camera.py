@@ -14,9 +14,7 @@ from lineside.simulator.warehouse.camera import (
     first_pose,
     next_pose,
 )
-from lineside.simulator.warehouse.light import LIGHTS, Lighting
-from lineside.simulator.warehouse.rack import SEATS, disc_box
-from lineside.simulator.warehouse.scene import Content
+from lineside.simulator.warehouse.scene import LIGHTS, SEATS, Content, Lighting, disc_box
 from lineside.vision import decode_picture
 
 NINE = [

@@ -19,10 +19,10 @@ from lineside.core import (
     TagMessage,
     rfc3339,
 )
-from lineside.simulator.warehouse.agenda import STAGES
 from lineside.simulator.warehouse.factory import QUEUE_SIZE, step, take_command
 from lineside.simulator.warehouse.scene import Content
 from lineside.simulator.warehouse.state import (
+    STAGES,
     FactoryState,
     Moment,
     Outgoing,
@@ -254,7 +254,7 @@ def test_an_order_heard_while_restocking_runs_afterwards() -> None:
 
 
 def test_an_agenda_out_of_order_is_an_error_and_not_a_lost_piece() -> None:
-    from lineside.simulator.warehouse.agenda import Due, Ship
+    from lineside.simulator.warehouse.state import Due, Ship
 
     state = FactoryState(places=(Place(),) * 9, agenda=(Due(at_s=0, act=Ship()),))
     with pytest.raises(LookupError, match="no piece"):

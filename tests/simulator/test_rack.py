@@ -5,16 +5,19 @@ import pytest
 
 from lineside.core import SLOTS, load_plant
 from lineside.simulator import slot_boxes
-from lineside.simulator.warehouse.brush import FINE, Brush
-from lineside.simulator.warehouse.rack import (
+from lineside.simulator.warehouse.scene import (
+    FINE,
     HEIGHT_PX,
     SEATS,
     WIDTH_PX,
+    Brush,
+    Content,
+    Patch,
+    Scene,
     Seat,
     disc_box,
     project,
 )
-from lineside.simulator.warehouse.scene import Content, Patch, Scene
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "warehouse"
 
@@ -80,7 +83,7 @@ def test_a_patch_holds_the_whole_tray(scene: Scene, seat: Seat) -> None:
 
 
 def test_a_brush_paints_where_the_view_says() -> None:
-    from lineside.simulator.warehouse.brush import Paint
+    from lineside.simulator.warehouse.scene import Paint
 
     brush = Brush(x0_px=10, y0_px=20, width_px=8, height_px=8)
     square = np.array([[12, 22], [14, 22], [14, 24], [12, 24]], dtype=np.float64)

@@ -13,11 +13,22 @@ from lineside.core import InvalidError, decode, digest_of, read_message
 from lineside.datasets import load_source
 from lineside.links import FrameMessage
 from lineside.simulator import SocksSettings, simulate_socks, write_socks
-from lineside.simulator.socks.basket import passings, resting, socks
-from lineside.simulator.socks.designs import BLANK, DESIGNS, LABELS
-from lineside.simulator.socks.knit import SIDE_PX, knitted
 from lineside.simulator.socks.line import moments
-from lineside.simulator.socks.scene import HEIGHT_PX, WIDTH_PX, View, encoded, seen
+from lineside.simulator.socks.scene import (
+    BLANK,
+    DESIGNS,
+    HEIGHT_PX,
+    LABELS,
+    SIDE_PX,
+    WIDTH_PX,
+    View,
+    encoded,
+    knitted,
+    passings,
+    resting,
+    seen,
+    socks,
+)
 from lineside.vision import decode_picture
 from tests.simulator.conftest import Line, MovingStop
 

@@ -15,8 +15,16 @@ from lineside.core import InvalidError, decode, digest_of, read_message
 from lineside.datasets import load_source
 from lineside.links import FrameMessage
 from lineside.simulator import SurfaceSettings, simulate_surface, write_surface
-from lineside.simulator.surface.parts import Fault, FaultKind, Part, parts
-from lineside.simulator.surface.picture import VIEW_HEIGHT_PX, VIEW_WIDTH_PX, encoded, seen
+from lineside.simulator.surface.picture import (
+    VIEW_HEIGHT_PX,
+    VIEW_WIDTH_PX,
+    Fault,
+    FaultKind,
+    Part,
+    encoded,
+    parts,
+    seen,
+)
 from lineside.vision import decode_picture
 from tests.simulator.conftest import Line, MovingStop
 

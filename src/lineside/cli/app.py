@@ -18,7 +18,6 @@ from lineside.cli import (
     evaluate,
     follower,
     hub,
-    logs,
     metrics,
     model,
     package,
@@ -34,7 +33,7 @@ from lineside.cli import (
     trust,
     user,
 )
-from lineside.cli.output import explain, say
+from lineside.cli.output import explain, say, set_up_logging
 from lineside.core import LinesideError, UnavailableError
 from lineside.core.drivers import missing_extra
 
@@ -63,7 +62,7 @@ def options(
 ) -> None:
     """Vision that stands beside the production line."""
     del print_version
-    logs.set_up(level=logging.DEBUG if debug else logging.INFO, environ=os.environ)  # noqa: TID251  handed in here
+    set_up_logging(level=logging.DEBUG if debug else logging.INFO, environ=os.environ)  # noqa: TID251  handed in here
     for chatty in ("alembic", "amqtt", "asyncua", "transitions", "uvicorn"):
         logging.getLogger(chatty).setLevel(logging.DEBUG if debug else logging.WARNING)
 

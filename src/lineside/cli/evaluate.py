@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lineside.cli.asking import stores
-from lineside.cli.dataset_place import BlobsOption, ConfigOption, RecordsOption, StoreOption
-from lineside.cli.engine import EngineOption
-from lineside.cli.output import JsonFlag, explain, say, show, writable
+from lineside.cli.dataset import BlobsOption, RecordsOption, StoreOption, stores
+from lineside.cli.hub import ConfigOption
+from lineside.cli.output import EngineOption, JsonFlag, explain, say, show, writable
 from lineside.cli.package import PackageFile, metric_lines
 from lineside.core import InvalidError, LinesideError, NotFoundError, SystemClock, to_plain
 

@@ -7,9 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from lineside.cli.config import load_hub
-from lineside.cli.output import JsonFlag, say, show
-from lineside.cli.password import read_password
-from lineside.cli.unit import UnitUserOption, show_unit
+from lineside.cli.output import JsonFlag, UnitUserOption, read_password, say, show, show_unit
 from lineside.core import InvalidError, SystemClock
 
 if TYPE_CHECKING:
@@ -49,7 +47,7 @@ def hub(
     """Run the hub until it is told to stop."""
     if context.invoked_subcommand is not None:
         return
-    from lineside.cli.signals import stop_on_signal
+    from lineside.cli.output import stop_on_signal
     from lineside.core.systemd import supervisor_of
     from lineside.hub import run
 

@@ -187,7 +187,7 @@ def compare_version(
     version: VersionName, *, config: ConfigOption = None, as_json: JsonFlag = False
 ) -> None:
     """Compare a version with what is in use, here and now, and keep it as its evidence."""
-    from lineside.cli.package_compare import this_machine, words
+    from lineside.cli.package import this_machine, words
     from lineside.models import Package
     from lineside.training import compare, unseen_of
 

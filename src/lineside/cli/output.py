@@ -1,15 +1,36 @@
-"""How commands speak: results on stdout, everything else on stderr, failures as sentences."""
+"""Shared parts of the commands: results, questions, errors, passwords, signals, logs, units.
 
+1. Results go to stdout, everything else to stderr; a failure is a sentence with its fix.
+2. SIGTERM and Ctrl-C become an event that a program waits on. A program that SIGTERM ends leaves
+   with exit code 0, Ctrl-C makes it leave with 130.
+3. A password is never a word of the command line.
+4. Under systemd a log line carries its priority, and the journal the time.
+"""
+
+import logging
 import os
+import signal
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
-from typing import Annotated, TypeVar
+from types import FrameType
+from typing import Annotated, Literal, TextIO, TypeVar
 
 import msgspec
 import typer
 
-from lineside.core import InvalidError, LinesideError, NotFoundError, to_plain
+from lineside.core import (
+    InvalidError,
+    LinesideError,
+    NotFoundError,
+    parse_rfc3339,
+    require_order,
+    to_plain,
+)
+from lineside.core.systemd import STATE_FOLDER, unit_file
 
 T = TypeVar("T")
 
@@ -76,3 +97,138 @@ def writable(path: Path | None) -> None:
         raise NotFoundError(
             "no file can be written there", where=str(path), fix="Name a file in a folder of yours."
         )
+
+
+def read_span(since: str, until: str) -> tuple[datetime, datetime]:
+    """A span of which both ends are given.
+
+    Raises:
+        InvalidError: an end is missing or no time, or the span ends before it begins.
+    """
+    if not (since and until):
+        raise InvalidError("half a span", where="--from --to", fix="Give both --from and --to.")
+    begin, end = parse_rfc3339(since, where="--from"), parse_rfc3339(until, where="--to")
+    require_order(begin, end, where="--from --to")
+    return begin, end
+
+
+EngineOption = Annotated[
+    Literal["onnxruntime", "openvino"],
+    typer.Option(help="What runs the network; openvino needs the extra of that name."),
+]
+
+
+def read_password(file: Path | None) -> str:
+    """From a file, from standard input, or typed twice.
+
+    Raises:
+        InvalidError: nobody can be asked, and no file is named.
+    """
+    if file is not None and str(file) != "-":
+        with file.open(encoding="utf-8") as opened:
+            return opened.readline().rstrip("\r\n")
+    if file is not None:
+        return sys.stdin.readline().rstrip("\r\n")
+    if not sys.stdin.isatty():
+        raise InvalidError(
+            "no password, and nobody to ask",
+            where="--password-file",
+            fix="Name a file, or - for standard input.",
+        )
+    typed: str = typer.prompt("Password", hide_input=True, confirmation_prompt=True, err=True)
+    return typed
+
+
+@contextmanager
+def stop_on_signal() -> Iterator[threading.Event]:
+    """Give an event that is set by SIGTERM or SIGINT; the old handlers come back afterwards.
+
+    Raises:
+        KeyboardInterrupt: at the end of the block, where SIGINT was received.
+    """
+    stop, interrupted = threading.Event(), threading.Event()
+
+    def handle(number: int, frame: FrameType | None) -> None:  # noqa: ARG001  the handler's form
+        stop.set()
+        if number == signal.SIGINT:
+            interrupted.set()
+
+    before = {number: signal.signal(number, handle) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield stop
+    except LinesideError as error:
+        if not interrupted.is_set():
+            raise
+        explain(error)  # such as: cancelled, and how to go on
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    if interrupted.is_set():
+        raise KeyboardInterrupt
+
+
+UnitUserOption = Annotated[str, typer.Option("--user", help="Whom the program runs as.")]
+
+
+def show_unit(
+    name: str, noun: str, *, config: Path | None, user: str, writable: Sequence[Path],
+    own: Mapping[str, str] | None = None,
+) -> None:  # fmt: skip
+    """Print the unit of a program; what has to be made by hand goes to stderr."""
+    if config is None:
+        raise InvalidError("no configuration named", where="--config", fix="Name the TOML file.")
+    program = Path(sys.argv[0]).absolute()
+    called = [str(program)] if os.access(program, os.X_OK) else [sys.executable, "-m", "lineside"]
+    text = unit_file(
+        name, command=[*called, noun, "--config", str(config.absolute())], working=Path.cwd(),
+        writable=writable, user=user, own=own,
+    )  # fmt: skip
+    show({"unit": text}, as_json=False, text=lambda found: found["unit"].rstrip())
+    missing = [str(each) for each in writable if not each.exists() and each.parent != STATE_FOLDER]
+    say(f"before the first start: useradd --system --shell /usr/sbin/nologin {user}")
+    for folder in missing:
+        say(f"before the first start: install -d -m 700 -o {user} {folder}")
+
+
+_PRIORITIES = (
+    (logging.CRITICAL, 2),
+    (logging.ERROR, 3),
+    (logging.WARNING, 4),
+    (logging.INFO, 6),
+)
+_DEBUG = 7
+
+
+class JournalFormatter(logging.Formatter):
+    """``<6>lineside.edge.run: device started device=edge-1``."""
+
+    def __init__(self) -> None:
+        super().__init__("%(name)s: %(message)s")
+
+    def format(self, record: logging.LogRecord) -> str:
+        mark = f"<{priority_of(record.levelno)}>"
+        return "\n".join(mark + line for line in super().format(record).splitlines() or [""])
+
+
+def priority_of(level: int) -> int:
+    """The number that syslog gives a level."""
+    return next((number for least, number in _PRIORITIES if level >= least), _DEBUG)
+
+
+def is_journal(stream: TextIO, environ: Mapping[str, str]) -> bool:
+    """Whether a stream leads to the journal."""
+    device, _, inode = environ.get("JOURNAL_STREAM", "").partition(":")
+    try:
+        there = os.fstat(stream.fileno())
+    except (OSError, ValueError):
+        return False
+    return (device, inode) == (str(there.st_dev), str(there.st_ino))
+
+
+def set_up_logging(*, level: int, environ: Mapping[str, str]) -> None:
+    """Logs of the whole program, to stderr."""
+    handler = logging.StreamHandler(sys.stderr)
+    journal = is_journal(sys.stderr, environ)
+    people = logging.Formatter("%(asctime)s %(levelname)s %(name)s %(message)s")
+    handler.setFormatter(JournalFormatter() if journal else people)
+    logging.basicConfig(level=level, handlers=[handler])

@@ -18,8 +18,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 import typer
 
 from lineside.cli.config import load_hub
-from lineside.cli.output import say, table
-from lineside.cli.signals import stop_on_signal
+from lineside.cli.output import say, stop_on_signal, table
 from lineside.core import InvalidError, LinesideError, NotFoundError, SystemClock, to_plain
 
 if TYPE_CHECKING:

@@ -8,10 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lineside.cli.engine import EngineOption
 from lineside.cli.hub import ConfigOption, settings
-from lineside.cli.output import JsonFlag, say, show, writable
-from lineside.cli.span import read_span
+from lineside.cli.output import EngineOption, JsonFlag, read_span, say, show, writable
 from lineside.core import (
     InvalidError,
     NotFoundError,

@@ -1,4 +1,4 @@
-"""``lineside rule …``: what a plant file's rules do, and one of them over recorded events."""
+"""``lineside rule``: list, explain, run, try, record, learn and export rules over events."""
 
 import sys
 from collections.abc import Iterable, Iterator
@@ -9,14 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lineside.cli.hub import ConfigOption, settings
-from lineside.cli.output import JsonFlag, say, show, table
-from lineside.cli.rule_boxes import boxes
-from lineside.cli.rule_export import export
-from lineside.cli.rule_learn import learn
-from lineside.cli.rule_record import record
+from lineside.cli.output import JsonFlag, read_span, say, show, table
 from lineside.cli.rule_spark import BATCH, program_text, run_on_spark
-from lineside.cli.rule_try import try_rule
-from lineside.cli.span import read_span
 from lineside.core import (
     InvalidError,
     NotFoundError,
@@ -28,6 +22,401 @@ from lineside.core import (
 
 if TYPE_CHECKING:
     from lineside.streams import Chain, Entry
+from contextlib import closing
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from lineside.core import (
+    Camera,
+    digest_of,
+    replace_durably,
+)
+
+if TYPE_CHECKING:
+    from lineside.vision import Frame, Prediction
+import csv
+import json
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from lineside.cli.output import writable
+from lineside.core import (
+    Habits,
+    parse_rfc3339,
+    to_plain,
+)
+
+if TYPE_CHECKING:
+    from lineside.streams import Observation, Stretch
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING
+
+from lineside.core import (
+    replacing_durably,
+)
+
+if TYPE_CHECKING:
+    from lineside.streams import Entry
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from lineside.streams import Difference
+
+_MOST_SHOWN = 50
+
+
+def try_rule(
+    rule: Annotated[str, typer.Argument(metavar="RULE", help="Id of the rule, in use or new.")],
+    declared: Annotated[Path, typer.Option(help="A file with the [[rule]] table to try.")],
+    since: Annotated[str, typer.Option("--from", help="Arrived from this time on.")],
+    until: Annotated[str, typer.Option("--to", help="Arrived before this time.")],
+    plant: Annotated[
+        Path | None, typer.Option("--plant", help="The plant file; else the hub's.")
+    ] = None,
+    config: ConfigOption = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """What a rule declared otherwise would have said; nothing goes live, nothing is written."""
+    from lineside.hub import attempt, read_rule
+    from lineside.store import open_records
+
+    found = settings(config)
+    site = load_plant(plant if plant is not None else Path(found.plant))
+    new = read_rule(_declaration(declared), plant=site)
+    if new.id != rule:
+        raise InvalidError(
+            f"the file declares the rule {new.id!r}", where=str(declared),
+            fix=f"Name that one, or write id = {rule!r}.",
+        )  # fmt: skip
+    begin, end = read_span(since, until)
+    with open_records(found.records_url, clock=SystemClock()) as records:
+        difference = attempt(new, plant=site, log=records.log, since=begin, until=end)
+    show(difference, as_json=as_json, text=lambda one: "\n".join(_difference_lines(one)))
+
+
+def _declaration(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise NotFoundError(
+            f"cannot read the declaration: {error}", where=str(path), fix="Name a TOML file."
+        ) from error
+
+
+def _difference_lines(found: "Difference") -> Iterator[str]:
+    from lineside.hub import compared
+
+    told = compared(found)
+    otherwise = [f"{_event_line(new)}\n    was {_event_line(old)}" for old, new in told.otherwise]
+    yield (
+        f"same {found.same}, told otherwise {len(otherwise)}, added {len(told.added)}, "
+        f"removed {len(told.removed)}"
+    )
+    yield f"late {found.late}, without key {found.keyless}, unreadable {found.unreadable}"
+    yield from _first_lines("~", otherwise)
+    yield from _first_lines("+", list(map(_event_line, told.added)))
+    yield from _first_lines("-", list(map(_event_line, told.removed)))
+
+
+def _first_lines(mark: str, lines: Sequence[str]) -> Iterator[str]:
+    yield from (f"{mark} {line}" for line in lines[:_MOST_SHOWN])
+    if len(lines) > _MOST_SHOWN:
+        yield f"{mark} … {len(lines) - _MOST_SHOWN} more; --json has all"
+
+
+def _event_line(data: dict[str, Any]) -> str:
+    key = ", ".join(str(value) for value in data["key"].values())
+    values = ", ".join(f"{name} {value}" for name, value in data["values"].items())
+    frame = f"  frame {data['frame']}" if data.get("frame") else ""
+    return f"{data['from']} to {data['to']}  {data['action']}  {key}  {values}{frame}"
+
+
+def record(
+    out: Annotated[Path, typer.Option(help="The file to write: JSON Lines.")],
+    since: Annotated[str, typer.Option("--from", help="Arrived from this time on.")],
+    until: Annotated[str, typer.Option("--to", help="Arrived before this time.")],
+    rule: Annotated[str, typer.Option(help="Only what this rule and those it reads need.")] = "",
+    types: Annotated[
+        list[str] | None,
+        typer.Option("--type", help="Of this type only, * for anything; may be repeated."),
+    ] = None,
+    plant: Annotated[
+        Path | None, typer.Option("--plant", help="The plant file; else the hub's.")
+    ] = None,
+    config: ConfigOption = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Write what arrived at the hub in a span, as run --events reads it; the hub may go on."""
+    from lineside.hub import recorded_entries
+    from lineside.store import open_records
+    from lineside.streams import entry_line
+
+    if rule and types:
+        raise InvalidError("two choices", where="--rule --type", fix="Give one of them.")
+    writable(out)
+    begin, end = read_span(since, until)
+    found = settings(config)
+    place = plant if plant is not None else Path(found.plant)
+    with open_records(found.records_url, clock=SystemClock()) as records:
+        entries = recorded_entries(records.log, since=begin, until=end)
+        chosen = _of_rule(entries, rule, place) if rule else _of_types(entries, types or ["*"])
+        count, size = _write(map(entry_line, chosen), out)
+    told = {"file": str(out), "events": count, "bytes": size}
+    show(told, as_json=as_json, text=lambda _: f"{out}: {count} events, {size} bytes")
+
+
+def _of_rule(entries: "Iterable[Entry]", name: str, place: Path) -> "Iterator[Entry]":
+    from lineside.streams import entries_read
+
+    plant = load_plant(place)
+    for rule in plant.rule:
+        if rule.id == name:
+            return entries_read(rule, entries, plant=plant)
+    known = ", ".join(rule.id for rule in plant.rule) or "none"
+    raise NotFoundError(f"no rule {name!r}", where="plant file", fix=f"Known: {known}.")
+
+
+def _of_types(entries: "Iterable[Entry]", types: Sequence[str]) -> "Iterator[Entry]":
+    return (one for one in entries if any(fnmatchcase(one.type, wanted) for wanted in types))
+
+
+def _write(lines: Iterable[bytes], out: Path) -> tuple[int, int]:
+    """How many lines and bytes; a file stands there whole or not at all."""
+    count = size = 0
+    with replacing_durably(out) as file:
+        for line in lines:
+            size += file.write(line)
+            count += 1
+    return count, size
+
+
+_COLUMNS = {"t_from", "t_to", "label"}
+_MOST_ROWS = 100_000
+
+
+def learn(
+    rule: Annotated[str, typer.Argument(metavar="RULE", help="A sighting rule of the plant file.")],
+    plant: Annotated[Path, typer.Option(help="The plant file.")],
+    events: Annotated[Path, typer.Option(help="Recorded events, one JSON document a line.")],
+    labels: Annotated[Path, typer.Option(help="CSV: t_from, t_to, label.")],
+    out: Annotated[Path, typer.Option(help="The file to write; name it as learned = …")],
+    as_json: JsonFlag = False,
+) -> None:
+    """Learn dwell, gap and flicker from a clip and what was in view in it."""
+    from lineside.streams import learn_habits
+
+    declared = load_plant(plant)
+    frames = _observed_frames(_sighting(declared, rule), declared, path=events)
+    first_us = frames[0].at_us if frames else 0
+    habits = learn_habits(frames, _stretches(labels, first_us=first_us))
+    text = json.dumps(to_plain(habits), indent=1, sort_keys=True) + "\n"
+    replace_durably(out, text.encode())
+    show(habits, as_json=as_json, text=lambda one: _sentences(one, out))
+
+
+def _sentences(habits: Habits, out: Path) -> str:
+    rows = [
+        f"{true or 'nothing'}: right in {row.get(true, 0.0):.1%} of its frames"
+        for true, row in habits.confusion.items()
+    ]
+    head = f"{out}: learned from {habits.things} things in {habits.frames} frames"
+    times = f"dwell_s {habits.dwell_s}, gap_s {habits.gap_s}, look_s {habits.look}"
+    return "\n".join([head, f"  {times}", *(f"  {row}" for row in rows)])
+
+
+def _sighting(plant: Plant, name: str) -> Rule:
+    for rule in plant.rule:
+        if rule.id == name and rule.sighting is not None:
+            return rule
+    known = ", ".join(rule.id for rule in plant.rule if rule.sighting is not None) or "none"
+    raise NotFoundError(
+        f"no sighting rule {name!r}", where="plant file", fix=f"Sighting rules: {known}."
+    )
+
+
+def _observed_frames(rule: Rule, plant: Plant, *, path: Path) -> "list[Observation]":
+    from lineside.streams import clip_of_rule, read_entries
+
+    try:
+        lines = path.open("rb")
+    except OSError as error:
+        raise _unreadable("events", path, error) from error
+    with lines:
+        return clip_of_rule(rule, read_entries(lines, plant=plant, where=str(path)))
+
+
+def _stretches(path: Path, *, first_us: int) -> Iterator["Stretch"]:
+    from lineside.streams import Stretch
+
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            rows = list(_csv_rows(file, where=str(path)))
+    except (OSError, UnicodeDecodeError) as error:
+        raise _unreadable("labels", path, error) from error
+    for number, row in enumerate(rows, start=2):
+        where = f"{path}:{number}"
+        since, until = (
+            _moment_us(row[name], first_us=first_us, where=where) for name in ("t_from", "t_to")
+        )
+        yield Stretch(from_us=since, to_us=until, label=row["label"].strip())
+
+
+def _csv_rows(file: Iterable[str], *, where: str) -> Iterator[dict[str, str]]:
+    reader = csv.DictReader(file)
+    missing = _COLUMNS - set(reader.fieldnames or ())
+    if missing:
+        raise InvalidError(
+            f"no column {', '.join(sorted(missing))}", where=where,
+            fix="Write a first line: t_from,t_to,label.",
+        )  # fmt: skip
+    for number, row in enumerate(reader, start=2):
+        if number > _MOST_ROWS or any(row.get(name) is None for name in _COLUMNS):
+            raise InvalidError(
+                "a line with too few columns, or too many lines", where=f"{where}:{number}",
+                fix=f"Three columns, at most {_MOST_ROWS} lines.",
+            )  # fmt: skip
+        yield row
+
+
+def _moment_us(text: str, *, first_us: int, where: str) -> int:
+    """RFC 3339, or seconds after the first event."""
+    try:
+        seconds = float(text)
+    except ValueError:
+        moment: datetime = parse_rfc3339(text.strip(), where=where)
+        return round(moment.timestamp() * 1e6)
+    if not abs(seconds) < 1e9:
+        raise InvalidError(f"{text!r} seconds", where=where, fix="Write seconds, or RFC 3339.")
+    return first_us + round(seconds * 1e6)
+
+
+def _unreadable(what: str, path: Path, error: Exception) -> NotFoundError:
+    return NotFoundError(f"cannot read the {what}: {error}", where=str(path), fix="Name a file.")
+
+
+def export(
+    out: Annotated[
+        Path | None, typer.Option(help="The file to write; without it, standard output.")
+    ] = None,
+    form: Annotated[
+        str, typer.Option("--format", help="csv, jsonl or parquet; else what FILE is called.")
+    ] = "",
+    rule: Annotated[str, typer.Option(help="Of this rule only.")] = "",
+    action: Annotated[str, typer.Option(help="final, change, begun, ended or late.")] = "",
+    key: Annotated[str, typer.Option(help="A part of the key's values.")] = "",
+    since: Annotated[str, typer.Option("--from", help="Ended from this time on.")] = "",
+    until: Annotated[str, typer.Option("--to", help="Ended before this time.")] = "",
+    config: ConfigOption = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Write what rules said as CSV, JSON Lines or Parquet; the hub may go on running."""
+    from lineside.hub import require_rule, rule_events_file, rule_filter
+    from lineside.store import open_records
+
+    writable(out)
+    form = form or (out.suffix.lstrip(".") if out is not None else "csv")
+    if since and until:
+        read_span(since, until)
+    if out is None and as_json:
+        raise InvalidError("two results for one output", where="--json", fix="Give --out FILE.")
+    wanted = rule_filter(rule=rule, action=action, key=key, since=since, until=until)
+    found = settings(config)
+    plant = load_plant(Path(found.plant))
+    with open_records(found.records_url, clock=SystemClock()) as records:
+        require_rule(records.log, rule, plant=plant)
+        pieces = rule_events_file(records.log, wanted, plant=plant, form=form)
+        written = _write_export(pieces, out)
+    if out is not None:
+        told = {"file": str(out), "format": form, "bytes": written}
+        show(told, as_json=as_json, text=lambda _: f"{out}: {written} bytes")
+
+
+def _write_export(pieces: Iterator[bytes], out: Path | None) -> int:
+    """How many bytes; a file stands there whole or not at all."""
+    if out is None:
+        return sum(sys.stdout.buffer.write(piece) for piece in pieces)
+    part = out.with_name(f".{out.name}.part")
+    try:
+        with part.open("wb") as file:
+            written = sum(file.write(piece) for piece in pieces)
+        part.replace(out)
+    finally:
+        part.unlink(missing_ok=True)
+    return written
+
+
+def boxes(
+    rule: Annotated[str, typer.Argument(metavar="RULE", help="A crossing rule of the plant file.")],
+    plant: Annotated[Path, typer.Option(help="The plant file.")],
+    out: Annotated[Path, typer.Option(help="The file of events to write.")],
+    video: Annotated[Path | None, typer.Option(help="A video; else what the camera is.")] = None,
+    contrast: Annotated[float, typer.Option(help="Least difference from the belt.")] = 28.0,
+    least_px: Annotated[int, typer.Option(help="Smallest area of a thing.")] = 500,
+    as_json: JsonFlag = False,
+) -> None:
+    """Find what stands out on a belt that moves up or down a video; one event for each picture."""
+    from lineside.streams import encode_prediction_event
+
+    declared = load_plant(plant)
+    found, camera = _camera(declared, rule, video=video)
+    lines, count = list[bytes](), 0
+    for number, frame in enumerate(_clip_frames(camera), start=1):
+        told = _prediction(frame, found, contrast=contrast, least_px=least_px)
+        count += len(told.boxes)
+        lines.append(
+            encode_prediction_event(
+                told, site=declared.site, device="lineside", sequence=number, first=1
+            )
+        )
+    replace_durably(out, b"".join(line + b"\n" for line in lines))
+    told_of = {"pictures": len(lines), "boxes": count, "file": str(out)}
+    show(told_of, as_json=as_json, text=lambda _: f"{out}: {len(lines)} pictures, {count} boxes")
+
+
+def _camera(plant: Plant, name: str, *, video: Path | None) -> tuple[Rule, Camera]:
+    rules = [one for one in plant.rule if one.crossing is not None and one.read.inspections]
+    for rule in rules:
+        if rule.id == name:
+            inspection = plant.find_inspection(rule.read.inspections[0])
+            camera = plant.find_camera(inspection.camera)
+            return rule, camera if video is None else replace(camera, source=f"video:{video}")
+    known = ", ".join(rule.id for rule in rules) or "none"
+    raise NotFoundError(
+        f"no crossing rule {name!r} that reads predictions", where="plant file",
+        fix=f"Crossing rules: {known}.",
+    )  # fmt: skip
+
+
+def _clip_frames(camera: Camera) -> "Iterator[Frame]":
+    from lineside.links import open_camera
+
+    if camera.source.partition(":")[0] not in {"video", "folder"}:
+        raise InvalidError(
+            "a camera that never ends", where=f"camera {camera.id}", fix="Give --video FILE."
+        )
+    with closing(open_camera(camera, clock=SystemClock())) as opened:
+        yield from opened.frames()
+
+
+def _prediction(frame: "Frame", rule: Rule, *, contrast: float, least_px: int) -> "Prediction":
+    from lineside.vision import (
+        PictureState,
+        Prediction,
+        RegistrationFigures,
+        StageTimes,
+        picture_health,
+        standing_out,
+    )
+
+    return Prediction(
+        frame=frame.ref, inspection=rule.read.inspections[0], task="detect", state=PictureState.OK,
+        labels=(), package=digest_of(b"lineside.vision.standing_out"), dataset="",
+        registration=RegistrationFigures(state="none"), health=picture_health(frame.image),
+        latency_ms=StageTimes(),
+        boxes=standing_out(frame.image, contrast=contrast, least_px=least_px),
+    )  # fmt: skip
+
 
 PlantOption = Annotated[
     Path | None, typer.Option("--plant", help="The plant file; else that of the hub's settings.")

@@ -8,26 +8,18 @@ from typing import TYPE_CHECKING, Annotated, BinaryIO
 
 import typer
 
-from lineside.cli.asking import (
-    HERE,
-    OnOption,
-    StorageOption,
-    Wish,
-    WorkersOption,
-    job_of,
-    stores,
-)
-from lineside.cli.dataset_place import (
+from lineside.cli.dataset import (
     BlobsOption,
-    ConfigOption,
     RecordsOption,
     StoreOption,
     library,
     place_of,
+    stores,
 )
-from lineside.cli.output import JsonFlag, say, show, table
+from lineside.cli.hub import ConfigOption
+from lineside.cli.output import JsonFlag, say, show, stop_on_signal, table
 from lineside.cli.package import PackageFile
-from lineside.cli.signals import stop_on_signal
+from lineside.cli.train import HERE, OnOption, StorageOption, Wish, WorkersOption, job_of
 from lineside.core import FrameId, InvalidError, SystemClock, Task
 
 if TYPE_CHECKING:

@@ -11,6 +11,16 @@ from lineside.core import SystemClock
 
 if TYPE_CHECKING:
     from lineside.hub import HubConfig
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
+
+from lineside.core import Digest, LinesideError, load_plant
+
+if TYPE_CHECKING:
+    from lineside.hub import HubConfig
+    from lineside.store import Blobs, Records
 
 
 def register(app: typer.Typer) -> None:
@@ -78,8 +88,6 @@ def doctor(
     as_json: JsonFlag = False,
 ) -> None:
     """Check settings, plant file, certificates, store, chains and space, each with its fix."""
-    from lineside.cli.health import examine
-
     checks = examine(settings(config), deep=deep)
     show(
         {"checks": checks},
@@ -112,3 +120,201 @@ def trace(
     )
     if not found.chain_ok:
         raise typer.Exit(5)
+
+
+_NOT_BEGUN = "none yet; the hub makes them at its first start"
+_PAGE = 1000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Check:
+    """One thing looked at."""
+
+    name: str
+    ok: bool
+    found: str
+    fix: str = ""
+
+    def __str__(self) -> str:
+        mend = f"  fix: {self.fix}" if self.fix else ""
+        return f"{'ok ' if self.ok else 'BAD'} {self.name}: {self.found}{mend}"
+
+
+def examine(config: "HubConfig", *, deep: bool = False) -> list[Check]:
+    """Every check, in the order in which a broken one breaks the next.
+
+    ``deep``: every picture and package is read, and held against its digest.
+    """
+    looks: list[tuple[str, Callable[[HubConfig], str]]] = [
+        ("plant file", _plant),
+        ("free space", _space),
+        ("certificates", _certificates),
+        ("update repository", _trust),
+        ("records", _records),
+        ("event chains", _chains),
+        ("pictures and packages", partial(_blobs, deep=deep)),
+    ]
+    checks = [_look(name, look, config) for name, look in looks]
+    return checks + [_look(name, look, config) for name, look in _others(config)]
+
+
+def _others(config: "HubConfig") -> "list[tuple[str, Callable[[HubConfig], str]]]":
+    """What the settings bring in beside the plant, and only that."""
+    looks: list[tuple[str, Callable[[HubConfig], str]]] = []
+    if config.kafka.brokers:
+        looks.append(("Kafka", _kafka))
+    looks += [(f"webhook {one.name}", partial(_webhook, name=one.name)) for one in config.webhook]
+    if config.opcua:
+        looks.append(("OPC UA", _opcua))
+    return looks
+
+
+def _kafka(config: "HubConfig") -> str:
+    from lineside.links import probe_kafka
+
+    return f"answers, brokers: {probe_kafka(config.kafka.place)}"
+
+
+def _webhook(config: "HubConfig", *, name: str) -> str:
+    from lineside.links import WebhookSender
+
+    hook = next(one for one in config.webhook if one.name == name)
+    return WebhookSender(hook.target).check()
+
+
+def _opcua(config: "HubConfig") -> str:
+    from lineside.core import InvalidError, need
+
+    need("asyncua", extra="opcua")
+    signed_in = (config.authority_folder / "authority.key").exists()
+    if not (signed_in or config.opcua_anonymous):
+        raise InvalidError(
+            "nobody could sign in", fix="Run lineside hub init, or set opcua_anonymous = true."
+        )
+    ways = ["name and password"] * signed_in + ["anybody"] * config.opcua_anonymous
+    return f"read by {' and '.join(ways)}"
+
+
+def _look(name: str, look: "Callable[[HubConfig], str]", config: "HubConfig") -> Check:
+    try:
+        return Check(name=name, ok=True, found=look(config))
+    except LinesideError as error:
+        return Check(name=name, ok=False, found=error.message, fix=error.fix)
+
+
+def _plant(config: "HubConfig") -> str:
+    plant = load_plant(Path(config.plant))
+    return f"{len(plant.camera)} cameras, {len(plant.inspection)} inspections"
+
+
+def _certificates(config: "HubConfig") -> str:
+    from lineside.hub import certificate_words
+
+    return certificate_words(config, clock=SystemClock())
+
+
+def _trust(config: "HubConfig") -> str:
+    from lineside.core import UnavailableError
+    from lineside.fleet import UpdateRepository
+
+    repository = UpdateRepository(
+        config.trust_folder, clock=SystemClock(), read=lambda digest: digest.encode()
+    )
+    if not repository.exists():
+        return "none yet; the hub makes it at its first start"
+    found = repository.show()
+    if found.warnings:
+        raise UnavailableError(found.warnings[0], fix="Renew it: docs/reference/trust.md.")
+    keys = f"; take {config.keys_folder} off the machine" if config.keys_folder.exists() else ""
+    return f"{len(found.targets)} signed{keys}"
+
+
+def _space(config: "HubConfig") -> str:
+    from lineside.core import UnavailableError
+
+    free = config.free_bytes
+    if free < config.min_free_bytes:
+        raise UnavailableError(
+            f"{free / 1e9:.1f} GB free for {config.folder}, less than min_free_bytes",
+            fix="Free some, or set retention.max_bytes.",
+        )
+    return f"{free / 1e9:.0f} GB"
+
+
+def _is_begun(config: "HubConfig") -> bool:
+    """Whether there are records already; opening them would make them."""
+    scheme, _, path = config.records_url.partition("://")
+    return scheme != "sqlite" or Path(path).exists()
+
+
+def _records(config: "HubConfig") -> str:
+    from lineside.store import open_records
+
+    if not _is_begun(config):
+        return _NOT_BEGUN
+    with open_records(config.records_url, clock=SystemClock()) as records:
+        return f"{len(records.log.sources())} chains in the event log"
+
+
+def _chains(config: "HubConfig") -> str:
+    from lineside.core import RefusedError
+    from lineside.store import open_records
+
+    if not _is_begun(config):
+        return _NOT_BEGUN
+    with open_records(config.records_url, clock=SystemClock()) as records:
+        reports = [records.log.verify(source) for source in records.log.sources()]
+    broken = [report for report in reports if not report.ok]
+    if broken:
+        raise RefusedError(
+            f"{broken[0].source} is broken at entry {broken[0].broken_at}: {broken[0].reason}",
+            fix="Someone changed the database: restore a backup and keep this one as evidence.",
+        )
+    return f"{sum(report.entries for report in reports)} entries hold"
+
+
+def _blobs(config: "HubConfig", *, deep: bool) -> str:
+    from contextlib import closing
+
+    from lineside.core import RefusedError
+    from lineside.store import open_blobs, open_records
+
+    if not _is_begun(config):
+        return _NOT_BEGUN
+    with (
+        open_records(config.records_url, clock=SystemClock()) as records,
+        closing(open_blobs(config.blobs_url)) as blobs,
+    ):
+        kept = set(blobs.digests())
+        missing = sorted(_named(records, blobs) - kept)
+        damaged = _damaged(blobs, kept) if deep else []
+    for wrong, what in ((missing, "missing"), (damaged, "damaged")):
+        if wrong:
+            raise RefusedError(
+                f"{len(wrong)} of {len(kept | set(missing))} are {what}, the first is {wrong[0]}",
+                fix="Restore a backup; lineside backup --help.",
+            )
+    return f"{len(kept)} kept" + (", each read" if deep else "")
+
+
+def _named(records: "Records", blobs: "Blobs") -> "set[Digest]":
+    """What frames and packages need."""
+    from lineside.models import Registry
+
+    found = {one.archive for one in Registry(records, blobs, clock=SystemClock()).list()}
+    before = None
+    while page := records.frames.page(before=before, limit=_PAGE):
+        found |= {row.thumbnail for row in page}
+        found |= {row.digest for row in page if row.aged_out_at is None}
+        before = page[-1].id
+    return found
+
+
+def _damaged(blobs: "Blobs", kept: "Iterable[Digest]") -> "list[Digest]":
+    found = []
+    for digest in sorted(kept):
+        try:
+            blobs.get(digest)
+        except LinesideError:
+            found.append(digest)
+    return found

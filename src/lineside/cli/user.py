@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from lineside.cli.hub import ConfigOption, settings
-from lineside.cli.output import JsonFlag, ask, say, show, table
-from lineside.cli.password import read_password
+from lineside.cli.output import JsonFlag, ask, read_password, say, show, table
 from lineside.core import SystemClock, load_plant, rfc3339
 
 if TYPE_CHECKING:

@@ -9,15 +9,12 @@ on. The other programs know a simulated line by its messages alone. Not here: tr
 anything that looks at a plant file.
 """
 
-from lineside.simulator.bins.folder import write_bins
-from lineside.simulator.bins.line import BinsSettings, simulate_bins
+from lineside.simulator.bins.line import BinsSettings, simulate_bins, write_bins
+from lineside.simulator.playback import Simulated, SimulateSettings, Stop
 from lineside.simulator.run import simulate
-from lineside.simulator.settings import Simulated, SimulateSettings, Stop
-from lineside.simulator.socks.folder import write_socks
-from lineside.simulator.socks.line import SocksSettings, simulate_socks
-from lineside.simulator.surface.folder import write_surface
-from lineside.simulator.surface.line import SurfaceSettings, simulate_surface
-from lineside.simulator.warehouse.rack import slot_boxes
+from lineside.simulator.socks.line import SocksSettings, simulate_socks, write_socks
+from lineside.simulator.surface.line import SurfaceSettings, simulate_surface, write_surface
+from lineside.simulator.warehouse.scene import slot_boxes
 
 __all__ = [
     "BinsSettings",

@@ -22,13 +22,19 @@ from lineside.core import (
     write_message,
 )
 from lineside.links import Bus, Mailbox
-from lineside.simulator.outbox import Outbox
-from lineside.simulator.settings import Simulated, SimulateSettings, Stop
+from lineside.simulator.playback import Outbox, Simulated, SimulateSettings, Stop
 from lineside.simulator.warehouse.camera import RackCamera, encode, first_pose, next_pose
-from lineside.simulator.warehouse.environment import brightness_message, climate_message
-from lineside.simulator.warehouse.factory import step, take_command
-from lineside.simulator.warehouse.light import Lighting
-from lineside.simulator.warehouse.notebook import Notebook, open_notebook
+from lineside.simulator.warehouse.factory import (
+    GroundTruth,
+    arrangements,
+    brightness_message,
+    climate_message,
+    lighting_of,
+    open_ground_truth,
+    step,
+    take_command,
+)
+from lineside.simulator.warehouse.scene import Lighting
 from lineside.simulator.warehouse.state import (
     FactoryState,
     Moment,
@@ -39,7 +45,6 @@ from lineside.simulator.warehouse.state import (
     order_message,
     stock_message,
 )
-from lineside.simulator.warehouse.teach import arrangements, lighting_of
 
 logger = logging.getLogger(__name__)
 
@@ -57,7 +62,7 @@ def simulate(settings: SimulateSettings, *, bus: Bus, clock: Clock, stop: Stop) 
     The caller opens and closes the bus. With the same settings, clock and commands the messages
     are the same, byte for byte.
     """
-    with open_notebook(settings.truth) as notebook:
+    with open_ground_truth(settings.truth) as notebook:
         line = _Line(settings, bus=bus, clock=clock, notebook=notebook)
         if settings.teach:
             line.teach(stop)
@@ -70,7 +75,7 @@ class _Line:
     """One run: the factory's state, the camera's pose and the time they are due."""
 
     def __init__(
-        self, settings: SimulateSettings, *, bus: Bus, clock: Clock, notebook: Notebook
+        self, settings: SimulateSettings, *, bus: Bus, clock: Clock, notebook: GroundTruth
     ) -> None:
         self._settings, self._clock, self._notebook = settings, clock, notebook
         self._bus = bus

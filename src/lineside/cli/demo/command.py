@@ -15,12 +15,8 @@ from typing import Annotated, Literal
 import msgspec
 import typer
 
-from lineside.cli.demo.bins import Bins
-from lineside.cli.demo.programs import Programs
-from lineside.cli.demo.socks import Socks
-from lineside.cli.demo.stage import Settings, Stage
-from lineside.cli.demo.surface import Surface
-from lineside.cli.demo.warehouse import Warehouse
+from lineside.cli.demo.solutions import Bins, Socks, Surface, Warehouse
+from lineside.cli.demo.stage import Programs, Settings, Stage
 from lineside.cli.output import JsonFlag, say, show, writable
 from lineside.core import LinesideError
 

@@ -1,14 +1,365 @@
 """What the camera sees: a table, a sock with its shadow, a hand, the light and the sensor."""
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
+from itertools import pairwise
+from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lineside.simulator.socks.basket import Pose, Sock
-from lineside.simulator.socks.designs import BLANK, Floats
-from lineside.simulator.socks.knit import SIDE_PX, knitted
+Design = Literal["Argyle", "Checks", "Dashes", "Dots", "Stripes", "Zigzag"]
+Floats = NDArray[np.float32]
+Marks = NDArray[np.bool_]
+Colour = tuple[int, int, int]
+
+DESIGNS: tuple[Design, ...] = get_args(Design)
+BLANK = "Blank"
+LABELS: tuple[str, ...] = (*DESIGNS, BLANK)
+
+_CUFF, _HEEL, _TOE = 0.13, (0.47, 0.6), 0.88
+_HEEL_SIDE = -0.15
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dye:
+    """Colours of a design: of the cloth, of its marks, of cuff, heel and toe."""
+
+    cloth: Colour
+    marks: tuple[Colour, ...]
+    ends: Colour
+
+
+_DYES: Mapping[Design, Dye] = {
+    "Argyle": Dye(cloth=(122, 32, 48), marks=((150, 148, 150), (236, 226, 200)), ends=(88, 20, 34)),
+    "Checks": Dye(cloth=(203, 198, 212), marks=((126, 92, 168),), ends=(126, 92, 168)),
+    "Dashes": Dye(cloth=(26, 32, 58), marks=((236, 160, 190), (120, 214, 220)), ends=(30, 36, 66)),
+    "Dots": Dye(cloth=(20, 128, 122), marks=((240, 240, 232),), ends=(240, 240, 232)),
+    "Stripes": Dye(cloth=(232, 188, 52), marks=((36, 62, 128),), ends=(36, 62, 128)),
+    "Zigzag": Dye(cloth=(44, 44, 50), marks=((226, 112, 40),), ends=(30, 30, 36)),
+}  # fmt: skip
+
+
+def dyed(design: Design, *, along: Floats, across: Floats, seed: int) -> Floats:
+    """The cloth in colour.
+
+    Args:
+        design: which pattern.
+        along: (height, width) 0 at the cuff's edge to 1 at the toe.
+        across: the same shape, -1 to 1 over the sock's breadth; negative on the heel's side.
+        seed: of one physical sock: how it was dyed, knitted and washed.
+
+    Returns:
+        (height, width, 3) float32, 0-255.
+    """
+    rng = np.random.default_rng([seed, 3])
+    dye, phase = _DYES[design], float(rng.uniform(0, 1))
+    cloth = np.empty((*along.shape, 3), np.float32)
+    cloth[:] = dye.cloth
+    found = _marks(design, along=along, across=across, phase=phase)
+    for marks, colour in zip(found, dye.marks, strict=True):
+        cloth[marks] = colour
+    cloth[_ends(along, across)] = dye.ends
+    washed = 1 + rng.normal(0, 0.04, 3)
+    grey = cloth.mean(axis=2, keepdims=True)
+    fade = float(rng.uniform(0, 0.18))
+    return np.asarray((cloth + fade * (grey - cloth)) * washed, np.float32)
+
+
+def _ends(along: Floats, across: Floats) -> Marks:
+    heel = (along > _HEEL[0]) & (along < _HEEL[1]) & (across < _HEEL_SIDE)
+    return np.asarray((along < _CUFF) | heel | (along > _TOE), np.bool_)
+
+
+def _marks(design: Design, *, along: Floats, across: Floats, phase: float) -> tuple[Marks, ...]:
+    match design:
+        case "Stripes":
+            return ((along * 8 + phase) % 1 < 0.45,)
+        case "Zigzag":
+            bent = along * 7 + phase + 0.35 * np.abs((across * 1.5) % 1 - 0.5) * 2
+            return (np.asarray(bent % 1 < 0.36, np.bool_),)
+        case "Dots":
+            return (_spots(along, across, phase=phase, half=0.27),)
+        case "Checks":
+            squares = np.floor(along * 13 + phase) + np.floor((across + 1) * 2.2)
+            return (np.asarray(squares % 2 > 0, np.bool_),)
+        case "Argyle":
+            return _argyle(along, across, phase=phase)
+        case "Dashes":
+            return _dashes(along, across, phase=phase)
+
+
+def _spots(along: Floats, across: Floats, *, phase: float, half: float) -> Marks:
+    rows = along * 11 + phase
+    shifted = (across + 1) * 1.5 + 0.5 * (np.floor(rows) % 2)
+    far = np.hypot(rows % 1 - 0.5, shifted % 1 - 0.5)
+    return np.asarray(far < half, np.bool_)
+
+
+def _argyle(along: Floats, across: Floats, *, phase: float) -> tuple[Marks, Marks]:
+    rows = along * 5 + phase
+    diamond = np.abs(rows % 1 - 0.5) + np.abs(across) * 0.5 < 0.4
+    thread = np.abs(np.abs((rows + 0.5) % 1 - 0.5) - np.abs(across) * 0.5) < 0.035
+    return np.asarray(diamond, np.bool_), np.asarray(thread, np.bool_)
+
+
+def _dashes(along: Floats, across: Floats, *, phase: float) -> tuple[Marks, Marks]:
+    rows = along * 12 + phase
+    turn = np.floor(rows) % 2
+    places = ((across + 1) * 1.6 + 0.5 * turn) % 1
+    short = (np.abs(rows % 1 - 0.5) < 0.16) & (np.abs(places - 0.5) < 0.3)
+    return np.asarray(short & (turn == 0), np.bool_), np.asarray(short & (turn == 1), np.bool_)
+
+
+SIDE_PX = 400
+_LEG_PX, _HEEL_PX, _TOE_PX = (150.0, 40.0), (150.0, 236.0), (318.0, 316.0)
+_HALF_PX = 52.0
+_ROUND_PX = 46.0
+_FOLD_PX = 7.0
+
+
+def knitted(design: Design, *, seed: int, laid: int) -> NDArray[np.float32]:
+    """(SIDE_PX, SIDE_PX, 4) float32: colour 0-255, and 0-1 where there is cloth.
+
+    Args:
+        design: its pattern.
+        seed: of the physical sock.
+        laid: of how it lies this time: its folds.
+    """
+    along, across, inside = _tube()
+    rng = np.random.default_rng([laid, 4])
+    cloth = dyed(design, along=along, across=across, seed=seed)
+    shade = (1.04 - 0.34 * across**4) * _ribs(along, across)
+    sock = np.empty((SIDE_PX, SIDE_PX, 4), np.float32)
+    sock[..., :3] = cloth * shade[..., None]
+    sock[..., 3] = inside
+    return _folded(sock, rng=rng, mirrored=bool(np.random.default_rng([seed, 5]).integers(2)))
+
+
+def _ribs(along: Floats, across: Floats) -> Floats:
+    """Stitches: ribs along the sock, deeper at the cuff."""
+    deep = np.where(along < 0.13, 0.16, 0.06)
+    ribs = 1 - deep * (0.5 + 0.5 * np.cos(across * 34))
+    return np.asarray(ribs * (1 - 0.03 * np.cos(along * 380)), np.float32)
+
+
+@cache
+def _tube() -> tuple[Floats, Floats, Floats]:
+    """Along, across, and 1 inside; of the sock before it is folded."""
+    path = _path()
+    steps = np.hypot(*np.diff(path, axis=0).T)
+    begins = np.concatenate([[0.0], np.cumsum(steps)])
+    down, right = np.indices((SIDE_PX, SIDE_PX), dtype=np.float32)
+    least = np.full((SIDE_PX, SIDE_PX), np.inf, np.float32)
+    along, aside = np.zeros_like(least), np.zeros_like(least)
+    for place, (start, stop) in enumerate(pairwise(path)):
+        way = (stop - start) / steps[place]
+        ahead = np.clip((right - start[0]) * way[0] + (down - start[1]) * way[1], 0, steps[place])
+        off_x, off_y = right - start[0] - ahead * way[0], down - start[1] - ahead * way[1]
+        far = np.hypot(off_x, off_y)
+        nearer = far < least
+        least[nearer] = far[nearer]
+        along[nearer] = (begins[place] + ahead)[nearer]
+        aside[nearer] = (off_y * way[0] - off_x * way[1])[nearer]
+    side = np.sign(aside) * np.minimum(least / _half(along / begins[-1]), 1.6)
+    cut = np.clip((down - _LEG_PX[1]) / 2, 0, 1)  # the cuff ends straight
+    edge = np.clip((1 - np.abs(side)) * _HALF_PX / 2, 0, 1)
+    return (
+        np.asarray(along / begins[-1], np.float32),
+        np.asarray(-side, np.float32),
+        np.asarray(edge * cut, np.float32),
+    )
+
+
+def _half(along: Floats) -> Floats:
+    """Half the sock's breadth in px: wide at the heel, narrow at ankle and toe."""
+    heel = 9 * np.exp(-(((along - 0.54) / 0.09) ** 2))
+    ankle = -6 * np.exp(-(((along - 0.36) / 0.1) ** 2))
+    return np.asarray(_HALF_PX + heel + ankle - 9 * along, np.float32)
+
+
+def _path() -> NDArray[np.float64]:
+    """The line down the leg and along the foot, its corner rounded."""
+    leg, heel, toe = (np.array(point) for point in (_LEG_PX, _HEEL_PX, _TOE_PX))
+    before = heel + (leg - heel) / np.hypot(*(leg - heel)) * _ROUND_PX
+    after = heel + (toe - heel) / np.hypot(*(toe - heel)) * _ROUND_PX
+    share = np.linspace(0, 1, 9)[:, None]
+    bend = (1 - share) ** 2 * before + 2 * share * (1 - share) * heel + share**2 * after
+    return np.concatenate([[leg], bend, [toe]])
+
+
+def _folded(
+    sock: NDArray[np.float32], *, rng: np.random.Generator, mirrored: bool
+) -> NDArray[np.float32]:
+    """As it came to lie: pushed here and there, with the shade of its folds."""
+    import cv2
+
+    if mirrored:
+        sock = np.ascontiguousarray(sock[:, ::-1])
+    down, right = np.indices((SIDE_PX, SIDE_PX), dtype=np.float32)
+    push = [_waves(rng) * _FOLD_PX for _ in range(2)]
+    folded = cv2.remap(sock, right + push[0], down + push[1], cv2.INTER_LINEAR)
+    slope = np.gradient(push[0], axis=1) + np.gradient(push[1], axis=0)
+    folded[..., :3] *= (1 + 0.5 * slope)[..., None]
+    return np.asarray(folded, np.float32)
+
+
+def _waves(rng: np.random.Generator) -> Floats:
+    import cv2
+
+    coarse = rng.standard_normal((5, 5)).astype(np.float32)
+    return np.asarray(
+        cv2.resize(coarse, (SIDE_PX, SIDE_PX), interpolation=cv2.INTER_CUBIC), np.float32
+    )
+
+
+_SINGLE = 0.15
+_CROSSED = 0.3
+_SIDES_DEG = (-90.0, 0.0, 90.0, 180.0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sock:
+    """One physical sock: its number from 1, its design, its cloth, and the pair it belongs to."""
+
+    number: int
+    design: Design
+    seed: int
+    pair: int
+
+    @property
+    def id(self) -> str:
+        """Its name in the truth."""
+        return f"sock-{self.number:05d}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pose:
+    """How something lies under the camera.
+
+    Attributes:
+        x, y: its middle, in shares of the picture's width and height; may lie outside.
+        turn_deg: counter-clockwise.
+        scale: 1 is some two thirds of the picture's height.
+        hand: 0-1, how far the hand is away from it; 1 is out of the picture.
+        arm_deg: where the arm comes from; 0 is the right, 90 the top.
+    """
+
+    x: float
+    y: float
+    turn_deg: float
+    scale: float
+    hand: float
+    arm_deg: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Passing:
+    """One sock's time under the camera, in seconds of the walk; ``rests`` is where it lies."""
+
+    sock: Sock
+    enters_s: float
+    lies_s: float
+    lifted_s: float
+    leaves_s: float
+    rests: Pose
+    exit_deg: float
+    held: bool
+
+    def at(self, time_s: float) -> Pose | None:
+        """Where it is; None before and after."""
+        if not self.enters_s <= time_s < self.leaves_s:
+            return None
+        if time_s < self.lies_s:
+            far = 1 - _eased((time_s - self.enters_s) / (self.lies_s - self.enters_s))
+            return self._moved(far, toward_deg=self.rests.arm_deg)
+        if time_s >= self.lifted_s:
+            far = _eased((time_s - self.lifted_s) / (self.leaves_s - self.lifted_s))
+            return self._moved(far, toward_deg=self.exit_deg)
+        left = min(time_s - self.lies_s, self.lifted_s - time_s)
+        return self._moved(0.0, toward_deg=self.rests.arm_deg, hand=self._hand(left))
+
+    def _hand(self, left_s: float) -> float:
+        return 0.0 if self.held else min(1.0, left_s / 0.4)
+
+    def _moved(self, far: float, *, toward_deg: float, hand: float = 0.0) -> Pose:
+        way = np.deg2rad(toward_deg)
+        return Pose(
+            x=self.rests.x + 1.1 * far * float(np.cos(way)),
+            y=self.rests.y - 1.35 * far * float(np.sin(way)),
+            turn_deg=self.rests.turn_deg + 14 * far,
+            scale=self.rests.scale,
+            hand=hand,
+            arm_deg=toward_deg,
+        )
+
+
+def socks(seed: int) -> Iterator[Sock]:
+    """Socks without end."""
+    rng = np.random.default_rng([seed, 1])
+    number = pair = 0
+    while True:
+        order = _pairs(rng)
+        for design, place in order:
+            number += 1
+            seed_of = int(rng.integers(2**31))
+            yield Sock(number=number, design=design, seed=seed_of, pair=pair + 1 + place)
+        pair += 1 + max(place for _, place in order)
+
+
+def _pairs(rng: np.random.Generator) -> list[tuple[Design, int]]:
+    """The next socks: a single one, a pair, or two pairs that cross; with the pair each is of."""
+    first, second = rng.choice(len(DESIGNS), 2, replace=False)
+    kind = rng.random()
+    if kind < _SINGLE:
+        return [(DESIGNS[first], 0)]
+    if kind < _SINGLE + _CROSSED:
+        return [(DESIGNS[one], place) for place, one in ((0, first), (1, second)) * 2]
+    return [(DESIGNS[first], 0)] * 2
+
+
+def passings(seed: int) -> Iterator[Passing]:
+    """Socks under the camera, one after the other, with the table empty in between."""
+    rng = np.random.default_rng([seed, 2])
+    time_s = float(rng.uniform(1.0, 2.0))
+    for sock in socks(seed):
+        lies_s = time_s + float(rng.uniform(0.5, 0.9))
+        lifted_s = lies_s + float(rng.uniform(1.6, 3.6))
+        leaves_s = lifted_s + float(rng.uniform(0.4, 0.8))
+        yield Passing(
+            sock=sock,
+            enters_s=time_s,
+            lies_s=lies_s,
+            lifted_s=lifted_s,
+            leaves_s=leaves_s,
+            rests=resting(rng),
+            exit_deg=_side(rng),
+            held=bool(rng.random() < 0.4),
+        )
+        time_s = leaves_s + float(rng.uniform(1.9, 3.2))
+
+
+def resting(rng: np.random.Generator) -> Pose:
+    """Somewhere under the camera, a little out of the picture at times."""
+    return Pose(
+        x=float(np.clip(rng.normal(0.5, 0.1), 0.24, 0.76)),
+        y=float(np.clip(rng.normal(0.5, 0.1), 0.26, 0.74)),
+        turn_deg=float(rng.uniform(-180, 180)),
+        scale=float(rng.uniform(0.85, 1.2)),
+        hand=0.0,
+        arm_deg=_side(rng),
+    )
+
+
+def _side(rng: np.random.Generator) -> float:
+    return float(rng.choice(_SIDES_DEG) + rng.uniform(-25, 25))
+
+
+def _eased(share: float) -> float:
+    """0-1, slow at both ends."""
+    return share * share * (3 - 2 * share)
+
 
 WIDTH_PX, HEIGHT_PX = 848, 480
 SURFACES = ("wood", "sheet", "belt", "mat")

@@ -6,10 +6,20 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from lineside.simulator.warehouse.brush import FINE, MARGIN_PX
-from lineside.simulator.warehouse.light import Lighting, lit, veil_of
-from lineside.simulator.warehouse.rack import HEIGHT_PX, SEATS, WIDTH_PX, Seat
-from lineside.simulator.warehouse.scene import Content, Patch, Scene
+from lineside.simulator.warehouse.scene import (
+    FINE,
+    HEIGHT_PX,
+    MARGIN_PX,
+    SEATS,
+    WIDTH_PX,
+    Content,
+    Lighting,
+    Patch,
+    Scene,
+    Seat,
+    lit,
+    veil_of,
+)
 
 MOST_DRIFT_PX = 20.0
 _WORK = 2

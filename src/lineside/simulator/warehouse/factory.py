@@ -7,14 +7,40 @@
 5. ``f/i/stock`` is sent whenever the rack changes, and periodically.
 """
 
+import math
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
-from typing import assert_never
+from datetime import datetime
+from pathlib import Path
+from typing import TextIO, assert_never
 
-from lineside.core import Colour, HistoryItem, OrderCommand, PieceState, rfc3339
-from lineside.simulator.warehouse.agenda import (
+import numpy as np
+
+from lineside.core import (
+    SLOTS,
+    BrightnessMessage,
+    ClimateMessage,
+    Colour,
+    HistoryItem,
+    OrderCommand,
+    PieceState,
+    digest_of,
+    encode,
+    rfc3339,
+)
+from lineside.simulator.warehouse.scene import Lighting
+from lineside.simulator.warehouse.state import (
     Act,
     Advance,
+    Away,
+    FactoryState,
     Fetch,
+    Moment,
+    Outgoing,
+    Pace,
+    Piece,
+    Place,
     Report,
     ReturnTray,
     Ship,
@@ -23,17 +49,9 @@ from lineside.simulator.warehouse.agenda import (
     TakeIn,
     TakeTray,
     order_agenda,
-    restock_agenda,
-)
-from lineside.simulator.warehouse.state import (
-    Away,
-    FactoryState,
-    Moment,
-    Outgoing,
-    Pace,
-    Piece,
-    Place,
     order_message,
+    places_of,
+    restock_agenda,
     station_message,
     stock_message,
     tag_message,
@@ -159,3 +177,113 @@ def _held(state: FactoryState) -> Piece:
     if state.hand is None:
         raise LookupError("the gripper holds no piece")  # an agenda out of order
     return state.hand
+
+
+_LDR_OHM: dict[Lighting, int] = {"dark": 8250, "light": 2355, "neutral": 4100}
+_LDR_MOST_OHM = 15000
+
+
+def climate_message(*, at: datetime, elapsed_s: float, seed: int) -> Outgoing:
+    """``i/bme680``: raw values stand beside the compensated ones, as the sensor gives them."""
+    temperature = 22.3 + 0.8 * _wave(elapsed_s, period_s=600, seed=seed)
+    humidity = 36.0 + 4 * _wave(elapsed_s, period_s=900, seed=seed + 1)
+    message = ClimateMessage(
+        ts=rfc3339(at),
+        t=round(temperature, 1),
+        rt=round(temperature + 2.8, 2),
+        h=round(humidity, 1),
+        rh=round(humidity - 2.0, 2),
+        p=round(1012.0 + 2 * _wave(elapsed_s, period_s=1800, seed=seed + 2), 1),
+        iaq=round(90 + 40 * _wave(elapsed_s, period_s=1200, seed=seed + 3)),
+        aq=3,
+        gr=round(161_000 + 9_000 * _wave(elapsed_s, period_s=1200, seed=seed + 4)),
+    )
+    return Outgoing(topic="i/bme680", message=message)
+
+
+def brightness_message(
+    *, at: datetime, elapsed_s: float, seed: int, lighting: Lighting
+) -> Outgoing:
+    """``i/ldr``: ``br`` is text with one decimal, as the firmware sends it."""
+    ldr = _LDR_OHM[lighting] + round(150 * _wave(elapsed_s, period_s=300, seed=seed + 5))
+    brightness = (_LDR_MOST_OHM - ldr) / 150
+    message = BrightnessMessage(ts=rfc3339(at), ldr=ldr, br=f"{brightness:.1f}")
+    return Outgoing(topic="i/ldr", message=message)
+
+
+def _wave(elapsed_s: float, *, period_s: float, seed: int) -> float:
+    """Two sines that never quite repeat, between -1 and 1."""
+    phase = seed * 2.399963
+    turn = 2 * math.pi * elapsed_s / period_s
+    return 0.7 * math.sin(turn + phase) + 0.3 * math.sin(3.17 * turn + 2 * phase)
+
+
+class GroundTruth:
+    """Writes truth lines; made by ``open_ground_truth``."""
+
+    def __init__(self, file: TextIO | None) -> None:
+        self._file = file
+
+    def frame(self, picture: bytes, *, ts: str, slots: Mapping[str, str]) -> None:
+        """Note one frame that was published."""
+        self._write({"ts": ts, "digest": digest_of(picture), "slots": dict(slots)})
+
+    def end(self, *, ts: str, slots: Mapping[str, str], frames: int, dropped: int) -> None:
+        """Note the rack as it stands at the end."""
+        self._write(
+            {"end": True, "ts": ts, "slots": dict(slots), "frames": frames, "dropped": dropped}
+        )
+
+    def _write(self, line: Mapping[str, object]) -> None:
+        if self._file is not None:
+            self._file.write(encode(line).decode() + "\n")
+            self._file.flush()
+
+
+@contextmanager
+def open_ground_truth(path: str) -> Iterator[GroundTruth]:
+    """A notebook in this file; with an empty path, one that forgets."""
+    if not path:
+        yield GroundTruth(None)
+        return
+    with Path(path).open("w", encoding="utf-8") as file:
+        yield GroundTruth(file)
+
+
+_SHOWN = (Colour.BLUE, Colour.RED, Colour.WHITE, Colour.NONE)
+_WITHOUT_TRAY = 1 / 3
+
+
+def arrangements(count: int, *, rng: np.random.Generator) -> list[tuple[Place, ...]]:
+    """``count`` racks; per slot, empty and the three colours differ in number by one at most.
+
+    Of the empty places a third lacks its tray too, as while the crane has it.
+    """
+    columns = [_shuffled(count, rng=rng) for _ in SLOTS]
+    return [_without_some_trays(places_of(list(rack), rng=rng), rng=rng)
+            for rack in zip(*columns, strict=True)]  # fmt: skip
+
+
+def lighting_of(frame: int, *, count: int) -> Lighting:
+    """The first half is taught by dark light, the second by bright light."""
+    return "dark" if 2 * frame < count else "light"
+
+
+def _shuffled(count: int, *, rng: np.random.Generator) -> list[Colour]:
+    """Balanced within each half, so that both lightings show everything."""
+    halves = (count - count // 2, count // 2)
+    shown: list[Colour] = []
+    for half in halves:
+        spread = [_SHOWN[(place + len(shown)) % len(_SHOWN)] for place in range(half)]
+        shown += [spread[place] for place in rng.permutation(half)]
+    return shown
+
+
+def _without_some_trays(
+    places: tuple[Place, ...], *, rng: np.random.Generator
+) -> tuple[Place, ...]:
+    lacks = rng.random(len(places)) < _WITHOUT_TRAY
+    return tuple(
+        Place(tray=False) if lack and place.piece is None else place
+        for place, lack in zip(places, lacks, strict=True)
+    )

@@ -5,28 +5,202 @@ contents, ``before`` (front faces, front rails, fittings, the controller at the 
 patch is its piece of ``behind``, tray and disc, and ``before`` over them.
 """
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from enum import StrEnum
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lineside.simulator.warehouse.brush import FINE, MARGIN_PX, Brush, Paint
-from lineside.simulator.warehouse.rack import (
-    COLUMNS_MM,
-    DEPTH_MM,
-    DISC_HEIGHT_MM,
-    LEVEL_MM,
-    SEAT_MM,
-    SEATS,
-    TRAY_HALF_MM,
-    TRAY_HEIGHT_MM,
-    UPRIGHTS_MM,
-    Seat,
-    disc_ring,
-    project,
-    tray_box,
-)
+from lineside.core import SLOTS, Box
+
+WIDTH_PX, HEIGHT_PX = 320, 240
+
+LEVEL_MM = 80.0
+UPRIGHTS_MM = ((-12.0, 10.0), (100.0, 144.0), (212.0, 256.0), (318.0, 340.0))
+COLUMNS_MM = (46.0, 176.0, 284.0)
+DEPTH_MM = 60.0
+DISC_RADIUS_MM, DISC_HEIGHT_MM = 17.0, 6.0
+TRAY_HALF_MM, TRAY_HEIGHT_MM = 22.0, 9.0
+SEAT_MM = -4.0
+DISC_Z_MM = 26.0
+
+_FOCAL_PX = 360.0
+_CENTRE_PX = (160.0, 120.0)
+_TURN = (0.37656376, 0.53679076, 0.10626734)
+_SHIFT_MM = (-175.51723424, -101.34938666, 485.25289172)
+
+
+def _rotation(vector: tuple[float, float, float]) -> NDArray[np.float64]:
+    """Rotation matrix of an axis-angle vector (Rodrigues)."""
+    turn = np.asarray(vector)
+    angle = float(np.linalg.norm(turn))
+    x, y, z = turn / angle
+    cross = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]])
+    turned = np.eye(3) + np.sin(angle) * cross + (1 - np.cos(angle)) * (cross @ cross)
+    return np.asarray(turned, dtype=np.float64)
+
+
+_MATRIX = _rotation(_TURN)
+
+
+def project(points_mm: Sequence[Sequence[float]] | NDArray[np.float64]) -> NDArray[np.float64]:
+    """Pixels of the unmoved view, (n, 2), of (n, 3) rack points."""
+    seen = np.asarray(points_mm, dtype=np.float64) @ _MATRIX.T + np.asarray(_SHIFT_MM)
+    pixels = _FOCAL_PX * seen[:, :2] / seen[:, 2:] + np.asarray(_CENTRE_PX)
+    return np.asarray(pixels, dtype=np.float64)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seat:
+    """Where a slot's tray stands: its middle, on the tray's floor."""
+
+    slot: str
+    x_mm: float
+    y_mm: float
+    z_mm: float = DISC_Z_MM
+
+
+def _seat(place: int) -> Seat:
+    level, column = divmod(place, 3)
+    return Seat(slot=SLOTS[place], x_mm=COLUMNS_MM[column], y_mm=level * LEVEL_MM + SEAT_MM)
+
+
+SEATS = tuple(_seat(place) for place in range(len(SLOTS)))
+
+
+def disc_ring(seat: Seat, *, height_mm: float, share: float = 1.0) -> NDArray[np.float64]:
+    """Pixels (48, 2) of a circle round the disc's axis, ``height_mm`` above the tray's top."""
+    turn = np.linspace(0, 2 * np.pi, 48, endpoint=False)
+    y_mm = np.full_like(turn, seat.y_mm - TRAY_HEIGHT_MM - height_mm)
+    x_mm = seat.x_mm + share * DISC_RADIUS_MM * np.cos(turn)
+    z_mm = seat.z_mm + share * DISC_RADIUS_MM * np.sin(turn)
+    return project(np.stack([x_mm, y_mm, z_mm], axis=1))
+
+
+def disc_box(seat: Seat) -> Box:
+    """The disc's own outline in the unmoved view."""
+    points = np.concatenate(
+        [disc_ring(seat, height_mm=0), disc_ring(seat, height_mm=DISC_HEIGHT_MM)]
+    )
+    return _around(points)
+
+
+def tray_box(seat: Seat) -> Box:
+    """The outline of tray and disc together in the unmoved view."""
+    half = TRAY_HALF_MM
+    corners = [
+        (seat.x_mm + x, y, seat.z_mm + z)
+        for x in (-half, half)
+        for z in (-half, half)
+        for y in (seat.y_mm, seat.y_mm - TRAY_HEIGHT_MM)
+    ]
+    return _around(np.concatenate([project(corners), disc_ring(seat, height_mm=DISC_HEIGHT_MM)]))
+
+
+def _around(points_px: NDArray[np.float64]) -> Box:
+    (x0, y0), (x1, y1) = points_px.min(axis=0), points_px.max(axis=0)
+    return Box(x0_px=float(x0), y0_px=float(y0), x1_px=float(x1), y1_px=float(y1))
+
+
+def slot_boxes(*, margin_px: float = 5.0) -> dict[str, Box]:
+    """The nine regions of ``examples/warehouse/plant.toml``: each disc's outline and a margin."""
+    return {seat.slot: _grown(disc_box(seat), margin_px) for seat in SEATS}
+
+
+def _grown(box: Box, margin_px: float) -> Box:
+    return Box(
+        x0_px=float(np.floor(box.x0_px - margin_px)),
+        y0_px=float(np.floor(box.y0_px - margin_px)),
+        x1_px=float(np.ceil(box.x1_px + margin_px)),
+        y1_px=float(np.ceil(box.y1_px + margin_px)),
+    )
+
+
+MARGIN_PX = 28
+FINE = 4
+_SHIFT = 3
+
+Points = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Paint:
+    """A surface: its colour 0-255 and its shine 0-255."""
+
+    red: float
+    green: float
+    blue: float
+    shine: float = 0.0
+
+    def shade(self, factor: float) -> "Paint":
+        """The same surface turned away from (below 1) or towards the light."""
+        return replace(
+            self,
+            red=min(255.0, self.red * factor),
+            green=min(255.0, self.green * factor),
+            blue=min(255.0, self.blue * factor),
+        )
+
+    @property
+    def channels(self) -> tuple[float, float, float, float]:
+        """As OpenCV takes a colour."""
+        return (self.red, self.green, self.blue, self.shine)
+
+
+class Brush:
+    """Paints on a rectangle of the view, given in pixels of the view, margins included."""
+
+    def __init__(
+        self, *, x0_px: int = -MARGIN_PX, y0_px: int = -MARGIN_PX, width_px: int, height_px: int
+    ) -> None:
+        self.origin_px = np.array([x0_px, y0_px], dtype=np.float64)
+        self.pixels = np.zeros((height_px * FINE, width_px * FINE, 4), dtype=np.uint8)
+        self.cover = np.zeros((height_px * FINE, width_px * FINE), dtype=np.uint8)
+
+    @classmethod
+    def whole(cls) -> "Brush":
+        """A canvas of the whole view with its margins."""
+        return cls(width_px=WIDTH_PX + 2 * MARGIN_PX, height_px=HEIGHT_PX + 2 * MARGIN_PX)
+
+    def polygon(self, points_px: Points, paint: Paint) -> None:
+        """Fill a polygon given in pixels of the view."""
+        import cv2
+
+        corners = (np.asarray(points_px) - self.origin_px + 0.5) * FINE - 0.5
+        fixed = [np.round(corners * (1 << _SHIFT)).astype(np.int32)]
+        cv2.fillPoly(self.pixels, fixed, paint.channels, shift=_SHIFT)
+        cv2.fillPoly(self.cover, fixed, (255,), shift=_SHIFT)
+
+    def quad(self, corners_mm: list[tuple[float, float, float]], paint: Paint) -> None:
+        """Fill a polygon given in rack coordinates."""
+        self.polygon(project(corners_mm), paint)
+
+    def bar(self, low: tuple[float, float, float], high: tuple[float, float, float], *,
+            paint: Paint, faces: str = "top right front") -> None:  # fmt: skip
+        """The faces of an upright cuboid that this camera sees: top, right side, front."""
+        (x0, y0, z0), (x1, y1, z1) = low, high
+        if "top" in faces:
+            top = [(x0, y0, z0), (x1, y0, z0), (x1, y0, z1), (x0, y0, z1)]
+            self.quad(top, replace(paint.shade(1.25), shine=paint.shine + 26))
+        if "right" in faces:
+            self.quad([(x1, y0, z0), (x1, y0, z1), (x1, y1, z1), (x1, y1, z0)], paint.shade(0.7))
+        if "front" in faces:
+            self.quad([(x0, y0, z0), (x1, y0, z0), (x1, y1, z0), (x0, y1, z0)], paint)
+
+    def disc(
+        self, centre_mm: tuple[float, float, float], *, radius_mm: float, paint: Paint
+    ) -> None:
+        """A flat round thing that faces the viewer, such as the head of a rivet."""
+        turn = np.linspace(0, 2 * np.pi, 20, endpoint=False)
+        x, y, z = centre_mm
+        ring = np.stack(
+            [x + radius_mm * np.cos(turn), y + radius_mm * np.sin(turn), np.full_like(turn, z)],
+            axis=1,
+        )
+        self.polygon(project(ring), paint)
+
 
 BLACK = Paint(red=33, green=37, blue=42)
 SLIT = Paint(red=14, green=15, blue=17)
@@ -331,3 +505,59 @@ def _roughen(brush: Brush) -> None:
 def _block(brush: Brush, box: tuple[float, float, float, float], *, paint: Paint) -> None:
     x0, y0, x1, y1 = box
     brush.polygon(np.array([[x0, y0], [x1, y0], [x1, y1], [x0, y1]], dtype=np.float64), paint)
+
+
+Lighting = Literal["dark", "light", "neutral"]
+_Triple = tuple[float, float, float]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Light:
+    """Factors per channel: on surfaces, of what shines, and of the veil over the picture.
+
+    ``veil`` is the share of light scattered in the lens; ``gamma`` below 1 lifts the shadows.
+    """
+
+    surface: _Triple
+    window: _Triple
+    veil: float
+    floor: _Triple
+    gamma: float
+
+
+LIGHTS: dict[Lighting, Light] = {
+    "dark": Light(
+        surface=(0.96, 0.88, 1.00), window=(262, 260, 268), veil=0.19, floor=(10, 8, 14), gamma=0.93
+    ),
+    "light": Light(
+        surface=(1.22, 1.20, 0.90), window=(240, 258, 238), veil=0.07, floor=(6, 9, 3), gamma=0.92
+    ),
+    "neutral": Light(
+        surface=(1.12, 1.12, 1.08), window=(250, 252, 252), veil=0.09, floor=(6, 7, 8), gamma=0.92
+    ),
+}
+
+
+def veil_of(pixels: NDArray[np.uint8], *, lighting: Lighting) -> NDArray[np.float32]:
+    """What the lens scatters over the whole canvas, from the empty scene; (h, w, 3) float32."""
+    import cv2
+
+    light = LIGHTS[lighting]
+    shine = pixels[..., 3:].astype(np.float32) / 255 * np.asarray(light.window, np.float32)
+    small = cv2.resize(shine, None, fx=0.125, fy=0.125, interpolation=cv2.INTER_AREA)
+    wide = cv2.GaussianBlur(small, (0, 0), 7) * light.veil + np.asarray(light.floor, np.float32)
+    height, width = pixels.shape[:2]
+    return np.asarray(cv2.resize(wide, (width, height)), dtype=np.float32)
+
+
+def lit(
+    pixels: NDArray[np.uint8], *, veil: NDArray[np.float32], lighting: Lighting
+) -> NDArray[np.uint8]:
+    """Surfaces (h, w, 4) as the camera sees them by this light: (h, w, 3) uint8 RGB."""
+    light = LIGHTS[lighting]
+    shine = pixels[..., 3:].astype(np.float32) / 255
+    surface = pixels[..., :3] * np.asarray(light.surface, np.float32)
+    seen = surface * (1 - shine) + shine * np.asarray(light.window, np.float32)
+    seen = seen * (1 - light.veil) + veil
+    level = np.clip(seen / 255, 0, 1) ** light.gamma
+    return (255 * level * (1.12 - 0.12 * (1 - level) ** 2 - 0.12 * level)).astype(np.uint8)

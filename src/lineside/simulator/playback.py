@@ -1,0 +1,238 @@
+"""Shared parts of the simulated lines: settings, the outbox to the bus, images shown at a pace.
+
+While the broker is away images are dropped and counted; all other messages wait, as the firmware's
+QoS 1 messages do, the newest ``_WAITING`` of them.
+"""
+
+import base64
+import logging
+from collections import deque
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Literal, Protocol, TextIO
+
+from lineside.core import (
+    Clock,
+    InvalidError,
+    UnavailableError,
+    digest_of,
+    encode,
+    rfc3339,
+    write_message,
+)
+from lineside.links import Bus, FrameMessage
+
+_MOST_DRIFT_PX = 20.0
+
+
+class Stop(Protocol):
+    """What ends a run; a ``threading.Event`` is one."""
+
+    def is_set(self) -> bool:
+        """Whether to end."""
+        ...
+
+    def wait(self, timeout: float) -> bool:
+        """Wait at most ``timeout`` seconds for the end."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Simulated:
+    """What a run sent: frames published, and messages or frames dropped with the broker away."""
+
+    frames: int
+    dropped: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SimulateSettings:
+    """One run of the simulated warehouse.
+
+    Attributes:
+        seed: everything random follows from it; the same seed and clock give the same messages.
+        lighting: by which light the camera sees the rack; teaching uses dark, then light.
+        drift_px: how far the camera may wander from its place, up to 20.
+        blur_px: deviation of the lens's blur; 0 is sharp.
+        fps: frames a second.
+        frames: end after so many frames; 0 goes on until stopped.
+        speed: divides the duration of every stage.
+        restock_after_s: a shipped piece is laid into the input again after this time; 0: never.
+        topic_prefix: stands before every topic, so that several lines can share a bus.
+        teach: send so many frames of random racks, each after the ``f/i/stock`` of the same
+            ``ts``, then end; 0 runs the factory.
+        truth: file of the simulator's notebook; "" keeps none.
+    """
+
+    seed: int = 1
+    lighting: Literal["dark", "light", "neutral"] = "light"
+    drift_px: float = 4.0
+    blur_px: float = 0.0
+    fps: float = 5.0
+    frames: int = 0
+    speed: float = 1.0
+    restock_after_s: float = 0.0
+    topic_prefix: str = ""
+    teach: int = 0
+    truth: str = ""
+
+    def __post_init__(self) -> None:
+        _between(drift_px=self.drift_px, most=_MOST_DRIFT_PX)
+        _between(blur_px=self.blur_px, most=5.0)
+        _between(restock_after_s=self.restock_after_s, most=86_400.0)
+        for name, figure in (("seed", self.seed), ("frames", self.frames), ("teach", self.teach)):
+            if figure < 0:
+                raise InvalidError("0 or more", where=name, fix=f"Write {name} = 1.")
+        for name, rate, most in (("fps", self.fps, _MOST_FPS), ("speed", self.speed, 1000.0)):
+            if not 0 < rate <= most:
+                fix = f"Write {name} = 5."
+                raise InvalidError(f"above 0 and at most {most:g}", where=name, fix=fix)
+
+
+def _between(*, most: float, **figures: float) -> None:
+    for name, figure in figures.items():
+        if not 0 <= figure <= most:
+            raise InvalidError(f"between 0 and {most:g}", where=name, fix=f"Write {name} = 0.")
+
+
+logger = logging.getLogger(__name__)
+
+_WAITING = 500
+_TIMEOUT_S = 2.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Letter:
+    topic: str
+    payload: bytes
+
+
+class Outbox:
+    """The one place that publishes; logs loss and return of the broker once each."""
+
+    def __init__(self, bus: Bus, *, topic_prefix: str) -> None:
+        self._bus = bus
+        self._prefix = topic_prefix
+        self._waiting: deque[_Letter] = deque(maxlen=_WAITING)
+        self._lost = False
+        self.dropped = 0
+
+    def say(self, topic: str, payload: bytes) -> None:
+        """Send with QoS 1, now or as soon as the broker is back, in order."""
+        self.dropped += len(self._waiting) == _WAITING
+        self._waiting.append(_Letter(topic=self._prefix + topic, payload=payload))
+        self.flush()
+
+    def flush(self) -> None:
+        """Send what waits."""
+        while self._waiting and self._publish(self._waiting[0], qos=1):
+            self._waiting.popleft()
+
+    def show(self, topic: str, payload: bytes) -> bool:
+        """Send a picture with QoS 0; False when it was dropped instead."""
+        return self._publish(_Letter(topic=self._prefix + topic, payload=payload), qos=0)
+
+    def _publish(self, letter: _Letter, *, qos: Literal[0, 1]) -> bool:
+        if not self._bus.connected():
+            return self._away("not connected")
+        try:
+            self._bus.publish(letter.topic, letter.payload, qos=qos, timeout_s=_TIMEOUT_S)
+        except UnavailableError as error:
+            return self._away(error.message)
+        if self._lost:
+            logger.info("broker is back waiting=%d", len(self._waiting))
+        self._lost = False
+        return True
+
+    def _away(self, reason: str) -> bool:
+        if not self._lost:
+            logger.warning("broker lost reason=%s", reason)
+        self._lost = True
+        return False
+
+
+_MOST_FPS = 100.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shot:
+    """One picture, encoded, of one part; ``true`` is what the truth file holds of it."""
+
+    number: int
+    part: str
+    picture: bytes
+    true: Mapping[str, object]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pace:
+    """How shots are shown.
+
+    Attributes:
+        fps: pictures a second.
+        frames: end after so many; 0 goes on until stopped.
+        truth: file of what was true, a JSON object a line; "" keeps none.
+    """
+
+    fps: float
+    frames: int
+    truth: str
+
+
+def check_pace(*, seed: int, fps: float, frames: int) -> None:
+    """``InvalidError`` with the setting that cannot work."""
+    for name, figure in (("seed", seed), ("frames", frames)):
+        if figure < 0:
+            raise InvalidError("0 or more", where=name, fix=f"Write {name} = 1.")
+    if not 0 < fps <= _MOST_FPS:
+        raise InvalidError(f"above 0 and at most {_MOST_FPS:g}", where="fps", fix="Write fps = 2.")
+
+
+def show_shots(
+    shots: Iterator[Shot], *, pace: Pace, topic: str, outbox: Outbox, clock: Clock, stop: Stop
+) -> Simulated:
+    """Show each when it is due, until stopped or all are sent.
+
+    Of each picture sent the truth file holds ``ts``, ``digest`` and ``part`` beside what is true;
+    its last line counts what was sent.
+    """
+    sent = dropped = 0
+    due_s = clock.monotonic()
+    with _opened(pace.truth) as truth:
+        for shot in islice(shots, pace.frames or None):
+            stop.wait(max(0.0, due_s - clock.monotonic()))
+            if stop.is_set():
+                break
+            ts = rfc3339(clock.now())
+            if outbox.show(topic, _message(shot, ts=ts)):
+                sent += 1
+                digest = digest_of(shot.picture)
+                _note(truth, {"ts": ts, "digest": digest, "part": shot.part, **shot.true})
+            else:
+                dropped += 1
+            due_s = max(due_s + 1 / pace.fps, clock.monotonic())
+        _note(truth, {"end": True, "frames": sent, "dropped": dropped})
+    return Simulated(frames=sent, dropped=dropped)
+
+
+def _message(shot: Shot, *, ts: str) -> bytes:
+    data = "data:image/jpeg;base64," + base64.b64encode(shot.picture).decode()
+    return write_message(FrameMessage(ts=ts, data=data, sequence=shot.number, part=shot.part))
+
+
+def _note(file: TextIO | None, line: Mapping[str, object]) -> None:
+    if file is not None:
+        file.write(encode(line).decode() + "\n")
+        file.flush()
+
+
+@contextmanager
+def _opened(path: str) -> Iterator[TextIO | None]:
+    if not path:
+        yield None
+        return
+    with Path(path).open("w", encoding="utf-8") as file:
+        yield file
