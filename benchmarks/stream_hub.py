@@ -16,7 +16,7 @@ from stream_feed import BATCH, KIND, LABELS, START, TOPIC, line, plant_of
 
 from lineside.core import Plant, SystemClock
 from lineside.hub.eventlog.followers import Follower, Selection
-from lineside.hub.eventlog.ledger import Ledger, Recorded
+from lineside.hub.eventlog.ledger import Commit, Ledger
 from lineside.hub.eventlog.topics import hub_source
 from lineside.hub.models.model_service import MODEL_TYPE
 from lineside.hub.rules.service import Rules, rules_follower
@@ -95,7 +95,7 @@ def latency(
     taken: list[float] = []
     runner = Runner(records, plant=plant)
 
-    def heard(recorded: Recorded) -> None:
+    def heard(recorded: Commit) -> None:
         now = perf_counter()
         for one in recorded.events:
             last = one.data.get("causes", ())[-1:]

@@ -10,7 +10,7 @@ from playwright.sync_api import Browser, BrowserContext, Page, expect
 
 from lineside.core import SystemClock
 from lineside.hub import HubConfig, RunningHub, running
-from lineside.hub.config import ServedFunction
+from lineside.hub.config import FunctionConfig
 from tests.browser.conftest import Watched, watch
 from tests.browser.test_pages import OVER, SIZES, assess, settle
 from tests.hub.counting.squares import PLANT, bin_jpeg, count_package, write_store
@@ -40,7 +40,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
     folder = tmp_path_factory.mktemp("store")
     (folder / "plant.toml").write_bytes(PLANT)
     pictures = write_store(folder / "amazon-bin-images-sub")
-    function = ServedFunction(
+    function = FunctionConfig(
         name="serve-cv-object-counter",
         endpoint="bin-counter",
         store=pictures.as_uri(),

@@ -76,7 +76,7 @@ from lineside.fleet.trust.verify import check_root
 from lineside.fleet.wire import open_inference_pb2 as pb2
 from lineside.fleet.wire.inference import infer_from_wire
 from lineside.hub import HubConfig
-from lineside.hub.downloads import asked_range
+from lineside.hub.downloads import parse_range
 from lineside.hub.eventlog.topics import read_picture, read_plant, split_document
 from lineside.hub.rules.text import read_rule
 from lineside.hub.sinks.kafka import event_of
@@ -468,7 +468,7 @@ def prediction(raw: bytes, _folder: Path) -> object:
 def words(raw: bytes, _folder: Path) -> None:
     """What stands in addresses, headers and fields of forms."""
     said_ = text_of(raw)
-    asked_range(said_, 1000)
+    parse_range(said_, 1000)
     for read in (parse_rfc3339, parse_duration, parse_digest, parse_cron, parse_address, read_code):
         refused(lambda read=read: read(said_))  # type: ignore[misc]  # bound now
 

@@ -27,7 +27,7 @@ from lineside.core import (
     rfc3339,
 )
 from lineside.hub import HubConfig, Services, build_services, create_app
-from lineside.hub.eventlog.dead_letters import DeadLetters, Keeping
+from lineside.hub.eventlog.dead_letters import DeadLetters, FailurePolicy
 from lineside.hub.eventlog.stats import Stats
 from lineside.hub.learning.job_service import TOPICS as JOB_TOPICS
 from lineside.hub.learning.job_service import JobDesk
@@ -440,4 +440,4 @@ def job_reader(url: str, *, desk: JobDesk, records: Records) -> Reader:
     clock = SystemClock()
     session = open_session(url, client_id="hub-jobs", patterns=JOB_TOPICS, clock=clock)
     dead = DeadLetters(records, open_blobs("memory://", clock=clock), clock=clock)
-    return Reader("jobs", session=session, store=desk, keeping=Keeping(dead, stats=Stats()))
+    return Reader("jobs", session=session, store=desk, failures=FailurePolicy(dead, stats=Stats()))

@@ -33,7 +33,7 @@ from lineside.fleet import wire
 from lineside.fleet.wire import open_inference_pb2 as pb2
 from lineside.hub import AccessKey, HubConfig, Services, create_app, issue_access_key
 from lineside.hub.api.inference_grpc import InferenceServer
-from lineside.hub.config import ServedFunction
+from lineside.hub.config import FunctionConfig
 from lineside.models import Package
 from lineside.testing import FakeClock
 from lineside.vision import encode_jpeg
@@ -61,7 +61,7 @@ def config(tmp_path: Path) -> HubConfig:
         data_dir=str(tmp_path / "data"), plant=str(tmp_path / "plant.toml"), port=0, bus_port=0,
         records="memory://", blobs="memory://", endpoint_calls=1, max_body_bytes=100_000,
         function=(
-            ServedFunction(
+            FunctionConfig(
                 name=FUNCTION, endpoint=ENDPOINT, store=(tmp_path / "store").as_uri(), prefix=""
             ),
         ),

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from lineside.core import Route, RouteKind, SystemClock, UnavailableError
 from lineside.hub import Services
-from lineside.hub.config import KafkaBridged
+from lineside.hub.config import KafkaBridgeConfig
 from lineside.hub.eventlog.leases import LENGTH_S, HubLeases
-from lineside.hub.readers import MOST_NAMES, Deliveries, Named, name_all
+from lineside.hub.readers import MOST_NAMES, DeliveryName, DeliveryNames, name_deliveries
 from lineside.hub.sinks.kafka import DELIVERY, KafkaBridge, bridged_record, event_of
 from lineside.links import (
     Delivery,
@@ -36,8 +36,8 @@ SOCK = Route(topic="i/sock", kind=RouteKind.MESSAGE, max_bytes=1000)
 WORDS = (b'{"image":"Blank"}', b'{"image":"Google"}')
 
 
-def kept(mid: int, *, words: bytes = WORDS[0], again: bool = False, qos: int = 1) -> Delivery:
-    message = Message(topic="sockfound", payload=words, qos=qos)
+def kept(mid: int, *, content: bytes = WORDS[0], again: bool = False, qos: int = 1) -> Delivery:
+    message = Message(topic="sockfound", payload=content, qos=qos)
     return Delivery(message=message, mid=mid, connection=1, again=again)
 
 
@@ -60,30 +60,30 @@ def names_from(start: int = 0) -> Callable[[], str]:
 
 def test_what_is_sent_once_more_keeps_its_name_and_nothing_else_gets_it() -> None:
     fresh = names_from()
-    (first, other), known = name_all([kept(7), kept(8)], [], fresh=fresh)
+    (first, other), known = name_deliveries([kept(7), kept(8)], [], fresh=fresh)
     assert first != other
-    (same,), _ = name_all([kept(7, again=True)], known, fresh=fresh)
+    (same,), _ = name_deliveries([kept(7, again=True)], known, fresh=fresh)
     assert same == first
-    for one in (kept(7), kept(7, words=WORDS[1], again=True), kept(9, again=True)):
-        (name,), _ = name_all([one], known, fresh=fresh)
+    for one in (kept(7), kept(7, content=WORDS[1], again=True), kept(9, again=True)):
+        (name,), _ = name_deliveries([one], known, fresh=fresh)
         assert name not in {first, other}
 
 
 def test_a_message_that_is_sent_once_only_has_no_name() -> None:
-    assert name_all([kept(0, qos=0)], [], fresh=names_from()) == ([""], [])
+    assert name_deliveries([kept(0, qos=0)], [], fresh=names_from()) == ([""], [])
     assert bridged_record(kept(0, qos=0).message, topic="t", delivery="").headers == ()
 
 
 def test_what_is_remembered_is_bounded_and_the_oldest_goes() -> None:
-    _, known = name_all([kept(n) for n in range(MOST_NAMES + 3)], [], fresh=names_from())
+    _, known = name_deliveries([kept(n) for n in range(MOST_NAMES + 3)], [], fresh=names_from())
     assert [one.mid for one in known] == list(range(3, MOST_NAMES + 3))
 
 
 def test_names_survive_the_hub() -> None:
     with open_records("memory://", clock=FakeClock()) as records:
 
-        def life() -> Deliveries:
-            return Deliveries(records.documents, session="hub", clock=FakeClock())
+        def life() -> DeliveryNames:
+            return DeliveryNames(records.documents, session="hub", clock=FakeClock())
 
         first = life().names([kept(1), kept(2)])
         assert life().names([kept(2, again=True)]) == first[1:]
@@ -96,7 +96,7 @@ def test_a_hub_that_lost_the_session_names_nothing_that_it_still_has_in_hand() -
         leases = [HubLeases(records, hub=hub, clock=clock, alone=False) for hub in ("a", "b")]
         parts = [one.lease("plant") for one in leases]
         readers = [
-            Deliveries(records.documents, session="hub", clock=clock, writing=part.writing)
+            DeliveryNames(records.documents, session="hub", clock=clock, writing=part.writing)
             for part in parts
         ]
         leases[0].step()
@@ -135,14 +135,14 @@ class Broker:
     unacked: dict[int, bytes] = field(default_factory=dict)
 
     def join(self) -> list[Delivery]:
-        return [kept(mid, words=words, again=True) for mid, words in self.unacked.items()]
+        return [kept(mid, content=content, again=True) for mid, content in self.unacked.items()]
 
     def send(self) -> list[Delivery]:
         came = []
         while self.waiting and len(self.unacked) < self.window:
             self.last_mid += 1
             self.unacked[self.last_mid] = self.waiting.popleft()
-            came.append(kept(self.last_mid, words=self.unacked[self.last_mid]))
+            came.append(kept(self.last_mid, content=self.unacked[self.last_mid]))
         return came
 
 
@@ -157,7 +157,7 @@ def test_killed_anywhere_each_message_is_one_event(
 ) -> None:
     """Also with messages that are word for word the same; at most six kills, then none."""
     broker, log = Broker(deque(messages), window), list[KafkaTaken]()
-    stored: list[Named] = []
+    stored: list[DeliveryName] = []
     fresh, kills = names_from(), iter(range(6))
 
     def may_die() -> None:
@@ -169,7 +169,7 @@ def test_killed_anywhere_each_message_is_one_event(
         while came := came or broker.send():
             may_die()
             batch = came[: data.draw(st.integers(1, len(came)))]
-            names, stored[:] = name_all(batch, stored, fresh=fresh)
+            names, stored[:] = name_deliveries(batch, stored, fresh=fresh)
             for one, name in zip(batch, names, strict=True):
                 may_die()
                 log.append(taken(one, name, offset=len(log)))
@@ -222,7 +222,7 @@ def test_what_kafka_had_before_the_kill_is_no_second_event(
             stack.callback(session.close)
             sender = kind(place, client_id="test")
             stack.callback(sender.close)
-            bridged = (KafkaBridged(mqtt="sockfound", topic=topic),)
+            bridged = (KafkaBridgeConfig(mqtt="sockfound", topic=topic),)
             yield KafkaBridge(bridged, session=session, sender=sender, services=hub, name="hub")
 
     with life(Dying) as bridge:

@@ -10,7 +10,7 @@ from fastapi.testclient import TestClient
 from lineside.core import Digest, decode_json
 from lineside.fleet.trust.roles import prefixed
 from lineside.hub import Services, create_app
-from lineside.hub.downloads import Download, Sent, Slots
+from lineside.hub.downloads import Download, DownloadContent, Slots
 from lineside.testing import FakeClock
 from tests.hub.test_updates import use
 
@@ -19,8 +19,8 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 
 def download(slots: Slots, *, data: bytes = DATA) -> Download:
-    sent = Sent(data=data, part=range(len(data)), status=200, headers={"ETag": '"x"'})
-    return Download(sent, slots=slots, media_type="application/octet-stream")
+    content = DownloadContent(data=data, part=range(len(data)), status=200, headers={"ETag": '"x"'})
+    return Download(content, slots=slots, media_type="application/octet-stream")
 
 
 async def nothing() -> MutableMapping[str, Any]:
@@ -78,11 +78,11 @@ def test_the_larger_the_crowd_the_later_it_is_asked_back(clock: FakeClock) -> No
     waits = []
     for _ in range(1000):
         assert not slots.take()
-        waits.append(slots.come_again_s())
+        waits.append(slots.retry_after_s())
     assert waits == sorted(waits)
     assert (waits[0], waits[-1]) == (2, 60)
     clock.advance(11)
-    assert slots.come_again_s() == 2
+    assert slots.retry_after_s() == 2
 
 
 def test_a_device_that_does_not_read_loses_its_slot(clock: FakeClock) -> None:

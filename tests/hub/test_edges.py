@@ -4,6 +4,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pytest
@@ -20,11 +21,11 @@ from lineside.core import (
 )
 from lineside.hub import HubConfig, Services, running
 from lineside.hub.api.documents import document_of
-from lineside.hub.eventlog.dead_letters import Keeping, keep_batch
+from lineside.hub.eventlog.dead_letters import FailurePolicy, store_batch
 from lineside.hub.eventlog.followers import Follower, Selection
 from lineside.hub.eventlog.topics import DeadLetterError, Reason, Router
 from lineside.hub.learning.datasets import Teaching
-from lineside.hub.readers import Deliveries, Reader, Timeless
+from lineside.hub.readers import DeliveryNames, Reader, with_names
 from lineside.links import Bus, BusSession, Message, open_session
 from lineside.store import Logged
 from lineside.testing import FakeClock
@@ -71,7 +72,7 @@ def read(hub: Services, factory: Bus, bus_url: str) -> Iterator[Callable[..., Re
     def start(steps: Steps, *, threads: int = 1, **more: Any) -> Reader:  # noqa: ANN401  as given
         session = open_session(bus_url, client_id="reader", patterns=("t",), clock=hub.clock)
         reader = Reader(
-            "test", session=session, store=steps, keeping=hub.keeping, threads=threads, **more
+            "test", session=session, store=steps, failures=hub.failures, threads=threads, **more
         )
         reader.start()
         started.append(reader)
@@ -135,8 +136,10 @@ def test_messages_without_a_time_keep_their_name_when_they_come_again(
     hub: Services, factory: Bus, bus_url: str
 ) -> None:
     """Killed after the commit, before the broker heard: the next reader gets them once more."""
-    names = Deliveries(hub.records.documents, session="reader", clock=hub.clock)
-    timeless = Timeless(names, is_timeless=lambda message: message.payload != b"dated")
+    names = DeliveryNames(hub.records.documents, session="reader", clock=hub.clock)
+    identify = partial(
+        with_names, names=names, is_timeless=lambda message: message.payload != b"dated"
+    )
 
     def open_again() -> BusSession:
         return open_session(bus_url, client_id="reader", patterns=("t",), clock=hub.clock)
@@ -144,11 +147,11 @@ def test_messages_without_a_time_keep_their_name_when_they_come_again(
     first = open_again()
     for word in (b"same", b"dated", b"same"):
         factory.publish("t", word)
-    named = timeless.identify(first.take(most=9, timeout_s=1))
+    named = identify(first.take(most=9, timeout_s=1))
     first.close()
     second = open_again()
     assert [replace(one, arrived_s=0.0) for one in named] == [
-        replace(one, arrived_s=0.0) for one in timeless.identify(second.take(most=9, timeout_s=1))
+        replace(one, arrived_s=0.0) for one in identify(second.take(most=9, timeout_s=1))
     ]
     assert [bool(one.delivery) for one in named] == [True, False, True]
     assert len({one.delivery for one in named}) == 3
@@ -164,19 +167,19 @@ def test_a_batch_that_is_refused_is_kept_one_by_one() -> None:
             raise InvalidError("no threes")
         kept.extend(items)
 
-    keep_batch([1, 2, 3, 4], keep, refuse=lambda item, _: refused.append(item))
+    store_batch([1, 2, 3, 4], keep, refuse=lambda item, _: refused.append(item))
     assert (kept, refused) == ([1, 2, 4], [3])
 
 
 def test_patience_ends_when_the_hub_stops(hub: Services) -> None:
-    keeping = Keeping(hub.dead_letters, stats=hub.stats)
-    keeping.stop()
+    failures = FailurePolicy(hub.dead_letters, stats=hub.stats)
+    failures.stop()
 
     def fails() -> None:
         raise UnavailableError("away")
 
     with pytest.raises(UnavailableError):
-        keeping.patiently(fails)
+        failures.retry(fails)
 
 
 # ---- followers

@@ -9,7 +9,7 @@ import pytest
 
 from lineside.core import digest_of
 from lineside.hub import Services
-from lineside.hub.ingest.thumbnails import is_unfinished
+from lineside.hub.ingest.thumbnails import needs_thumbnail
 from lineside.links import Message
 from lineside.testing import FakeClock
 from lineside.vision import picture_size
@@ -31,11 +31,11 @@ def burst(line: "Line", jpeg: Pictures, clock: FakeClock) -> list[Message]:
 
 
 def unfinished(hub: Services) -> int:
-    return sum(is_unfinished(row) for row in hub.frames.page(limit=1000))
+    return sum(needs_thumbnail(row) for row in hub.frames.page(limit=1000))
 
 
 def finish(hub: Services) -> None:
-    while hub.finisher.step():
+    while hub.thumbnails.step():
         pass
 
 
@@ -44,20 +44,20 @@ def test_a_burst_is_kept_at_once_and_finished_later(
 ) -> None:
     hub.plant_ingest.take(burst)
     assert hub.stats.plain()["frames_stored"] == 40
-    assert unfinished(hub) == hub.finisher.waiting == 40
+    assert unfinished(hub) == hub.thumbnails.waiting == 40
     newest = hub.frames.page(limit=1)[0]
     assert (newest.width_px, newest.height_px) == (160, 120)
     assert hub.frames.picture(newest.id).data == jpeg(seed=3)
     before = hub.frames.thumbnail(newest.id)
     finish(hub)
-    assert unfinished(hub) == hub.finisher.waiting == 0
+    assert unfinished(hub) == hub.thumbnails.waiting == 0
     assert hub.frames.thumbnail(newest.id) == before
     assert picture_size(before.data) == (160, 120)
 
 
 def test_a_few_frames_are_decoded_on_the_spot(hub: Services, burst: list[Message]) -> None:
     hub.plant_ingest.take(burst[:9])
-    assert unfinished(hub) == hub.finisher.waiting == 0
+    assert unfinished(hub) == hub.thumbnails.waiting == 0
 
 
 def test_in_a_hurry_a_cut_picture_is_still_refused_on_the_spot(
@@ -84,16 +84,16 @@ def test_a_picture_that_is_damaged_inside_becomes_a_dead_letter_when_it_is_read(
     assert row.digest == digest_of(damaged)
     assert letter.detail.startswith(row.id)
     assert hub.dead_letters.payload(letter.id) == damaged
-    assert not is_unfinished(row)
-    hub.finisher.look_back()
-    assert hub.finisher.waiting == 0
+    assert not needs_thumbnail(row)
+    hub.thumbnails.look_back()
+    assert hub.thumbnails.waiting == 0
 
 
 def test_what_a_crash_left_unfinished_is_found_again(hub: Services, burst: list[Message]) -> None:
     hub.plant_ingest.take(burst)
-    hub.finisher._waiting.clear()
-    hub.finisher.look_back()
-    assert hub.finisher.waiting == 40
+    hub.thumbnails._waiting.clear()
+    hub.thumbnails.look_back()
+    assert hub.thumbnails.waiting == 40
     finish(hub)
     assert unfinished(hub) == 0
 
@@ -102,15 +102,15 @@ def test_the_thread_waits_while_frames_come_and_works_when_they_stop(
     hub: Services, burst: list[Message]
 ) -> None:
     pause, busy = threading.Event(), True
-    hub.finisher.busy = lambda: busy
-    hub.finisher.start()
+    hub.thumbnails.busy = lambda: busy
+    hub.thumbnails.start()
     hub.plant_ingest.take(burst)
     pause.wait(0.2)
     assert unfinished(hub) == 40
     busy = False
     while unfinished(hub):
         pause.wait(0.02)
-    hub.finisher.stop()
+    hub.thumbnails.stop()
 
 
 def test_an_unfinished_frame_keeps_its_picture_when_it_ages_out(
@@ -132,11 +132,11 @@ def test_more_than_is_remembered_is_found_again_in_the_index(
 ) -> None:
     monkeypatch.setattr("lineside.hub.ingest.thumbnails._MOST_WAITING", 16)
     hub.plant_ingest.take(burst)
-    assert hub.finisher.waiting == 16
+    assert hub.thumbnails.waiting == 16
     assert unfinished(hub) == 40
     rounds = 0
     while unfinished(hub):
         finish(hub)
-        hub.finisher.look_back()
+        hub.thumbnails.look_back()
         rounds += 1
     assert rounds == 3

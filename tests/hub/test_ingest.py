@@ -183,7 +183,7 @@ def test_a_png_is_kept_as_it_came_and_shown_as_jpeg(hub: Services, line: "Line")
     line.send(Message(topic="lineside/hall/warehouse/gate/frame", payload=png))
     (row,) = hub.frames.page(camera="gate")
     assert hub.frames.picture(row.id).media_type == "image/png"
-    shown = hub.watch.shown("gate")
+    shown = hub.cameras.shown("gate")
     assert shown is not None
     assert shown.jpeg.startswith(b"\xff\xd8\xff")
 

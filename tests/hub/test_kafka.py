@@ -15,13 +15,19 @@ from hypothesis import strategies as st
 
 from lineside.core import InvalidError, Route, RouteKind, SystemClock, UnavailableError, rfc3339
 from lineside.hub import HubConfig, Services
-from lineside.hub.config import KafkaBridged, KafkaConfig, KafkaRead, KafkaSent, key_of
+from lineside.hub.config import (
+    KafkaBridgeConfig,
+    KafkaConfig,
+    KafkaSendConfig,
+    KafkaTakeConfig,
+    key_of,
+)
 from lineside.hub.eventlog.followers import Follower, Selection
 from lineside.hub.eventlog.topics import DeadLetterError, Reason
 from lineside.hub.run import running
 from lineside.hub.sinks.kafka import (
     KafkaEvents,
-    KafkaIntake,
+    KafkaReader,
     dead_record,
     event_of,
     is_sent,
@@ -158,7 +164,7 @@ def test_no_bytes_do_more_than_become_a_dead_letter(raw: bytes) -> None:
 
 def test_an_event_goes_out_as_it_stands_with_its_id_beside_it() -> None:
     found = logged(rule_event(5, label="Google"))
-    record = record_of(found, KafkaSent(topic="out"))
+    record = record_of(found, KafkaSendConfig(topic="out"))
     assert decode_event(record.value, where="test") == rule_event(5, label="Google")
     assert dict(record.headers)["ce_id"] == b"evt_5"
     assert dict(record.headers)["content-type"].startswith(b"application/cloudevents+json")
@@ -181,9 +187,9 @@ def test_the_key_is_source_and_subject_or_a_chosen_field(wanted: str, key: str) 
 
 def test_types_are_chosen_by_pattern() -> None:
     found = logged(rule_event())
-    assert is_sent(found, KafkaSent(topic="out"))
-    assert is_sent(found, KafkaSent(topic="out", types=("lineside.*",)))
-    assert not is_sent(found, KafkaSent(topic="out", types=("lineside.order.v1",)))
+    assert is_sent(found, KafkaSendConfig(topic="out"))
+    assert is_sent(found, KafkaSendConfig(topic="out", types=("lineside.*",)))
+    assert not is_sent(found, KafkaSendConfig(topic="out", types=("lineside.order.v1",)))
 
 
 # ---- settings
@@ -192,17 +198,19 @@ def test_types_are_chosen_by_pattern() -> None:
 @pytest.mark.parametrize(
     "make",
     [
-        lambda: KafkaConfig(send=(KafkaSent(topic="a"),)),
-        lambda: KafkaConfig(brokers="b:1", send=(KafkaSent(topic="a"), KafkaSent(topic="a"))),
+        lambda: KafkaConfig(send=(KafkaSendConfig(topic="a"),)),
+        lambda: KafkaConfig(
+            brokers="b:1", send=(KafkaSendConfig(topic="a"), KafkaSendConfig(topic="a"))
+        ),
         lambda: KafkaConfig(brokers="b:1", group=""),
         lambda: KafkaConfig(brokers="b:1", dead="a b"),
         lambda: KafkaConfig(brokers="b:1", options={"sasl.password": "x"}),
-        lambda: KafkaSent(topic="ä"),
-        lambda: KafkaSent(topic="a", types=()),
-        lambda: KafkaSent(topic="a", key="colour"),
-        lambda: KafkaSent(topic="a", key="data."),
-        lambda: KafkaBridged(mqtt="a/#/b", topic="a"),
-        lambda: KafkaRead(topic="a", route="a/+"),
+        lambda: KafkaSendConfig(topic="ä"),
+        lambda: KafkaSendConfig(topic="a", types=()),
+        lambda: KafkaSendConfig(topic="a", key="colour"),
+        lambda: KafkaSendConfig(topic="a", key="data."),
+        lambda: KafkaBridgeConfig(mqtt="a/#/b", topic="a"),
+        lambda: KafkaTakeConfig(topic="a", route="a/+"),
     ],
 )
 def test_settings_that_cannot_be_are_refused_with_a_sentence(make: Callable[[], object]) -> None:
@@ -224,9 +232,9 @@ def kafka(mock_kafka: str, names: dict[str, str]) -> KafkaConfig:
     return KafkaConfig(
         brokers=mock_kafka, group=names["group"], dead=names["dead"],
         options={"session.timeout.ms": "6000"},
-        bridge=(KafkaBridged(mqtt="sockfound", topic=names["data"]),),
-        send=(KafkaSent(topic=names["out"]),),
-        take=(KafkaRead(topic=names["data"], route="i/sock"),),
+        bridge=(KafkaBridgeConfig(mqtt="sockfound", topic=names["data"]),),
+        send=(KafkaSendConfig(topic=names["out"]),),
+        take=(KafkaTakeConfig(topic=names["data"], route="i/sock"),),
     )  # fmt: skip
 
 
@@ -309,10 +317,10 @@ class AwayAtFirst:
         self.said.append("resume")
 
 
-def intake(hub: Services, receiver: AwayAtFirst) -> KafkaIntake:
+def intake(hub: Services, receiver: AwayAtFirst) -> KafkaReader:
     nowhere = KafkaSender(KafkaPlace(brokers="127.0.0.1:9"), client_id="test")
-    reads = (KafkaRead(topic="data_mqtt", route="i/alert"),)
-    return KafkaIntake(reads, receiver=receiver, dead=nowhere, services=hub)  # type: ignore[arg-type]  # the part of it that is used
+    reads = (KafkaTakeConfig(topic="data_mqtt", route="i/alert"),)
+    return KafkaReader(reads, receiver=receiver, dead=nowhere, services=hub)  # type: ignore[arg-type]  # the part of it that is used
 
 
 def test_offsets_are_committed_after_the_records_and_not_while_the_store_is_away(
@@ -346,7 +354,7 @@ def test_a_record_from_the_future_is_a_dead_letter(hub: Services, clock: FakeClo
 
 
 def test_events_wait_in_the_log_while_kafka_is_away(hub: Services, mock_kafka: str) -> None:
-    sent = KafkaSent(topic=f"out-{uuid.uuid4().hex}")
+    sent = KafkaSendConfig(topic=f"out-{uuid.uuid4().hex}")
     place = KafkaPlace(brokers="127.0.0.1:9", options={"message.timeout.ms": "200"})
     away = KafkaSender(place, client_id="test")
 
@@ -372,7 +380,7 @@ def test_an_event_that_kafka_never_takes_is_quarantined_and_the_next_is_sent(
 ) -> None:
     place = KafkaPlace(brokers=mock_kafka, options={"message.max.bytes": "2000"})
     sender = KafkaSender(place, client_id="test")
-    events = KafkaEvents(KafkaSent(topic="small"), sender=sender)
+    events = KafkaEvents(KafkaSendConfig(topic="small"), sender=sender)
     hub.ledger.record([rule_event(1, text="x" * 5000), rule_event(2)])
     follower = Follower(
         "kafka-small", records=hub.records, ledger=hub.ledger, handle=events.send,

@@ -12,8 +12,8 @@ import pytest
 
 from lineside.core import Plant, Route, RouteKind, SystemClock, decode_json
 from lineside.hub import HubConfig, Services, build_services
-from lineside.hub.config import KafkaConfig, KafkaRead
-from lineside.hub.sinks.kafka import KafkaIntake
+from lineside.hub.config import KafkaConfig, KafkaTakeConfig
+from lineside.hub.sinks.kafka import KafkaReader
 from lineside.links import (
     KafkaPlace,
     KafkaReceiver,
@@ -65,9 +65,9 @@ class Member:
     ) -> None:
         self._receiver = kind(place, topics=[topic], group=topic, client_id=kind.__name__)
         self._dead = KafkaSender(place, client_id="dead")
-        self.intake = KafkaIntake(
-            (KafkaRead(topic=topic, route="i/part"),), receiver=self._receiver, dead=self._dead,
-            services=hub,
+        self.intake = KafkaReader(
+            (KafkaTakeConfig(topic=topic, route="i/part"),), receiver=self._receiver,
+            dead=self._dead, services=hub,
         )  # fmt: skip
         self.intake.worker.start()
 

@@ -15,7 +15,7 @@ from botocore.config import Config
 
 from lineside.core import SystemClock
 from lineside.hub import HubConfig, Services, create_app, issue_access_key
-from lineside.hub.config import ServedFunction
+from lineside.hub.config import FunctionConfig
 from lineside.testing import FakeClock
 from lineside.vision import encode_jpeg
 from tests.hub.conftest import scene
@@ -34,7 +34,7 @@ def config(config: HubConfig, tmp_path: Path) -> HubConfig:
     folder = tmp_path / "shots"
     folder.mkdir()
     (folder / "rack.jpg").write_bytes(encode_jpeg(scene("blue", "white")))
-    function = ServedFunction(name="stock", endpoint=ENDPOINT, store=folder.as_uri())
+    function = FunctionConfig(name="stock", endpoint=ENDPOINT, store=folder.as_uri())
     return replace(config, function=(function,))
 
 

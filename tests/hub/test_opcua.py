@@ -15,12 +15,12 @@ from lineside.hub.access.accounts import Accounts
 from lineside.hub.access.permissions import Role
 from lineside.hub.run import running
 from lineside.hub.sinks.opcua import (
-    Known,
     OpcuaFeed,
-    RuleSaid,
+    PlantSnapshot,
+    RuleCount,
     may_enter,
+    node_values,
     opcua_settings,
-    values_of,
 )
 from lineside.links import Kind, OpcuaEvent, OpcuaNode, OpcuaValue, Quality, open_bus
 from lineside.links.opcua_records import NAMESPACE
@@ -126,7 +126,7 @@ def test_an_unsure_decision_is_uncertain(hub: Services, plant: Plant, line: Line
     (prediction,) = known.predictions.values()
     labels = tuple(replace(one, decision=Decision.UNSURE) for one in prediction.labels)
     unsure = replace(known, predictions={"stock": replace(prediction, labels=labels)})
-    told = values_of(unsure, plant=plant)
+    told = node_values(unsure, plant=plant)
     assert told[BLUE].quality is Quality.UNSURE
     assert told[STATE].quality is Quality.GOOD
 
@@ -134,18 +134,18 @@ def test_an_unsure_decision_is_uncertain(hub: Services, plant: Plant, line: Line
 def test_labels_are_stale_while_the_picture_cannot_be_judged(
     hub: Services, line: Line, plant: Plant
 ) -> None:
-    from lineside.hub.sinks.opcua import changed
+    from lineside.hub.sinks.opcua import changes
 
     line.see("blue")
     known = known_of(hub)
-    before = changed(values_of(known, plant=plant), before={}, now=known.now)
+    before = changes(node_values(known, plant=plant), before={}, now=known.now)
     (prediction,) = known.predictions.values()
     moved = replace(prediction, state=PictureState.CAMERA_MOVED, labels=())
-    told = values_of(replace(known, predictions={"stock": moved}), plant=plant)
-    found = changed(told, before=before, now=known.now)
+    told = node_values(replace(known, predictions={"stock": moved}), plant=plant)
+    found = changes(told, before=before, now=known.now)
     assert found[BLUE] == replace(before[BLUE], quality=Quality.STALE)
     assert found[STATE].value == "camera moved"
-    assert changed(told, before={**before, **found}, now=known.now + timedelta(seconds=1)) == {}
+    assert changes(told, before={**before, **found}, now=known.now + timedelta(seconds=1)) == {}
 
 
 def test_a_nodes_type_is_the_same_whatever_it_says(hub: Services, plant: Plant, line: Line) -> None:
@@ -162,9 +162,9 @@ def test_a_nodes_type_is_the_same_whatever_it_says(hub: Services, plant: Plant, 
         replace(known, predictions={"stock": replace(prediction, labels=unsure)}),
         replace(known, predictions={"stock": replace(prediction, state=PictureState.BLACK)}),
         replace(known, now=known.now + timedelta(hours=1)),
-        replace(known, rules={"drift": RuleSaid(count=3, last=rule_event(hub, 1))}),
+        replace(known, rules={"drift": RuleCount(count=3, last=rule_event(hub, 1))}),
     ]
-    told = [item for state in states for item in values_of(state, plant=plant).items()]
+    told = [item for state in states for item in node_values(state, plant=plant).items()]
     told += said.values.items()
     kinds: dict[str, Kind] = {}
     for node, value in told:
@@ -173,13 +173,13 @@ def test_a_nodes_type_is_the_same_whatever_it_says(hub: Services, plant: Plant, 
         assert (value.value is None) == (value.quality is Quality.WAITING)
 
 
-def known_of(hub: Services) -> Known:
-    ref = hub.watch.one("rack").prediction
+def known_of(hub: Services) -> PlantSnapshot:
+    ref = hub.cameras.one("rack").prediction
     assert ref is not None
-    return Known(
+    return PlantSnapshot(
         state=hub.ledger.state,
         predictions={"stock": answered(ref.frame, ("blue",), package=ref.package)},
-        rules={"drift": RuleSaid()},
+        rules={"drift": RuleCount()},
         counters={"events": 1},
         now=hub.clock.now(),
     )

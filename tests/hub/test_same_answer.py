@@ -20,7 +20,7 @@ from lineside.fleet import wire
 from lineside.fleet.wire import open_inference_pb2 as pb2
 from lineside.hub import HubConfig, Services, issue_access_key
 from lineside.hub.api.inference_grpc import InferenceServer
-from lineside.hub.config import ServedFunction
+from lineside.hub.config import FunctionConfig
 from lineside.models import build_package
 from lineside.testing import FakeClock
 from lineside.testing.pictures import shifted
@@ -80,7 +80,7 @@ def config(tmp_path: Path) -> HubConfig:
     (tmp_path / "store").mkdir()
     for name, picture in PICTURES.items():
         (tmp_path / "store" / name).write_bytes(picture)
-    function = ServedFunction(
+    function = FunctionConfig(
         name="serve", endpoint="stock-endpoint", store=(tmp_path / "store").as_uri(), prefix=""
     )
     return HubConfig(

@@ -22,7 +22,7 @@ from lineside.fleet import server_certificate
 from lineside.hub import (
     HubConfig,
     Role,
-    SiteWish,
+    SiteOptions,
     certificate_words,
     init_site,
     open_accounts,
@@ -45,8 +45,8 @@ def site(tmp_path: Path) -> HubConfig:
     )  # fmt: skip
 
 
-def wish(**given: object) -> SiteWish:
-    return SiteWish(**{"password": lambda: PASSWORD, **given})  # type: ignore[arg-type]  # by name
+def wish(**given: object) -> SiteOptions:
+    return SiteOptions(**{"password": lambda: PASSWORD, **given})  # type: ignore[arg-type]  # by name
 
 
 def test_everything_is_made_once_and_kept_afterwards(site: HubConfig, clock: FakeClock) -> None:
@@ -59,7 +59,7 @@ def test_everything_is_made_once_and_kept_afterwards(site: HubConfig, clock: Fak
     def never() -> str:
         raise AssertionError("nobody is asked again")
 
-    again = init_site(site, SiteWish(user="anna", password=never), clock=clock)
+    again = init_site(site, SiteOptions(user="anna", password=never), clock=clock)
     assert not any(step.made for step in again.steps)
     assert site_files(site).certificate.read_bytes() == before
     assert site_files(site).key.stat().st_mode & 0o777 == 0o600

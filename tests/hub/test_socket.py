@@ -270,7 +270,7 @@ def test_the_header_of_a_frame_is_made_once_for_all(
     hub: Services, line: Line, jpeg: Pictures
 ) -> None:
     line.send(line.camera(jpeg()))
-    shown = hub.watch.shown("rack")
+    shown = hub.cameras.shown("rack")
     assert shown is not None
     one = hub.live._frame_header("rack", shown, number=1)
     two = hub.live._frame_header("rack", shown, number=22)

@@ -179,10 +179,10 @@ def test_exactly_the_allowed_skew_is_taken_and_a_hair_more_is_not() -> None:
 
 
 def test_with_strays_the_branches_of_the_routes_are_listened_to(router: Router) -> None:
-    patterns = router.patterns(strays=True)
+    patterns = router.patterns(unrouted=True)
     assert {"i/#", "f/i/#"} <= set(patterns)
     assert not any(topic_matches(pattern, "f/o/order") for pattern in patterns)
-    exact = router.patterns(strays=False)
+    exact = router.patterns(unrouted=False)
     assert "f/i/state/+" in exact
     assert not any("#" in pattern for pattern in exact)
 
@@ -190,7 +190,7 @@ def test_with_strays_the_branches_of_the_routes_are_listened_to(router: Router) 
 def test_every_routed_topic_is_listened_to_either_way(router: Router) -> None:
     topics = ["i/cam", "i/ldr", "f/i/stock", "f/i/state/hbw", "lineside/hall/warehouse/rack/frame"]
     for strays in (True, False):
-        patterns = router.patterns(strays=strays)
+        patterns = router.patterns(unrouted=strays)
         assert all(any(topic_matches(p, topic) for p in patterns) for topic in topics)
 
 

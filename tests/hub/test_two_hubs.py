@@ -12,7 +12,7 @@ import pytest
 
 from lineside.core import ConflictError, Plant, to_plain
 from lineside.hub import HubConfig, Services, build_services
-from lineside.hub.eventlog.ledger import Recorded
+from lineside.hub.eventlog.ledger import Commit
 from lineside.hub.peers import Peers
 from lineside.hub.views import RunView
 from lineside.links import Message
@@ -121,7 +121,7 @@ def test_a_hub_that_writes_nothing_hears_of_everything_once(
     hubs: list[Services], clock: FakeClock
 ) -> None:
     writer, listener = hubs
-    heard: list[Recorded] = []
+    heard: list[Commit] = []
     listener.ledger.listen(heard.append)
     Line(writer, clock).see("red")
     writer.orders.place("red", by="anna")
@@ -200,14 +200,14 @@ def test_a_picture_and_its_answer_are_shown_by_the_hub_that_did_not_take_them(
     first, second = hubs
     peers, picture, line = Peers(second), jpeg("red"), Line(first, clock)
     line.send(line.status(), line.camera(picture), line.prediction("red", picture=picture))
-    assert second.watch.state("rack")[0] == "never"
+    assert second.cameras.state("rack")[0] == "never"
     peers.step()
-    shown = second.watch.shown("rack")
+    shown = second.cameras.shown("rack")
     assert shown is not None
     assert shown.jpeg == picture
-    assert shown.prediction == first.watch.one("rack").prediction
+    assert shown.prediction == first.cameras.one("rack").prediction
     assert shown.prediction is not None
-    assert second.watch.state("rack")[0] == "live"
+    assert second.cameras.state("rack")[0] == "live"
 
 
 def test_what_a_device_told_one_hub_is_known_to_the_other(

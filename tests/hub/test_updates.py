@@ -24,7 +24,7 @@ from lineside.fleet import Target, UpdateClient, pin_root
 from lineside.fleet.trust.roles import prefixed
 from lineside.hub import HubConfig, Services, create_app, issue_access_key, running
 from lineside.hub.access.permissions import Role
-from lineside.hub.downloads import asked_range
+from lineside.hub.downloads import parse_range
 from lineside.hub.models.model_service import Registration
 from lineside.hub.models.releases import RELEASE_KIND
 from lineside.hub.timers import Timers
@@ -320,7 +320,7 @@ def test_metadata_and_parts_of_targets_are_answered(
     ],
 )  # fmt: skip
 def test_ranges(header: str, found: range | None) -> None:
-    assert asked_range(header, 100) == found
+    assert parse_range(header, 100) == found
 
 
 # ---- S3

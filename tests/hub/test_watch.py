@@ -10,14 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lineside.core import Digest, digest_of, frame_id, load_plant, to_plain
-from lineside.hub.ingest.decoder import Taken
-from lineside.hub.live import Watch
+from lineside.hub.live import LiveCameras
 from lineside.hub.pages.lines import tile_of
 from lineside.store import FrameRow, open_records
-from lineside.streams import Event
 from lineside.testing import FakeClock
 from lineside.vision import (
     Decision,
+    FrameRef,
     HealthFigures,
     LabelAnswer,
     PictureState,
@@ -28,33 +27,39 @@ from lineside.vision import (
 
 PLANT = load_plant(Path(__file__).parents[2] / "examples" / "surface" / "plant.toml")
 PACKAGE = Digest("sha256:" + "1" * 64)
+JPEG = b"\xff\xd8\xff"
 ORDER = ("surface", "defects", "unlike")
 
 
 @pytest.fixture
-def watch(clock: FakeClock) -> Iterator[Watch]:
+def watch(clock: FakeClock) -> Iterator[LiveCameras]:
     with open_records("memory://", clock=clock) as records:
-        yield Watch(records, plant=PLANT, clock=clock)
+        yield LiveCameras(records, plant=PLANT, clock=clock)
 
 
-def taken(clock: FakeClock, *, number: int = 1) -> Taken:
+def stored(clock: FakeClock, *, number: int = 1) -> FrameRow:
     at = clock.now() + timedelta(seconds=number)
     digest = digest_of(b"%d" % number)
-    row = FrameRow(
+    return FrameRow(
         id=frame_id(camera="plate", captured_at=at, digest=digest), camera="plate",
         captured_at=at, arrived_at=at, digest=digest, size_bytes=1, width_px=320, height_px=240,
         thumbnail=digest,
     )  # fmt: skip
-    event = Event(id="evt_1", source="/metal/plant", type="t", time=at, subject="", data={})
-    return Taken(row=row, event=event, encoded=b"\xff\xd8\xff")
 
 
-def said(frame: Taken, inspection: str, *, label: str = "anomalous") -> Prediction:
+def predicted(row: FrameRow, inspection: str, *, label: str = "anomalous") -> Prediction:
     answer = LabelAnswer(
         region="", label=label, name=label, probability=0.9, decision=Decision.PRESENT
     )
     return Prediction(
-        frame=frame.ref,
+        frame=FrameRef(
+            id=row.id,
+            camera=row.camera,
+            captured_at=row.captured_at,
+            digest=row.digest,
+            sequence=row.sequence,
+            part=row.part,
+        ),
         inspection=inspection,
         task="classify",
         state=PictureState.OK,
@@ -67,7 +72,7 @@ def said(frame: Taken, inspection: str, *, label: str = "anomalous") -> Predicti
     )
 
 
-def names(watch: Watch) -> tuple[str, ...]:
+def names(watch: LiveCameras) -> tuple[str, ...]:
     shown = watch.shown("plate")
     assert shown is not None
     first = (shown.prediction,) if shown.prediction else ()
@@ -75,13 +80,13 @@ def names(watch: Watch) -> tuple[str, ...]:
 
 
 def test_answers_to_one_frame_stand_together_in_the_plant_s_order(
-    watch: Watch, clock: FakeClock
+    watch: LiveCameras, clock: FakeClock
 ) -> None:
-    frame = taken(clock)
-    watch.frame(frame)
+    frame = stored(clock)
+    watch.frame(frame, JPEG)
     assert names(watch) == ()
     for inspection in ("unlike", "surface", "defects"):
-        watch.prediction(said(frame, inspection), f"evt_{inspection}")
+        watch.prediction(predicted(frame, inspection), f"evt_{inspection}")
     assert names(watch) == ORDER
     view = watch.one("plate")
     assert view.prediction is not None
@@ -90,13 +95,13 @@ def test_answers_to_one_frame_stand_together_in_the_plant_s_order(
 
 
 def test_answers_that_come_before_their_frame_are_shown_with_it(
-    watch: Watch, clock: FakeClock
+    watch: LiveCameras, clock: FakeClock
 ) -> None:
-    frame = taken(clock)
+    frame = stored(clock)
     for inspection in ("defects", "surface"):
-        watch.prediction(said(frame, inspection), "evt")
+        watch.prediction(predicted(frame, inspection), "evt")
     assert watch.shown("plate") is None
-    watch.frame(frame)
+    watch.frame(frame, JPEG)
     assert names(watch) == ("surface", "defects")
 
 
@@ -104,13 +109,13 @@ def test_answers_that_come_before_their_frame_are_shown_with_it(
 @given(heard=st.lists(st.tuples(st.integers(1, 4), st.sampled_from(ORDER)), max_size=14))
 def test_no_answer_stands_beside_one_to_another_frame(heard: list[tuple[int, str]]) -> None:
     clock = FakeClock()
-    frames = {number: taken(clock, number=number) for number in range(1, 5)}
+    frames = {number: stored(clock, number=number) for number in range(1, 5)}
     with open_records("memory://", clock=clock) as records:
-        watch = Watch(records, plant=PLANT, clock=clock)
-        watch.frame(frames[1])
+        watch = LiveCameras(records, plant=PLANT, clock=clock)
+        watch.frame(frames[1], JPEG)
         for number, inspection in heard:
-            watch.frame(frames[number])
-            watch.prediction(said(frames[number], inspection), "evt")
+            watch.frame(frames[number], JPEG)
+            watch.prediction(predicted(frames[number], inspection), "evt")
         shown = watch.shown("plate")
         assert shown is not None
         of = {one.frame.id for one in (shown.prediction, *shown.also) if one is not None}
@@ -120,30 +125,30 @@ def test_no_answer_stands_beside_one_to_another_frame(heard: list[tuple[int, str
         assert set(names(watch)) == (wanted if last else set())
 
 
-def test_a_tile_says_what_each_inspection_said(watch: Watch, clock: FakeClock) -> None:
-    frame = taken(clock)
-    watch.frame(frame)
-    watch.prediction(said(frame, "surface"), "evt")
-    watch.prediction(said(frame, "unlike", label="spotted"), "evt")
+def test_a_tile_says_what_each_inspection_predicted(watch: LiveCameras, clock: FakeClock) -> None:
+    frame = stored(clock)
+    watch.frame(frame, JPEG)
+    watch.prediction(predicted(frame, "surface"), "evt")
+    watch.prediction(predicted(frame, "unlike", label="spotted"), "evt")
     tile = tile_of(watch.one("plate"), plant=PLANT, names={}, now=clock.now())
     assert tile.answer == "anomalous"
     assert [(one.inspection, one.answer) for one in tile.beside] == [("unlike", "spotted")]
-    assert tile.also == to_plain([said(frame, "unlike", label="spotted")])
+    assert tile.also == to_plain([predicted(frame, "unlike", label="spotted")])
     bare = replace(watch.one("plate"), prediction=None, also=())
     assert tile_of(bare, plant=PLANT, names={}, now=clock.now()).beside == ()
 
 
 def test_a_frame_that_nothing_answers_stands_without_the_answers_before(
-    watch: Watch, clock: FakeClock
+    watch: LiveCameras, clock: FakeClock
 ) -> None:
-    answered = taken(clock)
-    watch.frame(answered)
-    watch.prediction(said(answered, "surface"), "evt")
-    watch.prediction(said(answered, "unlike"), "evt")
+    answered = stored(clock)
+    watch.frame(answered, JPEG)
+    watch.prediction(predicted(answered, "surface"), "evt")
+    watch.prediction(predicted(answered, "unlike"), "evt")
     clock.advance(5)
-    later = taken(clock, number=2)
-    watch.frame(later)
+    later = stored(clock, number=2)
+    watch.frame(later, JPEG)
     assert names(watch) == ()
     tile = tile_of(watch.one("plate"), plant=PLANT, names={}, now=clock.now())
-    assert tile.frame == later.row.id
+    assert tile.frame == later.id
     assert (tile.prediction, tile.also, tile.said, tile.beside) == (None, [], (), ())

@@ -5,7 +5,7 @@ from collections import Counter
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lineside.hub.sinks.webhooks import MOST_HELD, MOST_LANES, Kept, Lanes
+from lineside.hub.sinks.webhooks import MOST_HELD, MOST_LANES, LanePositions, Lanes
 from lineside.store import LogEntry, Logged
 from lineside.testing import FakeClock
 
@@ -37,7 +37,7 @@ def test_each_key_keeps_its_order_and_a_kill_repeats_what_was_under_way(
     keys: list[str], parallel: int, data: st.DataObject
 ) -> None:
     log = [(logged(place + 1), key) for place, key in enumerate(keys)]
-    kept, posted, repeated = Kept(), list[int](), 0
+    kept, posted, repeated = LanePositions(), list[int](), 0
     lanes = Lanes(kept)
     place, kills, misses = 0, 0, 0
     under_way: list[str] = []
@@ -70,7 +70,7 @@ def test_each_key_keeps_its_order_and_a_kill_repeats_what_was_under_way(
 
 
 def test_what_waits_is_bounded_and_a_full_house_reads_no_further() -> None:
-    lanes = Lanes(Kept())
+    lanes = Lanes(LanePositions())
     crowd = [(logged(place), f"key {place}") for place in range(1, MOST_LANES + 5)]
     assert lanes.read(crowd) == MOST_LANES
     assert lanes.read(crowd) == MOST_LANES
@@ -89,7 +89,7 @@ def test_what_waits_is_bounded_and_a_full_house_reads_no_further() -> None:
 
 
 def test_a_lane_waits_for_its_time_and_the_next_one_goes() -> None:
-    lanes = Lanes(Kept())
+    lanes = Lanes(LanePositions())
     lanes.read([(logged(1), "a"), (logged(2), "b"), (logged(3), "a")])
     for key in ("a", "b"):
         assert (lanes.claim(0.0) or ("",))[0] == key
@@ -103,7 +103,7 @@ def test_a_lane_waits_for_its_time_and_the_next_one_goes() -> None:
 
 
 def test_events_that_were_pruned_hold_nothing_up() -> None:
-    lanes = Lanes(Kept(read_to=9, lanes=(("a", 4, "2024-01-01T00:00:00Z"),)))
+    lanes = Lanes(LanePositions(read_to=9, lanes=(("a", 4, "2024-01-01T00:00:00Z"),)))
     lanes.claim(0.0)
     lanes.found("a", [], looked_to=6)
     assert lanes.kept().lanes == (("a", 7, ""),)

@@ -11,7 +11,7 @@ from lineside.cli.output import JsonFlag, UnitUserOption, read_password, say, sh
 from lineside.core import InvalidError, SystemClock
 
 if TYPE_CHECKING:
-    from lineside.hub import HubConfig, SiteMade
+    from lineside.hub import HubConfig, NewSite
 
 ConfigOption = Annotated[Path | None, typer.Option("--config", help="The hub's TOML file.")]
 
@@ -73,10 +73,10 @@ def init(
     as_json: JsonFlag = False,
 ) -> None:
     """Make the site's authority, the hub's certificate, the first user and the trust root."""
-    from lineside.hub import SiteWish, init_site
+    from lineside.hub import SiteOptions, init_site
 
     hub = settings(config)
-    wish = SiteWish(
+    wish = SiteOptions(
         name=name,
         hosts=tuple(host.strip() for host in hosts.split(",") if host.strip()),
         user=user,
@@ -88,7 +88,7 @@ def init(
         say(f'HTTPS is off: add tls = "site" to {config}')
 
 
-def _site_lines(found: "SiteMade") -> list[str]:
+def _site_lines(found: "NewSite") -> list[str]:
     return [
         *(f"{'made' if one.made else 'kept'} {one.what}: {one.told}" for one in found.steps),
         *(f"take off this machine: {one}" for one in found.take_offline),

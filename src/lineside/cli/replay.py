@@ -177,11 +177,11 @@ def _keep(
     found: "ReplayResult", kept: "tuple[Records, Blobs]", *, place: _Place, rules: Path | None,
     by: str,
 ) -> None:  # fmt: skip
-    from lineside.hub import BesideJournal, ReplayBook
+    from lineside.hub import RecordsJournal, ReplayBook
 
     records, _ = kept
     book = ReplayBook(
-        records, journal=BesideJournal(records), site=load_plant(place.plant).site,
+        records, journal=RecordsJournal(records), site=load_plant(place.plant).site,
         clock=SystemClock(),
     )  # fmt: skip
     view = book.keep(found, rules=_text(rules) if rules is not None else b"", by=by)

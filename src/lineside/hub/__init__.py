@@ -19,7 +19,7 @@ from lineside.hub.devices.inventory import (
     FullDevice,
     open_inventory,
 )
-from lineside.hub.eventlog.ledger import BesideJournal
+from lineside.hub.eventlog.ledger import RecordsJournal
 from lineside.hub.eventlog.trace import trace
 from lineside.hub.models.evidence import version_page
 from lineside.hub.models.model_service import Models, Registration, open_models
@@ -33,20 +33,21 @@ from lineside.hub.rules.service import attempt, compared, recorded_entries
 from lineside.hub.rules.text import read_rule
 from lineside.hub.run import RunningHub, create_app, run, running, sign_in_link
 from lineside.hub.services import Services, build_services
-from lineside.hub.site_init import SiteMade, SiteWish, certificate_words, init_site
+from lineside.hub.site_init import NewSite, SiteOptions, certificate_words, init_site
 
 __all__ = [
     "AS_RECORDED",
     "AccessKey",
     "Accounts",
-    "BesideJournal",
     "DeviceLine",
     "DeviceQuery",
     "FullDevice",
     "HubConfig",
     "Kept",
     "Models",
+    "NewSite",
     "NewToken",
+    "RecordsJournal",
     "Registration",
     "ReplayBook",
     "ReplayOrder",
@@ -57,8 +58,7 @@ __all__ = [
     "RunningHub",
     "ServerFiles",
     "Services",
-    "SiteMade",
-    "SiteWish",
+    "SiteOptions",
     "TokenFacts",
     "User",
     "Wished",

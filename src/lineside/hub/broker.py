@@ -77,7 +77,7 @@ def open_broker(services: Services, *, topics: Sequence[str], stack: ExitStack) 
     config = services.config
     program = broker_program(config, found=find_mosquitto())
     passwords = Path(config.bus_password_file) if config.bus_password_file else None
-    door = _door(services)
+    door = _device_authentication(services)
     noted = partial(_note_oversized, services)
     broker: SiteBroker
     if program is None:
@@ -134,13 +134,13 @@ def broker_program(config: HubConfig, *, found: str | None) -> str | None:
 def _note_oversized(services: Services, packet: OversizedPacket) -> None:
     """One dead letter without bytes, so that somebody learns of it."""
     refusal = DeadLetterError(Reason.TOO_LARGE, str(packet))
-    services.keeping.refuse(refusal, b"", topic=packet.topic or f"client {packet.client_id}")
+    services.failures.refuse(refusal, b"", topic=packet.topic or f"client {packet.client_id}")
 
 
 # ---- devices
 
 
-def _door(services: Services) -> DeviceDoor | None:
+def _device_authentication(services: Services) -> DeviceDoor | None:
     config, enrolment = services.config, services.enrolment
     if not config.bus_tls:
         return None
@@ -154,13 +154,13 @@ def _door(services: Services) -> DeviceDoor | None:
         certificate=files.certificate,
         key=files.key,
         authority=config.authority_folder / "authority.crt",
-        admit=_admitting(enrolment, authority=authority, plant=services.plant),
+        admit=_authenticator(enrolment, authority=authority, plant=services.plant),
         revoked=config.authority_folder / _LIST_FILE,
         access_list=lambda: access_list(services.plant, devices=_lines(enrolment)),
     )
 
 
-def _admitting(enrolment: Enrolment, *, authority: SiteAuthority, plant: Plant) -> Admit:
+def _authenticator(enrolment: Enrolment, *, authority: SiteAuthority, plant: Plant) -> Admit:
     def admit(certificate: bytes) -> Admitted:
         told = authority.check(ssl.DER_cert_to_PEM_cert(certificate).encode())
         row = enrolment.inventory.find(told.device)
@@ -191,12 +191,12 @@ def _watch_devices(broker: SiteBroker, services: Services, *, stack: ExitStack) 
     enrolment.bus_url = enrolment.bus_url or f"mqtts://{HUB_HOST}:{broker.door_port}"
     authority, clock = enrolment.authority(), services.clock
     if isinstance(broker, MosquittoBroker):
-        look = MosquittoLists(broker, enrolment=enrolment, plant=services.plant, clock=clock).look
+        check = MosquittoLists(broker, enrolment=enrolment, plant=services.plant, clock=clock).check
     else:
-        look = partial(_cut_off, broker, authority=authority, clock=clock)
-    watch = Worker("device-watch", look, every_s=_LOOK_S, delay_s=_LOOK_S)
-    enrolment.revoked.append(lambda _: look())
-    enrolment.enrolled.append(lambda _: look())
+        check = partial(_cut_off, broker, authority=authority, clock=clock)
+    watch = Worker("device-watch", check, every_s=_LOOK_S, delay_s=_LOOK_S)
+    enrolment.revoked.append(lambda _: check())
+    enrolment.enrolled.append(lambda _: check())
     watch.start()
     stack.callback(watch.stop)
 
@@ -221,7 +221,7 @@ class MosquittoLists:
         self._over = set(self._certificates_over())
         self._read_s = clock.monotonic()
 
-    def look(self) -> None:
+    def check(self) -> None:
         """Hand changed lists over, and end connections whose certificate holds no longer."""
         with self._lock:
             lists, now_s = self._read(), self._clock.monotonic()
@@ -250,7 +250,7 @@ class MosquittoLists:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class WrittenFiles:
+class BrokerFiles:
     """What was written, and for how many devices."""
 
     config: Path
@@ -258,7 +258,7 @@ class WrittenFiles:
     devices: int
 
 
-def mosquitto_files(config: HubConfig, *, to: Path, port: int, clock: Clock) -> WrittenFiles:
+def mosquitto_files(config: HubConfig, *, to: Path, port: int, clock: Clock) -> BrokerFiles:
     """Write ``mosquitto.conf`` and ``access.list``; the same again for the same site.
 
     Raises:
@@ -285,7 +285,7 @@ def mosquitto_files(config: HubConfig, *, to: Path, port: int, clock: Clock) -> 
     if os.geteuid() == 0:  # the broker gives up its rights, and saves here
         for path in (folder, files.access, folder / "mosquitto.conf"):
             shutil.chown(path, user)
-    return WrittenFiles(config=folder / "mosquitto.conf", access=files.access, devices=len(lines))
+    return BrokerFiles(config=folder / "mosquitto.conf", access=files.access, devices=len(lines))
 
 
 def _put(path: Path, text: str) -> None:

@@ -76,7 +76,7 @@ class WebhookConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class KafkaBridged:
+class KafkaBridgeConfig:
     """MQTT messages that go to Kafka as they are, keyed by their topic."""
 
     mqtt: str
@@ -88,7 +88,7 @@ class KafkaBridged:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class KafkaSent:
+class KafkaSendConfig:
     """Events of the log that go to a topic of Kafka.
 
     Attributes:
@@ -108,7 +108,7 @@ class KafkaSent:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class KafkaRead:
+class KafkaTakeConfig:
     """A topic of Kafka whose records are messages of the plant.
 
     Attributes:
@@ -140,9 +140,9 @@ class KafkaConfig:
     dead: str = ""
     options: dict[str, str] = field(default_factory=dict)
     secret_files: dict[str, str] = field(default_factory=dict)
-    bridge: tuple[KafkaBridged, ...] = ()
-    send: tuple[KafkaSent, ...] = ()
-    take: tuple[KafkaRead, ...] = ()
+    bridge: tuple[KafkaBridgeConfig, ...] = ()
+    send: tuple[KafkaSendConfig, ...] = ()
+    take: tuple[KafkaTakeConfig, ...] = ()
 
     def __post_init__(self) -> None:
         _ = self.place  # checks the options
@@ -191,7 +191,7 @@ class Retention:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ServedFunction:
+class FunctionConfig:
     """One function that clients of the function contract may invoke, and all it may read.
 
     Attributes:
@@ -341,7 +341,7 @@ class HubConfig:
     max_body_bytes: int = 256_000_000
     dead_letters: int = 1000
     min_free_bytes: int = 1_000_000_000
-    function: tuple[ServedFunction, ...] = ()
+    function: tuple[FunctionConfig, ...] = ()
     retrain: tuple[RetrainRule, ...] = ()
 
     def __post_init__(self) -> None:

@@ -66,7 +66,7 @@ class Slots:
         self.taken -= 1
         self.served += 1
 
-    def come_again_s(self) -> int:
+    def retry_after_s(self) -> int:
         """Whole seconds after which to try again: more, the more were sent away lately."""
         since_s = self._clock.monotonic() - _CROWD_S
         while self._sent_away and self._sent_away[0] < since_s:
@@ -75,7 +75,7 @@ class Slots:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Sent:
+class DownloadContent:
     """What is sent: ``part`` of ``data``, under a status and headers."""
 
     data: bytes
@@ -87,11 +87,11 @@ class Sent:
 class Download(Response):
     """Bytes of an archive, once there is a slot; else 503."""
 
-    def __init__(self, sent: Sent, *, slots: Slots, media_type: str) -> None:
+    def __init__(self, content: DownloadContent, *, slots: Slots, media_type: str) -> None:
         """Take no slot yet."""
-        headers = {**sent.headers, "Content-Length": str(len(sent.part))}
-        super().__init__(status_code=sent.status, headers=headers, media_type=media_type)
-        self._sent = sent
+        headers = {**content.headers, "Content-Length": str(len(content.part))}
+        super().__init__(status_code=content.status, headers=headers, media_type=media_type)
+        self._sent = content
         self._slots = slots
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -140,7 +140,7 @@ async def _left(receive: Receive) -> None:
 
 
 def _busy(request: Request, slots: Slots) -> Response:
-    after_s = slots.come_again_s()
+    after_s = slots.retry_after_s()
     error = UnavailableError(
         f"{slots.most} downloads are under way",
         where=request.url.path,
@@ -154,7 +154,7 @@ def _busy(request: Request, slots: Slots) -> Response:
 _RANGE = re.compile(r"bytes=([0-9]{0,15})-([0-9]{0,15})")
 
 
-def asked_range(header: str, size: int) -> range | None:
+def parse_range(header: str, size: int) -> range | None:
     """The bytes a ``Range`` header means; None: all of them.
 
     A header that is malformed, or names several ranges, counts as none (14.2). An empty range is

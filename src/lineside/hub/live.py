@@ -43,7 +43,6 @@ from lineside.core import (
 )
 from lineside.hub.devices.registry import Devices
 from lineside.hub.eventlog.ledger import Ledger
-from lineside.hub.ingest.decoder import Taken
 from lineside.hub.learning.jobs import Runs
 from lineside.hub.rules.service import Rules
 from lineside.hub.views import CameraView
@@ -60,8 +59,8 @@ CameraState = Literal["live", "no signal", "never"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Shown:
-    """What a tile shows: a frame, its JPEG, and the answers to this very frame.
+class LiveFrame:
+    """The newest shown frame of a camera, its JPEG, and the predictions for this very frame.
 
     ``also``: of further inspections.
     """
@@ -73,12 +72,12 @@ class Shown:
 
 
 @dataclass(slots=True, kw_only=True)
-class _Seen:
+class _Camera:
     """One camera."""
 
-    frames: OrderedDict[str, Taken] = field(default_factory=OrderedDict)
+    frames: OrderedDict[str, tuple[FrameRow, bytes]] = field(default_factory=OrderedDict)
     newest: FrameRow | None = None
-    shown: Shown | None = None
+    shown: LiveFrame | None = None
     last: Prediction | None = None
     last_event: str = ""
     answers: dict[str, tuple[Prediction, str]] = field(default_factory=dict)
@@ -87,7 +86,7 @@ class _Seen:
     lost: bool = False
 
 
-class Watch:
+class LiveCameras:
     """Frames and answers as they come; safe from several threads."""
 
     def __init__(self, records: Records, *, plant: Plant, clock: Clock) -> None:
@@ -95,7 +94,7 @@ class Watch:
         self._plant = plant
         self._clock = clock
         self._lock = threading.Lock()
-        self._cameras = {camera.id: _Seen() for camera in plant.camera}
+        self._cameras = {camera.id: _Camera() for camera in plant.camera}
         self._listeners: list[Callable[[str], None]] = []
 
     def listen(self, listener: Callable[[str], None]) -> None:
@@ -109,91 +108,94 @@ class Watch:
 
     def load(self) -> None:
         """After a start: the newest frame and answer of each camera, from the store."""
-        for camera, seen in self._cameras.items():
-            seen.newest = self._records.frames.newest(camera)
-            seen.arrived_at = seen.newest.arrived_at if seen.newest else None
+        for camera, entry in self._cameras.items():
+            entry.newest = self._records.frames.newest(camera)
+            entry.arrived_at = entry.newest.arrived_at if entry.newest else None
         for inspection in self._plant.inspection:
-            seen = self._cameras[inspection.camera]
+            entry = self._cameras[inspection.camera]
             page = self._records.log.read(
                 type=PREDICTION_TYPE, subject=inspection.id, newest_first=True, limit=1
             )
             for logged in page:
                 event = decode_event(logged.entry.body, where=logged.entry.id)
-                self._hold(seen, read_prediction(event), event=event.id)
+                self._hold(entry, read_prediction(event), event=event.id)
 
-    def frame(self, taken: Taken) -> None:
-        """A frame was stored."""
-        camera = taken.row.camera
+    def frame(self, row: FrameRow, encoded: bytes) -> None:
+        """A frame was stored, with these bytes."""
+        camera = row.camera
         with self._lock:
-            seen = self._cameras[camera]
-            seen.arrived_s, seen.arrived_at = self._clock.monotonic(), taken.row.arrived_at
-            seen.lost = False
-            if seen.newest is None or taken.row.captured_at >= seen.newest.captured_at:
-                seen.newest = taken.row
-            seen.frames[taken.row.id] = taken
-            while len(seen.frames) > _KEPT_FRAMES:
-                seen.frames.popitem(last=False)
-            answered = bool(seen.last and seen.last.frame.id == taken.row.id)
-            shows = answered or self._unanswered(seen, taken)
+            entry = self._cameras[camera]
+            entry.arrived_s, entry.arrived_at = self._clock.monotonic(), row.arrived_at
+            entry.lost = False
+            if entry.newest is None or row.captured_at >= entry.newest.captured_at:
+                entry.newest = row
+            entry.frames[row.id] = row, encoded
+            while len(entry.frames) > _KEPT_FRAMES:
+                entry.frames.popitem(last=False)
+            answered = bool(entry.last and entry.last.frame.id == row.id)
+            shows = answered or self._unanswered(entry, row)
         if shows:
-            self._show(camera, taken)
+            self._show(row, encoded)
 
     def prediction(self, prediction: Prediction, event: str) -> None:
         """An answer was stored."""
         camera = prediction.frame.camera
         with self._lock:
-            seen = self._cameras[camera]
-            if not self._hold(seen, prediction, event=event):
+            entry = self._cameras[camera]
+            if not self._hold(entry, prediction, event=event):
                 return
-            taken = seen.frames.get(prediction.frame.id)
-        if taken is not None:
-            self._show(camera, taken)
+            frame = entry.frames.get(prediction.frame.id)
+        if frame is not None:
+            self._show(*frame)
 
-    def _hold(self, seen: _Seen, prediction: Prediction, *, event: str) -> bool:
+    def _hold(self, entry: _Camera, prediction: Prediction, *, event: str) -> bool:
         """Keep an answer beside those to the same frame; False for one to an older frame."""
-        if seen.last and prediction.frame.captured_at < seen.last.frame.captured_at:
+        if entry.last and prediction.frame.captured_at < entry.last.frame.captured_at:
             return False
-        same = seen.last is not None and seen.last.frame.id == prediction.frame.id
-        held = seen.answers if same else {}
+        same = entry.last is not None and entry.last.frame.id == prediction.frame.id
+        held = entry.answers if same else {}
         held[prediction.inspection] = (prediction, event)
         order = [one.id for one in self._plant.inspection if one.id in held]
-        seen.answers = {name: held[name] for name in order}
-        seen.last, seen.last_event = next(iter(seen.answers.values()))
+        entry.answers = {name: held[name] for name in order}
+        entry.last, entry.last_event = next(iter(entry.answers.values()))
         return True
 
-    def _unanswered(self, seen: _Seen, taken: Taken) -> bool:
+    def _unanswered(self, entry: _Camera, row: FrameRow) -> bool:
         """Nothing answers this camera lately, so the bare picture is shown."""
-        last = seen.shown.prediction if seen.shown else None
-        return last is None or not is_current(last, taken.row)
+        last = entry.shown.prediction if entry.shown else None
+        return last is None or not is_still_shown(last, row)
 
-    def _show(self, camera: str, taken: Taken) -> None:
+    def _show(self, row: FrameRow, encoded: bytes) -> None:
         """A frame with the answers that are there when it is put in its place."""
-        jpeg = _jpeg(taken.encoded)
+        camera, jpeg = row.camera, _jpeg(encoded)
         with self._lock:
-            seen = self._cameras[camera]
-            standing = seen.shown
-            if standing and taken.ref.captured_at < standing.ref.captured_at:
+            entry = self._cameras[camera]
+            shown = entry.shown
+            if shown and row.captured_at < shown.ref.captured_at:
                 return
-            answered = seen.last.frame if seen.last else None
+            answered = entry.last.frame if entry.last else None
             if (
                 answered
-                and answered.captured_at > taken.ref.captured_at
-                and (answered.id in seen.frames)
+                and answered.captured_at > row.captured_at
+                and (answered.id in entry.frames)
             ):
                 return  # a newer frame was answered meanwhile and is shown instead
-            of_it = answered is not None and answered.id == taken.ref.id
-            said = tuple(one for one, _ in seen.answers.values()) if of_it else ()
-            seen.shown = Shown(
-                ref=taken.ref, jpeg=jpeg, prediction=said[0] if said else None, also=said[1:]
+            of_it = answered is not None and answered.id == row.id
+            predictions = tuple(one for one, _ in entry.answers.values()) if of_it else ()
+            entry.shown = LiveFrame(
+                ref=_frame_ref(row),
+                jpeg=jpeg,
+                prediction=predictions[0] if predictions else None,
+                also=predictions[1:],
             )
         for listener in self._listeners:
             listener(camera)
 
-    def shown(self, camera: str) -> Shown | None:
-        """What a tile of this camera shows now; None before the first frame since the start."""
+    def shown(self, camera: str) -> LiveFrame | None:
+        """The frame shown of this camera now; None before the first one since the start."""
         with self._lock:
-            seen = self._cameras.get(camera)
-            return seen.shown if seen else None
+            entry = self._cameras.get(camera)
+            return entry.shown if entry else None
 
     def state(self, camera: str) -> tuple[CameraState, datetime | None]:
         """``live`` while frames come, and since when it is not."""
@@ -201,13 +203,13 @@ class Watch:
             return self._state(camera)
 
     def _state(self, camera: str) -> tuple[CameraState, datetime | None]:
-        seen = self._cameras[camera]
-        if seen.arrived_at is None:
+        entry = self._cameras[camera]
+        if entry.arrived_at is None:
             return "never", None
-        silent_s = None if seen.arrived_s is None else self._clock.monotonic() - seen.arrived_s
+        silent_s = None if entry.arrived_s is None else self._clock.monotonic() - entry.arrived_s
         limit_s = self._plant.find_camera(camera).no_signal_after_s
         live = silent_s is not None and silent_s <= limit_s
-        return ("live" if live else "no signal"), seen.arrived_at
+        return ("live" if live else "no signal"), entry.arrived_at
 
     # ---- as the API and the pages ask
 
@@ -223,9 +225,9 @@ class Watch:
         camera = self._plant.find_camera(camera_id)
         with self._lock:
             state, since = self._state(camera_id)
-            seen = self._cameras[camera_id]
-            newest, last, event = seen.newest, seen.last, seen.last_event
-            also = tuple(one for one, _ in list(seen.answers.values())[1:])
+            entry = self._cameras[camera_id]
+            newest, last, event = entry.newest, entry.last, entry.last_event
+            also = tuple(one for one, _ in list(entry.answers.values())[1:])
         return CameraView(
             id=camera.id, name=camera.name or camera.id, line=camera.line,
             inspections=tuple(i.id for i in self._plant.inspection if i.camera == camera.id),
@@ -234,9 +236,16 @@ class Watch:
         )  # fmt: skip
 
 
-def is_current(prediction: Prediction, newest: FrameRow) -> bool:
-    """Whether a camera's last answer is still shown, with its own frame, beside newer frames."""
+def is_still_shown(prediction: Prediction, newest: FrameRow) -> bool:
+    """Return True while a camera's last prediction stays shown with its frame."""
     return newest.captured_at - prediction.frame.captured_at <= UNANSWERED_AFTER
+
+
+def _frame_ref(row: FrameRow) -> FrameRef:
+    return FrameRef(
+        id=row.id, camera=row.camera, captured_at=row.captured_at, digest=row.digest,
+        sequence=row.sequence, part=row.part,
+    )  # fmt: skip
 
 
 def _jpeg(encoded: bytes) -> bytes:
@@ -267,7 +276,7 @@ class SessionOverError(RefusedError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Subscription:
-    """What a page shows, by name; what is not named is not sent."""
+    """Names of the things a page shows; nothing else is sent."""
 
     cameras: tuple[str, ...] = ()
     twin: bool = False
@@ -291,7 +300,7 @@ class Subscription:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class FromBrowser:
+class PageMessage:
     """One text message of a page; each key alone or together."""
 
     subscribe: Subscription | None = None
@@ -307,7 +316,7 @@ class _Viewer:
     round: int = 0
     acked: int = 0
     visible: bool = True
-    sent_frame: dict[str, Shown] = field(default_factory=dict)
+    sent_frame: dict[str, LiveFrame] = field(default_factory=dict)
     twin: LineState | None = None
     runs: dict[str, bytes] = field(default_factory=dict)
     changed: asyncio.Event = field(default_factory=asyncio.Event)
@@ -322,29 +331,29 @@ def framed(header: bytes, jpeg: bytes = b"") -> bytes:
     return b"".join((struct.pack(">I", len(header)), header, jpeg))
 
 
-class Live:
-    """Everybody who looks on."""
+class LiveFeed:
+    """All open sockets and streams, and what each of them was sent."""
 
     def __init__(
-        self, *, watch: Watch, ledger: Ledger, devices: Devices, runs: Runs, rules: Rules
+        self, *, cameras: LiveCameras, ledger: Ledger, devices: Devices, runs: Runs, rules: Rules
     ) -> None:
-        self._watch = watch
+        self._cameras = cameras
         self._rules = rules
         self._ledger = ledger
         self._devices = devices
         self._runs = runs
         self._viewers: set[_Viewer] = set()
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._frame_headers: dict[str, tuple[Shown, bytes]] = {}
+        self._frame_headers: dict[str, tuple[LiveFrame, bytes]] = {}
         self._counted: tuple[float, tuple[int, int]] = (0.0, (0, 0))
         self._patched: tuple[LineState, LineState, bytes] | None = None
-        watch.listen(lambda _camera: self._wake())
-        ledger.listen(lambda _recorded: self._wake())
+        cameras.listen(lambda _camera: self._wake())
+        ledger.listen(lambda _commit_of: self._wake())
         runs.listen(lambda _run: self._wake())
 
     @property
     def viewers(self) -> int:
-        """How many sockets are open."""
+        """Number of open sockets."""
         return len(self._viewers)
 
     def start(self) -> None:
@@ -414,14 +423,14 @@ class Live:
 
     async def _read(self, viewer: _Viewer, socket: "Socket") -> None:
         while (text := await socket.receive()) is not None:
-            told = decode(FromBrowser, text, where="socket")
-            if told.subscribe is not None:
-                viewer.wanted = told.subscribe
-                viewer.twin = None if not told.subscribe.twin else viewer.twin
-            if told.ack is not None:
-                viewer.acked = max(viewer.acked, min(told.ack, viewer.round))
-            if told.visible is not None:
-                viewer.visible = told.visible
+            message = decode(PageMessage, text, where="socket")
+            if message.subscribe is not None:
+                viewer.wanted = message.subscribe
+                viewer.twin = None if not message.subscribe.twin else viewer.twin
+            if message.ack is not None:
+                viewer.acked = max(viewer.acked, min(message.ack, viewer.round))
+            if message.visible is not None:
+                viewer.visible = message.visible
             viewer.changed.set()
 
     async def _write(self, viewer: _Viewer, send: SendBytes) -> None:
@@ -449,9 +458,9 @@ class Live:
     async def _send_frames(self, viewer: _Viewer, send: SendBytes) -> None:
         if not viewer.may_send:
             return
-        news: list[tuple[str, Shown]] = []
+        news: list[tuple[str, LiveFrame]] = []
         for camera in viewer.wanted.cameras:
-            shown = self._watch.shown(camera)
+            shown = self._cameras.shown(camera)
             if shown is not None and viewer.sent_frame.get(camera) is not shown:
                 news.append((camera, shown))
         if not news:
@@ -461,18 +470,18 @@ class Live:
             viewer.sent_frame[camera] = shown
             await send(framed(self._frame_header(camera, shown, number=viewer.round), shown.jpeg))
 
-    def _frame_header(self, camera: str, shown: Shown, *, number: int) -> bytes:
-        kept = self._frame_headers.get(camera)
-        if kept is None or kept[0] is not shown:
+    def _frame_header(self, camera: str, shown: LiveFrame, *, number: int) -> bytes:
+        header = self._frame_headers.get(camera)
+        if header is None or header[0] is not shown:
             shared = encode(
                 {
                     "kind": "frame", "camera": camera, "frame": shown.ref,
                     "prediction": shown.prediction, "also": shown.also,
                 }
             )  # fmt: skip
-            kept = (shown, shared)
-            self._frame_headers[camera] = kept
-        return b'{"round":%d,' % number + kept[1][1:]
+            header = (shown, shared)
+            self._frame_headers[camera] = header
+        return b'{"round":%d,' % number + header[1][1:]
 
     async def _send_twin(self, viewer: _Viewer, send: SendBytes) -> None:
         state = self._ledger.state
@@ -491,11 +500,11 @@ class Live:
         held = self._patched
         if held is None or held[0] is not before or held[1] is not after:
             operations = patch(before, after)
-            told = {
+            message = {
                 "kind": "twin", "revision": after.revision, "base": before.revision,
                 "patch": operations,
             }  # fmt: skip
-            held = self._patched = (before, after, encode(told) if operations else b"")
+            held = self._patched = (before, after, encode(message) if operations else b"")
         return held[2]
 
     async def _send_runs(self, viewer: _Viewer, send: SendBytes) -> None:
@@ -517,9 +526,9 @@ class Live:
     def _status(self, wanted: Subscription) -> dict[str, Any]:
         """The cameras and devices of one page in a word each, and how many devices report."""
         cameras = []
-        for camera in self._watch.ids:
+        for camera in self._cameras.ids:
             if camera in wanted.cameras:
-                state, since = self._watch.state(camera)
+                state, since = self._cameras.state(camera)
                 cameras.append({"id": camera, "state": state, "since": since})
         devices = [
             {"id": one.id, "state": one.state, "at": one.at, "packages": one.packages}
@@ -528,11 +537,11 @@ class Live:
         reporting, known = self._count()
         return {
             "kind": "status", "cameras": cameras, "devices": devices, "reporting": reporting,
-            "known": known, "rules": self._standing(wanted.rules),
+            "known": known, "rules": self._rule_status(wanted.rules),
         }  # fmt: skip
 
-    def _standing(self, wanted: tuple[str, ...]) -> list[dict[str, Any]]:
-        """Counters of the rules of one page, and how far each told."""
+    def _rule_status(self, wanted: tuple[str, ...]) -> list[dict[str, Any]]:
+        """Counters of the rules of one page, and the watermark of each."""
         totals = self._rules.totals() if wanted else {}
         return [
             {"id": name, "figures": totals[name], "told_up_to": self._rules.told_up_to(name)}
@@ -550,7 +559,7 @@ class Live:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Socket:
-    """What a web server gives for one socket; ``receive`` gives None when the page left."""
+    """One open socket of the web server; ``receive`` gives None when the page left."""
 
     receive: Callable[[], Awaitable[str | None]]
     send: SendBytes

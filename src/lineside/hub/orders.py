@@ -74,8 +74,8 @@ class Orders:
             )  # fmt: skip
             return [placed]
 
-        recorded = self._ledger.decide(decide)
-        event = recorded.events[0] if recorded else None
+        commit = self._ledger.decide(decide)
+        event = commit.events[0] if commit else None
         if event is None or event.data.get("action") != "placed":
             reason = str(event.data.get("reason")) if event else "refused"
             raise ConflictError(reason, where=colour, fix="Try again when the picture changed.")

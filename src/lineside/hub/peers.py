@@ -10,8 +10,7 @@ import threading
 
 from lineside.core import FrameId
 from lineside.core.worker import Worker
-from lineside.hub.eventlog.ledger import Recorded
-from lineside.hub.ingest.decoder import Taken
+from lineside.hub.eventlog.ledger import Commit
 from lineside.hub.services import Services
 from lineside.streams import PREDICTION_TYPE, Event, read_prediction
 
@@ -57,12 +56,12 @@ class Peers:
             services.runs.refresh()
             services.dead_letters.catch_up()
 
-    def _note(self, recorded: Recorded) -> None:
+    def _note(self, commit: Commit) -> None:
         """Hear of a commit, on the writer's thread: what of it is to be shown."""
-        if not recorded.by_others:
+        if not commit.by_others:
             return
         with self._lock:
-            for event in recorded.events:
+            for event in commit.events:
                 if event.type == FRAME_TYPE:
                     self._frames[str(event.data.get("camera", ""))] = event
                 elif event.type == PREDICTION_TYPE and len(self._answers) < _MOST_ANSWERS:
@@ -72,17 +71,16 @@ class Peers:
         with self._lock:
             frames, self._frames = self._frames, {}
             answers, self._answers = self._answers, []
-        watch = self._services.watch
+        live = self._services.cameras
         for camera, event in frames.items():
-            if camera in watch.ids:
+            if camera in live.ids:
                 self._show_frame(event)
         for event in answers:
             answer = read_prediction(event)
-            if answer.frame.camera in watch.ids:
-                watch.prediction(answer, event.id)
+            if answer.frame.camera in live.ids:
+                live.prediction(answer, event.id)
 
     def _show_frame(self, event: Event) -> None:
         records, blobs = self._services.records, self._services.blobs
         row = records.frames.get(FrameId(str(event.data.get("frame", ""))))
-        taken = Taken(row=row, event=event, encoded=blobs.get(row.digest))
-        self._services.watch.frame(taken)
+        self._services.cameras.frame(row, blobs.get(row.digest))

@@ -30,6 +30,7 @@ import threading
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Protocol
 
 from lineside.core import (
@@ -43,7 +44,7 @@ from lineside.core import (
     new_id,
 )
 from lineside.core.worker import Worker, retry
-from lineside.hub.eventlog.dead_letters import Keeping
+from lineside.hub.eventlog.dead_letters import FailurePolicy
 from lineside.hub.eventlog.stats import CAMERAS
 from lineside.hub.eventlog.topics import DeadLetterError, Reason, Router
 from lineside.hub.learning.job_service import TOPICS as JOB_TOPICS
@@ -67,27 +68,27 @@ _KIND = "mqtt-deliveries"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Named:
+class DeliveryName:
     """A message that was named: its packet identifier, the digest of topic and payload, its name.
 
-    ``words`` tells messages apart, it proves nothing; a part of the digest is enough.
+    ``content`` tells messages apart, it proves nothing; a part of the digest is enough.
     """
 
     mid: int
-    words: str
+    content: str
     name: str
 
 
-def words_of(delivery: Delivery) -> str:
-    """What a message says, in short."""
+def content_key(delivery: Delivery) -> str:
+    """Part of a digest over topic and payload."""
     message = delivery.message
     digest = digest_of(message.topic.encode() + b"\0" + message.payload)
     return digest.removeprefix("sha256:")[:16]
 
 
-def name_all(
-    deliveries: Sequence[Delivery], known: Sequence[Named], *, fresh: Callable[[], str]
-) -> tuple[list[str], list[Named]]:
+def name_deliveries(
+    deliveries: Sequence[Delivery], known: Sequence[DeliveryName], *, fresh: Callable[[], str]
+) -> tuple[list[str], list[DeliveryName]]:
     """A name for each message, and what is to be remembered, oldest first.
 
     A message of quality 0 is sent once, and has no name.
@@ -98,15 +99,15 @@ def name_all(
         if not one.message.qos:
             names.append("")
             continue
-        words, held = words_of(one), remembered.pop(one.mid, None)
-        same = one.again and held is not None and held.words == words
+        content, held = content_key(one), remembered.pop(one.mid, None)
+        same = one.again and held is not None and held.content == content
         name = held.name if same and held is not None else fresh()
-        remembered[one.mid] = Named(mid=one.mid, words=words, name=name)
+        remembered[one.mid] = DeliveryName(mid=one.mid, content=content, name=name)
         names.append(name)
     return names, list(remembered.values())[-MOST_NAMES:]
 
 
-class Deliveries:
+class DeliveryNames:
     """The names of one MQTT session; used by one thread."""
 
     def __init__(
@@ -117,7 +118,7 @@ class Deliveries:
         self._documents = documents
         self._session = session
         self._clock = clock
-        self._known: list[Named] | None = None
+        self._known: list[DeliveryName] | None = None
 
     def names(self, deliveries: Sequence[Delivery]) -> list[str]:
         """A name for each message, written down when this returns; "" where it has none.
@@ -125,34 +126,35 @@ class Deliveries:
         Raises:
             UnavailableError: the store is away, or another hub reads the session; ask again.
         """
+        if not deliveries:
+            return []
         known = self._loaded()
-        names, remembered = name_all(
+        names, remembered = name_deliveries(
             deliveries, known, fresh=lambda: new_id("dlv", clock=self._clock)
         )
         if remembered != known:
-            told: list[list[Json]] = [[one.mid, one.words, one.name] for one in remembered]
-            self._keep(told)
+            self._save([[one.mid, one.content, one.name] for one in remembered])
             self._known = remembered
         return names
 
-    def _keep(self, told: list[list[Json]]) -> None:
+    def _save(self, rows: list[list[Json]]) -> None:
         try:
             with self._writing():
-                self._documents.put(_KIND, self._session, body={"named": told})
+                self._documents.put(_KIND, self._session, body={"named": rows})
         except ConflictError as error:
             raise UnavailableError(error.message, where=error.where, fix=error.fix) from error
 
-    def _loaded(self) -> list[Named]:
+    def _loaded(self) -> list[DeliveryName]:
         if self._known is None:
             self._known = self._read()
         return self._known
 
-    def _read(self) -> list[Named]:
+    def _read(self) -> list[DeliveryName]:
         try:
-            told = self._documents.get(_KIND, self._session).body["named"]
+            rows = self._documents.get(_KIND, self._session).body["named"]
         except NotFoundError:
             return []
-        return [Named(mid=mid, words=words, name=name) for mid, words, name in told]
+        return [DeliveryName(mid=mid, content=content, name=name) for mid, content, name in rows]
 
 
 logger = logging.getLogger(__name__)
@@ -160,7 +162,7 @@ logger = logging.getLogger(__name__)
 Identify = Callable[[Sequence[Delivery]], list[Message]]
 
 READERS = ("jobs", "evidence", "devices", CAMERAS)
-"""What the hub takes from the bus, each by a session of its own."""
+"""Readers of the bus, each with a session of its own."""
 _BATCH = 64
 _WAIT_S = 0.5
 _PLANT_THREADS = 2  # one reads and decodes while the other waits for the disk
@@ -174,7 +176,7 @@ def messages_of(deliveries: Sequence[Delivery]) -> list[Message]:
 
 
 class MessageStore(Protocol):
-    """What stores messages of one kind; what it prepares is its own."""
+    """Store of one kind of messages; only it knows what it prepares."""
 
     def prepare(self, messages: Sequence[Message]) -> Any:  # noqa: ANN401  its own
         """Read and judge a batch; several threads may, each with one of its own."""
@@ -194,7 +196,7 @@ class Reader:
         *,
         session: BusSession,
         store: MessageStore,
-        keeping: Keeping,
+        failures: FailurePolicy,
         identify: Identify = messages_of,
         threads: int = 1,
     ) -> None:
@@ -202,7 +204,7 @@ class Reader:
         self.name = name
         self._session = session
         self._store = store
-        self._keeping = keeping
+        self._failures = failures
         self._identify = identify
         self._taking = threading.Lock()
         self._turn = threading.Condition()
@@ -233,7 +235,7 @@ class Reader:
 
     @property
     def busy(self) -> bool:
-        """Whether messages wait here, or are not stored yet."""
+        """True while messages wait here, or are not stored yet."""
         return self._taken != self._committed or bool(self._session.figures().waiting)
 
     def _store_batch(self) -> None:
@@ -248,14 +250,14 @@ class Reader:
     def _identified(self, deliveries: Sequence[Delivery]) -> list[Message]:
         """The messages with their deliveries; none where the hub stops before the store is back."""
         try:
-            found = self._patiently(lambda: self._identify(deliveries))
+            identified = self._retried(lambda: self._identify(deliveries))
         except Exception:  # boundary
             logger.exception("deliveries not named reader=%s", self.name)
             return messages_of(deliveries)
-        return found[0] if found else []
+        return identified[0] if identified else []
 
     def _stored_in_turn(self, messages: Sequence[Message], *, number: int) -> bool:
-        """Whether all of a batch is stored; committed after those taken before it."""
+        """Store a batch after those taken before it; False where not all of it is stored."""
         prepared: list[Any] = []
         try:
             prepared.append(self._store.prepare(messages))
@@ -279,53 +281,43 @@ class Reader:
         def store() -> None:
             self._store.commit(prepared.pop() if prepared else self._store.prepare(messages))
 
-        return bool(self._patiently(store))
+        return bool(self._retried(store))
 
     def _stored_alone(self, message: Message) -> bool:
-        """Whether a message of a batch that failed is stored, if only among the dead letters."""
+        """Store one message of a batch that failed, if only as a dead letter; False at the end."""
         try:
             return self._stored([message], [])
         except Exception as error:  # boundary
             logger.exception("message not kept reader=%s topic=%s", self.name, message.topic)
             why = DeadLetterError(Reason.FAILED, f"{type(error).__name__}: {error}")
         return bool(
-            self._patiently(lambda: self._keeping.refuse(why, message.payload, topic=message.topic))
+            self._retried(lambda: self._failures.refuse(why, message.payload, topic=message.topic))
         )
 
-    def _patiently(self, act: Callable[[], Any]) -> list[Any]:
-        """What ``act`` gave, asked for while the store is away; nothing if the hub stops before."""
+    def _retried(self, act: Callable[[], Any]) -> list[Any]:
+        """The result of ``act``, called again while the store is away; empty if the hub stops."""
         try:
             return [retry(act, stop=self._stop)]
         except UnavailableError:
             return []
 
 
-class Timeless:
-    """Gives a delivery's name to messages that say no time of their own; used by one thread.
+def with_names(
+    deliveries: Sequence[Delivery], *, names: DeliveryNames, is_timeless: Callable[[Message], bool]
+) -> list[Message]:
+    """The messages in their order, those without a time of their own with their delivery's name.
 
-    All others are known by what they say, also when they come again.
+    All others are identified by their content, also when they come again. One thread calls this.
+
+    Raises:
+        UnavailableError: the store is away; call again.
     """
-
-    def __init__(self, deliveries: Deliveries, *, is_timeless: Callable[[Message], bool]) -> None:
-        self._deliveries = deliveries
-        self._is_timeless = is_timeless
-
-    def identify(self, deliveries: Sequence[Delivery]) -> list[Message]:
-        """The messages in their order.
-
-        Raises:
-            UnavailableError: the store is away; ask again.
-        """
-        timeless = [one for one in deliveries if self._is_timeless(one.message)]
-        if not timeless:
-            return messages_of(deliveries)
-        names = iter(self._deliveries.names(timeless))
-        return [
-            replace(one.message, delivery=next(names))
-            if self._is_timeless(one.message)
-            else one.message
-            for one in deliveries
-        ]
+    timeless = [is_timeless(one.message) for one in deliveries]
+    given = iter(names.names([one for one, bare in zip(deliveries, timeless, strict=True) if bare]))
+    return [
+        replace(one.message, delivery=next(given)) if bare else one.message
+        for one, bare in zip(deliveries, timeless, strict=True)
+    ]
 
 
 def part_of(reader: str) -> str:
@@ -352,31 +344,31 @@ def open_reader(name: str, *, url: str, services: Services) -> Reader:
     }  # fmt: skip
     identify: Identify = messages_of
     if name == CAMERAS:
-        names = Deliveries(
+        names = DeliveryNames(
             services.records.documents, session=client_id, clock=services.clock,
             writing=lease.writing,
         )  # fmt: skip
-        identify = Timeless(names, is_timeless=plant.is_timeless).identify
+        identify = partial(with_names, names=names, is_timeless=plant.is_timeless)
     return Reader(
-        name, session=session, store=stores[name], keeping=services.keeping, identify=identify,
+        name, session=session, store=stores[name], failures=services.failures, identify=identify,
         threads=_PLANT_THREADS if name == CAMERAS else 1,
     )  # fmt: skip
 
 
-def taken_topics(services: Services) -> list[str]:
+def subscribed_topics(services: Services) -> list[str]:
     """Return all patterns that the hub takes from the bus, with those of its Kafka bridges."""
     bridged = [one.mqtt for one in services.config.kafka.bridge]
     return [*(pattern for one in _patterns(services).values() for pattern in one), *bridged]
 
 
 def _patterns(services: Services) -> dict[str, tuple[str, ...]]:
-    """What each reader listens to."""
+    """Subscriptions of each reader."""
     site, router = services.plant.site, Router(services.plant)
     return {
         "jobs": JOB_TOPICS,
         "evidence": (f"lineside/{site}/device/+/evidence",),
         "devices": (f"lineside/{site}/+/+/prediction", f"lineside/{site}/device/+/status"),
-        CAMERAS: router.patterns(strays=services.config.strays),
+        CAMERAS: router.patterns(unrouted=services.config.strays),
     }
 
 
@@ -409,7 +401,7 @@ def _former_patterns(documents: Documents, client_id: str) -> tuple[str, ...]:
 
 
 class BrokerLosses:
-    """What an outside broker says it dropped since it began, for any of its clients.
+    """Counter of messages that an outside broker dropped since it began, for any of its clients.
 
     mosquitto says it (mosquitto(8), broker status). A queue that was too short for the hub shows
     nowhere else: the broker acknowledges to the sender what it drops then.
@@ -449,7 +441,7 @@ class BrokerLosses:
 
 
 def watch_losses(bus: Bus) -> BrokerLosses | None:
-    """What the broker says it dropped, not started; None where it lets nobody know."""
+    """A counter of dropped messages, not started; None where the broker does not publish it."""
     try:
         return BrokerLosses(bus.subscribe((_DROPPED,), qos=0, size=1, name="dropped"))
     except RefusedError:

@@ -48,7 +48,7 @@ from lineside.hub.readers import (
     Reader,
     open_reader,
     part_of,
-    taken_topics,
+    subscribed_topics,
     watch_losses,
 )
 from lineside.hub.replay.repository import REPLAY_TYPE
@@ -185,7 +185,7 @@ def running(config: HubConfig, *, clock: Clock) -> Iterator[RunningHub]:
         server, url = _bind(services, stack=stack)
         broker, taking = None, threading.Event()
         if config.bus == "embedded":
-            broker = open_broker(services, topics=taken_topics(services), stack=stack)
+            broker = open_broker(services, topics=subscribed_topics(services), stack=stack)
         bus, own_url, bus_url = _join_bus(config, services, broker=broker, stack=stack)
         services.join(bus, base_url=config.public_url or url)
         _start_work(services, bus, url=own_url, taking=taking, stack=stack)
@@ -284,7 +284,7 @@ def _ensure_token(services: Services, path: Path, *, name: str, kind: str) -> No
     told: dict[str, Json] = {"action": "issued", "kind": kind, "by": "hub"}
     told |= {"role": str(Role.ADMIN)} if kind == "api" else {}
     event = person_event(
-        TOKEN_TYPE, subject=name, site=services.plant.site, clock=services.clock, told=told
+        TOKEN_TYPE, subject=name, site=services.plant.site, clock=services.clock, data=told
     )
     services.ledger.record([event])
 
@@ -361,7 +361,7 @@ def _start_work(
     trials = services.rollouts.repository
     services.stats.watch("trial_reports_refused", lambda: trials.refused)
     _start_readers(services, url=url, taking=taking, stack=stack)
-    stack.callback(services.keeping.stop)
+    stack.callback(services.failures.stop)
 
 
 def _start_readers(
@@ -372,11 +372,11 @@ def _start_readers(
     ``taking`` is set when this hub reads all of them.
     """
     readers: dict[str, Reader] = {}
-    finisher = services.finisher
-    finisher.busy = lambda: any(reader.busy for reader in list(readers.values()))
-    services.stats.watch("frames_unfinished", lambda: finisher.waiting)
-    finisher.start()
-    stack.callback(finisher.stop)
+    thumbnails = services.thumbnails
+    thumbnails.busy = lambda: any(reader.busy for reader in list(readers.values()))
+    services.stats.watch("frames_unfinished", lambda: thumbnails.waiting)
+    thumbnails.start()
+    stack.callback(thumbnails.stop)
     for name in READERS:
         services.stats.watch_mailbox(name, partial(_figures, readers, name))
 
@@ -393,7 +393,7 @@ def _start_readers(
         with ExitStack() as opening:
             read(CAMERAS, opening=opening)
             if not services.leases.alone:
-                finisher.look_again()
+                thumbnails.look_again()
             return opening.pop_all().close
 
     def read_devices() -> Callable[[], None]:

@@ -1,4 +1,4 @@
-"""What a request may reach: the rooms' open things and the hub's own parts, handed to every route.
+"""The hub's parts and the open stores that every route may use.
 
 Everything here is synchronous and safe from several threads; async code calls it by
 ``asyncio.to_thread`` (a plain ``def`` route does so by itself). Failures are the six errors of
@@ -41,7 +41,7 @@ from lineside.hub.counting.counter import Counter
 from lineside.hub.devices.enrolment import Enrolment
 from lineside.hub.devices.inventory import DeviceInventory
 from lineside.hub.devices.registry import DeviceLimits, Devices
-from lineside.hub.eventlog.dead_letters import DeadLetters, Keeping
+from lineside.hub.eventlog.dead_letters import DeadLetters, FailurePolicy
 from lineside.hub.eventlog.followers import Followers, FollowerState
 from lineside.hub.eventlog.leases import HubLeases
 from lineside.hub.eventlog.ledger import Ledger
@@ -51,15 +51,14 @@ from lineside.hub.eventlog.trace import Tracer
 from lineside.hub.inference.endpoints import InferenceQueue
 from lineside.hub.inference.functions import Functions
 from lineside.hub.inference.model_server import Inference
-from lineside.hub.ingest.decoder import Intake, Taken
 from lineside.hub.ingest.frames import Frames
-from lineside.hub.ingest.predictions import DeviceIngest, DeviceWatchers
-from lineside.hub.ingest.service import PlantIngest
-from lineside.hub.ingest.thumbnails import Finisher
+from lineside.hub.ingest.predictions import DeviceIngest
+from lineside.hub.ingest.service import FrameDecoder, PlantIngest
+from lineside.hub.ingest.thumbnails import ThumbnailWorker
 from lineside.hub.learning.datasets import Datasets, Versions
 from lineside.hub.learning.job_service import JobDesk
 from lineside.hub.learning.jobs import Retraining, Runs, RunSettings
-from lineside.hub.live import Live, Watch
+from lineside.hub.live import LiveCameras, LiveFeed
 from lineside.hub.models.comparison import CompareSettings, Comparisons
 from lineside.hub.models.desired import DesiredStates
 from lineside.hub.models.model_service import Models
@@ -75,7 +74,7 @@ from lineside.hub.rules.service import Rules
 from lineside.hub.views import Events
 from lineside.links import Bus
 from lineside.models import ModelVersions, Registry
-from lineside.store import Blobs, Records
+from lineside.store import Blobs, FrameRow, Records
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,13 +90,13 @@ class Services:
     auth: Auth
     ledger: Ledger
     followers: Followers
-    keeping: Keeping
-    finisher: Finisher
+    failures: FailurePolicy
+    thumbnails: ThumbnailWorker
     plant_ingest: PlantIngest
     device_ingest: DeviceIngest
     dead_letters: DeadLetters
     devices: Devices
-    watch: Watch
+    cameras: LiveCameras
     packages: Packages
     desired: DesiredStates
     models: Models
@@ -112,7 +111,7 @@ class Services:
     events: Events
     orders: Orders
     tracer: Tracer
-    live: Live
+    live: LiveFeed
     functions: Functions
     counter: Counter
     retraining: Retraining
@@ -125,11 +124,6 @@ class Services:
     leases: HubLeases
 
     @property
-    def cameras(self) -> Watch:
-        """The cameras as they stand now."""
-        return self.watch
-
-    @property
     def fleet(self) -> DeviceInventory:
         """Devices with their reports, enrolment and jobs."""
         return DeviceInventory(self.devices, enrolment=self.enrolment, jobs=self.job_desk.service)
@@ -138,7 +132,7 @@ class Services:
         """Bring everything up from the store; once, before the first message."""
         self.ledger.rebuild()
         self.enrolment.inventory.heard(self.devices.known())
-        self.watch.load()
+        self.cameras.load()
         self.runs.load()
         self.bucket.link_key()
 
@@ -152,7 +146,7 @@ class Services:
         self.job_desk.bus = bus
 
     def away(self) -> list[str]:
-        """What does not answer right now; empty when the hub can do its work."""
+        """Names of the parts that do not answer now; empty when the hub can do its work."""
         found = []
         try:
             self.records.log.read(newest_first=True, limit=1)
@@ -166,7 +160,7 @@ class Services:
         return [*found, *(f"follower {one.name}" for one in stopped)]
 
     def tick(self) -> None:
-        """What time alone brings; called about twice a second by one thread."""
+        """Time-outs and due orders; called about twice a second by one thread."""
         self.ledger.pass_time()
         self.orders.dispatch()
 
@@ -203,26 +197,26 @@ def build_services(
         may_use=models.may_use, releases=releases, desired=desired,
     )  # fmt: skip
     frames = Frames(records, blobs, plant=plant, packages=packages)
-    watch = Watch(records, plant=plant, clock=clock)
+    cameras = LiveCameras(records, plant=plant, clock=clock)
     dead = DeadLetters(records, blobs, clock=clock, most=config.dead_letters)
-    intake = Intake(router, plant=plant, blobs=blobs, clock=clock, stats=stats)
-    keeping = Keeping(dead, stats=stats)
-    finisher = Finisher(records, blobs, keeping=keeping)
+    decoder = FrameDecoder(router, plant=plant, blobs=blobs, clock=clock, stats=stats)
+    failures = FailurePolicy(dead, stats=stats)
+    thumbnails = ThumbnailWorker(records, blobs, failures=failures)
 
-    def seen(taken: Taken) -> None:
-        watch.frame(taken)
-        finisher.add([taken.row])
+    def on_frame(row: FrameRow, encoded: bytes) -> None:
+        cameras.frame(row, encoded)
+        thumbnails.add([row])
 
     plant_ingest = PlantIngest(
-        router=router, intake=intake, ledger=ledger, keeping=keeping, stats=stats,
-        frames=records.frames, clock=clock, watcher=seen,
+        router=router, decoder=decoder, ledger=ledger, failures=failures, stats=stats,
+        frames=records.frames, clock=clock, on_frame=on_frame,
     )  # fmt: skip
     enrolment = Enrolment(records, journal=ledger, plant=plant, config=config, clock=clock)
     enrolment.enrolled += [devices.enrol, desired.tell]
     enrolment.appeared += [desired.tell]
     device_ingest = DeviceIngest(
-        plant=plant, ledger=ledger, devices=devices, keeping=keeping, stats=stats, clock=clock,
-        watchers=DeviceWatchers(prediction=watch.prediction, device=enrolment.heard),
+        plant=plant, ledger=ledger, devices=devices, failures=failures, stats=stats, clock=clock,
+        on_prediction=cameras.prediction, on_new_device=enrolment.heard,
     )  # fmt: skip
     runs = Runs(
         records, settings=_run_settings(config, run_command), plant=plant, library=library,
@@ -248,10 +242,10 @@ def build_services(
     return Services(
         config=config, plant=plant, clock=clock, records=records, blobs=blobs, stats=stats,
         auth=Auth(records, clock=clock, session_hours=config.session_hours),
-        ledger=ledger, followers=Followers(ledger, site=plant.site, leases=leases), keeping=keeping,
-        finisher=finisher,
+        ledger=ledger, followers=Followers(ledger, site=plant.site, leases=leases),
+        failures=failures, thumbnails=thumbnails,
         plant_ingest=plant_ingest, device_ingest=device_ingest,
-        dead_letters=dead, devices=devices, watch=watch,
+        dead_letters=dead, devices=devices, cameras=cameras,
         packages=packages, desired=desired, models=models,
         comparisons=Comparisons(models, settings=_compare_settings(config), clock=clock),
         inference=Inference(models, packages=packages, plant=plant, clock=clock),
@@ -270,7 +264,7 @@ def build_services(
         retraining=retraining,
         orders=Orders(ledger, plant=plant, clock=clock, stats=stats),
         tracer=Tracer(records, registry=registry, state=lambda: ledger.state),
-        live=Live(watch=watch, ledger=ledger, devices=devices, runs=runs, rules=rules),
+        live=LiveFeed(cameras=cameras, ledger=ledger, devices=devices, runs=runs, rules=rules),
         functions=functions,
         things=things,
         enrolment=enrolment,

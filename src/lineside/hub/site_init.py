@@ -15,13 +15,13 @@ from lineside.hub.access.permissions import Role
 from lineside.hub.access.tls import hosts_of, issue_own, own_certificate, site_files
 from lineside.hub.access.users import find_user
 from lineside.hub.config import HubConfig
-from lineside.hub.eventlog.ledger import BesideJournal
+from lineside.hub.eventlog.ledger import RecordsJournal
 from lineside.hub.models.releases import Releases
 from lineside.store import Blobs, Records, open_blobs, open_records
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SiteWish:
+class SiteOptions:
     """What is wished for a site.
 
     Attributes:
@@ -47,14 +47,14 @@ class SiteStep:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SiteMade:
+class NewSite:
     """What there is now, and what should leave the machine."""
 
     steps: tuple[SiteStep, ...]
     take_offline: tuple[str, ...]
 
 
-def init_site(config: HubConfig, wish: SiteWish, *, clock: Clock) -> SiteMade:
+def init_site(config: HubConfig, wish: SiteOptions, *, clock: Clock) -> NewSite:
     """Make what is missing.
 
     Raises:
@@ -73,7 +73,7 @@ def init_site(config: HubConfig, wish: SiteWish, *, clock: Clock) -> SiteMade:
             steps.append(_trust(config, records, blobs=blobs, clock=clock))
         finally:
             blobs.close()
-    return SiteMade(steps=tuple(steps), take_offline=_offline(config))
+    return NewSite(steps=tuple(steps), take_offline=_offline(config))
 
 
 def _authority(config: HubConfig, *, site: str, clock: Clock) -> SiteStep:
@@ -105,10 +105,10 @@ def _kept(config: HubConfig) -> tuple[str, ...]:
     return own_certificate(replace(config, tls="site", tls_cert="", tls_key="")).hosts
 
 
-def _user(records: Records, wish: SiteWish, *, site: str, clock: Clock) -> SiteStep:
+def _user(records: Records, wish: SiteOptions, *, site: str, clock: Clock) -> SiteStep:
     if find_user(records.documents, wish.user) is not None:
         return SiteStep(what="user", made=False, told=f"{wish.user} is there")
-    accounts = Accounts(records, journal=BesideJournal(records), site=site, clock=clock)
+    accounts = Accounts(records, journal=RecordsJournal(records), site=site, clock=clock)
     made = accounts.add(wish.user, role=Role.ADMIN, password=wish.password(), by="hub init")
     return SiteStep(what="user", made=True, told=f"{made.name}, {made.role}")
 

@@ -83,9 +83,9 @@ class RetentionSweep:
 
     def _finish_frames(self) -> None:
         """Make thumbnails that are due: until a frame has one, its picture stays as that."""
-        finisher, deadline_s = self.services.finisher, monotonic() + _FINISHING_S
-        while finisher.waiting and monotonic() < deadline_s:
-            finisher.step()
+        thumbnails, deadline_s = self.services.thumbnails, monotonic() + _FINISHING_S
+        while thumbnails.waiting and monotonic() < deadline_s:
+            thumbnails.step()
 
     def _forget_history(self) -> None:
         """Delete the oldest tenth of the history, as far as anchors and followers allow."""

@@ -21,7 +21,7 @@ one of exactly ``max_age_s`` is still taken; one from the future is taken up to 
 difference of clocks that a site allows.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 
@@ -55,6 +55,7 @@ class Event:
         subject: the inspection, topic, order or rule it is about.
         time: aware UTC, when it happened at the camera or station.
         data: plain JSON of the documented shape of ``type``.
+        prediction: ``data`` as a record, where it was read already; never written.
     """
 
     id: str
@@ -69,6 +70,7 @@ class Event:
     deviceseq: int = 0
     devicefirst: int = 0
     recordedtime: datetime | None = None
+    prediction: Prediction | None = field(default=None, compare=False, repr=False)
 
 
 MAX_EVENT_BYTES = 256 * 1024
@@ -270,11 +272,13 @@ def prediction_id(prediction: Prediction) -> str:
 
 
 def read_prediction(event: Event) -> Prediction:
-    """The prediction in an event.
+    """The prediction in an event, read once where the event carries it.
 
     Raises:
         InvalidError: another type, another shape, or a probability outside 0 to 1.
     """
+    if event.prediction is not None:
+        return event.prediction
     if event.type != PREDICTION_TYPE:
         raise _bad(event, f"type {event.type!r} is no prediction")
     try:

@@ -14,7 +14,7 @@ from fastapi.testclient import TestClient
 
 from lineside.core import Plant, SystemClock, parse_plant
 from lineside.hub import AccessKey, HubConfig, Services, create_app, issue_access_key
-from lineside.hub.config import ServedFunction
+from lineside.hub.config import FunctionConfig
 from lineside.testing import FakeClock
 from tests.hub.counting.squares import PLANT, count_package, write_store
 
@@ -43,8 +43,8 @@ def store(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def function(store: Path) -> ServedFunction:
-    return ServedFunction(
+def function(store: Path) -> FunctionConfig:
+    return FunctionConfig(
         name=FUNCTION,
         endpoint="bin-counter",
         store=store.as_uri(),
@@ -54,7 +54,7 @@ def function(store: Path) -> ServedFunction:
 
 
 @pytest.fixture
-def config(tmp_path: Path, function: ServedFunction) -> HubConfig:
+def config(tmp_path: Path, function: FunctionConfig) -> HubConfig:
     (tmp_path / "plant.toml").write_bytes(PLANT)
     return HubConfig(
         data_dir=str(tmp_path / "data"),

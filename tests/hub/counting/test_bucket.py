@@ -8,7 +8,7 @@ import pytest
 from botocore.config import Config
 
 from lineside.core import NotFoundError, UnavailableError
-from lineside.hub.config import ServedFunction
+from lineside.hub.config import FunctionConfig
 from lineside.hub.inference.functions import Shelf
 from lineside.testing import FakeClock
 from tests.hub.counting.squares import bin_jpeg
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.service
 
 
 @pytest.fixture
-def bucket(bucket_server: BucketServer, function: ServedFunction, store: Path) -> ServedFunction:
+def bucket(bucket_server: BucketServer, function: FunctionConfig, store: Path) -> FunctionConfig:
     """The pictures of the store in a bucket."""
     client = boto3.client(
         "s3",
@@ -37,7 +37,7 @@ def bucket(bucket_server: BucketServer, function: ServedFunction, store: Path) -
     return replace(function, store=bucket_server.url("bins", "abid"), bucket="bins")
 
 
-def test_a_bucket_is_read_by_name_and_nothing_else_of_it(bucket: ServedFunction) -> None:
+def test_a_bucket_is_read_by_name_and_nothing_else_of_it(bucket: FunctionConfig) -> None:
     shelf = Shelf(bucket, clock=FakeClock())
     assert shelf.names()[:2] == ("00001.jpg", "00002.jpg")
     assert shelf.offered("4") == "00004.jpg"
@@ -49,7 +49,7 @@ def test_a_bucket_is_read_by_name_and_nothing_else_of_it(bucket: ServedFunction)
 
 
 def test_a_bucket_that_does_not_answer_is_away(
-    bucket_server: BucketServer, function: ServedFunction
+    bucket_server: BucketServer, function: FunctionConfig
 ) -> None:
     url = bucket_server.url("bins", "abid").replace(bucket_server.endpoint, "http://127.0.0.1:9")
     shelf = Shelf(replace(function, store=url), clock=FakeClock())
@@ -58,7 +58,7 @@ def test_a_bucket_that_does_not_answer_is_away(
 
 
 def test_a_bucket_that_is_not_there_is_named(
-    bucket_server: BucketServer, function: ServedFunction
+    bucket_server: BucketServer, function: FunctionConfig
 ) -> None:
     shelf = Shelf(replace(function, store=bucket_server.url("gone", "x")), clock=FakeClock())
     with pytest.raises(NotFoundError):

@@ -14,7 +14,7 @@ from fastapi.testclient import TestClient
 
 from lineside.core import InvalidError, NotFoundError, Plant, RefusedError
 from lineside.hub import HubConfig, Services
-from lineside.hub.config import ServedFunction
+from lineside.hub.config import FunctionConfig
 from lineside.hub.inference.functions import Functions, Shelf, picture_name
 from lineside.testing import FakeClock
 from tests.hub.counting.conftest import FUNCTION
@@ -197,7 +197,7 @@ def test_numbers_name_files_of_five_digits(asked: str, name: str) -> None:
     assert picture_name(asked) == name
 
 
-def test_an_unpadded_file_is_found_too(function: ServedFunction, store: Path) -> None:
+def test_an_unpadded_file_is_found_too(function: FunctionConfig, store: Path) -> None:
     (store / "bin-images" / "523.jpg").write_bytes(b"picture")
     (store / "metadata" / "523.json").write_text('{"EXPECTED_QUANTITY": 17}')
     shelf = Shelf(function, clock=FakeClock())
@@ -206,7 +206,7 @@ def test_an_unpadded_file_is_found_too(function: ServedFunction, store: Path) ->
     assert shelf.offered("523") == shelf.offered("523.jpg") == "523.jpg"
 
 
-def test_the_list_is_read_again_after_half_a_minute(function: ServedFunction, store: Path) -> None:
+def test_the_list_is_read_again_after_half_a_minute(function: FunctionConfig, store: Path) -> None:
     clock = FakeClock()
     shelf = Shelf(function, clock=clock)
     assert len(shelf.names()) == 9
@@ -218,7 +218,7 @@ def test_the_list_is_read_again_after_half_a_minute(function: ServedFunction, st
 
 
 @pytest.mark.parametrize("text", ["3\n5\n", "id,count\n3,2\n5,4\n", "00003.jpg\n00005.jpg\n"])
-def test_a_list_says_what_is_on_offer(function: ServedFunction, tmp_path: Path, text: str) -> None:
+def test_a_list_says_what_is_on_offer(function: FunctionConfig, tmp_path: Path, text: str) -> None:
     (tmp_path / "ids").write_text(text)
     shelf = Shelf(replace(function, ids=str(tmp_path / "ids")), clock=FakeClock())
     assert shelf.names() == ("00003.jpg", "00005.jpg")
@@ -239,7 +239,7 @@ def test_a_list_says_what_is_on_offer(function: ServedFunction, tmp_path: Path, 
     ],
 )
 def test_a_record_that_says_nothing_usable_is_no_quantity(
-    function: ServedFunction, store: Path, *, record: bytes, reason: str
+    function: FunctionConfig, store: Path, *, record: bytes, reason: str
 ) -> None:
     (store / "metadata" / "00001.json").write_bytes(record)
     found = Shelf(function, clock=FakeClock()).recorded("00001.jpg")
@@ -247,13 +247,13 @@ def test_a_record_that_says_nothing_usable_is_no_quantity(
     assert reason in found.reason
 
 
-def test_a_link_does_not_lead_out_of_the_store(function: ServedFunction, store: Path) -> None:
+def test_a_link_does_not_lead_out_of_the_store(function: FunctionConfig, store: Path) -> None:
     (store / "bin-images" / "00077.jpg").symlink_to("/etc/hostname")
     with pytest.raises((RefusedError, InvalidError, NotFoundError)):
         Shelf(function, clock=FakeClock()).read("00077.jpg")
 
 
-def test_a_store_that_is_away_says_so(function: ServedFunction, tmp_path: Path) -> None:
+def test_a_store_that_is_away_says_so(function: FunctionConfig, tmp_path: Path) -> None:
     gone = replace(function, store=(tmp_path / "gone").as_uri())
     with pytest.raises(NotFoundError):
         Shelf(gone, clock=FakeClock()).names()
@@ -263,7 +263,7 @@ def test_a_store_that_is_away_says_so(function: ServedFunction, tmp_path: Path) 
 
 
 def test_settings_that_cannot_work_are_refused_at_the_start(
-    hub: Services, function: ServedFunction, plant: Plant, config: HubConfig
+    hub: Services, function: FunctionConfig, plant: Plant, config: HubConfig
 ) -> None:
     for wrong in (
         replace(function, endpoint="other"),

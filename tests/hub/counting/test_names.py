@@ -9,7 +9,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from lineside.core import LinesideError
-from lineside.hub.config import ServedFunction
+from lineside.hub.config import FunctionConfig
 from lineside.hub.inference.functions import FunctionRequest, Functions, Shelf, replied
 from lineside.testing import FakeClock
 from tests.hub.counting.squares import write_store
@@ -26,7 +26,7 @@ def shelf(tmp_path_factory: pytest.TempPathFactory) -> Shelf:
     (folder / "secret.txt").write_text("secret")
     store = write_store(folder / "store")
     (store / "secret.txt").write_text("secret")
-    function = ServedFunction(
+    function = FunctionConfig(
         name="f", endpoint="e", store=store.as_uri(), prefix="bin-images/", records="metadata/"
     )
     return Shelf(function, clock=FakeClock())

@@ -33,7 +33,7 @@ from lineside.hub.access.users import (
     hash_password,
     user_key,
 )
-from lineside.hub.eventlog.ledger import BesideJournal, Journal, person_event
+from lineside.hub.eventlog.ledger import Journal, RecordsJournal, person_event
 from lineside.store import Logged, Records, open_records
 from lineside.streams import Event
 
@@ -130,7 +130,7 @@ class Accounts:
         user, _ = self._there(name)
         told: dict[str, Json] = {"action": "removed", "role": str(user.role), "by": by}
         event = person_event(
-            USER_TYPE, subject=user.name, site=self._site, clock=self._clock, told=told
+            USER_TYPE, subject=user.name, site=self._site, clock=self._clock, data=told
         )
         self._journal.record(
             [event], within=lambda _: self._documents.delete(USER_KIND, user_key(name))
@@ -149,7 +149,7 @@ class Accounts:
         told: dict[str, Json] = {"action": action, "role": str(user.role), "by": by}
         told |= {"was": was} if was else {}
         event = person_event(
-            USER_TYPE, subject=user.name, site=self._site, clock=self._clock, told=told
+            USER_TYPE, subject=user.name, site=self._site, clock=self._clock, data=told
         )
 
         def keep(_: list[Logged]) -> None:
@@ -198,11 +198,11 @@ class Accounts:
         return gone[0]
 
     def _token_event(self, name: str, told: dict[str, Json]) -> Event:
-        return person_event(TOKEN_TYPE, subject=name, site=self._site, clock=self._clock, told=told)
+        return person_event(TOKEN_TYPE, subject=name, site=self._site, clock=self._clock, data=told)
 
 
 @contextmanager
 def open_accounts(records_url: str, *, site: str, clock: Clock) -> Iterator[Accounts]:
     """Users and tokens for a command beside the hub, whether or not it runs."""
     with open_records(records_url, clock=clock) as records:
-        yield Accounts(records, journal=BesideJournal(records), site=site, clock=clock)
+        yield Accounts(records, journal=RecordsJournal(records), site=site, clock=clock)

@@ -22,7 +22,7 @@ from lineside.core import LinesideError
 from lineside.hub.access.auth import access_key
 from lineside.hub.access.permissions import Identity, may
 from lineside.hub.api.wire import Body, Hub, gives, raw_body, refused, signed_request
-from lineside.hub.downloads import Download, Sent, asked_range
+from lineside.hub.downloads import Download, DownloadContent, parse_range
 from lineside.hub.problems import (
     XML,
     ParameterError,
@@ -264,14 +264,16 @@ def ranged(
     headers = {"Accept-Ranges": "bytes", "ETag": f'"{tag}"'}
     if request.headers.get("if-range", headers["ETag"]) != headers["ETag"]:
         wanted = ""
-    part = asked_range(wanted, len(data))
+    part = parse_range(wanted, len(data))
     if part is not None and not part:
         headers["Content-Range"] = f"bytes */{len(data)}"
         return Response(status_code=416, headers=headers)
     if part is not None:
         headers["Content-Range"] = f"bytes {part.start}-{part.stop - 1}/{len(data)}"
     taken = part if part is not None else range(len(data))
-    sent = Sent(data=data, part=taken, status=200 if part is None else 206, headers=headers)
+    sent = DownloadContent(
+        data=data, part=taken, status=200 if part is None else 206, headers=headers
+    )
     return Download(sent, slots=hub.releases.slots, media_type=media_type)
 
 

@@ -435,7 +435,7 @@ class Enrolment:
 
     def _record(self, device: str, told: dict[str, Json], *, within: Callable[[], object]) -> None:
         event = person_event(
-            DEVICE_TYPE, subject=device, site=self._plant.site, clock=self._clock, told=told
+            DEVICE_TYPE, subject=device, site=self._plant.site, clock=self._clock, data=told
         )
         self._journal.record([event], within=lambda _: _ignored(within()))
 

@@ -13,7 +13,7 @@ from lineside.fleet import EnrolledDevice, JobQuery, JobService, Presence
 from lineside.hub.config import HubConfig
 from lineside.hub.devices.enrolment import Enrolment
 from lineside.hub.devices.registry import DeviceLimits, Devices
-from lineside.hub.eventlog.ledger import BesideJournal
+from lineside.hub.eventlog.ledger import RecordsJournal
 from lineside.hub.views import DeviceView
 from lineside.store import open_records
 
@@ -172,7 +172,7 @@ def open_inventory(config: HubConfig, *, clock: Clock) -> Iterator[DeviceInvento
     plant = load_plant(Path(config.plant))
     with open_records(config.records_url, clock=clock) as records:
         enrolment = Enrolment(
-            records, journal=BesideJournal(records), plant=plant, config=config, clock=clock
+            records, journal=RecordsJournal(records), plant=plant, config=config, clock=clock
         )
         limits = DeviceLimits(most=config.most_devices, silent_after_s=config.device_silent_s)
         yield DeviceInventory(

@@ -136,7 +136,7 @@ class DeadLetters:
         return data[len(head) :]
 
     def counts(self) -> dict[str, int]:
-        """How many of each reason, since the store began or as far as letters are kept."""
+        """Number of each reason, since the store began or as far as letters are kept."""
         with self._lock:
             return dict(self._counts)
 
@@ -303,20 +303,20 @@ T = TypeVar("T")
 _LONGEST_RETRY_S = 1.0
 
 
-class Keeping:
-    """Tries again while the store is away; puts away what cannot be taken."""
+class FailurePolicy:
+    """Retries while the store is away; stores a message that cannot be taken as a dead letter."""
 
-    def __init__(self, dead: DeadLetters, *, stats: Stats, patient: bool = True) -> None:
-        """``patient``: wait for a store that is away; without, the caller hears of it at once."""
+    def __init__(self, dead: DeadLetters, *, stats: Stats, waits: bool = True) -> None:
+        """``waits``: for a store that is away; else ``retry`` raises at once."""
         self._dead = dead
         self._stats = stats
         self._stop = threading.Event()
-        if not patient:
+        if not waits:
             self._stop.set()
 
-    def hasty(self) -> "Keeping":
-        """The same without patience, for callers who can try again themselves."""
-        return Keeping(self._dead, stats=self._stats, patient=False)
+    def without_retry(self) -> "FailurePolicy":
+        """The same policy without waiting, for callers who can retry themselves."""
+        return FailurePolicy(self._dead, stats=self._stats, waits=False)
 
     def stop(self) -> None:
         """Give up waiting for a store that is away."""
@@ -325,24 +325,24 @@ class Keeping:
     def refuse(
         self, refusal: DeadLetterError, raw: bytes, *, topic: str, frame: bool = False
     ) -> DeadLetterView:
-        """Keep one refused message and count it."""
-        kept = self.patiently(lambda: self._dead.keep(refusal, raw, topic=topic))
+        """Store one refused message as a dead letter and count it."""
+        letter = self.retry(lambda: self._dead.keep(refusal, raw, topic=topic))
         self._stats.refuse(str(refusal.reason), frame=frame)
         logger.debug("message refused topic=%s reason=%s", topic, refusal)
-        return kept
+        return letter
 
-    def patiently(self, act: Callable[[], T]) -> T:
-        """Do it, again and again while the store is away."""
+    def retry(self, act: Callable[[], T]) -> T:
+        """Return the result of ``act``, called again while the store is away."""
         return retry(act, stop=self._stop, most_s=_LONGEST_RETRY_S)
 
 
-def keep_batch(
+def store_batch(
     items: Sequence[T],
-    keep: Callable[[Sequence[T]], object],
+    store: Callable[[Sequence[T]], object],
     *,
     refuse: Callable[[T, DeadLetterError], object],
 ) -> None:
-    """Keep all in one go; where the store refuses one of them, each alone.
+    """Store all in one transaction; where the store refuses one of them, each alone.
 
     A batch is taken or refused as a whole, so one bad name would otherwise take the good ones
     with it.
@@ -350,10 +350,10 @@ def keep_batch(
     if not items:
         return
     try:
-        keep(items)
+        store(items)
     except InvalidError as error:
         if len(items) == 1:
             refuse(items[0], DeadLetterError(Reason.FIELDS, str(error), where=error.where))
             return
         for item in items:
-            keep_batch([item], keep, refuse=refuse)
+            store_batch([item], store, refuse=refuse)

@@ -65,7 +65,7 @@ class Rejection(NamedTuple):
     reason: str
 
 
-class Waiting(NamedTuple):
+class WaitReason(NamedTuple):
     """Since when a follower waits, and for what."""
 
     since: datetime
@@ -151,7 +151,7 @@ class Follower:
         quarantine: Quarantine | None = None, skip: Callable[[Logged], None] | None = None,
         retry: Callable[[Logged], object] | None = None, lease: Lease | None = None,
         resume: Callable[[int], int] | None = None,
-        outside: Callable[[], Waiting | None] | None = None,
+        outside: Callable[[], WaitReason | None] | None = None,
     ) -> None:  # fmt: skip
         """Stand where the position was noted last.
 
@@ -191,7 +191,7 @@ class Follower:
         self._held = lease is None
         self._resume = resume or (lambda position: position)
         self._outside = outside or (lambda: None)
-        self._waiting: Waiting | None = None
+        self._waiting: WaitReason | None = None
         self._is_idle = False
         self._doubts = 0
         self._turns = 0
@@ -240,7 +240,7 @@ class Follower:
             retryable=self.retryable,
         )  # fmt: skip
 
-    def _state(self, waiting: Waiting | None) -> FollowerState:
+    def _state(self, waiting: WaitReason | None) -> FollowerState:
         if not self._worker.is_alive:
             return FollowerState.STOPPED
         if not self._held:
@@ -252,7 +252,7 @@ class Follower:
     def step(self) -> int:
         """Make the tries that people asked for, then handle one page; how many entries it had."""
         if self.quarantine:
-            self._retry_asked()
+            self._retry_requested()
         end = self._ledger.committed if self._selection != Selection() else 0
         page = self._records.log.read(
             after=self.position, limit=self._page, source=self._selection.source,
@@ -312,7 +312,7 @@ class Follower:
         for rejection in self._handle([logged]) or ():
             raise InvalidError(rejection.reason)
 
-    def _retry_asked(self) -> None:
+    def _retry_requested(self) -> None:
         """Try again what people asked for; what fails again stays, with the new reason."""
         self._turns += 1
         if self._turns % _REFRESH_EVERY == 0:
@@ -397,7 +397,7 @@ class Follower:
                 "follower failed name=%s position=%d", self.name, self.position, exc_info=error
             )
         since = self._waiting.since if self._waiting else self._ledger.clock.now()
-        self._waiting = Waiting(since, reason_of(error))
+        self._waiting = WaitReason(since, reason_of(error))
 
     def _has_lease(self) -> bool:
         if self._lease is None:
@@ -508,6 +508,6 @@ class Followers:
         told: dict[str, Json] = {"action": action, "by": by}
         told |= {"position": position} if position else {"all": True}
         event = person_event(
-            FOLLOWER_TYPE, subject=name, site=self._site, clock=self._ledger.clock, told=told
+            FOLLOWER_TYPE, subject=name, site=self._site, clock=self._ledger.clock, data=told
         )
         self._ledger.record([event])

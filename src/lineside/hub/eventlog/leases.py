@@ -172,14 +172,14 @@ class LeasedPart:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Shares:
+class LeaseShares:
     """Parts that a hub takes now, and parts that it hands over."""
 
     take: tuple[str, ...] = ()
     give: tuple[str, ...] = ()
 
 
-def shares(parts: Sequence[str], *, held: Mapping[str, str], hubs: int, me: str) -> Shares:
+def shares(parts: Sequence[str], *, held: Mapping[str, str], hubs: int, me: str) -> LeaseShares:
     """Divide the parts among the hubs that are there, so that each has as many as the others.
 
     Args:
@@ -192,7 +192,7 @@ def shares(parts: Sequence[str], *, held: Mapping[str, str], hubs: int, me: str)
     mine = [part for part in parts if held.get(part) == me]
     free = [part for part in parts if part not in held]
     spread = [*free[::hubs], *(part for at, part in enumerate(free) if at % hubs)]
-    return Shares(
+    return LeaseShares(
         take=tuple(spread[: max(0, most - len(mine))]),
         give=tuple(mine[1::2][: max(0, len(mine) - most)]),
     )

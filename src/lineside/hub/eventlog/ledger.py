@@ -17,7 +17,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any, Protocol
 
 from lineside.core import Clock, FrameId, Json, NotFoundError, Plant, new_id
@@ -45,15 +45,15 @@ _MOST_ROUNDS = 10
 SERIAL = "ledger"
 """Name of the transactions that write to the log; see ``Records.serialise``."""
 
-Within = Callable[[list[Logged]], None]
-Listener = Callable[["Recorded"], None]
+TransactionWrite = Callable[[list[Logged]], None]
+Listener = Callable[["Commit"], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Recorded:
-    """What one transaction brought: the events as logged, those raised, the state after.
+class Commit:
+    """One committed transaction: the events as logged, those raised, the state after.
 
-    ``at`` is when it was committed, or read: ``by_others`` says that another program wrote it.
+    ``at`` is when it was committed, or read; ``by_others``: another program wrote it.
     """
 
     logged: tuple[Logged, ...]
@@ -77,10 +77,10 @@ def to_entry(event: Event) -> LogEntry:
     )
 
 
-class Turn:
-    """A lock that goes to whoever waits before it goes back to who had it; its holder may re-enter.
+class FairLock:
+    """A re-entrant lock that goes to a waiting thread before it goes back to the last holder.
 
-    Python's own goes to who asks first after the release, which is who just had it: a writer with a
+    Python's own goes to the first caller after the release, often the last holder: a writer with a
     backlog would keep rules out for as long as that lasts.
     """
 
@@ -111,19 +111,19 @@ class Ledger:
         self._records = records
         self._plant = plant
         self._clock = clock
-        self._lock = Turn()
+        self._lock = FairLock()
         self._state = initial(plant)
         self._position = 0
         self._committed = 0
         self._newest: dict[tuple[str, str], int] = {}
-        self._kept_position = 0
+        self._snapshot_position = 0
         self._listeners: list[Listener] = []
         self._pending_pins: dict[str, list[str]] = {}
         self.grown = threading.Condition()
 
     @property
     def clock(self) -> Clock:
-        """Where its times come from."""
+        """The clock of its times."""
         return self._clock
 
     @property
@@ -144,7 +144,7 @@ class Ledger:
     def newest(self, *, source: str = "", type: str = "") -> int:  # noqa: A002  as ``EventLog.read``
         """A committed position behind which this ledger wrote nothing of that source and type.
 
-        "" is any. Whoever asks for the first time is told ``committed``.
+        "" is any. The first call returns ``committed``.
         """
         if not source and not type:
             return self._committed
@@ -157,35 +157,35 @@ class Ledger:
     def rebuild(self) -> int:
         """Bring the twin up from its kept state and the log behind it; positions replayed."""
         with self._lock:
-            kept = load_snapshot(self._records.documents, plant=self._plant)
-            built = rebuild(self._records.log, plant=self._plant, snapshot=kept)
+            snapshot = load_snapshot(self._records.documents, plant=self._plant)
+            built = rebuild(self._records.log, plant=self._plant, snapshot=snapshot)
             self._state, self._position = built.state, built.position
             self._committed = built.position
-            self._kept_position = kept.position if kept else 0
-            return self._position - self._kept_position
+            self._snapshot_position = snapshot.position if snapshot else 0
+            return self._position - self._snapshot_position
 
     def record(
         self, events: Sequence[Event], *, frames: Sequence[FrameRow] = (),
-        within: Within | None = None,
-    ) -> Recorded:  # fmt: skip
-        """Commit events and frames, move the twin, tell the listeners.
+        within: TransactionWrite | None = None,
+    ) -> Commit:  # fmt: skip
+        """Commit events and frames, move the twin, call the listeners.
 
         Args:
             events: in the order they happened to arrive; ids already there change nothing.
             frames: rows whose blobs are already kept.
             within: further writes of the same transaction; gets the entries as logged.
         """
-        with self._committing() as told:
-            told.append(self._write(events, frames, within=within))
-        return told[-1]
+        with self._transaction() as commits:
+            commits.append(self._write(events, frames, within=within))
+        return commits[-1]
 
-    def decide(self, decision: Callable[[LineState], Sequence[Event]]) -> Recorded | None:
-        """Ask for events by the present state and commit them, nothing coming in between."""
-        with self._committing() as told:
+    def decide(self, decision: Callable[[LineState], Sequence[Event]]) -> Commit | None:
+        """Commit the events that ``decision`` makes of the present state, under the lock."""
+        with self._transaction() as commits:
             events = decision(self._state)
             if events:
-                told.append(self._write(events, (), within=None))
-        return told[-1] if events else None
+                commits.append(self._write(events, (), within=None))
+        return commits[-1] if events else None
 
     def catch_up(self) -> int:
         """Fold what other programs wrote to the log since; how many entries that were."""
@@ -199,8 +199,8 @@ class Ledger:
             self._announce(others)
         return sum(len(one.logged) for one in others)
 
-    def pass_time(self) -> Recorded | None:
-        """What falls due by time alone: releases, discrepancies that lasted."""
+    def pass_time(self) -> Commit | None:
+        """Commit what falls due by time alone: releases, discrepancies that lasted."""
 
         def fall_due(state: LineState) -> Sequence[Event]:
             return due(state, now=self._clock.now(), plant=self._plant)
@@ -210,55 +210,55 @@ class Ledger:
     def anchor(self) -> None:
         """Name the heads of all chains in the hub's own, unless nothing came since."""
         source = hub_source(self._plant.site)
-        with self._committing() as told:
+        with self._transaction() as commits:
             anchored = anchor(self._records.log, clock=self._clock, source=source)
             if anchored is not None:
                 self._position = anchored.position
-                told.append(self._recorded([anchored], [_event_of(anchored)]))
+                commits.append(self._commit_of([anchored], [_event_of(anchored)]))
 
     def keep_snapshot(self) -> None:
         """Write the state down so that the next start replays little."""
         with self._lock:
-            if self._position == self._kept_position:
+            if self._position == self._snapshot_position:
                 return
             snapshot = Snapshot(state=self._state, position=self._position)
             save_snapshot(self._records.documents, snapshot, plant=self._plant)
-            self._kept_position = self._position
+            self._snapshot_position = self._position
 
     @contextmanager
-    def _committing(self) -> Iterator[list[Recorded]]:
-        """One transaction over the true state; afterwards, its readers and listeners are told.
+    def _transaction(self) -> Iterator[list[Commit]]:
+        """One transaction over the true state; its readers and listeners hear of it afterwards.
 
-        What it gives is the list of what to tell. It holds what other hubs wrote meanwhile.
+        Yields the list of commits to announce; those of other hubs stand in it already.
         """
         with self._lock:
-            before = self._state, self._position, self._kept_position
+            before = self._state, self._position, self._snapshot_position
             try:
                 with self._records.transaction():
                     self._records.serialise(SERIAL)
-                    told = self._fold_others()
-                    yield told
+                    commits = self._fold_others()
+                    yield commits
             except BaseException:
-                self._state, self._position, self._kept_position = before
+                self._state, self._position, self._snapshot_position = before
                 raise
             at = self._clock.now()
-            told[:] = [replace(recorded, at=at) for recorded in told]
-            self._announce(told)
+            commits[:] = [replace(commit, at=at) for commit in commits]
+            self._announce(commits)
 
-    def _announce(self, told: Sequence[Recorded]) -> None:
+    def _announce(self, commits: Sequence[Commit]) -> None:
         # Its readers start on it while the listeners are told.
-        events = [one for recorded in told for one in (*recorded.events, *recorded.raised)]
+        events = [one for commit in commits for one in (*commit.events, *commit.raised)]
         self._wake({(one.source, one.type) for one in events})
-        for recorded in told:
+        for commit in commits:
             for listener in self._listeners:
-                listener(recorded)
+                listener(commit)
 
-    def _fold_others(self) -> list[Recorded]:
+    def _fold_others(self) -> list[Commit]:
         """Fold what stands in the log behind the twin; what it raises stands there too.
 
         No writer of the log is under way but those that move no twin: what is there is complete.
         """
-        found: list[Recorded] = []
+        commits: list[Commit] = []
         read = self._records.log.read
         while page := read(after=self._position, limit=_PAGE, unsettled=True):
             events = [_event_of(logged) for logged in page]
@@ -266,18 +266,22 @@ class Ledger:
                 self._fold(event)
                 self._expect_frame(event)
             self._position = page[-1].position
-            found.append(replace(self._recorded(page, events), by_others=True))
-        return found
+            commits.append(replace(self._commit_of(page, events), by_others=True))
+        return commits
 
-    def _recorded(self, logged: Sequence[Logged], events: Sequence[Event]) -> Recorded:
-        return Recorded(
+    def _commit_of(self, logged: Sequence[Logged], events: Sequence[Event]) -> Commit:
+        return Commit(
             logged=tuple(logged), events=tuple(events), raised=(), new_frames=0,
             state=self._state, at=self._clock.now(),
         )  # fmt: skip
 
     def _write(
-        self, events: Sequence[Event], frames: Sequence[FrameRow], *, within: Within | None
-    ) -> Recorded:
+        self,
+        events: Sequence[Event],
+        frames: Sequence[FrameRow],
+        *,
+        within: TransactionWrite | None,
+    ) -> Commit:
         new_frames = self._records.frames.add(frames) if frames else 0
         self._pin_waiting(frames)
         logged = self._append(events)
@@ -289,9 +293,9 @@ class Ledger:
             raised = self._fold_new(raised, self._append(raised))
         if within is not None:
             within(logged)
-        if self._position - self._kept_position >= _SNAPSHOT_EVERY:
+        if self._position - self._snapshot_position >= _SNAPSHOT_EVERY:
             self.keep_snapshot()
-        written = self._recorded(logged, events)
+        written = self._commit_of(logged, events)
         return replace(written, raised=tuple(fresh), new_frames=new_frames)
 
     def _wake(self, written: set[tuple[str, str]]) -> None:
@@ -312,11 +316,11 @@ class Ledger:
 
     def _fold_new(self, events: Sequence[Event], logged: Sequence[Logged]) -> list[Event]:
         raised: list[Event] = []
-        for event, kept in zip(events, logged, strict=True):
-            if kept.duplicate:
+        for event, entry in zip(events, logged, strict=True):
+            if entry.duplicate:
                 continue
             raised += self._fold(event)
-            self._position = max(self._position, kept.position)
+            self._position = max(self._position, entry.position)
             self._pin(event)
         return raised
 
@@ -367,11 +371,6 @@ def _pin_reason(event: Event) -> str:
     return f"event:{event.id}"
 
 
-def is_late(at: datetime, *, now: datetime, max_age_s: float = 60.0) -> bool:
-    """Whether a message is older than it may be to count as fresh; exactly the age is fresh."""
-    return now - at > timedelta(seconds=max_age_s)
-
-
 class Journal(Protocol):
     """Where events are written, with further writes of the same transaction."""
 
@@ -382,8 +381,8 @@ class Journal(Protocol):
         ...
 
 
-class BesideJournal:
-    """For programs beside the hub, over records they opened."""
+class RecordsJournal:
+    """Journal over open records for programs beside the hub; it folds no twin."""
 
     def __init__(self, records: Records) -> None:
         self._records = records
@@ -400,14 +399,14 @@ class BesideJournal:
 
 
 def person_event(
-    kind: str, *, subject: str, site: str, clock: Clock, told: Mapping[str, Json]
+    kind: str, *, subject: str, site: str, clock: Clock, data: Mapping[str, Json]
 ) -> Event:
-    """An event about what a person did; every one is its own."""
+    """An event about a person's action; each call makes another one."""
     return Event(
         id=new_id("evt", clock=clock),
         source=hub_source(site),
         type=kind,
         subject=subject,
         time=clock.now(),
-        data=dict(told),
+        data=dict(data),
     )

@@ -49,8 +49,8 @@ from lineside.streams import MAX_EVENT_BYTES, Event
 
 _NOTHING: Mapping[str, str] = {}
 _M = TypeVar("_M", bound=msgspec.Struct)
-_SKEW_S = 5.0
-_MAX_AGE_S = 60.0
+SKEW_S = 5.0
+MAX_AGE_S = 60.0
 _ENVELOPE_BYTES = 4096
 _MOST_COUNT = 2**53 - 1
 _HEAD = b'"data:image/'
@@ -108,7 +108,7 @@ class PictureMessage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CameraLimits:
-    """What is asked of a camera's messages.
+    """Limits of a camera's messages.
 
     Attributes:
         skew_s: how far ahead of the hub's clock its time may be.
@@ -146,17 +146,17 @@ class Router:
     def _search(self, topic: str) -> Route | None:
         return next((route for route in self.routes if topic_matches(route.topic, topic)), None)
 
-    def patterns(self, *, strays: bool) -> tuple[str, ...]:
-        """What to subscribe to: the routes, or with ``strays`` the branches they hang on."""
+    def patterns(self, *, unrouted: bool) -> tuple[str, ...]:
+        """Subscriptions: the routes, or with ``unrouted`` the branches they hang on."""
         topics = [route.topic for route in self.routes if not _is_own(route.topic)]
         own = [route.topic for route in self.routes if _is_own(route.topic)]
-        wanted = sorted({_branch(topic) for topic in topics} if strays else set(topics))
+        wanted = sorted({_branch(topic) for topic in topics} if unrouted else set(topics))
         return tuple(own) + tuple(
             topic for topic in wanted if not any(_covers(other, topic) for other in wanted)
         )
 
     def limits(self, camera: str) -> CameraLimits:
-        """What is asked of a camera's messages."""
+        """Limits of a camera's messages."""
         return self._cameras[camera]
 
 
@@ -190,20 +190,20 @@ def _read_quickly(route: Route, payload: bytes, *, topic: str) -> PictureMessage
     The picture goes from JSON text to bytes in one step, without a string in between.
     """
     try:
-        told = _QUICK.decode(payload)
-        text = bytes(told.data)
+        quick = _QUICK.decode(payload)
+        text = bytes(quick.data)
         mark = text.find(_MARK, 0, _LONGEST_HEAD)
         if mark < 0 or not text.startswith(_HEAD):
             return None
         encoded = _BASE64.decode(b'"' + text[mark + len(_MARK) :])
-        captured_at = parse_rfc3339(told.ts)
+        captured_at = parse_rfc3339(quick.ts)
     except (msgspec.MsgspecError, InvalidError, OverflowError, RecursionError, ValueError):
         return None
-    if not (0 <= told.sequence <= _MOST_COUNT and len(told.part) <= _MOST_PART):
+    if not (0 <= quick.sequence <= _MOST_COUNT and len(quick.part) <= _MOST_PART):
         return None
     return PictureMessage(
         camera=route.camera, topic=topic, encoded=encoded, captured_at=captured_at,
-        sequence=told.sequence, part=told.part,
+        sequence=quick.sequence, part=quick.part,
     )  # fmt: skip
 
 
@@ -239,9 +239,9 @@ def read_plant(
 
 
 def arrival_of(route: Route, *, clock: Clock, delivery: str = "") -> Mapping[str, str]:
-    """What a message of this route that names no time is given; nothing where it must name one.
+    """Time fields added to a message of this route that names none; empty where it must name one.
 
-    ``delivery`` tells it from the same words a moment later; the same one gives the same again.
+    ``delivery`` tells it from the same content a moment later; the same one gives the same again.
     """
     if route.time == "ts":
         return _NOTHING
@@ -250,7 +250,7 @@ def arrival_of(route: Route, *, clock: Clock, delivery: str = "") -> Mapping[str
 
 
 def is_timeless(route: Route, payload: bytes) -> bool:
-    """Whether a message of this route may say no time: bare picture bytes, or dated on arrival."""
+    """Return True if a message of this route may carry no time: bare image, or dated on arrival."""
     if route.kind is RouteKind.FRAME:
         return payload.startswith(_RAW_PICTURES)
     return route.time != "ts"
@@ -305,7 +305,7 @@ def frame_event(
     )  # fmt: skip
 
 
-def check_not_ahead(at: datetime, *, now: datetime, skew_s: float = _SKEW_S, where: str) -> None:
+def check_not_ahead(at: datetime, *, now: datetime, skew_s: float = SKEW_S, where: str) -> None:
     """Refuse a time from the future; exactly the allowed skew is still taken."""
     if at - now > timedelta(seconds=skew_s):
         ahead_s = (at - now).total_seconds()
@@ -314,13 +314,18 @@ def check_not_ahead(at: datetime, *, now: datetime, skew_s: float = _SKEW_S, whe
         )
 
 
+def is_late(at: datetime, *, now: datetime, max_age_s: float = MAX_AGE_S) -> bool:
+    """Return True for a message too old to count as fresh; exactly the age is fresh."""
+    return now - at > timedelta(seconds=max_age_s)
+
+
 def plant_source(site: str) -> str:
     """The chain of the plant's own messages."""
     return f"/{site}/plant"
 
 
 def hub_source(site: str) -> str:
-    """The chain of what the hub itself says."""
+    """The chain of the hub's own events."""
     return f"/{site}/hub"
 
 
@@ -392,8 +397,8 @@ def _fields(kind: type[_M], document: dict[str, Any], *, topic: str) -> _M:
 def _limits_of(plant: Plant, camera: Camera) -> CameraLimits:
     asked = [item for item in plant.inspection if item.camera == camera.id]
     return CameraLimits(
-        skew_s=max((item.max_skew_s for item in asked), default=_SKEW_S),
-        max_age_s=max((item.max_age_s for item in asked), default=_MAX_AGE_S),
+        skew_s=max((item.max_skew_s for item in asked), default=SKEW_S),
+        max_age_s=max((item.max_age_s for item in asked), default=MAX_AGE_S),
         max_frame_bytes=camera.max_frame_bytes,
     )
 

@@ -36,7 +36,7 @@ from lineside.core import (
     decode,
     decode_json,
 )
-from lineside.hub.config import ServedFunction
+from lineside.hub.config import FunctionConfig
 from lineside.hub.inference.endpoints import Answered, Values, answered, endpoint_of, values_of
 from lineside.hub.models.packages import Packages
 
@@ -73,7 +73,7 @@ class Objects(Protocol):
 class Shelf:
     """What one function may read; safe from several threads."""
 
-    def __init__(self, function: ServedFunction, *, clock: Clock) -> None:
+    def __init__(self, function: FunctionConfig, *, clock: Clock) -> None:
         """Open nothing yet, but refuse what could never be opened."""
         self._function = function
         self._clock = clock
@@ -310,7 +310,7 @@ class Functions:
 
     def __init__(
         self,
-        settings: tuple[ServedFunction, ...],
+        settings: tuple[FunctionConfig, ...],
         *,
         plant: Plant,
         packages: Packages,
@@ -323,11 +323,11 @@ class Functions:
         self._plant = plant
         self._packages = packages
 
-    def all(self) -> tuple[ServedFunction, ...]:
+    def all(self) -> tuple[FunctionConfig, ...]:
         """In the order of the settings."""
         return tuple(self._settings.values())
 
-    def one(self, name: str) -> ServedFunction:
+    def one(self, name: str) -> FunctionConfig:
         """``NotFoundError`` lists the known ones."""
         if name not in self._settings:
             known = ", ".join(self._settings) or "none; add [[function]] to the hub's settings"
@@ -364,7 +364,7 @@ class Functions:
             picture=picture, prediction=values_of(self._plant, found), package=found.package
         )
 
-    def _check(self, function: ServedFunction, request: FunctionRequest) -> None:
+    def _check(self, function: FunctionConfig, request: FunctionRequest) -> None:
         inspection = endpoint_of(self._plant, function.endpoint)
         allowed = {
             "s3_bucket": (function.bucket_name,),

@@ -11,8 +11,7 @@ from lineside.core import (
     rfc3339,
     stable_id,
 )
-from lineside.hub.ingest.decoder import THUMBNAIL_PX
-from lineside.hub.ingest.thumbnails import is_unfinished
+from lineside.hub.ingest.thumbnails import THUMBNAIL_PX, needs_thumbnail
 from lineside.hub.models.packages import Packages
 from lineside.hub.views import EventView, FrameView, Picture, view_of
 from lineside.store import Blobs, FrameRow, Records
@@ -87,7 +86,7 @@ class Frames:
         """A small JPEG; it outlives the picture."""
         row = self.row(frame)
         kept = self._blobs.get(Digest(row.thumbnail))
-        if is_unfinished(row):
+        if needs_thumbnail(row):
             kept = check_picture(kept, width_px=THUMBNAIL_PX, max_bytes=len(kept)).thumbnail
         return picture_of_bytes(kept)
 

@@ -1,21 +1,22 @@
 """Predictions and status messages of devices: stored, folded, acknowledged.
 
 1. Events of a batch are one transaction, with the new acknowledgement of each device in it.
-2. A device is told what is stored only after the commit. A lost acknowledgement costs a second
+2. A device gets its acknowledgement only after the commit. A lost acknowledgement costs a second
    delivery, which changes nothing, so nobody waits for it.
 3. A known device's bad event is kept among the dead letters and need not come again; an unknown
-   device is told nothing.
+   device gets no acknowledgement.
+4. A prediction is read once, here: its event carries it to the twin and to the live view.
 """
 
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from lineside.core import Clock, InvalidError, Plant, stable_id
 from lineside.hub.devices.registry import AckState, Devices, ack_payload
-from lineside.hub.eventlog.dead_letters import Keeping, keep_batch
-from lineside.hub.eventlog.ledger import Ledger, Recorded
+from lineside.hub.eventlog.dead_letters import FailurePolicy, store_batch
+from lineside.hub.eventlog.ledger import Commit, Ledger
 from lineside.hub.eventlog.stats import Stats
 from lineside.hub.eventlog.topics import DeadLetterError, Reason, check_not_ahead
 from lineside.links import Bus, Message
@@ -25,60 +26,53 @@ from lineside.vision import Prediction
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DeviceWatchers:
-    """Who hears of what devices said."""
-
-    prediction: Callable[[Prediction, str], None]
-    device: Callable[[str], None]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Said:
-    """A prediction read from the bus."""
+class DeviceEvent:
+    """A device's event as it came from the bus; its prediction was read and checked."""
 
     device: str
     event: Event
-    prediction: Prediction
     message: Message
 
 
 class DeviceIngest:
-    """What devices say."""
+    """Stores the events of devices and keeps their status."""
 
     def __init__(
-        self, *, plant: Plant, ledger: Ledger, devices: Devices, keeping: Keeping, stats: Stats,
-        clock: Clock, watchers: DeviceWatchers,
+        self, *, plant: Plant, ledger: Ledger, devices: Devices, failures: FailurePolicy,
+        stats: Stats, clock: Clock, on_prediction: Callable[[Prediction, str], None],
+        on_new_device: Callable[[str], None],
     ) -> None:  # fmt: skip
         self._plant = plant
         self._ledger = ledger
         self._devices = devices
-        self._keeping = keeping
+        self._failures = failures
         self._stats = stats
         self._clock = clock
-        self._watchers = watchers
+        self._on_prediction = on_prediction
+        self._on_new_device = on_new_device
         self.bus: Bus | None = None
 
     def take(self, messages: Sequence[Message]) -> None:
         """One batch from the bus: ``prepare``, then ``commit``."""
         self.commit(self.prepare(messages))
 
-    def prepare(self, messages: Sequence[Message]) -> list[Said]:
-        """Take in status messages; read and judge predictions."""
-        said: list[Said] = []
+    def prepare(self, messages: Sequence[Message]) -> list[DeviceEvent]:
+        """Take in status messages; read and check predictions."""
+        items: list[DeviceEvent] = []
         for message in messages:
             try:
                 if message.topic.endswith("/status"):
-                    self._keeping.patiently(partial(self._take_status, message))
+                    self._failures.retry(partial(self._take_status, message))
                 else:
-                    said += self._read(message)
+                    items += self._read(message)
             except DeadLetterError as refusal:
-                self._keeping.refuse(refusal, message.payload, topic=message.topic)
-        self._keeping.patiently(self._devices.save_new)
-        return said
+                self._failures.refuse(refusal, message.payload, topic=message.topic)
+        self._failures.retry(self._devices.save_new)
+        return items
 
-    def commit(self, said: Sequence[Said]) -> None:
-        """Into the log and the twin, in one transaction; then tell the devices."""
-        keep_batch(said, self._commit, refuse=self._put_away)
+    def commit(self, items: Sequence[DeviceEvent]) -> None:
+        """Into the log and the twin, in one transaction; then acknowledge to the devices."""
+        store_batch(items, self._commit, refuse=self._refuse)
 
     def _take_status(self, message: Message) -> None:
         self._stats.count("status_messages")
@@ -88,11 +82,11 @@ class DeviceIngest:
         is_new = not self._devices.knows(device)
         self._devices.take_status(device, message.payload, retained=message.retain)
         if is_new:
-            self._watchers.device(device)
+            self._on_new_device(device)
         if changes := self._devices.camera_events(device):
             self._ledger.record(changes)
 
-    def _read(self, message: Message) -> list[Said]:
+    def _read(self, message: Message) -> list[DeviceEvent]:
         _, _, line, camera, _ = message.topic.split("/")
         try:
             event = decode_event(message.payload, where=message.topic)
@@ -100,15 +94,16 @@ class DeviceIngest:
             raise DeadLetterError(Reason.NOT_AN_EVENT, str(error), where=message.topic) from error
         device = self._devices.check(event, line=line, camera=camera)
         try:
-            prediction = self._judge(event, camera=camera)
+            prediction = self._check(event, camera=camera)
         except DeadLetterError as refusal:
             if refusal.reason is Reason.FUTURE:
                 self._stats.skewed("future")
             self._set_aside(device, event, refusal=refusal, message=message)
             return []
-        return [Said(device=device, event=event, prediction=prediction, message=message)]
+        event = replace(event, prediction=prediction)
+        return [DeviceEvent(device=device, event=event, message=message)]
 
-    def _judge(self, event: Event, *, camera: str) -> Prediction:
+    def _check(self, event: Event, *, camera: str) -> Prediction:
         check_not_ahead(event.time, now=self._clock.now(), where=event.id)
         try:
             prediction = read_prediction(event)
@@ -119,53 +114,53 @@ class DeviceIngest:
             raise DeadLetterError(
                 Reason.NOT_AN_EVENT, "id or subject are not those of its frame and inspection"
             )
-        asked = {one.id for one in self._plant.inspection if one.camera == camera}
-        if prediction.inspection not in asked:
+        inspections = {one.id for one in self._plant.inspection if one.camera == camera}
+        if prediction.inspection not in inspections:
             raise DeadLetterError(
                 Reason.WRONG_CAMERA, f"{camera!r} has no inspection {prediction.inspection!r}"
             )
         return prediction
 
-    def _put_away(self, said: Said, refusal: DeadLetterError) -> None:
-        self._set_aside(said.device, said.event, refusal=refusal, message=said.message)
+    def _refuse(self, item: DeviceEvent, refusal: DeadLetterError) -> None:
+        self._set_aside(item.device, item.event, refusal=refusal, message=item.message)
 
     def _set_aside(
         self, device: str, event: Event, *, refusal: DeadLetterError, message: Message
     ) -> None:
         """Keep it among the dead letters first; then the device need not hold it any longer."""
-        self._keeping.refuse(refusal, message.payload, topic=message.topic)
+        self._failures.refuse(refusal, message.payload, topic=message.topic)
         state = self._devices.set_aside(device, event)
-        self._tell(device, state.acked)
+        self._acknowledge(device, state.acked)
 
-    def _commit(self, said: Sequence[Said]) -> None:
+    def _commit(self, items: Sequence[DeviceEvent]) -> None:
         states: dict[str, AckState] = {}
 
         def note(logged: list[Logged]) -> None:
             by_device: dict[str, list[tuple[Event, Logged]]] = defaultdict(list)
-            for item, kept in zip(said, logged, strict=True):
-                by_device[item.device].append((item.event, kept))
+            for item, entry in zip(items, logged, strict=True):
+                by_device[item.device].append((item.event, entry))
             for device, counts in by_device.items():
                 states[device] = self._devices.stored(device, counts)
 
-        events = [item.event for item in said]
-        recorded = self._keeping.patiently(lambda: self._ledger.record(events, within=note))
+        events = [item.event for item in items]
+        commit = self._failures.retry(lambda: self._ledger.record(events, within=note))
         for device, state in states.items():
             self._devices.committed(device, state)
-            self._tell(device, state.acked)
-        self._count(said, recorded)
+            self._acknowledge(device, state.acked)
+        self._count(items, commit)
 
-    def _count(self, said: Sequence[Said], recorded: Recorded) -> None:
-        for item, logged in zip(said, recorded.logged, strict=True):
+    def _count(self, items: Sequence[DeviceEvent], commit: Commit) -> None:
+        for item, logged in zip(items, commit.logged, strict=True):
             if logged.duplicate:
                 self._stats.count("predictions_duplicate")
                 continue
             self._stats.count("predictions")
-            self._stats.latency((recorded.at - item.event.time).total_seconds())
-            self._watchers.prediction(item.prediction, item.event.id)
-        fresh = sum(not logged.duplicate for logged in recorded.logged)
-        self._stats.count("events", by=fresh + len(recorded.raised))
+            self._stats.latency((commit.at - item.event.time).total_seconds())
+            self._on_prediction(read_prediction(item.event), item.event.id)
+        fresh = sum(not logged.duplicate for logged in commit.logged)
+        self._stats.count("events", by=fresh + len(commit.raised))
 
-    def _tell(self, device: str, acked: int) -> None:
+    def _acknowledge(self, device: str, acked: int) -> None:
         if self.bus is not None:
             topic = f"lineside/{self._plant.site}/device/{device}/ack"
             self.bus.publish_soon(topic, ack_payload(device, acked), qos=1)

@@ -16,14 +16,14 @@ import numpy as np
 
 from lineside.core import FrameId, InvalidError, NotFoundError
 from lineside.core.worker import Worker
-from lineside.hub.eventlog.dead_letters import Keeping
+from lineside.hub.eventlog.dead_letters import FailurePolicy
 from lineside.hub.eventlog.topics import DeadLetterError, Reason
-from lineside.hub.ingest.decoder import THUMBNAIL_PX
 from lineside.store import Blobs, FrameRow, Records
 from lineside.vision import check_picture, encode_jpeg
 
 logger = logging.getLogger(__name__)
 
+THUMBNAIL_PX = 160
 _BATCH = 32
 _LOOK_BACK = 10_000
 _MOST_WAITING = 20_000
@@ -32,13 +32,13 @@ _WAIT_S = 0.5
 _BUSY_S = 0.05
 
 
-class Finisher:
+class ThumbnailWorker:
     """One thread; the ids of what waits are in memory, the truth is in the frame index."""
 
-    def __init__(self, records: Records, blobs: Blobs, *, keeping: Keeping) -> None:
+    def __init__(self, records: Records, blobs: Blobs, *, failures: FailurePolicy) -> None:
         self._records = records
         self._blobs = blobs
-        self._keeping = keeping
+        self._failures = failures
         self._waiting: deque[FrameId] = deque()
         self._more = False
         self._lock = threading.Lock()
@@ -48,12 +48,12 @@ class Finisher:
 
     @property
     def waiting(self) -> int:
-        """How many frames have no thumbnail yet."""
+        """Number of frames without a thumbnail."""
         return len(self._waiting)
 
     def add(self, rows: Iterable[FrameRow]) -> None:
-        """Remember the frames that a glance let in."""
-        left = [row.id for row in rows if is_unfinished(row)]
+        """Remember the frames that were stored after a quick check."""
+        left = [row.id for row in rows if needs_thumbnail(row)]
         if left:
             with self._lock:
                 room = _MOST_WAITING - len(self._waiting)
@@ -62,7 +62,7 @@ class Finisher:
             self._worker.wake()
 
     def start(self) -> None:
-        """Look for what was left before, then begin."""
+        """Search for frames left before, then begin."""
         self._more = True
         self._worker.start()
 
@@ -71,20 +71,20 @@ class Finisher:
         self._worker.stop()
 
     def look_again(self) -> None:
-        """Look for what another hub may have left."""
+        """Search for frames that another hub may have left."""
         with self._lock:
             self._more = True
         self._worker.wake()
 
     def look_back(self) -> None:
-        """Find unfinished frames among those captured last, and on as far as there are some."""
+        """Find frames without a thumbnail among those captured last, and further back."""
         before: FrameId | None = None
         seen = 0
         while not self._stop.is_set():
             page = self._records.frames.page(before=before, limit=_PAGE)
             self.add(reversed(page))
             seen += len(page)
-            done = seen >= _LOOK_BACK and not any(map(is_unfinished, page))
+            done = seen >= _LOOK_BACK and not any(map(needs_thumbnail, page))
             if done or self._more or len(page) < _PAGE:
                 return
             before = page[-1].id
@@ -93,7 +93,7 @@ class Finisher:
         """Finish one batch; how many frames it had."""
         with self._lock:
             batch = [self._waiting.popleft() for _ in range(min(_BATCH, len(self._waiting)))]
-        rows = [row for row in map(self._row, batch) if row is not None and is_unfinished(row)]
+        rows = [row for row in map(self._row, batch) if row is not None and needs_thumbnail(row)]
         small = {row.id: self._thumbnail(row) for row in rows}
         digests = self._blobs.put_many(list(small.values()))
         self._records.frames.set_thumbnails(dict(zip(small, digests, strict=True)))
@@ -111,7 +111,7 @@ class Finisher:
             checked = check_picture(encoded, width_px=THUMBNAIL_PX, max_bytes=len(encoded))
         except InvalidError as error:
             refusal = DeadLetterError(Reason.PICTURE, f"{row.id}: {error}", where=row.camera)
-            self._keeping.refuse(refusal, encoded, topic=row.camera, frame=True)
+            self._failures.refuse(refusal, encoded, topic=row.camera, frame=True)
             return _unreadable()
         return checked.thumbnail
 
@@ -132,6 +132,6 @@ def _unreadable() -> bytes:
     return encode_jpeg(np.full((12, 16, 3), 128, np.uint8))
 
 
-def is_unfinished(row: FrameRow) -> bool:
-    """Whether a frame still is its own thumbnail."""
+def needs_thumbnail(row: FrameRow) -> bool:
+    """Return True while a frame is its own thumbnail."""
     return row.thumbnail == row.digest

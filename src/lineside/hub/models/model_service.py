@@ -29,7 +29,7 @@ from lineside.core import (
 )
 from lineside.fleet import Release
 from lineside.hub.config import HubConfig
-from lineside.hub.eventlog.ledger import BesideJournal, Journal, person_event
+from lineside.hub.eventlog.ledger import Journal, RecordsJournal, person_event
 from lineside.hub.models.evidence import Changes, Evidence, evidence_of
 from lineside.hub.replay.repository import ReplayView, replays_of
 from lineside.models import (
@@ -332,7 +332,7 @@ class Models:
     def _event(self, group: str, told: Mapping[str, Json]) -> Event:
         return person_event(
             MODEL_TYPE, subject=group, site=self._site, clock=self._clock,
-            told={"group": group, **told},
+            data={"group": group, **told},
         )  # fmt: skip
 
     # ---- what follows
@@ -404,7 +404,7 @@ def open_models(config: HubConfig, *, site: str, clock: Clock) -> Iterator[Model
         blobs = open_blobs(config.blobs_url)
         try:
             yield Models(
-                records, blobs, journal=BesideJournal(records), site=site, config=config,
+                records, blobs, journal=RecordsJournal(records), site=site, config=config,
                 clock=clock,
             )  # fmt: skip
         finally:

@@ -9,7 +9,7 @@ from fastapi import APIRouter
 from fastapi.responses import HTMLResponse
 
 from lineside.core import Json, Plant, Task, Trigger, duration_text, to_plain
-from lineside.hub.live import is_current
+from lineside.hub.live import is_still_shown
 from lineside.hub.pages.answers import (
     Mark,
     Said,
@@ -149,7 +149,7 @@ def title_of(camera: CameraView, plant: Plant) -> str:
 def tile_of(camera: CameraView, *, plant: Plant, names: Mapping[str, str], now: datetime) -> Tile:
     """A camera as a tile: an answer with its own frame, else the newest frame without one."""
     said, also, newest = camera.prediction, camera.also, camera.newest
-    if said is not None and newest is not None and not is_current(said, newest):
+    if said is not None and newest is not None and not is_still_shown(said, newest):
         said, also = None, ()
     heard = camera.since or (newest.arrived_at if newest else None)
     silent_s = (now - heard).total_seconds() if heard else 0.0

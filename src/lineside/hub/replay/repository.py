@@ -272,7 +272,7 @@ class ReplayBook:
         if view.reason:
             told["reason"] = view.reason
         return person_event(
-            REPLAY_TYPE, subject=view.id, site=self._site, clock=self._clock, told=told
+            REPLAY_TYPE, subject=view.id, site=self._site, clock=self._clock, data=told
         )
 
 

@@ -24,7 +24,7 @@ import logging
 import re
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from fnmatch import fnmatchcase
 from functools import partial
 from typing import Any
@@ -42,20 +42,20 @@ from lineside.core import (
     stable_id,
 )
 from lineside.core.worker import Worker, retry
-from lineside.hub.config import KafkaBridged, KafkaRead, KafkaSent, key_of
-from lineside.hub.eventlog.dead_letters import keep_batch
+from lineside.hub.config import KafkaBridgeConfig, KafkaSendConfig, KafkaTakeConfig, key_of
+from lineside.hub.eventlog.dead_letters import store_batch
 from lineside.hub.eventlog.followers import Follower, Rejection, Selection, follow_from_now
 from lineside.hub.eventlog.leases import LeasedPart
-from lineside.hub.eventlog.ledger import is_late
 from lineside.hub.eventlog.topics import (
     DeadLetterError,
     Reason,
     Router,
     check_not_ahead,
     check_size,
+    is_late,
     plant_event,
 )
-from lineside.hub.readers import Deliveries, open_hub_session
+from lineside.hub.readers import DeliveryNames, open_hub_session
 from lineside.hub.services import Services
 from lineside.links import (
     BusSession,
@@ -79,7 +79,7 @@ _MOST_DETAIL_BYTES = 500
 
 
 def event_of(taken: KafkaTaken, route: Route, *, topic: str, site: str) -> Event:
-    """The event that a record is kept as.
+    """The event of a record.
 
     Raises:
         DeadLetterError: it cannot be taken.
@@ -146,12 +146,12 @@ def bridged_record(message: Message, *, topic: str, delivery: str) -> KafkaRecor
     return KafkaRecord(topic=topic, value=message.payload, key=key, headers=headers)
 
 
-def is_sent(logged: Logged, sent: KafkaSent) -> bool:
-    """Whether an event is one of those that go to this topic."""
+def is_sent(logged: Logged, sent: KafkaSendConfig) -> bool:
+    """Return True if an event goes to this topic."""
     return any(fnmatchcase(logged.entry.type, pattern) for pattern in sent.types)
 
 
-def record_of(logged: Logged, sent: KafkaSent) -> KafkaRecord:
+def record_of(logged: Logged, sent: KafkaSendConfig) -> KafkaRecord:
     """An event of the log as a record."""
     entry = logged.entry
     return KafkaRecord(
@@ -193,7 +193,7 @@ _PAUSE_S = 1.0
 class KafkaEvents:
     """Handler of a follower over the log."""
 
-    def __init__(self, sent: KafkaSent, *, sender: KafkaSender) -> None:
+    def __init__(self, sent: KafkaSendConfig, *, sender: KafkaSender) -> None:
         self._sent = sent
         self._sender = sender
         self.count = 0
@@ -219,7 +219,7 @@ class KafkaBridge:
     """MQTT → Kafka, value bytes unchanged, the MQTT topic as key."""
 
     def __init__(
-        self, bridges: Sequence[KafkaBridged], *, session: BusSession, sender: KafkaSender,
+        self, bridges: Sequence[KafkaBridgeConfig], *, session: BusSession, sender: KafkaSender,
         services: Services, name: str,
     ) -> None:  # fmt: skip
         self.worker = Worker("kafka-bridge", self.step)
@@ -227,8 +227,8 @@ class KafkaBridge:
         self._bridges = bridges
         self._session = session
         self._sender = sender
-        self._keeping = services.keeping
-        self._deliveries = Deliveries(
+        self._failures = services.failures
+        self._deliveries = DeliveryNames(
             services.records.documents, session=name, clock=services.clock,
             writing=services.leases.lease(BRIDGE).writing,
         )  # fmt: skip
@@ -275,22 +275,16 @@ class KafkaBridge:
         for refusal in refused:
             record = records[refusal.index]
             why = DeadLetterError(Reason.NOT_SENT, refusal.error.message)
-            self._keeping.refuse(why, record.value, topic=(record.key or b"").decode())
+            self._failures.refuse(why, record.value, topic=(record.key or b"").decode())
         self.count += len(records) - len(refused)
         return True
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class _Item:
-    event: Event
-    taken: KafkaTaken
-
-
-class KafkaIntake:
+class KafkaReader:
     """Kafka → the log."""
 
     def __init__(
-        self, reads: Sequence[KafkaRead], *, receiver: KafkaReceiver, dead: KafkaSender,
+        self, reads: Sequence[KafkaTakeConfig], *, receiver: KafkaReceiver, dead: KafkaSender,
         services: Services,
     ) -> None:  # fmt: skip
         self.worker = Worker("kafka-intake", self.step)
@@ -301,7 +295,7 @@ class KafkaIntake:
         self._receiver = receiver
         self._dead = dead
         self._services = services
-        self._keeping = services.keeping.hasty()
+        self._failures = services.failures.without_retry()
         self._refused: set[str] = set()
         self.count = 0
         self.dead_count = 0
@@ -332,10 +326,10 @@ class KafkaIntake:
         items = []
         for record in taken:
             try:
-                items.append(_Item(event=self._event_of(record), taken=record))
+                items.append((self._event_of(record), record))
             except DeadLetterError as refusal:
                 self._refuse(record, refusal)
-        keep_batch(items, self._record, refuse=lambda one, why: self._refuse(one.taken, why))
+        store_batch(items, self._record, refuse=lambda item, why: self._refuse(item[1], why))
 
     def _event_of(self, record: KafkaTaken) -> Event:
         topic, stats = self._routes[record.topic], self._services.stats
@@ -347,13 +341,13 @@ class KafkaIntake:
             stats.skewed("late")
         return event
 
-    def _record(self, items: Sequence[_Item]) -> None:
-        recorded = self._services.ledger.record([item.event for item in items])
+    def _record(self, items: Sequence[tuple[Event, KafkaTaken]]) -> None:
+        commit = self._services.ledger.record([event for event, _ in items])
         stats = self._services.stats
-        fresh = sum(not logged.duplicate for logged in recorded.logged)
+        fresh = sum(not logged.duplicate for logged in commit.logged)
         stats.count("messages_received", by=len(items))
         stats.count("messages_duplicate", by=len(items) - fresh)
-        stats.count("events", by=fresh + len(recorded.raised))
+        stats.count("events", by=fresh + len(commit.raised))
         self.count += fresh
 
     def _refuse(self, taken: KafkaTaken, refusal: DeadLetterError) -> None:
@@ -363,7 +357,7 @@ class KafkaIntake:
         topic = self._services.config.kafka.dead
         if topic:
             self._dead.send([dead_record(taken, refusal, topic=topic)])
-        self._keeping.refuse(refusal, taken.value or b"", topic=f"kafka:{taken.place}")
+        self._failures.refuse(refusal, taken.value or b"", topic=f"kafka:{taken.place}")
         self._refused.add(taken.place)
         self.dead_count += 1
 
@@ -383,7 +377,7 @@ def start_kafka(services: Services, *, bus_url: str, stack: ExitStack) -> None:
     need("confluent_kafka", extra="kafka")
     _start_events(services, stack=stack)
     _start_bridge(services, bus_url=bus_url, stack=stack)
-    _start_intake(services, stack=stack)
+    _start_reader(services, stack=stack)
 
 
 def _sender(services: Services, part: str) -> KafkaSender:
@@ -446,7 +440,7 @@ def _start_bridge(services: Services, *, bus_url: str, stack: ExitStack) -> None
     watch("kafka_bridge_dropped", lambda: sum(one.figures().dropped for one in running))
 
 
-def _start_intake(services: Services, *, stack: ExitStack) -> None:
+def _start_reader(services: Services, *, stack: ExitStack) -> None:
     config = services.config.kafka
     if not config.take:
         return
@@ -456,7 +450,7 @@ def _start_intake(services: Services, *, stack: ExitStack) -> None:
     )  # fmt: skip
     stack.callback(receiver.close)
     dead = _sender(services, "dead")
-    intake = KafkaIntake(config.take, receiver=receiver, dead=dead, services=services)
+    intake = KafkaReader(config.take, receiver=receiver, dead=dead, services=services)
     _run(intake.worker, sender=dead, stack=stack)
     services.stats.watch("kafka_taken", lambda: intake.count)
     services.stats.watch("kafka_dead", lambda: intake.dead_count)

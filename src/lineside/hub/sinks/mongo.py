@@ -146,7 +146,7 @@ class MongoOrders:
         found = self._sink.orders_after(after)
         for document in found:
             # The sink gives each order once, so none may be dropped on the way.
-            self._services.keeping.patiently(partial(self._take, document))
+            self._services.failures.retry(partial(self._take, document))
         return len(found)
 
     def _cursor(self) -> str:

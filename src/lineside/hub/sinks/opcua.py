@@ -34,7 +34,7 @@ from lineside.hub.access.auth import Credentials
 from lineside.hub.access.tls import hosts_of
 from lineside.hub.config import HubConfig
 from lineside.hub.eventlog.followers import Follower, Selection, follow_from_now, skip_entry
-from lineside.hub.eventlog.ledger import Recorded
+from lineside.hub.eventlog.ledger import Commit
 from lineside.hub.eventlog.stats import NAMES
 from lineside.hub.services import Services
 from lineside.links import (
@@ -65,7 +65,7 @@ _OLD_SENSOR_S = 300.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RuleSaid:
+class RuleCount:
     """How often a rule spoke since the server was first there, and its newest event."""
 
     count: int = 0
@@ -73,17 +73,17 @@ class RuleSaid:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Known:
+class PlantSnapshot:
     """Everything that is told, at one moment."""
 
     state: LineState
     predictions: Mapping[str, Prediction]
-    rules: Mapping[str, RuleSaid]
+    rules: Mapping[str, RuleCount]
     counters: Mapping[str, int]
     now: datetime
 
 
-def values_of(known: Known, *, plant: Plant) -> Values:
+def node_values(known: PlantSnapshot, *, plant: Plant) -> Values:
     """Every node's value; one that nothing was ever said of is waiting."""
     told = dict.fromkeys(_declared(plant), _WAITING)
     for inspection in plant.inspection:
@@ -98,7 +98,7 @@ def values_of(known: Known, *, plant: Plant) -> Values:
     return told
 
 
-def changed(values: Values, *, before: Values, now: datetime) -> Values:
+def changes(values: Values, *, before: Values, now: datetime) -> Values:
     """What is to be written anew; what was known and is not said any more is stale.
 
     A value without a time of its own gets that of its change.
@@ -119,7 +119,7 @@ def changed(values: Values, *, before: Values, now: datetime) -> Values:
     return found
 
 
-def event_told(event: Event) -> OpcuaEvent:
+def opcua_event(event: Event) -> OpcuaEvent:
     """A rule's event as subscribers get it."""
     action = str(event.data.get("action", ""))
     return OpcuaEvent(
@@ -209,7 +209,7 @@ def _quality(decision: Decision | None, *, old: bool) -> Quality:
 # ---- the twin
 
 
-def _twin(known: Known, *, plant: Plant) -> Values:
+def _twin(known: PlantSnapshot, *, plant: Plant) -> Values:
     told: Values = {}
     state, now = known.state, known.now
     if plant.twin is not None:
@@ -286,7 +286,7 @@ def _aged(value: OpcuaValue, *, now: datetime, limit_s: float) -> OpcuaValue:
 # ---- rules
 
 
-def _rule(name: str, said: RuleSaid) -> Values:
+def _rule(name: str, said: RuleCount) -> Values:
     at = said.last.time if said.last else None
     told = {_node(f"Rules/{name}/Count", Kind.INTEGER): OpcuaValue(value=said.count, at=at)}
     if said.last is not None:
@@ -315,7 +315,7 @@ class OpcuaFeed:
         self._told: Values = {}
         self._position = 0
         self._rules = {
-            name: RuleSaid() for name in (*(one.id for one in services.plant.rule), *OWN_RULES)
+            name: RuleCount() for name in (*(one.id for one in services.plant.rule), *OWN_RULES)
         }
         self._worker = Worker("opcua-feed", self._turn, every_s=_OFTEN_S)
 
@@ -331,7 +331,7 @@ class OpcuaFeed:
         for name, count in self._kept_counts().items():
             page = log.read(type=EVENT_TYPE, subject=name, newest_first=True, limit=1)
             last = decode_event(page[0].entry.body, where=name) if page else None
-            self._rules[name] = RuleSaid(count=count, last=last)
+            self._rules[name] = RuleCount(count=count, last=last)
         self.step()
 
     def start(self) -> None:
@@ -348,14 +348,14 @@ class OpcuaFeed:
         with self._lock:
             newest, rules = dict(self._newest), dict(self._rules)
         counts, now = self._services.stats.plain(), self._services.clock.now()
-        known = Known(
+        known = PlantSnapshot(
             state=self._services.ledger.state,
             predictions={name: read_prediction(event) for name, event in newest.items()},
             rules=rules,
             counters={name: int(counts[name]) for name in NAMES},
             now=now,
         )
-        told = changed(values_of(known, plant=self._services.plant), before=self._told, now=now)
+        told = changes(node_values(known, plant=self._services.plant), before=self._told, now=now)
         self._told |= told
         self._server.set(told)
         return len(told)
@@ -371,8 +371,8 @@ class OpcuaFeed:
         with self._lock:
             rules = dict(self._rules)
         for event in events:
-            said = rules.get(event.subject, RuleSaid())
-            rules[event.subject] = RuleSaid(count=said.count + 1, last=event)
+            said = rules.get(event.subject, RuleCount())
+            rules[event.subject] = RuleCount(count=said.count + 1, last=event)
         position = max((one.position for one in fresh), default=self._position)
         counts = {name: said.count for name, said in rules.items()}
         body = {"position": position, "counts": counts}
@@ -382,7 +382,7 @@ class OpcuaFeed:
             self._rules = rules
         recent = self._services.clock.now() - _TOLD_FOR
         self._server.tell(
-            event_told(event)
+            opcua_event(event)
             for event, logged in zip(events, fresh, strict=True)
             if logged.arrived_at >= recent
         )
@@ -396,10 +396,10 @@ class OpcuaFeed:
         self._position = int(body["position"])
         return {name: int(count) for name, count in body["counts"].items()}
 
-    def _heard(self, recorded: Recorded) -> None:
+    def _heard(self, commit: Commit) -> None:
         """After each commit, on the writer's thread."""
         with self._lock:
-            for event in recorded.events:
+            for event in commit.events:
                 if event.type == PREDICTION_TYPE and event.subject in self._inspections:
                     held = self._newest.get(event.subject)
                     if held is None or held.time <= event.time:

@@ -39,7 +39,7 @@ from lineside.core import (
 from lineside.core.worker import Worker, backoff_s
 from lineside.hub.config import WebhookConfig, key_of
 from lineside.hub.eventlog.dead_letters import Quarantine
-from lineside.hub.eventlog.followers import Follower, Selection, Waiting, follow_from_now
+from lineside.hub.eventlog.followers import Follower, Selection, WaitReason, follow_from_now
 from lineside.hub.eventlog.topics import hub_source
 from lineside.hub.services import Services
 from lineside.links import WebhookSender
@@ -76,7 +76,7 @@ class Lane:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Kept:
+class LanePositions:
     """What survives a kill: how far the log was read, and of each key ``(position, since)``."""
 
     read_to: int = 0
@@ -86,7 +86,7 @@ class Kept:
 class Lanes:
     """All lanes of one webhook; guarded by whoever owns it."""
 
-    def __init__(self, kept: Kept) -> None:
+    def __init__(self, kept: LanePositions) -> None:
         self.read_to = kept.read_to
         self._lanes = {
             key: Lane(position=position, since=since, more=True)
@@ -96,10 +96,10 @@ class Lanes:
     def __len__(self) -> int:
         return len(self._lanes)
 
-    def kept(self) -> Kept:
+    def kept(self) -> LanePositions:
         """As it is to be written down."""
         told = ((key, lane.position, lane.since) for key, lane in self._lanes.items())
-        return Kept(read_to=self.read_to, lanes=tuple(told))
+        return LanePositions(read_to=self.read_to, lanes=tuple(told))
 
     def read(self, entries: Iterable[tuple[Logged, str | None]]) -> int:
         """Take what was read, in the log's order, as far as there is room; how many were taken.
@@ -257,7 +257,7 @@ class Webhook:
         self._quarantine = quarantine
         self._moved = threading.Condition()
         self._lanes = Lanes(self._load())
-        self._lost: Waiting | None = None
+        self._lost: WaitReason | None = None
         self._unkept = False
         self._workers = [
             self._worker(f"webhook-{config.name}-{number}") for number in range(config.parallel)
@@ -270,7 +270,7 @@ class Webhook:
         """Keys that have something to be posted."""
         return len(self._lanes)
 
-    def trouble(self) -> Waiting | None:
+    def trouble(self) -> WaitReason | None:
         """Since when somebody does not take what is posted; None where all is well."""
         return self._lost
 
@@ -455,13 +455,13 @@ class Webhook:
 
     # ---- what survives
 
-    def _load(self) -> Kept:
+    def _load(self) -> LanePositions:
         try:
             body = self._services.records.documents.get(_KIND, self._config.name).body
         except NotFoundError:
-            return Kept()
+            return LanePositions()
         lanes = tuple((key, place, since) for key, place, since in body.get("lanes", ()))
-        return Kept(read_to=body["position"], lanes=lanes)
+        return LanePositions(read_to=body["position"], lanes=lanes)
 
     def _keep(self) -> None:
         """The lock is held."""
@@ -512,7 +512,7 @@ class Webhook:
     def _note_lost(self, why: str) -> None:
         if self._lost is None:
             logger.warning("webhook waits name=%s reason=%s", self._config.name, why)
-            self._lost = Waiting(self._services.clock.now(), why)
+            self._lost = WaitReason(self._services.clock.now(), why)
 
     def _note_back(self) -> None:
         if self._lost is not None and not self._lanes.failing:
