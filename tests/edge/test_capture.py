@@ -161,9 +161,8 @@ def test_an_id_is_taken_once_whatever_became_of_it(start: Start, place: HeldPlac
 
 
 def test_while_the_place_is_away_captures_stay_under_way_under_one_name(
-    start: Start, place: HeldPlace, monkeypatch: pytest.MonkeyPatch
+    start: Start, place: HeldPlace
 ) -> None:
-    monkeypatch.setattr("lineside.edge.capture.buffer._FIRST_RETRY_S", 0.02)
     place.failing = UnavailableError("the bucket is away")
     tally = Tally()
     capturer = start(tally)

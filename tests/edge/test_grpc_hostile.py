@@ -108,7 +108,7 @@ def services(
         EdgeService(packages, device="d", watchers=Watchers(), clock=clock),
     )
     while capturer.waiting:
-        assert capturer._flush()  # what was taken can be written
+        capturer._flush()  # what was taken can be written
 
 
 @pytest.mark.parametrize("call", sorted(ALLOWED))

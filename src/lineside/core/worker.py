@@ -22,7 +22,10 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 Step = Callable[[], float | None]
-"""One turn; returns the seconds until the next one, or None for the worker's usual pause."""
+"""One turn; returns the seconds until the next one, or None for the worker's usual pause.
+
+``math.inf`` waits until the worker is woken.
+"""
 
 _RANDOM_STEPS = 1000
 _FIRST_RETRY_S = 0.1
@@ -138,7 +141,7 @@ class Worker:
         if self.failures:
             self.failures, self.failure = 0, None
             self._report(None)
-        return self._every_s if pause_s is None else pause_s
+        return self._every_s if pause_s is None or self._every_s is None else pause_s
 
     def _pause_after_failure(self) -> float | None:
         if self._every_s is None:
@@ -165,7 +168,7 @@ class Worker:
             if pause_s is None:
                 return
             if pause_s > 0:
-                self._woken.wait(pause_s)
+                self._woken.wait(min(pause_s, threading.TIMEOUT_MAX))
 
     def _log(self, error: Exception | None) -> None:
         if error is None:

@@ -24,6 +24,7 @@ from lineside.core import (
     rfc3339,
     short,
 )
+from lineside.core.worker import Worker
 from lineside.edge.config import EdgeConfig
 from lineside.edge.counters import Tally
 from lineside.edge.delivery.publisher import Sayer
@@ -48,7 +49,7 @@ from lineside.edge.messages import (
 )
 from lineside.edge.packages import Judge, MakeReady, Onlooker, Ready, observed
 from lineside.edge.watchdog import MOST_STUCK, Guarded
-from lineside.edge.worker import Around, Shown, Worker
+from lineside.edge.worker import Around, CameraWorker, Shown
 from lineside.fleet import DevicePolicy, JobDocument
 from lineside.links import Bus, Camera, Message, Will, open_camera, topic_matches
 from lineside.streams import encode_prediction_event
@@ -204,14 +205,13 @@ class Agent:
             heard=self.contact.heard,
         )
         self._workers = tuple(self._worker(camera) for camera in self._cameras)
-        self._left: tuple[Worker, ...] = ()
+        self._left: tuple[CameraWorker, ...] = ()
         self._turned_s = clock.monotonic()
         self._topics = {
             noun: device_topic(plant, device=config.device, noun=noun)
             for noun in ("status", "desired", "ack", "evidence")
         }
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._listen, name="control", daemon=True)
+        self._control = Worker("control", self._listen, clock=clock)
         self._told: tuple[int, float] | None = None
 
     def show_to(self, shown: Shown) -> None:
@@ -225,7 +225,7 @@ class Agent:
         self._mailbox = self._bus.subscribe(
             (self._topics["desired"], self._topics["ack"], *dict.fromkeys(triggers)), name="control"
         )
-        self._thread.start()
+        self._control.start()
         self._loader.start()
         self._shadow.start()
         self._jobs.start()
@@ -241,9 +241,9 @@ class Agent:
         self._shadow.close()
         self._loader.close()
         self._shipper.close()
-        self._stop.set()
+        self._control.request_stop()
         self._mailbox.close()
-        self._thread.join()
+        self._control.join()
         self._say_goodbye()
 
     @property
@@ -276,7 +276,7 @@ class Agent:
         if len(self._left) >= MOST_STUCK:
             return f"{len(self._left)} threads hang"
         silent_s = self._clock.monotonic() - self._turned_s
-        if not self._thread.is_alive() or silent_s > self._config.hang_after_s:
+        if not self._control.is_alive or silent_s > self._config.hang_after_s:
             return "the control thread is gone"
         alive = {
             "loader": self._loader.alive,
@@ -296,7 +296,7 @@ class Agent:
             f"{status.spool_depth} events wait{faults}"
         )
 
-    def _restart(self, worker: Worker) -> None:
+    def _restart(self, worker: CameraWorker) -> None:
         """Put a new worker in the place of one that hangs."""
         worker.leave()
         for inspection in worker.inspections:
@@ -333,8 +333,8 @@ class Agent:
         self._bus.publish(self._topics["status"], payload, retain=True, timeout_s=_TELL_S)
         self._told = told
 
-    def _worker(self, camera: CameraRecord) -> Worker:
-        return Worker(
+    def _worker(self, camera: CameraRecord) -> CameraWorker:
+        return CameraWorker(
             camera,
             inspections=tuple(i for i in self._inspections if i.camera == camera.id),
             device=self._config.device,
@@ -404,17 +404,16 @@ class Agent:
     # what the bus says
 
     def _listen(self) -> None:
-        while not self._stop.is_set():
-            self._turned_s = self._clock.monotonic()
-            for message in self._mailbox.get_many(most=100, timeout_s=_TURN_S):
-                try:
-                    self._take(message)
-                except Exception as error:  # boundary: one message must not end the device
-                    logger.exception("message failed topic=%s", message.topic)
-                    self._tally.fault(message.topic, error)
-            for worker in self._workers:
-                worker.check_source()
-            self._tell_when_due()
+        self._turned_s = self._clock.monotonic()
+        for message in self._mailbox.get_many(most=100, timeout_s=_TURN_S):
+            try:
+                self._take(message)
+            except Exception as error:  # boundary: one message must not end the device
+                logger.exception("message failed topic=%s", message.topic)
+                self._tally.fault(message.topic, error)
+        for worker in self._workers:
+            worker.check_source()
+        self._tell_when_due()
 
     def _take(self, message: Message) -> None:
         try:

@@ -9,13 +9,13 @@
 """
 
 import logging
-import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from lineside.core import Clock, LinesideError
 from lineside.core.systemd import Supervisor
+from lineside.core.worker import Worker
 from lineside.edge.counters import Tally
 
 logger = logging.getLogger(__name__)
@@ -98,19 +98,19 @@ class Watchdog:
         self._clock = clock
         self._told_s: float | None = None
         self._said: dict[str, State] = {}
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="watchdog", daemon=True)
+        self._worker = Worker(
+            "watchdog", self.look, every_s=_TURN_S, delay_s=_TURN_S, longest_retry_s=_TURN_S
+        )
 
     def start(self) -> None:
         """Say that the program is ready, and watch."""
         self._supervisor.tell("READY=1", f"STATUS={self._status()}")
-        self._thread.start()
+        self._worker.start()
 
     def close(self) -> None:
         """Watch no more."""
         self._supervisor.tell("STOPPING=1")
-        self._stop.set()
-        self._thread.join()
+        self._worker.stop()
 
     def look(self) -> None:
         """One round; the thread calls it twice a second."""
@@ -143,10 +143,3 @@ class Watchdog:
         words = ("WATCHDOG=1",) if every_s else ()
         if self._supervisor.address:
             self._supervisor.tell(*words, f"STATUS={self._status()}")
-
-    def _run(self) -> None:
-        while not self._stop.wait(_TURN_S):
-            try:
-                self.look()
-            except Exception:  # boundary: who watches must not die
-                logger.exception("watchdog failed")

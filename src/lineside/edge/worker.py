@@ -26,6 +26,7 @@ from lineside.core import (
     UnavailableError,
     rfc3339,
 )
+from lineside.core.worker import Worker
 from lineside.edge.counters import Tally
 from lineside.edge.messages import CameraCondition
 from lineside.edge.packages import Judge
@@ -78,8 +79,6 @@ def inspected(seen: TriggerState, *, captured_at: datetime) -> TriggerState:
 logger = logging.getLogger(__name__)
 
 _REMEMBERED = 64
-_FIRST_RETRY_S = 1.0
-_LONGEST_RETRY_S = 30.0
 _PATIENCE_S = 20.0
 _LIVE = ("rtsp:", "v4l:")  # of a source on the bus, silence is the line's own business
 
@@ -109,7 +108,7 @@ class Around:
     shown: Shown = _nobody
 
 
-class Worker:
+class CameraWorker:
     """Started and closed by the agent."""
 
     def __init__(
@@ -138,8 +137,10 @@ class Worker:
         self._busy_since_s: float | None = None
         self._heard_s = clock.monotonic()
         self._done = False
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name=f"look-{camera.id}", daemon=True)
+        self._worker = Worker(
+            f"look-{camera.id}", self._turn, report=self._note_failure, clock=clock
+        )
+        self._stop = self._worker.stopping
 
     @property
     def inspections(self) -> tuple[Inspection, ...]:
@@ -153,7 +154,7 @@ class Worker:
 
     def start(self) -> None:
         """Begin to look."""
-        self._thread.start()
+        self._worker.start()
 
     def arm(self, inspection: str) -> None:
         """A message came on the inspection's trigger topic."""
@@ -213,62 +214,67 @@ class Worker:
         return Pulse(
             busy_s=now_s - since_s if since_s is not None else 0.0,
             silent_s=now_s - self._heard_s if is_live else 0.0,
-            alive=self._thread.is_alive(),
+            alive=self._worker.is_alive,
             done=self._done,
         )
 
     def leave(self) -> None:
         """End as soon as may be, without waiting: its thread may hang, and its camera too."""
-        self._stop.set()
+        self._worker.request_stop()
         source = self._source
         if source is not None:
             name = f"close-{self._camera.id}"
-            threading.Thread(target=source.close, name=name, daemon=True).start()
+            Worker(name, source.close, every_s=None).start()
 
     @property
     def stuck(self) -> bool:
         """Whether its thread still runs though it was left."""
-        return self._thread.is_alive()
+        return self._worker.is_alive
 
     def close(self) -> None:
         """End the camera; the frame under work is finished, unless it hangs."""
-        self._stop.set()
+        self._worker.request_stop()
         source = self._source
         if source is not None:
             source.close()
-        if self._thread.is_alive():
-            self._thread.join(_PATIENCE_S)
+        self._worker.join(_PATIENCE_S)
 
-    def _run(self) -> None:
+    def _turn(self) -> None:
+        """Open the camera and inspect its images until it ends; not opened, it is tried again."""
         source = self._opened()
         if source is not None:
             self._look(source)
         self._done = True
+        self._worker.request_stop()
+
+    def _note_failure(self, error: Exception | None) -> None:
+        if isinstance(error, UnavailableError):
+            if self._condition.state != "lost":
+                logger.warning("camera %s: %s", self._camera.id, error)
+            self._note(error.message)
+        elif error is not None:
+            logger.error("camera failed camera=%s", self._camera.id, exc_info=error)
+            self._tally.fault(f"camera {self._camera.id}", error)
 
     def _opened(self) -> Camera | None:
-        """The camera, once it is there; None where it never can be, or nobody wants it any more."""
-        place = f"camera {self._camera.id}"
-        retry_s = _FIRST_RETRY_S
-        while not self._stop.is_set():
-            self._busy_since_s = self._clock.monotonic()
-            try:
-                self._source = self._around.open_camera(self._camera, self._refused)
-            except UnavailableError as error:
-                self._busy_since_s = None
-                if self._condition.state != "lost":
-                    logger.warning("%s: %s", place, error)
-                self._note(error.message)
-                self._stop.wait(retry_s)
-                retry_s = min(2 * retry_s, _LONGEST_RETRY_S)
-                continue
-            except LinesideError as error:
-                self._note(error.message)
-                logger.error("%s: %s", place, error)  # noqa: TRY400  a known failure
-                return None
-            self._busy_since_s, self._heard_s = None, self._clock.monotonic()
-            self._note("")
-            return self._source
-        return None
+        """Return the camera; None where it never can be opened.
+
+        Raises:
+            UnavailableError: it is not there now.
+        """
+        self._busy_since_s = self._clock.monotonic()
+        try:
+            self._source = self._around.open_camera(self._camera, self._refused)
+        except UnavailableError:
+            self._busy_since_s = None
+            raise
+        except LinesideError as error:
+            self._note(error.message)
+            logger.error("camera %s: %s", self._camera.id, error)  # noqa: TRY400  a known failure
+            return None
+        self._busy_since_s, self._heard_s = None, self._clock.monotonic()
+        self._note("")
+        return self._source
 
     def _look(self, source: Camera) -> None:
         if self._stop.is_set():

@@ -3,7 +3,6 @@
 import shutil
 import signal
 import tempfile
-import threading
 import time
 import webbrowser
 from collections.abc import Iterator
@@ -19,6 +18,7 @@ from lineside.cli.demo.solutions import Bins, Socks, Surface, Warehouse
 from lineside.cli.demo.stage import Programs, Settings, Stage
 from lineside.cli.output import JsonFlag, say, show, writable
 from lineside.core import LinesideError
+from lineside.core.worker import Worker
 
 _STAGES: dict[str, type[Stage]] = {
     "warehouse": Warehouse, "bins": Bins, "surface": Surface, "socks": Socks,
@@ -90,7 +90,7 @@ def _play(demo: Stage, *, browser: bool) -> bool:
     link = demo.start()
     say(f"page: {link}")
     if browser:
-        threading.Thread(target=webbrowser.open, args=(link,), name="browser").start()
+        Worker("browser", lambda: webbrowser.open(link), every_s=None).start()
     demo.teach()
     demo.train()
     demo.go_live()

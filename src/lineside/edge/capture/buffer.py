@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from lineside.core import Clock, ConflictError, LinesideError, NotFoundError, UnavailableError
+from lineside.core.worker import Worker
 from lineside.edge.capture.destinations import Batch, CapturePlace, stem_of
 from lineside.edge.capture.record import Source, written
 from lineside.edge.config import CaptureConfig
@@ -29,8 +30,7 @@ logger = logging.getLogger(__name__)
 
 _REMEMBERED = 10_000
 _MOST_BYTES = 64_000_000
-_FIRST_RETRY_S = 1.0
-_LONGEST_RETRY_S = 60.0
+_LONGEST_REST_S = 60.0
 _PLACE = "captures"
 
 
@@ -78,12 +78,12 @@ class Capturer:
         )
         self._pushed_s = clock.monotonic()
         self._changed = threading.Condition()
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="capture", daemon=True)
+        self._worker = Worker("capture", self._turn, at_end=self._finish, report=self._note)
+        self._stop = self._worker.stopping
 
     def start(self) -> None:
         """Begin to write."""
-        self._thread.start()
+        self._worker.start()
 
     def offer(self, capture: wire.Capture) -> None:
         """Take a capture that is well formed; returns at once.
@@ -138,10 +138,9 @@ class Capturer:
 
     def close(self) -> None:
         """Write what waits, once, and end."""
-        self._stop.set()
+        self._worker.request_stop()
         self.tick()
-        if self._thread.is_alive():
-            self._thread.join()
+        self._worker.join()
 
     def _check_room(self, size: int) -> None:
         if len(self._waiting) >= self._config.buffer_size:
@@ -163,21 +162,19 @@ class Capturer:
         while len(self._fates) > _REMEMBERED + self._config.buffer_size:
             self._fates.popitem(last=False)
 
-    def _run(self) -> None:
-        retry_s = _FIRST_RETRY_S
-        while not self._stop.is_set():
-            with self._changed:
-                self._changed.wait_for(self._is_due, timeout=self._rest_s())
-                due = self._is_due()
-            if not due or self._stop.is_set():
-                continue
-            if self._flush():
-                retry_s = _FIRST_RETRY_S
-            else:
-                self._stop.wait(retry_s)
-                retry_s = min(2 * retry_s, _LONGEST_RETRY_S)
-        while self._waiting and self._flush():
-            pass
+    def _turn(self) -> None:
+        with self._changed:
+            due = self._changed.wait_for(self._is_due, timeout=self._rest_s())
+        if due and not self._stop.is_set():
+            self._flush()
+
+    def _finish(self) -> None:
+        """Write what waits, until the disk refuses it."""
+        try:
+            while self._waiting:
+                self._flush()
+        except LinesideError as error:
+            self._note(error)
 
     def _is_due(self) -> bool:
         if self._stop.is_set() or len(self._waiting) >= self._config.batch_size:
@@ -186,20 +183,23 @@ class Capturer:
 
     def _rest_s(self) -> float:
         if not self._waiting:
-            return _LONGEST_RETRY_S
+            return _LONGEST_REST_S
         since_s = max(self._pushed_s, self._waiting[0].taken_s)
         return max(0.0, self._config.push_period_s - (self._clock.monotonic() - since_s))
 
-    def _flush(self) -> bool:
-        """Write a batch; False when it is to be tried again."""
+    def _flush(self) -> None:
+        """Write a batch.
+
+        Raises:
+            UnavailableError: it is to be tried again.
+        """
         most = min(len(self._waiting), self._config.batch_size)
         taken = [self._waiting[place] for place in range(most)]
         for group in _groups(taken):
             try:
                 self._keep(group)
-            except UnavailableError as error:
-                self._note(error)
-                return False
+            except UnavailableError:
+                raise
             except LinesideError as error:
                 self._note(error)
                 self._settle(group, wire.CaptureStatus.FAILURE)
@@ -211,7 +211,6 @@ class Capturer:
                 self._tally.mended(_PLACE)
                 self._settle(group, wire.CaptureStatus.SUCCESS)
         self._pushed_s = self._clock.monotonic()
-        return True
 
     def _keep(self, group: list[_Waiting]) -> None:
         folder = self._folder(group[0])
@@ -249,8 +248,8 @@ class Capturer:
             for each in group:
                 self._remember(_key(each.capture.capture_id), fate)
 
-    def _note(self, error: LinesideError) -> None:
-        if self._tally.fault(_PLACE, error):
+    def _note(self, error: Exception | None) -> None:
+        if error is not None and self._tally.fault(_PLACE, error):
             logger.warning("captures cannot be kept: %s", error)
 
 

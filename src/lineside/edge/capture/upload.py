@@ -1,9 +1,9 @@
 """What was captured on the disk, brought to a place elsewhere now and then."""
 
 import logging
-import threading
 
 from lineside.core import Clock, LinesideError
+from lineside.core.worker import Worker
 from lineside.edge.capture.destinations import DiskCaptures
 from lineside.edge.counters import Tally
 from lineside.store import Place
@@ -26,37 +26,27 @@ class CaptureUploader:
         self._clock = clock
         self._tally = tally
         self._began_s = clock.monotonic()
-        self._changed = threading.Condition()
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="capture-upload", daemon=True)
+        self._worker = Worker("capture-upload", self._turn)
+        self._stop = self._worker.stopping
 
     def start(self) -> None:
         """Begin; what lies there goes first."""
         self._began_s -= self._period_s
-        self._thread.start()
+        self._worker.start()
 
     def tick(self) -> None:
         """Look at the clock again, as after it was moved by hand."""
-        with self._changed:
-            self._changed.notify_all()
+        self._worker.wake()
 
     def close(self) -> None:
         """End; a batch under way is finished first, the rest stays on the disk."""
-        self._stop.set()
-        self.tick()
-        if self._thread.is_alive():
-            self._thread.join()
+        self._worker.stop()
 
-    def _run(self) -> None:
-        while not self._stop.is_set():
-            if self._rest_s() <= 0:
-                self._began_s = self._clock.monotonic()
-                self._upload()
-            with self._changed:
-                self._changed.wait_for(
-                    lambda: self._stop.is_set() or self._rest_s() <= 0,
-                    timeout=min(self._rest_s(), _LONGEST_REST_S),
-                )
+    def _turn(self) -> float:
+        if self._rest_s() <= 0:
+            self._began_s = self._clock.monotonic()
+            self._upload()
+        return min(self._rest_s(), _LONGEST_REST_S)
 
     def _rest_s(self) -> float:
         return max(0.0, self._period_s - (self._clock.monotonic() - self._began_s))

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from lineside.core import Clock, LinesideError, encode, rfc3339
+from lineside.core.worker import Worker
 from lineside.links import Bus
 
 logger = logging.getLogger(__name__)
@@ -119,9 +120,7 @@ class LogPublisher(logging.Handler):
         self._bus = bus
         self._topic = log_topic(device)
         self._gathered = Gathered(period_s=period_s, clock=clock)
-        self._changed = threading.Condition()
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="log-publisher", daemon=True)
+        self._worker = Worker("log-publisher", self._turn, at_end=self._send_rest)
 
     @property
     def dropped(self) -> int:
@@ -130,7 +129,7 @@ class LogPublisher(logging.Handler):
 
     def start(self) -> None:
         """Begin to send."""
-        self._thread.start()
+        self._worker.start()
 
     def emit(self, record: logging.LogRecord) -> None:
         if record.name.startswith(_OWN):
@@ -143,28 +142,20 @@ class LogPublisher(logging.Handler):
 
     def tick(self) -> None:
         """Look again, as after the clock was moved by hand."""
-        with self._changed:
-            self._changed.notify_all()
+        self._worker.wake()
 
     def close(self) -> None:
         """Send what is there once, end."""
-        self._stop.set()
-        self.tick()
-        if self._thread.is_alive():
-            self._thread.join()
+        self._worker.stop()
         super().close()
 
-    def _run(self) -> None:
-        while not self._stop.is_set():
-            batch, dropped = self._gathered.due()
-            if batch and not self._send(batch, dropped=dropped):
-                self._stop.wait(_RETRY_S)
-                continue
-            with self._changed:
-                self._changed.wait_for(
-                    lambda: self._stop.is_set() or bool(self._gathered.due()[0]),
-                    timeout=self._gathered.wait_s(),
-                )
+    def _turn(self) -> float:
+        batch, dropped = self._gathered.due()
+        if batch and not self._send(batch, dropped=dropped):
+            self._worker.stopping.wait(_RETRY_S)  # a new entry does not end this pause
+        return 0.0 if batch else self._gathered.wait_s()
+
+    def _send_rest(self) -> None:
         batch, dropped = self._gathered.rest()
         if batch and self._bus.connected():
             self._send(batch, dropped=dropped)

@@ -18,6 +18,7 @@ from collections import deque
 from collections.abc import Callable
 
 from lineside.core import Clock, LinesideError, UnavailableError
+from lineside.core.worker import Worker
 from lineside.edge.counters import Tally
 from lineside.edge.delivery.spool import Draft, Row, Spool
 from lineside.links import Bus
@@ -56,7 +57,6 @@ class Shipper:
         self._pending: deque[Draft] = deque()
         self._fresh: list[Row] = []
         self._changed = threading.Condition()
-        self._stop = threading.Event()
         self._acked = 0
         self._cursor = spool.first - 1
         self._connection = 0
@@ -64,11 +64,15 @@ class Shipper:
         self._progress_s = clock.monotonic()
         self._depth = spool.depth
         self._dropped = spool.dropped
-        self._thread = threading.Thread(target=self._run, name="shipper", daemon=True)
+        self._worker = Worker(
+            "shipper", self._turn, longest_retry_s=_TICK_S, at_end=self._finish, report=self._note,
+            clock=clock,
+        )  # fmt: skip
+        self._stop = self._worker.stopping
 
     def start(self) -> None:
         """Begin."""
-        self._thread.start()
+        self._worker.start()
 
     def ship(self, draft: Draft) -> bool:
         """Hand in an event; False when the agent is closing. Waits while too many are pending."""
@@ -97,44 +101,38 @@ class Shipper:
     @property
     def alive(self) -> bool:
         """Whether its work goes on."""
-        return self._thread.is_alive()
+        return self._worker.is_alive
 
     def close(self) -> None:
         """Commit what was handed in, send what can be sent at once, join the thread."""
-        self._stop.set()
+        self._worker.request_stop()
         with self._changed:
             self._changed.notify_all()
-        if self._thread.is_alive():
-            self._thread.join()
+        self._worker.join()
 
-    def _run(self) -> None:
-        while not self._stop.is_set():
-            rest_s = self._round()
-            with self._changed:
-                if not self._pending and not self._acked and not self._stop.is_set():
-                    self._changed.wait(rest_s)
-        for _ in range(1 + _PENDING // _BATCH):
-            self._round()
-
-    def _round(self) -> float:
-        """Everything once; for how long there is nothing to do unless something comes."""
+    def _turn(self) -> None:
+        """Do everything once, then wait for more."""
         try:
             self._commit()
             self._forget()
             rest_s = self._send()
+        finally:
+            self._depth, self._dropped = self._spool.depth, self._spool.dropped
+        with self._changed:
+            if not self._pending and not self._acked and not self._stop.is_set():
+                self._changed.wait(rest_s)
+
+    def _finish(self) -> None:
+        """Commit and send what was handed in before the end."""
+        for _ in range(1 + _PENDING // _BATCH):
+            self._worker.turn()
+
+    def _note(self, error: Exception | None) -> None:
+        if error is None:
             self._tally.mended(_PLACE)
-        except LinesideError as error:
-            rest_s = _TICK_S
-            if self._tally.fault(_PLACE, error):
-                logger.error("spool cannot be used: %s", error)  # noqa: TRY400  a known failure
-            self._stop.wait(rest_s)
-        except Exception as error:  # boundary: the thread goes on
-            rest_s = _TICK_S
-            logger.exception("shipper failed")
-            self._tally.fault(_PLACE, error)
-            self._stop.wait(rest_s)
-        self._depth, self._dropped = self._spool.depth, self._spool.dropped
-        return rest_s
+        elif self._tally.fault(_PLACE, error):
+            unforeseen = None if isinstance(error, LinesideError) else error
+            logger.error("spool cannot be used: %s", error, exc_info=unforeseen)
 
     def _commit(self) -> None:
         with self._changed:

@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from lineside.core import Clock, Digest, InvalidError, LinesideError, UnavailableError, short
-from lineside.core.worker import backoff_s
+from lineside.core.worker import Worker, backoff_s
 from lineside.edge.counters import Tally
 from lineside.edge.deploy.loader import DesiredChangedError, Loader, Prepared, StoppingError
 from lineside.edge.deploy.package_source import Choice, PackageSource
@@ -280,34 +280,33 @@ class JobClient:
         self._next: Work | None = None
         self._given = threading.Condition(self._lock)
         self._current: _Control | None = None
-        self._stop = threading.Event()
         self._connections = 0
-        self._threads = (
-            threading.Thread(target=self._listen, name="jobs", daemon=True),
-            threading.Thread(target=self._run, name="job-work", daemon=True),
-        )
+        self._listener = Worker("jobs", self._turn, report=self._note, clock=clock)
+        self._runner = Worker("job-work", self._run_one)
+        self._stop = self._runner.stopping
 
     def start(self) -> None:
         """Subscribe, and ask for jobs as soon as the bus is there."""
         self._mailbox = self._bus.subscribe(subscriptions(self._thing), size=_MAILBOX, name="jobs")
-        for thread in self._threads:
-            thread.start()
+        self._listener.start()
+        self._runner.start()
 
     @property
     def alive(self) -> bool:
         """Whether its work goes on."""
-        return all(thread.is_alive() for thread in self._threads)
+        return self._listener.is_alive and self._runner.is_alive
 
     def close(self) -> None:
         """Break off what is under way."""
-        self._stop.set()
+        self._listener.request_stop()
+        self._runner.request_stop()
         with self._lock:
             if self._current is not None:
                 self._current.stop()
             self._given.notify_all()
         self._mailbox.close()
-        for thread in self._threads:
-            thread.join()
+        self._listener.join()
+        self._runner.join()
 
     def doing(self) -> Doing | None:
         """What is under way."""
@@ -317,13 +316,10 @@ class JobClient:
 
     # ---- talking
 
-    def _listen(self) -> None:
-        while not self._stop.is_set():
-            try:
-                self._turn()
-            except Exception as error:  # boundary: one message must not end the device
-                logger.exception("jobs: a message failed")
-                self._tally.fault("jobs", error)
+    def _note(self, error: Exception | None) -> None:
+        if error is not None:
+            logger.error("jobs: a message failed", exc_info=error)
+            self._tally.fault("jobs", error)
 
     def _turn(self) -> None:
         messages = self._mailbox.get_many(most=100, timeout_s=_TURN_S)
@@ -369,8 +365,9 @@ class JobClient:
 
     # ---- working
 
-    def _run(self) -> None:
-        while (control := self._take()) is not None:
+    def _run_one(self) -> None:
+        control = self._take()
+        if control is not None:
             self._carry_out_one(control)
 
     def _take(self) -> "_Control | None":

@@ -15,6 +15,7 @@
 """
 
 import logging
+import math
 import threading
 from dataclasses import dataclass, replace
 
@@ -28,6 +29,7 @@ from lineside.core import (
     rfc3339,
     short,
 )
+from lineside.core.worker import Worker
 from lineside.edge.counters import Tally
 from lineside.edge.deploy.deployment import DeployedPackage, DeploymentStore, settled, wanted_now
 from lineside.edge.deploy.package_source import DamagedError, PackageSource
@@ -37,9 +39,6 @@ from lineside.edge.packages import Judge, MakeReady, Ready
 from lineside.fleet import Installed
 
 logger = logging.getLogger(__name__)
-
-_FIRST_RETRY_S = 1.0
-_LONGEST_RETRY_S = 60.0
 
 
 class DesiredChangedError(UnavailableError):
@@ -102,23 +101,23 @@ class Loader:
         self._deployed: dict[str, DeployedPackage] = {}
         self._failed: dict[str, Digest] = {}
         self._wish: Desired | None = None
-        self._changed = threading.Condition()
+        self._changed = threading.Lock()
         self._swapping = threading.RLock()
         self._new = False
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="loader", daemon=True)
+        self._worker = Worker("loader", self._turn, report=self._note_unforeseen)
+        self._stop = self._worker.stopping
 
     def start(self) -> None:
         """Load what the disk has, then wait for wishes."""
         self._deployed = self._store.deployed()
         self._wish, self._new = self._store.desired(), True
-        self._thread.start()
+        self._worker.start()
 
     def wish(self, desired: Desired) -> None:
         """The hub wants these packages."""
         with self._changed:
             self._wish, self._new = desired, True
-            self._changed.notify_all()
+        self._worker.wake()
 
     def desired_of(self, inspection: str) -> tuple[str, int]:
         """Digest and revision that the hub wants for an inspection; ``("", 0)``: nothing heard."""
@@ -174,15 +173,11 @@ class Loader:
     @property
     def alive(self) -> bool:
         """Whether its work goes on."""
-        return self._thread.is_alive()
+        return self._worker.is_alive
 
     def close(self) -> None:
         """Stop; a load under way is finished first, a fetch is broken off."""
-        self._stop.set()
-        with self._changed:
-            self._changed.notify_all()
-        if self._thread.is_alive():
-            self._thread.join()
+        self._worker.stop()
 
     def checked(self, data: bytes, *, inspection: str, digest: str, where: str) -> Ready:
         """Load an archive and run its golden pictures; "" for what is not known yet.
@@ -208,20 +203,19 @@ class Loader:
 
     # ---- the loader's own thread
 
-    def _run(self) -> None:
-        retry_s = _FIRST_RETRY_S
-        while not self._stop.is_set():
-            with self._changed:
-                wish, self._new = self._wish, False
-            done = self._carry_out(wish)
-            retry_s = _FIRST_RETRY_S if done else min(2 * retry_s, _LONGEST_RETRY_S)
-            with self._changed:
-                self._changed.wait_for(
-                    lambda: self._new or self._stop.is_set(), timeout=None if done else retry_s
-                )
-                if self._new:
-                    retry_s = _FIRST_RETRY_S
-                    self._failed.clear()
+    def _turn(self) -> float:
+        with self._changed:
+            wish, is_new, self._new = self._wish, self._new, False
+        if is_new:
+            self._failed.clear()
+        if not self._carry_out(wish):
+            raise UnavailableError("a package cannot be had yet")
+        return math.inf  # until another wish comes
+
+    def _note_unforeseen(self, error: Exception | None) -> None:
+        """Log what is not reported where it happens."""
+        if error is not None and not isinstance(error, UnavailableError):
+            logger.error("packages cannot be loaded", exc_info=error)
 
     def _carry_out(self, wish: Desired | None) -> bool:
         """Bring every wanted package into use; False when one is to be tried again."""

@@ -32,6 +32,7 @@ from lineside.core import (
     encode,
     replace_durably,
 )
+from lineside.core.worker import Worker
 from lineside.edge.counters import Tally
 from lineside.edge.machine import boot_id
 from lineside.edge.messages import Wanted
@@ -128,8 +129,7 @@ class Shadow:
         self._free_s = 0.0
         self._told: dict[str, tuple[TrialReport, float]] = {}
         self._changed = threading.Condition()
-        self._stop = False
-        self._thread = threading.Thread(target=self._run, name="shadow", daemon=True)
+        self._worker = Worker("shadow", self._turn, report=self._note)
 
     def start(self) -> None:
         """Go on with what the disk has; an end that was not clean counts as a crash."""
@@ -138,15 +138,14 @@ class Shadow:
             again = replace(trial, boot=self._boot)
             self._trials[_name(again)] = _crashed(again) if crashed else again
         self._keep()
-        self._thread.start()
+        self._worker.start()
 
     def close(self) -> None:
         """Note that this end is a clean one."""
+        self._worker.request_stop()
         with self._changed:
-            self._stop = True
             self._changed.notify_all()
-        if self._thread.is_alive():
-            self._thread.join()
+        self._worker.join()
         with self._changed:
             self._trials = {name: replace(one, boot="") for name, one in self._trials.items()}
         self._keep()
@@ -209,21 +208,23 @@ class Shadow:
 
     # ---- its own thread
 
-    def _run(self) -> None:
-        while not self._stop:
+    def _turn(self) -> None:
+        with self._changed:
+            self._changed.wait_for(
+                lambda: self._given or self._worker.stopping.is_set(), timeout=_TURN_S
+            )
+            given = self._given
+        try:
+            if given is not None:
+                self._compare(*given)
+            self._tell_what_is_new()
+        finally:
             with self._changed:
-                self._changed.wait_for(lambda: self._given or self._stop, timeout=_TURN_S)
-                given = self._given
-            try:
-                if given is not None:
-                    self._compare(*given)
-                self._tell_what_is_new()
-            except Exception as error:  # boundary: a trial must not end the device
-                if self._tally.fault("trial", error):
-                    logger.exception("trial failed")
-            finally:
-                with self._changed:
-                    self._given = None if given is not None else self._given
+                self._given = None if given is not None else self._given
+
+    def _note(self, error: Exception | None) -> None:
+        if error is not None and self._tally.fault("trial", error):
+            logger.error("trial failed", exc_info=error)
 
     def _compare(self, frame: Frame, prediction: Prediction) -> None:
         name = prediction.inspection

@@ -9,12 +9,12 @@
 
 import base64
 import logging
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from lineside.core import Clock, InvalidError, LinesideError, replace_durably
+from lineside.core import Clock, InvalidError, replace_durably
+from lineside.core.worker import Worker
 from lineside.edge.config import EdgeConfig
 from lineside.edge.hub_client import Access, HubQuestions, place_of
 from lineside.edge.identity.files import read_identity, waiting_key
@@ -89,31 +89,15 @@ def renewing(config: EdgeConfig, *, clock: Clock) -> Iterator[None]:
     if not is_ours(config):
         yield
         return
-    stop = threading.Event()
-    thread = threading.Thread(
-        target=_watch, args=(config,), kwargs={"clock": clock, "stop": stop}, name="renewal"
-    )
-    thread.start()
+
+    def renew_both() -> None:
+        renew_when_due(config, clock=clock)
+        if wants_site(config):
+            renew_page(config, clock=clock)
+
+    worker = Worker("renewal", renew_both, every_s=_LOOK_S)
+    worker.start()
     try:
         yield
     finally:
-        stop.set()
-        thread.join()
-
-
-def _watch(config: EdgeConfig, *, clock: Clock, stop: threading.Event) -> None:
-    failed = False
-    while True:
-        try:
-            renew_when_due(config, clock=clock)
-            if wants_site(config):
-                renew_page(config, clock=clock)
-            failed = False
-        except LinesideError as error:
-            if not failed:
-                logger.warning("certificate not renewed: %s", error)
-            failed = True
-        except Exception:  # boundary: the next hour may bring it
-            logger.exception("certificate not renewed")
-        if stop.wait(_LOOK_S):
-            return
+        worker.stop()

@@ -16,6 +16,7 @@ from lineside.core import (
     need,
     replace_durably,
 )
+from lineside.core.worker import Worker
 from lineside.edge.config import PageConfig
 from lineside.edge.page.door import Door, read_password_line, read_token_line
 from lineside.edge.page.facts import Device
@@ -108,16 +109,16 @@ class PageServer:
         if settings.ssl is not None:
             settings.ssl.sni_callback = _Fresh(config).look
         self._server = uvicorn.Server(settings)
-        self._thread = threading.Thread(
-            target=self._server.run, kwargs={"sockets": [self._listener]}, name="page"
+        self._worker = Worker(
+            "page", lambda: self._server.run(sockets=[self._listener]), every_s=None
         )
 
     def start(self) -> None:
         """Answer; returns once it does."""
-        self._thread.start()
+        self._worker.start()
         pause, waited_s = threading.Event(), 0.0
         while not self._server.started:
-            if not self._thread.is_alive() or waited_s > _START_S:
+            if not self._worker.is_alive or waited_s > _START_S:
                 raise UnavailableError("the page did not start", fix="Read the log above.")
             pause.wait(0.01)
             waited_s += 0.01
@@ -127,10 +128,10 @@ class PageServer:
         """End the streams, then the connections; join the thread."""
         self._watching.close()
         self._server.should_exit = True
-        if self._thread.is_alive():
-            self._thread.join(_GRACE_S)
+        if self._worker.is_alive:
+            self._worker.join(_GRACE_S)
             self._let_go()
-            self._thread.join()
+            self._worker.join()
         self._listener.close()
         self._address.unlink(missing_ok=True)
 
