@@ -36,7 +36,7 @@ from lineside.core import SystemClock
 from lineside.fleet import wire
 from lineside.fleet.wire import open_inference_pb2 as pb2
 from lineside.hub import HubConfig, RunningHub, running
-from lineside.hub.inference.model_server import Batching
+from lineside.hub.inference.model_server import BatchSettings
 from lineside.hub.models.model_service import Registration
 from lineside.models import BareEngine, Package, Predictor, read_wrapping, wrapped
 from lineside.training.common.backbone import lite0_full
@@ -200,7 +200,7 @@ def _rate(caller: Caller, hub: RunningHub, *, callers: int, most_rows: int) -> f
     """Calls a second by so many callers at once."""
     inference = hub.services.inference
     inference.close()
-    inference.batching = Batching(most_rows=most_rows)
+    inference.batching = BatchSettings(most_rows=most_rows)
     caller.by_grpc_crops()
 
     def work(_: int) -> None:

@@ -16,9 +16,9 @@ from lineside.hub.access.permissions import (
     Identity,
     Right,
     Role,
+    authorize,
     is_open,
-    may,
-    right_of,
+    required_right,
 )
 from lineside.testing import FakeClock
 from lineside.web.security import UnauthenticatedError
@@ -99,7 +99,7 @@ def test_every_route_has_a_line_that_says_who_may(hub: Services) -> None:
     unnamed = [
         (method, path)
         for method, path in everything(hub)
-        if not is_open(path) and right_of(method, filled(path)) is None
+        if not is_open(path) and required_right(method, filled(path)) is None
     ]
     assert unnamed == []
 
@@ -124,10 +124,10 @@ def test_a_role_reaches_what_its_rights_name_and_nothing_else(
     for method, path in everything(hub):
         if is_open(path):
             continue
-        right = right_of(method, filled(path))
+        right = required_right(method, filled(path))
         allowed = right in GRANTS[role]
         if method == "GET" and allowed:
-            may(Identity(name="x", kind="api", role=role), method=method, path=filled(path))
+            authorize(Identity(name="x", kind="api", role=role), method=method, path=filled(path))
             continue
         answer = nobody.request(method, filled(path), headers=headers, follow_redirects=False)
         assert (answer.status_code != 403) == allowed, (role, method, path)

@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from lineside.core import InvalidError, SystemClock, UnavailableError
-from lineside.hub.inference.model_server import Arrays, Batcher, Batching
+from lineside.hub.inference.model_server import Arrays, Batcher, BatchSettings
 
 
 class Network:
@@ -39,7 +39,7 @@ def network() -> Network:
 def batcher(network: Network) -> Iterator[Batcher]:
     made = Batcher(
         network.run, name="test", clock=SystemClock(),
-        settings=Batching(most_rows=4, delay_s=0.05, waiting=3),
+        settings=BatchSettings(most_rows=4, delay_s=0.05, waiting=3),
     )  # fmt: skip
     yield made
     network.free.set()
@@ -121,6 +121,6 @@ def test_a_refusal_reaches_its_caller_and_the_next_is_answered(batcher: Batcher)
 
 
 def test_after_the_end_calls_run_by_themselves(network: Network) -> None:
-    batcher = Batcher(network.run, name="x", clock=SystemClock(), settings=Batching())
+    batcher = Batcher(network.run, name="x", clock=SystemClock(), settings=BatchSettings())
     batcher.close()
     assert batcher.submit(rows(1))["double"].tolist() == [[2, 2]]

@@ -15,7 +15,7 @@ from fastapi.testclient import TestClient
 from lineside.core import Plant, UnavailableError, decode_json
 from lineside.hub import HubConfig, Registration, Role, Services, build_services, create_app
 from lineside.hub.learning.datasets import Teaching
-from lineside.hub.models.comparison import CompareSettings, Comparisons
+from lineside.hub.models.comparison import Comparisons, ComparisonSettings
 from lineside.hub.models.model_service import MODEL_TYPE
 from lineside.links import Bus
 from lineside.models import Comparison, Package, build_package
@@ -77,7 +77,7 @@ def plan(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def comparisons(hub: Services, plan: Path) -> Comparisons:
-    settings = CompareSettings(
+    settings = ComparisonSettings(
         folder=hub.config.folder / "comparing", records_url="r", blobs_url="b",
         command=(sys.executable, str(plan.with_name("child.py")), str(plan)),
     )  # fmt: skip

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from lineside.core import Json, decode_json, encode
 from lineside.edge.messages import offline
 from lineside.hub import Services
-from lineside.hub.devices.registry import AckState, Devices
+from lineside.hub.devices.registry import AckState, DeviceRegistry
 from lineside.links import Bus, Message
 from lineside.testing import FakeClock
 from tests.hub.conftest import PACKAGE
@@ -272,13 +272,13 @@ def test_a_device_that_reports_is_never_silent_to_the_hub_or_to_a_command_beside
             said(hub, every_s=10.0)
         if second % 2 == 0:
             hub.devices.flush()
-        beside = Devices(hub.records, plant=hub.plant, clock=clock)  # as a command reads it
+        beside = DeviceRegistry(hub.records, plant=hub.plant, clock=clock)  # as a command reads it
         assert (hub.devices.one("edge-1").state, beside.one("edge-1").state) == ("online",) * 2
         clock.advance(1)
     clock.advance(60)
     assert hub.devices.one("edge-1").state == "silent"
     clock.advance(90)
-    beside = Devices(hub.records, plant=hub.plant, clock=clock)
+    beside = DeviceRegistry(hub.records, plant=hub.plant, clock=clock)
     assert beside.one("edge-1").state == "silent"
 
 

@@ -28,7 +28,7 @@ from lineside.fleet.enrolment import (
 )
 from lineside.fleet.trust.device_keys import new_device_key, sign_as_device
 from lineside.hub import HubConfig, Services, build_services
-from lineside.hub.access.auth import TooManyError, issue_access_key
+from lineside.hub.access.auth import TooManyAttemptsError, issue_access_key
 from lineside.hub.devices.enrolment import DEVICE_TYPE
 from lineside.store import open_blobs, open_records
 from lineside.testing import FakeClock
@@ -138,7 +138,7 @@ def test_guessing_is_slowed_down_for_the_guesser_alone(site: Services, clock: Fa
     for place in range(10):
         with pytest.raises(RefusedError, match="no such code"):
             site.enrolment.look(f"{place:020x}", address="10.0.0.66")
-    with pytest.raises(TooManyError, match="too many wrong codes"):
+    with pytest.raises(TooManyAttemptsError, match="too many wrong codes"):
         site.enrolment.look("ff" * 10, address="10.0.0.66")
     # A right code works all the same.
     site.enrolment.look(secret, address="10.0.0.66")
@@ -249,7 +249,7 @@ def test_renewal_is_bounded(site: Services) -> None:
     asked = renewal(key, answer.certificate, next_key=new_device_key())
     for _ in range(10):
         site.enrolment.renew(asked, address=ADDRESS)
-    with pytest.raises(TooManyError, match="too often"):
+    with pytest.raises(TooManyAttemptsError, match="too often"):
         site.enrolment.renew(asked, address=ADDRESS)
 
 

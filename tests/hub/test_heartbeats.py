@@ -10,7 +10,7 @@ import pytest
 
 from lineside.core import Plant, SystemClock, encode, rfc3339
 from lineside.hub import Services
-from lineside.hub.devices.registry import DeviceLimits, Devices
+from lineside.hub.devices.registry import DeviceLimits, DeviceRegistry
 from lineside.hub.eventlog.topics import DeadLetterError
 from lineside.links import Message
 from lineside.store import Records, open_records
@@ -32,9 +32,9 @@ def records(clock: FakeClock) -> Iterator[Records]:
 
 
 @pytest.fixture
-def devices(records: Records, plant: Plant, clock: FakeClock) -> Devices:
+def devices(records: Records, plant: Plant, clock: FakeClock) -> DeviceRegistry:
     limits = DeviceLimits(most=5, silent_after_s=30)
-    return Devices(records, plant=plant, clock=clock, limits=limits)
+    return DeviceRegistry(records, plant=plant, clock=clock, limits=limits)
 
 
 def version_of(records: Records, device: str = "edge-1") -> int:
@@ -43,7 +43,7 @@ def version_of(records: Records, device: str = "edge-1") -> int:
 
 
 def test_a_heartbeat_that_says_nothing_new_writes_no_row(
-    devices: Devices, records: Records, clock: FakeClock
+    devices: DeviceRegistry, records: Records, clock: FakeClock
 ) -> None:
     devices.take_status("edge-1", status(clock, frames=0))
     devices.save_new()
@@ -63,30 +63,30 @@ def test_a_heartbeat_that_says_nothing_new_writes_no_row(
 
 
 def test_what_was_not_written_is_written_at_the_end(
-    devices: Devices, records: Records, plant: Plant, clock: FakeClock
+    devices: DeviceRegistry, records: Records, plant: Plant, clock: FakeClock
 ) -> None:
     devices.take_status("edge-1", status(clock))
     clock.advance(5)
     devices.take_status("edge-1", status(clock, spool_depth=7))
     devices.flush_all()
-    again = Devices(records, plant=plant, clock=clock)
+    again = DeviceRegistry(records, plant=plant, clock=clock)
     assert again.one("edge-1").spool_depth == 7
     assert again.one("edge-1").at == clock.now()
 
 
 def test_kill_loses_a_minute_of_last_heard_and_no_state(
-    devices: Devices, records: Records, plant: Plant, clock: FakeClock
+    devices: DeviceRegistry, records: Records, plant: Plant, clock: FakeClock
 ) -> None:
     devices.take_status("edge-1", status(clock))
     clock.advance(20)
     devices.take_status("edge-1", status(clock).replace(b"online", b"offline"))
     devices.flush()
-    again = Devices(records, plant=plant, clock=clock)
+    again = DeviceRegistry(records, plant=plant, clock=clock)
     assert again.one("edge-1").state == "offline"
 
 
 def test_a_device_that_says_no_goodbye_falls_silent(
-    devices: Devices, clock: FakeClock, caplog: pytest.LogCaptureFixture
+    devices: DeviceRegistry, clock: FakeClock, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "lineside.hub.devices.registry")
     devices.take_status("edge-1", status(clock))
@@ -103,7 +103,9 @@ def test_a_device_that_says_no_goodbye_falls_silent(
     assert said == ["device silent", "device heard again"]
 
 
-def test_the_clock_is_measured_by_fresh_messages_only(devices: Devices, clock: FakeClock) -> None:
+def test_the_clock_is_measured_by_fresh_messages_only(
+    devices: DeviceRegistry, clock: FakeClock
+) -> None:
     devices.take_status("edge-1", status(clock, ahead_s=-3600), retained=True)
     assert devices.one("edge-1").clock_offset_s is None
     devices.take_status("edge-1", status(clock, ahead_s=2.5))
@@ -113,7 +115,7 @@ def test_the_clock_is_measured_by_fresh_messages_only(devices: Devices, clock: F
     assert devices.one("edge-1").clock_offset_s == pytest.approx(2.5)
 
 
-def test_what_the_broker_kept_is_no_sign_of_life(devices: Devices, clock: FakeClock) -> None:
+def test_what_the_broker_kept_is_no_sign_of_life(devices: DeviceRegistry, clock: FakeClock) -> None:
     devices.take_status("edge-1", status(clock, ahead_s=-600), retained=True)
     assert devices.one("edge-1").state == "silent"
     clock.advance(5)
@@ -121,7 +123,9 @@ def test_what_the_broker_kept_is_no_sign_of_life(devices: Devices, clock: FakeCl
     assert devices.one("edge-1").state == "online"
 
 
-def test_a_device_too_many_is_refused_with_its_name(devices: Devices, clock: FakeClock) -> None:
+def test_a_device_too_many_is_refused_with_its_name(
+    devices: DeviceRegistry, clock: FakeClock
+) -> None:
     for number in range(5):
         devices.take_status(f"edge-{number}", status(clock, f"edge-{number}"))
     with pytest.raises(DeadLetterError, match="too many devices"):
@@ -130,7 +134,7 @@ def test_a_device_too_many_is_refused_with_its_name(devices: Devices, clock: Fak
 
 
 def test_a_time_that_is_none_costs_the_measurement_alone(
-    devices: Devices, clock: FakeClock
+    devices: DeviceRegistry, clock: FakeClock
 ) -> None:
     devices.take_status("edge-1", status(clock).replace(b'"at":"20', b'"at":"x20'))
     assert devices.one("edge-1").clock_offset_s is None
@@ -149,7 +153,7 @@ def test_a_thousand_heartbeats_a_second_are_held(tmp_path: Path, plant: Plant) -
     clock = SystemClock()
     names = [f"edge-{number:04}" for number in range(1000)]
     with open_records(f"sqlite:///{tmp_path / 'records.db'}", clock=clock) as records:
-        devices = Devices(records, plant=plant, clock=clock)
+        devices = DeviceRegistry(records, plant=plant, clock=clock)
         with records.transaction():
             for name in names:
                 devices.enrol(name)

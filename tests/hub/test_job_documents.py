@@ -24,7 +24,7 @@ from lineside.fleet import NewJob, SiteAuthority, Target
 from lineside.hub import Role, Services, create_app, issue_access_key
 from lineside.hub.access.auth import revoke_access_key
 from lineside.hub.rollouts import bucket as module
-from lineside.hub.rollouts.bucket import Address, address_of
+from lineside.hub.rollouts.bucket import ObjectAddress, parse_address
 from lineside.testing import FakeClock
 
 T = "$aws/things/edge-1/jobs"
@@ -427,10 +427,10 @@ def operator(hub: Services, url: str) -> Any:  # noqa: ANN401  boto3 has no type
 
 
 def test_addresses_are_read_as_they_are_written() -> None:
-    def read(text: str, *, base: str = "https://hub:8443/under") -> Address | None:
-        return address_of(text, base_url=base, names=("other",))
+    def read(text: str, *, base: str = "https://hub:8443/under") -> ObjectAddress | None:
+        return parse_address(text, base_url=base, names=("other",))
 
-    own = Address(bucket="b", key="k/l")
+    own = ObjectAddress(bucket="b", key="k/l")
     for text in (
         "https://hub:8443/under/s3/b/k/l", "http://other:8443/under/s3/b/k%2Fl", "s3://b/k/l"
     ):  # fmt: skip
@@ -443,6 +443,6 @@ def test_addresses_are_read_as_they_are_written() -> None:
         "https://evils3.amazonaws.com/b/k",
     ):  # fmt: skip
         assert read(text) is None, text
-    assert read("https://a.b.s3.dualstack.eu-west-1.amazonaws.com/k") == Address(
+    assert read("https://a.b.s3.dualstack.eu-west-1.amazonaws.com/k") == ObjectAddress(
         bucket="a.b", key="k", aws=True
     )

@@ -11,7 +11,7 @@ from fastapi.testclient import TestClient
 from lineside.core import InvalidError, RefusedError, encode
 from lineside.fleet import Release
 from lineside.hub import HubConfig, Role, Services, create_app
-from lineside.hub.models.model_service import Models
+from lineside.hub.models.model_service import ModelService
 from lineside.models import ModelVersion, Package, build_package
 from lineside.store import Logged
 from lineside.testing import FakeClock
@@ -101,8 +101,8 @@ def test_the_maker_is_refused_whatever_the_role(
     assert len(hub.events.page(kind="lineside.model.v1")) == 1
 
 
-def models_of(hub: Services, config: HubConfig) -> Models:
-    return Models(
+def models_of(hub: Services, config: HubConfig) -> ModelService:
+    return ModelService(
         hub.records, hub.blobs, journal=hub.ledger, site="hall", config=config, clock=hub.clock
     )
 

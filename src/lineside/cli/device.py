@@ -11,7 +11,7 @@ from lineside.cli.output import JsonFlag, ask, say, show, table
 from lineside.core import InvalidError, SystemClock, rfc3339
 
 if TYPE_CHECKING:
-    from lineside.hub import DeviceLine, FullDevice
+    from lineside.hub import DeviceDetails, DeviceSummary
 
 _HERE = "command line"
 _MOST = 1000
@@ -109,7 +109,7 @@ _HEAD = ("name", "state", "heard", "version", "packages", "waiting", "certificat
 _TOLD = ("packages", "waiting")
 
 
-def _row(line: "DeviceLine") -> tuple[str, ...]:
+def _row(line: "DeviceSummary") -> tuple[str, ...]:
     ends = line.certificate_ends_at
     return (
         line.id, line.state, rfc3339(line.at)[:19] if line.at else "never", line.version,
@@ -127,7 +127,7 @@ def show_device(device: Device, config: ConfigOption = None, as_json: JsonFlag =
     show(found, as_json=as_json, text=_text)
 
 
-def _text(found: "FullDevice") -> str:
+def _text(found: "DeviceDetails") -> str:
     rows: list[tuple[str, ...]] = list(zip(_HEAD, _row(found.line), strict=True))
     if found.line.state == "offline":
         rows = [(key, f"{told} (as last reported)" if key in _TOLD else told) for key, told in rows]

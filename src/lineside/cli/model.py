@@ -21,7 +21,7 @@ from lineside.core import (
 )
 
 if TYPE_CHECKING:
-    from lineside.hub import Models
+    from lineside.hub import ModelService
     from lineside.models import ModelVersion, ModelVersions, Registry
 
 
@@ -140,7 +140,7 @@ def _write_report(group: str, number: int, *, report: Path, config: Path | None)
 
 
 @contextmanager
-def models(config: Path | None) -> "Iterator[Models]":
+def models(config: Path | None) -> "Iterator[ModelService]":
     """Groups and versions with their events, opened for one command."""
     from lineside.hub import open_models
 
@@ -194,14 +194,14 @@ def compare_version(
     clock, hub = SystemClock(), settings(config)
     with models(config) as opened:
         found = opened.one(*_named(version))
-        beside = opened.beside(found)
+        beside = opened.baseline(found)
         other = None if beside is None else Package.read(opened.content(beside.digest))
         package = Package.read(opened.content(found.digest))
         with unseen_of(
             package, clock=clock, records_url=hub.records_url, blobs_url=hub.blobs_url
         ) as pictures:
             told = compare(package, other, pictures=pictures, clock=clock, machine=this_machine())
-        opened.keep_comparison(found, told)
+        opened.store_comparison(found, told)
     show(told, as_json=as_json, text=lambda _: "\n".join(words(told)))
 
 

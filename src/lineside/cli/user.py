@@ -13,7 +13,7 @@ from lineside.cli.output import JsonFlag, ask, read_password, say, show, table
 from lineside.core import SystemClock, load_plant, rfc3339
 
 if TYPE_CHECKING:
-    from lineside.hub import Accounts, TokenFacts, User
+    from lineside.hub import Accounts, TokenInfo, User
 
 RoleName = Literal["viewer", "operator", "engineer", "approver", "admin"]
 Name = Annotated[str, typer.Argument(help="Of the user.")]
@@ -162,7 +162,7 @@ def list_tokens(config: ConfigOption = None, as_json: JsonFlag = False) -> None:
 _HEAD = ("name", "kind", "role", "issued", "until")
 
 
-def _row(token: "TokenFacts") -> tuple[str, ...]:
+def _row(token: "TokenInfo") -> tuple[str, ...]:
     until = rfc3339(token.ends_at)[:10] if token.ends_at else "revoked"
     return token.name, token.kind, str(token.role or ""), rfc3339(token.issued_at)[:10], until
 

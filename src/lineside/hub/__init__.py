@@ -7,22 +7,22 @@ Not here: rules. A handler decodes, calls one room, encodes; what an order may d
 """
 
 from lineside.hub.access.accounts import Accounts, NewToken, open_accounts
-from lineside.hub.access.auth import AccessKey, TokenFacts, issue_access_key, revoke_access_key
+from lineside.hub.access.auth import AccessKey, TokenInfo, issue_access_key, revoke_access_key
 from lineside.hub.access.permissions import Right, Role, roles_with
 from lineside.hub.access.tls import ServerFiles, issue_for
 from lineside.hub.access.users import User
 from lineside.hub.broker import mosquitto_files
 from lineside.hub.config import HubConfig, Retention
 from lineside.hub.devices.inventory import (
-    DeviceLine,
+    DeviceDetails,
     DeviceQuery,
-    FullDevice,
+    DeviceSummary,
     open_inventory,
 )
 from lineside.hub.eventlog.ledger import RecordsJournal
 from lineside.hub.eventlog.trace import trace
 from lineside.hub.models.evidence import version_page
-from lineside.hub.models.model_service import Models, Registration, open_models
+from lineside.hub.models.model_service import ModelService, Registration, open_models
 from lineside.hub.replay.answers import Kept
 from lineside.hub.replay.records import AS_RECORDED, ReplayOrder, ReplayResult
 from lineside.hub.replay.repository import ReplayBook, lines_of
@@ -39,12 +39,12 @@ __all__ = [
     "AS_RECORDED",
     "AccessKey",
     "Accounts",
-    "DeviceLine",
+    "DeviceDetails",
     "DeviceQuery",
-    "FullDevice",
+    "DeviceSummary",
     "HubConfig",
     "Kept",
-    "Models",
+    "ModelService",
     "NewSite",
     "NewToken",
     "RecordsJournal",
@@ -59,7 +59,7 @@ __all__ = [
     "ServerFiles",
     "Services",
     "SiteOptions",
-    "TokenFacts",
+    "TokenInfo",
     "User",
     "Wished",
     "attempt",

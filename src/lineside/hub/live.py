@@ -41,7 +41,7 @@ from lineside.core import (
     encode,
     to_plain,
 )
-from lineside.hub.devices.registry import Devices
+from lineside.hub.devices.registry import DeviceRegistry
 from lineside.hub.eventlog.ledger import Ledger
 from lineside.hub.learning.jobs import Runs
 from lineside.hub.rules.service import Rules
@@ -335,7 +335,13 @@ class LiveFeed:
     """All open sockets and streams, and what each of them was sent."""
 
     def __init__(
-        self, *, cameras: LiveCameras, ledger: Ledger, devices: Devices, runs: Runs, rules: Rules
+        self,
+        *,
+        cameras: LiveCameras,
+        ledger: Ledger,
+        devices: DeviceRegistry,
+        runs: Runs,
+        rules: Rules,
     ) -> None:
         self._cameras = cameras
         self._rules = rules

@@ -21,7 +21,7 @@ from typing import IO
 from lineside.compat.aws.signed_links import is_signed_link
 from lineside.core import LinesideError, RefusedError, UnavailableError
 from lineside.hub.access.auth import Auth
-from lineside.hub.access.permissions import COOKIE, Identity, is_open, may, may_be_signed
+from lineside.hub.access.permissions import COOKIE, Identity, authorize, is_open, may_be_signed
 from lineside.hub.problems import refusal
 from lineside.web.security import (
     LOOPBACK,
@@ -214,7 +214,7 @@ class Authentication:
         scope["state"]["session"] = session if identity and not bearer else ""
         scope["state"]["token"] = bearer if identity else ""
         if identity is not None and not is_open(path):
-            may(identity, method=scope.get("method", "GET"), path=path)
+            authorize(identity, method=scope.get("method", "GET"), path=path)
 
     async def _identify(self, bearer: str, session: str) -> Identity:
         if bearer:

@@ -40,7 +40,7 @@ from lineside.hub.config import HubConfig
 from lineside.hub.counting.counter import Counter
 from lineside.hub.devices.enrolment import Enrolment
 from lineside.hub.devices.inventory import DeviceInventory
-from lineside.hub.devices.registry import DeviceLimits, Devices
+from lineside.hub.devices.registry import DeviceLimits, DeviceRegistry
 from lineside.hub.eventlog.dead_letters import DeadLetters, FailurePolicy
 from lineside.hub.eventlog.followers import Followers, FollowerState
 from lineside.hub.eventlog.leases import HubLeases
@@ -50,7 +50,7 @@ from lineside.hub.eventlog.topics import Router
 from lineside.hub.eventlog.trace import Tracer
 from lineside.hub.inference.endpoints import InferenceQueue
 from lineside.hub.inference.functions import Functions
-from lineside.hub.inference.model_server import Inference
+from lineside.hub.inference.model_server import ModelServer
 from lineside.hub.ingest.frames import Frames
 from lineside.hub.ingest.predictions import DeviceIngest
 from lineside.hub.ingest.service import FrameDecoder, PlantIngest
@@ -59,9 +59,9 @@ from lineside.hub.learning.datasets import Datasets, Versions
 from lineside.hub.learning.job_service import JobDesk
 from lineside.hub.learning.jobs import Retraining, Runs, RunSettings
 from lineside.hub.live import LiveCameras, LiveFeed
-from lineside.hub.models.comparison import CompareSettings, Comparisons
+from lineside.hub.models.comparison import Comparisons, ComparisonSettings
 from lineside.hub.models.desired import DesiredStates
-from lineside.hub.models.model_service import Models
+from lineside.hub.models.model_service import ModelService
 from lineside.hub.models.packages import Packages
 from lineside.hub.models.releases import Releases
 from lineside.hub.orders import Orders
@@ -69,7 +69,7 @@ from lineside.hub.replay.repository import ReplayBook
 from lineside.hub.replay.service import Replays, ReplaySettings
 from lineside.hub.rollouts.bucket import Bucket
 from lineside.hub.rollouts.jobs import RolloutJobs
-from lineside.hub.rollouts.rollout_service import Rollouts
+from lineside.hub.rollouts.rollout_service import RolloutService
 from lineside.hub.rules.service import Rules
 from lineside.hub.views import Events
 from lineside.links import Bus
@@ -95,13 +95,13 @@ class Services:
     plant_ingest: PlantIngest
     device_ingest: DeviceIngest
     dead_letters: DeadLetters
-    devices: Devices
+    devices: DeviceRegistry
     cameras: LiveCameras
     packages: Packages
     desired: DesiredStates
-    models: Models
+    models: ModelService
     comparisons: Comparisons
-    inference: Inference
+    inference: ModelServer
     queue: InferenceQueue
     releases: Releases
     bucket: Bucket
@@ -118,7 +118,7 @@ class Services:
     things: ThingDirectory
     enrolment: Enrolment
     job_desk: JobDesk
-    rollouts: Rollouts
+    rollouts: RolloutService
     rules: Rules
     replays: Replays
     leases: HubLeases
@@ -177,13 +177,15 @@ def build_services(
     leases = HubLeases(records, hub=hub, clock=clock, alone=not records.shared)
     stats, router = Stats(), Router(plant)
     ledger = Ledger(records, plant=plant, clock=clock)
-    devices = Devices(
+    devices = DeviceRegistry(
         records, plant=plant, clock=clock,
         limits=DeviceLimits(most=config.most_devices, silent_after_s=config.device_silent_s),
     )  # fmt: skip
     registry = Registry(records, blobs, clock=clock)
     library = Library(records, blobs, clock=clock)
-    models = Models(records, blobs, journal=ledger, site=plant.site, config=config, clock=clock)
+    models = ModelService(
+        records, blobs, journal=ledger, site=plant.site, config=config, clock=clock
+    )
     releases = Releases(
         records, blobs, folder=config.trust_folder, clock=clock, downloads=config.downloads
     )  # fmt: skip
@@ -194,7 +196,7 @@ def build_services(
     )
     packages = Packages(
         registry, ledger=ledger, devices=devices, plant=plant, clock=clock,
-        may_use=models.may_use, releases=releases, desired=desired,
+        may_use=models.check_use, releases=releases, desired=desired,
     )  # fmt: skip
     frames = Frames(records, blobs, plant=plant, packages=packages)
     cameras = LiveCameras(records, plant=plant, clock=clock)
@@ -230,7 +232,7 @@ def build_services(
     )  # fmt: skip
     desk = JobDesk(JobService(records, clock=clock, directory=things, links=bucket))
     desk.service.on_success = desired.job_succeeded
-    rollouts = Rollouts(
+    rollouts = RolloutService(
         records, ledger=ledger, things=things, devices=devices, desired=desired,
         packages=packages, models=models, releases=releases, plant=plant,
         zone=ZoneInfo(config.time_zone), clock=clock,
@@ -248,7 +250,7 @@ def build_services(
         dead_letters=dead, devices=devices, cameras=cameras,
         packages=packages, desired=desired, models=models,
         comparisons=Comparisons(models, settings=_compare_settings(config), clock=clock),
-        inference=Inference(models, packages=packages, plant=plant, clock=clock),
+        inference=ModelServer(models, packages=packages, plant=plant, clock=clock),
         queue=InferenceQueue(most=config.endpoint_calls),
         releases=releases, bucket=bucket, frames=frames, runs=runs,
         events=Events(records.log),
@@ -283,8 +285,8 @@ def build_services(
     )  # fmt: skip
 
 
-def _compare_settings(config: HubConfig) -> CompareSettings:
-    return CompareSettings(
+def _compare_settings(config: HubConfig) -> ComparisonSettings:
+    return ComparisonSettings(
         folder=config.folder / "comparing", records_url=config.records_url,
         blobs_url=config.blobs_url,
     )  # fmt: skip

@@ -152,7 +152,7 @@ class PackageView:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Tried:
+class TrialPrediction:
     """A package's answer to a picture that nobody stores. ``heat``: label → PNG as data URL."""
 
     prediction: Prediction

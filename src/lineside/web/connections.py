@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 _LEAST_BYTES = 16_384
 _SHARE_OF_DESCRIPTORS = 4
 _LEAST_CONNECTIONS = 8
-_SAID_AGAIN_S = 60.0
+_LOGGED_AGAIN_S = 60.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,7 +63,7 @@ class ConnectionFigures:
 
     refused: int = 0
     too_slow: int = 0
-    said_s: float = field(default=-_SAID_AGAIN_S)
+    logged_s: float = field(default=-_LOGGED_AGAIN_S)
 
     def note(self, reason: str, *, client: str) -> None:
         """Count one closed connection."""
@@ -71,8 +71,8 @@ class ConnectionFigures:
             self.refused += 1
         else:
             self.too_slow += 1
-        if monotonic() - self.said_s >= _SAID_AGAIN_S:
-            self.said_s = monotonic()
+        if monotonic() - self.logged_s >= _LOGGED_AGAIN_S:
+            self.logged_s = monotonic()
             logger.warning(
                 "connections closed last=%s client=%s refused=%d too_slow=%d",
                 reason, client, self.refused, self.too_slow,

@@ -9,7 +9,7 @@ from botocore.config import Config
 
 from lineside.core import NotFoundError, UnavailableError
 from lineside.hub.config import FunctionConfig
-from lineside.hub.inference.functions import Shelf
+from lineside.hub.inference.functions import PictureStore
 from lineside.testing import FakeClock
 from tests.hub.counting.squares import bin_jpeg
 from tests.store.conftest import BucketServer, bucket_server
@@ -38,12 +38,12 @@ def bucket(bucket_server: BucketServer, function: FunctionConfig, store: Path) -
 
 
 def test_a_bucket_is_read_by_name_and_nothing_else_of_it(bucket: FunctionConfig) -> None:
-    shelf = Shelf(bucket, clock=FakeClock())
+    shelf = PictureStore(bucket, clock=FakeClock())
     assert shelf.names()[:2] == ("00001.jpg", "00002.jpg")
     assert shelf.offered("4") == "00004.jpg"
     assert shelf.read("00004.jpg") == bin_jpeg(3)
-    assert shelf.recorded("00004.jpg").quantity == 3
-    assert shelf.recorded("00007.jpg").quantity is None
+    assert shelf.inventory_record("00004.jpg").quantity == 3
+    assert shelf.inventory_record("00007.jpg").quantity is None
     with pytest.raises(NotFoundError, match=r"there is no picture '00999\.jpg'"):
         shelf.read("00999.jpg")
 
@@ -52,7 +52,7 @@ def test_a_bucket_that_does_not_answer_is_away(
     bucket_server: BucketServer, function: FunctionConfig
 ) -> None:
     url = bucket_server.url("bins", "abid").replace(bucket_server.endpoint, "http://127.0.0.1:9")
-    shelf = Shelf(replace(function, store=url), clock=FakeClock())
+    shelf = PictureStore(replace(function, store=url), clock=FakeClock())
     with pytest.raises(UnavailableError):
         shelf.read("00004.jpg")
 
@@ -60,6 +60,6 @@ def test_a_bucket_that_does_not_answer_is_away(
 def test_a_bucket_that_is_not_there_is_named(
     bucket_server: BucketServer, function: FunctionConfig
 ) -> None:
-    shelf = Shelf(replace(function, store=bucket_server.url("gone", "x")), clock=FakeClock())
+    shelf = PictureStore(replace(function, store=bucket_server.url("gone", "x")), clock=FakeClock())
     with pytest.raises(NotFoundError):
         shelf.names()

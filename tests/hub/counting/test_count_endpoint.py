@@ -14,7 +14,7 @@ import pytest
 
 from lineside.core import Inspection, Plant, parse_plant
 from lineside.hub import Services
-from lineside.hub.inference.endpoints import answered, values_of
+from lineside.hub.inference.endpoints import endpoint_values, predict_endpoint
 from tests.hub.counting.squares import MOST, PLANT, bin_jpeg, bin_picture
 
 ENDPOINT = "bin-counter"
@@ -119,11 +119,11 @@ def test_logits_are_given_where_the_endpoint_asks_for_them_only(
 ) -> None:
     """Their largest and their softmax are those of the probabilities."""
     assert used
-    found = answered(hub.packages, plant, endpoint=ENDPOINT, picture=bin_jpeg(4))
-    (row,) = values_of(plant, found)
+    found = predict_endpoint(hub.packages, plant, endpoint=ENDPOINT, picture=bin_jpeg(4))
+    (row,) = endpoint_values(plant, found)
     asked = logits(plant)
-    found = answered(hub.packages, asked, endpoint=ENDPOINT, picture=bin_jpeg(4))
-    (told,) = values_of(asked, found)
+    found = predict_endpoint(hub.packages, asked, endpoint=ENDPOINT, picture=bin_jpeg(4))
+    (told,) = endpoint_values(asked, found)
     assert isinstance(row, list)
     assert isinstance(told, list)
     assert max(told) <= 0

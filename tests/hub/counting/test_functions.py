@@ -15,7 +15,7 @@ from fastapi.testclient import TestClient
 from lineside.core import InvalidError, NotFoundError, Plant, RefusedError
 from lineside.hub import HubConfig, Services
 from lineside.hub.config import FunctionConfig
-from lineside.hub.inference.functions import Functions, Shelf, picture_name
+from lineside.hub.inference.functions import Functions, PictureStore, picture_name
 from lineside.testing import FakeClock
 from tests.hub.counting.conftest import FUNCTION
 from tests.hub.counting.squares import MOST, bin_jpeg
@@ -200,15 +200,15 @@ def test_numbers_name_files_of_five_digits(asked: str, name: str) -> None:
 def test_an_unpadded_file_is_found_too(function: FunctionConfig, store: Path) -> None:
     (store / "bin-images" / "523.jpg").write_bytes(b"picture")
     (store / "metadata" / "523.json").write_text('{"EXPECTED_QUANTITY": 17}')
-    shelf = Shelf(function, clock=FakeClock())
+    shelf = PictureStore(function, clock=FakeClock())
     assert shelf.read("00523.jpg") == b"picture"
-    assert shelf.recorded("00523.jpg").quantity == 17
+    assert shelf.inventory_record("00523.jpg").quantity == 17
     assert shelf.offered("523") == shelf.offered("523.jpg") == "523.jpg"
 
 
 def test_the_list_is_read_again_after_half_a_minute(function: FunctionConfig, store: Path) -> None:
     clock = FakeClock()
-    shelf = Shelf(function, clock=clock)
+    shelf = PictureStore(function, clock=clock)
     assert len(shelf.names()) == 9
     (store / "bin-images" / "00010.jpg").write_bytes(b"new")
     (store / "bin-images" / "note.txt").write_bytes(b"no picture")
@@ -220,7 +220,7 @@ def test_the_list_is_read_again_after_half_a_minute(function: FunctionConfig, st
 @pytest.mark.parametrize("text", ["3\n5\n", "id,count\n3,2\n5,4\n", "00003.jpg\n00005.jpg\n"])
 def test_a_list_says_what_is_on_offer(function: FunctionConfig, tmp_path: Path, text: str) -> None:
     (tmp_path / "ids").write_text(text)
-    shelf = Shelf(replace(function, ids=str(tmp_path / "ids")), clock=FakeClock())
+    shelf = PictureStore(replace(function, ids=str(tmp_path / "ids")), clock=FakeClock())
     assert shelf.names() == ("00003.jpg", "00005.jpg")
     assert shelf.offered("3") == "00003.jpg"
     with pytest.raises(RefusedError, match="not among the pictures on offer"):
@@ -242,7 +242,7 @@ def test_a_record_that_says_nothing_usable_is_no_quantity(
     function: FunctionConfig, store: Path, *, record: bytes, reason: str
 ) -> None:
     (store / "metadata" / "00001.json").write_bytes(record)
-    found = Shelf(function, clock=FakeClock()).recorded("00001.jpg")
+    found = PictureStore(function, clock=FakeClock()).inventory_record("00001.jpg")
     assert found.quantity is None
     assert reason in found.reason
 
@@ -250,16 +250,16 @@ def test_a_record_that_says_nothing_usable_is_no_quantity(
 def test_a_link_does_not_lead_out_of_the_store(function: FunctionConfig, store: Path) -> None:
     (store / "bin-images" / "00077.jpg").symlink_to("/etc/hostname")
     with pytest.raises((RefusedError, InvalidError, NotFoundError)):
-        Shelf(function, clock=FakeClock()).read("00077.jpg")
+        PictureStore(function, clock=FakeClock()).read("00077.jpg")
 
 
 def test_a_store_that_is_away_says_so(function: FunctionConfig, tmp_path: Path) -> None:
     gone = replace(function, store=(tmp_path / "gone").as_uri())
     with pytest.raises(NotFoundError):
-        Shelf(gone, clock=FakeClock()).names()
+        PictureStore(gone, clock=FakeClock()).names()
     missing = replace(function, ids=str(tmp_path / "gone.txt"))
     with pytest.raises(NotFoundError, match="list of pictures"):
-        Shelf(missing, clock=FakeClock()).names()
+        PictureStore(missing, clock=FakeClock()).names()
 
 
 def test_settings_that_cannot_work_are_refused_at_the_start(

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from lineside.core import LinesideError
 from lineside.hub.config import FunctionConfig
-from lineside.hub.inference.functions import FunctionRequest, Functions, Shelf, replied
+from lineside.hub.inference.functions import FunctionRequest, Functions, PictureStore, reply_to
 from lineside.testing import FakeClock
 from tests.hub.counting.squares import write_store
 
@@ -21,7 +21,7 @@ NAMES = st.one_of(st.text(max_size=40), st.lists(st.sampled_from(PARTS)).map("/"
 
 
 @pytest.fixture(scope="module")
-def shelf(tmp_path_factory: pytest.TempPathFactory) -> Shelf:
+def shelf(tmp_path_factory: pytest.TempPathFactory) -> PictureStore:
     folder = tmp_path_factory.mktemp("names")
     (folder / "secret.txt").write_text("secret")
     store = write_store(folder / "store")
@@ -29,7 +29,7 @@ def shelf(tmp_path_factory: pytest.TempPathFactory) -> Shelf:
     function = FunctionConfig(
         name="f", endpoint="e", store=store.as_uri(), prefix="bin-images/", records="metadata/"
     )
-    return Shelf(function, clock=FakeClock())
+    return PictureStore(function, clock=FakeClock())
 
 
 def outcome(call: Callable[[str], T], name: str) -> tuple[int, T | None]:
@@ -47,7 +47,7 @@ def outcome(call: Callable[[str], T], name: str) -> tuple[int, T | None]:
 @example("00004.jpg\0")
 @example("00004.jpg/../../secret.txt")
 @example("a" * 300)
-def test_nothing_outside_the_prefix_is_ever_read(shelf: Shelf, name: str) -> None:
+def test_nothing_outside_the_prefix_is_ever_read(shelf: PictureStore, name: str) -> None:
     status, read = outcome(shelf.read, name)
     assert status in {200, 400, 403, 404}
     if status == 200:
@@ -56,7 +56,7 @@ def test_nothing_outside_the_prefix_is_ever_read(shelf: Shelf, name: str) -> Non
 
 
 @given(NAMES)
-def test_what_is_offered_is_on_the_list(shelf: Shelf, name: str) -> None:
+def test_what_is_offered_is_on_the_list(shelf: PictureStore, name: str) -> None:
     status, offered = outcome(shelf.offered, name)
     assert status == 403 or offered in shelf.names()
 
@@ -80,7 +80,7 @@ class NoFunctions(Functions):
 
 @given(json_like)
 def test_any_document_is_answered_with_a_status_and_a_sentence(document: object) -> None:
-    reply = replied(NoFunctions(), "f", document=document)
+    reply = reply_to(NoFunctions(), "f", document=document)
     assert reply.failed
     assert reply.document["statusCode"] == 400
     assert reply.document["body"]["error"]

@@ -12,7 +12,14 @@ from fastapi.testclient import TestClient
 from lineside.core import encode
 from lineside.fleet import EnrolledDevice, NewInvitation, RolloutPlan, SiteAuthority
 from lineside.hub import Registration, ReplayOrder, Role, Services, create_app
-from lineside.hub.access.permissions import GRANTS, RULES, Identity, Right, allows, right_of
+from lineside.hub.access.permissions import (
+    GRANTS,
+    RULES,
+    Identity,
+    Right,
+    is_allowed,
+    required_right,
+)
 from lineside.hub.learning.datasets import Teaching
 from lineside.hub.rollouts.rollout_service import NewRollout
 from lineside.hub.views import RunView
@@ -146,7 +153,7 @@ def test_every_page_offers_each_role_what_the_api_takes_from_it(
         everything |= {plain(each) for each in whole}
         for role, page in pages.items():
             who = Identity(name="x", kind="api", role=role)
-            may = {one for one in whole if allows(who, method="POST", path=plain(one))}
+            may = {one for one in whole if is_allowed(who, method="POST", path=plain(one))}
             assert offered(page.text) == may, (path, role)
     for form in FORMS:
         wanted = re.compile(re.sub(r"\{\w+\}", "[^/]+", form))
@@ -161,7 +168,7 @@ def test_who_may_not_is_refused_at_the_address_and_told_on_the_page(
     for role in Role:
         client = people(role)
         for address in sorted(addresses):
-            right = right_of("POST", address) or Right.ADMINISTER
+            right = required_right("POST", address) or Right.ADMINISTER
             if right not in GRANTS[role]:
                 assert client.post(address, content=b"no JSON").status_code == 403, (role, address)
     told = people(Role.VIEWER).get("/try").text
@@ -188,5 +195,5 @@ def test_a_form_for_every_right_of_people_stands_on_some_page(
 ) -> None:
     admin = people(Role.ADMIN)
     addresses = {plain(one) for path in furnished for one in offered(admin.get(path).text)}
-    rights = {right_of("POST", address) for address in addresses}
+    rights = {required_right("POST", address) for address in addresses}
     assert rights == {Right.OPERATE, Right.BUILD, Right.RELEASE, Right.ADMINISTER}

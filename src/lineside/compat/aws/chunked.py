@@ -76,10 +76,10 @@ def _lines(trailer: bytes) -> dict[str, str]:
     }
 
 
-def _check(data: bytes, told: Mapping[str, str]) -> None:
+def _check(data: bytes, announced: Mapping[str, str]) -> None:
     for name, sum_of in _CHECKSUMS.items():
         expected = base64.b64encode(sum_of(data)).decode()
-        if not hmac.compare_digest(told.get(name, expected).encode(), expected.encode()):
+        if not hmac.compare_digest(announced.get(name, expected).encode(), expected.encode()):
             raise _wrong(f"{name} belongs to other bytes")
 
 

@@ -120,9 +120,9 @@ def signature_of(
 
 def _body_name(request: SignedRequest, credential: Credential) -> str:
     """The body's hash, or the words that the signer put in its place."""
-    said = request.headers.get(_BODY, "")
-    if credential.service == _S3 and _BODY in credential.signed and said in UNSIGNED:
-        return said
+    named = request.headers.get(_BODY, "")
+    if credential.service == _S3 and _BODY in credential.signed and named in UNSIGNED:
+        return named
     return hashlib.sha256(request.body).hexdigest()
 
 
@@ -180,14 +180,14 @@ def _canonical(request: SignedRequest, credential: Credential, *, body: str) -> 
 
 def _normal_path(path: str) -> str:
     """Dot segments and doubled slashes taken out, as RFC 3986 6.2.2.3 and the signing rules say."""
-    kept: list[str] = []
+    parts: list[str] = []
     for part in path.split("/"):
         if part == "..":
-            kept = kept[:-1]
+            parts = parts[:-1]
         elif part not in ("", "."):
-            kept.append(part)
-    ending = "/" if path.endswith("/") and kept else ""
-    return "/" + "/".join(kept) + ending
+            parts.append(part)
+    ending = "/" if path.endswith("/") and parts else ""
+    return "/" + "/".join(parts) + ending
 
 
 def _query(query: str) -> str:

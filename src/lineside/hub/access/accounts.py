@@ -21,7 +21,7 @@ from lineside.core import (
     new_id,
     to_plain,
 )
-from lineside.hub.access.auth import Auth, TokenFacts
+from lineside.hub.access.auth import Auth, TokenInfo
 from lineside.hub.access.permissions import Role
 from lineside.hub.access.users import (
     USER_KIND,
@@ -128,9 +128,9 @@ class Accounts:
     def remove(self, name: str, *, by: str) -> User:
         """Take a user away; every session of the user ends. What they did stays in the log."""
         user, _ = self._there(name)
-        told: dict[str, Json] = {"action": "removed", "role": str(user.role), "by": by}
+        data: dict[str, Json] = {"action": "removed", "role": str(user.role), "by": by}
         event = person_event(
-            USER_TYPE, subject=user.name, site=self._site, clock=self._clock, data=told
+            USER_TYPE, subject=user.name, site=self._site, clock=self._clock, data=data
         )
         self._journal.record(
             [event], within=lambda _: self._documents.delete(USER_KIND, user_key(name))
@@ -146,10 +146,10 @@ class Accounts:
         return found
 
     def _write(self, user: User, *, expect: int, action: str, by: str, was: str = "") -> None:
-        told: dict[str, Json] = {"action": action, "role": str(user.role), "by": by}
-        told |= {"was": was} if was else {}
+        data: dict[str, Json] = {"action": action, "role": str(user.role), "by": by}
+        data |= {"was": was} if was else {}
         event = person_event(
-            USER_TYPE, subject=user.name, site=self._site, clock=self._clock, data=told
+            USER_TYPE, subject=user.name, site=self._site, clock=self._clock, data=data
         )
 
         def keep(_: list[Logged]) -> None:
@@ -159,23 +159,23 @@ class Accounts:
 
     # ---- tokens
 
-    def tokens(self) -> tuple[TokenFacts, ...]:
+    def tokens(self) -> tuple[TokenInfo, ...]:
         """Every token, by name; those that are over too, until they are swept."""
         return self._auth.tokens()
 
-    def issue(self, wished: NewToken, *, by: str) -> str:
+    def issue(self, token: NewToken, *, by: str) -> str:
         """A token, shown once."""
-        role = wished.role if wished.kind == "api" else None
-        ends_at = self._clock.now() + timedelta(days=wished.days) if wished.days else None
-        told: dict[str, Json] = {
-            "action": "issued", "kind": wished.kind, "role": str(role or ""), "by": by,
-            "days": wished.days,
+        role = token.role if token.kind == "api" else None
+        ends_at = self._clock.now() + timedelta(days=token.days) if token.days else None
+        data: dict[str, Json] = {
+            "action": "issued", "kind": token.kind, "role": str(role or ""), "by": by,
+            "days": token.days,
         }  # fmt: skip
         made: list[str] = []
         self._journal.record(
-            [self._token_event(wished.name, told)],
+            [self._token_event(token.name, data)],
             within=lambda _: made.append(
-                self._auth.issue_token(wished.name, kind=wished.kind, role=role, ends_at=ends_at)
+                self._auth.issue_token(token.name, kind=token.kind, role=role, ends_at=ends_at)
             ),
         )
         return made[0]
@@ -197,8 +197,8 @@ class Accounts:
         )
         return gone[0]
 
-    def _token_event(self, name: str, told: dict[str, Json]) -> Event:
-        return person_event(TOKEN_TYPE, subject=name, site=self._site, clock=self._clock, data=told)
+    def _token_event(self, name: str, data: dict[str, Json]) -> Event:
+        return person_event(TOKEN_TYPE, subject=name, site=self._site, clock=self._clock, data=data)
 
 
 @contextmanager

@@ -29,7 +29,7 @@ from lineside.core import (
     rfc3339,
 )
 from lineside.hub.access.permissions import Identity, Role
-from lineside.hub.access.users import LONGEST, find_user, matches
+from lineside.hub.access.users import LONGEST, find_user, verify_password
 from lineside.store import Document, Documents, Records
 from lineside.web.security import AttemptCounter, UnauthenticatedError
 
@@ -45,7 +45,7 @@ _TRIES_OF_ADDRESS = 30
 _PAGE = 1000
 
 
-class TooManyError(LinesideError):
+class TooManyAttemptsError(LinesideError):
     """Too many tries in a short time; wait and try again."""
 
     exit_code = 5
@@ -79,7 +79,7 @@ class Session:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TokenFacts:
+class TokenInfo:
     """A token without its secret. ``ends_at`` None: it holds until it is revoked."""
 
     name: str
@@ -156,12 +156,12 @@ class Auth:
         counts = list(zip(self._guesses, keys, strict=True))
         wait_s = max(tries.wait_s(key) for tries, key in counts)
         if wait_s > 0:
-            raise TooManyError(
+            raise TooManyAttemptsError(
                 "too many wrong tries to sign in", fix=f"Wait {wait_s / 60:.0f} minutes or so."
             )
         found = find_user(self._documents, given.name.strip())
         kept = found[0].password if found else ""
-        right = matches(kept, given.password) and len(given.password) <= LONGEST
+        right = verify_password(kept, given.password) and len(given.password) <= LONGEST
         if found is None or not right:
             for tries, key in counts:
                 tries.count(key)
@@ -180,7 +180,7 @@ class Auth:
         while self._tries and self._tries[0] < now_s - _SIGN_IN_WINDOW_S:
             self._tries.popleft()
         if len(self._tries) >= _SIGN_IN_TRIES:
-            raise TooManyError(
+            raise TooManyAttemptsError(
                 "too many wrong sign-in links in the last minute", fix="Wait a minute."
             )
         self._tries.append(now_s)
@@ -261,7 +261,7 @@ class Auth:
         kind = str(body["kind"])
         return Identity(name=str(body["name"]), kind=kind, role=_role_of(body))
 
-    def tokens(self) -> tuple[TokenFacts, ...]:
+    def tokens(self) -> tuple[TokenInfo, ...]:
         """Every token, by name and age."""
         found = [_token_facts(document) for document in self._all("token")]
         return tuple(sorted(found, key=lambda one: (one.name, one.issued_at)))
@@ -394,10 +394,10 @@ def _role_of(body: dict[str, Any]) -> Role | None:
     return Role(body.get("role", Role.ADMIN)) if body["kind"] == "api" else None
 
 
-def _token_facts(document: Document) -> TokenFacts:
+def _token_facts(document: Document) -> TokenInfo:
     body = document.body
     ends_at = body.get("ends_at")
-    return TokenFacts(
+    return TokenInfo(
         name=str(body["name"]),
         kind=str(body["kind"]),
         role=_role_of(body),

@@ -306,7 +306,7 @@ def is_open(path: str) -> bool:
     return path in _OPEN or path.startswith(_OPEN_BELOW)
 
 
-def right_of(method: str, path: str) -> Right | None:
+def required_right(method: str, path: str) -> Right | None:
     """The right that a request needs; None where no line names it."""
     method = "GET" if method == "HEAD" else method
     for template, right in _templates().get(method, ()):
@@ -315,7 +315,7 @@ def right_of(method: str, path: str) -> Right | None:
     return None
 
 
-def may(identity: Identity, *, method: str, path: str) -> None:
+def authorize(identity: Identity, *, method: str, path: str) -> None:
     """Refuse what this identity may not.
 
     Raises:
@@ -332,7 +332,7 @@ def may(identity: Identity, *, method: str, path: str) -> None:
             where=where,
             fix="Use a token of kind api.",
         )
-    needed = right_of(method, path) or Right.ADMINISTER
+    needed = required_right(method, path) or Right.ADMINISTER
     if needed not in GRANTS[identity.role]:
         raise RefusedError(
             f"{identity.name} is {identity.role}, and this needs the right to {needed}",
@@ -341,15 +341,15 @@ def may(identity: Identity, *, method: str, path: str) -> None:
         )
 
 
-def allows(identity: Identity | None, *, method: str, path: str) -> bool:
-    """Whether ``may`` would let somebody pass, for a page that shows no button in vain."""
+def is_allowed(identity: Identity | None, *, method: str, path: str) -> bool:
+    """Whether ``authorize`` would let somebody pass, for a page that shows no button in vain."""
     role = identity.role if identity else None
-    return role is not None and (right_of(method, path) or Right.ADMINISTER) in GRANTS[role]
+    return role is not None and (required_right(method, path) or Right.ADMINISTER) in GRANTS[role]
 
 
-def who_may(*, method: str, path: str) -> str:
+def roles_allowed(*, method: str, path: str) -> str:
     """The roles that may, in words: ``engineer or admin``."""
-    return " or ".join(roles_with(right_of(method, path) or Right.ADMINISTER))
+    return " or ".join(roles_with(required_right(method, path) or Right.ADMINISTER))
 
 
 @lru_cache(maxsize=1)

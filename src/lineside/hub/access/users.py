@@ -123,17 +123,17 @@ def hash_password(password: str) -> str:
         return _hasher().hash(_normal(password))
 
 
-def matches(kept: str, password: str) -> bool:
-    """Whether it is the password; with ``kept`` empty never, after the same time."""
+def verify_password(stored: str, password: str) -> bool:
+    """Whether it is the password; with ``stored`` empty never, after the same time."""
     from argon2.exceptions import InvalidHashError, VerificationError
 
     with _AT_ONCE:
         nobody = _nobody()  # always, so that its own making tells nothing
         try:
-            _hasher().verify(kept or nobody, _normal(password))
+            _hasher().verify(stored or nobody, _normal(password))
         except (VerificationError, InvalidHashError):
             return False
-    return bool(kept)
+    return bool(stored)
 
 
 def _normal(password: str) -> str:

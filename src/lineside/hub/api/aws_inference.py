@@ -11,9 +11,14 @@ from fastapi.responses import Response
 from lineside.compat.aws.sigv4 import SignedRequest, verify
 from lineside.core import InvalidError, LinesideError, RefusedError, decode_json, encode
 from lineside.hub.access.auth import access_key
-from lineside.hub.api.wire import Body, Hub, gives, raw_body, signed_request
-from lineside.hub.inference.endpoints import Values, answered, endpoint_of, values_of
-from lineside.hub.inference.functions import Replied, replied
+from lineside.hub.api.wire import Body, Hub, raw_body, responds, signed_request
+from lineside.hub.inference.endpoints import (
+    Values,
+    endpoint_values,
+    find_endpoint,
+    predict_endpoint,
+)
+from lineside.hub.inference.functions import FunctionReply, reply_to
 from lineside.hub.problems import PayloadError, UnknownOperationError, request_id
 from lineside.hub.services import Services
 from lineside.models import invocation_picture
@@ -39,7 +44,7 @@ def endpoint_called(hub: Services, call: Invocation) -> str:
         NotFoundError: no such endpoint.
     """
     check_signature(hub, call.request)
-    return endpoint_of(hub.plant, call.name).id
+    return find_endpoint(hub.plant, call.name).id
 
 
 def invoke(hub: Services, call: Invocation) -> tuple[Values, str]:
@@ -51,11 +56,11 @@ def invoke(hub: Services, call: Invocation) -> tuple[Values, str]:
     """
     content_type = call.request.headers.get("content-type", "")
     picture = invocation_picture(call.request.body, content_type=content_type)
-    found = answered(hub.packages, hub.plant, endpoint=call.name, picture=picture)
-    return values_of(hub.plant, found), found.package
+    prediction = predict_endpoint(hub.packages, hub.plant, endpoint=call.name, picture=picture)
+    return endpoint_values(hub.plant, prediction), prediction.package
 
 
-def invoke_function(hub: Services, call: Invocation) -> Replied:
+def invoke_function(hub: Services, call: Invocation) -> FunctionReply:
     """Call the function of a call that was let in; its own failures are replies.
 
     Raises:
@@ -67,7 +72,7 @@ def invoke_function(hub: Services, call: Invocation) -> Replied:
         document = decode_json(call.request.body or b"{}", where="payload")
     except LinesideError as error:
         raise PayloadError(error.message, where="payload", fix="Send a JSON object.") from error
-    return replied(hub.functions, function, document=document)
+    return reply_to(hub.functions, function, document=document)
 
 
 def function_called(hub: Services, call: Invocation) -> str:
@@ -78,7 +83,7 @@ def function_called(hub: Services, call: Invocation) -> str:
         NotFoundError: no such function.
     """
     check_signature(hub, call.request)
-    return endpoint_of(hub.plant, hub.functions.one(bare_name(call.name)).endpoint).id
+    return find_endpoint(hub.plant, hub.functions.one(bare_name(call.name)).endpoint).id
 
 
 def check_signature(hub: Services, request: SignedRequest) -> None:
@@ -108,7 +113,7 @@ def bare_name(name: str) -> str:
     summary="SageMaker runtime: InvokeEndpoint",
     openapi_extra=raw_body("image/jpeg"),
 )
-@gives(list[Any])
+@responds(list[Any])
 async def invocations(hub: Hub, request: Request, *, name: str, body: Body) -> Response:
     """An array of probabilities in declared order, ``[[p0 … pN, more]]`` of a count; signed."""
     call = Invocation(name=name, request=signed_request(request, body))
@@ -123,8 +128,8 @@ async def invocations(hub: Hub, request: Request, *, name: str, body: Body) -> R
     summary="Lambda: Invoke, of a configured function",
     openapi_extra=raw_body("application/json"),
 )
-@gives(dict[str, Any])
-@gives(None, status=204)
+@responds(dict[str, Any])
+@responds(None, status=204)
 async def invoke_named(hub: Hub, request: Request, *, name: str, body: Body) -> Response:
     """The function's document, its own failures included; the caller signs."""
     call = Invocation(name=name, request=signed_request(request, body))
@@ -157,7 +162,7 @@ def unknown_operation(request: Request, *, rest: str) -> Response:
 
 
 @router.get("/ping", summary="SageMaker runtime: alive")
-@gives(None)
+@responds(None)
 async def ping() -> Response:
     """An empty 200."""
     return Response(status_code=200)

@@ -11,17 +11,17 @@ from lineside.hub.api.wire import (
     Hub,
     Limit,
     Page,
-    Who,
-    answer,
-    body_of,
-    bytes_of,
-    following_of,
-    gives,
-    listed,
+    Requester,
+    bytes_body,
+    json_body,
+    json_response,
+    next_cursor,
+    page_response,
+    responds,
 )
 from lineside.hub.counting.counter import Asked, Corrected, CountView, FunctionView
-from lineside.hub.inference.endpoints import endpoint_of
-from lineside.hub.inference.functions import FunctionRequest, body_of_call
+from lineside.hub.inference.endpoints import find_endpoint
+from lineside.hub.inference.functions import FunctionRequest, result_body
 from lineside.hub.services import Services
 
 T = TypeVar("T")
@@ -38,86 +38,88 @@ class CallBody(TypedDict):
 
 
 @router.get("/functions", summary="Functions that read a picture and have it answered")
-@gives(Page[FunctionView])
+@responds(Page[FunctionView])
 def list_functions(hub: Hub) -> Response:
     """With the store, prefix and endpoint that callers name."""
-    return listed(hub.counter.functions())
+    return page_response(hub.counter.functions())
 
 
 @router.get("/functions/{name}/pictures", summary="Names of the pictures on offer")
-@gives(Page[str])
+@responds(Page[str])
 def list_pictures(hub: Hub, *, name: str, after: str = "", limit: Limit = 100) -> Response:
     """In order; ``after`` is the last name already seen."""
     names = hub.counter.offered(name)
     start = names.index(after) + 1 if after in names else 0
     page = names[start : start + limit]
-    return listed(page, following=following_of(page, limit, key=str))
+    return page_response(page, following=next_cursor(page, limit, key=str))
 
 
 @router.post(
     "/functions/{name}/call",
     summary="Call a function: picture and prediction",
 )
-@gives(CallBody)
+@responds(CallBody)
 async def call_function(
     hub: Hub,
     *,
     name: str,
-    request: Annotated[FunctionRequest, Depends(body_of(FunctionRequest))],
+    request: Annotated[FunctionRequest, Depends(json_body(FunctionRequest))],
 ) -> Response:
     """The same as the function contract's ``body``; a failure has its own status."""
     called = await _counted(hub, name, partial(hub.functions.call, name, request))
-    return answer(body_of_call(called))
+    return json_response(result_body(called))
 
 
 @router.get("/counts", summary="Your own counts, newest first")
-@gives(Page[CountView])
-def list_counts(hub: Hub, who: Who) -> Response:
+@responds(Page[CountView])
+def list_counts(hub: Hub, who: Requester) -> Response:
     """Nobody else's; the newest hundred."""
-    return listed(hub.counter.all(who=who))
+    return page_response(hub.counter.all(who=who))
 
 
 @router.post("/counts", summary="Have a picture on offer counted")
-@gives(CountView, status=201)
-async def ask(hub: Hub, who: Who, *, asked: Annotated[Asked, Depends(body_of(Asked))]) -> Response:
+@responds(CountView, status=201)
+async def ask(
+    hub: Hub, who: Requester, *, order: Annotated[Asked, Depends(json_body(Asked))]
+) -> Response:
     """403 for a picture that is not on offer."""
-    work = partial(hub.counter.ask, asked, who=who)
-    return answer(await _counted(hub, asked.function, work), status=201)
+    work = partial(hub.counter.ask, order, who=who)
+    return json_response(await _counted(hub, order.function, work), status=201)
 
 
 @router.post(
     "/counts/uploaded",
     summary="Have a picture of your own counted",
 )
-@gives(CountView, status=201)
+@responds(CountView, status=201)
 async def look(
     hub: Hub,
-    who: Who,
+    who: Requester,
     *,
     function: Annotated[str, Query(description="whose endpoint counts")],
-    data: Annotated[bytes, Depends(bytes_of(*_PICTURES))],
+    data: Annotated[bytes, Depends(bytes_body(*_PICTURES))],
 ) -> Response:
     """The body is the picture's bytes."""
     work = partial(hub.counter.look, function, data, who=who)
-    return answer(await _counted(hub, function, work), status=201)
+    return json_response(await _counted(hub, function, work), status=201)
 
 
 async def _counted(hub: Services, function: str, work: Callable[[], T]) -> T:
     """In the queue of the endpoint that answers the function's pictures."""
-    endpoint = endpoint_of(hub.plant, hub.functions.one(function).endpoint)
+    endpoint = find_endpoint(hub.plant, hub.functions.one(function).endpoint)
     return await hub.queue.run(endpoint.id, work)
 
 
 @router.get("/counts/{count}", summary="One of your own counts")
-@gives(CountView)
-def get_count(hub: Hub, who: Who, *, count: str) -> Response:
+@responds(CountView)
+def get_count(hub: Hub, who: Requester, *, count: str) -> Response:
     """With its interval, the chance of every number, and the inventory record."""
-    return answer(hub.counter.one(count, who=who))
+    return json_response(hub.counter.one(count, who=who))
 
 
 @router.get("/counts/{count}/picture", summary="The very picture that was counted")
-@gives(bytes, "image/jpeg", "image/png")
-def get_picture(hub: Hub, who: Who, *, count: str) -> Response:
+@responds(bytes, "image/jpeg", "image/png")
+def get_picture(hub: Hub, who: Requester, *, count: str) -> Response:
     """Its bytes as they came."""
     picture = hub.counter.picture(count, who=who)
     return Response(picture.data, media_type=picture.media_type)
@@ -127,13 +129,13 @@ def get_picture(hub: Hub, who: Who, *, count: str) -> Response:
     "/counts/{count}/correction",
     summary="Teach from it: what a person counted, into a dataset",
 )
-@gives(CountView)
+@responds(CountView)
 def correct(
     hub: Hub,
-    who: Who,
+    who: Requester,
     *,
     count: str,
-    said: Annotated[Corrected, Depends(body_of(Corrected))],
+    correction: Annotated[Corrected, Depends(json_body(Corrected))],
 ) -> Response:
     """Correcting again replaces the number."""
-    return answer(hub.counter.correct(count, said, who=who))
+    return json_response(hub.counter.correct(count, correction, who=who))

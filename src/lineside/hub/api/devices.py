@@ -23,12 +23,21 @@ from lineside.fleet.enrolment import (
     RenewalAnswer,
     RenewalRequest,
 )
-from lineside.hub.api.wire import Hub, Limit, Page, Who, answer, body_of, gives, listed
-from lineside.hub.devices.enrolment import Invited
+from lineside.hub.api.wire import (
+    Hub,
+    Limit,
+    Page,
+    Requester,
+    json_body,
+    json_response,
+    page_response,
+    responds,
+)
+from lineside.hub.devices.enrolment import IssuedInvitation
 from lineside.hub.devices.inventory import (
-    DeviceLine,
+    DeviceDetails,
     DeviceQuery,
-    FullDevice,
+    DeviceSummary,
 )
 
 router = APIRouter(prefix="/api/v1", tags=["devices"])
@@ -37,14 +46,14 @@ _PEM = "application/x-pem-file"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Revoking:
+class Revocation:
     """Body of a revocation."""
 
     reason: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Grouping:
+class GroupChange:
     """Body of a change of groups; all of them, not only new ones."""
 
     groups: tuple[str, ...]
@@ -61,75 +70,75 @@ class DeviceGroups(TypedDict):
 
 
 @router.get("/enrolment/authority", summary="The certificate of the site's authority")
-@gives(bytes, _PEM)
+@responds(bytes, _PEM)
 def authority(hub: Hub) -> Response:
     """PEM; believe it only if its fingerprint is that of the code."""
     return Response(hub.enrolment.authority().certificate, media_type=_PEM)
 
 
 @router.get("/enrolment/revoked", summary="The revocation list of the site's authority")
-@gives(bytes, _PEM)
+@responds(bytes, _PEM)
 def revoked(hub: Hub) -> Response:
     """PEM (RFC 5280, 5)."""
     return Response(hub.enrolment.authority().crl(), media_type=_PEM)
 
 
 @router.post("/enrolment/code", summary="For which device a code is")
-@gives(CodeAnswer)
+@responds(CodeAnswer)
 def code(
-    hub: Hub, request: Request, *, asked: Annotated[CodeQuestion, Depends(body_of(CodeQuestion))]
+    hub: Hub, request: Request, *, body: Annotated[CodeQuestion, Depends(json_body(CodeQuestion))]
 ) -> Response:
     """The code is not used up by this."""
-    return answer(hub.enrolment.look(asked.secret, address=_address(request)))
+    return json_response(hub.enrolment.look(body.secret, address=_address(request)))
 
 
 @router.post("/enrolment", summary="A certificate for a code")
-@gives(EnrolmentAnswer, status=201)
+@responds(EnrolmentAnswer, status=201)
 def enrol(
     hub: Hub,
     request: Request,
     *,
-    asked: Annotated[EnrolmentRequest, Depends(body_of(EnrolmentRequest))],
+    body: Annotated[EnrolmentRequest, Depends(json_body(EnrolmentRequest))],
 ) -> Response:
     """Everything that the device needs; the same key may ask again while the code runs."""
-    return answer(hub.enrolment.enrol(asked, address=_address(request)), status=201)
+    return json_response(hub.enrolment.enrol(body, address=_address(request)), status=201)
 
 
 @router.post(
     "/enrolment/renewal",
     summary="The next certificate of a device",
 )
-@gives(RenewalAnswer, status=201)
+@responds(RenewalAnswer, status=201)
 def renew(
     hub: Hub,
     request: Request,
     *,
-    asked: Annotated[RenewalRequest, Depends(body_of(RenewalRequest))],
+    body: Annotated[RenewalRequest, Depends(json_body(RenewalRequest))],
 ) -> Response:
     """For whoever proves that they hold the key of a certificate that runs."""
-    return answer(hub.enrolment.renew(asked, address=_address(request)), status=201)
+    return json_response(hub.enrolment.renew(body, address=_address(request)), status=201)
 
 
 @router.post(
     "/enrolment/page",
     summary="A certificate for a device's own page",
 )
-@gives(PageAnswer, status=201)
+@responds(PageAnswer, status=201)
 def certify_page(
     hub: Hub,
     request: Request,
     *,
-    asked: Annotated[PageRequest, Depends(body_of(PageRequest))],
+    body: Annotated[PageRequest, Depends(json_body(PageRequest))],
 ) -> Response:
     """For whoever proves that they hold the key of a device's certificate that runs."""
-    return answer(hub.enrolment.certify_page(asked, address=_address(request)), status=201)
+    return json_response(hub.enrolment.certify_page(body, address=_address(request)), status=201)
 
 
 # ---- people and programs
 
 
 @router.get("/devices", summary="The devices of the site")
-@gives(Page[DeviceLine])
+@responds(Page[DeviceSummary])
 def list_devices(
     hub: Hub, *, after: str = "", group: str = "",
     state: Annotated[str, Query(description="online, silent, offline, never or revoked")] = "",
@@ -137,52 +146,63 @@ def list_devices(
 ) -> Response:  # fmt: skip
     """By name, with what each told last."""
     page = hub.fleet.page(DeviceQuery(after=after, group=group, state=state, text=q, limit=limit))
-    return listed(page.items, following=page.following)
+    return page_response(page.items, following=page.following)
 
 
 @router.get("/devices/invitations", summary="Unused codes")
-@gives(Page[Invitation])
+@responds(Page[Invitation])
 def list_invitations(hub: Hub) -> Response:
     """Without the codes themselves."""
-    return listed(hub.enrolment.invitations())
+    return page_response(hub.enrolment.invitations())
 
 
 @router.post(
     "/devices/invitations",
     summary="A code for a device that will come",
 )
-@gives(Invited, status=201)
+@responds(IssuedInvitation, status=201)
 def invite(
-    hub: Hub, who: Who, *, wish: Annotated[NewInvitation, Depends(body_of(NewInvitation))]
+    hub: Hub,
+    who: Requester,
+    *,
+    invitation: Annotated[NewInvitation, Depends(json_body(NewInvitation))],
 ) -> Response:
     """The code is shown once."""
-    return answer(hub.enrolment.invite(wish, by=who.name), status=201)
+    return json_response(hub.enrolment.invite(invitation, by=who.name), status=201)
 
 
 @router.get("/devices/{device}", summary="One device")
-@gives(FullDevice)
+@responds(DeviceDetails)
 def get_device(hub: Hub, *, device: str) -> Response:
     """With its certificate, groups and jobs."""
-    return answer(hub.fleet.one(device))
+    return json_response(hub.fleet.one(device))
 
 
 @router.post("/devices/{device}/revoke", summary="Take a device out")
-@gives(EnrolledDevice)
+@responds(EnrolledDevice)
 def revoke(
-    hub: Hub, who: Who, *, device: str, told: Annotated[Revoking, Depends(body_of(Revoking))]
+    hub: Hub,
+    who: Requester,
+    *,
+    device: str,
+    body: Annotated[Revocation, Depends(json_body(Revocation))],
 ) -> Response:
     """Its certificate, its token and its jobs end at once."""
-    return answer(hub.enrolment.revoke(device, by=who.name, reason=told.reason))
+    return json_response(hub.enrolment.revoke(device, by=who.name, reason=body.reason))
 
 
 @router.post("/devices/{device}/groups", summary="Which groups it is in")
-@gives(DeviceGroups)
+@responds(DeviceGroups)
 def set_groups(
-    hub: Hub, who: Who, *, device: str, told: Annotated[Grouping, Depends(body_of(Grouping))]
+    hub: Hub,
+    who: Requester,
+    *,
+    device: str,
+    body: Annotated[GroupChange, Depends(json_body(GroupChange))],
 ) -> Response:
     """Groups are made as needed."""
-    groups = hub.enrolment.set_groups(device, told.groups, by=who.name)
-    return answer({"device": device, "groups": groups})
+    groups = hub.enrolment.set_groups(device, body.groups, by=who.name)
+    return json_response({"device": device, "groups": groups})
 
 
 def _address(request: Request) -> str:

@@ -7,7 +7,16 @@ from fastapi import APIRouter, Query
 from fastapi.responses import Response
 
 from lineside.core import encode
-from lineside.hub.api.wire import Hub, Limit, Page, answer, following_of, gives, listed, moment
+from lineside.hub.api.wire import (
+    Hub,
+    Limit,
+    Page,
+    json_response,
+    next_cursor,
+    page_response,
+    query_time,
+    responds,
+)
 from lineside.hub.ingest.frames import GoneError
 from lineside.hub.problems import MEDIA_TYPE, Problem
 from lineside.hub.views import CameraView, FrameView, LoggedEvent, Picture, plain
@@ -37,45 +46,45 @@ class LostPicture(Problem):
 
 
 @router.get("/cameras", summary="Cameras with state, newest frame, newest prediction")
-@gives(Page[CameraView])
+@responds(Page[CameraView])
 def list_cameras(hub: Hub) -> Response:
     """Every camera of the plant file, in its order."""
-    return listed(hub.cameras.all())
+    return page_response(hub.cameras.all())
 
 
 @router.get("/cameras/{camera}", summary="One camera")
-@gives(CameraView)
+@responds(CameraView)
 def get_camera(hub: Hub, camera: str) -> Response:
     """A camera as it stands now."""
-    return answer(hub.cameras.one(camera))
+    return json_response(hub.cameras.one(camera))
 
 
 @router.get("/frames", summary="Stored frames, newest first")
-@gives(Page[FrameRow])
+@responds(Page[FrameRow])
 def list_frames(
     hub: Hub, *, camera: str = "", since: Time = "", until: Time = "", before: str = "",
     limit: Limit = 100,
 ) -> Response:  # fmt: skip
     """Rows of the frame index; ``before`` is the id of the last frame already seen."""
     rows = hub.frames.page(
-        camera=camera, since=moment(since, name="since"), until=moment(until, name="until"),
+        camera=camera, since=query_time(since, name="since"), until=query_time(until, name="until"),
         before=before, limit=limit,
     )  # fmt: skip
-    return listed(
-        rows, following=following_of(rows, limit, key=lambda row: row.id), cursor="before"
+    return page_response(
+        rows, following=next_cursor(rows, limit, key=lambda row: row.id), cursor="before"
     )
 
 
 @router.get("/frames/{frame}", summary="A frame and everything that names it")
-@gives(FrameEvents)
+@responds(FrameEvents)
 def get_frame(hub: Hub, frame: str) -> Response:
     """The row, predictions, events, orders and data sets."""
-    return answer(_plain(hub.frames.view(frame)))
+    return json_response(_plain(hub.frames.view(frame)))
 
 
 @router.get("/frames/{frame}/picture", summary="The picture's bytes as they came")
-@gives(bytes, *PICTURES)
-@gives(LostPicture, MEDIA_TYPE, status=410)
+@responds(bytes, *PICTURES)
+@responds(LostPicture, MEDIA_TYPE, status=410)
 def get_picture(hub: Hub, frame: str) -> Response:
     """410 with what is left of the frame when the picture aged out."""
     try:
@@ -89,14 +98,14 @@ def get_picture(hub: Hub, frame: str) -> Response:
 
 
 @router.get("/frames/{frame}/thumbnail", summary="A small JPEG that outlives the picture")
-@gives(bytes, "image/jpeg")
+@responds(bytes, "image/jpeg")
 def get_thumbnail(hub: Hub, frame: str) -> Response:
     """At most 160 px wide."""
     return _bytes(hub.frames.thumbnail(frame))
 
 
 @router.get("/frames/{frame}/activation", summary="Where the network looked, as a PNG layer")
-@gives(bytes, "image/png")
+@responds(bytes, "image/png")
 async def get_activation(hub: Hub, frame: str, *, label: str, package: str = "") -> Response:
     """Computed now; ``package`` empty is the one that answered the frame."""
     work = partial(hub.frames.activation, frame, label=label, package=package)

@@ -12,11 +12,11 @@ from lineside.hub.api.wire import (
     Hub,
     Limit,
     Page,
-    Who,
-    answer,
-    following_of,
-    gives,
-    listed,
+    Requester,
+    json_response,
+    next_cursor,
+    page_response,
+    responds,
     whole_number,
 )
 from lineside.hub.eventlog.dead_letters import QuarantinedRecord
@@ -48,15 +48,15 @@ class Readiness(TypedDict):
 
 
 @router.get("/healthz", summary="The process answers")
-@gives(bytes, "text/plain")
+@responds(bytes, "text/plain")
 async def healthz() -> Response:
     """Nothing is looked at, and no thread is waited for."""
     return PlainTextResponse("ok\n")
 
 
 @router.get("/readyz", summary="The hub can do its work")
-@gives(Readiness)
-@gives(Readiness, status=503)
+@responds(Readiness)
+@responds(Readiness, status=503)
 def readyz(hub: Hub) -> Response:
     """503 with what is away: the store, the bus, room on the disk, a follower that stopped.
 
@@ -70,18 +70,18 @@ def readyz(hub: Hub) -> Response:
         }
         for view in views
     ]  # fmt: skip
-    told = Readiness(ready=not away, away=away, followers=followers)
+    readiness = Readiness(ready=not away, away=away, followers=followers)
     if "disk" in away:
-        told["fix"] = (
+        readiness["fix"] = (
             f"{hub.config.free_bytes / 1e9:.2f} GB are free where the hub keeps its data, at least"
             f" {hub.config.min_free_bytes / 1e9:.2f} GB must be (min_free_bytes). Free some, or set"
             " retention.max_bytes."
         )
-    return answer(told, status=503 if away else 200)
+    return json_response(readiness, status=503 if away else 200)
 
 
 @router.get("/metrics", summary="Figures for Prometheus")
-@gives(bytes, "text/plain")
+@responds(bytes, "text/plain")
 def metrics(hub: Hub) -> Response:
     """Text format 0.0.4."""
     return Response(hub.stats.exposition(), media_type="text/plain; version=0.0.4")
@@ -91,58 +91,58 @@ def metrics(hub: Hub) -> Response:
 
 
 @log_router.get("/followers", summary="What follows the log")
-@gives(Page[FollowerView])
+@responds(Page[FollowerView])
 def list_followers(hub: Hub) -> Response:
     """Each with its position, its lag, its state, and how many records it set aside."""
-    return listed(hub.followers.views())
+    return page_response(hub.followers.views())
 
 
 @log_router.get(
     "/followers/{follower}/quarantine", summary="Records a follower set aside, oldest first"
 )
-@gives(Page[QuarantinedRecord])
+@responds(Page[QuarantinedRecord])
 def list_quarantine(
     hub: Hub, follower: str, *, after: str = "", limit: Limit = 100
 ) -> Response:  # fmt: skip
     """Each with its position in the log, its event, and why it failed."""
     page = hub.followers.quarantined(follower, after=whole_number(after, name="after"), limit=limit)
-    return listed(page, following=following_of(page, limit, key=lambda one: one.position))
+    return page_response(page, following=next_cursor(page, limit, key=lambda one: one.position))
 
 
 @log_router.post("/followers/{follower}/quarantine/retry", summary="Try all its records again")
-@gives(FollowerView, status=202)
-def retry_all(hub: Hub, who: Who, *, follower: str) -> Response:
+@responds(FollowerView, status=202)
+def retry_all(hub: Hub, who: Requester, *, follower: str) -> Response:
     """202: tried within a second; what fails again stays. 409 for a follower that only skips."""
     hub.followers.retry(follower, by=who.name)
-    return answer(hub.followers.one(follower).view(), status=202)
+    return json_response(hub.followers.one(follower).view(), status=202)
 
 
 @log_router.post("/followers/{follower}/quarantine/discard", summary="Discard all its records")
-@gives(FollowerView)
-def discard_all(hub: Hub, who: Who, *, follower: str) -> Response:
+@responds(FollowerView)
+def discard_all(hub: Hub, who: Requester, *, follower: str) -> Response:
     """The events stay in the log."""
     hub.followers.discard(follower, by=who.name)
-    return answer(hub.followers.one(follower).view())
+    return json_response(hub.followers.one(follower).view())
 
 
 @log_router.post(
     "/followers/{follower}/quarantine/{position}/retry", summary="Try one record again"
 )
-@gives(FollowerView, status=202)
-def retry_one(hub: Hub, who: Who, *, follower: str, position: str) -> Response:
+@responds(FollowerView, status=202)
+def retry_one(hub: Hub, who: Requester, *, follower: str, position: str) -> Response:
     """202: tried within a second; if it fails again it stays, with the new reason."""
     hub.followers.retry(follower, position=_position(position), by=who.name)
-    return answer(hub.followers.one(follower).view(), status=202)
+    return json_response(hub.followers.one(follower).view(), status=202)
 
 
 @log_router.post(
     "/followers/{follower}/quarantine/{position}/discard", summary="Discard one record"
 )
-@gives(FollowerView)
-def discard_one(hub: Hub, who: Who, *, follower: str, position: str) -> Response:
+@responds(FollowerView)
+def discard_one(hub: Hub, who: Requester, *, follower: str, position: str) -> Response:
     """The event stays in the log."""
     hub.followers.discard(follower, position=_position(position), by=who.name)
-    return answer(hub.followers.one(follower).view())
+    return json_response(hub.followers.one(follower).view())
 
 
 def _position(text: str) -> int:
@@ -155,7 +155,7 @@ def _position(text: str) -> int:
 
 
 @log_router.get("/stats", summary="Counters and latencies")
-@gives(dict[str, Any])
+@responds(dict[str, Any])
 def get_stats(hub: Hub) -> Response:
     """Since the hub started."""
-    return answer(hub.stats.plain())
+    return json_response(hub.stats.plain())

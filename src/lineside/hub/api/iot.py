@@ -47,8 +47,8 @@ from lineside.fleet.jobs.requests import (
 )
 from lineside.fleet.jobs.service import CancelExecution, ExecutionName, JobPage
 from lineside.hub.access.auth import AccessKey, access_key
-from lineside.hub.access.permissions import Identity, may
-from lineside.hub.api.wire import Body, Hub, answer, aws_error, gives, signed_request
+from lineside.hub.access.permissions import Identity, authorize
+from lineside.hub.api.wire import Body, Hub, aws_error, json_response, responds, signed_request
 from lineside.hub.services import Services
 
 _SERVICE = re.compile(r"Credential=[^/,\s]+/\d+/[^/,\s]+/([^/,\s]+)/aws4_request")
@@ -82,7 +82,7 @@ def caller_of(
     if _service_of(request) == _DATA_PLANE:
         _check_thing(key, path=path)
         return Caller(name=key.name, device=True)
-    may(Identity(name=key.name, kind="key", role=key.role), method=request.method, path=path)
+    authorize(Identity(name=key.name, kind="key", role=key.role), method=request.method, path=path)
     return Caller(name=key.name, device=False)
 
 
@@ -92,8 +92,8 @@ def _service_of(request: SignedRequest) -> str:
 
 
 def _check_thing(key: AccessKey, *, path: str) -> None:
-    asked = _THING.match(path)
-    if not key.thing or asked is None or asked[1] != key.thing:
+    call = _THING.match(path)
+    if not key.thing or call is None or call[1] != key.thing:
         raise RefusedError(
             f"the key {key.id} was not issued for this thing", where=path,
             fix="Issue one: lineside hub key NAME --thing THING.",
@@ -175,7 +175,7 @@ def _served(hub: Hub, request: Request, body: bytes, *, act: Act) -> Response:
         found = act(caller)
     except LinesideError as error:
         return _refused(error)
-    return Response(status_code=200) if found is None else answer(found)
+    return Response(status_code=200) if found is None else json_response(found)
 
 
 def _refused(error: LinesideError) -> Response:
@@ -202,8 +202,8 @@ def _operators(caller: Caller) -> None:
         raise RefusedError("a thing's client may not do this", fix="Sign as an operator.")
 
 
-def _asked(hub: Hub, asked: Asked) -> dict[str, Any]:
-    return hub.job_desk.service.ask(asked)
+def _thing_answer(hub: Hub, call: Asked) -> dict[str, Any]:
+    return hub.job_desk.service.ask(call)
 
 
 def _page(name: str, found: JobPage, *, shown: Callable[[Any], object]) -> dict[str, Any]:
@@ -215,7 +215,7 @@ def _page(name: str, found: JobPage, *, shown: Callable[[Any], object]) -> dict[
 
 
 @router.get("/jobs", summary="ListJobs")
-@gives(JobsPage)
+@responds(JobsPage)
 def list_jobs(
     hub: Hub, request: Request, *, body: Body, most: Most = 50, token: Token = "",
     status: Status = "", selection: Annotated[str, Query(alias="targetSelection")] = "",
@@ -235,21 +235,21 @@ def list_jobs(
 
 
 @router.put("/jobs/{job_id}", summary="CreateJob")
-@gives(JobAnswer)
+@responds(JobAnswer)
 def create_job(hub: Hub, request: Request, *, job_id: str, body: Body) -> Response:
     """The same id with the same content is the same job."""
 
     def act(caller: Caller) -> object:
         _operators(caller)
-        asked, extras = new_job(job_id, _fields(body), read_source=hub.bucket.document)
-        hub.job_desk.service.create(asked, extras=extras)
+        call, extras = new_job(job_id, _fields(body), read_source=hub.bucket.document)
+        hub.job_desk.service.create(call, extras=extras)
         return job_answer(hub.job_desk.service.look(job_id)[0])
 
     return _served(hub, request, body, act=act)
 
 
 @router.get("/jobs/{job_id}", summary="DescribeJob")
-@gives(DescribedJob)
+@responds(DescribedJob)
 def describe_job(hub: Hub, request: Request, *, job_id: str, body: Body) -> Response:
     """With counts of its things."""
 
@@ -262,7 +262,7 @@ def describe_job(hub: Hub, request: Request, *, job_id: str, body: Body) -> Resp
 
 
 @router.get("/jobs/{job_id}/job-document", summary="GetJobDocument")
-@gives(JobDocument)
+@responds(JobDocument)
 def job_document(hub: Hub, request: Request, *, job_id: str, body: Body) -> Response:
     """As text, as it was given."""
 
@@ -275,7 +275,7 @@ def job_document(hub: Hub, request: Request, *, job_id: str, body: Body) -> Resp
 
 
 @router.put("/jobs/{job_id}/cancel", summary="CancelJob")
-@gives(JobAnswer)
+@responds(JobAnswer)
 def cancel_job(
     hub: Hub, request: Request, *, job_id: str, body: Body, force: Force = False
 ) -> Response:
@@ -286,7 +286,7 @@ def cancel_job(
         fields = _fields(body)
         service = hub.job_desk.service
         service.cancel_for(
-            job_id, comment=_said(fields, "comment"), code=_said(fields, "reasonCode"),
+            job_id, comment=_text_field(fields, "comment"), code=_text_field(fields, "reasonCode"),
             force=force or fields.get("force") is True,
         )  # fmt: skip
         return job_answer(service.look(job_id)[0])
@@ -295,7 +295,7 @@ def cancel_job(
 
 
 @router.delete("/jobs/{job_id}", summary="DeleteJob")
-@gives(None)
+@responds(None)
 def delete_job(
     hub: Hub, request: Request, *, job_id: str, body: Body, force: Force = False
 ) -> Response:
@@ -309,7 +309,7 @@ def delete_job(
 
 
 @router.post("/jobs/{job_id}/targets", summary="AssociateTargetsWithJob")
-@gives(JobAnswer)
+@responds(JobAnswer)
 def associate(hub: Hub, request: Request, *, job_id: str, body: Body) -> Response:
     """Of a CONTINUOUS job in progress."""
 
@@ -325,7 +325,7 @@ def associate(hub: Hub, request: Request, *, job_id: str, body: Body) -> Respons
 
 
 @router.get("/jobs/{job_id}/things", summary="ListJobExecutionsForJob")
-@gives(RunsPage)
+@responds(RunsPage)
 def list_runs_of_job(
     hub: Hub, request: Request, *, job_id: str, body: Body, most: Most = 50, token: Token = "",
     status: Status = "",
@@ -349,7 +349,7 @@ def _by_thing(run: Any) -> object:  # noqa: ANN401  an execution of a page
 
 
 @router.get("/things/{thing}/jobs", summary="ListJobExecutionsForThing, GetPendingJobExecutions")
-@gives(RunsPage)
+@responds(RunsPage)
 def list_runs_of_thing(
     hub: Hub, request: Request, *, thing: str, body: Body, most: Most = 50, token: Token = "",
     status: Status = "", job: Annotated[str, Query(alias="jobId")] = "",
@@ -358,7 +358,7 @@ def list_runs_of_thing(
 
     def act(caller: Caller) -> object:
         if caller.device:
-            return _asked(hub, Asked(thing=thing, request=read_fields("get", {}, job_id="")))
+            return _thing_answer(hub, Asked(thing=thing, request=read_fields("get", {}, job_id="")))
         wanted = JobQuery(limit=most, after=token, status=status, target=job)
         found = hub.job_desk.service.runs_of_thing(thing, wanted)
         return _page("executionSummaries", found, shown=_by_job)
@@ -371,7 +371,7 @@ def _by_job(run: Any) -> object:  # noqa: ANN401  an execution of a page
 
 
 @router.put("/things/{thing}/jobs/{job_id}", summary="StartNextPendingJobExecution")
-@gives(dict[str, Any])
+@responds(dict[str, Any])
 def start_next(hub: Hub, request: Request, *, thing: str, job_id: str, body: Body) -> Response:
     """``$next`` only."""
 
@@ -384,7 +384,7 @@ def start_next(hub: Hub, request: Request, *, thing: str, job_id: str, body: Bod
 
 
 @router.get("/things/{thing}/jobs/{job_id}", summary="DescribeJobExecution")
-@gives(dict[str, Any])
+@responds(dict[str, Any])
 def describe_run(
     hub: Hub, request: Request, *, thing: str, job_id: str, body: Body,
     number: Annotated[int | None, Query(alias="executionNumber", ge=1)] = None,
@@ -395,8 +395,8 @@ def describe_run(
     def act(caller: Caller) -> object:
         if caller.device:
             fields = {"executionNumber": number, "includeJobDocument": document}
-            asked = read_fields("describe", fields, job_id=job_id)
-            return _reported(hub, Asked(thing=thing, request=asked))
+            call = read_fields("describe", fields, job_id=job_id)
+            return _reported(hub, Asked(thing=thing, request=call))
         named = ExecutionName(thing=thing, job_id=job_id, number=number)
         return described_run(hub.job_desk.service.execution(named), now=hub.clock.now())
 
@@ -404,18 +404,18 @@ def describe_run(
 
 
 @router.post("/things/{thing}/jobs/{job_id}", summary="UpdateJobExecution")
-@gives(dict[str, Any])
+@responds(dict[str, Any])
 def update_run(hub: Hub, request: Request, *, thing: str, job_id: str, body: Body) -> Response:
     """As over MQTT; the document is text here."""
 
     def act(_: Caller) -> object:
-        return with_text(_asked(hub, _device(thing, "update", body=body, job_id=job_id)))
+        return with_text(_thing_answer(hub, _device(thing, "update", body=body, job_id=job_id)))
 
     return _served(hub, request, body, act=act)
 
 
 @router.put("/things/{thing}/jobs/{job_id}/cancel", summary="CancelJobExecution")
-@gives(None)
+@responds(None)
 def cancel_run(
     hub: Hub, request: Request, *, thing: str, job_id: str, body: Body, force: Force = False
 ) -> Response:
@@ -437,7 +437,7 @@ def cancel_run(
 @router.delete(
     "/things/{thing}/jobs/{job_id}/executionNumber/{number}", summary="DeleteJobExecution"
 )
-@gives(None)
+@responds(None)
 def delete_run(
     hub: Hub, request: Request, *, thing: str, job_id: str, number: int, body: Body,
     force: Force = False,
@@ -456,19 +456,19 @@ def _device(thing: str, operation: str, *, body: bytes, job_id: str = "") -> Ask
     return Asked(thing=thing, request=read_fields(operation, read_body(body), job_id=job_id))
 
 
-def _reported(hub: Hub, asked: Asked) -> dict[str, Any]:
+def _reported(hub: Hub, call: Asked) -> dict[str, Any]:
     """An answer with an execution, and the time that it has left."""
-    found = _asked(hub, asked)
+    found = _thing_answer(hub, call)
     if "execution" not in found:
         return found
     named = ExecutionName(
-        thing=asked.thing, job_id=found["execution"]["jobId"],
+        thing=call.thing, job_id=found["execution"]["jobId"],
         number=found["execution"]["executionNumber"],
     )  # fmt: skip
     return reported_run(found, hub.job_desk.service.execution(named), now=hub.clock.now())
 
 
-def _said(fields: dict[str, Any], name: str) -> str:
+def _text_field(fields: dict[str, Any], name: str) -> str:
     value = fields.get(name)
     if value is not None and not isinstance(value, str):
         raise InvalidError(f"{name} is no text", where=name, fix="Write text.")

@@ -12,13 +12,21 @@ from lineside.fleet import Execution, Job, JobQuery, JobStatus, NewJob
 from lineside.fleet.jobs.rates import Tally
 from lineside.fleet.jobs.repository import JobRow
 from lineside.fleet.jobs.service import CancelExecution, ExecutionName
-from lineside.hub.api.wire import Hub, Limit, Page, answer, body_of, gives, listed
+from lineside.hub.api.wire import (
+    Hub,
+    Limit,
+    Page,
+    json_body,
+    json_response,
+    page_response,
+    responds,
+)
 
 router = APIRouter(prefix="/api/v1", tags=["jobs"])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class AskedJob:
+class JobRequest:
     """Body of ``POST /jobs``; ``settings`` are the contract's own objects by name."""
 
     job_id: str
@@ -30,7 +38,7 @@ class AskedJob:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Cancelling:
+class Cancellation:
     """Body of the cancel routes."""
 
     reason: str = ""
@@ -61,59 +69,65 @@ class JobDetails(JobSummary):
 
 
 @router.get("/jobs", summary="Jobs, newest first")
-@gives(Page[JobSummary])
+@responds(Page[JobSummary])
 def list_jobs(hub: Hub, *, after: str = "", status: str = "", limit: Limit = 100) -> Response:
     """With the number of things in each state."""
     page = hub.job_desk.service.jobs(JobQuery(limit=limit, after=after, status=status))
     shown = [_shown(hub, row) for row in page.items]
-    return listed(shown, following=page.following)
+    return page_response(shown, following=page.following)
 
 
 @router.post("/jobs", summary="Make a job")
-@gives(Job, status=201)
-def create_job(hub: Hub, *, asked: Annotated[AskedJob, Depends(body_of(AskedJob))]) -> Response:
+@responds(Job, status=201)
+def create_job(
+    hub: Hub, *, order: Annotated[JobRequest, Depends(json_body(JobRequest))]
+) -> Response:
     """The same id with the same content is the same job."""
     new = NewJob(
-        job_id=asked.job_id, targets=asked.targets, document=asked.document,
-        description=asked.description, continuous=asked.continuous, settings=asked.settings,
+        job_id=order.job_id, targets=order.targets, document=order.document,
+        description=order.description, continuous=order.continuous, settings=order.settings,
     )  # fmt: skip
-    return answer(hub.job_desk.service.create(new), status=201)
+    return json_response(hub.job_desk.service.create(new), status=201)
 
 
 @router.get("/jobs/{job}", summary="One job")
-@gives(JobDetails)
+@responds(JobDetails)
 def get_job(hub: Hub, *, job: str) -> Response:
     """With its document."""
     row, _ = hub.job_desk.service.look(job)
     details = JobDetails(
         **_shown(hub, row), document=row.document, settings=row.settings, tags=row.tags
     )
-    return answer(details)
+    return json_response(details)
 
 
 @router.get("/jobs/{job}/executions", summary="The last try of each thing")
-@gives(Page[Execution])
+@responds(Page[Execution])
 def list_executions(hub: Hub, *, job: str) -> Response:
     """By thing."""
-    return listed(hub.job_desk.service.executions(job))
+    return page_response(hub.job_desk.service.executions(job))
 
 
 @router.post("/jobs/{job}/cancel", summary="Cancel a job")
-@gives(Job)
+@responds(Job)
 def cancel_job(
-    hub: Hub, *, job: str, how: Annotated[Cancelling, Depends(body_of(Cancelling))]
+    hub: Hub, *, job: str, how: Annotated[Cancellation, Depends(json_body(Cancellation))]
 ) -> Response:
     """What is queued; with ``force`` what is under way too."""
-    return answer(hub.job_desk.service.cancel(job, reason=how.reason, force=how.force))
+    return json_response(hub.job_desk.service.cancel(job, reason=how.reason, force=how.force))
 
 
 @router.post(
     "/jobs/{job}/executions/{thing}/cancel",
     summary="Cancel a job on one thing",
 )
-@gives(Page[Execution])
+@responds(Page[Execution])
 def cancel_execution(
-    hub: Hub, *, job: str, thing: str, how: Annotated[Cancelling, Depends(body_of(Cancelling))]
+    hub: Hub,
+    *,
+    job: str,
+    thing: str,
+    how: Annotated[Cancellation, Depends(json_body(Cancellation))],
 ) -> Response:
     """One that is under way needs ``force``."""
     named = ExecutionName(thing=thing, job_id=job)
@@ -123,11 +137,11 @@ def cancel_execution(
 
 
 def _shown(hub: Hub, row: JobRow) -> JobSummary:
-    tally: Tally = hub.job_desk.service.look(row.job_id)[1]
+    counts: Tally = hub.job_desk.service.look(row.job_id)[1]
     return {
         "job_id": row.job_id, "status": row.status, "targets": row.targets,
         "description": row.description, "continuous": row.continuous,
         "created_at": row.created_at, "completed_at": row.completed_at,
-        "reason": row.comment or row.reason_code, "things": tally.counts,
-        "waiting": tally.waiting,
+        "reason": row.comment or row.reason_code, "things": counts.counts,
+        "waiting": counts.waiting,
     }  # fmt: skip

@@ -12,17 +12,17 @@ from lineside.hub.api.wire import (
     Hub,
     Limit,
     Page,
-    Who,
-    answer,
-    body_of,
-    bytes_of,
-    following_of,
-    gives,
-    listed,
+    Requester,
+    bytes_body,
+    json_body,
+    json_response,
+    next_cursor,
+    page_response,
+    responds,
 )
 from lineside.hub.learning.datasets import Parted, TagMoved, Teaching
 from lineside.hub.learning.jobs import RunRequest
-from lineside.hub.views import DatasetView, PackageView, RunView, Tried, VersionView
+from lineside.hub.views import DatasetView, PackageView, RunView, TrialPrediction, VersionView
 
 router = APIRouter(prefix="/api/v1", tags=["teaching"])
 
@@ -32,7 +32,7 @@ _KEEP = {"Cache-Control": "private, max-age=31536000, immutable"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Use:
+class UseRequest:
     """Body of ``POST …/use``; the approver is who asks."""
 
     inspection: str
@@ -43,50 +43,54 @@ class Use:
 
 
 @router.get("/datasets", summary="Data sets")
-@gives(Page[DatasetView])
+@responds(Page[DatasetView])
 def list_datasets(hub: Hub) -> Response:
     """By name, with the figures of draft and versions."""
-    return listed(hub.datasets.all())
+    return page_response(hub.datasets.all())
 
 
 @router.get("/datasets/{name}", summary="One data set")
-@gives(DatasetView)
+@responds(DatasetView)
 def get_dataset(hub: Hub, name: str) -> Response:
     """Draft and versions in figures."""
-    return answer(hub.datasets.one(name))
+    return json_response(hub.datasets.one(name))
 
 
 @router.post(
     "/datasets/{name}/samples",
     summary="Teach: frames with labels",
 )
-@gives(DatasetView, status=201)
+@responds(DatasetView, status=201)
 def add_samples(
-    hub: Hub, who: Who, *, name: str, teaching: Annotated[Teaching, Depends(body_of(Teaching))]
+    hub: Hub,
+    who: Requester,
+    *,
+    name: str,
+    teaching: Annotated[Teaching, Depends(json_body(Teaching))],
 ) -> Response:
     """Add frames, a span of them, or a camera's time; with labels, or those of a stock topic."""
-    return answer(hub.datasets.teach(name, teaching, by=who.name), status=201)
+    return json_response(hub.datasets.teach(name, teaching, by=who.name), status=201)
 
 
 @router.post("/datasets/{name}/freeze", summary="Freeze the draft to a version")
-@gives(VersionView, status=201)
-def freeze(hub: Hub, who: Who, *, name: str) -> Response:
+@responds(VersionView, status=201)
+def freeze(hub: Hub, who: Requester, *, name: str) -> Response:
     """Unchanged content gives the version that holds it already."""
-    return answer(hub.datasets.freeze(name, by=who.name), status=201)
+    return json_response(hub.datasets.freeze(name, by=who.name), status=201)
 
 
 @router.get("/datasets/{name}/versions/{number}", summary="A frozen version")
-@gives(DatasetVersion)
+@responds(DatasetVersion)
 def get_version(hub: Hub, name: str, *, number: int) -> Response:
     """Every sample with labels, split, leaks and lineage; 0 is the newest."""
-    return answer(hub.datasets.version(name, number))
+    return json_response(hub.datasets.version(name, number))
 
 
 @router.get("/datasets/{name}/versions/{number}/leaks", summary="Its leak report")
-@gives(Page[Leak])
+@responds(Page[Leak])
 def get_leaks(hub: Hub, name: str, *, number: int) -> Response:
     """Pairs too alike, with the parts they stand in."""
-    return listed(hub.datasets.leaks(name, number))
+    return page_response(hub.datasets.leaks(name, number))
 
 
 _REPORT_POLICY = (
@@ -96,8 +100,8 @@ _REPORT_POLICY = (
 
 
 @router.get("/datasets/{name}/versions/{number}/report", summary="Its report")
-@gives(DatasetReport)
-@gives(bytes, "text/html")
+@responds(DatasetReport)
+@responds(bytes, "text/html")
 def get_report(hub: Hub, name: str, *, number: int, format: str = "html") -> Response:  # noqa: A002  the parameter's name
     """Balance, sizes, light, masks, leaks, examples; one HTML page, or ``?format=json``."""
     keep = _KEEP if number else {}
@@ -110,128 +114,132 @@ def get_report(hub: Hub, name: str, *, number: int, format: str = "html") -> Res
 
 
 @router.get("/datasets/{name}/diff", summary="What changed between two versions")
-@gives(VersionDiff)
+@responds(VersionDiff)
 def get_diff(hub: Hub, name: str, *, a: str, b: str = "") -> Response:
     """Added, removed, relabelled, redrawn, moved, regrouped; ``a`` and ``b``: numbers or tags."""
-    return answer(hub.datasets.versions.diff(name, a=a, b=b))
+    return json_response(hub.datasets.versions.diff(name, a=a, b=b))
 
 
 @router.get("/datasets/{name}/tags", summary="Its tags")
-@gives(Page[Tag])
+@responds(Page[Tag])
 def list_tags(hub: Hub, name: str) -> Response:
     """Each with every move, oldest first."""
-    return listed(hub.datasets.versions.tags(name))
+    return page_response(hub.datasets.versions.tags(name))
 
 
 @router.post("/datasets/{name}/tags", summary="Move a tag")
-@gives(Tag)
+@responds(Tag)
 def move_tag(
-    hub: Hub, who: Who, *, name: str, moved: Annotated[TagMoved, Depends(body_of(TagMoved))]
+    hub: Hub, who: Requester, *, name: str, moved: Annotated[TagMoved, Depends(json_body(TagMoved))]
 ) -> Response:
     """A tag is on one version at a time; version 0 takes it off."""
-    return answer(hub.datasets.versions.tag(name, moved, by=who.name))
+    return json_response(hub.datasets.versions.tag(name, moved, by=who.name))
 
 
 @router.post("/datasets/{name}/split", summary="Say how it is parted")
-@gives(Parted)
+@responds(Parted)
 def split_dataset(
-    hub: Hub, name: str, *, parting: Annotated[Parting, Depends(body_of(Parting))]
+    hub: Hub, name: str, *, parting: Annotated[Parting, Depends(json_body(Parting))]
 ) -> Response:
     """The next version is parted like this; answers the parts as they would be now."""
-    return answer(hub.datasets.versions.split(name, parting))
+    return json_response(hub.datasets.versions.split(name, parting))
 
 
 # ---- runs
 
 
 @router.get("/runs", summary="Training runs, newest first")
-@gives(Page[RunView])
+@responds(Page[RunView])
 def list_runs(hub: Hub, *, before: str = "", limit: Limit = 100) -> Response:
     """Runs in figures."""
     runs = [run for run in hub.runs.all() if not before or run.id < before][:limit]
-    return listed(
-        runs, following=following_of(runs, limit, key=lambda run: run.id), cursor="before"
+    return page_response(
+        runs, following=next_cursor(runs, limit, key=lambda run: run.id), cursor="before"
     )
 
 
 @router.post("/runs", summary="Train in a child process")
-@gives(RunView, status=201)
+@responds(RunView, status=201)
 def start_run(
-    hub: Hub, who: Who, *, request: Annotated[RunRequest, Depends(body_of(RunRequest))]
+    hub: Hub, who: Requester, *, request: Annotated[RunRequest, Depends(json_body(RunRequest))]
 ) -> Response:
     """409 while another run is at work."""
-    return answer(hub.runs.start(request, by=who.name), status=201)
+    return json_response(hub.runs.start(request, by=who.name), status=201)
 
 
 @router.get("/runs/{run}", summary="One run")
-@gives(RunView)
+@responds(RunView)
 def get_run(hub: Hub, run: str) -> Response:
     """Its progress, figures and end."""
-    return answer(hub.runs.one(run))
+    return json_response(hub.runs.one(run))
 
 
 @router.post("/runs/{run}/cancel", summary="Stop after the step")
-@gives(RunView)
+@responds(RunView)
 def cancel_run(hub: Hub, run: str) -> Response:
     """The run can be resumed."""
-    return answer(hub.runs.cancel(run))
+    return json_response(hub.runs.cancel(run))
 
 
 @router.post("/runs/{run}/resume", summary="Go on where it stood")
-@gives(RunView)
+@responds(RunView)
 def resume_run(hub: Hub, run: str) -> Response:
     """Of a cancelled or failed run."""
-    return answer(hub.runs.resume(run))
+    return json_response(hub.runs.resume(run))
 
 
 # ---- packages
 
 
 @router.get("/packages", summary="The registry")
-@gives(Page[PackageView])
+@responds(Page[PackageView])
 def list_packages(hub: Hub) -> Response:
     """Newest first."""
-    return listed(hub.packages.all())
+    return page_response(hub.packages.all())
 
 
-Archive = Annotated[bytes, Depends(bytes_of(*_ARCHIVES))]
-PictureBytes = Annotated[bytes, Depends(bytes_of(*_PICTURES))]
+Archive = Annotated[bytes, Depends(bytes_body(*_ARCHIVES))]
+PictureBytes = Annotated[bytes, Depends(bytes_body(*_PICTURES))]
 
 
 @router.post("/packages", summary="Add a package")
-@gives(PackageView, status=201)
-def add_package(hub: Hub, who: Who, *, data: Archive) -> Response:
+@responds(PackageView, status=201)
+def add_package(hub: Hub, who: Requester, *, data: Archive) -> Response:
     """The body is the archive's bytes; everything in it is checked."""
-    return answer(hub.packages.add(data, by=who.name), status=201)
+    return json_response(hub.packages.add(data, by=who.name), status=201)
 
 
 @router.get("/packages/{digest}", summary="One package")
-@gives(PackageView)
+@responds(PackageView)
 def get_package(hub: Hub, digest: str) -> Response:
     """Its manifest, and who took it into use."""
-    return answer(hub.packages.one(digest))
+    return json_response(hub.packages.one(digest))
 
 
 @router.get("/packages/{digest}/content", summary="The archive's bytes")
-@gives(bytes, _ARCHIVES[0])
+@responds(bytes, _ARCHIVES[0])
 def get_content(hub: Hub, digest: str) -> Response:
     """What devices fetch with their token."""
     return Response(hub.packages.content(digest), media_type=_ARCHIVES[0], headers=_KEEP)
 
 
 @router.post("/packages/{digest}/use", summary="Take into use")
-@gives(PackageView)
+@responds(PackageView)
 def use_package(
-    hub: Hub, who: Who, *, digest: str, use: Annotated[Use, Depends(body_of(Use))]
+    hub: Hub,
+    who: Requester,
+    *,
+    digest: str,
+    use: Annotated[UseRequest, Depends(json_body(UseRequest))],
 ) -> Response:
     """Approved by who asks; devices get it as desired."""
     used = hub.packages.use(digest, inspection=use.inspection, by=who.name, reason=use.reason)
-    return answer(used)
+    return json_response(used)
 
 
 @router.post("/packages/{digest}/predict", summary="Try a picture")
-@gives(Tried)
+@responds(TrialPrediction)
 async def predict(hub: Hub, digest: str, *, data: PictureBytes) -> Response:
     """Decisions and activation maps; nothing is stored."""
     work = partial(hub.packages.try_picture, digest, data)
-    return answer(await hub.queue.run("pictures that are tried", work))
+    return json_response(await hub.queue.run("pictures that are tried", work))

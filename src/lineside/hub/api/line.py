@@ -13,13 +13,13 @@ from lineside.hub.api.wire import (
     Hub,
     Limit,
     Page,
-    Who,
-    answer,
-    body_of,
-    following_of,
-    gives,
-    listed,
+    Requester,
+    json_body,
+    json_response,
+    next_cursor,
+    page_response,
     raw_body,
+    responds,
     whole_number,
 )
 from lineside.hub.eventlog.trace import at_path
@@ -56,28 +56,28 @@ class DeadLetterPage(TypedDict):
 
 
 @router.get("/twin", summary="The whole twin")
-@gives(LineState)
+@responds(LineState)
 def get_twin(hub: Hub) -> Response:
     """Every value with its age and its evidence."""
-    return answer(hub.ledger.state)
+    return json_response(hub.ledger.state)
 
 
 @router.get("/twin/documents/{collection}", summary="Documents as the reference has them")
-@gives(Page[dict[str, Any]])
+@responds(Page[dict[str, Any]])
 def get_documents(hub: Hub, collection: str, *, after: str = "", limit: Limit = 100) -> Response:
     """``sagemaker_stock_inference``, ``digital_twin_orders``, and those of the routes."""
     items, following = collection_page(
         hub, collection, after=whole_number(after, name="after"), limit=limit
     )
-    return listed(items, following=following)
+    return page_response(items, following=following)
 
 
 @router.get("/twin/{path:path}", summary="One value of the twin")
-@gives(Any)
+@responds(Any)
 def get_value(hub: Hub, path: str, *, fields: str = "") -> Response:
     """A path such as ``slots/A1``; ``fields`` keeps only these keys."""
     value = at_path(to_plain(hub.ledger.state), path)
-    return answer(_only(value, tuple(name for name in fields.split(",") if name)))
+    return json_response(_only(value, tuple(name for name in fields.split(",") if name)))
 
 
 def _only(value: Json, fields: tuple[str, ...]) -> Json:
@@ -89,30 +89,30 @@ def _only(value: Json, fields: tuple[str, ...]) -> Json:
 
 
 @router.get("/orders", summary="Orders, newest first")
-@gives(Page[Order])
+@responds(Page[Order])
 def list_orders(hub: Hub) -> Response:
     """Accepted ones; refused ones are events."""
-    return listed(hub.orders.all())
+    return page_response(hub.orders.all())
 
 
 @router.post("/orders", summary="Order a piece")
-@gives(Order, status=201)
+@responds(Order, status=201)
 def place_order(
-    hub: Hub, who: Who, *, order: Annotated[NewOrder, Depends(body_of(NewOrder))]
+    hub: Hub, who: Requester, *, order: Annotated[NewOrder, Depends(json_body(NewOrder))]
 ) -> Response:
     """201 with the order; 409 with the sentence why not."""
-    return answer(hub.orders.place(order.colour, by=who.name), status=201)
+    return json_response(hub.orders.place(order.colour, by=who.name), status=201)
 
 
 @router.get("/orders/{order}", summary="One order")
-@gives(Order)
+@responds(Order)
 def get_order(hub: Hub, order: str) -> Response:
     """With every step."""
-    return answer(hub.orders.one(order))
+    return json_response(hub.orders.one(order))
 
 
 @router.get("/events", summary="The event log")
-@gives(Page[LoggedEvent])
+@responds(Page[LoggedEvent])
 def list_events(
     hub: Hub, *, after: str = "", kind: Annotated[str, Query(alias="type")] = "",
     source: str = "", subject: str = "", newest_first: bool = False, limit: Limit = 100,
@@ -122,31 +122,31 @@ def list_events(
         after=whole_number(after, name="after"), kind=kind, source=source, subject=subject,
         newest_first=newest_first, limit=limit,
     )  # fmt: skip
-    following = following_of(page, limit, key=lambda view: view.position)
-    return listed([plain(view) for view in page], following=following)
+    following = next_cursor(page, limit, key=lambda view: view.position)
+    return page_response([plain(view) for view in page], following=following)
 
 
 @router.get("/events/{event}", summary="One event")
-@gives(LoggedEvent)
+@responds(LoggedEvent)
 def get_event(hub: Hub, event: str) -> Response:
     """With its place in the log and its hash."""
-    return answer(plain(hub.events.one(event)))
+    return json_response(plain(hub.events.one(event)))
 
 
 @router.get("/trace/{identifier:path}", summary="Back to the evidence")
-@gives(Trace)
+@responds(Trace)
 def get_trace(hub: Hub, identifier: str) -> Response:
     """From an event, a frame or a twin path; recomputes the chains on the way."""
-    return answer(hub.tracer.trace(identifier))
+    return json_response(hub.tracer.trace(identifier))
 
 
 @router.get("/dead-letters", summary="Refused messages, newest first")
-@gives(DeadLetterPage)
+@responds(DeadLetterPage)
 def list_dead_letters(hub: Hub, *, before: str = "", limit: Limit = 100) -> Response:
     """With reason, time and topic; counted by reason."""
     page = hub.dead_letters.page(before=before, limit=limit)
-    following = following_of(page, limit, key=lambda letter: letter.id)
-    return answer(
+    following = next_cursor(page, limit, key=lambda letter: letter.id)
+    return json_response(
         DeadLetterPage(
             items=page, next=following or None, cursor="before", counts=hub.dead_letters.counts()
         )
@@ -154,14 +154,14 @@ def list_dead_letters(hub: Hub, *, before: str = "", limit: Limit = 100) -> Resp
 
 
 @router.get("/dead-letters/{letter}", summary="One refused message")
-@gives(DeadLetterView)
+@responds(DeadLetterView)
 def get_dead_letter(hub: Hub, letter: str) -> Response:
     """Why, when, from where."""
-    return answer(hub.dead_letters.one(letter))
+    return json_response(hub.dead_letters.one(letter))
 
 
 @router.get("/dead-letters/{letter}/payload", summary="Its bytes as they came")
-@gives(bytes, "application/octet-stream")
+@responds(bytes, "application/octet-stream")
 def get_payload(hub: Hub, letter: str) -> Response:
     """Never shown by a browser: it is offered as a download."""
     headers = {"Content-Disposition": f'attachment; filename="{hub.dead_letters.one(letter).id}"'}
@@ -172,20 +172,22 @@ def get_payload(hub: Hub, letter: str) -> Response:
 @ingest_router.post(
     "/mqttingest", summary="Hand in one factory message", openapi_extra=raw_body("application/json")
 )
-@gives(StoredMessage)
-@gives(StoredMessage, status=201)
+@responds(StoredMessage)
+@responds(StoredMessage, status=201)
 def ingest(hub: Hub, request: Request, *, body: Body) -> Response:
     """JSON with ``topic``. 2xx means stored; 400 means kept among the dead letters."""
     kind = request.headers.get("content-type", "application/json").partition(";")[0].strip()
     if kind.lower() not in ("application/json", "text/json", "text/plain"):
         raise WrongTypeError(f"{kind!r} is no JSON", fix="Send application/json.")
-    taken = hub.plant_ingest.take_http(body)
-    if isinstance(taken, DeadLetterView):
+    outcome = hub.plant_ingest.take_http(body)
+    if isinstance(outcome, DeadLetterView):
         raise InvalidError(
-            f"{taken.reason}: {taken.detail}",
-            where=f"/api/v1/dead-letters/{taken.id}",
+            f"{outcome.reason}: {outcome.detail}",
+            where=f"/api/v1/dead-letters/{outcome.id}",
             fix="Mend the message; the bytes are kept there.",
         )
-    logged = taken.logged[0]
-    told = StoredMessage(id=logged.entry.id, position=logged.position, duplicate=logged.duplicate)
-    return answer(told, status=200 if logged.duplicate else 201)
+    logged = outcome.logged[0]
+    stored_message = StoredMessage(
+        id=logged.entry.id, position=logged.position, duplicate=logged.duplicate
+    )
+    return json_response(stored_message, status=200 if logged.duplicate else 201)

@@ -9,7 +9,7 @@ from starlette.types import Scope
 from starlette.websockets import WebSocketDisconnect
 
 from lineside.core import LinesideError
-from lineside.hub.api.wire import gives, services_of
+from lineside.hub.api.wire import responds, services_of
 from lineside.hub.live import SESSION_OVER, Socket
 from lineside.hub.services import Services
 
@@ -46,7 +46,7 @@ async def live_socket(websocket: WebSocket) -> None:
 
 
 @router.get("/api/v1/twin/live", summary="The twin as server-sent events")
-@gives(bytes, "text/event-stream")
+@responds(bytes, "text/event-stream")
 async def twin_live(request: Request) -> Response:
     """``snapshot`` first, then ``patch`` events (RFC 6902)."""
     hub = services_of(request)

@@ -34,7 +34,7 @@ from lineside.hub.api import (
     session,
 )
 from lineside.hub.api.openapi import openapi_document
-from lineside.hub.api.wire import refused
+from lineside.hub.api.wire import error_response
 from lineside.hub.problems import MEDIA_TYPE, document
 
 logger = logging.getLogger(__name__)
@@ -68,7 +68,7 @@ async def _named(request: Request, error: Exception) -> Response:
     assert isinstance(error, LinesideError)  # noqa: S101  registered for this class
     if error.http_status >= 500:
         logger.warning("request failed reason=%s", error)
-    return refused(error, path=request.url.path)
+    return error_response(error, path=request.url.path)
 
 
 async def _parameters(_: Request, error: Exception) -> Response:

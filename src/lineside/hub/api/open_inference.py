@@ -7,7 +7,7 @@ from typing import Any, NotRequired, TypedDict
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
-from lineside.hub.api.wire import Hub, gives, raw_body
+from lineside.hub.api.wire import Hub, raw_body, responds
 from lineside.models import (
     HttpAnswer,
     ModelMeta,
@@ -72,60 +72,60 @@ def _sent(answer: HttpAnswer) -> Response:
 
 
 @router.get("/health/live", summary="The server answers")
-@gives(Live)
+@responds(Live)
 def live() -> Response:
     """Nothing is looked at."""
     return _sent(http_live())
 
 
 @router.get("/health/ready", summary="The server can do its work")
-@gives(Ready)
-@gives(Ready, status=503)
+@responds(Ready)
+@responds(Ready, status=503)
 def ready(hub: Hub) -> Response:
     """503 with what is away."""
     return _sent(http_server_ready(away=hub.away()))
 
 
 @router.get("", summary="Server metadata")
-@gives(Server)
+@responds(Server)
 def server(hub: Hub) -> Response:
     """Name, version, extensions, and the names of the models."""
     return _sent(http_server(hub.inference))
 
 
 @router.get("/models/{model}", summary="Model metadata")
-@gives(ModelMeta)
+@responds(ModelMeta)
 def model(hub: Hub, model: str) -> Response:
     """Inputs and outputs of the newest approved version."""
     return _sent(http_model(hub.inference, model))
 
 
 @router.get("/models/{model}/versions/{version}", summary="Metadata of a version")
-@gives(ModelMeta)
+@responds(ModelMeta)
 def model_version(hub: Hub, model: str, *, version: str) -> Response:
     """Inputs and outputs of that version."""
     return _sent(http_model(hub.inference, model, version=version))
 
 
 @router.get("/models/{model}/ready", summary="A model answers")
-@gives(ModelReady)
-@gives(ModelReady, status=503)
+@responds(ModelReady)
+@responds(ModelReady, status=503)
 def model_ready(hub: Hub, model: str) -> Response:
     """404 where there is none."""
     return _sent(http_model_ready(hub.inference, model))
 
 
 @router.get("/models/{model}/versions/{version}/ready", summary="A version answers")
-@gives(ModelReady)
-@gives(ModelReady, status=503)
+@responds(ModelReady)
+@responds(ModelReady, status=503)
 def version_ready(hub: Hub, model: str, *, version: str) -> Response:
     """404 where there is none."""
     return _sent(http_model_ready(hub.inference, model, version=version))
 
 
 @router.post("/models/{model}/infer", summary="Infer", openapi_extra=raw_body("application/json"))
-@gives(InferAnswer)
-@gives(bytes, "application/octet-stream")
+@responds(InferAnswer)
+@responds(bytes, "application/octet-stream")
 async def infer(hub: Hub, request: Request, *, model: str) -> Response:
     """Pictures to decisions, or the network's own tensors to its outputs."""
     return await _inferred(hub, request, model=model)
@@ -136,8 +136,8 @@ async def infer(hub: Hub, request: Request, *, model: str) -> Response:
     summary="Infer by a version",
     openapi_extra=raw_body("application/json"),
 )
-@gives(InferAnswer)
-@gives(bytes, "application/octet-stream")
+@responds(InferAnswer)
+@responds(bytes, "application/octet-stream")
 async def infer_version(hub: Hub, request: Request, *, model: str, version: str) -> Response:
     """As above, by one approved version."""
     return await _inferred(hub, request, model=model, version=version)

@@ -62,7 +62,7 @@ def openapi_document(app: FastAPI, routes: Sequence[APIRoute]) -> dict[str, Any]
         kinds |= {repr(kind): kind for _, kind in forms}
     kinds.pop(repr(bytes), None)
     schemas, definitions = json_schemas(list(kinds.values()), _SCHEMAS + "{name}")
-    parts = _Parts(dict(zip(kinds, to_plain(schemas), strict=True)), to_plain(definitions))
+    parts = _Schemas(dict(zip(kinds, to_plain(schemas), strict=True)), to_plain(definitions))
     for route in shown:
         for method in route.methods or ():
             operation = document["paths"][route.path_format][method.lower()]
@@ -82,11 +82,11 @@ def openapi_document(app: FastAPI, routes: Sequence[APIRoute]) -> dict[str, Any]
     return document
 
 
-def _fill(operation: dict[str, Any], route: APIRoute, *, parts: "_Parts") -> None:
+def _fill(operation: dict[str, Any], route: APIRoute, *, parts: "_Schemas") -> None:
     """Body, answers and failures of one operation."""
-    for taken in _taken(route):
+    for body in _request_contents(route):
         operation["requestBody"] = {
-            "required": bool(parts.required(taken.kind)), "content": parts.media(taken),
+            "required": bool(parts.required(body.kind)), "content": parts.media(body),
         }  # fmt: skip
     operation["responses"] = {
         f"{status}": {"$ref": f"#/components/responses/{contract_of(route.path)}{status}"}
@@ -101,18 +101,18 @@ def _fill(operation: dict[str, Any], route: APIRoute, *, parts: "_Parts") -> Non
         operation["responses"][str(given.status)] = answer
 
 
-def _taken(route: APIRoute) -> Iterator[Content]:
+def _request_contents(route: APIRoute) -> Iterator[Content]:
     for inner in route.dependant.dependencies:  # codespell:ignore dependant
         if inner.call is not None and "takes" in getattr(inner.call, "__dict__", {}):
             yield vars(inner.call)["takes"]
 
 
 def _contents(route: APIRoute) -> Iterator[Content]:
-    yield from _taken(route)
+    yield from _request_contents(route)
     yield from vars(route.endpoint).get("gives", ())
 
 
-class _Parts:
+class _Schemas:
     """Schemas by type, their definitions, and samples of them."""
 
     def __init__(self, schemas: dict[str, Any], definitions: dict[str, Any]) -> None:
@@ -130,14 +130,14 @@ class _Parts:
     def failure(self, status: int, forms: tuple[tuple[str, Any], ...]) -> dict[str, Any]:
         """A failure in one form or more."""
         phrase = HTTPStatus(status).phrase
-        told = {
+        sample_problem = {
             "type": "about:blank", "title": phrase, "status": status, "detail": phrase,
             "where": "limit", "fix": "Give a number up to 1000.", "faults": [],
         }  # fmt: skip
         content: dict[str, Any] = {}
         for media_type, kind in forms:
             error = {"error": phrase} if kind is InferenceProblem else {}
-            example = {**told, **error} if media_type == MEDIA_TYPE else None
+            example = {**sample_problem, **error} if media_type == MEDIA_TYPE else None
             content |= self.media(Content(kind=kind, media_types=(media_type,), example=example))
         return {"description": phrase, "content": content}
 

@@ -13,7 +13,15 @@ from lineside.fleet import Release, Rollout, RolloutOrder, RolloutPlan, RolloutS
 from lineside.fleet.evidence import Verdict
 from lineside.fleet.rollout import Happening
 from lineside.hub.access.permissions import Identity
-from lineside.hub.api.wire import Hub, Page, Who, answer, body_of, gives, listed
+from lineside.hub.api.wire import (
+    Hub,
+    Page,
+    Requester,
+    json_body,
+    json_response,
+    page_response,
+    responds,
+)
 from lineside.hub.rollouts.rollout_service import NewRollout, RolloutDevice, RolloutView
 from lineside.hub.services import Services
 
@@ -21,13 +29,13 @@ router = APIRouter(prefix="/api/v1/rollouts", tags=["rollouts"])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Ordered:
+class OrderRequest:
     """Body of an order; who orders is who asks."""
 
     reason: str = ""
 
 
-Order = Annotated[Ordered, Depends(body_of(Ordered))]
+Order = Annotated[OrderRequest, Depends(json_body(OrderRequest))]
 
 
 class RolloutFigures(TypedDict):
@@ -71,61 +79,61 @@ class RolloutDetails(RolloutFigures):
 
 
 @router.get("", summary="Roll-outs, newest first")
-@gives(Page[RolloutSummary])
+@responds(Page[RolloutSummary])
 def list_rollouts(hub: Hub) -> Response:
     """Without their devices."""
-    return listed([_summary(one) for one in hub.rollouts.all()])
+    return page_response([_summary(one) for one in hub.rollouts.all()])
 
 
 @router.post("", summary="Start a roll-out")
-@gives(RolloutSummary, status=201)
+@responds(RolloutSummary, status=201)
 def start(
-    hub: Hub, who: Who, *, asked: Annotated[NewRollout, Depends(body_of(NewRollout))]
+    hub: Hub, who: Requester, *, body: Annotated[NewRollout, Depends(json_body(NewRollout))]
 ) -> Response:
     """403 for a version that nobody approved, 409 for one that runs already."""
-    return answer(_summary(hub.rollouts.start(asked, by=who.name)), status=201)
+    return json_response(_summary(hub.rollouts.start(body, by=who.name)), status=201)
 
 
 @router.get("/{rollout}", summary="One roll-out")
-@gives(RolloutDetails)
+@responds(RolloutDetails)
 def get_rollout(hub: Hub, rollout: str) -> Response:
     """With its devices, their evidence, and what it waits for."""
-    return answer(_shown(hub.rollouts.view(rollout)))
+    return json_response(_shown(hub.rollouts.view(rollout)))
 
 
 @router.post("/{rollout}/pause", summary="Pause")
-@gives(RolloutDetails)
-def pause(hub: Hub, who: Who, *, rollout: str, how: Order) -> Response:
+@responds(RolloutDetails)
+def pause(hub: Hub, who: Requester, *, rollout: str, how: Order) -> Response:
     """No further device begins; what is under way goes on."""
     return _ordered(hub, who, rollout=rollout, order=RolloutOrder.PAUSE, how=how)
 
 
 @router.post("/{rollout}/resume", summary="Resume")
-@gives(RolloutDetails)
-def resume(hub: Hub, who: Who, *, rollout: str, how: Order) -> Response:
+@responds(RolloutDetails)
+def resume(hub: Hub, who: Requester, *, rollout: str, how: Order) -> Response:
     """From where it was paused."""
     return _ordered(hub, who, rollout=rollout, order=RolloutOrder.RESUME, how=how)
 
 
 @router.post("/{rollout}/abort", summary="Abort")
-@gives(RolloutDetails)
-def abort(hub: Hub, who: Who, *, rollout: str, how: Order) -> Response:
+@responds(RolloutDetails)
+def abort(hub: Hub, who: Requester, *, rollout: str, how: Order) -> Response:
     """Nobody else gets it; devices keep what they have."""
     return _ordered(hub, who, rollout=rollout, order=RolloutOrder.ABORT, how=how)
 
 
 @router.post("/{rollout}/rollback", summary="Roll back")
-@gives(RolloutDetails)
-def rollback(hub: Hub, who: Who, *, rollout: str, how: Order) -> Response:
+@responds(RolloutDetails)
+def rollback(hub: Hub, who: Requester, *, rollout: str, how: Order) -> Response:
     """All devices that were asked go back to the package before, by a signed way."""
     return _ordered(hub, who, rollout=rollout, order=RolloutOrder.ROLLBACK, how=how)
 
 
 def _ordered(
-    hub: Services, who: Identity, *, rollout: str, order: RolloutOrder, how: Ordered
+    hub: Services, who: Identity, *, rollout: str, order: RolloutOrder, how: OrderRequest
 ) -> Response:
     hub.rollouts.order(rollout, order, by=who.name, reason=how.reason)
-    return answer(_shown(hub.rollouts.view(rollout)))
+    return json_response(_shown(hub.rollouts.view(rollout)))
 
 
 def _summary(one: Rollout) -> dict[str, object]:

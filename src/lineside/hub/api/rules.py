@@ -10,7 +10,16 @@ from fastapi import APIRouter, Depends, Query
 from fastapi.responses import Response, StreamingResponse
 
 from lineside.core import parse_rfc3339
-from lineside.hub.api.wire import Hub, Limit, Page, answer, body_of, gives, listed, whole_number
+from lineside.hub.api.wire import (
+    Hub,
+    Limit,
+    Page,
+    json_body,
+    json_response,
+    page_response,
+    responds,
+    whole_number,
+)
 from lineside.hub.rules.files import MEDIA, rule_events_file
 from lineside.hub.rules.log import RuleFilter, RuleSums, page_of, require_rule, rule_filter, sums_of
 from lineside.hub.rules.service import RuleView, attempt
@@ -23,7 +32,7 @@ router = APIRouter(prefix="/api/v1", tags=["rules"])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Trial:
+class RuleTrial:
     """Body of ``POST /rules/try``.
 
     Attributes:
@@ -39,28 +48,28 @@ class Trial:
 
 
 @router.get("/rules", summary="Rules, in the plant file's order")
-@gives(Page[RuleView])
+@responds(Page[RuleView])
 def list_rules(hub: Hub) -> Response:
     """Each with what it does in plain words, its counters, and how much it remembers."""
-    return listed(hub.rules.all())
+    return page_response(hub.rules.all())
 
 
 @router.post("/rules/try", summary="Try a rule on a recorded span")
-@gives(Difference)
-def try_rule(hub: Hub, *, trial: Annotated[Trial, Depends(body_of(Trial))]) -> Response:
+@responds(Difference)
+def try_rule(hub: Hub, *, trial: Annotated[RuleTrial, Depends(json_body(RuleTrial))]) -> Response:
     """What it would have said, against the rule of that id in use; nothing is written."""
     since = parse_rfc3339(trial.since, where="since")
     until = parse_rfc3339(trial.until, where="until")
     plant = hub.plant
     rule = read_rule(trial.text, plant=plant) if trial.text else hub.rules.find(trial.rule)
-    return answer(attempt(rule, plant=plant, log=hub.records.log, since=since, until=until))
+    return json_response(attempt(rule, plant=plant, log=hub.records.log, since=since, until=until))
 
 
 @router.get("/rules/{rule}", summary="One rule")
-@gives(RuleView)
+@responds(RuleView)
 def get_rule(hub: Hub, rule: str) -> Response:
     """As in the list."""
-    return answer(hub.rules.one(rule))
+    return json_response(hub.rules.one(rule))
 
 
 class Summary(TypedDict):
@@ -89,8 +98,8 @@ Wanted = Annotated[RuleFilter, Depends(wanted_of)]
 
 
 @router.get("/rule-events", summary="What rules said")
-@gives(Page[LoggedEvent])
-@gives(bytes, *(one.partition(";")[0] for one in MEDIA.values()))
+@responds(Page[LoggedEvent])
+@responds(bytes, *(one.partition(";")[0] for one in MEDIA.values()))
 def list_rule_events(
     hub: Hub, wanted: Wanted, *, after: str = "", newest_first: bool = False, limit: Limit = 100,
     form: Annotated[str, Query(alias="format")] = "json",
@@ -101,15 +110,15 @@ def list_rule_events(
     position = whole_number(after, name="after")
     found = page_of(hub.records.log, wanted, after=position, newest_first=newest_first, limit=limit)
     following = str(found.following) if found.following else ""
-    return listed([plain(view) for view in found.events], following=following)
+    return page_response([plain(view) for view in found.events], following=following)
 
 
 @router.get("/rule-events/summary", summary="What rules said, added up")
-@gives(Summary)
+@responds(Summary)
 def get_summary(hub: Hub, wanted: Wanted) -> Response:
     """Of the newest 5,000 that pass: by rule and key, pairs, counts over time."""
     found = page_of(hub.records.log, wanted, newest_first=True, limit=MOST_SUMMED)
-    return answer({"sums": sums_of(found.events), "all": not found.following})
+    return json_response({"sums": sums_of(found.events), "all": not found.following})
 
 
 def _file(hub: Services, wanted: RuleFilter, *, form: str) -> Response:

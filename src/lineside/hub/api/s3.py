@@ -20,8 +20,8 @@ from lineside.compat.aws.signed_links import BUCKET, is_signed_link, verify_link
 from lineside.compat.aws.sigv4 import verify
 from lineside.core import LinesideError
 from lineside.hub.access.auth import access_key
-from lineside.hub.access.permissions import Identity, may
-from lineside.hub.api.wire import Body, Hub, gives, raw_body, refused, signed_request
+from lineside.hub.access.permissions import Identity, authorize
+from lineside.hub.api.wire import Body, Hub, error_response, raw_body, responds, signed_request
 from lineside.hub.downloads import Download, DownloadContent, parse_range
 from lineside.hub.problems import (
     XML,
@@ -30,7 +30,7 @@ from lineside.hub.problems import (
     s3_request_id,
     xml_text,
 )
-from lineside.hub.rollouts.bucket import Entry, EntryPage, page_of
+from lineside.hub.rollouts.bucket import ObjectEntry, ObjectPage, object_page
 
 router = APIRouter(tags=["updates"])
 
@@ -52,7 +52,7 @@ _NOT_OFFERED = frozenset((
 
 @router.get("/s3/", include_in_schema=False)
 @router.get("/s3", summary="S3: ListBuckets")
-@gives(bytes, XML)
+@responds(bytes, XML)
 def list_buckets(hub: Hub, request: Request) -> Response:
     """The one bucket."""
 
@@ -69,7 +69,7 @@ def list_buckets(hub: Hub, request: Request) -> Response:
 @router.get(
     "/s3/{bucket}", summary="S3: ListObjects (both versions), HeadBucket, GetBucketLocation"
 )
-@gives(bytes, XML)
+@responds(bytes, XML)
 def get_bucket(hub: Hub, request: Request, *, bucket: str) -> Response:
     """Job documents and signed packages in the order of their keys, at most 1,000 at a time."""
 
@@ -87,9 +87,9 @@ def get_bucket(hub: Hub, request: Request, *, bucket: str) -> Response:
 
 @router.head("/s3/{bucket}/{key:path}", include_in_schema=False)
 @router.get("/s3/{bucket}/{key:path}", summary="S3: GetObject and HeadObject")
-@gives(bytes, _OCTETS, "application/json", XML)
-@gives(bytes, _OCTETS, "application/json", status=206)
-@gives(None, status=416)
+@responds(bytes, _OCTETS, "application/json", XML)
+@responds(bytes, _OCTETS, "application/json", status=206)
+@responds(None, status=416)
 def get_object(
     hub: Hub, request: Request, *, bucket: str, key: str, range_: RangeHeader = ""
 ) -> Response:
@@ -112,7 +112,7 @@ def get_object(
     summary="S3: PutObject of a job document",
     openapi_extra=raw_body("application/json"),
 )
-@gives(None)
+@responds(None)
 def put_object(hub: Hub, request: Request, *, bucket: str, key: str, body: Body) -> Response:
     """Below ``documents/``, for ``documentSource`` of a job; what stands there is replaced."""
 
@@ -125,7 +125,7 @@ def put_object(hub: Hub, request: Request, *, bucket: str, key: str, body: Body)
 
 
 @router.delete("/s3/{bucket}/{key:path}", summary="S3: DeleteObject of a job document")
-@gives(None, status=204)
+@responds(None, status=204)
 def delete_object(hub: Hub, request: Request, *, bucket: str, key: str, body: Body) -> Response:
     """One that is not there is fine."""
 
@@ -161,10 +161,10 @@ def _served(hub: Hub, request: Request, body: bytes, *, act: Callable[[], Respon
             )
         return act()
     except LinesideError as error:
-        return refused(error, path=request.url.path)
+        return error_response(error, path=request.url.path)
 
 
-def _listing(entries: list[Entry], *, bucket: str, query: Mapping[str, str]) -> str:
+def _listing(entries: list[ObjectEntry], *, bucket: str, query: Mapping[str, str]) -> str:
     """What stands in ``ListBucketResult``, of the version that was asked for."""
     second = query.get("list-type") == "2"
     limit, token = _limit(query), query.get("continuation-token")
@@ -172,7 +172,7 @@ def _listing(entries: list[Entry], *, bucket: str, query: Mapping[str, str]) -> 
     if second and token is not None:
         after = _after(token)
     prefix, delimiter = query.get("prefix", ""), query.get("delimiter", "")
-    page = page_of(entries, prefix=prefix, delimiter=delimiter, after=after, limit=limit)
+    page = object_page(entries, prefix=prefix, delimiter=delimiter, after=after, limit=limit)
     encoding = query.get("encoding-type", "")
     if encoding not in ("", "url"):
         raise ParameterError(f"{encoding[:40]!r} is no encoding", where="encoding-type", fix="url")
@@ -180,7 +180,7 @@ def _listing(entries: list[Entry], *, bucket: str, query: Mapping[str, str]) -> 
     def name(text: str) -> str:
         return xml_text(quote(text, safe="/~") if encoding else text)
 
-    said = [("Name", bucket), ("Prefix", name(prefix)), ("MaxKeys", str(limit))]
+    fields = [("Name", bucket), ("Prefix", name(prefix)), ("MaxKeys", str(limit))]
     if second:
         found = {
             "KeyCount": str(len(page.entries) + len(page.prefixes)),
@@ -191,14 +191,14 @@ def _listing(entries: list[Entry], *, bucket: str, query: Mapping[str, str]) -> 
     else:
         found = {"NextMarker": name(page.following) if delimiter else "", "Marker": name(after)}
     found |= {"Delimiter": name(delimiter), "EncodingType": encoding}
-    said += [(tag, text) for tag, text in found.items() if text]
-    said.append(("IsTruncated", "true" if page.following else "false"))
+    fields += [(tag, text) for tag, text in found.items() if text]
+    fields.append(("IsTruncated", "true" if page.following else "false"))
     owner = "" if second and query.get("fetch-owner") != "true" else _OWNER
-    facts = "".join(f"<{tag}>{text}</{tag}>" for tag, text in said)
+    facts = "".join(f"<{tag}>{text}</{tag}>" for tag, text in fields)
     return facts + _found(page, name=name, owner=owner)
 
 
-def _found(page: EntryPage, *, name: Callable[[str], str], owner: str) -> str:
+def _found(page: ObjectPage, *, name: Callable[[str], str], owner: str) -> str:
     objects = (
         f"<Contents><Key>{name(one.key)}</Key><LastModified>{_stamp(one.changed_at)}"
         f"</LastModified><ETag>&quot;{one.sha256}&quot;</ETag><Size>{one.size_bytes}</Size>"
@@ -243,17 +243,17 @@ def _admit(hub: Hub, request: Request, body: bytes) -> None:
     """Who has an identity was looked at by the gate; others sign, or have a link that is signed."""
     if getattr(request.state, "identity", None) is not None:
         return
-    asked, now = signed_request(request, body), hub.clock.now()
-    if is_signed_link(asked.query):
-        key_id = verify_link(asked, secret_of=hub.bucket.secret_of, now=now)
+    signed, now = signed_request(request, body), hub.clock.now()
+    if is_signed_link(signed.query):
+        key_id = verify_link(signed, secret_of=hub.bucket.secret_of, now=now)
         if hub.bucket.is_own(key_id):
             return
     else:
-        key_id = verify(asked, secret_of=lambda key: access_key(hub.records, key).secret, now=now)
+        key_id = verify(signed, secret_of=lambda key: access_key(hub.records, key).secret, now=now)
     key = access_key(hub.records, key_id)
     if not key.thing or request.method not in _READING:
         caller = Identity(name=key.name, kind="key", role=key.role)
-        may(caller, method=request.method, path=request.url.path)
+        authorize(caller, method=request.method, path=request.url.path)
 
 
 def ranged(
@@ -270,16 +270,16 @@ def ranged(
         return Response(status_code=416, headers=headers)
     if part is not None:
         headers["Content-Range"] = f"bytes {part.start}-{part.stop - 1}/{len(data)}"
-    taken = part if part is not None else range(len(data))
+    span = part if part is not None else range(len(data))
     sent = DownloadContent(
-        data=data, part=taken, status=200 if part is None else 206, headers=headers
+        data=data, part=span, status=200 if part is None else 206, headers=headers
     )
     return Download(sent, slots=hub.releases.slots, media_type=media_type)
 
 
 @router.head("/tuf/metadata/{name}", include_in_schema=False)
 @router.get("/tuf/metadata/{name}", summary="A metadata file (TUF)")
-@gives(dict[str, Any])
+@responds(dict[str, Any])
 def metadata(hub: Hub, *, name: str) -> Response:
     """``timestamp.json``, or a file with its version before its name."""
     return Response(hub.releases.metadata(name), media_type="application/json")
@@ -287,9 +287,9 @@ def metadata(hub: Hub, *, name: str) -> Response:
 
 @router.head("/tuf/targets/{path:path}", include_in_schema=False)
 @router.get("/tuf/targets/{path:path}", summary="A signed file (TUF)")
-@gives(bytes, "application/octet-stream")
-@gives(bytes, "application/octet-stream", status=206)
-@gives(None, status=416)
+@responds(bytes, "application/octet-stream")
+@responds(bytes, "application/octet-stream", status=206)
+@responds(None, status=416)
 def targets(hub: Hub, request: Request, *, path: str, range_: RangeHeader = "") -> Response:
     """By its path, with the SHA-256 before its name; parts by ``Range``."""
     target, data = hub.releases.archive(path)

@@ -7,9 +7,9 @@ from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import RedirectResponse, Response
 
 from lineside.core import InvalidError, RefusedError
-from lineside.hub.access.auth import Credentials, TooManyError
+from lineside.hub.access.auth import Credentials, TooManyAttemptsError
 from lineside.hub.access.permissions import COOKIE, Identity
-from lineside.hub.api.wire import Hub, Who, answer, gives
+from lineside.hub.api.wire import Hub, Requester, json_response, responds
 from lineside.hub.pages import problem_page, sign_in_page, signed_in_page
 from lineside.hub.problems import WrongTypeError
 from lineside.hub.services import Services
@@ -55,7 +55,7 @@ def sign_in(
         return RedirectResponse("/welcome", status_code=303)
     try:
         session = hub.auth.sign_in(token)
-    except (RefusedError, TooManyError) as error:
+    except (RefusedError, TooManyAttemptsError) as error:
         return problem_page(request, error)
     # The cookie is SameSite=Strict, so a redirect would lose it when the link was opened from
     # another site's page; a page that goes on by itself is a navigation of our own.
@@ -69,11 +69,11 @@ def sign_in_by_password(
     """The form again with the reason, or on to the first page."""
     try:
         session = hub.auth.sign_in_by_password(given)
-    except (RefusedError, TooManyError) as error:
+    except (RefusedError, TooManyAttemptsError) as error:
         return sign_in_page(request, error)
     hub.auth.sign_out(request.cookies.get(COOKIE, ""))
-    answer = RedirectResponse("/", status_code=303)
-    return _with_session(answer, session, hub=hub, request=request)
+    response = RedirectResponse("/", status_code=303)
+    return _with_session(response, session, hub=hub, request=request)
 
 
 def _with_session(response: Response, token: str, *, hub: Services, request: Request) -> Response:
@@ -94,7 +94,7 @@ def sign_out(hub: Hub, request: Request) -> Response:
 
 
 @router.get("/api/v1/me", summary="Who asks")
-@gives(Identity)
-def me(who: Who) -> Response:
+@responds(Identity)
+def me(who: Requester) -> Response:
     """Name, kind and role."""
-    return answer(who)
+    return json_response(who)

@@ -62,12 +62,12 @@ async def _body(request: Request) -> bytes:
 
 Body = Annotated[bytes, Depends(_body)]
 Hub = Annotated[Services, Depends(services_of)]
-Who = Annotated[Identity, Depends(identity_of)]
+Requester = Annotated[Identity, Depends(identity_of)]
 _POSITION = re.compile(r"[0-9]{1,18}")  # what a column of 64 bits holds
 Limit = Annotated[int, Query(ge=1, le=1000, description="how many items at most")]
 
 
-def gives(
+def responds(
     kind: Any, *media_types: str, status: int = 200, example: object = None,  # noqa: ANN401  any type
 ) -> Callable[[F], F]:  # fmt: skip
     """Say what a route answers on success; above one another for several statuses.
@@ -88,34 +88,39 @@ def gives(
     return note
 
 
-def answer(record: object, *, status: int = 200) -> Response:
+def json_response(record: object, *, status: int = 200) -> Response:
     """Any record as JSON."""
     return Response(encode(record), status_code=status, media_type="application/json")
 
 
-def refused(error: LinesideError, *, path: str) -> Response:
+def error_response(error: LinesideError, *, path: str) -> Response:
     """A failure in the form of the path's contract."""
-    return sent(refusal(error, path=path))
+    return refusal_response(refusal(error, path=path))
 
 
-def sent(told: Refusal) -> Response:
+def refusal_response(failure: Refusal) -> Response:
     """A failure that has its form already."""
     return Response(
-        told.body, status_code=told.status, media_type=told.media_type, headers=told.headers
+        failure.body,
+        status_code=failure.status,
+        media_type=failure.media_type,
+        headers=failure.headers,
     )
 
 
-def listed(items: Sequence[object], *, following: str = "", cursor: str = "after") -> Response:
+def page_response(
+    items: Sequence[object], *, following: str = "", cursor: str = "after"
+) -> Response:
     """A page of a list; ``cursor`` names the parameter that takes ``next``."""
-    return answer(Page(items=items, next=following or None, cursor=cursor))
+    return json_response(Page(items=items, next=following or None, cursor=cursor))
 
 
-def following_of(items: Sequence[T], limit: int, *, key: Callable[[T], object]) -> str:
+def next_cursor(items: Sequence[T], limit: int, *, key: Callable[[T], object]) -> str:
     """The cursor behind a full page; "" where the list ended."""
     return str(key(items[-1])) if items and len(items) >= limit else ""
 
 
-def body_of(kind: type[T]) -> Callable[[Request], Awaitable[T]]:
+def json_body(kind: type[T]) -> Callable[[Request], Awaitable[T]]:
     """A dependency that reads a JSON body into a record; an empty body is ``{}``."""
 
     async def read(request: Request) -> T:
@@ -129,7 +134,7 @@ def body_of(kind: type[T]) -> Callable[[Request], Awaitable[T]]:
     return read
 
 
-def bytes_of(*media_types: str) -> Callable[[Request], Awaitable[bytes]]:
+def bytes_body(*media_types: str) -> Callable[[Request], Awaitable[bytes]]:
     """A dependency that reads a body of bytes of one of these media types."""
 
     async def read(request: Request) -> bytes:
@@ -157,7 +162,7 @@ def raw_body(media_type: str) -> dict[str, Any]:
     return {"requestBody": {"content": {media_type: {"schema": schema}}}}
 
 
-def moment(text: str, *, name: str) -> datetime | None:
+def query_time(text: str, *, name: str) -> datetime | None:
     """A time from the query; None where it was not given."""
     return parse_rfc3339(text.replace(" ", "+"), where=name) if text else None
 
@@ -182,4 +187,4 @@ def signed_request(request: Request, body: bytes) -> SignedRequest:
 
 def aws_error(status: int, code: str, *, message: str) -> Response:
     """An error as AWS' JSON protocol writes it."""
-    return sent(aws_refusal(status, code, message=message))
+    return refusal_response(aws_refusal(status, code, message=message))

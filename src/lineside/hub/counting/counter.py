@@ -29,8 +29,8 @@ from lineside.core import (
 )
 from lineside.datasets import Drawn, Library, Sample
 from lineside.hub.access.permissions import Identity
-from lineside.hub.inference.endpoints import Answered, endpoint_of
-from lineside.hub.inference.functions import Functions, Recorded
+from lineside.hub.inference.endpoints import EndpointPrediction, find_endpoint
+from lineside.hub.inference.functions import Functions, InventoryRecord
 from lineside.hub.ingest.frames import picture_of_bytes
 from lineside.hub.views import Picture
 from lineside.store import LEAVING, Blobs, Records
@@ -181,14 +181,14 @@ class Counter:
                 endpoint=one.endpoint,
                 bucket=one.bucket_name,
                 prefix=one.prefix,
-                counts=endpoint_of(self._plant, one.endpoint).task is Task.COUNT,
+                counts=find_endpoint(self._plant, one.endpoint).task is Task.COUNT,
             )
             for one in self._functions.all()
         )
 
     def offered(self, function: str) -> tuple[str, ...]:
         """Names of the pictures on offer."""
-        return self._functions.shelf(function).names()
+        return self._functions.pictures_of(function).names()
 
     # ---- asking
 
@@ -200,21 +200,21 @@ class Counter:
             NotFoundError: it is not there any more, or no package is in use.
             InvalidError: it is no picture.
         """
-        shelf = self._functions.shelf(asked.function)
+        shelf = self._functions.pictures_of(asked.function)
         name = shelf.offered(asked.picture)
         found = self._judged(asked.function, picture := shelf.read(name))
-        recorded = shelf.recorded(name)
+        recorded = shelf.inventory_record(name)
         return self._keep(picture, found, function=asked.function, name=name, recorded=recorded,
                           who=who)  # fmt: skip
 
     def look(self, function: str, picture: bytes, *, who: Identity) -> CountView:
         """Have a picture of somebody's own counted; ``InvalidError`` where it is none."""
         found = self._judged(function, picture)
-        recorded = Recorded(reason="an uploaded picture has no inventory record")
+        recorded = InventoryRecord(reason="an uploaded picture has no inventory record")
         return self._keep(picture, found, function=function, name="", recorded=recorded, who=who)
 
-    def _judged(self, function: str, picture: bytes) -> Answered:
-        found = self._functions.judged(function, picture)
+    def _judged(self, function: str, picture: bytes) -> EndpointPrediction:
+        found = self._functions.predict(function, picture)
         if found.manifest.count is None:
             raise InvalidError(
                 f"the package in use for {found.inspection.id} counts nothing",
@@ -224,8 +224,8 @@ class Counter:
         return found
 
     def _keep(
-        self, picture: bytes, found: Answered, *, function: str, name: str, recorded: Recorded,
-        who: Identity,
+        self, picture: bytes, found: EndpointPrediction, *, function: str, name: str,
+        recorded: InventoryRecord, who: Identity,
     ) -> CountView:  # fmt: skip
         said = found.prediction.count
         rule = found.manifest.count
@@ -293,7 +293,7 @@ class Counter:
             NotFoundError: this person asked no such thing, or the package tells no such map.
         """
         view = self.one(count_id, who=who)
-        heat = self._functions.explained(view.package, self._blobs.get(view.digest))
+        heat = self._functions.explain(view.package, self._blobs.get(view.digest))
         if "objects" not in heat:
             raise NotFoundError(
                 "the package does not tell where it looked", where=count_id, fix="Use another."

@@ -55,7 +55,7 @@ from lineside.fleet.enrolment import (
 from lineside.fleet.inventory import check_groups
 from lineside.fleet.trust.certificate_authority import DeviceCertificate
 from lineside.fleet.trust.device_keys import check_proof, requested_key_digest
-from lineside.hub.access.auth import Auth, TooManyError, revoke_keys_of_thing
+from lineside.hub.access.auth import Auth, TooManyAttemptsError, revoke_keys_of_thing
 from lineside.hub.access.tls import hosts_of
 from lineside.hub.config import HubConfig
 from lineside.hub.eventlog.ledger import Journal, person_event
@@ -79,7 +79,7 @@ _RENEWAL_WINDOW_S = 3600.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Invited:
+class IssuedInvitation:
     """A code that was just made; it is shown once."""
 
     code: str
@@ -120,7 +120,7 @@ class Enrolment:
 
     # ---- invitations
 
-    def invite(self, wish: NewInvitation, *, by: str) -> Invited:
+    def invite(self, invitation: NewInvitation, *, by: str) -> IssuedInvitation:
         """A code for a device that will come.
 
         Raises:
@@ -128,21 +128,21 @@ class Enrolment:
             ConflictError: a device of this name works already, or too many codes are open.
             NotFoundError: there is no authority yet.
         """
-        device = wish.device or f"edge-{secrets.token_hex(3)}"
-        self._check_wish(replace(wish, device=device))
+        device = invitation.device or f"edge-{secrets.token_hex(3)}"
+        self._check_invitation(replace(invitation, device=device))
         fingerprint = fingerprint_of(self.authority().certificate)
         secret = secrets.token_bytes(SECRET_BYTES)
         now = self._clock.now()
         made = Invitation(
-            device=device, groups=wish.groups, lines=wish.lines or self._only_line(),
-            invited_at=now, invited_by=by, ends_at=now + timedelta(hours=wish.hours),
+            device=device, groups=invitation.groups, lines=invitation.lines or self._only_line(),
+            invited_at=now, invited_by=by, ends_at=now + timedelta(hours=invitation.hours),
         )  # fmt: skip
         key = secret_digest(secret.hex())
         self._record(
             device, {"action": "invited", "by": by, "until": rfc3339(made.ends_at)},
             within=lambda: self._put(key, made, expect=0),
         )  # fmt: skip
-        return Invited(code=write_code(secret, fingerprint=fingerprint), invitation=made)
+        return IssuedInvitation(code=write_code(secret, fingerprint=fingerprint), invitation=made)
 
     def invitations(self) -> tuple[Invitation, ...]:
         """Those that nobody used and that still work, the one that ends first in front."""
@@ -166,11 +166,11 @@ class Enrolment:
             RefusedError: no such code, or it is over.
             TooManyError: too many wrong ones.
         """
-        invitation, _, _ = self._invited(secret, address=address)
+        invitation, _, _ = self._find_invitation(secret, address=address)
         check_runs(invitation, now=self._clock.now())
         return CodeAnswer(device=invitation.device, site=self._plant.site)
 
-    def enrol(self, asked: EnrolmentRequest, *, address: str) -> EnrolmentAnswer:
+    def enrol(self, request_body: EnrolmentRequest, *, address: str) -> EnrolmentAnswer:
         """A certificate for the key that asks with a code, and what the device needs besides.
 
         Raises:
@@ -184,11 +184,11 @@ class Enrolment:
                 fix='Set device_bus = "mqtts://{hub}:8883" among its settings.',
             )  # fmt: skip
         with self._turn:
-            invitation, key, version = self._invited(asked.secret, address=address)
-            request = asked.request.encode()
+            invitation, key, version = self._find_invitation(request_body.secret, address=address)
+            request = request_body.request.encode()
             digest = requested_key_digest(request, device=invitation.device)
             taken = used(invitation, key=digest, now=self._clock.now())
-            row, certificate = self._certified(invitation, request, digest=digest)
+            row, certificate = self._certify(invitation, request, digest=digest)
             token: list[str] = []
 
             def keep() -> None:
@@ -206,27 +206,27 @@ class Enrolment:
         _tell(self.enrolled, row.device)
         return self._answer(row, certificate, token=token[0])
 
-    def renew(self, asked: RenewalRequest, *, address: str) -> RenewalAnswer:
+    def renew(self, request_body: RenewalRequest, *, address: str) -> RenewalAnswer:
         """The next certificate for a device whose running key signed the request.
 
         Raises:
             RefusedError: the certificate holds no longer, or the proof is not of its key.
             TooManyError: too often.
         """
-        certificate, request = asked.certificate.encode(), asked.request.encode()
-        told = self.authority().check(certificate)
-        check_proof(certificate, message=renewal_message(request), proof=_bytes(asked.proof))
-        self._count_renewal(told.device)
+        certificate, request = request_body.certificate.encode(), request_body.request.encode()
+        checked = self.authority().check(certificate)
+        check_proof(certificate, message=renewal_message(request), proof=_bytes(request_body.proof))
+        self._count_renewal(checked.device)
         with self._turn:
-            row = self.inventory.one(told.device)
+            row = self.inventory.one(checked.device)
             if not row.active:
                 raise RefusedError(
                     f"{row.device} was revoked: {row.reason}", where=row.device,
                     fix="Ask for a new code: lineside device invite.",
                 )  # fmt: skip
             digest = requested_key_digest(request, device=row.device)
-            if digest == row.key and row.serial != told.serial:  # an answer was lost
-                return RenewalAnswer(certificate=self._issued(row.serial))
+            if digest == row.key and row.serial != checked.serial:  # an answer was lost
+                return RenewalAnswer(certificate=self._issued_certificate(row.serial))
             made = self.authority().renew_device(request, current=certificate)
             next_row = self._next(row, self.authority().check(made), digest=digest)
             self._record(
@@ -237,7 +237,7 @@ class Enrolment:
             )  # fmt: skip
         return RenewalAnswer(certificate=made.decode())
 
-    def certify_page(self, asked: PageRequest, *, address: str) -> PageAnswer:
+    def certify_page(self, request_body: PageRequest, *, address: str) -> PageAnswer:
         """A certificate for a device's own page, for its own names and where it asks from.
 
         Raises:
@@ -245,11 +245,11 @@ class Enrolment:
                 its names are the hub's.
             TooManyError: too often.
         """
-        certificate, request = asked.certificate.encode(), asked.request.encode()
-        told = self.authority().check(certificate)
-        check_proof(certificate, message=page_message(request), proof=_bytes(asked.proof))
-        self._count_renewal(told.device)
-        row = self.inventory.one(told.device)
+        certificate, request = request_body.certificate.encode(), request_body.request.encode()
+        checked = self.authority().check(certificate)
+        check_proof(certificate, message=page_message(request), proof=_bytes(request_body.proof))
+        self._count_renewal(checked.device)
+        row = self.inventory.one(checked.device)
         hosts = page_hosts(row.device, address=address, taken=hosts_of(self._config))
         if not row.active or not hosts:
             why = row.reason or "its names are the hub's"
@@ -317,23 +317,23 @@ class Enrolment:
 
     # ---- inside
 
-    def _check_wish(self, wish: NewInvitation) -> None:
-        if not is_identity(wish.device):
+    def _check_invitation(self, invitation: NewInvitation) -> None:
+        if not is_identity(invitation.device):
             raise InvalidError(
-                f"{wish.device[:80]!r} is no name for a device", where="name",
+                f"{invitation.device[:80]!r} is no name for a device", where="name",
                 fix="Write letters, digits, '_', '-', at most 64, beginning with one of the first.",
             )  # fmt: skip
-        check_groups(wish.groups)
+        check_groups(invitation.groups)
         known = {line.id for line in self._plant.line}
-        for line in wish.lines:
+        for line in invitation.lines:
             if line not in known:
                 raise InvalidError(
                     f"no line {line!r} in the plant", where="lines",
                     fix=f"Lines: {', '.join(sorted(known)) or 'none'}.",
                 )  # fmt: skip
-        row = self.inventory.find(wish.device)
+        row = self.inventory.find(invitation.device)
         if row is not None and row.active:
-            raise _there_already(wish.device)
+            raise _already_enrolled(invitation.device)
         if len(self._invitations()) >= _MOST_OPEN:
             raise ConflictError(
                 f"{_MOST_OPEN} codes are open", where="invitations", fix="Wait until some are over."
@@ -358,7 +358,7 @@ class Enrolment:
             after = page[-1].id
         return found
 
-    def _invited(self, secret: str, *, address: str) -> tuple[Invitation, str, int]:
+    def _find_invitation(self, secret: str, *, address: str) -> tuple[Invitation, str, int]:
         counts = ((self._wrong, address), (self._all, ""))
         wait_s = max(tries.wait_s(key) for tries, key in counts)
         key = secret_digest(secret)
@@ -366,7 +366,7 @@ class Enrolment:
             document = self._documents.get(_KIND, key)
         except NotFoundError as error:
             if wait_s > 0:
-                raise TooManyError(
+                raise TooManyAttemptsError(
                     "too many wrong codes", fix=f"Wait {wait_s / 60:.0f} minutes or so."
                 ) from error
             for tries, of in counts:
@@ -380,29 +380,36 @@ class Enrolment:
         found = decode_fast(Invitation, encode(document.body), where=_KIND)
         return found, key, document.version
 
-    def _certified(
+    def _certify(
         self, invitation: Invitation, request: bytes, *, digest: str
     ) -> tuple[EnrolledDevice, str]:
         """The row and certificate of a key: those there are, where an answer was lost."""
         row = self.inventory.find(invitation.device)
         if row is not None and row.active:
             if row.key != digest:
-                raise _there_already(row.device)
-            return row, self._issued(row.serial)
+                raise _already_enrolled(row.device)
+            return row, self._issued_certificate(row.serial)
         made = self.authority().sign_device(request, device=invitation.device)
-        told = self.authority().check(made)
+        checked = self.authority().check(made)
         row = EnrolledDevice(
-            device=told.device, lines=invitation.lines, enrolled_at=self._clock.now(),
-            enrolled_by=invitation.invited_by, serial=told.serial, ends_at=told.ends_at, key=digest,
+            device=checked.device, lines=invitation.lines, enrolled_at=self._clock.now(),
+            enrolled_by=invitation.invited_by, serial=checked.serial,
+            ends_at=checked.ends_at, key=digest,
         )  # fmt: skip
         return row, made.decode()
 
-    def _next(self, row: EnrolledDevice, told: DeviceCertificate, *, digest: str) -> EnrolledDevice:
+    def _next(
+        self, row: EnrolledDevice, checked: DeviceCertificate, *, digest: str
+    ) -> EnrolledDevice:
         return replace(
-            row, serial=told.serial, ends_at=told.ends_at, key=digest, renewed_at=self._clock.now()
+            row,
+            serial=checked.serial,
+            ends_at=checked.ends_at,
+            key=digest,
+            renewed_at=self._clock.now(),
         )
 
-    def _issued(self, serial: str) -> str:
+    def _issued_certificate(self, serial: str) -> str:
         return self.authority().certificate_of(serial).decode()
 
     def _answer(self, row: EnrolledDevice, certificate: str, *, token: str) -> EnrolmentAnswer:
@@ -426,18 +433,20 @@ class Enrolment:
 
     def _count_renewal(self, device: str) -> None:
         if self._renewals.wait_s(device) > 0:
-            raise TooManyError(f"{device} was renewed too often", where=device, fix="Wait an hour.")
+            raise TooManyAttemptsError(
+                f"{device} was renewed too often", where=device, fix="Wait an hour."
+            )
         self._renewals.count(device)
 
     def _put(self, key: str, invitation: Invitation, *, expect: int) -> None:
         body = decode_json(encode(invitation), where=_KIND)
         self._documents.put(_KIND, key, body=body, expect=expect)
 
-    def _record(self, device: str, told: dict[str, Json], *, within: Callable[[], object]) -> None:
+    def _record(self, device: str, data: dict[str, Json], *, within: Callable[[], object]) -> None:
         event = person_event(
-            DEVICE_TYPE, subject=device, site=self._plant.site, clock=self._clock, data=told
+            DEVICE_TYPE, subject=device, site=self._plant.site, clock=self._clock, data=data
         )
-        self._journal.record([event], within=lambda _: _ignored(within()))
+        self._journal.record([event], within=lambda _: _discard(within()))
 
 
 def token_name(device: str) -> str:
@@ -445,7 +454,7 @@ def token_name(device: str) -> str:
     return f"device:{device}"
 
 
-def _there_already(device: str) -> ConflictError:
+def _already_enrolled(device: str) -> ConflictError:
     return ConflictError(
         f"{device} was enrolled already and works",
         where=device,
@@ -470,5 +479,5 @@ def _tell(listeners: Sequence[Callable[[str], object]], device: str) -> None:
         listener(device)
 
 
-def _ignored(_: object) -> None:
+def _discard(_: object) -> None:
     """What a write gave back is not needed."""

@@ -12,7 +12,7 @@ from lineside.core import Clock, InvalidError, NotFoundError, load_plant
 from lineside.fleet import EnrolledDevice, JobQuery, JobService, Presence
 from lineside.hub.config import HubConfig
 from lineside.hub.devices.enrolment import Enrolment
-from lineside.hub.devices.registry import DeviceLimits, Devices
+from lineside.hub.devices.registry import DeviceLimits, DeviceRegistry
 from lineside.hub.eventlog.ledger import RecordsJournal
 from lineside.hub.views import DeviceView
 from lineside.store import open_records
@@ -39,7 +39,7 @@ class DeviceQuery:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DeviceLine:
+class DeviceSummary:
     """A device in a list.
 
     Attributes:
@@ -64,7 +64,7 @@ class DeviceLine:
 class DevicePage:
     """Some devices by name; ``following`` is the cursor behind a full page."""
 
-    items: tuple[DeviceLine, ...]
+    items: tuple[DeviceSummary, ...]
     following: str
 
 
@@ -79,10 +79,10 @@ class DeviceJob:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class FullDevice:
+class DeviceDetails:
     """Everything of one device; ``told``, its last report, is None where there is none."""
 
-    line: DeviceLine
+    line: DeviceSummary
     told: DeviceView | None
     enrolled: EnrolledDevice | None
     jobs: tuple[DeviceJob, ...]
@@ -91,7 +91,7 @@ class FullDevice:
 class DeviceInventory:
     """Devices of a site: their reports, their enrolment and their jobs."""
 
-    def __init__(self, devices: Devices, *, enrolment: Enrolment, jobs: JobService) -> None:
+    def __init__(self, devices: DeviceRegistry, *, enrolment: Enrolment, jobs: JobService) -> None:
         self.devices = devices
         self.enrolment = enrolment
         self.jobs = jobs
@@ -109,7 +109,7 @@ class DeviceInventory:
         items = tuple(self._line(name, view=views.get(name), row=rows.get(name)) for name in shown)
         return DevicePage(items=items, following=shown[-1] if len(names) > query.limit else "")
 
-    def one(self, device: str) -> FullDevice:
+    def one(self, device: str) -> DeviceDetails:
         """``NotFoundError`` for a name that was neither enrolled nor heard."""
         view = next(iter(self.devices.some((device,))), None)
         row = self.enrolment.inventory.find(device)
@@ -118,7 +118,7 @@ class DeviceInventory:
                 f"no device {device!r}", where="device", fix="List them: lineside device list."
             )
         line = self._line(device, view=view, row=row)
-        return FullDevice(line=line, told=view, enrolled=row, jobs=self._jobs(device))
+        return DeviceDetails(line=line, told=view, enrolled=row, jobs=self._jobs(device))
 
     def _matching(self, query: DeviceQuery, *, rows: Mapping[str, EnrolledDevice]) -> Iterator[str]:
         """Names in order, behind the cursor, of enrolled devices and of those only heard."""
@@ -136,9 +136,9 @@ class DeviceInventory:
 
     def _line(
         self, name: str, *, view: DeviceView | None, row: EnrolledDevice | None
-    ) -> DeviceLine:
+    ) -> DeviceSummary:
         is_out = row is not None and not row.active
-        return DeviceLine(
+        return DeviceSummary(
             id=name,
             state="revoked" if is_out else view.state if view else Presence.NEVER.value,
             at=view.at if view else None,
@@ -176,7 +176,7 @@ def open_inventory(config: HubConfig, *, clock: Clock) -> Iterator[DeviceInvento
         )
         limits = DeviceLimits(most=config.most_devices, silent_after_s=config.device_silent_s)
         yield DeviceInventory(
-            Devices(records, plant=plant, clock=clock, limits=limits),
+            DeviceRegistry(records, plant=plant, clock=clock, limits=limits),
             enrolment=enrolment,
             jobs=JobService(records, clock=clock, directory=enrolment.inventory.things),
         )

@@ -41,7 +41,7 @@ from lineside.streams import EVENT_TYPE, Event
 
 logger = logging.getLogger(__name__)
 
-_MOST_AHEAD = 10_000
+_MOST_ABOVE_GAP = 10_000
 _PAGE = 1000
 _STATES = ("online", "offline")
 _WRITTEN_AGAIN_S = 60.0
@@ -68,10 +68,10 @@ _MOST_REASON = 300
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AckState:
-    """How far one device is stored. ``ahead``: stored counts above a gap."""
+    """How far one device is stored. ``above_gap``: stored counts above a gap."""
 
     acked: int = 0
-    ahead: frozenset[int] = frozenset()
+    above_gap: frozenset[int] = frozenset()
 
     def take(self, sequence: int, *, first: int, fresh: bool) -> "AckState":
         """After an event with this count was stored; ``fresh``: its id was new to the log."""
@@ -81,12 +81,12 @@ class AckState:
         if fresh and sequence <= self.acked and first <= sequence:
             start = AckState(acked=first - 1)
         acked = max(start.acked, first - 1)
-        ahead = {count for count in (*start.ahead, sequence) if count > acked}
-        while acked + 1 in ahead:
+        above_gap = {count for count in (*start.above_gap, sequence) if count > acked}
+        while acked + 1 in above_gap:
             acked += 1
-            ahead.discard(acked)
-        kept = sorted(ahead)[:_MOST_AHEAD]
-        return AckState(acked=acked, ahead=frozenset(kept))
+            above_gap.discard(acked)
+        kept = sorted(above_gap)[:_MOST_ABOVE_GAP]
+        return AckState(acked=acked, above_gap=frozenset(kept))
 
 
 @dataclass(slots=True, kw_only=True)
@@ -114,7 +114,7 @@ class DeviceLimits:
     silent_after_s: float = 60.0
 
 
-class Devices:
+class DeviceRegistry:
     """The fleet as the hub knows it."""
 
     def __init__(
@@ -204,16 +204,16 @@ class Devices:
             if is_new and len(self._devices) >= self._limits.most:
                 raise DeadLetterError(Reason.UNKNOWN_DEVICE, "too many devices", where=device)
             entry = self._devices.setdefault(device, _Device())
-            before, entry.status = entry.status, _after(entry.status, told=status)
+            before, entry.status = entry.status, _merge_status(entry.status, told=status)
             entry.dirty = True
             if before.get("packages") != entry.status.get("packages"):
                 self._reports_changed.add(device)
-            said = _time_of(status)
+            said_at = _time_of(status)
             if not retained or entry.at is None:
-                entry.at = said or now if retained else now
+                entry.at = said_at or now if retained else now
             entry.is_heard_here = entry.is_heard_here or not retained
-            if not retained and said is not None and status["state"] == "online":
-                entry.offset.note(said=said, heard=now)
+            if not retained and said_at is not None and status["state"] == "online":
+                entry.offset.note(said=said_at, heard=now)
         if is_new:
             self._unsaved.append(device)
 
@@ -493,7 +493,7 @@ def ack_payload(device: str, acked: int) -> bytes:
     return encode({"schema": "lineside.ack/1", "device": device, "sequence": acked})
 
 
-def _after(before: dict[str, Any], *, told: dict[str, Any]) -> dict[str, Any]:
+def _merge_status(before: dict[str, Any], *, told: dict[str, Any]) -> dict[str, Any]:
     """Who goes tells nothing of packages and counts, so what it told last stands."""
     if told["state"] == "online":
         return told

@@ -28,7 +28,7 @@ Values = list[float] | list[list[float]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Answered:
+class EndpointPrediction:
     """What the package in use says of a picture."""
 
     inspection: Inspection
@@ -37,17 +37,19 @@ class Answered:
     prediction: Prediction
 
 
-def answered(packages: Packages, plant: Plant, *, endpoint: str, picture: bytes) -> Answered:
+def predict_endpoint(
+    packages: Packages, plant: Plant, *, endpoint: str, picture: bytes
+) -> EndpointPrediction:
     """Judge a picture; nothing of it is stored.
 
     Raises:
         NotFoundError: no such endpoint, or no package is in use for it.
         InvalidError: no picture.
     """
-    inspection = endpoint_of(plant, endpoint)
+    inspection = find_endpoint(plant, endpoint)
     digest = packages.in_use(inspection.id)
     frame, predictor = packages.judge(digest, picture)
-    return Answered(
+    return EndpointPrediction(
         inspection=inspection,
         package=digest,
         manifest=predictor.manifest,
@@ -55,26 +57,26 @@ def answered(packages: Packages, plant: Plant, *, endpoint: str, picture: bytes)
     )
 
 
-def values_of(plant: Plant, answered: Answered) -> Values:
+def endpoint_values(plant: Plant, prediction: EndpointPrediction) -> Values:
     """The numbers of the endpoint: a row of a count, or the labels' probabilities or scores.
 
     Raises:
         InvalidError: the picture could not be judged; the sentence says why.
     """
-    inspection = answered.inspection
-    if answered.manifest.count is not None:
-        return count_answer(answered.prediction, form=inspection.endpoint_answer)
+    inspection = prediction.inspection
+    if prediction.manifest.count is not None:
+        return count_answer(prediction.prediction, form=inspection.endpoint_answer)
     twin = plant.twin
     labels = twin.colours if twin is not None and twin.inspection == inspection.id else ()
     return sagemaker_answer(
-        answered.prediction,
-        answered.manifest,
+        prediction.prediction,
+        prediction.manifest,
         labels=labels,
         threshold=inspection.endpoint_threshold,
     )
 
 
-def endpoint_of(plant: Plant, name: str) -> Inspection:
+def find_endpoint(plant: Plant, name: str) -> Inspection:
     """The inspection that answers under this name: its ``endpoint``, or its own id."""
     for inspection in plant.inspection:
         if name in (inspection.endpoint, inspection.id):

@@ -37,7 +37,13 @@ from lineside.core import (
     decode_json,
 )
 from lineside.hub.config import FunctionConfig
-from lineside.hub.inference.endpoints import Answered, Values, answered, endpoint_of, values_of
+from lineside.hub.inference.endpoints import (
+    EndpointPrediction,
+    Values,
+    endpoint_values,
+    find_endpoint,
+    predict_endpoint,
+)
 from lineside.hub.models.packages import Packages
 
 _PICTURES = (".jpg", ".jpeg", ".png")
@@ -51,7 +57,7 @@ _LONGEST_NAME = 200
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Recorded:
+class InventoryRecord:
     """What the inventory says of a picture's bin; ``reason`` where it says nothing usable."""
 
     quantity: int | None = None
@@ -70,7 +76,7 @@ class Objects(Protocol):
         ...
 
 
-class Shelf:
+class PictureStore:
     """What one function may read; safe from several threads."""
 
     def __init__(self, function: FunctionConfig, *, clock: Clock) -> None:
@@ -95,19 +101,19 @@ class Shelf:
                 self._listed_s = now_s
             return self._names
 
-    def offered(self, asked: str) -> str:
+    def offered(self, wanted: str) -> str:
         """The name on offer that this name or number means.
 
         Raises:
             RefusedError: it is not on offer.
         """
-        written = asked.strip()
+        written = wanted.strip()
         names = self.names()
-        for wanted in (written, picture_name(written), f"{written}.jpg"):
-            if wanted in names:
-                return wanted
+        for name in (written, picture_name(written), f"{written}.jpg"):
+            if name in names:
+                return name
         raise RefusedError(
-            f"{asked[:60]!r} is not among the pictures on offer",
+            f"{wanted[:60]!r} is not among the pictures on offer",
             where="picture",
             fix="Choose one of the list.",
         )
@@ -134,19 +140,21 @@ class Shelf:
             fix="Choose one of the list.",
         )
 
-    def recorded(self, name: str) -> Recorded:
+    def inventory_record(self, name: str) -> InventoryRecord:
         """What the inventory says of the bin a picture shows."""
         if not self._function.records:
-            return Recorded(reason="no inventory records are configured")
+            return InventoryRecord(reason="no inventory records are configured")
         for one in _stems(PurePosixPath(name).stem):
             try:
                 raw = self._read(self._function.records, f"{one}.json", most=_MOST_RECORD_BYTES)
             except NotFoundError:
                 continue
             except LinesideError as error:
-                return Recorded(reason=f"the inventory record cannot be read: {error.message}")
+                return InventoryRecord(
+                    reason=f"the inventory record cannot be read: {error.message}"
+                )
             return _read_record(raw)
-        return Recorded(reason="there is no inventory record of this picture")
+        return InventoryRecord(reason="there is no inventory record of this picture")
 
     def _read(self, prefix: str, name: str, *, most: int) -> bytes:
         folder = prefix.strip("/")
@@ -161,9 +169,9 @@ class Shelf:
         return tuple(sorted(islice(pictures, _MOST_OFFERED)))
 
 
-def picture_name(asked: str) -> str:
+def picture_name(wanted: str) -> str:
     """``00523.jpg`` of 523; a name stays as it is."""
-    return f"{int(asked):05d}.jpg" if asked.isascii() and asked.isdigit() else asked
+    return f"{int(wanted):05d}.jpg" if wanted.isascii() and wanted.isdigit() else wanted
 
 
 def _stems(stem: str) -> tuple[str, ...]:
@@ -240,17 +248,17 @@ def _inside(name: str) -> str:
     return name
 
 
-def _read_record(raw: bytes) -> Recorded:
+def _read_record(raw: bytes) -> InventoryRecord:
     try:
         document = decode_json(raw, where="record")
     except LinesideError as error:
-        return Recorded(reason=f"the inventory record cannot be read: {error.message}")
+        return InventoryRecord(reason=f"the inventory record cannot be read: {error.message}")
     quantity = document.get("EXPECTED_QUANTITY") if isinstance(document, dict) else None
     if isinstance(quantity, bool) or not isinstance(quantity, int):
-        return Recorded(reason="the inventory record has no EXPECTED_QUANTITY")
+        return InventoryRecord(reason="the inventory record has no EXPECTED_QUANTITY")
     if not 0 <= quantity <= _MOST_QUANTITY:
-        return Recorded(reason=f"the inventory record expects {quantity} objects")
-    return Recorded(quantity=quantity)
+        return InventoryRecord(reason=f"the inventory record expects {quantity} objects")
+    return InventoryRecord(quantity=quantity)
 
 
 def _named_in(path: Path) -> tuple[str, ...]:
@@ -289,7 +297,7 @@ class FunctionRequest:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Called:
+class FunctionResult:
     """A picture with what its endpoint answered."""
 
     picture: bytes
@@ -298,7 +306,7 @@ class Called:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Replied:
+class FunctionReply:
     """The document of the function contract; ``failed`` where its status is not 200."""
 
     document: dict[str, Any]
@@ -317,9 +325,9 @@ class Functions:
         clock: Clock,
     ) -> None:
         for one in settings:
-            endpoint_of(plant, one.endpoint)
+            find_endpoint(plant, one.endpoint)
         self._settings = {one.name: one for one in settings}
-        self._shelves = {one.name: Shelf(one, clock=clock) for one in settings}
+        self._stores = {one.name: PictureStore(one, clock=clock) for one in settings}
         self._plant = plant
         self._packages = packages
 
@@ -334,21 +342,21 @@ class Functions:
             raise NotFoundError(f"no function {name!r}", where="function", fix=f"Known: {known}.")
         return self._settings[name]
 
-    def shelf(self, name: str) -> Shelf:
+    def pictures_of(self, name: str) -> PictureStore:
         """What the function may read."""
-        return self._shelves[self.one(name).name]
+        return self._stores[self.one(name).name]
 
-    def judged(self, name: str, picture: bytes) -> Answered:
+    def predict(self, name: str, picture: bytes) -> EndpointPrediction:
         """What the function's endpoint says of a picture."""
         endpoint = self.one(name).endpoint
-        return answered(self._packages, self._plant, endpoint=endpoint, picture=picture)
+        return predict_endpoint(self._packages, self._plant, endpoint=endpoint, picture=picture)
 
-    def explained(self, package: Digest, picture: bytes) -> dict[str, NDArray[np.float32]]:
+    def explain(self, package: Digest, picture: bytes) -> dict[str, NDArray[np.float32]]:
         """What spoke for an answer: name → (height, width) 0-1 on the picture's pixels."""
         frame, predictor = self._packages.judge(package, picture)
         return predictor.explain(frame)
 
-    def call(self, name: str, request: FunctionRequest) -> Called:
+    def call(self, name: str, request: FunctionRequest) -> FunctionResult:
         """Read the picture, have it answered.
 
         Raises:
@@ -358,14 +366,14 @@ class Functions:
         """
         function = self.one(name)
         self._check(function, request)
-        picture = self._shelves[name].read(request.image_name)
-        found = self.judged(name, picture)
-        return Called(
-            picture=picture, prediction=values_of(self._plant, found), package=found.package
+        picture = self._stores[name].read(request.image_name)
+        found = self.predict(name, picture)
+        return FunctionResult(
+            picture=picture, prediction=endpoint_values(self._plant, found), package=found.package
         )
 
     def _check(self, function: FunctionConfig, request: FunctionRequest) -> None:
-        inspection = endpoint_of(self._plant, function.endpoint)
+        inspection = find_endpoint(self._plant, function.endpoint)
         allowed = {
             "s3_bucket": (function.bucket_name,),
             "s3_prefix": (function.prefix, function.prefix.strip("/")),
@@ -381,28 +389,28 @@ class Functions:
                 )
 
 
-def replied(functions: Functions, name: str, *, document: object) -> Replied:
+def reply_to(functions: Functions, name: str, *, document: object) -> FunctionReply:
     """Call a function with a caller's document; its failures are replies with their own status."""
     try:
         request = decode(FunctionRequest, document, where="payload")
-        called = functions.call(name, request)
+        result = functions.call(name, request)
     except LinesideError as error:
-        return _reply(error.http_status, told(error))
-    return _reply(200, body_of_call(called))
+        return _reply(error.http_status, failure_body(error))
+    return _reply(200, result_body(result))
 
 
-def body_of_call(called: Called) -> dict[str, Any]:
+def result_body(result: FunctionResult) -> dict[str, Any]:
     """Picture and prediction as the contract writes them."""
-    picture = base64.b64encode(called.picture).decode()
-    return {"image": picture, "prediction": called.prediction}
+    picture = base64.b64encode(result.picture).decode()
+    return {"image": picture, "prediction": result.prediction}
 
 
-def told(error: LinesideError) -> dict[str, Any]:
+def failure_body(error: LinesideError) -> dict[str, Any]:
     """A failure in words."""
     faults = [f"{fault.path}: {fault.expected}" for fault in error.faults]
     return {"error": error.message, "where": error.where, "fix": error.fix, "faults": faults}
 
 
-def _reply(status: int, body: Mapping[str, Any]) -> Replied:
+def _reply(status: int, body: Mapping[str, Any]) -> FunctionReply:
     document = {"statusCode": status, "headers": {"Content-Type": _JSON}, "body": dict(body)}
-    return Replied(document=document, failed=status != 200)
+    return FunctionReply(document=document, failed=status != 200)

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from lineside.core import Clock, Digest, LinesideError, NotFoundError, Plant, UnavailableError
 from lineside.core.worker import Worker
-from lineside.hub.models.model_service import Models
+from lineside.hub.models.model_service import ModelService
 from lineside.hub.models.packages import Packages
 from lineside.models import (
     InferRequest,
@@ -47,7 +47,7 @@ _IDLE_S = 0.5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Batching:
+class BatchSettings:
     """How much is put together.
 
     Attributes:
@@ -62,7 +62,7 @@ class Batching:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class BatchFigures:
+class BatchCounts:
     """What was put together so far: runs, rows in them, calls refused."""
 
     runs: int
@@ -76,14 +76,14 @@ class _Call:
 
     rows: NDArray[np.float32]
     done: threading.Event = field(default_factory=threading.Event)
-    said: Arrays | None = None
+    outputs: Arrays | None = None
     error: Exception | None = None
 
 
 class Batcher:
     """One network's queue and its thread; close it."""
 
-    def __init__(self, run: Run, *, name: str, clock: Clock, settings: Batching) -> None:
+    def __init__(self, run: Run, *, name: str, clock: Clock, settings: BatchSettings) -> None:
         """Begin to wait for calls.
 
         Args:
@@ -104,9 +104,9 @@ class Batcher:
         self._worker = Worker(f"batch-{name}", self._turn, at_end=self._finish, clock=clock)
         self._worker.start()
 
-    def figures(self) -> BatchFigures:
+    def figures(self) -> BatchCounts:
         """Counts since the start."""
-        return BatchFigures(runs=self._runs, rows=self._rows, refused=self._refused)
+        return BatchCounts(runs=self._runs, rows=self._rows, refused=self._refused)
 
     def submit(self, rows: NDArray[np.float32]) -> Arrays:
         """The outputs for these rows; waits for them.
@@ -164,15 +164,15 @@ class Batcher:
                 raise UnavailableError("the model does not answer", fix="Try again.")
         if call.error is not None:
             raise call.error
-        assert call.said is not None  # noqa: S101  one of the two is set before ``done``
-        return call.said
+        assert call.outputs is not None  # noqa: S101  one of the two is set before ``done``
+        return call.outputs
 
     # ---- the thread
 
     def _turn(self) -> None:
         if self._waits(_IDLE_S):
             with self._running:  # while somebody runs alone, others gather
-                self._answer_all(self._gathered())
+                self._answer_all(self._gather())
 
     def _finish(self) -> None:
         """Answer those who came before the end."""
@@ -184,7 +184,7 @@ class Batcher:
         with self._some:
             return bool(self._calls) or (wait_s > 0 and self._some.wait(wait_s))
 
-    def _gathered(self) -> list[_Call]:
+    def _gather(self) -> list[_Call]:
         """The first call that waits and those that fit beside it; only this thread takes calls."""
         first = self._calls.popleft()
         calls, rows = [first], len(first.rows)
@@ -206,11 +206,11 @@ class Batcher:
             whole = calls[0].rows
             if len(calls) > 1:
                 whole = np.concatenate([call.rows for call in calls])
-            said = self._run(whole)
+            outputs = self._run(whole)
             start = 0
             for call in calls:
                 end = start + len(call.rows)
-                call.said = {name: each[start:end] for name, each in said.items()}
+                call.outputs = {name: each[start:end] for name, each in outputs.items()}
                 start = end
         except LinesideError as error:
             for call in calls:
@@ -231,32 +231,32 @@ _MOST_NAMES = 64
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
-class _Seat:
+class _LoadedModel:
     """A loaded package, and its queue once tensors were sent to a network of free batch."""
 
     served: ServedModel
     batcher: Batcher | None = None
 
 
-class Inference:
+class ModelServer:
     """``InferenceModels`` of the hub; close it."""
 
     def __init__(
         self,
-        models: Models,
+        models: ModelService,
         *,
         packages: Packages,
         plant: Plant,
         clock: Clock,
-        batching: Batching | None = None,
+        batching: BatchSettings | None = None,
     ) -> None:
         self._models = models
         self._packages = packages
         self._plant = plant
         self._clock = clock
-        self.batching = batching or Batching()
+        self.batching = batching or BatchSettings()
         self._lock = threading.Lock()
-        self._seats: OrderedDict[Digest, _Seat] = OrderedDict()
+        self._loaded: OrderedDict[Digest, _LoadedModel] = OrderedDict()
         self._known: OrderedDict[str, tuple[float, dict[str, Digest]]] = OrderedDict()
 
     def names(self) -> Sequence[str]:
@@ -267,27 +267,27 @@ class Inference:
 
     def ready(self, name: str, *, version: str) -> bool:
         """Loads it: what cannot be loaded is not ready."""
-        self._seat(self._digest(name, version)[0])
+        self._load(self._digest(name, version)[0])
         return True
 
     def metadata(self, name: str, *, version: str) -> ModelMeta:
         digest, _ = self._digest(name, version)
-        return self._seat(digest).served.metadata(name, versions=tuple(self._versions(name)))
+        return self._load(digest).served.metadata(name, versions=tuple(self._versions(name)))
 
     def infer(self, name: str, *, version: str, request: InferRequest) -> InferResponse:
         digest, number = self._digest(name, version)
-        seat = self._seat(digest)
+        seat = self._load(digest)
         run_raw = None
         if all(each.name == "crops" for each in request.inputs) and seat.served.batches:
             run_raw = self._batcher(seat, digest).submit
         outputs = seat.served.infer(request, run_raw=run_raw)
         return InferResponse(model=name, version=number, outputs=outputs, id=request.id)
 
-    def figures(self) -> BatchFigures:
+    def figures(self) -> BatchCounts:
         """Of all queues together."""
         with self._lock:
-            found = [seat.batcher.figures() for seat in self._seats.values() if seat.batcher]
-        return BatchFigures(
+            found = [seat.batcher.figures() for seat in self._loaded.values() if seat.batcher]
+        return BatchCounts(
             runs=sum(each.runs for each in found),
             rows=sum(each.rows for each in found),
             refused=sum(each.refused for each in found),
@@ -296,8 +296,8 @@ class Inference:
     def close(self) -> None:
         """End the queues' threads."""
         with self._lock:
-            seats = list(self._seats.values())
-            self._seats.clear()
+            seats = list(self._loaded.values())
+            self._loaded.clear()
         for seat in seats:
             if seat.batcher is not None:
                 seat.batcher.close()
@@ -309,14 +309,14 @@ class Inference:
             known = self._known.get(name)
         if known is not None and now_s < known[0]:
             return known[1]
-        found = self._looked_up(name)
+        found = self._look_up(name)
         with self._lock:
             self._known[name] = (now_s + _BELIEVED_S, found)
             while len(self._known) > _MOST_NAMES:
                 self._known.popitem(last=False)
         return found
 
-    def _looked_up(self, name: str) -> dict[str, Digest]:
+    def _look_up(self, name: str) -> dict[str, Digest]:
         try:
             numbered = self._models.versions(name)
         except NotFoundError:
@@ -338,23 +338,23 @@ class Inference:
         chosen = choose_version(tuple(versions), version, name=name)
         return versions[chosen], chosen
 
-    def _seat(self, digest: Digest) -> _Seat:
-        old: list[_Seat] = []
+    def _load(self, digest: Digest) -> _LoadedModel:
+        old: list[_LoadedModel] = []
         with self._lock:
-            if digest not in self._seats:
+            if digest not in self._loaded:
                 package = Package.read(self._packages.content(digest), where=digest)
                 served = ServedModel(Predictor(package, clock=self._clock), since=self._clock.now())
-                self._seats[digest] = _Seat(served=served)
-            self._seats.move_to_end(digest)
-            while len(self._seats) > _LOADED:
-                old.append(self._seats.popitem(last=False)[1])
-            found = self._seats[digest]
+                self._loaded[digest] = _LoadedModel(served=served)
+            self._loaded.move_to_end(digest)
+            while len(self._loaded) > _LOADED:
+                old.append(self._loaded.popitem(last=False)[1])
+            found = self._loaded[digest]
         for seat in old:
             if seat.batcher is not None:
                 seat.batcher.close()
         return found
 
-    def _batcher(self, seat: _Seat, digest: Digest) -> Batcher:
+    def _batcher(self, seat: _LoadedModel, digest: Digest) -> Batcher:
         with self._lock:
             if seat.batcher is None:
                 seat.batcher = Batcher(

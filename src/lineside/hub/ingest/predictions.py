@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from lineside.core import Clock, InvalidError, Plant, stable_id
-from lineside.hub.devices.registry import AckState, Devices, ack_payload
+from lineside.hub.devices.registry import AckState, DeviceRegistry, ack_payload
 from lineside.hub.eventlog.dead_letters import FailurePolicy, store_batch
 from lineside.hub.eventlog.ledger import Commit, Ledger
 from lineside.hub.eventlog.stats import Stats
@@ -38,7 +38,7 @@ class DeviceIngest:
     """Stores the events of devices and keeps their status."""
 
     def __init__(
-        self, *, plant: Plant, ledger: Ledger, devices: Devices, failures: FailurePolicy,
+        self, *, plant: Plant, ledger: Ledger, devices: DeviceRegistry, failures: FailurePolicy,
         stats: Stats, clock: Clock, on_prediction: Callable[[Prediction, str], None],
         on_new_device: Callable[[str], None],
     ) -> None:  # fmt: skip

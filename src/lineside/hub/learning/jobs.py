@@ -46,7 +46,7 @@ from lineside.core import (
 from lineside.core.worker import Worker
 from lineside.datasets import DatasetVersion, Library
 from lineside.hub.config import RetrainRule
-from lineside.hub.models.model_service import Models, Registration
+from lineside.hub.models.model_service import ModelService, Registration
 from lineside.hub.models.packages import Packages
 from lineside.hub.views import RunView
 from lineside.models import check_group
@@ -168,7 +168,7 @@ class Runs:
 
     def __init__(
         self, records: Records, *, settings: RunSettings, plant: Plant, library: Library,
-        packages: Packages, models: Models, clock: Clock, hub: str = "",
+        packages: Packages, models: ModelService, clock: Clock, hub: str = "",
     ) -> None:  # fmt: skip
         """Take the parts; ``hub`` is the name of this hub among those at the records."""
         self._hub = hub

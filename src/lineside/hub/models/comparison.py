@@ -22,7 +22,7 @@ from pathlib import Path
 from lineside.core import Clock, InvalidError, LinesideError, UnavailableError, decode, decode_json
 from lineside.core.processes import end_with_parent
 from lineside.hub.children import end_child, why_it_failed
-from lineside.hub.models.model_service import ASKED, REGISTERED, Models
+from lineside.hub.models.model_service import COMPARISON_REQUESTED, REGISTERED, ModelService
 from lineside.models import Comparison, Creation, ModelVersion, PackageRecord
 from lineside.store import Logged
 
@@ -33,7 +33,7 @@ _MOST_BYTES = 16_000_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CompareSettings:
+class ComparisonSettings:
     """How the child is started; packages, the stores' URLs and ``--json`` are added."""
 
     folder: Path
@@ -45,7 +45,7 @@ class CompareSettings:
 class Comparisons:
     """What makes them; ``take`` is called by one follower, ``close`` by whoever ends it."""
 
-    def __init__(self, models: Models, *, settings: CompareSettings, clock: Clock) -> None:
+    def __init__(self, models: ModelService, *, settings: ComparisonSettings, clock: Clock) -> None:
         self._models = models
         self._settings = settings
         self._clock = clock
@@ -61,14 +61,14 @@ class Comparisons:
         """
         for logged in page:
             event = decode_json(logged.entry.body, where=logged.entry.id)
-            told = event["data"]
-            if told.get("action") == REGISTERED:
-                named = self._models.versions(str(told["group"]))
-                for version in (one for one in named if one.digest == told["digest"]):
-                    self._once(version)
-            elif told.get("action") == ASKED:
-                version = self._models.one(str(told["group"]), int(told["version"]))
-                self._since(version, datetime.fromisoformat(event["time"]))
+            data = event["data"]
+            if data.get("action") == REGISTERED:
+                named = self._models.versions(str(data["group"]))
+                for version in (one for one in named if one.digest == data["digest"]):
+                    self._compare_new(version)
+            elif data.get("action") == COMPARISON_REQUESTED:
+                version = self._models.one(str(data["group"]), int(data["version"]))
+                self._compare_again(version, datetime.fromisoformat(event["time"]))
 
     def close(self) -> None:
         """End a child at work; its comparison is made after the next start."""
@@ -78,43 +78,43 @@ class Comparisons:
         if child is not None:
             child.terminate()
 
-    def _once(self, version: ModelVersion) -> None:
+    def _compare_new(self, version: ModelVersion) -> None:
         if version.creation is Creation.COMPLETED and self._models.comparison(version) is None:
             self._compare(version)
 
-    def _since(self, version: ModelVersion, asked: datetime) -> None:
-        kept = self._models.comparison(version)
-        if kept is None or kept.at is None or kept.at < asked:
+    def _compare_again(self, version: ModelVersion, requested_at: datetime) -> None:
+        stored = self._models.comparison(version)
+        if stored is None or stored.at is None or stored.at < requested_at:
             self._compare(version)
 
     def _compare(self, version: ModelVersion) -> None:
-        beside = self._models.beside(version)
+        baseline = self._models.baseline(version)
         try:
-            found = self._made(version, beside)
+            found = self._run_comparison(version, baseline)
         except LinesideError as error:
             if self._closing:
                 raise UnavailableError("the hub stops", fix="It goes on at its start.") from error
             found = Comparison(
-                in_use=beside.digest if beside else "",
-                in_use_name=beside.name if beside else "",
+                in_use=baseline.digest if baseline else "",
+                in_use_name=baseline.name if baseline else "",
                 at=self._clock.now(),
                 why_not=f"The comparison failed: {error.message}.",
             )
-        self._models.keep_comparison(version, found)
+        self._models.store_comparison(version, found)
         logger.info(
             "version compared version=%s better=%d worse=%d why_not=%s",
             version.name, found.better_count, found.worse_count, found.why_not,
         )  # fmt: skip
 
-    def _made(self, version: ModelVersion, beside: PackageRecord | None) -> Comparison:
+    def _run_comparison(self, version: ModelVersion, baseline: PackageRecord | None) -> Comparison:
         with _folder(self._settings.folder) as folder:
             files = [folder / "version.lspkg", folder / "in_use.lspkg"]
             files[0].write_bytes(self._models.content(version.digest))
-            if beside is not None:
-                files[1].write_bytes(self._models.content(beside.digest))
-            code = self._run(files if beside is not None else files[:1], folder=folder)
+            if baseline is not None:
+                files[1].write_bytes(self._models.content(baseline.digest))
+            code = self._run(files if baseline is not None else files[:1], folder=folder)
             if code != 0:
-                raise InvalidError(why_it_failed(_said(folder), code=code))
+                raise InvalidError(why_it_failed(_stderr_lines(folder), code=code))
             raw = (folder / "found.json").read_bytes()
             if len(raw) > _MOST_BYTES:
                 raise InvalidError(f"it has {len(raw)} bytes, {_MOST_BYTES} at most are kept")
@@ -126,12 +126,15 @@ class Comparisons:
             *settings.command, *map(str, packages), "--json",
             "--records", settings.records_url, "--blobs", settings.blobs_url,
         ]  # fmt: skip
-        with (folder / "found.json").open("wb") as out, (folder / "stderr.log").open("wb") as said:
+        with (
+            (folder / "found.json").open("wb") as out,
+            (folder / "stderr.log").open("wb") as stderr,
+        ):
             with self._lock:
                 if self._closing:
                     raise UnavailableError("the hub stops", fix="It goes on at its start.")
                 self._child = subprocess.Popen(  # noqa: S603  our own interpreter and module
-                    end_with_parent(command), stdin=subprocess.DEVNULL, stdout=out, stderr=said
+                    end_with_parent(command), stdin=subprocess.DEVNULL, stdout=out, stderr=stderr
                 )
             try:
                 return self._child.wait(timeout=_LONGEST_S)
@@ -154,6 +157,6 @@ def _folder(place: Path) -> Iterator[Path]:
         shutil.rmtree(place, ignore_errors=True)
 
 
-def _said(folder: Path) -> list[str]:
+def _stderr_lines(folder: Path) -> list[str]:
     """Lines of the child's standard error."""
     return (folder / "stderr.log").read_text(errors="replace").splitlines()

@@ -34,7 +34,7 @@ from lineside.core import (
     to_plain,
 )
 from lineside.fleet import Target
-from lineside.hub.devices.registry import Devices
+from lineside.hub.devices.registry import DeviceRegistry
 from lineside.hub.models.releases import Releases
 from lineside.hub.views import DeviceView
 from lineside.links import Bus
@@ -125,7 +125,7 @@ class DesiredStates:
         *,
         registry: Registry,
         releases: Releases,
-        devices: Devices,
+        devices: DeviceRegistry,
         plant: Plant,
         clock: Clock,
     ) -> None:

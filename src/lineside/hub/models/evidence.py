@@ -40,7 +40,7 @@ class Changes:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Compared:
+class ComparedMetric:
     """A figure of this version and of the one in use; None where it has no such figure."""
 
     name: str
@@ -49,7 +49,7 @@ class Compared:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class InUse:
+class PackageInUse:
     """What runs now."""
 
     name: str
@@ -76,8 +76,8 @@ class Evidence:
     """
 
     version: ModelVersion
-    in_use: InUse | None
-    compared: tuple[Compared, ...]
+    in_use: PackageInUse | None
+    compared: tuple[ComparedMetric, ...]
     comparison: Comparison | None
     compared_with: str
     changes: Changes | None
@@ -96,11 +96,11 @@ class Evidence:
     schema: str = field(default=EVIDENCE_SCHEMA)
 
 
-def evidence_of(
+def collect_evidence(
     version: ModelVersion,
     *,
     package: Package | None,
-    beside: PackageRecord | None,
+    baseline: PackageRecord | None,
     comparison: Comparison | None,
     changes: Changes | None,
     replays: tuple[ReplayView, ...] = (),
@@ -110,7 +110,7 @@ def evidence_of(
     Args:
         version: the one to decide about.
         package: its package; None while it is being made.
-        beside: what runs now.
+        baseline: what runs now.
         comparison: with what was in use when it was made.
         changes: where somebody handed them in.
         replays: of its package, newest first.
@@ -118,16 +118,16 @@ def evidence_of(
     report = _report(package)
     manifest = package.manifest if package else None
     metrics = dict(version.metrics) or dict(manifest.metrics if manifest else {})
-    used = beside.manifest.metrics if beside else {}
+    used = baseline.manifest.metrics if baseline else {}
     return Evidence(
         version=version,
-        in_use=InUse(name=beside.name, digest=beside.digest) if beside else None,
+        in_use=PackageInUse(name=baseline.name, digest=baseline.digest) if baseline else None,
         compared=tuple(
-            Compared(name=name, this=metric, in_use=used.get(name))
+            ComparedMetric(name=name, this=metric, in_use=used.get(name))
             for name, metric in sorted(metrics.items(), key=lambda pair: ("/" in pair[0], pair[0]))
         ),
         comparison=comparison,
-        compared_with=comparison_words(comparison, in_use=beside.digest if beside else ""),
+        compared_with=comparison_words(comparison, in_use=baseline.digest if baseline else ""),
         changes=changes,
         calibration=_calibration(report),
         leaking=_leaking(report),
@@ -176,9 +176,9 @@ def speed_words(speed: Speed | None) -> dict[str, str]:
     """What a machine measured, by name."""
     if speed is None:
         return {}
-    beside = "" if speed.in_use_ms is None else f"; in use {speed.in_use_ms:.1f} ms"
+    baseline = "" if speed.in_use_ms is None else f"; in use {speed.in_use_ms:.1f} ms"
     return {
-        "Median": f"{speed.median_ms:.1f} ms a picture{beside}",
+        "Median": f"{speed.median_ms:.1f} ms a picture{baseline}",
         "95 % within": f"{speed.p95_ms:.1f} ms",
         "Measured": f"n {speed.n}, {speed.pictures} pictures, on {speed.machine}",
         "Processor": speed.processor,

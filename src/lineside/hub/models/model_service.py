@@ -30,7 +30,7 @@ from lineside.core import (
 from lineside.fleet import Release
 from lineside.hub.config import HubConfig
 from lineside.hub.eventlog.ledger import Journal, RecordsJournal, person_event
-from lineside.hub.models.evidence import Changes, Evidence, evidence_of
+from lineside.hub.models.evidence import Changes, Evidence, collect_evidence
 from lineside.hub.replay.repository import ReplayView, replays_of
 from lineside.models import (
     Approvers,
@@ -57,7 +57,7 @@ logger = logging.getLogger(__name__)
 MODEL_TYPE = "lineside.model.v1"
 CHANGES_KIND = "model-changes"
 COMPARISON_KIND = "model-comparison"
-REGISTERED, ASKED = "registered", "comparison asked"
+REGISTERED, COMPARISON_REQUESTED = "registered", "comparison asked"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,7 +95,7 @@ class GroupView:
     opens_at: datetime | None
 
 
-class Models:
+class ModelService:
     """Groups and versions; safe from several threads and processes."""
 
     def __init__(
@@ -177,10 +177,10 @@ class Models:
         """Everything that is known of a version, beside the one in use."""
         version = self.one(group, number)
         package = self._package(version)
-        return evidence_of(
+        return collect_evidence(
             version,
             package=package,
-            beside=self._beside(version, package.manifest.inspection if package else ""),
+            baseline=self._baseline(version, package.manifest.inspection if package else ""),
             comparison=self.comparison(version),
             changes=self._changes(version),
             replays=self.replays(version),
@@ -190,9 +190,9 @@ class Models:
         """Recorded spans that were answered by a version's package, newest first."""
         return replays_of(self._documents, version.digest) if version.digest else ()
 
-    def beside(self, version: ModelVersion) -> PackageRecord | None:
+    def baseline(self, version: ModelVersion) -> PackageRecord | None:
         """What a version is compared with: the package in use, else the newest approved version."""
-        return self._beside(version, self._registry.get(version.digest).inspection)
+        return self._baseline(version, self._registry.get(version.digest).inspection)
 
     def content(self, digest: str) -> bytes:
         """A package's archive."""
@@ -207,11 +207,11 @@ class Models:
         where = f"{COMPARISON_KIND} {version.name}"
         return decode_fast(Comparison, encode(document.body), where=where)
 
-    def keep_comparison(self, version: ModelVersion, found: Comparison) -> None:
+    def store_comparison(self, version: ModelVersion, found: Comparison) -> None:
         """The newest is the one that is shown."""
         self._documents.put(COMPARISON_KIND, version.name, body=to_plain(found))
 
-    def ask_comparison(self, group: str, number: int, *, by: str) -> ModelVersion:
+    def request_comparison(self, group: str, number: int, *, by: str) -> ModelVersion:
         """Let the hub compare a version with what is in use now, in the background.
 
         Raises:
@@ -222,8 +222,8 @@ class Models:
             raise ConflictError(
                 f"the version is {version.creation}", where=version.name, fix="Wait for it."
             )
-        told: dict[str, Json] = {"action": ASKED, "version": number, "by": by}
-        self._journal.record([self._event(group, told)])
+        data: dict[str, Json] = {"action": COMPARISON_REQUESTED, "version": number, "by": by}
+        self._journal.record([self._event(group, data)])
         return version
 
     def why_not(self, version: ModelVersion, *, by: str) -> str:
@@ -237,7 +237,7 @@ class Models:
         """Whether makers may approve their own."""
         return self._approvers is Approvers.ANYBODY
 
-    def may_use(self, digest: Digest) -> None:
+    def check_use(self, digest: Digest) -> None:
         """Refuse a package that is a version which nobody approved.
 
         Raises:
@@ -253,9 +253,9 @@ class Models:
 
     # ---- deciding
 
-    def register(self, group: str, wished: Registration, *, by: str) -> ModelVersion:
+    def register(self, group: str, registration: Registration, *, by: str) -> ModelVersion:
         """A package of the registry as the group's next version; it waits for a person."""
-        digest = parse_digest(wished.package, where="package")
+        digest = parse_digest(registration.package, where="package")
         record = self._registry.get(digest)
         archive = self._registry.content(digest)
         made: list[ModelVersion] = []
@@ -263,24 +263,24 @@ class Models:
         def keep(_: list[Logged]) -> None:
             version = self._versions.register(
                 archive, group=group, by=by, metrics=record.manifest.metrics,
-                evidence=wished.evidence,
+                evidence=registration.evidence,
             )  # fmt: skip
             made.append(version)
-            if wished.better or wished.worse:
-                changes = Changes(better=wished.better, worse=wished.worse)
+            if registration.better or registration.worse:
+                changes = Changes(better=registration.better, worse=registration.worse)
                 self._documents.put(CHANGES_KIND, version.name, body=to_plain(changes))
 
         known = any(one.digest == digest for one in self._versions.of(group))
-        told: dict[str, Json] = {"action": REGISTERED, "digest": digest, "by": by}
-        self._journal.record([] if known else [self._event(group, told)], within=keep)
+        data: dict[str, Json] = {"action": REGISTERED, "digest": digest, "by": by}
+        self._journal.record([] if known else [self._event(group, data)], within=keep)
         return made[0]
 
     def announce(self, version: ModelVersion) -> None:
         """Say that a version was registered by a program that writes no events, a pipeline."""
-        told: dict[str, Json] = {
+        data: dict[str, Json] = {
             "action": REGISTERED, "digest": version.digest, "by": version.registered_by,
         }  # fmt: skip
-        self._journal.record([self._event(version.group, told)])
+        self._journal.record([self._event(version.group, data)])
 
     def approve(self, group: str, number: int, *, by: str, reason: str) -> ModelVersion:
         """Approve a version for release.
@@ -298,9 +298,9 @@ class Models:
     def set_settings(self, group: str, settings: GroupSettings, *, by: str) -> GroupView:
         """Say what follows an approval; ``NotFoundError`` if the group has no version."""
         self.versions(group)
-        told: dict[str, Json] = {"action": "settings", "by": by, **to_plain(settings)}
+        data: dict[str, Json] = {"action": "settings", "by": by, **to_plain(settings)}
         self._journal.record(
-            [self._event(group, told)], within=lambda _: self._groups.put(group, settings)
+            [self._event(group, data)], within=lambda _: self._groups.put(group, settings)
         )
         return self.group(group)
 
@@ -308,13 +308,13 @@ class Models:
         self, version: ModelVersion, status: Status, *, by: str, reason: str
     ) -> ModelVersion:
         own = status is Status.APPROVED and made_by(version, by)
-        told: dict[str, Json] = {
+        data: dict[str, Json] = {
             "action": status.lower(), "version": version.number, "digest": version.digest,
             "by": by, "reason": reason, "own": own,
         }  # fmt: skip
         seen = self.replays(version) if status is Status.APPROVED else ()
         if seen:
-            told["replays"] = [{"replay": one.id, "digest": one.digest} for one in seen]
+            data["replays"] = [{"replay": one.id, "digest": one.digest} for one in seen]
         decided: list[ModelVersion] = []
 
         def keep(_: list[Logged]) -> None:
@@ -325,14 +325,14 @@ class Models:
                 )
             )  # fmt: skip
 
-        self._journal.record([self._event(version.group, told)], within=keep)
+        self._journal.record([self._event(version.group, data)], within=keep)
         logger.debug("version decided version=%s status=%s by=%s", version.name, status, by)
         return decided[0]
 
-    def _event(self, group: str, told: Mapping[str, Json]) -> Event:
+    def _event(self, group: str, data: Mapping[str, Json]) -> Event:
         return person_event(
             MODEL_TYPE, subject=group, site=self._site, clock=self._clock,
-            data={"group": group, **told},
+            data={"group": group, **data},
         )  # fmt: skip
 
     # ---- what follows
@@ -348,14 +348,14 @@ class Models:
     def follow(self, page: Sequence[Logged]) -> None:
         """Tell the listeners of the decisions in a page of the log that still hold."""
         for logged in page:
-            told = decode_json(logged.entry.body, where=logged.entry.id)["data"]
-            if told.get("action") not in ("approved", "rejected"):
+            data = decode_json(logged.entry.body, where=logged.entry.id)["data"]
+            if data.get("action") not in ("approved", "rejected"):
                 continue
-            version = self.one(str(told["group"]), int(told["version"]))
-            if version.approved and told["action"] == "approved":
+            version = self.one(str(data["group"]), int(data["version"]))
+            if version.approved and data["action"] == "approved":
                 for approved in self._approved:
-                    approved(version, str(told["by"]))
-            elif version.status is Status.REJECTED and told["action"] == "rejected":
+                    approved(version, str(data["by"]))
+            elif version.status is Status.REJECTED and data["action"] == "rejected":
                 release = release_of(version, self._registry.get(version.digest))
                 for rejected in self._rejected:
                     rejected(release)
@@ -367,7 +367,7 @@ class Models:
             return None
         return Package.read(self._registry.content(version.digest), where=version.name)
 
-    def _beside(self, version: ModelVersion, inspection: str) -> PackageRecord | None:
+    def _baseline(self, version: ModelVersion, inspection: str) -> PackageRecord | None:
         """What runs now: the inspection's package, else the newest approved other version."""
         used = self._registry.in_use(inspection) if inspection else None
         if used is not None and used.digest != version.digest:
@@ -398,12 +398,12 @@ def release_of(version: ModelVersion, record: PackageRecord) -> Release:
 
 
 @contextmanager
-def open_models(config: HubConfig, *, site: str, clock: Clock) -> Iterator[Models]:
+def open_models(config: HubConfig, *, site: str, clock: Clock) -> Iterator[ModelService]:
     """Groups and versions for a command beside the hub, whether or not it runs."""
     with open_records(config.records_url, clock=clock) as records:
         blobs = open_blobs(config.blobs_url)
         try:
-            yield Models(
+            yield ModelService(
                 records, blobs, journal=RecordsJournal(records), site=site, config=config,
                 clock=clock,
             )  # fmt: skip

@@ -25,12 +25,12 @@ from lineside.core import (
     stable_id,
     to_plain,
 )
-from lineside.hub.devices.registry import Devices
+from lineside.hub.devices.registry import DeviceRegistry
 from lineside.hub.eventlog.ledger import Ledger
 from lineside.hub.eventlog.topics import hub_source
 from lineside.hub.models.desired import Author, DesiredStates
 from lineside.hub.models.releases import Releases
-from lineside.hub.views import PackageView, Tried
+from lineside.hub.views import PackageView, TrialPrediction
 from lineside.models import Package, PackageRecord, Predictor, Registry, Verdict
 from lineside.streams import Event
 from lineside.vision import Frame, encode_png, heat_layer, open_frame
@@ -47,8 +47,8 @@ class Packages:
     """The registry as the hub uses it."""
 
     def __init__(
-        self, registry: Registry, *, ledger: Ledger, devices: Devices, plant: Plant, clock: Clock,
-        may_use: Callable[[Digest], None], releases: Releases, desired: DesiredStates,
+        self, registry: Registry, *, ledger: Ledger, devices: DeviceRegistry, plant: Plant,
+        clock: Clock, may_use: Callable[[Digest], None], releases: Releases, desired: DesiredStates,
     ) -> None:  # fmt: skip
         self._desired = desired
         self._registry = registry
@@ -199,11 +199,11 @@ class Packages:
         )
         return frame, predictor
 
-    def try_picture(self, digest: str, data: bytes) -> Tried:
+    def try_picture(self, digest: str, data: bytes) -> TrialPrediction:
         """What a package says of a picture, with its activation maps."""
         frame, predictor = self.judge(digest, data)
         heat = predictor.explain(frame)
-        return Tried(
+        return TrialPrediction(
             prediction=predictor.predict_single(frame),
             heat={name: _data_url(values) for name, values in heat.items()},
             width_px=int(frame.image.shape[1]),

@@ -8,7 +8,7 @@ from urllib.parse import urlencode
 from fastapi import APIRouter, Query
 from fastapi.responses import HTMLResponse
 
-from lineside.hub.devices.inventory import STATES, DeviceLine, DeviceQuery, FullDevice
+from lineside.hub.devices.inventory import STATES, DeviceDetails, DeviceQuery, DeviceSummary
 from lineside.hub.pages.answers import Mark
 from lineside.hub.pages.format import DASH, number, span
 from lineside.hub.pages.log import DevicePackage, device_row
@@ -52,7 +52,7 @@ class DeviceFacts:
     faults: tuple[str, ...]
 
 
-def entry_of(line: DeviceLine, *, now: datetime) -> DeviceEntry:
+def entry_of(line: DeviceSummary, *, now: datetime) -> DeviceEntry:
     """A device in a row."""
     return DeviceEntry(
         id=line.id,
@@ -67,7 +67,7 @@ def entry_of(line: DeviceLine, *, now: datetime) -> DeviceEntry:
     )
 
 
-def facts_of(found: FullDevice, *, now: datetime) -> DeviceFacts:
+def facts_of(found: DeviceDetails, *, now: datetime) -> DeviceFacts:
     """A device on a page of its own."""
     told = device_row(found.told) if found.told is not None else None
     return DeviceFacts(
@@ -97,7 +97,7 @@ def _length(seconds: float) -> str:
     return span(seconds) if seconds >= 60 else f"{seconds:.1f}\u00a0s"
 
 
-def certificate_mark(line: DeviceLine, *, now: datetime) -> Mark:
+def certificate_mark(line: DeviceSummary, *, now: datetime) -> Mark:
     """Until when a certificate holds."""
     if line.revoked_at is not None:
         return Mark(shape="square", word="revoked", tone="bad")

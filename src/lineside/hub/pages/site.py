@@ -17,7 +17,7 @@ from fastapi import Depends, Request
 from fastapi.responses import HTMLResponse
 
 from lineside.core import Inspection, LinesideError, encode, rfc3339
-from lineside.hub.access.permissions import Identity, allows, who_may
+from lineside.hub.access.permissions import Identity, is_allowed, roles_allowed
 from lineside.hub.models.evidence import figure, interval
 from lineside.hub.pages import format as written
 from lineside.hub.services import Services
@@ -135,7 +135,7 @@ class Site:
         identity = getattr(request.state, "identity", None)
 
         def may(path: str) -> bool:
-            return allows(identity, method="POST", path=path)
+            return is_allowed(identity, method="POST", path=path)
 
         text = self.text(template, {"chrome": chrome_of(request), "may": may, **context})
         return HTMLResponse(text, headers=NO_STORE)
@@ -147,7 +147,7 @@ def _nobody(_path: str) -> bool:
 
 
 def _who_may(path: str) -> str:
-    return who_may(method="POST", path=path)
+    return roles_allowed(method="POST", path=path)
 
 
 def chrome_of(request: Request) -> Chrome | None:
@@ -186,7 +186,7 @@ class Asked:
 
     def may(self, path: str) -> bool:
         """Whether whoever asks may send something to this address."""
-        return allows(self.who, method="POST", path=path)
+        return is_allowed(self.who, method="POST", path=path)
 
     def page(self, template: str, **context: object) -> HTMLResponse:
         """A whole page."""

@@ -61,7 +61,7 @@ class StoredObject:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Entry:
+class ObjectEntry:
     """An object as a list names it."""
 
     key: str
@@ -71,7 +71,7 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class EntryPage:
+class ObjectPage:
     """A part of a list.
 
     Attributes:
@@ -79,13 +79,13 @@ class EntryPage:
         following: the last key or prefix of this page where more come, else "".
     """
 
-    entries: tuple[Entry, ...]
+    entries: tuple[ObjectEntry, ...]
     prefixes: tuple[str, ...]
     following: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Address:
+class ObjectAddress:
     """An object by its names, and whether it was named by a host of AWS."""
 
     bucket: str
@@ -132,18 +132,18 @@ class Bucket:
         packed = _packed(target.path.rpartition("/")[2], data)
         return StoredObject(data=packed, sha256=digest_of(packed).removeprefix("sha256:"))
 
-    def entries(self, bucket: str) -> list[Entry]:
+    def entries(self, bucket: str) -> list[ObjectEntry]:
         """Everything that can be read, by key; ``NotFoundError`` where there is no such bucket."""
         _check_bucket(bucket)
         documents = [
-            Entry(
+            ObjectEntry(
                 key=one.id, size_bytes=len(str(one.body["text"]).encode()),
                 sha256=str(one.body["sha256"]), changed_at=one.updated_at,
             )
             for one in all_documents(self._records.documents, OBJECT_KIND)
         ]  # fmt: skip
         packages = [
-            Entry(
+            ObjectEntry(
                 key=target.path, size_bytes=target.size_bytes, sha256=target.sha256, changed_at=at
             )
             for target, at in self._releases.published()
@@ -163,7 +163,7 @@ class Bucket:
         text = _checked(data)
         sha256 = digest_of(data).removeprefix("sha256:")
         with self._records.transaction():
-            self._check_room(key)
+            self._check_count(key)
             body = {
                 "schema": "lineside.object/1", "text": text, "sha256": sha256,
                 "at": rfc3339(self._clock.now()),
@@ -177,9 +177,9 @@ class Bucket:
         _check_key(key)
         self._records.documents.delete(OBJECT_KIND, key)
 
-    def _check_room(self, key: str) -> None:
-        kept = {one.id for one in all_documents(self._records.documents, OBJECT_KIND)}
-        if key not in kept and len(kept) >= MOST_OBJECTS:
+    def _check_count(self, key: str) -> None:
+        stored = {one.id for one in all_documents(self._records.documents, OBJECT_KIND)}
+        if key not in stored and len(stored) >= MOST_OBJECTS:
             raise RefusedError(
                 f"{MOST_OBJECTS} documents are kept already", where=key,
                 fix="Delete some that no new job will be made from.",
@@ -206,7 +206,7 @@ class Bucket:
         Raises:
             InvalidError: it is not the address of a document here.
         """
-        found = address_of(source, base_url=self.base_url, names=self._names)
+        found = parse_address(source, base_url=self.base_url, names=self._names)
         if found is None or found.aws or "://" not in source:
             raise InvalidError(
                 f"{source[:200]!r} is not in this hub's store", where="documentSource",
@@ -224,7 +224,7 @@ class Bucket:
             ) from error  # fmt: skip
 
     def check(self, url: str) -> None:
-        found = address_of(url, base_url=self.base_url, names=self._names)
+        found = parse_address(url, base_url=self.base_url, names=self._names)
         if found is None or found.bucket != BUCKET or not self._there(found.key):
             raise InvalidError(
                 f"no link can be made to {url[:200]!r}, which is not in this hub's store",
@@ -234,7 +234,7 @@ class Bucket:
             )
 
     def link(self, url: str, *, seconds: int) -> str:
-        found = address_of(url, base_url=self.base_url, names=self._names)
+        found = parse_address(url, base_url=self.base_url, names=self._names)
         key = "" if found is None else found.key  # of a hub that changed its name since
         return signed_link(
             f"{_PATH}{BUCKET}/{quote(key)}", base_url=self.base_url, key=self.link_key(),
@@ -269,9 +269,14 @@ class Bucket:
         return key_id == self.link_key().id
 
 
-def page_of(
-    entries: Sequence[Entry], *, prefix: str = "", delimiter: str = "", after: str = "", limit: int
-) -> EntryPage:
+def object_page(
+    entries: Sequence[ObjectEntry],
+    *,
+    prefix: str = "",
+    delimiter: str = "",
+    after: str = "",
+    limit: int,
+) -> ObjectPage:
     """The next entries and common prefixes behind ``after``, together at most ``limit``.
 
     Args:
@@ -281,7 +286,7 @@ def page_of(
         after: a key, or a common prefix of a page before: all keys below it were listed.
         limit: 0 gives nothing, and says that nothing follows.
     """
-    kept: list[Entry] = []
+    stored: list[ObjectEntry] = []
     prefixes: list[str] = []
     last = ""
     for entry in entries:
@@ -292,17 +297,17 @@ def page_of(
         common = prefix + head + found if found else ""
         if key <= after or (common and common in (after, last)):
             continue
-        if len(kept) + len(prefixes) >= limit:
-            return EntryPage(entries=tuple(kept), prefixes=tuple(prefixes), following=last)
+        if len(stored) + len(prefixes) >= limit:
+            return ObjectPage(entries=tuple(stored), prefixes=tuple(prefixes), following=last)
         last = common or key
         if common:
             prefixes.append(common)
         else:
-            kept.append(entry)
-    return EntryPage(entries=tuple(kept), prefixes=tuple(prefixes), following="")
+            stored.append(entry)
+    return ObjectPage(entries=tuple(stored), prefixes=tuple(prefixes), following="")
 
 
-def address_of(text: str, *, base_url: str, names: tuple[str, ...] = ()) -> Address | None:
+def parse_address(text: str, *, base_url: str, names: tuple[str, ...] = ()) -> ObjectAddress | None:
     """The object that a text names; None where it is not the hub's to know.
 
     Args:
@@ -329,9 +334,9 @@ def address_of(text: str, *, base_url: str, names: tuple[str, ...] = ()) -> Addr
     return _address(path.removeprefix(before)) if here and path.startswith(before) else None
 
 
-def _address(text: str, *, aws: bool = False) -> Address | None:
+def _address(text: str, *, aws: bool = False) -> ObjectAddress | None:
     bucket, _, key = text.partition("/")
-    return Address(bucket=bucket, key=key, aws=aws) if bucket and key else None
+    return ObjectAddress(bucket=bucket, key=key, aws=aws) if bucket and key else None
 
 
 def _check_bucket(bucket: str) -> None:
@@ -347,7 +352,7 @@ def _check_key(key: str) -> None:
         )  # fmt: skip
 
 
-def tarred(path: str) -> str:
+def tar_key(path: str) -> str:
     """The key of a package's ``.tar.gz``, by its target's path."""
     return path.removesuffix(_PACKAGE) + TARRED
 

@@ -48,7 +48,7 @@ class RolloutJobs:
         self._jobs = jobs
         self._things = things
         self._documents = documents
-        self._seen: dict[str, tuple[JobRow, Tally, dict[str, ExecutionStatus]]] = {}
+        self._cached: dict[str, tuple[JobRow, Tally, dict[str, ExecutionStatus]]] = {}
 
     # ---- learning
 
@@ -64,11 +64,11 @@ class RolloutJobs:
             for name in job.devices:
                 status = found.get(name)
                 lost.discard(name)
-                if not job.back and _was_taken_back(status, row):
+                if not job.back and _was_paused(status, row):
                     lost.add(name)
                     forward[name] = None
                 else:
-                    (back if job.back else forward)[name] = _so_far(status, row)
+                    (back if job.back else forward)[name] = _current_status(status, row)
         return (
             {name: one for name, one in forward.items() if one is not None},
             frozenset(lost),
@@ -81,21 +81,21 @@ class RolloutJobs:
             row, tally = self._jobs.look(job.job_id)
         except NotFoundError:
             return None, {}
-        kept = self._seen.get(job.job_id)
-        if kept is not None and kept[:2] == (row, tally):
-            return row, kept[2]
+        cached = self._cached.get(job.job_id)
+        if cached is not None and cached[:2] == (row, tally):
+            return row, cached[2]
         found = {one.thing: one.status for one in self._jobs.executions(job.job_id)}
-        self._seen[job.job_id] = (row, tally, found)
+        self._cached[job.job_id] = (row, tally, found)
         return row, found
 
     def forget(self, rollout: Rollout) -> None:
         """It is over: nothing of it is read again and again any more."""
         for job in rollout.jobs:
-            self._seen.pop(job.job_id, None)
+            self._cached.pop(job.job_id, None)
 
     # ---- asking
 
-    def check_there(self, plan: RolloutPlan, *, known: Collection[str]) -> None:
+    def check_targets(self, plan: RolloutPlan, *, known: Collection[str]) -> None:
         """Refuse a plan for devices or groups that are not there.
 
         Raises:
@@ -112,7 +112,7 @@ class RolloutJobs:
                     fix="List them: lineside device list.",
                 )
 
-    def is_there(self, job: RolloutJob) -> bool:
+    def exists(self, job: RolloutJob) -> bool:
         """Whether the service knows a job already."""
         try:
             self._jobs.job(job.job_id)
@@ -224,12 +224,12 @@ def signed_release(target: Target) -> Release:
     )  # fmt: skip
 
 
-def _was_taken_back(status: ExecutionStatus | None, row: JobRow | None) -> bool:
+def _was_paused(status: ExecutionStatus | None, row: JobRow | None) -> bool:
     by_pause = row is not None and row.reason_code == PAUSED
     return by_pause and status in (None, ExecutionStatus.CANCELED)
 
 
-def _so_far(status: ExecutionStatus | None, row: JobRow | None) -> ExecutionStatus | None:
+def _current_status(status: ExecutionStatus | None, row: JobRow | None) -> ExecutionStatus | None:
     """A device that was not told of a job before it was called off will not be."""
     if status is None and row is not None and row.status in _CANCELLED:
         return ExecutionStatus.CANCELED

@@ -82,13 +82,13 @@ class RolloutRepository:
             ) from error  # fmt: skip
         return _rollout(document.body), document.version
 
-    def keep(self, rollout: Rollout, *, expect: int, seen: Judged | None = None) -> None:
+    def keep(self, rollout: Rollout, *, expect: int, judged: Judged | None = None) -> None:
         """Write it with the event of its last happening, if that is new to the log.
 
         Args:
             rollout: after the change.
             expect: the version that was read; 0: it must not exist.
-            seen: the evidence that the change rests on.
+            judged: the evidence that the change rests on.
 
         Raises:
             ConflictError: it is not at the version expected.
@@ -102,7 +102,7 @@ class RolloutRepository:
                 body = {"inspection": rollout.release.inspection}
                 self._documents.put(OPEN_KIND, rollout.id, body=body)
 
-        self._ledger.record([self._event(rollout, seen)], within=write)
+        self._ledger.record([self._event(rollout, judged)], within=write)
 
     # ---- what devices tell
 
@@ -117,13 +117,13 @@ class RolloutRepository:
                 logger.debug("report refused topic=%s: %s", message.topic, refusal)
         return found
 
-    def commit(self, told: Sequence[tuple[Message, TrialReport]]) -> None:
+    def commit(self, reports: Sequence[tuple[Message, TrialReport]]) -> None:
         """Keep the newest report of each device.
 
         Raises:
             UnavailableError: the store is away; nothing is lost by doing all of it again.
         """
-        for message, report in told:
+        for message, report in reports:
             try:
                 self.take(report)
             except UnavailableError:
@@ -155,7 +155,7 @@ class RolloutRepository:
         for _ in range(_TRIES):
             try:
                 kept = self._documents.get(EVIDENCE_KIND, key)
-                known, version = _kept_report(kept.body), kept.version
+                known, version = _stored_report(kept.body), kept.version
             except NotFoundError:
                 known, version = None, 0
             if known is not None and not _later(found, known.evidence):
@@ -167,10 +167,10 @@ class RolloutRepository:
             self._heard.add(rollout.id)
             return
 
-    def heard(self) -> set[str]:
+    def reported(self) -> set[str]:
         """Roll-outs that devices reported of since the last call."""
-        heard, self._heard = self._heard, set()
-        return heard
+        reported, self._heard = self._heard, set()
+        return reported
 
     def reports(self, rollout_id: str) -> list[TrialReport]:
         place, after = f"{rollout_id}/", f"{rollout_id}/"
@@ -178,7 +178,7 @@ class RolloutRepository:
         while True:
             page = self._documents.page(EVIDENCE_KIND, after=after, limit=_PAGE)
             mine = [one for one in page if one.id.startswith(place)]
-            found += [_kept_report(one.body) for one in mine]
+            found += [_stored_report(one.body) for one in mine]
             if len(mine) < _PAGE:
                 return found
             after = page[-1].id
@@ -191,18 +191,18 @@ class RolloutRepository:
             yield from [(one.id, one.body) for one in page]
             after = page[-1].id
 
-    def _event(self, rollout: Rollout, seen: Judged | None) -> Event:
+    def _event(self, rollout: Rollout, judged: Judged | None) -> Event:
         happened, release = rollout.history[-1], rollout.release
-        told: dict[str, Json] = {
+        data: dict[str, Json] = {
             "rollout": rollout.id, "action": str(happened.state), "group": release.group,
             "version": release.version, "digest": release.digest,
             "inspection": release.inspection, "step": rollout.step + 1,
             "steps": len(rollout.plan.steps), "by": happened.by, "reason": happened.why,
             "previous": rollout.previous.digest if rollout.previous else "",
         }  # fmt: skip
-        if seen is not None and seen.fortunes:
+        if judged is not None and judged.fortunes:
             reports = [one.evidence for one in self.reports(rollout.id)]
-            told["figures"] = _figures(rollout, seen, evidence=reports)
+            data["figures"] = _figures(rollout, judged, evidence=reports)
         return Event(
             # The same happening again (a job was decided, an end was settled) is no new event.
             id=stable_id("evt", rollout.id, str(len(rollout.history))),
@@ -210,7 +210,7 @@ class RolloutRepository:
             type=ROLLOUT_TYPE,
             subject=rollout.id,
             time=happened.at,
-            data=told,
+            data=data,
         )
 
 
@@ -249,7 +249,7 @@ def _report(message: Message) -> TrialReport:
     return report
 
 
-def _kept_report(body: Mapping[str, Any]) -> TrialReport:
+def _stored_report(body: Mapping[str, Any]) -> TrialReport:
     return decode_fast(TrialReport, encode(body), where=EVIDENCE_KIND)
 
 

@@ -59,10 +59,10 @@ from lineside.fleet.rollout_step import (
     judged,
     next_step,
 )
-from lineside.hub.devices.registry import Devices
+from lineside.hub.devices.registry import DeviceRegistry
 from lineside.hub.eventlog.ledger import Ledger
 from lineside.hub.models.desired import Author, DesiredStates
-from lineside.hub.models.model_service import Models
+from lineside.hub.models.model_service import ModelService
 from lineside.hub.models.packages import Packages
 from lineside.hub.models.releases import Releases
 from lineside.hub.rollouts.jobs import ENDED, PAUSED, RolloutJobs, signed_release
@@ -127,12 +127,12 @@ class RolloutView:
     may: tuple[RolloutOrder, ...]
 
 
-class Rollouts:
+class RolloutService:
     """Safe from several threads and processes."""
 
     def __init__(
         self, records: Records, *, ledger: Ledger, jobs: RolloutJobs, things: ThingDirectory,
-        devices: Devices, desired: DesiredStates, packages: Packages, models: Models,
+        devices: DeviceRegistry, desired: DesiredStates, packages: Packages, models: ModelService,
         releases: Releases, plant: Plant, zone: ZoneInfo, clock: Clock,
     ) -> None:  # fmt: skip
         self.repository = RolloutRepository(records.documents, ledger=ledger, site=plant.site)
@@ -192,7 +192,7 @@ class Rollouts:
 
     # ---- beginning
 
-    def start(self, asked: NewRollout, *, by: str) -> Rollout:
+    def start(self, request: NewRollout, *, by: str) -> Rollout:
         """Plan a roll-out; it begins as soon as nothing speaks against it.
 
         Raises:
@@ -201,16 +201,16 @@ class Rollouts:
                 asked for.
             ConflictError: the devices run it already.
         """
-        self._jobs.check_there(asked.plan, known=self._devices.known())
-        version = self._models.one(asked.group, asked.version)
+        self._jobs.check_targets(request.plan, known=self._devices.known())
+        version = self._models.one(request.group, request.version)
         rollout = Rollout(
             id=new_id("rol", clock=self._clock),
             release=self._models.release(version),
-            plan=asked.plan,
+            plan=request.plan,
             by=by,
-            reason=asked.reason,
+            reason=request.reason,
             created_at=self._clock.now(),
-            rollback=asked.rollback,
+            rollback=request.rollback,
         )
         return self._plan(rollout)
 
@@ -332,7 +332,7 @@ class Rollouts:
 
     def _check_previous(self, rollout: Rollout) -> None:
         """A person does not take the only package away from every device."""
-        if any(self._back_to(rollout, name) for name in rollout.asked):
+        if any(self._rollback_target(rollout, name) for name in rollout.asked):
             return
         fix = "Roll out another version."
         if may_order(rollout, RolloutOrder.ABORT):
@@ -346,7 +346,7 @@ class Rollouts:
 
     def tick(self) -> None:
         """Carry on what is not settled, and what devices reported of; about once a second."""
-        for doc_id in dict.fromkeys((*self.repository.open(), *sorted(self.repository.heard()))):
+        for doc_id in dict.fromkeys((*self.repository.open(), *sorted(self.repository.reported()))):
             self._look(doc_id)
 
     def _look(self, rollout_id: str) -> None:
@@ -373,9 +373,9 @@ class Rollouts:
             if isinstance(action, Begin):
                 self._desired.forgive(release.digest, inspection=release.inspection)
             after = applied(rollout, action, now=now)
-            seen = None if isinstance(action, Ask) else judged(rollout, facts)
+            evidence = None if isinstance(action, Ask) else judged(rollout, facts)
             try:
-                self.repository.keep(after, expect=version, seen=seen)
+                self.repository.keep(after, expect=version, judged=evidence)
             except ConflictError:
                 return  # another hub, or a person, came first: looked at again in a second
             if after.state is not rollout.state:
@@ -401,10 +401,10 @@ class Rollouts:
     def _make_jobs(self, rollout: Rollout) -> None:
         back = rollout.state is RolloutState.GOING_BACK
         for job in rollout.jobs:
-            if job.back != back or self._jobs.is_there(job):
+            if job.back != back or self._jobs.exists(job):
                 continue
             if back:
-                self._lead_back(rollout, job)
+                self._roll_back(rollout, job)
             elif rollout.rollback:
                 self._sign_rollback(rollout.release, job.devices)
             if job.remove:
@@ -426,7 +426,7 @@ class Rollouts:
                 why=happened.why,
             )  # fmt: skip
 
-    def _lead_back(self, rollout: Rollout, job: RolloutJob) -> None:
+    def _roll_back(self, rollout: Rollout, job: RolloutJob) -> None:
         """Sign the rollback and write the desired states, once; what others wrote since stays."""
         release = None if job.remove else job.release or rollout.previous
         if release is not None:
@@ -468,16 +468,16 @@ class Rollouts:
         if rollout.state is RolloutState.ABORTED:
             self._jobs.call_off(rollout, code=ENDED, force=False)
         elif rollout.state is RolloutState.DONE:
-            self._stay(rollout, rollout.release, back=False)
+            self._keep_release(rollout, rollout.release, back=False)
         else:
-            self._settle_back(rollout)
+            self._settle_rollback(rollout)
         try:
             self.repository.keep(replace(rollout, settled=True), expect=version)
         except ConflictError:
             return
         self._jobs.forget(rollout)
 
-    def _stay(self, rollout: Rollout, release: Release, *, back: bool) -> None:
+    def _keep_release(self, rollout: Rollout, release: Release, *, back: bool) -> None:
         """From now on this is what runs there, also on devices that come later."""
         if rollout.plan.devices:
             return
@@ -486,14 +486,14 @@ class Rollouts:
         elif self._in_use(release.inspection) != release.digest:
             self._use(rollout, release.digest, use=self._packages.use)
 
-    def _settle_back(self, rollout: Rollout) -> None:
+    def _settle_rollback(self, rollout: Rollout) -> None:
         """Devices that come later do not begin with what others went back from."""
         release, previous = rollout.release, rollout.previous
         bad = self._desired.verdict
         if previous is None or bad(previous.digest, inspection=release.inspection) is not None:
             return
         if rollout.completed and rollout.plan.group:
-            self._stay(rollout, previous, back=True)
+            self._keep_release(rollout, previous, back=True)
         elif self._in_use(release.inspection) == release.digest:
             self._use(rollout, previous.digest, use=self._packages.use_on_site)
 
@@ -513,7 +513,7 @@ class Rollouts:
                     if step.group
                 },
                 previous=self._previous(rollout),
-                after=self._before(rollout),
+                after=self._blocking_rollout(rollout),
                 bad=self._judged_since(rollout),
                 open=self._is_open(rollout),
             )
@@ -527,17 +527,17 @@ class Rollouts:
             open=self._is_open(rollout),
             executions=executions,
             lost=lost,
-            elsewhere=self._elsewhere(rollout, executions),
+            elsewhere=self._left_release(rollout, executions),
             back=self._reported_back(rollout, led_back) if back else led_back,
             back_to={
-                name: self._back_to(rollout, name)
+                name: self._rollback_target(rollout, name)
                 for name in dict.fromkeys((*rollout.asked, *members, *runs_it))
                 if back and name not in rollout.asked_back
             },
             evidence=tuple(one.evidence for one in self.repository.reports(rollout.id)),
         )
 
-    def _elsewhere(
+    def _left_release(
         self, rollout: Rollout, executions: Mapping[str, ExecutionStatus]
     ) -> frozenset[str]:
         """Devices that took the release and should run another package since."""
@@ -571,7 +571,7 @@ class Rollouts:
             or desired.of(name).of(release.inspection).digest == release.digest
         )
 
-    def _back_to(self, rollout: Rollout, device: str) -> Release | None:
+    def _rollback_target(self, rollout: Rollout, device: str) -> Release | None:
         release = rollout.release
         target = self._desired.previous(device, release.inspection, leaving=release.digest)
         if target is not None:
@@ -611,7 +611,7 @@ class Rollouts:
         except NotFoundError:
             return ()
 
-    def _before(self, rollout: Rollout) -> str:
+    def _blocking_rollout(self, rollout: Rollout) -> str:
         """The roll-out that this one waits for."""
         opened = [
             self.one(doc_id)
