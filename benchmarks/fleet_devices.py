@@ -33,19 +33,19 @@ from lineside.fleet.agent_order import check_signed, read_order
 from lineside.fleet.agent_steps import (
     Abandon,
     Begin,
-    GoOn,
+    Continue,
+    JobsClient,
     Outcome,
-    Say,
-    Talk,
-    Turn,
+    PublishMessage,
+    Transition,
     Work,
+    advance_time,
     confirm,
-    ended,
-    heard,
-    joined,
-    progressed,
+    receive,
+    report_end,
+    report_progress,
+    start_session,
     subscriptions,
-    ticked,
 )
 
 CLOCK = SystemClock()
@@ -169,7 +169,7 @@ class Device:
         self.name = name
         self._site = site
         self._folder = site.folder / name
-        self._talk = Talk(thing=name, prefix=name)
+        self._talk = JobsClient(thing=name, prefix=name)
         self._confirmed = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
         self.ready = asyncio.Event()
@@ -199,13 +199,13 @@ class Device:
         self.client = client
         await client.subscribe([(topic, 1) for topic in subscriptions(self.name)])
         await self.say_status()
-        self._act(lambda talk, now_s: joined(talk, now_s=now_s))
+        self._act(lambda session, now_s: start_session(session, now_s=now_s))
         self.ready.set()
         async for message in client.messages:
             self._hear(str(message.topic), bytes(message.payload))
 
     def _hear(self, topic: str, payload: bytes) -> None:
-        self._act(lambda talk, now_s: heard(talk, topic, payload=payload, now_s=now_s))
+        self._act(lambda session, now_s: receive(session, topic, payload=payload, now_s=now_s))
 
     async def say_status(self) -> float:
         """Tell ``lineside.device/1``; seconds until the broker took it."""
@@ -226,17 +226,17 @@ class Device:
     def tick(self) -> None:
         """Time passed."""
         if self.client is not None:
-            self._act(lambda talk, now_s: ticked(talk, now_s=now_s))
+            self._act(lambda session, now_s: advance_time(session, now_s=now_s))
 
-    def _act(self, change: Callable[[Talk, float], Turn]) -> None:
+    def _act(self, change: Callable[[JobsClient, float], Transition]) -> None:
         self._talk, steps = change(self._talk, monotonic())
         for step in steps:
             match step:
-                case Say():
+                case PublishMessage():
                     self._soon(self._publish(step))
                 case Begin():
                     self._soon(self._carry_out(step.work))
-                case GoOn():
+                case Continue():
                     self._confirmed.set()
                 case Abandon():
                     self.told.outcome = f"left: {step.reason}"
@@ -249,7 +249,7 @@ class Device:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _publish(self, step: Say) -> None:
+    async def _publish(self, step: PublishMessage) -> None:
         assert self.client is not None
         try:
             await self.client.publish(step.topic, step.payload, qos=1)
@@ -259,14 +259,14 @@ class Device:
     async def _carry_out(self, work: Work) -> None:
         self._confirmed.clear()
         begun_s = perf_counter()
-        self._act(lambda talk, now_s: progressed(talk, {"step": "begun"}, now_s=now_s))
+        self._act(lambda session, now_s: report_progress(session, {"step": "begun"}, now_s=now_s))
         try:
             outcome = await self._verified(work)
         except LinesideError as error:
             outcome = Outcome(status=ExecutionStatus.FAILED, details={"reason": str(error)})
         self.told.outcome = outcome.status.value
         self.told.seconds = perf_counter() - begun_s
-        self._act(lambda talk, now_s: ended(talk, work, outcome=outcome, now_s=now_s))
+        self._act(lambda session, now_s: report_end(session, work, outcome=outcome, now_s=now_s))
 
     async def _verified(self, work: Work) -> Outcome:
         """The archive, verified, once the service says that it is still wanted."""
@@ -281,7 +281,7 @@ class Device:
         reason = await self._patiently(errand)
         if reason:
             return Outcome(status=ExecutionStatus.FAILED, details={"reason": reason})
-        self._act(lambda talk, now_s: confirm(talk, work, now_s=now_s))
+        self._act(lambda session, now_s: confirm(session, work, now_s=now_s))
         await self._confirmed.wait()
         details = {"step": "done", "digest": order.digest}
         return Outcome(status=ExecutionStatus.SUCCEEDED, details=details)

@@ -9,7 +9,7 @@ import pytest
 from playwright.sync_api import Browser, expect
 
 from lineside.core import SystemClock, encode, rfc3339
-from lineside.fleet import EnrolledDevice, SiteAuthority
+from lineside.fleet import CertificateAuthority, EnrolledDevice
 from lineside.fleet.enrolment import read_code
 from lineside.hub import HubConfig, RunningHub, running
 from tests.browser.conftest import Watched, watch
@@ -33,7 +33,7 @@ def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningHub]:
         bus_port=0,
         device_silent_s=3600.0,
     )
-    SiteAuthority.create(config.authority_folder, site="hall", clock=CLOCK)
+    CertificateAuthority.create(config.authority_folder, site="hall", clock=CLOCK)
     with running(config, clock=CLOCK) as hub:
         now = CLOCK.now()
         for number in range(60):

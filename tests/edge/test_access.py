@@ -12,7 +12,7 @@ import pytest
 from lineside.core import RefusedError, SystemClock, UnavailableError
 from lineside.edge import HubSource
 from lineside.edge.hub_client import Access, fetch
-from lineside.fleet import SiteAuthority, device_request
+from lineside.fleet import CertificateAuthority, device_request
 from lineside.fleet.trust.device_keys import new_device_key
 
 
@@ -49,8 +49,8 @@ class Server(ThreadingHTTPServer):
 @pytest.fixture(scope="module")
 def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secure]:
     folder, clock = tmp_path_factory.mktemp("site"), SystemClock()
-    site = SiteAuthority.create(folder / "site", site="demo", clock=clock)
-    other = SiteAuthority.create(folder / "other", site="demo", clock=clock)
+    site = CertificateAuthority.create(folder / "site", site="demo", clock=clock)
+    other = CertificateAuthority.create(folder / "other", site="demo", clock=clock)
     pair, key = site.issue_server(["127.0.0.1"]), new_device_key()
     kept = {
         "hub.crt": pair.certificate,

@@ -16,19 +16,19 @@ from lineside.fleet.agent_steps import (
     PROGRESS_S,
     Abandon,
     Begin,
-    GoOn,
+    Continue,
+    JobsClient,
     Outcome,
-    Say,
-    Talk,
-    Turn,
+    PublishMessage,
+    Transition,
     Work,
+    advance_time,
     confirm,
-    ended,
-    heard,
-    joined,
-    progressed,
+    receive,
+    report_end,
+    report_progress,
+    start_session,
     subscriptions,
-    ticked,
 )
 from lineside.fleet.jobs.wire import JobMessage
 from lineside.store import open_records
@@ -45,22 +45,22 @@ class Scene:
 
     service: JobService
     clock: FakeClock
-    talk: Talk = field(default_factory=lambda: Talk(thing="edge-1", prefix="first"))
-    up: list[Say] = field(default_factory=list)
+    session: JobsClient = field(default_factory=lambda: JobsClient(thing="edge-1", prefix="first"))
+    up: list[PublishMessage] = field(default_factory=list)
     down: list[JobMessage] = field(default_factory=list)
     begun: list[Work] = field(default_factory=list)
     left: list[Abandon] = field(default_factory=list)
     confirmed: list[Work] = field(default_factory=list)
 
-    def take(self, turn: Turn) -> None:
-        self.talk = turn.talk
+    def take(self, turn: Transition) -> None:
+        self.session = turn.session
         for step in turn.steps:
             match step:
-                case Say():
+                case PublishMessage():
                     self.up.append(step)
                 case Begin():
                     self.begun.append(step.work)
-                case GoOn():
+                case Continue():
                     self.confirmed.append(step.work)
                 case Abandon():
                     self.left.append(step)
@@ -70,11 +70,11 @@ class Scene:
         return self.clock.monotonic()
 
     def join(self) -> None:
-        self.take(joined(self.talk, now_s=self.now_s))
+        self.take(start_session(self.session, now_s=self.now_s))
 
     def tick(self, seconds: float = 0.0) -> None:
         self.clock.advance(seconds)
-        self.take(ticked(self.talk, now_s=self.now_s))
+        self.take(advance_time(self.session, now_s=self.now_s))
 
     def ask(self) -> None:
         """The service hears the oldest message of the device."""
@@ -84,7 +84,7 @@ class Scene:
     def hear(self) -> None:
         """The device hears the oldest message of the service."""
         one = self.down.pop(0)
-        self.take(heard(self.talk, one.topic, payload=one.payload, now_s=self.now_s))
+        self.take(receive(self.session, one.topic, payload=one.payload, now_s=self.now_s))
 
     def settle(self) -> None:
         """Everything said is heard."""
@@ -96,20 +96,20 @@ class Scene:
 
     def end(self, outcome: Outcome = DONE) -> None:
         work = self.begun[-1]
-        self.take(ended(self.talk, work, outcome=outcome, now_s=self.now_s))
+        self.take(report_end(self.session, work, outcome=outcome, now_s=self.now_s))
 
     def progress(self, details: dict[str, str]) -> None:
-        self.take(progressed(self.talk, details, now_s=self.now_s))
+        self.take(report_progress(self.session, details, now_s=self.now_s))
 
     def confirm(self, work: Work) -> None:
-        self.take(confirm(self.talk, work, now_s=self.now_s))
+        self.take(confirm(self.session, work, now_s=self.now_s))
 
     def cancel(self, job_id: str) -> None:
         self.service.cancel(job_id, reason="wrong", force=True)
 
     def restart(self) -> None:
         """The device forgets everything; what was under way on the wire is lost."""
-        self.talk = Talk(thing="edge-1", prefix=f"{self.talk.prefix}x")
+        self.session = JobsClient(thing="edge-1", prefix=f"{self.session.prefix}x")
         self.up.clear()
         self.join()
 
@@ -239,7 +239,7 @@ def test_what_is_lost_is_said_again(working: Scene, lost: str) -> None:
     working.tick(ANSWER_S)
     working.settle()
     assert working.state("a") == "SUCCEEDED"
-    assert working.talk.work is None
+    assert working.session.work is None
     working.create("b")
     working.settle()
     assert working.begun[-1].job_id == "b"
@@ -260,15 +260,15 @@ def test_a_job_that_timed_out_meanwhile_is_left(working: Scene) -> None:
     working.end(Outcome(status=ExecutionStatus.FAILED))
     working.settle()
     assert working.state("a") == "TIMED_OUT"
-    assert working.talk.work is None
+    assert working.session.work is None
 
 
 def test_a_job_handed_out_again_after_its_end_is_told_its_end_again(working: Scene) -> None:
     work = working.begun[0]
     working.end()
     working.up.clear()
-    lost = replace(working.talk, asked=None, work=None, outcome=None, next_wanted=True)
-    working.talk = lost
+    lost = replace(working.session, pending=None, work=None, outcome=None, next_wanted=True)
+    working.session = lost
     working.tick()
     working.settle()
     assert working.state("a") == "SUCCEEDED"
@@ -286,7 +286,7 @@ def test_an_idle_device_asks_now_and_then(scene: Scene) -> None:
 
 
 def test_a_thing_that_nobody_knows_asks_on_quietly(scene: Scene) -> None:
-    scene.talk = Talk(thing="edge-9", prefix="p")
+    scene.session = JobsClient(thing="edge-9", prefix="p")
     scene.join()
     scene.settle()
     assert scene.begun == []
@@ -314,9 +314,9 @@ def test_what_is_of_another_or_is_none_changes_nothing(
 ) -> None:
     scene.join()
     scene.settle()
-    before = scene.talk
-    scene.take(heard(scene.talk, topic, payload=payload, now_s=scene.now_s))
-    assert (scene.talk, scene.begun, scene.up) == (before, [], [])
+    before = scene.session
+    scene.take(receive(scene.session, topic, payload=payload, now_s=scene.now_s))
+    assert (scene.session, scene.begun, scene.up) == (before, [], [])
 
 
 @pytest.mark.parametrize(
@@ -330,9 +330,11 @@ def test_an_execution_that_is_none_is_not_begun(scene: Scene, execution: object)
     scene.join()
     token = json.loads(scene.up[0].payload)["clientToken"]
     answer = json.dumps({"execution": execution, "clientToken": token}).encode()
-    scene.take(heard(scene.talk, f"{T}/start-next/accepted", payload=answer, now_s=scene.now_s))
+    scene.take(
+        receive(scene.session, f"{T}/start-next/accepted", payload=answer, now_s=scene.now_s)
+    )
     assert scene.begun == []
-    assert scene.talk.asked is None
+    assert scene.session.pending is None
 
 
 def test_a_service_that_is_in_trouble_is_asked_again(scene: Scene) -> None:
@@ -340,7 +342,7 @@ def test_a_service_that_is_in_trouble_is_asked_again(scene: Scene) -> None:
     said = scene.up.pop()
     token = json.loads(said.payload)["clientToken"]
     told = json.dumps({"code": "InternalError", "message": "x", "clientToken": token}).encode()
-    scene.take(heard(scene.talk, f"{said.topic}/rejected", payload=told, now_s=scene.now_s))
+    scene.take(receive(scene.session, f"{said.topic}/rejected", payload=told, now_s=scene.now_s))
     assert scene.up == []
     scene.tick(ANSWER_S)
     assert scene.up == [said]
@@ -369,11 +371,11 @@ def test_whatever_is_lost_doubled_or_restarted_every_job_ends_as_the_device_said
             _move(scene, move, made)
         for _ in range(30):  # a calm time follows
             scene.settle()
-            if scene.talk.work is not None and scene.talk.outcome is None:
+            if scene.session.work is not None and scene.session.outcome is None:
                 scene.end()
             scene.tick(61)
             scene.settle()
-        assert scene.talk.work is None
+        assert scene.session.work is None
         ends = {scene.state(name) for name in made}
         assert ends <= {"SUCCEEDED", "FAILED", "CANCELED", "TIMED_OUT"}
 

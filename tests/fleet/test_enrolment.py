@@ -8,11 +8,11 @@ from hypothesis import strategies as st
 
 from lineside.core import InvalidError, NotFoundError, RefusedError
 from lineside.fleet import (
+    CertificateAuthority,
     EnrolledDevice,
     Inventory,
     NewInvitation,
     Presence,
-    SiteAuthority,
     device_request,
 )
 from lineside.fleet.enrolment import (
@@ -21,7 +21,7 @@ from lineside.fleet.enrolment import (
     read_code,
     renewal_message,
     secret_digest,
-    used,
+    use_invitation,
     write_code,
 )
 from lineside.fleet.inventory import ClockOffset, check_groups, presence
@@ -77,14 +77,14 @@ def invitation(clock: FakeClock) -> Invitation:
 
 
 def test_a_code_is_used_up_by_the_first_key(clock: FakeClock) -> None:
-    first = used(invitation(clock), key="k1", now=clock.now())
+    first = use_invitation(invitation(clock), key="k1", now=clock.now())
     clock.advance(60)
-    assert used(first, key="k1", now=clock.now()) == first
+    assert use_invitation(first, key="k1", now=clock.now()) == first
     with pytest.raises(RefusedError, match="used already"):
-        used(first, key="k2", now=clock.now())
+        use_invitation(first, key="k2", now=clock.now())
     clock.advance(3600)
     with pytest.raises(RefusedError, match="good until"):
-        used(first, key="k1", now=clock.now())
+        use_invitation(first, key="k1", now=clock.now())
 
 
 def test_how_long_a_code_works_is_bounded() -> None:
@@ -101,7 +101,7 @@ def test_secrets_are_kept_by_digest() -> None:
 def test_a_key_is_recognised_in_request_and_certificate(tmp_path: object, clock: FakeClock) -> None:
     from pathlib import Path
 
-    authority = SiteAuthority.create(Path(str(tmp_path)) / "ca", site="hall", clock=clock)
+    authority = CertificateAuthority.create(Path(str(tmp_path)) / "ca", site="hall", clock=clock)
     key = new_device_key()
     request = device_request(key, device="edge-1")
     certificate = authority.sign_device(request, device="edge-1")

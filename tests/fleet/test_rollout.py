@@ -31,8 +31,8 @@ from lineside.fleet import (
 )
 from lineside.fleet.evidence import LiveLimits
 from lineside.fleet.jobs.settings import read_settings
-from lineside.fleet.rollout import FIRST_ONE, RolloutStep, may_order, ordered, share_out
-from lineside.fleet.rollout_step import Ask, RolloutFacts, Wait, applied, next_step
+from lineside.fleet.rollout import FIRST_ONE, RolloutStep, apply_order, may_order, share_out
+from lineside.fleet.rollout_step import RequestJobs, RolloutFacts, Wait, apply_action, next_step
 
 NOW = datetime(2026, 6, 1, 12, tzinfo=UTC)
 OK, FAILED, QUEUED = ExecutionStatus.SUCCEEDED, ExecutionStatus.FAILED, ExecutionStatus.QUEUED
@@ -96,23 +96,23 @@ class World:
     def decide(self, one: Rollout) -> Rollout:
         """The hub looks once."""
         action = next_step(one, self.facts, now=NOW)
-        if isinstance(action, Ask):
+        if isinstance(action, RequestJobs):
             if self.alarmed and not action.back:
                 self.asked_after_alarm += action.devices
             self.facts = replace(self.facts, lost=self.facts.lost - set(action.devices))
-        return applied(one, action, now=NOW)
+        return apply_action(one, action, now=NOW)
 
     def pause(self, one: Rollout) -> Rollout:
         if not may_order(one, RolloutOrder.PAUSE):
             return one
         waiting = set(one.asked) - set(self.facts.executions)
         self.facts = replace(self.facts, lost=frozenset(self.facts.lost | waiting))
-        return ordered(one, RolloutOrder.PAUSE, by="eve", reason="", now=NOW)
+        return apply_order(one, RolloutOrder.PAUSE, by="eve", reason="", now=NOW)
 
     def resume(self, one: Rollout) -> Rollout:
         if one.state is not RolloutState.PAUSED:
             return one
-        return ordered(one, RolloutOrder.RESUME, by="eve", reason="", now=NOW)
+        return apply_order(one, RolloutOrder.RESUME, by="eve", reason="", now=NOW)
 
 
 def settle(world: World, one: Rollout) -> Rollout:
@@ -312,11 +312,11 @@ def test_it_widens_in_a_window_and_after_its_time_only() -> None:
     waits = next_step(one, world.facts, now=NOW)
     assert waits == Wait(why="step 1 is watched for 0:01:00")
     after = NOW + timedelta(seconds=60)
-    one = applied(one, next_step(one, world.facts, now=after), now=after)
+    one = apply_action(one, next_step(one, world.facts, now=after), now=after)
     assert one.state is RolloutState.WIDENING
     assert isinstance(next_step(one, world.facts, now=after), Wait)
     assert isinstance(next_step(one, replace(world.facts, open=False), now=later), Wait)
-    one = applied(one, next_step(one, world.facts, now=later), now=later)
+    one = apply_action(one, next_step(one, world.facts, now=later), now=later)
     assert (one.state, one.step) == (RolloutState.RUNNING, 1)
 
 
@@ -324,8 +324,8 @@ def test_what_a_pause_took_back_is_asked_again() -> None:
     world = World(names=("a",), fates={})
     one = world.resume(world.pause(begun(world)))
     action = next_step(one, world.facts, now=NOW)
-    assert action == Ask(devices=("a",))
-    assert [job.job_id for job in applied(one, action, now=NOW).jobs] == ["rol_1-1", "rol_1-2"]
+    assert action == RequestJobs(devices=("a",))
+    assert [job.job_id for job in apply_action(one, action, now=NOW).jobs] == ["rol_1-1", "rol_1-2"]
 
 
 def test_a_done_one_leads_back_who_joined_since_too() -> None:
@@ -333,14 +333,14 @@ def test_a_done_one_leads_back_who_joined_since_too() -> None:
     done = settle(world, rollout())
     assert done.state is RolloutState.DONE
     world.facts = replace(world.facts, members=("a", "new"))
-    back = ordered(done, RolloutOrder.ROLLBACK, by="eve", reason="scratches pass", now=NOW)
-    assert next_step(back, world.facts, now=NOW) == Ask(devices=("a", "new"), back=True)
+    back = apply_order(done, RolloutOrder.ROLLBACK, by="eve", reason="scratches pass", now=NOW)
+    assert next_step(back, world.facts, now=NOW) == RequestJobs(devices=("a", "new"), back=True)
 
 
 def test_a_device_that_cannot_go_back_is_named() -> None:
     world = World(names=("a", "b"), fates={})
     one = settle(world, rollout(RolloutStep(percent=100.0)))
-    one = ordered(one, RolloutOrder.ROLLBACK, by="eve", reason="", now=NOW)
+    one = apply_order(one, RolloutOrder.ROLLBACK, by="eve", reason="", now=NOW)
     one = world.decide(one)
     world.facts = replace(world.facts, back={"a": OK})
     assert next_step(one, world.facts, now=NOW) == Wait(why="b not back yet")
@@ -363,18 +363,18 @@ def test_orders_twice_are_once_and_others_are_refused_with_a_sentence(order: Rol
         one = one.asking(("a",), back=False)
         after = one
         with contextlib.suppress(ConflictError):
-            after = ordered(one, order, by="eve", reason="why", now=NOW)
+            after = apply_order(one, order, by="eve", reason="why", now=NOW)
         assert may_order(one, order) == (after != one)
         if after == one and state not in SAME[order]:
             with pytest.raises(ConflictError, match=f"it is {state}"):
-                ordered(one, order, by="eve", reason="why", now=NOW)
+                apply_order(one, order, by="eve", reason="why", now=NOW)
         elif after != one:
-            assert ordered(after, order, by="eve", reason="again", now=NOW) == after
+            assert apply_order(after, order, by="eve", reason="again", now=NOW) == after
 
 
 def test_what_was_never_asked_cannot_go_back() -> None:
     with pytest.raises(ConflictError, match="no device was asked"):
-        ordered(rollout(state=RolloutState.RUNNING), RolloutOrder.ROLLBACK, by="", reason="",
+        apply_order(rollout(state=RolloutState.RUNNING), RolloutOrder.ROLLBACK, by="", reason="",
                 now=NOW)  # fmt: skip
 
 

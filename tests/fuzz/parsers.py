@@ -70,7 +70,7 @@ from lineside.fleet.jobs.names import place_of
 from lineside.fleet.jobs.requests import read_body, read_request
 from lineside.fleet.jobs.settings import parse_cron
 from lineside.fleet.trust.bundle import open_bundle
-from lineside.fleet.trust.certificate_authority import SiteAuthority, read_device_certificate
+from lineside.fleet.trust.certificate_authority import CertificateAuthority, read_device_certificate
 from lineside.fleet.trust.delta import read_directory
 from lineside.fleet.trust.verify import check_root
 from lineside.fleet.wire import open_inference_pb2 as pb2
@@ -250,7 +250,7 @@ def root() -> Sequence[bytes]:
 @cache
 def certificate() -> Sequence[bytes]:
     with tempfile.TemporaryDirectory() as folder:
-        site = SiteAuthority.create(Path(folder) / "a", site="s", clock=FakeClock())
+        site = CertificateAuthority.create(Path(folder) / "a", site="s", clock=FakeClock())
         return [site.certificate]
 
 

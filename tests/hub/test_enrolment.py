@@ -15,7 +15,13 @@ from lineside.core import (
     RefusedError,
     UnavailableError,
 )
-from lineside.fleet import NewInvitation, NewJob, SiteAuthority, device_request, server_certificate
+from lineside.fleet import (
+    CertificateAuthority,
+    NewInvitation,
+    NewJob,
+    device_request,
+    server_certificate,
+)
 from lineside.fleet.enrolment import (
     EnrolmentAnswer,
     EnrolmentRequest,
@@ -40,7 +46,7 @@ ADDRESS = "10.0.0.9"
 @pytest.fixture
 def site(hub: Services) -> Services:
     """A hub with an authority, and a bus that devices can be told of."""
-    SiteAuthority.create(hub.config.authority_folder, site="hall", clock=hub.clock)
+    CertificateAuthority.create(hub.config.authority_folder, site="hall", clock=hub.clock)
     hub.enrolment.bus_url = "mqtts://{hub}:8883"
     return hub
 
@@ -295,7 +301,7 @@ def test_groups_are_what_jobs_aim_at(site: Services) -> None:
 def test_before_init_and_without_a_bus_it_says_what_is_missing(hub: Services) -> None:
     with pytest.raises(NotFoundError, match="no certificate authority"):
         hub.enrolment.invite(NewInvitation(device="edge-1"), by="anna")
-    SiteAuthority.create(hub.config.authority_folder, site="hall", clock=hub.clock)
+    CertificateAuthority.create(hub.config.authority_folder, site="hall", clock=hub.clock)
     secret = invited(hub)
     with pytest.raises(UnavailableError, match="where devices find its bus"):
         enrolled(hub, secret=secret)
@@ -308,7 +314,7 @@ def test_a_plant_with_several_lines_wants_one_named(
     with open_records("memory://", clock=clock) as records:
         blobs = open_blobs("memory://", clock=clock)
         hub = build_services(config, plant=two, records=records, blobs=blobs, clock=clock)
-        SiteAuthority.create(config.authority_folder, site="hall", clock=clock)
+        CertificateAuthority.create(config.authority_folder, site="hall", clock=clock)
         hub.enrolment.bus_url = "mqtts://x:1"
         with pytest.raises(InvalidError, match="several lines"):
             invited(hub)

@@ -23,7 +23,7 @@ from cryptography.x509.oid import NameOID
 from paho.mqtt.enums import CallbackAPIVersion
 
 from lineside.core import SystemClock
-from lineside.fleet import JobService, NewJob, SiteAuthority, ThingDirectory
+from lineside.fleet import CertificateAuthority, JobService, NewJob, ThingDirectory
 from lineside.hub.learning.job_service import TOPICS, JobDesk
 from lineside.links import Admitted, DeviceDoor, EmbeddedBroker, device_access, open_bus
 from lineside.store import open_records
@@ -272,9 +272,9 @@ pattern write $aws/things/%u/jobs/+/update
 """
 
 
-def write_certificates(folder: Path) -> SiteAuthority:
+def write_certificates(folder: Path) -> CertificateAuthority:
     """The authority's, the broker's, and those of two things."""
-    authority = SiteAuthority.create(folder / "authority", site="hall", clock=SystemClock())
+    authority = CertificateAuthority.create(folder / "authority", site="hall", clock=SystemClock())
     (folder / "ca.pem").write_bytes(authority.certificate)
     pair = authority.issue_server(["localhost", "127.0.0.1"])
     (folder / "server.pem").write_bytes(pair.certificate)
@@ -308,7 +308,7 @@ def secured(
         yield from by_mosquitto(tmp_path)
 
 
-def by_the_door(folder: Path, authority: SiteAuthority) -> Iterator[Secured]:
+def by_the_door(folder: Path, authority: CertificateAuthority) -> Iterator[Secured]:
     """The embedded broker's own listener for devices."""
 
     def admit(certificate: bytes) -> Admitted:

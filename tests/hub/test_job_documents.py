@@ -20,7 +20,7 @@ from botocore.exceptions import ClientError
 from fastapi.testclient import TestClient
 
 from lineside.core import InvalidError, SystemClock
-from lineside.fleet import NewJob, SiteAuthority, Target
+from lineside.fleet import CertificateAuthority, NewJob, Target
 from lineside.hub import Role, Services, create_app, issue_access_key
 from lineside.hub.access.auth import revoke_access_key
 from lineside.hub.rollouts import bucket as module
@@ -397,7 +397,7 @@ class TestDocuments:
     def test_over_tls_boto3_sends_it_in_parts_by_itself(
         self, hub: Services, tmp_path: Path, clock: FakeClock
     ) -> None:
-        authority = SiteAuthority.create(tmp_path / "site", site="hall", clock=clock)
+        authority = CertificateAuthority.create(tmp_path / "site", site="hall", clock=clock)
         pair = authority.issue_server(("127.0.0.1",))
         files = {"ca": authority.certificate, "crt": pair.certificate, "key": pair.key}
         for name, content in files.items():

@@ -230,11 +230,11 @@ def test_a_server_that_nobody_could_enter_is_refused(hub: Services) -> None:
 def test_the_certificate_is_the_sites_and_renewed_when_it_is_due(
     hub: Services, clock: FakeClock
 ) -> None:
-    from lineside.fleet import SiteAuthority
+    from lineside.fleet import CertificateAuthority
 
     config = replace(hub.config, opcua="opc.tcp://127.0.0.1:4840")
     hub = replace(hub, config=config)
-    SiteAuthority.create(config.authority_folder, site="hall", clock=clock)
+    CertificateAuthority.create(config.authority_folder, site="hall", clock=clock)
     first = opcua_settings(hub)
     assert first.certificate is not None
     made = first.certificate.read_bytes()

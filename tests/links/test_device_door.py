@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from lineside.core import InvalidError, LinesideError, SystemClock
-from lineside.fleet import SiteAuthority
+from lineside.fleet import CertificateAuthority
 from lineside.fleet.trust.certificates import device_certificate
 from lineside.links import (
     Admitted,
@@ -70,7 +70,7 @@ class Site:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         folder.mkdir(exist_ok=True)
-        self.authority = SiteAuthority.create(folder / "ca", site="hall", clock=CLOCK)
+        self.authority = CertificateAuthority.create(folder / "ca", site="hall", clock=CLOCK)
         pair = self.authority.issue_server(("localhost", "127.0.0.1"))
         (folder / "server.crt").write_bytes(pair.certificate)
         (folder / "server.key").write_bytes(pair.key)

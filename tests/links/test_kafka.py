@@ -11,7 +11,7 @@ import confluent_kafka
 import pytest
 
 from lineside.core import InvalidError, NotFoundError, RefusedError, SystemClock, UnavailableError
-from lineside.fleet import SiteAuthority
+from lineside.fleet import CertificateAuthority
 from lineside.links import KafkaPlace, KafkaReceiver, KafkaRecord, KafkaSender, probe_kafka
 from lineside.links.kafka_place import failure_of
 from lineside.testing.kafka import KafkaContract, received
@@ -211,11 +211,11 @@ def test_a_way_to_sign_in_that_cannot_be_is_refused_before_anybody_is_asked(
 
 
 @pytest.fixture
-def authority(tmp_path: Path) -> SiteAuthority:
-    return SiteAuthority.create(tmp_path / "authority", site="hall", clock=SystemClock())
+def authority(tmp_path: Path) -> CertificateAuthority:
+    return CertificateAuthority.create(tmp_path / "authority", site="hall", clock=SystemClock())
 
 
-def certificate(authority: SiteAuthority, folder: Path, name: str) -> tuple[str, str]:
+def certificate(authority: CertificateAuthority, folder: Path, name: str) -> tuple[str, str]:
     """Of one who asks and is asked."""
     pair = authority.issue_application(f"urn:test:{name}", hosts=[name])
     files = folder / f"{name}.crt", folder / f"{name}.key"
@@ -225,7 +225,7 @@ def certificate(authority: SiteAuthority, folder: Path, name: str) -> tuple[str,
 
 
 def test_the_way_is_encrypted_by_the_authority_that_is_named_and_both_show_who_they_are(
-    authority: SiteAuthority, tmp_path: Path
+    authority: CertificateAuthority, tmp_path: Path
 ) -> None:
     root = str(tmp_path / "authority" / "authority.crt")
     ours, key = certificate(authority, tmp_path, "localhost")
@@ -246,7 +246,9 @@ def test_the_way_is_encrypted_by_the_authority_that_is_named_and_both_show_who_t
         assert told.requests == []
 
 
-def test_the_name_in_the_certificate_is_looked_at(authority: SiteAuthority, tmp_path: Path) -> None:
+def test_the_name_in_the_certificate_is_looked_at(
+    authority: CertificateAuthority, tmp_path: Path
+) -> None:
     root = str(tmp_path / "authority" / "authority.crt")
     options = {"security.protocol": "SSL", "ssl.ca.location": root}
     with tls_listener(certificate(authority, tmp_path, "another.host")) as told:

@@ -13,7 +13,7 @@ from asyncua.crypto.security_policies import SecurityPolicyBasic256Sha256
 from cryptography import x509
 
 from lineside.core import InvalidError, SystemClock, UnavailableError
-from lineside.fleet import SiteAuthority
+from lineside.fleet import CertificateAuthority
 from lineside.links import (
     Kind,
     OpcuaEvent,
@@ -344,7 +344,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def secure(folder: Path) -> Iterator[str]:
     """One that asks for name and password, and encrypts."""
-    authority = SiteAuthority.create(folder / "authority", site="hall", clock=SystemClock())
+    authority = CertificateAuthority.create(folder / "authority", site="hall", clock=SystemClock())
     pair = authority.issue_application("urn:lineside:hall:hub", hosts=["127.0.0.1"])
     (folder / "server.crt").write_bytes(pair.certificate)
     (folder / "server.key").write_bytes(pair.key)
@@ -362,7 +362,7 @@ def secure(folder: Path) -> Iterator[str]:
 
 def client_pair(folder: Path) -> tuple[Path, Path]:
     certificate, key = folder / "client.crt.pem", folder / "client.key.pem"
-    authority = SiteAuthority.open(folder / "authority", clock=SystemClock())
+    authority = CertificateAuthority.open(folder / "authority", clock=SystemClock())
     pair = authority.issue_application("urn:test:client", hosts=["localhost"])
     certificate.write_bytes(pair.certificate)
     key.write_bytes(pair.key)

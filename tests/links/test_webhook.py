@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from lineside.core import InvalidError, NotFoundError, RefusedError, SystemClock, UnavailableError
-from lineside.fleet import SiteAuthority
+from lineside.fleet import CertificateAuthority
 from lineside.links import WebhookSender, WebhookTarget
 from lineside.links.webhook import read_secrets, sign
 from tests.links.hooks import Hooks, hooks_server
@@ -229,11 +229,13 @@ def test_nobody_there_is_away() -> None:
 
 
 @pytest.fixture
-def authority(tmp_path: Path) -> SiteAuthority:
-    return SiteAuthority.create(tmp_path / "authority", site="hall", clock=SystemClock())
+def authority(tmp_path: Path) -> CertificateAuthority:
+    return CertificateAuthority.create(tmp_path / "authority", site="hall", clock=SystemClock())
 
 
-def test_a_private_authority_is_named_by_its_file(authority: SiteAuthority, tmp_path: Path) -> None:
+def test_a_private_authority_is_named_by_its_file(
+    authority: CertificateAuthority, tmp_path: Path
+) -> None:
     pair = authority.issue_server(["127.0.0.1"])
     both, root = tmp_path / "server.pem", tmp_path / "authority" / "authority.crt"
     both.write_bytes(pair.certificate + pair.key)

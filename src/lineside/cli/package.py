@@ -39,7 +39,7 @@ from lineside.core import NotFoundError
 if TYPE_CHECKING:
     from lineside.edge import Applied
     from lineside.fleet import Signers
-    from lineside.fleet.trust.client import Vouched
+    from lineside.fleet.trust.client import SignedFile
 
 _BUNDLE_SUFFIX = ".lsbundle"
 _MOST_WHEELS = 1000
@@ -73,21 +73,21 @@ def verify(
     )
 
 
-def vouched_by(package: Path, trust: Path | None) -> "Vouched | None":
+def vouched_by(package: Path, trust: Path | None) -> "SignedFile | None":
     """Who signed a file; None where nobody asked.
 
     Raises:
         RefusedError: nobody did.
     """
-    from lineside.fleet.trust.client import vouched
+    from lineside.fleet.trust.client import find_signed_file
 
     if trust is None:
         return None
     sha256 = hashlib.sha256(package.read_bytes()).hexdigest()
-    return vouched(trust, sha256=sha256, clock=SystemClock())
+    return find_signed_file(trust, sha256=sha256, clock=SystemClock())
 
 
-def signed_by(by: "Vouched | None") -> list[dict[str, object]]:
+def signed_by(by: "SignedFile | None") -> list[dict[str, object]]:
     """The key of every command: a role with its keys and what it signed; empty: not asked."""
     return [] if by is None else [_signer(by.signers, target=by.target.path)]
 
@@ -96,7 +96,7 @@ def _signer(signers: "Signers", *, target: str) -> dict[str, object]:
     return {"role": signers.role, "keys": list(signers.keys), "target": target}
 
 
-def signed_words(by: "Vouched | None") -> str:
+def signed_words(by: "SignedFile | None") -> str:
     """The same in a line."""
     if by is None:
         return "who signed it was not asked (--trust)"

@@ -36,7 +36,7 @@ def backup(
     config: ConfigOption = None,
 ) -> None:
     """Write one archive of everything the hub keeps; the hub may run meanwhile."""
-    from lineside.fleet.trust.files import held_still
+    from lineside.fleet.trust.files import lock_folders
     from lineside.store import backup as write
     from lineside.store import open_blobs, open_records
 
@@ -48,7 +48,7 @@ def backup(
         try:
             write(
                 records, blobs, to=to, extra={"plant.toml": Path(hub.plant), **kept},
-                held=lambda: held_still(*kept.values()),
+                held=lambda: lock_folders(*kept.values()),
             )  # fmt: skip
         finally:
             blobs.close()

@@ -33,7 +33,7 @@ from lineside.fleet.jobs.directory import ThingDirectory
 from lineside.fleet.jobs.service import JobQuery, JobService
 from lineside.fleet.rollout import Rollout, RolloutOrder, RolloutPlan, RolloutState
 from lineside.fleet.trust.certificate_authority import (
-    SiteAuthority,
+    CertificateAuthority,
     renewal_due,
     server_certificate,
 )
@@ -44,6 +44,7 @@ from lineside.fleet.trust.repository import UpdateRepository, create_repository
 from lineside.fleet.trust.roles import Signers
 
 __all__ = [
+    "CertificateAuthority",
     "DevicePolicy",
     "EnrolledDevice",
     "Evidence",
@@ -68,7 +69,6 @@ __all__ = [
     "RolloutPlan",
     "RolloutState",
     "Signers",
-    "SiteAuthority",
     "Source",
     "Target",
     "ThingDirectory",

@@ -63,7 +63,7 @@ class Outcome:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Say:
+class PublishMessage:
     """Publish, at least once."""
 
     topic: str
@@ -78,7 +78,7 @@ class Begin:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class GoOn:
+class Continue:
     """The job is still wanted: its package may come into use."""
 
     work: Work
@@ -92,23 +92,23 @@ class Abandon:
     reason: str
 
 
-Step = Say | Begin | GoOn | Abandon
+Step = PublishMessage | Begin | Continue | Abandon
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Ask:
+class _PendingRequest:
     """A request under way."""
 
     kind: _Kind
     token: str
     topic: str
     payload: bytes
-    said_s: float
+    sent_s: float
     tries: int = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Talk:
+class JobsClient:
     """Where the talk stands; made with a name and a prefix that no earlier start used.
 
     Attributes:
@@ -131,23 +131,23 @@ class Talk:
     thing: str
     prefix: str
     work: Work | None = None
-    asked: _Ask | None = None
+    pending: _PendingRequest | None = None
     next_wanted: bool = False
     list_wanted: bool = False
     look_wanted: bool = False
     confirming: bool = False
-    news: Mapping[str, str] | None = None
+    unreported: Mapping[str, str] | None = None
     outcome: Outcome | None = None
-    told_s: float = 0.0
+    reported_s: float = 0.0
     polled_s: float = 0.0
     over: tuple[tuple[Work, Outcome], ...] = ()
     count: int = 0
 
 
-class Turn(NamedTuple):
+class Transition(NamedTuple):
     """The talk afterwards, and what is to be done now, in order."""
 
-    talk: Talk
+    session: JobsClient
     steps: tuple[Step, ...] = ()
 
 
@@ -161,114 +161,117 @@ def subscriptions(thing: str) -> tuple[str, ...]:
 # ---- what happens
 
 
-def joined(talk: Talk, *, now_s: float) -> Turn:
+def start_session(session: JobsClient, *, now_s: float) -> Transition:
     """The bus is there, for the first time or again: what was asked may be lost."""
-    idle = talk.work is None
-    talk = replace(talk, asked=None, next_wanted=idle, look_wanted=not idle)
-    return _pump(talk, now_s=now_s)
+    idle = session.work is None
+    session = replace(session, pending=None, next_wanted=idle, look_wanted=not idle)
+    return _pump(session, now_s=now_s)
 
 
-def heard(talk: Talk, topic: str, *, payload: bytes, now_s: float) -> Turn:
+def receive(session: JobsClient, topic: str, *, payload: bytes, now_s: float) -> Transition:
     """A message came."""
     place = place_of(topic)
     body = _read(payload)
-    if place is None or place.thing != talk.thing or body is None:
-        return Turn(talk)
+    if place is None or place.thing != session.thing or body is None:
+        return Transition(session)
     match place.levels:
         case ("notify",):
-            turn = _notified(talk, body)
+            transition = _read_notification(session, body)
         case ("notify-next",):
-            turn = _next_changed(talk, body)
+            transition = _next_changed(session, body)
         case (*_, "accepted" | "rejected"):
-            turn = _answered(talk, body, topic=topic, now_s=now_s)
+            transition = _read_reply(session, body, topic=topic, now_s=now_s)
         case _:
-            return Turn(talk)
-    return _then_pump(turn, now_s=now_s)
+            return Transition(session)
+    return _then_pump(transition, now_s=now_s)
 
 
-def progressed(talk: Talk, details: Mapping[str, str], *, now_s: float) -> Turn:
+def report_progress(session: JobsClient, details: Mapping[str, str], *, now_s: float) -> Transition:
     """The job under way came further."""
-    if talk.work is None or talk.outcome is not None:
-        return Turn(talk)
-    return _pump(replace(talk, news=_fit(details)), now_s=now_s)
+    if session.work is None or session.outcome is not None:
+        return Transition(session)
+    return _pump(replace(session, unreported=_fit(details)), now_s=now_s)
 
 
-def confirm(talk: Talk, work: Work, *, now_s: float) -> Turn:
-    """Is a job still wanted? The answer is ``GoOn`` or ``Abandon``."""
-    if not work.same(talk.work):
-        return Turn(talk, (Abandon(work=work, reason="the job is over"),))
-    return _pump(replace(talk, look_wanted=True, confirming=True), now_s=now_s)
+def confirm(session: JobsClient, work: Work, *, now_s: float) -> Transition:
+    """Is a job still wanted? The answer is ``Continue`` or ``Abandon``."""
+    if not work.same(session.work):
+        return Transition(session, (Abandon(work=work, reason="the job is over"),))
+    return _pump(replace(session, look_wanted=True, confirming=True), now_s=now_s)
 
 
-def ended(talk: Talk, work: Work, *, outcome: Outcome, now_s: float) -> Turn:
+def report_end(session: JobsClient, work: Work, *, outcome: Outcome, now_s: float) -> Transition:
     """A job was carried out, or was not; one that was abandoned is not spoken of."""
-    if not work.same(talk.work):
-        return Turn(talk)
+    if not work.same(session.work):
+        return Transition(session)
     told = replace(outcome, details=_fit(outcome.details))
-    over = (*talk.over, (work, told))[-_REMEMBERED:]
-    return _pump(replace(talk, outcome=told, news=None, over=over), now_s=now_s)
+    over = (*session.over, (work, told))[-_REMEMBERED:]
+    return _pump(replace(session, outcome=told, unreported=None, over=over), now_s=now_s)
 
 
-def ticked(talk: Talk, *, now_s: float) -> Turn:
+def advance_time(session: JobsClient, *, now_s: float) -> Transition:
     """Time passed: say again what was not answered, tell what waits, ask now and then."""
-    asked = talk.asked
-    if asked is not None:
-        patience_s = min(ANSWER_S * asked.tries, LONGEST_ANSWER_S)
-        if now_s - asked.said_s < patience_s:
-            return Turn(talk)
-        again = replace(asked, said_s=now_s, tries=asked.tries + 1)
-        return Turn(replace(talk, asked=again), (Say(topic=again.topic, payload=again.payload),))
-    if talk.work is None and now_s - talk.polled_s >= POLL_S:
-        talk = replace(talk, list_wanted=True)
-    return _pump(talk, now_s=now_s)
+    pending = session.pending
+    if pending is not None:
+        limit_s = min(ANSWER_S * pending.tries, LONGEST_ANSWER_S)
+        if now_s - pending.sent_s < limit_s:
+            return Transition(session)
+        again = replace(pending, sent_s=now_s, tries=pending.tries + 1)
+        return Transition(
+            replace(session, pending=again),
+            (PublishMessage(topic=again.topic, payload=again.payload),),
+        )
+    if session.work is None and now_s - session.polled_s >= POLL_S:
+        session = replace(session, list_wanted=True)
+    return _pump(session, now_s=now_s)
 
 
 # ---- what is asked next
 
 
-def _then_pump(turn: Turn, *, now_s: float) -> Turn:
-    after = _pump(turn.talk, now_s=now_s)
-    return Turn(after.talk, (*turn.steps, *after.steps))
+def _then_pump(transition: Transition, *, now_s: float) -> Transition:
+    after = _pump(transition.session, now_s=now_s)
+    return Transition(after.session, (*transition.steps, *after.steps))
 
 
-def _pump(talk: Talk, *, now_s: float) -> Turn:
+def _pump(session: JobsClient, *, now_s: float) -> Transition:
     """Ask the most pressing thing, if nothing is under way."""
-    if talk.asked is not None:
-        return Turn(talk)
-    if talk.work is not None:
-        return _pump_work(talk, talk.work, now_s=now_s)
-    polled = replace(talk, next_wanted=False, list_wanted=False, polled_s=now_s)
-    if talk.next_wanted:
+    if session.pending is not None:
+        return Transition(session)
+    if session.work is not None:
+        return _pump_work(session, session.work, now_s=now_s)
+    polled = replace(session, next_wanted=False, list_wanted=False, polled_s=now_s)
+    if session.next_wanted:
         body = {"statusDetails": {"step": "accepted"}, "stepTimeoutInMinutes": STEP_MINUTES}
         return _ask(polled, "next", what="start-next", body=body, now_s=now_s)
-    if talk.list_wanted:
+    if session.list_wanted:
         return _ask(polled, "list", what="get", body={}, now_s=now_s)
-    return Turn(talk)
+    return Transition(session)
 
 
-def _pump_work(talk: Talk, work: Work, *, now_s: float) -> Turn:
-    told = talk.outcome
+def _pump_work(session: JobsClient, work: Work, *, now_s: float) -> Transition:
+    told = session.outcome
     if told is not None:
         body = _update(work, status=told.status, details=told.details)
-        return _ask(talk, "end", what=f"{work.job_id}/update", body=body, now_s=now_s)
-    if talk.look_wanted:
+        return _ask(session, "end", what=f"{work.job_id}/update", body=body, now_s=now_s)
+    if session.look_wanted:
         body = {"executionNumber": work.number, "includeJobDocument": False}
-        return _ask(talk, "look", what=f"{work.job_id}/get", body=body, now_s=now_s)
-    if talk.news is not None and now_s - talk.told_s >= PROGRESS_S:
-        body = _update(work, status=ExecutionStatus.IN_PROGRESS, details=talk.news)
+        return _ask(session, "look", what=f"{work.job_id}/get", body=body, now_s=now_s)
+    if session.unreported is not None and now_s - session.reported_s >= PROGRESS_S:
+        body = _update(work, status=ExecutionStatus.IN_PROGRESS, details=session.unreported)
         body["stepTimeoutInMinutes"] = STEP_MINUTES
-        talk = replace(talk, news=None, told_s=now_s)
-        return _ask(talk, "tell", what=f"{work.job_id}/update", body=body, now_s=now_s)
-    return Turn(talk)
+        session = replace(session, unreported=None, reported_s=now_s)
+        return _ask(session, "tell", what=f"{work.job_id}/update", body=body, now_s=now_s)
+    return Transition(session)
 
 
-def _ask(talk: Talk, kind: _Kind, *, what: str, body: Body, now_s: float) -> Turn:
-    token = f"{talk.prefix}-{talk.count}"
-    topic = f"{jobs_topic(talk.thing)}/{what}"
+def _ask(session: JobsClient, kind: _Kind, *, what: str, body: Body, now_s: float) -> Transition:
+    token = f"{session.prefix}-{session.count}"
+    topic = f"{jobs_topic(session.thing)}/{what}"
     payload = encode({**body, "clientToken": token})
-    asked = _Ask(kind=kind, token=token, topic=topic, payload=payload, said_s=now_s)
-    after = replace(talk, asked=asked, count=talk.count + 1)
-    return Turn(after, (Say(topic=topic, payload=payload),))
+    pending = _PendingRequest(kind=kind, token=token, topic=topic, payload=payload, sent_s=now_s)
+    after = replace(session, pending=pending, count=session.count + 1)
+    return Transition(after, (PublishMessage(topic=topic, payload=payload),))
 
 
 def _update(work: Work, *, status: ExecutionStatus, details: Mapping[str, str]) -> dict[str, Any]:
@@ -281,7 +284,7 @@ def _update(work: Work, *, status: ExecutionStatus, details: Mapping[str, str]) 
 # ---- what is heard
 
 
-def _notified(talk: Talk, body: Body) -> Turn:
+def _read_notification(session: JobsClient, body: Body) -> Transition:
     jobs = body.get("jobs")
     listed = [
         one.get("jobId")
@@ -290,108 +293,114 @@ def _notified(talk: Talk, body: Body) -> Turn:
         for one in found
         if isinstance(one, dict)
     ]
-    if talk.work is None:
-        return Turn(replace(talk, next_wanted=talk.next_wanted or bool(listed)))
-    gone = talk.work.job_id not in listed
-    return Turn(replace(talk, look_wanted=talk.look_wanted or gone))
+    if session.work is None:
+        return Transition(replace(session, next_wanted=session.next_wanted or bool(listed)))
+    gone = session.work.job_id not in listed
+    return Transition(replace(session, look_wanted=session.look_wanted or gone))
 
 
-def _next_changed(talk: Talk, body: Body) -> Turn:
+def _next_changed(session: JobsClient, body: Body) -> Transition:
     execution = body.get("execution")
     head = execution.get("jobId") if isinstance(execution, dict) else None
-    if talk.work is None:
-        return Turn(replace(talk, next_wanted=talk.next_wanted or head is not None))
-    return Turn(replace(talk, look_wanted=talk.look_wanted or head != talk.work.job_id))
+    if session.work is None:
+        return Transition(replace(session, next_wanted=session.next_wanted or head is not None))
+    return Transition(
+        replace(session, look_wanted=session.look_wanted or head != session.work.job_id)
+    )
 
 
-def _answered(talk: Talk, body: Body, *, topic: str, now_s: float) -> Turn:
-    asked = talk.asked
-    if asked is None or body.get("clientToken") != asked.token:
-        return Turn(talk)
-    if topic == f"{asked.topic}/rejected":
-        return _rejected(talk, body, now_s=now_s)
-    if topic == f"{asked.topic}/accepted":
-        return _accepted(replace(talk, asked=None), body, kind=asked.kind)
-    return Turn(talk)
+def _read_reply(session: JobsClient, body: Body, *, topic: str, now_s: float) -> Transition:
+    pending = session.pending
+    if pending is None or body.get("clientToken") != pending.token:
+        return Transition(session)
+    if topic == f"{pending.topic}/rejected":
+        return _read_rejection(session, body, now_s=now_s)
+    if topic == f"{pending.topic}/accepted":
+        return _accepted(replace(session, pending=None), body, kind=pending.kind)
+    return Transition(session)
 
 
-def _accepted(free: Talk, body: Body, *, kind: _Kind) -> Turn:
+def _accepted(free: JobsClient, body: Body, *, kind: _Kind) -> Transition:
     match kind:
         case "list":
             listed = bool(body.get("inProgressJobs")) or bool(body.get("queuedJobs"))
-            return Turn(replace(free, next_wanted=listed))
+            return Transition(replace(free, next_wanted=listed))
         case "next":
-            return _given(free, body)
+            return _start_given(free, body)
         case "look":
-            return _looked(free, body)
+            return _read_state(free, body)
         case "tell" | "end":
-            return _taken(free, body, final=kind == "end")
+            return _read_update_reply(free, body, final=kind == "end")
 
 
-def _given(talk: Talk, body: Body) -> Turn:
+def _start_given(session: JobsClient, body: Body) -> Transition:
     execution = body.get("execution")
-    work = _work_of(execution, thing=talk.thing) if isinstance(execution, dict) else None
+    work = _work_of(execution, thing=session.thing) if isinstance(execution, dict) else None
     if work is None:
-        return Turn(talk)
-    for done, outcome in talk.over:
+        return Transition(session)
+    for done, outcome in session.over:
         if work.same(done):
-            return Turn(replace(talk, work=work, outcome=outcome))
-    return Turn(replace(talk, work=work, outcome=None, news=None), (Begin(work=work),))
+            return Transition(replace(session, work=work, outcome=outcome))
+    return Transition(
+        replace(session, work=work, outcome=None, unreported=None), (Begin(work=work),)
+    )
 
 
-def _looked(talk: Talk, body: Body) -> Turn:
-    work = talk.work
+def _read_state(session: JobsClient, body: Body) -> Transition:
+    work = session.work
     execution = body.get("execution")
     if work is None or not isinstance(execution, dict):
-        return Turn(talk)
-    return _judged(talk, work, state=execution)
+        return Transition(session)
+    return _settle(session, work, state=execution)
 
 
-def _judged(talk: Talk, work: Work, *, state: Body) -> Turn:
+def _settle(session: JobsClient, work: Work, *, state: Body) -> Transition:
     """What the service says of the job under way: it goes on, or it is left."""
     if state.get("status") != ExecutionStatus.IN_PROGRESS.value:
-        return _left(talk, work, reason=f"the job is {str(state.get('status'))[:40]}")
+        return _abandon(session, work, reason=f"the job is {str(state.get('status'))[:40]}")
     version = _count(state.get("versionNumber"), instead=work.version)
     known = replace(work, version=version)
-    steps = (GoOn(work=known),) if talk.confirming else ()
-    return Turn(replace(talk, work=known, look_wanted=False, confirming=False), steps)
+    steps = (Continue(work=known),) if session.confirming else ()
+    return Transition(replace(session, work=known, look_wanted=False, confirming=False), steps)
 
 
-def _taken(talk: Talk, body: Body, *, final: bool) -> Turn:
+def _read_update_reply(session: JobsClient, body: Body, *, final: bool) -> Transition:
     if final:
-        return Turn(replace(_idle(talk), next_wanted=True))
-    work = talk.work
+        return Transition(replace(_idle(session), next_wanted=True))
+    work = session.work
     if work is None:
-        return Turn(talk)
+        return Transition(session)
     state = body.get("executionState")
     told = state.get("versionNumber") if isinstance(state, dict) else None
     version = _count(told, instead=work.version + 1)
-    return Turn(replace(talk, work=replace(work, version=version)))
+    return Transition(replace(session, work=replace(work, version=version)))
 
 
-def _rejected(talk: Talk, body: Body, *, now_s: float) -> Turn:
-    """Another answer than the good one; what is worth another try is said again by ``ticked``."""
+def _read_rejection(session: JobsClient, body: Body, *, now_s: float) -> Transition:
+    """Handle a rejection; ``advance_time`` repeats a request that is worth another try."""
     code, state = body.get("code"), body.get("executionState")
     if code in ("InternalError", "RequestThrottled"):
-        assert talk.asked is not None  # noqa: S101  this is its answer
-        return Turn(replace(talk, asked=replace(talk.asked, said_s=now_s)))
-    free, work = replace(talk, asked=None), talk.work
+        assert session.pending is not None  # noqa: S101  this is its answer
+        return Transition(replace(session, pending=replace(session.pending, sent_s=now_s)))
+    free, work = replace(session, pending=None), session.work
     if work is None:
-        return Turn(free)
+        return Transition(free)
     if code == "VersionMismatch" and isinstance(state, dict):
-        return _judged(free, work, state=state)
-    return _left(free, work, reason=f"{code}: {str(body.get('message'))[:200]}")
+        return _settle(free, work, state=state)
+    return _abandon(free, work, reason=f"{code}: {str(body.get('message'))[:200]}")
 
 
-def _left(talk: Talk, work: Work, *, reason: str) -> Turn:
+def _abandon(session: JobsClient, work: Work, *, reason: str) -> Transition:
     """Nothing more is said of this job. Its end may be what was asked for, told twice."""
-    after = replace(_idle(talk), next_wanted=True)
-    return Turn(after, () if talk.outcome is not None else (Abandon(work=work, reason=reason),))
+    after = replace(_idle(session), next_wanted=True)
+    return Transition(
+        after, () if session.outcome is not None else (Abandon(work=work, reason=reason),)
+    )
 
 
-def _idle(talk: Talk) -> Talk:
+def _idle(session: JobsClient) -> JobsClient:
     return replace(
-        talk, work=None, outcome=None, news=None, look_wanted=False, confirming=False
+        session, work=None, outcome=None, unreported=None, look_wanted=False, confirming=False
     )  # fmt: skip
 
 

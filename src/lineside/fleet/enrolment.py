@@ -244,7 +244,7 @@ def page_hosts(device: str, *, address: str, taken: Collection[str]) -> tuple[st
     return tuple(one for one in wanted if one not in others)
 
 
-def used(invitation: Invitation, *, key: str, now: datetime) -> Invitation:
+def use_invitation(invitation: Invitation, *, key: str, now: datetime) -> Invitation:
     """The invitation after a key asked with it.
 
     Raises:

@@ -75,7 +75,7 @@ class LiveLimits:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Judged:
+class Judgement:
     """What evidence came to.
 
     Attributes:
@@ -90,7 +90,7 @@ class Judged:
     needed: float
 
 
-def judge_evidence(found: Sequence[Evidence], limits: LiveLimits, *, devices: int) -> Judged:
+def judge_evidence(found: Sequence[Evidence], limits: LiveLimits, *, devices: int) -> Judgement:
     """What is to be done with a release.
 
     Args:
@@ -111,7 +111,7 @@ def judge_evidence(found: Sequence[Evidence], limits: LiveLimits, *, devices: in
         ),
         *(words for each in found for words in _facts(each, limits)),
     ]
-    return Judged(
+    return Judgement(
         verdict=_verdict(found, limits, alarmed=bool(reasons)),
         reasons=tuple(reasons),
         fortunes=fortunes,

@@ -163,7 +163,7 @@ class RolloutJob:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Happening:
+class RolloutEvent:
     """One change of state, by whom and why."""
 
     at: datetime
@@ -204,7 +204,7 @@ class Rollout:
     completed: bool = False
     settled: bool = False
     rollback: bool = False
-    history: tuple[Happening, ...] = ()
+    history: tuple[RolloutEvent, ...] = ()
 
     @property
     def devices(self) -> tuple[str, ...]:
@@ -229,7 +229,7 @@ class Rollout:
 
     def moved(self, state: RolloutState, *, now: datetime, by: str, why: str) -> "Rollout":
         """In another state, with the reason."""
-        happened = Happening(at=now, state=state, by=by, why=why[:_MOST_WORDS])
+        happened = RolloutEvent(at=now, state=state, by=by, why=why[:_MOST_WORDS])
         return replace(self, state=state, history=(*self.history, happened))
 
     def asking(
@@ -296,7 +296,7 @@ def may_order(rollout: Rollout, order: RolloutOrder) -> bool:
     return rollout.state in _FROM[order]
 
 
-def ordered(
+def apply_order(
     rollout: Rollout, order: RolloutOrder, *, by: str, reason: str, now: datetime
 ) -> Rollout:
     """The roll-out after a person's order; one that was carried out already changes nothing.

@@ -18,8 +18,8 @@ from datetime import datetime, timedelta
 from typing import assert_never
 
 from lineside.fleet.contract import Evidence, ExecutionStatus, Release
-from lineside.fleet.evidence import Judged, Verdict, judge_evidence
-from lineside.fleet.jobs.rates import Tally, abort_reason
+from lineside.fleet.evidence import Judgement, Verdict, judge_evidence
+from lineside.fleet.jobs.rates import JobCounters, abort_reason
 from lineside.fleet.jobs.settings import Abort
 from lineside.fleet.rollout import Rollout, RolloutState, RolloutStep, share_out
 
@@ -79,7 +79,7 @@ class Begin:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Ask:
+class RequestJobs:
     """These devices get a job; ``release``: where it leads back to, None for no package."""
 
     devices: tuple[str, ...]
@@ -127,7 +127,7 @@ class Close:
     why: str
 
 
-Action = Wait | Begin | Ask | Pass | Widen | Finish | Stop | GoBack | Close
+Action = Wait | Begin | RequestJobs | Pass | Widen | Finish | Stop | GoBack | Close
 
 _ENDS: Mapping[type[Action], RolloutState] = {
     Pass: RolloutState.WIDENING,
@@ -154,14 +154,14 @@ def next_step(rollout: Rollout, facts: RolloutFacts, *, now: datetime) -> Action
             assert_never(rollout.state)
 
 
-def judged(rollout: Rollout, facts: RolloutFacts) -> Judged:
+def judge_rollout(rollout: Rollout, facts: RolloutFacts) -> Judgement:
     """What the tests say of the evidence."""
     return judge_evidence(
         _evidence(rollout, facts), rollout.plan.limits, devices=len(rollout.devices)
     )
 
 
-def applied(rollout: Rollout, action: Action, *, now: datetime) -> Rollout:
+def apply_action(rollout: Rollout, action: Action, *, now: datetime) -> Rollout:
     """The roll-out after an action."""
     match action:
         case Wait():
@@ -169,7 +169,7 @@ def applied(rollout: Rollout, action: Action, *, now: datetime) -> Rollout:
         case Begin(shares=shares, previous=previous):
             begun = replace(rollout, shares=shares, previous=previous)
             return _out(begun, step=_first_of(shares, after=-1), now=now)
-        case Ask(devices=devices, back=back, release=release):
+        case RequestJobs(devices=devices, back=back, release=release):
             return rollout.asking(devices, back=back, release=release)
         case Finish(why=why):
             done = replace(rollout, completed=True)
@@ -209,12 +209,12 @@ def _alarm(rollout: Rollout, facts: RolloutFacts) -> Action | None:
     if wrong := _wrong(rollout, facts):
         return wrong
     counts = Counter(str(status) for status in facts.executions.values())
-    why = abort_reason(Abort(criteria_list=rollout.plan.abort), Tally(counts=counts))
+    why = abort_reason(Abort(criteria_list=rollout.plan.abort), JobCounters(counts=counts))
     return Stop(why=why) if why else None
 
 
 def _wrong(rollout: Rollout, facts: RolloutFacts) -> GoBack | None:
-    found = judged(rollout, facts)
+    found = judge_rollout(rollout, facts)
     return GoBack(why="; ".join(found.reasons)) if found.verdict is Verdict.GO_BACK else None
 
 
@@ -234,7 +234,7 @@ def _running(rollout: Rollout, facts: RolloutFacts, *, now: datetime) -> Action:
     # Of earlier steps too: a pause may have come between a step's last word and its end.
     new = tuple(name for name in (*_earlier(rollout), *share) if name not in asked)
     if new:
-        return Ask(devices=new)
+        return RequestJobs(devices=new)
     waiting = [name for name in share if facts.executions.get(name, _OPEN[0]) in _OPEN]
     if waiting:
         return Wait(why=f"the job is not over on {_names(waiting)}")
@@ -273,7 +273,7 @@ def _back(rollout: Rollout, facts: RolloutFacts) -> Action:
     if new:
         release = facts.back_to.get(new[0])
         alike = tuple(name for name in new if facts.back_to.get(name) == release)
-        return Ask(devices=alike, back=True, release=release)
+        return RequestJobs(devices=alike, back=True, release=release)
     waiting = [name for name in rollout.asked_back if facts.back.get(name, _OPEN[0]) in _OPEN]
     if waiting:
         return Wait(why=f"{_names(waiting)} not back yet")

@@ -22,7 +22,7 @@ from pathlib import Path
 
 from lineside.core import Clock, InvalidError, Plant, RefusedError, UnavailableError, load_plant
 from lineside.core.worker import Worker
-from lineside.fleet import SiteAuthority
+from lineside.fleet import CertificateAuthority
 from lineside.hub.access.tls import device_server_files
 from lineside.hub.config import HubConfig
 from lineside.hub.devices.enrolment import HUB_HOST, Enrolment
@@ -160,7 +160,7 @@ def _device_authentication(services: Services) -> DeviceDoor | None:
     )
 
 
-def _authenticator(enrolment: Enrolment, *, authority: SiteAuthority, plant: Plant) -> Admit:
+def _authenticator(enrolment: Enrolment, *, authority: CertificateAuthority, plant: Plant) -> Admit:
     def admit(certificate: bytes) -> Admitted:
         told = authority.check(ssl.DER_cert_to_PEM_cert(certificate).encode())
         row = enrolment.inventory.find(told.device)
@@ -201,7 +201,7 @@ def _watch_devices(broker: SiteBroker, services: Services, *, stack: ExitStack) 
     stack.callback(watch.stop)
 
 
-def _cut_off(broker: EmbeddedBroker, *, authority: SiteAuthority, clock: Clock) -> None:
+def _cut_off(broker: EmbeddedBroker, *, authority: CertificateAuthority, clock: Clock) -> None:
     revoked, now = authority.revoked(), clock.now()
     broker.cut_off(lambda one: one.serial in revoked or one.ends_at <= now)
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from lineside.core import Clock, ConflictError, RefusedError, load_plant
-from lineside.fleet import SiteAuthority, renewal_due
+from lineside.fleet import CertificateAuthority, renewal_due
 from lineside.hub.access.accounts import Accounts
 from lineside.hub.access.permissions import Role
 from lineside.hub.access.tls import hosts_of, issue_own, own_certificate, site_files
@@ -80,9 +80,9 @@ def _authority(config: HubConfig, *, site: str, clock: Clock) -> SiteStep:
     folder = config.authority_folder
     there = folder.exists()
     if there:
-        SiteAuthority.open(folder, clock=clock).crl()
+        CertificateAuthority.open(folder, clock=clock).crl()
     else:
-        SiteAuthority.create(folder, site=site, clock=clock)
+        CertificateAuthority.create(folder, site=site, clock=clock)
     return SiteStep(what="authority", made=not there, told=f"certificates are signed in {folder}")
 
 
@@ -146,5 +146,5 @@ def certificate_words(config: HubConfig, *, clock: Clock) -> str:
             fix="Restart the hub, which renews it." if config.tls else "Renew tls_cert.",
         )
     if config.tls:
-        SiteAuthority.open(config.authority_folder, clock=clock)
+        CertificateAuthority.open(config.authority_folder, clock=clock)
     return f"for {', '.join(found.hosts)}, {days} days left"

@@ -14,7 +14,7 @@ from lineside.edge import EdgeConfig
 from lineside.edge.config import PageConfig
 from lineside.edge.identity.files import IdentityFiles
 from lineside.edge.identity.page_certificate import check_holds, kept_at, page_settings, wants_site
-from lineside.fleet import SiteAuthority, device_request
+from lineside.fleet import CertificateAuthority, device_request
 from lineside.fleet.enrolment import page_hosts
 from lineside.fleet.trust.device_keys import new_device_key
 from lineside.testing import FakeClock
@@ -37,7 +37,7 @@ def shown_certificate(url: str, *, ca: bytes, host: str) -> bytes:
         return found
 
 
-def certified(authority: SiteAuthority, path: Path, *, host: str = "edge-1") -> bytes:
+def certified(authority: CertificateAuthority, path: Path, *, host: str = "edge-1") -> bytes:
     """A page's file, as a device keeps it; its certificate's SHA-256."""
     key = new_device_key()
     made = authority.sign_page(device_request(key, device="edge-1"), device="edge-1", hosts=(host,))
@@ -56,7 +56,7 @@ def enrolled(folder: Path, **page: object) -> EdgeConfig:
 
 
 def test_a_page_takes_a_certificate_that_was_renewed_while_it_runs(tmp_path: Path) -> None:
-    authority = SiteAuthority.create(tmp_path / "ca", site="hall", clock=SystemClock())
+    authority = CertificateAuthority.create(tmp_path / "ca", site="hall", clock=SystemClock())
     path = tmp_path / "identity" / "page.pem"
     first = certified(authority, path)
     with shown(tmp_path, clock=SystemClock(), tls_cert=str(path), tls_key=str(path)) as page:
@@ -87,7 +87,7 @@ def test_an_enrolled_device_that_others_reach_wants_the_sites(tmp_path: Path) ->
 def test_without_a_certificate_and_without_the_hub_there_is_a_sentence(
     tmp_path: Path, clock: FakeClock
 ) -> None:
-    authority = SiteAuthority.create(tmp_path / "ca", site="hall", clock=clock)
+    authority = CertificateAuthority.create(tmp_path / "ca", site="hall", clock=clock)
     config = enrolled(tmp_path)
     key = new_device_key()
     made = authority.sign_device(device_request(key, device="edge-1"), device="edge-1")
@@ -109,7 +109,7 @@ def test_without_a_certificate_and_without_the_hub_there_is_a_sentence(
 def test_a_named_certificate_that_is_over_or_missing_is_refused(
     tmp_path: Path, clock: FakeClock
 ) -> None:
-    authority = SiteAuthority.create(tmp_path / "ca", site="hall", clock=clock)
+    authority = CertificateAuthority.create(tmp_path / "ca", site="hall", clock=clock)
     path = tmp_path / "page.pem"
     with pytest.raises(NotFoundError, match="cannot be read"):
         check_holds(path, clock=clock)
@@ -144,7 +144,7 @@ def test_a_page_is_for_its_devices_names_and_never_the_hubs(
 
 
 def test_a_pages_certificate_is_no_devices(tmp_path: Path, clock: FakeClock) -> None:
-    authority = SiteAuthority.create(tmp_path / "ca", site="hall", clock=clock)
+    authority = CertificateAuthority.create(tmp_path / "ca", site="hall", clock=clock)
     path = tmp_path / "page.pem"
     certified(authority, path)
     text = path.read_bytes()

@@ -11,7 +11,7 @@ import pytest
 
 from lineside.core import InvalidError, NotFoundError, SystemClock
 from lineside.edge import write_page_password
-from lineside.fleet import SiteAuthority
+from lineside.fleet import CertificateAuthority
 from lineside.testing import FakeClock
 from lineside.testing.links import wait_until
 from tests.edge.page.asking import Answer, ask
@@ -237,7 +237,7 @@ def test_a_page_over_tls_has_a_cookie_that_stays_there(
     tmp_path: Path, files: dict[str, Any]
 ) -> None:
     clock = SystemClock()
-    authority = SiteAuthority.create(tmp_path / "ca", site="demo", clock=clock)
+    authority = CertificateAuthority.create(tmp_path / "ca", site="demo", clock=clock)
     pair = authority.issue_server(("edge-1", "127.0.0.1"))
     (tmp_path / "page.crt").write_bytes(pair.certificate)
     (tmp_path / "page.key").write_bytes(pair.key)

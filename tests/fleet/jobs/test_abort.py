@@ -104,11 +104,11 @@ def test_a_job_is_aborted_when_a_criterion_is_met_and_at_no_other_time(
 
 
 def check_aborted(desk: Desk, before: dict[str, str], *, after: dict[str, str]) -> None:
-    row, tally = desk.service.look("job1")
+    row, counters = desk.service.look("job1")
     assert (row.status, row.reason_code, row.forced) == ("CANCELED", "ABORTED", False)
     assert "executed things" in row.comment
     assert "QUEUED" not in after.values()
-    assert tally.waiting == 0
+    assert counters.waiting == 0
     for thing, state in before.items():
         if state == "IN_PROGRESS":
             assert after[thing] in ("IN_PROGRESS", *EXECUTED), "what is under way goes on"

@@ -154,13 +154,13 @@ def check_notices(desk: Desk, before: dict[str, Run], *, after: dict[str, Run]) 
 def check_tallies(desk: Desk) -> None:
     for job_id in JOBS:
         try:
-            _, tally = desk.service.look(job_id)
+            _, counters = desk.service.look(job_id)
         except LinesideError:
             continue
         counted: dict[str, int] = {}
         for run in desk.service.executions(job_id):
             counted[run.status.value] = counted.get(run.status.value, 0) + 1
-        assert dict(tally.counts) == counted
+        assert dict(counters.counts) == counted
 
 
 TEXT = st.text(max_size=12)

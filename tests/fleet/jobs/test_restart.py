@@ -147,12 +147,12 @@ def test_several_threads_keep_the_books_right(file_url: str, clock: FakeClock) -
 def check_books(desk: Desk, things: list[str]) -> None:
     """Jobs 0 to 4 are over, and their figures are those of their executions."""
     for job_id in [f"job{number}" for number in range(5)]:
-        row, tally = desk.service.look(job_id)
+        row, counters = desk.service.look(job_id)
         states = [one.status.value for one in desk.service.executions(job_id)]
         assert len(states) == len(things)
-        assert dict(tally.counts) == {state: states.count(state) for state in set(states)}
+        assert dict(counters.counts) == {state: states.count(state) for state in set(states)}
         assert row.status in ("COMPLETED", "CANCELED")
-        assert tally.pending == 0
+        assert counters.pending == 0
 
 
 def test_a_store_that_is_away_is_an_internal_error_that_says_ask_again(

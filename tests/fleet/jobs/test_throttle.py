@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lineside.fleet import JobService, ThingDirectory
-from lineside.fleet.jobs.requests import Asked, GetPending, JobRejectedError
+from lineside.fleet.jobs.requests import GetPending, JobRejectedError, JobRequest
 from lineside.fleet.jobs.throttle import Passage, RateLimits, Throttle, passed, whole
 from lineside.store import open_records
 from lineside.testing import FakeClock
@@ -86,7 +86,7 @@ class TestAtTheService:
 
     def test_asking_by_http_counts_with_asking_by_the_bus(self, slow: Desk) -> None:
         flood(slow, count=19)
-        asked = Asked(thing="t", request=GetPending(), token="c1")  # noqa: S106  a label
+        asked = JobRequest(thing="t", request=GetPending(), token="c1")  # noqa: S106  a label
         assert "queuedJobs" in slow.service.ask(asked)
         with pytest.raises(JobRejectedError) as refused:
             slow.service.ask(asked)

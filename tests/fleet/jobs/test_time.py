@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from lineside.core import InvalidError, rfc3339
 from lineside.fleet import JobQuery
-from lineside.fleet.jobs.rates import Tally, in_minute, rate_of, told
+from lineside.fleet.jobs.rates import JobCounters, count_notified, in_minute, rate_of
 from lineside.fleet.jobs.settings import Rollout, open_since, parse_cron, read_settings
 from tests.fleet.jobs.conftest import Desk, many
 
@@ -109,8 +109,8 @@ class TestRollingOut:
             }
         }).job_executions_rollout_config  # fmt: skip
         for count, rate in ((0, 5), (9, 5), (10, 10), (20, 20), (35, 40), (40, 50), (10**6, 50)):
-            tally = Tally(notified=count, counts={"SUCCEEDED": count})
-            assert rate_of(rollout, tally) == rate
+            counters = JobCounters(notified=count, counts={"SUCCEEDED": count})
+            assert rate_of(rollout, counters) == rate
 
     def test_a_rate_rises_when_a_minute_begins_not_within_it(self, desk: Desk) -> None:
         many(desk, 40)
@@ -134,17 +134,17 @@ class TestRollingOut:
     def test_no_minute_of_the_clock_has_more_than_the_rate(
         self, rate: int, steps: list[tuple[int, int]]
     ) -> None:
-        rollout, tally = Rollout(maximum_per_minute=rate), Tally(waiting=10**6)
+        rollout, counters = Rollout(maximum_per_minute=rate), JobCounters(waiting=10**6)
         now, last = datetime(2026, 1, 1, tzinfo=UTC), None
         within = 0
         for wait_s, wish in steps:
             now += timedelta(seconds=wait_s)
-            tally = in_minute(rollout, tally, now=now)
-            if tally.minute_at != last:
-                assert last is None or tally.minute_at - last >= timedelta(minutes=1)  # type: ignore[operator]  # a minute has begun
-                last, within = tally.minute_at, 0
-            count = min(wish, tally.minute_rate - tally.minute_used)
-            tally, within = told(tally, count), within + count
+            counters = in_minute(rollout, counters, now=now)
+            if counters.minute_at != last:
+                assert last is None or counters.minute_at - last >= timedelta(minutes=1)  # type: ignore[operator]  # a minute has begun
+                last, within = counters.minute_at, 0
+            count = min(wish, counters.minute_rate - counters.minute_used)
+            counters, within = count_notified(counters, count), within + count
             assert within <= rate
 
 

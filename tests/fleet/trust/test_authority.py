@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lineside.core import ConflictError, InvalidError, LinesideError, NotFoundError, RefusedError
-from lineside.fleet import SiteAuthority, renewal_due, server_certificate
+from lineside.fleet import CertificateAuthority, renewal_due, server_certificate
 from lineside.testing import FakeClock
 
 Key = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey | ed25519.Ed25519PrivateKey
@@ -25,8 +25,8 @@ RSA = rsa.generate_private_key(public_exponent=65537, key_size=2048)
 
 
 @pytest.fixture
-def authority(tmp_path: Path, clock: FakeClock) -> SiteAuthority:
-    return SiteAuthority.create(tmp_path / "authority", site="hall", clock=clock)
+def authority(tmp_path: Path, clock: FakeClock) -> CertificateAuthority:
+    return CertificateAuthority.create(tmp_path / "authority", site="hall", clock=clock)
 
 
 def request(*names: str, key: Key = KEY, extensions: tuple[x509.ExtensionType, ...] = ()) -> bytes:
@@ -43,7 +43,7 @@ def opened(pem: bytes) -> x509.Certificate:
 
 
 def test_a_device_gets_a_certificate_in_its_name_for_asking_only(
-    authority: SiteAuthority, clock: FakeClock
+    authority: CertificateAuthority, clock: FakeClock
 ) -> None:
     made = opened(authority.sign_device(request("edge-1"), device="edge-1"))
     made.verify_directly_issued_by(opened(authority.certificate))
@@ -65,7 +65,7 @@ def test_a_device_gets_a_certificate_in_its_name_for_asking_only(
     ],
     ids=["p256", "rsa2048", "p384", "ed25519"],
 )
-def test_good_keys_are_taken(authority: SiteAuthority, key: Key) -> None:
+def test_good_keys_are_taken(authority: CertificateAuthority, key: Key) -> None:
     made = opened(authority.sign_device(request("edge-1", key=key), device="edge-1"))
     form = (serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
     assert made.public_key().public_bytes(*form) == key.public_key().public_bytes(*form)
@@ -108,7 +108,7 @@ SIGNS = x509.KeyUsage(
     ],
 )
 def test_a_request_for_more_than_its_due_is_refused_with_a_sentence(
-    authority: SiteAuthority, made: Callable[[], bytes], words: str
+    authority: CertificateAuthority, made: Callable[[], bytes], words: str
 ) -> None:
     with pytest.raises((InvalidError, RefusedError), match=words) as refused:
         authority.sign_device(made(), device="edge-1")
@@ -117,7 +117,7 @@ def test_a_request_for_more_than_its_due_is_refused_with_a_sentence(
 
 
 def test_a_name_in_another_place_of_the_subject_is_no_common_name(
-    authority: SiteAuthority,
+    authority: CertificateAuthority,
 ) -> None:
     subject = x509.Name([x509.NameAttribute(NameOID.ORGANIZATION_NAME, "edge-1")])
     made = x509.CertificateSigningRequestBuilder().subject_name(subject).sign(KEY, hashes.SHA256())
@@ -125,7 +125,7 @@ def test_a_name_in_another_place_of_the_subject_is_no_common_name(
         authority.sign_device(made.public_bytes(serialization.Encoding.PEM), device="edge-1")
 
 
-def test_a_request_signed_by_another_key_is_refused(authority: SiteAuthority) -> None:
+def test_a_request_signed_by_another_key_is_refused(authority: CertificateAuthority) -> None:
     import base64
 
     lines = request("edge-1").decode().splitlines()
@@ -163,7 +163,7 @@ def test_only_names_of_devices_are_signed(
     name: str, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     folder = tmp_path_factory.mktemp("ca") / "authority"
-    made = SiteAuthority.create(folder, site="hall", clock=FakeClock())
+    made = CertificateAuthority.create(folder, site="hall", clock=FakeClock())
     try:
         got = opened(made.sign_device(request(name or "x"), device=name))
     except (LinesideError, ValueError):
@@ -172,12 +172,14 @@ def test_only_names_of_devices_are_signed(
 
 
 @pytest.mark.parametrize("name", ["", "a b", "../x", "-a", "edge/1", "x" * 65, "edge\n1"])
-def test_what_is_no_name_is_refused(authority: SiteAuthority, name: str) -> None:
+def test_what_is_no_name_is_refused(authority: CertificateAuthority, name: str) -> None:
     with pytest.raises(InvalidError, match="no name for a device"):
         authority.sign_device(request("edge-1"), device=name)
 
 
-def test_renewal_needs_a_certificate_that_holds(authority: SiteAuthority, clock: FakeClock) -> None:
+def test_renewal_needs_a_certificate_that_holds(
+    authority: CertificateAuthority, clock: FakeClock
+) -> None:
     first = authority.sign_device(request("edge-1"), device="edge-1")
     assert not renewal_due(authority.check(first), now=clock.now())
     clock.advance(300 * 86_400)
@@ -192,12 +194,12 @@ def test_renewal_needs_a_certificate_that_holds(authority: SiteAuthority, clock:
 
 
 def test_what_was_revoked_is_refused_and_stands_in_the_list(
-    authority: SiteAuthority, clock: FakeClock, tmp_path: Path
+    authority: CertificateAuthority, clock: FakeClock, tmp_path: Path
 ) -> None:
     first = authority.sign_device(request("edge-1"), device="edge-1")
     other = authority.sign_device(request("edge-2"), device="edge-2")
     assert len(authority.revoke("edge-1", reason="stolen")) == 1
-    again = SiteAuthority.open(tmp_path / "authority", clock=clock)
+    again = CertificateAuthority.open(tmp_path / "authority", clock=clock)
     with pytest.raises(RefusedError, match="was revoked"):
         again.check(first)
     assert again.check(other).device == "edge-2"
@@ -213,7 +215,7 @@ def test_what_was_revoked_is_refused_and_stands_in_the_list(
 
 
 def test_the_list_is_renewed_in_time_and_counts_up(
-    authority: SiteAuthority, clock: FakeClock
+    authority: CertificateAuthority, clock: FakeClock
 ) -> None:
     first = authority.crl()
     clock.advance(10 * 86_400)
@@ -227,9 +229,9 @@ def test_the_list_is_renewed_in_time_and_counts_up(
 
 
 def test_of_another_site_or_purpose_is_no_device(
-    authority: SiteAuthority, tmp_path: Path, clock: FakeClock
+    authority: CertificateAuthority, tmp_path: Path, clock: FakeClock
 ) -> None:
-    other = SiteAuthority.create(tmp_path / "other", site="hall", clock=clock)
+    other = CertificateAuthority.create(tmp_path / "other", site="hall", clock=clock)
     with pytest.raises(RefusedError, match="did not sign"):
         authority.check(other.sign_device(request("edge-1"), device="edge-1"))
     with pytest.raises(RefusedError, match="is not a device's"):
@@ -241,7 +243,7 @@ def test_of_another_site_or_purpose_is_no_device(
 
 
 def test_a_server_is_known_by_names_and_addresses(
-    authority: SiteAuthority, clock: FakeClock, tmp_path: Path
+    authority: CertificateAuthority, clock: FakeClock, tmp_path: Path
 ) -> None:
     pair = authority.issue_server(["hub.plant.lan", "127.0.0.1", "::1"])
     told = server_certificate(pair.certificate, where="here")
@@ -254,46 +256,46 @@ def test_a_server_is_known_by_names_and_addresses(
 
 
 @pytest.mark.parametrize("host", ["", "a b", "HUB", "-a", "a..b", "x" * 300, "hub\n"])
-def test_what_is_no_host_is_refused(authority: SiteAuthority, host: str) -> None:
+def test_what_is_no_host_is_refused(authority: CertificateAuthority, host: str) -> None:
     with pytest.raises(InvalidError, match="neither a host name nor an address"):
         authority.issue_server([host])
 
 
-def test_no_host_at_all_is_refused(authority: SiteAuthority) -> None:
+def test_no_host_at_all_is_refused(authority: CertificateAuthority) -> None:
     with pytest.raises(InvalidError, match="no host"):
         authority.issue_server([])
 
 
 def test_keys_are_for_their_owner_only_and_nothing_is_overwritten(
-    authority: SiteAuthority, tmp_path: Path, clock: FakeClock
+    authority: CertificateAuthority, tmp_path: Path, clock: FakeClock
 ) -> None:
     folder = tmp_path / "authority"
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
     assert stat.S_IMODE((folder / "authority.key").stat().st_mode) == 0o600
     before = authority.certificate
     with pytest.raises(ConflictError, match="never overwritten"):
-        SiteAuthority.create(folder, site="hall", clock=clock)
+        CertificateAuthority.create(folder, site="hall", clock=clock)
     assert authority.certificate == before
     assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
 
 
 def test_a_folder_without_authority_says_so(tmp_path: Path, clock: FakeClock) -> None:
     with pytest.raises(NotFoundError, match="no certificate authority"):
-        SiteAuthority.open(tmp_path / "nothing", clock=clock)
+        CertificateAuthority.open(tmp_path / "nothing", clock=clock)
     with pytest.raises(InvalidError, match="without a name"):
-        SiteAuthority.create(tmp_path / "new", site=" ", clock=clock)
+        CertificateAuthority.create(tmp_path / "new", site=" ", clock=clock)
 
 
 def test_key_and_certificate_of_two_authorities_are_refused(
-    authority: SiteAuthority, tmp_path: Path, clock: FakeClock
+    authority: CertificateAuthority, tmp_path: Path, clock: FakeClock
 ) -> None:
     assert authority.certificate
-    SiteAuthority.create(tmp_path / "other", site="hall", clock=clock)
+    CertificateAuthority.create(tmp_path / "other", site="hall", clock=clock)
     (tmp_path / "authority" / "authority.key").write_bytes(
         (tmp_path / "other" / "authority.key").read_bytes()
     )
     with pytest.raises(InvalidError, match="do not belong together"):
-        SiteAuthority.open(tmp_path / "authority", clock=clock)
+        CertificateAuthority.open(tmp_path / "authority", clock=clock)
     (tmp_path / "authority" / "authority.key").write_bytes(b"no key")
     with pytest.raises(InvalidError, match="no certificate and key"):
-        SiteAuthority.open(tmp_path / "authority", clock=clock)
+        CertificateAuthority.open(tmp_path / "authority", clock=clock)

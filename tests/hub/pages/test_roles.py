@@ -10,7 +10,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from lineside.core import encode
-from lineside.fleet import EnrolledDevice, NewInvitation, RolloutPlan, SiteAuthority
+from lineside.fleet import CertificateAuthority, EnrolledDevice, NewInvitation, RolloutPlan
 from lineside.hub import Registration, ReplayOrder, Role, Services, create_app
 from lineside.hub.access.permissions import (
     GRANTS,
@@ -72,7 +72,7 @@ def furnished(
         hub.models.register("discs", Registration(package=digest), by="ada")
     approved = hub.models.approve("discs", 1, by="eve", reason="good")
     hub.releases.publish(hub.models.release(approved))
-    SiteAuthority.create(hub.config.authority_folder, site="hall", clock=hub.clock)
+    CertificateAuthority.create(hub.config.authority_folder, site="hall", clock=hub.clock)
     now = hub.clock.now()
     row = EnrolledDevice(
         device="gate-1", lines=("warehouse",), enrolled_at=now, enrolled_by="test", serial="1",

@@ -1,4 +1,4 @@
-"""Jobs of the hub's job service, from the message to a package in use: ``fleet.Talk`` with threads.
+"""Jobs of the hub's job service, from the message to a package in use: ``JobsClient`` with threads.
 
 1. Messages of the service are heard on one thread, a job is carried out on another: nothing waits
    for a download. The talk is touched under one lock; its messages are handed to the bus without
@@ -35,20 +35,20 @@ from lineside.fleet.agent_order import read_order
 from lineside.fleet.agent_steps import (
     Abandon,
     Begin,
-    GoOn,
+    Continue,
+    JobsClient,
     Outcome,
-    Say,
+    PublishMessage,
     Step,
-    Talk,
-    Turn,
+    Transition,
     Work,
+    advance_time,
     confirm,
-    ended,
-    heard,
-    joined,
-    progressed,
+    receive,
+    report_end,
+    report_progress,
+    start_session,
     subscriptions,
-    ticked,
 )
 from lineside.links import Bus
 
@@ -275,7 +275,7 @@ class JobClient:
         self._tally = tally
         self._clock = clock
         self._thing = thing
-        self._talk = Talk(thing=thing, prefix=secrets.token_hex(6))
+        self._talk = JobsClient(thing=thing, prefix=secrets.token_hex(6))
         self._lock = threading.RLock()
         self._next: Work | None = None
         self._given = threading.Condition(self._lock)
@@ -325,15 +325,15 @@ class JobClient:
         messages = self._mailbox.get_many(most=100, timeout_s=_TURN_S)
         now_s = self._clock.monotonic()
         if self._is_new_connection():
-            self._act(lambda talk: joined(talk, now_s=now_s))
+            self._act(lambda session: start_session(session, now_s=now_s))
         for message in messages:
             self._heard(message.payload)
             self._act(
-                lambda talk, one=message: heard(  # type: ignore[misc]  # a default of a lambda
-                    talk, one.topic, payload=one.payload, now_s=now_s
+                lambda session, one=message: receive(  # type: ignore[misc]  # a default of a lambda
+                    session, one.topic, payload=one.payload, now_s=now_s
                 )
             )
-        self._act(lambda talk: ticked(talk, now_s=now_s))
+        self._act(lambda session: advance_time(session, now_s=now_s))
 
     def _is_new_connection(self) -> bool:
         if not self._bus.connected() or self._bus.connections() == self._connections:
@@ -341,7 +341,7 @@ class JobClient:
         self._connections = self._bus.connections()
         return True
 
-    def _act(self, change: Callable[[Talk], Turn]) -> None:
+    def _act(self, change: Callable[[JobsClient], Transition]) -> None:
         with self._lock:
             self._talk, steps = change(self._talk)
             for step in steps:
@@ -349,13 +349,13 @@ class JobClient:
 
     def _carry(self, step: Step) -> None:
         match step:
-            case Say():
+            case PublishMessage():
                 self._bus.publish_soon(step.topic, step.payload, qos=1)
             case Begin():
                 logger.info("job begins job=%s number=%d", step.work.job_id, step.work.number)
                 self._next = step.work  # one that waits there was called off
                 self._given.notify_all()
-            case GoOn():
+            case Continue():
                 if self._current is not None:
                     self._current.confirmed(step.work)
             case Abandon():
@@ -405,17 +405,17 @@ class JobClient:
             said = LinesideError(f"{work.job_id} {outcome.status.lower()}: {reason}")
             self._tally.fault(_PLACE, said)
         now_s = self._clock.monotonic()
-        self._act(lambda talk: ended(talk, work, outcome=outcome, now_s=now_s))
+        self._act(lambda session: report_end(session, work, outcome=outcome, now_s=now_s))
 
     def tell(self, details: Mapping[str, str]) -> None:
         """Progress of the job under way."""
         now_s = self._clock.monotonic()
-        self._act(lambda talk: progressed(talk, details, now_s=now_s))
+        self._act(lambda session: report_progress(session, details, now_s=now_s))
 
     def ask(self, work: Work) -> None:
         """Is it still wanted?"""
         now_s = self._clock.monotonic()
-        self._act(lambda talk: confirm(talk, work, now_s=now_s))
+        self._act(lambda session: confirm(session, work, now_s=now_s))
 
 
 class _Control:

@@ -1,6 +1,6 @@
-"""The AWS IoT Jobs contract as a service: devices over MQTT and HTTP, operators over HTTP.
+"""The job service: the contract of AWS IoT Jobs, without threads, sockets or the bus.
 
-Main names: ``JobService``; ``Directory`` and ``ThingDirectory`` (things and groups); ``JobMessage``
-(what is to be said on the bus). ``book.py`` says what is kept and where; ``change.py`` when who is
-told. Not here: threads, sockets, the bus.
+``JobService`` answers devices and operators, ``repository`` holds jobs and executions,
+``change`` is one transaction with the messages that follow from it, ``rollout`` makes jobs and
+advances them, ``directory`` knows things and their groups.
 """

@@ -16,8 +16,8 @@ from lineside.core import NotFoundError
 from lineside.fleet.contract import ExecutionStatus, JobStatus
 from lineside.fleet.jobs import wire
 from lineside.fleet.jobs.executions import Run, again, moved
-from lineside.fleet.jobs.rates import Tally, abort_reason, tries_again
-from lineside.fleet.jobs.repository import Book, JobRow
+from lineside.fleet.jobs.rates import JobCounters, abort_reason, tries_again
+from lineside.fleet.jobs.repository import JobRepository, JobRow
 from lineside.fleet.jobs.settings import ObjectLinks, asks_for_links, with_links
 from lineside.fleet.jobs.wire import JobMessage
 
@@ -28,8 +28,10 @@ _MAY_RETRY = (ExecutionStatus.FAILED, ExecutionStatus.TIMED_OUT)
 class Change:
     """Made for one transaction, thrown away after it."""
 
-    def __init__(self, book: Book, *, now: datetime, links: ObjectLinks | None) -> None:
-        self.book = book
+    def __init__(
+        self, repository: JobRepository, *, now: datetime, links: ObjectLinks | None
+    ) -> None:
+        self.repository = repository
         self.now = now
         self.stirred: set[str] = set()
         """Jobs that have more to do at once."""
@@ -37,7 +39,7 @@ class Change:
         """Executions that ended well in this change."""
         self._links = links
         self._jobs: dict[str, tuple[JobRow, int]] = {}
-        self._tallies: dict[str, tuple[Tally, int]] = {}
+        self._tallies: dict[str, tuple[JobCounters, int]] = {}
         self._dirty_jobs: set[str] = set()
         self._dirty_tallies: set[str] = set()
         self._versions: dict[str, int] = {}
@@ -51,7 +53,7 @@ class Change:
     def job(self, job_id: str) -> JobRow:
         """``NotFoundError`` if there is none."""
         if job_id not in self._jobs:
-            self._jobs[job_id] = self.book.job(job_id)
+            self._jobs[job_id] = self.repository.job(job_id)
         return self._jobs[job_id][0]
 
     def set_job(self, row: JobRow) -> None:
@@ -61,17 +63,17 @@ class Change:
         self._jobs[row.job_id] = (row, self._jobs[row.job_id][1])
         self._dirty_jobs.add(row.job_id)
 
-    def tally(self, job_id: str) -> Tally:
+    def counters(self, job_id: str) -> JobCounters:
         """The job's figures as they stand in this change."""
         if job_id not in self._tallies:
-            self._tallies[job_id] = self.book.tally(job_id)
+            self._tallies[job_id] = self.repository.counters(job_id)
         return self._tallies[job_id][0]
 
-    def set_tally(self, job_id: str, tally: Tally) -> None:
+    def set_counters(self, job_id: str, counters: JobCounters) -> None:
         """Keep other figures."""
-        if tally == self.tally(job_id):
+        if counters == self.counters(job_id):
             return
-        self._tallies[job_id] = (tally, self._tallies[job_id][1])
+        self._tallies[job_id] = (counters, self._tallies[job_id][1])
         self._dirty_tallies.add(job_id)
 
     def document(self, row: JobRow) -> Mapping[str, Any]:
@@ -89,7 +91,7 @@ class Change:
             comment=comment,
         )  # fmt: skip
         self.set_job(row)
-        self.book.put_active(row.job_id, next_at=self.now)
+        self.repository.put_active(row.job_id, next_at=self.now)
         self.stirred.add(row.job_id)
         self.tell_job(row.job_id, "cancellation_in_progress")
 
@@ -99,30 +101,30 @@ class Change:
 
     def tell_job(self, job_id: str, operation: str) -> None:
         """An event of a job."""
-        row, tally = self.job(job_id), self.tally(job_id)
-        self._events.append(wire.job_event(row, tally, operation=operation, now=self.now))
+        row, counters = self.job(job_id), self.counters(job_id)
+        self._events.append(wire.job_event(row, counters, operation=operation, now=self.now))
 
     # ---- executions
 
     def run(self, thing: str, job_id: str, *, number: int | None = None) -> Run:
         """An execution, to be stepped in this change; the latest without a number."""
-        run, version = self.book.run(thing, job_id, number=number)
+        run, version = self.repository.run(thing, job_id, number=number)
         self._versions[run.id] = version
         return run
 
     def head(self, thing: str) -> Run | None:
         """The next one of a thing."""
-        run_id = self.book.head(thing)
+        run_id = self.repository.head(thing)
         if not run_id:
             return None
-        run, self._versions[run_id] = self.book.named(run_id)
+        run, self._versions[run_id] = self.repository.named(run_id)
         return run
 
     def begin(self, row: JobRow, thing: str) -> None:
         """Queue the job for a thing; once more, where it had it and lost it."""
         number, was = 1, None
         try:
-            last, _ = self.book.run(thing, row.job_id)
+            last, _ = self.repository.run(thing, row.job_id)
         except NotFoundError:
             pass
         else:
@@ -138,7 +140,7 @@ class Change:
         """An execution taken one step on."""
         if before.status is not after.status:
             self._touch(before.thing)
-        self.book.put_run(after, before=before, expect=self._versions[before.id])
+        self.repository.put_run(after, before=before, expect=self._versions[before.id])
         self._versions[after.id] += 1
         if before.status is after.status:
             return
@@ -157,14 +159,14 @@ class Change:
     def forget(self, run: Run) -> None:
         """Delete an execution."""
         self._touch(run.thing)
-        last, _ = self.book.run(run.thing, run.job_id)
-        self.book.forget_run(run)
+        last, _ = self.repository.run(run.thing, run.job_id)
+        self.repository.forget_run(run)
         if run.open:
             self._relisted[run.thing] = None
         if last.number != run.number:
             return
         try:
-            earlier: ExecutionStatus | None = self.book.run(run.thing, run.job_id)[0].status
+            earlier: ExecutionStatus | None = self.repository.run(run.thing, run.job_id)[0].status
         except NotFoundError:
             earlier = None
         self._shift(run.job_id, before=run.status, after=earlier)
@@ -182,10 +184,10 @@ class Change:
             self._decide(job_id)
         for job_id in sorted(self._dirty_jobs):
             row, version = self._jobs[job_id]
-            self.book.put_job(row, expect=version)
+            self.repository.put_job(row, expect=version)
         for job_id in sorted(self._dirty_tallies):
-            tally, version = self._tallies[job_id]
-            self.book.put_tally(job_id, tally, expect=version)
+            counters, version = self._tallies[job_id]
+            self.repository.put_counters(job_id, counters, expect=version)
         notices = [one for thing in self._heads for one in self._notices(thing)]
         return [*notices, *self._events]
 
@@ -195,14 +197,14 @@ class Change:
             jobs.discard(job_id)
 
     def _decide(self, job_id: str) -> None:
-        row, tally = self.job(job_id), self.tally(job_id)
+        row, counters = self.job(job_id), self.counters(job_id)
         if row.status is not JobStatus.IN_PROGRESS:
             return
-        if reason := abort_reason(row.plan.abort_config, tally):
+        if reason := abort_reason(row.plan.abort_config, counters):
             self.cancel(row, forced=False, code=ABORTED, comment=reason)
-        elif (row.stopped or not row.continuous) and not tally.waiting and not tally.pending:
+        elif (row.stopped or not row.continuous) and not counters.waiting and not counters.pending:
             self.set_job(replace(row, status=JobStatus.COMPLETED, completed_at=self.now))
-            self.book.drop_active(job_id)
+            self.repository.drop_active(job_id)
             self.tell_job(job_id, "completed")
 
     def _end(self, run: Run) -> None:
@@ -218,7 +220,7 @@ class Change:
 
     def _enter(self, run: Run, *, instead_of: ExecutionStatus | None) -> None:
         self._touch(run.thing)
-        self.book.put_run(run, before=None, expect=0)
+        self.repository.put_run(run, before=None, expect=0)
         self._versions[run.id] = 1
         self._relisted[run.thing] = None
         self._shift(run.job_id, before=instead_of, after=run.status)
@@ -226,18 +228,18 @@ class Change:
     def _shift(
         self, job_id: str, *, before: ExecutionStatus | None, after: ExecutionStatus | None
     ) -> None:
-        self.set_tally(job_id, self.tally(job_id).shifted(before, after))
+        self.set_counters(job_id, self.counters(job_id).shifted(before, after))
 
     def _touch(self, thing: str) -> None:
         if thing not in self._heads:
-            self._heads[thing] = self.book.head(thing)
+            self._heads[thing] = self.repository.head(thing)
 
     def _notices(self, thing: str) -> list[JobMessage]:
         said: list[JobMessage] = []
         if thing in self._relisted:
-            runs = self.book.pending(thing, limit=wire.MOST_NOTIFIED)
+            runs = self.repository.pending(thing, limit=wire.MOST_NOTIFIED)
             said.append(wire.notify(thing, runs, now=self.now))
-        if self.book.head(thing) == self._heads[thing]:
+        if self.repository.head(thing) == self._heads[thing]:
             return said
         head = self.head(thing)
         shown = None if head is None else self.shown(head)

@@ -12,7 +12,7 @@ from lineside.core import InvalidError, decode_json, encode
 from lineside.fleet.contract import NewJob
 from lineside.fleet.jobs.executions import Run, seconds
 from lineside.fleet.jobs.names import arn_of, job_arn
-from lineside.fleet.jobs.rates import Tally
+from lineside.fleet.jobs.rates import JobCounters
 from lineside.fleet.jobs.repository import JobRow
 from lineside.fleet.jobs.rollout import JobExtras
 from lineside.fleet.jobs.wire import process
@@ -59,7 +59,7 @@ def job_answer(row: JobRow) -> dict[str, Any]:
     return {"jobArn": job_arn(row.job_id), "jobId": row.job_id, "description": row.description}
 
 
-def described_job(row: JobRow, tally: Tally) -> dict[str, Any]:
+def described_job(row: JobRow, counters: JobCounters) -> dict[str, Any]:
     """``DescribeJob``."""
     optional = {
         "reasonCode": row.reason_code, "comment": row.comment, "description": row.description,
@@ -69,10 +69,10 @@ def described_job(row: JobRow, tally: Tally) -> dict[str, Any]:
         "targets": [arn_of(target) for target in row.targets],
         **{name: text for name, text in optional.items() if text}, **row.settings,
         "jobProcessDetails": {
-            **process(tally), "numberOfTimedOutThings": tally.count("TIMED_OUT"),
-            "numberOfQueuedThings": tally.count("QUEUED") + tally.waiting,
-            "numberOfInProgressThings": tally.count("IN_PROGRESS"),
-            "processingTargets": [arn_of(one) for one in row.targets] if tally.waiting else [],
+            **process(counters), "numberOfTimedOutThings": counters.count("TIMED_OUT"),
+            "numberOfQueuedThings": counters.count("QUEUED") + counters.waiting,
+            "numberOfInProgressThings": counters.count("IN_PROGRESS"),
+            "processingTargets": [arn_of(one) for one in row.targets] if counters.waiting else [],
         },
     }  # fmt: skip
     source = {"documentSource": row.document_source} if row.document_source else {}

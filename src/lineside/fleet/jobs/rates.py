@@ -21,7 +21,7 @@ _FAILURES = ("FAILED", "REJECTED", "TIMED_OUT")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Tally:
+class JobCounters:
     """What became of a job's things, and how far its roll-out is.
 
     Attributes:
@@ -47,7 +47,9 @@ class Tally:
         """Things that have still to do something."""
         return self.count("QUEUED") + self.count("IN_PROGRESS")
 
-    def shifted(self, before: ExecutionStatus | None, after: ExecutionStatus | None) -> "Tally":
+    def shifted(
+        self, before: ExecutionStatus | None, after: ExecutionStatus | None
+    ) -> "JobCounters":
         """With a thing moved from one state to another; None: not among the job's things."""
         counts = dict(self.counts)
         if before is not None:
@@ -57,16 +59,16 @@ class Tally:
         return replace(self, counts={key: count for key, count in counts.items() if count})
 
 
-def rate_of(rollout: Rollout, tally: Tally) -> int:
+def rate_of(rollout: Rollout, counters: JobCounters) -> int:
     """Things a minute, for a minute that begins now."""
     rising = rollout.exponential_rate
     if rising is None:
         return rollout.maximum_per_minute
     needed = rising.rate_increase_criteria
     if needed.number_of_notified_things is not None:
-        raises = tally.notified // needed.number_of_notified_things
+        raises = counters.notified // needed.number_of_notified_things
     else:
-        raises = tally.count("SUCCEEDED") // (needed.number_of_succeeded_things or 1)
+        raises = counters.count("SUCCEEDED") // (needed.number_of_succeeded_things or 1)
     rate, most = float(rising.base_rate_per_minute), rollout.maximum_per_minute
     for _ in range(raises):
         if rate >= most:
@@ -75,20 +77,20 @@ def rate_of(rollout: Rollout, tally: Tally) -> int:
     return max(1, min(most, int(rate)))
 
 
-def in_minute(rollout: Rollout, tally: Tally, *, now: datetime) -> Tally:
+def in_minute(rollout: Rollout, counters: JobCounters, *, now: datetime) -> JobCounters:
     """The tally in the minute that is under way, a new one where the last is over."""
-    if tally.minute_at is not None and now < tally.minute_at + MINUTE:
-        return tally
-    return replace(tally, minute_at=now, minute_rate=rate_of(rollout, tally), minute_used=0)
+    if counters.minute_at is not None and now < counters.minute_at + MINUTE:
+        return counters
+    return replace(counters, minute_at=now, minute_rate=rate_of(rollout, counters), minute_used=0)
 
 
-def told(tally: Tally, count: int) -> Tally:
+def count_notified(counters: JobCounters, count: int) -> JobCounters:
     """After so many more things were told."""
     return replace(
-        tally,
-        waiting=tally.waiting - count,
-        notified=tally.notified + count,
-        minute_used=tally.minute_used + count,
+        counters,
+        waiting=counters.waiting - count,
+        notified=counters.notified + count,
+        minute_used=counters.minute_used + count,
     )
 
 
@@ -110,11 +112,11 @@ def tries_again(retry: Retry, run: Run) -> bool:
     return False
 
 
-def abort_reason(abort: Abort, tally: Tally) -> str:
+def abort_reason(abort: Abort, counters: JobCounters) -> str:
     """The sentence of the first criterion that is met; empty: none is."""
-    executed = sum(tally.count(name) for name in _EXECUTED)
+    executed = sum(counters.count(name) for name in _EXECUTED)
     for one in abort.criteria_list:
-        failed = _failed(one, tally)
+        failed = _failed(one, counters)
         enough = executed >= one.min_number_of_executed_things
         if enough and failed and 100 * failed >= one.threshold_percentage * executed:
             return (
@@ -129,6 +131,6 @@ def _named(criterion: AbortCriterion) -> str:
     return "FAILED, REJECTED or TIMED_OUT" if every else criterion.failure_type
 
 
-def _failed(criterion: AbortCriterion, tally: Tally) -> int:
+def _failed(criterion: AbortCriterion, counters: JobCounters) -> int:
     kinds = _FAILURES if criterion.failure_type == "ALL" else (criterion.failure_type,)
-    return sum(tally.count(name) for name in kinds)
+    return sum(counters.count(name) for name in kinds)

@@ -3,7 +3,7 @@
 | Kind | Id | Holds |
 |---|---|---|
 | ``iot-job`` | job | the job: targets, document, settings, state |
-| ``iot-tally`` | job | how many things are in which state, and how far the roll-out is |
+| ``iot-counters`` | job | how many things are in which state, and how far the roll-out is |
 | ``iot-waiting`` | job / chunk | things that were not told yet, 100 a document |
 | ``iot-run`` | thing / job / number | an execution |
 | ``iot-pending`` | thing / rank / queue time | index: open executions in the contract's order |
@@ -24,7 +24,7 @@ from typing import Any
 from lineside.core import ConflictError, NotFoundError, decode_json, encode
 from lineside.fleet.contract import Job, JobStatus
 from lineside.fleet.jobs.executions import Run, micros, moment_of, run_body, run_of
-from lineside.fleet.jobs.rates import Tally
+from lineside.fleet.jobs.rates import JobCounters
 from lineside.fleet.jobs.settings import Settings, read_settings
 from lineside.store import Document, Documents
 
@@ -106,7 +106,7 @@ class Active:
     next_at: datetime | None
 
 
-class Book:
+class JobRepository:
     """Reads and writes; decides nothing."""
 
     def __init__(self, documents: Documents) -> None:
@@ -150,28 +150,29 @@ class Book:
         for found in self._below("iot-job-order", "", after=after):
             yield found.id, found.body["job"]
 
-    def tally(self, job_id: str) -> tuple[Tally, int]:
+    def counters(self, job_id: str) -> tuple[JobCounters, int]:
         """The job's figures and their version."""
         try:
             found = self._documents.get("iot-tally", job_id)
         except NotFoundError:
-            return Tally(), 0
+            return JobCounters(), 0
         body = found.body
         minute_at = body["minute_at"]
-        tally = Tally(
+        counters = JobCounters(
             counts=body["counts"], waiting=body["waiting"], notified=body["notified"],
             minute_at=None if minute_at is None else moment_of(minute_at),
             minute_rate=body["minute_rate"], minute_used=body["minute_used"],
         )  # fmt: skip
-        return tally, found.version
+        return counters, found.version
 
-    def put_tally(self, job_id: str, tally: Tally, *, expect: int) -> None:
+    def put_counters(self, job_id: str, counters: JobCounters, *, expect: int) -> None:
         """Write the job's figures."""
         body = {
-            "schema": "lineside.tally/1", "counts": dict(tally.counts), "waiting": tally.waiting,
-            "notified": tally.notified, "minute_rate": tally.minute_rate,
-            "minute_used": tally.minute_used,
-            "minute_at": None if tally.minute_at is None else micros(tally.minute_at),
+            "schema": "lineside.tally/1", "counts": dict(counters.counts),
+            "waiting": counters.waiting,
+            "notified": counters.notified, "minute_rate": counters.minute_rate,
+            "minute_used": counters.minute_used,
+            "minute_at": None if counters.minute_at is None else micros(counters.minute_at),
         }  # fmt: skip
         self._put("iot-tally", job_id, body=body, expect=expect)
 

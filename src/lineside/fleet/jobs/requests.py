@@ -109,7 +109,7 @@ Request = GetPending | StartNext | Describe | Update
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
+class JobRequest:
     """A request with what its answer repeats."""
 
     thing: str
@@ -117,7 +117,7 @@ class Asked:
     token: str = ""
 
 
-def read_request(place: Place, payload: bytes) -> Asked:
+def read_request(place: Place, payload: bytes) -> JobRequest:
     """What a message asks for.
 
     Raises:
@@ -130,7 +130,7 @@ def read_request(place: Place, payload: bytes) -> Asked:
         request = read_fields(operation, body, job_id=job_id)
     except InvalidError as error:
         raise JobRejectedError(Code.INVALID_REQUEST, str(error), token=token) from error
-    return Asked(thing=place.thing, request=request, token=token)
+    return JobRequest(thing=place.thing, request=request, token=token)
 
 
 def read_body(payload: bytes) -> Mapping[str, Any]:

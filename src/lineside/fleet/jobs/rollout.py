@@ -24,7 +24,7 @@ from lineside.fleet.jobs.names import (
     check_text,
     target_of,
 )
-from lineside.fleet.jobs.rates import MINUTE, Tally, in_minute, is_open, told
+from lineside.fleet.jobs.rates import MINUTE, JobCounters, count_notified, in_minute, is_open
 from lineside.fleet.jobs.repository import CHUNK, JobRow
 from lineside.fleet.jobs.requests import JobThereError
 from lineside.fleet.jobs.settings import ObjectLinks, check_links, read_settings
@@ -46,7 +46,7 @@ def advance(change: Change, job_id: str, *, directory: Directory, after: str) ->
         return _begin(change, row)
     if row.status is JobStatus.IN_PROGRESS:
         return _roll_out(change, row, directory=directory)
-    change.book.drop_active(job_id)
+    change.repository.drop_active(job_id)
     return None
 
 
@@ -72,7 +72,7 @@ def things_of(targets: Iterable[str], *, directory: Directory) -> list[str]:
 def _begin(change: Change, row: JobRow) -> str | None:
     starts_at = row.plan.scheduling_config.starts_at
     if starts_at is not None and change.now < starts_at:
-        change.book.put_active(row.job_id, next_at=starts_at)
+        change.repository.put_active(row.job_id, next_at=starts_at)
         return None
     change.set_job(replace(row, status=JobStatus.IN_PROGRESS))
     return ""
@@ -89,38 +89,38 @@ def _roll_out(change: Change, row: JobRow, *, directory: Directory) -> str | Non
         change.set_job(row)
     may_go_on = is_open(schedule, now=change.now) and _tell_some(change, row)
     change.settle(row.job_id)
-    change.book.put_active(row.job_id, next_at=_next_at(change, row))
+    change.repository.put_active(row.job_id, next_at=_next_at(change, row))
     return "" if may_go_on else None
 
 
 def _tell_some(change: Change, row: JobRow) -> bool:
     """Tell as many as may be told now, at most a chunk; whether more may be told at once."""
     job_id = row.job_id
-    if not change.tally(job_id).waiting:
+    if not change.counters(job_id).waiting:
         return False
-    change.set_tally(
+    change.set_counters(
         job_id,
-        in_minute(row.plan.job_executions_rollout_config, change.tally(job_id), now=change.now),
+        in_minute(row.plan.job_executions_rollout_config, change.counters(job_id), now=change.now),
     )
-    tally = change.tally(job_id)
-    most = min(CHUNK, tally.minute_rate - tally.minute_used)
-    things = change.book.take_waiting(job_id, most) if most > 0 else []
+    counters = change.counters(job_id)
+    most = min(CHUNK, counters.minute_rate - counters.minute_used)
+    things = change.repository.take_waiting(job_id, most) if most > 0 else []
     for thing in things:
         change.begin(row, thing)
-    change.set_tally(job_id, told(change.tally(job_id), len(things)))
-    return bool(things) and change.tally(job_id).waiting > 0
+    change.set_counters(job_id, count_notified(change.counters(job_id), len(things)))
+    return bool(things) and change.counters(job_id).waiting > 0
 
 
 def _next_at(change: Change, row: JobRow) -> datetime | None:
     """When time moves the job next."""
-    schedule, tally = row.plan.scheduling_config, change.tally(row.job_id)
+    schedule, counters = row.plan.scheduling_config, change.counters(row.job_id)
     moments: list[datetime] = []
     if schedule.ends_at is not None and not row.stopped:
         moments.append(schedule.ends_at)
-    if tally.waiting and not is_open(schedule, now=change.now):
+    if counters.waiting and not is_open(schedule, now=change.now):
         moments.append(change.now.replace(second=0, microsecond=0) + timedelta(minutes=1))
-    elif tally.waiting and tally.minute_at is not None:
-        moments.append(tally.minute_at + MINUTE)
+    elif counters.waiting and counters.minute_at is not None:
+        moments.append(counters.minute_at + MINUTE)
     return min(moments, default=None)
 
 
@@ -137,15 +137,15 @@ def _end(change: Change, row: JobRow) -> str | None:
 
 
 def _drop_waiting(change: Change, job_id: str) -> None:
-    while change.book.take_waiting(job_id, CHUNK):
+    while change.repository.take_waiting(job_id, CHUNK):
         pass
-    change.set_tally(job_id, replace(change.tally(job_id), waiting=0))
+    change.set_counters(job_id, replace(change.counters(job_id), waiting=0))
 
 
 def _follow(change: Change, row: JobRow, *, directory: Directory) -> None:
     """Things that came into the target are told, those that left it have their work removed."""
-    last: dict[str, Run] = {run.thing: run for _, run in change.book.runs_of_job(row.job_id)}
-    waiting = change.book.waiting(row.job_id)
+    last: dict[str, Run] = {run.thing: run for _, run in change.repository.runs_of_job(row.job_id)}
+    waiting = change.repository.waiting(row.job_id)
     wanted = _wanted(row, directory=directory, known=[*last, *waiting])
     for thing, run in last.items():
         if run.open and thing not in wanted:
@@ -157,8 +157,8 @@ def _follow(change: Change, row: JobRow, *, directory: Directory) -> None:
         stay += [thing for thing in wanted if thing not in had]
     if stay != waiting:
         _drop_waiting(change, row.job_id)
-        change.book.add_waiting(row.job_id, stay)
-        change.set_tally(row.job_id, replace(change.tally(row.job_id), waiting=len(stay)))
+        change.repository.add_waiting(row.job_id, stay)
+        change.set_counters(row.job_id, replace(change.counters(row.job_id), waiting=len(stay)))
 
 
 def _was_removed(run: Run) -> bool:
@@ -180,7 +180,7 @@ def _wanted(row: JobRow, *, directory: Directory, known: list[str]) -> dict[str,
 
 def _cancel_some(change: Change, row: JobRow, *, after: str) -> str | None:
     """Cancel a chunk of what is queued; with ``forced`` of what is under way too."""
-    rows = list(islice(change.book.runs_of_job(row.job_id, after=after), CHUNK))
+    rows = list(islice(change.repository.runs_of_job(row.job_id, after=after), CHUNK))
     for _, run in rows:
         if run.status is ExecutionStatus.QUEUED or (row.forced and run.open):
             fresh = change.run(run.thing, run.job_id, number=run.number)
@@ -191,19 +191,19 @@ def _cancel_some(change: Change, row: JobRow, *, after: str) -> str | None:
         return rows[-1][0]
     _drop_waiting(change, row.job_id)
     change.set_job(replace(row, sweeping=False, completed_at=change.now))
-    change.book.drop_active(row.job_id)
+    change.repository.drop_active(row.job_id)
     change.tell_job(row.job_id, "canceled")
     return None
 
 
 def _delete_some(change: Change, row: JobRow) -> str | None:
-    rows = list(islice(change.book.runs_of_job(row.job_id), CHUNK))
+    rows = list(islice(change.repository.runs_of_job(row.job_id), CHUNK))
     for _, run in rows:
         change.forget(run)
     if len(rows) == CHUNK:
         return ""
     change.tell_job(row.job_id, "deleted")
-    change.book.forget_job(row)
+    change.repository.forget_job(row)
     change.gone(row.job_id)
     return None
 
@@ -272,11 +272,11 @@ def _make_new(change: Change, row: JobRow, *, directory: Directory) -> JobRow:
         raise InvalidError("the end is over", where="endTime", fix="Choose a later one.")
     revision = directory.revision()
     things = things_of(row.targets, directory=directory)
-    made = replace(row, order=change.book.next_order(), revision=revision)
-    change.book.add_job(made)
-    change.book.add_waiting(row.job_id, things)
-    change.set_tally(row.job_id, Tally(waiting=len(things)))
-    change.book.put_active(row.job_id, next_at=change.now)
+    made = replace(row, order=change.repository.next_order(), revision=revision)
+    change.repository.add_job(made)
+    change.repository.add_waiting(row.job_id, things)
+    change.set_counters(row.job_id, JobCounters(waiting=len(things)))
+    change.repository.put_active(row.job_id, next_at=change.now)
     change.stirred.add(row.job_id)
     return made
 

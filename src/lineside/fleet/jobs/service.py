@@ -38,14 +38,14 @@ from lineside.fleet.jobs.names import (
     place_of,
     target_of,
 )
-from lineside.fleet.jobs.rates import Tally
-from lineside.fleet.jobs.repository import CHUNK, Book, JobRow, StaleError, job_of
+from lineside.fleet.jobs.rates import JobCounters
+from lineside.fleet.jobs.repository import CHUNK, JobRepository, JobRow, StaleError, job_of
 from lineside.fleet.jobs.requests import (
-    Asked,
     Code,
     Describe,
     GetPending,
     JobRejectedError,
+    JobRequest,
     JobTransitionError,
     JobVersionError,
     StartNext,
@@ -63,7 +63,7 @@ from lineside.store import Records
 _MOST_LISTED = 1_000
 
 
-def carry_out(change: Change, asked: Asked, *, directory: Directory) -> dict[str, Any]:
+def carry_out(change: Change, asked: JobRequest, *, directory: Directory) -> dict[str, Any]:
     """The body of the answer.
 
     Raises:
@@ -73,7 +73,9 @@ def carry_out(change: Change, asked: Asked, *, directory: Directory) -> dict[str
         _check_thing(directory, asked.thing)
         match asked.request:
             case GetPending():
-                return wire.pending_lists(change.book.pending(asked.thing, limit=_MOST_LISTED))
+                return wire.pending_lists(
+                    change.repository.pending(asked.thing, limit=_MOST_LISTED)
+                )
             case StartNext():
                 return _start_next(change, asked.thing, asked=asked.request)
             case Describe():
@@ -226,7 +228,7 @@ class ExecutionName:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Heard:
+class _ReceivedMessage:
     """A request that is answered; ``refused``: it came too soon."""
 
     place: Place
@@ -235,7 +237,7 @@ class _Heard:
 
 
 @dataclass(slots=True, kw_only=True)
-class _Said:
+class _Outbox:
     """What a change left behind."""
 
     messages: list[JobMessage] = field(default_factory=list)
@@ -270,7 +272,7 @@ class JobService:
         self._directory = directory
         self._links = links
         self.throttle = Throttle(limits or RateLimits(), clock=clock)
-        self._book = Book(records.documents)
+        self._book = JobRepository(records.documents)
         self._revision = ""
         self.deliver = deliver
         self.on_success: Succeeded = lambda _thing, _job, _document: None
@@ -288,7 +290,7 @@ class JobService:
         if not heard:
             return []
         with self.turn:
-            said = _Said()
+            said = _Outbox()
             try:
                 with self._records.transaction():
                     for one in heard:
@@ -297,7 +299,7 @@ class JobService:
                 return [self._failed(one, error) for one in heard]
             return [*said.messages, *chain.from_iterable(self._steps(said.stirred))]
 
-    def ask(self, asked: Asked) -> dict[str, Any]:
+    def ask(self, asked: JobRequest) -> dict[str, Any]:
         """What a device asks by HTTP; others are told what it changes.
 
         Raises:
@@ -343,10 +345,10 @@ class JobService:
     def job(self, job_id: str) -> Job:
         return job_of(self._book.job(check_job_id(job_id))[0])
 
-    def look(self, job_id: str) -> tuple[JobRow, Tally]:
+    def look(self, job_id: str) -> tuple[JobRow, JobCounters]:
         """A job with its figures; ``NotFoundError``."""
         row, _ = self._book.job(check_job_id(job_id))
-        return row, self._book.tally(job_id)[0]
+        return row, self._book.counters(job_id)[0]
 
     def document(self, job_id: str) -> Mapping[str, Any]:
         """A job's document as it was given; ``NotFoundError``."""
@@ -387,13 +389,13 @@ class JobService:
 
         def act(change: Change) -> None:
             row = change.job(check_job_id(job_id))
-            over = row.finished and not row.sweeping and not change.tally(job_id).pending
+            over = row.finished and not row.sweeping and not change.counters(job_id).pending
             if not over and not force and row.status is not JobStatus.DELETION_IN_PROGRESS:
                 raise JobTransitionError(
                     "the job is not over", where=job_id, fix="Cancel it first, or use force."
                 )
             change.set_job(replace(row, status=JobStatus.DELETION_IN_PROGRESS))
-            change.book.put_active(job_id, next_at=change.now)
+            change.repository.put_active(job_id, next_at=change.now)
             change.stirred.add(job_id)
             change.tell_job(job_id, "deletion_in_progress")
 
@@ -506,7 +508,7 @@ class JobService:
 
     # ---- inside
 
-    def _heard(self, topic: str, payload: bytes) -> list[_Heard]:
+    def _heard(self, topic: str, payload: bytes) -> list[_ReceivedMessage]:
         """What is answered of this message; our own, foreign and surplus ones are not."""
         place = place_of(topic)
         passage = Passage.IGNORED
@@ -514,9 +516,9 @@ class JobService:
             passage = self.throttle.take(place.thing)
         if place is None or passage is Passage.IGNORED:
             return []
-        return [_Heard(place=place, payload=payload, refused=passage is Passage.REFUSED)]
+        return [_ReceivedMessage(place=place, payload=payload, refused=passage is Passage.REFUSED)]
 
-    def _answered(self, heard: _Heard, *, said: _Said) -> list[JobMessage]:
+    def _answered(self, heard: _ReceivedMessage, *, said: _Outbox) -> list[JobMessage]:
         topic, now = heard.place.topic, self._clock.now()
         if heard.refused:
             error = self._too_often(read_token(heard.payload))
@@ -537,7 +539,7 @@ class JobService:
         said.stirred |= left.stirred
         return [wire.accepted(topic, body, token=asked.token, now=now), *left.messages]
 
-    def _failed(self, heard: _Heard, error: LinesideError) -> JobMessage:
+    def _failed(self, heard: _ReceivedMessage, error: LinesideError) -> JobMessage:
         told = JobRejectedError(Code.INTERNAL_ERROR, error.message)
         return wire.rejected(heard.place.topic, told, now=self._clock.now())
 
@@ -553,7 +555,7 @@ class JobService:
     def _change(self) -> Change:
         return Change(self._book, now=self._clock.now(), links=self._links)
 
-    def _changed(self, act: Callable[[Change], T]) -> tuple[T, _Said]:
+    def _changed(self, act: Callable[[Change], T]) -> tuple[T, _Outbox]:
         """One transaction; again from the start where somebody else wrote meanwhile."""
         for _ in range(_TRIES):
             try:
@@ -563,7 +565,7 @@ class JobService:
                     for run in change.succeeded:
                         self.on_success(run.thing, run.job_id, change.job(run.job_id).document)
                     messages = change.finish()
-                return result, _Said(messages=messages, stirred=change.stirred)
+                return result, _Outbox(messages=messages, stirred=change.stirred)
             except StaleError:
                 continue
         raise UnavailableError("others keep writing the same job", fix="Try again.")
@@ -601,7 +603,7 @@ class JobService:
                 if after is None and job_id in said.stirred:
                     after = ""
 
-    def _step(self, job_id: str, *, after: str) -> tuple[str | None, _Said]:
+    def _step(self, job_id: str, *, after: str) -> tuple[str | None, _Outbox]:
         return self._changed(
             lambda change: advance(change, job_id, directory=self._directory, after=after)
         )

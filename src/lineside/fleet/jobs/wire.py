@@ -13,7 +13,7 @@ from lineside.core import encode, stable_id
 from lineside.fleet.contract import ExecutionStatus
 from lineside.fleet.jobs.executions import Run, micros, seconds
 from lineside.fleet.jobs.names import arn_of, jobs_topic
-from lineside.fleet.jobs.rates import Tally
+from lineside.fleet.jobs.rates import JobCounters
 from lineside.fleet.jobs.repository import JobRow
 from lineside.fleet.jobs.requests import JobRejectedError
 
@@ -110,7 +110,7 @@ def _of(runs: Sequence[Run], status: ExecutionStatus) -> list[dict[str, Any]]:
     return [summary(run) for run in runs if run.status is status]
 
 
-def job_event(row: JobRow, tally: Tally, *, operation: str, now: datetime) -> JobMessage:
+def job_event(row: JobRow, counters: JobCounters, *, operation: str, now: datetime) -> JobMessage:
     """``$aws/events/job/<jobId>/<operation>``."""
     body: dict[str, Any] = {
         "eventType": "JOB",
@@ -120,20 +120,20 @@ def job_event(row: JobRow, tally: Tally, *, operation: str, now: datetime) -> Jo
         "targetSelection": "CONTINUOUS" if row.continuous else "SNAPSHOT",
         "targets": [arn_of(target) for target in row.targets],
         "description": row.description, "createdAt": seconds(row.created_at),
-        "lastUpdatedAt": seconds(row.last_updated_at), "jobProcessDetails": process(tally),
+        "lastUpdatedAt": seconds(row.last_updated_at), "jobProcessDetails": process(counters),
     }  # fmt: skip
     if row.completed_at is not None:
         body["completedAt"] = seconds(row.completed_at)
     return outgoing(f"$aws/events/job/{row.job_id}/{operation}", body)
 
 
-def process(tally: Tally) -> dict[str, int]:
+def process(counters: JobCounters) -> dict[str, int]:
     """``jobProcessDetails`` of an event."""
     names = {
         "Canceled": "CANCELED", "Rejected": "REJECTED", "Failed": "FAILED", "Removed": "REMOVED",
         "Succeeded": "SUCCEEDED",
     }  # fmt: skip
-    return {f"numberOf{name}Things": tally.count(status) for name, status in names.items()}
+    return {f"numberOf{name}Things": counters.count(status) for name, status in names.items()}
 
 
 def execution_event(run: Run, *, operation: str, now: datetime) -> JobMessage:

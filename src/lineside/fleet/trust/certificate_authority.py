@@ -87,7 +87,7 @@ class _Revocations:
     revoked: tuple[_Revoked, ...] = ()
 
 
-class SiteAuthority:
+class CertificateAuthority:
     """An opened authority; holds no file open between calls."""
 
     def __init__(self, folder: Path, *, signer: "Signer", clock: Clock) -> None:
@@ -97,7 +97,7 @@ class SiteAuthority:
         self._clock = clock
 
     @classmethod
-    def create(cls, folder: Path, *, site: str, clock: Clock) -> "SiteAuthority":
+    def create(cls, folder: Path, *, site: str, clock: Clock) -> "CertificateAuthority":
         """Make an authority in a new folder; it is there as a whole or not at all.
 
         Raises:
@@ -105,7 +105,7 @@ class SiteAuthority:
             InvalidError: the site has no name.
         """
         need("cryptography", extra="edge")
-        from lineside.fleet.trust.certificates import new_authority
+        from lineside.fleet.trust.certificates import new_root_certificate
 
         if not site.strip():
             raise InvalidError("a site without a name", where="site", fix="Name it.")
@@ -115,14 +115,14 @@ class SiteAuthority:
                 where=str(folder),
                 fix="Use it, or move it away: every certificate it signed ends with it.",
             )
-        pair = new_authority(site, now=clock.now())
+        pair = new_root_certificate(site, now=clock.now())
         _lay_down(folder, pair)
         made = cls.open(folder, clock=clock)
         made.crl()
         return made
 
     @classmethod
-    def open(cls, folder: Path, *, clock: Clock) -> "SiteAuthority":
+    def open(cls, folder: Path, *, clock: Clock) -> "CertificateAuthority":
         """The authority of a folder.
 
         Raises:
@@ -247,7 +247,7 @@ class SiteAuthority:
         from lineside.fleet.trust import certificates
 
         parsed = certificates.read_certificate(certificate, where="certificate")
-        told = _told(parsed)
+        told = _role_text(parsed)
         if not certificates.is_of(self._signer, parsed):
             raise _refused("this site's authority did not sign the certificate", told)
         if not (certificates.serves_client(parsed) and told.device):
@@ -265,7 +265,7 @@ class SiteAuthority:
         revoked = {one.serial for one in self._revocations().revoked}
         found = []
         for path in (self._folder / "issued").glob("*.crt"):
-            told = _told(read_certificate(path.read_bytes(), where=str(path)))
+            told = _role_text(read_certificate(path.read_bytes(), where=str(path)))
             found.append(replace(told, revoked=told.serial in revoked))
         return tuple(sorted(found, key=lambda one: (one.device, one.begins_at, one.serial)))
 
@@ -334,9 +334,11 @@ class SiteAuthority:
     # ---- keeping
 
     def _publish(self, kept: _Revocations) -> None:
-        from lineside.fleet.trust.certificates import Withdrawn, revocation_list
+        from lineside.fleet.trust.certificates import RevokedCertificate, revocation_list
 
-        withdrawn = [Withdrawn(serial=int(one.serial, 16), at=one.at) for one in kept.revoked]
+        withdrawn = [
+            RevokedCertificate(serial=int(one.serial, 16), at=one.at) for one in kept.revoked
+        ]
         signed = revocation_list(
             self._signer, withdrawn=withdrawn, number=kept.number, now=self._clock.now()
         )
@@ -375,7 +377,7 @@ def read_device_certificate(pem: bytes, *, where: str) -> DeviceCertificate:
     need("cryptography", extra="edge")
     from lineside.fleet.trust.certificates import read_certificate
 
-    return _told(read_certificate(pem, where=where))
+    return _role_text(read_certificate(pem, where=where))
 
 
 def renewal_due(found: DeviceCertificate | ServerCertificate, *, now: datetime) -> bool:
@@ -383,7 +385,7 @@ def renewal_due(found: DeviceCertificate | ServerCertificate, *, now: datetime) 
     return found.ends_at - now < (found.ends_at - found.begins_at) * _RENEW_BEFORE
 
 
-def _told(parsed: "x509.Certificate") -> DeviceCertificate:
+def _role_text(parsed: "x509.Certificate") -> DeviceCertificate:
     from lineside.fleet.trust.certificates import common_name
 
     return DeviceCertificate(

@@ -52,14 +52,14 @@ class Signer:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Withdrawn:
+class RevokedCertificate:
     """One certificate that holds no longer."""
 
     serial: int
     at: datetime
 
 
-def new_authority(site: str, *, now: datetime) -> Pair:
+def new_root_certificate(site: str, *, now: datetime) -> Pair:
     """A site's root: it signs servers and devices, and no further authority."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = _name(f"lineside {site}"[:_MOST_COMMON_NAME])
@@ -167,7 +167,7 @@ def requested_key(request: bytes, *, device: str) -> PublicKey:
 
 
 def revocation_list(
-    signer: Signer, *, withdrawn: Iterable[Withdrawn], number: int, now: datetime
+    signer: Signer, *, withdrawn: Iterable[RevokedCertificate], number: int, now: datetime
 ) -> bytes:
     """Which certificates hold no longer (RFC 5280, 5); PEM. It is over after ``LIST_DAYS``."""
     made = (

@@ -71,7 +71,7 @@ from lineside.fleet.trust.download import FolderSource
 logger = logging.getLogger(__name__)
 
 PINNED = "pinned.json"
-_SEEN = "seen.json"
+_LAST_REFRESH = "seen.json"
 _STAMP = "believed.json"
 _WRITTEN = datetime(2025, 6, 1, tzinfo=UTC)
 _SLACK = timedelta(days=1)
@@ -79,7 +79,7 @@ _MOST_BYTES = 5_000_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Seen:
+class _LastRefresh:
     """``lineside.trust-seen/2``: when the last refresh held, and from which root.
 
     Its own digest stands with it: one changed digit of the year would stop the device for good.
@@ -170,7 +170,7 @@ class UpdateClient:
             updater, [paths for name, paths in verified.delegated.items() if self.knows(name)]
         )
         self._held, self._updater = verified, updater
-        self._keep_seen(now, root=verified.root.version)
+        self._keep_last_refresh(now, root=verified.root.version)
         self._sweep(verified.names)
 
     def recall(self) -> None:
@@ -184,7 +184,7 @@ class UpdateClient:
             UnavailableError: nothing was kept.
         """
         need("tuf", extra="edge")
-        seen = self._seen()
+        seen = self._last_refresh()
         self._updater = None
         self._held = self._verified(
             lambda name: self.stamp() if name == TIMESTAMP else self.local(name),
@@ -326,7 +326,7 @@ class UpdateClient:
 
     def _time(self) -> datetime:
         now = self._clock.now()
-        floor = max(_WRITTEN, parse_rfc3339(self._seen().at) - _SLACK)
+        floor = max(_WRITTEN, parse_rfc3339(self._last_refresh().at) - _SLACK)
         if now < floor:
             raise UnavailableError(
                 f"this device's clock says {now:%Y-%m-%d %H:%M} UTC, and it is at least "
@@ -336,23 +336,23 @@ class UpdateClient:
             )
         return now
 
-    def _seen(self) -> _Seen:
-        path, nothing = self._folder / _SEEN, _Seen(at=rfc3339(_WRITTEN), root=0)
+    def _last_refresh(self) -> _LastRefresh:
+        path, nothing = self._folder / _LAST_REFRESH, _LastRefresh(at=rfc3339(_WRITTEN), root=0)
         try:
-            seen = decode(_Seen, path.read_bytes(), where=str(path))
+            seen = decode(_LastRefresh, path.read_bytes(), where=str(path))
             parse_rfc3339(seen.at, where=str(path))
         except (OSError, LinesideError):
             return nothing
         return seen if seen.digest == seen.proper_digest else nothing
 
-    def _keep_seen(self, now: datetime, *, root: int) -> None:
+    def _keep_last_refresh(self, now: datetime, *, root: int) -> None:
         """What ``recall`` begins with; the timestamp first, so that both fit after a power cut."""
         stamp = self.local(TIMESTAMP)
         assert stamp is not None  # noqa: S101  kept a moment ago
         replace_durably(self._folder / _STAMP, stamp)
-        seen = _Seen(at=rfc3339(now), root=root)
+        seen = _LastRefresh(at=rfc3339(now), root=root)
         kept = replace(seen, digest=seen.proper_digest)
-        replace_durably(self._folder / _SEEN, encode(kept))
+        replace_durably(self._folder / _LAST_REFRESH, encode(kept))
 
     def stamp(self) -> bytes | None:
         """The timestamp of the last refresh that held."""
@@ -369,14 +369,14 @@ class UpdateClient:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Vouched:
+class SignedFile:
     """A signed file and who signed it."""
 
     target: Target
     signers: Signers
 
 
-def vouched(folder: Path, *, sha256: str, clock: Clock) -> Vouched:
+def find_signed_file(folder: Path, *, sha256: str, clock: Clock) -> SignedFile:
     """What is signed of these bytes.
 
     Args:
@@ -406,10 +406,10 @@ def vouched(folder: Path, *, sha256: str, clock: Clock) -> Vouched:
         return _found(client, sha256, where=str(folder))
 
 
-def _found(client: UpdateClient, sha256: str, *, where: str) -> Vouched:
+def _found(client: UpdateClient, sha256: str, *, where: str) -> SignedFile:
     for path, target in sorted(client.targets().items()):
         if target.sha256 == sha256:
-            return Vouched(target=client.target(path), signers=client.signers(path))
+            return SignedFile(target=client.target(path), signers=client.signers(path))
     raise RefusedError(
         "nobody signed this file", where=where, fix="Approve it on the hub, then try again."
     )

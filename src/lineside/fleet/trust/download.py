@@ -98,7 +98,7 @@ class UpdateLimits:
         roots: how many new roots are followed in one refresh.
         delegations: how many roles are asked for one target.
         metadata_s: longest time for one metadata file.
-        least_bytes_per_s: slowest archive that is waited for, after ``patience_s``.
+        least_bytes_per_s: slowest archive that is waited for, after ``slow_after_s``.
     """
 
     root_bytes: int = 512_000
@@ -110,7 +110,7 @@ class UpdateLimits:
     delegations: int = 32
     metadata_s: float = 60.0
     least_bytes_per_s: float = 1000.0
-    patience_s: float = 30.0
+    slow_after_s: float = 30.0
 
 
 def read_metadata(
@@ -207,7 +207,7 @@ class _Transfer:
 
     def run(self, file: BinaryIO) -> None:
         """Go on with a file until it is the target."""
-        self._take_kept(file)
+        self._read_part(file)
         if self._size < self._target.size_bytes:
             self._receive(file)
         if self._hash.hexdigest() != self._target.sha256:
@@ -217,7 +217,7 @@ class _Transfer:
                 fix="Fetch it again; if it stays so, look after the repository.",
             )
 
-    def _take_kept(self, file: BinaryIO) -> None:
+    def _read_part(self, file: BinaryIO) -> None:
         file.seek(0)
         for chunk in iter(lambda: file.read(_CHUNK_BYTES), b""):
             self._hash.update(chunk)
@@ -232,20 +232,20 @@ class _Transfer:
 
     def _receive(self, file: BinaryIO) -> None:
         path = f"targets/{prefixed(self._target.path, self._target.sha256)}"
-        kept = self._size
-        with self._source.open(path, start_byte=kept) as part:
-            if part.start_byte == 0 and kept:
+        part_bytes = self._size
+        with self._source.open(path, start_byte=part_bytes) as part:
+            if part.start_byte == 0 and part_bytes:
                 self._restart(file)
-            elif part.start_byte != kept:
+            elif part.start_byte != part_bytes:
                 raise RefusedError(
-                    f"asked for byte {kept}, got byte {part.start_byte}",
+                    f"asked for byte {part_bytes}, got byte {part.start_byte}",
                     where=self._target.path,
                     fix="Look after the repository's web server.",
                 )
             self._begun_s, self._begun_size = self._clock.monotonic(), self._size
             self._take(part.chunks, file=file)
         if self._size < self._target.size_bytes:
-            self._broken_off(kept, resumed=part.start_byte > 0)
+            self._broken_off(part_bytes, resumed=part.start_byte > 0)
 
     def _take(self, chunks: Iterator[bytes], *, file: BinaryIO) -> None:
         for chunk in chunks:
@@ -260,14 +260,14 @@ class _Transfer:
 
     def _check_speed(self) -> None:
         passed_s = self._clock.monotonic() - self._begun_s
-        if passed_s < self._limits.patience_s:
+        if passed_s < self._limits.slow_after_s:
             return
         if (self._size - self._begun_size) / passed_s < self._limits.least_bytes_per_s:
             raise _too_slow(self._target.path)
 
-    def _broken_off(self, kept: int, *, resumed: bool) -> None:
+    def _broken_off(self, part_bytes: int, *, resumed: bool) -> None:
         """A source that has no more, though it was asked from there, will never have the rest."""
-        if resumed and self._size == kept:
+        if resumed and self._size == part_bytes:
             raise RefusedError(
                 f"ends after {self._size} of {self._target.size_bytes} bytes",
                 where=self._target.path,

@@ -116,7 +116,7 @@ class MetadataFiles:
 
 
 @contextmanager
-def held_still(*folders: Path) -> Iterator[None]:
+def lock_folders(*folders: Path) -> Iterator[None]:
     """Nobody signs in these folders meanwhile: of update repositories and authorities.
 
     What a killed writer left half done is finished first; a folder without either stays as it is.

@@ -74,7 +74,7 @@ def drop_keys(folder: Path, ids: Iterable[str]) -> None:
             path.unlink(missing_ok=True)
 
 
-def chosen(
+def choose_signers(
     keys: Mapping[str, "CryptoSigner"], ids: Iterable[str], *, role: str, threshold: int
 ) -> list["CryptoSigner"]:
     """Those of ``ids`` that are there.

@@ -498,7 +498,7 @@ def create_repository(
         ConflictError: there is one.
     """
     need("tuf", extra="edge")
-    from lineside.fleet.trust.state import finish, fresh, sign_root
+    from lineside.fleet.trust.state import finish, new_state, sign_root
 
     settings, lifetimes = settings or NewTrust(), lifetimes or Lifetimes()
     files = MetadataFiles(folder)
@@ -518,7 +518,7 @@ def create_repository(
                 write_key(key, home, role=role, passphrase=phrase)
                 made[key.public_key.keyid] = key
             ids[role] = [key.public_key.keyid for key in role_keys]
-        state = fresh(made, ids=ids, threshold=settings.threshold, groups=settings.groups)
+        state = new_state(made, ids=ids, threshold=settings.threshold, groups=settings.groups)
         now = clock.now()
         sign_root(state, made, now=now, lifetimes=lifetimes)
         roles = ["targets", *state.roles]

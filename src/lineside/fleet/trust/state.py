@@ -30,7 +30,7 @@ from tuf.api.metadata import (
 from lineside.core import ConflictError, NotFoundError, RefusedError
 from lineside.fleet.contract import Target
 from lineside.fleet.trust.files import TIMESTAMP
-from lineside.fleet.trust.keys import chosen
+from lineside.fleet.trust.keys import choose_signers
 from lineside.fleet.trust.roles import (
     DEFAULT,
     DEFAULT_PATHS,
@@ -160,7 +160,7 @@ def _load_listed(
 # ---- making
 
 
-def fresh(
+def new_state(
     keys: Keys, *, ids: Mapping[str, list[str]], threshold: int, groups: Iterable[DeviceGroup]
 ) -> State:
     """A repository of version 0, that ``sign_root`` and ``finish`` make one of version 1.
@@ -240,7 +240,7 @@ def sign_root(state: State, keys: Keys, *, now: datetime, lifetimes: Lifetimes) 
     for root in (state.root_before, state.root.signed):
         if root is not None:
             role = root.roles["root"]
-            for signer in chosen(keys, role.keyids, role="root", threshold=role.threshold):
+            for signer in choose_signers(keys, role.keyids, role="root", threshold=role.threshold):
                 signers[signer.public_key.keyid] = signer
     _sign(state.root, list(signers.values()), now=now, lifetime=lifetimes.root)
     state.files[f"{state.root.signed.version}.root.json"] = state.root.to_bytes()
@@ -283,7 +283,7 @@ def _role_of(state: State, name: str) -> tuple[Metadata[Targets], Root | Targets
 
 def _signers(within: Root | Targets, name: str, *, keys: Keys) -> list[CryptoSigner]:
     role = within.get_delegated_role(name)
-    return chosen(keys, role.keyids, role=name, threshold=role.threshold)
+    return choose_signers(keys, role.keyids, role=name, threshold=role.threshold)
 
 
 def _sign(

@@ -36,9 +36,9 @@ from lineside.fleet.jobs.operator import (
     with_text,
 )
 from lineside.fleet.jobs.requests import (
-    Asked,
     Code,
     JobRejectedError,
+    JobRequest,
     JobThereError,
     JobTransitionError,
     JobVersionError,
@@ -202,7 +202,7 @@ def _operators(caller: Caller) -> None:
         raise RefusedError("a thing's client may not do this", fix="Sign as an operator.")
 
 
-def _thing_answer(hub: Hub, call: Asked) -> dict[str, Any]:
+def _thing_answer(hub: Hub, call: JobRequest) -> dict[str, Any]:
     return hub.job_desk.service.ask(call)
 
 
@@ -358,7 +358,9 @@ def list_runs_of_thing(
 
     def act(caller: Caller) -> object:
         if caller.device:
-            return _thing_answer(hub, Asked(thing=thing, request=read_fields("get", {}, job_id="")))
+            return _thing_answer(
+                hub, JobRequest(thing=thing, request=read_fields("get", {}, job_id=""))
+            )
         wanted = JobQuery(limit=most, after=token, status=status, target=job)
         found = hub.job_desk.service.runs_of_thing(thing, wanted)
         return _page("executionSummaries", found, shown=_by_job)
@@ -396,7 +398,7 @@ def describe_run(
         if caller.device:
             fields = {"executionNumber": number, "includeJobDocument": document}
             call = read_fields("describe", fields, job_id=job_id)
-            return _reported(hub, Asked(thing=thing, request=call))
+            return _reported(hub, JobRequest(thing=thing, request=call))
         named = ExecutionName(thing=thing, job_id=job_id, number=number)
         return described_run(hub.job_desk.service.execution(named), now=hub.clock.now())
 
@@ -452,11 +454,11 @@ def delete_run(
     return _served(hub, request, body, act=act)
 
 
-def _device(thing: str, operation: str, *, body: bytes, job_id: str = "") -> Asked:
-    return Asked(thing=thing, request=read_fields(operation, read_body(body), job_id=job_id))
+def _device(thing: str, operation: str, *, body: bytes, job_id: str = "") -> JobRequest:
+    return JobRequest(thing=thing, request=read_fields(operation, read_body(body), job_id=job_id))
 
 
-def _reported(hub: Hub, call: Asked) -> dict[str, Any]:
+def _reported(hub: Hub, call: JobRequest) -> dict[str, Any]:
     """An answer with an execution, and the time that it has left."""
     found = _thing_answer(hub, call)
     if "execution" not in found:

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Depends
 from fastapi.responses import Response
 
 from lineside.fleet import Execution, Job, JobQuery, JobStatus, NewJob
-from lineside.fleet.jobs.rates import Tally
+from lineside.fleet.jobs.rates import JobCounters
 from lineside.fleet.jobs.repository import JobRow
 from lineside.fleet.jobs.service import CancelExecution, ExecutionName
 from lineside.hub.api.wire import (
@@ -137,7 +137,7 @@ def cancel_execution(
 
 
 def _shown(hub: Hub, row: JobRow) -> JobSummary:
-    counts: Tally = hub.job_desk.service.look(row.job_id)[1]
+    counts: JobCounters = hub.job_desk.service.look(row.job_id)[1]
     return {
         "job_id": row.job_id, "status": row.status, "targets": row.targets,
         "description": row.description, "continuous": row.continuous,

@@ -11,7 +11,7 @@ from fastapi.responses import Response
 from lineside.core import to_plain
 from lineside.fleet import Release, Rollout, RolloutOrder, RolloutPlan, RolloutState
 from lineside.fleet.evidence import Verdict
-from lineside.fleet.rollout import Happening
+from lineside.fleet.rollout import RolloutEvent
 from lineside.hub.access.permissions import Identity
 from lineside.hub.api.wire import (
     Hub,
@@ -58,7 +58,7 @@ class RolloutFigures(TypedDict):
     completed: bool
     settled: bool
     rollback: bool
-    history: tuple[Happening, ...]
+    history: tuple[RolloutEvent, ...]
     why: str
 
 

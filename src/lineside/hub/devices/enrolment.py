@@ -32,7 +32,7 @@ from lineside.core import (
     encode,
     rfc3339,
 )
-from lineside.fleet import EnrolledDevice, Inventory, NewInvitation, SiteAuthority
+from lineside.fleet import CertificateAuthority, EnrolledDevice, Inventory, NewInvitation
 from lineside.fleet.enrolment import (
     SECRET_BYTES,
     CodeAnswer,
@@ -49,7 +49,7 @@ from lineside.fleet.enrolment import (
     page_message,
     renewal_message,
     secret_digest,
-    used,
+    use_invitation,
     write_code,
 )
 from lineside.fleet.inventory import check_groups
@@ -114,9 +114,9 @@ class Enrolment:
         self._all = AttemptCounter(most=_WRONG_IN_ALL, window_s=_WRONG_WINDOW_S, clock=clock)
         self._renewals = AttemptCounter(most=_RENEWALS, window_s=_RENEWAL_WINDOW_S, clock=clock)
 
-    def authority(self) -> SiteAuthority:
+    def authority(self) -> CertificateAuthority:
         """``NotFoundError`` before ``lineside hub init``."""
-        return SiteAuthority.open(self._config.authority_folder, clock=self._clock)
+        return CertificateAuthority.open(self._config.authority_folder, clock=self._clock)
 
     # ---- invitations
 
@@ -187,7 +187,7 @@ class Enrolment:
             invitation, key, version = self._find_invitation(request_body.secret, address=address)
             request = request_body.request.encode()
             digest = requested_key_digest(request, device=invitation.device)
-            taken = used(invitation, key=digest, now=self._clock.now())
+            taken = use_invitation(invitation, key=digest, now=self._clock.now())
             row, certificate = self._certify(invitation, request, digest=digest)
             token: list[str] = []
 

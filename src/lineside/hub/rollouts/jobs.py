@@ -26,7 +26,7 @@ from lineside.fleet import (
     Target,
     ThingDirectory,
 )
-from lineside.fleet.jobs.rates import Tally
+from lineside.fleet.jobs.rates import JobCounters
 from lineside.fleet.jobs.repository import JobRow
 from lineside.fleet.jobs.requests import JobTransitionError
 from lineside.fleet.rollout import RolloutJob
@@ -48,7 +48,7 @@ class RolloutJobs:
         self._jobs = jobs
         self._things = things
         self._documents = documents
-        self._cached: dict[str, tuple[JobRow, Tally, dict[str, ExecutionStatus]]] = {}
+        self._cached: dict[str, tuple[JobRow, JobCounters, dict[str, ExecutionStatus]]] = {}
 
     # ---- learning
 

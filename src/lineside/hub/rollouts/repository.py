@@ -25,7 +25,7 @@ from lineside.core import (
     to_plain,
 )
 from lineside.fleet import Evidence, Rollout, TrialReport
-from lineside.fleet.evidence import Judged
+from lineside.fleet.evidence import Judgement
 from lineside.hub.eventlog.ledger import Ledger
 from lineside.hub.eventlog.topics import DeadLetterError, Reason, hub_source
 from lineside.links import Message
@@ -82,7 +82,7 @@ class RolloutRepository:
             ) from error  # fmt: skip
         return _rollout(document.body), document.version
 
-    def keep(self, rollout: Rollout, *, expect: int, judged: Judged | None = None) -> None:
+    def keep(self, rollout: Rollout, *, expect: int, judged: Judgement | None = None) -> None:
         """Write it with the event of its last happening, if that is new to the log.
 
         Args:
@@ -191,7 +191,7 @@ class RolloutRepository:
             yield from [(one.id, one.body) for one in page]
             after = page[-1].id
 
-    def _event(self, rollout: Rollout, judged: Judged | None) -> Event:
+    def _event(self, rollout: Rollout, judged: Judgement | None) -> Event:
         happened, release = rollout.history[-1], rollout.release
         data: dict[str, Json] = {
             "rollout": rollout.id, "action": str(happened.state), "group": release.group,
@@ -214,7 +214,9 @@ class RolloutRepository:
         )
 
 
-def _figures(rollout: Rollout, found: Judged, *, evidence: Sequence[Evidence]) -> dict[str, Json]:
+def _figures(
+    rollout: Rollout, found: Judgement, *, evidence: Sequence[Evidence]
+) -> dict[str, Json]:
     """What a decision rests on; of many devices those nearest to an alarm."""
 
     def worst(each: Evidence) -> float:

@@ -47,16 +47,16 @@ from lineside.fleet import (
     TrialReport,
     newer,
 )
-from lineside.fleet.evidence import Judged
-from lineside.fleet.rollout import Happening, RolloutJob, may_order, ordered
+from lineside.fleet.evidence import Judgement
+from lineside.fleet.rollout import RolloutEvent, RolloutJob, apply_order, may_order
 from lineside.fleet.rollout_step import (
     HUB,
-    Ask,
     Begin,
+    RequestJobs,
     RolloutFacts,
     Wait,
-    applied,
-    judged,
+    apply_action,
+    judge_rollout,
     next_step,
 )
 from lineside.hub.devices.registry import DeviceRegistry
@@ -123,7 +123,7 @@ class RolloutView:
     rollout: Rollout
     waits: str
     devices: tuple[RolloutDevice, ...]
-    judged: Judged
+    judged: Judgement
     may: tuple[RolloutOrder, ...]
 
 
@@ -168,13 +168,13 @@ class RolloutService:
             rollout=rollout,
             waits=self._faults.get(rollout.id) or waits,
             devices=tuple(self._device_rows(rollout, facts)),
-            judged=judged(rollout, facts),
+            judged=judge_rollout(rollout, facts),
             may=tuple(order for order in RolloutOrder if may_order(rollout, order)),
         )
 
     def _device_rows(self, rollout: Rollout, facts: RolloutFacts) -> Iterator[RolloutDevice]:
         reports = {one.evidence.device: one for one in self.repository.reports(rollout.id)}
-        found = judged(rollout, facts)
+        found = judge_rollout(rollout, facts)
         running = self._desired.running(rollout.release.inspection)
         known = facts.back if rollout.asked_back else facts.executions
         for number, share in enumerate(rollout.shares, start=1):
@@ -299,7 +299,7 @@ class RolloutService:
         """
         for _ in range(_TRIES):
             rollout, version = self.repository.read(rollout_id)
-            after = ordered(rollout, order, by=by, reason=reason, now=self._clock.now())
+            after = apply_order(rollout, order, by=by, reason=reason, now=self._clock.now())
             if after == rollout:
                 return rollout
             if order is RolloutOrder.ROLLBACK:
@@ -372,8 +372,8 @@ class RolloutService:
                 return
             if isinstance(action, Begin):
                 self._desired.forgive(release.digest, inspection=release.inspection)
-            after = applied(rollout, action, now=now)
-            evidence = None if isinstance(action, Ask) else judged(rollout, facts)
+            after = apply_action(rollout, action, now=now)
+            evidence = None if isinstance(action, RequestJobs) else judge_rollout(rollout, facts)
             try:
                 self.repository.keep(after, expect=version, judged=evidence)
             except ConflictError:
@@ -645,7 +645,7 @@ class RolloutService:
             return ""
 
 
-def _going_back(rollout: Rollout) -> Happening:
+def _going_back(rollout: Rollout) -> RolloutEvent:
     """When it was last decided that it goes back, by whom and why."""
     found = [one for one in rollout.history if one.state is RolloutState.GOING_BACK]
     return found[-1]

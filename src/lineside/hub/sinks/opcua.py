@@ -29,7 +29,7 @@ from lineside.core import (
     replace_durably,
 )
 from lineside.core.worker import Worker
-from lineside.fleet import SiteAuthority, renewal_due, server_certificate
+from lineside.fleet import CertificateAuthority, renewal_due, server_certificate
 from lineside.hub.access.auth import Credentials
 from lineside.hub.access.tls import hosts_of
 from lineside.hub.config import HubConfig
@@ -473,7 +473,9 @@ def _files(services: Services, *, application: str) -> tuple[Path, Path]:
     folder = services.config.folder / "opcua"
     certificate, key = folder / "server.crt", folder / "server.key"
     if not (key.exists() and _holds(certificate, services=services)):
-        authority = SiteAuthority.open(services.config.authority_folder, clock=services.clock)
+        authority = CertificateAuthority.open(
+            services.config.authority_folder, clock=services.clock
+        )
         pair = authority.issue_application(application, hosts=_hosts(services.config))
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         key.unlink(missing_ok=True)
