@@ -41,11 +41,11 @@ from lineside.models import Package, Predictor
 from lineside.training import Crew, TrainJob, TrainResult, run_job
 from lineside.training.common.backbone import lite0_full
 from lineside.training.common.cache import FeatureCache
-from lineside.training.tasks.classify.features import Looker
+from lineside.training.tasks.classify.features import FeatureReader
 from lineside.training.tasks.classify.head import Space
-from lineside.training.tasks.classify.inputs import Sight
+from lineside.training.tasks.classify.inputs import InputSpec
 from lineside.training.tasks.classify.network import PER_SCALE, pooled_of
-from lineside.training.tasks.classify.tuning import Lesson, Recipe, tune
+from lineside.training.tasks.classify.tuning import Recipe, TrainingSet, tune
 from lineside.training.tasks.contract import Parallel
 from lineside.vision import decode_picture, encode_jpeg
 
@@ -132,18 +132,18 @@ def extraction(data: Path, *, cache: Path) -> dict[str, float]:
     def picture(sample: Sample) -> Image:
         return decode_picture(loaded.read(sample))
 
-    looker = Looker(
+    looker = FeatureReader(
         samples=loaded.samples,
         files=loaded.read_file,
         picture=picture,
         at=lambda _, __: None,
         cache=FeatureCache(cache),
     )
-    sight = Sight(width_px=SIDE_PX, height_px=SIDE_PX)
+    spec = InputSpec(width_px=SIDE_PX, height_px=SIDE_PX)
     allowed = os.sched_getaffinity(0)
     os.sched_setaffinity(0, {min(allowed)})  # two threads of one core slow each other down
     try:
-        spent, _ = clocked(lambda: looker.look([sight], first=0, last=1))
+        spent, _ = clocked(lambda: looker.look([spec], first=0, last=1))
     finally:
         os.sched_setaffinity(0, allowed)
     count = len(loaded.samples)
@@ -185,7 +185,7 @@ class Bare:
             self.optimiser.step()
 
 
-def lesson() -> Lesson:
+def lesson() -> TrainingSet:
     """Pictures kept in memory as training keeps them; decoded and cut once before the clock."""
     pictures = [
         np.asarray(cv2.resize(drawn(KINDS[n % 4], seed=n), (SIDE_PX, SIDE_PX)), np.uint8)
@@ -193,7 +193,7 @@ def lesson() -> Lesson:
     ]
     truth = (np.arange(LESSON) % len(KINDS)).astype(np.intp)
     features = np.random.default_rng(0).normal(0, 1, (LESSON, PER_SCALE)).astype(np.float32)
-    return Lesson(
+    return TrainingSet(
         pictures=lambda place: pictures[place],
         truth=truth,
         inside=np.arange(LESSON),

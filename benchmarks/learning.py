@@ -29,9 +29,9 @@ from lineside.models import Metric, Package
 from lineside.training import (
     Case,
     Labelled,
-    Measured,
+    TaskMetrics,
+    evaluator_for,
     judge_all,
-    measure_for,
     open_labelled,
     training_evidence,
 )
@@ -260,13 +260,13 @@ def measured(row: Row, *, data: Path, work: Path, seed: int) -> dict[str, Any]:
     }
 
 
-def pooled(cases: Sequence[Case], package: Package) -> Measured:
-    measure = measure_for(package.manifest.task)
+def pooled(cases: Sequence[Case], package: Package) -> TaskMetrics:
+    measure = evaluator_for(package.manifest.task)
     facts = training_evidence(package).facts
     return measure(cases, manifest=package.manifest, baseline=facts)
 
 
-def of_positions(cases: Sequence[Case], package: Package) -> Measured:
+def of_positions(cases: Sequence[Case], package: Package) -> TaskMetrics:
     """Presence labels: share of right answers at each; unsure and refused count as not right."""
     metrics = {}
     for name in package.manifest.labels:
@@ -278,7 +278,7 @@ def of_positions(cases: Sequence[Case], package: Package) -> Measured:
             value=found.value, low=found.low, high=found.high, n=found.n,
             baseline=max(held, len(told) - held) / max(1, len(told)),
         )  # fmt: skip
-    return Measured(metrics=metrics)
+    return TaskMetrics(metrics=metrics)
 
 
 def answer(case: Case, name: str) -> bool | None:

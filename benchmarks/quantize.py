@@ -33,7 +33,7 @@ from lineside.training import (
     Labelled,
     Opened,
     TrainJob,
-    Wanted,
+    VariantRequest,
     open_labelled,
     quantised_variant,
     run_job,
@@ -222,7 +222,7 @@ def judged(row: Row, data: Path, *, folder: Path) -> dict[str, Any]:
         try:
             made = quantised_variant(
                 package, found.samples, files=found.files, clock=CLOCK, tell=lines.append,
-                wanted=Wanted(),
+                wanted=VariantRequest(),
             )  # fmt: skip
         except RefusedError as error:
             return result | {"refused": error.message}

@@ -118,15 +118,15 @@ def test_defect_4_what_is_watched_in_training_is_never_changed_by_chance(
     samples = tuple(counted(number) for number in range(6))
     plan = LoopPlan(name="part", seed=1, steps=1, rate=1e-3, batch=2)
     each = Round(name="part", learn=samples[:4], judge=samples[4:])
-    pupil = numbers._Counter(plan, each, numbered=numbers.Numbered(Grey(), most=2))  # type: ignore[arg-type]  # all it needs
-    pupil.network.eval()
+    student = numbers._Counter(plan, each, numbered=numbers.Numbered(Grey(), most=2))  # type: ignore[arg-type]  # all it needs
+    student.network.eval()
 
     def changed(*_: object, **__: object) -> None:
         pytest.fail("a watched picture was changed")
 
     monkeypatch.setattr(numbers, "change", changed)
     with torch.inference_mode():
-        assert pupil.watched() == pupil.watched()
+        assert student.watched() == student.watched()
 
 
 def test_defect_5_pictures_are_prepared_as_the_trunk_was_and_nothing_moves_with_a_batch() -> None:
@@ -147,7 +147,7 @@ def test_defect_6_the_best_weights_are_kept_and_not_the_last(tmp_path: Path) -> 
     from lineside.training.tasks.contract import Parallel
     from lineside.training.tasks.detect.loop import EPOCH, Course, LoopPlan, descend
 
-    class Pupil:
+    class Student:
         """One number that grows; what is watched is best after the first epoch."""
 
         def __init__(self) -> None:
@@ -165,14 +165,14 @@ def test_defect_6_the_best_weights_are_kept_and_not_the_last(tmp_path: Path) -> 
             self.seen.append(float(self.network.weight.detach()))
             return next(self.looks)
 
-    pupil = Pupil()
+    student = Student()
     plan = LoopPlan(name="part", seed=1, steps=3 * EPOCH, rate=1e-3, batch=1, best=True)
     course = Course(
         folder=tmp_path, told=lambda *_: None, epoch=lambda _: None, parallel=Parallel()
     )
-    descend(pupil, plan, course=course)  # type: ignore[arg-type]  # a pupil of one number
-    assert pupil.seen[0] < pupil.seen[1] < pupil.seen[2]
-    assert float(pupil.network.weight.detach()) == pytest.approx(pupil.seen[0])
+    descend(student, plan, course=course)  # type: ignore[arg-type]  # a pupil of one number
+    assert student.seen[0] < student.seen[1] < student.seen[2]
+    assert float(student.network.weight.detach()) == pytest.approx(student.seen[0])
 
 
 def test_defect_7_the_test_part_is_handed_to_no_learner(tmp_path: Path) -> None:

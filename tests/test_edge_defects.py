@@ -169,11 +169,11 @@ def test_defect_8_segmentation_keeps_the_best_weights_and_not_the_last(
     from lineside.training.tasks.contract import Parallel
     from lineside.training.tasks.segment import fit as fitting
     from lineside.training.tasks.segment.network import UNet
-    from lineside.training.tasks.segment.training_set import prepare_for, shown_of
+    from lineside.training.tasks.segment.training_set import prepare_for, prepared_picture
     from tests.training.test_segment_parts import facts, marked
 
     image, mask = marked((64, 96))
-    shown = shown_of(image, mask=mask, settings=prepare_for(1.0))
+    shown = prepared_picture(image, mask=mask, settings=prepare_for(1.0))
     looks = iter([(1.0, 0.9), (5.0, 0.2), (7.0, 0.1)])
     seen: list[Any] = []
 

@@ -31,7 +31,7 @@ ELSEWHERE: dict[int, tuple[str, ...]] = {
         "edge/test_suits.py::test_another_task_and_other_labels_are_refused",
     ),
     2: (
-        "models/test_class_answerer.py::test_a_network_with_another_number_of_classes_is_refused",
+        "models/test_class_head.py::test_a_network_with_another_number_of_classes_is_refused",
         "models/test_predictor.py::test_a_network_with_other_outputs_is_refused",
     ),
     4: (
@@ -40,7 +40,7 @@ ELSEWHERE: dict[int, tuple[str, ...]] = {
         "datasets/test_split.py::test_parts_are_disjoint_complete_and_never_cut_a_group",
     ),
     5: (
-        "models/test_class_answerer.py::test_the_likeliest_class_is_present_in_pictures_of_any_size",
+        "models/test_class_head.py::test_the_likeliest_class_is_present_in_pictures_of_any_size",
         "models/test_predictor.py::test_golden_pictures_are_answered_as_promised",
         "models/test_predictor.py::test_a_package_of_another_size_of_input_is_refused",
     ),
@@ -66,7 +66,7 @@ ELSEWHERE: dict[int, tuple[str, ...]] = {
     ),
     12: (
         f"{SAYING}::test_an_unsure_answer_is_told_as_it_is_wished",
-        "models/test_class_answerer.py::test_two_classes_alike_are_unsure",
+        "models/test_class_head.py::test_two_classes_alike_are_unsure",
         f"{SIGHTING}::test_a_label_less_sure_than_asked_for_is_unknown_and_stands_as_runner_up",
     ),
     13: (

@@ -62,6 +62,6 @@ def test_packages_loaded_by_name_run_on_it_too(
         packages = device.serving.packages
         packages.load(url=str(tmp_path), name="stock-1")
         predictor = packages.judge("stock-1")
-        assert isinstance(vars(predictor._answerer)["_engine"], kind)
+        assert isinstance(vars(predictor._head)["_engine"], kind)
         frame = open_frame(encode_jpeg(scene()), camera="rack", captured_at=clock.now())
         assert predictor.predict(frame).labels

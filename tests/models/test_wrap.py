@@ -9,11 +9,11 @@ from onnx import TensorProto, helper
 
 from lineside.core import InvalidError
 from lineside.models import (
+    HeadInput,
     Package,
-    Place,
     Predictor,
-    answerer_for,
     read_wrapping,
+    task_head_for,
     wrapped,
 )
 from lineside.testing import FakeClock
@@ -59,15 +59,15 @@ def plain(value: int) -> Image:
 
 def test_a_classifier_decides_by_its_own_numbers_and_proves_itself() -> None:
     package = pack(shades(), SHADES)
-    answerer = answerer_for(package, clock=FakeClock())
+    head = task_head_for(package, clock=FakeClock())
     for value, wanted in ((10, "dark"), (250, "bright")):
-        said = answerer.answer(Place(image=plain(value))).labels
+        said = head.answer(HeadInput(image=plain(value))).labels
         assert [each.label for each in said if each.decision is Decision.PRESENT] == [wanted]
     report = Predictor(package, clock=FakeClock()).check_golden()
     assert report.pictures == 3
     assert package.manifest.lineage.weights_licence == "MIT"
     assert any("not calibrated" in warning for warning in package.manifest.lineage.warnings)
-    assert not answerer.explain(Place(image=plain(10)))["dark"].any()
+    assert not head.explain(HeadInput(image=plain(10)))["dark"].any()
 
 
 def test_golden_pictures_of_ones_own_stand_in_the_package() -> None:
@@ -106,7 +106,7 @@ def test_layout_colour_means_and_probabilities_become_nodes(bgr: bool) -> None: 
     package = pack(channels_last(bgr=bgr), toml)
     image = plain(0)
     image[:, :, 0] = 250
-    said = answerer_for(package, clock=FakeClock()).answer(Place(image=image)).labels
+    said = task_head_for(package, clock=FakeClock()).answer(HeadInput(image=image)).labels
     channels = (np.array([250.0, 0, 0]) if not bgr else np.array([0, 0, 250.0])) - [10, 20, 30]
     values = channels / [50, 60, 70]
     logit = values[2] - values[0] if bgr else values[0] - values[2]
@@ -119,7 +119,7 @@ def test_a_map_becomes_a_mask_on_the_picture(form: str) -> None:
     package = pack(spots(form=form), SPOTS.replace('"probabilities"', f'"{form}"'))
     image = np.full((64, 64, 3), 30, np.uint8)
     image[16:32, 16:32] = 255
-    said = answerer_for(package, clock=FakeClock()).answer(Place(image=image))
+    said = task_head_for(package, clock=FakeClock()).answer(HeadInput(image=image))
     assert said.mask is not None
     assert said.mask.share == pytest.approx(256 / 64**2, rel=0.3)
     assert said.labels[0].decision is Decision.PRESENT
@@ -137,7 +137,7 @@ def two_channels() -> bytes:
 def test_of_two_channels_of_logits_the_difference_counts() -> None:
     toml = SPOTS.replace('form = "probabilities"', "channel = 1") + "\ncut = 0.99\n"
     package = pack(two_channels(), toml)
-    said = answerer_for(package, clock=FakeClock()).answer(Place(image=plain(255)))
+    said = task_head_for(package, clock=FakeClock()).answer(HeadInput(image=plain(255)))
     assert said.mask is not None
     assert said.mask.share == 1.0
 

@@ -12,7 +12,7 @@ from lineside.datasets import Sample
 from lineside.models import Engine, HealthLimits, Lineage, Manifest
 from lineside.training.tasks.anomaly.metrics import measure
 from lineside.training.tasks.contract import Case
-from lineside.training.tasks.metrics import Measured
+from lineside.training.tasks.metrics import TaskMetrics
 from lineside.vision import (
     AnomalyRule,
     FrameRef,
@@ -100,7 +100,7 @@ def refused(one: Case) -> Case:
     return replace(one, prediction=said, heat=None)
 
 
-def measured(*cases: Case) -> Measured:
+def measured(*cases: Case) -> TaskMetrics:
     return measure(cases, manifest=manifest(), baseline={})
 
 

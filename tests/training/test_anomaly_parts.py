@@ -12,21 +12,26 @@ from numpy.typing import NDArray
 from lineside.core import Policy, digest_of
 from lineside.datasets import Sample
 from lineside.training.common.export import Graph, model_bytes, value_info
-from lineside.training.evaluation.inpainting import Refiller
-from lineside.training.tasks.anomaly.choice import USABLE_AUROC, Candidate, Chosen, Yardstick
+from lineside.training.evaluation.inpainting import Inpainter
+from lineside.training.tasks.anomaly.choice import (
+    USABLE_AUROC,
+    Candidate,
+    ScorerChoice,
+    SyntheticBenchmark,
+)
 from lineside.training.tasks.anomaly.fitting import (
     COARSE,
     ContrastPlan,
     fit_contrast,
+    fit_local_neighbours,
+    fit_mahalanobis,
     fit_memory,
-    fit_placed,
-    fit_spread,
     map_of,
 )
 from lineside.training.tasks.anomaly.learn import is_good, rule_of
 from lineside.training.tasks.anomaly.patches import CHANNELS
 from lineside.training.tasks.anomaly.perturb import KINDS, perturbed
-from lineside.training.tasks.anomaly.scorers import Covered, Scorer, Spread, Together
+from lineside.training.tasks.anomaly.scorers import Mahalanobis, MaskedScorer, Scorer, ScorerMean
 from lineside.training.tasks.contract import Case
 from lineside.vision import (
     HealthFigures,
@@ -42,7 +47,7 @@ from lineside.vision import (
 ROWS, COLUMNS = 5, 7
 CELLS = np.zeros((ROWS, COLUMNS), np.bool_)
 CELLS[1:4, 2:6] = True
-YARDSTICK = Yardstick(blur_cells=0.0, top_share=0.1)
+YARDSTICK = SyntheticBenchmark(blur_cells=0.0, top_share=0.1)
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 
@@ -72,15 +77,15 @@ def in_onnx(scorer: Scorer, grid: Halves) -> NDArray[np.float32]:
 
 def scorers() -> dict[str, Scorer]:
     some = grids(6)
-    spread = fit_spread(some, channels=COARSE, seed=1)
+    spread = fit_mahalanobis(some, channels=COARSE, seed=1)
     plan = ContrastPlan(steps=20, batch=64, least_batch=32)
     return {
-        "placed": fit_placed(some, cells=CELLS, seed=1).scorer,
+        "placed": fit_local_neighbours(some, cells=CELLS, seed=1).scorer,
         "memory": fit_memory(some, seed=1),
         "spread": spread,
         "contrast": fit_contrast(some, seed=1, plan=plan),
-        "together": Covered(
-            Together([spread, fit_memory(some, seed=1)], means=(1.0, 2.0), units=(0.5, 2.0)),
+        "together": MaskedScorer(
+            ScorerMean([spread, fit_memory(some, seed=1)], means=(1.0, 2.0), units=(0.5, 2.0)),
             cells=CELLS,
         ),
     }
@@ -102,7 +107,7 @@ def test_the_same_patches_give_the_same_scorer() -> None:
 
 
 def test_a_changed_place_is_farther_and_other_places_are_not() -> None:
-    scorer = fit_placed(grids(6), cells=CELLS, seed=1).scorer
+    scorer = fit_local_neighbours(grids(6), cells=CELLS, seed=1).scorer
     grid = grids(7)[6].copy()
     before = map_of(scorer, grid)
     grid[:, 2, 3] += 1
@@ -116,7 +121,7 @@ def test_a_changed_place_is_farther_and_other_places_are_not() -> None:
 
 def test_a_held_out_picture_is_farther_than_one_that_is_banked() -> None:
     some = grids(6)
-    fitted = fit_placed(some, cells=CELLS, seed=1)
+    fitted = fit_local_neighbours(some, cells=CELLS, seed=1)
     held, seen = fitted.without(0, some[0]), map_of(fitted.scorer, some[0])
     assert (held[CELLS] > seen[CELLS]).all()
 
@@ -137,10 +142,10 @@ def test_made_up_changes_are_local_and_come_back_the_same(kind: str) -> None:
     assert (changed & cover).any()
 
 
-def chosen(scores: list[float], changed: list[float]) -> Chosen:
+def chosen(scores: list[float], changed: list[float]) -> ScorerChoice:
     spread = scorers()["spread"]
-    assert isinstance(spread, Spread)
-    return Chosen(
+    assert isinstance(spread, Mahalanobis)
+    return ScorerChoice(
         best=Candidate(
             name="surface",
             scorer=spread,
@@ -153,7 +158,7 @@ def chosen(scores: list[float], changed: list[float]) -> Chosen:
 
 def test_the_limit_is_the_conformal_one_of_good_pictures_alone() -> None:
     scores = [float(n) for n in range(1, 40)]
-    rule = rule_of(chosen(scores, [100.0] * 5), policy=Policy(error_rate=0.05), yardstick=YARDSTICK)
+    rule = rule_of(chosen(scores, [100.0] * 5), policy=Policy(error_rate=0.05), benchmark=YARDSTICK)
     assert rule.unit == 20.0
     assert rule.limit * rule.unit == pytest.approx(38.0, abs=1e-4)  # two of 40 may lie above
     assert rule.unsure_above * rule.unit == pytest.approx(36.0, abs=1e-4)
@@ -162,7 +167,7 @@ def test_the_limit_is_the_conformal_one_of_good_pictures_alone() -> None:
 
 
 def test_few_pictures_state_their_floor() -> None:
-    rule = rule_of(chosen([1.0, 2.0, 3.0], [9.0]), policy=Policy(), yardstick=YARDSTICK)
+    rule = rule_of(chosen([1.0, 2.0, 3.0], [9.0]), policy=Policy(), benchmark=YARDSTICK)
     assert rule.false_reject_rate == 0.25
     assert rule.limit * rule.unit == pytest.approx(3.0)
 
@@ -172,7 +177,7 @@ def test_good_pictures_that_vary_like_defects_are_not_usable_and_say_so() -> Non
     rule = rule_of(
         chosen(rng.normal(5, 1, 30).tolist(), rng.normal(5.2, 1, 30).tolist()),
         policy=Policy(),
-        yardstick=YARDSTICK,
+        benchmark=YARDSTICK,
     )
     assert not rule.usable
     assert f"{USABLE_AUROC}" in rule.reason
@@ -214,7 +219,7 @@ def test_a_stripe_is_erased_by_the_pictures_own_grain() -> None:
     spoilt = image.copy()
     spoilt[mask] = 20
     case = Case(sample=Sample(name="a", digest=digest_of(b"a")), prediction=said(), truth_mask=mask)
-    after = decode_picture(Refiller(finder=None).refilled(encode_png(spoilt), case))
+    after = decode_picture(Inpainter(finder=None).inpainted(encode_png(spoilt), case))
     inside = after[mask].astype(float)
     assert abs(inside.mean() - image[mask].mean()) < 12
     assert inside.std() > 0.6 * image[mask].std()  # grain, not paint

@@ -10,7 +10,7 @@ from lineside.models import Manifest
 from lineside.testing.packages import bare_manifest
 from lineside.training.tasks.classify.metrics import measure
 from lineside.training.tasks.contract import Case
-from lineside.training.tasks.metrics import Measured
+from lineside.training.tasks.metrics import TaskMetrics
 from lineside.vision import (
     Decision,
     FrameRef,
@@ -82,7 +82,7 @@ CASES = [
 GUESS = {"majority": 2.0}
 
 
-def found() -> Measured:
+def found() -> TaskMetrics:
     return measure(CASES, manifest=manifest(), baseline=GUESS)
 
 

@@ -17,13 +17,13 @@ from lineside.training.tasks.classify.head import (
     hold_out,
     temperature_of,
 )
-from lineside.training.tasks.classify.inputs import ahead, sights_for
+from lineside.training.tasks.classify.inputs import input_specs_for, prefetch
 from lineside.training.tasks.classify.tuning import (
     MIRRORS,
-    Lesson,
     Recipe,
+    TrainingSet,
     Tuned,
-    changed,
+    augmented,
     harmless,
     tune,
 )
@@ -149,16 +149,16 @@ def test_a_policy_that_fixes_the_cut_is_followed() -> None:
 
 
 def test_sights_keep_the_pictures_proportions_and_do_not_blow_them_up() -> None:
-    wide = sights_for([(640, 320)] * 3)
-    assert [sight.scales for sight in wide] == [1, 1, 2]
-    assert all(1.5 < sight.width_px / sight.height_px < 2.6 for sight in wide)
-    assert all(sight.width_px % (32 * sight.scales) == 0 for sight in wide)
-    assert len(sights_for([(40, 40)])) == 1
-    assert sights_for([(640, 320)], side_px=64)[0].scales == 1
+    wide = input_specs_for([(640, 320)] * 3)
+    assert [spec.scales for spec in wide] == [1, 1, 2]
+    assert all(1.5 < spec.width_px / spec.height_px < 2.6 for spec in wide)
+    assert all(spec.width_px % (32 * spec.scales) == 0 for spec in wide)
+    assert len(input_specs_for([(40, 40)])) == 1
+    assert input_specs_for([(640, 320)], side_px=64)[0].scales == 1
 
 
 def test_a_sight_of_one_brightness_differs_in_nothing_else() -> None:
-    plain = sights_for([(640, 480)])[0]
+    plain = input_specs_for([(640, 480)])[0]
     assert plain.prepare.level == 0.0
     assert replace(plain.evened.prepare, level=0.0) == plain.prepare
     image = np.random.default_rng(4).integers(20, 60, (480, 640, 3)).astype(np.uint8)
@@ -169,11 +169,11 @@ def test_a_sight_of_one_brightness_differs_in_nothing_else() -> None:
 
 @given(st.lists(st.integers(), max_size=30), st.integers(1, 5))
 def test_work_ahead_keeps_the_order(items: list[int], most: int) -> None:
-    assert list(ahead(lambda item: item + 1, items, most=most)) == [item + 1 for item in items]
+    assert list(prefetch(lambda item: item + 1, items, most=most)) == [item + 1 for item in items]
 
 
 def test_an_error_ahead_is_raised_in_its_place() -> None:
-    found = ahead(lambda item: 1 // item, [2, 1, 0, 1])
+    found = prefetch(lambda item: 1 // item, [2, 1, 0, 1])
     assert [next(found), next(found)] == [0, 1]
     with pytest.raises(ZeroDivisionError):
         next(found)
@@ -189,7 +189,7 @@ def test_mirrors_are_used_only_where_they_change_no_answer() -> None:
 def test_the_same_draw_gives_the_same_pixels(seed: int, mirrors: set[str]) -> None:
     image = np.random.default_rng(1).integers(0, 256, (32, 32, 3)).astype(np.uint8)
     one, other = (
-        changed(image, mirrors=tuple(sorted(mirrors)), rng=np.random.default_rng(seed))
+        augmented(image, mirrors=tuple(sorted(mirrors)), rng=np.random.default_rng(seed))
         for _ in range(2)
     )
     assert one.shape == image.shape
@@ -197,14 +197,14 @@ def test_the_same_draw_gives_the_same_pixels(seed: int, mirrors: set[str]) -> No
     assert np.array_equal(one, other)
 
 
-def _lesson() -> Lesson:
+def _lesson() -> TrainingSet:
     rng = np.random.default_rng(0)
     truth = (np.arange(24) % 2).astype(np.intp)
     pictures = rng.integers(0, 90, (24, 32, 32, 3)).astype(np.uint8)
     pictures[truth == 1, 8:24, 8:24] += 100
     features = rng.normal(0, 1, (24, 3504)).astype(np.float32)
     start = Space(features).fit(truth, classes=2, strength=0.1)
-    return Lesson(
+    return TrainingSet(
         pictures=lambda place: pictures[place],
         truth=truth,
         inside=np.arange(16),

@@ -15,9 +15,9 @@ from lineside.training import Case
 from lineside.training.evaluation.baselines import Question, reached, trivial_figures
 from lineside.training.evaluation.inpainting import erased, marked_area
 from lineside.training.evaluation.shortcuts import (
-    Alone,
-    Controls,
-    Erased,
+    ErasedTest,
+    ShortcutTests,
+    TrivialFigure,
     _sentences,
     against,
     defect_score,
@@ -97,7 +97,7 @@ def test_a_light_meter_that_tells_defects_is_found_out() -> None:
     grey = next(one for one in found if one.figure == "mean_grey")
     assert grey.reached.value == 1.0
     assert grey.matched
-    (sentence,) = _sentences(Controls(alone=tuple(found)))["auroc"]
+    (sentence,) = _sentences(ShortcutTests(alone=tuple(found)))["auroc"]
     assert "mean grey alone reaches 1.000" in sentence
 
 
@@ -238,23 +238,23 @@ def test_points_have_no_area_to_erase_and_boxes_may_leave_the_picture() -> None:
 
 
 def test_a_package_that_goes_on_without_the_defect_is_warned_of() -> None:
-    gone = Erased(
+    gone = ErasedTest(
         pictures=20,
         still=metric(0.1, low=0.02, high=0.3),
         before=metric(0.99, low=0.97),
         after=metric(0.55, low=0.40),
     )
-    assert _sentences(Controls(erased=gone)) == {}
+    assert _sentences(ShortcutTests(erased=gone)) == {}
     stays = replace(gone, after=metric(0.93, low=0.85))
-    (sentence,) = _sentences(Controls(erased=stays))["erased"]
+    (sentence,) = _sentences(ShortcutTests(erased=stays))["erased"]
     assert "AUROC 0.930" in sentence
-    alone = Erased(pictures=20, still=metric(0.9, low=0.7, baseline=0.05))
-    (sentence,) = _sentences(Controls(erased=alone))["erased"]
+    alone = ErasedTest(pictures=20, still=metric(0.9, low=0.7, baseline=0.05))
+    (sentence,) = _sentences(ShortcutTests(erased=alone))["erased"]
     assert "90% of 60 pictures" in sentence
 
 
 def test_a_fall_without_light_is_warned_of() -> None:
-    found = Controls(
+    found = ShortcutTests(
         gain_plain={"auroc": metric(0.99, low=0.96), "mae": metric(0.4, low=0.3, high=0.5)},
         gain_normalised={"auroc": metric(0.7, low=0.6), "mae": metric(0.9, low=0.8, high=1.0)},
     )
@@ -264,7 +264,7 @@ def test_a_fall_without_light_is_warned_of() -> None:
 
 
 def test_a_small_fall_of_a_narrow_figure_is_not_warned_of() -> None:
-    found = Controls(
+    found = ShortcutTests(
         gain_plain={"pixel_f1": metric(0.98, low=0.975, baseline=0.02)},
         gain_normalised={"pixel_f1": metric(0.96, low=0.95, baseline=0.02)},
     )
@@ -273,7 +273,7 @@ def test_a_small_fall_of_a_narrow_figure_is_not_warned_of() -> None:
 
 def test_a_match_names_the_single_figure_before_all_together() -> None:
     both = tuple(
-        Alone(
+        TrivialFigure(
             figure=figure,
             metric="accuracy",
             reached=metric(value, low=0.8),
@@ -282,7 +282,7 @@ def test_a_match_names_the_single_figure_before_all_together() -> None:
         )
         for figure, value in (("together", 0.95), ("file_size", 0.9))
     )
-    (sentence,) = _sentences(Controls(alone=both))["accuracy"]
+    (sentence,) = _sentences(ShortcutTests(alone=both))["accuracy"]
     assert "the file's size alone" in sentence
 
 

@@ -16,7 +16,7 @@ from lineside.training import TrainJob, TrainResult, run_job
 from lineside.training.tasks.count.learn import reached
 from lineside.training.tasks.count.network import NumberNetwork
 from lineside.training.tasks.count.numbers import (
-    NumbersLearned,
+    LearnedNumbers,
     best_temperature,
     change,
     most_of,
@@ -179,7 +179,7 @@ def test_runs_of_numbers_hold_the_truth_as_often_as_they_promise() -> None:
         truth = rng.integers(0, 7, 600)
         seen = truth + rng.normal(0, 0.9, 600)
         logits = (-0.5 * (np.arange(8)[None] - seen[:, None]) ** 2).astype(np.float32)
-        learned = NumbersLearned(
+        learned = LearnedNumbers(
             network=NumberNetwork(most=6),  # the rule rests on the logits alone
             logits=logits[:200],
             truth=truth[:200],

@@ -10,7 +10,7 @@ from lineside.datasets import Sample
 from lineside.training.tasks.contract import Case
 from lineside.training.tasks.metrics import (
     MOST_LIMITS,
-    Worst,
+    Mistake,
     bounded,
     lighting,
     limits_of,
@@ -120,9 +120,9 @@ def test_a_limit_table_takes_scores_above_one_and_stays_short() -> None:
 
 def test_what_was_said_with_more_certainty_is_worse_and_unsure_comes_last() -> None:
     some = [
-        Worst(picture="a", truth="x", said="unsure", probability=0.99),
-        Worst(picture="b", truth="x", said="y", probability=0.6),
-        Worst(picture="c", truth="x", said="y", probability=0.9),
+        Mistake(picture="a", truth="x", said="unsure", probability=0.99),
+        Mistake(picture="b", truth="x", said="y", probability=0.6),
+        Mistake(picture="c", truth="x", said="y", probability=0.9),
     ]
     assert [worst.picture for worst in worst_first(some)] == ["c", "b", "a"]
 

@@ -8,7 +8,7 @@ from lineside.core import digest_of
 from lineside.datasets import Marked, Sample
 from lineside.training import Case
 from lineside.training.evaluation.evaluate import mistake_pictures
-from lineside.training.tasks.metrics import Worst
+from lineside.training.tasks.metrics import Mistake
 from lineside.vision import (
     AnomalyAnswer,
     BoxAnswer,
@@ -22,7 +22,7 @@ from tests.training.test_controls import prediction
 
 GREY = np.full((60, 80, 3), 120, np.uint8)
 RAW = encode_png(GREY)
-WORST = (Worst(picture="a", truth="x", said="y", probability=0.9),)
+WORST = (Mistake(picture="a", truth="x", said="y", probability=0.9),)
 
 
 def made(case: Case) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:

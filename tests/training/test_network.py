@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from lineside.models import LABEL_OUTPUTS, OnnxEngine
-from lineside.training.common.backbone import lite0_trunk
+from lineside.training.common.backbone import lite0_backbone
 from lineside.training.tasks.multilabel.export import write_onnx
 from lineside.training.tasks.multilabel.network import (
     FEATURES,
@@ -41,12 +41,12 @@ def crops(regions: int, *, side_px: int, seed: int = 1) -> np.ndarray:
 @pytest.mark.parametrize(("regions", "outputs", "side_px"), [(1, 1, 48), (3, 2, 96), (2, 4, 144)])
 def test_the_file_says_what_the_network_says(*, regions: int, outputs: int, side_px: int) -> None:
     made = heads(regions=regions, outputs=outputs)
-    file = write_onnx(made, trunk=lite0_trunk(), crop_px=side_px)
+    file = write_onnx(made, trunk=lite0_backbone(), crop_px=side_px)
     engine = OnnxEngine(file, crops=(regions, 3, side_px, side_px), where="test")
     batch = crops(regions, side_px=side_px)
     said = engine.run(batch, outputs=LABEL_OUTPUTS)
     with torch.inference_mode():
-        wanted = RegionNetwork(made, trunk=lite0_trunk())(torch.from_numpy(batch))
+        wanted = RegionNetwork(made, trunk=lite0_backbone())(torch.from_numpy(batch))
     assert said[1].shape == (regions, outputs, side_px // 8, side_px // 8)
     for ours, theirs, most in zip(wanted, said, (1e-4, 1e-3, 1e-4), strict=True):
         assert float(np.abs(ours.numpy() - theirs).max()) < most
@@ -54,15 +54,15 @@ def test_the_file_says_what_the_network_says(*, regions: int, outputs: int, side
 
 def test_the_same_heads_give_the_same_bytes() -> None:
     made = heads(regions=2, outputs=1)
-    first = write_onnx(made, trunk=lite0_trunk(), crop_px=48)
-    assert first == write_onnx(made, trunk=lite0_trunk(), crop_px=48)
+    first = write_onnx(made, trunk=lite0_backbone(), crop_px=48)
+    assert first == write_onnx(made, trunk=lite0_backbone(), crop_px=48)
     other = replace(made, bias=made.bias + np.float32(1))
-    assert first != write_onnx(other, trunk=lite0_trunk(), crop_px=48)
+    assert first != write_onnx(other, trunk=lite0_backbone(), crop_px=48)
 
 
 def test_activation_averages_to_the_logit_above_that_of_an_average_picture() -> None:
     made = heads(regions=2, outputs=3)
-    file = write_onnx(made, trunk=lite0_trunk(), crop_px=96)
+    file = write_onnx(made, trunk=lite0_backbone(), crop_px=96)
     engine = OnnxEngine(file, crops=(2, 3, 96, 96), where="test")
     logits, activation = engine.run(crops(2, side_px=96), outputs=("logits", "activation"))
     average = np.einsum("rof,rf->ro", made.weight, made.mean) + made.bias
@@ -73,7 +73,7 @@ def test_activation_averages_to_the_logit_above_that_of_an_average_picture() -> 
 def test_logits_are_linear_in_the_grid_features_that_heads_are_fitted_to() -> None:
     made = heads(regions=2, outputs=1)
     batch = crops(2, side_px=48)
-    file = write_onnx(made, trunk=lite0_trunk(), crop_px=48)
+    file = write_onnx(made, trunk=lite0_backbone(), crop_px=48)
     engine = OnnxEngine(file, crops=(2, 3, 48, 48), where="test")
     logits, distance = engine.run(batch, outputs=("logits", "distance"))
     features = grid_features(batch)
@@ -92,4 +92,4 @@ def test_features_of_a_crop_do_not_depend_on_its_neighbours() -> None:
 
 
 def test_the_published_weights_are_frozen() -> None:
-    assert not any(parameter.requires_grad for parameter in lite0_trunk().parameters())
+    assert not any(parameter.requires_grad for parameter in lite0_backbone().parameters())

@@ -21,9 +21,9 @@ from lineside.store import open_blobs, open_records
 from lineside.testing import FakeClock
 from lineside.training import JobCancelledError
 from lineside.training.pipeline import (
-    Ground,
     Outcome,
     Pipeline,
+    PipelineContext,
     RunRecord,
     image_classification,
     run_pipeline,
@@ -337,8 +337,8 @@ def run(folder: Path, tmp_path: Path, versions: ModelVersions, clock: FakeClock)
 
 def _ground(
     folder: Path, versions: ModelVersions, clock: FakeClock, cancelled: threading.Event | None
-) -> Ground:
-    return Ground(
+) -> PipelineContext:
+    return PipelineContext(
         folder=folder / "pipelines",
         versions=versions,
         by="ada",

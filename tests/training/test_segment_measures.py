@@ -12,7 +12,7 @@ from lineside.datasets import Sample
 from lineside.models import Manifest
 from lineside.testing.packages import bare_manifest
 from lineside.training.tasks.contract import Case
-from lineside.training.tasks.metrics import Measured
+from lineside.training.tasks.metrics import TaskMetrics
 from lineside.training.tasks.segment.metrics import measure
 from lineside.vision import (
     Decision,
@@ -109,7 +109,7 @@ def refused(one: Case) -> Case:
     return replace(one, prediction=said, heat=None)
 
 
-def measured(*cases: Case) -> Measured:
+def measured(*cases: Case) -> TaskMetrics:
     return measure(cases, manifest=manifest(), baseline={"pixel_share": 0.1})
 
 

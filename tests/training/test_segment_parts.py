@@ -15,12 +15,12 @@ from lineside.core import InvalidError, Policy, digest_of
 from lineside.datasets import Part, Sample
 from lineside.training.tasks.segment.crops import Draw, cut_piece, plan_epoch
 from lineside.training.tasks.segment.decision import (
-    HeldMap,
+    HeldOutMap,
     mask_rule,
     score_of,
     tops_of,
 )
-from lineside.training.tasks.segment.export import distances, known_from
+from lineside.training.tasks.segment.export import distances, known_features
 from lineside.training.tasks.segment.fit import drawn_loss, laid_on, picture_loss, pixel_loss
 from lineside.training.tasks.segment.learn import hold_out, label_of, warnings_of
 from lineside.training.tasks.segment.network import new_unet
@@ -28,11 +28,11 @@ from lineside.training.tasks.segment.training_set import (
     IGNORED,
     Facts,
     Gallery,
-    Shown,
+    PreparedPicture,
     facts_of,
     is_defective,
     prepare_for,
-    shown_of,
+    prepared_picture,
     zoom_for,
 )
 from lineside.vision import HealthFigures, decide_score, on_picture
@@ -158,7 +158,7 @@ def test_small_pictures_are_enlarged_and_large_ones_bounded() -> None:
 @pytest.mark.parametrize("zoom", [0.5, 1.0])
 def test_masks_stay_bits_and_what_fills_the_picture_up_is_ignored(zoom: float) -> None:
     image, mask = marked()
-    shown = shown_of(image, mask=mask, settings=prepare_for(zoom))
+    shown = prepared_picture(image, mask=mask, settings=prepare_for(zoom))
     assert set(np.unique(shown.mask)) <= {0, 1, IGNORED}
     assert shown.inside == (math.ceil(60 * zoom), math.ceil(90 * zoom))
     assert (shown.mask[shown.inside[0] :] == IGNORED).all()
@@ -211,7 +211,7 @@ def test_without_good_pictures_every_piece_lies_around_a_defect() -> None:
 @settings(max_examples=30, deadline=None)
 def test_picture_and_mask_are_changed_together(seed: int, side: int) -> None:
     image, mask = marked()
-    shown = shown_of(image, mask=mask, settings=prepare_for(1.0))
+    shown = prepared_picture(image, mask=mask, settings=prepare_for(1.0))
     piece = cut_piece(
         Draw(place=0, kind="defect"),
         [facts("a", defective=True)],
@@ -229,7 +229,7 @@ def test_picture_and_mask_are_changed_together(seed: int, side: int) -> None:
 
 def test_a_whole_picture_keeps_its_size_and_has_no_bits_to_learn() -> None:
     image, _ = marked()
-    shown = shown_of(image, mask=None, settings=prepare_for(1.0))
+    shown = prepared_picture(image, mask=None, settings=prepare_for(1.0))
     piece = cut_piece(
         Draw(place=0, kind="whole"),
         [facts("a", defective=True, drawn=False)],
@@ -243,7 +243,7 @@ def test_a_whole_picture_keeps_its_size_and_has_no_bits_to_learn() -> None:
 
 def test_the_same_seed_cuts_the_same_piece() -> None:
     image, mask = marked()
-    shown: Shown = shown_of(image, mask=mask, settings=prepare_for(1.0))
+    shown: PreparedPicture = prepared_picture(image, mask=mask, settings=prepare_for(1.0))
     pieces = [
         cut_piece(
             Draw(place=0, kind="any"),
@@ -330,24 +330,24 @@ def test_two_networks_of_one_seed_are_equal_and_settling_evens_the_outputs() -> 
 def test_known_pictures_are_near_and_others_far() -> None:
     rng = np.random.default_rng(0)
     features = rng.normal(size=(40, 8)).astype(np.float32)
-    known = known_from(features)
+    known = known_features(features)
     far = features[:1] + 50
     assert distances(features[:1] / known.spread, known.bank).min() == 0
     assert distances(far / known.spread, known.bank).min() / known.unit > 3
-    assert known_from(features[:1]).unit == 1.0
+    assert known_features(features[:1]).unit == 1.0
 
 
 # ---- rule
 
 
-def held_map(name: str, *, defective: bool, strong: float, size: int = 40) -> HeldMap:
+def held_map(name: str, *, defective: bool, strong: float, size: int = 40) -> HeldOutMap:
     """A map with a square of that logit, in the right place where it is defective."""
     logits = np.full((size, size), -6.0, np.float32)
     logits[5:15, 5:15] = strong
     truth = np.zeros((size, size), np.bool_)
     if defective:
         truth[5:15, 5:15] = True
-    return HeldMap(
+    return HeldOutMap(
         facts=facts(name, defective=defective),
         tops=tops_of(logits),
         logits=logits.astype(np.float16),
@@ -355,7 +355,7 @@ def held_map(name: str, *, defective: bool, strong: float, size: int = 40) -> He
     )
 
 
-def parted(count: int) -> list[HeldMap]:
+def parted(count: int) -> list[HeldOutMap]:
     return [
         *(held_map(f"d{n}", defective=True, strong=1.0 + 0.1 * n) for n in range(count)),
         *(held_map(f"g{n}", defective=False, strong=-4.0 - 0.1 * n) for n in range(count)),

@@ -12,12 +12,17 @@ from lineside.core import Digest, decode, encode
 from lineside.datasets import Leak, Skipped
 from lineside.models import Metric
 from lineside.training import TaskReport
-from lineside.training.evaluation.shortcuts import Alone, Controls, Erased, with_sentences
+from lineside.training.evaluation.shortcuts import (
+    ErasedTest,
+    ShortcutTests,
+    TrivialFigure,
+    with_sentences,
+)
 from lineside.training.report.page_parts import history_part, metrics_table, picture_cards
 from lineside.training.report.plots import curve_plot, interval_bar
 from lineside.training.report.task_report import task_page
 from lineside.training.source import leak_warning
-from lineside.training.tasks.metrics import Confusion, Worst
+from lineside.training.tasks.metrics import Confusion, Mistake
 from lineside.vision import LimitRow, ReliabilityBin
 
 HOSTILE = "<script>alert('x')</script>\"&.png"
@@ -29,18 +34,18 @@ METER = Metric(value=0.97, low=0.93, high=1.0, n=80, baseline=0.5)
 @pytest.fixture
 def report() -> TaskReport:
     controls = with_sentences(
-        Controls(
+        ShortcutTests(
             alone=(
-                Alone(
+                TrivialFigure(
                     figure="mean_grey", metric="auroc", reached=METER, package=GOOD, matched=True
                 ),
-                Alone(
+                TrivialFigure(
                     figure="file_size", metric="auroc", reached=POOR, package=GOOD, matched=False
                 ),
             ),
             gain_plain={"auroc": GOOD},
             gain_normalised={"auroc": POOR},
-            erased=Erased(pictures=12, still=POOR, before=GOOD, after=POOR),
+            erased=ErasedTest(pictures=12, still=POOR, before=GOOD, after=POOR),
         )
     )
     return TaskReport(
@@ -64,7 +69,7 @@ def report() -> TaskReport:
         held_out={"accuracy": 0.9},
         history=[{"epoch": n, "loss": 1 / n, "accuracy": 1 - 1 / n} for n in range(1, 6)],
         slices={"lighting": {"dark": GOOD, "bright": POOR}},
-        mistakes=(Worst(picture=HOSTILE, truth="bad", said="good", probability=0.9),),
+        mistakes=(Mistake(picture=HOSTILE, truth="bad", said="good", probability=0.9),),
         sections={
             "Prepared": {"side_px": 224},
             HOSTILE: [{"a": 1, "b": [1.0, 2]}],
@@ -146,7 +151,7 @@ def test_a_leaking_split_stands_beside_every_figure(report: TaskReport) -> None:
 def test_a_report_of_nothing_still_makes_a_page(report: TaskReport) -> None:
     bare = replace(
         report, metrics={}, per_class={}, confusion={}, reliability={}, limits={}, slices={},
-        controls=Controls(), mistakes=(), history=(), sections={}, held_out={}, evidence="",
+        controls=ShortcutTests(), mistakes=(), history=(), sections={}, held_out={}, evidence="",
     )  # fmt: skip
     assert "None." in task_page(bare).decode()
 

@@ -236,13 +236,19 @@ def quantize(
 ) -> None:
     """Make the int8 variant, with its certificate of parity; exit code 5 if it loses too much."""
     from lineside.models import Package
-    from lineside.training import Labelled, Wanted, open_labelled, quantised_variant, together
+    from lineside.training import (
+        Labelled,
+        VariantRequest,
+        open_labelled,
+        quantised_variant,
+        together,
+    )
 
     target = out or package.with_suffix(f".int8{_PACKAGE_SUFFIX}")
     writable(target)
     writable(report)
     opened = Package.open(package)
-    wanted = Wanted(bound=bound, bits=_bits(weight_bits), pictures=calibrate)
+    wanted = VariantRequest(bound=bound, bits=_bits(weight_bits), pictures=calibrate)
     places = dict(zip(("records_url", "blobs_url"), _stores(config, store, records, blobs),
                       strict=True))  # fmt: skip
     clock = SystemClock()

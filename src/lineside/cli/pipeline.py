@@ -112,7 +112,7 @@ def _carried_out(
 ) -> "RunRecord":  # fmt: skip
     from lineside.models import ModelVersions, Registry
     from lineside.store import open_blobs, open_records
-    from lineside.training import Ground, run_pipeline
+    from lineside.training import PipelineContext, run_pipeline
 
     folder.mkdir(parents=True, exist_ok=True)
     place = folder.resolve()
@@ -126,7 +126,7 @@ def _carried_out(
         blobs = open_blobs(blobs_url)
         stack.callback(blobs.close)
         cancelled = stack.enter_context(stop_on_signal())
-        ground = Ground(
+        pipeline_context = PipelineContext(
             folder=place,
             versions=ModelVersions(records, Registry(records, blobs, clock=clock), clock=clock),
             by=by,
@@ -137,7 +137,7 @@ def _carried_out(
             blobs_url=blobs_url,
             told=lambda step: say(f"step {step}"),
         )
-        return run_pipeline(pipeline, ground, description=description, tags=tags)
+        return run_pipeline(pipeline, pipeline_context, description=description, tags=tags)
 
 
 def _announce(record: "RunRecord", *, config: Path | None) -> None:

@@ -5,7 +5,6 @@ Main names: ``Manifest``, ``build_package`` and ``Package`` (the ``.lspkg`` arch
 answer shapes of others' contracts in ``serving``. Not here: training, and what knows torch.
 """
 
-from lineside.models.answerers import Answerer, Place, Said, answerer_for, probe
 from lineside.models.archive import Package, PackageLimits, build_package
 from lineside.models.engines.contract import (
     LABEL_OUTPUTS,
@@ -82,6 +81,7 @@ from lineside.models.serving.tensors import (
 )
 from lineside.models.serving.tensors import from_raw as tensor_from_raw
 from lineside.models.serving.tensors import to_raw as tensor_to_raw
+from lineside.models.task_heads import HeadInput, HeadOutput, TaskHead, probe, task_head_for
 from lineside.models.versions import (
     COMPARISON_SCHEMA,
     Approvers,
@@ -112,7 +112,6 @@ __all__ = [
     "MANIFEST_SCHEMA",
     "PLATFORMS",
     "SBOM_FILE",
-    "Answerer",
     "Approval",
     "Approvers",
     "BareEngine",
@@ -125,6 +124,8 @@ __all__ = [
     "Golden",
     "GoldenReport",
     "GroupSettings",
+    "HeadInput",
+    "HeadOutput",
     "HealthLimits",
     "HttpAnswer",
     "InferRequest",
@@ -147,17 +148,16 @@ __all__ = [
     "PackageLimits",
     "PackageRecord",
     "Parity",
-    "Place",
     "Predictor",
     "Presence",
     "Quantised",
     "Registry",
     "Rung",
     "RunningNetwork",
-    "Said",
     "ServedModel",
     "Speed",
     "Status",
+    "TaskHead",
     "Tensor",
     "TensorMeta",
     "TensorSlot",
@@ -167,7 +167,6 @@ __all__ = [
     "Window",
     "Wrapping",
     "answer_labels",
-    "answerer_for",
     "build_package",
     "check_group",
     "checked_shape",
@@ -200,6 +199,7 @@ __all__ = [
     "sagemaker_answer",
     "server_name",
     "strings",
+    "task_head_for",
     "tensor_from_raw",
     "tensor_to_raw",
     "wrapped",

@@ -22,10 +22,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lineside.core import Box, Clock, Digest, InvalidError, RefusedError
-from lineside.models.answerers import Place, Said, answerer_for
 from lineside.models.archive import Package
 from lineside.models.engines.contract import EngineName
 from lineside.models.manifest import Golden, HealthLimits, Manifest
+from lineside.models.task_heads import HeadInput, HeadOutput, task_head_for
 from lineside.vision import (
     CameraRegistrar,
     Frame,
@@ -172,7 +172,7 @@ class _Work:
     verdict: Verdict
     health: HealthFigures
     placed: Registered
-    said: Said = Said()  # noqa: RUF009  a frozen record
+    said: HeadOutput = HeadOutput()  # noqa: RUF009  a frozen record
     times: StageTimes = StageTimes()  # noqa: RUF009  a frozen record
 
 
@@ -200,7 +200,7 @@ class Predictor:
         self._lock = threading.Lock()
         self._seats: OrderedDict[str, _Seat] = OrderedDict()
         self._registrar = _registrar(package)
-        self._answerer = answerer_for(package, clock=clock, engine=engine)
+        self._head = task_head_for(package, clock=clock, engine=engine)
 
     @property
     def package(self) -> Package:
@@ -303,19 +303,19 @@ class Predictor:
             placed = _place(self._registrar, grey_of(frame.image))
             if placed.figures.state == "moved":
                 return {}
-            return self._answerer.explain(
-                Place(image=frame.image, matrix=placed.matrix, template=template)
+            return self._head.explain(
+                HeadInput(image=frame.image, matrix=placed.matrix, template=template)
             )
 
     def heat(
         self, frame: Frame, *, template: NDArray[np.uint8] | None = None
     ) -> NDArray[np.float32] | None:
-        """The map of defects in the task's own unit; see ``Answerer.heat``."""
+        """The map of defects in the task's own unit; see ``TaskHead.heat``."""
         self._check_template(frame, template)
         with self._lock:
             placed = _place(self._registrar, grey_of(frame.image))
-            return self._answerer.heat(
-                Place(image=frame.image, matrix=placed.matrix, template=template)
+            return self._head.heat(
+                HeadInput(image=frame.image, matrix=placed.matrix, template=template)
             )
 
     def crops(
@@ -335,8 +335,8 @@ class Predictor:
                     where=frame.camera,
                     fix="Use a picture of the place the package was trained for.",
                 )
-            return self._answerer.crops(
-                Place(image=frame.image, matrix=placed.matrix, template=template)
+            return self._head.crops(
+                HeadInput(image=frame.image, matrix=placed.matrix, template=template)
             )
 
     def _check_template(self, frame: Frame, template: NDArray[np.uint8] | None) -> None:
@@ -382,7 +382,7 @@ class Predictor:
             template = decode_picture(
                 self._package.file(golden.template_file), max_bytes=_MOST_GOLDEN_BYTES
             )
-        return self._answerer.golden(Place(image=image, matrix=matrix, template=template))
+        return self._head.golden(HeadInput(image=image, matrix=matrix, template=template))
 
     def _golden_difference(self, golden: Golden) -> float:
         said = self.golden_answer(golden)
@@ -436,13 +436,13 @@ class Predictor:
             prepare=(seen_s - start_s) * 1000, register=(placed_s - seen_s) * 1000
         )
         if work.verdict.state is PictureState.OK:
-            place = Place(image=frame.image, matrix=work.placed.matrix, template=template)
+            place = HeadInput(image=frame.image, matrix=work.placed.matrix, template=template)
             self._answer(work, place)
         return work
 
-    def _answer(self, work: _Work, place: Place) -> None:
+    def _answer(self, work: _Work, place: HeadInput) -> None:
         start_s = self._clock.monotonic()
-        said = self._answerer.answer(place)
+        said = self._head.answer(place)
         work.health = replace(work.health, feature_distance=said.distance)
         work.verdict = judge_features(work.health, self.manifest.health)
         if said.reason:

@@ -18,7 +18,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lineside.core import Box, Clock, InvalidError, Policy, RefusedError, digest_of, need
-from lineside.models.answerers import Place, answerer_for
 from lineside.models.archive import Package, build_package
 from lineside.models.engines.onnx import OnnxEngine
 from lineside.models.manifest import (
@@ -30,6 +29,7 @@ from lineside.models.manifest import (
     Manifest,
 )
 from lineside.models.sbom import inventoried, libraries_here
+from lineside.models.task_heads import HeadInput, task_head_for
 from lineside.models.wrapping import (
     PREFIX,
     Surgery,
@@ -73,7 +73,7 @@ def wrapped(
         wrapping: what it takes and gives, and its licence.
         pictures: JPEG or PNG, for the golden pictures; at most 8 are kept. Without any, three are
             drawn.
-        clock: for the answerer.
+        clock: for the task head.
 
     Raises:
         InvalidError: something does not fit; says what.
@@ -408,13 +408,13 @@ def _one_channel(maps: Floats, wrapping: Wrapping) -> Floats:
 def _golden(
     package: Package, pictures: Sequence[bytes], *, clock: Clock
 ) -> tuple[tuple[Golden, ...], dict[str, bytes]]:
-    answerer = answerer_for(package, clock=clock)
+    head = task_head_for(package, clock=clock)
     golden, files = [], {}
     for number, encoded in enumerate(pictures):
         suffix = ".png" if encoded.startswith(b"\x89PNG") else ".jpeg"
         name = f"golden/{number}{suffix}"
         image = decode_picture(encoded, max_bytes=_MOST_BYTES)
-        said = answerer.golden(Place(image=image))
+        said = head.golden(HeadInput(image=image))
         rows = tuple(tuple(float(value) for value in row) for row in said)
         golden.append(Golden(file=name, digest=digest_of(encoded), logits=rows))
         files[name] = encoded

@@ -1,4 +1,4 @@
-"""The least manifest there is, for tests of what reads one: figures, answerers, archives."""
+"""The least manifest there is, for tests of what reads one: figures, task heads, archives."""
 
 from lineside.core import Policy, digest_of
 from lineside.models import MANIFEST_SCHEMA, Engine, HealthLimits, Lineage, Manifest

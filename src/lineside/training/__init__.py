@@ -47,7 +47,7 @@ from lineside.training.job import (
     read_result,
     write_job,
 )
-from lineside.training.pipeline import Ground, Pipeline, RunRecord, run_pipeline
+from lineside.training.pipeline import Pipeline, PipelineContext, RunRecord, run_pipeline
 from lineside.training.report.mlflow import track
 from lineside.training.report.task_report import (
     TaskReport,
@@ -76,12 +76,12 @@ from lineside.training.source import (
 )
 from lineside.training.tasks import Trained, Work
 from lineside.training.tasks.contract import Case
-from lineside.training.tasks.metrics import Confusion, Measured, Worst, judge_all
-from lineside.training.tasks.table import measure_for
+from lineside.training.tasks.metrics import Confusion, Mistake, TaskMetrics, judge_all
+from lineside.training.tasks.table import evaluator_for
 from lineside.training.variants import (
     Latency,
     Variant,
-    Wanted,
+    VariantRequest,
     quantised_variant,
     together,
 )
@@ -97,21 +97,22 @@ __all__ = [
     "Crew",
     "Evaluation",
     "Floor",
-    "Ground",
     "JobCancelledError",
     "Labelled",
     "Latency",
     "Machine",
-    "Measured",
+    "Mistake",
     "Opened",
     "Parameter",
     "Pipeline",
+    "PipelineContext",
     "Progress",
     "RunRecord",
     "ScoreJob",
     "ScoredFrame",
     "SearchResult",
     "Space",
+    "TaskMetrics",
     "TaskReport",
     "TrainJob",
     "TrainResult",
@@ -120,20 +121,19 @@ __all__ = [
     "TrialRecord",
     "Unseen",
     "Variant",
-    "Wanted",
+    "VariantRequest",
     "Work",
-    "Worst",
     "cheapest_cuts",
     "compare",
     "count_figures",
     "evaluate",
     "evaluation_page",
     "evaluation_report",
+    "evaluator_for",
     "exact_only",
     "frozen_data",
     "judge_all",
     "labels_of",
-    "measure_for",
     "open_labelled",
     "priced",
     "quantised_variant",

@@ -19,22 +19,22 @@ from lineside.models import (
     MANIFEST_SCHEMA,
     Engine,
     Golden,
+    HeadInput,
     Manifest,
     Metric,
     Package,
-    Place,
-    answerer_for,
     build_package,
     inventoried,
+    task_head_for,
 )
 from lineside.training.common.export import BOUND, ENGINE_FILE
 from lineside.training.evaluation.evaluate import (
     TRAINING_FILE,
-    Appraised,
-    appraise,
+    CaseEvaluation,
+    evaluate_cases,
     evidence_of,
 )
-from lineside.training.evaluation.shortcuts import Controls
+from lineside.training.evaluation.shortcuts import ShortcutTests
 from lineside.training.job import (
     PACKAGE_FILE,
     PAGE_FILE,
@@ -66,7 +66,7 @@ def finish(job: TrainJob, trained: Trained, *, data: Data, work: Work) -> TrainR
     files = {TRAINING_FILE: encode(evidence_of(data.training, trained.baseline))}
     manifest = _with_golden(_manifest(job, trained, data=data), trained, work=work, clock=clock)
     bare = Package.read(build_package(manifest, _files(trained, files, work=work)))
-    found = _appraised(bare, trained, data=data, work=work)
+    found = _evaluated(bare, trained, data=data, work=work)
     work.steps.at(94, "looking for leaks")
     looked = (
         leaks_of(data, of_version=job.data.startswith("dataset://"))
@@ -81,7 +81,7 @@ def finish(job: TrainJob, trained: Trained, *, data: Data, work: Work) -> TrainR
         manifest=manifest,
         looked=looked,
         measured=found.measured if found else None,
-        controls=found.controls if found else Controls(),
+        controls=found.controls if found else ShortcutTests(),
     )
     raw = encode(report)
     page = task_page(report, pictures=found.pictures if found else {})
@@ -92,7 +92,9 @@ def finish(job: TrainJob, trained: Trained, *, data: Data, work: Work) -> TrainR
     return _write(job, package, report=(raw, page), manifest=final, work=work)
 
 
-def _appraised(package: Package, trained: Trained, *, data: Data, work: Work) -> Appraised | None:
+def _evaluated(
+    package: Package, trained: Trained, *, data: Data, work: Work
+) -> CaseEvaluation | None:
     """The package on what was held out, else what networks said of pictures they had not seen."""
 
     def tell() -> None:
@@ -108,7 +110,7 @@ def _appraised(package: Package, trained: Trained, *, data: Data, work: Work) ->
                 tell()
     if not cases:
         return None
-    return appraise(
+    return evaluate_cases(
         package,
         cases,
         baseline=trained.baseline,
@@ -159,12 +161,12 @@ def _manifest(job: TrainJob, trained: Trained, *, data: Data) -> Manifest:
 def _with_golden(manifest: Manifest, trained: Trained, *, work: Work, clock: Clock) -> Manifest:
     """The manifest with the answers its own engine gives to the golden pictures."""
     package = Package.read(build_package(manifest, {ENGINE_FILE: trained.network, **trained.files}))
-    answerer = answerer_for(package, clock=clock)
+    head = task_head_for(package, clock=clock)
     golden = []
     for number, sample in enumerate(trained.golden):
         matrix = trained.matrices[number] if trained.matrices else None
-        place = Place(image=work.picture(sample), matrix=matrix, template=work.template(sample))
-        said = answerer.golden(place)
+        place = HeadInput(image=work.picture(sample), matrix=matrix, template=work.template(sample))
+        said = head.golden(place)
         golden.append(
             Golden(
                 file=_picture_name(f"golden/{number}", work.files(sample.digest)),

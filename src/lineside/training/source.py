@@ -293,7 +293,7 @@ def _blobs(url: str) -> Iterator[Blobs]:
         blobs.close()
 
 
-def is_told(sample: Sample) -> bool:
+def is_labelled(sample: Sample) -> bool:
     """Whether anybody said anything of the picture."""
     marked = sample.marked is not None or sample.mask_digest is not None
     return bool(sample.known) or marked or sample.count is not None
@@ -328,19 +328,19 @@ def _data(
     files: Callable[[Digest], bytes],
     skipped: tuple[Skipped, ...] = (),
 ) -> Data:
-    training = tuple(sample for sample in parts.get(Part.TRAIN, ()) if is_told(sample))
+    training = tuple(sample for sample in parts.get(Part.TRAIN, ()) if is_labelled(sample))
     if not training:
         raise InvalidError(
             f"no labelled training pictures in {name}{_in_words(skipped)}",
             where="data",
             fix="Label some, or check the order and names of the labels.",
         )
-    held = [s for part in (Part.VALID, Part.TEST) for s in parts.get(part, ()) if is_told(s)]
+    held = [s for part in (Part.VALID, Part.TEST) for s in parts.get(part, ()) if is_labelled(s)]
     unjudged = [
         Skipped(where=sample.name, reason="no label of it was judged")
         for members in parts.values()
         for sample in members
-        if not is_told(sample)
+        if not is_labelled(sample)
     ]
     return Data(
         name=name,
@@ -360,19 +360,19 @@ OF_VERSION = "as the dataset version says"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LookedFor:
+class LeakSearch:
     """The leaks, and in words how they were looked for; "" where nobody looked."""
 
     leaks: tuple[Leak, ...]
     how: str
 
 
-def leaks_of(data: Data, *, of_version: bool) -> LookedFor:
+def leaks_of(data: Data, *, of_version: bool) -> LeakSearch:
     """Pairs that a split may not part, of a version as it says, else looked for now."""
     if of_version:
-        return LookedFor(leaks=data.leaks, how=OF_VERSION)
+        return LeakSearch(leaks=data.leaks, how=OF_VERSION)
     if not data.validation:
-        return LookedFor(leaks=(), how="")
+        return LeakSearch(leaks=(), how="")
     everyone = (*data.training, *data.validation)
     parts = [Part.TRAIN] * len(data.training) + [Part.TEST] * len(data.validation)
     looks, by = look_at(
@@ -382,7 +382,7 @@ def leaks_of(data: Data, *, of_version: bool) -> LookedFor:
     )
     found = check_leaks(everyone, looks, parts=parts)
     how = "; ".join([by or "digests and groups alone", *found.check.gaps])
-    return LookedFor(leaks=found.leaks, how=how)
+    return LeakSearch(leaks=found.leaks, how=how)
 
 
 _WEIGHTS_LICENCE = "Apache-2.0"  # of the trunk; what was learned on top is the data's owner's

@@ -37,7 +37,7 @@ from lineside.models import (
 from lineside.training.evaluation.evaluate import training_evidence
 from lineside.training.evaluation.parity import metrics_of, paired_loss
 from lineside.training.report.page_parts import metrics_table, page, section, table, warnings
-from lineside.training.source import Opened, is_told
+from lineside.training.source import Opened, is_labelled
 from lineside.training.tasks.contract import MOST_BYTES, Case, Files
 from lineside.training.tasks.metrics import judge_all
 from lineside.vision import Frame, PictureState, decode_picture, open_frame
@@ -83,7 +83,7 @@ _TIMED_ROUNDS = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Wanted:
+class VariantRequest:
     """How a variant is to be made.
 
     Attributes:
@@ -166,7 +166,7 @@ def quantised_variant(
     *,
     files: Files,
     clock: Clock,
-    wanted: Wanted | None = None,
+    wanted: VariantRequest | None = None,
     tell: Callable[[str], None] = lambda _: None,
 ) -> Variant:
     """The int8 variant of a package.
@@ -183,7 +183,7 @@ def quantised_variant(
         InvalidError: the package is a variant already, or pictures of either kind are missing.
         RefusedError: no rung keeps the bound; with the figures of each.
     """
-    wanted = wanted or Wanted()
+    wanted = wanted or VariantRequest()
     _check(package)
     bench = _bench(package, samples, files=files, clock=clock, wanted=wanted)
     tell(f"{len(bench.crops)} pictures for value ranges, {len(bench.test)} to be tested on")
@@ -236,7 +236,12 @@ def _check(package: Package) -> None:
 
 
 def _bench(
-    package: Package, samples: Sequence[Sample], *, files: Files, clock: Clock, wanted: Wanted
+    package: Package,
+    samples: Sequence[Sample],
+    *,
+    files: Files,
+    clock: Clock,
+    wanted: VariantRequest,
 ) -> _Bench:
     trained, test = _parts(package, samples)
     chosen = _spread(trained, wanted.pictures)
@@ -263,7 +268,7 @@ def _parts(
     else:
         trained = tuple(s for s in samples if s.split in (Part.TRAIN, Part.VALID))
         rest = tuple(s for s in samples if s.split is Part.TEST)
-    told = tuple(sample for sample in rest if is_told(sample))
+    told = tuple(sample for sample in rest if is_labelled(sample))
     test = tuple(sample for sample in told if sample.split is Part.TEST) or told
     if not trained:
         raise InvalidError(

@@ -2,7 +2,7 @@
 
 The network gives maps at ``stride`` network pixels per cell: objectness logits, offset and log size
 of the object around a cell, and class logits (Zhou et al. 2019, "Objects as points"). Everything
-here is in pixels of the network's input; the answerer lays boxes back onto the picture.
+here is in pixels of the network's input; the task head lays boxes back onto the picture.
 
 1. A cell is a candidate where no neighbour (3 x 3) is likelier.
 2. Its centre is the cell's middle plus the offset in cells, its size exp(log size) network pixels.

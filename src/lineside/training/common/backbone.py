@@ -94,7 +94,7 @@ def make_blocks(stages: Sequence[tuple[int, int, int, int, int]], *, inside: int
     return blocks
 
 
-class Lite0Trunk(nn.Module):
+class Lite0Backbone(nn.Module):
     """(n, 3, h, w) → ((n, 40, h/8, w/8), (n, 112, h/16, w/16)), the ends of those stages."""
 
     def __init__(self) -> None:
@@ -120,19 +120,19 @@ class Lite0Trunk(nn.Module):
 
 
 @lru_cache(maxsize=1)
-def lite0_trunk() -> Lite0Trunk:
+def lite0_backbone() -> Lite0Backbone:
     """The trunk with its published weights, frozen, in evaluation mode."""
     weights = published_weights()
-    trunk = Lite0Trunk().eval()
+    trunk = Lite0Backbone().eval()
     fold_conv(trunk.stem, weights, conv="_conv_stem", norm="_bn0")
     for place, block in enumerate(trunk.blocks()):
         fold_block(block, weights, place=place)
     return trunk.requires_grad_(requires_grad=False)
 
 
-def fast_trunk() -> Lite0Trunk:
+def fast_backbone() -> Lite0Backbone:
     """The frozen trunk laid out so that convolutions on many crops are quick."""
-    trunk = lite0_trunk()
+    trunk = lite0_backbone()
     for parameter in trunk.parameters():
         if parameter.ndim == 4:
             parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
@@ -179,7 +179,7 @@ class Lite0Full(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.trunk = Lite0Trunk()
+        self.trunk = Lite0Backbone()
         self.at_32 = nn.Sequential(*make_blocks(_FULL_STAGES, inside=STRIDE_16_CHANNELS))
         self.top = Conv(
             (STRIDE_32_CHANNELS, TOP_CHANNELS), kernel=1, stride=1, groups=1, active=True
@@ -199,7 +199,7 @@ class Lite0Full(nn.Module):
 def _published() -> Lite0Full:
     weights = published_weights()
     network = Lite0Full().eval()
-    network.trunk.load_state_dict(lite0_trunk().state_dict())
+    network.trunk.load_state_dict(lite0_backbone().state_dict())
     first = len(network.trunk.blocks())
     for place, block in enumerate(network.blocks()[first:], start=first):
         fold_block(block, weights, place=place)

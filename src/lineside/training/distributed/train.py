@@ -1,6 +1,6 @@
 """Ray Train: one job in several processes, each with its share of every batch.
 
-1. Every worker runs the very job with ``Together``; the first one's result is the result. With
+1. Every worker runs the very job with ``ProcessGroup``; the first one's result is the result. With
    trunks without batch statistics it is that of one process up to rounding.
 2. After each epoch the first worker hands its job folder to Ray as a checkpoint. When a worker
    dies, Ray starts all of them again, and they go on from the newest checkpoint.
@@ -150,7 +150,7 @@ def _work(facts: dict[str, Any]) -> None:
     from ray import train
 
     from lineside.training.run import Crew, run_job
-    from lineside.training.tasks.contract import Together
+    from lineside.training.tasks.contract import ProcessGroup
 
     job = decode(TrainJob, facts["job"], where="job")
     first = train.get_context().get_world_rank() == 0
@@ -170,7 +170,7 @@ def _work(facts: dict[str, Any]) -> None:
                 cancelled=threading.Event(),
                 clock=SystemClock(),
                 blobs_url=facts["blobs"],
-                crew=Crew(watcher=watch, parallel=Together()),
+                crew=Crew(watcher=watch, parallel=ProcessGroup()),
             )
         except InvalidError as error:
             told = {"message": error.message, "where": error.where, "fix": error.fix}

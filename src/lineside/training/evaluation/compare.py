@@ -19,7 +19,7 @@ from lineside.datasets import DatasetVersion, Part, Sample
 from lineside.models import Change, Comparison, Package, Predictor, Speed
 from lineside.training.evaluation.evaluate import training_evidence
 from lineside.training.evaluation.parity import changed_answers, metrics_of, right_or_not
-from lineside.training.source import is_told, open_version
+from lineside.training.source import is_labelled, open_version
 from lineside.training.tasks.contract import MOST_BYTES, Case, Files
 from lineside.training.tasks.count.metrics import in_words
 from lineside.training.tasks.metrics import is_defective, judge_all
@@ -130,7 +130,7 @@ def _unseen(package: Package, version: DatasetVersion, *, files: Files) -> Unsee
         )
     seen = set(training_evidence(package).pictures)
     part = version.part(Part.TEST) or version.samples
-    samples = tuple(one for one in part if is_told(one) and one.digest not in seen)
+    samples = tuple(one for one in part if is_labelled(one) and one.digest not in seen)
     if not samples:
         return Unseen(
             why_not=f"Every labelled picture of {name} was trained on; with a test part there "

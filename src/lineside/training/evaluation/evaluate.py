@@ -14,11 +14,15 @@ from numpy.typing import NDArray
 from lineside.core import Clock, Digest, InvalidError, decode
 from lineside.datasets import Leak, Sample, crossing
 from lineside.models import Metric, Package
-from lineside.training.evaluation.shortcuts import Controls, Judged, controls_of
-from lineside.training.source import is_told, leak_warning
+from lineside.training.evaluation.shortcuts import (
+    EvaluatedPackage,
+    ShortcutTests,
+    run_shortcut_tests,
+)
+from lineside.training.source import is_labelled, leak_warning
 from lineside.training.tasks.contract import MAJORITY, MOST_BYTES, Case, Files
-from lineside.training.tasks.metrics import Confusion, Measured, Worst, judge_all
-from lineside.training.tasks.table import measure_for
+from lineside.training.tasks.metrics import Confusion, Mistake, TaskMetrics, judge_all
+from lineside.training.tasks.table import evaluator_for
 from lineside.vision import (
     Decision,
     LimitRow,
@@ -33,19 +37,19 @@ TRAINING_FILE = "evidence/training.json"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Appraised:
+class CaseEvaluation:
     """Figures, shortcut tests and pictures of one evaluation.
 
     Attributes:
         pictures: JPEG thumbnails of the worst mistakes, by name of the picture.
     """
 
-    measured: Measured
-    controls: Controls
+    measured: TaskMetrics
+    controls: ShortcutTests
     pictures: Mapping[str, bytes]
 
 
-def appraise(
+def evaluate_cases(
     package: Package,
     cases: Sequence[Case],
     *,
@@ -54,7 +58,7 @@ def appraise(
     clock: Clock,
     tell: Callable[[], None] = lambda: None,
     unseen: bool = True,
-) -> Appraised:
+) -> CaseEvaluation:
     """Compute the figures of judged pictures, and carry the shortcut tests out.
 
     Args:
@@ -67,10 +71,10 @@ def appraise(
         unseen: False where the package has learned from these pictures, which others judged: it
             judges none of them again.
     """
-    measure = measure_for(package.manifest.task)
+    measure = evaluator_for(package.manifest.task)
     measured = measure(cases, manifest=package.manifest, baseline=baseline)
-    controls = controls_of(
-        Judged(
+    controls = run_shortcut_tests(
+        EvaluatedPackage(
             package=package,
             cases=cases,
             measured=measured,
@@ -83,7 +87,7 @@ def appraise(
         )
     )
     pictures = mistake_pictures(cases, measured.mistakes, files=files)
-    return Appraised(measured=measured, controls=controls, pictures=pictures)
+    return CaseEvaluation(measured=measured, controls=controls, pictures=pictures)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,8 +145,8 @@ class Evaluation:
     slices: Mapping[str, Mapping[str, Metric]]
     limits: Mapping[str, tuple[LimitRow, ...]] = field(default_factory=dict)
     reliability: Mapping[str, tuple[ReliabilityBin, ...]] = field(default_factory=dict)
-    mistakes: tuple[Worst, ...] = ()
-    controls: Controls = field(default_factory=Controls)
+    mistakes: tuple[Mistake, ...] = ()
+    controls: ShortcutTests = field(default_factory=ShortcutTests)
     pictures: tuple[object, ...] = ()
     thumbnails: Mapping[str, bytes] = field(default_factory=dict)
     leaking: int = 0
@@ -171,11 +175,11 @@ def evaluate(
     """
     evidence = training_evidence(package)
     refuse_overlap(samples, evidence)
-    told = [sample for sample in samples if is_told(sample)]
+    told = [sample for sample in samples if is_labelled(sample)]
     if not told:
         raise _unlabelled(package)
     cases = list(judge_all(package, told, files=files, clock=clock))
-    looked = appraise(package, cases, baseline=evidence.baseline, files=files, clock=clock)
+    looked = evaluate_cases(package, cases, baseline=evidence.baseline, files=files, clock=clock)
     found = looked.measured
     leaking = len(crossing(leaks))
     return Evaluation(
@@ -232,7 +236,7 @@ Image = NDArray[np.uint8]
 
 
 def mistake_pictures(
-    cases: Sequence[Case], mistakes: Sequence[Worst], *, files: Files
+    cases: Sequence[Case], mistakes: Sequence[Mistake], *, files: Files
 ) -> dict[str, bytes]:
     """JPEG by picture name; names that no case has are left out."""
     by_name = {case.sample.name: case for case in cases}

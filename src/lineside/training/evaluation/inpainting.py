@@ -131,13 +131,13 @@ class _Found:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Refiller:
+class Inpainter:
     """Erases marks; ``donors`` are good pictures with their part's place, where parts are posed."""
 
     finder: PoseFinder | None
     donors: tuple[_Donor, ...] = ()
 
-    def refilled(self, encoded: bytes, case: Case) -> bytes:
+    def inpainted(self, encoded: bytes, case: Case) -> bytes:
         """The picture as PNG with real material in place of its mark."""
         image = np.array(decode_picture(encoded, max_bytes=MOST_BYTES))
         wide = wide_mark(marked_area(case), image.shape[:2])
@@ -180,11 +180,11 @@ class Refiller:
         ]
 
 
-def refiller_of(package: Package, good: Sequence[Case], *, files: Files) -> Refiller:
+def inpainter_of(package: Package, good: Sequence[Case], *, files: Files) -> Inpainter:
     """Of a package of good parts, with material from good pictures it was not trained on."""
     settings = package.manifest.prepare
     if settings.pose is None:
-        return Refiller(finder=None)
+        return Inpainter(finder=None)
     template = decode_picture(package.file(settings.pose.template_file), max_bytes=MOST_BYTES)
     finder = PoseFinder(settings.pose, template)
     step = max(1, len(good) // _MOST_DONORS)
@@ -194,7 +194,7 @@ def refiller_of(package: Package, good: Sequence[Case], *, files: Files) -> Refi
         matrix = finder.find(grey_of(image)).matrix
         if matrix is not None:
             donors.append(_Donor(image=image, matrix=matrix))
-    return Refiller(finder=finder, donors=tuple(donors))
+    return Inpainter(finder=finder, donors=tuple(donors))
 
 
 def _box(wide: Mask) -> tuple[slice, slice]:

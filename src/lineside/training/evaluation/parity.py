@@ -22,8 +22,8 @@ from lineside.training.tasks.contract import Case
 from lineside.training.tasks.count.metrics import true_count
 from lineside.training.tasks.detect.metrics import picture_of
 from lineside.training.tasks.metrics import is_defective, owners
-from lineside.training.tasks.multilabel.metrics import answered_of
-from lineside.training.tasks.table import measure_for
+from lineside.training.tasks.multilabel.metrics import answered_pictures
+from lineside.training.tasks.table import evaluator_for
 from lineside.vision import (
     Decision,
     Prediction,
@@ -114,7 +114,7 @@ def right_or_not(cases: Sequence[Case], manifest: Manifest) -> list[bool | None]
     """
     match manifest.task:
         case "multilabel":
-            judged = answered_of(cases, manifest)
+            judged = answered_pictures(cases, manifest)
             return [each.exact if each.answers else None for each in judged]
         case "classify":
             return [_class_right(case) for case in cases]
@@ -187,7 +187,7 @@ def _share(rows: Rows) -> float:
 
 
 def _of_labels(cases: Sequence[Case], manifest: Manifest) -> Scored:
-    answered = answered_of(cases, manifest)
+    answered = answered_pictures(cases, manifest)
     rows = [(sum(a.right for a in each.answers), len(each.answers)) for each in answered]
     return _scored_where("accuracy", rows, figure=_share, told=[bool(row[1]) for row in rows])
 
@@ -196,7 +196,7 @@ def metrics_of(package: Package, cases: Sequence[Case]) -> dict[str, Metric]:
     """The figures of the task, of these answers; unlike a training's without controls."""
     evidence = training_evidence(package)
     manifest = package.manifest
-    measured = measure_for(manifest.task)(cases, manifest=manifest, baseline=evidence.baseline)
+    measured = evaluator_for(manifest.task)(cases, manifest=manifest, baseline=evidence.baseline)
     return dict(measured.metrics)
 
 

@@ -22,12 +22,12 @@ from lineside.core import Clock, Digest
 from lineside.datasets import Sample
 from lineside.models import Metric, Package
 from lineside.training.evaluation.baselines import TOGETHER, Question, reached, trivial_figures
-from lineside.training.evaluation.inpainting import erased, marked_area, refiller_of
+from lineside.training.evaluation.inpainting import erased, inpainter_of, marked_area
 from lineside.training.tasks.contract import MOST_BYTES, Case, Files
 from lineside.training.tasks.metrics import (
     GOOD_NAMES,
-    Measure,
-    Measured,
+    Evaluator,
+    TaskMetrics,
     bounded,
     is_defective,
     judge_all,
@@ -42,7 +42,7 @@ LOWER_IS_BETTER = frozenset(
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Alone:
+class TrivialFigure:
     """What a trivial figure reaches, beside the package.
 
     Attributes:
@@ -59,7 +59,7 @@ class Alone:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Erased:
+class ErasedTest:
     """What the package says when the marked defects are painted over.
 
     Attributes:
@@ -76,7 +76,7 @@ class Erased:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Controls:
+class ShortcutTests:
     """All controls of one evaluation.
 
     Attributes:
@@ -86,10 +86,10 @@ class Controls:
         by_metric: the sentences, by the figure they are about.
     """
 
-    alone: tuple[Alone, ...] = ()
+    alone: tuple[TrivialFigure, ...] = ()
     gain_normalised: Mapping[str, Metric] = field(default_factory=dict)
     gain_plain: Mapping[str, Metric] = field(default_factory=dict)
-    erased: Erased | None = None
+    erased: ErasedTest | None = None
     by_metric: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property
@@ -109,12 +109,12 @@ _SPOKEN = {
 _LOST_SHARE = 0.1
 
 
-def with_sentences(found: Controls) -> Controls:
+def with_sentences(found: ShortcutTests) -> ShortcutTests:
     """The controls with what follows from them."""
     return replace(found, by_metric=_sentences(found))
 
 
-def _sentences(found: Controls) -> dict[str, tuple[str, ...]]:
+def _sentences(found: ShortcutTests) -> dict[str, tuple[str, ...]]:
     lines: dict[str, list[str]] = {}
     for metric, matching in _matching(found.alone).items():
         best = matching[0]
@@ -136,16 +136,16 @@ def _sentences(found: Controls) -> dict[str, tuple[str, ...]]:
     return {metric: tuple(some) for metric, some in lines.items()}
 
 
-def _matching(alone: Sequence[Alone]) -> dict[str, list[Alone]]:
+def _matching(alone: Sequence[TrivialFigure]) -> dict[str, list[TrivialFigure]]:
     """The trivial figures that match, by metric, the best first; single ones before all."""
-    found: dict[str, list[Alone]] = {}
+    found: dict[str, list[TrivialFigure]] = {}
     for one in alone:
         if one.matched:
             found.setdefault(one.metric, []).append(one)
     return {metric: best_first(some) for metric, some in found.items()}
 
 
-def best_first(some: Sequence[Alone]) -> list[Alone]:
+def best_first(some: Sequence[TrivialFigure]) -> list[TrivialFigure]:
     """Trivial figures of one metric, the best first; single ones before all together."""
     return sorted(
         some,
@@ -165,7 +165,7 @@ def _figure(metric: Metric) -> str:
     return f"{metric.value:.3f} ({metric.low:.3f} to {metric.high:.3f}, n {metric.n})"
 
 
-def _normal_words(metric: str, found: Controls) -> str:
+def _normal_words(metric: str, found: ShortcutTests) -> str:
     after = found.gain_normalised.get(metric)
     if after is None:
         return ""
@@ -179,7 +179,7 @@ def _falls(before: Metric, after: Metric, *, lower: bool) -> bool:
     return outside and lost > _LOST_SHARE * abs(before.value - before.baseline)
 
 
-def _survives(found: Erased) -> bool:
+def _survives(found: ErasedTest) -> bool:
     """Whether the package goes on without the defect."""
     if found.before is not None and found.after is not None:
         kept = found.after.value - 0.5 > 0.5 * (found.before.value - 0.5)
@@ -187,7 +187,7 @@ def _survives(found: Erased) -> bool:
     return found.still.n > 0 and found.still.low > max(0.5, found.still.baseline)
 
 
-def _erased_words(found: Erased) -> str:
+def _erased_words(found: ErasedTest) -> str:
     if found.before is not None and found.after is not None:
         return (
             f"with the marked defect erased, pictures are still told from good ones by AUROC "
@@ -226,7 +226,7 @@ Image = NDArray[np.uint8]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Judged:
+class EvaluatedPackage:
     """A package's evaluation, to be controlled.
 
     Attributes:
@@ -238,8 +238,8 @@ class Judged:
 
     package: Package
     cases: Sequence[Case]
-    measured: Measured
-    measure: Measure
+    measured: TaskMetrics
+    measure: Evaluator
     baseline: Mapping[str, float]
     files: Files
     clock: Clock
@@ -247,15 +247,15 @@ class Judged:
     unseen: bool = True
 
 
-def controls_of(judged: Judged) -> Controls:
+def run_shortcut_tests(judged: EvaluatedPackage) -> ShortcutTests:
     """Carry every control out that the pictures allow."""
     alone = tuple(_alone(judged))
     if not judged.unseen:
-        return with_sentences(Controls(alone=alone))
+        return with_sentences(ShortcutTests(alone=alone))
     judged.tell()
     plain, normalised_figures = _normalised(judged)
     judged.tell()
-    found = Controls(
+    found = ShortcutTests(
         alone=alone,
         gain_plain=plain,
         gain_normalised=normalised_figures,
@@ -319,7 +319,7 @@ def _count(sample: Sample) -> int | None:
     return None if sample.marked is None else len(sample.marked)
 
 
-def _alone(judged: Judged) -> list[Alone]:
+def _alone(judged: EvaluatedPackage) -> list[TrivialFigure]:
     cases = spread(judged.cases, MOST_LOOKED_AT)
     manifest = judged.package.manifest
     labels = manifest.classes.labels if manifest.classes is not None else manifest.labels
@@ -339,7 +339,7 @@ def against(
     *,
     figures: Mapping[str, NDArray[np.float64]],
     metrics: Mapping[str, Metric],
-) -> list[Alone]:
+) -> list[TrivialFigure]:
     """What trivial figures reach on a question, beside the package's metrics of that name."""
     found = []
     for figure, metric, value in reached(question, figures):
@@ -349,7 +349,7 @@ def against(
             continue
         package = metrics[name]
         found.append(
-            Alone(
+            TrivialFigure(
                 figure=figure,
                 metric=name,
                 reached=value,
@@ -397,7 +397,7 @@ def gain_normaliser(samples: Sequence[Sample], *, files: Files) -> Callable[[Dig
     return read
 
 
-def _normalised(judged: Judged) -> tuple[dict[str, Metric], dict[str, Metric]]:
+def _normalised(judged: EvaluatedPackage) -> tuple[dict[str, Metric], dict[str, Metric]]:
     """(plain, normalised) figures of the same pictures."""
     cases = spread(judged.cases, MOST_JUDGED)
     samples = [case.sample for case in cases]
@@ -432,7 +432,7 @@ def kept_figures(metrics: Mapping[str, Metric]) -> dict[str, Metric]:
 # ---- erased
 
 
-def _erased(judged: Judged) -> Erased | None:
+def _erased(judged: EvaluatedPackage) -> ErasedTest | None:
     marked = [case for case in judged.cases if marked_area(case) is not None]
     if not marked:
         return None
@@ -441,7 +441,7 @@ def _erased(judged: Judged) -> Erased | None:
     unmarked = [case for case in judged.cases if is_defective(case) is False]
     erase = erased
     if judged.package.manifest.task == "anomaly":  # paint would be an anomaly of its own
-        erase = refiller_of(judged.package, unmarked, files=judged.files).refilled
+        erase = inpainter_of(judged.package, unmarked, files=judged.files).inpainted
 
     def read(digest: Digest) -> bytes:
         encoded = judged.files(digest)
@@ -450,7 +450,7 @@ def _erased(judged: Judged) -> Erased | None:
     samples = [case.sample for case in before]
     after = list(judge_all(judged.package, samples, files=read, clock=judged.clock))
     good = _good_labels(judged.cases)
-    return Erased(
+    return ErasedTest(
         pictures=len(before),
         still=_still(before, after, unmarked=unmarked, good=good),
         before=_against_unmarked(before, unmarked, good=good),

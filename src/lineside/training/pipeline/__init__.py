@@ -7,16 +7,22 @@ Main names: ``Pipeline``, ``run_pipeline``, ``gate_of``; ``image_classification`
 
 from lineside.training.pipeline.definition import Parameter, Pipeline, Role, Step
 from lineside.training.pipeline.gate import Check, Gate, Limits, gate_of
-from lineside.training.pipeline.running import Ground, Outcome, RunRecord, StepRecord, run_pipeline
+from lineside.training.pipeline.running import (
+    Outcome,
+    PipelineContext,
+    RunRecord,
+    StepRecord,
+    run_pipeline,
+)
 
 __all__ = [
     "Check",
     "Gate",
-    "Ground",
     "Limits",
     "Outcome",
     "Parameter",
     "Pipeline",
+    "PipelineContext",
     "Role",
     "RunRecord",
     "Step",

@@ -172,7 +172,7 @@ EVALUATION_FILE = "evaluation.json"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Ground:
+class PipelineContext:
     """What a run stands on.
 
     Attributes:
@@ -219,7 +219,7 @@ class _Left:
 
 def run_pipeline(
     pipeline: Pipeline,
-    ground: Ground,
+    pipeline_context: PipelineContext,
     *,
     description: str = "",
     tags: Mapping[str, str] | None = None,
@@ -229,28 +229,28 @@ def run_pipeline(
     Raises:
         LinesideError: what a step raised; the record is kept before.
     """
-    run = _Run(pipeline=pipeline, ground=ground)
+    run = _Run(pipeline=pipeline, pipeline_context=pipeline_context)
     try:
         for step in pipeline.steps:
             if not run.do(step):
                 break
     finally:
         record = replace(run.record(), description=description, tags=dict(tags or {}))
-        replace_durably(ground.folder / "runs" / f"{record.id}.json", encode(record))
+        replace_durably(pipeline_context.folder / "runs" / f"{record.id}.json", encode(record))
     return record
 
 
 class _Run:
     """One run under way."""
 
-    def __init__(self, *, pipeline: Pipeline, ground: Ground) -> None:
+    def __init__(self, *, pipeline: Pipeline, pipeline_context: PipelineContext) -> None:
         self._pipeline = pipeline
-        self._ground = ground
-        self._cache = Cache(ground.folder / "steps", clock=ground.clock)
+        self._ground = pipeline_context
+        self._cache = Cache(pipeline_context.folder / "steps", clock=pipeline_context.clock)
         self._state = _State()
         self._steps: list[StepRecord] = []
-        self._id = new_id("run", clock=ground.clock)
-        self._started: datetime = ground.clock.now()
+        self._id = new_id("run", clock=pipeline_context.clock)
+        self._started: datetime = pipeline_context.clock.now()
         self._ended = Outcome.FAILED
         self._reason = ""
         self._acts: dict[Role, Callable[[Step], _Left]] = {
@@ -319,12 +319,12 @@ class _Run:
     # ---- the steps
 
     def _prepare(self, step: Step) -> _Left:
-        pipeline, ground = self._pipeline, self._ground
+        pipeline, pipeline_context = self._pipeline, self._ground
         with open_source(
             pipeline.text("InputData"),
-            clock=ground.clock,
-            records_url=ground.records_url,
-            blobs_url=ground.blobs_url,
+            clock=pipeline_context.clock,
+            records_url=pipeline_context.records_url,
+            blobs_url=pipeline_context.blobs_url,
         ) as source:
             copies = {
                 label: int(pipeline.number(name))
@@ -361,7 +361,7 @@ class _Run:
         return _left(self._cache.finish(key, step=step.name, facts=facts))
 
     def _train(self, step: Step) -> _Left:
-        pipeline, ground = self._pipeline, self._ground
+        pipeline, pipeline_context = self._pipeline, self._ground
         job = self._job()
         key = key_of(step.name, inputs={"prepared": self._prepared.name, "job": encode(
             replace(job, data="")).decode()})  # fmt: skip
@@ -373,9 +373,9 @@ class _Run:
         result = run_job(
             job,
             folder=self._cache.folder(key),
-            progress=ground.progress,
-            cancelled=ground.cancelled,
-            clock=ground.clock,
+            progress=pipeline_context.progress,
+            cancelled=pipeline_context.cancelled,
+            clock=pipeline_context.clock,
         )
         facts: dict[str, str | int | float] = {
             "package": result.digest,
@@ -414,7 +414,7 @@ class _Run:
             )
 
     def _evaluate(self, step: Step) -> _Left:
-        ground = self._ground
+        pipeline_context = self._ground
         package = Package.open(self._trained / _PACKAGE)
         key = key_of(step.name, inputs={"package": package.digest, "on": self._prepared.name})
         into = self._cache.folder(key)
@@ -424,10 +424,14 @@ class _Run:
             self._state.evaluation = decode(TaskReport, path.read_bytes(), where=str(path))
             return _of(done)
         source = Labelled(data=str(self._prepared), part="test", task=package.manifest.task)
-        with open_labelled(source, clock=ground.clock) as opened:
+        with open_labelled(source, clock=pipeline_context.clock) as opened:
             known = self._leaks()
             found = evaluate(
-                package, opened.samples, files=opened.files, clock=ground.clock, leaks=known.leaks
+                package,
+                opened.samples,
+                files=opened.files,
+                clock=pipeline_context.clock,
+                leaks=known.leaks,
             )
             told = replace(
                 evaluation_report(
@@ -468,13 +472,13 @@ class _Run:
 
     def _register(self, step: Step) -> _Left:
         del step
-        pipeline, ground = self._pipeline, self._ground
+        pipeline, pipeline_context = self._pipeline, self._ground
         raw = (self._trained / _PACKAGE).read_bytes()
         package = Package.read(raw)
-        version = ground.versions.register(
+        version = pipeline_context.versions.register(
             raw,
             group=pipeline.text("ModelPackageGroupName"),
-            by=ground.by,
+            by=pipeline_context.by,
             metrics=self._evaluation.metrics,
             evidence={
                 "run": self._id,

@@ -10,7 +10,7 @@ from html import escape
 
 from lineside.datasets import Leak, Skipped
 from lineside.models import Metric
-from lineside.training.evaluation.shortcuts import Controls, best_first, spoken
+from lineside.training.evaluation.shortcuts import ShortcutTests, best_first, spoken
 from lineside.training.report.plots import curve_plot, interval_bar, limit_plot, reliability_plot
 from lineside.training.tasks.metrics import Confusion
 from lineside.vision import LimitRow, ReliabilityBin
@@ -52,7 +52,7 @@ MOST_ROWS = 15
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Beside:
+class FigureNotes:
     """What stands beside figures.
 
     Attributes:
@@ -111,10 +111,10 @@ def warnings(lines: Iterable[str]) -> str:
 
 
 def metrics_table(
-    metrics: Mapping[str, Metric], *, beside: Beside | None = None, first: str = ""
+    metrics: Mapping[str, Metric], *, beside: FigureNotes | None = None, first: str = ""
 ) -> str:
     """One row a figure, never bare, with what stands beside it."""
-    beside = beside or Beside()
+    beside = beside or FigureNotes()
     rows = []
     for name, metric in metrics.items():
         notes = "<br>".join(escape(note) for note in beside.notes(name))
@@ -231,7 +231,7 @@ def skipped_part(title: str, notes: Sequence[Skipped]) -> str:
     return section(title, table(("where", "reason"), [(note.where, note.reason) for note in notes]))
 
 
-def short_words(controls: Controls) -> dict[str, tuple[str, ...]]:
+def short_words(controls: ShortcutTests) -> dict[str, tuple[str, ...]]:
     """The warnings of the controls in few words, by the figure they are about."""
     found: dict[str, list[str]] = {}
     for metric in controls.by_metric:
@@ -246,7 +246,7 @@ def short_words(controls: Controls) -> dict[str, tuple[str, ...]]:
     return {metric: tuple(words) for metric, words in found.items()}
 
 
-def controls_part(controls: Controls) -> str:
+def shortcuts_part(controls: ShortcutTests) -> str:
     """All three controls, each beside the package's own figure."""
     alone = [
         (
@@ -278,7 +278,7 @@ def _figure(metric: Metric) -> tuple[str, ...]:
     return f"{metric.value:.3f}", f"{metric.low:.3f} to {metric.high:.3f}", str(metric.n)
 
 
-def _erased(controls: Controls) -> str:
+def _erased(controls: ShortcutTests) -> str:
     found = controls.erased
     if found is None:
         return ""

@@ -8,12 +8,11 @@ from lineside.core import Digest, to_plain
 from lineside.datasets import Leak, Part, Sample, Skipped, crossing, version_digest
 from lineside.models import Manifest, Metric, Package
 from lineside.training.evaluation.evaluate import Evaluation
-from lineside.training.evaluation.shortcuts import Controls
+from lineside.training.evaluation.shortcuts import ShortcutTests
 from lineside.training.job import TrainJob
 from lineside.training.report.page_parts import (
-    Beside,
+    FigureNotes,
     confusion_table,
-    controls_part,
     history_part,
     leaks_part,
     limits_part,
@@ -23,13 +22,14 @@ from lineside.training.report.page_parts import (
     reliability_row,
     section,
     short_words,
+    shortcuts_part,
     skipped_part,
     table,
     warnings,
 )
-from lineside.training.source import OF_VERSION, Data, LookedFor, Opened, leak_warning
+from lineside.training.source import OF_VERSION, Data, LeakSearch, Opened, leak_warning
 from lineside.training.tasks import Trained
-from lineside.training.tasks.metrics import Confusion, Measured, Worst
+from lineside.training.tasks.metrics import Confusion, Mistake, TaskMetrics
 from lineside.vision import LimitRow, ReliabilityBin, cheapest_cut
 
 _MOST_LEAKS = 50
@@ -71,11 +71,11 @@ class TaskReport:
     confusion: Mapping[str, Confusion]
     reliability: Mapping[str, tuple[ReliabilityBin, ...]]
     limits: Mapping[str, tuple[LimitRow, ...]]
-    controls: Controls
+    controls: ShortcutTests
     held_out: Mapping[str, float]
     history: Sequence[Mapping[str, float]]
     slices: Mapping[str, Mapping[str, Metric]]
-    mistakes: tuple[Worst, ...]
+    mistakes: tuple[Mistake, ...]
     sections: Mapping[str, object]
     skipped: tuple[Skipped, ...]
     leaks: tuple[Leak, ...]
@@ -92,12 +92,12 @@ def task_report(
     *,
     data: Data,
     manifest: Manifest,
-    measured: Measured | None,
-    controls: Controls,
-    looked: LookedFor,
+    measured: TaskMetrics | None,
+    controls: ShortcutTests,
+    looked: LeakSearch,
 ) -> TaskReport:
     """Everything that is known after a training."""
-    found = measured or Measured(metrics={})
+    found = measured or TaskMetrics(metrics={})
     leaking = len(crossing(looked.leaks))
     return TaskReport(
         package=job.package_name,
@@ -135,7 +135,7 @@ def task_report(
     )
 
 
-def _evidence(data: Data, measured: Measured | None) -> str:
+def _evidence(data: Data, measured: TaskMetrics | None) -> str:
     if measured is None:
         return ""
     return "pictures never trained on" if data.validation else "cross-validation"
@@ -154,7 +154,7 @@ def task_page(
         pictures: JPEG thumbnails of the mistakes, by name of the picture.
         title: of the page, where it is not of a training.
     """
-    beside = beside_figures(report)
+    beside = figure_notes(report)
     parts = [
         _summary(report),
         warnings(report.warnings),
@@ -174,7 +174,7 @@ def task_page(
             *(limits_part(name, rows) for name, rows in report.limits.items() if rows),
             note="Escapes are defects let through at a cut, over-rejects good pictures stopped.",
         ),
-        controls_part(report.controls),
+        shortcuts_part(report.controls),
         mistakes_part(report.mistakes, pictures=pictures or {}),
         *(
             section(f"By {title}", metrics_table(found, first=title, beside=_every(beside)))
@@ -188,14 +188,14 @@ def task_page(
     return page(title or f"Training of {report.package}", parts)
 
 
-def beside_figures(report: TaskReport) -> Beside:
+def figure_notes(report: TaskReport) -> FigureNotes:
     """What stands beside the report's figures: leaks at each, shortcuts at those they meet."""
     leaking = ("the split leaks",) if report.leaking else ()
-    return Beside(every=leaking, of=short_words(report.controls))
+    return FigureNotes(every=leaking, of=short_words(report.controls))
 
 
-def _every(beside: Beside) -> Beside:
-    return Beside(every=beside.every)
+def _every(beside: FigureNotes) -> FigureNotes:
+    return FigureNotes(every=beside.every)
 
 
 def _summary(report: TaskReport) -> str:
@@ -210,7 +210,7 @@ def _summary(report: TaskReport) -> str:
     return table((), facts.items())
 
 
-def mistakes_part(mistakes: Sequence[Worst], *, pictures: Mapping[str, bytes]) -> str:
+def mistakes_part(mistakes: Sequence[Mistake], *, pictures: Mapping[str, bytes]) -> str:
     """The worst answers, with their pictures where they are given."""
     if not mistakes:
         return section("Mistakes", "<p>None.</p>")

@@ -20,7 +20,7 @@ from lineside.core import Digest
 from lineside.datasets import Leak, Sample, Skipped
 from lineside.models import HealthLimits
 from lineside.training.job import Steps, TrainJob
-from lineside.training.source import LookedFor
+from lineside.training.source import LeakSearch
 from lineside.vision import (
     AnomalyRule,
     ClassRule,
@@ -38,7 +38,7 @@ T = TypeVar("T")
 
 
 class Parallel:
-    """One process alone; the shape of ``Together`` without it."""
+    """One process alone; the shape of ``ProcessGroup`` without it."""
 
     rank = 0
     size = 1
@@ -57,7 +57,7 @@ class Parallel:
         """
 
 
-class Together(Parallel):
+class ProcessGroup(Parallel):
     """One of several processes of a ``torch.distributed`` group that stands already."""
 
     def __init__(self) -> None:
@@ -210,7 +210,7 @@ class Trained:
     matrices: Sequence[Matrix] = ()
     refused: tuple[Skipped, ...] = ()
     cases: Sequence[Case] = ()
-    find_leaks: Callable[[Sequence[Sample]], LookedFor] | None = None
+    find_leaks: Callable[[Sequence[Sample]], LeakSearch] | None = None
 
 
 class Learner(Protocol):

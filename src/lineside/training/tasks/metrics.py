@@ -43,7 +43,7 @@ class Confusion:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Worst:
+class Mistake:
     """An answer that was not right, the worst first; truth and answer in words."""
 
     picture: str
@@ -54,7 +54,7 @@ class Worst:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Measured:
+class TaskMetrics:
     """Everything that was found.
 
     Attributes:
@@ -70,18 +70,18 @@ class Measured:
     confusion: Mapping[str, Confusion] = field(default_factory=dict)
     reliability: Mapping[str, tuple[ReliabilityBin, ...]] = field(default_factory=dict)
     limits: Mapping[str, tuple[LimitRow, ...]] = field(default_factory=dict)
-    mistakes: tuple[Worst, ...] = ()
+    mistakes: tuple[Mistake, ...] = ()
     pictures: tuple[object, ...] = ()
     slices: Mapping[str, Mapping[str, Metric]] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
 
 
-class Measure(Protocol):
+class Evaluator(Protocol):
     """Computes a task's figures."""
 
     def __call__(
         self, cases: Sequence[Case], *, manifest: Manifest, baseline: Mapping[str, float]
-    ) -> Measured:
+    ) -> TaskMetrics:
         """Figures of judged pictures; refused pictures count as not right, never as left out.
 
         Args:
@@ -244,7 +244,7 @@ def limits_of(truth: Sequence[bool], scores: Sequence[float]) -> tuple[LimitRow,
     return tuple(replace(table[place], cut=table[place].cut * unit) for place in places.tolist())
 
 
-def worst_first(mistakes: Iterable[Worst]) -> tuple[Worst, ...]:
+def worst_first(mistakes: Iterable[Mistake]) -> tuple[Mistake, ...]:
     """The worst ``MOST_MISTAKES``: wrong before unsure, the surer the worse."""
     ordered = sorted(mistakes, key=lambda m: (m.said == "unsure", -m.probability, m.picture))
     return tuple(ordered[:MOST_MISTAKES])

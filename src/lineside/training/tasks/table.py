@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 
 from lineside.core import InvalidError, Task
 from lineside.training.tasks.contract import Learner
-from lineside.training.tasks.metrics import Measure
+from lineside.training.tasks.metrics import Evaluator
 
 _LEARNERS = {
     Task.MULTILABEL: "lineside.training.tasks.multilabel.learn",
@@ -69,9 +69,9 @@ _MEASURES = {
 }
 
 
-def measure_for(task: str) -> Measure:
+def evaluator_for(task: str) -> Evaluator:
     """The figures of a task; ``InvalidError`` for an unknown one."""
     if task not in _MEASURES:
         raise InvalidError(f"no task {task!r}", fix=f"Known: {', '.join(_MEASURES)}.")
-    found: Measure = importlib.import_module(_MEASURES[task]).measure
+    found: Evaluator = importlib.import_module(_MEASURES[task]).measure
     return found

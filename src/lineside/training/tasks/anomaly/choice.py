@@ -23,14 +23,14 @@ from lineside.training.tasks.anomaly.fitting import (
     COARSE,
     ContrastPlan,
     fit_contrast,
+    fit_local_neighbours,
+    fit_mahalanobis,
     fit_memory,
-    fit_placed,
-    fit_spread,
     map_of,
 )
-from lineside.training.tasks.anomaly.patches import STRIDE_PX, Looker, Patches
+from lineside.training.tasks.anomaly.patches import STRIDE_PX, Patches, PatchExtractor
 from lineside.training.tasks.anomaly.perturb import KINDS, perturbed
-from lineside.training.tasks.anomaly.scorers import Covered, Scorer, Together
+from lineside.training.tasks.anomaly.scorers import MaskedScorer, Scorer, ScorerMean
 from lineside.vision import AnomalyRule, anomaly_score, auroc, smoothed_cells
 
 USABLE_AUROC = 0.7
@@ -46,7 +46,7 @@ Fit = Callable[[Sequence[Halves]], Scorer]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Yardstick:
+class SyntheticBenchmark:
     """How a map becomes a score while scorers are compared."""
 
     blur_cells: float
@@ -105,7 +105,7 @@ def _auroc(good: Numbers, changed: Numbers) -> float:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Chosen:
+class ScorerChoice:
     """The best candidate, and all that were tried: name → AUROC on made-up changes."""
 
     best: Candidate
@@ -122,8 +122,8 @@ class _Change:
 
 
 def choose(
-    looker: Looker, patches: Sequence[Patches], *, seed: int, yardstick: Yardstick
-) -> Chosen:
+    looker: PatchExtractor, patches: Sequence[Patches], *, seed: int, benchmark: SyntheticBenchmark
+) -> ScorerChoice:
     """The scorer that tells made-up changes from good pictures best."""
     changes = _changes(looker, patches, seed=seed)
     features = [each.features for each in patches]
@@ -133,16 +133,16 @@ def choose(
     if looker.scene.placed:
         cells = np.ones(features[0].shape[1:], np.bool_) if cover is None else cover
         tell.at(66, "comparing places")
-        found.append(_placed(features, changes, cells=cells, seed=seed, yardstick=yardstick))
+        found.append(_placed(features, changes, cells=cells, seed=seed, benchmark=benchmark))
     if not found or not found[0].told >= _ENOUGH:
         numbers = folds([each.sample for each in patches], count=_fold_count(patches), seed=seed)
         study = _Study(
             features=features, changes=changes, folds=numbers, cover=cover, seed=seed,
-            yardstick=yardstick,
+            benchmark=benchmark,
         )  # fmt: skip
         found.append(study.candidate(tell=lambda: tell.at(74, "fitting surfaces")))
     best = max(found, key=lambda each: each.told)
-    return Chosen(best=best, tried={each.name: round(each.told, 4) for each in found})
+    return ScorerChoice(best=best, tried={each.name: round(each.told, 4) for each in found})
 
 
 def _fold_count(patches: Sequence[Patches]) -> int:
@@ -150,7 +150,7 @@ def _fold_count(patches: Sequence[Patches]) -> int:
     return max(2, min(_FOLDS, len(groups)))
 
 
-def _changes(looker: Looker, patches: Sequence[Patches], *, seed: int) -> list[_Change]:
+def _changes(looker: PatchExtractor, patches: Sequence[Patches], *, seed: int) -> list[_Change]:
     """Each kind of change on some pictures, evenly spread."""
     places = np.linspace(0, len(patches) - 1, min(_MOST_CHANGED, len(patches)))
     chosen = np.unique(places.round().astype(int)).tolist()
@@ -177,11 +177,11 @@ def _placed(
     *,
     cells: NDArray[np.bool_],
     seed: int,
-    yardstick: Yardstick,
+    benchmark: SyntheticBenchmark,
 ) -> Candidate:
-    fitted = fit_placed(features, cells=cells, seed=seed)
-    held = [yardstick.score(fitted.without(n, each)) for n, each in enumerate(features)]
-    changed = [yardstick.score(fitted.without(each.picture, each.features)) for each in changes]
+    fitted = fit_local_neighbours(features, cells=cells, seed=seed)
+    held = [benchmark.score(fitted.without(n, each)) for n, each in enumerate(features)]
+    changed = [benchmark.score(fitted.without(each.picture, each.features)) for each in changes]
     return Candidate(
         name="places",
         scorer=fitted.scorer,
@@ -200,13 +200,13 @@ class _Study:
     folds: Sequence[int]
     cover: NDArray[np.bool_] | None
     seed: int
-    yardstick: Yardstick
+    benchmark: SyntheticBenchmark
 
     @property
     def fits(self) -> dict[str, Fit]:
         """The members by name."""
         return {
-            "spread": lambda some: fit_spread(some, channels=COARSE, seed=self.seed),
+            "spread": lambda some: fit_mahalanobis(some, channels=COARSE, seed=self.seed),
             "memory": lambda some: fit_memory(some, seed=self.seed),
             **{f"contrast {plan.noise}": partial(self._contrast, plan) for plan in _PLANS},
         }
@@ -224,16 +224,16 @@ class _Study:
         units = {name: _deviation(maps) for name, maps in good.items()}
         members = [fit(self.features) for fit in self.fits.values()]
         tell()
-        together: Scorer = Together(
+        together: Scorer = ScorerMean(
             members, means=tuple(means.values()), units=tuple(units.values())
         )
         if self.cover is not None:
-            together = Covered(together, cells=self.cover)
+            together = MaskedScorer(together, cells=self.cover)
 
         def joined(maps: dict[str, list[Floats]], number: int) -> float:
             parts = [(maps[name][number] - means[name]) / units[name] for name in maps]
             grid = np.logaddexp(0.0, np.mean(parts, axis=0)).astype(np.float32)
-            return self.yardstick.score(grid if self.cover is None else grid * self.cover)
+            return self.benchmark.score(grid if self.cover is None else grid * self.cover)
 
         return Candidate(
             name="surface",

@@ -19,9 +19,9 @@ from lineside.training.tasks.anomaly.scorers import (
     NEAREST,
     Contrast,
     Linear,
+    LocalNeighbours,
+    Mahalanobis,
     Memory,
-    Placed,
-    Spread,
 )
 
 MOST_BANK_BYTES = 24_000_000
@@ -85,10 +85,10 @@ def _standard(rows: Floats) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class FittedPlaced:
+class FittedLocalNeighbours:
     """A scorer of places with the picture that each of its patches is of, (places, patches)."""
 
-    scorer: Placed
+    scorer: LocalNeighbours
     owners: NDArray[np.int64]
 
     def without(self, picture: int, features: Halves) -> Floats:
@@ -101,7 +101,9 @@ class FittedPlaced:
             return np.asarray(self.scorer.spread(nearest)[0, 0].numpy(), np.float32)
 
 
-def fit_placed(features: Sequence[Halves], *, cells: NDArray[np.bool_], seed: int) -> FittedPlaced:
+def fit_local_neighbours(
+    features: Sequence[Halves], *, cells: NDArray[np.bool_], seed: int
+) -> FittedLocalNeighbours:
     """The scorer of places.
 
     Args:
@@ -123,8 +125,8 @@ def fit_placed(features: Sequence[Halves], *, cells: NDArray[np.bool_], seed: in
         rows, taken = _cores(_windows(seen, part), each)
         bank.append(rows)
         owners.append(np.asarray(chosen)[taken % len(few)])
-    return FittedPlaced(
-        scorer=Placed(project, bank=np.concatenate(bank), cells=cells),
+    return FittedLocalNeighbours(
+        scorer=LocalNeighbours(project, bank=np.concatenate(bank), cells=cells),
         owners=np.concatenate(owners),
     )
 
@@ -178,7 +180,7 @@ def fit_memory(features: Sequence[Halves], *, seed: int) -> Memory:
     return Memory(project, bank=bank[0])
 
 
-def fit_spread(features: Sequence[Halves], *, channels: slice, seed: int) -> Spread:
+def fit_mahalanobis(features: Sequence[Halves], *, channels: slice, seed: int) -> Mahalanobis:
     """Mean and covariance of some channels, the rest ignored."""
     rows = drawn(features, most=_DRAWN, seed=seed).rows
     wide = rows[:, channels].astype(np.float64)
@@ -188,7 +190,9 @@ def fit_spread(features: Sequence[Halves], *, channels: slice, seed: int) -> Spr
     root = np.linalg.cholesky(np.linalg.inv(covariance)).T / np.sqrt(size)
     weight = np.zeros((size, rows.shape[1]))
     weight[:, channels] = root
-    return Spread(Linear(weight.astype(np.float32), -(root @ wide.mean(axis=0)).astype(np.float32)))
+    return Mahalanobis(
+        Linear(weight.astype(np.float32), -(root @ wide.mean(axis=0)).astype(np.float32))
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

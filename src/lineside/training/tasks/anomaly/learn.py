@@ -14,11 +14,16 @@ from lineside.core import InvalidError, Policy
 from lineside.datasets import Sample
 from lineside.models import HealthLimits
 from lineside.training.job import TrainJob
-from lineside.training.tasks.anomaly.choice import USABLE_AUROC, Chosen, Yardstick, choose
+from lineside.training.tasks.anomaly.choice import (
+    USABLE_AUROC,
+    ScorerChoice,
+    SyntheticBenchmark,
+    choose,
+)
 from lineside.training.tasks.anomaly.network import difference, network_bytes
-from lineside.training.tasks.anomaly.patches import STRIDE_PX, Looker, Patches, patches_of
+from lineside.training.tasks.anomaly.patches import STRIDE_PX, Patches, PatchExtractor, patches_of
 from lineside.training.tasks.anomaly.scene import Scene, scene_of
-from lineside.training.tasks.anomaly.scorers import InUnits
+from lineside.training.tasks.anomaly.scorers import ScaledScorer
 from lineside.training.tasks.contract import Trained, Work
 from lineside.training.tasks.metrics import GOOD_NAMES
 from lineside.vision import AnomalyRule, conformal_cut, prepare
@@ -28,8 +33,8 @@ _FEW_GOOD = 20
 _MOST_LEARNED = 400
 _UNSURE_SHARE = 2.0
 _MOST_CLIPPED = 0.95
-_POSED = Yardstick(blur_cells=1.0, top_share=0.01)
-_SURFACE = Yardstick(blur_cells=1.5, top_share=0.01)
+_POSED = SyntheticBenchmark(blur_cells=1.0, top_share=0.01)
+_SURFACE = SyntheticBenchmark(blur_cells=1.5, top_share=0.01)
 
 Numbers = NDArray[np.float64]
 
@@ -46,7 +51,7 @@ def is_good(sample: Sample) -> bool | None:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Told:
+class _GoodPictures:
     """The training part by what is said of it, with the sentences that follow."""
 
     good: tuple[Sample, ...]
@@ -56,18 +61,18 @@ class _Told:
 
 def learn(job: TrainJob, work: Work) -> Trained:
     """See ``Learner``."""
-    told = _told(work, seed=job.seed)
+    told = _good_pictures(work, seed=job.seed)
     scene = scene_of(work, told.good)
     away = {sample.digest for sample, _ in scene.left_out}
     good = [sample for sample in told.good if sample.digest not in away]
-    looker = Looker(scene=scene, work=work, folder=work.folder / "anomaly")
+    looker = PatchExtractor(scene=scene, work=work, folder=work.folder / "anomaly")
     patches = patches_of(looker, good)
-    yardstick = _SURFACE if scene.template is None else _POSED
-    chosen = choose(looker, patches, seed=job.seed, yardstick=yardstick)
-    rule = rule_of(chosen, policy=job.inspection.policy, yardstick=yardstick)
+    benchmark = _SURFACE if scene.template is None else _POSED
+    chosen = choose(looker, patches, seed=job.seed, benchmark=benchmark)
+    rule = rule_of(chosen, policy=job.inspection.policy, benchmark=benchmark)
     work.steps.at(84, "writing the network")
     golden = _golden(patches, chosen.best.scores)
-    scorer = InUnits(chosen.best.scorer, unit=rule.unit)
+    scorer = ScaledScorer(chosen.best.scorer, unit=rule.unit)
     network = network_bytes(scorer, settings=scene.prepare)
     worst = max(difference(scorer, network, crops=_crops(looker, sample)) for sample in golden)
     return Trained(
@@ -86,7 +91,7 @@ def learn(job: TrainJob, work: Work) -> Trained:
     )
 
 
-def _told(work: Work, *, seed: int) -> _Told:
+def _good_pictures(work: Work, *, seed: int) -> _GoodPictures:
     said = [(sample, _good_with_mask(work, sample)) for sample in work.training]
     good = [sample for sample, is_so in said if is_so]
     defective = sum(is_so is False for _, is_so in said)
@@ -106,7 +111,7 @@ def _told(work: Work, *, seed: int) -> _Told:
         kept = np.sort(rng.choice(len(good), _MOST_LEARNED, replace=False))
         warnings.append(f"{_MOST_LEARNED} of {len(good)} good pictures were drawn to learn from")
         good = [good[place] for place in kept]
-    return _Told(good=tuple(good), defective=defective, warnings=tuple(warnings))
+    return _GoodPictures(good=tuple(good), defective=defective, warnings=tuple(warnings))
 
 
 def _good_with_mask(work: Work, sample: Sample) -> bool | None:
@@ -117,7 +122,7 @@ def _good_with_mask(work: Work, sample: Sample) -> bool | None:
     return said if mask is None else not mask.any()
 
 
-def rule_of(chosen: Chosen, *, policy: Policy, yardstick: Yardstick) -> AnomalyRule:
+def rule_of(chosen: ScorerChoice, *, policy: Policy, benchmark: SyntheticBenchmark) -> AnomalyRule:
     """Unit, limit and band from held-out good pictures; whether it is usable from made-up ones."""
     best = chosen.best
     unit = max(1e-6, float(np.median(best.scores)))
@@ -139,15 +144,15 @@ def rule_of(chosen: Chosen, *, policy: Policy, yardstick: Yardstick) -> AnomalyR
         unit=unit,
         false_reject_rate=limit.error_rate,
         calibration_pictures=limit.n,
-        top_share=yardstick.top_share,
+        top_share=benchmark.top_share,
         stride_px=STRIDE_PX,
         usable=usable,
         reason=reason,
-        blur_cells=yardstick.blur_cells,
+        blur_cells=benchmark.blur_cells,
     )
 
 
-def _crops(looker: Looker, sample: Sample) -> NDArray[np.float32]:
+def _crops(looker: PatchExtractor, sample: Sample) -> NDArray[np.float32]:
     image = looker.work.picture(sample)
     return prepare(image, looker.scene.prepare, matrix=looker.placed(image))
 
@@ -190,7 +195,7 @@ def _warnings(scene: Scene, rule: AnomalyRule, *, good: int) -> list[str]:
     return found
 
 
-def _held_out(chosen: Chosen, rule: AnomalyRule) -> dict[str, float]:
+def _held_out(chosen: ScorerChoice, rule: AnomalyRule) -> dict[str, float]:
     scores = chosen.best.scores / rule.unit
     return {
         "made_up_auroc": round(chosen.best.told, 4),
@@ -199,7 +204,7 @@ def _held_out(chosen: Chosen, rule: AnomalyRule) -> dict[str, float]:
     }
 
 
-def _sections(scene: Scene, chosen: Chosen, *, rule: AnomalyRule) -> dict[str, object]:
+def _sections(scene: Scene, chosen: ScorerChoice, *, rule: AnomalyRule) -> dict[str, object]:
     seen = "one frame" if scene.placed else "a surface"
     if scene.template is not None:
         seen = "a part laid into one place"

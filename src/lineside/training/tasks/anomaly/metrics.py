@@ -21,8 +21,8 @@ from lineside.models import Manifest, Metric
 from lineside.training.tasks.contract import Case
 from lineside.training.tasks.metrics import (
     Confusion,
-    Measured,
-    Worst,
+    Mistake,
+    TaskMetrics,
     bounded,
     is_defective,
     limits_of,
@@ -53,15 +53,15 @@ Integers = NDArray[np.int64]
 
 def measure(
     cases: Sequence[Case], *, manifest: Manifest, baseline: Mapping[str, float]
-) -> Measured:
-    """See ``Measure``."""
+) -> TaskMetrics:
+    """See ``Evaluator``."""
     del baseline  # of good parts alone, the trivial answers need no facts of the training part
     known = [case for case in cases if is_defective(case) is not None]
     if not known:
-        return Measured(metrics={})
+        return TaskMetrics(metrics={})
     rule = manifest.anomaly
     reason = "" if rule is None or rule.usable else f"not usable: {rule.reason}"
-    return Measured(
+    return TaskMetrics(
         metrics=_figures(known) | _pixel_figures(known),
         confusion={"anomaly": _confusion(known)},
         mistakes=_mistakes(known),
@@ -187,7 +187,7 @@ def _confusion(cases: Sequence[Case]) -> Confusion:
     return Confusion(classes=_CLASSES, rows=tuple(tuple(row) for row in rows))
 
 
-def _mistakes(cases: Sequence[Case]) -> tuple[Worst, ...]:
+def _mistakes(cases: Sequence[Case]) -> tuple[Mistake, ...]:
     found = []
     for case, truth, said in zip(cases, _truth(cases).tolist(), _said(cases).tolist(), strict=True):
         if said == truth:
@@ -195,7 +195,7 @@ def _mistakes(cases: Sequence[Case]) -> tuple[Worst, ...]:
         answer = case.prediction.anomaly
         words = "unsure" if said == _UNSURE else _CLASSES[said]
         found.append(
-            Worst(
+            Mistake(
                 picture=case.sample.name,
                 truth=_CLASSES[truth],
                 said=words,

@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from lineside.models import OnnxEngine
-from lineside.training.common.backbone import BLOCKS_AT_STRIDE_8, Lite0Trunk, fast_trunk
+from lineside.training.common.backbone import BLOCKS_AT_STRIDE_8, Lite0Backbone, fast_backbone
 from lineside.training.common.export import (
     ENGINE_FILE,
     Graph,
@@ -26,7 +26,7 @@ MAP = "map"
 class AnomalyNetwork(nn.Module):
     """(1, 3, height, width) prepared crops → (1, 1, height / 8, width / 8) distances."""
 
-    def __init__(self, scorer: Scorer, *, trunk: Lite0Trunk) -> None:
+    def __init__(self, scorer: Scorer, *, trunk: Lite0Backbone) -> None:
         super().__init__()
         self.trunk = trunk
         self.scorer = scorer
@@ -38,9 +38,9 @@ class AnomalyNetwork(nn.Module):
 
 def network_bytes(scorer: Scorer, *, settings: Prepare) -> bytes:
     """The ONNX file; its input's size varies where pictures' sizes do."""
-    trunk = fast_trunk()
+    trunk = fast_backbone()
     graph = Graph()
-    fine, coarse = _trunk(graph, trunk)
+    fine, coarse = _backbone(graph, trunk)
     near, far = (_averaged(graph, each) for each in (fine, coarse))
     scales = graph.constant(np.array([1, 1, 2, 2], np.float32))
     laid = graph.add(
@@ -62,7 +62,7 @@ def network_bytes(scorer: Scorer, *, settings: Prepare) -> bytes:
     )
 
 
-def _trunk(graph: Graph, trunk: Lite0Trunk) -> tuple[str, str]:
+def _backbone(graph: Graph, trunk: Lite0Backbone) -> tuple[str, str]:
     x = add_conv(graph, trunk.stem, x="crops")
     found = []
     for block in trunk.blocks():
@@ -90,6 +90,6 @@ def difference(scorer: Scorer, network: bytes, *, crops: NDArray[np.float32]) ->
     """
     engine = OnnxEngine(network, crops=(1, 3, 0, 0), where=ENGINE_FILE, outputs=(MAP,))
     with torch.inference_mode():
-        wanted = AnomalyNetwork(scorer, trunk=fast_trunk())(torch.from_numpy(crops)).numpy()
+        wanted = AnomalyNetwork(scorer, trunk=fast_backbone())(torch.from_numpy(crops)).numpy()
     (said,) = engine.run(crops, outputs=(MAP,))
     return within_bound(float(np.abs(said - wanted).max()))

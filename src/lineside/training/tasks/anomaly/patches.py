@@ -19,8 +19,8 @@ from lineside.datasets import Sample
 from lineside.training.common.backbone import (
     STRIDE_8_CHANNELS,
     STRIDE_16_CHANNELS,
-    Lite0Trunk,
-    fast_trunk,
+    Lite0Backbone,
+    fast_backbone,
 )
 from lineside.training.job import load_arrays, save_arrays
 from lineside.training.tasks.anomaly.scene import Pictures, Scene
@@ -44,7 +44,7 @@ Halves = NDArray[np.float16]
 Image = NDArray[np.uint8]
 
 
-def taps(trunk: Lite0Trunk, crops: Tensor) -> Tensor:
+def taps(trunk: Lite0Backbone, crops: Tensor) -> Tensor:
     """(n, 3, h, w) prepared crops → (n, CHANNELS, h / 8, w / 8)."""
     fine, coarse = trunk(crops)
     near, far = (_averaged(each) for each in (fine, coarse))
@@ -72,7 +72,7 @@ class Patches:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Looker:
+class PatchExtractor:
     """Looks at pictures of one scene, all in the same way."""
 
     scene: Scene
@@ -123,7 +123,7 @@ class Looker:
         crops = normalise(levelled(pixels[None], settings), settings)
         with torch.inference_mode():
             x = torch.from_numpy(crops).contiguous(memory_format=torch.channels_last)
-            found = taps(fast_trunk(), x)[0].contiguous().numpy()
+            found = taps(fast_backbone(), x)[0].contiguous().numpy()
         return np.asarray(np.clip(found, -6e4, 6e4), np.float16)
 
     def _cells(self, image: Image) -> tuple[int, int]:
@@ -138,7 +138,7 @@ class Looker:
         ).shape
 
 
-def patches_of(looker: Looker, samples: Sequence[Sample]) -> list[Patches]:
+def patches_of(looker: PatchExtractor, samples: Sequence[Sample]) -> list[Patches]:
     """Every picture's patches, in order."""
     found = []
     for number, sample in enumerate(samples):

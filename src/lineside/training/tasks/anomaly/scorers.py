@@ -1,13 +1,14 @@
-"""What tells how far a patch is from good ones; each becomes standard nodes of the network.
+"""Distances of a patch from good ones; each scorer becomes standard nodes of the network.
 
-* ``Placed``: mean distance to the three nearest good patches within one cell of the same place.
+* ``LocalNeighbours``: mean distance to the three nearest good patches within one cell of the same
+  place.
 * ``Memory``: distance to the nearest of a few good patches from anywhere (Roth et al. 2022).
-* ``Spread``: distance from the mean good patch in units of their covariance (Mahalanobis).
+* ``Mahalanobis``: distance from the mean good patch in units of their covariance (Mahalanobis).
 * ``Contrast``: a small head that learned to tell good patches from good patches with noise added in
   feature space (Liu et al. 2023, SimpleNet).
-* ``Together``: the mean of several, each brought to the same scale on held-out good patches.
-* ``InUnits``: any of them, as a share of what good pictures score. What runs is one: features of
-  pictures that hardly differ are stretched most, and so is what engines round differently.
+* ``ScorerMean``: the mean of several, each brought to the same scale on held-out good patches.
+* ``ScaledScorer``: any of them, as a share of what good pictures score. What runs is one: features
+  of pictures that hardly differ are stretched most, and so is what engines round differently.
 
 A scorer takes (1, CHANNELS, rows, columns) and gives (1, 1, rows, columns), 0 and above.
 """
@@ -59,7 +60,7 @@ class Scorer(nn.Module):
         raise NotImplementedError
 
 
-class Placed(Scorer):
+class LocalNeighbours(Scorer):
     """Nearest good patches of the same place, only at cells where parts are.
 
     The bank holds float16 and is widened once, when the network is loaded.
@@ -170,7 +171,7 @@ class Memory(Scorer):
         return graph.add("Transpose", _rooted(graph, nearest), perm=[0, 3, 1, 2])
 
 
-class Spread(Scorer):
+class Mahalanobis(Scorer):
     """Mahalanobis distance; ``whiten`` brings good patches to mean 0 and covariance 1."""
 
     def __init__(self, whiten: Linear) -> None:
@@ -205,7 +206,7 @@ class Contrast(Scorer):
         return graph.add("Softplus", graph.add("Neg", out.write(graph, seen)))
 
 
-class Together(Scorer):
+class ScorerMean(Scorer):
     """The mean of several scorers' maps, each first brought to one scale, cut at 0."""
 
     def __init__(
@@ -232,7 +233,7 @@ class Together(Scorer):
         return graph.add("Softplus", graph.add("Mean", *parts))
 
 
-class Covered(Scorer):
+class MaskedScorer(Scorer):
     """A scorer's map where parts are, and 0 elsewhere."""
 
     def __init__(self, inner: Scorer, *, cells: NDArray[np.bool_]) -> None:
@@ -251,7 +252,7 @@ class Covered(Scorer):
         return graph.add("Mul", self.inner.write(graph, x), graph.constant(self.cover.numpy()))
 
 
-class InUnits(Scorer):
+class ScaledScorer(Scorer):
     """A scorer's map as a multiple of ``unit``, which is above 0."""
 
     def __init__(self, inner: Scorer, *, unit: float) -> None:

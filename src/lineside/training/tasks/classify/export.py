@@ -18,7 +18,7 @@ from lineside.training.common.export import (
     value_info,
     within_bound,
 )
-from lineside.training.tasks.classify.inputs import Sight
+from lineside.training.tasks.classify.inputs import InputSpec
 from lineside.training.tasks.classify.network import (
     FINEST,
     MEANS,
@@ -34,20 +34,20 @@ POOLED = "pooled"
 _LAST_AT_8, _LAST_AT_16 = 4, 10
 
 
-def write_classes(head: ClassHead, *, trunk: Lite0Full, sight: Sight) -> bytes:
+def write_classes(head: ClassHead, *, trunk: Lite0Full, spec: InputSpec) -> bytes:
     """The file of a package: input ``crops`` (1, 3, h, w), the three outputs of its task."""
     graph = Graph()
-    maps = _maps(graph, trunk, scales=sight.scales)
+    maps = _maps(graph, trunk, scales=spec.scales)
     pooled = _pooled(graph, maps)
     weight, bias = graph.constant(head.weight), graph.constant(head.bias)
     graph.add("Gemm", pooled, weight, bias, transB=1, name="logits")
-    _activation(graph, head, maps=maps, sight=sight)
+    _activation(graph, head, maps=maps, spec=spec)
     _distance(graph, head, pooled=pooled)
-    grid = (sight.height_px // FINEST, sight.width_px // FINEST)
+    grid = (spec.height_px // FINEST, spec.width_px // FINEST)
     return model_bytes(
         graph,
         name="classes",
-        inputs=[value_info("crops", (1, 3, sight.height_px, sight.width_px))],
+        inputs=[value_info("crops", (1, 3, spec.height_px, spec.width_px))],
         outputs=[
             value_info("logits", (1, len(head.bias))),
             value_info("activation", (1, len(head.bias), *grid)),
@@ -93,12 +93,12 @@ def _pooled(graph: Graph, maps: list[list[str]], *, name: str = "") -> str:
     return graph.add("Concat", *parts, axis=1, name=name)
 
 
-def _activation(graph: Graph, head: ClassHead, *, maps: list[list[str]], sight: Sight) -> None:
+def _activation(graph: Graph, head: ClassHead, *, maps: list[list[str]], spec: InputSpec) -> None:
     parts = []
     for scale, taps in enumerate(maps):
         for tap, stride, place in zip(taps, TAP_STRIDES, tap_slices(), strict=True):
             step = stride * 2**scale
-            places = (sight.height_px // step) * (sight.width_px // step)
+            places = (spec.height_px // step) * (spec.width_px // step)
             evidence = _evidence(
                 graph, head, tap=tap, first=scale * PER_SCALE, place=place, places=places
             )
@@ -174,7 +174,7 @@ class ExportedClasses:
 def export_classes(
     head: ClassHead,
     *,
-    sight: Sight,
+    spec: InputSpec,
     pictures: Sequence[NDArray[np.uint8]],
     trunk: Lite0Full | None = None,
 ) -> ExportedClasses:
@@ -187,12 +187,12 @@ def export_classes(
         RefusedError: an output differs by more than 0.001.
     """
     trunk = trunk or lite0_full()
-    network = write_classes(head, trunk=trunk, sight=sight)
-    engine = OnnxEngine(network, crops=(1, 3, sight.height_px, sight.width_px), where=ENGINE_FILE)
+    network = write_classes(head, trunk=trunk, spec=spec)
+    engine = OnnxEngine(network, crops=(1, 3, spec.height_px, spec.width_px), where=ENGINE_FILE)
     judge = ClassNetwork(head, trunk=trunk).eval()
     worst = 0.0
     for picture in pictures:
-        crops = prepare(picture, sight.prepare)
+        crops = prepare(picture, spec.prepare)
         with torch.inference_mode():
             wanted = [each.numpy() for each in judge(torch.from_numpy(crops))]
         worst = max(worst, _difference(wanted, engine.run(crops, outputs=LABEL_OUTPUTS)))

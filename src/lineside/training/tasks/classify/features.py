@@ -20,7 +20,7 @@ from lineside.models import OnnxEngine
 from lineside.training.common.backbone import Lite0Full, lite0_full
 from lineside.training.common.cache import FeatureCache, feature_key
 from lineside.training.tasks.classify.export import POOLED, write_features
-from lineside.training.tasks.classify.inputs import Sight, ahead
+from lineside.training.tasks.classify.inputs import InputSpec, prefetch
 from lineside.training.tasks.classify.network import PER_SCALE, Floats
 from lineside.vision import HealthFigures, normalise, picture_health, picture_size, prepare
 
@@ -38,7 +38,7 @@ class _Ready:
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
-class Looker:
+class FeatureReader:
     """Looks at pictures with the frozen network.
 
     Attributes:
@@ -60,62 +60,60 @@ class Looker:
         return [picture_size(self.files(sample.digest)) for sample in self.samples]
 
     def look(
-        self, sights: Sequence[Sight], *, first: float, last: float
+        self, specs: Sequence[InputSpec], *, first: float, last: float
     ) -> tuple[list[HealthFigures], list[Floats]]:
-        """Health of every training picture, and per sight (pictures, scales x PER_SCALE) float32.
+        """Health of every training picture, and per input (pictures, scales x PER_SCALE) float32.
 
         Args:
-            sights: to look at them with.
+            specs: inputs to look at them with.
             first: percent of the job before.
             last: percent of the job after.
         """
         samples = self.samples
         healths: list[HealthFigures] = []
-        found = [np.zeros((len(samples), sight.scales * PER_SCALE), np.float32) for sight in sights]
-        with closing(self._ready(sights)) as all_ready:
+        found = [np.zeros((len(samples), spec.scales * PER_SCALE), np.float32) for spec in specs]
+        with closing(self._ready(specs)) as all_ready:
             for ready in all_ready:
                 share = ready.place / len(samples)
                 self.at(first + (last - first) * share, "looking at pictures")
                 healths.append(ready.health)
-                for row, pooled in self._seen(ready, sights).items():
+                for row, pooled in self._seen(ready, specs).items():
                     found[row][ready.place] = pooled
         return healths, found
 
-    def _ready(self, sights: Sequence[Sight]) -> Generator[_Ready, None, None]:
-        names = [self._engine(sight.scales)[0] for sight in sights]
-        ready = partial(self._prepare, sights=sights, names=names)
-        return ahead(ready, range(len(self.samples)))
+    def _ready(self, specs: Sequence[InputSpec]) -> Generator[_Ready, None, None]:
+        names = [self._engine(spec.scales)[0] for spec in specs]
+        ready = partial(self._prepare, specs=specs, names=names)
+        return prefetch(ready, range(len(self.samples)))
 
-    def _prepare(self, place: int, *, sights: Sequence[Sight], names: Sequence[str]) -> _Ready:
+    def _prepare(self, place: int, *, specs: Sequence[InputSpec], names: Sequence[str]) -> _Ready:
         sample = self.samples[place]
         kept = [
-            self.cache.get(_key(sample, sight, name=name))
-            for sight, name in zip(sights, names, strict=True)
+            self.cache.get(_key(sample, spec, name=name))
+            for spec, name in zip(specs, names, strict=True)
         ]
         known = {row: cast(Floats, e[POOLED]) for row, e in enumerate(kept) if e is not None}
-        facts = self.cache.get(_key(sample, sights[0], name=_FACTS))
-        if facts is not None and len(known) == len(sights):
+        facts = self.cache.get(_key(sample, specs[0], name=_FACTS))
+        if facts is not None and len(known) == len(specs):
             return _Ready(place=place, health=_health(facts["health"]), known=known, inputs={})
         image = self.picture(sample)
         inputs = {
-            row: prepare(image, sight.prepare)
-            for row, sight in enumerate(sights)
-            if row not in known
+            row: prepare(image, spec.prepare) for row, spec in enumerate(specs) if row not in known
         }
         health = picture_health(image)
         if facts is None:
             figures = np.array([health.sharpness, health.mean_grey, health.clipped_share])
-            self.cache.put(_key(sample, sights[0], name=_FACTS), {"health": figures})
+            self.cache.put(_key(sample, specs[0], name=_FACTS), {"health": figures})
         return _Ready(place=place, health=health, known=known, inputs=inputs)
 
-    def _seen(self, ready: _Ready, sights: Sequence[Sight]) -> dict[int, Floats]:
+    def _seen(self, ready: _Ready, specs: Sequence[InputSpec]) -> dict[int, Floats]:
         """Per sight what was known, and what is seen now and kept."""
         seen = dict(ready.known)
         for row, crops in ready.inputs.items():
-            name, engine = self._engine(sights[row].scales)
+            name, engine = self._engine(specs[row].scales)
             seen[row] = engine.run(crops, outputs=(POOLED,))[0][0]
             sample = self.samples[ready.place]
-            self.cache.put(_key(sample, sights[row], name=name), {POOLED: seen[row]})
+            self.cache.put(_key(sample, specs[row], name=name), {POOLED: seen[row]})
         return seen
 
     def _engine(self, scales: int) -> tuple[str, OnnxEngine]:
@@ -125,8 +123,8 @@ class Looker:
         return self._engines[scales]
 
 
-def _key(sample: Sample, sight: Sight, *, name: str) -> str:
-    return feature_key(sample.digest, backbone=name, prepare=sight.prepare)
+def _key(sample: Sample, spec: InputSpec, *, name: str) -> str:
+    return feature_key(sample.digest, backbone=name, prepare=spec.prepare)
 
 
 def frozen_engine(scales: int) -> tuple[str, OnnxEngine]:
@@ -142,14 +140,14 @@ def pooled_by(
     """(count, PER_SCALE): what a trunk sees of inputs (h, w, 3) uint8, by the device's engine."""
     encoded = write_features(trunk, scales=1)
     engine = OnnxEngine(encoded, crops=(0, 3, 0, 0), where="tuned", outputs=(POOLED,))
-    crops = ahead(lambda place: normalised(inputs(place)), range(count))
+    crops = prefetch(lambda place: normalised(inputs(place)), range(count))
     with closing(crops) as all_crops:
         return np.concatenate([engine.run(each, outputs=(POOLED,))[0] for each in all_crops])
 
 
 def normalised(image: NDArray[np.uint8]) -> Floats:
     """(h, w, 3) uint8 → (1, 3, h, w) float32, as every sight ends its preparation."""
-    return normalise(image[None], Sight(width_px=1, height_px=1).prepare)
+    return normalise(image[None], InputSpec(width_px=1, height_px=1).prepare)
 
 
 def _health(figures: NDArray[np.generic]) -> HealthFigures:

@@ -48,7 +48,7 @@ class Linear:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class HeldOut:
+class HeldOutLogits:
     """Answers to pictures by heads that had not seen them.
 
     Attributes:
@@ -130,7 +130,7 @@ def hold_out(
     folds: Sequence[int],
     classes: int,
     strengths: Sequence[float] = STRENGTHS,
-) -> HeldOut:
+) -> HeldOutLogits:
     """Held-out answers at the strength of the least loss."""
     numbers = np.array(folds)
     logits = np.zeros((len(strengths), len(truth), classes))
@@ -142,10 +142,10 @@ def hold_out(
             logits[row, outside] = head.logits(features[outside])
     losses = [picture_losses(each, truth) for each in logits]
     best = int(np.argmin([each.mean() for each in losses]))
-    return HeldOut(logits=logits[best], losses=losses[best], strength=strengths[best])
+    return HeldOutLogits(logits=logits[best], losses=losses[best], strength=strengths[best])
 
 
-def choose(found: Sequence[HeldOut]) -> int:
+def choose(found: Sequence[HeldOutLogits]) -> int:
     """Place of the sight to use: a later, costlier one where it is worth it."""
     best = 0
     for place, each in enumerate(found):
@@ -246,7 +246,7 @@ _USUAL = 0.99
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Familiar:
+class FeatureBank:
     """The bank of a network's distance.
 
     Attributes:
@@ -263,7 +263,7 @@ class Familiar:
     farthest: float
 
 
-def familiar(features: Floats, *, owners: Sequence[str]) -> Familiar:
+def feature_bank(features: Floats, *, owners: Sequence[str]) -> FeatureBank:
     """The bank of pooled features, (pictures, at least MEANS); ``owners`` names their groups."""
     means = features[:, :MEANS].astype(np.float64)
     _, spread = standard(means)
@@ -275,7 +275,7 @@ def familiar(features: Floats, *, owners: Sequence[str]) -> Familiar:
     nearest = apart.min(axis=1)
     own = nearest[np.isfinite(nearest)]
     unit = max(float(np.quantile(own, _USUAL)), 1e-6) if len(own) else 1.0
-    return Familiar(
+    return FeatureBank(
         bank=vectors[chosen],
         spread=spread.astype(np.float32),
         unit=unit,

@@ -29,7 +29,7 @@ _MOST_GROWN = 2.5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Sight:
+class InputSpec:
     """What a network looks at.
 
     Attributes:
@@ -63,12 +63,14 @@ class Sight:
         return f"{self.width_px} x {self.height_px} px{scales}{light}"
 
     @property
-    def evened(self) -> "Sight":
+    def evened(self) -> "InputSpec":
         """The same, brought to one brightness."""
         return replace(self, level=LEVEL)
 
 
-def sights_for(sizes_px: Sequence[tuple[int, int]], *, side_px: int = 0) -> tuple[Sight, ...]:
+def input_specs_for(
+    sizes_px: Sequence[tuple[int, int]], *, side_px: int = 0
+) -> tuple[InputSpec, ...]:
     """Sights worth trying, the cheapest first.
 
     Args:
@@ -85,9 +87,9 @@ def sights_for(sizes_px: Sequence[tuple[int, int]], *, side_px: int = 0) -> tupl
     return tuple(dict.fromkeys(found))
 
 
-def _sight(side_px: int, *, scales: int, wide: float) -> Sight:
+def _sight(side_px: int, *, scales: int, wide: float) -> InputSpec:
     step = STEP_PX * scales
-    return Sight(
+    return InputSpec(
         width_px=max(1, round(side_px * wide**0.5 / step)) * step,
         height_px=max(1, round(side_px / wide**0.5 / step)) * step,
         scales=scales,
@@ -99,7 +101,7 @@ R = TypeVar("R")
 _AHEAD = 8
 
 
-def ahead(
+def prefetch(
     work: Callable[[T], R], items: Iterable[T], *, most: int = _AHEAD
 ) -> Generator[R, None, None]:
     """``map``, up to ``most`` results ahead, on one thread of its own; same order, same errors.

@@ -21,22 +21,28 @@ from lineside.training.common.backbone import Lite0Full, lite0_full
 from lineside.training.common.cache import FeatureCache
 from lineside.training.job import Steps, TrainJob
 from lineside.training.tasks.classify.export import export_classes, limits_around
-from lineside.training.tasks.classify.features import Looker, pooled_by
+from lineside.training.tasks.classify.features import FeatureReader, pooled_by
 from lineside.training.tasks.classify.head import (
     Classes,
-    Familiar,
-    HeldOut,
+    FeatureBank,
+    HeldOutLogits,
     Linear,
     Numbers,
     Space,
     choose,
     class_rule,
-    familiar,
+    feature_bank,
     hold_out,
 )
-from lineside.training.tasks.classify.inputs import Sight, sights_for
+from lineside.training.tasks.classify.inputs import InputSpec, input_specs_for
 from lineside.training.tasks.classify.network import ClassHead, Floats
-from lineside.training.tasks.classify.trial import Ground, Inputs, Room, try_tuning, worth_trying
+from lineside.training.tasks.classify.trial import (
+    Inputs,
+    TuningContext,
+    TuningTask,
+    try_tuning,
+    worth_trying,
+)
 from lineside.training.tasks.classify.tuning import Recipe
 from lineside.training.tasks.contract import Trained, Work
 from lineside.vision import (
@@ -131,7 +137,7 @@ _USUAL_EPOCHS = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class _Told:
+class _TrainingSet:
     """The training pictures that show exactly one class."""
 
     work: Work
@@ -148,10 +154,10 @@ class _Told:
 class _Frozen:
     """What the frozen network came to, at every sight that was tried."""
 
-    sights: tuple[Sight, ...]
+    specs: tuple[InputSpec, ...]
     features: Sequence[Floats]
     healths: Sequence[HealthFigures]
-    held_out: Sequence[HeldOut]
+    held_out: Sequence[HeldOutLogits]
     best: int
 
 
@@ -164,7 +170,7 @@ class _Final:
         logits, places: held-out answers, and of which pictures.
     """
 
-    sight: Sight
+    spec: InputSpec
     trunk: Lite0Full
     linear: Linear
     features: Floats
@@ -176,11 +182,11 @@ class _Final:
 
 def learn(job: TrainJob, work: Work) -> Trained:
     """See ``Learner``."""
-    told = _told(job, work)
+    told = _training_set(job, work)
     frozen = _look(job, told)
     final = _tuned(job, told, frozen=frozen) or _untuned(told, frozen, words={})
     work.steps.at(84, "exporting")
-    known = familiar(final.features, owners=_owners(apart(told.samples)))
+    known = feature_bank(final.features, owners=_owners(apart(told.samples)))
     truth = told.truth[final.places]
     rule = class_rule(
         final.logits,
@@ -192,14 +198,14 @@ def learn(job: TrainJob, work: Work) -> Trained:
     golden = _golden(told)
     exported = export_classes(
         _head(final.linear, known),
-        sight=final.sight,
+        spec=final.spec,
         pictures=[work.picture(sample) for sample in golden],
         trunk=final.trunk,
     )
     return Trained(
         network=exported.network,
         max_abs_diff=exported.max_abs_diff,
-        prepare=final.sight.prepare,
+        prepare=final.spec.prepare,
         health=limits_around(frozen.healths, farthest=known.farthest),
         golden=golden,
         labels=told.labels,
@@ -218,7 +224,7 @@ def learn(job: TrainJob, work: Work) -> Trained:
     )
 
 
-def _told(job: TrainJob, work: Work) -> _Told:
+def _training_set(job: TrainJob, work: Work) -> _TrainingSet:
     """Check what there is to learn from.
 
     Raises:
@@ -237,7 +243,7 @@ def _told(job: TrainJob, work: Work) -> _Told:
             fix=f"Name two classes or more, and label at least {_FEWEST} pictures of each.",
         )
     samples = tuple(sample for sample, _ in single)
-    return _Told(
+    return _TrainingSet(
         work=replace(work, training=samples),
         labels=labels,
         truth=np.array([labels.index(held) for _, held in single], np.intp),
@@ -252,10 +258,10 @@ def apart(samples: Sequence[Sample]) -> list[Sample]:
     return list(samples)
 
 
-def _look(job: TrainJob, told: _Told) -> _Frozen:
+def _look(job: TrainJob, told: _TrainingSet) -> _Frozen:
     """Look at every picture at every sight, and choose among them."""
     work = told.work
-    looker = Looker(
+    looker = FeatureReader(
         samples=told.samples,
         files=work.files,
         picture=work.picture,
@@ -263,11 +269,11 @@ def _look(job: TrainJob, told: _Told) -> _Frozen:
         cache=FeatureCache(cache_folder(work)),
     )
     work.steps.at(2, "reading sizes")
-    cheapest, *larger = sights_for(looker.sizes(), side_px=int(job.setting("input_px", 0)))
-    found = _seen(told, looker, sights=(cheapest, cheapest.evened), percent=(3, 20))
+    cheapest, *larger = input_specs_for(looker.sizes(), side_px=int(job.setting("input_px", 0)))
+    found = _seen(told, looker, specs=(cheapest, cheapest.evened), percent=(3, 20))
     if larger:
-        chosen = [s.evened if found.sights[found.best].level else s for s in larger]
-        found = _both(found, _seen(told, looker, sights=chosen, percent=(20, 50)))
+        chosen = [s.evened if found.specs[found.best].level else s for s in larger]
+        found = _both(found, _seen(told, looker, specs=chosen, percent=(20, 50)))
     answers = found.held_out[found.best]
     work.steps.loss = round(answers.loss, 4)
     work.steps.held_out = round(float((answers.logits.argmax(axis=1) == told.truth).mean()), 4)
@@ -275,19 +281,23 @@ def _look(job: TrainJob, told: _Told) -> _Frozen:
 
 
 def _seen(
-    told: _Told, looker: Looker, *, sights: Sequence[Sight], percent: tuple[float, float]
+    told: _TrainingSet,
+    looker: FeatureReader,
+    *,
+    specs: Sequence[InputSpec],
+    percent: tuple[float, float],
 ) -> _Frozen:
     """What the frozen network comes to at some sights, in these percent of the job."""
     first, last = percent
     looked = first + 0.75 * (last - first)
-    healths, features = looker.look(sights, first=first, last=looked)
+    healths, features = looker.look(specs, first=first, last=looked)
     held_out = []
     for place, each in enumerate(features):
-        at = looked + (last - looked) * place / len(sights)
+        at = looked + (last - looked) * place / len(specs)
         told.work.steps.at(at, "cross-validating")
         held_out.append(hold_out(each, told.truth, folds=told.folds, classes=len(told.labels)))
     return _Frozen(
-        sights=tuple(sights),
+        specs=tuple(specs),
         features=features,
         healths=healths,
         held_out=held_out,
@@ -299,7 +309,7 @@ def _both(one: _Frozen, other: _Frozen) -> _Frozen:
     """The sights of both, the costlier last."""
     held_out = [*one.held_out, *other.held_out]
     return _Frozen(
-        sights=one.sights + other.sights,
+        specs=one.specs + other.specs,
         features=[*one.features, *other.features],
         healths=one.healths,
         held_out=held_out,
@@ -307,33 +317,33 @@ def _both(one: _Frozen, other: _Frozen) -> _Frozen:
     )
 
 
-def _untuned(told: _Told, frozen: _Frozen, *, words: Mapping[str, object]) -> _Final:
+def _untuned(told: _TrainingSet, frozen: _Frozen, *, words: Mapping[str, object]) -> _Final:
     """The frozen network with a head fitted to all training pictures."""
-    chosen, sight = frozen.held_out[frozen.best], frozen.sights[frozen.best]
+    chosen, spec = frozen.held_out[frozen.best], frozen.specs[frozen.best]
     features = frozen.features[frozen.best]
     linear = Space(features).fit(told.truth, classes=len(told.labels), strength=chosen.strength)
     return _Final(
-        sight=sight,
+        spec=spec,
         trunk=lite0_full(),
         linear=linear,
         features=features,
         logits=chosen.logits,
         places=np.arange(len(told.truth)),
         history=(_frozen_epoch(told, chosen),),
-        words=_words(sight, frozen) | {"network": "frozen"} | dict(words),
+        words=_words(spec, frozen) | {"network": "frozen"} | dict(words),
     )
 
 
-def _frozen_epoch(told: _Told, chosen: HeldOut) -> dict[str, float]:
+def _frozen_epoch(told: _TrainingSet, chosen: HeldOutLogits) -> dict[str, float]:
     """The frozen network's figures, as an epoch's."""
     right = chosen.logits.argmax(axis=1) == told.truth
     return {"epoch": 0.0, "validation_loss": chosen.loss, "accuracy": float(right.mean())}
 
 
-def _words(sight: Sight, frozen: _Frozen) -> dict[str, object]:
-    tried = zip(frozen.sights, frozen.held_out, strict=True)
+def _words(spec: InputSpec, frozen: _Frozen) -> dict[str, object]:
+    tried = zip(frozen.specs, frozen.held_out, strict=True)
     return {
-        "input": sight.words,
+        "input": spec.words,
         "strength of the head": frozen.held_out[frozen.best].strength,
         "frozen network's loss on held-out training pictures": {
             each.words: round(found.loss, 4) for each, found in tried
@@ -341,14 +351,14 @@ def _words(sight: Sight, frozen: _Frozen) -> dict[str, object]:
     }
 
 
-def _tuned(job: TrainJob, told: _Told, *, frozen: _Frozen) -> _Final | None:
+def _tuned(job: TrainJob, told: _TrainingSet, *, frozen: _Frozen) -> _Final | None:
     """The tuned network where held-out pictures speak for it; None where it is not tried."""
-    work, single = told.work, [s.scales == 1 for s in frozen.sights]
+    work, single = told.work, [s.scales == 1 for s in frozen.specs]
     work.steps.epoch(0, **_without_epoch(_frozen_epoch(told, frozen.held_out[frozen.best])))
     own = min(np.flatnonzero(single).tolist(), key=lambda place: frozen.held_out[place].loss)
-    ground = Ground(
+    ground = TuningTask(
         inputs=Inputs(
-            picture=lambda place: work.picture(told.samples[place]), sight=frozen.sights[own]
+            picture=lambda place: work.picture(told.samples[place]), spec=frozen.specs[own]
         ),
         features=frozen.features[own],
         own=frozen.held_out[own],
@@ -360,8 +370,10 @@ def _tuned(job: TrainJob, told: _Told, *, frozen: _Frozen) -> _Final | None:
     against = _against_tuning(job, ground)
     if against:
         return _untuned(told, frozen, words={"fine-tuning": f"not tried: {against}"})
-    room = Room(
-        folder=work.folder / "classify", parallel=work.parallel, tell=_Teller(work.steps).told
+    room = TuningContext(
+        folder=work.folder / "classify",
+        parallel=work.parallel,
+        tell=_EpochReporter(work.steps).told,
     )
     trial = try_tuning(ground, _recipe(job), room=room)
     if trial.tuned is None:
@@ -369,18 +381,18 @@ def _tuned(job: TrainJob, told: _Told, *, frozen: _Frozen) -> _Final | None:
     work.steps.at(80, "looking at pictures")
     history = (_frozen_epoch(told, frozen.held_out[frozen.best]), *trial.history)
     return _Final(
-        sight=ground.sight,
+        spec=ground.spec,
         trunk=trial.tuned.trunk,
         linear=trial.tuned.head,
         features=pooled_by(trial.tuned.trunk, ground.inputs, count=len(told.truth)),
         logits=trial.logits,
         places=trial.places,
         history=history,
-        words=_words(ground.sight, frozen) | {"network": "fine-tuned"} | trial.words,
+        words=_words(ground.spec, frozen) | {"network": "fine-tuned"} | trial.words,
     )
 
 
-def _against_tuning(job: TrainJob, ground: Ground) -> str:
+def _against_tuning(job: TrainJob, ground: TuningTask) -> str:
     """Why fine-tuning is not tried; the setting ``tune`` is 0 for never, 2 for in any case."""
     asked = job.setting("tune", 1)
     if asked == 0:
@@ -403,7 +415,7 @@ def _without_epoch(figures: Mapping[str, float]) -> dict[str, float]:
 
 
 @dataclass(slots=True)
-class _Teller:
+class _EpochReporter:
     """Counts the epochs of all lessons of a trial, and tells them."""
 
     steps: Steps
@@ -428,7 +440,7 @@ def _conditional(job: TrainJob) -> bool | None:
     return None if asked < 0 else bool(asked)
 
 
-def _head(linear: Linear, known: Familiar) -> ClassHead:
+def _head(linear: Linear, known: FeatureBank) -> ClassHead:
     return ClassHead(
         weight=linear.weight.astype(np.float32),
         bias=linear.bias.astype(np.float32),
@@ -443,7 +455,7 @@ def _owners(samples: Sequence[Sample]) -> list[str]:
     return [sample.group or str(sample.digest) for sample in samples]
 
 
-def _golden(told: _Told) -> list[Sample]:
+def _golden(told: _TrainingSet) -> list[Sample]:
     """A picture of the commonest class, of the rarest, and of one between, the first by digest."""
     order = np.argsort(-np.bincount(told.truth, minlength=len(told.labels)), kind="stable")
     places = dict.fromkeys((int(order[0]), int(order[-1]), int(order[len(order) // 2])))

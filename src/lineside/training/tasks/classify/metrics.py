@@ -24,8 +24,8 @@ from lineside.training.tasks.contract import Case
 from lineside.training.tasks.metrics import (
     GOOD_NAMES,
     Confusion,
-    Measured,
-    Worst,
+    Mistake,
+    TaskMetrics,
     bounded,
     limits_of,
     owners,
@@ -86,8 +86,8 @@ class _Table:
 
 def measure(
     cases: Sequence[Case], *, manifest: Manifest, baseline: Mapping[str, float]
-) -> Measured:
-    """See ``Measure``."""
+) -> TaskMetrics:
+    """See ``Evaluator``."""
     kept = [case for case in cases if _truth(case, manifest.labels) is not None]
     if not kept:
         raise InvalidError(
@@ -98,7 +98,7 @@ def measure(
     table = _table(kept, labels=manifest.labels, majority=int(baseline.get("majority", 0)))
     figure = partial(_accuracy, labels=manifest.labels, majority=table.majority)
     rows = confusion(table.truth, table.decided, classes=len(table.labels))
-    return Measured(
+    return TaskMetrics(
         metrics={
             **_decisions(table),
             **_forced(table),
@@ -317,10 +317,10 @@ def _limits(table: _Table) -> dict[str, tuple[LimitRow, ...]]:
     return {table.labels[rarer]: limits_of(truth, table.chances[seen, rarer].tolist())}
 
 
-def _mistakes(cases: Sequence[Case], table: _Table) -> tuple[Worst, ...]:
+def _mistakes(cases: Sequence[Case], table: _Table) -> tuple[Mistake, ...]:
     wrong = np.flatnonzero(table.truth != table.decided).tolist()
     return worst_first(
-        Worst(
+        Mistake(
             picture=cases[row].sample.name,
             truth=table.labels[int(table.truth[row])],
             said="unsure"

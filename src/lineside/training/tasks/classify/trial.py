@@ -18,14 +18,20 @@ import numpy as np
 
 from lineside.training.tasks.classify.export import POOLED
 from lineside.training.tasks.classify.features import frozen_engine, normalised
-from lineside.training.tasks.classify.head import Classes, HeldOut, Numbers, Space, calibrated_loss
-from lineside.training.tasks.classify.inputs import Sight
+from lineside.training.tasks.classify.head import (
+    Classes,
+    HeldOutLogits,
+    Numbers,
+    Space,
+    calibrated_loss,
+)
+from lineside.training.tasks.classify.inputs import InputSpec
 from lineside.training.tasks.classify.network import Floats
 from lineside.training.tasks.classify.tuning import (
     MIRRORS,
     Image,
-    Lesson,
     Recipe,
+    TrainingSet,
     Tuned,
     harmless,
     tune,
@@ -51,13 +57,13 @@ class Inputs:
     """
 
     picture: Callable[[int], Image]
-    sight: Sight
+    spec: InputSpec
     _kept: OrderedDict[int, Image] = field(default_factory=OrderedDict, init=False)
 
     def __call__(self, place: int) -> Image:
         found = self._kept.get(place)
         if found is None:
-            settings = self.sight.prepare
+            settings = self.spec.prepare
             found = levelled(cut(self.picture(place), settings), settings)[0]
             if (len(self._kept) + 1) * found.nbytes <= _MOST_KEPT_BYTES:
                 self._kept[place] = found
@@ -65,7 +71,7 @@ class Inputs:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Ground:
+class TuningTask:
     """What the frozen network came to.
 
     Attributes:
@@ -77,16 +83,16 @@ class Ground:
 
     inputs: Inputs
     features: Floats
-    own: HeldOut
-    best: HeldOut
+    own: HeldOutLogits
+    best: HeldOutLogits
     truth: Classes
     folds: tuple[int, ...]
     classes: int
 
     @property
-    def sight(self) -> Sight:
+    def spec(self) -> InputSpec:
         """That tuning uses."""
-        return self.inputs.sight
+        return self.inputs.spec
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -109,7 +115,7 @@ class Trial:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Room:
+class TuningContext:
     """Where a trial works, and who is told."""
 
     folder: Path
@@ -117,7 +123,7 @@ class Room:
     tell: Callable[[str, int, Mapping[str, float]], None]
 
 
-def worth_trying(ground: Ground) -> str:
+def worth_trying(ground: TuningTask) -> str:
     """Why fine-tuning is not tried; "" where it is."""
     counts = np.bincount(ground.truth, minlength=ground.classes)
     if len(ground.truth) < _FEWEST_PICTURES or counts.min() < _FEWEST_OF_CLASS:
@@ -128,7 +134,7 @@ def worth_trying(ground: Ground) -> str:
     return ""
 
 
-def try_tuning(ground: Ground, recipe: Recipe, *, room: Room) -> Trial:
+def try_tuning(ground: TuningTask, recipe: Recipe, *, room: TuningContext) -> Trial:
     """Learn the folds, and all of it where that pays."""
     mirrors = mirrors_for(ground)
     recipe = replace(recipe, mirrors=mirrors)
@@ -167,16 +173,16 @@ def _mean_epochs(done: Sequence[Tuned]) -> int:
     return max(1, round(sum(tuned.epochs for tuned in done) / len(done)))
 
 
-def _parts(ground: Ground, fold: int) -> tuple[Classes, Classes]:
+def _parts(ground: TuningTask, fold: int) -> tuple[Classes, Classes]:
     numbers = np.array(ground.folds)
     return np.flatnonzero(numbers != fold), np.flatnonzero(numbers == fold)
 
 
-def _lesson(ground: Ground, *, inside: Classes, outside: Classes, name: str) -> Lesson:
+def _lesson(ground: TuningTask, *, inside: Classes, outside: Classes, name: str) -> TrainingSet:
     start = Space(ground.features[inside]).fit(
         ground.truth[inside], classes=ground.classes, strength=ground.own.strength
     )
-    return Lesson(
+    return TrainingSet(
         pictures=ground.inputs,
         truth=ground.truth,
         inside=inside,
@@ -186,7 +192,7 @@ def _lesson(ground: Ground, *, inside: Classes, outside: Classes, name: str) -> 
     )
 
 
-def _all(ground: Ground, recipe: Recipe, *, epochs: int, room: Room) -> Tuned:
+def _all(ground: TuningTask, recipe: Recipe, *, epochs: int, room: TuningContext) -> Tuned:
     everyone = np.arange(len(ground.truth))
     lesson = _lesson(ground, inside=everyone, outside=everyone[:0], name="all")
     return tune(
@@ -198,21 +204,21 @@ def _all(ground: Ground, recipe: Recipe, *, epochs: int, room: Room) -> Tuned:
     )
 
 
-def _gain(ground: Ground, outside: Classes, *, logits: Numbers) -> float:
+def _gain(ground: TuningTask, outside: Classes, *, logits: Numbers) -> float:
     """By which share the loss on held-out pictures fell, both calibrated on them."""
     truth = ground.truth[outside]
     before = calibrated_loss(ground.best.logits[outside], truth)
     return 1 - calibrated_loss(logits, truth) / max(before, 1e-9)
 
 
-def _pays(ground: Ground, places: Classes, *, logits: Numbers) -> bool:
+def _pays(ground: TuningTask, places: Classes, *, logits: Numbers) -> bool:
     truth = ground.truth[places]
     before = int((ground.best.logits[places].argmax(axis=1) == truth).sum())
     after = int((logits.argmax(axis=1) == truth).sum())
     return after >= before and _gain(ground, places, logits=logits) > _LEAST_GAIN
 
 
-def mirrors_for(ground: Ground) -> tuple[str, ...]:
+def mirrors_for(ground: TuningTask) -> tuple[str, ...]:
     """Which mirrors change no class, by a head that saw none of the first fold's pictures."""
     inside, outside = _parts(ground, min(ground.folds))
     shown = outside[:_MOST_MIRRORED]
@@ -224,7 +230,7 @@ def mirrors_for(ground: Ground) -> tuple[str, ...]:
     _, engine = frozen_engine(1)
     found = []
     for name, mirror in MIRRORS.items():
-        if name == "over" and ground.sight.width_px != ground.sight.height_px:
+        if name == "over" and ground.spec.width_px != ground.spec.height_px:
             continue
         seen = [
             engine.run(

@@ -27,7 +27,7 @@ from lineside.core import encode
 from lineside.training.common.backbone import Lite0Full, lite0_full
 from lineside.training.job import load_arrays, save_arrays
 from lineside.training.tasks.classify.head import Classes, Linear, Numbers, calibrated_loss
-from lineside.training.tasks.classify.inputs import ahead
+from lineside.training.tasks.classify.inputs import prefetch
 from lineside.training.tasks.classify.network import pooled_of
 from lineside.training.tasks.contract import Parallel
 
@@ -66,7 +66,7 @@ def harmless(right: int, right_mirrored: int, *, pictures: int) -> bool:
     return right_mirrored / pictures >= share - room
 
 
-def changed(image: Image, *, mirrors: tuple[str, ...], rng: np.random.Generator) -> Image:
+def augmented(image: Image, *, mirrors: tuple[str, ...], rng: np.random.Generator) -> Image:
     """One changed copy of an (h, w, 3) uint8 RGB input."""
     import cv2
 
@@ -118,7 +118,7 @@ class Recipe:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Lesson:
+class TrainingSet:
     """What is learned from and watched.
 
     Attributes:
@@ -197,7 +197,7 @@ class _Learner(nn.Module):
 class _Loop:
     """Learner, optimiser and averages of one lesson, with everything that goes on to the next."""
 
-    def __init__(self, lesson: Lesson, recipe: Recipe, *, parallel: Parallel) -> None:
+    def __init__(self, lesson: TrainingSet, recipe: Recipe, *, parallel: Parallel) -> None:
         self.lesson, self.recipe, self.parallel = lesson, recipe, parallel
         self.learner = _Learner(lesson.start)
         self.own = self.learner.learned()
@@ -235,7 +235,7 @@ class _Loop:
         done, every = self.epoch * len(batches), max(1, recipe.epochs * len(batches))
         total = 0.0
         self.learner.train()
-        with closing(ahead(self._load, zip(batches, seeds, strict=True), most=4)) as all_loaded:
+        with closing(prefetch(self._load, zip(batches, seeds, strict=True), most=4)) as all_loaded:
             for place, (crops, truth) in enumerate(all_loaded):
                 rate = recipe.learning_rate * schedule((done + place) / every)
                 for group in self.optimiser.param_groups:
@@ -252,7 +252,7 @@ class _Loop:
         seeds = dict(zip(batch, rng.integers(2**62, size=len(batch)).tolist(), strict=True))
         mine = self.parallel.share(batch)
         images = [
-            changed(
+            augmented(
                 self.lesson.pictures(place),
                 mirrors=self.recipe.mirrors,
                 rng=np.random.default_rng(seeds[place]),
@@ -372,7 +372,7 @@ _NAMES = ("epoch", "loss", "validation_loss", "accuracy")
 
 
 def tune(
-    lesson: Lesson,
+    lesson: TrainingSet,
     recipe: Recipe,
     *,
     folder: Path,
@@ -429,7 +429,7 @@ def _tensor(images: Sequence[Image]) -> Tensor:
     return planes.sub_(127.0).div_(128.0).contiguous(memory_format=torch.channels_last)
 
 
-def _key(lesson: Lesson, recipe: Recipe) -> str:
+def _key(lesson: TrainingSet, recipe: Recipe) -> str:
     hashed = hashlib.sha256(encode([recipe, lesson.name]))
     for values in (lesson.truth, lesson.inside, lesson.outside, lesson.start.weight):
         hashed.update(np.ascontiguousarray(values).tobytes())

@@ -12,15 +12,15 @@ from lineside.training.common.export import golden_of, limits_of
 from lineside.training.job import TrainJob
 from lineside.training.tasks.contract import Trained, Work
 from lineside.training.tasks.count.numbers import (
+    LearnedNumbers,
     Numbered,
     NumberSetting,
-    NumbersLearned,
     exported_numbers,
     fit_numbers,
     most_of,
     number_rule,
 )
-from lineside.training.tasks.detect.held_out import HeldOut, chances_of
+from lineside.training.tasks.detect.held_out import HeldOutPicture, chances_of
 from lineside.training.tasks.detect.learn import marked_samples, train_objects, trained_of
 from lineside.vision import (
     LEAST_CHANCE,
@@ -37,19 +37,19 @@ _ENOUGH_TO_SCALE = 20
 Floats = NDArray[np.float64]
 
 
-def truth_of(each: HeldOut, *, counted: NDArray[np.bool_]) -> int:
+def truth_of(each: HeldOutPicture, *, counted: NDArray[np.bool_]) -> int:
     """Objects of the labels that count."""
     return int(np.sum(counted[each.scene.label]))
 
 
-def found_chances(each: HeldOut, *, rule: DetectRule, counted: NDArray[np.bool_]) -> Floats:
+def found_chances(each: HeldOutPicture, *, rule: DetectRule, counted: NDArray[np.bool_]) -> Floats:
     """Probabilities of the candidates that count, as a device lists them."""
     chances = chances_of(each, rule=rule)
     return chances[counted[each.found.label] & (chances > LEAST_CHANCE)]
 
 
 def count_rule(
-    held: Sequence[HeldOut],
+    held: Sequence[HeldOutPicture],
     *,
     rule: DetectRule,
     labels: Sequence[str],
@@ -202,7 +202,7 @@ def _warnings(rule: CountRule, *, counts: list[int]) -> tuple[str, ...]:
     return tuple(told)
 
 
-def _figures(learned: NumbersLearned) -> dict[str, float]:
+def _figures(learned: LearnedNumbers) -> dict[str, float]:
     if not len(learned.truth):
         return {}
     off = np.abs(np.argmax(learned.logits, axis=1) - learned.truth)

@@ -19,8 +19,8 @@ from lineside.models import Manifest, Metric
 from lineside.training.tasks.contract import Case
 from lineside.training.tasks.metrics import (
     Confusion,
-    Measured,
-    Worst,
+    Mistake,
+    TaskMetrics,
     owners,
     rate,
     slices,
@@ -66,8 +66,8 @@ def true_count(sample: Sample, *, labels: Sequence[str]) -> int | None:
 
 def measure(
     cases: Sequence[Case], *, manifest: Manifest, baseline: Mapping[str, float]
-) -> Measured:
-    """See ``Measure``; cases whose count nobody knows are passed over."""
+) -> TaskMetrics:
+    """See ``Evaluator``; cases whose count nobody knows are passed over."""
     labels = manifest.count.labels if manifest.count is not None else ()
     told = [
         _Counted(case=case, truth=truth, said=_said(case))
@@ -75,10 +75,10 @@ def measure(
         if (truth := true_count(case.sample, labels=labels)) is not None
     ]
     if not told:
-        return Measured(metrics={}, warnings=("no picture with a known count to measure on",))
+        return TaskMetrics(metrics={}, warnings=("no picture with a known count to measure on",))
     promised = 1 - manifest.count.error_rate if manifest.count is not None else math.nan
     metrics = _figures(told, baseline=baseline, promised=promised)
-    return Measured(
+    return TaskMetrics(
         metrics=metrics,
         per_class=_per_count(told, baseline=baseline),
         confusion=_confusion(told),
@@ -180,11 +180,11 @@ def _confusion(told: Sequence[_Counted]) -> dict[str, Confusion]:
     return {"count": Confusion(classes=classes, rows=table)}
 
 
-def _mistakes(told: Sequence[_Counted]) -> tuple[Worst, ...]:
+def _mistakes(told: Sequence[_Counted]) -> tuple[Mistake, ...]:
     wrong = [each for each in told if not each.exact]
     wrong.sort(key=lambda e: (-(math.inf if e.said is None else e.off), e.case.sample.name))
     return tuple(
-        Worst(
+        Mistake(
             picture=each.case.sample.name,
             truth=str(each.truth),
             said=str(each.case.prediction.state) if each.said is None else in_words(each.said),

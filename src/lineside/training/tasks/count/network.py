@@ -18,7 +18,7 @@ from lineside.training.common.backbone import (
     BLOCKS_AT_STRIDE_8,
     STRIDE_8_CHANNELS,
     STRIDE_16_CHANNELS,
-    lite0_trunk,
+    lite0_backbone,
 )
 from lineside.training.common.export import Graph, add_block, add_conv, model_bytes, value_info
 
@@ -31,7 +31,7 @@ class NumberNetwork(nn.Module):
 
     def __init__(self, *, most: int) -> None:
         super().__init__()
-        self.trunk = copy.deepcopy(lite0_trunk()).requires_grad_(requires_grad=True)
+        self.trunk = copy.deepcopy(lite0_backbone()).requires_grad_(requires_grad=True)
         self.trunk.stem.requires_grad_(requires_grad=False)
         self.trunk.at_8[:BLOCKS_AT_STRIDE_4].requires_grad_(requires_grad=False)
         self.at_8 = nn.Conv2d(STRIDE_8_CHANNELS, _WIDTH, 1)
@@ -68,7 +68,7 @@ class NumberNetwork(nn.Module):
         likely = -torch.exp(self.sharpness) * apart * apart / 2
         return likely + self.correction(seen.mean(dim=(2, 3))), density
 
-    def learned_trunk(self) -> list[nn.Parameter]:
+    def learned_backbone(self) -> list[nn.Parameter]:
         """Trunk weights that are learned; the rest of the network is new."""
         return [one for one in self.trunk.parameters() if one.requires_grad]
 

@@ -125,7 +125,7 @@ class NumberSetting:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class NumbersLearned:
+class LearnedNumbers:
     """A network, and the logits of networks that had not seen the pictures.
 
     Attributes:
@@ -139,7 +139,7 @@ class NumbersLearned:
     history: tuple[dict[str, float], ...]
 
 
-def fit_numbers(samples: Sequence[Sample], setting: NumberSetting) -> NumbersLearned:
+def fit_numbers(samples: Sequence[Sample], setting: NumberSetting) -> LearnedNumbers:
     """Fits that hold pictures out, then one on all where pictures are few."""
     planned = rounds(samples, seed=setting.job.seed, folded=True)
     again = fitted_again(planned, pictures=len(samples))
@@ -158,7 +158,7 @@ def fit_numbers(samples: Sequence[Sample], setting: NumberSetting) -> NumbersLea
     if again or found is None:
         everything = Round(name="all", learn=tuple(samples), judge=())
         found = _fit(everything, setting, seed=0, steps=whole, far=far)
-    return NumbersLearned(
+    return LearnedNumbers(
         network=found,
         logits=np.concatenate(logits),
         truth=np.array(truth, np.intp),
@@ -198,13 +198,13 @@ def _fit(each: Round, setting: NumberSetting, *, seed: int, steps: int, far: Far
         parallel=setting.parallel,
     )
     seeded(plan.seed)
-    pupil = _Counter(plan, each, numbered=setting.numbered)
-    far.ended(descend(pupil, plan, course=course), steps=steps)
-    return pupil.network
+    student = _Counter(plan, each, numbered=setting.numbered)
+    far.ended(descend(student, plan, course=course), steps=steps)
+    return student.network
 
 
 class _Counter:
-    """A number network that learns; see ``Pupil``."""
+    """A number network that learns; see ``Student``."""
 
     def __init__(self, plan: LoopPlan, each: Round, *, numbered: Numbered) -> None:
         self.network = NumberNetwork(most=numbered.most)
@@ -217,7 +217,7 @@ class _Counter:
         self.network.start_number(mean, cells=(SIDE_PX // STRIDE_PX) ** 2)
 
     def learned(self) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
-        return self.network.learned_trunk(), self.network.new_layers()
+        return self.network.learned_backbone(), self.network.new_layers()
 
     def loss(self, step: int, *, parallel: Parallel) -> tuple[Tensor | None, int]:
         chosen = drawn(len(self._each.learn), plan=self._plan, step=step)
@@ -283,7 +283,7 @@ def change(pixels: Image, *, rng: np.random.Generator) -> Image:
     return np.stack([table[shown[..., each], each] for each in range(3)], axis=-1)
 
 
-def number_rule(learned: NumbersLearned, *, most: int, policy: Policy) -> CountRule:
+def number_rule(learned: LearnedNumbers, *, most: int, policy: Policy) -> CountRule:
     """Temperature and conformal cut from held-out logits."""
     n = len(learned.truth)
     rule = CountRule(

@@ -1,4 +1,5 @@
 """Finding objects: network, targets, crops, fitting, and the rule from held-out pictures.
 
-Main names: ``CentreNetwork``, ``Scenes``, ``fit``, ``HeldOut``. Not here: reading maps (vision).
+Main names: ``CentreNetwork``, ``Scenes``, ``fit``, ``HeldOutPicture``. Not here: reading maps
+(vision).
 """

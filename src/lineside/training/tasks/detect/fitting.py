@@ -23,7 +23,7 @@ _LARGE_SHARE = 0.4  # of a crop; above it objects are large
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Lesson:
+class TrainingSet:
     """What a fit learns from.
 
     Attributes:
@@ -36,21 +36,21 @@ class Lesson:
     watch: Sequence[Sample]
 
 
-def fit(plan: LoopPlan, lesson: Lesson, *, course: Course) -> tuple[CentreNetwork, History]:
+def fit(plan: LoopPlan, lesson: TrainingSet, *, course: Course) -> tuple[CentreNetwork, History]:
     """A fitted network in evaluation mode, and what each hundred steps came to."""
     seeded(plan.seed)
     known = tuple(lesson.scenes.scene(sample) for sample in lesson.learn)
     side_px = _side(known, multiple=lesson.scenes.settings.multiple)
-    pupil = _Finder(plan, lesson, known=known, side_px=side_px)
-    history = descend(pupil, plan, course=course)
-    return pupil.network, history
+    student = _Finder(plan, lesson, known=known, side_px=side_px)
+    history = descend(student, plan, course=course)
+    return student.network, history
 
 
 class _Finder:
-    """A centre network that learns; see ``Pupil``."""
+    """A centre network that learns; see ``Student``."""
 
     def __init__(
-        self, plan: LoopPlan, lesson: Lesson, *, known: tuple[Scene, ...], side_px: int
+        self, plan: LoopPlan, lesson: TrainingSet, *, known: tuple[Scene, ...], side_px: int
     ) -> None:
         scenes = lesson.scenes
         self.network = quick(CentreNetwork(labels=len(scenes.labels), template=scenes.template))
@@ -65,7 +65,7 @@ class _Finder:
             self.network.start_sizes(float(size[0]), float(size[1]))
 
     def learned(self) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
-        return self.network.learned_trunk(), self.network.new_layers()
+        return self.network.learned_backbone(), self.network.new_layers()
 
     def loss(self, step: int, *, parallel: Parallel) -> tuple[Tensor | None, int]:
         chosen = drawn(len(self._known), plan=self._plan, step=step)

@@ -37,7 +37,7 @@ Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class HeldOut:
+class HeldOutPicture:
     """A picture and what a network that had not seen it found.
 
     Attributes:
@@ -68,7 +68,7 @@ def raw_rule(labels: Sequence[str]) -> DetectRule:
 
 def judge_held_out(
     network: CentreNetwork, samples: Sequence[Sample], *, scenes: Scenes
-) -> list[HeldOut]:
+) -> list[HeldOutPicture]:
     """Every picture with what the network finds on it."""
     rule = raw_rule(scenes.labels)
     judged = []
@@ -80,7 +80,7 @@ def judge_held_out(
         objectness, geometry, classes = (each[0].contiguous().numpy() for each in maps)
         found = find_objects((objectness, geometry, classes), rule=rule, least=_LEAST_LISTED)
         found = found.inside(scene.size_px[0], height_px=scene.size_px[1])
-        judged.append(HeldOut(scene=scene, found=found, hit=met(found.boxes_px, scene)))
+        judged.append(HeldOutPicture(scene=scene, found=found, hit=met(found.boxes_px, scene)))
     return judged
 
 
@@ -111,7 +111,7 @@ def _nearness(boxes_px: Floats, truth: Floats) -> Floats:
 
 
 def rule_from(
-    held: Sequence[HeldOut], *, labels: Sequence[str], policy: Policy, most: int
+    held: Sequence[HeldOutPicture], *, labels: Sequence[str], policy: Policy, most: int
 ) -> DetectRule:
     """The calibrated rule.
 
@@ -139,13 +139,13 @@ def rule_from(
     return replace(rule, cut=cut, unsure_below=max(cut, unsure))
 
 
-def chances_of(each: HeldOut, *, rule: DetectRule) -> Floats:
+def chances_of(each: HeldOutPicture, *, rule: DetectRule) -> Floats:
     """Calibrated probabilities of a picture's candidates."""
     return chance_of(each.found.objectness, rule=rule)
 
 
 def _unsure_below(
-    held: Sequence[HeldOut], *, rule: DetectRule, cut: float, error_rate: float
+    held: Sequence[HeldOutPicture], *, rule: DetectRule, cut: float, error_rate: float
 ) -> float:
     """The least probability above which at most ``error_rate`` of held-out answers are wrong."""
     chance = np.concatenate([chances_of(each, rule=rule) for each in held] or [np.zeros(0)])

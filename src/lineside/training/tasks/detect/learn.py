@@ -15,8 +15,13 @@ from lineside.training.common.export import golden_of, limits_of
 from lineside.training.job import Steps, TrainJob
 from lineside.training.tasks.contract import Parallel, Trained, Work
 from lineside.training.tasks.detect.export import exported
-from lineside.training.tasks.detect.fitting import BATCH, RATE, Lesson, fit
-from lineside.training.tasks.detect.held_out import HeldOut, chances_of, judge_held_out, rule_from
+from lineside.training.tasks.detect.fitting import BATCH, RATE, TrainingSet, fit
+from lineside.training.tasks.detect.held_out import (
+    HeldOutPicture,
+    chances_of,
+    judge_held_out,
+    rule_from,
+)
 from lineside.training.tasks.detect.loop import (
     MANY,
     Course,
@@ -62,12 +67,12 @@ class Learned:
     """
 
     network: CentreNetwork
-    held: tuple[HeldOut, ...]
+    held: tuple[HeldOutPicture, ...]
     history: tuple[dict[str, float], ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class ObjectsTrained:
+class TrainedObjects:
     """Everything of a package but the rule of a count; fields as those of ``Trained``."""
 
     network: bytes
@@ -87,7 +92,7 @@ class ObjectsTrained:
 
 def train_objects(
     job: TrainJob, work: ObjectsWork, *, folder: str, labels: Sequence[str], folded: bool
-) -> ObjectsTrained:
+) -> TrainedObjects:
     """Fit, judge, calibrate, export.
 
     Args:
@@ -124,7 +129,7 @@ def train_objects(
     )
     golden = golden_of(samples, numbers=numbers)
     network, worst = exported(learned.network, golden, scenes=scenes)
-    return ObjectsTrained(
+    return TrainedObjects(
         network=network,
         max_abs_diff=worst,
         prepare=scenes.settings,
@@ -215,7 +220,7 @@ def _section(
     }
 
 
-def figures_of(held: Sequence[HeldOut], *, rule: DetectRule) -> dict[str, float]:
+def figures_of(held: Sequence[HeldOutPicture], *, rule: DetectRule) -> dict[str, float]:
     """F1 of held-out pictures at the cut, boxes overlapping by a third, with and without label."""
     if not held:
         return {}
@@ -241,7 +246,7 @@ def learn(job: TrainJob, work: Work) -> Trained:
     return trained_of(made)
 
 
-def trained_of(made: ObjectsTrained) -> Trained:
+def trained_of(made: TrainedObjects) -> Trained:
     """What a package of found objects needs, but the rule of a count."""
     return Trained(
         network=made.network,
@@ -299,7 +304,7 @@ def learn_objects(samples: Sequence[Sample], setting: Setting) -> Learned:
     whole = steps_asked(setting.job, usual=usual, batch=batch, pictures=len(samples))
     part = max(1, round(whole * _FOLD_SHARE)) if again else whole
     far = Far(steps=setting.steps, total=len(planned) * part + again * whole)
-    held: list[HeldOut] = []
+    held: list[HeldOutPicture] = []
     found = None
     for place, each in enumerate(planned):
         found = _fit(each, setting, seed=place + 1, steps=part, far=far)
@@ -329,7 +334,7 @@ def _fit(each: Round, setting: Setting, *, seed: int, steps: int, far: Far) -> C
         epoch=far.epoch,
         parallel=setting.parallel,
     )
-    lesson = Lesson(scenes=setting.scenes, learn=each.learn, watch=each.judge)
+    lesson = TrainingSet(scenes=setting.scenes, learn=each.learn, watch=each.judge)
     network, history = fit(plan, lesson, course=course)
     far.ended(history, steps=steps)
     return network

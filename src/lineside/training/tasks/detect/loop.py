@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from lineside.datasets import Part, Sample, folds, split
-from lineside.training.common.backbone import lite0_trunk
+from lineside.training.common.backbone import lite0_backbone
 from lineside.training.job import Steps, TrainJob, load_arrays, save_arrays
 from lineside.training.tasks.contract import Parallel
 
@@ -55,7 +55,7 @@ class LoopPlan:
     best: bool = False
 
 
-class Pupil(Protocol):
+class Student(Protocol):
     """What is taught."""
 
     @property
@@ -97,7 +97,7 @@ class Course:
 class _Run:
     """A pupil on its way."""
 
-    pupil: Pupil
+    student: Student
     optimiser: torch.optim.AdamW
     done: int = 0
     losses: list[float] = field(default_factory=list)
@@ -105,12 +105,12 @@ class _Run:
     best: Arrays = field(default_factory=dict)
 
 
-def descend(pupil: Pupil, plan: LoopPlan, *, course: Course) -> History:
+def descend(student: Student, plan: LoopPlan, *, course: Course) -> History:
     """Teach the pupil; returns what each hundred steps came to."""
-    run = _begun(pupil, plan)
+    run = _begun(student, plan)
     path = course.folder / f"{plan.name}.npz"
     _restore(run, path)
-    pupil.network.train()
+    student.network.train()
     while run.done < plan.steps:
         run.losses.append(_step(run, plan, parallel=course.parallel))
         run.done += 1
@@ -122,14 +122,14 @@ def descend(pupil: Pupil, plan: LoopPlan, *, course: Course) -> History:
         if run.done % _SAY_EVERY == 0 or ended:
             course.told(run.done, float(np.mean(run.losses[-_SAY_EVERY:])))
     if plan.best and run.best:
-        _load(pupil.network, run.best)
-    pupil.network.eval()
+        _load(student.network, run.best)
+    student.network.eval()
     return _history(run)
 
 
 def seeded(seed: int) -> None:
     """New layers follow from the seed alone, not from whether the trunk was read before."""
-    lite0_trunk()  # the first time it draws numbers of its own
+    lite0_backbone()  # the first time it draws numbers of its own
     torch.manual_seed(seed)
 
 
@@ -142,23 +142,23 @@ def drawn(pictures: int, *, plan: LoopPlan, step: int) -> list[int]:
     return found
 
 
-def _begun(pupil: Pupil, plan: LoopPlan) -> _Run:
-    trunk, new = pupil.learned()
+def _begun(student: Student, plan: LoopPlan) -> _Run:
+    trunk, new = student.learned()
     optimiser = torch.optim.AdamW(
         [{"params": trunk, "top": plan.rate * _TRUNK_SHARE}, {"params": new, "top": plan.rate}],
         weight_decay=_DECAY,
     )
-    return _Run(pupil=pupil, optimiser=optimiser)
+    return _Run(student=student, optimiser=optimiser)
 
 
 def _step(run: _Run, plan: LoopPlan, *, parallel: Parallel) -> float:
     for group in run.optimiser.param_groups:
         group["lr"] = group["top"] * _rate(run.done / plan.steps)
     run.optimiser.zero_grad(set_to_none=True)
-    loss, own = run.pupil.loss(run.done, parallel=parallel)
+    loss, own = run.student.loss(run.done, parallel=parallel)
     if loss is not None:
         torch.autograd.backward(loss)
-    learned = [one for group in run.pupil.learned() for one in group]
+    learned = [one for group in run.student.learned() for one in group]
     parallel.average(learned, own=own, batch=plan.batch)
     torch.nn.utils.clip_grad_norm_(learned, _LARGEST_STEP)
     run.optimiser.step()
@@ -173,15 +173,15 @@ def _rate(share: float) -> float:
 
 
 def _look(run: _Run, *, best: bool) -> None:
-    run.pupil.network.eval()
+    run.student.network.eval()
     with torch.inference_mode():
-        seen = run.pupil.watched()
-    run.pupil.network.train()
+        seen = run.student.watched()
+    run.student.network.train()
     if seen is None:
         return
     run.seen.append(seen)
     if best and seen <= min(run.seen):
-        run.best = _weights(run.pupil.network)
+        run.best = _weights(run.student.network)
 
 
 def _history(run: _Run) -> History:
@@ -212,7 +212,7 @@ def _keep(run: _Run, path: Path) -> None:
         "losses": np.array(run.losses, np.float64),
         "seen": np.array(run.seen, np.float64),
     }
-    arrays |= {f"w/{name}": value for name, value in _weights(run.pupil.network).items()}
+    arrays |= {f"w/{name}": value for name, value in _weights(run.student.network).items()}
     arrays |= {f"b/{name}": value for name, value in run.best.items()}
     for place, state in run.optimiser.state_dict()["state"].items():
         for name, value in state.items():
@@ -225,7 +225,7 @@ def _restore(run: _Run, path: Path) -> None:
     arrays = load_arrays(path)
     if arrays is None:
         return
-    _load(run.pupil.network, _under("w/", arrays))
+    _load(run.student.network, _under("w/", arrays))
     run.best = _under("b/", arrays)
     states: dict[int, dict[str, Tensor]] = {}
     for name, value in _under("o/", arrays).items():

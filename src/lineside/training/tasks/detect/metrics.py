@@ -19,8 +19,8 @@ from lineside.models import Manifest, Metric
 from lineside.training.tasks.contract import Case
 from lineside.training.tasks.metrics import (
     Confusion,
-    Measured,
-    Worst,
+    Mistake,
+    TaskMetrics,
     bounded,
     owners,
     rate,
@@ -115,12 +115,12 @@ Numbers = NDArray[np.int64]
 
 def measure(
     cases: Sequence[Case], *, manifest: Manifest, baseline: Mapping[str, float]
-) -> Measured:
-    """See ``Measure``; cases on which nobody marked anything are passed over."""
+) -> TaskMetrics:
+    """See ``Evaluator``; cases on which nobody marked anything are passed over."""
     told = [case for case in cases if case.sample.marked is not None]
     labels = manifest.labels
     if not told:
-        return Measured(metrics={}, warnings=("no picture with marked objects to measure on",))
+        return TaskMetrics(metrics={}, warnings=("no picture with marked objects to measure on",))
     pictures = [picture_of(case, labels=labels) for case in told]
     groups = owners(told)
     judged = _Judged(pictures=pictures, groups=groups)
@@ -133,7 +133,7 @@ def measure(
     metrics["average_precision"] = _mean_precision(judged, labels=len(labels))
     metrics["refused_rate"] = refused(told)
     counts, counts_per_class, warnings = _counts(judged, labels=labels, baseline=baseline)
-    return Measured(
+    return TaskMetrics(
         metrics=metrics | counts,
         per_class=per_class | counts_per_class,
         confusion={"objects": _confusion(told, pictures, labels=labels)},
@@ -320,7 +320,7 @@ def _reliability(pictures: Sequence[Picture]) -> dict[str, tuple[ReliabilityBin,
 
 def _mistakes(
     cases: Sequence[Case], pictures: Sequence[Picture], *, labels: Sequence[str]
-) -> tuple[Worst, ...]:
+) -> tuple[Mistake, ...]:
     found = []
     for case, picture in zip(cases, pictures, strict=True):
         hit = picture.met(least=_OVERLAPS[0][1], labelled=True)
@@ -328,7 +328,7 @@ def _mistakes(
         if not missed and not wrong.any():
             continue
         unjudged = case.prediction.state is not PictureState.OK
-        worst = Worst(
+        worst = Mistake(
             picture=case.sample.name,
             truth=_in_words(picture.truth, labels=labels),
             said=str(case.prediction.state) if unjudged else _in_words(picture.said, labels=labels),

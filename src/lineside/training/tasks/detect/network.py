@@ -18,7 +18,7 @@ from lineside.training.common.backbone import (
     STRIDE_4_CHANNELS,
     STRIDE_8_CHANNELS,
     STRIDE_16_CHANNELS,
-    lite0_trunk,
+    lite0_backbone,
 )
 from lineside.training.common.export import Graph, add_block, add_conv, model_bytes, value_info
 
@@ -35,7 +35,7 @@ class CentreNetwork(nn.Module):
     def __init__(self, *, labels: int, template: bool) -> None:
         super().__init__()
         self.mix = _mix() if template else None
-        self.trunk = copy.deepcopy(lite0_trunk()).requires_grad_(requires_grad=True)
+        self.trunk = copy.deepcopy(lite0_backbone()).requires_grad_(requires_grad=True)
         self.trunk.stem.requires_grad_(requires_grad=False)
         self.trunk.at_8[:BLOCKS_AT_STRIDE_4].requires_grad_(requires_grad=False)
         self.at_4 = nn.Conv2d(STRIDE_4_CHANNELS, _WIDTH, 1)
@@ -65,7 +65,7 @@ class CentreNetwork(nn.Module):
         seen = torch.relu(self.shared(torch.relu(self.smooth(merged))))
         return self.objectness(seen), self.geometry(seen), self.classes(seen)
 
-    def learned_trunk(self) -> list[nn.Parameter]:
+    def learned_backbone(self) -> list[nn.Parameter]:
         """Trunk weights that are learned; the rest of the network is new."""
         return [one for one in self.trunk.parameters() if one.requires_grad]
 

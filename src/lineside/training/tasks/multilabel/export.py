@@ -13,7 +13,7 @@ from lineside.models import (
     HealthLimits,
     OnnxEngine,
 )
-from lineside.training.common.backbone import BLOCKS_AT_STRIDE_8, Lite0Trunk, lite0_trunk
+from lineside.training.common.backbone import BLOCKS_AT_STRIDE_8, Lite0Backbone, lite0_backbone
 from lineside.training.common.export import (
     ENGINE_FILE,
     Graph,
@@ -24,7 +24,7 @@ from lineside.training.common.export import (
     value_info,
     within_bound,
 )
-from lineside.training.tasks.multilabel.features import Looked
+from lineside.training.tasks.multilabel.features import PictureFeatures
 from lineside.training.tasks.multilabel.network import CELLS, GRID, Heads, RegionNetwork, split_taps
 from lineside.training.tasks.multilabel.reference import Read
 from lineside.vision import Prepare, decode_picture, prepare
@@ -32,12 +32,12 @@ from lineside.vision import Prepare, decode_picture, prepare
 Floats = NDArray[np.float32]
 
 
-def write_onnx(heads: Heads, *, trunk: Lite0Trunk, crop_px: int) -> bytes:
+def write_onnx(heads: Heads, *, trunk: Lite0Backbone, crop_px: int) -> bytes:
     """The file's bytes: input ``crops`` (regions, 3, crop_px, crop_px), three outputs."""
     regions, outputs = heads.bias.shape
     fine_px, coarse_px = crop_px // 8, crop_px // 16
     graph = Graph()
-    fine, coarse = _trunk(graph, trunk)
+    fine, coarse = _backbone(graph, trunk)
     fine_grid = graph.add("AveragePool", fine, **_pool(fine_px // GRID))
     coarse_grid = graph.add("AveragePool", coarse, **_pool(coarse_px // GRID))
     _logits(graph, heads, fine=fine_grid, coarse=coarse_grid)
@@ -59,7 +59,7 @@ def _pool(cell: int) -> dict[str, Any]:
     return {"kernel_shape": [cell, cell], "strides": [cell, cell]}
 
 
-def _trunk(graph: Graph, trunk: Lite0Trunk) -> tuple[str, str]:
+def _backbone(graph: Graph, trunk: Lite0Backbone) -> tuple[str, str]:
     x = add_conv(graph, trunk.stem, x="crops")
     taps: list[str] = []
     for block in trunk.blocks():
@@ -135,16 +135,18 @@ class Exported:
     max_abs_diff: float
 
 
-def export(heads: Heads, *, settings: Prepare, golden: Sequence[Looked], read: Read) -> Exported:
+def export(
+    heads: Heads, *, settings: Prepare, golden: Sequence[PictureFeatures], read: Read
+) -> Exported:
     """Write the network and hold it against torch on golden pictures.
 
     Raises:
         RefusedError: an output differs by more than 0.001.
     """
-    encoded = write_onnx(heads, trunk=lite0_trunk(), crop_px=settings.width_px)
+    encoded = write_onnx(heads, trunk=lite0_backbone(), crop_px=settings.width_px)
     size = (len(settings.crops), 3, settings.height_px, settings.width_px)
     engine = OnnxEngine(encoded, crops=size, where=ENGINE_FILE)
-    network = RegionNetwork(heads, trunk=lite0_trunk()).eval()
+    network = RegionNetwork(heads, trunk=lite0_backbone()).eval()
     worst = 0.0
     for looked in golden:
         crops = prepare(decode_picture(read(looked.sample)), settings, matrix=looked.matrix)
@@ -153,14 +155,14 @@ def export(heads: Heads, *, settings: Prepare, golden: Sequence[Looked], read: R
     return Exported(network=encoded, max_abs_diff=within_bound(worst))
 
 
-def golden_pictures(pictures: Sequence[Looked]) -> list[Looked]:
+def golden_pictures(pictures: Sequence[PictureFeatures]) -> list[PictureFeatures]:
     """The picture with most labels, the one with fewest, and one between, all different."""
     ordered = sorted(pictures, key=lambda p: (len(p.sample.labels), p.sample.digest))
     places = dict.fromkeys((len(ordered) - 1, 0, len(ordered) // 2))
     return [ordered[place] for place in places][:_GOLDEN]
 
 
-def health_limits(pictures: Sequence[Looked], distances: Floats) -> HealthLimits:
+def health_limits(pictures: Sequence[PictureFeatures], distances: Floats) -> HealthLimits:
     """Limits with room around what the training pictures show.
 
     Sharpness may fall to a quarter of the dullest training picture's, light to a third or to a

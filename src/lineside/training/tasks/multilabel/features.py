@@ -108,7 +108,7 @@ Floats = NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Looked:
+class PictureFeatures:
     """One picture as training sees it.
 
     Attributes:
@@ -127,7 +127,7 @@ class Looked:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Looker:
+class FeatureExtractor:
     """Looks at pictures, all in the same way.
 
     Attributes:
@@ -144,7 +144,7 @@ class Looker:
     seed: int
     folder: Path
 
-    def look(self, sample: Sample, *, variants: int) -> Looked:
+    def look(self, sample: Sample, *, variants: int) -> PictureFeatures:
         """The picture's look, from the folder where it is there."""
         path = self.folder / f"{self._key(sample, variants=variants)}.npz"
         kept = load_arrays(path)
@@ -160,7 +160,7 @@ class Looker:
         facts = [sample.digest, reference.sample.digest, self.prepare, self.seed, variants]
         return hashlib.sha256(encode(facts)).hexdigest()[:40]
 
-    def _look(self, sample: Sample, *, variants: int) -> Looked:
+    def _look(self, sample: Sample, *, variants: int) -> PictureFeatures:
         try:
             image = decode_picture(self.read(sample), max_bytes=64_000_000)
         except InvalidError as error:
@@ -176,7 +176,7 @@ class Looker:
         for _ in range(variants):
             changed = augment(image, placed.matrix, crops=self.prepare.crops, rng=rng)
             batch.append(cut(changed.image, self.prepare, matrix=changed.matrix))
-        return Looked(
+        return PictureFeatures(
             sample=sample,
             health=health,
             place=placed.figures,
@@ -195,8 +195,8 @@ class Looker:
         ]
         return np.concatenate(parts).reshape(copies, regions, -1)
 
-    def _refused(self, sample: Sample, *, reason: str) -> Looked:
-        return Looked(
+    def _refused(self, sample: Sample, *, reason: str) -> PictureFeatures:
+        return PictureFeatures(
             sample=sample,
             health=HealthFigures(sharpness=0.0, mean_grey=0.0, clipped_share=0.0),
             place=RegistrationFigures(state="moved", reason=reason),
@@ -215,7 +215,7 @@ def _reduced(crops: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return np.asarray(cells.mean(axis=(2, 4)).round(), np.uint8)
 
 
-def _packed(looked: Looked) -> dict[str, NDArray[np.generic]]:
+def _packed(looked: PictureFeatures) -> dict[str, NDArray[np.generic]]:
     health, place = looked.health, looked.place
     matrix = looked.matrix if looked.matrix is not None else np.zeros((0, 3))
     return {
@@ -233,12 +233,12 @@ def _packed(looked: Looked) -> dict[str, NDArray[np.generic]]:
     }
 
 
-def _unpacked(sample: Sample, kept: dict[str, NDArray[np.generic]]) -> Looked:
+def _unpacked(sample: Sample, kept: dict[str, NDArray[np.generic]]) -> PictureFeatures:
     sharpness, grey, clipped = (float(v) for v in cast(NDArray[np.float64], kept["health"]))
     figures = [float(v) for v in cast(NDArray[np.float64], kept["place"])]
     state, reason = (str(word) for word in kept["words"])
     matrix = cast(Matrix, kept["matrix"])
-    return Looked(
+    return PictureFeatures(
         sample=sample,
         health=HealthFigures(sharpness=sharpness, mean_grey=grey, clipped_share=clipped),
         place=RegistrationFigures(

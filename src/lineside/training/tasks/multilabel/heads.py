@@ -168,7 +168,7 @@ def fit_heads(plan: HeadPlan, features: Sequence[Floats], *, truth: Truth) -> Fi
             weight[rows, place] = folded
             bias[rows, place] = offset - folded @ centre
             losses.append(loss)
-    bank, spread_pooled, unit = _familiar(plan, features)
+    bank, spread_pooled, unit = _feature_bank(plan, features)
     heads = Heads(weight=weight, bias=bias, mean=mean, bank=bank, spread=spread_pooled, unit=unit)
     return Fitted(heads=heads, loss=float(np.mean(losses)))
 
@@ -231,7 +231,7 @@ def _logistic(
     return slope.astype(np.float32), offset, float(np.average(loss, weights=share))
 
 
-def _familiar(plan: HeadPlan, features: Sequence[Floats]) -> tuple[Floats, Floats, Floats]:
+def _feature_bank(plan: HeadPlan, features: Sequence[Floats]) -> tuple[Floats, Floats, Floats]:
     """Bank, spread and unit of the distance; regions that share a head share them."""
     regions = len(plan.regions)
     pooled = [pooled_of(copies[0]) for copies in features]

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from lineside.core import Policy, encode
 from lineside.training.job import load_arrays, save_arrays
 from lineside.training.tasks.multilabel.calibrate import rules_for
-from lineside.training.tasks.multilabel.features import Looked
+from lineside.training.tasks.multilabel.features import PictureFeatures
 from lineside.training.tasks.multilabel.heads import (
     UNKNOWN,
     HeadPlan,
@@ -31,7 +31,7 @@ Floats = NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class HeldOut:
+class CrossValidation:
     """What heads said of pictures they had not seen.
 
     Attributes:
@@ -63,13 +63,13 @@ class FoldDone:
 
 def cross_validate(
     plan: HeadPlan,
-    pictures: Sequence[Looked],
+    pictures: Sequence[PictureFeatures],
     *,
     truth: Truth,
     folds: Sequence[int],
     folder: Path,
     report: Callable[[FoldDone], None],
-) -> HeldOut:
+) -> CrossValidation:
     """Held-out answers for every picture; ``report`` is called after each fold and may raise."""
     numbers = np.array(folds)
     order = sorted(set(folds))
@@ -91,12 +91,12 @@ def cross_validate(
         loss = float(cast(NDArray[np.float64], kept["loss"])[0])
         share = right / max(judged, 1)
         report(FoldDone(done=done, count=len(order), loss=loss, held_out=share))
-    return HeldOut(folds=tuple(folds), logits=logits, varied=varied, distances=distances)
+    return CrossValidation(folds=tuple(folds), logits=logits, varied=varied, distances=distances)
 
 
 def _fold(
     plan: HeadPlan,
-    pictures: Sequence[Looked],
+    pictures: Sequence[PictureFeatures],
     *,
     truth: Truth,
     inside: NDArray[np.intp],
@@ -122,7 +122,7 @@ def _fold(
 
 def _key(
     plan: HeadPlan,
-    pictures: Sequence[Looked],
+    pictures: Sequence[PictureFeatures],
     *,
     truth: Truth,
     inside: NDArray[np.intp],
@@ -140,7 +140,7 @@ def _key(
 
 
 def held_out_labels(
-    plan: HeadPlan, *, held_out: HeldOut, truth: Truth, policy: Policy
+    plan: HeadPlan, *, held_out: CrossValidation, truth: Truth, policy: Policy
 ) -> list[tuple[LabelAnswer, ...]]:
     """Decide each picture by rules made without its fold, by the function devices use."""
     numbers = np.array(held_out.folds)

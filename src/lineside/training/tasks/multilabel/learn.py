@@ -23,12 +23,12 @@ from lineside.datasets import (
 )
 from lineside.models import FEW_PICTURES
 from lineside.training.job import TrainJob
-from lineside.training.source import LookedFor
+from lineside.training.source import LeakSearch
 from lineside.training.tasks.contract import MAJORITY, Case, Trained, Work
 from lineside.training.tasks.metrics import share
 from lineside.training.tasks.multilabel.calibrate import rules_for
 from lineside.training.tasks.multilabel.export import export, golden_pictures, health_limits
-from lineside.training.tasks.multilabel.features import Looked, Looker
+from lineside.training.tasks.multilabel.features import FeatureExtractor, PictureFeatures
 from lineside.training.tasks.multilabel.heads import (
     HeadPlan,
     Truth,
@@ -39,13 +39,13 @@ from lineside.training.tasks.multilabel.heads import (
     truth_of,
 )
 from lineside.training.tasks.multilabel.held_out import (
+    CrossValidation,
     FoldDone,
-    HeldOut,
     cross_validate,
     held_out_labels,
 )
 from lineside.training.tasks.multilabel.metrics import (
-    Answered,
+    AnsweredPicture,
     Judge,
     Majority,
     accuracy_of,
@@ -82,7 +82,7 @@ def learn(job: TrainJob, work: Work) -> Trained:
         job.inspection, work.training, read=work.encoded, named=job.reference
     )
     settings = _prepare(job, reference)
-    looker = Looker(
+    looker = FeatureExtractor(
         reference=reference,
         registrar=reference.registrar(),
         prepare=settings,
@@ -161,7 +161,7 @@ def learn(job: TrainJob, work: Work) -> Trained:
     )
 
 
-def _case(job: TrainJob, picture: Looked, *, labels: tuple[LabelAnswer, ...]) -> Case:
+def _case(job: TrainJob, picture: PictureFeatures, *, labels: tuple[LabelAnswer, ...]) -> Case:
     """A held-out training picture, as if a package had judged it."""
     sample = picture.sample
     ref = FrameRef(
@@ -214,7 +214,7 @@ def _variants(job: TrainJob, work: Work, *, settings: Prepare) -> int:
     return max(1, min(_MOST_VARIANTS, _MOST_CROPS // crops - 1))
 
 
-def _look(looker: Looker, work: Work, *, variants: int) -> list[Looked]:
+def _look(looker: FeatureExtractor, work: Work, *, variants: int) -> list[PictureFeatures]:
     looked = []
     for number, sample in enumerate(work.training):
         work.steps.at(8 + 52 * number / len(work.training), "looking at pictures")
@@ -231,12 +231,12 @@ def _apart(samples: Sequence[Sample]) -> list[Sample]:
 
 def _leave_out(
     job: TrainJob,
-    pictures: Sequence[Looked],
+    pictures: Sequence[PictureFeatures],
     *,
     judge: Judge,
     truth: Truth,
     work: Work,
-) -> tuple[Answered, ...]:
+) -> tuple[AnsweredPicture, ...]:
     """Each group answered by heads that saw none of it; nothing where there are no few groups."""
     samples = [picture.sample for picture in pictures]
     groups = sorted({sample.group for sample in samples})
@@ -257,8 +257,12 @@ def _leave_out(
 
 
 def _leaks(
-    training: Sequence[Looked], others: Sequence[Sample], *, looker: Looker, work: Work
-) -> LookedFor:
+    training: Sequence[PictureFeatures],
+    others: Sequence[Sample],
+    *,
+    looker: FeatureExtractor,
+    work: Work,
+) -> LeakSearch:
     """Compare what was learned from with other pictures, region by region."""
     placed = []
     for number, sample in enumerate(others):
@@ -270,10 +274,12 @@ def _leaks(
     parts = [_LEAK_PARTS[0]] * len(training) + [_LEAK_PARTS[1]] * len(placed)
     vectors = region_vectors(np.stack([picture.crops for picture in everyone]), cell_px=1)
     found = find_leaks([picture.sample for picture in everyone], vectors, parts=parts)
-    return LookedFor(leaks=merge_leaks(work.leaks, found), how=_LEAKS_BY)
+    return LeakSearch(leaks=merge_leaks(work.leaks, found), how=_LEAKS_BY)
 
 
-def _group_rows(pictures: Sequence[Answered], *, majority: Majority) -> list[dict[str, object]]:
+def _group_rows(
+    pictures: Sequence[AnsweredPicture], *, majority: Majority
+) -> list[dict[str, object]]:
     """Accuracy on each group by heads that had seen none of it."""
     rows = []
     for group in sorted({picture.sample.group for picture in pictures}):
@@ -306,7 +312,7 @@ def _stability(
     samples: Sequence[Sample],
     *,
     judge: Judge,
-    held_out: HeldOut,
+    held_out: CrossValidation,
     rules: Sequence[LabelRule],
 ) -> Mapping[str, object]:
     """How often a changed copy of a held-out picture is answered like the picture itself."""
@@ -364,7 +370,7 @@ def _warnings(
     plan: HeadPlan,
     truth: Truth,
     *,
-    answered: Sequence[Answered],
+    answered: Sequence[AnsweredPicture],
     rules: Sequence[LabelRule],
     refused: int,
 ) -> tuple[str, ...]:
@@ -394,7 +400,7 @@ def one_group(samples: Sequence[Sample]) -> bool:
     return len({sample.group for sample in samples}) == 1 and bool(samples[0].group)
 
 
-def monotonous(answered: Sequence[Answered]) -> list[str]:
+def monotonous(answered: Sequence[AnsweredPicture]) -> list[str]:
     """Kinds of answers of which several are true and only one is ever given."""
     true: dict[str, set[int]] = {}
     said: dict[str, set[int]] = {}

@@ -20,8 +20,8 @@ from lineside.models import Manifest, Metric
 from lineside.training.tasks.contract import MAJORITY, Case
 from lineside.training.tasks.metrics import (
     Confusion,
-    Measured,
-    Worst,
+    Mistake,
+    TaskMetrics,
     limits_of,
     reliability_of,
     slices,
@@ -86,7 +86,7 @@ class Answer:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Answered:
+class AnsweredPicture:
     """One picture's judged answers."""
 
     sample: Sample
@@ -106,14 +106,14 @@ class Judge:
 
     plan: HeadPlan
 
-    def judged(self, sample: Sample, labels: Sequence[LabelAnswer]) -> Answered:
+    def judged(self, sample: Sample, labels: Sequence[LabelAnswer]) -> AnsweredPicture:
         """A picture that was answered."""
         by_name = {label.name: label for label in labels}
-        return Answered(sample=sample, answers=self._answers(sample, by_name))
+        return AnsweredPicture(sample=sample, answers=self._answers(sample, by_name))
 
-    def refused(self, sample: Sample, *, state: PictureState, reason: str) -> Answered:
+    def refused(self, sample: Sample, *, state: PictureState, reason: str) -> AnsweredPicture:
         """A picture that was not."""
-        return Answered(
+        return AnsweredPicture(
             sample=sample, answers=self._answers(sample, {}), state=state, reason=reason
         )
 
@@ -198,7 +198,7 @@ def plan_of(manifest: Manifest) -> HeadPlan:
     return HeadPlan(heads=tuple(heads), outputs=outputs, regions=regions)
 
 
-def answered_of(cases: Sequence[Case], manifest: Manifest) -> list[Answered]:
+def answered_pictures(cases: Sequence[Case], manifest: Manifest) -> list[AnsweredPicture]:
     """Hold what a package said of each picture against its labels, refused pictures included."""
     judge = Judge(plan=plan_of(manifest))
     return [
@@ -214,7 +214,7 @@ _ROUNDS = 400
 Majority = Mapping[str, int]
 
 
-def majority_of(pictures: Sequence[Answered]) -> Majority:
+def majority_of(pictures: Sequence[AnsweredPicture]) -> Majority:
     """The commonest truth of each name, for the baseline; the smaller place on a tie."""
     seen: dict[str, Counter[int]] = {}
     for picture in pictures:
@@ -223,7 +223,7 @@ def majority_of(pictures: Sequence[Answered]) -> Majority:
     return {name: min(c, key=lambda place: (-c[place], place)) for name, c in seen.items()}
 
 
-def figures(pictures: Sequence[Answered], *, majority: Majority) -> dict[str, Metric]:
+def figures(pictures: Sequence[AnsweredPicture], *, majority: Majority) -> dict[str, Metric]:
     """Every figure of a set of answered pictures.
 
     Args:
@@ -240,7 +240,7 @@ def figures(pictures: Sequence[Answered], *, majority: Majority) -> dict[str, Me
     return found
 
 
-def accuracy_of(pictures: Sequence[Answered], *, majority: Majority) -> Metric:
+def accuracy_of(pictures: Sequence[AnsweredPicture], *, majority: Majority) -> Metric:
     """Share of right answers."""
     answers = [answer for picture in pictures for answer in picture.answers]
     constant = [majority.get(answer.name, 0) == answer.truth for answer in answers]
@@ -249,7 +249,7 @@ def accuracy_of(pictures: Sequence[Answered], *, majority: Majority) -> Metric:
 
 
 def _rates(
-    judged: Sequence[Answered], answers: Sequence[Answer], *, majority: Majority
+    judged: Sequence[AnsweredPicture], answers: Sequence[Answer], *, majority: Majority
 ) -> dict[str, Metric]:
     all_constant = [
         all(majority.get(a.name, 0) == a.truth for a in picture.answers) for picture in judged
@@ -316,7 +316,7 @@ def _kind(answer: Answer) -> tuple[int, str]:
     return answer.head, answer.name if answer.classes == PRESENCE else ""
 
 
-def _scores(judged: Sequence[Answered], majority: Majority) -> dict[str, Metric]:
+def _scores(judged: Sequence[AnsweredPicture], majority: Majority) -> dict[str, Metric]:
     answers = [answer for picture in judged for answer in picture.answers]
     owner = _owners(judged, lambda _: True)
     truth = _codes(answers, [answer.truth for answer in answers])
@@ -329,7 +329,7 @@ def _scores(judged: Sequence[Answered], majority: Majority) -> dict[str, Metric]
     return found
 
 
-def _curves(judged: Sequence[Answered]) -> dict[str, Metric]:
+def _curves(judged: Sequence[AnsweredPicture]) -> dict[str, Metric]:
     """Ranking figures per label; a class is ranked over all regions that can show it."""
     found: dict[str, Metric] = {}
     for head, label, place in _ranked(judged):
@@ -351,7 +351,7 @@ def _curves(judged: Sequence[Answered]) -> dict[str, Metric]:
     return found
 
 
-def _ranked(judged: Sequence[Answered]) -> list[tuple[int, str, int]]:
+def _ranked(judged: Sequence[AnsweredPicture]) -> list[tuple[int, str, int]]:
     """(head, label, place in classes) of everything that can be ranked."""
     seen: dict[tuple[int, str, int], None] = {}
     for picture in judged:
@@ -374,12 +374,12 @@ def _is_of(answer: Answer, *, head: int, label: str, place: int) -> bool:
     return answer.head == head and same == label
 
 
-def _owners(judged: Sequence[Answered], mine: Callable[[Answer], bool]) -> NDArray[np.int64]:
+def _owners(judged: Sequence[AnsweredPicture], mine: Callable[[Answer], bool]) -> NDArray[np.int64]:
     """Number of the picture of each chosen answer."""
     return np.array([place for place, p in enumerate(judged) for a in p.answers if mine(a)])
 
 
-def per_class(pictures: Sequence[Answered]) -> dict[str, Metric]:
+def per_class(pictures: Sequence[AnsweredPicture]) -> dict[str, Metric]:
     """``recall/<label>`` and ``precision/<label>`` of every label and class; unsure is no hit."""
     answers = [answer for picture in pictures for answer in picture.answers]
     found: dict[str, Metric] = {}
@@ -393,7 +393,7 @@ def per_class(pictures: Sequence[Answered]) -> dict[str, Metric]:
     return found
 
 
-def confusion_of(pictures: Sequence[Answered]) -> dict[str, Confusion]:
+def confusion_of(pictures: Sequence[AnsweredPicture]) -> dict[str, Confusion]:
     """Counts per presence label, and per class list over all regions that share it."""
     tables: dict[str, tuple[tuple[str, ...], list[list[int]]]] = {}
     for picture in pictures:
@@ -410,9 +410,9 @@ def confusion_of(pictures: Sequence[Answered]) -> dict[str, Confusion]:
 
 def measure(
     cases: Sequence[Case], *, manifest: Manifest, baseline: Mapping[str, float]
-) -> Measured:
-    """See ``Measure``; the baseline has ``majority/<name>``."""
-    answered = answered_of(cases, manifest)
+) -> TaskMetrics:
+    """See ``Evaluator``; the baseline has ``majority/<name>``."""
+    answered = answered_pictures(cases, manifest)
     judged = [picture for picture in answered if picture.answers]
     if not judged:
         raise InvalidError(
@@ -427,7 +427,7 @@ def measure(
     }
     told = [case for case, one in zip(cases, answered, strict=True) if one.answers]
     truths = _by_label(manifest.rules, judged)
-    return Measured(
+    return TaskMetrics(
         metrics=figures(judged, majority=majority),
         per_class=per_class(judged),
         confusion=confusion_of(judged),
@@ -436,13 +436,13 @@ def measure(
         mistakes=mistakes_of(judged),
         pictures=tuple(answered),
         slices=slices(
-            told, lambda some: accuracy_of(answered_of(some, manifest), majority=majority)
+            told, lambda some: accuracy_of(answered_pictures(some, manifest), majority=majority)
         ),
     )
 
 
 def _by_label(
-    rules: Sequence[LabelRule], pictures: Sequence[Answered]
+    rules: Sequence[LabelRule], pictures: Sequence[AnsweredPicture]
 ) -> dict[str, tuple[list[bool], list[float]]]:
     """Truth and probability of each label; of a class, over all regions that can show it."""
     found: dict[str, tuple[list[bool], list[float]]] = {}
@@ -465,10 +465,10 @@ def _by_label(
     return {key: columns for key, columns in found.items() if columns[0]}
 
 
-def mistakes_of(pictures: Sequence[Answered]) -> tuple[Worst, ...]:
+def mistakes_of(pictures: Sequence[AnsweredPicture]) -> tuple[Mistake, ...]:
     """The worst answers first: wrong before unsure, the surer the worse."""
     return worst_first(
-        Worst(
+        Mistake(
             picture=picture.sample.name,
             truth=f"{answer.name}: {answer.classes[answer.truth]}",
             said="unsure" if answer.predicted == UNSURE else answer.classes[answer.predicted],

@@ -21,8 +21,8 @@ from torch import Tensor, nn
 from lineside.training.common.backbone import (
     STRIDE_8_CHANNELS,
     STRIDE_16_CHANNELS,
-    Lite0Trunk,
-    fast_trunk,
+    Lite0Backbone,
+    fast_backbone,
 )
 
 GRID = 3
@@ -70,9 +70,9 @@ def pooled_of(flat: Floats) -> Floats:
     return np.concatenate([fine.mean(axis=(-2, -1)), coarse.mean(axis=(-2, -1))], axis=-1)
 
 
-def grid_features(crops: Floats, *, trunk: Lite0Trunk | None = None) -> Floats:
+def grid_features(crops: Floats, *, trunk: Lite0Backbone | None = None) -> Floats:
     """(n, 3, h, w) float32 prepared crops → (n, FEATURES) float32 on the frozen trunk."""
-    trunk = trunk or fast_trunk()
+    trunk = trunk or fast_backbone()
     with torch.inference_mode():
         x = torch.from_numpy(crops).contiguous(memory_format=torch.channels_last)
         fine, coarse = (_grid(tap) for tap in trunk(x))
@@ -88,7 +88,7 @@ def _grid(tap: Tensor) -> Tensor:
 class RegionNetwork(nn.Module):
     """Prepared crops of all regions → logits, activation, distance; see the module."""
 
-    def __init__(self, heads: Heads, *, trunk: Lite0Trunk) -> None:
+    def __init__(self, heads: Heads, *, trunk: Lite0Backbone) -> None:
         super().__init__()
         self.trunk = trunk
         fine, coarse = split_taps(heads.weight)

@@ -1,5 +1,5 @@
 """Learning masks of defects: network, crops, losses, fitting, and from scores to a rule.
 
-Main names: ``UNet``, ``Lesson``, ``fit``, ``mask_rule``. Not here: a device's use of the map
+Main names: ``UNet``, ``TrainingSet``, ``fit``, ``mask_rule``. Not here: a device's use of the map
 (``lineside.vision.masks``).
 """

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from lineside.training.tasks.segment.training_set import IGNORED, Facts, Show, Shown
+from lineside.training.tasks.segment.training_set import IGNORED, Facts, PreparedPicture, Show
 
 _DEFECT_SHARE = 0.5
 _GROW = 1.33
@@ -100,7 +100,7 @@ def cut_piece(
     return Piece(pixels=_changed(pixels, rng), bits=bits)
 
 
-def _whole(shown: Shown, rng: np.random.Generator) -> Piece:
+def _whole(shown: PreparedPicture, rng: np.random.Generator) -> Piece:
     pixels, bits = shown.pixels, shown.mask
     for axis in (0, 1):
         if rng.random() < 0.5:
@@ -110,7 +110,7 @@ def _whole(shown: Shown, rng: np.random.Generator) -> Piece:
 
 
 def _centre(
-    shown: Shown, *, around: bool, window_px: float, rng: np.random.Generator
+    shown: PreparedPicture, *, around: bool, window_px: float, rng: np.random.Generator
 ) -> tuple[float, float]:
     """(x, y) of the window's middle; the window stays inside the picture where it fits."""
     down, across = shown.inside
@@ -144,7 +144,9 @@ def _transform(
     return np.column_stack([linear, middle])
 
 
-def _warp(shown: Shown, to_picture: NDArray[np.float64], *, side_px: int) -> tuple[Image, Bits]:
+def _warp(
+    shown: PreparedPicture, to_picture: NDArray[np.float64], *, side_px: int
+) -> tuple[Image, Bits]:
     import cv2
 
     size = (side_px, side_px)

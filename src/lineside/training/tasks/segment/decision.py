@@ -46,7 +46,7 @@ Numbers = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class HeldMap:
+class HeldOutMap:
     """What the network says of a picture held out.
 
     Attributes:
@@ -67,13 +67,13 @@ def tops_of(cells: Floats) -> tuple[float, ...]:
     return tuple(top_mean(cells, share=share) for share in _SHARES)
 
 
-def score_of(held: HeldMap, rule: MaskRule) -> float:
+def score_of(held: HeldOutMap, rule: MaskRule) -> float:
     """The score by a rule's share."""
     return held.tops[_SHARES.index(rule.top_share)]
 
 
 def mask_rule(
-    held: Sequence[HeldMap], *, areas_px: Sequence[int], label: str, policy: Policy
+    held: Sequence[HeldOutMap], *, areas_px: Sequence[int], label: str, policy: Policy
 ) -> MaskRule:
     """The rule that follows from pictures held out.
 
@@ -115,7 +115,7 @@ def _share(tops: Numbers, truth: NDArray[np.bool_]) -> int:
 # ---- pixels
 
 
-def drawn_maps(held: Sequence[HeldMap]) -> list[tuple[Floats, NDArray[np.bool_]]]:
+def drawn_maps(held: Sequence[HeldOutMap]) -> list[tuple[Floats, NDArray[np.bool_]]]:
     """Maps and masks of the pictures whose masks are known."""
     return [
         (np.asarray(each.logits, np.float32), each.truth)
@@ -132,7 +132,7 @@ def _worth(counts: NDArray[np.int64]) -> float:
     return (f1_of(counts) + float(np.mean([f1_of(row) for row in marked]))) / 2
 
 
-def _cut(held: Sequence[HeldMap]) -> float:
+def _cut(held: Sequence[HeldOutMap]) -> float:
     """The probability of the best pixel F1; the middle where no mask is known."""
     maps = drawn_maps(held)
     worth = [_worth(_counts(maps, limit=math.log(cut / (1 - cut)))) for cut in _CUTS]
@@ -144,7 +144,7 @@ def _counts(maps: Sequence[tuple[Floats, NDArray[np.bool_]]], *, limit: float) -
     return pixel_counts(found, [truth for _, truth in maps])
 
 
-def _least(held: Sequence[HeldMap], *, cut: float, areas_px: Sequence[int]) -> int:
+def _least(held: Sequence[HeldOutMap], *, cut: float, areas_px: Sequence[int]) -> int:
     """Size below which pieces are dropped."""
     if len(areas_px) < _FEWEST_AREAS:
         return 1

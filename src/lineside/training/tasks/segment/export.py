@@ -31,7 +31,7 @@ Floats = NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Known:
+class KnownFeatures:
     """The training pictures' mean features, to tell how far another picture is from them.
 
     Attributes:
@@ -45,7 +45,7 @@ class Known:
     unit: float
 
 
-def known_from(features: Floats) -> Known:
+def known_features(features: Floats) -> KnownFeatures:
     """From (n, channels) mean features of some training pictures."""
     spread = np.maximum(features.std(axis=0), 1e-3).astype(np.float32)
     bank = (features / spread).astype(np.float32)
@@ -54,7 +54,7 @@ def known_from(features: Floats) -> Known:
     nearest = apart.min(axis=1)
     near = nearest[np.isfinite(nearest)]
     unit = float(np.quantile(near, 0.99)) if len(near) else 1.0
-    return Known(bank=bank, spread=spread, unit=max(unit, 1e-3))
+    return KnownFeatures(bank=bank, spread=spread, unit=max(unit, 1e-3))
 
 
 def distances(one: Floats, other: Floats) -> Floats:
@@ -64,7 +64,7 @@ def distances(one: Floats, other: Floats) -> Floats:
     return np.asarray(rows, np.float32).reshape(len(one), len(other))
 
 
-def network_bytes(network: UNet, known: Known) -> bytes:
+def network_bytes(network: UNet, known: KnownFeatures) -> bytes:
     """ONNX: ``crops`` (1, 3, h, w), sides multiples of 32 → ``map`` and ``distance``."""
     graph = Graph()
     x = add_conv(graph, network.trunk.stem, x="crops")
@@ -106,7 +106,7 @@ def _up(graph: Graph, up: Up, *, coarse: str, fine: str) -> str:
     return y
 
 
-def _distance(graph: Graph, known: Known, *, tap: str) -> None:
+def _distance(graph: Graph, known: KnownFeatures, *, tap: str) -> None:
     mean = graph.add("ReduceMean", tap, axes=[2, 3], keepdims=0)
     scaled = graph.add("Div", mean, graph.constant(known.spread))
     lifted = graph.add("Unsqueeze", scaled, graph.axes(1))
@@ -123,7 +123,12 @@ def engine_of(encoded: bytes) -> OnnxEngine:
 
 
 def parity(
-    network: UNet, known: Known, *, engine: OnnxEngine, pictures: Sequence[Image], settings: Prepare
+    network: UNet,
+    known: KnownFeatures,
+    *,
+    engine: OnnxEngine,
+    pictures: Sequence[Image],
+    settings: Prepare,
 ) -> float:
     """The most that any output differs by between the file and the fitted network.
 

@@ -20,7 +20,7 @@ from lineside.training.job import TrainJob
 from lineside.training.tasks.contract import Trained, Work
 from lineside.training.tasks.metrics import GOOD_NAMES
 from lineside.training.tasks.segment.decision import (
-    HeldMap,
+    HeldOutMap,
     drawn_maps,
     mask_rule,
     score_of,
@@ -28,10 +28,10 @@ from lineside.training.tasks.segment.decision import (
 )
 from lineside.training.tasks.segment.export import (
     OUTPUTS,
-    Known,
+    KnownFeatures,
     engine_of,
     health_limits,
-    known_from,
+    known_features,
     network_bytes,
     parity,
 )
@@ -203,7 +203,7 @@ class _Made:
     """The network's file, what it knows, and an engine that runs it."""
 
     encoded: bytes
-    known: Known
+    known: KnownFeatures
     engine: OnnxEngine
 
 
@@ -213,14 +213,14 @@ def _made(network: UNet, training: Sequence[Facts], *, gallery: Gallery) -> _Mad
         crops = normalise(gallery.show(facts.sample).pixels[None], gallery.settings)
         with torch.inference_mode():
             features.append(network.taps(torch.from_numpy(crops))[1].mean(dim=(2, 3)).numpy())
-    known = known_from(np.concatenate(features))
+    known = known_features(np.concatenate(features))
     encoded = network_bytes(network, known)
     return _Made(encoded=encoded, known=known, engine=engine_of(encoded))
 
 
 def _held(
     engine: OnnxEngine, validation: Sequence[Facts], *, settings: Prepare, work: Work
-) -> tuple[list[HeldMap], float]:
+) -> tuple[list[HeldOutMap], float]:
     """Maps of the pictures held out, as a device makes them, and the largest distance.
 
     Whole maps are kept of 80 pictures at the most, evenly spread; scores of all.
@@ -237,7 +237,7 @@ def _held(
         grid = maps[0, 0]
         cells = inside_picture(grid, settings, width_px=width, height_px=height)
         found.append(
-            HeldMap(
+            HeldOutMap(
                 facts=facts,
                 tops=tops_of(cells),
                 logits=_laid(grid, settings, size=(width, height)) if number in wanted else None,
@@ -304,7 +304,7 @@ def warnings_of(
     return tuple(told)
 
 
-def figures_of(held: Sequence[HeldMap], *, rule: MaskRule) -> dict[str, float]:
+def figures_of(held: Sequence[HeldOutMap], *, rule: MaskRule) -> dict[str, float]:
     """Figures on what was held out; it chose epoch and cuts, so they flatter a little."""
     truth = np.array([each.facts.defective for each in held], np.bool_)
     scores = np.array([score_of(each, rule) for each in held])

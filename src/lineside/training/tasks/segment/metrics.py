@@ -21,8 +21,8 @@ from lineside.models import Manifest, Metric
 from lineside.training.tasks.contract import Case
 from lineside.training.tasks.metrics import (
     Confusion,
-    Measured,
-    Worst,
+    Mistake,
+    TaskMetrics,
     bounded,
     is_defective,
     limits_of,
@@ -98,8 +98,8 @@ class _Judged:
 
 def measure(
     cases: Sequence[Case], *, manifest: Manifest, baseline: Mapping[str, float]
-) -> Measured:
-    """See ``Measure``."""
+) -> TaskMetrics:
+    """See ``Evaluator``."""
     rule = manifest.mask
     share = _DEFAULT_SHARE if rule is None else rule.top_share
     told = [(case, is_defective(case)) for case in cases]
@@ -112,7 +112,7 @@ def measure(
         )
     drawn = [each for each in judged if each.truth is not None]
     label = manifest.labels[0]
-    return Measured(
+    return TaskMetrics(
         metrics={**_of_pictures(judged), **_of_pixels(drawn, baseline=baseline)},
         per_class=_per_class(judged),
         confusion={label: _confusion(judged, label)},
@@ -302,7 +302,7 @@ def _confusion(judged: Sequence[_Judged], label: str) -> Confusion:
     return Confusion(classes=(_GOOD, label), rows=tuple(tuple(row) for row in rows))
 
 
-def _mistakes(judged: Sequence[_Judged], label: str) -> list[Worst]:
+def _mistakes(judged: Sequence[_Judged], label: str) -> list[Mistake]:
     found = []
     for each in judged:
         truth = _kind(each)
@@ -315,8 +315,8 @@ def _mistakes(judged: Sequence[_Judged], label: str) -> list[Worst]:
     return found
 
 
-def _worst(each: _Judged, *, truth: str, said: str, probability: float) -> Worst:
-    return Worst(
+def _worst(each: _Judged, *, truth: str, said: str, probability: float) -> Mistake:
+    return Mistake(
         picture=each.case.sample.name,
         truth=truth,
         said=said,

@@ -154,7 +154,7 @@ def prepare_for(zoom: float) -> Prepare:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Shown:
+class PreparedPicture:
     """A picture as the network sees it.
 
     Attributes:
@@ -170,7 +170,9 @@ class Shown:
     inside: tuple[int, int]
 
 
-def shown_of(image: Image, *, mask: NDArray[np.bool_] | None, settings: Prepare) -> Shown:
+def prepared_picture(
+    image: Image, *, mask: NDArray[np.bool_] | None, settings: Prepare
+) -> PreparedPicture:
     """Bring picture and mask to network pixels by the same cut."""
     height, width = image.shape[:2]
     pixels = cut(image, settings)[0]
@@ -183,7 +185,7 @@ def shown_of(image: Image, *, mask: NDArray[np.bool_] | None, settings: Prepare)
         min(pixels.shape[1], math.ceil(width * settings.zoom)),
     )
     bits[inside[0] :], bits[:, inside[1] :] = IGNORED, IGNORED
-    return Shown(pixels=pixels, mask=bits, points=_points(bits == 1), inside=inside)
+    return PreparedPicture(pixels=pixels, mask=bits, points=_points(bits == 1), inside=inside)
 
 
 def _points(mask: NDArray[np.bool_]) -> NDArray[np.int64]:
@@ -205,15 +207,17 @@ class Gallery:
     settings: Prepare
     pictures: Pictures
     most_bytes: int = _MOST_KEPT_BYTES
-    kept: dict[str, Shown] = field(default_factory=dict)
+    kept: dict[str, PreparedPicture] = field(default_factory=dict)
     bytes: int = 0
 
-    def show(self, sample: Sample) -> Shown:
+    def show(self, sample: Sample) -> PreparedPicture:
         """The picture and its mask."""
         found = self.kept.get(sample.digest)
         if found is None:
             mask = self.pictures.mask(sample)
-            found = shown_of(self.pictures.picture(sample), mask=mask, settings=self.settings)
+            found = prepared_picture(
+                self.pictures.picture(sample), mask=mask, settings=self.settings
+            )
             size = found.pixels.nbytes + found.mask.nbytes
             if self.bytes + size <= self.most_bytes:
                 self.kept[sample.digest] = found
@@ -221,4 +225,4 @@ class Gallery:
         return found
 
 
-Show = Callable[[Sample], Shown]
+Show = Callable[[Sample], PreparedPicture]

@@ -3,17 +3,17 @@
 import numpy as np
 
 from lineside.core import Clock, InvalidError
-from lineside.models.answerers.contract import Floats, Place, Said
-from lineside.models.answerers.labels import support
 from lineside.models.archive import Package
 from lineside.models.engines.contract import OpenEngine
+from lineside.models.task_heads.contract import Floats, HeadInput, HeadOutput
+from lineside.models.task_heads.labels import support
 from lineside.vision import activation_on_picture, decide_classes, fitted, prepare
 
 _QUICK = ("logits", "distance")
 
 
-class ClassAnswerer:
-    """A network of classes; see ``Answerer``."""
+class ClassTaskHead:
+    """A network of classes; see ``TaskHead``."""
 
     def __init__(self, package: Package, *, clock: Clock, engine: OpenEngine) -> None:
         manifest = package.manifest
@@ -32,20 +32,20 @@ class ClassAnswerer:
             where=manifest.name,
         )
 
-    def answer(self, place: Place) -> Said:
+    def answer(self, place: HeadInput) -> HeadOutput:
         start_s = self._clock.monotonic()
         crops = prepare(place.image, self._settings, matrix=place.matrix)
         cut_s = self._clock.monotonic()
         logits, distance = self._engine.run(crops, outputs=_QUICK)
         ended_s = self._clock.monotonic()
-        return Said(
+        return HeadOutput(
             labels=decide_classes(logits[0], self._rule),
             distance=float(distance.max()),
             prepare_ms=(cut_s - start_s) * 1000,
             infer_ms=(ended_s - cut_s) * 1000,
         )
 
-    def explain(self, place: Place) -> dict[str, Floats]:
+    def explain(self, place: HeadInput) -> dict[str, Floats]:
         """Support for each class against the classes' average, which alone decides nothing."""
         height, width = place.image.shape[:2]
         crops = prepare(place.image, self._settings, matrix=place.matrix)
@@ -63,16 +63,16 @@ class ClassAnswerer:
             for row, label in enumerate(self._rule.labels)
         }
 
-    def heat(self, place: Place) -> Floats | None:  # noqa: ARG002  classes give no such map
+    def heat(self, place: HeadInput) -> Floats | None:  # noqa: ARG002  classes give no such map
         return None
 
-    def crops(self, place: Place) -> Floats:
+    def crops(self, place: HeadInput) -> Floats:
         return prepare(place.image, self._settings, matrix=place.matrix)
 
-    def golden(self, place: Place) -> Floats:
+    def golden(self, place: HeadInput) -> Floats:
         return self._engine.run(self.crops(place), outputs=("logits",))[0]
 
 
-def answerer(package: Package, *, clock: Clock, engine: OpenEngine) -> ClassAnswerer:
+def open_head(package: Package, *, clock: Clock, engine: OpenEngine) -> ClassTaskHead:
     """Of a package of the task classify."""
-    return ClassAnswerer(package, clock=clock, engine=engine)
+    return ClassTaskHead(package, clock=clock, engine=engine)

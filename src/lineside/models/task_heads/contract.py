@@ -1,11 +1,15 @@
-"""The contract of an answerer, and what it says."""
+"""The contract of a task head, its input and output, and the head of each task."""
 
+import importlib
 from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from lineside.core import Clock, InvalidError
+from lineside.models.archive import Package
+from lineside.models.engines.contract import EngineName, engine_named
 from lineside.vision import (
     AnomalyAnswer,
     BoxAnswer,
@@ -21,7 +25,7 @@ _PROBES = 64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Place:
+class HeadInput:
     """A picture and what stands beside it.
 
     Attributes:
@@ -36,7 +40,7 @@ class Place:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Said:
+class HeadOutput:
     """What a package says of a picture; which fields are filled follows from its task.
 
     Attributes:
@@ -56,18 +60,18 @@ class Said:
     reason: str = ""
 
 
-class Answerer(Protocol):
+class TaskHead(Protocol):
     """A package's network with its rules; called by one thread at a time."""
 
-    def answer(self, place: Place) -> Said:
+    def answer(self, place: HeadInput) -> HeadOutput:
         """Judge a picture."""
         ...
 
-    def explain(self, place: Place) -> dict[str, Floats]:
+    def explain(self, place: HeadInput) -> dict[str, Floats]:
         """Label (or ``objects``, ``anomaly``) → (height, width) float32, 0-1, on its pixels."""
         ...
 
-    def heat(self, place: Place) -> Floats | None:
+    def heat(self, place: HeadInput) -> Floats | None:
         """(height, width) float32 on its pixels, in the task's own unit, higher is more defective.
 
         Comparable between pictures, unlike ``explain``; None where the task gives no such map or
@@ -75,7 +79,7 @@ class Answerer(Protocol):
         """
         ...
 
-    def crops(self, place: Place) -> Floats:
+    def crops(self, place: HeadInput) -> Floats:
         """What the network is given of a picture: (n, channels, height, width) float32.
 
         Raises:
@@ -83,7 +87,7 @@ class Answerer(Protocol):
         """
         ...
 
-    def golden(self, place: Place) -> Floats:
+    def golden(self, place: HeadInput) -> Floats:
         """(rows, numbers) float32: what ``Golden.logits`` holds of this picture."""
         ...
 
@@ -96,3 +100,33 @@ def probe(*maps: Floats) -> Floats:
         places = np.linspace(0, len(flat) - 1, _PROBES).round().astype(np.intp)
         rows.append(flat[places])
     return np.stack(rows).astype(np.float32)
+
+
+_HEADS = {
+    "multilabel": "lineside.models.task_heads.labels",
+    "classify": "lineside.models.task_heads.classes",
+    "detect": "lineside.models.task_heads.objects",
+    "count": "lineside.models.task_heads.counts",
+    "segment": "lineside.models.task_heads.masks",
+    "anomaly": "lineside.models.task_heads.anomaly",
+}
+
+
+def task_head_for(
+    package: Package, *, clock: Clock, engine: EngineName = EngineName.ONNX_RUNTIME
+) -> TaskHead:
+    """Return the head of a package's task, its network loaded.
+
+    Raises:
+        InvalidError: the network does not load or does not fit the manifest.
+        MissingExtraError: the engine's library is not installed.
+    """
+    task = package.manifest.task
+    if task not in _HEADS:
+        raise InvalidError(
+            f"no task {task!r}", where=package.manifest.name, fix=f"Known: {', '.join(_HEADS)}."
+        )
+    made: TaskHead = importlib.import_module(_HEADS[task]).open_head(
+        package, clock=clock, engine=engine_named(engine)
+    )
+    return made

@@ -3,9 +3,9 @@
 import numpy as np
 
 from lineside.core import Clock, InvalidError
-from lineside.models.answerers.contract import Floats, Place, Said, probe
 from lineside.models.archive import Package
 from lineside.models.engines.contract import OpenEngine
+from lineside.models.task_heads.contract import Floats, HeadInput, HeadOutput, probe
 from lineside.vision import (
     Matrix,
     PoseFinder,
@@ -23,8 +23,8 @@ NAME = "anomaly"
 _MOST_TEMPLATE_BYTES = 64_000_000
 
 
-class AnomalyAnswerer:
-    """A network that says how far each place is from good ones; see ``Answerer``."""
+class AnomalyTaskHead:
+    """A network that says how far each place is from good ones; see ``TaskHead``."""
 
     def __init__(self, package: Package, *, clock: Clock, engine: OpenEngine) -> None:
         self._manifest = manifest = package.manifest
@@ -44,24 +44,24 @@ class AnomalyAnswerer:
             outputs=(MAP,),
         )
 
-    def answer(self, place: Place) -> Said:
+    def answer(self, place: HeadInput) -> HeadOutput:
         start_s = self._clock.monotonic()
         matrix, reason = self._lie(place)
         if reason:
             spent_ms = (self._clock.monotonic() - start_s) * 1000
-            return Said(reason=reason, prepare_ms=spent_ms)
+            return HeadOutput(reason=reason, prepare_ms=spent_ms)
         crops = prepare(place.image, self._manifest.prepare, matrix=matrix)
         cut_s = self._clock.monotonic()
         (maps,) = self._engine.run(crops, outputs=(MAP,))
         ended_s = self._clock.monotonic()
         score = anomaly_score(self._cells(maps, place), self._rule)
-        return Said(
+        return HeadOutput(
             anomaly=decide_anomaly(score, self._rule),
             prepare_ms=(cut_s - start_s) * 1000,
             infer_ms=(ended_s - cut_s) * 1000,
         )
 
-    def explain(self, place: Place) -> dict[str, Floats]:
+    def explain(self, place: HeadInput) -> dict[str, Floats]:
         """How far each place is from good ones, as a share of the farthest or of the limit."""
         heat = self.heat(place)
         if heat is None:
@@ -69,7 +69,7 @@ class AnomalyAnswerer:
         highest = max(float(heat.max()), self._rule.limit, 1e-6)
         return {NAME: np.clip(heat / np.float32(highest), 0.0, 1.0)}
 
-    def heat(self, place: Place) -> Floats | None:
+    def heat(self, place: HeadInput) -> Floats | None:
         """Distances in the rule's unit; None where the part is not found."""
         matrix, reason = self._lie(place)
         if reason:
@@ -85,7 +85,7 @@ class AnomalyAnswerer:
             matrix=matrix,
         )
 
-    def crops(self, place: Place) -> Floats:
+    def crops(self, place: HeadInput) -> Floats:
         matrix, reason = self._lie(place)
         if reason:
             raise InvalidError(
@@ -95,17 +95,17 @@ class AnomalyAnswerer:
             )
         return prepare(place.image, self._manifest.prepare, matrix=matrix)
 
-    def golden(self, place: Place) -> Floats:
+    def golden(self, place: HeadInput) -> Floats:
         return probe(*self._engine.run(self.crops(place), outputs=(MAP,)))
 
-    def _lie(self, place: Place) -> tuple[Matrix | None, str]:
+    def _lie(self, place: HeadInput) -> tuple[Matrix | None, str]:
         """(frame px → picture px, why there is none)."""
         if self._finder is None:
             return place.matrix, ""
         posed = self._finder.find(grey_of(place.image))
         return posed.matrix, posed.reason
 
-    def _cells(self, maps: Floats, place: Place) -> Floats:
+    def _cells(self, maps: Floats, place: HeadInput) -> Floats:
         height, width = place.image.shape[:2]
         return anomaly_cells(
             maps[0, 0],
@@ -116,9 +116,9 @@ class AnomalyAnswerer:
         )
 
 
-def answerer(package: Package, *, clock: Clock, engine: OpenEngine) -> AnomalyAnswerer:
+def open_head(package: Package, *, clock: Clock, engine: OpenEngine) -> AnomalyTaskHead:
     """Of a package of the task anomaly."""
-    return AnomalyAnswerer(package, clock=clock, engine=engine)
+    return AnomalyTaskHead(package, clock=clock, engine=engine)
 
 
 def _finder(package: Package) -> PoseFinder | None:

@@ -10,11 +10,11 @@ from onnx import TensorProto, helper
 
 from lineside.core import Box, InvalidError
 from lineside.models import (
+    HeadInput,
     Package,
-    Place,
     Predictor,
-    answerer_for,
     build_package,
+    task_head_for,
 )
 from lineside.testing.clock import FakeClock
 from lineside.testing.packages import bare_manifest
@@ -116,15 +116,15 @@ def test_a_package_that_is_not_usable_is_always_unsure() -> None:
 
 
 def test_heat_lies_on_the_spot_in_the_rules_unit() -> None:
-    answerer = answerer_for(package(), clock=FakeClock())
-    heat = answerer.heat(Place(image=picture(spot=100)))
+    head = task_head_for(package(), clock=FakeClock())
+    heat = head.heat(HeadInput(image=picture(spot=100)))
     assert heat is not None
     assert heat.shape == (90, 70)
     assert heat[48, 32] == pytest.approx(2.6, abs=0.2)
     assert heat[10, 10] == pytest.approx(1.05, abs=0.1)
-    explained = answerer.explain(Place(image=picture(spot=100)))
+    explained = head.explain(HeadInput(image=picture(spot=100)))
     assert explained["anomaly"].max() <= 1
-    assert answerer.golden(Place(image=picture())).shape == (1, 64)
+    assert head.golden(HeadInput(image=picture())).shape == (1, 64)
 
 
 def test_a_part_that_is_not_there_is_said_to_have_moved() -> None:
@@ -134,20 +134,20 @@ def test_a_part_that_is_not_there_is_said_to_have_moved() -> None:
     state, decision = said(built, picture())
     assert state is PictureState.CAMERA_MOVED
     assert decision is None
-    answerer = answerer_for(built, clock=FakeClock())
-    assert answerer.heat(Place(image=picture())) is None
-    assert answerer.explain(Place(image=picture())) == {}
+    head = task_head_for(built, clock=FakeClock())
+    assert head.heat(HeadInput(image=picture())) is None
+    assert head.explain(HeadInput(image=picture())) == {}
     with pytest.raises(InvalidError, match="not placed"):
-        answerer.golden(Place(image=picture()))
+        head.golden(HeadInput(image=picture()))
 
 
 def test_a_template_of_another_size_is_refused() -> None:
     pose = Pose(template_file="pose.png", zoom=1.0, area_low=5, area_high=60, correlation_min=0.3)
     built = package(pose=pose, pose_file=encode_png(np.zeros((32, 64, 3), np.uint8)))
     with pytest.raises(InvalidError, match="template"):
-        answerer_for(built, clock=FakeClock())
+        task_head_for(built, clock=FakeClock())
 
 
 def test_a_network_with_another_output_is_refused() -> None:
     with pytest.raises(InvalidError, match="map"):
-        answerer_for(package(model=network("other")), clock=FakeClock())
+        task_head_for(package(model=network("other")), clock=FakeClock())

@@ -3,16 +3,16 @@
 import numpy as np
 
 from lineside.core import Clock
-from lineside.models.answerers.contract import Floats, Place, Said
 from lineside.models.archive import Package
 from lineside.models.engines.contract import OpenEngine
+from lineside.models.task_heads.contract import Floats, HeadInput, HeadOutput
 from lineside.vision import Decider, activation_on_picture, prepare
 
 _QUICK = ("logits", "distance")
 
 
-class LabelAnswerer:
-    """A network of region heads; see ``Answerer``."""
+class LabelTaskHead:
+    """A network of region heads; see ``TaskHead``."""
 
     def __init__(self, package: Package, *, clock: Clock, engine: OpenEngine) -> None:
         self._manifest = package.manifest
@@ -28,20 +28,20 @@ class LabelAnswerer:
             where=self._manifest.name,
         )
 
-    def answer(self, place: Place) -> Said:
+    def answer(self, place: HeadInput) -> HeadOutput:
         start_s = self._clock.monotonic()
         crops = prepare(place.image, self._manifest.prepare, matrix=place.matrix)
         cut_s = self._clock.monotonic()
         logits, distance = self._engine.run(crops, outputs=_QUICK)
         ended_s = self._clock.monotonic()
-        return Said(
+        return HeadOutput(
             labels=self._decider.decide(logits),
             distance=float(distance.max()),  # of the strangest region
             prepare_ms=(cut_s - start_s) * 1000,
             infer_ms=(ended_s - cut_s) * 1000,
         )
 
-    def explain(self, place: Place) -> dict[str, Floats]:
+    def explain(self, place: HeadInput) -> dict[str, Floats]:
         """Support for each label; see ``Predictor.explain``."""
         settings = self._manifest.prepare
         crops = prepare(place.image, settings, matrix=place.matrix)
@@ -59,19 +59,19 @@ class LabelAnswerer:
             )
         return found
 
-    def heat(self, place: Place) -> Floats | None:  # noqa: ARG002  labels give no such map
+    def heat(self, place: HeadInput) -> Floats | None:  # noqa: ARG002  labels give no such map
         return None
 
-    def crops(self, place: Place) -> Floats:
+    def crops(self, place: HeadInput) -> Floats:
         return prepare(place.image, self._manifest.prepare, matrix=place.matrix)
 
-    def golden(self, place: Place) -> Floats:
+    def golden(self, place: HeadInput) -> Floats:
         return self._engine.run(self.crops(place), outputs=("logits",))[0]
 
 
-def answerer(package: Package, *, clock: Clock, engine: OpenEngine) -> LabelAnswerer:
+def open_head(package: Package, *, clock: Clock, engine: OpenEngine) -> LabelTaskHead:
     """Of a package of the task multilabel."""
-    return LabelAnswerer(package, clock=clock, engine=engine)
+    return LabelTaskHead(package, clock=clock, engine=engine)
 
 
 def support(grid: Floats) -> Floats:

@@ -3,9 +3,9 @@
 import numpy as np
 
 from lineside.core import Clock, InvalidError
-from lineside.models.answerers.contract import Floats, Place, Said, probe
 from lineside.models.archive import Package
 from lineside.models.engines.contract import OpenEngine
+from lineside.models.task_heads.contract import Floats, HeadInput, HeadOutput, probe
 from lineside.vision import (
     Decision,
     decide_score,
@@ -20,8 +20,8 @@ from lineside.vision import (
 OUTPUTS = ("map", "distance")
 
 
-class MaskAnswerer:
-    """A network that says of each pixel whether it is defect; see ``Answerer``."""
+class MaskTaskHead:
+    """A network that says of each pixel whether it is defect; see ``TaskHead``."""
 
     def __init__(self, package: Package, *, clock: Clock, engine: OpenEngine) -> None:
         self._manifest = manifest = package.manifest
@@ -38,7 +38,7 @@ class MaskAnswerer:
             outputs=OUTPUTS,
         )
 
-    def answer(self, place: Place) -> Said:
+    def answer(self, place: HeadInput) -> HeadOutput:
         start_s = self._clock.monotonic()
         crops = prepare(place.image, self._manifest.prepare)
         cut_s = self._clock.monotonic()
@@ -49,7 +49,7 @@ class MaskAnswerer:
         found, areas = set_pixels(self._laid(maps, place), self._rule)
         if label.decision is Decision.ABSENT:
             found, areas = np.zeros_like(found), ()
-        return Said(
+        return HeadOutput(
             labels=(label,),
             mask=mask_answer(found, areas),
             distance=float(distance.max()),
@@ -57,33 +57,33 @@ class MaskAnswerer:
             infer_ms=(ended_s - cut_s) * 1000,
         )
 
-    def explain(self, place: Place) -> dict[str, Floats]:
+    def explain(self, place: HeadInput) -> dict[str, Floats]:
         return {self._rule.label: self.heat(place)}
 
-    def heat(self, place: Place) -> Floats:
+    def heat(self, place: HeadInput) -> Floats:
         """Probability of each pixel."""
         laid = self._laid(self._map(place), place)
         return np.asarray(1.0 / (1.0 + np.exp(-np.clip(laid, -60.0, 60.0))), np.float32)
 
-    def crops(self, place: Place) -> Floats:
+    def crops(self, place: HeadInput) -> Floats:
         return prepare(place.image, self._manifest.prepare)
 
-    def golden(self, place: Place) -> Floats:
+    def golden(self, place: HeadInput) -> Floats:
         return probe(*self._engine.run(self.crops(place), outputs=OUTPUTS))
 
-    def _map(self, place: Place) -> Floats:
+    def _map(self, place: HeadInput) -> Floats:
         crops = prepare(place.image, self._manifest.prepare)
         return self._engine.run(crops, outputs=("map",))[0]
 
-    def _laid(self, maps: Floats, place: Place) -> Floats:
+    def _laid(self, maps: Floats, place: HeadInput) -> Floats:
         height, width = place.image.shape[:2]
         return on_picture(maps[0, 0], self._manifest.prepare, width_px=width, height_px=height)
 
-    def _inside(self, maps: Floats, place: Place) -> Floats:
+    def _inside(self, maps: Floats, place: HeadInput) -> Floats:
         height, width = place.image.shape[:2]
         return inside_picture(maps[0, 0], self._manifest.prepare, width_px=width, height_px=height)
 
 
-def answerer(package: Package, *, clock: Clock, engine: OpenEngine) -> MaskAnswerer:
+def open_head(package: Package, *, clock: Clock, engine: OpenEngine) -> MaskTaskHead:
     """Of a package of the task segment."""
-    return MaskAnswerer(package, clock=clock, engine=engine)
+    return MaskTaskHead(package, clock=clock, engine=engine)

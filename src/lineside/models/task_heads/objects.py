@@ -9,9 +9,9 @@ from collections.abc import Iterator
 import numpy as np
 
 from lineside.core import Clock, InvalidError
-from lineside.models.answerers.contract import Floats, Place, Said, probe
 from lineside.models.archive import Package
 from lineside.models.engines.contract import OpenEngine
+from lineside.models.task_heads.contract import Floats, HeadInput, HeadOutput, probe
 from lineside.vision import (
     BoxAnswer,
     Candidates,
@@ -50,7 +50,7 @@ class ObjectFinder:
             outputs=OUTPUTS,
         )
 
-    def crops(self, place: Place) -> Floats:
+    def crops(self, place: HeadInput) -> Floats:
         """The network's input, its template beside it where the package takes one."""
         crops = prepare(place.image, self._manifest.prepare)
         if not self._manifest.template:
@@ -88,7 +88,7 @@ class ObjectFinder:
         said = self._engine.run(np.ascontiguousarray(crops), outputs=OUTPUTS)
         return said[0][0], said[1][0], said[2][0]
 
-    def candidates(self, maps: tuple[Floats, Floats, Floats], *, place: Place) -> Candidates:
+    def candidates(self, maps: tuple[Floats, Floats, Floats], *, place: HeadInput) -> Candidates:
         """What may be there, on the picture's own pixels, the likeliest first."""
         height, width = place.image.shape[:2]
         zoom = self.zoom(width, height_px=height)
@@ -106,7 +106,7 @@ class ObjectFinder:
         """How a picture of that size is prepared."""
         return fitted(self._manifest.prepare, width_px=width_px, height_px=height_px)
 
-    def heat(self, place: Place) -> dict[str, Floats]:
+    def heat(self, place: HeadInput) -> dict[str, Floats]:
         """``objects`` → how likely a centre is around each pixel, 0-1."""
         objectness, _, _ = self.maps(self.crops(place))
         height, width = place.image.shape[:2]
@@ -116,50 +116,50 @@ class ObjectFinder:
         laid = activation_on_picture(chance, settings.crops[0], width_px=width, height_px=height)
         return {"objects": np.clip(laid, 0, 1)}
 
-    def golden(self, place: Place) -> Floats:
+    def golden(self, place: HeadInput) -> Floats:
         """Probes of the three maps."""
         return probe(*self.maps(self.crops(place)))
 
 
-class ObjectAnswerer:
-    """Boxes; see ``Answerer``."""
+class ObjectTaskHead:
+    """Boxes; see ``TaskHead``."""
 
     def __init__(self, package: Package, *, clock: Clock, engine: OpenEngine) -> None:
         self._finder = ObjectFinder(package, engine=engine)
         self._clock = clock
 
-    def answer(self, place: Place) -> Said:
+    def answer(self, place: HeadInput) -> HeadOutput:
         start_s = self._clock.monotonic()
         crops = self._finder.crops(place)
         cut_s = self._clock.monotonic()
         maps = self._finder.maps(crops)
         ended_s = self._clock.monotonic()
         found = self._finder.candidates(maps, place=place)
-        return Said(
+        return HeadOutput(
             boxes=boxes_of(found, rule=self._finder.rule, place=place),
             prepare_ms=(cut_s - start_s) * 1000,
             infer_ms=(ended_s - cut_s) * 1000,
         )
 
-    def explain(self, place: Place) -> dict[str, Floats]:
+    def explain(self, place: HeadInput) -> dict[str, Floats]:
         return self._finder.heat(place)
 
-    def heat(self, place: Place) -> Floats | None:  # noqa: ARG002  boxes stand for themselves
+    def heat(self, place: HeadInput) -> Floats | None:  # noqa: ARG002  boxes stand for themselves
         return None
 
-    def crops(self, place: Place) -> Floats:
+    def crops(self, place: HeadInput) -> Floats:
         return self._finder.crops(place)
 
-    def golden(self, place: Place) -> Floats:
+    def golden(self, place: HeadInput) -> Floats:
         return self._finder.golden(place)
 
 
-def answerer(package: Package, *, clock: Clock, engine: OpenEngine) -> ObjectAnswerer:
+def open_head(package: Package, *, clock: Clock, engine: OpenEngine) -> ObjectTaskHead:
     """Of a package of the task detect."""
-    return ObjectAnswerer(package, clock=clock, engine=engine)
+    return ObjectTaskHead(package, clock=clock, engine=engine)
 
 
-def boxes_of(found: Candidates, *, rule: DetectRule, place: Place) -> tuple[BoxAnswer, ...]:
+def boxes_of(found: Candidates, *, rule: DetectRule, place: HeadInput) -> tuple[BoxAnswer, ...]:
     """Objects above the cut, the likeliest first, clipped to the picture."""
     height, width = place.image.shape[:2]
     there = found.only(found.chance > rule.cut)

@@ -6,10 +6,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-import lineside.models.answerers.objects as objects_module
+import lineside.models.task_heads.objects as objects_module
 from lineside.core import InvalidError
-from lineside.models import Place, answerer_for
-from lineside.models.answerers.objects import MARGIN_PX, TILE_PX, tiles
+from lineside.models import HeadInput, task_head_for
+from lineside.models.task_heads.objects import MARGIN_PX, TILE_PX, tiles
 from lineside.testing import FakeClock
 from lineside.testing.objects import UNTRAINED_RULE as RULE
 from lineside.testing.objects import untrained, untrained_network
@@ -33,7 +33,7 @@ def network_maps(
 
 def test_a_package_says_what_its_network_says_on_the_pictures_own_pixels() -> None:
     image = tray(3, seed=1).image
-    said = answerer_for(untrained(), clock=FakeClock()).answer(Place(image=image))
+    said = task_head_for(untrained(), clock=FakeClock()).answer(HeadInput(image=image))
     maps = network_maps(image)
     wanted = find_objects((maps[0], maps[1], maps[2]), rule=RULE).inside(96, height_px=96)
     told = wanted.only(wanted.chance > RULE.cut)
@@ -46,36 +46,36 @@ def test_a_package_says_what_its_network_says_on_the_pictures_own_pixels() -> No
 
 
 def test_boxes_lie_in_the_picture_whatever_its_size_and_zoom() -> None:
-    answerer = answerer_for(untrained(zoom=0.61), clock=FakeClock())
+    head = task_head_for(untrained(zoom=0.61), clock=FakeClock())
     for height, width in ((1, 1), (33, 190), (200, 50)):
         image = np.random.default_rng(0).integers(0, 255, (height, width, 3)).astype(np.uint8)
-        place = Place(image=image)
-        for box in answerer.answer(place).boxes:
+        place = HeadInput(image=image)
+        for box in head.answer(place).boxes:
             assert 0 <= box.x0_px <= box.x1_px <= width
             assert 0 <= box.y0_px <= box.y1_px <= height
-        assert answerer.explain(place)["objects"].shape == (height, width)
-        assert answerer.golden(place).shape == (3, 64)
+        assert head.explain(place)["objects"].shape == (height, width)
+        assert head.golden(place).shape == (3, 64)
 
 
 def test_a_template_stands_beside_the_picture_as_in_training() -> None:
     made = tray(3, seed=2)
-    answerer = answerer_for(untrained(template=True), clock=FakeClock())
-    said = answerer.answer(Place(image=made.image, template=made.empty))
+    head = task_head_for(untrained(template=True), clock=FakeClock())
+    said = head.answer(HeadInput(image=made.image, template=made.empty))
     maps = network_maps(made.image, template=made.empty)
     wanted = find_objects((maps[0], maps[1], maps[2]), rule=RULE).inside(96, height_px=96)
     assert len(said.boxes) == int(np.sum(wanted.chance > RULE.cut))
     with pytest.raises(InvalidError):
-        answerer.answer(Place(image=made.image))
+        head.answer(HeadInput(image=made.image))
 
 
 def test_a_count_counts_the_labels_that_it_names() -> None:
     image = tray(4, seed=5).image
     rule = CountRule(most=100, reach=0.0, error_rate=0.5, calibration_pictures=9)
-    every = answerer_for(untrained(count=rule), clock=FakeClock()).answer(Place(image=image))
+    every = task_head_for(untrained(count=rule), clock=FakeClock()).answer(HeadInput(image=image))
     assert every.count is not None
     assert every.count.value == len(every.boxes)
     only = CountRule(most=100, reach=0.0, error_rate=0.5, calibration_pictures=9, labels=("disc",))
-    discs = answerer_for(untrained(count=only), clock=FakeClock()).answer(Place(image=image))
+    discs = task_head_for(untrained(count=only), clock=FakeClock()).answer(HeadInput(image=image))
     assert discs.count is not None
     assert discs.count.value == sum(box.label == "disc" for box in every.boxes)
 
@@ -97,9 +97,9 @@ def test_a_large_picture_is_read_in_tiles_and_says_the_same(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     image = np.tile(tray(3, seed=1).image, (4, 6, 1))
-    place = Place(image=image)
-    answerer = answerer_for(untrained(), clock=FakeClock())
-    whole = answerer.explain(place)["objects"]
+    place = HeadInput(image=image)
+    head = task_head_for(untrained(), clock=FakeClock())
+    whole = head.explain(place)["objects"]
     monkeypatch.setattr(objects_module, "TILE_PX", 352)
-    tiled = answerer.explain(place)["objects"]
+    tiled = head.explain(place)["objects"]
     assert np.abs(whole - tiled).max() < 0.05 * float(whole.max())

@@ -10,11 +10,11 @@ from onnx import TensorProto, helper
 
 from lineside.core import Box, InvalidError
 from lineside.models import (
+    HeadInput,
     Package,
-    Place,
     Predictor,
-    answerer_for,
     build_package,
+    task_head_for,
 )
 from lineside.testing.clock import FakeClock
 from lineside.testing.packages import bare_manifest
@@ -128,8 +128,8 @@ def test_the_explanation_covers_the_picture_and_shows_the_side(clock: FakeClock)
 
 
 def test_golden_answers_are_all_logits(clock: FakeClock) -> None:
-    answerer = answerer_for(package(network()), clock=clock)
-    said = answerer.golden(Place(image=picture("red")))
+    head = task_head_for(package(network()), clock=clock)
+    said = head.golden(HeadInput(image=picture("red")))
     assert said.shape == (1, 3)
     assert int(said.argmax()) == 0
 
@@ -150,11 +150,11 @@ def test_a_package_without_its_rule_is_refused(clock: FakeClock) -> None:
     whole = package(network())
     broken = replace(whole, manifest=replace(whole.manifest, classes=None))
     with pytest.raises(InvalidError, match="rule"):
-        answerer_for(broken, clock=clock)
+        task_head_for(broken, clock=clock)
 
 
 def test_bytes_that_are_no_network_are_refused(clock: FakeClock) -> None:
     model = network()
     for cut in (b"", model[:40], model[: len(model) // 2]):
         with pytest.raises(InvalidError):
-            answerer_for(package(cut), clock=clock)
+            task_head_for(package(cut), clock=clock)

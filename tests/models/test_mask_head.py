@@ -11,11 +11,11 @@ from onnx import TensorProto, helper
 from lineside.core import Box, InvalidError, Policy, digest_of
 from lineside.models import (
     Golden,
+    HeadInput,
     Package,
-    Place,
     Predictor,
-    answerer_for,
     build_package,
+    task_head_for,
 )
 from lineside.testing.clock import FakeClock
 from lineside.testing.packages import bare_manifest
@@ -89,7 +89,7 @@ def package(
     if rule is None:  # refused already when the archive is read
         return Package.read(build_package(replace(manifest, mask=RULE), files))
     bare = Package.read(build_package(manifest, files))
-    logits = answerer_for(bare, clock=FakeClock()).golden(Place(image=picture(spot=True)))
+    logits = task_head_for(bare, clock=FakeClock()).golden(HeadInput(image=picture(spot=True)))
     golden = Golden(
         file="golden/0.png",
         digest=digest_of(encoded),
@@ -105,7 +105,7 @@ def spots() -> Package:
 
 
 def test_the_mask_has_the_pictures_size_and_lies_on_the_spot(spots: Package) -> None:
-    said = answerer_for(spots, clock=FakeClock()).answer(Place(image=picture(spot=True)))
+    said = task_head_for(spots, clock=FakeClock()).answer(HeadInput(image=picture(spot=True)))
     assert said.mask is not None
     mask = mask_of(said.mask.rle, width_px=61, height_px=45)
     assert mask[11:15, 21:27].all()
@@ -122,13 +122,13 @@ def test_the_mask_has_the_pictures_size_and_lies_on_the_spot(spots: Package) -> 
 @pytest.mark.parametrize("zoom", [0.5, 2.0])
 def test_another_scale_finds_the_same_spot(zoom: float) -> None:
     found = package(network(), zoom=zoom)
-    said = answerer_for(found, clock=FakeClock()).answer(Place(image=picture(spot=True)))
+    said = task_head_for(found, clock=FakeClock()).answer(HeadInput(image=picture(spot=True)))
     assert said.mask is not None
     assert said.mask.share * 45 * 61 == pytest.approx(48, abs=30)
 
 
 def test_where_the_defect_is_absent_the_mask_is_empty(spots: Package) -> None:
-    said = answerer_for(spots, clock=FakeClock()).answer(Place(image=picture(spot=False)))
+    said = task_head_for(spots, clock=FakeClock()).answer(HeadInput(image=picture(spot=False)))
     assert said.mask is not None
     assert (said.mask.share, said.mask.areas_px) == (0.0, ())
     assert said.labels[0].decision is Decision.ABSENT
@@ -136,19 +136,19 @@ def test_where_the_defect_is_absent_the_mask_is_empty(spots: Package) -> None:
 
 def test_a_policy_may_fix_the_cut_of_the_picture() -> None:
     found = package(network(), policy=Policy(present_above=0.999999))
-    said = answerer_for(found, clock=FakeClock()).answer(Place(image=picture(spot=True)))
+    said = task_head_for(found, clock=FakeClock()).answer(HeadInput(image=picture(spot=True)))
     assert said.labels[0].decision is Decision.ABSENT
 
 
 def test_the_map_is_a_probability_on_the_pictures_pixels(spots: Package) -> None:
-    answerer = answerer_for(spots, clock=FakeClock())
-    heat = answerer.heat(Place(image=picture(spot=True)))
+    head = task_head_for(spots, clock=FakeClock())
+    heat = head.heat(HeadInput(image=picture(spot=True)))
     assert heat is not None
     assert heat.shape == (45, 61)
     assert heat.dtype == np.float32
     assert 0 <= heat.min() < 0.1
     assert 0.9 < heat[12, 23] <= 1
-    shown = answerer.explain(Place(image=picture(spot=True)))
+    shown = head.explain(HeadInput(image=picture(spot=True)))
     assert np.array_equal(shown["spot"], heat)
 
 
@@ -174,4 +174,4 @@ def test_a_manifest_without_its_rule_is_refused() -> None:
     made = package(network(), rule=None)
     bare = replace(made, manifest=replace(made.manifest, mask=None))
     with pytest.raises(InvalidError, match="rule"):
-        answerer_for(bare, clock=FakeClock())
+        task_head_for(bare, clock=FakeClock())
