@@ -18,8 +18,7 @@ import pytest
 from lineside.cli.demo.stage import Programs
 from lineside.cli.output import stop_on_signal
 from lineside.core import ConflictError, InvalidError, SystemClock, UnavailableError
-from lineside.core.processes import end_with_parent
-from lineside.core.systemd import unit_file
+from lineside.core.processes import end_with_parent, unit_file
 
 CLOCK = SystemClock()
 

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lineside.core.systemd import Supervisor, supervisor_of
+from lineside.core.processes import Supervisor, supervisor_of
 from lineside.edge.counters import Tally
 from lineside.edge.watchdog import Guarded, Pulse, Watchdog, state_of
 from lineside.testing import FakeClock

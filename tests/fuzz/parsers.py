@@ -42,7 +42,7 @@ from lineside.core import (
     parse_rfc3339,
 )
 from lineside.core.clock import parse_duration
-from lineside.core.habits import read_habits
+from lineside.core.plant_rules import read_habits
 from lineside.datasets import load_source
 from lineside.datasets.formats.captures import read_capture
 from lineside.datasets.formats.lst import read_lst
@@ -82,8 +82,8 @@ from lineside.hub.rules.text import read_rule
 from lineside.hub.sinks.kafka import event_of
 from lineside.links import KafkaTaken, Message
 from lineside.links.camera_mqtt import read_shot
+from lineside.links.camera_rtsp import ask
 from lineside.links.mqtt_address import parse_address
-from lineside.links.rtsp_ask import ask
 from lineside.links.webhook import WebhookSender, WebhookTarget, read_secrets
 from lineside.models import Package
 from lineside.models.serving.tensors import read_request as read_inference

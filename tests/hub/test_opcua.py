@@ -23,7 +23,7 @@ from lineside.hub.sinks.opcua import (
     opcua_settings,
 )
 from lineside.links import Kind, OpcuaEvent, OpcuaNode, OpcuaValue, Quality, open_bus
-from lineside.links.opcua_records import NAMESPACE
+from lineside.links.opcua import NAMESPACE
 from lineside.store import Logged
 from lineside.streams import EVENT_TYPE, Event
 from lineside.testing import FakeClock

@@ -9,7 +9,7 @@ from typing import Any
 
 from asyncua import Client, ua
 
-from lineside.links.opcua_records import NAMESPACE
+from lineside.links.opcua import NAMESPACE
 
 _ASIDE_S = 0.05
 _EVERY_MS = 20

@@ -11,7 +11,7 @@ from paho.mqtt.enums import CallbackAPIVersion
 from lineside.core import SystemClock
 from lineside.links import Bus, EmbeddedBroker, open_bus, set_bus_password
 from lineside.links.amqtt_session import Counts, Questions, Session
-from lineside.links.limits import BrokerLimits
+from lineside.links.broker_contract import BrokerLimits
 from lineside.testing.links import LONG_S, wait_until
 
 PATTERN = "q/+/#"

@@ -32,7 +32,7 @@ from lineside.links import (
     open_session,
     set_bus_password,
 )
-from lineside.links.bus_passwords import check_bus_password
+from lineside.links.bus_access import check_bus_password
 from lineside.testing.links import numbers, store_from, wait_until
 from tests.links.conftest import MOSQUITTO, free_port, wait_for_port
 

@@ -24,13 +24,13 @@ from lineside.links import (
     Quality,
     opcua_address,
 )
-from lineside.links.opcua_bounds import (
+from lineside.links.opcua import (
     FASTEST_MS,
     MOST_QUEUED,
     MOST_SUBSCRIPTIONS,
+    NAMESPACE,
     SLOWEST_MS,
 )
-from lineside.links.opcua_records import NAMESPACE
 from tests.links.conftest import free_port
 
 AT = datetime(2024, 5, 1, 12, 0, 0, 250000, tzinfo=UTC)
@@ -315,7 +315,7 @@ def test_watched_items_are_bounded_and_end_with_their_client(
     server: tuple[str, OpcuaServer], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     url, said = server
-    monkeypatch.setattr("lineside.links.opcua_bounds.MOST_ITEMS", 50)
+    monkeypatch.setattr("lineside.links.opcua.MOST_ITEMS", 50)
     said.set({COUNT: OpcuaValue(value=3, at=AT)})
 
     async def attack(client: Client) -> str:

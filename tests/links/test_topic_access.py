@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lineside.core import Camera, InvalidError, Line, Plant, Route, RouteKind, Say, parse_plant
+from lineside.core.topics import pattern_covers
 from lineside.links import (
     BrokerLimits,
     MosquittoFiles,
@@ -19,7 +20,6 @@ from lineside.links import (
     mosquitto_config,
     topic_matches,
 )
-from lineside.links.topic_access import pattern_covers
 
 PLANT = parse_plant(
     b"""

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from paho.mqtt.client import topic_matches_sub
 
 from lineside.core import InvalidError
+from lineside.core.topics import topics_meet
 from lineside.links import BoundedMailbox, Message, check_pattern, check_topic, topic_matches
 
 LEVEL = st.sampled_from(["", "a", "b", "$SYS", "$aws", "long level"])
@@ -30,6 +31,17 @@ def test_patterns_match_as_the_reference_client_says(pattern: str, topic: str) -
 def test_everything_matches_itself_and_all_but_dollar_topics_match_all(topic: str) -> None:
     assert topic_matches(topic, topic)
     assert topic_matches("#", topic) != topic.startswith("$")
+
+
+@given(PATTERN, PATTERN, TOPIC)
+def test_patterns_that_share_a_topic_meet(one: str, other: str, topic: str) -> None:
+    if topic_matches(one, topic) and topic_matches(other, topic):
+        assert topics_meet(one, other)
+
+
+def test_patterns_with_a_leading_wildcard_do_not_meet_dollar_topics() -> None:
+    assert not topics_meet("#", "$SYS/broker")
+    assert not topics_meet("$SYS/+", "+/broker")
 
 
 @given(st.text(max_size=20))

@@ -11,8 +11,8 @@ import sqlalchemy as sa
 
 from lineside.core import RefusedError
 from lineside.store import Records, check_anchors, open_records, restore
-from lineside.store.migrate import NEWEST
 from lineside.store.records import SqlRecords
+from lineside.store.session import NEWEST
 from lineside.store.tables import metadata
 from lineside.testing import FakeClock
 from lineside.testing.store import HUB, NOON, frame_row, log_entry

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from lineside.core import Digest, NotFoundError, UnavailableError
 from lineside.store import LEAVING, Blobs, FrameRow, Records, open_blobs, open_records, sweep
-from lineside.store.ageing import choose
 from lineside.store.memory import MemoryBlobs
+from lineside.store.sweep import choose
 from lineside.testing import FakeClock
 from lineside.testing.store import NOON, frame_row
 

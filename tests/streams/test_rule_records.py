@@ -16,7 +16,6 @@ from lineside.streams import (
     entry_of,
     explain,
     prediction_event,
-    topic_fits,
 )
 from lineside.streams.rules.conditions import compile_conditions
 from lineside.streams.rules.records import MOST_FIELDS, flat, reader_of
@@ -163,17 +162,6 @@ def test_events_of_rules_and_of_the_hub_are_read() -> None:
         assert one.source == subject
         assert wanted in one.fields
     assert not reader_of(rule_of(WORDS + 'read = { event = "w" }')).takes(PREDICTION_TYPE, "w")
-
-
-@pytest.mark.parametrize(
-    ("pattern", "topic", "fits"),
-    [
-        ("a/b", "a/b", True), ("a/b", "a/c", False), ("a/+", "a/b", True), ("a/+", "a", False),
-        ("a/#", "a/b/c", True), ("#", "x", True), ("+/b", "a/b", True), ("a/+", "a/b/c", False),
-    ],
-)  # fmt: skip
-def test_topics_fit_as_mqtt_says(pattern: str, topic: str, fits: bool) -> None:  # noqa: FBT001  a row of the table
-    assert topic_fits(pattern, topic) is fits
 
 
 FIELDS: dict[str, Scalar] = {"t": "Blank", "n": 3, "f": 1.0, "b": True}

@@ -17,7 +17,7 @@ from lineside.vision import (
 )
 from lineside.vision.features import Features, Search
 from lineside.vision.refine import CoarseToFine, Refiner
-from lineside.vision.still import StillCheck
+from lineside.vision.registration import StillCheck
 
 GREY = grey_of(rack())
 MARKS = np.array([[60.0, 60.0], [260.0, 60.0], [160.0, 180.0]])

@@ -48,7 +48,7 @@ def hub(
     if context.invoked_subcommand is not None:
         return
     from lineside.cli.output import stop_on_signal
-    from lineside.core.systemd import supervisor_of
+    from lineside.core.processes import supervisor_of
     from lineside.hub import run
 
     if config is None:

@@ -30,7 +30,7 @@ from lineside.core import (
     require_order,
     to_plain,
 )
-from lineside.core.systemd import STATE_FOLDER, unit_file
+from lineside.core.processes import STATE_FOLDER, unit_file
 
 T = TypeVar("T")
 

@@ -69,7 +69,7 @@ def edge(
     """Run the edge agent until it is told to stop."""
     if context.invoked_subcommand is not None:
         return
-    from lineside.core.systemd import supervisor_of
+    from lineside.core.processes import supervisor_of
     from lineside.edge import run
 
     if config is None:

@@ -73,7 +73,6 @@ from lineside.core.files import (
     sync_folder,
     write_durably,
 )
-from lineside.core.habits import HABITS_SCHEMA, Habits, read_habits
 from lineside.core.ids import (
     CameraId,
     DeviceId,
@@ -108,10 +107,12 @@ from lineside.core.plant import (
 )
 from lineside.core.plant_check import check_references, load_plant, parse_plant, plant_schema
 from lineside.core.plant_rules import (
+    HABITS_SCHEMA,
     STEPS,
     Aggregate,
     Condition,
     CrossingStep,
+    Habits,
     HoldStep,
     JoinStep,
     PairStep,
@@ -123,9 +124,10 @@ from lineside.core.plant_rules import (
     SequenceStep,
     SightingStep,
     WindowStep,
+    read_habits,
 )
 from lineside.core.plant_say import Say
-from lineside.core.rule_fields import values_given
+from lineside.core.rule_check import values_given
 
 __all__ = [
     "CAMERA_COLLECTION",

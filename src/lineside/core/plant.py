@@ -9,14 +9,13 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Literal, TypeVar
 
-from lineside.core.checks import above_zero, refuse, unless, within, zero_or_more
+from lineside.core.checks import above_zero, entries, refuse, unless, within, zero_or_more
 from lineside.core.clock import Seconds
 from lineside.core.codec import nearest
 from lineside.core.drivers import without_secret
 from lineside.core.errors import InvalidError
 from lineside.core.plant_rules import Rule
 from lineside.core.plant_say import Say
-from lineside.core.reference_checks import entries
 
 PLANT_SCHEMA = "lineside.plant/1"
 _SOURCES = {

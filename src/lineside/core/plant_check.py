@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from lineside.core.checks import entries, good_id, good_name, known, twice
 from lineside.core.codec import (
     decode_toml,
     faults_error,
@@ -17,18 +18,11 @@ from lineside.core.codec import (
     salvage,
 )
 from lineside.core.errors import Fault, InvalidError, NotFoundError
-from lineside.core.habits import read_habits
 from lineside.core.plant import PLANT_SCHEMA, Inspection, Plant, RouteKind, Slot, Twin
+from lineside.core.plant_rules import read_habits
 from lineside.core.plant_say import TOLD, UNSURE, Say, can_say
-from lineside.core.reference_checks import (
-    entries,
-    good_id,
-    good_name,
-    known,
-    topics_meet,
-    twice,
-)
 from lineside.core.rule_check import Declared, check_rules
+from lineside.core.topics import topics_meet
 
 _FILE_SOURCES = frozenset({"folder", "video"})
 

@@ -1,7 +1,7 @@
 """What the fields of a rule's records may hold: what checks know before anything has been seen.
 
 Labels are those that the inspection declares; shares and probabilities lie between 0 and 1. A field
-that is not here may hold anything. Names of fields stand in ``rule_fields``.
+that is not here may hold anything. Names of fields stand in ``rule_check``.
 """
 
 import math
@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Literal
 
+from lineside.core.checks import entries
 from lineside.core.codec import nearest
 from lineside.core.errors import Fault
 from lineside.core.plant import Inspection, Task
 from lineside.core.plant_rules import Aggregate, Condition, Read, Rule, Scalar
-from lineside.core.reference_checks import entries
 
 _LABELLED = (Task.MULTILABEL, Task.CLASSIFY, Task.DETECT)
 _MOST_LISTED = 12

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lineside.core import Clock, load_plant, need
-from lineside.core.systemd import Supervisor
+from lineside.core.processes import Supervisor
 from lineside.edge.agent import Agent, last_will
 from lineside.edge.config import EdgeConfig
 from lineside.edge.counters import Tally

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from lineside.core import Clock, LinesideError
-from lineside.core.systemd import Supervisor
+from lineside.core.processes import Supervisor
 from lineside.core.worker import Worker
 from lineside.edge.counters import Tally
 

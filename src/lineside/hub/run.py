@@ -27,7 +27,7 @@ from lineside.core import (
     need,
     new_id,
 )
-from lineside.core.systemd import Supervisor
+from lineside.core.processes import Supervisor
 from lineside.core.worker import Worker
 from lineside.hub.access.accounts import TOKEN_TYPE
 from lineside.hub.access.auth import issue_link

@@ -7,8 +7,25 @@ Main names: ``open_bus``, ``open_session``, ``open_camera``, ``Bus``, ``BusSessi
 Not here: deciding anything about what a message or picture says.
 """
 
+from lineside.core.topics import check_pattern, check_topic, topic_matches
 from lineside.links.broker import EmbeddedBroker
-from lineside.links.bus_passwords import mosquitto_reads, set_bus_password
+from lineside.links.broker_contract import (
+    Admit,
+    Admitted,
+    BrokerFigures,
+    BrokerLimits,
+    DeviceDoor,
+    OversizedPacket,
+)
+from lineside.links.bus_access import (
+    TopicAccess,
+    access_list,
+    device_access,
+    is_identity,
+    mosquitto_reads,
+    set_bus_password,
+)
+from lineside.links.camera_mqtt import FrameMessage
 from lineside.links.contract import (
     Bus,
     BusSession,
@@ -22,17 +39,15 @@ from lineside.links.contract import (
     Shot,
     Will,
 )
-from lineside.links.device_door import Admit, Admitted, DeviceDoor
-from lineside.links.frames import FrameMessage
 from lineside.links.kafka import (
+    KafkaPlace,
     KafkaReceiver,
     KafkaRecord,
     KafkaRefusal,
     KafkaSender,
     KafkaTaken,
+    probe_kafka,
 )
-from lineside.links.kafka_place import KafkaPlace, probe_kafka
-from lineside.links.limits import BrokerFigures, BrokerLimits, OversizedPacket
 from lineside.links.mailbox import BoundedMailbox
 from lineside.links.mongo import MongoSink
 from lineside.links.mosquitto import (
@@ -43,19 +58,17 @@ from lineside.links.mosquitto import (
     mosquitto_config,
     owner_of,
 )
-from lineside.links.opcua import OpcuaServer
-from lineside.links.opcua_records import (
+from lineside.links.opcua import (
     Kind,
     OpcuaEvent,
     OpcuaNode,
+    OpcuaServer,
     OpcuaSettings,
     OpcuaValue,
     Quality,
     opcua_address,
 )
 from lineside.links.opening import BUSES, CAMERAS, SESSIONS, open_bus, open_camera, open_session
-from lineside.links.topic_access import TopicAccess, access_list, device_access, is_identity
-from lineside.links.topics import check_pattern, check_topic, topic_matches
 from lineside.links.webhook import WebhookAnswer, WebhookSender, WebhookTarget
 
 __all__ = [

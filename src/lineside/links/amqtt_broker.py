@@ -39,17 +39,18 @@ from amqtt.mqtt.subscribe import SubscribePacket
 from amqtt.mqtt.unsubscribe import UnsubscribePacket
 
 from lineside.core import Clock, InvalidError, RefusedError
+from lineside.core.topics import check_pattern, check_topic, topic_matches
 from lineside.links.amqtt_session import Counts, Parcel, Questions, Receipt, Session
-from lineside.links.bus_passwords import check_bus_password
-from lineside.links.device_door import Admitted, DeviceDoor
-from lineside.links.limits import (
+from lineside.links.broker_contract import (
     OWN_NAME,
+    Admitted,
     BrokerFigures,
     BrokerLimits,
+    DeviceDoor,
     LogLimiter,
     OversizedPacket,
 )
-from lineside.links.topics import check_pattern, check_topic, topic_matches
+from lineside.links.bus_access import check_bus_password
 
 logger = logging.getLogger(__name__)
 

@@ -16,10 +16,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from lineside.core import LinesideError, decode_json
-from lineside.links.device_door import Admitted
-from lineside.links.limits import BrokerLimits
-from lineside.links.topic_access import TopicAccess
-from lineside.links.topics import topic_matches
+from lineside.core.topics import topic_matches
+from lineside.links.broker_contract import Admitted, BrokerLimits
+from lineside.links.bus_access import TopicAccess
 
 _ANSWERS = ("accepted", "rejected")
 _MOST_QUESTIONS = 10_000

@@ -16,16 +16,17 @@ from typing import TYPE_CHECKING, Self
 
 from lineside.core import Clock, SystemClock, UnavailableError, need
 from lineside.core.worker import Worker
-from lineside.links.bus_passwords import read_bus_passwords
-from lineside.links.device_door import Admitted, DeviceDoor
-from lineside.links.limits import (
+from lineside.links.broker_contract import (
     NO_FIGURES,
     OWN_NAME,
+    Admitted,
     BrokerFigures,
     BrokerLimits,
+    DeviceDoor,
     OversizedPacket,
     check_reach,
 )
+from lineside.links.bus_access import read_bus_passwords
 
 if TYPE_CHECKING:
     from lineside.links.amqtt_broker import AmqttBroker
@@ -56,7 +57,7 @@ class EmbeddedBroker:
         Args:
             host: address to listen on.
             port: 0 takes a free one, which a later ``start`` takes again.
-            password_file: see ``bus_passwords``; needed off loopback.
+            password_file: see ``read_bus_passwords``; needed off loopback.
             limits: the defaults fit one plant.
             answered: topic patterns below which who asked is answered without a subscription.
             door: where devices come in by certificate; None: nowhere.

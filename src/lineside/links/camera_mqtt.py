@@ -9,10 +9,17 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from lineside.core import Camera as CameraRecord
-from lineside.core import Clock, InvalidError, read_message
+from lineside.core import CameraMessage, Clock, InvalidError, read_message
 from lineside.links.contract import Bus, Message, Refused, Shot
-from lineside.links.frames import FrameMessage
 from lineside.links.shots import UNREADABLE, WAITING, ShotCamera, whole_ms
+
+
+class FrameMessage(CameraMessage, frozen=True, kw_only=True, omit_defaults=True):
+    """The factory's camera message with the two fields lineside adds."""
+
+    sequence: int = 0
+    part: str = ""
+
 
 _BARE = (b"\xff\xd8\xff", b"\x89PNG")
 _ENVELOPE_BYTES = 4096

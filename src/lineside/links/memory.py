@@ -17,9 +17,9 @@ from dataclasses import dataclass, field, replace
 from urllib.parse import urlsplit
 
 from lineside.core import Clock, UnavailableError
+from lineside.core.topics import check_pattern, check_topic, topic_matches
 from lineside.links.contract import Delivery, MailboxFigures, Message, Qos, Will
 from lineside.links.mailbox import BoundedMailbox
-from lineside.links.topics import check_pattern, check_topic, topic_matches
 
 logger = logging.getLogger(__name__)
 

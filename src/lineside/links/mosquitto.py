@@ -36,18 +36,18 @@ from typing import Self
 from lineside.core import Clock, InvalidError, LinesideError, SystemClock, UnavailableError
 from lineside.core.processes import end_with_parent
 from lineside.core.worker import Worker, backoff_s
-from lineside.links.bus_passwords import hash_bus_password
-from lineside.links.contract import Bus, Mailbox
-from lineside.links.device_door import DeviceDoor
-from lineside.links.limits import (
+from lineside.links.broker_contract import (
     NO_FIGURES,
     OWN_NAME,
     BrokerFigures,
     BrokerLimits,
+    DeviceDoor,
     LogLimiter,
     OversizedPacket,
     check_reach,
 )
+from lineside.links.bus_access import hash_bus_password
+from lineside.links.contract import Bus, Mailbox
 from lineside.links.opening import open_bus
 
 logger = logging.getLogger(__name__)

@@ -23,10 +23,10 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from lineside.core import Clock, LinesideError, RefusedError
+from lineside.core.topics import check_pattern
 from lineside.links.contract import Delivery, MailboxFigures
 from lineside.links.mqtt import FIRST_ANSWER_S, TURN_S, MqttBus
 from lineside.links.mqtt_address import make_client, parse_address, session_kept
-from lineside.links.topics import check_pattern
 
 if TYPE_CHECKING:
     import paho.mqtt.client as paho

@@ -13,19 +13,370 @@
 import asyncio
 import contextlib
 import logging
+import socket
 import threading
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
 
-from lineside.core import LinesideError, UnavailableError, need
+from lineside.core import InvalidError, LinesideError, UnavailableError, need
 from lineside.core.worker import Worker
-from lineside.links.opcua_records import OpcuaEvent, OpcuaNode, OpcuaSettings, OpcuaValue, SignIn
-from lineside.links.opcua_space import OpcuaSpace
+
+NAMESPACE = "urn:lineside:ua:1"
+ROOT = "Lineside"
+
+Scalar = bool | int | float | str
+SignIn = Callable[[str, str], bool]
+"""Whether name and password belong together."""
+
+
+class Kind(StrEnum):
+    """Types of values, as OPC UA names them."""
+
+    BOOLEAN = "Boolean"
+    INTEGER = "Int64"
+    DOUBLE = "Double"
+    TEXT = "String"
+
+
+class Quality(StrEnum):
+    """How far a value may be relied on; the names are those of OPC UA's status codes."""
+
+    GOOD = "Good"
+    UNSURE = "Uncertain"
+    STALE = "UncertainLastUsableValue"
+    WAITING = "BadWaitingForInitialData"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpcuaNode:
+    """A variable: its place below ``Lineside``, levels parted by ``/``, and its type."""
+
+    path: str
+    kind: Kind
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpcuaValue:
+    """A value, when it was captured, and how far it may be relied on."""
+
+    value: Scalar | None
+    at: datetime | None
+    quality: Quality = Quality.GOOD
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpcuaEvent:
+    """One event: ``at`` is its time, ``data`` its figures as JSON."""
+
+    id: str
+    rule: str
+    at: datetime
+    message: str
+    data: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpcuaSettings:
+    """Where and for whom.
+
+    Attributes:
+        url: ``opc.tcp://host:port``.
+        application: its name in the world, ``urn:…``, as in its certificate.
+        certificate, key: PEM files (RSA); None: no encrypted endpoint.
+        anonymous: anybody may read, also without encryption.
+    """
+
+    url: str
+    application: str
+    certificate: Path | None = None
+    key: Path | None = None
+    anonymous: bool = False
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """Host and port to listen at.
+
+        Raises:
+            InvalidError: the URL is none.
+        """
+        return opcua_address(self.url)
+
+
+def opcua_address(url: str) -> tuple[str, int]:
+    """Host and port of ``opc.tcp://host:port``.
+
+    Raises:
+        InvalidError: it is no such address.
+    """
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname or "", parts.port
+    except ValueError:
+        host, port, parts = "", None, urlsplit("")
+    if parts.scheme != "opc.tcp" or not host or not port or parts.username:
+        raise InvalidError(
+            f"{url!r} is no address of OPC UA", where="opcua",
+            fix='Write opcua = "opc.tcp://127.0.0.1:4840".',
+        )  # fmt: skip
+    return host, port
+
+
+FASTEST_MS = 20.0
+SLOWEST_MS = 3_600_000.0
+MOST_SUBSCRIPTIONS = 20
+MOST_ITEMS = 50_000
+MOST_QUEUED = 1000
+_MOST_CLIENTS = 100
+_MOST_UNACKED = 500
+
+
+def bound(server: Any) -> None:  # noqa: ANN401  of the library
+    """Set the limits; before the server's ``init``."""
+    inner = server.iserver
+    inner.max_connections = _MOST_CLIENTS
+    inner.max_subscriptions = _MOST_CLIENTS * MOST_SUBSCRIPTIONS
+    inner.max_monitored_item_queue_size = MOST_QUEUED
+    inner.max_unacked_messages_per_subscription = _MOST_UNACKED
+    inner.subscription_service = _bounded_service(inner)
+    inner.isession.subscription_service = inner.subscription_service
+
+
+def _bounded_service(inner: Any) -> Any:  # noqa: ANN401  of the library
+    library = need("asyncua.server.subscription_service", extra="opcua")
+    ua = need("asyncua", extra="opcua").ua
+    refused = need("asyncua.common.utils", extra="opcua").ServiceError
+
+    class Bounded(library.SubscriptionService):  # type: ignore[misc, name-defined]  # a class found when it runs
+        async def create_subscription(self, params: Any, *args: Any, **more: Any) -> Any:  # noqa: ANN401  handed on
+            _, session_id = args
+            mine = (sub.session_id == session_id for sub in self.subscriptions.values())
+            if sum(mine) >= MOST_SUBSCRIPTIONS:
+                raise refused(ua.StatusCodes.BadTooManySubscriptions)
+            asked_ms = max(FASTEST_MS, params.RequestedPublishingInterval)  # in this order: NaN
+            params.RequestedPublishingInterval = min(asked_ms, SLOWEST_MS)
+            return await super().create_subscription(params, *args, **more)
+
+        async def create_monitored_items(self, params: Any) -> Any:  # noqa: ANN401
+            asked = len(params.ItemsToCreate)
+            if asked + sum(map(_items, self.subscriptions.values())) > MOST_ITEMS:
+                raise refused(ua.StatusCodes.BadTooManyMonitoredItems)
+            return await super().create_monitored_items(params)
+
+        def modify_monitored_items(self, params: Any) -> Any:  # noqa: ANN401
+            for item in params.ItemsToModify:
+                wanted = item.RequestedParameters
+                wanted.QueueSize = min(wanted.QueueSize or MOST_QUEUED, MOST_QUEUED)
+            return super().modify_monitored_items(params)
+
+    return Bounded(inner.aspace, iserver=inner)
+
+
+def _items(subscription: Any) -> int:  # noqa: ANN401  of the library
+    return len(subscription.monitored_item_srv._monitored_items)  # noqa: SLF001  nothing else tells
+
 
 logger = logging.getLogger(__name__)
 
-_START_S = 60.0
+EVENT_TYPE = "LinesideEventType"
 _MOST_NODES = 20_000
+_MOST_MESSAGE_BYTES = 4_000_000
+_CHUNK_BYTES = 65_535
+_PATH = "/lineside"
+_NAME = "lineside"
+
+
+class OpcuaSpace:
+    """Server and nodes; see ``links.opcua`` for the rules."""
+
+    def __init__(self, settings: OpcuaSettings, *, sign_in: SignIn) -> None:
+        self._settings = settings
+        self._sign_in = sign_in
+        self._ua: Any = need("asyncua", extra="opcua").ua
+        self._server: Any = None
+        self._index = 0
+        self._nodes: dict[OpcuaNode, Any] = {}
+        self._folders: dict[str, Any] = {}
+        self._generator: Any = None
+
+    async def open(self) -> None:
+        """Make the space and listen.
+
+        Raises:
+            UnavailableError: the port is taken.
+            InvalidError: certificate and key are none.
+        """
+        asyncua = need("asyncua", extra="opcua")
+        host, port = self._settings.address
+        server = asyncua.Server(user_manager=_Users(self._settings, sign_in=self._sign_in))
+        bound(server)
+        await self._secure(server)
+        self._check_free((host, port))  # making the space takes seconds
+        await server.init()
+        await server.set_application_uri(self._settings.application)
+        server.set_server_name(_NAME)
+        server.set_endpoint(f"opc.tcp://{_bracketed(host)}:{port}{_PATH}")
+        server.socket_address = (host, port)
+        server.limits.max_message_size = _MOST_MESSAGE_BYTES
+        server.limits.max_chunk_count = _MOST_MESSAGE_BYTES // _CHUNK_BYTES + 1
+        self._index = await server.register_namespace(NAMESPACE)
+        self._folders[""] = await server.nodes.objects.add_object(
+            self._ua.NodeId(ROOT, self._index), self._ua.QualifiedName(ROOT, self._index)
+        )
+        self._generator = await self._made_generator(server)
+        try:
+            await server.start()
+        except OSError as error:
+            raise self._taken(error) from error
+        self._server = server
+
+    async def close(self) -> None:
+        """Stop."""
+        await self._server.stop()
+
+    def clients(self) -> int:
+        """Connections now."""
+        return len(self._server.iserver.asyncio_transports)
+
+    async def write(self, values: Mapping[OpcuaNode, OpcuaValue]) -> None:
+        """Say these; nodes that are new are made, up to a number.
+
+        A node whose path is taken, as that of a label named like a folder is, has no place.
+        """
+        for node, value in values.items():
+            if node not in self._nodes and len(self._nodes) < _MOST_NODES:
+                try:
+                    self._nodes[node] = await self._made(node)
+                except self._ua.UaStatusCodeError as error:
+                    self._nodes[node] = None
+                    logger.warning("opcua node has no place path=%s why=%s", node.path, error)
+            known = self._nodes.get(node)
+            if known is not None:
+                await self._server.write_attribute_value(known, self._told(node, value))
+
+    async def tell(self, events: Iterable[OpcuaEvent]) -> None:
+        """Fire these."""
+        for event in events:
+            told = self._generator.event
+            told.SourceName, told.Rule, told.LinesideId = event.rule, event.rule, event.id
+            told.Data, told.Severity = event.data, 500
+            await self._generator.trigger(time_attr=event.at, message=event.message)
+
+    def _check_free(self, address: tuple[str, int]) -> None:
+        family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
+        with socket.socket(family, socket.SOCK_STREAM) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(address)
+            except OSError as error:
+                raise self._taken(error) from error
+
+    def _taken(self, error: OSError) -> UnavailableError:
+        return UnavailableError(
+            f"cannot listen: {error.strerror or error}", where=self._settings.url,
+            fix="Choose a free port.",
+        )  # fmt: skip
+
+    async def _secure(self, server: Any) -> None:  # noqa: ANN401  of the library
+        ua, settings = self._ua, self._settings
+        policies = [ua.SecurityPolicyType.NoSecurity] if settings.anonymous else []
+        tokens = [ua.AnonymousIdentityToken] if settings.anonymous else []
+        if settings.certificate and settings.key:
+            try:
+                await server.load_certificate(settings.certificate.read_bytes(), "pem")
+                await server.load_private_key(settings.key.read_bytes(), None, "pem")
+            except (OSError, ValueError, TypeError) as error:
+                raise InvalidError(
+                    f"no certificate with its key: {error}", where=str(settings.certificate),
+                    fix="Delete both; the hub makes new ones at its start.",
+                ) from error  # fmt: skip
+            policies.append(ua.SecurityPolicyType.Basic256Sha256_SignAndEncrypt)
+            tokens.append(ua.UserNameIdentityToken)
+        server.set_security_policy(policies, permission_ruleset=_readers(ua))
+        server.set_identity_tokens(tokens)
+
+    async def _made_generator(self, server: Any) -> Any:  # noqa: ANN401  of the library
+        text = self._ua.VariantType.String
+        properties = [("LinesideId", text), ("Rule", text), ("Data", text)]
+        kind = await server.create_custom_event_type(self._index, EVENT_TYPE, properties=properties)
+        return await server.get_event_generator(kind)
+
+    async def _made(self, node: OpcuaNode) -> Any:  # noqa: ANN401  of the library
+        ua = self._ua
+        folder, _, name = node.path.rpartition("/")
+        parent = await self._folder(folder)
+        kind = getattr(ua.ObjectIds, node.kind.value)
+        made = await parent.add_variable(
+            ua.NodeId(node.path, self._index), ua.QualifiedName(name, self._index),
+            ua.Variant(None, ua.VariantType.Null), datatype=ua.NodeId(kind),
+        )  # fmt: skip
+        return made.nodeid
+
+    async def _folder(self, path: str) -> Any:  # noqa: ANN401  of the library
+        if path not in self._folders:
+            above, _, name = path.rpartition("/")
+            parent = await self._folder(above)
+            self._folders[path] = await parent.add_object(
+                self._ua.NodeId(path, self._index), self._ua.QualifiedName(name, self._index)
+            )
+        return self._folders[path]
+
+    def _told(self, node: OpcuaNode, value: OpcuaValue) -> Any:  # noqa: ANN401  of the library
+        ua = self._ua
+        status = ua.StatusCode(getattr(ua.StatusCodes, value.quality.value))
+        said = None
+        if value.value is not None:
+            said = ua.Variant(value.value, getattr(ua.VariantType, node.kind.value))
+        return ua.DataValue(said, status, SourceTimestamp=value.at)
+
+
+class _Users:
+    """Who a client is; in asyncua's form."""
+
+    def __init__(self, settings: OpcuaSettings, *, sign_in: SignIn) -> None:
+        self._anonymous = settings.anonymous
+        self._sign_in = sign_in
+
+    def get_user(
+        self, _server: object, *, username: str | None = None, password: str | bytes | None = None,
+        certificate: object = None,  # noqa: ARG002  a channel's certificate names no person
+    ) -> Any:  # noqa: ANN401  of the library  # fmt: skip
+        rules = need("asyncua.crypto.permission_rules", extra="opcua")
+        if username is None:
+            return rules.User(role=rules.UserRole.User) if self._anonymous else None
+        if isinstance(password, bytes):
+            password = password.decode(errors="replace")
+        if not self._sign_in(username, password or ""):
+            return None
+        return rules.User(role=rules.UserRole.User, name=username)
+
+
+def _readers(ua: Any) -> Any:  # noqa: ANN401  of the library
+    """Everybody reads; nobody writes or calls."""
+    rules = need("asyncua.crypto.permission_rules", extra="opcua")
+    refused = {
+        ua.NodeId(ua.ObjectIds.WriteRequest_Encoding_DefaultBinary),
+        ua.NodeId(ua.ObjectIds.CallRequest_Encoding_DefaultBinary),
+    }
+    allowed = {ua.NodeId(number) for number in rules.USER_TYPES} - refused
+
+    class Readers(rules.SimpleRoleRuleset):  # type: ignore[misc, name-defined]  # a class found when it runs
+        def check_validity(self, _user: object, action_type_id: object, _body: object) -> bool:
+            return action_type_id in allowed
+
+    return Readers()
+
+
+def _bracketed(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
+
+
+_START_S = 60.0
 _MOST_EVENTS = 1000
 
 

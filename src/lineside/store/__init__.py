@@ -7,9 +7,10 @@ names; ``sweep`` for retention; ``backup`` and ``restore``.
 Not here: what a dataset, device or prediction is; anything live (links).
 """
 
-from lineside.store.anchors import ANCHOR_TYPE, anchor, check_anchors
 from lineside.store.archive import ArchiveLimits
 from lineside.store.backup import BackupReport, backup
+from lineside.store.bucket import BucketObjects, open_objects
+from lineside.store.chain import ANCHOR_TYPE, anchor, check_anchors
 from lineside.store.contract import (
     CHECKPOINT,
     LEAVING,
@@ -28,7 +29,6 @@ from lineside.store.contract import (
     Records,
     Row,
 )
-from lineside.store.objects import BucketObjects, open_objects
 from lineside.store.opening import open_blobs, open_records
 from lineside.store.places import open_place
 from lineside.store.restore import RestoreReport, restore

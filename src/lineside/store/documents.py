@@ -16,8 +16,7 @@ from lineside.core import (
     decode_json,
     encode,
 )
-from lineside.store.contract import Document
-from lineside.store.names import MAX_KIND_BYTES, check_limit, check_name
+from lineside.store.contract import MAX_KIND_BYTES, Document, check_limit, check_name
 from lineside.store.session import Session
 from lineside.store.tables import documents, mentions
 

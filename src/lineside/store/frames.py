@@ -8,11 +8,18 @@ from typing import Any
 import sqlalchemy as sa
 
 from lineside.core import Clock, Digest, FrameId, NotFoundError
-from lineside.store.ageing import Ageing, choose
-from lineside.store.contract import LEAVING, FrameRow
+from lineside.store.contract import (
+    LEAVING,
+    MAX_KIND_BYTES,
+    FrameRow,
+    check_count,
+    check_limit,
+    check_moment,
+    check_name,
+)
 from lineside.store.documents import SqlDocuments, in_chunks
-from lineside.store.names import MAX_KIND_BYTES, check_count, check_limit, check_moment, check_name
 from lineside.store.session import Session
+from lineside.store.sweep import Ageing, choose
 from lineside.store.tables import Moment, frames, mentions, pins
 
 _KEPT = sa.text("aged_out_at_us IS NULL")  # literal, so that the partial indexes are used

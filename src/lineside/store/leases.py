@@ -14,8 +14,7 @@ from datetime import timedelta
 import sqlalchemy as sa
 
 from lineside.core import Clock, ConflictError
-from lineside.store.contract import Lease
-from lineside.store.names import check_name
+from lineside.store.contract import Lease, check_name
 from lineside.store.session import Session
 from lineside.store.tables import leases
 

@@ -14,18 +14,18 @@ from typing import Any
 import sqlalchemy as sa
 
 from lineside.core import Clock, NotFoundError, RefusedError
-from lineside.store.anchors import ANCHOR_TYPE, anchored_head
 from lineside.store.chain import (
+    ANCHOR_TYPE,
     FIRST_PREVIOUS,
     Link,
+    anchored_head,
     chain_hash,
     checked,
     cut_to_milliseconds,
     fault_of,
 )
-from lineside.store.contract import CHECKPOINT, ChainReport, LogEntry, Logged
+from lineside.store.contract import CHECKPOINT, ChainReport, LogEntry, Logged, check_limit
 from lineside.store.documents import SqlDocuments, find_document, in_chunks
-from lineside.store.names import check_limit
 from lineside.store.session import Session
 from lineside.store.tables import chains, entries
 

@@ -12,8 +12,7 @@ from lineside.store.documents import SqlDocuments, all_documents, digests_in
 from lineside.store.frames import SqlFrameIndex, all_frames, insert_frames, named_by
 from lineside.store.leases import SqlLeases
 from lineside.store.log import SqlEventLog, all_entries, entry_values, head_values
-from lineside.store.migrate import bring_up_to_date, is_newest
-from lineside.store.session import Flavour, Session
+from lineside.store.session import Flavour, Session, bring_up_to_date, is_newest
 from lineside.store.tables import chains, documents, entries, frames, mentions
 
 _BATCH = 500

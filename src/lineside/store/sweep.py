@@ -9,10 +9,12 @@
    note and waits for a later sweep.
 """
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 
 from lineside.core import Digest
-from lineside.store.contract import LEAVING, Blobs, Records
+from lineside.store.contract import LEAVING, Blobs, FrameRow, Records
 
 IDLE_S = 300.0
 _PAGE = 100  # a page is one commit, for which other writers wait
@@ -64,3 +66,47 @@ def delete_leaving(records: Records, blobs: Blobs, *, idle_s: float = IDLE_S) ->
                 records.documents.delete(LEAVING, digest)
         gone += len(done)
     return gone
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ageing:
+    """What to do.
+
+    Attributes:
+        aged: frames that become tombstones.
+        freed: those of them that are the last to name their picture.
+    """
+
+    aged: tuple[FrameRow, ...]
+    freed: tuple[FrameRow, ...]
+
+
+def choose(
+    free: Sequence[FrameRow],
+    *,
+    kept: Mapping[Digest, int],
+    older_than: datetime | None,
+    excess_bytes: int,
+) -> Ageing:
+    """Age frames out, oldest first, until none is too old and ``excess_bytes`` are freed.
+
+    Args:
+        free: unpinned frames that have not aged out, oldest first.
+        kept: how many frames, pinned ones too, still name each of their pictures.
+        older_than: frames captured before it go; None: age does not matter.
+        excess_bytes: how much must go whatever its age. A picture counts once, and only when the
+            last frame that names it goes.
+    """
+    left = dict(kept)
+    aged: list[FrameRow] = []
+    freed: list[FrameRow] = []
+    for row in free:
+        too_old = older_than is not None and row.captured_at < older_than
+        if not too_old and excess_bytes <= 0:
+            break
+        aged.append(row)
+        left[row.digest] -= 1
+        if left[row.digest] == 0:
+            freed.append(row)
+            excess_bytes -= row.size_bytes
+    return Ageing(aged=tuple(aged), freed=tuple(freed))

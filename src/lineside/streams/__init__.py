@@ -59,7 +59,7 @@ from lineside.streams.rules.engine import (
     rule_span_s,
 )
 from lineside.streams.rules.explain import conditions_in_words, explain
-from lineside.streams.rules.records import TICK_TYPE, Entry, entry_line, read_entries, topic_fits
+from lineside.streams.rules.records import TICK_TYPE, Entry, entry_line, read_entries
 from lineside.streams.rules.replay import (
     Chain,
     Difference,
@@ -145,7 +145,6 @@ __all__ = [
     "rule_span_s",
     "run_rule",
     "spark_program",
-    "topic_fits",
     "upstream",
     "written_time",
 ]

@@ -13,8 +13,13 @@ from lineside.vision.anomaly import (
     heat_on_picture,
     smoothed_cells,
 )
-from lineside.vision.caption import draw_caption
-from lineside.vision.classes import ClassRule, class_probabilities, decide_classes
+from lineside.vision.classes import (
+    GOOD_LABELS,
+    ClassRule,
+    class_probabilities,
+    decide_classes,
+    says_good,
+)
 from lineside.vision.counts import (
     CountRule,
     count_found,
@@ -40,7 +45,7 @@ from lineside.vision.detections import (
     find_objects,
 )
 from lineside.vision.difference import Difference, difference, score_of
-from lineside.vision.draw import draw_heat, draw_overlay, heat_layer
+from lineside.vision.draw import draw_caption, draw_heat, draw_overlay, heat_layer
 from lineside.vision.frame import Frame, FrameRef
 from lineside.vision.geometry import (
     Matrix,
@@ -56,8 +61,6 @@ from lineside.vision.geometry import (
     similarity,
     transform_box,
 )
-from lineside.vision.good import GOOD_LABELS, says_good
-from lineside.vision.health import grey_health, grey_of, picture_health
 from lineside.vision.masks import (
     MaskRule,
     decide_score,
@@ -103,7 +106,10 @@ from lineside.vision.picture import (
     decode_picture,
     encode_jpeg,
     encode_png,
+    grey_health,
+    grey_of,
     open_frame,
+    picture_health,
     picture_size,
     thumbnail,
 )

@@ -8,6 +8,7 @@
    that the picture is like none of the classes: the likeliest two are unsure.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import numpy as np
@@ -88,3 +89,19 @@ def decide_classes(logits: NDArray[np.float32], rule: ClassRule) -> tuple[LabelA
         )
         for place, label in enumerate(rule.labels)
     )
+
+
+GOOD_LABELS = frozenset(
+    {"good", "normal", "ok", "free", "none", "no defect", "defect-free", "functional"}
+)
+"""What people call a good part, in small letters, where nobody named the labels."""
+
+
+def says_good(label: str, *, named: Collection[str] = ()) -> bool:
+    """Whether a label means a good part.
+
+    Args:
+        label: as the package says it.
+        named: the good labels of the inspection; empty: the usual words.
+    """
+    return label in named if named else label.lower() in GOOD_LABELS

@@ -17,7 +17,7 @@ from collections import defaultdict
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
-from lineside.vision.good import says_good
+from lineside.vision.classes import says_good
 from lineside.vision.prediction import Decision, PictureState, Prediction
 
 

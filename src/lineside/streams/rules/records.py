@@ -46,6 +46,7 @@ from lineside.core import (
     parse_rfc3339,
     stable_id,
 )
+from lineside.core.topics import topic_matches
 from lineside.streams.event import (
     EVENT_TYPE,
     PREDICTION_TYPE,
@@ -180,19 +181,8 @@ def _of_kind(kind: str) -> Callable[[str, str], bool]:
 
 
 def _on_topic(pattern: str) -> Callable[[str, str], bool]:
-    matches = lru_cache(maxsize=4096)(lambda topic: topic_fits(pattern, topic))
+    matches = lru_cache(maxsize=4096)(lambda topic: topic_matches(pattern, topic))
     return lambda type_, subject: type_.startswith(PLANT_TYPE) and matches(subject)
-
-
-def topic_fits(pattern: str, topic: str) -> bool:
-    """Whether a topic is one of an MQTT pattern (MQTT 3.1.1, 4.7)."""
-    wanted, levels = pattern.split("/"), topic.split("/")
-    for place, level in enumerate(wanted):
-        if level == "#":
-            return True
-        if place >= len(levels) or level not in {"+", levels[place]}:
-            return False
-    return len(wanted) == len(levels)
 
 
 def _of_cameras(read: Read, cameras: tuple[str, ...]) -> Read:
@@ -545,5 +535,5 @@ def _times(
 
 def _kind(topic: str, plant: Plant) -> str:
     """The kind of the route that takes a topic; "message" where none does."""
-    routes = (str(one.kind) for one in plant.route if topic_fits(one.topic, topic))
+    routes = (str(one.kind) for one in plant.route if topic_matches(one.topic, topic))
     return next(routes, "message")

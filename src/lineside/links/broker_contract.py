@@ -3,10 +3,13 @@
 import ipaddress
 import threading
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 from lineside.core import Clock, InvalidError
+from lineside.links.bus_access import TopicAccess
 
 OWN_NAME = "lineside-hub"
 """The user name by which the broker's own process joins."""
@@ -122,3 +125,47 @@ def _is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Admitted:
+    """A device that proved its name.
+
+    Attributes:
+        identity: its name.
+        serial: of its certificate, hexadecimal.
+        ends_at: when that certificate is over.
+        access: what it may say and hear as long as this connection lasts.
+    """
+
+    identity: str
+    serial: str
+    ends_at: datetime
+    access: TopicAccess
+
+
+Admit = Callable[[bytes], Admitted]
+"""From a certificate (DER) that the site's authority signed; ``RefusedError`` where it holds no
+longer."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeviceDoor:
+    """Where devices connect. ``port`` 0 takes a free one.
+
+    Attributes:
+        certificate, key: of the broker, PEM files.
+        authority: PEM file that devices' certificates are checked against.
+        admit: is asked once for each connection, on a thread of its own (amqtt).
+        revoked: file of the revocation list (mosquitto).
+        access_list: makes the access list as the site stands now (mosquitto).
+    """
+
+    host: str
+    port: int
+    certificate: Path
+    key: Path
+    authority: Path
+    admit: Admit
+    revoked: Path
+    access_list: Callable[[], str]

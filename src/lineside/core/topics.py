@@ -1,6 +1,8 @@
 """Topic names and patterns of MQTT (OASIS MQTT 3.1.1, section 4.7)."""
 
-from lineside.core import InvalidError
+from itertools import zip_longest
+
+from lineside.core.errors import InvalidError
 
 _LONGEST_BYTES = 65535
 
@@ -60,3 +62,31 @@ def check_pattern(pattern: str) -> None:
 
 def _possible(text: str) -> bool:
     return bool(text) and "\0" not in text and len(text.encode()) <= _LONGEST_BYTES
+
+
+def topics_meet(one: str, other: str) -> bool:
+    """Whether a topic can fall under both patterns."""
+    first, second = one[:1], other[:1]
+    if (first == "$" and second in {"+", "#"}) or (second == "$" and first in {"+", "#"}):
+        return False
+    for left, right in zip_longest(one.split("/"), other.split("/")):
+        if "#" in {left, right}:
+            return True
+        if None in {left, right} or (left != right and "+" not in {left, right}):
+            return False
+    return True
+
+
+def pattern_covers(allowed: str, asked: str) -> bool:
+    """Whether every topic under ``asked`` falls under ``allowed``."""
+    if asked.startswith("$") and allowed[:1] in ("+", "#"):
+        return False
+    wide, narrow = allowed.split("/"), asked.split("/")
+    for place, level in enumerate(wide):
+        if level == "#":
+            return True
+        if place >= len(narrow) or narrow[place] == "#":
+            return False
+        if level not in ("+", narrow[place]):
+            return False
+    return len(wide) == len(narrow)
