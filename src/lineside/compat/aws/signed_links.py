@@ -50,14 +50,14 @@ class LinkRefusedError(SignatureRefusedError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LinkKey:
-    """What links are signed with."""
+    """Key that links are signed with."""
 
     id: str
     secret: str
 
 
 def is_signed_link(query: str) -> bool:
-    """Whether a query carries a signature, of this or of the older version."""
+    """Return whether a query carries a signature, of this or of the older version."""
     return f"{_SIGNATURE}=" in query or f"{_OLD}=" in query
 
 

@@ -111,7 +111,7 @@ def verify(request: SignedRequest, *, secret_of: Callable[[str], str], now: date
 def signature_of(
     request: SignedRequest, credential: Credential, *, secret: str, stamp: str, body: str
 ) -> str:
-    """What the signature has to be, hexadecimal; ``body`` is its hash as the signer names it."""
+    """Return the expected signature, hexadecimal; ``body``: its hash as the signer names it."""
     canonical = hashlib.sha256(_canonical(request, credential, body=body).encode()).hexdigest()
     to_sign = f"{ALGORITHM}\n{stamp}\n{credential.scope}\n{canonical}"
     key = _signing_key(secret, credential)

@@ -44,7 +44,7 @@ _MOST_DAYS = 3650
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewToken:
-    """What a token is to be. ``kind``: ``api``, ``device`` or ``ingest``; a role has ``api`` only.
+    """Settings of a new token. ``kind``: ``api``, ``device`` or ``ingest``; ``api`` has a role.
 
     ``days`` is how long it holds; 0: until it is revoked.
     """

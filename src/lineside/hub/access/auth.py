@@ -1,4 +1,4 @@
-"""Who asks: sign-in links that work once, sessions, tokens for programs, keys for signed requests.
+"""Authentication: sign-in links that work once, sessions, tokens, keys for signed requests.
 
 1. A link is printed at start and worth one session, as administrator; it ends after a day unused.
 2. Sessions and tokens are kept as SHA-256 only; they are 256 random bits, so no slow hash is
@@ -91,7 +91,7 @@ class TokenInfo:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Credentials:
-    """What somebody signs in with, and from where."""
+    """Name and password of a sign-in, and the address it came from."""
 
     name: str
     password: str

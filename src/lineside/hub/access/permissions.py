@@ -30,7 +30,7 @@ from lineside.core import RefusedError
 
 
 class Right(StrEnum):
-    """What a route asks of whoever calls it.
+    """Right that a route needs.
 
     ``look``: read anything; ``operate``: orders, labels, trying and counting pictures, comparing a
     version again; ``build``: dataset versions, training runs, replays, packages and versions of
@@ -46,7 +46,7 @@ class Right(StrEnum):
 
 
 class Role(StrEnum):
-    """What a person, or a token of kind ``api``, is."""
+    """Role of a person, or of a token of kind ``api``."""
 
     VIEWER = "viewer"
     OPERATOR = "operator"
@@ -65,7 +65,7 @@ GRANTS: dict[Role, frozenset[Right]] = {
 
 
 def roles_with(right: Right) -> tuple[Role, ...]:
-    """Who has a right, from the least role to the most."""
+    """Return the roles that have a right, from the least to the most."""
     return tuple(role for role in Role if right in GRANTS[role])
 
 
@@ -297,12 +297,12 @@ RULES: dict[Right, str] = {
 
 
 def may_be_signed(path: str) -> bool:
-    """Whether a signature stands for session and token here; the route checks it."""
+    """Return whether a path takes a signature in place of a session; the route checks it."""
     return path in ("/jobs", "/s3") or path.startswith(_SIGNED_BELOW)
 
 
 def is_open(path: str) -> bool:
-    """Whether a path answers to anybody."""
+    """Return whether a path answers to anybody."""
     return path in _OPEN or path.startswith(_OPEN_BELOW)
 
 
@@ -342,7 +342,7 @@ def authorize(identity: Identity, *, method: str, path: str) -> None:
 
 
 def is_allowed(identity: Identity | None, *, method: str, path: str) -> bool:
-    """Whether ``authorize`` would let somebody pass, for a page that shows no button in vain."""
+    """Return whether ``authorize`` would pass, so that a page shows no button in vain."""
     role = identity.role if identity else None
     return role is not None and (required_right(method, path) or Right.ADMINISTER) in GRANTS[role]
 

@@ -31,20 +31,20 @@ _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerFiles:
-    """Where certificate and key of the web server stand."""
+    """Paths of the web server's certificate and key."""
 
     certificate: Path
     key: Path
 
 
 def site_files(config: HubConfig) -> ServerFiles:
-    """Where the certificate of the site's authority stands, whether or not it is there."""
+    """Return the paths of a certificate by the site's authority, whether or not it exists."""
     folder = config.folder / "tls"
     return ServerFiles(certificate=folder / "server.crt", key=folder / "server.key")
 
 
 def server_files(config: HubConfig, *, clock: Clock) -> ServerFiles | None:
-    """What the web server is started with; None without TLS.
+    """Return certificate and key of the web server; None without TLS.
 
     Raises:
         NotFoundError: files that are named are not there, or there is no authority yet.
@@ -80,7 +80,7 @@ def check_authority(config: HubConfig, *, clock: Clock) -> None:
 
 
 def device_server_files(config: HubConfig, *, clock: Clock) -> ServerFiles:
-    """What the bus answers devices with: always of the site's authority, which they know.
+    """Return certificate and key for devices on the bus, of the site's authority.
 
     Raises:
         NotFoundError: there is no authority yet.
@@ -140,7 +140,7 @@ def issue_for(
 
 
 def own_certificate(config: HubConfig) -> ServerCertificate:
-    """What the certificate says that the hub answers with.
+    """Return the facts of the hub's own certificate.
 
     Raises:
         NotFoundError: there is none.

@@ -62,7 +62,7 @@ def checked_name(name: str) -> str:
 
 
 def user_key(name: str) -> str:
-    """What makes two names one."""
+    """Return the key of a name; two names with the same key are one."""
     return unicodedata.normalize("NFKC", name).casefold()
 
 
@@ -124,7 +124,7 @@ def hash_password(password: str) -> str:
 
 
 def verify_password(stored: str, password: str) -> bool:
-    """Whether it is the password; with ``stored`` empty never, after the same time."""
+    """Return whether it is the password; never with ``stored`` empty, after the same time."""
     from argon2.exceptions import InvalidHashError, VerificationError
 
     with _AT_ONCE:

@@ -40,7 +40,7 @@ class FrameEvents(TypedDict):
 
 
 class LostPicture(Problem):
-    """What is left of a frame whose picture aged out."""
+    """The rest of a frame whose picture aged out."""
 
     tombstone: FrameRow
 

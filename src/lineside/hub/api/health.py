@@ -39,7 +39,7 @@ class FollowerFigures(TypedDict):
 
 
 class Readiness(TypedDict):
-    """Whether the hub can do its work, and what is away."""
+    """Readiness of the hub, with the parts that are away."""
 
     ready: bool
     away: Sequence[str]

@@ -279,7 +279,7 @@ def job_document(hub: Hub, request: Request, *, job_id: str, body: Body) -> Resp
 def cancel_job(
     hub: Hub, request: Request, *, job_id: str, body: Body, force: Force = False
 ) -> Response:
-    """What is queued; with ``force`` what is under way too."""
+    """Cancel queued executions; with ``force`` those under way too."""
 
     def act(caller: Caller) -> object:
         _operators(caller)

@@ -113,7 +113,7 @@ def list_executions(hub: Hub, *, job: str) -> Response:
 def cancel_job(
     hub: Hub, *, job: str, how: Annotated[Cancellation, Depends(json_body(Cancellation))]
 ) -> Response:
-    """What is queued; with ``force`` what is under way too."""
+    """Cancel queued executions; with ``force`` those under way too."""
     return json_response(hub.job_desk.service.cancel(job, reason=how.reason, force=how.force))
 
 

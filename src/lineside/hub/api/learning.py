@@ -219,7 +219,7 @@ def get_package(hub: Hub, digest: str) -> Response:
 @router.get("/packages/{digest}/content", summary="The archive's bytes")
 @responds(bytes, _ARCHIVES[0])
 def get_content(hub: Hub, digest: str) -> Response:
-    """What devices fetch with their token."""
+    """The archive that devices fetch with their token."""
     return Response(hub.packages.content(digest), media_type=_ARCHIVES[0], headers=_KEEP)
 
 

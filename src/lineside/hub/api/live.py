@@ -55,7 +55,7 @@ async def twin_live(request: Request) -> Response:
 
 
 def _signed_in(hub: Services, scope: Scope) -> Callable[[], Awaitable[bool]]:
-    """Whether the session, or the token, that this was opened with still holds."""
+    """Return a check that the session or token of this request still holds."""
     session, token = scope["state"]["session"], scope["state"]["token"]
 
     async def check() -> bool:

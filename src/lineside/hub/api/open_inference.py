@@ -31,7 +31,7 @@ class Live(TypedDict):
 
 
 class Ready(TypedDict):
-    """Whether the server can do its work."""
+    """Readiness of the server."""
 
     ready: bool
     error: NotRequired[str]
@@ -47,7 +47,7 @@ class Server(TypedDict):
 
 
 class ModelReady(TypedDict):
-    """Whether a model answers."""
+    """Readiness of a model."""
 
     name: str
     ready: bool

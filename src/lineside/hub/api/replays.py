@@ -47,7 +47,7 @@ def ask(
 @router.get("/{replay}", summary="One replay")
 @responds(ReplayView)
 def get_replay(hub: Hub, replay: str) -> Response:
-    """How far it is, or what it found in counts and first differences."""
+    """Its progress, or its result in counts and first differences."""
     return json_response(hub.replays.one(replay))
 
 

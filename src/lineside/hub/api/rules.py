@@ -57,7 +57,7 @@ def list_rules(hub: Hub) -> Response:
 @router.post("/rules/try", summary="Try a rule on a recorded span")
 @responds(Difference)
 def try_rule(hub: Hub, *, trial: Annotated[RuleTrial, Depends(json_body(RuleTrial))]) -> Response:
-    """What it would have said, against the rule of that id in use; nothing is written."""
+    """Its events, against those of the rule of that id in use; nothing is written."""
     since = parse_rfc3339(trial.since, where="since")
     until = parse_rfc3339(trial.until, where="until")
     plant = hub.plant

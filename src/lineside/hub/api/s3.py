@@ -165,7 +165,7 @@ def _served(hub: Hub, request: Request, body: bytes, *, act: Callable[[], Respon
 
 
 def _listing(entries: list[ObjectEntry], *, bucket: str, query: Mapping[str, str]) -> str:
-    """What stands in ``ListBucketResult``, of the version that was asked for."""
+    """Return the content of ``ListBucketResult``, of the version that was asked for."""
     second = query.get("list-type") == "2"
     limit, token = _limit(query), query.get("continuation-token")
     after = query.get("start-after" if second else "marker", "")

@@ -1,4 +1,4 @@
-"""How requests are read and answers written: one way for every route."""
+"""Requests and responses: one way for every route to read and write them."""
 
 import re
 from collections.abc import Awaitable, Callable, Sequence

@@ -480,4 +480,4 @@ def _tell(listeners: Sequence[Callable[[str], object]], device: str) -> None:
 
 
 def _discard(_: object) -> None:
-    """What a write gave back is not needed."""
+    """Drop the result of a write."""

@@ -1,4 +1,4 @@
-"""Devices: what they said, what was stored of it, and what is wished of them.
+"""Registry of the devices: their reports, stored counts and desired packages.
 
 1. A prediction is taken from a device that is known (its status was seen, or it was named at
    enrolment) and only for a camera of this plant; its chain is the device's own.
@@ -68,7 +68,7 @@ _MOST_REASON = 300
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AckState:
-    """How far one device is stored. ``above_gap``: stored counts above a gap."""
+    """Stored counts of one device. ``above_gap``: those stored above a gap."""
 
     acked: int = 0
     above_gap: frozenset[int] = frozenset()
@@ -104,7 +104,7 @@ class _Device:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeviceLimits:
-    """How many devices may report, and how long one may be silent.
+    """Limits of the number of devices and of their silence.
 
     Attributes:
         silent_after_s: of a device that reports oftener; else three of its own intervals.
@@ -167,12 +167,12 @@ class DeviceRegistry:
             return sorted(self._devices)
 
     def knows(self, device: str) -> bool:
-        """Whether a device told its status, or was enrolled."""
+        """Return whether a device reported its status, or was enrolled."""
         with self._lock:
             return device in self._devices
 
     def count(self) -> tuple[int, int]:
-        """How many report now, and how many there are."""
+        """Return how many devices report now, and how many there are."""
         now = self._clock.now()
         with self._lock:
             online = sum(
@@ -355,13 +355,13 @@ class DeviceRegistry:
             return changed
 
     def reads(self, device: str) -> bool:
-        """Whether a device reports which revisions it heard, so that it can be told revisions."""
+        """Return whether a device reports the revisions that it heard, so that it reads them."""
         with self._lock:
             entry = self._devices.get(device)
             return entry is not None and "desired" in entry.status
 
     def told(self, device: str) -> bool:
-        """Whether what a device runs is known: it reported, or is none that reports."""
+        """Return whether the packages of a device are known: it reported, or never reports."""
         with self._lock:
             entry = self._devices.get(device)
             return entry is None or bool(entry.status)
@@ -391,7 +391,7 @@ class DeviceRegistry:
             )
 
     def presences(self) -> dict[str, Presence]:
-        """What every device is right now, by name."""
+        """Return the presence of every device, by name."""
         now = self._clock.now()
         with self._lock:
             entries = sorted(self._devices.items())
@@ -446,7 +446,7 @@ def _read_row(body: dict[str, Any], *, before: _Device | None) -> _Device:
 
 
 def _is_due(entry: _Device, *, now_s: float) -> bool:
-    """Whether a row is to be written: it says something else, or is a minute old."""
+    """Return whether a row must be written: it changed, or is a minute old."""
     if not entry.dirty:
         return False
     changed = any(entry.status.get(key) != entry.written.get(key) for key in _TELLING)

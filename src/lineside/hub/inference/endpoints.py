@@ -29,7 +29,7 @@ Values = list[float] | list[list[float]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EndpointPrediction:
-    """What the package in use says of a picture."""
+    """Prediction of the package in use for a picture."""
 
     inspection: Inspection
     package: Digest

@@ -58,7 +58,7 @@ _LONGEST_NAME = 200
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InventoryRecord:
-    """What the inventory says of a picture's bin; ``reason`` where it says nothing usable."""
+    """Inventory record of a picture's bin; ``reason`` where it has no usable quantity."""
 
     quantity: int | None = None
     reason: str = ""
@@ -77,7 +77,7 @@ class Objects(Protocol):
 
 
 class PictureStore:
-    """What one function may read; safe from several threads."""
+    """Pictures and records that one function may read; safe from several threads."""
 
     def __init__(self, function: FunctionConfig, *, clock: Clock) -> None:
         """Open nothing yet, but refuse what could never be opened."""
@@ -141,7 +141,7 @@ class PictureStore:
         )
 
     def inventory_record(self, name: str) -> InventoryRecord:
-        """What the inventory says of the bin a picture shows."""
+        """Return the inventory record of the bin that a picture shows."""
         if not self._function.records:
             return InventoryRecord(reason="no inventory records are configured")
         for one in _stems(PurePosixPath(name).stem):
@@ -284,7 +284,7 @@ _JSON = "application/json"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FunctionRequest:
-    """What a caller sends."""
+    """Request of a caller."""
 
     s3_bucket: str
     s3_prefix: str
@@ -343,16 +343,16 @@ class Functions:
         return self._settings[name]
 
     def pictures_of(self, name: str) -> PictureStore:
-        """What the function may read."""
+        """Return the pictures that the function may read."""
         return self._stores[self.one(name).name]
 
     def predict(self, name: str, picture: bytes) -> EndpointPrediction:
-        """What the function's endpoint says of a picture."""
+        """Return the prediction of the function's endpoint for a picture."""
         endpoint = self.one(name).endpoint
         return predict_endpoint(self._packages, self._plant, endpoint=endpoint, picture=picture)
 
     def explain(self, package: Digest, picture: bytes) -> dict[str, NDArray[np.float32]]:
-        """What spoke for an answer: name → (height, width) 0-1 on the picture's pixels."""
+        """Return activation maps: name → (height, width) 0-1 on the picture's pixels."""
         frame, predictor = self._packages.judge(package, picture)
         return predictor.explain(frame)
 

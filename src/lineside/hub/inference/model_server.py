@@ -48,7 +48,7 @@ _IDLE_S = 0.5
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BatchSettings:
-    """How much is put together.
+    """Limits of a batch.
 
     Attributes:
         most_rows: of one run.
@@ -63,7 +63,7 @@ class BatchSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BatchCounts:
-    """What was put together so far: runs, rows in them, calls refused."""
+    """Counts since the start: runs, rows in them, calls refused."""
 
     runs: int
     rows: int
@@ -180,7 +180,7 @@ class Batcher:
             self._turn()
 
     def _waits(self, wait_s: float) -> bool:
-        """Whether a call waits, or comes within that time."""
+        """Return whether a call waits, or comes within that time."""
         with self._some:
             return bool(self._calls) or (wait_s > 0 and self._some.wait(wait_s))
 

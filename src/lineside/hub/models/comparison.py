@@ -1,4 +1,4 @@
-"""Every registered version beside the one in use: compared by a child process, in log order.
+"""Comparisons of each registered version with the one in use, by a child process in log order.
 
 1. A follower of the log hears of registrations, also of those by command or pipeline while the hub
    was away, and of those who ask again. No request waits for it.
@@ -34,7 +34,7 @@ _MOST_BYTES = 16_000_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ComparisonSettings:
-    """How the child is started; packages, the stores' URLs and ``--json`` are added."""
+    """Start of the child; packages, the stores' URLs and ``--json`` are added."""
 
     folder: Path
     records_url: str
@@ -43,7 +43,7 @@ class ComparisonSettings:
 
 
 class Comparisons:
-    """What makes them; ``take`` is called by one follower, ``close`` by whoever ends it."""
+    """Maker of comparisons; one follower calls ``take``, whoever ends it ``close``."""
 
     def __init__(self, models: ModelService, *, settings: ComparisonSettings, clock: Clock) -> None:
         self._models = models

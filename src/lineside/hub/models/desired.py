@@ -145,7 +145,7 @@ class DesiredStates:
     # ---- reading
 
     def of(self, device: str) -> DesiredState:
-        """What a device should run; as the site's packages in use where nobody changed it."""
+        """Return the desired state of a device; the site's packages where nobody changed it."""
         return self._read(device)[0]
 
     def running(self, inspection: str) -> dict[str, str]:

@@ -50,7 +50,7 @@ class ComparedMetric:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PackageInUse:
-    """What runs now."""
+    """The package in use."""
 
     name: str
     digest: str
@@ -173,7 +173,7 @@ def comparison_words(comparison: Comparison | None, *, in_use: str) -> str:
 
 
 def speed_words(speed: Speed | None) -> dict[str, str]:
-    """What a machine measured, by name."""
+    """Return a machine's measurements, by name."""
     if speed is None:
         return {}
     baseline = "" if speed.in_use_ms is None else f"; in use {speed.in_use_ms:.1f} ms"

@@ -162,7 +162,7 @@ class ModelService:
         return self._versions.newest_approved(group)
 
     def release(self, version: ModelVersion) -> Release:
-        """What is signed and rolled out of an approved version.
+        """Return the release of an approved version, which is signed and rolled out.
 
         Raises:
             RefusedError: it is not approved.
@@ -191,7 +191,7 @@ class ModelService:
         return replays_of(self._documents, version.digest) if version.digest else ()
 
     def baseline(self, version: ModelVersion) -> PackageRecord | None:
-        """What a version is compared with: the package in use, else the newest approved version."""
+        """Return the baseline: the package in use, else the newest approved version."""
         return self._baseline(version, self._registry.get(version.digest).inspection)
 
     def content(self, digest: str) -> bytes:
@@ -234,7 +234,7 @@ class ModelService:
 
     @property
     def single_person(self) -> bool:
-        """Whether makers may approve their own."""
+        """Return whether makers may approve their own versions."""
         return self._approvers is Approvers.ANYBODY
 
     def check_use(self, digest: Digest) -> None:
@@ -368,7 +368,7 @@ class ModelService:
         return Package.read(self._registry.content(version.digest), where=version.name)
 
     def _baseline(self, version: ModelVersion, inspection: str) -> PackageRecord | None:
-        """What runs now: the inspection's package, else the newest approved other version."""
+        """Return the inspection's package in use, else the newest approved other version."""
         used = self._registry.in_use(inspection) if inspection else None
         if used is not None and used.digest != version.digest:
             return used

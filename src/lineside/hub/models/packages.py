@@ -82,7 +82,7 @@ class Packages:
         return self._registry.content(parse_digest(digest, where="digest"))
 
     def has_report(self, digest: str) -> bool:
-        """Whether the package carries its page of evidence."""
+        """Return whether the package carries its page of evidence."""
         return REPORT_FILE in Package.read(self.content(digest), where=digest).files
 
     def report(self, digest: str) -> bytes:
@@ -200,7 +200,7 @@ class Packages:
         return frame, predictor
 
     def try_picture(self, digest: str, data: bytes) -> TrialPrediction:
-        """What a package says of a picture, with its activation maps."""
+        """Return a package's prediction for a picture, with its activation maps."""
         frame, predictor = self.judge(digest, data)
         heat = predictor.explain(frame)
         return TrialPrediction(

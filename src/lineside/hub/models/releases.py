@@ -1,4 +1,4 @@
-"""From what people decided to what devices may run: approved archives, signed and handed out.
+"""Signed releases: approved archives that devices may run.
 
 1. An approved version of a model is published under its group and number; a package that is taken
    into use without being a version, as ``direct-<inspection>`` with the next number of its own.
@@ -160,7 +160,7 @@ class Releases:
         ]
 
     def target_of(self, digest: str, *, group: str = "", version: str = "") -> Target | None:
-        """What is signed of a package, the newest version where there are several.
+        """Return the signed target of a package, the newest version where there are several.
 
         Without a digest it is found by group and version.
         """
@@ -177,7 +177,7 @@ class Releases:
         return max(found, key=lambda target: version_key(_version(target)), default=None)
 
     def renew(self) -> None:
-        """What expires soon and the hub may sign; by the timer."""
+        """Sign again what expires soon, as far as the hub may; by the timer."""
         if self.repository.exists():
             self.repository.renew()
 

@@ -1,4 +1,4 @@
-"""What stands under the hub's S3-compatible path: one bucket, read by devices and by jobs.
+"""The hub's one S3-compatible bucket, read by devices and by jobs.
 
 1. Below ``packages/`` stands what the update repository signed; nobody puts anything there.
 2. Below ``documents/`` stand job documents that operators put there: JSON objects of at most
@@ -53,7 +53,7 @@ _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class StoredObject:
-    """What stands under a key; ``sha256`` of its bytes is its tag."""
+    """Object under a key; ``sha256`` of its bytes is its tag."""
 
     data: bytes
     sha256: str
@@ -186,7 +186,7 @@ class Bucket:
             )  # fmt: skip
 
     def _there(self, key: str) -> bool:
-        """Whether something stands under a key; packages are not read for it."""
+        """Return whether there is an object under a key; packages are not read for it."""
         try:
             if _DOCUMENT.fullmatch(key):
                 self._records.documents.get(OBJECT_KIND, key)
@@ -265,7 +265,7 @@ class Bucket:
         return own.secret if key_id == own.id else access_key(self._records, key_id).secret
 
     def is_own(self, key_id: str) -> bool:
-        """Whether the hub itself signed with this key."""
+        """Return whether the hub itself signed with this key."""
         return key_id == self.link_key().id
 
 

@@ -1,4 +1,4 @@
-"""What a roll-out asks of the job service, and what it learns there.
+"""Jobs of roll-outs: made, watched and cancelled at the job service.
 
 1. A job is decided in the roll-out's document first and made afterwards, under the id that stands
    there: a hub that ends in between makes it at its next start, and twice is once.
@@ -113,7 +113,7 @@ class RolloutJobs:
                 )
 
     def exists(self, job: RolloutJob) -> bool:
-        """Whether the service knows a job already."""
+        """Return whether the service knows a job already."""
         try:
             self._jobs.job(job.job_id)
         except NotFoundError:

@@ -217,7 +217,7 @@ class RolloutRepository:
 def _figures(
     rollout: Rollout, found: Judgement, *, evidence: Sequence[Evidence]
 ) -> dict[str, Json]:
-    """What a decision rests on; of many devices those nearest to an alarm."""
+    """Return the figures of a decision; of many devices those nearest to an alarm."""
 
     def worst(each: Evidence) -> float:
         fortunes = found.fortunes.get(f"{each.device}/{each.inspection}", {})

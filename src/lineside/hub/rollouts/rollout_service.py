@@ -384,7 +384,7 @@ class RolloutService:
                 )
 
     def _carry_out(self, rollout: Rollout) -> None:
-        """What the document asks for and does not stand yet."""
+        """Carry out what the document asks for and is not done yet."""
         match rollout.state:
             case RolloutState.RUNNING | RolloutState.WIDENING:
                 self._make_jobs(rollout)
@@ -582,7 +582,7 @@ class RolloutService:
     def _reported_back(
         self, rollout: Rollout, back: Mapping[str, ExecutionStatus]
     ) -> dict[str, ExecutionStatus]:
-        """What jobs say; a device that reports another package, or none, is back in any case."""
+        """Return the jobs' states; a device that reports another package, or none, is back."""
         release, found = rollout.release, dict(back)
         running = self._desired.running(release.inspection)
         for job in rollout.jobs:
