@@ -274,7 +274,7 @@ def test_another_try_writes_the_record_or_keeps_it_with_the_new_reason(
     assert handle.written[:4] == ["evt_1", "evt_3", "evt_5", "evt_2"]
     (record,) = followers.quarantined("sink")
     assert (record.event, record.tries, record.reason) == ("evt_4", 2, "still too large")
-    assert made.quarantine.asked() == []
+    assert made.quarantine.retry_requests() == []
     followers.discard("sink", position=record.position, by="anna")
     assert followers.quarantined("sink") == []
     assert made.view().quarantined == 0
@@ -293,7 +293,7 @@ def test_a_try_waits_while_the_other_side_is_away(hub: Services, clock: FakeCloc
     handle = Picky("1")
     made = picky(hub, handle)
     made.step()
-    made.quarantine.ask()
+    made.quarantine.request_retry()
     handle.error = UnavailableError("away")
     with pytest.raises(UnavailableError):
         made.step()

@@ -18,7 +18,7 @@ from lineside.hub.sinks.opcua import (
     OpcuaFeed,
     PlantSnapshot,
     RuleCount,
-    may_enter,
+    is_signed_in_user,
     node_values,
     opcua_settings,
 )
@@ -253,9 +253,9 @@ def test_a_user_of_lineside_enters_by_password_and_nobody_else(hub: Services) ->
     accounts = Accounts(hub.records, journal=hub.ledger, site="hall", clock=hub.clock)
     right, wrong = "four quiet words here", "another"
     accounts.add("plc", role=Role.VIEWER, password=right, by="anna")
-    assert may_enter(hub, name="plc", password=right)
-    assert not may_enter(hub, name="plc", password=wrong)
-    assert not may_enter(hub, name="nobody", password=right)
+    assert is_signed_in_user(hub, name="plc", password=right)
+    assert not is_signed_in_user(hub, name="plc", password=wrong)
+    assert not is_signed_in_user(hub, name="nobody", password=right)
 
 
 # ---- the whole hub

@@ -13,7 +13,7 @@ import pytest
 from lineside.core import ConflictError, Plant, to_plain
 from lineside.hub import HubConfig, Services, build_services
 from lineside.hub.eventlog.ledger import Commit
-from lineside.hub.peers import Peers
+from lineside.hub.timers import Peers
 from lineside.hub.views import RunView
 from lineside.links import Message
 from lineside.store import open_blobs, open_records

@@ -37,22 +37,22 @@ def test_each_key_keeps_its_order_and_a_kill_repeats_what_was_under_way(
     keys: list[str], parallel: int, data: st.DataObject
 ) -> None:
     log = [(logged(place + 1), key) for place, key in enumerate(keys)]
-    kept, posted, repeated = LanePositions(), list[int](), 0
-    lanes = Lanes(kept)
+    positions, posted, repeated = LanePositions(), list[int](), 0
+    lanes = Lanes(positions)
     place, kills, misses = 0, 0, 0
     under_way: list[str] = []
     while place < len(log) or len(lanes):
         act = data.draw(st.sampled_from(["read", "claim", "finish", "finish", "miss", "kill"]))
         if act == "kill" and kills < 4:
             kills, repeated = kills + 1, repeated + len(under_way)
-            lanes, under_way, place = Lanes(kept), [], max(0, place - 5)
+            lanes, under_way, place = Lanes(positions), [], max(0, place - 5)
         elif act == "miss" and under_way and misses < 10:
             misses += 1
             lanes.missed(under_way.pop(), due_s=0.0, away=False)
-            kept = lanes.kept()
+            positions = lanes.positions()
         elif act in ("finish", "miss", "kill") and under_way:
             lanes.taken(under_way.pop(0))
-            kept = lanes.kept()
+            positions = lanes.positions()
         elif act == "claim" and len(under_way) < parallel and (found := lanes.claim(0.0)):
             key, lane = found
             if lane.held:
@@ -62,7 +62,7 @@ def test_each_key_keeps_its_order_and_a_kill_repeats_what_was_under_way(
                 look(lanes, key, log, most=data.draw(st.integers(1, 3)))
         else:
             place += lanes.read(log[place : place + data.draw(st.integers(1, 9))])
-            kept = lanes.kept()
+            positions = lanes.positions()
     for key in "abc":
         mine = [one for one in posted if keys[one - 1] == key]
         assert list(dict.fromkeys(mine)) == [one.position for one, of in log if of == key]
@@ -78,7 +78,7 @@ def test_what_waits_is_bounded_and_a_full_house_reads_no_further() -> None:
     of_one = [(logged(place), "key 1") for place in range(1000, 1000 + 3 * MOST_HELD)]
     assert lanes.read(of_one) == len(of_one)
     assert len(lanes._lanes["key 1"].held) == MOST_HELD
-    assert len(lanes.kept().lanes) == len(lanes) == MOST_LANES
+    assert len(lanes.positions().lanes) == len(lanes) == MOST_LANES
     key, _ = lanes.claim(0.0) or ("", None)
     lanes.taken(key)
     assert key == "key 1"
@@ -106,6 +106,6 @@ def test_events_that_were_pruned_hold_nothing_up() -> None:
     lanes = Lanes(LanePositions(read_to=9, lanes=(("a", 4, "2024-01-01T00:00:00Z"),)))
     lanes.claim(0.0)
     lanes.found("a", [], looked_to=6)
-    assert lanes.kept().lanes == (("a", 7, ""),)
+    assert lanes.positions().lanes == (("a", 7, ""),)
     lanes.found("a", [], looked_to=9)
     assert len(lanes) == 0

@@ -128,12 +128,12 @@ def test_an_event_nobody_takes_is_given_up_after_its_time_and_told(
     assert runs.webhook.figures.dead == 1
     (record,) = runs.follower.quarantine.page()
     assert (record.event, record.reason) == ("evt_1", "answered 500")
-    runs.follower.quarantine.ask(record.position)
+    runs.follower.quarantine.request_retry(record.position)
     hooks.answers = [503, 204]
     runs.step()
     (record,) = runs.follower.quarantine.page()
     assert (record.reason, record.tries) == ("answered 503", 2)
-    runs.follower.quarantine.ask()
+    runs.follower.quarantine.request_retry()
     runs.step()
     assert hooks.ids == ["evt_1", "evt_1", "evt_2", "evt_1", "evt_1"]
     assert runs.follower.quarantine.page() == []

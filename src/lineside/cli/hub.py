@@ -90,7 +90,7 @@ def init(
 
 def _site_lines(found: "NewSite") -> list[str]:
     return [
-        *(f"{'made' if one.made else 'kept'} {one.what}: {one.told}" for one in found.steps),
+        *(f"{'made' if one.made else 'kept'} {one.what}: {one.detail}" for one in found.steps),
         *(f"take off this machine: {one}" for one in found.take_offline),
     ]
 

@@ -251,7 +251,7 @@ class MosquittoLists:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BrokerFiles:
-    """What was written, and for how many devices."""
+    """Files that were written, and the number of devices in them."""
 
     config: Path
     access: Path

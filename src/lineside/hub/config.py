@@ -215,7 +215,7 @@ class FunctionConfig:
 
     @property
     def bucket_name(self) -> str:
-        """What callers name as the store."""
+        """The store's URL as callers name it."""
         return self.bucket or self.store.partition("?")[0].rstrip("/").rpartition("/")[2]
 
 
@@ -408,12 +408,12 @@ class HubConfig:
 
     @property
     def secure(self) -> bool:
-        """Whether pages and interface are served by HTTPS."""
+        """True if pages and interface are served by HTTPS."""
         return bool(self.tls or self.tls_cert)
 
     @property
     def loopback_only(self) -> bool:
-        """Whether nobody outside this machine can reach the pages."""
+        """True if nobody outside this machine can reach the pages."""
         return self.host in _LOOPBACK
 
 

@@ -34,7 +34,7 @@ _MOST_REMEMBERED = 10_000
 
 
 class Slots:
-    """How many archives go out right now, and who was sent away lately."""
+    """Slots of the downloads under way, and a count of recent refusals."""
 
     def __init__(self, most: int, *, clock: Clock, least_bytes_per_s: float = 4000.0) -> None:
         """Nobody is here yet.
@@ -53,7 +53,7 @@ class Slots:
         self._sent_away: deque[float] = deque(maxlen=_MOST_REMEMBERED)
 
     def take(self) -> bool:
-        """Whether there was a free one; ``give`` it back."""
+        """Take a slot; False where none is free. ``give`` it back."""
         if self.taken >= self.most:
             self.refused += 1
             self._sent_away.append(self._clock.monotonic())
@@ -76,7 +76,7 @@ class Slots:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class DownloadContent:
-    """What is sent: ``part`` of ``data``, under a status and headers."""
+    """Content of a response: ``part`` of ``data``, with status and headers."""
 
     data: bytes
     part: range

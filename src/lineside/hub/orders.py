@@ -31,7 +31,7 @@ logger = logging.getLogger(__name__)
 
 
 class Orders:
-    """What people and other twins ask for."""
+    """Orders of people and other twins."""
 
     def __init__(self, ledger: Ledger, *, plant: Plant, clock: Clock, stats: Stats) -> None:
         self._ledger = ledger

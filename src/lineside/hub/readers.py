@@ -48,8 +48,8 @@ from lineside.hub.eventlog.dead_letters import FailurePolicy
 from lineside.hub.eventlog.stats import CAMERAS
 from lineside.hub.eventlog.topics import DeadLetterError, Reason, Router
 from lineside.hub.learning.job_service import TOPICS as JOB_TOPICS
-from lineside.hub.peers import DEVICES
 from lineside.hub.services import Services
+from lineside.hub.timers import DEVICES
 from lineside.links import (
     Bus,
     BusSession,

@@ -42,7 +42,6 @@ from lineside.hub.eventlog.stats import CAMERAS
 from lineside.hub.eventlog.topics import hub_source
 from lineside.hub.learning.drift import DriftWatch
 from lineside.hub.models.model_service import MODEL_TYPE
-from lineside.hub.peers import DEVICES, Peers
 from lineside.hub.readers import (
     READERS,
     Reader,
@@ -58,7 +57,7 @@ from lineside.hub.sinks.kafka import start_kafka
 from lineside.hub.sinks.mqtt import EventOutbox
 from lineside.hub.sinks.opcua import check_opcua, start_opcua
 from lineside.hub.sinks.webhooks import start_webhooks
-from lineside.hub.timers import Timers
+from lineside.hub.timers import DEVICES, Peers, Timers
 from lineside.links import Bus, MailboxFigures, open_bus
 from lineside.store import open_blobs, open_records
 from lineside.streams import EVENT_TYPE, PREDICTION_TYPE
@@ -196,7 +195,7 @@ def running(config: HubConfig, *, clock: Clock) -> Iterator[RunningHub]:
         start_opcua(services, stack=stack)
         _serve(server, stack=stack)
         inference = _serve_inference(services, stack=stack)
-        stack.enter_context(_address_told(config, url=url, bus_url=bus_url))
+        stack.enter_context(_address_file(config, url=url, bus_url=bus_url))
         if services.leases.alone:
             _tell_devices(services)
         logger.info("hub runs url=%s bus=%s", url, bus_url)
@@ -281,10 +280,10 @@ def _ensure_token(services: Services, path: Path, *, name: str, kind: str) -> No
     hub = services.leases.hub
     if not services.auth.ensure_token_file(path, name=name, kind=kind, hub=hub):
         return
-    told: dict[str, Json] = {"action": "issued", "kind": kind, "by": "hub"}
-    told |= {"role": str(Role.ADMIN)} if kind == "api" else {}
+    data: dict[str, Json] = {"action": "issued", "kind": kind, "by": "hub"}
+    data |= {"role": str(Role.ADMIN)} if kind == "api" else {}
     event = person_event(
-        TOKEN_TYPE, subject=name, site=services.plant.site, clock=services.clock, data=told
+        TOKEN_TYPE, subject=name, site=services.plant.site, clock=services.clock, data=data
     )
     services.ledger.record([event])
 
@@ -367,7 +366,7 @@ def _start_work(
 def _start_readers(
     services: Services, *, url: str, taking: threading.Event, stack: ExitStack
 ) -> None:
-    """What comes from the bus, each session read by the hub that has the lease of its part.
+    """Start the readers of the bus, each session read by the hub that has the lease of its part.
 
     ``taking`` is set when this hub reads all of them.
     """
@@ -441,7 +440,7 @@ def _start_rules(services: Services, *, stack: ExitStack) -> None:
 
 
 def _start_approvals(services: Services, *, stack: ExitStack) -> None:
-    """What follows an approval, in log order, also of those made by command."""
+    """Start the follower of approvals, in log order, also of those made by command."""
     follower = Follower(
         "approvals", records=services.records, ledger=services.ledger,
         handle=services.models.follow, selection=Selection(type=MODEL_TYPE),
@@ -568,7 +567,7 @@ def _serve(bound: _Bound, *, stack: ExitStack) -> None:
 
 
 @contextmanager
-def _address_told(config: HubConfig, *, url: str, bus_url: str) -> Iterator[None]:
+def _address_file(config: HubConfig, *, url: str, bus_url: str) -> Iterator[None]:
     """``hub.json``: where this hub is reached, for programs beside it, while it runs."""
     path = config.folder / ADDRESS_FILE
     temporary = path.with_suffix(".new")

@@ -1,4 +1,4 @@
-"""What a site is given once: an authority, the hub's certificate, the first user, a trust root.
+"""First set-up of a site: an authority, the hub's certificate, the first user, a trust root.
 
 Each is made only where it is absent, and nothing is overwritten: doing it again makes what is
 missing and says what is there.
@@ -22,7 +22,7 @@ from lineside.store import Blobs, Records, open_blobs, open_records
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SiteOptions:
-    """What is wished for a site.
+    """Options of a site's first set-up.
 
     Attributes:
         name: of the authority; empty: the plant file's site.
@@ -43,31 +43,31 @@ class SiteStep:
 
     what: str
     made: bool
-    told: str
+    detail: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewSite:
-    """What there is now, and what should leave the machine."""
+    """Steps of the set-up, and the files that should leave the machine."""
 
     steps: tuple[SiteStep, ...]
     take_offline: tuple[str, ...]
 
 
-def init_site(config: HubConfig, wish: SiteOptions, *, clock: Clock) -> NewSite:
+def init_site(config: HubConfig, options: SiteOptions, *, clock: Clock) -> NewSite:
     """Make what is missing.
 
     Raises:
-        ConflictError: the hub's certificate is for other hosts than those wished.
+        ConflictError: the hub's certificate is for other hosts than those given.
         InvalidError: a host, name or password that is none.
     """
     site = load_plant(Path(config.plant)).site
     config.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    steps = [_authority(config, site=wish.name or site, clock=clock)]
-    steps.append(_certificate(config, wish.hosts, clock=clock))
+    steps = [_authority(config, site=options.name or site, clock=clock)]
+    steps.append(_certificate(config, options.hosts, clock=clock))
     with open_records(config.records_url, clock=clock) as records:
-        if wish.user:
-            steps.append(_user(records, wish, site=site, clock=clock))
+        if options.user:
+            steps.append(_user(records, options, site=site, clock=clock))
         blobs = open_blobs(config.blobs_url)
         try:
             steps.append(_trust(config, records, blobs=blobs, clock=clock))
@@ -83,34 +83,34 @@ def _authority(config: HubConfig, *, site: str, clock: Clock) -> SiteStep:
         CertificateAuthority.open(folder, clock=clock).crl()
     else:
         CertificateAuthority.create(folder, site=site, clock=clock)
-    return SiteStep(what="authority", made=not there, told=f"certificates are signed in {folder}")
+    return SiteStep(what="authority", made=not there, detail=f"certificates are signed in {folder}")
 
 
 def _certificate(config: HubConfig, hosts: tuple[str, ...], *, clock: Clock) -> SiteStep:
     path = site_files(config).certificate
     if not path.exists():
         made = issue_own(config, hosts=hosts or hosts_of(config), clock=clock)
-        return SiteStep(what="certificate", made=True, told=f"for {', '.join(made.hosts)}")
-    kept = _kept(config)
-    if hosts and set(hosts) != set(kept):
+        return SiteStep(what="certificate", made=True, detail=f"for {', '.join(made.hosts)}")
+    current = _certificate_hosts(config)
+    if hosts and set(hosts) != set(current):
         raise ConflictError(
-            f"the hub has a certificate for {', '.join(kept)}",
+            f"the hub has a certificate for {', '.join(current)}",
             where=str(path),
             fix=f"Remove {path.parent} and do this again; devices and browsers keep trusting it.",
         )
-    return SiteStep(what="certificate", made=False, told=f"for {', '.join(kept)}")
+    return SiteStep(what="certificate", made=False, detail=f"for {', '.join(current)}")
 
 
-def _kept(config: HubConfig) -> tuple[str, ...]:
+def _certificate_hosts(config: HubConfig) -> tuple[str, ...]:
     return own_certificate(replace(config, tls="site", tls_cert="", tls_key="")).hosts
 
 
-def _user(records: Records, wish: SiteOptions, *, site: str, clock: Clock) -> SiteStep:
-    if find_user(records.documents, wish.user) is not None:
-        return SiteStep(what="user", made=False, told=f"{wish.user} is there")
+def _user(records: Records, options: SiteOptions, *, site: str, clock: Clock) -> SiteStep:
+    if find_user(records.documents, options.user) is not None:
+        return SiteStep(what="user", made=False, detail=f"{options.user} is there")
     accounts = Accounts(records, journal=RecordsJournal(records), site=site, clock=clock)
-    made = accounts.add(wish.user, role=Role.ADMIN, password=wish.password(), by="hub init")
-    return SiteStep(what="user", made=True, told=f"{made.name}, {made.role}")
+    made = accounts.add(options.user, role=Role.ADMIN, password=options.password(), by="hub init")
+    return SiteStep(what="user", made=True, detail=f"{made.name}, {made.role}")
 
 
 def _trust(config: HubConfig, records: Records, *, blobs: Blobs, clock: Clock) -> SiteStep:
@@ -118,7 +118,7 @@ def _trust(config: HubConfig, records: Records, *, blobs: Blobs, clock: Clock) -
     there = releases.repository.exists()
     releases.ensure(keys=config.keys_folder)
     return SiteStep(
-        what="trust root", made=not there, told=f"packages are signed in {config.trust_folder}"
+        what="trust root", made=not there, detail=f"packages are signed in {config.trust_folder}"
     )
 
 

@@ -197,7 +197,7 @@ class Quarantine:
         with self._lock:
             self._positions = positions
 
-    def check_room(self) -> None:
+    def check_capacity(self) -> None:
         """Refuse to go on with a full quarantine: so many are no single bad records.
 
         Raises:
@@ -257,14 +257,14 @@ class Quarantine:
         for record in [self.one(position)] if position else list(self._records()):
             self.remove(record.position)
 
-    def ask(self, position: int = 0) -> None:
+    def request_retry(self, position: int = 0) -> None:
         """Ask for another try of one record, or of all; ``NotFoundError`` where it is not there."""
         if position:
             self.one(position)
         name = self._id(position) if position else f"{self._follower}/{_ALL}"
         self._documents.put(_ASKED, name, body={})
 
-    def asked(self) -> list[int]:
+    def retry_requests(self) -> list[int]:
         """Positions that are to be tried again."""
         found = self._documents.page(_ASKED, after=f"{self._follower}/", limit=1000)
         names = [one.id for one in found if one.id.startswith(f"{self._follower}/")]
@@ -279,7 +279,7 @@ class Quarantine:
             known = self.one(position)
             self._put(replace(known, reason=reason[:_MOST_DETAIL], tries=known.tries + 1))
 
-    def answered(self) -> None:
+    def clear_request(self) -> None:
         """Forget that a try of all was asked for."""
         self._documents.delete(_ASKED, f"{self._follower}/{_ALL}")
 

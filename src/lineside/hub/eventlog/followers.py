@@ -52,7 +52,7 @@ _STANDBY_EVERY = 5
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Selection:
-    """Which entries a follower wants; empty is all."""
+    """Entries that a follower selects; empty is all."""
 
     source: str = ""
     type: str = ""
@@ -96,7 +96,7 @@ class Lease(Protocol):
 
 
 class FollowerState(StrEnum):
-    """What a follower does."""
+    """State of a follower."""
 
     RUNNING = "running"
     WAITING = "waiting"
@@ -259,7 +259,7 @@ class Follower:
             type=self._selection.type,
         )  # fmt: skip
         if page:
-            self.quarantine.check_room()
+            self.quarantine.check_capacity()
             self._looked = 0  # from here on what is not handled waits
             self._oldest = page[0].arrived_at
             self._take(page)
@@ -293,7 +293,7 @@ class Follower:
         self._note()
 
     def _is_doubtful(self, error: Exception) -> bool:
-        """Whether an error may pass by itself, and did not come too often yet."""
+        """Return True if an error may pass by itself, and did not come too often yet."""
         if not isinstance(error, ConflictError | OSError):
             return False
         self._doubts += 1
@@ -317,8 +317,8 @@ class Follower:
         self._turns += 1
         if self._turns % _REFRESH_EVERY == 0:
             self.quarantine.refresh()  # another hub may have discarded some
-        asked = self.quarantine.asked()
-        for position in asked:
+        requests = self.quarantine.retry_requests()
+        for position in requests:
             if self._stop.is_set():
                 return
             found = self._records.log.read(after=position - 1, limit=1)
@@ -334,8 +334,8 @@ class Follower:
             else:
                 self.quarantine.remove(position)
                 logger.info("record written follower=%s position=%d", self.name, position)
-        if asked:
-            self.quarantine.answered()
+        if requests:
+            self.quarantine.clear_request()
 
     def _note(self) -> None:
         place = min(self.position, self._settled())
@@ -492,7 +492,7 @@ class Followers:
                 f"{name} reads the log in its order; what it skipped is not handled later",
                 where=name, fix="Discard the record when its cause is mended.",
             )  # fmt: skip
-        follower.quarantine.ask(position)
+        follower.quarantine.request_retry(position)
         self._record(name, "retried", position=position, by=by)
 
     def discard(self, name: str, *, by: str, position: int = 0) -> None:
@@ -505,9 +505,9 @@ class Followers:
         self._record(name, "discarded", position=position, by=by)
 
     def _record(self, name: str, action: str, *, position: int, by: str) -> None:
-        told: dict[str, Json] = {"action": action, "by": by}
-        told |= {"position": position} if position else {"all": True}
+        data: dict[str, Json] = {"action": action, "by": by}
+        data |= {"position": position} if position else {"all": True}
         event = person_event(
-            FOLLOWER_TYPE, subject=name, site=self._site, clock=self._ledger.clock, data=told
+            FOLLOWER_TYPE, subject=name, site=self._site, clock=self._ledger.clock, data=data
         )
         self._ledger.record([event])

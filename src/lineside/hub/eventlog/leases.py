@@ -48,7 +48,7 @@ class PartLease:
 
     @property
     def is_alone(self) -> bool:
-        """Whether no other hub can be there."""
+        """True if no other hub can be there."""
         return self._leases.alone
 
     @property
@@ -58,17 +58,17 @@ class PartLease:
 
     @property
     def is_held(self) -> bool:
-        """Whether this hub has it now."""
+        """True while this hub has it."""
         in_time = self._leases.clock.monotonic() < self._until_s
         return self._leases.alone or (self._held is not None and in_time)
 
     @property
     def may_run(self) -> bool:
-        """Whether the part may go on: this hub has it, and nobody asked for it."""
+        """True while the part may go on: this hub has it, and no other one requested it."""
         return self.is_held and not self._is_asked_back
 
     def hold(self) -> bool:
-        """Whether the part may go on; False is taken as its word that it stands still.
+        """Return True if the part may go on; after False it stands still.
 
         One thread of a part calls this; others look at ``is_held``.
         """
@@ -122,7 +122,7 @@ class PartLease:
         self._held, self._is_asked_back, self.is_given_up = None, False, False
 
     def give(self, lease: Lease | None, *, until_s: float) -> None:
-        """What the records say now."""
+        """Read the lease's state from the records."""
         if lease is not None and (self._held is None or self._held.token != lease.token):
             logger.info("part taken over name=%s hub=%s", self.name, lease.holder)
         elif lease is None and self._held is not None:

@@ -36,11 +36,11 @@ _BACK = ("cause", "evidence", "report")
 
 @dataclass(slots=True, kw_only=True)
 class _Walk:
-    """What a walk has met."""
+    """State of one walk."""
 
     steps: list[TraceStep] = field(default_factory=list)
     sources: dict[str, None] = field(default_factory=dict)
-    seen: set[str] = field(default_factory=set)
+    visited: set[str] = field(default_factory=set)
     packages: dict[str, None] = field(default_factory=dict)
 
 
@@ -118,9 +118,9 @@ class Tracer:
     # ---- on the way
 
     def _add_event(self, logged: Logged, walk: _Walk) -> None:
-        if logged.entry.id in walk.seen or len(walk.seen) >= _MOST_CAUSES:
+        if logged.entry.id in walk.visited or len(walk.visited) >= _MOST_CAUSES:
             return
-        walk.seen.add(logged.entry.id)
+        walk.visited.add(logged.entry.id)
         walk.sources[logged.entry.source] = None
         event = decode_event(logged.entry.body, where=logged.entry.id)
         if event.type == PREDICTION_TYPE:
@@ -349,7 +349,7 @@ def _package_steps(record: PackageRecord) -> Iterator[TraceStep]:
 
 
 def _cuts(manifest: Manifest) -> Iterator[str]:
-    """What turned the network's numbers into a decision."""
+    """Thresholds that turned the network's numbers into a decision."""
     for rule in manifest.rules:
         yield f"{rule.name} present above {rule.high:.3f}, absent below {rule.low:.3f}"
     if manifest.classes is not None:

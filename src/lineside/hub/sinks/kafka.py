@@ -78,41 +78,41 @@ _MOST_KEY_BYTES = 1024
 _MOST_DETAIL_BYTES = 500
 
 
-def event_of(taken: KafkaTaken, route: Route, *, topic: str, site: str) -> Event:
+def event_of(record: KafkaTaken, route: Route, *, topic: str, site: str) -> Event:
     """The event of a record.
 
     Raises:
         DeadLetterError: it cannot be taken.
     """
-    made = _event_of(taken, route, topic=topic, site=site)
-    return replace(made, recordedtime=taken.at)
+    made = _event_of(record, route, topic=topic, site=site)
+    return replace(made, recordedtime=record.at)
 
 
-def _event_of(taken: KafkaTaken, route: Route, *, topic: str, site: str) -> Event:
-    if taken.value is None:
-        raise DeadLetterError(Reason.NOT_JSON, "a deletion mark", where=taken.place)
-    check_size(route, len(taken.value), topic=topic)
-    if _header(taken, "content-type").startswith(CONTENT):
-        return _of_cloud_event(taken.value, route, topic=topic, site=site, place=taken.place)
-    document = _document(taken.value, taken.place)
+def _event_of(record: KafkaTaken, route: Route, *, topic: str, site: str) -> Event:
+    if record.value is None:
+        raise DeadLetterError(Reason.NOT_JSON, "a deletion mark", where=record.place)
+    check_size(route, len(record.value), topic=topic)
+    if _header(record, "content-type").startswith(CONTENT):
+        return _of_cloud_event(record.value, route, topic=topic, site=site, place=record.place)
+    document = _document(record.value, record.place)
     if "ts" in document:
         return plant_event(route, document, topic=topic, site=site)
-    named = _delivery(taken)
-    document |= {"ts": rfc3339(taken.at), "ts_is": "arrival", "delivery": named or taken.place}
+    named = _delivery(record)
+    document |= {"ts": rfc3339(record.at), "ts_is": "arrival", "delivery": named or record.place}
     made = plant_event(route, document, topic=topic, site=site)
     if not named:
         return made
-    return replace(made, id=stable_id("evt", topic, named, digest_of(taken.value)))
+    return replace(made, id=stable_id("evt", topic, named, digest_of(record.value)))
 
 
 def _of_cloud_event(raw: bytes, route: Route, *, topic: str, site: str, place: str) -> Event:
     try:
-        told = decode_event(raw, where=place)
+        event = decode_event(raw, where=place)
     except InvalidError as error:
         raise DeadLetterError(Reason.NOT_AN_EVENT, str(error), where=place) from error
-    document = {**told.data, "ts": rfc3339(told.time), "said_by": told.source, "says": told.id}
+    document = {**event.data, "ts": rfc3339(event.time), "said_by": event.source, "says": event.id}
     made = plant_event(route, document, topic=topic, site=site)
-    return replace(made, id=stable_id("evt", topic, told.source, told.id))
+    return replace(made, id=stable_id("evt", topic, event.source, event.id))
 
 
 def _document(raw: bytes, place: str) -> dict[str, Any]:
@@ -125,14 +125,14 @@ def _document(raw: bytes, place: str) -> dict[str, Any]:
     return document
 
 
-def _header(taken: KafkaTaken, name: str) -> str:
-    found = (value for key, value in taken.headers if key.lower() == name)
+def _header(record: KafkaTaken, name: str) -> str:
+    found = (value for key, value in record.headers if key.lower() == name)
     return next(found, b"").decode(errors="replace").lower()
 
 
-def _delivery(taken: KafkaTaken) -> str:
+def _delivery(record: KafkaTaken) -> str:
     """The name that a bridge gave, "" without; one that is no name of ours counts as none."""
-    found = _header(taken, DELIVERY)
+    found = _header(record, DELIVERY)
     return found if _NAME.fullmatch(found) else ""
 
 
@@ -166,17 +166,17 @@ def record_of(logged: Logged, sent: KafkaSendConfig) -> KafkaRecord:
     )
 
 
-def dead_record(taken: KafkaTaken, refusal: DeadLetterError, *, topic: str) -> KafkaRecord:
+def dead_record(record: KafkaTaken, refusal: DeadLetterError, *, topic: str) -> KafkaRecord:
     """A record that could not be taken, as it came, with the reason in its headers."""
     return KafkaRecord(
         topic=topic,
-        value=taken.value or b"",
-        key=taken.key,
+        value=record.value or b"",
+        key=record.key,
         headers=(
-            *taken.headers,
+            *record.headers,
             ("lineside_reason", str(refusal.reason).encode()),
             ("lineside_detail", refusal.detail.encode()[:_MOST_DETAIL_BYTES]),
-            ("lineside_place", taken.place.encode()),
+            ("lineside_place", record.place.encode()),
         ),
     )
 
@@ -240,25 +240,25 @@ class KafkaBridge:
 
     def step(self) -> None:
         """Pass on what is there; returns when Kafka has it, or at the end."""
-        taken = self._session.take(most=_BATCH, timeout_s=_WAIT_S)
-        names = self._named(taken)
+        deliveries = self._session.take(most=_BATCH, timeout_s=_WAIT_S)
+        names = self._named(deliveries)
         records = [
             bridged_record(each.message, topic=bridge.topic, delivery=name)
-            for each, name in zip(taken, names, strict=False)
+            for each, name in zip(deliveries, names, strict=False)
             for bridge in self._bridges
             if not each.message.retain and topic_matches(bridge.mqtt, each.message.topic)
         ]
-        if len(names) == len(taken) and self._sent(records):
-            self._session.acknowledge(taken)
+        if len(names) == len(deliveries) and self._sent(records):
+            self._session.acknowledge(deliveries)
 
-    def _named(self, taken: Sequence[Delivery]) -> list[str]:
+    def _named(self, deliveries: Sequence[Delivery]) -> list[str]:
         """The deliveries' names, asked for while the store is away; none if the hub stops before.
 
-        What was taken is not acknowledged, and would not come again while the connection holds.
+        They are not acknowledged yet, and would not come again while the connection holds.
         """
         try:
             return retry(
-                lambda: self._deliveries.names(taken) if taken else [],
+                lambda: self._deliveries.names(deliveries) if deliveries else [],
                 stop=self._stop, on=LinesideError,
             )  # fmt: skip
         except LinesideError:
@@ -302,12 +302,12 @@ class KafkaReader:
 
     def step(self) -> None:
         """Take what came, keep it, and only then commit its offsets."""
-        taken = self._receiver.take(most=_BATCH, timeout_s=_WAIT_S)
-        if not taken:
+        batch = self._receiver.take(most=_BATCH, timeout_s=_WAIT_S)
+        if not batch:
             return
         while not self._stop.is_set():
             try:
-                self._keep(taken)
+                self._keep(batch)
             except LinesideError as error:
                 if not self._is_lost:
                     logger.warning("waiting name=kafka-intake reason=%s", error)
@@ -318,13 +318,13 @@ class KafkaReader:
                 logger.info("goes on name=kafka-intake")
             self._is_lost = False
             self._receiver.resume()
-            self._receiver.commit(taken)
+            self._receiver.commit(batch)
             self._refused.clear()
             return
 
-    def _keep(self, taken: Sequence[KafkaTaken]) -> None:
+    def _keep(self, batch: Sequence[KafkaTaken]) -> None:
         items = []
-        for record in taken:
+        for record in batch:
             try:
                 items.append((self._event_of(record), record))
             except DeadLetterError as refusal:
@@ -350,15 +350,15 @@ class KafkaReader:
         stats.count("events", by=fresh + len(commit.raised))
         self.count += fresh
 
-    def _refuse(self, taken: KafkaTaken, refusal: DeadLetterError) -> None:
+    def _refuse(self, record: KafkaTaken, refusal: DeadLetterError) -> None:
         """Once each, however often the batch is tried."""
-        if taken.place in self._refused:
+        if record.place in self._refused:
             return
         topic = self._services.config.kafka.dead
         if topic:
-            self._dead.send([dead_record(taken, refusal, topic=topic)])
-        self._failures.refuse(refusal, taken.value or b"", topic=f"kafka:{taken.place}")
-        self._refused.add(taken.place)
+            self._dead.send([dead_record(record, refusal, topic=topic)])
+        self._failures.refuse(refusal, record.value or b"", topic=f"kafka:{record.place}")
+        self._refused.add(record.place)
         self.dead_count += 1
 
 
@@ -450,10 +450,10 @@ def _start_reader(services: Services, *, stack: ExitStack) -> None:
     )  # fmt: skip
     stack.callback(receiver.close)
     dead = _sender(services, "dead")
-    intake = KafkaReader(config.take, receiver=receiver, dead=dead, services=services)
-    _run(intake.worker, sender=dead, stack=stack)
-    services.stats.watch("kafka_taken", lambda: intake.count)
-    services.stats.watch("kafka_dead", lambda: intake.dead_count)
+    reader = KafkaReader(config.take, receiver=receiver, dead=dead, services=services)
+    _run(reader.worker, sender=dead, stack=stack)
+    services.stats.watch("kafka_taken", lambda: reader.count)
+    services.stats.watch("kafka_dead", lambda: reader.dead_count)
 
 
 def _run(worker: Worker, *, sender: KafkaSender, stack: ExitStack) -> None:

@@ -169,7 +169,7 @@ class MongoOrders:
         )
 
     def _is_decided(self, order_id: str) -> bool:
-        """Whether this order was placed or refused before: the sink may give it again."""
+        """Return True if this order was placed or refused before: the sink may give it again."""
         now, site = self._services.clock.now(), self._services.plant.site
         for action in _DECISIONS:
             event = order_event(order_id, action, at=now, site=site)

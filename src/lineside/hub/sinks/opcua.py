@@ -66,7 +66,7 @@ _OLD_SENSOR_S = 300.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RuleCount:
-    """How often a rule spoke since the server was first there, and its newest event."""
+    """Number of a rule's events since the server's first start, and the newest one."""
 
     count: int = 0
     last: Event | None = None
@@ -83,23 +83,23 @@ class PlantSnapshot:
     now: datetime
 
 
-def node_values(known: PlantSnapshot, *, plant: Plant) -> Values:
+def node_values(snapshot: PlantSnapshot, *, plant: Plant) -> Values:
     """Every node's value; one that nothing was ever said of is waiting."""
-    told = dict.fromkeys(_declared(plant), _WAITING)
+    values = dict.fromkeys(_declared(plant), _WAITING)
     for inspection in plant.inspection:
-        prediction = known.predictions.get(inspection.id)
+        prediction = snapshot.predictions.get(inspection.id)
         if prediction is not None:
-            told.update(_inspection(prediction, inspection, now=known.now))
-    told.update(_twin(known, plant=plant))
-    for name, said in known.rules.items():
-        told.update(_rule(name, said))
-    for name, count in known.counters.items():
-        told[_node(f"Counters/{name}", Kind.INTEGER)] = OpcuaValue(value=count, at=None)
-    return told
+            values.update(_inspection(prediction, inspection, now=snapshot.now))
+    values.update(_twin(snapshot, plant=plant))
+    for name, rule in snapshot.rules.items():
+        values.update(_rule(name, rule))
+    for name, count in snapshot.counters.items():
+        values[_node(f"Counters/{name}", Kind.INTEGER)] = OpcuaValue(value=count, at=None)
+    return values
 
 
 def changes(values: Values, *, before: Values, now: datetime) -> Values:
-    """What is to be written anew; what was known and is not said any more is stale.
+    """Return the values to write; a node whose value is gone becomes stale.
 
     A value without a time of its own gets that of its change.
     """
@@ -133,7 +133,7 @@ def _node(path: str, kind: Kind) -> OpcuaNode:
 
 
 def _declared(plant: Plant) -> Iterator[OpcuaNode]:
-    """What the plant file alone says will be there."""
+    """Nodes that the plant file alone declares."""
     for inspection in plant.inspection:
         path = f"Inspections/{inspection.id}"
         for name in ("State", "Frame", "Package"):
@@ -160,18 +160,18 @@ def _labels(inspection: Inspection) -> Iterator[str]:
 def _inspection(prediction: Prediction, inspection: Inspection, *, now: datetime) -> Values:
     path, at = f"Inspections/{inspection.id}", prediction.frame.captured_at
     old = now - at > timedelta(seconds=inspection.max_age_s)
-    said: list[tuple[str, Kind, Any, Decision | None]] = [
+    entries: list[tuple[str, Kind, Any, Decision | None]] = [
         ("State", Kind.TEXT, str(prediction.state), None),
         ("Frame", Kind.TEXT, prediction.frame.id, None),
         ("Package", Kind.TEXT, prediction.package, None),
     ]
     if prediction.state is PictureState.OK:
-        said += _answers(prediction)
+        entries += _answers(prediction)
     return {
         _node(f"{path}/{name}", kind): OpcuaValue(
             value=value, at=at, quality=_quality(decision, old=old)
         )
-        for name, kind, value, decision in said
+        for name, kind, value, decision in entries
     }
 
 
@@ -209,42 +209,42 @@ def _quality(decision: Decision | None, *, old: bool) -> Quality:
 # ---- the twin
 
 
-def _twin(known: PlantSnapshot, *, plant: Plant) -> Values:
-    told: Values = {}
-    state, now = known.state, known.now
+def _twin(snapshot: PlantSnapshot, *, plant: Plant) -> Values:
+    values: Values = {}
+    state, now = snapshot.state, snapshot.now
     if plant.twin is not None:
         limit_s = plant.find_inspection(plant.twin.inspection).max_age_s
-        told.update(_seen(state, now=now, limit_s=limit_s))
+        values.update(_slots(state, now=now, limit_s=limit_s))
     for station in state.stations.values():
         at = station.evidence.at
         path = f"Twin/Stations/{station.id}"
-        told[_node(f"{path}/Active", Kind.BOOLEAN)] = _value(station.active, at=at)
+        values[_node(f"{path}/Active", Kind.BOOLEAN)] = _value(station.active, at=at)
         target = station.target if station.active is not None else None
-        told[_node(f"{path}/Target", Kind.TEXT)] = _value(target, at=at)
+        values[_node(f"{path}/Target", Kind.TEXT)] = _value(target, at=at)
     for sensor in state.sensors.values():
-        told[_node(f"Twin/Sensors/{sensor.id}", Kind.DOUBLE)] = _aged(
+        values[_node(f"Twin/Sensors/{sensor.id}", Kind.DOUBLE)] = _aged(
             _value(sensor.value, at=sensor.evidence.at), now=now, limit_s=_OLD_SENSOR_S
         )
     open_orders = sum(order.open for order in state.orders)
-    told[_node("Twin/OpenOrders", Kind.INTEGER)] = OpcuaValue(value=open_orders, at=None)
+    values[_node("Twin/OpenOrders", Kind.INTEGER)] = OpcuaValue(value=open_orders, at=None)
     differing = len(state.discrepancies)
-    told[_node("Twin/Discrepancies", Kind.INTEGER)] = OpcuaValue(value=differing, at=None)
+    values[_node("Twin/Discrepancies", Kind.INTEGER)] = OpcuaValue(value=differing, at=None)
     factory = state.factory.state or None
-    told[_node("Twin/Factory", Kind.TEXT)] = _value(factory, at=state.factory.evidence.at)
-    return told
+    values[_node("Twin/Factory", Kind.TEXT)] = _value(factory, at=state.factory.evidence.at)
+    return values
 
 
-def _seen(state: LineState, *, now: datetime, limit_s: float) -> Values:
-    told: Values = {}
+def _slots(state: LineState, *, now: datetime, limit_s: float) -> Values:
+    values: Values = {}
     for slot in state.slots.values():
         figures: dict[str, tuple[Kind, Any]] = {
             "Seen": (Kind.TEXT, str(slot.seen)),
             "Colour": (Kind.TEXT, slot.colour),
             "Probability": (Kind.DOUBLE, slot.probability),
         }
-        told.update(_of(f"Twin/Slots/{slot.id}", figures, seen=slot.seen, evidence=slot.evidence))
+        values.update(_of(f"Twin/Slots/{slot.id}", figures, seen=slot.seen, evidence=slot.evidence))
         reported = _value(slot.reported, at=slot.reported_evidence.at)
-        told[_node(f"Twin/Slots/{slot.id}/Reported", Kind.TEXT)] = reported
+        values[_node(f"Twin/Slots/{slot.id}/Reported", Kind.TEXT)] = reported
     for colour in state.colours.values():
         figures = {
             "Seen": (Kind.TEXT, str(colour.seen)),
@@ -253,11 +253,11 @@ def _seen(state: LineState, *, now: datetime, limit_s: float) -> Values:
             "Free": (Kind.INTEGER, colour.free),
         }
         path = f"Twin/Colours/{colour.colour}"
-        told.update(_of(path, figures, seen=colour.seen, evidence=colour.evidence))
-    told[_node("Twin/Picture", Kind.TEXT)] = _value(
+        values.update(_of(path, figures, seen=colour.seen, evidence=colour.evidence))
+    values[_node("Twin/Picture", Kind.TEXT)] = _value(
         state.picture.state if state.picture.evidence.at else None, at=state.picture.evidence.at
     )
-    return {node: _aged(value, now=now, limit_s=limit_s) for node, value in told.items()}
+    return {node: _aged(value, now=now, limit_s=limit_s) for node, value in values.items()}
 
 
 def _of(
@@ -286,21 +286,21 @@ def _aged(value: OpcuaValue, *, now: datetime, limit_s: float) -> OpcuaValue:
 # ---- rules
 
 
-def _rule(name: str, said: RuleCount) -> Values:
-    at = said.last.time if said.last else None
-    told = {_node(f"Rules/{name}/Count", Kind.INTEGER): OpcuaValue(value=said.count, at=at)}
-    if said.last is not None:
-        data = encode(said.last.data).decode()
-        told[_node(f"Rules/{name}/Last", Kind.TEXT)] = OpcuaValue(value=data, at=at)
-        told[_node(f"Rules/{name}/LastId", Kind.TEXT)] = OpcuaValue(value=said.last.id, at=at)
-    return told
+def _rule(name: str, rule: RuleCount) -> Values:
+    at = rule.last.time if rule.last else None
+    values = {_node(f"Rules/{name}/Count", Kind.INTEGER): OpcuaValue(value=rule.count, at=at)}
+    if rule.last is not None:
+        data = encode(rule.last.data).decode()
+        values[_node(f"Rules/{name}/Last", Kind.TEXT)] = OpcuaValue(value=data, at=at)
+        values[_node(f"Rules/{name}/LastId", Kind.TEXT)] = OpcuaValue(value=rule.last.id, at=at)
+    return values
 
 
 _FOLLOWER = "opcua"
 _KIND = "opcua-counts"
 _SOON_S = 0.05
 _OFTEN_S = 1.0
-_TOLD_FOR = timedelta(seconds=60)
+_RECENT = timedelta(seconds=60)
 
 
 class OpcuaFeed:
@@ -312,7 +312,7 @@ class OpcuaFeed:
         self._lock = threading.Lock()
         self._inspections = {one.id for one in services.plant.inspection}
         self._newest: dict[str, Event] = {}
-        self._told: Values = {}
+        self._written: Values = {}
         self._position = 0
         self._rules = {
             name: RuleCount() for name in (*(one.id for one in services.plant.rule), *OWN_RULES)
@@ -320,7 +320,7 @@ class OpcuaFeed:
         self._worker = Worker("opcua-feed", self._turn, every_s=_OFTEN_S)
 
     def load(self) -> None:
-        """What was there before the start."""
+        """Read the newest predictions and rule events from the log."""
         log = self._services.records.log
         for inspection in self._services.plant.inspection:
             found = log.read(
@@ -328,7 +328,7 @@ class OpcuaFeed:
             )
             for logged in found:
                 self._newest[inspection.id] = decode_event(logged.entry.body, where=inspection.id)
-        for name, count in self._kept_counts().items():
+        for name, count in self._stored_counts().items():
             page = log.read(type=EVENT_TYPE, subject=name, newest_first=True, limit=1)
             last = decode_event(page[0].entry.body, where=name) if page else None
             self._rules[name] = RuleCount(count=count, last=last)
@@ -348,17 +348,19 @@ class OpcuaFeed:
         with self._lock:
             newest, rules = dict(self._newest), dict(self._rules)
         counts, now = self._services.stats.plain(), self._services.clock.now()
-        known = PlantSnapshot(
+        snapshot = PlantSnapshot(
             state=self._services.ledger.state,
             predictions={name: read_prediction(event) for name, event in newest.items()},
             rules=rules,
             counters={name: int(counts[name]) for name in NAMES},
             now=now,
         )
-        told = changes(node_values(known, plant=self._services.plant), before=self._told, now=now)
-        self._told |= told
-        self._server.set(told)
-        return len(told)
+        values = changes(
+            node_values(snapshot, plant=self._services.plant), before=self._written, now=now
+        )
+        self._written |= values
+        self._server.set(values)
+        return len(values)
 
     def resume(self, position: int) -> int:
         """Go on behind the kept counts, whichever hub of the site kept them."""
@@ -371,16 +373,16 @@ class OpcuaFeed:
         with self._lock:
             rules = dict(self._rules)
         for event in events:
-            said = rules.get(event.subject, RuleCount())
-            rules[event.subject] = RuleCount(count=said.count + 1, last=event)
+            rule = rules.get(event.subject, RuleCount())
+            rules[event.subject] = RuleCount(count=rule.count + 1, last=event)
         position = max((one.position for one in fresh), default=self._position)
-        counts = {name: said.count for name, said in rules.items()}
+        counts = {name: rule.count for name, rule in rules.items()}
         body = {"position": position, "counts": counts}
         self._services.records.documents.put(_KIND, _FOLLOWER, body=body)
         self._position = position
         with self._lock:
             self._rules = rules
-        recent = self._services.clock.now() - _TOLD_FOR
+        recent = self._services.clock.now() - _RECENT
         self._server.tell(
             opcua_event(event)
             for event, logged in zip(events, fresh, strict=True)
@@ -388,7 +390,7 @@ class OpcuaFeed:
         )
         self._worker.wake()
 
-    def _kept_counts(self) -> Mapping[str, int]:
+    def _stored_counts(self) -> Mapping[str, int]:
         try:
             body = self._services.records.documents.get(_KIND, _FOLLOWER).body
         except NotFoundError:
@@ -418,7 +420,7 @@ def start_opcua(services: Services, *, stack: ExitStack) -> None:
         return
     server = OpcuaServer(
         opcua_settings(services),
-        sign_in=lambda name, word: may_enter(services, name=name, password=word),
+        sign_in=lambda name, word: is_signed_in_user(services, name=name, password=word),
     )
     feed = OpcuaFeed(server, services=services)
     feed.load()
@@ -498,8 +500,8 @@ def _hosts(config: HubConfig) -> tuple[str, ...]:
     return tuple(dict.fromkeys((*own, *hosts_of(config))))
 
 
-def may_enter(services: Services, *, name: str, password: str) -> bool:
-    """Whether they belong together; wrong tries are counted as those of the pages."""
+def is_signed_in_user(services: Services, *, name: str, password: str) -> bool:
+    """Return True if name and password are a user's; wrong tries count as those of the pages."""
     try:
         token = services.auth.sign_in_by_password(
             Credentials(name=name, password=password, address="opcua")

@@ -77,7 +77,7 @@ class Lane:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LanePositions:
-    """What survives a kill: how far the log was read, and of each key ``(position, since)``."""
+    """Stored state of the lanes: how far the log was read; of each key ``(position, since)``."""
 
     read_to: int = 0
     lanes: tuple[tuple[str, int, str], ...] = ()
@@ -86,20 +86,20 @@ class LanePositions:
 class Lanes:
     """All lanes of one webhook; guarded by whoever owns it."""
 
-    def __init__(self, kept: LanePositions) -> None:
-        self.read_to = kept.read_to
+    def __init__(self, positions: LanePositions) -> None:
+        self.read_to = positions.read_to
         self._lanes = {
             key: Lane(position=position, since=since, more=True)
-            for key, position, since in kept.lanes
+            for key, position, since in positions.lanes
         }
 
     def __len__(self) -> int:
         return len(self._lanes)
 
-    def kept(self) -> LanePositions:
+    def positions(self) -> LanePositions:
         """As it is to be written down."""
-        told = ((key, lane.position, lane.since) for key, lane in self._lanes.items())
-        return LanePositions(read_to=self.read_to, lanes=tuple(told))
+        lanes = ((key, lane.position, lane.since) for key, lane in self._lanes.items())
+        return LanePositions(read_to=self.read_to, lanes=tuple(lanes))
 
     def read(self, entries: Iterable[tuple[Logged, str | None]]) -> int:
         """Take what was read, in the log's order, as far as there is room; how many were taken.
@@ -127,7 +127,7 @@ class Lanes:
         return min((lane.due_s for lane in self._lanes.values() if not lane.busy), default=None)
 
     def found(self, key: str, entries: Sequence[Logged], *, looked_to: int) -> None:
-        """What a look into the log brought for a lane that held nothing.
+        """Events read from the log for a lane that held nothing.
 
         Args:
             key: of the lane.
@@ -173,7 +173,7 @@ class Lanes:
 
     @property
     def failing(self) -> bool:
-        """Whether a lane waits for another try."""
+        """Return True while a lane waits for another try."""
         return any(lane.tries for lane in self._lanes.values())
 
     def _join(self, logged: Logged, key: str) -> bool:
@@ -218,7 +218,7 @@ class WebhookFigures:
 
 
 def is_wanted(logged: Logged, config: WebhookConfig) -> bool:
-    """Whether a webhook gets this event; never one about itself."""
+    """Return True if a webhook gets this event; never one about itself."""
     entry = logged.entry
     if entry.type == WEBHOOK_TYPE and entry.subject == config.name:
         return False
@@ -227,7 +227,7 @@ def is_wanted(logged: Logged, config: WebhookConfig) -> bool:
 
 
 def lane_key(logged: Logged, config: WebhookConfig) -> str | None:
-    """What an event keeps its order with; None: the webhook does not want it."""
+    """The key whose order an event keeps; None: the webhook does not select it."""
     if not is_wanted(logged, config):
         return None
     key = key_of(logged, config.key)
@@ -235,8 +235,8 @@ def lane_key(logged: Logged, config: WebhookConfig) -> str | None:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Try:
-    """What became of one post: why it was not taken, "" if it was."""
+class _Attempt:
+    """Result of one post: why it was not taken, "" if it was."""
 
     why: str = ""
     away: bool = False
@@ -314,9 +314,9 @@ class Webhook:
             InvalidError: it is not taken.
         """
         with closing(WebhookSender(self._config.target)) as sender:
-            tried = self._post(logged, sender=sender)
-        if tried.why:
-            raise InvalidError(tried.why)
+            attempt = self._post(logged, sender=sender)
+        if attempt.why:
+            raise InvalidError(attempt.why)
         with self._moved:
             self.figures.sent += 1
 
@@ -347,7 +347,7 @@ class Webhook:
 
     @property
     def _may_post(self) -> bool:
-        """Whether this hub runs the webhook, with the lanes that the last one kept."""
+        """Return True if this hub runs the webhook, with the lanes that the last one stored."""
         return self._lease.is_held and self._lease.token == self._token
 
     def _try(self, key: str, lane: Lane, *, sender: WebhookSender) -> None:
@@ -364,19 +364,19 @@ class Webhook:
             self._look(key, lane)
             return
         logged = lane.held[0]
-        tried = self._post(logged, sender=sender)
+        attempt = self._post(logged, sender=sender)
         with self._moved:
             self.figures.retried += lane.tries > 0
-        if tried.why and not self._is_over(lane):
-            self._miss(key, lane, tried=tried)
+        if attempt.why and not self._is_over(lane):
+            self._miss(key, lane, attempt=attempt)
             return
-        if tried.why:
-            self._give_up(logged, lane, why=tried.why)
+        if attempt.why:
+            self._give_up(logged, lane, why=attempt.why)
         with self._moved:
-            self.figures.dead += bool(tried.why)
-            self.figures.sent += not tried.why
+            self.figures.dead += bool(attempt.why)
+            self.figures.sent += not attempt.why
             self._lanes.taken(key)
-            if not tried.why:
+            if not attempt.why:
                 self._lanes.answered(self._services.clock.monotonic())
             self._note_back()
             self._keep_later()
@@ -404,19 +404,19 @@ class Webhook:
             self._lanes.release(key, due_s=lane.due_s)
             self._moved.notify_all()
 
-    def _post(self, logged: Logged, *, sender: WebhookSender) -> _Try:
+    def _post(self, logged: Logged, *, sender: WebhookSender) -> _Attempt:
         try:
             answer = sender.post(
                 logged.entry.id, logged.entry.body, at=self._services.clock.now(), content=CONTENT
             )
         except LinesideError as error:
-            return _Try(why=error.message, away=True)
+            return _Attempt(why=error.message, away=True)
         if answer.taken:
-            return _Try()
-        return _Try(why=f"answered {answer.status}", wait_s=answer.retry_after_s)
+            return _Attempt()
+        return _Attempt(why=f"answered {answer.status}", wait_s=answer.retry_after_s)
 
     def _is_over(self, lane: Lane) -> bool:
-        """Whether its time is over; that begins with the first failure, also before a restart."""
+        """Return True if its time is over, counted from the first failure, over restarts."""
         now = self._services.clock.now()
         lane.since = lane.since or rfc3339(now)
         return self._left_s(lane) <= 0
@@ -425,19 +425,19 @@ class Webhook:
         tried_for = self._services.clock.now() - parse_rfc3339(lane.since)
         return self._config.dead_after_s - tried_for.total_seconds()
 
-    def _miss(self, key: str, lane: Lane, *, tried: _Try) -> None:
-        waits_s = max(tried.wait_s, backoff_s(lane.tries, first_s=_FIRST_S, most_s=_MOST_S))
+    def _miss(self, key: str, lane: Lane, *, attempt: _Attempt) -> None:
+        waits_s = max(attempt.wait_s, backoff_s(lane.tries, first_s=_FIRST_S, most_s=_MOST_S))
         due_s = self._services.clock.monotonic() + min(waits_s, self._left_s(lane))
         with self._moved:
             first = lane.tries == 0
-            self._lanes.missed(key, due_s=due_s, away=tried.away)
-            self._note_lost(tried.why)
+            self._lanes.missed(key, due_s=due_s, away=attempt.away)
+            self._note_lost(attempt.why)
             if first:
                 self._keep_later()
 
     def _give_up(self, logged: Logged, lane: Lane, *, why: str) -> None:
-        self._quarantine.check_room()
-        told: dict[str, Json] = {
+        self._quarantine.check_capacity()
+        data: dict[str, Json] = {
             "action": "dead", "event": logged.entry.id, "type": logged.entry.type, "why": why,
             "since": lane.since, "tries": lane.tries + 1,
         }  # fmt: skip
@@ -445,7 +445,7 @@ class Webhook:
         event = Event(
             id=stable_id("evt", WEBHOOK_TYPE, self._config.name, logged.entry.id),
             source=hub_source(site), type=WEBHOOK_TYPE, subject=self._config.name,
-            time=self._services.clock.now(), data=dict(told),
+            time=self._services.clock.now(), data=data,
         )  # fmt: skip
         self._quarantine.add(logged, why, at=event.time)
         self._services.ledger.record([event])
@@ -465,8 +465,8 @@ class Webhook:
 
     def _keep(self) -> None:
         """The lock is held."""
-        kept = self._lanes.kept()
-        body = {"position": kept.read_to, "lanes": [list(lane) for lane in kept.lanes]}
+        positions = self._lanes.positions()
+        body = {"position": positions.read_to, "lanes": [list(lane) for lane in positions.lanes]}
         with self._lease.writing():
             self._services.records.documents.put(_KIND, self._config.name, body=body)
         self._unkept = False
