@@ -8,23 +8,22 @@ retained message says it again, and who was not answered sends again.
 
 import asyncio
 import logging
-import secrets
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
-from lineside.core import Clock, SystemClock, UnavailableError, need
+from lineside.core import Clock, SystemClock, need
 from lineside.core.worker import Worker
 from lineside.links.broker_contract import (
     NO_FIGURES,
     OWN_NAME,
     Admitted,
+    Broker,
     BrokerFigures,
     BrokerLimits,
     DeviceDoor,
     OversizedPacket,
-    check_reach,
 )
 from lineside.links.bus_access import read_bus_passwords
 
@@ -36,7 +35,7 @@ logger = logging.getLogger(__name__)
 _START_S = 10.0
 
 
-class EmbeddedBroker:
+class EmbeddedBroker(Broker):
     """An MQTT 3.1.1 broker in this process; ``with`` starts and stops it."""
 
     def __init__(
@@ -65,18 +64,13 @@ class EmbeddedBroker:
             oversized: is told of a packet above the limit, once a minute for each client.
             clock: gives the times of sessions and log limits.
         """
-        check_reach(host, password_file)
-        self._host = host
-        self._port = port
-        self._password_file = password_file
+        super().__init__(host=host, port=port, password_file=password_file)
         self._limits = limits or BrokerLimits()
         self._answered = answered
         self._door = door
         self._topics = topics
         self._oversized = oversized
         self._clock = clock or SystemClock()
-        self._door_port = 0
-        self._own_password = secrets.token_urlsafe(24)
         self._worker: Worker | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stop: asyncio.Event | None = None
@@ -85,27 +79,11 @@ class EmbeddedBroker:
         self._failure: Exception | None = None
 
     @property
-    def url(self) -> str:
-        """``mqtt://host:port`` of the running broker."""
-        host = f"[{self._host}]" if ":" in self._host else self._host
-        return f"mqtt://{host}:{self._port}"
-
-    @property
     def own_url(self) -> str:
         """How this process itself joins, with a password that only it knows; never shown."""
         near = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(self._host)  # noqa: S104  compared with
-        address = f"{near}:{self._port}" if near else self.url.removeprefix("mqtt://")
+        address = f"{near}:{self.port}" if near else self.url.removeprefix("mqtt://")
         return f"mqtt://{OWN_NAME}:{self._own_password}@{address}"
-
-    @property
-    def port(self) -> int:
-        """The port it listens on; 0 before the first start."""
-        return self._port
-
-    @property
-    def door_port(self) -> int:
-        """Where devices connect; 0 where there is no door, or before the first start."""
-        return self._door_port
 
     def admit_clients(self) -> None:
         """Let others in, now that ``topics`` are subscribed to."""
@@ -140,11 +118,7 @@ class EmbeddedBroker:
             logger.info("broker started bus=%s", self.url)
             return
         self.stop()
-        raise UnavailableError(
-            f"the broker did not start: {failure or 'no answer'}",
-            where=f"{self._host}:{self._port}",
-            fix="Choose a free port, or 0 for any.",
-        ) from failure
+        raise self._not_started(failure) from failure
 
     def stop(self) -> None:
         """Close every connection and join the thread."""
@@ -163,13 +137,6 @@ class EmbeddedBroker:
 
     def _failure_seen(self) -> Exception | None:
         return self._failure
-
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.stop()
 
     def _run(self, passwords: dict[str, str] | None) -> None:
         try:
@@ -197,7 +164,7 @@ class EmbeddedBroker:
         if not self._topics:
             broker.admits.set()
         try:
-            self._port, self._door_port = await broker.listen(self._host, self._port)
+            self.port, self.door_port = await broker.listen(self._host, self.port)
         except OSError as error:
             self._failure = error
             await broker.shutdown()

@@ -1,14 +1,17 @@
 """Limits and figures of a site's own broker, and what both brokers have in common."""
 
 import ipaddress
+import secrets
 import threading
+from abc import ABC, abstractmethod
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import Self
 
-from lineside.core import Clock, InvalidError
+from lineside.core import Clock, InvalidError, UnavailableError
 from lineside.links.bus_access import TopicAccess
 
 OWN_NAME = "lineside-hub"
@@ -108,6 +111,51 @@ class LogLimiter:
             if len(self._logged_s) > _MOST_KEYS:
                 self._logged_s.popitem(last=False)
             return True
+
+
+class Broker(ABC):
+    """A site's own broker; ``with`` starts and stops it.
+
+    Attributes:
+        port: it listens on; 0 before the first start.
+        door_port: where devices connect; 0 where there is no door, or before the first start.
+    """
+
+    def __init__(self, *, host: str, port: int, password_file: Path | None) -> None:
+        check_reach(host, password_file)
+        self.port = port
+        self.door_port = 0
+        self._host = host
+        self._password_file = password_file
+        self._own_password = secrets.token_urlsafe(24)
+
+    @property
+    def url(self) -> str:
+        """``mqtt://host:port`` of the running broker."""
+        host = f"[{self._host}]" if ":" in self._host else self._host
+        return f"mqtt://{host}:{self.port}"
+
+    @abstractmethod
+    def start(self) -> None:
+        """Listen; returns when clients can connect."""
+
+    @abstractmethod
+    def stop(self) -> None:
+        """Close every connection and end."""
+
+    def _not_started(self, reason: object) -> UnavailableError:
+        return UnavailableError(
+            f"the broker did not start: {reason or 'no answer'}",
+            where=f"{self._host}:{self.port}",
+            fix="Choose a free port, or 0 for any.",
+        )
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
 
 
 def check_reach(host: str, password_file: Path | None) -> None:

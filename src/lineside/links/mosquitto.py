@@ -22,7 +22,6 @@ import contextlib
 import logging
 import os
 import re
-import secrets
 import shutil
 import signal
 import socket
@@ -31,20 +30,19 @@ import threading
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Self
 
-from lineside.core import Clock, InvalidError, LinesideError, SystemClock, UnavailableError
+from lineside.core import Clock, InvalidError, LinesideError, SystemClock
 from lineside.core.processes import end_with_parent
 from lineside.core.worker import Worker, backoff_s
 from lineside.links.broker_contract import (
     NO_FIGURES,
     OWN_NAME,
+    Broker,
     BrokerFigures,
     BrokerLimits,
     DeviceDoor,
     LogLimiter,
     OversizedPacket,
-    check_reach,
 )
 from lineside.links.bus_access import hash_bus_password
 from lineside.links.contract import Bus, Mailbox
@@ -190,7 +188,7 @@ def _checked(path: Path) -> Path:
 # ---- the program
 
 
-class MosquittoBroker:
+class MosquittoBroker(Broker):
     """A mosquitto that this process starts and supervises; ``with`` starts and ends it."""
 
     def __init__(
@@ -221,20 +219,15 @@ class MosquittoBroker:
             oversized: is told of a packet above the limit, once a minute for each client.
             clock: gives the times of log limits and restarts.
         """
-        check_reach(host, password_file)
+        super().__init__(host=host, port=port, password_file=password_file)
         self._program = program
         self._folder = folder
-        self._host = host
-        self._port = port
-        self._password_file = password_file
         self._limits = limits or BrokerLimits()
         self._door = door
         self._topics = sorted(topics)
         self._oversized = oversized
         self._clock = clock or SystemClock()
         self._own_port = 0
-        self._door_port = 0
-        self._own_password = secrets.token_urlsafe(24)
         self._admits = False
         self._process: subprocess.Popen[bytes] | None = None
         self._worker = Worker("broker", self._supervise)
@@ -251,25 +244,9 @@ class MosquittoBroker:
         self._figures = NO_FIGURES
 
     @property
-    def url(self) -> str:
-        """``mqtt://host:port`` of the running broker."""
-        host = f"[{self._host}]" if ":" in self._host else self._host
-        return f"mqtt://{host}:{self._port}"
-
-    @property
     def own_url(self) -> str:
         """How this process joins, with a password that only it knows; never shown."""
         return f"mqtt://{OWN_NAME}:{self._own_password}@127.0.0.1:{self._own_port}"
-
-    @property
-    def port(self) -> int:
-        """The port it listens on; 0 before the first start."""
-        return self._port
-
-    @property
-    def door_port(self) -> int:
-        """Where devices connect; 0 where there is no door, or before the first start."""
-        return self._door_port
 
     def start(self) -> None:
         """Begin; returns when clients can connect.
@@ -281,9 +258,9 @@ class MosquittoBroker:
             return
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._end_left_over()
-        self._port = self._port or _free_port(self._host)
+        self.port = self.port or _free_port(self._host)
         if self._door is not None:
-            self._door_port = self._door_port or self._door.port or _free_port(self._door.host)
+            self.door_port = self.door_port or self._door.port or _free_port(self._door.host)
         self._own_port = self._kept_port()
         self._admits = not self._topics or self._subscribed()
         self._write_files()
@@ -343,13 +320,6 @@ class MosquittoBroker:
         self._figures = replace(self._figures, **counted, oversized=self._packets_oversized)
         return self._figures
 
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.stop()
-
     # files
 
     def _write_files(self) -> None:
@@ -362,7 +332,7 @@ class MosquittoBroker:
         if self._admits:
             passwords = self._password_file.absolute() if self._password_file else None
             listeners.append(
-                MosquittoListener(host=self._host, port=self._port, passwords=passwords)
+                MosquittoListener(host=self._host, port=self.port, passwords=passwords)
             )
         door = self._door
         if self._admits and door is not None:
@@ -370,7 +340,7 @@ class MosquittoBroker:
                 authority=door.authority, certificate=door.certificate, key=door.key,
                 revoked=door.revoked, access=self._put("access.list", door.access_list()),
             )  # fmt: skip
-            listeners.append(MosquittoListener(host=door.host, port=self._door_port, devices=files))
+            listeners.append(MosquittoListener(host=door.host, port=self.door_port, devices=files))
         text = mosquitto_config(
             listeners, folder=self._folder, user=owner_of(self._folder), limits=self._limits
         )
@@ -418,11 +388,7 @@ class MosquittoBroker:
             if self._runs:
                 return
         self.stop()
-        raise UnavailableError(
-            f"the broker did not start: {self._last_error or 'no answer'}",
-            where=f"{self._host}:{self._port}",
-            fix="Choose a free port, or 0 for any.",
-        )
+        raise self._not_started(self._last_error)
 
     def _end(self) -> None:
         """End the program and the thread; the saved session goes on with the next."""
