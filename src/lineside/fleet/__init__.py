@@ -1,13 +1,12 @@
 """Devices and what they are asked to run: jobs, trust, roll-outs, and wire formats.
 
-Main names: ``Release`` and ``JobDocument`` (what is to run), ``Jobs`` (the job service's operator
-side), ``Updates`` and ``Target`` (what is signed), ``newer`` (versions compared as versions),
-``identifier_of`` (what a version is loaded as),
-``Evidence`` (what a roll-out is judged by), ``JobService`` (fulfils ``Jobs``), ``Talk`` (a device's
-side of it).
-Inside: ``jobs/`` (the AWS IoT Jobs service),
-``trust/`` (the update repository and the site's certificates), ``wire/`` (protocols with their
-stubs). Not here: threads, sockets and pages; plans are pure, and the programs carry them out.
+Main names: ``Release`` and ``JobDocument`` (the package to run), ``Target`` (a signed file),
+``JobService`` (the operator's and the devices' side of jobs), ``Rollout``, ``UpdateRepository`` and
+``UpdateClient`` (the hub's and a device's side of signed updates), ``CertificateAuthority``.
+Inside: ``jobs/`` (the AWS IoT Jobs service), ``trust/`` (the update repository and the site's
+certificates), ``wire/`` (protocols with their stubs). What one other package needs is imported from
+the module that owns it. Not here: threads, sockets and pages; plans are pure, and the programs
+carry them out.
 """
 
 from lineside.fleet.agent_order import DevicePolicy, Installed

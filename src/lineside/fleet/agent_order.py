@@ -1,6 +1,11 @@
-"""What a job document asks a device to run, and whether this device can at all. Pure.
+"""Job documents read and checked against a device, and what may replace what. Pure.
 
 What is refused here is answered REJECTED: the device will not be able to tomorrow either.
+
+1. A newer version of the same group of models may replace the one in use, and so may the same one.
+2. An older version may do so only when a rollback was asked for and the target's signed metadata
+   allow it from the version in use (``rollback_from``). A signature alone never leads back.
+3. A package that names platforms runs on those only.
 """
 
 from collections.abc import Callable, Collection, Mapping
@@ -22,7 +27,7 @@ class Installed:
 
 
 def installed_of(target: Target) -> Installed:
-    """What a target would be when it is in use."""
+    """Return a target as the installed package that it would be."""
     custom = target.custom
     return Installed(
         inspection=str(custom["inspection"]), group=str(custom["group"]),
@@ -81,7 +86,7 @@ _MOST_TRIAL = 1_000_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DevicePolicy:
-    """What a device may be asked for.
+    """Limits on what a job may ask of a device.
 
     Attributes:
         inspections: it has a camera for.

@@ -1,4 +1,4 @@
-"""A device's talk with the job service: messages in, steps out. Pure.
+"""A device's side of the job service: messages in, steps out. Pure.
 
 Rules:
 
@@ -50,13 +50,13 @@ class Work:
     document: Body
 
     def same(self, other: "Work | None") -> bool:
-        """Whether it is the same try of the same job."""
+        """Return whether it is the same try of the same job."""
         return other is not None and (self.job_id, self.number) == (other.job_id, other.number)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """How a job ended: SUCCEEDED, FAILED or REJECTED, with details as text by text."""
+    """End of a job: SUCCEEDED, FAILED or REJECTED, with details as text by text."""
 
     status: ExecutionStatus
     details: Mapping[str, str] = field(default_factory=dict)
@@ -109,7 +109,7 @@ class _PendingRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobsClient:
-    """Where the talk stands; made with a name and a prefix that no earlier start used.
+    """State of a device's side of the job service; its prefix is new with each start.
 
     Attributes:
         thing: whose jobs.
@@ -152,7 +152,7 @@ class Transition(NamedTuple):
 
 
 def subscriptions(thing: str) -> tuple[str, ...]:
-    """What the device listens to; a broker need not hand out answers unasked."""
+    """Return the topics to subscribe to; a broker need not send answers unasked."""
     topic = jobs_topic(thing)
     levels = ("get/+", "start-next/+", "+/get/+", "+/update/+", "notify", "notify-next")
     return tuple(f"{topic}/{each}" for each in levels)
@@ -355,7 +355,7 @@ def _read_state(session: JobsClient, body: Body) -> Transition:
 
 
 def _settle(session: JobsClient, work: Work, *, state: Body) -> Transition:
-    """What the service says of the job under way: it goes on, or it is left."""
+    """Continue the job under way or leave it, by the state that the service reports."""
     if state.get("status") != ExecutionStatus.IN_PROGRESS.value:
         return _abandon(session, work, reason=f"the job is {str(state.get('status'))[:40]}")
     version = _count(state.get("versionNumber"), instead=work.version)

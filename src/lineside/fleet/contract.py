@@ -1,4 +1,4 @@
-"""What the parts of a fleet hand to one another.
+"""Records that the parts of a fleet exchange, versions and identifiers.
 
 1. A device has one name: that of its certificate, its thing, its topics and its row in the
    inventory.
@@ -6,16 +6,18 @@
    target in the update repository, which says that it may.
 3. What a device is asked to do is a job document; the five fields of others' ``new_model``
    documents are in it, so that a client which knows only those can read it.
+4. Versions are compared as versions: 1 < 2 < 10, 1.9 < 1.10, 1.0 = 1.0.0.
+5. A model's name and version become one identifier, dots of the version as dashes: ``unet`` ``1.2``
+   is ``unet-1-2``. Versions ``1.2`` and ``1-2`` meet there, so no two models may share one.
 """
 
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 from lineside.core import Digest, InvalidError
 
@@ -53,7 +55,7 @@ class Release:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobDocument:
-    """What a device is asked to do, as it stands in a job (``type`` "new_model").
+    """Document of a job: the package that a device is to run (``type`` "new_model").
 
     ``model_name``, ``model_version``, ``model_package_bucket`` and ``model_package_key`` are those
     of clients which fetch from an S3-compatible path. A document without ``target`` or ``digest``
@@ -150,32 +152,6 @@ class Job:
     reason: str = ""
 
 
-class Jobs(Protocol):
-    """The operator's side of the job service; safe from several threads."""
-
-    def create(self, asked: NewJob) -> Job:
-        """Make a job; the same id with the same content is the same job.
-
-        Raises:
-            InvalidError: a limit of the contract is broken.
-            ConflictError: the id is taken by another job.
-            NotFoundError: a target is unknown.
-        """
-        ...
-
-    def job(self, job_id: str) -> Job:
-        """``NotFoundError`` if there is none."""
-        ...
-
-    def executions(self, job_id: str) -> Sequence[Execution]:
-        """Of a job, by thing."""
-        ...
-
-    def cancel(self, job_id: str, *, reason: str, force: bool = False) -> Job:
-        """Cancel what is queued; with ``force`` what is under way too."""
-        ...
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
     """A signed file of the update repository, as its metadata describes it.
@@ -195,47 +171,9 @@ Progress = Callable[[int, int], None]
 """Bytes there, bytes in all."""
 
 
-class Updates(Protocol):
-    """A device's view of the update repository; verifies before anything else looks at a byte."""
-
-    def refresh(self) -> None:
-        """Bring the metadata up to date.
-
-        Raises:
-            RefusedError: a signature, version, expiry or threshold is wrong; says which and where.
-            UnavailableError: the repository cannot be reached.
-        """
-        ...
-
-    def target(self, path: str) -> Target:
-        """What is signed under a path.
-
-        Raises:
-            RefusedError: nothing is, or no role that may sign it did.
-        """
-        ...
-
-    def fetch(
-        self, target: Target, *, into: Path, progress: Progress, previous: Path | None = None
-    ) -> Path:
-        """The file, whole and verified; goes on where an earlier fetch of it broke off.
-
-        Args:
-            target: what is signed.
-            into: folder of the file, which is named after its digest.
-            progress: told of bytes.
-            previous: an archive whose entries need not be fetched where they are the same.
-
-        Raises:
-            RefusedError: length or digest differ; what was fetched is thrown away.
-            UnavailableError: broken off; what was fetched stays for the next try.
-        """
-        ...
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evidence:
-    """What is known of one device while a release is tried on it; no labels are needed.
+    """Figures of one device while a release is tried on it; no labels are needed.
 
     Both packages judge the same frames; what the line hears is said by one of them.
 
@@ -316,7 +254,7 @@ _VERSION = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9}){0,7}")
 
 
 def version_key(version: str) -> tuple[int, ...]:
-    """What versions are ordered by; zeros at the end say nothing.
+    """Return a version's sort key; zeros at the end do not count.
 
     Raises:
         InvalidError: anything but whole numbers with dots between them.
@@ -334,7 +272,7 @@ def version_key(version: str) -> tuple[int, ...]:
 
 
 def newer(version: str, *, than: str) -> bool:
-    """Whether a version comes after another; equal ones do not."""
+    """Return whether a version comes after another; equal ones do not."""
     return version_key(version) > version_key(than)
 
 
@@ -360,7 +298,7 @@ def check_identifier(name: str, *, where: str) -> str:
 
 
 def identifier_of(name: str, version: str) -> str:
-    """What a version of a model is loaded as; ``InvalidError`` where that breaks the rule."""
+    """Return the identifier that a model version is loaded as; ``InvalidError`` for a bad one."""
     return check_identifier(
         f"{name}-{version.replace('.', '-')}", where=f"{name} {version}"[:_SHOWN]
     )

@@ -1,4 +1,4 @@
-"""How a device becomes one of the site's: a code that works once, and what is asked and answered.
+"""Enrolment of a device: a code that works once, requests and answers.
 
 1. A code carries a secret that the hub knows by its digest only, and the fingerprint of the site's
    authority, so that the device believes no other hub before it has shown anything.
@@ -40,7 +40,7 @@ class EnrolmentCode:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewInvitation:
-    """What is wished for a device that will come.
+    """Settings of an invitation for a device.
 
     Attributes:
         device: its name; "": one is made up.
@@ -121,7 +121,7 @@ class RenewalRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EnrolmentAnswer:
-    """What a device needs to work.
+    """Everything an enrolled device needs to work.
 
     Attributes:
         certificate: the device's, PEM.
@@ -219,12 +219,12 @@ def secret_digest(secret: str) -> str:
 
 
 def renewal_message(request: bytes) -> bytes:
-    """What the running key signs to ask for the next certificate."""
+    """Return the message that the present key signs to request the next certificate."""
     return b"lineside.renewal/1\n" + request
 
 
 def page_message(request: bytes) -> bytes:
-    """What the running key signs to ask for the certificate of the device's page."""
+    """Return the message that the present key signs to request the page's certificate."""
     return b"lineside.page_certificate/1\n" + request
 
 

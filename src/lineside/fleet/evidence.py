@@ -1,4 +1,4 @@
-"""Whether a release may go on, by what two packages say of the same frames, without labels.
+"""Judgement of a release by two packages' results for the same frames, without labels.
 
 1. A release is allowed to differ: each figure has a share of frames that may change, its
    tolerance. What is tested is that more than this share changes.
@@ -29,7 +29,7 @@ _FIGURES = (*_RATES, "score_up", "score_down")
 
 
 class Verdict(StrEnum):
-    """What evidence says of a release."""
+    """Verdict of the evidence on a release."""
 
     WAIT = "wait"
     GO_ON = "go on"
@@ -38,7 +38,7 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LiveLimits:
-    """What a release may do on the line.
+    """Limits on how a release may behave on the line.
 
     Attributes:
         frames: judged by both packages on each device before it goes on.
@@ -76,7 +76,7 @@ class LiveLimits:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Judgement:
-    """What evidence came to.
+    """Verdict on a release with its reasons.
 
     Attributes:
         reasons: a sentence for each alarm, with its figures; empty without one.
@@ -91,7 +91,7 @@ class Judgement:
 
 
 def judge_evidence(found: Sequence[Evidence], limits: LiveLimits, *, devices: int) -> Judgement:
-    """What is to be done with a release.
+    """Return the verdict on a release.
 
     Args:
         found: one for each device and inspection that told something.

@@ -25,7 +25,7 @@ _SAMPLES = 8
 
 
 class Presence(StrEnum):
-    """Whether a device is there: it said goodbye, or has not been heard for too long."""
+    """State of a device's connection: present, gone, or silent for too long."""
 
     NEVER = "never"
     ONLINE = "online"
@@ -59,7 +59,7 @@ class EnrolledDevice:
 
     @property
     def active(self) -> bool:
-        """Whether it was not revoked."""
+        """Return whether it was not revoked."""
         return self.revoked_at is None
 
 
@@ -149,7 +149,7 @@ class Inventory:
 
 
 class ClockOffset:
-    """How far a device's clock is ahead of ours, from when its messages said they were written.
+    """Offset of a device's clock to ours, from the times in its messages.
 
     A message takes its time, so what is measured is the offset less the delay; the largest of the
     last few is the one that was delayed least.
@@ -182,7 +182,7 @@ def check_groups(groups: Sequence[str]) -> None:
 def presence(
     told: str, *, heard_at: datetime | None, now: datetime, silent_after_s: float
 ) -> Presence:
-    """What a device is, by the state it told last and when that was."""
+    """Return a device's presence from the state it reported last and when."""
     if heard_at is None or told not in ("online", "offline"):
         return Presence.NEVER
     if told == "offline":

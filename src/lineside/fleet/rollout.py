@@ -2,7 +2,7 @@
 
 1. Devices are chosen once, when it begins, each for one step; by name, so that the same plan for
    the same devices chooses alike. Who joins the group later gets the package when it is done.
-2. Each step is one or several jobs (``fleet.Jobs``); a device is in one of them at a time.
+2. Each step is one or several jobs (``fleet.JobService``); a device is in one of them at a time.
 3. It ends as done, aborted or rolled back. Aborting leaves devices with what they have; going
    back leads each device to the package it ran before, or to none where it ran none.
 """
@@ -26,7 +26,7 @@ _MOST_WATCH_S = 30 * 86_400.0
 
 
 class RolloutState(StrEnum):
-    """Where a roll-out stands.
+    """State of a roll-out.
 
     ``planned``: nobody was asked yet; ``running``: a step is out; ``widening``: a step was passed,
     the next one waits for its time; ``going back``: devices are led to the package before.
@@ -43,12 +43,12 @@ class RolloutState(StrEnum):
 
     @property
     def final(self) -> bool:
-        """Whether it goes no further by itself."""
+        """Return whether it goes no further by itself."""
         return self in (RolloutState.DONE, RolloutState.ABORTED, RolloutState.ROLLED_BACK)
 
 
 class RolloutOrder(StrEnum):
-    """What a person may ask of a roll-out."""
+    """Order that a person may give to a roll-out."""
 
     PAUSE = "pause"
     RESUME = "resume"
@@ -58,7 +58,7 @@ class RolloutOrder(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RolloutStep:
-    """Which further devices, how fast, and from when; exactly one of the first three is set.
+    """Further devices, their rate and start; exactly one of the first three is set.
 
     Attributes:
         canary: so many more.
@@ -97,7 +97,7 @@ class RolloutStep:
 
     @property
     def words(self) -> str:
-        """Which devices, in words."""
+        """Return the devices of the step as text."""
         if self.canary:
             return f"{self.canary} {'device' if self.canary == 1 else 'devices'}"
         return self.group or f"{self.percent:g} %"
@@ -213,13 +213,13 @@ class Rollout:
 
     @property
     def asked(self) -> tuple[str, ...]:
-        """Who was asked to take the release."""
+        """Devices that were asked to take the release."""
         forward = (name for job in self.jobs if not job.back for name in job.devices)
         return tuple(dict.fromkeys(forward))
 
     @property
     def asked_back(self) -> tuple[str, ...]:
-        """Who was led back."""
+        """Devices that were asked to go back."""
         return tuple(name for job in self.jobs if job.back for name in job.devices)
 
     @property
@@ -250,7 +250,7 @@ class Rollout:
 def share_out(
     plan: RolloutPlan, members: Collection[str], *, groups: Mapping[str, Collection[str]]
 ) -> tuple[tuple[str, ...], ...]:
-    """Which devices each step is for: every member in exactly one.
+    """Return the devices of each step: every member is in exactly one.
 
     Args:
         plan: the steps.
@@ -290,7 +290,7 @@ _FROM: Mapping[RolloutOrder, frozenset[RolloutState]] = {
 
 
 def may_order(rollout: Rollout, order: RolloutOrder) -> bool:
-    """Whether this can be asked of it now."""
+    """Return whether the order is possible now."""
     if order is RolloutOrder.ROLLBACK and not rollout.asked:
         return False
     return rollout.state in _FROM[order]

@@ -1,4 +1,4 @@
-"""What a roll-out does next, from what is known of its devices. Pure.
+"""Next step of a roll-out, from the state of its devices. Pure.
 
 1. An alarm comes before everything else: live evidence that a limit is passed leads all devices
    back that run the release, each to what it ran before; too many failed jobs stop it. Both hold
@@ -30,7 +30,7 @@ _NAMED = 5
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RolloutFacts:
-    """What is known now.
+    """State of a roll-out's devices and jobs now.
 
     Attributes:
         members: devices it would be for, were it to begin.
@@ -138,7 +138,7 @@ _ENDS: Mapping[type[Action], RolloutState] = {
 
 
 def next_step(rollout: Rollout, facts: RolloutFacts, *, now: datetime) -> Action:
-    """What is to be done; asked again after each, until it is ``Wait``."""
+    """Return the next action; called again after each, until it is ``Wait``."""
     match rollout.state:
         case RolloutState.DONE | RolloutState.ABORTED:
             return _wrong(rollout, facts) or Wait(why=f"it is {rollout.state}")
@@ -155,7 +155,7 @@ def next_step(rollout: Rollout, facts: RolloutFacts, *, now: datetime) -> Action
 
 
 def judge_rollout(rollout: Rollout, facts: RolloutFacts) -> Judgement:
-    """What the tests say of the evidence."""
+    """Return the verdict of the statistical tests on the evidence."""
     return judge_evidence(
         _evidence(rollout, facts), rollout.plan.limits, devices=len(rollout.devices)
     )

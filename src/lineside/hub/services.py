@@ -17,7 +17,7 @@ What a page or route mostly calls (``hub/views.py`` holds the records):
   ``look(…)``, ``all(who=)``, ``one(id, who=)``, ``correct(id, Corrected, who=)``
 * ``orders``: ``place(colour, by=)`` (``ConflictError`` with the sentence), ``all()``
 * ``rollouts``: ``all()``, ``view(id)``, ``start(NewRollout, by=)``, ``order(id, …)``
-* ``job_desk.service`` (``fleet.Jobs``): jobs of the fleet; ``things``: what they are for
+* ``job_desk.service`` (``fleet.JobService``): jobs of the fleet; ``things``: what they are for
 * ``bucket``: ``read(bucket, key)``, ``put(…)``, ``delete(…)``, and links to what stands there
 * ``enrolment``: ``invite(…)``, ``revoke(…)``, ``inventory`` (rows of enrolled devices)
 * ``rules``: ``all()``, ``one(id)``; ``rule_trial.attempt``, ``rule_log.page_of``

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from lineside.fleet import JobService, ThingDirectory
 from lineside.fleet.jobs.requests import GetPending, JobRejectedError, JobRequest
-from lineside.fleet.jobs.throttle import Passage, RateLimits, Throttle, passed, whole
+from lineside.fleet.jobs.throttle import Passage, RateLimits, Throttle, full_allowance, spend
 from lineside.store import open_records
 from lineside.testing import FakeClock
 from tests.fleet.jobs.conftest import Desk
@@ -145,16 +145,16 @@ def test_one_line_a_minute_tells_of_it(clock: FakeClock, caplog: pytest.LogCaptu
 )
 def test_whatever_the_pace_the_bounds_hold(per_s: float, burst: int, waits_s: list[float]) -> None:
     limits = RateLimits(per_s=per_s, burst=burst)
-    now_s, left = 0.0, whole(limits, now_s=0.0)
+    now_s, left = 0.0, full_allowance(limits, now_s=0.0)
     counts = dict.fromkeys(Passage, 0)
     for wait_s in waits_s:
         now_s += wait_s
         rested = wait_s * per_s > 1.001
-        passage, left = passed(left, limits, now_s=now_s)
+        passage, left = spend(left, limits, now_s=now_s)
         counts[passage] += 1
         assert not rested or passage is Passage.SERVED
         assert 0 <= left.requests <= burst
-        assert 0 <= left.refusals <= whole(limits, now_s=0.0).refusals
+        assert 0 <= left.refusals <= full_allowance(limits, now_s=0.0).refusals
     tolerance = 1e-6 * len(waits_s) + 1e-6
     assert counts[Passage.SERVED] <= burst + per_s * now_s + tolerance
     assert counts[Passage.REFUSED] <= max(1, burst / 10) + per_s * now_s / 10 + tolerance
@@ -162,6 +162,6 @@ def test_whatever_the_pace_the_bounds_hold(per_s: float, burst: int, waits_s: li
 
 
 def test_a_clock_that_goes_back_gives_and_takes_nothing() -> None:
-    passage, left = passed(whole(FEW, now_s=100.0), FEW, now_s=50.0)
+    passage, left = spend(full_allowance(FEW, now_s=100.0), FEW, now_s=50.0)
     assert passage is Passage.SERVED
     assert (left.requests, left.at_s) == (19, 100.0)

@@ -1,4 +1,4 @@
-"""What one transaction does to jobs and executions, and what is to be said once it is kept.
+"""One transaction on jobs and executions, and the messages to publish once it is stored.
 
 1. ``notify`` is said of a thing when an execution entered or left its list of open ones,
    ``notify-next`` when the head of that list is another than before the change.

@@ -1,4 +1,4 @@
-"""Which things and groups there are, as the job service asks; and a simple one over records.
+"""Directory of things and groups: the job service's contract, and one over records.
 
 A revision is any text that differs whenever a thing or a membership did.
 """
@@ -18,7 +18,7 @@ class Directory(Protocol):
     """Things and groups; safe from several threads."""
 
     def has(self, thing: str) -> bool:
-        """Whether there is such a thing."""
+        """Return whether there is such a thing."""
         ...
 
     def things(self) -> Sequence[str]:

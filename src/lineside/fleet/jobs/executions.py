@@ -51,12 +51,12 @@ class Run:
 
     @property
     def open(self) -> bool:
-        """Whether a device has still to do something."""
+        """Return whether a device has still to do something."""
         return self.status in OPEN
 
     @property
     def deadline(self) -> datetime | None:
-        """When it times out; None: never."""
+        """Return the time of its time-out; None: never."""
         if self.status is not ExecutionStatus.IN_PROGRESS:
             return None
         ends = [moment for moment in (self.due_at, self.step_at) if moment is not None]
@@ -75,7 +75,7 @@ class Run:
 
     @property
     def attempts(self) -> int:
-        """How many retries came before it."""
+        """Return the number of retries before it."""
         return sum(self.retries.values())
 
 

@@ -28,7 +28,7 @@ _ANSWERS = ("accepted", "rejected", "notify", "notify-next")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
-    """Where a message of the jobs namespace was published.
+    """Parsed topic of the jobs namespace.
 
     Attributes:
         thing: whose topic.
@@ -41,7 +41,7 @@ class Place:
 
     @property
     def answers(self) -> bool:
-        """Whether it is an answer or a notification, which the service says and does not take."""
+        """Return whether it is an answer or notification: the service sends and never reads it."""
         return bool(self.levels) and self.levels[-1] in _ANSWERS
 
 

@@ -55,7 +55,7 @@ def new_job(
 
 
 def job_answer(row: JobRow) -> dict[str, Any]:
-    """What creating, cancelling and associating answer."""
+    """Return the answer to creating, cancelling and associating a job."""
     return {"jobArn": job_arn(row.job_id), "jobId": row.job_id, "description": row.description}
 
 

@@ -1,4 +1,4 @@
-"""How many things may be told now, whether a job is aborted, whether a thing tries again. Pure.
+"""Roll-out rate, abort criteria and retries of a job. Pure.
 
 1. A minute begins when the first thing is told in it; within a minute at most the rate is told.
 2. The exponential rate is fixed when a minute begins: base x factor^k, k = things counted / n,
@@ -22,7 +22,7 @@ _FAILURES = ("FAILED", "REJECTED", "TIMED_OUT")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobCounters:
-    """What became of a job's things, and how far its roll-out is.
+    """Counts of a job's executions by status, and how far its roll-out is.
 
     Attributes:
         counts: things by the state of their last try.
@@ -95,7 +95,7 @@ def count_notified(counters: JobCounters, count: int) -> JobCounters:
 
 
 def is_open(schedule: Schedule, *, now: datetime) -> bool:
-    """Whether a roll-out may go on now: inside a maintenance window, where there are any."""
+    """Return whether a roll-out may go on now: inside a maintenance window, if there are any."""
     windows = schedule.maintenance_windows
     return not windows or any(
         open_since(window.cron, minutes=window.duration_in_minutes, now=now) for window in windows
@@ -103,7 +103,7 @@ def is_open(schedule: Schedule, *, now: datetime) -> bool:
 
 
 def tries_again(retry: Retry, run: Run) -> bool:
-    """Whether this failed try is followed by another."""
+    """Return whether this failed try is followed by another."""
     for one in retry.criteria_list:
         if one.failure_type == "ALL" and run.status.value in ("FAILED", "TIMED_OUT"):
             return run.attempts < one.number_of_retries

@@ -1,4 +1,4 @@
-"""What the job service keeps, and where: documents, each small enough to be written often.
+"""Jobs and executions in the document store, each small enough to be written often.
 
 | Kind | Id | Holds |
 |---|---|---|
@@ -80,7 +80,7 @@ class JobRow:
 
     @property
     def finished(self) -> bool:
-        """Whether nothing is rolled out any more."""
+        """Return whether nothing is rolled out any more."""
         return self.status in (JobStatus.COMPLETED, JobStatus.CANCELED)
 
 

@@ -1,4 +1,4 @@
-"""What a device asks: topic and payload, read into records, or refused with a code.
+"""Requests of devices: topic and payload read into records, or refused with a code.
 
 1. An empty payload is ``{}``; unknown fields are passed over, as the service of AWS does.
 2. What is refused names the client token, if it can be read.
@@ -118,7 +118,7 @@ class JobRequest:
 
 
 def read_request(place: Place, payload: bytes) -> JobRequest:
-    """What a message asks for.
+    """Return the request in a message.
 
     Raises:
         JobRejectedError: it asks for nothing that there is.

@@ -1,4 +1,4 @@
-"""What a job does by itself: begin, tell its things at their rate, follow its groups, end.
+"""Jobs made, and advanced by time: begin, notify things at their rate, follow groups, end.
 
 ``advance`` takes one bounded step. It returns where to go on, or None when nothing is to be done
 before the time that it has noted. A step that was not taken because the process ended is taken by
@@ -112,7 +112,7 @@ def _tell_some(change: Change, row: JobRow) -> bool:
 
 
 def _next_at(change: Change, row: JobRow) -> datetime | None:
-    """When time moves the job next."""
+    """Return the time at which the job advances next."""
     schedule, counters = row.plan.scheduling_config, change.counters(row.job_id)
     moments: list[datetime] = []
     if schedule.ends_at is not None and not row.stopped:
@@ -210,7 +210,7 @@ def _delete_some(change: Change, row: JobRow) -> str | None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobExtras:
-    """What AWS' clients hand in beside the job itself."""
+    """Settings that AWS' clients hand in beside the job itself."""
 
     tags: tuple[Mapping[str, str], ...] = ()
     document_source: str = ""

@@ -164,7 +164,7 @@ class JobPage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobQuery:
-    """Which part of a list."""
+    """Filter and page of a list."""
 
     limit: int = 250
     after: str = ""
@@ -186,7 +186,7 @@ def page_of(rows: Iterator[tuple[str, Any]], wanted: JobQuery) -> JobPage:
 
 
 def fits_job(row: JobRow, wanted: JobQuery) -> bool:
-    """Whether a job is among those wanted."""
+    """Return whether a job passes the filter."""
     selection = "CONTINUOUS" if row.continuous else "SNAPSHOT"
     return (
         wanted.status in ("", row.status.value)
@@ -196,7 +196,7 @@ def fits_job(row: JobRow, wanted: JobQuery) -> bool:
 
 
 def fits_run(run: Run, wanted: JobQuery) -> bool:
-    """Whether an execution is among those wanted; ``target`` is its job."""
+    """Return whether an execution passes the filter; ``target`` is its job."""
     return wanted.status in ("", run.status.value) and wanted.target in ("", run.job_id)
 
 
@@ -211,7 +211,7 @@ Succeeded = Callable[[str, str, Mapping[str, Any]], None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CancelExecution:
-    """How one execution is cancelled."""
+    """Options for cancelling one execution."""
 
     force: bool = False
     expected_version: int | None = None
@@ -238,14 +238,14 @@ class _ReceivedMessage:
 
 @dataclass(slots=True, kw_only=True)
 class _Outbox:
-    """What a change left behind."""
+    """Result of a change: messages to publish and jobs to advance."""
 
     messages: list[JobMessage] = field(default_factory=list)
     stirred: set[str] = field(default_factory=set)
 
 
 class JobService:
-    """Fulfils ``fleet.Jobs``; safe from several threads."""
+    """The job service for operators and devices; safe from several threads."""
 
     def __init__(
         self,
@@ -300,7 +300,7 @@ class JobService:
             return [*said.messages, *chain.from_iterable(self._steps(said.stirred))]
 
     def ask(self, asked: JobRequest) -> dict[str, Any]:
-        """What a device asks by HTTP; others are told what it changes.
+        """Answer a device's request by HTTP; others are notified of what it changes.
 
         Raises:
             JobRejectedError: with the code of the contract.
@@ -310,7 +310,7 @@ class JobService:
         return self._act(lambda change: carry_out(change, asked, directory=self._directory))
 
     def due(self) -> None:
-        """What time and the directory bring: time-outs, roll-outs, windows, ends."""
+        """Handle what is due by time or directory: time-outs, roll-outs, windows, ends."""
         while self._expire():
             pass
         now, revision = self._clock.now(), self._directory.revision()
@@ -337,12 +337,19 @@ class JobService:
     # ---- operators: jobs
 
     def create(self, asked: NewJob, *, extras: JobExtras | None = None) -> Job:
-        """Make a job; the same id with the same content is the same job."""
+        """Make a job; the same id with the same content is the same job.
+
+        Raises:
+            InvalidError: a limit of the contract is broken.
+            ConflictError: the id is taken by another job.
+            NotFoundError: a target is unknown.
+        """
         row = new_row(asked, extras or JobExtras(), now=self._clock.now())
         self._act(lambda change: make(change, row, directory=self._directory, links=self._links))
         return self.job(row.job_id)
 
     def job(self, job_id: str) -> Job:
+        """Return a job; ``NotFoundError`` if there is none."""
         return job_of(self._book.job(check_job_id(job_id))[0])
 
     def look(self, job_id: str) -> tuple[JobRow, JobCounters]:
@@ -355,6 +362,7 @@ class JobService:
         return self._book.job(check_job_id(job_id))[0].document
 
     def cancel(self, job_id: str, *, reason: str, force: bool = False) -> Job:
+        """Cancel what is queued; with ``force`` what is under way too."""
         return self.cancel_for(job_id, comment=reason, force=force)
 
     def cancel_for(
@@ -509,7 +517,7 @@ class JobService:
     # ---- inside
 
     def _heard(self, topic: str, payload: bytes) -> list[_ReceivedMessage]:
-        """What is answered of this message; our own, foreign and surplus ones are not."""
+        """Return the message to answer; none of our own, foreign and surplus ones."""
         place = place_of(topic)
         passage = Passage.IGNORED
         if place is not None and not place.answers:

@@ -1,7 +1,16 @@
-"""How a job is rolled out, aborted, retried, timed and scheduled: the contract's own objects, read.
+"""Settings of a job: roll-out, abort, retry, time-out, schedule, presigned links.
 
 Limits are those of the API reference of ``CreateJob``. Keys are the contract's (camel case);
 faults name them so.
+
+1. A maintenance window is a cron expression of six parts in UTC, ``cron(minutes hours day-of-month
+   month day-of-week year)``; each part is ``*``, ``?``, a number, a name (``JAN``, ``MON``), a
+   range ``a-b``, a list ``a,b`` or a step ``a/n``. Sunday is 1; ``L``, ``W`` and ``#`` are refused.
+   Source: AWS IoT developer guide, "Job scheduling".
+2. ``${aws:iot:s3-presigned-url:<object>}`` in a document (also ``s3-presigned-url-v2``) becomes a
+   short-lived link to a URL or ``bucket/key``. It is checked when the job is made, so that a device
+   never waits for a link that nobody can make, and made each time a device gets the document.
+   Source: AWS IoT developer guide, "Managing jobs", "Presigned URLs".
 """
 
 import re
@@ -27,12 +36,12 @@ class Cron:
     parts: tuple[frozenset[int], ...]
 
     def starts_at(self, moment: datetime) -> bool:
-        """Whether a window opens in this minute."""
+        """Return whether a window opens in this minute."""
         minutes, hours, *_ = self.parts
         return moment.minute in minutes and moment.hour in hours and self.on_day(moment)
 
     def on_day(self, moment: datetime) -> bool:
-        """Whether a window opens some time on this day."""
+        """Return whether a window opens some time on this day."""
         _, _, days, months, weekdays, years = self.parts
         return (
             moment.day in days
@@ -65,7 +74,7 @@ def parse_cron(text: str) -> Cron:
 
 
 def open_since(cron: Cron, *, minutes: int, now: datetime) -> datetime | None:
-    """When the window that is open now was opened, the latest of several; None: it is closed."""
+    """Return the time at which the present window opened, the latest; None: it is closed."""
     minute = now.replace(second=0, microsecond=0)
     for back in range(minutes + 1):
         moment = minute - timedelta(minutes=back)
@@ -157,7 +166,7 @@ class ExponentialRate:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rollout:
-    """How many things are told in a minute."""
+    """Rate of a roll-out in things per minute."""
 
     maximum_per_minute: int = MOST_PER_MINUTE
     exponential_rate: ExponentialRate | None = None
@@ -168,7 +177,7 @@ class Rollout:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AbortCriterion:
-    """When a job is cancelled by itself."""
+    """Criteria on which a job cancels itself."""
 
     failure_type: Failure
     threshold_percentage: float
@@ -192,7 +201,7 @@ class Abort:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RetryCriterion:
-    """How often a thing tries again."""
+    """Number of retries of a thing."""
 
     failure_type: Literal["FAILED", "TIMED_OUT", "ALL"]
     number_of_retries: int
@@ -233,7 +242,7 @@ class Timeout:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PresignedUrl:
-    """How long a link lives; ``role_arn`` is taken from AWS' clients and has no meaning here."""
+    """Lifetime of a link; ``role_arn`` is accepted from AWS' clients and has no meaning here."""
 
     expires_in_sec: int = 3_600
     role_arn: str = ""
@@ -255,13 +264,13 @@ class Window:
 
     @property
     def cron(self) -> Cron:
-        """When it opens."""
+        """Return when it opens."""
         return parse_cron(self.start_time)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Schedule:
-    """When a roll-out begins and ends."""
+    """Begin and end of a roll-out, and its maintenance windows."""
 
     start_time: str = ""
     end_time: str = ""
@@ -357,7 +366,7 @@ class ObjectLinks(Protocol):
 
 
 def asks_for_links(document: object) -> bool:
-    """Whether a link is to be made when a device gets the document."""
+    """Return whether a link is to be made when a device gets the document."""
     return any(_BEGINS in text for text, _ in _texts_of(document))
 
 

@@ -1,4 +1,4 @@
-"""How often a thing may ask, so that one that misbehaves does not slow the others.
+"""Rate limit per thing, so that one that misbehaves does not slow the others.
 
 1. A thing has an allowance of requests that refills evenly: ``burst`` at once, ``per_s`` a second
    for ever. What goes beyond is refused (``RequestThrottled``), and changes nothing.
@@ -28,7 +28,7 @@ _WARN_S = 60.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RateLimits:
-    """How often.
+    """Limits on the requests of one thing.
 
     Attributes:
         per_s: requests of one thing a second, in the long run.
@@ -42,7 +42,7 @@ class RateLimits:
 
 
 class Passage(StrEnum):
-    """What becomes of a request."""
+    """Outcome of a request: served, refused with an answer, or ignored."""
 
     SERVED = "served"
     REFUSED = "refused"
@@ -51,7 +51,7 @@ class Passage(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Allowance:
-    """What a thing has left.
+    """Remaining allowance of a thing.
 
     Attributes:
         requests: 0 to ``burst``.
@@ -64,14 +64,14 @@ class Allowance:
     at_s: float
 
 
-def whole(limits: RateLimits, *, now_s: float) -> Allowance:
+def full_allowance(limits: RateLimits, *, now_s: float) -> Allowance:
     """Of a thing that did not ask lately."""
     return Allowance(requests=limits.burst, refusals=max(1.0, _SHARE * limits.burst), at_s=now_s)
 
 
-def passed(left: Allowance, limits: RateLimits, *, now_s: float) -> tuple[Passage, Allowance]:
-    """What becomes of one more request, and what is left then."""
-    most, since_s = whole(limits, now_s=now_s), max(0.0, now_s - left.at_s)
+def spend(left: Allowance, limits: RateLimits, *, now_s: float) -> tuple[Passage, Allowance]:
+    """Return the outcome of one more request and the allowance after it."""
+    most, since_s = full_allowance(limits, now_s=now_s), max(0.0, now_s - left.at_s)
     left = Allowance(
         requests=min(most.requests, left.requests + limits.per_s * since_s),
         refusals=min(most.refusals, left.refusals + _SHARE * limits.per_s * since_s),
@@ -101,8 +101,8 @@ class Throttle:
         """Count a request of this thing."""
         now_s, thing = self._clock.monotonic(), thing if is_name(thing) else ""
         with self._lock:
-            left = self._left.pop(thing, None) or whole(self.limits, now_s=now_s)
-            passage, self._left[thing] = passed(left, self.limits, now_s=now_s)
+            left = self._left.pop(thing, None) or full_allowance(self.limits, now_s=now_s)
+            passage, self._left[thing] = spend(left, self.limits, now_s=now_s)
             while len(self._left) > self.limits.most_things:
                 self._left.popitem(last=False)
             self.refused += passage is Passage.REFUSED

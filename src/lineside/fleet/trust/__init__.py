@@ -1,1 +1,1 @@
-"""What may be believed: the update repository (TUF) and the site's certificates."""
+"""Trust: the update repository (TUF) and the site's certificates."""

@@ -45,7 +45,7 @@ _MOST_ENTRY_WORDS = 512
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BundleLimits:
-    """What a bundle may be at most."""
+    """Limits on a bundle."""
 
     max_bytes: int = 4_000_000_000
     max_files: int = 2048

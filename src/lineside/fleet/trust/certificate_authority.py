@@ -53,7 +53,7 @@ _LIST_HALF = timedelta(days=15)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeviceCertificate:
-    """What a device's certificate says. ``serial`` is hexadecimal."""
+    """Content of a device's certificate; ``serial`` is hexadecimal."""
 
     device: str
     serial: str
@@ -64,7 +64,7 @@ class DeviceCertificate:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerCertificate:
-    """What a server's certificate says."""
+    """Content of a server's certificate."""
 
     hosts: tuple[str, ...]
     begins_at: datetime
@@ -360,7 +360,7 @@ class CertificateAuthority:
 
 
 def server_certificate(pem: bytes, *, where: str) -> ServerCertificate:
-    """What a server's certificate says; ``InvalidError`` where the bytes are none."""
+    """Return a server's certificate; ``InvalidError`` where the bytes are none."""
     need("cryptography", extra="edge")
     from lineside.fleet.trust import certificates
 
@@ -373,7 +373,7 @@ def server_certificate(pem: bytes, *, where: str) -> ServerCertificate:
 
 
 def read_device_certificate(pem: bytes, *, where: str) -> DeviceCertificate:
-    """What a device's certificate says, believed or not; ``InvalidError`` where it is none."""
+    """Return a device's certificate, unverified; ``InvalidError`` where the bytes are none."""
     need("cryptography", extra="edge")
     from lineside.fleet.trust.certificates import read_certificate
 
@@ -381,7 +381,7 @@ def read_device_certificate(pem: bytes, *, where: str) -> DeviceCertificate:
 
 
 def renewal_due(found: DeviceCertificate | ServerCertificate, *, now: datetime) -> bool:
-    """Whether less than a third of a certificate's time is left."""
+    """Return whether less than a third of a certificate's time is left."""
     return found.ends_at - now < (found.ends_at - found.begins_at) * _RENEW_BEFORE
 
 

@@ -45,7 +45,7 @@ class Pair:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Signer:
-    """What signs: the authority's certificate and key, opened."""
+    """The authority's certificate and key, opened for signing."""
 
     certificate: x509.Certificate
     key: ec.EllipticCurvePrivateKey
@@ -169,7 +169,7 @@ def requested_key(request: bytes, *, device: str) -> PublicKey:
 def revocation_list(
     signer: Signer, *, withdrawn: Iterable[RevokedCertificate], number: int, now: datetime
 ) -> bytes:
-    """Which certificates hold no longer (RFC 5280, 5); PEM. It is over after ``LIST_DAYS``."""
+    """Return the revocation list (RFC 5280, 5), PEM; it ends after ``LIST_DAYS``."""
     made = (
         x509.CertificateRevocationListBuilder()
         .issuer_name(signer.certificate.subject)
@@ -201,7 +201,7 @@ def read_certificate(pem: bytes, *, where: str) -> x509.Certificate:
 
 
 def is_of(signer: Signer, certificate: x509.Certificate) -> bool:
-    """Whether this authority signed it."""
+    """Return whether this authority signed it."""
     try:
         certificate.verify_directly_issued_by(signer.certificate)
     except (ValueError, TypeError, InvalidSignature):
@@ -210,7 +210,7 @@ def is_of(signer: Signer, certificate: x509.Certificate) -> bool:
 
 
 def serves_client(certificate: x509.Certificate) -> bool:
-    """Whether it is for asking, not for answering."""
+    """Return whether it is a client's certificate, not a server's."""
     try:
         found = certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage)
     except (x509.ExtensionNotFound, ValueError):

@@ -1,4 +1,4 @@
-"""What a device believes of the update repository: verified from one pinned root, step by step.
+"""A device's client of the update repository: verified from one pinned root, step by step.
 
 Rules, in the order of TUF's client workflow (The Update Framework, specification 1.0, clause 5).
 python-tuf's updater carries out 2 to 8 when it fetches (``updater``); what is held is verified
@@ -117,7 +117,7 @@ def pin_root(folder: Path, root: bytes) -> None:
 
 
 class UpdateClient:
-    """A device's view of the repository (``fleet.Updates``); one folder, one thread."""
+    """A device's view of the repository, verified before a byte is used; one folder, one thread."""
 
     def __init__(
         self, folder: Path, *, source: Source, clock: Clock, limits: UpdateLimits | None = None
@@ -208,7 +208,7 @@ class UpdateClient:
         )
 
     def target(self, path: str) -> Target:
-        """What is signed under a path; refreshes first where that was not done yet.
+        """Return what is signed under a path; refreshes first where that was not done yet.
 
         Raises:
             RefusedError: nothing is, or no role that may sign it did, or its words contradict it.
@@ -231,7 +231,18 @@ class UpdateClient:
     def fetch(
         self, target: Target, *, into: Path, progress: Progress, previous: Path | None = None
     ) -> Path:
-        """The file in the folder ``into``, named after its digest."""
+        """Fetch a target, whole and verified; go on where an earlier fetch of it broke off.
+
+        Args:
+            target: what is signed.
+            into: folder of the file, which is named after its digest.
+            progress: called with the bytes there are.
+            previous: an archive whose entries need not be fetched where they are the same.
+
+        Raises:
+            RefusedError: length or digest differ; what was fetched is thrown away.
+            UnavailableError: broken off; what was fetched stays for the next try.
+        """
         if previous is not None:
             source = DeltaSource(self._source, previous=previous, size_bytes=target.size_bytes)
             try:
@@ -246,7 +257,7 @@ class UpdateClient:
         )
 
     def targets(self) -> Mapping[str, Target]:
-        """Everything signed, by path; after ``recall`` what the roles sign that were asked before.
+        """Return everything signed, by path; after ``recall`` only of roles that are held.
 
         Fetches the metadata of every role.
         """
@@ -290,7 +301,7 @@ class UpdateClient:
     # ---- held files
 
     def local(self, name: str) -> bytes | None:
-        """A file that was kept; None where there is none that could be one."""
+        """Return a held file; None where there is none."""
         try:
             with (self._metadata / name).open("rb") as file:
                 return file.read(_MOST_BYTES)
@@ -302,12 +313,12 @@ class UpdateClient:
         replace_durably(self._metadata / name, data)
 
     def forget(self, *names: str) -> None:
-        """Keep files no more; those that are not there are fine."""
+        """Remove held files; those that are not there are fine."""
         for name in names:
             (self._metadata / name).unlink(missing_ok=True)
 
     def knows(self, role: str) -> bool:
-        """Whether some version of a role was kept."""
+        """Return whether some version of a role is held."""
         ending = f".{role}.json"
         return any(path.name.endswith(ending) for path in self._metadata.glob("*.json"))
 
@@ -346,7 +357,7 @@ class UpdateClient:
         return seen if seen.digest == seen.proper_digest else nothing
 
     def _keep_last_refresh(self, now: datetime, *, root: int) -> None:
-        """What ``recall`` begins with; the timestamp first, so that both fit after a power cut."""
+        """Keep the time and root for ``recall``; the timestamp first, so that both fit together."""
         stamp = self.local(TIMESTAMP)
         assert stamp is not None  # noqa: S101  kept a moment ago
         replace_durably(self._folder / _STAMP, stamp)
@@ -355,7 +366,7 @@ class UpdateClient:
         replace_durably(self._folder / _LAST_REFRESH, encode(kept))
 
     def stamp(self) -> bytes | None:
-        """The timestamp of the last refresh that held."""
+        """Return the timestamp of the last refresh that held."""
         try:
             return (self._folder / _STAMP).read_bytes()
         except OSError:
@@ -370,14 +381,14 @@ class UpdateClient:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SignedFile:
-    """A signed file and who signed it."""
+    """A signed file and its signers."""
 
     target: Target
     signers: Signers
 
 
 def find_signed_file(folder: Path, *, sha256: str, clock: Clock) -> SignedFile:
-    """What is signed of these bytes.
+    """Return the target that these bytes are and who signed it.
 
     Args:
         folder: a device's trust folder, asked for what it believed last; or a hub's, whose first

@@ -28,7 +28,7 @@ from lineside.fleet.trust.download import Part, Source
 logger = logging.getLogger(__name__)
 
 END_BYTES = 1 << 16
-"""What is read for the directory; 256 files of 100 characters each take 37 kB."""
+"""Bytes read for the directory; 256 files of 100 characters each take 37 kB."""
 LEAST_KEPT_BYTES = 1 << 14
 """A shorter piece is fetched with its neighbours: a request costs more."""
 MOST_PIECES = 64
@@ -39,7 +39,7 @@ _ENTRY = struct.Struct("<4s6H3L5H2L")
 
 
 class _Kind(NamedTuple):
-    """What makes two entries the same, until the digest says otherwise."""
+    """Identity of an entry, until the digest says otherwise."""
 
     name: bytes
     crc: int
@@ -121,7 +121,7 @@ def _measured(found: list[Entry], *, stop: int) -> tuple[Entry, ...] | None:
 
 
 def pieces_of(new: Sequence[Entry], old: Sequence[Entry], *, end: int) -> tuple[Piece, ...]:
-    """What of the new archive's bytes before ``end`` is kept and what is fetched, in order.
+    """Return the held and the fetched ranges of the new archive before ``end``, in order.
 
     Empty where nothing that is worth it can be kept.
     """

@@ -7,6 +7,10 @@
 3. What came of a target stays in a ``.part`` file and is gone on with; a source that begins at the
    first byte again is read from there. Only a whole file whose digest is the signed one gets the
    name it is known by; anything else is thrown away.
+
+A source is a hub, a folder or a bundle; nothing of it is believed. Paths are those of a repository
+of consistent snapshots (TUF 6.2): ``metadata/3.root.json``, ``metadata/timestamp.json``,
+``targets/packages/<group>/<version>/<sha256>.<name>``.
 """
 
 import hashlib
@@ -89,7 +93,7 @@ _CHUNK_BYTES = 1 << 20
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UpdateLimits:
-    """What a source may cost.
+    """Limits on what a source may cost.
 
     Attributes:
         root_bytes, timestamp_bytes, snapshot_bytes, targets_bytes: longest metadata files, where

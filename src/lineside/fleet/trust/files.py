@@ -43,7 +43,7 @@ class MetadataFiles:
         self._commit = folder / "commit"
 
     def exists(self) -> bool:
-        """Whether there is a repository."""
+        """Return whether there is a repository."""
         return (self.metadata / TIMESTAMP).exists() or (self._commit / TIMESTAMP).exists()
 
     @contextmanager
@@ -117,7 +117,7 @@ class MetadataFiles:
 
 @contextmanager
 def lock_folders(*folders: Path) -> Iterator[None]:
-    """Nobody signs in these folders meanwhile: of update repositories and authorities.
+    """Lock update repositories and certificate authorities: nobody signs meanwhile.
 
     What a killed writer left half done is finished first; a folder without either stays as it is.
     """

@@ -91,11 +91,11 @@ class UpdateRepository:
 
     @property
     def metadata_folder(self) -> Path:
-        """What may be copied, or served by any web server."""
+        """Folder that may be copied, or served by any web server."""
         return self._files.metadata
 
     def exists(self) -> bool:
-        """Whether it was created."""
+        """Return whether it was created."""
         return self._files.exists()
 
     # ---- what devices read
@@ -105,7 +105,7 @@ class UpdateRepository:
         return self._files.read(name)
 
     def first_root(self) -> bytes:
-        """What a device is given at enrolment, and trusts from then on."""
+        """Return the root that a device is given at enrolment and trusts from then on."""
         return self.metadata("1.root.json")
 
     def targets(self) -> Mapping[str, Target]:

@@ -1,4 +1,4 @@
-"""Who signs what, for how long, in a site's update repository.
+"""Roles of a site's update repository: keys, targets, lifetimes.
 
 | Role | Keys | Signs | Lives |
 |---|---|---|---|
@@ -38,7 +38,7 @@ class Signers:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lifetimes:
-    """How long signed metadata may be believed."""
+    """Lifetimes of signed metadata by role."""
 
     root: timedelta = timedelta(days=365)
     targets: timedelta = timedelta(days=365)
@@ -86,7 +86,7 @@ class DeviceGroup:
 
     @property
     def paths(self) -> tuple[str, ...]:
-        """Which targets its role may sign (TUF 4.5, ``paths``)."""
+        """Return the targets that its role may sign (TUF 4.5, ``paths``)."""
         return tuple(f"packages/{model}/*/*" for model in self.models or (self.name,))
 
 
@@ -95,7 +95,7 @@ DEFAULT_PATHS = ("packages/*/*/*", f"{WHEELS}/*")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewTrust:
-    """What a repository begins with.
+    """Settings of a new repository.
 
     Attributes:
         root_keys: how many there are.
@@ -170,7 +170,7 @@ def check_release(release: Release, *, archive: bytes, sha256: str) -> None:
 
 
 def custom_of(release: Release, *, rollback_from: tuple[str, ...]) -> dict[str, object]:
-    """What is signed beside length and digest of a package."""
+    """Return the metadata that are signed beside a package's length and digest."""
     for version in rollback_from:
         version_key(version)
     return {
@@ -223,7 +223,7 @@ def check_path(path: str) -> str:
 
 
 def prefixed(path: str, sha256: str) -> str:
-    """Where a target's bytes stand in a repository of consistent snapshots (TUF 6.2)."""
+    """Return the path of a target's bytes in a repository of consistent snapshots (TUF 6.2)."""
     folder, _, name = path.rpartition("/")
     return f"{folder}/{sha256}.{name}" if folder else f"{sha256}.{name}"
 

@@ -67,7 +67,7 @@ class State:
 
     @property
     def delegations(self) -> Delegations:
-        """Which role may sign for what."""
+        """Delegations: the roles and the paths that each may sign."""
         delegations = self.targets.signed.delegations
         assert delegations is not None  # noqa: S101  the default role is always delegated
         return delegations

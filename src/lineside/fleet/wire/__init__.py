@@ -1,4 +1,4 @@
-"""What a device's gRPC interfaces say: protocols, their stubs, records both ways.
+"""Messages of a device's gRPC interfaces: protocols, stubs, conversions both ways.
 
 ``agent.proto`` is ``AWS.SageMaker.Edge``, ``open_inference.proto`` the Open Inference Protocol,
 ``lineside_edge_v1.proto`` our own. The stubs are made by

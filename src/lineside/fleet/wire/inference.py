@@ -138,7 +138,7 @@ Admit = Callable[[Context, Literal["look", "run"]], None]
 
 
 def admit_all(context: Context, does: str) -> None:
-    """Where the socket itself says who may speak."""
+    """Access where the socket itself admits callers."""
 
 
 class InferenceService(pb2_grpc.GRPCInferenceServiceServicer):
@@ -167,7 +167,7 @@ class InferenceService(pb2_grpc.GRPCInferenceServiceServicer):
         return pb2.ServerLiveResponse(live=True)
 
     def ServerReady(self, request: Any, context: Context) -> Any:  # noqa: ANN401, ARG002, N802
-        """Whether nothing is away."""
+        """Return whether nothing that the server needs is away."""
         return pb2.ServerReadyResponse(ready=not self._away())
 
     def ServerMetadata(self, request: Any, context: Context) -> Any:  # noqa: ANN401, ARG002, N802
@@ -177,13 +177,13 @@ class InferenceService(pb2_grpc.GRPCInferenceServiceServicer):
         return pb2.ServerMetadataResponse(name=name, version=version, extensions=EXTENSIONS)
 
     def ModelReady(self, request: Any, context: Context) -> Any:  # noqa: ANN401, N802
-        """Whether a model answers."""
+        """Return whether a model is ready."""
         self._admit(context, "look")
         ready = self._models.ready(request.name, version=request.version)
         return pb2.ModelReadyResponse(ready=ready)
 
     def ModelMetadata(self, request: Any, context: Context) -> Any:  # noqa: ANN401, N802
-        """What a model takes and gives."""
+        """Return a model's inputs and outputs."""
         self._admit(context, "look")
         meta = self._models.metadata(request.name, version=request.version)
         return model_meta_to_wire(meta)

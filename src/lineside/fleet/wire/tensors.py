@@ -25,7 +25,7 @@ _SAY_BYTES = "Send the values as byte_data, little-endian."
 
 
 class Encoding(StrEnum):
-    """How auxiliary data are written."""
+    """Encoding of auxiliary data."""
 
     CSV = "CSV"
     JSON = "JSON"
@@ -34,7 +34,7 @@ class Encoding(StrEnum):
 
 
 class CaptureStatus(StrEnum):
-    """What became of a capture."""
+    """State of a capture."""
 
     FAILURE = "FAILURE"
     SUCCESS = "SUCCESS"
@@ -69,7 +69,7 @@ class Auxiliary:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Capture:
-    """What a model was given and what it said.
+    """Inputs and outputs of one inference.
 
     Attributes:
         inferred_at: aware UTC; None where the client does not say.
@@ -224,7 +224,7 @@ def moment_from_wire(message: agent_pb2.Timestamp) -> datetime:
 
 
 def status_to_wire(status: CaptureStatus) -> agent_pb2.CaptureDataStatus:
-    """What became of a capture."""
+    """Return a capture's state in its form on the wire."""
     number: agent_pb2.CaptureDataStatus = agent_pb2.CaptureDataStatus.Value(status)
     return number
 
