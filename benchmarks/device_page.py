@@ -28,7 +28,7 @@ from measure import write
 
 from lineside.core import SystemClock, decode_json
 from lineside.edge.deploy.deployment import DeploymentStore
-from lineside.edge.messages import Desired, Wanted, frame_message
+from lineside.edge.messages import Desired, DesiredPackage, frame_message
 from lineside.links import EmbeddedBroker, open_bus
 from lineside.models import Package, read_wrapping, wrapped
 from lineside.testing.networks import shades
@@ -84,7 +84,7 @@ def settings(folder: Path, *, bus: str, page: bool) -> Path:
     store = DeploymentStore(folder / "data")
     store.open()
     store.put(digest, archive)
-    wanted = Wanted(inspection="shade", digest=digest, url="http://away/package")
+    wanted = DesiredPackage(inspection="shade", digest=digest, url="http://away/package")
     store.keep_desired(Desired(schema="lineside.desired/1", packages=(wanted,)))
     file = folder / "edge.toml"
     file.write_text(

@@ -54,7 +54,7 @@ from lineside.edge.config import PageConfig
 from lineside.edge.deploy.deployment import DeploymentStore
 from lineside.edge.deploy.package_source import PackageSource
 from lineside.edge.machine import resident_bytes
-from lineside.edge.messages import Desired, Wanted, device_topic, frame_message
+from lineside.edge.messages import Desired, DesiredPackage, device_topic, frame_message
 from lineside.fleet import FolderSource, Release, create_repository, pin_root, wire
 from lineside.links import Bus, Mailbox, open_bus
 from lineside.models import Package, Predictor, build_package
@@ -279,7 +279,7 @@ def signed_folder(folder: Path, archive: bytes) -> Path:
     store = DeploymentStore(edge)
     store.open()
     source = PackageSource(store, repository=FolderSource(folder / "trust"), clock=CLOCK)
-    wanted = Wanted(inspection=inspection, digest=package.digest, url="/")
+    wanted = DesiredPackage(inspection=inspection, digest=package.digest, url="/")
     source.of_desired(wanted)
     store.put(package.digest, archive)
     store.keep_desired(Desired(schema="lineside.desired/1", packages=(wanted,)))

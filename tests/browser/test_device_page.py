@@ -11,7 +11,7 @@ from playwright.sync_api import Browser, Page, expect
 
 from lineside.core import SystemClock, rfc3339
 from lineside.edge import write_page_password
-from lineside.edge.page.facts import HubContact, UpdateUnderWay
+from lineside.edge.page.facts import HubContact, RunningUpdate
 from tests.browser.conftest import Watched, watch
 from tests.browser.test_pages import OVER, SIZES, assess, settle
 from tests.edge.page.pages import Shown, classified, counted, odd, segmented, shown
@@ -85,7 +85,7 @@ def busy(device: Shown) -> None:
     device.faults.append("camera bin: cannot be opened: no route to host")
     device.contact.append(HubContact(connected=False, heard_at=now, clock_offset_s=2.0))
     details = {"step": "fetching", "bytes": "3400000", "bytes_total": "9800000"}
-    device.jobs.append(UpdateUnderWay(job="job-17", model="unet", version="1.3", details=details))
+    device.jobs.append(RunningUpdate(job="job-17", model="unet", version="1.3", details=details))
 
 
 def fits(watched: Watched) -> None:

@@ -7,7 +7,7 @@ from typer.testing import CliRunner
 
 from lineside.cli.app import app
 from lineside.core import InvalidError, UnavailableError
-from lineside.edge.page.door import matches, read_password_line
+from lineside.edge.page.access import matches, read_password_line
 
 PASSWORD = "four words of nobody"  # noqa: S105  of the tests
 

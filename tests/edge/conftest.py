@@ -26,7 +26,7 @@ from lineside.core import (
 from lineside.edge import Agent, EdgeConfig
 from lineside.edge.agent import last_will
 from lineside.edge.delivery.spool import Spool, open_spool
-from lineside.edge.packages import Ready
+from lineside.edge.packages import LoadedPackage
 from lineside.links import Bus, Mailbox, open_bus
 from lineside.links.memory import MemoryBus
 from lineside.streams import Event, decode_event
@@ -262,10 +262,10 @@ def start(clock: FakeClock, plant: Plant, config: EdgeConfig) -> Iterator[StartB
         settings.folder.mkdir(parents=True, exist_ok=True)
         judges = {data: QuickJudge(digest_of(data), clock) for data in (GOOD, BETTER)}
 
-        def make_ready(data: bytes) -> Ready:
+        def make_ready(data: bytes) -> LoadedPackage:
             if data not in judges:
                 raise InvalidError("no package", where="archive", fix="Send another.")
-            return Ready(digest=digest_of(data), inspection="stock", judge=judges[data])
+            return LoadedPackage(digest=digest_of(data), inspection="stock", judge=judges[data])
 
         device = open_bus(
             "memory://edge",

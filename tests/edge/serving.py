@@ -10,7 +10,7 @@ import grpc
 
 from lineside.edge.capture.buffer import Capturer
 from lineside.edge.config import EdgeConfig
-from lineside.edge.counters import Tally
+from lineside.edge.counters import Counters
 from lineside.edge.local_api.serving import Serving
 from lineside.fleet import wire
 from lineside.testing import FakeClock
@@ -32,7 +32,7 @@ class Served:
 
     serving: Serving
     client: Client
-    tally: Tally
+    counters: Counters
     clock: FakeClock
     config: EdgeConfig
 
@@ -61,12 +61,14 @@ def connected(address: str) -> Iterator[Client]:
 @contextmanager
 def served(config: EdgeConfig, *, clock: FakeClock, find_judge: Any = None) -> Iterator[Served]:  # noqa: ANN401  the stubs have no types
     """The services of a device without cameras, until the block ends."""
-    tally = Tally()
-    serving = Serving(config, clock=clock, tally=tally)
+    counters = Counters()
+    serving = Serving(config, clock=clock, counters=counters)
     try:
         serving.start(find_judge or (lambda _: None), inspections=("stock",))
         with connected(config.grpc) as client:
-            yield Served(serving=serving, client=client, tally=tally, clock=clock, config=config)
+            yield Served(
+                serving=serving, client=client, counters=counters, clock=clock, config=config
+            )
     finally:
         serving.close()
 

@@ -18,7 +18,7 @@ from lineside.core import (
 from lineside.edge import TRUST, apply_bundle
 from lineside.edge.deploy.deployment import DeploymentStore
 from lineside.edge.machine import sole_user
-from lineside.edge.packages import Ready
+from lineside.edge.packages import LoadedPackage
 from lineside.fleet import Release, UpdateRepository, create_repository
 from lineside.fleet.trust.bundle import write_bundle
 from lineside.models import Package, build_package
@@ -121,7 +121,7 @@ def test_a_refusal_changes_nothing_that_runs(site: Site, folder: Path, clock: Fa
     before = unchanged(folder)
     newer = site.stick(site.release("2", name="other")[0])
 
-    def wrong(data: bytes) -> Ready:
+    def wrong(data: bytes) -> LoadedPackage:
         raise RefusedError(f"golden pictures differ in {len(data)} bytes", where="golden")
 
     with pytest.raises(RefusedError, match="golden pictures differ"):

@@ -14,10 +14,9 @@ import pytest
 
 from lineside.core import ConflictError, InvalidError, NotFoundError, UnavailableError
 from lineside.edge.capture.buffer import Capturer
-from lineside.edge.capture.destinations import Batch, DiskCaptures
-from lineside.edge.capture.upload import CaptureUploader
+from lineside.edge.capture.destinations import Batch, CaptureUploader, DiskCaptures
 from lineside.edge.config import CaptureConfig
-from lineside.edge.counters import Tally
+from lineside.edge.counters import Counters
 from lineside.edge.packages import FullError
 from lineside.fleet.wire import Auxiliary, Capture, CaptureStatus, Encoding, TensorPart
 from lineside.store import open_place
@@ -62,10 +61,10 @@ Start = Callable[..., Capturer]
 def start(place: HeldPlace, clock: FakeClock) -> Iterator[Start]:
     made: list[Capturer] = []
 
-    def start_one(tally: Tally | None = None, **settings: Any) -> Capturer:  # noqa: ANN401  any of its fields
+    def start_one(counters: Counters | None = None, **settings: Any) -> Capturer:  # noqa: ANN401  any of its fields
         config = CaptureConfig(**{"buffer_size": 8, "batch_size": 4, **settings})
         capturer = Capturer(
-            config, device="edge-1", place=place, clock=clock, tally=tally or Tally()
+            config, device="edge-1", place=place, clock=clock, counters=counters or Counters()
         )
         capturer.start()
         made.append(capturer)
@@ -164,17 +163,17 @@ def test_while_the_place_is_away_captures_stay_under_way_under_one_name(
     start: Start, place: HeldPlace
 ) -> None:
     place.failing = UnavailableError("the bucket is away")
-    tally = Tally()
-    capturer = start(tally)
+    counters = Counters()
+    capturer = start(counters)
     for number in range(4):
         capturer.offer(capture(number))
     wait_until(lambda: len(place.tried) >= 3)
     assert capturer.status(named(0)) is CaptureStatus.IN_PROGRESS
-    assert tally.read().faults == ("captures: the bucket is away",)
+    assert counters.read().faults == ("captures: the bucket is away",)
     place.failing = None
     wait_until(lambda: capturer.status(named(0)) is CaptureStatus.SUCCESS)
     assert len(set(place.tried)) == 1
-    wait_until(lambda: tally.read().faults == ())
+    wait_until(lambda: counters.read().faults == ())
 
 
 def test_closing_writes_what_waits(start: Start, place: HeldPlace) -> None:
@@ -207,7 +206,7 @@ class TestTheUploader:
     def test_brings_what_lies_there_and_what_comes(self, tmp_path: Path, clock: FakeClock) -> None:
         disk = self.kept(tmp_path / "disk")
         place = open_place(f"file://{tmp_path}/bucket")
-        uploader = CaptureUploader(disk, place=place, period_s=60, clock=clock, tally=Tally())
+        uploader = CaptureUploader(disk, place=place, period_s=60, clock=clock, counters=Counters())
         uploader.start()
         try:
             bucket = tmp_path / "bucket"
@@ -227,17 +226,17 @@ class TestTheUploader:
     ) -> None:
         disk = self.kept(tmp_path / "disk")
         (tmp_path / "bucket").write_bytes(b"")
-        tally = Tally()
+        counters = Counters()
         place = open_place(f"file://{tmp_path}/bucket")
-        uploader = CaptureUploader(disk, place=place, period_s=60, clock=clock, tally=tally)
+        uploader = CaptureUploader(disk, place=place, period_s=60, clock=clock, counters=counters)
         uploader.start()
         try:
-            wait_until(lambda: bool(tally.read().faults))
+            wait_until(lambda: bool(counters.read().faults))
             (tmp_path / "bucket").unlink()
             clock.advance(60)
             uploader.tick()
             wait_until(lambda: disk.held_bytes == 0)
-            wait_until(lambda: tally.read().faults == ())
+            wait_until(lambda: counters.read().faults == ())
         finally:
             uploader.close()
 
@@ -250,12 +249,12 @@ from lineside.edge.capture.buffer import Capturer
 from lineside.edge.config import CaptureConfig
 from lineside.edge.capture.destinations import DiskCaptures
 from lineside.edge.packages import FullError
-from lineside.edge.counters import Tally
+from lineside.edge.counters import Counters
 from lineside.fleet.wire import Capture, CaptureStatus, TensorPart
 
 disk = DiskCaptures(Path(sys.argv[1]), max_bytes=50_000_000)
 capturer = Capturer(
-    CaptureConfig(batch_size=3), device="d", place=disk, clock=SystemClock(), tally=Tally()
+    CaptureConfig(batch_size=3), device="d", place=disk, clock=SystemClock(), counters=Counters()
 )
 capturer.start()
 waiting = []

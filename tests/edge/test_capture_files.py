@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from lineside.core import InvalidError, NotFoundError, UnavailableError
 from lineside.datasets import load_source
 from lineside.edge.capture.destinations import Batch, DiskCaptures, stem_of
-from lineside.edge.capture.policy import DRIFT_PICTURES, Sampling, capture_of, sample
-from lineside.edge.capture.record import Beside, Source, content_type, written
+from lineside.edge.capture.policy import DRIFT_PICTURES, SamplingState, capture_of, sample
+from lineside.edge.capture.record import AttachedFile, Source, content_type, written
 from lineside.edge.config import CaptureConfig
 from lineside.fleet.wire import DTYPES, Auxiliary, Capture, Encoding, TensorPart
 from lineside.vision import (
@@ -39,7 +39,7 @@ SOURCE = Source(fleet="defect-detection", device="edge-1")
 ID = "3f0c9a52-6d5b-4d5e-9a57-0d3a5b1c7e21"
 
 
-def line(capture: Capture, *, embed: int = 3072) -> tuple[dict[str, Any], tuple[Beside, ...]]:
+def line(capture: Capture, *, embed: int = 3072) -> tuple[dict[str, Any], tuple[AttachedFile, ...]]:
     made = written(
         capture, source=SOURCE, at=AT, embed_max_bytes=embed, address=lambda n: f"file:///c/{n}"
     )
@@ -339,7 +339,7 @@ def said(frame: Frame, decision: Decision, **more: Any) -> Prediction:  # noqa: 
 
 class TestThePolicy:
     def wanted(self, policy: str, *predictions: Prediction) -> list[bool]:
-        sampling, found = Sampling(), []
+        sampling, found = SamplingState(), []
         for prediction in predictions:
             sampling, wanted = sample(
                 prediction, sampling, config=CaptureConfig(inspections=policy)

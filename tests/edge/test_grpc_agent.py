@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from lineside.core import decode_json, encode
-from lineside.edge.local_api.named import NamedPackages
+from lineside.edge.local_api.models import LoadedModels
 from lineside.edge.machine import this_platform
 from lineside.fleet import wire
 from lineside.fleet.wire import agent_pb2
@@ -470,7 +470,7 @@ class TestARestart:
         config.models_path.write_bytes(encode({"mappings": {"page": "unet"}, "models": models}))
         with served(config, clock=clock) as device:
             assert [each.name for each in device.serving.packages.all()] == ["unet-1-2"]
-            (fault,) = device.tally.read().faults
+            (fault,) = device.counters.read().faults
             assert fault.startswith("model away-1: no folder")
             load(device, folder, "more-1-2")
         kept = decode_json(config.models_path.read_bytes(), where="models")
@@ -533,14 +533,14 @@ def test_a_package_that_is_not_proved_is_not_loaded(folder: Path, clock: FakeClo
         if data:
             raise RefusedError("not signed", where=where)
 
-    packages = NamedPackages(clock=clock, most=2, max_bytes=10_000_000, verify=prove)
+    packages = LoadedModels(clock=clock, most=2, max_bytes=10_000_000, verify=prove)
     with pytest.raises(RefusedError, match="not signed"):
         packages.load(url=str(folder), name="unet-1-2")
     assert asked == [str(folder / "package.lspkg")]
 
 
 def test_unloading_waits_for_the_call_under_way(folder: Path, clock: FakeClock) -> None:
-    packages = NamedPackages(clock=clock, most=2, max_bytes=10_000_000)
+    packages = LoadedModels(clock=clock, most=2, max_bytes=10_000_000)
     packages.load(url=str(folder), name="unet-1-2")
     gone = threading.Event()
 

@@ -11,8 +11,8 @@ import grpc
 import pytest
 
 from lineside.core import digest_of
-from lineside.edge.counters import Tally
-from lineside.edge.local_api.watchers import MOST_WATCHERS, Watchers
+from lineside.edge.counters import Counters
+from lineside.edge.local_api.grpc_edge import MOST_WATCHERS, Watchers
 from lineside.edge.packages import observed
 from lineside.fleet import wire
 from lineside.fleet.wire import agent_pb2
@@ -147,7 +147,9 @@ class TestWatching:
     def look(self, device: Served, number: int, *, inspection: str = "stock") -> None:
         """A decision, as a camera's thread takes it."""
         judge = QuickJudge(digest_of(b"a package"), device.clock, inspection=inspection)
-        find = observed(lambda _: judge, onlookers=device.serving.onlookers, tally=device.tally)
+        find = observed(
+            lambda _: judge, observers=device.serving.observers, counters=device.counters
+        )
         seen = find(inspection)
         assert seen is not None
         frame = open_frame(picture(number), camera="rack", captured_at=device.clock.now())
@@ -214,7 +216,7 @@ def test_a_slow_watcher_loses_its_oldest_and_is_told(clock: FakeClock) -> None:
 
 
 def test_an_onlooker_that_fails_holds_nothing_up(clock: FakeClock) -> None:
-    tally = Tally()
+    counters = Counters()
     seen: list[str] = []
 
     def broken(*_: object) -> None:
@@ -223,13 +225,13 @@ def test_an_onlooker_that_fails_holds_nothing_up(clock: FakeClock) -> None:
     judge = QuickJudge(digest_of(b"a package"), clock)
     find = observed(
         lambda name: judge if name == "stock" else None,
-        onlookers=(broken, lambda _, prediction: seen.append(prediction.inspection)),
-        tally=tally,
+        observers=(broken, lambda _, prediction: seen.append(prediction.inspection)),
+        counters=counters,
     )
     found = find("stock")
     assert found is not None
     frame = open_frame(picture(), camera="rack", captured_at=clock.now())
     assert found.predict(frame).inspection == "stock"
     assert seen == ["stock"]
-    assert tally.read().faults == ("onlooker: ZeroDivisionError('bug')",)
+    assert counters.read().faults == ("onlooker: ZeroDivisionError('bug')",)
     assert find("none") is None

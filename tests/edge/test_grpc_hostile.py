@@ -12,12 +12,11 @@ from lineside.core import LinesideError
 from lineside.edge.capture.buffer import Capturer
 from lineside.edge.capture.destinations import DiskCaptures
 from lineside.edge.config import CaptureConfig
-from lineside.edge.counters import Tally
+from lineside.edge.counters import Counters
 from lineside.edge.local_api.grpc_agent import AgentService
-from lineside.edge.local_api.grpc_edge import EdgeService
+from lineside.edge.local_api.grpc_edge import EdgeService, Watchers
 from lineside.edge.local_api.grpc_server import code_of
-from lineside.edge.local_api.named import NamedPackages
-from lineside.edge.local_api.watchers import Watchers
+from lineside.edge.local_api.models import LoadedModels
 from lineside.fleet.wire import agent_pb2
 from lineside.fleet.wire import lineside_edge_v1_pb2 as edge_pb2
 from lineside.models import build_package
@@ -94,14 +93,14 @@ def services(
     place.mkdir(parents=True)
     (place / "a.lspkg").write_bytes(build_package(*package_parts()))
     clock = FakeClock()
-    packages = NamedPackages(clock=clock, most=2, max_bytes=10_000_000)
+    packages = LoadedModels(clock=clock, most=2, max_bytes=10_000_000)
     packages.load(url=str(place), name="bright-1")
     capturer = Capturer(
         CaptureConfig(batch_size=1, embed_max_bytes=4),
         device="d",
         place=DiskCaptures(folder / "captures", max_bytes=50_000_000),
         clock=clock,
-        tally=Tally(),
+        counters=Counters(),
     )
     yield (
         AgentService(packages, capturer=capturer, clock=clock),

@@ -20,8 +20,8 @@ from typing import Any
 import pytest
 
 from lineside.core import Digest, Inspection, RefusedError, digest_of
-from lineside.edge.messages import Desired, Wanted
-from lineside.edge.packages import Ready, loading
+from lineside.edge.messages import Desired, DesiredPackage
+from lineside.edge.packages import LoadedPackage, loading
 from lineside.fleet import ExecutionStatus
 from lineside.fleet.trust.roles import prefixed
 from lineside.models import Package, build_package
@@ -82,7 +82,7 @@ DIGESTS = {data: Package.read(data).digest for data in (ONE, TWO, THREE)}
 class RealDevice(Device):
     """Loads what it is given as the program does."""
 
-    def make_ready(self, data: bytes) -> Ready:
+    def make_ready(self, data: bytes) -> LoadedPackage:
         return loading(self.clock, inspections=(STOCK,))(data)
 
     def again(self) -> "RealDevice":
@@ -90,10 +90,10 @@ class RealDevice(Device):
         return RealDevice(folder=self.folder, site=self.site, clock=self.clock, most_bytes=10**9)
 
     def wishes(self, digest: str) -> None:
-        wanted = Wanted(inspection="stock", digest=Digest(digest), url="/x")
+        wanted = DesiredPackage(inspection="stock", digest=Digest(digest), url="/x")
         wish = Desired(schema="lineside.desired/1", packages=(wanted,))
         self.store.keep_desired(wish)
-        self.loader.wish(wish)
+        self.loader.set_desired(wish)
 
     def uses(self, data: bytes) -> bool:
         return [one.digest for one in self.loader.in_use()] == [DIGESTS[data]]
@@ -411,7 +411,9 @@ def test_what_a_device_trusts_is_not_changed_on_its_disk(
     site.away = True
     with pytest.raises(RefusedError, match="signed"):
         device.source.check(
-            TWO, wanted=Wanted(inspection="stock", digest=DIGESTS[TWO], url=""), changes=True
+            TWO,
+            wanted=DesiredPackage(inspection="stock", digest=DIGESTS[TWO], url=""),
+            changes=True,
         )
     assert device.answers(ONE)
 

@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 
 from lineside.edge.local_api.grpc_server import GrpcServer
-from lineside.edge.local_api.inference import NamedInference
-from lineside.edge.local_api.named import NamedPackages
+from lineside.edge.local_api.models import LoadedModels, LoadedModelsInference
 from lineside.fleet import wire
 from lineside.fleet.wire import open_inference_pb2 as pb2
 from lineside.models import read_wrapping, wrapped
@@ -31,9 +30,9 @@ def stub(tmp_path: Path) -> Iterator[Any]:
     wrapping = read_wrapping(SHADES.encode(), where="wrap.toml")
     made = wrapped(shades(), wrapping, pictures=[], clock=clock)
     (folder / "shades.lspkg").write_bytes(made)
-    packages = NamedPackages(clock=clock, most=2, max_bytes=10_000_000)
+    packages = LoadedModels(clock=clock, most=2, max_bytes=10_000_000)
     packages.load(url=str(folder), name="shades-7")
-    service = wire.InferenceService(NamedInference(packages, clock=clock))
+    service = wire.InferenceService(LoadedModelsInference(packages, clock=clock))
     server = GrpcServer(
         f"unix://{tmp_path}/s", agent=wire.agent_pb2_grpc.AgentServicer(),
         edge=wire.lineside_edge_v1_pb2_grpc.EdgeServicer(), inference=service,

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from lineside.edge.counters import Tally
+from lineside.edge.counters import Counters
 from lineside.edge.deploy.jobs import AbandonedError, Control, JobClient
 from lineside.fleet import ExecutionStatus
 from lineside.fleet.agent_steps import Outcome, Work
@@ -78,7 +78,7 @@ def ground(clock: FakeClock) -> Iterator[Ground]:
             mailbox=hub.subscribe(("$aws/things/+/jobs/#",), size=1000, name="service"),
         )
         client = JobClient(
-            bus, thing="edge-1", carry_out=made.carry_out, tally=Tally(), clock=clock,
+            bus, thing="edge-1", carry_out=made.carry_out, counters=Counters(), clock=clock,
             heard=made.heard.append,
         )  # fmt: skip
         client.start()

@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 
 from lineside.core import Digest, LinesideError, RefusedError, UnavailableError, digest_of
-from lineside.edge.counters import Tally
+from lineside.edge.counters import Counters
 from lineside.edge.deploy.deployment import DeploymentStore
 from lineside.edge.deploy.loader import Loader
 from lineside.edge.deploy.package_source import PackageSource
-from lineside.edge.messages import Desired, Wanted
-from lineside.edge.packages import Ready
+from lineside.edge.messages import Desired, DesiredPackage
+from lineside.edge.packages import LoadedPackage
 from lineside.testing import FakeClock
 from lineside.testing.links import wait_until
 from tests.edge.conftest import QuickJudge
@@ -42,7 +42,7 @@ class Maker:
     golden_fails: set[bytes] = field(default_factory=set)
     made: list[bytes] = field(default_factory=list)
 
-    def __call__(self, data: bytes) -> Ready:
+    def __call__(self, data: bytes) -> LoadedPackage:
         self.made.append(data)
         if data in self.golden_fails:
             raise RefusedError("the golden pictures' answers differ")
@@ -50,7 +50,7 @@ class Maker:
             raise ZeroDivisionError
         inspection = data.decode().partition("-")[0]
         judge = QuickJudge(digest_of(data), self.clock, inspection=inspection)
-        return Ready(digest=digest_of(data), inspection=inspection, judge=judge)
+        return LoadedPackage(digest=digest_of(data), inspection=inspection, judge=judge)
 
 
 @dataclass
@@ -58,12 +58,12 @@ class Rig:
     loader: Loader
     hub: Hub
     maker: Maker
-    tally: Tally
+    counters: Counters
     store: DeploymentStore
     folder: Path
 
     def wish(self, *names: str) -> None:
-        self.loader.wish(desired(*names))
+        self.loader.set_desired(desired(*names))
 
     def loaded(self, *names: str) -> bool:
         return {item.digest for item in self.loader.in_use()} == {digest(name) for name in names}
@@ -78,7 +78,8 @@ def digest(name: str) -> Digest:
 
 def desired(*names: str) -> Desired:
     wanted = [
-        Wanted(inspection=name.partition("-")[0], digest=digest(name), url=name) for name in names
+        DesiredPackage(inspection=name.partition("-")[0], digest=digest(name), url=name)
+        for name in names
     ]
     return Desired(schema="lineside.desired/1", packages=tuple(wanted))
 
@@ -92,7 +93,7 @@ def rig(tmp_path: Path, clock: FakeClock) -> Iterator[Rig]:
 
 
 def make_rig(folder: Path, clock: FakeClock) -> Rig:
-    hub, maker, tally, store = Hub(), Maker(clock), Tally(), DeploymentStore(folder)
+    hub, maker, counters, store = Hub(), Maker(clock), Counters(), DeploymentStore(folder)
     store.open()
     loader = Loader(
         store,
@@ -101,10 +102,10 @@ def make_rig(folder: Path, clock: FakeClock) -> Rig:
         inspections=frozenset({"stock", "scratch"}),
         most=2,
         max_bytes=1_000_000,
-        tally=tally,
+        counters=counters,
         clock=clock,
     )
-    return Rig(loader=loader, hub=hub, maker=maker, tally=tally, store=store, folder=folder)
+    return Rig(loader=loader, hub=hub, maker=maker, counters=counters, store=store, folder=folder)
 
 
 def test_a_wish_is_fetched_checked_and_put_to_work(rig: Rig) -> None:
@@ -139,9 +140,9 @@ def test_a_damaged_archive_on_the_disk_is_fetched_anew(rig: Rig) -> None:
 def test_a_hub_that_is_away_is_asked_again(rig: Rig) -> None:
     rig.hub.away = 1
     rig.wish("stock-1")
-    wait_until(lambda: rig.tally.read().faults != ())
+    wait_until(lambda: rig.counters.read().faults != ())
     wait_until(lambda: rig.loaded("stock-1"))
-    wait_until(lambda: rig.tally.read().faults == ())  # told once the package is in its place
+    wait_until(lambda: rig.counters.read().faults == ())  # told once the package is in its place
 
 
 @pytest.mark.parametrize("bad", ["stock-bad", "broken"])
@@ -149,9 +150,9 @@ def test_a_package_that_must_not_run_leaves_the_one_before(rig: Rig, bad: str) -
     rig.wish("stock-1")
     wait_until(lambda: rig.loaded("stock-1"))
     rig.maker.golden_fails.add(b"stock-bad")
-    wanted = Wanted(inspection="stock", digest=digest(bad), url=bad)
-    rig.loader.wish(Desired(schema="lineside.desired/1", packages=(wanted,)))
-    wait_until(lambda: rig.tally.read().faults != ())
+    wanted = DesiredPackage(inspection="stock", digest=digest(bad), url=bad)
+    rig.loader.set_desired(Desired(schema="lineside.desired/1", packages=(wanted,)))
+    wait_until(lambda: rig.counters.read().faults != ())
     assert rig.loaded("stock-1")
     assert digest(bad)[7:] not in rig.on_disk()
 
@@ -160,22 +161,22 @@ def test_a_package_that_must_not_run_leaves_the_one_before(rig: Rig, bad: str) -
 def test_other_bytes_than_wished_are_refused(rig: Rig, wrong: bytes) -> None:
     rig.hub.wrong = wrong
     rig.wish("stock-1")
-    wait_until(lambda: rig.tally.read().faults != ())
+    wait_until(lambda: rig.counters.read().faults != ())
     assert rig.loader.in_use() == ()
     assert rig.on_disk() == set()
 
 
 def test_a_package_of_another_inspection_is_refused(rig: Rig) -> None:
-    wanted = Wanted(inspection="stock", digest=digest("scratch-1"), url="scratch-1")
-    rig.loader.wish(Desired(schema="lineside.desired/1", packages=(wanted,)))
-    wait_until(lambda: rig.tally.read().faults != ())
-    assert "scratch" in rig.tally.read().faults[0]
+    wanted = DesiredPackage(inspection="stock", digest=digest("scratch-1"), url="scratch-1")
+    rig.loader.set_desired(Desired(schema="lineside.desired/1", packages=(wanted,)))
+    wait_until(lambda: rig.counters.read().faults != ())
+    assert "scratch" in rig.counters.read().faults[0]
 
 
 def test_a_refused_package_is_tried_again_when_it_is_wished_again(rig: Rig) -> None:
     rig.maker.golden_fails.add(b"stock-1")
     rig.wish("stock-1")
-    wait_until(lambda: rig.tally.read().faults != ())
+    wait_until(lambda: rig.counters.read().faults != ())
     rig.maker.golden_fails.clear()
     rig.wish("stock-1")
     wait_until(lambda: rig.loaded("stock-1"))
@@ -184,7 +185,7 @@ def test_a_refused_package_is_tried_again_when_it_is_wished_again(rig: Rig) -> N
 def test_no_more_are_loaded_than_allowed(rig: Rig) -> None:
     rig.loader._most = 1
     rig.wish("stock-1", "scratch-1")
-    wait_until(lambda: rig.tally.read().faults != ())
+    wait_until(lambda: rig.counters.read().faults != ())
     assert rig.loaded("stock-1")
     rig.wish("scratch-1")
     wait_until(lambda: rig.loaded("scratch-1"))

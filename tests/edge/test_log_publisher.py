@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from lineside.core import UnavailableError, decode_json
 from lineside.edge.delivery.log_publisher import (
     GATHERED,
-    Gathered,
+    LogBuffer,
     LogEntry,
     LogPublisher,
     log_topic,
@@ -209,7 +209,7 @@ def test_an_exception_is_named_and_a_long_line_is_cut(
 @given(st.lists(st.integers(1, 40), min_size=1, max_size=60))
 def test_every_entry_is_sent_once_or_counted_as_dropped(steps: list[int]) -> None:
     clock = FakeClock()
-    gathered = Gathered(period_s=1, clock=clock)
+    gathered = LogBuffer(period_s=1, clock=clock)
     number, sent, dropped = 0, [], 0
     for step in steps:
         batch, gone = gathered.rest()
@@ -232,7 +232,7 @@ def test_every_entry_is_sent_once_or_counted_as_dropped(steps: list[int]) -> Non
 
 
 def test_gathered_entries_are_due_at_the_eleventh(clock: FakeClock) -> None:
-    gathered = Gathered(period_s=5, clock=clock)
+    gathered = LogBuffer(period_s=5, clock=clock)
     for number in range(GATHERED):
         gathered.add(entry(number))
         assert gathered.due() == ((), 0)

@@ -19,13 +19,13 @@ from lineside.core import (
     digest_of,
 )
 from lineside.edge import EdgeConfig
-from lineside.edge.counters import Tally
+from lineside.edge.counters import Counters
 from lineside.edge.deploy.deployment import DeploymentStore
 from lineside.edge.deploy.jobs import AbandonedError, Deployer
 from lineside.edge.deploy.loader import Loader
 from lineside.edge.deploy.package_source import Choice, PackageSource, source_for
-from lineside.edge.messages import Desired, Wanted
-from lineside.edge.packages import Ready
+from lineside.edge.messages import Desired, DesiredPackage
+from lineside.edge.packages import LoadedPackage
 from lineside.fleet import DevicePolicy, ExecutionStatus, JobDocument, pin_root
 from lineside.fleet.agent_steps import Outcome, Work
 from lineside.testing import FakeClock
@@ -55,7 +55,7 @@ class Device:
 
     def __post_init__(self) -> None:
         pin_root(self.folder / "trust", self.site.first_root)
-        self.tally, self.store = Tally(), DeploymentStore(self.folder)
+        self.counters, self.store = Counters(), DeploymentStore(self.folder)
         self.store.open()
         self.source = PackageSource(self.store, repository=self.site, clock=self.clock)
         self.loader = self._loader()
@@ -73,29 +73,31 @@ class Device:
             inspections=frozenset({"stock"}),
             most=2,
             max_bytes=self.most_bytes,
-            tally=self.tally,
+            counters=self.counters,
             clock=self.clock,
         )
 
-    def make_ready(self, data: bytes) -> Ready:
+    def make_ready(self, data: bytes) -> LoadedPackage:
         if data in self.fails:
             raise RefusedError("the golden pictures' answers differ")
         judge = QuickJudge(package(data), self.clock)
-        return Ready(digest=package(data), inspection="stock", judge=judge, size_bytes=len(data))
+        return LoadedPackage(
+            digest=package(data), inspection="stock", judge=judge, size_bytes=len(data)
+        )
 
     def again(self) -> "Device":
         self.loader.close()
         return Device(folder=self.folder, site=self.site, clock=self.clock)
 
     def wish(self, data: bytes, *, revision: int = 0, bad: tuple[bytes, ...] = ()) -> None:
-        wanted = Wanted(inspection="stock", digest=package(data), url="/x")
+        wanted = DesiredPackage(inspection="stock", digest=package(data), url="/x")
         revisions = {"stock": revision} if revision else {}
         wish = Desired(
             schema="lineside.desired/1", packages=(wanted,), revisions=revisions,
             bad=tuple(package(one) for one in bad),
         )  # fmt: skip
         self.store.keep_desired(wish)
-        self.loader.wish(wish)
+        self.loader.set_desired(wish)
 
     def runs(self, data: bytes) -> bool:
         return [one.digest for one in self.loader.in_use()] == [package(data)]
@@ -104,7 +106,7 @@ class Device:
         wait_until(lambda: self.runs(data))
 
     def fault(self, words: str) -> None:
-        wait_until(lambda: any(words in one for one in self.tally.read().faults))
+        wait_until(lambda: any(words in one for one in self.counters.read().faults))
 
     def job(self, data: bytes, **changes: object) -> Outcome:
         version = str(changes.pop("version", data[0]))
@@ -233,7 +235,7 @@ class TestTheDisk:
         again.running(ONE)
         site.away = False
         again.running(TWO)
-        wait_until(lambda: again.tally.read().faults == ())
+        wait_until(lambda: again.counters.read().faults == ())
         assert self.archive(again, TWO).read_bytes() == TWO
 
     def test_is_enough_to_start_while_the_hub_is_away(
@@ -245,7 +247,7 @@ class TestTheDisk:
         site.away = True
         started.append(again := started[0].again())
         again.running(ONE)
-        assert again.tally.read().faults == ()
+        assert again.counters.read().faults == ()
 
     def test_without_the_wish_goes_on_with_what_ran_last(
         self, started: list[Device], site: TrustSimulator
@@ -459,7 +461,7 @@ class TestASetting:
             return source_for(config, store=DeploymentStore(config.folder), clock=clock)
 
         def check(source: PackageSource) -> object:
-            wanted = Wanted(inspection="stock", digest=package(ONE), url="/x")
+            wanted = DesiredPackage(inspection="stock", digest=package(ONE), url="/x")
             return source.check(ONE, wanted=wanted, changes=False)
 
         nothing = source(self.config(tmp_path / "a"))
@@ -483,7 +485,7 @@ class TestASetting:
 
     def test_without_trust_every_way_is_refused(self, tmp_path: Path) -> None:
         source = PackageSource(DeploymentStore(tmp_path), clock=FakeClock())
-        wanted = Wanted(inspection="stock", digest=package(ONE), url="/x")
+        wanted = DesiredPackage(inspection="stock", digest=package(ONE), url="/x")
         order = JobDocument(
             model_name="m", model_version="1", model_package_bucket="", model_package_key=""
         )
@@ -517,7 +519,7 @@ class TestUnsigned:
 
 
 def test_a_package_signed_for_another_inspection_is_not_taken(device: Device) -> None:
-    wanted = Wanted(inspection="scratch", digest=package(ONE), url="/x")
+    wanted = DesiredPackage(inspection="scratch", digest=package(ONE), url="/x")
     with pytest.raises(InvalidError, match="another inspection"):
         device.source.of_desired(wanted)
 
@@ -527,7 +529,9 @@ def test_broken_off_fetches_leave_few_parts(device: Device, site: TrustSimulator
     incoming.mkdir()
     for number in range(6):
         (incoming / f"{number}.part").write_bytes(b"x")
-    choice = device.source.of_desired(Wanted(inspection="stock", digest=package(ONE), url=""))
+    choice = device.source.of_desired(
+        DesiredPackage(inspection="stock", digest=package(ONE), url="")
+    )
     site.break_after = 1000
     with pytest.raises(UnavailableError):
         device.source.fetch(choice, progress=lambda *_: None)

@@ -16,7 +16,7 @@ from lineside.edge.deploy.deployment import (
     settled,
     wanted_now,
 )
-from lineside.edge.messages import Desired, Wanted
+from lineside.edge.messages import Desired, DesiredPackage
 from lineside.testing import FakeClock
 from lineside.testing.trust import TrustSimulator
 from tests.edge.test_package_source import ONE, TWO, Device, package
@@ -126,7 +126,7 @@ def test_with_the_hub_away_a_cut_archive_leaves_the_one_before(
 
 
 def desired(data: bytes | None, *, revision: int = 0) -> Desired:
-    wanted = (Wanted(inspection="stock", digest=package(data), url="/x"),) if data else ()
+    wanted = (DesiredPackage(inspection="stock", digest=package(data), url="/x"),) if data else ()
     revisions = {"stock": revision} if revision else {}
     return Desired(schema="lineside.desired/1", packages=wanted, revisions=revisions)
 

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lineside.core import InvalidError
-from lineside.edge.capture.raw import array_of, arrays_for, part_of, whole_shape
+from lineside.edge.capture.record import array_of, arrays_for, part_of, whole_shape
 from lineside.fleet.wire import DTYPES, TensorPart
 from lineside.models import ANY, BareEngine, Package, TensorSlot, read_wrapping, wrapped
 from lineside.testing import FakeClock

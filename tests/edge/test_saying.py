@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lineside.core import Plant, Say, decode_json, digest_of, frame_id, parse_plant
-from lineside.edge.counters import Tally
-from lineside.edge.delivery.publisher import Sayer, message_of
+from lineside.edge.counters import Counters
+from lineside.edge.delivery.publisher import ResultPublisher, message_of
 from lineside.links import open_bus
 from lineside.testing import FakeClock
 from lineside.testing.links import LONG_S, nothing_more, wait_until
@@ -242,19 +242,25 @@ class TestOnTheBus:
 
 def test_a_message_that_the_bus_does_not_take_is_counted_and_gone(clock: FakeClock) -> None:
     bus = open_bus("memory://saying", client_id="device", clock=clock)
-    tally = Tally()
-    sayer = Sayer(
-        plant_saying("compatible"), inspections=("stock",), device="edge-1", bus=bus, tally=tally
+    counters = Counters()
+    sayer = ResultPublisher(
+        plant_saying("compatible"),
+        inspections=("stock",),
+        device="edge-1",
+        bus=bus,
+        counters=counters,
     )
     bus.close()
     sayer._say("sockfound", b"{}")
-    assert tally.read().refused == {"not said to the plant": 1}
+    assert counters.read().refused == {"not said to the plant": 1}
 
 
 def test_a_device_says_only_what_it_inspects(clock: FakeClock) -> None:
     bus = open_bus("memory://saying-2", client_id="device", clock=clock)
     plant = plant_saying("compatible")
     for inspections, topics in ((("stock",), ("sockfound",)), ((), ())):
-        sayer = Sayer(plant, inspections=inspections, device="d", bus=bus, tally=Tally())
+        sayer = ResultPublisher(
+            plant, inspections=inspections, device="d", bus=bus, counters=Counters()
+        )
         assert sayer.topics == topics
     bus.close()

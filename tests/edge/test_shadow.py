@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from lineside.core import Digest, UnavailableError, decode, digest_of
-from lineside.edge.counters import Tally
-from lineside.edge.deploy.shadow import Shadow, ShadowLimits, old_from
+from lineside.edge.counters import Counters
+from lineside.edge.deploy.shadow import ShadowDeployment, ShadowLimits, previous_from
 from lineside.fleet import JobDocument, TrialReport
 from lineside.testing import FakeClock
 from lineside.testing.links import wait_until
@@ -69,7 +69,7 @@ class Bench:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.clock = FakeClock()
-        self.tally = Tally()
+        self.counters = Counters()
         self.old, self.new = Fixed(OLD, took_ms=4.0), Fixed(NEW)
         self.told: list[TrialReport] = []
         self.loaded = 0
@@ -78,9 +78,10 @@ class Bench:
         self.good: tuple[str, ...] = ()
         self.shadow = self.made()
 
-    def made(self) -> Shadow:
-        shadow = Shadow(
-            self.folder, device="edge-1", find_old=self.find, tell=self.tell, tally=self.tally,
+    def made(self) -> ShadowDeployment:
+        shadow = ShadowDeployment(
+            self.folder, device="edge-1", find_old=self.find, tell=self.tell,
+            counters=self.counters,
             clock=self.clock, limits=ShadowLimits(most_per_s=10.0), good=lambda _: self.good,
         )  # fmt: skip
         shadow.start()
@@ -181,13 +182,13 @@ def test_a_package_before_that_cannot_be_loaded_counts_nothing_and_is_told(bench
     bench.old.failing = UnavailableError("the engine is gone")
     bench.shadow.begin(order(), before=OLD)
     bench.see(1, wait_s=0)
-    wait_until(lambda: any("the engine is gone" in fault for fault in bench.tally.read().faults))
+    wait_until(lambda: any("the engine is gone" in fault for fault in bench.counters.read().faults))
     assert bench.seen() == 0
     bench.old.failing = None
     wait_until(lambda: bench.shadow._given is None)
     bench.clock.advance(31)
     bench.see(1)
-    assert bench.tally.read().faults == ()
+    assert bench.counters.read().faults == ()
 
 
 def test_figures_go_on_after_a_clean_end_and_another_is_a_crash(bench: Bench) -> None:
@@ -262,7 +263,7 @@ def test_a_damaged_file_is_as_good_as_none(tmp_path: Path, content: bytes) -> No
 
 def test_the_package_before_is_proved_before_it_is_loaded() -> None:
     said: list[str] = []
-    find = old_from(
+    find = previous_from(
         {OLD: b"archive"}.get,
         prove=lambda data, wanted: said.append(f"prove {data!r} {wanted.inspection}"),
         load=lambda _, wanted: Fixed(wanted.digest),

@@ -8,7 +8,7 @@ from typing import cast
 import pytest
 
 from lineside.core import UnavailableError
-from lineside.edge.counters import Tally
+from lineside.edge.counters import Counters
 from lineside.edge.delivery.shipper import Shipper
 from lineside.edge.delivery.spool import Draft, Spool, open_spool
 from lineside.links import Bus, Qos
@@ -50,7 +50,7 @@ class NarrowBus:
 class Rig:
     def __init__(self, spool: Spool, clock: FakeClock) -> None:
         self.bus = NarrowBus()
-        self.tally = Tally()
+        self.counters = Counters()
         self.announced = 0
         self.announce_fails = 0
         self.spool = spool
@@ -58,7 +58,7 @@ class Rig:
             spool,
             bus=cast("Bus", self.bus),
             clock=clock,
-            tally=self.tally,
+            counters=self.counters,
             resend_after_s=5.0,
             announce=self.announce,
         )
@@ -145,10 +145,10 @@ def test_a_writer_that_fails_is_a_fault_and_the_thread_goes_on(rig: Rig) -> None
 
     rig.shipper.start()
     rig.shipper.ship(Draft(topic="t", make=make))
-    wait_until(lambda: rig.tally.read().faults != ())
+    wait_until(lambda: rig.counters.read().faults != ())
     failing.clear()
     wait_until(lambda: rig.sent() == [1])
-    wait_until(lambda: rig.tally.read().faults == ())
+    wait_until(lambda: rig.counters.read().faults == ())
 
 
 def test_what_was_handed_in_is_committed_when_it_closes(rig: Rig) -> None:

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from lineside.core import Box, Inspection, RefusedError, Region, Task, View
-from lineside.edge.packages import check_machine, check_suits, said_by
+from lineside.edge.packages import check_compatible, check_machine, labels_of
 from lineside.testing.packages import bare_manifest
 from tests.models.conftest import package_parts
 
@@ -19,7 +19,7 @@ def stock(**more: object) -> Inspection:
 
 @pytest.mark.parametrize("labels", [("disc", "ring"), ("ring", "x", "disc")])
 def test_what_says_no_more_than_is_asked_may_run(labels: tuple[str, ...]) -> None:
-    check_suits(MANIFEST, [stock(labels=labels)])
+    check_compatible(MANIFEST, [stock(labels=labels)])
 
 
 def test_regions_ask_with_their_label_or_their_classes() -> None:
@@ -29,15 +29,15 @@ def test_regions_ask_with_their_label_or_their_classes() -> None:
     )
     asked = stock(region=regions, view=View(width_px=160, height_px=120))
     assert asked.known_labels == {"disc", "ring", "none"}
-    assert said_by(MANIFEST) == ("disc", "ring")
-    check_suits(MANIFEST, [asked])
+    assert labels_of(MANIFEST) == ("disc", "ring")
+    check_compatible(MANIFEST, [asked])
 
 
 def test_an_inspection_without_labels_takes_any_and_one_elsewhere_is_not_judged() -> None:
     counted = bare_manifest("count", labels=("bolt",))
-    check_suits(counted, [Inspection(id="parts", camera="c", task=Task.COUNT)])
-    check_suits(MANIFEST, [Inspection(id="other", camera="c", labels=("blue",))])
-    check_suits(MANIFEST, [])
+    check_compatible(counted, [Inspection(id="parts", camera="c", task=Task.COUNT)])
+    check_compatible(MANIFEST, [Inspection(id="other", camera="c", labels=("blue",))])
+    check_compatible(MANIFEST, [])
 
 
 @pytest.mark.parametrize(
@@ -51,7 +51,7 @@ def test_an_inspection_without_labels_takes_any_and_one_elsewhere_is_not_judged(
 )
 def test_another_task_and_other_labels_are_refused(asked: Inspection, words: str) -> None:
     with pytest.raises(RefusedError, match=words) as told:
-        check_suits(MANIFEST, [asked])
+        check_compatible(MANIFEST, [asked])
     assert "plant file" in told.value.fix
 
 

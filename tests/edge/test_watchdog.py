@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lineside.core.processes import Supervisor, supervisor_of
-from lineside.edge.counters import Tally
-from lineside.edge.watchdog import Guarded, Pulse, Watchdog, state_of
+from lineside.edge.counters import Counters
+from lineside.edge.watchdog import Pulse, Watchdog, WatchedWorker, state_of
 from lineside.testing import FakeClock
 from lineside.testing.links import wait_until
 from tests.edge.conftest import GOOD, Bench, picture
@@ -66,19 +66,21 @@ class Scene:
     """A watchdog over one worker whose pulse the test gives."""
 
     clock: FakeClock
-    tally: Tally
+    counters: Counters
     pulse: Pulse = GOOD_PULSE
     wrong: str = ""
     restarts: int = 0
 
     def made(self, supervisor: Supervisor) -> Watchdog:
         return Watchdog(
-            lambda: [Guarded(name="camera a", pulse=lambda: self.pulse, restart=self.restart)],
+            lambda: [
+                WatchedWorker(name="camera a", pulse=lambda: self.pulse, restart=self.restart)
+            ],
             sound=lambda: self.wrong,
             status=lambda: "all\nis well",
             supervisor=supervisor,
             hang_after_s=30,
-            tally=self.tally,
+            counters=self.counters,
             clock=self.clock,
         )
 
@@ -89,7 +91,7 @@ class Scene:
 
 @pytest.fixture
 def scene(clock: FakeClock) -> Scene:
-    return Scene(clock=clock, tally=Tally())
+    return Scene(clock=clock, counters=Counters())
 
 
 @pytest.mark.parametrize(
@@ -107,10 +109,10 @@ def test_a_worker_in_trouble_is_said_and_started_anew_once(
     watchdog = scene.made(Supervisor())
     watchdog.look()
     assert scene.restarts == 1
-    assert words in scene.tally.read().faults[0]
+    assert words in scene.counters.read().faults[0]
     watchdog.look()
     assert scene.restarts == 1
-    assert scene.tally.read().faults == ()
+    assert scene.counters.read().faults == ()
 
 
 def test_systemd_hears_of_the_start_of_life_and_of_the_end(
@@ -131,7 +133,7 @@ def test_systemd_hears_of_the_start_of_life_and_of_the_end(
     scene.clock.advance(100)
     watchdog.look()
     assert listener.read() == []
-    assert scene.wrong in scene.tally.read().faults[0]
+    assert scene.wrong in scene.counters.read().faults[0]
 
 
 def test_a_supervisor_that_is_gone_is_no_fault(tmp_path: Path) -> None:

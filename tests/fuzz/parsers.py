@@ -60,7 +60,7 @@ from lineside.datasets.recordio import (
 from lineside.datasets.trees import ArchiveTree
 from lineside.datasets.versions import decode_version
 from lineside.edge import EdgeConfig
-from lineside.edge.identity.files import read_identity
+from lineside.edge.identity.certificates import read_identity
 from lineside.edge.local_api.models_config import read_models
 from lineside.edge.managed_agent import read_agent_file
 from lineside.edge.messages import read_ack, read_desired

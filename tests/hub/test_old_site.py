@@ -13,12 +13,12 @@ from pathlib import Path
 import pytest
 
 from lineside.core import Plant, UnavailableError
-from lineside.edge.counters import Tally
+from lineside.edge.counters import Counters
 from lineside.edge.delivery.spool import open_spool
 from lineside.edge.deploy.deployment import DeploymentStore
 from lineside.edge.deploy.loader import Loader
 from lineside.edge.deploy.package_source import PackageSource
-from lineside.edge.packages import Ready
+from lineside.edge.packages import LoadedPackage
 from lineside.fleet import FolderSource, Part, RolloutState, UpdateClient
 from lineside.hub import HubConfig, Services, build_services
 from lineside.models import Package
@@ -82,17 +82,18 @@ class NoHub:
 
 
 def test_its_device_runs_its_package_and_holds_its_events(folder: Path, clock: FakeClock) -> None:
-    def make_ready(data: bytes) -> Ready:
+    def make_ready(data: bytes) -> LoadedPackage:
         digest = Package.read(data).digest
         judge = QuickJudge(digest, clock)
-        return Ready(digest=digest, inspection="stock", judge=judge, size_bytes=len(data))
+        return LoadedPackage(digest=digest, inspection="stock", judge=judge, size_bytes=len(data))
 
     device = folder / "edge-1"
     store = DeploymentStore(device)
     store.open()
     loader = Loader(
         store, source=PackageSource(store, repository=NoHub(), clock=clock), make_ready=make_ready,
-        inspections=frozenset({"stock"}), most=2, max_bytes=10_000_000, tally=Tally(), clock=clock,
+        inspections=frozenset({"stock"}), most=2, max_bytes=10_000_000, counters=Counters(),
+        clock=clock,
     )  # fmt: skip
     loader.start()
     try:

@@ -19,13 +19,13 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from lineside.core import LinesideError, Plant, RefusedError, encode
-from lineside.edge.counters import Tally
+from lineside.edge.counters import Counters
 from lineside.edge.deploy.deployment import DeploymentStore
 from lineside.edge.deploy.jobs import AbandonedError, Deployer
 from lineside.edge.deploy.loader import Loader
 from lineside.edge.deploy.package_source import PackageSource
 from lineside.edge.messages import DeviceStatus, read_desired
-from lineside.edge.packages import Ready
+from lineside.edge.packages import LoadedPackage
 from lineside.fleet import (
     DevicePolicy,
     Evidence,
@@ -89,27 +89,27 @@ class EdgeDevice:
     def start(self) -> None:
         """Begin anew from the disk, as after kill -9."""
         folder = self.site.folder / self.name
-        store, tally = DeploymentStore(folder), Tally()
+        store, counters = DeploymentStore(folder), Counters()
         store.open()
         source = PackageSource(store, repository=HubFiles(self.site), clock=self.site.clock)
         self.store = store
         self.loader = Loader(
             store, source=source, make_ready=self._ready, inspections=frozenset({"stock"}),
-            most=2, max_bytes=10_000_000, tally=tally, clock=self.site.clock,
+            most=2, max_bytes=10_000_000, counters=counters, clock=self.site.clock,
         )  # fmt: skip
         policy = DevicePolicy(
             inspections=self.loader.inspections, allows=lambda _: True, signed=True
         )
         self.deployer = Deployer(self.loader, source=source, policy=policy, placed=self._placed)
-        self.loader._deployed, self.loader._wish = store.deployed(), store.desired()
-        self.loader._carry_out(self.loader._wish)
+        self.loader._deployed, self.loader._desired = store.deployed(), store.desired()
+        self.loader._carry_out(self.loader._desired)
 
-    def _ready(self, data: bytes) -> Ready:
+    def _ready(self, data: bytes) -> LoadedPackage:
         digest = Package.read(data).digest
         if (self.name, digest) in self.site.fails:
             raise RefusedError("the golden pictures' answers differ")
         judge = QuickJudge(digest, self.site.clock)
-        return Ready(digest=digest, inspection="stock", judge=judge, size_bytes=len(data))
+        return LoadedPackage(digest=digest, inspection="stock", judge=judge, size_bytes=len(data))
 
     def _placed(self, order: JobDocument) -> None:
         self.order = order
@@ -124,7 +124,7 @@ class EdgeDevice:
         payload = hub.desired.payload(self.name, hub.desired.of(self.name))
         desired = read_desired(payload, where="test")
         self.store.keep_desired(desired)
-        self.loader.wish(desired)
+        self.loader.set_desired(desired)
         self.loader._failed.clear()
         self.loader._carry_out(desired)
 

@@ -71,11 +71,11 @@ def enrol(
     as_json: JsonFlag = False,
 ) -> None:
     """Enrol this device: try the way to the hub, make a key, get a certificate and settings."""
-    from lineside.edge import EnrolWish, check_bus
+    from lineside.edge import EnrolOptions, check_bus
     from lineside.edge import enrol as enrol_device
 
     clock = SystemClock()
-    wish = EnrolWish(hub=hub, code=code, data_dir=data_dir, config=config)
+    wish = EnrolOptions(hub=hub, code=code, data_dir=data_dir, config=config)
     done = enrol_device(wish, clock=clock, say=say)
     check_bus(load_edge(done.config).config, clock=clock)
     say("bus: it lets this device in")

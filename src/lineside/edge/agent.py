@@ -26,19 +26,19 @@ from lineside.core import (
 )
 from lineside.core.worker import Worker
 from lineside.edge.config import EdgeConfig
-from lineside.edge.counters import Tally
-from lineside.edge.delivery.publisher import Sayer
+from lineside.edge.counters import Counters
+from lineside.edge.delivery.publisher import ResultPublisher
 from lineside.edge.delivery.shipper import Shipper
 from lineside.edge.delivery.spool import Draft, Spool
 from lineside.edge.deploy.deployment import DeploymentStore
-from lineside.edge.deploy.jobs import Deployer, Doing, JobClient
+from lineside.edge.deploy.jobs import Deployer, JobClient, JobInProgress
 from lineside.edge.deploy.loader import Loader
 from lineside.edge.deploy.package_source import source_for
-from lineside.edge.deploy.shadow import Shadow, old_from
+from lineside.edge.deploy.shadow import ShadowDeployment, previous_from
 from lineside.edge.local_api.models_config import read_models
 from lineside.edge.messages import (
+    DesiredPackage,
     DeviceStatus,
-    Wanted,
     device_topic,
     frame_message,
     frame_topic,
@@ -47,8 +47,8 @@ from lineside.edge.messages import (
     read_ack,
     read_desired,
 )
-from lineside.edge.packages import Judge, MakeReady, Onlooker, Ready, observed
-from lineside.edge.watchdog import MOST_STUCK, Guarded
+from lineside.edge.packages import Judge, LoadedPackage, LoadPackage, Observer, observed
+from lineside.edge.watchdog import MOST_STUCK, WatchedWorker
 from lineside.edge.worker import Around, CameraWorker, Shown
 from lineside.fleet import DevicePolicy, JobDocument
 from lineside.links import Bus, Camera, Message, Will, open_camera, topic_matches
@@ -111,7 +111,7 @@ _TELL_S = 2.0
 
 
 def last_will(plant: Plant, *, device: str, clock: Clock) -> Will:
-    """What the broker says when the device vanishes."""
+    """Status that the broker publishes when the device vanishes."""
     return Will(
         topic=device_topic(plant, device=device, noun="status"),
         payload=offline(device=device, version=program_version(), at=clock.now()),
@@ -137,31 +137,35 @@ class Agent:
         bus: Bus,
         spool: Spool,
         clock: Clock,
-        make_ready: MakeReady,
-        tally: Tally | None = None,
-        onlookers: Sequence[Onlooker] = (),
+        make_ready: LoadPackage,
+        counters: Counters | None = None,
+        observers: Sequence[Observer] = (),
     ) -> None:
         self._config = config
         self._plant = plant
         self._bus = bus
         self._clock = clock
         self._make_ready = make_ready
-        self._tally = tally or Tally()
+        self._counters = counters or Counters()
         self._shown: Shown | None = None
         self.contact = Contact(clock)
         self._store = DeploymentStore(config.folder)
         self._cameras = chosen_cameras(plant, config.cameras)
         names = {camera.id for camera in self._cameras}
         self._inspections = tuple(item for item in plant.inspection if item.camera in names)
-        sayer = Sayer(
-            plant, inspections=self.inspections, device=config.device, bus=bus, tally=self._tally
+        sayer = ResultPublisher(
+            plant,
+            inspections=self.inspections,
+            device=config.device,
+            bus=bus,
+            counters=self._counters,
         )
-        self._onlookers = (*onlookers, *((sayer.look,) if sayer.topics else ()))
+        self._observers = (*observers, *((sayer.look,) if sayer.topics else ()))
         self._shipper = Shipper(
             spool,
             bus=bus,
             clock=clock,
-            tally=self._tally,
+            counters=self._counters,
             resend_after_s=config.resend_after_s,
             announce=self.tell_status,
         )
@@ -173,7 +177,7 @@ class Agent:
             inspections=frozenset(item.id for item in self._inspections),
             most=config.max_loaded_packages,
             max_bytes=config.max_loaded_bytes,
-            tally=self._tally,
+            counters=self._counters,
             clock=clock,
         )
         policy = DevicePolicy(
@@ -181,17 +185,17 @@ class Agent:
             allows=lambda name: read_models(config.models_path).allows(name),
             signed=source.signed,
         )
-        self._shadow = Shadow(
+        self._shadow = ShadowDeployment(
             config.folder,
             device=config.device,
-            find_old=old_from(
+            find_old=previous_from(
                 self._store.get,
                 prove=lambda data, wanted: source.check(data, wanted=wanted, changes=False),
                 load=self._load_beside,
             ),
             tell=lambda payload: bus.publish_soon(self._topics["evidence"], payload),
             good=lambda name: {one.id: one.good for one in self._inspections}.get(name, ()),
-            tally=self._tally,
+            counters=self._counters,
             clock=clock,
         )
         self._jobs = JobClient(
@@ -200,7 +204,7 @@ class Agent:
             carry_out=Deployer(
                 self._loader, source=source, policy=policy, placed=self._try_out
             ).carry_out,
-            tally=self._tally,
+            counters=self._counters,
             clock=clock,
             heard=self.contact.heard,
         )
@@ -255,14 +259,14 @@ class Agent:
         """The package in use for an inspection; None where there is none."""
         return self._loader.judge(inspection)
 
-    def doing(self) -> Doing | None:
+    def doing(self) -> JobInProgress | None:
         """The job that is carried out right now."""
         return self._jobs.doing()
 
-    def guarded(self) -> tuple[Guarded, ...]:
-        """What the watchdog looks after."""
+    def guarded(self) -> tuple[WatchedWorker, ...]:
+        """The workers that the watchdog looks after."""
         return tuple(
-            Guarded(
+            WatchedWorker(
                 name=f"camera {worker.camera.id}",
                 pulse=worker.pulse,
                 restart=partial(self._restart, worker),
@@ -271,7 +275,7 @@ class Agent:
         )
 
     def unsound(self) -> str:
-        """What only a new start of the program mends; "": nothing."""
+        """Fault that only a new start of the program mends; "": none."""
         self._left = tuple(worker for worker in self._left if worker.stuck)
         if len(self._left) >= MOST_STUCK:
             return f"{len(self._left)} threads hang"
@@ -307,8 +311,8 @@ class Agent:
         new.start()
 
     def status(self) -> DeviceStatus:
-        """How the device is right now."""
-        counted = self._tally.read()
+        """Status of the device right now."""
+        counted = self._counters.read()
         return DeviceStatus(
             device=self._config.device,
             state="online",
@@ -328,7 +332,7 @@ class Agent:
 
     def tell_status(self) -> None:
         """Say it on the bus; ``UnavailableError`` while the bus is away."""
-        told = (self._tally.revision, self._clock.monotonic())
+        told = (self._counters.revision, self._clock.monotonic())
         payload = encode(self.status())
         self._bus.publish(self._topics["status"], payload, retain=True, timeout_s=_TELL_S)
         self._told = told
@@ -341,24 +345,24 @@ class Agent:
             around=Around(
                 open_camera=self._open_camera,
                 find_judge=self._shadow.watched(
-                    observed(self._loader.judge, onlookers=self._onlookers, tally=self._tally)
+                    observed(self._loader.judge, observers=self._observers, counters=self._counters)
                 ),
                 emit=self._emit,
                 forward=self._forward,
                 shown=self._show,
             ),
-            tally=self._tally,
+            counters=self._counters,
             clock=self._clock,
         )
 
-    def _rehearsed(self, data: bytes) -> Ready:
-        """What a package's first frame costs, it costs before the line waits for it."""
+    def _rehearsed(self, data: bytes) -> LoadedPackage:
+        """Load a package and show it a frame, so that the line does not wait for its first one."""
         ready = self._make_ready(data)
         for worker in self._workers:
             worker.rehearse(ready.inspection, judge=ready.judge)
         return ready
 
-    def _load_beside(self, data: bytes, wanted: Wanted) -> Judge:
+    def _load_beside(self, data: bytes, wanted: DesiredPackage) -> Judge:
         """A package that judges beside the one in use."""
         ready = self._loader.checked(
             data, inspection=wanted.inspection, digest=wanted.digest, where="trial"
@@ -398,7 +402,7 @@ class Agent:
         try:
             self._shown(frame)
         except Exception as error:  # boundary: looking on must not hold up the line
-            if self._tally.fault("onlooker", error):
+            if self._counters.fault("onlooker", error):
                 logger.exception("onlooker failed")
 
     # what the bus says
@@ -410,7 +414,7 @@ class Agent:
                 self._take(message)
             except Exception as error:  # boundary: one message must not end the device
                 logger.exception("message failed topic=%s", message.topic)
-                self._tally.fault(message.topic, error)
+                self._counters.fault(message.topic, error)
         for worker in self._workers:
             worker.check_source()
         self._tell_when_due()
@@ -423,19 +427,19 @@ class Agent:
                 self.contact.heard()
                 self._shipper.acknowledge(sequence)
             elif message.topic == self._topics["desired"]:
-                self._wish(message)
+                self._set_desired(message)
         except LinesideError as error:
-            self._tally.refuse("message not as documented")
+            self._counters.refuse("message not as documented")
             logger.warning("message refused: %s", error)
         self._arm(message.topic)
 
-    def _wish(self, message: Message) -> None:
+    def _set_desired(self, message: Message) -> None:
         if not message.payload:
             return  # a retained message was cleared: no wish is no change
         desired = read_desired(message.payload, where=message.topic)
         self._store.keep_desired(desired)
-        self._loader.wish(desired)
-        self._tally.changed()
+        self._loader.set_desired(desired)
+        self._counters.changed()
 
     def _arm(self, topic: str) -> None:
         for worker in self._workers:
@@ -449,7 +453,7 @@ class Agent:
             return  # the first of a connection is said by the shipper
         revision, told_s = self._told
         late = self._clock.monotonic() - told_s >= self._config.status_every_s
-        if late or revision != self._tally.revision:
+        if late or revision != self._counters.revision:
             self._try_to_tell()
 
     def _try_to_tell(self) -> None:

@@ -74,12 +74,12 @@ class PageConfig:
 
     @property
     def is_local(self) -> bool:
-        """Whether only this machine reaches the page."""
+        """True where only this machine reaches the page."""
         return self.address[0] in _LOOPBACK
 
     @property
     def guarded(self) -> bool:
-        """Whether one has to sign in."""
+        """True where one has to sign in."""
         return bool(self.password_file or self.token_file)
 
 
@@ -108,7 +108,7 @@ _POLICY = re.compile(r"none|all|unsure|drift|every:([1-9][0-9]{0,8})")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CaptureConfig:
-    """How captures are buffered, where they go, and which of our own decisions are captured.
+    """Settings of captures: buffer, destination, sampling of own decisions.
 
     Attributes:
         fleet: a level of the captures' path, and the fleet their records name.

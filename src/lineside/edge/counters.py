@@ -1,4 +1,4 @@
-"""What the agent counts, and what is wrong with it right now."""
+"""Counters and present faults of the agent."""
 
 import threading
 from collections import Counter
@@ -10,7 +10,7 @@ _LONGEST = 300
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Counted:
+class CounterValues:
     """One reading of the counts."""
 
     frames: int
@@ -19,7 +19,7 @@ class Counted:
     faults: tuple[str, ...]
 
 
-class Tally:
+class Counters:
     """Counts and faults; safe from several threads."""
 
     def __init__(self) -> None:
@@ -73,10 +73,10 @@ class Tally:
         """Counts up with every change worth telling at once."""
         return self._revision
 
-    def read(self) -> Counted:
+    def read(self) -> CounterValues:
         """All counts at one moment."""
         with self._lock:
-            return Counted(
+            return CounterValues(
                 frames=self._frames,
                 predictions=self._predictions,
                 refused=dict(sorted(self._refused.items())),

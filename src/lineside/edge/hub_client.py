@@ -144,7 +144,7 @@ def fetch(
         with opener.open(request, timeout=_TIMEOUT_S) as answer:
             return _read(answer, most_bytes=most_bytes, where=address)
     except urllib.error.HTTPError as error:
-        raise translated(error.code, address, said=said_by(error)) from error
+        raise translated(error.code, address, body=refusal_body(error)) from error
     except (OSError, HTTPException) as error:
         raise UnavailableError(
             f"the hub does not answer: {error}", where=address, fix="Start the hub."
@@ -194,8 +194,8 @@ def _read(answer: HTTPResponse, *, most_bytes: int, where: str) -> bytes:
     return b"".join(parts)
 
 
-def asked_to_wait(headers: Message, *, address: str) -> BusyError | None:
-    """What a 429 or 503 that says when to come again means (RFC 9110, 10.2.3: seconds).
+def busy_error(headers: Message, *, address: str) -> BusyError | None:
+    """Error of a 429 or 503 with Retry-After (RFC 9110, 10.2.3: seconds); None without one.
 
     More than an hour is not waited for, and a date is passed over: a device's clock may be wrong.
     """
@@ -208,7 +208,7 @@ def asked_to_wait(headers: Message, *, address: str) -> BusyError | None:
     )  # fmt: skip
 
 
-def said_by(error: urllib.error.HTTPError) -> bytes:
+def refusal_body(error: urllib.error.HTTPError) -> bytes:
     """The first bytes of what came with a refusal; it is closed then."""
     try:
         return error.read(_MOST_SAID_BYTES)
@@ -219,17 +219,17 @@ def said_by(error: urllib.error.HTTPError) -> bytes:
 
 
 def translated(
-    status: int, address: str, *, said: bytes = b""
+    status: int, address: str, *, body: bytes = b""
 ) -> InvalidError | NotFoundError | RefusedError | UnavailableError:
-    """What an HTTP status means to whoever asked.
+    """The error of an HTTP status.
 
     Args:
         status: of the answer.
         address: that was asked for.
-        said: the answer's body; of a 403 the detail is told (RFC 9457), because not only a token is
+        body: of the answer; of a 403 the detail is told (RFC 9457), because not only a token is
             refused so.
     """
-    if status == HTTPStatus.FORBIDDEN and (detail := _detail(said)):
+    if status == HTTPStatus.FORBIDDEN and (detail := _detail(body)):
         return RefusedError(
             f"the hub refuses: {detail}", where=address, fix="Look at the hub's log."
         )
@@ -242,10 +242,10 @@ def translated(
     return InvalidError(f"the hub answers {status}", where=address, fix="Correct the address.")
 
 
-def _detail(said: bytes) -> str:
+def _detail(body: bytes) -> str:
     """Of a problem document, one line of it; "" for anything else."""
     try:
-        problem = json.loads(said)
+        problem = json.loads(body)
     except ValueError:
         return ""
     detail = problem.get("detail") if isinstance(problem, dict) else None
@@ -260,7 +260,7 @@ _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class HubPlace:
+class HubAddress:
     """A hub's address taken apart."""
 
     url: str
@@ -270,7 +270,7 @@ class HubPlace:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Answered:
+class HubResponse:
     """An answer with the time at which the hub says it was made; None: it does not say."""
 
     status: int
@@ -278,7 +278,7 @@ class Answered:
     at: datetime | None
 
 
-def place_of(url: str) -> HubPlace:
+def address_of(url: str) -> HubAddress:
     """Take an address apart.
 
     Raises:
@@ -302,18 +302,18 @@ def place_of(url: str) -> HubPlace:
     port = port or (443 if secure else 80)
     shown = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
     base = f"{parts.scheme}://{shown}:{port}"
-    return HubPlace(url=base, host=parts.hostname, port=port, secure=secure)
+    return HubAddress(url=base, host=parts.hostname, port=port, secure=secure)
 
 
-class HubQuestions:
+class HubConnection:
     """Asks one hub."""
 
-    def __init__(self, place: HubPlace, *, tls: ssl.SSLContext | None) -> None:
+    def __init__(self, place: HubAddress, *, tls: ssl.SSLContext | None) -> None:
         """Ask nothing yet; ``tls`` is used where the address wants it."""
         self._place = place
         self._tls = tls
 
-    def get(self, path: str) -> Answered:
+    def get(self, path: str) -> HubResponse:
         """``UnavailableError`` where nobody answers."""
         return self._ask("GET", path, body=None)
 
@@ -328,7 +328,7 @@ class HubQuestions:
             raise refusal_of(answered, where=f"{self._place.url}{path}")
         return decode_fast(kind, answered.body, where=f"{self._place.url}{path}")
 
-    def _ask(self, method: str, path: str, *, body: bytes | None) -> Answered:
+    def _ask(self, method: str, path: str, *, body: bytes | None) -> HubResponse:
         place = self._place
         headers = {"Content-Type": "application/json", "Connection": "close"}
         connection: http.client.HTTPConnection
@@ -343,13 +343,13 @@ class HubQuestions:
         try:
             connection.request(method, path, body=body, headers=headers)
             answer = connection.getresponse()
-            return Answered(
+            return HubResponse(
                 status=answer.status,
                 body=answer.read(_MOST_ANSWER_BYTES),
                 at=_date_of(answer.headers.get("Date", "")),
             )
         except ssl.SSLCertVerificationError as error:
-            raise not_proved(error, place) from error
+            raise certificate_refusal(error, place) from error
         except (OSError, http.client.HTTPException) as error:
             raise UnavailableError(
                 f"the hub does not answer: {error}", where=place.url, fix="Start the hub."
@@ -358,7 +358,7 @@ class HubQuestions:
             connection.close()
 
 
-def look_up(place: HubPlace) -> str:
+def look_up(place: HubAddress) -> str:
     """The first address of the hub's name.
 
     Raises:
@@ -394,7 +394,7 @@ def reach(host: str, port: int, *, what: str) -> None:
         ) from error  # fmt: skip
 
 
-def not_proved(error: ssl.SSLCertVerificationError, place: HubPlace) -> RefusedError:
+def certificate_refusal(error: ssl.SSLCertVerificationError, place: HubAddress) -> RefusedError:
     """Why a certificate is not believed, and what to do about it."""
     why = error.verify_message or str(error)
     fix = 'Let the hub answer with the site\'s certificate: tls = "site".'
@@ -405,7 +405,7 @@ def not_proved(error: ssl.SSLCertVerificationError, place: HubPlace) -> RefusedE
     return RefusedError(f"the hub's certificate is not believed: {why}", where=place.url, fix=fix)
 
 
-def refusal_of(answered: Answered, *, where: str) -> LinesideError:
+def refusal_of(answered: HubResponse, *, where: str) -> LinesideError:
     """A problem document (RFC 9457) as the error it was."""
     try:
         problem = json.loads(answered.body)
@@ -417,8 +417,8 @@ def refusal_of(answered: Answered, *, where: str) -> LinesideError:
         409: ConflictError,
     }  # fmt: skip
     kind = kinds.get(answered.status, UnavailableError)
-    said = str(problem.get("detail") or f"the hub answers {answered.status}")
-    return kind(said, where=str(problem.get("where") or where), fix=str(problem.get("fix") or ""))
+    detail = str(problem.get("detail") or f"the hub answers {answered.status}")
+    return kind(detail, where=str(problem.get("where") or where), fix=str(problem.get("fix") or ""))
 
 
 def _date_of(text: str) -> datetime | None:

@@ -89,7 +89,7 @@ class AgentFile:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Mapped:
+class AgentSettings:
     """The file as settings of ours.
 
     Attributes:
@@ -101,7 +101,7 @@ class Mapped:
     without_effect: tuple[str, ...]
 
 
-def read_agent_file(path: Path, *, workdir: Path | None = None) -> Mapped:
+def read_agent_file(path: Path, *, workdir: Path | None = None) -> AgentSettings:
     """Read and map the file.
 
     Raises:
@@ -123,7 +123,7 @@ def read_agent_file(path: Path, *, workdir: Path | None = None) -> Mapped:
     return mapped(file, home=home, proves=bool(root) and (Path(root) / _ROOT).is_file())
 
 
-def mapped(file: AgentFile, *, home: Path, proves: bool) -> Mapped:
+def mapped(file: AgentFile, *, home: Path, proves: bool) -> AgentSettings:
     """The file's settings as ours.
 
     Args:
@@ -153,7 +153,7 @@ def mapped(file: AgentFile, *, home: Path, proves: bool) -> Mapped:
     if proves:
         ours["trust_root"] = root
     unproved = (_UNPROVED,) if root and not proves else ()
-    return Mapped(settings=ours | given, without_effect=(*unproved, *_idle(file)))
+    return AgentSettings(settings=ours | given, without_effect=(*unproved, *_idle(file)))
 
 
 def _workdir(path: Path) -> Path:

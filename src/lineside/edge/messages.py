@@ -1,4 +1,4 @@
-"""What the device takes and says, beside frames and predictions (docs/reference/messages.md)."""
+"""Messages of the device, beside frames and predictions (docs/reference/messages.md)."""
 
 import base64
 from collections.abc import Mapping
@@ -24,7 +24,7 @@ _MOST_COUNT = 2**53 - 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Wanted:
+class DesiredPackage:
     """One package the hub wants run here."""
 
     inspection: str
@@ -48,7 +48,7 @@ class Desired:
     """
 
     schema: Literal["lineside.desired/1"]
-    packages: tuple[Wanted, ...] = ()
+    packages: tuple[DesiredPackage, ...] = ()
     revisions: Mapping[str, int] = field(default_factory=dict)
     bad: tuple[str, ...] = ()
 
@@ -87,7 +87,7 @@ class InUse:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CameraCondition:
-    """Whether a camera gives pictures.
+    """Condition of a camera.
 
     Attributes:
         since: time of the last loss or return, RFC 3339; "" where there was none since the start.

@@ -20,7 +20,7 @@ from lineside.core import (
     RefusedError,
     UnavailableError,
 )
-from lineside.edge.counters import Tally
+from lineside.edge.counters import Counters
 from lineside.edge.machine import give_back_memory, resident_bytes, this_platform
 from lineside.models import EngineName, Manifest, Package, Predictor
 from lineside.vision import Frame, Prediction
@@ -42,7 +42,7 @@ class Judge(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Ready:
+class LoadedPackage:
     """A package that was checked and answered its golden pictures.
 
     Attributes:
@@ -55,7 +55,7 @@ class Ready:
     size_bytes: int = 0
 
 
-MakeReady = Callable[[bytes], Ready]
+LoadPackage = Callable[[bytes], LoadedPackage]
 """Reads an archive, loads it and runs its golden pictures; raises when it must not run."""
 
 
@@ -73,7 +73,7 @@ def check_machine(manifest: Manifest, machine: str) -> None:
         )
 
 
-def check_suits(manifest: Manifest, inspections: Iterable[Inspection]) -> None:
+def check_compatible(manifest: Manifest, inspections: Iterable[Inspection]) -> None:
     """Refuse a package that its inspection cannot use; one of an inspection elsewhere passes.
 
     Raises:
@@ -90,7 +90,7 @@ def check_suits(manifest: Manifest, inspections: Iterable[Inspection]) -> None:
             fix="Train it for this inspection, or change the plant file.",
         )
     known = sorted(asked.known_labels)
-    strange = [name for name in said_by(manifest) if name not in known]
+    strange = [name for name in labels_of(manifest) if name not in known]
     if known and strange:
         raise RefusedError(
             f"the package says {', '.join(map(repr, strange[:5]))}, which inspection "
@@ -100,7 +100,7 @@ def check_suits(manifest: Manifest, inspections: Iterable[Inspection]) -> None:
         )
 
 
-def said_by(manifest: Manifest) -> tuple[str, ...]:
+def labels_of(manifest: Manifest) -> tuple[str, ...]:
     """Every label the package can say, once, without its region."""
     ruled = tuple(rule.label for rule in manifest.rules)
     return tuple(dict.fromkeys(ruled or manifest.labels))
@@ -108,35 +108,37 @@ def said_by(manifest: Manifest) -> tuple[str, ...]:
 
 logger = logging.getLogger(__name__)
 
-Onlooker = Callable[[Frame, Prediction], None]
+Observer = Callable[[Frame, Prediction], None]
 FindJudge = Callable[[str], Judge | None]
 
 
-def observed(find_judge: FindJudge, *, onlookers: Sequence[Onlooker], tally: Tally) -> FindJudge:
-    """``find_judge`` whose judges tell the onlookers of each prediction."""
+def observed(
+    find_judge: FindJudge, *, observers: Sequence[Observer], counters: Counters
+) -> FindJudge:
+    """``find_judge`` whose judges tell the observers of each prediction."""
 
     def find(inspection: str) -> Judge | None:
         judge = find_judge(inspection)
-        if judge is None or not onlookers:
+        if judge is None or not observers:
             return judge
-        return _Observed(judge, onlookers=onlookers, tally=tally)
+        return _Observed(judge, observers=observers, counters=counters)
 
     return find
 
 
 class _Observed:
-    def __init__(self, judge: Judge, *, onlookers: Sequence[Onlooker], tally: Tally) -> None:
+    def __init__(self, judge: Judge, *, observers: Sequence[Observer], counters: Counters) -> None:
         self._judge = judge
-        self._onlookers = onlookers
-        self._tally = tally
+        self._observers = observers
+        self._counters = counters
 
     def predict(self, frame: Frame, *, device: str = "", decode_ms: float = 0.0) -> Prediction:
         prediction = self._judge.predict(frame, device=device, decode_ms=decode_ms)
-        for onlooker in self._onlookers:
+        for onlooker in self._observers:
             try:
                 onlooker(frame, prediction)
             except Exception as error:  # boundary: looking on must not hold up the line
-                if self._tally.fault("onlooker", error):
+                if self._counters.fault("onlooker", error):
                     logger.exception("onlooker failed")
         return prediction
 
@@ -146,8 +148,8 @@ def loading(
     *,
     inspections: Iterable[Inspection] = (),
     engine: EngineName = EngineName.ONNX_RUNTIME,
-) -> MakeReady:
-    """How an archive becomes a package at work: checked, loaded, golden pictures answered.
+) -> LoadPackage:
+    """Return the function that checks and loads an archive and asks its golden pictures.
 
     Args:
         clock: of the predictors.
@@ -156,15 +158,15 @@ def loading(
     """
     asked = tuple(inspections)
 
-    def make_ready(data: bytes) -> Ready:
+    def make_ready(data: bytes) -> LoadedPackage:
         before = resident_bytes()
         package = Package.read(data)
         check_machine(package.manifest, this_platform())
-        check_suits(package.manifest, asked)
+        check_compatible(package.manifest, asked)
         predictor = Predictor(package, clock=clock, engine=engine)
         predictor.check_golden()
         give_back_memory()
-        return Ready(
+        return LoadedPackage(
             digest=package.digest,
             inspection=package.manifest.inspection,
             judge=predictor,

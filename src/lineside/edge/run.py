@@ -11,10 +11,10 @@ from lineside.core import Clock, load_plant, need
 from lineside.core.processes import Supervisor
 from lineside.edge.agent import Agent, last_will
 from lineside.edge.config import EdgeConfig
-from lineside.edge.counters import Tally
+from lineside.edge.counters import Counters
 from lineside.edge.delivery.log_publisher import LogPublisher
 from lineside.edge.delivery.spool import open_spool
-from lineside.edge.identity.renewal import renewing
+from lineside.edge.identity.certificates import renewing
 from lineside.edge.machine import sole_user
 from lineside.edge.packages import loading
 from lineside.edge.page.device import gallery_for, page_for
@@ -64,8 +64,8 @@ def run(
         stack.callback(bus.close)
         stack.enter_context(renewing(config, clock=clock))
         stack.enter_context(published_log(config, bus=bus, clock=clock))
-        tally = Tally()
-        serving = opened_serving(config, clock=clock, tally=tally)
+        counters = Counters()
+        serving = open_serving(config, clock=clock, counters=counters)
         if serving is not None:
             stack.callback(serving.close)
         gallery = gallery_for(config, plant=plant, clock=clock)
@@ -76,9 +76,9 @@ def run(
             spool=spool,
             clock=clock,
             make_ready=loading(clock, inspections=plant.inspection, engine=config.engine),
-            tally=tally,
-            onlookers=(
-                *(serving.onlookers if serving is not None else ()),
+            counters=counters,
+            observers=(
+                *(serving.observers if serving is not None else ()),
                 *((gallery.look,) if gallery is not None else ()),
             ),
         )
@@ -90,7 +90,7 @@ def run(
             clock=clock,
             gallery=gallery,
             serving=serving,
-            tally=tally,
+            counters=counters,
         )
         if page is not None:
             stack.callback(page.close)
@@ -107,7 +107,7 @@ def run(
             status=agent.summary,
             supervisor=supervisor or Supervisor(),
             hang_after_s=config.hang_after_s,
-            tally=tally,
+            counters=counters,
             clock=clock,
         )
         watchdog.start()
@@ -117,7 +117,7 @@ def run(
     logger.info("device stopped device=%s", config.device)
 
 
-def opened_serving(config: EdgeConfig, *, clock: Clock, tally: Tally) -> "Serving | None":
+def open_serving(config: EdgeConfig, *, clock: Clock, counters: Counters) -> "Serving | None":
     """Captures and socket, where they are configured; its libraries are imported only then."""
     if not config.grpc and config.capture.inspections == "none":
         return None
@@ -125,7 +125,7 @@ def opened_serving(config: EdgeConfig, *, clock: Clock, tally: Tally) -> "Servin
     need("google.protobuf", extra="edge")
     from lineside.edge.local_api.serving import Serving
 
-    return Serving(config, clock=clock, tally=tally)
+    return Serving(config, clock=clock, counters=counters)
 
 
 @contextmanager

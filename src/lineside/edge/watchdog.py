@@ -16,7 +16,7 @@ from typing import Literal
 from lineside.core import Clock, LinesideError
 from lineside.core.processes import Supervisor
 from lineside.core.worker import Worker
-from lineside.edge.counters import Tally
+from lineside.edge.counters import Counters
 
 logger = logging.getLogger(__name__)
 
@@ -29,7 +29,7 @@ State = Literal["fine", "hangs", "died", "silent"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pulse:
-    """How a worker is.
+    """Pulse of a worker.
 
     Attributes:
         busy_s: how long it is at what it is at; 0 while it waits.
@@ -45,7 +45,7 @@ class Pulse:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Guarded:
+class WatchedWorker:
     """A worker under watch, and how it is started anew."""
 
     name: str
@@ -54,7 +54,7 @@ class Guarded:
 
 
 def state_of(pulse: Pulse, *, hang_after_s: float) -> State:
-    """What is to be said of a worker."""
+    """State of a worker, for the log."""
     if pulse.done:
         return "fine"
     if not pulse.alive:
@@ -69,13 +69,13 @@ class Watchdog:
 
     def __init__(
         self,
-        guarded: Callable[[], Sequence[Guarded]],
+        guarded: Callable[[], Sequence[WatchedWorker]],
         *,
         sound: Callable[[], str],
         status: Callable[[], str],
         supervisor: Supervisor,
         hang_after_s: float,
-        tally: Tally,
+        counters: Counters,
         clock: Clock,
     ) -> None:
         """Watch nothing yet.
@@ -86,7 +86,7 @@ class Watchdog:
             status: a sentence for systemd.
             supervisor: told that we are ready, and alive.
             hang_after_s: the limit.
-            tally: where it is said.
+            counters: where it is said.
             clock: of the supervisor's period.
         """
         self._guarded = guarded
@@ -94,7 +94,7 @@ class Watchdog:
         self._status = status
         self._supervisor = supervisor
         self._hang_after_s = hang_after_s
-        self._tally = tally
+        self._counters = counters
         self._clock = clock
         self._told_s: float | None = None
         self._said: dict[str, State] = {}
@@ -120,19 +120,19 @@ class Watchdog:
                 self._say(one, state)
                 one.restart()
             elif self._said.pop(one.name, None) is not None:
-                self._tally.mended(f"{one.name} ({_PLACE})")
+                self._counters.mended(f"{one.name} ({_PLACE})")
         wrong = self._sound()
         if wrong:
-            if self._tally.fault(_PLACE, LinesideError(wrong)):
+            if self._counters.fault(_PLACE, LinesideError(wrong)):
                 logger.error("only a new start helps: %s", wrong)
             return
         self._tell_alive()
 
-    def _say(self, one: Guarded, state: State) -> None:
+    def _say(self, one: WatchedWorker, state: State) -> None:
         words = {"hangs": "hung", "died": "had died", "silent": "gave no pictures"}[state]
         self._said[one.name] = state
         error = LinesideError(f"{words} and was started anew")
-        self._tally.fault(f"{one.name} ({_PLACE})", error)
+        self._counters.fault(f"{one.name} ({_PLACE})", error)
         logger.warning("%s %s and is started anew", one.name, words)
 
     def _tell_alive(self) -> None:

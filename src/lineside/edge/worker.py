@@ -27,7 +27,7 @@ from lineside.core import (
     rfc3339,
 )
 from lineside.core.worker import Worker
-from lineside.edge.counters import Tally
+from lineside.edge.counters import Counters
 from lineside.edge.messages import CameraCondition
 from lineside.edge.packages import Judge
 from lineside.edge.watchdog import Pulse
@@ -38,7 +38,7 @@ from lineside.vision import Frame, Prediction
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TriggerState:
-    """What a trigger remembers between frames.
+    """State of a trigger between frames.
 
     Attributes:
         last_at: capture time of the frame inspected last.
@@ -55,7 +55,7 @@ def arm(seen: TriggerState) -> TriggerState:
 
 
 def wants(trigger: Trigger, seen: TriggerState, *, captured_at: datetime, part: str) -> bool:
-    """Whether this frame is to be inspected."""
+    """True where this frame is to be inspected."""
     match trigger.on:
         case "frame":
             return True
@@ -96,7 +96,7 @@ def _nobody(frame: Frame) -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Around:
-    """What a worker calls: its camera, its packages, and where answers and frames go.
+    """Functions a worker calls: its camera, its packages, and where answers and frames go.
 
     ``shown`` is told of each picture once its inspections have had their turn.
     """
@@ -118,14 +118,14 @@ class CameraWorker:
         inspections: tuple[Inspection, ...],
         device: str,
         around: Around,
-        tally: Tally,
+        counters: Counters,
         clock: Clock,
     ) -> None:
         self._camera = camera
         self._inspections = inspections
         self._device = device
         self._around = around
-        self._tally = tally
+        self._counters = counters
         self._clock = clock
         self._seen: dict[str, TriggerState] = {item.id: TriggerState() for item in inspections}
         self._seen_lock = threading.Lock()
@@ -144,12 +144,12 @@ class CameraWorker:
 
     @property
     def inspections(self) -> tuple[Inspection, ...]:
-        """What is asked of this camera."""
+        """The inspections of this camera."""
         return self._inspections
 
     @property
     def camera(self) -> CameraRecord:
-        """Which one it looks through."""
+        """Record of the camera."""
         return self._camera
 
     def start(self) -> None:
@@ -166,13 +166,13 @@ class CameraWorker:
         source = self._source
         if source is not None:
             now = source.dropped()
-            self._tally.refuse("not taken in time", count=now - self._dropped)
+            self._counters.refuse("not taken in time", count=now - self._dropped)
             self._dropped = now
             self._note(source.fault())
 
     @property
     def condition(self) -> CameraCondition:
-        """Whether pictures come, since when that is so, and why not."""
+        """Condition of the camera: connected or lost, since when, and why."""
         return self._condition
 
     def _note(self, fault: str) -> None:
@@ -188,9 +188,9 @@ class CameraWorker:
             reason=fault,
         )
         if lost:
-            self._tally.fault(place, UnavailableError(fault))
+            self._counters.fault(place, UnavailableError(fault))
         else:
-            self._tally.mended(place)
+            self._counters.mended(place)
 
     def rehearse(self, inspection: str, *, judge: Judge) -> None:
         """Show a package that is about to come into use the last picture; the answer is left.
@@ -207,7 +207,7 @@ class CameraWorker:
             logger.debug("rehearsal failed inspection=%s: %s", inspection, error)
 
     def pulse(self) -> Pulse:
-        """How it is, for the watchdog."""
+        """Pulse for the watchdog."""
         now_s, since_s = self._clock.monotonic(), self._busy_since_s
         is_live = self._source is not None and self._camera.source.startswith(_LIVE)
         is_live = is_live and self._condition.state != "lost"  # it is opened again by itself
@@ -228,7 +228,7 @@ class CameraWorker:
 
     @property
     def stuck(self) -> bool:
-        """Whether its thread still runs though it was left."""
+        """True while its thread still runs though it was left."""
         return self._worker.is_alive
 
     def close(self) -> None:
@@ -254,7 +254,7 @@ class CameraWorker:
             self._note(error.message)
         elif error is not None:
             logger.error("camera failed camera=%s", self._camera.id, exc_info=error)
-            self._tally.fault(f"camera {self._camera.id}", error)
+            self._counters.fault(f"camera {self._camera.id}", error)
 
     def _opened(self) -> Camera | None:
         """Return the camera; None where it never can be opened.
@@ -288,36 +288,36 @@ class CameraWorker:
                     break
         except Exception as error:  # boundary: the other cameras go on
             logger.exception("camera failed camera=%s", self._camera.id)
-            self._tally.fault(f"camera {self._camera.id}", error)
+            self._counters.fault(f"camera {self._camera.id}", error)
         finally:
             self.check_source()
             source.close()
 
     def _refused(self, reason: str, sentence: str) -> None:
-        self._tally.frame()
-        self._tally.refuse(reason)
+        self._counters.frame()
+        self._counters.refuse(reason)
         logger.debug("message refused camera=%s: %s", self._camera.id, sentence)
 
     def _take(self, shot: Shot) -> None:
-        self._tally.frame()
+        self._counters.frame()
         due = [item for item in self._inspections if self._is_due(item, shot)]
         if not due:
             return
         try:
             self._inspect(shot, due)
         except InvalidError as error:
-            self._tally.refuse("picture cannot be read")
+            self._counters.refuse("picture cannot be read")
             logger.debug("picture refused camera=%s: %s", self._camera.id, error)
         except Exception as error:  # boundary: one picture must not end the camera
-            self._tally.refuse("failed")
-            if self._tally.fault(f"camera {self._camera.id}", error):
+            self._counters.refuse("failed")
+            if self._counters.fault(f"camera {self._camera.id}", error):
                 logger.exception("picture failed camera=%s", self._camera.id)
 
     def _is_due(self, inspection: Inspection, shot: Shot) -> bool:
         seen = self._seen[inspection.id]
         trigger, at = inspection.trigger, shot.captured_at
         if not wants(trigger, seen, captured_at=at, part=shot.part):
-            self._tally.refuse("not triggered")
+            self._counters.refuse("not triggered")
             return False
         state = freshness(
             at,
@@ -326,7 +326,7 @@ class CameraWorker:
             max_skew_s=inspection.max_skew_s,
         )
         if isinstance(state, NotFresh):
-            self._tally.refuse(state.reason)
+            self._counters.refuse(state.reason)
             return False
         return True
 
@@ -337,10 +337,10 @@ class CameraWorker:
         self._last = frame
         name = frame.id
         if name in self._recent:
-            self._tally.refuse("delivered twice")
+            self._counters.refuse("delivered twice")
             return
         if self._needs_forwarding(shot) and not self._around.forward(frame):
-            self._tally.refuse("not forwarded")
+            self._counters.refuse("not forwarded")
         try:
             for inspection in due:
                 self._judge(frame, inspection, decode_ms=decode_ms)
@@ -351,7 +351,7 @@ class CameraWorker:
     def _judge(self, frame: Frame, inspection: Inspection, *, decode_ms: float) -> None:
         judge = self._around.find_judge(inspection.id)
         if judge is None:
-            self._tally.refuse("no package")
+            self._counters.refuse("no package")
             return
         prediction = judge.predict(frame, device=self._device, decode_ms=decode_ms)
         with self._seen_lock:
@@ -359,9 +359,9 @@ class CameraWorker:
                 self._seen[inspection.id], captured_at=frame.captured_at
             )
         if self._around.emit(prediction):
-            self._tally.prediction()
+            self._counters.prediction()
         else:
-            self._tally.refuse("agent is closing")
+            self._counters.refuse("agent is closing")
 
     def _needs_forwarding(self, shot: Shot) -> bool:
         """The hub sees what is on the bus; a picture without a time gets another one there."""

@@ -14,7 +14,7 @@ from lineside.core import Clock, Digest, Plant, digest_of, parse_plant, rfc3339
 from lineside.edge.config import PageConfig
 from lineside.edge.messages import DeviceStatus, InUse
 from lineside.edge.packages import Judge
-from lineside.edge.page.facts import Device, HubContact, ModelRow, UpdateUnderWay
+from lineside.edge.page.facts import Device, HubContact, ModelRow, RunningUpdate
 from lineside.edge.page.gallery import Gallery
 from lineside.edge.page.server import PageServer
 from lineside.vision import (
@@ -77,7 +77,7 @@ class Shown:
     faults: list[str] = field(default_factory=list)
     judges: dict[str, Judge] = field(default_factory=dict)
     contact: list[HubContact] = field(default_factory=list)
-    jobs: list[UpdateUnderWay] = field(default_factory=list)
+    jobs: list[RunningUpdate] = field(default_factory=list)
     asked: int = 0
 
     def frame(self, camera: str = "surface", *, seed: int = 0, **more: Any) -> Frame:  # noqa: ANN401  fields of the frame

@@ -6,9 +6,9 @@ import pytest
 
 from lineside.core import InvalidError, NotFoundError, RefusedError, UnavailableError
 from lineside.edge import write_page_password
-from lineside.edge.page.door import (
+from lineside.edge.page.access import (
     SESSION_S,
-    Door,
+    PageSignIn,
     hash_password,
     matches,
     read_password_line,
@@ -26,8 +26,8 @@ def line() -> str:
 
 
 @pytest.fixture
-def door(line: str, clock: FakeClock) -> Door:
-    return Door(password=line, token=TOKEN, clock=clock)
+def door(line: str, clock: FakeClock) -> PageSignIn:
+    return PageSignIn(password=line, token=TOKEN, clock=clock)
 
 
 def test_a_password_is_kept_as_something_else_and_known_again(line: str, tmp_path: Path) -> None:
@@ -74,7 +74,7 @@ def test_a_token_that_is_no_token_is_refused(content: bytes, tmp_path: Path) -> 
         read_token_line(path)
 
 
-def test_a_session_ends_by_itself_and_at_sign_out(door: Door, clock: FakeClock) -> None:
+def test_a_session_ends_by_itself_and_at_sign_out(door: PageSignIn, clock: FakeClock) -> None:
     one, two = (door.sign_in(PASSWORD, address="a") for _ in range(2))
     assert one != two
     assert door.knows(one)
@@ -86,7 +86,9 @@ def test_a_session_ends_by_itself_and_at_sign_out(door: Door, clock: FakeClock) 
     assert not door.knows(one)
 
 
-def test_wrong_tries_of_an_address_have_to_wait_others_do_not(door: Door, clock: FakeClock) -> None:
+def test_wrong_tries_of_an_address_have_to_wait_others_do_not(
+    door: PageSignIn, clock: FakeClock
+) -> None:
     for _ in range(5):
         with pytest.raises(RefusedError):
             door.sign_in("wrong", address="a")
@@ -97,7 +99,7 @@ def test_wrong_tries_of_an_address_have_to_wait_others_do_not(door: Door, clock:
     assert door.knows(door.sign_in(PASSWORD, address="a"))
 
 
-def test_many_addresses_together_have_to_wait(door: Door) -> None:
+def test_many_addresses_together_have_to_wait(door: PageSignIn) -> None:
     for number in range(20):
         with pytest.raises(RefusedError):
             door.sign_in("wrong", address=f"a{number}")
@@ -105,7 +107,7 @@ def test_many_addresses_together_have_to_wait(door: Door) -> None:
         door.sign_in(PASSWORD, address="fresh")
 
 
-def test_sessions_are_few(door: Door) -> None:
+def test_sessions_are_few(door: PageSignIn) -> None:
     first = door.sign_in(PASSWORD, address="a")
     for _ in range(16):
         door.sign_in(PASSWORD, address="a")
@@ -113,17 +115,17 @@ def test_sessions_are_few(door: Door) -> None:
     assert door.knows(door.sign_in(PASSWORD, address="a"))
 
 
-def test_a_token_is_compared_whole(door: Door, clock: FakeClock) -> None:
+def test_a_token_is_compared_whole(door: PageSignIn, clock: FakeClock) -> None:
     assert door.takes(TOKEN)
     assert not door.takes(TOKEN[:-1])
     assert not door.takes("")
-    assert not Door(password="", clock=clock).takes("")
-    assert Door(clock=clock).open
+    assert not PageSignIn(password="", clock=clock).takes("")
+    assert PageSignIn(clock=clock).open
     assert not door.open
 
 
 def test_without_a_password_nobody_signs_in(clock: FakeClock) -> None:
-    door = Door(token=TOKEN, clock=clock)
+    door = PageSignIn(token=TOKEN, clock=clock)
     assert not door.takes_password
     with pytest.raises(RefusedError):
         door.sign_in("", address="a")

@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 
 from lineside.core import InvalidError
-from lineside.edge.page.gallery import PERIOD_S, Gallery
-from lineside.edge.page.labelled import Labelled, Wish, caption_of, labelled
+from lineside.edge.page.gallery import PERIOD_S, Gallery, LabelledImages, Wish, caption_of, labelled
 from lineside.testing import FakeClock
 from lineside.vision import Decision, PictureState, decode_picture
 from tests.edge.page.asking import ask
@@ -115,7 +114,7 @@ def gallery(clock: FakeClock) -> Gallery:
 def test_a_picture_is_made_once_and_at_most_ten_times_a_second(page: Shown) -> None:
     clock = FakeClock()
     there = gallery(clock)
-    labels = Labelled(there, clock=clock)
+    labels = LabelledImages(there, clock=clock)
     wish = Wish(inspection="defect")
     assert labels.small("surface", wish=wish) is None
     first = page.frame(seed=1)

@@ -12,8 +12,13 @@ import pytest
 from lineside.core import InvalidError, NotFoundError, RefusedError, SystemClock, UnavailableError
 from lineside.edge import EdgeConfig
 from lineside.edge.config import PageConfig
-from lineside.edge.identity.files import IdentityFiles
-from lineside.edge.identity.page_certificate import check_holds, kept_at, page_settings, wants_site
+from lineside.edge.identity.certificates import (
+    IdentityFiles,
+    check_holds,
+    page_certificate_path,
+    page_settings,
+    wants_site,
+)
 from lineside.fleet import CertificateAuthority, device_request
 from lineside.fleet.enrolment import page_hosts
 from lineside.fleet.trust.device_keys import new_device_key
@@ -95,9 +100,9 @@ def test_without_a_certificate_and_without_the_hub_there_is_a_sentence(
     Path(config.certificate).write_bytes(key + made)
     with pytest.raises(UnavailableError):
         page_settings(config, clock=clock)
-    certified(authority, kept_at(config))
+    certified(authority, page_certificate_path(config))
     found = page_settings(config, clock=clock)
-    assert found.tls_cert == found.tls_key == str(kept_at(config))
+    assert found.tls_cert == found.tls_key == str(page_certificate_path(config))
     clock.advance(DAY_S * 300)
     assert page_settings(config, clock=clock) == found, "due, the hub is away: it goes on"
     clock.advance(DAY_S * 600)

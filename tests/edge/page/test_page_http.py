@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from lineside.core import SystemClock, UnavailableError, decode_json
-from lineside.edge.page.facts import HubContact, ModelRow, UpdateUnderWay
+from lineside.edge.page.facts import HubContact, ModelRow, RunningUpdate
 from lineside.edge.page.server import ADDRESS_FILE
 from lineside.testing.links import wait_until
 from lineside.vision import decode_picture
@@ -57,7 +57,7 @@ def test_the_status_says_everything_the_page_says(page: Shown) -> None:
         HubContact(connected=False, heard_at="2026-01-01T12:00:00.000Z", clock_offset_s=-2.0)
     )
     page.jobs.append(
-        UpdateUnderWay(
+        RunningUpdate(
             job="j-1", model="unet", version="1.3",
             details={"step": "fetching", "bytes": "10", "bytes_total": "40"},
         )

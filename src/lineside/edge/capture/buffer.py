@@ -19,10 +19,10 @@ from datetime import UTC, datetime
 
 from lineside.core import Clock, ConflictError, LinesideError, NotFoundError, UnavailableError
 from lineside.core.worker import Worker
-from lineside.edge.capture.destinations import Batch, CapturePlace, stem_of
+from lineside.edge.capture.destinations import Batch, CaptureDestination, stem_of
 from lineside.edge.capture.record import Source, written
 from lineside.edge.config import CaptureConfig
-from lineside.edge.counters import Tally
+from lineside.edge.counters import Counters
 from lineside.edge.packages import FullError
 from lineside.fleet import wire
 
@@ -51,9 +51,9 @@ class Capturer:
         config: CaptureConfig,
         *,
         device: str,
-        place: CapturePlace,
+        place: CaptureDestination,
         clock: Clock,
-        tally: Tally,
+        counters: Counters,
         known: Iterable[str] = (),
     ) -> None:
         """Nothing waits yet.
@@ -63,14 +63,14 @@ class Capturer:
             device: as the records name it.
             place: where batches are kept.
             clock: of times and periods.
-            tally: told of what fails.
+            counters: told of what fails.
             known: ids of captures that are kept already, newest first.
         """
         self._config = config
         self._source = Source(fleet=config.fleet, device=device)
         self._place = place
         self._clock = clock
-        self._tally = tally
+        self._counters = counters
         self._waiting: deque[_Waiting] = deque()
         self._held_bytes = 0
         self._fates: OrderedDict[str, wire.CaptureStatus] = OrderedDict(
@@ -115,7 +115,7 @@ class Capturer:
             self._changed.notify_all()
 
     def status(self, capture_id: str) -> wire.CaptureStatus:
-        """What became of a capture; ``NotFoundError`` of one that is not remembered."""
+        """State of a capture; ``NotFoundError`` of one that is not remembered."""
         with self._changed:
             fate = self._fates.get(_key(capture_id))
         if fate is None:
@@ -205,10 +205,10 @@ class Capturer:
                 self._settle(group, wire.CaptureStatus.FAILURE)
             except Exception as error:  # boundary: one capture must not end the thread
                 logger.exception("capture failed")
-                self._tally.fault(_PLACE, error)
+                self._counters.fault(_PLACE, error)
                 self._settle(group, wire.CaptureStatus.FAILURE)
             else:
-                self._tally.mended(_PLACE)
+                self._counters.mended(_PLACE)
                 self._settle(group, wire.CaptureStatus.SUCCESS)
         self._pushed_s = self._clock.monotonic()
 
@@ -249,7 +249,7 @@ class Capturer:
                 self._remember(_key(each.capture.capture_id), fate)
 
     def _note(self, error: Exception | None) -> None:
-        if error is not None and self._tally.fault(_PLACE, error):
+        if error is not None and self._counters.fault(_PLACE, error):
             logger.warning("captures cannot be kept: %s", error)
 
 

@@ -22,8 +22,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol
 
-from lineside.core import InvalidError, UnavailableError, decode_fast
-from lineside.edge.capture.record import Beside
+from lineside.core import Clock, InvalidError, LinesideError, UnavailableError, decode_fast
+from lineside.core.worker import Worker
+from lineside.edge.capture.record import AttachedFile
+from lineside.edge.counters import Counters
 from lineside.store import Place, open_place
 
 logger = logging.getLogger(__name__)
@@ -39,7 +41,7 @@ def stem_of(taken_at: datetime, capture_id: str) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Batch:
-    """What one flush writes into one folder.
+    """Files of one flush into one folder.
 
     Attributes:
         folder: relative, ``fleet/model/YYYY/MM/DD/HH``.
@@ -49,7 +51,7 @@ class Batch:
     folder: str
     stem: str
     lines: tuple[bytes, ...]
-    files: tuple[Beside, ...]
+    files: tuple[AttachedFile, ...]
 
     @property
     def manifest(self) -> bytes:
@@ -62,11 +64,11 @@ class Batch:
         return sum(len(line) + 1 for line in self.lines) + sum(len(f.data) for f in self.files)
 
 
-class CapturePlace(Protocol):
+class CaptureDestination(Protocol):
     """Where batches are kept."""
 
     def address(self, name: str) -> str:
-        """How a record names a file, by its path below the place."""
+        """Address of a file in a record, by its path below the destination."""
         ...
 
     def keep(self, batch: Batch) -> None:
@@ -79,7 +81,7 @@ class CapturePlace(Protocol):
         ...
 
 
-class ElsewhereCaptures:
+class RemoteCaptures:
     """Batches put straight to a place, such as a bucket."""
 
     def __init__(self, place: Place) -> None:
@@ -251,3 +253,57 @@ def _clear_unfinished(root: Path) -> None:
         finished = folder.with_name(folder.name + _SUFFIX).exists()
         if _STEM.fullmatch(folder.name) and not finished:
             shutil.rmtree(folder)
+
+
+_PLACE = "upload of captures"
+_LONGEST_REST_S = 60.0
+
+
+class CaptureUploader:
+    """Started and closed by whoever made it."""
+
+    def __init__(
+        self, disk: DiskCaptures, *, place: Place, period_s: float, clock: Clock, counters: Counters
+    ) -> None:
+        self._disk = disk
+        self._place = place
+        self._period_s = period_s
+        self._clock = clock
+        self._counters = counters
+        self._began_s = clock.monotonic()
+        self._worker = Worker("capture-upload", self._turn)
+        self._stop = self._worker.stopping
+
+    def start(self) -> None:
+        """Begin; what lies there goes first."""
+        self._began_s -= self._period_s
+        self._worker.start()
+
+    def tick(self) -> None:
+        """Look at the clock again, as after it was moved by hand."""
+        self._worker.wake()
+
+    def close(self) -> None:
+        """End; a batch under way is finished first, the rest stays on the disk."""
+        self._worker.stop()
+
+    def _turn(self) -> float:
+        if self._rest_s() <= 0:
+            self._began_s = self._clock.monotonic()
+            self._upload()
+        return min(self._rest_s(), _LONGEST_REST_S)
+
+    def _rest_s(self) -> float:
+        return max(0.0, self._period_s - (self._clock.monotonic() - self._began_s))
+
+    def _upload(self) -> None:
+        try:
+            while not self._stop.is_set() and self._disk.upload_oldest(self._place):
+                pass
+            self._counters.mended(_PLACE)
+        except LinesideError as error:
+            if self._counters.fault(_PLACE, error):
+                logger.warning("captures stay on the disk: %s", error)
+        except Exception as error:  # boundary: the thread goes on
+            logger.exception("upload of captures failed")
+            self._counters.fault(_PLACE, error)

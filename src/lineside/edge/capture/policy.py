@@ -1,4 +1,4 @@
-"""Which of the device's own decisions are captured, and what such a capture holds.
+"""Sampling of the device's own decisions for capture, and the captures made of them.
 
 1. ``all``; ``every:N``: the first and each N-th of an inspection; ``unsure``: those with an unsure
    answer; ``drift``: from the moment a figure of the inspection leaves what was usual, the next
@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from lineside.core import ConflictError, encode, short, to_plain
 from lineside.edge.capture.buffer import Capturer
 from lineside.edge.config import CaptureConfig
-from lineside.edge.counters import Tally
+from lineside.edge.counters import Counters
 from lineside.edge.packages import FullError
 from lineside.fleet import wire
 from lineside.streams import DriftState, feed_drift, is_unsure, prediction_id
@@ -30,8 +30,8 @@ _UNSAFE = re.compile(r"[^A-Za-z0-9]+")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Sampling:
-    """What a policy remembers of one inspection.
+class SamplingState:
+    """State of a policy for one inspection.
 
     Attributes:
         seen: decisions so far.
@@ -44,9 +44,9 @@ class Sampling:
 
 
 def sample(
-    prediction: Prediction, sampling: Sampling, *, config: CaptureConfig
-) -> tuple[Sampling, bool]:
-    """Whether a decision is captured, and what is remembered then."""
+    prediction: Prediction, sampling: SamplingState, *, config: CaptureConfig
+) -> tuple[SamplingState, bool]:
+    """Decide whether to capture, with the policy's next state."""
     sampling = replace(sampling, seen=sampling.seen + 1)
     match config.inspections:
         case "none":
@@ -61,7 +61,7 @@ def sample(
             return sampling, (sampling.seen - 1) % config.every == 0
 
 
-def _since_drift(sampling: Sampling, prediction: Prediction) -> tuple[Sampling, bool]:
+def _since_drift(sampling: SamplingState, prediction: Prediction) -> tuple[SamplingState, bool]:
     drift, found = feed_drift(sampling.drift, prediction)
     left = DRIFT_PICTURES if found else sampling.left
     return replace(sampling, drift=drift, left=max(0, left - 1)), left > 0
@@ -85,7 +85,7 @@ def capture_of(frame: Frame, prediction: Prediction) -> wire.Capture:
 
 
 def _words(prediction: Prediction) -> dict[str, object]:
-    """What was said, in others' words."""
+    """The prediction in words of the capture protocol."""
     found: dict[str, object] = {"Inference result": _result(prediction)}
     answers = [(each.decision, each.probability) for each in prediction.labels]
     answers += [(box.decision, box.probability) for box in prediction.boxes]
@@ -112,15 +112,15 @@ def _result(prediction: Prediction) -> str:
 class DecisionCapture:
     """Told of every decision, by the camera threads; never holds one up."""
 
-    def __init__(self, config: CaptureConfig, *, capturer: Capturer, tally: Tally) -> None:
+    def __init__(self, config: CaptureConfig, *, capturer: Capturer, counters: Counters) -> None:
         self._config = config
         self._capturer = capturer
-        self._tally = tally
-        self._samplings: dict[str, Sampling] = {}
+        self._counters = counters
+        self._samplings: dict[str, SamplingState] = {}
 
     def look(self, frame: Frame, prediction: Prediction) -> None:
         """Capture the decision where the policy asks for it; an inspection has one thread."""
-        before = self._samplings.get(prediction.inspection, Sampling())
+        before = self._samplings.get(prediction.inspection, SamplingState())
         after, wanted = sample(prediction, before, config=self._config)
         self._samplings[prediction.inspection] = after
         if not wanted:
@@ -130,4 +130,4 @@ class DecisionCapture:
         except ConflictError:
             logger.debug("decision captured already frame=%s", frame.id)
         except FullError:
-            self._tally.refuse("not captured, too many wait")
+            self._counters.refuse("not captured, too many wait")

@@ -3,22 +3,136 @@
 1. The line's words are those of the managed edge service's records, so that its readers read it.
 2. ``inferenceTime`` is UTC without a zone, to the second.
 3. What has more bytes than the limit becomes a file and is named by ``data-ref``.
+4. Tensors with a name are matched to a network's inputs by it, others by their place; each input is
+   given once. A type or shape that a tensor names must fit; otherwise it is taken from the network,
+   of whose sides one may be open. Values that are no finite numbers are refused.
 """
 
 import base64
 import math
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from itertools import count
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lineside.core import InvalidError, encode
-from lineside.edge.capture.raw import whole_shape
 from lineside.fleet import wire
 from lineside.fleet.contract import check_identifier
+from lineside.models import ANY, TensorSlot
+
+
+def arrays_for(
+    slots: Sequence[TensorSlot], parts: Sequence[wire.TensorPart]
+) -> dict[str, NDArray[Any]]:
+    """Input name → array, for a network that takes ``slots``.
+
+    Raises:
+        InvalidError: too many or too few tensors, or one that does not fit its input.
+    """
+    if len(parts) != len(slots):
+        raise InvalidError(
+            f"{len(parts)} tensors for {len(slots)} inputs",
+            where="tensors",
+            fix=f"Send {', '.join(_said(slot) for slot in slots)}.",
+        )
+    named = _by_name(slots, parts)
+    return {slot.name: array_of(part, slot=slot) for slot, part in named}
+
+
+def array_of(part: wire.TensorPart, *, slot: TensorSlot) -> NDArray[Any]:
+    """The tensor as an array of its input's type.
+
+    Raises:
+        InvalidError: another type, a shape or length that does not fit, or no finite numbers.
+    """
+    where = slot.name or "tensors[0]"
+    if part.dtype and part.dtype != slot.dtype:
+        raise InvalidError(
+            f"the input takes {slot.dtype}, the tensor is {part.dtype}",
+            where=where,
+            fix=f"Send {_said(slot)}.",
+        )
+    kind = np.dtype(slot.dtype).newbyteorder("<")
+    asked = _merged(part.shape, slot.shape)
+    shape = whole_shape(asked, len(part.data), item_bytes=kind.itemsize)
+    if shape is None or not _fits(shape, slot.shape):
+        seen = list(part.shape) if part.shape else f"{len(part.data)} bytes"
+        raise InvalidError(f"{seen} do not fit the input", where=where, fix=f"Send {_said(slot)}.")
+    wanted = math.prod(shape) * kind.itemsize
+    if len(part.data) != wanted:
+        raise InvalidError(
+            f"{len(part.data)} bytes, {slot.dtype} of {list(shape)} has {wanted}",
+            where=where,
+            fix="Send all values, little-endian, last dimension fastest.",
+        )
+    array = np.frombuffer(part.data, kind).reshape(shape)
+    if kind.kind == "f" and not np.isfinite(array).all():
+        raise InvalidError(
+            "values that are no finite numbers", where=where, fix="Leave NaN and infinity out."
+        )
+    return array.astype(slot.dtype, copy=False)
+
+
+def part_of(array: NDArray[Any], *, slot: TensorSlot) -> wire.TensorPart:
+    """An output as bytes, with its name, type and shape."""
+    kind = np.dtype(slot.dtype).newbyteorder("<")
+    data = np.ascontiguousarray(array, dtype=kind).tobytes()
+    return wire.TensorPart(data=data, name=slot.name, dtype=slot.dtype, shape=array.shape)
+
+
+def _by_name(
+    slots: Sequence[TensorSlot], parts: Sequence[wire.TensorPart]
+) -> list[tuple[TensorSlot, wire.TensorPart]]:
+    known: Mapping[str, TensorSlot] = {slot.name: slot for slot in slots}
+    taken: dict[str, wire.TensorPart] = {}
+    for place, part in enumerate(parts):
+        slot = known.get(part.name) if part.name else slots[place]
+        if slot is None or slot.name in taken:
+            what = "is no input" if slot is None else "is given twice"
+            raise InvalidError(
+                f"{part.name[:60]!r} {what}",
+                where=f"tensors[{place}]",
+                fix=f"Inputs: {', '.join(known)}.",
+            )
+        taken[slot.name] = part
+    return [(known[name], part) for name, part in taken.items()]
+
+
+def _fits(shape: tuple[int, ...], wanted: tuple[int, ...]) -> bool:
+    return len(shape) == len(wanted) and all(
+        asked in (ANY, side) for side, asked in zip(shape, wanted, strict=True)
+    )
+
+
+def _merged(said: tuple[int, ...], wanted: tuple[int, ...]) -> tuple[int, ...]:
+    """The sides given, and the wanted ones where they are left open."""
+    if len(said) != len(wanted):
+        return said or wanted
+    return tuple(asked if side == ANY else side for side, asked in zip(said, wanted, strict=True))
+
+
+def whole_shape(
+    wanted: tuple[int, ...], size_bytes: int, *, item_bytes: int
+) -> tuple[int, ...] | None:
+    """The shape of so many bytes, where at most one side is open (-1); None where it cannot be."""
+    open_sides = wanted.count(ANY)
+    fixed = math.prod(side for side in wanted if side != ANY) * item_bytes
+    if open_sides == 0:
+        return wanted
+    if open_sides > 1 or fixed == 0 or size_bytes % fixed:
+        return None
+    return tuple(size_bytes // fixed if side == ANY else side for side in wanted)
+
+
+def _said(slot: TensorSlot) -> str:
+    sides = ", ".join("any" if side == ANY else str(side) for side in slot.shape)
+    return f"{slot.name!r} {slot.dtype} ({sides})"
+
 
 _UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 _MAGIC = {b"\xff\xd8\xff": "jpg", b"\x89PNG\r\n\x1a\n": "png"}
@@ -29,7 +143,7 @@ _ALIKE = {"jpeg": "jpg"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Beside:
+class AttachedFile:
     """A file beside a record, by its name within the batch's folder."""
 
     name: str
@@ -37,11 +151,11 @@ class Beside:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Written:
+class RecordFiles:
     """A capture's line, without its end, and its files."""
 
     line: bytes
-    files: tuple[Beside, ...]
+    files: tuple[AttachedFile, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,7 +207,7 @@ def written(
     at: datetime,
     embed_max_bytes: int,
     address: Callable[[str], str],
-) -> Written:
+) -> RecordFiles:
     """A capture as it is kept.
 
     Args:
@@ -103,14 +217,14 @@ def written(
         embed_max_bytes: longer values become files.
         address: of a file, by its name within the batch's folder, as the line states it.
     """
-    files: list[Beside] = []
+    files: list[AttachedFile] = []
     numbers = count()
 
     def put(data: bytes, suffix: str) -> dict[str, str]:
         if len(data) <= embed_max_bytes:
             return {"data": base64.b64encode(data).decode(), "encoding": "BASE64"}
         name = f"{capture.capture_id}-{next(numbers)}.{suffix}"
-        files.append(Beside(name=name, data=data))
+        files.append(AttachedFile(name=name, data=data))
         return {"data-ref": address(name), "encoding": "NONE"}
 
     sections = {
@@ -123,7 +237,7 @@ def written(
     line = encode(
         {**document, "eventMetadata": _event(capture, source=source, at=at), "eventVersion": "0"}
     )
-    return Written(line=line, files=tuple(files))
+    return RecordFiles(line=line, files=tuple(files))
 
 
 def content_type(auxiliary: wire.Auxiliary) -> str:

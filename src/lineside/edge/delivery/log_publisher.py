@@ -42,7 +42,7 @@ def log_topic(device: str) -> str:
     return f"edge-manager-app/logs/{device}"
 
 
-class Gathered:
+class LogBuffer:
     """Entries that wait to be sent, in order; safe from several threads."""
 
     def __init__(self, *, period_s: float, clock: Clock) -> None:
@@ -66,7 +66,7 @@ class Gathered:
                 self.dropped += 1
 
     def due(self) -> tuple[tuple[LogEntry, ...], int]:
-        """What is to be sent now, and how many were dropped before it; nothing while it waits."""
+        """Entries to send now, and the number dropped before them; none while it waits."""
         with self._lock:
             if not self._is_due():
                 return (), 0
@@ -119,7 +119,7 @@ class LogPublisher(logging.Handler):
         super().__init__(level=logging.INFO)
         self._bus = bus
         self._topic = log_topic(device)
-        self._gathered = Gathered(period_s=period_s, clock=clock)
+        self._gathered = LogBuffer(period_s=period_s, clock=clock)
         self._worker = Worker("log-publisher", self._turn, at_end=self._send_rest)
 
     @property

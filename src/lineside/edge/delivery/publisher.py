@@ -1,4 +1,4 @@
-"""What a device says on the plant's own topics: a message of the plant's form for each answer.
+"""Publisher of results on the plant's own topics, in the plant's message form.
 
 1. Decided by ``message_of``, a pure function; said in the camera's own thread, without waiting.
 2. Nothing but answers goes there: how the device is stands on its own topic, retained.
@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from lineside.core import Json, Plant, rfc3339
-from lineside.edge.counters import Tally
+from lineside.edge.counters import Counters
 from lineside.links import Bus
 from lineside.vision import Decision, Frame, PictureState, Prediction
 
@@ -29,11 +29,11 @@ class _Best:
     second_score: float = 0.0
 
 
-class Sayer:
+class ResultPublisher:
     """An onlooker: says each answer on the topics that the plant file names."""
 
     def __init__(
-        self, plant: Plant, *, inspections: Sequence[str], device: str, bus: Bus, tally: Tally
+        self, plant: Plant, *, inspections: Sequence[str], device: str, bus: Bus, counters: Counters
     ) -> None:
         tasks = {item.id: str(item.task) for item in plant.inspection}
         self._said = tuple(
@@ -43,7 +43,7 @@ class Sayer:
         )
         self._device = device
         self._bus = bus
-        self._tally = tally
+        self._counters = counters
 
     @property
     def topics(self) -> tuple[str, ...]:
@@ -60,7 +60,7 @@ class Sayer:
 
     def _say(self, topic: str, message: bytes | None) -> None:
         if message is not None and not self._bus.publish_soon(topic, message, qos=0, retain=False):
-            self._tally.refuse(_NOT_SAID)
+            self._counters.refuse(_NOT_SAID)
 
 
 def message_of(

@@ -19,7 +19,7 @@ from collections.abc import Callable
 
 from lineside.core import Clock, LinesideError, UnavailableError
 from lineside.core.worker import Worker
-from lineside.edge.counters import Tally
+from lineside.edge.counters import Counters
 from lineside.edge.delivery.spool import Draft, Row, Spool
 from lineside.links import Bus
 
@@ -44,14 +44,14 @@ class Shipper:
         *,
         bus: Bus,
         clock: Clock,
-        tally: Tally,
+        counters: Counters,
         resend_after_s: float,
         announce: Callable[[], None],
     ) -> None:
         self._spool = spool
         self._bus = bus
         self._clock = clock
-        self._tally = tally
+        self._counters = counters
         self._resend_after_s = resend_after_s
         self._announce = announce
         self._pending: deque[Draft] = deque()
@@ -100,7 +100,7 @@ class Shipper:
 
     @property
     def alive(self) -> bool:
-        """Whether its work goes on."""
+        """True while its threads run."""
         return self._worker.is_alive
 
     def close(self) -> None:
@@ -129,8 +129,8 @@ class Shipper:
 
     def _note(self, error: Exception | None) -> None:
         if error is None:
-            self._tally.mended(_PLACE)
-        elif self._tally.fault(_PLACE, error):
+            self._counters.mended(_PLACE)
+        elif self._counters.fault(_PLACE, error):
             unforeseen = None if isinstance(error, LinesideError) else error
             logger.error("spool cannot be used: %s", error, exc_info=unforeseen)
 
@@ -169,7 +169,7 @@ class Shipper:
         return 0.0 if len(rows) == _BATCH else _TICK_S
 
     def _next_rows(self, *, most: int) -> list[Row]:
-        """What comes after the cursor; usually just committed and still in memory."""
+        """Events after the cursor; usually just committed and still in memory."""
         fresh, self._fresh = self._fresh, []
         if fresh and fresh[0].sequence == self._cursor + 1 and len(fresh) <= most:
             return fresh

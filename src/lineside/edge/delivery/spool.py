@@ -99,12 +99,12 @@ class Spool:
 
     @property
     def depth(self) -> int:
-        """How many events wait for acknowledgement."""
+        """Number of events that wait for acknowledgement."""
         return self._depth
 
     @property
     def dropped(self) -> int:
-        """How many were dropped for lack of room since the file was made."""
+        """Number dropped for lack of room since the file was made."""
         return self._dropped
 
     @property

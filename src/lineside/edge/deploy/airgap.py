@@ -1,4 +1,4 @@
-"""A bundle from a stick becomes what the device runs; no network takes part.
+"""Apply a bundle from a stick to a device; no network takes part.
 
 1. The bundle is read by the same verifier as a hub is, from the root the device trusts.
 2. Every package in it is verified, loaded and asked its golden pictures before anything of the
@@ -16,8 +16,8 @@ from lineside.core import Clock, InvalidError, RefusedError, short
 from lineside.edge.deploy.deployment import DeploymentStore
 from lineside.edge.identity.trust import TRUST
 from lineside.edge.machine import sole_user, this_platform
-from lineside.edge.messages import Desired, Wanted
-from lineside.edge.packages import MakeReady, loading
+from lineside.edge.messages import Desired, DesiredPackage
+from lineside.edge.packages import LoadPackage, loading
 from lineside.fleet import Installed, Signers, Target, UpdateClient, pin_root
 from lineside.fleet.agent_order import check_may_replace, installed_of
 from lineside.fleet.trust.bundle import Bundle, open_bundle
@@ -28,7 +28,7 @@ _INCOMING = "incoming"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Applied:
-    """What a bundle brought.
+    """Packages and wheels of an applied bundle.
 
     Attributes:
         packages: now wished for; ``signed_by``: who signed each.
@@ -54,7 +54,7 @@ def apply_bundle(
     clock: Clock,
     root: bytes = b"",
     rollback: bool = False,
-    make_ready: MakeReady | None = None,
+    make_ready: LoadPackage | None = None,
 ) -> Applied:
     """Verify a bundle and make its packages what the device runs from its next start on.
 
@@ -92,7 +92,7 @@ def apply_bundle(
     return Applied(packages=made, signed_by=tuple(one.signers for one in checked), wheels=wheels)
 
 
-def _check(client: UpdateClient, path: str, *, folder: Path, make_ready: MakeReady) -> _Checked:
+def _check(client: UpdateClient, path: str, *, folder: Path, make_ready: LoadPackage) -> _Checked:
     target = client.target(path)
     if not path.startswith("packages/"):
         raise InvalidError("no package", where=path, fix="Write the bundle again.")
@@ -142,19 +142,21 @@ def _put_in_place(checked: Iterable[_Checked], *, folder: Path) -> None:
     store = DeploymentStore(folder)
     store.open()
     known = store.read()
-    wish = known.desired or Desired(schema="lineside.desired/1")
+    desired = known.desired or Desired(schema="lineside.desired/1")
     installed = {one.inspection: one for one in known.installed}
-    wanted = {one.inspection: one for one in wish.packages}
+    wanted = {one.inspection: one for one in desired.packages}
     for one in checked:
         asked = installed_of(one.target)
         store.put(asked.digest, one.file.read_bytes())
         url = f"/tuf/targets/{prefixed(one.target.path, one.target.sha256)}"
-        wanted[asked.inspection] = Wanted(inspection=asked.inspection, digest=asked.digest, url=url)
+        wanted[asked.inspection] = DesiredPackage(
+            inspection=asked.inspection, digest=asked.digest, url=url
+        )
         installed[asked.inspection] = asked
     store.write(
         replace(
             known,
-            desired=replace(wish, packages=tuple(wanted.values())),
+            desired=replace(desired, packages=tuple(wanted.values())),
             installed=tuple(installed[name] for name in sorted(installed)),
         )
     )

@@ -30,7 +30,7 @@ from lineside.core import (
     encode,
     replace_durably,
 )
-from lineside.edge.messages import Desired, Wanted, read_desired
+from lineside.edge.messages import Desired, DesiredPackage, read_desired
 from lineside.fleet import Installed
 
 _FILE = "deployment.json"
@@ -95,14 +95,14 @@ class Deployment:
 
 def wanted_now(
     desired: Desired | None, deployed: Mapping[str, DeployedPackage]
-) -> tuple[Wanted, ...]:
+) -> tuple[DesiredPackage, ...]:
     """The packages that should answer: the desired state, but for those a job brought since.
 
     Without a desired state: what answers now.
     """
     wanted = {one.inspection: one for one in desired.packages} if desired is not None else {}
     by_job = {
-        name: Wanted(inspection=name, digest=one.digest, url=one.url)
+        name: DesiredPackage(inspection=name, digest=one.digest, url=one.url)
         for name, one in deployed.items()
         if desired is None or _holds(one, desired)
     }

@@ -26,7 +26,7 @@ from typing import Protocol
 
 from lineside.core import Clock, Digest, InvalidError, LinesideError, UnavailableError, short
 from lineside.core.worker import Worker, backoff_s
-from lineside.edge.counters import Tally
+from lineside.edge.counters import Counters
 from lineside.edge.deploy.loader import DesiredChangedError, Loader, Prepared, StoppingError
 from lineside.edge.deploy.package_source import Choice, PackageSource
 from lineside.edge.hub_client import BusyError
@@ -65,7 +65,7 @@ class AbandonedError(UnavailableError):
 
 
 class Control(Protocol):
-    """What a job under way may ask of whoever talks with the service."""
+    """Operations of a job in progress on the job service."""
 
     def tell(self, details: Mapping[str, str]) -> None:
         """Progress.
@@ -211,7 +211,7 @@ _FAILED = ExecutionStatus.FAILED
 
 
 def pause_s(error: UnavailableError, *, attempt: int) -> float:
-    """How long to wait before the next try; never the same for two devices.
+    """Seconds before the next try; never the same for two devices.
 
     A busy hub says how long at least; else it doubles, from a second to a minute.
 
@@ -244,7 +244,7 @@ Heard = Callable[[bytes], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Doing:
+class JobInProgress:
     """A job that is carried out right now, with the details it told last."""
 
     work: Work
@@ -265,14 +265,14 @@ class JobClient:
         *,
         thing: str,
         carry_out: CarryOut,
-        tally: Tally,
+        counters: Counters,
         clock: Clock,
         heard: Heard = _nobody,
     ) -> None:
         self._bus = bus
         self._carry_out = carry_out
         self._heard = heard
-        self._tally = tally
+        self._counters = counters
         self._clock = clock
         self._thing = thing
         self._talk = JobsClient(thing=thing, prefix=secrets.token_hex(6))
@@ -293,7 +293,7 @@ class JobClient:
 
     @property
     def alive(self) -> bool:
-        """Whether its work goes on."""
+        """True while its threads run."""
         return self._listener.is_alive and self._runner.is_alive
 
     def close(self) -> None:
@@ -308,18 +308,22 @@ class JobClient:
         self._listener.join()
         self._runner.join()
 
-    def doing(self) -> Doing | None:
-        """What is under way."""
+    def doing(self) -> JobInProgress | None:
+        """The job in progress."""
         with self._lock:
             control = self._current
-        return Doing(work=control.work, details=control.details) if control is not None else None
+        return (
+            JobInProgress(work=control.work, details=control.details)
+            if control is not None
+            else None
+        )
 
     # ---- talking
 
     def _note(self, error: Exception | None) -> None:
         if error is not None:
             logger.error("jobs: a message failed", exc_info=error)
-            self._tally.fault("jobs", error)
+            self._counters.fault("jobs", error)
 
     def _turn(self) -> None:
         messages = self._mailbox.get_many(most=100, timeout_s=_TURN_S)
@@ -400,10 +404,10 @@ class JobClient:
         reason = outcome.details.get("reason", "")
         logger.info("job ended job=%s status=%s %s", work.job_id, outcome.status, reason)
         if outcome.status is ExecutionStatus.SUCCEEDED:
-            self._tally.mended(_PLACE)
+            self._counters.mended(_PLACE)
         else:
             said = LinesideError(f"{work.job_id} {outcome.status.lower()}: {reason}")
-            self._tally.fault(_PLACE, said)
+            self._counters.fault(_PLACE, said)
         now_s = self._clock.monotonic()
         self._act(lambda session: report_end(session, work, outcome=outcome, now_s=now_s))
 

@@ -1,10 +1,10 @@
-"""From what is wanted to a package that answers.
+"""Loader: from the desired state to packages in use.
 
 1. A package is taken from the disk or fetched, proved (``source``), its digest compared, its golden
    pictures run, the cameras' last pictures shown to it, so that the line does not wait for its
    first frame; only then it replaces the one before, in one assignment, between two frames.
 2. When anything of that fails the one before goes on, and the failure is told as a fault. A hub
-   that is away is asked again; a package that must not run is not tried again until the wish
+   that is away is asked again; a package that must not run is not tried again until the desired
    changes. A device that starts and cannot have what is wanted goes on with what it ran last, or
    with the one before that. A package that was judged bad on the line does not go on: the one
    before it does, or none.
@@ -30,12 +30,12 @@ from lineside.core import (
     short,
 )
 from lineside.core.worker import Worker
-from lineside.edge.counters import Tally
+from lineside.edge.counters import Counters
 from lineside.edge.deploy.deployment import DeployedPackage, DeploymentStore, settled, wanted_now
 from lineside.edge.deploy.package_source import DamagedError, PackageSource
 from lineside.edge.machine import give_back_memory
-from lineside.edge.messages import Desired, InUse, Wanted
-from lineside.edge.packages import Judge, MakeReady, Ready
+from lineside.edge.messages import Desired, DesiredPackage, InUse
+from lineside.edge.packages import Judge, LoadedPackage, LoadPackage
 from lineside.fleet import Installed
 
 logger = logging.getLogger(__name__)
@@ -60,7 +60,7 @@ class Prepared:
         by_job: whether a job brings it.
     """
 
-    ready: Ready
+    ready: LoadedPackage
     data: bytes
     url: str = ""
     installed: Installed | None = None
@@ -70,7 +70,7 @@ class Prepared:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Slot:
-    ready: Ready
+    ready: LoadedPackage
     loaded_at: str
 
 
@@ -82,11 +82,11 @@ class Loader:
         store: DeploymentStore,
         *,
         source: PackageSource,
-        make_ready: MakeReady,
+        make_ready: LoadPackage,
         inspections: frozenset[str],
         most: int,
         max_bytes: int,
-        tally: Tally,
+        counters: Counters,
         clock: Clock,
     ) -> None:
         self._store = store
@@ -95,12 +95,12 @@ class Loader:
         self.inspections = inspections
         self._most = most
         self._max_bytes = max_bytes
-        self._tally = tally
+        self._counters = counters
         self._clock = clock
         self._slots: dict[str, _Slot] = {}
         self._deployed: dict[str, DeployedPackage] = {}
         self._failed: dict[str, Digest] = {}
-        self._wish: Desired | None = None
+        self._desired: Desired | None = None
         self._changed = threading.Lock()
         self._swapping = threading.RLock()
         self._new = False
@@ -110,27 +110,27 @@ class Loader:
     def start(self) -> None:
         """Load what the disk has, then wait for wishes."""
         self._deployed = self._store.deployed()
-        self._wish, self._new = self._store.desired(), True
+        self._desired, self._new = self._store.desired(), True
         self._worker.start()
 
-    def wish(self, desired: Desired) -> None:
+    def set_desired(self, desired: Desired) -> None:
         """The hub wants these packages."""
         with self._changed:
-            self._wish, self._new = desired, True
+            self._desired, self._new = desired, True
         self._worker.wake()
 
     def desired_of(self, inspection: str) -> tuple[str, int]:
         """Digest and revision that the hub wants for an inspection; ``("", 0)``: nothing heard."""
-        wish = self._wish
-        return wish.of(inspection) if wish is not None else ("", 0)
+        desired = self._desired
+        return desired.of(inspection) if desired is not None else ("", 0)
 
     def revisions(self) -> dict[str, int]:
         """Inspection → the newest revision that was heard, for the status."""
-        wish = self._wish
-        return dict(wish.revisions) if wish is not None else {}
+        desired = self._desired
+        return dict(desired.revisions) if desired is not None else {}
 
     def judge(self, inspection: str) -> Judge | None:
-        """What answers for an inspection right now."""
+        """Package in use for an inspection right now."""
         slot = self._slots.get(inspection)
         return slot.ready.judge if slot is not None else None
 
@@ -165,21 +165,21 @@ class Loader:
             self._slots = {**self._slots, name: slot}
             self._failed.pop(name, None)
         give_back_memory()
-        self._tally.mended(_place(name))
-        self._tally.mended(_archive(name))
-        self._tally.changed()
+        self._counters.mended(_place(name))
+        self._counters.mended(_archive(name))
+        self._counters.changed()
         logger.info("package in use inspection=%s package=%s", name, short(digest))
 
     @property
     def alive(self) -> bool:
-        """Whether its work goes on."""
+        """True while its thread runs."""
         return self._worker.is_alive
 
     def close(self) -> None:
         """Stop; a load under way is finished first, a fetch is broken off."""
         self._worker.stop()
 
-    def checked(self, data: bytes, *, inspection: str, digest: str, where: str) -> Ready:
+    def checked(self, data: bytes, *, inspection: str, digest: str, where: str) -> LoadedPackage:
         """Load an archive and run its golden pictures; "" for what is not known yet.
 
         Raises:
@@ -205,25 +205,25 @@ class Loader:
 
     def _turn(self) -> float:
         with self._changed:
-            wish, is_new, self._new = self._wish, self._new, False
+            desired, is_new, self._new = self._desired, self._new, False
         if is_new:
             self._failed.clear()
-        if not self._carry_out(wish):
+        if not self._carry_out(desired):
             raise UnavailableError("a package cannot be had yet")
-        return math.inf  # until another wish comes
+        return math.inf  # until another desired comes
 
     def _note_unforeseen(self, error: Exception | None) -> None:
         """Log what is not reported where it happens."""
         if error is not None and not isinstance(error, UnavailableError):
             logger.error("packages cannot be loaded", exc_info=error)
 
-    def _carry_out(self, wish: Desired | None) -> bool:
+    def _carry_out(self, desired: Desired | None) -> bool:
         """Bring every wanted package into use; False when one is to be tried again."""
-        if wish is None and not self._deployed:
+        if desired is None and not self._deployed:
             return True
         with self._swapping:
-            self._settle(wish)
-            wanted = wanted_now(wish, self._deployed)
+            self._settle(desired)
+            wanted = wanted_now(desired, self._deployed)
             mine = [one for one in wanted if one.inspection in self.inspections]
             self._unload({one.inspection for one in mine})
         outcomes = [self._bring(one) for one in mine]
@@ -232,8 +232,8 @@ class Loader:
         self._sweep()
         return all(outcomes)
 
-    def _settle(self, wish: Desired | None) -> None:
-        after = settled(wish, self._deployed)
+    def _settle(self, desired: Desired | None) -> None:
+        after = settled(desired, self._deployed)
         if after != self._deployed:
             self._deployed = after
             self._keep_deployed(after)
@@ -242,17 +242,17 @@ class Loader:
         for name in set(self._slots) - keep:
             logger.info("package no longer wanted inspection=%s", name)
             self._slots = {key: slot for key, slot in self._slots.items() if key != name}
-            self._tally.changed()
+            self._counters.changed()
         gone = {name: one for name, one in self._deployed.items() if name in keep}
         if gone != self._deployed:
             self._deployed = gone
             self._keep_deployed(gone)
 
-    def _bring(self, wanted: Wanted) -> bool:
+    def _bring(self, wanted: DesiredPackage) -> bool:
         name = wanted.inspection
         slot = self._slots.get(name)
         if slot is not None and slot.ready.digest == wanted.digest:
-            self._tally.mended(_place(name))
+            self._counters.mended(_place(name))
             return True
         if self._failed.get(name) == wanted.digest or self._stop.is_set():
             return True
@@ -270,8 +270,8 @@ class Loader:
             return self._never(wanted, error)
         return True
 
-    def _drop_bad(self, wanted: Wanted) -> None:
-        """What was judged bad does not stay where what is wanted cannot be had."""
+    def _drop_bad(self, wanted: DesiredPackage) -> None:
+        """Drop a package that was judged bad, also where the desired one cannot be had."""
         name, slot = wanted.inspection, self._slots.get(wanted.inspection)
         failed = self._failed.get(name) == wanted.digest
         if slot is None or not failed or not self._is_bad(slot.ready.digest):
@@ -279,35 +279,35 @@ class Loader:
         logger.warning("a bad package is dropped inspection=%s", name)
         with self._swapping:
             self._slots = {key: one for key, one in self._slots.items() if key != name}
-        self._tally.changed()
+        self._counters.changed()
         self._fall_back(wanted)
 
     def _is_bad(self, digest: str) -> bool:
-        wish = self._wish
-        return wish is not None and digest in wish.bad
+        desired = self._desired
+        return desired is not None and digest in desired.bad
 
-    def _is_wanted(self, wanted: Wanted) -> bool:
-        """Whether nobody wished for another one, and no job brought one, meanwhile."""
-        now = wanted_now(self._wish, self._deployed)
+    def _is_wanted(self, wanted: DesiredPackage) -> bool:
+        """Whether nobody listed for another one, and no job brought one, meanwhile."""
+        now = wanted_now(self._desired, self._deployed)
         return (wanted.inspection, wanted.digest) in [(one.inspection, one.digest) for one in now]
 
-    def _not_now(self, wanted: Wanted, error: UnavailableError) -> bool:
+    def _not_now(self, wanted: DesiredPackage, error: UnavailableError) -> bool:
         if not self._stop.is_set():
             self._note(_place(wanted.inspection), error)
             self._fall_back(wanted)
         return False
 
-    def _never(self, wanted: Wanted, error: Exception) -> bool:
+    def _never(self, wanted: DesiredPackage, error: Exception) -> bool:
         self._failed[wanted.inspection] = wanted.digest
         self._note(_place(wanted.inspection), error)
         self._fall_back(wanted)
         return True
 
     def _note(self, place: str, error: Exception) -> None:
-        if self._tally.fault(place, error) and isinstance(error, LinesideError):
+        if self._counters.fault(place, error) and isinstance(error, LinesideError):
             logger.warning("%s: %s", place, error)
 
-    def _fall_back(self, wanted: Wanted) -> None:
+    def _fall_back(self, wanted: DesiredPackage) -> None:
         """Nothing answers yet: what did before this start goes on."""
         name = wanted.inspection
         one = self._deployed.get(name)
@@ -317,13 +317,13 @@ class Loader:
             if not digest or digest == wanted.digest or self._is_bad(digest):
                 continue
             try:
-                self._go_on(Wanted(inspection=name, digest=Digest(digest), url=one.url))
+                self._go_on(DesiredPackage(inspection=name, digest=Digest(digest), url=one.url))
             except LinesideError as error:
                 logger.warning("the package before cannot go on inspection=%s: %s", name, error)
             else:
                 return
 
-    def _go_on(self, wanted: Wanted) -> None:
+    def _go_on(self, wanted: DesiredPackage) -> None:
         data = self._store.get(wanted.digest)
         if data is None:
             return
@@ -334,12 +334,12 @@ class Loader:
         with self._swapping:
             slot = _Slot(ready=ready, loaded_at=rfc3339(self._clock.now()))
             self._slots = {**self._slots, wanted.inspection: slot}
-        self._tally.changed()
+        self._counters.changed()
         logger.warning(
             "goes on with package=%s inspection=%s", short(wanted.digest), wanted.inspection
         )
 
-    def _prepared(self, wanted: Wanted) -> Prepared:
+    def _prepared(self, wanted: DesiredPackage) -> Prepared:
         if wanted.inspection not in self._slots and len(self._slots) >= self._most:
             raise InvalidError(
                 f"{self._most} packages are loaded, no more are allowed",
@@ -361,7 +361,7 @@ class Loader:
         self._source.done(choice)
         return Prepared(ready=ready, data=data, url=wanted.url, installed=choice.installed)
 
-    def _from_disk(self, wanted: Wanted) -> Prepared | None:
+    def _from_disk(self, wanted: DesiredPackage) -> Prepared | None:
         """The archive of this disk; None where there is none that may be loaded."""
         data, one = self._store.get(wanted.digest), self._deployed.get(wanted.inspection)
         if data is None:
@@ -384,7 +384,7 @@ class Loader:
             return None
         return Prepared(ready=ready, data=data, url=wanted.url, installed=installed)
 
-    def _throw_away(self, wanted: Wanted, error: LinesideError) -> None:
+    def _throw_away(self, wanted: DesiredPackage, error: LinesideError) -> None:
         self._note(_archive(wanted.inspection), error)
         self._store.remove(wanted.digest)
 
@@ -395,7 +395,7 @@ class Loader:
 
     # ---- room and disk
 
-    def _check_room(self, ready: Ready) -> None:
+    def _check_room(self, ready: LoadedPackage) -> None:
         others = [slot.ready for name, slot in self._slots.items() if name != ready.inspection]
         held = sum(other.size_bytes for other in others)
         if held + ready.size_bytes > self._max_bytes:
@@ -434,8 +434,8 @@ class Loader:
             keep = {slot.ready.digest for slot in self._slots.values()}
             for one in self._deployed.values():
                 keep |= {one.digest, Digest(one.previous)} if one.previous else {one.digest}
-            wished = self._wish.packages if self._wish is not None else ()
-            self._store.sweep(keep=keep | {wanted.digest for wanted in wished})
+            listed = self._desired.packages if self._desired is not None else ()
+            self._store.sweep(keep=keep | {wanted.digest for wanted in listed})
 
 
 def _place(inspection: str) -> str:

@@ -38,16 +38,16 @@ from lineside.edge.config import EdgeConfig
 from lineside.edge.deploy.deployment import DeploymentStore
 from lineside.edge.hub_client import (
     Access,
-    asked_to_wait,
+    busy_error,
     fetch,
     opener_for,
     rebased,
-    said_by,
+    refusal_body,
     translated,
 )
 from lineside.edge.identity.trust import SignedPackages, no_trust, of_archive, pinned
 from lineside.edge.machine import this_platform
-from lineside.edge.messages import Wanted
+from lineside.edge.messages import DesiredPackage
 from lineside.fleet import (
     Installed,
     JobDocument,
@@ -104,11 +104,11 @@ class HubSource:
         try:
             answer = opener_for(self._tls()).open(request, timeout=_TIMEOUT_S)
         except urllib.error.HTTPError as error:
-            said = said_by(error)
+            body = refusal_body(error)
             if error.code == http.client.REQUESTED_RANGE_NOT_SATISFIABLE:
                 yield Part(start_byte=start_byte, chunks=iter(()))  # it has no more than that
                 return
-            raise _answered(error, address, said=said) from error
+            raise _answered(error, address, body=body) from error
         except (OSError, HTTPException) as error:
             raise _away(error, address) from error
         with answer:
@@ -121,11 +121,11 @@ def _asked(start_byte: int, end_byte: int | None) -> dict[str, str]:
     return {"Range": f"bytes={start_byte}-{'' if end_byte is None else end_byte - 1}"}
 
 
-def _answered(error: urllib.error.HTTPError, address: str, *, said: bytes) -> LinesideError:
-    """What stands between device and repository is mended by people, not by the request."""
-    if error.code in _BUSY and (busy := asked_to_wait(error.headers, address=address)):
+def _answered(error: urllib.error.HTTPError, address: str, *, body: bytes) -> LinesideError:
+    """Error of an answer; a proxy's fault is mended by people, not by another request."""
+    if error.code in _BUSY and (busy := busy_error(error.headers, address=address)):
         return busy
-    found = translated(error.code, address, said=said)
+    found = translated(error.code, address, body=body)
     if isinstance(found, InvalidError):
         return UnavailableError(found.message, where=found.where, fix="Look after the hub's proxy.")
     return found
@@ -218,7 +218,7 @@ class PackageSource:
         """True where only signed packages run."""
         return self._unsigned is None
 
-    def check(self, data: bytes, *, wanted: Wanted, changes: bool) -> Installed | None:
+    def check(self, data: bytes, *, wanted: DesiredPackage, changes: bool) -> Installed | None:
         """Check bytes of this device's disk before they are loaded; asks nobody else.
 
         Args:
@@ -247,7 +247,7 @@ class PackageSource:
             self._check_order(target, rollback=True)
         return installed_of(target)
 
-    def of_desired(self, wanted: Wanted) -> Choice:
+    def of_desired(self, wanted: DesiredPackage) -> Choice:
         """The package to fetch for the desired state.
 
         Raises:

@@ -33,9 +33,9 @@ from lineside.core import (
     replace_durably,
 )
 from lineside.core.worker import Worker
-from lineside.edge.counters import Tally
+from lineside.edge.counters import Counters
 from lineside.edge.machine import boot_id
-from lineside.edge.messages import Wanted
+from lineside.edge.messages import DesiredPackage
 from lineside.edge.packages import FindJudge, Judge
 from lineside.fleet import Evidence, JobDocument, TrialReport
 from lineside.vision import Frame, Prediction, difference
@@ -49,7 +49,7 @@ _AGAIN_S = 60.0
 _TURN_S = 0.25
 _RETRY_S = 30.0
 
-FindOld = Callable[[str, str], Judge]
+FindPrevious = Callable[[str, str], Judge]
 """Loads a package that was in use before, by inspection and digest; raises where it cannot."""
 Good = Callable[[str], Collection[str]]
 """The labels of a good part, by inspection; empty: the usual words."""
@@ -59,7 +59,7 @@ Tell = Callable[[bytes], bool]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ShadowLimits:
-    """What a trial may cost.
+    """Limits of a shadow deployment's cost.
 
     Attributes:
         most_per_s: frames that the package before judges in a second.
@@ -80,7 +80,7 @@ class Trial:
 
     @property
     def ended(self) -> bool:
-        """Whether enough was judged."""
+        """True once enough was judged."""
         return self.report.evidence.frames >= self.frames
 
 
@@ -98,7 +98,7 @@ class _Times:
     new: deque[float] = field(default_factory=lambda: deque(maxlen=_LATENCIES))
 
 
-class Shadow:
+class ShadowDeployment:
     """Started and closed by the agent; frames come from the cameras' threads."""
 
     def __init__(
@@ -106,9 +106,9 @@ class Shadow:
         folder: Path,
         *,
         device: str,
-        find_old: FindOld,
+        find_old: FindPrevious,
         tell: Tell,
-        tally: Tally,
+        counters: Counters,
         clock: Clock,
         limits: ShadowLimits | None = None,
         good: Good = lambda _: (),
@@ -118,7 +118,7 @@ class Shadow:
         self._device = device
         self._find_old = find_old
         self._tell = tell
-        self._tally = tally
+        self._counters = counters
         self._clock = clock
         self._limits = limits or ShadowLimits()
         self._boot = boot_id()
@@ -174,7 +174,11 @@ class Shadow:
         def find(inspection: str) -> Judge | None:
             judge = find_judge(inspection)
             tried = judge is not None and inspection in self._trials
-            return _Tried(judge, shadow=self, inspection=inspection) if tried and judge else judge
+            return (
+                _ShadowedJudge(judge, shadow=self, inspection=inspection)
+                if tried and judge
+                else judge
+            )
 
         return find
 
@@ -223,7 +227,7 @@ class Shadow:
                 self._given = None if given is not None else self._given
 
     def _note(self, error: Exception | None) -> None:
-        if error is not None and self._tally.fault("trial", error):
+        if error is not None and self._counters.fault("trial", error):
             logger.error("trial failed", exc_info=error)
 
     def _compare(self, frame: Frame, prediction: Prediction) -> None:
@@ -254,12 +258,12 @@ class Shadow:
             judge = self._old[name][1]
             prediction = judge.predict(frame, device=self._device)
         except LinesideError as error:
-            if self._tally.fault(f"trial of {name}", error):
+            if self._counters.fault(f"trial of {name}", error):
                 logger.warning("the package before cannot judge inspection=%s: %s", name, error)
             with self._changed:
                 self._free_s = self._clock.monotonic() + _RETRY_S
             return None
-        self._tally.mended(f"trial of {name}")
+        self._counters.mended(f"trial of {name}")
         return prediction
 
     def _added(self, trial: Trial, *, old: Prediction | None, new: Prediction) -> Trial:
@@ -319,16 +323,16 @@ class Shadow:
         try:
             replace_durably(self._path, encode(document))
         except LinesideError as error:
-            if self._tally.fault("trials", error):
+            if self._counters.fault("trials", error):
                 logger.warning("trials are not kept: %s", error)
         else:
-            self._tally.mended("trials")
+            self._counters.mended("trials")
 
 
-class _Tried:
+class _ShadowedJudge:
     """A judge under trial."""
 
-    def __init__(self, judge: Judge, *, shadow: Shadow, inspection: str) -> None:
+    def __init__(self, judge: Judge, *, shadow: ShadowDeployment, inspection: str) -> None:
         self._judge = judge
         self._shadow = shadow
         self._inspection = inspection
@@ -364,12 +368,12 @@ def added(
     )
 
 
-def old_from(
+def previous_from(
     get: Callable[[Digest], bytes | None],
     *,
-    prove: Callable[[bytes, Wanted], object],
-    load: Callable[[bytes, Wanted], Judge],
-) -> FindOld:
+    prove: Callable[[bytes, DesiredPackage], object],
+    load: Callable[[bytes, DesiredPackage], Judge],
+) -> FindPrevious:
     """Packages of this device's disk, proved before they are loaded.
 
     Args:
@@ -379,7 +383,7 @@ def old_from(
     """
 
     def find(inspection: str, digest: str) -> Judge:
-        wanted = Wanted(inspection=inspection, digest=Digest(digest), url="")
+        wanted = DesiredPackage(inspection=inspection, digest=Digest(digest), url="")
         data = get(wanted.digest)
         if data is None:
             raise NotFoundError(

@@ -29,20 +29,20 @@ from lineside.core import (
 )
 from lineside.edge.config import EdgeConfig
 from lineside.edge.hub_client import (
-    Answered,
-    HubPlace,
-    HubQuestions,
+    HubAddress,
+    HubConnection,
+    HubResponse,
+    address_of,
     look_up,
-    place_of,
     reach,
     refusal_of,
 )
-from lineside.edge.identity.files import (
+from lineside.edge.identity.certificates import (
     IdentityFiles,
     read_identity,
+    renew_page,
     waiting_key,
 )
-from lineside.edge.identity.page_certificate import renew_page
 from lineside.edge.identity.trust import TRUST
 from lineside.fleet import device_request, pin_root
 from lineside.fleet.enrolment import (
@@ -63,8 +63,8 @@ Say = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class EnrolWish:
-    """What is asked for.
+class EnrolOptions:
+    """Options of an enrolment.
 
     Attributes:
         hub: the hub's address.
@@ -85,15 +85,15 @@ class EnrolWish:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Enrolled:
-    """What came of it; ``made`` False: it was there before."""
+class EnrolmentResult:
+    """Result of an enrolment; ``made`` False: it was there before."""
 
     device: str
     config: Path
     made: bool
 
 
-def enrol(wish: EnrolWish, *, clock: Clock, say: Say) -> Enrolled:
+def enrol(options: EnrolOptions, *, clock: Clock, say: Say) -> EnrolmentResult:
     """Enrol this device; ``say`` is given a line for each step that worked.
 
     Raises:
@@ -102,14 +102,14 @@ def enrol(wish: EnrolWish, *, clock: Clock, say: Say) -> Enrolled:
         UnavailableError: the hub or the bus is not reached; says at which step.
         ConflictError: the device belongs to another site, or other settings stand there.
     """
-    code, place = read_code(wish.code), place_of(wish.hub)
-    files = IdentityFiles.below(wish.data_dir.absolute())
-    kept = _kept(wish, files, code=code, clock=clock)
-    if kept is not None:
-        say(f"enrolled already as {kept.device}")
-        return kept
+    code, place = read_code(options.code), address_of(options.hub)
+    files = IdentityFiles.below(options.data_dir.absolute())
+    existing = _existing(options, files, code=code, clock=clock)
+    if existing is not None:
+        say(f"enrolled already as {existing.device}")
+        return existing
     authority = check_way(place, code=code, clock=clock, say=say)
-    questions = HubQuestions(place, tls=_context(authority) if place.secure else None)
+    questions = HubConnection(place, tls=_context(authority) if place.secure else None)
     told = questions.post(
         "/api/v1/enrolment/code", CodeQuestion(secret=code.secret), kind=CodeAnswer
     )
@@ -118,13 +118,13 @@ def enrol(wish: EnrolWish, *, clock: Clock, say: Say) -> Enrolled:
     request = device_request(key, device=told.device).decode()
     asked = EnrolmentRequest(secret=code.secret, request=request)
     answer = questions.post("/api/v1/enrolment", asked, kind=EnrolmentAnswer)
-    _keep(wish, answer, key=key, files=files, place=place)
+    _keep(options, answer, key=key, files=files, place=place)
     say(f"enrolled: certificate and settings of {answer.device}")
-    _certify_page(wish, answer, place=place, clock=clock, say=say)
-    return Enrolled(device=answer.device, config=wish.config_path, made=True)
+    _certify_page(options, answer, place=place, clock=clock, say=say)
+    return EnrolmentResult(device=answer.device, config=options.config_path, made=True)
 
 
-def check_way(place: HubPlace, *, code: EnrolmentCode, clock: Clock, say: Say) -> bytes:
+def check_way(place: HubAddress, *, code: EnrolmentCode, clock: Clock, say: Say) -> bytes:
     """Try every step to the hub, in order; the site's authority, PEM.
 
     Raises:
@@ -136,7 +136,7 @@ def check_way(place: HubPlace, *, code: EnrolmentCode, clock: Clock, say: Say) -
     say(f"name: {place.host} is {look_up(place)}")
     reach(place.host, place.port, what="the hub")
     say(f"connection: port {place.port} answers")
-    answered = _authority(place)
+    answered = _certificate_authority(place)
     _check_clock(answered.at, clock=clock, say=say)
     if fingerprint_of(answered.body) != code.fingerprint:
         raise RefusedError(
@@ -146,7 +146,7 @@ def check_way(place: HubPlace, *, code: EnrolmentCode, clock: Clock, say: Say) -
         )
     say("fingerprint: the authority is the one of the code")
     if place.secure:
-        HubQuestions(place, tls=_context(answered.body)).get("/healthz")
+        HubConnection(place, tls=_context(answered.body)).get("/healthz")
         say("TLS: the hub's certificate is of this authority")
     return answered.body
 
@@ -169,12 +169,12 @@ def check_bus(config: EdgeConfig, *, clock: Clock) -> None:
         bus.close()
 
 
-def _authority(place: HubPlace) -> Answered:
-    """What stands at the address as authority; nothing of it is believed yet."""
+def _certificate_authority(place: HubAddress) -> HubResponse:
+    """The certificate authority at the address; nothing of it is believed yet."""
     blind = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     blind.check_hostname, blind.verify_mode = False, ssl.CERT_NONE
     try:
-        answered = HubQuestions(place, tls=blind).get("/api/v1/enrolment/authority")
+        answered = HubConnection(place, tls=blind).get("/api/v1/enrolment/authority")
     except UnavailableError as error:
         if isinstance(error.__cause__, (ssl.SSLError, ConnectionResetError)):
             raise InvalidError(
@@ -216,10 +216,10 @@ def _key(files: IdentityFiles) -> bytes:
     return read_identity(files.pair).key if files.pair.exists() else waiting_key(files.waiting)
 
 
-def _kept(
-    wish: EnrolWish, files: IdentityFiles, *, code: EnrolmentCode, clock: Clock
-) -> Enrolled | None:
-    """What is there already; None where something is missing or over."""
+def _existing(
+    options: EnrolOptions, files: IdentityFiles, *, code: EnrolmentCode, clock: Clock
+) -> EnrolmentResult | None:
+    """An existing enrolment; None where something is missing or over."""
     if not files.authority.exists():
         return None
     if fingerprint_of(files.authority.read_bytes()) != code.fingerprint:
@@ -227,21 +227,26 @@ def _kept(
             "this device belongs to another site", where=str(files.folder),
             fix="Use another --data-dir, or move that folder away.",
         )  # fmt: skip
-    if not (files.pair.exists() and files.token.exists() and wish.config_path.exists()):
+    if not (files.pair.exists() and files.token.exists() and options.config_path.exists()):
         return None
     told = read_device_certificate(read_identity(files.pair).certificate, where=str(files.pair))
     if told.ends_at <= clock.now():
         files.pair.unlink()  # its key may have served long enough
         return None
-    return Enrolled(device=told.device, config=wish.config_path, made=False)
+    return EnrolmentResult(device=told.device, config=options.config_path, made=False)
 
 
 def _keep(
-    wish: EnrolWish, answer: EnrolmentAnswer, *, key: bytes, files: IdentityFiles, place: HubPlace
+    options: EnrolOptions,
+    answer: EnrolmentAnswer,
+    *,
+    key: bytes,
+    files: IdentityFiles,
+    place: HubAddress,
 ) -> None:
-    data_dir = wish.data_dir.absolute()
+    data_dir = options.data_dir.absolute()
     settings = settings_of(answer, data_dir=data_dir, place=place)
-    _check_settings(wish.config_path, settings)
+    _check_settings(options.config_path, settings)
     if answer.root:
         pin_root(data_dir / TRUST, answer.root.encode())
     replace_durably(files.authority, answer.authority.encode())
@@ -249,14 +254,14 @@ def _keep(
     replace_durably(files.token, f"{answer.token}\n".encode(), mode=0o600)
     replace_durably(files.pair, key + answer.certificate.encode(), mode=0o600)
     files.waiting.unlink(missing_ok=True)
-    if not wish.config_path.exists():
-        replace_durably(wish.config_path, _toml(settings).encode())
+    if not options.config_path.exists():
+        replace_durably(options.config_path, _toml(settings).encode())
 
 
 def settings_of(
-    answer: EnrolmentAnswer, *, data_dir: Path, place: HubPlace
+    answer: EnrolmentAnswer, *, data_dir: Path, place: HubAddress
 ) -> dict[str, str | list[str]]:
-    """What the agent is told; paths are absolute."""
+    """Settings of the agent; paths are absolute."""
     files = IdentityFiles.below(data_dir)
     host = f"[{place.host}]" if ":" in place.host else place.host
     found: dict[str, str | list[str]] = {
@@ -276,10 +281,10 @@ def settings_of(
 
 
 def _certify_page(
-    wish: EnrolWish, answer: EnrolmentAnswer, *, place: HubPlace, clock: Clock, say: Say
+    options: EnrolOptions, answer: EnrolmentAnswer, *, place: HubAddress, clock: Clock, say: Say
 ) -> None:
     """A certificate for the device's own page; without it the rest works, and it is asked again."""
-    settings = settings_of(answer, data_dir=wish.data_dir.absolute(), place=place)
+    settings = settings_of(answer, data_dir=options.data_dir.absolute(), place=place)
     try:
         renew_page(decode(EdgeConfig, settings, where="settings"), clock=clock)
     except LinesideError as error:

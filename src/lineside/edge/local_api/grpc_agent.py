@@ -9,7 +9,7 @@ from typing import Any
 from lineside.core import Clock
 from lineside.edge.capture.buffer import Capturer
 from lineside.edge.capture.record import checked
-from lineside.edge.local_api.named import NamedPackage, NamedPackages
+from lineside.edge.local_api.models import LoadedModel, LoadedModels
 from lineside.fleet import wire
 
 agent_pb2 = wire.agent_pb2
@@ -21,7 +21,7 @@ Context = Any
 class AgentService(wire.agent_pb2_grpc.AgentServicer):
     """Raises ``LinesideError``; who serves it makes status codes of them."""
 
-    def __init__(self, packages: NamedPackages, *, capturer: Capturer, clock: Clock) -> None:
+    def __init__(self, packages: LoadedModels, *, capturer: Capturer, clock: Clock) -> None:
         self._packages = packages
         self._capturer = capturer
         self._clock = clock
@@ -81,7 +81,7 @@ class AgentService(wire.agent_pb2_grpc.AgentServicer):
         return agent_pb2.GetCaptureDataStatusResponse(status=wire.status_to_wire(status))
 
 
-def _model(loaded: NamedPackage) -> agent_pb2.Model:
+def _model(loaded: LoadedModel) -> agent_pb2.Model:
     return wire.model_to_wire(
         name=loaded.name, url=loaded.url, inputs=loaded.inputs, outputs=loaded.outputs
     )

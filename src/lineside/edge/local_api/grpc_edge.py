@@ -1,5 +1,11 @@
-"""The service ``lineside.edge.v1.Edge``: pictures to decisions, and decisions as they are taken."""
+"""The service ``lineside.edge.v1.Edge``: pictures to decisions, and decisions as they are taken.
 
+Each client that watches has a bounded queue; one that is too slow loses its oldest decisions and is
+told how many.
+"""
+
+import threading
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -8,11 +14,102 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lineside.core import Clock, Digest, InvalidError, NotFoundError
-from lineside.edge.local_api.named import NamedPackages
-from lineside.edge.local_api.watchers import Watchers
+from lineside.edge.local_api.models import LoadedModels
+from lineside.edge.packages import FullError
 from lineside.fleet import wire
 from lineside.models import heat_png
 from lineside.vision import Frame, Prediction, decode_picture, open_frame
+
+MOST_WATCHERS = 8
+_QUEUE = 100
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WatchedDecision:
+    """A decision, and how many a client lost just before it."""
+
+    prediction: Prediction
+    missed: int
+
+
+class Watcher:
+    """One client; closed by whoever asked for it."""
+
+    def __init__(self, inspection: str) -> None:
+        self._inspection = inspection
+        self._queue: deque[Prediction] = deque()
+        self._missed = 0
+        self._changed = threading.Condition()
+        self._closed = False
+
+    def take(self, prediction: Prediction) -> None:
+        """Queue a decision if it is of the inspection asked for."""
+        if self._inspection not in ("", prediction.inspection):
+            return
+        with self._changed:
+            self._queue.append(prediction)
+            if len(self._queue) > _QUEUE:
+                self._queue.popleft()
+                self._missed += 1
+            self._changed.notify_all()
+
+    def seen(self) -> Iterator[WatchedDecision]:
+        """Decisions until the watcher is closed."""
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._queue or self._closed)
+                if not self._queue:
+                    return
+                prediction, missed = self._queue.popleft(), self._missed
+                self._missed = 0
+            yield WatchedDecision(prediction=prediction, missed=missed)
+
+    def close(self) -> None:
+        """End ``seen``, from any thread; what is queued is left."""
+        with self._changed:
+            self._closed = True
+            self._queue.clear()
+            self._changed.notify_all()
+
+
+class Watchers:
+    """Every client that watches; safe from several threads."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._open: tuple[Watcher, ...] = ()
+        self._closed = False
+
+    def look(self, frame: Frame, prediction: Prediction) -> None:
+        """Hand a decision to everybody."""
+        del frame
+        for watcher in self._open:
+            watcher.take(prediction)
+
+    def join(self, inspection: str = "") -> Watcher:
+        """A further client; ``FullError`` when too many watch."""
+        with self._lock:
+            if self._closed or len(self._open) >= MOST_WATCHERS:
+                raise FullError(
+                    f"{len(self._open)} clients watch", where="Watch", fix="End one of them."
+                )
+            watcher = Watcher(inspection)
+            self._open = (*self._open, watcher)
+            return watcher
+
+    def leave(self, watcher: Watcher) -> None:
+        """The client is gone."""
+        watcher.close()
+        with self._lock:
+            self._open = tuple(each for each in self._open if each is not watcher)
+
+    def close(self) -> None:
+        """End every client's stream."""
+        with self._lock:
+            self._closed = True
+        for watcher in self._open:
+            watcher.close()
+
 
 edge_pb2 = wire.lineside_edge_v1_pb2
 
@@ -25,7 +122,7 @@ Context = Any
 
 
 class FullJudge(Protocol):
-    """What a predictor offers: judging, beside a template where one is taken, and reasons."""
+    """A predictor: predictions, beside a template where one is taken, and explanations."""
 
     def predict(
         self,
@@ -52,12 +149,12 @@ class FullJudge(Protocol):
     def explain(
         self, frame: Frame, *, template: NDArray[np.uint8] | None = None
     ) -> dict[str, NDArray[np.float32]]:
-        """What spoke for each answer."""
+        """Heat maps of each label."""
         ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class InUseFor:
+class InspectionPackage:
     """A package that answers for an inspection."""
 
     inspection: str
@@ -73,13 +170,13 @@ class EdgeService(wire.lineside_edge_v1_pb2_grpc.EdgeServicer):
 
     def __init__(
         self,
-        packages: NamedPackages,
+        packages: LoadedModels,
         *,
         device: str,
         watchers: Watchers,
         clock: Clock,
         find_inspection: FindInspection = lambda _: None,
-        in_use: Callable[[], Sequence[InUseFor]] = lambda: (),
+        in_use: Callable[[], Sequence[InspectionPackage]] = lambda: (),
     ) -> None:
         """Over the packages loaded by name, and those in use for inspections."""
         self._packages = packages
@@ -187,5 +284,5 @@ def _template(request: edge_pb2.PredictRequest) -> NDArray[np.uint8] | None:
     return decode_picture(request.template, max_bytes=_MOST_PICTURE_BYTES)
 
 
-def _in_use_to_wire(each: InUseFor) -> edge_pb2.Package:
+def _in_use_to_wire(each: InspectionPackage) -> edge_pb2.Package:
     return edge_pb2.Package(inspection=each.inspection, digest=each.digest, task=each.task)

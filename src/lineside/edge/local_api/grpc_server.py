@@ -27,7 +27,7 @@ from lineside.core import (
     RefusedError,
     UnavailableError,
 )
-from lineside.edge.local_api.watchers import MOST_WATCHERS
+from lineside.edge.local_api.grpc_edge import MOST_WATCHERS
 from lineside.edge.packages import FullError
 from lineside.fleet import wire
 
@@ -155,7 +155,7 @@ def _check_free(path: Path) -> None:
 
 
 class _Sentences(grpc.ServerInterceptor):  # type: ignore[misc]  # the library has no types
-    """What a service raises, as status code and sentence."""
+    """Interceptor: errors of a service as status code and sentence."""
 
     def intercept_service(
         self,

@@ -62,7 +62,7 @@ class ModelsConfig:
             ) from error
 
     def allows(self, name: str) -> bool:
-        """Whether a model of that name may be deployed here."""
+        """True where a model of that name may be deployed here."""
         return not self.mappings or name in self.mappings.values()
 
     def with_model(self, entry: ModelEntry) -> "ModelsConfig":

@@ -1,4 +1,4 @@
-"""What stands beside the cameras: captures, packages loaded by name, the socket.
+"""Services beside the cameras: captures, packages loaded by name, the socket.
 
 Opened and closed by the program; nothing of it is needed for inspections to run.
 """
@@ -10,16 +10,20 @@ from pathlib import Path
 
 from lineside.core import Clock, LinesideError
 from lineside.edge.capture.buffer import Capturer
-from lineside.edge.capture.destinations import CapturePlace, DiskCaptures, ElsewhereCaptures
+from lineside.edge.capture.destinations import (
+    CaptureDestination,
+    CaptureUploader,
+    DiskCaptures,
+    RemoteCaptures,
+)
 from lineside.edge.capture.policy import DecisionCapture
-from lineside.edge.capture.upload import CaptureUploader
 from lineside.edge.config import EdgeConfig
-from lineside.edge.counters import Tally
+from lineside.edge.counters import Counters
 from lineside.edge.identity.trust import verifier
 from lineside.edge.local_api.grpc_agent import AgentService
-from lineside.edge.local_api.grpc_edge import EdgeService, FullJudge, InUseFor
+from lineside.edge.local_api.grpc_edge import EdgeService, FullJudge, InspectionPackage, Watchers
 from lineside.edge.local_api.grpc_server import GrpcServer
-from lineside.edge.local_api.inference import NamedInference
+from lineside.edge.local_api.models import LoadedModel, LoadedModels, LoadedModelsInference
 from lineside.edge.local_api.models_config import (
     ModelsConfig,
     entry_of,
@@ -27,9 +31,7 @@ from lineside.edge.local_api.models_config import (
     read_models,
     write_models,
 )
-from lineside.edge.local_api.named import NamedPackage, NamedPackages
-from lineside.edge.local_api.watchers import Watchers
-from lineside.edge.packages import FindJudge, Onlooker
+from lineside.edge.packages import FindJudge, Observer
 from lineside.fleet import wire
 from lineside.models import Predictor
 from lineside.store import open_place
@@ -42,7 +44,7 @@ _REMEMBERED = 1000
 class Captures:
     """Capturer, place and uploader of one device; closed by whoever made it."""
 
-    def __init__(self, config: EdgeConfig, *, clock: Clock, tally: Tally) -> None:
+    def __init__(self, config: EdgeConfig, *, clock: Clock, counters: Counters) -> None:
         """Open the place and begin to write.
 
         Raises:
@@ -56,15 +58,17 @@ class Captures:
             disk = DiskCaptures(
                 folder,
                 max_bytes=settings.max_bytes,
-                told=lambda count: tally.refuse("captures dropped for lack of room", count=count),
+                told=lambda count: counters.refuse(
+                    "captures dropped for lack of room", count=count
+                ),
             )
-        place: CapturePlace = disk or ElsewhereCaptures(open_place(settings.upload))
+        place: CaptureDestination = disk or RemoteCaptures(open_place(settings.upload))
         self.capturer = Capturer(
             settings,
             device=config.device,
             place=place,
             clock=clock,
-            tally=tally,
+            counters=counters,
             known=disk.newest_ids(_REMEMBERED) if disk is not None else (),
         )
         self.uploader: CaptureUploader | None = None
@@ -74,7 +78,7 @@ class Captures:
                 place=open_place(settings.upload),
                 period_s=settings.upload_period_s,
                 clock=clock,
-                tally=tally,
+                counters=counters,
             )
         self.capturer.start()
         self._stack.callback(self.capturer.close)
@@ -87,10 +91,10 @@ class Captures:
         self._stack.close()
 
 
-class KeptModels:
+class ModelsList:
     """``models_config.json`` beside the packages that are loaded by name."""
 
-    def __init__(self, path: Path, *, home: Path, tally: Tally) -> None:
+    def __init__(self, path: Path, *, home: Path, counters: Counters) -> None:
         """Read the file.
 
         Raises:
@@ -98,7 +102,7 @@ class KeptModels:
         """
         self._path = path
         self._home = home
-        self._tally = tally
+        self._counters = counters
         self._config = read_models(path)
         self._missing = {each.identifier for each in self._config.models}
 
@@ -107,19 +111,19 @@ class KeptModels:
         """As it stands in the file."""
         return self._config
 
-    def load_all(self, packages: NamedPackages) -> None:
+    def load_all(self, packages: LoadedModels) -> None:
         """Load every model of the list, in order; what fails is told and stays in the list."""
         for entry in self._config.models:
             place = f"model {entry.identifier}"
             try:
                 url = str(folder_of(entry, home=self._home))
                 packages.load(url=url, name=entry.identifier)
-                self._tally.mended(place)
+                self._counters.mended(place)
             except LinesideError as error:
-                self._tally.fault(place, error)
+                self._counters.fault(place, error)
                 logger.warning("%s: %s", place, error)
 
-    def changed(self, loaded: Sequence[NamedPackage]) -> None:
+    def changed(self, loaded: Sequence[LoadedModel]) -> None:
         """Write what is loaded now; those that could not be loaded stay."""
         there = {each.name for each in loaded}
         self._missing -= there
@@ -139,16 +143,16 @@ class KeptModels:
         self._config = config
         try:
             write_models(config, path=self._path)
-            self._tally.mended("models list")
+            self._counters.mended("models list")
         except LinesideError as error:
-            if self._tally.fault("models list", error):
+            if self._counters.fault("models list", error):
                 logger.warning("the list of models is not kept: %s", error)
 
 
 class Serving:
-    """Everything beside the cameras; ``onlookers`` is handed to the agent."""
+    """Everything beside the cameras; ``observers`` is handed to the agent."""
 
-    def __init__(self, config: EdgeConfig, *, clock: Clock, tally: Tally) -> None:
+    def __init__(self, config: EdgeConfig, *, clock: Clock, counters: Counters) -> None:
         """Open captures and the list of models; the socket is opened by ``start``.
 
         Raises:
@@ -158,8 +162,8 @@ class Serving:
         self._clock = clock
         self._stack = ExitStack()
         self._watchers = Watchers()
-        self._kept = KeptModels(config.models_path, home=config.home_path, tally=tally)
-        self.packages = NamedPackages(
+        self._kept = ModelsList(config.models_path, home=config.home_path, counters=counters)
+        self.packages = LoadedModels(
             clock=clock,
             most=config.max_loaded_packages,
             max_bytes=config.max_loaded_bytes,
@@ -169,15 +173,15 @@ class Serving:
             engine=config.engine,
             changed=self._kept.changed,
         )
-        self.inference = NamedInference(self.packages, clock=clock)
-        self._captures = Captures(config, clock=clock, tally=tally)
+        self.inference = LoadedModelsInference(self.packages, clock=clock)
+        self._captures = Captures(config, clock=clock, counters=counters)
         self._stack.callback(self._captures.close)
         self._decisions = DecisionCapture(
-            config.capture, capturer=self._captures.capturer, tally=tally
+            config.capture, capturer=self._captures.capturer, counters=counters
         )
 
     @property
-    def onlookers(self) -> tuple[Onlooker, ...]:
+    def observers(self) -> tuple[Observer, ...]:
         """Who sees each decision."""
         captures = (self._decisions.look,) if self._config.capture.inspections != "none" else ()
         watchers = (self._watchers.look,) if self._config.grpc else ()
@@ -196,10 +200,12 @@ class Serving:
             judge = find_judge(inspection)
             return judge if isinstance(judge, Predictor) else None
 
-        def in_use() -> list[InUseFor]:
+        def in_use() -> list[InspectionPackage]:
             found = [(name, find_judge(name)) for name in inspections]
             return [
-                InUseFor(inspection=name, digest=judge.package.digest, task=judge.manifest.task)
+                InspectionPackage(
+                    inspection=name, digest=judge.package.digest, task=judge.manifest.task
+                )
                 for name, judge in found
                 if isinstance(judge, Predictor)
             ]

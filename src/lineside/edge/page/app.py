@@ -30,13 +30,26 @@ from lineside.core import (
     rfc3339,
     to_plain,
 )
-from lineside.edge.page.door import SESSION_S, Door
-from lineside.edge.page.facts import Device, nothing_said, page_status
-from lineside.edge.page.gallery import Gallery
-from lineside.edge.page.gate import COOKIE, Gate, bounded, problem, session_of
+from lineside.edge.page.access import (
+    COOKIE,
+    SESSION_S,
+    AccessMiddleware,
+    PageSignIn,
+    bounded,
+    problem,
+    session_of,
+)
+from lineside.edge.page.facts import Device, no_result, page_status
+from lineside.edge.page.gallery import (
+    BOUNDARY,
+    USUAL_SIZE,
+    Gallery,
+    LabelledImages,
+    Make,
+    Viewers,
+    Wish,
+)
 from lineside.edge.page.inference import PageInference
-from lineside.edge.page.labelled import USUAL_SIZE, Labelled, Wish
-from lineside.edge.page.watching import BOUNDARY, Make, Watching
 from lineside.models import (
     HttpAnswer,
     Predictor,
@@ -61,20 +74,20 @@ Endpoint = Callable[[Request], Awaitable[Response]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Behind:
-    """What the addresses ask."""
+class PageServices:
+    """Services behind the page's routes."""
 
     device: Device
     gallery: Gallery
-    watching: Watching
-    labelled: Labelled
+    watching: Viewers
+    labelled: LabelledImages
     inference: PageInference
-    door: Door
+    door: PageSignIn
     clock: Clock
     secure: bool
 
 
-def create_app(behind: Behind, *, hosts: tuple[str, ...]) -> App:
+def create_app(behind: PageServices, *, hosts: tuple[str, ...]) -> App:
     """The page with its gate before it."""
     pages = Pages(behind)
     files = StaticFiles(directory=FOLDER / "static")
@@ -99,13 +112,13 @@ def create_app(behind: Behind, *, hosts: tuple[str, ...]) -> App:
         ],
         exception_handlers={LinesideError: _failed, HTTPException: _no_such},
     )
-    return Gate(_patient(app), door=behind.door, hosts=hosts, clock=behind.clock)
+    return AccessMiddleware(_patient(app), door=behind.door, hosts=hosts, clock=behind.clock)
 
 
 class Pages:
     """One method an address."""
 
-    def __init__(self, behind: Behind) -> None:
+    def __init__(self, behind: PageServices) -> None:
         self._behind = behind
         self._index = Template((FOLDER / "templates" / "index.html").read_text())
         self._sign_in = Template((FOLDER / "templates" / "sign_in.html").read_text())
@@ -183,7 +196,7 @@ class Pages:
         found = self._behind.gallery.latest(name)
         task = str(self._behind.device.plant.find_inspection(name).task)
         said = None if found is None else to_plain(found[0])
-        words = nothing_said(task) if found is None else ""
+        words = no_result(task) if found is None else ""
         at = rfc3339(self._behind.clock.now())
         return _json({"inspection": name, "at": at, "prediction": said, "nothing": words})
 
@@ -194,7 +207,7 @@ class Pages:
         return Response(encoded, media_type=kind, headers={"x-lineside-frame": prediction.frame.id})
 
     async def heat(self, request: Request) -> Response:
-        """What spoke for the last answer, laid over its picture."""
+        """Heat map of the last answer, laid over its picture."""
         prediction, encoded = self._answered(request)
         judge = self._behind.device.judge(prediction.inspection)
         if not isinstance(judge, Predictor) or judge.package.digest != prediction.package:
@@ -273,7 +286,7 @@ class Pages:
         found = self._behind.gallery.latest(name)
         if found is None:
             task = str(self._behind.device.plant.find_inspection(name).task)
-            raise NotFoundError(nothing_said(task), where=name, fix="Wait for a picture.")
+            raise NotFoundError(no_result(task), where=name, fix="Wait for a picture.")
         return found
 
     def _filled(self, page: Template, **parts: str) -> str:
@@ -289,7 +302,7 @@ _PROBLEM = '<p class="problem" role="alert">{}</p>'
 class Motion(Response):
     """A stream until the page ends; who does not read for ``_UNREAD_S`` is let go by the gate."""
 
-    def __init__(self, watching: Watching, camera: str, *, make: Make) -> None:
+    def __init__(self, watching: Viewers, camera: str, *, make: Make) -> None:
         super().__init__()
         self._watching = watching
         self._camera = camera

@@ -1,4 +1,4 @@
-"""What the device's own page is told by the rest of the agent, where a page is configured."""
+"""The device's own page, put together from the parts of the agent, where one is configured."""
 
 import logging
 from typing import TYPE_CHECKING
@@ -6,23 +6,23 @@ from typing import TYPE_CHECKING
 from lineside.core import Clock, LinesideError, Plant, rfc3339
 from lineside.edge.agent import Agent, chosen_cameras
 from lineside.edge.config import EdgeConfig
-from lineside.edge.counters import Tally
+from lineside.edge.counters import Counters
 from lineside.edge.deploy.deployment import DeploymentStore
-from lineside.edge.identity.page_certificate import page_settings, wants_site
-from lineside.edge.page.facts import Device, HubContact, ModelRow, UpdateUnderWay
+from lineside.edge.identity.certificates import page_settings, wants_site
+from lineside.edge.page.facts import Device, HubContact, ModelRow, RunningUpdate
 from lineside.edge.page.gallery import Gallery
 from lineside.edge.page.server import PageServer
 from lineside.links import Bus
 
 if TYPE_CHECKING:
-    from lineside.edge.local_api.named import NamedPackage
+    from lineside.edge.local_api.models import LoadedModel
     from lineside.edge.local_api.serving import Serving
 
 logger = logging.getLogger(__name__)
 
 
 def gallery_for(config: EdgeConfig, *, plant: Plant, clock: Clock) -> Gallery | None:
-    """What the page shows; None without a page."""
+    """Images that the page shows; None without a page."""
     if not config.page.listen:
         return None
     cameras = {camera.id for camera in chosen_cameras(plant, config.cameras)}
@@ -39,7 +39,7 @@ def page_for(
     clock: Clock,
     gallery: Gallery | None,
     serving: "Serving | None",
-    tally: Tally,
+    counters: Counters,
 ) -> PageServer | None:
     """The page, listening and not answering yet; None without one.
 
@@ -55,7 +55,7 @@ def page_for(
     except LinesideError as error:
         if not wants_site(config):
             raise
-        tally.fault("page", error)
+        counters.fault("page", error)
         logger.warning("no page before the next start: %s", error)
         return None
     agent.show_to(gallery.show)
@@ -97,13 +97,13 @@ def _versions(config: EdgeConfig) -> dict[str, tuple[str, str]]:
     return {one.digest: (one.group, one.version) for one in known.values()}
 
 
-def _updates(agent: Agent) -> list[UpdateUnderWay]:
+def _updates(agent: Agent) -> list[RunningUpdate]:
     doing = agent.doing()
     if doing is None:
         return []
     document = doing.work.document
     return [
-        UpdateUnderWay(
+        RunningUpdate(
             job=doing.work.job_id,
             model=str(document.get("model_name", ""))[:200],
             version=str(document.get("model_version", ""))[:200],
@@ -112,7 +112,7 @@ def _updates(agent: Agent) -> list[UpdateUnderWay]:
     ]
 
 
-def _row(one: "NamedPackage") -> ModelRow:
+def _row(one: "LoadedModel") -> ModelRow:
     told = "-" + one.version.replace(".", "-")
     return ModelRow(
         name=one.name.removesuffix(told),

@@ -1,4 +1,4 @@
-"""What the page says of the device, as records."""
+"""View model of the page: the device's state as records."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from typing import Literal
 from lineside.core import Box, Clock, Inspection, InvalidError, Plant, rfc3339
 from lineside.edge.messages import DeviceStatus
 from lineside.edge.packages import Judge
-from lineside.edge.page.gallery import Gallery, Newest
+from lineside.edge.page.gallery import Gallery, NewestFrame
 from lineside.fleet import identifier_of
 from lineside.models import Predictor
 from lineside.vision import Prediction
@@ -38,7 +38,7 @@ class ModelRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HubContact:
-    """How the device stands with its hub.
+    """Contact of the device with its hub.
 
     Attributes:
         connected: whether the bus answers.
@@ -52,7 +52,7 @@ class HubContact:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class UpdateUnderWay:
+class RunningUpdate:
     """A job that is carried out right now; ``details`` as it tells the job service."""
 
     job: str
@@ -71,7 +71,7 @@ class RegionPlan:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """What is drawn of an inspection's regions."""
+    """Regions of an inspection, to be drawn."""
 
     width_px: int
     height_px: int
@@ -111,7 +111,7 @@ class PageStatus:
     models: tuple[ModelRow, ...]
     cameras: tuple[CameraRow, ...]
     inspections: tuple[InspectionRow, ...]
-    updates: tuple[UpdateUnderWay, ...]
+    updates: tuple[RunningUpdate, ...]
     recent: tuple[Prediction, ...]
     spool_depth: int
     spool_dropped: int
@@ -125,7 +125,7 @@ class PageStatus:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Device:
-    """What the page asks of the rest of the agent; safe from several threads.
+    """The device as the page sees it; safe from several threads.
 
     Attributes:
         inspections: of this device.
@@ -142,7 +142,7 @@ class Device:
     hub: Callable[[], HubContact]
     loaded: Callable[[], Sequence[ModelRow]] = tuple
     versions: Callable[[], Mapping[str, tuple[str, str]]] = dict
-    updates: Callable[[], Sequence[UpdateUnderWay]] = tuple
+    updates: Callable[[], Sequence[RunningUpdate]] = tuple
 
     def cameras(self) -> dict[str, str]:
         """The camera of each inspection."""
@@ -150,7 +150,7 @@ class Device:
 
 
 def page_status(device: Device, gallery: Gallery, *, clock: Clock, viewers: int) -> PageStatus:
-    """How everything is right now."""
+    """State of everything right now."""
     status = device.status()
     return PageStatus(
         device=device.name,
@@ -203,8 +203,8 @@ def models_of(device: Device, status: DeviceStatus) -> tuple[ModelRow, ...]:
     return (*rows, *device.loaded())
 
 
-def nothing_said(task: str) -> str:
-    """What stands where an answer would."""
+def no_result(task: str) -> str:
+    """Placeholder where there is no answer."""
     if task == "segment":
         return NO_MASK
     return NO_CLASS if task in ("classify", "multilabel") else NO_ANSWER
@@ -217,7 +217,7 @@ def _identifier(name: str, version: str) -> str:
         return f"{name}-{version}"
 
 
-def _camera(plant: Plant, camera: str, *, newest: Newest | None) -> CameraRow:
+def _camera(plant: Plant, camera: str, *, newest: NewestFrame | None) -> CameraRow:
     known = plant.find_camera(camera)
     return CameraRow(
         id=camera,
@@ -233,7 +233,7 @@ def _inspection(one: Inspection) -> InspectionRow:
         id=one.id,
         camera=one.camera,
         task=str(one.task),
-        nothing=nothing_said(str(one.task)),
+        nothing=no_result(str(one.task)),
         plan=Plan(
             width_px=view.width_px if view else 0,
             height_px=view.height_px if view else 0,

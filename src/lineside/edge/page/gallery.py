@@ -5,16 +5,46 @@
 2. A picture is shown once all its inspections have answered, so picture and answers are of one
    frame.
 3. For those who watch a picture is made small at most every ``PERIOD_S``, once for all of them.
+4. A labelled image, with its answer written on it, is made while somebody watches, at most every
+   ``PERIOD_S``, once for all who watch alike; text and image are of one frame.
+5. Nothing is queued for viewers: each is given the newest image then. A slow viewer gets fewer, and
+   one who does not read at all loses the connection.
 """
 
+import asyncio
+import contextlib
+import struct
 import threading
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
-from lineside.core import Clock
-from lineside.vision import Frame, FrameRef, Prediction, decode_picture, picture_size, thumbnail
+import numpy as np
+from numpy.typing import NDArray
+
+from lineside.core import (
+    Clock,
+    InvalidError,
+    Json,
+    LinesideError,
+    UnavailableError,
+    encode,
+    rfc3339,
+    to_plain,
+)
+from lineside.vision import (
+    Frame,
+    FrameRef,
+    PictureState,
+    Prediction,
+    decode_picture,
+    draw_caption,
+    draw_overlay,
+    encode_jpeg,
+    picture_size,
+    thumbnail,
+)
 
 PERIOD_S = 0.1
 MOST_RECENT = 20
@@ -24,7 +54,7 @@ _JPEG = b"\xff\xd8\xff"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Newest:
+class NewestFrame:
     """A camera's newest picture.
 
     Attributes:
@@ -42,10 +72,10 @@ class Newest:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Small:
+class SmallImage:
     """A picture as it is sent to those who watch; the size is that of the picture as it came."""
 
-    newest: Newest
+    newest: NewestFrame
     picture: bytes
     width_px: int
     height_px: int
@@ -53,11 +83,11 @@ class Small:
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class _Seat:
-    newest: Newest | None = None
+    newest: NewestFrame | None = None
     begun: dict[str, Prediction] = field(default_factory=dict)
     frame: str = ""
     encoding: threading.Lock = field(default_factory=threading.Lock)
-    small: Small | None = None
+    small: SmallImage | None = None
     made_s: float = -PERIOD_S
 
 
@@ -102,7 +132,7 @@ class Gallery:
         with self._lock:
             self._begin(seat, frame)
             self._number += 1
-            seat.newest = Newest(
+            seat.newest = NewestFrame(
                 number=self._number,
                 frame=frame.ref,
                 encoded=frame.encoded,
@@ -121,12 +151,12 @@ class Gallery:
         """Every camera, whether or not a picture came."""
         return tuple(self._seats)
 
-    def newest(self, camera: str) -> Newest | None:
+    def newest(self, camera: str) -> NewestFrame | None:
         """A camera's newest picture."""
         seat = self._seats.get(camera)
         return seat.newest if seat is not None else None
 
-    def newer(self, than: int) -> tuple[Newest, ...]:
+    def newer(self, than: int) -> tuple[NewestFrame, ...]:
         """Every camera's newest picture with a higher number."""
         there = [seat.newest for seat in self._seats.values()]
         return tuple(one for one in there if one is not None and one.number > than)
@@ -140,7 +170,7 @@ class Gallery:
         with self._lock:
             return tuple(reversed(self._recent))
 
-    def small(self, camera: str) -> Small | None:
+    def small(self, camera: str) -> SmallImage | None:
         """A camera's newest picture for those who watch; may be ``PERIOD_S`` behind.
 
         Raises:
@@ -166,7 +196,7 @@ def _nothing() -> None:
     """Nobody watches."""
 
 
-def _small(newest: Newest, *, width_px: int) -> Small:
+def _small(newest: NewestFrame, *, width_px: int) -> SmallImage:
     """A JPEG at most so wide; as it came where it is one already and not large."""
     encoded = newest.encoded
     width, height = picture_size(encoded)
@@ -174,10 +204,236 @@ def _small(newest: Newest, *, width_px: int) -> Small:
     if not slight:
         image = decode_picture(encoded, max_bytes=MOST_BYTES)
         encoded = thumbnail(image, width_px=width_px)
-    return Small(newest=newest, picture=encoded, width_px=width, height_px=height)
+    return SmallImage(newest=newest, picture=encoded, width_px=width, height_px=height)
 
 
 def _without_pixels(prediction: Prediction) -> Prediction:
     if prediction.mask is None:
         return prediction
     return replace(prediction, mask=replace(prediction.mask, rle=""))
+
+
+WAIT_S = 10.0
+BOUNDARY = "lineside-frame"
+Make = Callable[[str], SmallImage | None]
+
+
+class TooManyViewersError(UnavailableError):
+    """As many watch as may."""
+
+
+class Viewers:
+    """Lives on the server's loop; ``wake`` may be called from any thread."""
+
+    def __init__(self, gallery: Gallery, *, most: int, clock: Clock) -> None:
+        self._gallery = gallery
+        self._most = most
+        self._clock = clock
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._changed = asyncio.Event()
+        self._over = False
+        self.viewers = 0
+        gallery.wake_with(self.wake)
+
+    def wake(self) -> None:
+        """A picture came; costs nothing while nobody watches."""
+        loop = self._loop
+        if loop is not None and self.viewers:
+            with contextlib.suppress(RuntimeError):  # the loop is closed: the page ends
+                loop.call_soon_threadsafe(self._changed.set)
+
+    def close(self) -> None:
+        """Nobody waits any more and every stream ends; from any thread."""
+        self._over = True
+        self.wake()
+
+    @contextlib.asynccontextmanager
+    async def seat(self) -> AsyncIterator[None]:
+        """One who watches; ``TooManyViewersError`` when there are too many."""
+        if self.viewers >= self._most:
+            raise TooManyViewersError(
+                f"{self.viewers} watch already", where="page.most_viewers", fix="Close a page."
+            )
+        self._loop = asyncio.get_running_loop()
+        self.viewers += 1
+        try:
+            yield
+        finally:
+            self.viewers -= 1
+
+    async def newer(self, than: int, *, cameras: tuple[str, ...] = ()) -> tuple[NewestFrame, ...]:
+        """Pictures above that number, as soon as there are any.
+
+        There are none after ``WAIT_S``, and when the page ends.
+
+        Args:
+            than: the highest number that was seen.
+            cameras: which; empty: all.
+        """
+        ends_s = self._clock.monotonic() + WAIT_S
+        while True:
+            self._changed.clear()
+            there = self._gallery.newer(than)
+            found = tuple(one for one in there if not cameras or one.frame.camera in cameras)
+            left_s = ends_s - self._clock.monotonic()
+            if found or left_s <= 0 or self._over:
+                return found
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(min(left_s, 1.0)):
+                    await self._changed.wait()
+
+    async def round(self, than: int) -> bytes:
+        """All cameras' newest pictures above a number, as one message (``live_part`` by part)."""
+        fresh: list[SmallImage] = []
+        for _ in range(2):  # what was made small a moment ago may be older: once more, later
+            smalls = [
+                await self._made(self._gallery.small, one.frame.camera)
+                for one in await self.newer(than)
+            ]
+            fresh = [one for one in smalls if one is not None and one.newest.number > than]
+            if fresh or not smalls or self._over:
+                break
+            await asyncio.sleep(PERIOD_S)
+        return b"".join(live_part(one) for one in fresh)
+
+    async def motion(self, camera: str, *, make: Make) -> AsyncIterator[bytes]:
+        """A camera's pictures as the parts of ``multipart/x-mixed-replace``, until the page ends.
+
+        Args:
+            camera: which.
+            make: gives the newest as it is to be sent; called on a thread.
+        """
+        number = 0
+        while not self._over:
+            if await self.newer(number, cameras=(camera,)):
+                small = await self._made(make, camera)
+                if small is not None and small.newest.number > number:
+                    number = small.newest.number
+                    yield _motion_part(small.picture)
+                await asyncio.sleep(PERIOD_S)
+        yield f"--{BOUNDARY}--\r\n".encode()
+
+    @staticmethod
+    async def _made(make: Make, camera: str) -> SmallImage | None:
+        try:
+            return await asyncio.to_thread(make, camera)
+        except LinesideError:
+            return None  # a picture that was judged and cannot be read again is left out
+
+
+def live_part(small: SmallImage) -> bytes:
+    """``u32 header length | u32 picture length | JSON header | JPEG``, big-endian."""
+    newest = small.newest
+    header: dict[str, Json] = {
+        "number": newest.number,
+        "camera": newest.frame.camera,
+        "frame": newest.frame.id,
+        "captured_at": rfc3339(newest.frame.captured_at),
+        "arrived_at": rfc3339(newest.arrived_at),
+        "part": newest.frame.part,
+        "width_px": small.width_px,
+        "height_px": small.height_px,
+        "predictions": {name: to_plain(one) for name, one in newest.predictions.items()},
+    }
+    text = encode(header)
+    return struct.pack(">II", len(text), len(small.picture)) + text + small.picture
+
+
+def _motion_part(picture: bytes) -> bytes:
+    head = f"--{BOUNDARY}\r\nContent-Type: image/jpeg\r\nContent-Length: {len(picture)}\r\n\r\n"
+    return head.encode() + picture + b"\r\n"
+
+
+SIZES = {"480p": 480, "720p": 720, "1080p": 1080}
+USUAL_SIZE = "480p"
+_WAITING = "no answer yet"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wish:
+    """Image asked for: an inspection's answers, at a height."""
+
+    inspection: str
+    size: str = USUAL_SIZE
+
+    def __post_init__(self) -> None:
+        if self.size not in SIZES:
+            raise InvalidError(
+                f"{self.size[:20]!r} is no size", where="size", fix=f"Known: {', '.join(SIZES)}."
+            )
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class _Made:
+    small: SmallImage | None = None
+    made_s: float = -PERIOD_S
+    making: threading.Lock = field(default_factory=threading.Lock)
+
+
+class LabelledImages:
+    """Safe from several threads; holds one picture for each inspection and size that was asked."""
+
+    def __init__(self, gallery: Gallery, *, clock: Clock) -> None:
+        self._gallery = gallery
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._made: dict[Wish, _Made] = {}
+
+    def small(self, camera: str, *, wish: Wish) -> SmallImage | None:
+        """A camera's newest picture with its answer; may be ``PERIOD_S`` behind.
+
+        Raises:
+            InvalidError: the picture cannot be read.
+        """
+        with self._lock:
+            made = self._made.setdefault(wish, _Made())
+        with made.making:
+            newest, now_s = self._gallery.newest(camera), self._clock.monotonic()
+            if newest is None:
+                return None
+            same = made.small is not None and made.small.newest is newest
+            if not same and (made.small is None or now_s - made.made_s >= PERIOD_S):
+                made.small, made.made_s = labelled(newest, wish=wish), now_s
+            return made.small
+
+
+def labelled(newest: NewestFrame, *, wish: Wish) -> SmallImage:
+    """A picture of the wished height, and what was said of it.
+
+    Of labels, the likeliest and its percentage are written large; boxes, counts and masks are
+    drawn as on the page.
+    """
+    image = decode_picture(newest.encoded, max_bytes=MOST_BYTES)
+    prediction = newest.predictions.get(wish.inspection)
+    if prediction is not None and not prediction.labels and prediction.state is PictureState.OK:
+        drawn = draw_overlay(image, prediction)
+        shown = _of_height(drawn, SIZES[wish.size])
+    else:
+        shown = draw_caption(_of_height(image, SIZES[wish.size]), caption_of(prediction))
+    height_px, width_px = shown.shape[:2]
+    return SmallImage(
+        newest=newest,
+        picture=encode_jpeg(shown, quality=80),
+        width_px=width_px,
+        height_px=height_px,
+    )
+
+
+def caption_of(prediction: Prediction | None) -> str:
+    """``Google 97%``: the likeliest label with its percentage, or why there is none."""
+    if prediction is None:
+        return _WAITING
+    if prediction.state is not PictureState.OK or not prediction.labels:
+        return str(prediction.state.value)
+    best = max(prediction.labels, key=lambda one: one.probability)
+    return f"{best.name} {best.probability * 100:.0f}%"
+
+
+def _of_height(image: NDArray[np.uint8], height_px: int) -> NDArray[np.uint8]:
+    """The picture scaled to a height, its proportions kept, its width even."""
+    import cv2
+
+    height, width = image.shape[:2]
+    size = (2 * max(1, round(width * height_px / height / 2)), height_px)
+    how = cv2.INTER_AREA if height > height_px else cv2.INTER_LINEAR
+    return np.asarray(cv2.resize(image, size, interpolation=how), np.uint8)

@@ -18,12 +18,10 @@ from lineside.core import (
 )
 from lineside.core.worker import Worker
 from lineside.edge.config import PageConfig
-from lineside.edge.page.door import Door, read_password_line, read_token_line
+from lineside.edge.page.access import PageSignIn, read_password_line, read_token_line
 from lineside.edge.page.facts import Device
-from lineside.edge.page.gallery import Gallery
+from lineside.edge.page.gallery import Gallery, LabelledImages, Viewers
 from lineside.edge.page.inference import PageInference
-from lineside.edge.page.labelled import Labelled
-from lineside.edge.page.watching import Watching
 from lineside.models import InferenceModels
 
 logger = logging.getLogger(__name__)
@@ -70,21 +68,21 @@ class PageServer:
         """
         need("starlette", extra="edge")
         uvicorn = need("uvicorn", extra="edge")
-        from lineside.edge.page.app import Behind, create_app
+        from lineside.edge.page.app import PageServices, create_app
         from lineside.web.connections import ConnectionFigures, ConnectionLimits, limited_http
 
-        door = Door(
+        door = PageSignIn(
             password=read_password_line(Path(config.password_file)) if config.password_file else "",
             token=read_token_line(Path(config.token_file)) if config.token_file else "",
             clock=clock,
         )
         _check_pair(config)
-        self._watching = Watching(gallery, most=config.most_viewers, clock=clock)
-        behind = Behind(
+        self._watching = Viewers(gallery, most=config.most_viewers, clock=clock)
+        behind = PageServices(
             device=device,
             gallery=gallery,
             watching=self._watching,
-            labelled=Labelled(gallery, clock=clock),
+            labelled=LabelledImages(gallery, clock=clock),
             inference=PageInference(
                 device.inspections, judge=device.judge, clock=clock, named=named
             ),
@@ -107,7 +105,7 @@ class PageServer:
         )  # fmt: skip
         settings.load()
         if settings.ssl is not None:
-            settings.ssl.sni_callback = _Fresh(config).look
+            settings.ssl.sni_callback = _CertificateReload(config).look
         self._server = uvicorn.Server(settings)
         self._worker = Worker(
             "page", lambda: self._server.run(sockets=[self._listener]), every_s=None
@@ -165,7 +163,7 @@ def _listening(config: PageConfig) -> socket.socket:
     return listener
 
 
-class _Fresh:
+class _CertificateReload:
     """Takes a certificate that was replaced on the disk; connections from then on see it."""
 
     def __init__(self, config: PageConfig) -> None:

@@ -31,13 +31,25 @@ from lineside.core import (
     Task,
     short,
 )
-from lineside.edge.capture.raw import arrays_for, part_of
+from lineside.edge.capture.record import arrays_for, part_of
 from lineside.edge.identity.trust import Verify
 from lineside.edge.machine import this_platform
 from lineside.edge.packages import FullError, check_machine
 from lineside.fleet import wire
 from lineside.fleet.contract import check_identifier
-from lineside.models import BareEngine, EngineName, Package, PackageLimits, Predictor, TensorSlot
+from lineside.models import (
+    BareEngine,
+    EngineName,
+    InferRequest,
+    InferResponse,
+    ModelMeta,
+    Package,
+    PackageLimits,
+    Predictor,
+    ServedModel,
+    TensorSlot,
+    choose_version,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -46,8 +58,8 @@ _LOGITS = {Task.CLASSIFY: "logits", Task.SEGMENT: "map"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class NamedPackage:
-    """What is known of a loaded package.
+class LoadedModel:
+    """A loaded package.
 
     Attributes:
         name: under which it was loaded.
@@ -70,12 +82,12 @@ class NamedPackage:
 
 @dataclass(slots=True, kw_only=True)
 class _Seat:
-    facts: NamedPackage
+    facts: LoadedModel
     engine: BareEngine
     predictor: Predictor | None = None
 
 
-class NamedPackages:
+class LoadedModels:
     """Safe from several threads."""
 
     def __init__(
@@ -87,7 +99,7 @@ class NamedPackages:
         verify: Verify | None = None,
         machine: str = "",
         engine: EngineName = EngineName.ONNX_RUNTIME,
-        changed: Callable[[Sequence[NamedPackage]], None] = lambda _: None,
+        changed: Callable[[Sequence[LoadedModel]], None] = lambda _: None,
     ) -> None:
         """Nothing is loaded yet.
 
@@ -111,7 +123,7 @@ class NamedPackages:
         self._loading = threading.Lock()
         self._running = threading.Lock()
 
-    def load(self, *, url: str, name: str) -> NamedPackage:
+    def load(self, *, url: str, name: str) -> LoadedModel:
         """Load the package that lies in a folder.
 
         Raises:
@@ -144,11 +156,11 @@ class NamedPackages:
             self._changed(self.all())
         logger.info("package unloaded name=%s", name)
 
-    def all(self) -> tuple[NamedPackage, ...]:
+    def all(self) -> tuple[LoadedModel, ...]:
         """Every package, in the order they were loaded."""
         return tuple(seat.facts for seat in self._seats.values())
 
-    def one(self, name: str) -> NamedPackage:
+    def one(self, name: str) -> LoadedModel:
         """``NotFoundError`` lists the known ones."""
         return self._find(name).facts
 
@@ -189,7 +201,7 @@ class NamedPackages:
                 seat.predictor = self._predictor(seat.facts)
             return seat.predictor
 
-    def _predictor(self, facts: NamedPackage) -> Predictor:
+    def _predictor(self, facts: LoadedModel) -> Predictor:
         path = package_in(facts.url)
         package = _package(_bytes(path), where=str(path))
         if package.digest != facts.digest:
@@ -236,7 +248,7 @@ class NamedPackages:
             engine = BareEngine(network, where=package.manifest.name)
         except InvalidError as error:
             raise _unusable(error) from error
-        facts = NamedPackage(
+        facts = LoadedModel(
             name=name,
             url=str(path.parent),
             version=_version(name, path=path, digest=package.digest),
@@ -252,7 +264,7 @@ class NamedPackages:
 
 
 def probabilities(said: NDArray[np.floating[Any]], *, task: str) -> NDArray[np.float32]:
-    """What a network's first output means: of classes one sums to 1, a map has one a pixel."""
+    """Probabilities of a network's first output: classes sum to 1, a map has one a pixel."""
     values = said.astype(np.float64)
     if task == Task.SEGMENT:
         return (0.5 * (1.0 + np.tanh(0.5 * values))).astype(np.float32)
@@ -332,3 +344,38 @@ def _version(name: str, *, path: Path, digest: Digest) -> str:
     folder = path.parent.name
     told = folder.replace(".", "-")
     return folder if told and name.endswith(f"-{told}") else short(digest)
+
+
+class LoadedModelsInference:
+    """``InferenceModels`` of a device."""
+
+    def __init__(self, packages: LoadedModels, *, clock: Clock) -> None:
+        self._packages = packages
+        self._since = clock.now()
+
+    def names(self) -> Sequence[str]:
+        """Those that are loaded."""
+        return tuple(each.name for each in self._packages.all())
+
+    def ready(self, name: str, *, version: str) -> bool:
+        """A loaded package answers."""
+        self._version(name, version)
+        return True
+
+    def metadata(self, name: str, *, version: str) -> ModelMeta:
+        known = self._version(name, version)
+        return self._served(name).metadata(name, versions=(known,))
+
+    def infer(self, name: str, *, version: str, request: InferRequest) -> InferResponse:
+        known = self._version(name, version)
+        outputs = self._served(name).infer(request)
+        return InferResponse(model=name, version=known, outputs=outputs, id=request.id)
+
+    def _version(self, name: str, wanted: str) -> str:
+        versions = tuple(each.version for each in self._packages.all() if each.name == name)
+        return choose_version(versions, wanted, name=name)
+
+    def _served(self, name: str) -> ServedModel:
+        """Made for each call: predictor and network are those that are loaded."""
+        judge, bare = self._packages.judge(name), self._packages.bare(name)
+        return ServedModel(judge, since=self._since, bare=bare)
