@@ -30,7 +30,7 @@ from lineside.hub import HubConfig, Services, build_services, create_app
 from lineside.hub.eventlog.dead_letters import DeadLetters, FailurePolicy
 from lineside.hub.eventlog.stats import Stats
 from lineside.hub.learning.job_service import TOPICS as JOB_TOPICS
-from lineside.hub.learning.job_service import JobDesk
+from lineside.hub.learning.job_service import JobRequestHandler
 from lineside.hub.readers import Reader
 from lineside.links import Bus, Message, open_bus, open_session
 from lineside.models import (
@@ -435,7 +435,7 @@ def line(hub: Services, clock: FakeClock) -> Line:
     return Line(hub, clock)
 
 
-def job_reader(url: str, *, desk: JobDesk, records: Records) -> Reader:
+def job_reader(url: str, *, desk: JobRequestHandler, records: Records) -> Reader:
     """The reader of what devices ask the job service; not started."""
     clock = SystemClock()
     session = open_session(url, client_id="hub-jobs", patterns=JOB_TOPICS, clock=clock)

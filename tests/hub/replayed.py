@@ -9,9 +9,9 @@ from typing import Any
 from lineside.core import Digest, Plant, digest_of, encode, to_plain
 from lineside.hub import HubConfig, Services, build_services
 from lineside.hub.eventlog.followers import Follower, Selection
-from lineside.hub.replay.answers import Kept
+from lineside.hub.replay.answers import ReplayStores
 from lineside.hub.replay.records import ReplayOrder, ReplayResult
-from lineside.hub.replay.run import Wished, replay
+from lineside.hub.replay.run import ReplayRequest, replay
 from lineside.hub.rules.service import FOLLOWER
 from lineside.links import Message
 from lineside.models import Package, Predictor, build_package
@@ -56,8 +56,8 @@ class Day:
     sequence: int = 0
 
     @property
-    def kept(self) -> Kept:
-        return Kept(records=self.hub.records, blobs=self.hub.blobs)
+    def kept(self) -> ReplayStores:
+        return ReplayStores(records=self.hub.records, blobs=self.hub.blobs)
 
     def record(
         self, shown: tuple[tuple[str, ...], ...] = SHOWN, *, every_s: float = 1.0,
@@ -105,7 +105,7 @@ class Day:
             since=self.since, until=self.until, inspection=inspection,
             package=given.digest if given is not None else str(package),
         )  # fmt: skip
-        wished = Wished(order=order, package=given, rules=rules)
+        wished = ReplayRequest(order=order, package=given, rules=rules)
         return replay(
             wished, self.kept, plant=self.hub.plant, clock=self.clock, tell=lambda _: None
         )

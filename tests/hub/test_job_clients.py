@@ -24,7 +24,7 @@ from paho.mqtt.enums import CallbackAPIVersion
 
 from lineside.core import SystemClock
 from lineside.fleet import CertificateAuthority, JobService, NewJob, ThingDirectory
-from lineside.hub.learning.job_service import TOPICS, JobDesk
+from lineside.hub.learning.job_service import TOPICS, JobRequestHandler
 from lineside.links import Admitted, DeviceDoor, EmbeddedBroker, device_access, open_bus
 from lineside.store import open_records
 from lineside.testing.links import wait_until
@@ -61,7 +61,7 @@ def serving(url: str) -> Iterator[Hub]:
         directory.add("edge-1")
         directory.add("edge-2")
         bus = open_bus(url, client_id="hub", clock=clock)
-        desk = JobDesk(JobService(records, clock=clock, directory=directory))
+        desk = JobRequestHandler(JobService(records, clock=clock, directory=directory))
         desk.bus = bus
         reader = job_reader(url, desk=desk, records=records)
         reader.start()

@@ -20,7 +20,7 @@ from paho.mqtt.enums import CallbackAPIVersion
 from lineside.core import SystemClock
 from lineside.fleet import JobService, NewJob, ThingDirectory
 from lineside.fleet.jobs.service import ExecutionName
-from lineside.hub.learning.job_service import JobDesk
+from lineside.hub.learning.job_service import JobRequestHandler
 from lineside.links import EmbeddedBroker, open_bus
 from lineside.store import open_records
 from lineside.testing import FakeClock
@@ -92,7 +92,7 @@ def joined(url: str) -> Iterator[Device]:
         for thing in ("edge-1", "edge-2"):
             directory.add(thing)
         bus = open_bus(url, client_id="hub", clock=SystemClock())
-        desk = JobDesk(JobService(records, clock=clock, directory=directory))
+        desk = JobRequestHandler(JobService(records, clock=clock, directory=directory))
         desk.bus = bus
         reader = job_reader(url, desk=desk, records=records)
         reader.start()

@@ -15,7 +15,7 @@ from lineside.core import SystemClock
 from lineside.fleet import NewJob
 from lineside.hub import HubConfig, RunningHub, Services, running
 from lineside.hub.learning import job_service as module
-from lineside.hub.learning.job_service import JobDesk
+from lineside.hub.learning.job_service import JobRequestHandler
 from lineside.links import Bus, Mailbox, Message
 from lineside.links.memory import MemoryBus
 from lineside.testing import FakeClock
@@ -30,7 +30,7 @@ def job(job_id: str) -> NewJob:
 
 
 @pytest.fixture
-def desk(hub: Services) -> JobDesk:
+def desk(hub: Services) -> JobRequestHandler:
     hub.things.add("edge-1")
     return hub.job_desk
 
@@ -47,7 +47,7 @@ def topics(mailbox: Mailbox, count: int) -> list[str]:
 
 
 def test_a_batch_is_answered_and_what_we_said_ourselves_is_passed_over(
-    desk: JobDesk, heard: Mailbox
+    desk: JobRequestHandler, heard: Mailbox
 ) -> None:
     batch = desk.prepare([
         Message(topic=f"{T}/get", payload=b""), Message(topic=f"{T}/get/accepted", payload=b"{}"),
@@ -57,7 +57,7 @@ def test_a_batch_is_answered_and_what_we_said_ourselves_is_passed_over(
     assert topics(heard, 2) == [f"{T}/get/accepted", f"{T}/odd/rejected"]
 
 
-def test_what_an_operator_orders_is_told_at_once(desk: JobDesk, heard: Mailbox) -> None:
+def test_what_an_operator_orders_is_told_at_once(desk: JobRequestHandler, heard: Mailbox) -> None:
     desk.service.create(job("job1"))
     assert topics(heard, 2) == [f"{T}/notify", f"{T}/notify-next"]
     desk.service.cancel("job1", reason="")
@@ -65,7 +65,7 @@ def test_what_an_operator_orders_is_told_at_once(desk: JobDesk, heard: Mailbox) 
 
 
 def test_what_is_to_be_said_waits_for_the_bus_in_its_order(
-    desk: JobDesk, heard: Mailbox, bus: MemoryBus
+    desk: JobRequestHandler, heard: Mailbox, bus: MemoryBus
 ) -> None:
     bus.lose()
     desk.service.create(job("job1"))
@@ -80,7 +80,7 @@ def test_what_is_to_be_said_waits_for_the_bus_in_its_order(
 
 
 def test_too_much_that_waits_is_dropped_oldest_first_and_counted(
-    desk: JobDesk, heard: Mailbox, bus: MemoryBus, monkeypatch: pytest.MonkeyPatch
+    desk: JobRequestHandler, heard: Mailbox, bus: MemoryBus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "_MOST_WAITING", 2)
     bus.lose()
@@ -92,7 +92,7 @@ def test_too_much_that_waits_is_dropped_oldest_first_and_counted(
     assert topics(heard, 2) == [f"{T}/notify-next", f"{T}/notify"]
 
 
-def test_time_brings_what_is_due(desk: JobDesk, heard: Mailbox, clock: FakeClock) -> None:
+def test_time_brings_what_is_due(desk: JobRequestHandler, heard: Mailbox, clock: FakeClock) -> None:
     desk.service.create(job("job1"))
     desk.commit([(f"{T}/start-next", b'{"stepTimeoutInMinutes":1}')])
     clock.advance(60)
@@ -100,7 +100,7 @@ def test_time_brings_what_is_due(desk: JobDesk, heard: Mailbox, clock: FakeClock
     assert "$aws/events/jobExecution/job1/timed_out" in topics(heard, 7)
 
 
-def test_things_with_jobs_are_told_of_them_again(desk: JobDesk, heard: Mailbox) -> None:
+def test_things_with_jobs_are_told_of_them_again(desk: JobRequestHandler, heard: Mailbox) -> None:
     desk.service.create(job("job1"))
     topics(heard, 2)
     desk.tell_again()

@@ -16,7 +16,7 @@ from lineside.hub import HubConfig, Registration, Role, Services, create_app
 from lineside.hub.models.evidence import version_page
 from lineside.hub.models.model_service import MODEL_TYPE
 from lineside.hub.replay.records import ReplayOrder
-from lineside.hub.replay.repository import REPLAY_TYPE, ReplayBook, ReplayView
+from lineside.hub.replay.repository import REPLAY_TYPE, ReplayRepository, ReplayView
 from lineside.hub.replay.service import Replays, ReplaySettings
 from lineside.models import ModelVersions, Registry, build_package
 from lineside.store import Logged
@@ -191,7 +191,7 @@ def test_of_two_hubs_that_made_it_one_keeps_it(day: Day) -> None:
 def test_two_hubs_that_begin_it_at_once_do_not_fail_it(day: Day) -> None:
     """One writes that it is at work; the other looks again, as its follower does."""
 
-    class Beaten(ReplayBook):
+    class Beaten(ReplayRepository):
         beaten = False
 
         def run(self, view: ReplayView) -> ReplayView:

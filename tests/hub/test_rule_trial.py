@@ -5,7 +5,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lineside.hub.rules.service import compared
+from lineside.hub.rules.service import pair_changes
 from lineside.streams import Difference, moment
 
 
@@ -24,7 +24,7 @@ def difference(added: list[dict[str, Any]], removed: list[dict[str, Any]]) -> Di
 def test_a_thing_of_the_same_key_and_time_is_told_otherwise() -> None:
     new, old = told(0, 5, count=3), told(0, 4)
     other, gone = told(0, 5, key="Mongo"), told(9, 10)
-    found = compared(difference([new, other], [old, gone]))
+    found = pair_changes(difference([new, other], [old, gone]))
     assert found.otherwise == ((old, new),)
     assert (found.added, found.removed) == ((other,), (gone,))
 
@@ -32,13 +32,13 @@ def test_a_thing_of_the_same_key_and_time_is_told_otherwise() -> None:
 def test_each_is_told_otherwise_once_and_in_order_of_time() -> None:
     new = [told(0, 4), told(4, 8), told(8, 12)]
     old = [told(0, 5), told(5, 10), told(10, 15)]
-    assert compared(difference(new, old)).otherwise == tuple(zip(old, new, strict=True))
+    assert pair_changes(difference(new, old)).otherwise == tuple(zip(old, new, strict=True))
 
 
 def test_stretches_that_only_touch_are_one_thing() -> None:
     old, new = told(0, 5), told(5, 6)
-    assert compared(difference([new], [old])).otherwise == ((old, new),)
-    assert compared(difference([told(5.000001, 6)], [old])).otherwise == ()
+    assert pair_changes(difference([new], [old])).otherwise == ((old, new),)
+    assert pair_changes(difference([told(5.000001, 6)], [old])).otherwise == ()
 
 
 STRETCHES = st.lists(
@@ -52,7 +52,7 @@ def test_nothing_is_lost_and_nothing_counted_twice(
 ) -> None:
     added = [told(at, at + long, key=key, count=n) for n, (at, long, key) in enumerate(new)]
     removed = [told(at, at + long, key=key, count=n) for n, (at, long, key) in enumerate(old)]
-    found = compared(difference(added, removed))
+    found = pair_changes(difference(added, removed))
     news = [*(one for _, one in found.otherwise), *found.added]
     olds = [*(one for one, _ in found.otherwise), *found.removed]
     assert sorted(map(str, news)) == sorted(map(str, added))

@@ -7,7 +7,7 @@ import cv2  # noqa: F401  its import sets a variable, which a test would be blam
 import pytest
 
 from lineside.links import Bus, Mailbox, Message, open_bus
-from lineside.simulator import Simulated, SimulateSettings, simulate
+from lineside.simulator import SimulateSettings, SimulationResult, simulate
 from lineside.testing import FakeClock
 
 
@@ -44,7 +44,7 @@ class Line:
     def order(self, payload: bytes, *, topic: str = "f/o/order") -> Callable[[], None]:
         return lambda: self.spy.publish(topic, payload)
 
-    def run(self, settings: SimulateSettings, *, seconds: float) -> Simulated:
+    def run(self, settings: SimulateSettings, *, seconds: float) -> SimulationResult:
         stop = MovingStop(self.clock, after_s=self.clock.monotonic() + seconds)
         stop.plans = sorted(self.plans, key=lambda plan: plan[0])
         return simulate(settings, bus=self.bus, clock=self.clock, stop=stop)

@@ -16,7 +16,7 @@ from lineside.simulator.bins.line import file_stem, record_of
 from lineside.simulator.bins.picture import (
     MOST_ITEMS,
     View,
-    encoded,
+    encode_view,
     new_product,
     patch_of,
     picture_of,
@@ -125,7 +125,7 @@ def test_a_folder_holds_pictures_records_and_the_truth(tmp_path: Path) -> None:
     for view in walk(12, seed=3):
         sample = by_file[f"bin-images/{file_stem(view.number)}.jpg"]
         assert (sample.count, sample.group) == (view.bin.count, view.bin.part)
-        assert sample.digest == digest_of(encoded(view))
+        assert sample.digest == digest_of(encode_view(view))
         record = json.loads((tmp_path / "metadata" / f"{file_stem(view.number)}.json").read_text())
         assert record["EXPECTED_QUANTITY"] == int(sample.facts["recorded"])
 

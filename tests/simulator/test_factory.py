@@ -254,9 +254,9 @@ def test_an_order_heard_while_restocking_runs_afterwards() -> None:
 
 
 def test_an_agenda_out_of_order_is_an_error_and_not_a_lost_piece() -> None:
-    from lineside.simulator.warehouse.state import Due, Ship
+    from lineside.simulator.warehouse.state import ScheduledAct, Ship
 
-    state = FactoryState(places=(Place(),) * 9, agenda=(Due(at_s=0, act=Ship()),))
+    state = FactoryState(places=(Place(),) * 9, agenda=(ScheduledAct(at_s=0, act=Ship()),))
     with pytest.raises(LookupError, match="no piece"):
         step(state, Moment(at=FakeClock().now(), s=1), pace=Pace())
 

@@ -22,11 +22,11 @@ from lineside.simulator.socks.scene import (
     SIDE_PX,
     WIDTH_PX,
     View,
-    encoded,
-    knitted,
+    encode_view,
+    knit_sock,
     passings,
+    render_view,
     resting,
-    seen,
     socks,
 )
 from lineside.vision import decode_picture
@@ -72,12 +72,12 @@ def test_a_sock_comes_from_outside_the_picture_and_leaves_it_again() -> None:
     for passing in islice(passings(4), 6):
         for time_s in (passing.enters_s, passing.leaves_s - 1e-6):
             view = View(sock=passing.sock, pose=passing.at(time_s), laid=1, table=1, moment=1)
-            assert seen(view).label == BLANK
+            assert render_view(view).label == BLANK
 
 
 @pytest.mark.parametrize("design", DESIGNS)
 def test_every_design_is_cloth_with_marks(design: str) -> None:
-    cloth = knitted(next(one for one in DESIGNS if one == design), seed=3, laid=4)
+    cloth = knit_sock(next(one for one in DESIGNS if one == design), seed=3, laid=4)
     assert cloth.shape == (SIDE_PX, SIDE_PX, 4)
     inside = cloth[..., 3] > 0.5
     assert 0.15 < inside.mean() < 0.45
@@ -85,30 +85,32 @@ def test_every_design_is_cloth_with_marks(design: str) -> None:
 
 
 def test_two_socks_of_one_design_differ_and_one_sock_lies_differently_each_time() -> None:
-    one = knitted("Dots", seed=1, laid=1)
-    assert not np.array_equal(one, knitted("Dots", seed=2, laid=1))
-    assert not np.array_equal(one, knitted("Dots", seed=1, laid=2))
-    assert np.array_equal(one, knitted("Dots", seed=1, laid=1))
+    one = knit_sock("Dots", seed=1, laid=1)
+    assert not np.array_equal(one, knit_sock("Dots", seed=2, laid=1))
+    assert not np.array_equal(one, knit_sock("Dots", seed=1, laid=2))
+    assert np.array_equal(one, knit_sock("Dots", seed=1, laid=1))
 
 
 def test_a_moment_gives_the_same_pixels_again_and_the_next_other_noise() -> None:
     view = next(one for one in moments(11, fps=5) if one.sock is not None)
-    first = seen(view)
+    first = render_view(view)
     assert first.picture.shape == (HEIGHT_PX, WIDTH_PX, 3)
-    assert np.array_equal(first.picture, seen(view).picture)
-    assert not np.array_equal(first.picture, seen(replace(view, moment=view.moment + 1)).picture)
+    assert np.array_equal(first.picture, render_view(view).picture)
+    assert not np.array_equal(
+        first.picture, render_view(replace(view, moment=view.moment + 1)).picture
+    )
 
 
 def test_what_is_seen_of_a_sock_says_its_label() -> None:
     sock = next(socks(1))
     lies = replace(resting(np.random.default_rng(1)), x=0.5, y=0.5, scale=0.9, hand=1.0)
     view = View(sock=sock, pose=lies, laid=1, table=2, moment=3)
-    whole = seen(view)
+    whole = render_view(view)
     assert whole.share > 0.97
     assert whole.label == sock.design
     shares, labels = [], []
     for x in np.linspace(0.5, 1.4, 46):
-        found = seen(replace(view, pose=replace(lies, x=float(x))))
+        found = render_view(replace(view, pose=replace(lies, x=float(x))))
         shares.append(found.share)
         labels.append(found.label)
     assert all(later <= earlier + 0.01 for earlier, later in pairwise(shares))
@@ -118,15 +120,19 @@ def test_what_is_seen_of_a_sock_says_its_label() -> None:
 def test_a_hand_alone_is_no_sock_and_changes_the_picture() -> None:
     hand = replace(resting(np.random.default_rng(2)), hand=0.0)
     empty = View(sock=None, pose=None, laid=0, table=4, moment=5)
-    with_hand = seen(replace(empty, pose=hand))
+    with_hand = render_view(replace(empty, pose=hand))
     assert with_hand.label == BLANK
-    apart = np.abs(with_hand.picture.astype(int) - seen(empty).picture.astype(int)).max(axis=2)
+    apart = np.abs(with_hand.picture.astype(int) - render_view(empty).picture.astype(int)).max(
+        axis=2
+    )
     assert (apart > 30).mean() > 0.03
 
 
 def test_tables_are_of_several_kinds() -> None:
     greys = [
-        seen(View(sock=None, pose=None, laid=0, table=table, moment=1)).picture.mean(axis=(0, 1))
+        render_view(View(sock=None, pose=None, laid=0, table=table, moment=1)).picture.mean(
+            axis=(0, 1)
+        )
         for table in range(4)
     ]
     for one, other in pairwise(greys):
@@ -178,7 +184,11 @@ def test_the_line_tells_nobody_which_sock_it_is_and_notes_what_is_true(
     for message, note, view in zip(said, notes, moments(5, fps=2), strict=False):
         told = read_message(FrameMessage, message.payload, where="cam")
         assert told.part == ""
-        assert digest_of(told.picture()) == note["digest"] == digest_of(encoded(seen(view).picture))
+        assert (
+            digest_of(told.picture())
+            == note["digest"]
+            == digest_of(encode_view(render_view(view).picture))
+        )
         assert decode_picture(told.picture()).ndim == 3
         assert note["sock"] == (view.sock.id if view.sock else "")
         for name in DESIGNS:

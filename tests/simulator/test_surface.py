@@ -21,9 +21,9 @@ from lineside.simulator.surface.picture import (
     Fault,
     FaultKind,
     Part,
-    encoded,
+    encode_part,
     parts,
-    seen,
+    render_part,
 )
 from lineside.vision import decode_picture
 from tests.simulator.conftest import Line, MovingStop
@@ -69,7 +69,7 @@ def test_seeds_differ_and_the_share_of_faults_is_as_asked() -> None:
 
 @pytest.mark.parametrize("kind", ["scratch", "dent", "stain"])
 def test_a_fault_changes_the_picture_within_its_mask_and_hardly_elsewhere(kind: FaultKind) -> None:
-    good, bad = seen(PLAIN), seen(replace(PLAIN, faults=(fault(kind),)))
+    good, bad = render_part(PLAIN), render_part(replace(PLAIN, faults=(fault(kind),)))
     assert not good.mask.any()
     inside = bad.mask > 0
     assert 20 < inside.sum() < 0.1 * inside.size
@@ -83,16 +83,18 @@ def test_a_fault_changes_the_picture_within_its_mask_and_hardly_elsewhere(kind: 
 
 @pytest.mark.parametrize("kind", ["scratch", "dent", "stain"])
 def test_a_weaker_fault_shows_less(kind: FaultKind) -> None:
-    good = seen(PLAIN).picture.astype(float)
+    good = render_part(PLAIN).picture.astype(float)
     shown = [
-        np.abs(good - seen(replace(PLAIN, faults=(fault(kind, strength=one),))).picture).mean()
+        np.abs(
+            good - render_part(replace(PLAIN, faults=(fault(kind, strength=one),))).picture
+        ).mean()
         for one in (0.3, 0.6, 1.0)
     ]
     assert shown == sorted(shown)
 
 
 def test_the_metal_is_brushed_along_the_plate() -> None:
-    grey = seen(PLAIN).picture[70:170, 80:240].mean(axis=2)
+    grey = render_part(PLAIN).picture[70:170, 80:240].mean(axis=2)
     along, across = np.abs(np.diff(grey, axis=1)).mean(), np.abs(np.diff(grey, axis=0)).mean()
     assert across > 1.3 * along
 
@@ -102,12 +104,12 @@ def test_the_part_moves_with_its_place_and_the_picture_with_the_light() -> None:
     moved = _middle(replace(PLAIN, shift_x_px=10.0, shift_y_px=-6.0))
     assert moved[0] - middle[0] == pytest.approx(10, abs=1)
     assert moved[1] - middle[1] == pytest.approx(-6, abs=1)
-    light = [seen(replace(PLAIN, exposure=one)).picture.mean() for one in (0.8, 1.0, 1.2)]
+    light = [render_part(replace(PLAIN, exposure=one)).picture.mean() for one in (0.8, 1.0, 1.2)]
     assert light == sorted(light)
 
 
 def _middle(part: Part) -> tuple[float, float]:
-    rows, columns = np.nonzero(seen(part).picture.mean(axis=2)[20:220] > 100)
+    rows, columns = np.nonzero(render_part(part).picture.mean(axis=2)[20:220] > 100)
     return float(columns.mean()), float(rows.mean())
 
 
@@ -115,10 +117,10 @@ def _middle(part: Part) -> tuple[float, float]:
 @given(seed=st.integers(0, 2**20))
 def test_a_picture_follows_from_its_part_and_every_fault_can_be_seen(seed: int) -> None:
     for part in walk(2, seed=seed, faulty_share=0.8):
-        one, other = seen(part), seen(part)
+        one, other = render_part(part), render_part(part)
         assert one.picture.shape == (VIEW_HEIGHT_PX, VIEW_WIDTH_PX, 3)
         assert set(np.unique(one.mask)) <= {0, 255}
-        assert encoded(one.picture) == encoded(other.picture)
+        assert encode_part(one.picture) == encode_part(other.picture)
         assert one.mask.any() == bool(part.faults)
 
 

@@ -1,4 +1,4 @@
-"""What a person types: parse, call one room, print.
+"""Command line: parse, call one package, print.
 
 Results go to stdout, progress and logs to stderr; ``--json`` prints one JSON document; exit codes
 are those of ``core.errors``, 1 for a bug, 130 for Ctrl-C. Main name: ``main``.

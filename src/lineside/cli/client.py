@@ -56,7 +56,7 @@ class HubClient:
             cursor = {page.get("cursor", "after"): page["next"]}
 
     def ready(self) -> bool:
-        """Whether the hub answers that it is ready."""
+        """Return True where the hub answers that it is ready."""
         try:
             self._send("GET", "/readyz")
         except LinesideError:

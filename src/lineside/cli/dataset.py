@@ -685,7 +685,7 @@ def add(
 
 
 def _names(place: Place, camera: str) -> tuple[str, ...]:
-    """What an inspection of this camera can answer; without a plant file nothing is known."""
+    """Return the labels of this camera's inspection; none without a plant file."""
     from lineside.datasets import label_names
 
     found = [one for one in place.inspections if one.camera == camera]

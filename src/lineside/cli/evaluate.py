@@ -175,7 +175,7 @@ def _count(answer: "CountAnswer") -> dict[str, Any]:
 
 
 def _mask(answer: "MaskAnswer") -> dict[str, Any]:
-    """What the run lengths do not say."""
+    """Return the parts of a mask besides its run lengths."""
     return {
         "width_px": answer.width_px,
         "height_px": answer.height_px,

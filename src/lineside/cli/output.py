@@ -216,7 +216,7 @@ def priority_of(level: int) -> int:
 
 
 def is_journal(stream: TextIO, environ: Mapping[str, str]) -> bool:
-    """Whether a stream leads to the journal."""
+    """Return True where a stream leads to the journal."""
     device, _, inode = environ.get("JOURNAL_STREAM", "").partition(":")
     try:
         there = os.fstat(stream.fileno())

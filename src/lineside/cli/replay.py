@@ -20,7 +20,7 @@ from lineside.core import (
 )
 
 if TYPE_CHECKING:
-    from lineside.hub import ReplayResult, Wished
+    from lineside.hub import ReplayRequest, ReplayResult
     from lineside.store import Blobs, Records
 
 _STEP = 10
@@ -71,9 +71,9 @@ def replay(
     """
     writable(report)
     place = _place(config, plant=plant, records=records, blobs=blobs)
-    tried = _Tried(package=package, rules=rules, inspection=inspection, warm_up=warm_up)
+    options = _ReplayOptions(package=package, rules=rules, inspection=inspection, warm_up=warm_up)
     with _opened(place) as kept:
-        found = _replayed(tried, kept, place=place, span=(since, until), engine=engine)
+        found = _replayed(options, kept, place=place, span=(since, until), engine=engine)
         if keep:
             _keep(found, kept, place=place, rules=rules, by=by)
     if report is not None:
@@ -82,8 +82,8 @@ def replay(
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Tried:
-    """What stands beside the record, as it was typed."""
+class _ReplayOptions:
+    """Options of a replay, as typed."""
 
     package: str
     rules: Path | None
@@ -116,38 +116,40 @@ def _opened(place: _Place) -> "Iterator[tuple[Records, Blobs]]":
 
 
 def _replayed(
-    tried: _Tried, kept: "tuple[Records, Blobs]", *, place: _Place, span: tuple[str, str],
+    options: _ReplayOptions, kept: "tuple[Records, Blobs]", *, place: _Place, span: tuple[str, str],
     engine: str,
 ) -> "ReplayResult":  # fmt: skip
-    from lineside.hub import Kept
+    from lineside.hub import ReplayStores
     from lineside.hub import replay as replayed
     from lineside.models import EngineName
 
     records, blobs = kept
     return replayed(
-        _wished(tried, kept, span=span), Kept(records=records, blobs=blobs),
+        _replay_request(options, kept, span=span), ReplayStores(records=records, blobs=blobs),
         plant=load_plant(place.plant), clock=SystemClock(), tell=_progress(),
         engine=EngineName(engine),
     )  # fmt: skip
 
 
-def _wished(tried: _Tried, kept: "tuple[Records, Blobs]", *, span: tuple[str, str]) -> "Wished":
-    from lineside.hub import AS_RECORDED, ReplayOrder, Wished, named_package, package_file
+def _replay_request(
+    options: _ReplayOptions, kept: "tuple[Records, Blobs]", *, span: tuple[str, str]
+) -> "ReplayRequest":
+    from lineside.hub import AS_RECORDED, ReplayOrder, ReplayRequest, named_package, package_file
     from lineside.models import ModelVersions, Registry
 
-    file = package_file(tried.package) if tried.package not in ("", AS_RECORDED) else None
-    digest = tried.package if file is None else file.digest
+    file = package_file(options.package) if options.package not in ("", AS_RECORDED) else None
+    digest = options.package if file is None else file.digest
     if file is None and digest not in ("", AS_RECORDED):
         registry = Registry(*kept, clock=SystemClock())
         versions = ModelVersions(kept[0], registry, clock=SystemClock())
         digest = named_package(digest, registry, versions=versions)
     since, until = read_span(*span)
     order = ReplayOrder(
-        since=since, until=until, package=digest, inspection=tried.inspection,
-        warm_up_s=tried.warm_up,
+        since=since, until=until, package=digest, inspection=options.inspection,
+        warm_up_s=options.warm_up,
     )  # fmt: skip
-    text = _text(tried.rules) if tried.rules is not None else b""
-    return Wished(order=order, package=file, rules=text, where=str(tried.rules or ""))
+    text = _text(options.rules) if options.rules is not None else b""
+    return ReplayRequest(order=order, package=file, rules=text, where=str(options.rules or ""))
 
 
 def _text(path: Path) -> bytes:
@@ -177,10 +179,10 @@ def _keep(
     found: "ReplayResult", kept: "tuple[Records, Blobs]", *, place: _Place, rules: Path | None,
     by: str,
 ) -> None:  # fmt: skip
-    from lineside.hub import RecordsJournal, ReplayBook
+    from lineside.hub import RecordsJournal, ReplayRepository
 
     records, _ = kept
-    book = ReplayBook(
+    book = ReplayRepository(
         records, journal=RecordsJournal(records), site=load_plant(place.plant).site,
         clock=SystemClock(),
     )  # fmt: skip

@@ -77,8 +77,8 @@ def try_rule(
     config: ConfigOption = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """What a rule declared otherwise would have said; nothing goes live, nothing is written."""
-    from lineside.hub import attempt, read_rule
+    """Show the events of a changed rule on recorded data; nothing goes live, nothing is written."""
+    from lineside.hub import read_rule, run_trial
     from lineside.store import open_records
 
     found = settings(config)
@@ -91,7 +91,7 @@ def try_rule(
         )  # fmt: skip
     begin, end = read_span(since, until)
     with open_records(found.records_url, clock=SystemClock()) as records:
-        difference = attempt(new, plant=site, log=records.log, since=begin, until=end)
+        difference = run_trial(new, plant=site, log=records.log, since=begin, until=end)
     show(difference, as_json=as_json, text=lambda one: "\n".join(_difference_lines(one)))
 
 
@@ -105,9 +105,9 @@ def _declaration(path: Path) -> str:
 
 
 def _difference_lines(found: "Difference") -> Iterator[str]:
-    from lineside.hub import compared
+    from lineside.hub import pair_changes
 
-    told = compared(found)
+    told = pair_changes(found)
     otherwise = [f"{_event_line(new)}\n    was {_event_line(old)}" for old, new in told.otherwise]
     yield (
         f"same {found.same}, told otherwise {len(otherwise)}, added {len(told.added)}, "
@@ -182,7 +182,7 @@ def _of_types(entries: "Iterable[Entry]", types: Sequence[str]) -> "Iterator[Ent
 
 
 def _write(lines: Iterable[bytes], out: Path) -> tuple[int, int]:
-    """How many lines and bytes; a file stands there whole or not at all."""
+    """Write the file atomically and return its number of lines and bytes."""
     count = size = 0
     with replacing_durably(out) as file:
         for line in lines:
@@ -333,7 +333,7 @@ def export(
 
 
 def _write_export(pieces: Iterator[bytes], out: Path | None) -> int:
-    """How many bytes; a file stands there whole or not at all."""
+    """Write the export atomically and return its size in bytes."""
     if out is None:
         return sum(sys.stdout.buffer.write(piece) for piece in pieces)
     part = out.with_name(f".{out.name}.part")
@@ -424,7 +424,7 @@ PlantOption = Annotated[
 
 
 class Form(StrEnum):
-    """How a rule is told."""
+    """Output forms of a rule."""
 
     WORDS = "words"
     SPARK = "spark"
@@ -551,7 +551,7 @@ def _of_log(
 
 
 def _said(rule: Rule, entries: Iterable["Entry"], *, plant: Plant) -> Iterator[bytes]:
-    """What the rule says, as lines; at the end a remark about the input that it left out."""
+    """Return the rule's events as lines; at the end a remark about skipped input."""
     from lineside.streams import Chain, encode_event
 
     chain = Chain(rule, plant=plant)
@@ -567,7 +567,7 @@ def _said(rule: Rule, entries: Iterable["Entry"], *, plant: Plant) -> Iterator[b
 
 
 def _left_out(chain: "Chain") -> Iterator[str]:
-    """What became of no event for a fault of its own, by rule of those that were run."""
+    """Return the number of skipped records by rule."""
     for engine in chain.engines:
         counted = engine.counted()
         if counted.late or counted.keyless or counted.unreadable:

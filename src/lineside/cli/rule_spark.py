@@ -55,7 +55,7 @@ def program_text(rule: Rule, plant: Plant) -> str:
 def run_on_spark(
     rule: Rule, *, plant: Plant, events: Path, master: str, checkpoint: Path | None, batch: int
 ) -> Iterator[bytes]:
-    """What the rule says of a file of events, in order of time.
+    """Return the rule's events of a recorded file, in order of time.
 
     Args:
         rule: run with those it reads.
@@ -194,7 +194,7 @@ def _is_of(mark: Path, digest: str) -> None:
 
 
 def _ticks(rule: Rule, *, plant: Plant, newest_us: int) -> list[bytes]:
-    """What the hub would write when nothing arrives any more."""
+    """Return the ticks that the hub would write when nothing arrives any more."""
     from lineside.streams import Event, closing_ticks, encode_event, moment
 
     return [

@@ -38,7 +38,7 @@ def page_password(
 
 
 def _kept_at(config: Path | None) -> Path:
-    """What the settings name, else a file in the agent's own folder."""
+    """Return the file that the settings name, else one in the agent's own folder."""
     if config is None:
         raise InvalidError(
             "no configuration named", where="--config", fix="Name the agent's TOML file, or --out."

@@ -19,7 +19,7 @@ from lineside.cli.dataset import (
 from lineside.cli.hub import ConfigOption
 from lineside.cli.output import JsonFlag, say, show, stop_on_signal, table
 from lineside.cli.package import PackageFile
-from lineside.cli.train import HERE, OnOption, StorageOption, Wish, WorkersOption, job_of
+from lineside.cli.train import HERE, OnOption, StorageOption, TrainOptions, WorkersOption, job_of
 from lineside.core import FrameId, InvalidError, SystemClock, Task
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def tune(
     from lineside.training import Bench, Cluster, read_space
 
     records, blobs = stores(config, store=store, records=records, blobs=blobs)
-    wish = Wish(
+    wish = TrainOptions(
         task=task, data=data, labels=labels, plant=plant, inspection=inspection, group=group,
         seed=seed,
     )  # fmt: skip

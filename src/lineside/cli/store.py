@@ -75,7 +75,7 @@ def restore(
 
 
 def _site_folders(hub: "HubConfig") -> dict[str, Path]:
-    """What the site signs with: the update repository, and the authority of its devices."""
+    """Return the folders that the site signs with: update repository and device CA."""
     return {"trust": hub.trust_folder, "authority": hub.authority_folder}
 
 
@@ -159,7 +159,7 @@ def examine(config: "HubConfig", *, deep: bool = False) -> list[Check]:
 
 
 def _others(config: "HubConfig") -> "list[tuple[str, Callable[[HubConfig], str]]]":
-    """What the settings bring in beside the plant, and only that."""
+    """List the checks of what the settings configure besides the plant."""
     looks: list[tuple[str, Callable[[HubConfig], str]]] = []
     if config.kafka.brokers:
         looks.append(("Kafka", _kafka))
@@ -242,7 +242,7 @@ def _space(config: "HubConfig") -> str:
 
 
 def _is_begun(config: "HubConfig") -> bool:
-    """Whether there are records already; opening them would make them."""
+    """Return True where records exist; opening them would create them."""
     scheme, _, path = config.records_url.partition("://")
     return scheme != "sqlite" or Path(path).exists()
 
@@ -298,7 +298,7 @@ def _blobs(config: "HubConfig", *, deep: bool) -> str:
 
 
 def _named(records: "Records", blobs: "Blobs") -> "set[Digest]":
-    """What frames and packages need."""
+    """List the digests that frames and packages need."""
     from lineside.models import Registry
 
     found = {one.archive for one in Registry(records, blobs, clock=SystemClock()).list()}

@@ -36,7 +36,7 @@ MlflowOption = Annotated[str, typer.Option(help="Copy the run record to this tra
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Wish:
+class TrainOptions:
     """A training as it was typed."""
 
     task: Task
@@ -52,7 +52,7 @@ class Wish:
     settings: tuple[str, ...] = ()
 
 
-def job_of(wish: Wish, *, records: str, blobs: str) -> "TrainJob":
+def job_of(wish: TrainOptions, *, records: str, blobs: str) -> "TrainJob":
     """The job that was typed.
 
     Raises:
@@ -90,8 +90,8 @@ def _settings(written: tuple[str, ...]) -> dict[str, float]:
     return found
 
 
-def _names(wish: Wish, source: "Labelled", *, records: str, blobs: str) -> tuple[str, ...]:
-    """What a training without a plant file answers."""
+def _names(wish: TrainOptions, source: "Labelled", *, records: str, blobs: str) -> tuple[str, ...]:
+    """Return the labels of a training without a plant file."""
     from lineside.training import labels_of
 
     named = tuple(name.strip() for name in wish.labels.split(",") if name.strip())
@@ -108,7 +108,7 @@ def _bare_inspection(source: "Labelled", labels: tuple[str, ...]) -> Inspection:
     return Inspection(id=kept or "pictures", camera="", task=Task(source.task), labels=labels)
 
 
-def _declared(wish: Wish, plant: Path) -> Inspection:
+def _declared(wish: TrainOptions, plant: Path) -> Inspection:
     declared = load_plant(plant)
     only = declared.inspection[0].id if len(declared.inspection) == 1 else ""
     found = declared.find_inspection(wish.inspection or only)
@@ -167,7 +167,7 @@ def train(
     writable(report)
     records, blobs = stores(config, store=store, records=records, blobs=blobs)
     if data:
-        wish = Wish(
+        wish = TrainOptions(
             task=task, data=data, labels=labels, plant=plant, inspection=inspection, group=group,
             images=images, reference=reference, note=note, seed=seed, settings=tuple(setting or ()),
         )  # fmt: skip

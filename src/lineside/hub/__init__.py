@@ -23,13 +23,13 @@ from lineside.hub.eventlog.ledger import RecordsJournal
 from lineside.hub.eventlog.trace import trace
 from lineside.hub.models.evidence import version_page
 from lineside.hub.models.model_service import ModelService, Registration, open_models
-from lineside.hub.replay.answers import Kept
+from lineside.hub.replay.answers import ReplayStores
 from lineside.hub.replay.records import AS_RECORDED, ReplayOrder, ReplayResult
-from lineside.hub.replay.repository import ReplayBook, lines_of
-from lineside.hub.replay.run import Wished, named_package, package_file, replay
+from lineside.hub.replay.repository import ReplayRepository, lines_of
+from lineside.hub.replay.run import ReplayRequest, named_package, package_file, replay
 from lineside.hub.rules.files import rule_events_file
 from lineside.hub.rules.log import require_rule, rule_filter
-from lineside.hub.rules.service import attempt, compared, recorded_entries
+from lineside.hub.rules.service import pair_changes, recorded_entries, run_trial
 from lineside.hub.rules.text import read_rule
 from lineside.hub.run import RunningHub, create_app, run, running, sign_in_link
 from lineside.hub.services import Services, build_services
@@ -43,15 +43,16 @@ __all__ = [
     "DeviceQuery",
     "DeviceSummary",
     "HubConfig",
-    "Kept",
     "ModelService",
     "NewSite",
     "NewToken",
     "RecordsJournal",
     "Registration",
-    "ReplayBook",
     "ReplayOrder",
+    "ReplayRepository",
+    "ReplayRequest",
     "ReplayResult",
+    "ReplayStores",
     "Retention",
     "Right",
     "Role",
@@ -61,11 +62,8 @@ __all__ = [
     "SiteOptions",
     "TokenInfo",
     "User",
-    "Wished",
-    "attempt",
     "build_services",
     "certificate_words",
-    "compared",
     "create_app",
     "init_site",
     "issue_access_key",
@@ -77,6 +75,7 @@ __all__ = [
     "open_inventory",
     "open_models",
     "package_file",
+    "pair_changes",
     "read_rule",
     "recorded_entries",
     "replay",
@@ -86,6 +85,7 @@ __all__ = [
     "rule_events_file",
     "rule_filter",
     "run",
+    "run_trial",
     "running",
     "sign_in_link",
     "trace",

@@ -56,7 +56,7 @@ from lineside.hub.ingest.predictions import DeviceIngest
 from lineside.hub.ingest.service import FrameDecoder, PlantIngest
 from lineside.hub.ingest.thumbnails import ThumbnailWorker
 from lineside.hub.learning.datasets import Datasets, Versions
-from lineside.hub.learning.job_service import JobDesk
+from lineside.hub.learning.job_service import JobRequestHandler
 from lineside.hub.learning.jobs import Retraining, Runs, RunSettings
 from lineside.hub.live import LiveCameras, LiveFeed
 from lineside.hub.models.comparison import Comparisons, ComparisonSettings
@@ -65,7 +65,7 @@ from lineside.hub.models.model_service import ModelService
 from lineside.hub.models.packages import Packages
 from lineside.hub.models.releases import Releases
 from lineside.hub.orders import Orders
-from lineside.hub.replay.repository import ReplayBook
+from lineside.hub.replay.repository import ReplayRepository
 from lineside.hub.replay.service import Replays, ReplaySettings
 from lineside.hub.rollouts.bucket import Bucket
 from lineside.hub.rollouts.jobs import RolloutJobs
@@ -117,7 +117,7 @@ class Services:
     retraining: Retraining
     things: ThingDirectory
     enrolment: Enrolment
-    job_desk: JobDesk
+    job_desk: JobRequestHandler
     rollouts: RolloutService
     rules: Rules
     replays: Replays
@@ -230,7 +230,7 @@ def build_services(
         records, releases=releases, clock=clock, names=config.allowed_hosts,
         base_url=config.public_url or f"http://{config.host}:{config.port}",
     )  # fmt: skip
-    desk = JobDesk(JobService(records, clock=clock, directory=things, links=bucket))
+    desk = JobRequestHandler(JobService(records, clock=clock, directory=things, links=bucket))
     desk.service.on_success = desired.job_succeeded
     rollouts = RolloutService(
         records, ledger=ledger, things=things, devices=devices, desired=desired,
@@ -273,7 +273,7 @@ def build_services(
         job_desk=desk,
         rollouts=rollouts,
         replays=Replays(
-            ReplayBook(records, journal=ledger, site=plant.site, clock=clock),
+            ReplayRepository(records, journal=ledger, site=plant.site, clock=clock),
             settings=_replay_settings(config), plant=plant, registry=registry,
             versions=ModelVersions(records, registry, clock=clock),
         ),

@@ -10,7 +10,7 @@ anything that looks at a plant file.
 """
 
 from lineside.simulator.bins.line import BinsSettings, simulate_bins, write_bins
-from lineside.simulator.playback import Simulated, SimulateSettings, Stop
+from lineside.simulator.playback import SimulateSettings, SimulationResult, Stop
 from lineside.simulator.run import simulate
 from lineside.simulator.socks.line import SocksSettings, simulate_socks, write_socks
 from lineside.simulator.surface.line import SurfaceSettings, simulate_surface, write_surface
@@ -19,7 +19,7 @@ from lineside.simulator.warehouse.scene import slot_boxes
 __all__ = [
     "BinsSettings",
     "SimulateSettings",
-    "Simulated",
+    "SimulationResult",
     "SocksSettings",
     "Stop",
     "SurfaceSettings",

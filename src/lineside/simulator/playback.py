@@ -29,10 +29,10 @@ _MOST_DRIFT_PX = 20.0
 
 
 class Stop(Protocol):
-    """What ends a run; a ``threading.Event`` is one."""
+    """Stop signal of a run; a ``threading.Event`` is one."""
 
     def is_set(self) -> bool:
-        """Whether to end."""
+        """Return True where the run is to end."""
         ...
 
     def wait(self, timeout: float) -> bool:
@@ -41,8 +41,8 @@ class Stop(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Simulated:
-    """What a run sent: frames published, and messages or frames dropped with the broker away."""
+class SimulationResult:
+    """Result of a run: frames published and dropped while the broker was away."""
 
     frames: int
     dropped: int
@@ -105,7 +105,7 @@ _TIMEOUT_S = 2.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Letter:
+class _Message:
     topic: str
     payload: bytes
 
@@ -116,14 +116,14 @@ class Outbox:
     def __init__(self, bus: Bus, *, topic_prefix: str) -> None:
         self._bus = bus
         self._prefix = topic_prefix
-        self._waiting: deque[_Letter] = deque(maxlen=_WAITING)
+        self._waiting: deque[_Message] = deque(maxlen=_WAITING)
         self._lost = False
         self.dropped = 0
 
     def say(self, topic: str, payload: bytes) -> None:
         """Send with QoS 1, now or as soon as the broker is back, in order."""
         self.dropped += len(self._waiting) == _WAITING
-        self._waiting.append(_Letter(topic=self._prefix + topic, payload=payload))
+        self._waiting.append(_Message(topic=self._prefix + topic, payload=payload))
         self.flush()
 
     def flush(self) -> None:
@@ -133,9 +133,9 @@ class Outbox:
 
     def show(self, topic: str, payload: bytes) -> bool:
         """Send a picture with QoS 0; False when it was dropped instead."""
-        return self._publish(_Letter(topic=self._prefix + topic, payload=payload), qos=0)
+        return self._publish(_Message(topic=self._prefix + topic, payload=payload), qos=0)
 
-    def _publish(self, letter: _Letter, *, qos: Literal[0, 1]) -> bool:
+    def _publish(self, letter: _Message, *, qos: Literal[0, 1]) -> bool:
         if not self._bus.connected():
             return self._away("not connected")
         try:
@@ -169,7 +169,7 @@ class Shot:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pace:
-    """How shots are shown.
+    """Pace and length of a run.
 
     Attributes:
         fps: pictures a second.
@@ -193,7 +193,7 @@ def check_pace(*, seed: int, fps: float, frames: int) -> None:
 
 def show_shots(
     shots: Iterator[Shot], *, pace: Pace, topic: str, outbox: Outbox, clock: Clock, stop: Stop
-) -> Simulated:
+) -> SimulationResult:
     """Show each when it is due, until stopped or all are sent.
 
     Of each picture sent the truth file holds ``ts``, ``digest`` and ``part`` beside what is true;
@@ -215,7 +215,7 @@ def show_shots(
                 dropped += 1
             due_s = max(due_s + 1 / pace.fps, clock.monotonic())
         _note(truth, {"end": True, "frames": sent, "dropped": dropped})
-    return Simulated(frames=sent, dropped=dropped)
+    return SimulationResult(frames=sent, dropped=dropped)
 
 
 def _message(shot: Shot, *, ts: str) -> bytes:

@@ -22,7 +22,7 @@ from lineside.core import (
     write_message,
 )
 from lineside.links import Bus, Mailbox
-from lineside.simulator.playback import Outbox, Simulated, SimulateSettings, Stop
+from lineside.simulator.playback import Outbox, SimulateSettings, SimulationResult, Stop
 from lineside.simulator.warehouse.camera import RackCamera, encode, first_pose, next_pose
 from lineside.simulator.warehouse.factory import (
     GroundTruth,
@@ -56,7 +56,7 @@ _COMMANDS = 64
 _MOST_COMMAND_BYTES = 4096
 
 
-def simulate(settings: SimulateSettings, *, bus: Bus, clock: Clock, stop: Stop) -> Simulated:
+def simulate(settings: SimulateSettings, *, bus: Bus, clock: Clock, stop: Stop) -> SimulationResult:
     """Run the simulated warehouse on a bus until it is stopped or has sent all its frames.
 
     The caller opens and closes the bus. With the same settings, clock and commands the messages
@@ -136,7 +136,7 @@ class _Line:
             due_s = max(due_s + 1 / self._settings.fps, moment.s)
         self._outbox.flush()
 
-    def end(self) -> Simulated:
+    def end(self) -> SimulationResult:
         """Close the notebook's account."""
         dropped = self._outbox.dropped + self._frames_dropped
         self._notebook.end(
@@ -145,7 +145,7 @@ class _Line:
             frames=self._frames,
             dropped=dropped,
         )
-        return Simulated(frames=self._frames, dropped=dropped)
+        return SimulationResult(frames=self._frames, dropped=dropped)
 
     def _open(self) -> None:
         """Who the controller is, where its camera looks, and that it waits for an order."""

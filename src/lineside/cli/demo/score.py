@@ -81,7 +81,7 @@ def slot_answers(prediction: Mapping[str, Any]) -> dict[str, str]:
 
 
 def twin_matches(twin: Mapping[str, Any], truth: Mapping[str, str]) -> bool:
-    """Whether every slot of the twin shows what the rack holds."""
+    """Return True where every slot of the twin shows what the rack holds."""
     return all(_shown(twin["slots"].get(slot, {})) == content for slot, content in truth.items())
 
 
@@ -271,7 +271,7 @@ def score_counts(
 
 
 def _marks(truth: BinTruth, said: Mapping[str, Any]) -> list[str]:
-    """What is to be counted of one judged frame."""
+    """Count the outcomes of one judged frame."""
     sure = said["decision"] == "present"
     exact = said["value"] == truth.count
     marks = [] if sure else ["unsure"]

@@ -47,7 +47,7 @@ class Recipe:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Releasing:
-    """What trains, approves and rolls out; ``until`` waits for something of the hub."""
+    """Trains, approves and rolls out; ``until`` waits for something of the hub."""
 
     hub: HubClient
     base: str
@@ -510,7 +510,7 @@ class Socks(Stage):
         return [event["data"] for event in sorted(found, key=lambda one: str(one["time"]))]
 
     def _heard(self) -> list[Any]:
-        """What the device said in the plant's own form, as the hub heard it."""
+        """Return the device's messages in the plant's own form, as the hub received them."""
         events = self._hub.items("/events", type="lineside.plant.message.v1", limit=1000)
         return [event for event in events if event["subject"] == _SAID]
 

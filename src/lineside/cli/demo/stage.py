@@ -1,4 +1,4 @@
-"""What every demo does: start programs, wait for them, ask the hub, and count at the end."""
+"""Shared stage of the demos: start programs, wait, call the hub, score at the end."""
 
 import contextlib
 import os
@@ -159,7 +159,7 @@ _SETTLE_S, _SETTLE_MOST_S = 1.5, 30.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """What the command line asks for; ``seconds`` 0 runs until stopped, ``kafka`` "" is none."""
+    """Options of a demo; ``seconds`` 0 runs until stopped, ``kafka`` "" is none."""
 
     solution: str
     port: int
@@ -210,7 +210,7 @@ class Stage(ABC):
         return ""
 
     def prepare_site(self) -> None:
-        """What is made once the hub's settings stand, before it starts; mostly nothing."""
+        """Prepare the site after the hub's settings are written and before it starts."""
         return
 
     def device_settings(self) -> str:
@@ -235,7 +235,7 @@ class Stage(ABC):
 
     @abstractmethod
     def step(self) -> None:
-        """What happens now and then while the line runs."""
+        """Act from time to time while the line runs."""
 
     def go_live(self) -> None:
         """Start the edge agent and the scored line, and wait for the first live answer."""
@@ -318,7 +318,7 @@ class Stage(ABC):
         return short(digest)
 
     def _flow(self, published: Iterable[str]) -> dict[str, object]:
-        """What became of the frames the line sent."""
+        """Return the outcome of every frame that the line sent."""
         sent = list(published)
         stats = self._hub.get("/stats")
         stored = {row["id"] for row in self._frames()}

@@ -22,7 +22,7 @@ from lineside.hub.api.wire import (
 )
 from lineside.hub.rules.files import MEDIA, rule_events_file
 from lineside.hub.rules.log import RuleFilter, RuleSums, page_of, require_rule, rule_filter, sums_of
-from lineside.hub.rules.service import RuleView, attempt
+from lineside.hub.rules.service import RuleView, run_trial
 from lineside.hub.rules.text import read_rule
 from lineside.hub.services import Services
 from lineside.hub.views import LoggedEvent, plain
@@ -62,7 +62,9 @@ def try_rule(hub: Hub, *, trial: Annotated[RuleTrial, Depends(json_body(RuleTria
     until = parse_rfc3339(trial.until, where="until")
     plant = hub.plant
     rule = read_rule(trial.text, plant=plant) if trial.text else hub.rules.find(trial.rule)
-    return json_response(attempt(rule, plant=plant, log=hub.records.log, since=since, until=until))
+    return json_response(
+        run_trial(rule, plant=plant, log=hub.records.log, since=since, until=until)
+    )
 
 
 @router.get("/rules/{rule}", summary="One rule")

@@ -40,7 +40,7 @@ _MOST_COUNT = 1_000_000
 
 
 class Agreement(StrEnum):
-    """How a count stands to what was recorded."""
+    """Agreement of a count with the inventory record."""
 
     AGREES = "agrees"
     POSSIBLE = "possible"
@@ -50,7 +50,7 @@ class Agreement(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Correction:
-    """What a person counted, and the dataset it went into."""
+    """A person's corrected count and the dataset it was added to."""
 
     count: int
     dataset: str
@@ -129,12 +129,12 @@ class CountView:
 
     @property
     def surely_more(self) -> bool:
-        """Whether "more than ``most``" is the likeliest answer."""
+        """True where "more than ``most``" is the likeliest answer."""
         return bool(self.chances) and self.chances[-1] >= max(self.chances)
 
     @property
     def agreement(self) -> Agreement:
-        """Whether the count agrees with the inventory record."""
+        """Agreement of the count with the inventory record."""
         if self.value is None or self.recorded is None:
             return Agreement.UNKNOWN
         above = self.recorded > self.high and self.more
@@ -255,7 +255,7 @@ class Counter:
     # ---- remembering
 
     def all(self, *, who: Identity) -> tuple[CountView, ...]:
-        """What this person asked, newest first."""
+        """Return this person's counts, newest first."""
         pages = self._records.documents.page(_kind(who), limit=_PAGE)
         views = [decode(CountView, page.body, where=page.id) for page in pages]
         return tuple(reversed(views))

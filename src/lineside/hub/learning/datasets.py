@@ -59,7 +59,7 @@ class TagMoved:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parted:
-    """How the next version would be parted.
+    """Preview of the next version's split.
 
     Attributes:
         splits: part → pictures.
@@ -72,7 +72,7 @@ class Parted:
 
 
 class Versions:
-    """What a library's versions are asked for."""
+    """Versions of the datasets of a library: figures, tags, differences, reports."""
 
     def __init__(self, library: Library, documents: Documents, *, blobs: Blobs) -> None:
         self._library = library
@@ -102,7 +102,7 @@ class Versions:
         return self._library.tag(name, moved.tag, number=moved.version, by=by)
 
     def diff(self, name: str, *, a: str, b: str) -> VersionDiff:
-        """What changed from version or tag ``a`` to ``b``; "" is the newest."""
+        """Return the changes from version or tag ``a`` to ``b``; "" is the newest."""
         return diff_versions(self._library.find(name, a), self._library.find(name, b))
 
     def split(self, name: str, parting: Parting) -> Parted:
@@ -167,7 +167,7 @@ def view_of(facts: VersionFacts, tags: Sequence[Tag] = ()) -> VersionView:
 
 
 def kinds_of(samples: Sequence[Sample]) -> dict[str, int]:
-    """What kinds of truth pictures carry, and how many of each; none of a kind, no kind."""
+    """Count the images by kind of truth; kinds without images are left out."""
     counts = {
         "labels": sum(bool(sample.known) for sample in samples),
         "count": sum(sample.count is not None for sample in samples),
@@ -186,7 +186,7 @@ _LOOK = LookLimits(pictures=5000)  # a person waits for it
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Teaching:
-    """Which frames, and what holds on them.
+    """Frames to add to a dataset, and their labels.
 
     Frames: ``frames`` (ids), or the span ``from_frame`` … ``to_frame`` of one camera, or
     ``camera`` with ``since`` and ``until``. Labels: ``labels`` hold and ``known`` were judged
@@ -247,7 +247,7 @@ class Datasets:
         )
 
     def draft(self, name: str) -> Draft:
-        """What the next version would hold."""
+        """Return the content of the next version."""
         return self._library.draft(name)
 
     def picture(self, name: str, digest: str) -> Picture:
@@ -421,7 +421,7 @@ def _content(logged: Logged) -> dict[str, str]:
 def _labels_of(
     content: dict[str, str], slots: Sequence[Slot], *, inspection: Inspection
 ) -> tuple[str, ...]:
-    """What the stock report says of each region, in the inspection's own names."""
+    """Return the label of each region from the stock report, in the inspection's own names."""
     regions = {region.id: region for region in inspection.region}
     labels = []
     for slot in slots:

@@ -116,7 +116,7 @@ _WORDS = {
 
 
 def sentence(drift: Drift) -> str:
-    """What happened, in words."""
+    """Return the drift event as a sentence."""
     went = "rose" if drift.direction == "up" else "fell"
     return (
         f"{_WORDS[drift.figure]} {went} from {drift.usual:.3g} to {drift.now:.3g}"

@@ -28,7 +28,7 @@ _TICK_PATIENCE_S = 0.5  # other duties wait for this one
 _OWN = ("/accepted", "/rejected", "/notify", "/notify-next")
 
 
-class JobDesk:
+class JobRequestHandler:
     """Between the service and the bus; safe from several threads."""
 
     def __init__(self, service: JobService) -> None:
@@ -50,7 +50,7 @@ class JobDesk:
         return self._dropped
 
     def prepare(self, messages: Sequence[Message]) -> list[tuple[str, bytes]]:
-        """What of a batch asks for something; our own messages come back here and do not."""
+        """Return the requests of a batch; our own messages, which come back here, are none."""
         return [
             (message.topic, message.payload)
             for message in messages
@@ -66,7 +66,7 @@ class JobDesk:
         self._say_patiently()
 
     def tick(self) -> None:
-        """What time brings; about once a second."""
+        """Publish what is due by time; called about once a second."""
         self.service.due()
         self._say_patiently(_TICK_PATIENCE_S)
 
@@ -109,7 +109,7 @@ class JobDesk:
 
 
 def _took(bus: Bus, message: JobMessage, *, patience_s: float) -> bool:
-    """Whether a busy bus took the message in time."""
+    """Return True where a busy bus took the message in time."""
     if patience_s == 0.0:
         return False
     try:

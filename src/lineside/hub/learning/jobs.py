@@ -59,7 +59,7 @@ _NAMED = (Task.MULTILABEL, Task.CLASSIFY)
 def inspection_for(
     plant: Plant, version: DatasetVersion, *, inspection: str, task: str
 ) -> Inspection:
-    """What to learn from that version.
+    """Return the inspection to train on that version.
 
     Raises:
         InvalidError: no such task or inspection, several that could be meant, or no labels.
@@ -122,7 +122,7 @@ RunListener = Callable[[RunView], None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunRequest:
-    """What to train; ``version`` 0 is the newest.
+    """Request of a training run; ``version`` 0 is the newest.
 
     ``task`` and ``inspection``: ``lineside.hub.learning.jobs`` says what follows from them.
     ``register_as``: the group of models that the package becomes the next version of; "" for none.
@@ -230,7 +230,7 @@ class Runs:
         self._read_at = begun
 
     def _is_mine(self, document: Document) -> bool:
-        """Whether this hub, or one that is no more, was the one to train it."""
+        """Return True where this hub, or one that is gone, owns the run."""
         return not self._shared or document.body.get("hub", self._hub) == self._hub
 
     # ---- moving

@@ -1,4 +1,4 @@
-"""What people see: pages made on the server, live where something moves.
+"""Pages for people: made on the server, live where something moves.
 
 Main names: ``mount_pages`` (routes, files, failures as pages), ``problem_page``,
 ``sign_in_page``, ``signed_in_page``. Pages read through the hub's parts; everything a page

@@ -1,4 +1,4 @@
-"""What a prediction says, in a few words; ``look/js/answers.js`` says it alike.
+"""Short texts of a prediction; ``look/js/answers.js`` writes the same on live tiles.
 
 The shared cases stand in ``tests/hub/pages/answer_cases.json``.
 """
@@ -45,7 +45,7 @@ class Mark:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Said:
+class RegionAnswer:
     """One region's answer: the label that holds, or the likeliest unsure one, or nothing."""
 
     region: str
@@ -55,7 +55,7 @@ class Said:
     classes: int
 
 
-def said_of(prediction: Prediction) -> tuple[Said, ...]:
+def region_answers(prediction: Prediction) -> tuple[RegionAnswer, ...]:
     """One answer a region, in the order of the prediction; whole picture labels each alone.
 
     Classes of the whole picture, of which one holds, are one answer.
@@ -64,20 +64,20 @@ def said_of(prediction: Prediction) -> tuple[Said, ...]:
     whole = _WHOLE if prediction.task == _CLASSIFY else ""
     for answer in prediction.labels:
         groups.setdefault(answer.region or whole or answer.name, []).append(answer)
-    return tuple(_said(region, answers) for region, answers in groups.items())
+    return tuple(_region_answer(region, answers) for region, answers in groups.items())
 
 
-def _said(region: str, answers: Sequence[LabelAnswer]) -> Said:
+def _region_answer(region: str, answers: Sequence[LabelAnswer]) -> RegionAnswer:
     ordered = sorted(answers, key=lambda answer: -answer.probability)
     for wanted in (Decision.PRESENT, Decision.UNSURE):
         for answer in ordered:
             if answer.decision is wanted:
-                return _said_as(region, answer, classes=len(answers))
-    return _said_as(region, ordered[0], classes=len(answers))
+                return _as_region_answer(region, answer, classes=len(answers))
+    return _as_region_answer(region, ordered[0], classes=len(answers))
 
 
-def _said_as(region: str, answer: LabelAnswer, *, classes: int) -> Said:
-    return Said(
+def _as_region_answer(region: str, answer: LabelAnswer, *, classes: int) -> RegionAnswer:
+    return RegionAnswer(
         region=region,
         label=answer.label,
         probability=answer.probability,
@@ -95,7 +95,7 @@ def answer_text(prediction: Prediction) -> str:
     if prediction.state is not PictureState.OK:
         return str(prediction.state)
     found = finding_text(prediction)
-    said = said_of(prediction)
+    said = region_answers(prediction)
     held = [one for one in said if one.decision is Decision.PRESENT]
     if found:
         return found
@@ -109,7 +109,7 @@ def answer_text(prediction: Prediction) -> str:
     return "none sure" if unsure_count(prediction) else "none"
 
 
-def _class_text(prediction: Prediction, held: Sequence[Said]) -> str:
+def _class_text(prediction: Prediction, held: Sequence[RegionAnswer]) -> str:
     if held:
         return held[0].label
     unsure = [one for one in prediction.labels if one.decision is Decision.UNSURE]
@@ -118,7 +118,7 @@ def _class_text(prediction: Prediction, held: Sequence[Said]) -> str:
 
 
 def finding_text(prediction: Prediction) -> str:
-    """What is said beside labels: a count, boxes, an anomaly, a mask; "" where there is none."""
+    """Return the text of a count, boxes, an anomaly or a mask; "" where there is none."""
     if prediction.count is not None:
         return count_text(prediction.count)
     if prediction.anomaly is not None:
@@ -155,8 +155,8 @@ def _boxes_text(boxes: Sequence[BoxAnswer]) -> str:
 
 
 def unsure_count(prediction: Prediction) -> int:
-    """How many answers are unsure: regions or labels, boxes, the count, the anomaly."""
-    found = sum(one.decision is Decision.UNSURE for one in said_of(prediction))
+    """Count the unsure answers: regions or labels, boxes, the count, the anomaly."""
+    found = sum(one.decision is Decision.UNSURE for one in region_answers(prediction))
     found += sum(box.decision is Decision.UNSURE for box in prediction.boxes)
     for answer in (prediction.count, prediction.anomaly):
         found += answer is not None and answer.decision is Decision.UNSURE

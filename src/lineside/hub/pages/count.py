@@ -13,7 +13,7 @@ from lineside.core import LinesideError
 from lineside.hub.counting.counter import Agreement, Correction, CountView, FunctionView
 from lineside.hub.pages.answers import Mark
 from lineside.hub.pages.format import counted, percent, probability
-from lineside.hub.pages.site import Ask, Asked, names_of, packages_by_digest
+from lineside.hub.pages.site import Context, PageContext, names_of, packages_by_digest
 from lineside.vision import PictureState
 
 
@@ -69,7 +69,7 @@ def headline(view: CountView) -> str:
 
 
 def interval(view: CountView) -> str:
-    """Which numbers are possible, or why there is none."""
+    """Return the interval of possible numbers as text, or the reason why there is none."""
     if view.value is None:
         reason = f": {view.reason}" if view.reason else ""
         return (
@@ -173,13 +173,13 @@ _MOST_OPTIONS = 5000
 
 
 @router.get("/count")
-def count_page(ask: Ask, *, function: str = "") -> HTMLResponse:
+def count_page(context: Context, *, function: str = "") -> HTMLResponse:
     """Choose a picture; what you asked before."""
-    counting = [one for one in ask.hub.counter.functions() if one.counts]
+    counting = [one for one in context.hub.counter.functions() if one.counts]
     chosen = next((one for one in counting if one.name == function), None)
     chosen = chosen or (counting[0] if counting else None)
-    offered, reason = _offered(ask, chosen)
-    page = ask.page(
+    offered, reason = _offered(context, chosen)
+    page = context.page(
         "count.html",
         title="Count",
         active="count",
@@ -188,49 +188,49 @@ def count_page(ask: Ask, *, function: str = "") -> HTMLResponse:
         offered=offered[:_MOST_OPTIONS],
         total=len(offered),
         reason=reason,
-        lines=lines(tuple(islice(ask.hub.counter.all(who=ask.who), _SHOWN))),
+        lines=lines(tuple(islice(context.hub.counter.all(who=context.who), _SHOWN))),
     )
     page.headers.update(_NEVER_KEPT)
     return page
 
 
 @router.get("/count/{count_id}")
-def counted_page(ask: Ask, *, count_id: str) -> HTMLResponse:
+def counted_page(context: Context, *, count_id: str) -> HTMLResponse:
     """One count; whoever did not ask for it finds nothing here."""
-    view = ask.hub.counter.one(count_id, who=ask.who)
-    names = names_of(packages_by_digest(ask.hub))
-    page = ask.page(
+    view = context.hub.counter.one(count_id, who=context.who)
+    names = names_of(packages_by_digest(context.hub))
+    page = context.page(
         "counted.html",
         title=headline(view),
         active="count",
         count=facts(view),
         package_name=names.get(view.package, ""),
-        datasets=[one.name for one in ask.hub.datasets.all()],
+        datasets=[one.name for one in context.hub.datasets.all()],
     )
     page.headers.update(_NEVER_KEPT)
     return page
 
 
 @router.get("/count/{count_id}/picture")
-def counted_picture(ask: Ask, *, count_id: str) -> Response:
+def counted_picture(context: Context, *, count_id: str) -> Response:
     """The very bytes that were judged, to the one who asked."""
-    picture = ask.hub.counter.picture(count_id, who=ask.who)
+    picture = context.hub.counter.picture(count_id, who=context.who)
     return Response(picture.data, media_type=picture.media_type, headers=_NEVER_KEPT)
 
 
 @router.get("/count/{count_id}/activation")
-async def activation(ask: Ask, *, count_id: str) -> Response:
+async def activation(context: Context, *, count_id: str) -> Response:
     """Activation map, to lie over the picture; computed on request."""
-    work = partial(ask.hub.counter.activation, count_id, who=ask.who)
-    layer = await ask.hub.queue.run("activation maps", work)
+    work = partial(context.hub.counter.activation, count_id, who=context.who)
+    layer = await context.hub.queue.run("activation maps", work)
     return Response(layer, media_type="image/png", headers=_NEVER_KEPT)
 
 
-def _offered(ask: Asked, chosen: FunctionView | None) -> tuple[tuple[str, ...], str]:
+def _offered(context: PageContext, chosen: FunctionView | None) -> tuple[tuple[str, ...], str]:
     """Names on offer, or why there are none."""
     if chosen is None:
         return (), ""
     try:
-        return ask.hub.counter.offered(chosen.name), ""
+        return context.hub.counter.offered(chosen.name), ""
     except LinesideError as error:
         return (), str(error)

@@ -29,20 +29,20 @@ class SampleCard:
     text: str
 
 
-def told_of(sample: Sample) -> str:
-    """What is known of a picture, in words: labels, count, marked objects, mask."""
+def truth_text(sample: Sample) -> str:
+    """Return the truth of an image as text: labels, count, marked objects, mask."""
     said = [", ".join(sample.labels)] if sample.labels else []
     if sample.count is not None:
         said.append(counted(sample.count, "object"))
     if sample.marked is not None:
-        said += _marked(sample.marked)
+        said += _marks_text(sample.marked)
     if sample.mask_digest is not None:
         said.append("mask")
     return "; ".join(said) or ("none of its labels" if sample.known else "not judged")
 
 
-def _marked(marks: Sequence[Marked]) -> list[str]:
-    """How many of each kind: ``3 boxes``, ``2 points``; nothing marked is said too."""
+def _marks_text(marks: Sequence[Marked]) -> list[str]:
+    """Return the number of marks by kind: ``3 boxes``, ``2 points``, or ``no object``."""
     points = sum(mark.is_point for mark in marks)
     kinds = ((len(marks) - points, "box", "boxes"), (points, "point", "points"))
     said = [f"{count} {one if count == 1 else many}" for count, one, many in kinds if count]
@@ -51,7 +51,7 @@ def _marked(marks: Sequence[Marked]) -> list[str]:
 
 def card_of(dataset: str, sample: Sample) -> SampleCard:
     """A picture of a gallery, with what is known of it."""
-    labels = told_of(sample)
+    labels = truth_text(sample)
     if sample.name.startswith("frm_"):
         href, src = f"/frames/{sample.name}", f"/api/v1/frames/{sample.name}/thumbnail"
     else:
@@ -76,8 +76,8 @@ def leak_pairs(version: DatasetVersion) -> tuple[tuple[str, SampleCard, SampleCa
     )
 
 
-def parting_words(parting: Parting | None) -> str:
-    """How the next version is parted, in a sentence."""
+def split_text(parting: Parting | None) -> str:
+    """Return the split of the next version as a sentence."""
     if parting is None:
         return "Split as its sources declare; pictures that none declares are not split."
     together = "groups stay together" if parting.by == "group" else "each picture on its own"
@@ -102,7 +102,7 @@ _KINDS = {
 
 
 def kind_counts(kinds: Mapping[str, int]) -> tuple[tuple[str, int], ...]:
-    """What the pictures carry, in words."""
+    """Return the kinds of truth of the images as text."""
     return tuple((_KINDS[kind], count) for kind, count in kinds.items())
 
 

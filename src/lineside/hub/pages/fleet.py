@@ -12,7 +12,7 @@ from lineside.hub.devices.inventory import STATES, DeviceDetails, DeviceQuery, D
 from lineside.hub.pages.answers import Mark
 from lineside.hub.pages.format import DASH, number, span
 from lineside.hub.pages.log import DevicePackage, device_row
-from lineside.hub.pages.site import Ask
+from lineside.hub.pages.site import Context
 
 _SOON = timedelta(days=122)
 _OFFSET_TOLD_S = 0.05
@@ -79,7 +79,7 @@ def facts_of(found: DeviceDetails, *, now: datetime) -> DeviceFacts:
 
 
 def clock_mark(offset_s: float | None) -> Mark:
-    """How far a device's clock is off; what the network's delay hides is not told."""
+    """Return the offset of a device's clock; offsets within network delay count as in sync."""
     if offset_s is None:
         return Mark(shape="bar", word="not measured")
     if abs(offset_s) < _OFFSET_TOLD_S:
@@ -127,7 +127,7 @@ _PAGE = 50
 
 @router.get("")
 def fleet_page(
-    ask: Ask,
+    context: Context,
     *,
     q: str = "",
     group: str = "",
@@ -136,10 +136,10 @@ def fleet_page(
 ) -> HTMLResponse:
     """Devices by name, with filters; fifty a page."""
     query = DeviceQuery(after=after, group=group, state=state, text=q, limit=_PAGE)
-    page = ask.hub.fleet.page(query)
-    now = ask.hub.clock.now()
-    online, known = ask.hub.devices.count()
-    return ask.page(
+    page = context.hub.fleet.page(query)
+    now = context.hub.clock.now()
+    online, known = context.hub.devices.count()
+    return context.page(
         "fleet.html",
         title="Devices",
         active="fleet",
@@ -149,22 +149,22 @@ def fleet_page(
         query=query,
         filtered=bool(q or group or state or after),
         states=FILTERS,
-        groups=ask.hub.things.all_groups(),
+        groups=context.hub.things.all_groups(),
         further=list_address(query, after=page.following) if page.following else "",
         first=list_address(query, after="") if after else "",
-        invitations=ask.hub.enrolment.invitations(),
-        lines=ask.hub.plant.line,
+        invitations=context.hub.enrolment.invitations(),
+        lines=context.hub.plant.line,
     )
 
 
 @router.get("/{device}")
-def device_detail_page(ask: Ask, *, device: str) -> HTMLResponse:
+def device_detail_page(context: Context, *, device: str) -> HTMLResponse:
     """One device: certificate, packages, jobs, clock, groups."""
-    found = ask.hub.fleet.one(device)
-    return ask.page(
+    found = context.hub.fleet.one(device)
+    return context.page(
         "device.html",
         title=device,
         active="fleet",
         found=found,
-        shown=facts_of(found, now=ask.hub.clock.now()),
+        shown=facts_of(found, now=context.hub.clock.now()),
     )

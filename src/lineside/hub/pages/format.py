@@ -1,4 +1,4 @@
-"""How figures, ages and ids are written on a page; ``look/js/format.js`` writes them alike.
+"""Formats of figures, ages and ids on pages; ``look/js/format.js`` writes them alike.
 
 Thousands are set apart by a narrow no-break space (U+202F), units by a no-break space (U+00A0), so
 that a figure never breaks across lines. The shared cases stand in
@@ -74,12 +74,12 @@ def span(seconds: float) -> str:
 
 
 def age(seconds: float) -> str:
-    """How long ago: ``just now`` below one second, ``3 s ago``."""
+    """Return an age: ``just now`` below one second, ``3 s ago``."""
     return "just now" if seconds < 1 else f"{span(seconds)} ago"
 
 
 def later(first: datetime, then: datetime) -> str:
-    """How much later: ``12 ms later``; a clock that runs ahead is named as such."""
+    """Return a delay: ``12 ms later``; a clock that runs ahead is named as such."""
     seconds = (then - first).total_seconds()
     if seconds < 0:
         return f"{milliseconds(-seconds * 1000)} earlier: the sender's clock is ahead"

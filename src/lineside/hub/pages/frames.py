@@ -58,7 +58,7 @@ class ClassTable:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SaidOfFrame:
+class FramePrediction:
     """Everything one package said of the frame."""
 
     inspection: str
@@ -104,7 +104,7 @@ class Option:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Choice:
-    """What may be said of one region; ``known`` are the labels a choice judges."""
+    """Label choices of one region; ``known`` are the labels that a choice judges."""
 
     region: str
     known: tuple[str, ...]
@@ -113,7 +113,7 @@ class Choice:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Teach:
+class DatasetForm:
     """The form that adds the frame to a dataset."""
 
     inspection: str
@@ -149,15 +149,17 @@ _MARKS = {
 }
 
 
-def said_of_frame(
+def frame_predictions(
     view: FrameView, *, packages: Mapping[str, PackageView]
-) -> tuple[SaidOfFrame, ...]:
+) -> tuple[FramePrediction, ...]:
     """Every prediction of the frame, in the order of the log; what is in use comes first."""
     said = []
     for entry in view.predictions:
         event = _event(entry.event)
         prediction = read_prediction(event)
-        said.append(_said(prediction, event=entry.id, package=packages.get(prediction.package)))
+        said.append(
+            _frame_prediction(prediction, event=entry.id, package=packages.get(prediction.package))
+        )
     return tuple(reversed(said))
 
 
@@ -205,11 +207,13 @@ def _event(plain: Mapping[str, Any]) -> Event:
     return decode(Event, dict(plain), where="event log")
 
 
-def _said(prediction: Prediction, *, event: str, package: PackageView | None) -> SaidOfFrame:
+def _frame_prediction(
+    prediction: Prediction, *, event: str, package: PackageView | None
+) -> FramePrediction:
     rules = {rule["name"]: rule for rule in package.manifest["rules"]} if package else {}
     labels = [_row(answer, rules) for answer in prediction.labels]
     rows = (*labels, *map(_box_row, prediction.boxes))
-    return SaidOfFrame(
+    return FramePrediction(
         inspection=prediction.inspection,
         mark=mark_of("live", prediction),
         reason=prediction.reason,
@@ -257,14 +261,14 @@ def _box_row(box: BoxAnswer) -> AnswerRow:
 
 
 def map_names(prediction: Prediction) -> tuple[str, ...]:
-    """What an activation map can be asked for; see ``Predictor.explain``."""
+    """Return the names of the available activation maps; see ``Predictor.explain``."""
     names = [label.name for label in prediction.labels]
     names += ["objects"] if prediction.boxes or prediction.count is not None else []
     return (*names, "anomaly") if prediction.anomaly is not None else tuple(names)
 
 
 def finding_rows(prediction: Prediction) -> Rows:
-    """What was said beside labels and boxes, figure by figure."""
+    """Return the figures of an answer besides labels and boxes."""
     rows: list[tuple[str, str]] = []
     if prediction.count is not None:
         rows.append(("Count", count_text(prediction.count)))
@@ -319,7 +323,7 @@ def dataset_href(dataset: str) -> str:
 
 
 def registration_rows(prediction: Prediction) -> Rows:
-    """How the picture lay against the reference view."""
+    """Return the registration of the image against the reference view."""
     figures = prediction.registration
     words = {
         "aligned": "aligned again",
@@ -381,8 +385,8 @@ def time_rows(prediction: Prediction) -> Rows:
     return tuple((name, milliseconds(value)) for name, value in stages)
 
 
-def choices_for(inspection: Inspection, said: SaidOfFrame | None) -> tuple[Choice, ...]:
-    """What can be said of each region, the package's own answer chosen beforehand."""
+def choices_for(inspection: Inspection, said: FramePrediction | None) -> tuple[Choice, ...]:
+    """Return the label choices of each region, the package's own answer preselected."""
     answers = {row.name: row for row in said.rows} if said else {}
     if not inspection.region:
         return tuple(_presence(label, label=label, answers=answers) for label in inspection.labels)
@@ -428,7 +432,7 @@ def _is(answers: Mapping[str, AnswerRow], name: str, *, word: str) -> bool:
 
 
 def short_provenance(
-    row: FrameRow, said: Sequence[SaidOfFrame], *, packages: Mapping[str, PackageView]
+    row: FrameRow, said: Sequence[FramePrediction], *, packages: Mapping[str, PackageView]
 ) -> tuple[Step, ...]:
     """From picture to approval, as far as it is known without walking the chains."""
     size = f"{row.width_px} x {row.height_px} px"
@@ -498,7 +502,7 @@ def _href(step: TraceStep) -> str:
 
 
 def overlay_of(
-    said: Sequence[SaidOfFrame], inspections: Mapping[str, Inspection]
+    said: Sequence[FramePrediction], inspections: Mapping[str, Inspection]
 ) -> tuple[Json, Json]:
     """The prediction drawn on the picture and the regions it is drawn with; None for nothing."""
     if not said or said[0].inspection not in inspections:

@@ -18,13 +18,13 @@ from lineside.hub.pages.datasets import (
     change_lists,
     kind_counts,
     leak_pairs,
-    parting_words,
+    split_text,
 )
 from lineside.hub.pages.format import DASH, counted, number, percent, span
 from lineside.hub.pages.frames import dataset_href
 from lineside.hub.pages.models import group_row
 from lineside.hub.pages.replays import replay_row, replay_span
-from lineside.hub.pages.site import Ask, inspections_of
+from lineside.hub.pages.site import Context, inspections_of
 from lineside.hub.services import Services
 from lineside.hub.views import DatasetView, PackageView, RunView, VersionView
 from lineside.vision import DISTANCE_TASKS
@@ -56,9 +56,9 @@ def decision_facts(manifest: Mapping[str, Any]) -> tuple[tuple[str, str, str], .
     found = []
     for name, value in rule.items():
         if isinstance(value, list) and value and not isinstance(value[0], Mapping | list):
-            found.append((_words(name), ", ".join(_said(one) for one in value[:12]), ""))
+            found.append((_words(name), ", ".join(_value_text(one) for one in value[:12]), ""))
         elif isinstance(value, bool | int | float | str) and value != "":
-            found.append((_words(name), _said(value), ""))
+            found.append((_words(name), _value_text(value), ""))
     return tuple(found)
 
 
@@ -66,7 +66,7 @@ def _words(name: str) -> str:
     return name.replace("_", " ").capitalize()
 
 
-def _said(value: object) -> str:
+def _value_text(value: object) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, int):
@@ -171,7 +171,7 @@ class LimitLine:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LabelFacts:
-    """How one label is decided."""
+    """Thresholds and metrics of one label."""
 
     name: str
     low: str
@@ -222,7 +222,7 @@ def dataset_row(view: DatasetView) -> DatasetRow:
 
 
 def label_counts(samples: Sequence[Sample]) -> tuple[tuple[str, int], ...]:
-    """How many pictures each label holds on, by name."""
+    """Count the images of each label, by name."""
     counts: dict[str, int] = {}
     for sample in samples:
         for label in sample.labels:
@@ -348,7 +348,7 @@ def package_mark(package: PackageView) -> Mark:
     return Mark(shape="ring", word="candidate")
 
 
-def labelled(package: PackageView) -> str:
+def truth_kinds_text(package: PackageView) -> str:
     """A package as people name it: ``stock@b21e04``."""
     return f"{package.name}@{short(package.digest)}"
 
@@ -453,7 +453,7 @@ def engine_facts(manifest: Mapping[str, Any]) -> Linked:
 
 
 def _input(prepare: Mapping[str, Any]) -> Linked:
-    """What the network sees: each region by itself, or the whole picture."""
+    """Return the network's input as text: each region by itself, or the whole image."""
     size = f"{prepare['width_px']} x {prepare['height_px']} px"
     regions = [crop["region"] for crop in prepare["crops"] if crop["region"]]
     if regions:
@@ -490,37 +490,39 @@ _REPORT_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; 
 
 
 @router.get("/data")
-def datasets_page(ask: Ask) -> HTMLResponse:
+def datasets_page(context: Context) -> HTMLResponse:
     """Every dataset."""
-    routes = ask.hub.plant.route
+    routes = context.hub.plant.route
     topics = [route.topic for route in routes if route.kind is RouteKind.STOCK]
-    inspected = {one.camera for one in ask.hub.plant.inspection}
-    return ask.page(
+    inspected = {one.camera for one in context.hub.plant.inspection}
+    return context.page(
         "data.html",
         title="Datasets",
         active="data",
-        datasets=[dataset_row(one) for one in ask.hub.datasets.all()],
-        cameras=[one.id for one in ask.hub.plant.camera if one.id in inspected] if topics else [],
+        datasets=[dataset_row(one) for one in context.hub.datasets.all()],
+        cameras=[one.id for one in context.hub.plant.camera if one.id in inspected]
+        if topics
+        else [],
         stock_topics=topics,
     )
 
 
 @router.get("/data/{name}")
-def dataset_page(ask: Ask, *, name: str, label: str = "") -> HTMLResponse:
+def dataset_page(context: Context, *, name: str, label: str = "") -> HTMLResponse:
     """The draft of one dataset."""
-    view = ask.hub.datasets.one(name)
-    draft = ask.hub.datasets.draft(name)
+    view = context.hub.datasets.one(name)
+    draft = context.hub.datasets.draft(name)
     samples = draft.samples
     counts = label_counts(samples)
     cards = gallery(name, samples, label=label)
-    return ask.page(
+    return context.page(
         "dataset.html",
         title=name,
         active="data",
         sub=f"Draft, {counted(view.draft_samples, 'picture')}",
         dataset=view,
         frozen=None,
-        parting=parting_words(draft.parting),
+        parting=split_text(draft.parting),
         samples=cards,
         more=_more(len(cards), _holding(counts, label, total=len(samples))),
         counts=counts,
@@ -531,13 +533,15 @@ def dataset_page(ask: Ask, *, name: str, label: str = "") -> HTMLResponse:
 
 
 @router.get("/data/{name}/versions/{number}")
-def dataset_version_page(ask: Ask, *, name: str, number: int, label: str = "") -> HTMLResponse:
+def dataset_version_page(
+    context: Context, *, name: str, number: int, label: str = ""
+) -> HTMLResponse:
     """One frozen version with its leak report."""
-    view = ask.hub.datasets.one(name)
-    frozen = ask.hub.datasets.version(name, number)
+    view = context.hub.datasets.one(name)
+    frozen = context.hub.datasets.version(name, number)
     counts = label_counts(frozen.samples)
     cards = gallery(name, frozen.samples, label=label)
-    return ask.page(
+    return context.page(
         "dataset.html",
         title=f"{name}, version {number}",
         active="data",
@@ -557,10 +561,10 @@ def dataset_version_page(ask: Ask, *, name: str, number: int, label: str = "") -
 
 
 @router.get("/data/{name}/diff")
-def dataset_diff_page(ask: Ask, *, name: str, a: str, b: str = "") -> HTMLResponse:
-    """What changed between two versions."""
-    found = ask.hub.datasets.versions.diff(name, a=a, b=b)
-    return ask.page(
+def dataset_diff_page(context: Context, *, name: str, a: str, b: str = "") -> HTMLResponse:
+    """Page of the changes between two versions."""
+    found = context.hub.datasets.versions.diff(name, a=a, b=b)
+    return context.page(
         "dataset_diff.html",
         title=f"{found.a} to {found.b}",
         active="data",
@@ -571,16 +575,16 @@ def dataset_diff_page(ask: Ask, *, name: str, a: str, b: str = "") -> HTMLRespon
 
 
 @router.get("/data/{name}/pictures/{digest}/drawn")
-def drawn_picture(ask: Ask, *, name: str, digest: str) -> Response:
+def drawn_picture(context: Context, *, name: str, digest: str) -> Response:
     """The same, small, with what is marked on it; a correction changes it."""
-    picture = ask.hub.datasets.drawn(name, digest)
+    picture = context.hub.datasets.drawn(name, digest)
     return Response(picture.data, media_type=picture.media_type)
 
 
 @router.get("/data/{name}/pictures/{digest}")
-def sample_picture(ask: Ask, *, name: str, digest: str) -> Response:
+def sample_picture(context: Context, *, name: str, digest: str) -> Response:
     """A picture of a dataset that came from a file; frames have their own address."""
-    picture = ask.hub.datasets.picture(name, digest)
+    picture = context.hub.datasets.picture(name, digest)
     headers = {"cache-control": "private, max-age=86400, immutable"}
     return Response(picture.data, media_type=picture.media_type, headers=headers)
 
@@ -594,14 +598,14 @@ def _more(shown: int, total: int) -> str:
 
 
 @router.get("/runs")
-def runs_page(ask: Ask, *, dataset: str = "", version: int = 0) -> HTMLResponse:
+def runs_page(context: Context, *, dataset: str = "", version: int = 0) -> HTMLResponse:
     """Every training run, and the form that starts one."""
-    return ask.page(
+    return context.page(
         "runs.html",
         title="Training",
         active="runs",
-        runs=[run_row(run) for run in ask.hub.runs.all()],
-        choices=_choices(ask.hub, dataset=dataset, version=version),
+        runs=[run_row(run) for run in context.hub.runs.all()],
+        choices=_choices(context.hub, dataset=dataset, version=version),
     )
 
 
@@ -620,79 +624,85 @@ def _choices(hub: Services, *, dataset: str, version: int) -> dict[str, object]:
 
 
 @router.get("/runs/{run}")
-def run_page(ask: Ask, *, run: str) -> HTMLResponse:
+def run_page(context: Context, *, run: str) -> HTMLResponse:
     """One run: how far, how good, and what came of it."""
-    row = run_row(ask.hub.runs.one(run))
-    return ask.page("run.html", active="runs", run=row)
+    row = run_row(context.hub.runs.one(run))
+    return context.page("run.html", active="runs", run=row)
 
 
 @router.get("/runs/{run}/progress")
-def run_progress(ask: Ask, *, run: str) -> HTMLResponse:
-    """How far a run is, read anew every second while it runs."""
-    row = run_row(ask.hub.runs.one(run))
-    fragment = ask.site.fragment("run_progress.html", run=row)
+def run_progress(context: Context, *, run: str) -> HTMLResponse:
+    """Progress of a run as a part, read again every second while it runs."""
+    row = run_row(context.hub.runs.one(run))
+    fragment = context.site.fragment("run_progress.html", run=row)
     if not row.cancels:  # ended: the buttons of the page change with it
         fragment.headers["hx-refresh"] = "true"
     return fragment
 
 
 @router.get("/models")
-def models_page(ask: Ask) -> HTMLResponse:
+def models_page(context: Context) -> HTMLResponse:
     """Groups of numbered versions, and every package."""
-    groups = [group_row(one) for one in ask.hub.models.all()]
-    packages = [package_row(one) for one in ask.hub.packages.all()]
-    return ask.page(
+    groups = [group_row(one) for one in context.hub.models.all()]
+    packages = [package_row(one) for one in context.hub.packages.all()]
+    return context.page(
         "models.html", title="Models", active="models", packages=packages, groups=groups
     )
 
 
 @router.get("/models/{digest}")
-def model_page(ask: Ask, *, digest: str) -> HTMLResponse:
+def model_page(context: Context, *, digest: str) -> HTMLResponse:
     """The evidence of one package."""
-    facts = package_facts(ask.hub.packages.one(digest), inspections=tuple(inspections_of(ask.hub)))
-    return ask.page(
+    facts = package_facts(
+        context.hub.packages.one(digest), inspections=tuple(inspections_of(context.hub))
+    )
+    return context.page(
         "model.html",
         active="models",
         package=facts,
-        has_report=ask.hub.packages.has_report(digest),
-        versions=ask.hub.models.holding(digest),
-        replays=[replay_row(one) for one in ask.hub.replays.all() if one.order.package == digest],
-        replay_span=replay_span(ask.hub.clock.now()),
+        has_report=context.hub.packages.has_report(digest),
+        versions=context.hub.models.holding(digest),
+        replays=[
+            replay_row(one) for one in context.hub.replays.all() if one.order.package == digest
+        ],
+        replay_span=replay_span(context.hub.clock.now()),
     )
 
 
 @router.get("/models/{digest}/report")
-def model_report(ask: Ask, *, digest: str) -> Response:
+def model_report(context: Context, *, digest: str) -> Response:
     """The report that a package carries, as it was written."""
-    page = ask.hub.packages.report(digest)
+    page = context.hub.packages.report(digest)
     headers = {"content-security-policy": _REPORT_POLICY}
     return Response(page, media_type="text/html; charset=utf-8", headers=headers)
 
 
 @router.get("/try")
-def try_page(ask: Ask, *, package: str = "") -> HTMLResponse:
+def try_page(context: Context, *, package: str = "") -> HTMLResponse:
     """Show any picture to any package."""
-    inspections = inspections_of(ask.hub)
+    inspections = inspections_of(context.hub)
     rows = [
         {
             "digest": one.digest,
-            "text": f"{labelled(one)}, {package_mark(one).word}",
+            "text": f"{truth_kinds_text(one)}, {package_mark(one).word}",
             "plan": plan_of(inspections[one.inspection]) if one.inspection in inspections else None,
         }
-        for one in ask.hub.packages.all()
+        for one in context.hub.packages.all()
     ]
-    return ask.page("try.html", title="Try a picture", active="try", packages=rows, chosen=package)
+    return context.page(
+        "try.html", title="Try a picture", active="try", packages=rows, chosen=package
+    )
 
 
 @router.get("/regions")
-def regions_page(ask: Ask, *, frame: str = "", camera: str = "") -> HTMLResponse:
+def regions_page(context: Context, *, frame: str = "", camera: str = "") -> HTMLResponse:
     """Draw regions on a picture and print them for the plant file."""
     if frame:
-        camera = ask.hub.frames.row(frame).camera
-    newest = {one.id: one.newest.id for one in ask.hub.cameras.all() if one.newest}
+        camera = context.hub.frames.row(frame).camera
+    newest = {one.id: one.newest.id for one in context.hub.cameras.all() if one.newest}
     frame = frame or newest.get(camera, "")
-    watching = next((one for one in ask.hub.plant.inspection if one.camera == camera), None)
-    return ask.page(
+    watching = next((one for one in context.hub.plant.inspection if one.camera == camera), None)
+    return context.page(
         "regions.html",
         title="Regions",
         active="regions",
@@ -700,7 +710,7 @@ def regions_page(ask: Ask, *, frame: str = "", camera: str = "") -> HTMLResponse
         start=_drawn(watching),
         cameras=[
             {"name": one.name or one.id, "frame": newest[one.id]}
-            for one in ask.hub.plant.camera
+            for one in context.hub.plant.camera
             if one.id in newest
         ],
     )

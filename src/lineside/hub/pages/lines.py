@@ -12,11 +12,11 @@ from lineside.core import Json, Plant, Task, Trigger, duration_text, to_plain
 from lineside.hub.live import is_still_shown
 from lineside.hub.pages.answers import (
     Mark,
-    Said,
+    RegionAnswer,
     answer_text,
     mark_of,
     plans_for,
-    said_of,
+    region_answers,
     unsure_count,
 )
 from lineside.hub.pages.format import (
@@ -30,18 +30,18 @@ from lineside.hub.pages.format import (
     span,
 )
 from lineside.hub.pages.frames import (
-    SaidOfFrame,
-    Teach,
+    DatasetForm,
+    FramePrediction,
     choices_for,
     dataset_links,
+    frame_predictions,
     no_result,
     overlay_of,
     provenance_of,
-    said_of_frame,
     short_provenance,
 )
 from lineside.hub.pages.site import (
-    Ask,
+    Context,
     NoPageError,
     inspections_of,
     names_of,
@@ -91,21 +91,21 @@ class Tile:
     answer: str
     unsure: str
     latency: str
-    said: tuple["SaidRow", ...]
+    said: tuple["RegionRow", ...]
     also: Json = None
-    beside: tuple["Beside", ...] = ()
+    beside: tuple["FurtherAnswer", ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Beside:
-    """What a further inspection said of the same frame."""
+class FurtherAnswer:
+    """Answer of a further inspection to the same frame."""
 
     inspection: str
     answer: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SaidRow:
+class RegionRow:
     """One region's answer beside a large picture."""
 
     region: str
@@ -170,20 +170,22 @@ def tile_of(camera: CameraView, *, plant: Plant, names: Mapping[str, str], now: 
         answer=answer_text(said) if said else DASH,
         unsure=number(sum(map(unsure_count, (said, *also)))) if said else DASH,
         latency=milliseconds(said.latency_ms.total) if said else DASH,
-        said=tuple(_said_row(one) for one in said_of(said)) if said else (),
+        said=tuple(_region_row(one) for one in region_answers(said)) if said else (),
         also=to_plain(list(also)),
-        beside=tuple(Beside(inspection=one.inspection, answer=answer_text(one)) for one in also),
+        beside=tuple(
+            FurtherAnswer(inspection=one.inspection, answer=answer_text(one)) for one in also
+        ),
     )
 
 
-def _said_row(said: Said) -> SaidRow:
+def _region_row(said: RegionAnswer) -> RegionRow:
     """``blue`` where a class holds, ``blue absent`` for a presence label that does not."""
     marks = {
         Decision.UNSURE: Mark(shape="triangle", word=f"{said.label}?", tone="warn"),
         Decision.PRESENT: Mark(shape="dot", word=said.label, tone="ink"),
         Decision.ABSENT: Mark(shape="ring", word=f"no {said.label}"),
     }
-    return SaidRow(region=said.region, mark=marks[said.decision], probability=said.probability)
+    return RegionRow(region=said.region, mark=marks[said.decision], probability=said.probability)
 
 
 def summary(states: Sequence[str]) -> str:
@@ -218,7 +220,7 @@ def unsure_share(events: Sequence[EventView]) -> tuple[int, int]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TwinFigures:
-    """What a twin adds to the strip: places where picture and report differ, open orders."""
+    """Figures of a twin: places where image and report differ, open orders."""
 
     discrepancies: int
     waiting: int
@@ -341,27 +343,27 @@ _ORDERS = 9
 
 @router.get("/")
 @router.get("/lines")
-def lines_page(ask: Ask, *, wall: str = "") -> HTMLResponse:
+def lines_page(context: Context, *, wall: str = "") -> HTMLResponse:
     """Every camera as a tile."""
-    names = names_of(packages_by_digest(ask.hub))
-    now = ask.hub.clock.now()
-    cameras = ask.hub.cameras.all()
-    tiles = [tile_of(one, plant=ask.hub.plant, names=names, now=now) for one in cameras]
-    return ask.page(
+    names = names_of(packages_by_digest(context.hub))
+    now = context.hub.clock.now()
+    cameras = context.hub.cameras.all()
+    tiles = [tile_of(one, plant=context.hub.plant, names=names, now=now) for one in cameras]
+    return context.page(
         "lines.html",
         title="Lines",
         active="lines",
         tiles=tiles,
         summary=summary([camera.state for camera in cameras]),
-        figures=_figures(ask.hub),
+        figures=_figures(context.hub),
         wall=wall == "1",
     )
 
 
 @router.get("/lines/figures")
-def figures_part(ask: Ask) -> HTMLResponse:
+def figures_part(context: Context) -> HTMLResponse:
     """The strip of figures, read anew every two seconds."""
-    return ask.site.fragment("figures.html", figures=_figures(ask.hub))
+    return context.site.fragment("figures.html", figures=_figures(context.hub))
 
 
 def _figures(hub: Services) -> tuple[Figure, ...]:
@@ -374,44 +376,46 @@ def _figures(hub: Services) -> tuple[Figure, ...]:
 
 
 @router.get("/lines/{line}")
-def line_page(ask: Ask, *, line: str) -> HTMLResponse:
+def line_page(context: Context, *, line: str) -> HTMLResponse:
     """The cameras of one line."""
-    names = names_of(packages_by_digest(ask.hub))
-    now = ask.hub.clock.now()
-    cameras = [camera for camera in ask.hub.cameras.all() if camera.line == line]
+    names = names_of(packages_by_digest(context.hub))
+    now = context.hub.clock.now()
+    cameras = [camera for camera in context.hub.cameras.all() if camera.line == line]
     if not cameras:
-        known = ", ".join(one.id for one in ask.hub.plant.line) or "none"
+        known = ", ".join(one.id for one in context.hub.plant.line) or "none"
         raise NoPageError(f"no line {line!r}", where="address", fix=f"Lines: {known}.")
-    titles = {one.id: one.name for one in ask.hub.plant.line}
-    return ask.page(
+    titles = {one.id: one.name for one in context.hub.plant.line}
+    return context.page(
         "lines.html",
         title=titles.get(line, line),
         active="lines",
-        tiles=[tile_of(one, plant=ask.hub.plant, names=names, now=now) for one in cameras],
+        tiles=[tile_of(one, plant=context.hub.plant, names=names, now=now) for one in cameras],
         summary=summary([camera.state for camera in cameras]),
-        figures=_figures(ask.hub),
+        figures=_figures(context.hub),
     )
 
 
 @router.get("/lines/{line}/{camera}")
-def station_page(ask: Ask, *, line: str, camera: str) -> HTMLResponse:
+def station_page(context: Context, *, line: str, camera: str) -> HTMLResponse:
     """One camera: live, its inspections, its last decisions."""
-    declared = {one.id: one for one in ask.hub.plant.camera}
+    declared = {one.id: one for one in context.hub.plant.camera}
     if camera not in declared:
         known = ", ".join(declared) or "none"
         raise NoPageError(f"no camera {camera!r} on {line!r}", fix=f"Cameras: {known}.")
-    packages = packages_by_digest(ask.hub)
-    view = ask.hub.cameras.one(camera)
-    tile = tile_of(view, plant=ask.hub.plant, names=names_of(packages), now=ask.hub.clock.now())
+    packages = packages_by_digest(context.hub)
+    view = context.hub.cameras.one(camera)
+    tile = tile_of(
+        view, plant=context.hub.plant, names=names_of(packages), now=context.hub.clock.now()
+    )
     watched = view.inspections[:1]
     answers = [
         event
         for inspection in watched
-        for event in ask.hub.events.page(
+        for event in context.hub.events.page(
             kind=PREDICTION_TYPE, subject=inspection, newest_first=True, limit=_CHARTED
         )
     ]
-    return ask.page(
+    return context.page(
         "station.html",
         title=tile.title,
         active="lines",
@@ -420,30 +424,30 @@ def station_page(ask: Ask, *, line: str, camera: str) -> HTMLResponse:
         chart=chart_of(answers),
         limit=span(declared[camera].no_signal_after_s),
         inspections=inspection_facts(
-            ask.hub.plant, camera=camera, packages=tuple(packages.values())
+            context.hub.plant, camera=camera, packages=tuple(packages.values())
         ),
-        frames=ask.hub.frames.page(camera=camera, limit=_STRIP),
+        frames=context.hub.frames.page(camera=camera, limit=_STRIP),
     )
 
 
 @router.get("/twin")
-def twin_page(ask: Ask) -> HTMLResponse:
+def twin_page(context: Context) -> HTMLResponse:
     """The twin: scene, tables, orders, sensors."""
-    state = ask.hub.ledger.state
-    return ask.page(
+    state = context.hub.ledger.state
+    return context.page(
         "twin.html",
         title="Twin",
         active="twin",
-        sub=subtitle(ask.hub.plant),
+        sub=subtitle(context.hub.plant),
         state=to_plain(state),
-        scene=scene_plan(ask.hub.plant),
+        scene=scene_plan(context.hub.plant),
         slots=[_slot(slot) for slot in state.slots.values()],
         stations=[
             {**_fields(one), "mark": station_mark(one), "evidence": one.evidence}
             for one in state.stations.values()
         ],
         colours=[{"colour": one.colour, "word": stock_word(one)} for one in state.colours.values()],
-        sensors=_sensors(state, now=ask.hub.clock.now()),
+        sensors=_sensors(state, now=context.hub.clock.now()),
         orders=_orders(state),
         discrepancies=state.discrepancies,
         alerts=state.alerts,
@@ -497,45 +501,47 @@ def _orders(state: LineState) -> list[dict[str, object]]:
 
 
 @router.get("/frames/{frame}")
-def frame_page(ask: Ask, *, frame: str) -> HTMLResponse:
+def frame_page(context: Context, *, frame: str) -> HTMLResponse:
     """One frame: where every value ends."""
-    view = ask.hub.frames.view(frame)
+    view = context.hub.frames.view(frame)
     row = view.row
-    packages = packages_by_digest(ask.hub)
-    said = said_of_frame(view, packages=packages)
-    inspections = inspections_of(ask.hub)
+    packages = packages_by_digest(context.hub)
+    said = frame_predictions(view, packages=packages)
+    inspections = inspections_of(context.hub)
     overlay, plan = overlay_of(said, inspections)
-    cameras = {camera.id: camera for camera in ask.hub.plant.camera}
+    cameras = {camera.id: camera for camera in context.hub.plant.camera}
     camera = cameras.get(row.camera)
-    return ask.page(
+    return context.page(
         "frame.html",
         active="lines",
         row=row,
         line=camera.line if camera else "-",
         camera=(camera.name or camera.id) if camera else row.camera,
-        older=_older(ask.hub, row),
-        newer=_newer(ask.hub, row),
+        older=_older(context.hub, row),
+        newer=_newer(context.hub, row),
         overlay=overlay,
         plan=plan,
         predictions=said,
-        missing=no_result(view, ask.hub.plant, packages=packages, now=ask.hub.clock.now()),
+        missing=no_result(view, context.hub.plant, packages=packages, now=context.hub.clock.now()),
         arrived=later(row.captured_at, row.arrived_at),
         provenance=short_provenance(row, said, packages=packages),
         events=view.events,
         orders=view.orders,
         datasets=dataset_links(view.datasets),
-        teach=_teach(ask.hub, view, said=said),
+        teach=_teach(context.hub, view, said=said),
     )
 
 
 @router.get("/trace/{identifier:path}")
-def trace(ask: Ask, *, identifier: str) -> HTMLResponse:
+def trace(context: Context, *, identifier: str) -> HTMLResponse:
     """The whole way back with the chains verified, as part of a page."""
-    provenance = provenance_of(ask.hub.tracer.trace(identifier))
-    return ask.site.fragment("trace.html", provenance=provenance)
+    provenance = provenance_of(context.hub.tracer.trace(identifier))
+    return context.site.fragment("trace.html", provenance=provenance)
 
 
-def _teach(hub: Services, view: FrameView, *, said: Sequence[SaidOfFrame]) -> Teach | None:
+def _teach(
+    hub: Services, view: FrameView, *, said: Sequence[FramePrediction]
+) -> DatasetForm | None:
     asked = [one for one in hub.plant.inspection if one.camera == view.row.camera]
     if not asked or view.row.aged_out_at is not None:
         return None
@@ -543,7 +549,7 @@ def _teach(hub: Services, view: FrameView, *, said: Sequence[SaidOfFrame]) -> Te
     choices = {one.id: choices_for(one, answered.get(one.id)) for one in asked}
     inspection = next((one for one in asked if choices[one.id]), asked[0])
     names = tuple(dataset.name for dataset in hub.datasets.all())
-    return Teach(
+    return DatasetForm(
         inspection=inspection.id,
         dataset=names[0] if names else view.row.camera,
         datasets=names,

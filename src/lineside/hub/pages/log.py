@@ -15,7 +15,7 @@ from lineside.hub.eventlog.followers import FollowerState, FollowerView
 from lineside.hub.pages.answers import Mark, finding_text
 from lineside.hub.pages.format import counted, later, number, probability, span
 from lineside.hub.pages.rules import rule_words
-from lineside.hub.pages.site import LOOK, Ask
+from lineside.hub.pages.site import LOOK, Context
 from lineside.hub.services import Services
 from lineside.hub.views import DeviceView, EventView
 from lineside.streams import EVENT_TYPE, PREDICTION_TYPE, Event, read_prediction
@@ -59,13 +59,13 @@ class EventQuery:
 
     @property
     def filtered(self) -> bool:
-        """Whether anything narrows the log."""
+        """True where any filter is set."""
         return bool(self.type or self.source or self.subject)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DevicePackage:
-    """What a device runs for one inspection against what is wished."""
+    """Running and desired package of a device for one inspection."""
 
     inspection: str
     runs: str
@@ -238,7 +238,7 @@ def shortened(value: Json) -> Json:
 
 
 def comes_near(found: SearchHit, wanted: str) -> bool:
-    """Whether a name holds what was typed; digests by their first digits."""
+    """Return True where a name contains the query; digests match by their first digits."""
     name, asked = found.name.lower(), wanted.lower().removeprefix("sha256:")
     if found.kind == "package":
         return len(asked) >= 4 and name.removeprefix("sha256:").startswith(asked)
@@ -303,15 +303,15 @@ _TYPES = (
 
 
 @router.get("/events")
-def events_page(ask: Ask, *, type: str = "", source: str = "",  # noqa: A002
+def events_page(context: Context, *, type: str = "", source: str = "",  # noqa: A002
     subject: str = "", before: int = 0,
 ) -> HTMLResponse:  # fmt: skip
     """The event log, newest first; the filters stand in the address."""
     query = EventQuery(type=type, source=source, subject=subject, before=before)
-    page = ask.hub.events.page(
+    page = context.hub.events.page(
         after=before, kind=type, source=source, subject=subject, limit=_PAGE, newest_first=True
     )
-    return ask.page(
+    return context.page(
         "events.html",
         title="Events",
         active="events",
@@ -326,11 +326,11 @@ def events_page(ask: Ask, *, type: str = "", source: str = "",  # noqa: A002
 
 
 @router.get("/events/{event}")
-def event_page(ask: Ask, *, event: str) -> HTMLResponse:
+def event_page(context: Context, *, event: str) -> HTMLResponse:
     """One event as it stands in the log, with its place in the chain."""
-    view = ask.hub.events.one(event)
+    view = context.hub.events.one(event)
     body = json.dumps(shortened(view.event), indent=2, ensure_ascii=False)
-    return ask.page(
+    return context.page(
         "event.html",
         active="events",
         event=view,
@@ -343,17 +343,17 @@ def event_page(ask: Ask, *, event: str) -> HTMLResponse:
 
 
 @router.get("/dead-letters")
-def dead_letters_page(ask: Ask, *, before: str = "") -> HTMLResponse:
+def dead_letters_page(context: Context, *, before: str = "") -> HTMLResponse:
     """Followers of the log, records they set aside, and messages refused on their way in."""
-    letters = ask.hub.dead_letters.page(before=before, limit=_PAGE)
-    followers = follower_rows(ask.hub.followers.views())
+    letters = context.hub.dead_letters.page(before=before, limit=_PAGE)
+    followers = follower_rows(context.hub.followers.views())
     quarantined = [
         record
         for row in followers
         if row.quarantined
-        for record in ask.hub.followers.quarantined(row.name, limit=_PAGE)
+        for record in context.hub.followers.quarantined(row.name, limit=_PAGE)
     ]
-    return ask.page(
+    return context.page(
         "dead_letters.html",
         title="Rejected messages",
         active="dead",
@@ -361,19 +361,19 @@ def dead_letters_page(ask: Ask, *, before: str = "") -> HTMLResponse:
         followers=followers,
         quarantined=quarantined,
         retryable={row.name for row in followers if row.retryable},
-        counts=sorted(ask.hub.dead_letters.counts().items()),
+        counts=sorted(context.hub.dead_letters.counts().items()),
         older=letters[-1].id if len(letters) == _PAGE else "",
     )
 
 
 @router.get("/search")
-def search_page(ask: Ask, *, q: str = "") -> Response:
+def search_page(context: Context, *, q: str = "") -> Response:
     """Go to the one thing that is called so, or list what comes near."""
     wanted = q.strip()
-    found = _find(ask.hub, wanted) if wanted else []
+    found = _find(context.hub, wanted) if wanted else []
     if len(found) == 1:
         return RedirectResponse(found[0].href, status_code=303)
-    return ask.page("search.html", title="Search", query=wanted, found=found)
+    return context.page("search.html", title="Search", query=wanted, found=found)
 
 
 def _find(hub: Services, wanted: str) -> list[SearchHit]:
@@ -433,9 +433,9 @@ def _names(hub: Services) -> list[SearchHit]:
 
 
 @router.get("/welcome")
-def welcome_page(ask: Ask) -> HTMLResponse:
-    """How to sign in."""
-    return ask.page("welcome.html", title="Sign in", problem=None)
+def welcome_page(context: Context) -> HTMLResponse:
+    """Sign-in page."""
+    return context.page("welcome.html", title="Sign in", problem=None)
 
 
 @router.get("/favicon.ico")

@@ -12,7 +12,7 @@ from lineside.hub.models.model_service import GroupView
 from lineside.hub.pages.answers import Mark
 from lineside.hub.pages.format import clock_time, counted
 from lineside.hub.pages.replays import replay_row
-from lineside.hub.pages.site import Ask
+from lineside.hub.pages.site import Context
 from lineside.models import Creation, GroupSettings, ModelVersion, Status, Weekday, Window
 
 _TONES = {Status.PENDING: "warn", Status.APPROVED: "ok", Status.REJECTED: "bad"}
@@ -33,8 +33,8 @@ class GroupRow:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Deciding:
-    """Whether who looks may decide; where not, ``why_not`` says why in a sentence."""
+class OpenDecisions:
+    """Decisions that are open to a person; where none, ``why_not`` gives the reason."""
 
     approves: bool
     rejects: bool
@@ -62,8 +62,8 @@ def version_mark(version: ModelVersion) -> Mark:
     return Mark(shape=_SHAPES[version.status], word=words, tone=_TONES[version.status])
 
 
-def deciding(version: ModelVersion, *, who: Identity, why_not: str) -> Deciding:
-    """What who looks may do about a version.
+def open_decisions(version: ModelVersion, *, who: Identity, why_not: str) -> OpenDecisions:
+    """Return the decisions about a version that are open to a person.
 
     Args:
         version: the one shown.
@@ -77,7 +77,7 @@ def deciding(version: ModelVersion, *, who: Identity, why_not: str) -> Deciding:
     elif not releases:
         able = " or ".join(roles_with(Right.RELEASE))
         why_not = f"Requires the role {able}."
-    return Deciding(
+    return OpenDecisions(
         approves=releases and there and not why_not and version.status is not Status.APPROVED,
         rejects=releases and there and version.status is not Status.REJECTED,
         why_not=why_not,
@@ -85,7 +85,7 @@ def deciding(version: ModelVersion, *, who: Identity, why_not: str) -> Deciding:
 
 
 def follows_words(view: GroupView) -> str:
-    """What follows an approval."""
+    """Return the action after an approval as text."""
     if not view.settings.deploy_on_approval:
         return "nothing by itself"
     when = windows_words(view.settings) or "at any time"
@@ -93,7 +93,7 @@ def follows_words(view: GroupView) -> str:
 
 
 def opening_words(view: GroupView) -> str:
-    """Whether a roll-out may begin now."""
+    """Return a sentence that says when a roll-out may begin."""
     if view.open_now:
         return "A roll-out may begin now."
     if view.opens_at is None:
@@ -121,11 +121,11 @@ _REPORT_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; 
 
 
 @router.get("/{group}")
-def group_page(ask: Ask, *, group: str) -> HTMLResponse:
+def group_page(context: Context, *, group: str) -> HTMLResponse:
     """Every version of a group, and what follows an approval."""
-    view = ask.hub.models.group(group)
-    versions = reversed(ask.hub.models.versions(group))
-    return ask.page(
+    view = context.hub.models.group(group)
+    versions = reversed(context.hub.models.versions(group))
+    return context.page(
         "model_group.html",
         title=group,
         active="models",
@@ -134,33 +134,33 @@ def group_page(ask: Ask, *, group: str) -> HTMLResponse:
         versions=[(one, version_mark(one)) for one in versions],
         follows=follows_words(view),
         opening=opening_words(view),
-        zone=ask.hub.config.time_zone,
+        zone=context.hub.config.time_zone,
         days=DAYS,
     )
 
 
 @router.get("/{group}/{number}")
-def model_version_page(ask: Ask, *, group: str, number: int) -> HTMLResponse:
-    """What is known of a version, beside the one in use; approve or reject it."""
-    evidence = ask.hub.models.evidence(group, number)
+def model_version_page(context: Context, *, group: str, number: int) -> HTMLResponse:
+    """Page of a version beside the one in use, with approval and rejection."""
+    evidence = context.hub.models.evidence(group, number)
     found = evidence.version
-    why_not = ask.hub.models.why_not(found, by=ask.who.name)
-    return ask.page(
+    why_not = context.hub.models.why_not(found, by=context.who.name)
+    return context.page(
         "model_version.html",
         title=found.name,
         active="models",
         evidence=evidence,
         standing=version_mark(found),
-        deciding=deciding(found, who=ask.who, why_not=why_not),
-        used_by=ask.hub.packages.one(found.digest).used_by if found.digest else (),
-        single_person=ask.hub.models.single_person,
+        open_decisions=open_decisions(found, who=context.who, why_not=why_not),
+        used_by=context.hub.packages.one(found.digest).used_by if found.digest else (),
+        single_person=context.hub.models.single_person,
         replays=[replay_row(one) for one in evidence.replays],
     )
 
 
 @router.get("/{group}/{number}/report")
-def version_report(ask: Ask, *, group: str, number: int) -> Response:
+def version_report(context: Context, *, group: str, number: int) -> Response:
     """The same as one file."""
-    page = version_page(ask.hub.models.evidence(group, number))
+    page = version_page(context.hub.models.evidence(group, number))
     headers = {"content-security-policy": _REPORT_POLICY}
     return Response(page, media_type="text/html; charset=utf-8", headers=headers)

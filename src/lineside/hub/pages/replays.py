@@ -10,7 +10,7 @@ from fastapi.responses import HTMLResponse
 from lineside.core import rfc3339
 from lineside.hub.pages.answers import Mark
 from lineside.hub.pages.format import number
-from lineside.hub.pages.site import Ask
+from lineside.hub.pages.site import Context
 from lineside.hub.replay.records import AS_RECORDED
 from lineside.hub.replay.repository import (
     CANCELLED,
@@ -29,7 +29,7 @@ _KINDS = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Differing:
+class DifferenceList:
     """One kind of difference.
 
     Attributes:
@@ -72,7 +72,7 @@ class ReplayRow:
     done: bool
     facts: tuple[tuple[str, str], ...]
     remarks: tuple[str, ...]
-    differing: tuple[Differing, ...]
+    differing: tuple[DifferenceList, ...]
 
 
 def replay_row(view: ReplayView) -> ReplayRow:
@@ -85,7 +85,7 @@ def replay_row(view: ReplayView) -> ReplayRow:
         asked_at=view.asked_at, ended_at=view.ended_at, percent=view.percent, reason=view.reason,
         verdict=replay_words(view), digest=view.digest, cancels=not view.ended,
         done=view.state == DONE, facts=tuple(_facts(view)), remarks=view.remarks,
-        differing=tuple(_differing(view)),
+        differing=tuple(_difference_list(view)),
     )  # fmt: skip
 
 
@@ -129,12 +129,12 @@ def _facts(view: ReplayView) -> Iterator[tuple[str, str]]:
     yield "Entries of the log", number(counts.entries)
 
 
-def _differing(view: ReplayView) -> Iterator[Differing]:
+def _difference_list(view: ReplayView) -> Iterator[DifferenceList]:
     for kind, (title, column, name) in _KINDS.items():
         lines = tuple(line for line in view.lines if line.kind == kind)
         count = int(getattr(view.counts, name))
         if lines:
-            yield Differing(
+            yield DifferenceList(
                 title=title, column=column, count=number(count), more=count > len(lines),
                 lines=lines,
             )  # fmt: skip
@@ -144,31 +144,31 @@ router = APIRouter(prefix="/replays")
 
 
 @router.get("")
-def replays_page(ask: Ask) -> HTMLResponse:
+def replays_page(context: Context) -> HTMLResponse:
     """Every replay, newest first, and a form for another."""
-    versions = [ask.hub.models.versions(one.name)[-1].name for one in ask.hub.models.all()]
-    return ask.page(
+    versions = [context.hub.models.versions(one.name)[-1].name for one in context.hub.models.all()]
+    return context.page(
         "replays.html",
         title="Replays",
         active="models",
-        replays=[replay_row(one) for one in ask.hub.replays.all()],
-        span=replay_span(ask.hub.clock.now()),
+        replays=[replay_row(one) for one in context.hub.replays.all()],
+        span=replay_span(context.hub.clock.now()),
         example=versions[0] if versions else "recorded",
     )
 
 
 @router.get("/{replay}")
-def replay_page(ask: Ask, *, replay: str) -> HTMLResponse:
+def replay_page(context: Context, *, replay: str) -> HTMLResponse:
     """One replay: what was tried, the counts, the first differences with their frames."""
-    row = replay_row(ask.hub.replays.one(replay))
-    return ask.page("replay.html", active="models", replay=row)
+    row = replay_row(context.hub.replays.one(replay))
+    return context.page("replay.html", active="models", replay=row)
 
 
 @router.get("/{replay}/progress")
-def replay_progress(ask: Ask, *, replay: str) -> HTMLResponse:
-    """How far it is, read anew every second while it is at work."""
-    row = replay_row(ask.hub.replays.one(replay))
-    fragment = ask.site.fragment("replay_progress.html", replay=row)
+def replay_progress(context: Context, *, replay: str) -> HTMLResponse:
+    """Progress of a replay as a part, read again every second while it runs."""
+    row = replay_row(context.hub.replays.one(replay))
+    fragment = context.site.fragment("replay_progress.html", replay=row)
     if not row.cancels:  # ended: the rest of the page changes with it
         fragment.headers["hx-refresh"] = "true"
     return fragment

@@ -11,7 +11,7 @@ from lineside.fleet import Evidence, Rollout, RolloutOrder, RolloutState
 from lineside.fleet.evidence import LiveLimits
 from lineside.hub.pages.answers import Mark
 from lineside.hub.pages.format import counted, milliseconds, number, percent
-from lineside.hub.pages.site import Ask
+from lineside.hub.pages.site import Context
 from lineside.hub.rollouts.rollout_service import RolloutDevice, RolloutView
 
 _MARKS = {
@@ -79,7 +79,7 @@ class DeviceRow:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Happened:
+class HistoryRow:
     """One change of state; ``tone``: ``done``, ``failed``, or "" where nothing was reached."""
 
     state: str
@@ -90,7 +90,7 @@ class Happened:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Shown:
+class RolloutPage:
     """Everything below the heading."""
 
     mark: Mark
@@ -98,7 +98,7 @@ class Shown:
     steps: tuple[StepBar, ...]
     devices: tuple[DeviceRow, ...]
     limits: DeviceRow
-    history: tuple[Happened, ...]
+    history: tuple[HistoryRow, ...]
     live: bool
 
 
@@ -117,21 +117,21 @@ def rollout_row(one: Rollout) -> RolloutRow:
 
 
 def count_words(rows: Sequence[RolloutRow]) -> str:
-    """How many there are."""
+    """Return the number of devices as text."""
     return counted(len(rows), "roll-out")
 
 
-def shown(view: RolloutView) -> Shown:
+def rollout_view(view: RolloutView) -> RolloutPage:
     """Steps, devices and limits of one roll-out."""
     one = view.rollout
-    return Shown(
+    return RolloutPage(
         mark=_mark(one.state),
         replaces=f"{one.previous.group} {one.previous.version}" if one.previous else "",
         steps=tuple(_bars(view)),
         devices=tuple(_device_row(each) for each in view.devices),
         limits=_limits(one.plan.limits),
         history=tuple(
-            Happened(
+            HistoryRow(
                 state=str(each.state),
                 why=each.why,
                 by=each.by,
@@ -145,7 +145,7 @@ def shown(view: RolloutView) -> Shown:
 
 
 def orders(view: RolloutView) -> tuple[tuple[str, str], ...]:
-    """What may be ordered now, with the words of its button."""
+    """Return the orders that are possible now, with the text of each button."""
     return tuple((str(order), _ORDERS[order]) for order in view.may)
 
 
@@ -207,7 +207,7 @@ def _with_figures(row: DeviceRow, found: Evidence) -> DeviceRow:
 
 
 def _limits(limits: LiveLimits) -> DeviceRow:
-    """What is allowed, in the columns of the devices."""
+    """Return the limits as a row under the devices' columns."""
     return DeviceRow(
         id="Allowed", step=0, mark=Mark(shape="bar", word=""), package="", alarmed=False,
         frames=f"from {number(limits.frames)}", changed=percent(limits.changed),
@@ -221,46 +221,48 @@ router = APIRouter(prefix="/rollouts")
 
 
 @router.get("")
-def rollouts_page(ask: Ask) -> HTMLResponse:
+def rollouts_page(context: Context) -> HTMLResponse:
     """Newest first, and a form for the next one."""
-    found = [rollout_row(one) for one in ask.hub.rollouts.all()]
+    found = [rollout_row(one) for one in context.hub.rollouts.all()]
     approved = [
         one
-        for group in ask.hub.models.all()
-        for one in ask.hub.models.versions(group.name)
+        for group in context.hub.models.all()
+        for one in context.hub.models.versions(group.name)
         if one.approved
     ]
-    return ask.page(
+    return context.page(
         "rollouts.html",
         title="Roll-outs",
         active="rollouts",
         sub=count_words(found),
         rollouts=found,
         approved=sorted(approved, key=lambda one: (one.group, -one.number)),
-        groups=ask.hub.things.all_groups(),
+        groups=context.hub.things.all_groups(),
     )
 
 
 @router.get("/{rollout}")
-def rollout_page(ask: Ask, *, rollout: str) -> HTMLResponse:
+def rollout_page(context: Context, *, rollout: str) -> HTMLResponse:
     """Steps, devices, figures of both packages, the decision with its sentence."""
-    view = ask.hub.rollouts.view(rollout)
+    view = context.hub.rollouts.view(rollout)
     release = view.rollout.release
-    return ask.page(
+    return context.page(
         "rollout.html",
         title=f"{release.group} {release.version}",
         active="rollouts",
         view=view,
-        shown=shown(view),
+        rollout_view=rollout_view(view),
         orders=orders(view),
     )
 
 
 @router.get("/{rollout}/progress")
-def rollout_progress(ask: Ask, *, rollout: str, may: str = "") -> HTMLResponse:
+def rollout_progress(context: Context, *, rollout: str, may: str = "") -> HTMLResponse:
     """The part of the page that reads itself anew; ``may``: the orders that the page offers."""
-    view = ask.hub.rollouts.view(rollout)
-    fragment = ask.site.fragment("rollout_progress.html", view=view, shown=shown(view))
+    view = context.hub.rollouts.view(rollout)
+    fragment = context.site.fragment(
+        "rollout_progress.html", view=view, rollout_view=rollout_view(view)
+    )
     if may != ",".join(view.may):  # the buttons of the page change with it
         fragment.headers["hx-refresh"] = "true"
     return fragment

@@ -1,4 +1,4 @@
-"""What the plant's rules said, how each rule stands, and a rule tried before it goes live."""
+"""Pages of the plant's rules: their events, their state, and a trial of a changed rule."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -12,7 +12,7 @@ from fastapi.responses import HTMLResponse
 
 from lineside.core import NotFoundError, parse_rfc3339, rfc3339
 from lineside.hub.pages.format import counted, number, probability, span
-from lineside.hub.pages.site import Ask, Asked
+from lineside.hub.pages.site import Context, PageContext
 from lineside.hub.rules.files import MEDIA
 from lineside.hub.rules.log import (
     KeySum,
@@ -23,7 +23,7 @@ from lineside.hub.rules.log import (
     rule_filter,
     sums_of,
 )
-from lineside.hub.rules.service import RuleView, attempt, compared
+from lineside.hub.rules.service import RuleView, pair_changes, run_trial
 from lineside.hub.rules.text import read_rule, rule_toml
 from lineside.hub.views import EventView
 
@@ -91,11 +91,11 @@ class RuleQuery:
 
     @property
     def filtered(self) -> bool:
-        """Whether anything narrows the list."""
+        """True where any filter is set."""
         return bool(self._fields())
 
     def wanted(self) -> RuleFilter:
-        """Which events are meant; ``InvalidError`` for a bound that is no time."""
+        """Return the filter of the events; ``InvalidError`` for a bound that is no time."""
         return rule_filter(
             rule=self.rule, action=self.action, key=self.key, since=self.since, until=self.until
         )
@@ -210,7 +210,7 @@ def hour_to_try(now: datetime, *, newest: datetime | None) -> tuple[datetime, da
 
 
 def rule_words(data: Mapping[str, Any]) -> str:
-    """What an event of a rule says, in a line."""
+    """Return an event of a rule as one line."""
     parts = (key_words(data.get("key", {})), values_words(data.get("values", {})))
     told = ", ".join(part for part in parts if part)
     action = str(data.get("action", ""))
@@ -264,35 +264,35 @@ Asking = Annotated[RuleQuery, Depends(query_of)]
 
 
 @router.get("")
-def rule_events_page(ask: Ask, query: Asking) -> HTMLResponse:
+def rule_events_page(context: Context, query: Asking) -> HTMLResponse:
     """Events of rules, newest first, added up, with each rule's explanation and counters."""
-    return ask.page(
+    return context.page(
         "rule_events.html", title="Rule events", active="events", actions=_ACTIONS,
-        **(_rows(ask, query) | _sums(ask, query)),
+        **(_rows(context, query) | _sums(context, query)),
     )  # fmt: skip
 
 
 @router.get("/rows")
-def rows_part(ask: Ask, query: Asking) -> HTMLResponse:
+def rows_part(context: Context, query: Asking) -> HTMLResponse:
     """The list alone, for a page that reads it anew."""
-    return ask.site.fragment("rule_rows.html", **_rows(ask, query))
+    return context.site.fragment("rule_rows.html", **_rows(context, query))
 
 
 @router.get("/sums")
-def sums_part(ask: Ask, query: Asking) -> HTMLResponse:
+def sums_part(context: Context, query: Asking) -> HTMLResponse:
     """Sums and rules alone, for a page that reads them anew."""
-    may = ask.may("/events/rules/try")
-    return ask.site.fragment("rule_sums.html", may=lambda _: may, **_sums(ask, query))
+    may = context.may("/events/rules/try")
+    return context.site.fragment("rule_sums.html", may=lambda _: may, **_sums(context, query))
 
 
 @router.get("/try")
-def try_rule_page(ask: Ask, *, rule: str = "") -> HTMLResponse:
+def try_rule_page(context: Context, *, rule: str = "") -> HTMLResponse:
     """A rule's declaration to be changed, and the span to try it on."""
-    hub = ask.hub
+    hub = context.hub
     found = next((one for one in hub.plant.rule if one.id == rule), None)
     newest = hub.records.log.read(newest_first=True, limit=1)
     since, until = hour_to_try(hub.clock.now(), newest=newest[0].arrived_at if newest else None)
-    return ask.page(
+    return context.page(
         "rule_try.html", title="Try a rule", active="events", rules=hub.plant.rule, rule=rule,
         text=rule_toml(found) if found is not None else "", since=rfc3339(since),
         until=rfc3339(until), known=found is not None,
@@ -301,23 +301,23 @@ def try_rule_page(ask: Ask, *, rule: str = "") -> HTMLResponse:
 
 @router.post("/try")
 def tried_rule(
-    ask: Ask, *, text: Annotated[str, Form()] = "",
+    context: Context, *, text: Annotated[str, Form()] = "",
     since: Annotated[str, Form()] = "", until: Annotated[str, Form()] = "",
 ) -> HTMLResponse:  # fmt: skip
-    """What the declaration would have said in that span, against the one in use, as a part."""
-    plant = ask.hub.plant
+    """Compare the declaration with the rule in use on the span, as a part."""
+    plant = context.hub.plant
     rule = read_rule(text, plant=plant)
-    found = attempt(
-        rule, plant=plant, log=ask.hub.records.log, since=parse_rfc3339(since, where="from"),
+    found = run_trial(
+        rule, plant=plant, log=context.hub.records.log, since=parse_rfc3339(since, where="from"),
         until=parse_rfc3339(until, where="to"),
     )  # fmt: skip
-    told, known = compared(found), _known(ask)
+    told, known = pair_changes(found), _known(context)
 
     def rows(events: Iterable[dict[str, Any]]) -> list[RuleEventRow]:
         some = islice(events, _TRIED)
         return [row_of(one, at=parse_rfc3339(one["to"], where="to"), known=known) for one in some]
 
-    return ask.site.fragment(
+    return context.site.fragment(
         "rule_tried.html", found=found, told=told, rule=rule.id, most=_TRIED,
         in_use=any(one.id == rule.id for one in plant.rule),
         was=rows(old for old, _ in told.otherwise), now=rows(new for _, new in told.otherwise),
@@ -325,11 +325,11 @@ def tried_rule(
     )  # fmt: skip
 
 
-def _rows(ask: Asked, query: RuleQuery) -> dict[str, Any]:
+def _rows(context: PageContext, query: RuleQuery) -> dict[str, Any]:
     found = page_of(
-        ask.hub.records.log, query.wanted(), after=query.before, newest_first=True, limit=_PAGE
+        context.hub.records.log, query.wanted(), after=query.before, newest_first=True, limit=_PAGE
     )
-    known = _known(ask)
+    known = _known(context)
     return {
         "query": query, "events": [rule_event_row(one, known=known) for one in found.events],
         "newest": query.href() if query.before else "",
@@ -337,23 +337,23 @@ def _rows(ask: Asked, query: RuleQuery) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _sums(ask: Asked, query: RuleQuery) -> dict[str, Any]:
-    found = page_of(ask.hub.records.log, query.wanted(), newest_first=True, limit=_SUMMED)
-    rules = ask.hub.rules.all()
+def _sums(context: PageContext, query: RuleQuery) -> dict[str, Any]:
+    found = page_of(context.hub.records.log, query.wanted(), newest_first=True, limit=_SUMMED)
+    rules = context.hub.rules.all()
     shown = sums_view(sums_of(found.events), query=query, rules=rules, whole=not found.following)
     chosen = [one for one in rules if query.rule in {"", one.id}]
     return {"query": query, "sums": shown, "rules": rules, "chosen": chosen,
             "figures": FIGURES, "figures_of": figures_of}  # fmt: skip
 
 
-def _known(ask: Asked) -> Known:
-    """Whether there is such a frame here; each is looked for once."""
+def _known(context: PageContext) -> Known:
+    """Return a cached check whether a frame is stored here."""
     seen: dict[str, bool] = {}
 
     def known(frame: str) -> bool:
         if frame not in seen:
             try:
-                seen[frame] = bool(ask.hub.frames.row(frame))
+                seen[frame] = bool(context.hub.frames.row(frame))
             except NotFoundError:
                 seen[frame] = False
         return seen[frame]

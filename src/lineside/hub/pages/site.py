@@ -30,7 +30,7 @@ NO_STORE = {"cache-control": "no-store"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Entry:
+class NavEntry:
     """One entry of the navigation; ``key`` names its icon. ``apart``: a line stands above it."""
 
     key: str
@@ -40,24 +40,24 @@ class Entry:
 
 
 NAV = (
-    Entry(key="lines", name="Lines", href="/"),
-    Entry(key="twin", name="Twin", href="/twin"),
-    Entry(key="events", name="Events", href="/events"),
-    Entry(key="data", name="Datasets", href="/data", apart=True),
-    Entry(key="runs", name="Training", href="/runs"),
-    Entry(key="models", name="Models", href="/models"),
-    Entry(key="try", name="Try", href="/try"),
-    Entry(key="count", name="Count", href="/count"),
-    Entry(key="regions", name="Regions", href="/regions"),
-    Entry(key="fleet", name="Devices", href="/fleet", apart=True),
-    Entry(key="rollouts", name="Roll-outs", href="/rollouts"),
-    Entry(key="dead", name="Rejected messages", href="/dead-letters"),
+    NavEntry(key="lines", name="Lines", href="/"),
+    NavEntry(key="twin", name="Twin", href="/twin"),
+    NavEntry(key="events", name="Events", href="/events"),
+    NavEntry(key="data", name="Datasets", href="/data", apart=True),
+    NavEntry(key="runs", name="Training", href="/runs"),
+    NavEntry(key="models", name="Models", href="/models"),
+    NavEntry(key="try", name="Try", href="/try"),
+    NavEntry(key="count", name="Count", href="/count"),
+    NavEntry(key="regions", name="Regions", href="/regions"),
+    NavEntry(key="fleet", name="Devices", href="/fleet", apart=True),
+    NavEntry(key="rollouts", name="Roll-outs", href="/rollouts"),
+    NavEntry(key="dead", name="Rejected messages", href="/dead-letters"),
 )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Chrome:
-    """What the header says on every page of someone who is signed in."""
+class PageHeader:
+    """Header of every page of a signed-in person."""
 
     plant: str
     name: str
@@ -137,12 +137,12 @@ class Site:
         def may(path: str) -> bool:
             return is_allowed(identity, method="POST", path=path)
 
-        text = self.text(template, {"chrome": chrome_of(request), "may": may, **context})
+        text = self.text(template, {"chrome": page_header(request), "may": may, **context})
         return HTMLResponse(text, headers=NO_STORE)
 
 
 def _nobody(_path: str) -> bool:
-    """What a part of a page without its asker may be asked for."""
+    """Deny every right: a part of a page that is rendered without its requester."""
     return False
 
 
@@ -150,7 +150,7 @@ def _who_may(path: str) -> str:
     return roles_allowed(method="POST", path=path)
 
 
-def chrome_of(request: Request) -> Chrome | None:
+def page_header(request: Request) -> PageHeader | None:
     """The header's facts; None for someone who is not signed in."""
     identity = getattr(request.state, "identity", None)
     services = getattr(request.app.state, "services", None)
@@ -158,7 +158,7 @@ def chrome_of(request: Request) -> Chrome | None:
         return None
     reporting, devices = services.devices.count()
     plant = services.plant
-    return Chrome(
+    return PageHeader(
         plant=plant.name or plant.site,
         name=identity.name,
         role=str(identity.role or ""),
@@ -172,7 +172,7 @@ def _iso(at: datetime) -> str:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
+class PageContext:
     """One request for a page."""
 
     request: Request
@@ -185,7 +185,7 @@ class Asked:
         return cast("Identity", self.request.state.identity)
 
     def may(self, path: str) -> bool:
-        """Whether whoever asks may send something to this address."""
+        """Return True where the requester may post to this address."""
         return is_allowed(self.who, method="POST", path=path)
 
     def page(self, template: str, **context: object) -> HTMLResponse:
@@ -193,15 +193,15 @@ class Asked:
         return self.site.page(self.request, template, **context)
 
 
-def asked(request: Request) -> Asked:
+def page_context(request: Request) -> PageContext:
     """The request with what answers it."""
     state = request.app.state
-    return Asked(
+    return PageContext(
         request=request, hub=cast("Services", state.services), site=cast("Site", state.site)
     )
 
 
-Ask = Annotated[Asked, Depends(asked)]
+Context = Annotated[PageContext, Depends(page_context)]
 
 
 class NoPageError(LinesideError):

@@ -52,12 +52,12 @@ def slot_word(slot: SlotState) -> str:
 
 
 def reported_word(reported: str | None) -> str:
-    """What the factory's own report says of a place."""
+    """Return the factory's own report of a place as text."""
     return "not reported yet" if reported is None else reported or "empty"
 
 
 def stock_word(colour: ColourState) -> str:
-    """What an order button says below its colour."""
+    """Return the stock text of an order button."""
     match colour.seen:
         case Seen.PRESENT:
             return (
@@ -83,7 +83,7 @@ def station_mark(station: StationState) -> Mark:
 
 
 def order_steps(order: Order, stations: Mapping[str, StationState]) -> tuple[StepRow, ...]:
-    """What happened, in order, then what is still to come; nothing to come once it ended."""
+    """Return the past steps in order, then the coming ones; none once the order ended."""
     seen = [step for step in order.steps if step.name != "sending"]
     if order.steps and order.steps[-1].name == "sending":
         seen.append(order.steps[-1])
@@ -128,7 +128,7 @@ def _stages(stations: Mapping[str, StationState]) -> tuple[str, ...]:
 
 
 def scene_plan(plant: Plant) -> Json:
-    """What the page needs to know of the plant to draw and to judge ages."""
+    """Return the plan of the plant that the page draws and judges ages by."""
     twin = plant.twin
     if twin is None:
         return None
@@ -160,5 +160,5 @@ def shown_order(state: LineState) -> Order | None:
 
 
 def open_orders(state: LineState) -> int:
-    """How many orders still hold a piece."""
+    """Count the orders that still hold a piece."""
     return sum(order.open for order in state.orders)

@@ -44,18 +44,18 @@ FindPackage = Callable[[Digest], Package]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Kept:
+class ReplayStores:
     """Where recorded frames are looked up."""
 
     records: Records
     blobs: Blobs
 
 
-class Answers:
+class RecordedPredictor:
     """Packages at work on recorded frames; owned by one thread."""
 
     def __init__(
-        self, kept: Kept, *, find: FindPackage, clock: Clock,
+        self, kept: ReplayStores, *, find: FindPackage, clock: Clock,
         engine: EngineName = EngineName.ONNX_RUNTIME,
     ) -> None:  # fmt: skip
         self._kept = kept
@@ -66,7 +66,7 @@ class Answers:
         self._packages: OrderedDict[str, Package] = OrderedDict()
 
     def again(self, recorded: Prediction, *, package: Digest, position: int) -> Prediction:
-        """What a package says of a recorded frame.
+        """Return a package's prediction of a recorded frame.
 
         Args:
             recorded: what was said of it.
@@ -166,7 +166,7 @@ class Answers:
         return [*([placed] if placed is not None else []), *reversed(repeats)]
 
     def _back(self, recorded: Prediction, *, position: int) -> Iterator[Prediction]:
-        """What the device said of the inspection before, newest first, bounded."""
+        """Yield the device's earlier predictions of the inspection, newest first, bounded."""
         read = 0
         while read < _MOST_BACK:
             page: list[Logged] = self._kept.records.log.read(

@@ -1,4 +1,4 @@
-"""What a replay is asked, and what it finds: records, JSON as they stand."""
+"""Records of a replay's order and result, JSON as they stand."""
 
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -97,7 +97,7 @@ class ReplayCounts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecordCheck:
-    """What the rules say of the recorded answers, against what the log holds of them.
+    """Events of the rules on the recorded answers, against the log.
 
     Attributes:
         same: in the log with the same bytes.
@@ -113,7 +113,7 @@ class RecordCheck:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReplayResult:
-    """What a replay found; ``digest`` is of all of it but ``digest``, ``seconds`` and ``engine``.
+    """Result of a replay; ``digest`` covers all but ``digest``, ``seconds`` and ``engine``.
 
     Attributes:
         package: digest, ``recorded`` or "".

@@ -89,11 +89,11 @@ class ReplayView:
 
     @property
     def ended(self) -> bool:
-        """Whether nothing more happens to it."""
+        """True where the replay is done, failed or cancelled."""
         return self.state in (DONE, FAILED, CANCELLED)
 
 
-class ReplayBook:
+class ReplayRepository:
     """Replays over records; safe from several threads and processes."""
 
     def __init__(self, records: Records, *, journal: Journal, site: str, clock: Clock) -> None:
@@ -366,7 +366,7 @@ def _event_sides(change: EventChange) -> tuple[str, str]:
 def _event_words(
     data: Mapping[str, Any], values: Mapping[str, Any], *, but: Collection[str]
 ) -> str:
-    """What an event says, without figures in ``but`` and the names of frames."""
+    """Return an event's values, without the figures in ``but`` and the names of frames."""
     if "name" not in data:
         return str(data.get("sentence") or f"{data.get('action', '')} {data.get('state', '')}")
     key = ", ".join(str(value) for value in data.get("key", {}).values())
@@ -385,7 +385,7 @@ def _words(value: Any) -> str:  # noqa: ANN401  JSON of any shape
 
 
 def replay_words(view: ReplayView) -> str:
-    """What a replay found, in a sentence; "" while it is not done."""
+    """Return the result of a replay as a sentence; "" while it is not done."""
     if view.state != DONE:
         return ""
     frames = f"{view.frames} {'frame' if view.frames == 1 else 'frames'}"

@@ -43,7 +43,12 @@ from lineside.core import (
     rfc3339,
     to_plain,
 )
-from lineside.hub.replay.answers import Answers, Kept, PictureGoneError, UnansweredError
+from lineside.hub.replay.answers import (
+    PictureGoneError,
+    RecordedPredictor,
+    ReplayStores,
+    UnansweredError,
+)
 from lineside.hub.replay.records import (
     AS_RECORDED,
     MOST_LISTED,
@@ -97,8 +102,8 @@ Tell = Callable[[float], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Tried:
-    """What is tried beside the record.
+class ReplayTarget:
+    """Inspections, rules and package that a replay compares with the record.
 
     Attributes:
         inspections: whose frames are asked; empty where nobody is asked.
@@ -119,7 +124,7 @@ class _Side:
     rules: RuleSet
 
     def take(self, event: Event | None, entry: Entry) -> list[Event]:
-        """What the twin raises and the rules say; ``event`` None where it moves no twin."""
+        """Return the events of twin and rules; ``event`` None where it moves no twin."""
         raised: list[Event] = []
         if event is not None:
             raised = self.twin.take(event, arrived_at=moment(entry.arrived_us))
@@ -128,7 +133,7 @@ class _Side:
 
 
 @dataclass(slots=True, kw_only=True)
-class _Tally:
+class _Counts:
     """Counts on the way, and the differences that are listed."""
 
     counts: dict[str, int] = field(default_factory=dict)
@@ -154,8 +159,8 @@ class Replay:
     """
 
     def __init__(
-        self, kept: Kept, *, plant: Plant, tried: Tried, answers: Answers, clock: Clock,
-        stop: threading.Event | None = None,
+        self, kept: ReplayStores, *, plant: Plant, tried: ReplayTarget,
+        answers: RecordedPredictor, clock: Clock, stop: threading.Event | None = None,
     ) -> None:  # fmt: skip
         self._log: EventLog = kept.records.log
         self._documents = kept.records.documents
@@ -164,7 +169,7 @@ class Replay:
         self._answers = answers
         self._clock = clock
         self._stop = stop or threading.Event()
-        self._tally = _Tally()
+        self._tally = _Counts()
         self._twins = TwinDifferences()
         self._said: dict[str, bytes] = {}
         self._recorded: dict[str, bytes] = {}
@@ -246,7 +251,7 @@ class Replay:
         return Snapshot(state=initial(self._plant), position=0)
 
     def _moves(self, logged: Logged) -> bool:
-        """Whether an entry may move the twin; most predictions of others need not be read."""
+        """Return True where an entry may move the twin; most other predictions need no reading."""
         twin, entry = self._plant.twin, logged.entry
         if twin is None or not moves_twin(entry.type):
             return False
@@ -321,7 +326,7 @@ class Replay:
         return tried if self._is_new(tried) else None
 
     def _is_new(self, event: Event) -> bool:
-        """Whether the log would not know an answer of that id from this source already."""
+        """Return True where the log has no answer of that id from this source yet."""
         name = (event.source, event.id)
         if name in self._sent:
             return False
@@ -468,7 +473,7 @@ def lacking(tried: Plant, plant: Plant) -> Iterator[str]:
 def remarks(
     counts: ReplayCounts, check: RecordCheck, *, damage: Mapping[str, str]
 ) -> Iterator[str]:
-    """What whoever reads a replay should know, in sentences."""
+    """Return remarks for the reader of a replay."""
     if counts.frames_missing:
         yield (
             f"{counts.frames_missing} frames have no picture any more; their recorded answers "
@@ -498,7 +503,7 @@ _SUFFIX = ".lspkg"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Wished:
+class ReplayRequest:
     """A replay as it is asked.
 
     Attributes:
@@ -635,8 +640,8 @@ def _learned(rule: Rule, known: Mapping[str, Habits | None], *, where: str) -> R
     return replace(rule, sighting=replace(step, habits=known[step.learned]))
 
 
-def check_wish(wished: Wished, registry: Registry, *, plant: Plant) -> Tried:
-    """What is tried beside the record; refuses what cannot be, before anything is read.
+def check_request(wished: ReplayRequest, registry: Registry, *, plant: Plant) -> ReplayTarget:
+    """Check the request of a replay before anything is read.
 
     Raises:
         InvalidError, NotFoundError: what the functions above say.
@@ -654,23 +659,23 @@ def check_wish(wished: Wished, registry: Registry, *, plant: Plant) -> Tried:
             fix="Name a package (recorded: the one that answered then), or rules.",
         )  # fmt: skip
     asked = asked_inspections(order, plant, manifest=manifest)
-    return Tried(inspections=asked, name=name, plant=ruled)
+    return ReplayTarget(inspections=asked, name=name, plant=ruled)
 
 
 def replay(
-    wished: Wished, kept: Kept, *, plant: Plant, clock: Clock, tell: Tell,
+    wished: ReplayRequest, kept: ReplayStores, *, plant: Plant, clock: Clock, tell: Tell,
     engine: EngineName = EngineName.ONNX_RUNTIME,
 ) -> ReplayResult:  # fmt: skip
     """Replay a span here and now; see ``replaying``. Nothing is written."""
     registry = Registry(kept.records, kept.blobs, clock=clock)
-    tried = check_wish(wished, registry, plant=plant)
+    tried = check_request(wished, registry, plant=plant)
 
     def find(digest: Digest) -> Package:
         if wished.package is not None and wished.package.digest == digest:
             return wished.package
         return Package.read(registry.content(digest), where=digest)
 
-    answers = Answers(kept, find=find, clock=clock, engine=engine)
+    answers = RecordedPredictor(kept, find=find, clock=clock, engine=engine)
     if wished.order.package not in ("", AS_RECORDED):
         answers.load(Digest(wished.order.package))
     run = Replay(kept, plant=plant, tried=tried, answers=answers, clock=clock)

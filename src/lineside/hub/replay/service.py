@@ -32,8 +32,8 @@ from lineside.core import (
 from lineside.core.processes import end_with_parent
 from lineside.hub.children import end_child, why_it_failed
 from lineside.hub.replay.records import AS_RECORDED, ReplayOrder, ReplayResult
-from lineside.hub.replay.repository import ASKED, RUNNING, ReplayBook, ReplayView
-from lineside.hub.replay.run import Wished, check_wish, named_package
+from lineside.hub.replay.repository import ASKED, RUNNING, ReplayRepository, ReplayView
+from lineside.hub.replay.run import ReplayRequest, check_request, named_package
 from lineside.models import ModelVersions, Registry
 from lineside.store import Logged
 
@@ -66,7 +66,7 @@ class ReplayWish:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReplaySettings:
-    """How the child is started; the span, what is tried and the stores' URLs are added."""
+    """Settings of the child process; span, package, rules and stores' URLs are added."""
 
     folder: Path
     plant: str
@@ -76,10 +76,10 @@ class ReplaySettings:
 
 
 class Replays:
-    """What makes them; ``take`` is called by one follower, ``close`` by whoever ends it."""
+    """Replays in the background; one follower calls ``take``, its owner calls ``close``."""
 
     def __init__(
-        self, book: ReplayBook, *, settings: ReplaySettings, plant: Plant, registry: Registry,
+        self, book: ReplayRepository, *, settings: ReplaySettings, plant: Plant, registry: Registry,
         versions: ModelVersions,
     ) -> None:  # fmt: skip
         self.book = book
@@ -114,7 +114,9 @@ class Replays:
             digest = named_package(order.package, self._registry, versions=self._versions)
             order = replace(order, package=digest)
         text = rules.strip().encode()
-        tried = check_wish(Wished(order=order, rules=text), self._registry, plant=self._plant)
+        tried = check_request(
+            ReplayRequest(order=order, rules=text), self._registry, plant=self._plant
+        )
         return self.book.ask(order, rules=text, name=tried.name, by=by)
 
     def cancel(self, replay_id: str, *, by: str) -> ReplayView:

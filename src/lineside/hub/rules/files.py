@@ -1,4 +1,4 @@
-"""What rules said as a file: CSV, JSON Lines or Parquet, written piece by piece.
+"""Events of rules as a file: CSV, JSON Lines or Parquet, written piece by piece.
 
 1. The columns follow from the declarations, not from what happens to be in the log: first those of
    every event, then ``key.…`` and ``values.…`` of the rules that are asked for. ``key`` and
@@ -62,7 +62,7 @@ class Column:
     of: Callable[[EventView], object]
 
     def value(self, event: EventView) -> Value:
-        """What stands there; None for nothing, or for what is no figure where figures stand."""
+        """Return the value of a column; None for nothing or for no number."""
         return _as(self.kind, self.of(event))
 
 
@@ -157,7 +157,7 @@ class _Drain(io.RawIOBase):
         return len(copied)
 
     def taken(self) -> bytes:
-        """What came since the last call."""
+        """Return the bytes written since the last call."""
         pieces, self._pieces = self._pieces, []
         return b"".join(pieces)
 
@@ -204,7 +204,7 @@ def _batches(items: Iterable[T], size: int) -> Iterator[list[T]]:
 
 
 def _kind(rule: Rule, name: str) -> Kind:
-    """What a figure of a rule is; ``aggregate`` names its own."""
+    """Return the kind of a rule's figure; ``aggregate`` names its own."""
     if rule.window is not None:
         made = {one.name: one.of for one in rule.aggregate}.get(name, "count")
         return _FIGURES.get(made, "number")

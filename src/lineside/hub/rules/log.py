@@ -33,7 +33,7 @@ _READS = 10
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RuleFilter:
-    """Which events are meant; "" and None leave all through.
+    """Filter of rule events; "" and None match everything.
 
     Attributes:
         key: a part of what a key's values say, upper or lower case.
@@ -47,14 +47,14 @@ class RuleFilter:
     until: datetime | None = None
 
     def in_time(self, at: datetime) -> bool:
-        """Whether something that ended at ``at`` may pass."""
+        """Return True where the end ``at`` lies within the bounds."""
         return not (
             (self.since is not None and at < self.since)
             or (self.until is not None and at >= self.until)
         )
 
     def passes(self, event: EventView) -> bool:
-        """Whether it is meant; what the hub itself says by a rule's type is not."""
+        """Return True where the event matches; the hub's own events of a rule's type do not."""
         data = event.event.get("data", {})
         if not isinstance(data.get("key"), Mapping) or not isinstance(data.get("values"), Mapping):
             return False
@@ -112,7 +112,7 @@ def key_words(key: Mapping[str, Any]) -> str:
 def page_of(
     log: EventLog, wanted: RuleFilter, *, after: int = 0, newest_first: bool = False, limit: int
 ) -> RuleEventPage:
-    """What passes of the next 5,000 of what rules said behind ``after``, at most ``limit``."""
+    """Return at most ``limit`` matches of the next 5,000 rule events behind ``after``."""
     found: list[EventView] = []
     position = after
     for _ in range(_READS):
@@ -170,7 +170,7 @@ class KeySum:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Series:
-    """What one key counted in each bar; ``name`` is its rule and key."""
+    """Counts of one key in each bar; ``name`` is its rule and key."""
 
     name: str
     counts: tuple[int, ...]

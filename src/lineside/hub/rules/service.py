@@ -117,11 +117,11 @@ class _Running:
 
     @property
     def ahead(self) -> bool:
-        """Whether it took anything that its kept memory does not have."""
+        """True where it processed entries that its stored memory does not have."""
         return self.position > self.kept
 
     def due(self, end: int, *, more_bytes: int) -> bool:
-        """Whether its memory is to be written at that position, after so much more."""
+        """Return True where its memory is due at that position, after so many bytes."""
         if not more_bytes and not self.ahead:
             return False
         weighs = self.taken_bytes + more_bytes >= self.kept_bytes
@@ -299,7 +299,7 @@ class Rules:
             self.position = again[-1].position
 
     def _commit(self, events: Sequence[Event], due: Sequence[_Running], *, end: int) -> None:
-        """What rules say, and the memories that are to be written, in one transaction."""
+        """Record the rules' events and the due memories in one transaction."""
         if not events and not due:
             return
         written: list[tuple[int, int]] = []
@@ -460,16 +460,16 @@ def _microseconds(at: datetime) -> int:
     return round(at.timestamp() * 1e6)
 
 
-Told = dict[str, Any]
+EventData = dict[str, Any]
 
 MOST_TRIED = 200_000
 """Entries of a span at most."""
 
 
-def attempt(
+def run_trial(
     new: Rule, *, plant: Plant, log: EventLog, since: datetime, until: datetime
 ) -> Difference:
-    """What a declaration would have said of a recorded span, against the one in use.
+    """Compare the events of a declaration on a recorded span with those of the rule in use.
 
     Args:
         new: the declaration.
@@ -494,7 +494,7 @@ def attempt(
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Compared:
+class RuleComparison:
     """A difference as people read it.
 
     Attributes:
@@ -504,18 +504,18 @@ class Compared:
         removed: what only the one in use says.
     """
 
-    otherwise: tuple[tuple[Told, Told], ...]
-    added: tuple[Told, ...]
-    removed: tuple[Told, ...]
+    otherwise: tuple[tuple[EventData, EventData], ...]
+    added: tuple[EventData, ...]
+    removed: tuple[EventData, ...]
 
 
-def compared(found: Difference) -> Compared:
+def pair_changes(found: Difference) -> RuleComparison:
     """Take together what is the same thing told otherwise, of each key in order of time."""
-    waiting: dict[bytes, deque[Told]] = {}
+    waiting: dict[bytes, deque[EventData]] = {}
     for one in sorted(found.added, key=itemgetter("from", "to")):
         waiting.setdefault(_kind(one), deque()).append(one)
-    pairs: list[tuple[Told, Told]] = []
-    removed: list[Told] = []
+    pairs: list[tuple[EventData, EventData]] = []
+    removed: list[EventData] = []
     for old in sorted(found.removed, key=itemgetter("from", "to")):
         new = _overlapping(old, waiting.get(_kind(old)))
         if new is None:
@@ -524,15 +524,15 @@ def compared(found: Difference) -> Compared:
             pairs.append((old, new))
     taken = {id(new) for _, new in pairs}
     added = (one for one in found.added if id(one) not in taken)
-    return Compared(otherwise=tuple(pairs), added=tuple(added), removed=tuple(removed))
+    return RuleComparison(otherwise=tuple(pairs), added=tuple(added), removed=tuple(removed))
 
 
-def _overlapping(old: Told, waiting: deque[Told] | None) -> Told | None:
+def _overlapping(old: EventData, waiting: deque[EventData] | None) -> EventData | None:
     """The first that does not end before ``old`` begins, if it begins before ``old`` ends."""
     while waiting and waiting[0]["to"] < old["from"]:
         waiting.popleft()
     return waiting.popleft() if waiting and waiting[0]["from"] <= old["to"] else None
 
 
-def _kind(told: Told) -> bytes:
+def _kind(told: EventData) -> bytes:
     return encode([told["key"], told["action"]])

@@ -58,7 +58,7 @@ def read_rule(text: str, *, plant: Plant) -> Rule:
 
 
 def _learned(rule: Rule, plant: Plant) -> Rule:
-    """What was learned is known of the files that the plant file names."""
+    """Fill in learned values from the files that the plant file names."""
     step = rule.sighting
     if step is None or not step.learned:
         return rule
@@ -78,7 +78,7 @@ def _learned(rule: Rule, plant: Plant) -> Rule:
 
 
 def _references(rule: Rule, plant: Plant) -> tuple[Fault, ...]:
-    """What the plant file would have wrong with this rule in it, and has not without."""
+    """Return the faults that this rule adds to the plant file."""
     rules = list(plant.rule)
     place = next((n for n, one in enumerate(rules) if one.id == rule.id), len(rules))
     rules[place : place + 1] = [rule]

@@ -10,8 +10,16 @@ from typing import Any
 
 from lineside.core import Clock, encode
 from lineside.links import Bus
-from lineside.simulator.bins.picture import Product, View, encoded, views
-from lineside.simulator.playback import Outbox, Pace, Shot, Simulated, Stop, check_pace, show_shots
+from lineside.simulator.bins.picture import Product, View, encode_view, views
+from lineside.simulator.playback import (
+    Outbox,
+    Pace,
+    Shot,
+    SimulationResult,
+    Stop,
+    check_pace,
+    show_shots,
+)
 
 TOPIC = "bins/cam"
 
@@ -38,7 +46,9 @@ class BinsSettings:
         check_pace(seed=self.seed, fps=self.fps, frames=self.frames)
 
 
-def simulate_bins(settings: BinsSettings, *, bus: Bus, clock: Clock, stop: Stop) -> Simulated:
+def simulate_bins(
+    settings: BinsSettings, *, bus: Bus, clock: Clock, stop: Stop
+) -> SimulationResult:
     """Show bin after bin on ``bins/cam`` until stopped or all frames are sent.
 
     The caller opens and closes the bus. Of each picture sent the truth file holds ``ts``,
@@ -59,7 +69,7 @@ def _shots(seed: int) -> Iterator[Shot]:
         yield Shot(
             number=view.number,
             part=view.bin.part,
-            picture=encoded(view),
+            picture=encode_view(view),
             true={"count": view.bin.count, "recorded": view.bin.recorded},
         )
 
@@ -87,7 +97,7 @@ def write_bins(
     rows = []
     for view in islice(views(seed), pictures):
         file = f"bin-images/{file_stem(view.number)}.jpg"
-        (folder / file).write_bytes(encoded(view))
+        (folder / file).write_bytes(encode_view(view))
         record = folder / "metadata" / f"{file_stem(view.number)}.json"
         record.write_bytes(encode(record_of(view)))
         rows.append((file, view.bin.count, view.bin.part, view.bin.recorded))
@@ -104,7 +114,7 @@ def file_stem(number: int) -> str:
 
 
 def record_of(view: View) -> dict[str, Any]:
-    """What the store's record says, with the gaps that such records have."""
+    """Return the store's record, with the gaps that such records have."""
     quantities: dict[str, tuple[Product, int]] = {}
     kept = view.bin.items[: view.bin.recorded]
     for item in kept:

@@ -1,4 +1,4 @@
-"""What the camera sees of a bin: walls, goods one before the other, bands across, light, noise."""
+"""Image of a bin: walls, goods one before the other, bands across, light, noise."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -28,7 +28,7 @@ _MOST_TURN_DEG = 9.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Product:
-    """What is sold; every item of it looks alike.
+    """A product; all its items look alike.
 
     Attributes:
         asin: ten characters.
@@ -111,7 +111,7 @@ def moved(item: Item, *, rng: np.random.Generator, by: float) -> Item:
 
 
 def _hidden(one: Item, other: Item) -> float:
-    """How badly the two cover each other, 0 and above; being alike in depth does not help."""
+    """Return the overlap of two items, 0 and above; equal depth does not reduce it."""
     reach = (one.product.width + other.product.width) / 2
     overlap = max(0.0, reach - abs(one.x - other.x)) / min(one.product.width, other.product.width)
     front, back = (one, other) if one.depth > other.depth else (other, one)
@@ -163,12 +163,12 @@ class Bin:
 
     @property
     def count(self) -> int:
-        """How many items lie in it."""
+        """Number of items in the bin."""
         return len(self.items)
 
     @property
     def recorded(self) -> int:
-        """How many the record says."""
+        """Number of items in the record."""
         return max(0, self.count + self.offset)
 
     @property
@@ -378,7 +378,7 @@ def picture_of(view: View) -> Image:
     return _exposed(canvas, light)
 
 
-def encoded(view: View) -> bytes:
+def encode_view(view: View) -> bytes:
     """The picture as JPEG, of the view's own quality."""
     from lineside.vision import encode_jpeg
 

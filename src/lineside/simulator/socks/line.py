@@ -11,20 +11,28 @@ import numpy as np
 
 from lineside.core import Clock
 from lineside.links import Bus
-from lineside.simulator.playback import Outbox, Pace, Shot, Simulated, Stop, check_pace, show_shots
+from lineside.simulator.playback import (
+    Outbox,
+    Pace,
+    Shot,
+    SimulationResult,
+    Stop,
+    check_pace,
+    show_shots,
+)
 from lineside.simulator.socks.scene import (
     DESIGNS,
     LABELS,
     Design,
     Passing,
     Pose,
-    Seen,
     Sock,
+    SockImage,
     View,
-    encoded,
+    encode_view,
     passings,
+    render_view,
     resting,
-    seen,
 )
 
 TOPIC = "socks/cam"
@@ -53,7 +61,9 @@ class SocksSettings:
         check_pace(seed=self.seed, fps=self.fps, frames=self.frames)
 
 
-def simulate_socks(settings: SocksSettings, *, bus: Bus, clock: Clock, stop: Stop) -> Simulated:
+def simulate_socks(
+    settings: SocksSettings, *, bus: Bus, clock: Clock, stop: Stop
+) -> SimulationResult:
     """Show the table on ``socks/cam`` until stopped or all frames are sent.
 
     The caller opens and closes the bus. A message names no sock: what is under the camera, nobody
@@ -72,7 +82,7 @@ def simulate_socks(settings: SocksSettings, *, bus: Bus, clock: Clock, stop: Sto
 
 
 def moments(seed: int, *, fps: float) -> Iterator[View]:
-    """What is under the camera at each picture, without end."""
+    """Yield the view of each image, without end."""
     walk = passings(seed)
     passing = next(walk)
     number = 0
@@ -97,12 +107,12 @@ def _moment(passing: Passing, *, time_s: float, seed: int, number: int) -> View:
 
 def _shots(settings: SocksSettings) -> Iterator[Shot]:
     for number, view in enumerate(moments(settings.seed, fps=settings.fps), start=1):
-        found = seen(view)
+        found = render_view(view)
         sock = view.sock
         yield Shot(
             number=number,
             part="",
-            picture=encoded(found.picture),
+            picture=encode_view(found.picture),
             true={
                 "label": found.label,
                 "sock": sock.id if sock else "",
@@ -142,14 +152,14 @@ def write_socks(
     rows.writerow(("file", "label", "group"))
     for number, (found, group) in enumerate(islice(labelled(seed), pictures), start=1):
         file = PICTURES / found.label / f"{number:05d}.jpg"
-        (folder / file).write_bytes(encoded(found.picture))
+        (folder / file).write_bytes(encode_view(found.picture))
         rows.writerow((str(file), found.label, group))
         told(number)
     (folder / TRUTH_FILE).write_text(text.getvalue())
     return folder / TRUTH_FILE
 
 
-def labelled(seed: int) -> Iterator[tuple[Seen, str]]:
+def labelled(seed: int) -> Iterator[tuple[SockImage, str]]:
     """Pictures with their groups, without end: a round of all labels, then the next."""
     number = 0
     while True:
@@ -158,17 +168,17 @@ def labelled(seed: int) -> Iterator[tuple[Seen, str]]:
             for each in range(_OF_EACH):
                 rng = np.random.default_rng([seed, number, each])
                 if design is None:
-                    yield seen(_empty(number, seed=seed, rng=rng)), f"table-{number:05d}"
+                    yield render_view(_empty(number, seed=seed, rng=rng)), f"table-{number:05d}"
                 else:
                     yield _sock(design, number=number, seed=seed, rng=rng), f"sock-{number:05d}"
 
 
-def _sock(design: Design, *, number: int, seed: int, rng: np.random.Generator) -> Seen:
+def _sock(design: Design, *, number: int, seed: int, rng: np.random.Generator) -> SockImage:
     """A moment of its passing at which enough of it is seen; another table each time."""
     cloth = int(np.random.default_rng([seed, number]).integers(2**31))
     sock = Sock(number=number, design=design, seed=cloth, pair=number)
     while True:
-        found = seen(
+        found = render_view(
             View(
                 sock=sock,
                 pose=_pose(rng),

@@ -1,4 +1,4 @@
-"""What the camera sees: a table, a sock with its shadow, a hand, the light and the sensor."""
+"""Images of the sorting table: a sock with its shadow, a hand, the light and the sensor."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -41,7 +41,7 @@ _DYES: Mapping[Design, Dye] = {
 }  # fmt: skip
 
 
-def dyed(design: Design, *, along: Floats, across: Floats, seed: int) -> Floats:
+def dye_cloth(design: Design, *, along: Floats, across: Floats, seed: int) -> Floats:
     """The cloth in colour.
 
     Args:
@@ -119,7 +119,7 @@ _ROUND_PX = 46.0
 _FOLD_PX = 7.0
 
 
-def knitted(design: Design, *, seed: int, laid: int) -> NDArray[np.float32]:
+def knit_sock(design: Design, *, seed: int, laid: int) -> NDArray[np.float32]:
     """(SIDE_PX, SIDE_PX, 4) float32: colour 0-255, and 0-1 where there is cloth.
 
     Args:
@@ -129,7 +129,7 @@ def knitted(design: Design, *, seed: int, laid: int) -> NDArray[np.float32]:
     """
     along, across, inside = _tube()
     rng = np.random.default_rng([laid, 4])
-    cloth = dyed(design, along=along, across=across, seed=seed)
+    cloth = dye_cloth(design, along=along, across=across, seed=seed)
     shade = (1.04 - 0.34 * across**4) * _ribs(along, across)
     sock = np.empty((SIDE_PX, SIDE_PX, 4), np.float32)
     sock[..., :3] = cloth * shade[..., None]
@@ -236,7 +236,7 @@ class Sock:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pose:
-    """How something lies under the camera.
+    """Pose of a sock under the camera.
 
     Attributes:
         x, y: its middle, in shares of the picture's width and height; may lie outside.
@@ -391,7 +391,7 @@ class View:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Seen:
+class SockImage:
     """A picture and its truth.
 
     Attributes:
@@ -405,7 +405,7 @@ class Seen:
     label: str
 
 
-def seen(view: View) -> Seen:
+def render_view(view: View) -> SockImage:
     """Render a moment; the same moment gives the same pixels."""
     canvas = _table(view.table).copy()
     share = _with_sock(canvas, view) if view.sock is not None else 0.0
@@ -414,10 +414,10 @@ def seen(view: View) -> Seen:
     label = BLANK if share <= _NONE else ""
     if view.sock is not None and share >= _SURE:
         label = view.sock.design
-    return Seen(picture=_exposed(canvas, view), share=share, label=label)
+    return SockImage(picture=_exposed(canvas, view), share=share, label=label)
 
 
-def encoded(picture: Image) -> bytes:
+def encode_view(picture: Image) -> bytes:
     """As JPEG, the same for the same pixels."""
     from lineside.vision import encode_jpeg
 
@@ -425,13 +425,13 @@ def encoded(picture: Image) -> bytes:
 
 
 def surface_of(table: int) -> str:
-    """What the table of that seed is covered with."""
+    """Return the cover of the table of that seed."""
     return SURFACES[table % len(SURFACES)]
 
 
 @lru_cache(maxsize=2)
 def _cloth(sock: Sock, laid: int) -> NDArray[np.float32]:
-    return knitted(sock.design, seed=sock.seed, laid=laid)
+    return knit_sock(sock.design, seed=sock.seed, laid=laid)
 
 
 def _with_sock(canvas: Floats, view: View) -> float:

@@ -11,8 +11,16 @@ import numpy as np
 
 from lineside.core import Clock, InvalidError
 from lineside.links import Bus
-from lineside.simulator.playback import Outbox, Pace, Shot, Simulated, Stop, check_pace, show_shots
-from lineside.simulator.surface.picture import FAULTY_SHARE, Part, encoded, parts, seen
+from lineside.simulator.playback import (
+    Outbox,
+    Pace,
+    Shot,
+    SimulationResult,
+    Stop,
+    check_pace,
+    show_shots,
+)
+from lineside.simulator.surface.picture import FAULTY_SHARE, Part, encode_part, parts, render_part
 
 TOPIC = "surface/cam"
 
@@ -48,7 +56,9 @@ def check_share(faulty_share: float) -> None:
         raise InvalidError("0 to 1", where="faulty_share", fix="Write faulty_share = 0.3.")
 
 
-def simulate_surface(settings: SurfaceSettings, *, bus: Bus, clock: Clock, stop: Stop) -> Simulated:
+def simulate_surface(
+    settings: SurfaceSettings, *, bus: Bus, clock: Clock, stop: Stop
+) -> SimulationResult:
     """Show part after part on ``surface/cam`` until stopped or all frames are sent.
 
     The caller opens and closes the bus. Of each picture sent the truth file holds ``ts``,
@@ -67,11 +77,11 @@ def simulate_surface(settings: SurfaceSettings, *, bus: Bus, clock: Clock, stop:
 
 def _shots(settings: SurfaceSettings) -> Iterator[Shot]:
     for part in parts(settings.seed, faulty_share=settings.faulty_share):
-        view = seen(part)
+        view = render_part(part)
         yield Shot(
             number=part.number,
             part=part.id,
-            picture=encoded(view.picture),
+            picture=encode_part(view.picture),
             true={
                 "label": part.label,
                 "faults": sorted({fault.kind for fault in part.faults}),
@@ -126,8 +136,8 @@ def write_surface(
 def _written(folder: Path, part: Part) -> tuple[str, ...]:
     from lineside.vision import encode_png
 
-    view = seen(part)
-    picture = encoded(view.picture)
+    view = render_part(part)
+    picture = encode_part(view.picture)
     file = CLASSES / part.label / f"{part.id}.jpg"
     mask = PIXELS / "masks" / f"{part.id}.png"
     (folder / file).write_bytes(picture)

@@ -1,4 +1,4 @@
-"""What the camera sees of a part: belt, plate, light; and the mask of what is wrong with it."""
+"""Images of a part: belt, plate, light; and the mask of its faults."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -64,7 +64,7 @@ class Part:
 
     @property
     def label(self) -> Label:
-        """What a person would say of it."""
+        """Return the label of the part."""
         return "anomalous" if self.faults else "normal"
 
 
@@ -121,7 +121,7 @@ _HOLE_PX, _HOLE_IN_PX = 12, 34
 _BAND_GREY = 11.0
 
 
-def brushed(rng: np.random.Generator) -> Floats:
+def brush_plate(rng: np.random.Generator) -> Floats:
     """(HEIGHT_PX, WIDTH_PX) float32: grey of the metal, 0-255, before anything is wrong with it."""
     grain = sum(
         _streaks(rng, length_px=length) * amount
@@ -154,22 +154,22 @@ def with_edges(metal: Floats, *, rng: np.random.Generator) -> Floats:
     """Bevel, screw holes with their countersinks, and a few specks of dust."""
     import cv2
 
-    seen = metal.copy()
-    seen[:_BEVEL_PX] += 46
-    seen[-_BEVEL_PX:] -= 52
-    seen[:, :_BEVEL_PX] += 22
-    seen[:, -_BEVEL_PX:] -= 26
+    edged = metal.copy()
+    edged[:_BEVEL_PX] += 46
+    edged[-_BEVEL_PX:] -= 52
+    edged[:, :_BEVEL_PX] += 22
+    edged[:, -_BEVEL_PX:] -= 26
     for x in (_HOLE_IN_PX, WIDTH_PX - 1 - _HOLE_IN_PX):
         for y in (_HOLE_IN_PX, HEIGHT_PX - 1 - _HOLE_IN_PX):
-            cv2.circle(seen, (x, y), _HOLE_PX + 5, 96.0, -1, cv2.LINE_AA)
+            cv2.circle(edged, (x, y), _HOLE_PX + 5, 96.0, -1, cv2.LINE_AA)
             cv2.ellipse(
-                seen, (x, y), (_HOLE_PX + 4, _HOLE_PX + 4), 0, 20, 160, 208.0, 3, cv2.LINE_AA
+                edged, (x, y), (_HOLE_PX + 4, _HOLE_PX + 4), 0, 20, 160, 208.0, 3, cv2.LINE_AA
             )
-            cv2.circle(seen, (x, y), _HOLE_PX, 20.0, -1, cv2.LINE_AA)
+            cv2.circle(edged, (x, y), _HOLE_PX, 20.0, -1, cv2.LINE_AA)
     for _ in range(int(rng.integers(0, 7))):
         at = (int(rng.integers(20, WIDTH_PX - 20)), int(rng.integers(20, HEIGHT_PX - 20)))
-        cv2.circle(seen, at, 1, float(rng.uniform(90, 225)), -1, cv2.LINE_AA)
-    return seen
+        cv2.circle(edged, at, 1, float(rng.uniform(90, 225)), -1, cv2.LINE_AA)
+    return edged
 
 
 def _bands(rng: np.random.Generator) -> Floats:
@@ -194,7 +194,7 @@ Colour = NDArray[np.float32]
 _SPLINE_POINTS = 24
 
 
-def mar(metal: Colour, fault: Fault) -> Floats:
+def draw_fault(metal: Colour, fault: Fault) -> Floats:
     """Draw a fault into (HEIGHT_PX, WIDTH_PX, 3) metal.
 
     Returns:
@@ -298,7 +298,7 @@ Image = NDArray[np.uint8]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Seen:
+class PartImage:
     """A picture and its truth.
 
     Attributes:
@@ -310,7 +310,7 @@ class Seen:
     mask: Image
 
 
-def seen(part: Part) -> Seen:
+def render_part(part: Part) -> PartImage:
     """Render a part; the same part gives the same pixels."""
     import cv2
 
@@ -328,13 +328,13 @@ def seen(part: Part) -> Seen:
     view = (VIEW_WIDTH_PX, VIEW_HEIGHT_PX)
     small = cv2.resize(canvas, view, interpolation=cv2.INTER_AREA)
     mask = cv2.resize(covered, view, interpolation=cv2.INTER_AREA) > 0.5
-    return Seen(
+    return PartImage(
         picture=_exposed(np.asarray(small, np.float32), part, rng=rng),
         mask=np.where(mask, 255, 0).astype(np.uint8),
     )
 
 
-def encoded(picture: Image) -> bytes:
+def encode_part(picture: Image) -> bytes:
     """As JPEG, the same for the same pixels."""
     from lineside.vision import encode_jpeg
 
@@ -343,11 +343,11 @@ def encoded(picture: Image) -> bytes:
 
 def _plate(part: Part, *, rng: np.random.Generator) -> tuple[Floats, Floats]:
     """The plate in colour, and where something is wrong with it."""
-    grey = brushed(rng)
+    grey = brush_plate(rng)
     metal = np.asarray(grey[..., None] * np.array(_METAL_TINT, np.float32), np.float32)
     wrong = np.zeros((HEIGHT_PX, WIDTH_PX), np.float32)
     for fault in part.faults:
-        np.maximum(wrong, mar(metal, fault), out=wrong)
+        np.maximum(wrong, draw_fault(metal, fault), out=wrong)
     edged = with_edges(grey, rng=rng)
     metal += (edged - grey)[..., None]
     return metal, wrong

@@ -1,4 +1,4 @@
-"""What the camera sees: the scene from a slightly wandering place, with noise, as a JPEG."""
+"""Images of the rack: the scene from a slightly wandering camera, with noise, as JPEG."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from lineside.simulator.warehouse.scene import (
     Patch,
     Scene,
     Seat,
-    lit,
+    light_scene,
     veil_of,
 )
 
@@ -32,7 +32,7 @@ _QUALITY = 96
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pose:
-    """How far the camera has wandered, as shares (-1 to 1) of what is allowed."""
+    """Drift of the camera, as shares (-1 to 1) of the limit."""
 
     right: float = 0.0
     down: float = 0.0
@@ -111,7 +111,7 @@ class _LitScene:
         self._scene, self._lighting = scene, lighting
         pixels = _worked(scene.without_discs())
         self._veil = veil_of(pixels, lighting=lighting)
-        self._canvas = lit(pixels, veil=self._veil, lighting=lighting)
+        self._canvas = light_scene(pixels, veil=self._veil, lighting=lighting)
         self._shown: list[Content | None] = [None] * len(SEATS)
         self._patches: dict[tuple[str, Content], NDArray[np.uint8]] = {}
 
@@ -129,7 +129,7 @@ class _LitScene:
         height, width = (side * _WORK // FINE for side in patch.pixels.shape[:2])
         piece = np.s_[top : top + height, left : left + width]
         if (seat.slot, content) not in self._patches:
-            self._patches[seat.slot, content] = lit(
+            self._patches[seat.slot, content] = light_scene(
                 _worked(patch), veil=self._veil[piece], lighting=self._lighting
             )
         self._canvas[piece] = self._patches[seat.slot, content]

@@ -1,4 +1,4 @@
-"""How the factory goes on: what follows from a state, without clock, bus or randomness.
+"""Transitions of the factory's state, without clock, bus or randomness.
 
 1. One order runs at a time; further ones wait in a queue of ``QUEUE_SIZE``.
 2. A command is known by its ``ts``: the same one again changes nothing.

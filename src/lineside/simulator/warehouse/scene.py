@@ -1,4 +1,4 @@
-"""What stands before the camera: the room, the rack, the trays and the discs in them.
+"""Scene before the camera: the room, the rack, the trays and the discs in them.
 
 Painted once in three layers: ``behind`` (room, side faces, rear rails, brackets), the slots'
 contents, ``before`` (front faces, front rails, fittings, the controller at the bottom). A slot's
@@ -213,7 +213,7 @@ _ROOM_SEED = 20230515
 
 
 class Content(StrEnum):
-    """What a slot shows: a tray with a disc, an empty tray, or no tray at all."""
+    """Content of a slot: a tray with a disc, an empty tray, or no tray at all."""
 
     BLUE = "blue"
     RED = "red"
@@ -308,9 +308,11 @@ def _paint_disc(brush: Brush, seat: Seat, *, paint: Paint) -> None:
     brush.polygon(ring, paint.shade(0.86))
     brush.polygon(disc_ring(seat, height_mm=DISC_HEIGHT_MM, share=0.74), paint.shade(1.02))
     glare = disc_ring(seat, height_mm=DISC_HEIGHT_MM, share=0.74)
-    lit = glare[glare[:, 0] > glare[:, 0].mean()]
+    light_scene = glare[glare[:, 0] > glare[:, 0].mean()]
     bright = Paint(red=paint.red, green=paint.green, blue=paint.blue, shine=paint.shine + 28)
-    brush.polygon(lit[np.argsort(np.arctan2(*(lit - glare.mean(axis=0)).T))], bright)
+    brush.polygon(
+        light_scene[np.argsort(np.arctan2(*(light_scene - glare.mean(axis=0)).T))], bright
+    )
 
 
 def _paint_behind(brush: Brush) -> None:
@@ -539,7 +541,7 @@ LIGHTS: dict[Lighting, Light] = {
 
 
 def veil_of(pixels: NDArray[np.uint8], *, lighting: Lighting) -> NDArray[np.float32]:
-    """What the lens scatters over the whole canvas, from the empty scene; (h, w, 3) float32."""
+    """Return the lens's veiling glare of the empty scene; (h, w, 3) float32."""
     import cv2
 
     light = LIGHTS[lighting]
@@ -550,7 +552,7 @@ def veil_of(pixels: NDArray[np.uint8], *, lighting: Lighting) -> NDArray[np.floa
     return np.asarray(cv2.resize(wide, (width, height)), dtype=np.float32)
 
 
-def lit(
+def light_scene(
     pixels: NDArray[np.uint8], *, veil: NDArray[np.float32], lighting: Lighting
 ) -> NDArray[np.uint8]:
     """Surfaces (h, w, 4) as the camera sees them by this light: (h, w, 3) uint8 RGB."""

@@ -1,4 +1,4 @@
-"""What is true of the factory, as frozen records, and the messages that say so."""
+"""State of the factory as frozen records, and the messages about it."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -88,7 +88,7 @@ Act = Report | Advance | Fetch | ReturnTray | TakeTray | Store | Stamp | Ship | 
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Due:
+class ScheduledAct:
     """An act and its time on the monotonic clock."""
 
     at_s: float
@@ -122,7 +122,9 @@ _PICK_UP_S = 2.0
 _SAID_AGAIN_S = 0.5
 
 
-def order_agenda(colour: Colour, *, slot: int, start_s: float, speed: float) -> tuple[Due, ...]:
+def order_agenda(
+    colour: Colour, *, slot: int, start_s: float, speed: float
+) -> tuple[ScheduledAct, ...]:
     """One order from rack to output; WAITING_FOR_ORDER comes twice, as from the firmware."""
     stages = STAGES[colour]
     gripper = stages.crane_s
@@ -160,7 +162,7 @@ def order_agenda(colour: Colour, *, slot: int, start_s: float, speed: float) -> 
     return _placed(acts, start_s=start_s, speed=speed)
 
 
-def restock_agenda(*, slot: int, start_s: float, speed: float) -> tuple[Due, ...]:
+def restock_agenda(*, slot: int, start_s: float, speed: float) -> tuple[ScheduledAct, ...]:
     """One piece from the input into an empty slot."""
     acts: list[tuple[float, Act]] = [
         (0, TakeIn()),
@@ -179,8 +181,10 @@ def restock_agenda(*, slot: int, start_s: float, speed: float) -> tuple[Due, ...
     return _placed(acts, start_s=start_s, speed=speed)
 
 
-def _placed(acts: list[tuple[float, Act]], *, start_s: float, speed: float) -> tuple[Due, ...]:
-    return tuple(Due(at_s=start_s + offset_s / speed, act=act) for offset_s, act in acts)
+def _placed(
+    acts: list[tuple[float, Act]], *, start_s: float, speed: float
+) -> tuple[ScheduledAct, ...]:
+    return tuple(ScheduledAct(at_s=start_s + offset_s / speed, act=act) for offset_s, act in acts)
 
 
 STATIONS = ("hbw", "vgr", "mpo", "sld", "dsi", "dso")
@@ -227,14 +231,14 @@ class Place:
 
     @property
     def content(self) -> Content:
-        """What a camera sees of it."""
+        """Content that a camera sees."""
         if self.piece is not None:
             return Content(self.piece.colour.value.lower())
         return Content.EMPTY if self.tray else Content.BARE
 
     @property
     def truth(self) -> str:
-        """What is true of it: a colour, or empty."""
+        """True content: a colour, or empty."""
         return self.content.value if self.piece is not None else Content.EMPTY.value
 
 
@@ -248,7 +252,7 @@ class Away:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pace:
-    """How fast things go. Stages are divided by ``speed``; the periods are not."""
+    """Pace of the factory. Stages are divided by ``speed``; the periods are not."""
 
     speed: float = 1.0
     restock_after_s: float = 0.0
@@ -263,7 +267,7 @@ class FactoryState:
     places: tuple[Place, ...]
     hand: Piece | None = None
     away: tuple[Away, ...] = ()
-    agenda: tuple[Due, ...] = ()
+    agenda: tuple[ScheduledAct, ...] = ()
     ordered: Colour = Colour.NONE
     queue: tuple[Colour, ...] = ()
     seen: tuple[str, ...] = ()
@@ -273,7 +277,7 @@ class FactoryState:
 
     @property
     def contents(self) -> tuple[Content, ...]:
-        """What the camera sees, A1 to C3."""
+        """Return the visible content of A1 to C3."""
         return tuple(place.content for place in self.places)
 
     @property
