@@ -110,7 +110,7 @@ def test_one_registers_another_approves_and_who_may_not_sees_why(
         page.goto(line.url + "/models")
         page.get_by_role("link", name="stock", exact=True).first.click()
         page.get_by_label("Devices").fill("hall-2")
-        page.get_by_label("Windows, one a line").fill(
+        page.get_by_label("Windows, one per line").fill(
             "sat sun 22:00 to 04:00\nevery day 12:00 to 13:00"
         )
         page.get_by_label("Begin a roll-out when a version is approved").check()

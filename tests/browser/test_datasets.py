@@ -68,7 +68,7 @@ def test_a_draft_is_parted_frozen_tagged_reported_and_compared(
     library.add("tiles", [sample(77, "bad")], by="ann")
     draft.goto(f"{line.url}/data/tiles")
     draft.get_by_role("button", name="Freeze").click()
-    draft.get_by_role("link", name="what changed").click()
+    draft.get_by_role("link", name="changes").click()
     expect(draft.get_by_role("heading", name="Added, 1 picture")).to_be_visible()
     expect(draft.get_by_role("heading", name="Moved")).to_have_count(0)
 

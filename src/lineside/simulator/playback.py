@@ -168,41 +168,49 @@ class Shot:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Pace:
-    """Pace and length of a run.
+class LineSettings:
+    """One run of a simulated line that shows one image after the other.
 
     Attributes:
-        fps: pictures a second.
+        seed: of everything random; the same seed and clock give the same messages.
+        fps: images a second.
         frames: end after so many; 0 goes on until stopped.
-        truth: file of what was true, a JSON object a line; "" keeps none.
+        topic_prefix: stands before the topic, so that several lines can share a bus.
+        truth: file of the ground truth, a JSON object a line; "" keeps none.
+
+    Raises:
+        InvalidError: a setting that cannot work.
     """
 
-    fps: float
-    frames: int
-    truth: str
+    seed: int = 1
+    fps: float = 2.0
+    frames: int = 0
+    topic_prefix: str = ""
+    truth: str = ""
 
-
-def check_pace(*, seed: int, fps: float, frames: int) -> None:
-    """``InvalidError`` with the setting that cannot work."""
-    for name, figure in (("seed", seed), ("frames", frames)):
-        if figure < 0:
-            raise InvalidError("0 or more", where=name, fix=f"Write {name} = 1.")
-    if not 0 < fps <= _MOST_FPS:
-        raise InvalidError(f"above 0 and at most {_MOST_FPS:g}", where="fps", fix="Write fps = 2.")
+    def __post_init__(self) -> None:
+        for name, figure in (("seed", self.seed), ("frames", self.frames)):
+            if figure < 0:
+                raise InvalidError("0 or more", where=name, fix=f"Write {name} = 1.")
+        if not 0 < self.fps <= _MOST_FPS:
+            raise InvalidError(
+                f"above 0 and at most {_MOST_FPS:g}", where="fps", fix="Write fps = 2."
+            )
 
 
 def show_shots(
-    shots: Iterator[Shot], *, pace: Pace, topic: str, outbox: Outbox, clock: Clock, stop: Stop
+    shots: Iterator[Shot], *, settings: LineSettings, topic: str, bus: Bus, clock: Clock, stop: Stop
 ) -> SimulationResult:
     """Show each when it is due, until stopped or all are sent.
 
     Of each picture sent the truth file holds ``ts``, ``digest`` and ``part`` beside what is true;
     its last line counts what was sent.
     """
+    outbox = Outbox(bus, topic_prefix=settings.topic_prefix)
     sent = dropped = 0
     due_s = clock.monotonic()
-    with _opened(pace.truth) as truth:
-        for shot in islice(shots, pace.frames or None):
+    with _opened(settings.truth) as truth:
+        for shot in islice(shots, settings.frames or None):
             stop.wait(max(0.0, due_s - clock.monotonic()))
             if stop.is_set():
                 break
@@ -213,7 +221,7 @@ def show_shots(
                 _note(truth, {"ts": ts, "digest": digest, "part": shot.part, **shot.true})
             else:
                 dropped += 1
-            due_s = max(due_s + 1 / pace.fps, clock.monotonic())
+            due_s = max(due_s + 1 / settings.fps, clock.monotonic())
         _note(truth, {"end": True, "frames": sent, "dropped": dropped})
     return SimulationResult(frames=sent, dropped=dropped)
 

@@ -11,39 +11,14 @@ from typing import Any
 from lineside.core import Clock, encode
 from lineside.links import Bus
 from lineside.simulator.bins.picture import Product, View, encode_view, views
-from lineside.simulator.playback import (
-    Outbox,
-    Pace,
-    Shot,
-    SimulationResult,
-    Stop,
-    check_pace,
-    show_shots,
-)
+from lineside.simulator.playback import LineSettings, Shot, SimulationResult, Stop, show_shots
 
 TOPIC = "bins/cam"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class BinsSettings:
-    """One run of the simulated store.
-
-    Attributes:
-        seed: of the walk; the same seed and clock give the same messages.
-        fps: pictures a second.
-        frames: end after so many; 0 goes on until stopped.
-        topic_prefix: stands before the topic, so that several lines can share a bus.
-        truth: file of what was true, a JSON object a line; "" keeps none.
-    """
-
-    seed: int = 1
-    fps: float = 2.0
-    frames: int = 0
-    topic_prefix: str = ""
-    truth: str = ""
-
-    def __post_init__(self) -> None:
-        check_pace(seed=self.seed, fps=self.fps, frames=self.frames)
+class BinsSettings(LineSettings):
+    """One run of the simulated store; ``seed`` is of the walk."""
 
 
 def simulate_bins(
@@ -56,9 +31,9 @@ def simulate_bins(
     """
     return show_shots(
         _shots(settings.seed),
-        pace=Pace(fps=settings.fps, frames=settings.frames, truth=settings.truth),
+        settings=settings,
         topic=TOPIC,
-        outbox=Outbox(bus, topic_prefix=settings.topic_prefix),
+        bus=bus,
         clock=clock,
         stop=stop,
     )

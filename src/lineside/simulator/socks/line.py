@@ -11,15 +11,7 @@ import numpy as np
 
 from lineside.core import Clock
 from lineside.links import Bus
-from lineside.simulator.playback import (
-    Outbox,
-    Pace,
-    Shot,
-    SimulationResult,
-    Stop,
-    check_pace,
-    show_shots,
-)
+from lineside.simulator.playback import LineSettings, Shot, SimulationResult, Stop, show_shots
 from lineside.simulator.socks.scene import (
     DESIGNS,
     LABELS,
@@ -40,25 +32,10 @@ _SOCKS_A_TABLE = 12
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SocksSettings:
-    """One run of the simulated sorting table.
+class SocksSettings(LineSettings):
+    """One run of the simulated sorting table; ``seed`` is of socks, table and hands."""
 
-    Attributes:
-        seed: of socks, table and hands; the same seed and clock give the same messages.
-        fps: pictures a second.
-        frames: end after so many; 0 goes on until stopped.
-        topic_prefix: stands before the topic, so that several lines can share a bus.
-        truth: file of what was true, a JSON object a line; "" keeps none.
-    """
-
-    seed: int = 1
     fps: float = 5.0
-    frames: int = 0
-    topic_prefix: str = ""
-    truth: str = ""
-
-    def __post_init__(self) -> None:
-        check_pace(seed=self.seed, fps=self.fps, frames=self.frames)
 
 
 def simulate_socks(
@@ -73,9 +50,9 @@ def simulate_socks(
     """
     return show_shots(
         _shots(settings),
-        pace=Pace(fps=settings.fps, frames=settings.frames, truth=settings.truth),
+        settings=settings,
         topic=TOPIC,
-        outbox=Outbox(bus, topic_prefix=settings.topic_prefix),
+        bus=bus,
         clock=clock,
         stop=stop,
     )

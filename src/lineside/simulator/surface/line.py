@@ -11,42 +11,24 @@ import numpy as np
 
 from lineside.core import Clock, InvalidError
 from lineside.links import Bus
-from lineside.simulator.playback import (
-    Outbox,
-    Pace,
-    Shot,
-    SimulationResult,
-    Stop,
-    check_pace,
-    show_shots,
-)
+from lineside.simulator.playback import LineSettings, Shot, SimulationResult, Stop, show_shots
 from lineside.simulator.surface.picture import FAULTY_SHARE, Part, encode_part, parts, render_part
 
 TOPIC = "surface/cam"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SurfaceSettings:
-    """One run of the simulated belt.
+class SurfaceSettings(LineSettings):
+    """One run of the simulated belt; ``fps`` is parts a second.
 
     Attributes:
-        seed: of the parts; the same seed and clock give the same messages.
-        fps: parts a second.
-        frames: end after so many; 0 goes on until stopped.
         faulty_share: 0-1, how many parts have a fault.
-        topic_prefix: stands before the topic, so that several lines can share a bus.
-        truth: file of what was true, a JSON object a line; "" keeps none.
     """
 
-    seed: int = 1
-    fps: float = 2.0
-    frames: int = 0
     faulty_share: float = FAULTY_SHARE
-    topic_prefix: str = ""
-    truth: str = ""
 
     def __post_init__(self) -> None:
-        check_pace(seed=self.seed, fps=self.fps, frames=self.frames)
+        LineSettings.__post_init__(self)  # slots: super() has no cell of the new class
         check_share(self.faulty_share)
 
 
@@ -67,9 +49,9 @@ def simulate_surface(
     """
     return show_shots(
         _shots(settings),
-        pace=Pace(fps=settings.fps, frames=settings.frames, truth=settings.truth),
+        settings=settings,
         topic=TOPIC,
-        outbox=Outbox(bus, topic_prefix=settings.topic_prefix),
+        bus=bus,
         clock=clock,
         stop=stop,
     )
