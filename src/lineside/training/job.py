@@ -48,7 +48,7 @@ class JobCancelledError(UnavailableError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainJob:
-    """What is trained from what; the same job on the same data gives the same package bytes.
+    """Order of a training; the same job on the same data gives the same package bytes.
 
     Attributes:
         inspection: what is answered, on which view and regions, by which policy.
@@ -113,7 +113,7 @@ class TrainJob:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Progress:
-    """How far a job is.
+    """Progress of a job.
 
     Attributes:
         percent: 0-100, never falling within one run.
@@ -132,7 +132,7 @@ class Progress:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainResult:
-    """What a finished job gives.
+    """Result of a finished job.
 
     Attributes:
         digest: of the package, as ``Package.digest``.
@@ -151,7 +151,7 @@ class TrainResult:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ResultFacts:
-    """What ``result.json`` says; written last, so that its presence means done."""
+    """Content of ``result.json``, which is written last: its presence means done."""
 
     digest: Digest
     metrics: dict[str, Metric]

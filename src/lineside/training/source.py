@@ -39,7 +39,7 @@ _SHARES = {Part.TRAIN: 0.8, Part.VALID: 0.1, Part.TEST: 0.1}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Data:
-    """What a job learns from and is measured on.
+    """Pictures that a job learns from and is measured on.
 
     Attributes:
         name: as packages and predictions name it: ``rack/3``, or the source's own name.
@@ -294,7 +294,7 @@ def _blobs(url: str) -> Iterator[Blobs]:
 
 
 def is_labelled(sample: Sample) -> bool:
-    """Whether anybody said anything of the picture."""
+    """Return whether anybody said anything of the picture."""
     marked = sample.marked is not None or sample.mask_digest is not None
     return bool(sample.known) or marked or sample.count is not None
 
@@ -389,7 +389,7 @@ _WEIGHTS_LICENCE = "Apache-2.0"  # of the trunk; what was learned on top is the 
 
 
 def lineage_of(job: TrainJob, *, data: Data, warnings: tuple[str, ...], pictures: int) -> Lineage:
-    """What a package was made from."""
+    """Return the lineage of a package."""
     return Lineage(
         dataset=data.name,
         data_digest=data.digest,
@@ -412,7 +412,7 @@ def _code_version() -> str:
 
 
 def leak_warning(pairs: int) -> tuple[str, ...]:
-    """What a leaking split is said to be."""
+    """Return the warning of a leaking split."""
     if not pairs:
         return ()
     return (

@@ -84,7 +84,7 @@ _TIMED_ROUNDS = 5
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VariantRequest:
-    """How a variant is to be made.
+    """Order of a variant.
 
     Attributes:
         bound: of the metric's loss, its interval's upper end included.
@@ -131,7 +131,7 @@ class Variant:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class _Bench:
-    """What every rung is tried on."""
+    """Pictures and limits that every rung is tried on."""
 
     original: Package
     crops: tuple[Floats, ...]
@@ -295,7 +295,7 @@ def _spread(samples: Sequence[Sample], most: int) -> list[Sample]:
 def _crops(
     package: Package, samples: Sequence[Sample], *, files: Files, clock: Clock
 ) -> tuple[tuple[Floats, ...], list[Sample]]:
-    """What the network is given of the pictures; those that cannot be placed are left out."""
+    """Return the network's inputs of the pictures; those that cannot be placed are left out."""
     predictor = Predictor(package, clock=clock)
     crops, kept = [], []
     for number, sample in enumerate(samples):
@@ -378,7 +378,7 @@ def _unproven(original: Package, made: Quantised) -> Package:
 def _golden(
     original: Package, variant: Package, *, clock: Clock
 ) -> tuple[tuple[Golden, ...], float]:
-    """What the variant has to answer, and how far that is from the original here."""
+    """Return the golden answers of the variant, and how far they are from the original's."""
     first, second = Predictor(original, clock=clock), Predictor(variant, clock=clock)
     found, worst = [], 0.0
     for golden in original.manifest.golden:

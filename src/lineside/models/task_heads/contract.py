@@ -41,7 +41,7 @@ class HeadInput:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HeadOutput:
-    """What a package says of a picture; which fields are filled follows from its task.
+    """Answer of a package to a picture; its task decides which fields are filled.
 
     Attributes:
         distance: of the picture's features from the training data, as ``HealthFigures`` says.
@@ -80,7 +80,7 @@ class TaskHead(Protocol):
         ...
 
     def crops(self, place: HeadInput) -> Floats:
-        """What the network is given of a picture: (n, channels, height, width) float32.
+        """Return the network's input for a picture: (n, channels, height, width) float32.
 
         Raises:
             InvalidError: the picture could not be placed, or lacks its template.

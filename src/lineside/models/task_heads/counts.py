@@ -1,4 +1,4 @@
-"""How many objects a picture shows: of found ones, or from a distribution over numbers."""
+"""Counting objects of a picture: found ones, or a distribution over numbers."""
 
 import numpy as np
 

@@ -89,7 +89,7 @@ class ObjectFinder:
         return said[0][0], said[1][0], said[2][0]
 
     def candidates(self, maps: tuple[Floats, Floats, Floats], *, place: HeadInput) -> Candidates:
-        """What may be there, on the picture's own pixels, the likeliest first."""
+        """Return candidates on the picture's own pixels, the likeliest first."""
         height, width = place.image.shape[:2]
         zoom = self.zoom(width, height_px=height)
         found = find_objects(maps, rule=self.rule)
@@ -103,7 +103,7 @@ class ObjectFinder:
         return across, settings.height_px / (box.y1_px - box.y0_px)
 
     def settings(self, width_px: int, *, height_px: int) -> Prepare:
-        """How a picture of that size is prepared."""
+        """Return the preparation of a picture of that size."""
         return fitted(self._manifest.prepare, width_px=width_px, height_px=height_px)
 
     def heat(self, place: HeadInput) -> dict[str, Floats]:

@@ -1,1 +1,1 @@
-"""What the learners of several tasks share: backbone, export, feature cache, numeric methods."""
+"""Shared parts of several learners: backbone, export, feature cache, numeric methods."""

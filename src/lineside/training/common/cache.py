@@ -1,4 +1,4 @@
-"""What frozen networks see of pictures, kept on disk for every job that looks at them again.
+"""Features of frozen networks, kept on disk for every job that needs them again.
 
 1. An entry's name follows from the picture's digest, the network and how the picture was prepared;
    nothing else changes what is in it, so an entry is never wrong, only absent.
@@ -78,7 +78,7 @@ class FeatureCache:
             self._make_room()
 
     def held_bytes(self) -> int:
-        """What all entries take together."""
+        """Return the bytes of all entries together."""
         return sum(entry.size_bytes for entry in self._entries())
 
     def _path(self, key: str) -> Path:

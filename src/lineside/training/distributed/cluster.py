@@ -42,7 +42,7 @@ class Cluster:
 
     @property
     def is_here(self) -> bool:
-        """Whether the cluster is this machine alone, which sees this machine's files."""
+        """Return whether the cluster is this machine alone, which sees this machine's files."""
         return self.on == HERE
 
 

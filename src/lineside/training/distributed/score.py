@@ -32,7 +32,7 @@ class ScoredFrame:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScoreJob:
-    """What is scored by what.
+    """Pictures to score and the package that scores them.
 
     Attributes:
         package: the archive's bytes.

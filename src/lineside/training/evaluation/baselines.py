@@ -35,7 +35,7 @@ Integers = NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Question:
-    """What is asked of each picture.
+    """Question about each picture that trivial figures are asked.
 
     Attributes:
         kind: ``yes`` (0 or 1), ``class`` (places of classes) or ``count``.

@@ -52,7 +52,7 @@ def said_words(said: Prediction) -> str:
 
 
 def truth_words(case: Case) -> str:
-    """What people said of the picture."""
+    """Return the labels of the picture in words."""
     sample = case.sample
     if case.prediction.task == "count" and sample.count is not None:
         return str(sample.count)

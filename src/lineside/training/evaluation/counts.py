@@ -36,7 +36,7 @@ class CountTable:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Floor:
-    """What a constant answer reaches."""
+    """Figures that a constant answer reaches."""
 
     accuracy: float
     rmse: float

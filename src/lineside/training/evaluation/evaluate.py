@@ -92,7 +92,7 @@ def evaluate_cases(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainingEvidence:
-    """What a package says of its training pictures.
+    """Digests and baselines of the pictures that a package was trained on.
 
     Attributes:
         pictures: their digests.
@@ -112,7 +112,7 @@ class TrainingEvidence:
 
 
 def evidence_of(samples: Sequence[Sample], baseline: Mapping[str, float]) -> TrainingEvidence:
-    """What a package says of the pictures it was trained on."""
+    """Return the evidence of a training, as packages carry it."""
     often = {
         n.removeprefix(MAJORITY): int(v) for n, v in baseline.items() if n.startswith(MAJORITY)
     }
@@ -125,7 +125,7 @@ def evidence_of(samples: Sequence[Sample], baseline: Mapping[str, float]) -> Tra
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evaluation:
-    """What an evaluation found.
+    """Everything that an evaluation found.
 
     Attributes:
         per_class: ``recall/<label>`` and ``precision/<label>``.
@@ -208,7 +208,7 @@ def _unlabelled(package: Package) -> InvalidError:
 
 
 def training_evidence(package: Package) -> TrainingEvidence:
-    """What the package says of its training; empty for a package that says nothing."""
+    """Return the training evidence of a package; empty for a package without one."""
     raw = package.files.get(TRAINING_FILE)
     if raw is None:
         return TrainingEvidence(pictures=(), majority={})

@@ -57,7 +57,7 @@ class Scored:
 
 
 def paired_loss(original: Sequence[Case], variant: Sequence[Case], *, manifest: Manifest) -> Loss:
-    """What the variant loses; both judged the same pictures in the same order.
+    """Return the loss of the variant; both judged the same pictures in the same order.
 
     Raises:
         InvalidError: no picture tells what the metric needs.
@@ -275,7 +275,7 @@ def _changed(original: Sequence[Case], variant: Sequence[Case], *, places: NDArr
 
 
 def _answer(said: Prediction) -> tuple[object, ...]:
-    """What a line would act on, without its digits."""
+    """Return what a line would act on, without its digits."""
     return (
         said.state,
         tuple((each.name, each.decision) for each in said.labels),

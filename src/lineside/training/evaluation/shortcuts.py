@@ -43,7 +43,7 @@ LOWER_IS_BETTER = frozenset(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrivialFigure:
-    """What a trivial figure reaches, beside the package.
+    """Result of a trivial figure beside the package's.
 
     Attributes:
         figure: ``mean_grey``, ``contrast``, … (``lineside.training.evaluation.baselines``).
@@ -60,7 +60,7 @@ class TrivialFigure:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ErasedTest:
-    """What the package says when the marked defects are painted over.
+    """Answers of the package when the marked defects are painted over.
 
     Attributes:
         pictures: that were erased.
@@ -180,7 +180,7 @@ def _falls(before: Metric, after: Metric, *, lower: bool) -> bool:
 
 
 def _survives(found: ErasedTest) -> bool:
-    """Whether the package goes on without the defect."""
+    """Return whether the package goes on without the defect."""
     if found.before is not None and found.after is not None:
         kept = found.after.value - 0.5 > 0.5 * (found.before.value - 0.5)
         return found.before.low > 0.5 and found.after.low > 0.5 and kept
@@ -268,7 +268,7 @@ def run_shortcut_tests(judged: EvaluatedPackage) -> ShortcutTests:
 
 
 def questions_of(task: str, cases: Sequence[Case], *, labels: Sequence[str]) -> list[Question]:
-    """What is known of the pictures, as trivial figures are asked for it."""
+    """Return the questions that trivial figures are asked about the pictures."""
     owned = owners(cases)
     if task in ("anomaly", "segment"):
         known = [is_defective(case) for case in cases]
@@ -293,7 +293,7 @@ def questions_of(task: str, cases: Sequence[Case], *, labels: Sequence[str]) -> 
 
 
 def _presence(cases: Sequence[Case], label: str) -> NDArray[np.int64]:
-    """Whether each picture shows a label; -1 where nobody judged it."""
+    """Return whether each picture shows a label; -1 where nobody judged it."""
     samples = [case.sample for case in cases]
     return np.array([int(label in s.labels) if label in s.known else -1 for s in samples])
 
@@ -340,7 +340,7 @@ def against(
     figures: Mapping[str, NDArray[np.float64]],
     metrics: Mapping[str, Metric],
 ) -> list[TrivialFigure]:
-    """What trivial figures reach on a question, beside the package's metrics of that name."""
+    """Return the results of trivial figures on a question beside the package's metrics."""
     found = []
     for figure, metric, value in reached(question, figures):
         names = (metric, f"{metric}/{question.of}", f"count_{metric}")
@@ -480,7 +480,7 @@ def _still(
 
 
 def _finds(case: Case, *, good: frozenset[str]) -> bool:
-    """Whether the package says that there is what was marked."""
+    """Return whether the package says that there is what was marked."""
     said = case.prediction
     if said.anomaly is not None:
         return said.anomaly.decision is Decision.PRESENT
@@ -496,7 +496,7 @@ def _finds(case: Case, *, good: frozenset[str]) -> bool:
 
 
 def defect_score(case: Case, *, good: frozenset[str]) -> float | None:
-    """How defective a package calls a picture, in the task's own unit; None where it does not."""
+    """Return how defective a package calls a picture, in the task's own unit, or None."""
     said = case.prediction
     if said.anomaly is not None:
         return said.anomaly.score

@@ -1,4 +1,4 @@
-"""What a pipeline is: parameters with defaults, steps in order, and its definition as JSON."""
+"""Definition of a pipeline: parameters with defaults, steps in order, and the same as JSON."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -14,7 +14,7 @@ EXPIRE_AFTER_DAYS = 30
 
 
 class Role(StrEnum):
-    """What a step does."""
+    """Work of a step."""
 
     PREPARE = "Processing"
     TRAIN = "Training"
@@ -55,7 +55,7 @@ class Step:
 
     @property
     def cached(self) -> bool:
-        """Whether it is done once for the same inputs."""
+        """Return whether it is done once for the same inputs."""
         return self.role in (Role.PREPARE, Role.TRAIN, Role.EVALUATE)
 
 
@@ -102,7 +102,7 @@ class Pipeline:
         return replace(self, values=values)
 
     def value(self, name: str) -> Value:
-        """What a parameter is set to."""
+        """Return the value of a parameter."""
         if name in self.values:
             return self.values[name]
         for parameter in self.parameters:

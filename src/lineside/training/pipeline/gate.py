@@ -57,13 +57,13 @@ class Check:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gate:
-    """What the gate found."""
+    """Result of a gate."""
 
     checks: tuple[Check, ...]
 
     @property
     def passed(self) -> bool:
-        """Whether nothing speaks against the model."""
+        """Return whether nothing speaks against the model."""
         return bool(self.checks) and all(check.passed for check in self.checks)
 
     @property
@@ -87,7 +87,7 @@ def gate_of(evidence: Evidence, limits: Limits) -> Gate:
 
 
 def _answers(evidence: Evidence) -> list[Check]:
-    """Whether more than one answer is given, where more than one is true."""
+    """Return whether more than one answer is given, where more than one is true."""
     found = []
     for name, table in evidence.confusion.items():
         true = [label for label, row in zip(table.classes, table.rows, strict=True) if sum(row)]

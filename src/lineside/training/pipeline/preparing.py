@@ -110,7 +110,7 @@ _FEWEST = 10
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Counted:
-    """What was written."""
+    """Counts and paths of what was written."""
 
     training: int
     validation: int

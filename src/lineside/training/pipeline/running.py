@@ -44,7 +44,7 @@ from lineside.training.source import Labelled, open_labelled
 
 
 class Outcome(StrEnum):
-    """How a step or a run ended."""
+    """Outcome of a step or a run."""
 
     SUCCEEDED = "Succeeded"
     REFUSED = "Refused"
@@ -109,7 +109,7 @@ _KEPT_NAME = 16
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Done:
-    """What a finished step left.
+    """Record of a finished step.
 
     Attributes:
         facts: small outputs by name, such as digests and counts.
@@ -173,7 +173,7 @@ EVALUATION_FILE = "evaluation.json"
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class PipelineContext:
-    """What a run stands on.
+    """Collaborators of a run.
 
     Attributes:
         folder: keeps cached steps and run records.
@@ -197,7 +197,7 @@ class PipelineContext:
 
 @dataclass(slots=True, kw_only=True)
 class _State:
-    """What the steps so far left."""
+    """Results of the steps so far."""
 
     prepared: Path | None = None
     trained: Path | None = None

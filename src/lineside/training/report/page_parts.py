@@ -1,4 +1,4 @@
-"""What report pages are made of: one file that needs no script, no font and no address.
+"""Parts of report pages: one file that needs no script, no font and no address.
 
 Light or dark as the reader's system says; on paper always dark ink on white.
 """
@@ -53,7 +53,7 @@ MOST_ROWS = 15
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FigureNotes:
-    """What stands beside figures.
+    """Notes beside figures.
 
     Attributes:
         every: said of each figure, such as a leaking split.
@@ -64,7 +64,7 @@ class FigureNotes:
     of: Mapping[str, tuple[str, ...]] | None = None
 
     def notes(self, name: str) -> tuple[str, ...]:
-        """What stands beside that figure."""
+        """Return the notes beside that figure."""
         return (*self.every, *(self.of or {}).get(name, ()))
 
 
@@ -227,7 +227,7 @@ def leaks_part(leaks: Sequence[Leak], *, by: str) -> str:
 
 
 def skipped_part(title: str, notes: Sequence[Skipped]) -> str:
-    """What was left out, with reasons."""
+    """Return the part that lists what was left out, with reasons."""
     return section(title, table(("where", "reason"), [(note.where, note.reason) for note in notes]))
 
 

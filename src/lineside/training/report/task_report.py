@@ -260,7 +260,7 @@ def _short(value: object) -> str:
 def evaluation_report(
     package: Package, samples: Sequence[Sample], *, found: Evaluation, source: Opened, name: str
 ) -> TaskReport:
-    """What an evaluation found, in the form of a training's report.
+    """Return an evaluation in the form of a training's report.
 
     Args:
         package: what was measured.

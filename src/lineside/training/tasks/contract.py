@@ -112,7 +112,7 @@ class Case:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Work:
-    """What a learner works with.
+    """Everything that a learner works with.
 
     Attributes:
         folder: the job's own; a learner keeps its checkpoints under ``folder / "<task>"``.
@@ -160,7 +160,7 @@ class Work:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Trained:
-    """What a learner hands back; the package is put together from it.
+    """Result of a learner; the package is put together from it.
 
     Attributes:
         network: ONNX bytes; inputs and outputs as ``lineside.models.Engine`` says of the task.

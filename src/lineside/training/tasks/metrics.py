@@ -1,4 +1,4 @@
-"""What the figures of every task are made of: rates, statistics, slices, reliability.
+"""Building blocks of every task's figures: rates, statistics, slices, reliability.
 
 1. A rate has Wilson's interval. Anything else is drawn again over whole groups of pictures, or over
    pictures where no groups are known; a flawless figure keeps the interval that its number of
@@ -264,7 +264,7 @@ def picture_words(case: Case) -> str:
 
 
 def is_defective(case: Case) -> bool | None:
-    """Whether the picture shows a defect or a marked object; None where nobody said.
+    """Return whether the picture shows a defect or a marked object; None where nobody said.
 
     A drawn mask says it first, then marked objects, then labels: a picture without labels that was
     judged, or whose labels all mean good, shows none.

@@ -1,4 +1,4 @@
-"""Which learner a task has, and which settings it takes."""
+"""Learner, settings and evaluator of each task."""
 
 import importlib
 from collections.abc import Iterable, Mapping

@@ -197,7 +197,7 @@ def fit_mahalanobis(features: Sequence[Halves], *, channels: slice, seed: int) -
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ContrastPlan:
-    """How long the head learns.
+    """Length of the head's learning.
 
     Attributes:
         batch: patches a step; of few patches a sixteenth, at least ``least_batch``.

@@ -40,7 +40,7 @@ Numbers = NDArray[np.float64]
 
 
 def is_good(sample: Sample) -> bool | None:
-    """Whether a sample is said to be good; None where nobody said."""
+    """Return whether a sample is said to be good; None where nobody said."""
     if sample.marked:
         return False
     if sample.labels:

@@ -58,7 +58,7 @@ def _averaged(tap: Tensor) -> Tensor:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Patches:
-    """What is seen of one picture.
+    """Patch features of one picture.
 
     Attributes:
         features: (CHANNELS, rows, columns) float16, only cells that lie in the picture.

@@ -56,7 +56,7 @@ Grey = NDArray[np.uint8]
 
 
 class Pictures(Protocol):
-    """What is needed of ``lineside.training.tasks.Work``."""
+    """Part of ``lineside.training.tasks.Work`` that is needed here."""
 
     @property
     def steps(self) -> Steps:
@@ -70,7 +70,7 @@ class Pictures(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Scene:
-    """How pictures are looked at.
+    """Way in which pictures are prepared for the network.
 
     Attributes:
         prepare: with the pose, where there is one.

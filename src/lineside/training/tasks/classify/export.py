@@ -109,7 +109,7 @@ def _activation(graph: Graph, head: ClassHead, *, maps: list[list[str]], spec: I
 def _evidence(
     graph: Graph, head: ClassHead, *, tap: str, first: int, place: slice, places: int
 ) -> str:
-    """What each place of one map adds to each class."""
+    """Add what each place of one map contributes to each class."""
     mean, peak = (
         slice(first + offset + place.start, first + offset + place.stop) for offset in (0, MEANS)
     )

@@ -1,4 +1,4 @@
-"""What the frozen network sees of pictures, through ONNX Runtime and the cache.
+"""Features of pictures by the frozen network, through ONNX Runtime and the cache.
 
 The features come from the same engine that devices run. A picture is decoded at most once for all
 sights that still miss something of it, and not at all where the cache has everything.

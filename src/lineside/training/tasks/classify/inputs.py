@@ -30,7 +30,7 @@ _MOST_GROWN = 2.5
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InputSpec:
-    """What a network looks at.
+    """Input specification of a network.
 
     Attributes:
         width_px, height_px: of its input; multiples of 32, of 64 with two scales.

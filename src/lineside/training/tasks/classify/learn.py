@@ -163,7 +163,7 @@ class _Frozen:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class _Final:
-    """What the package is made of.
+    """Parts of the package.
 
     Attributes:
         features: of all training pictures with the trunk that is used.

@@ -30,7 +30,7 @@ Floats = NDArray[np.float32]
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class ClassHead:
-    """What is learned beyond the trunk; all float32.
+    """Learned weights beyond the backbone; all float32.
 
     Attributes:
         weight: (classes, scales x PER_SCALE): on pooled features, standardisation folded in.
@@ -137,7 +137,7 @@ class ClassNetwork(nn.Module):
         ) + nn.functional.conv2d(peaks, self.weight[:, peak, None, None])
 
     def distance(self, pooled: Tensor) -> Tensor:
-        """How far from the nearest training picture."""
+        """Return the distance from the nearest training picture."""
         apart = (pooled[:, :MEANS] / self.spread)[:, None] - self.bank
         return apart.square().sum(dim=2).sqrt().amin(dim=1) / self.unit
 

@@ -1,4 +1,4 @@
-"""Whether fine-tuning pays, by pictures held out, and the network it gives where it does.
+"""Return whether fine-tuning pays, by pictures held out, and the network it gives where it does.
 
 1. It is tried where there is enough to learn from and something left to gain.
 2. Two folds are learned one after the other from the other folds; the first that is not better than
@@ -72,7 +72,7 @@ class Inputs:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class TuningTask:
-    """What the frozen network came to.
+    """Result of the frozen network.
 
     Attributes:
         inputs: of the sight that tuning uses, which is a single-scale one.
@@ -97,7 +97,7 @@ class TuningTask:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Trial:
-    """What a trial came to.
+    """Result of a trial.
 
     Attributes:
         tuned: learned from all pictures; None where tuning did not pay.

@@ -101,7 +101,7 @@ _AT_ONCE = 16
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recipe:
-    """How is learned; see ``TrainJob.settings``.
+    """Settings of fine-tuning; see ``TrainJob.settings``.
 
     Attributes:
         epochs: that the learning rate's rise and fall is spread over.
@@ -119,7 +119,7 @@ class Recipe:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class TrainingSet:
-    """What is learned from and watched.
+    """Pictures that are learned from and those that are watched.
 
     Attributes:
         pictures: gives the (h, w, 3) uint8 input of a picture by its place.
@@ -139,7 +139,7 @@ class TrainingSet:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Tuned:
-    """What came out: the weights of the best epoch.
+    """Weights of the best epoch.
 
     Attributes:
         head: on raw pooled features of the tuned trunk.
@@ -215,12 +215,12 @@ class _Loop:
 
     @property
     def epoch(self) -> int:
-        """How many are done."""
+        """Return the number of epochs that are done."""
         return len(self.history)
 
     @property
     def over(self) -> bool:
-        """Whether nothing is left to do."""
+        """Return whether nothing is left to do."""
         waited = self.epoch - self.best_epoch
         watched = len(self.lesson.outside) > 0
         last = self.recipe.stop_after or self.recipe.epochs

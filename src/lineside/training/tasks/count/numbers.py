@@ -115,7 +115,7 @@ class Numbered:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class NumberSetting:
-    """What all fits of a job share; ``job`` gives seed and settings."""
+    """Shared parts of all fits of a job; ``job`` gives seed and settings."""
 
     numbered: Numbered
     folder: Path

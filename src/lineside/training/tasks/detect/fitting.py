@@ -24,7 +24,7 @@ _LARGE_SHARE = 0.4  # of a crop; above it objects are large
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class TrainingSet:
-    """What a fit learns from.
+    """Pictures and settings of one fit.
 
     Attributes:
         learn: at least one.

@@ -1,4 +1,4 @@
-"""What a network says of pictures it has not seen, and the rules that follow from it.
+"""Answers of a network to pictures it has not seen, and the rules that follow from them.
 
 1. A candidate is a hit when its box overlaps a free object by a third, the likelier candidate
    first; of a point, when it lies within half the point's nominal size.

@@ -45,7 +45,7 @@ _FOLD_SHARE = 0.6
 
 
 class ObjectsWork(Pictures, Protocol):
-    """What is needed of ``lineside.training.tasks.Work``."""
+    """Part of ``lineside.training.tasks.Work`` that is needed here."""
 
     @property
     def folder(self) -> Path: ...
@@ -59,7 +59,7 @@ class ObjectsWork(Pictures, Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Learned:
-    """What came of it.
+    """Network and held-out pictures of a training.
 
     Attributes:
         held: every picture that was held out once.
@@ -247,7 +247,7 @@ def learn(job: TrainJob, work: Work) -> Trained:
 
 
 def trained_of(made: TrainedObjects) -> Trained:
-    """What a package of found objects needs, but the rule of a count."""
+    """Everything that a package of found objects needs, but the rule of a count."""
     return Trained(
         network=made.network,
         max_abs_diff=made.max_abs_diff,
@@ -267,7 +267,7 @@ def trained_of(made: TrainedObjects) -> Trained:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Setting:
-    """What all fits of a job share.
+    """Shared parts of all fits of a job.
 
     Attributes:
         folder: for checkpoints.

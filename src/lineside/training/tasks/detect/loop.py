@@ -56,7 +56,7 @@ class LoopPlan:
 
 
 class Student(Protocol):
-    """What is taught."""
+    """Network that is taught."""
 
     @property
     def network(self) -> nn.Module:

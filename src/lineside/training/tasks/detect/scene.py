@@ -66,7 +66,7 @@ class Scene:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scale:
-    """How marks of a data set become boxes.
+    """Scale by which marks of a data set become boxes.
 
     Attributes:
         zoom: network pixels per picture pixel.

@@ -1,4 +1,4 @@
-"""What the maps should say of a crop, and how far they are from it.
+"""Target maps of a crop, and the loss of a network's maps against them.
 
 Objectness has a peak of 1 in the cell of each centre and falls off as an elliptical Gaussian of
 0.12 times the object's sides; its loss is the penalty-reduced focal loss (Law and Deng 2018,

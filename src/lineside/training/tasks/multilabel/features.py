@@ -1,4 +1,4 @@
-"""What training sees of each picture: health, place, features, and those of its variants.
+"""Features of each training picture and of its variants, with health and place.
 
 Each picture is looked at on its own and the result kept in the job folder under its digest, so that
 a job that was stopped does not look twice, and the order of pictures changes nothing.

@@ -1,4 +1,4 @@
-"""Which head answers what, and how a head is fitted to grid features.
+"""Plan of the heads of an inspection, and their fit to grid features.
 
 * Each presence region has a head of its own.
 * Regions that answer the same class list share one head, so that few pictures teach each class from

@@ -32,7 +32,7 @@ Floats = NDArray[np.float32]
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class CrossValidation:
-    """What heads said of pictures they had not seen.
+    """Answers of heads to pictures they had not seen.
 
     Attributes:
         folds: of each picture.

@@ -315,7 +315,7 @@ def _stability(
     held_out: CrossValidation,
     rules: Sequence[LabelRule],
 ) -> Mapping[str, object]:
-    """How often a changed copy of a held-out picture is answered like the picture itself."""
+    """Return how often a changed copy of a held-out picture is answered like the picture."""
 
     def places(sample: Sample, logits: Floats) -> list[int]:
         labels = decide(logits, rules, regions=judge.plan.regions, policy=job.inspection.policy)
@@ -396,7 +396,7 @@ def _warnings(
 
 
 def one_group(samples: Sequence[Sample]) -> bool:
-    """Whether all samples say they belong together, so that no group can be held out."""
+    """Return whether all samples say they belong together, so that no group can be held out."""
     return len({sample.group for sample in samples}) == 1 and bool(samples[0].group)
 
 

@@ -76,12 +76,12 @@ class Answer:
 
     @property
     def kind(self) -> str:
-        """What answers are compared over: the label, or the class list."""
+        """Key that answers are compared over: the label, or the class list."""
         return self.name if self.classes == PRESENCE else " / ".join(self.classes)
 
     @property
     def right(self) -> bool:
-        """Whether the answer is the truth."""
+        """Return whether the answer is the truth."""
         return self.predicted == self.truth
 
 
@@ -96,7 +96,7 @@ class AnsweredPicture:
 
     @property
     def exact(self) -> bool:
-        """Whether every answer is right."""
+        """Return whether every answer is right."""
         return all(answer.right for answer in self.answers)
 
 
@@ -369,7 +369,7 @@ def _ranks(answer: Answer, *, head: int, label: str, place: int) -> bool:
 
 
 def _is_of(answer: Answer, *, head: int, label: str, place: int) -> bool:
-    """Whether an answer can show that label or class."""
+    """Return whether an answer can show that label or class."""
     same = answer.name if answer.classes == PRESENCE else answer.classes[place]
     return answer.head == head and same == label
 

@@ -37,7 +37,7 @@ Floats = NDArray[np.float32]
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Heads:
-    """What is learned, per region row; all float32.
+    """Learned weights, per region row; all float32.
 
     Attributes:
         weight: (regions, outputs, FEATURES): on raw grid features, standardisation folded in.
@@ -133,7 +133,7 @@ class RegionNetwork(nn.Module):
         return (high + low) * CELLS - _spread_over(self.offset, (rows, columns))
 
     def distance(self, fine_grid: Tensor, coarse_grid: Tensor) -> Tensor:
-        """How far from the nearest training picture."""
+        """Return the distance from the nearest training picture."""
         pooled = torch.cat([fine_grid.mean(dim=(2, 3)), coarse_grid.mean(dim=(2, 3))], dim=1)
         apart = (pooled / self.spread)[:, None] - self.bank
         return apart.square().sum(dim=2).sqrt().amin(dim=1) / self.unit

@@ -123,7 +123,7 @@ def _likest(
 
 
 def _shift(registrar: Registrar, image: Image) -> float | None:
-    """How far the view's corners lie from those of a picture, in px; None when refused."""
+    """Return the distance of the view's corners from a picture's, in px; None when refused."""
     matrix = registrar.register(image).matrix
     if matrix is None:
         return None

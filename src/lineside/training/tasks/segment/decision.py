@@ -47,7 +47,7 @@ Numbers = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class HeldOutMap:
-    """What the network says of a picture held out.
+    """Answer of the network to a held-out picture.
 
     Attributes:
         tops: mean probability of the top cells, one per share of ``_SHARES``.

@@ -92,7 +92,7 @@ Arrays = dict[str, NDArray[np.generic]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FitPlan:
-    """How long and how fast.
+    """Length and learning rate of a fit.
 
     Attributes:
         learning_rate: of the encoder at its peak; the decoder's is four times that.
@@ -142,14 +142,14 @@ class Fitted:
         return int(np.argmin(losses)) if losses else -1
 
     def is_over(self, plan: FitPlan) -> bool:
-        """Whether all epochs are done, or the last ones did not help."""
+        """Return whether all epochs are done, or the last ones did not help."""
         done = len(self.history)
         return done >= plan.epochs or done - 1 - self.best_epoch >= plan.patience
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Fitting:
-    """What fitting works with.
+    """Everything that fitting works with.
 
     Attributes:
         training, validation: pictures learned from and held out.
@@ -168,7 +168,7 @@ class Fitting:
 
 
 def has_bf16() -> bool:
-    """Whether this processor multiplies bfloat16 by itself; elsewhere it would be slower."""
+    """Return whether this processor multiplies bfloat16 by itself; elsewhere it would be slower."""
     return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())  # noqa: SLF001  torch has no public name for it
 
 

@@ -175,7 +175,7 @@ def _apart(facts: Sequence[Facts], held: Sequence[bool]) -> tuple[list[Facts], l
 
 
 def plan_of(job: TrainJob, training: Sequence[Facts], *, settings: Prepare) -> FitPlan:
-    """How long and how fast, unless the job says."""
+    """Return length and learning rate, unless the job says."""
     batch = int(job.setting("batch_size", 8))
     steps = max(_LEAST_STEPS, min(_MOST_STEPS, round(len(training) / batch)))
     return FitPlan(
@@ -283,7 +283,7 @@ def baseline_of(facts: Sequence[Facts]) -> dict[str, float]:
 def warnings_of(
     training: Sequence[Facts], validation: Sequence[Facts], *, policy: Policy
 ) -> tuple[str, ...]:
-    """What stands beside every figure."""
+    """Return the sentences that stand beside every figure."""
     told = []
     drawn = sum(each.defective and each.drawn for each in training)
     if drawn < _FEW_DEFECTS:

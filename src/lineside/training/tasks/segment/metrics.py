@@ -79,7 +79,7 @@ class _Judged:
 
     @property
     def is_right(self) -> bool:
-        """Whether the answer is the true one; unsure is not."""
+        """Return whether the answer is the true one; unsure is not."""
         return self.decision is (Decision.PRESENT if self.defective else Decision.ABSENT)
 
     @property

@@ -1,4 +1,4 @@
-"""What is learned from: which pictures are defective, at which scale, and how they are kept.
+"""Training pictures: which of them are defective, at which scale, and how they are kept.
 
 1. A picture is defective when one of its labels is no good word, or its mask has a set pixel.
 2. A defective picture without a drawn mask teaches the picture's score alone.
@@ -53,13 +53,13 @@ def defect_labels(sample: Sample) -> tuple[str, ...]:
 
 
 def is_defective(sample: Sample, mask: NDArray[np.bool_] | None) -> bool:
-    """Whether anything is wrong with the picture."""
+    """Return whether anything is wrong with the picture."""
     return bool(defect_labels(sample)) or (mask is not None and bool(mask.any()))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Facts:
-    """What is known of a training picture before any of it is kept.
+    """Facts of a training picture before any of it is kept.
 
     Attributes:
         drawn: whether its mask says where the defect is; a good picture needs none.
