@@ -80,7 +80,7 @@ from lineside.hub.downloads import parse_range
 from lineside.hub.eventlog.topics import read_picture, read_plant, split_document
 from lineside.hub.rules.text import read_rule
 from lineside.hub.sinks.kafka import event_of
-from lineside.links import KafkaTaken, Message
+from lineside.links import Message, ReceivedRecord
 from lineside.links.camera_mqtt import read_shot
 from lineside.links.camera_rtsp import ask
 from lineside.links.mqtt_address import parse_address
@@ -383,7 +383,7 @@ def camera_message(raw: bytes, _folder: Path) -> None:
 def kafka(raw: bytes, _folder: Path) -> None:
     route = Route(topic="t", kind=RouteKind.MESSAGE, max_bytes=100_000)
     for headers in ((), (("content-type", b"application/cloudevents+json"),)):
-        taken = KafkaTaken(topic="k", partition=0, offset=1, at=FakeClock().now(), value=raw,
+        taken = ReceivedRecord(topic="k", partition=0, offset=1, at=FakeClock().now(), value=raw,
                            headers=headers)  # fmt: skip
         refused(lambda taken=taken: event_of(taken, route, topic="t", site="s"))  # type: ignore[misc]  # bound now
 

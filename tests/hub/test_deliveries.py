@@ -22,8 +22,8 @@ from lineside.links import (
     KafkaPlace,
     KafkaReceiver,
     KafkaSender,
-    KafkaTaken,
     Message,
+    ReceivedRecord,
     open_bus,
     open_session,
 )
@@ -41,15 +41,15 @@ def kept(mid: int, *, content: bytes = WORDS[0], again: bool = False, qos: int =
     return Delivery(message=message, mid=mid, connection=1, again=again)
 
 
-def taken(record_of: Delivery, name: str, *, offset: int) -> KafkaTaken:
+def taken(record_of: Delivery, name: str, *, offset: int) -> ReceivedRecord:
     record = bridged_record(record_of.message, topic="data_mqtt", delivery=name)
-    return KafkaTaken(
+    return ReceivedRecord(
         topic="data_mqtt", partition=0, offset=offset, at=FakeClock().now(), value=record.value,
         key=record.key, headers=record.headers,
     )  # fmt: skip
 
 
-def event_id(record: KafkaTaken) -> str:
+def event_id(record: ReceivedRecord) -> str:
     return event_of(record, SOCK, topic="i/sock", site="hall").id
 
 
@@ -156,7 +156,7 @@ def test_killed_anywhere_each_message_is_one_event(
     messages: list[bytes], window: int, data: st.DataObject
 ) -> None:
     """Also with messages that are word for word the same; at most six kills, then none."""
-    broker, log = Broker(deque(messages), window), list[KafkaTaken]()
+    broker, log = Broker(deque(messages), window), list[ReceivedRecord]()
     stored: list[DeliveryName] = []
     fresh, kills = names_from(), iter(range(6))
 

@@ -25,7 +25,13 @@ from paho.mqtt.enums import CallbackAPIVersion
 from lineside.core import SystemClock
 from lineside.fleet import CertificateAuthority, JobService, NewJob, ThingDirectory
 from lineside.hub.learning.job_service import TOPICS, JobRequestHandler
-from lineside.links import Admitted, DeviceDoor, EmbeddedBroker, device_access, open_bus
+from lineside.links import (
+    AuthenticatedDevice,
+    DeviceListener,
+    EmbeddedBroker,
+    device_access,
+    open_bus,
+)
 from lineside.store import open_records
 from lineside.testing.links import wait_until
 from tests.hub.conftest import job_reader
@@ -311,14 +317,14 @@ def secured(
 def by_the_door(folder: Path, authority: CertificateAuthority) -> Iterator[Secured]:
     """The embedded broker's own listener for devices."""
 
-    def admit(certificate: bytes) -> Admitted:
+    def admit(certificate: bytes) -> AuthenticatedDevice:
         told = authority.check(ssl.DER_cert_to_PEM_cert(certificate).encode())
         access = device_access(PLANT, device=told.device, lines=())
-        return Admitted(
+        return AuthenticatedDevice(
             identity=told.device, serial=told.serial, ends_at=told.ends_at, access=access
         )
 
-    door = DeviceDoor(
+    door = DeviceListener(
         host="127.0.0.1", port=0, certificate=folder / "server.pem", key=folder / "server.key",
         authority=folder / "ca.pem", admit=admit, revoked=folder / "crl.pem",
         access_list=lambda: "",

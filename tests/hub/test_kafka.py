@@ -37,7 +37,7 @@ from lineside.links import (
     KafkaPlace,
     KafkaReceiver,
     KafkaSender,
-    KafkaTaken,
+    ReceivedRecord,
     open_bus,
 )
 from lineside.store import LogEntry, Logged
@@ -59,12 +59,12 @@ BYTES = b'{"image":"Google","probability":97.3}'
 PAUSE_S = 0.05
 
 
-def taken(value: bytes | None = BYTES, *, offset: int = 7, **more: Any) -> KafkaTaken:  # noqa: ANN401  of the record
+def taken(value: bytes | None = BYTES, *, offset: int = 7, **more: Any) -> ReceivedRecord:  # noqa: ANN401  of the record
     at = FakeClock().now()
-    return KafkaTaken(topic="data_mqtt", partition=0, offset=offset, at=at, value=value, **more)
+    return ReceivedRecord(topic="data_mqtt", partition=0, offset=offset, at=at, value=value, **more)
 
 
-def kept(record: KafkaTaken, *, site: str = "hall") -> Event:
+def kept(record: ReceivedRecord, *, site: str = "hall") -> Event:
     return event_of(record, SOCK, topic="sockfound", site=site)
 
 
@@ -296,16 +296,16 @@ def test_a_message_goes_from_mqtt_to_kafka_to_the_log_and_its_event_to_kafka(
 class AwayAtFirst:
     """A group member whose turns are counted, over a list of records."""
 
-    def __init__(self, records: list[KafkaTaken]) -> None:
+    def __init__(self, records: list[ReceivedRecord]) -> None:
         self.records = records
         self.said: list[str] = []
 
-    def take(self, *, most: int, timeout_s: float) -> list[KafkaTaken]:
+    def take(self, *, most: int, timeout_s: float) -> list[ReceivedRecord]:
         assert min(most, timeout_s) > 0
         came, self.records = self.records, []
         return came
 
-    def commit(self, records: list[KafkaTaken]) -> bool:
+    def commit(self, records: list[ReceivedRecord]) -> bool:
         self.said.append(f"commit {len(records)}")
         return True
 

@@ -17,8 +17,8 @@ from lineside.fleet import Execution, NewJob, Target
 from lineside.hub import HubConfig, RunningHub, running
 from lineside.links import open_bus
 from lineside.models import build_package
+from lineside.testing.fault_proxy import FaultProxy
 from lineside.testing.links import LONG_S, wait_until
-from lineside.testing.way import Way
 from tests.hub.conftest import DISC_PLANT
 from tests.models.conftest import package_parts
 
@@ -31,7 +31,7 @@ class Site:
     """A hub that knows the thing ``edge-1``, and what stands on the device's disk."""
 
     hub: RunningHub
-    way: Way
+    way: FaultProxy
     folder: Path
 
     def publish(self, data: bytes) -> Target:
@@ -89,7 +89,7 @@ def site(tmp_path: Path) -> Iterator[Site]:
     )
     with running(config, clock=SystemClock()) as hub:
         hub.services.things.add("edge-1")
-        with Way(hub.url) as way:
+        with FaultProxy(hub.url) as way:
             yield Site(hub=hub, way=way, folder=tmp_path)
 
 

@@ -25,7 +25,7 @@ from lineside.edge.delivery.spool import open_spool
 from lineside.models import Package, Parity, build_package
 from lineside.store import Records, open_records
 from lineside.streams import PREDICTION_TYPE, decode_event
-from lineside.testing.way import Way
+from lineside.testing.fault_proxy import FaultProxy
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -74,7 +74,7 @@ class Site:
     programs: Programs
     stack: ExitStack
     running: dict[str, Program] = field(default_factory=dict)
-    ways: dict[str, Way] = field(default_factory=dict)
+    ways: dict[str, FaultProxy] = field(default_factory=dict)
     clients: dict[str, HubClient] = field(default_factory=dict)
     port: int = field(default_factory=free_port)
     bus_port: int = field(default_factory=free_port)
@@ -137,7 +137,7 @@ class Site:
             token = self.told("token", "issue", name, f"--role={role}", config).split()[-1]
             self.clients[name] = HubClient(self.base, token=token)
         for name in NAMES:
-            way = self.ways[name] = self.stack.enter_context(Way(self.base))
+            way = self.ways[name] = self.stack.enter_context(FaultProxy(self.base))
             (self.folder / f"{name}.toml").write_text(
                 f'device = "{name}"\nbus = "{self.bus}"\nhub = "{way.url}"\n'
                 f'token_file = "{self.folder}/hub/tokens/device.token"\n'

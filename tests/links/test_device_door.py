@@ -21,9 +21,9 @@ from lineside.core import InvalidError, LinesideError, SystemClock
 from lineside.fleet import CertificateAuthority
 from lineside.fleet.trust.certificates import device_certificate
 from lineside.links import (
-    Admitted,
+    AuthenticatedDevice,
     Bus,
-    DeviceDoor,
+    DeviceListener,
     EmbeddedBroker,
     MosquittoBroker,
     Will,
@@ -96,10 +96,10 @@ class Site:
         path.write_bytes(content)
         return path
 
-    def admit(self, certificate: bytes) -> Admitted:
+    def admit(self, certificate: bytes) -> AuthenticatedDevice:
         told = self.authority.check(ssl.DER_cert_to_PEM_cert(certificate).encode())
         access = device_access(PLANT, device=told.device, lines=LINES.get(told.device, ()))
-        return Admitted(
+        return AuthenticatedDevice(
             identity=told.device, serial=told.serial, ends_at=told.ends_at, access=access
         )
 
@@ -146,7 +146,7 @@ class Served:
 @contextmanager
 def embedded(site: Site) -> Iterator[Served]:
     folder = site.folder
-    door = DeviceDoor(
+    door = DeviceListener(
         host="127.0.0.1", port=0, certificate=folder / "server.crt", key=folder / "server.key",
         authority=folder / "ca.pem", admit=site.admit, revoked=folder / "crl.pem",
         access_list=lambda: access_list(PLANT, devices=LINES),
@@ -165,7 +165,7 @@ def mosquitto(site: Site) -> Iterator[Served]:
     folder = site.folder
     assert MOSQUITTO is not None
     (folder / "crl.pem").write_bytes(site.authority.crl())
-    door = DeviceDoor(
+    door = DeviceListener(
         host="127.0.0.1", port=0, certificate=folder / "server.crt", key=folder / "server.key",
         authority=folder / "ca.pem", admit=site.admit, revoked=folder / "crl.pem",
         access_list=lambda: access_list(PLANT, devices=LINES),

@@ -151,7 +151,7 @@ class Condition:
 
     @property
     def _leaves_room(self) -> bool:
-        """Whether some figure lies between the bounds."""
+        """Return whether some figure lies between the bounds."""
         low, high = (_known(self.at_least, self.above), _known(self.at_most, self.below))
         if not low or not high or max(low) < min(high):
             return True
@@ -583,5 +583,5 @@ class Rule:
 
     @property
     def step(self) -> str:
-        """Which of ``STEPS`` it does."""
+        """Return which of ``STEPS`` it does."""
         return next(name for name in STEPS if getattr(self, name))

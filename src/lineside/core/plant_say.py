@@ -96,5 +96,5 @@ class Say:
 
 
 def can_say(told: str, *, task: str) -> bool:
-    """Whether an answer of that task has it."""
+    """Return whether an answer of that task has it."""
     return not TOLD[told] or task in TOLD[told]

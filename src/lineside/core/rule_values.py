@@ -35,7 +35,7 @@ class Values:
     high: float = math.inf
 
     def could_be(self, value: Scalar) -> bool:
-        """Whether a record may hold this very value."""
+        """Return whether a record may hold this very value."""
         if isinstance(value, bool):
             return self.kind == "truth"
         if isinstance(value, str):
@@ -43,7 +43,7 @@ class Values:
         return self.kind == "figure" and self.low <= value <= self.high
 
     def could_pass(self, name: str, bound: float) -> bool:
-        """Whether a record may hold something beyond a bound, such as ``above``."""
+        """Return whether a record may hold something beyond a bound, such as ``above``."""
         if self.kind != "figure":
             return False
         return {

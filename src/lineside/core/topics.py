@@ -8,7 +8,7 @@ _LONGEST_BYTES = 65535
 
 
 def topic_matches(pattern: str, topic: str) -> bool:
-    """Whether a topic falls under a pattern.
+    """Return whether a topic falls under a pattern.
 
     ``+`` stands for one level, a closing ``#`` for the level before it and all below. A pattern
     that begins with a wildcard does not match topics that begin with ``$`` (4.7.2-1).
@@ -65,7 +65,7 @@ def _possible(text: str) -> bool:
 
 
 def topics_meet(one: str, other: str) -> bool:
-    """Whether a topic can fall under both patterns."""
+    """Return whether a topic can fall under both patterns."""
     first, second = one[:1], other[:1]
     if (first == "$" and second in {"+", "#"}) or (second == "$" and first in {"+", "#"}):
         return False
@@ -78,7 +78,7 @@ def topics_meet(one: str, other: str) -> bool:
 
 
 def pattern_covers(allowed: str, asked: str) -> bool:
-    """Whether every topic under ``asked`` falls under ``allowed``."""
+    """Return whether every topic under ``asked`` falls under ``allowed``."""
     if asked.startswith("$") and allowed[:1] in ("+", "#"):
         return False
     wide, narrow = allowed.split("/"), asked.split("/")

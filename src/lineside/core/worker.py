@@ -84,7 +84,7 @@ class Worker:
 
     @property
     def is_alive(self) -> bool:
-        """Whether the thread runs."""
+        """Return whether the thread runs."""
         thread = self._thread
         return thread is not None and thread.is_alive()
 

@@ -31,10 +31,10 @@ from lineside.hub.eventlog.topics import DeadLetterError, Reason
 from lineside.hub.learning.job_service import TOPICS as JOB_TOPICS
 from lineside.hub.services import Services
 from lineside.links import (
-    Admit,
-    Admitted,
+    AuthenticatedDevice,
+    AuthenticateDevice,
     BrokerLimits,
-    DeviceDoor,
+    DeviceListener,
     EmbeddedBroker,
     MosquittoBroker,
     MosquittoFiles,
@@ -140,7 +140,7 @@ def _note_oversized(services: Services, packet: OversizedPacket) -> None:
 # ---- devices
 
 
-def _device_authentication(services: Services) -> DeviceDoor | None:
+def _device_authentication(services: Services) -> DeviceListener | None:
     config, enrolment = services.config, services.enrolment
     if not config.bus_tls:
         return None
@@ -148,7 +148,7 @@ def _device_authentication(services: Services) -> DeviceDoor | None:
     authority = enrolment.authority()
     authority.crl()
     host, _, port = config.bus_tls.rpartition(":")
-    return DeviceDoor(
+    return DeviceListener(
         host=host.strip("[]"),
         port=int(port),
         certificate=files.certificate,
@@ -160,8 +160,10 @@ def _device_authentication(services: Services) -> DeviceDoor | None:
     )
 
 
-def _authenticator(enrolment: Enrolment, *, authority: CertificateAuthority, plant: Plant) -> Admit:
-    def admit(certificate: bytes) -> Admitted:
+def _authenticator(
+    enrolment: Enrolment, *, authority: CertificateAuthority, plant: Plant
+) -> AuthenticateDevice:
+    def admit(certificate: bytes) -> AuthenticatedDevice:
         told = authority.check(ssl.DER_cert_to_PEM_cert(certificate).encode())
         row = enrolment.inventory.find(told.device)
         if row is None or not row.active:
@@ -171,7 +173,7 @@ def _authenticator(enrolment: Enrolment, *, authority: CertificateAuthority, pla
                 fix="Enrol it with a code of lineside device invite.",
             )
         access = device_access(plant, device=told.device, lines=row.lines)
-        return Admitted(
+        return AuthenticatedDevice(
             identity=told.device, serial=told.serial, ends_at=told.ends_at, access=access
         )
 

@@ -2,7 +2,7 @@
 
 Main names: ``open_bus``, ``open_session``, ``open_camera``, ``Bus``, ``BusSession``, ``Mailbox``,
 ``Message``, ``Delivery``, ``Will``, ``Camera``, ``Shot``, ``EmbeddedBroker``, ``MosquittoBroker``,
-``DeviceDoor`` and ``TopicAccess`` (who may say and hear what), ``MongoSink``, ``KafkaSender``,
+``DeviceListener`` and ``TopicAccess`` (who may say and hear what), ``MongoSink``, ``KafkaSender``,
 ``KafkaReceiver``, ``WebhookSender``, ``OpcuaServer``.
 Not here: deciding anything about what a message or picture says.
 """
@@ -10,11 +10,11 @@ Not here: deciding anything about what a message or picture says.
 from lineside.core.topics import check_pattern, check_topic, topic_matches
 from lineside.links.broker import EmbeddedBroker
 from lineside.links.broker_contract import (
-    Admit,
-    Admitted,
+    AuthenticatedDevice,
+    AuthenticateDevice,
     BrokerFigures,
     BrokerLimits,
-    DeviceDoor,
+    DeviceListener,
     OversizedPacket,
 )
 from lineside.links.bus_access import (
@@ -45,7 +45,7 @@ from lineside.links.kafka import (
     KafkaRecord,
     KafkaRefusal,
     KafkaSender,
-    KafkaTaken,
+    ReceivedRecord,
     probe_kafka,
 )
 from lineside.links.mailbox import BoundedMailbox
@@ -75,8 +75,8 @@ __all__ = [
     "BUSES",
     "CAMERAS",
     "SESSIONS",
-    "Admit",
-    "Admitted",
+    "AuthenticateDevice",
+    "AuthenticatedDevice",
     "BoundedMailbox",
     "BrokerFigures",
     "BrokerLimits",
@@ -84,7 +84,7 @@ __all__ = [
     "BusSession",
     "Camera",
     "Delivery",
-    "DeviceDoor",
+    "DeviceListener",
     "EmbeddedBroker",
     "FrameMessage",
     "KafkaPlace",
@@ -92,7 +92,6 @@ __all__ = [
     "KafkaRecord",
     "KafkaRefusal",
     "KafkaSender",
-    "KafkaTaken",
     "Kind",
     "Mailbox",
     "MailboxFigures",
@@ -109,6 +108,7 @@ __all__ = [
     "OversizedPacket",
     "Qos",
     "Quality",
+    "ReceivedRecord",
     "Refused",
     "Shot",
     "TopicAccess",

@@ -43,10 +43,10 @@ from lineside.core.topics import check_pattern, check_topic, topic_matches
 from lineside.links.amqtt_session import Counts, Parcel, Questions, Receipt, Session
 from lineside.links.broker_contract import (
     OWN_NAME,
-    Admitted,
+    AuthenticatedDevice,
     BrokerFigures,
     BrokerLimits,
-    DeviceDoor,
+    DeviceListener,
     LogLimiter,
     OversizedPacket,
 )
@@ -82,7 +82,7 @@ class AmqttBroker:
         limits: BrokerLimits,
         clock: Clock,
         answered: tuple[str, ...] = (),
-        door: DeviceDoor | None = None,
+        door: DeviceListener | None = None,
         oversized: Callable[[OversizedPacket], None] | None = None,
     ) -> None:
         """Take the settings; without ``passwords`` everybody is let in."""
@@ -151,7 +151,7 @@ class AmqttBroker:
             **asdict(self.counts),
         )
 
-    def cut_off(self, over: Callable[[Admitted], bool]) -> None:
+    def cut_off(self, over: Callable[[AuthenticatedDevice], bool]) -> None:
         """End the connections of devices that are out."""
         for connection in list(self._connections.values()):
             admitted = connection.session.admitted
@@ -249,7 +249,7 @@ class AmqttBroker:
         hashed = self._passwords.get(name or "", "")
         return await asyncio.to_thread(check_bus_password, password or "", hashed)
 
-    async def _admitted(self, writer: asyncio.StreamWriter) -> Admitted | None:
+    async def _admitted(self, writer: asyncio.StreamWriter) -> AuthenticatedDevice | None:
         """The device of a certificate; None where it holds no longer."""
         shown: ssl.SSLObject | None = writer.get_extra_info("ssl_object")
         certificate = shown.getpeercert(binary_form=True) if shown else None
@@ -262,7 +262,9 @@ class AmqttBroker:
             logger.warning("device refused address=%s reason=%s", address, error)
             return None
 
-    def _join(self, key: Key, *, clean: bool, admitted: Admitted | None) -> tuple[Session, bool]:
+    def _join(
+        self, key: Key, *, clean: bool, admitted: AuthenticatedDevice | None
+    ) -> tuple[Session, bool]:
         """The session of a client, and whether it was there already (MQTT 3.1.1, 3.1.2.4).
 
         A second connection of the same id ends the first (MQTT-3.1.4-2).
@@ -318,7 +320,7 @@ class AmqttBroker:
     # ---- messages
 
     def may_publish(self, session: Session, topic: str) -> bool:
-        """Whether a message is taken; counts and tells what is not."""
+        """Return whether a message is taken; counts and tells what is not."""
         allowed = not topic.startswith(_RESERVED)
         if session.access is not None:
             allowed = allowed and session.access.may_publish(topic)
@@ -695,7 +697,7 @@ async def _read_head(reader: asyncio.StreamReader) -> tuple[int, int]:
     raise ProtocolViolation("a length of more than four bytes")
 
 
-def _server_context(door: DeviceDoor) -> ssl.SSLContext:
+def _server_context(door: DeviceListener) -> ssl.SSLContext:
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=str(door.authority))
     context.load_cert_chain(door.certificate, door.key)
     context.verify_mode = ssl.CERT_REQUIRED

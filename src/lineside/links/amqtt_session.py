@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 
 from lineside.core import LinesideError, decode_json
 from lineside.core.topics import topic_matches
-from lineside.links.broker_contract import Admitted, BrokerLimits
+from lineside.links.broker_contract import AuthenticatedDevice, BrokerLimits
 from lineside.links.bus_access import TopicAccess
 
 _ANSWERS = ("accepted", "rejected")
@@ -100,7 +100,7 @@ class Session:
     own: bool
     limits: BrokerLimits
     counts: Counts
-    admitted: Admitted | None = None
+    admitted: AuthenticatedDevice | None = None
     access: TopicAccess | None = None
     subscriptions: dict[str, int] = field(default_factory=dict)
     received: dict[int, bool] = field(default_factory=dict)
@@ -115,7 +115,7 @@ class Session:
         return len(self._waiting) + len(self._sent) + len(self._released)
 
     def keeps(self, parcel: Parcel) -> bool:
-        """Whether a message is for it: it is connected, or keeps this one meanwhile."""
+        """Return whether a message is for it: it is connected, or keeps this one meanwhile."""
         return self.left_s is None or (not self.clean and parcel.qos > 0)
 
     def put(self, parcel: Parcel) -> None:

@@ -2,7 +2,7 @@
 
 For machines without mosquitto, demonstrations and small sites. Without a password file it serves
 loopback addresses only; devices elsewhere come in by a listener of their own, with certificates
-(``DeviceDoor``). Retained messages and sessions live in memory: after a restart, who needs a
+(``DeviceListener``). Retained messages and sessions live in memory: after a restart, who needs a
 retained message says it again, and who was not answered sends again.
 """
 
@@ -18,11 +18,11 @@ from lineside.core.worker import Worker
 from lineside.links.broker_contract import (
     NO_FIGURES,
     OWN_NAME,
-    Admitted,
+    AuthenticatedDevice,
     Broker,
     BrokerFigures,
     BrokerLimits,
-    DeviceDoor,
+    DeviceListener,
     OversizedPacket,
 )
 from lineside.links.bus_access import read_bus_passwords
@@ -46,7 +46,7 @@ class EmbeddedBroker(Broker):
         password_file: Path | None = None,
         limits: BrokerLimits | None = None,
         answered: tuple[str, ...] = (),
-        door: DeviceDoor | None = None,
+        door: DeviceListener | None = None,
         topics: Sequence[str] = (),
         oversized: Callable[[OversizedPacket], None] | None = None,
         clock: Clock | None = None,
@@ -91,7 +91,7 @@ class EmbeddedBroker(Broker):
         if broker is not None and loop is not None:
             loop.call_soon_threadsafe(broker.admits.set)
 
-    def cut_off(self, over: Callable[[Admitted], bool]) -> None:
+    def cut_off(self, over: Callable[[AuthenticatedDevice], bool]) -> None:
         """End the connections of devices that are out, soon; no matter where it is called."""
         broker, loop = self._broker, self._loop
         if broker is not None and loop is not None:

@@ -100,7 +100,7 @@ class LogLimiter:
         self._logged_s: OrderedDict[str, float] = OrderedDict()
 
     def allows(self, key: str) -> bool:
-        """Whether the last time is a minute ago; this counts as the next."""
+        """Return whether the last time is a minute ago; this counts as the next."""
         now_s = self._clock.monotonic()
         with self._lock:
             last_s = self._logged_s.get(key)
@@ -176,7 +176,7 @@ def _is_loopback(host: str) -> bool:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Admitted:
+class AuthenticatedDevice:
     """A device that proved its name.
 
     Attributes:
@@ -192,13 +192,13 @@ class Admitted:
     access: TopicAccess
 
 
-Admit = Callable[[bytes], Admitted]
+AuthenticateDevice = Callable[[bytes], AuthenticatedDevice]
 """From a certificate (DER) that the site's authority signed; ``RefusedError`` where it holds no
 longer."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DeviceDoor:
+class DeviceListener:
     """Where devices connect. ``port`` 0 takes a free one.
 
     Attributes:
@@ -214,6 +214,6 @@ class DeviceDoor:
     certificate: Path
     key: Path
     authority: Path
-    admit: Admit
+    admit: AuthenticateDevice
     revoked: Path
     access_list: Callable[[], str]

@@ -35,18 +35,18 @@ class TopicAccess:
     subscribe: tuple[str, ...] = ()
 
     def may_publish(self, topic: str) -> bool:
-        """Whether a message may have this topic."""
+        """Return whether a message may have this topic."""
         if "+" in topic or "#" in topic:
             return False
         return any(topic_matches(pattern, topic) for pattern in self.publish)
 
     def may_subscribe(self, pattern: str) -> bool:
-        """Whether everything that a pattern could bring may be heard."""
+        """Return whether everything that a pattern could bring may be heard."""
         return any(pattern_covers(allowed, pattern) for allowed in self.subscribe)
 
 
 def is_identity(name: str) -> bool:
-    """Whether a name can stand in topics, job targets and certificates alike."""
+    """Return whether a name can stand in topics, job targets and certificates alike."""
     return bool(_IDENTITY.fullmatch(name))
 
 
@@ -172,12 +172,12 @@ def read_bus_passwords(file: Path) -> dict[str, str]:
 
 
 def mosquitto_reads(file: Path) -> bool:
-    """Whether mosquitto can check every line of a password file."""
+    """Return whether mosquitto can check every line of a password file."""
     return not any(hashed.startswith(_ARGON2) for hashed in read_bus_passwords(file).values())
 
 
 def check_bus_password(password: str, hashed: str) -> bool:
-    """Whether a password is the one that was hashed."""
+    """Return whether a password is the one that was hashed."""
     if hashed.startswith(_ARGON2):
         return _check_argon2(password, hashed)
     try:

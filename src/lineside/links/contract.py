@@ -130,7 +130,7 @@ class BusSession(Protocol):
         ...
 
     def connected(self) -> bool:
-        """Whether the broker answers right now."""
+        """Return whether the broker answers right now."""
         ...
 
     def connections(self) -> int:
@@ -138,7 +138,7 @@ class BusSession(Protocol):
         ...
 
     def agreed(self) -> bool:
-        """Whether the broker confirmed the patterns, and that it forgot those of before."""
+        """Return whether the broker confirmed the patterns, and that it forgot those of before."""
         ...
 
     def stop(self) -> None:
@@ -185,7 +185,7 @@ class Bus(Protocol):
         ...
 
     def connected(self) -> bool:
-        """Whether the broker answers right now."""
+        """Return whether the broker answers right now."""
         ...
 
     def connections(self) -> int:
@@ -260,7 +260,7 @@ class Camera(Protocol):
         ...
 
     def dropped(self) -> int:
-        """How many shots were not taken in time."""
+        """Return how many shots were not taken in time."""
         ...
 
     def fault(self) -> str:

@@ -142,7 +142,7 @@ def make_client(kind: str, settings: Mapping[str, Any]) -> Any:  # noqa: ANN401 
 
 
 def can_never_be_taken(fault: KafkaFault) -> bool:
-    """Whether this record will be refused as often as it is sent."""
+    """Return whether this record will be refused as often as it is sent."""
     return fault.name() in _NEVER
 
 
@@ -165,7 +165,7 @@ def failure_of(fault: KafkaFault, *, where: str) -> LinesideError:
 
 
 def probe_kafka(place: KafkaPlace, *, timeout_s: float = 5.0) -> int:
-    """How many brokers answer.
+    """Return how many brokers answer.
 
     Raises:
         UnavailableError, RefusedError, InvalidError, MissingExtraError: see the module.
@@ -221,7 +221,7 @@ class KafkaRecord:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class KafkaTaken:
+class ReceivedRecord:
     """A record as it came. ``value`` None is Kafka's deletion mark; ``at`` is the record's time."""
 
     topic: str
@@ -361,9 +361,9 @@ class KafkaReceiver:
         self._paused = False
         self._lost = False
         self._failed: KafkaFault | None = None
-        self._held: deque[KafkaTaken] = deque()
+        self._held: deque[ReceivedRecord] = deque()
 
-    def take(self, *, most: int, timeout_s: float) -> list[KafkaTaken]:
+    def take(self, *, most: int, timeout_s: float) -> list[ReceivedRecord]:
         """The next records, at most ``most``, fewer or none when they do not come in time.
 
         Raises:
@@ -374,7 +374,7 @@ class KafkaReceiver:
             return [self._held.popleft() for _ in range(min(most, len(self._held)))]
         return self._consumed(most=most, timeout_s=timeout_s)
 
-    def commit(self, records: Sequence[KafkaTaken]) -> bool:
+    def commit(self, records: Sequence[ReceivedRecord]) -> bool:
         """Say that these were dealt with; False where the group took them from us meanwhile.
 
         They then come again, to whoever has their partition now.
@@ -437,7 +437,7 @@ class KafkaReceiver:
             self._lost = True
             logger.warning("kafka lost group=%s brokers=%s", self._group, self._place.brokers)
 
-    def _consumed(self, *, most: int, timeout_s: float) -> list[KafkaTaken]:
+    def _consumed(self, *, most: int, timeout_s: float) -> list[ReceivedRecord]:
         came = self._opened().consume(most, timeout=timeout_s)
         records = [_taken(message) for message in came if message.error() is None]
         for message in came:
@@ -461,10 +461,10 @@ class KafkaReceiver:
         return True
 
 
-def _taken(message: Any) -> KafkaTaken:  # noqa: ANN401  of the library
+def _taken(message: Any) -> ReceivedRecord:  # noqa: ANN401  of the library
     """Never raises: one record that could not be told would take its batch with it."""
     _, at_ms = message.timestamp()
-    return KafkaTaken(
+    return ReceivedRecord(
         topic=message.topic(), partition=message.partition(), offset=message.offset(),
         at=_EPOCH + timedelta(milliseconds=min(max(0, at_ms), _LAST_MS)), value=message.value(),
         key=message.key(), headers=_headers(message),

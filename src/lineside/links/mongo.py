@@ -193,7 +193,7 @@ def _connect(url: str) -> Any:  # noqa: ANN401  pymongo is imported here only
 
 
 def _is_of_document(error: Any, *, write: bool) -> bool:  # noqa: ANN401  pymongo's
-    """Whether a failure is about what was to be written."""
+    """Return whether a failure is about what was to be written."""
     if write:
         return error.code not in _BAD_MOMENT
     return error.code in _BAD_DOCUMENT

@@ -40,7 +40,7 @@ from lineside.links.broker_contract import (
     Broker,
     BrokerFigures,
     BrokerLimits,
-    DeviceDoor,
+    DeviceListener,
     LogLimiter,
     OversizedPacket,
 )
@@ -200,7 +200,7 @@ class MosquittoBroker(Broker):
         port: int = 0,
         password_file: Path | None = None,
         limits: BrokerLimits | None = None,
-        door: DeviceDoor | None = None,
+        door: DeviceListener | None = None,
         topics: Sequence[str] = (),
         oversized: Callable[[OversizedPacket], None] | None = None,
         clock: Clock | None = None,
@@ -368,7 +368,7 @@ class MosquittoBroker(Broker):
         return port
 
     def _subscribed(self) -> bool:
-        """Whether the session that mosquitto saved has all subscriptions."""
+        """Return whether the session that mosquitto saved has all subscriptions."""
         told = self._folder / "topics"
         saved = (self._folder / "mosquitto.db").exists()
         return saved and told.exists() and told.read_text() == self._told()

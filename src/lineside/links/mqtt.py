@@ -53,7 +53,7 @@ if TYPE_CHECKING:
     import paho.mqtt.client as paho
 
 
-class Turns:
+class NetworkLoop:
     """One thread takes turns, any thread wakes it; closed by the thread that takes turns."""
 
     def __init__(self, client: "paho.Client") -> None:
@@ -102,7 +102,7 @@ class Turns:
         return self._client.loop_misc() == 0 and self._client.socket() is not None
 
     def _wait(self, sock: "paho.SocketLike", *, timeout_s: float, read: bool) -> bool:
-        """Whether there may be something to read; errors show when reading."""
+        """Return whether there may be something to read; errors show when reading."""
         pending = getattr(sock, "pending", None)  # of a TLS socket: decrypted already
         if read and pending is not None and pending():
             return True
@@ -152,7 +152,7 @@ class _Subscription:
     mailbox: BoundedMailbox
 
     def wants(self, topic: str, *, named: set[str]) -> bool:
-        """Whether a message is for this mailbox; ``named``: the patterns it was sent for."""
+        """Return whether a message is for this mailbox; ``named``: the patterns it was sent for."""
         patterns = named.intersection(self.patterns) if named else self.patterns
         return any(topic_matches(pattern, topic) for pattern in patterns)
 
@@ -182,7 +182,7 @@ class MqttBus:
         self._closing = False
         self._may_join: Callable[[], bool] = _always
         self._leave_by_s = 0.0
-        self._turns = Turns(client)
+        self._turns = NetworkLoop(client)
         self._connected = False
         self._connections = 0
         self._lost_logged = False

@@ -439,7 +439,7 @@ class OpcuaServer:
             self._wake()
 
     def clients(self) -> int:
-        """How many clients are there."""
+        """Return how many clients are there."""
         space = self._space
         return 0 if space is None else space.clients()
 

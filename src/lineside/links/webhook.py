@@ -86,7 +86,7 @@ class WebhookAnswer:
 
     @property
     def taken(self) -> bool:
-        """Whether it has the event."""
+        """Return whether it has the event."""
         return 200 <= self.status < 300
 
 

@@ -187,12 +187,12 @@ class BucketBlobs:
 
     @contextmanager
     def _translated(self, what: str) -> Iterator[None]:
-        with said_by_bucket(what, where=self._where):
+        with bucket_error(what, where=self._where):
             yield
 
 
 @contextmanager
-def said_by_bucket(what: str, *, where: str) -> Iterator[None]:
+def bucket_error(what: str, *, where: str) -> Iterator[None]:
     """What the driver raises inside the block, as errors of lineside."""
     from obstore.exceptions import BaseError, PermissionDeniedError, UnauthenticatedError
 
@@ -263,7 +263,7 @@ class BucketObjects:
                 yield name
 
     def has(self, name: str) -> bool:
-        """Whether there is such an object; one request."""
+        """Return whether there is such an object; one request."""
         try:
             with self._translated(name):
                 self._store.head(name)
@@ -302,5 +302,5 @@ class BucketObjects:
 
     @contextmanager
     def _translated(self, what: str) -> Iterator[None]:
-        with said_by_bucket(what, where=self.where):
+        with bucket_error(what, where=self.where):
             yield

@@ -414,12 +414,12 @@ class Records(Protocol):
 
     @property
     def leases(self) -> Leases:
-        """Which of several programs does what."""
+        """Return which of several programs does what."""
         ...
 
     @property
     def shared(self) -> bool:
-        """Whether several hubs may stand at it; if not, nobody needs a lease."""
+        """Return whether several hubs may stand at it; if not, nobody needs a lease."""
         ...
 
     def serialise(self, name: str) -> None:

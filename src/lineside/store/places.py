@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 from lineside.core import InvalidError, UnavailableError, find_driver, need
-from lineside.store.bucket import open_store, said_by_bucket
+from lineside.store.bucket import bucket_error, open_store
 from lineside.store.contract import Place
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ class BucketPlace:
 
     def put(self, name: str, data: bytes) -> None:
         _inside(name)
-        with said_by_bucket("the bucket", where=self._url):
+        with bucket_error("the bucket", where=self._url):
             self._store.put(name, data, use_multipart=False)
 
     def address(self, name: str) -> str:

@@ -86,7 +86,7 @@ class Flavour(Protocol):
         ...
 
     def lost(self, connection: sa.Connection) -> bool:
-        """Whether the database ended the transaction by itself."""
+        """Return whether the database ended the transaction by itself."""
         ...
 
     def translate(self, error: sa.exc.SQLAlchemyError) -> LinesideError:
@@ -209,7 +209,7 @@ def format_of(connection: sa.Connection) -> str:
 
 
 def is_newest(connection: sa.Connection) -> bool:
-    """Whether there is nothing to do."""
+    """Return whether there is nothing to do."""
     return format_of(connection) == NEWEST
 
 

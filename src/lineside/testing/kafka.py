@@ -13,7 +13,7 @@ from lineside.links import (
     KafkaReceiver,
     KafkaRecord,
     KafkaSender,
-    KafkaTaken,
+    ReceivedRecord,
     probe_kafka,
 )
 
@@ -39,9 +39,9 @@ class Group:
         return member
 
 
-def received(receiver: KafkaReceiver, count: int) -> list[KafkaTaken]:
+def received(receiver: KafkaReceiver, count: int) -> list[ReceivedRecord]:
     """The next ``count`` records, fewer when they do not come."""
-    taken: list[KafkaTaken] = []
+    taken: list[ReceivedRecord] = []
     for _ in range(_TURNS):
         if len(taken) >= count:
             break
@@ -124,7 +124,7 @@ class KafkaContract:
             sender.send([KafkaRecord(topic=group.topic, value=said, key=key) for key in keys])
 
         send(b"first")
-        members, heard = [group.join(), group.join()], list[KafkaTaken]()
+        members, heard = [group.join(), group.join()], list[ReceivedRecord]()
         shared: list[set[bytes]] = [set(), set()]
         for _ in range(2 * _TURNS):
             for place, member in enumerate(members):

@@ -46,7 +46,7 @@ def take(mailbox: Mailbox, count: int) -> list[Message]:
 
 
 def nothing_more(mailbox: Mailbox) -> bool:
-    """Whether the mailbox stays empty for a while."""
+    """Return whether the mailbox stays empty for a while."""
     return mailbox.get(timeout_s=SHORT_S) is None
 
 

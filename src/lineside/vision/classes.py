@@ -98,7 +98,7 @@ GOOD_LABELS = frozenset(
 
 
 def says_good(label: str, *, named: Collection[str] = ()) -> bool:
-    """Whether a label means a good part.
+    """Return whether a label means a good part.
 
     Args:
         label: as the package says it.

@@ -70,7 +70,7 @@ class CountRule:
 
     @property
     def promises(self) -> bool:
-        """Whether there are pictures enough for an interval at this error rate."""
+        """Return whether there are pictures enough for an interval at this error rate."""
         return self.error_rate * (self.calibration_pictures + 1) >= 1 - _ROUNDING
 
 

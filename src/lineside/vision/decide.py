@@ -62,7 +62,7 @@ class LabelRule:
 
     @property
     def is_class(self) -> bool:
-        """Whether the label is one of its region's classes, of which one holds."""
+        """Return whether the label is one of its region's classes, of which one holds."""
         return bool(self.region) and self.name == f"{self.region}/{self.label}"
 
 

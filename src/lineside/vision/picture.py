@@ -279,7 +279,7 @@ def check_picture(
     max_bytes: int = 8_000_000,
     max_pixels: int = 40_000_000,
 ) -> CheckedPicture:
-    """Whether a picture is whole, its size, and its thumbnail.
+    """Return whether a picture is whole, its size, and its thumbnail.
 
     Refuses what ``decode_picture`` refuses and reads every byte as it does, but makes pixels only
     as fine as the thumbnail needs, which saves a third of the time.

@@ -63,9 +63,9 @@ from lineside.links import (
     KafkaReceiver,
     KafkaRecord,
     KafkaSender,
-    KafkaTaken,
     MailboxFigures,
     Message,
+    ReceivedRecord,
     topic_matches,
 )
 from lineside.store import Logged
@@ -78,7 +78,7 @@ _MOST_KEY_BYTES = 1024
 _MOST_DETAIL_BYTES = 500
 
 
-def event_of(record: KafkaTaken, route: Route, *, topic: str, site: str) -> Event:
+def event_of(record: ReceivedRecord, route: Route, *, topic: str, site: str) -> Event:
     """The event of a record.
 
     Raises:
@@ -88,7 +88,7 @@ def event_of(record: KafkaTaken, route: Route, *, topic: str, site: str) -> Even
     return replace(made, recordedtime=record.at)
 
 
-def _event_of(record: KafkaTaken, route: Route, *, topic: str, site: str) -> Event:
+def _event_of(record: ReceivedRecord, route: Route, *, topic: str, site: str) -> Event:
     if record.value is None:
         raise DeadLetterError(Reason.NOT_JSON, "a deletion mark", where=record.place)
     check_size(route, len(record.value), topic=topic)
@@ -125,12 +125,12 @@ def _document(raw: bytes, place: str) -> dict[str, Any]:
     return document
 
 
-def _header(record: KafkaTaken, name: str) -> str:
+def _header(record: ReceivedRecord, name: str) -> str:
     found = (value for key, value in record.headers if key.lower() == name)
     return next(found, b"").decode(errors="replace").lower()
 
 
-def _delivery(record: KafkaTaken) -> str:
+def _delivery(record: ReceivedRecord) -> str:
     """The name that a bridge gave, "" without; one that is no name of ours counts as none."""
     found = _header(record, DELIVERY)
     return found if _NAME.fullmatch(found) else ""
@@ -166,7 +166,7 @@ def record_of(logged: Logged, sent: KafkaSendConfig) -> KafkaRecord:
     )
 
 
-def dead_record(record: KafkaTaken, refusal: DeadLetterError, *, topic: str) -> KafkaRecord:
+def dead_record(record: ReceivedRecord, refusal: DeadLetterError, *, topic: str) -> KafkaRecord:
     """A record that could not be taken, as it came, with the reason in its headers."""
     return KafkaRecord(
         topic=topic,
@@ -322,7 +322,7 @@ class KafkaReader:
             self._refused.clear()
             return
 
-    def _keep(self, batch: Sequence[KafkaTaken]) -> None:
+    def _keep(self, batch: Sequence[ReceivedRecord]) -> None:
         items = []
         for record in batch:
             try:
@@ -331,7 +331,7 @@ class KafkaReader:
                 self._refuse(record, refusal)
         store_batch(items, self._record, refuse=lambda item, why: self._refuse(item[1], why))
 
-    def _event_of(self, record: KafkaTaken) -> Event:
+    def _event_of(self, record: ReceivedRecord) -> Event:
         topic, stats = self._routes[record.topic], self._services.stats
         route = self._router.find(topic)
         event = event_of(record, route, topic=topic, site=self._services.plant.site)
@@ -341,7 +341,7 @@ class KafkaReader:
             stats.skewed("late")
         return event
 
-    def _record(self, items: Sequence[tuple[Event, KafkaTaken]]) -> None:
+    def _record(self, items: Sequence[tuple[Event, ReceivedRecord]]) -> None:
         commit = self._services.ledger.record([event for event, _ in items])
         stats = self._services.stats
         fresh = sum(not logged.duplicate for logged in commit.logged)
@@ -350,7 +350,7 @@ class KafkaReader:
         stats.count("events", by=fresh + len(commit.raised))
         self.count += fresh
 
-    def _refuse(self, record: KafkaTaken, refusal: DeadLetterError) -> None:
+    def _refuse(self, record: ReceivedRecord, refusal: DeadLetterError) -> None:
         """Once each, however often the batch is tried."""
         if record.place in self._refused:
             return

@@ -1,7 +1,7 @@
-"""The line between a device and its hub: passes requests on, stops packages while told to.
+"""Fault-injecting proxy between a device and its hub: it can hold packages half-way.
 
-Main name: ``Way``. Where a test kills something in the middle of an update, the update waits there
-for it, however fast or slow the machine is.
+Main name: ``FaultProxy``. Where a test kills something in the middle of an update, the update
+waits there for it, however fast or slow the machine is.
 """
 
 import http.client
@@ -19,7 +19,7 @@ _PASSED = ("Range", "Authorization")
 _ANSWERED = ("Content-Range", "Content-Type", "Retry-After")
 
 
-class Way:
+class FaultProxy:
     """A proxy before a hub; ``with`` closes it. A hub that is away answers 503."""
 
     def __init__(self, hub: str) -> None:
@@ -39,12 +39,12 @@ class Way:
 
     @property
     def held(self) -> int:
-        """How many packages stand still on it now."""
+        """Return how many packages stand still on it now."""
         return self._held
 
     @property
     def first_bytes(self) -> int:
-        """How many bytes of a package pass while it is held."""
+        """Return how many bytes of a package pass while it is held."""
         return self._first_bytes
 
     def hold(self, *, after_bytes: int = _FIRST_BYTES) -> None:
@@ -91,7 +91,7 @@ class Way:
         self.close()
 
 
-def _handler(way: Way) -> type[BaseHTTPRequestHandler]:
+def _handler(way: FaultProxy) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             given = {name: self.headers[name] for name in _PASSED if self.headers[name]}
