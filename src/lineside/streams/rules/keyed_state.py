@@ -10,12 +10,11 @@ Steps that watch places (tracks and crossings) keep one view for each key.
 import heapq
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
 import msgspec
 
-from lineside.core import InvalidError, Scalar
+from lineside.core import InvalidError, Rule, Scalar
 
 NEVER_US = 2**62
 
@@ -138,10 +137,75 @@ def read_memory(memory: Mapping[str, Any], kind: type[M], *, of: str) -> M:
         raise InvalidError(f"no memory of {of}: {error}", fix="Start the rule anew.") from error
 
 
-class PlaceView(Cell, Protocol):
-    """What passes in one place."""
+class KeyedCell(Cell, Protocol):
+    """A cell that knows the key it is of."""
 
     key: tuple[Scalar, ...]
+
+
+K = TypeVar("K", bound=KeyedCell)
+
+
+class KeyedStep(Generic[K]):
+    """The base of steps whose whole memory is cells by key."""
+
+    def __init__(self, rule: Rule, kind: type[K], *, of: str) -> None:
+        """``of``: the step, for a memory that is none of it."""
+        self._names, self._kind, self._of = rule.key, kind, of
+        self._cells: Cells[K] = Cells(rule.most_keys)
+
+    @property
+    def evicted(self) -> int:
+        """Number of cells that were forgotten to make room."""
+        return self._cells.evicted
+
+    def dump(self) -> dict[str, Any]:
+        return self._cells.dump()
+
+    def load(self, memory: Mapping[str, Any]) -> None:
+        self._cells.load(memory, self._kind, of=self._of, name=self._name)
+
+    def _name(self, cell: K) -> Hashable:
+        return cell.key
+
+    def _key(self, cell: KeyedCell) -> dict[str, Scalar]:
+        return dict(zip(self._names, cell.key, strict=True))
+
+
+class WaitingCell(KeyedCell, Protocol):
+    """A cell that waits for others of its key, named by the record that began it."""
+
+    id: str
+
+
+W = TypeVar("W", bound=WaitingCell)
+
+
+class WaitingStep(KeyedStep[W]):
+    """The base of steps in which several cells of one key may wait."""
+
+    def __init__(self, rule: Rule, kind: type[W], *, of: str) -> None:
+        super().__init__(rule, kind, of=of)
+        self._waiting: dict[tuple[Scalar, ...], list[W]] = {}
+
+    def load(self, memory: Mapping[str, Any]) -> None:
+        super().load(memory)
+        for cell in sorted(self._cells, key=lambda cell: cell.born):
+            self._waiting.setdefault(cell.key, []).append(cell)
+
+    def _name(self, cell: W) -> Hashable:
+        return cell.key, cell.id
+
+    def _forget(self, cell: W) -> None:
+        others = [other for other in self._waiting[cell.key] if other is not cell]
+        if others:
+            self._waiting[cell.key] = others
+        else:
+            del self._waiting[cell.key]
+
+
+class PlaceView(KeyedCell, Protocol):
+    """The objects in view at one place."""
 
     def dump(self) -> dict[str, Any]:
         """As plain JSON."""
@@ -151,49 +215,51 @@ class PlaceView(Cell, Protocol):
 V = TypeVar("V", bound=PlaceView)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PlaceMemory(Generic[V]):
-    """How a step's cells are kept and taken up again.
+class ViewStep(Generic[V]):
+    """The base of steps that watch places: one view for each key."""
 
-    Attributes:
-        schema: of what is kept.
-        of: the step, as in "none of a sighting".
-        where: the rule.
-        lost: what becomes of things that are in view when the rule begins anew.
-        most: keys at most.
-        load: a view out of what its ``dump`` gave.
-    """
+    def __init__(
+        self, rule: Rule, *, schema: str, of: str, lost: str,
+        load: Callable[[Mapping[str, Any]], V],
+    ) -> None:  # fmt: skip
+        """Start with no view.
 
-    schema: str
-    of: str
-    where: str
-    lost: str
-    most: int
-    load: Callable[[Mapping[str, Any]], V]
+        Args:
+            rule: whose step it is.
+            schema: of the dump.
+            of: the step, as in "none of a sighting".
+            lost: what becomes of things that are in view when the rule begins anew.
+            load: a view out of what its ``dump`` gave.
+        """
+        self._names, self._most, self._where = rule.key, rule.most_keys, f"rule {rule.id}"
+        self._schema, self._of, self._lost, self._load_view = schema, of, lost, load
+        self._cells: Cells[V] = Cells(rule.most_keys)
 
-    def kept(self, cells: Cells[V]) -> dict[str, Any]:
-        """As plain JSON."""
+    @property
+    def evicted(self) -> int:
+        """Number of keys that were forgotten to make room."""
+        return self._cells.evicted
+
+    def dump(self) -> dict[str, Any]:
         return {
-            "schema": self.schema,
-            "evicted": cells.evicted,
-            "keys": [view.dump() for view in cells],
+            "schema": self._schema,
+            "evicted": self._cells.evicted,
+            "keys": [view.dump() for view in self._cells],
         }
 
-    def taken_up(self, memory: Mapping[str, Any]) -> Cells[V]:
-        """The cells again; ``InvalidError`` where it is no memory of this step."""
-        if memory.get("schema") != self.schema:
-            raise self._none(f"schema {memory.get('schema')!r} is not {self.schema!r}")
+    def load(self, memory: Mapping[str, Any]) -> None:
+        if memory.get("schema") != self._schema:
+            raise self._none(f"schema {memory.get('schema')!r} is not {self._schema!r}")
         try:
-            views = [self.load(one) for one in memory["keys"]]
+            views = [self._load_view(one) for one in memory["keys"]]
             evicted = int(memory["evicted"])
         except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
             raise self._none(repr(error)) from error
-        cells: Cells[V] = Cells(self.most)
-        cells.restore([(view.key, view) for view in views], evicted=evicted)
-        return cells
+        self._cells = Cells(self._most)
+        self._cells.restore([(view.key, view) for view in views], evicted=evicted)
 
     def _none(self, what: str) -> InvalidError:
         return InvalidError(
-            f"the memory is none of a {self.of} ({what})", where=self.where,
-            fix=f"Begin the rule anew; {self.lost}.",
+            f"the memory is none of a {self._of} ({what})", where=self._where,
+            fix=f"Begin the rule anew; {self._lost}.",
         )  # fmt: skip

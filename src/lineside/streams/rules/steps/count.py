@@ -27,15 +27,14 @@ changes is judged when every record of that moment was taken.
 
 import math
 from bisect import insort
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable
 
 import msgspec
 
 from lineside.core import RateStep, RepeatStep, Rule, Scalar
 from lineside.streams.rules.conditions import compile_conditions
 from lineside.streams.rules.contract import MOST_CAUSES, Output, Record, frame_of
-from lineside.streams.rules.keyed_state import NEVER_US, Cells
+from lineside.streams.rules.keyed_state import NEVER_US, KeyedStep
 
 Key = tuple[Scalar, ...]
 
@@ -61,23 +60,17 @@ class _Cell(msgspec.Struct, kw_only=True):
     frame: str = ""
 
 
-class Repeats:
+class Repeats(KeyedStep[_Cell]):
     """Records of each key, the last of them judged anew with each."""
 
     def __init__(self, rule: Rule, declared: RepeatStep) -> None:
-        self._names = rule.key
+        super().__init__(rule, _Cell, of="a repeat")
         self._times = declared.times
         self._last = declared.last or declared.times
         self._within_us = round(declared.within_s * 1e6)
         match = compile_conditions(declared.match)
         assert match is not None  # noqa: S101  the record of the step needs it
         self._match = match
-        self._cells: Cells[_Cell] = Cells(rule.most_keys)
-
-    @property
-    def evicted(self) -> int:
-        """How many keys were forgotten to make room."""
-        return self._cells.evicted
 
     def feed(self, record: Record, *, key: Key) -> Iterable[Output]:
         found = list(self.advance(record.at_us))
@@ -86,7 +79,7 @@ class Repeats:
             cell = _Cell(key=key, looks=[])
             left = self._cells.add(key, cell)
             if left is not None and left.begun:
-                found.append(self._end(left, at_us=left.looks[-1].at_us))
+                found.append(self._tell(left, "ended", at_us=left.looks[-1].at_us))
         cell.looks.append(_Look(record.at_us, self._match(record.fields), record.id))
         del cell.looks[: -self._last]
         self._forget_old(cell, record.at_us)
@@ -108,12 +101,6 @@ class Repeats:
                 self._cells.keep(name, cell)
         return found
 
-    def dump(self) -> dict[str, Any]:
-        return self._cells.dump()
-
-    def load(self, memory: Mapping[str, Any]) -> None:
-        self._cells.load(memory, _Cell, of="a repeat", name=lambda cell: cell.key)
-
     def _forget_old(self, cell: _Cell, now_us: int) -> None:
         if self._within_us:
             oldest_us = now_us - self._within_us
@@ -130,14 +117,11 @@ class Repeats:
         if (len(matching) >= self._times) is bool(cell.begun):
             return []
         if cell.begun:
-            ended = self._end(cell, at_us=at_us)
+            ended = self._tell(cell, "ended", at_us=at_us)
             cell.begun = ""
             return [ended]
         cell.begun, cell.begun_us, cell.since_us = by, at_us, matching[0].at_us
         return [self._tell(cell, "begun", at_us=at_us)]
-
-    def _end(self, cell: _Cell, *, at_us: int) -> Output:
-        return self._tell(cell, "ended", at_us=at_us)
 
     def _tell(self, cell: _Cell, action: str, *, at_us: int) -> Output:
         matching = [look.id for look in cell.looks if look.matches]
@@ -150,7 +134,7 @@ class Repeats:
         last = [look.id for look in cell.looks[-1:]]
         causes = dict.fromkeys((*matching[: MOST_CAUSES - 1], *last))
         return Output(
-            name=f"{cell.begun}/{action}", key=dict(zip(self._names, cell.key, strict=True)),
+            name=f"{cell.begun}/{action}", key=self._key(cell),
             action=action, start_us=cell.since_us, end_us=at_us, values=values,
             causes=tuple(causes),
         )  # fmt: skip
@@ -169,23 +153,17 @@ class _RateCell(msgspec.Struct, kw_only=True):
     frame: str = ""
 
 
-class Rates:
+class Rates(KeyedStep[_RateCell]):
     """Records of each key, counted over a stretch that moves on."""
 
     def __init__(self, rule: Rule, declared: RateStep) -> None:
-        self._names = rule.key
+        super().__init__(rule, _RateCell, of="a rate")
         self._per_us = round(declared.per_s * 1e6)
         self._above = declared.above is not None
         limit = declared.above if declared.above is not None else declared.below
         assert limit is not None  # noqa: S101  the record of the step needs one of the two
         # So many records within the stretch decide: one more than ``above``, or ``below`` of them.
         self._needed = math.floor(limit) + 1 if self._above else max(1, math.ceil(limit))
-        self._cells: Cells[_RateCell] = Cells(rule.most_keys)
-
-    @property
-    def evicted(self) -> int:
-        """How many keys were forgotten to make room."""
-        return self._cells.evicted
 
     def feed(self, record: Record, *, key: Key) -> Iterable[Output]:
         found = list(self.advance(record.at_us))
@@ -208,12 +186,6 @@ class Rates:
             if cell.due_us < NEVER_US or not self._above:
                 self._cells.keep(name, cell)
         return found
-
-    def dump(self) -> dict[str, Any]:
-        return self._cells.dump()
-
-    def load(self, memory: Mapping[str, Any]) -> None:
-        self._cells.load(memory, _RateCell, of="a rate", name=lambda cell: cell.key)
 
     def _count(self, cell: _RateCell, record: Record) -> None:
         insort(cell.times, record.at_us)
@@ -288,7 +260,7 @@ class Rates:
         if cell.frame:
             values["frame"] = cell.frame
         return Output(
-            name=f"{cell.begun_us}/{action}", key=dict(zip(self._names, cell.key, strict=True)),
+            name=f"{cell.begun_us}/{action}", key=self._key(cell),
             action=action, start_us=cell.begun_us, end_us=at_us, values=values,
             causes=tuple(cell.ids),
         )  # fmt: skip

@@ -21,7 +21,7 @@ from typing import Any
 
 from lineside.core import CrossingStep, Rule, Scalar
 from lineside.streams.rules.contract import Output, Record
-from lineside.streams.rules.keyed_state import NEVER_US, Cells, PlaceMemory
+from lineside.streams.rules.keyed_state import NEVER_US, ViewStep
 
 MOST_TRACKS = 256
 MOST_BOXES = 256
@@ -139,22 +139,15 @@ _MARGIN = 1 / 20
 Key = tuple[Scalar, ...]
 
 
-class Crossings:
-    """See the module; of one rule."""
+class Crossings(ViewStep["View"]):
+    """The step ``crossing`` of one rule."""
 
     def __init__(self, rule: Rule, declared: CrossingStep) -> None:
-        self._names, self._line = rule.key, declared
-        self._cells: Cells[View] = Cells(rule.most_keys)
-        self._memory = PlaceMemory(
-            schema=_MEMORY, of="crossing", where=f"rule {rule.id}", most=rule.most_keys,
-            lost="what is on the line then is not told",
+        super().__init__(
+            rule, schema=_MEMORY, of="crossing", lost="what is on the line then is not told",
             load=lambda one: View(self._line).loaded(one),
         )  # fmt: skip
-
-    @property
-    def evicted(self) -> int:
-        """How many keys were forgotten to make room."""
-        return self._cells.evicted
+        self._line = declared
 
     def feed(self, record: Record, *, key: Key) -> Iterable[Output]:
         made = list(self.advance(record.at_us))
@@ -179,12 +172,6 @@ class Crossings:
             view.due_us = view.next_us()
             self._cells.keep(name, view)
         return made
-
-    def dump(self) -> dict[str, Any]:
-        return self._memory.kept(self._cells)
-
-    def load(self, memory: Mapping[str, Any]) -> None:
-        self._cells = self._memory.taken_up(memory)
 
     def _told(self, found: Iterable["Crossed"], *, key: Key) -> Iterator[Output]:
         for one in found:

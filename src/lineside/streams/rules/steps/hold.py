@@ -14,14 +14,13 @@ Without: the rule's own ``where`` must hold, and the step is handed the records 
 """
 
 from collections.abc import Iterable, Mapping
-from typing import Any
 
 import msgspec
 
 from lineside.core import HoldStep, Rule, Scalar
 from lineside.streams.rules.conditions import compile_conditions, same
 from lineside.streams.rules.contract import Output, Record, frame_of
-from lineside.streams.rules.keyed_state import NEVER_US, Cells
+from lineside.streams.rules.keyed_state import NEVER_US, KeyedStep
 
 Key = tuple[Scalar, ...]
 
@@ -43,24 +42,12 @@ class _Cell(msgspec.Struct, kw_only=True):
     frame: str = ""
 
 
-class _Holds:
-    """What both kinds share."""
+class _Holds(KeyedStep[_Cell]):
+    """The base of both kinds."""
 
     def __init__(self, rule: Rule, declared: HoldStep) -> None:
-        self._names = rule.key
+        super().__init__(rule, _Cell, of="a hold")
         self._for_us = round(declared.for_s * 1e6)
-        self._cells: Cells[_Cell] = Cells(rule.most_keys)
-
-    @property
-    def evicted(self) -> int:
-        """How many keys were forgotten to make room."""
-        return self._cells.evicted
-
-    def dump(self) -> dict[str, Any]:
-        return self._cells.dump()
-
-    def load(self, memory: Mapping[str, Any]) -> None:
-        self._cells.load(memory, _Cell, of="a hold", name=lambda cell: cell.key)
 
     def _tell(
         self, cell: _Cell, action: str, *, until_us: int, more: Mapping[str, Scalar]
@@ -71,7 +58,7 @@ class _Holds:
         if cell.frame:
             values["frame"] = cell.frame
         return Output(
-            name=f"{cell.began_us}/{action}", key=dict(zip(self._names, cell.key, strict=True)),
+            name=f"{cell.began_us}/{action}", key=self._key(cell),
             action=action, start_us=cell.began_us, end_us=until_us, values=values,
             causes=tuple(dict.fromkeys((cell.first, cell.last))),
         )  # fmt: skip

@@ -9,15 +9,14 @@
    incomplete.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from collections.abc import Iterable, Iterator
 
 import msgspec
 
 from lineside.core import JoinStep, Rule, Scalar
 from lineside.streams.rules.conditions import same
 from lineside.streams.rules.contract import Output, Record, frame_of
-from lineside.streams.rules.keyed_state import Cells
+from lineside.streams.rules.keyed_state import WaitingStep
 
 Key = tuple[Scalar, ...]
 
@@ -42,23 +41,16 @@ class _Cell(msgspec.Struct, kw_only=True):
     sides: list[_Side] = []
 
 
-class Joins:
+class Joins(WaitingStep[_Cell]):
     """Groups that wait for their other sides."""
 
     def __init__(self, rule: Rule, declared: JoinStep) -> None:
-        self._names = rule.key
+        super().__init__(rule, _Cell, of="a join")
         self._sides = rule.read.inspections or rule.read.rules
         self._side = "inspection" if rule.read.inspections else "rule"
         self._fields = declared.fields
         self._incomplete = declared.incomplete
         self._within_us = round(declared.within_s * 1e6)
-        self._cells: Cells[_Cell] = Cells(rule.most_keys)
-        self._waiting: dict[Key, list[_Cell]] = {}
-
-    @property
-    def evicted(self) -> int:
-        """How many groups were given up to make room."""
-        return self._cells.evicted
 
     def feed(self, record: Record, *, key: Key) -> Iterable[Output]:
         found = list(self.advance(record.at_us))
@@ -88,14 +80,6 @@ class Joins:
             return ()
         return [told for _, cell in self._cells.due(now_us) for told in self._give_up(cell)]
 
-    def dump(self) -> dict[str, Any]:
-        return self._cells.dump()
-
-    def load(self, memory: Mapping[str, Any]) -> None:
-        self._cells.load(memory, _Cell, of="a join", name=lambda cell: (cell.key, cell.id))
-        for cell in sorted(self._cells, key=lambda cell: cell.born):
-            self._waiting.setdefault(cell.key, []).append(cell)
-
     def _fits(self, cell: _Cell, side: str, record: Record) -> bool:
         times = [record.at_us, *(one.at_us for one in cell.sides)]
         lacks = all(one.name != side for one in cell.sides)
@@ -108,13 +92,6 @@ class Joins:
         self._forget(cell)
         if self._incomplete:
             yield self._tell(cell, evicted=evicted)
-
-    def _forget(self, cell: _Cell) -> None:
-        kept = [other for other in self._waiting[cell.key] if other is not cell]
-        if kept:
-            self._waiting[cell.key] = kept
-        else:
-            del self._waiting[cell.key]
 
     def _tell(self, cell: _Cell, *, evicted: bool = False) -> Output:
         came, times = cell.sides, [one.at_us for one in cell.sides]
@@ -134,7 +111,7 @@ class Joins:
         if evicted:
             values["evicted"] = True
         return Output(
-            name=cell.id, key=dict(zip(self._names, cell.key, strict=True)), action="final",
+            name=cell.id, key=self._key(cell), action="final",
             start_us=min(times), end_us=max(times), values=values,
             causes=tuple(one.id for one in came),
         )  # fmt: skip

@@ -16,7 +16,7 @@ import msgspec
 
 from lineside.core import PairStep, Rule, Scalar
 from lineside.streams.rules.contract import Output, Record, frame_of
-from lineside.streams.rules.keyed_state import NEVER_US, Cells, read_memory
+from lineside.streams.rules.keyed_state import NEVER_US, Cells, KeyedStep, read_memory
 from lineside.streams.rules.records import SESSION
 from lineside.streams.rules.watermark import BEGINNING_US
 
@@ -54,22 +54,16 @@ class _Memory(msgspec.Struct):
     session: str = ""
 
 
-class Pairs:
+class Pairs(KeyedStep[_Cell]):
     """Counts by key within one sorting session."""
 
     def __init__(self, rule: Rule, declared: PairStep) -> None:
-        self._names = rule.key
+        super().__init__(rule, _Cell, of="pairs")
         self._changes = rule.emit == "changes"
         self._within_us = round(declared.within_s * 1e6)
         self._most = rule.most_keys
-        self._cells: Cells[_Cell] = Cells(rule.most_keys)
         self._session = ""
         self._now_us = BEGINNING_US
-
-    @property
-    def evicted(self) -> int:
-        """How many keys were forgotten to make room."""
-        return self._cells.evicted
 
     def feed(self, record: Record, *, key: Key) -> Iterable[Output]:
         if record.source == SESSION:
@@ -189,7 +183,7 @@ class Pairs:
         again = f"{cell.after}." if cell.after else ""
         return Output(
             name=f"{self._session}#{again}{cell.seen}",
-            key=dict(zip(self._names, cell.key, strict=True)),
+            key=self._key(cell),
             action="change" if self._changes else "final", start_us=span[0], end_us=span[1],
             values=values, causes=causes, revision=cell.revisions if self._changes else 0,
         )  # fmt: skip

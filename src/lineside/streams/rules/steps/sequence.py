@@ -7,15 +7,14 @@
    follow the order of their ids.
 """
 
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable
 
 import msgspec
 
 from lineside.core import Rule, Scalar, SequenceStep
 from lineside.streams.rules.conditions import compile_conditions
 from lineside.streams.rules.contract import MOST_CAUSES, Output, Record, frame_of
-from lineside.streams.rules.keyed_state import Cells
+from lineside.streams.rules.keyed_state import WaitingStep
 
 Key = tuple[Scalar, ...]
 _Name = tuple[Key, str]
@@ -32,24 +31,17 @@ class _Cell(msgspec.Struct, kw_only=True):
     frame: str = ""
 
 
-class Sequences:
+class Sequences(WaitingStep[_Cell]):
     """What waits for its answer."""
 
     def __init__(self, rule: Rule, declared: SequenceStep) -> None:
-        self._names = rule.key
+        super().__init__(rule, _Cell, of="a sequence")
         self._missing = declared.missing
         self._within_us = round(declared.within_s * 1e6)
         first, then = compile_conditions(declared.first), compile_conditions(declared.then)
         assert first is not None  # noqa: S101  the record of the step needs both
         assert then is not None  # noqa: S101
         self._first, self._then = first, then
-        self._cells: Cells[_Cell] = Cells(rule.most_keys)
-        self._waiting: dict[Key, list[_Cell]] = {}
-
-    @property
-    def evicted(self) -> int:
-        """How many were given up to make room."""
-        return self._cells.evicted
 
     def feed(self, record: Record, *, key: Key) -> Iterable[Output]:
         found = list(self.advance(record.at_us))
@@ -66,14 +58,6 @@ class Sequences:
         for cell in gone:
             self._forget(cell)
         return [self._absent(cell) for cell in gone] if self._missing else ()
-
-    def dump(self) -> dict[str, Any]:
-        return self._cells.dump()
-
-    def load(self, memory: Mapping[str, Any]) -> None:
-        self._cells.load(memory, _Cell, of="a sequence", name=lambda cell: (cell.key, cell.id))
-        for cell in sorted(self._cells, key=lambda cell: cell.born):
-            self._waiting.setdefault(cell.key, []).append(cell)
 
     def _wait(self, record: Record, key: Key) -> None:
         cell = _Cell(
@@ -96,13 +80,6 @@ class Sequences:
             self._forget(cell)
         return [] if self._missing or not waiting else [self._met(waiting, record)]
 
-    def _forget(self, cell: _Cell) -> None:
-        kept = [other for other in self._waiting[cell.key] if other is not cell]
-        if kept:
-            self._waiting[cell.key] = kept
-        else:
-            del self._waiting[cell.key]
-
     def _met(self, waiting: list[_Cell], record: Record) -> Output:
         earliest, latest = min(waiting, key=_time), max(waiting, key=_time)
         values: dict[str, Scalar] = {
@@ -113,7 +90,7 @@ class Sequences:
             values["frame"] = frame
         causes = [cell.id for cell in waiting[: MOST_CAUSES - 1]]
         return Output(
-            name=record.id, key=dict(zip(self._names, latest.key, strict=True)), action="final",
+            name=record.id, key=self._key(latest), action="final",
             start_us=earliest.at_us, end_us=max(record.at_us, latest.at_us), values=values,
             causes=(*causes, record.id),
         )  # fmt: skip
@@ -123,7 +100,7 @@ class Sequences:
         if cell.frame:
             values["frame"] = cell.frame
         return Output(
-            name=cell.id, key=dict(zip(self._names, cell.key, strict=True)), action="final",
+            name=cell.id, key=self._key(cell), action="final",
             start_us=cell.at_us, end_us=cell.at_us + self._within_us, values=values,
             causes=(cell.id,),
         )  # fmt: skip

@@ -5,6 +5,7 @@ its declaration means. To add one: a record in ``core.plant_rules``, a class, an
 """
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 from lineside.core import InvalidError, Rule, find_driver
 from lineside.streams.rules.contract import Step
@@ -24,56 +25,19 @@ def make_step(rule: Rule) -> Step:
     Raises:
         InvalidError: a Python rule that is not installed, or that refuses its settings.
     """
-    return _STEPS[rule.step](rule)
+    if rule.step == "python":
+        return _python(rule)
+    return _class_of(rule)(rule, getattr(rule, rule.step))
 
 
-def _window(rule: Rule) -> Step:
-    assert rule.window is not None  # noqa: S101  the table is by step
-    if rule.window.kind == "session":
-        return SessionWindows(rule, rule.window)
-    kind = WindowEdges if rule.emit == "edges" else AlignedWindows
-    return kind(rule, rule.window)
-
-
-def _sighting(rule: Rule) -> Step:
-    assert rule.sighting is not None  # noqa: S101
-    return Sightings(rule, rule.sighting)
-
-
-def _crossing(rule: Rule) -> Step:
-    assert rule.crossing is not None  # noqa: S101
-    return Crossings(rule, rule.crossing)
-
-
-def _sequence(rule: Rule) -> Step:
-    assert rule.sequence is not None  # noqa: S101
-    return Sequences(rule, rule.sequence)
-
-
-def _pair(rule: Rule) -> Step:
-    assert rule.pair is not None  # noqa: S101
-    return Pairs(rule, rule.pair)
-
-
-def _rate(rule: Rule) -> Step:
-    assert rule.rate is not None  # noqa: S101
-    return Rates(rule, rule.rate)
-
-
-def _hold(rule: Rule) -> Step:
-    assert rule.hold is not None  # noqa: S101
-    kind = SteadyValues if rule.hold.field else LastingConditions
-    return kind(rule, rule.hold)
-
-
-def _repeat(rule: Rule) -> Step:
-    assert rule.repeat is not None  # noqa: S101
-    return Repeats(rule, rule.repeat)
-
-
-def _join(rule: Rule) -> Step:
-    assert rule.join is not None  # noqa: S101
-    return Joins(rule, rule.join)
+def _class_of(rule: Rule) -> Callable[[Rule, Any], Step]:
+    if rule.window is not None and rule.window.kind == "session":
+        return SessionWindows
+    if rule.window is not None and rule.emit == "edges":
+        return WindowEdges
+    if rule.hold is not None and rule.hold.field:
+        return SteadyValues
+    return _STEPS[rule.step]
 
 
 def _python(rule: Rule) -> Step:
@@ -88,15 +52,14 @@ def _python(rule: Rule) -> Step:
     return make(rule)  # type: ignore[no-any-return]  # an entry point is untyped
 
 
-_STEPS: Mapping[str, Callable[[Rule], Step]] = {
-    "window": _window,
-    "sighting": _sighting,
-    "crossing": _crossing,
-    "sequence": _sequence,
-    "pair": _pair,
-    "rate": _rate,
-    "hold": _hold,
-    "repeat": _repeat,
-    "join": _join,
-    "python": _python,
+_STEPS: Mapping[str, Callable[[Rule, Any], Step]] = {
+    "window": AlignedWindows,
+    "sighting": Sightings,
+    "crossing": Crossings,
+    "sequence": Sequences,
+    "pair": Pairs,
+    "rate": Rates,
+    "hold": LastingConditions,
+    "repeat": Repeats,
+    "join": Joins,
 }

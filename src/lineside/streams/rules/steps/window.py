@@ -26,7 +26,7 @@ from lineside.core import Rule, Scalar, WindowStep
 from lineside.streams.rules.aggregates import Figure, Memory, figures_of, told
 from lineside.streams.rules.conditions import compile_conditions
 from lineside.streams.rules.contract import MOST_CAUSES, Output, Record, tested_fields
-from lineside.streams.rules.keyed_state import Cells, read_memory
+from lineside.streams.rules.keyed_state import Cells, KeyedStep, read_memory
 
 Key = tuple[Scalar, ...]
 _Name = tuple[Key, int]
@@ -83,20 +83,14 @@ class _Memory(msgspec.Struct):
     edges_evicted: int = 0
 
 
-class _Windows:
-    """What the kinds of windows share."""
+class _Windows(KeyedStep[_Cell]):
+    """The base of all kinds of windows."""
 
     def __init__(self, rule: Rule) -> None:
-        self._names = rule.key
+        super().__init__(rule, _Cell, of="a window")
         self._changes = rule.emit == "changes"
         self._figures: tuple[Figure, ...] = figures_of(rule.aggregate)
         self._feeds = tuple((place, one.feed) for place, one in enumerate(self._figures))
-        self._cells: Cells[_Cell] = Cells(rule.most_keys)
-
-    @property
-    def evicted(self) -> int:
-        """How many windows were told early to make room."""
-        return self._cells.evicted
 
     def advance(self, now_us: int) -> Iterable[Output]:
         if now_us < self._cells.next_us:
@@ -156,7 +150,7 @@ class _Windows:
             values["evicted"] = True
         again = f"/{cell.after}" if cell.after else ""
         return Output(
-            name=f"{cell.start_us}{again}", key=dict(zip(self._names, cell.key, strict=True)),
+            name=f"{cell.start_us}{again}", key=self._key(cell),
             action=action, start_us=cell.start_us, end_us=cell.end_us, values=values,
             causes=cell.cause_ids(), revision=revision,
         )  # fmt: skip
@@ -298,7 +292,7 @@ class WindowEdges(AlignedWindows):
 
     def _end(self, edge: _Edge) -> Output:
         return Output(
-            name=f"{edge.name}/ended", key=dict(zip(self._names, edge.key, strict=True)),
+            name=f"{edge.name}/ended", key=self._key(edge),
             action="ended", start_us=edge.start_us, end_us=edge.end_us,
             values={**edge.values, "windows": edge.windows}, causes=tuple(edge.causes),
         )  # fmt: skip

@@ -16,7 +16,7 @@ from typing import Any
 
 from lineside.core import Habits, InvalidError, Rule, Scalar, SightingStep
 from lineside.streams.rules.contract import UNKNOWN, Output, Record
-from lineside.streams.rules.keyed_state import NEVER_US, Cells, PlaceMemory
+from lineside.streams.rules.keyed_state import NEVER_US, ViewStep
 from lineside.streams.rules.tracks.frames import MOST_LABELS, Gathered, frame_id
 from lineside.streams.rules.tracks.runs import Run, Seen, begun, verdict
 from lineside.streams.rules.tracks.smoothing import (
@@ -262,8 +262,8 @@ _MEMORY = "lineside.sighting-memory/2"
 Key = tuple[Scalar, ...]
 
 
-class Sightings:
-    """See the module; of one rule."""
+class Sightings(ViewStep[View]):
+    """The step ``sighting`` of one rule."""
 
     def __init__(self, rule: Rule, declared: SightingStep) -> None:
         """Raise ``InvalidError`` where the rule names a learned file that nobody has read."""
@@ -274,19 +274,13 @@ class Sightings:
             )  # fmt: skip
         set_by_hand = Habits(dwell_s=declared.dwell_s, gap_s=declared.gap_s)
         self._habits = declared.habits or set_by_hand
-        self._names, self._step = rule.key, declared
-        self._changes = rule.emit == "changes"
-        self._cells: Cells[View] = Cells(rule.most_keys)
-        self._memory = PlaceMemory(
-            schema=_MEMORY, of="sighting", where=f"rule {rule.id}", most=rule.most_keys,
+        super().__init__(
+            rule, schema=_MEMORY, of="sighting",
             lost="what was in view then is told twice or not at all",
             load=lambda one: View(self._step, self._habits).loaded(one),
         )  # fmt: skip
-
-    @property
-    def evicted(self) -> int:
-        """How many keys were forgotten to make room."""
-        return self._cells.evicted
+        self._step = declared
+        self._changes = rule.emit == "changes"
 
     def feed(self, record: Record, *, key: Key) -> Iterable[Output]:
         """Take one record."""
@@ -309,14 +303,6 @@ class Sightings:
             view.due_us = view.next_us()
             self._cells.keep(name, view)
         return made
-
-    def dump(self) -> dict[str, Any]:
-        """Its memory, keys in order of use."""
-        return self._memory.kept(self._cells)
-
-    def load(self, memory: Mapping[str, Any]) -> None:
-        """Go on from a dump."""
-        self._cells = self._memory.taken_up(memory)
 
     def _forgotten(self, view: View | None) -> Iterator[Output]:
         """What is told of a key that had to make room."""
