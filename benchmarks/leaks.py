@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lineside.core import Digest
-from lineside.datasets import Look, Part, Sample, check_leaks
+from lineside.datasets import Appearance, Part, Sample, check_leaks
 
 SIZES = (2_000, 12_000, 20_000, 60_000)
 DEFAULT = 20_000
@@ -66,7 +66,7 @@ def searched(size: int) -> dict[str, float]:
     ]
     vectors, fine = drawn(size, twins=size // 100)
     looks = {
-        sample.digest: Look(vector=vectors[place], fine=fine[place])
+        sample.digest: Appearance(vector=vectors[place], fine=fine[place])
         for place, sample in enumerate(samples)
     }
     began = perf_counter()

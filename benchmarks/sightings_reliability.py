@@ -22,7 +22,7 @@ import measure
 from sightings import THINGS_OF_A_BELT, belt, overlap_s, seen
 
 from lineside.core import Habits, Read, Rule, SightingStep
-from lineside.streams import UNKNOWN, Output, Stretch, learn_habits, make_step
+from lineside.streams import UNKNOWN, Output, Stretch, fit_dwell_times, make_step
 from lineside.streams.rules.tracks.learning import frames_of_records
 from lineside.testing.belts import BLANK, Belt, Passed, records_of_belt, things_of
 from lineside.vision import wilson
@@ -96,7 +96,7 @@ def habits_of(plan: Belt) -> Habits:
     """Of another clip of the same kind."""
     clip = replace(plan, seed=plan.seed + 1_000_000, things=CLIP_THINGS)
     frames = frames_of_records(records_of_belt(clip), SightingStep(blank=(BLANK,)))
-    return learn_habits(
+    return fit_dwell_times(
         frames,
         [
             Stretch(from_us=round(one.begin_s * 1e6), to_us=round(one.end_s * 1e6), label=one.label)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from lineside.core import InvalidError
-from lineside.datasets import Part, Sample, crossing, find_leaks, parts_of, region_vectors, split
+from lineside.datasets import Part, Sample, crossing, find_leaks, parts_of, region_features, split
 
 Make = Callable[..., Sample]
 
@@ -23,7 +23,7 @@ def test_the_same_scene_twice_is_near_and_different_scenes_are_not_although_the_
 ):
     rng = np.random.default_rng(1)
     blobs = [-1, 0, 1, 2, 3, 0, -1]
-    vectors = region_vectors(np.stack([scene(rng, blob=blob) for blob in blobs]))
+    vectors = region_features(np.stack([scene(rng, blob=blob) for blob in blobs]))
     samples = [Sample(name=str(n), digest=f"sha256:{n:064x}") for n in range(len(blobs))]  # type: ignore[arg-type]  # a made-up digest
     found = find_leaks(samples, vectors)
     assert {(leak.a, leak.b) for leak in found} == {("0", "6"), ("1", "5")}
@@ -37,7 +37,7 @@ def test_whole_pictures_of_a_still_camera_would_all_look_alike() -> None:
     cosine = flat @ flat.T / np.outer(*[np.linalg.norm(flat, axis=1)] * 2)
     assert cosine.min() > 0.95
     samples = [Sample(name=str(n), digest=f"sha256:{n:064x}") for n in range(4)]  # type: ignore[arg-type]  # a made-up digest
-    assert find_leaks(samples, region_vectors(images.astype(np.uint8))) == ()
+    assert find_leaks(samples, region_features(images.astype(np.uint8))) == ()
 
 
 def test_the_same_digest_is_the_same_picture(sample: Make) -> None:

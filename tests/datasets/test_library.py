@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from lineside.core import ConflictError, Digest, InvalidError, NotFoundError, digest_of, frame_id
-from lineside.datasets import FreezePlan, Library, Look, Part, Parting, Sample
+from lineside.datasets import Appearance, FreezePlan, Library, Part, Sample, SplitPlan
 from lineside.store import Blobs, FrameRow, Records
 from lineside.testing import FakeClock
 
@@ -166,7 +166,7 @@ def test_without_parts_nothing_is_parted_unless_shares_are_asked_for(
     assert library.freeze("rack", by="bob").splits == {}
     shares = {Part.TRAIN: 0.7, Part.VALID: 0.3}
     version = library.freeze(
-        "rack", by="bob", plan=FreezePlan(parting=Parting(shares=shares, seed=3))
+        "rack", by="bob", plan=FreezePlan(parting=SplitPlan(shares=shares, seed=3))
     )
     assert {len(v) for v in version.splits.values()} != {0}
     assert sum(len(v) for v in version.splits.values()) == 10
@@ -181,9 +181,9 @@ def test_a_version_carries_its_leak_report(library: Library, png: Png) -> None:
     library.add("rack", content, by="ann")
     vector = np.full(4, 9.0, np.float32)
     features = {
-        digest_of(png(1)): Look(vector=vector),
-        digest_of(png(2)): Look(vector=-vector),
-        digest_of(png(3)): Look(vector=vector),
+        digest_of(png(1)): Appearance(vector=vector),
+        digest_of(png(2)): Appearance(vector=-vector),
+        digest_of(png(3)): Appearance(vector=vector),
     }
     plan = FreezePlan(features=features, features_by="region crops")
     version = library.freeze("rack", by="bob", plan=plan)

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lineside.core import ConflictError, InvalidError, NotFoundError
-from lineside.datasets import ListPlan, load_source, make_lists, read_classes
-from lineside.datasets.packing import Listed, parted
+from lineside.datasets import ListSettings, load_source, make_lists, read_classes
+from lineside.datasets.packing import ListedImage, parted
 from lineside.vision import encode_png
 
 SAMPLES = {
@@ -27,11 +27,11 @@ TRAIN = """13 4 mongo 108|9 3 google 118|7 2 github 90|3 1 databricks 86|10 3 go
 VALID = "12 4 mongo 107|16 5 streamset 92|14 4 mongo 95|4 1 databricks 87"
 
 
-def rows(count: int) -> list[Listed]:
-    return [Listed(id=number, label=0, file=f"{number}.jpg") for number in range(count)]
+def rows(count: int) -> list[ListedImage]:
+    return [ListedImage(id=number, label=0, file=f"{number}.jpg") for number in range(count)]
 
 
-def ids(count: int, plan: ListPlan) -> dict[str, list[int]]:
+def ids(count: int, plan: ListSettings) -> dict[str, list[int]]:
     return {ending: [row.id for row in part] for ending, part in parted(rows(count), plan=plan)}
 
 
@@ -55,7 +55,7 @@ def socks(tmp_path: Path) -> Path:
 def test_the_lists_of_the_samples_are_those_of_the_reference(
     *, socks: Path, tmp_path: Path, form: str
 ) -> None:
-    plan = ListPlan(recursive=True, train=0.8, form=form)  # type: ignore[arg-type]  # both forms
+    plan = ListSettings(recursive=True, train=0.8, form=form)  # type: ignore[arg-type]  # both forms
     made = make_lists(tmp_path / "prefix", socks, plan=plan)
     assert made.classes == tuple(SAMPLES)
     written = {Path(name).name: count for name, count in made.files.items()}
@@ -68,7 +68,7 @@ def test_the_lists_of_the_samples_are_those_of_the_reference(
 
 
 def test_681_pictures_are_544_and_137_in_the_order_of_the_reference() -> None:
-    made = ids(681, ListPlan(train=0.8))
+    made = ids(681, ListSettings(train=0.8))
     train, valid = made["_train"], made["_val"]
     assert (len(train), len(valid)) == (544, 137)
     assert train[:12] == [110, 660, 13, 387, 158, 627, 270, 107, 91, 27, 363, 632]
@@ -77,18 +77,18 @@ def test_681_pictures_are_544_and_137_in_the_order_of_the_reference() -> None:
 
 
 def test_the_test_part_comes_first_and_a_whole_share_is_one_list() -> None:
-    plan = ListPlan(train=0.5, test=0.2, shuffle=False)
+    plan = ListSettings(train=0.5, test=0.2, shuffle=False)
     assert ids(10, plan) == {
         "_test": [0, 1],
         "_train": [2, 3, 4, 5, 6],
         "_val": [7, 8, 9],
     }
-    assert list(ids(10, ListPlan(train=0.8, test=0.2))) == ["_test", "_train"]
-    assert ids(3, ListPlan(shuffle=False)) == {"": [0, 1, 2]}
+    assert list(ids(10, ListSettings(train=0.8, test=0.2))) == ["_test", "_train"]
+    assert ids(3, ListSettings(shuffle=False)) == {"": [0, 1, 2]}
 
 
 def test_a_shorter_last_chunk_gets_fewer_validation_rows() -> None:
-    plan = ListPlan(train=0.5, chunks=2, shuffle=False)
+    plan = ListSettings(train=0.5, chunks=2, shuffle=False)
     assert ids(5, plan) == {
         "_0_train": [0],
         "_0_val": [1, 2],
@@ -99,7 +99,7 @@ def test_a_shorter_last_chunk_gets_fewer_validation_rows() -> None:
 
 @given(st.integers(0, 300), st.integers(0, 20), st.integers(0, 19), st.integers(1, 5))
 def test_every_picture_stands_in_one_list(count: int, train: int, test: int, chunks: int) -> None:
-    plan = ListPlan(train=train / 40, test=test / 40, chunks=chunks)
+    plan = ListSettings(train=train / 40, test=test / 40, chunks=chunks)
     listed = [number for part in ids(count, plan).values() for number in part]
     assert sorted(listed) == list(range(count))
 
@@ -107,7 +107,7 @@ def test_every_picture_stands_in_one_list(count: int, train: int, test: int, chu
 def test_pictures_that_rounding_leaves_in_no_list_are_counted(tmp_path: Path) -> None:
     for number in range(7):
         (tmp_path / f"{number}.png").write_bytes(b"")
-    made = make_lists(tmp_path / "x", tmp_path, plan=ListPlan(train=0.5, test=0.5))
+    made = make_lists(tmp_path / "x", tmp_path, plan=ListSettings(train=0.5, test=0.5))
     assert sorted(made.files.values()) == [3, 3]
     assert made.left_out == 1
 
@@ -120,12 +120,12 @@ def test_folders_are_numbered_when_their_first_picture_is_met(tmp_path: Path) ->
         path.write_bytes(b"")
     (root / "empty").mkdir()
     (root / "c" / "loop").symlink_to(root)
-    plan = ListPlan(recursive=True, shuffle=False, form="plain")
+    plan = ListSettings(recursive=True, shuffle=False, form="plain")
     made = make_lists(tmp_path / "x", root, plan=plan)
     assert made.classes == (".", "b", "b/inner", "c")
     text = (tmp_path / "x.lst").read_text()
     assert text == "0\t0\ttop.jpg\n1\t1\tb/2.PNG\n2\t2\tb/inner/1.jpeg\n3\t3\tc/1.jpg\n"
-    flat = make_lists(tmp_path / "y", root, plan=ListPlan(shuffle=False))
+    flat = make_lists(tmp_path / "y", root, plan=ListSettings(shuffle=False))
     assert flat.files == {str(tmp_path / "y.lst"): 1}
     assert not (tmp_path / "y_classes.txt").exists()
 
@@ -136,12 +136,12 @@ def test_a_linked_folder_is_walked(tmp_path: Path) -> None:
     root = tmp_path / "root"
     root.mkdir()
     (root / "dent").symlink_to(tmp_path / "elsewhere")
-    made = make_lists(tmp_path / "x", root, plan=ListPlan(recursive=True))
+    made = make_lists(tmp_path / "x", root, plan=ListSettings(recursive=True))
     assert made.classes == ("dent",)
 
 
 def test_class_numbers_stay_when_a_folder_is_added(socks: Path, tmp_path: Path) -> None:
-    plan = ListPlan(recursive=True, train=0.8)
+    plan = ListSettings(recursive=True, train=0.8)
     make_lists(tmp_path / "x", socks, plan=plan)
     kept = tmp_path / "x_classes.txt"
     assert read_classes(kept) == tuple(SAMPLES)
@@ -163,7 +163,7 @@ def test_the_kept_names_are_those_of_the_classes_read_from_the_lists(tmp_path: P
         (root / name).mkdir(parents=True)
         pixels = np.full((4, 4, 3), number, np.uint8)
         (root / name / "1.png").write_bytes(encode_png(pixels))
-    make_lists(root / "x", root, plan=ListPlan(recursive=True, shuffle=False))
+    make_lists(root / "x", root, plan=ListSettings(recursive=True, shuffle=False))
     found = load_source(root / "x.lst")
     assert [(s.labels, s.known) for s in found.samples] == [
         (("dent",), ("dent", "good")),
@@ -187,17 +187,17 @@ def test_the_last_name_may_lack_its_line_end_and_spaces_behind_go(tmp_path: Path
 
 def test_what_cannot_be_listed_is_said(tmp_path: Path) -> None:
     with pytest.raises(NotFoundError, match="no such folder"):
-        make_lists(tmp_path / "x", tmp_path / "none", plan=ListPlan())
+        make_lists(tmp_path / "x", tmp_path / "none", plan=ListSettings())
     with pytest.raises(NotFoundError, match="no picture"):
-        make_lists(tmp_path / "x", tmp_path, plan=ListPlan())
+        make_lists(tmp_path / "x", tmp_path, plan=ListSettings())
     for wrong in ({"train": 0.9, "test": 0.2}, {"train": -0.1}, {"chunks": 0}):
         with pytest.raises(InvalidError):
-            ListPlan(**wrong)
+            ListSettings(**wrong)
 
 
 @pytest.mark.data
 def test_the_published_samples_give_the_published_lists(data_folder: Path, tmp_path: Path) -> None:
     root = data_folder / "sock-sort" / "sock-images-sample"
-    make_lists(tmp_path / "prefix", root, plan=ListPlan(recursive=True, train=0.8))
+    make_lists(tmp_path / "prefix", root, plan=ListSettings(recursive=True, train=0.8))
     assert (tmp_path / "prefix_train.lst").read_text() == expected(TRAIN, decimals=True)
     assert (tmp_path / "prefix_val.lst").read_text() == expected(VALID, decimals=True)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from lineside.datasets import Look, NearLimits, Sample, check_leaks
+from lineside.datasets import Appearance, NearLimits, Sample, check_leaks
 from lineside.datasets.leaks import near_pairs
 
 Make = Callable[..., Sample]
@@ -57,9 +57,9 @@ def test_what_differs_in_its_fine_structure_is_no_near_duplicate(sample: Make) -
     dull = np.zeros(4, np.float32)
     stripes = np.array([0.5, -0.5, 0.5, -0.5], np.float16)
     looks = {
-        sample(1).digest: Look(vector=dull, fine=stripes),
-        sample(2).digest: Look(vector=dull, fine=stripes),
-        sample(3).digest: Look(vector=dull, fine=-stripes),
+        sample(1).digest: Appearance(vector=dull, fine=stripes),
+        sample(2).digest: Appearance(vector=dull, fine=stripes),
+        sample(3).digest: Appearance(vector=dull, fine=-stripes),
     }
     report = check_leaks([sample(n) for n in (1, 2, 3)], looks)
     assert [(leak.a, leak.b) for leak in report.leaks] == [("p1.png", "p2.png")]
@@ -68,7 +68,7 @@ def test_what_differs_in_its_fine_structure_is_no_near_duplicate(sample: Make) -
 def test_the_report_says_what_was_not_compared(sample: Make) -> None:
     samples = [sample(n, split="train" if n % 2 else "test") for n in range(41)]
     vectors = np.random.default_rng(0).normal(0, 20, (41, 24)).astype(np.float32)
-    looks = {s.digest: Look(vector=v) for s, v in zip(samples[1:], vectors[1:], strict=True)}
+    looks = {s.digest: Appearance(vector=v) for s, v in zip(samples[1:], vectors[1:], strict=True)}
     limits = NearLimits(all_pairs=2, neighbours=1, block=2)
     check = check_leaks(samples, looks, limits=limits).check
     assert (check.pictures, check.looked_at, check.pairs) == (41, 40, 780)
@@ -86,6 +86,6 @@ def test_numbers_of_different_folders_or_series_are_no_neighbours() -> None:
 @pytest.mark.parametrize("count", [0, 1])
 def test_nothing_to_compare_is_no_leak(sample: Make, count: int) -> None:
     given = [sample(n) for n in range(count)]
-    looks = {s.digest: Look(vector=np.zeros(4, np.float32)) for s in given}
+    looks = {s.digest: Appearance(vector=np.zeros(4, np.float32)) for s in given}
     report = check_leaks(given, looks)
     assert (report.leaks, report.check.gaps) == ((), ())

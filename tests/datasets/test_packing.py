@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from lineside.core import InvalidError, NotFoundError
-from lineside.datasets import PackPlan, iter_images, load_source, pack_lists, write_lst
+from lineside.datasets import PackSettings, iter_images, load_source, pack_lists, write_lst
 from lineside.datasets.packing import prepared
 from lineside.testing.pictures import rack
 from lineside.vision import decode_picture, encode_jpeg, encode_png, picture_size
@@ -23,15 +23,15 @@ def shape(encoded: bytes) -> tuple[int, ...]:
 @pytest.mark.parametrize(
     ("encoded", "plan", "size"),
     [
-        (WIDE, PackPlan(resize=512), (682, 512)),
-        (WIDE, PackPlan(resize=512, center_crop=True), (512, 512)),
-        (WIDE, PackPlan(center_crop=True), (480, 480)),
-        (SMALL, PackPlan(resize=512), (512, 512)),
-        (encode_png(rack(width=30, height=70)), PackPlan(resize=20), (20, 46)),
+        (WIDE, PackSettings(resize=512), (682, 512)),
+        (WIDE, PackSettings(resize=512, center_crop=True), (512, 512)),
+        (WIDE, PackSettings(center_crop=True), (480, 480)),
+        (SMALL, PackSettings(resize=512), (512, 512)),
+        (encode_png(rack(width=30, height=70)), PackSettings(resize=20), (20, 46)),
     ],
 )
 def test_sizes_are_those_of_the_reference(
-    encoded: bytes, plan: PackPlan, size: tuple[int, int]
+    encoded: bytes, plan: PackSettings, size: tuple[int, int]
 ) -> None:
     assert picture_size(prepared(encoded, plan=plan)) == size
 
@@ -39,7 +39,7 @@ def test_sizes_are_those_of_the_reference(
 def test_the_crop_comes_before_the_scaling_and_keeps_the_middle() -> None:
     image = rack(width=640, height=480)
     square = cv2.resize(image[:, 80:560, ::-1], (512, 512))
-    plan = PackPlan(resize=512, center_crop=True)
+    plan = PackSettings(resize=512, center_crop=True)
     assert prepared(WIDE, plan=plan) == bytes(
         cv2.imencode(".jpg", square, [cv2.IMWRITE_JPEG_QUALITY, 95])[1]
     )
@@ -47,16 +47,16 @@ def test_the_crop_comes_before_the_scaling_and_keeps_the_middle() -> None:
 
 def test_a_png_is_packed_without_loss_grey_or_as_stored() -> None:
     image = rack(width=40, height=30)
-    lossless = prepared(encode_png(image), plan=PackPlan(encoding=".png", quality=9))
+    lossless = prepared(encode_png(image), plan=PackSettings(encoding=".png", quality=9))
     assert np.array_equal(decode_picture(lossless), image)
-    grey = prepared(encode_png(image), plan=PackPlan(encoding=".png", color=0))
+    grey = prepared(encode_png(image), plan=PackSettings(encoding=".png", color=0))
     assert shape(grey) == (30, 40)
     alpha = encode_png(np.dstack([image, image[..., 0]]))
-    stored = prepared(alpha, plan=PackPlan(encoding=".png", color=-1))
+    stored = prepared(alpha, plan=PackSettings(encoding=".png", color=-1))
     assert shape(stored) == (30, 40, 4)
     deep = bytes(cv2.imencode(".png", np.zeros((4, 4), np.uint16))[1])
     with pytest.raises(InvalidError, match="more than 8 bits"):
-        prepared(deep, plan=PackPlan(color=-1))
+        prepared(deep, plan=PackSettings(color=-1))
 
 
 @pytest.mark.parametrize(
@@ -72,7 +72,7 @@ def test_a_png_is_packed_without_loss_grey_or_as_stored() -> None:
 )
 def test_settings_that_make_no_sense_are_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(InvalidError):
-        PackPlan(**wrong)  # type: ignore[arg-type]  # the refusal is the test
+        PackSettings(**wrong)  # type: ignore[arg-type]  # the refusal is the test
 
 
 @pytest.fixture
@@ -93,7 +93,7 @@ def test_what_cannot_be_read_is_reported_and_the_order_stays(
     rows = [(number, [number % 3], f"{number}.png") for number in order]
     listed = write_lst([*rows[:2], (90, [1], "broken.png"), (91, [1], "gone.png"), *rows[2:]])
     (tmp_path / "x_train.lst").write_bytes(listed + b"92\tone\t1.png\nbad line\n")
-    (packed,) = pack_lists(tmp_path / "x", root, plan=PackPlan(resize=16, threads=threads))
+    (packed,) = pack_lists(tmp_path / "x", root, plan=PackSettings(resize=16, threads=threads))
     assert packed.records == 5
     assert packed.labels == {"class-0": 2, "class-1": 1, "class-2": 2}
     assert [note.where.split(" ")[0] for note in packed.skipped] == [
@@ -108,17 +108,17 @@ def test_what_cannot_be_read_is_reported_and_the_order_stays(
 
 def test_passing_through_leaves_bytes_untouched(root: Path, tmp_path: Path) -> None:
     (tmp_path / "x.lst").write_bytes(write_lst([(3, [1.0], "3.png")]))
-    pack_lists(tmp_path / "x", root, plan=PackPlan(pass_through=True, resize=99))
+    pack_lists(tmp_path / "x", root, plan=PackSettings(pass_through=True, resize=99))
     ((_, record),) = iter_images(tmp_path / "x.rec")
     assert record.picture == (root / "3.png").read_bytes()
 
 
 def test_several_labels_are_packed_or_their_loss_is_said(root: Path, tmp_path: Path) -> None:
     (tmp_path / "x.lst").write_bytes(write_lst([(3, [1, 0, 1], "3.png"), (4, [0, 1, 1], "4.png")]))
-    (packed,) = pack_lists(tmp_path / "x", root, plan=PackPlan())
+    (packed,) = pack_lists(tmp_path / "x", root, plan=PackSettings())
     assert packed.warnings[0].startswith("2 pictures have several labels")
     assert [record.labels for _, record in iter_images(tmp_path / "x.rec")] == [(1.0,), (0.0,)]
-    (packed,) = pack_lists(tmp_path / "x", root, plan=PackPlan(pack_label=True))
+    (packed,) = pack_lists(tmp_path / "x", root, plan=PackSettings(pack_label=True))
     assert packed.warnings == ()
     ((_, first), _) = iter_images(tmp_path / "x.rec")
     assert (first.labels, first.as_vector) == ((1.0, 0.0, 1.0), True)
@@ -133,7 +133,7 @@ def test_records_are_a_source_with_the_names_of_their_classes(root: Path, tmp_pa
     for part, numbers in (("train", (1, 2, 3)), ("val", (4, 5))):
         rows = [(number, [number % 2], f"{number}.png") for number in numbers]
         (tmp_path / f"x_{part}.lst").write_bytes(write_lst(rows))
-    pack_lists(tmp_path / "x", root, plan=PackPlan(pass_through=True))
+    pack_lists(tmp_path / "x", root, plan=PackSettings(pass_through=True))
     found = load_source(tmp_path)
     assert found.format == "records"
     told = [(s.name, s.labels[0], s.known, str(s.split)) for s in found.samples]
@@ -145,7 +145,7 @@ def test_records_are_a_source_with_the_names_of_their_classes(root: Path, tmp_pa
 def test_a_damaged_file_gives_what_is_whole_and_names_the_rest(root: Path, tmp_path: Path) -> None:
     rows = [(number, [0], f"{number}.png") for number in range(5)]
     (tmp_path / "x.lst").write_bytes(write_lst(rows))
-    pack_lists(tmp_path / "x", root, plan=PackPlan(pass_through=True))
+    pack_lists(tmp_path / "x", root, plan=PackSettings(pass_through=True))
     path = tmp_path / "x.rec"
     offsets = [offset for offset, _ in iter_images(path)]
     raw = bytearray(path.read_bytes())
@@ -158,7 +158,7 @@ def test_a_damaged_file_gives_what_is_whole_and_names_the_rest(root: Path, tmp_p
 
 def test_what_cannot_be_packed_is_said(root: Path, tmp_path: Path) -> None:
     with pytest.raises(NotFoundError, match="no list"):
-        pack_lists(tmp_path / "x", root, plan=PackPlan())
+        pack_lists(tmp_path / "x", root, plan=PackSettings())
     (tmp_path / "x.lst").write_bytes(b"")
     with pytest.raises(NotFoundError, match="no such folder"):
-        pack_lists(tmp_path / "x", tmp_path / "none", plan=PackPlan())
+        pack_lists(tmp_path / "x", tmp_path / "none", plan=PackSettings())

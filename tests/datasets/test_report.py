@@ -27,7 +27,7 @@ from lineside.datasets import (
 from lineside.vision import decode_picture, encode_png
 
 
-class Shelf:
+class SourceCache:
     """Pictures by digest, made in the test."""
 
     def __init__(self) -> None:
@@ -50,15 +50,15 @@ class Shelf:
 
 
 @pytest.fixture
-def shelf() -> Shelf:
-    return Shelf()
+def shelf() -> SourceCache:
+    return SourceCache()
 
 
 def hole(x0: float, y0: float, *, side: float) -> Marked:
     return Marked(label="hole", x0_px=x0, y0_px=y0, x1_px=x0 + side, y1_px=y0 + side)
 
 
-def lit_by_label(shelf: Shelf) -> list[Sample]:
+def lit_by_label(shelf: SourceCache) -> list[Sample]:
     """Bright good pictures and dark bad ones: the light tells them apart."""
     samples = []
     for number in range(20):
@@ -76,12 +76,12 @@ def lit_by_label(shelf: Shelf) -> list[Sample]:
     return samples
 
 
-def report_of(samples: list[Sample], shelf: Shelf, **facts: object) -> DatasetReport:
+def report_of(samples: list[Sample], shelf: SourceCache, **facts: object) -> DatasetReport:
     subject = Subject(name="rack", samples=samples, **facts)  # type: ignore[arg-type]  # by name
     return dataset_report(subject, files=shelf)
 
 
-def test_balance_sizes_and_light_are_counted(shelf: Shelf) -> None:
+def test_balance_sizes_and_light_are_counted(shelf: SourceCache) -> None:
     report = report_of(lit_by_label(shelf), shelf)
     assert report.labels == {"bad": {"train": 8, "test": 2}, "good": {"train": 8, "test": 2}}
     assert report.parts == {"train": 16, "test": 4}
@@ -91,7 +91,7 @@ def test_balance_sizes_and_light_are_counted(shelf: Shelf) -> None:
     assert 55 < report.brightness_by_label["bad"].median < 65
 
 
-def test_a_label_that_light_alone_tells_is_warned_of(shelf: Shelf) -> None:
+def test_a_label_that_light_alone_tells_is_warned_of(shelf: SourceCache) -> None:
     report = report_of(lit_by_label(shelf), shelf)
     assert report.brightness_tells == {"bad": 1.0, "good": 1.0}
     assert any("Mean grey alone tells 'bad'" in warning for warning in report.warnings)
@@ -102,7 +102,7 @@ def test_a_label_that_light_alone_tells_is_warned_of(shelf: Shelf) -> None:
     assert not any("Mean grey" in warning for warning in report_of(even, shelf).warnings)
 
 
-def test_masks_counts_and_objects_are_summed_up(shelf: Shelf) -> None:
+def test_masks_counts_and_objects_are_summed_up(shelf: SourceCache) -> None:
     mask = np.zeros((24, 32, 3), np.uint8)
     mask[:12] = 255
     drawn = (hole(1, 1, side=4), hole(8, 8, side=9))
@@ -122,7 +122,7 @@ def test_masks_counts_and_objects_are_summed_up(shelf: Shelf) -> None:
     assert report.unjudged == 1
 
 
-def test_a_damaged_picture_is_named_and_the_rest_is_reported(shelf: Shelf) -> None:
+def test_a_damaged_picture_is_named_and_the_rest_is_reported(shelf: SourceCache) -> None:
     samples = lit_by_label(shelf)
     torn = samples[3].digest
     shelf.kept[torn] = shelf.kept[torn][:-40]
@@ -134,7 +134,7 @@ def test_a_damaged_picture_is_named_and_the_rest_is_reported(shelf: Shelf) -> No
     assert "2 pictures cannot be read." in report.warnings
 
 
-def test_of_many_pictures_some_are_looked_at_and_it_is_said(shelf: Shelf) -> None:
+def test_of_many_pictures_some_are_looked_at_and_it_is_said(shelf: SourceCache) -> None:
     samples = [
         Sample(name=f"{n:04d}.png", digest=shelf.grey(100, number=n, size=(8, 8)))
         for n in range(230)
@@ -144,7 +144,7 @@ def test_of_many_pictures_some_are_looked_at_and_it_is_said(shelf: Shelf) -> Non
     assert b"100 of them" in report_page(report)
 
 
-def test_a_rare_label_and_a_part_without_one_are_warned_of(shelf: Shelf) -> None:
+def test_a_rare_label_and_a_part_without_one_are_warned_of(shelf: SourceCache) -> None:
     samples = lit_by_label(shelf)
     samples[0] = replace(samples[0], labels=("odd",))
     warnings = report_of(samples, shelf).warnings
@@ -152,7 +152,7 @@ def test_a_rare_label_and_a_part_without_one_are_warned_of(shelf: Shelf) -> None
     assert "The part test shows no odd." in warnings
 
 
-def test_nothing_at_all_is_a_report_too(shelf: Shelf) -> None:
+def test_nothing_at_all_is_a_report_too(shelf: SourceCache) -> None:
     report = report_of([], shelf)
     assert (report.pictures, report.warnings) == (0, ())
     assert b"</html>" in report_page(report)
@@ -186,7 +186,7 @@ class Page(HTMLParser):
             assert self.open.pop() == tag
 
 
-def full(shelf: Shelf) -> DatasetReport:
+def full(shelf: SourceCache) -> DatasetReport:
     samples = lit_by_label(shelf)
     samples[0] = replace(samples[0], marked=(hole(2, 2, side=5),), count=1)
     samples[1] = replace(samples[1], mask_digest=shelf.keep(np.full((24, 32, 3), 255, np.uint8)))
@@ -196,7 +196,9 @@ def full(shelf: Shelf) -> DatasetReport:
     return report_of(samples, shelf, leaks=leaks, leaks_by="whole pictures", skipped=notes)
 
 
-def test_the_page_needs_nothing_else_runs_nothing_and_escapes_what_it_shows(shelf: Shelf) -> None:
+def test_the_page_needs_nothing_else_runs_nothing_and_escapes_what_it_shows(
+    shelf: SourceCache,
+) -> None:
     report = replace(full(shelf), name="<script>alert(1)</script>")
     raw = report_page(report)
     page = Page(raw)
@@ -208,20 +210,20 @@ def test_the_page_needs_nothing_else_runs_nothing_and_escapes_what_it_shows(shel
     assert b"&lt;b&gt;odd" in raw
 
 
-def test_pairs_that_leak_stand_side_by_side_first(shelf: Shelf) -> None:
+def test_pairs_that_leak_stand_side_by_side_first(shelf: SourceCache) -> None:
     examples = full(shelf).examples
     assert [example.name for example in examples[:2]] == ["0.png", "17.png"]
     assert "similarity 0.990" in examples[0].why
 
 
-def test_the_same_is_told_as_json(shelf: Shelf) -> None:
+def test_the_same_is_told_as_json(shelf: SourceCache) -> None:
     report = full(shelf)
     told = decode_json(encode(report), where="report")
     assert told["schema"] == "lineside.dataset-report/1"
     assert (told["leaks"][0]["a"], told["labels"]["good"]["train"]) == ("0.png", 8)
 
 
-def test_a_folder_of_files_is_reported_on(tmp_path: Path, shelf: Shelf) -> None:
+def test_a_folder_of_files_is_reported_on(tmp_path: Path, shelf: SourceCache) -> None:
     for name, level in (("good", 180), ("bad", 60)):
         (tmp_path / name).mkdir()
         for number in range(3):
@@ -236,7 +238,7 @@ def test_a_folder_of_files_is_reported_on(tmp_path: Path, shelf: Shelf) -> None:
     assert report.leak_check.looked_at == 6
 
 
-def test_boxes_points_and_masks_are_drawn_where_they_are(shelf: Shelf) -> None:
+def test_boxes_points_and_masks_are_drawn_where_they_are(shelf: SourceCache) -> None:
     plain = np.full((60, 80, 3), 128, np.uint8)
     mask = np.zeros((60, 80, 3), np.uint8)
     mask[40:50, 60:70] = 255
@@ -256,7 +258,7 @@ def test_boxes_points_and_masks_are_drawn_where_they_are(shelf: Shelf) -> None:
     assert cv2.countNonZero(touched.astype(np.uint8)) < 600
 
 
-def test_a_wide_picture_is_drawn_small(shelf: Shelf) -> None:
+def test_a_wide_picture_is_drawn_small(shelf: SourceCache) -> None:
     sample = Sample(
         name="a",
         digest=shelf.keep(np.full((300, 900, 3), 90, np.uint8)),

@@ -15,8 +15,8 @@ from lineside.datasets import (
     Library,
     Marked,
     Part,
-    Parting,
     Sample,
+    SplitPlan,
     decode_version,
     diff_versions,
     parted,
@@ -158,16 +158,16 @@ def many(png: Png, count: int, *, start: int = 0) -> list[tuple[Sample, bytes]]:
 
 def test_the_parting_asked_for_holds_for_the_next_versions(library: Library, png: Png) -> None:
     library.add("rack", many(png, 40), by="ann")
-    parts = library.split("rack", Parting(shares=SHARES, seed=3))
+    parts = library.split("rack", SplitPlan(shares=SHARES, seed=3))
     version = library.freeze("rack", by="ann")
     assert {p: tuple(s.digest for s in held) for p, held in parts.items()} == version.splits
-    assert version.parting == Parting(shares=SHARES, seed=3)
+    assert version.parting == SplitPlan(shares=SHARES, seed=3)
     assert [len(version.part(part)) for part in SHARES] == [32, 4, 4]
 
 
 def test_pictures_keep_their_part_when_more_are_added(library: Library, png: Png) -> None:
     library.add("rack", many(png, 40), by="ann")
-    library.split("rack", Parting(shares=SHARES))
+    library.split("rack", SplitPlan(shares=SHARES))
     first = library.freeze("rack", by="ann")
     library.add("rack", many(png, 40, start=40), by="ann")
     second = library.freeze("rack", by="ann")
@@ -175,7 +175,7 @@ def test_pictures_keep_their_part_when_more_are_added(library: Library, png: Png
         held = {s.digest for s in first.part(part)}
         assert held <= {s.digest for s in second.part(part)}
     assert [len(second.part(part)) for part in SHARES] == [64, 8, 8]
-    library.split("rack", Parting(shares=SHARES, seed=9))
+    library.split("rack", SplitPlan(shares=SHARES, seed=9))
     third = library.freeze("rack", by="ann")
     assert diff_versions(second, third).moved
 
@@ -184,7 +184,7 @@ def test_folds_hold_each_picture_out_once(library: Library, png: Png) -> None:
     library.add("rack", many(png, 20), by="ann")
     out: list[Digest] = []
     for fold in (1, 2, 3, 4):
-        parts = library.split("rack", Parting(fold=fold, folds=4))
+        parts = library.split("rack", SplitPlan(fold=fold, folds=4))
         assert set(parts) == {Part.TRAIN, Part.TEST}
         out += [sample.digest for sample in parts[Part.TEST]]
     assert sorted(out) == sorted(digest_of(png(n)) for n in range(20))
@@ -193,7 +193,7 @@ def test_folds_hold_each_picture_out_once(library: Library, png: Png) -> None:
 def test_a_rule_for_groups_is_written_into_the_version(library: Library, png: Png) -> None:
     given_ = [labelled(png(n), name=f"{n:03d}.png") for n in range(30)]
     library.add("rack", given_, by="ann")
-    library.split("rack", Parting(shares=SHARES, group="ids:5"))
+    library.split("rack", SplitPlan(shares=SHARES, group="ids:5"))
     version = library.freeze("rack", by="ann")
     assert {s.group for s in version.samples} == {f"ids {n}" for n in range(0, 30, 5)}
     assert not [leak for leak in version.leaks if leak.kind == "same group"]
@@ -201,8 +201,8 @@ def test_a_rule_for_groups_is_written_into_the_version(library: Library, png: Pn
 
 def test_declared_parts_hold_unless_they_are_passed_over(sample: Make) -> None:
     given_ = [sample(n, split="test") for n in range(30)]
-    assert set(parted(given_, Parting(shares=SHARES))[1]) == {Part.TEST}
-    parts = parted(given_, Parting(shares=SHARES, anew=True))[1]
+    assert set(parted(given_, SplitPlan(shares=SHARES))[1]) == {Part.TEST}
+    parts = parted(given_, SplitPlan(shares=SHARES, anew=True))[1]
     assert [len(parts[part]) for part in SHARES] == [24, 3, 3]
     assert all(s.split is Part.TEST for members in parts.values() for s in members)
 
@@ -226,7 +226,7 @@ def test_declared_parts_hold_unless_they_are_passed_over(sample: Make) -> None:
 )
 def test_a_parting_that_cannot_be_is_refused_with_a_fix(wrong: dict[str, object]) -> None:
     with pytest.raises(InvalidError) as caught:
-        Parting(**wrong)  # type: ignore[arg-type]  # by name
+        SplitPlan(**wrong)  # type: ignore[arg-type]  # by name
     assert caught.value.fix
 
 
@@ -234,14 +234,14 @@ def test_more_folds_than_groups_are_refused_and_nothing_is_kept(library: Library
     given_ = [labelled(png(n), group=f"g{n % 2}") for n in range(8)]
     library.add("rack", given_, by="ann")
     with pytest.raises(InvalidError, match="make 2"):
-        library.split("rack", Parting(fold=3, folds=5))
+        library.split("rack", SplitPlan(fold=3, folds=5))
     assert library.draft("rack").parting is None
 
 
 def test_a_parting_of_the_plan_goes_before_the_one_kept(library: Library, png: Png) -> None:
     library.add("rack", many(png, 20), by="ann")
-    library.split("rack", Parting(shares=SHARES))
-    plan = FreezePlan(parting=Parting(exact="draws"))
+    library.split("rack", SplitPlan(shares=SHARES))
+    plan = FreezePlan(parting=SplitPlan(exact="draws"))
     assert [len(library.freeze("rack", by="ann", plan=plan).part(p)) for p in SHARES] == [16, 2, 2]
 
 
@@ -387,7 +387,7 @@ def test_a_difference_names_every_kind_of_change(
     library.correct("rack", digests[1], labels=["a"], known=["a", "b"], by="bo")
     library.redraw("rack", digests[2], drawn=Drawn(count=4), by="bo")
     library.add("rack", many(png, 1, start=50), by="cy")
-    plan = FreezePlan(parting=Parting(shares={Part.TEST: 1.0}, group="regex:."))
+    plan = FreezePlan(parting=SplitPlan(shares={Part.TEST: 1.0}, group="regex:."))
     diff = diff_versions(before, library.freeze("rack", by="bo", plan=plan))
     assert [change.digest for change in diff.removed] == [digests[0]]
     assert [change.digest for change in diff.added] == [digest_of(png(50))]

@@ -14,7 +14,7 @@ from lineside.models import (
     Package,
     Predictor,
     build_package,
-    inventoried,
+    with_sbom,
 )
 from lineside.testing import FakeClock
 
@@ -39,7 +39,7 @@ def test_an_earlier_package_is_written_anew_as_it_was() -> None:
 
 
 def sbom(parts: tuple[Manifest, dict[str, bytes]], **changes: Any) -> dict[str, Any]:  # noqa: ANN401
-    manifest, files = inventoried(*parts, libraries={"onnx": "1.20.0", "torch": "2.9+cpu"})
+    manifest, files = with_sbom(*parts, libraries={"onnx": "1.20.0", "torch": "2.9+cpu"})
     opened = Package.read(build_package(manifest, files))
     assert opened.manifest.targets == ("linux/x86_64", "linux/aarch64")
     found: dict[str, Any] = decode_json(opened.file(SBOM_FILE), where=SBOM_FILE)
@@ -62,13 +62,13 @@ def test_the_bill_of_materials_names_weights_data_and_libraries(
 
 def test_the_same_package_says_the_same(parts: tuple[Manifest, dict[str, bytes]]) -> None:
     assert sbom(parts) == sbom(parts)
-    first, second = (build_package(*inventoried(*parts)) for _ in range(2))
+    first, second = (build_package(*with_sbom(*parts)) for _ in range(2))
     assert first == second
 
 
 def test_a_manifest_of_this_version_says_so(parts: tuple[Manifest, dict[str, bytes]]) -> None:
     assert MANIFEST_SCHEMA == "lineside.manifest/3"
-    manifest, files = inventoried(*parts)
+    manifest, files = with_sbom(*parts)
     del files[SBOM_FILE]
     with pytest.raises(InvalidError, match=SBOM_FILE):
         build_package(manifest, files)

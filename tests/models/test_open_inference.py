@@ -8,7 +8,7 @@ import pytest
 from numpy.typing import NDArray
 
 from lineside.core import InvalidError
-from lineside.models import InferRequest, Package, Predictor, ServedModel, Tensor, WantedOutput
+from lineside.models import InferRequest, Package, Predictor, RequestedOutput, ServedModel, Tensor
 from lineside.models.serving.open_inference import decided_tensors
 from lineside.testing import FakeClock
 from lineside.testing.objects import untrained
@@ -42,7 +42,7 @@ def crops(values: NDArray[Any]) -> Tensor:
 
 
 def asked(model: ServedModel, *inputs: Tensor, outputs: tuple[str, ...] = ()) -> dict[str, Any]:
-    wanted = tuple(WantedOutput(name=name) for name in outputs)
+    wanted = tuple(RequestedOutput(name=name) for name in outputs)
     said = model.infer(InferRequest(inputs=inputs, outputs=wanted))
     return {each.name: each.values for each in said}
 

@@ -15,8 +15,8 @@ from lineside.models import (
     DATATYPES,
     InferRequest,
     InferResponse,
+    RequestedOutput,
     Tensor,
-    WantedOutput,
     read_request,
     tensor_from_raw,
     tensor_to_raw,
@@ -56,7 +56,7 @@ def test_raw_there_and_back(one: Tensor) -> None:
 @given(tensors(), st.booleans())
 def test_an_answer_reads_as_a_request(one: Tensor, binary: bool) -> None:  # noqa: FBT001
     response = InferResponse(model="m", version="1", outputs=(one,), id="7")
-    asked = InferRequest(inputs=(), outputs=(WantedOutput(name="x", binary=binary),))
+    asked = InferRequest(inputs=(), outputs=(RequestedOutput(name="x", binary=binary),))
     body, length = write_response(response, asked)
     assert (length is not None) == binary
     head = json.loads(body[:length])

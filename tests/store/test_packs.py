@@ -17,7 +17,7 @@ from lineside.testing import FakeClock
 from lineside.testing.store import BlobsContract, Tamper
 
 
-class Packed:
+class PackResult:
     """A folder whose ``put`` puts into a pack, so that the whole contract is asked of packs."""
 
     def __init__(self, blobs: FolderBlobs) -> None:
@@ -41,7 +41,7 @@ def folder(tmp_path: Path, clock: FakeClock) -> Iterator[FolderBlobs]:
 
 @pytest.fixture
 def blobs(folder: FolderBlobs) -> Blobs:
-    return Packed(folder)  # type: ignore[return-value]  # the rest is the folder's own
+    return PackResult(folder)  # type: ignore[return-value]  # the rest is the folder's own
 
 
 @pytest.fixture

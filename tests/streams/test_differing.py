@@ -15,9 +15,9 @@ from lineside.streams import (
     Event,
     EventDifferences,
     Kind,
-    Likeness,
+    Similarity,
     largest_move,
-    likeness,
+    similarity,
 )
 from lineside.testing.events import prediction_of
 from lineside.vision import (
@@ -50,7 +50,7 @@ def said(name: str, *, count: int = 1, mean: float = 0.5, package: str = "p") ->
 
 def test_package_and_times_are_left_aside() -> None:
     other = replace(SEEN, latency_ms=StageTimes(total=99.0), package=digest_of(b"another"))
-    assert likeness(SEEN, other) is Likeness.IDENTICAL
+    assert similarity(SEEN, other) is Similarity.IDENTICAL
 
 
 def moved(prediction: Prediction, by: float) -> Prediction:
@@ -60,7 +60,7 @@ def moved(prediction: Prediction, by: float) -> Prediction:
 
 def test_figures_that_move_are_no_decision_and_the_largest_is_told() -> None:
     other = moved(SEEN, 0.004)
-    assert likeness(SEEN, other) is Likeness.FIGURES
+    assert similarity(SEEN, other) is Similarity.FIGURES
     assert largest_move(SEEN, other) == pytest.approx(0.004)
 
 
@@ -76,22 +76,25 @@ def test_figures_that_move_are_no_decision_and_the_largest_is_told() -> None:
     ],
 )
 def test_another_verdict_is_another_decision(other: Prediction) -> None:
-    assert likeness(SEEN, other) is likeness(other, SEEN) is Likeness.DECISION
+    assert similarity(SEEN, other) is similarity(other, SEEN) is Similarity.DECISION
 
 
 def test_a_box_is_the_same_where_half_of_it_overlaps() -> None:
     before = replace(SEEN, boxes=(BOX, replace(BOX, x0_px=50.0, x1_px=60.0)))
     near = replace(SEEN, boxes=(replace(BOX, x0_px=51.0, x1_px=61.0), BOX))
     far = replace(SEEN, boxes=(BOX, replace(BOX, x0_px=58.0, x1_px=68.0)))
-    assert likeness(before, near) is Likeness.FIGURES
-    assert likeness(before, far) is Likeness.DECISION
+    assert similarity(before, near) is Similarity.FIGURES
+    assert similarity(before, far) is Similarity.DECISION
 
 
 def test_an_anomalys_verdict_decides_and_its_score_does_not() -> None:
     before = replace(SEEN, anomaly=ANOMALY)
-    assert likeness(before, replace(SEEN, anomaly=replace(ANOMALY, score=0.45))) is Likeness.FIGURES
+    assert (
+        similarity(before, replace(SEEN, anomaly=replace(ANOMALY, score=0.45)))
+        is Similarity.FIGURES
+    )
     passed = replace(ANOMALY, score=0.6, decision=Decision.PRESENT)
-    assert likeness(before, replace(SEEN, anomaly=passed)) is Likeness.DECISION
+    assert similarity(before, replace(SEEN, anomaly=passed)) is Similarity.DECISION
 
 
 def differences(before: Sequence[Event], after: Sequence[Event]) -> EventDifferences:

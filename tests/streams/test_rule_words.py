@@ -13,7 +13,7 @@ from lineside.core import Aggregate, Condition, Rule
 from lineside.core.plant_rules import _TESTS, STEPS
 from lineside.core.rule_values import DECISIONS, STATES
 from lineside.streams import explain, make_step
-from lineside.streams.rules.aggregates import _KINDS, figures_of, told
+from lineside.streams.rules.aggregates import _KINDS, figures_of, values_of
 from lineside.streams.rules.conditions import compile_conditions
 from lineside.streams.rules.explain import conditions_in_words
 from lineside.streams.spark.sql import (
@@ -57,7 +57,7 @@ def test_a_figure_is_told_kept_bounded_explained_and_in_the_reference(word: str)
     [figure] = figures_of(rule.aggregate)
     memory = figure.begin()
     figure.feed(memory, record(0, {"score": 0.75}))
-    assert set(told([figure], [memory])) == {"made"}
+    assert set(values_of([figure], [memory])) == {"made"}
     assert "AS `made`" in windows_sql(rule)
     assert bool(columns_of(rule)) is (word != "count")
     assert len({explain(window(one)) for one in WORDS}) == len(WORDS)

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from lineside.core import Habits, InvalidError, Read, Rule, SightingStep
-from lineside.streams import Observation, Output, Stretch, learn_habits, make_step
+from lineside.streams import Observation, Output, Stretch, fit_dwell_times, make_step
 from lineside.streams.rules.tracks.learning import frames_of_records
 from lineside.testing.belts import Belt, records_of_belt, things_of
 
@@ -23,7 +23,7 @@ def clip(belt: Belt) -> tuple[list[Observation], list[Stretch]]:
 
 def test_a_clip_teaches_dwell_gap_and_flicker() -> None:
     frames, stretches = clip(BELT)
-    habits = learn_habits(frames, stretches)
+    habits = fit_dwell_times(frames, stretches)
     shortest_s = min(one.to_us - one.from_us for one in stretches) / 1e6
     assert habits.dwell_s == pytest.approx(shortest_s / 2, abs=1e-3)
     assert 1.0 <= habits.gap_s <= 3.5
@@ -36,7 +36,7 @@ def test_a_clip_teaches_dwell_gap_and_flicker() -> None:
 
 
 def test_what_was_learned_counts_another_belt_right() -> None:
-    habits = learn_habits(*clip(BELT))
+    habits = fit_dwell_times(*clip(BELT))
     rule = Rule(
         id="s", read=Read(predictions="i"), key=("camera",), sighting=replace(STEP, habits=habits)
     )
@@ -65,7 +65,7 @@ def test_a_label_that_is_often_called_another_is_known_after_learning() -> None:
         Stretch(from_us=n * 4_000_000, to_us=(n + 1) * 4_000_000, label=("", "A", "", "B")[n % 4])
         for n in range(20) if n % 2
     ]  # fmt: skip
-    habits = learn_habits(frames, things)
+    habits = fit_dwell_times(frames, things)
     assert habits.confusion["A"]["B"] == pytest.approx(0.4, abs=0.02)
     assert habits.confusion["B"]["A"] < 0.01
 
@@ -75,7 +75,7 @@ def test_a_clip_without_faults_leaves_the_usual_times() -> None:
         Observation(at_us=n * 100_000, id=f"e{n}", scores={"A" if 20 <= n < 60 else "": 0.9})
         for n in range(100)
     ]
-    habits = learn_habits(frames, [Stretch(from_us=2_000_000, to_us=6_000_000, label="A")])
+    habits = fit_dwell_times(frames, [Stretch(from_us=2_000_000, to_us=6_000_000, label="A")])
     assert habits == Habits(
         dwell_s=2.0, gap_s=0.75, look_s=0.0, flicker=0.02, things=1, frames=100,
         confusion=habits.confusion,
@@ -94,12 +94,12 @@ def test_labels_that_fit_nothing_are_refused(spans: list[tuple[int, int]], said:
     frames = [Observation(at_us=n * 100_000, id=f"e{n}", scores={}) for n in range(100)]
     stretches = [Stretch(from_us=a * 10**6, to_us=b * 10**6, label="A") for a, b in spans]
     with pytest.raises(InvalidError, match=said):
-        learn_habits(frames, stretches)
+        fit_dwell_times(frames, stretches)
 
 
 def test_too_few_frames_and_a_stretch_that_is_none_are_refused() -> None:
     with pytest.raises(InvalidError, match="0 frames, fewer than 20"):
-        learn_habits([], [])
+        fit_dwell_times([], [])
     with pytest.raises(InvalidError, match="ends before it begins"):
         Stretch(from_us=5, to_us=5, label="A")
 
@@ -116,7 +116,7 @@ def test_habits_that_cannot_be_are_refused(faulty: dict[str, object]) -> None:
 def test_things_that_look_like_another_are_learned_as_such() -> None:
     """The belt's own: half of the frames of a double say the other label."""
     twins = replace(BELT, flicker=0.01, doubles=1.0, things=40)
-    confusion = learn_habits(*clip(twins)).confusion
+    confusion = fit_dwell_times(*clip(twins)).confusion
     right = [row[label] for label, row in confusion.items() if label]
     assert 0.35 < sum(right) / len(right) < 0.65
     assert confusion[""][""] > 0.9

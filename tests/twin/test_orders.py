@@ -17,8 +17,8 @@ from lineside.twin import (
     LineState,
     OrderStatus,
     Outcome,
+    Presence,
     Refusal,
-    Seen,
     apply,
     initial,
     order_event,
@@ -309,13 +309,13 @@ def test_a_place_that_still_shows_the_shipped_piece_waits_for_a_newer_picture() 
     states = ["ORDERED", "IN_PROCESS", "SHIPPED"]
     state, _ = ordered(seen(ONE_RED), "red")
     state = told(sent(state), *(factory_event(s, "red", at_s=12 + n) for n, s in enumerate(states)))
-    assert state.slots["A2"].seen is Seen.UNKNOWN
+    assert state.slots["A2"].seen is Presence.UNKNOWN
     _, event = ordered(state, "red", at_s=15, order="ord_2")
     assert event.data["code"] == Refusal.UNKNOWN
     before = told(state, picture_event(ONE_RED, at_s=13.5))
-    assert before.slots["A2"].seen is Seen.UNKNOWN
+    assert before.slots["A2"].seen is Presence.UNKNOWN
     newer = told(state, picture_event(EMPTY, at_s=15))
-    assert newer.slots["A2"].seen is Seen.ABSENT
+    assert newer.slots["A2"].seen is Presence.ABSENT
 
 
 def test_a_release_frees_the_place_and_says_why() -> None:

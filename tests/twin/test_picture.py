@@ -15,7 +15,7 @@ from lineside.testing.events import (
     small_plant,
     stock_event,
 )
-from lineside.twin import LineState, Outcome, Seen, apply, initial, order_event, replay
+from lineside.twin import LineState, Outcome, Presence, apply, initial, order_event, replay
 from lineside.vision import Decision, LabelAnswer, PictureState
 
 PLANT = small_plant()
@@ -33,8 +33,8 @@ def answered(answers: list[tuple[str, str, float, Decision]], *, at_s: float = 1
 
 def test_before_any_picture_everything_is_unknown_and_nothing_is_absent() -> None:
     state = initial(PLANT)
-    assert {slot.seen for slot in state.slots.values()} == {Seen.UNKNOWN}
-    assert {colour.seen for colour in state.colours.values()} == {Seen.UNKNOWN}
+    assert {slot.seen for slot in state.slots.values()} == {Presence.UNKNOWN}
+    assert {colour.seen for colour in state.colours.values()} == {Presence.UNKNOWN}
     assert state.picture.state == "unknown"
     assert {colour.evidence.at for colour in state.colours.values()} == {None}
 
@@ -43,14 +43,14 @@ def test_a_picture_fills_slots_and_colours_with_their_evidence() -> None:
     event = picture_event(FULL, at_s=2)
     state = replay([event], plant=PLANT)
     slot, colour = state.slots["A1"], state.colours["blue"]
-    assert (slot.seen, slot.colour, slot.probability) == (Seen.PRESENT, "blue", 0.97)
+    assert (slot.seen, slot.colour, slot.probability) == (Presence.PRESENT, "blue", 0.97)
     assert slot.evidence.at == after(2)
     assert slot.evidence.event == event.id
     assert slot.evidence.frame == event.data["frame"]["id"]
     assert slot.evidence.package == PACKAGE
-    assert (colour.seen, colour.present, colour.free) == (Seen.PRESENT, 1, 1)
+    assert (colour.seen, colour.present, colour.free) == (Presence.PRESENT, 1, 1)
     assert colour.evidence == slot.evidence
-    assert state.slots["B1"].seen is Seen.ABSENT
+    assert state.slots["B1"].seen is Presence.ABSENT
     assert state.picture.state == "ok"
 
 
@@ -129,32 +129,32 @@ def test_a_region_without_answer_keeps_its_slot() -> None:
 
 def test_unsure_names_the_colours_that_may_be_there() -> None:
     state = replay([picture_event({**FULL, "A1": "?blue", "B1": "?"}, at_s=1)], plant=PLANT)
-    assert state.slots["A1"].seen is Seen.UNSURE
+    assert state.slots["A1"].seen is Presence.UNSURE
     assert state.slots["A1"].possible == ("blue",)
     assert state.slots["A1"].colour == ""
     assert state.slots["A1"].probability == 0.5
     assert state.slots["B1"].possible == ("blue", "red", "white")
-    assert state.colours["blue"].seen is Seen.UNSURE
-    assert state.colours["red"].seen is Seen.PRESENT
+    assert state.colours["blue"].seen is Presence.UNSURE
+    assert state.colours["red"].seen is Presence.PRESENT
 
 
 def test_contradicting_classes_of_one_region_are_unsure() -> None:
     both = [("A1", "blue", 0.9, Decision.PRESENT), ("A1", "red", 0.9, Decision.PRESENT)]
     state = replay([answered([*both, ("A1", "empty", 0.1, Decision.ABSENT)])], plant=PLANT)
-    assert state.slots["A1"].seen is Seen.UNSURE
+    assert state.slots["A1"].seen is Presence.UNSURE
     assert state.slots["A1"].possible == ("blue", "red")
 
 
 def test_no_class_at_all_may_be_any_colour() -> None:
     none = [("A1", label, 0.3, Decision.ABSENT) for label in ("empty", "blue", "red", "white")]
     state = replay([answered(none)], plant=PLANT)
-    assert state.slots["A1"].seen is Seen.UNSURE
+    assert state.slots["A1"].seen is Presence.UNSURE
     assert state.slots["A1"].possible == ("blue", "red", "white")
 
 
 def test_a_colour_with_a_slot_never_seen_is_unknown_not_absent() -> None:
     state = replay([picture_event({"A1": "empty", "A2": "empty"}, at_s=1)], plant=PLANT)
-    assert state.colours["blue"].seen is Seen.UNKNOWN
+    assert state.colours["blue"].seen is Presence.UNKNOWN
 
 
 def presence_regions() -> tuple[Region, ...]:
@@ -184,17 +184,17 @@ def test_a_presence_label_says_its_slots_declared_colour() -> None:
     state = replay([event, stock_event({"middle": "white"}, at_s=2)], plant=plant)
     shown = {slot.id: (slot.seen, slot.colour, slot.probability) for slot in state.slots.values()}
     assert shown == {
-        "top": (Seen.PRESENT, "blue", 0.98),
-        "middle": (Seen.ABSENT, "", 0.96),
-        "bottom": (Seen.UNSURE, "", 0.6),
+        "top": (Presence.PRESENT, "blue", 0.98),
+        "middle": (Presence.ABSENT, "", 0.96),
+        "bottom": (Presence.UNSURE, "", 0.6),
     }
     seen = {colour: item.seen for colour, item in state.colours.items()}
-    assert seen == {"blue": Seen.PRESENT, "red": Seen.ABSENT, "white": Seen.UNSURE}
+    assert seen == {"blue": Presence.PRESENT, "red": Presence.ABSENT, "white": Presence.UNSURE}
     # "No red piece" does not contradict a report of a white one.
     assert state.slots["middle"].differs_since is None
 
 
-def seen_states(state: LineState) -> set[Seen]:
+def seen_states(state: LineState) -> set[Presence]:
     return {slot.seen for slot in state.slots.values()}
 
 
@@ -214,4 +214,4 @@ def test_a_reserved_piece_that_leaves_the_picture_is_a_step_of_its_order() -> No
     assert steps["fetched"].frame == gone.data["frame"]["id"]
     assert state.slots["A2"].reserved_by == "ord_1"
     assert (state.colours["red"].present, state.colours["red"].free) == (0, 0)
-    assert seen_states(state) == {Seen.PRESENT, Seen.ABSENT}
+    assert seen_states(state) == {Presence.PRESENT, Presence.ABSENT}

@@ -284,10 +284,10 @@ def split(
     as_json: JsonFlag = False,
 ) -> None:
     """Say how the next version is parted, and show the parts."""
-    from lineside.datasets import Parting
+    from lineside.datasets import SplitPlan
 
     own_shares = not (exact and shares == _DEFAULT_SHARES)
-    parting = Parting(
+    parting = SplitPlan(
         shares=shares_of(shares) if own_shares else {},
         by=_by(by),
         group=group,
@@ -385,15 +385,15 @@ def freeze(
     """Freeze the draft to an immutable version, parted, with its leak report."""
     from dataclasses import replace
 
-    from lineside.datasets import LookLimits, Parting, plan_freeze
+    from lineside.datasets import ComparisonLimits, SplitPlan, plan_freeze
 
     wanted = shares_of(shares)
     place = place_of(config=config, store=store, records=records, blobs=blobs)
-    limits = LookLimits(pictures=compare, registered=min(compare, 2000))
+    limits = ComparisonLimits(pictures=compare, registered=min(compare, 2000))
     with library(place) as (datasets, _):
         plan = plan_freeze(datasets, name, inspections=place.inspections, limits=limits)
         if wanted:
-            plan = replace(plan, parting=Parting(shares=wanted, seed=seed))
+            plan = replace(plan, parting=SplitPlan(shares=wanted, seed=seed))
         version = datasets.freeze(name, by=by, plan=plan)
     told = _facts(version)
     result = {key: told[key] for key in ("dataset", "version", "digest", "splits", "leaks")}
@@ -430,7 +430,7 @@ def leaks(
             [
                 f"{name}/{version.number}: {_leak_line(version)}",
                 *_leak_rows(version.leaks),
-                *(check.said(version.leaks_by) if check else ()),
+                *(check.describe(version.leaks_by) if check else ()),
             ]
         ),
     )

@@ -42,9 +42,9 @@ def make(
     as_json: JsonFlag = False,
 ) -> None:
     """Make list files of a folder; class numbers are kept in <prefix>_classes.txt."""
-    from lineside.datasets import ListPlan, make_lists, read_classes
+    from lineside.datasets import ListSettings, make_lists, read_classes
 
-    plan = ListPlan(
+    plan = ListSettings(
         recursive=recursive, train=train_ratio, test=test_ratio, chunks=chunks, shuffle=shuffle,
         form="plain" if plain else "decimals",
     )  # fmt: skip
@@ -83,9 +83,9 @@ def pack(
     as_json: JsonFlag = False,
 ) -> None:
     """Pack every list of a prefix into a record file and its index."""
-    from lineside.datasets import PackPlan, pack_lists
+    from lineside.datasets import PackSettings, pack_lists
 
-    plan = PackPlan(
+    plan = PackSettings(
         resize=resize, center_crop=center_crop, pass_through=pass_through, quality=quality,
         encoding=encoding, color=color, pack_label=pack_label, threads=num_thread,
     )  # fmt: skip
@@ -119,9 +119,9 @@ def read(
     as_json: JsonFlag = False,
 ) -> None:
     """Show the records of a file, and write their pictures where asked."""
-    from lineside.datasets import classes_beside, iter_records
+    from lineside.datasets import adjacent_classes, iter_records
 
-    names = classes_beside(file)
+    names = adjacent_classes(file)
     rows: list[dict[str, object]] = []
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)

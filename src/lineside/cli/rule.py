@@ -204,12 +204,12 @@ def learn(
     as_json: JsonFlag = False,
 ) -> None:
     """Learn dwell, gap and flicker from a clip and what was in view in it."""
-    from lineside.streams import learn_habits
+    from lineside.streams import fit_dwell_times
 
     declared = load_plant(plant)
     frames = _observed_frames(_sighting(declared, rule), declared, path=events)
     first_us = frames[0].at_us if frames else 0
-    habits = learn_habits(frames, _stretches(labels, first_us=first_us))
+    habits = fit_dwell_times(frames, _stretches(labels, first_us=first_us))
     text = json.dumps(to_plain(habits), indent=1, sort_keys=True) + "\n"
     replace_durably(out, text.encode())
     show(habits, as_json=as_json, text=lambda one: _sentences(one, out))

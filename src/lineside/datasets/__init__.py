@@ -9,26 +9,33 @@ Not here: cameras (frames are handed in), networks and features of networks (han
 from lineside.datasets.drafts import Entry
 from lineside.datasets.formats import read_lst, read_table, write_lst
 from lineside.datasets.leaks import (
+    Appearance,
     Leak,
     LeakCheck,
     LeakReport,
-    Look,
     NearLimits,
     check_leaks,
     crossing,
     find_leaks,
     merge_leaks,
     parts_of,
-    region_vectors,
+    region_features,
 )
 from lineside.datasets.library import Added, Draft, Drawn, FreezePlan, Library
-from lineside.datasets.packing import ListPlan, MadeLists, Packed, PackPlan, make_lists, pack_lists
+from lineside.datasets.packing import (
+    ListFiles,
+    ListSettings,
+    PackResult,
+    PackSettings,
+    make_lists,
+    pack_lists,
+)
 from lineside.datasets.recordio import (
     CheckedRecords,
     ImageRecord,
     Record,
+    adjacent_classes,
     check_records,
-    classes_beside,
     index_again,
     iter_images,
     iter_records,
@@ -57,17 +64,17 @@ from lineside.datasets.samples import (
     part_of,
 )
 from lineside.datasets.similarity import (
-    LookLimits,
+    ComparisonLimits,
+    appearances,
     inspection_of,
     leak_features,
     look_at,
-    picture_looks,
     plan_freeze,
 )
 from lineside.datasets.sources import Choice, Reading, load_source, plan_source, read_ids
 from lineside.datasets.splitting.exact import split_exactly
 from lineside.datasets.splitting.grouping import grouped, natural_key
-from lineside.datasets.splitting.split import Parting, folds, parted, split
+from lineside.datasets.splitting.split import SplitPlan, folds, parted, split
 from lineside.datasets.versions import (
     Change,
     DatasetVersion,
@@ -80,13 +87,15 @@ from lineside.datasets.versions import (
     diff_versions,
     version_digest,
 )
-from lineside.datasets.writers import Written, write_source
+from lineside.datasets.writers import WriteResult, write_source
 
 __all__ = [
     "Added",
+    "Appearance",
     "Change",
     "CheckedRecords",
     "Choice",
+    "ComparisonLimits",
     "DatasetReport",
     "DatasetVersion",
     "Draft",
@@ -100,29 +109,28 @@ __all__ = [
     "LeakCheck",
     "LeakReport",
     "Library",
-    "ListPlan",
-    "Look",
-    "LookLimits",
-    "MadeLists",
+    "ListFiles",
+    "ListSettings",
     "Marked",
     "NearLimits",
-    "PackPlan",
-    "Packed",
+    "PackResult",
+    "PackSettings",
     "Part",
-    "Parting",
     "Reading",
     "Record",
     "Sample",
     "Skipped",
+    "SplitPlan",
     "Subject",
     "Tag",
     "TagMove",
     "VersionDiff",
     "VersionFacts",
-    "Written",
+    "WriteResult",
+    "adjacent_classes",
+    "appearances",
     "check_leaks",
     "check_records",
-    "classes_beside",
     "crossing",
     "dataset_report",
     "decode_version",
@@ -150,7 +158,6 @@ __all__ = [
     "part_of",
     "parted",
     "parts_of",
-    "picture_looks",
     "picture_suffix",
     "plan_freeze",
     "plan_source",
@@ -158,7 +165,7 @@ __all__ = [
     "read_ids",
     "read_lst",
     "read_table",
-    "region_vectors",
+    "region_features",
     "report_page",
     "split",
     "split_exactly",

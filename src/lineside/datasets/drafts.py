@@ -83,7 +83,7 @@ def _either(one: T | None, other: T | None, *, unless: bool) -> T | None:
 
 
 def notes(entry: Entry, sample: Sample) -> list[Skipped]:
-    """What has to be reported of an entry that met one more judgement."""
+    """Report of an entry that got one more judgement."""
     said = []
     if entry.disputed:
         odd = ", ".join(entry.disputed)

@@ -2,7 +2,7 @@
 
 A camera that stands still makes every whole picture alike, so similarity is taken of what is left
 when the camera's own background is gone: vectors of the registered regions only, less their median
-over all pictures (``region_vectors``).
+over all pictures (``region_features``).
 
 Of two such vectors a and b,
 
@@ -49,7 +49,7 @@ _PAIRS_AT_ONCE = 8192
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NearLimits:
-    """How much is compared.
+    """Limits on how much is compared.
 
     Attributes:
         all_pairs: up to so many vectors, each with each.
@@ -255,13 +255,13 @@ class Leak:
 
     @property
     def crosses(self) -> bool:
-        """Whether the two stand in different parts, so that figures on them are too good."""
+        """Return whether the two stand in different parts, so that figures on them are too good."""
         return self.splits[0] != self.splits[1]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Look:
-    """What a picture looks like, less its camera's background.
+class Appearance:
+    """The appearance of an image, less its camera's background.
 
     Attributes:
         vector: (d,) float32 in units of noise; near-duplicates are near in it.
@@ -274,7 +274,7 @@ class Look:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LeakCheck:
-    """What a leak report looked at, and what it did not.
+    """The scope of a leak report: what was compared, and what was not.
 
     Attributes:
         pictures: all that were to be parted.
@@ -294,8 +294,8 @@ class LeakCheck:
     neighbours: int = 0
     neighbours_across: int = 0
 
-    def said(self, by: str) -> tuple[str, ...]:
-        """How leaks were looked for, in sentences; ``by``: what was compared, "" for nothing."""
+    def describe(self, by: str) -> tuple[str, ...]:
+        """Describe the search for leaks in sentences; ``by``: what was compared, "" for nothing."""
         if not self.looked_at:
             first = f"{self.pictures} pictures were compared by digests and groups alone"
         else:
@@ -305,18 +305,22 @@ class LeakCheck:
     @property
     def gaps(self) -> tuple[str, ...]:
         """In a sentence each, what was not compared and what was left out."""
-        said = []
+        sentences = []
         if 0 < self.looked_at < self.pictures:
             blind = self.pictures - self.looked_at
-            said.append(f"{blind} of {self.pictures} pictures were not compared by their looks")
+            sentences.append(
+                f"{blind} of {self.pictures} pictures were not compared by their looks"
+            )
         if self.compared < self.pairs:
-            said.append(f"{self.compared} of {self.pairs} pairs were compared, the likeliest ones")
+            sentences.append(
+                f"{self.compared} of {self.pairs} pairs were compared, the likeliest ones"
+            )
         if self.neighbours_across:
-            said.append(
+            sentences.append(
                 f"{self.neighbours_across} of {self.neighbours} pairs of pictures numbered one "
                 "after the other stand in different parts"
             )
-        return tuple(said)
+        return tuple(sentences)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -339,7 +343,7 @@ def find_leaks(
     Args:
         samples: the pictures.
         features: (samples, d) float32 with the background removed, in units of noise
-            (``region_vectors``); None looks at digests and groups alone.
+            (``region_features``); None looks at digests and groups alone.
         parts: the part of each sample; by default what the sample declares.
         above: pairs at least this similar are near-duplicates.
 
@@ -350,14 +354,14 @@ def find_leaks(
         raise InvalidError(
             f"{len(samples)} samples, {len(features)} vectors", fix="Hand in one of each."
         )
-    looks = () if features is None else (Look(vector=vector) for vector in features)
+    looks = () if features is None else (Appearance(vector=vector) for vector in features)
     vectors = dict(enumerate(looks))
     return _checked(samples, vectors, parts=parts, above=above, limits=None).leaks
 
 
 def check_leaks(
     samples: Sequence[Sample],
-    features: Mapping[Digest, Look],
+    features: Mapping[Digest, Appearance],
     *,
     parts: Sequence[str] = (),
     above: float = NEAR_DUPLICATE,
@@ -382,7 +386,7 @@ def check_leaks(
 
 def _checked(
     samples: Sequence[Sample],
-    vectors: Mapping[int, Look],
+    vectors: Mapping[int, Appearance],
     *,
     parts: Sequence[str],
     above: float,
@@ -424,7 +428,7 @@ def _checked(
 
 def _near(
     samples: Sequence[Sample],
-    vectors: Mapping[int, Look],
+    vectors: Mapping[int, Appearance],
     *,
     placed: Sequence[str],
     above: float,
@@ -482,8 +486,8 @@ def _ordered(leaks: Iterable[Leak]) -> tuple[Leak, ...]:
     return tuple(ordered[:_MOST_PAIRS])
 
 
-def region_vectors(crops: NDArray[np.uint8], *, cell_px: int = _CELL_PX) -> NDArray[np.float32]:
-    """What pictures of one camera differ in, as vectors in units of its noise.
+def region_features(crops: NDArray[np.uint8], *, cell_px: int = _CELL_PX) -> NDArray[np.float32]:
+    """Return the differences between images of one camera, as vectors in units of its noise.
 
     Args:
         crops: (pictures, regions, height, width, 3) uint8 RGB, cut from registered pictures; for a

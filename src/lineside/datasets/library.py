@@ -34,9 +34,9 @@ from lineside.datasets.drafts import (
     notes,
     sample_of_frame,
 )
-from lineside.datasets.leaks import Look, NearLimits, check_leaks, parts_of
+from lineside.datasets.leaks import Appearance, NearLimits, check_leaks, parts_of
 from lineside.datasets.samples import Marked, Part, Sample, Skipped
-from lineside.datasets.splitting.split import Parting, Parts, parted
+from lineside.datasets.splitting.split import Parts, SplitPlan, parted
 from lineside.datasets.versions import (
     DatasetVersion,
     Judgement,
@@ -55,7 +55,7 @@ from lineside.vision import picture_size
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FreezePlan:
-    """How a version is parted and searched for leaks.
+    """The plan of a freeze: how a version is split and searched for leaks.
 
     Attributes:
         parting: how it is parted; None takes what was kept with the draft.
@@ -64,15 +64,15 @@ class FreezePlan:
         limits: how many pairs of vectors are compared.
     """
 
-    parting: Parting | None = None
-    features: Mapping[Digest, Look] = field(default_factory=dict)
+    parting: SplitPlan | None = None
+    features: Mapping[Digest, Appearance] = field(default_factory=dict)
     features_by: str = ""
     limits: NearLimits = field(default_factory=NearLimits)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Freezing:
-    """What a version is made from besides its samples.
+    """The input of a version besides its samples.
 
     Attributes:
         parting: how it is parted.
@@ -80,7 +80,7 @@ class Freezing:
     """
 
     name: str
-    parting: Parting
+    parting: SplitPlan
     newest: DatasetVersion | None
     created_at: datetime
     created_by: str
@@ -132,7 +132,7 @@ _ATTEMPTS = 8
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Draft:
-    """What the next version would hold, and what a person should look at first.
+    """Content of the next version, and the entries that a person should review first.
 
     Attributes:
         parting: how the next version will be parted; None as the source declares.
@@ -141,7 +141,7 @@ class Draft:
     name: str
     entries: tuple[Entry, ...]
     versions: int
-    parting: Parting | None = None
+    parting: SplitPlan | None = None
 
     @property
     def samples(self) -> tuple[Sample, ...]:
@@ -157,7 +157,7 @@ class Draft:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Added:
-    """What adding did: new pictures, pictures that were there, and what needs a look."""
+    """The result of adding: new images, images that were there, and what needs a review."""
 
     new: int
     same: int
@@ -166,7 +166,7 @@ class Added:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Drawn:
-    """What is drawn on a picture or counted in it; None for not known."""
+    """Annotations of an image: objects, mask and count; None for not known."""
 
     count: int | None = None
     mask: bytes | None = None
@@ -293,14 +293,14 @@ class Library:
         self._records.documents.delete(_samples_of(name), digest)
 
     def draft(self, name: str) -> Draft:
-        """What the next version would hold; ``NotFoundError`` for an unknown name."""
+        """Return the content of the next version; ``NotFoundError`` for an unknown name."""
         body = self._records.documents.get(_DATASET, check_name(name)).body
         entries = (
             decode_fast(Entry, encode(document.body), where=document.id)
             for document in self._all(_samples_of(name))
         )
         ordered = sorted(entries, key=lambda entry: entry.sample.digest)
-        parting = decode(Parting, body["parting"], where=name) if body.get("parting") else None
+        parting = decode(SplitPlan, body["parting"], where=name) if body.get("parting") else None
         return Draft(
             name=name, entries=tuple(ordered), versions=int(body["versions"]), parting=parting
         )
@@ -322,7 +322,7 @@ class Library:
             raise
         return decode_fast(Entry, encode(document.body), where=digest).sample
 
-    def split(self, name: str, parting: Parting) -> Parts:
+    def split(self, name: str, parting: SplitPlan) -> Parts:
         """Say how the next versions are parted; the parts, as they would be now.
 
         Raises:
@@ -352,13 +352,13 @@ class Library:
         """
         plan = plan or FreezePlan()
         draft = self.draft(name)
-        parting = plan.parting or draft.parting or Parting()
+        parting = plan.parting or draft.parting or SplitPlan()
         version = frozen(draft.entries, self._freezing(draft, parting, by=by), plan=plan)
         if version.number > draft.versions:
             self._write(version)
         return version
 
-    def _freezing(self, draft: Draft, parting: Parting, *, by: str) -> Freezing:
+    def _freezing(self, draft: Draft, parting: SplitPlan, *, by: str) -> Freezing:
         if not draft.entries:
             raise InvalidError(
                 "nothing to freeze", where=draft.name, fix="Add labelled pictures first."

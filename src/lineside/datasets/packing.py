@@ -41,8 +41,8 @@ from lineside.core import ConflictError, InvalidError, LinesideError, NotFoundEr
 from lineside.datasets.formats import ListLine, NumberForm, left_out, list_lines, number, write_lst
 from lineside.datasets.recordio import (
     ImageRecord,
+    adjacent_classes,
     class_file,
-    classes_beside,
     framed,
     label_words,
     pack_image,
@@ -74,8 +74,8 @@ _MOST_ID = (1 << 64) - 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PackPlan:
-    """How pictures are packed.
+class PackSettings:
+    """The settings of packing.
 
     Attributes:
         resize: length of the shorter side in pixels; 0 leaves the size.
@@ -113,8 +113,8 @@ class PackPlan:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Packed:
-    """What became of one list.
+class PackResult:
+    """The result of packing one list.
 
     Attributes:
         records: pictures written.
@@ -130,7 +130,7 @@ class Packed:
     warnings: tuple[str, ...] = ()
 
 
-def pack_lists(prefix: Path, root: Path, *, plan: PackPlan) -> list[Packed]:
+def pack_lists(prefix: Path, root: Path, *, plan: PackSettings) -> list[PackResult]:
     """Pack every ``<prefix>….lst``; ``.rec`` and ``.idx`` appear beside each, whole or not at all.
 
     Raises:
@@ -151,7 +151,7 @@ def pack_lists(prefix: Path, root: Path, *, plan: PackPlan) -> list[Packed]:
 
 
 @dataclass(slots=True)
-class _Tally:
+class _Counts:
     offset: int = 0
     index: list[tuple[int, int]] = field(default_factory=list)
     labels: Counter[str] = field(default_factory=Counter)
@@ -159,24 +159,24 @@ class _Tally:
     cut: int = 0
 
 
-def _pack(path: Path, tree: FolderTree, *, plan: PackPlan) -> Packed:
-    tally = _Tally()
-    names = classes_beside(path)
+def _pack(path: Path, tree: FolderTree, *, plan: PackSettings) -> PackResult:
+    counts = _Counts()
+    names = adjacent_classes(path)
     with path.open("rb") as listed, replacing(path.with_suffix(".rec")) as file:
         lines = list_lines(listed, where=path.name)
-        for record in _records(lines, tree, plan=plan, tally=tally):
+        for record in _records(lines, tree, plan=plan, counts=counts):
             written = framed(pack_image(record))
             file.write(written)
-            tally.index.append((record.id, tally.offset))
-            tally.offset += len(written)
-            tally.labels.update(label_words(record, names=names))
-    replace_durably(path.with_suffix(".idx"), write_index(tally.index))
-    return Packed(
+            counts.index.append((record.id, counts.offset))
+            counts.offset += len(written)
+            counts.labels.update(label_words(record, names=names))
+    replace_durably(path.with_suffix(".idx"), write_index(counts.index))
+    return PackResult(
         path=str(path.with_suffix(".rec")),
-        records=len(tally.index),
-        labels=dict(tally.labels),
-        skipped=tuple(tally.skipped),
-        warnings=_lost(tally.cut),
+        records=len(counts.index),
+        labels=dict(counts.labels),
+        skipped=tuple(counts.skipped),
+        warnings=_lost(counts.cut),
     )
 
 
@@ -187,19 +187,19 @@ def _lost(cut: int) -> tuple[str, ...]:
 
 
 def _records(
-    lines: Iterable[ListLine | Skipped], tree: FolderTree, *, plan: PackPlan, tally: _Tally
+    lines: Iterable[ListLine | Skipped], tree: FolderTree, *, plan: PackSettings, counts: _Counts
 ) -> Iterator[ImageRecord]:
     for made in in_order(partial(_made, tree=tree, plan=plan), lines, threads=plan.threads):
         if isinstance(made, Skipped):
-            tally.skipped.append(made)
+            counts.skipped.append(made)
             continue
         record, several = made
-        tally.cut += several and not plan.pack_label
+        counts.cut += several and not plan.pack_label
         yield record
 
 
 def _made(
-    line: ListLine | Skipped, *, tree: FolderTree, plan: PackPlan
+    line: ListLine | Skipped, *, tree: FolderTree, plan: PackSettings
 ) -> tuple[ImageRecord, bool] | Skipped:
     if isinstance(line, Skipped):
         return line
@@ -216,7 +216,7 @@ def _made(
     return ImageRecord(id=line.id, labels=kept, picture=picture, as_vector=len(kept) > 1), several
 
 
-def prepared(encoded: bytes, *, plan: PackPlan) -> bytes:
+def prepared(encoded: bytes, *, plan: PackSettings) -> bytes:
     """The picture as it is packed; ``InvalidError`` where it cannot be decoded."""
     import cv2
 
@@ -264,8 +264,8 @@ _SEED = 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ListPlan:
-    """How lists are made; the defaults are those of the reference tool.
+class ListSettings:
+    """The settings of list files; the defaults are those of the reference tool.
 
     Attributes:
         recursive: also sub-folders, each a class of its own; else every label is 0.
@@ -294,7 +294,7 @@ class ListPlan:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Listed:
+class ListedImage:
     """A picture with its number, its class number and its name relative to the root."""
 
     id: int
@@ -303,8 +303,8 @@ class Listed:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class MadeLists:
-    """What was written.
+class ListFiles:
+    """The result of writing.
 
     Attributes:
         files: rows of each list file.
@@ -318,8 +318,8 @@ class MadeLists:
 
 
 def make_lists(
-    prefix: Path, root: Path, *, plan: ListPlan, classes: Sequence[str] = ()
-) -> MadeLists:
+    prefix: Path, root: Path, *, plan: ListSettings, classes: Sequence[str] = ()
+) -> ListFiles:
     """Write the lists of a folder and the names of its classes.
 
     Args:
@@ -349,16 +349,16 @@ def make_lists(
         raw = write_lst([(row.id, (row.label,), row.file) for row in part], form=plan.form)
         replace_durably(path, raw)
         written[str(path)] = len(part)
-    return MadeLists(files=written, classes=names, left_out=len(rows) - sum(written.values()))
+    return ListFiles(files=written, classes=names, left_out=len(rows) - sum(written.values()))
 
 
-def walk_pictures(root: Path, *, plan: ListPlan) -> Iterator[PurePosixPath]:
+def walk_pictures(root: Path, *, plan: ListSettings) -> Iterator[PurePosixPath]:
     """Pictures relative to the root, in the order of the walk."""
     yield from _walk(root, PurePosixPath(), plan=plan, above=())
 
 
 def _walk(
-    root: Path, here: PurePosixPath, *, plan: ListPlan, above: tuple[tuple[int, int], ...]
+    root: Path, here: PurePosixPath, *, plan: ListSettings, above: tuple[tuple[int, int], ...]
 ) -> Iterator[PurePosixPath]:
     stat = (root / here).stat()
     if (stat.st_dev, stat.st_ino) in above:
@@ -375,15 +375,15 @@ def _walk(
 
 
 def number_pictures(
-    files: Iterator[PurePosixPath], *, plan: ListPlan, fixed: Sequence[str] = ()
-) -> tuple[list[Listed], tuple[str, ...]]:
+    files: Iterator[PurePosixPath], *, plan: ListSettings, fixed: Sequence[str] = ()
+) -> tuple[list[ListedImage], tuple[str, ...]]:
     """Pictures with their numbers in the order given, and the class names.
 
     Raises:
         InvalidError: a folder that is none of the fixed classes.
     """
     numbers = {name: number for number, name in enumerate(fixed)}
-    rows: list[Listed] = []
+    rows: list[ListedImage] = []
     for file in files:
         name = file.parent.as_posix()
         if plan.recursive and fixed and name not in numbers:
@@ -393,11 +393,13 @@ def number_pictures(
                 fix=f"Known: {', '.join(fixed)}. Add it at the end of the classes' file.",
             )
         label = numbers.setdefault(name, len(numbers)) if plan.recursive else 0
-        rows.append(Listed(id=len(rows), label=label, file=file.as_posix()))
+        rows.append(ListedImage(id=len(rows), label=label, file=file.as_posix()))
     return rows, tuple(numbers)
 
 
-def parted(rows: Sequence[Listed], *, plan: ListPlan) -> Iterator[tuple[str, Sequence[Listed]]]:
+def parted(
+    rows: Sequence[ListedImage], *, plan: ListSettings
+) -> Iterator[tuple[str, Sequence[ListedImage]]]:
     """The rows of each list, by what its name ends in."""
     rows = list(rows)
     if plan.shuffle:

@@ -66,7 +66,7 @@ def parse_classes(raw: bytes, *, where: str) -> tuple[str, ...]:
     return names
 
 
-def classes_beside(path: Path) -> tuple[str, ...]:
+def adjacent_classes(path: Path) -> tuple[str, ...]:
     """The class names kept with the lists a record or list file was made of; empty for none.
 
     ``socks_train.rec`` takes ``socks_train_classes.txt``, ``socks_classes.txt`` or ``classes.txt``.
@@ -145,7 +145,7 @@ def framed(payload: bytes) -> bytes:
 
 
 def _parted(payload: bytes) -> list[bytes]:
-    """What stands between the magic words at offsets divisible by four."""
+    """Return the stretches between the magic words at offsets divisible by four."""
     parts: list[bytes] = []
     begin = place = 0
     while (place := payload.find(MAGIC, place)) >= 0:
@@ -390,7 +390,7 @@ _MOST_NAMED = 1000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CheckedRecords:
-    """What a record file holds.
+    """The content of a record file.
 
     Attributes:
         records: whole ones, raw payloads included.
@@ -410,7 +410,7 @@ class CheckedRecords:
 
 
 @dataclass(slots=True)
-class _Seen:
+class _Scan:
     records: int = 0
     index: list[tuple[int, int]] = field(default_factory=list)
     labels: Counter[str] = field(default_factory=Counter)
@@ -449,11 +449,11 @@ def index_again(path: Path) -> int:
     return len(seen.index)
 
 
-def _read(path: Path) -> _Seen:
+def _read(path: Path) -> _Scan:
     if not path.is_file():
         raise NotFoundError("no such file", where=str(path), fix="Check the path.")
-    names = classes_beside(path)
-    seen = _Seen()
+    names = adjacent_classes(path)
+    seen = _Scan()
     with path.open("rb") as file:
         for found in scan(file):
             if isinstance(found, Damage):

@@ -10,7 +10,7 @@ from lineside.core import Digest, Inspection, InvalidError
 
 
 class Part(StrEnum):
-    """What a sample is for; the empty part is not decided yet."""
+    """The part of a split that a sample is in; the empty part is not decided yet."""
 
     OPEN = ""
     TRAIN = "train"
@@ -59,7 +59,7 @@ class Marked:
 
     @property
     def is_point(self) -> bool:
-        """Whether only the centre is known."""
+        """Return whether only the centre is known."""
         return self.x0_px == self.x1_px and self.y0_px == self.y1_px
 
     @property
@@ -141,7 +141,7 @@ class Skipped:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Import:
-    """What a source holds.
+    """The content of a source.
 
     Attributes:
         skipped: every line and picture left out, and every double picture that was merged.
@@ -174,7 +174,7 @@ def label_names(inspection: Inspection) -> tuple[str, ...]:
 
 
 def judged(labels: Sequence[str], names: Sequence[str]) -> tuple[str, ...]:
-    """What a person judged who named these labels.
+    """Return the labels that were judged by a person who named these labels.
 
     Every bare label, and all classes of each region of which they named one; a region they did
     not mention stays open.

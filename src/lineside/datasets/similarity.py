@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lineside.core import Digest, Inspection, InvalidError, LinesideError, View
-from lineside.datasets.leaks import NOISE_GREY, Look, region_vectors
+from lineside.datasets.leaks import NOISE_GREY, Appearance, region_features
 from lineside.datasets.library import FreezePlan, Library
 from lineside.datasets.samples import Sample, label_names
 from lineside.datasets.splitting.grouping import natural_key
@@ -41,12 +41,12 @@ _BLUR_CELLS = 9
 _RUN = 50
 
 Read = Callable[[Sample], bytes]
-Looks = dict[Digest, Look]
+Appearances = dict[Digest, Appearance]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LookLimits:
-    """How many pictures are looked at.
+class ComparisonLimits:
+    """Limits on how many images are compared.
 
     Attributes:
         pictures: by a small copy, about three milliseconds each.
@@ -73,7 +73,7 @@ def plan_freeze(
     name: str,
     *,
     inspections: Sequence[Inspection],
-    limits: LookLimits | None = None,
+    limits: ComparisonLimits | None = None,
 ) -> FreezePlan:
     """A plan whose leak report looks for near-duplicates, as the module says."""
     features, by = look_at(
@@ -87,16 +87,16 @@ def look_at(
     *,
     read: Read,
     inspections: Sequence[Inspection] = (),
-    limits: LookLimits | None = None,
-) -> tuple[Looks, str]:
-    """What each picture looked at looks like, and in words what was compared."""
-    limits = limits or LookLimits()
+    limits: ComparisonLimits | None = None,
+) -> tuple[Appearances, str]:
+    """Return the appearance of each image looked at, and in words what was compared."""
+    limits = limits or ComparisonLimits()
     inspection = inspection_of(samples, inspections)
     if inspection is not None and inspection.region and len(samples) <= limits.registered:
         features = leak_features(samples, read=read, inspection=inspection)
         if features:
             return features, f"regions of inspection {inspection.id}"
-    features = picture_looks(spread_out(samples, most=limits.pictures), read=read)
+    features = appearances(spread_out(samples, most=limits.pictures), read=read)
     return features, "whole pictures, less the median picture of their camera" if features else ""
 
 
@@ -111,19 +111,19 @@ def spread_out(samples: Sequence[Sample], *, most: int) -> tuple[Sample, ...]:
     return tuple(ordered[place] for place in places)
 
 
-def picture_looks(samples: Sequence[Sample], *, read: Read) -> Looks:
-    """What each picture that can be decoded looks like, less its camera's median picture."""
+def appearances(samples: Sequence[Sample], *, read: Read) -> Appearances:
+    """Return the appearance of each image that can be decoded, less its camera's median image."""
     cameras: dict[tuple[int, int, str], dict[Digest, _Small]] = defaultdict(dict)
     for sample in samples:
         small = _small(sample, read=read)
         if small is not None:
             camera = (*small.size, sample.facts.get("camera", ""))
             cameras[camera][sample.digest] = small
-    found: Looks = {}
+    found: Appearances = {}
     for same in cameras.values():
         vectors = _less_camera(np.stack([small.cells for small in same.values()]))
         fine = _fine(np.stack([small.fine for small in same.values()]))
-        looks = (Look(vector=v, fine=f) for v, f in zip(vectors, fine, strict=True))
+        looks = (Appearance(vector=v, fine=f) for v, f in zip(vectors, fine, strict=True))
         found.update(zip(same, looks, strict=True))
     return found
 
@@ -159,7 +159,7 @@ def _small(sample: Sample, *, read: Read) -> _Small | None:
 def _less_camera(cells: NDArray[np.uint8]) -> NDArray[np.float32]:
     """(n, h, w, 3) to (n, d): less the median picture; of one or two, less their own mean."""
     if len(cells) > 2:
-        return region_vectors(cells[:, None], cell_px=1)
+        return region_features(cells[:, None], cell_px=1)
     level = cells.mean(axis=(1, 2), keepdims=True, dtype=np.float32)
     return np.asarray((cells - level).reshape(len(cells), -1) / NOISE_GREY, np.float32)
 
@@ -173,7 +173,7 @@ def _fine(structure: NDArray[np.float32]) -> NDArray[np.float16]:
     return np.asarray(flat / length, np.float16)
 
 
-def leak_features(samples: Sequence[Sample], *, read: Read, inspection: Inspection) -> Looks:
+def leak_features(samples: Sequence[Sample], *, read: Read, inspection: Inspection) -> Appearances:
     """The look of each picture that can be placed: its regions, registered to one view.
 
     Args:
@@ -183,7 +183,7 @@ def leak_features(samples: Sequence[Sample], *, read: Read, inspection: Inspecti
     """
     if len(samples) < 2:
         return {}
-    view = inspection.view or _as_taken(read(samples[0]))
+    view = inspection.view or _own_view(read(samples[0]))
     reference = _reference(samples, read=read, view=view)
     if reference is None:
         return {}
@@ -204,8 +204,8 @@ def leak_features(samples: Sequence[Sample], *, read: Read, inspection: Inspecti
             placed[sample.digest] = cut(image, settings, matrix=matrix)
     if not placed:
         return {}
-    vectors = region_vectors(np.stack(list(placed.values())))
-    return {digest: Look(vector=one) for digest, one in zip(placed, vectors, strict=True)}
+    vectors = region_features(np.stack(list(placed.values())))
+    return {digest: Appearance(vector=one) for digest, one in zip(placed, vectors, strict=True)}
 
 
 def _reference(samples: Sequence[Sample], *, read: Read, view: View) -> NDArray[np.uint8] | None:
@@ -219,7 +219,7 @@ def _reference(samples: Sequence[Sample], *, read: Read, view: View) -> NDArray[
     return None
 
 
-def _as_taken(encoded: bytes) -> View:
+def _own_view(encoded: bytes) -> View:
     width, height = picture_size(encoded)
     return View(width_px=width, height_px=height, register=False)
 

@@ -39,11 +39,11 @@ from lineside.core import (
 from lineside.datasets.formats import (
     BOXES,
     POINTS,
-    Asked,
     Entry,
     Listing,
     Objects,
     Row,
+    SourceRequest,
     left_out,
     none_here,
     read_objects,
@@ -98,7 +98,7 @@ _ID_COLUMNS = ("id", "file", "name")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Choice:
-    """What of a source is wanted.
+    """The selection of a source.
 
     Attributes:
         ids: names of pictures, with or without folder and suffix; a number also matches the same
@@ -119,7 +119,7 @@ class Choice:
 
     @property
     def is_all(self) -> bool:
-        """Whether nothing is left out."""
+        """Return whether nothing is left out."""
         return self.ids is None and not self.most
 
 
@@ -178,7 +178,7 @@ def _named(entries: Iterator[Entry], ids: Sequence[str]) -> Iterator[Entry]:
 
 
 def _forms(file: str) -> tuple[str, str, str, str]:
-    """What a person may write for a picture."""
+    """Return the names that a person may write for an image."""
     stem = stem_of(file)
     return file, PurePosixPath(file).name, stem, plain_number(stem)
 
@@ -191,8 +191,8 @@ Recipe = Callable[[], bytes]
 
 
 @dataclass(slots=True)
-class Shelf:
-    """What has been seen of a source; safe from several threads.
+class SourceCache:
+    """The parts of a source that were read so far; safe from several threads.
 
     Attributes:
         tree: the source.
@@ -370,31 +370,31 @@ def load_source(
         InvalidError: nothing in it can be read as a labelled source.
     """
     reading = reading or Reading()
-    asked = _asked(src, labels=labels, every=reading.every)
-    name, reader = reader_for(asked, format)
-    listing = reader.listing(asked)
-    shelf = Shelf(
-        tree=asked.tree,
+    request = _request(src, labels=labels, every=reading.every)
+    name, reader = reader_for(request, format)
+    listing = reader.listing(request)
+    cache = SourceCache(
+        tree=request.tree,
         images=FolderTree(images) if images is not None else None,
-        objects=_objects(asked.tree),
+        objects=_objects(request.tree),
         keep=reading.keep if _in_bucket(src) else None,
     )
     entries = _wanted(listing, reading.choice)
     threads = _FETCHES_AT_ONCE if _in_bucket(src) else _THREADS
     entries = entries if _in_bucket(src) else _read_in_turn(entries, skipped=listing.skipped)
-    samples = _opened(entries, shelf=shelf, skipped=listing.skipped, threads=threads)
+    samples = _opened(entries, cache=cache, skipped=listing.skipped, threads=threads)
     if not samples and not listing.skipped and name == format:
-        raise none_here(asked, format)
+        raise none_here(request, format)
     ordered = sorted(samples, key=lambda sample: sample.name) if listing.sorts else samples
     if listing.sorts:
         listing.skipped.sort(key=lambda line: line.where)
     merged, doubles = merge_same_pictures(ordered)
-    beside = shelf.objects.skipped if shelf.objects is not None else ()
+    beside = cache.objects.skipped if cache.objects is not None else ()
     return Import(
         samples=grouped(merged, rule=group),
-        skipped=(*listing.skipped, *beside, *shelf.notes, *doubles),
+        skipped=(*listing.skipped, *beside, *cache.notes, *doubles),
         format=name,
-        reader=shelf.read,
+        reader=cache.read,
     )
 
 
@@ -406,15 +406,15 @@ def plan_source(
     group: str = "",
     reading: Reading | None = None,
 ) -> Import:
-    """What a source says of its pictures, none of which has to be there.
+    """The rows of a source; none of the images they name has to be there.
 
     For planning splits and groups of what is not fetched yet. A sample's digest is that of its
     name, so nothing is found to be the same picture, and nothing can be read.
     """
     reading = reading or Reading()
-    asked = _asked(src, labels=labels, every=reading.every)
-    name, reader = reader_for(asked, format)
-    listing = reader.listing(asked)
+    request = _request(src, labels=labels, every=reading.every)
+    name, reader = reader_for(request, format)
+    listing = reader.listing(request)
     entries = _wanted(listing, reading.choice)
     samples = list(_planned(entries, skipped=listing.skipped))
     if listing.sorts:
@@ -431,20 +431,20 @@ def _in_bucket(src: Path | str) -> bool:
     return isinstance(src, str) and src.startswith(_BUCKET)
 
 
-def _asked(src: Path | str, *, labels: Sequence[str], every: int) -> Asked:
+def _request(src: Path | str, *, labels: Sequence[str], every: int) -> SourceRequest:
     if _in_bucket(src):
-        return Asked(tree=open_objects(str(src)), labels=tuple(labels), every=every)
+        return SourceRequest(tree=open_objects(str(src)), labels=tuple(labels), every=every)
     path = Path(src)
     if not path.exists():
         raise NotFoundError("no such file or folder", where=str(src), fix="Check the path.")
     if path.is_file() and path.suffix.lower() in ARCHIVES:
-        return Asked(tree=_archive(path), labels=tuple(labels), every=every)
+        return SourceRequest(tree=_archive(path), labels=tuple(labels), every=every)
     if path.is_file():
         # COCO keeps its files in a folder beside that of the pictures.
         root = path.parent.parent if path.parent.name == "annotations" else path.parent
         file = path.relative_to(root).as_posix()
-        return Asked(tree=FolderTree(root), file=file, labels=tuple(labels), every=every)
-    return Asked(tree=FolderTree(path), labels=tuple(labels), every=every)
+        return SourceRequest(tree=FolderTree(root), file=file, labels=tuple(labels), every=every)
+    return SourceRequest(tree=FolderTree(path), labels=tuple(labels), every=every)
 
 
 def _archive(path: Path) -> Tree:
@@ -488,11 +488,11 @@ def _same(row: Row) -> Row:
 
 
 def _opened(
-    entries: Iterable[Entry], *, shelf: Shelf, skipped: list[Skipped], threads: int
+    entries: Iterable[Entry], *, cache: SourceCache, skipped: list[Skipped], threads: int
 ) -> list[Sample]:
     def look(entry: Entry) -> Sample | Skipped:
         try:
-            return shelf.sample(entry.row())
+            return cache.sample(entry.row())
         except (InvalidError, NotFoundError) as error:
             return left_out(entry.where, error)
 

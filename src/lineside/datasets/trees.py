@@ -36,7 +36,7 @@ class Tree(Protocol):
 
     @property
     def where(self) -> str:
-        """What it is, for messages."""
+        """Description of the tree, for messages."""
         ...
 
     def folders(self, folder: str = "") -> list[str]:
@@ -48,7 +48,7 @@ class Tree(Protocol):
         ...
 
     def has(self, name: str) -> bool:
-        """Whether there is such a file."""
+        """Return whether there is such a file."""
         ...
 
     def read(self, name: str, *, most: int) -> bytes:
@@ -171,7 +171,7 @@ class _Spot:
     check: int = 0
 
     def lies_in(self, size: int) -> bool:
-        """Whether an archive of that size can hold it; what a damaged one says may be anything."""
+        """Return whether an archive of that size can hold it; a damaged one may say anything."""
         return min(self.offset, self.packed, self.size) >= 0 and self.offset + self.packed <= size
 
 

@@ -28,7 +28,7 @@ from lineside.core import (
 )
 from lineside.datasets.leaks import Leak, LeakCheck, crossing
 from lineside.datasets.samples import Marked, Part, Sample
-from lineside.datasets.splitting.split import Parting
+from lineside.datasets.splitting.split import SplitPlan
 from lineside.store import Documents
 
 _OLD_SCHEMA = "lineside.dataset-version/1"
@@ -74,12 +74,12 @@ class DatasetVersion:
     lineage: Mapping[Digest, tuple[Judgement, ...]]
     leaks_by: str = ""
     leak_check: LeakCheck | None = None
-    parting: Parting | None = None
+    parting: SplitPlan | None = None
     schema: Literal["lineside.dataset-version/2"] = "lineside.dataset-version/2"
 
     @property
     def leaking(self) -> bool:
-        """Whether figures on its split are too good to be believed."""
+        """Return whether figures on its split are too good to be believed."""
         return bool(crossing(self.leaks))
 
     @property
@@ -152,7 +152,7 @@ def version_digest(samples: Sequence[Sample], splits: Mapping[Part, Sequence[Dig
 
 
 def _facts(sample: Sample) -> dict[str, object]:
-    """What training sees of a sample; what is not there leaves the digest as it always was."""
+    """Return what training sees of a sample; absent fields leave the digest as it always was."""
     told: dict[str, object] = {
         "digest": sample.digest,
         "labels": sample.labels,
@@ -221,13 +221,13 @@ class VersionDiff:
 
     @property
     def same(self) -> bool:
-        """Whether both hold the same."""
+        """Return whether both hold the same."""
         lists = (self.added, self.removed, self.relabelled, self.redrawn, self.moved)
         return not any((*lists, self.regrouped))
 
 
 def diff_versions(a: DatasetVersion, b: DatasetVersion) -> VersionDiff:
-    """What changed from ``a`` to ``b``; each list in order of names."""
+    """The changes from ``a`` to ``b``; each list in order of names."""
     before = {sample.digest: sample for sample in a.samples}
     after = {sample.digest: sample for sample in b.samples}
     both = [(before[digest], sample) for digest, sample in after.items() if digest in before]

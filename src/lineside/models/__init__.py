@@ -1,4 +1,4 @@
-"""What is learned, as something that can be kept, checked and run.
+"""Model packages: built, checked, registered, run and served.
 
 Main names: ``Manifest``, ``build_package`` and ``Package`` (the ``.lspkg`` archive), ``Predictor``
 (from a frame to a prediction), ``Registry`` (which packages there are and which is in use), the
@@ -39,7 +39,7 @@ from lineside.models.manifest import (
 from lineside.models.predictor import GoldenReport, Predictor, heat_png
 from lineside.models.quantize import LADDER, Layer, Quantised, Rung, quantise, rungs_of
 from lineside.models.registry import Approval, PackageRecord, Registry
-from lineside.models.sbom import SBOM_FILE, inventoried
+from lineside.models.sbom import SBOM_FILE, with_sbom
 from lineside.models.serving.open_inference import (
     EXTENSIONS,
     HttpAnswer,
@@ -72,8 +72,8 @@ from lineside.models.serving.tensors import (
     DATATYPES,
     InferRequest,
     InferResponse,
+    RequestedOutput,
     Tensor,
-    WantedOutput,
     checked_shape,
     read_request,
     strings,
@@ -152,6 +152,7 @@ __all__ = [
     "Presence",
     "Quantised",
     "Registry",
+    "RequestedOutput",
     "Rung",
     "RunningNetwork",
     "ServedModel",
@@ -162,7 +163,6 @@ __all__ = [
     "TensorMeta",
     "TensorSlot",
     "Verdict",
-    "WantedOutput",
     "Weekday",
     "Window",
     "Wrapping",
@@ -182,7 +182,6 @@ __all__ = [
     "http_model_ready",
     "http_server",
     "http_server_ready",
-    "inventoried",
     "invocation_picture",
     "label_cuts",
     "made_by",
@@ -202,6 +201,7 @@ __all__ = [
     "task_head_for",
     "tensor_from_raw",
     "tensor_to_raw",
+    "with_sbom",
     "wrapped",
     "write_response",
 ]

@@ -45,7 +45,7 @@ _KINDS = frozenset({".json", ".onnx", ".txt", ".md", ".html", ".csv", ".svg", ".
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PackageLimits:
-    """What an archive may be at most."""
+    """The limits of an archive."""
 
     max_bytes: int = 512_000_000
     max_files: int = 256

@@ -57,7 +57,7 @@ class Window:
                 )
 
     def holds(self, local: datetime) -> bool:
-        """Whether a time of the site's clock is inside."""
+        """Return whether a time of the site's clock is inside."""
         minute = local.hour * 60 + local.minute
         begins, ends = _minutes(self.begins), _minutes(self.ends)
         today = self._begins_on(local)
@@ -73,7 +73,7 @@ class Window:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GroupSettings:
-    """What follows an approval.
+    """The settings of a model group: what follows an approval.
 
     Attributes:
         deploy_on_approval: whether a roll-out begins by itself.
@@ -99,7 +99,7 @@ class GroupSettings:
 
 
 def may_start(now: datetime, windows: Sequence[Window], *, zone: tzinfo) -> bool:
-    """Whether a roll-out may begin now."""
+    """Return whether a roll-out may begin now."""
     local = now.astimezone(zone)
     return not windows or any(window.holds(local) for window in windows)
 
@@ -129,7 +129,7 @@ class ModelGroups:
         self._documents = records.documents
 
     def settings(self, group: str) -> GroupSettings:
-        """What was set, or nothing that follows by itself."""
+        """Return the settings of a group, by default without anything automatic."""
         try:
             document = self._documents.get(GROUP_KIND, group)
         except NotFoundError:

@@ -89,7 +89,7 @@ class Parity:
 
     @property
     def holds(self) -> bool:
-        """Whether the loss is within its bound, interval included."""
+        """Return whether the loss is within its bound, interval included."""
         return self.loss.high <= self.bound
 
     @property
@@ -105,7 +105,7 @@ class Parity:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What to bear in mind beside the figures, a sentence each."""
+        """Notes on the figures, a sentence each."""
         if self.loss.n >= FEW_PICTURES:
             return ()
         pictures = "1 picture says" if self.loss.n == 1 else f"{self.loss.n} pictures say"
@@ -173,7 +173,7 @@ class HealthLimits:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lineage:
-    """What the package was made from.
+    """The lineage of the package.
 
     Attributes:
         weights: where the network's weights came from.
@@ -284,7 +284,7 @@ class Manifest:
 
 
 def manifest_faults(manifest: Manifest) -> tuple[Fault, ...]:
-    """What does not fit together inside a manifest; its types are checked by ``decode``."""
+    """Return the contradictions inside a manifest; its types are checked by ``decode``."""
     regions = [crop.region for crop in manifest.prepare.crops]
     return (
         *_prepare_faults(manifest.prepare),

@@ -60,7 +60,7 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Repeats:
-    """How often one camera sent the same bytes in a row, each with a later capture time."""
+    """Count of the same bytes in a row from one camera, each with a later capture time."""
 
     digest: Digest
     captured_at: datetime
@@ -105,7 +105,7 @@ def judge_picture(figures: HealthFigures, limits: HealthLimits) -> Verdict:
 def judge_place(
     figures: RegistrationFigures, health: HealthFigures, *, limits: HealthLimits
 ) -> Verdict:
-    """Whether the picture lies where regions can be read, and looks as it was learned.
+    """Check that the regions of the image can be read and look as they were learned.
 
     A picture that does not fit the reference view is "camera moved", however it is exposed: the
     limits were learned on that view and say nothing of another. Only a picture that shows nothing
@@ -131,7 +131,7 @@ def _shows_nothing(health: HealthFigures) -> bool:
 
 
 def judge_features(figures: HealthFigures, limits: HealthLimits) -> Verdict:
-    """Whether the network has seen pictures like this one."""
+    """Check that the network was trained on images like this one."""
     distance, most = figures.feature_distance, limits.feature_distance_max
     if distance > most:
         reason = f"Unlike the training images ({distance:.2f}, limit {most:.2f})"
@@ -145,7 +145,7 @@ _MOST_GOLDEN_BYTES = 64_000_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GoldenReport:
-    """How near the engine here came to the answers the package promises.
+    """The result of the golden images: how near this engine came to the promised answers.
 
     Attributes:
         max_abs_diff: largest difference of any logit on any golden picture.
@@ -159,7 +159,7 @@ class GoldenReport:
 
 @dataclass(slots=True, kw_only=True)
 class _Seat:
-    """What is kept of one camera between its frames."""
+    """The state of one camera between its frames."""
 
     registrar: CameraRegistrar | None
     repeats: Repeats | None = None
@@ -167,7 +167,7 @@ class _Seat:
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class _Work:
-    """What one frame has come to so far."""
+    """The work on one frame so far."""
 
     verdict: Verdict
     health: HealthFigures
@@ -204,7 +204,7 @@ class Predictor:
 
     @property
     def package(self) -> Package:
-        """What is run."""
+        """The package that is run."""
         return self._package
 
     @property
@@ -291,7 +291,7 @@ class Predictor:
     def explain(
         self, frame: Frame, *, template: NDArray[np.uint8] | None = None
     ) -> dict[str, NDArray[np.float32]]:
-        """What spoke for each answer, on the picture's own pixels.
+        """Return the heat map of each answer, on the image's own pixels.
 
         Returns:
             Label name (``objects`` for boxes and counts, ``anomaly``) → (height, width) float32,
@@ -321,7 +321,7 @@ class Predictor:
     def crops(
         self, frame: Frame, *, template: NDArray[np.uint8] | None = None
     ) -> NDArray[np.float32]:
-        """What the network is given of a picture, (n, channels, height, width).
+        """Return the network's input for an image, (n, channels, height, width).
 
         Raises:
             InvalidError: the picture's place cannot be found, or its template is missing.
@@ -374,7 +374,7 @@ class Predictor:
         return GoldenReport(max_abs_diff=worst, bound=bound, pictures=len(self.manifest.golden))
 
     def golden_answer(self, golden: Golden) -> NDArray[np.float32]:
-        """What the engine here says of a golden picture, in the form of ``Golden.logits``."""
+        """Return this engine's answer to a golden image, in the form of ``Golden.logits``."""
         image = decode_picture(self._package.file(golden.file), max_bytes=_MOST_GOLDEN_BYTES)
         matrix = np.array(golden.matrix) if golden.matrix else self._golden_place(image, golden)
         template = None

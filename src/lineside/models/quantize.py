@@ -46,7 +46,7 @@ class Layer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rung:
-    """Which convolutions become int8.
+    """A rung: the convolutions that become int8.
 
     Attributes:
         kept: what stays in fp32, in words.
@@ -195,7 +195,7 @@ def _quiet() -> Iterator[None]:
 
 
 class _Pictures:
-    """What the quantiser asks for inputs (``CalibrationDataReader``)."""
+    """The reader of calibration inputs (``CalibrationDataReader``)."""
 
     def __init__(self, crops: Sequence[Floats]) -> None:
         self._left: Iterator[Floats] = iter(crops)

@@ -1,4 +1,4 @@
-"""Which packages there are, which one an inspection uses, and who said so.
+"""The registry of packages: all of them, the one an inspection uses, and who approved it.
 
 1. A package is known by its digest; adding it again changes nothing but takes over signatures that
    the copy kept here does not have.

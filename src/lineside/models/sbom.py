@@ -1,4 +1,4 @@
-"""What is inside a package and what made it, as a CycloneDX 1.6 document.
+"""The bill of materials of a package, as a CycloneDX 1.6 document.
 
 The same package says the same: no time and no serial number stand in it, both of which the format
 leaves open (CycloneDX 1.6, 4.1: ``serialNumber`` and ``metadata.timestamp`` are optional).
@@ -19,7 +19,7 @@ MADE_WITH = ("lineside", "torch", "onnx", "onnxruntime", "numpy", "opencv-python
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Inside:
-    """What a bill of materials is made of.
+    """The input of a bill of materials.
 
     Attributes:
         name: of the package.
@@ -123,7 +123,7 @@ def _licensed(licence: str) -> dict[str, Any]:
     return {"licenses": [{"license": {"name": licence}}]} if licence else {}
 
 
-def inventoried(
+def with_sbom(
     manifest: Manifest,
     files: Mapping[str, bytes],
     *,

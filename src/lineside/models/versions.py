@@ -49,7 +49,7 @@ _GROUP = re.compile(r"[A-Za-z0-9](-?[A-Za-z0-9]){0,62}")
 
 
 class Status(StrEnum):
-    """Whether a version may be released."""
+    """The verdict on a version: whether it may be released."""
 
     PENDING = "PendingManualApproval"
     APPROVED = "Approved"
@@ -57,7 +57,7 @@ class Status(StrEnum):
 
 
 class Creation(StrEnum):
-    """How far the making of a version is; the words are those of SageMaker's registry."""
+    """The progress of making a version, in the words of SageMaker's registry."""
 
     PENDING = "Pending"
     IN_PROGRESS = "InProgress"
@@ -130,7 +130,7 @@ class ModelVersion:
 
     @property
     def approved(self) -> bool:
-        """Whether it may be released now."""
+        """Return whether it may be released now."""
         return self.status is Status.APPROVED and self.creation is Creation.COMPLETED
 
 
@@ -141,7 +141,7 @@ def makers(version: ModelVersion) -> tuple[str, ...]:
 
 
 def made_by(version: ModelVersion, name: str) -> bool:
-    """Whether this person is one of the makers, however the name is written."""
+    """Return whether this person is one of the makers, however the name is written."""
     return _same(name) in {_same(maker) for maker in makers(version)}
 
 
@@ -444,7 +444,7 @@ class Speed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Comparison:
-    """What came of it.
+    """The result of the decision.
 
     Attributes:
         in_use: digest of the package compared with; "" where nothing was in use.

@@ -28,7 +28,7 @@ from lineside.models.manifest import (
     Lineage,
     Manifest,
 )
-from lineside.models.sbom import inventoried, libraries_here
+from lineside.models.sbom import libraries_here, with_sbom
 from lineside.models.task_heads import HeadInput, task_head_for
 from lineside.models.wrapping import (
     PREFIX,
@@ -88,7 +88,7 @@ def wrapped(
     golden, files = _golden(bare, shown, clock=clock)
     told = replace(manifest, golden=golden)
     libraries = libraries_here(_MADE)
-    return build_package(*inventoried(told, {NETWORK_FILE: made, **files}, libraries=libraries))
+    return build_package(*with_sbom(told, {NETWORK_FILE: made, **files}, libraries=libraries))
 
 
 def drawn(wanted: WrapInput) -> list[bytes]:

@@ -39,7 +39,7 @@ class Licence:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WrapInput:
-    """What the network takes.
+    """The input of the network.
 
     Attributes:
         name: of its input; "" where it has one only.
@@ -60,7 +60,7 @@ class WrapInput:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WrapOutput:
-    """What the network gives.
+    """The outputs of the network.
 
     Attributes:
         name: of the output; "" where it has one only. For detect the three below stand instead.
@@ -84,7 +84,7 @@ class WrapOutput:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WrapDecide:
-    """How numbers become decisions; nothing of it is learned.
+    """The rules by which numbers become decisions; nothing of it is learned.
 
     Attributes:
         temperature: of classify, divides the logits before softmax.

@@ -8,14 +8,14 @@ Not here: reading, writing, clocks; what an event does to the line (twin).
 """
 
 from lineside.streams.differences import (
+    ComparedEvent,
     EventChange,
     EventDifferences,
     Kind,
-    Likeness,
-    SaidEvent,
+    Similarity,
     decided,
     largest_move,
-    likeness,
+    similarity,
 )
 from lineside.streams.drift import (
     Drift,
@@ -76,7 +76,7 @@ from lineside.streams.rules.replay import (
     upstream,
 )
 from lineside.streams.rules.steps.table import make_step
-from lineside.streams.rules.tracks.learning import Stretch, clip_of_rule, learn_habits
+from lineside.streams.rules.tracks.learning import Stretch, clip_of_rule, fit_dwell_times
 from lineside.streams.rules.tracks.smoothing import Observation
 from lineside.streams.spark.rule import spark_program
 
@@ -89,6 +89,7 @@ __all__ = [
     "TICK_TYPE",
     "UNKNOWN",
     "Chain",
+    "ComparedEvent",
     "Counters",
     "Difference",
     "Drift",
@@ -101,14 +102,13 @@ __all__ = [
     "FigureState",
     "Fresh",
     "Kind",
-    "Likeness",
     "NotFresh",
     "Observation",
     "Output",
     "Record",
     "RuleEngine",
     "RuleSet",
-    "SaidEvent",
+    "Similarity",
     "Step",
     "Stretch",
     "cameras_read",
@@ -127,11 +127,10 @@ __all__ = [
     "explain",
     "feed_drift",
     "figures_of",
+    "fit_dwell_times",
     "freshness",
     "is_unsure",
     "largest_move",
-    "learn_habits",
-    "likeness",
     "make_step",
     "memory_s",
     "moment",
@@ -144,6 +143,7 @@ __all__ = [
     "rule_event",
     "rule_span_s",
     "run_rule",
+    "similarity",
     "spark_program",
     "upstream",
     "written_time",

@@ -1,4 +1,4 @@
-"""What two runs over the same record say differently: answers to frames, and events.
+"""Differences of two runs over the same recording: answers to frames, and events.
 
 1. An answer is *identical* where all that is said of the picture is the same to the last bit; which
    package said it, from which data, and how long it took are left aside.
@@ -29,8 +29,8 @@ _SAME_BOX = 0.5
 _NAMES_PACKAGES = ("causes", "cause", "package", "evidence", "report")
 
 
-class Likeness(StrEnum):
-    """How alike two answers to one frame are."""
+class Similarity(StrEnum):
+    """The similarity of two answers to one frame."""
 
     IDENTICAL = "identical"
     FIGURES = "figures"
@@ -38,7 +38,7 @@ class Likeness(StrEnum):
 
 
 class Kind(StrEnum):
-    """What became of an event on the other side."""
+    """The counterpart of an event on the other side."""
 
     ADDED = "added"
     REMOVED = "removed"
@@ -47,7 +47,7 @@ class Kind(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SaidEvent:
+class ComparedEvent:
     """An event of one side."""
 
     id: str
@@ -66,8 +66,8 @@ class EventChange:
 
     rule: str
     change: Kind
-    before: SaidEvent | None = None
-    after: SaidEvent | None = None
+    before: ComparedEvent | None = None
+    after: ComparedEvent | None = None
 
     @property
     def at(self) -> datetime:
@@ -77,13 +77,13 @@ class EventChange:
         return told.at
 
 
-def likeness(before: Prediction, after: Prediction) -> Likeness:
-    """How alike two answers to one frame are, as the rules at the top say."""
-    if _face(before) == _face(after):
-        return Likeness.IDENTICAL
+def similarity(before: Prediction, after: Prediction) -> Similarity:
+    """Return the similarity of two answers to one frame by the rules of the module."""
+    if _comparable(before) == _comparable(after):
+        return Similarity.IDENTICAL
     if _verdicts(before) != _verdicts(after) or not _same_boxes(before.boxes, after.boxes):
-        return Likeness.DECISION
-    return Likeness.FIGURES
+        return Similarity.DECISION
+    return Similarity.FIGURES
 
 
 def largest_move(before: Prediction, after: Prediction) -> float:
@@ -94,7 +94,7 @@ def largest_move(before: Prediction, after: Prediction) -> float:
 
 
 def decided(prediction: Prediction) -> dict[str, Any]:
-    """What a prediction decides, as plain JSON without what did not speak."""
+    """Return the decisions of a prediction as plain JSON, without empty fields."""
     told: dict[str, Any] = {"state": prediction.state.value, "reason": prediction.reason}
     told["labels"] = [
         {"name": one.name, "decision": one.decision.value, "probability": one.probability}
@@ -111,7 +111,7 @@ def decided(prediction: Prediction) -> dict[str, Any]:
     return {name: value for name, value in told.items() if value not in ("", [])}
 
 
-def _face(prediction: Prediction) -> bytes:
+def _comparable(prediction: Prediction) -> bytes:
     return encode(replace(prediction, latency_ms=StageTimes(), package=Digest(""), dataset=""))
 
 
@@ -126,7 +126,7 @@ def _verdicts(prediction: Prediction) -> tuple[object, ...]:
 
 
 def _same_boxes(before: Iterable[BoxAnswer], after: Iterable[BoxAnswer]) -> bool:
-    """Whether each box has its own of the same label and verdict at the same place."""
+    """Return whether each box has its own of the same label and verdict at the same place."""
     left = list(after)
     for box in before:
         found = next((one for one in left if _same_box(box, one)), None)
@@ -164,7 +164,7 @@ class EventDifferences:
     _after: dict[bytes, Event] = field(default_factory=dict)
 
     def take(self, *, before: Iterable[Event], after: Iterable[Event]) -> None:
-        """What both sides said after the same entry."""
+        """The events of both sides after the same entry."""
         for event in before:
             name = _name(event)
             other = self._after.pop(name, None)
@@ -179,7 +179,7 @@ class EventDifferences:
                 self._after[name] = event
             else:
                 self._settle(other, event)
-        self._make_room()
+        self._evict()
 
     def finish(self) -> tuple[EventChange, ...]:
         """Nothing more comes; the changes that are listed, in order of time."""
@@ -192,10 +192,10 @@ class EventDifferences:
 
     @property
     def changed(self) -> int:
-        """How many differ, listed or not, figures aside."""
+        """Number of differences, listed or not, figures aside."""
         return sum(self.counts.values()) - self.counts[Kind.FIGURES]
 
-    def _make_room(self) -> None:
+    def _evict(self) -> None:
         while len(self._before) > MOST_WAITING:
             self._settle(self._before.pop(next(iter(self._before))), None)
         while len(self._after) > MOST_WAITING:
@@ -214,14 +214,16 @@ class EventDifferences:
         if kind is not Kind.FIGURES and len(self.listed) < self.most:
             rule = next(one.subject for one in (after, before) if one is not None)
             self.listed.append(
-                EventChange(rule=rule, change=kind, before=_said(before), after=_said(after))
+                EventChange(
+                    rule=rule, change=kind, before=_compared(before), after=_compared(after)
+                )
             )
 
 
-def _said(event: Event | None) -> SaidEvent | None:
+def _compared(event: Event | None) -> ComparedEvent | None:
     if event is None:
         return None
-    return SaidEvent(id=event.id, at=event.time, data=to_plain(event.data))
+    return ComparedEvent(id=event.id, at=event.time, data=to_plain(event.data))
 
 
 def _name(event: Event) -> bytes:

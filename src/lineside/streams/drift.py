@@ -1,4 +1,4 @@
-"""Whether pictures slowly become others: a sequential test over what each prediction measured.
+"""Drift: a sequential test over what each prediction measured.
 
 1. Watched per inspection and package: the distance of features from the training pictures, mean
    grey, sharpness, residual of the registration, and whether the answers are unsure.
@@ -37,7 +37,7 @@ logarithm of its variance, residual in px, grey in levels of 255)."""
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DriftSettings:
-    """How soon a change is told; see the module.
+    """The sensitivity of the test; see the module.
 
     Attributes:
         block: pictures that are averaged first.
@@ -118,7 +118,7 @@ def feed_drift(
 
 
 def figures_of(prediction: Prediction) -> dict[str, float]:
-    """What is watched of a prediction; a picture that could not be judged has no answers."""
+    """Return the watched figures; an image that could not be judged has no answers."""
     health = prediction.health
     found = {
         "mean_grey": health.mean_grey,
@@ -133,7 +133,7 @@ def figures_of(prediction: Prediction) -> dict[str, float]:
 
 
 def is_unsure(prediction: Prediction) -> bool:
-    """Whether any answer is unsure."""
+    """Return whether any answer is unsure."""
     decisions = [label.decision for label in prediction.labels]
     decisions += [box.decision for box in prediction.boxes]
     if prediction.count is not None:
@@ -183,7 +183,7 @@ def _tested(
 
 
 def _normal(apart: float, *, blocks: int) -> float:
-    """How far a block lies from ``blocks`` earlier ones, as a standard normal value."""
+    """Return a block's distance from ``blocks`` earlier ones, as a standard normal value."""
     freedom = blocks - 1
     t = apart * math.sqrt(blocks / (blocks + 1))
     size = math.sqrt(freedom * math.log1p(t * t / freedom))

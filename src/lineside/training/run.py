@@ -24,8 +24,8 @@ from lineside.models import (
     Metric,
     Package,
     build_package,
-    inventoried,
     task_head_for,
+    with_sbom,
 )
 from lineside.training.common.export import BOUND, ENGINE_FILE
 from lineside.training.evaluation.evaluate import (
@@ -88,7 +88,7 @@ def finish(job: TrainJob, trained: Trained, *, data: Data, work: Work) -> TrainR
     files |= {"evidence/report.json": raw, "evidence/report.html": page}
     lineage = replace(manifest.lineage, warnings=report.warnings)
     final = replace(manifest, metrics=dict(report.metrics), lineage=lineage)
-    package = build_package(*inventoried(final, _files(trained, files, work=work)))
+    package = build_package(*with_sbom(final, _files(trained, files, work=work)))
     return _write(job, package, report=(raw, page), manifest=final, work=work)
 
 

@@ -8,10 +8,10 @@ from pathlib import Path
 
 from lineside.core import Clock, Digest, Inspection, InvalidError, Task
 from lineside.datasets import (
+    ComparisonLimits,
     DatasetVersion,
     Leak,
     Library,
-    LookLimits,
     Part,
     Sample,
     Skipped,
@@ -378,7 +378,7 @@ def leaks_of(data: Data, *, of_version: bool) -> LeakSearch:
     looks, by = look_at(
         everyone,
         read=data.read,
-        limits=LookLimits(pictures=_MOST_PICTURES, registered=_MOST_REGISTERED),
+        limits=ComparisonLimits(pictures=_MOST_PICTURES, registered=_MOST_REGISTERED),
     )
     found = check_leaks(everyone, looks, parts=parts)
     how = "; ".join([by or "digests and groups alone", *found.check.gaps])

@@ -30,9 +30,9 @@ from lineside.models import (
     Quantised,
     Rung,
     build_package,
-    inventoried,
     quantise,
     rungs_of,
+    with_sbom,
 )
 from lineside.training.evaluation.evaluate import training_evidence
 from lineside.training.evaluation.parity import metrics_of, paired_loss
@@ -406,7 +406,7 @@ def _finished(
             files[name.replace("report", "original")] = bench.original.files[name]
     files[manifest.engine.file] = made.network
     files["evidence/report.html"] = parity_page(manifest)
-    package = build_package(*inventoried(manifest, files))
+    package = build_package(*with_sbom(manifest, files))
     opened = Package.read(package, where=manifest.name)
     return Variant(
         package=package,

@@ -30,7 +30,7 @@ from lineside.core import (
 )
 from lineside.streams import Event
 from lineside.twin.orders import read_order
-from lineside.twin.state import ColourState, LineState, Order, OrderStatus, Seen, SensorState
+from lineside.twin.state import ColourState, LineState, Order, OrderStatus, Presence, SensorState
 
 Document = dict[str, Any]
 REFUSED = "REFUSED"
@@ -56,7 +56,7 @@ def stock_document(state: LineState, *, plant: Plant) -> Document | None:
         "_id": object_id("stock", plant.site),
         "_partition": PARTITION,
         "ts": max(judged),
-        "is_present": {name: each.seen is Seen.PRESENT for name, each in colours.items()},
+        "is_present": {name: each.seen is Presence.PRESENT for name, each in colours.items()},
         "state": {name: each.seen.value for name, each in colours.items()},
         "probability": {name: each.probability for name, each in colours.items()},
         "count": {name: each.present for name, each in colours.items()},
@@ -92,7 +92,7 @@ def order_document(order: Order) -> Document:
 
 
 def order_progress(order: Order) -> Document:
-    """What became of an order: the fields that a submitter's own document gets."""
+    """Return an order's progress: the fields that a submitter's own document gets."""
     steps = [
         {"name": step.name, "ts": step.at, "event": step.event, "frame": step.frame}
         for step in order.steps
@@ -108,7 +108,7 @@ def order_progress(order: Order) -> Document:
     }
 
 
-def told_progress(event: Event, *, document: str) -> Document:
+def submitted_progress(event: Event, *, document: str) -> Document:
     """The same from an order event alone: of a refused order, or one that the state let go.
 
     Args:

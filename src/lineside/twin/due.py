@@ -1,4 +1,4 @@
-"""What time alone brings: release of orders, discrepancies that last, the next order to send.
+"""Changes that time alone brings: released orders, lasting discrepancies, the next to send.
 
 The hub asks with its own ``now`` and records what comes; asked again before that, the answer is
 the same event with the same id.

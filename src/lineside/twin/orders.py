@@ -58,7 +58,7 @@ from lineside.twin.state import (
     Order,
     OrderStatus,
     OrderStep,
-    Seen,
+    Presence,
     SlotState,
     ignored,
     is_newer,
@@ -97,14 +97,14 @@ def order_event(
         site: the plant's site.
         data: further fields of ``OrderData``; empty ones are left out.
     """
-    told: dict[str, Any] = {key: str(value) for key, value in data.items() if value}
+    details: dict[str, Any] = {key: str(value) for key, value in data.items() if value}
     return Event(
         id=stable_id("evt", "order", order_id, action, data.get("status", "")),
         source=f"/{site}/hub",
         type=ORDER_TYPE,
         time=at,
         subject=order_id,
-        data={"action": action, "order": order_id, **told},
+        data={"action": action, "order": order_id, **details},
     )
 
 
@@ -214,29 +214,33 @@ def fold_factory_order(state: LineState, event: Event, *, plant: Plant) -> Appli
     return _advanced(after, driven, to=message.state, event=event, plant=plant)
 
 
-def _driven(state: LineState, told: OrderState, *, colour: str) -> Order | None:
+def _driven(state: LineState, factory_state: OrderState, *, colour: str) -> Order | None:
     """The order of ours that a factory state is about."""
-    if told is OrderState.WAITING_FOR_ORDER:
+    if factory_state is OrderState.WAITING_FOR_ORDER:
         return None
     bound = state.order(state.factory.order)
-    if bound is not None and colour in ("", bound.colour) and _runs_on(state, bound, told=told):
+    if (
+        bound is not None
+        and colour in ("", bound.colour)
+        and _runs_on(state, bound, factory_state=factory_state)
+    ):
         return bound
     sent = [order for order in reversed(state.orders) if order.open and order.sent]
     sent = [order for order in sent if colour in ("", order.colour)]
-    if told is OrderState.ORDERED:
+    if factory_state is OrderState.ORDERED:
         sent = [order for order in sent if order.status is OrderStatus.SUBMITTED]
     return sent[0] if sent else None
 
 
-def _runs_on(state: LineState, bound: Order, *, told: OrderState) -> bool:
-    """Whether a state belongs to the run under way; a step back begins another."""
-    if told is OrderState.ORDERED:
-        return state.factory.state == told and bound.open
-    return _RUN.index(told) >= _RUN.index(OrderState(state.factory.state))
+def _runs_on(state: LineState, bound: Order, *, factory_state: OrderState) -> bool:
+    """Return whether a state belongs to the run under way; a step back begins another."""
+    if factory_state is OrderState.ORDERED:
+        return state.factory.state == factory_state and bound.open
+    return _RUN.index(factory_state) >= _RUN.index(OrderState(state.factory.state))
 
 
-def _moves(order: Order, told: OrderState) -> bool:
-    return _RANK[OrderStatus(told)] > _RANK[order.status]
+def _moves(order: Order, factory_state: OrderState) -> bool:
+    return _RANK[OrderStatus(factory_state)] > _RANK[order.status]
 
 
 def _advanced(
@@ -277,7 +281,7 @@ def _unproven(slot: SlotState, order: Order, *, event: Event) -> SlotState:
     if not (outdated and shows(slot, order.colour)):
         return slot
     evidence = Evidence(at=event.time, event=event.id)
-    return replace(slot, seen=Seen.UNKNOWN, colour="", probability=0.0, evidence=evidence)
+    return replace(slot, seen=Presence.UNKNOWN, colour="", probability=0.0, evidence=evidence)
 
 
 def _with_slot(state: LineState, slot: SlotState, *, plant: Plant) -> LineState:
@@ -404,13 +408,13 @@ def _why_not(state: LineState, colour: str, *, since: datetime, twin: Twin) -> t
         return _why_not_these(free, colour, since=since, twin=twin)
     if shown:
         return Refusal.RESERVED, OUT_OF_STOCK.format(colour=colour)
-    unsure = _named(s for s in places if s.seen is Seen.UNSURE and colour in s.possible)
+    unsure = _named(s for s in places if s.seen is Presence.UNSURE and colour in s.possible)
     if unsure:
         return Refusal.UNSURE, (
             f"The picture does not show clearly whether a {colour} piece is in {unsure}. "
             "The order was not placed."
         )
-    unknown = _named(slot for slot in places if slot.seen is Seen.UNKNOWN)
+    unknown = _named(slot for slot in places if slot.seen is Presence.UNKNOWN)
     if unknown or not places:
         return Refusal.UNKNOWN, (
             f"No picture has shown {unknown or 'any place'} yet, so nobody knows whether a "

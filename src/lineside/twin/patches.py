@@ -71,7 +71,7 @@ def _of_lists(before: Sequence[object], after: Sequence[object], *, at: str) -> 
 
 
 def _shift(before: Sequence[object], after: Sequence[object]) -> tuple[int, int]:
-    """How many new ones stand before the old, and how many old ones stay behind them."""
+    """Return how many new items stand before the old, and how many old ones stay."""
     for head in range(min(_MOST_NEW, len(after)) if before else 0):
         if _named(after[head]) == _named(before[0]):
             return head, min(len(before), len(after) - head)
@@ -79,7 +79,7 @@ def _shift(before: Sequence[object], after: Sequence[object]) -> tuple[int, int]
 
 
 def _named(value: object) -> object:
-    """What tells one item of a list from another."""
+    """Return the identity of an item in a list."""
     if isinstance(value, dict):
         return value.get("id", value.get("slot"))
     if is_dataclass(value):

@@ -171,7 +171,7 @@ def _alert_time(alert: Alert) -> float:
 
 
 def _alert_text(message: AlertMessage) -> str:
-    """What the factory's codes mean (interface page of the training factory)."""
+    """Meanings of the factory's codes (interface page of the training factory)."""
     if message.code == 100:
         return "Movement before the camera"
     measured = f"{message.data:g}" if isinstance(message.data, float) else message.data[:20]

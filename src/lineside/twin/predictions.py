@@ -16,7 +16,7 @@ from lineside.twin.state import (
     Order,
     OrderStep,
     PictureView,
-    Seen,
+    Presence,
     SlotState,
     ignored,
     is_newer,
@@ -31,7 +31,7 @@ JUDGED = "ok"
 class _Answer:
     label: str
     probability: float
-    seen: Seen
+    seen: Presence
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,7 +68,7 @@ def _read(event: Event) -> _Sight:
     prediction = read_prediction(event)
     answers: dict[str, list[_Answer]] = {}
     for answer in prediction.labels:
-        seen = Seen(answer.decision.value)
+        seen = Presence(answer.decision.value)
         told = _Answer(label=answer.label, probability=answer.probability, seen=seen)
         answers.setdefault(answer.region, []).append(told)
     return _Sight(
@@ -106,31 +106,31 @@ def _judged(
     return replace(
         slot,
         seen=seen,
-        colour=colours[0] if seen is Seen.PRESENT else "",
-        possible=colours if seen is Seen.UNSURE else (),
+        colour=colours[0] if seen is Presence.PRESENT else "",
+        possible=colours if seen is Presence.UNSURE else (),
         probability=round(probability, 4),
         evidence=evidence,
     )
 
 
-def _by_presence(answer: _Answer, colour: str) -> tuple[Seen, tuple[str, ...], float]:
-    if answer.seen is Seen.ABSENT:
-        return Seen.ABSENT, (), 1.0 - answer.probability
+def _by_presence(answer: _Answer, colour: str) -> tuple[Presence, tuple[str, ...], float]:
+    if answer.seen is Presence.ABSENT:
+        return Presence.ABSENT, (), 1.0 - answer.probability
     return answer.seen, (colour,), answer.probability
 
 
-def _by_class(answers: list[_Answer], *, empty: str) -> tuple[Seen, tuple[str, ...], float]:
+def _by_class(answers: list[_Answer], *, empty: str) -> tuple[Presence, tuple[str, ...], float]:
     """One present class decides; anything else is unsure among what was not ruled out."""
-    present = [answer for answer in answers if answer.seen is Seen.PRESENT]
+    present = [answer for answer in answers if answer.seen is Presence.PRESENT]
     if len(present) == 1:
         only = present[0]
         if only.label == empty:
-            return Seen.ABSENT, (), only.probability
-        return Seen.PRESENT, (only.label,), only.probability
+            return Presence.ABSENT, (), only.probability
+        return Presence.PRESENT, (only.label,), only.probability
     colours = [answer for answer in answers if answer.label != empty]
-    colours = [answer for answer in colours if answer.seen is not Seen.ABSENT] or colours
+    colours = [answer for answer in colours if answer.seen is not Presence.ABSENT] or colours
     best = max((answer.probability for answer in colours), default=0.0)
-    return Seen.UNSURE, tuple(answer.label for answer in colours), best
+    return Presence.UNSURE, tuple(answer.label for answer in colours), best
 
 
 def _with_witnessed(state: LineState, event: Event, *, changed: Iterable[SlotState]) -> LineState:
@@ -151,7 +151,7 @@ def _witnessed(order: Order, slot: SlotState, *, event: Event) -> Order:
         return order
     if order.seen_at is None:
         return replace(order, seen_at=event.time) if shows(slot, order.colour) else order
-    if slot.seen is not Seen.ABSENT or any(step.name == "fetched" for step in order.steps):
+    if slot.seen is not Presence.ABSENT or any(step.name == "fetched" for step in order.steps):
         return order
     frame = slot.evidence.frame
     step = OrderStep(name="fetched", at=event.time, event=event.id, frame=frame)

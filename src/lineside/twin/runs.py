@@ -26,12 +26,12 @@ Facet = tuple[Any, Evidence]
 
 
 def moves_twin(kind: str) -> bool:
-    """Whether events of a type can move the twin at all."""
+    """Return whether events of a type can move the twin at all."""
     return kind in FOLDED
 
 
 def raised_anew(kind: str, subject: str) -> bool:
-    """Whether an entry of the log is what the twin itself raised."""
+    """Return whether an entry of the log is what the twin itself raised."""
     return kind == EVENT_TYPE and subject in _RAISED
 
 
@@ -106,7 +106,9 @@ class TwinDifferences:
         self._seen = (before, after)
         one, other = dict(facets(before)), dict(facets(after))
         apart = {
-            path for path in one.keys() | other.keys() if _said(one, path) != _said(other, path)
+            path
+            for path in one.keys() | other.keys()
+            if _value_at(one, path) != _value_at(other, path)
         }
         for path in sorted(apart - self._apart):
             self._note(path, one=one.get(path, _NOTHING), other=other.get(path, _NOTHING), at=at)
@@ -135,12 +137,12 @@ class TwinDifferences:
 _NOTHING: Facet = (None, Evidence())
 
 
-def _said(facets_: dict[str, Facet], path: str) -> Any:  # noqa: ANN401  JSON of any shape
+def _value_at(facets_: dict[str, Facet], path: str) -> Any:  # noqa: ANN401  JSON of any shape
     return facets_.get(path, _NOTHING)[0]
 
 
 def facets(state: LineState) -> Iterator[tuple[str, Facet]]:
-    """What the twin says, by path, each with where it comes from."""
+    """Yield the values of the twin by path, each with its evidence."""
     yield "picture", ({"state": state.picture.state}, state.picture.evidence)
     for slot in state.slots.values():
         told = {"seen": slot.seen.value, "colour": slot.colour, "possible": list(slot.possible)}

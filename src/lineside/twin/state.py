@@ -15,8 +15,8 @@ from lineside.streams import Event
 TWIN_SCHEMA = "lineside.twin/1"
 
 
-class Seen(StrEnum):
-    """What is known of a place or colour; ``unknown``: no camera has seen it yet."""
+class Presence(StrEnum):
+    """The presence at a place or of a colour; ``unknown``: no camera has seen it yet."""
 
     PRESENT = "present"
     ABSENT = "absent"
@@ -58,7 +58,7 @@ class SlotState:
     """
 
     id: str
-    seen: Seen = Seen.UNKNOWN
+    seen: Presence = Presence.UNKNOWN
     colour: str = ""
     possible: tuple[str, ...] = ()
     probability: float = 0.0
@@ -78,7 +78,7 @@ class ColourState:
     """
 
     colour: str
-    seen: Seen = Seen.UNKNOWN
+    seen: Presence = Presence.UNKNOWN
     present: int = 0
     reserved: int = 0
     probability: float = 0.0
@@ -157,12 +157,12 @@ class Order:
 
     @property
     def open(self) -> bool:
-        """Whether it still holds its piece."""
+        """Return whether it still holds its piece."""
         return self.status not in (OrderStatus.SHIPPED, OrderStatus.RELEASED)
 
     @property
     def begun(self) -> bool:
-        """Whether the factory works on it."""
+        """Return whether the factory works on it."""
         return self.status in (OrderStatus.ORDERED, OrderStatus.IN_PROCESS)
 
     @property
@@ -173,7 +173,7 @@ class Order:
 
     @property
     def sent(self) -> bool:
-        """Whether sending has begun; from then on it is never sent again."""
+        """Return whether sending has begun; from then on it is never sent again."""
         return any(step.name in ("sending", "sent") for step in self.steps)
 
 
@@ -250,7 +250,7 @@ MOST_RECENT = 64
 
 
 class Outcome(StrEnum):
-    """What became of an event."""
+    """The outcome of an event."""
 
     APPLIED = "applied"
     DUPLICATE = "duplicate"
@@ -276,7 +276,7 @@ class Applied:
 
 
 def is_newer(evidence: Evidence, event: Event) -> bool:
-    """Whether an event may overwrite what rests on ``evidence``: by capture time.
+    """Return whether an event may overwrite what rests on ``evidence``: by capture time.
 
     Of two events of the same instant the later arrival wins, because plants write milliseconds.
     """

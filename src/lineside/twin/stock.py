@@ -15,7 +15,15 @@ from datetime import datetime
 
 from lineside.core import Plant, Slot, Twin
 from lineside.streams import Event
-from lineside.twin.state import ColourState, Evidence, LineState, Order, OrderStep, Seen, SlotState
+from lineside.twin.state import (
+    ColourState,
+    Evidence,
+    LineState,
+    Order,
+    OrderStep,
+    Presence,
+    SlotState,
+)
 
 
 def with_slots(state: LineState, changed: Mapping[str, SlotState], *, twin: Twin) -> LineState:
@@ -36,8 +44,8 @@ def holders(colour: str, *, slots: Mapping[str, SlotState], twin: Twin) -> list[
 
 
 def shows(slot: SlotState, colour: str) -> bool:
-    """Whether the picture shows a piece of that colour there."""
-    return slot.seen is Seen.PRESENT and slot.colour == colour
+    """Return whether the picture shows a piece of that colour there."""
+    return slot.seen is Presence.PRESENT and slot.colour == colour
 
 
 def first_free(
@@ -60,20 +68,20 @@ def first_free(
 
 
 def is_older(slot: SlotState, than: datetime | None) -> bool:
-    """Whether the last picture that showed the place is from before a time."""
+    """Return whether the last picture that showed the place is from before a time."""
     return than is not None and (slot.evidence.at is None or slot.evidence.at < than)
 
 
 def differs(slot: SlotState, declared: Slot) -> bool | None:
-    """Whether picture and report contradict each other; None where they cannot be compared.
+    """Return whether picture and report contradict each other; None where they cannot be compared.
 
     A slot that declares its colour is asked for that colour only: "no blue piece" does not
     contradict a report of a red one.
     """
-    if slot.reported is None or slot.seen in (Seen.UNKNOWN, Seen.UNSURE):
+    if slot.reported is None or slot.seen in (Presence.UNKNOWN, Presence.UNSURE):
         return None
     if declared.colour:
-        return (slot.seen is Seen.PRESENT) is not (slot.reported == declared.colour)
+        return (slot.seen is Presence.PRESENT) is not (slot.reported == declared.colour)
     return slot.colour != slot.reported
 
 
@@ -104,16 +112,16 @@ def _fold_colour(
 
 def _decide(
     colour: str, places: list[SlotState], *, present: list[SlotState]
-) -> tuple[Seen, SlotState | None]:
+) -> tuple[Presence, SlotState | None]:
     """Present beats unsure beats unknown beats absent; the slot that speaks for it."""
     if present:
-        return Seen.PRESENT, max(present, key=_sureness)
-    unsure = [slot for slot in places if slot.seen is Seen.UNSURE and colour in slot.possible]
+        return Presence.PRESENT, max(present, key=_sureness)
+    unsure = [slot for slot in places if slot.seen is Presence.UNSURE and colour in slot.possible]
     if unsure:
-        return Seen.UNSURE, max(unsure, key=_sureness)
-    if not places or any(slot.seen is Seen.UNKNOWN for slot in places):
-        return Seen.UNKNOWN, None
-    return Seen.ABSENT, min(places, key=_sureness)
+        return Presence.UNSURE, max(unsure, key=_sureness)
+    if not places or any(slot.seen is Presence.UNKNOWN for slot in places):
+        return Presence.UNKNOWN, None
+    return Presence.ABSENT, min(places, key=_sureness)
 
 
 def _sureness(slot: SlotState) -> float:

@@ -24,7 +24,7 @@ from lineside.twin import (
     Order,
     OrderStatus,
     OrderStep,
-    Seen,
+    Presence,
     SlotState,
     StationState,
 )
@@ -63,7 +63,7 @@ def test_a_step_that_happened_keeps_its_time_and_one_to_come_has_none() -> None:
 def test_a_place_says_what_was_seen(slot: dict[str, Any], word: str) -> None:
     seen = SlotState(
         id="A1",
-        seen=Seen(slot["seen"]),
+        seen=Presence(slot["seen"]),
         colour=slot["colour"],
         possible=tuple(slot["possible"]),
     )
@@ -74,7 +74,7 @@ def test_a_place_says_what_was_seen(slot: dict[str, Any], word: str) -> None:
 def test_a_button_says_what_is_free(colour: dict[str, Any], word: str) -> None:
     state = ColourState(
         colour="blue",
-        seen=Seen(colour["seen"]),
+        seen=Presence(colour["seen"]),
         present=colour["present"],
         reserved=colour["reserved"],
     )

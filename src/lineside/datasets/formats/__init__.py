@@ -9,7 +9,7 @@ Not here: opening and checking pictures (``lineside.datasets.sources``), writing
 
 from lineside.datasets.formats.lst import ListLine, NumberForm, list_lines, read_lst, write_lst
 from lineside.datasets.formats.objects import BOXES, POINTS, Objects, read_objects
-from lineside.datasets.formats.readers import FORMATS, Asked, Reader, none_here, reader_for
+from lineside.datasets.formats.readers import FORMATS, Reader, SourceRequest, none_here, reader_for
 from lineside.datasets.formats.rle import Mask, box_of, compressed, marks_of, mask_png, runs_of
 from lineside.datasets.formats.rows import Entry, Listing, Row, Source, Truth, left_out, number
 from lineside.datasets.formats.table import OWN_COLUMNS, read_table
@@ -19,7 +19,6 @@ __all__ = [
     "FORMATS",
     "OWN_COLUMNS",
     "POINTS",
-    "Asked",
     "Entry",
     "ListLine",
     "Listing",
@@ -29,6 +28,7 @@ __all__ = [
     "Reader",
     "Row",
     "Source",
+    "SourceRequest",
     "Truth",
     "box_of",
     "compressed",

@@ -41,7 +41,7 @@ class _Bin:
 
 
 def looks_like_abid(tree: Tree) -> bool:
-    """Whether a picture of the tree has a record that tells an expected quantity."""
+    """Return whether a picture of the tree has a record that tells an expected quantity."""
     place = _Place.of(tree)
     noted = (name for name in pictures(tree, place.images) if place.record_of(name))
     return any(place.counts(name) for name in islice(noted, _LOOKED_AT))
@@ -112,7 +112,7 @@ class _Place:
         raise InvalidError("no record of this number", fix="Add its JSON file.")
 
     def counts(self, name: str) -> bool:
-        """Whether the picture's record tells an expected quantity."""
+        """Return whether the picture's record tells an expected quantity."""
         try:
             return self.row(name).count is not None
         except (InvalidError, NotFoundError):

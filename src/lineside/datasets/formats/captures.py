@@ -61,8 +61,8 @@ class Item(msgspec.Struct, frozen=True, kw_only=True):
     ref: str | None = msgspec.field(default=None, name="data-ref")
 
 
-class Shown(msgspec.Struct, frozen=True, kw_only=True):
-    """What the record names as its source."""
+class GroundTruth(msgspec.Struct, frozen=True, kw_only=True):
+    """Return what the record names as its source."""
 
     source: str | None = msgspec.field(default=None, name="source-ref")
 
@@ -82,12 +82,12 @@ class _Capture:
     deviceFleetInputs: list[Item] = field(default_factory=list)  # noqa: N815  likewise
     deviceFleetAuxiliaryInputs: list[Item] = field(default_factory=list)  # noqa: N815  likewise
     deviceFleetAuxiliaryOutputs: list[Item] = field(default_factory=list)  # noqa: N815  likewise
-    deviceGroundTruthData: list[Shown] = field(default_factory=list)  # noqa: N815  likewise
+    deviceGroundTruthData: list[GroundTruth] = field(default_factory=list)  # noqa: N815  likewise
     eventMetadata: _Event = field(default_factory=_Event)  # noqa: N815  likewise
 
 
 def looks_like_captures(tree: Tree) -> bool:
-    """Whether a tree holds files of JSON lines, or its first branch leads to some."""
+    """Return whether a tree holds files of JSON lines, or its first branch leads to some."""
     folder = ""
     for _ in range(_DEEPEST):
         if any(suffix_of(name) == ".jsonl" for name in tree.files(folder)):
@@ -107,7 +107,7 @@ def capture_files(tree: Tree) -> list[str]:
 def list_captures(tree: Tree, name: str) -> Listing:
     """The captures of one file of JSON lines."""
     listing = Listing(format="captures", entries=iter(()))
-    beside = _Beside(tree, name)
+    beside = _AdjacentFiles(tree, name)
 
     def entries() -> Iterator[Entry]:
         with tree.open(name, most=MOST_LIST_BYTES) as file:
@@ -123,7 +123,7 @@ def list_captures(tree: Tree, name: str) -> Listing:
     return replace(listing, entries=entries())
 
 
-class _Beside:
+class _AdjacentFiles:
     """Files beside one file of records."""
 
     def __init__(self, tree: Tree, name: str) -> None:
@@ -157,7 +157,7 @@ class _Beside:
         yield from self._others
 
 
-def _nothing_beside(bare: str, most: int) -> bytes:
+def _no_adjacent_file(bare: str, most: int) -> bytes:
     raise NotFoundError(f"no {bare} of at most {most} bytes beside the record")
 
 
@@ -169,7 +169,7 @@ def _lines(file: BinaryIO) -> Iterator[tuple[int, bytes]]:
             yield place, line
 
 
-def read_capture(line: bytes, *, where: str, read: Read = _nothing_beside) -> Row:
+def read_capture(line: bytes, *, where: str, read: Read = _no_adjacent_file) -> Row:
     """The row of one record; ``read`` gives files that stand beside it.
 
     Raises:
@@ -277,12 +277,12 @@ def _facts(event: _Event, outputs: Sequence[Item], *, read: Read) -> Mapping[str
     }
     for item in outputs:
         if item.observedContentType.lower() == "json" and (item.data or item.ref):
-            facts |= _said(item, read)
+            facts |= _model_answer(item, read)
     return {key: value[:_MOST_FACT] for key, value in facts.items() if value}
 
 
-def _said(item: Item, read: Read) -> Mapping[str, str]:
-    """What the model said, as far as it can be read."""
+def _model_answer(item: Item, read: Read) -> Mapping[str, str]:
+    """The model's answer, as far as it can be read."""
     plain = item.data is not None and item.encoding.upper() != "BASE64"
     try:
         raw = (item.data or "").encode() if plain else _bytes_of(item, read, most=MOST_NOTE_BYTES)

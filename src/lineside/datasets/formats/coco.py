@@ -87,7 +87,7 @@ class Document:
 
 
 def looks_like_coco(tree: Tree) -> bool:
-    """Whether a tree holds a JSON file with pictures and annotations."""
+    """Return whether a tree holds a JSON file with pictures and annotations."""
     return any(True for _ in coco_files(tree))
 
 
@@ -197,7 +197,7 @@ class _Reading:
         )
 
     def wants(self, annotation: Annotation) -> bool:
-        """Whether its category is one of the names wanted; one that is none is said elsewhere."""
+        """Return whether its category is wanted; one that is not is reported elsewhere."""
         written = self.things.get(annotation.category_id)
         try:
             self.truth.name(written or "")

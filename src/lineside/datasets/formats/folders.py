@@ -17,7 +17,7 @@ PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png")
 
 
 def looks_like_folders(tree: Tree) -> bool:
-    """Whether a tree holds class folders with pictures (possibly one level further in)."""
+    """Return whether a tree holds class folders with pictures (possibly one level further in)."""
     return any(True for _, folder in _classes(tree) for _ in pictures(tree, folder))
 
 

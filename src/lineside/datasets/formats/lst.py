@@ -192,7 +192,7 @@ def _once(key: int | str, seen: dict[int, str] | dict[str, str], *, noun: str, w
 def list_labels(
     values: Sequence[str], *, labels: Sequence[str]
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """What label columns say: the names that hold, and those that are judged (rule 5)."""
+    """Return the names that label columns say hold, and those that are judged (rule 5)."""
     if len(values) == 1 and len(labels) != 1:
         return _class_of(values[0], labels=labels)
     names = tuple(labels) or tuple(f"label-{place}" for place in range(len(values)))

@@ -32,7 +32,7 @@ _MARK = "_GT"
 
 
 def looks_like_masks(tree: Tree) -> bool:
-    """Whether a tree holds pictures with masks (possibly below the parts)."""
+    """Return whether a tree holds pictures with masks (possibly below the parts)."""
     return any(True for _ in _pairings(tree))
 
 

@@ -26,7 +26,7 @@ Marks = dict[str, list[Marked]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Objects:
-    """What the tables say: objects by the file they are on, and what was left out."""
+    """Content of the tables: objects by the file they are on, and what was left out."""
 
     marks: Mapping[str, tuple[Marked, ...]]
     skipped: tuple[Skipped, ...] = ()

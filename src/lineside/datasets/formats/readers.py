@@ -24,8 +24,8 @@ LABELS = "labels.csv"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
-    """What is read, and how.
+class SourceRequest:
+    """The choice of what is read, and in which form.
 
     Attributes:
         tree: where it lies.
@@ -42,7 +42,7 @@ class Asked:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reader:
-    """How a format is known and read.
+    """A format: its test and its reader.
 
     Attributes:
         found: whether a tree looks like it.
@@ -51,11 +51,11 @@ class Reader:
     """
 
     found: Callable[[Tree], bool]
-    listing: Callable[[Asked], Listing]
+    listing: Callable[[SourceRequest], Listing]
     suffixes: tuple[str, ...] = ()
 
 
-def reader_for(asked: Asked, word: str) -> tuple[str, Reader]:
+def reader_for(request: SourceRequest, word: str) -> tuple[str, Reader]:
     """The format of a source: the one asked for, or the first that it looks like.
 
     Raises:
@@ -63,37 +63,37 @@ def reader_for(asked: Asked, word: str) -> tuple[str, Reader]:
     """
     if word not in ("auto", *FORMATS):
         raise InvalidError(f"format {word!r} is unknown", fix=f"Known: auto, {', '.join(FORMATS)}.")
-    if word in FORMATS and not asked.file:
+    if word in FORMATS and not request.file:
         return word, FORMATS[word]
     for name, reader in FORMATS.items():
-        if word in ("auto", name) and _fits(asked, reader):
+        if word in ("auto", name) and _fits(request, reader):
             return name, reader
-    raise none_here(asked, word)
+    raise none_here(request, word)
 
 
-def none_here(asked: Asked, word: str) -> InvalidError:
+def none_here(request: SourceRequest, word: str) -> InvalidError:
     """That there is nothing of this format."""
-    what = "file" if asked.file else "folder"
+    what = "file" if request.file else "folder"
     of = "any known format" if word == "auto" else f"format {word}"
     return InvalidError(
         f"no labelled pictures of {of} in this {what}",
-        where=f"{asked.tree.where}/{asked.file}".rstrip("/"),
+        where=f"{request.tree.where}/{request.file}".rstrip("/"),
         fix="A folder holds .lst files, a labels.csv, or one folder of pictures per class; all "
         "forms stand in docs/reference/formats.md.",
     )
 
 
-def _fits(asked: Asked, reader: Reader) -> bool:
-    if asked.file:
-        return suffix_of(asked.file) in reader.suffixes
-    return reader.found(asked.tree)
+def _fits(request: SourceRequest, reader: Reader) -> bool:
+    if request.file:
+        return suffix_of(request.file) in reader.suffixes
+    return reader.found(request.tree)
 
 
-def _named(asked: Asked, suffix: str) -> list[str]:
+def _named(request: SourceRequest, suffix: str) -> list[str]:
     """The file named, or all of the tree's own of one suffix, in order."""
-    if asked.file:
-        return [asked.file]
-    return sorted(name for name in asked.tree.files() if suffix_of(name) == suffix)
+    if request.file:
+        return [request.file]
+    return sorted(name for name in request.tree.files() if suffix_of(name) == suffix)
 
 
 def _joined(name: str, listings: Sequence[Listing]) -> Listing:
@@ -108,49 +108,52 @@ def _joined(name: str, listings: Sequence[Listing]) -> Listing:
     return replace(whole, entries=entries())
 
 
-def _lists(asked: Asked) -> Listing:
+def _lists(request: SourceRequest) -> Listing:
     return _joined(
         "lst",
         [
             list_lst(
-                partial(asked.tree.open, name, most=MOST_LIST_BYTES),
+                partial(request.tree.open, name, most=MOST_LIST_BYTES),
                 where=PurePosixPath(name).name,
-                labels=asked.labels or classes_in(asked.tree, name),
+                labels=request.labels or classes_in(request.tree, name),
                 split=part_in(PurePosixPath(name).stem),
             )
-            for name in _named(asked, ".lst")
+            for name in _named(request, ".lst")
         ],
     )
 
 
-def _coco(asked: Asked) -> Listing:
-    names = [asked.file] if asked.file else list(coco_files(asked.tree))
-    return _joined("coco", [list_coco(asked.tree, name, labels=asked.labels) for name in names])
+def _coco(request: SourceRequest) -> Listing:
+    names = [request.file] if request.file else list(coco_files(request.tree))
+    return _joined("coco", [list_coco(request.tree, name, labels=request.labels) for name in names])
 
 
-def _captures(asked: Asked) -> Listing:
-    names = [asked.file] if asked.file else capture_files(asked.tree)
-    return _joined("captures", [list_captures(asked.tree, name) for name in names])
+def _captures(request: SourceRequest) -> Listing:
+    names = [request.file] if request.file else capture_files(request.tree)
+    return _joined("captures", [list_captures(request.tree, name) for name in names])
 
 
-def _videos(asked: Asked) -> Listing:
-    found = sorted(name for name in asked.tree.files() if suffix_of(name) in VIDEOS)
-    names = [asked.file] if asked.file else found
-    listings = [list_video(asked.tree, name, every=asked.every) for name in names]
+def _videos(request: SourceRequest) -> Listing:
+    found = sorted(name for name in request.tree.files() if suffix_of(name) in VIDEOS)
+    names = [request.file] if request.file else found
+    listings = [list_video(request.tree, name, every=request.every) for name in names]
     return _joined("video", listings)
 
 
-def _records(asked: Asked) -> Listing:
+def _records(request: SourceRequest) -> Listing:
     return _joined(
         "records",
-        [list_records(asked.tree, name, labels=asked.labels) for name in _named(asked, ".rec")],
+        [
+            list_records(request.tree, name, labels=request.labels)
+            for name in _named(request, ".rec")
+        ],
     )
 
 
-def _table(asked: Asked) -> Listing:
-    name = asked.file or LABELS
-    opening = partial(asked.tree.open, name, most=MOST_LIST_BYTES)
-    return list_table(opening, where=PurePosixPath(name).name, labels=asked.labels)
+def _table(request: SourceRequest) -> Listing:
+    name = request.file or LABELS
+    opening = partial(request.tree.open, name, most=MOST_LIST_BYTES)
+    return list_table(opening, where=PurePosixPath(name).name, labels=request.labels)
 
 
 def _has(suffix: str) -> Callable[[Tree], bool]:
@@ -163,21 +166,22 @@ FORMATS: Mapping[str, Reader] = {
     "csv": Reader(found=lambda tree: tree.has(LABELS), listing=_table, suffixes=(".csv",)),
     "coco": Reader(found=looks_like_coco, listing=_coco, suffixes=(".json",)),
     "voc": Reader(
-        found=looks_like_voc, listing=lambda asked: list_voc(asked.tree, labels=asked.labels)
+        found=looks_like_voc, listing=lambda request: list_voc(request.tree, labels=request.labels)
     ),
     "yolo": Reader(
         found=looks_like_yolo,
-        listing=lambda asked: list_yolo(asked.tree, asked.file, labels=asked.labels),
+        listing=lambda request: list_yolo(request.tree, request.file, labels=request.labels),
         suffixes=(".yaml", ".yml"),
     ),
     "masks": Reader(
-        found=looks_like_masks, listing=lambda asked: list_masks(asked.tree, labels=asked.labels)
+        found=looks_like_masks,
+        listing=lambda request: list_masks(request.tree, labels=request.labels),
     ),
-    "abid": Reader(found=looks_like_abid, listing=lambda asked: list_abid(asked.tree)),
+    "abid": Reader(found=looks_like_abid, listing=lambda request: list_abid(request.tree)),
     "captures": Reader(found=looks_like_captures, listing=_captures, suffixes=(".jsonl",)),
     "video": Reader(found=looks_like_video, listing=_videos, suffixes=VIDEOS),
     "folders": Reader(
         found=looks_like_folders,
-        listing=lambda asked: list_folders(asked.tree, labels=asked.labels),
+        listing=lambda request: list_folders(request.tree, labels=request.labels),
     ),
 }

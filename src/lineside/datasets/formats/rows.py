@@ -1,4 +1,4 @@
-"""What every format reader gives: rows that name a picture, and the truth of names over classes.
+"""The output of every format reader: rows that name an image, and the truth of names over classes.
 
 A wanted name is bare (``blue``: holds or not, on its own) or ``<region>/<class>``; of the classes
 of one region exactly one holds. A source may write the bare class where only one wanted name ends
@@ -89,7 +89,7 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class Truth:
-    """Which names a source may give, and what one row's names say of all of them."""
+    """The names that a source may give, and what one row's names say of all of them."""
 
     wanted: tuple[str, ...]
     regions: Mapping[str, tuple[str, ...]] = field(init=False)
@@ -154,7 +154,7 @@ def number(text: str) -> float:
 
 
 def zero_or_one(text: str) -> bool:
-    """Whether a label column says 1; ``InvalidError`` unless it says 0 or 1."""
+    """Return whether a label column says 1; ``InvalidError`` unless it says 0 or 1."""
     value = number(text)
     if value not in (0.0, 1.0):
         raise InvalidError(f"{text!r} is neither 0 nor 1")
@@ -178,6 +178,6 @@ def collected(listing: Listing) -> Source:
 
 
 def left_out(where: str, error: LinesideError) -> Skipped:
-    """What a report says of a row that cannot be used."""
+    """Return the report on a row that cannot be used."""
     told = error.message.removeprefix(f"{where}: ")
     return Skipped(where=where, reason=f"{told}. {error.fix}" if error.fix else told)

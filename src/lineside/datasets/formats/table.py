@@ -36,7 +36,7 @@ from lineside.datasets.samples import Skipped, part_of
 OWN_COLUMNS = ("file", "label", "mask", "count", "group", "split", "captured_at", "template")
 _LONGEST_CELL = 65_536
 
-Cells = Mapping[str, str]
+KeyedState = Mapping[str, str]
 Opening = Callable[[], BinaryIO]
 
 
@@ -84,7 +84,9 @@ class _Table:
             )
         return tuple(header)
 
-    def rows(self, header: Sequence[str], *, skipped: list[Skipped]) -> Iterator[tuple[str, Cells]]:
+    def rows(
+        self, header: Sequence[str], *, skipped: list[Skipped]
+    ) -> Iterator[tuple[str, KeyedState]]:
         with self.lines() as lines:
             next(lines, None)
             for place, row in lines:
@@ -148,7 +150,7 @@ class _Plan:
     truth: Truth
     columns: tuple[str, ...]
 
-    def row(self, cells: Cells, *, where: str) -> Row:
+    def row(self, cells: KeyedState, *, where: str) -> Row:
         if not cells["file"] or "\0" in cells["file"]:
             raise InvalidError("no file name")
         held, known = self.labels(cells)
@@ -170,7 +172,7 @@ class _Plan:
             },
         )
 
-    def labels(self, cells: Cells) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    def labels(self, cells: KeyedState) -> tuple[tuple[str, ...], tuple[str, ...]]:
         judged = {name for name in self.columns if cells[name]}
         held = {name for name in judged if zero_or_one(cells[name])}
         rest = [name for name in self.truth.wanted if name not in self.columns]

@@ -31,7 +31,7 @@ _USUAL_HZ = 25.0
 
 
 def looks_like_video(tree: Tree) -> bool:
-    """Whether a tree holds videos."""
+    """Return whether a tree holds videos."""
     return any(suffix_of(name) in SUFFIXES for name in tree.files())
 
 

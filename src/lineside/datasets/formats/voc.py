@@ -43,7 +43,7 @@ _VOID = 255
 
 
 def looks_like_voc(tree: Tree) -> bool:
-    """Whether a tree holds annotations as Pascal VOC writes them."""
+    """Return whether a tree holds annotations as Pascal VOC writes them."""
     folder = _notes_of(tree)
     first = next((name for name in tree.files(folder) if suffix_of(name) == ".xml"), "")
     if not first:

@@ -34,14 +34,14 @@ _MOST_OBJECTS = 100_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Plan:
-    """What the yaml says: class names by number, and the places of each part's pictures."""
+    """Content of the yaml: class names by number, and the folders of each part's images."""
 
     names: Mapping[int, str]
     places: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 def looks_like_yolo(tree: Tree) -> bool:
-    """Whether a tree has class names and label files as YOLO writes them."""
+    """Return whether a tree has class names and label files as YOLO writes them."""
     return bool(_yaml_of(tree)) or any(tree.has(name) for name in _NAMES)
 
 

@@ -50,7 +50,7 @@ class Spread:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Histogram:
-    """How many values lie between neighbouring edges; the last edge is inside."""
+    """Count of values between neighbouring edges; the last edge is inside."""
 
     edges: tuple[float, ...]
     counts: tuple[int, ...]
@@ -121,7 +121,7 @@ _MASK = (255, 64, 64)
 
 
 def is_drawn_on(sample: Sample) -> bool:
-    """Whether there is something to draw."""
+    """Return whether there is something to draw."""
     return bool(sample.marked) or sample.mask_digest is not None
 
 

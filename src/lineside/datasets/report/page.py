@@ -293,7 +293,7 @@ def _leaks(report: DatasetReport) -> str:
         return ""
     across = sum(leak.crosses for leak in report.leaks)
     found = f"{len(report.leaks)} pairs, {across} of them between parts."
-    said = (found, *check.said(report.leaks_by))
+    said = (found, *check.describe(report.leaks_by))
     rows = [
         (
             leak.kind,

@@ -1,4 +1,4 @@
-"""What a person should know of labelled pictures before anything is learned from them.
+"""The report of labelled images: what a person should know before training on them.
 
 Class balance by part, sizes, light and contrast (by label too: where light alone tells a label, a
 network will learn the lamp), how much masks cover, how many objects there are and how large, what
@@ -27,7 +27,7 @@ from lineside.datasets.report.figures import (
     spread_of,
 )
 from lineside.datasets.samples import Import, Part, Sample, Skipped
-from lineside.datasets.similarity import LookLimits, look_at, spread_out
+from lineside.datasets.similarity import ComparisonLimits, look_at, spread_out
 from lineside.datasets.splitting.strata import shown_count
 from lineside.datasets.versions import DatasetVersion
 from lineside.vision import auroc
@@ -111,7 +111,7 @@ class DatasetReport:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Subject:
-    """What is reported on.
+    """The subject of a report.
 
     Attributes:
         samples: with the part they stand in as the one they declare.
@@ -142,7 +142,9 @@ def subject_of_version(version: DatasetVersion, *, most_looked_at: int = 5000) -
     )
 
 
-def subject_of_source(name: str, found: Import, *, limits: LookLimits | None = None) -> Subject:
+def subject_of_source(
+    name: str, found: Import, *, limits: ComparisonLimits | None = None
+) -> Subject:
     """A source as it was read; leaks are looked for between the parts it declares."""
     looks, by = look_at(found.samples, read=found.read, limits=limits)
     return Subject(
@@ -276,7 +278,7 @@ def _examples(
     files: Files,
 ) -> tuple[Example, ...]:
     """Pairs that leak; a few of each label, in order of digests, hence by chance; the extremes."""
-    wanted = _alike(samples, leaks)
+    wanted = _similar(samples, leaks)
     by_digest = sorted(samples, key=lambda sample: sample.digest)
     often = Counter(label for sample in samples for label in sample.labels)
     for label, _ in often.most_common(_EXAMPLE_LABELS):
@@ -293,7 +295,7 @@ def _examples(
     return tuple(example for example in found if example is not None)
 
 
-def _alike(samples: Sequence[Sample], leaks: Sequence[Leak]) -> list[tuple[str, Sample]]:
+def _similar(samples: Sequence[Sample], leaks: Sequence[Leak]) -> list[tuple[str, Sample]]:
     """The pairs between parts that are most alike, side by side."""
     by_name = {sample.name: sample for sample in samples}
     pairs = [leak for leak in leaks if leak.crosses and {leak.a, leak.b} <= set(by_name)]

@@ -47,7 +47,7 @@ def grouped(samples: Sequence[Sample], *, rule: str) -> tuple[Sample, ...]:
 
 
 def _reader(kind: str, detail: str, *, rule: str) -> Callable[[Sample], str]:
-    """What gives a sample its group; one sample's does not depend on the others."""
+    """Return the function that gives a sample its group; it does not depend on other samples."""
     readers: dict[str, Callable[[str], Callable[[Sample], str]]] = {
         "suffix": lambda mark: lambda sample: _suffix(sample.name, mark),
         "regex": _by_pattern,

@@ -211,8 +211,8 @@ Parts = Mapping[Part, tuple[Sample, ...]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Parting:
-    """How a version is parted.
+class SplitPlan:
+    """The settings of a split.
 
     Attributes:
         shares: of what declares no part; empty parts only where the source declares parts, and
@@ -261,7 +261,7 @@ class Parting:
 
 
 def parted(
-    samples: Sequence[Sample], parting: Parting, *, before: Mapping[Digest, Part] | None = None
+    samples: Sequence[Sample], parting: SplitPlan, *, before: Mapping[Digest, Part] | None = None
 ) -> tuple[tuple[Sample, ...], Parts]:
     """The samples with their groups, in the order given, and those of each part.
 
@@ -283,7 +283,7 @@ def parted(
     return regrouped, parts
 
 
-def _fold(samples: Sequence[Sample], parting: Parting) -> Parts:
+def _fold(samples: Sequence[Sample], parting: SplitPlan) -> Parts:
     numbers = folds(samples, count=parting.folds, seed=parting.seed or 0)
     there = max(numbers, default=-1) + 1
     if there < parting.folds:
@@ -299,7 +299,9 @@ def _fold(samples: Sequence[Sample], parting: Parting) -> Parts:
     }
 
 
-def _shared(samples: Sequence[Sample], parting: Parting, *, before: Mapping[Digest, Part]) -> Parts:
+def _shared(
+    samples: Sequence[Sample], parting: SplitPlan, *, before: Mapping[Digest, Part]
+) -> Parts:
     declared = [
         sample.placed(split=Part.OPEN)
         if parting.anew

@@ -31,7 +31,7 @@ class Bundle:
 
     @property
     def size(self) -> int:
-        """How many samples."""
+        """Number of samples."""
         return sum(count for _, count in self.held)
 
 
@@ -52,7 +52,7 @@ def _stratum(sample: Sample, *, often: Mapping[str, int], bands: Mapping[int, in
 
 
 def shown_count(sample: Sample) -> int | None:
-    """How many objects the picture shows: as stated, else as marked; None where nobody said."""
+    """Return the number of objects: as stated, else as marked; None where nobody said."""
     if sample.count is not None:
         return sample.count
     return None if sample.marked is None else len(sample.marked)
@@ -93,7 +93,7 @@ def spread(
 
 
 class _Ledger:
-    """What each part still lacks, of each stratum and of all."""
+    """The samples that each part still lacks, of each stratum and of all."""
 
     def __init__(self, totals: Counter[str], *, shares: Mapping[Part, float]) -> None:
         whole = sum(shares.values())

@@ -13,7 +13,7 @@ from pathlib import Path
 from lineside.core import ConflictError, Digest, InvalidError, NotFoundError
 from lineside.datasets.samples import Sample, Skipped
 from lineside.datasets.writers.marks import write_coco, write_voc, write_yolo
-from lineside.datasets.writers.output import Desk, Outgoing, outgoing
+from lineside.datasets.writers.output import Outgoing, Output, outgoing
 from lineside.datasets.writers.tables import (
     write_csv,
     write_folders,
@@ -35,8 +35,8 @@ WRITERS = {
 
 __all__ = [
     "WRITERS",
-    "Desk",
     "Outgoing",
+    "Output",
     "outgoing",
     "write_coco",
     "write_csv",
@@ -50,8 +50,8 @@ __all__ = [
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Written:
-    """What was written.
+class WriteResult:
+    """The result of writing.
 
     Attributes:
         samples: pictures written.
@@ -69,7 +69,7 @@ def write_source(
     files: Callable[[Digest], bytes],
     to: Path,
     format: str,  # noqa: A002  the command line's word
-) -> Written:
+) -> WriteResult:
     """Write pictures with what is known of them; the folder appears whole or not at all.
 
     Args:
@@ -98,19 +98,19 @@ def write_source(
     made = Path(tempfile.mkdtemp(prefix=f".{to.name}-", dir=to.absolute().parent))
     try:
         made.chmod(0o755)
-        desk = Desk(folder=made, files=files)
-        count = writer(outgoing(samples, files=files), desk)
+        output = Output(folder=made, files=files)
+        count = writer(outgoing(samples, files=files), output)
         if not count:
-            raise _nothing(desk, format, to=to)
+            raise _nothing(output, format, to=to)
         made.replace(to)
     finally:
         shutil.rmtree(made, ignore_errors=True)
-    return Written(format=format, samples=count, notes=tuple(desk.notes))
+    return WriteResult(format=format, samples=count, notes=tuple(output.notes))
 
 
-def _nothing(desk: Desk, form: str, *, to: Path) -> InvalidError:
+def _nothing(output: Output, form: str, *, to: Path) -> InvalidError:
     """That no picture fits the format, and why the first one does not."""
-    why = f": {desk.notes[0].where}: {desk.notes[0].reason}" if desk.notes else ""
+    why = f": {output.notes[0].where}: {output.notes[0].reason}" if output.notes else ""
     return InvalidError(
         f"no picture to write as {form}{why}", where=str(to), fix="Choose another format."
     )

@@ -9,12 +9,12 @@ import numpy as np
 from lineside.datasets.formats import Mask, box_of, compressed, marks_of, mask_png, runs_of
 from lineside.datasets.samples import Marked
 from lineside.datasets.writers.output import (
-    Desk,
     Outgoing,
+    Output,
     by_part,
     label_names,
     marked_names,
-    say_unmarked,
+    note_unmarked,
 )
 from lineside.vision import decode_picture
 
@@ -22,7 +22,7 @@ Stream = Iterable[tuple[Outgoing, bytes]]
 _MOST_BYTES = 64 * 1024 * 1024
 
 
-def write_coco(stream: Stream, desk: Desk) -> int:
+def write_coco(stream: Stream, output: Output) -> int:
     """``images/`` and ``annotations/instances_<part>.json``.
 
     The mask of a picture is parted by its boxes and written as run lengths; what lies in no box is
@@ -31,25 +31,25 @@ def write_coco(stream: Stream, desk: Desk) -> int:
     """
     items = []
     for item, encoded in stream:
-        desk.put(f"images/{item.file}", encoded)
+        output.put(f"images/{item.file}", encoded)
         items.append(item)
     drawn = [item for item in items if item.sample.mask_digest is not None]
     names = tuple(sorted({*marked_names(items), *label_names(drawn)}))
     for part, members in by_part(items).items():
-        document = _coco(members, names=names, desk=desk)
+        document = _coco(members, names=names, output=output)
         name = f"annotations/instances_{part or 'all'}.json"
-        desk.put(name, msgspec.json.format(msgspec.json.encode(document), indent=1))
-    say_unmarked([item for item in items if item.sample.mask_digest is None], desk)
+        output.put(name, msgspec.json.format(msgspec.json.encode(document), indent=1))
+    note_unmarked([item for item in items if item.sample.mask_digest is None], output)
     return len(items) if names else 0
 
 
 def _coco(
-    items: Sequence[Outgoing], *, names: Sequence[str], desk: Desk
+    items: Sequence[Outgoing], *, names: Sequence[str], output: Output
 ) -> dict[str, list[dict[str, object]]]:
     numbers = {name: place for place, name in enumerate(names, start=1)}
     annotations: list[dict[str, object]] = []
     for number, item in enumerate(items, start=1):
-        for told in _objects(item, desk=desk):
+        for told in _objects(item, output=output):
             label = str(told.pop("label"))
             place = {"id": len(annotations) + 1, "image_id": number, "category_id": numbers[label]}
             annotations.append({**place, **told})
@@ -63,8 +63,8 @@ def _coco(
     }
 
 
-def _objects(item: Outgoing, *, desk: Desk) -> list[dict[str, object]]:
-    mask = _mask(item, desk)
+def _objects(item: Outgoing, *, output: Output) -> list[dict[str, object]]:
+    mask = _mask(item, output)
     told: list[dict[str, object]] = []
     for mark in item.sample.marked or ():
         inner = None if mask is None or mark.is_point else _inside(mask, mark)
@@ -73,7 +73,7 @@ def _objects(item: Outgoing, *, desk: Desk) -> list[dict[str, object]]:
     if left is not None and left.any():
         labels = item.sample.labels
         if not labels:
-            desk.say(item, "a mask without a label, which this format cannot hold")
+            output.say(item, "a mask without a label, which this format cannot hold")
             return told
         x0, y0, x1, y1 = box_of(left) or (0, 0, 1, 1)
         whole = Marked(label=labels[0], x0_px=x0, y0_px=y0, x1_px=x1, y1_px=y1)
@@ -97,10 +97,10 @@ def _object(mark: Marked, mask: Mask | None) -> dict[str, object]:
     return told
 
 
-def _mask(item: Outgoing, desk: Desk) -> Mask | None:
+def _mask(item: Outgoing, output: Output) -> Mask | None:
     if item.sample.mask_digest is None:
         return None
-    encoded = desk.files(item.sample.mask_digest)
+    encoded = output.files(item.sample.mask_digest)
     return marks_of(decode_picture(encoded, max_bytes=_MOST_BYTES))
 
 
@@ -127,11 +127,11 @@ def _outside(mask: Mask | None, marks: Sequence[Marked]) -> Mask | None:
     return left
 
 
-def write_yolo(stream: Stream, desk: Desk) -> int:
+def write_yolo(stream: Stream, output: Output) -> int:
     """``images/<part>/``, ``labels/<part>/`` and ``data.yaml``; boxes in shares of the picture."""
     items = []
     for item, encoded in stream:
-        desk.put(f"images/{item.part or 'train'}/{item.file}", encoded)
+        output.put(f"images/{item.part or 'train'}/{item.file}", encoded)
         items.append(item)
     names = marked_names(items)
     points = masks = 0
@@ -140,13 +140,13 @@ def write_yolo(stream: Stream, desk: Desk) -> int:
         lines = [_yolo_line(mark, item, names=names) for mark in marks if not mark.is_point]
         points += any(mark.is_point for mark in marks)
         masks += item.sample.mask_digest is not None
-        desk.put(f"labels/{item.part or 'train'}/{item.stem}.txt", "".join(lines).encode())
-    desk.say_count(points, "have points, which have no box; left out")
-    desk.say_count(masks, "have masks, which these labels cannot hold")
-    say_unmarked(items, desk)
+        output.put(f"labels/{item.part or 'train'}/{item.stem}.txt", "".join(lines).encode())
+    output.say_count(points, "have points, which have no box; left out")
+    output.say_count(masks, "have masks, which these labels cannot hold")
+    note_unmarked(items, output)
     if not names:
         return 0
-    desk.put("data.yaml", _yaml(names, parts=sorted({item.part or "train" for item in items})))
+    output.put("data.yaml", _yaml(names, parts=sorted({item.part or "train" for item in items})))
     return len(items)
 
 
@@ -169,24 +169,24 @@ def _yaml(names: Sequence[str], *, parts: Sequence[str]) -> bytes:
     return ("\n".join(lines) + "\n").encode()
 
 
-def write_voc(stream: Stream, desk: Desk) -> int:
+def write_voc(stream: Stream, output: Output) -> int:
     """``JPEGImages/``, ``Annotations/``, ``ImageSets/Main/``, and ``SegmentationClass/`` masks."""
     items = []
     points = 0
     for item, encoded in stream:
-        desk.put(f"JPEGImages/{item.file}", encoded)
-        desk.put(f"Annotations/{item.stem}.xml", _voc(item))
-        mask = _mask(item, desk)
+        output.put(f"JPEGImages/{item.file}", encoded)
+        output.put(f"Annotations/{item.stem}.xml", _voc(item))
+        mask = _mask(item, output)
         if mask is not None:
-            desk.put(f"SegmentationClass/{item.stem}.png", mask_png(mask, mark=1))
+            output.put(f"SegmentationClass/{item.stem}.png", mask_png(mask, mark=1))
         points += any(mark.is_point for mark in item.sample.marked or ())
         items.append(item)
     for part, members in by_part(items).items():
         if part:
             listed = "".join(f"{item.stem}\n" for item in members)
-            desk.put(f"ImageSets/Main/{part}.txt", listed.encode())
-    desk.say_count(points, "have points, which have no box; left out")
-    say_unmarked(items, desk)
+            output.put(f"ImageSets/Main/{part}.txt", listed.encode())
+    output.say_count(points, "have points, which have no box; left out")
+    note_unmarked(items, output)
     told = any(item.sample.marked or item.sample.mask_digest is not None for item in items)
     return len(items) if told else 0
 

@@ -1,4 +1,4 @@
-"""What every writer works with: the folder, the pictures' new names, and the notes."""
+"""The output of a writer: the folder, the images' new names, and the notes."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -40,7 +40,7 @@ class Outgoing:
 
 
 @dataclass(slots=True, kw_only=True)
-class Desk:
+class Output:
     """The folder that is written, and where bytes come from."""
 
     folder: Path
@@ -95,20 +95,20 @@ def marked_names(items: Sequence[Outgoing]) -> tuple[str, ...]:
     return tuple(sorted({mark.label for item in items for mark in item.sample.marked or ()}))
 
 
-def say_unmarked(items: Sequence[Outgoing], desk: Desk) -> None:
+def note_unmarked(items: Sequence[Outgoing], output: Output) -> None:
     """Note what a format that holds objects alone leaves out."""
     bare = sum(item.sample.marked is None for item in items)
-    desk.say_count(bare, "nobody marked objects on them; in this format they show none")
+    output.say_count(bare, "nobody marked objects on them; in this format they show none")
     lost = sum(
         not set(item.sample.labels) <= {mark.label for mark in item.sample.marked or ()}
         for item in items
     )
-    desk.say_count(lost, "have labels that no object on them bears; this format holds objects")
+    output.say_count(lost, "have labels that no object on them bears; this format holds objects")
     counted = sum(
         item.sample.count is not None and item.sample.count != len(item.sample.marked or ())
         for item in items
     )
-    desk.say_count(counted, "have another count than objects marked; this format holds objects")
+    output.say_count(counted, "have another count than objects marked; this format holds objects")
 
 
 def by_part(items: Sequence[Outgoing]) -> dict[str, list[Outgoing]]:

@@ -11,36 +11,36 @@ from lineside.datasets.formats import BOXES, OWN_COLUMNS, POINTS, mask_png, writ
 from lineside.datasets.packing import replacing
 from lineside.datasets.recordio import ImageRecord, framed, pack_image, write_index
 from lineside.datasets.samples import Marked
-from lineside.datasets.writers.output import Desk, Outgoing, by_part, label_names
+from lineside.datasets.writers.output import Outgoing, Output, by_part, label_names
 from lineside.vision import GOOD_LABELS
 
 Stream = Iterable[tuple[Outgoing, bytes]]
 
 
-def write_csv(stream: Stream, desk: Desk) -> int:
+def write_csv(stream: Stream, output: Output) -> int:
     """``labels.csv``, ``boxes.csv``, ``points.csv``; pictures, masks and templates in folders."""
-    items = [_kept(item, encoded, desk=desk, folder="images") for item, encoded in stream]
+    items = [_written(item, encoded, output=output, folder="images") for item, encoded in stream]
     for item in items:
-        _put_beside(item, desk)
+        _write_masks_of(item, output)
     judged = _judged_columns(items)
     facts = _fact_columns(items, judged=judged)
     rows = (_csv_row(item, judged=judged, facts=facts) for item in items)
-    desk.put("labels.csv", _table([*OWN_COLUMNS, *judged, *facts], rows))
-    _write_marks(items, desk)
+    output.put("labels.csv", _table([*OWN_COLUMNS, *judged, *facts], rows))
+    _write_marks(items, output)
     return len(items)
 
 
-def _kept(item: Outgoing, encoded: bytes, *, desk: Desk, folder: str) -> Outgoing:
-    desk.put(f"{folder}/{item.file}", encoded)
+def _written(item: Outgoing, encoded: bytes, *, output: Output, folder: str) -> Outgoing:
+    output.put(f"{folder}/{item.file}", encoded)
     return item
 
 
-def _put_beside(item: Outgoing, desk: Desk) -> None:
+def _write_masks_of(item: Outgoing, output: Output) -> None:
     sample = item.sample
     if sample.mask_digest is not None:
-        desk.put(_mask_name(item), desk.files(sample.mask_digest))
+        output.put(_mask_name(item), output.files(sample.mask_digest))
     if sample.template_digest is not None:
-        desk.put(_template_name(item), desk.files(sample.template_digest))
+        output.put(_template_name(item), output.files(sample.template_digest))
 
 
 def _mask_name(item: Outgoing) -> str:
@@ -86,18 +86,18 @@ def _csv_row(item: Outgoing, *, judged: Sequence[str], facts: Sequence[str]) -> 
     ]
 
 
-def _write_marks(items: Sequence[Outgoing], desk: Desk) -> None:
+def _write_marks(items: Sequence[Outgoing], output: Output) -> None:
     """Boxes and points. With points, each box has its own: points say which objects there are."""
     marks = [(f"images/{item.file}", mark) for item in items for mark in item.sample.marked or ()]
     if all(item.sample.marked is None for item in items):
         return
     boxes = [[file, *_numbers(_box(mark)), mark.label] for file, mark in marks if not mark.is_point]
-    desk.put(BOXES, _table(["file", "x1", "y1", "x2", "y2", "type"], boxes))
+    output.put(BOXES, _table(["file", "x1", "y1", "x2", "y2", "type"], boxes))
     if any(mark.is_point for _, mark in marks):
         points = [[file, *_numbers(mark.centre_px), mark.label] for file, mark in marks]
-        desk.put(POINTS, _table(["file", "x", "y", "type"], points))
+        output.put(POINTS, _table(["file", "x", "y", "type"], points))
     bare = sum(item.sample.marked is None for item in items)
-    desk.say_count(bare, "nobody marked objects on them; in these tables they show none")
+    output.say_count(bare, "nobody marked objects on them; in these tables they show none")
 
 
 def _box(mark: Marked) -> tuple[float, ...]:
@@ -116,58 +116,58 @@ def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> bytes:
     return text.getvalue().encode()
 
 
-def write_folders(stream: Stream, desk: Desk) -> int:
+def write_folders(stream: Stream, output: Output) -> int:
     """``<part>/<label>/picture``, or ``<label>/picture`` where nothing declares a part."""
     kept = 0
     for item, encoded in stream:
         labels = item.sample.labels
         if len(labels) != 1:
-            desk.say(item, f"{len(labels)} labels; a class folder has one")
+            output.say(item, f"{len(labels)} labels; a class folder has one")
             continue
         label = labels[0].replace("/", "-")
-        desk.put("/".join(word for word in (item.part, label, item.file) if word), encoded)
+        output.put("/".join(word for word in (item.part, label, item.file) if word), encoded)
         kept += 1
     return kept
 
 
-def write_lists(stream: Stream, desk: Desk) -> int:
+def write_lists(stream: Stream, output: Output) -> int:
     """``images/``, a list a part, and ``classes.txt`` with the names by number or column."""
-    items = [_kept(item, encoded, desk=desk, folder="images") for item, encoded in stream]
+    items = [_written(item, encoded, output=output, folder="images") for item, encoded in stream]
     names = label_names(items)
-    desk.put("classes.txt", "".join(f"{name}\n" for name in names).encode())
+    output.put("classes.txt", "".join(f"{name}\n" for name in names).encode())
     number = {item.file: place for place, item in enumerate(items)}
     for part, members in by_part(items).items():
         rows = [
             (number[item.file], values, f"images/{item.file}")
-            for item, values in _numbered(members, names=names, desk=desk, whole=items)
+            for item, values in _numbered(members, names=names, output=output, whole=items)
         ]
-        desk.put(f"{part or 'all'}.lst", write_lst(rows))
+        output.put(f"{part or 'all'}.lst", write_lst(rows))
     return len(items)
 
 
-def write_records(stream: Stream, desk: Desk) -> int:
+def write_records(stream: Stream, output: Output) -> int:
     """A record file and its index a part, pictures as they are, and ``classes.txt``."""
     pictures = [item for item, _ in stream]
     names = label_names(pictures)
-    desk.put("classes.txt", "".join(f"{name}\n" for name in names).encode())
+    output.put("classes.txt", "".join(f"{name}\n" for name in names).encode())
     number = {item.file: place for place, item in enumerate(pictures)}
     for part, members in by_part(pictures).items():
         index: list[tuple[int, int]] = []
         offset = 0
-        path = desk.folder / f"{part or 'all'}.rec"
+        path = output.folder / f"{part or 'all'}.rec"
         with replacing(path) as file:
-            for item, values in _numbered(members, names=names, desk=desk, whole=pictures):
+            for item, values in _numbered(members, names=names, output=output, whole=pictures):
                 record = ImageRecord(
                     id=number[item.file],
                     labels=values,
-                    picture=desk.files(item.sample.digest),
+                    picture=output.files(item.sample.digest),
                     as_vector=len(values) > 1,
                 )
                 written = framed(pack_image(record))
                 file.write(written)
                 index.append((record.id, offset))
                 offset += len(written)
-        desk.put(f"{part or 'all'}.idx", write_index(index))
+        output.put(f"{part or 'all'}.idx", write_index(index))
     return len(pictures)
 
 
@@ -175,7 +175,7 @@ def _numbered(
     items: Sequence[Outgoing],
     *,
     names: Sequence[str],
-    desk: Desk,
+    output: Output,
     whole: Sequence[Outgoing],
 ) -> Iterator[tuple[Outgoing, tuple[float, ...]]]:
     """Each picture with its class number, or with a column of 0 or 1 for each name."""
@@ -188,23 +188,23 @@ def _numbered(
         else:
             held = set(item.sample.labels)
             yield item, tuple(float(name in held) for name in names) or (0.0,)
-    desk.say_count(unmarked, "have boxes or masks, which lists and records cannot hold")
+    output.say_count(unmarked, "have boxes or masks, which lists and records cannot hold")
 
 
-def write_masks(stream: Stream, desk: Desk) -> int:
+def write_masks(stream: Stream, output: Output) -> int:
     """``images/`` and ``masks/`` of one name, the mask all black where there is no defect."""
     kept = 0
     for item, encoded in stream:
         sample = item.sample
         if sample.mask_digest is None and not set(map(str.lower, sample.labels)) <= GOOD_LABELS:
-            desk.say(item, "a defect that nobody drew; a black mask would call it good")
+            output.say(item, "a defect that nobody drew; a black mask would call it good")
             continue
         if sample.mask_digest is not None:
-            mask = desk.files(sample.mask_digest)
+            mask = output.files(sample.mask_digest)
         else:
             mask = mask_png(np.zeros((item.height_px, item.width_px), np.bool_))
         head = f"{item.part}/" if item.part else ""
-        desk.put(f"{head}images/{item.file}", encoded)
-        desk.put(f"{head}masks/{item.stem}.png", mask)
+        output.put(f"{head}images/{item.file}", encoded)
+        output.put(f"{head}masks/{item.stem}.png", mask)
         kept += 1
     return kept

@@ -21,8 +21,8 @@ from lineside.models import (
     InferRequest,
     InferResponse,
     ModelMeta,
+    RequestedOutput,
     Tensor,
-    WantedOutput,
     checked_shape,
     server_name,
     strings,
@@ -68,7 +68,7 @@ def infer_from_wire(message: pb2.ModelInferRequest) -> InferRequest:
     return InferRequest(
         inputs=tuple(inputs),
         id=message.id,
-        outputs=tuple(WantedOutput(name=each.name) for each in message.outputs),
+        outputs=tuple(RequestedOutput(name=each.name) for each in message.outputs),
         binary=bool(raw),
     )
 

@@ -7,7 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Depends
 from fastapi.responses import Response
 
-from lineside.datasets import DatasetReport, DatasetVersion, Leak, Parting, Tag, VersionDiff
+from lineside.datasets import DatasetReport, DatasetVersion, Leak, SplitPlan, Tag, VersionDiff
 from lineside.hub.api.wire import (
     Hub,
     Limit,
@@ -139,7 +139,7 @@ def move_tag(
 @router.post("/datasets/{name}/split", summary="Say how it is parted")
 @responds(Parted)
 def split_dataset(
-    hub: Hub, name: str, *, parting: Annotated[Parting, Depends(json_body(Parting))]
+    hub: Hub, name: str, *, parting: Annotated[SplitPlan, Depends(json_body(SplitPlan))]
 ) -> Response:
     """The next version is parted like this; answers the parts as they would be now."""
     return json_response(hub.datasets.versions.split(name, parting))

@@ -22,13 +22,13 @@ from lineside.core import (
     read_message,
 )
 from lineside.datasets import (
+    ComparisonLimits,
     DatasetVersion,
     Draft,
     Leak,
     Library,
-    LookLimits,
-    Parting,
     Sample,
+    SplitPlan,
     Tag,
     VersionDiff,
     VersionFacts,
@@ -105,7 +105,7 @@ class Versions:
         """Return the changes from version or tag ``a`` to ``b``; "" is the newest."""
         return diff_versions(self._library.find(name, a), self._library.find(name, b))
 
-    def split(self, name: str, parting: Parting) -> Parted:
+    def split(self, name: str, parting: SplitPlan) -> Parted:
         """Say how the next version is parted.
 
         Raises:
@@ -181,7 +181,7 @@ logger = logging.getLogger(__name__)
 
 _MOST_FRAMES = 20_000
 _PAGE = 1000
-_LOOK = LookLimits(pictures=5000)  # a person waits for it
+_LOOK = ComparisonLimits(pictures=5000)  # a person waits for it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,8 +8,8 @@ from lineside.datasets import (
     DatasetVersion,
     Marked,
     Part,
-    Parting,
     Sample,
+    SplitPlan,
     VersionDiff,
     is_drawn_on,
 )
@@ -76,7 +76,7 @@ def leak_pairs(version: DatasetVersion) -> tuple[tuple[str, SampleCard, SampleCa
     )
 
 
-def split_text(parting: Parting | None) -> str:
+def split_text(parting: SplitPlan | None) -> str:
     """Return the split of the next version as a sentence."""
     if parting is None:
         return "Split as its sources declare; pictures that none declares are not split."

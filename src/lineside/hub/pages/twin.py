@@ -10,7 +10,15 @@ from datetime import datetime
 from lineside.core import Json, Plant
 from lineside.hub.pages.answers import Mark, plan_of
 from lineside.hub.pages.format import counted
-from lineside.twin import ColourState, LineState, Order, OrderStatus, Seen, SlotState, StationState
+from lineside.twin import (
+    ColourState,
+    LineState,
+    Order,
+    OrderStatus,
+    Presence,
+    SlotState,
+    StationState,
+)
 
 SENSOR_SILENT_S = 90.0  # the factory sends its sensors about once a minute
 _STEPS = {
@@ -41,13 +49,13 @@ class StepRow:
 def slot_word(slot: SlotState) -> str:
     """``blue``, ``empty``, ``unsure: blue or red``, ``not seen yet``."""
     match slot.seen:
-        case Seen.PRESENT:
+        case Presence.PRESENT:
             return slot.colour
-        case Seen.ABSENT:
+        case Presence.ABSENT:
             return "empty"
-        case Seen.UNSURE:
+        case Presence.UNSURE:
             return "unsure: " + " or ".join(slot.possible) if slot.possible else "unsure"
-        case Seen.UNKNOWN:
+        case Presence.UNKNOWN:
             return "not seen yet"
 
 
@@ -59,17 +67,17 @@ def reported_word(reported: str | None) -> str:
 def stock_word(colour: ColourState) -> str:
     """Return the stock text of an order button."""
     match colour.seen:
-        case Seen.PRESENT:
+        case Presence.PRESENT:
             return (
                 f"{colour.free} of {colour.present} free"
                 if colour.reserved
                 else (f"{colour.present} in stock")
             )
-        case Seen.ABSENT:
+        case Presence.ABSENT:
             return "none in stock"
-        case Seen.UNSURE:
+        case Presence.UNSURE:
             return "unsure"
-        case Seen.UNKNOWN:
+        case Presence.UNKNOWN:
             return "not seen yet"
 
 

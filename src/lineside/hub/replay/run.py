@@ -68,18 +68,18 @@ from lineside.streams import (
     Event,
     EventDifferences,
     Kind,
-    Likeness,
     RuleSet,
+    Similarity,
     decided,
     decode_event,
     encode_event,
     entry_of,
     largest_move,
-    likeness,
     memory_s,
     moment,
     prediction_id,
     read_prediction,
+    similarity,
 )
 from lineside.twin import (
     LineState,
@@ -338,13 +338,13 @@ class Replay:
     def _compare(
         self, event: Event, recorded: Prediction, *, tried: Event, found: Prediction
     ) -> None:
-        match likeness(recorded, found):
-            case Likeness.IDENTICAL:
+        match similarity(recorded, found):
+            case Similarity.IDENTICAL:
                 self._tally.add("identical")
                 return
-            case Likeness.FIGURES:
+            case Similarity.FIGURES:
                 self._tally.add("figures_moved")
-            case Likeness.DECISION:
+            case Similarity.DECISION:
                 self._tally.add("decisions_changed")
                 if len(self._tally.decisions) < MOST_LISTED:
                     change = _decision(event, recorded, tried=tried, found=found)

@@ -30,7 +30,7 @@ from lineside.links import MongoSink
 from lineside.store import Logged
 from lineside.streams import Event, decode_event
 from lineside.twin import ORDER_TYPE, OrderAction, documents, order_event, read_order
-from lineside.twin.documents import order_progress, told_progress
+from lineside.twin.documents import order_progress, submitted_progress
 
 logger = logging.getLogger(__name__)
 
@@ -92,7 +92,7 @@ class MongoWriter:
             first = [decode_event(one.entry.body, where=one.entry.id) for one in page]
             document = read_order(first[0]).document if first else ""
         if document:
-            self._sink.amend(ORDER_COLLECTION, told_progress(event, document=document))
+            self._sink.amend(ORDER_COLLECTION, submitted_progress(event, document=document))
 
     def _write_state(self) -> None:
         hub = self._services

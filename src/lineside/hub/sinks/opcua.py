@@ -55,7 +55,7 @@ from lineside.streams import (
     decode_event,
     read_prediction,
 )
-from lineside.twin import Evidence, LineState, Seen
+from lineside.twin import Evidence, LineState, Presence
 from lineside.vision import Decision, PictureState, Prediction
 
 OWN_RULES = ("device", "discrepancy", "drift", "picture")
@@ -261,12 +261,12 @@ def _slots(state: LineState, *, now: datetime, limit_s: float) -> Values:
 
 
 def _of(
-    path: str, figures: Mapping[str, tuple[Kind, Any]], *, seen: Seen, evidence: Evidence
+    path: str, figures: Mapping[str, tuple[Kind, Any]], *, seen: Presence, evidence: Evidence
 ) -> Values:
-    quality = Quality.UNSURE if seen is Seen.UNSURE else Quality.GOOD
+    quality = Quality.UNSURE if seen is Presence.UNSURE else Quality.GOOD
     return {
         _node(f"{path}/{name}", kind): _value(
-            None if seen is Seen.UNKNOWN else value, at=evidence.at, quality=quality
+            None if seen is Presence.UNKNOWN else value, at=evidence.at, quality=quality
         )
         for name, (kind, value) in figures.items()
     }

@@ -66,7 +66,7 @@ _ENGINES = {
 
 
 def engine_named(name: EngineName) -> OpenEngine:
-    """How networks are loaded with this engine; its library is imported when one is."""
+    """An engine: loads networks; its library is imported when the first one is loaded."""
     module, opener = _ENGINES[name]
     found: OpenEngine = getattr(importlib.import_module(module), opener)
     return found

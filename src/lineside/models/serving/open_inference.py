@@ -70,7 +70,7 @@ RunRaw = Callable[[NDArray[np.float32]], Arrays]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TensorMeta:
-    """What a model takes or gives; -1 where a size varies."""
+    """The description of a model's input or output; -1 where a size varies."""
 
     name: str
     datatype: str
@@ -114,7 +114,7 @@ class ServedModel:
 
     @property
     def batches(self) -> bool:
-        """Whether the network's first axis is free, so that calls may share one run."""
+        """Return whether the network's first axis is free, so that calls may share one run."""
         return self.bare.inputs[0].shape[0] == ANY
 
     @property
@@ -361,7 +361,7 @@ class InferenceModels(Protocol):
         ...
 
     def ready(self, name: str, *, version: str) -> bool:
-        """Whether a call would be answered; ``NotFoundError`` if there is no such model."""
+        """Return whether a call would be answered; ``NotFoundError`` if there is no such model."""
         ...
 
     def metadata(self, name: str, *, version: str) -> ModelMeta:
@@ -381,7 +381,7 @@ class InferenceModels(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HttpAnswer:
-    """What a web server sends."""
+    """The response that a web server sends."""
 
     body: bytes
     status: int = 200
@@ -408,7 +408,7 @@ def http_live() -> HttpAnswer:
 
 
 def http_server_ready(*, away: Sequence[str]) -> HttpAnswer:
-    """Whether the server can do its work."""
+    """Return whether the server can do its work."""
     if away:
         words = ", ".join(away)
         return HttpAnswer(body=encode({"ready": False, "error": f"away: {words}"}), status=503)
@@ -431,7 +431,7 @@ def http_model(models: InferenceModels, name: str, *, version: str = "") -> Http
 
 
 def http_model_ready(models: InferenceModels, name: str, *, version: str = "") -> HttpAnswer:
-    """Whether a model answers."""
+    """Return whether a model answers."""
     try:
         ready = models.ready(name, version=version)
     except LinesideError as error:

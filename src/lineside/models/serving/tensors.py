@@ -62,7 +62,7 @@ class Tensor:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class WantedOutput:
+class RequestedOutput:
     """An output that is asked for."""
 
     name: str
@@ -80,7 +80,7 @@ class InferRequest:
 
     inputs: tuple[Tensor, ...]
     id: str = ""
-    outputs: tuple[WantedOutput, ...] = ()
+    outputs: tuple[RequestedOutput, ...] = ()
     binary: bool = False
 
 
@@ -337,7 +337,7 @@ def _flat(data: object, *, where: str) -> list[Any]:
     raise InvalidError("data nested too deeply", where=where, fix="Send them flat.")
 
 
-def _wanted(listed: object, *, binary: bool) -> tuple[WantedOutput, ...]:
+def _wanted(listed: object, *, binary: bool) -> tuple[RequestedOutput, ...]:
     if listed is None:
         return ()
     if not isinstance(listed, list):
@@ -348,7 +348,7 @@ def _wanted(listed: object, *, binary: bool) -> tuple[WantedOutput, ...]:
         one = _object(each, where=where)
         parameters = _object(one.get("parameters"), where=f"{where}.parameters")
         raw = bool(parameters.get("binary_data", binary))
-        found.append(WantedOutput(name=str(one.get("name", "")), binary=raw))
+        found.append(RequestedOutput(name=str(one.get("name", "")), binary=raw))
     return tuple(found)
 
 

@@ -49,7 +49,7 @@ def figures_of(aggregates: Sequence[Aggregate]) -> tuple[Figure, ...]:
     return tuple(_figure(declared) for declared in aggregates)
 
 
-def told(figures: Sequence[Figure], memories: Sequence[Memory]) -> dict[str, Scalar]:
+def values_of(figures: Sequence[Figure], memories: Sequence[Memory]) -> dict[str, Scalar]:
     """Names and values; a figure without any record is left out."""
     found: dict[str, Scalar] = {}
     for figure, memory in zip(figures, memories, strict=True):

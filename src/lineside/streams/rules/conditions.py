@@ -30,12 +30,12 @@ def compile_conditions(conditions: Sequence[Condition]) -> Test | None:
 
 
 def same(left: Scalar | None, right: Scalar | None) -> bool:
-    """Whether two values are equal and of one kind: 1 is 1.0, but neither true nor "1"."""
+    """Return whether two values are equal and of one kind: 1 is 1.0, but neither true nor "1"."""
     return left == right and isinstance(left, bool) is isinstance(right, bool)
 
 
 def is_figure(value: object) -> bool:
-    """Whether a value can be compared in size."""
+    """Return whether a value can be compared in size."""
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 

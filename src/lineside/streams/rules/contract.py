@@ -55,7 +55,7 @@ def frame_of(record: Record) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Output:
-    """What a step gives out; it becomes an event of the rule.
+    """The output of a step; it becomes an event of the rule.
 
     Attributes:
         name: what it is of, unique with the key within the rule, as the window's start; the

@@ -24,7 +24,7 @@ from lineside.streams.rules.conditions import compile_conditions
 from lineside.streams.rules.contract import Output, Record, Step, tested_fields
 from lineside.streams.rules.records import TICK_TYPE, Entry, reader_of, session_record
 from lineside.streams.rules.steps.table import make_step
-from lineside.streams.rules.watermark import BEGINNING_US, Kept, Watermarks
+from lineside.streams.rules.watermark import BEGINNING_US, Watermarks, WatermarkState
 
 MOST_HELD = 20_000
 STATE_SCHEMA = "lineside.rule-state/1"
@@ -43,7 +43,7 @@ _Key = Callable[[Mapping[str, Scalar]], tuple[Scalar, ...] | None]
 
 
 class Counters(msgspec.Struct):
-    """What became of a rule's records since its declaration.
+    """Counts of a rule's records since its declaration.
 
     Attributes:
         read: records made of entries.
@@ -68,7 +68,7 @@ class Counters(msgspec.Struct):
 
 class _State(msgspec.Struct):
     step: dict[str, Any]
-    marks: Kept
+    marks: WatermarkState
     held: list[Record]
     counters: Counters
     schema: str = STATE_SCHEMA
@@ -93,7 +93,7 @@ def _without_later(document: dict[str, Any]) -> dict[str, Any]:
 
 
 def rule_span_s(rule: Rule) -> float:
-    """How long after its last record time alone can make a rule give something out, at most."""
+    """Return the longest time after its last record at which a rule may give out an event."""
     return max(_spans(rule), default=_PYTHON_SPAN_S)
 
 
@@ -123,7 +123,7 @@ def _spans(rule: Rule) -> Iterator[float]:
 
 
 def disorder_s(rule: Rule, *, waits_s: float) -> float:
-    """How far behind its newest event a rule's next may lie, where it waits so long for records.
+    """Return how far a rule's next event may lie behind its newest, where it waits that long.
 
     What was told late, given up for room or left over by a sorting session may lie farther behind.
     """
@@ -137,7 +137,7 @@ def disorder_s(rule: Rule, *, waits_s: float) -> float:
 
 
 def _backlog_s(rule: Rule) -> float:
-    """How long after its time a step that is handed records in order may tell an event."""
+    """Return how long after its time a step that gets records in order may give out an event."""
     lasting = rule.hold is not None and not rule.hold.field
     alone = rule.pair is not None and rule.emit == "final"
     lacking = rule.join is not None and rule.join.incomplete
@@ -186,7 +186,7 @@ class RuleEngine:
         self._seq = 0
 
     def role(self, type_: str, subject: str) -> str:
-        """What an entry is to this rule: ``record``, ``session``, ``tick`` or "" for nothing."""
+        """Return the role of an entry: ``record``, ``session``, ``tick`` or "" for none."""
         role = self._roles.get((type_, subject))
         if role is None:
             if len(self._roles) >= _MOST_ROLES:
@@ -408,7 +408,7 @@ class RuleEngine:
 
 
 def _reads_one_source(rule: Rule) -> bool:
-    """Whether a rule's declaration lets it read one source only, whose order the log has."""
+    """Return whether a rule's declaration lets it read one source only, whose order the log has."""
     read = rule.read
     if read.topic:
         return not {"+", "#"} & set(read.topic)

@@ -17,7 +17,7 @@ _SIZES = (
 
 
 def explain(rule: Rule) -> str:
-    """What a rule does: some sentences, one a line."""
+    """Explain a rule in sentences, one a line."""
     return "\n".join(_sentences(rule))
 
 
@@ -65,7 +65,7 @@ def _where(rule: Rule) -> str:
 
 
 def _it(rule: Rule) -> str:
-    """How a sentence about the step begins: a rule with a key does it for each."""
+    """Return the beginning of a sentence about the step; a rule with a key does it for each."""
     return f"For each {_listed(rule.key)} it" if rule.key else "It"
 
 

@@ -35,7 +35,7 @@ class _Memory(msgspec.Struct):
     evicted: int = 0
 
 
-class Cells(Generic[C]):
+class KeyedState(Generic[C]):
     """Cells by name."""
 
     def __init__(self, most: int) -> None:
@@ -107,7 +107,7 @@ class Cells(Generic[C]):
         self.next_us = order[0][0] if order else NEVER_US
 
     def dump(self) -> dict[str, Any]:
-        """What is kept, in order of use, as plain JSON."""
+        """Return the state in order of use, as plain JSON."""
         kept = {"cells": list(self._cells.values()), "evicted": self.evicted}
         return msgspec.to_builtins(kept)  # type: ignore[no-any-return]  # a dict
 
@@ -130,7 +130,7 @@ class Cells(Generic[C]):
 
 
 def read_memory(memory: Mapping[str, Any], kind: type[M], *, of: str) -> M:
-    """What a step remembered; ``InvalidError`` where it is none of this step."""
+    """Convert a step's memory; ``InvalidError`` where it is none of this step."""
     try:
         return msgspec.convert(memory, kind)
     except msgspec.ValidationError as error:
@@ -152,7 +152,7 @@ class KeyedStep(Generic[K]):
     def __init__(self, rule: Rule, kind: type[K], *, of: str) -> None:
         """``of``: the step, for a memory that is none of it."""
         self._names, self._kind, self._of = rule.key, kind, of
-        self._cells: Cells[K] = Cells(rule.most_keys)
+        self._cells: KeyedState[K] = KeyedState(rule.most_keys)
 
     @property
     def evicted(self) -> int:
@@ -172,16 +172,16 @@ class KeyedStep(Generic[K]):
         return dict(zip(self._names, cell.key, strict=True))
 
 
-class WaitingCell(KeyedCell, Protocol):
+class GroupCell(KeyedCell, Protocol):
     """A cell that waits for others of its key, named by the record that began it."""
 
     id: str
 
 
-W = TypeVar("W", bound=WaitingCell)
+W = TypeVar("W", bound=GroupCell)
 
 
-class WaitingStep(KeyedStep[W]):
+class GroupStep(KeyedStep[W]):
     """The base of steps in which several cells of one key may wait."""
 
     def __init__(self, rule: Rule, kind: type[W], *, of: str) -> None:
@@ -233,7 +233,7 @@ class ViewStep(Generic[V]):
         """
         self._names, self._most, self._where = rule.key, rule.most_keys, f"rule {rule.id}"
         self._schema, self._of, self._lost, self._load_view = schema, of, lost, load
-        self._cells: Cells[V] = Cells(rule.most_keys)
+        self._cells: KeyedState[V] = KeyedState(rule.most_keys)
 
     @property
     def evicted(self) -> int:
@@ -255,7 +255,7 @@ class ViewStep(Generic[V]):
             evicted = int(memory["evicted"])
         except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
             raise self._none(repr(error)) from error
-        self._cells = Cells(self._most)
+        self._cells = KeyedState(self._most)
         self._cells.restore([(view.key, view) for view in views], evicted=evicted)
 
     def _none(self, what: str) -> InvalidError:

@@ -97,7 +97,7 @@ Read = Callable[[Entry], Sequence[Record]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reader:
-    """What of the log a rule reads, and how.
+    """The records that a rule reads from the log.
 
     Attributes:
         takes: whether entries of a type and subject are read by ``read``.
@@ -111,7 +111,7 @@ class Reader:
 
 
 def reader_of(rule: Rule) -> Reader:
-    """How a rule reads the log."""
+    """The reader of a rule: entries of the log to records."""
     read, arrival = rule.read, rule.time == "arrival"
     if read.inspections:
         many = _top if read.answers == "top" else _each
@@ -443,7 +443,7 @@ def _box(box: _Box) -> dict[str, Scalar]:
 
 
 def _wholes(told: _Prediction) -> Iterator[dict[str, Scalar]]:
-    """What is said of the picture as a whole."""
+    """Return the fields of the image as a whole."""
     count, mask, anomaly = told.count, told.mask, told.anomaly
     if count is not None:
         yield {

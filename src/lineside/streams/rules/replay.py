@@ -18,7 +18,7 @@ from lineside.streams.rules.records import TICK_TYPE, Entry
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Difference:
-    """What a rule would say that another does not, over the same entries.
+    """The events of one rule that another does not give over the same entries.
 
     Attributes:
         same: how many events both say.
@@ -56,36 +56,39 @@ class Chain:
         return tuple(self._engines)
 
     def reads(self, entry: Entry) -> bool:
-        """Whether an entry is one that the rules make records of, and none said themselves."""
-        said = entry.type == EVENT_TYPE and entry.subject in self._ids
+        """Return whether the rules make records of an entry and did not give it out themselves."""
+        own_events = entry.type == EVENT_TYPE and entry.subject in self._ids
         roles = (engine.role(entry.type, entry.subject) for engine in self._engines)
-        return not said and "record" in roles
+        return not own_events and "record" in roles
 
     def take(self, entry: Entry) -> Iterator[Event]:
-        """What the rule says after one more entry."""
+        """Return the rule's events after one more entry."""
         self._newest_us = max(self._newest_us, entry.arrived_us)
         if entry.type == EVENT_TYPE and entry.subject in self._ids:
             return iter(())
         return self._pass([entry])
 
     def finish(self) -> Iterator[Event]:
-        """What comes when nothing arrives any more: ticks, as the hub would write them."""
+        """Return the events when nothing arrives any more: ticks, as the hub would write them."""
         last = self.engine.rule
         for tick in closing_ticks(last, plant=self._plant, newest_us=self._newest_us):
             yield from self._pass([tick])
 
     def _pass(self, entries: list[Entry]) -> Iterator[Event]:
         """Through the rules, the first read first; what each says goes on to the next."""
-        said: list[Event] = []
+        own_events: list[Event] = []
         for engine in self._engines:
-            said = [
+            own_events = [
                 rule_event(engine.rule, output, digest=engine.digest, source=self._source)
                 for output in engine.take(entries)
             ]
             if engine is not self.engine:
                 arrived_us = entries[0].arrived_us
-                entries = [*entries, *(entry_of(event, arrived_us=arrived_us) for event in said)]
-        return iter(said)
+                entries = [
+                    *entries,
+                    *(entry_of(event, arrived_us=arrived_us) for event in own_events),
+                ]
+        return iter(own_events)
 
 
 def closing_ticks(rule: Rule, *, plant: Plant, newest_us: int) -> Iterator[Entry]:
@@ -106,7 +109,7 @@ def engine_of(rule: Rule, *, plant: Plant, step: Step | None = None) -> RuleEngi
 
 
 def waits_s(rule: Rule, plant: Plant) -> float:
-    """How far behind the newest of its source a record of a rule may lie, in seconds.
+    """Return how far a rule's record may lie behind the newest of its source, in seconds.
 
     That is its own ``lateness_s``, and what the events of the rules that it reads may be out of
     order: who reads other rules waits as long as those can still be late.
@@ -121,16 +124,16 @@ def waits_s(rule: Rule, plant: Plant) -> float:
 
 
 def delay_s(rule: Rule, plant: Plant) -> float:
-    """How long after the time it speaks of an event of the rules that are read may come.
+    """Return how long after its time an event of the rules that are read may come.
 
     When all is silent, a rule tells after its sources fell asleep, at the next tick, all that time
     alone can still bring.
     """
-    told_s: dict[str, float] = {}
+    delay_s: dict[str, float] = {}
     wait_s = 0.0
     for one in upstream(rule, plant):
-        wait_s = max((told_s.get(name, 0.0) for name in one.read.rules), default=0.0)
-        told_s[one.id] = wait_s + 2 * one.idle_s + waits_s(one, plant) + rule_span_s(one)
+        wait_s = max((delay_s.get(name, 0.0) for name in one.read.rules), default=0.0)
+        delay_s[one.id] = wait_s + 2 * one.idle_s + waits_s(one, plant) + rule_span_s(one)
     return wait_s
 
 
@@ -151,16 +154,19 @@ def run_rule(rule: Rule, entries: Iterable[Entry], *, plant: Plant) -> Iterator[
 def compare_rules(
     new: Rule, old: Rule | None, *, entries: Sequence[Entry], plant: Plant
 ) -> Difference:
-    """What changes with a new declaration; ``old`` None: there was no such rule."""
+    """Compare two declarations; ``old`` None: there was no such rule."""
     chain = Chain(new, plant=plant)
-    said = [*(event for entry in entries for event in chain.take(entry)), *chain.finish()]
+    own_events = [*(event for entry in entries for event in chain.take(entry)), *chain.finish()]
     before = [] if old is None else list(run_rule(old, entries, plant=plant))
-    known, now = {_face(event) for event in before}, {_face(event) for event in said}
+    known, now = (
+        {_comparable(event) for event in before},
+        {_comparable(event) for event in own_events},
+    )
     counted = chain.engine.counted()
     return Difference(
         same=len(known & now),
-        added=tuple(to_plain(one.data) for one in said if _face(one) not in known),
-        removed=tuple(to_plain(one.data) for one in before if _face(one) not in now),
+        added=tuple(to_plain(one.data) for one in own_events if _comparable(one) not in known),
+        removed=tuple(to_plain(one.data) for one in before if _comparable(one) not in now),
         late=counted.late, keyless=counted.keyless, unreadable=counted.unreadable,
     )  # fmt: skip
 
@@ -190,14 +196,14 @@ def cameras_read(rule: Rule, *, plant: Plant) -> tuple[str, ...]:
     return tuple(one.camera for one in plant.inspection if one.id in names)
 
 
-def _face(event: Event) -> bytes:
+def _comparable(event: Event) -> bytes:
     """An event without its id and its causes' ids, by which two versions are compared."""
     told: Mapping[str, Any] = {name: event.data[name] for name in event.data if name != "causes"}
     return encode({**told, "rule": ""})
 
 
 def entries_read(rule: Rule, entries: Iterable[Entry], *, plant: Plant) -> Iterator[Entry]:
-    """What a rule and those it reads need of recorded entries, to say the same of it.
+    """Yield the recorded entries that a rule and those it reads need for the same result.
 
     That is what they read, the ticks, and at last the newest entry of all, whatever it is: how far
     time had come is known by it.
@@ -206,8 +212,8 @@ def entries_read(rule: Rule, entries: Iterable[Entry], *, plant: Plant) -> Itera
     own, engines = {one.id for one in chain}, [engine_of(one, plant=plant) for one in chain]
     newest: Entry | None = None
     for entry in entries:
-        said = entry.type == EVENT_TYPE and entry.subject in own  # they say it again
-        read = not said and any(one.role(entry.type, entry.subject) for one in engines)
+        own_events = entry.type == EVENT_TYPE and entry.subject in own  # they say it again
+        read = not own_events and any(one.role(entry.type, entry.subject) for one in engines)
         if newest is None or entry.arrived_us >= newest.arrived_us:
             newest = None if read else entry
         if read:
@@ -242,27 +248,27 @@ class RuleSet:
         self._wait_s = memory_s(plant)
 
     def says(self, entry: Entry) -> bool:
-        """Whether an entry is what a rule of this set said when it was recorded."""
+        """Return whether an entry is what a rule of this set gave out when it was recorded."""
         return entry.type == EVENT_TYPE and entry.subject in self._ids
 
     def take(self, entries: Sequence[Entry]) -> list[Event]:
-        """What the rules say after further entries of the log, in their order."""
+        """Return the rules' events after further entries of the log, in their order."""
         told = [entry for entry in entries if not self.says(entry)]
         if not told or not self._engines:
             return []
         self._newest_us = max(self._newest_us, *(entry.arrived_us for entry in told))
-        said: list[Event] = []
+        own_events: list[Event] = []
         for engine in self._engines:
             events = [
                 rule_event(engine.rule, output, digest=engine.digest, source=self._source)
                 for output in engine.take(told)
             ]
             told += [entry_of(event, arrived_us=self._newest_us) for event in events]
-            said += events
-        return said
+            own_events += events
+        return own_events
 
     def finish(self) -> Iterator[Event]:
-        """What comes when nothing arrives any more: ticks, as the hub would write them."""
+        """Return the events when nothing arrives any more: ticks, as the hub would write them."""
         if not self._engines:
             return
         every_s = min(engine.rule.idle_s for engine in self._engines)
@@ -286,7 +292,7 @@ def reading_order(plant: Plant) -> list[Rule]:
 
 
 def memory_s(plant: Plant) -> float:
-    """How far back, in seconds, what rules say now may rest on what came before, at most.
+    """Return how far back, in seconds, the rules' present output may depend on entries, at most.
 
     Counts that a rule keeps from its beginning on, such as those of pairs, reach further.
     """

@@ -1,4 +1,4 @@
-"""How far time has come, by the records' own times: one watermark for each source.
+"""Watermarks by the records' own times, one for each source.
 
 1. A source's watermark is its newest time less ``lateness``. A record before it is late, and so is
    one before the time up to which the rule's step was told already.
@@ -23,7 +23,7 @@ class Source(msgspec.Struct):
     heard_us: int
 
 
-class Kept(msgspec.Struct):
+class WatermarkState(msgspec.Struct):
     """The memory of ``Watermarks``."""
 
     sources: dict[str, Source]
@@ -108,18 +108,18 @@ class Watermarks:
         """Let time be at least so far, because no more can be held back."""
         self.low_us = max(self.low_us, at_us)
 
-    def dump(self) -> Kept:
+    def dump(self) -> WatermarkState:
         """All that is remembered."""
-        return Kept(
+        return WatermarkState(
             sources=self._sources, low_us=self.low_us, arrived_us=self.arrived_us,
             begun_us=self._begun_us,
         )  # fmt: skip
 
-    def load(self, kept: Kept) -> None:
+    def load(self, state: WatermarkState) -> None:
         """Go on from there."""
-        self._sources, self.low_us, self.arrived_us = kept.sources, kept.low_us, kept.arrived_us
-        self._begun_us = kept.begun_us
-        self._missing = set(self._expected - kept.sources.keys())
+        self._sources, self.low_us, self.arrived_us = state.sources, state.low_us, state.arrived_us
+        self._begun_us = state.begun_us
+        self._missing = set(self._expected - state.sources.keys())
         self._laggard, self._asleep_at_us, self._alone = "", BEGINNING_US, ""
 
     def _settle(self) -> None:

@@ -1,4 +1,4 @@
-"""What of a rule Spark cannot do: records in order of time, and steps other than windows.
+"""The part of a rule that Spark cannot do: records in order of time, steps other than windows.
 
 1. ``Turn`` is one rule, with those it reads, over further entries of the log: the same engines as
    embedded, so watermarks, lateness, sleep and ticks are the same by being the same code. Its
@@ -78,7 +78,7 @@ class Turn:
         self._seq = self._unreadable = self._low_us = 0
 
     def take(self, entries: Iterable[Entry]) -> Iterator[Row]:
-        """What comes of further entries of the log, in its order."""
+        """Return the output for further entries of the log, in its order."""
         told = [entry for entry in entries if self._reads(entry)]
         # A rule that reads others is handed each of their events with the entry that made it.
         parts = [told] if len(self._engines) == 1 else [[one] for one in told]
@@ -102,7 +102,7 @@ class Turn:
             engine.load(one)
 
     def _reads(self, entry: Entry) -> bool:
-        """Whether an entry is for the rules: what they said themselves is said anew."""
+        """Return whether an entry is for the rules: what they said themselves is said anew."""
         self._unreadable += entry.type == UNREADABLE
         return entry.type != EVENT_TYPE or entry.subject not in self._own
 
@@ -132,7 +132,7 @@ class Turn:
         handed.records, self._seq = [], seq
 
     def _mark(self) -> Row:
-        """How far time has come, and what was left out on the way."""
+        """Return the mark: the watermark, and the count of what was left out."""
         engine = self._engines[-1]
         counted = engine.counted()
         counters = counted.late, counted.keyless, counted.unreadable + self._unreadable
@@ -143,7 +143,7 @@ Fields = Mapping[str, Scalar]
 
 
 def cell_of(column: str) -> Callable[[Fields], Any]:
-    """How a column ``<field> as <kind>`` of the records is made of a record's fields."""
+    """Return the function that makes a column ``<field> as <kind>`` of a record's fields."""
     name, _, kind = column.rpartition(" as ")
     made = _KINDS[kind]
     return lambda fields: None if (value := fields.get(name)) is None else made(value)

@@ -50,7 +50,7 @@ _ROCKS = "org.apache.spark.sql.execution.streaming.state.RocksDBStateStoreProvid
 
 
 def spark_document(rule: Rule, *, plant: Plant) -> dict[str, Any]:
-    """What a program must know of the plant file: the rule, those it reads, and their sources."""
+    """Return what a program needs of the plant file: the rule, those it reads, their sources."""
     chain = upstream(rule, plant)
     named = {name for one in chain for name in one.read.inspections}
     kept = replace(
@@ -152,7 +152,7 @@ class SparkRule:
         return Turn(self._rule, plant=self._plant, columns=self._columns)
 
     def events(self, windows: "DataFrame") -> "DataFrame":
-        """What ``windows_sql`` selected as events; one column ``event``, JSON."""
+        """Return the rows of ``windows_sql`` as events; one column ``event``, JSON."""
         made = WindowEvents(self._rule, plant=self._plant)
         return windows.mapInArrow(partial(_written, made), "event STRING")
 
@@ -204,7 +204,7 @@ def _read(plant: Plant, batches: Iterable["RecordBatch"]) -> Iterator["RecordBat
 def _of_line(line: dict[str, Any], plant: Plant) -> tuple[str, str, int, str]:
     """An entry's columns; of a line that cannot be read, such as are counted."""
     try:
-        (entry,) = read_entries([_told(line)], plant=plant, where=str(line["part"]))
+        (entry,) = read_entries([_line_bytes(line)], plant=plant, where=str(line["part"]))
     except InvalidError:
         return UNREADABLE, "", line["stamp"], ""
     # Kafka says when a record arrived; a file says it itself.
@@ -212,7 +212,7 @@ def _of_line(line: dict[str, Any], plant: Plant) -> tuple[str, str, int, str]:
     return entry.type, entry.subject, arrived_us, entry.body.decode()
 
 
-def _told(line: dict[str, Any]) -> bytes:
+def _line_bytes(line: dict[str, Any]) -> bytes:
     """A line as ``read_entries`` takes it; a plain message of Kafka gets its topic and time."""
     text: bytes = line["line"].encode()
     if not line["stamp"]:

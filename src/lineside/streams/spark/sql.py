@@ -163,7 +163,7 @@ def windows_sql(rule: Rule) -> str:
 
 
 def allowance(rule: Rule) -> str:
-    """How far Spark's watermark stays behind the records.
+    """Return how far Spark's watermark stays behind the records.
 
     They come in order of time, so windows need none. A session waits for the next millisecond,
     since a record at its very end may come in the next micro-batch.
@@ -250,7 +250,7 @@ def _field(name: str) -> Typed:
 
 
 def _typed(rule: Rule) -> dict[str, Typed]:
-    """What ``having`` may test, and where it stands."""
+    """The fields that ``having`` may test, with their columns."""
     found = {
         "count": Typed(number="_count"), "seconds": Typed(number="(_end_us - _start_us) / 1000000D")
     }  # fmt: skip

@@ -194,7 +194,7 @@ class Rates(KeyedStep[_RateCell]):
         cell.frame = frame_of(record) or cell.frame
 
     def _enough(self, cell: _RateCell) -> bool:
-        """Whether the needed records lie within one stretch that ends with the last of them."""
+        """Return whether the needed records lie within one stretch that ends with their last."""
         times = cell.times
         return len(times) == self._needed and times[-1] - times[0] < self._per_us
 
@@ -222,7 +222,7 @@ class Rates(KeyedStep[_RateCell]):
         return max(cell.judged_us, 0 if leaves == NEVER_US else leaves)
 
     def _leave(self, cell: _RateCell | None, now_us: int) -> list[Output]:
-        """What is told of a key that had to make room."""
+        """Return the outputs of a key that was evicted."""
         begun = cell is not None and cell.begun_us
         return [self._tell(cell, "ended", at_us=now_us)] if cell is not None and begun else []
 

@@ -86,14 +86,14 @@ class Track:
         self.frames += 1
 
     def vote(self, centre: Centre, *, frame: str, event: str) -> None:
-        """What it was called in a frame."""
+        """Count the label that a frame gave it."""
         if centre.label:
             self.votes[centre.label] = self.votes.get(centre.label, 0.0) + centre.score
         if centre.score > self.best_score:
             self.best_score, self.best_frame, self.best_id = centre.score, frame, event
 
     def label(self) -> tuple[str, float]:
-        """What it was called most, and the share of the votes; "" where it was called nothing."""
+        """Return the label with most votes, and its share; "" where there is none."""
         if not self.votes:
             return "", 0.0
         ranked = sorted(self.votes, key=lambda label: (-self.votes[label], label))
@@ -115,11 +115,11 @@ def joined(
         for new, centre in enumerate(centres)
         if (distance := _apart(track.expected(at_us), centre)) <= reach_px
     )
-    taken: set[int] = set()
+    joined_tracks: set[int] = set()
     found: dict[int, int] = {}
     for _, old, new in pairs:
-        if old not in taken and new not in found:
-            taken.add(old)
+        if old not in joined_tracks and new not in found:
+            joined_tracks.add(old)
             found[new] = old
     return found
 
@@ -139,13 +139,13 @@ _MARGIN = 1 / 20
 Key = tuple[Scalar, ...]
 
 
-class Crossings(ViewStep["View"]):
+class Crossings(ViewStep["CrossingView"]):
     """The step ``crossing`` of one rule."""
 
     def __init__(self, rule: Rule, declared: CrossingStep) -> None:
         super().__init__(
             rule, schema=_MEMORY, of="crossing", lost="what is on the line then is not told",
-            load=lambda one: View(self._line).loaded(one),
+            load=lambda one: CrossingView(self._line).loaded(one),
         )  # fmt: skip
         self._line = declared
 
@@ -153,10 +153,10 @@ class Crossings(ViewStep["View"]):
         made = list(self.advance(record.at_us))
         view = self._cells.use(key)
         if view is None:
-            view = View(self._line, key=key)
+            view = CrossingView(self._line, key=key)
             left = self._cells.add(key, view)
-            made += self._told(left.close(), key=left.key) if left is not None else ()
-        made += self._told(view.take(record), key=key)
+            made += self._outputs(left.close(), key=left.key) if left is not None else ()
+        made += self._outputs(view.take(record), key=key)
         self._cells.move(key, view, due_us=view.next_us())
         return made
 
@@ -166,14 +166,14 @@ class Crossings(ViewStep["View"]):
             return ()
         made: list[Output] = []
         for name, view in self._cells.due(now_us):
-            made += self._told(view.close(), key=view.key)
+            made += self._outputs(view.close(), key=view.key)
             if view.forget(now_us):
                 continue
             view.due_us = view.next_us()
             self._cells.keep(name, view)
         return made
 
-    def _told(self, found: Iterable["Crossed"], *, key: Key) -> Iterator[Output]:
+    def _outputs(self, found: Iterable["Crossed"], *, key: Key) -> Iterator[Output]:
         for one in found:
             yield Output(
                 name=one.name, key=dict(zip(self._names, key, strict=True)), action="final",
@@ -204,8 +204,8 @@ class Crossed:
         }
 
 
-class View:
-    """What moves in one place; a cell of the step's memory."""
+class CrossingView:
+    """The tracks in one place; a cell of the step's state."""
 
     def __init__(self, line: CrossingStep, *, key: Key = ()) -> None:
         """Nothing seen yet."""
@@ -224,7 +224,7 @@ class View:
         return self._closed_us + round(self._line.lost_s * 1e6) + 1
 
     def forget(self, now_us: int) -> bool:
-        """Whether nothing of it is left to remember."""
+        """Return whether nothing of it is left to remember."""
         lost = self._closed_us + round(self._line.lost_s * 1e6)
         return self._at_us <= self._closed_us and now_us > lost
 
@@ -303,7 +303,7 @@ class View:
             "closed_us": self._closed_us,
         }
 
-    def loaded(self, memory: Mapping[str, Any]) -> "View":
+    def loaded(self, memory: Mapping[str, Any]) -> "CrossingView":
         """Go on from a dump."""
         self.key = tuple(memory["key"])
         self.due_us, self.born = int(memory["due_us"]), int(memory["born"])

@@ -26,7 +26,7 @@ Key = tuple[Scalar, ...]
 
 
 class _Cell(msgspec.Struct, kw_only=True):
-    """What one key does; ``told`` is whether its present stretch was told."""
+    """The state of one key; ``told``: an event of its present stretch was given out."""
 
     key: Key
     due_us: int = NEVER_US

@@ -16,7 +16,7 @@ import msgspec
 from lineside.core import JoinStep, Rule, Scalar
 from lineside.streams.rules.conditions import same
 from lineside.streams.rules.contract import Output, Record, frame_of
-from lineside.streams.rules.keyed_state import WaitingStep
+from lineside.streams.rules.keyed_state import GroupStep
 
 Key = tuple[Scalar, ...]
 
@@ -41,7 +41,7 @@ class _Cell(msgspec.Struct, kw_only=True):
     sides: list[_Side] = []
 
 
-class Joins(WaitingStep[_Cell]):
+class Joins(GroupStep[_Cell]):
     """Groups that wait for their other sides."""
 
     def __init__(self, rule: Rule, declared: JoinStep) -> None:

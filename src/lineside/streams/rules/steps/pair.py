@@ -16,7 +16,7 @@ import msgspec
 
 from lineside.core import PairStep, Rule, Scalar
 from lineside.streams.rules.contract import Output, Record, frame_of
-from lineside.streams.rules.keyed_state import NEVER_US, Cells, KeyedStep, read_memory
+from lineside.streams.rules.keyed_state import NEVER_US, KeyedState, KeyedStep, read_memory
 from lineside.streams.rules.records import SESSION
 from lineside.streams.rules.watermark import BEGINNING_US
 
@@ -103,13 +103,13 @@ class Pairs(KeyedStep[_Cell]):
         """A new session: what is left over is told, and counting begins anew."""
         found = [output for cell in self._cells for output in self._alone(cell)]
         evicted = self._cells.evicted
-        self._cells = Cells(self._most)
+        self._cells = KeyedState(self._most)
         self._cells.restore((), evicted=evicted)
         self._session = str(record.fields[SESSION])
         return found
 
     def _known(self, cell: _Cell, record: Record) -> bool:
-        """Whether the record refines a thing that was counted already."""
+        """Return whether the record refines a thing that was counted already."""
         name = record.fields.get("name")
         if "revision" not in record.fields or not isinstance(name, str):
             return False
@@ -152,7 +152,7 @@ class Pairs(KeyedStep[_Cell]):
         return [told]
 
     def _alone(self, cell: _Cell | None) -> Iterator[Output]:
-        """What is told of a record whose partner will not come."""
+        """Return the outputs of a record whose partner will not come."""
         if cell is None or not cell.waiting:
             return
         waiting = cell.waiting

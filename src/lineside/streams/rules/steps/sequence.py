@@ -14,7 +14,7 @@ import msgspec
 from lineside.core import Rule, Scalar, SequenceStep
 from lineside.streams.rules.conditions import compile_conditions
 from lineside.streams.rules.contract import MOST_CAUSES, Output, Record, frame_of
-from lineside.streams.rules.keyed_state import WaitingStep
+from lineside.streams.rules.keyed_state import GroupStep
 
 Key = tuple[Scalar, ...]
 _Name = tuple[Key, str]
@@ -31,8 +31,8 @@ class _Cell(msgspec.Struct, kw_only=True):
     frame: str = ""
 
 
-class Sequences(WaitingStep[_Cell]):
-    """What waits for its answer."""
+class Sequences(GroupStep[_Cell]):
+    """The step ``sequence`` of one rule."""
 
     def __init__(self, rule: Rule, declared: SequenceStep) -> None:
         super().__init__(rule, _Cell, of="a sequence")

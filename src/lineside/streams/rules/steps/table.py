@@ -16,7 +16,7 @@ from lineside.streams.rules.steps.join import Joins
 from lineside.streams.rules.steps.pair import Pairs
 from lineside.streams.rules.steps.sequence import Sequences
 from lineside.streams.rules.steps.window import AlignedWindows, SessionWindows, WindowEdges
-from lineside.streams.rules.tracks.step import Sightings
+from lineside.streams.rules.tracks.step import TrackEvents
 
 
 def make_step(rule: Rule) -> Step:
@@ -54,7 +54,7 @@ def _python(rule: Rule) -> Step:
 
 _STEPS: Mapping[str, Callable[[Rule, Any], Step]] = {
     "window": AlignedWindows,
-    "sighting": Sightings,
+    "sighting": TrackEvents,
     "crossing": Crossings,
     "sequence": Sequences,
     "pair": Pairs,

@@ -23,10 +23,10 @@ from zoneinfo import ZoneInfo
 import msgspec
 
 from lineside.core import Rule, Scalar, WindowStep
-from lineside.streams.rules.aggregates import Figure, Memory, figures_of, told
+from lineside.streams.rules.aggregates import Figure, Memory, figures_of, values_of
 from lineside.streams.rules.conditions import compile_conditions
 from lineside.streams.rules.contract import MOST_CAUSES, Output, Record, tested_fields
-from lineside.streams.rules.keyed_state import Cells, KeyedStep, read_memory
+from lineside.streams.rules.keyed_state import KeyedState, KeyedStep, read_memory
 
 Key = tuple[Scalar, ...]
 _Name = tuple[Key, int]
@@ -134,7 +134,7 @@ class _Windows(KeyedStep[_Cell]):
         return self._tell(cell, action="change", revision=cell.revision)
 
     def _leave(self, cell: _Cell | None) -> Iterator[Output]:
-        """What is told of a window that had to make room."""
+        """Return the outputs of a window that was evicted."""
         if cell is not None and not self._changes:
             yield self._tell(cell, evicted=True)
 
@@ -143,7 +143,7 @@ class _Windows(KeyedStep[_Cell]):
     ) -> Output:
         values: dict[str, Scalar] = {"count": cell.count}
         if self._figures:
-            values |= told(self._figures, cell.figures)
+            values |= values_of(self._figures, cell.figures)
         if cell.frame:
             values["frame"] = cell.frame
         if evicted:
@@ -227,7 +227,7 @@ class WindowEdges(AlignedWindows):
         having = compile_conditions(rule.having)
         assert having is not None  # noqa: S101  the record of the rule needs it
         self._having = having
-        self._edges: Cells[_Edge] = Cells(rule.most_keys)
+        self._edges: KeyedState[_Edge] = KeyedState(rule.most_keys)
 
     @property
     def evicted(self) -> int:
@@ -261,9 +261,9 @@ class WindowEdges(AlignedWindows):
             yield from self._judge(cell, evicted=True)
 
     def _judge(self, cell: _Cell, *, evicted: bool = False) -> Iterator[Output]:
-        told = self._tell(cell, evicted=evicted)
+        output = self._tell(cell, evicted=evicted)
         edge = self._edges.use(cell.key)
-        if not self._having(tested_fields(told)):
+        if not self._having(tested_fields(output)):
             if edge is not None:
                 self._edges.drop(cell.key)
                 yield self._end(edge)
@@ -272,19 +272,19 @@ class WindowEdges(AlignedWindows):
         next_us = cell.start_us + self._every_us if hopping else cell.end_us
         due_us = self._span(next_us)[1]
         if edge is None:
-            edge = _Edge(key=cell.key, name=told.name, start_us=told.start_us,
-                         end_us=told.end_us, due_us=due_us)  # fmt: skip
+            edge = _Edge(key=cell.key, name=output.name, start_us=output.start_us,
+                         end_us=output.end_us, due_us=due_us)  # fmt: skip
             left = self._edges.add(cell.key, edge)
             if left is not None:
                 yield self._end(left)
             yield replace(
-                told, name=f"{told.name}/begun", action="begun",
-                values={**told.values, "windows": 1},
+                output, name=f"{output.name}/begun", action="begun",
+                values={**output.values, "windows": 1},
             )  # fmt: skip
         else:
-            edge.windows, edge.end_us = edge.windows + 1, told.end_us
+            edge.windows, edge.end_us = edge.windows + 1, output.end_us
             self._edges.move(cell.key, edge, due_us=due_us)
-        edge.values, edge.causes = dict(told.values), list(told.causes)
+        edge.values, edge.causes = dict(output.values), list(output.causes)
 
     def _expire(self, now_us: int) -> list[Output]:
         """Those whose next window had no record."""
@@ -321,7 +321,7 @@ class WallClock:
 
     def _find(self, at_us: int) -> tuple[int, int]:
         size_us, offset_us = self._size_us, self._offset_us
-        number = (at_us + self._ahead_us(at_us) - offset_us) // size_us
+        number = (at_us + self._utc_offset_us(at_us) - offset_us) // size_us
         while self._moment_us(offset_us + number * size_us) > at_us:
             number -= 1
         while (end_us := self._moment_us(offset_us + (number + 1) * size_us)) <= at_us:
@@ -334,21 +334,21 @@ class WallClock:
             return shown_us
         shown = (_EPOCH + timedelta(microseconds=shown_us)).replace(tzinfo=self._zone)
         early_us = shown_us - _microseconds(shown.utcoffset())
-        if self._ahead_us(early_us) == shown_us - early_us:
+        if self._utc_offset_us(early_us) == shown_us - early_us:
             return early_us
         # The clock never shows it. It is changed between what either reading of it says.
         low_us, high_us = shown_us - _microseconds(shown.replace(fold=1).utcoffset()), early_us
-        before_us = self._ahead_us(low_us)
+        before_us = self._utc_offset_us(low_us)
         while high_us - low_us > 1:
             middle_us = (low_us + high_us) // 2
-            if self._ahead_us(middle_us) == before_us:
+            if self._utc_offset_us(middle_us) == before_us:
                 low_us = middle_us
             else:
                 high_us = middle_us
         return high_us
 
-    def _ahead_us(self, at_us: int) -> int:
-        """How far the zone's clock is ahead of UTC."""
+    def _utc_offset_us(self, at_us: int) -> int:
+        """Return the zone's offset from UTC."""
         if not _FIRST_US <= at_us <= _LAST_US:
             return 0
         return _microseconds(

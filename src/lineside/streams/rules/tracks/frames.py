@@ -1,4 +1,4 @@
-"""What one frame said, gathered from its records: label → share of 1.
+"""The scores of one frame, gathered from its records: label → share of 1.
 
 Records of one frame follow one another and share the part of their id before ``#``. ``classify``
 answers and the classes of a region shut each other out, so their probabilities are shares already.
@@ -18,11 +18,11 @@ _LARGEST = 0.9999
 
 
 def frame_id(record: Record) -> str:
-    """What the records of one frame share."""
+    """Return the part of the id that the records of one frame share."""
     return record.id.partition("#")[0]
 
 
-def said(record: Record) -> tuple[str, float] | None:
+def label_and_score(record: Record) -> tuple[str, float] | None:
     """A record's label and its probability, 0-1; None where it names none."""
     fields = record.fields
     if "label" in fields or "image" not in fields:
@@ -40,7 +40,7 @@ def said(record: Record) -> tuple[str, float] | None:
 
 
 def shuts_out(fields: Mapping[str, Scalar]) -> bool:
-    """Whether the labels of its frame are classes, of which only one can be right."""
+    """Return whether the labels of its frame are classes, of which only one can be right."""
     if fields.get("answer") in {"box", "none"}:
         return False
     named = fields.get("name", fields.get("label")) != fields.get("label")
@@ -48,7 +48,7 @@ def shuts_out(fields: Mapping[str, Scalar]) -> bool:
 
 
 def shows_nothing(fields: Mapping[str, Scalar]) -> bool:
-    """Whether its frame could be judged and showed nothing: no box, say."""
+    """Return whether its frame could be judged and showed nothing: no box, say."""
     return fields.get("answer") == "none" and fields.get("state", "ok") == "ok"
 
 
@@ -67,13 +67,13 @@ class Gathered:
 
     def take(self, record: Record) -> None:
         """Add a record; of two boxes of one label the likelier counts."""
-        found = said(record)
+        found = label_and_score(record)
         if found is not None:
             label, score = found
             self.scores[label] = max(score, self.scores.get(label, 0.0))
 
     def says(self) -> bool:
-        """Whether the frame said anything: a picture that could not be judged says nothing."""
+        """Return whether the frame has an answer; an image that could not be judged has none."""
         return self.empty or bool(self.scores)
 
     def observation(self, step: SightingStep) -> Observation:
@@ -103,12 +103,12 @@ class Gathered:
 
 def pooled(scores: Mapping[str, float], *, step: SightingStep) -> dict[str, float]:
     """Blank labels become ``BLANK``; where the rule lists labels, others are left out."""
-    kept: dict[str, float] = {}
+    pool: dict[str, float] = {}
     for label in sorted(scores):
         name = BLANK if label in step.blank else label
         if name == BLANK or not step.labels or label in step.labels:
-            kept[name] = kept.get(name, 0.0) + scores[label]
-    return kept
+            pool[name] = pool.get(name, 0.0) + scores[label]
+    return pool
 
 
 def as_classes(scores: Mapping[str, float]) -> dict[str, float]:

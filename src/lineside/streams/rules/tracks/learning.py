@@ -1,4 +1,4 @@
-"""What a labelled clip teaches about sightings: ``Habits`` out of frames and stretches.
+"""The dwell-time model of a rule, fitted to a labelled clip.
 
 1. ``confusion``: for each label, and for nothing, how often each label was the likeliest; two
    frames' worth of the usual flicker is added, so that what was never seen is not impossible.
@@ -46,7 +46,7 @@ class Stretch:
 
 
 def clip_of_rule(rule: Rule, entries: Iterable[Entry]) -> list[Observation]:
-    """What each frame said of all that a sighting rule reads, in order of time.
+    """Return the observations of all that a sighting rule reads, in order of time.
 
     Raises:
         InvalidError: no sighting rule, or frames of several places.
@@ -71,7 +71,7 @@ def clip_of_rule(rule: Rule, entries: Iterable[Entry]) -> list[Observation]:
 
 
 def frames_of_records(records: Iterable[Record], step: SightingStep) -> list[Observation]:
-    """What each frame said, in order of time."""
+    """Return the observation of each frame, in order of time."""
     gathered: dict[tuple[int, str], Gathered] = {}
     for record in records:
         name = record.at_us, frame_id(record)
@@ -82,7 +82,7 @@ def frames_of_records(records: Iterable[Record], step: SightingStep) -> list[Obs
     return [gathered[name].observation(step) for name in sorted(gathered) if gathered[name].says()]
 
 
-def learn_habits(frames: Sequence[Observation], stretches: Iterable[Stretch]) -> Habits:
+def fit_dwell_times(frames: Sequence[Observation], stretches: Iterable[Stretch]) -> Habits:
     """Habits of a clip.
 
     Args:

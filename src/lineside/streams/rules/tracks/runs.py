@@ -97,7 +97,7 @@ ALIKE = 0.2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Seen:
+class SmoothedFrame:
     """One frame after smoothing.
 
     Attributes:
@@ -126,7 +126,7 @@ class Totals:
     weight: float = 0.0
     evidence: dict[str, float] = field(default_factory=dict)
 
-    def add(self, seen: Seen) -> None:
+    def add(self, seen: SmoothedFrame) -> None:
         """One frame more."""
         self.frames += 1
         self.weight += seen.weight
@@ -167,7 +167,7 @@ class Run:
     inside: Totals = field(default_factory=Totals)
     since: Totals = field(default_factory=Totals)
 
-    def extend(self, seen: Seen) -> None:
+    def extend(self, seen: SmoothedFrame) -> None:
         """Its label was seen once more."""
         self.since.add(seen)
         self.inside.absorb(self.since)
@@ -178,7 +178,7 @@ class Run:
         look = Look(at_us=seen.at_us, id=seen.id, frame=seen.frame)
         self.best.see(look, score=_score(seen, label=self.label))
 
-    def pass_by(self, seen: Seen) -> None:
+    def pass_by(self, seen: SmoothedFrame) -> None:
         """A frame that shows nothing or something else."""
         self.since.add(seen)
         if not self.ended:
@@ -198,7 +198,7 @@ class Run:
         """The frame that shows it best, as far as is known now."""
         return self.best.chosen(first_us=self.first_us, last_us=self.last_us)
 
-    def room_s(self) -> float:
+    def span_s(self) -> float:
         """Seconds in which it may have been in view."""
         if self.before_us is None:
             return math.inf
@@ -215,13 +215,13 @@ class Run:
         return cls(**{**memory, **totals, "best": BestFrame.loaded(memory["best"])})
 
 
-def _score(seen: Seen, *, label: str) -> float:
+def _score(seen: SmoothedFrame, *, label: str) -> float:
     if label != UNKNOWN:
         return seen.scores.get(label, 0.0)
     return max((score for name, score in seen.scores.items() if name), default=0.0)
 
 
-def begun(seen: Seen, *, before_us: int | None) -> Run:
+def begun(seen: SmoothedFrame, *, before_us: int | None) -> Run:
     """A candidate of one frame."""
     run = Run(
         label=seen.answer, first_us=seen.at_us, last_us=seen.at_us, first_id=seen.id,
@@ -234,7 +234,7 @@ def begun(seen: Seen, *, before_us: int | None) -> Run:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """What a run was of: its label, how sure, and the next."""
+    """The label of a run, its probability, and the runner-up."""
 
     label: str
     probability: float

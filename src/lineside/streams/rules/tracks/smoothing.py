@@ -1,4 +1,4 @@
-"""What was in view, from answers that flicker: forward-backward smoothing in continuous time.
+"""Smoothing of flickering answers: forward-backward in continuous time.
 
 1. Hidden states: nothing (``BLANK``), something half in view (``EDGE``), and each label, its stay
    parted into three phases so that a stay much shorter than ``dwell_s`` is unlikely (Erlang).
@@ -35,7 +35,7 @@ Matrix = tuple[tuple[float, ...], ...]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Observation:
-    """What one frame said.
+    """The answer of one frame.
 
     Attributes:
         id: of the frame's first record.
@@ -74,7 +74,7 @@ class Moves:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Belief:
-    """How likely each state is at a frame, up to a common factor.
+    """The likelihood of each state at a frame, up to a common factor.
 
     Attributes:
         phases: for each phase, of each label.
@@ -177,19 +177,19 @@ def _product(
 def likelihoods(
     scores: Mapping[str, float], *, labels: Sequence[str], habits: Habits
 ) -> Likelihoods:
-    """How likely the frame's answer is in each state, the labels in the order given; above 0."""
+    """Return the likelihood of a frame's answer in each state, in the labels' order; above 0."""
     states = (BLANK, *(label for label in labels if label != UNKNOWN))
     known = [scores.get(state, 0.0) for state in states]
     even = max(0.0, 1.0 - sum(known)) / len(states)
     seen = dict(zip(states, (share + even for share in known), strict=True))
     something = 1.0 - seen[BLANK]
     floor = habits.flicker / len(states)
-    told = {state: _told(state, seen, habits=habits, floor=floor) for state in states}
+    told = {state: _likelihood(state, seen, habits=habits, floor=floor) for state in states}
     told[UNKNOWN] = _unknown(something, labels=len(states) - 1, habits=habits, floor=floor)
     return told[BLANK], 1.0 / len(states), tuple(told[label] for label in labels)
 
 
-def _told(state: str, seen: Mapping[str, float], *, habits: Habits, floor: float) -> float:
+def _likelihood(state: str, seen: Mapping[str, float], *, habits: Habits, floor: float) -> float:
     row = habits.confusion.get(state)
     if row is None:
         return (1.0 - habits.flicker) * seen[state] + floor
@@ -207,7 +207,7 @@ def _unknown(something: float, *, labels: int, habits: Habits, floor: float) -> 
 def smoothed(
     start: Belief | None, told: Sequence[Likelihoods], *, steps_s: Sequence[float], habits: Habits
 ) -> tuple[list[Belief], list[Belief]]:
-    """What was in view at each frame.
+    """Return the belief at each frame.
 
     Args:
         start: forward belief at the frame before the first; None before any.
@@ -227,7 +227,7 @@ def smoothed(
     forward: list[Belief] = []
     belief = start
     for one, way in zip(seen, ways, strict=True):
-        ahead = first_belief(labels) if belief is None else _ahead(belief, way)
+        ahead = first_belief(labels) if belief is None else _backward_messages(belief, way)
         belief = _updated(ahead, one)
         forward.append(belief)
     return _backward(forward, seen, ways=ways), forward
@@ -244,7 +244,7 @@ def steps_between(times_us: Sequence[int], *, before_us: int | None) -> list[flo
 
 
 def weight_of(habits: Habits, *, seconds: float) -> float:
-    """How much a frame counts so long after the one before it, 0-1."""
+    """Return the weight of a frame that long after the previous one, 0-1."""
     return min(1.0, max(seconds, 1e-3) / habits.look)
 
 
@@ -255,7 +255,7 @@ def _weighed(told: Likelihoods, *, by: float) -> Likelihoods:
     return blank**by, edge**by, tuple(chance**by for chance in labels)
 
 
-def _ahead(belief: Belief, way: Moves) -> Belief:
+def _backward_messages(belief: Belief, way: Moves) -> Belief:
     """The forward belief carried on to the next frame."""
     blank, edge = belief.blank, belief.edge
     sums = [sum(one) for one in belief.phases]
@@ -267,12 +267,12 @@ def _ahead(belief: Belief, way: Moves) -> Belief:
 
 
 def _into(flow: Sequence[float], rows: Matrix, *, column: int) -> float:
-    """What flows into one state from all others."""
+    """Return what flows into one state from all others."""
     return sum(amount * row[column] for amount, row in zip(flow, rows, strict=True))
 
 
 def _behind(later: Belief, way: Moves) -> Belief:
-    """What the frames after one say of its states."""
+    """Return the backward message of each frame: the evidence of the frames after it."""
     blank, edge = later.blank, later.edge
     sums = [sum(one) for one in later.phases]
     free = [

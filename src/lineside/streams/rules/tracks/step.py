@@ -1,6 +1,6 @@
 """The step ``sighting``: one event for each object that passes.
 
-Each key has its own memory (``View``). A sighting is given out when nothing can change it
+Each key has its own memory (``TrackView``). A sighting is given out when nothing can change it
 any more: its label was away for ``gap_s``, or another one opened. With ``emit = "changes"`` it is
 told when it opens (``begun``, revision 1) and when it is over (``ended``, revision 2).
 
@@ -18,7 +18,7 @@ from lineside.core import Habits, InvalidError, Rule, Scalar, SightingStep
 from lineside.streams.rules.contract import UNKNOWN, Output, Record
 from lineside.streams.rules.keyed_state import NEVER_US, ViewStep
 from lineside.streams.rules.tracks.frames import MOST_LABELS, Gathered, frame_id
-from lineside.streams.rules.tracks.runs import Run, Seen, begun, verdict
+from lineside.streams.rules.tracks.runs import Run, SmoothedFrame, begun, verdict
 from lineside.streams.rules.tracks.smoothing import (
     BLANK,
     EDGE,
@@ -38,11 +38,11 @@ MOST_FRAMES = 512
 LEAST_PRESENT = 0.8
 """What cannot be named must be as sure as this to have been there at all."""
 
-Told = tuple[str, Run]
+TrackChange = tuple[str, Run]
 """``begun`` or ``ended``, and the sighting as it stands at that moment."""
 
 
-class View:
+class TrackView:
     """See the module; a cell of the step's memory."""
 
     def __init__(self, step: SightingStep, habits: Habits, *, key: tuple[Scalar, ...] = ()) -> None:
@@ -69,7 +69,7 @@ class View:
         runs = [run.last_us for run in (self._open, self._candidate) if run is not None]
         return min(runs) + self._gap_us if runs else NEVER_US
 
-    def take(self, record: Record) -> Iterator[Told]:
+    def take(self, record: Record) -> Iterator[TrackChange]:
         """One record; a frame older than what is decided cannot be taken any more."""
         if self._decided_us is not None and record.at_us <= self._decided_us:
             return
@@ -81,7 +81,7 @@ class View:
         yield from self._decide(record.at_us)
         self._gathered = Gathered(record)
 
-    def advance(self, now_us: int) -> Iterator[Told]:
+    def advance(self, now_us: int) -> Iterator[TrackChange]:
         """Nothing earlier than ``now_us`` will come."""
         if self._gathered is not None and self._gathered.at_us < now_us:
             yield from self._close()
@@ -89,14 +89,14 @@ class View:
         if self._gathered is None and not self._frames:
             yield from self._leave(now_us)
 
-    def finish(self) -> Iterator[Told]:
+    def finish(self) -> Iterator[TrackChange]:
         """Decide everything now, because it is forgotten."""
         yield from self._close()
         while self._frames:
             yield from self._settle(len(self._frames), evidence=len(self._frames))
         yield from self._leave(NEVER_US)
 
-    def _close(self) -> Iterator[Told]:
+    def _close(self) -> Iterator[TrackChange]:
         """The gathered frame is whole: it joins those that wait, by time."""
         held, self._gathered = self._gathered, None
         if held is None or not held.says():
@@ -113,7 +113,7 @@ class View:
             yield from self._settle(MOST_FRAMES // 2, evidence=MOST_FRAMES)
 
     def _listened(self, place: int) -> Likelihoods:
-        """What a frame that waits tells of the labels known now."""
+        """Return the likelihoods of a waiting frame for the labels known now."""
         heard = self._heard[place]
         if heard is None or len(heard[2]) < len(self._labels):
             scores = self._frames[place].scores
@@ -128,7 +128,7 @@ class View:
         new = set(held.scores) - set(self._labels) - set(self._step.blank)
         self._labels += sorted(new)[: MOST_LABELS - len(self._labels)]
 
-    def _decide(self, horizon_us: int) -> Iterator[Told]:
+    def _decide(self, horizon_us: int) -> Iterator[TrackChange]:
         while self._frames and horizon_us > self._frames[0].at_us + 2 * self._lag_us:
             first = self._frames[0].at_us
             times = [frame.at_us for frame in self._frames]
@@ -137,7 +137,7 @@ class View:
                 ready, evidence=sum(at <= first + 2 * self._lag_us for at in times)
             )
 
-    def _settle(self, ready: int, *, evidence: int) -> Iterator[Told]:
+    def _settle(self, ready: int, *, evidence: int) -> Iterator[TrackChange]:
         """Decide the first ``ready`` frames by the first ``evidence``."""
         observed = self._frames[:evidence]
         heard = [self._listened(place) for place in range(evidence)]
@@ -148,12 +148,16 @@ class View:
         self._frames, self._heard = self._frames[ready:], self._heard[ready:]
         for place in range(ready):
             weight = weight_of(self._habits, seconds=steps_s[place])
-            seen = self._seen(observed[place], beliefs[place], heard=heard[place], weight=weight)
-            yield from self._follow(seen)
-            self._decided_us = seen.at_us
+            smoothed_frame = self._smoothed_frame(
+                observed[place], beliefs[place], heard=heard[place], weight=weight
+            )
+            yield from self._follow(smoothed_frame)
+            self._decided_us = smoothed_frame.at_us
         self._belief = forward[ready - 1]
 
-    def _seen(self, one: Observation, belief: Belief, *, heard: Likelihoods, weight: float) -> Seen:
+    def _smoothed_frame(
+        self, one: Observation, belief: Belief, *, heard: Likelihoods, weight: float
+    ) -> SmoothedFrame:
         chances = dict(zip(self._labels, belief.labels(), strict=True))
         ranked = {BLANK: belief.blank, EDGE: belief.edge, **chances}
         # Against a label that was not said at all, so that one learned later starts even.
@@ -163,38 +167,40 @@ class View:
             for label, chance in zip(self._labels, heard[2], strict=True)
             if label != UNKNOWN
         }
-        return Seen(
+        return SmoothedFrame(
             at_us=one.at_us, id=one.id, frame=one.frame, weight=weight, evidence=evidence,
             scores=one.scores, answer=max(ranked, key=ranked.__getitem__),
             present=sum(chances.values()),
         )  # fmt: skip
 
-    def _follow(self, seen: Seen) -> Iterator[Told]:
+    def _follow(self, smoothed_frame: SmoothedFrame) -> Iterator[TrackChange]:
         """One decided frame; see the rules in ``sighting_runs``."""
-        yield from self._leave(seen.at_us)
-        thing = seen.answer not in {BLANK, EDGE}
-        if self._open is not None and self._goes_on(self._open, seen):
-            self._open.extend(seen)
+        yield from self._leave(smoothed_frame.at_us)
+        thing = smoothed_frame.answer not in {BLANK, EDGE}
+        if self._open is not None and self._goes_on(self._open, smoothed_frame):
+            self._open.extend(smoothed_frame)
             self._candidate = None
             return
         if self._open is not None:
-            self._open.pass_by(seen)
+            self._open.pass_by(smoothed_frame)
         if not thing:
             if self._candidate is not None:
-                self._candidate.pass_by(seen)
-        elif self._candidate is not None and seen.answer == self._candidate.label:
-            self._candidate.extend(seen)
+                self._candidate.pass_by(smoothed_frame)
+        elif self._candidate is not None and smoothed_frame.answer == self._candidate.label:
+            self._candidate.extend(smoothed_frame)
         else:
-            self._candidate = begun(seen, before_us=self._decided_us)
+            self._candidate = begun(smoothed_frame, before_us=self._decided_us)
         yield from self._promote()
 
-    def _goes_on(self, run: Run, seen: Seen) -> bool:
-        """Whether it is in view still; half in view is enough for what has no name."""
-        return seen.answer == run.label or (seen.answer == EDGE and self._nameless(run))
+    def _goes_on(self, run: Run, smoothed_frame: SmoothedFrame) -> bool:
+        """Return whether it is in view still; half in view is enough for what has no name."""
+        return smoothed_frame.answer == run.label or (
+            smoothed_frame.answer == EDGE and self._nameless(run)
+        )
 
-    def _promote(self) -> Iterator[Told]:
+    def _promote(self) -> Iterator[TrackChange]:
         found = self._candidate
-        if found is None or found.room_s() < self._habits.dwell_s:
+        if found is None or found.span_s() < self._habits.dwell_s:
             return
         nameless = self._nameless(found)
         if nameless and found.present < LEAST_PRESENT:
@@ -211,8 +217,8 @@ class View:
     def _nameless(self, run: Run) -> bool:
         return verdict(run, least=self._step.least_probability).label == UNKNOWN
 
-    def _leave(self, now_us: int) -> Iterator[Told]:
-        """What was away for ``gap_s`` has gone; a candidate may have been there for as long."""
+    def _leave(self, now_us: int) -> Iterator[TrackChange]:
+        """Close what was away for ``gap_s``; a candidate may have been there for as long."""
         found = self._candidate
         if found is not None and now_us >= found.last_us + self._gap_us:
             if not found.ended:
@@ -238,7 +244,7 @@ class View:
             "candidate": self._candidate and self._candidate.dump(),
         }
 
-    def loaded(self, memory: Mapping[str, Any]) -> "View":
+    def loaded(self, memory: Mapping[str, Any]) -> "TrackView":
         """Go on from a dump."""
         self.key = tuple(memory["key"])
         self.due_us, self.born = int(memory["due_us"]), int(memory["born"])
@@ -262,7 +268,7 @@ _MEMORY = "lineside.sighting-memory/2"
 Key = tuple[Scalar, ...]
 
 
-class Sightings(ViewStep[View]):
+class TrackEvents(ViewStep[TrackView]):
     """The step ``sighting`` of one rule."""
 
     def __init__(self, rule: Rule, declared: SightingStep) -> None:
@@ -277,7 +283,7 @@ class Sightings(ViewStep[View]):
         super().__init__(
             rule, schema=_MEMORY, of="sighting",
             lost="what was in view then is told twice or not at all",
-            load=lambda one: View(self._step, self._habits).loaded(one),
+            load=lambda one: TrackView(self._step, self._habits).loaded(one),
         )  # fmt: skip
         self._step = declared
         self._changes = rule.emit == "changes"
@@ -287,9 +293,9 @@ class Sightings(ViewStep[View]):
         made = list(self.advance(record.at_us))
         view = self._cells.use(key)
         if view is None:
-            view = View(self._step, self._habits, key=key)
+            view = TrackView(self._step, self._habits, key=key)
             made += self._forgotten(self._cells.add(key, view))
-        made += self._told(view.take(record), key=key)
+        made += self._outputs(view.take(record), key=key)
         self._cells.move(key, view, due_us=view.next_us())
         return made
 
@@ -299,18 +305,18 @@ class Sightings(ViewStep[View]):
             return ()
         made: list[Output] = []
         for name, view in self._cells.due(now_us):
-            made += self._told(view.advance(view.due_us), key=view.key)
+            made += self._outputs(view.advance(view.due_us), key=view.key)
             view.due_us = view.next_us()
             self._cells.keep(name, view)
         return made
 
-    def _forgotten(self, view: View | None) -> Iterator[Output]:
-        """What is told of a key that had to make room."""
+    def _forgotten(self, view: TrackView | None) -> Iterator[Output]:
+        """Return the outputs of a key that was evicted."""
         if view is not None:
-            yield from self._told(view.finish(), key=view.key)
+            yield from self._outputs(view.finish(), key=view.key)
 
-    def _told(self, told: Iterable[Told], *, key: Key) -> Iterator[Output]:
-        for action, run in told:
+    def _outputs(self, track_changes: Iterable[TrackChange], *, key: Key) -> Iterator[Output]:
+        for action, run in track_changes:
             if self._changes:
                 yield self._output(run, key=key, action=action)
             elif action == "ended":

@@ -19,7 +19,7 @@ from lineside.datasets import (
     find_leaks,
     folds,
     merge_leaks,
-    region_vectors,
+    region_features,
 )
 from lineside.models import FEW_PICTURES
 from lineside.training.job import TrainJob
@@ -272,7 +272,7 @@ def _leaks(
             placed.append(looked)
     everyone = [*training, *placed]
     parts = [_LEAK_PARTS[0]] * len(training) + [_LEAK_PARTS[1]] * len(placed)
-    vectors = region_vectors(np.stack([picture.crops for picture in everyone]), cell_px=1)
+    vectors = region_features(np.stack([picture.crops for picture in everyone]), cell_px=1)
     found = find_leaks([picture.sample for picture in everyone], vectors, parts=parts)
     return LeakSearch(leaks=merge_leaks(work.leaks, found), how=_LEAKS_BY)
 
