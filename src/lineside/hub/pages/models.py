@@ -151,7 +151,7 @@ def model_version_page(context: Context, *, group: str, number: int) -> HTMLResp
         active="models",
         evidence=evidence,
         standing=version_mark(found),
-        open_decisions=open_decisions(found, who=context.who, why_not=why_not),
+        deciding=open_decisions(found, who=context.who, why_not=why_not),
         used_by=context.hub.packages.one(found.digest).used_by if found.digest else (),
         single_person=context.hub.models.single_person,
         replays=[replay_row(one) for one in evidence.replays],

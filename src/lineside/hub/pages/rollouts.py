@@ -251,7 +251,7 @@ def rollout_page(context: Context, *, rollout: str) -> HTMLResponse:
         title=f"{release.group} {release.version}",
         active="rollouts",
         view=view,
-        rollout_view=rollout_view(view),
+        shown=rollout_view(view),
         orders=orders(view),
     )
 
@@ -260,9 +260,7 @@ def rollout_page(context: Context, *, rollout: str) -> HTMLResponse:
 def rollout_progress(context: Context, *, rollout: str, may: str = "") -> HTMLResponse:
     """The part of the page that reads itself anew; ``may``: the orders that the page offers."""
     view = context.hub.rollouts.view(rollout)
-    fragment = context.site.fragment(
-        "rollout_progress.html", view=view, rollout_view=rollout_view(view)
-    )
+    fragment = context.site.fragment("rollout_progress.html", view=view, shown=rollout_view(view))
     if may != ",".join(view.may):  # the buttons of the page change with it
         fragment.headers["hx-refresh"] = "true"
     return fragment
