@@ -15,17 +15,17 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "lineside"
 BOUNDS = {
-    "modules": 812,
-    "classes": 1480,
-    "statements in src": 59600,
-    "statements in tests": 44600,
-    "records built at one place": 370,
-    "modules under 100 lines": 215,
+    "modules": 589,
+    "classes": 1456,
+    "statements in src": 58937,
+    "statements in tests": 44697,
+    "records built at one place": 405,
+    "modules under 100 lines": 52,
     "modules over 800 lines": 0,
-    "most exported names of a package": 157,
-    "thread sites outside core.Worker": 44,
-    "words with a standard term": 1050,
-    "docstrings opening with a question word": 1130,
+    "most exported names of a package": 141,
+    "thread sites outside core.Worker": 0,
+    "words with a standard term": 541,
+    "docstrings opening with a question word": 143,
     "files from an MQTT image to the page": 47,
     "record types from an MQTT image to the page": 18,
 }
