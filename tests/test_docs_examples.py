@@ -102,11 +102,23 @@ def test_every_field_of_a_prediction_is_in_the_docs() -> None:
     assert missing == []
 
 
-def test_the_files_of_the_tour_are_there() -> None:
-    rows = (DOCS / "tour.md").read_text().partition("## A picture's way")[2].partition("\n## ")[0]
-    named = re.findall(r"`([a-z_]+/[a-z_*/]+\.py)`", rows)
+@pytest.mark.parametrize("page", ["tour.md", "architecture.md"])
+def test_every_file_that_a_page_names_is_there(page: str) -> None:
+    text = (DOCS / page).read_text()
+    named = set(re.findall(r"`([a-z_]+/[a-z_0-9/]+(?:\.py|\.js|/))`", text))
     assert len(named) > 20
-    assert [one for one in named if not list((ROOT / "src/lineside").glob(one))] == []
+    bases = (ROOT / "src/lineside", ROOT)
+    assert [one for one in named if not any((base / one).exists() for base in bases)] == []
+
+
+def test_an_image_passes_at_most_20_files_of_known_records() -> None:
+    way = (DOCS / "tour.md").read_text().partition("## From an MQTT image to the page")[2]
+    way = way.partition("\n## ")[0]
+    files = re.findall(r"`([a-z_]+/[a-z_/]+\.(?:py|js))` \|", way)
+    assert len(files) == len(set(files)) == 20
+    sources = [path.read_text() for path in (ROOT / "src/lineside").rglob("*.py")]
+    for record in re.findall(r"records? `(\w+)`", way):
+        assert any(f"class {record}" in text for text in sources), record
 
 
 @pytest.fixture
