@@ -1,4 +1,4 @@
-"""What every room stands on: errors, clock, ids, codec, configuration, drivers, plant records.
+"""Foundation of every package: errors, clock, ids, codec, configuration, drivers, plant records.
 
 Main names: the ``LinesideError`` tree, ``Clock``, ``new_id``, ``digest_of``, ``frame_id``,
 ``decode``/``encode``, ``load_config``, ``find_driver``, ``Plant`` and ``load_plant``.

@@ -214,7 +214,7 @@ def _name_of(kind: Any) -> str:
 
 
 def salvage(kind: type[T], document: object) -> T | None:
-    """What can be built of a faulty document, for looking at it further, never for use.
+    """Return the valid parts of a faulty document, to find further faults, never for use.
 
     A failed optional key takes its default, a failed entry of a list is None, one of a table is
     left out.
@@ -407,7 +407,7 @@ def _is_whole(value: object) -> bool:
 def _placed(
     faults: Sequence[Fault], *, read: Mapping[str, Any], path: str, whole: object
 ) -> Iterator[Fault]:
-    """What a record's own check found, at its place in the document."""
+    """Faults that a record's own check found, with their place in the document."""
     for fault in faults:
         key = fault.path
         seen = fault.value or shown(read.get(key)) if key in read else "nothing"

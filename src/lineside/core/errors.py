@@ -67,7 +67,7 @@ class InvalidError(LinesideError):
 
 
 class NotFoundError(LinesideError):
-    """What was asked for is not there."""
+    """The requested thing does not exist."""
 
     exit_code = 3
     http_status = 404

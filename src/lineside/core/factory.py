@@ -53,7 +53,7 @@ class Colour(StrEnum):
 
 
 class PieceState(StrEnum):
-    """Whether a workpiece went through the factory."""
+    """State of a workpiece on its way through the factory."""
 
     RAW = "RAW"
     PROCESSED = "PROCESSED"

@@ -29,7 +29,7 @@ _Named = TypeVar("_Named", "Camera", "Inspection")
 
 
 class Task(StrEnum):
-    """What an inspection answers.
+    """Kind of answer that an inspection gives.
 
     ``multilabel``: each label present or absent; ``classify``: exactly one of the labels;
     ``detect``: boxes of each label; ``count``: how many; ``segment``: which pixels are defect;
@@ -49,7 +49,7 @@ _THRESHOLDED = (Task.MULTILABEL, Task.CLASSIFY, Task.SEGMENT)
 
 
 class RouteKind(StrEnum):
-    """What a routed message is, hence which reader decodes it."""
+    """Kind of a routed message, which chooses its decoder."""
 
     FRAME = "frame"
     SENSOR = "sensor"
@@ -158,7 +158,7 @@ class View:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
-    """How scores become decisions.
+    """Policy that turns scores into decisions.
 
     ``error_rate`` is the wished share of wrong answers (0-1). ``escape_cost`` is the price of
     saying absent where the label is present, ``over_reject_cost`` the reverse. ``present_above``
@@ -374,7 +374,7 @@ class Slot:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OrderPolicy:
-    """How an order reaches the factory and when its reservation ends."""
+    """Delivery of orders to the factory, and the end of their reservations."""
 
     topic: str = "f/o/order"
     time_out_s: Seconds = 300.0
@@ -437,7 +437,7 @@ class Plant:
 
 
 def message_bytes(frame_bytes: int) -> int:
-    """How long a message with a picture of so many bytes may be: base64, and the rest of it."""
+    """Return the longest message for an image of so many bytes: base64, and the rest of it."""
     return 4 * math.ceil(frame_bytes / 3) + _ENVELOPE_BYTES
 
 

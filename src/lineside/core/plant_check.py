@@ -145,7 +145,7 @@ class _Names:
         return cls(**ids, route=tuple(topic for topic in topics if isinstance(topic, str)))
 
     def declared(self, plant: Plant) -> Declared:
-        """What rules may name."""
+        """Names that rules may refer to."""
         return Declared(
             lines=list(self.line.values()), cameras=list(self.camera.values()),
             inspections=list(self.inspection.values()), rules=list(self.rule.values()),
@@ -253,7 +253,7 @@ def _check_said(plant: Plant, inspections: Iterable[str]) -> Iterator[Fault]:
 
 
 def _check_words(say: Say, inspection: Inspection, *, path: str) -> Iterator[Fault]:
-    """What is said of an answer that the inspection cannot give, or not tell apart."""
+    """Return the faults of an answer that the inspection cannot give, or not tell apart."""
     task = str(inspection.task)
     for name, told in say.fields.items():
         if not can_say(told, task=task):

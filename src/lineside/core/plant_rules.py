@@ -77,7 +77,7 @@ class Habits:
 
 
 def read_habits(path: Path) -> Habits:
-    """What a file that was learned says.
+    """Content of a file of learned values.
 
     Raises:
         InvalidError: it cannot be read, or says something else.
@@ -164,7 +164,7 @@ def _known(*figures: float | None) -> list[float]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Read:
-    """What a rule reads; exactly one of the first four.
+    """Input of a rule; exactly one of the first four.
 
     Attributes:
         predictions: an inspection, or several; their answers become records.
@@ -205,7 +205,7 @@ class Read:
 
     @property
     def source(self) -> tuple[str, str]:
-        """What is read, for people: which of the four kinds, and its names."""
+        """Return the input in words: which of the four kinds, and its names."""
         kinds = {
             "predictions": ", ".join(self.inspections), "event": ", ".join(self.rules),
             "plant": self.plant, "topic": self.topic,

@@ -1,4 +1,4 @@
-"""What devices say on a topic of the plant: a short JSON message for each answer of an inspection.
+"""Messages of devices on a plant's topic: a short JSON object for each answer of an inspection.
 
 Others' names for others' systems: each field of the message is named here, and says one thing of
 the answer (``TOLD``). Keys stand in the order of the plant file, with a blank after colon and

@@ -122,7 +122,7 @@ _NEEDS_BOXES = ("crossing",)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Declared:
-    """What rules may name.
+    """Names that rules may refer to.
 
     Attributes:
         lines, cameras, inspections, rules: ids of the plant file.

@@ -1,4 +1,4 @@
-"""What the fields of a rule's records may hold: what checks know before anything has been seen.
+"""Possible values of the fields of a rule's records, as far as they are known before the first one.
 
 Labels are those that the inspection declares; shares and probabilities lie between 0 and 1. A field
 that is not here may hold anything. Names of fields stand in ``rule_check``.
@@ -23,7 +23,7 @@ _BOUNDS = ("at_least", "above", "at_most", "below")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Values:
-    """What a field may hold: truth, figures from ``low`` to ``high``, or text.
+    """Possible values of a field: truth, figures from ``low`` to ``high``, or text.
 
     Attributes:
         texts: which texts; empty for any.
@@ -53,7 +53,7 @@ class Values:
 
     @property
     def words(self) -> str:
-        """What it may hold, for people."""
+        """Return the possible values in words."""
         if self.kind == "truth":
             return "true or false"
         if self.kind == "text":
@@ -114,7 +114,7 @@ _STEPS: Mapping[str, Known] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KnownValues:
-    """What the fields of a plant file's rules may hold.
+    """Possible values of the fields of a plant file's rules.
 
     Attributes:
         inspections, rules: by id, as far as they could be built.
@@ -126,14 +126,14 @@ class KnownValues:
     cameras: tuple[str, ...]
 
     def read(self, read: Read, *, above: tuple[str, ...] = ()) -> Known:
-        """What the fields of the records of a rule may hold; ``above``: rules that ask."""
+        """Return the possible values of a rule's records' fields; ``above``: rules that ask."""
         if read.inspections:
             return _merged([self._answered(name, read) for name in read.inspections])
         named = [name for name in read.rules if name not in above]
         return _merged([self._given(name, above=above) for name in named])
 
     def tested(self, rule: Rule, *, above: tuple[str, ...] = ()) -> Known:
-        """What the fields that ``having`` tests may hold."""
+        """Return the possible values of the fields that ``having`` tests."""
         read = self.read(rule.read, above=(*above, rule.id))
         found = {**_EVENT, **_STEPS.get(rule.step, {}), **self._of_step(rule, read)}
         figures = ((one.name, _figure(one, read)) for _, one in entries(rule.aggregate))
@@ -169,7 +169,7 @@ class KnownValues:
         return {**self.tested(rule, above=above), "rule": _one_of(name), "frame": _TEXT}
 
     def _of_step(self, rule: Rule, read: Known) -> Known:
-        """What follows from what the rule reads, or from what its step declares."""
+        """Return the values that follow from the rule's input, or from its step's declaration."""
         if rule.window is not None:
             return {"count": Values(kind="figure", low=1), "windows": Values(kind="figure", low=1)}
         if rule.hold is not None and rule.hold.field in read:
@@ -195,7 +195,7 @@ class KnownValues:
 
 
 def _figure(declared: Aggregate, read: Known) -> Values | None:
-    """What a figure of a window may be; None where nothing is known of it."""
+    """Return the possible values of a window's figure; None where nothing is known of it."""
     if declared.of in {"count", "distinct"}:
         return _COUNT
     if declared.of == "share":
@@ -209,7 +209,7 @@ def _figure(declared: Aggregate, read: Known) -> Values | None:
 
 
 def _merged(found: list[Known]) -> Known:
-    """What a field may hold in any of several; what one of them does not know is not known."""
+    """Return a field's possible values in any of several; unknown where one of them is."""
     if not found:
         return {}
     first, *others = found

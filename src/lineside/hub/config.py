@@ -468,7 +468,7 @@ def check_key(key: str, *, where: str) -> None:
 
 
 def key_of(logged: Logged, wanted: str) -> str:
-    """What keeps an event in order with others.
+    """Return the key whose events keep their order.
 
     Args:
         logged: the event.

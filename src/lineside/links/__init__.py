@@ -1,4 +1,4 @@
-"""What is live: message buses and cameras, whichever protocol carries them.
+"""Live connections: message buses and cameras, whichever protocol carries them.
 
 Main names: ``open_bus``, ``open_session``, ``open_camera``, ``Bus``, ``BusSession``, ``Mailbox``,
 ``Message``, ``Delivery``, ``Will``, ``Camera``, ``Shot``, ``EmbeddedBroker``, ``MosquittoBroker``,

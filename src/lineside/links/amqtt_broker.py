@@ -371,7 +371,7 @@ class AmqttBroker:
         return targets
 
     def send_retained(self, key: Key, pattern: str, *, qos: int) -> None:
-        """What late subscribers are told."""
+        """Send the retained messages to a late subscriber."""
         for topic, kept in self._retained.items():
             if topic_matches(pattern, topic):
                 granted = min(qos, kept.qos)
@@ -554,7 +554,7 @@ class Connection:
         self._broker.publish(said, by=session, receipt=receipt)
 
     def _receipt(self, qos: int, number: int, *, size: int) -> Receipt:
-        """What answers a message when it is stored, in the order of the messages."""
+        """Return the acknowledgement that is sent once a message is stored, in their order."""
         self._number += 1
         place, packet = self._number, _answer(_PUBACK if qos == 1 else _PUBREC, number)
         self._answers.append((packet, place))

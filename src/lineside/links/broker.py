@@ -80,7 +80,7 @@ class EmbeddedBroker(Broker):
 
     @property
     def own_url(self) -> str:
-        """How this process itself joins, with a password that only it knows; never shown."""
+        """This process's own address, with a password that only it knows; never shown."""
         near = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(self._host)  # noqa: S104  compared with
         address = f"{near}:{self.port}" if near else self.url.removeprefix("mqtt://")
         return f"mqtt://{OWN_NAME}:{self._own_password}@{address}"
@@ -131,7 +131,7 @@ class EmbeddedBroker(Broker):
         self._broker = None
 
     def figures(self) -> BrokerFigures:
-        """What it holds and what it counted; zeros while it does not run."""
+        """Return the broker's contents and counters; zeros while it does not run."""
         broker = self._broker
         return NO_FIGURES if broker is None else broker.figures()
 

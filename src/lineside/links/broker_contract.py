@@ -23,7 +23,7 @@ _MOST_KEYS = 1000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BrokerLimits:
-    """What one client, and all of them together, may cost.
+    """Limits of one client, and of all of them together.
 
     Attributes:
         packet_bytes: a longer packet ends the connection; a picture of 8 MB as base64 fits.

@@ -1,4 +1,4 @@
-"""What a device may say and hear on the bus; the same rules make mosquitto's access list.
+"""Topics that a device may publish and read; the same rules make mosquitto's access list.
 
 1. What no pattern allows is refused, wildcards in a name or a topic included.
 2. A device says its own status and log, takes part in the jobs of its own thing, and says frames
@@ -51,7 +51,7 @@ def is_identity(name: str) -> bool:
 
 
 def device_access(plant: Plant, *, device: str, lines: Iterable[str]) -> TopicAccess:
-    """What a device of these lines may; nothing for a name that is none."""
+    """Return the rights of a device of these lines; none for an invalid name."""
     if not is_identity(device):
         return TopicAccess()
     own, shared = own_access(plant, device=device), line_access(plant, lines=lines)
@@ -61,7 +61,7 @@ def device_access(plant: Plant, *, device: str, lines: Iterable[str]) -> TopicAc
 
 
 def own_access(plant: Plant, *, device: str) -> TopicAccess:
-    """What a device may because of its name."""
+    """Return the rights that a device has by its name."""
     root, jobs = f"lineside/{plant.site}/device/{device}", f"$aws/things/{device}/jobs/#"
     return TopicAccess(
         publish=(
@@ -74,7 +74,7 @@ def own_access(plant: Plant, *, device: str) -> TopicAccess:
 
 
 def line_access(plant: Plant, *, lines: Iterable[str]) -> TopicAccess:
-    """What a device may because of the lines it stands at."""
+    """Return the rights that a device has by its lines."""
     wanted = set(lines)
     cameras = [camera for camera in plant.camera if camera.line in wanted]
     names = {camera.id for camera in cameras}

@@ -103,7 +103,7 @@ class PushCamera(ShotCamera):
         return most_bytes(self._camera, bare=False)
 
     def token(self) -> str:
-        """What must be shown; "": nothing. ``RefusedError`` where the file cannot be read."""
+        """Return the required token; "": none. ``RefusedError`` where the file cannot be read."""
         if not self._token_file:
             return ""
         try:

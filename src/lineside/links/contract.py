@@ -1,4 +1,4 @@
-"""What is live: a message bus and cameras, whichever protocol carries them.
+"""Contracts of live connections: message buses and cameras, whichever protocol carries them.
 
 1. What is stored comes through a ``BusSession``: the broker keeps each message until its reader
    has stored it and acknowledged it. What is worthless when nobody fetches it in time comes through
@@ -59,7 +59,7 @@ class Delivery:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Will:
-    """What the broker says in our name when we vanish."""
+    """Message that the broker publishes in our name when we vanish."""
 
     topic: str
     payload: bytes
@@ -134,7 +134,7 @@ class BusSession(Protocol):
         ...
 
     def connections(self) -> int:
-        """How often the broker was joined; a higher number means it was lost in between."""
+        """Return the number of connections so far; it grows when one was lost."""
         ...
 
     def agreed(self) -> bool:
@@ -189,7 +189,7 @@ class Bus(Protocol):
         ...
 
     def connections(self) -> int:
-        """How often the broker was joined; a higher number means it was lost in between."""
+        """Return the number of connections so far; it grows when one was lost."""
         ...
 
     def close(self) -> None:

@@ -60,7 +60,7 @@ _NEVER = (
 
 
 class KafkaFault(Protocol):
-    """What is used of ``confluent_kafka.KafkaError``."""
+    """Used part of ``confluent_kafka.KafkaError``."""
 
     def name(self) -> str: ...
     def str(self) -> str: ...

@@ -52,7 +52,7 @@ class _Session:
                 self.waiting.popleft()
 
     def send_again(self) -> None:
-        """What was not acknowledged is sent first when the session goes on."""
+        """Messages that were not acknowledged are sent first when the session goes on."""
         self.again = OrderedDict([*self.unacknowledged.items(), *self.again.items()])
         self.unacknowledged = OrderedDict()
 

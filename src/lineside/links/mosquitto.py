@@ -245,7 +245,7 @@ class MosquittoBroker(Broker):
 
     @property
     def own_url(self) -> str:
-        """How this process joins, with a password that only it knows; never shown."""
+        """This process's own address, with a password that only it knows; never shown."""
         return f"mqtt://{OWN_NAME}:{self._own_password}@127.0.0.1:{self._own_port}"
 
     def start(self) -> None:
@@ -307,7 +307,7 @@ class MosquittoBroker(Broker):
         self._end()
 
     def figures(self) -> BrokerFigures:
-        """What it holds and counted, as it says itself every five seconds."""
+        """Return the broker's contents and counters, as it publishes them every five seconds."""
         if not self._is_started:
             return NO_FIGURES
         if self._watch is None:

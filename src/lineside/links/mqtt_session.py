@@ -40,7 +40,7 @@ _MOST_BYTES = 256_000_000
 
 
 class _Load:
-    """How many messages of one kind wait, and their bytes."""
+    """Number and bytes of the waiting messages of one kind."""
 
     def __init__(self) -> None:
         self.messages = 0

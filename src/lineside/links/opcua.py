@@ -45,7 +45,7 @@ class Kind(StrEnum):
 
 
 class Quality(StrEnum):
-    """How far a value may be relied on; the names are those of OPC UA's status codes."""
+    """Reliability of a value; the names are those of OPC UA's status codes."""
 
     GOOD = "Good"
     UNSURE = "Uncertain"
@@ -422,7 +422,7 @@ class OpcuaServer:
         ) from failure  # fmt: skip
 
     def set(self, values: Mapping[OpcuaNode, OpcuaValue]) -> None:
-        """What nodes say from now on; a node that is new is made."""
+        """Set the values of nodes; a node that is new is made."""
         with self._lock:
             self._values.update(values)
             while len(self._values) > _MOST_NODES:

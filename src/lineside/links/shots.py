@@ -1,4 +1,4 @@
-"""What camera adapters share: opening their shots, and keeping only the newest of a live source.
+"""Base of camera adapters: opening their shots, and keeping only the newest of a live source.
 
 A live source is read by a thread of its own, because a picture that nobody fetched in time is of
 no use: the newest two wait, older ones are dropped and counted.

@@ -79,7 +79,7 @@ class WebhookTarget:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WebhookAnswer:
-    """What the other side said; ``retry_after_s`` 0: it did not say when to come again."""
+    """Answer of the receiver; ``retry_after_s`` 0: it did not say when to come again."""
 
     status: int
     retry_after_s: float = 0.0

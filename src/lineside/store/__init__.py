@@ -1,4 +1,4 @@
-"""What is kept: records (documents, event log, frame index) and blobs, by URL.
+"""Stored data: records (documents, event log, frame index) and blobs, by URL.
 
 Main names: ``open_records`` and ``open_blobs``; the contracts ``Records``, ``Documents``,
 ``EventLog``, ``FrameIndex``, ``Blobs`` with their records; ``anchor`` and ``check_anchors`` for

@@ -38,7 +38,7 @@ _BLOB = re.compile(r"blobs/[0-9a-f]{64}")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ArchiveLimits:
-    """What an archive may hold before it is refused."""
+    """Limits of an archive's content."""
 
     members: int = 50_000_000
     member_bytes: int = 2_000_000_000

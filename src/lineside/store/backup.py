@@ -44,7 +44,7 @@ from lineside.store.contract import Blobs, Document, FrameRow, Logged, Records, 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BackupReport:
-    """What an archive holds.
+    """Content of an archive.
 
     Attributes:
         absent: blobs that records name and that could not be read, with the reason.

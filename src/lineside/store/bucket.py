@@ -56,7 +56,7 @@ _STATUS = re.compile(r"status code: (401|403|404)")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Credentials:
-    """What the credentials file holds."""
+    """Content of the credentials file."""
 
     access_key_id: str
     secret_access_key: str
@@ -193,7 +193,7 @@ class BucketBlobs:
 
 @contextmanager
 def bucket_error(what: str, *, where: str) -> Iterator[None]:
-    """What the driver raises inside the block, as errors of lineside."""
+    """Translate the driver's errors inside the block into errors of lineside."""
     from obstore.exceptions import BaseError, PermissionDeniedError, UnauthenticatedError
 
     try:

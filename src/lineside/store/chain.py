@@ -140,7 +140,7 @@ def _difference(entry: LogEntry, said: _Attributes) -> str:
 
 
 def fault_of(logged: Logged, *, after: Link) -> str:
-    """What is wrong with an entry that should follow ``after``; "" when nothing is."""
+    """Return the fault of an entry that should follow ``after``; "" when there is none."""
     expected = after.source_position + 1
     if logged.source_position != expected:
         return f"entry {expected} is missing: {logged.source_position} stands in its place"
@@ -226,7 +226,7 @@ def check_anchors(log: EventLog, *, source: str) -> ChainReport:
 
 
 class _Walk:
-    """What is known while anchor after anchor is compared."""
+    """State of the comparison of anchor after anchor."""
 
     def __init__(self, log: EventLog) -> None:
         self._log = log

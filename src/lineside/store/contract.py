@@ -1,4 +1,4 @@
-"""What the store promises, whichever database or bucket stands behind it.
+"""Contracts of the store, whichever database or bucket is behind it.
 
 1. A call that returned has been committed: kill -9 afterwards loses nothing of it.
 2. Putting or appending the same thing twice keeps one.
@@ -84,7 +84,7 @@ class Place(Protocol):
         ...
 
     def address(self, name: str) -> str:
-        """How others find it: ``file:///…``, ``s3://…``."""
+        """Return the address for other programs: ``file:///…``, ``s3://…``."""
         ...
 
 
@@ -274,7 +274,7 @@ class FrameRow:
 
 
 class FrameIndex(Protocol):
-    """Which frames there are; newest-frame queries stay under 1 ms at a million frames."""
+    """Index of frames; newest-frame queries stay under 1 ms at a million frames."""
 
     def add(self, rows: Sequence[FrameRow]) -> int:
         """Keep the rows in one transaction; how many were new (an id already there is kept)."""

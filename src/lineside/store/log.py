@@ -326,7 +326,7 @@ def entry_values(logged: Logged, *, chain: int) -> dict[str, Any]:
 
 
 def head_values(logged: Logged) -> dict[str, Any]:
-    """What a chain's row says once this entry is its last."""
+    """Return the values of a chain's row once this entry is its last."""
     return {
         "length": logged.source_position,
         "head_position": logged.position,

@@ -85,7 +85,7 @@ def open_postgres(url: str, *, clock: Clock) -> Records:
 
 
 class PostgresFlavour:
-    """What PostgreSQL does in its own way."""
+    """Dialect of PostgreSQL."""
 
     def __init__(self, engine: "sa.Engine", *, where: str) -> None:
         self.where = where

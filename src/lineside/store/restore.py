@@ -53,7 +53,7 @@ _ANOTHER = "The archive is damaged or was changed; take another backup."
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RestoreReport:
-    """What was restored.
+    """Result of a restore.
 
     Attributes:
         absent: blobs that were not in the backup; frames of those pictures are tombstones now.
@@ -134,7 +134,7 @@ def check_archive(file: BinaryIO, *, limits: ArchiveLimits) -> Manifest:
 
 
 class _Check:
-    """What is known of an archive while it is read."""
+    """State of an archive while it is read."""
 
     def __init__(self) -> None:
         self._members = MemberDigest()

@@ -28,7 +28,7 @@ from lineside.core import Clock, LinesideError, RefusedError, UnavailableError, 
 
 
 class Flavour(Protocol):
-    """What one kind of database does in its own way."""
+    """Contract of one kind of database's dialect."""
 
     where: str
     """The database's URL without secrets, for messages."""

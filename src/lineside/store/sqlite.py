@@ -104,7 +104,7 @@ def _begin(connection: "sa.Connection") -> None:
 
 
 class SqliteFlavour:
-    """What SQLite does in its own way.
+    """Dialect of SQLite.
 
     Args:
         engine: where connections come from.

@@ -70,7 +70,7 @@ def delete_leaving(records: Records, blobs: Blobs, *, idle_s: float = IDLE_S) ->
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ageing:
-    """What to do.
+    """Frames and blobs that a sweep removes.
 
     Attributes:
         aged: frames that become tombstones.

@@ -53,14 +53,14 @@ class Passed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Told:
-    """What was said of one frame: every label's score, to 1 in sum."""
+    """Answer to one frame: every label's score, to 1 in sum."""
 
     at_s: float
     scores: dict[str, float]
 
 
 def things_of(belt: Belt) -> list[Passed]:
-    """What passes, in order."""
+    """Objects that pass, in order."""
     chance = Random(f"things {belt.seed}")  # noqa: S311  a simulation
     at, passed = chance.uniform(*belt.gap_s), list[Passed]()
     for _ in range(belt.things):
@@ -76,7 +76,7 @@ def things_of(belt: Belt) -> list[Passed]:
 
 
 def frames_of(belt: Belt) -> Iterator[Told]:
-    """What the classifier says, frame by frame, until all has passed."""
+    """Return the classifier's answers, frame by frame, until all has passed."""
     chance = Random(f"frames {belt.seed}")  # noqa: S311  a simulation
     passed = things_of(belt)
     end = passed[-1].end_s + 2 * belt.gap_s[1]

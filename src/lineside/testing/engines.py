@@ -1,4 +1,4 @@
-"""What every engine does with a network."""
+"""Contract suite of inference engines."""
 
 from concurrent.futures import ThreadPoolExecutor
 

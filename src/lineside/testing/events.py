@@ -97,7 +97,7 @@ def prediction_of(
     package: Digest = PACKAGE,
     inspection: str = "stock",
 ) -> Prediction:
-    """What a package says of one frame.
+    """Return a package's prediction of one frame.
 
     Args:
         shown: place → class; ``"?"`` or ``"?blue"`` for unsure (of any colour, of blue).

@@ -53,7 +53,7 @@ class FaultProxy:
         self._open.clear()
 
     def release(self) -> None:
-        """What stands still goes on."""
+        """Let held connections go on."""
         self._open.set()
 
     def asked(self, path: str, headers: dict[str, str]) -> tuple[int, dict[str, str], bytes]:

@@ -50,7 +50,7 @@ def received(receiver: KafkaReceiver, count: int) -> list[ReceivedRecord]:
 
 
 class KafkaContract:
-    """What sender and receiver do with a cluster."""
+    """Contract suite of Kafka's sender and receiver with a cluster."""
 
     @pytest.fixture
     def sender(self, place: KafkaPlace) -> Iterator[KafkaSender]:

@@ -51,7 +51,7 @@ def nothing_more(mailbox: Mailbox) -> bool:
 
 
 class BusContract:
-    """What every bus adapter must do; the fixture ``url`` names a fresh, empty broker.
+    """Contract suite of bus adapters; the fixture ``url`` names a fresh, empty broker.
 
     Attributes:
         copy_per_pattern: the broker may send a message once for each pattern that matches
@@ -304,7 +304,7 @@ def numbers(taken: list[Delivery]) -> list[int]:
 
 
 class SessionContract:
-    """What every session must do; the fixture ``url`` names a fresh, empty broker.
+    """Contract suite of sessions; the fixture ``url`` names a fresh, empty broker.
 
     Attributes:
         says_again: the broker marks a message that it sends once more (flag DUP).
@@ -488,7 +488,7 @@ class SessionContract:
 
 
 class CameraContract:
-    """What every camera does; fixture ``opened``: one that has at least three pictures to give."""
+    """Contract suite of cameras; fixture ``opened``: one that has at least three images to give."""
 
     def test_shots_open_to_the_frames(self, opened: Camera) -> None:
         shots = list(islice(opened.shots(), 3))

@@ -49,7 +49,7 @@ def tick(at_s: float) -> Entry:
 
 
 def outputs_of(rule: Rule, entries: Iterable[Entry]) -> list[Output]:
-    """What a rule gives out of entries, each handed over alone."""
+    """Return a rule's events for entries, each handed over alone."""
     engine = RuleEngine(rule)
     return [output for entry in entries for output in engine.take([entry])]
 
@@ -71,7 +71,7 @@ Handed = tuple[Record, tuple[Scalar, ...]]
 
 
 class StepContract:
-    """What every step of a rule keeps; subclasses give ``rule`` and ``handed`` as fixtures.
+    """Contract suite of a rule's steps; subclasses give ``rule`` and ``handed`` as fixtures.
 
     ``handed`` are records with their keys in order of time, as the engine hands them over; among
     them they make the step give out something.

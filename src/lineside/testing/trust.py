@@ -81,7 +81,7 @@ class TrustSimulator:
 
     @property
     def first_root(self) -> bytes:
-        """What devices pin."""
+        """Return the root metadata that devices pin."""
         return self.served["metadata/1.root.json"]
 
     def delegate(self, name: str, *, paths: list[str], terminating: bool = True) -> None:
@@ -160,7 +160,7 @@ class TrustSimulator:
     def open(
         self, path: str, *, start_byte: int = 0, end_byte: int | None = None
     ) -> Iterator[Part]:
-        """What is served under a path."""
+        """Return the bytes served under a path."""
         self.asked.append((path, start_byte))
         if self.away:
             raise UnavailableError("nobody answers", where=path, fix="Wait.")

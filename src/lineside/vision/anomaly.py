@@ -25,7 +25,7 @@ Floats = NDArray[np.float32]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AnomalyRule:
-    """How a map of patch distances becomes a score and a decision.
+    """Decoding of a map of patch distances into a score and a decision.
 
     Attributes:
         limit: above it the picture is anomalous; from good pictures alone.

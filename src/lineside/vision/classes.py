@@ -20,7 +20,7 @@ from lineside.vision.prediction import Decision, LabelAnswer
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClassRule:
-    """How logits become classes.
+    """Decoding of logits into classes.
 
     Attributes:
         labels: class names in the order of the logits.

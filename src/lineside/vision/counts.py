@@ -30,7 +30,7 @@ _ROUNDING = 1e-9  # a run that reaches the cut but for the last digit reaches it
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CountRule:
-    """How a count is told.
+    """Decoding of a count.
 
     Attributes:
         most: the largest number the training pictures support; above it the answer is "more".
@@ -75,7 +75,7 @@ class CountRule:
 
 
 def doubt_of(chances: NDArray[np.float64]) -> float:
-    """How unsure a picture's count is: sqrt(sum of p (1 - p)) + 0.3 over its candidates."""
+    """Return the uncertainty of a count: sqrt(sum of p (1 - p)) + 0.3 over its candidates."""
     return math.sqrt(float(np.sum(chances * (1 - chances)))) + _LEAST_DOUBT
 
 

@@ -26,7 +26,7 @@ from lineside.vision.prediction import Decision, LabelAnswer
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LabelRule:
-    """How one output becomes one label's decision.
+    """Rule that turns one output into one label's decision.
 
     probability = sigmoid(slope * logit + offset), clipped to [floor, 1 - floor];
     present if probability > high, absent if probability < low, else unsure.

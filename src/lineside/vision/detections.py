@@ -30,7 +30,7 @@ Maps = tuple[Floats, Floats, Floats]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DetectRule:
-    """How maps become boxes.
+    """Decoding of maps into boxes.
 
     Attributes:
         labels: class names in the order of the class logits.

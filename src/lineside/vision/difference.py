@@ -1,4 +1,4 @@
-"""What two packages say of one frame, compared without knowing what is right.
+"""Comparison of two packages' predictions of one frame, without ground truth.
 
 1. What a package *finds* is every label, class or box label that it says is present, but for those
    that mean a good part (``good``), a count, a mask with any pixel set, an anomaly, or a picture
@@ -43,7 +43,7 @@ class Difference:
 
 
 def difference(old: Prediction, new: Prediction, *, good: Collection[str] = ()) -> Difference:
-    """What two packages say of the same frame.
+    """Difference of two packages' predictions of the same frame.
 
     Args:
         old: of the package before.
@@ -105,7 +105,7 @@ def _other_scores(prediction: Prediction) -> Iterator[float]:
 
 
 def _found(prediction: Prediction, good: Collection[str]) -> Iterator[str]:
-    """What is present and does not mean a good part."""
+    """Return the present labels that do not mean a good part."""
     fine = {
         kind
         for kind, label in (

@@ -144,7 +144,7 @@ def _by_region(answers: Sequence[LabelAnswer]) -> dict[str, list[LabelAnswer]]:
 
 
 def _caption(answers: Sequence[LabelAnswer]) -> tuple[str, tuple[int, int, int]]:
-    """What a region says: what is present, else what is unsure, else the likeliest absence."""
+    """Return a region's text: what is present, else unsure, else most likely absent."""
     for wanted in (Decision.PRESENT, Decision.UNSURE):
         chosen = [answer for answer in answers if answer.decision is wanted]
         if chosen:

@@ -20,7 +20,7 @@ class Coarse:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Search:
-    """How hard features are looked for.
+    """Settings of the search for features.
 
     Attributes:
         pixels: pictures are reduced to at most so many.

@@ -11,7 +11,7 @@ from lineside.core import Digest, FrameId, InvalidError, frame_id
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FrameRef:
-    """What names a frame everywhere: enough to find the picture again, without its pixels."""
+    """Reference to a frame: enough to find the image again, without its pixels."""
 
     id: FrameId
     camera: str

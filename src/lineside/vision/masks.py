@@ -30,7 +30,7 @@ Mask = NDArray[np.bool_]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MaskRule:
-    """How a map of defect logits becomes a mask and a decision.
+    """Decoding of a map of defect logits into a mask and a decision.
 
     Attributes:
         label: what the mask shows, a defect's name.

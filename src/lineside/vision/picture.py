@@ -116,7 +116,7 @@ def picture_size(encoded: bytes) -> tuple[int, int]:
 
 
 def _kind_of(encoded: bytes) -> str:
-    """What other pictures begin with."""
+    """First bytes of other image formats."""
     if encoded[:4] == b"RIFF" and encoded[8:12] == b"WEBP":
         return "a WebP"
     if encoded[4:8] == b"ftyp":

@@ -48,7 +48,7 @@ Grey = NDArray[np.uint8]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pose:
-    """How a part is found, and when it is refused.
+    """Settings of the search for a part, and limits of its acceptance.
 
     Attributes:
         template_file: PNG of the package, of the canonical frame's size: red is the mean good
@@ -318,7 +318,7 @@ class _Sketch:
         self._to_small = invert(resize_matrix(width / small[0], height / small[1]))
 
     def tile(self, way: Matrix) -> NDArray[np.float32]:
-        """What ``way`` (canonical frame px → picture px) shows, as ``_tile`` of its frame."""
+        """Return what ``way`` (canonical frame px → image px) shows, as ``_tile`` of its frame."""
         import cv2
 
         across, down = (f / t for f, t in zip(self._frame, self._tile, strict=True))

@@ -22,7 +22,7 @@ class Decision(StrEnum):
 
 
 class PictureState(StrEnum):
-    """Whether the picture could be judged at all; anything but ``ok`` carries no labels."""
+    """State of the image; anything but ``ok`` carries no labels."""
 
     OK = "ok"
     CAMERA_MOVED = "camera moved"
@@ -75,7 +75,7 @@ class BoxAnswer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CountAnswer:
-    """How many objects a picture shows.
+    """Count of the objects in an image.
 
     Attributes:
         value: the likeliest number.
@@ -97,7 +97,7 @@ class CountAnswer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MaskAnswer:
-    """Which pixels of the picture are defect.
+    """Mask of the defect pixels of an image.
 
     Attributes:
         rle: run lengths of the mask in COCO's uncompressed order (columns first, beginning with the
@@ -115,7 +115,7 @@ class MaskAnswer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AnomalyAnswer:
-    """How far a picture is from the good ones.
+    """Distance of an image from the good ones.
 
     Attributes:
         score: 0 and above; what one unit is, the manifest's rule says.
@@ -131,7 +131,7 @@ class AnomalyAnswer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RegistrationFigures:
-    """How the picture lay against the reference view.
+    """Registration of the image to the reference image.
 
     Attributes:
         state: ``aligned`` (computed anew), ``still`` (checked, the last transform holds),

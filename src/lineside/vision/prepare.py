@@ -46,7 +46,7 @@ class Crop:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prepare:
-    """How a picture becomes a batch.
+    """Settings that turn an image into a batch.
 
     Each crop is sampled once from the original picture through registration and crop in a single
     bilinear warp, to ``width_px`` x ``height_px``; then (value - mean) / scale, RGB, NCHW float32.

@@ -112,7 +112,7 @@ THOROUGH = Search(pixels=WORK_PIXELS, count=1000, contrast=0.008, ratio=0.87)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RegistrationLimits:
-    """What a transform must fulfil to be used.
+    """Conditions that a transform must fulfil to be used.
 
     Attributes:
         overlap_min: share of the view that the picture must show.

@@ -287,7 +287,7 @@ class Loader:
         return desired is not None and digest in desired.bad
 
     def _is_wanted(self, wanted: DesiredPackage) -> bool:
-        """Whether nobody listed for another one, and no job brought one, meanwhile."""
+        """Return whether the desired state stands and no job brought another package."""
         now = wanted_now(self._desired, self._deployed)
         return (wanted.inspection, wanted.digest) in [(one.inspection, one.digest) for one in now]
 

@@ -62,7 +62,7 @@ class AnomalyTaskHead:
         )
 
     def explain(self, place: HeadInput) -> dict[str, Floats]:
-        """How far each place is from good ones, as a share of the farthest or of the limit."""
+        """Return each place's distance from good ones, a share of the farthest or of the limit."""
         heat = self.heat(place)
         if heat is None:
             return {}

@@ -1,1 +1,1 @@
-"""How the tables came to be: one file a format, applied in order when records are opened."""
+"""Migrations of the tables: one file a format, applied in order when records are opened."""

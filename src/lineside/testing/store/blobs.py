@@ -13,7 +13,7 @@ Tamper = Callable[[Digest, bytes], None]
 
 
 class BlobsContract:
-    """What every place for bytes must do; ``tamper`` overwrites a blob behind its back.
+    """Contract suite of blob stores; ``tamper`` overwrites a blob behind its back.
 
     Attributes:
         own_time: the adapter goes by the clock it was opened with, not by its server's.

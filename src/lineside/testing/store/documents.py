@@ -10,7 +10,7 @@ from lineside.testing.clock import FakeClock
 
 
 class DocumentsContract:
-    """What every keeper of documents must do."""
+    """Contract suite of document stores."""
 
     def test_a_document_comes_back_as_it_was_put(self, records: Records, clock: FakeClock) -> None:
         body = {"text": "Größe \u0000 😀", "number": 1.5, "list": [1, None, {"deep": True}]}

@@ -23,7 +23,7 @@ def leaving(records: Records) -> set[str]:
 
 
 class FrameIndexContract:
-    """What every frame index must do."""
+    """Contract suite of frame indexes."""
 
     def test_a_row_comes_back_as_it_was_added(self, records: Records) -> None:
         row = replace(

@@ -16,7 +16,7 @@ _SHORT_S = 0.2
 
 
 class LeasesContract:
-    """What every keeper of leases must do."""
+    """Contract suite of lease stores."""
 
     def test_a_lease_has_one_holder(self, records: Records) -> None:
         (mine,) = records.leases.take(["rules"], holder="a", length_s=_LONG_S)

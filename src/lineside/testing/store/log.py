@@ -21,7 +21,7 @@ def ids(logged: list[Logged]) -> list[str]:
 
 
 class EventLogContract:
-    """What every event log must do."""
+    """Contract suite of event logs."""
 
     def test_an_entry_comes_back_as_it_was_offered(
         self, records: Records, clock: FakeClock

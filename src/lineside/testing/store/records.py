@@ -11,7 +11,7 @@ from lineside.testing.store.rows import HUB, frame_row, log_entry
 
 
 class RecordsContract:
-    """What holds for documents, log and frames together."""
+    """Contract suite of documents, log and frames together."""
 
     def test_a_transaction_is_kept_whole(self, records: Records) -> None:
         with records.transaction():

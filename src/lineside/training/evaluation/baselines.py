@@ -1,4 +1,4 @@
-"""What trivial figures of a picture alone reach: a light meter, a ruler, a scale and a clock.
+"""Trivial baselines: guesses from an image's brightness, size, format or time alone.
 
 1. Figures: ``mean_grey``, ``contrast`` (deviation of grey), ``sharpness``, ``picture_size`` and
    ``file_size``, ``time_of_day`` and ``order`` where they are known, and all of them ``together``.

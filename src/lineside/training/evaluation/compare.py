@@ -34,7 +34,7 @@ _NOTHING = "nothing"
 
 
 def said_words(said: Prediction) -> str:
-    """What a prediction says: refused and why, a count, boxes, good or defective, labels."""
+    """Return a prediction in words: refused and why, a count, boxes, good or defective, labels."""
     if said.state is not PictureState.OK:
         return f"{said.state}: {said.reason}" if said.reason else str(said.state)
     if said.count is not None:
@@ -76,7 +76,7 @@ _TIMED_ROUNDS = 5
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Machine:
-    """What measures."""
+    """Machine that took the measurement."""
 
     name: str
     processor: str

@@ -1,4 +1,4 @@
-"""What a variant is judged by: one metric a task, computed on the same pictures as its original.
+"""Score of a variant: one metric a task, computed on the same images as its original.
 
 1. multilabel and classify: ``accuracy`` (unsure is not right); detect: ``f1_iou33``; count:
    ``exact``; segment: ``pixel_f1``, ``accuracy`` where nobody drew a mask; anomaly: ``auroc``,

@@ -173,7 +173,7 @@ def _normal_words(metric: str, found: ShortcutTests) -> str:
 
 
 def _falls(before: Metric, after: Metric, *, lower: bool) -> bool:
-    """Whether the figure leaves its interval and loses a tenth of what it has over the baseline."""
+    """Return whether the figure leaves its interval and loses a tenth of its lead."""
     outside = after.value > before.high if lower else after.value < before.low
     lost = abs(before.value - after.value)
     return outside and lost > _LOST_SHARE * abs(before.value - before.baseline)
@@ -301,7 +301,7 @@ def _presence(cases: Sequence[Case], label: str) -> NDArray[np.int64]:
 def _yes_or_no(
     truth: NDArray[np.int64], labels: Sequence[str], *, owned: NDArray[np.int64]
 ) -> list[Question]:
-    """Whether anything is wrong, where one class means that nothing is; of two classes which."""
+    """Return whether anything is wrong, where one class means none; of two classes which."""
     good = [place for place, label in enumerate(labels) if label.lower() in GOOD_NAMES]
     if len(good) == 1:
         yes, of = truth != good[0], labels[1 - good[0]] if len(labels) == 2 else ""

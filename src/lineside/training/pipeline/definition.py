@@ -205,7 +205,7 @@ def registration(*, group: str) -> tuple[Parameter, ...]:
 
 
 def gates() -> tuple[Parameter, ...]:
-    """What every gate asks: the lower end of each class's recall, and the seed of it all."""
+    """Parameters of every gate: the lower end of each class's recall, and the seed."""
     return (
         Parameter(name="GateRecall", default=0.5, least=0),
         Parameter(name="Seed", default=42, least=0),

@@ -20,7 +20,7 @@ _LEAKING_SHARE = 0.02
 
 
 class Evidence(Protocol):
-    """What a gate looks at: an evaluation, or a report of one."""
+    """Evidence of a gate: an evaluation, or a report of one."""
 
     @property
     def metrics(self) -> Mapping[str, Metric]: ...
@@ -34,7 +34,7 @@ class Evidence(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """What is asked.
+    """Requirements of a quality gate.
 
     Attributes:
         recall: least lower end of every class's recall.

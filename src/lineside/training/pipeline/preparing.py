@@ -129,7 +129,7 @@ class Counted:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Source:
-    """What the pipeline was given: samples that are either normal or anomalous."""
+    """Input of the pipeline: samples that are either normal or anomalous."""
 
     samples: tuple[Sample, ...]
     opened: Opened

@@ -209,7 +209,7 @@ class _State:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Left:
-    """What a step left: whether it was there already, its key, its facts."""
+    """Result of a step: whether it was cached, its key, its facts."""
 
     cached: bool = False
     key: str = ""

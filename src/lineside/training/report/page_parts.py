@@ -171,7 +171,7 @@ def limits_part(name: str, rows: Sequence[LimitRow]) -> str:
 
 
 def history_part(history: Sequence[Mapping[str, float]]) -> str:
-    """What was watched in training; losses, shares and errors each on their own axes."""
+    """Return the curves of a training; losses, shares and errors each on their own axes."""
     series: dict[str, list[tuple[float, float]]] = {}
     for place, epoch in enumerate(history):
         at = epoch.get("epoch", float(place + 1))

@@ -189,7 +189,7 @@ def task_page(
 
 
 def figure_notes(report: TaskReport) -> FigureNotes:
-    """What stands beside the report's figures: leaks at each, shortcuts at those they meet."""
+    """Return the notes at the report's figures: leaks at each, shortcuts at those they concern."""
     leaking = ("the split leaks",) if report.leaking else ()
     return FigureNotes(every=leaking, of=short_words(report.controls))
 
@@ -299,7 +299,7 @@ def evaluation_report(
 
 
 def exact_only(package: Package, source: Opened) -> tuple[str, ...]:
-    """What is not known of an evaluation on other data than the package's own version.
+    """Return the gaps of an evaluation on other data than the package's own version.
 
     A package lists the digests of its training pictures and nothing that a near-duplicate could be
     known by.

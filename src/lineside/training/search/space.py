@@ -72,7 +72,7 @@ class Parameter:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Space:
-    """What is searched, and for what.
+    """Search space and objective.
 
     Attributes:
         objective: of a training's history.

@@ -47,7 +47,7 @@ Fit = Callable[[Sequence[Halves]], Scorer]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SyntheticBenchmark:
-    """How a map becomes a score while scorers are compared."""
+    """Settings that turn a map into a score while scorers are compared."""
 
     blur_cells: float
     top_share: float

@@ -162,7 +162,7 @@ def _pixel_figures(cases: Sequence[Case]) -> dict[str, Metric]:
 
 
 def _mask(case: Case) -> NDArray[np.bool_] | None:
-    """Which pixels are defect; None where that is not known, or a good picture was refused."""
+    """Return the defect pixels; None where they are not known, or a good image was refused."""
     if not is_defective(case):
         heat = case.heat
         return None if heat is None else np.zeros(heat.shape, np.bool_)

@@ -1,4 +1,4 @@
-"""What the frozen network sees of good pictures, patch by patch, kept in the job's folder.
+"""Patch features of good images by the frozen network, cached in the job's folder.
 
 Features at strides 8 and 16, each averaged over 3 x 3 neighbours (Roth et al. 2022, section 3.1),
 the coarse ones laid over the fine ones bilinearly. They are kept as float16.

@@ -1,4 +1,4 @@
-"""How good pictures are looked at: a part laid into one place, one frame, or a surface.
+"""Alignment of good images: a part laid into one place, one frame, or a surface.
 
 1. Posed: a part stands out from a plain ground in nearly all good pictures, in one size, and laid
    into one place its edges agree. It is cut out in its canonical frame.

@@ -1,4 +1,4 @@
-"""How large and how bright a picture is shown to the network, and at how many scales.
+"""Input specification: size, brightness and scales of the images shown to the network.
 
 1. A picture of any size is stretched to one input. The input has the proportions that the training
    pictures have in the middle, so that most are hardly distorted, and about the area named.

@@ -152,7 +152,7 @@ class _TrainingSet:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class _Frozen:
-    """What the frozen network came to, at every sight that was tried."""
+    """Result of the frozen network at every input specification that was tried."""
 
     specs: tuple[InputSpec, ...]
     features: Sequence[Floats]
@@ -287,7 +287,7 @@ def _seen(
     specs: Sequence[InputSpec],
     percent: tuple[float, float],
 ) -> _Frozen:
-    """What the frozen network comes to at some sights, in these percent of the job."""
+    """Return the frozen network's results at some inputs, in these percent of the job."""
     first, last = percent
     looked = first + 0.75 * (last - first)
     healths, features = looker.look(specs, first=first, last=looked)

@@ -219,7 +219,7 @@ def _pays(ground: TuningTask, places: Classes, *, logits: Numbers) -> bool:
 
 
 def mirrors_for(ground: TuningTask) -> tuple[str, ...]:
-    """Which mirrors change no class, by a head that saw none of the first fold's pictures."""
+    """Return the mirrorings that change no class, by a head that saw no image of the first fold."""
     inside, outside = _parts(ground, min(ground.folds))
     shown = outside[:_MOST_MIRRORED]
     head = Space(ground.features[inside]).fit(

@@ -58,7 +58,7 @@ MIRRORS: Mapping[str, Callable[[Image], Image]] = {"across": _across, "down": _d
 
 
 def harmless(right: int, right_mirrored: int, *, pictures: int) -> bool:
-    """Whether mirrored pictures are answered as well: two percent or a standard error less."""
+    """Return whether mirrored images are answered as well: two percent or a standard error less."""
     if not pictures:
         return False
     share = right / pictures

@@ -104,7 +104,7 @@ class Numbered:
         return found
 
     def place(self, sample: Sample) -> int:
-        """Which output is right."""
+        """Return the index of the right output."""
         return min(sample.count or 0, self.most + 1)
 
     def tensor(self, pixels: Sequence[Image]) -> Tensor:

@@ -266,7 +266,7 @@ class Round:
 
     @property
     def stage(self) -> str:
-        """What a fit on it is called where progress is told; folds are counted from one."""
+        """Return the name of a fit for progress messages; folds are counted from one."""
         if not self.name.startswith(_FOLD):
             return "fitting"
         return f"holding out part {int(self.name.removeprefix(_FOLD)) + 1} of {_FOLDS}"
@@ -302,7 +302,7 @@ def rounds(samples: Sequence[Sample], *, seed: int, folded: bool) -> list[Round]
 
 
 def fitted_again(planned: Sequence[Round], *, pictures: int) -> bool:
-    """Whether a fit on everything follows: not where one part was held out and is hardly missed."""
+    """Return whether a fit on everything follows: not where the held-out part is hardly missed."""
     if len(planned) != 1:
         return True
     held = len(planned[0].judge)

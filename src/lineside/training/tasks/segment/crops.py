@@ -37,7 +37,7 @@ class Piece:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Draw:
-    """Which picture a piece is cut from, around a defect or anywhere, or the whole of it."""
+    """Choice of a crop: an image, and a place around a defect, anywhere, or the whole."""
 
     place: int
     kind: str

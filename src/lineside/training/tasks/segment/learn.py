@@ -118,7 +118,7 @@ def learn(job: TrainJob, work: Work) -> Trained:
 
 
 def label_of(names: Sequence[str]) -> str:
-    """What the masks show: the inspection's one defect, where it names one alone."""
+    """Return the label of the masks: the inspection's one defect, where it names one alone."""
     defects = [name for name in names if name.lower() not in GOOD_NAMES]
     return defects[0] if len(defects) == 1 else _NAME
 
