@@ -24,7 +24,7 @@ BOUNDS = {
     "modules over 800 lines": 0,
     "most exported names of a package": 141,
     "thread sites outside core.Worker": 0,
-    "words with a standard term": 541,
+    "words with a standard term": 520,
     "docstrings opening with a question word": 0,
     "files from an MQTT image to the page": 20,
     "record types from an MQTT image to the page": 15,
@@ -183,6 +183,8 @@ def names(path: Path, tree: ast.Module) -> Iterator[str]:
 def odd_words(path: Path, tree: ast.Module) -> Iterator[str]:
     """Names with a word that has a standard term."""
     for name in names(path, tree):
+        if name.startswith("test_") or "ground_truth" in name or "GroundTruth" in name:
+            continue  # sentences of contract suites; a term of the field
         parts = re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+", name)
         is_class = name[:1].isupper() and not name.isupper()
         if any(part.lower() in WORDS for part in parts) or (is_class and PARTICIPLES & {*parts}):
