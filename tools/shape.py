@@ -17,8 +17,8 @@ SOURCE = ROOT / "src" / "lineside"
 BOUNDS = {
     "modules": 589,
     "classes": 1456,
-    "statements in src": 58937,
-    "statements in tests": 44697,
+    "statements in src": 58925,
+    "statements in tests": 44689,
     "records built at one place": 405,
     "modules under 100 lines": 52,
     "modules over 800 lines": 0,

@@ -22,7 +22,7 @@ from lineside.vision import (
     similarity,
     transform_box,
 )
-from lineside.vision.geometry import corners, scaled, union_box
+from lineside.vision.geometry import corners, scaled
 
 px = st.floats(-500, 500)
 transforms = st.builds(
@@ -130,9 +130,3 @@ def test_the_share_of_a_box_inside_is_its_area(
     x0, y0, x1, y1 = box
     found = share_inside(Box(x0_px=x0, y0_px=y0, x1_px=x1, y1_px=y1), width_px=100, height_px=50)
     assert math.isclose(found, share)
-
-
-@given(st.lists(boxes, min_size=1, max_size=5))
-def test_the_union_holds_every_box(several: list[Box]) -> None:
-    whole = union_box(several)
-    assert all(whole.x0_px <= each.x0_px and whole.y1_px >= each.y1_px for each in several)

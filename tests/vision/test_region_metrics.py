@@ -151,22 +151,6 @@ def test_pictures_together_are_not_the_mean_of_pictures() -> None:
     assert f1_of(counts) == pytest.approx(2 * 91 / (2 * 91 + 19))
 
 
-def test_the_best_cut_is_where_f1_is_highest() -> None:
-    maps, truths = drawn(11, pictures=5, separable=3.0)
-    bins = region_bins(maps, truths)
-    best = bins.best_cut()
-    reached = pixel_f1([m >= best for m in maps], truths)
-    every = np.unique(np.concatenate([m.reshape(-1) for m in maps]))
-    highest = max(pixel_f1([m >= cut for m in maps], truths) for cut in every)
-    assert reached == pytest.approx(highest, abs=0.02)
-
-
-def test_without_defects_there_is_no_best_cut() -> None:
-    values = np.arange(12, dtype=np.float32).reshape(3, 4)
-    assert math.isnan(region_bins([values], [np.zeros((3, 4), np.bool_)]).best_cut())
-    assert math.isnan(region_bins([], []).best_cut())
-
-
 @pytest.mark.parametrize(
     "values",
     [

@@ -7,7 +7,6 @@ x1_px - 1, so its left edge is at x0_px - 0.5 in these coordinates.
 """
 
 import math
-from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -120,13 +119,3 @@ def fit_similarity(source: NDArray[np.float64], target: NDArray[np.float64]) -> 
     b = float(cross.sum()) / spread
     linear = np.array([[a, -b], [b, a]])
     return np.hstack([linear, (to_mean - linear @ from_mean)[:, None]])
-
-
-def union_box(boxes: Sequence[Box]) -> Box:
-    """The smallest box that holds all of them."""
-    return Box(
-        x0_px=min(box.x0_px for box in boxes),
-        y0_px=min(box.y0_px for box in boxes),
-        x1_px=max(box.x1_px for box in boxes),
-        y1_px=max(box.y1_px for box in boxes),
-    )

@@ -113,16 +113,6 @@ class RegionBins:
         x, y = np.append(false[kept], limit), np.append(found[kept], at_limit)
         return float(np.trapezoid(y, x) / limit)
 
-    def best_cut(self) -> float:
-        """The edge at and above which the pixels of all pictures have the best F1."""
-        if not len(self.edges) or not self.defect.any():
-            return math.nan
-        good, defect = self.good.sum(axis=0), self.defect.sum(axis=0)
-        hits = np.cumsum(defect[::-1])[::-1][1:]
-        wrong = np.cumsum(good[::-1])[::-1][1:]
-        scores = 2 * hits / (hits + wrong + defect.sum())
-        return float(self.edges[int(np.argmax(scores))])
-
 
 def region_bins(maps: Sequence[Map], truths: Sequence[Mask], *, bins: int = _BINS) -> RegionBins:
     """Count maps against truths; at most ``bins`` bins, from quantiles of the values themselves.

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lineside.core import Clock, Digest, Plant, digest_of, parse_plant, rfc3339
+from lineside.core import Clock, Digest, Plant, parse_plant, rfc3339
 from lineside.edge.config import PageConfig
 from lineside.edge.messages import DeviceStatus, InUse
 from lineside.edge.packages import Judge
@@ -191,7 +191,3 @@ def shown(
         yield steered
     finally:
         server.close()
-
-
-def digest_named(name: str) -> Digest:
-    return digest_of(name.encode())

@@ -352,11 +352,6 @@ def _check_key(key: str) -> None:
         )  # fmt: skip
 
 
-def tar_key(path: str) -> str:
-    """The key of a package's ``.tar.gz``, by its target's path."""
-    return path.removesuffix(_PACKAGE) + TARRED
-
-
 def _package_of(key: str) -> str:
     return key.removesuffix(TARRED) + _PACKAGE if key.endswith(TARRED) else key
 
