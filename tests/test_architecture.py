@@ -1,4 +1,4 @@
-"""What linters cannot say: the room table, faces, file sizes, documented names."""
+"""What linters cannot say: the table of packages, public names, file sizes, documented names."""
 
 import ast
 import importlib
@@ -13,7 +13,7 @@ import pytest
 SOURCE = Path(__file__).parents[1] / "src" / "lineside"
 DOCS = Path(__file__).parents[1] / "docs"
 
-ROOMS: dict[str, set[str]] = {
+PACKAGES: dict[str, set[str]] = {
     "core": set(),
     "vision": {"core"},
     "store": {"core"},
@@ -41,8 +41,8 @@ ROOMS: dict[str, set[str]] = {
         "web",
         "compat",
     },
-    "cli": set(),  # every room below it
-    "testing": set(),  # every room
+    "cli": set(),  # every package below it
+    "testing": set(),  # every package
 }
 
 
@@ -61,20 +61,22 @@ def imports_of(path: Path) -> Iterator[str]:
             yield from (alias.name for alias in node.names)
 
 
-def test_every_folder_is_a_declared_room() -> None:
+def test_every_folder_is_a_declared_package() -> None:
     folders = {path.name for path in SOURCE.iterdir() if (path / "__init__.py").exists()}
-    assert folders == set(ROOMS)
+    assert folders == set(PACKAGES)
 
 
-@pytest.mark.parametrize("room", [room for room in ROOMS if room not in {"cli", "testing"}])
-def test_a_room_imports_only_what_the_table_allows(room: str) -> None:
+@pytest.mark.parametrize(
+    "package", [package for package in PACKAGES if package not in {"cli", "testing"}]
+)
+def test_a_package_imports_only_what_the_table_allows(package: str) -> None:
     for owner, path in modules():
-        if owner != room:
+        if owner != package:
             continue
         for name in imports_of(path):
             parts = name.split(".")
-            if parts[0] == "lineside" and len(parts) > 1 and parts[1] != room:
-                assert parts[1] in ROOMS[room], f"{path.name} imports {name}"
+            if parts[0] == "lineside" and len(parts) > 1 and parts[1] != package:
+                assert parts[1] in PACKAGES[package], f"{path.name} imports {name}"
 
 
 def test_private_modules_of_another_package_are_not_imported() -> None:
@@ -96,10 +98,10 @@ def test_no_source_file_is_longer_than_800_lines() -> None:
     assert long == {}
 
 
-@pytest.mark.parametrize("room", sorted(set(ROOMS) - {"testing", "cli"}))
-def test_a_face_lists_exactly_what_it_exports(room: str) -> None:
-    face = importlib.import_module(f"lineside.{room}")
-    tree = ast.parse((SOURCE / room / "__init__.py").read_text())
+@pytest.mark.parametrize("package", sorted(set(PACKAGES) - {"testing", "cli"}))
+def test_a_package_lists_exactly_what_it_exports(package: str) -> None:
+    module = importlib.import_module(f"lineside.{package}")
+    tree = ast.parse((SOURCE / package / "__init__.py").read_text())
     imported = {
         alias.asname or alias.name
         for node in ast.walk(tree)
@@ -112,9 +114,9 @@ def test_a_face_lists_exactly_what_it_exports(room: str) -> None:
         if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_")
     }
     public = {name for name in imported | defined if not name.startswith("_")}
-    assert set(face.__all__) == public - {"Any", "TYPE_CHECKING"}
-    assert face.__doc__
-    assert "Not here" in face.__doc__
+    assert set(module.__all__) == public - {"Any", "TYPE_CHECKING"}
+    assert module.__doc__
+    assert "Not here" in module.__doc__
 
 
 def run_python(code: str) -> str:
@@ -130,9 +132,9 @@ def test_the_command_line_starts_without_numpy_or_torch() -> None:
     assert run_python(code).strip() == "[]"
 
 
-@pytest.mark.parametrize("room", ["edge", "hub", "models", "vision", "simulator"])
-def test_torch_is_never_loaded_outside_training(room: str) -> None:
-    assert run_python(f"import sys, lineside.{room}; print('torch' in sys.modules)") == "False\n"
+@pytest.mark.parametrize("package", ["edge", "hub", "models", "vision", "simulator"])
+def test_torch_is_never_loaded_outside_training(package: str) -> None:
+    assert run_python(f"import sys, lineside.{package}; print('torch' in sys.modules)") == "False\n"
 
 
 def words_of(name: str) -> str:
