@@ -102,7 +102,9 @@ def test_one_registers_another_approves_and_who_may_not_sees_why(
     with as_person("Ada Engine") as ada:
         page = ada.page
         page.goto(line.url + version)
-        expect(page.locator("[data-why-not]")).to_contain_text("who is approver or admin decides")
+        expect(page.locator("[data-why-not]")).to_contain_text(
+            "Requires the role approver or admin."
+        )
         expect(page.get_by_role("button", name="Approve")).to_have_count(0)
         ada.quiet()
     with as_person("Eve Approve") as eve:

@@ -153,7 +153,7 @@ def test_filters_stand_in_the_address_and_a_frame_leads_to_its_page(
 ) -> None:
     watched = belt.open(context(), "/events/rules")
     page = watched.page
-    page.get_by_label("Key").fill("google")
+    page.get_by_role("textbox", name="Key").fill("google")
     page.get_by_role("combobox", name="Rule").select_option("passed")
     page.get_by_role("button", name="Filter").click()
     page.wait_for_url("**rule=passed**key=google**")

@@ -14,14 +14,14 @@ WORKER = """
 import sys
 import torch
 from torch import distributed, nn
-from lineside.training.tasks.contract import Together
+from lineside.training.tasks.contract import ProcessGroup
 
 rank, folder = int(sys.argv[1]), sys.argv[2]
 torch.set_num_threads(1)
 distributed.init_process_group(
     "gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2
 )
-together = Together()
+together = ProcessGroup()
 torch.manual_seed(3)
 layer = nn.Linear(4, 2)
 batch = torch.randn(7, 4)
