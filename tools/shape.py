@@ -15,12 +15,12 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "lineside"
 BOUNDS = {
-    "modules": 589,
+    "modules": 588,
     "classes": 1456,
     "statements in src": 58925,
     "statements in tests": 44689,
     "records built at one place": 405,
-    "modules under 100 lines": 52,
+    "modules under 100 lines": 51,
     "modules over 800 lines": 0,
     "most exported names of a package": 141,
     "thread sites outside core.Worker": 0,

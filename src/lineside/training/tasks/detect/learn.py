@@ -10,12 +10,18 @@ import numpy as np
 
 from lineside.core import InvalidError
 from lineside.datasets import Sample
-from lineside.models import HealthLimits
-from lineside.training.common.export import golden_of, limits_of
+from lineside.models import HealthLimits, OnnxEngine
+from lineside.training.common.export import (
+    ENGINE_FILE,
+    difference,
+    golden_of,
+    limits_of,
+    within_bound,
+)
 from lineside.training.job import Steps, TrainJob
 from lineside.training.tasks.contract import Parallel, Trained, Work
-from lineside.training.tasks.detect.export import exported
-from lineside.training.tasks.detect.fitting import BATCH, RATE, TrainingSet, fit
+from lineside.training.tasks.detect.crops import whole_piece
+from lineside.training.tasks.detect.fitting import BATCH, RATE, TrainingSet, batch_of, fit
 from lineside.training.tasks.detect.held_out import (
     HeldOutPicture,
     chances_of,
@@ -32,9 +38,32 @@ from lineside.training.tasks.detect.loop import (
     rounds,
     steps_asked,
 )
-from lineside.training.tasks.detect.network import CentreNetwork
+from lineside.training.tasks.detect.network import TEMPLATE_CHANNELS, CentreNetwork, network_bytes
 from lineside.training.tasks.detect.scene import Pictures, Scale, Scenes, scale_of
 from lineside.vision import DetectRule, Prepare, picture_health
+
+OUTPUTS = ("objectness", "geometry", "classes")
+
+
+def exported(
+    network: CentreNetwork, golden: Sequence[Sample], *, scenes: Scenes
+) -> tuple[bytes, float]:
+    """The ONNX file, and the most its maps differ by from the fitted network's.
+
+    Raises:
+        RefusedError: by more than 0.001.
+    """
+    encoded = network_bytes(network, labels=len(scenes.labels))
+    channels = TEMPLATE_CHANNELS if scenes.template else 3
+    engine = OnnxEngine(encoded, crops=(1, channels, 0, 0), where=ENGINE_FILE, outputs=OUTPUTS)
+    worst = 0.0
+    for sample in golden:
+        multiple = scenes.settings.multiple
+        piece = whole_piece(scenes.scene(sample), scenes.pixels(sample), multiple=multiple)
+        crops = batch_of([piece], scenes=scenes).contiguous()
+        worst = max(worst, difference(network, crops, engine=engine, outputs=OUTPUTS))
+    return encoded, within_bound(worst)
+
 
 _FEW_PICTURES = 10
 _FEW_OBJECTS = 20
