@@ -16,8 +16,8 @@ from tests.links.conftest import Mosquitto
 LONG_S = 10.0
 
 
-def opened(url: str) -> BusSession:
-    return open_session(url, client_id="reader", patterns=("line/#",), clock=SystemClock())
+def opened(url: str, *, client_id: str = "reader") -> BusSession:
+    return open_session(url, client_id=client_id, patterns=("line/#",), clock=SystemClock())
 
 
 def camera(url: str) -> Bus:
@@ -45,9 +45,11 @@ def test_after_a_broker_lost_the_session_what_waits_is_not_let_go(mosquitto: Mos
 def test_version_5_says_how_much_may_come_ahead_and_mosquitto_as_shipped_sends_20(
     mosquitto: Mosquitto,
 ) -> None:
+    """Each has a session of its own: a broker may take up the next connection of a session before
+    it has read the last acknowledgements of the one before, and then sends those messages again."""
     sender = camera(mosquitto.url)
     for url, window in ((mosquitto.url, 20), (f"{mosquitto.url}?version=5", 100)):
-        session = opened(url)
+        session = opened(url, client_id=f"reader-{window}")
         for number in range(150):
             sender.publish("line/a", b"%d" % number)
         held = take_from(session, window)
