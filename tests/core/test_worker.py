@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lineside.core import UnavailableError
-from lineside.core.worker import Worker, backoff_s, retry
+from lineside.core.worker import Worker, WorkerState, backoff_s, retry, running_workers
 from lineside.testing import FakeClock
 
 _LONG_S = 20.0
@@ -175,3 +175,29 @@ def test_what_is_away_when_the_program_stops_is_raised() -> None:
         retry(Steps(UnavailableError("away")), stop=stop)
     with pytest.raises(ValueError, match="wrong"):
         retry(Steps(ValueError("wrong")), stop=threading.Event())
+
+
+def test_a_worker_says_whether_it_waits_works_fails_or_is_stuck(clock: FakeClock) -> None:
+    states: list[WorkerState] = []
+
+    def step() -> None:
+        states.append(worker.state)
+        clock.advance(31)
+        states.append(worker.state)
+        raise UnavailableError("the store is away")
+
+    worker = Worker("one", step, stuck_s=30.0, clock=clock)
+    states.append(worker.state)
+    worker.turn()
+    states.append(worker.state)
+    assert states == ["waiting", "busy", "stuck", "failing"]
+    assert (worker.age_s, worker.failures) == (31.0, 1)
+
+
+def test_running_workers_are_those_whose_threads_run() -> None:
+    worker = Worker("one", lambda: worker.stopping.wait(_LONG_S) and None)
+    assert worker not in running_workers()
+    worker.start()
+    assert worker in running_workers()
+    worker.stop()
+    assert worker not in running_workers()

@@ -9,8 +9,10 @@ import pytest
 from fastapi.testclient import TestClient
 
 from lineside.core import InvalidError, rfc3339
+from lineside.core.worker import Worker, WorkerState
 from lineside.hub import Services, create_app
 from lineside.hub.eventlog.followers import Follower, Selection
+from lineside.hub.eventlog.stats import worker_figures
 from lineside.links import Bus, Message
 from lineside.store import Logged
 from lineside.testing import FakeClock
@@ -294,3 +296,32 @@ def test_readiness_says_what_is_away(client: TestClient, bus: Bus) -> None:
     assert (answer.status_code, answer.json()["away"]) == (503, ["bus"])
     assert client.get("/healthz").text == "ok\n"
     assert client.get("/ping").status_code == 200
+
+
+def test_a_stuck_worker_makes_the_hub_unready_and_shows_in_the_metrics(
+    client: TestClient, hub: Services
+) -> None:
+    hub.stats.watch_each("worker", "worker", read=worker_figures)
+    began, go_on = threading.Event(), threading.Event()
+
+    def step() -> None:
+        began.set()
+        go_on.wait()
+
+    worker = Worker("sorter", step, every_s=60.0, stuck_s=0.0)
+    worker.start()
+    try:
+        assert began.wait(20)
+        answer = client.get("/readyz")
+        assert (answer.status_code, answer.json()["away"]) == (503, ["worker sorter"])
+        assert 'lineside_worker_state{worker="sorter"} 3.0' in client.get("/metrics").text
+    finally:
+        go_on.set()
+    while worker.state is not WorkerState.WAITING:
+        threading.Event().wait(0.01)
+    lines = client.get("/metrics").text.splitlines()
+    worker.stop()
+    assert client.get("/readyz").status_code == 200
+    assert 'lineside_worker_state{worker="sorter"} 0.0' in lines
+    assert 'lineside_worker_failures{worker="sorter"} 0.0' in lines
+    assert any(line.startswith('lineside_worker_age_s{worker="sorter"}') for line in lines)

@@ -5,14 +5,15 @@
 2. After a failure it waits longer each time, up to a limit; a success resets the wait.
 3. A failure is logged when it begins and when it is over, not each time in between. What Lineside
    foresees is a warning of one line, anything else an error with its trace.
-4. Readiness and metrics read ``is_alive``, ``failures``, ``failure``, ``progress_s`` and
-   ``busy_s``.
+4. Readiness and metrics read ``state``, ``age_s`` and ``failures`` of all ``running_workers``.
 """
 
 import logging
+import math
 import secrets
 import threading
 from collections.abc import Callable
+from enum import StrEnum
 from typing import TypeVar
 
 from lineside.core.clock import Clock, SystemClock
@@ -32,6 +33,15 @@ _FIRST_RETRY_S = 0.1
 _LONGEST_RETRY_S = 15.0
 
 
+class WorkerState(StrEnum):
+    """State of a worker, from well to ill."""
+
+    WAITING = "waiting"
+    BUSY = "busy"
+    FAILING = "failing"
+    STUCK = "stuck"
+
+
 class Worker:
     """A named thread that repeats a step.
 
@@ -47,6 +57,7 @@ class Worker:
         delay_s: float = 0.0,
         first_retry_s: float = _FIRST_RETRY_S,
         longest_retry_s: float = _LONGEST_RETRY_S,
+        stuck_s: float = math.inf,
         at_end: Callable[[], object] | None = None,
         report: Callable[[Exception | None], object] | None = None,
         clock: Clock | None = None,
@@ -60,6 +71,7 @@ class Worker:
             delay_s: the pause before the first step.
             first_retry_s: the pause after a first failure.
             longest_retry_s: the limit to which the pause doubles.
+            stuck_s: a step in hand for longer than this counts as stuck.
             at_end: called by the thread when it ends.
             report: called after a failed step with its error, and with None once a step succeeds
                 again; without it the worker writes these two to the log.
@@ -74,11 +86,12 @@ class Worker:
         self._delay_s = delay_s
         self._first_retry_s = first_retry_s
         self._longest_retry_s = longest_retry_s
+        self._stuck_s = stuck_s
         self._at_end = at_end
         self._report = report or self._log
         self._clock = clock or SystemClock()
         self._woken = threading.Event()
-        self._thread: threading.Thread | None = None
+        self._thread: _WorkerThread | None = None
         self._busy_since_s: float | None = None
         self.progress_s = self._clock.monotonic()
 
@@ -94,11 +107,26 @@ class Worker:
         since_s = self._busy_since_s
         return 0.0 if since_s is None else self._clock.monotonic() - since_s
 
+    @property
+    def age_s(self) -> float:
+        """Seconds since the last step that succeeded, or since the start."""
+        return self._clock.monotonic() - self.progress_s
+
+    @property
+    def state(self) -> WorkerState:
+        """Return what it does now, or what is wrong with it."""
+        if self.busy_s > self._stuck_s:
+            return WorkerState.STUCK
+        if self.failures:
+            return WorkerState.FAILING
+        return WorkerState.WAITING if self._busy_since_s is None else WorkerState.BUSY
+
     def start(self) -> None:
         """Start the thread; a worker that was stopped may be started again."""
         self.stopping.clear()
         self._woken.clear()
-        self._thread = threading.Thread(target=self._run, name=self.name, daemon=True)
+        self._thread = _WorkerThread(target=self._run, name=self.name, daemon=True)
+        self._thread.worker = self
         self.progress_s = self._clock.monotonic()
         self._thread.start()
 
@@ -179,6 +207,18 @@ class Worker:
             logger.warning("worker fails, it tries again name=%s reason=%s", self.name, error)
         else:
             logger.error("worker failed name=%s", self.name, exc_info=error)
+
+
+class _WorkerThread(threading.Thread):
+    """Thread of a worker."""
+
+    worker: Worker
+
+
+def running_workers() -> list[Worker]:
+    """Return the workers of this process whose threads run."""
+    threads = threading.enumerate()
+    return [thread.worker for thread in threads if isinstance(thread, _WorkerThread)]
 
 
 def backoff_s(

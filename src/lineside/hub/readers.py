@@ -165,6 +165,7 @@ READERS = ("jobs", "evidence", "devices", CAMERAS)
 """Readers of the bus, each with a session of its own."""
 _BATCH = 64
 _WAIT_S = 0.5
+_STUCK_S = 60.0
 _PLANT_THREADS = 2  # one reads and decodes while the other waits for the disk
 _SESSION_KIND = "bus-session"
 _DROPPED = "$SYS/broker/publish/messages/dropped"
@@ -211,7 +212,8 @@ class Reader:
         self._taken = 0
         self._committed = 0
         self._workers = [
-            Worker(f"read-{name}-{number}", self._store_batch) for number in range(threads)
+            Worker(f"read-{name}-{number}", self._store_batch, stuck_s=_STUCK_S)
+            for number in range(threads)
         ]
         self._stop = self._workers[0].stopping
 

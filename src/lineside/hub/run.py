@@ -6,6 +6,7 @@ SIGTERM ends it cleanly; kill -9 at any moment leaves a store that the next star
 
 import fcntl
 import logging
+import math
 import os
 import socket
 import threading
@@ -38,7 +39,7 @@ from lineside.hub.config import HubConfig
 from lineside.hub.eventlog.followers import Follower, Selection, skip_entry
 from lineside.hub.eventlog.leases import LeasedPart
 from lineside.hub.eventlog.ledger import person_event
-from lineside.hub.eventlog.stats import CAMERAS
+from lineside.hub.eventlog.stats import CAMERAS, worker_figures
 from lineside.hub.eventlog.topics import hub_source
 from lineside.hub.learning.drift import DriftWatch
 from lineside.hub.models.model_service import MODEL_TYPE
@@ -326,6 +327,7 @@ def _start_work(
     """Threads, in the order in which they may be needed; stopped in reverse."""
     services.leases.start()
     services.stats.watch_each("part", "part", read=services.leases.figures)
+    services.stats.watch_each("worker", "worker", read=worker_figures)
     if services.records.shared:
         peers = Peers(services)
         peers.start()
@@ -448,7 +450,7 @@ def _start_approvals(services: Services, *, stack: ExitStack) -> None:
     services.followers.start(follower, stack=stack)
     comparing = Follower(
         "comparisons", records=services.records, ledger=services.ledger,
-        handle=services.comparisons.take, selection=Selection(type=MODEL_TYPE),
+        handle=services.comparisons.take, selection=Selection(type=MODEL_TYPE), stuck_s=math.inf,
     )  # fmt: skip
     services.followers.start(comparing, stack=stack)
     stack.callback(services.comparisons.close)
@@ -458,7 +460,7 @@ def _start_replays(services: Services, *, stack: ExitStack) -> None:
     """Recorded spans by other packages and rules, one at a time, in log order."""
     replays = Follower(
         "replays", records=services.records, ledger=services.ledger,
-        handle=services.replays.take, selection=Selection(type=REPLAY_TYPE),
+        handle=services.replays.take, selection=Selection(type=REPLAY_TYPE), stuck_s=math.inf,
     )  # fmt: skip
     services.followers.start(replays, stack=stack)
     stack.callback(services.replays.close)

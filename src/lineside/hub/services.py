@@ -33,6 +33,7 @@ from dataclasses import dataclass, replace
 from zoneinfo import ZoneInfo
 
 from lineside.core import Clock, Plant, UnavailableError, new_id
+from lineside.core.worker import WorkerState, running_workers
 from lineside.datasets import Library
 from lineside.fleet import JobService, ThingDirectory
 from lineside.hub.access.auth import Auth
@@ -157,7 +158,11 @@ class Services:
         if self.config.free_bytes < self.config.min_free_bytes:
             found.append("disk")
         stopped = (one for one in self.followers.views() if one.state is FollowerState.STOPPED)
-        return [*found, *(f"follower {one.name}" for one in stopped)]
+        stuck = {one.name for one in running_workers() if one.state is WorkerState.STUCK}
+        return [
+            *found, *(f"follower {one.name}" for one in stopped),
+            *(f"worker {name}" for name in sorted(stuck)),
+        ]  # fmt: skip
 
     def tick(self) -> None:
         """Time-outs and due orders; called about twice a second by one thread."""

@@ -228,6 +228,7 @@ _ANCHOR_S = 60.0
 _SNAPSHOT_S = 30.0
 _SWEEP_S = 10.0
 _HOUSEKEEPING_S = 600.0
+_STUCK_S = 600.0
 
 
 @dataclass(slots=True, kw_only=True)
@@ -266,7 +267,9 @@ class Timers:
         self._leases = {
             duty.part: services.leases.lease(duty.part) for duty in self._duties if duty.part
         }
-        self._worker = Worker("timers", self.step, every_s=_TICK_S / 2, delay_s=_TICK_S / 2)
+        self._worker = Worker(
+            "timers", self.step, every_s=_TICK_S / 2, delay_s=_TICK_S / 2, stuck_s=_STUCK_S
+        )
 
     def start(self) -> None:
         """Begin."""

@@ -46,6 +46,7 @@ DOUBTFUL_TRIES = 10
 _PAGE = 200
 _WAIT_S = 1.0
 _FIRST_RETRY_S = 0.2
+_STUCK_S = 600.0
 _REFRESH_EVERY = 10
 _STANDBY_EVERY = 5
 
@@ -151,7 +152,7 @@ class Follower:
         quarantine: Quarantine | None = None, skip: Callable[[Logged], None] | None = None,
         retry: Callable[[Logged], object] | None = None, lease: Lease | None = None,
         resume: Callable[[int], int] | None = None,
-        outside: Callable[[], WaitReason | None] | None = None,
+        outside: Callable[[], WaitReason | None] | None = None, stuck_s: float = _STUCK_S,
     ) -> None:  # fmt: skip
         """Stand where the position was noted last.
 
@@ -171,6 +172,7 @@ class Follower:
             resume: given the noted position, brings the handler up and returns where it goes on;
                 called here, whenever the lease was taken, and now and then while another has it.
             outside: what the handler's own threads wait for.
+            stuck_s: a page in hand for longer than this makes the hub unready.
         """
         self.name = name
         self.position: int = 0
@@ -198,7 +200,7 @@ class Follower:
         self._oldest: datetime | None = None
         self._worker = Worker(
             f"follow-{name}", self._wait_and_turn, first_retry_s=_FIRST_RETRY_S,
-            at_end=self._release, report=self._note_failure,
+            stuck_s=stuck_s, at_end=self._release, report=self._note_failure,
         )  # fmt: skip
         self._stop = self._worker.stopping
         self._noted = self._looked = 0

@@ -31,6 +31,7 @@ LENGTH_S = 5.0
 TURN_S = 1.0
 _SAFETY_S = 0.5
 _LOOK_S = 0.2
+_STUCK_S = 60.0
 _PRESENCE = "hub/"
 
 
@@ -211,7 +212,9 @@ class HubLeases:
         self._free_since_s: dict[str, float] = {}
         self._unshared: set[str] = set()
         self._hubs: tuple[str, ...] = (hub,)
-        self._worker = Worker("leases", self.step, every_s=TURN_S, longest_retry_s=TURN_S)
+        self._worker = Worker(
+            "leases", self.step, every_s=TURN_S, longest_retry_s=TURN_S, stuck_s=_STUCK_S
+        )
 
     def lease(self, name: str) -> PartLease:
         """The lease of a part; asked for twice, it is the same."""

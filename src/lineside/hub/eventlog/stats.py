@@ -10,6 +10,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from lineside.core.worker import WorkerState, running_workers
 from lineside.links import MailboxFigures
 
 Table = Callable[[], Mapping[str, Mapping[str, float]]]
@@ -104,6 +105,23 @@ NAMES = (
     "messages_duplicate", "predictions", "predictions_duplicate", "events", "orders",
     "status_messages", "frames_aged_out",
 )  # fmt: skip
+
+
+def worker_figures() -> dict[str, dict[str, float]]:
+    """Return the figures of every running worker, for ``/metrics``; of those of one name the worst.
+
+    ``state``: 0 waiting for its next turn, 1 busy, 2 failing, 3 stuck.
+    """
+    states = list(WorkerState)
+    figures: dict[str, dict[str, float]] = {}
+    for worker in running_workers():
+        figure = {
+            "age_s": round(worker.age_s, 3), "failures": worker.failures,
+            "state": states.index(worker.state),
+        }  # fmt: skip
+        worst = figures.setdefault(worker.name, figure)
+        worst.update({name: max(value, worst[name]) for name, value in figure.items()})
+    return figures
 
 
 def quantiles_ms(ordered_s: list[float]) -> dict[str, float | int | None]:

@@ -337,7 +337,7 @@ class Runs:
             process = subprocess.Popen(  # noqa: S603  our own interpreter and module
                 command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors
             )
-        worker = Worker(f"run-{view.id}", lambda: self._follow(view.id, process), every_s=None)
+        worker = Worker("training-run", lambda: self._follow(view.id, process), every_s=None)
         self._children[view.id] = _Child(process=process, worker=worker)
         self._put(view, pid=process.pid)
         logger.info("run started run=%s pid=%d", view.id, process.pid)
