@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from lineside.core import UnavailableError, replacing_durably
+from lineside.core.errors import UnavailableError
+from lineside.core.files import replace_durably, replacing_durably, replacing_folder
 
 
 def test_what_is_written_piece_by_piece_takes_the_place_at_the_end(tmp_path: Path) -> None:
@@ -33,3 +34,19 @@ def test_a_place_that_takes_no_file_gets_a_sentence(tmp_path: Path) -> None:
         replacing_durably(tmp_path / "none" / "out"),
     ):
         pass
+
+
+def test_a_folder_takes_its_place_whole_or_not_at_all(tmp_path: Path) -> None:
+    with replacing_folder(tmp_path / "set", mode=0o700) as folder:
+        (folder / "a").write_bytes(b"1")
+        assert not (tmp_path / "set").exists()
+    assert (tmp_path / "set").stat().st_mode & 0o777 == 0o700
+    with pytest.raises(UnavailableError), replacing_folder(tmp_path / "other") as folder:
+        raise UnavailableError("half of it is there")
+    assert [one.name for one in tmp_path.iterdir()] == ["set"]
+
+
+def test_rights_hold_from_the_first_byte(tmp_path: Path) -> None:
+    replace_durably(tmp_path / "below" / "key", b"secret", mode=0o600)
+    assert (tmp_path / "below" / "key").stat().st_mode & 0o777 == 0o600
+    assert (tmp_path / "below").stat().st_mode & 0o777 == 0o700

@@ -59,10 +59,10 @@ def test_a_name_that_leads_out_is_refused(place: tuple[Place, Read, str], name: 
 
 def test_a_folder_that_cannot_be_written_says_so_and_leaves_nothing(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
-    with pytest.raises(UnavailableError, match="cannot write"):
+    with pytest.raises(UnavailableError, match="cannot be written"):
         open_place(f"file://{tmp_path}/file").put("a/b", b"")
     (tmp_path / "place" / "taken").mkdir(parents=True)
-    with pytest.raises(UnavailableError, match="cannot write"):
+    with pytest.raises(UnavailableError, match="cannot be written"):
         open_place(f"file://{tmp_path}/place").put("taken", b"x")
     assert [path.name for path in (tmp_path / "place").iterdir()] == ["taken"]
 

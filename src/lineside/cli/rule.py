@@ -336,14 +336,7 @@ def _write_export(pieces: Iterator[bytes], out: Path | None) -> int:
     """Write the export atomically and return its size in bytes."""
     if out is None:
         return sum(sys.stdout.buffer.write(piece) for piece in pieces)
-    part = out.with_name(f".{out.name}.part")
-    try:
-        with part.open("wb") as file:
-            written = sum(file.write(piece) for piece in pieces)
-        part.replace(out)
-    finally:
-        part.unlink(missing_ok=True)
-    return written
+    return _write(pieces, out)[1]
 
 
 def boxes(

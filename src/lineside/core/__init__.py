@@ -70,7 +70,7 @@ from lineside.core.factory import (
 from lineside.core.files import (
     replace_durably,
     replacing_durably,
-    sync_folder,
+    sync_path,
     write_durably,
 )
 from lineside.core.ids import (
@@ -236,7 +236,7 @@ __all__ = [
     "rfc3339",
     "short",
     "stable_id",
-    "sync_folder",
+    "sync_path",
     "to_plain",
     "unless",
     "values_given",

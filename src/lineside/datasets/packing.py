@@ -28,16 +28,21 @@ import os
 import random
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lineside.core import ConflictError, InvalidError, LinesideError, NotFoundError, replace_durably
+from lineside.core import (
+    ConflictError,
+    InvalidError,
+    LinesideError,
+    NotFoundError,
+    replace_durably,
+    replacing_durably,
+)
 from lineside.datasets.formats import ListLine, NumberForm, left_out, list_lines, number, write_lst
 from lineside.datasets.recordio import (
     ImageRecord,
@@ -53,21 +58,6 @@ from lineside.datasets.samples import Skipped
 from lineside.datasets.sources import in_order
 from lineside.datasets.trees import MOST_PICTURE_BYTES, FolderTree
 from lineside.vision import check_whole, decode_picture
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[BinaryIO]:
-    """A new file under a temporary name, put in its place when the block ends without an error."""
-    made = path.with_name(f".{path.name}.new")
-    try:
-        with made.open("wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        made.replace(path)
-    finally:
-        made.unlink(missing_ok=True)
-
 
 _JPEG_QUALITY, _PNG_LEVEL = 95, 3
 _MOST_ID = (1 << 64) - 1
@@ -162,7 +152,7 @@ class _Counts:
 def _pack(path: Path, tree: FolderTree, *, plan: PackSettings) -> PackResult:
     counts = _Counts()
     names = adjacent_classes(path)
-    with path.open("rb") as listed, replacing(path.with_suffix(".rec")) as file:
+    with path.open("rb") as listed, replacing_durably(path.with_suffix(".rec")) as file:
         lines = list_lines(listed, where=path.name)
         for record in _records(lines, tree, plan=plan, counts=counts):
             written = framed(pack_image(record))

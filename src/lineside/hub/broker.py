@@ -21,6 +21,7 @@ from functools import partial
 from pathlib import Path
 
 from lineside.core import Clock, InvalidError, Plant, RefusedError, UnavailableError, load_plant
+from lineside.core.files import replace_durably
 from lineside.core.worker import Worker
 from lineside.fleet import CertificateAuthority
 from lineside.hub.access.tls import device_server_files
@@ -282,15 +283,11 @@ def mosquitto_files(config: HubConfig, *, to: Path, port: int, clock: Clock) -> 
     )
     text = mosquitto_config(listeners, folder=folder, user=user, limits=_MOSQUITTO_LIMITS)
     folder.mkdir(parents=True, exist_ok=True)
-    _put(files.access, access_list(load_plant(Path(config.plant)), devices=lines))
-    _put(folder / "mosquitto.conf", text)
+    replace_durably(
+        files.access, access_list(load_plant(Path(config.plant)), devices=lines).encode()
+    )
+    replace_durably(folder / "mosquitto.conf", text.encode())
     if os.geteuid() == 0:  # the broker gives up its rights, and saves here
         for path in (folder, files.access, folder / "mosquitto.conf"):
             shutil.chown(path, user)
     return BrokerFiles(config=folder / "mosquitto.conf", access=files.access, devices=len(lines))
-
-
-def _put(path: Path, text: str) -> None:
-    temporary = path.with_name(f".{path.name}.new")
-    temporary.write_text(text)
-    temporary.replace(path)

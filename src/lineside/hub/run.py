@@ -28,6 +28,7 @@ from lineside.core import (
     need,
     new_id,
 )
+from lineside.core.files import replace_durably
 from lineside.core.processes import Supervisor
 from lineside.core.worker import Worker
 from lineside.hub.access.accounts import TOKEN_TYPE
@@ -271,9 +272,7 @@ def hub_id(folder: Path, *, clock: Clock) -> str:
         return path.read_text().strip()
     except FileNotFoundError:
         made = new_id("hub", clock=clock)
-        temporary = path.with_suffix(".new")
-        temporary.write_text(made)
-        temporary.replace(path)
+        replace_durably(path, made.encode())
         return made
 
 
@@ -572,9 +571,7 @@ def _serve(bound: _Bound, *, stack: ExitStack) -> None:
 def _address_file(config: HubConfig, *, url: str, bus_url: str) -> Iterator[None]:
     """``hub.json``: where this hub is reached, for programs beside it, while it runs."""
     path = config.folder / ADDRESS_FILE
-    temporary = path.with_suffix(".new")
-    temporary.write_bytes(encode({"url": url, "bus": bus_url, "pid": os.getpid()}))
-    temporary.replace(path)
+    replace_durably(path, encode({"url": url, "bus": bus_url, "pid": os.getpid()}))
     try:
         yield
     finally:

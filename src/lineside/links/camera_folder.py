@@ -24,7 +24,8 @@ from time import monotonic
 from urllib.parse import parse_qs
 
 from lineside.core import Camera as CameraRecord
-from lineside.core import Clock, InvalidError, NotFoundError, RefusedError
+from lineside.core import Clock, InvalidError, NotFoundError, RefusedError, UnavailableError
+from lineside.core.files import replace_durably
 from lineside.links.contract import Bus, Refused, Shot
 from lineside.links.shots import UNREADABLE, ShotCamera, whole_ms
 
@@ -181,8 +182,9 @@ class FolderCamera(ShotCamera):
                 shutil.move(path, _free_name(self._moved_to / name))
             elif self._memory is not None:
                 self._remember(self._memory, name, state)
-        except OSError as error:
-            self._refused("not moved or remembered", f"{path}: {error.strerror}")
+        except (OSError, UnavailableError) as error:
+            reason = error.strerror if isinstance(error, OSError) else error.message
+            self._refused("not moved or remembered", f"{path}: {reason}")
 
     def _remember(self, memory: Path, name: str, state: _State) -> None:
         """Add a line; once there are many, keep only what still stands in the folder."""
@@ -191,9 +193,7 @@ class FolderCamera(ShotCamera):
                 lines.write(_line(name, state))
             self._lines += 1
             return
-        kept = memory.with_suffix(".new")
-        kept.write_text("".join(_line(*one) for one in self._taken.items()))
-        kept.replace(memory)
+        replace_durably(memory, "".join(_line(*one) for one in self._taken.items()).encode())
         self._lines = len(self._taken)
 
 

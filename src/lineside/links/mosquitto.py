@@ -32,6 +32,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from lineside.core import Clock, InvalidError, LinesideError, SystemClock
+from lineside.core.files import replace_durably
 from lineside.core.processes import end_with_parent
 from lineside.core.worker import Worker, backoff_s
 from lineside.links.broker_contract import (
@@ -348,10 +349,8 @@ class MosquittoBroker(Broker):
 
     def _put(self, name: str, text: str) -> Path:
         path = self._folder / name
-        temporary = path.with_name(f".{name}.new")
-        temporary.touch(mode=0o600)
-        temporary.write_text(text)
-        return temporary.replace(path)
+        replace_durably(path, text.encode(), mode=0o600)
+        return path
 
     def _kept_port(self) -> int:
         """The port of the listener for this process.

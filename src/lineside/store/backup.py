@@ -11,14 +11,13 @@
 
 import gzip
 import io
-import os
-import secrets
 import tarfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, closing, nullcontext, suppress
+from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import BinaryIO
 
 from lineside.core import (
     ConflictError,
@@ -28,6 +27,7 @@ from lineside.core import (
     UnavailableError,
     encode,
 )
+from lineside.core.files import replacing
 from lineside.store.archive import (
     MANIFEST,
     PART_BYTES,
@@ -87,20 +87,15 @@ def backup(
     if to.exists():
         raise ConflictError("the archive is there already", where=str(to), fix="Name another.")
     list(_extra_files(extra))  # what is not there is said before any work
-    partial = to.with_name(f".{to.name}.{secrets.token_hex(4)}.part")
     try:
-        manifest = _write(partial, records=records, blobs=blobs, extra=extra, held=held)
-        partial.replace(to)
-        _sync(to.parent)
+        with replacing(to, mode=0o600) as file:
+            manifest = _write(file, records=records, blobs=blobs, extra=extra, held=held)
     except OSError as error:
         raise UnavailableError(
             f"the archive cannot be written: {error.strerror}",
             where=str(error.filename or to),
             fix="Name a folder that is there, with enough space.",
         ) from error
-    finally:
-        with suppress(OSError):
-            partial.unlink()
     return BackupReport(
         path=to,
         size_bytes=to.stat().st_size,
@@ -113,21 +108,16 @@ def backup(
 
 
 def _write(
-    partial: Path, *, records: Records, blobs: Blobs, extra: Mapping[str, Path], held: Held
+    file: BinaryIO, *, records: Records, blobs: Blobs, extra: Mapping[str, Path], held: Held
 ) -> Manifest:
-    descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        with tarfile.open(fileobj=file, mode="w|", format=tarfile.GNU_FORMAT) as tar:
-            writer = _Writer(tar, made_at=records.clock.now())
-            with closing(records.export()) as rows:
-                writer.write_records(rows)
-            writer.write_blobs(blobs)
-            with held():
-                writer.write_extra(dict(_extra_files(extra)))
-            manifest = writer.finish()
-        file.flush()
-        os.fsync(file.fileno())
-    return manifest
+    with tarfile.open(fileobj=file, mode="w|", format=tarfile.GNU_FORMAT) as tar:
+        writer = _Writer(tar, made_at=records.clock.now())
+        with closing(records.export()) as rows:
+            writer.write_records(rows)
+        writer.write_blobs(blobs)
+        with held():
+            writer.write_extra(dict(_extra_files(extra)))
+        return writer.finish()
 
 
 class _Writer:
@@ -234,11 +224,3 @@ def _extra_files(extra: Mapping[str, Path]) -> Iterator[tuple[str, Path]]:
             yield name, path
         else:
             raise NotFoundError("no such file", where=str(path), fix="Leave it out, or name it.")
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

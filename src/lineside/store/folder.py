@@ -28,6 +28,7 @@ from lineside.core import (
     digest_of,
     parse_digest,
 )
+from lineside.core.files import replacing, sync_path
 from lineside.store.packs import Packs
 
 _HEX = frozenset("0123456789abcdef")
@@ -119,7 +120,7 @@ class FolderBlobs:
             path.replace(aside)
             if self._is_fresh(aside, idle_s=idle_s):  # put while it was being moved
                 aside.replace(path)
-                _sync(path.parent)
+                sync_path(path.parent)
                 return False
             aside.unlink()
         with self._translated(self._root):
@@ -147,8 +148,8 @@ class FolderBlobs:
         """True when exactly these bytes are there; they count as put now."""
         if not self._is_there(path, data=data):
             return False
-        _sync(path)  # whoever wrote it may not have come to this yet, or died before
-        _sync(path.parent)
+        sync_path(path)  # whoever wrote it may not have come to this yet, or died before
+        sync_path(path.parent)
         return True
 
     def _is_there(self, path: Path, *, data: bytes) -> bool:
@@ -159,27 +160,14 @@ class FolderBlobs:
             return False
 
     def _write(self, path: Path, *, data: bytes) -> None:
-        temporary = self._passing / f"put-{secrets.token_hex(8)}"
-        try:
-            with temporary.open("xb") as file:
-                file.write(data)
-                file.flush()
-                os.utime(file.fileno(), ns=self._times())
-                os.fsync(file.fileno())
-            self._move(temporary, path)
-        except BaseException:
-            with suppress(OSError):
-                temporary.unlink()
-            raise
-
-    def _move(self, temporary: Path, path: Path) -> None:
-        try:
-            temporary.replace(path)
-        except FileNotFoundError:  # the first of its folder
+        if not path.parent.exists():
             path.parent.mkdir(parents=True, exist_ok=True)
-            _sync(self._root)
-            temporary.replace(path)
-        _sync(path.parent)
+            sync_path(self._root)
+        beside = self._passing / f"put-{secrets.token_hex(8)}"
+        with replacing(path, beside=beside) as file:
+            file.write(data)
+            file.flush()
+            os.utime(file.fileno(), ns=self._times())
 
     def _recover(self, left: Path) -> None:
         with suppress(FileNotFoundError):  # another process may be doing the same
@@ -218,12 +206,3 @@ def _folders(folder: Path) -> list[Path]:
     """The folders of two hexadecimal digits."""
     found = [Path(entry.path) for entry in os.scandir(folder) if entry.is_dir()]
     return sorted(path for path in found if len(path.name) == 2 and set(path.name) <= _HEX)
-
-
-def _sync(path: Path) -> None:
-    """Wait until a file, or what stands in a folder, is on the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

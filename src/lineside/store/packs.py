@@ -23,11 +23,12 @@ import sqlite3
 import struct
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from lineside.core import Clock, Digest, UnavailableError
+from lineside.core.files import replacing
 
 _ROW = struct.Struct(">32sQQ")
 _TAIL = struct.Struct(">Q32s16s")
@@ -241,21 +242,12 @@ class Packs:
         for digest, each in data.items():
             entries.append(_Entry(digest=_raw(digest), place=place, size=len(each)))
             place += len(each)
-        aside = self._aside / f"put-{name}"
-        try:
-            with aside.open("xb") as file:
-                file.writelines(data.values())
-                file.write(_table(entries))
-                file.flush()
-                now_s = self._clock.now().timestamp()
-                os.utime(file.fileno(), (now_s, now_s))
-                os.fsync(file.fileno())
-            aside.replace(self._path(name))
-        except BaseException:
-            with suppress(OSError):
-                aside.unlink()
-            raise
-        _sync(self._folder)
+        with replacing(self._path(name), beside=self._aside / f"put-{name}") as file:
+            file.writelines(data.values())
+            file.write(_table(entries))
+            file.flush()
+            now_s = self._clock.now().timestamp()
+            os.utime(file.fileno(), (now_s, now_s))
         return name, entries
 
     def _tidy(self, index: sqlite3.Connection, name: str) -> None:
@@ -307,11 +299,3 @@ def _read_table(path: Path) -> list[_Entry]:
 
 def _raw(digest: Digest) -> bytes:
     return bytes.fromhex(digest.removeprefix("sha256:"))
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -4,14 +4,11 @@ For what others read by name, such as capture records. A file appears whole or n
 the disk when ``put`` returns. Putting again replaces.
 """
 
-import os
-import secrets
-from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
-from lineside.core import InvalidError, UnavailableError, find_driver, need
+from lineside.core import InvalidError, find_driver, need, replace_durably
 from lineside.store.bucket import bucket_error, open_store
 from lineside.store.contract import Place
 
@@ -59,14 +56,7 @@ class FolderPlace:
 
     def put(self, name: str, data: bytes) -> None:
         path = self._root / _inside(name)
-        try:
-            _write(path, data)
-        except OSError as error:
-            raise UnavailableError(
-                f"cannot write: {error.strerror}",
-                where=str(path),
-                fix="Free space, and allow writing.",
-            ) from error
+        replace_durably(path, data)
 
     def address(self, name: str) -> str:
         return f"file://{self._root / name}"
@@ -95,23 +85,3 @@ def _inside(name: str) -> str:
             f"{name[:60]!r} is no name inside a place", where="name", fix="Write a/b/c."
         )
     return name
-
-
-def _write(path: Path, data: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    passing = path.with_name(f".{secrets.token_hex(8)}.new")  # names may be as long as allowed
-    try:
-        with passing.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        passing.replace(path)
-    except OSError:
-        with suppress(OSError):
-            passing.unlink()
-        raise
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)

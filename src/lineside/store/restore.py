@@ -29,7 +29,7 @@ from lineside.core import (
     UnavailableError,
     decode,
     digest_of,
-    sync_folder,
+    sync_path,
     write_durably,
 )
 from lineside.store.archive import (
@@ -108,7 +108,7 @@ def restore(
                 for name, place in places.items():
                     if partial[name].exists():
                         partial[name].replace(place)
-                        sync_folder(place.parent)
+                        sync_path(place.parent)
             records.load(_rows(file, manifest=manifest, limits=bounds))
     return RestoreReport(
         documents=manifest.documents,
@@ -300,7 +300,7 @@ def _write_extra(place: Path, *, below: str, member: Member) -> None:
     for folder in reversed(within):
         folder.mkdir(mode=_OWN, exist_ok=True)
     write_durably(path, member.content, mode=member.mode & 0o755 | 0o600)
-    sync_folder(path.parent)
+    sync_path(path.parent)
 
 
 def _rows(file: BinaryIO, *, manifest: Manifest, limits: ArchiveLimits) -> Iterator[Row]:

@@ -7,15 +7,12 @@ elsewhere.
 """
 
 import io
-import os
-import tempfile
 import threading
 import zlib
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO, Literal
+from typing import Literal
 from zipfile import BadZipFile
 
 import numpy as np
@@ -32,6 +29,7 @@ from lineside.core import (
     decode,
     encode,
     replace_durably,
+    replacing_durably,
 )
 from lineside.models import Metric
 
@@ -197,26 +195,10 @@ def read_result(folder: Path) -> TrainResult | None:
     )
 
 
-@contextmanager
-def _replacing(path: Path) -> Iterator[BinaryIO]:
-    """A temporary file that takes the path's place when the block ends well."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".new-")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            yield file
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-
-
 def save_arrays(path: Path, arrays: Mapping[str, NDArray[np.generic]]) -> None:
-    """Write named arrays as one ``.npz`` file.
-
-    Not synced: what a power cut spoils is found damaged and made again.
-    """
-    with _replacing(path) as file:
+    """Write named arrays as one ``.npz`` file; its folder is made where there is none."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing_durably(path) as file:
         np.savez(file, allow_pickle=False, **arrays)
 
 

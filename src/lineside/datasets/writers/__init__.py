@@ -4,13 +4,12 @@ Each writer takes pictures that have their names already (``Outgoing``) and writ
 has for them; what it has no words for is noted, never silently left out.
 """
 
-import shutil
-import tempfile
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from lineside.core import ConflictError, Digest, InvalidError, NotFoundError
+from lineside.core.files import replacing_folder
 from lineside.datasets.samples import Sample, Skipped
 from lineside.datasets.writers.marks import write_coco, write_voc, write_yolo
 from lineside.datasets.writers.output import Outgoing, Output, outgoing
@@ -95,16 +94,11 @@ def write_source(
         )
     if not to.absolute().parent.is_dir():
         raise NotFoundError("no such folder", where=str(to.parent), fix="Make it first.")
-    made = Path(tempfile.mkdtemp(prefix=f".{to.name}-", dir=to.absolute().parent))
-    try:
-        made.chmod(0o755)
+    with replacing_folder(to) as made:
         output = Output(folder=made, files=files)
         count = writer(outgoing(samples, files=files), output)
         if not count:
             raise _nothing(output, format, to=to)
-        made.replace(to)
-    finally:
-        shutil.rmtree(made, ignore_errors=True)
     return WriteResult(format=format, samples=count, notes=tuple(output.notes))
 
 

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Iterator, Sequence
 import numpy as np
 
 from lineside.core import rfc3339
+from lineside.core.files import replacing_durably
 from lineside.datasets.formats import BOXES, OWN_COLUMNS, POINTS, mask_png, write_lst
-from lineside.datasets.packing import replacing
 from lineside.datasets.recordio import ImageRecord, framed, pack_image, write_index
 from lineside.datasets.samples import Marked
 from lineside.datasets.writers.output import Outgoing, Output, by_part, label_names
@@ -155,7 +155,7 @@ def write_records(stream: Stream, output: Output) -> int:
         index: list[tuple[int, int]] = []
         offset = 0
         path = output.folder / f"{part or 'all'}.rec"
-        with replacing(path) as file:
+        with replacing_durably(path) as file:
             for item, values in _numbered(members, names=names, output=output, whole=pictures):
                 record = ImageRecord(
                     id=number[item.file],

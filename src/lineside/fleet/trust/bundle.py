@@ -9,7 +9,6 @@
 """
 
 import io
-import os
 import struct
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -26,7 +25,7 @@ from lineside.core import (
     UnavailableError,
     decode,
     encode,
-    sync_folder,
+    replacing_durably,
 )
 from lineside.fleet.contract import Target
 from lineside.fleet.trust.download import Part
@@ -123,25 +122,12 @@ def _check_one_each(targets: list[Target]) -> None:
 
 def _write(to: Path, content: Mapping[str, Callable[[], bytes]]) -> None:
     """One entry in memory at a time."""
-    temporary = to.with_name(f".{to.name}.new")
-    try:
-        with temporary.open("wb") as file:
-            with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
-                for name in sorted(content):
-                    entry = zipfile.ZipInfo(name, date_time=_EPOCH)
-                    entry.create_system = 3  # Unix, whatever this machine is
-                    entry.external_attr = 0o100644 << 16
-                    archive.writestr(entry, content[name]())
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(to)
-        sync_folder(to.parent)
-    except OSError as error:
-        raise UnavailableError(
-            f"cannot be written: {error.strerror}", where=str(to), fix="Free space there."
-        ) from error
-    finally:
-        temporary.unlink(missing_ok=True)
+    with replacing_durably(to) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
+        for name in sorted(content):
+            entry = zipfile.ZipInfo(name, date_time=_EPOCH)
+            entry.create_system = 3  # Unix, whatever this machine is
+            entry.external_attr = 0o100644 << 16
+            archive.writestr(entry, content[name]())
 
 
 # ---- reading

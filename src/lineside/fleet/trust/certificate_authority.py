@@ -14,7 +14,6 @@ Files: ``authority.crt``, ``authority.key``, ``issued/<serial>.crt``, ``revoked.
 import fcntl
 import ipaddress
 import re
-import secrets
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -33,6 +32,7 @@ from lineside.core import (
     need,
     replace_durably,
 )
+from lineside.core.files import replacing_folder
 from lineside.fleet.trust.files import LOCK_FILE
 
 if TYPE_CHECKING:
@@ -419,9 +419,7 @@ def _check_host(host: str) -> None:
 def _lay_down(folder: Path, pair: "Pair") -> None:
     """Both files at once: in a folder of another name that is renamed when it is complete."""
     folder.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    made = folder.with_name(f".{folder.name}-{secrets.token_hex(4)}")
-    made.mkdir(mode=0o700)
-    (made / "issued").mkdir(mode=0o700)
-    replace_durably(made / KEY_FILE, pair.key, mode=0o600)
-    replace_durably(made / CERTIFICATE_FILE, pair.certificate, mode=0o644)
-    made.rename(folder)
+    with replacing_folder(folder, mode=0o700) as made:
+        (made / "issued").mkdir(mode=0o700)
+        replace_durably(made / KEY_FILE, pair.key, mode=0o600)
+        replace_durably(made / CERTIFICATE_FILE, pair.certificate, mode=0o644)

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
-from lineside.core import Clock, NotFoundError, RefusedError, UnavailableError, sync_folder
+from lineside.core import Clock, NotFoundError, RefusedError, UnavailableError, sync_path
 from lineside.fleet.contract import Progress, Target
 from lineside.fleet.trust.roles import check_path, prefixed
 
@@ -170,7 +170,7 @@ def fetch_target(
         with part.open("a+b") as file:
             transfer.run(file)
         part.replace(whole)
-        sync_folder(into)
+        sync_path(into)
     except RefusedError:
         part.unlink(missing_ok=True)
         raise

@@ -20,7 +20,7 @@ from lineside.core import (
     InvalidError,
     NotFoundError,
     UnavailableError,
-    sync_folder,
+    sync_path,
     write_durably,
 )
 
@@ -66,9 +66,9 @@ class MetadataFiles:
             self._staging.mkdir(mode=0o700)
             for name, data in files.items():
                 write_durably(self._staging / name, data)
-            sync_folder(self._staging)
+            sync_path(self._staging)
             self._staging.rename(self._commit)
-            sync_folder(self._folder)
+            sync_path(self._folder)
         except OSError as error:
             raise _bad_disk(error, self._staging) from error
         self._finish()
@@ -99,7 +99,7 @@ class MetadataFiles:
             names = sorted(path.name for path in self._commit.iterdir())
             for name in sorted(names, key=lambda name: name == TIMESTAMP):
                 (self._commit / name).replace(self.metadata / name)
-            sync_folder(self.metadata)
+            sync_path(self.metadata)
             self._commit.rmdir()
         except OSError as error:
             raise _bad_disk(error, self._commit) from error

@@ -5,12 +5,12 @@ folder that is meant to leave the machine, and may be encrypted by a passphrase;
 roles stand beside the metadata and are not.
 """
 
-import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lineside.core import NotFoundError, RefusedError, UnavailableError, need
+from lineside.core.files import write_durably
 
 if TYPE_CHECKING:
     from securesystemslib.signer import CryptoSigner
@@ -35,11 +35,7 @@ def write_key(key: "CryptoSigner", folder: Path, *, role: str, passphrase: bytes
     path = folder / f"{role}-{key.public_key.keyid[:12]}.pem"
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(handle, "wb") as file:
-            file.write(_pem(key, passphrase=passphrase))
-            file.flush()
-            os.fsync(file.fileno())
+        write_durably(path, _pem(key, passphrase=passphrase), mode=0o600)
     except OSError as error:
         raise UnavailableError(
             f"the key cannot be written: {error.strerror}", where=str(path),
