@@ -155,6 +155,7 @@ def test_sights_keep_the_pictures_proportions_and_do_not_blow_them_up() -> None:
     assert all(spec.width_px % (32 * spec.scales) == 0 for spec in wide)
     assert len(input_specs_for([(40, 40)])) == 1
     assert input_specs_for([(640, 320)], side_px=64)[0].scales == 1
+    assert [spec.width_px for spec in input_specs_for([(1, 1)], side_px=224)] == [224]
 
 
 def test_a_sight_of_one_brightness_differs_in_nothing_else() -> None:

@@ -12,7 +12,7 @@ import pytest
 from numpy.typing import NDArray
 
 from lineside.core import Inspection, InvalidError, Policy, SystemClock, Task
-from lineside.models import Package, Predictor
+from lineside.models import BareEngine, Package, Predictor
 from lineside.training import TrainJob, TrainResult, run_job
 from lineside.training.job import JobCancelledError
 from lineside.training.run import Crew
@@ -195,6 +195,24 @@ def test_a_side_in_pixels_can_be_prescribed(shapes: Path, tmp_path: Path, shared
     result = train(shapes, tmp_path / "job", cache=shared, settings={"input_px": 160})
     prepare = Package.read(result.package).manifest.prepare
     assert (prepare.width_px, prepare.height_px) == (192, 128)
+
+
+def test_a_network_that_clients_feed_takes_pixels_of_exactly_that_square(
+    shapes: Path, tmp_path: Path, shared: Path
+) -> None:
+    settings = {"input_px": 64.0, "input_scale": 1.0, "tune": 0.0}
+    fed = train(shapes, tmp_path / "fed", cache=shared, settings=settings)
+    package = Package.read(fed.package)
+    prepare = package.manifest.prepare
+    assert (prepare.width_px, prepare.height_px, prepare.fit) == (64, 64, "stretch")
+    assert (prepare.mean, prepare.scale, prepare.level) == (0.0, 1.0, 0.0)
+    network = BareEngine(package.file(package.manifest.engine.file), where="network")
+    assert [slot.shape for slot in network.inputs] == [(1, 3, 64, 64)]
+    image = shape("ring", seed=3)
+    values = cv2.resize(image, (64, 64), interpolation=cv2.INTER_LINEAR).astype(np.float32)
+    logits = network.run({network.inputs[0].name: values.transpose(2, 0, 1)[None]})[0]
+    assert SHAPES[int(logits.argmax())] == "ring"
+    Predictor(package, clock=SystemClock()).check_golden()
 
 
 def _lit(folder: Path, gain: Callable[[str, np.random.Generator], float]) -> Path:

@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from lineside.core import Inspection, InvalidError, SystemClock, Task
-from lineside.models import Package, Predictor
+from lineside.models import BareEngine, Package, Predictor
 from lineside.training import JobCancelledError, Progress, TrainJob, TrainResult, run_job
 from lineside.vision import Decision, PictureState, encode_png, mask_of, open_frame
 
@@ -174,6 +174,25 @@ def test_the_same_job_gives_the_same_package_also_when_it_was_stopped(
         train(job_for(source), tmp_path, cancel_at=50)
     assert (tmp_path / "segment" / "fitting.npz").exists()
     assert train(job_for(source), tmp_path).digest == result.digest
+
+
+def test_a_network_that_clients_feed_takes_shares_of_white_on_exactly_that_square(
+    source: Path, tmp_path: Path
+) -> None:
+    settings = {**QUICK, "input_px": 96.0, "input_scale": 255.0}
+    package = Package.read(train(job_for(source, **settings), tmp_path).package)
+    prepare = package.manifest.prepare
+    assert (prepare.width_px, prepare.height_px, prepare.fit) == (96, 96, "stretch")
+    assert (prepare.mean, prepare.scale) == (0.0, 255.0)
+    network = BareEngine(package.file(package.manifest.engine.file), where="network")
+    (slot,) = network.inputs
+    assert slot.shape == (1, 3, 96, 96)
+    shown = plate(1, scratched=True)
+    values = cv2.resize(shown.image, (96, 96)).astype(np.float32).transpose(2, 0, 1)[None] / 255
+    cells = network.run({slot.name: values})[0][0, 0]
+    marked = cv2.resize(shown.mask.astype(np.uint8), cells.shape[::-1]) > 0
+    assert cells[marked].mean() > cells[~marked].mean() + 1
+    Predictor(package, clock=CLOCK).check_golden()
 
 
 def test_without_masks_nothing_is_learned(tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ from lineside.models import (
     task_head_for,
     with_sbom,
 )
-from lineside.training.common.export import BOUND, ENGINE_FILE
+from lineside.training.common.export import BOUND, ENGINE_FILE, with_scaled_input
 from lineside.training.evaluation.evaluate import (
     TRAINING_FILE,
     CaseEvaluation,
@@ -90,6 +90,15 @@ def finish(job: TrainJob, trained: Trained, *, data: Data, work: Work) -> TrainR
     final = replace(manifest, metrics=dict(report.metrics), lineage=lineage)
     package = build_package(*with_sbom(final, _files(trained, files, work=work)))
     return _write(job, package, report=(raw, page), manifest=final, work=work)
+
+
+def _scaled(trained: Trained, scale: float) -> Trained:
+    """The same, with a network that takes values of pixels over ``scale``."""
+    return replace(
+        trained,
+        network=with_scaled_input(trained.network, prepare=trained.prepare, scale=scale),
+        prepare=replace(trained.prepare, mean=0.0, scale=scale),
+    )
 
 
 def _evaluated(
@@ -306,6 +315,8 @@ def run_job(
             cache=crew.cache,
         )
         trained = learner_for(job.inspection.task)(job, work)
+        if scale := job.setting("input_scale", 0.0):
+            trained = _scaled(trained, scale)
         return finish(job, trained, data=data, work=work)
 
 

@@ -19,7 +19,7 @@ from lineside.core import RefusedError
 from lineside.datasets import Sample
 from lineside.models import HealthLimits, OnnxEngine
 from lineside.training.common.backbone import Block, Conv
-from lineside.vision import HealthFigures
+from lineside.vision import HealthFigures, Prepare
 
 ENGINE_FILE = "network.onnx"
 BOUND = 1e-3
@@ -98,6 +98,41 @@ def model_bytes(graph: Graph, *, name: str, inputs: Sequence[Any], outputs: Sequ
         ir_version=_IR_VERSION,
         producer_name="lineside",
     )
+    onnx.checker.check_model(model)
+    return bytes(model.SerializeToString(deterministic=True))
+
+
+def with_scaled_input(network: bytes, *, prepare: Prepare, scale: float) -> bytes:
+    """The same network, which takes values of pixels over ``scale`` and normalises them itself.
+
+    Args:
+        network: file with one input of normalised values.
+        prepare: how its values were normalised. An input of one size becomes a fixed one.
+        scale: 1 for values from 0 to 255, 255 for values from 0 to 1.
+    """
+    model = onnx.load_from_string(network)
+    graph, own = model.graph, model.graph.input[0]
+    name, normalised = own.name, f"{own.name}_normalised"
+    for node in graph.node:
+        node.input[:] = [normalised if each == name else each for each in node.input]
+    constants = {
+        "input_factor": scale / prepare.scale,
+        "input_offset": prepare.mean / prepare.scale,
+    }
+    graph.initializer.extend(
+        numpy_helper.from_array(np.array(value, np.float32), key)
+        for key, value in constants.items()
+    )
+    first = [
+        helper.make_node("Mul", [name, "input_factor"], [f"{name}_scaled"]),
+        helper.make_node("Sub", [f"{name}_scaled", "input_offset"], [normalised]),
+    ]
+    nodes = [*first, *graph.node]
+    del graph.node[:]
+    graph.node.extend(nodes)
+    if prepare.fit != "zoom":
+        shape = (1, 3, prepare.height_px, prepare.width_px)
+        own.CopyFrom(value_info(name, shape))
     onnx.checker.check_model(model)
     return bytes(model.SerializeToString(deterministic=True))
 

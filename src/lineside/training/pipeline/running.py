@@ -390,6 +390,8 @@ class _Run:
         settings = {"epochs": pipeline.number("TrainingEpochs")}
         if "TargetImageSize" in named:
             settings["input_px"] = pipeline.number("TargetImageSize")
+            # The sample's devices hand 0 to 255 to a classifier, 0 to 1 to a network of masks.
+            settings["input_scale"] = 1.0 if pipeline.task is Task.CLASSIFY else 255.0
         labels = (NORMAL, ANOMALOUS) if pipeline.task is Task.CLASSIFY else ()
         return TrainJob(
             inspection=Inspection(

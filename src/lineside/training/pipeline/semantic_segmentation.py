@@ -46,6 +46,7 @@ def get_pipeline(
         task=Task.SEGMENT,
         parameters=(
             *machines(training="ml.c5.xlarge"),
+            Parameter(name="TargetImageSize", default=0, least=0),
             Parameter(name="TrainingEpochs", default=100, least=1),
             Parameter(name="InputData", default=""),
             *registration(group="defect-detection-semantic-segmentation-model-group"),
@@ -57,7 +58,7 @@ def get_pipeline(
             Step(
                 name="DefectDetectionSemanticSegmentationTrain",
                 role=Role.TRAIN,
-                parameters=("TrainingEpochs", "Seed"),
+                parameters=("TargetImageSize", "TrainingEpochs", "Seed"),
             ),
             Step(name="DefectDetectionSemanticSegmentationEvaluation", role=Role.EVALUATE),
             Step(

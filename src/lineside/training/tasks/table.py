@@ -24,14 +24,15 @@ SETTINGS: Mapping[Task, tuple[str, ...]] = {
         "class_conditional",
         "epochs",
         "input_px",
+        "input_scale",
         "learning_rate",
         "tune",
     ),
     Task.DETECT: ("batch_size", "epochs", "learning_rate", "steps"),
     Task.COUNT: ("batch_size", "epochs", "learning_rate", "steps"),
     Task.SEGMENT: (
-        *("batch_size", "bf16", "epochs", "learning_rate", "patience", "side_px", "steps"),
-        *("weight_decay", "zoom"),
+        *("batch_size", "bf16", "epochs", "input_px", "input_scale", "learning_rate", "patience"),
+        *("side_px", "steps", "weight_decay", "zoom"),
     ),
     Task.ANOMALY: (),
 }

@@ -269,8 +269,13 @@ def _look(job: TrainJob, told: _TrainingSet) -> _Frozen:
         cache=FeatureCache(cache_folder(work)),
     )
     work.steps.at(2, "reading sizes")
-    cheapest, *larger = input_specs_for(looker.sizes(), side_px=int(job.setting("input_px", 0)))
-    found = _seen(told, looker, specs=(cheapest, cheapest.evened), percent=(3, 20))
+    side_px = int(job.setting("input_px", 0))
+    # Clients that hand the network its values stretch to a square, and even out no brightness.
+    is_square = bool(side_px and job.setting("input_scale", 0))
+    sizes = [(1, 1)] if is_square else looker.sizes()
+    cheapest, *larger = input_specs_for(sizes, side_px=side_px)
+    specs = (cheapest,) if is_square else (cheapest, cheapest.evened)
+    found = _seen(told, looker, specs=specs, percent=(3, 20))
     if larger:
         chosen = [s.evened if found.specs[found.best].level else s for s in larger]
         found = _both(found, _seen(told, looker, specs=chosen, percent=(20, 50)))

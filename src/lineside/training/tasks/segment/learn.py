@@ -43,6 +43,7 @@ from lineside.training.tasks.segment.training_set import (
     defect_labels,
     facts_of,
     prepare_for,
+    stretched_to,
     zoom_for,
 )
 from lineside.vision import (
@@ -78,7 +79,10 @@ def learn(job: TrainJob, work: Work) -> Trained:
     facts = _look(work)
     _check(facts)
     training, validation = hold_out(facts, seed=job.seed)
-    settings = prepare_for(job.setting("zoom", zoom_for(training)))
+    if side_px := int(job.setting("input_px", 0)):
+        settings = stretched_to(side_px)
+    else:
+        settings = prepare_for(job.setting("zoom", zoom_for(training)))
     gallery = Gallery(settings=settings, pictures=work)
     network, fitted = fit(
         plan_of(job, training, settings=settings),
@@ -193,6 +197,8 @@ def plan_of(job: TrainJob, training: Sequence[Facts], *, settings: Prepare) -> F
 
 def _side(training: Sequence[Facts], *, settings: Prepare) -> int:
     """Side of the pieces: as long as the longer side of the middle picture, 256 at the most."""
+    if settings.fit == "stretch":
+        return min(_MOST_SIDE_PX, settings.width_px)
     longer = float(np.median([max(each.width_px, each.height_px) for each in training]))
     multiple = settings.multiple
     return min(_MOST_SIDE_PX, max(multiple, int(-(-longer * settings.zoom // multiple)) * multiple))
@@ -340,7 +346,7 @@ def _section(
         "with a drawn defect": sum(each.defective and each.drawn for each in training),
         "defective, mask not drawn": sum(not each.drawn for each in training),
         "by label": kinds,
-        "network pixels per picture pixel": zoom.zoom,
+        "network pixels per picture pixel": zoom.zoom if zoom.fit == "zoom" else "stretched",
         "best epoch": fitted.best_epoch + 1,
         "pixel cut": rule.cut,
         "least piece in pixels": rule.least_px,

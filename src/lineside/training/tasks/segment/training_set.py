@@ -19,7 +19,7 @@ from lineside.core import InvalidError
 from lineside.datasets import Sample
 from lineside.training.tasks.metrics import GOOD_NAMES
 from lineside.training.tasks.segment.network import MULTIPLE_PX
-from lineside.vision import HealthFigures, Prepare, cut, fitted, picture_health
+from lineside.vision import HealthFigures, Prepare, crops_for, cut, fitted, picture_health
 
 LEAST_WIDTH_PX = 5.0
 _MOST_PX = 1 << 20
@@ -139,6 +139,13 @@ def zoom_for(facts: Sequence[Facts]) -> float:
     return min(enough[0] if enough else _ZOOMS[-1], fitting[-1])
 
 
+def stretched_to(side_px: int) -> Prepare:
+    """The whole picture on a square, its proportions not kept."""
+    side = max(1, round(side_px / MULTIPLE_PX)) * MULTIPLE_PX
+    crops = crops_for((), width_px=side, height_px=side, margin=0.0)
+    return Prepare(crops=crops, width_px=side, height_px=side, fit="stretch", multiple=MULTIPLE_PX)
+
+
 def prepare_for(zoom: float) -> Prepare:
     """The whole picture at that scale, up to the next multiple of the network's stride."""
     return Prepare(
@@ -180,10 +187,11 @@ def prepared_picture(
     if mask is not None:
         whites = np.repeat(mask.astype(np.uint8)[..., None] * 255, 3, axis=2)
         bits = (cut(whites, settings)[0, ..., 0] > 127).astype(np.uint8)
-    inside = (
-        min(pixels.shape[0], math.ceil(height * settings.zoom)),
-        min(pixels.shape[1], math.ceil(width * settings.zoom)),
-    )
+    down, across = bits.shape
+    if settings.fit == "zoom":
+        down = min(down, math.ceil(height * settings.zoom))
+        across = min(across, math.ceil(width * settings.zoom))
+    inside = (down, across)
     bits[inside[0] :], bits[:, inside[1] :] = IGNORED, IGNORED
     return PreparedPicture(pixels=pixels, mask=bits, points=_points(bits == 1), inside=inside)
 
