@@ -2,13 +2,14 @@
 
 import logging
 import threading
+from collections.abc import Iterator
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from lineside.core import UnavailableError
-from lineside.core.worker import Worker, WorkerState, backoff_s, retry, running_workers
+from lineside.core.worker import Worker, WorkerState, backoff_s, prefetch, retry, running_workers
 from lineside.testing import FakeClock
 
 _LONG_S = 20.0
@@ -201,3 +202,27 @@ def test_running_workers_are_those_whose_threads_run() -> None:
     assert worker in running_workers()
     worker.stop()
     assert worker not in running_workers()
+
+
+@pytest.mark.parametrize(("threads", "ahead"), [(1, 0), (1, 2), (3, 0)])
+def test_work_ahead_keeps_its_order_and_its_bound(threads: int, ahead: int) -> None:
+    begun = 0
+
+    def counted() -> Iterator[int]:
+        nonlocal begun
+        for number in range(100):
+            begun += 1
+            yield number
+
+    doubled = prefetch(lambda number: number * 2, counted(), threads=threads, ahead=ahead)
+    assert [next(doubled) for _ in range(3)] == [0, 2, 4]
+    assert begun <= 3 + (ahead or max(8, 4 * threads))
+    assert list(doubled) == [number * 2 for number in range(3, 100)]
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_an_error_ahead_is_raised_in_its_place(threads: int) -> None:
+    quotients = prefetch(lambda number: 1 // number, [2, 1, 0, 1], threads=threads)
+    assert [next(quotients), next(quotients)] == [0, 1]
+    with pytest.raises(ZeroDivisionError):
+        next(quotients)

@@ -27,7 +27,7 @@ from lineside.datasets.formats.folders import list_folders
 from lineside.datasets.formats.lst import list_lst
 from lineside.datasets.formats.rows import Entry, Row, said
 from lineside.datasets.formats.table import list_table
-from lineside.datasets.sources import chosen, in_order
+from lineside.datasets.sources import chosen
 
 Put = Callable[[Path, int], Path]
 
@@ -147,34 +147,6 @@ def test_a_table_and_a_list_are_never_read_ahead() -> None:
     listed = list_lst(lambda: file, where="t")
     assert next(listed.entries).file == "0.png"
     assert file.tell() < 100
-
-
-@pytest.mark.parametrize("threads", [1, 3])
-def test_turns_keep_their_order_and_run_a_bounded_number_ahead(threads: int) -> None:
-    begun = 0
-
-    def counted() -> Iterator[int]:
-        nonlocal begun
-        for number in range(100):
-            begun += 1
-            yield number
-
-    turns = in_order(lambda number: number * 2, counted(), threads=threads)
-    assert [next(turns) for _ in range(3)] == [0, 2, 4]
-    assert begun <= 3 + 4 * threads
-    assert list(turns) == [number * 2 for number in range(3, 100)]
-
-
-def test_an_error_of_a_turn_comes_out_in_its_place() -> None:
-    def call(number: int) -> int:
-        if number == 5:
-            raise InvalidError("five")
-        return number
-
-    turns = in_order(call, range(50), threads=3)
-    assert [next(turns) for _ in range(5)] == [0, 1, 2, 3, 4]
-    with pytest.raises(InvalidError, match="five"):
-        next(turns)
 
 
 def test_planning_needs_no_picture(tmp_path: Path) -> None:

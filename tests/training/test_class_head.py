@@ -17,7 +17,7 @@ from lineside.training.tasks.classify.head import (
     hold_out,
     temperature_of,
 )
-from lineside.training.tasks.classify.inputs import input_specs_for, prefetch
+from lineside.training.tasks.classify.inputs import input_specs_for
 from lineside.training.tasks.classify.tuning import (
     MIRRORS,
     Recipe,
@@ -166,18 +166,6 @@ def test_a_sight_of_one_brightness_differs_in_nothing_else() -> None:
     dark, light = (prepare(image * gain, plain.evened.prepare) for gain in (1, 3))
     assert np.abs(dark - light).max() < 0.1
     assert np.abs(prepare(image, plain.prepare) - dark).max() > 0.1
-
-
-@given(st.lists(st.integers(), max_size=30), st.integers(1, 5))
-def test_work_ahead_keeps_the_order(items: list[int], most: int) -> None:
-    assert list(prefetch(lambda item: item + 1, items, most=most)) == [item + 1 for item in items]
-
-
-def test_an_error_ahead_is_raised_in_its_place() -> None:
-    found = prefetch(lambda item: 1 // item, [2, 1, 0, 1])
-    assert [next(found), next(found)] == [0, 1]
-    with pytest.raises(ZeroDivisionError):
-        next(found)
 
 
 def test_mirrors_are_used_only_where_they_change_no_answer() -> None:

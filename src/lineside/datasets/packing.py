@@ -43,6 +43,7 @@ from lineside.core import (
     replace_durably,
     replacing_durably,
 )
+from lineside.core.worker import prefetch
 from lineside.datasets.formats import ListLine, NumberForm, left_out, list_lines, number, write_lst
 from lineside.datasets.recordio import (
     ImageRecord,
@@ -55,7 +56,6 @@ from lineside.datasets.recordio import (
     write_index,
 )
 from lineside.datasets.samples import Skipped
-from lineside.datasets.sources import in_order
 from lineside.datasets.trees import MOST_PICTURE_BYTES, FolderTree
 from lineside.vision import check_whole, decode_picture
 
@@ -179,7 +179,7 @@ def _lost(cut: int) -> tuple[str, ...]:
 def _records(
     lines: Iterable[ListLine | Skipped], tree: FolderTree, *, plan: PackSettings, counts: _Counts
 ) -> Iterator[ImageRecord]:
-    for made in in_order(partial(_made, tree=tree, plan=plan), lines, threads=plan.threads):
+    for made in prefetch(partial(_made, tree=tree, plan=plan), lines, threads=plan.threads):
         if isinstance(made, Skipped):
             counts.skipped.append(made)
             continue

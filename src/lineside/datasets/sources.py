@@ -18,15 +18,12 @@ import csv
 import hashlib
 import heapq
 import io
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import chain
 from pathlib import Path, PurePosixPath
 from threading import Lock
-from typing import TypeVar
 
 from lineside.core import (
     ConflictError,
@@ -36,6 +33,7 @@ from lineside.core import (
     NotFoundError,
     digest_of,
 )
+from lineside.core.worker import prefetch
 from lineside.datasets.formats import (
     BOXES,
     POINTS,
@@ -63,34 +61,6 @@ from lineside.datasets.trees import (
 )
 from lineside.store import open_objects
 from lineside.vision import check_whole
-
-T = TypeVar("T")
-R = TypeVar("R")
-
-_AHEAD = 4
-
-
-def in_order(call: Callable[[T], R], items: Iterable[T], *, threads: int) -> Iterator[R]:
-    """``map`` on several threads; at most four items a thread are under way or wait.
-
-    An error of ``call`` comes out where its result would stand.
-    """
-    if threads < 2:
-        yield from map(call, items)
-        return
-    waiting: deque[Future[R]] = deque()
-    with ThreadPoolExecutor(threads, "in-order") as pool:
-        try:
-            for item in items:
-                waiting.append(pool.submit(call, item))
-                if len(waiting) >= threads * _AHEAD:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
-        finally:
-            for future in waiting:
-                future.cancel()
-
 
 _MOST_IDS_BYTES = 256 * 1024 * 1024
 _ID_COLUMNS = ("id", "file", "name")
@@ -497,7 +467,7 @@ def _opened(
             return left_out(entry.where, error)
 
     samples: list[Sample] = []
-    for found in in_order(look, entries, threads=threads):
+    for found in prefetch(look, entries, threads=threads):
         if isinstance(found, Sample):
             samples.append(found)
         else:

@@ -15,12 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lineside.core import Digest
+from lineside.core.worker import prefetch
 from lineside.datasets import Sample
 from lineside.models import OnnxEngine
 from lineside.training.common.backbone import Lite0Full, lite0_full
 from lineside.training.common.cache import FeatureCache, feature_key
 from lineside.training.tasks.classify.export import POOLED, write_features
-from lineside.training.tasks.classify.inputs import InputSpec, prefetch
+from lineside.training.tasks.classify.inputs import InputSpec
 from lineside.training.tasks.classify.network import PER_SCALE, Floats
 from lineside.vision import HealthFigures, normalise, picture_health, picture_size, prepare
 

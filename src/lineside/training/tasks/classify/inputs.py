@@ -10,11 +10,8 @@
 4. Which sight is used is chosen by validation; a larger one has to earn its cost.
 """
 
-from collections import deque
-from collections.abc import Callable, Generator, Iterable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TypeVar
 
 import numpy as np
 
@@ -94,30 +91,3 @@ def _sight(side_px: int, *, scales: int, wide: float) -> InputSpec:
         height_px=max(1, round(side_px / wide**0.5 / step)) * step,
         scales=scales,
     )
-
-
-T = TypeVar("T")
-R = TypeVar("R")
-_AHEAD = 8
-
-
-def prefetch(
-    work: Callable[[T], R], items: Iterable[T], *, most: int = _AHEAD
-) -> Generator[R, None, None]:
-    """``map``, up to ``most`` results ahead, on one thread of its own; same order, same errors.
-
-    Decoders and OpenCV let other threads run meanwhile. The thread ends with the iteration, however
-    that ends; close the iterator where it is left early.
-    """
-    with ThreadPoolExecutor(1, thread_name_prefix="ahead") as pool:
-        waiting: deque[Future[R]] = deque()
-        try:
-            for item in items:
-                waiting.append(pool.submit(work, item))
-                if len(waiting) >= most:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
-        finally:
-            for each in waiting:
-                each.cancel()

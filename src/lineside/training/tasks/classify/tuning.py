@@ -24,10 +24,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from lineside.core import encode
+from lineside.core.worker import prefetch
 from lineside.training.common.backbone import Lite0Full, lite0_full
 from lineside.training.job import load_arrays, save_arrays
 from lineside.training.tasks.classify.head import Classes, Linear, Numbers, calibrated_loss
-from lineside.training.tasks.classify.inputs import prefetch
 from lineside.training.tasks.classify.network import pooled_of
 from lineside.training.tasks.contract import Parallel
 
@@ -235,7 +235,7 @@ class _Loop:
         done, every = self.epoch * len(batches), max(1, recipe.epochs * len(batches))
         total = 0.0
         self.learner.train()
-        with closing(prefetch(self._load, zip(batches, seeds, strict=True), most=4)) as all_loaded:
+        with closing(prefetch(self._load, zip(batches, seeds, strict=True), ahead=4)) as all_loaded:
             for place, (crops, truth) in enumerate(all_loaded):
                 rate = recipe.learning_rate * schedule((done + place) / every)
                 for group in self.optimiser.param_groups:
