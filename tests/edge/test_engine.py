@@ -10,8 +10,7 @@ from lineside.core import InvalidError, decode
 from lineside.edge import EdgeConfig
 from lineside.edge.packages import loading
 from lineside.models import EngineName, Package, Predictor, build_package
-from lineside.models.engines.onnx import OnnxEngine
-from lineside.models.engines.openvino import OpenvinoEngine
+from lineside.models.engines import OnnxEngine, OpenvinoEngine
 from lineside.testing import FakeClock
 from lineside.vision import encode_jpeg, open_frame
 from tests.edge.serving import edge_config, served

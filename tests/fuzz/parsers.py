@@ -87,7 +87,7 @@ from lineside.links.mqtt_address import parse_address
 from lineside.links.webhook import WebhookSender, WebhookTarget, read_secrets
 from lineside.models import Package
 from lineside.models.serving.tensors import read_request as read_inference
-from lineside.models.wrapping import read_wrapping
+from lineside.models.wrap import read_wrapping
 from lineside.store.archive import ArchiveLimits, read_members
 from lineside.streams import decode_event, read_entries, read_prediction
 from lineside.testing import FakeClock

@@ -486,7 +486,7 @@ def test_damaged_videos_and_cameras_that_are_away_print_nothing(tmp_path: Path) 
     path.write_bytes(damaged)
     code = f"""
 import cv2
-from lineside.vision.video import new_capture
+from lineside.vision.picture import new_capture
 capture = new_capture()
 assert capture.open({str(path)!r}, cv2.CAP_FFMPEG)
 while capture.read()[0]:

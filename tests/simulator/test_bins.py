@@ -12,14 +12,15 @@ from lineside.core import InvalidError, decode, digest_of, read_message
 from lineside.datasets import load_source
 from lineside.links import FrameMessage
 from lineside.simulator import BinsSettings, simulate_bins, write_bins
-from lineside.simulator.bins.line import file_stem, record_of
-from lineside.simulator.bins.picture import (
+from lineside.simulator.bins import (
     MOST_ITEMS,
     View,
     encode_view,
+    file_stem,
     new_product,
     patch_of,
     picture_of,
+    record_of,
     views,
 )
 from lineside.vision import decode_picture

@@ -7,14 +7,18 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from lineside.simulator import slot_boxes
-from lineside.simulator.warehouse.camera import (
+from lineside.simulator.warehouse.scene import (
+    LIGHTS,
+    SEATS,
+    Content,
+    Lighting,
     Pose,
     RackCamera,
-    encode,
+    disc_box,
+    encode_picture,
     first_pose,
     next_pose,
 )
-from lineside.simulator.warehouse.scene import LIGHTS, SEATS, Content, Lighting, disc_box
 from lineside.vision import decode_picture
 
 NINE = [
@@ -33,7 +37,7 @@ def shot(
 
 
 def test_the_same_seed_gives_the_same_bytes() -> None:
-    assert encode(shot()) == encode(shot())
+    assert encode_picture(shot()) == encode_picture(shot())
 
 
 def test_seed_lighting_and_pose_change_the_picture() -> None:
@@ -46,7 +50,7 @@ def test_seed_lighting_and_pose_change_the_picture() -> None:
         shot(pose=Pose(turn=1.0)),
         shot(pose=Pose(nearer=1.0)),
     ]
-    assert len({encode(picture) for picture in pictures}) == len(pictures)
+    assert len({encode_picture(picture) for picture in pictures}) == len(pictures)
 
 
 @pytest.mark.parametrize("lighting", LIGHTINGS)
@@ -55,7 +59,7 @@ def test_a_picture_is_as_large_and_as_bright_as_the_real_ones(lighting: Lighting
     assert picture.shape == (240, 320, 3)
     assert 85 < picture.mean() < 125
     assert picture.std() > 55
-    assert 38_000 < len(encode(picture)) < 57_000
+    assert 38_000 < len(encode_picture(picture)) < 57_000
 
 
 def test_dark_is_violet_and_light_is_green_yellow() -> None:
@@ -67,7 +71,7 @@ def test_dark_is_violet_and_light_is_green_yellow() -> None:
 
 def test_a_jpeg_decodes_to_nearly_the_same_picture() -> None:
     picture = shot()
-    again = decode_picture(encode(picture))
+    again = decode_picture(encode_picture(picture))
     assert np.abs(again.astype(int) - picture).mean() < 4
 
 

@@ -19,7 +19,7 @@ from lineside.core import (
     TagMessage,
     rfc3339,
 )
-from lineside.simulator.warehouse.factory import QUEUE_SIZE, step, take_command
+from lineside.simulator.warehouse.line import QUEUE_SIZE, step, take_command
 from lineside.simulator.warehouse.scene import Content
 from lineside.simulator.warehouse.state import (
     STAGES,

@@ -13,8 +13,7 @@ from lineside.core import InvalidError, decode, digest_of, read_message
 from lineside.datasets import load_source
 from lineside.links import FrameMessage
 from lineside.simulator import SocksSettings, simulate_socks, write_socks
-from lineside.simulator.socks.line import moments
-from lineside.simulator.socks.scene import (
+from lineside.simulator.socks import (
     BLANK,
     DESIGNS,
     HEIGHT_PX,
@@ -24,6 +23,7 @@ from lineside.simulator.socks.scene import (
     View,
     encode_view,
     knit_sock,
+    moments,
     passings,
     render_view,
     resting,

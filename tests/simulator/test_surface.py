@@ -15,7 +15,7 @@ from lineside.core import InvalidError, decode, digest_of, read_message
 from lineside.datasets import load_source
 from lineside.links import FrameMessage
 from lineside.simulator import SurfaceSettings, simulate_surface, write_surface
-from lineside.simulator.surface.picture import (
+from lineside.simulator.surface import (
     VIEW_HEIGHT_PX,
     VIEW_WIDTH_PX,
     Fault,

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from lineside.core import CameraMessage, StockMessage, digest_of, read_message
 from lineside.simulator import SimulateSettings
-from lineside.simulator.warehouse.factory import arrangements, lighting_of
+from lineside.simulator.warehouse.line import arrangements, lighting_of
 from lineside.vision import decode_picture
 from tests.simulator.conftest import Line
 

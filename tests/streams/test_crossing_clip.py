@@ -9,7 +9,7 @@ import pytest
 
 from lineside.core import CrossingStep, Read, Rule, Scalar
 from lineside.streams import Output, Record, make_step
-from lineside.vision import standing_out
+from lineside.vision.difference import foreground_boxes
 
 pytestmark = pytest.mark.data
 HZ, EVERY, TOLERANCE = 20, 2, 3
@@ -31,7 +31,7 @@ def boxes(clip: Path) -> Iterator[Record]:
             capture.release()
             return
         if number % EVERY == 0:
-            found = standing_out(np.asarray(cv2.cvtColor(picture, cv2.COLOR_BGR2RGB), np.uint8))
+            found = foreground_boxes(np.asarray(cv2.cvtColor(picture, cv2.COLOR_BGR2RGB), np.uint8))
             for place, one in enumerate(found):
                 at_us = number * 1_000_000 // HZ
                 middle: dict[str, Scalar] = {

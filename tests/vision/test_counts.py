@@ -17,7 +17,7 @@ from lineside.vision import (
     number_chances,
     shortest_run,
 )
-from lineside.vision.counts import found_chances
+from lineside.vision.detections import found_chances
 
 RULE = CountRule(most=10, reach=1.0, error_rate=0.1, calibration_pictures=40)
 

@@ -15,9 +15,7 @@ from lineside.vision import (
     identity,
     similarity,
 )
-from lineside.vision.features import Features, Search
-from lineside.vision.refine import CoarseToFine, Refiner
-from lineside.vision.registration import StillCheck
+from lineside.vision.registration import CoarseToFine, Features, Refiner, Search, StillCheck
 
 GREY = grey_of(rack())
 MARKS = np.array([[60.0, 60.0], [260.0, 60.0], [160.0, 180.0]])

@@ -399,15 +399,15 @@ def _prediction(frame: "Frame", rule: Rule, *, contrast: float, least_px: int) -
         RegistrationFigures,
         StageTimes,
         picture_health,
-        standing_out,
     )
+    from lineside.vision.difference import foreground_boxes
 
     return Prediction(
         frame=frame.ref, inspection=rule.read.inspections[0], task="detect", state=PictureState.OK,
         labels=(), package=digest_of(b"lineside.vision.standing_out"), dataset="",
         registration=RegistrationFigures(state="none"), health=picture_health(frame.image),
         latency_ms=StageTimes(),
-        boxes=standing_out(frame.image, contrast=contrast, least_px=least_px),
+        boxes=foreground_boxes(frame.image, contrast=contrast, least_px=least_px),
     )  # fmt: skip
 
 

@@ -17,7 +17,7 @@ from lineside.core import Camera as CameraRecord
 from lineside.core import Clock, InvalidError, RefusedError, UnavailableError, need, without_secret
 from lineside.links.contract import Bus, Refused
 from lineside.links.shots import Grab, LiveCamera, grab_from
-from lineside.vision.video import new_capture
+from lineside.vision.picture import new_capture
 
 _MOST_BYTES = 64_000
 _CHALLENGE = re.compile(r'(\w+)="([^"]*)"')

@@ -14,7 +14,7 @@ from lineside.core import Camera as CameraRecord
 from lineside.core import Clock, InvalidError, NotFoundError, need
 from lineside.links.contract import Bus, Refused, Shot
 from lineside.links.shots import ShotCamera, whole_ms
-from lineside.vision.video import new_capture
+from lineside.vision.picture import new_capture
 
 
 def open_video_camera(

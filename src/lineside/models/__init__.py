@@ -5,22 +5,17 @@ Main names: ``Manifest``, ``build_package`` and ``Package`` (the ``.lspkg`` arch
 answer shapes of others' contracts in ``serving``. Not here: training, and what knows torch.
 """
 
-from lineside.models.archive import Package, PackageLimits, build_package
-from lineside.models.engines.contract import (
+from lineside.models.archive import SBOM_FILE, Package, PackageLimits, build_package, with_sbom
+from lineside.models.engines import (
+    ANY,
     LABEL_OUTPUTS,
+    BareEngine,
     EngineName,
+    OnnxEngine,
     OpenEngine,
     RunningNetwork,
+    TensorSlot,
     engine_named,
-)
-from lineside.models.engines.onnx import ANY, BareEngine, OnnxEngine, TensorSlot
-from lineside.models.groups import (
-    GroupSettings,
-    ModelGroups,
-    Weekday,
-    Window,
-    may_start,
-    next_start,
 )
 from lineside.models.manifest import (
     FEW_PICTURES,
@@ -39,7 +34,6 @@ from lineside.models.manifest import (
 from lineside.models.predictor import GoldenReport, Predictor, heat_png
 from lineside.models.quantize import LADDER, Layer, Quantised, Rung, quantise, rungs_of
 from lineside.models.registry import Approval, PackageRecord, Registry
-from lineside.models.sbom import SBOM_FILE, with_sbom
 from lineside.models.serving.open_inference import (
     EXTENSIONS,
     HttpAnswer,
@@ -88,17 +82,22 @@ from lineside.models.versions import (
     Change,
     Comparison,
     Creation,
+    GroupSettings,
+    ModelGroups,
     ModelVersion,
     ModelVersions,
     Speed,
     Status,
     Verdict,
+    Weekday,
+    Window,
     check_group,
     made_by,
     makers,
+    may_start,
+    next_start,
 )
-from lineside.models.wrap import wrapped
-from lineside.models.wrapping import Wrapping, read_wrapping
+from lineside.models.wrap import Wrapping, read_wrapping, wrapped
 from lineside.vision import LabelRule, LimitRow
 
 __all__ = [

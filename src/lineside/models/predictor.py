@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from lineside.core import Box, Clock, Digest, InvalidError, RefusedError
 from lineside.models.archive import Package
-from lineside.models.engines.contract import EngineName
+from lineside.models.engines import EngineName
 from lineside.models.manifest import Golden, HealthLimits, Manifest
 from lineside.models.task_heads import HeadInput, HeadOutput, task_head_for
 from lineside.vision import (

@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lineside.core import InvalidError, need
-from lineside.models.engines.contract import INPUT
+from lineside.models.engines import INPUT
 
 Floats = NDArray[np.float32]
 _BOUNDS = ("Clip", "Relu")

@@ -9,11 +9,11 @@ on. The other programs know a simulated line by its messages alone. Not here: tr
 anything that looks at a plant file.
 """
 
-from lineside.simulator.bins.line import BinsSettings, simulate_bins, write_bins
+from lineside.simulator.bins import BinsSettings, simulate_bins, write_bins
 from lineside.simulator.playback import SimulateSettings, SimulationResult, Stop
-from lineside.simulator.run import simulate
-from lineside.simulator.socks.line import SocksSettings, simulate_socks, write_socks
-from lineside.simulator.surface.line import SurfaceSettings, simulate_surface, write_surface
+from lineside.simulator.socks import SocksSettings, simulate_socks, write_socks
+from lineside.simulator.surface import SurfaceSettings, simulate_surface, write_surface
+from lineside.simulator.warehouse.line import simulate
 from lineside.simulator.warehouse.scene import slot_boxes
 
 __all__ = [

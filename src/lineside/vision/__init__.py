@@ -13,40 +13,35 @@ from lineside.vision.anomaly import (
     heat_on_picture,
     smoothed_cells,
 )
-from lineside.vision.classes import (
+from lineside.vision.decide import (
     GOOD_LABELS,
     ClassRule,
-    class_probabilities,
-    decide_classes,
-    says_good,
-)
-from lineside.vision.counts import (
-    CountRule,
-    count_found,
-    count_likely,
-    doubt_of,
-    number_chances,
-    shortest_run,
-)
-from lineside.vision.decide import (
     Decider,
     LabelRule,
     calibrated,
+    class_probabilities,
     decide,
+    decide_classes,
     decide_probabilities,
     probabilities,
+    says_good,
 )
 from lineside.vision.detections import (
     LEAST_CHANCE,
     Candidates,
+    CountRule,
     DetectRule,
     box_iou,
     chance_of,
+    count_found,
+    count_likely,
+    doubt_of,
     find_objects,
+    number_chances,
+    shortest_run,
 )
-from lineside.vision.difference import Difference, difference, score_of
+from lineside.vision.difference import Difference, difference, foreground_boxes, score_of
 from lineside.vision.draw import draw_caption, draw_heat, draw_overlay, heat_layer
-from lineside.vision.frame import Frame, FrameRef
 from lineside.vision.geometry import (
     Matrix,
     about,
@@ -76,10 +71,12 @@ from lineside.vision.masks import (
     without_small,
 )
 from lineside.vision.metrics import (
+    PRO_LIMIT,
     UNSURE,
     ConformalCut,
     Interval,
     LimitRow,
+    RegionBins,
     ReliabilityBin,
     UnsureBand,
     accuracy,
@@ -91,8 +88,16 @@ from lineside.vision.metrics import (
     cheapest_cut,
     conformal_cut,
     confusion,
+    f1_of,
+    iou_of,
     limit_table,
     macro_f1,
+    pixel_auroc,
+    pixel_counts,
+    pixel_f1,
+    pixel_iou,
+    pro,
+    region_bins,
     reliability,
     unsure_band,
     unsure_rate,
@@ -121,6 +126,8 @@ from lineside.vision.prediction import (
     BoxAnswer,
     CountAnswer,
     Decision,
+    Frame,
+    FrameRef,
     HealthFigures,
     LabelAnswer,
     MaskAnswer,
@@ -142,25 +149,12 @@ from lineside.vision.prepare import (
     normalise,
     prepare,
 )
-from lineside.vision.region_metrics import (
-    PRO_LIMIT,
-    RegionBins,
-    f1_of,
-    iou_of,
-    pixel_auroc,
-    pixel_counts,
-    pixel_f1,
-    pixel_iou,
-    pro,
-    region_bins,
-)
 from lineside.vision.registration import (
     CameraRegistrar,
     Registered,
     Registrar,
     RegistrationLimits,
 )
-from lineside.vision.standing_out import standing_out
 
 __all__ = [
     "DISTANCE_TASKS",
@@ -254,6 +248,7 @@ __all__ = [
     "find_objects",
     "fit_similarity",
     "fitted",
+    "foreground_boxes",
     "grey_health",
     "grey_of",
     "heat_layer",
@@ -296,7 +291,6 @@ __all__ = [
     "silhouette",
     "similarity",
     "smoothed_cells",
-    "standing_out",
     "thumbnail",
     "top_mean",
     "transform_box",

@@ -14,18 +14,19 @@
    Adobe's marker nobody knows which way they are meant, and the picture is refused.
 """
 
+import os
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lineside.core import InvalidError, digest_of
-from lineside.vision.frame import Frame
-from lineside.vision.prediction import HealthFigures
+from lineside.core import InvalidError, digest_of, need
+from lineside.vision.prediction import Frame, HealthFigures
 
 _PNG = b"\x89PNG\r\n\x1a\n"
 _JPEG = b"\xff\xd8\xff"
@@ -434,3 +435,25 @@ def grey_health(grey: NDArray[np.uint8]) -> HealthFigures:
         mean_grey=cv2.sumElems(grey)[0] / grey.size,
         clipped_share=(grey.size - inside) / grey.size,
     )
+
+
+_VARIABLE = "OPENCV_FFMPEG_LOGLEVEL"
+_QUIET = "-8"  # AV_LOG_QUIET of FFmpeg
+
+
+def new_capture() -> Any:  # noqa: ANN401  cv2.VideoCapture carries no type
+    """Return a ``cv2.VideoCapture`` that is not opened yet; the caller releases it."""
+    _silence()
+    return need("cv2", extra="edge").VideoCapture()
+
+
+@cache
+def _silence() -> None:
+    """Turn off what OpenCV and FFmpeg print in this process."""
+    cv2 = need("cv2", extra="edge")
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+    # OpenCV reads this variable once, at the first opening by FFmpeg; there is no call for it.
+    if _VARIABLE not in os.environ:  # noqa: TID251
+        os.environ[_VARIABLE] = _QUIET  # noqa: TID251
+        cv2.VideoCapture("", cv2.CAP_FFMPEG).release()
+        del os.environ[_VARIABLE]  # noqa: TID251

@@ -18,7 +18,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lineside.core import InvalidError
-from lineside.vision.features import resized
 from lineside.vision.geometry import (
     Matrix,
     compose,
@@ -30,7 +29,7 @@ from lineside.vision.geometry import (
     similarity,
 )
 from lineside.vision.prediction import RegistrationFigures
-from lineside.vision.refine import CoarseToFine
+from lineside.vision.registration import CoarseToFine, resized
 
 WORK_PX = 256
 _BORDER_SHARE = 0.04
@@ -258,7 +257,7 @@ class PoseFinder:
         start = self._start(grey, found)
         seen = self._frame(grey, start)
         fine = self._refiner.refine(seen, identity())
-        matrix = _rounded(compose(start, fine.matrix))
+        matrix = _rounded_pose(compose(start, fine.matrix))
         figures = self._figures(matrix, fine.matrix, correlation=fine.correlation)
         least = self._pose.correlation_min
         if fine.correlation < least:
@@ -351,7 +350,7 @@ def _likeness(one: NDArray[np.float32], other: NDArray[np.float32]) -> float:
     return round(float((one.astype(np.float64) * other).sum()), 6)
 
 
-def _rounded(matrix: Matrix) -> Matrix:
+def _rounded_pose(matrix: Matrix) -> Matrix:
     """To far less than a pixel: the last bits of a sum depend on where arrays lie in memory."""
     return np.hstack([np.round(matrix[:, :2], 7), np.round(matrix[:, 2:], 4)])
 

@@ -20,7 +20,7 @@ from lineside.datasets.formats.rows import Entry, Listing, Row
 from lineside.datasets.samples import Skipped
 from lineside.datasets.trees import FolderTree, Tree, suffix_of
 from lineside.vision import encode_png
-from lineside.vision.video import new_capture
+from lineside.vision.picture import new_capture
 
 if TYPE_CHECKING:
     import cv2

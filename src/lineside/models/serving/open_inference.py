@@ -40,8 +40,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lineside.core import InvalidError, LinesideError, NotFoundError, encode
-from lineside.models.engines.contract import INPUT
-from lineside.models.engines.onnx import ANY, BareEngine
+from lineside.models.engines import ANY, INPUT, BareEngine
 from lineside.models.manifest import Manifest
 from lineside.models.predictor import Predictor
 from lineside.models.serving.tensors import (

@@ -4,7 +4,7 @@ import numpy as np
 
 from lineside.core import Clock, InvalidError
 from lineside.models.archive import Package
-from lineside.models.engines.contract import OpenEngine
+from lineside.models.engines import OpenEngine
 from lineside.models.task_heads.contract import Floats, HeadInput, HeadOutput
 from lineside.models.task_heads.labels import support
 from lineside.vision import activation_on_picture, decide_classes, fitted, prepare

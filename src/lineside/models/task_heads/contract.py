@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from lineside.core import Clock, InvalidError
 from lineside.models.archive import Package
-from lineside.models.engines.contract import EngineName, engine_named
+from lineside.models.engines import EngineName, engine_named
 from lineside.vision import (
     AnomalyAnswer,
     BoxAnswer,

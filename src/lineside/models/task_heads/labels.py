@@ -4,7 +4,7 @@ import numpy as np
 
 from lineside.core import Clock
 from lineside.models.archive import Package
-from lineside.models.engines.contract import OpenEngine
+from lineside.models.engines import OpenEngine
 from lineside.models.task_heads.contract import Floats, HeadInput, HeadOutput
 from lineside.vision import Decider, activation_on_picture, prepare
 

@@ -1,24 +1,86 @@
-"""ONNX Runtime on one thread.
+"""Engines that run a network: ONNX Runtime, and OpenVINO behind an extra.
 
-One intra-op thread: on a machine that also decodes, registers and talks, two threads were slower
-than one. The arena is off: it keeps the largest buffers ever asked for, and with inputs of one
-fixed shape plain allocation costs no measurable time. Loaded from bytes, never from a path, so
-that a network cannot name files beside it.
-
+ONNX Runtime runs on one intra-op thread: on a machine that also decodes, registers and talks, two
+threads were slower than one. Its arena is off: it keeps the largest buffers ever asked for, and
+with inputs of one fixed shape plain allocation costs no measurable time. Networks are loaded from
+bytes, never from a path, so that a network cannot name files beside it.
 
 ``BareEngine`` is for interfaces that carry raw tensors: whatever the network takes and gives,
 without preparation or decisions.
+
+OpenVINO on one thread, in 32-bit floats; the extra ``openvino``.
+
+1. ``INFERENCE_PRECISION_HINT=f32``: on processors that multiply bfloat16 its own choice is that,
+   and answers then differ (agreement .92 was measured); a package is only what was evaluated.
+2. A network is first opened, checked and let go by ONNX Runtime: both take and refuse the same
+   ones, and a network cannot name files beside it.
+3. As shipped the library reports each import to an analytics service on the internet; here it is
+   imported without the part that does (``openvino_telemetry``), which it takes as not installed.
+4. Of a package it must answer the golden pictures within the manifest's bound, as for any engine.
 """
 
+import sys
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from enum import StrEnum
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lineside.core import InvalidError, need
-from lineside.models.engines.contract import INPUT, LABEL_OUTPUTS, Floats
+
+INPUT = "crops"
+LABEL_OUTPUTS = ("logits", "activation", "distance")
+
+Floats = NDArray[np.float32]
+
+
+class EngineName(StrEnum):
+    """The runtimes there are. ONNX Runtime is the one packages are made and measured with."""
+
+    ONNX_RUNTIME = "onnxruntime"
+    OPENVINO = "openvino"
+
+
+class RunningNetwork(Protocol):
+    """A loaded network; safe from several threads."""
+
+    def run(self, crops: Floats, *, outputs: Sequence[str]) -> list[Floats]:
+        """The named outputs in order.
+
+        Raises:
+            InvalidError: the network fails on such crops.
+        """
+        ...
+
+
+class OpenEngine(Protocol):
+    """Loads a network on one thread."""
+
+    def __call__(
+        self,
+        network: bytes,
+        *,
+        crops: tuple[int, int, int, int],
+        where: str,
+        outputs: Sequence[str] = LABEL_OUTPUTS,
+    ) -> RunningNetwork:
+        """Load and check a network.
+
+        Args:
+            network: the ONNX file's bytes.
+            crops: (n, channels, height, width) that ``prepare`` will hand in; 0 where it varies.
+            where: names the package in errors.
+            outputs: that it has to give.
+
+        Raises:
+            InvalidError: it does not load, or its inputs and outputs are not as described.
+            MissingExtraError: the engine's library is not installed.
+        """
+        ...
+
 
 _FIX = "Export the package again."
 
@@ -177,3 +239,80 @@ def _slot(described: Any, *, where: str) -> TensorSlot:  # noqa: ANN401  untyped
         )
     shape = tuple(side if isinstance(side, int) else ANY for side in described.shape or ())
     return TensorSlot(name=described.name, dtype=dtype, shape=shape)
+
+
+_FIX_OPENVINO = 'Write engine = "onnxruntime", or export the package again.'
+_REPORTS = "openvino_telemetry"
+_SETTINGS = {
+    "INFERENCE_PRECISION_HINT": "f32",
+    "INFERENCE_NUM_THREADS": "1",
+    "NUM_STREAMS": "1",
+    "ENABLE_CPU_PINNING": "NO",
+}
+
+
+class OpenvinoEngine:
+    """See ``OpenEngine``; one call at a time, others wait."""
+
+    def __init__(
+        self,
+        network: bytes,
+        *,
+        crops: tuple[int, int, int, int],
+        where: str,
+        outputs: Sequence[str] = LABEL_OUTPUTS,
+    ) -> None:
+        """Load and check a network; see ``OpenEngine``."""
+        runtime = _library()
+        OnnxEngine(network, crops=crops, where=where, outputs=outputs)
+        self._where = where
+        self._turn = threading.Lock()
+        self._request = _compiled(runtime, network, where=where).create_infer_request()
+
+    def run(self, crops: Floats, *, outputs: Sequence[str]) -> list[Floats]:
+        """The named outputs in order."""
+        try:
+            with self._turn:
+                self._request.infer({INPUT: np.ascontiguousarray(crops)}, share_inputs=True)
+                # Its buffers are written again by the next call.
+                return [np.array(self._request.get_tensor(name).data) for name in outputs]
+        except RuntimeError as error:
+            raise InvalidError(
+                f"the network failed on {crops.shape}: {error}",
+                where=self._where,
+                fix=_FIX_OPENVINO,
+            ) from error
+
+
+def _library() -> Any:  # noqa: ANN401  untyped library
+    held = sys.modules.get(_REPORTS)
+    sys.modules[_REPORTS] = None  # type: ignore[assignment]  # Python: what is not to be imported
+    try:
+        return need("openvino", extra="openvino")
+    finally:
+        del sys.modules[_REPORTS]
+        if held is not None:
+            sys.modules[_REPORTS] = held
+
+
+def _compiled(runtime: Any, network: bytes, *, where: str) -> Any:  # noqa: ANN401  untyped library
+    try:
+        core = runtime.Core()
+        return core.compile_model(core.read_model(network), "CPU", _SETTINGS)
+    except RuntimeError as error:
+        raise InvalidError(
+            f"OpenVINO does not take the network: {str(error)[:300]}",
+            where=where,
+            fix=_FIX_OPENVINO,
+        ) from error
+
+
+_ENGINES: dict[EngineName, OpenEngine] = {
+    EngineName.ONNX_RUNTIME: OnnxEngine,
+    EngineName.OPENVINO: OpenvinoEngine,
+}
+
+
+def engine_named(name: EngineName) -> OpenEngine:
+    """An engine: loads networks; its library is imported when the first one is loaded."""
+    return _ENGINES[name]

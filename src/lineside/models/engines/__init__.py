@@ -1,1 +1,0 @@
-"""Engines that run a package's network, each in its own file."""
