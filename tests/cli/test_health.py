@@ -9,11 +9,11 @@ import pytest
 from lineside.cli.app import _run
 from lineside.cli.store import Check, examine
 from lineside.core import FrameId, LinesideError, digest_of, encode, parse_plant, rfc3339
-from lineside.hub import HubConfig, Services, build_services, running
+from lineside.hub import HubConfig, Services, running
 from lineside.hub.config import KafkaConfig, WebhookConfig
-from lineside.store import FrameRow, open_blobs, open_records
+from lineside.store import FrameRow, open_blobs
 from lineside.testing import FakeClock
-from tests.hub.conftest import PLANT
+from tests.hub.conftest import PLANT, open_hub
 from tests.links.hooks import hooks_server
 
 
@@ -70,20 +70,17 @@ def kept(config: HubConfig) -> Services:
     clock = FakeClock()
     config.folder.mkdir()
     plant = parse_plant(PLANT, where="plant")
-    with open_records(config.records_url, clock=clock) as records:
-        blobs = open_blobs(config.blobs_url)
-        services = build_services(config, plant=plant, records=records, blobs=blobs, clock=clock)
-        services.load()
+    with open_hub(config, plant=plant, clock=clock) as services:
         for value in (1, 2, 3):
             body = {"topic": "i/ldr", "ts": rfc3339(clock.now()), "ldr": value}
             services.plant_ingest.take_http(encode(body))
-        digest = blobs.put(b"a picture")
+        digest = services.blobs.put(b"a picture")
         row = FrameRow(
             id=FrameId("frm_1"), camera="rack", captured_at=clock.now(), arrived_at=clock.now(),
-            digest=digest, size_bytes=9, width_px=1, height_px=1, thumbnail=blobs.put(b"small"),
+            digest=digest, size_bytes=9, width_px=1, height_px=1,
+            thumbnail=services.blobs.put(b"small"),
         )  # fmt: skip
-        records.frames.add([row])
-        blobs.close()
+        services.records.frames.add([row])
     return services
 
 

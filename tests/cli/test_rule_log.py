@@ -11,10 +11,9 @@ from typer.testing import CliRunner, Result
 
 from lineside.cli.app import app
 from lineside.core import InvalidError, LinesideError, NotFoundError, load_plant, rfc3339
-from lineside.hub import HubConfig, build_services
-from lineside.store import open_blobs, open_records
+from lineside.hub import HubConfig
 from lineside.testing import FakeClock
-from tests.hub.conftest import PLANT
+from tests.hub.conftest import PLANT, open_hub
 from tests.hub.test_rules import PAIRS, WINDOWS, drain, follower, socks
 
 RULES = f"[[rule]]{WINDOWS}\n[[rule]]\n{PAIRS}"
@@ -30,16 +29,10 @@ def hub(tmp_path: Path, clock: FakeClock) -> tuple[Path, str, str]:
     )
     (tmp_path / "data").mkdir()
     begin = clock.now()
-    with open_records(config.records_url, clock=clock) as records:
-        blobs = open_blobs("memory://", clock=clock)
-        plant = load_plant(tmp_path / "plant.toml")
-        services = build_services(config, plant=plant, records=records, blobs=blobs, clock=clock)
-        services.load()
+    with open_hub(config, plant=load_plant(tmp_path / "plant.toml"), clock=clock) as services:
         made = follower(services)
         socks(services, clock)
         drain(made)
-        services.runs.close()
-        blobs.close()
     return tmp_path / "hub.toml", rfc3339(begin), rfc3339(clock.now())
 
 

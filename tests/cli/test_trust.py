@@ -9,10 +9,9 @@ import pytest
 
 from lineside.cli.app import _run
 from lineside.core import SystemClock, load_plant
-from lineside.hub import HubConfig, build_services
+from lineside.hub import HubConfig
 from lineside.models import build_package
-from lineside.store import open_blobs, open_records
-from tests.hub.conftest import PLANT
+from tests.hub.conftest import PLANT, open_hub
 from tests.models.conftest import package_parts
 
 Command = Callable[..., Any]
@@ -49,16 +48,10 @@ def publish(config: Path, data: bytes, *, group: str = "discs") -> str:
     folder = config.parent / "data"
     hub = HubConfig(data_dir=str(folder), plant=str(config.parent / "plant.toml"))
     clock = SystemClock()
-    with open_records(hub.records_url, clock=clock) as records:
-        blobs = open_blobs(hub.blobs_url)
-        services = build_services(
-            hub, plant=load_plant(Path(hub.plant)), records=records, blobs=blobs, clock=clock
-        )
-        services.load()
+    with open_hub(hub, plant=load_plant(Path(hub.plant)), clock=clock) as services:
         digest = services.packages.add(data, by="anna").digest
         services.packages.use(digest, inspection="stock", by="anna", reason=group)
         target = services.releases.target_of(digest)
-        blobs.close()
     assert target is not None
     return target.path
 

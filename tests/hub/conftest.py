@@ -2,19 +2,25 @@
 
 import base64
 import itertools
+import socket
+import threading
 from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import cv2  # noqa: F401  sets LD_LIBRARY_PATH when it is first imported; here, not inside a test
 import numpy as np
 import pytest
+import uvicorn
 from fastapi.testclient import TestClient
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
 from lineside.core import (
+    Clock,
     Digest,
     Json,
     Plant,
@@ -46,6 +52,7 @@ from lineside.models import (
 from lineside.store import Records, open_blobs, open_records
 from lineside.streams import encode_event, prediction_event
 from lineside.testing import FakeClock
+from lineside.testing.links import wait_until
 from lineside.vision import (
     Decision,
     FrameRef,
@@ -292,16 +299,71 @@ def factory(clock: FakeClock, bus: Bus, bus_url: str) -> Iterator[Bus]:
     opened.close()
 
 
+@contextmanager
+def open_hub(
+    config: HubConfig, *, plant: Plant, clock: Clock, run_command: tuple[str, ...] = ()
+) -> Iterator[Services]:
+    """The parts of a hub over the stores of its settings; nothing runs in the background."""
+    with (
+        open_records(config.records_url, clock=clock) as records,
+        closing(open_blobs(config.blobs_url, clock=clock)) as blobs,
+    ):
+        services = build_services(
+            config, plant=plant, records=records, blobs=blobs, clock=clock, run_command=run_command
+        )
+        services.load()
+        with closing(services.runs):
+            yield services
+
+
+def another_hub(hub: Services, **changes: Any) -> Services:  # noqa: ANN401  arguments of build_services
+    """A hub started over the stores of another one."""
+    stores = {"records": hub.records, "blobs": hub.blobs, "plant": hub.plant, "clock": hub.clock}
+    services = build_services(hub.config, **{**stores, **changes})
+    services.load()
+    return services
+
+
+@contextmanager
+def serve_hub(hub: Services, *, tls: Path | None = None) -> Iterator[str]:
+    """The hub's own server on a free port, by TLS with ``crt`` and ``key`` of a folder; its URL."""
+    server = uvicorn.Server(
+        uvicorn.Config(
+            create_app(hub), log_config=None, access_log=False,
+            ssl_certfile=tls and tls / "crt", ssl_keyfile=tls and str(tls / "key"),
+        )
+    )  # fmt: skip
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+        thread.start()
+        wait_until(lambda: server.started)
+        hub.bucket.base_url = (
+            f"{'https' if tls else 'http'}://127.0.0.1:{listener.getsockname()[1]}"
+        )
+        yield hub.bucket.base_url
+        server.should_exit = True
+        thread.join()
+
+
 @pytest.fixture
 def hub(config: HubConfig, plant: Plant, clock: FakeClock, bus: Bus) -> Iterator[Services]:
-    with open_records("memory://", clock=clock) as records:
-        blobs = open_blobs("memory://", clock=clock)
-        services = build_services(config, plant=plant, records=records, blobs=blobs, clock=clock)
-        services.load()
+    with open_hub(config, plant=plant, clock=clock) as services:
         services.join(bus, base_url="http://hub.test")
         yield services
-        services.runs.close()
-        blobs.close()
+
+
+@pytest.fixture
+def trusted(hub: Services) -> Services:
+    """A hub that made its repository, as ``running`` does."""
+    hub.releases.ensure(keys=hub.config.keys_folder)
+    return hub
+
+
+@pytest.fixture
+def served(hub: Services) -> Iterator[str]:
+    """The hub on a socket of its own."""
+    with serve_hub(hub) as url:
+        yield url
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from lineside.core import Digest, Plant, digest_of, encode, to_plain
-from lineside.hub import HubConfig, Services, build_services
+from lineside.hub import HubConfig, Services
 from lineside.hub.eventlog.followers import Follower, Selection
 from lineside.hub.replay.answers import ReplayStores
 from lineside.hub.replay.records import ReplayOrder, ReplayResult
@@ -15,12 +15,11 @@ from lineside.hub.replay.run import ReplayRequest, replay
 from lineside.hub.rules.service import FOLLOWER
 from lineside.links import Message
 from lineside.models import Package, Predictor, build_package
-from lineside.store import open_blobs, open_records
 from lineside.streams import encode_event, prediction_event
 from lineside.testing import FakeClock
 from lineside.testing.rules import rule_of
 from lineside.vision import open_frame
-from tests.hub.conftest import Line
+from tests.hub.conftest import Line, open_hub
 
 WINDOWS = """
 id = "windows"
@@ -133,13 +132,10 @@ def recorded_day(
 ) -> Iterator[Day]:  # fmt: skip
     """A hub over the config's store, its rules, and a package in use."""
     ruled = replace(plant, rule=(rule_of(WINDOWS), rule_of(DARK)))
-    with open_records(config.records, clock=clock) as records:
-        blobs = open_blobs(config.blobs, clock=clock)
-        hub = build_services(config, plant=ruled, records=records, blobs=blobs, clock=clock)
-        hub.load()
+    with open_hub(config, plant=ruled, clock=clock) as hub:
         hub.rules.load()
         hub.packages.add(archive, by="ada")
-        day = Day(
+        yield Day(
             hub=hub,
             clock=clock,
             package=Package.read(archive),
@@ -147,9 +143,6 @@ def recorded_day(
             since=clock.now(),
             until=clock.now(),
         )
-        yield day
-        hub.runs.close()
-        blobs.close()
 
 
 def plain(result: ReplayResult) -> bytes:

@@ -3,7 +3,6 @@
 import asyncio
 import json
 import os
-import socket
 import subprocess
 import sys
 import threading
@@ -19,7 +18,6 @@ import botocore.exceptions
 import grpc
 import numpy as np
 import pytest
-import uvicorn
 from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.config import Config
@@ -31,7 +29,7 @@ from lineside.cli.demo.stage import free_port
 from lineside.core import Clock, LinesideError, SystemClock
 from lineside.fleet import wire
 from lineside.fleet.wire import open_inference_pb2 as pb2
-from lineside.hub import AccessKey, HubConfig, Services, create_app, issue_access_key
+from lineside.hub import AccessKey, HubConfig, Services, issue_access_key
 from lineside.hub.api.inference_grpc import InferenceServer
 from lineside.hub.config import FunctionConfig
 from lineside.models import Package
@@ -75,22 +73,6 @@ def held(hub: Services) -> Iterator[None]:
         for endpoint in ("stock", "model stock"):
             stack.enter_context(hub.queue._place(endpoint))
         yield
-
-
-@pytest.fixture
-def served(hub: Services) -> Iterator[str]:
-    """The hub on a socket of its own."""
-    listener = socket.socket()
-    listener.bind(("127.0.0.1", 0))
-    server = uvicorn.Server(uvicorn.Config(create_app(hub), log_config=None, access_log=False))
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
-    thread.start()
-    while not server.started:
-        PAUSE.wait(0.01)
-    yield f"http://127.0.0.1:{listener.getsockname()[1]}"
-    server.should_exit = True
-    thread.join()
-    listener.close()
 
 
 @pytest.fixture

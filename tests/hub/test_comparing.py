@@ -13,15 +13,15 @@ import pytest
 from fastapi.testclient import TestClient
 
 from lineside.core import Plant, UnavailableError, decode_json
-from lineside.hub import HubConfig, Registration, Role, Services, build_services, create_app
+from lineside.hub import HubConfig, Registration, Role, Services, create_app
 from lineside.hub.learning.datasets import Teaching
 from lineside.hub.models.comparison import Comparisons, ComparisonSettings
 from lineside.hub.models.model_service import MODEL_TYPE
 from lineside.links import Bus
 from lineside.models import Comparison, Package, build_package
-from lineside.store import Logged, open_blobs, open_records
+from lineside.store import Logged
 from lineside.testing import FakeClock
-from tests.hub.conftest import Line
+from tests.hub.conftest import Line, open_hub
 
 # Says what it is told to say, or waits; it writes what it was asked down.
 CHILD = """
@@ -59,14 +59,9 @@ def hub(
         config, records=f"sqlite:///{tmp_path}/records.db", blobs=f"file://{tmp_path}/blobs"
     )
     (tmp_path / "blobs").mkdir()
-    with open_records(stored.records, clock=clock) as records:
-        blobs = open_blobs(stored.blobs, clock=clock)
-        services = build_services(stored, plant=plant, records=records, blobs=blobs, clock=clock)
-        services.load()
+    with open_hub(stored, plant=plant, clock=clock) as services:
         services.join(bus, base_url="http://hub.test")
         yield services
-        services.runs.close()
-        blobs.close()
 
 
 @pytest.fixture

@@ -33,12 +33,12 @@ from lineside.fleet.enrolment import (
     renewal_message,
 )
 from lineside.fleet.trust.device_keys import new_device_key, sign_as_device
-from lineside.hub import HubConfig, Services, build_services
+from lineside.hub import HubConfig, Services
 from lineside.hub.access.auth import TooManyAttemptsError, issue_access_key
 from lineside.hub.devices.enrolment import DEVICE_TYPE
-from lineside.store import open_blobs, open_records
 from lineside.testing import FakeClock
 from lineside.web.security import UnauthenticatedError
+from tests.hub.conftest import open_hub
 
 ADDRESS = "10.0.0.9"
 
@@ -311,9 +311,7 @@ def test_a_plant_with_several_lines_wants_one_named(
     config: HubConfig, plant: Plant, clock: FakeClock
 ) -> None:
     two = replace(plant, line=(*plant.line, replace(plant.line[0], id="packing")))
-    with open_records("memory://", clock=clock) as records:
-        blobs = open_blobs("memory://", clock=clock)
-        hub = build_services(config, plant=two, records=records, blobs=blobs, clock=clock)
+    with open_hub(config, plant=two, clock=clock) as hub:
         CertificateAuthority.create(config.authority_folder, site="hall", clock=clock)
         hub.enrolment.bus_url = "mqtts://x:1"
         with pytest.raises(InvalidError, match="several lines"):
@@ -322,7 +320,6 @@ def test_a_plant_with_several_lines_wants_one_named(
         assert answer.cameras == ()
         _, answer = enrolled(hub, "edge-2", secret=invited(hub, "edge-2", lines=("packing",)))
         assert answer.cameras == ()
-        blobs.close()
 
 
 # ---- over HTTP

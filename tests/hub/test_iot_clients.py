@@ -1,20 +1,17 @@
 """AWS' own clients, unchanged, against the hub: ``iot``, ``iot-jobs-data``, over HTTP."""
 
 import json
-import socket
-import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import boto3
 import botocore.exceptions
 import pytest
-import uvicorn
 from botocore.config import Config
 from fastapi.testclient import TestClient
 
 from lineside.core import SystemClock
-from lineside.hub import AccessKey, Role, Services, create_app, issue_access_key
+from lineside.hub import AccessKey, Role, Services, issue_access_key
 from lineside.testing import FakeClock
 
 DOCUMENT = {"type": "new_model", "model_name": "unet", "model_version": "4"}
@@ -25,23 +22,6 @@ Aws = Callable[..., Any]
 def clock() -> FakeClock:
     """The clients sign with the machine's clock, so this one shows the same."""
     return FakeClock(start=SystemClock().now())
-
-
-@pytest.fixture
-def served(hub: Services) -> Iterator[str]:
-    listener = socket.socket()
-    listener.bind(("127.0.0.1", 0))
-    config = uvicorn.Config(create_app(hub), log_config=None, access_log=False)
-    server = uvicorn.Server(config)
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
-    thread.start()
-    pause = threading.Event()
-    while not server.started:
-        pause.wait(0.01)
-    yield f"http://127.0.0.1:{listener.getsockname()[1]}"
-    server.should_exit = True
-    thread.join()
-    listener.close()
 
 
 @pytest.fixture

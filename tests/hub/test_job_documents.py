@@ -1,12 +1,9 @@
 """The hub's store for jobs: links that a device follows, documents that a job is made from."""
 
 import json
-import socket
-import threading
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,18 +11,18 @@ from urllib.parse import urlsplit
 
 import boto3
 import pytest
-import uvicorn
 from botocore.config import Config
 from botocore.exceptions import ClientError
 from fastapi.testclient import TestClient
 
 from lineside.core import InvalidError, SystemClock
 from lineside.fleet import CertificateAuthority, NewJob, Target
-from lineside.hub import Role, Services, create_app, issue_access_key
+from lineside.hub import Role, Services, issue_access_key
 from lineside.hub.access.auth import revoke_access_key
 from lineside.hub.rollouts import bucket as module
 from lineside.hub.rollouts.bucket import ObjectAddress, parse_address
 from lineside.testing import FakeClock
+from tests.hub.conftest import serve_hub
 
 T = "$aws/things/edge-1/jobs"
 DOCUMENT = {"type": "new_model", "model_name": "unet", "model_version": "4"}
@@ -48,40 +45,6 @@ def signed(hub: Services, archive: bytes) -> Target:
     found = hub.releases.target_of(digest)
     assert found is not None
     return found
-
-
-@pytest.fixture
-def served(hub: Services) -> Iterator[str]:
-    with serving(hub) as url:
-        yield url
-
-
-@contextmanager
-def serving(hub: Services, *, tls: Path | None = None) -> Iterator[str]:
-    """The hub's own server on a free port, by TLS with ``crt`` and ``key`` of a folder."""
-    listener = socket.socket()
-    listener.bind(("127.0.0.1", 0))
-    app = create_app(hub)
-    server = uvicorn.Server(
-        uvicorn.Config(
-            app,
-            log_config=None,
-            access_log=False,
-            ssl_certfile=tls and tls / "crt",
-            ssl_keyfile=tls and str(tls / "key"),
-        )
-    )
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
-    thread.start()
-    pause = threading.Event()
-    while not server.started:
-        pause.wait(0.01)
-    url = f"{'https' if tls else 'http'}://127.0.0.1:{listener.getsockname()[1]}"
-    hub.bucket.base_url = url
-    yield url
-    server.should_exit = True
-    thread.join()
-    listener.close()
 
 
 @dataclass(frozen=True)
@@ -403,7 +366,7 @@ class TestDocuments:
         for name, content in files.items():
             (tmp_path / name).write_bytes(content)
         key = issue_access_key(hub.records, name="x", clock=clock, role=Role.APPROVER)
-        with serving(hub, tls=tmp_path) as url:
+        with serve_hub(hub, tls=tmp_path) as url:
             store = s3(url, key.id, secret=key.secret, authority=tmp_path / "ca")
             store.put_object(Bucket="lineside", Key="documents/a.json", Body=TEXT)
             assert hub.bucket.read("lineside", "documents/a.json").data == TEXT

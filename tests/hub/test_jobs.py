@@ -12,15 +12,15 @@ import pytest
 from fastapi.testclient import TestClient
 
 from lineside.core import ConflictError, InvalidError, Plant, decode_json
-from lineside.hub import HubConfig, Services, build_services
+from lineside.hub import HubConfig, Services
 from lineside.hub.config import RetrainRule
 from lineside.hub.learning.jobs import Retraining, RunRequest
 from lineside.hub.views import RunView
 from lineside.links import Bus
-from lineside.store import open_blobs, open_records
+from lineside.store import open_records
 from lineside.streams import EVENT_TYPE, Event
 from lineside.testing import FakeClock
-from tests.hub.conftest import Line
+from tests.hub.conftest import Line, another_hub, open_hub
 
 # A trainer that does what it is told: it speaks the same lines as the real one.
 TRAINER = """
@@ -70,16 +70,9 @@ def hub(
 ) -> Iterator[Services]:
     """The hub of the other tests with a trainer of ours, records that can be opened again."""
     stored = replace(config, records=f"sqlite:///{tmp_path}/records.db")
-    with open_records(stored.records, clock=clock) as records:
-        blobs = open_blobs("memory://", clock=clock)
-        services = build_services(
-            stored, plant=plant, records=records, blobs=blobs, clock=clock, run_command=trainer
-        )
-        services.load()
+    with open_hub(stored, plant=plant, clock=clock, run_command=trainer) as services:
         services.join(bus, base_url="http://hub.test")
         yield services
-        services.runs.close()
-        blobs.close()
 
 
 @pytest.fixture
@@ -248,7 +241,6 @@ def test_a_package_that_is_none_fails_the_run(
 def test_a_run_of_a_hub_that_died_is_marked_and_its_orphan_ended(
     hub: Services,
     plan: Callable[..., None],
-    plant: Plant,
     clock: FakeClock,
     watcher: Watcher,
     *,
@@ -260,11 +252,7 @@ def test_a_run_of_a_hub_that_died_is_marked_and_its_orphan_ended(
     process = hub.runs._children[run.id].process
     # What a new hub finds after kill -9: the record says running, the child may still be at work.
     with open_records(hub.config.records, clock=clock) as records:
-        again = build_services(
-            hub.config, plant=plant, records=records, blobs=hub.blobs, clock=clock,
-            run_command=trainer,
-        )  # fmt: skip
-        again.load()
+        again = another_hub(hub, records=records, run_command=trainer)
         assert process.wait(timeout=10) == -signal.SIGKILL
         found = again.runs.one(run.id)
         assert found.state == "failed"
@@ -279,8 +267,6 @@ def test_a_run_of_a_hub_that_died_is_marked_and_its_orphan_ended(
 def test_work_finished_while_the_hub_was_dead_is_taken_over(
     hub: Services,
     plan: Callable[..., None],
-    plant: Plant,
-    clock: FakeClock,
     watcher: Watcher,
     *,
     trainer: tuple[str, ...],
@@ -291,11 +277,7 @@ def test_work_finished_while_the_hub_was_dead_is_taken_over(
     left = hub.records.documents.get("run", run.id).body
     left["view"] |= {"state": "running", "package": ""}
     hub.records.documents.put("run", run.id, body={**left, "pid": 999_999})
-    again = build_services(
-        hub.config, plant=plant, records=hub.records, blobs=hub.blobs, clock=clock,
-        run_command=trainer,
-    )  # fmt: skip
-    again.load()
+    again = another_hub(hub, run_command=trainer)
     assert again.runs.one(run.id).state == "done"
     assert again.runs.one(run.id).package == done.package
 
@@ -416,12 +398,7 @@ def test_freezing_a_version_tells_the_rules(
         config, records=f"sqlite:///{tmp_path}/ruled.db",
         retrain=(RetrainRule(dataset="rack", inspection="stock"),),
     )  # fmt: skip
-    with open_records(ruled.records, clock=clock) as records:
-        blobs = open_blobs("memory://", clock=clock)
-        services = build_services(
-            ruled, plant=plant, records=records, blobs=blobs, clock=clock, run_command=trainer
-        )
-        services.load()
+    with open_hub(ruled, plant=plant, clock=clock, run_command=trainer) as services:
         services.join(bus, base_url="http://hub.test")
         sender = Line(services, clock)
         sender.send(sender.camera(jpeg("blue")))
@@ -430,8 +407,6 @@ def test_freezing_a_version_tells_the_rules(
         services.datasets.freeze("rack", by="anna")
         (run,) = services.runs.all()
         assert (run.started_by, run.inspection, run.version) == ("re-training rule", "stock", 1)
-        services.runs.close()
-        blobs.close()
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from dataclasses import replace
 import pytest
 
 from lineside.core import Plant, Route, RouteKind, SystemClock, decode_json
-from lineside.hub import HubConfig, Services, build_services
+from lineside.hub import HubConfig, Services
 from lineside.hub.config import KafkaConfig, KafkaTakeConfig
 from lineside.hub.sinks.kafka import KafkaReader
 from lineside.links import (
@@ -20,8 +20,8 @@ from lineside.links import (
     KafkaRecord,
     KafkaSender,
 )
-from lineside.store import open_blobs, open_records
 from lineside.testing.kafka import received
+from tests.hub.conftest import open_hub
 
 KEYS = 12
 MESSAGES = 20
@@ -39,14 +39,8 @@ def hub(config: HubConfig, plant: Plant, place: KafkaPlace) -> Iterator[Services
     """What hubs on one database have in common."""
     clock = SystemClock()
     kafka = KafkaConfig(brokers=place.brokers)
-    told = HubConfig(data_dir=config.data_dir, plant=config.plant, kafka=kafka)
-    with open_records("memory://", clock=clock) as records:
-        blobs = open_blobs("memory://", clock=clock)
-        made = build_services(told, plant=plant, records=records, blobs=blobs, clock=clock)
-        made.load()
-        yield made
-        made.runs.close()
-        blobs.close()
+    with open_hub(replace(config, kafka=kafka), plant=plant, clock=clock) as services:
+        yield services
 
 
 class Dies(KafkaReceiver):

@@ -2,19 +2,15 @@
 
 import base64
 import json
-import socket
-import threading
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import boto3
 import pytest
-import uvicorn
 from botocore.config import Config
 
 from lineside.core import SystemClock
-from lineside.hub import HubConfig, Services, create_app, issue_access_key
+from lineside.hub import HubConfig, Services, issue_access_key
 from lineside.hub.config import FunctionConfig
 from lineside.testing import FakeClock
 from lineside.vision import encode_jpeg
@@ -36,22 +32,6 @@ def config(config: HubConfig, tmp_path: Path) -> HubConfig:
     (folder / "rack.jpg").write_bytes(encode_jpeg(scene("blue", "white")))
     function = FunctionConfig(name="stock", endpoint=ENDPOINT, store=folder.as_uri())
     return replace(config, function=(function,))
-
-
-@pytest.fixture
-def served(hub: Services) -> Iterator[str]:
-    listener = socket.socket()
-    listener.bind(("127.0.0.1", 0))
-    server = uvicorn.Server(uvicorn.Config(create_app(hub), log_config=None, access_log=False))
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
-    thread.start()
-    pause = threading.Event()
-    while not server.started:
-        pause.wait(0.01)
-    yield f"http://127.0.0.1:{listener.getsockname()[1]}"
-    server.should_exit = True
-    thread.join()
-    listener.close()
 
 
 def test_the_lambda_client_gets_blue_red_white_and_the_picture(

@@ -7,7 +7,7 @@ frozen. Its private keys are not in it.
 
 import tarfile
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
@@ -20,12 +20,12 @@ from lineside.edge.deploy.loader import Loader
 from lineside.edge.deploy.package_source import PackageSource
 from lineside.edge.packages import LoadedPackage
 from lineside.fleet import FolderSource, Part, RolloutState, UpdateClient
-from lineside.hub import HubConfig, Services, build_services
+from lineside.hub import HubConfig, Services
 from lineside.models import Package
-from lineside.store import open_blobs, open_records
 from lineside.testing import FakeClock
 from lineside.testing.links import wait_until
 from tests.edge.conftest import QuickJudge
+from tests.hub.conftest import open_hub
 
 SITE = Path(__file__).parents[1] / "data" / "formats" / "site-1.tar.gz"
 SECOND = "sha256:cc40ad727de0056065647426ae265692b4e90fc4d427075d02b08f47be5f534f"
@@ -42,15 +42,7 @@ def folder(tmp_path: Path) -> Path:
 @pytest.fixture
 def old_hub(folder: Path, plant: Plant, clock: FakeClock) -> Iterator[Services]:
     config = HubConfig(data_dir=str(folder / "hub"), plant="plant.toml", port=0, bus_port=0)
-    with ExitStack() as stack:
-        records = stack.enter_context(
-            open_records(f"sqlite:///{folder / 'hub' / 'records.db'}", clock=clock)
-        )
-        blobs = open_blobs(f"file://{folder / 'hub' / 'blobs'}", clock=clock)
-        stack.callback(blobs.close)
-        hub = build_services(config, plant=plant, records=records, blobs=blobs, clock=clock)
-        hub.load()
-        stack.callback(hub.runs.close)
+    with open_hub(config, plant=plant, clock=clock) as hub:
         yield hub
 
 

@@ -6,11 +6,11 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from lineside.core import ConflictError, InvalidError, Plant, decode_json
-from lineside.hub import HubConfig, Services, build_services
+from lineside.core import ConflictError, InvalidError, decode_json
+from lineside.hub import Services
 from lineside.links import Bus, Qos
 from lineside.testing import FakeClock
-from tests.hub.conftest import Line
+from tests.hub.conftest import Line, another_hub
 
 OUT_OF_STOCK = "The red piece you are requesting is out of stock in the Physical Factory!"
 
@@ -119,8 +119,6 @@ def test_an_order_cut_off_in_sending_is_never_sent_again(
     hub: Services,
     line: Line,
     bus: Bus,
-    config: HubConfig,
-    plant: Plant,
     clock: FakeClock,
     commands: Callable[[], list[dict[str, str]]],
     *,
@@ -132,8 +130,7 @@ def test_an_order_cut_off_in_sending_is_never_sent_again(
     hub.orders.bus = DyingBus(bus, after=after)  # type: ignore[assignment]  # the part that orders use
     with pytest.raises(Dies):
         hub.tick()
-    again = build_services(config, plant=plant, records=hub.records, blobs=hub.blobs, clock=clock)
-    again.load()
+    again = another_hub(hub)
     again.join(bus, base_url="")
     for _ in range(5):
         again.tick()

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import mongomock
 import pytest
@@ -20,7 +20,7 @@ from lineside.core import (
     encode,
     rfc3339,
 )
-from lineside.hub import HubConfig, Retention, Services, build_services
+from lineside.hub import HubConfig, Retention, Services
 from lineside.hub.api.documents import collection_page
 from lineside.hub.eventlog.followers import Follower, Selection
 from lineside.hub.sinks.mongo import MongoOrders, MongoWriter
@@ -29,21 +29,18 @@ from lineside.hub.timers import RetentionSweep, Timers
 from lineside.links import Bus, MongoSink
 from lineside.store import Logged, Records
 from lineside.testing import FakeClock
-from tests.hub.conftest import Line
+from tests.hub.conftest import Line, another_hub
 
 Pictures = Callable[..., bytes]
 Again = Callable[[], Services]
 
 
 @pytest.fixture
-def again(hub: Services, plant: Plant, clock: FakeClock, bus: Bus) -> Again:
+def again(hub: Services, bus: Bus) -> Again:
     """A hub started over the same store."""
 
     def start() -> Services:
-        services = build_services(
-            hub.config, plant=plant, records=hub.records, blobs=hub.blobs, clock=clock
-        )
-        services.load()
+        services = another_hub(hub)
         services.join(bus, base_url="http://hub.test")
         return services
 
@@ -151,17 +148,10 @@ class Flaky:
 
 
 def test_while_the_store_is_away_a_batch_is_tried_again_and_kept_once(
-    hub: Services, plant: Plant, clock: FakeClock, jpeg: Pictures
+    hub: Services, clock: FakeClock, jpeg: Pictures
 ) -> None:
     flaky = Flaky(hub.records, times=2)
-    started = build_services(
-        hub.config,
-        plant=plant,
-        records=cast("Records", flaky),
-        blobs=hub.blobs,
-        clock=clock,
-    )
-    started.load()
+    started = another_hub(hub, records=flaky)
     line = Line(started, clock)
     line.send(line.camera(jpeg()), line.status(), line.prediction("blue"))
     assert flaky.left == 0
@@ -170,14 +160,9 @@ def test_while_the_store_is_away_a_batch_is_tried_again_and_kept_once(
     assert started.ledger.state.revision == 1
 
 
-def test_over_http_a_store_that_is_away_is_said_at_once(
-    hub: Services, plant: Plant, clock: FakeClock
-) -> None:
+def test_over_http_a_store_that_is_away_is_said_at_once(hub: Services, clock: FakeClock) -> None:
     flaky = Flaky(hub.records, times=1)
-    started = build_services(
-        hub.config, plant=plant, records=cast("Records", flaky), blobs=hub.blobs, clock=clock
-    )
-    started.load()
+    started = another_hub(hub, records=flaky)
     body = encode({"topic": "i/ldr", "ts": rfc3339(clock.now()), "ldr": 1})
     with pytest.raises(UnavailableError):
         started.plant_ingest.take_http(body)
@@ -187,17 +172,10 @@ def test_over_http_a_store_that_is_away_is_said_at_once(
 
 
 def test_a_transaction_that_fails_leaves_the_twin_where_it_was(
-    hub: Services, plant: Plant, clock: FakeClock
+    hub: Services, clock: FakeClock
 ) -> None:
     flaky = Flaky(hub.records, times=0)
-    started = build_services(
-        hub.config,
-        plant=plant,
-        records=cast("Records", flaky),
-        blobs=hub.blobs,
-        clock=clock,
-    )
-    started.load()
+    started = another_hub(hub, records=flaky)
     line = Line(started, clock)
     line.see("red")
     before = started.ledger.state

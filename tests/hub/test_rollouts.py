@@ -12,13 +12,14 @@ from lineside.core import ConflictError, NotFoundError, RefusedError, encode
 from lineside.fleet import Evidence, Rollout, RolloutOrder, RolloutPlan, RolloutState, TrialReport
 from lineside.fleet.evidence import LiveLimits
 from lineside.fleet.rollout import RolloutStep
-from lineside.hub import HubConfig, Role, Services, build_services, create_app
+from lineside.hub import Role, Services, create_app
 from lineside.hub.models.model_service import Registration
 from lineside.hub.rollouts.repository import ROLLOUT_TYPE
 from lineside.hub.rollouts.rollout_service import NewRollout
 from lineside.links import Message
 from lineside.models import GroupSettings, Package, Window, build_package
 from lineside.testing import FakeClock
+from tests.hub.conftest import another_hub
 
 FRAMES = 40
 NAMES = ("edge-1", "edge-2", "edge-3")
@@ -90,12 +91,6 @@ class Fleet:
         answer: dict[str, Any] = json.loads(said[0].payload)
         assert said[0].topic.endswith("/accepted"), answer
         return answer
-
-
-@pytest.fixture
-def trusted(hub: Services) -> Services:
-    hub.releases.ensure(keys=hub.config.keys_folder)
-    return hub
 
 
 @pytest.fixture
@@ -323,17 +318,13 @@ def test_another_of_the_same_inspection_waits_its_turn(
 
 
 def test_it_goes_on_on_another_hub_wherever_the_first_one_ended(
-    trusted: Services, fleet: Fleet, config: HubConfig
+    trusted: Services, fleet: Fleet
 ) -> None:
     """Each look is done by a hub that was never there before; every second one dies half-way."""
     rollout = start(trusted)
     jobs_made = 0
     for turn in range(30):
-        hub = build_services(
-            config, plant=trusted.plant, records=trusted.records, blobs=trusted.blobs,
-            clock=trusted.clock,
-        )  # fmt: skip
-        hub.load()
+        hub = another_hub(trusted)
         if turn % 2:
             made = hub.rollouts._jobs
             real = made.make
@@ -363,14 +354,8 @@ def _dying(make: Callable[..., None], *, after: bool) -> Callable[..., None]:
     return die
 
 
-def test_of_two_hubs_one_decides_and_the_other_looks_again(
-    trusted: Services, fleet: Fleet, config: HubConfig
-) -> None:
-    other = build_services(
-        config, plant=trusted.plant, records=trusted.records, blobs=trusted.blobs,
-        clock=trusted.clock,
-    )  # fmt: skip
-    other.load()
+def test_of_two_hubs_one_decides_and_the_other_looks_again(trusted: Services, fleet: Fleet) -> None:
+    other = another_hub(trusted)
     rollout = start(trusted)
     rollout_now, version = trusted.rollouts.repository.read(rollout)
     other.rollouts.tick()

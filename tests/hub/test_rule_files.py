@@ -15,13 +15,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lineside.core import InvalidError, Plant, decode_json, encode
-from lineside.hub import HubConfig, Services, build_services, create_app
+from lineside.hub import HubConfig, Services
 from lineside.hub.rules.files import Column, columns_of, file_of
 from lineside.hub.views import EventView
-from lineside.store import open_blobs, open_records
 from lineside.streams import EVENT_TYPE, read_entries
 from lineside.testing import FakeClock
 from lineside.testing.rules import rule_of
+from tests.hub.conftest import open_hub
 from tests.hub.test_rules import PAIRS, WINDOWS, drain, follower, socks
 
 SIGHTING = """
@@ -37,26 +37,11 @@ AT = datetime(2026, 1, 1, 12, 0, 5, 123456, tzinfo=UTC)
 def hub(config: HubConfig, plant: Plant, clock: FakeClock) -> Iterator[Services]:
     """Two rules have run over a belt of socks."""
     ruled = replace(plant, rule=(rule_of(WINDOWS), rule_of(PAIRS)))
-    with open_records("memory://", clock=clock) as records:
-        blobs = open_blobs("memory://", clock=clock)
-        services = build_services(config, plant=ruled, records=records, blobs=blobs, clock=clock)
-        services.load()
+    with open_hub(config, plant=ruled, clock=clock) as services:
         made = follower(services)
         socks(services, clock)
         drain(made)
         yield services
-        services.runs.close()
-        blobs.close()
-
-
-@pytest.fixture
-def client(hub: Services) -> Iterator[TestClient]:
-    token = hub.auth.issue_token("tester", kind="api")
-    with TestClient(
-        create_app(hub), base_url="http://127.0.0.1",
-        headers={"Authorization": f"Bearer {token}"}, raise_server_exceptions=False,
-    ) as opened:  # fmt: skip
-        yield opened
 
 
 def event(data: dict[str, Any], *, position: int = 1, rule: str = "windows") -> EventView:

@@ -16,15 +16,16 @@ from lineside.core import (
     decode_json,
     rfc3339,
 )
-from lineside.hub import HubConfig, Services, build_services, create_app, recorded_entries
+from lineside.hub import HubConfig, Services, recorded_entries
 from lineside.hub.eventlog.followers import Follower
 from lineside.hub.rules.service import FOLLOWER, Rules, line_of, rules_follower
 from lineside.hub.sinks.mqtt import EventOutbox
 from lineside.links import Bus
-from lineside.store import Logged, open_blobs, open_records
+from lineside.store import Logged
 from lineside.streams import EVENT_TYPE, TICK_TYPE, Entry, Event, run_rule
 from lineside.testing import FakeClock
 from lineside.testing.rules import rule_of
+from tests.hub.conftest import open_hub
 
 WINDOWS = """
 id = "windows"
@@ -44,13 +45,8 @@ def ruled(plant: Plant) -> Plant:
 
 @pytest.fixture
 def hub(config: HubConfig, ruled: Plant, clock: FakeClock) -> Iterator[Services]:
-    with open_records("memory://", clock=clock) as records:
-        blobs = open_blobs("memory://", clock=clock)
-        services = build_services(config, plant=ruled, records=records, blobs=blobs, clock=clock)
-        services.load()
+    with open_hub(config, plant=ruled, clock=clock) as services:
         yield services
-        services.runs.close()
-        blobs.close()
 
 
 def follower(hub: Services, rules: Rules | None = None) -> Follower:
@@ -108,10 +104,7 @@ def test_what_rules_say_stands_in_the_log_and_rules_read_rules(
 def test_a_restart_anywhere_says_the_same_and_once(config: HubConfig, ruled: Plant) -> None:
     def outcome(*, restarts: bool) -> list[dict[str, Any]]:
         own = FakeClock()
-        with open_records("memory://", clock=own) as records:
-            blobs = open_blobs("memory://", clock=own)
-            hub = build_services(config, plant=ruled, records=records, blobs=blobs, clock=own)
-            hub.load()
+        with open_hub(config, plant=ruled, clock=own) as hub:
             made = follower(hub)
             for _ in range(4):
                 feed(hub, own, "Google", "Google", "Mongo", "Google", "Blank", "Mongo")
@@ -119,8 +112,6 @@ def test_a_restart_anywhere_says_the_same_and_once(config: HubConfig, ruled: Pla
                 if restarts:
                     made = follower(hub, _anew(hub))
             found = [*said(hub, "windows"), *said(hub, "pairs")]
-            hub.runs.close()
-            blobs.close()
         return [{name: one[name] for name in ("key", "values", "from", "to")} for one in found]
 
     assert outcome(restarts=True) == outcome(restarts=False)
@@ -263,16 +254,6 @@ def test_a_frame_that_a_rule_names_does_not_age_out(hub: Services, clock: FakeCl
 
 
 # ---- where it is seen
-
-
-@pytest.fixture
-def client(hub: Services) -> Iterator[TestClient]:
-    token = hub.auth.issue_token("tester", kind="api")
-    with TestClient(
-        create_app(hub), base_url="http://127.0.0.1",
-        headers={"Authorization": f"Bearer {token}"}, raise_server_exceptions=False,
-    ) as opened:  # fmt: skip
-        yield opened
 
 
 def test_the_api_says_what_rules_do_and_what_they_counted(

@@ -1,8 +1,6 @@
 """The SageMaker runtime contract: an unmodified AWS client, and every way a signature can fail."""
 
 import base64
-import socket
-import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
@@ -10,7 +8,6 @@ from typing import Any
 import boto3
 import botocore.exceptions
 import pytest
-import uvicorn
 from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.config import Config
@@ -19,7 +16,7 @@ from fastapi.testclient import TestClient
 
 from lineside.compat.aws.sigv4 import SignatureRefusedError, SignedRequest, verify
 from lineside.core import SystemClock
-from lineside.hub import AccessKey, Services, create_app, issue_access_key, revoke_access_key
+from lineside.hub import AccessKey, Services, issue_access_key, revoke_access_key
 from lineside.testing import FakeClock
 
 ENDPOINT = "smart-factory-wh-stock-inference"
@@ -43,24 +40,6 @@ def used(hub: Services, archive: bytes) -> str:
 @pytest.fixture
 def key(hub: Services, clock: FakeClock) -> AccessKey:
     return issue_access_key(hub.records, name="twin", clock=clock)
-
-
-@pytest.fixture
-def served(hub: Services) -> Iterator[str]:
-    """The hub on a socket of its own."""
-    listener = socket.socket()
-    listener.bind(("127.0.0.1", 0))
-    config = uvicorn.Config(create_app(hub), log_config=None, access_log=False)
-    server = uvicorn.Server(config)
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
-    thread.start()
-    pause = threading.Event()
-    while not server.started:
-        pause.wait(0.01)
-    yield f"http://127.0.0.1:{listener.getsockname()[1]}"
-    server.should_exit = True
-    thread.join()
-    listener.close()
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ import json
 import struct
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import closing
 from dataclasses import replace
 from typing import Any
 
@@ -15,11 +14,10 @@ from starlette.testclient import WebSocketTestSession
 from starlette.websockets import WebSocketDisconnect
 
 from lineside.core import Plant, to_plain
-from lineside.hub import HubConfig, Services, build_services, create_app
-from lineside.store import open_blobs, open_records
+from lineside.hub import HubConfig, Services, create_app
 from lineside.testing import FakeClock
 from lineside.testing.rules import rule_of
-from tests.hub.conftest import Line
+from tests.hub.conftest import Line, open_hub
 
 URL = "ws://127.0.0.1/ws"
 Pictures = Callable[..., bytes]
@@ -310,12 +308,7 @@ def test_a_page_hears_of_the_rules_it_shows_and_of_no_others(
 ) -> None:
     rule = rule_of('id = "seen"\nread = { plant = "message" }\nwindow = { size_s = 5 }')
     ruled = replace(plant, rule=(rule, replace(rule, id="other")))
-    with (
-        open_records("memory://", clock=clock) as records,
-        closing(open_blobs("memory://", clock=clock)) as blobs,
-    ):
-        hub = build_services(config, plant=ruled, records=records, blobs=blobs, clock=clock)
-        hub.load()
+    with open_hub(config, plant=ruled, clock=clock) as hub:
         hub.rules.load()
         with TestClient(create_app(hub), base_url="http://127.0.0.1") as browser:
             browser.get("/sign-in", params={"token": hub.auth.issue_link(name="anna")})
@@ -324,7 +317,6 @@ def test_a_page_hears_of_the_rules_it_shows_and_of_no_others(
                 page.say(subscribe={"rules": ["seen", "nobody"]})
                 page.settled()
                 (told,) = page.next("status")[0]["rules"]
-        hub.runs.close()
     assert (told["id"], told["told_up_to"], told["figures"]["read"]) == ("seen", None, 0)
     assert {"given", "late", "evicted", "held", "behind"} <= told["figures"].keys()
 

@@ -11,16 +11,16 @@ from random import Random
 import pytest
 
 from lineside.core import ConflictError, Plant, to_plain
-from lineside.hub import HubConfig, Services, build_services
+from lineside.hub import HubConfig, Services
 from lineside.hub.eventlog.ledger import Commit
 from lineside.hub.timers import Peers
 from lineside.hub.views import RunView
 from lineside.links import Message
-from lineside.store import open_blobs, open_records
+from lineside.store import open_records
 from lineside.testing import FakeClock
 from lineside.twin import rebuild
 from lineside.web.security import UnauthenticatedError
-from tests.hub.conftest import Line
+from tests.hub.conftest import Line, another_hub, open_hub
 from tests.store.conftest import PostgresServer, postgres_server
 
 __all__ = ["postgres_server"]
@@ -34,16 +34,11 @@ def hubs(
     """Two at one database."""
     url = postgres_server.fresh_database()
     with ExitStack() as stack:
-        blobs = open_blobs("memory://", clock=clock)
-        stack.callback(blobs.close)
-        made = []
-        for _ in range(2):
-            records = stack.enter_context(open_records(url, clock=clock))
-            hub = build_services(config, plant=plant, records=records, blobs=blobs, clock=clock)
-            hub.load()
-            stack.callback(hub.runs.close)
-            made.append(hub)
-        yield made
+        hub = stack.enter_context(open_hub(replace(config, records=url), plant=plant, clock=clock))
+        records = stack.enter_context(open_records(url, clock=clock))
+        other = another_hub(hub, records=records)
+        stack.callback(other.runs.close)
+        yield [hub, other]
 
 
 def test_an_order_is_decided_by_what_the_other_hub_saw(

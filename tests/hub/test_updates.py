@@ -1,9 +1,7 @@
 """What the hub signs of what people decided, and how devices and S3 clients read it."""
 
 import io
-import socket
 import tarfile
-import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +9,6 @@ from typing import Any
 
 import boto3
 import pytest
-import uvicorn
 from botocore.config import Config
 from botocore.exceptions import ClientError
 from fastapi.testclient import TestClient
@@ -22,7 +19,7 @@ from lineside.core import InvalidError, RefusedError, SystemClock, UnavailableEr
 from lineside.edge import HubSource
 from lineside.fleet import Target, UpdateClient, pin_root
 from lineside.fleet.trust.roles import prefixed
-from lineside.hub import HubConfig, Services, create_app, issue_access_key, running
+from lineside.hub import HubConfig, Services, issue_access_key, running
 from lineside.hub.access.permissions import Role
 from lineside.hub.downloads import parse_range
 from lineside.hub.models.model_service import Registration
@@ -41,13 +38,6 @@ def clock() -> FakeClock:
 
 
 @pytest.fixture
-def trusted(hub: Services) -> Services:
-    """A hub that made its repository, as ``running`` does."""
-    hub.releases.ensure(keys=hub.config.keys_folder)
-    return hub
-
-
-@pytest.fixture
 def other(archive: bytes) -> bytes:
     package = Package.read(archive)
     files = {name: data for name, data in package.files.items() if name != "manifest.json"}
@@ -60,22 +50,6 @@ def use(hub: Services, data: bytes) -> Target:
     found = hub.releases.target_of(digest)
     assert found is not None
     return found
-
-
-@pytest.fixture
-def served(trusted: Services) -> Iterator[str]:
-    listener = socket.socket()
-    listener.bind(("127.0.0.1", 0))
-    server = uvicorn.Server(uvicorn.Config(create_app(trusted), log_config=None, access_log=False))
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
-    thread.start()
-    pause = threading.Event()
-    while not server.started:
-        pause.wait(0.01)
-    yield f"http://127.0.0.1:{listener.getsockname()[1]}"
-    server.should_exit = True
-    thread.join()
-    listener.close()
 
 
 def device(hub: Services, url: str, folder: Path) -> UpdateClient:

@@ -23,6 +23,7 @@ from lineside.hub.access.users import (
 )
 from lineside.testing import FakeClock
 from lineside.web.security import AttemptCounter
+from tests.hub.conftest import open_hub
 
 PASSWORD = "correct horse battery"  # noqa: S105  of nobody
 OTHER = "staple table lantern"
@@ -352,21 +353,14 @@ def test_a_user_made_by_command_signs_in_at_a_hub_that_runs(
     """The hub and the command share the store, not a process."""
     from lineside.cli.config import load_hub
     from lineside.core import load_plant
-    from lineside.hub import build_services
-    from lineside.store import open_blobs, open_records
 
     config = load_hub(Path(config_file)).config
-    with open_records(config.records_url, clock=clock) as records:
-        blobs = open_blobs("memory://")
-        hub = build_services(
-            config, plant=load_plant(Path(config.plant)), records=records, blobs=blobs, clock=clock
-        )
-        hub.load()
-        with TestClient(create_app(hub), base_url="http://127.0.0.1") as client:
-            words = ["--password-file", secret, "--config", config_file]
-            assert _run(["user", "add", "anna", *words]) == 0
-            assert sign_in(client, "anna") == 303
-            assert client.post("/api/v1/runs", headers=OURS).status_code == 403
-            assert len(hub.events.page(kind="lineside.user.v1")) == 1
-        hub.runs.close()
-        blobs.close()
+    with (
+        open_hub(config, plant=load_plant(Path(config.plant)), clock=clock) as hub,
+        TestClient(create_app(hub), base_url="http://127.0.0.1") as client,
+    ):
+        words = ["--password-file", secret, "--config", config_file]
+        assert _run(["user", "add", "anna", *words]) == 0
+        assert sign_in(client, "anna") == 303
+        assert client.post("/api/v1/runs", headers=OURS).status_code == 403
+        assert len(hub.events.page(kind="lineside.user.v1")) == 1

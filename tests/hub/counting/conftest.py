@@ -1,14 +1,11 @@
 """A hub that counts squares, its functions, and AWS' own clients."""
 
-import socket
-import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import boto3
 import pytest
-import uvicorn
 from botocore.config import Config
 from fastapi.testclient import TestClient
 
@@ -73,24 +70,6 @@ def used(hub: Services, archive: bytes) -> str:
     digest = hub.packages.add(archive, by="anna").digest
     hub.packages.use(digest, inspection="contents", by="anna", reason="test")
     return digest
-
-
-@pytest.fixture
-def served(hub: Services) -> Iterator[str]:
-    """The hub on a socket of its own."""
-    listener = socket.socket()
-    listener.bind(("127.0.0.1", 0))
-    config = uvicorn.Config(create_app(hub), log_config=None, access_log=False)
-    server = uvicorn.Server(config)
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
-    thread.start()
-    pause = threading.Event()
-    while not server.started:
-        pause.wait(0.01)
-    yield f"http://127.0.0.1:{listener.getsockname()[1]}"
-    server.should_exit = True
-    thread.join()
-    listener.close()
 
 
 @pytest.fixture

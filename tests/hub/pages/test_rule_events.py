@@ -10,13 +10,13 @@ import pytest
 from fastapi.testclient import TestClient
 
 from lineside.core import Plant, rfc3339
-from lineside.hub import HubConfig, Services, build_services
+from lineside.hub import HubConfig, Services
 from lineside.hub.pages.rules import RuleQuery, hour_to_try, rule_words, values_words
 from lineside.hub.rules.text import rule_toml
-from lineside.store import open_blobs, open_records
 from lineside.streams import EVENT_TYPE, Event
 from lineside.testing import FakeClock
 from lineside.testing.rules import rule_of
+from tests.hub.conftest import open_hub
 from tests.hub.pages.test_pages import read, words
 
 SEEN = 'id = "seen"\nread = { plant = "message" }\nkey = ["image"]\nwindow = { size_s = 5 }\n'
@@ -26,13 +26,8 @@ PAIRS = 'id = "pairs"\nread = { event = "seen" }\nkey = ["image"]\npair = {}\n'
 @pytest.fixture
 def hub(config: HubConfig, plant: Plant, clock: FakeClock) -> Iterator[Services]:
     ruled = replace(plant, rule=(rule_of(SEEN), rule_of(PAIRS)))
-    with open_records("memory://", clock=clock) as records:
-        blobs = open_blobs("memory://", clock=clock)
-        services = build_services(config, plant=ruled, records=records, blobs=blobs, clock=clock)
-        services.load()
+    with open_hub(config, plant=ruled, clock=clock) as services:
         yield services
-        services.runs.close()
-        blobs.close()
 
 
 def say(hub: Services, clock: FakeClock, *, rule: str, image: str, **values: Any) -> None:  # noqa: ANN401  plain values
