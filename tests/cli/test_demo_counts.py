@@ -4,12 +4,12 @@ from typing import Any
 
 import pytest
 
-from lineside.cli.demo.score import BinTruth, read_bins, score_counts
+from lineside.cli.demo.score import FrameTruth, Score, judge_count, read_truth, score
 
 TRUTHS = [
-    BinTruth(frame="frm_1", count=3, recorded=3),
-    BinTruth(frame="frm_2", count=5, recorded=4),
-    BinTruth(frame="frm_3", count=0, recorded=0),
+    FrameTruth(frame="frm_1", note={"count": 3, "recorded": 3}),
+    FrameTruth(frame="frm_2", note={"count": 5, "recorded": 4}),
+    FrameTruth(frame="frm_3", note={"count": 0, "recorded": 0}),
 ]
 
 
@@ -22,18 +22,22 @@ def said(frame: str, value: int, *, low: int, high: int, more: bool = False) -> 
     return {"frame": {"id": frame}, "state": "ok", "count": count}
 
 
+def counted(predictions: list[dict[str, Any]]) -> Score:
+    return score(TRUTHS, predictions, judge=judge_count)
+
+
 def test_sure_and_right_is_correct_and_an_interval_is_unsure() -> None:
-    found = score_counts(TRUTHS, [said("frm_1", 3, low=3, high=3), said("frm_2", 5, low=4, high=6)])
-    assert (found.correct, found.unsure, found.total) == (1, 1, 2)
-    assert (found.exact, found.within) == (2, 2)
+    found = counted([said("frm_1", 3, low=3, high=3), said("frm_2", 5, low=4, high=6)])
+    assert (found.marks["correct"], found.marks["unsure"], found.total) == (1, 1, 2)
+    assert (found.marks["exact"], found.marks["within"]) == (2, 2)
     assert found.wrong == ()
 
 
 def test_sure_and_wrong_is_named() -> None:
-    found = score_counts(TRUTHS, [said("frm_3", 1, low=1, high=1)])
-    assert (found.correct, found.unsure, found.within) == (0, 0, 0)
+    found = counted([said("frm_3", 1, low=1, high=1)])
+    assert (found.marks["correct"], found.marks["unsure"], found.marks["within"]) == (0, 0, 0)
     assert found.wrong == ("frm_3: 0 said 1",)
-    assert found.records_doubted == 1
+    assert found.marks["records_doubted"] == 1
 
 
 @pytest.mark.parametrize(
@@ -43,15 +47,15 @@ def test_sure_and_wrong_is_named() -> None:
 def test_a_wrong_record_is_caught_where_the_interval_rules_it_out(
     low: int, high: int, *, more: bool, caught: int
 ) -> None:
-    found = score_counts(TRUTHS, [said("frm_2", 5, low=low, high=high, more=more)])
-    assert (found.records_wrong, found.records_caught) == (1, caught)
+    found = counted([said("frm_2", 5, low=low, high=high, more=more)])
+    assert (found.marks["records_wrong"], found.marks["records_caught"]) == (1, caught)
 
 
 def test_a_picture_that_was_not_judged_is_unsure_and_named_by_its_state() -> None:
     refused = {"frame": {"id": "frm_1"}, "state": "blurred", "count": None}
     stranger = said("frm_9", 1, low=1, high=1)
-    found = score_counts(TRUTHS, [refused, stranger])
-    assert (found.unsure, found.total, found.exact) == (1, 1, 0)
+    found = counted([refused, stranger])
+    assert (found.marks["unsure"], found.total, found.marks["exact"]) == (1, 1, 0)
     assert found.refused == {"blurred": 1}
 
 
@@ -63,6 +67,6 @@ def test_the_truth_file_names_frames_as_the_hub_does() -> None:
         },
         {"end": True, "frames": 1, "dropped": 0},
     ]  # fmt: skip
-    (truth,) = read_bins(lines, camera="bin")
+    (truth,) = read_truth(lines, camera="bin")
     assert truth.frame.startswith("frm_")
-    assert (truth.count, truth.recorded) == (2, 3)
+    assert (truth.note["count"], truth.note["recorded"]) == (2, 3)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lineside.cli.demo.score import PlateTruth, read_plates, said_of, score_plates
+from lineside.cli.demo.score import FrameTruth, judge_plate, plate_label, read_truth, score
 from lineside.core import frame_id, parse_rfc3339
 
 LABELS = ("normal", "anomalous")
@@ -49,22 +49,22 @@ def answer(
 def test_what_is_said_is_read_whichever_task_said_it(
     prediction: Mapping[str, Any], said: str
 ) -> None:
-    assert said_of(prediction) == said
+    assert plate_label(prediction) == said
 
 
 def test_the_truth_file_is_read_without_its_last_line() -> None:
     line = {"ts": "2026-03-01T10:00:00Z", "digest": "sha256:" + "0" * 64, "label": "normal"}
-    found = read_plates([line, {"end": True, "frames": 1, "dropped": 0}], camera="plate")
+    found = read_truth([line, {"end": True, "frames": 1, "dropped": 0}], camera="plate")
     at = parse_rfc3339(str(line["ts"]))
     frame = frame_id(camera="plate", captured_at=at, digest=str(line["digest"]))
-    assert found == [PlateTruth(frame=frame, label="normal")]
+    assert found == [FrameTruth(frame=frame, note=line)]
 
 
 @given(
     st.lists(st.tuples(st.sampled_from(LABELS), st.sampled_from([*LABELS, "unsure", "too dark"])))
 )
 def test_every_answered_frame_is_counted_once(rows: list[tuple[str, str]]) -> None:
-    truths = [PlateTruth(frame=f"f{n}", label=true) for n, (true, _) in enumerate(rows)]
+    truths = [FrameTruth(frame=f"f{n}", note={"label": true}) for n, (true, _) in enumerate(rows)]
     said = [
         answer(
             f"f{n}",
@@ -73,11 +73,16 @@ def test_every_answered_frame_is_counted_once(rows: list[tuple[str, str]]) -> No
         )
         for n, (_, one) in enumerate(rows)
     ]
-    found = score_plates(truths, [*said, answer("unknown", labels=[("normal", "present")])])
+    found = score(
+        truths,
+        [*said, answer("unknown", labels=[("normal", "present")])],
+        judge=judge_plate,
+    )
     assert found.total == len(rows)
-    assert found.correct + found.unsure + found.missed + found.stopped == found.total
-    assert found.correct == sum(true == one for true, one in rows)
-    assert found.missed == rows.count(("anomalous", "normal"))
-    assert found.stopped == rows.count(("normal", "anomalous"))
+    marks = found.marks
+    assert marks["correct"] + marks["unsure"] + marks["missed"] + marks["stopped"] == found.total
+    assert marks["correct"] == sum(true == one for true, one in rows)
+    assert marks["missed"] == rows.count(("anomalous", "normal"))
+    assert marks["stopped"] == rows.count(("normal", "anomalous"))
     assert sum(found.refused.values()) == sum(one == "too dark" for _, one in rows)
-    assert len(found.wrong) == min(20, found.missed + found.stopped)
+    assert len(found.wrong) == min(20, marks["missed"] + marks["stopped"])

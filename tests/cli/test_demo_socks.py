@@ -4,7 +4,7 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
-from lineside.cli.demo.score import read_socks, score_socks, socks_passed
+from lineside.cli.demo.score import judge_sock, read_truth, score, socks_passed
 from lineside.cli.demo.solutions import Socks
 from lineside.cli.demo.stage import Programs, Settings
 from lineside.core import decode, frame_id, parse_rfc3339
@@ -41,9 +41,9 @@ def test_right_wrong_unsure_and_in_between_are_told_apart() -> None:
         line(6, "Blank"),
         {"end": True, "frames": 6, "dropped": 0},
     ]
-    truths = read_socks(rows, camera="overhead")
+    truths = read_truth(rows, camera="overhead")
     assert len(truths) == 6
-    found = score_socks(
+    found = score(
         truths,
         [
             said(rows[0], "Blank"),
@@ -54,8 +54,14 @@ def test_right_wrong_unsure_and_in_between_are_told_apart() -> None:
             {**said(rows[5], "Blank"), "labels": [], "state": "black"},
             said(line(9, "Blank"), "Blank"),  # of another line
         ],
+        judge=judge_sock,
     )
-    assert (found.correct, found.unsure, found.total, found.between) == (2, 2, 5, 1)
+    assert (found.marks["correct"], found.marks["unsure"], found.total, found.marks["between"]) == (
+        2,
+        2,
+        5,
+        1,
+    )
     assert found.wrong == (f"{frame_of(rows[3])}: Dots said Argyle",)
     assert found.refused == {"black": 1}
 
@@ -72,7 +78,7 @@ def test_socks_count_once_each_when_they_have_left() -> None:
         line(12, "Blank"),
         line(13, "Zigzag", sock="d", design="Zigzag"),
     ]
-    assert socks_passed(read_socks(rows, camera="overhead")) == ["Dots", "Dots"]
+    assert socks_passed(read_truth(rows, camera="overhead")) == ["Dots", "Dots"]
     assert socks_passed([]) == []
 
 

@@ -1,6 +1,7 @@
 """Shared stage of the demos: start programs, wait, call the hub, score at the end."""
 
 import contextlib
+import json
 import os
 import signal
 import socket
@@ -14,10 +15,12 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, ClassVar, Self, TypeVar
 
 import lineside
 from lineside.cli.client import HubClient
+from lineside.cli.demo.score import FrameTruth, Mark, Row, Score, read_truth, score
+from lineside.cli.output import say
 from lineside.core import NotFoundError, SystemClock, UnavailableError, load_plant, rfc3339, short
 from lineside.core.processes import end_with_parent
 
@@ -170,8 +173,29 @@ class Settings:
     kafka: str = ""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lesson:
+    """Pictures rendered for training, and the training: what is said of them and the options.
+
+    ``into`` is the option that names the folder of the rendered pictures.
+    """
+
+    pictures: int
+    seed: int
+    task: str
+    teaching: str
+    training: str
+    use: str
+    inspection: str = ""
+    into: str = "out"
+    options: tuple[str, ...] = ()
+    settings: tuple[str, ...] = ()
+
+
 class Stage(ABC):
     """One demo from start to score; the acts are called in the order they stand here."""
+
+    lesson: ClassVar[Lesson]
 
     def __init__(self, settings: Settings, *, folder: Path, programs: Programs) -> None:
         self._settings = settings
@@ -190,6 +214,9 @@ class Stage(ABC):
         self._hub = HubClient(self._base, token="")
         self._line: Program | None = None
         self._live_since: datetime | None = None
+        self._truths: list[FrameTruth] = []
+        self._answers: list[Any] = []
+        self._score = Score(marks=Counter(), wrong=(), refused={})
 
     def start(self) -> str:
         """Start the hub and wait until it is ready; returns the one-time sign-in link."""
@@ -199,7 +226,7 @@ class Stage(ABC):
             f"{self.hub_settings()}"
         )
         self.prepare_site()
-        program = self._programs.start("hub", "hub", "--config", str(self._folder / "hub.toml"))
+        program = self._programs.start("hub", "hub", self._config)
         link = self._until(lambda: self._sign_in_link(program.log), "the hub", 60)
         self._hub = HubClient(self._base, token=self._token("admin"))
         self._until(self._hub.ready, "the hub", 60)
@@ -217,25 +244,54 @@ class Stage(ABC):
         """Further lines of the edge agent's settings."""
         return ""
 
-    @abstractmethod
     def teach(self) -> None:
         """Bring labelled pictures to where they are learned from."""
+        say(f"teaching: {self.lesson.pictures} {self.lesson.teaching}")
+        self._render(
+            self._taught, pictures=self.lesson.pictures, seed=self.lesson.seed,
+            options=self.lesson.options,
+        )  # fmt: skip
 
-    @abstractmethod
     def train(self) -> None:
         """Make a package and take it into use."""
+        say(f"training: {self.lesson.training}")
+        inspection = self.lesson.inspection or self._inspection
+        package = self._folder / f"{inspection}.lspkg"
+        self._run(
+            "train",
+            *("train", f"--task={self.lesson.task}", f"--data={self._taught / 'truth.csv'}"),
+            *(f"--plant={self._plant_file}", f"--inspection={inspection}"),
+            *(f"--setting={one}" for one in self.lesson.settings),
+            *(f"--job={self._folder / 'job'}", f"--out={package}"),
+        )
+        digest = self._hub.upload("/packages", package.read_bytes())["digest"]
+        name = self._use(digest, inspection=inspection)
+        say(f"trained package {name} is in use{self.lesson.use.format(hub=self._base)}")
 
-    @abstractmethod
     def line_options(self) -> tuple[str, ...]:
-        """Of the scored line, beside seed, pace and truth file."""
+        """Options of the scored line, beside seed, pace and truth file."""
+        return ()
 
-    @abstractmethod
-    def report(self) -> dict[str, object]:
-        """The figures of this demo alone, from what the line wrote down and the hub stored."""
-
-    @abstractmethod
     def step(self) -> None:
         """Act from time to time while the line runs."""
+        return
+
+    @staticmethod
+    @abstractmethod
+    def judge(note: Row, prediction: Row) -> Iterable[Mark]:
+        """Hold one prediction against the truth of its frame."""
+
+    @abstractmethod
+    def figures(self) -> dict[str, object]:
+        """Return the figures of this demo alone; the line has stopped and is scored."""
+
+    def answers(self) -> list[Any]:
+        """Return all predictions that the hub stored."""
+        return self._predictions()
+
+    def scored(self) -> list[Any]:
+        """Return the predictions that the score is about."""
+        return self._answers
 
     def go_live(self) -> None:
         """Start the edge agent and the scored line, and wait for the first live answer."""
@@ -277,11 +333,26 @@ class Stage(ABC):
             self.step()
 
     def finish(self) -> dict[str, object]:
-        """Stop the line, let the last answers arrive, and count."""
+        """Stop the line, let the last answers arrive, and count; the figures by name."""
         if self._line is not None:
             self._programs.stop(self._line)
         self._settle()
-        return self.report()
+        lines = [json.loads(line) for line in self._truth_file.read_text().splitlines()]
+        self._truths = read_truth(lines, camera=self._camera)
+        self._answers = self.answers()
+        found = self._score = score(self._truths, self.scored(), judge=self.judge)
+        return {
+            **self._flow(),
+            "predictions": len(self._answers),
+            "decisions_correct": found.marks["correct"],
+            "decisions_unsure": found.marks["unsure"],
+            "decisions_total": found.total,
+            "right_of_answered": found.right_of_answered,
+            "wrong": found.wrong,
+            "pictures_refused": found.refused,
+            "twin_matches_truth": None,
+            **self.figures(),
+        }
 
     def _settle(self) -> None:
         """Until nothing more comes in, for a busy machine; not for ever."""
@@ -295,21 +366,19 @@ class Stage(ABC):
                 return
             before = now
 
-    def _train(
-        self, task: str, *, data: Path, inspection: str, settings: tuple[str, ...] = ()
-    ) -> str:
-        """Train on labelled pictures and take the package into use; its short name."""
-        package = self._folder / f"{inspection}.lspkg"
-        program = self._programs.start(
-            "train",
-            *("train", f"--task={task}", f"--data={data / 'truth.csv'}"),
-            *(f"--plant={self._plant_file}", f"--inspection={inspection}"),
-            *(f"--setting={one}" for one in settings),
-            *(f"--job={self._folder / 'job'}", f"--out={package}"),
+    def _run(self, name: str, *words: str) -> None:
+        """Run a command that ends by itself."""
+        self._programs.wait(self._programs.start(name, *words))
+
+    def _render(
+        self, folder: Path, *, pictures: int, seed: int, options: tuple[str, ...] = ()
+    ) -> None:
+        """Write pictures of the simulated line with their truth into a folder."""
+        self._run(
+            f"render-{folder.name}",
+            *("simulate", self._settings.solution, f"--{self.lesson.into}={folder}"),
+            *(f"--pictures={pictures}", f"--seed={seed}", *options),
         )
-        self._programs.wait(program)
-        digest = self._hub.upload("/packages", package.read_bytes())["digest"]
-        return self._use(digest, inspection=inspection)
 
     def _use(self, digest: str, *, inspection: str) -> str:
         """Take a package into use; its short name."""
@@ -317,9 +386,9 @@ class Stage(ABC):
         self._hub.post(f"/packages/{digest}/use", body)
         return short(digest)
 
-    def _flow(self, published: Iterable[str]) -> dict[str, object]:
+    def _flow(self) -> dict[str, object]:
         """Return the outcome of every frame that the line sent."""
-        sent = list(published)
+        sent = [truth.frame for truth in self._truths]
         stats = self._hub.get("/stats")
         stored = {row["id"] for row in self._frames()}
         missing = [frame for frame in sent if frame not in stored]
@@ -330,6 +399,14 @@ class Stage(ABC):
             "events": stats["events"],
             "latency_ms": stats["latency_ms"],
         }
+
+    @property
+    def _config(self) -> str:
+        return f"--config={self._folder / 'hub.toml'}"
+
+    @property
+    def _taught(self) -> Path:
+        return self._folder / "taught"
 
     @property
     def _truth_file(self) -> Path:
