@@ -31,17 +31,9 @@ from onnx import helper
 
 from lineside.core import SystemClock
 from lineside.models import OnnxEngine, Package, Predictor
-from lineside.vision import (
-    Frame,
-    PoseFinder,
-    decode_picture,
-    fitted,
-    grey_health,
-    grey_of,
-    open_frame,
-    prepare,
-    silhouette,
-)
+from lineside.vision import Frame, decode_picture, fitted, grey_of, open_frame, prepare
+from lineside.vision.picture import grey_health
+from lineside.vision.pose import PoseFinder, silhouette
 
 SET = "mvtec-screw"
 FEATURES, MAP = "features", "map"

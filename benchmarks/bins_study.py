@@ -33,7 +33,8 @@ from lineside.core import SystemClock, load_plant, to_plain
 from lineside.models import Metric, Package
 from lineside.simulator import write_bins
 from lineside.training import Labelled, Progress, TrainJob, evaluate, open_labelled, run_job
-from lineside.vision import decode_picture, wilson
+from lineside.vision import decode_picture
+from lineside.vision.metrics import wilson
 
 PLANT = Path(__file__).parents[1] / "examples" / "bins" / "plant.toml"
 SEED, FRESH_SEED, SPLIT_SEED = 1, 2, 3

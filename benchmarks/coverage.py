@@ -23,7 +23,8 @@ from numpy.typing import NDArray
 from lineside.core import Policy
 from lineside.training.tasks.classify.features import frozen_engine, normalised
 from lineside.training.tasks.classify.head import Space, class_rule, hold_out
-from lineside.vision import ClassRule, Decision, decide_classes
+from lineside.vision import ClassRule, Decision
+from lineside.vision.decide import decide_classes
 
 LABELS = ("few", "some", "more", "many")
 RATE = 0.1

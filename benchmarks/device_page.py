@@ -30,7 +30,8 @@ from lineside.core import SystemClock, decode_json
 from lineside.edge.deploy.deployment import DeploymentStore
 from lineside.edge.messages import Desired, DesiredPackage, frame_message
 from lineside.links import EmbeddedBroker, open_bus
-from lineside.models import Package, read_wrapping, wrapped
+from lineside.models import Package
+from lineside.models.wrap import read_wrapping, wrapped
 from lineside.testing.networks import shades
 from lineside.vision import encode_jpeg, open_frame
 

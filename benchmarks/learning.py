@@ -35,7 +35,8 @@ from lineside.training import (
     open_labelled,
     training_evidence,
 )
-from lineside.vision import Decision, wilson
+from lineside.vision import Decision
+from lineside.vision.metrics import wilson
 
 CLOCK = SystemClock()
 Derive = Callable[[Path, Path], Path]

@@ -63,14 +63,8 @@ from lineside.models import OnnxEngine, Package
 from lineside.simulator import SimulateSettings, simulate
 from lineside.streams import Event, decode_event
 from lineside.training import TrainJob, run_job
-from lineside.vision import (
-    CameraRegistrar,
-    Registrar,
-    decode_picture,
-    encode_jpeg,
-    open_frame,
-    prepare,
-)
+from lineside.vision import Registrar, decode_picture, encode_jpeg, open_frame, prepare
+from lineside.vision.registration import CameraRegistrar
 
 CLOCK = SystemClock()
 PLANT = Path(__file__).parents[1] / "examples" / "warehouse" / "plant.toml"

@@ -34,15 +34,8 @@ from lineside.core import Inspection, LinesideError, SystemClock, load_plant
 from lineside.datasets import Import, Part, Sample, label_names, load_source
 from lineside.models import Metric, Package, Predictor
 from lineside.training import Evaluation, TrainJob, TrainResult, evaluate, run_job
-from lineside.vision import (
-    Decision,
-    Frame,
-    PictureState,
-    decode_picture,
-    encode_jpeg,
-    open_frame,
-    wilson,
-)
+from lineside.vision import Decision, Frame, PictureState, decode_picture, encode_jpeg, open_frame
+from lineside.vision.metrics import wilson
 
 HERE = Path(__file__).parent
 CLOCK = SystemClock()

@@ -38,7 +38,9 @@ from lineside.fleet.wire import open_inference_pb2 as pb2
 from lineside.hub import HubConfig, RunningHub, running
 from lineside.hub.inference.model_server import BatchSettings
 from lineside.hub.models.model_service import Registration
-from lineside.models import BareEngine, Package, Predictor, read_wrapping, wrapped
+from lineside.models import Package, Predictor
+from lineside.models.engines import BareEngine
+from lineside.models.wrap import read_wrapping, wrapped
 from lineside.training.common.backbone import lite0_full
 from lineside.training.tasks.classify.export import POOLED, write_features
 from lineside.vision import encode_jpeg, open_frame

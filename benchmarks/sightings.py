@@ -29,7 +29,7 @@ from known_law import likeliest
 from lineside.core import Read, Rule, SightingStep
 from lineside.streams import Output, Record, make_step
 from lineside.testing.belts import BLANK, Belt, Passed, records_of_belt, things_of
-from lineside.vision import wilson
+from lineside.vision.metrics import wilson
 
 RATES_HZ = (1.0, 2.0, 3.0, 5.0, 10.0, 30.0)
 FLICKERS = (0.05, 0.1, 0.2, 0.3)

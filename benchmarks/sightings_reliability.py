@@ -25,7 +25,7 @@ from lineside.core import Habits, Read, Rule, SightingStep
 from lineside.streams import UNKNOWN, Output, Stretch, fit_dwell_times, make_step
 from lineside.streams.rules.tracks.learning import frames_of_records
 from lineside.testing.belts import BLANK, Belt, Passed, records_of_belt, things_of
-from lineside.vision import wilson
+from lineside.vision.metrics import wilson
 
 EDGES = (0.0, 0.5, 0.8, 0.9, 0.95, 0.98, 0.995, 1.01)
 CLIP_THINGS = 40

@@ -30,7 +30,8 @@ import numpy as np
 from lineside.core import Inspection, SystemClock, Task, to_plain
 from lineside.models import Package, Predictor
 from lineside.training import TrainJob, run_job
-from lineside.vision import Decision, decode_picture, open_frame, wilson
+from lineside.vision import Decision, decode_picture, open_frame
+from lineside.vision.metrics import wilson
 
 BEFORE = 13
 _PALE = 55

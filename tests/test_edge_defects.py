@@ -36,7 +36,8 @@ from lineside.models import Manifest, OnnxEngine, Package, Predictor, build_pack
 from lineside.testing import FakeClock
 from lineside.testing.packages import NETWORK_FILE, bare_manifest
 from lineside.testing.trust import TrustSimulator, release_of
-from lineside.vision import Prepare, crops_for, encode_png, fitted, open_frame
+from lineside.vision import Prepare, encode_png, fitted, open_frame
+from lineside.vision.prepare import crops_for
 from tests.edge.conftest import PLANT
 from tests.edge.test_package_source import Device
 from tests.models.conftest import network, rule

@@ -14,7 +14,7 @@ import pytest
 from onnx import helper
 
 from lineside.core import InvalidError, load_plant
-from lineside.models import read_wrapping, wrapped
+from lineside.models.wrap import read_wrapping, wrapped
 from lineside.testing import FakeClock
 from lineside.testing.networks import file_of
 

@@ -38,7 +38,6 @@ from lineside.models import (
     Engine,
     Golden,
     HealthLimits,
-    LabelRule,
     Lineage,
     Manifest,
     Metric,
@@ -48,7 +47,9 @@ from lineside.models import (
 from lineside.simulator import SimulateSettings, simulate
 from lineside.store import open_records
 from lineside.streams import PREDICTION_TYPE
-from lineside.vision import LimitRow, Prepare, crops_for, decode_picture, prepare
+from lineside.vision import LabelRule, Prepare, decode_picture, prepare
+from lineside.vision.metrics import LimitRow
+from lineside.vision.prepare import crops_for
 
 PLANT = Path(__file__).parents[2] / "examples" / "warehouse" / "plant.toml"
 RUNS = ("run_01J9ZQ00000000000000000001", "run_01J9ZQ00000000000000000002")

@@ -15,8 +15,8 @@ from playwright.sync_api import Browser, Page
 from lineside.core import Region, decode, to_plain
 from lineside.hub.pages.twin import scene_plan
 from lineside.testing.events import small_plant
-from lineside.vision import rle_of
 from lineside.vision.geometry import about, apply, similarity
+from lineside.vision.masks import rle_of
 from tests.hub.pages.test_answers import prediction
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(60)]

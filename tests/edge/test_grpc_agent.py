@@ -16,7 +16,9 @@ from lineside.edge.local_api.models import LoadedModels
 from lineside.edge.machine import this_platform
 from lineside.fleet import wire
 from lineside.fleet.wire import agent_pb2
-from lineside.models import BareEngine, build_package, read_wrapping, wrapped
+from lineside.models import build_package
+from lineside.models.engines import BareEngine
+from lineside.models.wrap import read_wrapping, wrapped
 from lineside.testing import FakeClock
 from lineside.testing.networks import shades, spots
 from tests.edge.serving import STARTED_S, Served, connected, edge_config, refused, served

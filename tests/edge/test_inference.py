@@ -13,7 +13,7 @@ from lineside.edge.local_api.grpc_server import GrpcServer
 from lineside.edge.local_api.models import LoadedModels, LoadedModelsInference
 from lineside.fleet import wire
 from lineside.fleet.wire import open_inference_pb2 as pb2
-from lineside.models import read_wrapping, wrapped
+from lineside.models.wrap import read_wrapping, wrapped
 from lineside.testing import FakeClock
 from lineside.testing.networks import shades
 from lineside.vision import encode_png

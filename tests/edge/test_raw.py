@@ -8,7 +8,9 @@ from hypothesis import strategies as st
 from lineside.core import InvalidError
 from lineside.edge.capture.record import array_of, arrays_for, part_of, whole_shape
 from lineside.fleet.wire import DTYPES, TensorPart
-from lineside.models import ANY, BareEngine, Package, TensorSlot, read_wrapping, wrapped
+from lineside.models import Package
+from lineside.models.engines import ANY, BareEngine, TensorSlot
+from lineside.models.wrap import read_wrapping, wrapped
 from lineside.testing import FakeClock
 from lineside.testing.networks import shades
 from tests.models.test_wrap import SHADES

@@ -43,7 +43,6 @@ from lineside.models import (
     Engine,
     Golden,
     HealthLimits,
-    LabelRule,
     Lineage,
     Manifest,
     OnnxEngine,
@@ -58,16 +57,17 @@ from lineside.vision import (
     FrameRef,
     HealthFigures,
     LabelAnswer,
+    LabelRule,
     PictureState,
     Prediction,
     Prepare,
     RegistrationFigures,
     StageTimes,
-    crops_for,
     decode_picture,
     encode_jpeg,
     prepare,
 )
+from lineside.vision.prepare import crops_for
 from tests.hub.openapi import require_documented
 
 PLANT = b"""

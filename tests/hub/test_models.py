@@ -275,7 +275,8 @@ def test_who_may_not_approve_sees_why(
 
 
 def test_a_version_in_the_making_has_a_page(hub: Services, browser: TestClient) -> None:
-    from lineside.models import Creation, ModelVersions, Registry
+    from lineside.models import ModelVersions, Registry
+    from lineside.models.versions import Creation
 
     registry = Registry(hub.records, hub.blobs, clock=hub.clock)
     versions = ModelVersions(hub.records, registry, clock=hub.clock)
@@ -296,7 +297,8 @@ def test_a_time_zone_that_is_none_is_refused(config: HubConfig, zone: str) -> No
 def test_windows_are_of_the_sites_clock(
     version: dict[str, Any], hub: Services, config: HubConfig
 ) -> None:
-    from lineside.models import GroupSettings, Window
+    from lineside.models import Window
+    from lineside.models.versions import GroupSettings
 
     assert version
     there = models_of(hub, replace(config, time_zone="Asia/Tokyo"))

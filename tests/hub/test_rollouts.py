@@ -17,7 +17,8 @@ from lineside.hub.models.model_service import Registration
 from lineside.hub.rollouts.repository import ROLLOUT_TYPE
 from lineside.hub.rollouts.rollout_service import NewRollout
 from lineside.links import Message
-from lineside.models import GroupSettings, Package, Window, build_package
+from lineside.models import Package, Window, build_package
+from lineside.models.versions import GroupSettings
 from lineside.testing import FakeClock
 from tests.hub.conftest import another_hub
 

@@ -14,14 +14,14 @@ from lineside.models import (
     Engine,
     Golden,
     HealthLimits,
-    LabelRule,
     Lineage,
     Manifest,
     Metric,
     OnnxEngine,
     build_package,
 )
-from lineside.vision import Prepare, crops_for, decode_picture, encode_jpeg, prepare
+from lineside.vision import LabelRule, Prepare, decode_picture, encode_jpeg, prepare
+from lineside.vision.prepare import crops_for
 
 SIDE = 16
 VIEW = View(width_px=160, height_px=120)

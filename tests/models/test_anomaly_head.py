@@ -9,13 +9,8 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
 from lineside.core import Box, InvalidError
-from lineside.models import (
-    HeadInput,
-    Package,
-    Predictor,
-    build_package,
-    task_head_for,
-)
+from lineside.models import Package, Predictor, build_package
+from lineside.models.task_heads import HeadInput, task_head_for
 from lineside.testing.clock import FakeClock
 from lineside.testing.packages import bare_manifest
 from lineside.vision import (
@@ -23,11 +18,11 @@ from lineside.vision import (
     Crop,
     Decision,
     PictureState,
-    Pose,
     Prepare,
     encode_png,
     open_frame,
 )
+from lineside.vision.pose import Pose
 
 Image = NDArray[np.uint8]
 RULE = AnomalyRule(

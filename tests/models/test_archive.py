@@ -20,8 +20,9 @@ from lineside.core import (
     digest_of,
     encode,
 )
-from lineside.models import Manifest, Metric, Package, PackageLimits, build_package
+from lineside.models import Manifest, Metric, Package, build_package
 from lineside.models import archive as archive_file
+from lineside.models.archive import PackageLimits
 
 Parts = tuple[Manifest, dict[str, bytes]]
 Entries = dict[str, bytes]

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lineside.core import Digest, InvalidError, digest_of, frame_id
-from lineside.models import count_answer
+from lineside.models.serving.sagemaker import count_answer
 from lineside.vision import (
     CountAnswer,
     FrameRef,

@@ -11,14 +11,8 @@ import pytest
 from numpy.typing import NDArray
 
 from lineside.core import InvalidError, MissingExtraError, RefusedError
-from lineside.models import (
-    EngineName,
-    OpenEngine,
-    Package,
-    Predictor,
-    build_package,
-    engine_named,
-)
+from lineside.models import EngineName, Package, Predictor, build_package
+from lineside.models.engines import OpenEngine, engine_named
 from lineside.testing import FakeClock
 from lineside.testing.engines import EngineContract, doubling
 from lineside.vision import encode_png, open_frame
@@ -86,7 +80,7 @@ def test_a_network_cannot_name_files_beside_it(
 def test_nothing_is_reported_to_anybody() -> None:
     """As shipped the library tells an analytics service that it was imported."""
     code = (
-        "import sys, threading; from lineside.models import EngineName, engine_named; "
+        "import sys, threading; from lineside.models.engines import EngineName, engine_named; "
         "from lineside.testing.engines import doubling; "
         "engine_named(EngineName.OPENVINO)("
         "doubling(), crops=(1, 3, 0, 0), where='here', outputs=('mean',)); "

@@ -7,15 +7,8 @@ from typing import Any
 import pytest
 
 from lineside.core import InvalidError, decode_json
-from lineside.models import (
-    MANIFEST_SCHEMA,
-    SBOM_FILE,
-    Manifest,
-    Package,
-    Predictor,
-    build_package,
-    with_sbom,
-)
+from lineside.models import MANIFEST_SCHEMA, Manifest, Package, Predictor, build_package
+from lineside.models.archive import SBOM_FILE, with_sbom
 from lineside.testing import FakeClock
 
 FORMATS = Path(__file__).parents[1] / "data" / "formats"

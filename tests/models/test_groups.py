@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lineside.core import InvalidError
-from lineside.models import GroupSettings, ModelGroups, Weekday, Window, may_start, next_start
+from lineside.models import Window
+from lineside.models.versions import GroupSettings, ModelGroups, Weekday, may_start, next_start
 from lineside.store import open_records
 from lineside.testing import FakeClock
 

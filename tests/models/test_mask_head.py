@@ -9,26 +9,12 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
 from lineside.core import Box, InvalidError, Policy, digest_of
-from lineside.models import (
-    Golden,
-    HeadInput,
-    Package,
-    Predictor,
-    build_package,
-    task_head_for,
-)
+from lineside.models import Golden, Package, Predictor, build_package
+from lineside.models.task_heads import HeadInput, task_head_for
 from lineside.testing.clock import FakeClock
 from lineside.testing.packages import bare_manifest
-from lineside.vision import (
-    Crop,
-    Decision,
-    MaskRule,
-    PictureState,
-    Prepare,
-    encode_png,
-    mask_of,
-    open_frame,
-)
+from lineside.vision import Crop, Decision, MaskRule, PictureState, Prepare, encode_png, open_frame
+from lineside.vision.masks import mask_of
 
 WHOLE = (Crop(region="", box_px=Box(x0_px=0, y0_px=0, x1_px=32, y1_px=32)),)
 Image = NDArray[np.uint8]

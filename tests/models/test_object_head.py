@@ -8,13 +8,14 @@ from hypothesis import strategies as st
 
 import lineside.models.task_heads.objects as objects_module
 from lineside.core import InvalidError
-from lineside.models import HeadInput, task_head_for
+from lineside.models.task_heads import HeadInput, task_head_for
 from lineside.models.task_heads.objects import MARGIN_PX, TILE_PX, tiles
 from lineside.testing import FakeClock
 from lineside.testing.objects import UNTRAINED_RULE as RULE
 from lineside.testing.objects import untrained, untrained_network
 from lineside.testing.trays import tray
-from lineside.vision import CountRule, find_objects, prepare
+from lineside.vision import CountRule, prepare
+from lineside.vision.detections import find_objects
 
 
 def network_maps(

@@ -8,8 +8,9 @@ import pytest
 from numpy.typing import NDArray
 
 from lineside.core import InvalidError
-from lineside.models import InferRequest, Package, Predictor, RequestedOutput, ServedModel, Tensor
-from lineside.models.serving.open_inference import decided_tensors
+from lineside.models import Package, Predictor
+from lineside.models.serving.open_inference import ServedModel, decided_tensors
+from lineside.models.serving.tensors import InferRequest, RequestedOutput, Tensor
 from lineside.testing import FakeClock
 from lineside.testing.objects import untrained
 from lineside.testing.trays import tray

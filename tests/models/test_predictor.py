@@ -12,15 +12,8 @@ from lineside.core import InvalidError, NotFoundError, RefusedError, SystemClock
 from lineside.models import Manifest, OnnxEngine, Package, Predictor, build_package, heat_png
 from lineside.testing import FakeClock
 from lineside.testing.pictures import moved, rack
-from lineside.vision import (
-    Decision,
-    Frame,
-    PictureState,
-    decode_picture,
-    encode_jpeg,
-    open_frame,
-    similarity,
-)
+from lineside.vision import Decision, Frame, PictureState, decode_picture, encode_jpeg, open_frame
+from lineside.vision.geometry import similarity
 
 Parts = tuple[Manifest, dict[str, bytes]]
 MOMENT = datetime(2026, 1, 1, 12, tzinfo=UTC)

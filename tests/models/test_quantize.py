@@ -11,18 +11,9 @@ import pytest
 from onnx import helper
 
 from lineside.core import InvalidError, RefusedError, digest_of
-from lineside.models import (
-    LADDER,
-    Loss,
-    Manifest,
-    OnnxEngine,
-    Package,
-    Parity,
-    Rung,
-    build_package,
-    quantise,
-    rungs_of,
-)
+from lineside.models import Manifest, OnnxEngine, Package, Parity, build_package
+from lineside.models.manifest import Loss
+from lineside.models.quantize import LADDER, Rung, quantise, rungs_of
 from lineside.testing.networks import file_of, shades
 
 CROPS = [np.random.default_rng(n).random((1, 3, 16, 16), np.float32) for n in range(8)]
@@ -83,7 +74,8 @@ def test_the_same_inputs_give_the_same_bytes_in_another_process(tmp_path: Path) 
     assert quantise(NETWORK, CROPS, rung=LADDER[0]).network == here
     (tmp_path / "network.onnx").write_bytes(NETWORK)
     code = (
-        "import sys, numpy as np; from pathlib import Path; from lineside.models import *\n"
+        "import sys, numpy as np; from pathlib import Path\n"
+        "from lineside.models.quantize import LADDER, quantise\n"
         "crops = [np.random.default_rng(n).random((1, 3, 16, 16), np.float32) for n in range(8)]\n"
         "made = quantise(Path(sys.argv[1]).read_bytes(), crops, rung=LADDER[0])\n"
         "print(__import__('hashlib').sha256(made.network).hexdigest())"

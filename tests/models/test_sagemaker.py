@@ -12,9 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lineside.core import InvalidError, Policy, digest_of, frame_id
-from lineside.models import (
-    LabelRule,
-    Manifest,
+from lineside.models import Manifest
+from lineside.models.serving.sagemaker import (
     answer_labels,
     endpoint_score,
     invocation_picture,
@@ -26,12 +25,13 @@ from lineside.vision import (
     Decision,
     FrameRef,
     HealthFigures,
+    LabelRule,
     PictureState,
     Prediction,
     RegistrationFigures,
     StageTimes,
-    decide_probabilities,
 )
+from lineside.vision.decide import decide_probabilities
 
 PICTURE = b"\xff\xd8\xff\xe0 picture"
 MOMENT = datetime(2026, 1, 1, tzinfo=UTC)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from lineside.core import InvalidError
-from lineside.models import (
+from lineside.models.serving.tensors import (
     DATATYPES,
     InferRequest,
     InferResponse,

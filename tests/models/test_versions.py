@@ -6,17 +6,8 @@ from dataclasses import replace
 import pytest
 
 from lineside.core import ConflictError, InvalidError, NotFoundError, RefusedError
-from lineside.models import (
-    Approvers,
-    Creation,
-    Manifest,
-    Metric,
-    ModelVersions,
-    Registry,
-    Status,
-    build_package,
-    makers,
-)
+from lineside.models import Manifest, Metric, ModelVersions, Registry, Status, build_package
+from lineside.models.versions import Approvers, Creation, makers
 from lineside.store import Records, open_blobs, open_records
 from lineside.testing import FakeClock
 

@@ -8,14 +8,9 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
 from lineside.core import InvalidError
-from lineside.models import (
-    HeadInput,
-    Package,
-    Predictor,
-    read_wrapping,
-    task_head_for,
-    wrapped,
-)
+from lineside.models import Package, Predictor
+from lineside.models.task_heads import HeadInput, task_head_for
+from lineside.models.wrap import read_wrapping, wrapped
 from lineside.testing import FakeClock
 from lineside.testing.networks import file_of, shades, spots
 from lineside.vision import Decision, encode_png

@@ -22,8 +22,8 @@ from lineside.vision import (
     Prepare,
     RegistrationFigures,
     StageTimes,
-    decide_anomaly,
 )
+from lineside.vision.anomaly import decide_anomaly
 
 SIZE = (20, 30)
 DIGEST = Digest("sha256:" + "0" * 64)

@@ -7,7 +7,8 @@ from lineside.core import Box, Inspection, Policy, Region, View
 from lineside.training.common.methods import platt
 from lineside.training.tasks.multilabel.calibrate import GAP_UNSURE, rules_for
 from lineside.training.tasks.multilabel.heads import UNKNOWN, plan_heads
-from lineside.vision import Decision, LabelRule, decide
+from lineside.vision import Decision, LabelRule
+from lineside.vision.decide import decide
 
 PLAN = plan_heads(
     Inspection(

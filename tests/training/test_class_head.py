@@ -28,7 +28,8 @@ from lineside.training.tasks.classify.tuning import (
     tune,
 )
 from lineside.training.tasks.contract import Parallel
-from lineside.vision import Decision, decide_classes, prepare
+from lineside.vision import Decision, prepare
+from lineside.vision.decide import decide_classes
 
 LABELS = ("a", "b", "c")
 

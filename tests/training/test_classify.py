@@ -12,7 +12,8 @@ import pytest
 from numpy.typing import NDArray
 
 from lineside.core import Inspection, InvalidError, Policy, SystemClock, Task
-from lineside.models import BareEngine, Package, Predictor
+from lineside.models import Package, Predictor
+from lineside.models.engines import BareEngine
 from lineside.training import TrainJob, TrainResult, run_job
 from lineside.training.job import JobCancelledError
 from lineside.training.run import Crew

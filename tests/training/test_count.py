@@ -23,7 +23,8 @@ from lineside.training.tasks.count.numbers import (
     number_loss,
     number_rule,
 )
-from lineside.vision import CountRule, count_likely, encode_png, open_frame
+from lineside.vision import CountRule, encode_png, open_frame
+from lineside.vision.detections import count_likely
 
 torch = pytest.importorskip("torch")
 

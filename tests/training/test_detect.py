@@ -20,14 +20,8 @@ from lineside.training.tasks.detect.held_out import met
 from lineside.training.tasks.detect.loop import MANY, fitted_again, rounds
 from lineside.training.tasks.detect.scene import OBJECT_PX, Scene, scale_of
 from lineside.training.tasks.detect.targets import targets_of
-from lineside.vision import (
-    DetectRule,
-    HealthFigures,
-    encode_png,
-    find_objects,
-    open_frame,
-    picture_health,
-)
+from lineside.vision import DetectRule, HealthFigures, encode_png, open_frame, picture_health
+from lineside.vision.detections import find_objects
 
 QUICK = {"steps": 24.0, "batch_size": 4.0}
 Image = np.ndarray

@@ -10,7 +10,7 @@ from lineside.training import Evaluation
 from lineside.training.pipeline import Limits, gate_of
 from lineside.training.pipeline.gate import published_report
 from lineside.training.tasks.metrics import Confusion
-from lineside.vision import wilson
+from lineside.vision.metrics import wilson
 
 
 def evaluation(rows: tuple[tuple[int, ...], ...], *, leaking: int = 0) -> Evaluation:

@@ -15,7 +15,7 @@ from lineside.training.tasks.multilabel.metrics import (
     mistakes_of,
     per_class,
 )
-from lineside.vision import UNSURE
+from lineside.vision.metrics import UNSURE
 
 BOX = Box(x0_px=0.0, y0_px=0.0, x1_px=8.0, y1_px=8.0)
 CLASSES = ("empty", "blue", "red")

@@ -30,8 +30,8 @@ from lineside.vision import (
     Prediction,
     RegistrationFigures,
     StageTimes,
-    auroc,
 )
+from lineside.vision.metrics import auroc
 
 DIGEST = Digest("sha256:" + "0" * 64)
 

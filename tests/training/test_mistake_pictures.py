@@ -16,8 +16,8 @@ from lineside.vision import (
     MaskAnswer,
     decode_picture,
     encode_png,
-    rle_of,
 )
+from lineside.vision.masks import rle_of
 from tests.training.test_controls import prediction
 
 GREY = np.full((60, 80, 3), 120, np.uint8)

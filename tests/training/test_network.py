@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from lineside.models import LABEL_OUTPUTS, OnnxEngine
+from lineside.models import OnnxEngine
+from lineside.models.engines import LABEL_OUTPUTS
 from lineside.training.common.backbone import lite0_backbone
 from lineside.training.tasks.multilabel.export import write_onnx
 from lineside.training.tasks.multilabel.network import (

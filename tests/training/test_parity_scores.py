@@ -9,7 +9,7 @@ import pytest
 
 from lineside.core import FrameId, InvalidError, digest_of
 from lineside.datasets import Marked, Sample
-from lineside.models import LabelRule, Manifest
+from lineside.models import Manifest
 from lineside.testing.packages import bare_manifest
 from lineside.training.evaluation.parity import paired_loss
 from lineside.training.tasks.contract import Case
@@ -23,14 +23,15 @@ from lineside.vision import (
     FrameRef,
     HealthFigures,
     LabelAnswer,
+    LabelRule,
     MaskAnswer,
     PictureState,
     Prediction,
     Prepare,
     RegistrationFigures,
     StageTimes,
-    rle_of,
 )
+from lineside.vision.masks import rle_of
 
 from lineside.core import Box  # isort: skip
 

@@ -10,9 +10,11 @@ import pytest
 from numpy.typing import NDArray
 
 from lineside.core import Inspection, InvalidError, SystemClock, Task
-from lineside.models import BareEngine, Package, Predictor
+from lineside.models import Package, Predictor
+from lineside.models.engines import BareEngine
 from lineside.training import JobCancelledError, Progress, TrainJob, TrainResult, run_job
-from lineside.vision import Decision, PictureState, encode_png, mask_of, open_frame
+from lineside.vision import Decision, PictureState, encode_png, open_frame
+from lineside.vision.masks import mask_of
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 

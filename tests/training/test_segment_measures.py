@@ -24,8 +24,8 @@ from lineside.vision import (
     Prediction,
     RegistrationFigures,
     StageTimes,
-    mask_answer,
 )
+from lineside.vision.masks import mask_answer
 
 SIZE = (20, 30)
 DIGEST = Digest("sha256:" + "0" * 64)

@@ -35,7 +35,8 @@ from lineside.training.tasks.segment.training_set import (
     prepared_picture,
     zoom_for,
 )
-from lineside.vision import HealthFigures, decide_score, on_picture
+from lineside.vision import HealthFigures
+from lineside.vision.masks import decide_score, on_picture
 
 Image = NDArray[np.uint8]
 HEALTH = HealthFigures(sharpness=100.0, mean_grey=120.0, clipped_share=0.0)

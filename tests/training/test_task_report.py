@@ -23,7 +23,7 @@ from lineside.training.report.plots import curve_plot, interval_bar
 from lineside.training.report.task_report import task_page
 from lineside.training.source import leak_warning
 from lineside.training.tasks.metrics import Confusion, Mistake
-from lineside.vision import LimitRow, ReliabilityBin
+from lineside.vision.metrics import LimitRow, ReliabilityBin
 
 HOSTILE = "<script>alert('x')</script>\"&.png"
 GOOD = Metric(value=0.95, low=0.9, high=0.99, n=80, baseline=0.5)

@@ -8,19 +8,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lineside.core import Box, InvalidError
-from lineside.vision import (
-    AnomalyRule,
-    Crop,
-    Decision,
-    Prepare,
+from lineside.vision import AnomalyRule, Crop, Decision, Prepare
+from lineside.vision.anomaly import (
     anomaly_cells,
     anomaly_score,
     decide_anomaly,
     heat_on_picture,
-    levelled,
-    similarity,
     smoothed_cells,
 )
+from lineside.vision.geometry import similarity
+from lineside.vision.prepare import levelled
 
 RULE = AnomalyRule(
     limit=1.5,

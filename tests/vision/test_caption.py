@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from lineside.vision import draw_caption
+from lineside.vision.draw import draw_caption
 
 RED = np.array([255, 0, 0])
 

@@ -6,14 +6,8 @@ from hypothesis import strategies as st
 
 from lineside.core import InvalidError
 from lineside.testing.pictures import rack
-from lineside.vision import (
-    check_outline,
-    check_picture,
-    decode_picture,
-    encode_jpeg,
-    encode_png,
-    picture_size,
-)
+from lineside.vision import check_picture, decode_picture, encode_jpeg, encode_png, picture_size
+from lineside.vision.picture import check_outline
 
 JPEG = encode_jpeg(rack(width=320, height=240))
 SMALL = encode_jpeg(rack(width=64, height=48))

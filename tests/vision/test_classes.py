@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from lineside.core import InvalidError
-from lineside.vision import ClassRule, Decision, class_probabilities, decide_classes
+from lineside.vision import ClassRule, Decision
+from lineside.vision.decide import class_probabilities, decide_classes
 
 RULE = ClassRule(
     labels=("a", "b", "c"),

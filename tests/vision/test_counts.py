@@ -8,16 +8,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lineside.core import InvalidError
-from lineside.vision import (
-    CountRule,
-    Decision,
+from lineside.vision import CountRule, Decision
+from lineside.vision.detections import (
     count_found,
     count_likely,
     doubt_of,
+    found_chances,
     number_chances,
     shortest_run,
 )
-from lineside.vision.detections import found_chances
 
 RULE = CountRule(most=10, reach=1.0, error_rate=0.1, calibration_pictures=40)
 

@@ -9,14 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lineside.core import InvalidError, Policy
-from lineside.vision import (
-    Decision,
-    LabelRule,
-    calibrated,
-    decide,
-    decide_probabilities,
-    probabilities,
-)
+from lineside.vision import Decision, LabelRule
+from lineside.vision.decide import calibrated, decide, decide_probabilities, probabilities
 
 PRESENT, ABSENT, UNSURE = Decision.PRESENT, Decision.ABSENT, Decision.UNSURE
 CUT = Policy(present_above=0.85)

@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lineside.core import InvalidError
-from lineside.vision import DetectRule, box_iou, chance_of, find_objects
+from lineside.vision import DetectRule
+from lineside.vision.detections import box_iou, chance_of, find_objects
 
 RULE = DetectRule(labels=("disc", "square"), stride_px=4, cut=0.5, unsure_below=0.7)
 Maps = tuple[np.ndarray, np.ndarray, np.ndarray]

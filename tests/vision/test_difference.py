@@ -22,10 +22,9 @@ from lineside.vision import (
     Prediction,
     RegistrationFigures,
     StageTimes,
-    difference,
-    says_good,
-    score_of,
 )
+from lineside.vision.decide import says_good
+from lineside.vision.difference import difference, score_of
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)
 PRESENT, ABSENT, UNSURE = Decision.PRESENT, Decision.ABSENT, Decision.UNSURE

@@ -8,21 +8,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lineside.core import Box, InvalidError
-from lineside.vision import (
-    Matrix,
+from lineside.vision import Matrix
+from lineside.vision.geometry import (
     about,
     apply,
     compose,
+    corners,
     fit_similarity,
     identity,
     invert,
     rotation_of,
     scale_of,
+    scaled,
     share_inside,
     similarity,
     transform_box,
 )
-from lineside.vision.geometry import corners, scaled
 
 px = st.floats(-500, 500)
 transforms = st.builds(

@@ -21,12 +21,11 @@ from lineside.vision import (
     RegistrationFigures,
     StageTimes,
     draw_heat,
-    draw_overlay,
-    heat_layer,
-    mask_answer,
     picture_health,
-    similarity,
 )
+from lineside.vision.draw import draw_overlay, heat_layer
+from lineside.vision.geometry import similarity
+from lineside.vision.masks import mask_answer
 
 MOMENT = datetime(2026, 1, 1, tzinfo=UTC)
 CROP = Crop(region="top", box_px=Box(x0_px=60, y0_px=50, x1_px=120, y1_px=90))

@@ -12,10 +12,8 @@ from hypothesis.extra.numpy import array_shapes, arrays
 from numpy.typing import NDArray
 
 from lineside.core import InvalidError, Policy
-from lineside.vision import (
-    Decision,
-    MaskRule,
-    Prepare,
+from lineside.vision import Decision, MaskRule, Prepare
+from lineside.vision.masks import (
     decide_score,
     inside_picture,
     mask_answer,

@@ -10,7 +10,7 @@ from hypothesis.extra.numpy import arrays
 from sklearn import metrics as reference
 
 from lineside.core import InvalidError
-from lineside.vision import (
+from lineside.vision.metrics import (
     UNSURE,
     accuracy,
     auroc,

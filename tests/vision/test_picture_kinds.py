@@ -12,16 +12,9 @@ from PIL import Image, ImageOps
 
 from lineside.core import InvalidError
 from lineside.testing.pictures import rack
-from lineside.vision import (
-    check_outline,
-    check_picture,
-    check_whole,
-    decode_picture,
-    encode_jpeg,
-    encode_png,
-    picture_size,
-)
+from lineside.vision import check_picture, decode_picture, encode_jpeg, encode_png, picture_size
 from lineside.vision import picture as picture_file
+from lineside.vision.picture import check_outline, check_whole
 
 IMAGE = rack(width=64, height=48)
 

@@ -8,16 +8,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from lineside.core import InvalidError
-from lineside.vision import (
-    Pose,
-    PoseFinder,
-    Silhouette,
-    apply,
-    invert,
-    laid_level,
-    rotation_of,
-    silhouette,
-)
+from lineside.vision.geometry import apply, invert, rotation_of
+from lineside.vision.pose import Pose, PoseFinder, Silhouette, laid_level, silhouette
 
 WIDTH, HEIGHT = 192, 96
 MARKS = np.array([[30.0, 48.0], [160.0, 40.0], [96.0, 48.0]])

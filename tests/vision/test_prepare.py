@@ -8,20 +8,9 @@ from numpy.typing import NDArray
 
 from lineside.core import Box, Region
 from lineside.testing.pictures import moved, rack
-from lineside.vision import (
-    Crop,
-    Matrix,
-    Prepare,
-    activation_on_picture,
-    apply,
-    crop_matrix,
-    crops_for,
-    cut,
-    identity,
-    normalise,
-    prepare,
-    similarity,
-)
+from lineside.vision import Crop, Matrix, Prepare, prepare
+from lineside.vision.geometry import apply, identity, similarity
+from lineside.vision.prepare import activation_on_picture, crop_matrix, crops_for, cut, normalise
 
 
 def box(x0: float, y0: float, *, width: float, height: float) -> Box:

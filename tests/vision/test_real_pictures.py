@@ -10,7 +10,9 @@ from numpy.typing import NDArray
 
 from lineside.core import Box, InvalidError, View
 from lineside.testing.pictures import lit, shifted
-from lineside.vision import CameraRegistrar, Registrar, apply, decode_picture, encode_jpeg
+from lineside.vision import Registrar, decode_picture, encode_jpeg
+from lineside.vision.geometry import apply
+from lineside.vision.registration import CameraRegistrar
 
 pytestmark = pytest.mark.data
 

@@ -6,16 +6,16 @@ from numpy.typing import NDArray
 
 from lineside.core import InvalidError
 from lineside.testing.pictures import moved, rack
-from lineside.vision import (
-    Matrix,
+from lineside.vision import Matrix, grey_of
+from lineside.vision.geometry import about, apply, identity, similarity
+from lineside.vision.registration import (
+    CoarseToFine,
+    Features,
+    Refiner,
     RegistrationLimits,
-    about,
-    apply,
-    grey_of,
-    identity,
-    similarity,
+    Search,
+    StillCheck,
 )
-from lineside.vision.registration import CoarseToFine, Features, Refiner, Search, StillCheck
 
 GREY = grey_of(rack())
 MARKS = np.array([[60.0, 60.0], [260.0, 60.0], [160.0, 180.0]])

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from sklearn import metrics as reference
 
 from lineside.core import InvalidError
-from lineside.vision import (
+from lineside.vision.metrics import (
     f1_of,
     pixel_auroc,
     pixel_counts,

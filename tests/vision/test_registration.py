@@ -11,19 +11,9 @@ from numpy.typing import NDArray
 
 from lineside.core import Box, InvalidError, View
 from lineside.testing.pictures import lit, moved, rack, shifted
-from lineside.vision import (
-    CameraRegistrar,
-    Matrix,
-    Registrar,
-    RegistrationFigures,
-    about,
-    apply,
-    decode_picture,
-    encode_jpeg,
-    identity,
-    scale_of,
-    similarity,
-)
+from lineside.vision import Matrix, Registrar, RegistrationFigures, decode_picture, encode_jpeg
+from lineside.vision.geometry import about, apply, identity, scale_of, similarity
+from lineside.vision.registration import CameraRegistrar
 
 VIEW = View(width_px=320, height_px=240)
 REFERENCE = rack()

@@ -339,7 +339,8 @@ def wrap(
     as_json: JsonFlag = False,
 ) -> None:
     """Make a package of somebody else's ONNX network."""
-    from lineside.models import Package, read_wrapping, wrapped
+    from lineside.models import Package
+    from lineside.models.wrap import read_wrapping, wrapped
 
     writable(out)
     made = wrapped(

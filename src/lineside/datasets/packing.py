@@ -57,7 +57,8 @@ from lineside.datasets.recordio import (
 )
 from lineside.datasets.samples import Skipped
 from lineside.datasets.trees import MOST_PICTURE_BYTES, FolderTree
-from lineside.vision import check_whole, decode_picture
+from lineside.vision import decode_picture
+from lineside.vision.picture import check_whole
 
 _JPEG_QUALITY, _PNG_LEVEL = 95, 3
 _MOST_ID = (1 << 64) - 1

@@ -22,15 +22,8 @@ from lineside.datasets.leaks import NOISE_GREY, Appearance, region_features
 from lineside.datasets.library import FreezePlan, Library
 from lineside.datasets.samples import Sample, label_names
 from lineside.datasets.splitting.grouping import natural_key
-from lineside.vision import (
-    Prepare,
-    Registrar,
-    check_picture,
-    crops_for,
-    cut,
-    decode_picture,
-    picture_size,
-)
+from lineside.vision import Prepare, Registrar, check_picture, decode_picture, picture_size
+from lineside.vision.prepare import crops_for, cut
 
 _CROP_PX = 96
 _LARGEST_PICTURE = 64_000_000

@@ -60,7 +60,7 @@ from lineside.datasets.trees import (
     stem_of,
 )
 from lineside.store import open_objects
-from lineside.vision import check_whole
+from lineside.vision.picture import check_whole
 
 _MOST_IDS_BYTES = 256 * 1024 * 1024
 _ID_COLUMNS = ("id", "file", "name")

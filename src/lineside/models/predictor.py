@@ -27,21 +27,20 @@ from lineside.models.engines import EngineName
 from lineside.models.manifest import Golden, HealthLimits, Manifest
 from lineside.models.task_heads import HeadInput, HeadOutput, task_head_for
 from lineside.vision import (
-    CameraRegistrar,
     Frame,
     HealthFigures,
     PictureState,
     Prediction,
-    Registered,
     Registrar,
     RegistrationFigures,
     StageTimes,
     decode_picture,
     draw_heat,
     encode_png,
-    grey_health,
     grey_of,
 )
+from lineside.vision.picture import grey_health
+from lineside.vision.registration import CameraRegistrar, Registered
 
 # A covered lens gives a mean grey of 0-5 with noise; half of all pixels clipped leave no scene;
 # a sharpness below the noise of a JPEG's blocks has no edge to register by.

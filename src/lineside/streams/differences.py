@@ -20,7 +20,8 @@ import numpy as np
 
 from lineside.core import Digest, encode, to_plain
 from lineside.streams.event import Event
-from lineside.vision import BoxAnswer, Prediction, StageTimes, box_iou
+from lineside.vision import BoxAnswer, Prediction, StageTimes
+from lineside.vision.detections import box_iou
 
 MOST_WAITING = 50_000
 """Events of one side that wait for their counterpart; beyond, the oldest has none."""

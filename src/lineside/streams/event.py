@@ -36,7 +36,8 @@ from lineside.core import (
     stable_id,
     to_plain,
 )
-from lineside.vision import PREDICTION_SCHEMA, Prediction
+from lineside.vision import Prediction
+from lineside.vision.prediction import PREDICTION_SCHEMA
 
 PREDICTION_TYPE = "lineside.prediction.v1"
 EVENT_TYPE = "lineside.event.v1"

@@ -7,7 +7,7 @@ import pytest
 from onnx import helper
 
 from lineside.core import InvalidError
-from lineside.models import OpenEngine
+from lineside.models.engines import OpenEngine
 from lineside.testing.networks import file_of
 
 OUTPUTS = ("twice", "mean")

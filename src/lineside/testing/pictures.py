@@ -3,7 +3,8 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from lineside.vision import Matrix, similarity
+from lineside.vision import Matrix
+from lineside.vision.geometry import similarity
 
 
 def rack(*, width: int = 320, height: int = 240, seed: int = 0) -> NDArray[np.uint8]:

@@ -19,14 +19,13 @@ from lineside.models import (
     MANIFEST_SCHEMA,
     Engine,
     Golden,
-    HeadInput,
     Manifest,
     Metric,
     Package,
     build_package,
-    task_head_for,
-    with_sbom,
 )
+from lineside.models.archive import with_sbom
+from lineside.models.task_heads import HeadInput, task_head_for
 from lineside.training.common.export import BOUND, ENGINE_FILE, with_scaled_input
 from lineside.training.evaluation.evaluate import (
     TRAINING_FILE,

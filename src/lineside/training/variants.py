@@ -21,19 +21,15 @@ from lineside.core import Clock, Digest, InvalidError, RefusedError, digest_of
 from lineside.datasets import Part, Sample
 from lineside.models import (
     MANIFEST_SCHEMA,
-    SBOM_FILE,
     Golden,
     Manifest,
     Package,
     Parity,
     Predictor,
-    Quantised,
-    Rung,
     build_package,
-    quantise,
-    rungs_of,
-    with_sbom,
 )
+from lineside.models.archive import SBOM_FILE, with_sbom
+from lineside.models.quantize import Quantised, Rung, quantise, rungs_of
 from lineside.training.evaluation.evaluate import training_evidence
 from lineside.training.evaluation.parity import metrics_of, paired_loss
 from lineside.training.report.page_parts import metrics_table, page, section, table, warnings

@@ -164,7 +164,7 @@ class MaskAnswer:
 
     Attributes:
         rle: run lengths of the mask in COCO's uncompressed order (columns first, beginning with the
-            run of zeros), separated by blanks; ``lineside.vision.mask_of`` reads it.
+            run of zeros), separated by blanks; ``lineside.vision.masks.mask_of`` reads it.
         share: of the picture's pixels that are set, 0-1.
         areas_px: of each connected piece, largest first, at most 100.
     """

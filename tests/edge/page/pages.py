@@ -32,8 +32,8 @@ from lineside.vision import (
     StageTimes,
     encode_jpeg,
     open_frame,
-    rle_of,
 )
+from lineside.vision.masks import rle_of
 
 PLANT = """
 schema = "lineside.plant/1"

@@ -16,7 +16,8 @@ import pytest
 from lineside.core import SystemClock, UnavailableError
 from lineside.edge.page import app
 from lineside.edge.page.inference import PageInference
-from lineside.models import InferRequest, Package, Predictor, build_package
+from lineside.models import Package, Predictor, build_package
+from lineside.models.serving.tensors import InferRequest
 from lineside.testing.links import wait_until
 from lineside.vision import encode_jpeg, open_frame, picture_size
 from tests.edge.page.asking import Answer, ask

@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 from lineside.core import InvalidError
 from lineside.fleet.wire import infer_from_wire, infer_to_wire, model_meta_to_wire
 from lineside.fleet.wire import open_inference_pb2 as pb2
-from lineside.models import DATATYPES, InferResponse, ModelMeta, Tensor, TensorMeta
+from lineside.models.serving.open_inference import ModelMeta, TensorMeta
+from lineside.models.serving.tensors import DATATYPES, InferResponse, Tensor
 
 
 def example(datatype: str) -> Tensor:

@@ -28,7 +28,7 @@ from lineside.fleet.wire import (
     tensor_from_wire,
     tensor_to_wire,
 )
-from lineside.models import TensorSlot
+from lineside.models.engines import TensorSlot
 
 names = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 sides = st.lists(st.integers(-1, 2**31 - 1), max_size=4).map(tuple)

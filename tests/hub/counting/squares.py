@@ -16,8 +16,8 @@ from lineside.models import (
     Manifest,
     OnnxEngine,
     build_package,
-    probe,
 )
+from lineside.models.task_heads import probe
 from lineside.vision import CountRule, Crop, Prepare, decode_picture, encode_jpeg, prepare
 
 MOST = 5

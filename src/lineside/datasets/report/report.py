@@ -30,7 +30,7 @@ from lineside.datasets.samples import Import, Part, Sample, Skipped
 from lineside.datasets.similarity import ComparisonLimits, look_at, spread_out
 from lineside.datasets.splitting.strata import shown_count
 from lineside.datasets.versions import DatasetVersion
-from lineside.vision import auroc
+from lineside.vision.metrics import auroc
 
 _MOST_LABELS = 40
 _EXAMPLE_LABELS = 12

@@ -12,7 +12,7 @@ from lineside.datasets.formats import BOXES, OWN_COLUMNS, POINTS, mask_png, writ
 from lineside.datasets.recordio import ImageRecord, framed, pack_image, write_index
 from lineside.datasets.samples import Marked
 from lineside.datasets.writers.output import Outgoing, Output, by_part, label_names
-from lineside.vision import GOOD_LABELS
+from lineside.vision.decide import GOOD_LABELS
 
 Stream = Iterable[tuple[Outgoing, bytes]]
 

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from lineside.core import InvalidError, encode
 from lineside.fleet import wire
 from lineside.fleet.contract import check_identifier
-from lineside.models import ANY, TensorSlot
+from lineside.models.engines import ANY, TensorSlot
 
 
 def arrays_for(

@@ -38,7 +38,8 @@ from lineside.edge.machine import boot_id
 from lineside.edge.messages import DesiredPackage
 from lineside.edge.packages import FindJudge, Judge
 from lineside.fleet import Evidence, JobDocument, TrialReport
-from lineside.vision import Frame, Prediction, difference
+from lineside.vision import Frame, Prediction
+from lineside.vision.difference import difference
 
 logger = logging.getLogger(__name__)
 

@@ -37,19 +37,11 @@ from lineside.edge.machine import this_platform
 from lineside.edge.packages import FullError, check_machine
 from lineside.fleet import wire
 from lineside.fleet.contract import check_identifier
-from lineside.models import (
-    BareEngine,
-    EngineName,
-    InferRequest,
-    InferResponse,
-    ModelMeta,
-    Package,
-    PackageLimits,
-    Predictor,
-    ServedModel,
-    TensorSlot,
-    choose_version,
-)
+from lineside.models import EngineName, Package, Predictor
+from lineside.models.archive import PackageLimits
+from lineside.models.engines import BareEngine, TensorSlot
+from lineside.models.serving.open_inference import ModelMeta, ServedModel, choose_version
+from lineside.models.serving.tensors import InferRequest, InferResponse
 
 logger = logging.getLogger(__name__)
 

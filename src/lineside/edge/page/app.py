@@ -50,9 +50,9 @@ from lineside.edge.page.gallery import (
     Wish,
 )
 from lineside.edge.page.inference import PageInference
-from lineside.models import (
+from lineside.models import Predictor
+from lineside.models.serving.open_inference import (
     HttpAnswer,
-    Predictor,
     http_infer,
     http_live,
     http_model,

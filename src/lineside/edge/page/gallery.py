@@ -39,12 +39,11 @@ from lineside.vision import (
     PictureState,
     Prediction,
     decode_picture,
-    draw_caption,
-    draw_overlay,
     encode_jpeg,
     picture_size,
     thumbnail,
 )
+from lineside.vision.draw import draw_caption, draw_overlay
 
 PERIOD_S = 0.1
 MOST_RECENT = 20

@@ -13,15 +13,14 @@ from datetime import datetime
 
 from lineside.core import Clock, Digest, UnavailableError
 from lineside.edge.packages import Judge
-from lineside.models import (
+from lineside.models import Predictor
+from lineside.models.serving.open_inference import (
     InferenceModels,
-    InferRequest,
-    InferResponse,
     ModelMeta,
-    Predictor,
     ServedModel,
     choose_version,
 )
+from lineside.models.serving.tensors import InferRequest, InferResponse
 
 _MOST_WAITING = 4
 _DIGITS = 12

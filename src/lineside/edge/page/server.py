@@ -22,7 +22,7 @@ from lineside.edge.page.access import PageSignIn, read_password_line, read_token
 from lineside.edge.page.facts import Device
 from lineside.edge.page.gallery import Gallery, LabelledImages, Viewers
 from lineside.edge.page.inference import PageInference
-from lineside.models import InferenceModels
+from lineside.models.serving.open_inference import InferenceModels
 
 logger = logging.getLogger(__name__)
 

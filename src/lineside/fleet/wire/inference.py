@@ -14,17 +14,19 @@ from numpy.typing import NDArray
 from lineside.core import InvalidError
 from lineside.fleet.wire import open_inference_pb2 as pb2
 from lineside.fleet.wire import open_inference_pb2_grpc as pb2_grpc
-from lineside.models import (
-    DATATYPES,
+from lineside.models.serving.open_inference import (
     EXTENSIONS,
     InferenceModels,
+    ModelMeta,
+    server_name,
+)
+from lineside.models.serving.tensors import (
+    DATATYPES,
     InferRequest,
     InferResponse,
-    ModelMeta,
     RequestedOutput,
     Tensor,
     checked_shape,
-    server_name,
     strings,
     tensor_from_raw,
     tensor_to_raw,

@@ -14,7 +14,7 @@ from typing import cast
 
 from lineside.core import InvalidError
 from lineside.fleet.wire import agent_pb2
-from lineside.models import ANY, TensorSlot
+from lineside.models.engines import ANY, TensorSlot
 
 DTYPES = ("uint8", "int16", "int32", "int64", "float16", "float32", "float64")
 """By number on the wire."""

@@ -21,7 +21,7 @@ from lineside.hub.inference.endpoints import (
 from lineside.hub.inference.functions import FunctionReply, reply_to
 from lineside.hub.problems import PayloadError, UnknownOperationError, request_id
 from lineside.hub.services import Services
-from lineside.models import invocation_picture
+from lineside.models.serving.sagemaker import invocation_picture
 
 router = APIRouter(tags=["machines"])
 

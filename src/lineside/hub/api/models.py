@@ -17,7 +17,8 @@ from lineside.hub.api.wire import (
 )
 from lineside.hub.models.evidence import Evidence, version_page
 from lineside.hub.models.model_service import GroupView, Registration
-from lineside.models import GroupSettings, ModelVersion
+from lineside.models import ModelVersion
+from lineside.models.versions import GroupSettings
 
 router = APIRouter(prefix="/api/v1/models", tags=["models"])
 

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
 from lineside.hub.api.wire import Hub, raw_body, responds
-from lineside.models import (
+from lineside.models.serving.open_inference import (
     HttpAnswer,
     ModelMeta,
     http_failure,

@@ -34,7 +34,8 @@ from lineside.hub.inference.functions import Functions, InventoryRecord
 from lineside.hub.ingest.frames import picture_of_bytes
 from lineside.hub.views import Picture
 from lineside.store import LEAVING, Blobs, Records
-from lineside.vision import PictureState, encode_png, heat_layer
+from lineside.vision import PictureState, encode_png
+from lineside.vision.draw import heat_layer
 
 _MOST_COUNT = 1_000_000
 

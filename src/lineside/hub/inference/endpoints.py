@@ -20,7 +20,8 @@ from anyio.lowlevel import RunVar
 
 from lineside.core import Digest, Inspection, NotFoundError, Plant
 from lineside.hub.models.packages import Packages
-from lineside.models import Manifest, count_answer, sagemaker_answer
+from lineside.models import Manifest
+from lineside.models.serving.sagemaker import count_answer, sagemaker_answer
 from lineside.vision import Prediction
 from lineside.web.security import BusyError
 

@@ -28,16 +28,9 @@ from lineside.core import Clock, Digest, LinesideError, NotFoundError, Plant, Un
 from lineside.core.worker import Worker
 from lineside.hub.models.model_service import ModelService
 from lineside.hub.models.packages import Packages
-from lineside.models import (
-    InferRequest,
-    InferResponse,
-    ModelMeta,
-    Package,
-    Predictor,
-    ServedModel,
-    Status,
-    choose_version,
-)
+from lineside.models import Package, Predictor, Status
+from lineside.models.serving.open_inference import ModelMeta, ServedModel, choose_version
+from lineside.models.serving.tensors import InferRequest, InferResponse
 from lineside.web.security import BusyError
 
 Arrays = Mapping[str, NDArray[Any]]

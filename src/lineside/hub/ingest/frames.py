@@ -15,7 +15,8 @@ from lineside.hub.ingest.thumbnails import THUMBNAIL_PX, needs_thumbnail
 from lineside.hub.models.packages import Packages
 from lineside.hub.views import EventView, FrameView, Picture, view_of
 from lineside.store import Blobs, FrameRow, Records
-from lineside.vision import Frame, check_picture, encode_png, heat_layer, open_frame
+from lineside.vision import Frame, check_picture, encode_png, open_frame
+from lineside.vision.draw import heat_layer
 
 _PNG = b"\x89PNG"
 _MOST_PAGE = 1000

@@ -50,7 +50,8 @@ from lineside.hub.views import DeadLetterView
 from lineside.links import Message
 from lineside.store import Blobs, FrameIndex, FrameRow
 from lineside.streams import Event
-from lineside.vision import check_outline, check_picture
+from lineside.vision import check_picture
+from lineside.vision.picture import check_outline
 
 _BURST = 10  # a broker sends 20 messages ahead, as mosquitto is shipped
 

@@ -49,7 +49,7 @@ from lineside.hub.config import RetrainRule
 from lineside.hub.models.model_service import ModelService, Registration
 from lineside.hub.models.packages import Packages
 from lineside.hub.views import RunView
-from lineside.models import check_group
+from lineside.models.versions import check_group
 from lineside.store import Document, Records
 from lineside.streams import Event
 

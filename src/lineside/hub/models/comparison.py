@@ -23,7 +23,8 @@ from lineside.core import Clock, InvalidError, LinesideError, UnavailableError, 
 from lineside.core.processes import end_with_parent
 from lineside.hub.children import end_child, why_it_failed
 from lineside.hub.models.model_service import COMPARISON_REQUESTED, REGISTERED, ModelService
-from lineside.models import Comparison, Creation, ModelVersion, PackageRecord
+from lineside.models import Comparison, ModelVersion, PackageRecord
+from lineside.models.versions import Creation
 from lineside.store import Logged
 
 logger = logging.getLogger(__name__)

@@ -15,7 +15,6 @@ from lineside.hub.replay.repository import ReplayView, replay_words
 from lineside.models import (
     Change,
     Comparison,
-    Creation,
     Metric,
     ModelVersion,
     Package,
@@ -24,7 +23,8 @@ from lineside.models import (
     Speed,
     Status,
 )
-from lineside.vision import ReliabilityBin
+from lineside.models.versions import Creation
+from lineside.vision.metrics import ReliabilityBin
 
 EVIDENCE_SCHEMA = "lineside.version-evidence/3"
 _REPORT = "evidence/report.json"

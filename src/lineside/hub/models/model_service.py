@@ -33,18 +33,20 @@ from lineside.hub.eventlog.ledger import Journal, RecordsJournal, person_event
 from lineside.hub.models.evidence import Changes, Evidence, collect_evidence
 from lineside.hub.replay.repository import ReplayView, replays_of
 from lineside.models import (
-    Approvers,
     Change,
     Comparison,
-    Creation,
-    GroupSettings,
-    ModelGroups,
     ModelVersion,
     ModelVersions,
     Package,
     PackageRecord,
     Registry,
     Status,
+)
+from lineside.models.versions import (
+    Approvers,
+    Creation,
+    GroupSettings,
+    ModelGroups,
     made_by,
     may_start,
     next_start,

@@ -31,9 +31,11 @@ from lineside.hub.eventlog.topics import hub_source
 from lineside.hub.models.desired import Author, DesiredStates
 from lineside.hub.models.releases import Releases
 from lineside.hub.views import PackageView, TrialPrediction
-from lineside.models import Package, PackageRecord, Predictor, Registry, Verdict
+from lineside.models import Package, PackageRecord, Predictor, Registry
+from lineside.models.versions import Verdict
 from lineside.streams import Event
-from lineside.vision import Frame, encode_png, heat_layer, open_frame
+from lineside.vision import Frame, encode_png, open_frame
+from lineside.vision.draw import heat_layer
 
 logger = logging.getLogger(__name__)
 

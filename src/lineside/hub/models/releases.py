@@ -29,7 +29,8 @@ from lineside.fleet import (
 from lineside.hub.access.auth import all_documents
 from lineside.hub.downloads import Slots
 from lineside.hub.models.model_service import release_of
-from lineside.models import ModelVersions, PackageRecord, Registry, Verdict
+from lineside.models import ModelVersions, PackageRecord, Registry
+from lineside.models.versions import Verdict
 from lineside.store import Blobs, Records
 
 logger = logging.getLogger(__name__)

@@ -11,14 +11,8 @@ from lineside.hub.pages.format import UNIT, milliseconds, number, percent, with_
 from lineside.hub.views import FrameView, PackageView, Trace, TraceStep
 from lineside.store import FrameRow
 from lineside.streams import Event, read_prediction
-from lineside.vision import (
-    DISTANCE_TASKS,
-    BoxAnswer,
-    Decision,
-    LabelAnswer,
-    PictureState,
-    Prediction,
-)
+from lineside.vision import BoxAnswer, Decision, LabelAnswer, PictureState, Prediction
+from lineside.vision.prediction import DISTANCE_TASKS
 
 Rows = tuple[tuple[str, str], ...]
 NOT_JUDGED = ""

@@ -27,7 +27,7 @@ from lineside.hub.pages.replays import replay_row, replay_span
 from lineside.hub.pages.site import Context, inspections_of
 from lineside.hub.services import Services
 from lineside.hub.views import DatasetView, PackageView, RunView, VersionView
-from lineside.vision import DISTANCE_TASKS
+from lineside.vision.prediction import DISTANCE_TASKS
 
 _FIRST = {
     "multilabel": ("accuracy",),

@@ -13,7 +13,8 @@ from lineside.hub.pages.answers import Mark
 from lineside.hub.pages.format import clock_time, counted
 from lineside.hub.pages.replays import replay_row
 from lineside.hub.pages.site import Context
-from lineside.models import Creation, GroupSettings, ModelVersion, Status, Weekday, Window
+from lineside.models import ModelVersion, Status, Window
+from lineside.models.versions import Creation, GroupSettings, Weekday
 
 _TONES = {Status.PENDING: "warn", Status.APPROVED: "ok", Status.REJECTED: "bad"}
 _SHAPES = {Status.PENDING: "triangle", Status.APPROVED: "tick", Status.REJECTED: "diamond"}

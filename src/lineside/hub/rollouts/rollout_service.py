@@ -67,7 +67,8 @@ from lineside.hub.models.packages import Packages
 from lineside.hub.models.releases import Releases
 from lineside.hub.rollouts.jobs import ENDED, PAUSED, RolloutJobs, signed_release
 from lineside.hub.rollouts.repository import RolloutRepository
-from lineside.models import ModelVersion, may_start
+from lineside.models import ModelVersion
+from lineside.models.versions import may_start
 from lineside.store import Records
 
 logger = logging.getLogger(__name__)

@@ -37,14 +37,8 @@ from typing import Literal, assert_never
 
 from lineside.core import InvalidError, decode_json
 from lineside.models.manifest import Manifest
-from lineside.vision import (
-    CountAnswer,
-    Decision,
-    LabelAnswer,
-    PictureState,
-    Prediction,
-    score_probability,
-)
+from lineside.vision import CountAnswer, Decision, LabelAnswer, PictureState, Prediction
+from lineside.vision.masks import score_probability
 
 _LABELLED = ("multilabel", "classify", "segment")
 _BINARY = ("image/jpeg", "image/png", "application/x-image", "application/octet-stream")

@@ -137,7 +137,7 @@ def checked_shape(shape: Iterable[object], *, datatype: str, where: str) -> tupl
     return sizes
 
 
-def from_raw(raw: bytes, shape: Iterable[int], *, datatype: str, name: str) -> Tensor:
+def tensor_from_raw(raw: bytes, shape: Iterable[int], *, datatype: str, name: str) -> Tensor:
     """A tensor of raw bytes.
 
     Raises:
@@ -192,7 +192,7 @@ def strings(
     return values.reshape(sizes)
 
 
-def to_raw(given: Tensor) -> bytes:
+def tensor_to_raw(given: Tensor) -> bytes:
     """A tensor's bytes on the wire."""
     if given.datatype == BYTES:
         items = given.values.reshape(-1).tolist()
@@ -267,7 +267,7 @@ def _inputs(listed: object, raw: bytes) -> tuple[tuple[Tensor, ...], int]:
 
 def _raw_input(one: dict[str, Any], raw: bytes, *, where: str) -> Tensor:
     name, datatype, shape = _described(one, where=where)
-    return from_raw(raw, shape, datatype=datatype, name=name)
+    return tensor_from_raw(raw, shape, datatype=datatype, name=name)
 
 
 def _described(one: dict[str, Any], *, where: str) -> tuple[str, str, list[int]]:
@@ -369,7 +369,7 @@ def write_response(response: InferResponse, request: InferRequest) -> tuple[byte
             "name": each.name, "datatype": each.datatype, "shape": list(each.shape),
         }  # fmt: skip
         if raw.get(each.name, request.binary):
-            parts.append(to_raw(each))
+            parts.append(tensor_to_raw(each))
             told["parameters"] = {"binary_data_size": len(parts[-1])}
         else:
             told["data"] = _plain(each)

@@ -6,17 +6,9 @@ from lineside.core import Clock, InvalidError
 from lineside.models.archive import Package
 from lineside.models.engines import OpenEngine
 from lineside.models.task_heads.contract import Floats, HeadInput, HeadOutput, probe
-from lineside.vision import (
-    Matrix,
-    PoseFinder,
-    anomaly_cells,
-    anomaly_score,
-    decide_anomaly,
-    decode_picture,
-    grey_of,
-    heat_on_picture,
-    prepare,
-)
+from lineside.vision import Matrix, decode_picture, grey_of, prepare
+from lineside.vision.anomaly import anomaly_cells, anomaly_score, decide_anomaly, heat_on_picture
+from lineside.vision.pose import PoseFinder
 
 MAP = "map"
 NAME = "anomaly"

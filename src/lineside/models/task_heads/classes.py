@@ -7,7 +7,9 @@ from lineside.models.archive import Package
 from lineside.models.engines import OpenEngine
 from lineside.models.task_heads.contract import Floats, HeadInput, HeadOutput
 from lineside.models.task_heads.labels import support
-from lineside.vision import activation_on_picture, decide_classes, fitted, prepare
+from lineside.vision import fitted, prepare
+from lineside.vision.decide import decide_classes
+from lineside.vision.prepare import activation_on_picture
 
 _QUICK = ("logits", "distance")
 

@@ -7,14 +7,9 @@ from lineside.models.archive import Package
 from lineside.models.engines import OpenEngine
 from lineside.models.task_heads.contract import Floats, HeadInput, HeadOutput, TaskHead, probe
 from lineside.models.task_heads.objects import ObjectFinder, boxes_of
-from lineside.vision import (
-    CountRule,
-    activation_on_picture,
-    count_found,
-    count_likely,
-    fitted,
-    prepare,
-)
+from lineside.vision import CountRule, fitted, prepare
+from lineside.vision.detections import count_found, count_likely
+from lineside.vision.prepare import activation_on_picture
 
 _OUTPUTS = ("logits", "activation")
 

@@ -6,7 +6,9 @@ from lineside.core import Clock
 from lineside.models.archive import Package
 from lineside.models.engines import OpenEngine
 from lineside.models.task_heads.contract import Floats, HeadInput, HeadOutput
-from lineside.vision import Decider, activation_on_picture, prepare
+from lineside.vision import prepare
+from lineside.vision.decide import Decider
+from lineside.vision.prepare import activation_on_picture
 
 _QUICK = ("logits", "distance")
 

@@ -6,14 +6,13 @@ from lineside.core import Clock, InvalidError
 from lineside.models.archive import Package
 from lineside.models.engines import OpenEngine
 from lineside.models.task_heads.contract import Floats, HeadInput, HeadOutput, probe
-from lineside.vision import (
-    Decision,
+from lineside.vision import Decision, prepare
+from lineside.vision.masks import (
     decide_score,
     inside_picture,
     mask_answer,
     mask_score,
     on_picture,
-    prepare,
     set_pixels,
 )
 

@@ -12,18 +12,9 @@ from lineside.core import Clock, InvalidError
 from lineside.models.archive import Package
 from lineside.models.engines import OpenEngine
 from lineside.models.task_heads.contract import Floats, HeadInput, HeadOutput, probe
-from lineside.vision import (
-    BoxAnswer,
-    Candidates,
-    Decision,
-    DetectRule,
-    Prepare,
-    activation_on_picture,
-    beside_template,
-    find_objects,
-    fitted,
-    prepare,
-)
+from lineside.vision import BoxAnswer, Decision, DetectRule, Prepare, fitted, prepare
+from lineside.vision.detections import Candidates, find_objects
+from lineside.vision.prepare import activation_on_picture, beside_template
 
 OUTPUTS = ("objectness", "geometry", "classes")
 TILE_PX = 1536

@@ -22,7 +22,8 @@ from lineside.datasets import Sample
 from lineside.models import Metric
 from lineside.training.tasks.contract import MOST_BYTES, Files
 from lineside.training.tasks.metrics import bounded, rate, statistic
-from lineside.vision import auroc, balanced_accuracy, decode_picture, grey_of, picture_health
+from lineside.vision import decode_picture, grey_of, picture_health
+from lineside.vision.metrics import auroc, balanced_accuracy
 
 TOGETHER = "together"
 _FOLDS = 5

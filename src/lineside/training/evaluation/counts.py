@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from lineside.core import Fault, InvalidError
 from lineside.models import Metric
-from lineside.vision import Interval, bootstrap, wilson
+from lineside.vision.metrics import Interval, bootstrap, wilson
 
 _MOST_FAULTS = 20
 _MOST_COUNT = 1_000_000

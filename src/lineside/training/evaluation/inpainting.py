@@ -13,15 +13,9 @@ from numpy.typing import NDArray
 
 from lineside.models import Package
 from lineside.training.tasks.contract import MOST_BYTES, Case, Files
-from lineside.vision import (
-    Matrix,
-    PoseFinder,
-    compose,
-    decode_picture,
-    encode_png,
-    grey_of,
-    invert,
-)
+from lineside.vision import Matrix, decode_picture, encode_png, grey_of
+from lineside.vision.geometry import compose, invert
+from lineside.vision.pose import PoseFinder
 
 _MOST_ERASED_SHARE = 0.3
 _MARGIN_SHARE = 0.015

@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lineside.core import InvalidError
-from lineside.models import Loss, Manifest, Metric, Package
+from lineside.models import Manifest, Metric, Package
+from lineside.models.manifest import Loss
 from lineside.training.evaluation.evaluate import training_evidence
 from lineside.training.tasks.contract import Case
 from lineside.training.tasks.count.metrics import true_count
@@ -24,15 +25,9 @@ from lineside.training.tasks.detect.metrics import picture_of
 from lineside.training.tasks.metrics import is_defective, owners
 from lineside.training.tasks.multilabel.metrics import answered_pictures
 from lineside.training.tasks.table import evaluator_for
-from lineside.vision import (
-    Decision,
-    Prediction,
-    auroc,
-    bootstrap,
-    f1_of,
-    mask_of,
-    pixel_counts,
-)
+from lineside.vision import Decision, Prediction
+from lineside.vision.masks import mask_of
+from lineside.vision.metrics import auroc, bootstrap, f1_of, pixel_counts
 
 _OVERLAP = 0.33
 

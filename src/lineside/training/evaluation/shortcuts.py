@@ -34,7 +34,8 @@ from lineside.training.tasks.metrics import (
     owners,
     rate,
 )
-from lineside.vision import Decision, auroc, decode_picture, encode_png, grey_of
+from lineside.vision import Decision, decode_picture, encode_png, grey_of
+from lineside.vision.metrics import auroc
 
 LOWER_IS_BETTER = frozenset(
     {"mae", "count_mae", "rmse", "calibration_error", "refused_rate", "unsure_rate"}

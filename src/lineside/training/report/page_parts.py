@@ -13,7 +13,7 @@ from lineside.models import Metric
 from lineside.training.evaluation.shortcuts import ShortcutTests, best_first, spoken
 from lineside.training.report.plots import curve_plot, interval_bar, limit_plot, reliability_plot
 from lineside.training.tasks.metrics import Confusion
-from lineside.vision import LimitRow, ReliabilityBin
+from lineside.vision.metrics import LimitRow, ReliabilityBin
 
 _STYLE = """
 :root{--ink:#1b1f24;--paper:#fff;--rule:#d9dee4;--dim:#59626d;--warn:#b35900;--warned:#fff6ec;

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 
 from lineside.models import Metric
-from lineside.vision import LimitRow, ReliabilityBin
+from lineside.vision.metrics import LimitRow, ReliabilityBin
 
 SERIES = 6
 _SIDE = 220

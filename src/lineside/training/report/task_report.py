@@ -30,7 +30,7 @@ from lineside.training.report.page_parts import (
 from lineside.training.source import OF_VERSION, Data, LeakSearch, Opened, leak_warning
 from lineside.training.tasks import Trained
 from lineside.training.tasks.metrics import Confusion, Mistake, TaskMetrics
-from lineside.vision import LimitRow, ReliabilityBin, cheapest_cut
+from lineside.vision.metrics import LimitRow, ReliabilityBin, cheapest_cut
 
 _MOST_LEAKS = 50
 NOT_MEASURED = (

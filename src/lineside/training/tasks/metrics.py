@@ -19,16 +19,14 @@ from lineside.core import Clock, Digest
 from lineside.datasets import Sample
 from lineside.models import Manifest, Metric, Package, Predictor
 from lineside.training.tasks.contract import MOST_BYTES, Case, Files
-from lineside.vision import (
-    GOOD_LABELS,
+from lineside.vision import PictureState, decode_picture, open_frame
+from lineside.vision.decide import GOOD_LABELS
+from lineside.vision.metrics import (
     Interval,
     LimitRow,
-    PictureState,
     ReliabilityBin,
     bootstrap,
-    decode_picture,
     limit_table,
-    open_frame,
     reliability,
     wilson,
 )

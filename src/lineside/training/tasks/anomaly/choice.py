@@ -31,7 +31,9 @@ from lineside.training.tasks.anomaly.fitting import (
 from lineside.training.tasks.anomaly.patches import STRIDE_PX, Patches, PatchExtractor
 from lineside.training.tasks.anomaly.perturb import KINDS, perturbed
 from lineside.training.tasks.anomaly.scorers import MaskedScorer, Scorer, ScorerMean
-from lineside.vision import AnomalyRule, anomaly_score, auroc, smoothed_cells
+from lineside.vision import AnomalyRule
+from lineside.vision.anomaly import anomaly_score, smoothed_cells
+from lineside.vision.metrics import auroc
 
 USABLE_AUROC = 0.7
 _ENOUGH = 0.9

@@ -26,7 +26,8 @@ from lineside.training.tasks.anomaly.scene import Scene, scene_of
 from lineside.training.tasks.anomaly.scorers import ScaledScorer
 from lineside.training.tasks.contract import Trained, Work
 from lineside.training.tasks.metrics import GOOD_NAMES
-from lineside.vision import AnomalyRule, conformal_cut, prepare
+from lineside.vision import AnomalyRule, prepare
+from lineside.vision.metrics import conformal_cut
 
 LEAST_GOOD = 5
 _FEW_GOOD = 20

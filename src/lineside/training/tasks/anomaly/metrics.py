@@ -33,14 +33,8 @@ from lineside.training.tasks.metrics import (
     slices,
     worst_first,
 )
-from lineside.vision import (
-    Decision,
-    PictureState,
-    auroc,
-    average_precision,
-    balanced_accuracy,
-    region_bins,
-)
+from lineside.vision import Decision, PictureState
+from lineside.vision.metrics import auroc, average_precision, balanced_accuracy, region_bins
 
 _CLASSES = ("good", "defect")
 _UNSURE = -1

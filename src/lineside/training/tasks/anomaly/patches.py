@@ -24,17 +24,10 @@ from lineside.training.common.backbone import (
 )
 from lineside.training.job import load_arrays, save_arrays
 from lineside.training.tasks.anomaly.scene import Pictures, Scene
-from lineside.vision import (
-    HealthFigures,
-    Matrix,
-    cut,
-    fitted,
-    grey_health,
-    grey_of,
-    inside_picture,
-    levelled,
-    normalise,
-)
+from lineside.vision import HealthFigures, Matrix, fitted, grey_of
+from lineside.vision.masks import inside_picture
+from lineside.vision.picture import grey_health
+from lineside.vision.prepare import cut, levelled, normalise
 
 CHANNELS = STRIDE_8_CHANNELS + STRIDE_16_CHANNELS
 STRIDE_PX = 8

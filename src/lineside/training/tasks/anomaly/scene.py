@@ -19,20 +19,10 @@ from numpy.typing import NDArray
 from lineside.core import Box, Digest, InvalidError
 from lineside.datasets import Sample
 from lineside.training.job import Steps
-from lineside.vision import (
-    Crop,
-    Matrix,
-    Pose,
-    PoseFinder,
-    Prepare,
-    Silhouette,
-    crop_matrix,
-    encode_png,
-    grey_of,
-    invert,
-    laid_level,
-    silhouette,
-)
+from lineside.vision import Crop, Matrix, Prepare, encode_png, grey_of
+from lineside.vision.geometry import invert
+from lineside.vision.pose import Pose, PoseFinder, Silhouette, laid_level, silhouette
+from lineside.vision.prepare import crop_matrix
 
 TEMPLATE_FILE = "pose.png"
 LEVEL = 127.0

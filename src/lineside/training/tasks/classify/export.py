@@ -7,7 +7,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from lineside.models import LABEL_OUTPUTS, HealthLimits, OnnxEngine
+from lineside.models import HealthLimits, OnnxEngine
+from lineside.models.engines import LABEL_OUTPUTS
 from lineside.training.common.backbone import TAP_STRIDES, Lite0Full, lite0_full
 from lineside.training.common.export import (
     ENGINE_FILE,

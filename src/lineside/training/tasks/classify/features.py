@@ -23,7 +23,8 @@ from lineside.training.common.cache import FeatureCache, feature_key
 from lineside.training.tasks.classify.export import POOLED, write_features
 from lineside.training.tasks.classify.inputs import InputSpec
 from lineside.training.tasks.classify.network import PER_SCALE, Floats
-from lineside.vision import HealthFigures, normalise, picture_health, picture_size, prepare
+from lineside.vision import HealthFigures, picture_health, picture_size, prepare
+from lineside.vision.prepare import normalise
 
 _FACTS = "facts/1"
 

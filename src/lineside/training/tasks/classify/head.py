@@ -20,7 +20,9 @@ from numpy.typing import NDArray
 from lineside.core import Policy
 from lineside.training.common.methods import k_center
 from lineside.training.tasks.classify.network import MEANS, Floats
-from lineside.vision import ClassRule, class_probabilities, conformal_cut
+from lineside.vision import ClassRule
+from lineside.vision.decide import class_probabilities
+from lineside.vision.metrics import conformal_cut
 
 STRENGTHS = (0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
 _LEAST_GAIN = 0.02

@@ -45,15 +45,9 @@ from lineside.training.tasks.classify.trial import (
 )
 from lineside.training.tasks.classify.tuning import Recipe
 from lineside.training.tasks.contract import Trained, Work
-from lineside.vision import (
-    UNSURE,
-    ClassRule,
-    Decision,
-    HealthFigures,
-    balanced_accuracy,
-    decide_classes,
-    macro_f1,
-)
+from lineside.vision import ClassRule, Decision, HealthFigures
+from lineside.vision.decide import decide_classes
+from lineside.vision.metrics import UNSURE, balanced_accuracy, macro_f1
 
 _FEW = 20
 

@@ -37,11 +37,10 @@ from lineside.training.tasks.metrics import (
     statistic,
     worst_first,
 )
-from lineside.vision import (
+from lineside.vision import Decision, PictureState
+from lineside.vision.metrics import (
     UNSURE,
-    Decision,
     LimitRow,
-    PictureState,
     auroc,
     average_precision,
     balanced_accuracy,

@@ -37,7 +37,7 @@ from lineside.training.tasks.classify.tuning import (
     tune,
 )
 from lineside.training.tasks.contract import Parallel
-from lineside.vision import cut, levelled
+from lineside.vision.prepare import cut, levelled
 
 _FEWEST_PICTURES = 80
 _FEWEST_OF_CLASS = 8

@@ -22,14 +22,9 @@ from lineside.training.tasks.count.numbers import (
 )
 from lineside.training.tasks.detect.held_out import HeldOutPicture, chances_of
 from lineside.training.tasks.detect.learn import marked_samples, train_objects, trained_of
-from lineside.vision import (
-    LEAST_CHANCE,
-    CountRule,
-    DetectRule,
-    conformal_cut,
-    doubt_of,
-    picture_health,
-)
+from lineside.vision import CountRule, DetectRule, picture_health
+from lineside.vision.detections import LEAST_CHANCE, doubt_of
+from lineside.vision.metrics import conformal_cut
 
 _WORTH_SCALING = 0.9  # a scaled interval has to be that much narrower to be taken
 _ENOUGH_TO_SCALE = 20

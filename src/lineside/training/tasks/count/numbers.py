@@ -39,16 +39,10 @@ from lineside.training.tasks.detect.loop import (
     steps_asked,
 )
 from lineside.training.tasks.detect.scene import Pictures
-from lineside.vision import (
-    CountRule,
-    Crop,
-    Prepare,
-    conformal_cut,
-    cut,
-    normalise,
-    number_chances,
-    shortest_run,
-)
+from lineside.vision import CountRule, Crop, Prepare
+from lineside.vision.detections import number_chances, shortest_run
+from lineside.vision.metrics import conformal_cut
+from lineside.vision.prepare import cut, normalise
 
 SIDE_PX = 192
 _LARGEST = 253

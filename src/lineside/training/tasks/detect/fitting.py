@@ -15,7 +15,7 @@ from lineside.training.tasks.detect.loop import Course, History, LoopPlan, desce
 from lineside.training.tasks.detect.network import CentreNetwork
 from lineside.training.tasks.detect.scene import CROP_PX, Scene, Scenes
 from lineside.training.tasks.detect.targets import loss_of, targets_of
-from lineside.vision import beside_template, normalise
+from lineside.vision.prepare import beside_template, normalise
 
 RATE, BATCH = 2e-3, 8
 _MOST_WATCHED = 8

@@ -24,7 +24,8 @@ from lineside.training.tasks.detect.crops import whole_piece
 from lineside.training.tasks.detect.fitting import batch_of
 from lineside.training.tasks.detect.network import STRIDE_PX, CentreNetwork
 from lineside.training.tasks.detect.scene import Scene, Scenes
-from lineside.vision import Candidates, DetectRule, box_iou, chance_of, find_objects
+from lineside.vision import DetectRule
+from lineside.vision.detections import Candidates, box_iou, chance_of, find_objects
 
 RAW_CUT = 0.37
 _RAW_CUT_FEW = 0.30

@@ -28,15 +28,9 @@ from lineside.training.tasks.metrics import (
     slices,
     statistic,
 )
-from lineside.vision import (
-    BoxAnswer,
-    Decision,
-    PictureState,
-    ReliabilityBin,
-    average_precision,
-    box_iou,
-    reliability,
-)
+from lineside.vision import BoxAnswer, Decision, PictureState
+from lineside.vision.detections import box_iou
+from lineside.vision.metrics import ReliabilityBin, average_precision, reliability
 
 Floats = NDArray[np.float64]
 Places = NDArray[np.intp]

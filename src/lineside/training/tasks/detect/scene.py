@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from lineside.core import Box, InvalidError
 from lineside.datasets import Marked, Sample
-from lineside.vision import Crop, Prepare, cut
+from lineside.vision import Crop, Prepare
+from lineside.vision.prepare import cut
 
 OBJECT_PX = 28.0
 """Side of the median object on the network's input."""

@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 from lineside.core import Policy
 from lineside.training.common.methods import platt
 from lineside.training.tasks.multilabel.heads import UNKNOWN, HeadPlan, Output, Truth
-from lineside.vision import LabelRule, LimitRow, cheapest_cut, limit_table, unsure_band
+from lineside.vision import LabelRule
+from lineside.vision.metrics import LimitRow, cheapest_cut, limit_table, unsure_band
 
 GAP_UNSURE = 0.1
 _LONGEST_TABLE = 101

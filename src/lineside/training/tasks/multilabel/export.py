@@ -8,11 +8,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from lineside.models import (
-    LABEL_OUTPUTS,
-    HealthLimits,
-    OnnxEngine,
-)
+from lineside.models import HealthLimits, OnnxEngine
+from lineside.models.engines import LABEL_OUTPUTS
 from lineside.training.common.backbone import BLOCKS_AT_STRIDE_8, Lite0Backbone, lite0_backbone
 from lineside.training.common.export import (
     ENGINE_FILE,

@@ -25,15 +25,12 @@ from lineside.vision import (
     Prepare,
     Registrar,
     RegistrationFigures,
-    about,
-    compose,
-    cut,
     decode_picture,
     encode_jpeg,
-    normalise,
     picture_health,
-    similarity,
 )
+from lineside.vision.geometry import about, compose, similarity
+from lineside.vision.prepare import cut, normalise
 
 _MOVE_SHARE = 0.06
 _TURN_DEG = 1.0

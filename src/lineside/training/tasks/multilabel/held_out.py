@@ -25,7 +25,8 @@ from lineside.training.tasks.multilabel.heads import (
     fit_heads,
     logits_of,
 )
-from lineside.vision import LabelAnswer, decide
+from lineside.vision import LabelAnswer
+from lineside.vision.decide import decide
 
 Floats = NDArray[np.float32]
 

@@ -21,7 +21,7 @@ from lineside.datasets import (
     merge_leaks,
     region_features,
 )
-from lineside.models import FEW_PICTURES
+from lineside.models.manifest import FEW_PICTURES
 from lineside.training.job import TrainJob
 from lineside.training.source import LeakSearch
 from lineside.training.tasks.contract import MAJORITY, Case, Trained, Work
@@ -62,9 +62,9 @@ from lineside.vision import (
     Prediction,
     Prepare,
     StageTimes,
-    crops_for,
-    decide,
 )
+from lineside.vision.decide import decide
+from lineside.vision.prepare import crops_for
 
 _MARGIN = 0.25
 _MOST_CROPS = 1500

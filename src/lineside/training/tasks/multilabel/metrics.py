@@ -35,13 +35,10 @@ from lineside.training.tasks.multilabel.heads import (
     Truth,
     truth_of,
 )
-from lineside.vision import (
+from lineside.vision import Decision, LabelAnswer, LabelRule, PictureState
+from lineside.vision.metrics import (
     UNSURE,
-    Decision,
     Interval,
-    LabelAnswer,
-    LabelRule,
-    PictureState,
     auroc,
     average_precision,
     balanced_accuracy,

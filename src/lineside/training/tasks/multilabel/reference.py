@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from lineside.core import Box, Inspection, InvalidError, View
 from lineside.datasets import Sample
-from lineside.vision import Registrar, apply, decode_picture, picture_size
+from lineside.vision import Registrar, decode_picture, picture_size
+from lineside.vision.geometry import apply
 
 _CANDIDATES = 6
 _PROBES = 12

@@ -22,15 +22,15 @@ from lineside.training.common.methods import platt
 from lineside.training.tasks.multilabel.calibrate import GAP_UNSURE
 from lineside.training.tasks.segment.network import STRIDE_PX
 from lineside.training.tasks.segment.training_set import Facts
-from lineside.vision import (
-    MaskRule,
+from lineside.vision import MaskRule
+from lineside.vision.masks import top_mean
+from lineside.vision.metrics import (
     auroc,
     average_precision,
     cheapest_cut,
     f1_of,
     limit_table,
     pixel_counts,
-    top_mean,
     unsure_band,
 )
 

@@ -24,7 +24,9 @@ from lineside.training.tasks.contract import Parallel
 from lineside.training.tasks.segment.crops import Draw, Piece, cut_piece, plan_epoch
 from lineside.training.tasks.segment.network import MULTIPLE_PX, UNet, new_unet
 from lineside.training.tasks.segment.training_set import IGNORED, Facts, Show
-from lineside.vision import Prepare, f1_of, normalise, pixel_counts
+from lineside.vision import Prepare
+from lineside.vision.metrics import f1_of, pixel_counts
+from lineside.vision.prepare import normalise
 
 TOP_SHARE = 0.002
 _PICTURE_WEIGHT = 0.25

@@ -46,19 +46,10 @@ from lineside.training.tasks.segment.training_set import (
     stretched_to,
     zoom_for,
 )
-from lineside.vision import (
-    MaskRule,
-    Prepare,
-    auroc,
-    average_precision,
-    f1_of,
-    inside_picture,
-    normalise,
-    on_picture,
-    pixel_counts,
-    prepare,
-    set_pixels,
-)
+from lineside.vision import MaskRule, Prepare, prepare
+from lineside.vision.masks import inside_picture, on_picture, set_pixels
+from lineside.vision.metrics import auroc, average_precision, f1_of, pixel_counts
+from lineside.vision.prepare import normalise
 
 _FOLDER = "segment"
 _NAME = "defect"

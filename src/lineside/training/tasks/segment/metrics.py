@@ -34,15 +34,14 @@ from lineside.training.tasks.metrics import (
     slices,
     worst_first,
 )
-from lineside.vision import (
+from lineside.vision import Decision, PictureState
+from lineside.vision.masks import mask_of
+from lineside.vision.metrics import (
     PRO_LIMIT,
-    Decision,
-    PictureState,
     auroc,
     average_precision,
     f1_of,
     iou_of,
-    mask_of,
     pixel_counts,
     region_bins,
 )

@@ -19,7 +19,8 @@ from lineside.core import InvalidError
 from lineside.datasets import Sample
 from lineside.training.tasks.metrics import GOOD_NAMES
 from lineside.training.tasks.segment.network import MULTIPLE_PX
-from lineside.vision import HealthFigures, Prepare, crops_for, cut, fitted, picture_health
+from lineside.vision import HealthFigures, Prepare, fitted, picture_health
+from lineside.vision.prepare import crops_for, cut
 
 LEAST_WIDTH_PX = 5.0
 _MOST_PX = 1 << 20
